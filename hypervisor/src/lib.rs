@@ -1,0 +1,2 @@
+//! Postern's hypervisor. Everything but `arch` compiles and is tested on the host.
+#![cfg_attr(target_os = "none", no_std)]

@@ -1,0 +1,81 @@
+//! Addresses that cannot be mixed up.
+//!
+//! A guest names memory by intermediate physical address ([`Ipa`]); the secure world knows
+//! physical addresses ([`Pa`]) only. Between the two stands the stage-2 translation of one
+//! virtual machine, and nothing converts one into the other but a look-up in it.
+
+use core::fmt;
+
+/// Bytes in a page of the 4 KiB granule, the unit of sharing with OP-TEE.
+pub const PAGE_SIZE: u64 = 4096;
+
+macro_rules! address {
+    ($(#[$doc:meta])* $name:ident, $label:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[repr(transparent)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// The address with this numeric value, in bytes.
+            #[inline]
+            pub const fn new(value: u64) -> Self {
+                Self(value)
+            }
+
+            /// The numeric value, in bytes.
+            #[inline]
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+
+            /// Whether the address is a multiple of [`PAGE_SIZE`].
+            #[inline]
+            pub const fn is_page_aligned(self) -> bool {
+                self.0.is_multiple_of(PAGE_SIZE)
+            }
+
+            /// The start of the page that holds the address.
+            #[inline]
+            pub const fn page(self) -> Self {
+                Self(self.0 & !(PAGE_SIZE - 1))
+            }
+
+            /// The offset into the page, in bytes, below [`PAGE_SIZE`].
+            #[inline]
+            pub const fn page_offset(self) -> u64 {
+                self.0 & (PAGE_SIZE - 1)
+            }
+
+            /// The address `bytes` further on, or `None` where that wraps.
+            #[inline]
+            pub const fn checked_add(self, bytes: u64) -> Option<Self> {
+                match self.0.checked_add(bytes) {
+                    Some(sum) => Some(Self(sum)),
+                    None => None,
+                }
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($label, "({:#x})"), self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:#x}", self.0)
+            }
+        }
+    };
+}
+
+address!(
+    /// An intermediate physical address: what a guest takes for a physical address.
+    Ipa, "Ipa"
+);
+address!(
+    /// A physical address: what the hypervisor and the secure world use.
+    Pa, "Pa"
+);

@@ -1,0 +1,3 @@
+//! The OP-TEE wire ABI.
+#![no_std]
+#![forbid(unsafe_code)]
