@@ -1,0 +1,184 @@
+//! What the host may ask for: one command a line, words separated by blanks.
+
+/// A command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Run xtest with these arguments.
+    Xtest(Vec<String>),
+    /// Measure the round trip into the TEE.
+    Latency {
+        /// What the measurement is called in its event.
+        label: String,
+        /// How many calls to time.
+        samples: u32,
+    },
+    /// Give the console to a shell until it exits.
+    Shell,
+    /// Power the guest off.
+    PowerOff,
+    /// Restart the guest.
+    Reboot,
+    /// Answer with the text.
+    Ping(String),
+    /// Have the kernel write what its tasks do (`/proc/sysrq-trigger`) into the console.
+    SysRq(char),
+}
+
+/// The most calls that one measurement may time.
+pub const MAX_SAMPLES: u32 = 1_000_000;
+
+impl Command {
+    /// Parses a line. A blank line is no command.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with the line.
+    pub fn parse(line: &str) -> Result<Option<Self>, String> {
+        let line = line.trim();
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let rest = rest.trim();
+        let bare = |command| {
+            if rest.is_empty() {
+                Ok(Some(command))
+            } else {
+                Err(format!("`{word}` takes no argument"))
+            }
+        };
+        match word {
+            "" => Ok(None),
+            "xtest" => Ok(Some(Self::Xtest(
+                rest.split_whitespace().map(str::to_owned).collect(),
+            ))),
+            "latency" => latency(rest).map(Some),
+            "shell" => bare(Self::Shell),
+            "poweroff" => bare(Self::PowerOff),
+            "reboot" => bare(Self::Reboot),
+            "ping" => Ok(Some(Self::Ping(rest.to_owned()))),
+            "sysrq" => {
+                let mut letters = rest.chars();
+                match (letters.next(), letters.next()) {
+                    (Some(letter), None) if letter.is_ascii_lowercase() => {
+                        Ok(Some(Self::SysRq(letter)))
+                    }
+                    _ => Err("`sysrq` takes one letter".into()),
+                }
+            }
+            other => Err(format!(
+                "unknown command `{other}`; there are xtest, latency, shell, poweroff, reboot, ping, sysrq"
+            )),
+        }
+    }
+}
+
+fn latency(rest: &str) -> Result<Command, String> {
+    let usage = || "usage: latency LABEL SAMPLES".to_owned();
+    let mut words = rest.split_whitespace();
+    let (Some(label), Some(samples), None) = (words.next(), words.next(), words.next()) else {
+        return Err(usage());
+    };
+    let samples: u32 = samples.parse().map_err(|_| usage())?;
+    if samples == 0 || samples > MAX_SAMPLES {
+        return Err(format!("`latency` times 1 to {MAX_SAMPLES} calls"));
+    }
+    Ok(Command::Latency {
+        label: label.to_owned(),
+        samples,
+    })
+}
+
+/// What the kernel command line asks of the agent.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    /// `postern.shell`: a shell first.
+    pub shell: bool,
+    /// `postern.auto=CMD,CMD`: these command lines first.
+    pub auto: Vec<String>,
+    /// `postern.hostname=NAME`.
+    pub hostname: Option<String>,
+}
+
+impl Words {
+    /// Picks the agent's words out of the kernel command line. In `postern.auto` a `+` stands for a
+    /// blank and a comma separates commands, since a blank would end the word.
+    pub fn parse(command_line: &str) -> Self {
+        let mut words = Self::default();
+        for word in command_line.split_whitespace() {
+            if word == "postern.shell" {
+                words.shell = true;
+            } else if let Some(commands) = word.strip_prefix("postern.auto=") {
+                let commands = commands.split(',').filter(|command| !command.is_empty());
+                words
+                    .auto
+                    .extend(commands.map(|command| command.replace('+', " ")));
+            } else if let Some(name) = word.strip_prefix("postern.hostname=") {
+                words.hostname = Some(name.to_owned());
+            }
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_parsed_or_refused_with_a_reason() {
+        let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let good = [
+            ("", None),
+            ("  \r", None),
+            ("xtest", Some(Command::Xtest(vec![]))),
+            (
+                "xtest -t regression  1001 -x 1006\r",
+                Some(Command::Xtest(words(&[
+                    "-t",
+                    "regression",
+                    "1001",
+                    "-x",
+                    "1006",
+                ]))),
+            ),
+            (
+                "latency idle 2000",
+                Some(Command::Latency {
+                    label: "idle".into(),
+                    samples: 2000,
+                }),
+            ),
+            ("ping a  b", Some(Command::Ping("a  b".into()))),
+            ("ping", Some(Command::Ping(String::new()))),
+            ("sysrq w", Some(Command::SysRq('w'))),
+            (" poweroff ", Some(Command::PowerOff)),
+        ];
+        for (line, command) in good {
+            assert_eq!(Command::parse(line), Ok(command), "{line:?}");
+        }
+        let bad = [
+            ("latency idle", "usage"),
+            ("latency idle 0", "times 1 to"),
+            ("latency idle 1000001", "times 1 to"),
+            ("latency idle -1", "usage"),
+            ("latency a 1 b", "usage"),
+            ("reboot now", "no argument"),
+            ("sysrq", "one letter"),
+            ("sysrq bb", "one letter"),
+            ("xtestt", "unknown command `xtestt`"),
+        ];
+        for (line, reason) in bad {
+            let error = Command::parse(line).expect_err(line);
+            assert!(error.contains(reason), "{line:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_kernel_command_line_gives_commands() {
+        let words = Words::parse(
+            "console=ttyAMA0 postern.auto=xtest+1001,,poweroff postern.shell postern.hostname=a quiet",
+        );
+        assert_eq!(words.auto, ["xtest 1001", "poweroff"]);
+        assert!(words.shell);
+        assert_eq!(words.hostname.as_deref(), Some("a"));
+        assert_eq!(Words::parse("console=ttyAMA0"), Words::default());
+    }
+}

@@ -1,0 +1,132 @@
+//! The guest's first process: makes the system usable, then does as it is told.
+
+mod supplicant;
+mod system;
+
+use crate::command::{Command, Words};
+use crate::event::Event;
+use crate::{console, latency, process, sys, xtest};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The client device of the TEE.
+const TEE: &str = "/dev/tee0";
+const SHELL: &str = "/bin/sh";
+
+/// Brings the system up and carries out commands. Returns only when the console is lost, which ends
+/// the guest by a kernel panic; so it powers off first.
+pub fn run() -> ExitCode {
+    let problems = system::bring_up();
+    if let Err(why) = console::take_over() {
+        console::error(format_args!("console: {why}"));
+    }
+    console::forward_kernel_log();
+    for problem in problems {
+        console::error(problem);
+    }
+    process::reap();
+    let words = Words::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    if let Some(name) = &words.hostname
+        && let Err(why) = sys::set_hostname(name)
+    {
+        console::error(format_args!("host name {name:?}: {why}"));
+    }
+    for problem in system::load_modules() {
+        console::error(problem);
+    }
+    if system::wait_for_tee() {
+        supplicant::start();
+    }
+    if words.shell {
+        shell();
+    }
+    ready();
+    for line in words.auto {
+        carry_out(&line);
+        // The next command may need what this one leaves.
+        while xtest::is_running() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+    for line in console::lines() {
+        carry_out(&line);
+    }
+    console::error("the console has ended");
+    end(sys::End::Off);
+    ExitCode::FAILURE
+}
+
+fn ready() {
+    console::emit(&Event::Ready {
+        kernel: sys::kernel_release(),
+        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        tee: Path::new(TEE).exists(),
+        xtest: xtest::present(),
+        ms: sys::monotonic_ms(),
+    });
+}
+
+fn carry_out(line: &str) {
+    match Command::parse(line) {
+        Ok(None) => {}
+        Ok(Some(Command::Xtest(arguments))) => {
+            if let Err(why) = xtest::start(arguments) {
+                console::error(why);
+            }
+        }
+        Ok(Some(Command::Latency { label, samples })) => {
+            match latency::measure(Path::new(TEE), &label, samples) {
+                Ok(report) => console::emit(&Event::Latency(report)),
+                Err(why) => console::error(format_args!("latency {label}: {TEE}: {why}")),
+            }
+        }
+        Ok(Some(Command::Ping(text))) => console::emit(&Event::Pong { text }),
+        Ok(Some(Command::SysRq(letter))) => {
+            if let Err(why) = std::fs::write("/proc/sysrq-trigger", [letter as u8]) {
+                console::error(format_args!("sysrq: {why}"));
+            }
+        }
+        Ok(Some(Command::Shell)) if xtest::is_running() => {
+            console::error("no shell while xtest is running");
+        }
+        Ok(Some(Command::Shell)) => {
+            shell();
+            ready();
+        }
+        Ok(Some(Command::PowerOff)) => end(sys::End::Off),
+        Ok(Some(Command::Reboot)) => end(sys::End::Restart),
+        Err(why) => console::error(why),
+    }
+}
+
+fn end(how: sys::End) {
+    console::emit(&Event::Bye);
+    let why = sys::end(how);
+    console::error(format_args!("the kernel does not {how:?}: {why}"));
+}
+
+/// A shell with the console as its terminal, until it exits.
+fn shell() {
+    // Asked first: std waits itself for a child whose exec fails, and the reaper would have taken it.
+    if !Path::new(SHELL).exists() {
+        console::error(format_args!("there is no {SHELL}"));
+        return;
+    }
+    console::line("A shell; `exit` gives the console back to the agent.");
+    // Failing to echo is no reason to refuse the shell.
+    let _ = sys::set_echo(0, true);
+    let mut command = std::process::Command::new(SHELL);
+    command
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", "/")
+        .env("TERM", "vt100")
+        .env("PS1", "\\h:\\w# ");
+    // SAFETY: the closure runs between fork and exec and makes two system calls, nothing else.
+    unsafe { command.pre_exec(sys::own_terminal_session) };
+    match process::spawn(&mut command) {
+        Ok(running) => drop(running.wait()),
+        Err(why) => console::error(format_args!("{SHELL}: {why}")),
+    }
+    let _ = sys::set_echo(0, false);
+}

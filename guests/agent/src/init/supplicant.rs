@@ -1,0 +1,49 @@
+//! The supplicant, which answers OP-TEE's requests for files and sockets. Without it no TA is loaded.
+
+use crate::{console, process};
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+const PROGRAM: &str = "/usr/sbin/tee-supplicant";
+const LOG: &str = "/tmp/tee-supplicant.log";
+/// Deaths after which it is not started again.
+const PATIENCE: u32 = 5;
+
+/// Keeps the supplicant running, on a thread of its own. Each death is told to the host.
+pub fn start() {
+    if !std::path::Path::new(PROGRAM).exists() {
+        console::error(format_args!("there is no {PROGRAM}; no TA can be loaded"));
+        return;
+    }
+    // The first start happens here, so that it is under way before the guest says that it is ready.
+    let mut running = launch();
+    std::thread::spawn(move || {
+        for _ in 0..PATIENCE {
+            match running {
+                Ok(child) => {
+                    let status = child.wait();
+                    let log = std::fs::read_to_string(LOG).unwrap_or_default();
+                    let last = log.lines().next_back().unwrap_or("it printed nothing");
+                    console::error(format_args!("{PROGRAM} ended with {status}: {last}"));
+                }
+                Err(why) => console::error(format_args!("{PROGRAM}: {why}")),
+            }
+            std::thread::sleep(Duration::from_millis(200));
+            running = launch();
+        }
+        console::error(format_args!(
+            "{PROGRAM} died {PATIENCE} times; not started again"
+        ));
+    });
+}
+
+fn launch() -> std::io::Result<process::Running> {
+    let log = File::create(LOG)?;
+    let mut command = Command::new(PROGRAM);
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    process::spawn(&mut command)
+}

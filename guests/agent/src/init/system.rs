@@ -1,0 +1,91 @@
+//! What a system needs before anything can run in it.
+
+use crate::sys;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long the driver may take to make the device.
+const TEE_WAIT: Duration = Duration::from_secs(20);
+/// The modules and the order to load them in, one file name a line.
+const MODULES: &str = "/modules";
+
+/// Mounts the kernel's file systems, makes the folders that programs expect and brings up the
+/// loopback interface. Gives back what went wrong: there may be no console yet to say it on.
+pub fn bring_up() -> Vec<String> {
+    let mut problems = Vec::new();
+    let mounts = [
+        ("proc", "/proc", ""),
+        ("sysfs", "/sys", ""),
+        ("devtmpfs", "/dev", ""),
+        ("devpts", "/dev/pts", ""),
+        ("tmpfs", "/tmp", "mode=1777"),
+        ("tmpfs", "/run", "mode=0755"),
+        ("tmpfs", "/var", "mode=0755"),
+    ];
+    for (kind, target, options) in mounts {
+        let path = Path::new(target);
+        let done = std::fs::create_dir_all(path).and_then(|()| sys::mount(kind, path, options));
+        match done {
+            // EBUSY: the kernel mounted it itself (CONFIG_DEVTMPFS_MOUNT).
+            Err(why) if why.raw_os_error() != Some(libc::EBUSY) => {
+                problems.push(format!("mounting {target}: {why}"));
+            }
+            _ => {}
+        }
+    }
+    // The supplicant's secure storage, and what shell tools expect.
+    for folder in [
+        "/var/lib/optee-client/data/tee",
+        "/var/lib/tee",
+        "/var/log",
+        "/var/tmp",
+    ] {
+        if let Err(why) = std::fs::create_dir_all(folder) {
+            problems.push(format!("{folder}: {why}"));
+        }
+    }
+    if let Err(why) = sys::loopback_up() {
+        problems.push(format!("loopback interface: {why}"));
+    }
+    problems
+}
+
+/// Loads the modules that the image brings. Gives back what went wrong.
+pub fn load_modules() -> Vec<String> {
+    let folder = Path::new(MODULES);
+    let order = match std::fs::read_to_string(folder.join("order")) {
+        Ok(order) => order,
+        // A guest without modules is a guest.
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(why) => return vec![format!("{MODULES}/order: {why}")],
+    };
+    let files = order.lines().map(str::trim).filter(|line| !line.is_empty());
+    files
+        .filter_map(|file| {
+            let why = sys::load_module(&folder.join(file)).err()?;
+            // A device that is not there is no mistake of the image's: a guest without a TEE.
+            (why.raw_os_error() != Some(libc::ENODEV)).then(|| format!("{MODULES}/{file}: {why}"))
+        })
+        .collect()
+}
+
+/// Waits for the TEE's device when the device tree announces a TEE; whether it is there.
+pub fn wait_for_tee() -> bool {
+    let device = Path::new(super::TEE);
+    if !Path::new("/proc/device-tree/firmware/optee").exists() {
+        return device.exists();
+    }
+    let deadline = Instant::now() + TEE_WAIT;
+    while !device.exists() {
+        if Instant::now() > deadline {
+            crate::console::error(format_args!(
+                "the device tree announces OP-TEE, but there is no {} after {} s",
+                super::TEE,
+                TEE_WAIT.as_secs()
+            ));
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}

@@ -1,0 +1,282 @@
+//! The system calls that the standard library does not have, as safe functions.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::{Error, Result, Seek, SeekFrom};
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+fn check(status: libc::c_int) -> Result<libc::c_int> {
+    if status < 0 {
+        Err(Error::last_os_error())
+    } else {
+        Ok(status)
+    }
+}
+
+fn c_string(bytes: impl Into<Vec<u8>>) -> Result<CString> {
+    CString::new(bytes).map_err(|_| Error::from(std::io::ErrorKind::InvalidInput))
+}
+
+/// Mounts a file system without a device, `mount -t KIND KIND TARGET`.
+///
+/// # Errors
+///
+/// As mount(2).
+pub fn mount(kind: &str, target: &Path, options: &str) -> Result<()> {
+    let kind = c_string(kind)?;
+    let target = c_string(target.as_os_str().as_bytes())?;
+    let options = c_string(options)?;
+    // SAFETY: the four pointers are to NUL-terminated strings that outlive the call, which copies them.
+    let status = unsafe {
+        libc::mount(
+            kind.as_ptr(),
+            target.as_ptr(),
+            kind.as_ptr(),
+            libc::MS_NOSUID,
+            options.as_ptr().cast(),
+        )
+    };
+    check(status).map(drop)
+}
+
+/// Sets the host's name.
+///
+/// # Errors
+///
+/// As sethostname(2).
+pub fn set_hostname(name: &str) -> Result<()> {
+    // SAFETY: the pointer and the length are those of a live string, which the call only reads.
+    check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
+/// `uname -r`.
+pub fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown".into(), |s| s.trim().into())
+}
+
+/// Loads a kernel module from a file; one that is already there is fine.
+///
+/// # Errors
+///
+/// As finit_module(2), or the file cannot be opened.
+pub fn load_module(path: &Path) -> Result<()> {
+    let file = File::open(path)?;
+    // SAFETY: finit_module(fd, parameters, flags) with an open descriptor, an empty C string and no flags;
+    // the kernel checks the module itself.
+    let status =
+        unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
+    match check(if status < 0 { -1 } else { 0 }) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Brings the loopback interface up; the kernel gives it 127.0.0.1 by itself.
+///
+/// # Errors
+///
+/// As socket(2) or ioctl(2).
+pub fn loopback_up() -> Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: `ifreq` is a plain C structure for which all zeroes is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    // SAFETY: SIOCGIFFLAGS takes a pointer to an `ifreq` with a terminated name and fills in its flags.
+    check(unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCGIFFLAGS as _,
+            &raw mut request,
+        )
+    })?;
+    // SAFETY: the call above filled in this member of the union.
+    unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
+    // SAFETY: SIOCSIFFLAGS takes a pointer to an `ifreq` with a terminated name and flags, as set above.
+    check(unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            &raw const request,
+        )
+    })
+    .map(drop)
+}
+
+/// What ends a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Power off.
+    Off,
+    /// Restart.
+    Restart,
+}
+
+/// Writes everything out and powers off or restarts. Returns only when that failed.
+pub fn end(how: End) -> Error {
+    let command = match how {
+        End::Off => libc::RB_POWER_OFF,
+        End::Restart => libc::RB_AUTOBOOT,
+    };
+    // SAFETY: no memory is passed; the process means to end the system.
+    unsafe {
+        libc::sync();
+        libc::reboot(command);
+    }
+    Error::last_os_error()
+}
+
+/// Makes a terminal the standard input, output and error of this process.
+///
+/// # Errors
+///
+/// It cannot be opened or duplicated.
+pub fn become_stdio(path: &str) -> Result<()> {
+    let terminal = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(path)?
+        .into_raw_fd();
+    for standard in 0..3 {
+        if standard != terminal {
+            // SAFETY: dup2 on a descriptor that we own and the three standard numbers; nobody holds those
+            // as owned descriptors, the standard library only borrows them.
+            check(unsafe { libc::dup2(terminal, standard) })?;
+        }
+    }
+    if terminal > 2 {
+        // SAFETY: `into_raw_fd` gave us this descriptor to close, and nobody else has it.
+        check(unsafe { libc::close(terminal) })?;
+    }
+    Ok(())
+}
+
+/// Turns a terminal's echo on or off.
+///
+/// # Errors
+///
+/// As tcgetattr(3); not a terminal.
+pub fn set_echo(terminal: RawFd, on: bool) -> Result<()> {
+    // SAFETY: `termios` is a plain C structure for which all zeroes is a valid value.
+    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: the call fills in the structure that the pointer is to.
+    check(unsafe { libc::tcgetattr(terminal, &raw mut settings) })?;
+    let echo = libc::ECHO | libc::ECHOE | libc::ECHOK;
+    if on {
+        settings.c_lflag |= echo;
+    } else {
+        settings.c_lflag &= !echo;
+    }
+    // SAFETY: the call only reads the structure, which tcgetattr filled in.
+    check(unsafe { libc::tcsetattr(terminal, libc::TCSANOW, &raw const settings) }).map(drop)
+}
+
+/// In a new child: a session of its own, with its standard input as controlling terminal. Calls only
+/// what is safe between fork and exec.
+///
+/// # Errors
+///
+/// As setsid(2) or ioctl(2).
+pub fn own_terminal_session() -> Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::setsid() })?;
+    // SAFETY: TIOCSCTTY takes an integer argument; 0 takes no terminal away from others.
+    check(unsafe { libc::ioctl(0, libc::TIOCSCTTY as _, 0) }).map(drop)
+}
+
+/// Waits for any child to end: its process id and its status as of waitpid(2).
+///
+/// # Errors
+///
+/// ECHILD when there is no child.
+pub fn wait_any() -> Result<(u32, i32)> {
+    let mut status = 0;
+    // SAFETY: the pointer is to an integer that the call fills in.
+    let pid = check(unsafe { libc::waitpid(-1, &raw mut status, 0) })?;
+    Ok((pid.unsigned_abs(), status))
+}
+
+/// An exit status, or minus the signal that ended the process.
+pub fn exit_code(status: i32) -> i32 {
+    if libc::WIFEXITED(status) {
+        libc::WEXITSTATUS(status)
+    } else {
+        -libc::WTERMSIG(status)
+    }
+}
+
+/// Opens the kernel's log behind its last message.
+///
+/// # Errors
+///
+/// It cannot be opened or positioned.
+pub fn open_kernel_log_at_end(path: &str) -> Result<File> {
+    let mut log = File::open(path)?;
+    log.seek(SeekFrom::End(0))?;
+    Ok(log)
+}
+
+fn clock(which: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a timespec that the call fills in. Both clocks used here always exist.
+    unsafe { libc::clock_gettime(which, &raw mut time) };
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// Milliseconds of `CLOCK_MONOTONIC`: since the kernel started.
+pub fn monotonic_ms() -> u64 {
+    u64::try_from(clock(libc::CLOCK_MONOTONIC).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `CLOCK_MONOTONIC_RAW`: the counter itself, which nobody slews.
+pub fn raw_time() -> Duration {
+    clock(libc::CLOCK_MONOTONIC_RAW)
+}
+
+/// An ioctl(2) on a structure that it reads and may write.
+///
+/// # Safety
+///
+/// `T` is the structure that `request` is defined for on this descriptor, and every pointer inside it
+/// is to memory that lives through the call and is as long as the structure says.
+///
+/// # Errors
+///
+/// As ioctl(2).
+pub unsafe fn ioctl<T>(file: &File, request: u32, argument: &mut T) -> Result<libc::c_int> {
+    // SAFETY: the caller vouches for the structure and what it points to.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), request as _, std::ptr::from_mut(argument)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_tell_exits_from_signals() {
+        // The encoding of waitpid(2) on Linux: exit status in bits 8..16, signal in bits 0..7.
+        for (status, code) in [(0, 0), (0x0100, 1), (0xff00, 255), (9, -9), (0x8b, -11)] {
+            assert_eq!(exit_code(status), code, "{status:#x}");
+        }
+    }
+
+    #[test]
+    fn clocks_go_forward() {
+        let (raw, mono) = (raw_time(), monotonic_ms());
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(raw_time() > raw);
+        assert!(monotonic_ms() > mono);
+    }
+}

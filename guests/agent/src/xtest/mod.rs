@@ -1,0 +1,6 @@
+//! Runs xtest and tells what it does while it does it.
+
+mod parse;
+mod run;
+
+pub use run::{is_running, present, start};

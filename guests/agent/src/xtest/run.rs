@@ -1,0 +1,116 @@
+//! xtest as a child.
+
+use super::parse::Parser;
+use crate::event::Event;
+use crate::{console, process, sys};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const XTEST: &str = "/usr/bin/xtest";
+/// Everything that xtest printed in the last run.
+const LOG: &str = "/tmp/xtest.log";
+/// The suites that xtest runs when none are named.
+const DEFAULT_SUITES: &str = "regression+pkcs11";
+
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// Whether a run is going on.
+pub fn is_running() -> bool {
+    RUNNING.load(Ordering::Acquire)
+}
+
+/// Whether the guest has xtest.
+pub fn present() -> bool {
+    Path::new(XTEST).exists()
+}
+
+/// Starts a run, on a thread of its own so that commands are answered meanwhile.
+///
+/// # Errors
+///
+/// There is one already, or xtest cannot be started.
+pub fn start(arguments: Vec<String>) -> Result<(), String> {
+    if RUNNING.swap(true, Ordering::AcqRel) {
+        return Err("xtest is running already".into());
+    }
+    let started = launch(&arguments);
+    match started {
+        Ok((running, output)) => {
+            let suites = suites(&arguments).to_owned();
+            std::thread::spawn(move || {
+                follow(&running, output, suites);
+                RUNNING.store(false, Ordering::Release);
+            });
+            Ok(())
+        }
+        Err(error) => {
+            RUNNING.store(false, Ordering::Release);
+            Err(format!("{XTEST} cannot be started: {error}"))
+        }
+    }
+}
+
+fn launch(arguments: &[String]) -> std::io::Result<(process::Running, std::io::PipeReader)> {
+    let (output, input) = std::io::pipe()?;
+    let mut command = Command::new(XTEST);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(input.try_clone()?)
+        .stderr(input);
+    // The command holds the pipe's writing end; when it goes, only xtest has it.
+    process::spawn(&mut command).map(|running| (running, output))
+}
+
+fn follow(running: &process::Running, output: impl Read, suites: String) {
+    let start_ms = sys::monotonic_ms();
+    console::emit(&Event::XtestStart { suites });
+    let mut log = File::create(LOG).ok();
+    let mut parser = Parser::default();
+    let mut reader = BufReader::new(output);
+    let mut bytes = Vec::new();
+    loop {
+        bytes.clear();
+        match reader.read_until(b'\n', &mut bytes) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        if let Some(file) = &mut log {
+            // A full disk must not end the run; the events still tell what happened.
+            let _ = file.write_all(&bytes);
+        }
+        for event in parser.line(&String::from_utf8_lossy(&bytes), sys::monotonic_ms()) {
+            console::emit(&event);
+        }
+    }
+    let exit = running.wait();
+    for event in parser.finished(exit, start_ms, sys::monotonic_ms()) {
+        console::emit(&event);
+    }
+}
+
+/// The suites that the arguments name.
+fn suites(arguments: &[String]) -> &str {
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        if word == "-t" {
+            return words.next().map_or(DEFAULT_SUITES, String::as_str);
+        }
+    }
+    DEFAULT_SUITES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_suites_are_those_after_t() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(suites(&words("-l 0 -t regression 1001")), "regression");
+        assert_eq!(suites(&words("1001")), DEFAULT_SUITES);
+    }
+}
