@@ -1,3 +1,24 @@
-//! The OP-TEE wire ABI.
+//! The OP-TEE wire ABI between normal and secure world, as types and constants.
+//!
+//! What OP-TEE's headers `optee_smc.h`, `optee_msg.h` and `optee_rpc_cmd.h` say, and nothing
+//! else: no logic, no policy, no state. Every item names its origin, so that it can be checked.
+//!
+//! * [`smc`]: function identifiers, what comes back in a0, registers.
+//! * [`caps`]: the capability bits that both worlds exchange.
+//! * [`msg`]: the message in memory: header, parameters, attributes, commands.
+//! * [`rpc`]: what the secure world asks of the normal world: functions and commands.
+//! * [`errors`]: GlobalPlatform results and where they come from.
+//! * [`uuid`]: identifiers of trusted applications and of OP-TEE itself.
 #![no_std]
 #![forbid(unsafe_code)]
+
+pub mod caps;
+pub mod errors;
+pub mod msg;
+pub mod rpc;
+pub mod smc;
+pub mod uuid;
+
+pub use errors::{Origin, TeeResult};
+pub use smc::{FunctionId, Return};
+pub use uuid::Uuid;
