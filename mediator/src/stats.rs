@@ -1,0 +1,171 @@
+//! What a VM's mediator has done so far, in plain numbers.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The kinds of RPC that are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub enum RpcKind {
+    /// Function ALLOC: memory for RPC messages.
+    Alloc,
+    /// Function FREE.
+    Free,
+    /// Command LOAD_TA.
+    LoadTa,
+    /// Commands RPMB, RPMB_PROBE_RESET, RPMB_PROBE_NEXT, RPMB_FRAMES.
+    Rpmb,
+    /// Command FS.
+    Fs,
+    /// Command GET_TIME.
+    GetTime,
+    /// Command NOTIFICATION.
+    Notification,
+    /// Command SUSPEND.
+    Suspend,
+    /// Command SHM_ALLOC.
+    ShmAlloc,
+    /// Command SHM_FREE.
+    ShmFree,
+    /// Command GPROF.
+    Gprof,
+    /// Command SOCKET.
+    Socket,
+    /// Command FTRACE.
+    Ftrace,
+    /// Command SUPP_PLUGIN.
+    Plugin,
+    /// Command I2C_TRANSFER.
+    I2c,
+    /// Anything else; it is answered without the guest.
+    Other,
+}
+
+impl RpcKind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 16] = [
+        Self::Alloc,
+        Self::Free,
+        Self::LoadTa,
+        Self::Rpmb,
+        Self::Fs,
+        Self::GetTime,
+        Self::Notification,
+        Self::Suspend,
+        Self::ShmAlloc,
+        Self::ShmFree,
+        Self::Gprof,
+        Self::Socket,
+        Self::Ftrace,
+        Self::Plugin,
+        Self::I2c,
+        Self::Other,
+    ];
+
+    /// A name for reports: lower case, words joined by `_`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Alloc => "alloc",
+            Self::Free => "free",
+            Self::LoadTa => "load_ta",
+            Self::Rpmb => "rpmb",
+            Self::Fs => "fs",
+            Self::GetTime => "get_time",
+            Self::Notification => "notification",
+            Self::Suspend => "suspend",
+            Self::ShmAlloc => "shm_alloc",
+            Self::ShmFree => "shm_free",
+            Self::Gprof => "gprof",
+            Self::Socket => "socket",
+            Self::Ftrace => "ftrace",
+            Self::Plugin => "plugin",
+            Self::I2c => "i2c",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A snapshot of a mediator's counters. Counts grow for ever, over every life of the VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Fast calls of the guest's.
+    pub fast: u64,
+    /// Yielding calls of the guest's that began (returns from RPCs are not counted here).
+    pub yielding: u64,
+    /// RPCs by kind, in the order of [`RpcKind::ALL`].
+    pub rpc: [u64; RpcKind::ALL.len()],
+    /// Times that a normal-world interrupt took a call out of OP-TEE.
+    pub foreign_intr: u64,
+    /// Requests and answers of the guest's that were refused, whatever the reason.
+    pub denied: u64,
+    /// SMCs to the secure world on the guest's behalf.
+    pub smcs: u64,
+    /// Pages pinned now, counted once a buffer.
+    pub pages_pinned: u64,
+    /// The most that `pages_pinned` was.
+    pub pages_pinned_max: u64,
+    /// Shared buffers now.
+    pub buffers: u64,
+    /// The most that `buffers` was.
+    pub buffers_max: u64,
+    /// Buffers for RPC messages now.
+    pub rpc_buffers: u64,
+    /// Sessions open now.
+    pub sessions: u64,
+    /// Yielding calls under way now, running or suspended.
+    pub calls: u64,
+}
+
+impl Stats {
+    /// How many RPCs of one kind there were.
+    #[inline]
+    pub const fn rpc(&self, kind: RpcKind) -> u64 {
+        self.rpc[kind as usize]
+    }
+}
+
+/// A count that grows; relaxed, since nothing is ordered by it.
+#[derive(Default, Debug)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts one more.
+    #[inline]
+    pub(crate) fn bump(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The count so far.
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counts that only grow.
+#[derive(Default, Debug)]
+pub(crate) struct Counters {
+    pub(crate) fast: Counter,
+    pub(crate) yielding: Counter,
+    pub(crate) rpc: [Counter; RpcKind::ALL.len()],
+    pub(crate) foreign_intr: Counter,
+    pub(crate) denied: Counter,
+    pub(crate) smcs: Counter,
+}
+
+impl Counters {
+    /// The counts so far; what is counted in the books is zero.
+    pub(crate) fn snapshot(&self) -> Stats {
+        let mut stats = Stats {
+            fast: self.fast.get(),
+            yielding: self.yielding.get(),
+            foreign_intr: self.foreign_intr.get(),
+            denied: self.denied.get(),
+            smcs: self.smcs.get(),
+            ..Stats::default()
+        };
+        for (to, from) in stats.rpc.iter_mut().zip(&self.rpc) {
+            *to = from.get();
+        }
+        stats
+    }
+}
