@@ -1,2 +1,5 @@
 //! Postern's hypervisor. Everything but `arch` compiles and is tested on the host.
 #![cfg_attr(target_os = "none", no_std)]
+
+pub mod devices;
+pub mod trap;

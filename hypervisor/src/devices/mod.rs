@@ -1,0 +1,3 @@
+//! Emulated devices: plain state machines that are given one access at a time.
+
+pub mod mmio;

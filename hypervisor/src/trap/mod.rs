@@ -1,0 +1,4 @@
+//! An exception taken from a guest, what the guest wanted, and who answers.
+
+pub mod decode;
+pub mod inject;
