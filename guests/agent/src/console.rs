@@ -4,8 +4,8 @@
 //! print emergencies only, and its log is read from `/dev/kmsg` and written here, line by line, under
 //! the same lock as the events.
 
-use crate::event::Event;
 use crate::sys;
+use guest_agent::event::Event;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::sync::Mutex;

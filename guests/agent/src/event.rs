@@ -1,12 +1,12 @@
 //! What the guest tells the host: one event a line, `@postern ` and a JSON object.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The word in front of every event, by which the host tells it from the rest of the console.
 pub const MARK: &str = "@postern ";
 
 /// How a case of xtest stands.
-#[derive(Serialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum CaseState {
     /// It has begun.
@@ -20,7 +20,7 @@ pub enum CaseState {
 }
 
 /// An event. Times are milliseconds of the guest's `CLOCK_MONOTONIC` unless a name says `ns`.
-#[derive(Serialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// The guest reads commands.
@@ -48,13 +48,13 @@ pub enum Event {
         /// How it stands.
         state: CaseState,
         /// How long it took.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         ms: Option<u64>,
         /// Titled parts it reported. (xtest counts its single checks only over the whole run.)
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         subcases: Option<u32>,
         /// How many of those failed.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         failed_subcases: Option<u32>,
     },
     /// A line of xtest's own output, after the failed case it belongs to.
@@ -65,7 +65,7 @@ pub enum Event {
     /// xtest ended.
     XtestEnd(XtestEnd),
     /// A measurement of the round trip into the TEE.
-    Latency(crate::latency::Report),
+    Latency(Latency),
     /// The answer to `ping`.
     Pong {
         /// What `ping` was given.
@@ -81,7 +81,7 @@ pub enum Event {
 }
 
 /// What a run of xtest came to.
-#[derive(Serialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct XtestEnd {
     /// Cases run to their end, as counted while they ran.
     pub cases: u32,
@@ -105,7 +105,43 @@ pub struct XtestEnd {
     pub end_ms: u64,
 }
 
+/// A measurement of the round trip into the TEE. All times are nanoseconds.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Latency {
+    /// What the measurement was called.
+    pub label: String,
+    /// Calls timed.
+    pub samples: u64,
+    /// The fastest call.
+    pub min_ns: u64,
+    /// Half the calls were at most this long.
+    pub median_ns: u64,
+    /// 90 of 100 calls were at most this long.
+    pub p90_ns: u64,
+    /// 99 of 100 calls were at most this long.
+    pub p99_ns: u64,
+    /// The slowest call.
+    pub max_ns: u64,
+    /// The mean.
+    pub mean_ns: u64,
+    /// How long the measurement took.
+    pub total_ns: u64,
+    /// What was measured, in words.
+    pub what: String,
+}
+
 impl Event {
+    /// Finds the event in a console line: behind the mark, which other output may stand before.
+    /// `None` when the line has no mark.
+    ///
+    /// # Errors
+    ///
+    /// There is a mark and no known event behind it: something has cut the line.
+    pub fn find(line: &str) -> Option<Result<Self, serde_json::Error>> {
+        let (_, json) = line.split_once(MARK)?;
+        Some(serde_json::from_str(json.trim_end()))
+    }
+
     /// The console line for the event, without the newline. JSON escapes every control character, so
     /// it is always one line.
     pub fn line(&self) -> String {
@@ -150,6 +186,16 @@ mod tests {
         ];
         for (event, line) in table {
             assert_eq!(event.line(), line);
+            let read = Event::find(&format!("noise {line}\r"))
+                .expect("a mark")
+                .expect("an event");
+            assert_eq!(read, event);
         }
+        assert!(Event::find("no mark {}").is_none());
+        assert!(
+            Event::find(r#"@postern {"event":"cas"#)
+                .expect("a mark")
+                .is_err()
+        );
     }
 }

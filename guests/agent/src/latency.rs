@@ -6,8 +6,8 @@
 
 use crate::sys;
 use crate::tee::{INVOKE_TESTS, INVOKE_TESTS_PARAMS, Session};
+use guest_agent::event::Latency;
 use hdrhistogram::Histogram;
-use serde::Serialize;
 use std::io::{Error, Result};
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,37 +23,12 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// The longest single call that the histogram tells apart from longer ones.
 const LONGEST_CALL: Duration = Duration::from_secs(100);
 
-/// The result of a measurement. All times are nanoseconds.
-#[derive(Serialize, Clone, Debug, PartialEq)]
-pub struct Report {
-    /// What the measurement was called.
-    pub label: String,
-    /// Calls timed.
-    pub samples: u64,
-    /// The fastest call.
-    pub min_ns: u64,
-    /// Half the calls were at most this long.
-    pub median_ns: u64,
-    /// 90 of 100 calls were at most this long.
-    pub p90_ns: u64,
-    /// 99 of 100 calls were at most this long.
-    pub p99_ns: u64,
-    /// The slowest call.
-    pub max_ns: u64,
-    /// The mean.
-    pub mean_ns: u64,
-    /// How long the measurement took.
-    pub total_ns: u64,
-    /// What was measured.
-    pub what: &'static str,
-}
-
 /// Measures `samples` calls through `device`.
 ///
 /// # Errors
 ///
 /// The TEE cannot be reached, or answers something wrong.
-pub fn measure(device: &Path, label: &str, samples: u32) -> Result<Report> {
+pub fn measure(device: &Path, label: &str, samples: u32) -> Result<Latency> {
     let session = Session::open(device, INVOKE_TESTS)?;
     let mut number = 0_u64;
     let mut call = || {
@@ -79,7 +54,7 @@ fn record(
     samples: u32,
     mut clock: impl FnMut() -> Duration,
     mut call: impl FnMut() -> Result<Duration>,
-) -> Result<Report> {
+) -> Result<Latency> {
     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let mut histogram: Histogram<u64> =
         Histogram::new_with_bounds(1, nanoseconds(LONGEST_CALL), 3).map_err(Error::other)?;
@@ -99,7 +74,7 @@ fn record(
             .value_at_quantile(quantile)
             .clamp(shortest, longest)
     };
-    Ok(Report {
+    Ok(Latency {
         label: label.to_owned(),
         samples: histogram.len(),
         min_ns: shortest,
@@ -109,7 +84,7 @@ fn record(
         max_ns: longest,
         mean_ns: histogram.mean() as u64,
         total_ns: nanoseconds(total),
-        what: WHAT,
+        what: WHAT.to_owned(),
     })
 }
 
@@ -138,7 +113,7 @@ pub fn program(arguments: impl Iterator<Item = String>) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
-        Ok(report) => print!("{}", report.text()),
+        Ok(report) => print!("{}", text(&report)),
         Err(error) => {
             eprintln!("tee-latency: {}: {error}", options.device);
             return ExitCode::FAILURE;
@@ -147,22 +122,20 @@ pub fn program(arguments: impl Iterator<Item = String>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-impl Report {
-    /// The result for a person.
-    fn text(&self) -> String {
-        let us = |ns: u64| format!("{}.{:03}", ns / 1000, ns % 1000);
-        format!(
-            "{}\n{} calls in {} us\nmin {} us   median {} us   p90 {} us   p99 {} us   max {} us\n",
-            self.what,
-            self.samples,
-            us(self.total_ns),
-            us(self.min_ns),
-            us(self.median_ns),
-            us(self.p90_ns),
-            us(self.p99_ns),
-            us(self.max_ns),
-        )
-    }
+/// The result for a person.
+fn text(report: &Latency) -> String {
+    let us = |ns: u64| format!("{}.{:03}", ns / 1000, ns % 1000);
+    format!(
+        "{}\n{} calls in {} us\nmin {} us   median {} us   p90 {} us   p99 {} us   max {} us\n",
+        report.what,
+        report.samples,
+        us(report.total_ns),
+        us(report.min_ns),
+        us(report.median_ns),
+        us(report.p90_ns),
+        us(report.p99_ns),
+        us(report.max_ns),
+    )
 }
 
 /// What `tee-latency` was asked for.
@@ -214,7 +187,7 @@ mod tests {
     use super::*;
 
     /// 1,000 calls: 989 of 1 ms, 10 of 10 ms, one of 5 s.
-    fn example() -> Report {
+    fn example() -> Latency {
         let mut calls = (0..1000).map(|call| match call {
             17 => Duration::from_secs(5),
             _ if call % 100 == 1 => Duration::from_millis(10),
@@ -247,9 +220,9 @@ mod tests {
         // The clock ticked once before and once after each call.
         assert_eq!(report.total_ns, 1_000_000_000);
         assert!(
-            report.text().contains("max 5000000.000 us"),
+            text(&report).contains("max 5000000.000 us"),
             "{}",
-            report.text()
+            text(&report)
         );
     }
 

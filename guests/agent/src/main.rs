@@ -8,11 +8,10 @@
 //!   ([`latency`]), gives a shell, powers off.
 //! - `tee-latency`: the meter alone, for people at a shell prompt.
 //!
-//! What the guest tells the host is one JSON object a line behind the word `@postern` ([`event`]).
+//! What the guest tells the host is one JSON object a line behind the word `@postern` ([`guest_agent::event`]).
 
 mod command;
 mod console;
-mod event;
 mod init;
 mod latency;
 mod process;

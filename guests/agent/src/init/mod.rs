@@ -4,8 +4,8 @@ mod supplicant;
 mod system;
 
 use crate::command::{Command, Words};
-use crate::event::Event;
 use crate::{console, latency, process, sys, xtest};
+use guest_agent::event::Event;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;

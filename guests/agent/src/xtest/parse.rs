@@ -16,7 +16,7 @@
 //! 0 test cases were skipped                   those that the filter left out
 //! ```
 
-use crate::event::{CaseState, Event, XtestEnd};
+use guest_agent::event::{CaseState, Event, XtestEnd};
 use std::collections::VecDeque;
 
 /// Lines of a case's output that are kept for the event that it fails.

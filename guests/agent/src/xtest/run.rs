@@ -1,8 +1,8 @@
 //! xtest as a child.
 
 use super::parse::Parser;
-use crate::event::Event;
 use crate::{console, process, sys};
+use guest_agent::event::Event;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;

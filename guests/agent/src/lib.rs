@@ -1,0 +1,3 @@
+//! The language between the guests' first process and the host tool, for both of them.
+
+pub mod event;
