@@ -2,5 +2,5 @@
 #![cfg_attr(target_os = "none", no_std)]
 
 pub mod devices;
-pub mod ids
+pub mod ids;
 pub mod trap;
