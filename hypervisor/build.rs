@@ -1,0 +1,9 @@
+//! Hands the linker script to the linker when the image for the machine is built.
+
+fn main() {
+    println!("cargo::rerun-if-changed=image.ld");
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("none") {
+        let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+        println!("cargo::rustc-link-arg-bins=-T{folder}/image.ld");
+    }
+}

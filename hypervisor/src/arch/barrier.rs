@@ -1,0 +1,22 @@
+//! Barriers and hints.
+
+use aarch64_cpu::asm;
+
+/// Instruction synchronisation: what was written to system registers holds from here on.
+#[inline]
+pub fn isb() {
+    asm::barrier::isb(asm::barrier::SY);
+}
+
+/// Waits until all earlier accesses and maintenance are complete.
+#[inline]
+pub fn dsb() {
+    asm::barrier::dsb(asm::barrier::SY);
+}
+
+/// Sleeps until an interrupt is pending, masked or not.
+#[inline]
+pub fn wait_for_interrupt() {
+    asm::barrier::dsb(asm::barrier::SY);
+    asm::wfi();
+}

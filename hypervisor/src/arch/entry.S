@@ -1,0 +1,143 @@
+// The first instructions: Linux boot protocol (Documentation/arch/arm64/booting in Linux), MMU
+// and data cache off, x0 = the device tree. Until stage 1 is on, memory is Device-like: no
+// exclusives, no unaligned access, so the work here is what must be done before Rust's atomics.
+
+.section .head, "ax"
+.global _head
+_head:
+    b       _start
+    .long   0
+    .quad   0                           // text_offset: anywhere 2 MiB aligned will do
+    .quad   _image_size
+    .quad   0xa                         // little endian, 4 KiB pages, placed anywhere
+    .quad   0
+    .quad   0
+    .quad   0
+    .ascii  "ARM\x64"
+    .long   0
+
+_start:
+    msr     daifset, #0xf
+    mov     x19, x0                     // the device tree
+    adrp    x20, _image_start           // where we are; the image is linked at 0
+
+    // R_AARCH64_RELATIVE relocations: *(base + offset) = base + addend.
+    adrp    x1, _rela_start
+    add     x1, x1, :lo12:_rela_start
+    adrp    x2, _rela_end
+    add     x2, x2, :lo12:_rela_end
+1:  cmp     x1, x2
+    b.hs    3f
+    ldp     x3, x4, [x1], #16
+    ldr     x5, [x1], #8
+    cmp     w4, #1027
+    b.ne    1b
+    add     x5, x5, x20
+    str     x5, [x20, x3]
+    b       1b
+
+3:  adrp    x1, _bss_start
+    adrp    x2, _image_end
+4:  stp     xzr, xzr, [x1], #16
+    cmp     x1, x2
+    b.lo    4b
+
+    // What we wrote went past the caches; drop any stale line before they are used.
+    mov     x1, x20
+    dmb     sy
+5:  dc      ivac, x1
+    add     x1, x1, #16                 // no line is shorter
+    cmp     x1, x2
+    b.lo    5b
+    dsb     sy
+
+    adrp    x1, {stack0_top}
+    add     x1, x1, :lo12:{stack0_top}
+    ldr     x1, [x1]
+    mrs     x2, CurrentEL
+    cmp     x2, #(2 << 2)
+    b.ne    6f
+
+    mov     sp, x1
+    // A first stage-1 table: the gigabytes that hold this image are normal memory, all others
+    // device and never executed. Rust replaces it once it has read the device tree.
+    adrp    x0, {boot_table}
+    add     x0, x0, :lo12:{boot_table}
+    mov     x1, x20
+    adrp    x2, _image_end
+    bl      fill_boot_table
+    adrp    x0, {boot_table}
+    add     x0, x0, :lo12:{boot_table}
+    bl      enable_mmu
+    mov     x0, x19
+    mov     x1, x20
+    b       {boot_primary}
+
+    // Not at EL2: say so. This runs with the MMU off, and so does all that it calls.
+6:  mov     sp, x1
+    mov     x0, x19
+    mrs     x1, CurrentEL
+    b       {boot_wrong_level}
+
+// x0 = table, x1 = first byte of the image, x2 = end of the image.
+fill_boot_table:
+    lsr     x1, x1, #30
+    sub     x2, x2, #1
+    lsr     x2, x2, #30
+    mov     x3, #0                      // entry
+    mov     x4, #0x401                  // block, AF, MAIR index 0: device
+    movk    x4, #0x40, lsl #48          // XN
+    mov     x5, #0x705                  // block, AF, inner shareable, MAIR index 1: normal
+1:  lsl     x6, x3, #30
+    cmp     x3, x1
+    b.lo    2f
+    cmp     x3, x2
+    b.hi    2f
+    orr     x6, x6, x5
+    b       3f
+2:  orr     x6, x6, x4
+3:  str     x6, [x0, x3, lsl #3]
+    add     x3, x3, #1
+    cmp     x3, #512
+    b.lo    1b
+    dsb     sy
+    ret
+
+.text
+// Turns stage 1 on with the root table in x0 (39-bit identity map: what runs goes on running).
+// If it was on with another table it is off in between, so no break-before-make is needed.
+// Touches no memory; clobbers x1, x2.
+.global enable_mmu
+enable_mmu:
+    ldr     x1, =0x30c50830             // SCTLR_EL2: the RES1 bits, MMU and caches off
+    dsb     sy
+    msr     sctlr_el2, x1
+    isb
+    msr     ttbr0_el2, x0
+    ldr     x1, =0x04ff00               // MAIR: 0 device-nGnRnE, 1 normal write-back, 2 device-nGnRE
+    msr     mair_el2, x1
+    mrs     x2, id_aa64mmfr0_el1
+    and     x2, x2, #7                  // PARange
+    ldr     x1, =0x80803519             // TCR_EL2: RES1, inner shareable, write-back walks, T0SZ 25
+    orr     x1, x1, x2, lsl #16
+    msr     tcr_el2, x1
+    tlbi    alle2
+    ic      iallu
+    dsb     sy
+    isb
+    ldr     x1, =0x30c5183d             // M, C, SA, I
+    msr     sctlr_el2, x1
+    isb
+    ret
+
+// Where PSCI CPU_ON starts a pCPU: x0 = its `SecondaryStart` (stack top, root table), read with
+// the MMU off, so the starter cleaned it to memory.
+.global secondary_entry
+secondary_entry:
+    msr     daifset, #0xf
+    mov     x19, x0
+    ldp     x1, x0, [x19]
+    mov     sp, x1
+    bl      enable_mmu
+    mov     x0, x19
+    b       {boot_secondary}

@@ -1,0 +1,66 @@
+//! EL2's heap: page tables, VMs, buffers' books. Nothing on the way of an SMC allocates.
+
+use buddy_system_allocator::Heap;
+use core::alloc::{GlobalAlloc, Layout};
+use core::cell::UnsafeCell;
+use core::ptr::{NonNull, null_mut};
+use spin::mutex::SpinMutex;
+
+/// Enough for EL2's page tables, before RAM is known.
+const BOOT_BYTES: usize = 512 * 1024;
+
+#[repr(C, align(4096))]
+struct Boot(UnsafeCell<[u8; BOOT_BYTES]>);
+
+// SAFETY: the bytes are handed to the heap once and reached through it only.
+unsafe impl Sync for Boot {}
+
+static BOOT: Boot = Boot(UnsafeCell::new([0; BOOT_BYTES]));
+
+/// EL2 runs with interrupts masked, so a spin lock is enough.
+struct Locked(SpinMutex<Heap<33>>);
+
+#[global_allocator]
+static HEAP: Locked = Locked(SpinMutex::new(Heap::empty()));
+
+// SAFETY: `Heap` hands out disjoint blocks that fit the layout, under the lock.
+unsafe impl GlobalAlloc for Locked {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.0
+            .lock()
+            .alloc(layout)
+            .map_or(null_mut(), NonNull::as_ptr)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the caller got this block from `alloc` with this layout.
+            unsafe { self.0.lock().dealloc(block, layout) };
+        }
+    }
+}
+
+/// Gives the heap its first bytes. To be called once, before anything is allocated.
+pub fn init() {
+    // SAFETY: called once from the boot pCPU; nothing else refers to BOOT.
+    unsafe { HEAP.0.lock().init(BOOT.0.get() as usize, BOOT_BYTES) };
+}
+
+/// Gives the heap a piece of RAM that nobody else uses, `bytes` long at `start`.
+///
+/// # Safety
+/// The range is mapped at EL2 and belongs to the caller, who forgets it.
+pub unsafe fn add(start: u64, bytes: u64) {
+    // SAFETY: by this function's contract.
+    unsafe {
+        HEAP.0
+            .lock()
+            .add_to_heap(start as usize, (start + bytes) as usize);
+    }
+}
+
+/// Bytes in use and bytes in all.
+pub fn usage() -> (usize, usize) {
+    let heap = HEAP.0.lock();
+    (heap.stats_alloc_actual(), heap.stats_total_bytes())
+}

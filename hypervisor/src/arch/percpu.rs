@@ -1,0 +1,55 @@
+//! What each pCPU has of its own, reached through TPIDR_EL2 without a lock.
+
+use crate::vm::Running;
+use aarch64_cpu::registers::{Readable, TPIDR_EL2, Writeable};
+use alloc::boxed::Box;
+use core::cell::Cell;
+use core::marker::PhantomData;
+use mediator::addr::Pa;
+
+/// A pCPU's own state. Not `Sync`: only its pCPU ever sees it.
+pub struct Pcpu {
+    /// Its index, 0 for the boot pCPU.
+    pub index: usize,
+    /// Its redistributor's first frame.
+    pub redistributor: Pa,
+    /// The vCPU whose registers it holds.
+    pub current: Cell<Option<Running>>,
+    /// Whether the scheduler must be asked before the guest goes on.
+    pub reschedule: Cell<bool>,
+    /// Whether the list registers hold the current vCPU's interrupts.
+    pub list_registers_loaded: Cell<bool>,
+    /// The number of list registers that hold something.
+    pub list_registers_used: Cell<usize>,
+    /// Number of list registers that this pCPU has.
+    pub list_registers: usize,
+    not_sync: PhantomData<*const ()>,
+}
+
+/// Makes this pCPU's state, for ever.
+pub fn init(index: usize, redistributor: Pa) {
+    let pcpu: &'static Pcpu = Box::leak(Box::new(Pcpu {
+        index,
+        redistributor,
+        current: Cell::new(None),
+        reschedule: Cell::new(false),
+        list_registers_loaded: Cell::new(false),
+        list_registers_used: Cell::new(0),
+        list_registers: super::ich::list_registers(),
+        not_sync: PhantomData,
+    }));
+    TPIDR_EL2.set(core::ptr::from_ref(pcpu) as u64);
+}
+
+/// This pCPU's state.
+#[inline]
+pub fn this() -> &'static Pcpu {
+    // SAFETY: `init` ran on this pCPU before anything above the boot path, and put the address of
+    // a leaked `Pcpu` here; EL2 is never preempted or migrated.
+    unsafe { &*(TPIDR_EL2.get() as *const Pcpu) }
+}
+
+/// Whether [`init`] has run on this pCPU. A panic before that has no pCPU to name.
+pub fn is_ready() -> bool {
+    TPIDR_EL2.get() != 0
+}

@@ -1,0 +1,74 @@
+//! PSCI calls to EL3 (DEN0022): start pCPUs, power off.
+
+use super::{barrier, mmu, smc, stack};
+use alloc::boxed::Box;
+
+const PSCI_VERSION: u64 = 0x8400_0000;
+const CPU_ON: u64 = 0xc400_0003;
+const SYSTEM_OFF: u64 = 0x8400_0008;
+const SYSTEM_RESET: u64 = 0x8400_0009;
+
+/// What a starting pCPU reads with its MMU off. The first two fields are `entry.S`'s.
+#[repr(C, align(64))]
+pub struct SecondaryStart {
+    stack_top: u64,
+    root_table: u64,
+    /// The pCPU's index.
+    pub index: usize,
+}
+
+unsafe extern "C" {
+    /// In `entry.S`.
+    fn secondary_entry();
+}
+
+/// Starts the pCPU with this MPIDR affinity; it enters `boot::start::secondary(index)`.
+///
+/// # Errors
+/// PSCI's negative code.
+pub fn start_pcpu(mpidr: u64, index: usize) -> Result<(), i32> {
+    let start = Box::leak(Box::new(SecondaryStart {
+        stack_top: stack::top(index),
+        root_table: mmu::root(),
+        index,
+    }));
+    let address = core::ptr::from_ref(start) as u64;
+    mmu::clean_to_memory(address, size_of::<SecondaryStart>() as u64);
+    barrier::dsb();
+    let entry = secondary_entry as *const () as u64;
+    match smc::call([CPU_ON, mpidr, entry, address, 0, 0, 0, 0])[0] as i32 {
+        0 => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// PSCI's version at EL3, major in the upper half.
+pub fn psci_version() -> u32 {
+    smc::call([PSCI_VERSION, 0, 0, 0, 0, 0, 0, 0])[0] as u32
+}
+
+/// Powers the machine off.
+pub fn off() -> ! {
+    smc::call([SYSTEM_OFF, 0, 0, 0, 0, 0, 0, 0]);
+    loop {
+        barrier::wait_for_interrupt();
+    }
+}
+
+/// Resets the machine.
+pub fn reset() -> ! {
+    smc::call([SYSTEM_RESET, 0, 0, 0, 0, 0, 0, 0]);
+    off()
+}
+
+/// Powers off from a place where the conduit may be HVC and Postern is not at EL2.
+pub fn off_from_wrong_level(conduit_is_hvc: bool) -> ! {
+    if conduit_is_hvc {
+        smc::call_hvc(SYSTEM_OFF);
+    } else {
+        smc::call([SYSTEM_OFF, 0, 0, 0, 0, 0, 0, 0]);
+    }
+    loop {
+        barrier::wait_for_interrupt();
+    }
+}

@@ -1,0 +1,32 @@
+//! The generic timer: EL2's own (CNTHP) and the guests' virtual one. Times are counter ticks.
+
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0, Readable, Writeable};
+
+/// INTID of EL2's physical timer (PPI 10), by the Arm base system architecture.
+pub const HYPERVISOR_TIMER_INTID: u32 = 26;
+/// INTID of the virtual timer (PPI 11).
+pub const VIRTUAL_TIMER_INTID: u32 = 27;
+
+/// Ticks since the counter started.
+#[inline]
+pub fn now() -> u64 {
+    CNTPCT_EL0.get()
+}
+
+/// Ticks a second.
+#[inline]
+pub fn frequency() -> u64 {
+    CNTFRQ_EL0.get()
+}
+
+/// Has EL2's timer interrupt at `deadline`, or never.
+pub fn arm(deadline: Option<u64>) {
+    match deadline {
+        Some(at) => {
+            super::write_register!("cnthp_cval_el2", at);
+            CNTHP_CTL_EL2.set(1);
+        }
+        None => CNTHP_CTL_EL2.set(0),
+    }
+    super::barrier::isb();
+}

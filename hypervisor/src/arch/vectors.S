@@ -1,0 +1,112 @@
+// The way in from a guest and back. EL2 itself always runs with interrupts masked, and its stack
+// is empty whenever a guest runs: the frame is always at the same place, at the stack's top.
+
+.macro save_guest
+    sub     sp, sp, #272
+    stp     x0, x1, [sp, #0]
+    stp     x2, x3, [sp, #16]
+    stp     x4, x5, [sp, #32]
+    stp     x6, x7, [sp, #48]
+    stp     x8, x9, [sp, #64]
+    stp     x10, x11, [sp, #80]
+    stp     x12, x13, [sp, #96]
+    stp     x14, x15, [sp, #112]
+    stp     x16, x17, [sp, #128]
+    stp     x18, x19, [sp, #144]
+    stp     x20, x21, [sp, #160]
+    stp     x22, x23, [sp, #176]
+    stp     x24, x25, [sp, #192]
+    stp     x26, x27, [sp, #208]
+    stp     x28, x29, [sp, #224]
+    mrs     x1, elr_el2
+    mrs     x2, spsr_el2
+    stp     x30, x1, [sp, #240]
+    str     x2, [sp, #256]
+    mov     x0, sp
+.endm
+
+.macro from_guest handler
+    .balign 0x80
+    save_guest
+    bl      \handler
+    b       return_to_guest
+.endm
+
+.macro from_el2 kind
+    .balign 0x80
+    mov     x0, #\kind
+    b       broken
+.endm
+
+.text
+.balign 0x800
+.global vectors
+vectors:
+    from_el2 0
+    from_el2 1
+    from_el2 2
+    from_el2 3
+    from_el2 4
+    from_el2 5
+    from_el2 6
+    from_el2 7
+    from_guest {guest_sync}
+    from_guest {guest_irq}
+    from_guest {guest_irq}
+    from_guest {guest_serror}
+    // From EL0 in AArch32 state: the register file is the same one.
+    from_guest {guest_sync}
+    from_guest {guest_irq}
+    from_guest {guest_irq}
+    from_guest {guest_serror}
+
+// An exception taken from EL2 is a bug of ours. The stack may be the reason: use the spare one.
+broken:
+    mrs     x1, esr_el2
+    mrs     x2, elr_el2
+    mrs     x3, far_el2
+    adrp    x4, {spare_stack_top}
+    add     x4, x4, :lo12:{spare_stack_top}
+    ldr     x4, [x4]
+    mov     x5, sp
+    mov     sp, x4
+    mov     x4, x5
+    b       {el2_exception}
+
+return_to_guest:
+    ldp     x30, x1, [sp, #240]
+    ldr     x2, [sp, #256]
+    msr     elr_el2, x1
+    msr     spsr_el2, x2
+    ldp     x28, x29, [sp, #224]
+    ldp     x26, x27, [sp, #208]
+    ldp     x24, x25, [sp, #192]
+    ldp     x22, x23, [sp, #176]
+    ldp     x20, x21, [sp, #160]
+    ldp     x18, x19, [sp, #144]
+    ldp     x16, x17, [sp, #128]
+    ldp     x14, x15, [sp, #112]
+    ldp     x12, x13, [sp, #96]
+    ldp     x10, x11, [sp, #80]
+    ldp     x8, x9, [sp, #64]
+    ldp     x6, x7, [sp, #48]
+    ldp     x4, x5, [sp, #32]
+    ldp     x2, x3, [sp, #16]
+    ldp     x0, x1, [sp, #0]
+    add     sp, sp, #272
+    eret
+    // Nothing after an eret is to be speculated into.
+    dsb     nsh
+    isb
+
+// The first time on a pCPU: x0 = its stack's top. Makes room for a frame, lets the scheduler fill
+// it, and enters the guest. Never returns.
+.global enter_first_guest
+enter_first_guest:
+    mov     sp, x0
+    sub     sp, sp, #272
+    mov     x0, sp
+    mov     x29, #0
+    mov     x30, #0
+    bl      {first_guest}
+    b       return_to_guest

@@ -1,0 +1,191 @@
+//! The boot story, on one page.
+
+use super::{BootError, Conduit, Machine, Occupied, VmConfigs, early_psci, early_uart, total_size};
+use crate::arch::{self, gic, heap, mmu, percpu, power, vectors, world};
+use crate::console::output;
+use crate::range::PaRange;
+use crate::{info, vm};
+use core::fmt::Write;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use mediator::addr::Pa;
+use spin::Once;
+
+/// The largest tree that is looked at: what Linux's boot protocol allows, in bytes.
+const MAX_TREE: usize = 2 * 1024 * 1024;
+/// RAM that the heap gets once it is known, in bytes.
+const HEAP_BYTES: u64 = 16 * 1024 * 1024;
+
+static MACHINE: Once<Machine<'static>> = Once::new();
+static PCPUS_UP: AtomicUsize = AtomicUsize::new(0);
+
+/// What the boot device tree said. After `primary` has read it.
+pub fn machine() -> &'static Machine<'static> {
+    MACHINE.get().expect("the boot path reads the tree first")
+}
+
+/// The boot pCPU, at EL2, on the boot table. `tree` is x0, `image` where the image begins.
+pub fn primary(tree: u64, image: u64) -> ! {
+    vectors::install();
+    heap::init();
+    let bytes = tree_bytes(tree);
+    if let Some(base) = bytes.and_then(early_uart) {
+        // SAFETY: the tree says that a PL011 is there, and the boot table maps all devices.
+        output::init(unsafe { arch::uart::Uart::new(base) });
+    }
+    info!(
+        "Postern {} at {image:#x}, device tree at {tree:#x}",
+        env!("CARGO_PKG_VERSION")
+    );
+    let Some(bytes) = bytes else {
+        fail(format_args!(
+            "x0 ({tree:#x}) does not point to a device tree: boot with the Linux arm64 protocol"
+        ));
+    };
+    match bring_up(tree, bytes) {
+        Ok(vms) => vm::start_all(&vms),
+        Err(error) => fail(format_args!("{error}")),
+    }
+    vectors::enter_scheduler(0)
+}
+
+/// Reads the tree, maps memory, starts the interrupt controller and all pCPUs.
+fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootError<'static>> {
+    let image = mmu::image();
+    let occupied = Occupied {
+        hypervisor: PaRange::between(Pa::new(image.start), Pa::new(image.end)),
+        tree: PaRange::between(Pa::new(tree), Pa::new(tree + bytes.len() as u64)),
+    };
+    let (mut machine, vms) = super::machine::read(bytes, occupied)?;
+    let heap = machine
+        .free
+        .iter()
+        .map(|range| range.aligned_inward(super::BLOCK_SIZE))
+        .find(|range| range.bytes() >= HEAP_BYTES)
+        .and_then(|range| PaRange::new(range.start(), HEAP_BYTES))
+        .ok_or(BootError::NoMemory)?;
+    machine.free.remove(heap)?;
+
+    let device = |range: PaRange| (range.start().page(), page_end(range));
+    let devices = machine
+        .gic
+        .redistributors
+        .iter()
+        .chain([&machine.gic.distributor, &machine.uart.registers])
+        .map(|range| device(*range));
+    let ram = machine.ram.iter().map(|range| {
+        let range = range.aligned_inward(mediator::addr::PAGE_SIZE);
+        (range.start(), range.end())
+    });
+    if let Err(error) = mmu::activate(ram, devices) {
+        fail(format_args!("cannot map the machine's memory: {error}"));
+    }
+    // SAFETY: free RAM by the tree, mapped just now, and nobody else's from here on.
+    unsafe { heap::add(heap.start().get(), heap.bytes()) };
+
+    let machine = MACHINE.call_once(|| machine);
+    gic::init_distributor(machine.gic.distributor.start());
+    this_pcpu_up(0, machine);
+    start_others(machine);
+    Ok(vms)
+}
+
+fn page_end(range: PaRange) -> Pa {
+    let last = range
+        .end()
+        .get()
+        .next_multiple_of(mediator::addr::PAGE_SIZE);
+    Pa::new(last)
+}
+
+fn start_others(machine: &Machine<'_>) {
+    for (index, cpu) in machine.cpus.list().iter().enumerate().skip(1) {
+        let before = PCPUS_UP.load(Ordering::Acquire);
+        match power::start_pcpu(cpu.mpidr.get(), index) {
+            // One after the other: what each does is short, and the log stays readable.
+            Ok(()) => {
+                while PCPUS_UP.load(Ordering::Acquire) == before {
+                    core::hint::spin_loop();
+                }
+            }
+            Err(code) => fail(format_args!(
+                "PSCI CPU_ON of CPU {index} (MPIDR {:#x}) failed with {code}: check the firmware",
+                cpu.mpidr.get()
+            )),
+        }
+    }
+    info!(
+        "{} CPUs, GICv3, {} MiB free for guests",
+        machine.cpus.list().len(),
+        machine.free.bytes_in_units(super::BLOCK_SIZE) >> 20
+    );
+    if machine.cpus.ignored > 0 {
+        crate::warn!("{} more CPUs stay off", machine.cpus.ignored);
+    }
+}
+
+/// Another pCPU, at EL2, on the final table.
+pub fn secondary(index: usize) -> ! {
+    mmu::set_write_implies_execute_never();
+    vectors::install();
+    this_pcpu_up(index, machine());
+    vectors::enter_scheduler(index)
+}
+
+fn this_pcpu_up(index: usize, machine: &Machine<'_>) {
+    let mpidr = machine.cpus.list()[index].mpidr.get();
+    let regions = machine.gic.redistributors.iter();
+    let regions = regions.map(|range| (range.start(), range.end()));
+    let Some(redistributor) = gic::find_redistributor(regions, mpidr) else {
+        fail(format_args!(
+            "CPU {index} (MPIDR {mpidr:#x}) has no redistributor: check the GICv3 node's reg"
+        ));
+    };
+    gic::init_pcpu(redistributor);
+    world::init_traps();
+    percpu::init(index, redistributor);
+    PCPUS_UP.fetch_add(1, Ordering::Release);
+}
+
+/// The tree at `address`, if there is one that can be looked at.
+fn tree_bytes(address: u64) -> Option<&'static [u8]> {
+    if address == 0 || !address.is_multiple_of(8) {
+        return None;
+    }
+    // SAFETY: the boot protocol says that a tree is at x0; all of memory is readable through the
+    // boot table (or the MMU is off), and nobody writes the tree any more.
+    let header = unsafe { core::slice::from_raw_parts(address as *const u8, 40) };
+    let size = total_size(header).filter(|size| *size <= MAX_TREE)?;
+    // SAFETY: as above, now with the length that the header gives.
+    Some(unsafe { core::slice::from_raw_parts(address as *const u8, size) })
+}
+
+/// Says in one line why there will be no guests, and powers off.
+pub fn fail(why: core::fmt::Arguments<'_>) -> ! {
+    output::boot_error(why);
+    power::off()
+}
+
+/// Entered at another exception level than EL2, MMU off: no atomics here, no heap, no log.
+pub fn wrong_level(tree: u64, level: u64) -> ! {
+    let bytes = tree_bytes(tree);
+    if let Some(base) = bytes.and_then(early_uart) {
+        // SAFETY: the tree says that a PL011 is there; the MMU is off.
+        let mut uart = Raw(unsafe { arch::uart::Uart::new(base) });
+        let text = "start it at EL2 (QEMU: -M virt,virtualization=on; U-Boot: build for EL2)";
+        let _ = write!(
+            uart,
+            "postern: entered at EL{level}, needs EL2: {text}\r\n@postern {{\"event\":\"boot-error\",\"text\":\"entered at EL{level}, needs EL2: {text}\"}}\r\n"
+        );
+    }
+    power::off_from_wrong_level(bytes.and_then(early_psci) == Some(Conduit::Hvc))
+}
+
+/// Writes to a UART without a lock.
+struct Raw(arch::uart::Uart);
+
+impl Write for Raw {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        text.bytes().for_each(|byte| self.0.send(byte));
+        Ok(())
+    }
+}

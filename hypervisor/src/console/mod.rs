@@ -1,0 +1,4 @@
+//! The consoles of all guests and of the hypervisor, over one UART.
+
+#[cfg(target_os = "none")]
+pub mod output;

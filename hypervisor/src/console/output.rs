@@ -1,0 +1,183 @@
+//! The physical UART, shared: what the hypervisor and the guests say, each on its channel.
+//!
+//! A byte stream with channel switches, `0xFF c`, and `0xFF 0xFF` for a literal 0xFF; see
+//! `docs/console.md`.
+
+use crate::arch::percpu;
+use crate::arch::timer;
+use crate::arch::uart::Uart;
+use core::fmt::{self, Write};
+use spin::Once;
+use spin::mutex::SpinMutex;
+
+/// The hypervisor's own channel.
+pub const OWN_CHANNEL: u8 = 0;
+/// Announces a channel, or is itself when doubled.
+const ESCAPE: u8 = 0xff;
+
+struct Output {
+    uart: Uart,
+    channel: Option<u8>,
+}
+
+static UART: Once<Uart> = Once::new();
+static OUTPUT: Once<SpinMutex<Output>> = Once::new();
+
+/// How much a log line matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// Something does not work.
+    Error,
+    /// Something is not as it should be.
+    Warn,
+    /// What a user wants to know.
+    Info,
+}
+
+impl Output {
+    fn send(&mut self, channel: u8, bytes: &[u8]) {
+        if self.channel != Some(channel) {
+            self.uart.send(ESCAPE);
+            self.uart.send(channel);
+            self.channel = Some(channel);
+        }
+        for &byte in bytes {
+            if byte == ESCAPE {
+                self.uart.send(ESCAPE);
+            }
+            self.uart.send(byte);
+        }
+    }
+}
+
+/// Everything goes to this UART from here on; before, it goes nowhere.
+pub fn init(uart: Uart) {
+    UART.call_once(|| uart);
+    OUTPUT.call_once(|| {
+        SpinMutex::new(Output {
+            uart,
+            channel: None,
+        })
+    });
+}
+
+/// The UART that [`init`] was given.
+pub fn uart() -> Option<Uart> {
+    UART.get().copied()
+}
+
+/// Sends bytes on a channel, in one piece.
+pub fn send(channel: u8, bytes: &[u8]) {
+    if let Some(output) = OUTPUT.get() {
+        output.lock().send(channel, bytes);
+    }
+}
+
+/// One log line, longer ones are cut.
+struct Line(heapless::Vec<u8, 512>);
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            // Room for the end of the line stays.
+            if self.0.len() + 2 < self.0.capacity() {
+                let _ = self.0.push(byte);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sends one line on the hypervisor's channel.
+pub fn line(text: fmt::Arguments<'_>) {
+    let mut line = Line(heapless::Vec::new());
+    let _ = line.write_fmt(text);
+    let _ = line.0.extend_from_slice(b"\r\n");
+    send(OWN_CHANNEL, &line.0);
+}
+
+/// Sends one log line with the time since the counter started.
+pub fn log(level: Level, text: fmt::Arguments<'_>) {
+    let micros = timer::now() / (timer::frequency() / 1_000_000).max(1);
+    let word = match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+    };
+    line(format_args!(
+        "[{:5}.{:06}] {word}: {text}",
+        micros / 1_000_000,
+        micros % 1_000_000
+    ));
+}
+
+/// Says why there will be no guests, for people and for programs.
+pub fn boot_error(why: fmt::Arguments<'_>) {
+    log(Level::Error, why);
+    line(format_args!(
+        "@postern {{\"event\":\"boot-error\",\"text\":\"{}\"}}",
+        Escaped(why)
+    ));
+}
+
+/// Text inside a JSON string.
+struct Escaped<'a>(fmt::Arguments<'a>);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Escaper<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl Write for Escaper<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                text.chars().try_for_each(|c| match c {
+                    '"' | '\\' => write!(self.0, "\\{c}"),
+                    c if c.is_control() => write!(self.0, " "),
+                    c => self.0.write_char(c),
+                })
+            }
+        }
+        Escaper(f).write_fmt(self.0)
+    }
+}
+
+/// The last words: past the lock, whose holder may be who panicked.
+pub fn panic(text: fmt::Arguments<'_>) {
+    let Some(&uart) = UART.get() else {
+        return;
+    };
+    let mut line = Line(heapless::Vec::new());
+    let pcpu = if percpu::is_ready() {
+        percpu::this().index
+    } else {
+        0
+    };
+    let _ = write!(line, "\r\npostern: panic on CPU {pcpu}: {text}\r\n");
+    Output {
+        uart,
+        channel: None,
+    }
+    .send(OWN_CHANNEL, &line.0);
+}
+
+/// Logs for the user.
+#[macro_export]
+macro_rules! info {
+    ($($text:tt)*) => {
+        $crate::console::output::log($crate::console::output::Level::Info, format_args!($($text)*))
+    };
+}
+
+/// Logs what is not as it should be.
+#[macro_export]
+macro_rules! warn {
+    ($($text:tt)*) => {
+        $crate::console::output::log($crate::console::output::Level::Warn, format_args!($($text)*))
+    };
+}
+
+/// Logs what does not work.
+#[macro_export]
+macro_rules! error {
+    ($($text:tt)*) => {
+        $crate::console::output::log($crate::console::output::Level::Error, format_args!($($text)*))
+    };
+}
