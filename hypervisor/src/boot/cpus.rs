@@ -1,0 +1,114 @@
+//! The physical CPUs.
+
+use core::fmt;
+
+use dtoolkit::Node;
+use dtoolkit::fdt::Fdt;
+
+use super::error::BootError;
+use super::tree;
+use crate::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
+
+/// Physical CPUs that Postern uses. Further ones stay off; [`Cpus::ignored`] counts them.
+pub const MAX_CPUS: usize = 8;
+
+const _: () = assert!(MAX_CPUS <= MAX_PCPUS);
+
+/// The affinity fields of a CPU's `MPIDR_EL1`, Aff3 to Aff0 in their places, all other bits
+/// zero: what PSCI's CPU_ON takes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mpidr(u64);
+
+impl Mpidr {
+    const AFFINITY: u64 = 0xff_00ff_ffff;
+
+    /// The affinity fields of a register value; other bits are dropped.
+    pub const fn new(register: u64) -> Self {
+        Self(register & Self::AFFINITY)
+    }
+
+    /// The value, in the layout of the register.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Mpidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mpidr({:#x})", self.0)
+    }
+}
+
+/// A physical CPU as the tree describes it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cpu<'t> {
+    /// Which one it is.
+    pub mpidr: Mpidr,
+    /// The first `compatible` string, such as `arm,cortex-a72`; empty where there is none.
+    pub compatible: &'t str,
+}
+
+/// The physical CPUs in the order of the tree. A place in this list is a pCPU's index.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Cpus<'t> {
+    list: heapless::Vec<Cpu<'t>, MAX_CPUS>,
+    /// CPUs of the tree beyond [`MAX_CPUS`], which are left off.
+    pub ignored: usize,
+}
+
+impl<'t> Cpus<'t> {
+    /// The CPUs, at least one and at most [`MAX_CPUS`].
+    pub fn list(&self) -> &[Cpu<'t>] {
+        &self.list
+    }
+
+    /// The index of the CPU with this affinity, `None` where it is not among them.
+    pub fn index_of(&self, mpidr: Mpidr) -> Option<PcpuIndex> {
+        PcpuIndex::new(self.list.iter().position(|cpu| cpu.mpidr == mpidr)?)
+    }
+
+    /// The set of all of them.
+    pub fn set(&self) -> PcpuSet {
+        let indices = (0..self.list.len()).filter_map(PcpuIndex::new);
+        indices.fold(PcpuSet::EMPTY, PcpuSet::with)
+    }
+
+    pub(super) fn read(fdt: Fdt<'t>) -> Result<Self, BootError<'t>> {
+        let mut cpus = Self::default();
+        let parent = fdt.root().child("cpus").ok_or(BootError::NoCpu)?;
+        for node in parent.children() {
+            if tree::string(node, "device_type") != Some("cpu") || !tree::is_enabled(node) {
+                continue;
+            }
+            // Firmware that patches its PSCI node into a tree may leave the CPUs alone, so only
+            // a method that says otherwise counts.
+            if node.property("enable-method").is_some()
+                && tree::string(node, "enable-method") != Some("psci")
+            {
+                return Err(BootError::EnableMethod { cpu: node.name() });
+            }
+            let reg = |problem| BootError::Property {
+                node: node.name(),
+                property: "reg",
+                problem,
+            };
+            let affinity = tree::reg(node, 0).map_err(reg)?.start().get();
+            let mpidr = Mpidr::new(affinity);
+            if mpidr.get() != affinity {
+                return Err(reg("has bits outside the affinity fields of MPIDR_EL1"));
+            }
+            if cpus.index_of(mpidr).is_some() {
+                return Err(reg("is another CPU's as well"));
+            }
+            let compatible = tree::strings(node, "compatible").next().unwrap_or_default();
+            if cpus.list.push(Cpu { mpidr, compatible }).is_err() {
+                cpus.ignored += 1;
+            }
+        }
+        if cpus.list.is_empty() {
+            Err(BootError::NoCpu)
+        } else {
+            Ok(cpus)
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The boot device tree as Postern understands it: the machine, and the VMs to start on it.
+
+use dtoolkit::Node;
+
+use super::cpus::Cpus;
+use super::devices::{self, Gic, Optee, Timers, Uart};
+use super::error::BootError;
+use super::ram::{self, Memory};
+use super::tree;
+use super::vms::{self, BLOCK_SIZE, VmConfigs, VmError};
+use crate::range::PaRange;
+
+/// The machine that Postern runs on. Names are borrowed from the tree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Machine<'t> {
+    /// All RAM of the normal world, used or not.
+    pub ram: Memory,
+    /// The RAM that nobody uses: without what the tree reserves, the tree itself, the ranges
+    /// that the caller named and the VMs' modules.
+    pub free: Memory,
+    /// The physical CPUs.
+    pub cpus: Cpus<'t>,
+    /// The interrupt controller.
+    pub gic: Gic,
+    /// The console.
+    pub uart: Uart,
+    /// The generic timer's interrupts.
+    pub timers: Timers,
+    /// OP-TEE, where the tree announces it.
+    pub optee: Option<Optee>,
+    /// The hypervisor's own command line; empty where there is none.
+    pub bootargs: &'t str,
+}
+
+/// Where things lie that the boot loader put into RAM and that stay in use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Occupied {
+    /// The hypervisor's image with everything that it has beside it, such as stacks and heap.
+    pub hypervisor: PaRange,
+    /// The device tree.
+    pub tree: PaRange,
+}
+
+/// Reads the machine and the VMs.
+///
+/// The range of the modules of two VMs may be the same one, but no module may overlap anything
+/// else that is in use. PSCI is checked for (0.2 or later by SMC) and needs no description.
+pub fn read(
+    tree: &[u8],
+    occupied: Occupied,
+) -> Result<(Machine<'_>, VmConfigs<'_>), BootError<'_>> {
+    let fdt = tree::open(tree)?;
+    let gic = Gic::read(fdt)?;
+    let cells = gic.interrupt_cells();
+    let uart = Uart::read(fdt, cells)?;
+    let timers = Timers::read(fdt, cells)?;
+    devices::check_psci(fdt)?;
+    let optee = Optee::read(fdt, cells)?;
+    let cpus = Cpus::read(fdt)?;
+    let ram = ram::read_ram(fdt)?;
+
+    let mut free = ram.clone();
+    ram::remove_reserved(fdt, &mut free)?;
+    for (what, range) in [
+        ("the hypervisor", occupied.hypervisor),
+        ("the device tree", occupied.tree),
+    ] {
+        // Firmware may reserve the tree's own place, which does no harm.
+        let misplaced = !ram.contains(range) || (what == "the hypervisor" && !free.contains(range));
+        if misplaced {
+            return Err(BootError::Misplaced { what, range });
+        }
+        free.remove(range)?;
+    }
+
+    let vms = vms::read(fdt, &cpus)?;
+    place_modules(&vms, &ram, &mut free)?;
+    let wanted = vms
+        .iter()
+        .fold(0, |sum: u64, vm| sum.saturating_add(vm.memory));
+    let available = free.bytes_in_units(BLOCK_SIZE);
+    if wanted > available {
+        let mib = 1024 * 1024;
+        return Err(BootError::NotEnoughMemory {
+            wanted_mib: wanted / mib,
+            free_mib: available / mib,
+        });
+    }
+    let chosen = fdt.root().child("chosen");
+    let bootargs = chosen
+        .and_then(|node| tree::string(node, "bootargs"))
+        .unwrap_or_default();
+    Ok((
+        Machine {
+            ram,
+            free,
+            cpus,
+            gic,
+            uart,
+            timers,
+            optee,
+            bootargs,
+        },
+        vms,
+    ))
+}
+
+/// Checks where the modules lie and takes their places out of `free`.
+fn place_modules<'t>(
+    vms: &VmConfigs<'t>,
+    ram: &Memory,
+    free: &mut Memory,
+) -> Result<(), BootError<'t>> {
+    let unused = free.clone();
+    for vm in vms {
+        for (kind, range) in vm.modules() {
+            let problem = if !ram.contains(range) {
+                "is not in RAM"
+            } else if !unused.contains(range) {
+                "overlaps reserved memory, the hypervisor or the device tree"
+            } else if !free.contains(range) && !is_module_before(vms, vm.name, kind, range) {
+                "overlaps another module"
+            } else {
+                free.remove(range)?;
+                continue;
+            };
+            let error = VmError::ModulePlace {
+                kind,
+                range,
+                problem,
+            };
+            return Err(BootError::Vm { vm: vm.name, error });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a module before this one has exactly its range and is of its kind.
+fn is_module_before(vms: &VmConfigs<'_>, vm: &str, kind: &str, range: PaRange) -> bool {
+    vms.iter()
+        .take_while(|other| other.name != vm)
+        .flat_map(|other| other.modules())
+        .any(|module| module == (kind, range))
+}

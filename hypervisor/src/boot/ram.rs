@@ -1,0 +1,70 @@
+//! Where RAM is, and what of it nobody uses yet.
+
+use dtoolkit::Node;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use mediator::addr::Pa;
+
+use super::error::BootError;
+use super::tree;
+use crate::range::{PaRange, RangeSet};
+
+/// Pieces of memory that one set holds: banks, and what reservations and modules cut them into.
+pub const MAX_PIECES: usize = 64;
+
+/// A set of physical memory, byte granular.
+pub type Memory = RangeSet<MAX_PIECES>;
+
+/// All RAM that the tree gives to the normal world.
+pub(super) fn read_ram(fdt: Fdt<'_>) -> Result<Memory, BootError<'_>> {
+    let mut ram = Memory::new();
+    for node in fdt.root().children() {
+        // QEMU describes the secure RAM as memory too, disabled.
+        if tree::string(node, "device_type") != Some("memory") || !tree::is_enabled(node) {
+            continue;
+        }
+        for_each_reg(node, |range| Ok(ram.insert(range)?))?;
+    }
+    if ram.iter().next().is_none() {
+        Err(BootError::NoMemory)
+    } else {
+        Ok(ram)
+    }
+}
+
+/// Takes out of `memory` what the tree reserves: `/memreserve/` entries and the nodes of
+/// `/reserved-memory` that have an address, with `no-map` or without. OP-TEE puts its shared
+/// memory there when it patches the tree.
+pub(super) fn remove_reserved<'t>(fdt: Fdt<'t>, memory: &mut Memory) -> Result<(), BootError<'t>> {
+    for entry in fdt.memory_reservations() {
+        let end = entry.address().saturating_add(entry.size());
+        memory.remove(PaRange::between(Pa::new(entry.address()), Pa::new(end)))?;
+    }
+    let Some(parent) = fdt.root().child("reserved-memory") else {
+        return Ok(());
+    };
+    for node in parent.children() {
+        // A node with a size only asks an operating system to choose a place.
+        if node.property("reg").is_some() && tree::is_enabled(node) {
+            for_each_reg(node, |range| Ok(memory.remove(range)?))?;
+        }
+    }
+    Ok(())
+}
+
+fn for_each_reg<'t>(
+    node: FdtNode<'t>,
+    mut act: impl FnMut(PaRange) -> Result<(), BootError<'t>>,
+) -> Result<(), BootError<'t>> {
+    let bad = |problem| BootError::Property {
+        node: node.name(),
+        property: "reg",
+        problem,
+    };
+    let regs = node
+        .reg()
+        .map_err(|_| bad("does not match #address-cells and #size-cells"))?;
+    for reg in regs.ok_or_else(|| bad("is missing"))? {
+        act(tree::range(reg).map_err(bad)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Small readers over the boot device tree.
+//!
+//! The tree comes from firmware and a boot loader, so it is not hostile, but it is written by
+//! people: nothing here panics on a malformed one. Iterators of `dtoolkit` must not be asked
+//! again after they returned `None`, hence every use is a plain `for` loop or an adaptor that
+//! stops there.
+
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::standard::Reg;
+use dtoolkit::{Node, Property};
+use mediator::addr::Pa;
+
+use super::error::BootError;
+use crate::range::PaRange;
+
+/// Buses are looked into down to this depth below the root; deeper nodes are not found.
+const MAX_BUS_DEPTH: u32 = 4;
+
+/// The bytes that a device tree says it has, from its header, when the header is one.
+pub fn total_size(tree: &[u8]) -> Option<usize> {
+    let magic: [u8; 4] = tree.get(..4)?.try_into().ok()?;
+    let size: [u8; 4] = tree.get(4..8)?.try_into().ok()?;
+    (u32::from_be_bytes(magic) == 0xd00d_feed).then_some(u32::from_be_bytes(size) as usize)
+}
+
+/// Opens the tree at the start of `tree`; bytes behind it are ignored.
+pub(super) fn open(tree: &[u8]) -> Result<Fdt<'_>, BootError<'_>> {
+    let whole = total_size(tree)
+        .and_then(|size| tree.get(..size))
+        .unwrap_or(tree);
+    Fdt::new(whole).map_err(BootError::NotATree)
+}
+
+/// The value of the property `name`.
+pub(super) fn bytes<'t>(node: FdtNode<'t>, name: &str) -> Option<&'t [u8]> {
+    node.property(name)?.value_as::<&'t [u8]>().ok()
+}
+
+/// The value of the property `name` as one NUL-terminated UTF-8 string; `None` where the
+/// property is absent or is something else.
+pub(super) fn string<'t>(node: FdtNode<'t>, name: &str) -> Option<&'t str> {
+    let text = node.property(name)?.value_as::<&'t str>().ok()?;
+    (!text.contains('\0')).then_some(text)
+}
+
+/// The value of the property `name` as one cell; `None` where it is absent or longer.
+pub(super) fn cell(node: FdtNode<'_>, name: &str) -> Option<u32> {
+    node.property(name)?.value_as::<u32>().ok()
+}
+
+/// The 32-bit cells of a property's value; bytes that do not fill a cell are left out.
+pub(super) fn cells(value: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    value
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|cell| u32::from_be_bytes(*cell))
+}
+
+/// The strings of a string list, such as `compatible`.
+pub(super) fn strings<'t>(node: FdtNode<'t>, name: &str) -> impl Iterator<Item = &'t str> {
+    let value = bytes(node, name).unwrap_or_default();
+    let value = value.strip_suffix(b"\0").unwrap_or_default();
+    value
+        .split(|&byte| byte == 0)
+        .filter_map(|text| core::str::from_utf8(text).ok())
+}
+
+/// Whether `compatible` lists one of `wanted`.
+pub(super) fn is_compatible(node: FdtNode<'_>, wanted: &[&str]) -> bool {
+    strings(node, "compatible").any(|text| wanted.contains(&text))
+}
+
+/// Whether the node's `status` lets the normal world use it: absent or okay.
+pub(super) fn is_enabled(node: FdtNode<'_>) -> bool {
+    node.property("status").is_none() || matches!(string(node, "status"), Some("okay" | "ok"))
+}
+
+/// The `index`-th range of `reg`, or what is wrong with it.
+pub(super) fn reg(node: FdtNode<'_>, index: usize) -> Result<PaRange, &'static str> {
+    let regs = node
+        .reg()
+        .map_err(|_| "does not match #address-cells and #size-cells")?;
+    range(
+        regs.ok_or("is missing")?
+            .nth(index)
+            .ok_or("has too few ranges")?,
+    )
+}
+
+/// One entry of `reg` as a range, or what is wrong with it.
+pub(super) fn range(reg: Reg<'_>) -> Result<PaRange, &'static str> {
+    let start = reg
+        .address::<u64>()
+        .map_err(|_| "has an address above 64 bits")?;
+    let bytes = reg.size::<u64>().map_err(|_| "has a size above 64 bits")?;
+    PaRange::new(Pa::new(start), bytes).ok_or("passes the end of the address space")
+}
+
+/// The first enabled node that is compatible with one of `wanted`: a child of the root or of a
+/// bus whose addresses are the root's.
+pub(super) fn find_compatible<'t>(fdt: Fdt<'t>, wanted: &[&str]) -> Option<FdtNode<'t>> {
+    find_below(fdt.root(), wanted, MAX_BUS_DEPTH)
+}
+
+fn find_below<'t>(parent: FdtNode<'t>, wanted: &[&str], depth: u32) -> Option<FdtNode<'t>> {
+    for node in parent.children() {
+        if is_compatible(node, wanted) && is_enabled(node) {
+            return Some(node);
+        }
+        if depth > 0
+            && is_transparent_bus(node)
+            && let Some(found) = find_below(node, wanted, depth - 1)
+        {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// The node that an absolute path or an alias names, with options behind a colon left out, as
+/// in `stdout-path`. Every node on the way must leave addresses as they are.
+pub(super) fn resolve<'t>(fdt: Fdt<'t>, path: &'t str) -> Option<FdtNode<'t>> {
+    let path = path.split(':').next()?;
+    let path = if path.starts_with('/') {
+        path
+    } else {
+        string(fdt.root().child("aliases")?, path)?
+    };
+    let mut node = fdt.root();
+    let mut parts = path.strip_prefix('/')?.split('/').peekable();
+    while let Some(part) = parts.next() {
+        node = node.child(part)?;
+        if parts.peek().is_some() && !is_transparent_bus(node) {
+            return None;
+        }
+    }
+    Some(node)
+}
+
+/// Whether a node is a bus that passes addresses through: an empty `ranges`.
+fn is_transparent_bus(node: FdtNode<'_>) -> bool {
+    bytes(node, "ranges").is_some_and(<[u8]>::is_empty)
+}

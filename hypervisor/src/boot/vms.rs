@@ -1,0 +1,326 @@
+//! Which virtual machines to start: the nodes of `/chosen` after Xen's dom0less binding.
+//! `docs/device-tree-binding.md` is the binding for users.
+
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::{Node, Property};
+
+use super::cpus::Cpus;
+use super::error::BootError;
+use super::tree;
+use crate::ids::{MAX_VCPUS, MAX_VMS, PcpuIndex, PcpuSet};
+use crate::range::PaRange;
+
+/// Characters of a virtual machine's name.
+pub const MAX_NAME: usize = 31;
+/// Bytes of a guest's kernel command line: Linux takes 2048 with the terminating NUL.
+pub const MAX_BOOTARGS: usize = 2047;
+/// Guest memory is given out in blocks of this many bytes.
+pub const BLOCK_SIZE: u64 = 0x20_0000;
+
+/// The compatible string of Postern's own nodes.
+const DOMAIN: &str = "postern,domain";
+/// The compatible string that Xen's tools write.
+const XEN_DOMAIN: &str = "xen,domain";
+/// The properties that a `postern,domain` may have: any other is a mistake. A `xen,domain` may
+/// have others, for Xen.
+const PROPERTIES: [&str; 10] = [
+    "compatible",
+    "#address-cells",
+    "#size-cells",
+    "memory",
+    "cpus",
+    "tee",
+    "affinity",
+    "vm-name",
+    "status",
+    "phandle",
+];
+
+/// Whether a VM gets OP-TEE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Tee {
+    /// It sees no TEE.
+    #[default]
+    None,
+    /// It has one when the machine has and there is room for it.
+    Optional,
+    /// It does not start without.
+    Required,
+}
+
+/// A virtual machine to start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VmConfig<'t> {
+    /// Its name: 1 to [`MAX_NAME`] of `A-Z a-z 0-9 . _ -`, no other VM's.
+    pub name: &'t str,
+    /// Its RAM in bytes, a multiple of [`BLOCK_SIZE`], not zero.
+    pub memory: u64,
+    /// Its vCPUs, 1 to [`MAX_VCPUS`].
+    pub vcpus: usize,
+    /// Whether it gets OP-TEE.
+    pub tee: Tee,
+    /// The pCPUs that its vCPUs may run on, not empty.
+    pub affinity: PcpuSet,
+    /// Where the boot loader put its kernel. Several VMs may name the same range.
+    pub kernel: PaRange,
+    /// Where the boot loader put its initial RAM disk, if it has one.
+    pub ramdisk: Option<PaRange>,
+    /// The kernel's command line, at most [`MAX_BOOTARGS`] bytes; may be empty.
+    pub bootargs: &'t str,
+}
+
+/// What is wrong with a VM's node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VmError<'t> {
+    /// The name cannot be shown or is too long.
+    #[error("vm-name must be 1 to 31 of the characters A-Z a-z 0-9 . _ -")]
+    Name,
+    /// Two VMs have one name.
+    #[error("another virtual machine has this name: set a different vm-name")]
+    DuplicateName,
+    /// `memory` is absent or malformed.
+    #[error("memory must be a 64-bit number of KiB, such as memory = <0x0 0x80000> for 512 MiB")]
+    Memory,
+    /// The memory is not a whole number of blocks.
+    #[error("memory of {kib} KiB is not a multiple of 2 MiB (2048 KiB) above zero")]
+    MemoryUnit {
+        /// What the node asks for.
+        kib: u64,
+    },
+    /// Kernel and RAM disk do not fit.
+    #[error("memory of {kib} KiB does not hold kernel and ramdisk: raise it")]
+    MemoryTooSmall {
+        /// What the node asks for.
+        kib: u64,
+    },
+    /// `cpus` is absent or out of range.
+    #[error("cpus must be 1 to 8")]
+    Cpus,
+    /// `tee` has an unknown value.
+    #[error("tee must be \"required\", \"optional\" or \"none\"")]
+    Tee,
+    /// `affinity` names no pCPU of this machine.
+    #[error("affinity must list CPUs of this machine, 0 to {last}")]
+    Affinity {
+        /// The last pCPU's index.
+        last: usize,
+    },
+    /// The node has a property that means nothing.
+    #[error("property `{0}` is unknown: see docs/device-tree-binding.md")]
+    Unknown(heapless::String<31>),
+    /// There is no kernel.
+    #[error("module multiboot,kernel is missing: add a module node with the kernel's address")]
+    NoKernel,
+    /// Two modules of one kind.
+    #[error("module {0} is a second one of its kind: keep one")]
+    SecondModule(&'t str),
+    /// A module of a kind that Postern does not take.
+    #[error("module {0} is neither multiboot,kernel nor multiboot,ramdisk: remove it")]
+    ModuleKind(&'t str),
+    /// A module's address.
+    #[error("module {module}: reg {problem}")]
+    ModuleReg {
+        /// The module node's name.
+        module: &'t str,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A module lies where it must not.
+    #[error("module {kind} at {range} {problem}: load it elsewhere and correct its reg")]
+    ModulePlace {
+        /// `kernel` or `ramdisk`.
+        kind: &'static str,
+        /// Where it lies.
+        range: PaRange,
+        /// What is wrong with the place.
+        problem: &'static str,
+    },
+    /// The command line is malformed or too long.
+    #[error("bootargs must be one string of at most 2047 bytes")]
+    Bootargs,
+}
+
+/// The VMs of a tree.
+pub type VmConfigs<'t> = heapless::Vec<VmConfig<'t>, MAX_VMS>;
+
+/// Reads all the VMs of `/chosen`, in the order of the tree.
+pub(super) fn read<'t>(fdt: Fdt<'t>, cpus: &Cpus<'t>) -> Result<VmConfigs<'t>, BootError<'t>> {
+    let mut vms = VmConfigs::new();
+    let chosen = fdt.root().child("chosen").ok_or(BootError::NoVms)?;
+    for node in chosen.children() {
+        if !tree::is_compatible(node, &[DOMAIN, XEN_DOMAIN]) || !tree::is_enabled(node) {
+            continue;
+        }
+        let vm = name(node).and_then(|name| {
+            if vms.iter().any(|vm| vm.name == name) {
+                return Err((name, VmError::DuplicateName));
+            }
+            read_vm(node, name, cpus).map_err(|error| (name, error))
+        });
+        let vm = vm.map_err(|(vm, error)| BootError::Vm { vm, error })?;
+        vms.push(vm).map_err(|_| BootError::TooManyVms(MAX_VMS))?;
+    }
+    if vms.is_empty() {
+        Err(BootError::NoVms)
+    } else {
+        Ok(vms)
+    }
+}
+
+/// The VM's name, or the node's with the error: a bad name is not repeated.
+fn name<'t>(node: FdtNode<'t>) -> Result<&'t str, (&'t str, VmError<'t>)> {
+    let good = |name: &str| {
+        (1..=MAX_NAME).contains(&name.len())
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
+    };
+    let name = match node.property("vm-name") {
+        Some(_) => tree::string(node, "vm-name").unwrap_or_default(),
+        None => node.name_without_address(),
+    };
+    if good(name) {
+        Ok(name)
+    } else {
+        Err((node.name(), VmError::Name))
+    }
+}
+
+fn read_vm<'t>(
+    node: FdtNode<'t>,
+    name: &'t str,
+    cpus: &Cpus<'t>,
+) -> Result<VmConfig<'t>, VmError<'t>> {
+    if tree::is_compatible(node, &[DOMAIN]) {
+        for property in node.properties() {
+            if !PROPERTIES.contains(&property.name()) {
+                // The parser of the tree lets no longer name through.
+                let name = property.name().try_into().unwrap_or_default();
+                return Err(VmError::Unknown(name));
+            }
+        }
+    }
+    let modules = Modules::read(node)?;
+    let (kernel, bootargs) = modules.kernel.ok_or(VmError::NoKernel)?;
+    let ramdisk = modules.ramdisk;
+    let memory = memory(node)?;
+    if kernel
+        .bytes()
+        .saturating_add(ramdisk.map_or(0, PaRange::bytes))
+        >= memory
+    {
+        return Err(VmError::MemoryTooSmall { kib: memory / 1024 });
+    }
+    let vcpus = tree::cell(node, "cpus")
+        .and_then(|cpus| usize::try_from(cpus).ok())
+        .filter(|cpus| (1..=MAX_VCPUS).contains(cpus))
+        .ok_or(VmError::Cpus)?;
+    let affinity = affinity(node, cpus)?;
+    Ok(VmConfig {
+        name,
+        memory,
+        vcpus,
+        tee: tee(node)?,
+        affinity,
+        kernel,
+        ramdisk,
+        bootargs,
+    })
+}
+
+/// The memory in bytes.
+fn memory<'t>(node: FdtNode<'t>) -> Result<u64, VmError<'t>> {
+    let property = node.property("memory").ok_or(VmError::Memory)?;
+    let kib = property.value_as::<u64>().map_err(|_| VmError::Memory)?;
+    kib.checked_mul(1024)
+        .filter(|bytes| *bytes != 0 && bytes.is_multiple_of(BLOCK_SIZE))
+        .ok_or(VmError::MemoryUnit { kib })
+}
+
+fn tee<'t>(node: FdtNode<'t>) -> Result<Tee, VmError<'t>> {
+    if node.property("tee").is_none() {
+        return Ok(Tee::None);
+    }
+    match tree::string(node, "tee") {
+        Some("none") => Ok(Tee::None),
+        Some("optional") => Ok(Tee::Optional),
+        Some("required") => Ok(Tee::Required),
+        _ => Err(VmError::Tee),
+    }
+}
+
+fn affinity<'t>(node: FdtNode<'t>, cpus: &Cpus<'t>) -> Result<PcpuSet, VmError<'t>> {
+    let Some(value) = tree::bytes(node, "affinity") else {
+        return Ok(cpus.set());
+    };
+    let error = VmError::Affinity {
+        last: cpus.list().len().saturating_sub(1),
+    };
+    if value.is_empty() || !value.len().is_multiple_of(4) {
+        return Err(error);
+    }
+    let mut set = PcpuSet::EMPTY;
+    for index in tree::cells(value) {
+        let index = usize::try_from(index).ok();
+        let index = index
+            .filter(|index| *index < cpus.list().len())
+            .and_then(PcpuIndex::new);
+        set = set.with(index.ok_or_else(|| error.clone())?);
+    }
+    Ok(set)
+}
+
+/// The module nodes of one VM.
+#[derive(Default)]
+struct Modules<'t> {
+    kernel: Option<(PaRange, &'t str)>,
+    ramdisk: Option<PaRange>,
+}
+
+impl<'t> Modules<'t> {
+    fn read(vm: FdtNode<'t>) -> Result<Self, VmError<'t>> {
+        let mut modules = Self::default();
+        for node in vm.children() {
+            if !tree::is_enabled(node) {
+                continue;
+            }
+            let module = node.name();
+            let range = || match tree::reg(node, 0) {
+                Ok(range) if range.is_empty() => Err("has no bytes"),
+                other => other,
+            };
+            let range = || range().map_err(|problem| VmError::ModuleReg { module, problem });
+            let taken = if tree::is_compatible(node, &["multiboot,kernel"]) {
+                modules
+                    .kernel
+                    .replace((range()?, bootargs(node)?))
+                    .is_some()
+            } else if tree::is_compatible(node, &["multiboot,ramdisk"]) {
+                modules.ramdisk.replace(range()?).is_some()
+            } else {
+                return Err(VmError::ModuleKind(module));
+            };
+            if taken {
+                return Err(VmError::SecondModule(module));
+            }
+        }
+        Ok(modules)
+    }
+}
+
+fn bootargs<'t>(kernel: FdtNode<'t>) -> Result<&'t str, VmError<'t>> {
+    if kernel.property("bootargs").is_none() {
+        return Ok("");
+    }
+    tree::string(kernel, "bootargs")
+        .filter(|text| text.len() <= MAX_BOOTARGS)
+        .ok_or(VmError::Bootargs)
+}
+
+impl<'t> VmConfig<'t> {
+    /// The VM's modules with the names of their kinds.
+    pub(super) fn modules(&self) -> impl Iterator<Item = (&'static str, PaRange)> + use<'t> {
+        let ramdisk = self.ramdisk.map(|range| ("ramdisk", range));
+        core::iter::once(("kernel", self.kernel)).chain(ramdisk)
+    }
+}
