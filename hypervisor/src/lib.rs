@@ -3,4 +3,5 @@
 
 pub mod devices;
 pub mod ids;
+pub mod services;
 pub mod trap;

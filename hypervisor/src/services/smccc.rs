@@ -1,0 +1,231 @@
+//! The calls about calls (DEN0028): which version, which workarounds, and who the hypervisor is.
+
+use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned, value};
+
+const VERSION: FunctionId = FunctionId::new(0x8000_0000);
+const ARCH_FEATURES: FunctionId = FunctionId::new(0x8000_0001);
+/// CVE-2017-5715, branch target injection.
+pub const ARCH_WORKAROUND_1: FunctionId = FunctionId::new(0x8000_8000);
+/// CVE-2018-3639, speculative store bypass: a switch, not an action.
+pub const ARCH_WORKAROUND_2: FunctionId = FunctionId::new(0x8000_7fff);
+/// CVE-2022-23960, branch history injection.
+pub const ARCH_WORKAROUND_3: FunctionId = FunctionId::new(0x8000_3fff);
+const VENDOR_UID: FunctionId = FunctionId::new(0x8600_ff01);
+const VENDOR_REVISION: FunctionId = FunctionId::new(0x8600_ff03);
+
+/// SMCCC 1.3. From 1.2 on, guests may use X4 to X17 for arguments and results, which the trap
+/// handler keeps whole; and FF-A and ARCH_SOC_ID callers start from there. What 1.3 adds is the
+/// SVE hint in the identifier, which [`FunctionId`] masks. What 1.4 adds to ARCH_SOC_ID we do not
+/// have.
+const VERSION_1_3: i32 = 0x1_0003;
+
+/// ec02dbaa-1aed-4cab-9a1a-4b0c77351e70, this hypervisor's alone, in the order of a UID call:
+/// the first byte is the lowest of W0.
+const POSTERN_UUID: Returned = [0xaadb_02ec, 0xab4c_ed1a, 0x0c4b_1a9a, 0x701e_3577];
+/// Of our own calls: major 0 and minor 1.
+const POSTERN_REVISION: Returned = [0, 1, 0, 0];
+
+/// What the firmware says of one workaround.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Workaround {
+    /// The firmware does not have it: nothing is known of the CPU.
+    #[default]
+    Unavailable,
+    /// It is there and the CPU needs it.
+    Required,
+    /// The CPU does not need it.
+    NotRequired,
+}
+
+impl Workaround {
+    /// What W0 of the firmware's ARCH_FEATURES says, asked for the workaround. (-2 is what early
+    /// versions of workaround 2 answered for 1.)
+    pub const fn from_features(w0: i32) -> Self {
+        match w0 {
+            0 => Self::Required,
+            1 | -2 => Self::NotRequired,
+            _ => Self::Unavailable,
+        }
+    }
+
+    const fn features(self) -> Returned {
+        match self {
+            Self::Unavailable => NOT_SUPPORTED,
+            Self::Required => value(0),
+            Self::NotRequired => value(1),
+        }
+    }
+}
+
+/// What the firmware says of all workarounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Workarounds {
+    /// [`ARCH_WORKAROUND_1`].
+    pub one: Workaround,
+    /// [`ARCH_WORKAROUND_2`].
+    pub two: Workaround,
+    /// [`ARCH_WORKAROUND_3`].
+    pub three: Workaround,
+}
+
+/// What the hypervisor is to do for such a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing: the guest goes on with this in X0 to X3.
+    Return(Returned),
+    /// Make this call, which has no arguments, to the firmware; then the guest goes on with
+    /// zero in X0 to X3.
+    Forward(FunctionId),
+}
+
+/// Whether the function is one of these: fast calls of the architecture or of the hypervisor's
+/// vendor.
+#[inline]
+pub const fn owns(function: FunctionId) -> bool {
+    function.is_fast()
+        && matches!(
+            function.owner(),
+            OwningEntity::Arch | OwningEntity::VendorHypervisor
+        )
+}
+
+/// What to do for `call`.
+pub const fn decide(call: &Call, firmware: &Workarounds) -> Action {
+    match call.function() {
+        VERSION => Action::Return(value(VERSION_1_3)),
+        ARCH_FEATURES => Action::Return(arch_features(call.asked(), firmware)),
+        ARCH_WORKAROUND_1 => workaround(ARCH_WORKAROUND_1, firmware.one),
+        ARCH_WORKAROUND_2 => workaround(ARCH_WORKAROUND_2, always_on(firmware.two)),
+        ARCH_WORKAROUND_3 => workaround(ARCH_WORKAROUND_3, firmware.three),
+        VENDOR_UID => Action::Return(POSTERN_UUID),
+        VENDOR_REVISION => Action::Return(POSTERN_REVISION),
+        // ARCH_SOC_ID too: the machine is not the guest's to know.
+        _ => Action::Return(NOT_SUPPORTED),
+    }
+}
+
+const fn arch_features(function: FunctionId, firmware: &Workarounds) -> Returned {
+    match function {
+        VERSION | ARCH_FEATURES => value(0),
+        ARCH_WORKAROUND_1 => firmware.one.features(),
+        ARCH_WORKAROUND_2 => always_on(firmware.two).features(),
+        ARCH_WORKAROUND_3 => firmware.three.features(),
+        _ => NOT_SUPPORTED,
+    }
+}
+
+/// Workaround 2 turns a protection of the physical CPU off and on, for whatever runs there next.
+/// No guest may do that to another, so it stays as the firmware leaves it, which is on; and the
+/// guest is told that it need not ask.
+const fn always_on(two: Workaround) -> Workaround {
+    match two {
+        Workaround::Required => Workaround::NotRequired,
+        other => other,
+    }
+}
+
+const fn workaround(function: FunctionId, firmware: Workaround) -> Action {
+    match firmware {
+        Workaround::Unavailable => Action::Return(NOT_SUPPORTED),
+        Workaround::Required => Action::Forward(function),
+        Workaround::NotRequired => Action::Return(value(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(function: u64, x1: u64, firmware: &Workarounds) -> Action {
+        decide(&Call::new(&[function, x1, 0, 0, 0, 0, 0, 0]), firmware)
+    }
+
+    fn returns(x0: i64) -> Action {
+        Action::Return([x0 as u64, 0, 0, 0])
+    }
+
+    #[test]
+    fn discovery() {
+        let none = Workarounds::default();
+        for (function, x1, x0) in [
+            (0x8000_0000, 0, 0x1_0003),
+            (0x8001_0000, 0, 0x1_0003),     // with the SVE hint
+            (0x8000_0001, 0x8000_0000, 0),  //
+            (0x8000_0001, 0x8000_0001, 0),  //
+            (0x8000_0001, 0x8000_0002, -1), // SOC_ID
+            (0x8000_0001, 0x8000_8000, -1), //
+            (0x8000_0001, 0xffff_ffff, -1), //
+            (0x8000_0001, 0xc500_0020, -1), // paravirtualised time
+            (0x8000_0002, 0, -1),           //
+            (0xc000_0000, 0, -1),           // no SMC64 form
+            (0x8000_8000, 0, -1),           //
+            (0x8600_ff00, 0, -1),           //
+            (0x8600_0000, 0, -1),           // KVM's features
+            (0xc600_ff01, 0, -1),           //
+        ] {
+            assert_eq!(call(function, x1, &none), returns(x0), "{function:#x}");
+        }
+        assert_eq!(call(0x8600_ff03, 0, &none), Action::Return([0, 1, 0, 0]));
+    }
+
+    #[test]
+    fn the_uuid() {
+        let Action::Return(words) = call(0x8600_ff01, 0, &Workarounds::default()) else {
+            panic!("no answer");
+        };
+        let bytes: Vec<u8> = words
+            .iter()
+            .flat_map(|&word| u32::try_from(word).unwrap().to_le_bytes())
+            .collect();
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(text, "ec02dbaa1aed4cab9a1a4b0c77351e70");
+        // DEN0028 forbids a first word that reads as NOT_SUPPORTED.
+        assert_ne!(words[0], 0xffff_ffff);
+    }
+
+    #[test]
+    fn workarounds() {
+        for (w0, features, action) in [
+            (-1, -1, returns(-1)),
+            (0, 0, Action::Forward(ARCH_WORKAROUND_1)),
+            (1, 1, returns(0)),
+            (-2, 1, returns(0)),
+        ] {
+            let firmware = Workarounds {
+                one: Workaround::from_features(w0),
+                ..Workarounds::default()
+            };
+            assert_eq!(call(0x8000_0001, 0x8000_8000, &firmware), returns(features));
+            assert_eq!(call(0x8000_8000, 0, &firmware), action);
+            assert_eq!(call(0x8000_0001, 0x8000_3fff, &firmware), returns(-1));
+        }
+        let all = Workarounds {
+            one: Workaround::Required,
+            two: Workaround::Required,
+            three: Workaround::Required,
+        };
+        assert_eq!(
+            call(0x8000_3fff, 0, &all),
+            Action::Forward(ARCH_WORKAROUND_3)
+        );
+        // The switch is out of the guests' reach.
+        assert_eq!(call(0x8000_0001, 0x8000_7fff, &all), returns(1));
+        assert_eq!(call(0x8000_7fff, 0, &all), returns(0));
+    }
+
+    #[test]
+    fn the_range() {
+        for (id, ours) in [
+            (0x8000_0000, true),
+            (0x8000_ffff, true),
+            (0x8600_ff01, true),
+            (0x8100_0000, false),
+            (0x8500_0020, false),
+            (0x8700_0000, false),
+            (0x0000_0000, false),
+            (0x0600_ff01, false),
+        ] {
+            assert_eq!(owns(FunctionId::new(id)), ours, "{id:#x}");
+        }
+    }
+}
