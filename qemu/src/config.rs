@@ -1,0 +1,274 @@
+//! The description of a system: the machine and the VMs on it, a TOML file such as `guests/two.toml`.
+//! `docs/configuration.md` is its reference.
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+#[cfg(test)]
+mod tests;
+
+/// The most VMs that the hypervisor takes.
+pub const MAX_VMS: usize = 8;
+/// The most vCPUs that one VM may have.
+pub const MAX_VCPUS: u32 = 8;
+/// The most CPUs that the machine may have: OP-TEE is built for four cores.
+pub const MAX_CPUS: u32 = 4;
+/// Stage 2 maps a guest's RAM in blocks of this many bytes.
+const BLOCK: u64 = 2 << 20;
+
+/// One system.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct System {
+    /// The machine.
+    #[serde(default)]
+    pub machine: Machine,
+    /// The hypervisor's own settings.
+    #[serde(default)]
+    pub hypervisor: Hypervisor,
+    /// The VMs, in the order of their console channels.
+    #[serde(rename = "vm", default)]
+    pub vms: Vec<Vm>,
+}
+
+/// The machine that QEMU emulates.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Machine {
+    /// Physical CPUs, 1 to 4.
+    pub cpus: u32,
+    /// RAM in MiB, at least 512. It starts at 0x4000_0000, as on every `virt` machine.
+    pub memory_mib: u64,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self {
+            cpus: 4,
+            memory_mib: 3072,
+        }
+    }
+}
+
+/// What the hypervisor itself is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hypervisor {
+    /// Its command line, the boot tree's `/chosen/bootargs`.
+    pub cmdline: String,
+}
+
+/// One VM.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vm {
+    /// Its name: 1 to 15 of `a`-`z`, `0`-`9` and `-`, starting with a letter.
+    pub name: String,
+    /// Virtual CPUs, 1 to 8.
+    #[serde(default = "default_vcpus")]
+    pub vcpus: u32,
+    /// RAM: a number with `M` or `G`, a multiple of 2 MiB.
+    #[serde(default)]
+    pub memory: Memory,
+    /// An arm64 kernel; the suite's Debian kernel when absent. Relative to the TOML file.
+    pub kernel: Option<PathBuf>,
+    /// An initramfs; the one that this tool builds when absent. Relative to the TOML file.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    #[serde(default = "default_cmdline")]
+    pub cmdline: String,
+    /// Whether it has the TEE.
+    #[serde(default)]
+    pub tee: Tee,
+    /// The physical CPUs that may run it; all of them when absent.
+    pub affinity: Option<Vec<u32>>,
+}
+
+fn default_vcpus() -> u32 {
+    2
+}
+
+/// The command line that a VM has unless the file says otherwise.
+#[must_use]
+pub fn default_cmdline() -> String {
+    "console=ttyAMA0 earlycon=pl011,0x9000000".into()
+}
+
+/// A VM's share in the TEE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tee {
+    /// The boot fails when the VM cannot have it.
+    #[default]
+    Required,
+    /// The VM goes without when it cannot have it.
+    Optional,
+    /// The VM has none.
+    None,
+}
+
+impl Tee {
+    /// The word of the boot tree's `tee` property.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Optional => "optional",
+            Self::None => "none",
+        }
+    }
+}
+
+/// An amount of RAM in bytes, a multiple of 2 MiB, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory(u64);
+
+impl Memory {
+    /// In KiB, the unit of the boot tree.
+    #[must_use]
+    pub fn kib(self) -> u64 {
+        self.0 >> 10
+    }
+
+    /// Reads "512M" or "1G".
+    ///
+    /// # Errors
+    /// Text that says what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong =
+            || format!("\"{text}\" is no amount of memory; write for example \"512M\" or \"1G\"");
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let shift = match &text[digits.len()..] {
+            "M" | "MiB" => 20,
+            "G" | "GiB" => 30,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = digits.parse().map_err(|_| wrong())?;
+        // More than a TiB is a mistake, and keeps the shift from losing bits.
+        if number == 0 || number > 1 << 20 {
+            return Err(wrong());
+        }
+        let bytes = number << shift;
+        if !bytes.is_multiple_of(BLOCK) {
+            return Err(format!(
+                "\"{text}\" is not a multiple of 2 MiB; guests get RAM in blocks of 2 MiB"
+            ));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(512 << 20)
+    }
+}
+
+impl<'de> Deserialize<'de> for Memory {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl System {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Names the file, the key and what would be right.
+    pub fn load(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("the system description {} cannot be read", file.display()))?;
+        let mut system = Self::parse(&text).with_context(|| format!("in {}", file.display()))?;
+        let folder = file.parent().unwrap_or(Path::new("."));
+        for vm in &mut system.vms {
+            for path in [&mut vm.kernel, &mut vm.initrd].into_iter().flatten() {
+                *path = folder.join(&*path);
+            }
+        }
+        Ok(system)
+    }
+
+    /// Reads and checks the text of a file; relative paths stay as they are.
+    ///
+    /// # Errors
+    /// Names the key and what would be right.
+    pub fn parse(text: &str) -> Result<Self> {
+        let system: Self = toml::from_str(text)?;
+        system.check().map_err(anyhow::Error::msg)?;
+        Ok(system)
+    }
+
+    /// The limits that a type cannot express.
+    fn check(&self) -> Result<(), String> {
+        let machine = &self.machine;
+        if !(1..=MAX_CPUS).contains(&machine.cpus) {
+            return Err(format!(
+                "machine.cpus = {}: it must be 1 to {MAX_CPUS}, as OP-TEE is built for {MAX_CPUS} cores",
+                machine.cpus
+            ));
+        }
+        if machine.memory_mib < 512 || machine.memory_mib > 255 << 10 {
+            return Err(format!(
+                "machine.memory_mib = {}: it must be 512 to 261120",
+                machine.memory_mib
+            ));
+        }
+        if self.vms.is_empty() {
+            return Err("there is no [[vm]]; add one, it needs no more than a name".into());
+        }
+        if self.vms.len() > MAX_VMS {
+            return Err(format!(
+                "there are {} [[vm]]; the hypervisor takes {MAX_VMS}",
+                self.vms.len()
+            ));
+        }
+        for (index, vm) in self.vms.iter().enumerate() {
+            vm.check(machine.cpus)
+                .map_err(|why| format!("vm \"{}\": {why}", vm.name))?;
+            if self.vms[..index].iter().any(|other| other.name == vm.name) {
+                return Err(format!(
+                    "vm \"{}\": the name is taken; give each VM one of its own",
+                    vm.name
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Vm {
+    fn check(&self, cpus: u32) -> Result<(), String> {
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if !self.name.starts_with(|c: char| c.is_ascii_lowercase())
+            || !self.name.chars().all(good)
+            || self.name.len() > 15
+        {
+            return Err(
+                "name must be 1 to 15 of a-z, 0-9 and -, and start with a letter".to_owned(),
+            );
+        }
+        if !(1..=MAX_VCPUS).contains(&self.vcpus) {
+            return Err(format!(
+                "vcpus = {}: it must be 1 to {MAX_VCPUS}",
+                self.vcpus
+            ));
+        }
+        if self.cmdline.contains('\0') || self.cmdline.len() > 2047 {
+            return Err("cmdline must be at most 2047 bytes, without a zero byte".into());
+        }
+        if let Some(affinity) = &self.affinity {
+            if affinity.is_empty() {
+                return Err("affinity = []: leave it out to allow every CPU".into());
+            }
+            if let Some(cpu) = affinity.iter().find(|&&cpu| cpu >= cpus) {
+                return Err(format!(
+                    "affinity names CPU {cpu}; the machine has 0 to {}",
+                    cpus - 1
+                ));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! What a description may say, and what its errors say.
+
+use super::*;
+
+fn error(text: &str) -> String {
+    format!("{:#}", System::parse(text).unwrap_err())
+}
+
+#[test]
+fn a_vm_needs_only_a_name() {
+    let system = System::parse("[[vm]]\nname = \"a\"").unwrap();
+    assert_eq!(system.machine, Machine::default());
+    assert_eq!(
+        system.vms,
+        [Vm {
+            name: "a".into(),
+            vcpus: 2,
+            memory: Memory(512 << 20),
+            kernel: None,
+            initrd: None,
+            cmdline: "console=ttyAMA0 earlycon=pl011,0x9000000".into(),
+            tee: Tee::Required,
+            affinity: None,
+        }]
+    );
+}
+
+#[test]
+fn everything_can_be_said() {
+    let text = r#"
+        [machine]
+        cpus = 2
+        memory_mib = 2048
+        [hypervisor]
+        cmdline = "log=debug"
+        [[vm]]
+        name = "left"
+        vcpus = 8
+        memory = "1G"
+        kernel = "my/Image"
+        initrd = "/my/initrd"
+        cmdline = "quiet"
+        tee = "none"
+        affinity = [0, 1]
+        [[vm]]
+        name = "right-2"
+        tee = "optional"
+    "#;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("system.toml");
+    std::fs::write(&file, text).unwrap();
+    let system = System::load(&file).unwrap();
+    assert_eq!((system.machine.cpus, system.machine.memory_mib), (2, 2048));
+    assert_eq!(system.hypervisor.cmdline, "log=debug");
+    let [left, right] = &system.vms[..] else {
+        panic!("two VMs were described");
+    };
+    assert_eq!(left.memory.kib(), 1 << 20);
+    // Beside the TOML file, whatever the current folder is; an absolute path stays.
+    assert_eq!(left.kernel, Some(folder.path().join("my/Image")));
+    assert_eq!(left.initrd, Some("/my/initrd".into()));
+    assert_eq!((left.vcpus, left.tee), (8, Tee::None));
+    assert_eq!(left.affinity, Some(vec![0, 1]));
+    assert_eq!((right.name.as_str(), right.tee), ("right-2", Tee::Optional));
+}
+
+#[test]
+fn mistakes_are_named_with_their_place_and_the_fix() {
+    let long = format!("[[vm]]\nname=\"a\"\ncmdline=\"{}\"", "x".repeat(2048));
+    let many: String = (0..9).map(|i| format!("[[vm]]\nname=\"v{i}\"\n")).collect();
+    let cases: &[(&str, &[&str])] = &[
+        ("", &["no [[vm]]"]),
+        ("[[vm]]\nvcpus = 2", &["line 1", "missing field `name`"]),
+        (
+            "[[vm]]\nname = \"a\"\nvcpu = 2",
+            &["line 3", "unknown field `vcpu`", "`vcpus`"],
+        ),
+        (
+            "[machine]\nmemory = 2\n[[vm]]\nname=\"a\"",
+            &["line 2", "`memory_mib`"],
+        ),
+        ("[[vm]]\nname = 3", &["line 2", "string"]),
+        ("[[vm]]\nname = \"A\"", &["vm \"A\"", "a-z"]),
+        ("[[vm]]\nname = \"\"", &["start with a letter"]),
+        ("[[vm]]\nname = \"a-name-too-long-\"", &["1 to 15"]),
+        (
+            "[[vm]]\nname = \"a\"\n[[vm]]\nname = \"a\"",
+            &["the name is taken"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\nvcpus = 9",
+            &["vm \"a\": vcpus = 9: it must be 1 to 8"],
+        ),
+        ("[[vm]]\nname = \"a\"\nvcpus = 0", &["vcpus = 0"]),
+        (
+            "[[vm]]\nname = \"a\"\nmemory = \"512\"",
+            &["line 3", "\"512M\" or \"1G\""],
+        ),
+        ("[[vm]]\nname = \"a\"\nmemory = 512", &["line 3", "string"]),
+        (
+            "[[vm]]\nname = \"a\"\nmemory = \"3M\"",
+            &["line 3", "multiple of 2 MiB"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\nmemory = \"99999999999G\"",
+            &["no amount of memory"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\ntee = \"yes\"",
+            &["line 3", "`required`, `optional`"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\naffinity = [0, 4]",
+            &["CPU 4; the machine has 0 to 3"],
+        ),
+        ("[[vm]]\nname = \"a\"\naffinity = []", &["leave it out"]),
+        (
+            "[machine]\ncpus = 5\n[[vm]]\nname=\"a\"",
+            &["machine.cpus = 5", "1 to 4"],
+        ),
+        (
+            "[machine]\nmemory_mib = 100\n[[vm]]\nname=\"a\"",
+            &["memory_mib = 100"],
+        ),
+        (&long, &["2047"]),
+        (&many, &["there are 9 [[vm]]"]),
+    ];
+    for (text, wanted) in cases {
+        let error = error(text);
+        for word in *wanted {
+            assert!(
+                error.contains(word),
+                "{text:?} gave {error:?}, not {word:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = System::load(Path::new("/no/such.toml")).unwrap_err();
+    assert!(error.to_string().contains("/no/such.toml"));
+}
+
+#[test]
+fn the_descriptions_that_come_with_the_project_are_right() {
+    let folder = crate::paths::Paths::discover().unwrap().guests();
+    for (name, vms, vcpus) in [("one", 1, 2), ("two", 2, 4), ("overcommit", 2, 8)] {
+        let system = System::load(&folder.join(format!("{name}.toml"))).unwrap();
+        assert_eq!(system.vms.len(), vms, "{name}");
+        let total: u32 = system.vms.iter().map(|vm| vm.vcpus).sum();
+        assert_eq!(total, vcpus, "{name}");
+    }
+}

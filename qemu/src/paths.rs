@@ -1,0 +1,82 @@
+//! Where things are: downloads under `.cache/`, everything built under `out/`, nothing elsewhere
+//! (cargo's own `target/` excepted).
+
+use crate::prepare::Suite;
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+
+/// The folders of one checkout.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    root: PathBuf,
+}
+
+impl Paths {
+    /// The checkout that the current folder is in, or else the one that this tool was built from.
+    ///
+    /// # Errors
+    /// When neither is a checkout of this project.
+    pub fn discover() -> Result<Self> {
+        let current = std::env::current_dir().context("the current folder cannot be read")?;
+        let built_from = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let found = current
+            .ancestors()
+            .chain(built_from.ancestors())
+            .find(|folder| folder.join("guests").is_dir() && folder.join("hypervisor").is_dir());
+        match found {
+            Some(root) => Ok(Self { root: root.into() }),
+            None => bail!(
+                "{} is not inside a checkout of Postern; change into one",
+                current.display()
+            ),
+        }
+    }
+
+    /// A checkout at a known place (for tests).
+    #[must_use]
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The root of the checkout.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the system descriptions are.
+    #[must_use]
+    pub fn guests(&self) -> PathBuf {
+        self.root.join("guests")
+    }
+
+    /// Downloads of one suite.
+    #[must_use]
+    pub fn cache(&self, suite: Suite) -> PathBuf {
+        self.root.join(".cache").join(suite.name())
+    }
+
+    /// What is built.
+    #[must_use]
+    pub fn out(&self) -> PathBuf {
+        self.root.join("out")
+    }
+
+    /// Firmware and guest images of one suite.
+    #[must_use]
+    pub fn built(&self, suite: Suite) -> PathBuf {
+        self.out().join("images").join(suite.name())
+    }
+
+    /// The output of the programs that are run on the way.
+    #[must_use]
+    pub fn build_logs(&self) -> PathBuf {
+        self.out().join("logs")
+    }
+
+    /// What is made anew for one boot: device tree, logs, reports.
+    #[must_use]
+    pub fn run(&self, name: &str) -> PathBuf {
+        self.out().join(name)
+    }
+}
