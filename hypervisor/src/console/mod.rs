@@ -2,3 +2,4 @@
 
 #[cfg(target_os = "none")]
 pub mod output;
+pub mod ring;

@@ -1,3 +1,4 @@
 //! Emulated devices: plain state machines that are given one access at a time.
 
 pub mod mmio;
+pub mod pl011;
