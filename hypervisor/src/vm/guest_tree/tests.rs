@@ -1,0 +1,154 @@
+//! Reads the trees back with another parser than the one that wrote them.
+
+use super::*;
+
+fn full() -> GuestTree<'static> {
+    GuestTree {
+        vcpus: 3,
+        cpu_compatible: "arm,cortex-a72",
+        unified_cache_levels: 2,
+        memory: IpaRange {
+            start: layout::RAM,
+            bytes: 512 << 20,
+        },
+        bootargs: "console=ttyAMA0 postern.auto=ping+x",
+        ramdisk: Some(IpaRange {
+            start: Ipa::new(0x1_0400_0000),
+            bytes: 0x12_3456,
+        }),
+        tee: Some(GuestTee {
+            notification: IntId::spi(187),
+        }),
+        kaslr_seed: Some(0x0123_4567_89ab_cdef),
+        rng_seed: b"thirty-two bytes of randomness!!",
+    }
+}
+
+fn cells(node: fdt::node::FdtNode<'_, '_>, name: &str) -> Vec<u32> {
+    let value = node
+        .property(name)
+        .unwrap_or_else(|| panic!("{}: {name}", node.name))
+        .value;
+    assert!(value.len().is_multiple_of(4));
+    value
+        .chunks(4)
+        .map(|cell| u32::from_be_bytes(cell.try_into().unwrap()))
+        .collect()
+}
+
+fn text<'a>(node: fdt::node::FdtNode<'_, 'a>, name: &str) -> &'a str {
+    node.property(name)
+        .unwrap_or_else(|| panic!("{}: {name}", node.name))
+        .as_str()
+        .unwrap()
+}
+
+#[test]
+fn another_parser_reads_the_same_machine() {
+    let dtb = full().write();
+    let tree = fdt::Fdt::new(&dtb).unwrap();
+    let node = |path| tree.find_node(path).unwrap_or_else(|| panic!("{path}"));
+
+    assert_eq!(tree.total_size(), dtb.len());
+    assert_eq!(tree.root().model(), "postern,vm");
+    let memory: Vec<_> = tree.memory().regions().collect();
+    assert_eq!(memory.len(), 1);
+    assert_eq!(memory[0].starting_address as u64, 0x1_0000_0000);
+    assert_eq!(memory[0].size, Some(512 << 20));
+
+    let chosen = tree.chosen();
+    assert_eq!(
+        chosen.bootargs(),
+        Some("console=ttyAMA0 postern.auto=ping+x")
+    );
+    let console = tree.aliases().unwrap().resolve_node("serial0").unwrap();
+    assert_eq!(console.name, "pl011@9000000");
+    let chosen = node("/chosen");
+    assert_eq!(text(chosen, "stdout-path"), "serial0:115200n8");
+    assert_eq!(cells(chosen, "linux,initrd-start"), [1, 0x0400_0000]);
+    assert_eq!(cells(chosen, "linux,initrd-end"), [1, 0x0412_3456]);
+    assert_eq!(cells(chosen, "kaslr-seed"), [0x0123_4567, 0x89ab_cdef]);
+    assert_eq!(chosen.property("rng-seed").unwrap().value, full().rng_seed);
+
+    let cpus: Vec<_> = tree.cpus().collect();
+    assert_eq!(
+        cpus.iter().map(|cpu| cpu.ids().first()).collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
+    for index in 0..3 {
+        let cpu = node(["/cpus/cpu@0", "/cpus/cpu@1", "/cpus/cpu@2"][index]);
+        assert_eq!(text(cpu, "enable-method"), "psci");
+        assert_eq!(text(cpu, "compatible"), "arm,cortex-a72");
+        let cache = tree
+            .find_phandle(cells(cpu, "next-level-cache")[0])
+            .unwrap();
+        assert_eq!(cache.name, "l2-cache");
+        let cache = tree
+            .find_phandle(cells(cache, "next-level-cache")[0])
+            .unwrap();
+        assert_eq!(
+            (cache.name, cells(cache, "cache-level")),
+            ("l3-cache", vec![3])
+        );
+        assert!(cache.property("next-level-cache").is_none());
+    }
+    assert_eq!(text(node("/psci"), "method"), "smc");
+
+    let gic = tree.find_compatible(&["arm,gic-v3"]).unwrap();
+    assert_eq!(cells(node("/"), "interrupt-parent"), cells(gic, "phandle"));
+    assert_eq!(gic.interrupt_cells(), Some(3));
+    assert_eq!(
+        cells(gic, "reg"),
+        [0, 0x0800_0000, 0, 0x1_0000, 0, 0x080a_0000, 0, 0x6_0000]
+    );
+    let timer = cells(node("/timer"), "interrupts");
+    assert_eq!(timer, [1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
+
+    let uart = node("/pl011@9000000");
+    let compatible: Vec<_> = uart.compatible().unwrap().all().collect();
+    assert_eq!(compatible, ["arm,pl011", "arm,primecell"]);
+    assert_eq!(cells(uart, "interrupts"), [0, 1, 4]);
+    assert_eq!(cells(uart, "reg"), [0, 0x0900_0000, 0, 0x1000]);
+    let clocks = cells(uart, "clocks");
+    assert_eq!(clocks.len(), 2);
+    let clock = tree.find_phandle(clocks[0]).unwrap();
+    assert_eq!(text(clock, "compatible"), "fixed-clock");
+
+    let optee = node("/firmware/optee");
+    assert_eq!(text(optee, "compatible"), "linaro,optee-tz");
+    assert_eq!(text(optee, "method"), "smc");
+    assert_eq!(cells(optee, "interrupts"), [0, 187, 1]);
+}
+
+#[test]
+fn what_a_guest_does_not_have_it_is_not_told_of() {
+    let bare = GuestTree {
+        vcpus: 1,
+        unified_cache_levels: 0,
+        ramdisk: None,
+        tee: None,
+        kaslr_seed: None,
+        rng_seed: &[],
+        ..full()
+    };
+    let dtb = bare.write();
+    let tree = fdt::Fdt::new(&dtb).unwrap();
+    assert!(tree.find_node("/firmware").is_none());
+    let chosen: Vec<_> = tree
+        .find_node("/chosen")
+        .unwrap()
+        .properties()
+        .map(|p| p.name)
+        .collect();
+    assert_eq!(chosen, ["stdout-path", "bootargs"]);
+    assert!(tree.find_node("/cpus/l2-cache").is_none() && tree.find_node("/cpus/cpu@1").is_none());
+
+    let silent = GuestTree {
+        tee: Some(GuestTee { notification: None }),
+        ..bare
+    };
+    let dtb = silent.write();
+    let tree = fdt::Fdt::new(&dtb).unwrap();
+    let optee = tree.find_node("/firmware/optee").unwrap();
+    assert!(optee.property("interrupts").is_none());
+}
