@@ -1,0 +1,376 @@
+//! Software state into list registers and back.
+//!
+//! While everything fits, all pending and active interrupts of a vCPU are in its list registers
+//! and nothing but the end of a level-triggered interrupt calls for the hypervisor. Where there
+//! are more than list registers, the best pending one always gets a list register, then come
+//! active ones, then further pending ones, so that
+//! - the interrupt that the hardware would signal next is always there;
+//! - the no-pending maintenance interrupt (NPIE) comes when the last pending one was taken, and
+//!   never at once. Underflow (UIE) would come at once, and for ever, with one interrupt left;
+//! - an active interrupt without a list register is ended by counting (EOIcount, LRENPIE), or,
+//!   where the guest deactivates separately, by a trapped write to ICC_DIR_EL1 (TDIR).
+
+use super::bank::{WORDS, each_bit, each_word, place};
+use super::ids::{IntId, VcpuIndex, VcpuSet};
+use super::lr::{Hcr, Lr, MAX_LRS, Vmcr};
+use super::state::{State, TIMER};
+
+/// What [`super::Vgic::fill`] asks of the caller.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FillResult {
+    /// How many list registers are in use, from the first on. The others were set to
+    /// [`Lr::EMPTY`] in the slice.
+    pub count: usize,
+    /// What ICH_HCR_EL2 is to be, EOIcount zero.
+    pub hcr: Hcr,
+    /// The physical timer interrupt is active on behalf of this vCPU. A caller that loads the
+    /// vCPU on a pCPU makes the physical active state there the same as this.
+    pub hw_active: bool,
+    /// The physical timer interrupt has to be deactivated (GICR_ICACTIVER0) on this pCPU, as the
+    /// guest did away with the virtual one otherwise than by ending it.
+    pub hw_deactivate: bool,
+}
+
+impl FillResult {
+    const IDLE: Self = Self {
+        count: 0,
+        hcr: Hcr::EN,
+        hw_active: false,
+        hw_deactivate: false,
+    };
+}
+
+/// An interrupt that wants a list register. The lower it sorts, the sooner it gets one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    class: Class,
+    priority: u8,
+    intid: IntId,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Best,
+    Active,
+    Pending,
+    /// Pending, and the guest's interface has its group disabled.
+    Blocked {
+        group1: bool,
+    },
+}
+
+/// The pending and the active interrupts of a vCPU.
+struct Wanted {
+    pending: [u32; WORDS],
+    active: [u32; WORDS],
+    words: u16,
+    count: usize,
+}
+
+impl State {
+    fn wanted(&self, vcpu: VcpuIndex) -> Wanted {
+        let mut wanted = Wanted {
+            pending: [0; WORDS],
+            active: [0; WORDS],
+            words: self.banks.busy_words(vcpu),
+            count: 0,
+        };
+        let cpu = &self.cpus[vcpu.get()];
+        for word in each_word(wanted.words) {
+            let bank = self.banks.get(vcpu, word);
+            let unclaimed = !bank.active & !bank.loaded;
+            let pending =
+                bank.pending() & bank.forwarded(self.groups) & cpu.routed[word] & unclaimed;
+            let active = bank.active & cpu.owned[word] & !bank.loaded;
+            wanted.pending[word] = pending;
+            wanted.active[word] = active;
+            wanted.count += (pending | active).count_ones() as usize;
+        }
+        wanted
+    }
+
+    /// Fills list registers. The vCPU is synchronised.
+    pub fn fill(&mut self, vcpu: VcpuIndex, vmcr: Vmcr, lrs: &mut [Lr]) -> FillResult {
+        self.abandon(vcpu);
+        // Whatever made it stale is seen now; also what its own synchronisation gave away.
+        self.stale = self.stale.without(vcpu);
+        let cpu = &mut self.cpus[vcpu.get()];
+        cpu.fills = cpu.fills.wrapping_add(1);
+        let mut result = FillResult::IDLE;
+        // A deactivation on another vCPU's behalf is not seen by the hardware.
+        if self.vcpus > 1 && vmcr.splits_eoi() {
+            result.hcr |= Hcr::TDIR;
+        }
+        if self.banks.busy_words(vcpu) != 0 {
+            self.fill_busy(vcpu, vmcr, lrs, &mut result);
+        }
+        lrs[result.count..].fill(Lr::EMPTY);
+        let cpu = &mut self.cpus[vcpu.get()];
+        cpu.filled = result.count;
+        cpu.resident = result.count > 0;
+        if cpu.timer_active {
+            let bank = self.banks.get(vcpu, 0);
+            let in_flight = (bank.latch | bank.active | cpu.moved[0]) & TIMER != 0;
+            cpu.timer_active = in_flight;
+            result.hw_active = in_flight;
+            result.hw_deactivate = !in_flight;
+        }
+        result
+    }
+
+    fn fill_busy(&mut self, vcpu: VcpuIndex, vmcr: Vmcr, lrs: &mut [Lr], result: &mut FillResult) {
+        let wanted = self.wanted(vcpu);
+        if wanted.count <= lrs.len() {
+            for word in each_word(wanted.words) {
+                for bit in each_bit(wanted.pending[word] | wanted.active[word]) {
+                    lrs[result.count] = self.load(vcpu, word, bit);
+                    result.count += 1;
+                }
+            }
+            return;
+        }
+        let mut chosen = heapless::Vec::<Candidate, MAX_LRS>::new();
+        result.hcr |= self.choose(vcpu, vmcr, &wanted, lrs.len().min(MAX_LRS), &mut chosen);
+        for (lr, candidate) in lrs.iter_mut().zip(&chosen) {
+            let (word, bit) = place(candidate.intid);
+            *lr = self.load(vcpu, word, bit);
+        }
+        result.count = chosen.len();
+    }
+
+    /// Chooses `room` of the wanted interrupts, and says what is needed for those left out.
+    fn choose(
+        &self,
+        vcpu: VcpuIndex,
+        vmcr: Vmcr,
+        wanted: &Wanted,
+        room: usize,
+        chosen: &mut heapless::Vec<Candidate, MAX_LRS>,
+    ) -> Hcr {
+        let mut best: Option<Candidate> = None;
+        let mut needs = Hcr::empty();
+        let mut pick = |candidate: Candidate| {
+            if chosen.len() == room {
+                match chosen.last() {
+                    Some(last) if candidate < *last => needs |= last.class.needs(vmcr),
+                    _ => {
+                        needs |= candidate.class.needs(vmcr);
+                        return;
+                    }
+                }
+                chosen.pop();
+            }
+            let at = chosen.partition_point(|other| *other < candidate);
+            // `room` is at most the capacity, so there is a place.
+            chosen.insert(at, candidate).ok();
+        };
+        for word in each_word(wanted.words) {
+            let bank = self.banks.get(vcpu, word);
+            for bit in each_bit(wanted.pending[word] | wanted.active[word]) {
+                let group1 = bank.group1 & bit != 0;
+                let class = if wanted.active[word] & bit != 0 {
+                    Class::Active
+                } else if vmcr.enables(group1) {
+                    Class::Pending
+                } else {
+                    Class::Blocked { group1 }
+                };
+                let mut candidate = Candidate {
+                    class,
+                    priority: bank.priority_of(bit),
+                    intid: IntId::at(word, bit),
+                };
+                if class == Class::Pending {
+                    // The best so far waits outside, and steps down where a better one comes.
+                    if best.is_none_or(|best| candidate < best) {
+                        match best.replace(candidate) {
+                            Some(former) => candidate = former,
+                            None => continue,
+                        }
+                    }
+                }
+                pick(candidate);
+            }
+        }
+        if let Some(best) = best {
+            pick(Candidate {
+                class: Class::Best,
+                ..best
+            });
+        }
+        needs
+    }
+
+    /// Moves an interrupt's state into a list register.
+    fn load(&mut self, vcpu: VcpuIndex, word: usize, bit: u32) -> Lr {
+        let cpu = &mut self.cpus[vcpu.get()];
+        let bank = self.banks.get_mut(vcpu, word);
+        let intid = IntId::at(word, bit);
+        let active = bank.active & bit != 0;
+        let here = bank.forwarded(self.groups) & cpu.routed[word] & bit != 0;
+        let pending = bank.pending() & bit != 0;
+        let high = bank.line & !bank.edge & bit != 0;
+        let lr = Lr::new(intid, bank.priority_of(bit), bank.group1 & bit != 0)
+            .with_active(active)
+            .with_pending(pending && here);
+        if here {
+            cpu.moved[word] |= bank.latch & bit;
+            bank.latch &= !bit;
+        }
+        cpu.loaded[word] |= bit;
+        bank.loaded |= bit;
+        if word == 0 && bit == TIMER && !(active && pending) {
+            // A linked entry must never be active and pending; that one is ended in software.
+            return lr.linked(IntId::VIRTUAL_TIMER);
+        }
+        // Whether it is pending again after its end is to be found out then: because the level
+        // may still be high, or because it is pending for another vCPU.
+        lr.with_eoi(high || pending && !here || word == 0 && bit == TIMER)
+    }
+
+    /// Reads list registers back.
+    pub fn sync(&mut self, vcpu: VcpuIndex, lrs: &[Lr], eoi_count: u8, vmcr: Vmcr) {
+        let cpu = &self.cpus[vcpu.get()];
+        if cpu.resident {
+            // Where the guest deactivates separately, the ends that are counted say nothing.
+            if eoi_count > 0 && !vmcr.splits_eoi() {
+                self.end_spilled(vcpu, eoi_count);
+            }
+            let filled = self.cpus[vcpu.get()].filled;
+            for lr in lrs.iter().take(filled) {
+                if let Some(intid) = lr.vintid() {
+                    self.unload(vcpu, intid, *lr);
+                }
+            }
+            self.abandon(vcpu);
+        }
+        for waiting in &mut self.cpus {
+            if let Some(wait) = &mut waiting.wait {
+                wait.unsynced = wait.unsynced.without(vcpu);
+            }
+        }
+        self.disabling = self.disabling.without(vcpu);
+        self.disabling_private = self.disabling_private.without(vcpu);
+    }
+
+    fn unload(&mut self, vcpu: VcpuIndex, intid: IntId, lr: Lr) {
+        let (word, bit) = place(intid);
+        let cpu = &mut self.cpus[vcpu.get()];
+        if cpu.loaded[word] & bit == 0 {
+            return;
+        }
+        let bank = self.banks.get_mut(vcpu, word);
+        if lr.is_pending() {
+            bank.latch |= cpu.moved[word] & bit;
+        }
+        cpu.moved[word] &= !bit;
+        cpu.loaded[word] &= !bit;
+        bank.loaded &= !bit;
+        if lr.is_active() {
+            bank.running[bit.trailing_zeros() as usize] = lr.priority();
+        }
+        if bank.overridden & bit == 0 {
+            bank.set_active(bit, lr.is_active());
+        } else {
+            bank.overridden &= !bit;
+            if !lr.is_active() {
+                bank.forced |= bank.active & bit;
+            }
+        }
+        if word > 0 {
+            cpu.owned[word] = cpu.owned[word] & !bit | bank.active & bit;
+        }
+        if lr.is_linked() && !lr.is_valid() {
+            // The guest's deactivation deactivated the physical interrupt as well.
+            cpu.timer_active = cpu.timer_again;
+        }
+        self.release(vcpu, word, bit);
+    }
+
+    /// Hands interrupts that left the list registers to another vCPU that they are now for.
+    fn release(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
+        self.banks.note(word);
+        let elsewhere = bits & !self.cpus[vcpu.get()].routed[word];
+        if elsewhere != 0 {
+            self.touch(vcpu, word, elsewhere);
+        }
+    }
+
+    /// Ends the `count` active interrupts without a list register that were taken last.
+    fn end_spilled(&mut self, vcpu: VcpuIndex, count: u8) {
+        for _ in 0..count {
+            let mut last: Option<(u8, IntId)> = None;
+            for word in each_word(self.banks.busy_words(vcpu)) {
+                let bank = self.banks.get(vcpu, word);
+                let owned = self.cpus[vcpu.get()].owned[word];
+                for bit in each_bit(bank.active & owned & !bank.loaded & !bank.forced) {
+                    // One preempts another only by its priority, so the highest came last.
+                    let candidate = (bank.priority_of(bit), IntId::at(word, bit));
+                    last = Some(last.map_or(candidate, |last| last.min(candidate)));
+                }
+            }
+            let Some((_, intid)) = last else {
+                return;
+            };
+            let (word, bit) = place(intid);
+            self.banks.get_mut(vcpu, word).set_active(bit, false);
+            if word > 0 {
+                self.cpus[vcpu.get()].owned[word] &= !bit;
+            }
+            self.release(vcpu, word, bit);
+        }
+    }
+
+    /// Gives up list registers that will not be read back: what they held is as it was put in.
+    pub fn abandon(&mut self, vcpu: VcpuIndex) {
+        let cpu = &mut self.cpus[vcpu.get()];
+        if !cpu.resident {
+            return;
+        }
+        cpu.resident = false;
+        cpu.timer_again = false;
+        for word in 0..WORDS {
+            let cpu = &mut self.cpus[vcpu.get()];
+            let bits = core::mem::take(&mut cpu.loaded[word]);
+            let latched = core::mem::take(&mut cpu.moved[word]);
+            if bits != 0 {
+                let bank = self.banks.get_mut(vcpu, word);
+                bank.latch |= latched;
+                bank.loaded &= !bits;
+                bank.overridden &= !bits;
+                self.release(vcpu, word, bits);
+            }
+        }
+    }
+
+    /// The vCPUs whose list registers hold any of `bits`.
+    pub fn holders(&self, vcpu: VcpuIndex, word: usize, bits: u32) -> VcpuSet {
+        let mut holders = VcpuSet::EMPTY;
+        for sharer in self.sharers(vcpu, word).iter() {
+            if self.cpus[sharer.get()].loaded[word] & bits != 0 {
+                holders = holders.union(VcpuSet::only(sharer));
+            }
+        }
+        holders
+    }
+}
+
+impl Class {
+    /// What must interrupt the guest for an interrupt of this class that has no list register.
+    const fn needs(self, vmcr: Vmcr) -> Hcr {
+        match self {
+            Self::Active => Hcr::LRENPIE.union(Hcr::TDIR),
+            Self::Blocked { group1: false } => Hcr::VGRP0EIE,
+            Self::Blocked { group1: true } => Hcr::VGRP1EIE,
+            Self::Best | Self::Pending => {
+                if vmcr.enables(false) && vmcr.enables(true) {
+                    // Those in list registers may be of one group, and be disabled.
+                    Hcr::NPIE.union(Hcr::VGRP0DIE).union(Hcr::VGRP1DIE)
+                } else {
+                    Hcr::NPIE
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The names of interrupts and of the vCPUs that take them.
+
+use core::fmt;
+
+/// The most vCPUs of one VM.
+pub const MAX_VCPUS: usize = 8;
+
+/// The number of INTIDs: 16 SGIs, 16 PPIs and 256 SPIs.
+pub const INTIDS: u16 = 288;
+
+/// An INTID below [`INTIDS`] (IHI 0069, 2.2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IntId(u16);
+
+impl IntId {
+    /// The EL1 virtual timer's PPI, the one interrupt that is linked to the physical interrupt of
+    /// the same number.
+    pub const VIRTUAL_TIMER: Self = Self(27);
+
+    /// The INTID of this number, or `None` from [`INTIDS`] up.
+    pub const fn new(number: u32) -> Option<Self> {
+        if number < INTIDS as u32 {
+            Some(Self(number as u16))
+        } else {
+            None
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Whether it is a software-generated interrupt (0 to 15).
+    pub const fn is_sgi(self) -> bool {
+        self.0 < 16
+    }
+
+    /// Whether every vCPU has its own (SGI or PPI, 0 to 31).
+    pub const fn is_private(self) -> bool {
+        self.0 < 32
+    }
+
+    /// Which word of 32 INTIDs it is in.
+    pub(super) const fn word(self) -> usize {
+        self.0 as usize / 32
+    }
+
+    /// Its bit in that word.
+    pub(super) const fn bit(self) -> u32 {
+        1 << (self.0 % 32)
+    }
+
+    /// The INTID at the lowest bit that is set in `bits` of `word`.
+    pub(super) const fn at(word: usize, bits: u32) -> Self {
+        Self(word as u16 * 32 + bits.trailing_zeros() as u16 % 32)
+    }
+}
+
+impl fmt::Debug for IntId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IntId({})", self.0)
+    }
+}
+
+/// Which vCPU of its VM, below [`MAX_VCPUS`]; also its Aff0, the other affinity levels being zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VcpuIndex(u8);
+
+impl VcpuIndex {
+    /// The vCPU that boots.
+    pub const BOOT: Self = Self(0);
+
+    /// The vCPU of this number, or `None` from [`MAX_VCPUS`] up.
+    pub const fn new(number: usize) -> Option<Self> {
+        if number < MAX_VCPUS {
+            Some(Self(number as u8))
+        } else {
+            None
+        }
+    }
+
+    /// The number.
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A set of vCPUs of one VM.
+///
+/// As a result it is a *kick mask*: vCPUs whose list registers are out of date. Their flag
+/// ([`super::Vgic::needs_fill`]) is set already; the caller interrupts the pCPU of those that run
+/// and wakes those that wait. The vCPU on whose behalf the caller acts may be among them and needs
+/// no interrupt, as it looks at its flag before it enters the guest.
+#[must_use = "the vCPUs in the mask do not notice by themselves"]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct VcpuSet(u8);
+
+impl VcpuSet {
+    /// No vCPU.
+    pub const EMPTY: Self = Self(0);
+
+    /// The vCPUs at the bits that are set.
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    /// One bit a vCPU.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Only this vCPU.
+    pub const fn only(vcpu: VcpuIndex) -> Self {
+        Self(1 << vcpu.0)
+    }
+
+    /// Whether it holds no vCPU.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether it holds this vCPU.
+    pub const fn contains(self, vcpu: VcpuIndex) -> bool {
+        self.0 & 1 << vcpu.0 != 0
+    }
+
+    /// All but this vCPU.
+    pub const fn without(self, vcpu: VcpuIndex) -> Self {
+        Self(self.0 & !(1 << vcpu.0))
+    }
+
+    /// The vCPUs in either.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The vCPUs in both.
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The vCPUs, lowest first.
+    pub fn iter(self) -> impl Iterator<Item = VcpuIndex> {
+        (0..MAX_VCPUS as u8)
+            .map(VcpuIndex)
+            .filter(move |vcpu| self.contains(*vcpu))
+    }
+}
+
+/// An input of the interrupt controller that an emulated device drives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    pub(super) vcpu: VcpuIndex,
+    pub(super) intid: IntId,
+}
+
+impl Wire {
+    /// A shared peripheral interrupt, or `None` where `intid` is not an SPI (32 and up).
+    pub const fn spi(intid: IntId) -> Option<Self> {
+        if intid.is_private() {
+            return None;
+        }
+        Some(Self {
+            vcpu: VcpuIndex::BOOT,
+            intid,
+        })
+    }
+
+    /// A vCPU's own peripheral interrupt, or `None` where `intid` is not a PPI (16 to 31) or is
+    /// the virtual timer, which the hardware drives.
+    pub const fn ppi(vcpu: VcpuIndex, intid: IntId) -> Option<Self> {
+        if intid.is_sgi() || !intid.is_private() || intid.0 == IntId::VIRTUAL_TIMER.0 {
+            return None;
+        }
+        Some(Self { vcpu, intid })
+    }
+}

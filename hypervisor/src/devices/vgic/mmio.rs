@@ -1,0 +1,444 @@
+//! The distributor's and the redistributors' registers (IHI 0069, 12.9 to 12.11).
+//!
+//! Whatever is reserved, not implemented, misaligned or of a width that the register does not
+//! support reads as zero and ignores writes.
+
+use super::bank::{SGIS, WORDS, each_bit};
+use super::ids::{IntId, VcpuIndex, VcpuSet};
+use super::lr::PRIORITY_MASK;
+use super::state::{State, Wait};
+use crate::devices::mmio::{Access, AccessSize};
+
+/// Bytes of the distributor's window.
+pub const DISTRIBUTOR_SIZE: u64 = 0x1_0000;
+/// Bytes that each vCPU's redistributor takes, its RD_base frame and its SGI_base frame.
+pub const REDISTRIBUTOR_SIZE: u64 = 0x2_0000;
+
+/// Which of the two windows a guest accesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// GICD_*, [`DISTRIBUTOR_SIZE`] bytes.
+    Distributor,
+    /// GICR_*, [`REDISTRIBUTOR_SIZE`] bytes for each vCPU, in the order of their indices.
+    Redistributors,
+}
+
+/// The answer to an access.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MmioOutcome {
+    /// The access is complete.
+    Done {
+        /// What a read gives; zero for a write.
+        value: u64,
+        /// Whose list registers are out of date now.
+        kick: VcpuSet,
+    },
+    /// A read of state that is in the list registers of these vCPUs, on their pCPUs. They are
+    /// flagged ([`super::Vgic::needs_fill`]): the caller interrupts them and lets the guest
+    /// execute its instruction again. Each is waited for only once.
+    Retry {
+        /// The vCPUs to synchronise.
+        sync: VcpuSet,
+    },
+}
+
+/// The registers that have one bit for each interrupt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BitRegister {
+    Group,
+    SetEnable,
+    ClearEnable,
+    SetPending,
+    ClearPending,
+    SetActive,
+    ClearActive,
+}
+
+/// A register of interrupts, in the distributor or in an SGI_base frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Register {
+    Bits(BitRegister, usize),
+    /// From this interrupt on, one byte each.
+    Priority(IntId),
+    /// 16 interrupts, from the lower or the upper half of a word.
+    Config {
+        word: usize,
+        upper: bool,
+    },
+}
+
+/// The number of fills of the vCPU that reads after which its wait begins anew: it did something
+/// else in between, and what the others said is too old.
+const WAIT_FILLS: u32 = 64;
+
+/// Implementer Arm (JEP106 0x43b), product 'P': no number for which a guest knows a workaround.
+const IIDR: u32 = 0x5000_043b;
+/// Architecture revision 3, as in Arm's own.
+const PIDR2: u32 = 0x3b;
+/// GICD_CTLR.DS and ARE, which read as one.
+const CTLR_FIXED: u32 = 1 << 6 | 1 << 4;
+/// GICD_TYPER: 288 INTIDs, ten bits of INTID; no LPIs, no messages, no Aff3, no range selector.
+const TYPER: u32 = (WORDS as u32 - 1) | 9 << 19;
+
+impl State {
+    /// One access on behalf of `vcpu`. `Err` names the vCPUs to be synchronised first.
+    pub fn access(
+        &mut self,
+        vcpu: VcpuIndex,
+        window: Window,
+        access: &Access,
+    ) -> Result<u64, VcpuSet> {
+        if !access.is_aligned() {
+            return Ok(0);
+        }
+        match window {
+            Window::Distributor => self.distributor(vcpu, access),
+            Window::Redistributors => {
+                let index = usize::try_from(access.offset / REDISTRIBUTOR_SIZE).ok();
+                match index.and_then(VcpuIndex::new) {
+                    Some(of) if of.get() < self.vcpus => self.redistributor(vcpu, of, access),
+                    _ => Ok(0),
+                }
+            }
+        }
+    }
+
+    fn distributor(&mut self, vcpu: VcpuIndex, access: &Access) -> Result<u64, VcpuSet> {
+        let is_word = access.size == AccessSize::Word;
+        if let Some(intid) = routed_by(access) {
+            return Ok(self.access_router(intid, access));
+        }
+        match Register::decode(access) {
+            // The private interrupts are in the redistributors, as affinity routing is on.
+            Some(register) if register.word() > 0 => {
+                self.access_interrupts(vcpu, vcpu, register, access)
+            }
+            Some(_) => Ok(0),
+            None => Ok(match (access.offset, access.write) {
+                (0x0000, None) if is_word => self.read_ctlr(),
+                (0x0000, Some(value)) if is_word => self.write_ctlr(vcpu, value as u32),
+                (0x0004, None) if is_word => u64::from(TYPER),
+                (0x0008, None) if is_word => u64::from(IIDR),
+                (0xffe8, None) if is_word => u64::from(PIDR2),
+                _ => 0,
+            }),
+        }
+    }
+
+    fn redistributor(
+        &mut self,
+        vcpu: VcpuIndex,
+        of: VcpuIndex,
+        access: &Access,
+    ) -> Result<u64, VcpuSet> {
+        let frame = Access {
+            offset: access.offset % REDISTRIBUTOR_SIZE,
+            ..*access
+        };
+        if frame.offset >= 0x1_0000 {
+            let frame = Access {
+                offset: frame.offset - 0x1_0000,
+                ..frame
+            };
+            return match Register::decode(&frame) {
+                Some(register) if register.word() == 0 => {
+                    self.access_interrupts(vcpu, of, register, &frame)
+                }
+                _ => Ok(0),
+            };
+        }
+        let is_word = frame.size == AccessSize::Word;
+        Ok(match (frame.offset, frame.write) {
+            (0x0000, None) if is_word => u64::from(self.disabling_private.contains(of)) << 3,
+            (0x0004, None) if is_word => u64::from(IIDR),
+            (0x0008, None) if frame.size >= AccessSize::Word => frame.size.truncate(self.typer(of)),
+            (0x000c, None) if is_word => self.typer(of) >> 32,
+            (0xffe8, None) if is_word => u64::from(PIDR2),
+            _ => 0,
+        })
+    }
+
+    /// GICR_TYPER: affinity, processor number and Last.
+    fn typer(&self, of: VcpuIndex) -> u64 {
+        let number = of.get() as u64;
+        let last = of.get() + 1 == self.vcpus;
+        number << 32 | number << 8 | u64::from(last) << 4
+    }
+
+    fn read_ctlr(&self) -> u64 {
+        let rwp = u32::from(!self.disabling.is_empty()) << 31;
+        u64::from(rwp | CTLR_FIXED | self.groups)
+    }
+
+    fn write_ctlr(&mut self, vcpu: VcpuIndex, value: u32) -> u64 {
+        let groups = value & 3;
+        if groups != self.groups {
+            if self.groups & !groups != 0 {
+                self.disabling = self.disabling.union(self.resident().without(vcpu));
+            }
+            self.groups = groups;
+            self.touch_all();
+        }
+        0
+    }
+
+    /// The vCPUs whose list registers are in use.
+    fn resident(&self) -> VcpuSet {
+        let mut resident = VcpuSet::EMPTY;
+        for vcpu in self.sharers(VcpuIndex::BOOT, 1).iter() {
+            if self.cpus[vcpu.get()].resident {
+                resident = resident.union(VcpuSet::only(vcpu));
+            }
+        }
+        resident
+    }
+
+    fn access_router(&mut self, intid: IntId, access: &Access) -> u64 {
+        // The upper half is Aff3, which is not supported.
+        let upper = access.offset & 4 != 0;
+        match access.write {
+            _ if upper => 0,
+            None => u64::from(self.router(intid)),
+            Some(value) => {
+                self.set_router(intid, value as u32);
+                0
+            }
+        }
+    }
+
+    fn access_interrupts(
+        &mut self,
+        vcpu: VcpuIndex,
+        of: VcpuIndex,
+        register: Register,
+        access: &Access,
+    ) -> Result<u64, VcpuSet> {
+        match (register, access.write) {
+            (Register::Bits(register, word), None) => {
+                self.read_bits(vcpu, of, word, register).map(u64::from)
+            }
+            (Register::Bits(register, word), Some(value)) => {
+                self.write_bits(vcpu, of, word, register, value as u32);
+                Ok(0)
+            }
+            (Register::Priority(first), None) => {
+                let bank = self.banks.get(of, first.word());
+                let at = first.get() as usize % 32;
+                let mut value = 0;
+                for (byte, priority) in bank.priority[at..][..access.size.bytes() as usize]
+                    .iter()
+                    .enumerate()
+                {
+                    value |= u64::from(*priority) << (8 * byte);
+                }
+                Ok(value)
+            }
+            (Register::Priority(first), Some(value)) => {
+                let bank = self.banks.get_mut(of, first.word());
+                let at = first.get() as usize % 32;
+                let mut changed = 0;
+                for byte in 0..access.size.bytes() as usize {
+                    let priority = (value >> (8 * byte)) as u8 & PRIORITY_MASK;
+                    if bank.priority[at + byte] != priority {
+                        bank.priority[at + byte] = priority;
+                        changed |= 1 << (at + byte);
+                    }
+                }
+                self.touch(of, first.word(), changed);
+                Ok(0)
+            }
+            (Register::Config { word, upper }, None) => {
+                let edge = self.banks.get(of, word).edge;
+                Ok(u64::from(spread(if upper { edge >> 16 } else { edge })))
+            }
+            (Register::Config { word, upper }, Some(value)) => {
+                let half = gather(value as u32);
+                let (bits, edge) = if upper {
+                    (0xffff_0000, half << 16)
+                } else {
+                    (0xffff, half)
+                };
+                // SGIs are always edge-triggered.
+                let bits = if word == 0 { bits & !SGIS } else { bits };
+                let bank = self.banks.get_mut(of, word);
+                let changed = (bank.edge ^ edge) & bits;
+                bank.edge ^= changed;
+                self.touch(of, word, changed);
+                Ok(0)
+            }
+        }
+    }
+
+    fn read_bits(
+        &mut self,
+        vcpu: VcpuIndex,
+        of: VcpuIndex,
+        word: usize,
+        register: BitRegister,
+    ) -> Result<u32, VcpuSet> {
+        let bank = self.banks.get(of, word);
+        match register {
+            BitRegister::Group => Ok(bank.group1),
+            BitRegister::SetEnable | BitRegister::ClearEnable => Ok(bank.enabled),
+            BitRegister::SetPending | BitRegister::ClearPending => {
+                let pending = bank.pending();
+                let mut moved = 0;
+                for sharer in self.sharers(of, word).iter() {
+                    moved |= self.cpus[sharer.get()].moved[word];
+                }
+                // Only a latch that is in a list register may have been taken since.
+                self.await_sync(vcpu, of, word, moved)?;
+                Ok(pending | moved)
+            }
+            BitRegister::SetActive | BitRegister::ClearActive => {
+                let active = bank.active;
+                self.await_sync(vcpu, of, word, bank.loaded & !bank.overridden)?;
+                Ok(active)
+            }
+        }
+    }
+
+    /// Completes once every other vCPU that has `bits` of the word in list registers was
+    /// synchronised since this read began. The set that is waited for never grows, so that a vCPU
+    /// that goes on with new list registers is not waited for again.
+    fn await_sync(
+        &mut self,
+        vcpu: VcpuIndex,
+        of: VcpuIndex,
+        word: usize,
+        bits: u32,
+    ) -> Result<(), VcpuSet> {
+        let holders = self.holders(of, word, bits).without(vcpu);
+        let resident = self.resident().without(vcpu);
+        let cpu = &mut self.cpus[vcpu.get()];
+        if holders.is_empty() {
+            cpu.wait = None;
+            return Ok(());
+        }
+        let wait = cpu
+            .wait
+            .filter(|wait| wait.of == (of, word))
+            .filter(|wait| cpu.fills.wrapping_sub(wait.since) < WAIT_FILLS)
+            .unwrap_or(Wait {
+                of: (of, word),
+                unsynced: resident,
+                since: cpu.fills,
+            });
+        let left = holders.intersection(wait.unsynced);
+        if left.is_empty() {
+            cpu.wait = None;
+            return Ok(());
+        }
+        cpu.wait = Some(wait);
+        self.stale = self.stale.union(left);
+        Err(left)
+    }
+
+    fn write_bits(
+        &mut self,
+        vcpu: VcpuIndex,
+        of: VcpuIndex,
+        word: usize,
+        register: BitRegister,
+        bits: u32,
+    ) {
+        let bank = self.banks.get_mut(of, word);
+        match register {
+            BitRegister::Group => {
+                let changed = bank.group1 ^ bits;
+                bank.group1 = bits;
+                self.touch(of, word, changed);
+            }
+            BitRegister::SetEnable => {
+                let changed = bits & !bank.enabled;
+                bank.enabled |= bits;
+                self.touch(of, word, changed);
+            }
+            BitRegister::ClearEnable => {
+                let changed = bits & bank.enabled;
+                bank.enabled &= !bits;
+                let holders = self.holders(of, word, changed).without(vcpu);
+                let disabling = if word == 0 {
+                    &mut self.disabling_private
+                } else {
+                    &mut self.disabling
+                };
+                *disabling = disabling.union(holders);
+                self.touch(of, word, changed);
+            }
+            BitRegister::SetPending => {
+                bank.latch |= bits;
+                self.touch(of, word, bits);
+            }
+            BitRegister::ClearPending => {
+                self.clear_latch(of, word, bits);
+                if word == 0 && bits & super::state::TIMER != 0 {
+                    // The physical interrupt may have to be deactivated, see `fill`.
+                    self.stale = self.stale.union(VcpuSet::only(of));
+                }
+            }
+            BitRegister::SetActive => self.set_active(of, word, bits),
+            BitRegister::ClearActive => self.clear_active(of, word, bits),
+        }
+    }
+}
+
+impl Register {
+    fn decode(access: &Access) -> Option<Self> {
+        let Access { offset, size, .. } = *access;
+        let index = |from: u64, bytes: u64| usize::try_from((offset - from) / bytes).ok();
+        match offset {
+            0x0080..0x0400 if size == AccessSize::Word => {
+                let register = match offset & !0x7f {
+                    0x0080 => BitRegister::Group,
+                    0x0100 => BitRegister::SetEnable,
+                    0x0180 => BitRegister::ClearEnable,
+                    0x0200 => BitRegister::SetPending,
+                    0x0280 => BitRegister::ClearPending,
+                    0x0300 => BitRegister::SetActive,
+                    _ => BitRegister::ClearActive,
+                };
+                let word = index(offset & !0x7f, 4).filter(|word| *word < WORDS)?;
+                Some(Self::Bits(register, word))
+            }
+            0x0400..0x0800 if size == AccessSize::Word || size == AccessSize::Byte => {
+                IntId::new((offset - 0x0400) as u32).map(Self::Priority)
+            }
+            0x0c00..0x0d00 if size == AccessSize::Word => {
+                let half = index(0x0c00, 4)?;
+                let word = Some(half / 2).filter(|word| *word < WORDS)?;
+                Some(Self::Config {
+                    word,
+                    upper: half % 2 == 1,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    const fn word(self) -> usize {
+        match self {
+            Self::Bits(_, word) | Self::Config { word, .. } => word,
+            Self::Priority(first) => first.word(),
+        }
+    }
+}
+
+/// The SPI whose IROUTER is accessed.
+fn routed_by(access: &Access) -> Option<IntId> {
+    if access.size < AccessSize::Word || !(0x6100..0x8000).contains(&access.offset) {
+        return None;
+    }
+    IntId::new(((access.offset - 0x6000) / 8) as u32)
+}
+
+/// GICD_ICFGR's two bits for each of 16 interrupts, of which the upper says edge-triggered.
+fn spread(edge: u32) -> u32 {
+    each_bit(edge & 0xffff).fold(0, |value, bit| value | 2 << (2 * bit.trailing_zeros()))
+}
+
+/// The inverse of [`spread`].
+fn gather(value: u32) -> u32 {
+    each_bit(value & 0xaaaa_aaaa).fold(0, |edge, bit| edge | 1 << (bit.trailing_zeros() / 2))
+}

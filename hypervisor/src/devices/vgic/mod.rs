@@ -1,0 +1,236 @@
+//! The virtual GICv3 of one VM: distributor, redistributors, and the list registers of its vCPUs.
+//!
+//! One security state (GICD_CTLR.DS is 1), affinity routing always on, 288 INTIDs, up to
+//! [`MAX_VCPUS`] vCPUs whose affinity is their index in Aff0; no LPIs, no ITS, no messages
+//! (IHI 0069).
+//!
+//! # How a caller drives it
+//!
+//! - Before each entry to the guest: [`Vgic::needs_fill`], one load. Where it is set, and after
+//!   each maintenance interrupt, [`Vgic::update`] with the list registers in use as they are in
+//!   the hardware; then write them back, and ICH_HCR_EL2. Otherwise the list registers stay as
+//!   they are, across any number of exits.
+//! - A vCPU leaves its pCPU: [`Vgic::sync`]. It comes back, here or elsewhere: [`Vgic::fill`].
+//!   In between its list registers are nowhere but in here.
+//! - A trapped access: [`Vgic::sync`] for the vCPU that makes it, then [`Vgic::access`] (or
+//!   [`Vgic::deactivate`]), then [`Vgic::fill`].
+//! - Before the guest waits for an interrupt: [`Vgic::sync`], then [`Vgic::has_deliverable`].
+//! - Every method that gives a [`VcpuSet`] has flagged these vCPUs; the caller interrupts or wakes
+//!   them.
+//!
+//! # The virtual timer
+//!
+//! INTID 27 is linked to the physical interrupt 27 of the pCPU where the vCPU runs. The hypervisor
+//! takes the physical interrupt, drops its priority, leaves it active and calls
+//! [`Vgic::timer_fired`]; the guest's end of the virtual interrupt deactivates the physical one,
+//! which fires again if the timer still asserts it. A vCPU that leaves with `hw_active` takes the
+//! active state with it: the caller clears it on the old pCPU and sets it on the new one.
+//!
+//! # Writes to what another vCPU has in list registers
+//!
+//! They are noted, complete at once, and take effect when that vCPU, which is kicked, is
+//! synchronised; reads see them in the meantime. What a guest may poll for, the end of a disabled
+//! interrupt (RWP), is only said to be over then. Reads of what only the other's list registers
+//! know are [`MmioOutcome::Retry`].
+//!
+//! # Locking
+//!
+//! One spin lock for each VM, taken and released within each method but [`Vgic::needs_fill`]:
+//! nothing is called with it held, it is not shared between VMs, and no other lock is taken
+//! inside. Callers run with physical interrupts masked.
+
+mod bank;
+mod fill;
+mod ids;
+mod lr;
+mod mmio;
+mod sgi;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use fill::FillResult;
+pub use ids::{INTIDS, IntId, MAX_VCPUS, VcpuIndex, VcpuSet, Wire};
+pub use lr::{Hcr, Lr, MAX_LRS, PRIORITY_MASK, Vmcr};
+pub use mmio::{DISTRIBUTOR_SIZE, MmioOutcome, REDISTRIBUTOR_SIZE, Window};
+pub use sgi::SgiRegister;
+
+use super::mmio::Access;
+use core::sync::atomic::{AtomicBool, Ordering};
+use spin::mutex::SpinMutex;
+use state::State;
+
+/// What the hardware says of a vCPU's virtual interface besides its list registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// ICH_HCR_EL2.EOIcount, see [`Hcr::eoi_count`].
+    pub eoi_count: u8,
+    /// ICH_VMCR_EL2.
+    pub vmcr: Vmcr,
+}
+
+/// What is known after [`Vgic::sync`].
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncResult {
+    /// Other vCPUs that interrupts went to.
+    pub kick: VcpuSet,
+    /// The physical timer interrupt is active on behalf of this vCPU: a caller that takes it off
+    /// the pCPU deactivates it there.
+    pub hw_active: bool,
+}
+
+/// The interrupt controller of one VM.
+pub struct Vgic {
+    /// One flag a vCPU: its list registers are out of date. Written with the lock held.
+    stale: [AtomicBool; MAX_VCPUS],
+    state: SpinMutex<State>,
+}
+
+impl Vgic {
+    /// A controller for `vcpus` vCPUs, which are all off; from 1 to [`MAX_VCPUS`], values outside
+    /// are moved to the nearest of these.
+    pub const fn new(vcpus: usize) -> Self {
+        let vcpus = match vcpus {
+            0 => 1,
+            1..=MAX_VCPUS => vcpus,
+            _ => MAX_VCPUS,
+        };
+        Self {
+            stale: [const { AtomicBool::new(false) }; MAX_VCPUS],
+            state: SpinMutex::new(State::new(vcpus)),
+        }
+    }
+
+    /// Whether the list registers of `vcpu` must be brought up to date before it goes on.
+    #[inline]
+    pub fn needs_fill(&self, vcpu: VcpuIndex) -> bool {
+        self.stale[vcpu.get()].load(Ordering::Acquire)
+    }
+
+    /// Reads back the list registers of `vcpu`, as many as its last fill used. Does no harm where
+    /// they were read back already.
+    pub fn sync(&self, vcpu: VcpuIndex, lrs: &[Lr], interface: Interface) -> SyncResult {
+        let (hw_active, kick) = self.with(|state| {
+            state.sync(vcpu, lrs, interface.eoi_count, interface.vmcr);
+            state.cpus[vcpu.get()].timer_active
+        });
+        SyncResult { kick, hw_active }
+    }
+
+    /// Fills list registers for `vcpu`, which was synchronised or never filled. `lrs` are all that
+    /// the hardware has, from one to [`MAX_LRS`].
+    pub fn fill(&self, vcpu: VcpuIndex, vmcr: Vmcr, lrs: &mut [Lr]) -> FillResult {
+        let mut state = self.state.lock();
+        self.stale[vcpu.get()].store(false, Ordering::Relaxed);
+        state.fill(vcpu, vmcr, lrs)
+    }
+
+    /// [`Vgic::sync`] and [`Vgic::fill`] in one: `lrs` holds at first what the hardware has, in
+    /// the end what it is to have.
+    pub fn update(
+        &self,
+        vcpu: VcpuIndex,
+        interface: Interface,
+        lrs: &mut [Lr],
+    ) -> (FillResult, VcpuSet) {
+        self.with(|state| {
+            state.sync(vcpu, lrs, interface.eoi_count, interface.vmcr);
+            self.stale[vcpu.get()].store(false, Ordering::Relaxed);
+            state.fill(vcpu, interface.vmcr, lrs)
+        })
+    }
+
+    /// An access by `vcpu`, which is synchronised, to a register; the offset is in `window`.
+    pub fn access(&self, vcpu: VcpuIndex, window: Window, access: &Access) -> MmioOutcome {
+        match self.with(|state| state.access(vcpu, window, access)) {
+            (Ok(value), kick) => MmioOutcome::Done { value, kick },
+            (Err(sync), _) => MmioOutcome::Retry { sync },
+        }
+    }
+
+    /// The guest's write of `value` to a register that generates SGIs.
+    pub fn send_sgi(&self, from: VcpuIndex, register: SgiRegister, value: u64) -> VcpuSet {
+        let sgi = sgi::Sgi::decode(register, value);
+        self.with(|state| state.send_sgi(from, sgi)).1
+    }
+
+    /// The guest's write of `value` to ICC_DIR_EL1, which [`Hcr::TDIR`] trapped; `vcpu` is
+    /// synchronised. Ignored where the guest's ICC_CTLR_EL1.EOImode is 0.
+    pub fn deactivate(&self, vcpu: VcpuIndex, vmcr: Vmcr, value: u64) -> VcpuSet {
+        let intid = IntId::new(value as u32 & 0xff_ffff);
+        match intid.filter(|_| vmcr.splits_eoi()) {
+            Some(intid) => self.with(|state| state.deactivate(vcpu, intid)).1,
+            None => VcpuSet::EMPTY,
+        }
+    }
+
+    /// A device drives an input.
+    pub fn set_line(&self, wire: Wire, level: bool) -> VcpuSet {
+        self.with(|state| state.set_line(wire, level)).1
+    }
+
+    /// A device raises an input and lowers it at once: an edge, and nothing where the guest
+    /// configured the interrupt as level-triggered.
+    pub fn pulse(&self, wire: Wire) -> VcpuSet {
+        self.with(|state| state.pulse(wire)).1
+    }
+
+    /// The physical virtual-timer interrupt was taken while `vcpu` ran, and left active.
+    pub fn timer_fired(&self, vcpu: VcpuIndex) -> VcpuSet {
+        self.with(|state| state.timer_fired(vcpu)).1
+    }
+
+    /// The virtual timer of `vcpu` no longer asserts its interrupt (CNTV_CTL_EL0.ISTATUS is 0, or
+    /// IMASK is 1), which was not taken yet.
+    pub fn timer_withdrawn(&self, vcpu: VcpuIndex) -> VcpuSet {
+        self.with(|state| state.timer_withdrawn(vcpu)).1
+    }
+
+    /// Whether there is an interrupt for `vcpu`, which is synchronised, whatever its CPU interface
+    /// says.
+    pub fn has_deliverable(&self, vcpu: VcpuIndex) -> bool {
+        self.state.lock().has_deliverable(vcpu, None)
+    }
+
+    /// Whether there is an interrupt for `vcpu`, which is synchronised, that its CPU interface
+    /// lets in: of a group that it enables, and above its priority mask. The running priority
+    /// is not looked at.
+    pub fn has_deliverable_through(&self, vcpu: VcpuIndex, vmcr: Vmcr) -> bool {
+        self.state.lock().has_deliverable(vcpu, Some(vmcr))
+    }
+
+    /// A vCPU is turned on (the first one at boot, PSCI CPU_ON). Its private interrupts are as
+    /// after reset; the caller does the same to its ICH_VMCR_EL2 and active priorities.
+    pub fn vcpu_on(&self, vcpu: VcpuIndex) -> VcpuSet {
+        self.with(|state| state.turn_on(vcpu)).1
+    }
+
+    /// A vCPU is turned off (PSCI CPU_OFF); it was synchronised. Shared interrupts that any vCPU
+    /// may take go to another, those routed to this one wait.
+    pub fn vcpu_off(&self, vcpu: VcpuIndex) -> VcpuSet {
+        self.with(|state| state.turn_off(vcpu)).1
+    }
+
+    /// The whole VM is reset: all vCPUs are off, all inputs low. No vCPU is running, and those
+    /// that ran were synchronised.
+    pub fn reset(&self) {
+        let mut state = self.state.lock();
+        *state = State::new(state.vcpus);
+        for stale in &self.stale {
+            stale.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Runs `act` under the lock, and flags whom it concerned. Those that are off keep the flag
+    /// and need no kick.
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> (R, VcpuSet) {
+        let mut state = self.state.lock();
+        let result = act(&mut state);
+        let stale = core::mem::take(&mut state.stale);
+        for vcpu in stale.iter() {
+            self.stale[vcpu.get()].store(true, Ordering::Release);
+        }
+        (result, stale.intersection(state.online))
+    }
+}

@@ -1,0 +1,54 @@
+//! Software-generated interrupts: the values of ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1.
+
+use super::ids::{IntId, VcpuSet};
+
+/// Which of the three registers the guest wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SgiRegister {
+    /// ICC_SGI1R_EL1: with one security state, SGIs of either group.
+    Sgi1r,
+    /// ICC_ASGI1R_EL1: for the other security state; there is none, so as `Sgi0r`.
+    Asgi1r,
+    /// ICC_SGI0R_EL1: SGIs that are in Group 0.
+    Sgi0r,
+}
+
+/// To whom an SGI goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Targets {
+    /// Everybody else (IRM is 1).
+    AllButSelf,
+    /// The vCPUs of these Aff0 values.
+    Aff0(VcpuSet),
+}
+
+/// A request for an SGI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sgi {
+    pub intid: IntId,
+    pub targets: Targets,
+    /// Whether the target's SGI may be in Group 1.
+    pub any_group: bool,
+}
+
+impl Sgi {
+    /// Decodes a write of `value`. vCPUs have Aff3 to Aff1 zero and Aff0 below 8, so every other
+    /// cluster, and every range of 16 but the first, targets nobody.
+    pub fn decode(register: SgiRegister, value: u64) -> Self {
+        const AFF3_AFF2_AFF1: u64 = 0xff << 48 | 0xff << 32 | 0xff << 16;
+        const RANGE_SELECTOR: u64 = 0xf << 44;
+        const IRM: u64 = 1 << 40;
+        let targets = if value & IRM != 0 {
+            Targets::AllButSelf
+        } else if value & (AFF3_AFF2_AFF1 | RANGE_SELECTOR) != 0 {
+            Targets::Aff0(VcpuSet::EMPTY)
+        } else {
+            Targets::Aff0(VcpuSet::from_bits(value as u8))
+        };
+        Self {
+            intid: IntId::at(0, 1 << (value >> 24 & 0xf)),
+            targets,
+            any_group: register == SgiRegister::Sgi1r,
+        }
+    }
+}

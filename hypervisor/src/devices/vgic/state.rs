@@ -1,0 +1,327 @@
+//! What a VM's interrupt controller knows, and how its inputs change it.
+
+use super::bank::{Banks, SGIS, WORDS, each_bit, place};
+use super::ids::{IntId, MAX_VCPUS, VcpuIndex, VcpuSet, Wire};
+use super::lr::Vmcr;
+use super::sgi::{Sgi, Targets};
+
+/// The virtual timer's bit in word 0.
+pub(super) const TIMER: u32 = IntId::VIRTUAL_TIMER.bit();
+
+/// IROUTER's Interrupt_Routing_Mode: any vCPU that is on.
+pub(super) const ROUTE_ANY: u32 = 1 << 31;
+/// What IROUTER keeps in its lower half: the mode and Aff2 to Aff0. Aff3 is not supported
+/// (GICD_TYPER.A3V is 0).
+const ROUTE_MASK: u32 = ROUTE_ANY | 0x00ff_ffff;
+
+/// A read that waits for other vCPUs to be synchronised. See [`super::Vgic::access`].
+#[derive(Clone, Copy)]
+pub(super) struct Wait {
+    /// Whose private word (the first where `word` is shared), and which word.
+    pub of: (VcpuIndex, usize),
+    /// The vCPUs whose list registers were in use when the wait began, and are not read back yet.
+    pub unsynced: VcpuSet,
+    /// [`Cpu::fills`] when it began.
+    pub since: u32,
+}
+
+/// What belongs to a vCPU besides its private interrupts.
+#[derive(Clone, Copy)]
+pub(super) struct Cpu {
+    /// The list registers hold state that was not read back.
+    pub resident: bool,
+    /// How many list registers.
+    pub filled: usize,
+    /// Which interrupts they hold.
+    pub loaded: [u32; WORDS],
+    /// Of these, whose pending latch went into the list register.
+    pub moved: [u32; WORDS],
+    /// The shared interrupts that are active here. All ones for word 0.
+    pub owned: [u32; WORDS],
+    /// The shared interrupts that are routed here. All ones for word 0.
+    pub routed: [u32; WORDS],
+    /// The physical timer interrupt is active on behalf of this vCPU.
+    pub timer_active: bool,
+    /// It fired since the list registers were filled.
+    pub timer_again: bool,
+    pub wait: Option<Wait>,
+    /// Counts fills, and wraps.
+    pub fills: u32,
+}
+
+impl Cpu {
+    const fn new() -> Self {
+        let mut private_only = [0; WORDS];
+        private_only[0] = u32::MAX;
+        Self {
+            resident: false,
+            filled: 0,
+            loaded: [0; WORDS],
+            moved: [0; WORDS],
+            owned: private_only,
+            routed: private_only,
+            timer_active: false,
+            timer_again: false,
+            wait: None,
+            fills: 0,
+        }
+    }
+}
+
+/// The interrupt controller of one VM, under its lock.
+pub(super) struct State {
+    pub vcpus: usize,
+    pub online: VcpuSet,
+    /// GICD_CTLR.EnableGrp1 and EnableGrp0.
+    pub groups: u32,
+    pub banks: Banks,
+    pub cpus: [Cpu; MAX_VCPUS],
+    /// The lower half of IROUTER of each SPI.
+    routers: [u32; (WORDS - 1) * 32],
+    /// Who may still present a shared interrupt that was disabled (GICD_CTLR.RWP).
+    pub disabling: VcpuSet,
+    /// Who may still present a private one that another vCPU disabled (GICR_CTLR.RWP).
+    pub disabling_private: VcpuSet,
+    /// Whose list registers went out of date since the caller last took this set.
+    pub stale: VcpuSet,
+}
+
+impl State {
+    pub const fn new(vcpus: usize) -> Self {
+        let mut state = Self {
+            vcpus,
+            online: VcpuSet::EMPTY,
+            groups: 0,
+            banks: Banks::new(),
+            cpus: [Cpu::new(); MAX_VCPUS],
+            routers: [0; (WORDS - 1) * 32],
+            disabling: VcpuSet::EMPTY,
+            disabling_private: VcpuSet::EMPTY,
+            stale: VcpuSet::EMPTY,
+        };
+        // Every router's reset value is affinity 0.0.0.0.
+        state.cpus[0].routed = [u32::MAX; WORDS];
+        state
+    }
+
+    /// The vCPUs that may have to do with word `word` as `vcpu` sees it.
+    pub fn sharers(&self, vcpu: VcpuIndex, word: usize) -> VcpuSet {
+        if word == 0 {
+            VcpuSet::only(vcpu)
+        } else {
+            VcpuSet::from_bits((u16::MAX >> (16 - self.vcpus)) as u8)
+        }
+    }
+
+    /// Marks those vCPUs whose list registers may have to change because `bits` did.
+    pub fn touch(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
+        self.banks.note(word);
+        let bank = self.banks.get(vcpu, word);
+        let active = bank.active & bits;
+        let ready = bank.pending() & bank.forwarded(self.groups) & !bank.loaded & bits & !active;
+        if (bank.loaded & bits) | active | ready == 0 {
+            return;
+        }
+        for sharer in self.sharers(vcpu, word).iter() {
+            let cpu = &self.cpus[sharer.get()];
+            let concerned = cpu.loaded[word] & bits
+                | cpu.owned[word] & active
+                | cpu.routed[word] & ready & !cpu.loaded[word];
+            if concerned != 0 {
+                self.stale = self.stale.union(VcpuSet::only(sharer));
+            }
+        }
+    }
+
+    /// Marks every vCPU.
+    pub fn touch_all(&mut self) {
+        self.stale = self.stale.union(self.online);
+    }
+
+    /// Drives an input. An edge-triggered interrupt becomes pending where it rises.
+    pub fn set_line(&mut self, wire: Wire, level: bool) {
+        let (word, bit) = place(wire.intid);
+        let bank = self.banks.get_mut(wire.vcpu, word);
+        if (bank.line & bit != 0) == level {
+            return;
+        }
+        bank.line ^= bit;
+        bank.latch |= bank.line & bank.edge & bit;
+        self.touch(wire.vcpu, word, bit);
+    }
+
+    /// An input rises and falls at once.
+    pub fn pulse(&mut self, wire: Wire) {
+        let (word, bit) = place(wire.intid);
+        let bank = self.banks.get_mut(wire.vcpu, word);
+        bank.latch |= bank.edge & bit;
+        self.touch(wire.vcpu, word, bit);
+    }
+
+    /// The physical timer interrupt was taken on behalf of `vcpu`, and is active.
+    pub fn timer_fired(&mut self, vcpu: VcpuIndex) {
+        let cpu = &mut self.cpus[vcpu.get()];
+        cpu.timer_active = true;
+        cpu.timer_again = cpu.resident;
+        self.banks.get_mut(vcpu, 0).latch |= TIMER;
+        self.touch(vcpu, 0, TIMER);
+    }
+
+    /// The timer no longer asserts its interrupt.
+    pub fn timer_withdrawn(&mut self, vcpu: VcpuIndex) {
+        self.clear_latch(vcpu, 0, TIMER);
+        // Not only where it is loaded: the physical interrupt has to be deactivated as well.
+        self.stale = self.stale.union(VcpuSet::only(vcpu));
+    }
+
+    /// Forgets that `bits` are pending by latch, in list registers too.
+    pub fn clear_latch(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
+        self.banks.get_mut(vcpu, word).latch &= !bits;
+        for sharer in self.sharers(vcpu, word).iter() {
+            self.cpus[sharer.get()].moved[word] &= !bits;
+        }
+        self.touch(vcpu, word, bits);
+    }
+
+    /// Makes an SGI pending at its targets.
+    pub fn send_sgi(&mut self, from: VcpuIndex, sgi: Sgi) {
+        let everybody = self.sharers(from, 1);
+        let targets = match sgi.targets {
+            Targets::AllButSelf => everybody.without(from),
+            Targets::Aff0(set) => set.intersection(everybody),
+        };
+        let bit = sgi.intid.bit() & SGIS;
+        for target in targets.iter() {
+            let bank = self.banks.get_mut(target, 0);
+            if sgi.any_group || bank.group1 & bit == 0 {
+                bank.latch |= bit;
+                self.touch(target, 0, bit);
+            }
+        }
+    }
+
+    /// The guest's write to ICC_DIR_EL1.
+    pub fn deactivate(&mut self, vcpu: VcpuIndex, intid: IntId) {
+        let (word, bit) = place(intid);
+        self.clear_active(vcpu, word, bit);
+    }
+
+    /// Ends the active state of `bits`, in list registers too.
+    pub fn clear_active(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
+        let bank = self.banks.get_mut(vcpu, word);
+        bank.set_active(bits, false);
+        bank.overridden |= bank.loaded & bits;
+        let free = bits & !bank.loaded;
+        if word > 0 {
+            for cpu in &mut self.cpus {
+                cpu.owned[word] &= !free;
+            }
+        } else if bits & TIMER != 0 {
+            // The physical interrupt may have to be deactivated, see `fill`.
+            self.stale = self.stale.union(VcpuSet::only(vcpu));
+        }
+        self.touch(vcpu, word, bits);
+    }
+
+    /// Makes `bits` active without their having been taken.
+    pub fn set_active(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
+        let bank = self.banks.get_mut(vcpu, word);
+        let loaded = bank.loaded & bits;
+        let newly = bits & !loaded & !bank.active;
+        bank.overridden |= loaded;
+        bank.active |= bits;
+        bank.forced |= newly;
+        if word > 0 {
+            for bit in each_bit(newly) {
+                let intid = IntId::at(word, bit);
+                let owner = self.target(intid).unwrap_or(vcpu);
+                self.cpus[owner.get()].owned[word] |= bit;
+            }
+        }
+        self.touch(vcpu, word, bits);
+    }
+
+    /// IROUTER's lower half of an SPI.
+    pub fn router(&self, intid: IntId) -> u32 {
+        self.routers[intid.get() as usize - 32]
+    }
+
+    /// Writes IROUTER's lower half of an SPI.
+    pub fn set_router(&mut self, intid: IntId, value: u32) {
+        self.routers[intid.get() as usize - 32] = value & ROUTE_MASK;
+        self.reroute(intid);
+    }
+
+    fn reroute(&mut self, intid: IntId) {
+        let (word, bit) = place(intid);
+        // The old target, too: it may have the interrupt in a list register.
+        for cpu in &mut self.cpus {
+            cpu.routed[word] &= !bit;
+        }
+        if let Some(target) = self.target(intid) {
+            self.cpus[target.get()].routed[word] |= bit;
+        }
+        self.touch(VcpuIndex::BOOT, word, bit);
+    }
+
+    /// The vCPU to which an SPI goes, if there is one.
+    fn target(&self, intid: IntId) -> Option<VcpuIndex> {
+        let router = self.router(intid);
+        if router & ROUTE_ANY != 0 {
+            return self.online.iter().next();
+        }
+        VcpuIndex::new(router as usize).filter(|vcpu| vcpu.get() < self.vcpus)
+    }
+
+    fn reroute_any(&mut self) {
+        for word in 1..WORDS {
+            for bit in each_bit(u32::MAX) {
+                let intid = IntId::at(word, bit);
+                if self.router(intid) & ROUTE_ANY != 0 {
+                    self.reroute(intid);
+                }
+            }
+        }
+    }
+
+    /// A vCPU is turned on: its private interrupts are as after reset.
+    pub fn turn_on(&mut self, vcpu: VcpuIndex) {
+        self.abandon(vcpu);
+        self.banks.reset_private(vcpu);
+        let cpu = &mut self.cpus[vcpu.get()];
+        cpu.timer_active = false;
+        cpu.timer_again = false;
+        cpu.wait = None;
+        self.online = self.online.union(VcpuSet::only(vcpu));
+        self.stale = self.stale.union(VcpuSet::only(vcpu));
+        self.reroute_any();
+    }
+
+    /// A vCPU is turned off: what was pending for it and is shared waits, or finds another.
+    pub fn turn_off(&mut self, vcpu: VcpuIndex) {
+        self.abandon(vcpu);
+        self.cpus[vcpu.get()].timer_active = false;
+        self.online = self.online.without(vcpu);
+        self.reroute_any();
+    }
+
+    /// Whether `vcpu` has an interrupt to take; `vmcr` narrows it to what its interface lets in.
+    pub fn has_deliverable(&self, vcpu: VcpuIndex, vmcr: Option<Vmcr>) -> bool {
+        let cpu = &self.cpus[vcpu.get()];
+        super::bank::each_word(self.banks.busy_words(vcpu)).any(|word| {
+            let bank = self.banks.get(vcpu, word);
+            let ready = (bank.pending() | cpu.moved[word])
+                & bank.forwarded(self.groups)
+                & cpu.routed[word]
+                & !bank.active
+                & !(bank.loaded & !cpu.loaded[word]);
+            match vmcr {
+                None => ready != 0,
+                Some(vmcr) => each_bit(ready).any(|bit| {
+                    bank.priority_of(bit) < vmcr.priority_mask()
+                        && vmcr.enables(bank.group1 & bit != 0)
+                }),
+            }
+        })
+    }
+}

@@ -1,0 +1,362 @@
+//! A guest's virtual CPU interface as the hardware provides it, working on list registers, and a
+//! caller that drives a [`Vgic`] the way the hypervisor does.
+
+use crate::devices::mmio::{Access, AccessSize};
+use crate::devices::vgic::{
+    FillResult, Hcr, IntId, Interface, Lr, MmioOutcome, REDISTRIBUTOR_SIZE, SgiRegister,
+    SyncResult, VcpuIndex, VcpuSet, Vgic, Vmcr, Window,
+};
+
+pub const ENABLE_BOTH: u64 = 0xf0 << 24 | 3;
+pub const SPLIT: u64 = 1 << 9;
+
+pub fn cpu(index: usize) -> VcpuIndex {
+    VcpuIndex::new(index).unwrap()
+}
+
+pub fn id(number: u32) -> IntId {
+    IntId::new(number).unwrap()
+}
+
+/// The virtual CPU interface of one vCPU (IHI 0069, the pseudocode of ICV_*).
+#[derive(Clone)]
+pub struct Icv {
+    pub lrs: Vec<Lr>,
+    pub hcr: Hcr,
+    pub eoi_count: u8,
+    pub vmcr: u64,
+    /// The active priorities, the running one last.
+    pub running: Vec<u8>,
+    /// The physical timer interrupt's active state at this vCPU's pCPU.
+    pub timer_active: bool,
+}
+
+impl Icv {
+    fn new(lrs: usize) -> Self {
+        Self {
+            lrs: vec![Lr::EMPTY; lrs],
+            hcr: Hcr::EN,
+            eoi_count: 0,
+            vmcr: ENABLE_BOTH,
+            running: Vec::new(),
+            timer_active: false,
+        }
+    }
+
+    fn interface(&self) -> Interface {
+        Interface {
+            eoi_count: self.eoi_count,
+            vmcr: Vmcr::from_bits(self.vmcr),
+        }
+    }
+
+    /// The list register of the highest-priority interrupt that is pending only.
+    fn best(&self) -> Option<usize> {
+        let vmcr = Vmcr::from_bits(self.vmcr);
+        (0..self.lrs.len())
+            .filter(|at| self.lrs[*at].is_pending() && !self.lrs[*at].is_active())
+            .filter(|at| vmcr.enables(self.lrs[*at].is_group1()))
+            .min_by_key(|at| self.lrs[*at].priority())
+    }
+
+    /// The interrupt that is signalled, with its priority.
+    pub fn signalled(&self) -> Option<Lr> {
+        let lr = self.lrs[self.best()?];
+        let vmcr = Vmcr::from_bits(self.vmcr);
+        let running = self.running.last().copied().unwrap_or(u8::MAX);
+        (lr.priority() < vmcr.priority_mask() && lr.priority() < running).then_some(lr)
+    }
+
+    /// ICC_IAR.
+    pub fn acknowledge(&mut self) -> Option<IntId> {
+        let lr = self.signalled()?;
+        let at = self.best()?;
+        self.lrs[at] = lr.with_pending(false).with_active(true);
+        self.running.push(lr.priority());
+        lr.vintid()
+    }
+
+    /// ICC_EOIR.
+    pub fn end(&mut self, intid: IntId) {
+        let Some(dropped) = self.running.pop() else {
+            return;
+        };
+        if Vmcr::from_bits(self.vmcr).splits_eoi() {
+            return;
+        }
+        match self.find(intid) {
+            // An end at the wrong priority deactivates nothing.
+            Some(at) if self.lrs[at].priority() == dropped => self.deactivate_lr(at),
+            Some(_) => {}
+            None => self.eoi_count = (self.eoi_count + 1) % 32,
+        }
+    }
+
+    fn find(&self, intid: IntId) -> Option<usize> {
+        (0..self.lrs.len())
+            .find(|at| self.lrs[*at].is_active() && self.lrs[*at].vintid() == Some(intid))
+    }
+
+    fn deactivate_lr(&mut self, at: usize) {
+        self.lrs[at] = self.lrs[at].with_active(false);
+        if self.lrs[at].is_linked() {
+            self.timer_active = false;
+        }
+    }
+
+    /// ICH_MISR_EL2 is not zero.
+    pub fn maintenance(&self) -> bool {
+        let vmcr = Vmcr::from_bits(self.vmcr);
+        let none_pending = !self.lrs.iter().any(|lr| lr.is_pending() && !lr.is_active());
+        self.lrs.iter().any(|lr| !lr.is_valid() && lr.wants_eoi())
+            || self.hcr.contains(Hcr::NPIE) && none_pending
+            || self.hcr.contains(Hcr::UIE) && self.lrs.iter().filter(|lr| lr.is_valid()).count() < 2
+            || self.hcr.contains(Hcr::LRENPIE) && self.eoi_count > 0
+            || self.hcr.contains(Hcr::VGRP0EIE) && vmcr.enables(false)
+            || self.hcr.contains(Hcr::VGRP0DIE) && !vmcr.enables(false)
+            || self.hcr.contains(Hcr::VGRP1EIE) && vmcr.enables(true)
+            || self.hcr.contains(Hcr::VGRP1DIE) && !vmcr.enables(true)
+    }
+}
+
+/// A VM with a pCPU for each vCPU.
+pub struct Machine {
+    pub vgic: Vgic,
+    pub icv: Vec<Icv>,
+    /// vCPUs that run: their list registers are theirs.
+    pub loaded: Vec<bool>,
+    /// Whether a kick reaches its vCPU at once.
+    pub prompt: bool,
+}
+
+impl Machine {
+    /// All vCPUs on and running, nothing configured.
+    pub fn new(vcpus: usize, lrs: usize) -> Self {
+        let mut machine = Self {
+            vgic: Vgic::new(vcpus),
+            icv: vec![Icv::new(lrs); vcpus],
+            loaded: vec![false; vcpus],
+            prompt: true,
+        };
+        for vcpu in 0..vcpus {
+            let _ = machine.vgic.vcpu_on(cpu(vcpu));
+            machine.load(vcpu);
+        }
+        machine
+    }
+
+    /// Both groups on; every interrupt enabled, in Group 1, at priority 0xa0; SPIs to vCPU 0.
+    pub fn configured(vcpus: usize, lrs: usize) -> Self {
+        let mut machine = Self::new(vcpus, lrs);
+        machine.write(0, Window::Distributor, 0x0000, 3);
+        for word in 1..9 {
+            machine.write(0, Window::Distributor, 0x0080 + 4 * word, u32::MAX);
+            machine.write(0, Window::Distributor, 0x0100 + 4 * word, u32::MAX);
+        }
+        for at in (0x0420..0x0520).step_by(4) {
+            machine.write(0, Window::Distributor, at, 0xa0a0_a0a0);
+        }
+        for vcpu in 0..vcpus {
+            let frame = REDISTRIBUTOR_SIZE * vcpu as u64 + 0x1_0000;
+            machine.write(0, Window::Redistributors, frame + 0x0080, u32::MAX);
+            machine.write(0, Window::Redistributors, frame + 0x0100, u32::MAX);
+            for at in (0x0400..0x0420).step_by(4) {
+                machine.write(0, Window::Redistributors, frame + at, 0xa0a0_a0a0);
+            }
+        }
+        machine
+    }
+
+    fn apply(&mut self, vcpu: usize, result: FillResult, loading: bool) {
+        let icv = &mut self.icv[vcpu];
+        icv.hcr = result.hcr;
+        icv.eoi_count = 0;
+        if loading {
+            icv.timer_active = result.hw_active;
+        } else if result.hw_deactivate {
+            assert!(icv.timer_active, "deactivates what is not active");
+            icv.timer_active = false;
+        }
+        assert_eq!(
+            icv.timer_active, result.hw_active,
+            "the physical timer interrupt's active state is lost or stuck"
+        );
+        let mut held: Vec<_> = icv.lrs.iter().filter(|lr| lr.is_valid()).collect();
+        assert_eq!(held.len(), result.count);
+        held.sort_by_key(|lr| lr.vintid());
+        held.dedup_by_key(|lr| lr.vintid());
+        assert_eq!(held.len(), result.count, "an INTID in two list registers");
+        for lr in held {
+            assert!(!(lr.is_linked() && lr.is_active() && lr.is_pending()));
+        }
+        assert!(!icv.maintenance(), "a maintenance interrupt right at entry");
+    }
+
+    /// Exit, synchronise and enter again.
+    pub fn update(&mut self, vcpu: usize) {
+        if !self.loaded[vcpu] {
+            return;
+        }
+        let icv = &mut self.icv[vcpu];
+        let (result, kick) = self.vgic.update(cpu(vcpu), icv.interface(), &mut icv.lrs);
+        self.apply(vcpu, result, false);
+        self.kick(kick.without(cpu(vcpu)));
+        assert!(
+            !self.prompt || !self.vgic.needs_fill(cpu(vcpu)),
+            "an update does not settle"
+        );
+    }
+
+    /// Takes a vCPU off its pCPU.
+    pub fn unload(&mut self, vcpu: usize) {
+        if core::mem::take(&mut self.loaded[vcpu]) {
+            let icv = &mut self.icv[vcpu];
+            let SyncResult { kick, hw_active } =
+                self.vgic.sync(cpu(vcpu), &icv.lrs, icv.interface());
+            assert_eq!(icv.timer_active, hw_active);
+            icv.timer_active = false;
+            icv.lrs.fill(Lr::EMPTY);
+            icv.eoi_count = 0;
+            self.kick(kick);
+        }
+    }
+
+    /// Puts a vCPU on a pCPU.
+    pub fn load(&mut self, vcpu: usize) {
+        if !core::mem::replace(&mut self.loaded[vcpu], true) {
+            let icv = &mut self.icv[vcpu];
+            let result = self
+                .vgic
+                .fill(cpu(vcpu), Vmcr::from_bits(icv.vmcr), &mut icv.lrs);
+            self.apply(vcpu, result, true);
+        }
+    }
+
+    pub fn kick(&mut self, kick: VcpuSet) {
+        for vcpu in kick.iter() {
+            assert!(self.vgic.needs_fill(vcpu), "kicked for nothing");
+            if self.prompt {
+                self.update(vcpu.get());
+            }
+        }
+    }
+
+    /// Updates everybody who is flagged or has a maintenance interrupt.
+    pub fn settle(&mut self) {
+        for vcpu in 0..self.icv.len() {
+            if self.loaded[vcpu]
+                && (self.vgic.needs_fill(cpu(vcpu)) || self.icv[vcpu].maintenance())
+            {
+                self.update(vcpu);
+            }
+        }
+    }
+
+    /// One access by a vCPU, with as many executions as it takes.
+    pub fn access(&mut self, vcpu: usize, window: Window, access: Access) -> u64 {
+        for _ in 0..20 {
+            let was_loaded = self.loaded[vcpu];
+            if was_loaded {
+                let icv = &mut self.icv[vcpu];
+                let result = self.vgic.sync(cpu(vcpu), &icv.lrs, icv.interface());
+                icv.eoi_count = 0;
+                self.kick(result.kick);
+            }
+            let outcome = self.vgic.access(cpu(vcpu), window, &access);
+            if was_loaded {
+                let icv = &mut self.icv[vcpu];
+                let vmcr = Vmcr::from_bits(icv.vmcr);
+                let result = self.vgic.fill(cpu(vcpu), vmcr, &mut icv.lrs);
+                self.apply(vcpu, result, false);
+            }
+            match outcome {
+                MmioOutcome::Done { value, kick } => {
+                    self.kick(kick.without(cpu(vcpu)));
+                    return value;
+                }
+                MmioOutcome::Retry { sync } => {
+                    assert!(!sync.contains(cpu(vcpu)));
+                    for other in sync.iter() {
+                        assert!(self.vgic.needs_fill(other));
+                        self.update(other.get());
+                    }
+                }
+            }
+        }
+        panic!("{access:?} does not end");
+    }
+
+    pub fn read(&mut self, vcpu: usize, window: Window, offset: u64) -> u32 {
+        self.access(vcpu, window, Access::read(offset, AccessSize::Word)) as u32
+    }
+
+    pub fn write(&mut self, vcpu: usize, window: Window, offset: u64, value: u32) {
+        let access = Access::write(offset, AccessSize::Word, u64::from(value));
+        self.access(vcpu, window, access);
+    }
+
+    /// The word of a set of per-interrupt bits: `of` counts for private interrupts.
+    pub fn read_word(&mut self, vcpu: usize, of: usize, register: u64, word: usize) -> u32 {
+        let (window, offset) = place(of, register, word);
+        self.read(vcpu, window, offset)
+    }
+
+    pub fn write_word(&mut self, vcpu: usize, of: usize, register: u64, word: usize, value: u32) {
+        let (window, offset) = place(of, register, word);
+        self.write(vcpu, window, offset, value);
+    }
+
+    pub fn sgi(&mut self, from: usize, register: SgiRegister, value: u64) {
+        let kick = self.vgic.send_sgi(cpu(from), register, value);
+        self.kick(kick);
+    }
+
+    pub fn acknowledge(&mut self, vcpu: usize) -> Option<IntId> {
+        let taken = self.icv[vcpu].acknowledge();
+        if self.prompt {
+            self.settle();
+        }
+        taken
+    }
+
+    pub fn end(&mut self, vcpu: usize, intid: IntId) {
+        self.icv[vcpu].end(intid);
+        if self.prompt {
+            self.settle();
+        }
+    }
+
+    /// ICC_DIR: in hardware where it is not trapped.
+    pub fn deactivate(&mut self, vcpu: usize, intid: IntId) {
+        let icv = &mut self.icv[vcpu];
+        if icv.hcr.contains(Hcr::TDIR) {
+            let result = self.vgic.sync(cpu(vcpu), &icv.lrs, icv.interface());
+            icv.eoi_count = 0;
+            let vmcr = Vmcr::from_bits(icv.vmcr);
+            let kick = self
+                .vgic
+                .deactivate(cpu(vcpu), vmcr, u64::from(intid.get()));
+            let icv = &mut self.icv[vcpu];
+            let filled = self.vgic.fill(cpu(vcpu), vmcr, &mut icv.lrs);
+            self.apply(vcpu, filled, false);
+            self.kick(result.kick.union(kick).without(cpu(vcpu)));
+        } else if Vmcr::from_bits(icv.vmcr).splits_eoi() {
+            match icv.find(intid) {
+                Some(at) => icv.deactivate_lr(at),
+                None => icv.eoi_count = (icv.eoi_count + 1) % 32,
+            }
+        }
+        if self.prompt {
+            self.settle();
+        }
+    }
+}
+
+fn place(of: usize, register: u64, word: usize) -> (Window, u64) {
+    if word == 0 {
+        let frame = REDISTRIBUTOR_SIZE * of as u64 + 0x1_0000;
+        (Window::Redistributors, frame + register)
+    } else {
+        (Window::Distributor, register + 4 * word as u64)
+    }
+}

@@ -1,0 +1,353 @@
+//! List registers: what goes in, what comes back, what is asked for.
+
+use super::harness::*;
+use crate::devices::vgic::{Hcr, SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire};
+
+fn spi(number: u32) -> Wire {
+    Wire::spi(id(number)).unwrap()
+}
+
+#[test]
+fn nothing_pending_needs_nothing() {
+    let mut machine = Machine::configured(2, 4);
+    let vmcr = Vmcr::from_bits(ENABLE_BOTH);
+    machine.unload(0);
+    let result = machine.vgic.fill(cpu(0), vmcr, &mut machine.icv[0].lrs);
+    assert_eq!((result.count, result.hcr), (0, Hcr::EN));
+    assert!(!machine.vgic.needs_fill(cpu(0)));
+    assert!(!machine.vgic.has_deliverable(cpu(0)));
+}
+
+#[test]
+fn a_level_comes_back_exactly_while_it_is_high() {
+    let mut machine = Machine::configured(1, 4);
+    let kick = machine.vgic.set_line(spi(33), true);
+    assert_eq!(kick, VcpuSet::only(cpu(0)));
+    machine.kick(kick);
+    for _ in 0..3 {
+        assert_eq!(machine.acknowledge(0), Some(id(33)));
+        assert_eq!(machine.acknowledge(0), None, "active and high");
+        machine.end(0, id(33));
+    }
+    assert_eq!(machine.acknowledge(0), Some(id(33)));
+    let kick = machine.vgic.set_line(spi(33), false);
+    machine.kick(kick);
+    assert!(!machine.icv[0].lrs[0].wants_eoi(), "no exit for nothing");
+    machine.end(0, id(33));
+    assert_eq!(machine.acknowledge(0), None);
+    // Gone before it was taken.
+    let kick = machine.vgic.set_line(spi(33), true);
+    machine.kick(kick);
+    assert!(machine.icv[0].signalled().is_some());
+    let kick = machine.vgic.set_line(spi(33), false);
+    machine.kick(kick);
+    assert!(machine.icv[0].signalled().is_none());
+}
+
+#[test]
+fn the_timer_is_linked_and_its_active_state_travels() {
+    let mut machine = Machine::configured(1, 4);
+    machine.icv[0].timer_active = true;
+    let kick = machine.vgic.timer_fired(cpu(0));
+    machine.kick(kick);
+    let lr = machine.icv[0].lrs[0];
+    assert_eq!(lr.pintid(), Some(id(27)));
+    // To another pCPU, pending and then active: `apply` checks the physical state.
+    machine.unload(0);
+    machine.load(0);
+    assert_eq!(machine.acknowledge(0), Some(id(27)));
+    machine.unload(0);
+    machine.load(0);
+    assert!(machine.icv[0].timer_active);
+    machine.end(0, id(27));
+    assert!(!machine.icv[0].timer_active);
+    machine.unload(0);
+    machine.load(0);
+}
+
+#[test]
+fn the_timer_may_fire_again_before_its_end_is_seen() {
+    let mut machine = Machine::configured(1, 4);
+    machine.icv[0].timer_active = true;
+    let kick = machine.vgic.timer_fired(cpu(0));
+    machine.kick(kick);
+    assert_eq!(machine.acknowledge(0), Some(id(27)));
+    machine.icv[0].end(id(27));
+    machine.icv[0].timer_active = true;
+    let kick = machine.vgic.timer_fired(cpu(0));
+    machine.kick(kick);
+    assert_eq!(machine.acknowledge(0), Some(id(27)));
+    machine.end(0, id(27));
+    assert_eq!(machine.acknowledge(0), None);
+}
+
+#[test]
+fn a_timer_done_away_with_is_deactivated_by_the_caller() {
+    // Pending, active, and by its going low; by the vCPU itself and by another one.
+    for by in [0, 1] {
+        for taken in [false, true] {
+            let mut machine = Machine::configured(2, 4);
+            machine.icv[0].timer_active = true;
+            let kick = machine.vgic.timer_fired(cpu(0));
+            machine.kick(kick);
+            if taken {
+                assert_eq!(machine.acknowledge(0), Some(id(27)));
+            }
+            let register = if taken { 0x380 } else { 0x280 };
+            machine.write_word(by, 0, register, 0, 1 << 27);
+            assert!(!machine.icv[0].timer_active);
+            assert!(machine.icv[0].signalled().is_none());
+        }
+    }
+    let mut machine = Machine::configured(1, 4);
+    machine.icv[0].timer_active = true;
+    let kick = machine.vgic.timer_fired(cpu(0));
+    machine.kick(kick);
+    let kick = machine.vgic.timer_withdrawn(cpu(0));
+    machine.kick(kick);
+    assert!(!machine.icv[0].timer_active);
+}
+
+#[test]
+fn a_timer_that_is_also_set_pending_by_the_guest_is_delivered_twice() {
+    let mut machine = Machine::configured(1, 4);
+    machine.icv[0].timer_active = true;
+    let kick = machine.vgic.timer_fired(cpu(0));
+    machine.kick(kick);
+    assert_eq!(machine.acknowledge(0), Some(id(27)));
+    machine.write_word(0, 0, 0x200, 0, 1 << 27);
+    assert!(!machine.icv[0].lrs[0].is_linked());
+    machine.end(0, id(27));
+    assert_eq!(machine.acknowledge(0), Some(id(27)));
+    machine.end(0, id(27));
+    assert_eq!(machine.acknowledge(0), None);
+    assert!(!machine.icv[0].timer_active);
+}
+
+#[test]
+fn overflow_delivers_by_priority_and_asks_for_no_more_than_it_needs() {
+    for lrs in 1..=4 {
+        let mut machine = Machine::configured(1, lrs);
+        let order: Vec<u32> = (0..12).map(|n| 40 + (n * 7) % 12).collect();
+        for (rank, number) in order.iter().enumerate() {
+            let offset = 0x400 + u64::from(number & !3);
+            let shift = 8 * (number & 3);
+            let mut word = machine.read(0, Window::Distributor, offset);
+            word = word & !(0xff << shift) | (8 * rank as u32) << shift;
+            machine.write(0, Window::Distributor, offset, word);
+        }
+        for number in (40..52).rev() {
+            machine.write_word(0, 0, 0xc00 + 4, 1, 0); // level, one by one below
+            let kick = machine.vgic.set_line(spi(number), true);
+            machine.kick(kick);
+        }
+        assert!(machine.icv[0].hcr.contains(Hcr::NPIE), "{lrs}");
+        for number in order {
+            assert_eq!(machine.acknowledge(0), Some(id(number)), "{lrs} LRs");
+            let kick = machine.vgic.set_line(spi(number), false);
+            machine.kick(kick);
+            machine.end(0, id(number));
+        }
+        assert_eq!(machine.acknowledge(0), None);
+        assert_eq!(machine.icv[0].hcr, Hcr::EN);
+    }
+}
+
+#[test]
+fn nested_actives_without_list_registers_end_in_order() {
+    for lrs in 1..=4 {
+        let mut machine = Machine::configured(1, lrs);
+        let priorities = [0xa0, 0x80, 0x60, 0x40, 0x20, 0x00];
+        for (sgi, priority) in priorities.iter().enumerate() {
+            let frame = 0x1_0000 + 0x400 + sgi as u64;
+            let access = crate::devices::mmio::Access::write(
+                frame,
+                crate::devices::mmio::AccessSize::Byte,
+                *priority,
+            );
+            machine.access(0, Window::Redistributors, access);
+            machine.sgi(0, SgiRegister::Sgi1r, (sgi as u64) << 24 | 1);
+            assert_eq!(machine.acknowledge(0), Some(id(sgi as u32)));
+        }
+        // A pending one that must have a list register, so that one more active has none.
+        machine.write_word(0, 0, 0x200, 1, 1);
+        let mut expected = 0x3f;
+        for sgi in (0..priorities.len() as u32).rev() {
+            assert_eq!(machine.read_word(0, 0, 0x300, 0), expected, "{lrs} LRs");
+            machine.end(0, id(sgi));
+            expected &= !(1 << sgi);
+        }
+        assert_eq!(machine.read_word(0, 0, 0x300, 0), 0);
+        assert_eq!(machine.acknowledge(0), Some(id(32)));
+        machine.end(0, id(32));
+        assert_eq!(machine.icv[0].eoi_count, 0);
+    }
+}
+
+#[test]
+fn a_group_that_the_interface_disables_does_not_hide_the_other() {
+    let mut machine = Machine::configured(1, 1);
+    machine.icv[0].vmcr = 0xf0 << 24 | 2; // Group 1 only
+    machine.write_word(0, 0, 0x80, 0, !1); // SGI 0 in Group 0
+    machine.write(0, Window::Redistributors, 0x1_0400, 0xa0a0_a000); // and urgent
+    machine.sgi(0, SgiRegister::Sgi0r, 1);
+    machine.sgi(0, SgiRegister::Sgi1r, 1 << 24 | 1);
+    assert_eq!(machine.icv[0].hcr, Hcr::EN | Hcr::VGRP0EIE);
+    assert_eq!(
+        machine.icv[0].signalled().and_then(|lr| lr.vintid()),
+        Some(id(1))
+    );
+    machine.icv[0].vmcr |= 1;
+    machine.settle();
+    assert_eq!(
+        machine.icv[0].signalled().and_then(|lr| lr.vintid()),
+        Some(id(0))
+    );
+    machine.icv[0].vmcr &= !1;
+    machine.settle();
+    assert_eq!(machine.acknowledge(0), Some(id(1)));
+}
+
+#[test]
+fn a_shared_interrupt_follows_its_route() {
+    let mut machine = Machine::configured(2, 4);
+    machine.write_word(0, 0, 0x200, 1, 1);
+    assert!(machine.icv[0].signalled().is_some());
+    // Pending in a list register of vCPU 0.
+    machine.write(0, Window::Distributor, 0x6100, 1);
+    assert!(machine.icv[0].signalled().is_none());
+    assert!(machine.icv[1].signalled().is_some());
+    // Active on vCPU 1, pending again, and routed back: not before its end.
+    assert_eq!(machine.acknowledge(1), Some(id(32)));
+    machine.write_word(0, 0, 0x200, 1, 1);
+    machine.write(0, Window::Distributor, 0x6100, 0);
+    assert!(machine.icv[0].signalled().is_none());
+    machine.end(1, id(32));
+    assert!(machine.icv[1].signalled().is_none());
+    assert_eq!(machine.acknowledge(0), Some(id(32)));
+}
+
+#[test]
+fn an_interrupt_for_any_vcpu_goes_to_one_that_is_on() {
+    let mut machine = Machine::configured(3, 4);
+    machine.write(0, Window::Distributor, 0x6100, 1 << 31);
+    machine.write(0, Window::Distributor, 0x6108, 1);
+    machine.write_word(2, 0, 0x200, 1, 3);
+    assert!(machine.icv[0].signalled().is_some());
+    assert!(machine.icv[1].signalled().is_some());
+    for off in [0, 1] {
+        machine.unload(off);
+        let kick = machine.vgic.vcpu_off(cpu(off));
+        machine.kick(kick);
+    }
+    assert_eq!(machine.acknowledge(2), Some(id(32)));
+    machine.end(2, id(32));
+    assert_eq!(machine.acknowledge(2), None, "33 is for vCPU 1 only");
+    let kick = machine.vgic.vcpu_on(cpu(1));
+    assert!(kick.contains(cpu(1)));
+    machine.load(1);
+    assert_eq!(machine.acknowledge(1), Some(id(33)));
+}
+
+#[test]
+fn a_separate_deactivation_works_anywhere() {
+    let mut machine = Machine::configured(2, 2);
+    for icv in &mut machine.icv {
+        icv.vmcr |= SPLIT;
+    }
+    machine.update(0);
+    machine.update(1);
+    machine.write_word(0, 0, 0x200, 1, 0xff);
+    for number in 32..40 {
+        assert_eq!(machine.acknowledge(0), Some(id(number)));
+        machine.end(0, id(number));
+    }
+    assert_eq!(machine.read_word(1, 0, 0x300, 1), 0xff);
+    for number in 32..40 {
+        machine.deactivate(number as usize % 2, id(number));
+    }
+    assert_eq!(machine.read_word(1, 0, 0x300, 1), 0);
+}
+
+#[test]
+fn a_read_waits_once_for_each_vcpu_and_then_ends() {
+    let mut machine = Machine::configured(3, 4);
+    machine.prompt = false;
+    machine.write(0, Window::Distributor, 0x6100, 1);
+    machine.write(0, Window::Distributor, 0x6108, 2);
+    machine.write_word(0, 0, 0x200, 1, 3);
+    machine.settle();
+    assert_eq!(machine.icv[1].acknowledge(), Some(id(32)));
+    assert_eq!(machine.icv[2].acknowledge(), Some(id(33)));
+    // `access` gives up after 20 rounds; each other vCPU has the interrupt all the time.
+    assert_eq!(machine.read_word(0, 0, 0x300, 1), 3);
+    machine.icv[1].end(id(32));
+    assert_eq!(machine.read_word(0, 0, 0x300, 1), 2);
+    assert_eq!(machine.read_word(0, 0, 0x200, 1), 0);
+}
+
+#[test]
+fn disabling_is_pending_until_the_other_vcpu_knows() {
+    let mut machine = Machine::configured(2, 4);
+    machine.prompt = false;
+    machine.write(0, Window::Distributor, 0x6100, 1);
+    machine.write_word(0, 0, 0x200, 1, 1);
+    machine.settle();
+    machine.write_word(0, 0, 0x180, 1, 1);
+    assert_eq!(machine.read(0, Window::Distributor, 0), 1 << 31 | 0x53);
+    machine.settle();
+    assert_eq!(machine.read(0, Window::Distributor, 0), 0x53);
+    assert!(machine.icv[1].signalled().is_none());
+}
+
+#[test]
+fn waiting_for_an_interrupt() {
+    let mut machine = Machine::configured(2, 4);
+    machine.unload(0);
+    machine.unload(1);
+    assert!(!machine.vgic.has_deliverable(cpu(1)));
+    let kick = machine.vgic.send_sgi(cpu(0), SgiRegister::Sgi1r, 1 << 40);
+    assert_eq!(kick, VcpuSet::only(cpu(1)));
+    assert!(machine.vgic.has_deliverable(cpu(1)));
+    for (vmcr, expected) in [
+        (0xf0 << 24 | 2, true),
+        (0xa8 << 24 | 2, true),
+        (0xa0 << 24 | 2, false),
+        (0xf0 << 24 | 1, false),
+    ] {
+        let vmcr = Vmcr::from_bits(vmcr);
+        assert_eq!(machine.vgic.has_deliverable_through(cpu(1), vmcr), expected);
+    }
+    machine.vgic.reset();
+    assert!(!machine.vgic.has_deliverable(cpu(1)));
+    assert!(!machine.vgic.needs_fill(cpu(1)));
+}
+
+#[test]
+fn a_vcpu_turned_on_starts_afresh() {
+    let mut machine = Machine::configured(2, 4);
+    machine.sgi(0, SgiRegister::Sgi1r, 2);
+    machine.unload(1);
+    let _ = machine.vgic.vcpu_off(cpu(1));
+    assert!(
+        machine
+            .vgic
+            .send_sgi(cpu(0), SgiRegister::Sgi1r, 2)
+            .is_empty()
+    );
+    let _ = machine.vgic.vcpu_on(cpu(1));
+    machine.load(1);
+    assert!(!machine.vgic.has_deliverable(cpu(1)));
+    assert_eq!(machine.read_word(0, 1, 0x100, 0), 0);
+}
+
+#[test]
+fn vcpus_that_a_vm_does_not_have_are_harmless() {
+    let vgic = Vgic::new(1);
+    assert!(
+        vgic.send_sgi(cpu(7), SgiRegister::Sgi1r, u64::MAX)
+            .is_empty()
+    );
+    assert!(vgic.vcpu_off(cpu(7)).is_empty());
+    assert!(!vgic.has_deliverable(cpu(7)));
+}
