@@ -7,7 +7,7 @@ pub const MAX_VCPUS: usize = 8;
 /// The most vCPUs of all VMs together.
 pub const MAX_VCPUS_OF_ALL: usize = MAX_VMS * MAX_VCPUS;
 /// The most physical CPUs that are used.
-pub const MAX_PCPUS: usize = 64;
+pub const MAX_PCPUS: usize = 8;
 
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident, $limit:expr) => {

@@ -4,5 +4,6 @@
 pub mod console;
 pub mod devices;
 pub mod ids;
+pub mod sched;
 pub mod services;
 pub mod trap;

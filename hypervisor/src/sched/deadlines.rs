@@ -1,0 +1,108 @@
+//! When waiting vCPUs want to be woken.
+
+use crate::ids::{MAX_VCPUS_OF_ALL, VcpuId};
+use heapless::Vec;
+
+/// The deadlines of vCPUs that wait, at most one each; times are counter ticks.
+#[derive(Debug)]
+pub struct Deadlines {
+    /// The latest first, so that the earliest is taken without moving the others.
+    list: Vec<(u64, VcpuId), MAX_VCPUS_OF_ALL>,
+}
+
+impl Deadlines {
+    /// Nobody waits.
+    pub const fn new() -> Self {
+        Self { list: Vec::new() }
+    }
+
+    /// `id` is to be woken at `at`, and no longer at any time set before.
+    pub fn set(&mut self, id: VcpuId, at: u64) {
+        self.cancel(id);
+        let place = self.list.partition_point(|&(other, _)| other > at);
+        // With one entry each, there is room for every vCPU that exists.
+        let _ = self.list.insert(place, (at, id));
+    }
+
+    /// `id` is not to be woken.
+    pub fn cancel(&mut self, id: VcpuId) {
+        self.list.retain(|&(_, other)| other != id);
+    }
+
+    /// The earliest deadline.
+    #[inline]
+    pub fn earliest(&self) -> Option<u64> {
+        self.list.last().map(|&(at, _)| at)
+    }
+
+    /// Removes the earliest deadline that is not after `now`, and says whose it is.
+    pub fn take_due(&mut self, now: u64) -> Option<VcpuId> {
+        if self.earliest()? > now {
+            return None;
+        }
+        self.list.pop().map(|(_, id)| id)
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{MAX_VCPUS, VcpuIndex, VmIndex};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn id(number: usize) -> VcpuId {
+        VcpuId {
+            vm: VmIndex::new(number / MAX_VCPUS).unwrap(),
+            vcpu: VcpuIndex::new(number % MAX_VCPUS).unwrap(),
+        }
+    }
+
+    proptest! {
+        /// A map from vCPU to time, searched for its least, does the same.
+        #[test]
+        fn like_a_map(steps in proptest::collection::vec((0..64_usize, 0..100_u64, 0..4_u8), 0..300)) {
+            let mut deadlines = Deadlines::new();
+            let mut model = BTreeMap::new();
+            for (number, time, what) in steps {
+                match what {
+                    0 | 1 => {
+                        deadlines.set(id(number), time);
+                        model.insert(id(number), time);
+                    }
+                    2 => {
+                        deadlines.cancel(id(number));
+                        model.remove(&id(number));
+                    }
+                    _ => match deadlines.take_due(time) {
+                        Some(due) => {
+                            let at = model.remove(&due);
+                            prop_assert!(at.is_some_and(|at| at <= time));
+                            prop_assert!(model.values().all(|&other| Some(other) >= at));
+                        }
+                        None => prop_assert!(model.values().all(|&at| at > time)),
+                    },
+                }
+                prop_assert_eq!(deadlines.earliest(), model.values().min().copied());
+            }
+        }
+    }
+
+    #[test]
+    fn every_vcpu_has_room() {
+        let mut deadlines = Deadlines::new();
+        for time in [7, 3] {
+            for number in 0..MAX_VCPUS_OF_ALL {
+                deadlines.set(id(number), time);
+            }
+        }
+        let due = core::iter::from_fn(|| deadlines.take_due(3)).count();
+        assert_eq!(due, MAX_VCPUS_OF_ALL);
+    }
+}

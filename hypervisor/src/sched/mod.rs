@@ -1,0 +1,4 @@
+//! Which vCPU runs where.
+
+pub mod deadlines;
+pub mod policy;

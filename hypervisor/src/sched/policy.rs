@@ -1,0 +1,259 @@
+//! Which vCPU runs where, and for how long: the policy alone.
+//!
+//! Each pCPU has a queue and takes its vCPUs in turn. Who wakes goes where it was, or to an idle
+//! pCPU that it may use, or to the shortest queue; who finds its own queue empty takes from
+//! another. So no pCPU idles while a vCPU that may run there waits, and nobody waits for more
+//! slices than there were vCPUs before it in the queue.
+//!
+//! Times are counter ticks. Nothing here knows of locks, timers or registers.
+
+use super::deadlines::Deadlines;
+use crate::ids::{MAX_PCPUS, MAX_VCPUS, MAX_VCPUS_OF_ALL, MAX_VMS, PcpuIndex, PcpuSet, VcpuId};
+use heapless::Deque;
+
+/// Where a vCPU was put. If that is another pCPU, it must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The pCPU in whose queue the vCPU waits.
+    pub pcpu: PcpuIndex,
+}
+
+/// Where a vCPU is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Nowhere: it is turned off.
+    Off,
+    /// It waits to be woken; it ran on this pCPU, which also watches its deadline.
+    Blocked(PcpuIndex),
+    /// It waits for this pCPU.
+    Queued(PcpuIndex),
+    /// It runs. `woken`: somebody woke it since it was picked, having seen it wait before it was
+    /// known here that it does.
+    Running { on: PcpuIndex, woken: bool },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Vcpu {
+    place: Place,
+    affinity: PcpuSet,
+}
+
+#[derive(Debug)]
+struct Pcpu {
+    /// Who is next, from the front on.
+    queue: Deque<VcpuId, MAX_VCPUS_OF_ALL>,
+    current: Option<VcpuId>,
+    /// When `current` has had its turn, if others wait.
+    slice_end: u64,
+    deadlines: Deadlines,
+}
+
+impl Pcpu {
+    const fn new() -> Self {
+        Self {
+            queue: Deque::new(),
+            current: None,
+            slice_end: 0,
+            deadlines: Deadlines::new(),
+        }
+    }
+
+    /// How many vCPUs it has to run.
+    fn load(&self) -> usize {
+        self.queue.len() + usize::from(self.current.is_some())
+    }
+}
+
+/// All run queues.
+#[derive(Debug)]
+pub struct Scheduler {
+    pcpus: [Pcpu; MAX_PCPUS],
+    vcpus: [[Vcpu; MAX_VCPUS]; MAX_VMS],
+}
+
+impl Scheduler {
+    /// Every vCPU is off.
+    pub const fn new() -> Self {
+        const OFF: Vcpu = Vcpu {
+            place: Place::Off,
+            affinity: PcpuSet::EMPTY,
+        };
+        Self {
+            pcpus: [const { Pcpu::new() }; MAX_PCPUS],
+            vcpus: [[OFF; MAX_VCPUS]; MAX_VMS],
+        }
+    }
+
+    /// A vCPU that is off is turned on, and may run on the pCPUs of `affinity`, which all exist.
+    /// `None` where it is not off or may run nowhere.
+    #[must_use = "another pCPU must be told"]
+    pub fn start(&mut self, id: VcpuId, affinity: PcpuSet) -> Option<Placement> {
+        match self.vcpu(id).place {
+            Place::Off => self.put(id, affinity, None),
+            _ => None,
+        }
+    }
+
+    /// A vCPU that waits goes on, and may run on the pCPUs of `affinity`, which all exist. `None`
+    /// where it does not wait: then there is nothing to do, and if it is just about to wait, it
+    /// will not.
+    #[must_use = "another pCPU must be told"]
+    pub fn wake(&mut self, id: VcpuId, affinity: PcpuSet) -> Option<Placement> {
+        match &mut self.vcpu(id).place {
+            Place::Blocked(last) => {
+                let last = *last;
+                self.put(id, affinity, Some(last))
+            }
+            Place::Running { woken, .. } => {
+                *woken = true;
+                None
+            }
+            Place::Queued(_) | Place::Off => None,
+        }
+    }
+
+    /// A vCPU whose deadline was set by [`Scheduler::block`] on `pcpu` and has come, to be woken;
+    /// `None` where there are no more.
+    pub fn expired(&mut self, pcpu: PcpuIndex, now: u64) -> Option<VcpuId> {
+        self.pcpu(pcpu).deadlines.take_due(now)
+    }
+
+    /// The vCPU that runs on `pcpu` waits to be woken, by somebody else or when `deadline` has
+    /// come, if there is one. Where it was woken since it was picked it does not wait, but for
+    /// its next turn, and this says where.
+    #[must_use = "another pCPU must be told"]
+    pub fn block(
+        &mut self,
+        id: VcpuId,
+        pcpu: PcpuIndex,
+        deadline: Option<u64>,
+    ) -> Option<Placement> {
+        let Place::Running { on, woken } = self.vcpu(id).place else {
+            return None;
+        };
+        debug_assert_eq!(on, pcpu);
+        if woken {
+            return self.requeue(id, pcpu);
+        }
+        self.pcpu(on).current = None;
+        self.vcpu(id).place = Place::Blocked(on);
+        if let Some(at) = deadline {
+            self.pcpu(on).deadlines.set(id, at);
+        }
+        None
+    }
+
+    /// The vCPU that runs on `pcpu` makes room for the others, and waits for its next turn: there,
+    /// or where it comes sooner.
+    #[must_use = "another pCPU must be told"]
+    pub fn requeue(&mut self, id: VcpuId, pcpu: PcpuIndex) -> Option<Placement> {
+        let Vcpu { place, affinity } = *self.vcpu(id);
+        let Place::Running { on, .. } = place else {
+            return None;
+        };
+        debug_assert_eq!(on, pcpu);
+        self.pcpu(on).current = None;
+        self.put(id, affinity, Some(on))
+    }
+
+    /// A vCPU is turned off, wherever it is.
+    pub fn off(&mut self, id: VcpuId) {
+        match core::mem::replace(&mut self.vcpu(id).place, Place::Off) {
+            Place::Off => {}
+            Place::Blocked(on) => self.pcpu(on).deadlines.cancel(id),
+            Place::Queued(on) => self.pcpu(on).queue.retain(|&other| other != id),
+            Place::Running { on, .. } => self.pcpu(on).current = None,
+        }
+    }
+
+    /// Who runs on `pcpu` now, for `slice` ticks if others wait; `None` where there is nobody. The
+    /// vCPU that ran there before was blocked, requeued or turned off.
+    pub fn pick(&mut self, pcpu: PcpuIndex, now: u64, slice: u64) -> Option<VcpuId> {
+        debug_assert_eq!(self.pcpu(pcpu).current, None);
+        let id = match self.pcpu(pcpu).queue.pop_front() {
+            Some(id) => id,
+            None => self.steal(pcpu)?,
+        };
+        self.vcpu(id).place = Place::Running {
+            on: pcpu,
+            woken: false,
+        };
+        let here = self.pcpu(pcpu);
+        here.current = Some(id);
+        here.slice_end = now.saturating_add(slice);
+        Some(id)
+    }
+
+    /// Whether others wait for `pcpu`.
+    #[inline]
+    pub fn must_give_way(&self, pcpu: PcpuIndex) -> bool {
+        !self.pcpus[pcpu.get()].queue.is_empty()
+    }
+
+    /// Whether others wait for `pcpu` and who runs there has had its turn.
+    #[inline]
+    pub fn slice_is_over(&self, pcpu: PcpuIndex, now: u64) -> bool {
+        self.must_give_way(pcpu) && now >= self.pcpus[pcpu.get()].slice_end
+    }
+
+    /// When the scheduler is to be asked again on `pcpu`: the end of the slice, if others wait,
+    /// or the deadline of somebody who waits. May be past.
+    pub fn next_event(&self, pcpu: PcpuIndex) -> Option<u64> {
+        let here = &self.pcpus[pcpu.get()];
+        let slice_end = self.must_give_way(pcpu).then_some(here.slice_end);
+        slice_end.into_iter().chain(here.deadlines.earliest()).min()
+    }
+
+    fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {
+        &mut self.vcpus[id.vm.get()][id.vcpu.get()]
+    }
+
+    fn pcpu(&mut self, index: PcpuIndex) -> &mut Pcpu {
+        &mut self.pcpus[index.get()]
+    }
+
+    /// Queues a vCPU that is in no queue where it has the least to wait for, and of such places
+    /// where it was last: its caches may still be warm.
+    fn put(&mut self, id: VcpuId, affinity: PcpuSet, last: Option<PcpuIndex>) -> Option<Placement> {
+        let pcpu = (0..MAX_PCPUS)
+            .filter_map(PcpuIndex::new)
+            .filter(|&pcpu| affinity.contains(pcpu))
+            .min_by_key(|&pcpu| (self.pcpus[pcpu.get()].load(), Some(pcpu) != last))?;
+        if let Some(last) = last {
+            self.pcpu(last).deadlines.cancel(id);
+        }
+        *self.vcpu(id) = Vcpu {
+            place: Place::Queued(pcpu),
+            affinity,
+        };
+        // A queue has room for every vCPU, and none is in two.
+        let _ = self.pcpu(pcpu).queue.push_back(id);
+        Some(Placement { pcpu })
+    }
+
+    /// Takes the longest-waiting vCPU that may run on `thief` from the longest queue that has
+    /// one.
+    fn steal(&mut self, thief: PcpuIndex) -> Option<VcpuId> {
+        let Self { pcpus, vcpus } = self;
+        let (queue, id) = pcpus
+            .iter_mut()
+            .filter_map(|pcpu| {
+                let mut waiting = pcpu.queue.iter().copied();
+                let id = waiting
+                    .find(|id| vcpus[id.vm.get()][id.vcpu.get()].affinity.contains(thief))?;
+                Some((&mut pcpu.queue, id))
+            })
+            .max_by_key(|(queue, _)| queue.len())?;
+        queue.retain(|&other| other != id);
+        Some(id)
+    }
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,362 @@
+use super::*;
+use crate::ids::{VcpuIndex, VmIndex};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const SLICE: u64 = 10;
+
+fn id(number: usize) -> VcpuId {
+    VcpuId {
+        vm: VmIndex::new(number / MAX_VCPUS).unwrap(),
+        vcpu: VcpuIndex::new(number % MAX_VCPUS).unwrap(),
+    }
+}
+
+fn pcpu(index: usize) -> PcpuIndex {
+    PcpuIndex::new(index).unwrap()
+}
+
+fn set(indices: impl IntoIterator<Item = usize>) -> PcpuSet {
+    indices
+        .into_iter()
+        .fold(PcpuSet::EMPTY, |set, index| set.with(pcpu(index)))
+}
+
+fn at(index: usize) -> Option<Placement> {
+    Some(Placement { pcpu: pcpu(index) })
+}
+
+impl Scheduler {
+    /// What must always hold, whoever called what: a vCPU is in one place, which its state
+    /// names, and may be there.
+    fn check(&self) {
+        let mut seen = BTreeMap::new();
+        for (index, here) in self.pcpus.iter().enumerate() {
+            for &id in here.queue.iter().chain(&here.current) {
+                assert_eq!(seen.insert(id, index), None, "{id:?} is in two places");
+                let vcpu = self.vcpus[id.vm.get()][id.vcpu.get()];
+                assert!(vcpu.affinity.contains(pcpu(index)), "{id:?} on {index}");
+                let expected = if here.current == Some(id) {
+                    matches!(vcpu.place, Place::Running { on, .. } if on == pcpu(index))
+                } else {
+                    vcpu.place == Place::Queued(pcpu(index))
+                };
+                assert!(expected, "{id:?} on {index}: {:?}", vcpu.place);
+            }
+        }
+        for number in 0..MAX_VCPUS_OF_ALL {
+            let vcpu = self.vcpus[id(number).vm.get()][id(number).vcpu.get()];
+            let runs = matches!(vcpu.place, Place::Running { .. } | Place::Queued(_));
+            assert_eq!(runs, seen.contains_key(&id(number)), "{number}");
+        }
+    }
+}
+
+#[test]
+fn the_first_vcpus_spread_out() {
+    let mut scheduler = Scheduler::new();
+    for number in 0..4 {
+        assert_eq!(scheduler.start(id(number), set(0..4)), at(number));
+    }
+    assert_eq!(scheduler.start(id(4), set(0..4)), at(0));
+    assert_eq!(scheduler.start(id(5), set([0, 2])), at(2));
+    assert_eq!(scheduler.start(id(5), set(0..4)), None, "it is on");
+    assert_eq!(scheduler.start(id(6), PcpuSet::EMPTY), None);
+    scheduler.check();
+}
+
+#[test]
+fn where_a_vcpu_wakes() {
+    let mut scheduler = Scheduler::new();
+    let all = set(0..3);
+    for number in 0..3 {
+        let _ = scheduler.start(id(number), all);
+        assert_eq!(scheduler.pick(pcpu(number), 0, SLICE), Some(id(number)));
+    }
+    // Its own pCPU is idle.
+    let _ = scheduler.block(id(1), pcpu(1), None);
+    assert_eq!(scheduler.pick(pcpu(1), 0, SLICE), None);
+    assert_eq!(scheduler.wake(id(1), all), at(1));
+    assert_eq!(scheduler.wake(id(1), all), None, "it waits already");
+    assert_eq!(scheduler.pick(pcpu(1), 0, SLICE), Some(id(1)));
+    // Its own is busy with another; an idle one is not.
+    let _ = scheduler.block(id(1), pcpu(1), None);
+    let _ = scheduler.start(id(3), set([1]));
+    assert_eq!(scheduler.pick(pcpu(1), 0, SLICE), Some(id(3)));
+    let _ = scheduler.block(id(2), pcpu(2), None);
+    assert_eq!(scheduler.wake(id(1), all), at(2));
+    // All are busy to the same extent: its own.
+    assert_eq!(scheduler.wake(id(2), all), at(2));
+    scheduler.check();
+}
+
+#[test]
+fn alone_there_is_no_slice() {
+    let mut scheduler = Scheduler::new();
+    let _ = scheduler.start(id(0), set([0]));
+    assert_eq!(scheduler.pick(pcpu(0), 100, SLICE), Some(id(0)));
+    assert_eq!(scheduler.next_event(pcpu(0)), None);
+    assert!(!scheduler.slice_is_over(pcpu(0), 1000));
+    assert!(!scheduler.must_give_way(pcpu(0)));
+    // Another comes when the slice would long be over: it need not wait.
+    let _ = scheduler.start(id(1), set([0]));
+    assert_eq!(scheduler.next_event(pcpu(0)), Some(110));
+    assert!(!scheduler.slice_is_over(pcpu(0), 109));
+    assert!(scheduler.slice_is_over(pcpu(0), 110));
+    let _ = scheduler.requeue(id(0), pcpu(0));
+    assert_eq!(scheduler.pick(pcpu(0), 1000, SLICE), Some(id(1)));
+    assert_eq!(scheduler.next_event(pcpu(0)), Some(1010));
+    scheduler.check();
+}
+
+#[test]
+fn deadlines_of_those_who_wait() {
+    let mut scheduler = Scheduler::new();
+    let here = pcpu(0);
+    for (number, deadline) in [(0, Some(50)), (1, None), (2, Some(30)), (3, Some(40))] {
+        let _ = scheduler.start(id(number), set([0]));
+        assert_eq!(scheduler.pick(here, 0, SLICE), Some(id(number)));
+        let _ = scheduler.block(id(number), here, deadline);
+    }
+    assert_eq!(scheduler.next_event(here), Some(30));
+    assert_eq!(scheduler.expired(here, 29), None);
+    assert_eq!(scheduler.expired(here, 45), Some(id(2)));
+    assert_eq!(scheduler.expired(here, 45), Some(id(3)));
+    assert_eq!(scheduler.expired(here, 45), None);
+    assert_eq!(scheduler.wake(id(2), set([0])), at(0));
+    // Woken or turned off otherwise, a vCPU has no deadline any more.
+    assert_eq!(scheduler.wake(id(0), set([0])), at(0));
+    scheduler.off(id(3));
+    assert_eq!(scheduler.expired(here, u64::MAX), None);
+    scheduler.check();
+}
+
+#[test]
+fn a_wake_up_in_the_moment_of_blocking_is_not_lost() {
+    let mut scheduler = Scheduler::new();
+    let _ = scheduler.start(id(0), set([0]));
+    scheduler.pick(pcpu(0), 0, SLICE);
+    assert_eq!(scheduler.wake(id(0), set([0])), None);
+    let _ = scheduler.block(id(0), pcpu(0), None);
+    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(0)));
+    // That was used up.
+    let _ = scheduler.block(id(0), pcpu(0), None);
+    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), None);
+}
+
+#[test]
+fn who_can_leave_makes_room_for_who_cannot() {
+    let mut scheduler = Scheduler::new();
+    let _ = scheduler.start(id(0), set([0, 1]));
+    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(0)));
+    assert_eq!(scheduler.start(id(1), set([0])), at(0));
+    assert_eq!(scheduler.requeue(id(0), pcpu(0)), at(1));
+    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(1)));
+    assert_eq!(scheduler.pick(pcpu(1), 0, SLICE), Some(id(0)));
+    scheduler.check();
+}
+
+#[test]
+fn who_is_idle_helps() {
+    let mut scheduler = Scheduler::new();
+    let _ = scheduler.start(id(0), set([0]));
+    let _ = scheduler.start(id(1), set([0]));
+    let _ = scheduler.start(id(2), set([1]));
+    let _ = scheduler.start(id(3), set([0, 1]));
+    // 3 waits for 1, behind 2; pCPU 0 runs 0, then 1, then both are gone.
+    assert_eq!(scheduler.pick(pcpu(1), 0, SLICE), Some(id(2)));
+    for number in [0, 1] {
+        assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(number)));
+        scheduler.off(id(number));
+    }
+    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(3)));
+    scheduler.off(id(3));
+    assert_eq!(
+        scheduler.pick(pcpu(0), 0, SLICE),
+        None,
+        "2 may not, and runs"
+    );
+    scheduler.check();
+}
+
+#[test]
+fn off_from_everywhere() {
+    let mut scheduler = Scheduler::new();
+    for number in 0..3 {
+        let _ = scheduler.start(id(number), set([0]));
+    }
+    scheduler.pick(pcpu(0), 0, SLICE);
+    let _ = scheduler.block(id(0), pcpu(0), Some(5));
+    scheduler.pick(pcpu(0), 0, SLICE);
+    for number in 0..4 {
+        scheduler.off(id(number));
+        scheduler.check();
+    }
+    assert_eq!(scheduler.next_event(pcpu(0)), None);
+    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), None);
+    assert_eq!(scheduler.wake(id(0), set([0])), None);
+    assert_eq!(scheduler.start(id(0), set([0])), at(0));
+}
+
+/// A machine that does with a [`Scheduler`] what the hypervisor does, and looks on.
+struct Machine {
+    scheduler: Scheduler,
+    pcpus: usize,
+    affinity: Vec<PcpuSet>,
+    now: u64,
+    running: Vec<Option<VcpuId>>,
+    /// For each vCPU that waits its turn, when it must have come.
+    must_run_by: BTreeMap<VcpuId, u64>,
+}
+
+impl Machine {
+    fn new(pcpus: usize, affinity: &[u8]) -> Self {
+        let affinity: Vec<_> = affinity
+            .iter()
+            .map(|&mask| {
+                let allowed = set((0..pcpus).filter(|&index| mask >> index & 1 == 1));
+                if allowed.is_empty() {
+                    set(0..pcpus)
+                } else {
+                    allowed
+                }
+            })
+            .collect();
+        let mut machine = Self {
+            scheduler: Scheduler::new(),
+            pcpus,
+            running: vec![None; pcpus],
+            now: 0,
+            must_run_by: BTreeMap::new(),
+            affinity,
+        };
+        for number in 0..machine.affinity.len() {
+            let placed = machine
+                .scheduler
+                .start(id(number), machine.affinity[number]);
+            machine.placed(id(number), placed);
+        }
+        machine
+    }
+
+    fn affinity(&self, id: VcpuId) -> PcpuSet {
+        self.affinity[id.vm.get() * MAX_VCPUS + id.vcpu.get()]
+    }
+
+    fn placed(&mut self, id: VcpuId, placed: Option<Placement>) {
+        let Some(Placement { pcpu }) = placed else {
+            return;
+        };
+        self.waits(id, pcpu);
+        if self.running[pcpu.get()].is_none() {
+            self.pick(pcpu);
+        }
+    }
+
+    /// All before it in the queue, and who runs, have a slice each.
+    fn waits(&mut self, id: VcpuId, pcpu: PcpuIndex) {
+        let before = self.scheduler.pcpus[pcpu.get()].load() as u64 - 1;
+        self.must_run_by.insert(id, self.now + before * SLICE);
+    }
+
+    fn pick(&mut self, pcpu: PcpuIndex) {
+        let next = self.scheduler.pick(pcpu, self.now, SLICE);
+        self.running[pcpu.get()] = next;
+        if let Some(id) = next {
+            let by = self.must_run_by.remove(&id);
+            assert!(by.is_some_and(|by| self.now <= by), "{id:?} starved");
+        }
+    }
+
+    /// `id` ran on `pcpu` until now.
+    fn leaves(&mut self, id: VcpuId, pcpu: PcpuIndex, placed: Option<Placement>) {
+        self.placed(id, placed);
+        if self.running[pcpu.get()].is_none() {
+            self.pick(pcpu);
+        }
+    }
+
+    fn wake(&mut self, id: VcpuId) {
+        let placed = self.scheduler.wake(id, self.affinity(id));
+        self.placed(id, placed);
+    }
+
+    fn block(&mut self, pcpu: PcpuIndex, deadline: Option<u64>) {
+        if let Some(id) = self.running[pcpu.get()].take() {
+            let placed = self.scheduler.block(id, pcpu, deadline);
+            self.leaves(id, pcpu, placed);
+        }
+    }
+
+    /// Goes on to the next event of any pCPU, or for `most` ticks.
+    fn advance(&mut self, most: u64) {
+        let indices = (0..self.pcpus).map(pcpu);
+        let next = indices
+            .filter_map(|pcpu| self.scheduler.next_event(pcpu))
+            .min();
+        let end = self.now + most;
+        self.now = next.map_or(end, |at| at.clamp(self.now, end));
+        for pcpu in (0..self.pcpus).map(pcpu) {
+            while let Some(id) = self.scheduler.expired(pcpu, self.now) {
+                self.wake(id);
+            }
+            if self.scheduler.slice_is_over(pcpu, self.now) {
+                let id = self.running[pcpu.get()].take().unwrap();
+                let placed = self.scheduler.requeue(id, pcpu);
+                self.leaves(id, pcpu, placed);
+            }
+        }
+    }
+
+    fn check(&self) {
+        self.scheduler.check();
+        for (pcpu, running) in self.running.iter().enumerate() {
+            assert_eq!(self.scheduler.pcpus[pcpu].current, *running);
+            if running.is_none() {
+                for other in &self.scheduler.pcpus {
+                    let helpless =
+                        |&id: &VcpuId| !self.affinity(id).contains(super::tests::pcpu(pcpu));
+                    assert!(other.queue.iter().all(helpless), "{pcpu} idles");
+                }
+            }
+        }
+        for (id, &by) in &self.must_run_by {
+            assert!(self.now <= by, "{id:?} starves");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever vCPUs do: none is in two places or where it may not be, none starves, and no
+    /// pCPU idles while one could run there.
+    #[test]
+    fn a_busy_machine(
+        pcpus in 1..=MAX_PCPUS,
+        affinity in proptest::collection::vec(any::<u8>(), 1..=MAX_VCPUS_OF_ALL),
+        steps in proptest::collection::vec((0..4_u8, any::<u8>(), 0..40_u64), 0..200),
+    ) {
+        let mut machine = Machine::new(pcpus, &affinity);
+        machine.check();
+        for (what, which, time) in steps {
+            let vcpu = id(usize::from(which) % affinity.len());
+            let here = pcpu(usize::from(which) % pcpus);
+            match what {
+                0 => machine.advance(time),
+                1 => machine.wake(vcpu),
+                2 => machine.block(here, Some(machine.now + time)),
+                _ => machine.block(here, None),
+            }
+            machine.check();
+        }
+        // With nobody blocking any more, everybody gets its turn.
+        for number in 0..affinity.len() {
+            machine.wake(id(number));
+        }
+        for _ in 0..3 * affinity.len() {
+            machine.advance(SLICE);
+            machine.check();
+        }
+    }
+}
