@@ -2,6 +2,12 @@
 
 pub mod boot_tree;
 pub mod config;
+pub mod console;
+pub mod guest;
+pub mod launch;
+pub mod monitor;
 pub mod paths;
 pub mod prepare;
 pub mod progress;
+pub mod session;
+pub mod signals;

@@ -1,0 +1,307 @@
+//! The machine as QEMU is told it, and QEMU as a child.
+
+use crate::config::{System, Tee};
+use crate::prepare::{Artifacts, Load};
+use crate::signals;
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// What the host knows of a VM that will run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vm {
+    /// Its name.
+    pub name: String,
+    /// Its vCPUs.
+    pub vcpus: u32,
+    /// Its RAM.
+    pub memory_kib: u64,
+    /// Whether it has the TEE.
+    pub tee: bool,
+}
+
+/// How consoles reach us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// The hypervisor multiplexes them.
+    Multiplexed,
+    /// No hypervisor: the UART is the one guest's.
+    Plain,
+}
+
+/// What runs first on the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// The first flash bank: TF-A and OP-TEE.
+    Flash(PathBuf),
+    /// QEMU's own PSCI and nothing else; this image is started as a kernel would be.
+    Kernel(PathBuf),
+}
+
+/// A machine that can be started.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// QEMU's program.
+    pub qemu: PathBuf,
+    /// `-M`.
+    pub board: String,
+    /// `-cpu`.
+    pub cpu: String,
+    /// `-smp`.
+    pub cpus: u32,
+    /// `-m`, MiB.
+    pub memory_mib: u64,
+    /// What runs first.
+    pub firmware: Firmware,
+    /// The boot tree, when it is not QEMU's own.
+    pub tree: Option<PathBuf>,
+    /// What is in memory.
+    pub loads: Vec<Load>,
+    /// More arguments.
+    pub extra: Vec<OsString>,
+    /// The VMs, in the order of the boot tree.
+    pub vms: Vec<Vm>,
+    /// How consoles reach us.
+    pub wiring: Wiring,
+}
+
+impl Machine {
+    /// The machine for what was prepared. Without a hypervisor the first VM's system has it all.
+    pub fn new(artifacts: &Artifacts, system: &System, wiring: Wiring) -> Self {
+        let cpus = artifacts.machine.cpus;
+        let mut vms: Vec<Vm> = system
+            .vms
+            .iter()
+            .map(|vm| Vm {
+                name: vm.name.clone(),
+                vcpus: vm.vcpus,
+                memory_kib: vm.memory.kib(),
+                tee: vm.tee != Tee::None,
+            })
+            .collect();
+        if wiring == Wiring::Plain {
+            vms.truncate(1);
+            for vm in &mut vms {
+                vm.name = "native".into();
+                vm.vcpus = cpus;
+                vm.memory_kib = artifacts.machine.memory_mib << 10;
+                vm.tee = true;
+            }
+        }
+        Self {
+            qemu: "qemu-system-aarch64".into(),
+            board: "virt,secure=on,virtualization=on,gic-version=3".into(),
+            cpu: "cortex-a72".into(),
+            cpus,
+            memory_mib: artifacts.machine.memory_mib,
+            firmware: Firmware::Flash(artifacts.flash.clone()),
+            tree: Some(artifacts.tree.clone()),
+            loads: artifacts.loads.clone(),
+            extra: Vec::new(),
+            vms,
+            wiring,
+        }
+    }
+
+    /// QEMU's arguments. The first serial is standard input and output, the second, the secure
+    /// world's, goes to a file.
+    pub fn arguments(&self, secure_log: &Path) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        let mut option = |name: &str, value: OsString| arguments.extend([name.into(), value]);
+        option("-M", self.board.clone().into());
+        option("-cpu", self.cpu.clone().into());
+        option("-smp", self.cpus.to_string().into());
+        option("-m", self.memory_mib.to_string().into());
+        option("-display", "none".into());
+        option("-monitor", "none".into());
+        option("-net", "none".into());
+        option("-chardev", "stdio,id=uart,mux=off,signal=off".into());
+        option("-serial", "chardev:uart".into());
+        option("-serial", with_path("file:", secure_log, ""));
+        match &self.firmware {
+            Firmware::Flash(file) => {
+                option(
+                    "-drive",
+                    with_path("if=pflash,unit=0,format=raw,readonly=on,file=", file, ""),
+                );
+            }
+            Firmware::Kernel(file) => option("-kernel", file.clone().into()),
+        }
+        if let Some(tree) = &self.tree {
+            option("-dtb", tree.clone().into());
+        }
+        for load in &self.loads {
+            let address = format!(",addr={:#x},force-raw=on", load.address);
+            option("-device", with_path("loader,file=", &load.file, &address));
+        }
+        arguments.push("-no-reboot".into());
+        arguments.extend(self.extra.iter().cloned());
+        arguments
+    }
+}
+
+/// A path inside a comma-separated QEMU option, in which a comma is written twice.
+fn with_path(before: &str, path: &Path, after: &str) -> OsString {
+    let path = path.to_string_lossy().replace(',', ",,");
+    format!("{before}{path}{after}").into()
+}
+
+/// A running QEMU. It ends with this value.
+#[derive(Debug)]
+pub struct Qemu {
+    child: Child,
+}
+
+impl Qemu {
+    /// Starts the machine. Its log files go to `folder`; gives the UART's two ends beside it.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be made, or QEMU cannot be started.
+    pub fn start(machine: &Machine, folder: &Path) -> Result<(Self, ChildStdin, ChildStdout)> {
+        let errors = folder.join("qemu.log");
+        let errors =
+            File::create(&errors).with_context(|| format!("cannot write {}", errors.display()))?;
+        let mut command = Command::new(&machine.qemu);
+        command
+            .args(machine.arguments(&folder.join("optee.log")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors);
+        signals::dies_with_us(&mut command);
+        let mut child = command.spawn().with_context(|| {
+            format!(
+                "cannot start {}: is QEMU installed?",
+                machine.qemu.display()
+            )
+        })?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let qemu = Self { child };
+        let (input, output) = pipes.context("QEMU has no pipes")?;
+        Ok((qemu, input, output))
+    }
+
+    /// Waits for QEMU's own end; `None` when it did not come in time.
+    ///
+    /// # Errors
+    ///
+    /// As waitpid(2).
+    pub fn wait(&mut self, within: Duration) -> Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends QEMU now.
+    pub fn kill(&mut self) {
+        // Already gone is fine; the wait keeps no zombie.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine {
+            qemu: "qemu-system-aarch64".into(),
+            board: "virt,secure=on".into(),
+            cpu: "cortex-a72".into(),
+            cpus: 4,
+            memory_mib: 3072,
+            firmware: Firmware::Flash("/x,y/flash.img".into()),
+            tree: Some("/x/boot.dtb".into()),
+            loads: vec![Load {
+                file: "/x/a,b".into(),
+                address: 0x4020_0000,
+            }],
+            extra: vec!["-d".into(), "int".into()],
+            vms: Vec::new(),
+            wiring: Wiring::Multiplexed,
+        }
+    }
+
+    #[test]
+    fn the_serials_are_in_order_and_commas_in_paths_are_doubled() {
+        let arguments = machine().arguments(Path::new("/out/optee.log"));
+        let arguments: Vec<_> = arguments
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        let serials: Vec<_> = arguments
+            .windows(2)
+            .filter(|pair| pair[0] == "-serial")
+            .map(|pair| pair[1].clone())
+            .collect();
+        assert_eq!(serials, ["chardev:uart", "file:/out/optee.log"]);
+        assert!(
+            arguments
+                .iter()
+                .any(|word| word == "loader,file=/x/a,,b,addr=0x40200000,force-raw=on")
+        );
+        assert!(
+            arguments
+                .iter()
+                .any(|word| word.ends_with("file=/x,,y/flash.img"))
+        );
+        assert!(arguments.join(" ").ends_with("-no-reboot -d int"));
+    }
+
+    #[test]
+    fn a_qemu_that_is_not_there_is_said_to_be_missing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let machine = Machine {
+            qemu: "/nonexistent/qemu".into(),
+            ..machine()
+        };
+        let error = Qemu::start(&machine, folder.path()).expect_err("no QEMU");
+        assert!(
+            format!("{error:#}").contains("is QEMU installed?"),
+            "{error:#}"
+        );
+    }
+
+    #[test]
+    fn the_child_does_not_outlive_its_handle() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = folder.path().join("fake-qemu");
+        std::fs::write(&script, "#!/bin/sh\necho $$\nexec sleep 1000\n").expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, mode).expect("executable");
+        let machine = Machine {
+            qemu: script,
+            ..machine()
+        };
+        let (mut qemu, _input, output) = Qemu::start(&machine, folder.path()).expect("started");
+        let mut pid = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut pid)
+            .expect("a line");
+        let process = PathBuf::from(format!("/proc/{}", pid.trim()));
+        assert!(process.exists());
+        assert!(
+            qemu.wait(Duration::from_millis(50))
+                .expect("waited")
+                .is_none()
+        );
+        drop(qemu);
+        assert!(!process.exists());
+    }
+}

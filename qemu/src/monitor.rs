@@ -1,0 +1,151 @@
+//! What the hypervisor says of itself: lines of its log that start with `@postern `.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The word in front of an event in the hypervisor's log.
+pub const MARK: &str = "@postern ";
+
+/// An event of the hypervisor's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum HypervisorEvent {
+    /// It runs.
+    Up {
+        /// Its version.
+        version: String,
+        /// Physical CPUs that it brought up.
+        cpus: u32,
+    },
+    /// A VM was started.
+    VmStarted {
+        /// Its name.
+        vm: String,
+        /// Its console's channel.
+        channel: u8,
+        /// Its vCPUs.
+        vcpus: u32,
+        /// Its RAM.
+        memory_kib: u64,
+        /// Whether it has the TEE.
+        tee: bool,
+    },
+    /// A VM has stopped, for good or to start again.
+    VmOff {
+        /// Its name.
+        vm: String,
+        /// `off`, `reset` or `error`.
+        reason: String,
+    },
+    /// The boot is impossible.
+    BootError {
+        /// What is wrong and what to do.
+        text: String,
+    },
+    /// The last VM has stopped; the machine powers off.
+    AllOff,
+    /// What was done for one VM.
+    Stats(Box<Stats>),
+    /// Something that this tool is too old for.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Counters of one VM, since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Its name.
+    pub vm: String,
+    /// Fast calls to the TEE.
+    #[serde(default)]
+    pub smc_fast: u64,
+    /// Yielding calls to the TEE, without those that return from an RPC.
+    #[serde(default)]
+    pub smc_yielding: u64,
+    /// RPCs that the TEE made, by kind.
+    #[serde(default)]
+    pub rpc: BTreeMap<String, u64>,
+    /// Calls that an interrupt for the normal world suspended.
+    #[serde(default)]
+    pub foreign_intr: u64,
+    /// Guest pages that the TEE may reach now.
+    #[serde(default)]
+    pub pages_pinned: u64,
+    /// The most there were at once.
+    #[serde(default)]
+    pub pages_pinned_max: u64,
+    /// Shared buffers now.
+    #[serde(default)]
+    pub buffers: u64,
+    /// The most there were at once.
+    #[serde(default)]
+    pub buffers_max: u64,
+    /// Requests that were refused.
+    #[serde(default)]
+    pub denied: u64,
+    /// Exits to EL2, by cause.
+    #[serde(default)]
+    pub exits: BTreeMap<String, u64>,
+    /// Counters that this tool does not know.
+    #[serde(flatten)]
+    pub more: BTreeMap<String, serde_json::Value>,
+}
+
+impl HypervisorEvent {
+    /// Finds the event in a line of the hypervisor's log. `None` when the line has no mark.
+    ///
+    /// # Errors
+    ///
+    /// There is a mark and no event behind it.
+    pub fn find(line: &str) -> Option<Result<Self, serde_json::Error>> {
+        let (_, json) = line.split_once(MARK)?;
+        Some(serde_json::from_str(json.trim_end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hypervisor_s_lines_are_understood() {
+        let read = |line: &str| {
+            HypervisorEvent::find(line)
+                .expect("a mark")
+                .expect("an event")
+        };
+        assert_eq!(
+            read(r#"@postern {"event":"vm-off","vm":"a","reason":"reset"}"#),
+            HypervisorEvent::VmOff {
+                vm: "a".into(),
+                reason: "reset".into()
+            }
+        );
+        assert_eq!(
+            read(r#"@postern {"event":"all-off"}"#),
+            HypervisorEvent::AllOff
+        );
+        assert_eq!(
+            read(r#"@postern {"event":"new","x":1}"#),
+            HypervisorEvent::Unknown
+        );
+        let HypervisorEvent::Stats(stats) = read(concat!(
+            r#"@postern {"event":"stats","vm":"a","smc_fast":7,"smc_yielding":40000,"rpc":{"shm_alloc":3,"load_ta":1},"#,
+            r#""foreign_intr":9,"pages_pinned":2,"pages_pinned_max":80,"buffers":1,"buffers_max":5,"denied":0,"#,
+            r#""exits":{"smc":1,"wfx":2},"slices":12}"#
+        )) else {
+            panic!("not stats")
+        };
+        assert_eq!(
+            (stats.smc_yielding, stats.rpc["load_ta"], stats.exits["wfx"]),
+            (40_000, 1, 2)
+        );
+        assert_eq!(stats.more["slices"], 12);
+        assert!(HypervisorEvent::find("[    0.1] info: up").is_none());
+        assert!(
+            HypervisorEvent::find("@postern {\"event\":\"st")
+                .expect("a mark")
+                .is_err()
+        );
+    }
+}

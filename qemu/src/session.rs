@@ -1,0 +1,382 @@
+//! A machine that runs, with all its consoles: what they say arrives as items, in order; every byte
+//! also goes to a log file per console.
+
+mod expect;
+
+pub use expect::Expectation;
+
+use crate::console::{Channel, Demux, Lines, Mux};
+use crate::launch::{Machine, Qemu, Vm, Wiring};
+use crate::monitor::HypervisorEvent;
+use crate::signals;
+use anyhow::{Context, Result, bail};
+use guest_agent::event::Event;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, ChildStdout, ExitStatus};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// Lines of each console that are kept for error messages.
+const TAIL: usize = 15;
+/// How often a wait looks whether it was interrupted.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Something that a console said.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// A line that is no event.
+    Line(String),
+    /// An event of a guest's agent.
+    Guest(Event),
+    /// An event of the hypervisor.
+    Hypervisor(HypervisorEvent),
+    /// A line with an event's mark and no event that can be read behind it.
+    Garbled(String),
+    /// The UART was closed: QEMU has ended or is about to.
+    Closed,
+}
+
+/// What a console said and when.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Whose console.
+    pub channel: Channel,
+    /// Since the machine was started.
+    pub at: Duration,
+    /// What.
+    pub what: What,
+}
+
+/// A wait was ended by Ctrl-C or a signal like it.
+#[derive(Debug)]
+pub struct Interrupted(
+    /// The signal.
+    pub i32,
+);
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "interrupted (signal {})", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// A machine that runs. It ends with this value.
+pub struct Session {
+    qemu: Qemu,
+    input: Option<ChildStdin>,
+    mux: Mux,
+    items: Receiver<Item>,
+    backlog: VecDeque<Item>,
+    tails: HashMap<Channel, VecDeque<String>>,
+    vms: Vec<Vm>,
+    folder: PathBuf,
+    started: Instant,
+    closed: bool,
+}
+
+impl Session {
+    /// Starts a machine with its logs in `folder`, which is emptied of the logs of an earlier run.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be written to, or QEMU cannot be started.
+    pub fn boot(machine: &Machine, folder: &Path) -> Result<Self> {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+        for entry in std::fs::read_dir(folder)?.flatten() {
+            if entry
+                .path()
+                .extension()
+                .is_some_and(|ending| ending == "log")
+            {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        let plain = machine.wiring == Wiring::Plain;
+        let logs = Logs::new(folder, machine);
+        let (qemu, input, output) = Qemu::start(machine, folder)?;
+        let (sender, items) = channel();
+        let started = Instant::now();
+        let demux = if plain {
+            Demux::plain()
+        } else {
+            Demux::multiplexed()
+        };
+        std::thread::spawn(move || read(output, demux, logs, started, &sender));
+        Ok(Self {
+            qemu,
+            input: Some(input),
+            mux: if plain {
+                Mux::plain()
+            } else {
+                Mux::multiplexed()
+            },
+            items,
+            backlog: VecDeque::new(),
+            tails: HashMap::new(),
+            vms: machine.vms.clone(),
+            folder: folder.to_owned(),
+            started,
+            closed: false,
+        })
+    }
+
+    /// Since the machine was started.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Where the logs are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The VMs, in the order of the boot tree.
+    pub fn vms(&self) -> &[Vm] {
+        &self.vms
+    }
+
+    /// The console of the VM of that name.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn vm(&self, name: &str) -> Result<Channel> {
+        let index = self.vms.iter().position(|vm| vm.name == name);
+        let number = index.and_then(|index| u8::try_from(index + 1).ok());
+        number
+            .map(Channel::Vm)
+            .with_context(|| format!("there is no VM {name}"))
+    }
+
+    /// Writes a line to a console.
+    ///
+    /// # Errors
+    ///
+    /// QEMU has ended.
+    pub fn send(&mut self, channel: Channel, line: &str) -> Result<()> {
+        self.send_bytes(channel, format!("{line}\n").as_bytes())
+    }
+
+    /// Writes bytes to a console.
+    ///
+    /// # Errors
+    ///
+    /// QEMU has ended.
+    pub fn send_bytes(&mut self, channel: Channel, bytes: &[u8]) -> Result<()> {
+        let wire = self.mux.encode(channel, bytes);
+        let input = self
+            .input
+            .as_mut()
+            .context("the machine takes no more input")?;
+        input
+            .write_all(&wire)
+            .and_then(|()| input.flush())
+            .context("QEMU reads no more: it has ended")
+    }
+
+    /// The next item of any console, those set aside first; `None` when none came in time. After
+    /// [`What::Closed`] there is none any more.
+    ///
+    /// # Errors
+    ///
+    /// [`Interrupted`].
+    pub fn next(&mut self, within: Duration) -> Result<Option<Item>> {
+        if let Some(item) = self.backlog.pop_front() {
+            return Ok(Some(item));
+        }
+        self.receive(Instant::now() + within)
+    }
+
+    /// The next new item; leaves the backlog alone.
+    fn receive(&mut self, deadline: Instant) -> Result<Option<Item>> {
+        loop {
+            if let Some(signal) = signals::received() {
+                bail!(Interrupted(signal));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.items.recv_timeout(left.min(GLANCE)) {
+                Ok(item) => {
+                    self.remember(&item);
+                    return Ok(Some(item));
+                }
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.closed = true;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, item: &Item) {
+        let line = match &item.what {
+            What::Line(line) | What::Garbled(line) => line.clone(),
+            What::Guest(event) => event.line(),
+            What::Hypervisor(event) => format!("{event:?}"),
+            What::Closed => {
+                self.closed = true;
+                return;
+            }
+        };
+        let tail = self.tails.entry(item.channel).or_default();
+        if tail.len() == TAIL {
+            tail.pop_front();
+        }
+        tail.push_back(line);
+    }
+
+    /// Whether the UART is closed, which no item comes after.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// The last lines of a console, for an error message.
+    pub fn tail(&self, channel: Channel) -> String {
+        let lines = self.tails.get(&channel).into_iter().flatten();
+        lines
+            .map(|line| format!("    | {}\n", crate::console::plain(line)))
+            .collect()
+    }
+
+    /// How a console is called: by its VM's name.
+    pub fn name(&self, channel: Channel) -> String {
+        match channel {
+            Channel::Vm(number) => self
+                .vms
+                .get(usize::from(number).wrapping_sub(1))
+                .map_or_else(|| channel.to_string(), |vm| vm.name.clone()),
+            other => other.to_string(),
+        }
+    }
+
+    /// Waits for QEMU's own end.
+    ///
+    /// # Errors
+    ///
+    /// It did not come in time.
+    pub fn exit(&mut self, within: Duration) -> Result<ExitStatus> {
+        match self.qemu.wait(within)? {
+            Some(status) => Ok(status),
+            None => bail!("QEMU still runs after {} s", within.as_secs()),
+        }
+    }
+}
+
+/// The log files, one a console, made when there is something to write.
+struct Logs {
+    folder: PathBuf,
+    names: BTreeMap<u8, String>,
+    files: HashMap<Channel, Option<File>>,
+}
+
+impl Logs {
+    fn new(folder: &Path, machine: &Machine) -> Self {
+        let names = machine
+            .vms
+            .iter()
+            .zip(1..)
+            .map(|(vm, number)| (number, file_name(&vm.name)));
+        Self {
+            folder: folder.to_owned(),
+            names: names.collect(),
+            files: HashMap::new(),
+        }
+    }
+
+    fn write(&mut self, channel: Channel, bytes: &[u8]) {
+        let file = self.files.entry(channel).or_insert_with(|| {
+            let name = match channel {
+                Channel::Vm(number) => {
+                    let number_name = || number.to_string();
+                    format!(
+                        "vm-{}.log",
+                        self.names.get(&number).cloned().unwrap_or_else(number_name)
+                    )
+                }
+                other => format!("{other}.log"),
+            };
+            File::create(self.folder.join(name)).ok()
+        });
+        if let Some(file) = file {
+            // A full disk must not stop the run; what matters arrives as items.
+            let _ = file.write_all(bytes);
+        }
+    }
+}
+
+/// A VM's name as part of a file's.
+fn file_name(name: &str) -> String {
+    let safe = |letter: char| {
+        if letter.is_ascii_alphanumeric() || "-_".contains(letter) {
+            letter
+        } else {
+            '_'
+        }
+    };
+    name.chars().map(safe).collect()
+}
+
+/// The reading thread: until QEMU closes the UART.
+fn read(
+    mut uart: ChildStdout,
+    mut demux: Demux,
+    mut logs: Logs,
+    started: Instant,
+    items: &Sender<Item>,
+) {
+    let mut lines: HashMap<Channel, Lines> = HashMap::new();
+    let mut bytes = vec![0; 64 * 1024];
+    // Nobody listens any more when the session is dropped, which also ends QEMU and so this thread.
+    let give = |channel, what| {
+        drop(items.send(Item {
+            channel,
+            at: started.elapsed(),
+            what,
+        }));
+    };
+    loop {
+        let length = match uart.read(&mut bytes) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => break,
+        };
+        demux.feed(&bytes[..length], |channel, bytes| {
+            logs.write(channel, bytes);
+            lines
+                .entry(channel)
+                .or_default()
+                .feed(bytes, |line| give(channel, understand(channel, line)));
+        });
+    }
+    for (&channel, lines) in &mut lines {
+        lines.finish(|line| give(channel, understand(channel, line)));
+    }
+    give(Channel::Firmware, What::Closed);
+}
+
+/// What a line is.
+fn understand(channel: Channel, line: String) -> What {
+    let found = match channel {
+        Channel::Vm(_) => Event::find(&line).map(|event| event.map(What::Guest)),
+        // The hypervisor's last words may come before it has switched to its channel.
+        Channel::Hypervisor | Channel::Firmware => {
+            HypervisorEvent::find(&line).map(|event| event.map(What::Hypervisor))
+        }
+    };
+    match found {
+        None => What::Line(line),
+        Some(Ok(what)) => what,
+        Some(Err(_)) => What::Garbled(line),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Waiting for one thing on one console.
+
+use super::{Item, Session, What};
+use crate::console::Channel;
+use crate::guest::{Severity, trouble};
+use crate::monitor::HypervisorEvent;
+use anyhow::{Result, bail};
+use guest_agent::event::Event;
+use std::time::{Duration, Instant};
+
+/// A wait for something on a console, made by [`Session::expect`].
+pub struct Expectation<'a> {
+    session: &'a mut Session,
+    channel: Channel,
+    within: Duration,
+}
+
+impl Session {
+    /// Begins a wait of at most `within`. What other consoles say meanwhile is set aside for later
+    /// waits on them; what this one says before the awaited thing is passed over.
+    pub const fn expect(&mut self, channel: Channel, within: Duration) -> Expectation<'_> {
+        Expectation {
+            session: self,
+            channel,
+            within,
+        }
+    }
+}
+
+impl Expectation<'_> {
+    /// Waits for an item that `pick` makes something of; `what` names it in the error.
+    ///
+    /// # Errors
+    ///
+    /// It did not come in time, QEMU ended before, the guest's kernel died, the hypervisor says that
+    /// it cannot boot, or the wait was interrupted. The error has the console's last lines.
+    pub fn find<T>(self, what: &str, mut pick: impl FnMut(&What) -> Option<T>) -> Result<T> {
+        let Self {
+            session,
+            channel,
+            within,
+        } = self;
+        let mut kept = 0;
+        while let Some(item) = session.backlog.get(kept) {
+            if item.channel == channel {
+                let Some(item) = session.backlog.remove(kept) else {
+                    break;
+                };
+                if let Some(found) = pick(&item.what) {
+                    return Ok(found);
+                }
+                if let Some(why) = hopeless(&item) {
+                    return session.failed(channel, what, &why);
+                }
+            } else {
+                kept += 1;
+            }
+        }
+        let deadline = Instant::now() + within;
+        loop {
+            let Some(item) = session.receive(deadline)? else {
+                let why = if session.closed {
+                    "QEMU ended".into()
+                } else {
+                    timeout(within)
+                };
+                return session.failed(channel, what, &why);
+            };
+            if item.channel == channel
+                && let Some(found) = pick(&item.what)
+            {
+                return Ok(found);
+            }
+            if let Some(why) = hopeless(&item)
+                && (item.channel == channel || !matches!(item.channel, Channel::Vm(_)))
+            {
+                return session.failed(channel, what, &why);
+            }
+            if item.channel != channel {
+                session.backlog.push_back(item);
+            }
+        }
+    }
+
+    /// Waits for an event of the guest's agent. An `error` event of the agent's fails the wait, unless
+    /// it is what `pick` looks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expectation::find`].
+    pub fn event<T>(self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> Result<T> {
+        let found = self.find(what, |item| match item {
+            What::Guest(event) => match (pick(event), event) {
+                (Some(found), _) => Some(Ok(found)),
+                (None, Event::Error { text }) => Some(Err(text.clone())),
+                (None, _) => None,
+            },
+            _ => None,
+        })?;
+        match found {
+            Ok(found) => Ok(found),
+            Err(text) => bail!("waiting for {what}, the guest reports: {text}"),
+        }
+    }
+
+    /// Waits for an event of the hypervisor.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expectation::find`].
+    pub fn hypervisor<T>(
+        self,
+        what: &str,
+        mut pick: impl FnMut(&HypervisorEvent) -> Option<T>,
+    ) -> Result<T> {
+        self.find(what, |item| match item {
+            What::Hypervisor(event) => pick(event),
+            _ => None,
+        })
+    }
+
+    /// Waits for a line that contains a text, and gives the line.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expectation::find`].
+    pub fn line(self, text: &str) -> Result<String> {
+        self.find(&format!("a line with {text:?}"), |item| match item {
+            What::Line(line) if line.contains(text) => Some(line.clone()),
+            _ => None,
+        })
+    }
+
+    /// Waits until the guest says that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expectation::find`].
+    pub fn ready(self) -> Result<()> {
+        self.event("the guest's \"ready\"", |event| {
+            matches!(event, Event::Ready { .. }).then_some(())
+        })
+    }
+}
+
+/// Why there is no use in waiting on.
+fn hopeless(item: &Item) -> Option<String> {
+    match &item.what {
+        What::Line(line) if matches!(item.channel, Channel::Vm(_)) => (trouble(line)
+            == Some(Severity::Fatal))
+        .then(|| format!("the guest's kernel died: {line}")),
+        What::Hypervisor(HypervisorEvent::BootError { text }) => {
+            Some(format!("the boot failed: {text}"))
+        }
+        What::Closed => Some("QEMU ended".into()),
+        _ => None,
+    }
+}
+
+fn timeout(within: Duration) -> String {
+    format!("nothing in {} s", within.as_secs_f32())
+}
+
+impl Session {
+    fn failed<T>(&self, channel: Channel, what: &str, why: &str) -> Result<T> {
+        let mut text = format!(
+            "{}: waiting for {what}: {why} (at {:.1} s)\n  its last lines:\n{}",
+            self.name(channel),
+            self.now().as_secs_f32(),
+            self.tail(channel)
+        );
+        if channel != Channel::Hypervisor && self.tails.contains_key(&Channel::Hypervisor) {
+            text += &format!(
+                "  the hypervisor's last lines:\n{}",
+                self.tail(Channel::Hypervisor)
+            );
+        }
+        text += &format!("  all logs: {}", self.folder.display());
+        bail!(text)
+    }
+}

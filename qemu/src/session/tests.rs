@@ -1,0 +1,175 @@
+use super::*;
+use crate::launch::Firmware;
+use guest_agent::event::CaseState;
+use std::os::unix::fs::PermissionsExt;
+
+/// A machine whose QEMU is a shell script that plays the guests' part.
+fn machine(folder: &Path, script: &str) -> Machine {
+    let qemu = folder.join("fake-qemu");
+    std::fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).expect("written");
+    std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    let vm = |name: &str| Vm {
+        name: name.into(),
+        vcpus: 1,
+        memory_kib: 1024,
+        tee: true,
+    };
+    Machine {
+        qemu,
+        board: "virt".into(),
+        cpu: "x".into(),
+        cpus: 1,
+        memory_mib: 1,
+        firmware: Firmware::Flash("/flash".into()),
+        tree: None,
+        loads: Vec::new(),
+        extra: Vec::new(),
+        vms: vec![vm("a"), vm("b/c")],
+        wiring: Wiring::Multiplexed,
+    }
+}
+
+const SOON: Duration = Duration::from_secs(10);
+/// Long enough for a script to start on a busy host.
+const BRIEF: Duration = Duration::from_secs(3);
+const A: Channel = Channel::Vm(1);
+const B: Channel = Channel::Vm(2);
+
+#[test]
+fn consoles_come_apart_into_items_and_logs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = r#"
+printf 'NOTICE: BL1\n\377\000@postern {"event":"up","version":"0.1.0","cpus":4}\n'
+printf '\377\002from b\n\377\001[ 0.1] Linux\r\n@postern {"event":"case","name":"regression_1","state":"start"}\n'
+printf '@postern {"event":"ca\n\377\000@postern {"event":"all-off"}\nlast'
+"#;
+    let mut session =
+        Session::boot(&machine(folder.path(), script), folder.path()).expect("booted");
+    let mut items = Vec::new();
+    while let Some(item) = session.next(SOON).expect("not interrupted") {
+        items.push((item.channel, item.what));
+    }
+    let line = |text: &str| What::Line(text.into());
+    let case = Event::Case {
+        name: "regression_1".into(),
+        state: CaseState::Start,
+        ms: None,
+        subcases: None,
+        failed_subcases: None,
+    };
+    assert_eq!(
+        items,
+        [
+            (Channel::Firmware, line("NOTICE: BL1")),
+            (
+                Channel::Hypervisor,
+                What::Hypervisor(HypervisorEvent::Up {
+                    version: "0.1.0".into(),
+                    cpus: 4
+                })
+            ),
+            (B, line("from b")),
+            (A, line("[ 0.1] Linux")),
+            (A, What::Guest(case)),
+            (A, What::Garbled("@postern {\"event\":\"ca".into())),
+            (
+                Channel::Hypervisor,
+                What::Hypervisor(HypervisorEvent::AllOff)
+            ),
+            (Channel::Hypervisor, line("last")),
+            (Channel::Firmware, What::Closed),
+        ]
+    );
+    assert!(session.is_closed());
+    assert!(session.exit(SOON).expect("ended").success());
+    let log = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect(name);
+    assert_eq!(log("firmware.log"), "NOTICE: BL1\n");
+    assert_eq!(log("vm-b_c.log"), "from b\n");
+    assert!(log("vm-a.log").starts_with("[ 0.1] Linux\r\n@postern"));
+    assert!(log("hypervisor.log").ends_with("last"));
+}
+
+#[test]
+fn what_is_sent_arrives_on_its_channel_and_answers_wait_for_their_turn() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // The bytes that arrive are told in hexadecimal on the first VM's console; the second's spoke before.
+    let script = r#"
+printf '\377\002early\n\377\001'
+head -c 12 | od -An -tx1
+"#;
+    let mut session =
+        Session::boot(&machine(folder.path(), script), folder.path()).expect("booted");
+    session.send(Channel::Hypervisor, "st").expect("sent");
+    session.send(A, "x").expect("sent");
+    session.send_bytes(A, b"\xff").expect("sent");
+    session.send(B, "y").expect("sent");
+    let wire = session.expect(A, SOON).line("73").expect("the bytes");
+    assert_eq!(
+        wire.split_whitespace().collect::<String>(),
+        "73740aff01780affffff0279"
+    );
+    // Said before, awaited later.
+    session.expect(B, SOON).line("early").expect("kept");
+    let error = session
+        .expect(B, SOON)
+        .line("never")
+        .expect_err("QEMU ended");
+    let error = format!("{error:#}");
+    assert!(
+        error.contains("b/c: waiting for a line with \"never\": QEMU ended"),
+        "{error}"
+    );
+    assert!(error.contains("    | early"), "{error}");
+}
+
+#[test]
+fn a_wait_ends_when_there_is_no_hope() {
+    let wait = |says: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let script = format!("printf '{says}'\nexec sleep 1000");
+        let mut session =
+            Session::boot(&machine(folder.path(), &script), folder.path()).expect("booted");
+        let begin = Instant::now();
+        let error = session.expect(A, BRIEF).ready().expect_err("never ready");
+        (format!("{error:#}"), begin.elapsed() < BRIEF)
+    };
+    let (error, quick) = wait(r"\377\001Kernel panic - not syncing: no init\n");
+    assert!(
+        quick && error.contains("the guest's kernel died"),
+        "{error}"
+    );
+    let (error, quick) = wait(r#"\377\000@postern {"event":"boot-error","text":"no GICv3"}\n"#);
+    assert!(
+        quick && error.contains("the boot failed: no GICv3"),
+        "{error}"
+    );
+    let (error, quick) = wait(r#"\377\001@postern {"event":"error","text":"no TEE"}\n"#);
+    assert!(
+        quick && error.contains("the guest reports: no TEE"),
+        "{error}"
+    );
+    // Another guest's death is not this one's.
+    let (error, quick) = wait(r"\377\002Kernel panic - not syncing: b\n");
+    assert!(!quick && error.contains("nothing in 3 s"), "{error}");
+}
+
+#[test]
+fn an_event_that_is_awaited_is_given() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = r#"printf '\377\001@postern {"event":"pong","text":"x"}\n@postern {"event":"pong","text":"y"}\n'"#;
+    let mut session =
+        Session::boot(&machine(folder.path(), script), folder.path()).expect("booted");
+    let pong = |event: &Event| match event {
+        Event::Pong { text } if text == "y" => Some(text.clone()),
+        _ => None,
+    };
+    assert_eq!(
+        session
+            .expect(A, SOON)
+            .event("a pong", pong)
+            .expect("a pong"),
+        "y"
+    );
+    assert!(session.vm("b/c").is_ok_and(|channel| channel == B));
+    assert!(session.vm("d").is_err());
+}

@@ -1,0 +1,61 @@
+//! Ctrl-C and its relatives: remembered, so that whoever waits can stop and clean up, and never
+//! survived by the machine that we started.
+
+use std::io::{Error, Result};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+static RECEIVED: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn remember(signal: libc::c_int) {
+    // A second signal means it: the first was not answered.
+    if RECEIVED.swap(signal, Ordering::AcqRel) != 0 {
+        // SAFETY: _exit may be called in a signal handler and does not return. The machine dies with us
+        // (`dies_with_us`).
+        unsafe { libc::_exit(128 + signal) };
+    }
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP are remembered instead of ending the process.
+///
+/// # Errors
+///
+/// As sigaction(2).
+pub fn catch() -> Result<()> {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: `sigaction` is a plain C structure for which all zeroes is a valid value: no flags, an
+        // empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = remember as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        // SAFETY: the structure is live and complete, and the handler only touches an atomic and may call
+        // _exit, both allowed in a signal handler.
+        if unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } != 0 {
+            return Err(Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// The signal that was received, if any.
+pub fn received() -> Option<i32> {
+    match RECEIVED.load(Ordering::Acquire) {
+        0 => None,
+        signal => Some(signal),
+    }
+}
+
+/// Puts a child into a process group of its own, so that the terminal's Ctrl-C is ours alone to
+/// answer, and has the kernel kill it when we die without having ended it.
+pub fn dies_with_us(command: &mut Command) {
+    command.process_group(0);
+    // SAFETY: the closure runs between fork and exec and makes one system call that takes no memory.
+    unsafe {
+        command.pre_exec(
+            || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+                0 => Ok(()),
+                _ => Err(Error::last_os_error()),
+            },
+        );
+    }
+}
