@@ -9,5 +9,7 @@ pub mod monitor;
 pub mod paths;
 pub mod prepare;
 pub mod progress;
+pub mod report;
+pub mod selection;
 pub mod session;
 pub mod signals;

@@ -1,0 +1,140 @@
+//! The table that ends a run.
+
+use super::{BUSY, GuestReport, IDLE, Report, clock};
+use guest_agent::event::Latency;
+use std::fmt::Write;
+
+/// The report for a terminal, ending in its verdict.
+pub fn table(report: &Report) -> String {
+    let mut out = String::new();
+    let mut row = |title: &str, cell: &dyn Fn(&GuestReport) -> String| {
+        let mut line = format!("  {title:<28}");
+        for guest in &report.guests {
+            let _ = write!(line, "{:>16}", cell(guest));
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    };
+    row("", &|guest| guest.name.clone());
+    row("vCPUs, memory", &|guest| {
+        format!("{}, {} MiB", guest.vcpus, guest.memory_kib / 1024)
+    });
+    xtest_rows(&mut row);
+    latency_rows(report, &mut row);
+    stats_rows(report, &mut row);
+    if report.guests.len() > 1 {
+        let _ = writeln!(
+            out,
+            "\n  At least two guests ran xtest at once for {}.",
+            clock(report.overlap_ms)
+        );
+    }
+    if let Some(expected) = report.expected_cases {
+        let _ = writeln!(
+            out,
+            "  The bare machine runs {expected} cases of this selection."
+        );
+    }
+    for note in &report.notes {
+        let _ = writeln!(out, "  Note: {note}");
+    }
+    out.push('\n');
+    let _ = match &report.why[..] {
+        [] => writeln!(out, "PASS"),
+        [only] => writeln!(out, "FAIL: {only}"),
+        [first, more @ ..] => {
+            let more: String = more
+                .iter()
+                .map(|reason| format!("\n      {reason}"))
+                .collect();
+            writeln!(out, "FAIL: {first}{more}")
+        }
+    };
+    out
+}
+
+type Row<'a> = &'a mut dyn FnMut(&str, &dyn Fn(&GuestReport) -> String);
+
+fn xtest_rows(row: Row<'_>) {
+    let xtest = |pick: fn(&super::XtestReport) -> String| {
+        move |guest: &GuestReport| guest.xtest.as_ref().map_or_else(|| "-".into(), pick)
+    };
+    row("xtest: cases", &xtest(|x| x.cases.to_string()));
+    row("  failed", &xtest(|x| x.failed.to_string()));
+    row(
+        "  skipped (nothing to test)",
+        &xtest(|x| x.skipped.to_string()),
+    );
+    row("  subtests", &xtest(|x| x.subtests.to_string()));
+    row(
+        "  failed subtests",
+        &xtest(|x| x.failed_subtests.to_string()),
+    );
+    row(
+        "  start - end",
+        &xtest(|x| {
+            format!(
+                "{} - {}",
+                clock(x.start_ms),
+                x.end_ms.map_or_else(|| "?".into(), clock)
+            )
+        }),
+    );
+}
+
+fn latency_rows(report: &Report, row: Row<'_>) {
+    for (label, title) in [(IDLE, "idle"), (BUSY, "other guest in xtest")] {
+        if report
+            .guests
+            .iter()
+            .all(|guest| guest.latency(label).is_none())
+        {
+            continue;
+        }
+        let of = |pick: fn(&Latency) -> String| {
+            move |guest: &GuestReport| guest.latency(label).map_or_else(|| "-".into(), pick)
+        };
+        row(&format!("round trip, us: {title}"), &|_| String::new());
+        row("  min", &of(|l| us(l.min_ns)));
+        row("  median", &of(|l| us(l.median_ns)));
+        row("  p99", &of(|l| us(l.p99_ns)));
+        row("  max", &of(|l| us(l.max_ns)));
+    }
+}
+
+fn stats_rows(report: &Report, row: Row<'_>) {
+    let Some(first) = report.guests.iter().find_map(|guest| guest.stats.as_ref()) else {
+        return;
+    };
+    let of = |pick: fn(&super::Stats) -> String| {
+        move |guest: &GuestReport| guest.stats.as_ref().map_or_else(|| "-".into(), pick)
+    };
+    row("mediator: calls fast", &of(|s| s.smc_fast.to_string()));
+    row("  calls yielding", &of(|s| s.smc_yielding.to_string()));
+    row(
+        "  suspended by interrupts",
+        &of(|s| s.foreign_intr.to_string()),
+    );
+    for kind in first.rpc.keys() {
+        row(&format!("  RPC {kind}"), &|guest| {
+            guest
+                .stats
+                .as_ref()
+                .map_or_else(|| "-".into(), |s| s.rpc.get(kind).unwrap_or(&0).to_string())
+        });
+    }
+    row(
+        "  pages pinned, most",
+        &of(|s| format!("{}, {}", s.pages_pinned, s.pages_pinned_max)),
+    );
+    row(
+        "  buffers, most",
+        &of(|s| format!("{}, {}", s.buffers, s.buffers_max)),
+    );
+    row("  denied", &of(|s| s.denied.to_string()));
+}
+
+/// Nanoseconds as microseconds with one digit behind the point.
+pub fn us(ns: u64) -> String {
+    format!("{}.{}", ns / 1000, ns % 1000 / 100)
+}

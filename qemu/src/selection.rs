@@ -1,0 +1,254 @@
+//! Which cases of xtest a run is made of, and which cases it must therefore have.
+
+use crate::report::Report;
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// The cases of [`Selection::Default`], in the order of xtest.
+const DEFAULT: &str = include_str!("selection/default.txt");
+/// Every suite that xtest runs when none is named.
+const ALL_SUITES: &str = "regression+pkcs11";
+
+/// Which cases a run is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// A few minutes that cover every path of the ABI that Linux uses, without the slow cryptography.
+    Default,
+    /// All of `regression` and `pkcs11`.
+    All,
+    /// What the user says, in xtest's own words: `-t SUITES`, names or parts of names, `-x NAME`.
+    Words(Vec<String>),
+}
+
+impl std::str::FromStr for Selection {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            "" | "default" => Ok(Self::Default),
+            "all" => Ok(Self::All),
+            words => {
+                let good =
+                    |letter: char| letter.is_ascii_alphanumeric() || " +-_.".contains(letter);
+                match words.chars().find(|&letter| !good(letter)) {
+                    Some(letter) => Err(format!("{letter:?} is in no xtest option or case name")),
+                    None => Ok(Self::Words(
+                        words.split_whitespace().map(str::to_owned).collect(),
+                    )),
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Selection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::All => f.write_str("all"),
+            Self::Words(words) => f.write_str(&words.join(" ")),
+        }
+    }
+}
+
+/// The names in the file of the default selection: the first word of each line that is no comment.
+fn default_names() -> impl Iterator<Item = &'static str> {
+    DEFAULT
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_whitespace().next())
+}
+
+impl Selection {
+    /// xtest's arguments.
+    pub fn arguments(&self) -> Vec<String> {
+        let suites = |suites: &str| vec!["-t".to_owned(), suites.to_owned()];
+        match self {
+            Self::Default => suites("regression")
+                .into_iter()
+                .chain(default_names().map(str::to_owned))
+                .collect(),
+            Self::All => suites(ALL_SUITES),
+            Self::Words(words) => words.clone(),
+        }
+    }
+
+    /// The command line for a guest's agent.
+    pub fn command(&self) -> String {
+        format!("xtest {}", self.arguments().join(" "))
+    }
+
+    /// Whether xtest, given this selection, runs a case of that name.
+    pub fn matches(&self, case: &str) -> bool {
+        let arguments = self.arguments();
+        let mut words = arguments.iter().map(String::as_str).peekable();
+        let mut suites = ALL_SUITES;
+        while let Some(option @ ("-t" | "-l" | "-d")) = words.peek().copied() {
+            words.next();
+            let value = words.next().unwrap_or("");
+            if option == "-t" {
+                suites = value;
+            }
+        }
+        let in_suite = suites.split('+').any(|suite| {
+            case.strip_prefix(suite)
+                .is_some_and(|rest| rest.starts_with('_'))
+        });
+        // As in xtest: everything when there is no filter or the first one excludes; later words win.
+        let mut selected = words.peek().is_none_or(|first| *first == "-x");
+        while let Some(word) = words.next() {
+            let (part, wanted) = if word == "-x" {
+                (words.next().unwrap_or(""), false)
+            } else {
+                (word, true)
+            };
+            if case.contains(part) {
+                selected = wanted;
+            }
+        }
+        in_suite && selected
+    }
+}
+
+/// What the same cases do on the bare machine.
+#[derive(Clone, Debug)]
+pub struct Baseline {
+    /// Where it is from, in words.
+    pub origin: String,
+    /// The whole native run.
+    pub report: Report,
+}
+
+impl Baseline {
+    /// The native run of everything for a suite: the newest of this machine, if `native` is one and the
+    /// versions are those, else the one that comes with the tool.
+    ///
+    /// # Errors
+    ///
+    /// The one that comes with the tool cannot be read.
+    pub fn load(suite: &str, native: &Path) -> Result<Option<Self>> {
+        let own = std::fs::read_to_string(native)
+            .ok()
+            .and_then(|text| Report::parse(&text).ok());
+        if let Some(report) = own.filter(|report| {
+            report.suite == suite
+                && report.selection == Selection::All.to_string()
+                && report.passed()
+        }) {
+            return Ok(Some(Self {
+                origin: native.display().to_string(),
+                report,
+            }));
+        }
+        let stored = match suite {
+            "trixie" => include_str!("selection/native-trixie.json"),
+            _ => return Ok(None),
+        };
+        let report =
+            Report::parse(stored).with_context(|| format!("the stored native run of {suite}"))?;
+        Ok(Some(Self {
+            origin: format!("the native run that is stored for {suite}"),
+            report,
+        }))
+    }
+
+    /// The names of the cases that a selection must run, in order.
+    pub fn expected(&self, selection: &Selection) -> Vec<String> {
+        let cases = self.report.guests.iter().flat_map(|guest| &guest.cases);
+        cases
+            .map(|case| case.name.clone())
+            .filter(|name| selection.matches(name))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Suites with a stored run, and how many cases theirs have.
+    const STORED: &[(&str, usize, usize)] = &[("trixie", 108, 31)];
+
+    fn words(line: &str) -> Selection {
+        line.parse().expect(line)
+    }
+
+    #[test]
+    fn selections_are_read_and_written() {
+        assert_eq!(words("default"), Selection::Default);
+        assert_eq!(words(""), Selection::Default);
+        assert_eq!(words("all"), Selection::All);
+        assert_eq!(words("all").command(), "xtest -t regression+pkcs11");
+        assert_eq!(
+            words("-t regression  1001 -x 4007_rsa").command(),
+            "xtest -t regression 1001 -x 4007_rsa"
+        );
+        assert_eq!(words("1001 1002").to_string(), "1001 1002");
+        assert!("1001; reboot".parse::<Selection>().is_err());
+        assert!("1001\npoweroff".parse::<Selection>().is_err());
+    }
+
+    #[test]
+    fn filters_mean_what_they_mean_to_xtest() {
+        let table = [
+            ("all", "regression_1001", true),
+            ("all", "pkcs11_1001", true),
+            ("all", "benchmark_1001", false),
+            ("1001", "regression_1001", true),
+            ("1001", "pkcs11_1001", true),
+            ("-t regression 1001", "pkcs11_1001", false),
+            ("-t pkcs11 1001", "pkcs11_1001", true),
+            ("-t regression -x 1001", "regression_1001", false),
+            ("-t regression -x 1001", "regression_1002", true),
+            ("-l 0 -t regression _10 -x _1001", "regression_1001", false),
+            ("-l 0 -t regression _10 -x _1001", "regression_1002", true),
+            ("-l 0 -t regression _10 -x _1001", "regression_2002", false),
+            ("-t regression -x _10 1001", "regression_1001", true),
+            // The first filter decides what happens to those that none speaks of.
+            ("-t regression 1001 -x 1002", "regression_1003", false),
+        ];
+        for (selection, case, runs) in table {
+            assert_eq!(words(selection).matches(case), runs, "{selection}: {case}");
+        }
+    }
+
+    #[test]
+    fn every_name_of_the_default_selection_is_a_case_of_both_suites() {
+        for &(suite, ..) in STORED {
+            let baseline = Baseline::load(suite, Path::new("/nonexistent"));
+            let baseline = baseline.expect("readable").expect("stored");
+            assert!(baseline.report.passed());
+            let expected = baseline.expected(&Selection::Default);
+            for name in default_names() {
+                assert!(
+                    expected.iter().any(|case| case == name),
+                    "{suite} has no case {name}"
+                );
+            }
+            // A name that is part of another's would bring that one along.
+            assert_eq!(expected.len(), default_names().count(), "{suite}");
+        }
+    }
+
+    #[test]
+    fn the_stored_runs_have_all_cases() {
+        for &(suite, regression, pkcs11) in STORED {
+            let baseline = Baseline::load(suite, Path::new("/nonexistent"));
+            let expected = baseline
+                .expect("readable")
+                .expect("stored")
+                .expected(&Selection::All);
+            let of = |suite: &str| {
+                expected
+                    .iter()
+                    .filter(|name| name.starts_with(suite))
+                    .count()
+            };
+            assert_eq!(
+                (of("regression_"), of("pkcs11_")),
+                (regression, pkcs11),
+                "{suite}"
+            );
+        }
+    }
+}
