@@ -1,8 +1,10 @@
 //! The host tool as a library.
 
 pub mod boot_tree;
+pub mod cli;
 pub mod config;
 pub mod console;
+pub mod display;
 pub mod guest;
 pub mod launch;
 pub mod monitor;
@@ -10,6 +12,8 @@ pub mod paths;
 pub mod prepare;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod selection;
 pub mod session;
+pub mod shell;
 pub mod signals;

@@ -1,0 +1,269 @@
+//! A whole run: boot, measure, xtest in all guests at once, measure again, power off, report.
+
+mod sequence;
+
+use crate::display::Display;
+use crate::guest::Guest;
+use crate::launch::{Machine, Wiring};
+use crate::monitor::HypervisorEvent;
+use crate::prepare::Versions;
+use crate::report::{
+    Checks, GuestReport, Report, ReportMachine, ReportVersions, SCHEMA, judge, overlap_ms, picture,
+    table,
+};
+use crate::selection::{Baseline, Selection};
+use crate::session::{Item, Session, What};
+use anyhow::{Context, Result, bail};
+use guest_agent::event::CaseState;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long the host waits for one item before it looks at the clock.
+const GLANCE: Duration = Duration::from_millis(200);
+/// What guests and hypervisor are given to say why they are stuck.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// What is run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The machine.
+    pub machine: Machine,
+    /// Its parts.
+    pub versions: Versions,
+    /// The system description's name.
+    pub system: String,
+    /// What xtest runs.
+    pub selection: Selection,
+    /// What the bare machine does, if that is known.
+    pub baseline: Option<Baseline>,
+    /// Where logs and reports go.
+    pub folder: PathBuf,
+}
+
+/// A run under way.
+struct Running {
+    session: Session,
+    guests: Vec<Guest>,
+    display: Display,
+    expected: Option<usize>,
+    /// Whether the hypervisor said that all guests are off.
+    all_off: bool,
+    /// Why the hypervisor cannot go on.
+    hypervisor_death: Option<String>,
+}
+
+/// Runs a plan to its end and writes the report, whatever happens on the way.
+///
+/// # Errors
+///
+/// QEMU cannot be started, or the report cannot be written. A run that fails is no error: the report
+/// says so.
+pub fn run(plan: &Plan) -> Result<Report> {
+    let session = Session::boot(&plan.machine, &plan.folder)?;
+    let guests: Vec<Guest> = plan
+        .machine
+        .vms
+        .iter()
+        .map(|vm| Guest::new(&vm.name))
+        .collect();
+    let expected = plan
+        .baseline
+        .as_ref()
+        .map(|baseline| baseline.expected(&plan.selection));
+    let display = Display::on_stderr(&guests);
+    let mut running = Running {
+        session,
+        guests,
+        display,
+        expected: expected.as_ref().map(Vec::len),
+        all_off: false,
+        hypervisor_death: None,
+    };
+    let outcome = sequence::run(&mut running, plan);
+    let broken = match outcome {
+        Ok(()) => None,
+        Err(error) if error.is::<crate::session::Interrupted>() => return Err(error),
+        Err(error) => {
+            running.ask_for_last_words();
+            Some(format!("{error:#}"))
+        }
+    };
+    running.display.erase();
+    let report = running.report(plan, broken);
+    write(&report, &plan.folder)?;
+    Ok(report)
+}
+
+/// Writes `report.json` and `report.svg`, and the table to standard output.
+fn write(report: &Report, folder: &Path) -> Result<()> {
+    let save = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    save(
+        "report.json",
+        &serde_json::to_string_pretty(report).context("the report cannot be written")?,
+    )?;
+    save("report.svg", &picture(report))?;
+    println!("{}", table(report).trim_end());
+    println!(
+        "  {0}/report.json, {0}/report.svg; every console's log is beside them",
+        folder.display()
+    );
+    Ok(())
+}
+
+impl Running {
+    /// Takes in the next item, if one comes soon, and shows how things stand.
+    fn pump(&mut self) -> Result<()> {
+        let item = self.session.next(GLANCE)?;
+        // The items that are there already need no redraw each.
+        let hurry = Instant::now() + GLANCE;
+        let mut next = item;
+        while let Some(item) = next {
+            self.hear(item);
+            next = if Instant::now() < hurry {
+                self.session.next(Duration::ZERO)?
+            } else {
+                None
+            };
+        }
+        self.display
+            .show(self.session.now(), &self.guests, self.expected);
+        Ok(())
+    }
+
+    fn hear(&mut self, item: Item) {
+        let Item { channel, at, what } = item;
+        match (&what, channel.number()) {
+            (What::Hypervisor(event), _) => {
+                match event {
+                    HypervisorEvent::AllOff => self.all_off = true,
+                    HypervisorEvent::BootError { text } => {
+                        self.hypervisor_death = Some(text.clone());
+                    }
+                    _ => {}
+                }
+                for guest in &mut self.guests {
+                    guest.hear_of(event);
+                }
+            }
+            (What::Line(line), Some(0)) if line.contains("] panic: ") => {
+                self.hypervisor_death.get_or_insert_with(|| line.clone());
+            }
+            (_, Some(number @ 1..)) => {
+                if let Some(guest) = self.guests.get_mut(usize::from(number) - 1) {
+                    guest.hear(at, &what);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Goes on until something holds, or fails: when it takes too long, or can never hold any more.
+    fn until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        mut holds: impl FnMut(&Self) -> bool,
+    ) -> Result<()> {
+        let deadline = Instant::now() + within;
+        while !holds(self) {
+            if let Some(death) = &self.hypervisor_death {
+                bail!("the hypervisor: {death}");
+            }
+            if self.session.is_closed() && !holds(self) {
+                let log = self.session.folder().join("qemu.log");
+                let said = std::fs::read_to_string(log).unwrap_or_default();
+                let said = said.trim();
+                let said = if said.is_empty() {
+                    String::new()
+                } else {
+                    format!("; it said: {said}")
+                };
+                bail!("QEMU ended while waiting for {what}{said}");
+            }
+            if let Some(guest) = self.guests.iter().find(|guest| guest.death.is_some()) {
+                bail!("guest {} died while waiting for {what}", guest.name);
+            }
+            if Instant::now() >= deadline {
+                bail!(
+                    "time-out: {} s were not enough for {what}",
+                    within.as_secs()
+                );
+            }
+            self.pump()?;
+        }
+        Ok(())
+    }
+
+    /// Something hangs or died: has everybody who can write into the logs what it is doing.
+    fn ask_for_last_words(&mut self) {
+        for number in 1..=self.guests.len() {
+            let channel = crate::console::Channel::Vm(u8::try_from(number).unwrap_or(u8::MAX));
+            for letter in ["w", "l"] {
+                // Who does not listen any more does not answer.
+                let _ = self.session.send(channel, &format!("sysrq {letter}"));
+            }
+        }
+        let _ = self
+            .session
+            .send(crate::console::Channel::Hypervisor, "stats");
+        let deadline = Instant::now() + LAST_WORDS;
+        while Instant::now() < deadline && !self.session.is_closed() && self.pump().is_ok() {}
+    }
+
+    fn report(&self, plan: &Plan, broken: Option<String>) -> Report {
+        let shared = plan.machine.wiring == Wiring::Multiplexed;
+        let vms = plan.machine.vms.iter().zip(&self.guests);
+        let guests: Vec<GuestReport> = vms.map(|(vm, guest)| GuestReport::new(vm, guest)).collect();
+        let spans: Vec<(u64, u64)> = guests
+            .iter()
+            .filter_map(|guest| {
+                guest
+                    .xtest
+                    .as_ref()
+                    .and_then(|x| Some((x.start_ms, x.end_ms?)))
+            })
+            .collect();
+        let with_tee = guests.iter().filter(|guest| guest.tee).count();
+        let expected = plan.baseline.as_ref().map(|baseline| {
+            let states = baseline.report.guests.iter().flat_map(|guest| &guest.cases);
+            let wanted = states.filter(|case| plan.selection.matches(&case.name));
+            wanted
+                .map(|case| (case.name.clone(), case.state))
+                .collect::<Vec<(String, CaseState)>>()
+        });
+        let checks = Checks {
+            // A bare machine is what the others are measured by.
+            expected: expected.clone().filter(|_| shared),
+            overlap: with_tee > 1 && !matches!(plan.selection, Selection::Words(_)),
+            stats: shared,
+            busy: with_tee > 1,
+            broken,
+        };
+        let mut report = Report {
+            schema: SCHEMA,
+            verdict: String::new(),
+            why: Vec::new(),
+            notes: Vec::new(),
+            mode: if shared { "shared" } else { "native" }.into(),
+            system: plan.system.clone(),
+            suite: plan.versions.suite.clone(),
+            selection: plan.selection.to_string(),
+            versions: ReportVersions::from(&plan.versions),
+            machine: ReportMachine {
+                cpus: plan.machine.cpus,
+                cpu: plan.machine.cpu.clone(),
+                memory_mib: plan.machine.memory_mib,
+                host_cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            },
+            duration_ms: u64::try_from(self.session.now().as_millis()).unwrap_or(u64::MAX),
+            overlap_ms: overlap_ms(&spans),
+            expected_cases: expected.map(|cases| cases.len()),
+            guests,
+        };
+        judge(&mut report, &self.guests, &checks);
+        report
+    }
+}

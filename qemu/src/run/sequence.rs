@@ -1,0 +1,229 @@
+//! The order of things in a run.
+//!
+//! Every guest with the TEE gets two measurements: with nothing else going on, and while another one
+//! runs xtest. So the first guest starts xtest and the others measure, then they start as well; a guest
+//! that ends while another still runs measures then. Whoever has no second figure after that gets one
+//! while another guest repeats a few cases.
+
+use super::{Plan, Running};
+use crate::console::Channel;
+use crate::guest::{Guest, Phase};
+use crate::launch::Wiring;
+use crate::report::{BUSY, IDLE};
+use crate::selection::Selection;
+use anyhow::{Result, bail, ensure};
+use std::time::Duration;
+
+/// Calls that the idle measurement times.
+const IDLE_SAMPLES: u32 = 2000;
+/// Calls that the measurement beside a busy guest times.
+const BUSY_SAMPLES: u32 = 500;
+/// The cases that keep a guest busy for another one's measurement: TAs loaded, sessions, storage.
+const LOAD: &str = "xtest -t regression 1004 1006 6001 6010";
+/// How often a measurement is repeated for which the other guest was not busy long enough.
+const TRIES: u32 = 3;
+
+const BOOT: Duration = Duration::from_secs(240);
+const MEASURE: Duration = Duration::from_secs(150);
+const SHORT_TALK: Duration = Duration::from_secs(30);
+const OFF: Duration = Duration::from_secs(60);
+
+/// How long xtest may take in all.
+const fn patience(selection: &Selection) -> Duration {
+    match selection {
+        Selection::Default => Duration::from_secs(25 * 60),
+        Selection::All | Selection::Words(_) => Duration::from_secs(80 * 60),
+    }
+}
+
+/// From the machine's first instruction to its last.
+pub(super) fn run(running: &mut Running, plan: &Plan) -> Result<()> {
+    let shared = plan.machine.wiring == Wiring::Multiplexed;
+    running.say("Booting");
+    running.until("all guests to be ready", BOOT, |now| {
+        now.guests.iter().all(|guest| guest.phase == Phase::Ready)
+    })?;
+    let with_tee: Vec<usize> = (0..running.guests.len())
+        .filter(|&guest| plan.machine.vms[guest].tee)
+        .collect();
+    for &guest in &with_tee {
+        let Guest { name, tee, .. } = &running.guests[guest];
+        ensure!(
+            *tee,
+            "guest {name} has come up without the TEE or without xtest"
+        );
+    }
+    running.say("Measuring the round trip into the TEE, one guest after the other");
+    for &guest in &with_tee {
+        running.measure(guest, IDLE, IDLE_SAMPLES)?;
+    }
+    match &with_tee[..] {
+        [] => {}
+        [only] => {
+            running.say("xtest");
+            running.command(*only, &plan.selection.command())?;
+        }
+        [first, others @ ..] => {
+            let name = running.guests[*first].name.clone();
+            running.say(&format!(
+                "xtest in {name}; the others measure beside it, then start it too"
+            ));
+            running.command(*first, &plan.selection.command())?;
+            running.until("xtest to start", SHORT_TALK, |now| busy(now, *first))?;
+            for &guest in others {
+                running.measure_beside(guest)?;
+                running.command(guest, &plan.selection.command())?;
+            }
+        }
+    }
+    running.all_tests(&with_tee, patience(&plan.selection))?;
+    if with_tee.len() > 1 {
+        for &guest in &with_tee {
+            running.measure_beside_a_load(guest, &with_tee)?;
+        }
+    }
+    if shared {
+        running.session.send(Channel::Hypervisor, "stats")?;
+        running.until("the hypervisor's counters", SHORT_TALK, |now| {
+            now.guests.iter().all(|guest| guest.stats.is_some())
+        })?;
+    }
+    running.say("Powering off");
+    for guest in 0..running.guests.len() {
+        running.command(guest, "poweroff")?;
+    }
+    running.until("all guests to power off", OFF, |now| {
+        now.guests.iter().all(|guest| guest.phase == Phase::Off) && (now.all_off || !shared)
+    })?;
+    let status = running.session.exit(OFF)?;
+    ensure!(status.success(), "QEMU ended with {status}");
+    Ok(())
+}
+
+/// Whether a guest is inside xtest.
+fn busy(now: &Running, guest: usize) -> bool {
+    now.guests[guest]
+        .runs
+        .last()
+        .is_some_and(|run| run.end.is_none() && run.current().is_some())
+}
+
+/// Whether a guest is through its first run.
+fn tested(now: &Running, guest: usize) -> bool {
+    now.guests[guest]
+        .runs
+        .first()
+        .is_some_and(|run| run.end.is_some())
+}
+
+impl Running {
+    fn say(&mut self, text: &str) {
+        self.display.say(self.session.now(), text);
+    }
+
+    fn command(&mut self, guest: usize, line: &str) -> Result<()> {
+        let number = u8::try_from(guest + 1)?;
+        self.session.send(Channel::Vm(number), line)
+    }
+
+    fn measure(&mut self, guest: usize, label: &str, samples: u32) -> Result<()> {
+        let (seen, errors) = (
+            self.guests[guest].latencies.len(),
+            self.guests[guest].errors.len(),
+        );
+        self.command(guest, &format!("latency {label} {samples}"))?;
+        let what = format!("the measurement in {}", self.guests[guest].name);
+        self.until(&what, MEASURE, |now| {
+            now.guests[guest].latencies.len() > seen || now.guests[guest].errors.len() > errors
+        })?;
+        if let Some(error) = self.guests[guest].errors.get(errors) {
+            bail!("{}: {error}", self.guests[guest].name);
+        }
+        Ok(())
+    }
+
+    /// Measures while others are busy. A figure for which no other guest was busy to the end is thrown
+    /// away; whether one was kept.
+    fn measure_beside(&mut self, guest: usize) -> Result<bool> {
+        self.measure(guest, BUSY, BUSY_SAMPLES)?;
+        let others = 0..self.guests.len();
+        let kept = others
+            .into_iter()
+            .any(|other| other != guest && busy_still(self, other));
+        if !kept {
+            self.guests[guest].latencies.pop();
+        }
+        Ok(kept)
+    }
+
+    /// Waits for the end of every guest's first run. Who ends before another measures at once.
+    fn all_tests(&mut self, guests: &[usize], patience: Duration) -> Result<()> {
+        let begin = self.session.now();
+        loop {
+            let ready = guests.iter().copied().find(|&guest| {
+                tested(self, guest)
+                    && self.guests[guest].latency(BUSY).is_none()
+                    && guests
+                        .iter()
+                        .any(|&other| other != guest && busy(self, other))
+            });
+            if let Some(guest) = ready {
+                self.measure_beside(guest)?;
+            }
+            if guests.iter().all(|&guest| tested(self, guest)) {
+                return Ok(());
+            }
+            let left = patience.saturating_sub(self.session.now().saturating_sub(begin));
+            let ended = |now: &Self| guests.iter().filter(|&&guest| tested(now, guest)).count();
+            let before = ended(self);
+            self.until("xtest to end in every guest", left, |now| {
+                ended(now) > before
+                    || guests.iter().any(|&guest| {
+                        tested(now, guest)
+                            && now.guests[guest].latency(BUSY).is_none()
+                            && guests
+                                .iter()
+                                .any(|&other| other != guest && busy(now, other))
+                    })
+            })?;
+        }
+    }
+
+    /// Gives a guest its second figure if it has none yet.
+    fn measure_beside_a_load(&mut self, guest: usize, guests: &[usize]) -> Result<()> {
+        let Some(&other) = guests.iter().find(|&&other| other != guest) else {
+            return Ok(());
+        };
+        for _ in 0..TRIES {
+            if self.guests[guest].latency(BUSY).is_some() {
+                return Ok(());
+            }
+            let text = format!(
+                "Measuring in {} while {} repeats a few cases",
+                self.guests[guest].name, self.guests[other].name
+            );
+            self.say(&text);
+            let runs = self.guests[other].runs.len();
+            self.command(other, LOAD)?;
+            self.until("the load to start", SHORT_TALK, |now| {
+                now.guests[other].runs.len() > runs && busy(now, other)
+            })?;
+            self.measure_beside(guest)?;
+            self.until("the load to end", MEASURE, |now| {
+                now.guests[other]
+                    .runs
+                    .last()
+                    .is_some_and(|run| run.end.is_some())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a guest's last run has not ended.
+fn busy_still(now: &Running, guest: usize) -> bool {
+    now.guests[guest]
+        .runs
+        .last()
+        .is_some_and(|run| run.end.is_none())
+}

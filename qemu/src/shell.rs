@@ -1,0 +1,216 @@
+//! `postern-tool shell`: the system's consoles on the user's terminal.
+
+mod keys;
+mod terminal;
+
+use crate::console::{Channel, Demux, Mux, plain};
+use crate::launch::{Machine, Qemu, Wiring};
+use crate::signals;
+use anyhow::{Context, Result, bail};
+use keys::{Action, Keys};
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// What is kept of a console that is not shown, bytes.
+const KEPT: usize = 16 * 1024;
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// What wakes the loop.
+enum Input {
+    /// Bytes of the UART; none when QEMU has closed it.
+    Machine(Vec<u8>),
+    /// Keys of the user's; none when standard input has ended.
+    User(Vec<u8>),
+}
+
+/// The consoles and which of them is shown.
+struct Consoles {
+    names: Vec<String>,
+    shown: Channel,
+    kept: HashMap<Channel, Vec<u8>>,
+    logs: HashMap<Channel, std::fs::File>,
+}
+
+/// Boots the machine and connects the terminal with its consoles until the user leaves or the machine
+/// ends.
+///
+/// # Errors
+///
+/// Standard input is no terminal, QEMU cannot be started, or the terminal cannot be set.
+pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
+    let Some(raw) = terminal::raw().context("the terminal cannot be set to raw")? else {
+        bail!("`shell` needs a terminal on its standard input; `run` does not");
+    };
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let plain_wire = machine.wiring == Wiring::Plain;
+    let (mut qemu, mut input, output) = Qemu::start(machine, folder)?;
+    let inputs = readers(output);
+    let mut demux = if plain_wire {
+        Demux::plain()
+    } else {
+        Demux::multiplexed()
+    };
+    let mut mux = if plain_wire {
+        Mux::plain()
+    } else {
+        Mux::multiplexed()
+    };
+    let mut consoles = Consoles::new(machine, folder);
+    let mut keys = Keys::default();
+    show(format!("\r\n{}\r\n", consoles.help()).as_bytes());
+    let ended = loop {
+        if signals::received().is_some() {
+            break "interrupted";
+        }
+        match inputs.recv_timeout(GLANCE) {
+            Ok(Input::Machine(bytes)) if bytes.is_empty() => break "the machine has powered off",
+            Ok(Input::Machine(bytes)) => {
+                demux.feed(&bytes, |channel, bytes| consoles.output(channel, bytes));
+            }
+            Ok(Input::User(bytes)) if bytes.is_empty() => break "standard input has ended",
+            Ok(Input::User(bytes)) => {
+                let mut quit = false;
+                for action in keys.feed(&bytes) {
+                    match action {
+                        Action::Send(bytes) => {
+                            let wire = mux.encode(consoles.shown, &bytes);
+                            // A machine that ends reads no more; the loop sees its end next.
+                            let _ = input.write_all(&wire).and_then(|()| input.flush());
+                        }
+                        Action::Switch(number) => consoles.switch(number),
+                        Action::Help => show(format!("\r\n{}\r\n", consoles.help()).as_bytes()),
+                        Action::Quit => quit = true,
+                    }
+                }
+                if quit {
+                    break "as you wish";
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break "the machine has gone",
+        }
+    };
+    qemu.kill();
+    drop(raw);
+    println!("\nPostern: {ended}. Logs: {}", folder.display());
+    Ok(())
+}
+
+/// One thread a source; both end with the process at the latest.
+fn readers(mut uart: impl Read + Send + 'static) -> Receiver<Input> {
+    let (sender, receiver) = channel();
+    let users = sender.clone();
+    fn pass(mut source: impl Read, mut give: impl FnMut(Vec<u8>) -> bool) {
+        let mut bytes = [0; 16 * 1024];
+        loop {
+            let length = match source.read(&mut bytes) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Ok(length) => length,
+                Err(_) => 0,
+            };
+            if !give(bytes[..length].to_vec()) || length == 0 {
+                return;
+            }
+        }
+    }
+    std::thread::spawn(move || {
+        pass(&mut uart, |bytes| {
+            sender.send(Input::Machine(bytes)).is_ok()
+        });
+    });
+    std::thread::spawn(move || {
+        pass(std::io::stdin(), |bytes| {
+            users.send(Input::User(bytes)).is_ok()
+        });
+    });
+    receiver
+}
+
+fn show(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    // A terminal that is gone ends us by SIGHUP.
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+impl Consoles {
+    fn new(machine: &Machine, folder: &Path) -> Self {
+        let names: Vec<String> = machine.vms.iter().map(|vm| vm.name.clone()).collect();
+        let mut logs = HashMap::new();
+        let numbers = (0..=u8::MAX - 1)
+            .take(names.len() + 1)
+            .map(Channel::from_number);
+        for channel in numbers.chain([Channel::Firmware]) {
+            let name = match channel {
+                Channel::Vm(number) => format!("vm-{}.log", names[usize::from(number) - 1]),
+                other => format!("{other}.log"),
+            };
+            // Without a log the console still works.
+            if let Ok(file) = std::fs::File::create(folder.join(name)) {
+                logs.insert(channel, file);
+            }
+        }
+        Self {
+            names,
+            shown: Channel::Vm(1),
+            kept: HashMap::new(),
+            logs,
+        }
+    }
+
+    fn help(&self) -> String {
+        let guests = self
+            .names
+            .iter()
+            .enumerate()
+            .map(|(index, name)| format!("{} guest {name}", index + 1));
+        format!(
+            "Postern: press Ctrl-A and then  {}  0 the hypervisor  x quit  h this help  a a Ctrl-A itself",
+            guests.collect::<Vec<_>>().join("  ")
+        )
+    }
+
+    fn name(&self, channel: Channel) -> String {
+        match channel {
+            Channel::Vm(number) => format!("guest {}", self.names[usize::from(number) - 1]),
+            other => format!("the {other}"),
+        }
+    }
+
+    fn output(&mut self, channel: Channel, bytes: &[u8]) {
+        if let Some(log) = self.logs.get_mut(&channel) {
+            // As everywhere: a full disk must not stop the console.
+            let _ = log.write_all(bytes);
+        }
+        // Firmware speaks before there is anything else to show, and when things go wrong.
+        if channel == self.shown || channel == Channel::Firmware {
+            show(bytes);
+            return;
+        }
+        let kept = self.kept.entry(channel).or_default();
+        kept.extend_from_slice(bytes);
+        if kept.len() > KEPT {
+            kept.drain(..kept.len() - KEPT);
+        }
+    }
+
+    fn switch(&mut self, number: u8) {
+        let channel = Channel::from_number(number);
+        if usize::from(number) > self.names.len() {
+            show(format!("\r\n{}\r\n", self.help()).as_bytes());
+            return;
+        }
+        self.shown = channel;
+        show(format!("\r\n--- {} ---\r\n", self.name(channel)).as_bytes());
+        let missed = self.kept.remove(&channel).unwrap_or_default();
+        let text = String::from_utf8_lossy(&missed);
+        for line in text.split_inclusive('\n') {
+            show(plain(line.trim_end_matches(['\r', '\n'])).as_bytes());
+            if line.ends_with('\n') {
+                show(b"\r\n");
+            }
+        }
+    }
+}
