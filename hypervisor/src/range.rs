@@ -1,7 +1,7 @@
-//! Ranges of physical memory and small ordered sets of them.
+//! Ranges of memory, and small ordered sets of physical ones.
 
 use core::fmt;
-use mediator::addr::Pa;
+use mediator::addr::{Ipa, Pa};
 
 /// A range of physical memory, `[start, end)`, that does not wrap.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,6 +96,22 @@ impl fmt::Debug for PaRange {
 impl fmt::Display for PaRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}..{:#x}", self.start, self.end)
+    }
+}
+
+/// A range of a guest's memory. It may wrap until somebody has checked it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpaRange {
+    /// The first address.
+    pub start: Ipa,
+    /// The length in bytes.
+    pub bytes: u64,
+}
+
+impl IpaRange {
+    /// The first address behind the range; `None` where it wraps.
+    pub const fn end(self) -> Option<Ipa> {
+        self.start.checked_add(self.bytes)
     }
 }
 

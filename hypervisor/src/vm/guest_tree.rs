@@ -12,6 +12,7 @@ use mediator::addr::Ipa;
 
 use super::layout;
 use crate::boot::IntId;
+pub use crate::range::IpaRange;
 
 /// The level-sensitive, active-high trigger in an `interrupts` entry.
 const LEVEL_HIGH: u32 = 4;
@@ -25,15 +26,6 @@ const PPI: u32 = 1;
 const GIC_PHANDLE: u32 = 1;
 const CLOCK_PHANDLE: u32 = 2;
 const CACHE_PHANDLE: u32 = 3;
-
-/// A range of guest memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IpaRange {
-    /// The first address.
-    pub start: Ipa,
-    /// The length in bytes; the range does not wrap.
-    pub bytes: u64,
-}
 
 /// What the tree tells about OP-TEE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +45,11 @@ pub struct GuestTree<'a> {
     /// Levels of unified cache behind the first level, as `CLIDR_EL1` tells the guest (1 on a
     /// Cortex-A72). Linux warns when the tree has fewer.
     pub unified_cache_levels: u32,
-    /// All of its RAM.
+    /// All of its RAM, which does not wrap.
     pub memory: IpaRange,
     /// The kernel's command line.
     pub bootargs: &'a str,
-    /// Where its initial RAM disk is, if it has one.
+    /// Where its initial RAM disk is, if it has one; inside the RAM.
     pub ramdisk: Option<IpaRange>,
     /// OP-TEE, if it has one.
     pub tee: Option<GuestTee>,

@@ -1,0 +1,175 @@
+//! A machine that watches: memory for tables, a TLB that remembers, and the rules of
+//! break-before-make, each breach of which is a panic.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::super::{ROOT_PAGES, TablePages, Tlb};
+use mediator::addr::{Ipa, Pa};
+
+/// Where entries of a table lead to: its level and the first address of its first entry.
+type Place = (u32, u64);
+
+#[derive(Default)]
+pub struct Machine {
+    tables: HashMap<u64, Vec<u64>>,
+    places: HashMap<u64, Place>,
+    next: u64,
+    /// Tables that may still be allocated.
+    pub budget: usize,
+    /// Ranges (start, end) whose entries became invalid and that a TLB may still remember.
+    stale: Vec<(u64, u64)>,
+    /// Tables written since the last `publish`.
+    unpublished: HashSet<u64>,
+    /// Translations that were looked up, by page, as the TLB keeps them.
+    cached: BTreeMap<u64, (u64, u64)>,
+}
+
+/// The address bits that an entry at a level leaves to the next.
+fn low_bits(level: u32) -> u32 {
+    [39, 30, 21, 12][level as usize]
+}
+
+impl Machine {
+    pub fn new(budget: usize) -> Self {
+        Self {
+            next: 0x8000_0000,
+            budget,
+            ..Self::default()
+        }
+    }
+
+    /// Tables in use, the root's two counted as two.
+    pub fn in_use(&self) -> usize {
+        self.tables.values().map(|table| table.len() / 512).sum()
+    }
+
+    /// What must hold between two operations.
+    pub fn assert_quiet(&self) {
+        assert!(self.stale.is_empty(), "the TLB was not told");
+        assert!(self.unpublished.is_empty(), "writes were not published");
+    }
+
+    /// A guest's access: through the TLB, and into it. The output address and attribute bits.
+    pub fn access(&mut self, root: Pa, ipa: u64) -> Option<(u64, u64)> {
+        let page = ipa >> 12;
+        if !self.cached.contains_key(&page) {
+            let (pa, bits) = walk(|table, index| self.tables[&table][index], root.get(), ipa)?;
+            self.cached.insert(page, (pa & !0xfff, bits));
+        }
+        self.cached
+            .get(&page)
+            .map(|(pa, bits)| (pa | ipa & 0xfff, *bits))
+    }
+
+    fn range(&self, table: u64, index: usize) -> Option<(u64, u64)> {
+        let (level, base) = *self.places.get(&table)?;
+        let start = base + ((index as u64) << low_bits(level));
+        Some((start, start + (1 << low_bits(level))))
+    }
+}
+
+/// A walk of the hardware from level 1 (Arm ARM D8.2.6), written apart from the code under test:
+/// the output address and the attribute bits of the last entry.
+pub fn walk(read: impl Fn(u64, usize) -> u64, root: u64, ipa: u64) -> Option<(u64, u64)> {
+    let mut table = root;
+    for level in 1..4 {
+        let bits = low_bits(level);
+        let index = if level == 1 {
+            ipa >> 30
+        } else {
+            ipa >> bits & 511
+        };
+        let entry = read(table, index as usize);
+        let address = entry & 0x0000_ffff_ffff_f000;
+        match (entry & 3, level) {
+            (0b11, 1 | 2) => table = address,
+            (0b01, 1 | 2) | (0b11, 3) => {
+                assert_eq!(address & ((1 << bits) - 1), 0, "misaligned output address");
+                return Some((address | ipa & ((1 << bits) - 1), entry & !address & !0b11));
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
+impl TablePages for Machine {
+    fn allocate(&mut self, pages: usize) -> Option<Pa> {
+        self.budget = self.budget.checked_sub(pages)?;
+        let bytes = pages as u64 * 0x1000;
+        let table = self.next.next_multiple_of(bytes);
+        self.next = table + bytes;
+        self.tables.insert(table, vec![0; 512 * pages]);
+        self.unpublished.insert(table);
+        if pages == ROOT_PAGES {
+            self.places.insert(table, (1, 0));
+        }
+        Some(Pa::new(table))
+    }
+
+    fn free(&mut self, table: Pa, pages: usize) {
+        assert!(self.stale.is_empty(), "a walk may still be in this table");
+        let gone = self.tables.remove(&table.get()).expect("a table in use");
+        assert_eq!(gone.len(), 512 * pages);
+        self.places.remove(&table.get());
+        self.unpublished.remove(&table.get());
+        self.budget += pages;
+    }
+
+    fn read(&self, table: Pa, index: usize) -> u64 {
+        self.tables[&table.get()][index]
+    }
+
+    fn write(&mut self, table: Pa, index: usize, entry: u64) {
+        let (table, range) = (table.get(), self.range(table.get(), index));
+        let old = std::mem::replace(&mut self.tables.get_mut(&table).unwrap()[index], entry);
+        self.unpublished.insert(table);
+        // A table that no walk reaches yet may be written at will.
+        let Some((start, end)) = range else { return };
+        if entry & 1 == 0 {
+            self.unpublished.remove(&table);
+            if old & 1 == 1 {
+                self.stale.push((start, end));
+            }
+            return;
+        }
+        assert_eq!(old & 1, 0, "break before make");
+        let clash = self
+            .stale
+            .iter()
+            .any(|range| range.0 < end && start < range.1);
+        assert!(!clash, "the TLB may still know what was here");
+        let (level, _) = self.places[&table];
+        if level < 3 && entry & 3 == 3 {
+            let child = entry & 0x0000_ffff_ffff_f000;
+            assert!(
+                !self.unpublished.contains(&child),
+                "a walk may find an older table"
+            );
+            self.places.insert(child, (level + 1, start));
+        }
+    }
+}
+
+impl Tlb for Machine {
+    fn publish(&mut self) {
+        self.unpublished.clear();
+    }
+
+    fn invalidate_ipa(&mut self, ipa: Ipa) {
+        let ipa = ipa.get();
+        self.stale.retain(|&(start, end)| {
+            let hit = (start..end).contains(&ipa);
+            if hit {
+                self.cached
+                    .retain(|page, _| !(start >> 12..end >> 12).contains(page));
+            }
+            !hit
+        });
+    }
+
+    fn invalidate_all(&mut self) {
+        self.stale.clear();
+        self.cached.clear();
+    }
+}
