@@ -1,9 +1,18 @@
 //! Postern's hypervisor. Everything but `arch` compiles and is tested on the host.
 #![cfg_attr(target_os = "none", no_std)]
 
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+pub mod arch;
+pub mod boot;
 pub mod console;
 pub mod devices;
 pub mod ids;
+#[cfg(target_os = "none")]
+mod panic;
+pub mod range;
 pub mod sched;
 pub mod services;
 pub mod trap;
+pub mod vm;

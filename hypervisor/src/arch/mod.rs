@@ -1,11 +1,13 @@
 //! The architecture layer: the only room with `unsafe`. Everything it offers upwards is safe.
 
 pub mod barrier;
+pub mod entropy;
 pub mod entry;
 pub mod gic;
 pub mod guest_bytes;
 pub mod heap;
 pub mod ich;
+pub mod id_registers;
 pub mod mmu;
 pub mod percpu;
 pub mod power;

@@ -1,5 +1,6 @@
 //! What each pCPU has of its own, reached through TPIDR_EL2 without a lock.
 
+use crate::ids::PcpuIndex;
 use crate::vm::Running;
 use aarch64_cpu::registers::{Readable, TPIDR_EL2, Writeable};
 use alloc::boxed::Box;
@@ -11,12 +12,15 @@ use mediator::addr::Pa;
 pub struct Pcpu {
     /// Its index, 0 for the boot pCPU.
     pub index: usize,
+    id: PcpuIndex,
     /// Its redistributor's first frame.
     pub redistributor: Pa,
     /// The vCPU whose registers it holds.
     pub current: Cell<Option<Running>>,
-    /// Whether the scheduler must be asked before the guest goes on.
-    pub reschedule: Cell<bool>,
+    /// What must be done before a guest goes on; bits of `sched::run`'s.
+    pub work: Cell<u32>,
+    /// The virtual timer's physical interrupt is active here on behalf of the current vCPU.
+    pub timer_is_active: Cell<bool>,
     /// Whether the list registers hold the current vCPU's interrupts.
     pub list_registers_loaded: Cell<bool>,
     /// The number of list registers that hold something.
@@ -26,13 +30,23 @@ pub struct Pcpu {
     not_sync: PhantomData<*const ()>,
 }
 
+impl Pcpu {
+    /// Its index as a number of its own kind.
+    #[inline]
+    pub fn id(&self) -> PcpuIndex {
+        self.id
+    }
+}
+
 /// Makes this pCPU's state, for ever.
 pub fn init(index: usize, redistributor: Pa) {
     let pcpu: &'static Pcpu = Box::leak(Box::new(Pcpu {
         index,
+        id: PcpuIndex::new(index).expect("there are no more pCPUs than MAX_CPUS"),
         redistributor,
         current: Cell::new(None),
-        reschedule: Cell::new(false),
+        work: Cell::new(0),
+        timer_is_active: Cell::new(false),
         list_registers_loaded: Cell::new(false),
         list_registers_used: Cell::new(0),
         list_registers: super::ich::list_registers(),

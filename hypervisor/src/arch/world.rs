@@ -283,8 +283,8 @@ impl Simd {
                 in(reg) self.q.as_mut_ptr(), options(nostack, preserves_flags),
             );
         }
-        self.fpcr = read_register!("fpcr");
-        self.fpsr = read_register!("fpsr");
+        self.fpcr = read_register!("S3_3_C4_C4_0");
+        self.fpsr = read_register!("S3_3_C4_C4_1");
     }
 
     fn load(&self) {
@@ -303,7 +303,7 @@ impl Simd {
                 in(reg) self.q.as_ptr(), options(nostack, preserves_flags),
             );
         }
-        write_register!("fpcr", self.fpcr);
-        write_register!("fpsr", self.fpsr);
+        write_register!("S3_3_C4_C4_0", self.fpcr);
+        write_register!("S3_3_C4_C4_1", self.fpsr);
     }
 }

@@ -74,7 +74,7 @@ pub fn send(channel: u8, bytes: &[u8]) {
 }
 
 /// One log line, longer ones are cut.
-struct Line(heapless::Vec<u8, 512>);
+struct Line(heapless::Vec<u8, 1024>);
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {

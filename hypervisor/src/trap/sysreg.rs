@@ -3,6 +3,7 @@
 //! Three answers: a value of ours, nothing at all (reads zero, ignores writes), or an undefined
 //! instruction. The last is the answer to everything that has no row here.
 
+use crate::devices::vgic::SgiRegister;
 use super::decode::SysReg;
 use super::ids::IdValues;
 use crate::ids::VcpuIndex;
@@ -82,6 +83,20 @@ pub struct SgiRequest {
 }
 
 impl SgiRequest {
+    /// What was written.
+    #[inline]
+    pub const fn value(self) -> u64 {
+        self.value
+    }
+
+    /// The register, as the vGIC names it.
+    pub const fn register(self) -> SgiRegister {
+        match self.group {
+            SgiGroup::Group0 => SgiRegister::Sgi0r,
+            SgiGroup::Group1 => SgiRegister::Sgi1r,
+        }
+    }
+
     /// The INTID, 0 to 15: bits 27:24.
     #[inline]
     pub const fn intid(self) -> u8 {

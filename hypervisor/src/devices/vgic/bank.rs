@@ -34,6 +34,8 @@ pub(super) struct Bank {
     /// The priority at which an active interrupt was taken. A later write to IPRIORITYR must not
     /// change it, or its end would match no running priority.
     pub running: [u8; 32],
+    /// The group in which it was taken, likewise.
+    pub running_group1: u32,
 }
 
 impl Bank {
@@ -50,6 +52,7 @@ impl Bank {
             overridden: 0,
             priority: [0; 32],
             running: [0; 32],
+            running_group1: 0,
         }
     }
 
@@ -82,12 +85,40 @@ impl Bank {
 
     /// The priority that counts for the interrupt at the lowest bit of `bit`.
     pub const fn priority_of(&self, bit: u32) -> u8 {
-        let index = bit.trailing_zeros() as usize % 32;
         if self.active & !self.forced & bit != 0 {
-            self.running[index]
+            self.running[Self::index(bit)]
         } else {
-            self.priority[index]
+            self.priority[Self::index(bit)]
         }
+    }
+
+    /// Whether the interrupt at the lowest bit of `bit` counts as one of Group 1.
+    pub const fn is_group1(&self, bit: u32) -> bool {
+        if self.active & !self.forced & bit != 0 {
+            self.running_group1 & bit != 0
+        } else {
+            self.group1 & bit != 0
+        }
+    }
+
+    /// Whether an active interrupt would be pending with another priority or group than it runs.
+    pub const fn was_changed(&self, bit: u32) -> bool {
+        self.priority_of(bit) != self.priority[Self::index(bit)]
+            || self.is_group1(bit) != (self.group1 & bit != 0)
+    }
+
+    /// The interrupt was taken with this priority and group.
+    pub const fn took(&mut self, bit: u32, priority: u8, group1: bool) {
+        self.running[Self::index(bit)] = priority;
+        self.running_group1 = if group1 {
+            self.running_group1 | bit
+        } else {
+            self.running_group1 & !bit
+        };
+    }
+
+    const fn index(bit: u32) -> usize {
+        bit.trailing_zeros() as usize % 32
     }
 }
 

@@ -13,7 +13,7 @@
 use super::bank::{WORDS, each_bit, each_word, place};
 use super::ids::{IntId, VcpuIndex, VcpuSet};
 use super::lr::{Hcr, Lr, MAX_LRS, Vmcr};
-use super::state::{State, TIMER};
+use super::state::{Cpu, State, TIMER};
 
 /// What [`super::Vgic::fill`] asks of the caller.
 #[must_use]
@@ -208,10 +208,12 @@ impl State {
         let bank = self.banks.get_mut(vcpu, word);
         let intid = IntId::at(word, bit);
         let active = bank.active & bit != 0;
-        let here = bank.forwarded(self.groups) & cpu.routed[word] & bit != 0;
+        // What is active and pending is pending as it runs, for this vCPU, or not in here.
+        let here =
+            bank.forwarded(self.groups) & cpu.routed[word] & bit != 0 && !bank.was_changed(bit);
         let pending = bank.pending() & bit != 0;
         let high = bank.line & !bank.edge & bit != 0;
-        let lr = Lr::new(intid, bank.priority_of(bit), bank.group1 & bit != 0)
+        let lr = Lr::new(intid, bank.priority_of(bit), bank.is_group1(bit))
             .with_active(active)
             .with_pending(pending && here);
         if here {
@@ -225,7 +227,7 @@ impl State {
             return lr.linked(IntId::VIRTUAL_TIMER);
         }
         // Whether it is pending again after its end is to be found out then: because the level
-        // may still be high, or because it is pending for another vCPU.
+        // may still be high, or because it is not pending in here.
         lr.with_eoi(high || pending && !here || word == 0 && bit == TIMER)
     }
 
@@ -268,7 +270,7 @@ impl State {
         cpu.loaded[word] &= !bit;
         bank.loaded &= !bit;
         if lr.is_active() {
-            bank.running[bit.trailing_zeros() as usize] = lr.priority();
+            bank.took(bit, lr.priority(), lr.is_group1());
         }
         if bank.overridden & bit == 0 {
             bank.set_active(bit, lr.is_active());
@@ -344,11 +346,17 @@ impl State {
         }
     }
 
-    /// The vCPUs whose list registers hold any of `bits`.
-    pub fn holders(&self, vcpu: VcpuIndex, word: usize, bits: u32) -> VcpuSet {
+    /// The vCPUs that run and of whose bits of word `word` any meets `of_cpu`.
+    pub fn running_with(
+        &self,
+        vcpu: VcpuIndex,
+        word: usize,
+        of_cpu: impl Fn(&Cpu) -> u32,
+    ) -> VcpuSet {
         let mut holders = VcpuSet::EMPTY;
         for sharer in self.sharers(vcpu, word).iter() {
-            if self.cpus[sharer.get()].loaded[word] & bits != 0 {
+            let cpu = &self.cpus[sharer.get()];
+            if cpu.resident && of_cpu(cpu) != 0 {
                 holders = holders.union(VcpuSet::only(sharer));
             }
         }

@@ -288,28 +288,33 @@ impl State {
                     moved |= self.cpus[sharer.get()].moved[word];
                 }
                 // Only a latch that is in a list register may have been taken since.
-                self.await_sync(vcpu, of, word, moved)?;
+                let holders = self.running_with(of, word, |cpu| cpu.moved[word]);
+                self.await_sync(vcpu, (of, word), holders)?;
                 Ok(pending | moved)
             }
             BitRegister::SetActive | BitRegister::ClearActive => {
                 let active = bank.active;
-                self.await_sync(vcpu, of, word, bank.loaded & !bank.overridden)?;
+                let known = bank.overridden;
+                // What is active without a list register may have been ended as well.
+                let holders = self.running_with(of, word, |cpu| {
+                    cpu.loaded[word] & !known | cpu.owned[word] & active & !known
+                });
+                self.await_sync(vcpu, (of, word), holders)?;
                 Ok(active)
             }
         }
     }
 
-    /// Completes once every other vCPU that has `bits` of the word in list registers was
-    /// synchronised since this read began. The set that is waited for never grows, so that a vCPU
-    /// that goes on with new list registers is not waited for again.
+    /// Completes once every other vCPU in `holders` was synchronised since this read of word
+    /// `word` of a vCPU began. The set that is waited for never grows, so that a vCPU that goes on
+    /// with new list registers is not waited for again.
     fn await_sync(
         &mut self,
         vcpu: VcpuIndex,
-        of: VcpuIndex,
-        word: usize,
-        bits: u32,
+        of: (VcpuIndex, usize),
+        holders: VcpuSet,
     ) -> Result<(), VcpuSet> {
-        let holders = self.holders(of, word, bits).without(vcpu);
+        let holders = holders.without(vcpu);
         let resident = self.resident().without(vcpu);
         let cpu = &mut self.cpus[vcpu.get()];
         if holders.is_empty() {
@@ -318,10 +323,10 @@ impl State {
         }
         let wait = cpu
             .wait
-            .filter(|wait| wait.of == (of, word))
+            .filter(|wait| wait.of == of)
             .filter(|wait| cpu.fills.wrapping_sub(wait.since) < WAIT_FILLS)
             .unwrap_or(Wait {
-                of: (of, word),
+                of,
                 unsynced: resident,
                 since: cpu.fills,
             });
@@ -358,7 +363,9 @@ impl State {
             BitRegister::ClearEnable => {
                 let changed = bits & bank.enabled;
                 bank.enabled &= !bits;
-                let holders = self.holders(of, word, changed).without(vcpu);
+                let holders = self
+                    .running_with(of, word, |cpu| cpu.loaded[word] & changed)
+                    .without(vcpu);
                 let disabling = if word == 0 {
                     &mut self.disabling_private
                 } else {

@@ -300,7 +300,13 @@ impl State {
     /// A vCPU is turned off: what was pending for it and is shared waits, or finds another.
     pub fn turn_off(&mut self, vcpu: VcpuIndex) {
         self.abandon(vcpu);
-        self.cpus[vcpu.get()].timer_active = false;
+        let cpu = &mut self.cpus[vcpu.get()];
+        cpu.timer_active = false;
+        for word in 1..WORDS {
+            // It comes back with no running priority, so that it cannot end these.
+            let bank = self.banks.get_mut(vcpu, word);
+            bank.forced |= bank.active & cpu.owned[word];
+        }
         self.online = self.online.without(vcpu);
         self.reroute_any();
     }

@@ -25,8 +25,8 @@ pub struct Icv {
     pub hcr: Hcr,
     pub eoi_count: u8,
     pub vmcr: u64,
-    /// The active priorities, the running one last.
-    pub running: Vec<u8>,
+    /// The active priorities and their groups, the running one last.
+    pub running: Vec<(u8, bool)>,
     /// The physical timer interrupt's active state at this vCPU's pCPU.
     pub timer_active: bool,
 }
@@ -63,7 +63,7 @@ impl Icv {
     pub fn signalled(&self) -> Option<Lr> {
         let lr = self.lrs[self.best()?];
         let vmcr = Vmcr::from_bits(self.vmcr);
-        let running = self.running.last().copied().unwrap_or(u8::MAX);
+        let running = self.running.last().map_or(u8::MAX, |running| running.0);
         (lr.priority() < vmcr.priority_mask() && lr.priority() < running).then_some(lr)
     }
 
@@ -72,7 +72,7 @@ impl Icv {
         let lr = self.signalled()?;
         let at = self.best()?;
         self.lrs[at] = lr.with_pending(false).with_active(true);
-        self.running.push(lr.priority());
+        self.running.push((lr.priority(), lr.is_group1()));
         lr.vintid()
     }
 
@@ -85,8 +85,10 @@ impl Icv {
             return;
         }
         match self.find(intid) {
-            // An end at the wrong priority deactivates nothing.
-            Some(at) if self.lrs[at].priority() == dropped => self.deactivate_lr(at),
+            // An end at the wrong priority or of the wrong group deactivates nothing.
+            Some(at) if (self.lrs[at].priority(), self.lrs[at].is_group1()) == dropped => {
+                self.deactivate_lr(at);
+            }
             Some(_) => {}
             None => self.eoi_count = (self.eoi_count + 1) % 32,
         }

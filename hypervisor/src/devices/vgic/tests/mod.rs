@@ -1,3 +1,5 @@
 mod harness;
+mod ideal;
 mod lists;
+mod model;
 mod registers;

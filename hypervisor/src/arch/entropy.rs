@@ -1,0 +1,66 @@
+//! True random numbers of the machine: from firmware (DEN0098) or from the CPU (FEAT_RNG).
+
+use super::{id_registers, smc};
+use crate::services::trng::Entropy;
+use crate::trap::decode::SysReg;
+use core::arch::asm;
+use spin::Once;
+
+const TRNG_VERSION: u64 = 0x8400_0050;
+const TRNG_RND64: u64 = 0xc400_0053;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    None,
+    Firmware,
+    Cpu,
+}
+
+static KIND: Once<Kind> = Once::new();
+
+fn kind() -> Kind {
+    *KIND.call_once(|| {
+        let version = smc::call([TRNG_VERSION, 0, 0, 0, 0, 0, 0, 0])[0] as i32;
+        if version >= 0x1_0000 {
+            Kind::Firmware
+        } else if id_registers::read(SysReg::new(3, 0, 0, 6, 0)) >> 60 != 0 {
+            Kind::Cpu
+        } else {
+            Kind::None
+        }
+    })
+}
+
+/// Whether this machine has any.
+pub fn is_available() -> bool {
+    kind() != Kind::None
+}
+
+/// The machine's source.
+pub struct Source;
+
+impl Entropy for Source {
+    fn bits(&mut self) -> Option<[u64; 3]> {
+        match kind() {
+            Kind::None => None,
+            Kind::Firmware => {
+                let [result, high, middle, low, ..] =
+                    smc::call([TRNG_RND64, 192, 0, 0, 0, 0, 0, 0]);
+                (result == 0).then_some([high, middle, low])
+            }
+            Kind::Cpu => Some([reseeded()?, reseeded()?, reseeded()?]),
+        }
+    }
+}
+
+/// RNDRRS: a number from a freshly seeded generator; `None` where it failed in time.
+fn reseeded() -> Option<u64> {
+    let value: u64;
+    let failed: u64;
+    // SAFETY: only after ID_AA64ISAR0_EL1.RNDR said that the register is there.
+    unsafe {
+        asm!("mrs {0}, S3_3_C2_C4_1", "cset {1}, eq", out(reg) value, out(reg) failed,
+            options(nostack, nomem));
+    }
+    (failed == 0).then_some(value)
+}

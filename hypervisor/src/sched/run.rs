@@ -1,0 +1,331 @@
+//! Puts vCPUs on pCPUs and takes them off: the one way out of every exit.
+//!
+//! The policy is [`super::Scheduler`]'s; here are the locks, the timer and the registers. One
+//! lock guards the queues of all pCPUs. It is never taken on the way of an SMC.
+
+use super::{Placement, Scheduler};
+use crate::arch::world::Frame;
+use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
+use crate::devices::mmio::Access;
+use crate::devices::vgic::{Hcr, Interface, Lr, MAX_LRS, VcpuSet, Vmcr};
+use crate::ids::PcpuIndex;
+use crate::vm::{self, Running, Vm, layout};
+use spin::mutex::SpinMutex;
+
+static SCHEDULER: SpinMutex<Scheduler> = SpinMutex::new(Scheduler::new());
+
+/// How long a vCPU runs when others wait, in milliseconds.
+const SLICE_MS: u64 = 10;
+
+/// Asks for the scheduler before the guest goes on.
+const RESCHEDULE: u32 = 1;
+/// The list registers were read back and must be filled again.
+const REFILL: u32 = 2;
+/// The running vCPU waits for an interrupt.
+const BLOCK: u32 = 4;
+/// The running vCPU is turned off.
+const OFF: u32 = 8;
+
+fn ask(what: u32) {
+    let here = percpu::this();
+    here.work.set(here.work.get() | what);
+}
+
+/// The first vCPU of this pCPU.
+pub fn first(frame: &mut Frame) {
+    schedule(frame);
+}
+
+/// The last thing before a guest goes on: two loads where there is nothing to do.
+#[inline]
+pub fn before_return(frame: &mut Frame) {
+    let here = percpu::this();
+    let Some(running) = here.current.get() else {
+        return schedule(frame);
+    };
+    if here.work.get() != 0 || running.vm.vgic.needs_fill(running.vcpu.vgic_index()) {
+        with_work(frame, here, running);
+    }
+}
+
+#[cold]
+fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
+    if here.work.get() & (RESCHEDULE | BLOCK | OFF) != 0 {
+        schedule(frame);
+    } else {
+        here.work.set(0);
+        read_back(here, running);
+        fill(here, running);
+    }
+}
+
+/// Whether the vCPU has something to do that a call in the secure world must not keep it from.
+#[inline]
+pub fn guest_must_run(running: Running) -> bool {
+    percpu::this().work.get() != 0 || running.vm.vgic.needs_fill(running.vcpu.vgic_index())
+}
+
+/// The guest executed WFI; `frame` is behind it already.
+pub fn wait_for_interrupt(running: Running) {
+    read_back(percpu::this(), running);
+    ask(REFILL);
+    let vmcr = Vmcr::from_bits(ich::vmcr());
+    if !running.vm.vgic.has_deliverable_through(running.vcpu.vgic_index(), vmcr) {
+        ask(BLOCK);
+    }
+}
+
+/// The guest has nothing to do for a while, but can go on.
+pub fn yield_now() {
+    ask(RESCHEDULE);
+}
+
+/// The running vCPU ends: PSCI CPU_OFF, or its VM stops.
+pub fn turn_off() {
+    ask(OFF);
+}
+
+/// Another pCPU wants this one to look around.
+pub fn kicked() {
+    let here = percpu::this();
+    if let Some(running) = here.current.get() {
+        read_back(here, running);
+        ask(REFILL);
+        if running.vm.is_stopping() {
+            ask(OFF);
+        }
+    }
+    look_at_slice(here);
+}
+
+/// Gives way if the slice is over and somebody waits; else sees to it that the timer says so.
+fn look_at_slice(here: &Pcpu) {
+    if SCHEDULER.lock().slice_is_over(here.id(), timer::now()) {
+        ask(RESCHEDULE);
+    }
+    arm_timer(here);
+}
+
+/// EL2's timer fired: a slice is over, or a waiting vCPU's time has come.
+pub fn timer_fired() {
+    let here = percpu::this();
+    let now = timer::now();
+    let pcpu = here.id();
+    loop {
+        let expired = SCHEDULER.lock().expired(pcpu, now);
+        let Some(id) = expired else { break };
+        wake(vm::by_id(id));
+    }
+    look_at_slice(here);
+}
+
+/// The virtual timer of the vCPU that is on this pCPU fired.
+pub fn timer_fired_for(running: Running) {
+    percpu::this().timer_is_active.set(true);
+    let set = running.vm.vgic.timer_fired(running.vcpu.vgic_index());
+    kick(running.vm, set);
+}
+
+/// A list register ran empty while more interrupts wait, or the like.
+pub fn refill() {
+    let here = percpu::this();
+    if let Some(running) = here.current.get() {
+        read_back(here, running);
+        ask(REFILL);
+    }
+}
+
+/// Something became pending for these vCPUs of `vm`: interrupts those that run, wakes the others.
+pub fn kick(vm: &'static Vm, vcpus: VcpuSet) {
+    let here = percpu::this();
+    for index in vcpus.iter() {
+        let Some(vcpu) = vm.vcpus.get(index.get()) else {
+            continue;
+        };
+        match vcpu.pcpu() {
+            // The flag is looked at before it goes on.
+            Some(pcpu) if pcpu == here.id() => {}
+            Some(pcpu) => gic::kick(vm::mpidr_of(pcpu)),
+            None => wake(Running { vm, vcpu }),
+        }
+    }
+}
+
+/// Makes a vCPU that waits runnable; no effect on others.
+pub fn wake(sleeper: Running) {
+    let placed = SCHEDULER.lock().wake(sleeper.id(), sleeper.affinity());
+    placed_on(placed);
+}
+
+/// Makes a vCPU that is off runnable.
+pub fn start(newcomer: Running) {
+    let placed = SCHEDULER.lock().start(newcomer.id(), newcomer.affinity());
+    placed_on(placed);
+}
+
+fn placed_on(placed: Option<Placement>) {
+    let here = percpu::this();
+    match placed {
+        Some(Placement { pcpu, .. }) if pcpu == here.id() => look_at_slice(here),
+        Some(Placement { pcpu, .. }) => gic::kick(vm::mpidr_of(pcpu)),
+        None => {}
+    }
+}
+
+/// Takes the current vCPU off if it is to leave, and puts the next one on.
+fn schedule(frame: &mut Frame) {
+    let here = percpu::this();
+    let pcpu = here.id();
+    let work = here.work.replace(0);
+    if let Some(running) = here.current.get() {
+        let leaves = work & (BLOCK | OFF) != 0 || running.vm.is_stopping();
+        if !leaves && !SCHEDULER.lock().must_give_way(pcpu) {
+            read_back(here, running);
+            fill(here, running);
+            arm_timer(here);
+            return;
+        }
+        take_off(here, running, frame);
+        if work & OFF != 0 || running.vm.is_stopping() {
+            SCHEDULER.lock().off(running.id());
+            running.vm.vcpu_stopped(running.vcpu);
+        } else if work & BLOCK != 0 {
+            let deadline = running.vcpu.timer_deadline(running.vm);
+            SCHEDULER.lock().block(running.id(), pcpu, deadline);
+            // What came between the guest's WFI and now found nobody to wake.
+            let ready = deadline.is_some_and(|at| at <= timer::now())
+                || running.vm.is_stopping()
+                || running.vcpu.has_deliverable(running.vm);
+            if ready {
+                wake(running);
+            }
+        } else {
+            SCHEDULER.lock().requeue(running.id(), pcpu);
+        }
+    }
+    loop {
+        let now = timer::now();
+        let slice = SLICE_MS * timer::frequency() / 1000;
+        let next = SCHEDULER.lock().pick(pcpu, now, slice);
+        if let Some(id) = next {
+            put_on(here, vm::by_id(id), frame);
+            arm_timer(here);
+            return;
+        }
+        // No slice is running here.
+        if !vm::work_step() {
+            arm_timer(here);
+            barrier::wait_for_interrupt();
+        }
+        crate::trap::irq::take_pending();
+        here.work.set(0);
+    }
+}
+
+fn take_off(here: &Pcpu, running: Running, frame: &Frame) {
+    read_back(here, running);
+    ich::set_hcr(0);
+    let mut saved = running.vcpu.saved.lock();
+    saved.frame = frame.clone();
+    saved.context.save();
+    drop(saved);
+    if here.timer_is_active.get() {
+        set_timer_active(here, false);
+    }
+    here.current.set(None);
+    running.vcpu.set_pcpu(None);
+}
+
+fn put_on(here: &Pcpu, running: Running, frame: &mut Frame) {
+    running.vcpu.set_pcpu(Some(here.id()));
+    here.current.set(Some(running));
+    let saved = running.vcpu.saved.lock();
+    *frame = saved.frame.clone();
+    saved.context.load(&running.vcpu.machine(running.vm));
+    drop(saved);
+    fill(here, running);
+}
+
+/// Reads the list registers back into the vGIC's books, once.
+fn read_back(here: &Pcpu, running: Running) {
+    if !here.list_registers_loaded.replace(false) {
+        return;
+    }
+    let used = here.list_registers_used.get();
+    let mut registers = [Lr::EMPTY; MAX_LRS];
+    for (index, register) in registers.iter_mut().enumerate().take(used) {
+        *register = Lr::from_bits(ich::read_lr(index));
+    }
+    let interface = Interface {
+        eoi_count: Hcr::eoi_count(ich::hcr()),
+        vmcr: Vmcr::from_bits(ich::vmcr()),
+    };
+    let vcpu = running.vcpu.vgic_index();
+    let synced = running.vm.vgic.sync(vcpu, &registers[..used], interface);
+    here.timer_is_active.set(synced.hw_active);
+    kick(running.vm, synced.kick);
+}
+
+/// Gives the vCPU's most urgent interrupts to the hardware.
+fn fill(here: &Pcpu, running: Running) {
+    let mut registers = [Lr::EMPTY; MAX_LRS];
+    let count = here.list_registers;
+    let vmcr = Vmcr::from_bits(ich::vmcr());
+    let vcpu = running.vcpu.vgic_index();
+    let filled = running.vm.vgic.fill(vcpu, vmcr, &mut registers[..count]);
+    let before = here.list_registers_used.replace(filled.count);
+    for (index, register) in registers.iter().enumerate().take(before.max(filled.count)) {
+        ich::write_lr(index, register.bits());
+    }
+    here.list_registers_loaded.set(true);
+    ich::set_hcr(filled.hcr.bits());
+    if filled.hw_deactivate {
+        set_timer_active(here, false);
+    }
+    if here.timer_is_active.get() != filled.hw_active {
+        set_timer_active(here, filled.hw_active);
+    }
+}
+
+fn set_timer_active(here: &Pcpu, active: bool) {
+    gic::set_private_active(here.redistributor, timer::VIRTUAL_TIMER_INTID, active);
+    here.timer_is_active.set(active);
+}
+
+/// What came of an access to the vGIC.
+pub enum VgicAnswer {
+    /// The value read; zero for a write.
+    Value(u64),
+    /// The guest is to try again.
+    Again,
+    /// There is no register.
+    Nothing,
+}
+
+/// An access of the running vCPU to its distributor or redistributors.
+pub fn vgic_access(running: Running, device: layout::Device, access: Access) -> VgicAnswer {
+    let here = percpu::this();
+    read_back(here, running);
+    ask(REFILL);
+    running.vm.vgic_access(running.vcpu, device, &access)
+}
+
+/// Has EL2's timer interrupt when something is due on this pCPU.
+fn arm_timer(here: &Pcpu) {
+    timer::arm(SCHEDULER.lock().next_event(here.id(), timer::now()));
+}
+
+/// Forgets where vCPUs of `vm` wait: it is stopping. Those that run are interrupted.
+pub fn stop(vm: &'static Vm) {
+    let here = percpu::this();
+    for vcpu in &vm.vcpus {
+        match vcpu.pcpu() {
+            Some(pcpu) if pcpu == here.id() => ask(OFF),
+            Some(pcpu) => gic::kick(vm::mpidr_of(pcpu)),
+            // It finds out that its VM stops before it runs.
+            None => wake(Running { vm, vcpu }),
+        }
+    }
+}
+
+const _: () = assert!(size_of::<PcpuIndex>() == 1);

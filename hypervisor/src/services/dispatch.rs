@@ -1,0 +1,77 @@
+//! From a trapped SMC or HVC to the service that answers it.
+
+use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned};
+use super::{psci, smccc, tee, trng};
+use crate::arch::world::Frame;
+use crate::arch::{entropy, smc};
+use crate::sched::run;
+use crate::vm::{self, Running};
+
+/// Answers the call in `frame`, whose program counter is behind the instruction already.
+#[inline]
+pub fn dispatch(frame: &mut Frame, running: Running) {
+    let function = FunctionId::from_x0(frame.x[0]);
+    match function.owner() {
+        OwningEntity::TrustedOs | OwningEntity::TrustedApplication => tee::handle(frame, running),
+        _ => others(frame, running, function),
+    }
+}
+
+fn others(frame: &mut Frame, running: Running, function: FunctionId) {
+    let mut regs = [0; 8];
+    regs.copy_from_slice(&frame.x[..8]);
+    let call = Call::new(&regs);
+    let answer = if psci::owns(function) {
+        match power(&call, running) {
+            Some(answer) => answer,
+            // It does not come back.
+            None => return,
+        }
+    } else if smccc::owns(function) {
+        match smccc::decide(&call, vm::workarounds()) {
+            smccc::Action::Return(answer) => answer,
+            smccc::Action::Forward(id) => {
+                smc::call([u64::from(id.get()), 0, 0, 0, 0, 0, 0, 0]);
+                [0; 4]
+            }
+        }
+    } else if trng::owns(function) && entropy::is_available() {
+        trng::answer(&call, &mut entropy::Source)
+    } else {
+        if running.vm.log_once(vm::Oddity::Call) {
+            crate::warn!("vm {}: unknown call {function:?}", running.vm.name);
+        }
+        NOT_SUPPORTED
+    };
+    frame.x[..4].copy_from_slice(&answer);
+}
+
+fn power(call: &Call, running: Running) -> Option<Returned> {
+    match psci::decide(call, running.vm) {
+        psci::Action::Return(answer) => Some(answer),
+        psci::Action::TurnOn {
+            vcpu,
+            entry,
+            context,
+        } => {
+            running.vm.turn_on(vcpu, entry, context);
+            Some(psci::SUCCESS_RETURNED)
+        }
+        psci::Action::Suspend => {
+            run::wait_for_interrupt(running);
+            Some(psci::SUCCESS_RETURNED)
+        }
+        psci::Action::TurnOffSelf => {
+            run::turn_off();
+            None
+        }
+        psci::Action::SystemOff => {
+            running.vm.stop(vm::Ending::Off);
+            None
+        }
+        psci::Action::SystemReset => {
+            running.vm.stop(vm::Ending::Reset);
+            None
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The TEE as a service: what the mediator needs of this hypervisor, and the way to it.
+
+use crate::arch::world::Frame;
+use crate::arch::{guest_bytes, percpu, smc};
+use crate::sched::run;
+use crate::trap::irq;
+use crate::vm::{Running, SHARED_PAGES, Vm};
+use mediator::addr::{Ipa, PAGE_SIZE, Pa};
+use mediator::{ForeignInterrupt, GuestCall, GuestMemoryError, Host, PinError, SharedPage};
+
+/// SMCCC: no such function.
+const UNKNOWN_FUNCTION: u64 = 0xffff_ffff;
+
+/// Answers a call to the trusted OS or a trusted application.
+#[inline]
+pub fn handle(frame: &mut Frame, running: Running) {
+    let Some(mediator) = running.vm.mediator() else {
+        frame.x[..4].copy_from_slice(&[UNKNOWN_FUNCTION, 0, 0, 0]);
+        return;
+    };
+    let mut regs = [0; 8];
+    regs.copy_from_slice(&frame.x[..8]);
+    let call = GuestCall {
+        regs,
+        aarch32: false,
+    };
+    let answer = mediator.smc(&VmHost { vm: running.vm }, &call);
+    frame.x[..4].copy_from_slice(&answer);
+}
+
+/// One VM, on the pCPU that this runs on.
+pub struct VmHost {
+    /// Whose memory and pins these are.
+    pub vm: &'static Vm,
+}
+
+impl Host for VmHost {
+    #[inline]
+    fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
+        let at = self
+            .vm
+            .memory
+            .translate(from, into.len() as u64)
+            .ok_or(GuestMemoryError(from))?;
+        // SAFETY: `translate` found the whole range in this VM's RAM, which EL2 maps and never
+        // refers to.
+        unsafe { guest_bytes::read(at, into) };
+        Ok(())
+    }
+
+    #[inline]
+    fn write_guest(&self, to: Ipa, bytes: &[u8]) -> Result<(), GuestMemoryError> {
+        let at = self
+            .vm
+            .memory
+            .translate(to, bytes.len() as u64)
+            .ok_or(GuestMemoryError(to))?;
+        // SAFETY: as in `read_guest`.
+        unsafe { guest_bytes::write(at, bytes) };
+        Ok(())
+    }
+
+    #[inline]
+    fn pin(&self, page: Ipa) -> Result<Pa, PinError> {
+        self.vm.memory.pin(page)
+    }
+
+    #[inline]
+    fn unpin(&self, page: Ipa) {
+        self.vm.memory.unpin(page);
+    }
+
+    fn alloc_shared(&self) -> Option<SharedPage> {
+        let page = SHARED_PAGES.get()?.lock().allocate()?;
+        // SAFETY: the page is RAM that the pool owned and nobody else uses.
+        unsafe { guest_bytes::zero(page, PAGE_SIZE) };
+        Some(SharedPage::new(page))
+    }
+
+    fn free_shared(&self, page: SharedPage) {
+        if let Some(pages) = SHARED_PAGES.get() {
+            pages.lock().free(page.pa());
+        }
+    }
+
+    #[inline]
+    fn read_shared(&self, page: &SharedPage, offset: usize, into: &mut [u8]) {
+        assert!(offset + into.len() <= PAGE_SIZE as usize);
+        // SAFETY: within a page of the pool, which EL2 maps and never refers to.
+        unsafe { guest_bytes::read(Pa::new(page.pa().get() + offset as u64), into) };
+    }
+
+    #[inline]
+    fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= PAGE_SIZE as usize);
+        // SAFETY: as in `read_shared`.
+        unsafe { guest_bytes::write(Pa::new(page.pa().get() + offset as u64), bytes) };
+    }
+
+    #[inline]
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        let [x0, x1, x2, x3, ..] = smc::call(args);
+        [x0, x1, x2, x3]
+    }
+
+    fn foreign_interrupt(&self) -> ForeignInterrupt {
+        irq::take_pending();
+        let here = percpu::this();
+        match here.current.get() {
+            Some(running) if run::guest_must_run(running) => ForeignInterrupt::ReturnToGuest,
+            _ => ForeignInterrupt::Resume,
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Makes the running vCPU take an exception at its EL1.
+
+use super::decode::GuestVa;
+use super::inject::{self, Exception, Interrupted, PstateFeatures, Spsr};
+use crate::arch::id_registers;
+use crate::arch::world::Frame;
+use crate::trap::decode::SysReg;
+use aarch64_cpu::registers::{
+    ELR_EL1, ESR_EL1, FAR_EL1, Readable, SCTLR_EL1, SPSR_EL1, VBAR_EL1, Writeable,
+};
+
+/// The running vCPU, whose `frame` this is, takes `exception` when it goes on.
+pub fn take(frame: &mut Frame, exception: Exception) {
+    let mmfr1 = id_registers::read(SysReg::new(3, 0, 0, 7, 1));
+    let pfr1 = id_registers::read(SysReg::new(3, 0, 0, 4, 1));
+    let features = PstateFeatures {
+        pan: mmfr1 >> 20 & 0xf != 0,
+        ssbs: pfr1 >> 4 & 0xf != 0,
+        mte: pfr1 >> 8 & 0xf != 0,
+    };
+    let from = Interrupted {
+        elr: GuestVa::new(frame.pc),
+        spsr: Spsr::new(frame.pstate),
+        vbar: GuestVa::new(VBAR_EL1.get()),
+        sctlr: SCTLR_EL1.get(),
+    };
+    let taken = inject::take(&from, exception, features);
+    frame.pc = taken.elr.get();
+    frame.pstate = taken.spsr.get();
+    ELR_EL1.set(taken.elr_el1.get());
+    SPSR_EL1.set(taken.spsr_el1.get());
+    ESR_EL1.set(taken.esr_el1.get());
+    if let Some(far) = taken.far_el1 {
+        FAR_EL1.set(far.get());
+    }
+}

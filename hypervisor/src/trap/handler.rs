@@ -1,0 +1,183 @@
+//! Every exit from a guest comes here and leaves by [`run::before_return`].
+
+use super::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap};
+use super::inject::Exception;
+use super::sysreg::{self, Outcome};
+use super::{guest_exception, irq, mmio};
+use crate::arch::percpu;
+use crate::arch::world::Frame;
+use crate::sched::run;
+use crate::services;
+use crate::vm::{Exit, Running};
+use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2, Readable};
+
+const CLASS_HVC: u8 = 0x16;
+const CLASS_SMC: u8 = 0x17;
+
+/// A guest's own doing: a call, an access that traps, WFI.
+pub fn synchronous(frame: &mut Frame) {
+    let running = running();
+    let esr = Esr::new(ESR_EL2.get());
+    match esr.class() {
+        CLASS_SMC => {
+            running.vcpu.count(Exit::Smc);
+            frame.pc += 4;
+            call(frame, running, esr);
+        }
+        CLASS_HVC => {
+            running.vcpu.count(Exit::Hvc);
+            call(frame, running, esr);
+        }
+        _ => other(frame, running, esr),
+    }
+    run::before_return(frame);
+}
+
+/// A physical interrupt.
+pub fn interrupt(frame: &mut Frame) {
+    running().vcpu.count(Exit::Irq);
+    irq::take_pending();
+    run::before_return(frame);
+}
+
+/// An SError while a guest ran. It may be anybody's; nothing that guests can reach raises one on
+/// purpose, so it is reported and the guest goes on.
+pub fn system_error(frame: &mut Frame) {
+    let running = running();
+    if running.vm.log_once(crate::vm::Oddity::SystemError) {
+        crate::warn!(
+            "vm {}: SError {:#x} at {:#x}",
+            running.vm.name,
+            ESR_EL2.get(),
+            frame.pc
+        );
+    }
+    run::before_return(frame);
+}
+
+fn running() -> Running {
+    percpu::this()
+        .current
+        .get()
+        .expect("a guest was running, or there would be no exit from it")
+}
+
+/// SMC or HVC; `frame.pc` is behind it already.
+#[inline]
+fn call(frame: &mut Frame, running: Running, esr: Esr) {
+    if esr.get() & 0xffff == 0 {
+        services::dispatch(frame, running);
+    } else {
+        // SMCCC 1.2, 2.9: other immediates are reserved; nothing answers to them.
+        frame.pc -= 4;
+        guest_exception::take(frame, Exception::Undefined);
+    }
+}
+
+fn other(frame: &mut Frame, running: Running, esr: Esr) {
+    let far = GuestVa::new(FAR_EL2.get());
+    let trap = Trap::decode(esr, Hpfar::new(HPFAR_EL2.get()), far);
+    match trap {
+        Trap::Wfi => {
+            running.vcpu.count(Exit::Wfx);
+            frame.pc += esr.instruction_length();
+            run::wait_for_interrupt(running);
+        }
+        Trap::Wfe => {
+            running.vcpu.count(Exit::Wfx);
+            frame.pc += esr.instruction_length();
+            run::yield_now();
+        }
+        Trap::DataAbort(abort) => match (abort.ipa, abort.transfer) {
+            (Some(ipa), Some(transfer)) if abort.fault == Fault::Translation => {
+                running.vcpu.count(Exit::Mmio);
+                let length = esr.instruction_length();
+                match mmio::access(frame, running, ipa, transfer, abort.write) {
+                    mmio::Done::Next => frame.pc += length,
+                    mmio::Done::Again => {}
+                    mmio::Done::Nothing => {
+                        refuse_access(frame, running, ipa.get(), abort.va, abort.write);
+                    }
+                }
+            }
+            _ => {
+                running.vcpu.count(Exit::Abort);
+                let at = abort.ipa.map_or(far.get(), mediator::addr::Ipa::get);
+                refuse_access(frame, running, at, abort.va, abort.write);
+            }
+        },
+        Trap::InstructionAbort(abort) => {
+            running.vcpu.count(Exit::Abort);
+            if running.vm.log_once(crate::vm::Oddity::Abort) {
+                crate::warn!("vm {}: executes outside its memory at {far:?}", running.vm.name);
+            }
+            guest_exception::take(frame, Exception::InstructionAbort { va: abort.va });
+        }
+        Trap::SysReg(access) => {
+            running.vcpu.count(Exit::Sysreg);
+            system_register(frame, running, access, esr.instruction_length());
+        }
+        _ => {
+            running.vcpu.count(Exit::Other);
+            if running.vm.log_once(crate::vm::Oddity::Instruction) {
+                crate::warn!(
+                    "vm {}: undefined: {trap:?} (ESR {:#x}) at {:#x}",
+                    running.vm.name,
+                    esr.get(),
+                    frame.pc
+                );
+            }
+            guest_exception::take(frame, Exception::Undefined);
+        }
+    }
+}
+
+fn refuse_access(
+    frame: &mut Frame,
+    running: Running,
+    at: u64,
+    va: Option<GuestVa>,
+    write: bool,
+) {
+    running.vcpu.count(Exit::Abort);
+    if running.vm.log_once(crate::vm::Oddity::Abort) {
+        crate::warn!(
+            "vm {}: {} outside its memory: IPA {at:#x}, at {:#x}",
+            running.vm.name,
+            if write { "write" } else { "read" },
+            frame.pc
+        );
+    }
+    guest_exception::take(frame, Exception::DataAbort { va, write });
+}
+
+fn system_register(frame: &mut Frame, running: Running, access: SysRegAccess, length: u64) {
+    let register = |frame: &Frame| access.rt.index().map_or(0, |index| frame.x[index]);
+    let write = access.write.then(|| register(frame));
+    match sysreg::access(access.reg, write, crate::vm::id_values()) {
+        Outcome::Value(value) => {
+            if let Some(index) = access.rt.index() {
+                frame.x[index] = value;
+            }
+        }
+        Outcome::Ignored => {}
+        Outcome::Sgi(sgi) => {
+            let kick = running.vm.vgic.send_sgi(running.vcpu.vgic_index(), sgi.register(), sgi.value());
+            run::kick(running.vm, kick);
+        }
+        Outcome::PhysicalTimer(..) | Outcome::Undefined => {
+            if running.vm.log_once(crate::vm::Oddity::Register) {
+                crate::warn!(
+                    "vm {}: {} of unknown system register {:?} at {:#x}",
+                    running.vm.name,
+                    if access.write { "write" } else { "read" },
+                    access.reg,
+                    frame.pc
+                );
+            }
+            guest_exception::take(frame, Exception::Undefined);
+            return;
+        }
+    }
+    frame.pc += length;
+}

@@ -1,0 +1,56 @@
+//! Accesses to the guest's devices.
+
+use super::decode::Transfer;
+use crate::arch::world::Frame;
+use crate::devices::mmio::Access;
+use crate::sched::run;
+use crate::vm::{Running, layout};
+use mediator::addr::Ipa;
+
+/// What came of an access.
+pub enum Done {
+    /// It is done: on to the next instruction.
+    Next,
+    /// The guest is to try again.
+    Again,
+    /// There is nothing at that address.
+    Nothing,
+}
+
+/// One access of the running vCPU to `ipa`.
+pub fn access(
+    frame: &mut Frame,
+    running: Running,
+    ipa: Ipa,
+    transfer: Transfer,
+    write: bool,
+) -> Done {
+    let Some((device, offset)) = layout::device_at(ipa) else {
+        return Done::Nothing;
+    };
+    let access = if write {
+        let value = transfer.register.index().map_or(0, |index| frame.x[index]);
+        Access::write(offset, transfer.size, value)
+    } else {
+        Access::read(offset, transfer.size)
+    };
+    if !access.is_aligned() {
+        return Done::Nothing;
+    }
+    let value = match device {
+        layout::Device::Distributor | layout::Device::Redistributors => {
+            match run::vgic_access(running, device, access) {
+                run::VgicAnswer::Value(value) => value,
+                run::VgicAnswer::Again => return Done::Again,
+                run::VgicAnswer::Nothing => return Done::Nothing,
+            }
+        }
+        layout::Device::Uart => running.vm.uart_access(access),
+    };
+    if !write && let Some(index) = transfer.register.index() {
+        frame.x[index] = transfer
+            .size
+            .extend(value, transfer.sign_extend, transfer.sixty_four);
+    }
+    Done::Next
+}

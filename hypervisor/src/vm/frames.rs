@@ -1,0 +1,267 @@
+//! Who owns which physical memory: RAM for guests in blocks of 2 MiB, and single pages that the
+//! hypervisor shares with the secure world.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use mediator::addr::{Ipa, PAGE_SIZE, Pa};
+
+use crate::boot::{self, BLOCK_SIZE};
+use crate::range::{PaRange, TooManyRanges};
+
+/// Pieces that the RAM of one VM may lie in.
+pub const MAX_CHUNKS: usize = 16;
+
+/// Physical memory for one VM, in the order in which the guest sees it.
+pub type Chunks = heapless::Vec<PaRange, MAX_CHUNKS>;
+
+/// Why memory was not given out or not taken back; nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FramesError {
+    /// A size that is zero or not in blocks, or guest addresses that wrap: the caller's mistake.
+    #[error("not a number of 2 MiB blocks: {0} bytes")]
+    BadSize(u64),
+    /// There is not so much free memory, or not where the guest may have it.
+    #[error("out of guest memory: {wanted} bytes wanted, {free} free")]
+    NotEnough {
+        /// What was asked for.
+        wanted: u64,
+        /// What is free.
+        free: u64,
+    },
+    /// What is free lies in more than [`MAX_CHUNKS`] pieces.
+    #[error("guest memory is too fragmented for {0} bytes")]
+    Fragmented(u64),
+    /// The list of free ranges is full.
+    #[error("guest memory is too fragmented: {0}")]
+    Full(#[from] TooManyRanges),
+    /// A range that was not given out.
+    #[error("not memory that was given out: {0}")]
+    NotAllocated(PaRange),
+}
+
+/// The RAM that guests can have.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    all: boot::Memory,
+    free: boot::Memory,
+}
+
+impl Frames {
+    /// All whole blocks of a machine's free memory.
+    ///
+    /// # Errors
+    /// [`FramesError::Full`] never comes for a set of the boot's own.
+    pub fn new(memory: &boot::Memory) -> Result<Self, FramesError> {
+        let mut all = boot::Memory::new();
+        for range in memory.iter() {
+            all.insert(range.aligned_inward(BLOCK_SIZE))?;
+        }
+        Ok(Self {
+            free: all.clone(),
+            all,
+        })
+    }
+
+    /// The bytes that are free.
+    pub fn free_bytes(&self) -> u64 {
+        self.free.bytes_in_units(BLOCK_SIZE)
+    }
+
+    /// Takes `bytes` bytes for a guest that is to see them from `at` on: one piece from the lowest
+    /// range that has room, or else pieces of several ranges, lowest first.
+    ///
+    /// No block of the guest's has its physical address as guest address: a translation that was
+    /// forgotten must not go unnoticed.
+    ///
+    /// # Errors
+    /// See [`FramesError`].
+    pub fn allocate(&mut self, bytes: u64, at: Ipa) -> Result<Chunks, FramesError> {
+        if bytes == 0 || !bytes.is_multiple_of(BLOCK_SIZE) || at.checked_add(bytes).is_none() {
+            return Err(FramesError::BadSize(bytes));
+        }
+        let mut free = self.free.clone();
+        let mut chunks = Chunks::new();
+        if let Some(range) = self
+            .free
+            .iter()
+            .find_map(|range| first_part(range, at, bytes))
+        {
+            free.remove(range)?;
+            // The list was empty.
+            let _ = chunks.push(range);
+        } else {
+            let mut have = 0;
+            for range in self.free.iter() {
+                let at = Ipa::new(at.get() + have);
+                let usable = usable_part(range, at);
+                let part = PaRange::new(usable.start(), usable.bytes().min(bytes - have));
+                let Some(part) = part.filter(|part| !part.is_empty()) else {
+                    continue;
+                };
+                free.remove(part)?;
+                chunks
+                    .push(part)
+                    .map_err(|_| FramesError::Fragmented(bytes))?;
+                have += part.bytes();
+                if have == bytes {
+                    break;
+                }
+            }
+            if have < bytes {
+                return Err(FramesError::NotEnough {
+                    wanted: bytes,
+                    free: self.free_bytes(),
+                });
+            }
+        }
+        self.free = free;
+        Ok(chunks)
+    }
+
+    /// Takes back a range that [`Frames::allocate`] gave, or whole blocks of one.
+    ///
+    /// # Errors
+    /// [`FramesError::NotAllocated`] and [`FramesError::Full`].
+    pub fn free(&mut self, range: PaRange) -> Result<(), FramesError> {
+        let whole = range.aligned_inward(BLOCK_SIZE) == range;
+        if !whole || !self.all.contains(range) || self.free.overlaps(range) {
+            return Err(FramesError::NotAllocated(range));
+        }
+        Ok(self.free.insert(range)?)
+    }
+}
+
+/// What of a free range a guest may see from `at` on: all but a first block that would be where
+/// the guest sees it. Behind that block the two addresses differ all the way.
+fn usable_part(range: PaRange, at: Ipa) -> PaRange {
+    if range.start().get() == at.get() {
+        PaRange::between(Pa::new(at.get().saturating_add(BLOCK_SIZE)), range.end())
+    } else {
+        range
+    }
+}
+
+fn first_part(range: PaRange, at: Ipa, bytes: u64) -> Option<PaRange> {
+    let usable = usable_part(range, at);
+    if usable.bytes() < bytes {
+        None
+    } else {
+        PaRange::new(usable.start(), bytes)
+    }
+}
+
+/// Single pages that the hypervisor shares with the secure world. All pCPUs take and give back
+/// at the same time without a lock.
+#[derive(Debug)]
+pub struct SharedPool {
+    start: Pa,
+    pages: usize,
+    /// A bit for every page: whether it is in use.
+    used: Box<[AtomicU64]>,
+    /// Where the search begins: the word that had a free bit last.
+    hint: AtomicUsize,
+}
+
+/// Why a [`SharedPool`] cannot be made or a page not be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// The range is not in whole pages, which whoever called is to blame for.
+    #[error("not a range of pages: {0}")]
+    BadRange(PaRange),
+    /// The host's heap does not hold the books.
+    #[error("out of memory for the books of a page pool")]
+    OutOfMemory,
+    /// The address is not a page of the pool's that is in use.
+    #[error("not a shared page in use: {0}")]
+    NotAllocated(Pa),
+}
+
+impl SharedPool {
+    /// A pool of all pages of a range, which must be nobody else's.
+    ///
+    /// # Errors
+    /// See [`PoolError`].
+    pub fn new(range: PaRange) -> Result<Self, PoolError> {
+        if range.aligned_inward(PAGE_SIZE) != range {
+            return Err(PoolError::BadRange(range));
+        }
+        let bad = PoolError::BadRange(range);
+        let pages = usize::try_from(range.bytes() / PAGE_SIZE).map_err(|_| bad)?;
+        let words = pages.div_ceil(64);
+        let mut used = Vec::new();
+        used.try_reserve_exact(words)
+            .map_err(|_| PoolError::OutOfMemory)?;
+        used.resize_with(words, AtomicU64::default);
+        if let (Some(last), over @ 1..) = (used.last_mut(), pages % 64) {
+            // What the last word has bits for and the range no pages is never free.
+            *last = AtomicU64::new(u64::MAX << over);
+        }
+        let used = used.into_boxed_slice();
+        Ok(Self {
+            start: range.start(),
+            pages,
+            used,
+            hint: AtomicUsize::new(0),
+        })
+    }
+
+    /// A page that was free, with whatever is in it; `None` where none is free.
+    pub fn allocate(&self) -> Option<Pa> {
+        let words = self.used.len();
+        let hint = self.hint.load(Ordering::Relaxed);
+        for word in (hint..words).chain(0..hint.min(words)) {
+            let take = |used: u64| (used != u64::MAX).then(|| used | (used + 1));
+            let found = self.used[word].fetch_update(Ordering::Acquire, Ordering::Relaxed, take);
+            if let Ok(before) = found {
+                self.hint.store(word, Ordering::Relaxed);
+                let page = word * 64 + before.trailing_ones() as usize;
+                return Some(Pa::new(self.start.get() + page as u64 * PAGE_SIZE));
+            }
+        }
+        None
+    }
+
+    /// Takes a page back.
+    ///
+    /// # Errors
+    /// [`PoolError::NotAllocated`], which is the caller's mistake.
+    pub fn free(&self, page: Pa) -> Result<(), PoolError> {
+        let error = PoolError::NotAllocated(page);
+        let offset = page.get().checked_sub(self.start.get()).ok_or(error)?;
+        let index = usize::try_from(offset / PAGE_SIZE).map_err(|_| error)?;
+        if !offset.is_multiple_of(PAGE_SIZE) || index >= self.pages {
+            return Err(error);
+        }
+        let (word, bit) = (index / 64, 1 << (index % 64));
+        if self.used[word].fetch_and(!bit, Ordering::Release) & bit == 0 {
+            return Err(error);
+        }
+        self.hint.store(word, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The pages in the pool, used or free.
+    pub const fn len(&self) -> usize {
+        self.pages
+    }
+
+    /// Whether the pool has no pages at all.
+    pub const fn is_empty(&self) -> bool {
+        self.pages == 0
+    }
+
+    /// The pages in use.
+    pub fn in_use(&self) -> usize {
+        let bits: u32 = self
+            .used
+            .iter()
+            .map(|w| w.load(Ordering::Relaxed).count_ones())
+            .sum();
+        bits as usize - (self.used.len() * 64 - self.pages)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Fills a guest's memory before its start: kernel, initial RAM disk, device tree.
+
+use super::guest_tree::{GuestTee, GuestTree, IpaRange};
+use super::layout;
+use super::memory::Memory;
+use crate::arch::{entropy, guest_bytes, id_registers, mmu};
+use crate::boot::BLOCK_SIZE;
+use crate::range::PaRange;
+use crate::services::trng::Entropy;
+use mediator::addr::{Ipa, Pa};
+use thiserror::Error;
+
+/// What a guest starts from: where the boot loader put it.
+pub struct Images {
+    /// An arm64 `Image`.
+    pub kernel: PaRange,
+    /// An initial RAM disk.
+    pub ramdisk: Option<PaRange>,
+    /// The kernel's command line.
+    pub bootargs: &'static str,
+    /// The number of vCPUs.
+    pub vcpus: usize,
+    /// Whether the guest is told of a TEE.
+    pub tee: bool,
+}
+
+/// Why a guest's memory cannot be filled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum ImageError {
+    /// The kernel module is something else.
+    #[error("the multiboot,kernel module is not an arm64 Image: give it the kernel's raw Image")]
+    NotAnImage,
+    /// It does not fit.
+    #[error("its memory is too small for kernel, ramdisk and device tree: raise `memory`")]
+    TooSmall,
+}
+
+/// Where the boot vCPU starts.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// The kernel's first instruction.
+    pub kernel: Ipa,
+    /// The device tree, for x0.
+    pub tree: Ipa,
+}
+
+/// The part of an arm64 `Image`'s header that matters (Linux, Documentation/arch/arm64/booting).
+struct Header {
+    text_offset: u64,
+    image_size: u64,
+}
+
+impl Header {
+    fn read(kernel: PaRange) -> Option<Self> {
+        let mut bytes = [0; 64];
+        if kernel.bytes() < 64 {
+            return None;
+        }
+        // SAFETY: a module lies in RAM that EL2 maps and nobody refers to.
+        unsafe { guest_bytes::read(kernel.start(), &mut bytes) };
+        let word = |at: usize| {
+            bytes[at..]
+                .first_chunk::<8>()
+                .map_or(0, |word| u64::from_le_bytes(*word))
+        };
+        let image_size = word(16);
+        (bytes[56..60] == *b"ARM\x64" && image_size != 0).then_some(Self {
+            text_offset: word(8),
+            image_size,
+        })
+    }
+}
+
+/// Bytes copied in one step.
+const STEP: u64 = BLOCK_SIZE;
+
+/// A copy under way.
+pub struct Loader {
+    done: u64,
+    stage: Stage,
+}
+
+enum Stage {
+    Kernel,
+    Ramdisk,
+    Tree,
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Loader {
+    /// At the beginning.
+    pub const fn new() -> Self {
+        Self {
+            done: 0,
+            stage: Stage::Kernel,
+        }
+    }
+
+    /// Copies a piece. Where the guest starts, once everything is there.
+    ///
+    /// # Errors
+    /// When the guest cannot start from these images.
+    pub fn step(&mut self, images: &Images, memory: &Memory) -> Result<Option<Entry>, ImageError> {
+        let header = Header::read(images.kernel).ok_or(ImageError::NotAnImage)?;
+        let offset = |bytes: u64| layout::RAM.checked_add(bytes).ok_or(ImageError::TooSmall);
+        let kernel = offset(header.text_offset)?;
+        let kernel_bytes = header.image_size.max(images.kernel.bytes());
+        let ramdisk = header
+            .text_offset
+            .checked_add(kernel_bytes)
+            .and_then(|end| end.checked_next_multiple_of(BLOCK_SIZE))
+            .ok_or(ImageError::TooSmall)
+            .and_then(offset)?;
+        match self.stage {
+            Stage::Kernel => {
+                if self.copy(images.kernel, kernel, memory)? {
+                    self.stage = Stage::Ramdisk;
+                }
+            }
+            Stage::Ramdisk => {
+                let done = match images.ramdisk {
+                    Some(range) => self.copy(range, ramdisk, memory)?,
+                    None => true,
+                };
+                if done {
+                    self.stage = Stage::Tree;
+                }
+            }
+            Stage::Tree => {
+                let after = images.ramdisk.map_or(0, PaRange::bytes);
+                let tree = ramdisk
+                    .get()
+                    .checked_add(after)
+                    .and_then(|end| end.checked_next_multiple_of(BLOCK_SIZE))
+                    .map(Ipa::new)
+                    .ok_or(ImageError::TooSmall)?;
+                let bytes = Self::tree(images, memory, ramdisk);
+                put(memory, tree, bytes.len() as u64, |at| {
+                    // SAFETY: `put` found it in this VM's RAM, which EL2 maps and nobody refers to.
+                    unsafe { guest_bytes::write(at, &bytes) };
+                })?;
+                return Ok(Some(Entry { kernel, tree }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// One piece of `from`; `true` when that was the last.
+    fn copy(&mut self, from: PaRange, to: Ipa, memory: &Memory) -> Result<bool, ImageError> {
+        // Up to the end of the block, since RAM is contiguous in blocks only.
+        let target = to.checked_add(self.done).ok_or(ImageError::TooSmall)?;
+        let in_block = STEP - (target.get() & (STEP - 1));
+        let length = (from.bytes() - self.done).min(in_block);
+        let source = Pa::new(from.start().get() + self.done);
+        put(memory, target, length, |at| {
+            // SAFETY: a module and a VM's RAM: both mapped at EL2, referred to by nobody, disjoint.
+            unsafe { guest_bytes::copy(source, at, length) };
+        })?;
+        self.done += length;
+        if self.done < from.bytes() {
+            return Ok(false);
+        }
+        self.done = 0;
+        Ok(true)
+    }
+
+    fn tree(images: &Images, memory: &Memory, ramdisk: Ipa) -> alloc::vec::Vec<u8> {
+        let random = entropy::is_available()
+            .then(|| entropy::Source.bits())
+            .flatten();
+        let mut seed = [0; 16];
+        if let Some([_, middle, low]) = random {
+            seed[..8].copy_from_slice(&middle.to_le_bytes());
+            seed[8..].copy_from_slice(&low.to_le_bytes());
+        }
+        GuestTree {
+            vcpus: images.vcpus,
+            cpu_compatible: "arm,armv8",
+            unified_cache_levels: id_registers::unified_cache_levels(),
+            memory: IpaRange {
+                start: layout::RAM,
+                bytes: memory.bytes(),
+            },
+            bootargs: images.bootargs,
+            ramdisk: images.ramdisk.map(|range| IpaRange {
+                start: ramdisk,
+                bytes: range.bytes(),
+            }),
+            tee: images.tee.then_some(GuestTee { notification: None }),
+            kaslr_seed: random.map(|[high, ..]| high),
+            rng_seed: if random.is_some() { &seed } else { &[] },
+        }
+        .write()
+    }
+}
+
+/// Lets `act` write `bytes` at a place in the guest's RAM, and cleans them to memory: the guest
+/// starts with its caches off.
+fn put(memory: &Memory, to: Ipa, bytes: u64, act: impl FnOnce(Pa)) -> Result<(), ImageError> {
+    let at = memory.translate(to, bytes).ok_or(ImageError::TooSmall)?;
+    act(at);
+    mmu::clean_to_memory(at.get(), bytes);
+    Ok(())
+}

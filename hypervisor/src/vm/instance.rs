@@ -1,0 +1,528 @@
+//! A virtual machine and its vCPUs, and how they start and stop.
+
+use super::guest_image::{self, Images};
+use super::layout;
+use crate::arch::world::{Context, Frame, Machine};
+use crate::arch::{percpu, timer};
+use crate::boot::{MAX_NAME, Tee, VmConfig};
+use crate::console::guest::Console;
+use crate::devices::mmio::Access;
+use crate::devices::vgic::{self, IntId, MmioOutcome, VcpuSet, Vgic, Vmcr, Window, Wire};
+use crate::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
+use crate::sched::run::{self, VgicAnswer};
+use crate::services::power::Power;
+use crate::services::psci::PowerView;
+use crate::vm::memory::Memory;
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use mediator::Mediator;
+use mediator::addr::Ipa;
+use spin::mutex::SpinMutex;
+
+/// The INTID of the guest's UART. SPIs begin at 32.
+const UART_INTID: IntId = match IntId::new(32 + layout::UART_SPI) {
+    Some(intid) => intid,
+    None => panic!("the UART's SPI is one that the vGIC has"),
+};
+
+/// A vCPU and whose it is.
+#[derive(Clone, Copy)]
+pub struct Running {
+    /// The VM.
+    pub vm: &'static Vm,
+    /// One of its vCPUs.
+    pub vcpu: &'static Vcpu,
+}
+
+impl Running {
+    /// Which one of all it is.
+    pub fn id(self) -> VcpuId {
+        VcpuId {
+            vm: self.vm.index,
+            vcpu: self.vcpu.index,
+        }
+    }
+
+    /// Where it may run.
+    pub fn affinity(self) -> PcpuSet {
+        self.vm.affinity
+    }
+}
+
+/// Why EL2 was entered from a guest; what is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// SMC.
+    Smc,
+    /// HVC.
+    Hvc,
+    /// An access to a device.
+    Mmio,
+    /// A system register.
+    Sysreg,
+    /// WFI or WFE.
+    Wfx,
+    /// A physical interrupt.
+    Irq,
+    /// An access outside the VM's memory.
+    Abort,
+    /// Anything else.
+    Other,
+}
+
+/// Names of [`Exit`]'s kinds, in their order.
+pub const EXIT_NAMES: [&str; 8] = [
+    "smc", "hvc", "mmio", "sysreg", "wfx", "irq", "abort", "other",
+];
+
+/// What a guest does that is logged once and counted always.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Oddity {
+    /// An access outside its memory.
+    Abort,
+    /// A system register that it does not have.
+    Register,
+    /// A call that nobody answers.
+    Call,
+    /// An instruction that traps for no good reason.
+    Instruction,
+    /// An SError.
+    SystemError,
+}
+
+/// What a vCPU is while it is on no pCPU.
+pub struct Saved {
+    /// General registers.
+    pub frame: Frame,
+    /// The others.
+    pub context: Context,
+}
+
+/// A virtual CPU.
+pub struct Vcpu {
+    /// Which one of its VM's.
+    pub index: VcpuIndex,
+    /// On or off, as PSCI sees it.
+    pub power: Power,
+    /// Its registers, while it is on no pCPU.
+    pub saved: SpinMutex<Saved>,
+    /// The pCPU that it is on, plus one; zero is none.
+    pcpu: AtomicU8,
+    /// Written by the pCPU that it is on only.
+    exits: [AtomicU64; EXIT_NAMES.len()],
+}
+
+impl Vcpu {
+    fn new(index: VcpuIndex) -> Self {
+        Self {
+            index,
+            power: Power::off(),
+            saved: SpinMutex::new(Saved {
+                frame: Frame::start(0, 0),
+                context: Context::new(),
+            }),
+            pcpu: AtomicU8::new(0),
+            exits: [const { AtomicU64::new(0) }; EXIT_NAMES.len()],
+        }
+    }
+
+    /// Counts an exit.
+    #[inline]
+    pub fn count(&self, exit: Exit) {
+        let counter = &self.exits[exit as usize];
+        // Only this pCPU writes it, so no exclusive access is needed.
+        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// Where it runs.
+    pub fn pcpu(&self) -> Option<PcpuIndex> {
+        usize::from(self.pcpu.load(Ordering::SeqCst))
+            .checked_sub(1)
+            .and_then(PcpuIndex::new)
+    }
+
+    /// Says where it runs.
+    pub fn set_pcpu(&self, pcpu: Option<PcpuIndex>) {
+        let value = pcpu.map_or(0, |pcpu| pcpu.get() as u8 + 1);
+        self.pcpu.store(value, Ordering::SeqCst);
+    }
+
+    /// What it sees of the machine.
+    pub fn machine(&self, vm: &Vm) -> Machine {
+        Machine {
+            mpidr: 1 << 31 | self.index.get() as u64,
+            vttbr: vm.vttbr,
+            counter_offset: vm.counter_offset.load(Ordering::Relaxed),
+        }
+    }
+
+    /// When its timer fires, in physical ticks, while it is on no pCPU.
+    pub fn timer_deadline(&self, vm: &Vm) -> Option<u64> {
+        let context = &self.saved.lock().context;
+        let enabled_and_not_masked = context.timer_control & 3 == 1;
+        enabled_and_not_masked.then(|| {
+            context
+                .timer_compare
+                .wrapping_add(vm.counter_offset.load(Ordering::Relaxed))
+        })
+    }
+
+    /// Whether it has an interrupt to take, while it is on no pCPU.
+    pub fn has_deliverable(&self, vm: &Vm) -> bool {
+        let vmcr = Vmcr::from_bits(self.saved.lock().context.interface.vmcr);
+        vm.vgic.has_deliverable_through(self.vgic_index(), vmcr)
+    }
+
+    /// Its index as the vGIC has it.
+    pub fn vgic_index(&self) -> vgic::VcpuIndex {
+        vgic::VcpuIndex::new(self.index.get()).unwrap_or(vgic::VcpuIndex::BOOT)
+    }
+}
+
+/// How a VM ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Ending {
+    /// It stays off.
+    Off = 1,
+    /// It starts again.
+    Reset = 2,
+    /// It cannot go on.
+    Error = 3,
+}
+
+impl Ending {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Reset => "reset",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// `Vm::has_work`: there is some.
+const WORK: u8 = 1;
+/// `Vm::has_work`: the VM starts again.
+const WORK_AGAIN: u8 = 2;
+
+const STOPPED: u8 = 0;
+const RUNNING: u8 = 1;
+const STOPPING: u8 = 2;
+
+/// What a VM waits for that some pCPU does a step of when it has time.
+enum Work {
+    Nothing,
+    Load(guest_image::Loader),
+    Destroy,
+}
+
+/// A virtual machine.
+pub struct Vm {
+    /// Its place in the tree.
+    pub index: VmIndex,
+    /// Its name.
+    pub name: &'static str,
+    /// Its RAM and pins.
+    pub memory: Memory,
+    /// Its interrupt controller.
+    pub vgic: Vgic,
+    /// Its vCPUs.
+    pub vcpus: Box<[Vcpu]>,
+    /// Its console.
+    pub console: Console,
+    affinity: PcpuSet,
+    mediator: Option<Mediator>,
+    images: Images,
+    vttbr: u64,
+    counter_offset: AtomicU64,
+    state: AtomicU8,
+    ending: AtomicU8,
+    vcpus_on: AtomicUsize,
+    logged: AtomicU32,
+    work: SpinMutex<Work>,
+    has_work: AtomicU8,
+}
+
+/// What [`Vm::new`] is made of.
+pub struct Parts {
+    /// What the tree says.
+    pub config: VmConfig<'static>,
+    /// Its place in the tree.
+    pub index: VmIndex,
+    /// Its RAM.
+    pub memory: Memory,
+    /// VTTBR_EL2.
+    pub vttbr: u64,
+    /// The TEE, where it has it.
+    pub mediator: Option<Mediator>,
+}
+
+impl Vm {
+    /// A VM that is off.
+    pub fn new(parts: Parts) -> Self {
+        let config = parts.config;
+        let count = usize::from(config.vcpus).min(MAX_VCPUS);
+        let vcpus = (0..count).filter_map(VcpuIndex::new).map(Vcpu::new);
+        debug_assert!(config.name.len() <= MAX_NAME);
+        Self {
+            index: parts.index,
+            name: config.name,
+            memory: parts.memory,
+            vgic: Vgic::new(count),
+            vcpus: vcpus.collect(),
+            console: Console::new(parts.index.get() as u8 + 1),
+            affinity: config.affinity,
+            images: Images {
+                kernel: config.kernel,
+                ramdisk: config.ramdisk,
+                bootargs: config.bootargs,
+                vcpus: count,
+                tee: parts.mediator.is_some(),
+            },
+            mediator: parts.mediator,
+            vttbr: parts.vttbr,
+            counter_offset: AtomicU64::new(0),
+            state: AtomicU8::new(STOPPED),
+            ending: AtomicU8::new(Ending::Off as u8),
+            vcpus_on: AtomicUsize::new(0),
+            logged: AtomicU32::new(0),
+            work: SpinMutex::new(Work::Nothing),
+            has_work: AtomicU8::new(0),
+        }
+    }
+
+    /// The way to its TEE.
+    #[inline]
+    pub fn mediator(&self) -> Option<&Mediator> {
+        self.mediator.as_ref()
+    }
+
+    /// Whether its vCPUs are to leave their pCPUs.
+    #[inline]
+    pub fn is_stopping(&self) -> bool {
+        self.state.load(Ordering::Acquire) != RUNNING
+    }
+
+    /// Whether it is off for good.
+    pub fn is_off(&self) -> bool {
+        self.state.load(Ordering::Acquire) == STOPPED && self.has_work.load(Ordering::Acquire) == 0
+    }
+
+    /// `true` the first time that it is asked about this kind.
+    pub fn log_once(&self, oddity: Oddity) -> bool {
+        let bit = 1 << oddity as u32;
+        self.logged.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    /// Exits of all vCPUs, in the order of [`EXIT_NAMES`].
+    pub fn exits(&self) -> [u64; EXIT_NAMES.len()] {
+        let mut sums = [0; EXIT_NAMES.len()];
+        for vcpu in &self.vcpus {
+            for (sum, counter) in sums.iter_mut().zip(&vcpu.exits) {
+                *sum += counter.load(Ordering::Relaxed);
+            }
+        }
+        sums
+    }
+
+    /// Asks for its start: its memory is filled step by step, then its first vCPU runs.
+    pub fn begin_start(&'static self) {
+        *self.work.lock() = Work::Load(guest_image::Loader::new());
+        self.has_work.store(WORK, Ordering::Release);
+    }
+
+    /// Does a piece of what the VM waits for; `false` where there is nothing, or another pCPU is
+    /// at it.
+    pub fn step(&'static self) -> bool {
+        if self.has_work.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let Some(mut work) = self.work.try_lock() else {
+            return false;
+        };
+        if self.has_work.swap(WORK, Ordering::AcqRel) == WORK_AGAIN {
+            *work = Work::Load(guest_image::Loader::new());
+        }
+        match &mut *work {
+            Work::Nothing => return false,
+            Work::Load(loader) => match loader.step(&self.images, &self.memory) {
+                Ok(None) => {}
+                Ok(Some(entry)) => {
+                    *work = Work::Nothing;
+                    self.has_work.store(0, Ordering::Release);
+                    self.run(entry);
+                }
+                Err(error) => {
+                    *work = Work::Nothing;
+                    crate::error!("vm {}: {error}", self.name);
+                    self.ended(Ending::Error);
+                }
+            },
+            Work::Destroy => {
+                *work = Work::Nothing;
+                self.destroy();
+            }
+        }
+        true
+    }
+
+    /// Everything is in place: the first vCPU starts.
+    fn run(&'static self, entry: guest_image::Entry) {
+        if let Some(mediator) = &self.mediator
+            && let Err(error) = mediator.create(&crate::services::tee::VmHost { vm: self })
+        {
+            crate::error!("vm {}: no TEE: {error}", self.name);
+            return self.ended(Ending::Error);
+        }
+        self.counter_offset.store(timer::now(), Ordering::Relaxed);
+        self.state.store(RUNNING, Ordering::Release);
+        crate::console::output::line(format_args!(
+            "@postern {{\"event\":\"vm-started\",\"vm\":\"{}\",\"channel\":{},\"vcpus\":{},\"memory_kib\":{},\"tee\":{}}}",
+            self.name,
+            self.console.channel(),
+            self.vcpus.len(),
+            self.memory.bytes() / 1024,
+            self.mediator.is_some(),
+        ));
+        if let Some(boot) = VcpuIndex::new(0)
+            && self.vcpus[0].power.claim().is_ok()
+        {
+            self.turn_on(boot, entry.kernel, entry.tree.get());
+        }
+    }
+
+    /// Starts a vCPU whose power state the caller has claimed.
+    pub fn turn_on(&'static self, index: VcpuIndex, entry: Ipa, context: u64) {
+        let Some(vcpu) = self.vcpus.get(index.get()) else {
+            return;
+        };
+        *vcpu.saved.lock() = Saved {
+            frame: Frame::start(entry.get(), context),
+            context: Context::new(),
+        };
+        self.vcpus_on.fetch_add(1, Ordering::AcqRel);
+        let kick = self.vgic.vcpu_on(vcpu.vgic_index());
+        vcpu.power.started();
+        run::start(Running { vm: self, vcpu });
+        run::kick(self, kick);
+    }
+
+    /// A vCPU has left its pCPU for good.
+    pub fn vcpu_stopped(&'static self, vcpu: &'static Vcpu) {
+        let kick = self.vgic.vcpu_off(vcpu.vgic_index());
+        vcpu.power.turned_off();
+        run::kick(self, kick);
+        if self.vcpus_on.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        // The last one. Where the guest turned all of its CPUs off, that is its end.
+        self.state.store(STOPPING, Ordering::Release);
+        *self.work.lock() = Work::Destroy;
+        self.has_work.store(WORK, Ordering::Release);
+    }
+
+    /// Stops all vCPUs; the last that leaves its pCPU has the VM destroyed.
+    pub fn stop(&'static self, ending: Ending) {
+        self.ending.store(ending as u8, Ordering::Relaxed);
+        self.state.store(STOPPING, Ordering::Release);
+        run::stop(self);
+    }
+
+    /// All vCPUs have stopped: ends what the VM has, in the order that OP-TEE needs.
+    fn destroy(&'static self) {
+        if let Some(mediator) = &self.mediator
+            && let Err(error) = mediator.destroy(&crate::services::tee::VmHost { vm: self })
+        {
+            crate::error!("vm {}: {error}", self.name);
+        }
+        self.vgic.reset();
+        self.console.reset();
+        let ending = match self.ending.swap(Ending::Off as u8, Ordering::Relaxed) {
+            2 => Ending::Reset,
+            3 => Ending::Error,
+            _ => Ending::Off,
+        };
+        self.ended(ending);
+    }
+
+    fn ended(&'static self, ending: Ending) {
+        crate::console::output::line(format_args!(
+            "@postern {{\"event\":\"vm-off\",\"vm\":\"{}\",\"reason\":\"{}\"}}",
+            self.name,
+            ending.name()
+        ));
+        self.state.store(STOPPED, Ordering::Release);
+        if ending == Ending::Reset {
+            // `step` holds the work's lock: leave the loading to the next step.
+            self.has_work.store(WORK_AGAIN, Ordering::Release);
+        } else {
+            self.has_work.store(0, Ordering::Release);
+            super::one_ended();
+        }
+    }
+
+    /// An access to the UART.
+    pub fn uart_access(&'static self, access: Access) -> u64 {
+        let (value, kick) = self.console.access(access, |level| self.drive_uart(level));
+        run::kick(self, kick);
+        value
+    }
+
+    /// A byte for the guest's console.
+    pub fn receive(&'static self, byte: u8) {
+        let kick = self.console.receive(byte, |level| self.drive_uart(level));
+        run::kick(self, kick);
+    }
+
+    fn drive_uart(&self, level: bool) -> VcpuSet {
+        match Wire::spi(UART_INTID) {
+            Some(wire) => self.vgic.set_line(wire, level),
+            None => VcpuSet::EMPTY,
+        }
+    }
+
+    /// An access of one of its vCPUs, which is synchronised, to its interrupt controller.
+    pub fn vgic_access(
+        &'static self,
+        vcpu: &Vcpu,
+        device: layout::Device,
+        access: &Access,
+    ) -> VgicAnswer {
+        let window = match device {
+            layout::Device::Distributor => Window::Distributor,
+            layout::Device::Redistributors => Window::Redistributors,
+            layout::Device::Uart => return VgicAnswer::Nothing,
+        };
+        match self.vgic.access(vcpu.vgic_index(), window, access) {
+            MmioOutcome::Done { value, kick } => {
+                run::kick(self, kick);
+                VgicAnswer::Value(value)
+            }
+            MmioOutcome::Retry { sync } => {
+                run::kick(self, sync);
+                VgicAnswer::Again
+            }
+        }
+    }
+}
+
+impl PowerView for Vm {
+    fn power(&self, vcpu: VcpuIndex) -> Option<&Power> {
+        self.vcpus.get(vcpu.get()).map(|vcpu| &vcpu.power)
+    }
+
+    fn is_ram(&self, entry: Ipa) -> bool {
+        self.memory.translate(entry, 4).is_some()
+    }
+}
+
+/// Whether a VM with this wish is to have the TEE.
+pub fn wants_tee(tee: Tee) -> bool {
+    tee != Tee::None
+}
+
+/// The pCPU that this runs on.
+pub fn here() -> PcpuIndex {
+    percpu::this().id()
+}

@@ -1,0 +1,309 @@
+//! The RAM of one VM: where it is, and which of its pages the secure world may be using.
+//!
+//! RAM begins at [`layout::RAM`] and has no holes for the guest; physically it lies in a few
+//! chunks. Where it lies never changes while the VM lives, so that a look-up takes no lock. What
+//! changes is a counter for every page: how often it is pinned, or that it has been withdrawn.
+//! The counters are atomic, and so several vCPUs pin at the same time without a lock.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+
+use mediator::PinError;
+use mediator::addr::{Ipa, PAGE_SIZE, Pa};
+
+use super::frames::{Chunks, MAX_CHUNKS};
+use super::layout;
+use crate::boot::BLOCK_SIZE;
+use crate::range::{IpaRange, PaRange};
+
+/// The counter of a page that the VM has no use of any more.
+const WITHDRAWN: u16 = u16::MAX;
+/// How often one page may be pinned at the same time.
+pub const MAX_PINS: u16 = WITHDRAWN - 1;
+
+/// Why a VM's RAM cannot be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    /// The host's heap does not hold the counters.
+    #[error("out of memory for {0} pin counters")]
+    OutOfMemory(usize),
+    /// A chunk is empty or not in whole blocks of 2 MiB, which whoever called is to blame for.
+    #[error("not a range of 2 MiB blocks: {0}")]
+    BadChunk(PaRange),
+}
+
+/// Why pages were not withdrawn; none of them is then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WithdrawError {
+    /// The range is not in whole pages, or not all of it is RAM that the VM has.
+    #[error("not the virtual machine's own pages: {} bytes at {}", .0.bytes, .0.start)]
+    NotOwnMemory(IpaRange),
+    /// The secure world may be using this page.
+    #[error("page in use by the secure world: {0}")]
+    Pinned(Ipa),
+}
+
+/// The RAM of one VM.
+#[derive(Debug)]
+pub struct Memory {
+    chunks: heapless::Vec<Chunk, MAX_CHUNKS>,
+    pages: Box<[AtomicU16]>,
+    pinned: AtomicUsize,
+    pinned_max: AtomicUsize,
+    withdrawn: AtomicUsize,
+}
+
+/// A piece of RAM that is contiguous physically.
+#[derive(Clone, Copy, Debug)]
+struct Chunk {
+    /// How far behind the start of RAM it begins.
+    offset: u64,
+    at: PaRange,
+}
+
+impl Memory {
+    /// RAM that consists of these chunks, in this order.
+    ///
+    /// # Errors
+    /// See [`MemoryError`].
+    pub fn new(chunks: &Chunks) -> Result<Self, MemoryError> {
+        let mut offset: u64 = 0;
+        let mut list = heapless::Vec::new();
+        for &at in chunks {
+            if at.is_empty() || at.aligned_inward(BLOCK_SIZE) != at {
+                return Err(MemoryError::BadChunk(at));
+            }
+            // The list is as long as the one that it is made from.
+            let _ = list.push(Chunk { offset, at });
+            offset = offset
+                .checked_add(at.bytes())
+                .ok_or(MemoryError::BadChunk(at))?;
+        }
+        let count = usize::try_from(offset / PAGE_SIZE).unwrap_or(usize::MAX);
+        let mut pages = Vec::new();
+        pages
+            .try_reserve_exact(count)
+            .map_err(|_| MemoryError::OutOfMemory(count))?;
+        pages.resize_with(count, AtomicU16::default);
+        Ok(Self {
+            chunks: list,
+            pages: pages.into_boxed_slice(),
+            pinned: AtomicUsize::new(0),
+            pinned_max: AtomicUsize::new(0),
+            withdrawn: AtomicUsize::new(0),
+        })
+    }
+
+    /// The size of RAM in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.pages.len() as u64 * PAGE_SIZE
+    }
+
+    /// What to map where: the guest's ranges, ascending, and where each begins physically.
+    pub fn mappings(&self) -> impl Iterator<Item = (IpaRange, Pa)> + '_ {
+        self.chunks.iter().map(|chunk| {
+            let start = Ipa::new(layout::RAM.get() + chunk.offset);
+            let bytes = chunk.at.bytes();
+            (IpaRange { start, bytes }, chunk.at.start())
+        })
+    }
+
+    /// Where `bytes` bytes of RAM from `ipa` on lie, when all of them are the VM's and lie one
+    /// behind the other. Within a block of 2 MiB they always do.
+    #[inline]
+    pub fn translate(&self, ipa: Ipa, bytes: u64) -> Option<Pa> {
+        let offset = ipa.get().checked_sub(layout::RAM.get())?;
+        let (pa, room) = self.locate(offset)?;
+        (bytes <= room && self.is_owned(offset, bytes)).then_some(pa)
+    }
+
+    /// The physical pieces of a guest's range, in order: what a copy from or to it has to copy.
+    /// `None` where any of it is not the VM's RAM.
+    pub fn runs(&self, range: IpaRange) -> Option<Runs<'_>> {
+        let offset = range.start.get().checked_sub(layout::RAM.get())?;
+        let end = offset.checked_add(range.bytes)?;
+        (end <= self.bytes() && self.is_owned(offset, range.bytes)).then_some(Runs {
+            memory: self,
+            offset,
+            end,
+        })
+    }
+
+    /// Pins the page at `page`, a multiple of the page size, and says where it is: until as many
+    /// [`Memory::unpin`] have come, it cannot be withdrawn.
+    ///
+    /// # Errors
+    /// [`PinError::NotOwnMemory`], also for an address inside a page, and
+    /// [`PinError::TooManyPins`] at [`MAX_PINS`].
+    #[inline]
+    pub fn pin(&self, page: Ipa) -> Result<Pa, PinError> {
+        let none = PinError::NotOwnMemory(page);
+        let (offset, counter) = self.page(page).ok_or(none)?;
+        let (pa, _) = self.locate(offset).ok_or(none)?;
+        let more = |pins: u16| (pins < MAX_PINS).then(|| pins + 1);
+        match counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
+            Ok(0) => {
+                let now = self.pinned.fetch_add(1, Ordering::Relaxed) + 1;
+                self.pinned_max.fetch_max(now, Ordering::Relaxed);
+            }
+            Ok(_) => {}
+            Err(WITHDRAWN) => return Err(none),
+            Err(_) => return Err(PinError::TooManyPins(page)),
+        }
+        Ok(pa)
+    }
+
+    /// Takes back one [`Memory::pin`].
+    ///
+    /// # Panics
+    /// When the page is not pinned: whoever called has lost count, and a page that is still in
+    /// use might be taken for free.
+    #[inline]
+    pub fn unpin(&self, page: Ipa) {
+        let less = |pins: u16| {
+            (pins != WITHDRAWN)
+                .then_some(pins)
+                .and_then(|p| p.checked_sub(1))
+        };
+        let before = self.page(page).and_then(|(_, counter)| {
+            counter
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
+                .ok()
+        });
+        match before {
+            Some(1) => _ = self.pinned.fetch_sub(1, Ordering::Relaxed),
+            Some(_) => {}
+            None => panic!("unpinned a page that is not pinned: {page}"),
+        }
+    }
+
+    /// Whether the page that holds `ipa` is pinned.
+    pub fn is_pinned(&self, ipa: Ipa) -> bool {
+        self.page(ipa.page())
+            .is_some_and(|(_, counter)| !matches!(counter.load(Ordering::Acquire), 0 | WITHDRAWN))
+    }
+
+    /// How many pages are pinned, each counted once.
+    pub fn pinned_pages(&self) -> usize {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
+    /// The most pages that were pinned at the same time.
+    pub fn pinned_pages_max(&self) -> usize {
+        self.pinned_max.load(Ordering::Relaxed)
+    }
+
+    /// Takes whole pages away from the VM: they can be neither translated nor pinned until they
+    /// are restored. Before a page is unmapped it is withdrawn, and one that is pinned is not.
+    ///
+    /// The memory stays the VM's until its end, so that a copy that is under way on another pCPU
+    /// does no harm.
+    ///
+    /// # Errors
+    /// See [`WithdrawError`].
+    pub fn withdraw(&self, range: IpaRange) -> Result<(), WithdrawError> {
+        let pages = self
+            .pages(range)
+            .ok_or(WithdrawError::NotOwnMemory(range))?;
+        for (index, page) in pages.iter().enumerate() {
+            let taken = page.compare_exchange(0, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire);
+            let Err(found) = taken else {
+                self.withdrawn.fetch_add(1, Ordering::AcqRel);
+                continue;
+            };
+            self.put_back(&pages[..index]);
+            let ipa = Ipa::new(range.start.get() + index as u64 * PAGE_SIZE);
+            return Err(match found {
+                WITHDRAWN => WithdrawError::NotOwnMemory(range),
+                _ => WithdrawError::Pinned(ipa),
+            });
+        }
+        Ok(())
+    }
+
+    /// Gives back pages that were withdrawn; others of the range stay what they are. Nothing
+    /// happens where the range is not RAM of the VM in whole pages.
+    pub fn restore(&self, range: IpaRange) {
+        self.put_back(self.pages(range).unwrap_or_default());
+    }
+
+    fn put_back(&self, pages: &[AtomicU16]) {
+        for page in pages {
+            if page
+                .compare_exchange(WITHDRAWN, 0, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok()
+            {
+                self.withdrawn.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// The address of the byte at `offset` and how many bytes of its chunk begin there.
+    #[inline]
+    fn locate(&self, offset: u64) -> Option<(Pa, u64)> {
+        self.chunks.iter().find_map(|chunk| {
+            let within = offset.checked_sub(chunk.offset)?;
+            let room = chunk
+                .at
+                .bytes()
+                .checked_sub(within)
+                .filter(|room| *room > 0)?;
+            Some((Pa::new(chunk.at.start().get() + within), room))
+        })
+    }
+
+    /// Whether none of `bytes` bytes of RAM from `offset` on has been withdrawn.
+    #[inline]
+    fn is_owned(&self, offset: u64, bytes: u64) -> bool {
+        self.withdrawn.load(Ordering::Acquire) == 0 || {
+            let first = (offset / PAGE_SIZE) as usize;
+            let behind = (offset + bytes).div_ceil(PAGE_SIZE) as usize;
+            let pages = self.pages.get(first..behind);
+            pages.is_some_and(|p| p.iter().all(|p| p.load(Ordering::Acquire) != WITHDRAWN))
+        }
+    }
+
+    /// The offset and the counter of the page that begins at `page`.
+    #[inline]
+    fn page(&self, page: Ipa) -> Option<(u64, &AtomicU16)> {
+        let offset = page.get().checked_sub(layout::RAM.get())?;
+        let counter = self.pages.get(usize::try_from(offset / PAGE_SIZE).ok()?)?;
+        page.is_page_aligned().then_some((offset, counter))
+    }
+
+    /// The counters of a range of whole pages.
+    fn pages(&self, range: IpaRange) -> Option<&[AtomicU16]> {
+        let offset = range.start.get().checked_sub(layout::RAM.get())?;
+        let end = offset.checked_add(range.bytes)?;
+        if !offset.is_multiple_of(PAGE_SIZE) || !end.is_multiple_of(PAGE_SIZE) {
+            return None;
+        }
+        self.pages
+            .get((offset / PAGE_SIZE) as usize..(end / PAGE_SIZE) as usize)
+    }
+}
+
+/// The physical pieces of a range of RAM: where each begins and its bytes. Not more than there
+/// are chunks.
+#[derive(Clone, Debug)]
+pub struct Runs<'m> {
+    memory: &'m Memory,
+    offset: u64,
+    end: u64,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = (Pa, u64);
+
+    fn next(&mut self) -> Option<(Pa, u64)> {
+        let left = self.end.checked_sub(self.offset).filter(|left| *left > 0)?;
+        let (pa, room) = self.memory.locate(self.offset)?;
+        let bytes = room.min(left);
+        self.offset += bytes;
+        Some((pa, bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! Virtual machines.
+
+#[cfg(target_os = "none")]
+mod all;
+#[cfg(target_os = "none")]
+mod guest_image;
+pub mod guest_tree;
+#[cfg(target_os = "none")]
+mod instance;
+pub mod layout;
+#[cfg(target_os = "none")]
+mod provisional;
+
+#[cfg(target_os = "none")]
+pub use all::*;
+#[cfg(target_os = "none")]
+pub use instance::*;
+#[cfg(target_os = "none")]
+pub use provisional::{frames, memory, stage2};
