@@ -1,4 +1,213 @@
-//! The boot device tree.
+//! The boot device tree: QEMU's own, and in `/chosen` what the hypervisor is to do, after the binding of
+//! Xen's dom0less guests (see docs/configuration.md). And for a native run, what Linux is to do.
 
+use crate::config::{System, Vm};
+use crate::prepare::Load;
+use anyhow::{Context, Result, bail};
+use dtoolkit::fdt::Fdt;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use dtoolkit::{Node, ToPropertyValue};
+use std::path::{Path, PathBuf};
+
+#[cfg(test)]
+mod tests;
+
+/// The physical address of the tree: where QEMU puts it and the firmware looks for it.
+pub const TREE: u64 = 0x4000_0000;
 /// The physical address from which on kernels and initramfs are loaded.
 pub const MODULES: u64 = 0x4800_0000;
+/// TF-A opens the tree in place for as many bytes, to add to it (`PLAT_QEMU_DT_MAX_SIZE`); so does
+/// OP-TEE. A quarter of it is left for what they add.
+const TREE_LIMIT: usize = 0xc_0000;
+/// The start of RAM on every `virt` machine.
+const RAM: u64 = 0x4000_0000;
+/// Modules begin at multiples of this, so that a kernel may be mapped where it is.
+const ALIGNMENT: u64 = 2 << 20;
+/// Where OP-TEE's asynchronous notifications arrive: SPI 187, edge triggered. Linux does not take
+/// OP-TEE for present without it.
+const OPTEE_INTERRUPT: [u32; 3] = [0, 187, 1];
+/// What Linux cannot use on the bare machine. These belong to the secure world, or answer an access from
+/// the other with an abort once the firmware has set the machine up.
+const NOT_FOR_LINUX: [&str; 9] = [
+    "gpio-keys",
+    "gpio-restart",
+    "gpio-poweroff",
+    "pl061@9030000",
+    "pl061@90b0000",
+    "pl031@9010000",
+    "pl011@9040000",
+    "secram@e000000",
+    "secflash@0",
+];
+
+/// A file's place in RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The physical address of its first byte.
+    pub address: u64,
+    /// Its length in bytes, never 0.
+    pub size: u64,
+}
+
+/// What one VM boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modules {
+    /// The kernel.
+    pub kernel: Region,
+    /// The initramfs.
+    pub initrd: Region,
+}
+
+/// Hands out places in RAM, one a file, however many VMs use it.
+#[derive(Debug)]
+pub struct Placement {
+    next: u64,
+    end: u64,
+    placed: Vec<(PathBuf, Region)>,
+}
+
+impl Placement {
+    /// From [`MODULES`] up to the end of a machine's RAM.
+    #[must_use]
+    pub fn new(memory_mib: u64) -> Self {
+        Self {
+            next: MODULES,
+            end: RAM.saturating_add(memory_mib << 20),
+            placed: Vec::new(),
+        }
+    }
+
+    /// The place of a file.
+    ///
+    /// # Errors
+    /// When the file is not there or empty, or does not fit.
+    pub fn place(&mut self, file: &Path) -> Result<Region> {
+        if let Some((_, region)) = self.placed.iter().find(|(known, _)| known == file) {
+            return Ok(*region);
+        }
+        let size = std::fs::metadata(file)
+            .with_context(|| format!("{} cannot be read", file.display()))?
+            .len();
+        if size == 0 {
+            bail!("{} is empty", file.display());
+        }
+        let address = self.next;
+        if size > self.end.saturating_sub(address) {
+            bail!(
+                "{} does not fit into the machine's RAM; raise machine.memory_mib",
+                file.display()
+            );
+        }
+        self.next = (address + size).next_multiple_of(ALIGNMENT);
+        let region = Region { address, size };
+        self.placed.push((file.into(), region));
+        Ok(region)
+    }
+
+    /// The files and their addresses.
+    #[must_use]
+    pub fn loads(&self) -> Vec<Load> {
+        let load = |(file, region): &(PathBuf, Region)| Load {
+            file: file.clone(),
+            address: region.address,
+        };
+        self.placed.iter().map(load).collect()
+    }
+}
+
+/// The tree for the hypervisor: `base` is QEMU's, `modules` has one entry a VM, in their order.
+///
+/// # Errors
+/// When `base` is no sound tree, or the result is larger than the firmware takes.
+pub fn for_hypervisor(base: &[u8], system: &System, modules: &[Modules]) -> Result<Vec<u8>> {
+    let mut tree = parse(base)?;
+    let chosen = chosen(&mut tree);
+    set(chosen, "bootargs", system.hypervisor.cmdline.as_str());
+    set(chosen, "#address-cells", 2_u32);
+    set(chosen, "#size-cells", 2_u32);
+    for (vm, modules) in system.vms.iter().zip(modules) {
+        chosen.add_child(vm_node(vm, *modules)?);
+    }
+    finish(&tree)
+}
+
+/// The tree for Linux on the bare machine.
+///
+/// # Errors
+/// When `base` is no sound tree, or the result is larger than the firmware takes.
+pub fn for_linux(base: &[u8], cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
+    let mut tree = parse(base)?;
+    for name in NOT_FOR_LINUX {
+        tree.root.remove_child(name);
+    }
+    let mut optee = DeviceTreeNode::new("optee")?;
+    set(&mut optee, "compatible", "linaro,optee-tz");
+    set(&mut optee, "method", "smc");
+    set(&mut optee, "interrupts", OPTEE_INTERRUPT);
+    let mut firmware = DeviceTreeNode::new("firmware")?;
+    firmware.add_child(optee);
+    tree.root.add_child(firmware);
+    let chosen = chosen(&mut tree);
+    set(chosen, "bootargs", cmdline);
+    set(chosen, "linux,initrd-start", initrd.address);
+    set(chosen, "linux,initrd-end", initrd.address + initrd.size);
+    finish(&tree)
+}
+
+fn parse(base: &[u8]) -> Result<DeviceTree> {
+    let fdt = Fdt::new(base).map_err(|why| anyhow::anyhow!("QEMU's device tree: {why}"))?;
+    Ok(DeviceTree::from_fdt(&fdt))
+}
+
+fn chosen(tree: &mut DeviceTree) -> &mut DeviceTreeNode {
+    if tree.root.child("chosen").is_none() {
+        tree.root.add_child(DeviceTreeNode::new_unchecked("chosen"));
+    }
+    match tree.root.child_mut("chosen") {
+        Some(chosen) => chosen,
+        None => unreachable!("it has just been put there"),
+    }
+}
+
+fn set(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyValue) {
+    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
+}
+
+fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
+    let mut node = DeviceTreeNode::new(format!("vm-{}", vm.name))?;
+    set(&mut node, "compatible", "postern,domain");
+    set(&mut node, "#address-cells", 2_u32);
+    set(&mut node, "#size-cells", 2_u32);
+    set(&mut node, "vm-name", vm.name.as_str());
+    set(&mut node, "memory", vm.memory.kib());
+    set(&mut node, "cpus", vm.vcpus);
+    set(&mut node, "tee", vm.tee.word());
+    if let Some(affinity) = &vm.affinity {
+        set(&mut node, "affinity", affinity.clone());
+    }
+    let mut kernel = module("multiboot,kernel", modules.kernel)?;
+    set(&mut kernel, "bootargs", vm.cmdline.as_str());
+    node.add_child(kernel);
+    node.add_child(module("multiboot,ramdisk", modules.initrd)?);
+    Ok(node)
+}
+
+fn module(kind: &str, region: Region) -> Result<DeviceTreeNode> {
+    let mut node = DeviceTreeNode::new(format!("module@{:x}", region.address))?;
+    set(&mut node, "compatible", vec![kind, "multiboot,module"]);
+    let mut reg = region.address.to_be_bytes().to_vec();
+    reg.extend(region.size.to_be_bytes());
+    set(&mut node, "reg", reg);
+    Ok(node)
+}
+
+fn finish(tree: &DeviceTree) -> Result<Vec<u8>> {
+    let bytes = tree.to_dtb();
+    if bytes.len() > TREE_LIMIT {
+        bail!(
+            "the boot device tree has {} bytes; the firmware takes {TREE_LIMIT}",
+            bytes.len()
+        );
+    }
+    Ok(bytes)
+}

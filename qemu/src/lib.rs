@@ -1,13 +1,18 @@
 //! The host tool as a library.
 
 pub mod boot_tree;
+pub mod cargo;
 pub mod cli;
 pub mod config;
 pub mod console;
 pub mod display;
+pub mod elf;
+pub mod firmware;
 pub mod guest;
+pub mod guest_image;
 pub mod launch;
 pub mod monitor;
+pub mod parts;
 pub mod paths;
 pub mod prepare;
 pub mod progress;
@@ -17,3 +22,4 @@ pub mod selection;
 pub mod session;
 pub mod shell;
 pub mod signals;
+pub mod stamp;

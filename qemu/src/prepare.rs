@@ -1,13 +1,21 @@
 //! From a system's description to everything that QEMU needs: [`prepare`].
 
-use crate::boot_tree;
-use crate::config::{Machine, System};
+use crate::boot_tree::{self, Modules, Placement};
+use crate::config::{Machine, System, Vm};
 use crate::paths::Paths;
 use crate::progress::Progress;
-use anyhow::Result;
+use crate::{cargo, elf, firmware, guest_image, parts, stamp};
+use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The emulator.
+pub const QEMU: &str = "qemu-system-aarch64";
+const HYPERVISOR_TARGET: &str = "aarch64-unknown-none-softfloat";
+const GUEST_TARGET: &str = "aarch64-unknown-linux-musl";
 
 /// A Debian suite that the parts come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -163,11 +171,151 @@ fn with_file(head: &str, file: &Path, tail: &str) -> OsString {
 }
 
 /// Fetches, builds and composes what is missing or out of date, and says so while it takes long.
-/// Takes a second when nothing changed, and needs no network once the parts are there.
+/// Takes a second when nothing changed, and needs no network once the parts are there. Only one process
+/// at a time does it in a checkout; others wait.
 ///
 /// # Errors
 /// Names what could not be had or built, and where its log is.
 pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifacts> {
-    let _ = (options, progress, boot_tree::MODULES);
-    anyhow::bail!("not yet")
+    let PrepareOptions {
+        paths,
+        suite,
+        flavour,
+        system,
+        folder,
+    } = options;
+    let _lock = lock(paths, progress)?;
+    let parts = parts::fetch(paths, *suite, false, progress)?;
+    let virtualised = flavour.virtualised_tee();
+    let flash = firmware::flash(paths, *suite, virtualised, &parts, progress)?;
+    let agent = cargo::build(paths, "guest-agent", GUEST_TARGET, progress)?;
+    let guest = guest_image::build(paths, *suite, &parts, &agent, progress)?;
+    let hypervisor = match flavour {
+        Flavour::Native => None,
+        Flavour::Shared | Flavour::Mismatched => Some(build_hypervisor(paths, progress)?),
+    };
+    let versions = Versions {
+        suite: suite.name().into(),
+        optee: parts.package("optee-os")?.version.clone(),
+        xtest: parts.package("optee-test-qemu")?.version.clone(),
+        linux: guest.release.clone(),
+        tf_a: parts.tf_a().version.clone(),
+    };
+    let tree = folder.join("boot.dtb");
+    let base = dump_tree(&system.machine, folder)?;
+    let mut placement = Placement::new(system.machine.memory_mib);
+    let kernel = |vm: &Vm| vm.kernel.clone().unwrap_or_else(|| guest.kernel.clone());
+    let initrd = |vm: &Vm| vm.initrd.clone().unwrap_or_else(|| guest.initrd.clone());
+    let (bl33, bytes) = match &hypervisor {
+        Some(hypervisor) => {
+            let mut modules = Vec::new();
+            for vm in &system.vms {
+                let mut place = |file: &Path| {
+                    placement
+                        .place(file)
+                        .with_context(|| format!("vm \"{}\"", vm.name))
+                };
+                modules.push(Modules {
+                    kernel: place(&kernel(vm))?,
+                    initrd: place(&initrd(vm))?,
+                });
+            }
+            let tree = boot_tree::for_hypervisor(&base, system, &modules)?;
+            (hypervisor.image.clone(), tree)
+        }
+        None => {
+            let vm = system
+                .vms
+                .first()
+                .context("a native run takes the first VM's kernel")?;
+            let region = placement.place(&initrd(vm))?;
+            (
+                kernel(vm),
+                boot_tree::for_linux(&base, &vm.cmdline, region)?,
+            )
+        }
+    };
+    stamp::write(&tree, &bytes)?;
+    let mut loads = vec![Load {
+        file: bl33,
+        address: firmware::entry(virtualised),
+    }];
+    loads.extend(placement.loads());
+    Ok(Artifacts {
+        flash,
+        tree,
+        loads,
+        hypervisor_elf: hypervisor.map(|built| built.elf),
+        machine: system.machine.clone(),
+        versions,
+    })
+}
+
+/// Fetches what Debian has newer than the cache, if it can be reached.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn refresh(paths: &Paths, suite: Suite, progress: &Progress) -> Result<()> {
+    let _lock = lock(paths, progress)?;
+    parts::fetch(paths, suite, true, progress)?;
+    Ok(())
+}
+
+/// Holds others off for as long as it lives.
+fn lock(paths: &Paths, progress: &Progress) -> Result<File> {
+    let path = paths.out().join("lock");
+    stamp::write_if_missing(&path)?;
+    let file = File::open(&path).with_context(|| path.display().to_string())?;
+    let step = progress.step("Waiting for another run that is building in this checkout");
+    file.lock()
+        .with_context(|| format!("{} cannot be locked", path.display()))?;
+    drop(step);
+    Ok(file)
+}
+
+/// The hypervisor as built.
+struct Hypervisor {
+    elf: PathBuf,
+    image: PathBuf,
+}
+
+fn build_hypervisor(paths: &Paths, progress: &Progress) -> Result<Hypervisor> {
+    let elf = cargo::build(paths, "hypervisor", HYPERVISOR_TARGET, progress)?;
+    let file = std::fs::read(&elf).with_context(|| elf.display().to_string())?;
+    let flat = elf::flatten(&file).with_context(|| elf.display().to_string())?;
+    if !guest_image::is_image(&flat) {
+        bail!(
+            "{} does not begin with an arm64 Image header",
+            elf.display()
+        );
+    }
+    let image = paths.out().join("images/postern.img");
+    if std::fs::read(&image).ok().as_deref() != Some(&flat[..]) {
+        stamp::write(&image, &flat)?;
+    }
+    Ok(Hypervisor { elf, image })
+}
+
+/// The device tree that QEMU makes for the machine.
+fn dump_tree(machine: &Machine, folder: &Path) -> Result<Vec<u8>> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("{} cannot be made", folder.display()))?;
+    let file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut command = Command::new(QEMU);
+    let dump = with_file("dumpdtb=", file.path(), "");
+    command
+        .args(machine_args(machine))
+        .arg("-machine")
+        .arg(dump);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{QEMU} cannot be run; `make` installs what is missing"))?;
+    if !output.status.success() {
+        bail!(
+            "{QEMU} does not make this machine: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(std::fs::read(file.path())?)
 }

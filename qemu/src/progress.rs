@@ -2,10 +2,11 @@
 //! line every ten seconds. What is done within two seconds says nothing.
 
 use anyhow::{Context, Result, bail};
+use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -108,35 +109,62 @@ impl Step {
         }
     }
 
-    /// Runs a program to its end; its output goes to `log`, and its last line is the step's detail.
+    /// Runs a program to its end; all its output goes to `log`, and its last line is the step's detail.
     ///
     /// # Errors
     /// When the program is not there or fails: the end of its output, and where all of it is.
     pub fn run(&self, command: &mut Command, log: &Path) -> Result<()> {
-        let name = command.get_program().to_string_lossy().into_owned();
+        let (reader, writer) = std::io::pipe().context("no pipe")?;
+        command
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone().context("no pipe")?)
+            .stderr(writer);
+        let child = spawn(command)?;
+        // The command holds the pipe's writing end, which would keep the reader from its end.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.follow(&name_of(command), child, reader, log)
+    }
+
+    /// As [`Step::run`], but standard output is given back; only standard error goes to `log`.
+    ///
+    /// # Errors
+    /// As [`Step::run`].
+    pub fn run_for_output(&self, command: &mut Command, log: &Path) -> Result<Vec<u8>> {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = spawn(command)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (mut stdout, stderr) = (stdout.context("no pipe")?, stderr.context("no pipe")?);
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(move || {
+                let mut output = Vec::new();
+                stdout.read_to_end(&mut output).map(|_| output)
+            });
+            self.follow(&name_of(command), child, stderr, log)?;
+            match reading.join() {
+                Ok(output) => output.context("its output cannot be read"),
+                Err(_) => bail!("its output was lost"),
+            }
+        })
+    }
+
+    /// Copies a program's output to the log until it ends.
+    fn follow(&self, name: &str, mut child: Child, from: impl Read, log: &Path) -> Result<()> {
         if let Some(folder) = log.parent() {
             std::fs::create_dir_all(folder)
                 .with_context(|| format!("{} cannot be made", folder.display()))?;
         }
         let mut file =
             File::create(log).with_context(|| format!("{} cannot be written", log.display()))?;
-        let (reader, writer) = std::io::pipe().context("no pipe")?;
-        command
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone().context("no pipe")?)
-            .stderr(writer);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("{name} cannot be run; `make` installs what is missing"))?;
-        // The command holds the pipe's writing end, which would keep the reader from its end.
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut tail = std::collections::VecDeque::new();
-        for line in BufReader::new(reader).split(b'\n') {
+        let mut tail = VecDeque::new();
+        for line in BufReader::new(from).split(b'\n') {
             let line = line.with_context(|| format!("the output of {name} cannot be read"))?;
-            writeln!(file, "{}", String::from_utf8_lossy(&line))
+            let text = String::from_utf8_lossy(&line);
+            writeln!(file, "{text}")
                 .with_context(|| format!("{} cannot be written", log.display()))?;
             // A program that rewrites its line ends each state with a carriage return.
-            let text = String::from_utf8_lossy(&line);
             let text = text.trim_end_matches('\r');
             let last = text.rsplit('\r').next().unwrap_or_default().to_owned();
             self.detail(last.as_str());
@@ -218,6 +246,19 @@ impl Shared {
     }
 }
 
+fn name_of(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+fn spawn(command: &mut Command) -> Result<Child> {
+    let name = name_of(command);
+    command
+        .spawn()
+        .with_context(|| format!("{name} cannot be run; `make` installs what is missing"))
+}
+
 /// A duration as people say it.
 #[must_use]
 pub fn seconds(time: Duration) -> String {
@@ -254,6 +295,21 @@ mod tests {
         assert!(error.contains(&log.display().to_string()), "{error}");
         let all = std::fs::read_to_string(&log).unwrap();
         assert_eq!(all, "line 1\nline 2\nline 3\nbroken\n");
+    }
+
+    #[test]
+    fn output_is_kept_apart_from_messages() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let step = Progress::silent().step("Testing");
+        let output = step
+            .run_for_output(
+                Command::new("sh").args(["-c", "echo out; echo err >&2"]),
+                &log,
+            )
+            .unwrap();
+        assert_eq!(output, b"out\n");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "err\n");
     }
 
     #[test]

@@ -1,0 +1,159 @@
+//! What this tool wants to know of ELF files, all of them 64-bit little-endian.
+
+use anyhow::{Context, Result, bail};
+use object::elf::{DT_NEEDED, PT_DYNAMIC, PT_LOAD};
+use object::read::elf::{Dyn, ElfFile64, ProgramHeader};
+use object::{LittleEndian, Object, ObjectSection};
+
+type Elf<'a> = ElfFile64<'a, LittleEndian>;
+
+fn parse(file: &[u8]) -> Result<Elf<'_>> {
+    Elf::parse(file).context("it is no 64-bit ELF file")
+}
+
+/// The bytes of a named section.
+///
+/// # Errors
+/// When the file is no ELF file or has no such section.
+pub fn section<'a>(file: &'a [u8], name: &str) -> Result<&'a [u8]> {
+    let elf = parse(file)?;
+    let section = elf
+        .section_by_name(name)
+        .with_context(|| format!("it has no section {name}"))?;
+    section
+        .data()
+        .with_context(|| format!("its section {name} is damaged"))
+}
+
+/// The names of the libraries that a program or library is linked with. None when it is static.
+///
+/// # Errors
+/// When the file is no ELF file or is damaged.
+pub fn needed(file: &[u8]) -> Result<Vec<String>> {
+    let elf = parse(file)?;
+    let endian = LittleEndian;
+    let segments = elf.elf_program_headers();
+    let Some(dynamic) = segments.iter().find(|s| s.p_type(endian) == PT_DYNAMIC) else {
+        return Ok(Vec::new());
+    };
+    let entries = dynamic
+        .dynamic(endian, file)
+        .context("its dynamic section is damaged")?
+        .unwrap_or_default();
+    let strings = section(file, ".dynstr")?;
+    let mut names = Vec::new();
+    for entry in entries {
+        if entry.d_tag(endian) == DT_NEEDED {
+            let at = usize::try_from(entry.d_val(endian))?;
+            let name = strings
+                .get(at..)
+                .and_then(|rest| rest.split(|&byte| byte == 0).next())
+                .context("a library's name lies outside the string table")?;
+            names.push(String::from_utf8_lossy(name).into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// The loadable segments as they are in memory, from the lowest physical address on. What is only
+/// zeroes at the end is left out, as in the file.
+///
+/// # Errors
+/// When the file is no ELF file, is damaged, or its segments are further apart than 256 MiB.
+pub fn flatten(file: &[u8]) -> Result<Vec<u8>> {
+    const LIMIT: u64 = 256 << 20;
+    let elf = parse(file)?;
+    let endian = LittleEndian;
+    let mut loads = Vec::new();
+    for segment in elf.elf_program_headers() {
+        if segment.p_type(endian) == PT_LOAD && segment.p_filesz(endian) > 0 {
+            let data = segment
+                .data(endian, file)
+                .ok()
+                .context("a segment lies outside the file")?;
+            loads.push((segment.p_paddr(endian), data));
+        }
+    }
+    let Some(base) = loads.iter().map(|(address, _)| *address).min() else {
+        bail!("it has nothing to load");
+    };
+    let mut image = Vec::new();
+    for (address, data) in loads {
+        let at = address - base;
+        if at > LIMIT || data.len() as u64 > LIMIT {
+            bail!("its segments are too far apart for an image");
+        }
+        let at = usize::try_from(at)?;
+        let end = at + data.len();
+        if image.len() < end {
+            image.resize(end, 0);
+        }
+        image[at..end].copy_from_slice(data);
+    }
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ELF file with these loadable segments: physical address and bytes.
+    fn elf(segments: &[(u64, &[u8])]) -> Vec<u8> {
+        let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        file.extend([2, 0, 183, 0, 1, 0, 0, 0]);
+        for word in [0_u64, 64, 0] {
+            file.extend(word.to_le_bytes());
+        }
+        let count = u16::try_from(segments.len()).unwrap();
+        file.extend([0; 4]);
+        for half in [64_u16, 56, count, 64, 0, 0] {
+            file.extend(half.to_le_bytes());
+        }
+        let mut at = 64 + 56 * segments.len() as u64;
+        for (address, data) in segments {
+            file.extend([1, 0, 0, 0, 7, 0, 0, 0]);
+            let size = data.len() as u64;
+            // The virtual address differs, so that a mix-up shows.
+            for word in [at, address + (7 << 32), *address, size, size + 64, 4096] {
+                file.extend(word.to_le_bytes());
+            }
+            at += size;
+        }
+        for (_, data) in segments {
+            file.extend(*data);
+        }
+        file
+    }
+
+    #[test]
+    fn segments_land_where_they_are_in_memory() {
+        let file = elf(&[(0x1008, b"data"), (0x1000, b"text"), (0x2000, b"")]);
+        assert_eq!(flatten(&file).unwrap(), b"text\0\0\0\0data");
+    }
+
+    #[test]
+    fn what_is_no_program_is_refused() {
+        let mut cut = elf(&[(0, b"text")]);
+        cut.pop();
+        let cases: [(Vec<u8>, &str); 4] = [
+            (b"MZ".to_vec(), "no 64-bit ELF"),
+            (elf(&[]), "nothing to load"),
+            (elf(&[(0, b"a"), (1 << 40, b"b")]), "too far apart"),
+            (cut, "outside the file"),
+        ];
+        for (file, wanted) in cases {
+            let error = flatten(&file).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error:?} is not {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn libraries_and_sections_of_a_real_program_are_found() {
+        // This test itself is linked with the C library.
+        let file = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(needed(&file).unwrap().contains(&"libc.so.6".to_owned()));
+        assert!(section(&file, ".interp").unwrap().starts_with(b"/lib"));
+        assert!(section(&file, ".no-such").is_err());
+        assert_eq!(needed(&elf(&[(0, b"x")])).unwrap(), Vec::<String>::new());
+    }
+}

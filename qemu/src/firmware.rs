@@ -1,0 +1,201 @@
+//! The firmware: TF-A, built from Debian's source, with Debian's OP-TEE in it, as one flash image.
+
+use crate::boot_tree::TREE;
+use crate::parts::deb::{self, Content};
+use crate::parts::{Package, Parts};
+use crate::paths::Paths;
+use crate::prepare::Suite;
+use crate::progress::{Progress, Step};
+use crate::stamp;
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where OP-TEE's package keeps the build for QEMU; the one for virtualisation has an ending.
+const OPTEE: &str = "usr/lib/optee/vexpress-qemu_armv8a";
+const VIRTUALISED: &str = "-virtualized";
+/// OP-TEE's images, in the order of TF-A's BL32 and its extras.
+const IMAGES: [(&str, &str); 3] = [
+    ("BL32", "tee-header_v2.bin"),
+    ("BL32_EXTRA1", "tee-pager_v2.bin"),
+    ("BL32_EXTRA2", "tee-pageable_v2.bin"),
+];
+/// TF-A reads its FIP here (`PLAT_QEMU_FIP_BASE`); BL1 is at 0.
+const FIP: usize = 0x4_0000;
+/// A bank of the `virt` machine's flash.
+const FLASH: usize = 64 << 20;
+/// Where BL33 is in RAM at reset, by whether OP-TEE is the virtualised one. The hypervisor is small and
+/// comes right behind the tree; a kernel would reach into OP-TEE's shared memory at 0x4200_0000 there,
+/// and comes behind that.
+const BL33: [u64; 2] = [0x4400_0000, 0x4020_0000];
+/// Counts the changes to the way the flash image is made.
+const RECIPE: u32 = 1;
+
+/// The physical address at which the firmware enters what follows it.
+#[must_use]
+pub fn entry(virtualised: bool) -> u64 {
+    BL33[usize::from(virtualised)]
+}
+
+/// The flash image of a suite, with the virtualised OP-TEE or the other; built if need be.
+///
+/// # Errors
+/// When a part is not as expected or TF-A does not build; names the build's log.
+pub fn flash(
+    paths: &Paths,
+    suite: Suite,
+    virtualised: bool,
+    parts: &Parts,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let kind = if virtualised { "virtualised" } else { "native" };
+    let flash = paths.built(suite).join(format!("flash-{kind}.img"));
+    let optee = parts.package("optee-os")?;
+    let tf_a = parts.tf_a();
+    let bl33 = entry(virtualised);
+    let made_of = format!(
+        "TF-A {}, OP-TEE {} ({kind}), recipe {RECIPE}, BL33 at {bl33:#x}, tree at {TREE:#x}\n",
+        tf_a.version, optee.version
+    );
+    if stamp::is_fresh(&flash, &made_of) {
+        return Ok(flash);
+    }
+    let step = progress.step(&format!("Building TF-A {} ({kind} OP-TEE)", tf_a.version));
+    let folder = paths.out().join("tf-a");
+    let source = unpack(tf_a, &folder, &step)?;
+    let images = folder.join(format!("{suite}-{kind}"));
+    take_optee(optee, virtualised, &images)?;
+    let build = images.join("build");
+    let log = paths.build_logs().join(format!("tf-a-{suite}-{kind}.log"));
+    step.run(&mut make(&source, &images, &build, bl33), &log)?;
+    let release = build.join("qemu/release");
+    let read = |name: &str| {
+        let file = release.join(name);
+        std::fs::read(&file).with_context(|| format!("{} was not built", file.display()))
+    };
+    stamp::write(&flash, &lay_out(&read("bl1.bin")?, &read("fip.bin")?)?)?;
+    stamp::mark(&flash, &made_of)?;
+    step.done();
+    Ok(flash)
+}
+
+/// Unpacks the source once.
+fn unpack(tf_a: &Package, folder: &Path, step: &Step) -> Result<PathBuf> {
+    let source = folder.join(format!("source-{}", tf_a.version));
+    if source.is_dir() {
+        return Ok(source);
+    }
+    step.detail("unpacking");
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("{} cannot be made", folder.display()))?;
+    // Beside the final place, so that half a tree is never taken for a whole one.
+    let new = tempfile::tempdir_in(folder)?;
+    let open = File::open(&tf_a.file).with_context(|| tf_a.file.display().to_string())?;
+    let plain = lzma_rust2::XzReader::new(BufReader::new(open), true);
+    let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 16, plain));
+    archive
+        .unpack(new.path())
+        .with_context(|| format!("{} cannot be unpacked", tf_a.file.display()))?;
+    let mut inside = std::fs::read_dir(new.path())?;
+    let (Some(top), None) = (inside.next(), inside.next()) else {
+        bail!("{} is not one folder", tf_a.file.display());
+    };
+    std::fs::rename(top?.path(), &source)?;
+    Ok(source)
+}
+
+/// Takes OP-TEE's images out of its package.
+fn take_optee(optee: &Package, virtualised: bool, into: &Path) -> Result<()> {
+    let ending = if virtualised { VIRTUALISED } else { "" };
+    let from = format!("{OPTEE}{ending}");
+    let wanted = |path: &str| {
+        path.strip_prefix(&from)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .is_some_and(|name| IMAGES.iter().any(|(_, image)| *image == name))
+    };
+    let entries = deb::read(&optee.file, wanted)?;
+    if entries.len() != IMAGES.len() {
+        bail!(
+            "{} {} has {} of OP-TEE's {} images in {from}",
+            optee.name,
+            optee.version,
+            entries.len(),
+            IMAGES.len()
+        );
+    }
+    for entry in entries {
+        if let Content::File { data, .. } = entry.content {
+            let name = entry.path.rsplit('/').next().unwrap_or_default();
+            stamp::write(&into.join(name), &data)?;
+        }
+    }
+    Ok(())
+}
+
+fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut make = Command::new("make");
+    // TF-A takes variables such as DEBUG and E from the environment, and what a surrounding make left
+    // there too; it gets neither.
+    make.env_clear()
+        .envs(
+            ["PATH", "HOME", "TMPDIR"]
+                .iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        )
+        .env("LC_ALL", "C.UTF-8")
+        .arg("-C")
+        .arg(source)
+        .arg(format!("-j{jobs}"))
+        .arg(format!("BUILD_BASE={}", build.display()))
+        .args([
+            "CROSS_COMPILE=aarch64-linux-gnu-",
+            "PLAT=qemu",
+            "SPD=opteed",
+            "QEMU_USE_GIC_DRIVER=QEMU_GICV3",
+            "BL32_RAM_LOCATION=tdram",
+            // BL33 is no part of the firmware: it is in RAM at reset, and is entered as Linux would be.
+            "ARM_LINUX_KERNEL_AS_BL33=1",
+            // A warning of a compiler that TF-A's makers have not seen is no error.
+            "E=0",
+            // A fiptool without digests needs no OpenSSL.
+            "STATIC=1",
+        ])
+        .arg(format!("PRELOADED_BL33_BASE={bl33:#x}"))
+        .arg(format!("ARM_PRELOADED_DTB_BASE={TREE:#x}"))
+        .args(
+            IMAGES
+                .iter()
+                .map(|(variable, image)| format!("{variable}={}", images.join(image).display())),
+        )
+        .args(["all", "fip"]);
+    make
+}
+
+/// The flash as the CPU and BL1 expect it.
+fn lay_out(bl1: &[u8], fip: &[u8]) -> Result<Vec<u8>> {
+    if bl1.len() > FIP || fip.len() > FLASH - FIP {
+        bail!("TF-A has grown out of the flash");
+    }
+    let mut flash = vec![0; FLASH];
+    flash[..bl1.len()].copy_from_slice(bl1);
+    flash[FIP..FIP + fip.len()].copy_from_slice(fip);
+    Ok(flash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flash_has_bl1_at_0_and_the_fip_behind_it() {
+        let flash = lay_out(b"bl1", b"fip").unwrap();
+        assert_eq!(flash.len(), FLASH);
+        assert_eq!(&flash[..4], b"bl1\0");
+        assert_eq!(&flash[FIP - 1..FIP + 4], b"\0fip\0");
+        assert!(lay_out(&vec![0; FIP + 1], b"").is_err());
+        assert!(lay_out(b"", &vec![0; FLASH]).is_err());
+    }
+}

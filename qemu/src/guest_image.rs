@@ -1,0 +1,228 @@
+//! What a guest boots: Debian's kernel, and an initramfs with Debian's OP-TEE client, xtest and trusted
+//! applications, whose first process is the agent. All guests boot the same, and so does a native run.
+
+mod cpio;
+mod kernel;
+mod rootfs;
+
+use crate::parts::deb::{self, Content};
+use crate::parts::{Package, Parts};
+use crate::paths::Paths;
+use crate::prepare::Suite;
+use crate::progress::{Progress, Step};
+use crate::stamp;
+use anyhow::{Context, Result, bail};
+pub(crate) use kernel::is_image;
+use rootfs::RootFs;
+use std::path::{Path, PathBuf};
+
+/// Counts the changes to the way the image is made.
+const RECIPE: u32 = 1;
+/// Where modules, and in newer packages the kernel too, are; then the kernel's release.
+const MODULES: &str = "usr/lib/modules/";
+/// The modules that a guest needs; what they depend on comes along.
+const DRIVERS: &[&str] = &["tee", "optee", "optee_rng"];
+/// The folder of the TA development kit that has OP-TEE's own TAs, such as PKCS#11.
+const OPTEE_TAS: &str = "usr/lib/optee-os-dev/vexpress-qemu_armv8a-virtualized/ta/";
+/// Where the supplicant looks for TAs.
+const TAS: &str = "usr/lib/optee_armtz/";
+/// Where libraries are.
+const LIBRARIES: &str = "usr/lib/aarch64-linux-gnu/";
+
+/// A kernel and an initramfs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestImage {
+    /// The kernel, a raw arm64 `Image`.
+    pub kernel: PathBuf,
+    /// The initramfs, compressed with gzip.
+    pub initrd: PathBuf,
+    /// The kernel's release, as `uname -r` says it.
+    pub release: String,
+}
+
+/// Makes the image of a suite with `agent`, a static program, as its `/init`.
+///
+/// # Errors
+/// When a package is not as expected; names it.
+pub fn build(
+    paths: &Paths,
+    suite: Suite,
+    parts: &Parts,
+    agent: &Path,
+    progress: &Progress,
+) -> Result<GuestImage> {
+    let folder = paths.built(suite);
+    let kernel = folder.join("Image");
+    let base = folder.join("base.cpio.gz");
+    let note = folder.join("release");
+    let made_of = inputs(parts);
+    if !(stamp::is_fresh(&base, &made_of) && kernel.exists() && note.exists()) {
+        let step = progress.step(&format!("Building the guest image of Debian {suite}"));
+        let (release, image) = take_kernel(parts, &step)?;
+        stamp::write(&kernel, &image.raw)?;
+        stamp::write(&note, release.as_bytes())?;
+        let root = root_file_system(parts, &image.modules, &step)?;
+        step.detail("compressing");
+        stamp::write(&base, &gzip(&cpio::archive(root.entries())?)?)?;
+        stamp::mark(&base, &made_of)?;
+        step.done();
+    }
+    let initrd = folder.join("initrd.gz");
+    // The kernel unpacks archives that follow each other, so a new agent needs no new base.
+    let agent = std::fs::read(agent).with_context(|| agent.display().to_string())?;
+    let mut init = RootFs::default();
+    init.file("init", 0o755, agent);
+    let mut whole = std::fs::read(&base).with_context(|| base.display().to_string())?;
+    whole.extend(gzip(&cpio::archive(init.entries())?)?);
+    if std::fs::read(&initrd).ok().as_deref() != Some(&whole[..]) {
+        stamp::write(&initrd, &whole)?;
+    }
+    let release = std::fs::read_to_string(&note).with_context(|| note.display().to_string())?;
+    Ok(GuestImage {
+        kernel,
+        initrd,
+        release,
+    })
+}
+
+/// Everything that the base of the image is made of.
+fn inputs(parts: &Parts) -> String {
+    let mut text = format!("recipe {RECIPE}\n");
+    for package in parts.packages(|name| name != "optee-os") {
+        text += &format!("{} {}\n", package.name, package.version);
+    }
+    text
+}
+
+/// A kernel as its packages have it.
+struct Kernel {
+    raw: Vec<u8>,
+    /// Path and content of every module, decompressed when it is asked for.
+    modules: Vec<(String, Vec<u8>)>,
+}
+
+fn take_kernel(parts: &Parts, step: &Step) -> Result<(String, Kernel)> {
+    let is_kernel = |path: &str| {
+        path.starts_with("boot/vmlinuz-")
+            || (path.starts_with(MODULES) && path.ends_with("/vmlinuz"))
+    };
+    let is_module = |path: &str| path.starts_with(MODULES) && path.contains(".ko");
+    let mut found = None;
+    let mut modules = Vec::new();
+    for package in parts.packages(|name| name.starts_with("linux-")) {
+        step.detail(format!("reading {}", package.name));
+        for entry in deb::read(&package.file, |path| is_kernel(path) || is_module(path))? {
+            let Content::File { data, .. } = entry.content else {
+                continue;
+            };
+            if is_module(&entry.path) {
+                modules.push((entry.path, data));
+            } else {
+                found = Some((release_of(&entry.path), data));
+            }
+        }
+    }
+    let (release, data) = found.context("the kernel's packages have no vmlinuz")?;
+    let raw = kernel::raw_image(data).context("Debian's kernel")?;
+    Ok((release, Kernel { raw, modules }))
+}
+
+/// The release in `boot/vmlinuz-R` or `usr/lib/modules/R/vmlinuz`.
+fn release_of(path: &str) -> String {
+    let rest = path
+        .strip_prefix("boot/vmlinuz-")
+        .or_else(|| path.strip_prefix(MODULES)?.strip_suffix("/vmlinuz"));
+    rest.unwrap_or_default().to_owned()
+}
+
+fn root_file_system(parts: &Parts, modules: &[(String, Vec<u8>)], step: &Step) -> Result<RootFs> {
+    let mut root = RootFs::skeleton();
+    let mut order = String::new();
+    for (name, data) in kernel::modules(modules, DRIVERS)? {
+        order += &format!("{name}.ko\n");
+        root.file(&format!("modules/{name}.ko"), 0o644, data);
+    }
+    root.file("modules/order", 0o644, order.into_bytes());
+    step.detail("reading the TEE's client side");
+    take(&mut root, parts.package("busybox-static")?, |path| {
+        (path == "usr/bin/busybox").then(|| path.to_owned())
+    })?;
+    root.busybox_links();
+    take(&mut root, parts.package("optee-test-qemu")?, |path| {
+        let wanted = path == "usr/bin/xtest"
+            || path.starts_with(TAS)
+            || path.starts_with("usr/lib/tee-supplicant/");
+        wanted.then(|| path.to_owned())
+    })?;
+    take(&mut root, parts.package("optee-os-dev")?, |path| {
+        let name = path.strip_prefix(OPTEE_TAS)?;
+        Some(format!("{TAS}{name}"))
+    })?;
+    take(&mut root, parts.package("tee-supplicant")?, |path| {
+        (path == "usr/sbin/tee-supplicant").then(|| path.to_owned())
+    })?;
+    let mut libraries = RootFs::default();
+    for package in parts.packages(|name| name.starts_with("lib") || name == "zlib1g") {
+        take(&mut libraries, package, |path| {
+            let name = path.strip_prefix(LIBRARIES)?;
+            (!name.contains('/') && name.contains(".so.")).then(|| path.to_owned())
+        })?;
+    }
+    root.link_libraries(&libraries, LIBRARIES)?;
+    for path in [
+        "usr/bin/busybox",
+        "usr/bin/xtest",
+        "usr/sbin/tee-supplicant",
+    ] {
+        if !root.has(path) {
+            bail!("no package has {path}");
+        }
+    }
+    Ok(root)
+}
+
+/// Puts those files of a package into the tree for which `place` gives a path there.
+fn take(
+    root: &mut RootFs,
+    package: &Package,
+    place: impl Fn(&str) -> Option<String>,
+) -> Result<()> {
+    for entry in deb::read(&package.file, |path| place(path).is_some())? {
+        let path = place(&entry.path).unwrap_or(entry.path);
+        match entry.content {
+            Content::File { mode, data } => root.file(&path, mode, data),
+            Content::Link { target, symbolic } => {
+                // A hard link's target is a path from the root.
+                let target = if symbolic {
+                    target
+                } else {
+                    format!("/{target}")
+                };
+                root.link(&path, &target);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn gzip(data: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, data)?;
+    Ok(encoder.finish()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_is_in_the_kernels_path() {
+        let paths = [
+            "boot/vmlinuz-6.12.1+deb13-arm64",
+            "usr/lib/modules/6.12.1+deb13-arm64/vmlinuz",
+        ];
+        for path in paths {
+            assert_eq!(release_of(path), "6.12.1+deb13-arm64");
+        }
+    }
+}

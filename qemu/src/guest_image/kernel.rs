@@ -1,0 +1,186 @@
+//! The kernel and its modules, out of the forms that Debian packs them in.
+
+use crate::elf;
+use anyhow::{Context, Result, bail};
+use std::io::Read;
+
+/// Offset and value of the magic number in an arm64 `Image`'s header (Linux,
+/// Documentation/arch/arm64/booting.rst).
+const MAGIC: (usize, &[u8; 4]) = (56, b"ARM\x64");
+
+/// Whether these bytes begin as an arm64 `Image` does.
+pub(crate) fn is_image(bytes: &[u8]) -> bool {
+    bytes.get(MAGIC.0..MAGIC.0 + 4) == Some(MAGIC.1)
+}
+
+/// A kernel as a boot loader wants it, decompressed if need be.
+pub(super) fn raw_image(data: Vec<u8>) -> Result<Vec<u8>> {
+    let data = if data.starts_with(&[0x1f, 0x8b]) {
+        let mut raw = Vec::new();
+        flate2::read::GzDecoder::new(&data[..])
+            .read_to_end(&mut raw)
+            .context("it is damaged")?;
+        raw
+    } else {
+        data
+    };
+    if !is_image(&data) {
+        bail!("it is no arm64 Image, neither plain nor compressed with gzip");
+    }
+    Ok(data)
+}
+
+/// The named modules and those that they depend on, in an order to load them in: names and plain
+/// files. `all` has every module's path and file, compressed or not.
+pub(super) fn modules(
+    all: &[(String, Vec<u8>)],
+    wanted: &[&str],
+) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut order = Vec::new();
+    for name in wanted {
+        add(all, name, &mut Vec::new(), &mut order)?;
+    }
+    Ok(order)
+}
+
+fn add(
+    all: &[(String, Vec<u8>)],
+    name: &str,
+    above: &mut Vec<String>,
+    order: &mut Vec<(String, Vec<u8>)>,
+) -> Result<()> {
+    if order.iter().any(|(known, _)| known == name) {
+        return Ok(());
+    }
+    if above.iter().any(|one| one == name) {
+        bail!("the kernel module {name} depends on itself");
+    }
+    let found = all.iter().find(|(path, _)| module_name(path) == name);
+    let (path, packed) = found.with_context(|| format!("the kernel has no module {name}"))?;
+    let plain = unpack(path, packed).with_context(|| format!("{path} is damaged"))?;
+    let info = elf::section(&plain, ".modinfo").with_context(|| format!("{path} is damaged"))?;
+    above.push(name.to_owned());
+    for dependency in dependencies(info) {
+        add(all, &dependency, above, order)?;
+    }
+    above.pop();
+    order.push((name.to_owned(), plain));
+    Ok(())
+}
+
+/// A module's name as the kernel says it: `optee_rng` for `…/optee-rng.ko.xz`.
+fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let name = file.split(".ko").next().unwrap_or_default();
+    name.replace('-', "_")
+}
+
+fn unpack(path: &str, packed: &[u8]) -> Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    if path.ends_with(".ko") {
+        plain.extend(packed);
+    } else if path.ends_with(".xz") {
+        lzma_rust2::XzReader::new(packed, true).read_to_end(&mut plain)?;
+    } else {
+        bail!("it is compressed in a way that is not known here");
+    }
+    Ok(plain)
+}
+
+/// What `depends=` names in a module's information, whose strings end with a zero byte.
+fn dependencies(info: &[u8]) -> Vec<String> {
+    info.split(|&byte| byte == 0)
+        .filter_map(|entry| entry.strip_prefix(b"depends="))
+        .flat_map(|list| list.split(|&byte| byte == b','))
+        .filter(|name| !name.is_empty())
+        .map(|name| String::from_utf8_lossy(name).replace('-', "_"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn image() -> Vec<u8> {
+        let mut bytes = vec![0; 64];
+        bytes[56..60].copy_from_slice(b"ARM\x64");
+        bytes
+    }
+
+    #[test]
+    fn a_kernel_is_taken_plain_or_from_gzip() {
+        assert_eq!(raw_image(image()).unwrap(), image());
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(&image()).unwrap();
+        let gz = gz.finish().unwrap();
+        assert_eq!(raw_image(gz.clone()).unwrap(), image());
+        assert!(raw_image(gz[..gz.len() / 2].to_vec()).is_err());
+        assert!(raw_image(b"MZ\0\0zimg".to_vec()).is_err());
+    }
+
+    /// A relocatable ELF file whose only content is `.modinfo`.
+    fn module(info: &[u8]) -> Vec<u8> {
+        let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        file.extend([1, 0, 183, 0, 1, 0, 0, 0]);
+        let names = b"\0.modinfo\0.shstrtab\0";
+        let sections = 64 + info.len() + names.len();
+        for word in [0, 0, sections as u64] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend([0; 4]);
+        for half in [64_u16, 0, 0, 64, 3, 2] {
+            file.extend(half.to_le_bytes());
+        }
+        file.extend(info);
+        file.extend(names);
+        file.extend([0; 64]);
+        for (name, kind, at, size) in [
+            (1_u32, 1_u32, 64, info.len()),
+            (10, 3, 64 + info.len(), names.len()),
+        ] {
+            file.extend(name.to_le_bytes());
+            file.extend(kind.to_le_bytes());
+            file.extend([0; 16]);
+            file.extend((at as u64).to_le_bytes());
+            file.extend((size as u64).to_le_bytes());
+            file.extend([0; 24]);
+        }
+        file
+    }
+
+    #[test]
+    fn modules_come_after_what_they_depend_on() {
+        let xz = |data: &[u8]| {
+            let options = lzma_rust2::XzOptions::with_preset(1);
+            let mut writer = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+            writer.write_all(data).unwrap();
+            writer.finish().unwrap()
+        };
+        let all = vec![
+            (
+                "m/a/optee.ko.xz".to_owned(),
+                xz(&module(b"license=GPL\0depends=tee,ffa-core\0")),
+            ),
+            ("m/b/ffa-core.ko".to_owned(), module(b"depends=\0")),
+            (
+                "m/c/tee.ko".to_owned(),
+                module(b"name=tee\0depends=ffa-core\0"),
+            ),
+            ("m/d/unused.ko.zst".to_owned(), Vec::new()),
+            ("m/e/loop.ko".to_owned(), module(b"depends=loop\0")),
+        ];
+        let order = modules(&all, &["tee", "optee"]).unwrap();
+        let names: Vec<&str> = order.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["ffa_core", "tee", "optee"]);
+        assert!(order[2].1.starts_with(b"\x7fELF"));
+        for (name, wanted) in [
+            ("unused", "not known here"),
+            ("absent", "no module absent"),
+            ("loop", "depends on itself"),
+        ] {
+            let error = format!("{:#}", modules(&all, &[name]).unwrap_err());
+            assert!(error.contains(wanted), "{error:?} is not {wanted:?}");
+        }
+    }
+}

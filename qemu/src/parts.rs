@@ -1,0 +1,151 @@
+//! The real parts, from Debian's archive: fetched by apt with a configuration of our own, so that the
+//! machine's own set-up stays as it is and its packages do not matter. apt checks every signature.
+//!
+//! What was fetched is remembered in `parts.json`; as long as its files are there, no network is used.
+
+mod apt;
+pub mod deb;
+pub mod sources;
+
+use crate::paths::Paths;
+use crate::prepare::Suite;
+use crate::progress::Progress;
+use anyhow::{Context, Result};
+use apt::Apt;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The packages that are asked for by name. [`apt::Apt::with_libraries`] adds the libraries they need.
+const PACKAGES: &[&str] = &[
+    "optee-os",
+    "optee-os-dev",
+    "optee-test-qemu",
+    "tee-supplicant",
+    "busybox-static",
+];
+/// The package whose dependencies name the packages of the current kernel.
+const KERNEL: &str = "linux-image-arm64";
+/// The source package of TF-A, and the suite that it always comes from: sid's moves, and what a
+/// newer OP-TEE needs of the firmware has not changed.
+const TF_A: (&str, Suite) = ("arm-trusted-firmware", Suite::Trixie);
+
+/// What was fetched for one suite.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    /// The packages that were asked for: when the tool asks for others, these are out of date.
+    asked: Vec<String>,
+    /// The binary packages.
+    packages: Vec<Package>,
+    /// The files of TF-A's source package.
+    tf_a: Package,
+}
+
+/// One fetched package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version, with epoch and revision.
+    pub version: String,
+    /// The `.deb`, or the upstream tarball of a source package.
+    pub file: PathBuf,
+    /// The length of `file` in bytes.
+    size: u64,
+}
+
+impl Package {
+    fn is_there(&self) -> bool {
+        std::fs::metadata(&self.file).is_ok_and(|found| found.len() == self.size)
+    }
+}
+
+impl Parts {
+    /// A binary package.
+    ///
+    /// # Errors
+    /// When it was not fetched.
+    pub fn package(&self, name: &str) -> Result<&Package> {
+        let mut all = self.packages.iter();
+        all.find(|package| package.name == name)
+            .with_context(|| format!("the package {name} was not fetched"))
+    }
+
+    /// The packages whose names pass `filter`, in a fixed order.
+    pub fn packages(&self, filter: impl Fn(&str) -> bool) -> impl Iterator<Item = &Package> {
+        self.packages
+            .iter()
+            .filter(move |package| filter(&package.name))
+    }
+
+    /// TF-A's upstream tarball.
+    #[must_use]
+    pub fn tf_a(&self) -> &Package {
+        &self.tf_a
+    }
+
+    fn are_there(&self) -> bool {
+        self.asked == asked() && self.tf_a.is_there() && self.packages.iter().all(Package::is_there)
+    }
+}
+
+fn asked() -> Vec<String> {
+    let kernel = std::iter::once(&KERNEL);
+    PACKAGES
+        .iter()
+        .chain(kernel)
+        .map(|&name| name.into())
+        .collect()
+}
+
+/// The parts of a suite: from the cache when they are there, else fetched. With `refresh` the archive
+/// is asked for newer ones, and what is in the cache serves when it cannot be reached.
+///
+/// # Errors
+/// When the machine's apt sources name no Debian mirror, or a part cannot be had.
+pub fn fetch(paths: &Paths, suite: Suite, refresh: bool, progress: &Progress) -> Result<Parts> {
+    let folder = paths.cache(suite);
+    let stamp = folder.join("parts.json");
+    let cached = read_stamp(&stamp);
+    match cached {
+        Some(parts) if !refresh => return Ok(parts),
+        _ => {}
+    }
+    match fetch_newest(&folder, &paths.build_logs(), suite, progress) {
+        Ok(parts) => {
+            let text = serde_json::to_vec_pretty(&parts).context("the list of parts")?;
+            std::fs::write(&stamp, text)
+                .with_context(|| format!("{} cannot be written", stamp.display()))?;
+            Ok(parts)
+        }
+        Err(why) => match cached {
+            Some(parts) => {
+                eprintln!("  Debian's archive is not asked for newer parts: {why:#}");
+                Ok(parts)
+            }
+            None => Err(why.context(format!(
+                "the parts of Debian {suite} cannot be fetched (once fetched, no network is needed)"
+            ))),
+        },
+    }
+}
+
+fn read_stamp(file: &Path) -> Option<Parts> {
+    let text = std::fs::read(file).ok()?;
+    // A stamp of another version of this tool is as good as none.
+    let parts: Parts = serde_json::from_slice(&text).ok()?;
+    parts.are_there().then_some(parts)
+}
+
+fn fetch_newest(folder: &Path, logs: &Path, suite: Suite, progress: &Progress) -> Result<Parts> {
+    let mirror = sources::mirror()?;
+    let apt = Apt::new(folder, logs, suite, TF_A.1, &mirror)?;
+    apt.update(progress)?;
+    let mut names: Vec<String> = PACKAGES.iter().map(|&name| name.into()).collect();
+    names.extend(apt.kernel_packages(KERNEL)?);
+    let names = apt.with_libraries(names)?;
+    Ok(Parts {
+        asked: asked(),
+        packages: apt.download(&names, progress)?,
+        tf_a: apt.download_source(TF_A.0, progress)?,
+    })
+}

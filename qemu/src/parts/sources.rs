@@ -1,0 +1,197 @@
+//! The machine's own apt sources, read for two things: the mirror that its user chose, and the
+//! keyring that signs it. Both file formats are read, the one-line one and deb822.
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+
+#[cfg(test)]
+mod tests;
+
+/// Names a mirror when the machine's sources do not.
+pub const MIRROR_VARIABLE: &str = "POSTERN_MIRROR";
+/// Where Debian's keyring package puts the keys of all its suites.
+const KEYRINGS: [&str; 2] = [
+    "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "/usr/share/keyrings/debian-archive-keyring.pgp",
+];
+/// What a suite of Debian's main archive may be called, without an ending such as `-updates`.
+const SUITES: &[&str] = &[
+    "oldoldstable",
+    "oldstable",
+    "stable",
+    "testing",
+    "unstable",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "sid",
+];
+
+/// Where Debian's archive is had from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Its address, as apt writes it.
+    pub uri: String,
+    /// The keyring that its release files are checked with.
+    pub keyring: PathBuf,
+}
+
+/// One source of packages, as a file names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its address.
+    uri: String,
+    suite: String,
+    components: Vec<String>,
+    /// A keyring file, when one is named.
+    signed_by: Option<PathBuf>,
+}
+
+/// The mirror that this machine uses, or the one that `POSTERN_MIRROR` names.
+///
+/// # Errors
+/// When there is no mirror or no keyring; says how to name one.
+pub fn mirror() -> Result<Mirror> {
+    let named = std::env::var(MIRROR_VARIABLE).ok();
+    let named = named.filter(|uri| !uri.is_empty());
+    let sources = match &named {
+        Some(_) => Vec::new(),
+        None => read_all(Path::new("/etc/apt"))?,
+    };
+    let source = sources.into_iter().find(Source::is_debian);
+    let signed_by = source.as_ref().and_then(|found| found.signed_by.clone());
+    let Some(uri) = named.or(source.map(|found| found.uri)) else {
+        bail!(
+            "this machine's apt sources name no mirror of Debian; \
+             name one with `make MIRROR=http://…`"
+        );
+    };
+    let keyring = KEYRINGS
+        .iter()
+        .map(PathBuf::from)
+        .chain(signed_by)
+        .find(|file| file.is_file())
+        .context("Debian's keyring is not there; install the package debian-archive-keyring")?;
+    Ok(Mirror { uri, keyring })
+}
+
+fn read_all(folder: &Path) -> Result<Vec<Source>> {
+    let mut files = vec![folder.join("sources.list")];
+    if let Ok(entries) = std::fs::read_dir(folder.join("sources.list.d")) {
+        let mut more: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        more.sort();
+        files.extend(more);
+    }
+    let mut sources = Vec::new();
+    for file in files {
+        let parse = match file.extension().and_then(|ending| ending.to_str()) {
+            Some("list") => parse_lines,
+            Some("sources") => parse_deb822,
+            _ => continue,
+        };
+        match std::fs::read_to_string(&file) {
+            Ok(text) => sources.extend(parse(&text)),
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound => {}
+            Err(why) => {
+                return Err(why).with_context(|| format!("{} cannot be read", file.display()));
+            }
+        }
+    }
+    Ok(sources)
+}
+
+/// Reads the one-line format: `deb [options] uri suite component…`.
+#[must_use]
+pub fn parse_lines(text: &str) -> Vec<Source> {
+    text.lines().filter_map(parse_line).collect()
+}
+
+fn parse_line(line: &str) -> Option<Source> {
+    let line = line.split('#').next()?.trim();
+    let mut rest = line.strip_prefix("deb")?;
+    if !rest.starts_with([' ', '\t']) {
+        return None;
+    }
+    let mut signed_by = None;
+    if let Some(options) = rest.trim_start().strip_prefix('[') {
+        let (options, after) = options.split_once(']')?;
+        signed_by = options
+            .split_whitespace()
+            .find_map(|option| option.strip_prefix("signed-by="))
+            .and_then(keyring_file);
+        rest = after;
+    }
+    let mut words = rest.split_whitespace().map(String::from);
+    Some(Source {
+        uri: words.next()?,
+        suite: words.next()?,
+        components: words.collect(),
+        signed_by,
+    })
+}
+
+/// Reads the deb822 format: paragraphs of `Field: values`.
+#[must_use]
+pub fn parse_deb822(text: &str) -> Vec<Source> {
+    let mut sources = Vec::new();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    for paragraph in lines.split(|line| line.trim().is_empty()) {
+        let field = |name: &str| -> Vec<&str> {
+            let mut values = Vec::new();
+            let mut inside = false;
+            for line in paragraph {
+                if line.starts_with([' ', '\t']) {
+                    if inside {
+                        values.extend(line.split_whitespace());
+                    }
+                } else if let Some((key, value)) = line.split_once(':') {
+                    inside = key.eq_ignore_ascii_case(name);
+                    if inside {
+                        values.extend(value.split_whitespace());
+                    }
+                }
+            }
+            values
+        };
+        let off = |word: &&str| ["no", "false", "off", "0"].contains(&word.to_lowercase().as_str());
+        if !field("Types").contains(&"deb") || field("Enabled").first().is_some_and(off) {
+            continue;
+        }
+        let signed_by = field("Signed-By")
+            .first()
+            .and_then(|&file| keyring_file(file));
+        for uri in field("URIs") {
+            for suite in field("Suites") {
+                sources.push(Source {
+                    uri: uri.into(),
+                    suite: suite.into(),
+                    components: field("Components").into_iter().map(String::from).collect(),
+                    signed_by: signed_by.clone(),
+                });
+            }
+        }
+    }
+    sources
+}
+
+/// A keyring's path; apt allows fingerprints and whole keys in its place.
+fn keyring_file(value: &str) -> Option<PathBuf> {
+    let first = value.split(',').next()?;
+    first.starts_with('/').then(|| first.into())
+}
+
+impl Source {
+    /// Whether it is a mirror of Debian's main archive, which has every suite beside the one named.
+    fn is_debian(&self) -> bool {
+        let endings = ["-updates", "-proposed-updates", "-backports"];
+        let name = endings
+            .iter()
+            .find_map(|ending| self.suite.strip_suffix(ending))
+            .unwrap_or(&self.suite);
+        SUITES.contains(&name)
+            && self.components.iter().any(|component| component == "main")
+            && !self.uri.starts_with("cdrom:")
+    }
+}

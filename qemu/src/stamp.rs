@@ -1,0 +1,71 @@
+//! Remembers what a built file was made of, in a file beside it, so that it is built once.
+
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// Whether `output` is there and was made of just these inputs.
+#[must_use]
+pub fn is_fresh(output: &Path, inputs: &str) -> bool {
+    output.exists()
+        && std::fs::read_to_string(beside(output)).is_ok_and(|made_of| made_of == inputs)
+}
+
+/// Says that `output` was made of these inputs.
+///
+/// # Errors
+/// When the note beside it cannot be written.
+pub fn mark(output: &Path, inputs: &str) -> Result<()> {
+    write(&beside(output), inputs.as_bytes())
+}
+
+/// Writes a file whole or not at all, and its folder if need be.
+///
+/// # Errors
+/// When the disk does not take it.
+pub fn write(file: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = file.parent().context("a file has a folder")?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("{} cannot be made", folder.display()))?;
+    let failed = || format!("{} cannot be written", file.display());
+    let mut new = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
+    std::io::Write::write_all(&mut new, bytes).with_context(failed)?;
+    new.persist(file).with_context(failed)?;
+    Ok(())
+}
+
+/// Makes an empty file, and its folder, unless there is one.
+///
+/// # Errors
+/// When the disk does not take it.
+pub fn write_if_missing(file: &Path) -> Result<()> {
+    if file.exists() {
+        Ok(())
+    } else {
+        write(file, b"")
+    }
+}
+
+fn beside(output: &Path) -> PathBuf {
+    let mut name = output.file_name().unwrap_or_default().to_owned();
+    name.push(".made-of");
+    output.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fresh_is_what_is_there_and_was_made_of_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("deep/image");
+        assert!(!is_fresh(&output, "a 1"));
+        write(&output, b"x").unwrap();
+        assert!(!is_fresh(&output, "a 1"));
+        mark(&output, "a 1").unwrap();
+        assert!(is_fresh(&output, "a 1"));
+        assert!(!is_fresh(&output, "a 2"));
+        std::fs::remove_file(&output).unwrap();
+        assert!(!is_fresh(&output, "a 1"));
+    }
+}
