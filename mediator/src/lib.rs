@@ -20,17 +20,34 @@
 extern crate alloc;
 
 pub mod addr;
+mod books;
+mod call;
+mod capabilities;
 pub mod config;
+#[cfg(any(test, feature = "fakes"))]
+pub mod fake;
+mod fast;
 pub mod host;
+mod life;
+mod memory;
+mod message;
+mod pages;
+mod policy;
 mod probe;
+mod rpc;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use config::{ClientId, Config, Offer, Policy, Quotas};
 pub use host::{ForeignInterrupt, GuestMemoryError, Host, PinError, SharedPage};
 pub use probe::{ProbeError, TeeInfo, probe};
 pub use stats::{RpcKind, Stats};
 
-use optee_proto::{FunctionId, Return, smc};
+use books::Books;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use optee_proto::{FunctionId, smc};
+use spin::mutex::TicketMutex;
 use stats::Counters;
 use thiserror::Error;
 
@@ -68,6 +85,9 @@ pub enum DestroyError {
     /// A vCPU is inside the mediator or OP-TEE; stop it first. Nothing was done.
     #[error("a vCPU is still inside the TEE")]
     Busy,
+    /// OP-TEE does not let go of the VM, so its pages stay pinned.
+    #[error("OP-TEE refuses to forget the VM (code {0:#x}): its pages stay pinned")]
+    Refused(u32),
 }
 
 /// The TEE as one virtual machine sees it.
@@ -77,6 +97,11 @@ pub struct Mediator {
     config: Config,
     tee: TeeInfo,
     counters: Counters,
+    books: TicketMutex<Books>,
+    /// vCPUs that are in [`Mediator::smc`].
+    inside: AtomicU32,
+    /// OP-TEE knows the VM.
+    live: AtomicBool,
 }
 
 impl Mediator {
@@ -84,9 +109,12 @@ impl Mediator {
     pub fn new(client: ClientId, config: Config, tee: TeeInfo) -> Self {
         Self {
             client,
-            config,
             tee,
             counters: Counters::default(),
+            books: TicketMutex::new(Books::new(config.quotas)),
+            inside: AtomicU32::new(0),
+            live: AtomicBool::new(false),
+            config,
         }
     }
 
@@ -103,16 +131,6 @@ impl Mediator {
         function.owner() as u32 >= smc::OWNER_TRUSTED_APP
     }
 
-    /// Makes the VM known to OP-TEE and sets aside what its calls need, so that they allocate
-    /// nothing. To be called before the VM's first vCPU runs.
-    ///
-    /// # Errors
-    /// When memory or OP-TEE's room for VMs is exhausted; everything is then as before.
-    pub fn create<H: Host>(&self, host: &H) -> Result<(), CreateError> {
-        let _ = (host, &self.config, &self.tee);
-        Ok(())
-    }
-
     /// Answers one call of the guest's: x0..x3 afterwards. The other registers keep the guest's
     /// values.
     ///
@@ -120,33 +138,72 @@ impl Mediator {
     /// those that resume a call at once after a foreign interrupt
     /// ([`ForeignInterrupt::Resume`]) or after an RPC that the guest must not see.
     pub fn smc<H: Host>(&self, host: &H, call: &GuestCall) -> [u64; 4] {
-        let _ = (host, call);
-        self.counters.fast.bump();
-        [Return::UNKNOWN_FUNCTION.get(), 0, 0, 0]
+        // Counted before the books are asked whether the VM is live, so that `destroy`, which
+        // does it the other way round, overlooks nobody.
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let answer = self.dispatch(host, call);
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+        // All results have 32 bits, but for the "unknown" of an SMC64 call.
+        if call.aarch32 {
+            answer.map(|word| word & 0xffff_ffff)
+        } else {
+            answer
+        }
     }
 
-    /// Ends the VM in OP-TEE, then unpins and frees all that it had. To be called after all its
-    /// vCPUs have stopped and have left [`Mediator::smc`]; idempotent.
-    ///
-    /// # Errors
-    /// [`DestroyError::Busy`] when a vCPU is still in [`Mediator::smc`].
-    pub fn destroy<H: Host>(&self, host: &H) -> Result<(), DestroyError> {
-        let _ = host;
-        Ok(())
+    /// Which call it is.
+    #[inline]
+    fn dispatch<H: Host>(&self, host: &H, call: &GuestCall) -> [u64; 4] {
+        let function = FunctionId::from_x0(call.regs[0]).without_hint();
+        match function {
+            smc::CALL_WITH_ARG => self.begin(host, function, &call.regs),
+            smc::CALL_RETURN_FROM_RPC => self.resume(host, &call.regs),
+            smc::CALL_WITH_RPC_ARG | smc::CALL_WITH_REGD_ARG if self.config.offer.rpc_arg => {
+                self.begin(host, function, &call.regs)
+            }
+            // OP-TEE would spend a thread on any other yielding call.
+            _ if function.is_fast() => self.fast(host, function, &call.regs),
+            _ => self.unknown(function),
+        }
+    }
+
+    /// One SMC to OP-TEE.
+    #[inline]
+    fn secure<H: Host>(&self, host: &H, args: [u64; 8]) -> [u64; 4] {
+        self.counters.smcs.bump();
+        host.smc(args)
+    }
+
+    /// How many yielding calls the VM can have under way.
+    fn call_limit(&self) -> u32 {
+        self.config
+            .quotas
+            .calls
+            .min(self.tee.threads)
+            .clamp(1, call::MAX_CALLS)
     }
 
     /// Whether the guest wants the interrupt that announces asynchronous notifications. When the
     /// TEE's physical one arrives, the hypervisor injects a virtual one into every VM that
     /// wants it; one too many does no harm.
     pub fn wants_notifications(&self) -> bool {
-        false
+        self.books.lock().notify
     }
 
     /// What has been done so far.
     pub fn stats(&self) -> Stats {
+        let books = self.books.lock();
+        let (pages_pinned, pages_pinned_max) = books.pages();
+        let (buffers, buffers_max) = books.buffer_counts();
         Stats {
-            fast: self.counters.fast.get(),
-            ..Stats::default()
+            pages_pinned,
+            pages_pinned_max,
+            buffers,
+            buffers_max,
+            rpc_buffers: books.rpc_buffers.len() as u64,
+            sessions: books.sessions.len() as u64,
+            calls: (books.suspended.len() - books.idle.len()) as u64,
+            ..self.counters.snapshot()
         }
     }
 }

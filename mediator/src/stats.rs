@@ -97,6 +97,8 @@ pub struct Stats {
     pub foreign_intr: u64,
     /// Requests and answers of the guest's that were refused, whatever the reason.
     pub denied: u64,
+    /// Calls that OP-TEE broke. They hold what they held until the VM ends.
+    pub lost: u64,
     /// SMCs to the secure world on the guest's behalf.
     pub smcs: u64,
     /// Pages pinned now, counted once a buffer.
@@ -149,6 +151,7 @@ pub(crate) struct Counters {
     pub(crate) rpc: [Counter; RpcKind::ALL.len()],
     pub(crate) foreign_intr: Counter,
     pub(crate) denied: Counter,
+    pub(crate) lost: Counter,
     pub(crate) smcs: Counter,
 }
 
@@ -160,6 +163,7 @@ impl Counters {
             yielding: self.yielding.get(),
             foreign_intr: self.foreign_intr.get(),
             denied: self.denied.get(),
+            lost: self.lost.get(),
             smcs: self.smcs.get(),
             ..Stats::default()
         };

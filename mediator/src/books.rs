@@ -1,0 +1,282 @@
+//! The books of one VM: everything that its vCPUs share, behind one lock.
+//!
+//! The lock is held for look-ups and moves only: never across an SMC, never while guest memory
+//! is copied, pinned or unpinned. A call that is under way is not in the books but owned by the
+//! vCPU that runs it; a suspended one is in the books, and whoever resumes it takes it out.
+
+use crate::call::Call;
+use crate::config::Quotas;
+use crate::host::SharedPage;
+use crate::memory::buffer::PageNumber;
+use crate::memory::{
+    Buffer, Cookie, GuestCookie, Insert, Provenance, RpcBuffer, Space, State, Table,
+};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use optee_proto::{TeeResult, Uuid};
+
+/// Where the VM is in its life with the TEE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Life {
+    /// OP-TEE does not know it.
+    Unknown,
+    /// OP-TEE knows it, its calls are served.
+    Live,
+    /// It is being taken down; no call begins or resumes.
+    Dying,
+}
+
+/// A session that the guest has open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Session {
+    /// OP-TEE's number for it, unique in the VM.
+    pub(crate) id: u32,
+    /// The application.
+    pub(crate) app: Uuid,
+}
+
+/// What a guest may not have, and why, as it is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Denied(pub(crate) TeeResult);
+
+impl<T> From<(Insert, T)> for Denied {
+    fn from((why, _): (Insert, T)) -> Self {
+        Self(match why {
+            Insert::Duplicate => TeeResult::BAD_PARAMETERS,
+            Insert::Quota | Insert::NoMemory => TeeResult::OUT_OF_MEMORY,
+        })
+    }
+}
+
+/// Everything that the vCPUs of a VM share.
+#[derive(Debug)]
+#[allow(
+    clippy::vec_box,
+    reason = "calls move from hand to hand; a pointer moves faster"
+)]
+pub(crate) struct Books {
+    pub(crate) life: Life,
+    /// Calls that nobody uses.
+    pub(crate) idle: Vec<Box<Call>>,
+    /// Calls that wait for the guest to resume them, by slot.
+    pub(crate) suspended: Vec<Option<Box<Call>>>,
+    /// Calls that OP-TEE broke: they never end, and what they hold stays held.
+    pub(crate) lost: Vec<Box<Call>>,
+    /// How often a call was suspended, which makes each resume token a new one.
+    pub(crate) suspensions: u32,
+    pub(crate) buffers: Table<Buffer>,
+    /// `None` while a request is in one: the call has it then.
+    pub(crate) rpc_buffers: Table<Option<RpcBuffer>>,
+    /// Pages to share with OP-TEE that are not in use at the moment.
+    pub(crate) spare: Vec<SharedPage>,
+    pub(crate) sessions: Vec<Session>,
+    /// Sessions that are being opened.
+    pub(crate) opening: u32,
+    /// The guest wants notifications.
+    pub(crate) notify: bool,
+    pages: u64,
+    pages_max: u64,
+    buffers_max: u64,
+    quotas: Quotas,
+}
+
+impl Books {
+    pub(crate) fn new(quotas: Quotas) -> Self {
+        Self {
+            life: Life::Unknown,
+            idle: Vec::new(),
+            suspended: Vec::new(),
+            lost: Vec::new(),
+            suspensions: 0,
+            buffers: Table::new(Space::Payload, quotas.buffers as usize),
+            rpc_buffers: Table::new(Space::Rpc, quotas.rpc_buffers as usize),
+            spare: Vec::new(),
+            sessions: Vec::new(),
+            opening: 0,
+            notify: false,
+            pages: 0,
+            pages_max: 0,
+            buffers_max: 0,
+            quotas,
+        }
+    }
+
+    /// What outlives the VM: cookies and tokens are never used twice, and records stay.
+    pub(crate) fn inherit(&mut self, old: &Self) {
+        self.suspensions = old.suspensions;
+        self.pages_max = old.pages_max;
+        self.buffers_max = old.buffers_max;
+        self.buffers.inherit(&old.buffers);
+        self.rpc_buffers.inherit(&old.rpc_buffers);
+    }
+
+    /// Pages pinned or about to be, counted once a buffer: now, and at most so far.
+    pub(crate) const fn pages(&self) -> (u64, u64) {
+        (self.pages, self.pages_max)
+    }
+
+    /// Buffers, those that are coming or going included: now, and at most so far.
+    pub(crate) const fn buffer_counts(&self) -> (u64, u64) {
+        (self.buffers.len() as u64, self.buffers_max)
+    }
+
+    /// Reserves a buffer of `count` pages: its name is taken, it counts, nobody can use it yet.
+    pub(crate) fn reserve(
+        &mut self,
+        guest: GuestCookie,
+        provenance: Provenance,
+        size: u64,
+        offset: u64,
+        count: u32,
+    ) -> Result<Cookie, Denied> {
+        let pages = self.pages + u64::from(count);
+        if pages > u64::from(self.quotas.pages) {
+            return Err(Denied(TeeResult::OUT_OF_MEMORY));
+        }
+        let cookie = self.buffers.insert(
+            guest,
+            Buffer {
+                provenance,
+                state: State::Coming,
+                size,
+                offset,
+                users: 0,
+                count,
+                pages: Vec::new(),
+            },
+        )?;
+        self.pages = pages;
+        self.pages_max = self.pages_max.max(pages);
+        self.buffers_max = self.buffers_max.max(self.buffers.len() as u64);
+        Ok(cookie)
+    }
+
+    /// A reserved buffer is usable from here on.
+    pub(crate) fn establish(&mut self, cookie: Cookie, pages: Vec<PageNumber>) {
+        if let Some((_, buffer)) = self.buffers.get(cookie) {
+            buffer.state = State::Live;
+            buffer.pages = pages;
+        }
+    }
+
+    /// Ends a buffer that nobody uses. Its pages, to be unpinned without the lock, if there are any.
+    pub(crate) fn remove(&mut self, cookie: Cookie) -> Option<(GuestCookie, Vec<PageNumber>)> {
+        let (guest, buffer) = self.buffers.remove(cookie)?;
+        self.pages -= u64::from(buffer.count);
+        Some((guest, buffer.pages))
+    }
+
+    /// Lets a call use part of a registered buffer. OP-TEE's name for it.
+    pub(crate) fn borrow(
+        &mut self,
+        guest: GuestCookie,
+        offset: u64,
+        size: u64,
+    ) -> Result<Cookie, Denied> {
+        let (cookie, buffer) = self.registered(guest)?;
+        if !buffer.holds(offset, size) {
+            return Err(Denied(TeeResult::SECURITY));
+        }
+        buffer.users += 1;
+        Ok(cookie)
+    }
+
+    /// A call uses a buffer no longer. The buffer's pages, to be unpinned without the lock, if
+    /// this was its last user and everybody else has forgotten it.
+    pub(crate) fn give_back(&mut self, cookie: Cookie) -> Option<Vec<PageNumber>> {
+        let (_, buffer) = self.buffers.get(cookie)?;
+        buffer.users -= 1;
+        if buffer.users == 0 && buffer.state == State::Gone {
+            return self.remove(cookie).map(|(_, pages)| pages);
+        }
+        None
+    }
+
+    /// A live buffer that the guest registered.
+    pub(crate) fn registered(
+        &mut self,
+        guest: GuestCookie,
+    ) -> Result<(Cookie, &mut Buffer), Denied> {
+        match self.buffers.by_guest(guest) {
+            Some((cookie, buffer))
+                if buffer.state == State::Live && buffer.provenance == Provenance::Registered =>
+            {
+                Ok((cookie, buffer))
+            }
+            _ => Err(Denied(TeeResult::BAD_PARAMETERS)),
+        }
+    }
+
+    /// OP-TEE is about to be asked to forget a buffer; nobody can begin to use it any more.
+    pub(crate) fn begin_unregister(&mut self, guest: GuestCookie) -> Result<Cookie, Denied> {
+        let (cookie, buffer) = self.registered(guest)?;
+        buffer.state = State::Going;
+        Ok(cookie)
+    }
+
+    /// OP-TEE has answered: it has forgotten the buffer, or it has not. The buffer's pages if
+    /// that was its end.
+    pub(crate) fn end_unregister(
+        &mut self,
+        cookie: Cookie,
+        forgotten: bool,
+    ) -> Option<Vec<PageNumber>> {
+        let (_, buffer) = self.buffers.get(cookie)?;
+        if !forgotten {
+            buffer.state = State::Live;
+            return None;
+        }
+        buffer.state = State::Gone;
+        if buffer.users == 0 {
+            return self.remove(cookie).map(|(_, pages)| pages);
+        }
+        self.buffers.forget_name(cookie);
+        None
+    }
+
+    /// OP-TEE gives back a buffer that it had asked for: the guest's name for it, and its pages.
+    /// `None` if there is no such buffer.
+    pub(crate) fn free_allocated(&mut self, cookie: u64) -> Option<(GuestCookie, Vec<PageNumber>)> {
+        let cookie = Cookie::from_tee(cookie)?;
+        let (_, buffer) = self.buffers.get(cookie)?;
+        if buffer.provenance != Provenance::Allocated || buffer.state != State::Live {
+            return None;
+        }
+        self.remove(cookie)
+    }
+
+    /// The guest's name for a buffer that OP-TEE names in a request.
+    pub(crate) fn name_for_guest(&mut self, cookie: u64) -> Option<GuestCookie> {
+        let (guest, buffer) = self.buffers.get(Cookie::from_tee(cookie)?)?;
+        matches!(buffer.state, State::Live | State::Going).then_some(guest)
+    }
+
+    /// Reserves a session, which [`Books::open_session`] or [`Books::no_session`] settles.
+    pub(crate) fn reserve_session(&mut self) -> Result<(), Denied> {
+        let wanted = self.sessions.len() + self.opening as usize + 1;
+        let missing = wanted - self.sessions.len();
+        if wanted > self.quotas.sessions as usize || self.sessions.try_reserve(missing).is_err() {
+            return Err(Denied(TeeResult::OUT_OF_MEMORY));
+        }
+        self.opening += 1;
+        Ok(())
+    }
+
+    /// A reserved session is open.
+    pub(crate) fn open_session(&mut self, session: Session) {
+        self.opening -= 1;
+        self.sessions.push(session);
+    }
+
+    /// A reserved session was not opened.
+    pub(crate) fn no_session(&mut self) {
+        self.opening -= 1;
+    }
+
+    /// A session is closed.
+    pub(crate) fn close_session(&mut self, id: u32) {
+        if let Some(at) = self.sessions.iter().position(|session| session.id == id) {
+            self.sessions.swap_remove(at);
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! A call begins: the message is fetched, checked, and built anew for OP-TEE.
+
+use super::{Call, INTAKE_STEP, Pending, Refused, Work};
+use crate::addr::Ipa;
+use crate::books::{Denied, Life};
+use crate::host::Host;
+use crate::memory::{Buffer, GuestCookie, Intake, Place, Progress, Provenance, Refusal};
+use crate::message::{Kind, MAX_PARAMS, PageList, USUAL_SIZE, arity};
+use crate::{Mediator, rpc};
+use alloc::boxed::Box;
+use optee_proto::msg::{self, Attr, Command, Param};
+use optee_proto::{FunctionId, Origin, Return, TeeResult, Uuid, smc};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U32;
+
+impl From<Refusal> for Refused {
+    fn from(why: Refusal) -> Self {
+        Self::Result(Denied(match why {
+            Refusal::BadAddress => TeeResult::BAD_PARAMETERS,
+            Refusal::NoMemory => TeeResult::OUT_OF_MEMORY,
+        }))
+    }
+}
+
+impl Mediator {
+    /// One of the three calls that begin with a message.
+    pub(crate) fn begin<H: Host>(
+        &self,
+        host: &H,
+        function: FunctionId,
+        regs: &[u64; 8],
+    ) -> [u64; 4] {
+        let mut call = {
+            let mut books = self.books.lock();
+            if books.life != Life::Live {
+                return code(Return::ENOTAVAIL);
+            }
+            match books.idle.pop() {
+                Some(call) => call,
+                None => return code(Return::ETHREAD_LIMIT),
+            }
+        };
+        self.counters.yielding.bump();
+        let prepared = self
+            .find_message(&mut call, function, regs)
+            .and_then(|()| call.fetch(host, self.config.offer.async_notif))
+            .and_then(|()| self.prepare(&mut call));
+        match prepared {
+            Ok(params) => self.enter(host, call, &params),
+            Err(refused) => self.refuse(host, call, refused),
+        }
+    }
+
+    /// Where the guest has its message.
+    fn find_message(
+        &self,
+        call: &mut Call,
+        function: FunctionId,
+        regs: &[u64; 8],
+    ) -> Result<(), Refused> {
+        let value = smc::unpair(regs[1], regs[2]);
+        call.rpc_room = function != smc::CALL_WITH_ARG;
+        if function == smc::CALL_WITH_REGD_ARG {
+            let offset = regs[3] & 0xffff_ffff;
+            let wrong = Refused::Code(Return::EBADADDR);
+            let mut books = self.books.lock();
+            let (cookie, buffer) = books.registered(GuestCookie(value)).map_err(|_| wrong)?;
+            if !offset.is_multiple_of(8) {
+                return Err(wrong);
+            }
+            call.place = buffer.place(offset).ok_or(wrong)?;
+            buffer.users += 1;
+            // There is room for one more than a message has parameters.
+            let _ = call.uses.push(cookie);
+        } else {
+            let at = Ipa::new(value);
+            if !at.is_page_aligned() {
+                return Err(Refused::Code(Return::EBADADDR));
+            }
+            call.place = Place::page(at);
+        }
+        Ok(())
+    }
+
+    /// Decides what the call may do, and what its parameters are for OP-TEE.
+    fn prepare(&self, call: &mut Call) -> Result<[Param; MAX_PARAMS], Refused> {
+        let header = call.message.header;
+        let mut ours = [Param::default(); MAX_PARAMS];
+        match Command(header.cmd.get()) {
+            Command::INVOKE => self.translate(call, 0, &mut ours)?,
+            Command::OPEN_SESSION => {
+                let [app, client] = [call.message.params[0], call.message.params[1]];
+                if [app.attr(), client.attr()] != [Attr::META_VALUE_INPUT; 2] {
+                    return Err(Denied(TeeResult::BAD_PARAMETERS).into());
+                }
+                let uuid = Uuid::from_value(app.a.get(), app.b.get());
+                self.config.policy.check_session(uuid, client.c.get())?;
+                (ours[0], ours[1]) = (app, client);
+                self.translate(call, 2, &mut ours)?;
+                self.books.lock().reserve_session()?;
+                call.work = Work::Open(uuid);
+            }
+            Command::CLOSE_SESSION => call.work = Work::Close(header.session.get()),
+            Command::REGISTER_SHM => self.prepare_register(call)?,
+            Command::UNREGISTER_SHM => {
+                let param = call.message.params[0];
+                if param.attr() != Attr::RMEM_INPUT {
+                    return Err(Denied(TeeResult::BAD_PARAMETERS).into());
+                }
+                let guest = GuestCookie(param.c.get());
+                let cookie = self.books.lock().begin_unregister(guest)?;
+                call.work = Work::Unregister(cookie);
+                ours[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
+            }
+            Command::STOP_ASYNC_NOTIF => call.work = Work::StopNotifications,
+            // CANCEL and DO_BOTTOM_HALF have no parameters.
+            _ => {}
+        }
+        Ok(ours)
+    }
+
+    /// The parameters from `first` on, those of the application.
+    fn translate(
+        &self,
+        call: &mut Call,
+        first: usize,
+        ours: &mut [Param; MAX_PARAMS],
+    ) -> Result<(), Refused> {
+        let mut memory = false;
+        let Call {
+            message,
+            kinds,
+            params,
+            uses,
+            ..
+        } = call;
+        let range = first..*params;
+        let theirs = &message.params[range.clone()];
+        let (ours, kinds) = (&mut ours[range.clone()], &mut kinds[range]);
+        for ((theirs, ours), kind) in theirs.iter().zip(&mut *ours).zip(&mut *kinds) {
+            *kind = Kind::of(theirs).map_err(Denied)?;
+            *ours = kind.plain(theirs);
+            memory |= matches!(kind, Kind::Memory { .. });
+        }
+        if memory {
+            let mut books = self.books.lock();
+            for ((theirs, ours), kind) in theirs.iter().zip(ours).zip(kinds) {
+                if let Kind::Memory { .. } = kind {
+                    let guest = GuestCookie(theirs.c.get());
+                    let cookie = books.borrow(guest, theirs.a.get(), theirs.b.get())?;
+                    // There is room for all parameters.
+                    let _ = uses.push(cookie);
+                    ours.c = cookie.get().into();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves a buffer; its pages are taken in by [`Mediator::enter`].
+    fn prepare_register(&self, call: &mut Call) -> Result<(), Refused> {
+        let param = call.message.params[0];
+        if param.attr() != Attr::PAGE_LIST {
+            return Err(Denied(TeeResult::BAD_PARAMETERS).into());
+        }
+        let PageList {
+            buf_ptr,
+            size,
+            cookie,
+        } = PageList::of(&param).map_err(Denied)?;
+        let list = Ipa::new(buf_ptr);
+        let offset = list.page_offset();
+        let count = Buffer::pages(size, offset).ok_or(Denied(TeeResult::BAD_PARAMETERS))?;
+        let cookie =
+            self.books
+                .lock()
+                .reserve(cookie, Provenance::Registered, size, offset, count)?;
+        match Intake::new(count, list.page()) {
+            Ok(intake) => call.work = Work::Register { cookie, intake },
+            Err(refusal) => {
+                self.books.lock().remove(cookie);
+                return Err(refusal.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings a call whose message is checked to OP-TEE, as soon as all its pages are there.
+    pub(crate) fn enter<H: Host>(
+        &self,
+        host: &H,
+        mut call: Box<Call>,
+        params: &[Param; MAX_PARAMS],
+    ) -> [u64; 4] {
+        let mut params = *params;
+        if let Work::Register { cookie, intake } = &mut call.work {
+            match intake.step(host, INTAKE_STEP, || self.take_page(host)) {
+                Ok(Progress::Done) => {}
+                Ok(Progress::More) => {
+                    call.pending = Pending::Register;
+                    return self.suspend(call, rpc::Function::FOREIGN_INTR.a0(), 0);
+                }
+                Err(refusal) => return self.refuse(host, call, refusal.into()),
+            }
+            let Param { a, b, .. } = call.message.params[0];
+            let offset = Ipa::new(a.get()).page_offset();
+            let start = intake.list_start().map_or(0, |pa| pa.get());
+            params[0] = Param::new(Attr::PAGE_LIST, start | offset, b.get(), cookie.get());
+        }
+        let mut header = call.message.header;
+        header.pad = U32::ZERO;
+        // Until OP-TEE says otherwise, nothing has succeeded.
+        header.ret = U32::new(TeeResult::COMMUNICATION.0);
+        header.ret_origin = U32::new(Origin::COMMS.0);
+        let message = crate::message::Message { header, params };
+        let size = msg::size(call.params);
+        host.write_shared(&call.shadow, 0, &message.as_bytes()[..size]);
+        if call.rpc_room {
+            rpc::mark_room(host, &call);
+        }
+        let (a1, a2) = smc::pair(call.shadow.pa().get());
+        let function = call.function();
+        let cached = if call.rpc_room { 0 } else { smc::SHM_CACHED };
+        let args = [
+            function.get().into(),
+            a1,
+            a2,
+            cached,
+            0,
+            0,
+            0,
+            self.client.get(),
+        ];
+        self.run(host, call, args)
+    }
+
+    /// Goes on with a registration that was interrupted before OP-TEE heard of it.
+    pub(crate) fn go_on<H: Host>(&self, host: &H, call: Box<Call>) -> [u64; 4] {
+        self.enter(host, call, &[Param::default(); MAX_PARAMS])
+    }
+
+    /// Tells the guest that its call does not begin, and why.
+    fn refuse<H: Host>(&self, host: &H, call: Box<Call>, refused: Refused) -> [u64; 4] {
+        self.counters.denied.bump();
+        let answer = match refused {
+            Refused::Code(answer) => answer,
+            Refused::Result(Denied(result)) => {
+                let words = [U32::new(result.0), U32::new(Origin::COMMS.0)];
+                match call.place.write(host, msg::RET_OFFSET, words.as_bytes()) {
+                    Ok(()) => Return::OK,
+                    Err(_) => Return::EBADADDR,
+                }
+            }
+        };
+        self.settle(host, call, None);
+        code(answer)
+    }
+}
+
+impl Call {
+    /// Copies the message from the guest, each byte once, and checks its frame.
+    fn fetch<H: Host>(&mut self, host: &H, notifications: bool) -> Result<(), Refused> {
+        let wrong = Refused::Code(Return::EBADADDR);
+        // Nearly always everything is there at once. Otherwise the header says how much there is.
+        let usual = self.place.holds(0, USUAL_SIZE);
+        let have = if usual { USUAL_SIZE } else { msg::HEADER_SIZE };
+        let bytes = self.message.as_mut_bytes();
+        self.place
+            .read(host, 0, &mut bytes[..have])
+            .map_err(|_| wrong)?;
+
+        let header = &self.message.header;
+        let count = header.num_params.get() as usize;
+        if count > msg::MAX_PARAMS {
+            return Err(wrong);
+        }
+        let command = Command(header.cmd.get());
+        let Some((least, most)) = arity(command, notifications) else {
+            return Err(Refused::Code(Return::EBADCMD));
+        };
+        if !(least..=most).contains(&count) {
+            return Err(Denied(TeeResult::BAD_PARAMETERS).into());
+        }
+        self.params = count;
+        let size = msg::size(count);
+        if have < size {
+            let bytes = self.message.as_mut_bytes();
+            self.place
+                .read(host, have, &mut bytes[have..size])
+                .map_err(|_| wrong)?;
+        }
+        if self.rpc_room && !self.place.holds(size, rpc::ROOM) {
+            return Err(wrong);
+        }
+        Ok(())
+    }
+}
+
+/// An answer that is a code in a0 and nothing else.
+pub(crate) const fn code(answer: Return) -> [u64; 4] {
+    [answer.get(), 0, 0, 0]
+}

@@ -1,0 +1,169 @@
+//! One yielding call's life: begin → (RPC → resume)* → end. All its state is private.
+//!
+//! A [`Call`] is owned by exactly one party at a time: the books while it is idle or suspended,
+//! the vCPU that runs it otherwise. So there is nothing to lock in it, and of two vCPUs that
+//! resume the same call exactly one gets it.
+
+mod begin;
+mod end;
+mod run;
+
+pub(crate) use begin::code;
+pub(crate) use run::Next;
+
+use crate::books::Denied;
+use crate::host::SharedPage;
+use crate::memory::{Cookie, Intake, Place};
+use crate::message::{Kind, MAX_PARAMS, Message};
+use crate::rpc::Request;
+use alloc::vec::Vec;
+use optee_proto::{FunctionId, Uuid, smc};
+
+/// Bits of a resume token that hold the call's slot; the rest tells one suspension from another.
+const SLOT_BITS: u32 = 6;
+
+/// The most calls of one VM.
+pub(crate) const MAX_CALLS: u32 = 1 << SLOT_BITS;
+
+/// How many pages of a list are taken in before the guest gets the pCPU back: 8 MiB.
+pub(crate) const INTAKE_STEP: usize = 2048;
+
+/// How many SMCs one trap makes at most before the guest gets the pCPU back.
+const MAX_ROUNDS: u32 = 64;
+
+/// What the registers say when OP-TEE resumes: a1, a2, a4, a5.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Answer([u64; 4]);
+
+impl Answer {
+    /// Nothing; the answer, if any, is in memory.
+    pub(crate) const NOTHING: Self = Self([0; 4]);
+
+    /// An address and a cookie, for the RPC ALLOC.
+    pub(crate) fn memory(at: u64, cookie: u64) -> Self {
+        let ((a1, a2), (a4, a5)) = (smc::pair(at), smc::pair(cookie));
+        Self([a1, a2, a4, a5])
+    }
+}
+
+/// What a suspended call waits for.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// Nothing: it is running or idle.
+    Nothing,
+    /// The guest had to run in between; OP-TEE then gets this.
+    Resume(Answer),
+    /// The guest had to run in between; the message has not reached OP-TEE yet, because the
+    /// buffer's pages are still being taken in.
+    Register,
+    /// The guest allocates memory for RPC messages.
+    Alloc,
+    /// The guest does a command, and its answer is in memory.
+    Command(Request),
+    /// The guest had to run in between; its answer to SHM_ALLOC is still being taken in.
+    TakeIn {
+        request: Request,
+        cookie: Cookie,
+        intake: Intake,
+    },
+    /// The guest frees, at our request, what it allocated in vain; OP-TEE then hears of failure.
+    Undo(Request),
+}
+
+/// What a call does besides what its message says.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Nothing.
+    Plain,
+    /// A session is reserved for it.
+    Open(Uuid),
+    /// A session ends with it.
+    Close(u32),
+    /// A buffer is coming.
+    Register { cookie: Cookie, intake: Intake },
+    /// A buffer is going.
+    Unregister(Cookie),
+    /// Notifications end with it.
+    StopNotifications,
+}
+
+/// A yielding call.
+#[derive(Debug)]
+pub(crate) struct Call {
+    slot: usize,
+    /// The page that OP-TEE sees as the message.
+    pub(crate) shadow: SharedPage,
+    /// Where the guest has its message.
+    pub(crate) place: Place,
+    /// Behind the message is room for RPC messages.
+    pub(crate) rpc_room: bool,
+    /// The guest's message as it was fetched.
+    message: Message,
+    params: usize,
+    kinds: [Kind; MAX_PARAMS],
+    /// The buffers that it uses: four parameters at most, and the one that its message is in.
+    uses: heapless::Vec<Cookie, { MAX_PARAMS + 1 }>,
+    pub(crate) work: Work,
+    /// The list of the last buffer that the guest allocated at OP-TEE's request. OP-TEE reads it
+    /// while it resumes, and is done with it once it asks for the next one, or is done at all.
+    pub(crate) list: Vec<SharedPage>,
+    /// The last RPC buffer that OP-TEE freed. It asks for that before it unmaps the page.
+    pub(crate) retired: Option<SharedPage>,
+    /// OP-TEE's thread, once it has one.
+    thread: Option<u32>,
+    /// What the guest must say to resume it.
+    token: u32,
+    pub(crate) pending: Pending,
+}
+
+impl Call {
+    /// A call that nobody uses, with the page it will use.
+    pub(crate) fn new(slot: usize, shadow: SharedPage) -> Self {
+        Self {
+            slot,
+            shadow,
+            place: Place::page(crate::addr::Ipa::new(0)),
+            rpc_room: false,
+            message: Message::default(),
+            params: 0,
+            kinds: [Kind::None; MAX_PARAMS],
+            uses: heapless::Vec::new(),
+            work: Work::Plain,
+            list: Vec::new(),
+            retired: None,
+            thread: None,
+            token: 0,
+            pending: Pending::Nothing,
+        }
+    }
+
+    /// Where behind the message the room for RPC messages begins.
+    pub(crate) const fn rpc_offset(&self) -> usize {
+        optee_proto::msg::size(self.params)
+    }
+
+    /// The function that brings the call to OP-TEE. Whichever the guest chose, OP-TEE gets the
+    /// message by address, in the shadow page.
+    const fn function(&self) -> FunctionId {
+        if self.rpc_room {
+            smc::CALL_WITH_RPC_ARG
+        } else {
+            smc::CALL_WITH_ARG
+        }
+    }
+}
+
+/// Why a call does not begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Refused {
+    /// By a code in a0.
+    Code(optee_proto::Return),
+    /// By a result in the message.
+    Result(Denied),
+}
+
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
+        Self::Result(denied)
+    }
+}

@@ -1,0 +1,162 @@
+//! A call is in OP-TEE, and comes out again: done, or with something to ask for.
+
+use super::{Answer, Call, MAX_CALLS, MAX_ROUNDS, Pending, SLOT_BITS, code};
+use crate::Mediator;
+use crate::books::Life;
+use crate::host::{ForeignInterrupt, Host};
+use crate::rpc::Function;
+use alloc::boxed::Box;
+use core::mem;
+use optee_proto::{Return, smc};
+
+/// Where a call goes from the mediator.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Back to OP-TEE.
+    Tee(Answer),
+    /// To the guest, with these a0 and a1:a2; what it waits for is in [`Call::pending`].
+    Guest(Function, u64),
+    /// Nowhere: OP-TEE has broken the protocol.
+    Lost,
+}
+
+impl Mediator {
+    /// Does SMCs for a call until it is done or the guest has to do something.
+    pub(crate) fn run<H: Host>(
+        &self,
+        host: &H,
+        mut call: Box<Call>,
+        mut args: [u64; 8],
+    ) -> [u64; 4] {
+        for _ in 0..MAX_ROUNDS {
+            let [a0, a1, a2, a3] = self.secure(host, args);
+            let answer = Return::from_x0(a0);
+            let Some(function) = answer.rpc() else {
+                return self.end(host, call, answer);
+            };
+            // One call, one thread, from its first RPC to its end.
+            let thread = a3 as u32;
+            let next = if *call.thread.get_or_insert(thread) == thread {
+                self.ask(host, &mut call, function, [a1, a2])
+            } else {
+                Next::Lost
+            };
+            match next {
+                Next::Tee(answer) => args = self.resumption(thread, answer),
+                Next::Guest(function, value) => return self.suspend(call, function.a0(), value),
+                Next::Lost => return self.lose(call),
+            }
+        }
+        // Whatever keeps OP-TEE coming back, the guest and the hypervisor get their turn.
+        call.pending = Pending::Resume(Answer([args[1], args[2], args[4], args[5]]));
+        self.suspend(call, Function::FOREIGN_INTR.a0(), 0)
+    }
+
+    /// OP-TEE asks for something.
+    fn ask<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        function: Function,
+        [a1, a2]: [u64; 2],
+    ) -> Next {
+        match function {
+            Function::FOREIGN_INTR => {
+                self.counters.foreign_intr.bump();
+                match host.foreign_interrupt() {
+                    ForeignInterrupt::Resume => Next::Tee(Answer::NOTHING),
+                    ForeignInterrupt::ReturnToGuest => {
+                        call.pending = Pending::Resume(Answer::NOTHING);
+                        Next::Guest(Function::FOREIGN_INTR, 0)
+                    }
+                }
+            }
+            Function::CMD => self.ask_command(host, call, smc::unpair(a1, a2)),
+            Function::ALLOC => self.ask_alloc(call, a1 & 0xffff_ffff),
+            Function::FREE => self.ask_free(host, call, smc::unpair(a1, a2)),
+            _ => Next::Lost,
+        }
+    }
+
+    /// The registers that resume an OP-TEE thread.
+    fn resumption(&self, thread: u32, Answer([a1, a2, a4, a5]): Answer) -> [u64; 8] {
+        let function = smc::CALL_RETURN_FROM_RPC.get().into();
+        [
+            function,
+            a1,
+            a2,
+            thread.into(),
+            a4,
+            a5,
+            0,
+            self.client.get(),
+        ]
+    }
+
+    /// Leaves a call to the guest, until it resumes it.
+    pub(crate) fn suspend(&self, mut call: Box<Call>, a0: u64, value: u64) -> [u64; 4] {
+        let (a1, a2) = smc::pair(value);
+        let mut books = self.books.lock();
+        books.suspensions = books.suspensions.wrapping_add(1);
+        let token = books.suspensions << SLOT_BITS | call.slot as u32;
+        call.token = token;
+        let slot = call.slot;
+        books.suspended[slot] = Some(call);
+        [a0, a1, a2, token.into()]
+    }
+
+    /// The guest returns from an RPC.
+    pub(crate) fn resume<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
+        let token = regs[3] as u32;
+        let taken = {
+            let mut books = self.books.lock();
+            if books.life != Life::Live {
+                return code(Return::ENOTAVAIL);
+            }
+            let slot = (token & (MAX_CALLS - 1)) as usize;
+            books
+                .suspended
+                .get_mut(slot)
+                .and_then(|at| at.take_if(|call| call.token == token))
+        };
+        let Some(mut call) = taken else {
+            self.counters.denied.bump();
+            return code(Return::ERESUME);
+        };
+        let next = match mem::replace(&mut call.pending, Pending::Nothing) {
+            Pending::Register => return self.go_on(host, call),
+            Pending::Resume(answer) => Next::Tee(answer),
+            Pending::Alloc => self.answer_alloc(
+                host,
+                smc::unpair(regs[1], regs[2]),
+                smc::unpair(regs[4], regs[5]),
+                &mut call,
+            ),
+            Pending::Command(request) => self.answer_command(host, &mut call, request),
+            Pending::TakeIn {
+                request,
+                cookie,
+                intake,
+            } => self.take_in(host, &mut call, request, cookie, intake),
+            Pending::Undo(request) => self.answer_undone(host, &call, request),
+            // A call that waits for nothing is not among the suspended ones.
+            Pending::Nothing => Next::Lost,
+        };
+        match next {
+            Next::Tee(answer) => {
+                let thread = call.thread.unwrap_or(0);
+                self.run(host, call, self.resumption(thread, answer))
+            }
+            Next::Guest(function, value) => self.suspend(call, function.a0(), value),
+            Next::Lost => self.lose(call),
+        }
+    }
+
+    /// OP-TEE has broken the protocol. What the call holds stays as it is, since OP-TEE may go
+    /// on using it, until the VM ends.
+    pub(crate) fn lose(&self, call: Box<Call>) -> [u64; 4] {
+        self.counters.lost.bump();
+        self.books.lock().lost.push(call);
+        code(Return::ENOTAVAIL)
+    }
+}

@@ -1,0 +1,296 @@
+//! A guest that behaves like Linux's driver, unless told otherwise.
+
+use super::machine::{FakeHost, RAM_BASE};
+use crate::addr::{Ipa, PAGE_SIZE};
+use crate::{GuestCall, Mediator};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use optee_proto::msg::{self, Attr, Command, Header, Param};
+use optee_proto::rpc::{self, Function};
+use optee_proto::{FunctionId, Return, smc};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// Cookies look like addresses in a kernel: this plus the address of the first page.
+const COOKIE_BASE: u64 = 0xffff_8000_0000_0000;
+
+/// A command that the guest has been asked to do.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Request {
+    /// Where it is, and where its answer is expected.
+    pub at: Ipa,
+    /// Its header.
+    pub header: Header,
+    /// Its parameters.
+    pub params: Vec<Param>,
+}
+
+impl Request {
+    /// Its command.
+    pub fn command(&self) -> rpc::Command {
+        rpc::Command(self.header.cmd.get())
+    }
+}
+
+/// A guest's kernel.
+#[derive(Debug)]
+pub struct Guest<'a> {
+    /// Its memory.
+    pub host: &'a FakeHost,
+    /// Its TEE.
+    pub mediator: &'a Mediator,
+    next: AtomicU64,
+    /// How it begins calls: without or with room for RPC messages.
+    pub function: FunctionId,
+    /// What the TEE asked for: everything, in order.
+    pub requests: spin::Mutex<Vec<Request>>,
+    /// The cookies of FREE.
+    pub freed: spin::Mutex<Vec<u64>>,
+}
+
+impl<'a> Guest<'a> {
+    /// A guest with its memory and its TEE.
+    pub const fn new(host: &'a FakeHost, mediator: &'a Mediator) -> Self {
+        Self {
+            host,
+            mediator,
+            next: AtomicU64::new(0),
+            function: smc::CALL_WITH_ARG,
+            requests: spin::Mutex::new(Vec::new()),
+            freed: spin::Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Some pages that nobody uses, next to each other.
+    pub fn alloc(&self, pages: u64) -> Ipa {
+        Ipa::new(RAM_BASE + self.next.fetch_add(pages, Ordering::Relaxed) * PAGE_SIZE)
+    }
+
+    /// The cookie for memory at an address.
+    pub const fn cookie(at: Ipa) -> u64 {
+        COOKIE_BASE + at.get()
+    }
+
+    /// One SMC, and what comes back is looked at for secrets.
+    pub fn smc(&self, regs: [u64; 8]) -> [u64; 4] {
+        let answer = self.mediator.smc(
+            self.host,
+            &GuestCall {
+                regs,
+                aarch32: false,
+            },
+        );
+        self.host.machine().check_registers(answer);
+        answer
+    }
+
+    /// One fast SMC without arguments.
+    pub fn fast(&self, function: FunctionId) -> [u64; 4] {
+        self.smc([function.get().into(), 0, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// Begins a call whose message is at `at`.
+    pub fn begin(&self, at: Ipa) -> [u64; 4] {
+        let (a1, a2) = smc::pair(at.get());
+        self.smc([self.function.get().into(), a1, a2, 0, 0, 0, 0, 0])
+    }
+
+    /// Returns from an RPC; `token` is the a3 that it came with.
+    pub fn resume(&self, token: u64, [a1, a2, a4, a5]: [u64; 4]) -> [u64; 4] {
+        let function = smc::CALL_RETURN_FROM_RPC.get().into();
+        self.smc([function, a1, a2, token, a4, a5, 0, 0])
+    }
+
+    /// Writes a message into a new page.
+    pub fn message(&self, command: Command, session: u32, params: &[Param]) -> Ipa {
+        let at = self.alloc(1);
+        self.write_message(at, command, session, params);
+        at
+    }
+
+    /// Writes a message somewhere.
+    pub fn write_message(&self, at: Ipa, command: Command, session: u32, params: &[Param]) {
+        let header = Header {
+            cmd: U32::new(command.0),
+            session: U32::new(session),
+            ret: U32::new(0x7777_7777),
+            num_params: U32::new(params.len() as u32),
+            ..Header::default()
+        };
+        self.host.poke(at, header.as_bytes());
+        let behind = at.checked_add(msg::HEADER_SIZE as u64).unwrap_or(at);
+        self.host.poke(behind, params.as_bytes());
+    }
+
+    /// Reads a message of at most six parameters.
+    pub fn read_message(&self, at: Ipa) -> Request {
+        let mut bytes = [0; msg::size(6)];
+        let room = bytes.len().min((PAGE_SIZE - at.page_offset()) as usize);
+        self.host.peek(at, &mut bytes[..room]);
+        let (header, rest) = Header::read_from_prefix(&bytes).expect("long enough");
+        let count = header.num_params.get().min(6) as usize;
+        let params = rest
+            .chunks_exact(msg::PARAM_SIZE)
+            .take(count)
+            .map(|bytes| Param::read_from_bytes(bytes).expect("its size"))
+            .collect();
+        Request { at, header, params }
+    }
+
+    /// Writes the list of some pages into new pages, as Linux does.
+    pub fn page_list(&self, pages: &[Ipa]) -> Ipa {
+        let lists = pages.chunks(msg::PAGE_LIST_ENTRIES);
+        let first = self.alloc(lists.len().max(1) as u64);
+        for (number, chunk) in lists.enumerate() {
+            let mut words = vec![U64::ZERO; msg::PAGE_LIST_ENTRIES + 1];
+            for (word, page) in words.iter_mut().zip(chunk) {
+                *word = U64::new(page.get());
+            }
+            let at = first.get() + number as u64 * PAGE_SIZE;
+            // Linux links a page to the next even where there is nothing any more.
+            words[msg::PAGE_LIST_ENTRIES] = U64::new(at + PAGE_SIZE);
+            self.host.poke(Ipa::new(at), words.as_bytes());
+        }
+        first
+    }
+
+    /// Registers a buffer of so many pages next to each other. Its cookie, and the result.
+    pub fn register(&self, pages: u64) -> (u64, u32) {
+        let at = self.alloc(pages);
+        let all: Vec<Ipa> = (0..pages)
+            .map(|n| Ipa::new(at.get() + n * PAGE_SIZE))
+            .collect();
+        let list = self.page_list(&all);
+        let cookie = Self::cookie(at);
+        let param = Param::new(Attr::PAGE_LIST, list.get(), pages * PAGE_SIZE, cookie);
+        let message = self.message(Command::REGISTER_SHM, 0, &[param]);
+        (cookie, self.run(message).header.ret.get())
+    }
+
+    /// Unregisters a buffer. The result.
+    pub fn unregister(&self, cookie: u64) -> u32 {
+        let param = Param::new(Attr::RMEM_INPUT, 0, 0, cookie);
+        let message = self.message(Command::UNREGISTER_SHM, 0, &[param]);
+        self.run(message).header.ret.get()
+    }
+
+    /// Opens a session to the application with this UUID. Its number, and the result.
+    pub fn open(&self, app: optee_proto::Uuid, login: u32) -> (u32, u32) {
+        let (a, b) = app.to_value();
+        let params = [
+            Param::new(Attr::META_VALUE_INPUT, a, b, 0),
+            Param::new(Attr::META_VALUE_INPUT, 0, 0, login.into()),
+        ];
+        let message = self.message(Command::OPEN_SESSION, 0, &params);
+        let header = self.run(message).header;
+        (header.session.get(), header.ret.get())
+    }
+
+    /// Does a call to its end, and all that is asked meanwhile as Linux does it. The message
+    /// afterwards.
+    ///
+    /// # Panics
+    /// When the call does not end by OK.
+    pub fn run(&self, message: Ipa) -> Request {
+        self.run_with(message, |_, _| false)
+    }
+
+    /// The same, but commands are first offered to `answer`, which says whether it has answered.
+    ///
+    /// # Panics
+    /// When the call does not end by OK.
+    pub fn run_with(
+        &self,
+        message: Ipa,
+        mut answer: impl FnMut(&Self, &Request) -> bool,
+    ) -> Request {
+        let regs = self.begin(message);
+        let end = self.finish(message, regs, &mut answer);
+        assert_eq!(end, Return::OK, "{:?}", self.host.machine().violations());
+        self.read_message(message)
+    }
+
+    /// Goes on with a call that came back with `regs`, to its end.
+    pub fn finish(
+        &self,
+        message: Ipa,
+        mut regs: [u64; 4],
+        answer: &mut impl FnMut(&Self, &Request) -> bool,
+    ) -> Return {
+        loop {
+            let code = Return::from_x0(regs[0]);
+            let Some(function) = code.rpc() else {
+                return code;
+            };
+            let mut back = [regs[1], regs[2], 0, 0];
+            match function {
+                Function::ALLOC => {
+                    let at = self.alloc(1);
+                    let ((a1, a2), (a4, a5)) = (smc::pair(at.get()), smc::pair(Self::cookie(at)));
+                    back = [a1, a2, a4, a5];
+                }
+                Function::FREE => self.freed.lock().push(smc::unpair(regs[1], regs[2])),
+                Function::CMD => {
+                    let at = if self.function == smc::CALL_WITH_ARG {
+                        Ipa::new(smc::unpair(regs[1], regs[2]) - COOKIE_BASE)
+                    } else {
+                        let count = self.read_message(message).params.len();
+                        Ipa::new(message.get() + msg::size(count) as u64)
+                    };
+                    let request = self.read_message(at);
+                    self.requests.lock().push(request.clone());
+                    if !answer(self, &request) {
+                        self.answer(&request);
+                    }
+                }
+                _ => {}
+            }
+            regs = self.resume(regs[3], back);
+        }
+    }
+
+    /// Answers a command as Linux and its supplicant do: memory is allocated, everything else
+    /// succeeds, outputs are the inputs plus one.
+    pub fn answer(&self, request: &Request) {
+        let mut params = request.params.clone();
+        match request.command() {
+            rpc::Command::SHM_ALLOC => {
+                let size = params[0].b.get().next_multiple_of(PAGE_SIZE);
+                let pages = size / PAGE_SIZE;
+                let at = self.alloc(pages);
+                let all: Vec<Ipa> = (0..pages)
+                    .map(|n| Ipa::new(at.get() + n * PAGE_SIZE))
+                    .collect();
+                let list = self.page_list(&all);
+                params[0] = Param::new(Attr::PAGE_LIST, list.get(), size, Self::cookie(at));
+            }
+            rpc::Command::SHM_FREE => {}
+            _ => {
+                for param in &mut params {
+                    match param.attr().0 {
+                        2 | 3 => {
+                            param.a = (param.a.get() + 1).into();
+                            param.b = (param.b.get() + 1).into();
+                            param.c = (param.c.get() + 1).into();
+                        }
+                        6 | 7 | 0xa | 0xb => param.b = (param.b.get() + 1).into(),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        self.reply(request, 0, &params);
+    }
+
+    /// Writes an answer.
+    pub fn reply(&self, request: &Request, result: u32, params: &[Param]) {
+        let header = Header {
+            ret: U32::new(result),
+            ..request.header
+        };
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend_from_slice(params.as_bytes());
+        self.host.poke(request.at, &bytes);
+    }
+}

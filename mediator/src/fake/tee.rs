@@ -1,0 +1,666 @@
+//! An OP-TEE that does what a script says, and watches what it is given.
+
+use super::machine::{Owner, State};
+use crate::addr::PAGE_SIZE;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use optee_proto::msg::{self, Attr, Command, Header, Param};
+use optee_proto::rpc::{self, Function};
+use optee_proto::{FunctionId, Return, TeeResult, smc as id, uuid};
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// What OP-TEE does in a call before the call's own work is done. Default: nothing.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Step {
+    /// An interrupt for the normal world.
+    ForeignInterrupt,
+    /// A command, with these parameters. Memory references name buffers that were allocated in
+    /// this call before by their number, in the third word.
+    Command(rpc::Command, Vec<Param>),
+    /// SHM_ALLOC of this type and size.
+    ShmAlloc(u64, u64),
+    /// SHM_FREE of the n-th buffer allocated in this call.
+    ShmFree(u64, usize),
+    /// FREE of the thread's memory for RPC messages.
+    FreeRpc,
+    /// This in the registers: a0, a1, a2, and the thread number it claims to be.
+    Raw([u64; 3], Option<u64>),
+    /// This in the message that the answer to the next command is expected in, before asking.
+    RawCommand(Vec<u8>),
+    /// Scribble over the call's message, as a broken TEE may.
+    Scribble(u8),
+    /// The call ends with this code in a0.
+    End(u64),
+    /// The call's result.
+    Result(TeeResult),
+}
+
+/// What a yielding call came to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// The message's header as OP-TEE found it.
+    pub header: Header,
+    /// The parameters as OP-TEE found them.
+    pub params: Vec<Param>,
+    /// For each command, the header and parameters as they were after the answer.
+    pub replies: Vec<(Header, Vec<Param>)>,
+    /// What the allocations in the call were answered with: physical pages, or nothing.
+    pub allocated: Vec<Option<Vec<u64>>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Object {
+    pages: Vec<u64>,
+    guarded: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Thread {
+    steps: VecDeque<Step>,
+    message: u64,
+    room: Option<u64>,
+    waiting: Option<Step>,
+    /// Memory for an RPC message is being asked for.
+    allocating: bool,
+    result: TeeResult,
+    /// Cookies of allocations.
+    cookies: Vec<u64>,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    threads: BTreeMap<u64, Thread>,
+    objects: BTreeMap<u64, Object>,
+    /// Memory for RPC messages by thread: cookie and page.
+    rpc: BTreeMap<u64, (u64, u64)>,
+    cache: bool,
+    sessions: Vec<u32>,
+    scripts: VecDeque<VecDeque<Step>>,
+    outcomes: Vec<Outcome>,
+    notify: bool,
+}
+
+impl Partition {
+    fn knows(&self, cookie: u64) -> bool {
+        self.objects.contains_key(&cookie) || self.rpc.values().any(|&(known, _)| known == cookie)
+    }
+}
+
+/// OP-TEE's state.
+#[derive(Debug)]
+pub(super) struct Tee {
+    pub(super) uid: [u32; 4],
+    pub(super) caps: u64,
+    pub(super) threads: usize,
+    pub(super) max_vms: usize,
+    partitions: BTreeMap<u16, Partition>,
+    past: BTreeMap<u16, Vec<Outcome>>,
+    scripts: BTreeMap<u16, VecDeque<VecDeque<Step>>>,
+    next_session: u32,
+}
+
+impl Default for Tee {
+    fn default() -> Self {
+        Self {
+            uid: uuid::API_UID,
+            caps: 0b111_1101,
+            threads: 2,
+            max_vms: 2,
+            partitions: BTreeMap::new(),
+            past: BTreeMap::new(),
+            scripts: BTreeMap::new(),
+            next_session: 1,
+        }
+    }
+}
+
+impl Tee {
+    pub(super) fn script(&mut self, client: u16, steps: VecDeque<Step>) {
+        match self.partitions.get_mut(&client) {
+            Some(partition) => partition.scripts.push_back(steps),
+            None => self.scripts.entry(client).or_default().push_back(steps),
+        }
+    }
+
+    pub(super) fn outcomes(&self, client: u16) -> Vec<Outcome> {
+        let mut all = self.past.get(&client).cloned().unwrap_or_default();
+        all.extend(
+            self.partitions
+                .get(&client)
+                .into_iter()
+                .flat_map(|p| p.outcomes.clone()),
+        );
+        all
+    }
+
+    pub(super) fn open_sessions(&self, client: u16) -> usize {
+        self.partitions
+            .get(&client)
+            .map_or(0, |partition| partition.sessions.len())
+    }
+
+    pub(super) fn registered(&self, client: u16) -> usize {
+        self.partitions
+            .get(&client)
+            .map_or(0, |partition| partition.objects.len())
+    }
+
+    pub(super) fn knows(&self, client: u16) -> bool {
+        self.partitions.contains_key(&client)
+    }
+
+    pub(super) fn knows_cookie(&self, cookie: u64) -> bool {
+        cookie != 0
+            && self
+                .partitions
+                .values()
+                .any(|partition| partition.knows(cookie))
+    }
+
+    /// What OP-TEE uses a page for, if it does.
+    pub(super) fn use_of(&self, at: u64) -> Option<String> {
+        for partition in self.partitions.values() {
+            for (cookie, object) in &partition.objects {
+                if object.pages.contains(&at) {
+                    return Some(format!("buffer {cookie:#x} still has the page {at:#x}"));
+                }
+            }
+            let messages = partition.threads.values().map(|thread| thread.message);
+            if partition
+                .rpc
+                .values()
+                .map(|&(_, page)| page)
+                .chain(messages)
+                .any(|page| page == at)
+            {
+                return Some(format!("the page {at:#x} is still used for messages"));
+            }
+        }
+        None
+    }
+}
+
+fn is_shared(state: &State, at: u64) -> bool {
+    at.is_multiple_of(PAGE_SIZE)
+        && state
+            .pages
+            .get(&at)
+            .is_some_and(|page| page.owner == Owner::Shared)
+}
+
+/// One SMC.
+pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
+    let function = FunctionId::from_x0(args[0]);
+    let client = args[7];
+    let hypervisor = [
+        id::CALLS_UID,
+        id::CALLS_REVISION,
+        id::GET_OS_REVISION,
+        id::EXCHANGE_CAPABILITIES,
+        id::GET_THREAD_COUNT,
+        id::VM_CREATED,
+        id::VM_DESTROYED,
+    ];
+    if client == 0 && !hypervisor.contains(&function) || client != 0 && client != u64::from(vm) {
+        state.violate(format!(
+            "{function:?} with a7={client:#x} on behalf of VM {vm}"
+        ));
+    }
+    if args.iter().skip(1).any(|arg| arg >> 32 != 0) {
+        state.violate(format!("{args:x?} has more than 32 bits in a register"));
+    }
+    match function {
+        id::CALLS_UID => state.tee.uid.map(u64::from),
+        id::CALLS_REVISION => [2, 0, 0xdead, 0xdead],
+        id::GET_OS_UUID => uuid::OS_UUID.map(u64::from),
+        id::GET_OS_REVISION => [4, 10, 0x1234_5678, 0xdead],
+        id::EXCHANGE_CAPABILITIES if args[1] & !1 != 0 => [Return::ENOTAVAIL.get(), 0, 0, 0],
+        id::EXCHANGE_CAPABILITIES => [0, state.tee.caps, 63, 4],
+        id::GET_THREAD_COUNT => [0, state.tee.threads as u64, 0, 0],
+        id::VM_CREATED => {
+            let created = args[1] as u16;
+            if state.tee.knows(created) {
+                state.violate(format!("VM {created} created twice"));
+            }
+            if state.tee.partitions.len() >= state.tee.max_vms {
+                return [Return::ENOTAVAIL.get(), 0, 0, 0];
+            }
+            let scripts = state.tee.scripts.remove(&created).unwrap_or_default();
+            state.tee.partitions.insert(
+                created,
+                Partition {
+                    scripts,
+                    ..Partition::default()
+                },
+            );
+            [0; 4]
+        }
+        id::VM_DESTROYED => {
+            let destroyed = args[1] as u16;
+            match state.tee.partitions.remove(&destroyed) {
+                Some(gone) => {
+                    state
+                        .tee
+                        .past
+                        .entry(destroyed)
+                        .or_default()
+                        .extend(gone.outcomes);
+                }
+                None => state.violate(format!("VM {destroyed} destroyed without being")),
+            }
+            [0; 4]
+        }
+        _ if !state.tee.knows(vm) => [Return::ENOTAVAIL.get(), 0, 0, 0],
+        id::ENABLE_SHM_CACHE | id::DISABLE_SHM_CACHE => cache(state, vm, function),
+        id::ENABLE_ASYNC_NOTIF => {
+            partition(state, vm).notify = true;
+            [0; 4]
+        }
+        id::GET_ASYNC_NOTIF_VALUE => [0, 0, u64::from(partition(state, vm).notify), 0xdead],
+        id::CALL_WITH_ARG | id::CALL_WITH_RPC_ARG => begin(state, vm, function, &args),
+        id::CALL_RETURN_FROM_RPC => {
+            let thread = args[3];
+            if !partition(state, vm).threads.contains_key(&thread) {
+                return [Return::ERESUME.get(), 0, 0, 0];
+            }
+            resume(state, vm, thread, &args);
+            run(state, vm, thread)
+        }
+        _ => {
+            state.violate(format!("{function:?} reached OP-TEE"));
+            [Return::UNKNOWN_FUNCTION.get(), 0, 0, 0]
+        }
+    }
+}
+
+fn partition(state: &mut State, vm: u16) -> &mut Partition {
+    state.tee.partitions.get_mut(&vm).expect("checked before")
+}
+
+fn cache(state: &mut State, vm: u16, function: FunctionId) -> [u64; 4] {
+    let partition = partition(state, vm);
+    if !partition.threads.is_empty() {
+        return [Return::EBUSY.get(), 0, 0, 0];
+    }
+    partition.cache = function == id::ENABLE_SHM_CACHE;
+    if partition.cache {
+        return [0; 4];
+    }
+    match partition.rpc.pop_first() {
+        Some((_, (cookie, _))) => {
+            let (a1, a2) = id::pair(cookie);
+            [0, a1, a2, 0xdead]
+        }
+        None => [Return::ENOTAVAIL.get(), 0, 0, 0],
+    }
+}
+
+fn read_message(state: &State, at: u64) -> (Header, Vec<Param>) {
+    let mut bytes = [0; PAGE_SIZE as usize];
+    let room = (PAGE_SIZE - at % PAGE_SIZE) as usize;
+    state.read(at, &mut bytes[..room]);
+    let (header, rest) = Header::read_from_prefix(&bytes).expect("a page");
+    let count = (header.num_params.get() as usize).min(6);
+    let params = rest.chunks_exact(msg::PARAM_SIZE).take(count);
+    (
+        header,
+        params
+            .map(|p| Param::read_from_bytes(p).expect("its size"))
+            .collect(),
+    )
+}
+
+fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u64; 8]) -> [u64; 4] {
+    let message = id::unpair(args[1], args[2]);
+    if !is_shared(state, message) {
+        state.violate(format!("message at {message:#x}"));
+        return [Return::EBADADDR.get(), 0, 0, 0];
+    }
+    let limit = state.tee.threads as u64;
+    let (header, params) = read_message(state, message);
+    let room =
+        (function == id::CALL_WITH_RPC_ARG).then(|| message + msg::size(params.len()) as u64);
+    let partition = partition(state, vm);
+    let Some(thread) = (0..limit).find(|n| !partition.threads.contains_key(n)) else {
+        return [Return::ETHREAD_LIMIT.get(), 0, 0, 0];
+    };
+    let steps = partition.scripts.pop_front().unwrap_or_default();
+    partition.threads.insert(
+        thread,
+        Thread {
+            steps,
+            message,
+            room,
+            waiting: None,
+            allocating: false,
+            result: TeeResult::SUCCESS,
+            cookies: Vec::new(),
+            outcome: Outcome {
+                header,
+                params,
+                replies: Vec::new(),
+                allocated: Vec::new(),
+            },
+        },
+    );
+    run(state, vm, thread)
+}
+
+/// Takes in the answer to what a thread waited for.
+fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
+    let this = partition(state, vm)
+        .threads
+        .get_mut(&thread)
+        .expect("checked before");
+    let step = this.waiting.take();
+    if this.allocating {
+        this.allocating = false;
+        let (page, cookie) = (id::unpair(args[1], args[2]), id::unpair(args[4], args[5]));
+        if page == 0 {
+            // Out of memory: the command is given up.
+            return;
+        }
+        if cookie == 0 || partition(state, vm).knows(cookie) {
+            state.violate(format!("RPC memory under the cookie {cookie:#x}"));
+        }
+        if is_shared(state, page) {
+            let partition = partition(state, vm);
+            partition.rpc.insert(thread, (cookie, page));
+            if let Some(step) = step {
+                let this = partition.threads.get_mut(&thread).expect("checked before");
+                this.steps.push_front(step);
+            }
+        } else {
+            state.violate(format!("RPC memory at {page:#x}"));
+        }
+        return;
+    }
+    let Some(step) = step else { return };
+    let at = rpc_message(partition(state, vm), thread);
+    let Some(at) = at else { return };
+    let reply = read_message(state, at);
+    match step {
+        Step::ShmAlloc(_, size) => {
+            let got = take_allocation(state, vm, &reply, size);
+            let this = partition(state, vm)
+                .threads
+                .get_mut(&thread)
+                .expect("checked before");
+            this.cookies
+                .push(got.as_ref().map_or(0, |_| reply.1[0].c.get()));
+            this.outcome.allocated.push(got);
+            this.outcome.replies.push(reply);
+        }
+        Step::Command(..) | Step::ShmFree(..) | Step::RawCommand(_) => {
+            let this = partition(state, vm)
+                .threads
+                .get_mut(&thread)
+                .expect("checked before");
+            this.outcome.replies.push(reply);
+        }
+        _ => {}
+    }
+}
+
+/// Where a thread's RPC messages go.
+fn rpc_message(partition: &Partition, thread: u64) -> Option<u64> {
+    let room = partition.threads.get(&thread)?.room;
+    room.or_else(|| partition.rpc.get(&thread).map(|&(_, page)| page))
+}
+
+fn take_allocation(
+    state: &mut State,
+    vm: u16,
+    (header, params): &(Header, Vec<Param>),
+    size: u64,
+) -> Option<Vec<u64>> {
+    let param = params.first()?;
+    if header.ret.get() != 0 || param.b.get() < size {
+        return None;
+    }
+    if param.attr() != Attr::PAGE_LIST {
+        state.violate(format!("SHM_ALLOC answered by {param:?}"));
+        return None;
+    }
+    register(state, vm, param, true)
+}
+
+/// Reads a page list and takes a buffer in.
+fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<Vec<u64>> {
+    let (pointer, size, cookie) = (param.a.get(), param.b.get(), param.c.get());
+    let offset = pointer % PAGE_SIZE;
+    let count = (size + offset).div_ceil(PAGE_SIZE);
+    let mut list = pointer - offset;
+    let mut pages = Vec::new();
+    while (pages.len() as u64) < count {
+        let at = pages.len() % msg::PAGE_LIST_ENTRIES;
+        if at == 0 && !pages.is_empty() {
+            let mut link = U64::ZERO;
+            state.read(list + PAGE_SIZE - 8, link.as_mut_bytes());
+            list = link.get();
+        }
+        if !is_shared(state, list) {
+            state.violate(format!("page list at {list:#x}"));
+            return None;
+        }
+        let mut page = U64::ZERO;
+        state.read(list + at as u64 * 8, page.as_mut_bytes());
+        let page = page.get();
+        let good = state
+            .pages
+            .get(&page)
+            .is_some_and(|entry| entry.owner == Owner::Vm(vm) && entry.pins > 0);
+        if !good {
+            state.violate(format!(
+                "page {page:#x} of a buffer is not pinned memory of VM {vm}"
+            ));
+        }
+        pages.push(page);
+    }
+    // What is behind the last entry is nobody's past.
+    let (mut tail, used) = (
+        [0; PAGE_SIZE as usize],
+        pages.len() % msg::PAGE_LIST_ENTRIES,
+    );
+    if state.read(list, &mut tail) && used != 0 && tail[used * 8..].iter().any(|&b| b != 0) {
+        state.violate(format!(
+            "page list at {list:#x} is not empty behind its end"
+        ));
+    }
+    if cookie == 0 || partition(state, vm).knows(cookie) {
+        state.violate(format!("buffer under the cookie {cookie:#x}"));
+    }
+    let object = Object {
+        pages: pages.clone(),
+        guarded,
+    };
+    partition(state, vm).objects.insert(cookie, object);
+    Some(pages)
+}
+
+/// Lets a thread do its steps, until one asks for something or all are done.
+fn run(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
+    loop {
+        let Some(this) = partition(state, vm).threads.get_mut(&thread) else {
+            return [Return::ERESUME.get(), 0, 0, 0];
+        };
+        let message = this.message;
+        let Some(step) = this.steps.pop_front() else {
+            break;
+        };
+        match step {
+            Step::ForeignInterrupt => return [Function::FOREIGN_INTR.a0(), 0, 0, thread],
+            Step::Result(result) => this.result = result,
+            Step::End(code) => {
+                partition(state, vm).threads.remove(&thread);
+                return [code, 0xdead, 0xdead, 0xdead];
+            }
+            Step::Scribble(byte) => {
+                let _ = state.write(message, &[byte; PAGE_SIZE as usize]);
+            }
+            Step::Raw([a0, a1, a2], claimed) => return [a0, a1, a2, claimed.unwrap_or(thread)],
+            Step::FreeRpc => {
+                if let Some((cookie, _)) = partition(state, vm).rpc.remove(&thread) {
+                    let (a1, a2) = id::pair(cookie);
+                    return [Function::FREE.a0(), a1, a2, thread];
+                }
+            }
+            step => return command(state, vm, thread, step),
+        }
+    }
+    finish(state, vm, thread)
+}
+
+/// Asks for a command, or for memory to ask in.
+fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
+    let partition = partition(state, vm);
+    let Some(at) = rpc_message(partition, thread) else {
+        let this = partition.threads.get_mut(&thread).expect("checked before");
+        this.allocating = true;
+        this.waiting = Some(step);
+        return [
+            Function::ALLOC.a0(),
+            msg::size(rpc::MAX_PARAMS) as u64,
+            0,
+            thread,
+        ];
+    };
+    let cookie = partition.rpc.get(&thread).map_or(0, |&(cookie, _)| cookie);
+    let this = partition.threads.get_mut(&thread).expect("checked before");
+    let (kind, params) = match &step {
+        Step::Command(kind, params) => {
+            let mut params = params.clone();
+            for param in &mut params {
+                if matches!(param.attr().0, 5..=7) {
+                    let number = param.c.get() as usize;
+                    let known = this.cookies.get(number).copied();
+                    param.c = known.unwrap_or(param.c.get()).into();
+                }
+            }
+            (*kind, params)
+        }
+        Step::ShmAlloc(kind, size) => {
+            let param = Param::new(Attr::VALUE_INPUT, *kind, *size, 8);
+            (rpc::Command::SHM_ALLOC, Vec::from([param]))
+        }
+        Step::ShmFree(kind, number) => {
+            let cookie = this.cookies.get(*number).copied().unwrap_or(0);
+            partition.objects.remove(&cookie);
+            let param = Param::new(Attr::VALUE_INPUT, *kind, cookie, 0);
+            (rpc::Command::SHM_FREE, Vec::from([param]))
+        }
+        _ => (rpc::Command(0), Vec::new()),
+    };
+    let header = Header {
+        cmd: U32::new(kind.0),
+        ret: U32::new(TeeResult::GENERIC.0),
+        num_params: U32::new(params.len() as u32),
+        ..Header::default()
+    };
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(params.as_bytes());
+    if let Step::RawCommand(raw) = &step {
+        bytes.clone_from(raw);
+    }
+    this.waiting = Some(step);
+    state.write(at, &bytes);
+    let (a1, a2) = id::pair(cookie);
+    [Function::CMD.a0(), a1, a2, thread]
+}
+
+/// Does what the call's message asks for, and ends the call.
+fn finish(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
+    let keep = partition(state, vm).cache;
+    let taken = if keep {
+        None
+    } else {
+        partition(state, vm).rpc.remove(&thread)
+    };
+    if let Some((cookie, _)) = taken {
+        let (a1, a2) = id::pair(cookie);
+        return [Function::FREE.a0(), a1, a2, thread];
+    }
+    let done = partition(state, vm)
+        .threads
+        .remove(&thread)
+        .expect("checked before");
+    let Outcome {
+        mut header, params, ..
+    } = done.outcome.clone();
+    let mut result = done.result;
+    let mut out = params.clone();
+    if result == TeeResult::SUCCESS {
+        result = act(state, vm, &mut header, &params, &mut out);
+    }
+    header.ret = U32::new(result.0);
+    header.ret_origin = U32::new(optee_proto::Origin::TRUSTED_APP.0);
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(out.as_bytes());
+    state.write(done.message, &bytes);
+    partition(state, vm).outcomes.push(done.outcome);
+    [0, 0xdead, 0xdead, 0xdead]
+}
+
+fn act(
+    state: &mut State,
+    vm: u16,
+    header: &mut Header,
+    params: &[Param],
+    out: &mut [Param],
+) -> TeeResult {
+    match Command(header.cmd.get()) {
+        Command::OPEN_SESSION => {
+            let session = state.tee.next_session;
+            state.tee.next_session += 1;
+            partition(state, vm).sessions.push(session);
+            header.session = U32::new(session);
+        }
+        Command::CLOSE_SESSION => {
+            let sessions = &mut partition(state, vm).sessions;
+            let Some(at) = sessions.iter().position(|&s| s == header.session.get()) else {
+                return TeeResult::ITEM_NOT_FOUND;
+            };
+            sessions.remove(at);
+        }
+        Command::REGISTER_SHM => match register(state, vm, &params[0], false) {
+            Some(_) => {}
+            None => return TeeResult::BAD_PARAMETERS,
+        },
+        Command::UNREGISTER_SHM => {
+            let cookie = params[0].c.get();
+            let objects = &mut partition(state, vm).objects;
+            if objects.get(&cookie).is_none_or(|object| object.guarded) {
+                return TeeResult::BAD_PARAMETERS;
+            }
+            objects.remove(&cookie);
+        }
+        Command::STOP_ASYNC_NOTIF => partition(state, vm).notify = false,
+        _ => {}
+    }
+    for (param, out) in params.iter().zip(out) {
+        match param.attr().0 {
+            5..=7 if Command(header.cmd.get()) == Command::INVOKE => {
+                let known = partition(state, vm).objects.contains_key(&param.c.get());
+                if !known {
+                    state.violate(format!("memory reference to {:#x}", param.c.get()));
+                }
+                out.b = (param.b.get() / 2).into();
+            }
+            9..=0xb if (param.a.get(), param.c.get()) != (0, 0) && header.cmd.get() != 4 => {
+                state.violate(format!("memory by address: {param:?}"));
+            }
+            1..=3 => {
+                out.a = (!param.a.get()).into();
+                out.b = (!param.b.get()).into();
+            }
+            _ => {}
+        }
+        // Nobody is to believe attributes that come back.
+        out.attr = (!param.attr.get()).into();
+    }
+    TeeResult::SUCCESS
+}

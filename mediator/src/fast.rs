@@ -1,0 +1,101 @@
+//! Fast calls: answered here, or passed on with the VM's own number.
+
+use crate::Mediator;
+use crate::call::code;
+use crate::capabilities;
+use crate::host::Host;
+use core::sync::atomic::Ordering;
+use optee_proto::{FunctionId, Return, smc};
+
+/// What CALLS_COUNT answers: the calls that a guest can make.
+const CALLS: u64 = 15;
+
+impl Mediator {
+    /// A fast call of the guest's. Its identifier is without the hint bit.
+    pub(crate) fn fast<H: Host>(
+        &self,
+        host: &H,
+        function: FunctionId,
+        regs: &[u64; 8],
+    ) -> [u64; 4] {
+        self.counters.fast.bump();
+        if !self.live.load(Ordering::Relaxed) {
+            return code(Return::ENOTAVAIL);
+        }
+        let notifications = self.config.offer.async_notif;
+        match function {
+            smc::CALLS_COUNT => [CALLS, 0, 0, 0],
+            smc::CALLS_UID | smc::GET_OS_UUID => self.pass(host, function, 0, 4),
+            smc::CALLS_REVISION => self.pass(host, function, 0, 2),
+            smc::GET_OS_REVISION => self.pass(host, function, 0, 3),
+            // An answer would be a physical address.
+            smc::GET_SHM_CONFIG | smc::GET_PROTMEM_CONFIG => code(Return::ENOTAVAIL),
+            smc::EXCHANGE_CAPABILITIES => self.exchange(host, regs[1]),
+            smc::GET_THREAD_COUNT => [Return::OK.get(), u64::from(self.call_limit()), 0, 0],
+            smc::ENABLE_SHM_CACHE => self.pass(host, function, 0, 1),
+            smc::DISABLE_SHM_CACHE => self.disable_shm_cache(host),
+            smc::ENABLE_ASYNC_NOTIF if notifications => self.enable_notifications(host),
+            smc::GET_ASYNC_NOTIF_VALUE if notifications => self.pass(host, function, 0, 3),
+            _ => self.unknown(function),
+        }
+    }
+
+    /// Nothing that the guest may call.
+    pub(crate) fn unknown(&self, function: FunctionId) -> [u64; 4] {
+        self.counters.denied.bump();
+        // SMCCC wants -1 in the width of the convention.
+        if function.is_smc64() {
+            [u64::MAX, 0, 0, 0]
+        } else {
+            code(Return::UNKNOWN_FUNCTION)
+        }
+    }
+
+    /// Passes a call on; the first `count` registers of the answer come back.
+    fn pass<H: Host>(&self, host: &H, function: FunctionId, a1: u64, count: usize) -> [u64; 4] {
+        let args = [function.get().into(), a1, 0, 0, 0, 0, 0, self.client.get()];
+        let mut answer = self.secure(host, args).map(|word| word & 0xffff_ffff);
+        answer[count..].fill(0);
+        answer
+    }
+
+    /// Capabilities, filtered both ways.
+    fn exchange<H: Host>(&self, host: &H, guest: u64) -> [u64; 4] {
+        let caps = capabilities::for_tee(guest).bits();
+        let [a0, ..] = self.pass(host, smc::EXCHANGE_CAPABILITIES, caps, 1);
+        if a0 != Return::OK.get() {
+            return [a0, 0, 0, 0];
+        }
+        let [a1, a2, a3] = capabilities::answer(&self.tee, &self.config);
+        [a0, a1, a2, a3]
+    }
+
+    /// OP-TEE gives back one buffer for RPC messages, if it has one and no call is under way.
+    fn disable_shm_cache<H: Host>(&self, host: &H) -> [u64; 4] {
+        let [a0, a1, a2, _] = self.pass(host, smc::DISABLE_SHM_CACHE, 0, 3);
+        if a0 != Return::OK.get() {
+            return [a0, 0, 0, 0];
+        }
+        match self.forget_rpc_buffer(smc::unpair(a1, a2)) {
+            Some((guest, shadow)) => {
+                // OP-TEE has unmapped it before it answered.
+                self.give_page(host, shadow);
+                let (a1, a2) = smc::pair(guest.0);
+                [a0, a1, a2, 0]
+            }
+            None => {
+                self.counters.lost.bump();
+                code(Return::ENOTAVAIL)
+            }
+        }
+    }
+
+    /// The guest is ready for notifications.
+    fn enable_notifications<H: Host>(&self, host: &H) -> [u64; 4] {
+        let answer = self.pass(host, smc::ENABLE_ASYNC_NOTIF, 0, 1);
+        if answer[0] == Return::OK.get() {
+            self.books.lock().notify = true;
+        }
+        answer
+    }
+}

@@ -1,0 +1,176 @@
+//! A VM's life with the TEE: created, then destroyed.
+//!
+//! The order of the end is what keeps a neighbour safe. OP-TEE may use the VM's pages until it
+//! has answered VM_DESTROYED and no pCPU is in it for the VM any more. So: no vCPU inside, then
+//! VM_DESTROYED, once, and only then are pages unpinned.
+
+use crate::books::Life;
+use crate::call::{Call, Pending, Work};
+use crate::host::Host;
+use crate::memory::buffer::unpin;
+use crate::pages::SPARE_PAGES;
+use crate::{CreateError, DestroyError, Mediator};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use optee_proto::{Return, smc};
+
+impl Mediator {
+    /// Makes the VM known to OP-TEE and sets aside what its calls need, so that they allocate
+    /// nothing. To be called before the VM's first vCPU runs.
+    ///
+    /// # Errors
+    /// When memory or OP-TEE's room for VMs is exhausted; everything is then as before.
+    #[allow(
+        clippy::vec_box,
+        reason = "calls move from hand to hand; a pointer moves faster"
+    )]
+    pub fn create<H: Host>(&self, host: &H) -> Result<(), CreateError> {
+        if self.books.lock().life != Life::Unknown {
+            return Err(CreateError::Exists);
+        }
+        let slots = self.call_limit() as usize;
+        let mut idle: Vec<Box<Call>> = Vec::new();
+        let (mut suspended, mut lost, mut spare) = (Vec::new(), Vec::new(), Vec::new());
+        let reserved = idle
+            .try_reserve_exact(slots)
+            .and_then(|()| suspended.try_reserve_exact(slots))
+            .and_then(|()| lost.try_reserve_exact(slots))
+            .and_then(|()| spare.try_reserve_exact(SPARE_PAGES));
+        if reserved.is_err() {
+            return Err(CreateError::NoMemory);
+        }
+        let give_back = |calls: Vec<Box<Call>>| {
+            for call in calls {
+                host.free_shared(call.shadow);
+            }
+        };
+        for slot in (0..slots).rev() {
+            let Some(page) = host.alloc_shared() else {
+                give_back(idle);
+                return Err(CreateError::NoSharedPages);
+            };
+            idle.push(Box::new(Call::new(slot, page)));
+            suspended.push(None);
+        }
+        let args = [
+            smc::VM_CREATED.get().into(),
+            self.client.get(),
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
+        let [a0, ..] = self.secure(host, args);
+        if Return::from_x0(a0) != Return::OK {
+            give_back(idle);
+            return Err(CreateError::Refused(a0 as u32));
+        }
+        let mut books = self.books.lock();
+        (books.idle, books.suspended, books.lost, books.spare) = (idle, suspended, lost, spare);
+        books.life = Life::Live;
+        self.live.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Ends the VM in OP-TEE, then unpins and frees all that it had. To be called after all its
+    /// vCPUs have stopped and have left [`Mediator::smc`]. Without a live VM it does nothing.
+    ///
+    /// # Errors
+    /// [`DestroyError::Busy`] when a vCPU is still in [`Mediator::smc`]: try again.
+    /// [`DestroyError::Refused`] when OP-TEE does not let go of the VM: its pages stay pinned.
+    pub fn destroy<H: Host>(&self, host: &H) -> Result<(), DestroyError> {
+        {
+            let mut books = self.books.lock();
+            if books.life == Life::Unknown {
+                return Ok(());
+            }
+            books.life = Life::Dying;
+            self.live.store(false, Ordering::SeqCst);
+        }
+        // From here on nobody begins. Who began before is counted.
+        if self.inside.load(Ordering::SeqCst) != 0 {
+            return Err(DestroyError::Busy);
+        }
+        let args = [
+            smc::VM_DESTROYED.get().into(),
+            self.client.get(),
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        ];
+        let [a0, ..] = self.secure(host, args);
+        if Return::from_x0(a0) != Return::OK {
+            return Err(DestroyError::Refused(a0 as u32));
+        }
+        self.release_all(host);
+        Ok(())
+    }
+
+    /// Unpins and frees everything. OP-TEE does not know the VM any more.
+    fn release_all<H: Host>(&self, host: &H) {
+        let mut books = self.books.lock();
+        let idle = core::mem::take(&mut books.idle);
+        let suspended = core::mem::take(&mut books.suspended);
+        let lost = core::mem::take(&mut books.lost);
+        let spare = core::mem::take(&mut books.spare);
+        let fresh = crate::books::Books::new(self.config.quotas);
+        let mut old = core::mem::replace(&mut *books, fresh);
+        books.inherit(&old);
+        drop(books);
+
+        for call in idle
+            .into_iter()
+            .chain(suspended.into_iter().flatten())
+            .chain(lost)
+        {
+            let Call {
+                shadow,
+                list,
+                retired,
+                pending,
+                work,
+                ..
+            } = *call;
+            let intake = match work {
+                Work::Register { intake, .. } => Some(intake),
+                _ => None,
+            };
+            let (request, taken) = match pending {
+                Pending::Command(request) | Pending::Undo(request) => (Some(request), None),
+                Pending::TakeIn {
+                    request, intake, ..
+                } => (Some(request), Some(intake)),
+                _ => (None, None),
+            };
+            for intake in intake.into_iter().chain(taken) {
+                let (pins, pages) = intake.into_parts();
+                unpin(host, pins);
+                for page in pages {
+                    host.free_shared(page);
+                }
+            }
+            let message = request.and_then(|request| request.into_page());
+            for page in list.into_iter().chain(retired).chain(message) {
+                host.free_shared(page);
+            }
+            host.free_shared(shadow);
+        }
+        while let Some(buffer) = old.buffers.pop() {
+            unpin(host, buffer.pages);
+        }
+        while let Some(buffer) = old.rpc_buffers.pop() {
+            if let Some(buffer) = buffer {
+                host.free_shared(buffer.shadow);
+            }
+        }
+        for page in spare {
+            host.free_shared(page);
+        }
+    }
+}

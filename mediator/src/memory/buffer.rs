@@ -1,0 +1,158 @@
+//! A shared buffer, and the memory behind an RPC message.
+
+use crate::addr::{Ipa, PAGE_SIZE};
+use crate::host::{Host, SharedPage};
+use crate::memory::Place;
+use alloc::vec::Vec;
+
+/// A page of a guest, by its number: an IPA divided by the page size. 32 bits reach 16 TiB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PageNumber(u32);
+
+impl PageNumber {
+    /// The number of the page at an aligned address; `None` beyond 16 TiB.
+    pub(crate) fn of(page: Ipa) -> Option<Self> {
+        u32::try_from(page.get() / PAGE_SIZE).ok().map(Self)
+    }
+
+    /// The page's address.
+    pub(crate) const fn ipa(self) -> Ipa {
+        Ipa::new(self.0 as u64 * PAGE_SIZE)
+    }
+}
+
+/// How a buffer came about, and so how it may end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Provenance {
+    /// The guest registered it, names it in its calls, and unregisters it.
+    Registered,
+    /// OP-TEE asked the guest for it, and gives it back. The guest names it nowhere.
+    Allocated,
+}
+
+/// Where a buffer is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// OP-TEE is being told. Not usable yet; its name is taken.
+    Coming,
+    /// Usable.
+    Live,
+    /// OP-TEE is being asked to forget it. Not usable any more.
+    Going,
+    /// OP-TEE has forgotten it, so has the guest; the last call that uses it ends it.
+    Gone,
+}
+
+/// A buffer of the guest's that OP-TEE knows by page.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    pub(crate) provenance: Provenance,
+    pub(crate) state: State,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// Where in the first page it begins.
+    pub(crate) offset: u64,
+    /// How many calls use it.
+    pub(crate) users: u32,
+    /// How many pages it has, `pages` filled in or not.
+    pub(crate) count: u32,
+    /// Its pages, all pinned. Empty while it is coming.
+    pub(crate) pages: Vec<PageNumber>,
+}
+
+impl Buffer {
+    /// How many pages `size` bytes from `offset` on occupy; `None` if that is nothing or absurd.
+    pub(crate) fn pages(size: u64, offset: u64) -> Option<u32> {
+        let bytes = size.checked_add(offset)?;
+        if size == 0 {
+            return None;
+        }
+        u32::try_from(bytes.div_ceil(PAGE_SIZE)).ok()
+    }
+
+    /// Whether `size` bytes from `offset` on are inside.
+    pub(crate) fn holds(&self, offset: u64, size: u64) -> bool {
+        offset.checked_add(size).is_some_and(|end| end <= self.size)
+    }
+
+    /// Where in guest memory `offset` is, with as much of what follows as a message may need.
+    pub(crate) fn place(&self, offset: u64) -> Option<Place> {
+        let left = self.size.checked_sub(offset)?;
+        let at = self.offset.checked_add(offset)?;
+        let page = usize::try_from(at / PAGE_SIZE).ok()?;
+        let first = self.pages.get(page)?.ipa().checked_add(at % PAGE_SIZE)?;
+        let second = self.pages.get(page + 1).map(|next| next.ipa());
+        Some(Place::new(first, second, left))
+    }
+}
+
+/// Takes pins back. The last thing that happens to a buffer's pages.
+pub(crate) fn unpin<H: Host>(host: &H, pages: Vec<PageNumber>) {
+    for page in pages {
+        host.unpin(page.ipa());
+    }
+}
+
+/// Memory for RPC messages: OP-TEE sees our page, the guest its own. Neither sees the other's,
+/// so the guest's needs no pin: a look-up at each copy decides.
+#[derive(Debug)]
+pub(crate) struct RpcBuffer {
+    /// Ours, which OP-TEE knows.
+    pub(crate) shadow: SharedPage,
+    /// The guest's.
+    pub(crate) guest: Place,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_counts_do_not_truncate() {
+        assert_eq!(Buffer::pages(0, 0), None);
+        assert_eq!(Buffer::pages(1, 0), Some(1));
+        assert_eq!(Buffer::pages(1, 4095), Some(1));
+        assert_eq!(Buffer::pages(2, 4095), Some(2));
+        assert_eq!(Buffer::pages(64 << 20, 0), Some(16_384));
+        assert_eq!(Buffer::pages(u64::MAX, 0), None);
+        assert_eq!(Buffer::pages(u64::MAX, 1), None);
+        assert_eq!(Buffer::pages((u64::from(u32::MAX) + 2) * 4096, 0), None);
+    }
+
+    #[test]
+    fn places_follow_the_pages() {
+        let page = |ipa| PageNumber::of(Ipa::new(ipa)).unwrap();
+        let buffer = Buffer {
+            provenance: Provenance::Registered,
+            state: State::Live,
+            size: 6000,
+            offset: 0xf00,
+            users: 0,
+            count: 2,
+            pages: alloc::vec![page(0x5000), page(0x9000)],
+        };
+        assert_eq!(
+            buffer.place(0),
+            Some(Place::new(Ipa::new(0x5f00), Some(Ipa::new(0x9000)), 6000))
+        );
+        assert_eq!(
+            buffer.place(0x110),
+            Some(Place::new(Ipa::new(0x9010), None, 6000 - 0x110))
+        );
+        assert_eq!(buffer.place(6001), None);
+        assert!(buffer.holds(0, 6000) && buffer.holds(6000, 0));
+        assert!(!buffer.holds(1, 6000) && !buffer.holds(u64::MAX, 2));
+    }
+
+    #[test]
+    fn page_numbers_end_at_16_tib() {
+        assert_eq!(
+            PageNumber::of(Ipa::new(0xfff_ffff_f000))
+                .unwrap()
+                .ipa()
+                .get(),
+            0xfff_ffff_f000
+        );
+        assert_eq!(PageNumber::of(Ipa::new(0x1000_0000_0000)), None);
+    }
+}

@@ -1,0 +1,168 @@
+//! A guest's page list is read, its pages are pinned, and our own list of them is written.
+//!
+//! The list is read piece by piece, each word once, into private memory. What OP-TEE gets is a
+//! list of our own in pages that the guest cannot reach, so what the guest writes into its list
+//! afterwards changes nothing. A long list is taken in in several steps, between which the
+//! guest runs: no guest can hold a pCPU with one.
+
+use crate::addr::{Ipa, Pa};
+use crate::host::{Host, PinError, SharedPage};
+use crate::memory::buffer::PageNumber;
+use alloc::vec::Vec;
+use optee_proto::msg::PAGE_LIST_ENTRIES;
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U64;
+
+/// How many words are fetched at once. Seven times this is an eighth less than a page of a list.
+const CHUNK: usize = 64;
+
+/// Why a list was not taken in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refusal {
+    /// The guest's fault: something in the list is not its RAM, or not aligned.
+    BadAddress,
+    /// The hypervisor's memory is exhausted, or a page is pinned too often.
+    NoMemory,
+}
+
+/// How far a list is taken in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Progress {
+    /// All of it.
+    Done,
+    /// Not all; call again.
+    More,
+}
+
+/// A buffer's pages on their way from the guest's list to ours.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    /// Pages that the buffer has.
+    total: usize,
+    /// Those pinned so far.
+    pins: Vec<PageNumber>,
+    /// Our list so far.
+    list: Vec<SharedPage>,
+    /// The page of the guest's list that is being read.
+    guest_list: Ipa,
+}
+
+impl Intake {
+    /// Prepares for a buffer of `total` pages whose list begins at `guest_list`. Nothing is
+    /// pinned yet.
+    pub(crate) fn new(total: u32, guest_list: Ipa) -> Result<Self, Refusal> {
+        let total = total as usize;
+        let (mut pins, mut list) = (Vec::new(), Vec::new());
+        pins.try_reserve_exact(total)
+            .map_err(|_| Refusal::NoMemory)?;
+        list.try_reserve_exact(total.div_ceil(PAGE_LIST_ENTRIES))
+            .map_err(|_| Refusal::NoMemory)?;
+        if !guest_list.is_page_aligned() {
+            return Err(Refusal::BadAddress);
+        }
+        Ok(Self {
+            total,
+            pins,
+            list,
+            guest_list,
+        })
+    }
+
+    /// Takes in a buffer of one page that the guest names directly.
+    pub(crate) fn single<H: Host>(
+        host: &H,
+        page: Ipa,
+        new_page: impl FnMut() -> Option<SharedPage>,
+    ) -> Result<Self, (Refusal, Option<Self>)> {
+        let mut intake = Self::new(1, page).map_err(|refusal| (refusal, None))?;
+        let mut new_page = new_page;
+        match intake.take(host, &[U64::new(page.get())], &mut new_page) {
+            Ok(()) => Ok(intake),
+            Err(refusal) => Err((refusal, Some(intake))),
+        }
+    }
+
+    /// Takes in up to about `budget` pages. After an error, [`Intake::into_parts`] says what to
+    /// undo.
+    pub(crate) fn step<H: Host>(
+        &mut self,
+        host: &H,
+        budget: usize,
+        mut new_page: impl FnMut() -> Option<SharedPage>,
+    ) -> Result<Progress, Refusal> {
+        let stop = self.pins.len().saturating_add(budget);
+        while self.pins.len() < self.total {
+            if self.pins.len() >= stop {
+                return Ok(Progress::More);
+            }
+            // Where in its page of the list the next word is.
+            let at = self.pins.len() % PAGE_LIST_ENTRIES;
+            let left = self.total - self.pins.len();
+            let entries = left.min(CHUNK - at % CHUNK).min(PAGE_LIST_ENTRIES - at);
+            // The link to the list's next page is fetched with the entries before it.
+            let link = at + entries == PAGE_LIST_ENTRIES && left > entries;
+            let mut words = [U64::ZERO; CHUNK];
+            let words = &mut words[..entries + usize::from(link)];
+            let from = self
+                .guest_list
+                .checked_add(at as u64 * 8)
+                .ok_or(Refusal::BadAddress)?;
+            host.read_guest(from, words.as_mut_bytes())
+                .map_err(|_| Refusal::BadAddress)?;
+            self.take(host, &words[..entries], &mut new_page)?;
+            if link {
+                self.guest_list = Ipa::new(words[entries].get());
+                if !self.guest_list.is_page_aligned() {
+                    return Err(Refusal::BadAddress);
+                }
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Pins some pages and appends them to our list. They all go into the same page of it.
+    fn take<H: Host>(
+        &mut self,
+        host: &H,
+        pages: &[U64],
+        new_page: &mut impl FnMut() -> Option<SharedPage>,
+    ) -> Result<(), Refusal> {
+        let at = self.pins.len() % PAGE_LIST_ENTRIES;
+        if at == 0 {
+            let page = new_page().ok_or(Refusal::NoMemory)?;
+            if let Some(last) = self.list.last() {
+                let link = page.pa().get().to_le_bytes();
+                host.write_shared(last, PAGE_LIST_ENTRIES * 8, &link);
+            }
+            self.list.push(page);
+        }
+        let mut ours = [U64::ZERO; CHUNK];
+        for (page, ours) in pages.iter().zip(&mut ours) {
+            let page = Ipa::new(page.get());
+            if !page.is_page_aligned() {
+                return Err(Refusal::BadAddress);
+            }
+            let number = PageNumber::of(page).ok_or(Refusal::BadAddress)?;
+            let pa = host.pin(page).map_err(|error| match error {
+                PinError::NotOwnMemory(_) => Refusal::BadAddress,
+                PinError::TooManyPins(_) => Refusal::NoMemory,
+            })?;
+            self.pins.push(number);
+            *ours = U64::new(pa.get());
+        }
+        if let Some(page) = self.list.last() {
+            host.write_shared(page, at * 8, ours[..pages.len()].as_bytes());
+        }
+        Ok(())
+    }
+
+    /// Where our list begins, once there is one.
+    pub(crate) fn list_start(&self) -> Option<Pa> {
+        self.list.first().map(SharedPage::pa)
+    }
+
+    /// The pins and the pages of our list, which from here on the caller answers for.
+    pub(crate) fn into_parts(self) -> (Vec<PageNumber>, Vec<SharedPage>) {
+        (self.pins, self.list)
+    }
+}

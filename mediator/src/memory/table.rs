@@ -1,0 +1,297 @@
+//! Objects that a guest and OP-TEE know by different names.
+//!
+//! A guest names its buffers by cookies of its own choice, addresses in its kernel for instance.
+//! OP-TEE never sees these: it gets a [`Cookie`] of ours, unique, never used twice, never zero.
+//! So no guest can name what OP-TEE keeps under another cookie, or under none.
+
+use alloc::vec::Vec;
+use core::num::NonZeroU64;
+
+/// What a guest calls an object. Any value, unique among the guest's objects of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct GuestCookie(pub(crate) u64);
+
+/// What OP-TEE calls an object: a serial number, the kind, and the place in the table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Cookie(NonZeroU64);
+
+const SLOT_BITS: u32 = 19;
+const SPACE_BIT: u64 = 1 << SLOT_BITS;
+const SERIAL_SHIFT: u32 = SLOT_BITS + 1;
+
+/// The most objects that a table can hold, whatever its limit says.
+pub(crate) const MAX_OBJECTS: usize = 1 << SLOT_BITS;
+
+/// The first serial number: cookies are thus unlike addresses and sizes, in logs too.
+const FIRST_SERIAL: u64 = 1 << 24;
+
+/// The two name spaces. A cookie of one is never found in the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Space {
+    /// Buffers that carry data.
+    Payload,
+    /// Buffers that carry RPC messages.
+    Rpc,
+}
+
+impl Cookie {
+    /// A cookie as OP-TEE said it; whether it exists is another question.
+    pub(crate) fn from_tee(value: u64) -> Option<Self> {
+        NonZeroU64::new(value).map(Self)
+    }
+
+    /// The value that OP-TEE gets.
+    pub(crate) const fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    fn slot(self) -> usize {
+        (self.get() & (SPACE_BIT - 1)) as usize
+    }
+}
+
+/// Why an object was not taken in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Insert {
+    /// The guest has a live object of that name.
+    Duplicate,
+    /// The VM's quota is exhausted.
+    Quota,
+    /// The hypervisor's memory is exhausted.
+    NoMemory,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    cookie: Cookie,
+    guest: GuestCookie,
+    object: T,
+}
+
+/// Objects of one kind of one VM.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    space: Space,
+    limit: usize,
+    serial: u64,
+    entries: Vec<Option<Entry<T>>>,
+    free: Vec<u32>,
+    /// Sorted by the guest's cookie. An object that the guest may not name any more is not in it.
+    by_guest: Vec<(GuestCookie, u32)>,
+    len: usize,
+}
+
+impl<T> Table<T> {
+    /// An empty table for at most `limit` objects.
+    pub(crate) const fn new(space: Space, limit: usize) -> Self {
+        Self {
+            space,
+            limit: if limit < MAX_OBJECTS {
+                limit
+            } else {
+                MAX_OBJECTS
+            },
+            serial: FIRST_SERIAL,
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_guest: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// Goes on with the serial numbers of an older table.
+    pub(crate) const fn inherit(&mut self, old: &Self) {
+        self.serial = old.serial;
+    }
+
+    /// How many objects there are, those that the guest has no name for included.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes an object in under a new cookie.
+    pub(crate) fn insert(&mut self, guest: GuestCookie, object: T) -> Result<Cookie, (Insert, T)> {
+        let (at, slot) = match self.make_room(guest) {
+            Ok(room) => room,
+            Err(why) => return Err((why, object)),
+        };
+        // 44 bits last for years of registrations without a pause; what would wrap is lost by the
+        // shift below, and a cookie that is in use is found in its slot.
+        self.serial += 1;
+        let space = if self.space == Space::Rpc {
+            SPACE_BIT
+        } else {
+            0
+        };
+        let value = self.serial << SERIAL_SHIFT | space | u64::from(slot);
+        let cookie = Cookie(NonZeroU64::new(value).unwrap_or(NonZeroU64::MAX));
+        self.entries[slot as usize] = Some(Entry {
+            cookie,
+            guest,
+            object,
+        });
+        self.by_guest.insert(at, (guest, slot));
+        self.len += 1;
+        Ok(cookie)
+    }
+
+    /// Where in the index and in which slot a new object goes.
+    fn make_room(&mut self, guest: GuestCookie) -> Result<(usize, u32), Insert> {
+        let Err(at) = self.position(guest) else {
+            return Err(Insert::Duplicate);
+        };
+        if self.len >= self.limit {
+            return Err(Insert::Quota);
+        }
+        self.by_guest.try_reserve(1).map_err(|_| Insert::NoMemory)?;
+        if let Some(slot) = self.free.pop() {
+            return Ok((at, slot));
+        }
+        self.entries.try_reserve(1).map_err(|_| Insert::NoMemory)?;
+        // Room to take every slot back, so that removing never allocates.
+        self.free
+            .try_reserve(self.entries.len() + 1)
+            .map_err(|_| Insert::NoMemory)?;
+        self.entries.push(None);
+        Ok((at, (self.entries.len() - 1) as u32))
+    }
+
+    /// The object that the guest calls so.
+    pub(crate) fn by_guest(&mut self, guest: GuestCookie) -> Option<(Cookie, &mut T)> {
+        let at = self.position(guest).ok()?;
+        let slot = self.by_guest[at].1;
+        let entry = self.entries[slot as usize].as_mut()?;
+        Some((entry.cookie, &mut entry.object))
+    }
+
+    /// The object that OP-TEE calls so, and the guest's name for it.
+    pub(crate) fn get(&mut self, cookie: Cookie) -> Option<(GuestCookie, &mut T)> {
+        let entry = self.entries.get_mut(cookie.slot())?.as_mut()?;
+        (entry.cookie == cookie).then_some((entry.guest, &mut entry.object))
+    }
+
+    /// Forgets the guest's name of an object that stays: the guest may use the name again.
+    pub(crate) fn forget_name(&mut self, cookie: Cookie) {
+        let Some((guest, _)) = self.get(cookie) else {
+            return;
+        };
+        if let Ok(at) = self.position(guest)
+            && self.by_guest[at].1 as usize == cookie.slot()
+        {
+            self.by_guest.remove(at);
+        }
+    }
+
+    /// Takes an object out. Its cookie is never used again.
+    pub(crate) fn remove(&mut self, cookie: Cookie) -> Option<(GuestCookie, T)> {
+        self.get(cookie)?;
+        self.forget_name(cookie);
+        let entry = self.entries[cookie.slot()].take()?;
+        self.free.push(cookie.slot() as u32);
+        self.len -= 1;
+        Some((entry.guest, entry.object))
+    }
+
+    /// Takes any one object out; `None` when none is left. Nothing may be inserted any more.
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let cookie = loop {
+            match self.entries.last()? {
+                Some(entry) => break entry.cookie,
+                None => drop(self.entries.pop()),
+            }
+        };
+        self.remove(cookie).map(|(_, object)| object)
+    }
+
+    fn position(&self, guest: GuestCookie) -> Result<usize, usize> {
+        self.by_guest
+            .binary_search_by_key(&guest, |&(name, _)| name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+    use proptest::prelude::*;
+
+    #[test]
+    fn name_spaces_are_apart() {
+        let mut payload = Table::new(Space::Payload, 4);
+        let mut rpc = Table::new(Space::Rpc, 4);
+        let a = payload.insert(GuestCookie(7), ()).unwrap();
+        let b = rpc.insert(GuestCookie(7), ()).unwrap();
+        assert_ne!(a, b);
+        assert!(payload.get(b).is_none() && rpc.get(a).is_none());
+    }
+
+    #[test]
+    fn a_forgotten_name_can_be_used_again() {
+        let mut table = Table::new(Space::Payload, 4);
+        let old = table.insert(GuestCookie(7), "old").unwrap();
+        table.forget_name(old);
+        let new = table.insert(GuestCookie(7), "new").unwrap();
+        assert_eq!(table.remove(old), Some((GuestCookie(7), "old")));
+        assert_eq!(table.by_guest(GuestCookie(7)), Some((new, &mut "new")));
+    }
+
+    #[test]
+    fn limits_and_duplicates() {
+        let mut table = Table::new(Space::Payload, 2);
+        table.insert(GuestCookie(1), ()).unwrap();
+        assert_eq!(
+            table.insert(GuestCookie(1), ()),
+            Err((Insert::Duplicate, ()))
+        );
+        let second = table.insert(GuestCookie(2), ()).unwrap();
+        assert_eq!(table.insert(GuestCookie(3), ()), Err((Insert::Quota, ())));
+        table.remove(second).unwrap();
+        table.insert(GuestCookie(3), ()).unwrap();
+        assert_eq!(table.len(), 2);
+    }
+
+    proptest! {
+        /// The table against two maps: what is in is found under both names, what is out is
+        /// not, and no cookie comes twice.
+        #[test]
+        fn agrees_with_a_model(steps in proptest::collection::vec((0u8..4, 0u64..12), 1..200)) {
+            let mut table = Table::new(Space::Payload, 8);
+            let mut named: BTreeMap<u64, Cookie> = BTreeMap::new();
+            let mut all: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+            let mut seen = alloc::collections::BTreeSet::new();
+            for (step, guest) in steps {
+                match step {
+                    0 | 1 => match table.insert(GuestCookie(guest), guest) {
+                        Ok(cookie) => {
+                            prop_assert!(seen.insert(cookie.get()));
+                            prop_assert!(all.len() < 8);
+                            prop_assert!(named.insert(guest, cookie).is_none());
+                            all.insert(cookie.get(), (guest, guest));
+                        }
+                        Err((Insert::Duplicate, _)) => prop_assert!(named.contains_key(&guest)),
+                        Err((Insert::Quota, _)) => prop_assert_eq!(all.len(), 8),
+                        Err((Insert::NoMemory, _)) => prop_assert!(false),
+                    },
+                    2 => if let Some(cookie) = named.remove(&guest) {
+                        table.forget_name(cookie);
+                    },
+                    _ => if let Some((&cookie, _)) = all.iter().nth(guest as usize) {
+                        let removed = table.remove(Cookie::from_tee(cookie).unwrap());
+                        let (name, object) = all.remove(&cookie).unwrap();
+                        named.retain(|_, c| c.get() != cookie);
+                        prop_assert_eq!(removed, Some((GuestCookie(name), object)));
+                    },
+                }
+                prop_assert_eq!(table.len(), all.len());
+                for guest in 0..12 {
+                    let found = table.by_guest(GuestCookie(guest)).map(|(cookie, _)| cookie);
+                    prop_assert_eq!(found, named.get(&guest).copied());
+                }
+                for &cookie in &seen {
+                    let found = table.get(Cookie::from_tee(cookie).unwrap()).is_some();
+                    prop_assert_eq!(found, all.contains_key(&cookie));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The guest's message, and the one that OP-TEE gets in its place.
+//!
+//! What a parameter may be is decided here, on a private copy, by its whole 64-bit attribute;
+//! what OP-TEE gets is built from that decision field by field, and what comes back is only
+//! what the decision made an output.
+
+use crate::memory::GuestCookie;
+use optee_proto::TeeResult;
+use optee_proto::msg::{Attr, Command, HEADER_SIZE, Header, PARAM_SIZE, Param};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The most parameters of any command: four for the application, two for OP-TEE.
+pub(crate) const MAX_PARAMS: usize = 6;
+
+/// What of a message is fetched in one go: enough for every command but OPEN_SESSION.
+pub(crate) const USUAL_SIZE: usize = HEADER_SIZE + 4 * PARAM_SIZE;
+
+/// A message in private memory.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub(crate) struct Message {
+    pub(crate) header: Header,
+    pub(crate) params: [Param; MAX_PARAMS],
+}
+
+/// How many parameters a command has, at least and at most; `None` if the command is unknown,
+/// or not for guests.
+pub(crate) const fn arity(command: Command, notifications: bool) -> Option<(usize, usize)> {
+    Some(match command {
+        Command::OPEN_SESSION => (2, 6),
+        Command::INVOKE => (0, 4),
+        Command::CLOSE_SESSION | Command::CANCEL => (0, 0),
+        Command::REGISTER_SHM | Command::UNREGISTER_SHM => (1, 1),
+        Command::DO_BOTTOM_HALF | Command::STOP_ASYNC_NOTIF if notifications => (0, 0),
+        _ => return None,
+    })
+}
+
+/// What a parameter is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Nothing.
+    None,
+    /// Three words, and whether they come back.
+    Value { out: bool },
+    /// Part of a buffer, and whether its size comes back.
+    Memory { out: bool },
+    /// No memory at all, and whether its size comes back.
+    Null { out: bool },
+}
+
+impl Kind {
+    /// What the parameter of a session's or an application's is, or that it may not be.
+    ///
+    /// The attribute must be a type and nothing else: META, NONCONTIG, cache attributes and
+    /// bits without a meaning are refused, as is memory by address.
+    pub(crate) fn of(param: &Param) -> Result<Self, TeeResult> {
+        Ok(match param.attr() {
+            Attr::NONE => Self::None,
+            Attr::VALUE_INPUT => Self::Value { out: false },
+            Attr::VALUE_OUTPUT | Attr::VALUE_INOUT => Self::Value { out: true },
+            Attr::RMEM_INPUT => Self::Memory { out: false },
+            Attr::RMEM_OUTPUT | Attr::RMEM_INOUT => Self::Memory { out: true },
+            Attr::TMEM_INPUT if param.a.get() == 0 => Self::Null { out: false },
+            Attr::TMEM_OUTPUT | Attr::TMEM_INOUT if param.a.get() == 0 => Self::Null { out: true },
+            _ => return Err(TeeResult::BAD_PARAMETERS),
+        })
+    }
+
+    /// The parameter for the other side, where it names no buffer: payload that has no meaning
+    /// is zeroed.
+    pub(crate) fn plain(self, param: &Param) -> Param {
+        let attr = param.attr();
+        match self {
+            Self::None => Param::default(),
+            Self::Value { .. } => *param,
+            // No address and no cookie; only the size has a meaning.
+            Self::Null { .. } => Param::new(attr, 0, param.b.get(), 0),
+            Self::Memory { .. } => Param::new(attr, param.a.get(), param.b.get(), 0),
+        }
+    }
+
+    /// Takes over from `answer` what is an output of a parameter of this kind.
+    pub(crate) fn copy_out(self, answer: &Param, to: &mut Param) {
+        match self {
+            Self::Value { out: true } => {
+                (to.a, to.b, to.c) = (answer.a, answer.b, answer.c);
+            }
+            Self::Memory { out: true } | Self::Null { out: true } => to.b = answer.b,
+            _ => {}
+        }
+    }
+
+    /// Whether anything comes back in it.
+    pub(crate) const fn is_out(self) -> bool {
+        matches!(
+            self,
+            Self::Value { out: true } | Self::Memory { out: true } | Self::Null { out: true }
+        )
+    }
+}
+
+/// The page list of REGISTER_SHM, or of the answer to the RPC SHM_ALLOC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PageList {
+    /// Address of the list, and in its low 12 bits the offset into the first page.
+    pub(crate) buf_ptr: u64,
+    pub(crate) size: u64,
+    pub(crate) cookie: GuestCookie,
+}
+
+impl PageList {
+    /// What the three words of a temporary memory reference say. A cookie of zero is none.
+    pub(crate) fn of(param: &Param) -> Result<Self, TeeResult> {
+        if param.c.get() == 0 || param.a.get() == 0 {
+            return Err(TeeResult::BAD_PARAMETERS);
+        }
+        Ok(Self {
+            buf_ptr: param.a.get(),
+            size: param.b.get(),
+            cookie: GuestCookie(param.c.get()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn each_type_and_its_way_back() {
+        let out = |attr: Attr| Kind::of(&Param::new(attr, 0, 8, 1)).map(Kind::is_out);
+        for attr in [
+            Attr::VALUE_OUTPUT,
+            Attr::VALUE_INOUT,
+            Attr::RMEM_OUTPUT,
+            Attr::RMEM_INOUT,
+        ] {
+            assert_eq!(out(attr), Ok(true), "{attr:?}");
+        }
+        for attr in [
+            Attr::NONE,
+            Attr::VALUE_INPUT,
+            Attr::RMEM_INPUT,
+            Attr::TMEM_INPUT,
+        ] {
+            assert_eq!(out(attr), Ok(false), "{attr:?}");
+        }
+    }
+
+    #[test]
+    fn a_null_reference_carries_no_cookie() {
+        let param = Param::new(Attr::TMEM_INOUT, 0, 77, 0xffff_8000_1234_5678);
+        let kind = Kind::of(&param).unwrap();
+        assert_eq!(kind, Kind::Null { out: true });
+        assert_eq!(kind.plain(&param), Param::new(Attr::TMEM_INOUT, 0, 77, 0));
+        let by_address = Param::new(Attr::TMEM_INOUT, 0x4000_0000, 77, 0);
+        assert_eq!(Kind::of(&by_address), Err(TeeResult::BAD_PARAMETERS));
+    }
+
+    proptest! {
+        /// No attribute but the eleven that Linux uses, whatever the other bits are.
+        #[test]
+        fn other_attributes_are_refused(attr in any::<u64>(), flag in 8u32..64, low in 0u64..16) {
+            let known = |a: u64| matches!(a, 0..=3 | 5..=7 | 9..=0xb);
+            prop_assert_eq!(Kind::of(&Param::new(Attr(low), 0, 0, 1)).is_ok(), known(low));
+            prop_assert!(Kind::of(&Param::new(Attr(low | 1 << flag), 0, 0, 1)).is_err());
+            prop_assert_eq!(Kind::of(&Param::new(Attr(attr), 0, 0, 1)).is_ok(), known(attr));
+        }
+
+        /// Only outputs come back, and attributes never.
+        #[test]
+        fn only_outputs_come_back(low in 0u64..16, words in any::<[u64; 3]>(), answer in any::<[u64; 4]>()) {
+            let param = Param::new(Attr(low), 0, words[1], words[2]);
+            let Ok(kind) = Kind::of(&param) else { return Ok(()) };
+            let mut to = param;
+            kind.copy_out(&Param::new(Attr(answer[0]), answer[1], answer[2], answer[3]), &mut to);
+            prop_assert_eq!(to.attr, param.attr);
+            match kind {
+                Kind::Value { out: true } => {
+                    prop_assert_eq!((to.a.get(), to.b.get(), to.c.get()), (answer[1], answer[2], answer[3]));
+                }
+                _ if kind.is_out() => {
+                    prop_assert_eq!((to.a, to.b.get(), to.c), (param.a, answer[2], param.c));
+                }
+                _ => prop_assert_eq!(to, param),
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Pages that OP-TEE may see: a few are kept at hand, so that no call waits for the hypervisor's
+//! allocator in the usual case.
+
+use crate::Mediator;
+use crate::host::{Host, SharedPage};
+
+/// How many are kept at hand.
+pub(crate) const SPARE_PAGES: usize = 8;
+
+impl Mediator {
+    /// A page filled with zeroes.
+    pub(crate) fn take_page<H: Host>(&self, host: &H) -> Option<SharedPage> {
+        let spare = self.books.lock().spare.pop();
+        match spare {
+            Some(page) => {
+                // OP-TEE sees what this VM's call needs, and nothing of its past.
+                host.write_shared(&page, 0, &[0; crate::addr::PAGE_SIZE as usize]);
+                Some(page)
+            }
+            None => host.alloc_shared(),
+        }
+    }
+
+    /// Takes back a page that OP-TEE does not use any more.
+    pub(crate) fn give_page<H: Host>(&self, host: &H, page: SharedPage) {
+        let surplus = {
+            let mut books = self.books.lock();
+            if books.spare.len() < books.spare.capacity() {
+                books.spare.push(page);
+                None
+            } else {
+                Some(page)
+            }
+        };
+        if let Some(page) = surplus {
+            host.free_shared(page);
+        }
+    }
+}

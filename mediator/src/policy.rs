@@ -1,0 +1,97 @@
+//! Which applications and logins a VM may use, and which devices it owns.
+
+use crate::books::Denied;
+use crate::config::Policy;
+use optee_proto::rpc::Command;
+use optee_proto::{TeeResult, Uuid};
+
+impl Policy {
+    /// Whether a session to an application may be opened under a login method.
+    pub(crate) fn check_session(&self, app: Uuid, login: u64) -> Result<(), Denied> {
+        let allowed = self
+            .trusted_apps
+            .as_ref()
+            .is_none_or(|apps| apps.contains(&app))
+            && self
+                .logins
+                .as_ref()
+                .is_none_or(|logins| logins.iter().any(|&known| u64::from(known) == login));
+        if allowed {
+            Ok(())
+        } else {
+            Err(Denied(TeeResult::ACCESS_DENIED))
+        }
+    }
+
+    /// What OP-TEE is told instead of asking the guest; `None` if the guest is asked.
+    pub(crate) fn refuses(&self, command: Command) -> Option<TeeResult> {
+        match command {
+            Command::LOAD_TA
+            | Command::FS
+            | Command::GET_TIME
+            | Command::NOTIFICATION
+            | Command::SUSPEND
+            | Command::SHM_ALLOC
+            | Command::SHM_FREE
+            | Command::GPROF
+            | Command::SOCKET
+            | Command::FTRACE
+            | Command::SUPP_PLUGIN => None,
+            Command::I2C_TRANSFER => (!self.i2c).then_some(TeeResult::NOT_SUPPORTED),
+            Command::RPMB
+            | Command::RPMB_PROBE_RESET
+            | Command::RPMB_PROBE_NEXT
+            | Command::RPMB_FRAMES => (!self.rpmb).then_some(TeeResult::ITEM_NOT_FOUND),
+            _ => Some(TeeResult::NOT_IMPLEMENTED),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use optee_proto::msg::login;
+
+    const APP: Uuid = Uuid([1; 16]);
+    const OTHER: Uuid = Uuid([2; 16]);
+
+    #[test]
+    fn sessions() {
+        let open = Policy::default();
+        assert_eq!(open.check_session(OTHER, login::REE_KERNEL.into()), Ok(()));
+        let denied = Err(Denied(TeeResult::ACCESS_DENIED));
+        let strict = Policy {
+            trusted_apps: Some(vec![APP]),
+            logins: Some(vec![login::PUBLIC, login::USER]),
+            ..Policy::default()
+        };
+        assert_eq!(strict.check_session(APP, login::USER.into()), Ok(()));
+        assert_eq!(strict.check_session(OTHER, login::USER.into()), denied);
+        assert_eq!(strict.check_session(APP, login::REE_KERNEL.into()), denied);
+        assert_eq!(
+            strict.check_session(APP, 1 << 32 | u64::from(login::USER)),
+            denied
+        );
+    }
+
+    #[test]
+    fn devices_belong_to_one() {
+        let plain = Policy::default();
+        let owner = Policy {
+            rpmb: true,
+            i2c: true,
+            ..Policy::default()
+        };
+        for command in (0..40).map(Command) {
+            let passed = matches!(command.0, 0 | 2..=7 | 9..=12);
+            let device = matches!(command.0, 1 | 21..=24);
+            assert_eq!(plain.refuses(command).is_none(), passed, "{command:?}");
+            assert_eq!(
+                owner.refuses(command).is_none(),
+                passed || device,
+                "{command:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The guest's answer to a command is fetched, and its outputs get through.
+
+use super::{Message, Request};
+use crate::Mediator;
+use crate::call::{Answer, Call, Next};
+use crate::host::Host;
+use optee_proto::TeeResult;
+use optee_proto::msg::{self, PARAM_SIZE};
+use optee_proto::rpc::Command;
+use zerocopy::IntoBytes;
+
+impl Mediator {
+    /// The guest has done what a request asked for, or says so.
+    pub(crate) fn answer_command<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        request: Request,
+    ) -> Next {
+        let Ok(theirs) = request.read_guest(host, call) else {
+            self.counters.denied.bump();
+            // Whatever it did, it cannot say so any more.
+            request.fail(host, call, TeeResult::COMMUNICATION);
+            self.done_with(request);
+            return Next::Tee(Answer::NOTHING);
+        };
+        if request.command == Command::SHM_ALLOC && theirs.header.ret.get() == 0 {
+            return self.answer_shm_alloc(host, call, request, &theirs);
+        }
+        request.copy_outputs(host, call, &theirs);
+        request.conclude(host, call, theirs.header.ret, theirs.header.ret_origin);
+        self.done_with(request);
+        Next::Tee(Answer::NOTHING)
+    }
+}
+
+impl Request {
+    /// Writes what is an output into OP-TEE's request, and nothing else.
+    fn copy_outputs<H: Host>(&self, host: &H, call: &Call, theirs: &Message) {
+        let (page, offset) = self.ours(call);
+        for at in 0..self.count {
+            if self.kinds[at].is_out() {
+                let mut param = self.params[at];
+                self.kinds[at].copy_out(&theirs.params[at], &mut param);
+                let at = offset + msg::size(at);
+                host.write_shared(page, at, &param.as_bytes()[..PARAM_SIZE]);
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! OP-TEE's request is fetched, checked, translated, and put before the guest.
+
+use super::{Function, Message, Request, Source, room_is_used};
+use crate::Mediator;
+use crate::call::{Answer, Call, Next, Pending};
+use crate::host::Host;
+use crate::memory::Cookie;
+use crate::memory::buffer::unpin;
+use crate::message::Kind;
+use crate::stats::RpcKind;
+use optee_proto::msg::{self, Attr, HEADER_SIZE, Header, Param};
+use optee_proto::rpc::{Command, MAX_PARAMS};
+use optee_proto::{Origin, TeeResult};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::U32;
+
+impl Mediator {
+    /// RPC CMD: a request in memory, under this cookie, or behind the call's message.
+    pub(crate) fn ask_command<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) -> Next {
+        let Some(source) = self.find_request(host, call, cookie) else {
+            return Next::Lost;
+        };
+        let mut request = Request {
+            source,
+            command: Command(0),
+            params: [Param::default(); MAX_PARAMS],
+            kinds: [Kind::None; MAX_PARAMS],
+            count: 0,
+        };
+        match self.put_before_guest(host, call, &mut request) {
+            Ok(name) => {
+                call.pending = Pending::Command(request);
+                Next::Guest(Function::CMD, name)
+            }
+            Err(result) => {
+                request.fail(host, call, result);
+                self.done_with(request);
+                Next::Tee(Answer::NOTHING)
+            }
+        }
+    }
+
+    /// Where the request is. Memory of its own belongs to the call until the request is answered.
+    fn find_request<H: Host>(&self, host: &H, call: &Call, cookie: u64) -> Option<Source> {
+        let Some(cookie) = Cookie::from_tee(cookie) else {
+            return call.rpc_room.then_some(Source::Room);
+        };
+        // OP-TEE names the memory that it had before it took the room into use, even when it
+        // uses the room.
+        if call.rpc_room && room_is_used(host, call) {
+            return Some(Source::Room);
+        }
+        let mut books = self.books.lock();
+        let (_, buffer) = books.rpc_buffers.get(cookie)?;
+        Some(Source::Buffer(cookie, buffer.take()?))
+    }
+
+    /// The memory that a request was in is free for the next one.
+    pub(super) fn done_with(&self, request: Request) {
+        if let Source::Buffer(cookie, memory) = request.source {
+            let mut books = self.books.lock();
+            if let Some((_, buffer)) = books.rpc_buffers.get(cookie) {
+                *buffer = Some(memory);
+            }
+        }
+    }
+
+    /// Checks and translates the request. The cookie to tell the guest, or what to tell OP-TEE.
+    fn put_before_guest<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        request: &mut Request,
+    ) -> Result<u64, TeeResult> {
+        let mut asked = Message::default();
+        {
+            let (page, offset) = request.ours(call);
+            host.read_shared(page, offset, asked.as_mut_bytes());
+        }
+        request.command = Command(asked.header.cmd.get());
+        self.counters.rpc[RpcKind::of(request.command) as usize].bump();
+        if let Some(result) = self.config.policy.refuses(request.command) {
+            return Err(result);
+        }
+        request.count = asked.header.num_params.get() as usize;
+        if request.count > MAX_PARAMS {
+            return Err(TeeResult::BAD_PARAMETERS);
+        }
+        request.params = asked.params;
+        let mut theirs = [Param::default(); MAX_PARAMS];
+        let asked_params = asked.params.iter().take(request.count);
+        for ((param, kind), theirs) in asked_params.zip(&mut request.kinds).zip(&mut theirs) {
+            *kind = Kind::of(param)?;
+            *theirs = kind.plain(param);
+        }
+        match request.command {
+            Command::SHM_ALLOC => {
+                if request.count != 1 || request.params[0].attr() != Attr::VALUE_INPUT {
+                    return Err(TeeResult::BAD_PARAMETERS);
+                }
+                // OP-TEE comes for more, so it has read the list of what it got last.
+                let list = core::mem::take(&mut call.list);
+                for page in list {
+                    self.give_page(host, page);
+                }
+            }
+            Command::SHM_FREE => {
+                if request.count != 1 || request.params[0].attr() != Attr::VALUE_INPUT {
+                    return Err(TeeResult::BAD_PARAMETERS);
+                }
+                // Forgotten before the guest hears of it: it may use the name at once.
+                let freed = self.books.lock().free_allocated(request.params[0].b.get());
+                let (guest, pages) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
+                unpin(host, pages);
+                theirs[0].b = guest.0.into();
+            }
+            _ => self.name_buffers(request, &mut theirs)?,
+        }
+        let message = Message {
+            header: Header {
+                cmd: asked.header.cmd,
+                ret: U32::new(TeeResult::GENERIC.0),
+                ret_origin: U32::new(Origin::TEE.0),
+                num_params: asked.header.num_params,
+                ..Header::default()
+            },
+            params: theirs,
+        };
+        request
+            .write_guest(host, call, &message, request.count)
+            .map_err(|_| TeeResult::COMMUNICATION)?;
+        Ok(self.guest_name(request))
+    }
+
+    /// Gives the guest its own names for the buffers in a request.
+    fn name_buffers(
+        &self,
+        request: &Request,
+        theirs: &mut [Param; MAX_PARAMS],
+    ) -> Result<(), TeeResult> {
+        let is_memory = |kind: &Kind| matches!(kind, Kind::Memory { .. });
+        if !request.kinds.iter().any(is_memory) {
+            return Ok(());
+        }
+        let mut books = self.books.lock();
+        for ((param, kind), theirs) in request.params.iter().zip(&request.kinds).zip(theirs) {
+            if is_memory(kind) {
+                let name = books.name_for_guest(param.c.get());
+                theirs.c = name.ok_or(TeeResult::ITEM_NOT_FOUND)?.0.into();
+            }
+        }
+        Ok(())
+    }
+
+    /// What the guest calls the memory that the request is in; zero for the room.
+    pub(super) fn guest_name(&self, request: &Request) -> u64 {
+        match &request.source {
+            Source::Room => 0,
+            Source::Buffer(cookie, _) => {
+                let mut books = self.books.lock();
+                books.rpc_buffers.get(*cookie).map_or(0, |(name, _)| name.0)
+            }
+        }
+    }
+}
+
+impl RpcKind {
+    /// How a command is counted.
+    pub(crate) const fn of(command: Command) -> Self {
+        match command {
+            Command::LOAD_TA => Self::LoadTa,
+            Command::RPMB
+            | Command::RPMB_PROBE_RESET
+            | Command::RPMB_PROBE_NEXT
+            | Command::RPMB_FRAMES => Self::Rpmb,
+            Command::FS => Self::Fs,
+            Command::GET_TIME => Self::GetTime,
+            Command::NOTIFICATION => Self::Notification,
+            Command::SUSPEND => Self::Suspend,
+            Command::SHM_ALLOC => Self::ShmAlloc,
+            Command::SHM_FREE => Self::ShmFree,
+            Command::GPROF => Self::Gprof,
+            Command::SOCKET => Self::Socket,
+            Command::FTRACE => Self::Ftrace,
+            Command::SUPP_PLUGIN => Self::Plugin,
+            Command::I2C_TRANSFER => Self::I2c,
+            _ => Self::Other,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Message>() == msg::size(MAX_PARAMS) && HEADER_SIZE == 32);

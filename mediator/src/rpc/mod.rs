@@ -1,0 +1,153 @@
+//! What each RPC may ask of the guest, and what each answer may contain.
+//!
+//! * [`ask`]: OP-TEE's request is fetched, checked, translated, and put before the guest.
+//! * [`answer`]: the guest's answer is fetched, and only what the request made an output gets
+//!   through, whatever the guest wrote besides.
+//! * [`memory`]: the RPCs that allocate and free.
+//!
+//! The request as OP-TEE made it stays in private memory until it is answered. So nothing that
+//! the guest writes into its copy, command, counts and attributes included, is ever believed.
+
+mod answer;
+mod ask;
+mod memory;
+
+pub(crate) use optee_proto::rpc::Function;
+
+use crate::call::Call;
+use crate::host::{GuestMemoryError, Host, SharedPage};
+use crate::memory::{Cookie, Place, RpcBuffer};
+use crate::message::Kind;
+use optee_proto::msg::{self, HEADER_SIZE, Header, Param};
+use optee_proto::rpc::{Command, MAX_PARAMS};
+use optee_proto::{Origin, TeeResult};
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Bytes of room for an RPC message behind a call's message.
+pub(crate) const ROOM: usize = msg::size(MAX_PARAMS);
+
+/// What `pad` holds in a room that OP-TEE has not written a request into; OP-TEE zeroes it.
+const MARK: u32 = 0x5043_4552;
+
+/// Where `pad` is in a header.
+const PAD_OFFSET: usize = 16;
+
+/// An RPC message in private memory.
+#[derive(
+    Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+struct Message {
+    header: Header,
+    params: [Param; MAX_PARAMS],
+}
+
+/// Where OP-TEE has its request.
+#[derive(Debug)]
+enum Source {
+    /// Behind the call's message.
+    Room,
+    /// In memory of its own, which nobody else can use meanwhile.
+    Buffer(Cookie, RpcBuffer),
+}
+
+/// A request that the guest has been asked to do.
+#[derive(Debug)]
+pub(crate) struct Request {
+    source: Source,
+    command: Command,
+    /// As OP-TEE wrote them.
+    params: [Param; MAX_PARAMS],
+    kinds: [Kind; MAX_PARAMS],
+    count: usize,
+}
+
+impl Request {
+    /// The page of ours that the request was in, if it had one to itself.
+    pub(crate) fn into_page(self) -> Option<SharedPage> {
+        match self.source {
+            Source::Room => None,
+            Source::Buffer(_, buffer) => Some(buffer.shadow),
+        }
+    }
+
+    /// The page that OP-TEE's request is in, and where.
+    fn ours<'a>(&'a self, call: &'a Call) -> (&'a SharedPage, usize) {
+        match &self.source {
+            Source::Room => (&call.shadow, call.rpc_offset()),
+            Source::Buffer(_, buffer) => (&buffer.shadow, 0),
+        }
+    }
+
+    /// Where the guest gets its copy, and has its answer. A guest that left room behind its
+    /// message looks nowhere else.
+    fn theirs(&self, call: &Call) -> (Place, usize) {
+        match &self.source {
+            Source::Buffer(_, buffer) if !call.rpc_room => (buffer.guest, 0),
+            _ => (call.place, call.rpc_offset()),
+        }
+    }
+
+    /// Reads what the guest has in its copy, from its header to its last parameter.
+    fn read_guest<H: Host>(&self, host: &H, call: &Call) -> Result<Message, GuestMemoryError> {
+        let mut message = Message::default();
+        let (place, offset) = self.theirs(call);
+        place.read(
+            host,
+            offset,
+            &mut message.as_mut_bytes()[..msg::size(self.count)],
+        )?;
+        Ok(message)
+    }
+
+    /// Writes a message into the guest's copy.
+    fn write_guest<H: Host>(
+        &self,
+        host: &H,
+        call: &Call,
+        message: &Message,
+        count: usize,
+    ) -> Result<(), GuestMemoryError> {
+        let (place, offset) = self.theirs(call);
+        place.write(host, offset, &message.as_bytes()[..msg::size(count)])
+    }
+
+    /// Tells OP-TEE the result, without any output.
+    fn fail<H: Host>(&self, host: &H, call: &Call, result: TeeResult) {
+        self.conclude(host, call, U32::new(result.0), U32::new(Origin::COMMS.0));
+    }
+
+    /// Writes result and origin, the last thing to happen to OP-TEE's request.
+    fn conclude<H: Host>(&self, host: &H, call: &Call, ret: U32, origin: U32) {
+        let (page, offset) = self.ours(call);
+        let words = [U32::new(MARK), ret, origin];
+        host.write_shared(page, offset + PAD_OFFSET, words.as_bytes());
+    }
+}
+
+/// Makes the room behind a message recognisable as not used by OP-TEE yet.
+pub(crate) fn mark_room<H: Host>(host: &H, call: &Call) {
+    let header = Header {
+        pad: U32::new(MARK),
+        ..Header::default()
+    };
+    host.write_shared(&call.shadow, call.rpc_offset(), header.as_bytes());
+}
+
+/// Whether OP-TEE has written a request into the room behind a message.
+fn room_is_used<H: Host>(host: &H, call: &Call) -> bool {
+    let mut pad = U32::ZERO;
+    host.read_shared(
+        &call.shadow,
+        call.rpc_offset() + PAD_OFFSET,
+        pad.as_mut_bytes(),
+    );
+    pad.get() != MARK
+}
+
+const _: () = {
+    assert!(core::mem::offset_of!(Header, pad) == PAD_OFFSET);
+    assert!(PAD_OFFSET + 4 == msg::RET_OFFSET);
+    assert!(ROOM == HEADER_SIZE + 4 * 32);
+};

@@ -1,0 +1,472 @@
+//! Fast calls, and yielding ones without memory.
+
+use super::{APP, Vm, vm};
+use crate::fake::{Machine, Step};
+use crate::{Config, CreateError, ForeignInterrupt, Offer, Quotas};
+use optee_proto::msg::{Attr, Command, Param, login};
+use optee_proto::rpc::Function;
+use optee_proto::{FunctionId, Return, TeeResult, smc, uuid};
+
+const UNKNOWN: u64 = 0xffff_ffff;
+
+#[test]
+fn fast_calls_answer_what_the_table_says() {
+    let vm = vm();
+    let guest = vm.guest();
+    for (function, answer) in [
+        (smc::CALLS_COUNT, [15, 0, 0, 0]),
+        (smc::CALLS_UID, uuid::API_UID.map(u64::from)),
+        (smc::CALLS_REVISION, [2, 0, 0, 0]),
+        (smc::GET_OS_UUID, uuid::OS_UUID.map(u64::from)),
+        (smc::GET_OS_REVISION, [4, 10, 0x1234_5678, 0]),
+        (smc::GET_SHM_CONFIG, [7, 0, 0, 0]),
+        (smc::L2CC_MUTEX, [UNKNOWN, 0, 0, 0]),
+        (smc::EXCHANGE_CAPABILITIES, [0, 0b1_0100, 0, 0]),
+        (smc::DISABLE_SHM_CACHE, [7, 0, 0, 0]),
+        (smc::ENABLE_SHM_CACHE, [0, 0, 0, 0]),
+        (smc::BOOT_SECONDARY, [UNKNOWN, 0, 0, 0]),
+        (smc::VM_CREATED, [UNKNOWN, 0, 0, 0]),
+        (smc::VM_DESTROYED, [UNKNOWN, 0, 0, 0]),
+        (smc::GET_THREAD_COUNT, [0, 2, 0, 0]),
+        (smc::ENABLE_ASYNC_NOTIF, [UNKNOWN, 0, 0, 0]),
+        (smc::GET_ASYNC_NOTIF_VALUE, [UNKNOWN, 0, 0, 0]),
+        (smc::GET_PROTMEM_CONFIG, [7, 0, 0, 0]),
+        (FunctionId::new(0xb200_1234), [UNKNOWN, 0, 0, 0]),
+        (FunctionId::new(0xbf00_ff02), [UNKNOWN, 0, 0, 0]),
+        (FunctionId::new(0xb000_0000), [UNKNOWN, 0, 0, 0]),
+        // Yielding calls that are none.
+        (FunctionId::new(0x3200_0000), [UNKNOWN, 0, 0, 0]),
+        (smc::CALL_WITH_RPC_ARG, [UNKNOWN, 0, 0, 0]),
+        (smc::CALL_WITH_REGD_ARG, [UNKNOWN, 0, 0, 0]),
+        // Under SMC64 there is nothing.
+        (FunctionId::new(0xf200_0009), [u64::MAX, 0, 0, 0]),
+        (FunctionId::new(0x7200_0004), [u64::MAX, 0, 0, 0]),
+    ] {
+        assert_eq!(guest.fast(function), answer, "{function:?}");
+        // The hint changes nothing.
+        let hinted = FunctionId::new(function.get() | FunctionId::SVE_HINT);
+        assert_eq!(guest.fast(hinted), answer, "{hinted:?}");
+    }
+    vm.end();
+}
+
+#[test]
+fn the_guest_cannot_choose_who_it_is() {
+    let vm = vm();
+    for a7 in [0, 2, 0x1_0001, u64::MAX] {
+        vm.guest()
+            .smc([smc::CALLS_UID.get().into(), 1, 2, 3, 4, 5, 6, a7]);
+        let last = *vm.host.machine().smcs().last().unwrap();
+        assert_eq!(last, [smc::CALLS_UID.get().into(), 0, 0, 0, 0, 0, 0, 1]);
+    }
+    // Upper halves of registers do not exist in this ABI.
+    let garbage = 0xdead_beef_0000_0000;
+    let id = garbage | u64::from(smc::GET_OS_UUID.get());
+    assert_eq!(vm.guest().smc([id; 8])[0], uuid::OS_UUID[0].into());
+    vm.end();
+}
+
+#[test]
+fn capabilities_are_filtered() {
+    let config = Config {
+        offer: Offer {
+            rpc_arg: true,
+            async_notif: true,
+        },
+        ..Config::default()
+    };
+    let vm = Vm::new(&Machine::new(), 1, config);
+    let id = smc::EXCHANGE_CAPABILITIES.get().into();
+    let answer = vm.guest().smc([id, u64::MAX, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(answer, [0, 0b111_0100, 63, 4]);
+    vm.end();
+}
+
+#[test]
+fn sessions_open_run_and_close() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (session, result) = guest.open(APP, login::REE_KERNEL);
+    assert_eq!(result, 0);
+    assert_eq!(
+        (vm.stats().sessions, vm.host.machine().open_sessions(1)),
+        (1, 1)
+    );
+
+    let params = [
+        Param::new(Attr::VALUE_INPUT, 1, 2, 3),
+        Param::new(Attr::VALUE_INOUT, 4, 5, 6),
+        Param::new(Attr::TMEM_OUTPUT, 0, 100, 0xffff_8000_dead_0000),
+        Param::new(Attr::NONE, 7, 8, 9),
+    ];
+    let message = guest.message(Command::INVOKE, session, &params);
+    let done = guest.run(message);
+    assert_eq!(
+        (done.header.ret.get(), done.header.ret_origin.get()),
+        (0, 4)
+    );
+    assert_eq!(done.params[0], params[0]);
+    assert_eq!(done.params[1], Param::new(Attr::VALUE_INOUT, !4, !5, 6));
+    assert_eq!(done.params[2..], params[2..]);
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert_eq!(seen.header.session.get(), session);
+    assert_eq!(seen.params[1], params[1]);
+    assert_eq!(seen.params[2], Param::new(Attr::TMEM_OUTPUT, 0, 100, 0));
+    assert_eq!(seen.params[3], Param::default());
+
+    let message = guest.message(Command::CANCEL, session, &[]);
+    assert_eq!(guest.run(message).header.ret.get(), 0);
+    let message = guest.message(Command::CLOSE_SESSION, session, &[]);
+    assert_eq!(guest.run(message).header.ret.get(), 0);
+    assert_eq!(
+        guest.run(message).header.ret.get(),
+        TeeResult::ITEM_NOT_FOUND.0
+    );
+    assert_eq!((vm.stats().sessions, vm.stats().denied), (0, 0));
+    vm.end();
+}
+
+/// An invocation without memory: one SMC, and 160 bytes of message.
+#[test]
+fn a_plain_invocation_costs_one_smc() {
+    let vm = vm();
+    let guest = vm.guest();
+    let message = guest.message(Command::INVOKE, 1, &[Param::default(); 4]);
+    let before = vm.host.machine().smcs().len();
+    guest.run(message);
+    let smcs = vm.host.machine().smcs();
+    assert_eq!(smcs.len(), before + 1);
+    let [a0, _, _, a3, rest @ ..] = smcs[before];
+    assert_eq!(
+        (a0, a3, rest),
+        (smc::CALL_WITH_ARG.get().into(), 1, [0, 0, 0, 1])
+    );
+    vm.end();
+}
+
+#[test]
+fn bad_messages_do_not_reach_optee() {
+    let vm = vm();
+    let guest = vm.guest();
+    let before = vm.host.machine().smcs().len();
+    let none = Param::default();
+    let good = guest.message(Command::INVOKE, 1, &[]);
+
+    // Addresses: not aligned, beyond the RAM, none, a device, the physical address of RAM.
+    for at in [
+        good.get() + 8,
+        0x2_0000_0000,
+        0,
+        0x0900_0000,
+        0x6000_0000,
+        u64::MAX - 0xfff,
+    ] {
+        let answer = guest.begin(crate::addr::Ipa::new(at));
+        assert_eq!(answer, [Return::EBADADDR.get(), 0, 0, 0], "{at:#x}");
+    }
+    // Counts that cannot be.
+    for count in [128u32, 0x0800_0000, u32::MAX] {
+        guest.write_message(good, Command::INVOKE, 1, &[]);
+        guest
+            .host
+            .poke(good.checked_add(28).unwrap(), &count.to_le_bytes());
+        assert_eq!(guest.begin(good)[0], Return::EBADADDR.get(), "{count}");
+    }
+    // Commands that are not for guests.
+    for command in (6..=12).chain([u32::MAX]) {
+        let message = guest.message(Command(command), 1, &[]);
+        assert_eq!(
+            guest.begin(message),
+            [Return::EBADCMD.get(), 0, 0, 0],
+            "{command}"
+        );
+    }
+    // Counts that the command does not have.
+    for (command, count) in [
+        (Command::OPEN_SESSION, 0),
+        (Command::OPEN_SESSION, 1),
+        (Command::OPEN_SESSION, 7),
+        (Command::INVOKE, 5),
+        (Command::INVOKE, 127),
+        (Command::CLOSE_SESSION, 1),
+        (Command::CANCEL, 1),
+        (Command::REGISTER_SHM, 0),
+        (Command::REGISTER_SHM, 2),
+        (Command::UNREGISTER_SHM, 0),
+        (Command::UNREGISTER_SHM, 2),
+    ] {
+        let message = guest.message(command, 1, &alloc::vec![none; count]);
+        let done = guest.run(message);
+        assert_eq!(
+            done.header.ret.get(),
+            TeeResult::BAD_PARAMETERS.0,
+            "{command:?} {count}"
+        );
+        assert_eq!(done.header.ret_origin.get(), 2);
+    }
+    // Parameters that nothing may be.
+    let wrong = [
+        Param::new(Attr(Attr::VALUE_INPUT.0 | Attr::META), 0, 0, 0),
+        Param::new(Attr(Attr::TMEM_INPUT.0 | Attr::NONCONTIG), 0, 0, 0),
+        Param::new(Attr(Attr::RMEM_INPUT.0 | 1 << 16), 0, 0, 0),
+        Param::new(Attr(1 << 32), 0, 0, 0),
+        Param::new(Attr(4), 0, 0, 0),
+        Param::new(Attr(8), 0, 0, 0),
+        Param::new(Attr(0xc), 0, 0, 0),
+        Param::new(Attr::TMEM_INPUT, 0x4020_0000, 8, 0),
+        Param::new(Attr::TMEM_INOUT, good.get(), 8, 0),
+        Param::new(Attr::RMEM_INPUT, 0, 0, 0),
+        Param::new(Attr::RMEM_INPUT, 0, 8, 0x1234),
+        Param::new(Attr::PAGE_LIST, good.get(), 8, 1),
+    ];
+    let meta = Param::new(Attr::META_VALUE_INPUT, 0, 0, 0);
+    for param in wrong {
+        let message = guest.message(Command::INVOKE, 1, &[none, param]);
+        let done = guest.run(message);
+        assert_eq!(
+            done.header.ret.get(),
+            TeeResult::BAD_PARAMETERS.0,
+            "{param:?}"
+        );
+        let message = guest.message(Command::OPEN_SESSION, 1, &[meta, meta, param]);
+        assert_eq!(
+            guest.run(message).header.ret.get(),
+            TeeResult::BAD_PARAMETERS.0,
+            "{param:?}"
+        );
+        if param.attr() == Attr::META_VALUE_INPUT {
+            continue;
+        }
+        let message = guest.message(Command::OPEN_SESSION, 1, &[meta, param]);
+        assert_eq!(
+            guest.run(message).header.ret.get(),
+            TeeResult::BAD_PARAMETERS.0,
+            "{param:?}"
+        );
+    }
+    assert_eq!(vm.host.machine().smcs().len(), before);
+    assert_eq!(
+        vm.stats().denied,
+        6 + 3 + 8 + 11 + 3 * wrong.len() as u64 - 1
+    );
+    assert_eq!(vm.stats().calls, 0);
+    vm.end();
+}
+
+#[test]
+fn policy_and_quota_of_sessions() {
+    let mut config = Config::default();
+    config.policy.trusted_apps = Some(alloc::vec![APP]);
+    config.policy.logins = Some(alloc::vec![login::PUBLIC]);
+    config.quotas.sessions = 2;
+    let vm = Vm::new(&Machine::new(), 1, config);
+    let guest = vm.guest();
+    let denied = TeeResult::ACCESS_DENIED.0;
+    assert_eq!(
+        guest.open(optee_proto::Uuid([7; 16]), login::PUBLIC).1,
+        denied
+    );
+    assert_eq!(guest.open(APP, login::USER).1, denied);
+    // A session that OP-TEE refuses does not count.
+    vm.host
+        .machine()
+        .script(1, [Step::Result(TeeResult::ITEM_NOT_FOUND)]);
+    assert_eq!(
+        guest.open(APP, login::PUBLIC).1,
+        TeeResult::ITEM_NOT_FOUND.0
+    );
+    let (first, result) = guest.open(APP, login::PUBLIC);
+    assert_eq!(result, 0);
+    assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
+    assert_eq!(guest.open(APP, login::PUBLIC).1, TeeResult::OUT_OF_MEMORY.0);
+    let message = guest.message(Command::CLOSE_SESSION, first, &[]);
+    guest.run(message);
+    assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
+    assert_eq!((vm.stats().sessions, vm.stats().denied), (2, 3));
+    vm.end();
+}
+
+#[test]
+fn what_is_fetched_is_fetched_once() {
+    let vm = vm();
+    vm.host.machine().scramble(true);
+    let guest = vm.guest();
+    assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
+    let params = [Param::new(Attr::VALUE_INOUT, 4, 5, 6); 4];
+    let message = guest.message(Command::INVOKE, 1, &params);
+    guest.begin(message);
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert_eq!(seen.params, params);
+    vm.end();
+}
+
+#[test]
+fn a_message_that_went_away_has_no_result() {
+    let vm = vm();
+    let guest = vm.guest();
+    vm.host.machine().script(1, [Step::ForeignInterrupt]);
+    let message = guest.message(Command::INVOKE, 1, &[]);
+    let regs = guest.begin(message);
+    vm.host.unmap(message);
+    assert_eq!(
+        guest.resume(regs[3], [0; 4]),
+        [Return::EBADADDR.get(), 0, 0, 0]
+    );
+    assert_eq!(vm.stats().calls, 0);
+    vm.end();
+}
+
+#[test]
+fn two_calls_share_a_message_without_harm() {
+    let vm = vm();
+    let guest = vm.guest();
+    vm.host.machine().script(1, [Step::ForeignInterrupt]);
+    let param = Param::new(Attr::VALUE_INOUT, 4, 5, 6);
+    let message = guest.message(Command::INVOKE, 1, &[param]);
+    let first = guest.begin(message);
+    assert_eq!(guest.run(message).params[0].a.get(), !4);
+    assert_eq!(guest.resume(first[3], [0; 4])[0], 0);
+    assert_eq!(guest.read_message(message).params[0].a.get(), !4);
+    vm.end();
+}
+
+#[test]
+fn threads_are_limited_for_the_vm_alone() {
+    let machine = Machine::new();
+    let (a, b) = (
+        Vm::new(&machine, 1, Config::default()),
+        Vm::new(&machine, 2, Config::default()),
+    );
+    let guest = a.guest();
+    let foreign = Function::FOREIGN_INTR.a0();
+    let parked: [u64; 2] = core::array::from_fn(|_| {
+        machine.script(1, [Step::ForeignInterrupt]);
+        let regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+        assert_eq!(regs[0], foreign);
+        regs[3]
+    });
+    let message = guest.message(Command::INVOKE, 1, &[]);
+    assert_eq!(guest.begin(message), [Return::ETHREAD_LIMIT.get(), 0, 0, 0]);
+    assert_eq!(guest.fast(smc::ENABLE_SHM_CACHE)[0], Return::EBUSY.get());
+    assert_eq!(b.guest().open(APP, login::PUBLIC).1, 0);
+    for token in parked {
+        assert_eq!(guest.resume(token, [0; 4])[0], 0);
+    }
+    assert_eq!(guest.begin(message)[0], 0);
+    a.end_one();
+    b.end();
+}
+
+#[test]
+fn only_a_suspended_call_can_be_resumed_and_only_once() {
+    let machine = Machine::new();
+    let (a, b) = (
+        Vm::new(&machine, 1, Config::default()),
+        Vm::new(&machine, 2, Config::default()),
+    );
+    let (ga, gb) = (a.guest(), b.guest());
+    let no = [Return::ERESUME.get(), 0, 0, 0];
+    assert_eq!(ga.resume(0, [0; 4]), no);
+    machine.script(1, [Step::ForeignInterrupt, Step::ForeignInterrupt]);
+    let token = ga.begin(ga.message(Command::INVOKE, 1, &[]))[3];
+    for wrong in [token + 1, token + 64, token ^ 1, u64::from(u32::MAX), 0] {
+        assert_eq!(ga.resume(wrong, [0; 4]), no, "{wrong:#x}");
+    }
+    assert_eq!(gb.resume(token, [0; 4]), no);
+    let again = ga.resume(token, [1, 2, 3, 4]);
+    assert_eq!(again[0], Function::FOREIGN_INTR.a0());
+    assert_ne!(again[3], token);
+    assert_eq!(ga.resume(token, [0; 4]), no);
+    assert_eq!(ga.resume(1 << 32 | again[3], [0; 4])[0], 0);
+    assert_eq!(ga.resume(again[3], [0; 4]), no);
+    a.end_one();
+    b.end();
+}
+
+#[test]
+fn foreign_interrupts_go_where_the_hypervisor_says() {
+    use ForeignInterrupt::{Resume, ReturnToGuest};
+    let vm = vm();
+    let guest = vm.guest();
+    vm.host
+        .machine()
+        .script(1, [const { Step::ForeignInterrupt }; 3]);
+    vm.host
+        .machine()
+        .on_foreign_interrupt(&[Resume, ReturnToGuest, Resume]);
+    let before = vm.host.machine().smcs().len();
+    let regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+    assert_eq!(regs[..3], [Function::FOREIGN_INTR.a0(), 0, 0]);
+    // What the guest brings back means nothing.
+    assert_eq!(guest.resume(regs[3], [u64::MAX; 4])[0], 0);
+    let smcs = &vm.host.machine().smcs()[before..];
+    let resume = [smc::CALL_RETURN_FROM_RPC.get().into(), 0, 0, 0, 0, 0, 0, 1];
+    assert_eq!(smcs[1..], [resume; 3]);
+    assert_eq!(vm.stats().foreign_intr, 3);
+
+    // However often the hypervisor says "resume", the guest gets its turn.
+    vm.host
+        .machine()
+        .script(1, alloc::vec![Step::ForeignInterrupt; 100]);
+    vm.host.machine().on_foreign_interrupt(&[Resume; 100]);
+    let regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+    assert_eq!(regs[0], Function::FOREIGN_INTR.a0());
+    assert_eq!(guest.resume(regs[3], [0; 4])[0], 0);
+    vm.end();
+}
+
+#[test]
+fn creation_fails_cleanly_and_resets_work() {
+    let machine = Machine::new();
+    machine.limit_vms(1);
+    let a = Vm::new(&machine, 1, Config::default());
+    assert_eq!(a.mediator.create(&a.host), Err(CreateError::Exists));
+    let host = machine.add_vm(2, 4);
+    let config = Config {
+        quotas: Quotas {
+            calls: 64,
+            ..Quotas::default()
+        },
+        ..Config::default()
+    };
+    let client = crate::ClientId::new(core::num::NonZeroU16::new(2).unwrap());
+    let b = crate::Mediator::new(client, config, crate::probe(&host).unwrap());
+    let shared = machine.shared_pages();
+    assert_eq!(b.create(&host), Err(CreateError::Refused(7)));
+    machine.limit_shared_pages(1);
+    assert_eq!(b.create(&host), Err(CreateError::NoSharedPages));
+    assert_eq!(machine.shared_pages(), shared);
+    machine.limit_shared_pages(100);
+
+    // Without OP-TEE there are no calls.
+    let call = crate::GuestCall {
+        regs: [smc::CALL_WITH_ARG.get().into(); 8],
+        aarch32: false,
+    };
+    assert_eq!(b.smc(&host, &call), [7, 0, 0, 0]);
+    assert_eq!(b.destroy(&host), Ok(()));
+
+    a.mediator.destroy(&a.host).unwrap();
+    assert_eq!(a.guest().fast(smc::CALLS_UID), [7, 0, 0, 0]);
+    a.mediator.destroy(&a.host).unwrap();
+    a.mediator.create(&a.host).unwrap();
+    assert_eq!(a.guest().open(APP, login::PUBLIC).1, 0);
+    a.end();
+}
+
+#[test]
+fn aarch32_callers_get_32_bits() {
+    let vm = vm();
+    for (id, answer) in [
+        (0x7200_0004, 0xffff_ffff),
+        (0xb200_0008, 0xffff_ffff),
+        (0xb200_000f, 0),
+    ] {
+        let call = crate::GuestCall {
+            regs: [id, 0, 0, 0, 0, 0, 0, 0],
+            aarch32: true,
+        };
+        assert_eq!(vm.mediator.smc(&vm.host, &call)[0], answer);
+    }
+    vm.end();
+}

@@ -1,0 +1,86 @@
+//! The mediator against the made-up machine.
+
+mod calls;
+mod memory;
+mod rpcs;
+
+use crate::fake::{FakeHost, Guest, Machine};
+use crate::{ClientId, Config, Mediator, Stats, TeeInfo, probe};
+use core::num::NonZeroU16;
+use optee_proto::Uuid;
+
+pub(crate) const APP: Uuid = Uuid([0xa1; 16]);
+
+/// One VM with its mediator in a machine.
+pub(crate) struct Vm {
+    pub(crate) host: FakeHost,
+    pub(crate) mediator: Mediator,
+}
+
+/// What must be as before once everything is given back.
+#[derive(PartialEq, Debug)]
+pub(crate) struct Baseline {
+    pins: u64,
+    pages: u64,
+    buffers: u64,
+    rpc_buffers: u64,
+    sessions: u64,
+    calls: u64,
+}
+
+impl Vm {
+    pub(crate) fn new(machine: &Machine, client: u16, config: Config) -> Self {
+        Self::with_pages(machine, client, config, 400)
+    }
+
+    pub(crate) fn with_pages(machine: &Machine, client: u16, config: Config, pages: u64) -> Self {
+        let host = machine.add_vm(client, pages);
+        let tee: TeeInfo = probe(&host).unwrap();
+        let client = ClientId::new(NonZeroU16::new(client).unwrap());
+        let mediator = Mediator::new(client, config, tee);
+        mediator.create(&host).unwrap();
+        Self { host, mediator }
+    }
+
+    pub(crate) fn guest(&self) -> Guest<'_> {
+        Guest::new(&self.host, &self.mediator)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.mediator.stats()
+    }
+
+    pub(crate) fn baseline(&self) -> Baseline {
+        let stats = self.stats();
+        Baseline {
+            pins: self.host.machine().pins(),
+            pages: stats.pages_pinned,
+            buffers: stats.buffers,
+            rpc_buffers: stats.rpc_buffers,
+            sessions: stats.sessions,
+            calls: stats.calls,
+        }
+    }
+
+    /// Ends one VM of several.
+    pub(crate) fn end_one(self) {
+        let machine = self.host.machine().clone();
+        self.mediator.destroy(&self.host).unwrap();
+        assert_eq!(machine.violations(), [""; 0]);
+        assert!(!machine.knows(self.host.vm()));
+    }
+
+    /// Ends the VM, and everything must be as if it had never been.
+    pub(crate) fn end(self) {
+        let machine = self.host.machine().clone();
+        self.mediator.destroy(&self.host).unwrap();
+        assert_eq!(machine.violations(), [""; 0]);
+        assert_eq!(machine.pins(), 0);
+        assert_eq!(machine.shared_pages(), 0);
+        assert!(!machine.knows(self.host.vm()));
+    }
+}
+
+pub(crate) fn vm() -> Vm {
+    Vm::new(&Machine::new(), 1, Config::default())
+}
