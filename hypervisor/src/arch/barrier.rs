@@ -20,3 +20,17 @@ pub fn wait_for_interrupt() {
     asm::barrier::dsb(asm::barrier::SY);
     asm::wfi();
 }
+
+/// Forgets the stage-1 translations of the VM whose stage 2 is loaded, on this pCPU.
+pub fn invalidate_guest_tlb() {
+    // SAFETY: TLB maintenance only makes the hardware walk again.
+    unsafe {
+        core::arch::asm!(
+            "isb",
+            "tlbi vmalle1",
+            "dsb nsh",
+            "isb",
+            options(nostack, preserves_flags)
+        );
+    }
+}

@@ -13,6 +13,7 @@ pub mod percpu;
 pub mod power;
 pub mod smc;
 pub mod stack;
+pub mod stage2;
 pub mod timer;
 pub mod uart;
 pub mod vectors;

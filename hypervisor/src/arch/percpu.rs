@@ -1,6 +1,6 @@
 //! What each pCPU has of its own, reached through TPIDR_EL2 without a lock.
 
-use crate::ids::PcpuIndex;
+use crate::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
 use crate::vm::Running;
 use aarch64_cpu::registers::{Readable, TPIDR_EL2, Writeable};
 use alloc::boxed::Box;
@@ -21,6 +21,8 @@ pub struct Pcpu {
     pub work: Cell<u32>,
     /// The virtual timer's physical interrupt is active here on behalf of the current vCPU.
     pub timer_is_active: Cell<bool>,
+    /// The vCPU of each VM that was here last.
+    pub last_vcpu: [Cell<Option<VcpuIndex>>; MAX_VMS],
     /// Whether the list registers hold the current vCPU's interrupts.
     pub list_registers_loaded: Cell<bool>,
     /// The number of list registers that hold something.
@@ -47,6 +49,7 @@ pub fn init(index: usize, redistributor: Pa) {
         current: Cell::new(None),
         work: Cell::new(0),
         timer_is_active: Cell::new(false),
+        last_vcpu: [const { Cell::new(None) }; MAX_VMS],
         list_registers_loaded: Cell::new(false),
         list_registers_used: Cell::new(0),
         list_registers: super::ich::list_registers(),

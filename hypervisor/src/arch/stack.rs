@@ -5,7 +5,7 @@ use crate::boot::MAX_CPUS as MAX_PCPUS;
 use core::cell::UnsafeCell;
 
 /// Bytes of a pCPU's stack.
-pub const STACK_BYTES: usize = 32 * 1024;
+pub const STACK_BYTES: usize = 64 * 1024;
 /// Bytes of the hole below each stack.
 pub const GUARD_BYTES: usize = 4096;
 

@@ -1,5 +1,5 @@
 //! Emulated devices: plain state machines that are given one access at a time.
 
 pub mod mmio;
-pub mod vgic;
 pub mod pl011;
+pub mod vgic;

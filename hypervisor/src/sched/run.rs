@@ -70,7 +70,11 @@ pub fn wait_for_interrupt(running: Running) {
     read_back(percpu::this(), running);
     ask(REFILL);
     let vmcr = Vmcr::from_bits(ich::vmcr());
-    if !running.vm.vgic.has_deliverable_through(running.vcpu.vgic_index(), vmcr) {
+    if !running
+        .vm
+        .vgic
+        .has_deliverable_through(running.vcpu.vgic_index(), vmcr)
+    {
         ask(BLOCK);
     }
 }
@@ -191,7 +195,8 @@ fn schedule(frame: &mut Frame) {
             running.vm.vcpu_stopped(running.vcpu);
         } else if work & BLOCK != 0 {
             let deadline = running.vcpu.timer_deadline(running.vm);
-            SCHEDULER.lock().block(running.id(), pcpu, deadline);
+            let placed = SCHEDULER.lock().block(running.id(), pcpu, deadline);
+            placed_on(placed);
             // What came between the guest's WFI and now found nobody to wake.
             let ready = deadline.is_some_and(|at| at <= timer::now())
                 || running.vm.is_stopping()
@@ -200,7 +205,8 @@ fn schedule(frame: &mut Frame) {
                 wake(running);
             }
         } else {
-            SCHEDULER.lock().requeue(running.id(), pcpu);
+            let placed = SCHEDULER.lock().requeue(running.id(), pcpu);
+            placed_on(placed);
         }
     }
     loop {
@@ -242,6 +248,11 @@ fn put_on(here: &Pcpu, running: Running, frame: &mut Frame) {
     let saved = running.vcpu.saved.lock();
     *frame = saved.frame.clone();
     saved.context.load(&running.vcpu.machine(running.vm));
+    // Two vCPUs of a VM share its VMID, and may use one address space identifier differently.
+    let last = &here.last_vcpu[running.vm.index.get()];
+    if last.replace(Some(running.vcpu.index)) != Some(running.vcpu.index) {
+        barrier::invalidate_guest_tlb();
+    }
     drop(saved);
     fill(here, running);
 }
@@ -312,7 +323,17 @@ pub fn vgic_access(running: Running, device: layout::Device, access: Access) -> 
 
 /// Has EL2's timer interrupt when something is due on this pCPU.
 fn arm_timer(here: &Pcpu) {
-    timer::arm(SCHEDULER.lock().next_event(here.id(), timer::now()));
+    let scheduler = SCHEDULER.lock();
+    let pcpu = here.id();
+    // A slice that is over is asked for already, and an interrupt for it would come at once, again
+    // and again.
+    let event = if scheduler.slice_is_over(pcpu, timer::now()) {
+        None
+    } else {
+        scheduler.next_event(pcpu)
+    };
+    drop(scheduler);
+    timer::arm(event);
 }
 
 /// Forgets where vCPUs of `vm` wait: it is stopping. Those that run are interrupted.

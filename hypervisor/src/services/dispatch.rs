@@ -35,8 +35,12 @@ fn others(frame: &mut Frame, running: Running, function: FunctionId) {
                 [0; 4]
             }
         }
-    } else if trng::owns(function) && entropy::is_available() {
-        trng::answer(&call, &mut entropy::Source)
+    } else if trng::owns(function) {
+        if entropy::is_available() {
+            trng::answer(&call, &mut entropy::Source)
+        } else {
+            NOT_SUPPORTED
+        }
     } else {
         if running.vm.log_once(vm::Oddity::Call) {
             crate::warn!("vm {}: unknown call {function:?}", running.vm.name);

@@ -1,13 +1,13 @@
 //! Who answers an SMC or HVC: one service an owning entity.
 
 pub mod call;
+#[cfg(target_os = "none")]
+pub mod dispatch;
 pub mod power;
 pub mod psci;
 pub mod smccc;
-pub mod trng;
-#[cfg(target_os = "none")]
-pub mod dispatch;
 #[cfg(target_os = "none")]
 pub mod tee;
+pub mod trng;
 #[cfg(target_os = "none")]
 pub use dispatch::dispatch;

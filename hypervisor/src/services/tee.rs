@@ -28,6 +28,13 @@ pub fn handle(frame: &mut Frame, running: Running) {
     frame.x[..4].copy_from_slice(&answer);
 }
 
+/// One call to the secure world.
+#[inline]
+fn secure_call(args: [u64; 8]) -> [u64; 4] {
+    let [x0, x1, x2, x3, ..] = smc::call(args);
+    [x0, x1, x2, x3]
+}
+
 /// One VM, on the pCPU that this runs on.
 pub struct VmHost {
     /// Whose memory and pins these are.
@@ -71,7 +78,7 @@ impl Host for VmHost {
     }
 
     fn alloc_shared(&self) -> Option<SharedPage> {
-        let page = SHARED_PAGES.get()?.lock().allocate()?;
+        let page = SHARED_PAGES.get()?.allocate()?;
         // SAFETY: the page is RAM that the pool owned and nobody else uses.
         unsafe { guest_bytes::zero(page, PAGE_SIZE) };
         Some(SharedPage::new(page))
@@ -79,7 +86,9 @@ impl Host for VmHost {
 
     fn free_shared(&self, page: SharedPage) {
         if let Some(pages) = SHARED_PAGES.get() {
-            pages.lock().free(page.pa());
+            pages
+                .free(page.pa())
+                .expect("a shared page is given back once, as its type sees to");
         }
     }
 
@@ -99,8 +108,7 @@ impl Host for VmHost {
 
     #[inline]
     fn smc(&self, args: [u64; 8]) -> [u64; 4] {
-        let [x0, x1, x2, x3, ..] = smc::call(args);
-        [x0, x1, x2, x3]
+        secure_call(args)
     }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {
@@ -110,5 +118,42 @@ impl Host for VmHost {
             Some(running) if run::guest_must_run(running) => ForeignInterrupt::ReturnToGuest,
             _ => ForeignInterrupt::Resume,
         }
+    }
+}
+
+/// The secure world without a VM, for what EL2 asks it at boot.
+pub struct SecureWorld;
+
+impl Host for SecureWorld {
+    fn read_guest(&self, from: Ipa, _: &mut [u8]) -> Result<(), GuestMemoryError> {
+        Err(GuestMemoryError(from))
+    }
+
+    fn write_guest(&self, to: Ipa, _: &[u8]) -> Result<(), GuestMemoryError> {
+        Err(GuestMemoryError(to))
+    }
+
+    fn pin(&self, page: Ipa) -> Result<Pa, PinError> {
+        Err(PinError::NotOwnMemory(page))
+    }
+
+    fn unpin(&self, _: Ipa) {}
+
+    fn alloc_shared(&self) -> Option<SharedPage> {
+        None
+    }
+
+    fn free_shared(&self, _: SharedPage) {}
+
+    fn read_shared(&self, _: &SharedPage, _: usize, _: &mut [u8]) {}
+
+    fn write_shared(&self, _: &SharedPage, _: usize, _: &[u8]) {}
+
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        secure_call(args)
+    }
+
+    fn foreign_interrupt(&self) -> ForeignInterrupt {
+        ForeignInterrupt::Resume
     }
 }

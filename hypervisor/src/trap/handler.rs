@@ -101,7 +101,6 @@ fn other(frame: &mut Frame, running: Running, esr: Esr) {
                 }
             }
             _ => {
-                running.vcpu.count(Exit::Abort);
                 let at = abort.ipa.map_or(far.get(), mediator::addr::Ipa::get);
                 refuse_access(frame, running, at, abort.va, abort.write);
             }
@@ -109,7 +108,10 @@ fn other(frame: &mut Frame, running: Running, esr: Esr) {
         Trap::InstructionAbort(abort) => {
             running.vcpu.count(Exit::Abort);
             if running.vm.log_once(crate::vm::Oddity::Abort) {
-                crate::warn!("vm {}: executes outside its memory at {far:?}", running.vm.name);
+                crate::warn!(
+                    "vm {}: executes outside its memory at {far:?}",
+                    running.vm.name
+                );
             }
             guest_exception::take(frame, Exception::InstructionAbort { va: abort.va });
         }
@@ -132,13 +134,7 @@ fn other(frame: &mut Frame, running: Running, esr: Esr) {
     }
 }
 
-fn refuse_access(
-    frame: &mut Frame,
-    running: Running,
-    at: u64,
-    va: Option<GuestVa>,
-    write: bool,
-) {
+fn refuse_access(frame: &mut Frame, running: Running, at: u64, va: Option<GuestVa>, write: bool) {
     running.vcpu.count(Exit::Abort);
     if running.vm.log_once(crate::vm::Oddity::Abort) {
         crate::warn!(
@@ -162,7 +158,11 @@ fn system_register(frame: &mut Frame, running: Running, access: SysRegAccess, le
         }
         Outcome::Ignored => {}
         Outcome::Sgi(sgi) => {
-            let kick = running.vm.vgic.send_sgi(running.vcpu.vgic_index(), sgi.register(), sgi.value());
+            let kick =
+                running
+                    .vm
+                    .vgic
+                    .send_sgi(running.vcpu.vgic_index(), sgi.register(), sgi.value());
             run::kick(running.vm, kick);
         }
         Outcome::PhysicalTimer(..) | Outcome::Undefined => {

@@ -2,13 +2,13 @@
 
 pub mod decode;
 #[cfg(target_os = "none")]
+pub mod guest_exception;
+#[cfg(target_os = "none")]
 pub mod handler;
 pub mod ids;
 pub mod inject;
-pub mod sysreg;
-#[cfg(target_os = "none")]
-pub mod guest_exception;
 #[cfg(target_os = "none")]
 pub mod irq;
 #[cfg(target_os = "none")]
 pub mod mmio;
+pub mod sysreg;

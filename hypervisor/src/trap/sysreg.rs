@@ -3,9 +3,9 @@
 //! Three answers: a value of ours, nothing at all (reads zero, ignores writes), or an undefined
 //! instruction. The last is the answer to everything that has no row here.
 
-use crate::devices::vgic::SgiRegister;
 use super::decode::SysReg;
 use super::ids::IdValues;
+use crate::devices::vgic::SgiRegister;
 use crate::ids::VcpuIndex;
 
 const fn debug(crn: u8, crm: u8, op2: u8) -> SysReg {

@@ -1,31 +1,34 @@
 //! All virtual machines, and what they share.
 
-use super::instance::{Ending, Parts, Running, Vm, wants_tee};
+use super::frames::{Frames, FramesError, PoolError, SharedPool};
+use super::instance::{Parts, Running, Vm};
 use super::layout;
-use crate::arch::{id_registers, power, smc};
+use super::memory::{Memory, MemoryError};
+use super::stage2::{self, Attributes, Stage2, Stage2Error};
+use crate::arch::{gic, id_registers, power, smc, stage2::Tables};
 use crate::boot::start::{fail, machine};
-use crate::boot::{BootError, VmConfig, VmConfigs};
+use crate::boot::{Tee, VmConfig, VmConfigs};
 use crate::console::output;
 use crate::ids::{PcpuIndex, VcpuId, VmIndex};
+use crate::range::PaRange;
 use crate::services::smccc::{self, Workaround, Workarounds};
-use crate::services::tee::VmHost;
+use crate::services::tee::SecureWorld;
 use crate::trap::ids::IdValues;
-use crate::vm::frames::SharedPool;
-use crate::vm::memory::Memory;
-use crate::vm::stage2;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
-use mediator::addr::Pa;
-use mediator::{ClientId, Config, Mediator, TeeInfo};
+use mediator::{ClientId, Config, Mediator, ProbeError, TeeInfo};
 use spin::Once;
-use spin::mutex::SpinMutex;
+use thiserror::Error;
+
+/// Memory that the mediators share with OP-TEE: shadows of messages and page lists.
+const SHARED_BYTES: u64 = 8 * 1024 * 1024;
 
 static VMS: Once<Vec<Vm>> = Once::new();
 static IDS: Once<IdValues> = Once::new();
 static WORKAROUNDS: Once<Workarounds> = Once::new();
 
 /// Pages that the mediators share with OP-TEE.
-pub static SHARED_PAGES: Once<SpinMutex<SharedPool>> = Once::new();
+pub static SHARED_PAGES: Once<SharedPool> = Once::new();
 
 /// All VMs; none before [`start_all`].
 pub fn all() -> &'static [Vm] {
@@ -67,29 +70,120 @@ pub fn workarounds() -> &'static Workarounds {
     })
 }
 
-/// Makes all VMs and asks for their start.
+/// Why the VMs cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+enum StartError {
+    #[error("vm memory: {0}")]
+    Frames(#[from] FramesError),
+    #[error("vm memory: {0}")]
+    Memory(#[from] MemoryError),
+    #[error("stage 2: {0}")]
+    Stage2(#[from] Stage2Error),
+    #[error("pages to share with OP-TEE: {0}")]
+    Pool(#[from] PoolError),
+    #[error("vm `{0}` has tee = \"required\": {1}")]
+    NoTee(&'static str, ProbeError),
+    #[error(
+        "{wanted} VMs have tee = \"required\" and OP-TEE was built for {room}: \
+         build it with CFG_VIRT_GUEST_COUNT={wanted}, or set tee = \"optional\""
+    )]
+    TooManyTees { wanted: usize, room: usize },
+}
+
+/// Makes all VMs and asks for their start. Powers off where that is impossible.
 pub fn start_all(configs: &VmConfigs<'static>) {
-    let mut free: Vec<Pa> = Vec::new();
-    for range in machine().free.iter() {
-        let range = range.aligned_inward(0x20_0000);
-        let mut at = range.start().get();
-        while at < range.end().get() { free.push(Pa::new(at)); at += 0x20_0000; }
+    match make_all(configs) {
+        Ok(vms) => {
+            let vms = VMS.call_once(|| vms);
+            take_console_input();
+            output::line(format_args!(
+                "@postern {{\"event\":\"up\",\"version\":\"{}\",\"cpus\":{}}}",
+                env!("CARGO_PKG_VERSION"),
+                machine().cpus.list().len()
+            ));
+            vms.iter().for_each(Vm::begin_start);
+        }
+        Err(error) => fail(format_args!("{error}")),
     }
-    let pool = free.pop().unwrap();
-    SHARED_PAGES.call_once(|| SpinMutex::new(SharedPool((0..512).map(|i| Pa::new(pool.get() + i * 4096)).collect())));
+}
+
+fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
+    let mut frames = Frames::new(&machine().free)?;
+    let shared = frames.allocate(SHARED_BYTES, layout::RAM)?;
+    let shared = shared.first().copied().unwrap_or(PaRange::between(
+        mediator::addr::Pa::new(0),
+        mediator::addr::Pa::new(0),
+    ));
+    let pool = SharedPool::new(shared)?;
+    SHARED_PAGES.call_once(|| pool);
+    let tee = probe_tee(configs)?;
     let mut vms = Vec::new();
-    for (i, config) in configs.iter().enumerate() {
-        let n = (config.memory >> 21) as usize;
-        let blocks: Vec<Pa> = free.drain(..n).collect();
-        let root = stage2::build(layout::RAM.get(), &blocks);
-        vms.push(Vm::new(Parts { config: config.clone(), index: VmIndex::new(i).unwrap(), memory: Memory::new(blocks), vttbr: root | (i as u64 + 1) << 48, mediator: None }));
+    let indices = (0..).filter_map(VmIndex::new);
+    for (config, index) in configs.iter().zip(indices) {
+        let vm = make(config, index, &mut frames, tee)?;
+        vms.push(vm);
     }
-    let vms = VMS.call_once(|| vms);
-    crate::arch::barrier::dsb();
-    crate::arch::gic::enable_spi(machine().uart.interrupt.get(), mpidr_of(PcpuIndex::new(0).unwrap()));
-    if let Some(uart) = output::uart() { uart.enable_receive_interrupt(); }
-    output::line(format_args!("@postern {{\"event\":\"up\",\"version\":\"{}\",\"cpus\":{}}}", env!("CARGO_PKG_VERSION"), machine().cpus.list().len()));
-    for vm in vms { vm.begin_start(); }
+    Ok(vms)
+}
+
+/// What the TEE is, if any VM wants it.
+fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError> {
+    if configs.iter().all(|config| config.tee == Tee::None) {
+        return Ok(None);
+    }
+    match mediator::probe(&SecureWorld) {
+        Ok(info) => {
+            crate::info!(
+                "OP-TEE {}.{}, virtualised, {} threads a VM",
+                info.major,
+                info.minor,
+                info.threads
+            );
+            Ok(Some(info))
+        }
+        Err(error) => match configs.iter().find(|config| config.tee == Tee::Required) {
+            Some(config) => Err(StartError::NoTee(config.name, error)),
+            None => {
+                crate::warn!("no TEE for anybody: {error}");
+                Ok(None)
+            }
+        },
+    }
+}
+
+fn make(
+    config: &VmConfig<'static>,
+    index: VmIndex,
+    frames: &mut Frames,
+    tee: Option<TeeInfo>,
+) -> Result<Vm, StartError> {
+    let memory = Memory::new(&frames.allocate(config.memory, layout::RAM)?)?;
+    let vmid = index.get() as u16 + 1;
+    let mut tables = Tables::new(vmid);
+    let mut stage2 = Stage2::new(&mut tables)?;
+    for (range, to) in memory.mappings() {
+        stage2.map(&mut tables, range, to, Attributes::RAM)?;
+    }
+    let client = NonZeroU16::new(vmid).map(ClientId::new);
+    let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
+    Ok(Vm::new(Parts {
+        config: config.clone(),
+        index,
+        memory,
+        vttbr: stage2.root().get() | u64::from(vmid) << 48,
+        mediator: tee.map(|(info, client)| Mediator::new(client, Config::default(), info)),
+    }))
+}
+
+/// Has the boot pCPU take what arrives on the UART.
+fn take_console_input() {
+    let Some(boot) = PcpuIndex::new(0) else {
+        return;
+    };
+    gic::enable_spi(machine().uart.interrupt.get(), mpidr_of(boot));
+    if let Some(uart) = output::uart() {
+        uart.enable_receive_interrupt();
+    }
 }
 
 /// Does a piece of work for some VM; `false` where there is none.

@@ -120,6 +120,7 @@ impl GuestTree<'_> {
         set(gic, "phandle", GIC_PHANDLE);
         set(gic, "interrupt-controller", [0_u8; 0]);
         set(gic, "#interrupt-cells", 3_u32);
+        set(gic, "#address-cells", 0_u32);
         let redistributors = layout::REDISTRIBUTOR_BYTES * self.vcpus as u64;
         reg(
             gic,

@@ -8,12 +8,11 @@ pub mod guest_tree;
 #[cfg(target_os = "none")]
 mod instance;
 pub mod layout;
-#[cfg(target_os = "none")]
-mod provisional;
 
+pub mod frames;
+pub mod memory;
+pub mod stage2;
 #[cfg(target_os = "none")]
 pub use all::*;
 #[cfg(target_os = "none")]
 pub use instance::*;
-#[cfg(target_os = "none")]
-pub use provisional::{frames, memory, stage2};

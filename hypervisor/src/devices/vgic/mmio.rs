@@ -315,7 +315,6 @@ impl State {
         holders: VcpuSet,
     ) -> Result<(), VcpuSet> {
         let holders = holders.without(vcpu);
-        let resident = self.resident().without(vcpu);
         let cpu = &mut self.cpus[vcpu.get()];
         if holders.is_empty() {
             cpu.wait = None;
@@ -327,7 +326,7 @@ impl State {
             .filter(|wait| cpu.fills.wrapping_sub(wait.since) < WAIT_FILLS)
             .unwrap_or(Wait {
                 of,
-                unsynced: resident,
+                unsynced: holders,
                 since: cpu.fills,
             });
         let left = holders.intersection(wait.unsynced);

@@ -19,7 +19,7 @@ const ROUTE_MASK: u32 = ROUTE_ANY | 0x00ff_ffff;
 pub(super) struct Wait {
     /// Whose private word (the first where `word` is shared), and which word.
     pub of: (VcpuIndex, usize),
-    /// The vCPUs whose list registers were in use when the wait began, and are not read back yet.
+    /// The vCPUs that had what is read when the wait began, and were not synchronised since.
     pub unsynced: VcpuSet,
     /// [`Cpu::fills`] when it began.
     pub since: u32,
@@ -117,17 +117,14 @@ impl State {
     pub fn touch(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
         self.banks.note(word);
         let bank = self.banks.get(vcpu, word);
-        let active = bank.active & bits;
-        let ready = bank.pending() & bank.forwarded(self.groups) & !bank.loaded & bits & !active;
-        if (bank.loaded & bits) | active | ready == 0 {
+        let loaded = bank.loaded & bits;
+        let ready = bank.pending() & bank.forwarded(self.groups) & !(bank.active | bank.loaded);
+        if loaded | ready & bits == 0 {
             return;
         }
         for sharer in self.sharers(vcpu, word).iter() {
             let cpu = &self.cpus[sharer.get()];
-            let concerned = cpu.loaded[word] & bits
-                | cpu.owned[word] & active
-                | cpu.routed[word] & ready & !cpu.loaded[word];
-            if concerned != 0 {
+            if cpu.loaded[word] & loaded | cpu.routed[word] & ready & bits != 0 {
                 self.stale = self.stale.union(VcpuSet::only(sharer));
             }
         }

@@ -81,15 +81,15 @@ impl Icv {
         let Some(dropped) = self.running.pop() else {
             return;
         };
-        if Vmcr::from_bits(self.vmcr).splits_eoi() {
-            return;
-        }
+        let splits = Vmcr::from_bits(self.vmcr).splits_eoi();
         match self.find(intid) {
+            Some(_) if splits => {}
             // An end at the wrong priority or of the wrong group deactivates nothing.
             Some(at) if (self.lrs[at].priority(), self.lrs[at].is_group1()) == dropped => {
                 self.deactivate_lr(at);
             }
             Some(_) => {}
+            // QEMU counts even where the end does not deactivate.
             None => self.eoi_count = (self.eoi_count + 1) % 32,
         }
     }

@@ -134,5 +134,9 @@ impl Ideal {
 
 /// The interrupt that `vcpu` means by `intid`.
 pub fn named(vcpu: usize, intid: u32) -> Name {
-    if intid < 32 { (vcpu, intid) } else { (0, intid) }
+    if intid < 32 {
+        (vcpu, intid)
+    } else {
+        (0, intid)
+    }
 }

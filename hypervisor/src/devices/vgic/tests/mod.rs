@@ -1,5 +1,6 @@
 mod harness;
 mod ideal;
+mod late;
 mod lists;
 mod model;
 mod registers;

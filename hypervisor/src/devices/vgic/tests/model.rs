@@ -47,12 +47,12 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (irq.clone(), any::<bool>()).prop_map(|(i, on)| Op::Pend(i, on)),
         2 => (irq.clone(), any::<bool>()).prop_map(|(i, on)| Op::Activate(i, on)),
         4 => (irq.clone(), 0_u8..32).prop_map(|(i, priority)| Op::Priority(i, priority * 8)),
-        1 => (irq.clone(), any::<bool>()).prop_map(|(i, group1)| Op::Group(i, group1)),
+        2 => (irq.clone(), any::<bool>()).prop_map(|(i, group1)| Op::Group(i, group1)),
         2 => (irq.clone(), any::<bool>()).prop_map(|(i, edge)| Op::Edge(i, edge)),
         3 => (irq.clone(), prop_oneof![0_u32..4, Just(1 << 31), Just(1 << 16)])
             .prop_map(|(i, route)| Op::Route(i, route)),
         1 => (0_u32..4).prop_map(Op::Distributor),
-        1 => (vcpu.clone(), any::<u8>(), 0_u8..4)
+        2 => (vcpu.clone(), any::<u8>(), 0_u8..4)
             .prop_map(|(vcpu, mask, groups)| Op::Interface { vcpu, mask, groups }),
         12 => vcpu.clone().prop_map(Op::Take),
         10 => vcpu.clone().prop_map(Op::End),
@@ -71,24 +71,31 @@ struct Run {
     ideal: Ideal,
     /// What each vCPU took and has not ended, the last one last.
     taken: Vec<Vec<u32>>,
-    split: bool,
+    /// What each vCPU's interface starts with.
+    vmcr: u64,
 }
 
 impl Run {
-    fn new(vcpus: usize, lrs: usize, split: bool) -> Self {
+    fn new(vcpus: usize, lrs: usize, vmcr: u64, priorities: &[u8]) -> Self {
         let mut machine = Machine::configured(vcpus, lrs);
-        if split {
-            for vcpu in 0..vcpus {
-                machine.icv[vcpu].vmcr |= SPLIT;
-                machine.update(vcpu);
-            }
+        for vcpu in 0..vcpus {
+            machine.icv[vcpu].vmcr = vmcr;
+            machine.update(vcpu);
         }
-        Self {
+        let mut run = Self {
             machine,
             ideal: Ideal::configured(vcpus),
             taken: vec![Vec::new(); vcpus],
-            split,
+            vmcr,
+        };
+        for (index, priority) in priorities.iter().enumerate() {
+            run.step(&Op::Priority(index, priority * 8));
         }
+        run
+    }
+
+    fn splits(&self) -> bool {
+        self.vmcr & SPLIT != 0
     }
 
     fn name(&self, index: usize) -> Name {
@@ -261,7 +268,7 @@ impl Run {
             Op::End(vcpu) => {
                 if self.runs(vcpu) {
                     if let Some(intid) = self.taken[vcpu].pop() {
-                        if !self.split {
+                        if !self.splits() {
                             self.ideal.get(named(vcpu, intid)).active = None;
                         }
                         self.machine.end(vcpu, id(intid));
@@ -321,23 +328,23 @@ impl Run {
     }
 
     fn deactivate(&mut self, vcpu: usize, nth: usize) {
-        if !self.split || !self.runs(vcpu) {
+        if !self.splits() || !self.runs(vcpu) {
             return;
         }
         // Any that dropped its priority, wherever it is active if it is shared.
-        let dropped: Vec<Name> = self
-            .ideal
-            .irqs
-            .iter()
-            .filter(|(name, irq)| {
-                irq.active.is_some()
-                    && (name.1 >= 32 || name.0 == vcpu)
-                    && !self.taken.iter().enumerate().any(|(of, taken)| {
-                        taken.iter().any(|intid| named(of, *intid) == **name)
-                    })
-            })
-            .map(|(name, _)| *name)
-            .collect();
+        let dropped: Vec<Name> =
+            self.ideal
+                .irqs
+                .iter()
+                .filter(|(name, irq)| {
+                    irq.active.is_some()
+                        && (name.1 >= 32 || name.0 == vcpu)
+                        && !self.taken.iter().enumerate().any(|(of, taken)| {
+                            taken.iter().any(|intid| named(of, *intid) == **name)
+                        })
+                })
+                .map(|(name, _)| *name)
+                .collect();
         if let Some(name) = dropped.get(nth % dropped.len().max(1)) {
             self.ideal.get(*name).active = None;
             self.machine.deactivate(vcpu, id(name.1));
@@ -349,7 +356,7 @@ impl Run {
         self.ideal.online[vcpu] = true;
         self.taken[vcpu].clear();
         self.machine.icv[vcpu].running.clear();
-        self.machine.icv[vcpu].vmcr = ENABLE_BOTH | if self.split { SPLIT } else { 0 };
+        self.machine.icv[vcpu].vmcr = self.vmcr;
         let kick = self.machine.vgic.vcpu_on(cpu(vcpu));
         self.machine.kick(kick.without(cpu(vcpu)));
         self.machine.load(vcpu);
@@ -402,10 +409,6 @@ impl Run {
                 assert_eq!(self.machine.read_word(by, of, 0x300, word), active);
                 let pending = self.ideal.word(of, word, Irq::pending);
                 assert_eq!(self.machine.read_word(by, of, 0x200, word), pending);
-                if word > 0 && of == 0 {
-                    let edge = self.ideal.word(of, word, |irq| irq.edge);
-                    let _ = edge;
-                }
             }
         }
         assert_eq!(
@@ -449,9 +452,12 @@ proptest! {
         vcpus in 1_usize..=3,
         lrs in 1_usize..=4,
         split: bool,
+        groups in 2_u64..4,
+        priorities in prop::collection::vec(0_u8..30, 24),
         ops in prop::collection::vec(op(), 1..120),
     ) {
-        let mut run = Run::new(vcpus, lrs, split);
+        let vmcr = 0xf0 << 24 | groups | if split { SPLIT } else { 0 };
+        let mut run = Run::new(vcpus, lrs, vmcr, &priorities);
         run.check();
         for op in &ops {
             run.step(op);
