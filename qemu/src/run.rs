@@ -267,3 +267,6 @@ impl Running {
         report
     }
 }
+
+#[cfg(test)]
+mod tests;

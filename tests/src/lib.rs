@@ -1,1 +1,259 @@
-//! Helpers of the QEMU scenarios.
+//! What the scenarios have in common: a place for their logs, a machine prepared from a system's
+//! description, and small talk with guests.
+//!
+//! A scenario boots real firmware, OP-TEE and Linux in QEMU and takes seconds to minutes, so they run
+//! one after the other. One that fails says what it waited for, the last lines of the consoles, and
+//! where all of the logs are: `out/tests/NAME`.
+
+use anyhow::{Context, Result, bail, ensure};
+use guest_agent::event::{CaseState, Event, XtestEnd};
+use postern_qemu::config::System;
+use postern_qemu::console::Channel;
+use postern_qemu::launch::{Machine, Wiring};
+use postern_qemu::monitor::{HypervisorEvent, Stats};
+use postern_qemu::paths::Paths;
+use postern_qemu::prepare::{Flavour, PrepareOptions, Suite, Versions, prepare};
+use postern_qemu::progress::Progress;
+use postern_qemu::session::{Session, What};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Enough for a guest to boot beside others on a busy host.
+pub const BOOT: Duration = Duration::from_secs(180);
+/// Enough for an answer.
+pub const SOON: Duration = Duration::from_secs(30);
+/// Enough for a handful of cases beside another guest.
+pub const WORK: Duration = Duration::from_secs(400);
+
+/// A scenario's place.
+pub struct Lab {
+    /// The checkout.
+    pub paths: Paths,
+    /// Where its logs go.
+    pub folder: PathBuf,
+}
+
+impl Lab {
+    /// A place for the scenario of that name, emptied.
+    ///
+    /// # Errors
+    ///
+    /// Not in a checkout, or the folder cannot be made.
+    pub fn new(name: &str) -> Result<Self> {
+        let paths = Paths::discover()?;
+        let folder = paths.out().join("tests").join(name);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot empty {}", folder.display()))?;
+        }
+        println!("logs: {}", folder.display());
+        Ok(Self { paths, folder })
+    }
+
+    /// The description in `guests/`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn system(&self, file: &str) -> Result<System> {
+        System::load(&self.paths.guests().join(file))
+    }
+
+    /// The machine for a system, everything fetched and built.
+    ///
+    /// # Errors
+    ///
+    /// Something could not be had.
+    pub fn machine(&self, system: &System, flavour: Flavour) -> Result<Machine> {
+        self.parts(system, flavour).map(|(machine, _)| machine)
+    }
+
+    /// The machine and the versions of what it is made of.
+    ///
+    /// # Errors
+    ///
+    /// Something could not be had.
+    pub fn parts(&self, system: &System, flavour: Flavour) -> Result<(Machine, Versions)> {
+        let options = PrepareOptions {
+            paths: self.paths.clone(),
+            suite: Suite::Trixie,
+            flavour,
+            system: system.clone(),
+            folder: self.folder.clone(),
+        };
+        let artifacts = prepare(&options, &Progress::on_stderr())?;
+        Ok((
+            Machine::new(&artifacts, system, Wiring::Multiplexed),
+            artifacts.versions,
+        ))
+    }
+
+    /// Boots a system that is described in `guests/` and waits until all its guests are ready.
+    ///
+    /// # Errors
+    ///
+    /// It does not come up.
+    pub fn up(&self, file: &str) -> Result<Session> {
+        let machine = self.machine(&self.system(file)?, Flavour::Shared)?;
+        let mut session = Session::boot(&machine, &self.folder)?;
+        for number in 1..=machine.vms.len() {
+            session
+                .expect(Channel::Vm(u8::try_from(number)?), BOOT)
+                .ready()?;
+        }
+        Ok(session)
+    }
+}
+
+/// Waits for the one line that says why a boot is impossible, and for the machine to power off by
+/// itself after it; gives the line.
+///
+/// # Errors
+///
+/// Either does not come.
+pub fn boot_error(session: &mut Session) -> Result<String> {
+    let deadline = Instant::now() + BOOT;
+    let mut text = None;
+    while let Some(item) = session.next(deadline.saturating_duration_since(Instant::now()))? {
+        match item.what {
+            What::Hypervisor(HypervisorEvent::BootError { text: found }) => {
+                ensure!(text.is_none(), "two reasons: {text:?} and {found:?}");
+                text = Some(found);
+            }
+            What::Guest(_) => bail!("a guest runs although the boot should be impossible"),
+            What::Closed => {
+                ensure!(session.exit(SOON)?.success(), "QEMU failed");
+                return text.context("the machine powered off without saying why");
+            }
+            _ => {}
+        }
+    }
+    let folder = session.folder().display();
+    bail!(
+        "{} s after the start the machine still runs ({text:?}); logs: {folder}",
+        BOOT.as_secs()
+    )
+}
+
+/// Runs xtest in a guest to its end; fails when a case does, or when it ran another number of cases.
+///
+/// # Errors
+///
+/// It does not go well.
+pub fn xtest(
+    session: &mut Session,
+    guest: Channel,
+    arguments: &str,
+    cases: u32,
+) -> Result<XtestEnd> {
+    session.send(guest, &format!("xtest {arguments}"))?;
+    xtest_end(session, guest, cases)
+}
+
+/// Waits for the end of a run of xtest, as [`xtest`] does.
+///
+/// # Errors
+///
+/// It does not go well.
+pub fn xtest_end(session: &mut Session, guest: Channel, cases: u32) -> Result<XtestEnd> {
+    let mut failed = Vec::new();
+    let end = session
+        .expect(guest, WORK)
+        .event("the end of xtest", |event| match event {
+            Event::Case {
+                name,
+                state: CaseState::Failed,
+                ..
+            } => {
+                failed.push(name.clone());
+                None
+            }
+            Event::XtestEnd(end) => Some(end.clone()),
+            _ => None,
+        })?;
+    ensure!(
+        failed.is_empty() && end.exit == 0,
+        "{}: failed: {failed:?}, {end:?}",
+        session.name(guest)
+    );
+    ensure!(
+        end.cases == cases,
+        "{}: {} cases, not {cases}",
+        session.name(guest),
+        end.cases
+    );
+    Ok(end)
+}
+
+/// Waits until a case of xtest runs in a guest.
+///
+/// # Errors
+///
+/// It does not come.
+pub fn in_case(session: &mut Session, guest: Channel, case: &str) -> Result<()> {
+    session
+        .expect(guest, WORK)
+        .event(&format!("the start of {case}"), |event| match event {
+            Event::Case {
+                name,
+                state: CaseState::Start,
+                ..
+            } if name == case => Some(()),
+            _ => None,
+        })
+}
+
+/// The hypervisor's counters of a VM.
+///
+/// # Errors
+///
+/// They are not told.
+pub fn stats(session: &mut Session, vm: &str) -> Result<Stats> {
+    session.send(Channel::Hypervisor, "stats")?;
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .hypervisor("the counters", |event| match event {
+            HypervisorEvent::Stats(stats) if stats.vm == vm => Some((**stats).clone()),
+            _ => None,
+        })
+}
+
+/// Waits for the hypervisor's word that a VM has stopped, and why.
+///
+/// # Errors
+///
+/// It does not come, or the reason is another.
+pub fn stopped(session: &mut Session, vm: &str, reason: &str) -> Result<()> {
+    let found = session.expect(Channel::Hypervisor, SOON).hypervisor(
+        &format!("{vm} to stop"),
+        |event| match event {
+            HypervisorEvent::VmOff { vm: name, reason } if name == vm => Some(reason.clone()),
+            _ => None,
+        },
+    )?;
+    ensure!(
+        found == reason,
+        "{vm} stopped for {found:?}, not {reason:?}"
+    );
+    Ok(())
+}
+
+/// Powers guests off, waits for the hypervisor's word and for the machine's end.
+///
+/// # Errors
+///
+/// Something of it does not come.
+pub fn power_off(mut session: Session, guests: &[&str]) -> Result<()> {
+    for name in guests {
+        let guest = session.vm(name)?;
+        session.send(guest, "poweroff")?;
+        stopped(&mut session, name, "off")?;
+    }
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .hypervisor("all guests to be off", |event| {
+            (*event == HypervisorEvent::AllOff).then_some(())
+        })?;
+    ensure!(session.exit(SOON)?.success(), "QEMU failed");
+    Ok(())
+}

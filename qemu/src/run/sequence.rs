@@ -69,7 +69,9 @@ pub(super) fn run(running: &mut Running, plan: &Plan) -> Result<()> {
                 "xtest in {name}; the others measure beside it, then start it too"
             ));
             running.command(*first, &plan.selection.command())?;
-            running.until("xtest to start", SHORT_TALK, |now| busy(now, *first))?;
+            running.until("xtest to start", SHORT_TALK, |now| {
+                !now.guests[*first].runs.is_empty()
+            })?;
             for &guest in others {
                 running.measure_beside(guest)?;
                 running.command(guest, &plan.selection.command())?;
@@ -206,7 +208,7 @@ impl Running {
             let runs = self.guests[other].runs.len();
             self.command(other, LOAD)?;
             self.until("the load to start", SHORT_TALK, |now| {
-                now.guests[other].runs.len() > runs && busy(now, other)
+                now.guests[other].runs.len() > runs
             })?;
             self.measure_beside(guest)?;
             self.until("the load to end", MEASURE, |now| {

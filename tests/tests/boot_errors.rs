@@ -1,0 +1,92 @@
+//! A boot that is impossible says why in one line and powers off: never a silent hang.
+
+use anyhow::{Result, ensure};
+use postern_qemu::config::Memory;
+use postern_qemu::launch::{Firmware, Machine};
+use postern_qemu::prepare::Flavour;
+use postern_qemu::session::Session;
+use postern_tests::{Lab, boot_error};
+
+/// Boots a machine that cannot work; each of the words must be in the reason.
+fn refused(lab: &Lab, machine: &Machine, words: &[&str]) -> Result<()> {
+    let mut session = Session::boot(machine, &lab.folder)?;
+    let text = boot_error(&mut session)?;
+    println!("{text}");
+    for word in words {
+        ensure!(text.contains(word), "{text:?} does not speak of {word:?}");
+    }
+    Ok(())
+}
+
+/// The machine as a boot loader without TF-A and OP-TEE would start it.
+fn without_firmware(mut machine: Machine, board: &str) -> Machine {
+    machine.board = board.into();
+    machine.firmware = Firmware::Kernel(machine.loads.remove(0).file);
+    machine
+}
+
+#[test]
+fn entered_at_el1() -> Result<()> {
+    let lab = Lab::new("boot-at-el1")?;
+    let mut machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
+    machine.board = "virt,secure=on,virtualization=off,gic-version=3".into();
+    refused(&lab, &machine, &["EL1", "EL2"])
+}
+
+#[test]
+fn no_gicv3() -> Result<()> {
+    let lab = Lab::new("boot-gicv2")?;
+    let machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
+    let mut machine = without_firmware(machine, "virt,virtualization=on,gic-version=2");
+    // The prepared tree describes a GICv3; QEMU's own tells the truth.
+    machine.tree = None;
+    refused(&lab, &machine, &["GICv3"])
+}
+
+#[test]
+fn a_kernel_that_was_not_loaded() -> Result<()> {
+    let lab = Lab::new("boot-no-kernel")?;
+    let mut machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
+    // The hypervisor is first, the kernel second; the tree still names the kernel.
+    machine.loads.remove(1);
+    refused(&lab, &machine, &["kernel"])
+}
+
+#[test]
+fn no_optee() -> Result<()> {
+    let lab = Lab::new("boot-no-optee")?;
+    let machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
+    refused(
+        &lab,
+        &without_firmware(machine, "virt,virtualization=on,gic-version=3"),
+        &["OP-TEE"],
+    )
+}
+
+#[test]
+fn optee_without_virtualisation() -> Result<()> {
+    let lab = Lab::new("boot-plain-optee")?;
+    let machine = lab.machine(&lab.system("two.toml")?, Flavour::Mismatched)?;
+    refused(&lab, &machine, &["OP-TEE", "CFG_NS_VIRTUALIZATION"])
+}
+
+#[test]
+fn more_guests_than_optee_was_built_for() -> Result<()> {
+    let lab = Lab::new("boot-three-guests")?;
+    let mut system = lab.system("two.toml")?;
+    let mut third = system.vms[1].clone();
+    third.name = "third".into();
+    system.vms.push(third);
+    let machine = lab.machine(&system, Flavour::Shared)?;
+    refused(&lab, &machine, &["third", "CFG_VIRT_GUEST_COUNT"])
+}
+
+#[test]
+fn no_ram_for_a_guest() -> Result<()> {
+    let lab = Lab::new("boot-no-ram")?;
+    let mut system = lab.system("two.toml")?;
+    system.vms[1].memory = Memory::parse("4G").map_err(anyhow::Error::msg)?;
+    let name = system.vms[1].name.clone();
+    let machine = lab.machine(&system, Flavour::Shared)?;
+    refused(&lab, &machine, &[&name, "RAM"])
+}

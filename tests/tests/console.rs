@@ -1,0 +1,54 @@
+//! Console input reaches the guest that it is for, whole.
+
+use anyhow::{Result, ensure};
+use guest_agent::event::Event;
+use postern_qemu::console::Channel;
+use postern_qemu::session::Session;
+use postern_tests::{Lab, SOON, power_off, stats};
+
+fn pong(session: &mut Session, guest: Channel) -> Result<String> {
+    session
+        .expect(guest, SOON)
+        .event("a pong", |event| match event {
+            Event::Pong { text } => Some(text.clone()),
+            _ => None,
+        })
+}
+
+#[test]
+fn input_reaches_the_right_guest() -> Result<()> {
+    let lab = Lab::new("console")?;
+    let mut session = lab.up("two.toml")?;
+    let (a, b) = (session.vm("a")?, session.vm("b")?);
+
+    // Interleaved in the middle of lines: each guest puts its own together.
+    session.send_bytes(a, b"ping for-")?;
+    session.send_bytes(b, b"ping for-")?;
+    session.send_bytes(a, b"a 1\nping for-a 2\n")?;
+    session.send_bytes(b, b"b 1\n")?;
+    ensure!(pong(&mut session, a)? == "for-a 1");
+    ensure!(pong(&mut session, b)? == "for-b 1");
+    ensure!(pong(&mut session, a)? == "for-a 2");
+
+    // Longer than any FIFO on the way, to both at once, with the monitor in between.
+    let long: String = (0..1500)
+        .map(|index| char::from(b'a' + (index % 26) as u8))
+        .collect();
+    session.send(a, &format!("ping {long}"))?;
+    session.send(Channel::Hypervisor, "stats")?;
+    session.send(b, &format!("ping {}", long.to_uppercase()))?;
+    ensure!(pong(&mut session, a)? == long);
+    ensure!(pong(&mut session, b)? == long.to_uppercase());
+    stats(&mut session, "b")?;
+
+    // A shell in one guest, with the other one at work beside it.
+    session.send(a, "shell")?;
+    session.expect(a, SOON).line("A shell")?;
+    session.send(b, "ping still here")?;
+    session.send(a, "echo $((6 * 7)) from the shell")?;
+    session.expect(a, SOON).line("42 from the shell")?;
+    ensure!(pong(&mut session, b)? == "still here");
+    session.send(a, "exit")?;
+    session.expect(a, SOON).ready()?;
+    power_off(session, &["a", "b"])
+}

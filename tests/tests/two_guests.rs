@@ -1,0 +1,48 @@
+//! The main thing: two guests run the default selection of xtest on one OP-TEE at the same time.
+
+use anyhow::{Result, ensure};
+use postern_qemu::prepare::{Flavour, Suite};
+use postern_qemu::run::{Plan, run};
+use postern_qemu::selection::{Baseline, Selection};
+use postern_tests::Lab;
+
+#[test]
+fn two_guests_share_one_optee() -> Result<()> {
+    let lab = Lab::new("two-guests")?;
+    let (machine, versions) = lab.parts(&lab.system("two.toml")?, Flavour::Shared)?;
+    let baseline = Baseline::load(
+        Suite::Trixie.name(),
+        &lab.paths.run("native").join("report.json"),
+    )?;
+    let plan = Plan {
+        machine,
+        versions,
+        system: "two.toml".into(),
+        selection: Selection::Default,
+        baseline,
+        folder: lab.folder.clone(),
+    };
+    let report = run(&plan)?;
+    ensure!(report.passed(), "{:#?}", report.why);
+    // The verdict has compared every case with the bare machine's; these are beyond it.
+    let [a, b] = &report.guests[..] else {
+        anyhow::bail!("{} guests", report.guests.len())
+    };
+    for guest in [a, b] {
+        let Some(stats) = &guest.stats else {
+            anyhow::bail!("{}: no counters", guest.name)
+        };
+        ensure!(
+            stats.denied == 0,
+            "{}: an honest guest was refused: {stats:?}",
+            guest.name
+        );
+        ensure!(
+            guest.warnings.is_empty(),
+            "{}: {:#?}",
+            guest.name,
+            guest.warnings
+        );
+    }
+    Ok(())
+}
