@@ -3,17 +3,27 @@
 //! The order of the end is what keeps a neighbour safe. OP-TEE may use the VM's pages until it
 //! has answered VM_DESTROYED and no pCPU is in it for the VM any more. So: no vCPU inside, then
 //! VM_DESTROYED, once, and only then are pages unpinned.
+//!
+//! Before that, what the VM left open is wound up as far as OP-TEE lets us: OP-TEE does not do
+//! it, and every trusted application that is left in memory keeps an address space number, of
+//! which all VMs together have few.
 
 use crate::books::Life;
 use crate::call::{Call, Pending, Work};
 use crate::host::Host;
 use crate::memory::buffer::unpin;
+use crate::message::MAX_PARAMS;
 use crate::pages::SPARE_PAGES;
 use crate::{CreateError, DestroyError, Mediator};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use optee_proto::msg::Param;
 use optee_proto::{Return, smc};
+
+/// How many times a VM's calls are resumed on its behalf when it ends, all together. Each ends
+/// at the next RPC or interrupt, so this bounds the time as well.
+const WIND_UP_STEPS: u32 = 1000;
 
 impl Mediator {
     /// Makes the VM known to OP-TEE and sets aside what its calls need, so that they allocate
@@ -94,6 +104,7 @@ impl Mediator {
         if self.inside.load(Ordering::SeqCst) != 0 {
             return Err(DestroyError::Busy);
         }
+        self.wind_up(host);
         let args = [
             smc::VM_DESTROYED.get().into(),
             self.client.get(),
@@ -110,6 +121,61 @@ impl Mediator {
         }
         self.release_all(host);
         Ok(())
+    }
+
+    /// Ends calls that wait for the guest, then closes its sessions.
+    fn wind_up<H: Host>(&self, host: &H) {
+        let mut budget = WIND_UP_STEPS;
+        self.drain(host, &mut budget);
+        loop {
+            let next = {
+                let mut books = self.books.lock();
+                // Those that cannot be closed are not tried again.
+                let session = books.sessions.pop();
+                session.and_then(|session| books.idle.pop().map(|call| (session, call)))
+            };
+            let Some((session, mut call)) = next else {
+                break;
+            };
+            let before = self.counters.closed.get();
+            call.close_for_guest(session.id);
+            self.enter(host, call, &[Param::default(); MAX_PARAMS]);
+            self.drain(host, &mut budget);
+            if self.counters.closed.get() == before {
+                self.counters.leaked.bump();
+            }
+        }
+        let mut books = self.books.lock();
+        for _ in core::mem::take(&mut books.sessions) {
+            self.counters.leaked.bump();
+        }
+    }
+
+    /// Answers for the guest, which is no more, until no call waits for it or the budget is
+    /// used up. Calls may wait for each other, so they take turns.
+    fn drain<H: Host>(&self, host: &H, budget: &mut u32) {
+        loop {
+            let mut some = false;
+            for slot in 0..self.call_limit() as usize {
+                let waiting = self
+                    .books
+                    .lock()
+                    .suspended
+                    .get_mut(slot)
+                    .and_then(Option::take);
+                let Some(call) = waiting else { continue };
+                if *budget == 0 {
+                    self.books.lock().suspended[slot] = Some(call);
+                    return;
+                }
+                *budget -= 1;
+                some = true;
+                self.resume_without_guest(host, call);
+            }
+            if !some {
+                return;
+            }
+        }
     }
 
     /// Unpins and frees everything. OP-TEE does not know the VM any more.

@@ -99,6 +99,9 @@ pub struct Stats {
     pub denied: u64,
     /// Calls that OP-TEE broke. They hold what they held until the VM ends.
     pub lost: u64,
+    /// Sessions that could not be closed when the VM ended. Each may cost OP-TEE an address space
+    /// number for ever.
+    pub leaked: u64,
     /// SMCs to the secure world on the guest's behalf.
     pub smcs: u64,
     /// Pages pinned now, counted once a buffer.
@@ -152,6 +155,8 @@ pub(crate) struct Counters {
     pub(crate) foreign_intr: Counter,
     pub(crate) denied: Counter,
     pub(crate) lost: Counter,
+    pub(crate) closed: Counter,
+    pub(crate) leaked: Counter,
     pub(crate) smcs: Counter,
 }
 
@@ -164,6 +169,7 @@ impl Counters {
             foreign_intr: self.foreign_intr.get(),
             denied: self.denied.get(),
             lost: self.lost.get(),
+            leaked: self.leaked.get(),
             smcs: self.smcs.get(),
             ..Stats::default()
         };

@@ -64,7 +64,10 @@ impl Mediator {
                 Work::Plain => {}
                 Work::Open(app) if success => books.open_session(Session { id: session, app }),
                 Work::Open(_) => books.no_session(),
-                Work::Close(id) if success => books.close_session(id),
+                Work::Close(id) if success => {
+                    self.counters.closed.bump();
+                    books.close_session(id);
+                }
                 Work::Close(_) => {}
                 Work::Register { cookie, intake } => {
                     let (pins, list) = intake.into_parts();

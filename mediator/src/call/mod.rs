@@ -137,6 +137,16 @@ impl Call {
         }
     }
 
+    /// Makes it a call of the mediator's own that closes a session.
+    pub(crate) fn close_for_guest(&mut self, session: u32) {
+        self.place = Place::nowhere();
+        self.rpc_room = false;
+        self.message = Message::default();
+        self.message.header.cmd = optee_proto::msg::Command::CLOSE_SESSION.0.into();
+        self.message.header.session = session.into();
+        self.work = Work::Close(session);
+    }
+
     /// Where behind the message the room for RPC messages begins.
     pub(crate) const fn rpc_offset(&self) -> usize {
         optee_proto::msg::size(self.params)

@@ -142,6 +142,33 @@ impl Mediator {
             // A call that waits for nothing is not among the suspended ones.
             Pending::Nothing => Next::Lost,
         };
+        self.proceed(host, call, next)
+    }
+
+    /// The guest is no more, so it fails at whatever the call waits for. Its memory is not read.
+    pub(crate) fn resume_without_guest<H: Host>(&self, host: &H, mut call: Box<Call>) {
+        let next = match mem::replace(&mut call.pending, Pending::Nothing) {
+            Pending::Register => return self.settle(host, call, None),
+            Pending::Resume(answer) => Next::Tee(answer),
+            Pending::Alloc => Next::Tee(Answer::NOTHING),
+            Pending::Command(request) | Pending::Undo(request) => {
+                self.answer_undone(host, &call, request)
+            }
+            Pending::TakeIn {
+                request,
+                cookie,
+                intake,
+            } => {
+                self.put_back(host, cookie, Some(intake));
+                self.answer_undone(host, &call, request)
+            }
+            Pending::Nothing => Next::Lost,
+        };
+        self.proceed(host, call, next);
+    }
+
+    /// A call goes where the answer to its RPC sends it.
+    fn proceed<H: Host>(&self, host: &H, call: Box<Call>, next: Next) -> [u64; 4] {
         match next {
             Next::Tee(answer) => {
                 let thread = call.thread.unwrap_or(0);

@@ -34,6 +34,15 @@ impl Place {
         Self::new(at, None, PAGE_SIZE)
     }
 
+    /// Nowhere: nothing can be read there, and what is written goes nowhere.
+    pub(crate) const fn nowhere() -> Self {
+        Self {
+            at: Ipa::new(0),
+            second: None,
+            len: 0,
+        }
+    }
+
     /// Whether `size` bytes from `offset` on belong to the message's memory.
     pub(crate) fn holds(&self, offset: usize, size: usize) -> bool {
         offset as u64 + size as u64 <= self.len

@@ -224,6 +224,19 @@ impl Mediator {
         cookie: Cookie,
         intake: Option<Intake>,
     ) -> Next {
+        match self.put_back(host, cookie, intake) {
+            Some(guest) => self.undo(host, call, request, guest),
+            None => self.fail_shm_alloc(host, call, request),
+        }
+    }
+
+    /// Takes back what was pinned for a buffer that does not come about. The guest's name for it.
+    pub(crate) fn put_back<H: Host>(
+        &self,
+        host: &H,
+        cookie: Cookie,
+        intake: Option<Intake>,
+    ) -> Option<GuestCookie> {
         if let Some(intake) = intake {
             let (pins, list) = intake.into_parts();
             unpin(host, pins);
@@ -232,10 +245,7 @@ impl Mediator {
             }
         }
         let removed = self.books.lock().remove(cookie);
-        match removed {
-            Some((guest, _)) => self.undo(host, call, request, guest),
-            None => self.fail_shm_alloc(host, call, request),
-        }
+        removed.map(|(guest, _)| guest)
     }
 
     /// Has the guest free what it allocated in vain, by a request of our own; OP-TEE hears of
@@ -266,7 +276,7 @@ impl Mediator {
         Next::Guest(Function::CMD, name)
     }
 
-    /// The guest has freed what it allocated in vain.
+    /// There is no memory after all: the guest has freed what it allocated in vain.
     pub(crate) fn answer_undone<H: Host>(&self, host: &H, call: &Call, request: Request) -> Next {
         request.fail(host, call, TeeResult::OUT_OF_MEMORY);
         self.done_with(request);

@@ -1,7 +1,9 @@
 //! The mediator against the made-up machine.
 
 mod calls;
+mod life;
 mod memory;
+mod rpc_arg;
 mod rpcs;
 
 use crate::fake::{FakeHost, Guest, Machine};
@@ -72,8 +74,13 @@ impl Vm {
 
     /// Ends the VM, and everything must be as if it had never been.
     pub(crate) fn end(self) {
-        let machine = self.host.machine().clone();
         self.mediator.destroy(&self.host).unwrap();
+        self.end_after_destroy();
+    }
+
+    /// What must hold when the only VM has ended.
+    pub(crate) fn end_after_destroy(self) {
+        let machine = self.host.machine();
         assert_eq!(machine.violations(), [""; 0]);
         assert_eq!(machine.pins(), 0);
         assert_eq!(machine.shared_pages(), 0);

@@ -1,0 +1,150 @@
+//! The end of a VM: sessions are closed for it, calls that wait are ended.
+
+use super::{APP, Vm, vm};
+use crate::fake::{Machine, Step};
+use crate::{Config, Offer};
+use alloc::vec;
+use alloc::vec::Vec;
+use optee_proto::msg::{Attr, Command, Param, login};
+use optee_proto::{TeeResult, rpc, smc};
+
+#[test]
+fn sessions_are_closed_for_the_guest() {
+    let vm = vm();
+    for _ in 0..5 {
+        assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
+    }
+    // While one is closed, OP-TEE asks for this and that, and nobody is there.
+    vm.host.machine().script(
+        1,
+        [
+            Step::Command(rpc::Command::FS, vec![]),
+            Step::ForeignInterrupt,
+            Step::ShmAlloc(0, 10),
+        ],
+    );
+    let mediator = &vm.mediator;
+    mediator.destroy(&vm.host).unwrap();
+    let closed: Vec<u32> = vm
+        .host
+        .machine()
+        .outcomes(1)
+        .iter()
+        .filter(|seen| Command(seen.header.cmd.get()) == Command::CLOSE_SESSION)
+        .map(|seen| seen.header.session.get())
+        .collect();
+    assert_eq!(closed.len(), 5);
+    assert_eq!(vm.stats().leaked, 0);
+    vm.end_after_destroy();
+}
+
+#[test]
+fn calls_that_wait_are_ended_and_their_sessions_closed() {
+    let vm = vm();
+    let guest = vm.guest();
+    let wait = vec![Param::new(Attr::VALUE_INPUT, rpc::NOTIFICATION_WAIT, 5, 0)];
+    vm.host
+        .machine()
+        .script(1, [Step::Command(rpc::Command::NOTIFICATION, wait)]);
+    vm.host
+        .machine()
+        .script(1, [Step::ForeignInterrupt, Step::ShmAlloc(0, 10)]);
+    let meta = Param::new(Attr::META_VALUE_INPUT, 0, 0, 0);
+    guest.begin(guest.message(Command::OPEN_SESSION, 0, &[meta, meta]));
+    guest.begin(guest.message(Command::OPEN_SESSION, 0, &[meta, meta]));
+    assert_eq!((vm.stats().calls, vm.stats().sessions), (2, 0));
+    vm.mediator.destroy(&vm.host).unwrap();
+    let commands: Vec<u32> = vm
+        .host
+        .machine()
+        .outcomes(1)
+        .iter()
+        .map(|seen| seen.header.cmd.get())
+        .collect();
+    assert_eq!(commands, [0, 0, 2, 2]);
+    assert_eq!(vm.stats().leaked, 0);
+    vm.end_after_destroy();
+}
+
+#[test]
+fn a_call_that_does_not_end_does_not_hold_up_the_end() {
+    let vm = vm();
+    assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
+    vm.host
+        .machine()
+        .script(1, vec![Step::ForeignInterrupt; 100_000]);
+    vm.guest()
+        .begin(vm.guest().message(Command::INVOKE, 1, &[]));
+    let before = vm.host.machine().smcs().len();
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert!(vm.host.machine().smcs().len() - before < 1100);
+    assert_eq!(vm.stats().leaked, 0);
+    vm.end_after_destroy();
+
+    // Nor does a session that cannot be closed.
+    let vm = super::vm();
+    for _ in 0..3 {
+        assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
+    }
+    vm.host.machine().script(1, [Step::Result(TeeResult::BUSY)]);
+    vm.host
+        .machine()
+        .script(1, [Step::Raw([0xffff_0001, 0, 0], None)]);
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!(vm.stats().leaked, 2);
+    vm.end_after_destroy();
+}
+
+#[test]
+fn notifications_end_with_the_vm_and_with_stop() {
+    let offer = Offer {
+        rpc_arg: false,
+        async_notif: true,
+    };
+    let vm = Vm::new(
+        &Machine::new(),
+        1,
+        Config {
+            offer,
+            ..Config::default()
+        },
+    );
+    let guest = vm.guest();
+    assert!(!vm.mediator.wants_notifications());
+    assert_eq!(guest.fast(smc::ENABLE_ASYNC_NOTIF), [0; 4]);
+    assert!(vm.mediator.wants_notifications());
+    assert_eq!(guest.fast(smc::GET_ASYNC_NOTIF_VALUE), [0, 0, 1, 0]);
+    let bottom = guest.message(Command::DO_BOTTOM_HALF, 0, &[]);
+    assert_eq!(guest.run(bottom).header.ret.get(), 0);
+    assert!(vm.mediator.wants_notifications());
+    let stop = guest.message(Command::STOP_ASYNC_NOTIF, 0, &[]);
+    assert_eq!(guest.run(stop).header.ret.get(), 0);
+    assert!(!vm.mediator.wants_notifications());
+    assert_eq!(guest.fast(smc::ENABLE_ASYNC_NOTIF), [0; 4]);
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert!(!vm.mediator.wants_notifications());
+    assert_eq!(guest.fast(smc::ENABLE_ASYNC_NOTIF), [7, 0, 0, 0]);
+    assert!(!vm.mediator.wants_notifications());
+    vm.end_after_destroy();
+}
+
+/// A thousand lives with open sessions and buffers, and nothing is left of any.
+#[test]
+fn many_lives() {
+    let machine = Machine::new();
+    let vm = Vm::new(&machine, 1, Config::default());
+    for _ in 0..if cfg!(miri) { 5 } else { 1000 } {
+        let guest = vm.guest();
+        assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
+        let (cookie, result) = guest.register(2);
+        assert_eq!(result, 0);
+        machine.script(1, [Step::ShmAlloc(0, 10), Step::ForeignInterrupt]);
+        let memory = Param::new(Attr::RMEM_INPUT, 0, 10, cookie);
+        guest.begin(guest.message(Command::INVOKE, 1, &[memory]));
+        vm.mediator.destroy(&vm.host).unwrap();
+        assert_eq!((machine.pins(), machine.shared_pages()), (0, 0));
+        vm.mediator.create(&vm.host).unwrap();
+    }
+    assert_eq!(vm.stats().leaked, 0);
+    vm.end();
+}
