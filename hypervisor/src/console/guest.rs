@@ -1,5 +1,6 @@
 //! A guest's console: its PL011, and its channel on the physical UART.
 
+use super::mux;
 use super::output;
 use crate::devices::mmio::Access;
 use crate::devices::pl011::{Pl011, TxSink};
@@ -7,12 +8,12 @@ use spin::mutex::SpinMutex;
 
 /// One guest's console.
 pub struct Console {
-    channel: u8,
+    channel: mux::Channel,
     device: SpinMutex<Pl011>,
 }
 
 /// The channel on the physical UART.
-struct Channel(u8);
+struct Channel(mux::Channel);
 
 impl TxSink for Channel {
     fn send(&mut self, byte: u8) -> bool {
@@ -22,8 +23,8 @@ impl TxSink for Channel {
 }
 
 impl Console {
-    /// A console on this channel, 1 to 254.
-    pub const fn new(channel: u8) -> Self {
+    /// A console on this channel.
+    pub const fn new(channel: mux::Channel) -> Self {
         Self {
             channel,
             device: SpinMutex::new(Pl011::new()),
@@ -31,7 +32,7 @@ impl Console {
     }
 
     /// Its channel.
-    pub const fn channel(&self) -> u8 {
+    pub const fn channel(&self) -> mux::Channel {
         self.channel
     }
 

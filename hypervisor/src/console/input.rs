@@ -1,22 +1,12 @@
 //! What arrives on the physical UART: for a guest, or for the hypervisor's monitor.
 
-use super::monitor;
-use super::output::{self, OWN_CHANNEL};
+use super::mux::{Channel, Decoder};
+use super::{monitor, output};
 use crate::boot::start::machine;
 use crate::vm;
 use spin::mutex::SpinMutex;
 
-const ESCAPE: u8 = 0xff;
-
-struct Input {
-    channel: u8,
-    escaped: bool,
-}
-
-static INPUT: SpinMutex<Input> = SpinMutex::new(Input {
-    channel: OWN_CHANNEL,
-    escaped: false,
-});
+static DECODER: SpinMutex<Decoder> = SpinMutex::new(Decoder::new(Some(Channel::HYPERVISOR)));
 
 /// Whether this INTID is the physical UART's.
 pub fn is_console(intid: u32) -> bool {
@@ -29,23 +19,17 @@ pub fn receive() {
         return;
     };
     uart.clear_receive_interrupt();
-    let mut input = INPUT.lock();
+    let mut decoder = DECODER.lock();
     while let Some(byte) = uart.receive() {
-        if input.escaped {
-            input.escaped = false;
-            if byte != ESCAPE {
-                input.channel = byte;
-                continue;
-            }
-        } else if byte == ESCAPE {
-            input.escaped = true;
+        let Some(decoded) = decoder.push(byte) else {
             continue;
-        }
-        match usize::from(input.channel).checked_sub(1) {
-            None => monitor::receive(byte),
-            Some(index) => {
-                if let Some(vm) = vm::all().get(index) {
-                    vm.receive(byte);
+        };
+        match decoded.channel {
+            None | Some(Channel::HYPERVISOR) => monitor::receive(decoded.byte),
+            Some(channel) => {
+                let vm = channel.vm().and_then(|index| vm::all().get(index.get()));
+                if let Some(vm) = vm {
+                    vm.receive(decoded.byte);
                 }
             }
         }

@@ -1,35 +1,28 @@
 //! Commands to the hypervisor, on its own channel: one line each.
 
+use super::line::LineAssembler;
 use super::output;
 use crate::vm::{self, EXIT_NAMES, Vm};
 use core::fmt;
 use mediator::RpcKind;
 use spin::mutex::SpinMutex;
 
-static LINE: SpinMutex<heapless::Vec<u8, 128>> = SpinMutex::new(heapless::Vec::new());
+static LINE: SpinMutex<LineAssembler<128>> = SpinMutex::new(LineAssembler::new());
 
 /// A byte of a command line.
 pub fn receive(byte: u8) {
-    let mut line = LINE.lock();
-    if byte == b'\n' || byte == b'\r' {
-        if !line.is_empty() {
-            execute(&line);
-            line.clear();
-        }
-    } else if line.push(byte).is_err() {
-        line.clear();
-        output::line(format_args!("monitor: line too long"));
+    match LINE.lock().push(byte) {
+        Some(Ok(command)) => execute(command),
+        Some(Err(error)) => output::line(format_args!("monitor: {error}")),
+        None => {}
     }
 }
 
-fn execute(line: &[u8]) {
-    match line.trim_ascii() {
-        b"stats" => vm::all().iter().for_each(stats),
-        b"help" => output::line(format_args!("monitor: commands are help, stats")),
-        other => output::line(format_args!(
-            "monitor: unknown command `{}`: try help",
-            core::str::from_utf8(other).unwrap_or("?")
-        )),
+fn execute(command: &str) {
+    match command {
+        "stats" => vm::all().iter().for_each(stats),
+        "help" => output::line(format_args!("monitor: commands are help, stats")),
+        other => output::line(format_args!("monitor: unknown command `{other}`: try help")),
     }
 }
 

@@ -3,6 +3,8 @@
 //! A byte stream with channel switches, `0xFF c`, and `0xFF 0xFF` for a literal 0xFF; see
 //! `docs/console.md`.
 
+use super::log::{InJson, Level, LogLine};
+use super::mux::{Channel, Encoder};
 use crate::arch::percpu;
 use crate::arch::timer;
 use crate::arch::uart::Uart;
@@ -10,55 +12,32 @@ use core::fmt::{self, Write};
 use spin::Once;
 use spin::mutex::SpinMutex;
 
-/// The hypervisor's own channel.
-pub const OWN_CHANNEL: u8 = 0;
-/// Announces a channel, or is itself when doubled.
-const ESCAPE: u8 = 0xff;
-
 struct Output {
     uart: Uart,
-    channel: Option<u8>,
+    encoder: Encoder,
 }
 
 static UART: Once<Uart> = Once::new();
 static OUTPUT: Once<SpinMutex<Output>> = Once::new();
 
-/// How much a log line matters.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Level {
-    /// Something does not work.
-    Error,
-    /// Something is not as it should be.
-    Warn,
-    /// What a user wants to know.
-    Info,
-}
-
 impl Output {
-    fn send(&mut self, channel: u8, bytes: &[u8]) {
-        if self.channel != Some(channel) {
-            self.uart.send(ESCAPE);
-            self.uart.send(channel);
-            self.channel = Some(channel);
+    const fn new(uart: Uart) -> Self {
+        Self {
+            uart,
+            encoder: Encoder::new(),
         }
-        for &byte in bytes {
-            if byte == ESCAPE {
-                self.uart.send(ESCAPE);
-            }
-            self.uart.send(byte);
-        }
+    }
+
+    fn send(&mut self, channel: Channel, bytes: &[u8]) {
+        self.encoder
+            .encode_all(channel, bytes, |byte| self.uart.send(byte));
     }
 }
 
 /// Everything goes to this UART from here on; before, it goes nowhere.
 pub fn init(uart: Uart) {
     UART.call_once(|| uart);
-    OUTPUT.call_once(|| {
-        SpinMutex::new(Output {
-            uart,
-            channel: None,
-        })
-    });
+    OUTPUT.call_once(|| SpinMutex::new(Output::new(uart)));
 }
 
 /// The UART that [`init`] was given.
@@ -67,7 +46,7 @@ pub fn uart() -> Option<Uart> {
 }
 
 /// Sends bytes on a channel, in one piece.
-pub fn send(channel: u8, bytes: &[u8]) {
+pub fn send(channel: Channel, bytes: &[u8]) {
     if let Some(output) = OUTPUT.get() {
         output.lock().send(channel, bytes);
     }
@@ -93,21 +72,19 @@ pub fn line(text: fmt::Arguments<'_>) {
     let mut line = Line(heapless::Vec::new());
     let _ = line.write_fmt(text);
     let _ = line.0.extend_from_slice(b"\r\n");
-    send(OWN_CHANNEL, &line.0);
+    send(Channel::HYPERVISOR, &line.0);
 }
 
 /// Sends one log line with the time since the counter started.
 pub fn log(level: Level, text: fmt::Arguments<'_>) {
     let micros = timer::now() / (timer::frequency() / 1_000_000).max(1);
-    let word = match level {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-    };
     line(format_args!(
-        "[{:5}.{:06}] {word}: {text}",
-        micros / 1_000_000,
-        micros % 1_000_000
+        "{}",
+        LogLine {
+            micros,
+            level,
+            text
+        }
     ));
 }
 
@@ -116,27 +93,8 @@ pub fn boot_error(why: fmt::Arguments<'_>) {
     log(Level::Error, why);
     line(format_args!(
         "@postern {{\"event\":\"boot-error\",\"text\":\"{}\"}}",
-        Escaped(why)
+        InJson(why)
     ));
-}
-
-/// Text inside a JSON string.
-struct Escaped<'a>(fmt::Arguments<'a>);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Escaper<'a, 'b>(&'a mut fmt::Formatter<'b>);
-        impl Write for Escaper<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                text.chars().try_for_each(|c| match c {
-                    '"' | '\\' => write!(self.0, "\\{c}"),
-                    c if c.is_control() => write!(self.0, " "),
-                    c => self.0.write_char(c),
-                })
-            }
-        }
-        Escaper(f).write_fmt(self.0)
-    }
 }
 
 /// The last words: past the lock, whose holder may be who panicked.
@@ -151,18 +109,14 @@ pub fn panic(text: fmt::Arguments<'_>) {
         0
     };
     let _ = write!(line, "\r\npostern: panic on CPU {pcpu}: {text}\r\n");
-    Output {
-        uart,
-        channel: None,
-    }
-    .send(OWN_CHANNEL, &line.0);
+    Output::new(uart).send(Channel::HYPERVISOR, &line.0);
 }
 
 /// Logs for the user.
 #[macro_export]
 macro_rules! info {
     ($($text:tt)*) => {
-        $crate::console::output::log($crate::console::output::Level::Info, format_args!($($text)*))
+        $crate::console::output::log($crate::console::log::Level::Info, format_args!($($text)*))
     };
 }
 
@@ -170,7 +124,7 @@ macro_rules! info {
 #[macro_export]
 macro_rules! warn {
     ($($text:tt)*) => {
-        $crate::console::output::log($crate::console::output::Level::Warn, format_args!($($text)*))
+        $crate::console::output::log($crate::console::log::Level::Warn, format_args!($($text)*))
     };
 }
 
@@ -178,6 +132,6 @@ macro_rules! warn {
 #[macro_export]
 macro_rules! error {
     ($($text:tt)*) => {
-        $crate::console::output::log($crate::console::output::Level::Error, format_args!($($text)*))
+        $crate::console::output::log($crate::console::log::Level::Error, format_args!($($text)*))
     };
 }

@@ -16,7 +16,7 @@ use crate::services::tee::SecureWorld;
 use crate::trap::ids::IdValues;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
-use mediator::{ClientId, Config, Mediator, ProbeError, TeeInfo};
+use mediator::{ClientId, Config, CreateError, Mediator, ProbeError, TeeInfo};
 use spin::Once;
 use thiserror::Error;
 
@@ -83,11 +83,8 @@ enum StartError {
     Pool(#[from] PoolError),
     #[error("vm `{0}` has tee = \"required\": {1}")]
     NoTee(&'static str, ProbeError),
-    #[error(
-        "{wanted} VMs have tee = \"required\" and OP-TEE was built for {room}: \
-         build it with CFG_VIRT_GUEST_COUNT={wanted}, or set tee = \"optional\""
-    )]
-    TooManyTees { wanted: usize, room: usize },
+    #[error("vm `{0}` has tee = \"required\" and cannot have it: {1}")]
+    NoRoom(&'static str, CreateError),
 }
 
 /// Makes all VMs and asks for their start. Powers off where that is impossible.
@@ -95,6 +92,9 @@ pub fn start_all(configs: &VmConfigs<'static>) {
     match make_all(configs) {
         Ok(vms) => {
             let vms = VMS.call_once(|| vms);
+            if let Err(error) = create_tees(vms, configs) {
+                fail(format_args!("{error}"));
+            }
             take_console_input();
             output::line(format_args!(
                 "@postern {{\"event\":\"up\",\"version\":\"{}\",\"cpus\":{}}}",
@@ -173,6 +173,20 @@ fn make(
         vttbr: stage2.root().get() | u64::from(vmid) << 48,
         mediator: tee.map(|(info, client)| Mediator::new(client, Config::default(), info)),
     }))
+}
+
+/// Makes the VMs known to OP-TEE, before any of them runs.
+fn create_tees(vms: &'static [Vm], configs: &VmConfigs<'static>) -> Result<(), StartError> {
+    for (vm, config) in vms.iter().zip(configs.iter()) {
+        match vm.create_tee() {
+            Err(error) if config.tee == Tee::Required => {
+                return Err(StartError::NoRoom(vm.name, error));
+            }
+            Err(error) => crate::warn!("vm {}: starts without a TEE: {error}", vm.name),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Has the boot pCPU take what arrives on the UART.

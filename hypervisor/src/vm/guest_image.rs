@@ -20,8 +20,6 @@ pub struct Images {
     pub bootargs: &'static str,
     /// The number of vCPUs.
     pub vcpus: usize,
-    /// Whether the guest is told of a TEE.
-    pub tee: bool,
 }
 
 /// Why a guest's memory cannot be filled.
@@ -101,11 +99,17 @@ impl Loader {
         }
     }
 
-    /// Copies a piece. Where the guest starts, once everything is there.
+    /// Copies a piece. Where the guest starts, once everything is there; `tee` is whether the
+    /// guest is told of one.
     ///
     /// # Errors
     /// When the guest cannot start from these images.
-    pub fn step(&mut self, images: &Images, memory: &Memory) -> Result<Option<Entry>, ImageError> {
+    pub fn step(
+        &mut self,
+        images: &Images,
+        memory: &Memory,
+        tee: bool,
+    ) -> Result<Option<Entry>, ImageError> {
         let header = Header::read(images.kernel).ok_or(ImageError::NotAnImage)?;
         let offset = |bytes: u64| layout::RAM.checked_add(bytes).ok_or(ImageError::TooSmall);
         let kernel = offset(header.text_offset)?;
@@ -139,7 +143,7 @@ impl Loader {
                     .and_then(|end| end.checked_next_multiple_of(BLOCK_SIZE))
                     .map(Ipa::new)
                     .ok_or(ImageError::TooSmall)?;
-                let bytes = Self::tree(images, memory, ramdisk);
+                let bytes = Self::tree(images, memory, ramdisk, tee);
                 put(memory, tree, bytes.len() as u64, |at| {
                     // SAFETY: `put` found it in this VM's RAM, which EL2 maps and nobody refers to.
                     unsafe { guest_bytes::write(at, &bytes) };
@@ -169,7 +173,7 @@ impl Loader {
         Ok(true)
     }
 
-    fn tree(images: &Images, memory: &Memory, ramdisk: Ipa) -> alloc::vec::Vec<u8> {
+    fn tree(images: &Images, memory: &Memory, ramdisk: Ipa, tee: bool) -> alloc::vec::Vec<u8> {
         let random = entropy::is_available()
             .then(|| entropy::Source.bits())
             .flatten();
@@ -191,7 +195,7 @@ impl Loader {
                 start: ramdisk,
                 bytes: range.bytes(),
             }),
-            tee: images.tee.then_some(GuestTee { notification: None }),
+            tee: tee.then_some(GuestTee { notification: None }),
             kaslr_seed: random.map(|[high, ..]| high),
             rng_seed: if random.is_some() { &seed } else { &[] },
         }

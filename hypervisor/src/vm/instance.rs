@@ -2,19 +2,21 @@
 
 use super::guest_image::{self, Images};
 use super::layout;
+use crate::arch::timer;
 use crate::arch::world::{Context, Frame, Machine};
-use crate::arch::{percpu, timer};
-use crate::boot::{MAX_NAME, Tee, VmConfig};
+use crate::boot::VmConfig;
 use crate::console::guest::Console;
+use crate::console::mux::Channel;
 use crate::devices::mmio::Access;
 use crate::devices::vgic::{self, IntId, MmioOutcome, VcpuSet, Vgic, Vmcr, Window, Wire};
 use crate::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use crate::sched::run::{self, VgicAnswer};
 use crate::services::power::Power;
 use crate::services::psci::PowerView;
+use crate::services::tee::VmHost;
 use crate::vm::memory::Memory;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use mediator::Mediator;
 use mediator::addr::Ipa;
 use spin::mutex::SpinMutex;
@@ -233,6 +235,7 @@ pub struct Vm {
     pub console: Console,
     affinity: PcpuSet,
     mediator: Option<Mediator>,
+    has_tee: AtomicBool,
     images: Images,
     vttbr: u64,
     counter_offset: AtomicU64,
@@ -264,22 +267,21 @@ impl Vm {
         let config = parts.config;
         let count = usize::from(config.vcpus).min(MAX_VCPUS);
         let vcpus = (0..count).filter_map(VcpuIndex::new).map(Vcpu::new);
-        debug_assert!(config.name.len() <= MAX_NAME);
         Self {
             index: parts.index,
             name: config.name,
             memory: parts.memory,
             vgic: Vgic::new(count),
             vcpus: vcpus.collect(),
-            console: Console::new(parts.index.get() as u8 + 1),
+            console: Console::new(Channel::of_vm(parts.index)),
             affinity: config.affinity,
             images: Images {
                 kernel: config.kernel,
                 ramdisk: config.ramdisk,
                 bootargs: config.bootargs,
                 vcpus: count,
-                tee: parts.mediator.is_some(),
             },
+            has_tee: AtomicBool::new(false),
             mediator: parts.mediator,
             vttbr: parts.vttbr,
             counter_offset: AtomicU64::new(0),
@@ -292,10 +294,29 @@ impl Vm {
         }
     }
 
-    /// The way to its TEE.
+    /// The way to its TEE, if it has one.
     #[inline]
     pub fn mediator(&self) -> Option<&Mediator> {
         self.mediator.as_ref()
+    }
+
+    /// Whether OP-TEE knows the VM now.
+    pub fn has_tee(&self) -> bool {
+        self.has_tee.load(Ordering::Acquire)
+    }
+
+    /// Makes the VM known to OP-TEE, if it is to have a TEE.
+    ///
+    /// # Errors
+    /// When OP-TEE or memory has no room for it.
+    pub fn create_tee(&'static self) -> Result<(), mediator::CreateError> {
+        if let Some(mediator) = &self.mediator
+            && !self.has_tee()
+        {
+            mediator.create(&VmHost { vm: self })?;
+            self.has_tee.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Whether its vCPUs are to leave their pCPUs.
@@ -342,11 +363,16 @@ impl Vm {
             return false;
         };
         if self.has_work.swap(WORK, Ordering::AcqRel) == WORK_AGAIN {
+            if let Err(error) = self.create_tee() {
+                crate::error!("vm {}: no TEE after its reset: {error}", self.name);
+                self.ended(Ending::Error);
+                return true;
+            }
             *work = Work::Load(guest_image::Loader::new());
         }
         match &mut *work {
             Work::Nothing => return false,
-            Work::Load(loader) => match loader.step(&self.images, &self.memory) {
+            Work::Load(loader) => match loader.step(&self.images, &self.memory, self.has_tee()) {
                 Ok(None) => {}
                 Ok(Some(entry)) => {
                     *work = Work::Nothing;
@@ -369,21 +395,15 @@ impl Vm {
 
     /// Everything is in place: the first vCPU starts.
     fn run(&'static self, entry: guest_image::Entry) {
-        if let Some(mediator) = &self.mediator
-            && let Err(error) = mediator.create(&crate::services::tee::VmHost { vm: self })
-        {
-            crate::error!("vm {}: no TEE: {error}", self.name);
-            return self.ended(Ending::Error);
-        }
         self.counter_offset.store(timer::now(), Ordering::Relaxed);
         self.state.store(RUNNING, Ordering::Release);
         crate::console::output::line(format_args!(
             "@postern {{\"event\":\"vm-started\",\"vm\":\"{}\",\"channel\":{},\"vcpus\":{},\"memory_kib\":{},\"tee\":{}}}",
             self.name,
-            self.console.channel(),
+            self.console.channel().get(),
             self.vcpus.len(),
             self.memory.bytes() / 1024,
-            self.mediator.is_some(),
+            self.has_tee(),
         ));
         if let Some(boot) = VcpuIndex::new(0)
             && self.vcpus[0].power.claim().is_ok()
@@ -432,7 +452,8 @@ impl Vm {
     /// All vCPUs have stopped: ends what the VM has, in the order that OP-TEE needs.
     fn destroy(&'static self) {
         if let Some(mediator) = &self.mediator
-            && let Err(error) = mediator.destroy(&crate::services::tee::VmHost { vm: self })
+            && self.has_tee.swap(false, Ordering::AcqRel)
+            && let Err(error) = mediator.destroy(&VmHost { vm: self })
         {
             crate::error!("vm {}: {error}", self.name);
         }
@@ -515,14 +536,4 @@ impl PowerView for Vm {
     fn is_ram(&self, entry: Ipa) -> bool {
         self.memory.translate(entry, 4).is_some()
     }
-}
-
-/// Whether a VM with this wish is to have the TEE.
-pub fn wants_tee(tee: Tee) -> bool {
-    tee != Tee::None
-}
-
-/// The pCPU that this runs on.
-pub fn here() -> PcpuIndex {
-    percpu::this().id()
 }

@@ -4,9 +4,10 @@
 //! support reads as zero and ignores writes.
 
 use super::bank::{SGIS, WORDS, each_bit};
+use super::bits::BitRegister;
 use super::ids::{IntId, VcpuIndex, VcpuSet};
 use super::lr::PRIORITY_MASK;
-use super::state::{State, Wait};
+use super::state::State;
 use crate::devices::mmio::{Access, AccessSize};
 
 /// Bytes of the distributor's window.
@@ -43,18 +44,6 @@ pub enum MmioOutcome {
     },
 }
 
-/// The registers that have one bit for each interrupt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BitRegister {
-    Group,
-    SetEnable,
-    ClearEnable,
-    SetPending,
-    ClearPending,
-    SetActive,
-    ClearActive,
-}
-
 /// A register of interrupts, in the distributor or in an SGI_base frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Register {
@@ -67,10 +56,6 @@ enum Register {
         upper: bool,
     },
 }
-
-/// The number of fills of the vCPU that reads after which its wait begins anew: it did something
-/// else in between, and what the others said is too old.
-const WAIT_FILLS: u32 = 64;
 
 /// Implementer Arm (JEP106 0x43b), product 'P': no number for which a guest knows a workaround.
 const IIDR: u32 = 0x5000_043b;
@@ -267,125 +252,6 @@ impl State {
                 self.touch(of, word, changed);
                 Ok(0)
             }
-        }
-    }
-
-    fn read_bits(
-        &mut self,
-        vcpu: VcpuIndex,
-        of: VcpuIndex,
-        word: usize,
-        register: BitRegister,
-    ) -> Result<u32, VcpuSet> {
-        let bank = self.banks.get(of, word);
-        match register {
-            BitRegister::Group => Ok(bank.group1),
-            BitRegister::SetEnable | BitRegister::ClearEnable => Ok(bank.enabled),
-            BitRegister::SetPending | BitRegister::ClearPending => {
-                let pending = bank.pending();
-                let mut moved = 0;
-                for sharer in self.sharers(of, word).iter() {
-                    moved |= self.cpus[sharer.get()].moved[word];
-                }
-                // Only a latch that is in a list register may have been taken since.
-                let holders = self.running_with(of, word, |cpu| cpu.moved[word]);
-                self.await_sync(vcpu, (of, word), holders)?;
-                Ok(pending | moved)
-            }
-            BitRegister::SetActive | BitRegister::ClearActive => {
-                let active = bank.active;
-                let known = bank.overridden;
-                // What is active without a list register may have been ended as well.
-                let holders = self.running_with(of, word, |cpu| {
-                    cpu.loaded[word] & !known | cpu.owned[word] & active & !known
-                });
-                self.await_sync(vcpu, (of, word), holders)?;
-                Ok(active)
-            }
-        }
-    }
-
-    /// Completes once every other vCPU in `holders` was synchronised since this read of word
-    /// `word` of a vCPU began. The set that is waited for never grows, so that a vCPU that goes on
-    /// with new list registers is not waited for again.
-    fn await_sync(
-        &mut self,
-        vcpu: VcpuIndex,
-        of: (VcpuIndex, usize),
-        holders: VcpuSet,
-    ) -> Result<(), VcpuSet> {
-        let holders = holders.without(vcpu);
-        let cpu = &mut self.cpus[vcpu.get()];
-        if holders.is_empty() {
-            cpu.wait = None;
-            return Ok(());
-        }
-        let wait = cpu
-            .wait
-            .filter(|wait| wait.of == of)
-            .filter(|wait| cpu.fills.wrapping_sub(wait.since) < WAIT_FILLS)
-            .unwrap_or(Wait {
-                of,
-                unsynced: holders,
-                since: cpu.fills,
-            });
-        let left = holders.intersection(wait.unsynced);
-        if left.is_empty() {
-            cpu.wait = None;
-            return Ok(());
-        }
-        cpu.wait = Some(wait);
-        self.stale = self.stale.union(left);
-        Err(left)
-    }
-
-    fn write_bits(
-        &mut self,
-        vcpu: VcpuIndex,
-        of: VcpuIndex,
-        word: usize,
-        register: BitRegister,
-        bits: u32,
-    ) {
-        let bank = self.banks.get_mut(of, word);
-        match register {
-            BitRegister::Group => {
-                let changed = bank.group1 ^ bits;
-                bank.group1 = bits;
-                self.touch(of, word, changed);
-            }
-            BitRegister::SetEnable => {
-                let changed = bits & !bank.enabled;
-                bank.enabled |= bits;
-                self.touch(of, word, changed);
-            }
-            BitRegister::ClearEnable => {
-                let changed = bits & bank.enabled;
-                bank.enabled &= !bits;
-                let holders = self
-                    .running_with(of, word, |cpu| cpu.loaded[word] & changed)
-                    .without(vcpu);
-                let disabling = if word == 0 {
-                    &mut self.disabling_private
-                } else {
-                    &mut self.disabling
-                };
-                *disabling = disabling.union(holders);
-                self.touch(of, word, changed);
-            }
-            BitRegister::SetPending => {
-                bank.latch |= bits;
-                self.touch(of, word, bits);
-            }
-            BitRegister::ClearPending => {
-                self.clear_latch(of, word, bits);
-                if word == 0 && bits & super::state::TIMER != 0 {
-                    // The physical interrupt may have to be deactivated, see `fill`.
-                    self.stale = self.stale.union(VcpuSet::only(of));
-                }
-            }
-            BitRegister::SetActive => self.set_active(of, word, bits),
-            BitRegister::ClearActive => self.clear_active(of, word, bits),
         }
     }
 }

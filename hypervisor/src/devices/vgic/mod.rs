@@ -40,6 +40,7 @@
 //! inside. Callers run with physical interrupts masked.
 
 mod bank;
+mod bits;
 mod fill;
 mod ids;
 mod lr;

@@ -137,23 +137,23 @@ impl Run {
                 self.machine.write(0, Window::Distributor, offset, route);
             }
             Op::Take(vcpu) => {
-                if self.machine.loaded[vcpu] {
-                    if let Some(intid) = self.machine.icv[vcpu].acknowledge() {
-                        let irq = self.irqs.get_mut(&named(vcpu, intid.get())).unwrap();
-                        assert!(irq.active.is_none(), "{intid:?} is taken while active");
-                        irq.active = Some(vcpu);
-                        irq.taken += 1;
-                        irq.awaited = false;
-                        self.taken[vcpu].push(intid.get());
-                    }
+                if self.machine.loaded[vcpu]
+                    && let Some(intid) = self.machine.icv[vcpu].acknowledge()
+                {
+                    let irq = self.irqs.get_mut(&named(vcpu, intid.get())).unwrap();
+                    assert!(irq.active.is_none(), "{intid:?} is taken while active");
+                    irq.active = Some(vcpu);
+                    irq.taken += 1;
+                    irq.awaited = false;
+                    self.taken[vcpu].push(intid.get());
                 }
             }
             Op::End(vcpu) => {
-                if self.machine.loaded[vcpu] {
-                    if let Some(intid) = self.taken[vcpu].pop() {
-                        self.irqs.get_mut(&named(vcpu, intid)).unwrap().active = None;
-                        self.machine.icv[vcpu].end(id(intid));
-                    }
+                if self.machine.loaded[vcpu]
+                    && let Some(intid) = self.taken[vcpu].pop()
+                {
+                    self.irqs.get_mut(&named(vcpu, intid)).unwrap().active = None;
+                    self.machine.icv[vcpu].end(id(intid));
                 }
             }
             Op::Update(vcpu) => {
@@ -178,8 +178,8 @@ impl Run {
 
     /// Active reads are exact, and pending ones as exact as an edge is.
     fn read(&mut self, by: usize, of: usize, word: usize) {
-        let active = self.machine.read_word(by, of, 0x300, word);
         let pending = self.machine.read_word(by, of, 0x200, word);
+        let active = self.machine.read_word(by, of, 0x300, word);
         for ((vcpu, intid), irq) in &self.irqs {
             if *intid as usize / 32 != word || word == 0 && *vcpu != of {
                 continue;

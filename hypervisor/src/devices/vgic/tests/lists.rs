@@ -185,6 +185,45 @@ fn nested_actives_without_list_registers_end_in_order() {
 }
 
 #[test]
+fn what_was_active_here_is_not_still_here_when_it_is_active_there() {
+    for forced in [false, true] {
+        let mut machine = Machine::configured(2, 1);
+        if forced {
+            machine.write_word(1, 0, 0x300, 1, 1);
+            machine.unload(0);
+            machine.write_word(1, 0, 0x380, 1, 1);
+            machine.load(0);
+        } else {
+            // Without a list register when it is ended.
+            machine.write_word(0, 0, 0x200, 1, 1);
+            assert_eq!(machine.acknowledge(0), Some(id(32)));
+            machine.sgi(0, SgiRegister::Sgi1r, 1);
+            machine.end(0, id(32));
+            assert_eq!(machine.acknowledge(0), Some(id(0)));
+            machine.end(0, id(0));
+        }
+        machine.write(0, Window::Distributor, 0x6100, 1);
+        machine.write_word(0, 0, 0x200, 1, 1);
+        assert_eq!(machine.acknowledge(1), Some(id(32)));
+        machine.unload(1);
+        machine.update(0);
+        assert!(!machine.icv[0].lrs[0].is_valid());
+    }
+}
+
+#[test]
+fn an_interrupt_once_made_active_by_hand_is_counted_when_it_was_taken() {
+    let mut machine = Machine::configured(1, 1);
+    machine.write_word(0, 0, 0x300, 1, 1);
+    machine.write_word(0, 0, 0x380, 1, 1);
+    machine.write_word(0, 0, 0x200, 1, 1);
+    assert_eq!(machine.acknowledge(0), Some(id(32)));
+    machine.sgi(0, SgiRegister::Sgi1r, 1);
+    machine.end(0, id(32));
+    assert_eq!(machine.read_word(0, 0, 0x300, 1), 0);
+}
+
+#[test]
 fn a_group_that_the_interface_disables_does_not_hide_the_other() {
     let mut machine = Machine::configured(1, 1);
     machine.icv[0].vmcr = 0xf0 << 24 | 2; // Group 1 only

@@ -1,6 +1,8 @@
+mod boot;
 mod harness;
 mod ideal;
 mod late;
 mod lists;
 mod model;
+mod ops;
 mod registers;
