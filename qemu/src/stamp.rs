@@ -1,6 +1,7 @@
 //! Remembers what a built file was made of, in a file beside it, so that it is built once.
 
 use anyhow::{Context, Result};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Whether `output` is there and was made of just these inputs.
@@ -27,7 +28,11 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{} cannot be made", folder.display()))?;
     let failed = || format!("{} cannot be written", file.display());
-    let mut new = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
+    let readable = std::fs::Permissions::from_mode(0o644);
+    let mut new = tempfile::Builder::new()
+        .permissions(readable)
+        .tempfile_in(folder)
+        .with_context(failed)?;
     std::io::Write::write_all(&mut new, bytes).with_context(failed)?;
     new.persist(file).with_context(failed)?;
     Ok(())
