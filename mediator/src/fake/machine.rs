@@ -13,11 +13,12 @@ use spin::{Mutex, MutexGuard};
 
 /// Where a VM's RAM begins, in its own view.
 pub const RAM_BASE: u64 = 0x1_0000_0000;
-/// Physical memory of VM n begins at this plus n times [`VM_STRIDE`].
-const VM_BASE: u64 = 0x5000_0000;
+/// Physical memory of VM n begins at this plus n times [`VM_STRIDE`]: beyond what fits into a
+/// register of the ABI, so that no number is taken for an address by chance.
+const VM_BASE: u64 = 0x28_5000_0000;
 const VM_STRIDE: u64 = 0x1000_0000;
 /// Where pages to share with OP-TEE come from.
-const SHARED_BASE: u64 = 0x4800_0000;
+const SHARED_BASE: u64 = 0x28_4800_0000;
 
 /// Who a page belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,7 +29,8 @@ pub(super) enum Owner {
 
 pub(super) struct Page {
     pub(super) owner: Owner,
-    pub(super) bytes: Box<[u8; PAGE_SIZE as usize]>,
+    /// Zeroes until it is written to.
+    bytes: Option<Box<[u8; PAGE_SIZE as usize]>>,
     pub(super) pins: u32,
 }
 
@@ -59,10 +61,13 @@ impl State {
         let Some(page) = self.pages.get(&page) else {
             return false;
         };
-        let Some(bytes) = page.bytes.get(offset..offset + into.len()) else {
+        if offset + into.len() > PAGE_SIZE as usize {
             return false;
-        };
-        into.copy_from_slice(bytes);
+        }
+        match &page.bytes {
+            Some(bytes) => into.copy_from_slice(&bytes[offset..offset + into.len()]),
+            None => into.fill(0),
+        }
         true
     }
 
@@ -71,10 +76,13 @@ impl State {
         let Some(page) = self.pages.get_mut(&page) else {
             return false;
         };
-        let Some(bytes) = page.bytes.get_mut(offset..offset + from.len()) else {
+        if offset + from.len() > PAGE_SIZE as usize {
             return false;
-        };
-        bytes.copy_from_slice(from);
+        }
+        let bytes = page
+            .bytes
+            .get_or_insert_with(|| Box::new([0; PAGE_SIZE as usize]));
+        bytes[offset..offset + from.len()].copy_from_slice(from);
         true
     }
 
@@ -146,12 +154,11 @@ impl Machine {
             // Neighbours in the guest's view are none physically.
             let at = base + (pages - 1 - page) * 2 * PAGE_SIZE;
             map.insert(RAM_BASE + page * PAGE_SIZE, at);
-            let bytes = Box::new([0; PAGE_SIZE as usize]);
             state.pages.insert(
                 at,
                 Page {
                     owner: Owner::Vm(client),
-                    bytes,
+                    bytes: None,
                     pins: 0,
                 },
             );
@@ -294,6 +301,20 @@ impl FakeHost {
         }
     }
 
+    /// Takes a page away from the guest unless it is pinned, and says whether it did.
+    pub fn unmap_unpinned(&self, page: Ipa) -> bool {
+        let state = self.machine.state();
+        let at = state.translate(self.vm, page);
+        let free = at
+            .and_then(|at| state.pages.get(&at))
+            .is_some_and(|page| page.pins == 0);
+        drop(state);
+        if free {
+            self.unmap(page);
+        }
+        free
+    }
+
     /// Reads guest memory as the guest does.
     ///
     /// # Panics
@@ -390,12 +411,11 @@ impl Host for FakeHost {
             state.shared_made += 1;
             SHARED_BASE + state.shared_made * PAGE_SIZE
         });
-        let bytes = Box::new([0; PAGE_SIZE as usize]);
         state.pages.insert(
             at,
             Page {
                 owner: Owner::Shared,
-                bytes,
+                bytes: None,
                 pins: 0,
             },
         );

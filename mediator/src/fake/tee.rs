@@ -2,7 +2,7 @@
 
 use super::machine::{Owner, State};
 use crate::addr::PAGE_SIZE;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -75,6 +75,8 @@ struct Thread {
 struct Partition {
     threads: BTreeMap<u64, Thread>,
     objects: BTreeMap<u64, Object>,
+    /// Cookies of buffers that were known at some time.
+    past: BTreeSet<u64>,
     /// Memory for RPC messages by thread: cookie and page.
     rpc: BTreeMap<u64, (u64, u64)>,
     cache: bool,
@@ -478,7 +480,12 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
         pages: pages.clone(),
         guarded,
     };
-    partition(state, vm).objects.insert(cookie, object);
+    let partition = partition(state, vm);
+    if !partition.past.insert(cookie) {
+        state.violate(format!("the cookie {cookie:#x} comes back"));
+        return None;
+    }
+    partition.objects.insert(cookie, object);
     Some(pages)
 }
 
@@ -644,9 +651,13 @@ fn act(
     for (param, out) in params.iter().zip(out) {
         match param.attr().0 {
             5..=7 if Command(header.cmd.get()) == Command::INVOKE => {
-                let known = partition(state, vm).objects.contains_key(&param.c.get());
-                if !known {
-                    state.violate(format!("memory reference to {:#x}", param.c.get()));
+                let cookie = param.c.get();
+                let partition = partition(state, vm);
+                if !partition.objects.contains_key(&cookie) {
+                    if !partition.past.contains(&cookie) {
+                        state.violate(format!("memory reference to {cookie:#x}"));
+                    }
+                    return TeeResult::BAD_PARAMETERS;
                 }
                 out.b = (param.b.get() / 2).into();
             }

@@ -158,7 +158,7 @@ fn bad_messages_do_not_reach_optee() {
         0x2_0000_0000,
         0,
         0x0900_0000,
-        0x6000_0000,
+        0x28_6000_0000,
         u64::MAX - 0xfff,
     ] {
         let answer = guest.begin(crate::addr::Ipa::new(at));

@@ -219,7 +219,7 @@ fn bad_lists_leave_nothing_behind() {
         0,
         0x0900_0000,
         0x4200_0000,
-        0x5000_0000,
+        0x28_6000_0000,
         RAM_BASE + 1,
         end,
         1 << 44,

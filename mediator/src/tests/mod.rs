@@ -3,8 +3,10 @@
 mod calls;
 mod life;
 mod memory;
+mod properties;
 mod rpc_arg;
 mod rpcs;
+mod threads;
 
 use crate::fake::{FakeHost, Guest, Machine};
 use crate::{ClientId, Config, Mediator, Stats, TeeInfo, probe};

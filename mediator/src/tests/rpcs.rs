@@ -315,7 +315,7 @@ fn useless_allocations_are_freed_again() {
 fn the_question_cannot_be_changed_by_the_answer() {
     let vm = vm();
     let before = vm.baseline();
-    let secret = 0x5000_0000;
+    let secret = 0x28_6000_0000;
     for attr in [
         Attr::VALUE_OUTPUT,
         Attr::RMEM_OUTPUT,
@@ -402,7 +402,7 @@ fn bad_memory_for_rpcs_is_given_back() {
         (page, 0, false),
         (page + 8, 5, true),
         (0x0900_0000, 5, true),
-        (0x5000_0000, 5, true),
+        (0x28_6000_0000, 5, true),
         (u64::MAX - 0xfff, 5, true),
     ] {
         vm.host
