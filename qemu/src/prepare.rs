@@ -14,6 +14,8 @@ use std::process::{Command, Stdio};
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-aarch64";
+/// Set to anything, it makes [`prepare`] ask Debian for newer parts than those in the cache.
+pub const UPDATE_VARIABLE: &str = "POSTERN_UPDATE";
 const HYPERVISOR_TARGET: &str = "aarch64-unknown-none-softfloat";
 const GUEST_TARGET: &str = "aarch64-unknown-linux-musl";
 
@@ -185,7 +187,8 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         folder,
     } = options;
     let _lock = lock(paths, progress)?;
-    let parts = parts::fetch(paths, *suite, false, progress)?;
+    let update = std::env::var_os(UPDATE_VARIABLE).is_some_and(|value| !value.is_empty());
+    let parts = parts::fetch(paths, *suite, update, progress)?;
     let virtualised = flavour.virtualised_tee();
     let flash = firmware::flash(paths, *suite, virtualised, &parts, progress)?;
     let agent = cargo::build(paths, "guest-agent", GUEST_TARGET, progress)?;
@@ -249,16 +252,6 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         machine: system.machine.clone(),
         versions,
     })
-}
-
-/// Fetches what Debian has newer than the cache, if it can be reached.
-///
-/// # Errors
-/// As [`prepare`].
-pub fn refresh(paths: &Paths, suite: Suite, progress: &Progress) -> Result<()> {
-    let _lock = lock(paths, progress)?;
-    parts::fetch(paths, suite, true, progress)?;
-    Ok(())
 }
 
 /// Holds others off for as long as it lives.

@@ -1,0 +1,79 @@
+# Postern's commands. `make help` tells them; the work is done by the host tool (qemu/).
+
+SUITE ?= trixie
+XTEST ?= default
+CONFIG ?= guests/two.toml
+
+# Where qemu/setup.sh puts Rust when the machine has none.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+export POSTERN_MIRROR := $(MIRROR)
+export POSTERN_UPDATE := $(UPDATE)
+
+CARGO_TOOL := --profile host --package postern-qemu --bin postern-tool
+TOOL := @cargo run --quiet $(CARGO_TOOL) --
+SYSTEM := --suite $(SUITE) --config $(CONFIG)
+# Tests run under nextest where it is, else under cargo itself; both run all of them.
+NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup tool prepare run run-native shell test test-host test-qemu lint clean distclean
+
+help: ## This list
+	@echo 'make TARGET [NAME=VALUE]...'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Values'
+	@echo '  XTEST=default   a few minutes of xtest; XTEST=all: regression and pkcs11 whole;'
+	@echo "                  or xtest's own words, such as XTEST='-t regression 1001'"
+	@echo '  SUITE=trixie    Debian suite of OP-TEE and Linux; SUITE=sid has the newest'
+	@echo '  CONFIG=guests/two.toml   which VMs there are'
+	@echo '  MIRROR=ADDRESS  a Debian mirror, when the apt sources of this machine name none'
+	@echo '  UPDATE=1        ask Debian for newer parts than those in .cache/'
+
+run: tool ## Boot two Linux guests that share one OP-TEE, run xtest in both at once, report
+	$(TOOL) run $(SYSTEM) --xtest '$(XTEST)'
+
+run-native: tool ## The same guest image on the bare machine, without the hypervisor, to compare with
+	$(TOOL) run-native $(SYSTEM) --xtest '$(XTEST)'
+
+shell: tool ## Boot the same system and give its consoles to this terminal
+	$(TOOL) shell $(SYSTEM)
+
+test: test-host test-qemu ## All tests: on the host, then scenarios in QEMU
+
+test-host: setup ## The tests that need no emulator
+ifneq ($(NEXTEST),)
+	cargo nextest run --workspace --exclude postern-tests
+else
+	@echo 'cargo-nextest is not installed; cargo runs the same tests'
+	cargo test --workspace --exclude postern-tests --lib --bins --tests
+endif
+
+test-qemu: tool prepare ## The scenarios: real firmware, OP-TEE and guests in QEMU
+ifneq ($(NEXTEST),)
+	cargo nextest run --cargo-profile host --package postern-tests
+else
+	cargo test --profile host --package postern-tests -- --test-threads=1
+endif
+
+lint: setup ## Formatting and clippy, as CI checks them
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package hypervisor --target aarch64-unknown-none-softfloat --release -- -D warnings
+	cargo clippy --package guest-agent --target aarch64-unknown-linux-musl --release -- -D warnings
+
+prepare: tool ## Fetch and build what `run` needs, and start nothing
+	$(TOOL) prepare $(SYSTEM)
+
+setup: ## Install what the build needs and this machine lacks
+	@sh qemu/setup.sh
+
+# Built with cargo's messages on: the first time takes minutes.
+tool: setup
+	@cargo build $(CARGO_TOOL)
+
+clean: ## Remove what was built; downloads stay
+	rm -rf out target
+
+distclean: clean ## Remove downloads too
+	rm -rf .cache
