@@ -1,6 +1,6 @@
 //! A boot that is impossible says why in one line and powers off: never a silent hang.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use postern_qemu::config::Memory;
 use postern_qemu::launch::{Firmware, Machine};
 use postern_qemu::prepare::Flavour;
@@ -18,11 +18,25 @@ fn refused(lab: &Lab, machine: &Machine, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The machine as a boot loader without TF-A and OP-TEE would start it.
-fn without_firmware(mut machine: Machine, board: &str) -> Machine {
+/// The machine as QEMU itself starts it, without TF-A and OP-TEE. QEMU wants its tree where the guests'
+/// kernel and initramfs are, so they become one file in their places, which it takes for an initrd and
+/// puts the tree behind.
+fn without_firmware(lab: &Lab, mut machine: Machine, board: &str) -> Result<Machine> {
+    let mut loads = machine.loads.drain(..);
+    let hypervisor = loads.next().context("nothing to load")?;
+    let mut modules = Vec::new();
+    let mut start = None;
+    for load in loads {
+        let start = *start.get_or_insert(load.address);
+        modules.resize(usize::try_from(load.address - start)?, 0);
+        modules.extend(std::fs::read(&load.file)?);
+    }
+    let file = lab.folder.join("modules.bin");
+    std::fs::write(&file, modules)?;
     machine.board = board.into();
-    machine.firmware = Firmware::Kernel(machine.loads.remove(0).file);
-    machine
+    machine.firmware = Firmware::Kernel(hypervisor.file);
+    machine.extra = vec!["-initrd".into(), file.into()];
+    Ok(machine)
 }
 
 #[test]
@@ -37,7 +51,7 @@ fn entered_at_el1() -> Result<()> {
 fn no_gicv3() -> Result<()> {
     let lab = Lab::new("boot-gicv2")?;
     let machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
-    let mut machine = without_firmware(machine, "virt,virtualization=on,gic-version=2");
+    let mut machine = without_firmware(&lab, machine, "virt,virtualization=on,gic-version=2")?;
     // The prepared tree describes a GICv3; QEMU's own tells the truth.
     machine.tree = None;
     refused(&lab, &machine, &["GICv3"])
@@ -56,11 +70,8 @@ fn a_kernel_that_was_not_loaded() -> Result<()> {
 fn no_optee() -> Result<()> {
     let lab = Lab::new("boot-no-optee")?;
     let machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
-    refused(
-        &lab,
-        &without_firmware(machine, "virt,virtualization=on,gic-version=3"),
-        &["OP-TEE"],
-    )
+    let machine = without_firmware(&lab, machine, "virt,virtualization=on,gic-version=3")?;
+    refused(&lab, &machine, &["OP-TEE"])
 }
 
 #[test]
@@ -86,7 +97,6 @@ fn no_ram_for_a_guest() -> Result<()> {
     let lab = Lab::new("boot-no-ram")?;
     let mut system = lab.system("two.toml")?;
     system.vms[1].memory = Memory::parse("4G").map_err(anyhow::Error::msg)?;
-    let name = system.vms[1].name.clone();
     let machine = lab.machine(&system, Flavour::Shared)?;
-    refused(&lab, &machine, &[&name, "RAM"])
+    refused(&lab, &machine, &["MiB", "memory"])
 }

@@ -2,6 +2,7 @@
 
 use super::{BUSY, GuestReport, IDLE, Report, clock};
 use guest_agent::event::Latency;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// The report for a terminal, ending in its verdict.
@@ -103,9 +104,9 @@ fn latency_rows(report: &Report, row: Row<'_>) {
 }
 
 fn stats_rows(report: &Report, row: Row<'_>) {
-    let Some(first) = report.guests.iter().find_map(|guest| guest.stats.as_ref()) else {
+    if report.guests.iter().all(|guest| guest.stats.is_none()) {
         return;
-    };
+    }
     let of = |pick: fn(&super::Stats) -> String| {
         move |guest: &GuestReport| guest.stats.as_ref().map_or_else(|| "-".into(), pick)
     };
@@ -115,13 +116,18 @@ fn stats_rows(report: &Report, row: Row<'_>) {
         "  suspended by interrupts",
         &of(|s| s.foreign_intr.to_string()),
     );
-    for kind in first.rpc.keys() {
-        row(&format!("  RPC {kind}"), &|guest| {
-            guest
-                .stats
-                .as_ref()
-                .map_or_else(|| "-".into(), |s| s.rpc.get(kind).unwrap_or(&0).to_string())
-        });
+    // Kinds that nobody asked for would make the table long and say nothing.
+    let counted = report
+        .guests
+        .iter()
+        .filter_map(|guest| guest.stats.as_ref())
+        .flat_map(|s| &s.rpc);
+    let kinds: BTreeSet<&str> = counted
+        .filter(|&(_, &count)| count > 0)
+        .map(|(kind, _)| kind.as_str())
+        .collect();
+    for kind in kinds {
+        row(&format!("  RPC {kind}"), &of_rpc(kind));
     }
     row(
         "  pages pinned, most",
@@ -132,6 +138,15 @@ fn stats_rows(report: &Report, row: Row<'_>) {
         &of(|s| format!("{}, {}", s.buffers, s.buffers_max)),
     );
     row("  denied", &of(|s| s.denied.to_string()));
+}
+
+fn of_rpc(kind: &str) -> impl Fn(&GuestReport) -> String {
+    move |guest| {
+        guest
+            .stats
+            .as_ref()
+            .map_or_else(|| "-".into(), |s| s.rpc.get(kind).unwrap_or(&0).to_string())
+    }
 }
 
 /// Nanoseconds as microseconds with one digit behind the point.
