@@ -49,6 +49,11 @@ index!(
     PcpuIndex, MAX_PCPUS
 );
 
+impl VcpuIndex {
+    /// The vCPU that a VM starts with.
+    pub const BOOT: Self = Self(0);
+}
+
 /// One vCPU of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VcpuId {

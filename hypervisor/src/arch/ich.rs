@@ -5,15 +5,6 @@ use super::{barrier, read_register, write_register};
 
 /// The most list registers that the architecture knows.
 pub const MAX_LRS: usize = 16;
-/// ICH_HCR_EL2.En.
-pub const HCR_EN: u64 = 1;
-/// ICH_HCR_EL2.UIE: interrupt when at most one list register is in use.
-pub const HCR_UIE: u64 = 1 << 1;
-/// ICH_HCR_EL2.LRENPIE: interrupt at an end of interrupt that is in no list register.
-pub const HCR_LRENPIE: u64 = 1 << 2;
-/// ICH_HCR_EL2.NPIE: interrupt when no list register is pending.
-pub const HCR_NPIE: u64 = 1 << 3;
-
 /// What a vCPU keeps of the virtual interface while it does not run, besides list registers.
 #[derive(Clone, Copy, Default)]
 pub struct Interface {
@@ -74,6 +65,19 @@ pub fn read_lr(index: usize) -> u64 {
 /// Writes ICH_LR`index`_EL2.
 pub fn write_lr(index: usize, value: u64) {
     by_index!(index, write_register, value);
+}
+
+/// Whether LRENPIE raises the maintenance interrupt with nothing to report, as in QEMU 7.2. There
+/// a non-zero EOIcount raises it without.
+pub fn lrenpie_storms() -> bool {
+    const EN_AND_LRENPIE: u64 = 1 | 1 << 2;
+    const MISR_LRENP: u64 = 1 << 2;
+    set_hcr(EN_AND_LRENPIE);
+    barrier::isb();
+    let raised = read_register!("S3_4_C12_C11_2") & MISR_LRENP != 0; // ICH_MISR_EL2
+    set_hcr(0);
+    barrier::isb();
+    raised
 }
 
 /// ICH_HCR_EL2, with EOIcount in bits 31..27.

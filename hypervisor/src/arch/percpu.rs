@@ -1,5 +1,6 @@
 //! What each pCPU has of its own, reached through TPIDR_EL2 without a lock.
 
+use crate::devices::vgic::Hcr;
 use crate::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
 use crate::vm::Running;
 use aarch64_cpu::registers::{Readable, TPIDR_EL2, Writeable};
@@ -27,6 +28,8 @@ pub struct Pcpu {
     pub list_registers_loaded: Cell<bool>,
     /// The number of list registers that hold something.
     pub list_registers_used: Cell<usize>,
+    /// What must not be set in ICH_HCR_EL2 here.
+    pub unusable_hcr: Hcr,
     /// Number of list registers that this pCPU has.
     pub list_registers: usize,
     not_sync: PhantomData<*const ()>,
@@ -52,6 +55,11 @@ pub fn init(index: usize, redistributor: Pa) {
         last_vcpu: [const { Cell::new(None) }; MAX_VMS],
         list_registers_loaded: Cell::new(false),
         list_registers_used: Cell::new(0),
+        unusable_hcr: if super::ich::lrenpie_storms() {
+            Hcr::LRENPIE
+        } else {
+            Hcr::empty()
+        },
         list_registers: super::ich::list_registers(),
         not_sync: PhantomData,
     }));

@@ -43,7 +43,7 @@ pub fn before_return(frame: &mut Frame) {
     let Some(running) = here.current.get() else {
         return schedule(frame);
     };
-    if here.work.get() != 0 || running.vm.vgic.needs_fill(running.vcpu.vgic_index()) {
+    if here.work.get() != 0 || running.vm.vgic.needs_fill(running.vcpu.index) {
         with_work(frame, here, running);
     }
 }
@@ -62,7 +62,7 @@ fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
 /// Whether the vCPU has something to do that a call in the secure world must not keep it from.
 #[inline]
 pub fn guest_must_run(running: Running) -> bool {
-    percpu::this().work.get() != 0 || running.vm.vgic.needs_fill(running.vcpu.vgic_index())
+    percpu::this().work.get() != 0 || running.vm.vgic.needs_fill(running.vcpu.index)
 }
 
 /// The guest executed WFI; `frame` is behind it already.
@@ -73,7 +73,7 @@ pub fn wait_for_interrupt(running: Running) {
     if !running
         .vm
         .vgic
-        .has_deliverable_through(running.vcpu.vgic_index(), vmcr)
+        .has_deliverable_through(running.vcpu.index, vmcr)
     {
         ask(BLOCK);
     }
@@ -126,7 +126,7 @@ pub fn timer_fired() {
 /// The virtual timer of the vCPU that is on this pCPU fired.
 pub fn timer_fired_for(running: Running) {
     percpu::this().timer_is_active.set(true);
-    let set = running.vm.vgic.timer_fired(running.vcpu.vgic_index());
+    let set = running.vm.vgic.timer_fired(running.vcpu.index);
     kick(running.vm, set);
 }
 
@@ -271,7 +271,7 @@ fn read_back(here: &Pcpu, running: Running) {
         eoi_count: Hcr::eoi_count(ich::hcr()),
         vmcr: Vmcr::from_bits(ich::vmcr()),
     };
-    let vcpu = running.vcpu.vgic_index();
+    let vcpu = running.vcpu.index;
     let synced = running.vm.vgic.sync(vcpu, &registers[..used], interface);
     here.timer_is_active.set(synced.hw_active);
     kick(running.vm, synced.kick);
@@ -282,14 +282,14 @@ fn fill(here: &Pcpu, running: Running) {
     let mut registers = [Lr::EMPTY; MAX_LRS];
     let count = here.list_registers;
     let vmcr = Vmcr::from_bits(ich::vmcr());
-    let vcpu = running.vcpu.vgic_index();
+    let vcpu = running.vcpu.index;
     let filled = running.vm.vgic.fill(vcpu, vmcr, &mut registers[..count]);
     let before = here.list_registers_used.replace(filled.count);
     for (index, register) in registers.iter().enumerate().take(before.max(filled.count)) {
         ich::write_lr(index, register.bits());
     }
     here.list_registers_loaded.set(true);
-    ich::set_hcr(filled.hcr.bits());
+    ich::set_hcr(filled.hcr.difference(here.unusable_hcr).bits());
     if filled.hw_deactivate {
         set_timer_active(here, false);
     }
@@ -301,6 +301,15 @@ fn fill(here: &Pcpu, running: Running) {
 fn set_timer_active(here: &Pcpu, active: bool) {
     gic::set_private_active(here.redistributor, timer::VIRTUAL_TIMER_INTID, active);
     here.timer_is_active.set(active);
+}
+
+/// The guest ends an interrupt by a trapped write to ICC_DIR_EL1.
+pub fn deactivate(running: Running, value: u64) {
+    read_back(percpu::this(), running);
+    ask(REFILL);
+    let vmcr = Vmcr::from_bits(ich::vmcr());
+    let set = running.vm.vgic.deactivate(running.vcpu.index, vmcr, value);
+    kick(running.vm, set);
 }
 
 /// What came of an access to the vGIC.

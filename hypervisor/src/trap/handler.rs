@@ -157,14 +157,14 @@ fn system_register(frame: &mut Frame, running: Running, access: SysRegAccess, le
             }
         }
         Outcome::Ignored => {}
-        Outcome::Sgi(sgi) => {
-            let kick =
-                running
-                    .vm
-                    .vgic
-                    .send_sgi(running.vcpu.vgic_index(), sgi.register(), sgi.value());
-            run::kick(running.vm, kick);
+        Outcome::Sgi(register, value) => {
+            let set = running
+                .vm
+                .vgic
+                .send_sgi(running.vcpu.index, register, value);
+            run::kick(running.vm, set);
         }
+        Outcome::Deactivate(value) => run::deactivate(running, value),
         Outcome::PhysicalTimer(..) | Outcome::Undefined => {
             if running.vm.log_once(crate::vm::Oddity::Register) {
                 crate::warn!(

@@ -6,7 +6,6 @@
 use super::decode::SysReg;
 use super::ids::IdValues;
 use crate::devices::vgic::SgiRegister;
-use crate::ids::VcpuIndex;
 
 const fn debug(crn: u8, crm: u8, op2: u8) -> SysReg {
     SysReg::new(2, 0, crn, crm, op2)
@@ -32,6 +31,7 @@ const DBGDTRTX_EL0: SysReg = SysReg::new(2, 3, 0, 5, 0);
 const REVIDR_EL1: SysReg = SysReg::new(3, 0, 0, 0, 6);
 const ACTLR_EL1: SysReg = SysReg::new(3, 0, 1, 0, 1);
 const AIDR_EL1: SysReg = SysReg::new(3, 1, 0, 0, 7);
+const ICC_DIR_EL1: SysReg = SysReg::new(3, 0, 12, 11, 1);
 const ICC_SGI1R_EL1: SysReg = SysReg::new(3, 0, 12, 11, 5);
 const ICC_ASGI1R_EL1: SysReg = SysReg::new(3, 0, 12, 11, 6);
 const ICC_SGI0R_EL1: SysReg = SysReg::new(3, 0, 12, 11, 7);
@@ -64,66 +64,6 @@ pub enum PhysicalTimer {
     CompareValue,
 }
 
-/// The group of a generated SGI (IHI0069, the ICC_SGIxR registers, with one security state).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SgiGroup {
-    /// ICC_SGI0R_EL1, and ICC_ASGI1R_EL1, whose other security state there is not: reaches only
-    /// those vCPUs whose SGI is configured as group 0.
-    Group0,
-    /// ICC_SGI1R_EL1.
-    Group1,
-}
-
-/// A write to one of the ICC_SGIxR_EL1 registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SgiRequest {
-    /// Which group is asked for.
-    pub group: SgiGroup,
-    value: u64,
-}
-
-impl SgiRequest {
-    /// What was written.
-    #[inline]
-    pub const fn value(self) -> u64 {
-        self.value
-    }
-
-    /// The register, as the vGIC names it.
-    pub const fn register(self) -> SgiRegister {
-        match self.group {
-            SgiGroup::Group0 => SgiRegister::Sgi0r,
-            SgiGroup::Group1 => SgiRegister::Sgi1r,
-        }
-    }
-
-    /// The INTID, 0 to 15: bits 27:24.
-    #[inline]
-    pub const fn intid(self) -> u8 {
-        (self.value >> 24 & 0xf) as u8
-    }
-
-    /// Which of a VM's first `vcpus` vCPUs are meant when `sender` wrote the register: bit n for
-    /// the vCPU with Aff0 n. No bit for affinities that no vCPU has.
-    pub const fn targets(self, sender: VcpuIndex, vcpus: usize) -> u64 {
-        let present = if vcpus >= 64 {
-            u64::MAX
-        } else {
-            (1 << vcpus) - 1
-        };
-        // IRM, bit 40: all but the sender.
-        if self.value >> 40 & 1 == 1 {
-            return present & !(1 << sender.get());
-        }
-        // Aff3, Aff2 and Aff1 are zero in every vCPU, and Aff0 is below 16: RS is zero as well.
-        let elsewhere = 0xff << 48 | 0xff << 32 | 0xff << 16 | 0xf << 44;
-        if self.value & elsewhere != 0 {
-            return 0;
-        }
-        self.value & 0xffff & present
-    }
-}
-
 /// What becomes of a trapped access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -133,8 +73,10 @@ pub enum Outcome {
     Ignored,
     /// The guest takes an undefined-instruction exception.
     Undefined,
-    /// The vGIC is to generate an SGI.
-    Sgi(SgiRequest),
+    /// The vGIC is to generate SGIs, by what was written to which register.
+    Sgi(SgiRegister, u64),
+    /// The vGIC is to deactivate the interrupt that was written to ICC_DIR_EL1.
+    Deactivate(u64),
     /// The physical timer is to be emulated: a write of a value, or a read.
     PhysicalTimer(PhysicalTimer, Option<u64>),
 }
@@ -142,14 +84,10 @@ pub enum Outcome {
 /// What becomes of a guest's access to `reg`: the write of a value, or a read.
 pub fn access(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {
     match (reg, write) {
-        (ICC_SGI1R_EL1, Some(value)) => Outcome::Sgi(SgiRequest {
-            group: SgiGroup::Group1,
-            value,
-        }),
-        (ICC_SGI0R_EL1 | ICC_ASGI1R_EL1, Some(value)) => Outcome::Sgi(SgiRequest {
-            group: SgiGroup::Group0,
-            value,
-        }),
+        (ICC_SGI1R_EL1, Some(value)) => Outcome::Sgi(SgiRegister::Sgi1r, value),
+        (ICC_ASGI1R_EL1, Some(value)) => Outcome::Sgi(SgiRegister::Asgi1r, value),
+        (ICC_SGI0R_EL1, Some(value)) => Outcome::Sgi(SgiRegister::Sgi0r, value),
+        (ICC_DIR_EL1, Some(value)) => Outcome::Deactivate(value),
         (CNTP_TVAL_EL0, _) => Outcome::PhysicalTimer(PhysicalTimer::TimerValue, write),
         (CNTP_CTL_EL0, _) => Outcome::PhysicalTimer(PhysicalTimer::Control, write),
         (CNTP_CVAL_EL0, _) => Outcome::PhysicalTimer(PhysicalTimer::CompareValue, write),
@@ -275,7 +213,13 @@ mod tests {
             assert_eq!(write(reg, 0), Outcome::Undefined, "{reg:?}");
         }
         // Wrong direction.
-        for reg in [OSLAR_EL1, ICC_SGI1R_EL1, ICC_ASGI1R_EL1, ICC_SGI0R_EL1] {
+        for reg in [
+            OSLAR_EL1,
+            ICC_DIR_EL1,
+            ICC_SGI1R_EL1,
+            ICC_ASGI1R_EL1,
+            ICC_SGI0R_EL1,
+        ] {
             assert_eq!(read(reg), Outcome::Undefined, "{reg:?}");
         }
         for reg in [OSLSR_EL1, CNTPCT_EL0, SysReg::new(3, 0, 0, 4, 0)] {
@@ -292,7 +236,7 @@ mod tests {
             assert!(!matches!(access(reg, Some(1), &ids), Outcome::Value(_)));
             assert!(!matches!(
                 access(reg, None, &ids),
-                Outcome::Ignored | Outcome::Sgi(_)
+                Outcome::Ignored | Outcome::Sgi(..) | Outcome::Deactivate(_)
             ));
         }
     }
@@ -315,35 +259,17 @@ mod tests {
     }
 
     #[test]
-    fn sgis() {
-        let two = VcpuIndex::new(2).unwrap();
-        for (value, intid, targets) in [
-            (0x0000_0000_0700_000b, 7, 0b1011), // three of them, the others do not exist
-            (0x0000_0000_0f00_fff4, 15, 0b0100), // itself
-            (0x0000_0100_0300_0001, 3, 0b1011), // all but itself, the list does not count
-            (0x0000_0000_0001_000f, 0, 0),      // Aff1
-            (0x0000_0001_0000_000f, 0, 0),      // Aff2
-            (0x0001_0000_0000_000f, 0, 0),      // Aff3
-            (0x0000_1000_0000_000f, 0, 0),      // RS
+    fn what_the_vgic_is_to_do() {
+        for (reg, outcome) in [
+            (ICC_SGI1R_EL1, Outcome::Sgi(SgiRegister::Sgi1r, 0x0700_000b)),
+            (
+                ICC_ASGI1R_EL1,
+                Outcome::Sgi(SgiRegister::Asgi1r, 0x0700_000b),
+            ),
+            (ICC_SGI0R_EL1, Outcome::Sgi(SgiRegister::Sgi0r, 0x0700_000b)),
+            (ICC_DIR_EL1, Outcome::Deactivate(0x0700_000b)),
         ] {
-            let Outcome::Sgi(request) = write(ICC_SGI1R_EL1, value) else {
-                panic!("no SGI");
-            };
-            assert_eq!(request.group, SgiGroup::Group1);
-            assert_eq!(
-                (request.intid(), request.targets(two, 4)),
-                (intid, targets),
-                "{value:#x}"
-            );
-            for reg in [ICC_SGI0R_EL1, ICC_ASGI1R_EL1] {
-                assert_eq!(
-                    write(reg, value),
-                    Outcome::Sgi(SgiRequest {
-                        group: SgiGroup::Group0,
-                        value
-                    })
-                );
-            }
+            assert_eq!(write(reg, 0x0700_000b), outcome);
         }
     }
 }

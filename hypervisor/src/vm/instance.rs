@@ -8,7 +8,7 @@ use crate::boot::VmConfig;
 use crate::console::guest::Console;
 use crate::console::mux::Channel;
 use crate::devices::mmio::Access;
-use crate::devices::vgic::{self, IntId, MmioOutcome, VcpuSet, Vgic, Vmcr, Window, Wire};
+use crate::devices::vgic::{IntId, MmioOutcome, VcpuSet, Vgic, Vmcr, Window, Wire};
 use crate::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use crate::sched::run::{self, VgicAnswer};
 use crate::services::power::Power;
@@ -172,12 +172,7 @@ impl Vcpu {
     /// Whether it has an interrupt to take, while it is on no pCPU.
     pub fn has_deliverable(&self, vm: &Vm) -> bool {
         let vmcr = Vmcr::from_bits(self.saved.lock().context.interface.vmcr);
-        vm.vgic.has_deliverable_through(self.vgic_index(), vmcr)
-    }
-
-    /// Its index as the vGIC has it.
-    pub fn vgic_index(&self) -> vgic::VcpuIndex {
-        vgic::VcpuIndex::new(self.index.get()).unwrap_or(vgic::VcpuIndex::BOOT)
+        vm.vgic.has_deliverable_through(self.index, vmcr)
     }
 }
 
@@ -265,7 +260,7 @@ impl Vm {
     /// A VM that is off.
     pub fn new(parts: Parts) -> Self {
         let config = parts.config;
-        let count = usize::from(config.vcpus).min(MAX_VCPUS);
+        let count = config.vcpus.min(MAX_VCPUS);
         let vcpus = (0..count).filter_map(VcpuIndex::new).map(Vcpu::new);
         Self {
             index: parts.index,
@@ -422,7 +417,7 @@ impl Vm {
             context: Context::new(),
         };
         self.vcpus_on.fetch_add(1, Ordering::AcqRel);
-        let kick = self.vgic.vcpu_on(vcpu.vgic_index());
+        let kick = self.vgic.vcpu_on(vcpu.index);
         vcpu.power.started();
         run::start(Running { vm: self, vcpu });
         run::kick(self, kick);
@@ -430,7 +425,7 @@ impl Vm {
 
     /// A vCPU has left its pCPU for good.
     pub fn vcpu_stopped(&'static self, vcpu: &'static Vcpu) {
-        let kick = self.vgic.vcpu_off(vcpu.vgic_index());
+        let kick = self.vgic.vcpu_off(vcpu.index);
         vcpu.power.turned_off();
         run::kick(self, kick);
         if self.vcpus_on.fetch_sub(1, Ordering::AcqRel) != 1 {
@@ -515,7 +510,7 @@ impl Vm {
             layout::Device::Redistributors => Window::Redistributors,
             layout::Device::Uart => return VgicAnswer::Nothing,
         };
-        match self.vgic.access(vcpu.vgic_index(), window, access) {
+        match self.vgic.access(vcpu.index, window, access) {
             MmioOutcome::Done { value, kick } => {
                 run::kick(self, kick);
                 VgicAnswer::Value(value)

@@ -1,7 +1,8 @@
 //! The registers with one bit for each interrupt, where list registers of running vCPUs matter.
 
-use super::ids::{VcpuIndex, VcpuSet};
+use super::ids::VcpuSet;
 use super::state::{State, TIMER, Wait};
+use crate::ids::VcpuIndex;
 
 /// The registers that have one bit for each interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,9 +11,10 @@
 //!   where the guest deactivates separately, by a trapped write to ICC_DIR_EL1 (TDIR).
 
 use super::bank::{WORDS, each_bit, each_word, place};
-use super::ids::{IntId, VcpuIndex, VcpuSet};
+use super::ids::{IntId, VcpuSet};
 use super::lr::{Hcr, Lr, MAX_LRS, Vmcr};
 use super::state::{Cpu, State, TIMER};
+use crate::ids::VcpuIndex;
 
 /// What [`super::Vgic::fill`] asks of the caller.
 #[must_use]

@@ -1,9 +1,7 @@
 //! The names of interrupts and of the vCPUs that take them.
 
+use crate::ids::{MAX_VCPUS, VcpuIndex};
 use core::fmt;
-
-/// The most vCPUs of one VM.
-pub const MAX_VCPUS: usize = 8;
 
 /// The number of INTIDs: 16 SGIs, 16 PPIs and 256 SPIs.
 pub const INTIDS: u16 = 288;
@@ -63,29 +61,6 @@ impl fmt::Debug for IntId {
     }
 }
 
-/// Which vCPU of its VM, below [`MAX_VCPUS`]; also its Aff0, the other affinity levels being zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VcpuIndex(u8);
-
-impl VcpuIndex {
-    /// The vCPU that boots.
-    pub const BOOT: Self = Self(0);
-
-    /// The vCPU of this number, or `None` from [`MAX_VCPUS`] up.
-    pub const fn new(number: usize) -> Option<Self> {
-        if number < MAX_VCPUS {
-            Some(Self(number as u8))
-        } else {
-            None
-        }
-    }
-
-    /// The number.
-    pub const fn get(self) -> usize {
-        self.0 as usize
-    }
-}
-
 /// A set of vCPUs of one VM.
 ///
 /// As a result it is a *kick mask*: vCPUs whose list registers are out of date. Their flag
@@ -112,7 +87,7 @@ impl VcpuSet {
 
     /// Only this vCPU.
     pub const fn only(vcpu: VcpuIndex) -> Self {
-        Self(1 << vcpu.0)
+        Self(1 << vcpu.get())
     }
 
     /// Whether it holds no vCPU.
@@ -122,12 +97,12 @@ impl VcpuSet {
 
     /// Whether it holds this vCPU.
     pub const fn contains(self, vcpu: VcpuIndex) -> bool {
-        self.0 & 1 << vcpu.0 != 0
+        self.0 & 1 << vcpu.get() != 0
     }
 
     /// All but this vCPU.
     pub const fn without(self, vcpu: VcpuIndex) -> Self {
-        Self(self.0 & !(1 << vcpu.0))
+        Self(self.0 & !(1 << vcpu.get()))
     }
 
     /// The vCPUs in either.
@@ -142,8 +117,8 @@ impl VcpuSet {
 
     /// The vCPUs, lowest first.
     pub fn iter(self) -> impl Iterator<Item = VcpuIndex> {
-        (0..MAX_VCPUS as u8)
-            .map(VcpuIndex)
+        (0..MAX_VCPUS)
+            .filter_map(VcpuIndex::new)
             .filter(move |vcpu| self.contains(*vcpu))
     }
 }

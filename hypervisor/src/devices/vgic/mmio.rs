@@ -5,10 +5,11 @@
 
 use super::bank::{SGIS, WORDS, each_bit};
 use super::bits::BitRegister;
-use super::ids::{IntId, VcpuIndex, VcpuSet};
+use super::ids::{IntId, VcpuSet};
 use super::lr::PRIORITY_MASK;
 use super::state::State;
 use crate::devices::mmio::{Access, AccessSize};
+use crate::ids::VcpuIndex;
 
 /// Bytes of the distributor's window.
 pub const DISTRIBUTOR_SIZE: u64 = 0x1_0000;

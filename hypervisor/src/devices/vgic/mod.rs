@@ -51,12 +51,13 @@ mod state;
 mod tests;
 
 pub use fill::FillResult;
-pub use ids::{INTIDS, IntId, MAX_VCPUS, VcpuIndex, VcpuSet, Wire};
+pub use ids::{INTIDS, IntId, VcpuSet, Wire};
 pub use lr::{Hcr, Lr, MAX_LRS, PRIORITY_MASK, Vmcr};
 pub use mmio::{DISTRIBUTOR_SIZE, MmioOutcome, REDISTRIBUTOR_SIZE, Window};
 pub use sgi::SgiRegister;
 
 use super::mmio::Access;
+use crate::ids::{MAX_VCPUS, VcpuIndex};
 use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutex;
 use state::State;

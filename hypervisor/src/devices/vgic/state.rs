@@ -1,9 +1,10 @@
 //! What a VM's interrupt controller knows, and how its inputs change it.
 
 use super::bank::{Banks, SGIS, WORDS, each_bit, place};
-use super::ids::{IntId, MAX_VCPUS, VcpuIndex, VcpuSet, Wire};
+use super::ids::{IntId, VcpuSet, Wire};
 use super::lr::Vmcr;
 use super::sgi::{Sgi, Targets};
+use crate::ids::{MAX_VCPUS, VcpuIndex};
 
 /// The virtual timer's bit in word 0.
 pub(super) const TIMER: u32 = IntId::VIRTUAL_TIMER.bit();
