@@ -140,7 +140,9 @@ impl SystemArgs {
     ) -> Result<(Machine, Artifacts)> {
         let mut system = System::load(&self.config(paths))?;
         for vm in &mut system.vms {
-            vm.cmdline = format!("{} {words}", vm.cmdline).trim().to_owned();
+            vm.cmdline = format!("{} postern.hostname={} {words}", vm.cmdline, vm.name)
+                .trim()
+                .to_owned();
         }
         let options = PrepareOptions {
             paths: paths.clone(),

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Lines of each console that are kept for error messages.
 const TAIL: usize = 15;
+/// Characters of such a line that are shown.
+const TAIL_WIDTH: usize = 200;
 /// How often a wait looks whether it was interrupted.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -240,9 +242,14 @@ impl Session {
     /// The last lines of a console, for an error message.
     pub fn tail(&self, channel: Channel) -> String {
         let lines = self.tails.get(&channel).into_iter().flatten();
-        lines
-            .map(|line| format!("    | {}\n", crate::console::plain(line)))
-            .collect()
+        let shown = |line: &String| {
+            let line: String = crate::console::plain(line)
+                .chars()
+                .take(TAIL_WIDTH)
+                .collect();
+            format!("    | {line}\n")
+        };
+        lines.map(shown).collect()
     }
 
     /// How a console is called: by its VM's name.

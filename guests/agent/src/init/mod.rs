@@ -27,9 +27,8 @@ pub fn run() -> ExitCode {
     }
     process::reap();
     let words = Words::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
-    if let Some(name) = &words.hostname
-        && let Err(why) = sys::set_hostname(name)
-    {
+    let name = words.hostname.as_deref().unwrap_or("guest");
+    if let Err(why) = sys::set_hostname(name) {
         console::error(format_args!("host name {name:?}: {why}"));
     }
     for problem in system::load_modules() {
@@ -128,5 +127,8 @@ fn shell() {
         Ok(running) => drop(running.wait()),
         Err(why) => console::error(format_args!("{SHELL}: {why}")),
     }
-    let _ = sys::set_echo(0, false);
+    // The end of a session hangs its terminal up, for everybody who has it open.
+    if let Err(why) = console::take_over() {
+        console::error(format_args!("console: {why}"));
+    }
 }
