@@ -49,7 +49,8 @@ need() {
 have qemu-system-aarch64 || need qemu-system-arm "the emulated machine"
 have make || need make "builds TF-A"
 have gcc || need gcc "builds TF-A's tools, links Rust programs"
-[ -e /usr/include/stdio.h ] || need libc6-dev "the same"
+[ -e /usr/include/stdio.h ] || need libc6-dev "the C library that they are linked with"
+[ -e /usr/include/openssl/sha.h ] || need libssl-dev "builds TF-A's tools"
 if ! have aarch64-linux-gnu-gcc && [ "$(uname -m)" != aarch64 ]; then
     need gcc-aarch64-linux-gnu "compiles TF-A"
 fi
@@ -77,8 +78,15 @@ rust_is_there() {
 
 rustup_comes_from=
 if ! rust_is_there && ! have rustup; then
-    # Debian has it from trixie on, but it would push out a cargo that came by apt.
-    if ! have cargo && apt-cache show rustup > /dev/null 2>&1; then
+    # Debian has it from 13 on, but there it would push out a cargo that came by apt.
+    # shellcheck disable=SC1091
+    system=$(. /etc/os-release 2> /dev/null && echo "${ID-}${VERSION_ID-}")
+    case $system in
+    debian1[0-2] | debian[1-9]) in_debian=no ;;
+    debian*) in_debian=yes ;;
+    *) in_debian=no ;;
+    esac
+    if ! have cargo && [ $in_debian = yes ]; then
         rustup_comes_from=apt
         need rustup "installs Rust $channel"
     else

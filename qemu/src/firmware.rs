@@ -160,8 +160,6 @@ fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
             "ARM_LINUX_KERNEL_AS_BL33=1",
             // A warning of a compiler that TF-A's makers have not seen is no error.
             "E=0",
-            // A fiptool without digests needs no OpenSSL.
-            "STATIC=1",
         ])
         .arg(format!("PRELOADED_BL33_BASE={bl33:#x}"))
         .arg(format!("ARM_PRELOADED_DTB_BASE={TREE:#x}"))
