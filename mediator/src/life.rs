@@ -12,13 +12,11 @@ use crate::books::Life;
 use crate::call::{Call, Pending, Work};
 use crate::host::Host;
 use crate::memory::buffer::unpin;
-use crate::message::MAX_PARAMS;
 use crate::pages::SPARE_PAGES;
 use crate::{CreateError, DestroyError, Mediator};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use optee_proto::msg::Param;
 use optee_proto::{Return, smc};
 
 /// How many times a VM's calls are resumed on its behalf when it ends, all together. Each ends
@@ -139,7 +137,7 @@ impl Mediator {
             };
             let before = self.counters.closed.get();
             call.close_for_guest(session.id);
-            self.enter(host, call, &[Param::default(); MAX_PARAMS]);
+            self.enter(host, call);
             self.drain(host, &mut budget);
             if self.counters.closed.get() == before {
                 self.counters.leaked.bump();

@@ -162,6 +162,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::tests::tries(256))]
+
         /// No attribute but the eleven that Linux uses, whatever the other bits are.
         #[test]
         fn other_attributes_are_refused(attr in any::<u64>(), flag in 8u32..64, low in 0u64..16) {

@@ -7,6 +7,7 @@
 //! * [`caps`]: the capability bits that both worlds exchange.
 //! * [`msg`]: the message in memory: header, parameters, attributes, commands.
 //! * [`rpc`]: what the secure world asks of the normal world: functions and commands.
+//! * [`le`]: the words that messages are made of.
 //! * [`errors`]: GlobalPlatform results and where they come from.
 //! * [`uuid`]: identifiers of trusted applications and of OP-TEE itself.
 #![no_std]
@@ -14,6 +15,7 @@
 
 pub mod caps;
 pub mod errors;
+pub mod le;
 pub mod msg;
 pub mod rpc;
 pub mod smc;

@@ -3,8 +3,8 @@
 //! A message is a [`Header`] of 32 bytes followed by `num_params` times [`Param`], 32 bytes
 //! each, little endian. Offsets that a mediator writes to one by one have names.
 
+use crate::le::{U32, U64};
 use core::fmt;
-use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `struct optee_msg_arg` without its parameters.

@@ -5,13 +5,13 @@ use crate::addr::Ipa;
 use crate::books::{Denied, Life};
 use crate::host::Host;
 use crate::memory::{Buffer, GuestCookie, Intake, Place, Progress, Provenance, Refusal};
-use crate::message::{Kind, MAX_PARAMS, PageList, USUAL_SIZE, arity};
+use crate::message::{Kind, PageList, USUAL_SIZE, arity};
 use crate::{Mediator, rpc};
 use alloc::boxed::Box;
-use optee_proto::msg::{self, Attr, Command, Param};
+use optee_proto::le::U32;
+use optee_proto::msg::{self, Attr, Command, Header, Param};
 use optee_proto::{FunctionId, Origin, Return, TeeResult, Uuid, smc};
 use zerocopy::IntoBytes;
-use zerocopy::little_endian::U32;
 
 impl From<Refusal> for Refused {
     fn from(why: Refusal) -> Self {
@@ -46,7 +46,7 @@ impl Mediator {
             .and_then(|()| call.fetch(host, self.config.offer.async_notif))
             .and_then(|()| self.prepare(&mut call));
         match prepared {
-            Ok(params) => self.enter(host, call, &params),
+            Ok(()) => self.enter(host, call),
             Err(refused) => self.refuse(host, call, refused),
         }
     }
@@ -83,11 +83,9 @@ impl Mediator {
     }
 
     /// Decides what the call may do, and what its parameters are for OP-TEE.
-    fn prepare(&self, call: &mut Call) -> Result<[Param; MAX_PARAMS], Refused> {
-        let header = call.message.header;
-        let mut ours = [Param::default(); MAX_PARAMS];
-        match Command(header.cmd.get()) {
-            Command::INVOKE => self.translate(call, 0, &mut ours)?,
+    fn prepare(&self, call: &mut Call) -> Result<(), Refused> {
+        match Command(call.message.header.cmd.get()) {
+            Command::INVOKE => self.translate(call, 0)?,
             Command::OPEN_SESSION => {
                 let [app, client] = [call.message.params[0], call.message.params[1]];
                 if [app.attr(), client.attr()] != [Attr::META_VALUE_INPUT; 2] {
@@ -95,12 +93,14 @@ impl Mediator {
                 }
                 let uuid = Uuid::from_value(app.a.get(), app.b.get());
                 self.config.policy.check_session(uuid, client.c.get())?;
-                (ours[0], ours[1]) = (app, client);
-                self.translate(call, 2, &mut ours)?;
+                [call.ours.params[0], call.ours.params[1]] = [app, client];
+                self.translate(call, 2)?;
                 self.books.lock().reserve_session()?;
                 call.work = Work::Open(uuid);
             }
-            Command::CLOSE_SESSION => call.work = Work::Close(header.session.get()),
+            Command::CLOSE_SESSION => {
+                call.work = Work::Close(call.message.header.session.get());
+            }
             Command::REGISTER_SHM => self.prepare_register(call)?,
             Command::UNREGISTER_SHM => {
                 let param = call.message.params[0];
@@ -110,33 +110,32 @@ impl Mediator {
                 let guest = GuestCookie(param.c.get());
                 let cookie = self.books.lock().begin_unregister(guest)?;
                 call.work = Work::Unregister(cookie);
-                ours[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
+                call.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
             }
             Command::STOP_ASYNC_NOTIF => call.work = Work::StopNotifications,
             // CANCEL and DO_BOTTOM_HALF have no parameters.
             _ => {}
         }
-        Ok(ours)
+        Ok(())
     }
 
     /// The parameters from `first` on, those of the application.
-    fn translate(
-        &self,
-        call: &mut Call,
-        first: usize,
-        ours: &mut [Param; MAX_PARAMS],
-    ) -> Result<(), Refused> {
+    fn translate(&self, call: &mut Call, first: usize) -> Result<(), Refused> {
         let mut memory = false;
         let Call {
             message,
+            ours,
             kinds,
-            params,
+            sent,
             uses,
             ..
         } = call;
-        let range = first..*params;
-        let theirs = &message.params[range.clone()];
-        let (ours, kinds) = (&mut ours[range.clone()], &mut kinds[range]);
+        let range = first..*sent;
+        let (theirs, ours) = (
+            &message.params[range.clone()],
+            &mut ours.params[range.clone()],
+        );
+        let kinds = &mut kinds[range];
         for ((theirs, ours), kind) in theirs.iter().zip(&mut *ours).zip(&mut *kinds) {
             *kind = Kind::of(theirs).map_err(Denied)?;
             *ours = kind.plain(theirs);
@@ -186,13 +185,7 @@ impl Mediator {
     }
 
     /// Brings a call whose message is checked to OP-TEE, as soon as all its pages are there.
-    pub(crate) fn enter<H: Host>(
-        &self,
-        host: &H,
-        mut call: Box<Call>,
-        params: &[Param; MAX_PARAMS],
-    ) -> [u64; 4] {
-        let mut params = *params;
+    pub(crate) fn enter<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
         if let Work::Register { cookie, intake } = &mut call.work {
             match intake.step(host, INTAKE_STEP, || self.take_page(host)) {
                 Ok(Progress::Done) => {}
@@ -205,16 +198,25 @@ impl Mediator {
             let Param { a, b, .. } = call.message.params[0];
             let offset = Ipa::new(a.get()).page_offset();
             let start = intake.list_start().map_or(0, |pa| pa.get());
-            params[0] = Param::new(Attr::PAGE_LIST, start | offset, b.get(), cookie.get());
+            call.ours.params[0] =
+                Param::new(Attr::PAGE_LIST, start | offset, b.get(), cookie.get());
         }
-        let mut header = call.message.header;
-        header.pad = U32::ZERO;
-        // Until OP-TEE says otherwise, nothing has succeeded.
-        header.ret = U32::new(TeeResult::COMMUNICATION.0);
-        header.ret_origin = U32::new(Origin::COMMS.0);
-        let message = crate::message::Message { header, params };
-        let size = msg::size(call.params);
-        host.write_shared(&call.shadow, 0, &message.as_bytes()[..size]);
+        let Call {
+            message,
+            ours,
+            sent,
+            ..
+        } = &mut *call;
+        ours.header = Header {
+            pad: U32::ZERO,
+            // Until OP-TEE says otherwise, nothing has succeeded.
+            ret: U32::new(TeeResult::COMMUNICATION.0),
+            ret_origin: U32::new(Origin::COMMS.0),
+            num_params: U32::new(*sent as u32),
+            ..message.header
+        };
+        let size = msg::size(call.sent);
+        host.write_shared(&call.shadow, 0, &call.ours.as_bytes()[..size]);
         if call.rpc_room {
             rpc::mark_room(host, &call);
         }
@@ -232,11 +234,6 @@ impl Mediator {
             self.client.get(),
         ];
         self.run(host, call, args)
-    }
-
-    /// Goes on with a registration that was interrupted before OP-TEE heard of it.
-    pub(crate) fn go_on<H: Host>(&self, host: &H, call: Box<Call>) -> [u64; 4] {
-        self.enter(host, call, &[Param::default(); MAX_PARAMS])
     }
 
     /// Tells the guest that its call does not begin, and why.
@@ -289,6 +286,14 @@ impl Call {
                 .read(host, have, &mut bytes[have..size])
                 .map_err(|_| wrong)?;
         }
+        // A client library passes four parameters, whatever its client passes.
+        let nothing = |param: &&Param| param.attr() == Attr::NONE;
+        let trailing = self.message.params[..count]
+            .iter()
+            .rev()
+            .take_while(nothing)
+            .count();
+        self.sent = count - trailing;
         if self.rpc_room && !self.place.holds(size, rpc::ROOM) {
             return Err(wrong);
         }

@@ -1,13 +1,12 @@
 //! A call ends: its result goes to the guest, and what it used is given back.
 
-use super::{Call, Pending, Work, code};
+use super::{Call, MAX_USES, Pending, Work, code};
 use crate::Mediator;
 use crate::books::Session;
 use crate::host::Host;
-use crate::memory::buffer::{PageNumber, unpin};
-use crate::message::{Kind, MAX_PARAMS, Message};
+use crate::memory::buffer::unpin;
+use crate::message::{Kind, MAX_PARAMS};
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::mem;
 use optee_proto::msg::{self, Command};
 use optee_proto::{Return, TeeResult};
@@ -44,65 +43,74 @@ impl Mediator {
     /// Gives back what a call used, and draws the consequences of its result: `None` if OP-TEE
     /// never acted upon the message.
     pub(crate) fn settle<H: Host>(&self, host: &H, mut call: Box<Call>, result: Option<TeeResult>) {
-        let success = result == Some(TeeResult::SUCCESS);
-        let session = call.message.header.session.get();
-        let work = mem::replace(&mut call.work, Work::Plain);
-        let uses = mem::take(&mut call.uses);
-        // Registered or not, OP-TEE is done with these.
-        let list = mem::take(&mut call.list);
-        let retired = call.retired.take();
+        let mut unused = heapless::Vec::<_, MAX_USES>::new();
+        if !matches!(call.work, Work::Plain) {
+            self.settle_work(host, &mut call, result == Some(TeeResult::SUCCESS));
+        }
+        // OP-TEE is done with these.
+        for page in mem::take(&mut call.list)
+            .into_iter()
+            .chain(call.retired.take())
+        {
+            self.give_page(host, page);
+        }
         call.pending = Pending::Nothing;
         call.thread = None;
-        call.params = 0;
+        (call.params, call.sent) = (0, 0);
         call.kinds = [Kind::None; MAX_PARAMS];
-
-        let mut unused: heapless::Vec<Vec<PageNumber>, { MAX_PARAMS + 2 }> = heapless::Vec::new();
-        let mut lists = None;
         {
             let mut books = self.books.lock();
-            match work {
-                Work::Plain => {}
-                Work::Open(app) if success => books.open_session(Session { id: session, app }),
-                Work::Open(_) => books.no_session(),
-                Work::Close(id) if success => {
-                    self.counters.closed.bump();
-                    books.close_session(id);
-                }
-                Work::Close(_) => {}
-                Work::Register { cookie, intake } => {
-                    let (pins, list) = intake.into_parts();
-                    lists = Some(list);
-                    if success {
-                        books.establish(cookie, pins);
-                    } else {
-                        books.remove(cookie);
-                        let _ = unused.push(pins);
-                    }
-                }
-                Work::Unregister(cookie) => {
-                    if let Some(pages) = books.end_unregister(cookie, success) {
-                        let _ = unused.push(pages);
-                    }
-                }
-                Work::StopNotifications if success => books.notify = false,
-                Work::StopNotifications => {}
-            }
-            for cookie in uses {
-                if let Some(pages) = books.give_back(cookie) {
+            for cookie in &call.uses {
+                if let Some(pages) = books.give_back(*cookie) {
                     let _ = unused.push(pages);
                 }
             }
+            call.uses.clear();
             books.idle.push(call);
         }
-        for pages in unused {
+        while let Some(pages) = unused.pop() {
             unpin(host, pages);
         }
-        for page in list
-            .into_iter()
-            .chain(lists.into_iter().flatten())
-            .chain(retired)
-        {
-            self.give_page(host, page);
+    }
+
+    /// What a call did besides what its message says is done or undone.
+    #[inline(never)]
+    fn settle_work<H: Host>(&self, host: &H, call: &mut Call, success: bool) {
+        let session = call.message.header.session.get();
+        let work = mem::replace(&mut call.work, Work::Plain);
+        let mut books = self.books.lock();
+        match work {
+            Work::Plain => {}
+            Work::Open(app) if success => books.open_session(Session { id: session, app }),
+            Work::Open(_) => books.no_session(),
+            Work::Close(id) if success => {
+                self.counters.closed.bump();
+                books.close_session(id);
+            }
+            Work::Close(_) => {}
+            Work::Register { cookie, intake } => {
+                let (pins, list) = intake.into_parts();
+                let unused = if success {
+                    books.establish(cookie, pins);
+                    None
+                } else {
+                    books.remove(cookie);
+                    Some(pins)
+                };
+                drop(books);
+                unpin(host, unused.unwrap_or_default());
+                // Registered or not, OP-TEE has read the list.
+                for page in list {
+                    self.give_page(host, page);
+                }
+            }
+            Work::Unregister(cookie) => {
+                let pages = books.end_unregister(cookie, success);
+                drop(books);
+                unpin(host, pages.unwrap_or_default());
+            }
+            Work::StopNotifications if success => books.notify = false,
+            Work::StopNotifications => {}
         }
     }
 }
@@ -111,30 +119,33 @@ impl Call {
     /// Takes over from OP-TEE's answer what is an output, into the private copy of the guest's
     /// message. OP-TEE's answer is in memory that is not trusted: it is fetched once.
     fn collect<H: Host>(&mut self, host: &H) -> TeeResult {
-        let mut theirs = Message::default();
-        let outputs = self.kinds[..self.params].iter().any(|kind| kind.is_out());
+        let Self {
+            shadow,
+            message,
+            ours,
+            kinds,
+            sent,
+            ..
+        } = self;
+        let kinds = &kinds[..*sent];
+        let outputs = kinds.iter().any(|kind| kind.is_out());
         let size = if outputs {
-            msg::size(self.params)
+            msg::size(*sent)
         } else {
             msg::HEADER_SIZE
         };
-        host.read_shared(&self.shadow, 0, &mut theirs.as_mut_bytes()[..size]);
-        let ours = &mut self.message;
-        ours.header.ret = theirs.header.ret;
-        ours.header.ret_origin = theirs.header.ret_origin;
-        if Command(ours.header.cmd.get()) == Command::OPEN_SESSION {
-            ours.header.session = theirs.header.session;
+        host.read_shared(shadow, 0, &mut ours.as_mut_bytes()[..size]);
+        message.header.ret = ours.header.ret;
+        message.header.ret_origin = ours.header.ret_origin;
+        if Command(message.header.cmd.get()) == Command::OPEN_SESSION {
+            message.header.session = ours.header.session;
         }
         if outputs {
-            for ((kind, theirs), ours) in self.kinds[..self.params]
-                .iter()
-                .zip(&theirs.params)
-                .zip(&mut ours.params)
-            {
-                kind.copy_out(theirs, ours);
+            for ((kind, ours), theirs) in kinds.iter().zip(&ours.params).zip(&mut message.params) {
+                kind.copy_out(ours, theirs);
             }
         }
-        TeeResult(ours.header.ret.get())
+        TeeResult(message.header.ret.get())
     }
 
     /// Writes the outputs to the guest's message: in one piece, from the first to the last.
@@ -145,7 +156,7 @@ impl Call {
         } else {
             msg::RET_OFFSET
         };
-        let last = self.kinds[..self.params]
+        let last = self.kinds[..self.sent]
             .iter()
             .rposition(|kind| kind.is_out());
         let to = last.map_or(msg::HEADER_SIZE - 4, |last| msg::size(last + 1));

@@ -17,6 +17,7 @@ use crate::memory::{Cookie, Intake, Place};
 use crate::message::{Kind, MAX_PARAMS, Message};
 use crate::rpc::Request;
 use alloc::vec::Vec;
+use optee_proto::msg::Header;
 use optee_proto::{FunctionId, Uuid, smc};
 
 /// Bits of a resume token that hold the call's slot; the rest tells one suspension from another.
@@ -30,6 +31,9 @@ pub(crate) const INTAKE_STEP: usize = 2048;
 
 /// How many SMCs one trap makes at most before the guest gets the pCPU back.
 const MAX_ROUNDS: u32 = 64;
+
+/// The most buffers that a call uses: all its parameters, and the one that its message is in.
+const MAX_USES: usize = MAX_PARAMS + 1;
 
 /// What the registers say when OP-TEE resumes: a1, a2, a4, a5.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,12 +101,17 @@ pub(crate) struct Call {
     pub(crate) place: Place,
     /// Behind the message is room for RPC messages.
     pub(crate) rpc_room: bool,
-    /// The guest's message as it was fetched.
+    /// The guest's message as it was fetched, and later with its outputs.
     message: Message,
+    /// What OP-TEE gets in its place, and later what it has made of that.
+    ours: Message,
+    /// How many parameters the guest's message has.
     params: usize,
+    /// How many of them OP-TEE gets: those at the end that are nothing are left out.
+    sent: usize,
     kinds: [Kind; MAX_PARAMS],
     /// The buffers that it uses: four parameters at most, and the one that its message is in.
-    uses: heapless::Vec<Cookie, { MAX_PARAMS + 1 }>,
+    uses: heapless::Vec<Cookie, MAX_USES>,
     pub(crate) work: Work,
     /// The list of the last buffer that the guest allocated at OP-TEE's request. OP-TEE reads it
     /// while it resumes, and is done with it once it asks for the next one, or is done at all.
@@ -125,7 +134,9 @@ impl Call {
             place: Place::page(crate::addr::Ipa::new(0)),
             rpc_room: false,
             message: Message::default(),
+            ours: Message::default(),
             params: 0,
+            sent: 0,
             kinds: [Kind::None; MAX_PARAMS],
             uses: heapless::Vec::new(),
             work: Work::Plain,
@@ -141,15 +152,21 @@ impl Call {
     pub(crate) fn close_for_guest(&mut self, session: u32) {
         self.place = Place::nowhere();
         self.rpc_room = false;
-        self.message = Message::default();
+        (self.params, self.sent) = (0, 0);
+        self.message.header = Header::default();
         self.message.header.cmd = optee_proto::msg::Command::CLOSE_SESSION.0.into();
         self.message.header.session = session.into();
         self.work = Work::Close(session);
     }
 
-    /// Where behind the message the room for RPC messages begins.
-    pub(crate) const fn rpc_offset(&self) -> usize {
+    /// Where behind the guest's message the room for RPC messages begins.
+    pub(crate) const fn guest_room(&self) -> usize {
         optee_proto::msg::size(self.params)
+    }
+
+    /// Where behind OP-TEE's message the room for RPC messages begins.
+    pub(crate) const fn room(&self) -> usize {
+        optee_proto::msg::size(self.sent)
     }
 
     /// The function that brings the call to OP-TEE. Whichever the guest chose, OP-TEE gets the

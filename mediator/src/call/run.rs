@@ -124,7 +124,7 @@ impl Mediator {
             return code(Return::ERESUME);
         };
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
-            Pending::Register => return self.go_on(host, call),
+            Pending::Register => return self.enter(host, call),
             Pending::Resume(answer) => Next::Tee(answer),
             Pending::Alloc => self.answer_alloc(
                 host,

@@ -1,15 +1,16 @@
 //! A guest that behaves like Linux's driver, unless told otherwise.
 
-use super::machine::{FakeHost, RAM_BASE};
+use super::machine::FakeHost;
+use super::ram::RAM_BASE;
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::{GuestCall, Mediator};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use optee_proto::le::{U32, U64};
 use optee_proto::msg::{self, Attr, Command, Header, Param};
 use optee_proto::rpc::{self, Function};
 use optee_proto::{FunctionId, Return, smc};
-use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Cookies look like addresses in a kernel: this plus the address of the first page.

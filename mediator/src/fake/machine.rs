@@ -1,50 +1,23 @@
 //! Memory with owners and pins, and the [`Host`] of one VM in it.
 
+use super::ram::Ram;
 use super::tee::Tee;
-use crate::addr::{Ipa, PAGE_SIZE, Pa};
+use crate::addr::{Ipa, Pa};
 use crate::host::{ForeignInterrupt, GuestMemoryError, Host, PinError, SharedPage};
-use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use spin::{Mutex, MutexGuard};
 
-/// Where a VM's RAM begins, in its own view.
-pub const RAM_BASE: u64 = 0x1_0000_0000;
-/// Physical memory of VM n begins at this plus n times [`VM_STRIDE`]: beyond what fits into a
-/// register of the ABI, so that no number is taken for an address by chance.
-const VM_BASE: u64 = 0x28_5000_0000;
-const VM_STRIDE: u64 = 0x1000_0000;
-/// Where pages to share with OP-TEE come from.
-const SHARED_BASE: u64 = 0x28_4800_0000;
-
-/// Who a page belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Owner {
-    Vm(u16),
-    Shared,
-}
-
-pub(super) struct Page {
-    pub(super) owner: Owner,
-    /// Zeroes until it is written to.
-    bytes: Option<Box<[u8; PAGE_SIZE as usize]>>,
-    pub(super) pins: u32,
-}
-
 /// All that there is.
 pub(super) struct State {
-    pub(super) pages: BTreeMap<u64, Page>,
-    /// Stage 2 of each VM, by client number: page address to page address.
-    pub(super) stage2: BTreeMap<u16, BTreeMap<u64, u64>>,
+    pub(super) ram: Ram,
     pub(super) violations: Vec<String>,
     pub(super) smcs: Vec<[u64; 8]>,
     pub(super) tee: Tee,
-    free_shared: Vec<u64>,
     shared_left: usize,
-    shared_made: u64,
     scramble: bool,
     flips: Vec<(u64, Vec<u8>)>,
     foreign: VecDeque<ForeignInterrupt>,
@@ -56,39 +29,9 @@ impl State {
         self.violations.push(text);
     }
 
-    pub(super) fn read(&self, at: u64, into: &mut [u8]) -> bool {
-        let (page, offset) = (at & !(PAGE_SIZE - 1), (at % PAGE_SIZE) as usize);
-        let Some(page) = self.pages.get(&page) else {
-            return false;
-        };
-        if offset + into.len() > PAGE_SIZE as usize {
-            return false;
-        }
-        match &page.bytes {
-            Some(bytes) => into.copy_from_slice(&bytes[offset..offset + into.len()]),
-            None => into.fill(0),
-        }
-        true
-    }
-
-    pub(super) fn write(&mut self, at: u64, from: &[u8]) -> bool {
-        let (page, offset) = (at & !(PAGE_SIZE - 1), (at % PAGE_SIZE) as usize);
-        let Some(page) = self.pages.get_mut(&page) else {
-            return false;
-        };
-        if offset + from.len() > PAGE_SIZE as usize {
-            return false;
-        }
-        let bytes = page
-            .bytes
-            .get_or_insert_with(|| Box::new([0; PAGE_SIZE as usize]));
-        bytes[offset..offset + from.len()].copy_from_slice(from);
-        true
-    }
-
     /// Whether a value is a physical address or a cookie that no guest may see.
     fn is_secret(&self, value: u64) -> bool {
-        self.pages.contains_key(&(value & !(PAGE_SIZE - 1))) || self.tee.knows_cookie(value)
+        self.ram.owner(value).is_some() || self.tee.knows_cookie(value)
     }
 
     fn check_leak(&mut self, what: &str, bytes: &[u8]) {
@@ -98,11 +41,6 @@ impl State {
                 self.violate(format!("{what}: the guest sees {value:#x}"));
             }
         }
-    }
-
-    fn translate(&self, vm: u16, at: Ipa) -> Option<u64> {
-        let page = self.stage2.get(&vm)?.get(&at.page().get())?;
-        Some(page + at.page_offset())
     }
 }
 
@@ -126,14 +64,11 @@ impl Machine {
     /// A machine without a VM.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
-            pages: BTreeMap::new(),
-            stage2: BTreeMap::new(),
+            ram: Ram::default(),
             violations: Vec::new(),
             smcs: Vec::new(),
             tee: Tee::default(),
-            free_shared: Vec::new(),
             shared_left: 100_000,
-            shared_made: 0,
             scramble: false,
             flips: Vec::new(),
             foreign: VecDeque::new(),
@@ -147,23 +82,7 @@ impl Machine {
 
     /// Adds the memory of a VM: `pages` pages from [`RAM_BASE`] on, scattered physically.
     pub fn add_vm(&self, client: u16, pages: u64) -> FakeHost {
-        let mut state = self.state();
-        let base = VM_BASE + VM_STRIDE * u64::from(client);
-        let mut map = BTreeMap::new();
-        for page in 0..pages {
-            // Neighbours in the guest's view are none physically.
-            let at = base + (pages - 1 - page) * 2 * PAGE_SIZE;
-            map.insert(RAM_BASE + page * PAGE_SIZE, at);
-            state.pages.insert(
-                at,
-                Page {
-                    owner: Owner::Vm(client),
-                    bytes: None,
-                    pins: 0,
-                },
-            );
-        }
-        state.stage2.insert(client, map);
+        self.state().ram.add_vm(client, pages);
         FakeHost {
             machine: self.clone(),
             vm: client,
@@ -182,20 +101,12 @@ impl Machine {
 
     /// Pins of all pages together.
     pub fn pins(&self) -> u64 {
-        self.state()
-            .pages
-            .values()
-            .map(|page| u64::from(page.pins))
-            .sum()
+        self.state().ram.all_pins()
     }
 
     /// Pages that are shared with OP-TEE at the moment.
     pub fn shared_pages(&self) -> usize {
-        self.state()
-            .pages
-            .values()
-            .filter(|page| page.owner == Owner::Shared)
-            .count()
+        self.state().ram.shared()
     }
 
     /// How many more pages can be shared.
@@ -294,23 +205,17 @@ impl FakeHost {
 
     /// Takes a page away from the guest, as ballooning does.
     pub fn unmap(&self, page: Ipa) {
-        let mut state = self.machine.state();
-        let vm = self.vm;
-        if let Some(map) = state.stage2.get_mut(&vm) {
-            map.remove(&page.get());
-        }
+        self.machine.state().ram.unmap(self.vm, page);
     }
 
     /// Takes a page away from the guest unless it is pinned, and says whether it did.
     pub fn unmap_unpinned(&self, page: Ipa) -> bool {
-        let state = self.machine.state();
-        let at = state.translate(self.vm, page);
-        let free = at
-            .and_then(|at| state.pages.get(&at))
-            .is_some_and(|page| page.pins == 0);
-        drop(state);
+        let ram = &mut self.machine.state().ram;
+        let free = ram
+            .translate(self.vm, page)
+            .is_some_and(|at| ram.pins(at) == 0);
         if free {
-            self.unmap(page);
+            ram.unmap(self.vm, page);
         }
         free
     }
@@ -321,8 +226,8 @@ impl FakeHost {
     /// When the guest has no memory there.
     pub fn peek(&self, at: Ipa, into: &mut [u8]) {
         let state = self.machine.state();
-        let pa = state.translate(self.vm, at).expect("guest memory");
-        assert!(state.read(pa, into));
+        let pa = state.ram.translate(self.vm, at).expect("guest memory");
+        assert!(state.ram.read(pa, into));
     }
 
     /// Writes guest memory as the guest does.
@@ -331,8 +236,8 @@ impl FakeHost {
     /// When the guest has no memory there.
     pub fn poke(&self, at: Ipa, bytes: &[u8]) {
         let mut state = self.machine.state();
-        let pa = state.translate(self.vm, at).expect("guest memory");
-        assert!(state.write(pa, bytes));
+        let pa = state.ram.translate(self.vm, at).expect("guest memory");
+        assert!(state.ram.write(pa, bytes));
     }
 }
 
@@ -340,20 +245,23 @@ impl Host for FakeHost {
     fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
         let mut state = self.machine.state();
         let pa = state
+            .ram
             .translate(self.vm, from)
             .ok_or(GuestMemoryError(from))?;
-        if !state.read(pa, into) {
+        if !state.ram.read(pa, into) {
             state.violate(format!("read_guest({from}, {}) crosses a page", into.len()));
             return Err(GuestMemoryError(from));
         }
         if state.scramble {
-            state.write(pa, &into.iter().map(|byte| !byte).collect::<Vec<u8>>());
+            state
+                .ram
+                .write(pa, &into.iter().map(|byte| !byte).collect::<Vec<u8>>());
         }
         let range = from.get()..from.get() + into.len() as u64;
         while let Some(at) = state.flips.iter().position(|(at, _)| range.contains(at)) {
             let (at, bytes) = state.flips.remove(at);
-            if let Some(pa) = state.translate(self.vm, Ipa::new(at)) {
-                state.write(pa, &bytes);
+            if let Some(pa) = state.ram.translate(self.vm, Ipa::new(at)) {
+                state.ram.write(pa, &bytes);
             }
         }
         Ok(())
@@ -362,8 +270,11 @@ impl Host for FakeHost {
     fn write_guest(&self, to: Ipa, bytes: &[u8]) -> Result<(), GuestMemoryError> {
         let mut state = self.machine.state();
         state.check_leak("write_guest", bytes);
-        let pa = state.translate(self.vm, to).ok_or(GuestMemoryError(to))?;
-        if !state.write(pa, bytes) {
+        let pa = state
+            .ram
+            .translate(self.vm, to)
+            .ok_or(GuestMemoryError(to))?;
+        if !state.ram.write(pa, bytes) {
             state.violate(format!("write_guest({to}, {}) crosses a page", bytes.len()));
         }
         Ok(())
@@ -373,32 +284,24 @@ impl Host for FakeHost {
         let mut state = self.machine.state();
         assert!(page.is_page_aligned());
         let at = state
+            .ram
             .translate(self.vm, page)
             .ok_or(PinError::NotOwnMemory(page))?;
-        let max = state.max_pins;
-        let entry = state
-            .pages
-            .get_mut(&at)
-            .ok_or(PinError::NotOwnMemory(page))?;
-        if entry.pins >= max {
+        if state.ram.pins(at) >= state.max_pins {
             return Err(PinError::TooManyPins(page));
         }
-        entry.pins += 1;
+        state.ram.pin(at);
         Ok(Pa::new(at))
     }
 
     fn unpin(&self, page: Ipa) {
         let mut state = self.machine.state();
-        let Some(at) = state.translate(self.vm, page) else {
-            state.violate(format!("unpin({page}): nothing is there"));
+        let at = state.ram.translate(self.vm, page);
+        let Some(at) = at.filter(|&at| state.ram.unpin(at)) else {
+            state.violate(format!("unpin({page}): not pinned"));
             return;
         };
-        let entry = state.pages.get_mut(&at).expect("a page of a stage 2");
-        match entry.pins.checked_sub(1) {
-            Some(pins) => entry.pins = pins,
-            None => state.violate(format!("unpin({page}): not pinned")),
-        }
-        let free = state.pages.get(&at).is_some_and(|entry| entry.pins == 0);
+        let free = state.ram.pins(at) == 0;
         if let Some(text) = free.then(|| state.tee.use_of(at)).flatten() {
             state.violate(text);
         }
@@ -407,28 +310,15 @@ impl Host for FakeHost {
     fn alloc_shared(&self) -> Option<SharedPage> {
         let mut state = self.machine.state();
         state.shared_left = state.shared_left.checked_sub(1)?;
-        let at = state.free_shared.pop().unwrap_or_else(|| {
-            state.shared_made += 1;
-            SHARED_BASE + state.shared_made * PAGE_SIZE
-        });
-        state.pages.insert(
-            at,
-            Page {
-                owner: Owner::Shared,
-                bytes: None,
-                pins: 0,
-            },
-        );
-        Some(SharedPage::new(Pa::new(at)))
+        Some(SharedPage::new(Pa::new(state.ram.share())))
     }
 
     fn free_shared(&self, page: SharedPage) {
         let mut state = self.machine.state();
         let at = page.pa().get();
-        if state.pages.remove(&at).is_none() {
-            state.violate(format!("free_shared({at:#x}) twice"));
+        if !state.ram.unshare(at) {
+            state.violate(format!("free_shared({at:#x}): not shared"));
         }
-        state.free_shared.push(at);
         state.shared_left += 1;
         if let Some(text) = state.tee.use_of(at) {
             state.violate(text);
@@ -437,14 +327,14 @@ impl Host for FakeHost {
 
     fn read_shared(&self, page: &SharedPage, offset: usize, into: &mut [u8]) {
         let mut state = self.machine.state();
-        if !state.read(page.pa().get() + offset as u64, into) {
+        if !state.ram.read(page.pa().get() + offset as u64, into) {
             state.violate(format!("read_shared({page:?}, {offset}, {})", into.len()));
         }
     }
 
     fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
         let mut state = self.machine.state();
-        if !state.write(page.pa().get() + offset as u64, bytes) {
+        if !state.ram.write(page.pa().get() + offset as u64, bytes) {
             state.violate(format!("write_shared({page:?}, {offset}, {})", bytes.len()));
         }
     }

@@ -12,8 +12,10 @@
 
 mod guest;
 mod machine;
+mod ram;
 mod tee;
 
 pub use guest::{Guest, Request};
-pub use machine::{FakeHost, Machine, RAM_BASE};
+pub use machine::{FakeHost, Machine};
+pub use ram::RAM_BASE;
 pub use tee::{Outcome, Step};

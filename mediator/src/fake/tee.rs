@@ -1,15 +1,16 @@
 //! An OP-TEE that does what a script says, and watches what it is given.
 
-use super::machine::{Owner, State};
+use super::machine::State;
+use super::ram::Owner;
 use crate::addr::PAGE_SIZE;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use optee_proto::le::{U32, U64};
 use optee_proto::msg::{self, Attr, Command, Header, Param};
 use optee_proto::rpc::{self, Function};
 use optee_proto::{FunctionId, Return, TeeResult, smc as id, uuid};
-use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// What OP-TEE does in a call before the call's own work is done. Default: nothing.
@@ -187,11 +188,7 @@ impl Tee {
 }
 
 fn is_shared(state: &State, at: u64) -> bool {
-    at.is_multiple_of(PAGE_SIZE)
-        && state
-            .pages
-            .get(&at)
-            .is_some_and(|page| page.owner == Owner::Shared)
+    at.is_multiple_of(PAGE_SIZE) && state.ram.owner(at) == Some(Owner::Shared)
 }
 
 /// One SMC.
@@ -304,7 +301,7 @@ fn cache(state: &mut State, vm: u16, function: FunctionId) -> [u64; 4] {
 fn read_message(state: &State, at: u64) -> (Header, Vec<Param>) {
     let mut bytes = [0; PAGE_SIZE as usize];
     let room = (PAGE_SIZE - at % PAGE_SIZE) as usize;
-    state.read(at, &mut bytes[..room]);
+    state.ram.read(at, &mut bytes[..room]);
     let (header, rest) = Header::read_from_prefix(&bytes).expect("a page");
     let count = (header.num_params.get() as usize).min(6);
     let params = rest.chunks_exact(msg::PARAM_SIZE).take(count);
@@ -442,7 +439,7 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
         let at = pages.len() % msg::PAGE_LIST_ENTRIES;
         if at == 0 && !pages.is_empty() {
             let mut link = U64::ZERO;
-            state.read(list + PAGE_SIZE - 8, link.as_mut_bytes());
+            state.ram.read(list + PAGE_SIZE - 8, link.as_mut_bytes());
             list = link.get();
         }
         if !is_shared(state, list) {
@@ -450,12 +447,9 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
             return None;
         }
         let mut page = U64::ZERO;
-        state.read(list + at as u64 * 8, page.as_mut_bytes());
+        state.ram.read(list + at as u64 * 8, page.as_mut_bytes());
         let page = page.get();
-        let good = state
-            .pages
-            .get(&page)
-            .is_some_and(|entry| entry.owner == Owner::Vm(vm) && entry.pins > 0);
+        let good = state.ram.owner(page) == Some(Owner::Vm(vm)) && state.ram.pins(page) > 0;
         if !good {
             state.violate(format!(
                 "page {page:#x} of a buffer is not pinned memory of VM {vm}"
@@ -468,7 +462,7 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
         [0; PAGE_SIZE as usize],
         pages.len() % msg::PAGE_LIST_ENTRIES,
     );
-    if state.read(list, &mut tail) && used != 0 && tail[used * 8..].iter().any(|&b| b != 0) {
+    if state.ram.read(list, &mut tail) && used != 0 && tail[used * 8..].iter().any(|&b| b != 0) {
         state.violate(format!(
             "page list at {list:#x} is not empty behind its end"
         ));
@@ -507,7 +501,7 @@ fn run(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
                 return [code, 0xdead, 0xdead, 0xdead];
             }
             Step::Scribble(byte) => {
-                let _ = state.write(message, &[byte; PAGE_SIZE as usize]);
+                let _ = state.ram.write(message, &[byte; PAGE_SIZE as usize]);
             }
             Step::Raw([a0, a1, a2], claimed) => return [a0, a1, a2, claimed.unwrap_or(thread)],
             Step::FreeRpc => {
@@ -574,7 +568,7 @@ fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
         bytes.clone_from(raw);
     }
     this.waiting = Some(step);
-    state.write(at, &bytes);
+    state.ram.write(at, &bytes);
     let (a1, a2) = id::pair(cookie);
     [Function::CMD.a0(), a1, a2, thread]
 }
@@ -607,7 +601,7 @@ fn finish(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
     header.ret_origin = U32::new(optee_proto::Origin::TRUSTED_APP.0);
     let mut bytes = header.as_bytes().to_vec();
     bytes.extend_from_slice(out.as_bytes());
-    state.write(done.message, &bytes);
+    state.ram.write(done.message, &bytes);
     partition(state, vm).outcomes.push(done.outcome);
     [0, 0xdead, 0xdead, 0xdead]
 }

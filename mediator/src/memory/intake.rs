@@ -9,9 +9,9 @@ use crate::addr::{Ipa, Pa};
 use crate::host::{Host, PinError, SharedPage};
 use crate::memory::buffer::PageNumber;
 use alloc::vec::Vec;
+use optee_proto::le::U64;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
 use zerocopy::IntoBytes;
-use zerocopy::little_endian::U64;
 
 /// How many words are fetched at once. Seven times this is an eighth less than a page of a list.
 const CHUNK: usize = 64;

@@ -251,6 +251,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::tests::tries(256))]
+
         /// The table against two maps: what is in is found under both names, what is out is
         /// not, and no cookie comes twice.
         #[test]

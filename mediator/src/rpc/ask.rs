@@ -8,11 +8,11 @@ use crate::memory::Cookie;
 use crate::memory::buffer::unpin;
 use crate::message::Kind;
 use crate::stats::RpcKind;
+use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, HEADER_SIZE, Header, Param};
 use optee_proto::rpc::{Command, MAX_PARAMS};
 use optee_proto::{Origin, TeeResult};
 use zerocopy::IntoBytes;
-use zerocopy::little_endian::U32;
 
 impl Mediator {
     /// RPC CMD: a request in memory, under this cookie, or behind the call's message.

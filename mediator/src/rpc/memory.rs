@@ -19,10 +19,10 @@ use crate::memory::{
 use crate::message::PageList;
 use crate::stats::RpcKind;
 use optee_proto::TeeResult;
+use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, Header, Param};
 use optee_proto::rpc::Command;
 use zerocopy::IntoBytes;
-use zerocopy::little_endian::U32;
 
 impl Mediator {
     /// RPC ALLOC: OP-TEE wants memory for RPC messages.

@@ -18,10 +18,10 @@ use crate::call::Call;
 use crate::host::{GuestMemoryError, Host, SharedPage};
 use crate::memory::{Cookie, Place, RpcBuffer};
 use crate::message::Kind;
+use optee_proto::le::U32;
 use optee_proto::msg::{self, HEADER_SIZE, Header, Param};
 use optee_proto::rpc::{Command, MAX_PARAMS};
 use optee_proto::{Origin, TeeResult};
-use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of room for an RPC message behind a call's message.
@@ -75,7 +75,7 @@ impl Request {
     /// The page that OP-TEE's request is in, and where.
     fn ours<'a>(&'a self, call: &'a Call) -> (&'a SharedPage, usize) {
         match &self.source {
-            Source::Room => (&call.shadow, call.rpc_offset()),
+            Source::Room => (&call.shadow, call.room()),
             Source::Buffer(_, buffer) => (&buffer.shadow, 0),
         }
     }
@@ -85,7 +85,7 @@ impl Request {
     fn theirs(&self, call: &Call) -> (Place, usize) {
         match &self.source {
             Source::Buffer(_, buffer) if !call.rpc_room => (buffer.guest, 0),
-            _ => (call.place, call.rpc_offset()),
+            _ => (call.place, call.guest_room()),
         }
     }
 
@@ -132,17 +132,13 @@ pub(crate) fn mark_room<H: Host>(host: &H, call: &Call) {
         pad: U32::new(MARK),
         ..Header::default()
     };
-    host.write_shared(&call.shadow, call.rpc_offset(), header.as_bytes());
+    host.write_shared(&call.shadow, call.room(), header.as_bytes());
 }
 
 /// Whether OP-TEE has written a request into the room behind a message.
 fn room_is_used<H: Host>(host: &H, call: &Call) -> bool {
     let mut pad = U32::ZERO;
-    host.read_shared(
-        &call.shadow,
-        call.rpc_offset() + PAD_OFFSET,
-        pad.as_mut_bytes(),
-    );
+    host.read_shared(&call.shadow, call.room() + PAD_OFFSET, pad.as_mut_bytes());
     pad.get() != MARK
 }
 

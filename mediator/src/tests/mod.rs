@@ -12,6 +12,16 @@ use crate::fake::{FakeHost, Guest, Machine};
 use crate::{ClientId, Config, Mediator, Stats, TeeInfo, probe};
 use core::num::NonZeroU16;
 use optee_proto::Uuid;
+use proptest::test_runner::Config as ProptestConfig;
+
+/// How a property is tried: so many cases, or a few under Miri, which is slow.
+pub(crate) fn tries(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases: if cfg!(miri) { 2 } else { cases },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
 
 pub(crate) const APP: Uuid = Uuid([0xa1; 16]);
 

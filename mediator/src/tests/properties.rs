@@ -3,7 +3,7 @@
 //! The made-up machine checks at each step that no foreign address reaches OP-TEE, that the
 //! guest sees no secret, and that what OP-TEE uses stays pinned; here is what it is led through.
 
-use super::{APP, Vm};
+use super::{APP, Vm, tries};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, Machine, RAM_BASE, Step};
 use crate::{Config, Offer, Quotas};
@@ -321,11 +321,7 @@ fn play(actions: &[Action], scramble: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 3 } else { 100 },
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(tries(100))]
 
     #[test]
     fn no_conversation_breaks_a_promise(actions in vec(action(), 1..60)) {

@@ -70,6 +70,31 @@ fn requests_are_behind_the_message() {
     vm.end();
 }
 
+/// Parameters at the end that are nothing do not reach OP-TEE; for the guest they are there.
+#[test]
+fn the_room_is_behind_what_each_side_has() {
+    let vm = vm();
+    let guest = with_room(&vm);
+    let value = Param::new(Attr::VALUE_INOUT, 1, 2, 3);
+    for count in 0..=4 {
+        let mut params = [Param::new(Attr::NONE, 7, 8, 9); 4];
+        params[..count].fill(value);
+        vm.host
+            .machine()
+            .script(1, [Step::Command(rpc::Command::GET_TIME, vec![value])]);
+        let done = guest.run(guest.message(Command::INVOKE, 1, &params));
+        assert_eq!(done.params[count..], params[count..]);
+        let seen = vm.host.machine().outcomes(1).pop().unwrap();
+        assert_eq!(seen.params, params[..count]);
+        assert_eq!(seen.replies[0].1[0], Param::new(Attr::VALUE_INOUT, 2, 3, 4));
+    }
+    // Nothing in the middle stays.
+    let params = [Param::default(), value];
+    guest.run(guest.message(Command::INVOKE, 1, &params));
+    assert_eq!(vm.host.machine().outcomes(1).pop().unwrap().params, params);
+    vm.end();
+}
+
 #[test]
 fn messages_in_registered_memory() {
     let vm = vm();

@@ -1,0 +1,163 @@
+//! Memory with owners and pins. A page takes no room until it is written to or pinned.
+
+use crate::addr::{Ipa, PAGE_SIZE};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+
+/// Where a VM's RAM begins, in its own view.
+pub const RAM_BASE: u64 = 0x1_0000_0000;
+/// Physical memory of VM n begins at this plus n times [`VM_STRIDE`]: beyond what fits into a
+/// register of the ABI, so that no number is taken for an address by chance.
+const VM_BASE: u64 = 0x28_5000_0000;
+const VM_STRIDE: u64 = 0x1000_0000;
+/// Where pages to share with OP-TEE come from.
+const SHARED_BASE: u64 = 0x28_4800_0000;
+
+/// Who a page belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Owner {
+    Vm(u16),
+    Shared,
+}
+
+#[derive(Default)]
+struct Page {
+    /// Zeroes until it is written to.
+    bytes: Option<Box<[u8; PAGE_SIZE as usize]>>,
+    pins: u32,
+}
+
+#[derive(Default)]
+struct VmMemory {
+    /// How many pages it has.
+    pages: u64,
+    /// Those that were taken away from it.
+    gone: BTreeSet<u64>,
+}
+
+/// All memory of a machine.
+#[derive(Default)]
+pub(super) struct Ram {
+    vms: BTreeMap<u16, VmMemory>,
+    pages: BTreeMap<u64, Page>,
+    shared: BTreeSet<u64>,
+    shared_made: u64,
+    shared_free: BTreeSet<u64>,
+}
+
+/// The address of a page, and what is beyond it.
+const fn split(at: u64) -> (u64, usize) {
+    (at & !(PAGE_SIZE - 1), (at % PAGE_SIZE) as usize)
+}
+
+impl Ram {
+    pub(super) fn add_vm(&mut self, vm: u16, pages: u64) {
+        assert!(2 * pages * PAGE_SIZE <= VM_STRIDE);
+        self.vms.insert(
+            vm,
+            VmMemory {
+                pages,
+                gone: BTreeSet::new(),
+            },
+        );
+    }
+
+    pub(super) fn unmap(&mut self, vm: u16, page: Ipa) {
+        if let Some(memory) = self.vms.get_mut(&vm) {
+            memory.gone.insert(page.get());
+        }
+    }
+
+    /// Stage 2. Neighbours in the guest's view are none physically.
+    pub(super) fn translate(&self, vm: u16, at: Ipa) -> Option<u64> {
+        let memory = self.vms.get(&vm)?;
+        let number = at.page().get().checked_sub(RAM_BASE)? / PAGE_SIZE;
+        if number >= memory.pages || memory.gone.contains(&at.page().get()) {
+            return None;
+        }
+        let base = VM_BASE + VM_STRIDE * u64::from(vm);
+        Some(base + (memory.pages - 1 - number) * 2 * PAGE_SIZE + at.page_offset())
+    }
+
+    /// Who the page at a physical address belongs to.
+    pub(super) fn owner(&self, at: u64) -> Option<Owner> {
+        let (page, _) = split(at);
+        if self.shared.contains(&page) {
+            return Some(Owner::Shared);
+        }
+        let vm = page.checked_sub(VM_BASE)? / VM_STRIDE;
+        let number = (page - VM_BASE) % VM_STRIDE / PAGE_SIZE;
+        let vm = u16::try_from(vm).ok()?;
+        let memory = self.vms.get(&vm)?;
+        let inside = number.is_multiple_of(2) && number / 2 < memory.pages;
+        inside.then_some(Owner::Vm(vm))
+    }
+
+    pub(super) fn read(&self, at: u64, into: &mut [u8]) -> bool {
+        let (page, offset) = split(at);
+        if self.owner(page).is_none() || offset + into.len() > PAGE_SIZE as usize {
+            return false;
+        }
+        match self.pages.get(&page).and_then(|page| page.bytes.as_ref()) {
+            Some(bytes) => into.copy_from_slice(&bytes[offset..offset + into.len()]),
+            None => into.fill(0),
+        }
+        true
+    }
+
+    pub(super) fn write(&mut self, at: u64, from: &[u8]) -> bool {
+        let (page, offset) = split(at);
+        if self.owner(page).is_none() || offset + from.len() > PAGE_SIZE as usize {
+            return false;
+        }
+        let page = self.pages.entry(page).or_default();
+        let bytes = page
+            .bytes
+            .get_or_insert_with(|| Box::new([0; PAGE_SIZE as usize]));
+        bytes[offset..offset + from.len()].copy_from_slice(from);
+        true
+    }
+
+    pub(super) fn pins(&self, at: u64) -> u32 {
+        self.pages.get(&at).map_or(0, |page| page.pins)
+    }
+
+    pub(super) fn all_pins(&self) -> u64 {
+        self.pages.values().map(|page| u64::from(page.pins)).sum()
+    }
+
+    pub(super) fn pin(&mut self, at: u64) {
+        self.pages.entry(at).or_default().pins += 1;
+    }
+
+    /// Takes one pin back, if there is one.
+    pub(super) fn unpin(&mut self, at: u64) -> bool {
+        let pins = &mut self.pages.entry(at).or_default().pins;
+        *pins = match pins.checked_sub(1) {
+            Some(pins) => pins,
+            None => return false,
+        };
+        true
+    }
+
+    /// A page to share, filled with zeroes.
+    pub(super) fn share(&mut self) -> u64 {
+        let at = self.shared_free.pop_first().unwrap_or_else(|| {
+            self.shared_made += 1;
+            SHARED_BASE + self.shared_made * PAGE_SIZE
+        });
+        self.shared.insert(at);
+        at
+    }
+
+    /// Takes a shared page back, if it is one.
+    pub(super) fn unshare(&mut self, at: u64) -> bool {
+        self.pages.remove(&at);
+        self.shared_free.insert(at);
+        self.shared.remove(&at)
+    }
+
+    pub(super) fn shared(&self) -> usize {
+        self.shared.len()
+    }
+}
