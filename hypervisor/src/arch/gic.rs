@@ -81,8 +81,12 @@ pub fn init_distributor(base: Pa) {
 }
 
 /// Finds the redistributor of the pCPU with this affinity (MPIDR_EL1 without its flag bits)
-/// among regions of (start, end), in bytes.
-pub fn find_redistributor(regions: impl Iterator<Item = (Pa, Pa)>, mpidr: u64) -> Option<Pa> {
+/// among regions of (start, end), in bytes; `stride` is the distance that the tree asks for.
+pub fn find_redistributor(
+    regions: impl Iterator<Item = (Pa, Pa)>,
+    stride: u64,
+    mpidr: u64,
+) -> Option<Pa> {
     let affinity = (mpidr & 0xff_ffff) | ((mpidr >> 32) & 0xff) << 24;
     for (start, end) in regions {
         let mut frame = start.get();
@@ -95,7 +99,7 @@ pub fn find_redistributor(regions: impl Iterator<Item = (Pa, Pa)>, mpidr: u64) -
                 break;
             }
             // VLPIs double the frames.
-            frame += REDISTRIBUTOR_STRIDE << ((kind >> 1) & 1);
+            frame += stride.max(REDISTRIBUTOR_STRIDE << ((kind >> 1) & 1));
         }
     }
     None

@@ -1,4 +1,5 @@
-//! EL2's heap: page tables, VMs, buffers' books. Nothing on the way of an SMC allocates.
+//! EL2's heap: page tables, VMs, the mediators' books. An INVOKE allocates nothing; registering
+//! memory and opening sessions may.
 
 use buddy_system_allocator::Heap;
 use core::alloc::{GlobalAlloc, Layout};

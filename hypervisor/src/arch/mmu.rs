@@ -117,7 +117,8 @@ pub fn root() -> u64 {
 
 /// SCTLR_EL2.WXN: even a wrong entry cannot make a writable page executable.
 pub fn set_write_implies_execute_never() {
-    use aarch64_cpu::registers::{ReadWriteable, SCTLR_EL2};
+    use aarch64_cpu::registers::SCTLR_EL2;
+    use tock_registers::interfaces::ReadWriteable;
     SCTLR_EL2.modify(SCTLR_EL2::WXN.val(1));
     super::barrier::isb();
 }

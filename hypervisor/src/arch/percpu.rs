@@ -3,11 +3,12 @@
 use crate::devices::vgic::Hcr;
 use crate::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
 use crate::vm::Running;
-use aarch64_cpu::registers::{Readable, TPIDR_EL2, Writeable};
+use aarch64_cpu::registers::TPIDR_EL2;
 use alloc::boxed::Box;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use mediator::addr::Pa;
+use tock_registers::interfaces::{Readable, Writeable};
 
 /// A pCPU's own state. Not `Sync`: only its pCPU ever sees it.
 pub struct Pcpu {

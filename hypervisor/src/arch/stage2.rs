@@ -2,11 +2,12 @@
 
 use super::barrier;
 use crate::vm::stage2::{TablePages, Tlb};
-use aarch64_cpu::registers::{Readable, VTTBR_EL2, Writeable};
+use aarch64_cpu::registers::VTTBR_EL2;
 use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
 use core::arch::asm;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
+use tock_registers::interfaces::{Readable, Writeable};
 
 /// The tables of one VM: pages of EL2's heap, and the TLB entries with its VMID.
 pub struct Tables {

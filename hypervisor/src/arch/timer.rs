@@ -1,6 +1,7 @@
 //! The generic timer: EL2's own (CNTHP) and the guests' virtual one. Times are counter ticks.
 
-use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0, Readable, Writeable};
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0};
+use tock_registers::interfaces::{Readable, Writeable};
 
 /// INTID of EL2's physical timer (PPI 10), by the Arm base system architecture.
 pub const HYPERVISOR_TIMER_INTID: u32 = 26;

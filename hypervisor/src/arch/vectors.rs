@@ -2,8 +2,9 @@
 
 use super::world::Frame;
 use super::{barrier, stack};
-use aarch64_cpu::registers::{VBAR_EL2, Writeable};
+use aarch64_cpu::registers::VBAR_EL2;
 use core::arch::global_asm;
+use tock_registers::interfaces::Writeable;
 
 global_asm!(
     include_str!("vectors.S"),

@@ -65,6 +65,7 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
         .ok_or(BootError::NoMemory)?;
     machine.free.remove(heap)?;
 
+    check_interrupts(&machine);
     let device = |range: PaRange| (range.start().page(), page_end(range));
     let devices = machine
         .gic
@@ -87,6 +88,33 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
     this_pcpu_up(0, machine);
     start_others(machine);
     Ok(vms)
+}
+
+/// EL2's private interrupts are where the Base System Architecture has them on every machine that
+/// follows it; others would need more than constants.
+fn check_interrupts(machine: &Machine<'_>) {
+    let has = |name, found: u32, known: u32| {
+        if found != known {
+            fail(format_args!(
+                "the {name} interrupt is INTID {found}, not {known}: \
+                 Postern runs on machines that follow the Arm Base System Architecture"
+            ));
+        }
+    };
+    let timers = &machine.timers;
+    has(
+        "hypervisor timer's",
+        timers.hypervisor.get(),
+        arch::timer::HYPERVISOR_TIMER_INTID,
+    );
+    has(
+        "virtual timer's",
+        timers.virtual_timer.get(),
+        arch::timer::VIRTUAL_TIMER_INTID,
+    );
+    if let Some(maintenance) = machine.gic.maintenance {
+        has("GIC maintenance", maintenance.get(), gic::MAINTENANCE_INTID);
+    }
 }
 
 fn page_end(range: PaRange) -> Pa {
@@ -135,7 +163,7 @@ fn this_pcpu_up(index: usize, machine: &Machine<'_>) {
     let mpidr = machine.cpus.list()[index].mpidr.get();
     let regions = machine.gic.redistributors.iter();
     let regions = regions.map(|range| (range.start(), range.end()));
-    let Some(redistributor) = gic::find_redistributor(regions, mpidr) else {
+    let Some(redistributor) = gic::find_redistributor(regions, machine.gic.stride, mpidr) else {
         fail(format_args!(
             "CPU {index} (MPIDR {mpidr:#x}) has no redistributor: check the GICv3 node's reg"
         ));

@@ -2,7 +2,7 @@
 
 use super::line::LineAssembler;
 use super::output;
-use crate::vm::{self, EXIT_NAMES, Vm};
+use crate::vm::{self, EXIT_NAMES, ODDITY_NAMES, Vm};
 use core::fmt;
 use mediator::RpcKind;
 use spin::mutex::SpinMutex;
@@ -48,7 +48,7 @@ fn stats(vm: &Vm) {
         .unwrap_or_default();
     let kinds = RpcKind::ALL.map(RpcKind::name);
     output::line(format_args!(
-        "@postern {{\"event\":\"stats\",\"vm\":\"{}\",\"smc_fast\":{},\"smc_yielding\":{},\"rpc\":{},\"foreign_intr\":{},\"pages_pinned\":{},\"pages_pinned_max\":{},\"buffers\":{},\"buffers_max\":{},\"denied\":{},\"exits\":{}}}",
+        "@postern {{\"event\":\"stats\",\"vm\":\"{}\",\"smc_fast\":{},\"smc_yielding\":{},\"rpc\":{},\"foreign_intr\":{},\"pages_pinned\":{},\"pages_pinned_max\":{},\"buffers\":{},\"buffers_max\":{},\"denied\":{},\"exits\":{},\"refused\":{}}}",
         vm.name,
         tee.fast,
         tee.yielding,
@@ -60,5 +60,6 @@ fn stats(vm: &Vm) {
         tee.buffers_max,
         tee.denied,
         Object(&EXIT_NAMES, &vm.exits()),
+        Object(&ODDITY_NAMES, &vm.oddities()),
     ));
 }

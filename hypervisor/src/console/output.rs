@@ -53,7 +53,7 @@ pub fn send(channel: Channel, bytes: &[u8]) {
 }
 
 /// One log line, longer ones are cut.
-struct Line(heapless::Vec<u8, 1024>);
+struct Line(heapless::Vec<u8, 2048>);
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {

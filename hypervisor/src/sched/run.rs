@@ -1,7 +1,8 @@
 //! Puts vCPUs on pCPUs and takes them off: the one way out of every exit.
 //!
 //! The policy is [`super::Scheduler`]'s; here are the locks, the timer and the registers. One
-//! lock guards the queues of all pCPUs. It is never taken on the way of an SMC.
+//! lock guards the queues of all pCPUs. On the way of an SMC it is taken only where OP-TEE was
+//! interrupted.
 
 use super::{Placement, Scheduler};
 use crate::arch::world::Frame;
@@ -16,6 +17,11 @@ static SCHEDULER: SpinMutex<Scheduler> = SpinMutex::new(Scheduler::new());
 
 /// How long a vCPU runs when others wait, in milliseconds.
 const SLICE_MS: u64 = 10;
+
+/// [`SLICE_MS`] in ticks.
+fn slice() -> u64 {
+    SLICE_MS * timer::frequency() / 1000
+}
 
 /// Asks for the scheduler before the guest goes on.
 const RESCHEDULE: u32 = 1;
@@ -120,6 +126,9 @@ pub fn timer_fired() {
         let Some(id) = expired else { break };
         wake(vm::by_id(id));
     }
+    // Busy pCPUs too do their part, a piece at a time: a VM's start or end must not wait until its
+    // neighbours are idle.
+    vm::work_step();
     look_at_slice(here);
 }
 
@@ -211,8 +220,7 @@ fn schedule(frame: &mut Frame) {
     }
     loop {
         let now = timer::now();
-        let slice = SLICE_MS * timer::frequency() / 1000;
-        let next = SCHEDULER.lock().pick(pcpu, now, slice);
+        let next = SCHEDULER.lock().pick(pcpu, now, slice());
         if let Some(id) = next {
             put_on(here, vm::by_id(id), frame);
             arm_timer(here);
@@ -336,10 +344,12 @@ fn arm_timer(here: &Pcpu) {
     let pcpu = here.id();
     // A slice that is over is asked for already, and an interrupt for it would come at once, again
     // and again.
-    let event = if scheduler.slice_is_over(pcpu, timer::now()) {
+    let now = timer::now();
+    let event = if scheduler.slice_is_over(pcpu, now) {
         None
     } else {
-        scheduler.next_event(pcpu)
+        let for_work = vm::has_work().then(|| now + slice());
+        scheduler.next_event(pcpu).into_iter().chain(for_work).min()
     };
     drop(scheduler);
     timer::arm(event);

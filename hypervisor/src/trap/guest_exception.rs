@@ -5,9 +5,8 @@ use super::inject::{self, Exception, Interrupted, PstateFeatures, Spsr};
 use crate::arch::id_registers;
 use crate::arch::world::Frame;
 use crate::trap::decode::SysReg;
-use aarch64_cpu::registers::{
-    ELR_EL1, ESR_EL1, FAR_EL1, Readable, SCTLR_EL1, SPSR_EL1, VBAR_EL1, Writeable,
-};
+use aarch64_cpu::registers::{ELR_EL1, ESR_EL1, FAR_EL1, SCTLR_EL1, SPSR_EL1, VBAR_EL1};
+use tock_registers::interfaces::{Readable, Writeable};
 
 /// The running vCPU, whose `frame` this is, takes `exception` when it goes on.
 pub fn take(frame: &mut Frame, exception: Exception) {

@@ -9,7 +9,8 @@ use crate::arch::world::Frame;
 use crate::sched::run;
 use crate::services;
 use crate::vm::{Exit, Running};
-use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2, Readable};
+use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
+use tock_registers::interfaces::Readable;
 
 const CLASS_HVC: u8 = 0x16;
 const CLASS_SMC: u8 = 0x17;

@@ -2,9 +2,9 @@
 
 use super::frames::{Frames, FramesError, PoolError, SharedPool};
 use super::instance::{Parts, Running, Vm};
-use super::layout;
 use super::memory::{Memory, MemoryError};
 use super::stage2::{self, Attributes, Stage2, Stage2Error};
+use super::{guest_image, layout};
 use crate::arch::{gic, id_registers, power, smc, stage2::Tables};
 use crate::boot::start::{fail, machine};
 use crate::boot::{Tee, VmConfig, VmConfigs};
@@ -83,6 +83,11 @@ enum StartError {
     Pool(#[from] PoolError),
     #[error("vm `{0}` has tee = \"required\": {1}")]
     NoTee(&'static str, ProbeError),
+    #[error(
+        "vm `{0}`: no arm64 Image at {1}, where its multiboot,kernel module is said to be: \
+         have the boot loader place the kernel's raw Image there"
+    )]
+    NoKernel(&'static str, PaRange),
     #[error("vm `{0}` has tee = \"required\" and cannot have it: {1}")]
     NoRoom(&'static str, CreateError),
 }
@@ -157,6 +162,9 @@ fn make(
     frames: &mut Frames,
     tee: Option<TeeInfo>,
 ) -> Result<Vm, StartError> {
+    if !guest_image::is_kernel(config.kernel) {
+        return Err(StartError::NoKernel(config.name, config.kernel));
+    }
     let memory = Memory::new(&frames.allocate(config.memory, layout::RAM)?)?;
     let vmid = index.get() as u16 + 1;
     let mut tables = Tables::new(vmid);
@@ -200,7 +208,12 @@ fn take_console_input() {
     }
 }
 
-/// Does a piece of work for some VM; `false` where there is none.
+/// Whether some VM waits to be loaded or destroyed.
+pub fn has_work() -> bool {
+    all().iter().any(Vm::has_work)
+}
+
+/// Does a piece of work for some VM, a block of memory or so; `false` where there is none.
 pub fn work_step() -> bool {
     all().iter().any(Vm::step)
 }

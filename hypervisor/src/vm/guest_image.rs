@@ -42,6 +42,11 @@ pub struct Entry {
     pub tree: Ipa,
 }
 
+/// Whether the boot loader put an arm64 `Image` where the tree says that the kernel is.
+pub fn is_kernel(kernel: PaRange) -> bool {
+    Header::read(kernel).is_some()
+}
+
 /// The part of an arm64 `Image`'s header that matters (Linux, Documentation/arch/arm64/booting).
 struct Header {
     text_offset: u64,

@@ -6,6 +6,7 @@ use crate::arch::timer;
 use crate::arch::world::{Context, Frame, Machine};
 use crate::boot::VmConfig;
 use crate::console::guest::Console;
+use crate::console::log::Counted;
 use crate::console::mux::Channel;
 use crate::devices::mmio::Access;
 use crate::devices::vgic::{IntId, MmioOutcome, VcpuSet, Vgic, Vmcr, Window, Wire};
@@ -16,7 +17,7 @@ use crate::services::psci::PowerView;
 use crate::services::tee::VmHost;
 use crate::vm::memory::Memory;
 use alloc::boxed::Box;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use mediator::Mediator;
 use mediator::addr::Ipa;
 use spin::mutex::SpinMutex;
@@ -91,6 +92,9 @@ pub enum Oddity {
     /// An SError.
     SystemError,
 }
+
+/// Names of [`Oddity`]'s kinds, in their order.
+pub const ODDITY_NAMES: [&str; 5] = ["abort", "register", "call", "instruction", "serror"];
 
 /// What a vCPU is while it is on no pCPU.
 pub struct Saved {
@@ -198,9 +202,9 @@ impl Ending {
     }
 }
 
-/// `Vm::has_work`: there is some.
+/// `Vm::work_kind`: there is some.
 const WORK: u8 = 1;
-/// `Vm::has_work`: the VM starts again.
+/// `Vm::work_kind`: the VM starts again.
 const WORK_AGAIN: u8 = 2;
 
 const STOPPED: u8 = 0;
@@ -237,9 +241,9 @@ pub struct Vm {
     state: AtomicU8,
     ending: AtomicU8,
     vcpus_on: AtomicUsize,
-    logged: AtomicU32,
+    oddities: [Counted; ODDITY_NAMES.len()],
     work: SpinMutex<Work>,
-    has_work: AtomicU8,
+    work_kind: AtomicU8,
 }
 
 /// What [`Vm::new`] is made of.
@@ -283,9 +287,9 @@ impl Vm {
             state: AtomicU8::new(STOPPED),
             ending: AtomicU8::new(Ending::Off as u8),
             vcpus_on: AtomicUsize::new(0),
-            logged: AtomicU32::new(0),
+            oddities: [const { Counted::new() }; ODDITY_NAMES.len()],
             work: SpinMutex::new(Work::Nothing),
-            has_work: AtomicU8::new(0),
+            work_kind: AtomicU8::new(0),
         }
     }
 
@@ -322,13 +326,23 @@ impl Vm {
 
     /// Whether it is off for good.
     pub fn is_off(&self) -> bool {
-        self.state.load(Ordering::Acquire) == STOPPED && self.has_work.load(Ordering::Acquire) == 0
+        self.state.load(Ordering::Acquire) == STOPPED && !self.has_work()
     }
 
-    /// `true` the first time that it is asked about this kind.
+    /// Whether it waits to be loaded or destroyed.
+    #[inline]
+    pub fn has_work(&self) -> bool {
+        self.work_kind.load(Ordering::Acquire) != 0
+    }
+
+    /// Counts something that the guest should not do; `true` the first time.
     pub fn log_once(&self, oddity: Oddity) -> bool {
-        let bit = 1 << oddity as u32;
-        self.logged.fetch_or(bit, Ordering::Relaxed) & bit == 0
+        self.oddities[oddity as usize].happens()
+    }
+
+    /// How often the guest did what it should not, in the order of [`ODDITY_NAMES`].
+    pub fn oddities(&self) -> [u64; ODDITY_NAMES.len()] {
+        core::array::from_fn(|index| self.oddities[index].times())
     }
 
     /// Exits of all vCPUs, in the order of [`EXIT_NAMES`].
@@ -345,19 +359,19 @@ impl Vm {
     /// Asks for its start: its memory is filled step by step, then its first vCPU runs.
     pub fn begin_start(&'static self) {
         *self.work.lock() = Work::Load(guest_image::Loader::new());
-        self.has_work.store(WORK, Ordering::Release);
+        self.work_kind.store(WORK, Ordering::Release);
     }
 
     /// Does a piece of what the VM waits for; `false` where there is nothing, or another pCPU is
     /// at it.
     pub fn step(&'static self) -> bool {
-        if self.has_work.load(Ordering::Acquire) == 0 {
+        if !self.has_work() {
             return false;
         }
         let Some(mut work) = self.work.try_lock() else {
             return false;
         };
-        if self.has_work.swap(WORK, Ordering::AcqRel) == WORK_AGAIN {
+        if self.work_kind.swap(WORK, Ordering::AcqRel) == WORK_AGAIN {
             if let Err(error) = self.create_tee() {
                 crate::error!("vm {}: no TEE after its reset: {error}", self.name);
                 self.ended(Ending::Error);
@@ -371,7 +385,7 @@ impl Vm {
                 Ok(None) => {}
                 Ok(Some(entry)) => {
                     *work = Work::Nothing;
-                    self.has_work.store(0, Ordering::Release);
+                    self.work_kind.store(0, Ordering::Release);
                     self.run(entry);
                 }
                 Err(error) => {
@@ -434,7 +448,7 @@ impl Vm {
         // The last one. Where the guest turned all of its CPUs off, that is its end.
         self.state.store(STOPPING, Ordering::Release);
         *self.work.lock() = Work::Destroy;
-        self.has_work.store(WORK, Ordering::Release);
+        self.work_kind.store(WORK, Ordering::Release);
     }
 
     /// Stops all vCPUs; the last that leaves its pCPU has the VM destroyed.
@@ -471,9 +485,9 @@ impl Vm {
         self.state.store(STOPPED, Ordering::Release);
         if ending == Ending::Reset {
             // `step` holds the work's lock: leave the loading to the next step.
-            self.has_work.store(WORK_AGAIN, Ordering::Release);
+            self.work_kind.store(WORK_AGAIN, Ordering::Release);
         } else {
-            self.has_work.store(0, Ordering::Release);
+            self.work_kind.store(0, Ordering::Release);
             super::one_ended();
         }
     }
