@@ -2,7 +2,7 @@
 //!
 //! One `Host` stands for one virtual machine and the pCPU that the call runs on. All methods
 //! take `&self`, since several vCPUs of a VM are inside the mediator at once; none is called
-//! with the mediator's lock held except [`Host::free_shared`], which must not call back.
+//! with the mediator's lock held.
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use thiserror::Error;
@@ -60,9 +60,8 @@ pub enum ForeignInterrupt {
 
 /// What the mediator needs of a hypervisor, for one VM.
 pub trait Host {
-    /// Copies guest memory, each byte once, into memory that no guest can reach. `from` and the
-    /// length may cross a page boundary only where the text of the caller says so; today no
-    /// caller does.
+    /// Copies guest memory, each byte once, into memory that no guest can reach. The range lies
+    /// within one page.
     ///
     /// # Errors
     /// When a page touched is not RAM of the VM's own; `into` is then worth nothing.

@@ -46,6 +46,7 @@ pub use stats::{RpcKind, Stats};
 
 use books::Books;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use optee_proto::caps::SecureCaps;
 use optee_proto::{FunctionId, smc};
 use spin::mutex::TicketMutex;
 use stats::Counters;
@@ -106,7 +107,12 @@ pub struct Mediator {
 
 impl Mediator {
     /// The mediator of a VM that does not run yet. `client` is the VM's alone.
-    pub fn new(client: ClientId, config: Config, tee: TeeInfo) -> Self {
+    ///
+    /// What `config` offers but the TEE does not have is not offered.
+    pub fn new(client: ClientId, mut config: Config, tee: TeeInfo) -> Self {
+        config.offer.rpc_arg &= tee.caps.contains(SecureCaps::RPC_ARG)
+            && tee.rpc_params as usize == optee_proto::rpc::MAX_PARAMS;
+        config.offer.async_notif &= tee.caps.contains(SecureCaps::ASYNC_NOTIF);
         Self {
             client,
             tee,

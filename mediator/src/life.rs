@@ -128,12 +128,17 @@ impl Mediator {
         loop {
             let next = {
                 let mut books = self.books.lock();
-                // Those that cannot be closed are not tried again.
-                let session = books.sessions.pop();
-                session.and_then(|session| books.idle.pop().map(|call| (session, call)))
+                // Without a call there is no way to close any. One that cannot be closed is not
+                // tried again.
+                books.idle.pop().map(|call| (books.sessions.pop(), call))
             };
-            let Some((session, mut call)) = next else {
-                break;
+            let (session, mut call) = match next {
+                Some((Some(session), call)) => (session, call),
+                Some((None, call)) => {
+                    self.books.lock().idle.push(call);
+                    break;
+                }
+                None => break,
             };
             let before = self.counters.closed.get();
             call.close_for_guest(session.id);

@@ -99,7 +99,7 @@ pub fn probe<H: Host>(host: &H) -> Result<TeeInfo, ProbeError> {
     if !caps.contains(SecureCaps::DYNAMIC_SHM) {
         return Err(ProbeError::NoDynamicSharedMemory);
     }
-    // An OP-TEE before 3.17 does not know the call; it then has two threads unless told otherwise.
+    // An OP-TEE that does not know the call has two threads, unless it was built otherwise.
     let threads = match ask(smc::GET_THREAD_COUNT, 0) {
         [0, threads, ..] if threads != 0 => threads,
         _ => 2,

@@ -15,7 +15,7 @@ pub(crate) struct GuestCookie(pub(crate) u64);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Cookie(NonZeroU64);
 
-const SLOT_BITS: u32 = 19;
+const SLOT_BITS: u32 = 16;
 const SPACE_BIT: u64 = 1 << SLOT_BITS;
 const SERIAL_SHIFT: u32 = SLOT_BITS + 1;
 
@@ -24,6 +24,9 @@ pub(crate) const MAX_OBJECTS: usize = 1 << SLOT_BITS;
 
 /// The first serial number: cookies are thus unlike addresses and sizes, in logs too.
 const FIRST_SERIAL: u64 = 1 << 24;
+
+/// The last one that a cookie has room for.
+const LAST_SERIAL: u64 = u64::MAX >> SERIAL_SHIFT;
 
 /// The two name spaces. A cookie of one is never found in the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,8 +118,6 @@ impl<T> Table<T> {
             Ok(room) => room,
             Err(why) => return Err((why, object)),
         };
-        // 44 bits last for years of registrations without a pause; what would wrap is lost by the
-        // shift below, and a cookie that is in use is found in its slot.
         self.serial += 1;
         let space = if self.space == Space::Rpc {
             SPACE_BIT
@@ -140,7 +141,9 @@ impl<T> Table<T> {
         let Err(at) = self.position(guest) else {
             return Err(Insert::Duplicate);
         };
-        if self.len >= self.limit {
+        // 47 bits of serial numbers last for years of registrations without a pause. After
+        // that there are no new cookies, rather than old ones.
+        if self.len >= self.limit || self.serial >= LAST_SERIAL {
             return Err(Insert::Quota);
         }
         self.by_guest.try_reserve(1).map_err(|_| Insert::NoMemory)?;
@@ -248,6 +251,17 @@ mod tests {
         table.remove(second).unwrap();
         table.insert(GuestCookie(3), ()).unwrap();
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn cookies_end_rather_than_come_back() {
+        let mut table = Table::new(Space::Rpc, 4);
+        table.serial = LAST_SERIAL - 1;
+        let last = table.insert(GuestCookie(1), ()).unwrap();
+        assert_eq!(last.get() >> SERIAL_SHIFT, LAST_SERIAL);
+        table.remove(last).unwrap();
+        assert_eq!(table.insert(GuestCookie(1), ()), Err((Insert::Quota, ())));
+        assert_eq!(table.len(), 0);
     }
 
     proptest! {

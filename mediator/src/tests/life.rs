@@ -95,6 +95,52 @@ fn a_call_that_does_not_end_does_not_hold_up_the_end() {
     vm.end_after_destroy();
 }
 
+/// With every call lost there is no way to close a session; it is counted.
+#[test]
+fn sessions_without_a_call_to_close_them_are_counted() {
+    let vm = vm();
+    assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
+    for _ in 0..2 {
+        vm.host
+            .machine()
+            .script(1, [Step::Raw([0xffff_0001, 0, 0], None)]);
+        vm.guest()
+            .begin(vm.guest().message(Command::INVOKE, 1, &[]));
+    }
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!((vm.stats().lost, vm.stats().leaked), (2, 1));
+    vm.end_after_destroy();
+}
+
+/// What OP-TEE does not have is not offered, whatever the configuration says.
+#[test]
+fn a_poor_tee_is_not_made_rich() {
+    let machine = Machine::new();
+    machine.set_tee(optee_proto::uuid::API_UID, 0b0_1101, 2);
+    let offer = Offer {
+        rpc_arg: true,
+        async_notif: true,
+    };
+    let vm = Vm::new(
+        &machine,
+        1,
+        Config {
+            offer,
+            ..Config::default()
+        },
+    );
+    let guest = vm.guest();
+    assert_eq!(guest.fast(smc::EXCHANGE_CAPABILITIES), [0, 0b100, 0, 0]);
+    for function in [
+        smc::CALL_WITH_RPC_ARG,
+        smc::CALL_WITH_REGD_ARG,
+        smc::ENABLE_ASYNC_NOTIF,
+    ] {
+        assert_eq!(guest.fast(function)[0], 0xffff_ffff, "{function:?}");
+    }
+    vm.end();
+}
+
 #[test]
 fn notifications_end_with_the_vm_and_with_stop() {
     let offer = Offer {

@@ -1,8 +1,12 @@
 //! The mediator against the made-up machine.
 
+mod allocations;
 mod calls;
+mod fast;
 mod life;
+mod lists;
 mod memory;
+mod probing;
 mod properties;
 mod rpc_arg;
 mod rpcs;
@@ -11,7 +15,8 @@ mod threads;
 use crate::fake::{FakeHost, Guest, Machine};
 use crate::{ClientId, Config, Mediator, Stats, TeeInfo, probe};
 use core::num::NonZeroU16;
-use optee_proto::Uuid;
+use optee_proto::msg::{Attr, Param};
+use optee_proto::{TeeResult, Uuid};
 use proptest::test_runner::Config as ProptestConfig;
 
 /// How a property is tried: so many cases, or a few under Miri, which is slow.
@@ -21,6 +26,14 @@ pub(crate) fn tries(cases: u32) -> ProptestConfig {
         failure_persistence: None,
         ..ProptestConfig::default()
     }
+}
+
+/// What a guest hears of most of its mistakes.
+pub(crate) const BAD: u32 = TeeResult::BAD_PARAMETERS.0;
+
+/// A value parameter that is recognised.
+pub(crate) fn value(attr: Attr) -> Param {
+    Param::new(attr, 0x11, 0x22, 0x33)
 }
 
 pub(crate) const APP: Uuid = Uuid([0xa1; 16]);

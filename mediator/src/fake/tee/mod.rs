@@ -1,0 +1,300 @@
+//! An OP-TEE that does what a script says, and watches what it is given.
+
+mod thread;
+
+use super::machine::State;
+use super::ram::Owner;
+use crate::addr::PAGE_SIZE;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use optee_proto::msg::{Header, Param};
+use optee_proto::rpc::{self};
+use optee_proto::{FunctionId, Return, TeeResult, smc as id, uuid};
+use thread::{begin, resume, run};
+
+/// What OP-TEE does in a call before the call's own work is done. Default: nothing.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Step {
+    /// An interrupt for the normal world.
+    ForeignInterrupt,
+    /// A command, with these parameters. Memory references name buffers that were allocated in
+    /// this call before by their number, in the third word.
+    Command(rpc::Command, Vec<Param>),
+    /// SHM_ALLOC of this type and size.
+    ShmAlloc(u64, u64),
+    /// SHM_FREE of the n-th buffer allocated in this call.
+    ShmFree(u64, usize),
+    /// FREE of the thread's memory for RPC messages.
+    FreeRpc,
+    /// This in the registers: a0, a1, a2, and the thread number it claims to be.
+    Raw([u64; 3], Option<u64>),
+    /// This in the message that the answer to the next command is expected in, before asking.
+    RawCommand(Vec<u8>),
+    /// Scribble over the call's message, as a broken TEE may.
+    Scribble(u8),
+    /// The call ends with this code in a0.
+    End(u64),
+    /// The call's result.
+    Result(TeeResult),
+}
+
+/// What a yielding call came to.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Outcome {
+    /// The message's header as OP-TEE found it.
+    pub header: Header,
+    /// The parameters as OP-TEE found them.
+    pub params: Vec<Param>,
+    /// For each command, the header and parameters as they were after the answer.
+    pub replies: Vec<(Header, Vec<Param>)>,
+    /// What the allocations in the call were answered with: physical pages, or nothing.
+    pub allocated: Vec<Option<Vec<u64>>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Object {
+    pages: Vec<u64>,
+    guarded: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Thread {
+    steps: VecDeque<Step>,
+    message: u64,
+    room: Option<u64>,
+    waiting: Option<Step>,
+    /// Memory for an RPC message is being asked for.
+    allocating: bool,
+    result: TeeResult,
+    /// Cookies of allocations.
+    cookies: Vec<u64>,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    threads: BTreeMap<u64, Thread>,
+    objects: BTreeMap<u64, Object>,
+    /// Cookies of buffers that were known at some time.
+    past: BTreeSet<u64>,
+    /// Memory for RPC messages by thread: cookie and page.
+    rpc: BTreeMap<u64, (u64, u64)>,
+    cache: bool,
+    sessions: Vec<u32>,
+    scripts: VecDeque<VecDeque<Step>>,
+    outcomes: Vec<Outcome>,
+    notify: bool,
+}
+
+impl Partition {
+    fn knows(&self, cookie: u64) -> bool {
+        self.objects.contains_key(&cookie) || self.rpc.values().any(|&(known, _)| known == cookie)
+    }
+}
+
+/// OP-TEE's state.
+#[derive(Debug)]
+pub(super) struct Tee {
+    pub(super) uid: [u32; 4],
+    pub(super) caps: u64,
+    pub(super) threads: usize,
+    pub(super) max_vms: usize,
+    partitions: BTreeMap<u16, Partition>,
+    past: BTreeMap<u16, Vec<Outcome>>,
+    scripts: BTreeMap<u16, VecDeque<VecDeque<Step>>>,
+    next_session: u32,
+}
+
+impl Default for Tee {
+    fn default() -> Self {
+        Self {
+            uid: uuid::API_UID,
+            caps: 0b111_1101,
+            threads: 2,
+            max_vms: 2,
+            partitions: BTreeMap::new(),
+            past: BTreeMap::new(),
+            scripts: BTreeMap::new(),
+            next_session: 1,
+        }
+    }
+}
+
+impl Tee {
+    pub(super) fn script(&mut self, client: u16, steps: VecDeque<Step>) {
+        match self.partitions.get_mut(&client) {
+            Some(partition) => partition.scripts.push_back(steps),
+            None => self.scripts.entry(client).or_default().push_back(steps),
+        }
+    }
+
+    pub(super) fn outcomes(&self, client: u16) -> Vec<Outcome> {
+        let mut all = self.past.get(&client).cloned().unwrap_or_default();
+        all.extend(
+            self.partitions
+                .get(&client)
+                .into_iter()
+                .flat_map(|p| p.outcomes.clone()),
+        );
+        all
+    }
+
+    pub(super) fn open_sessions(&self, client: u16) -> usize {
+        self.partitions
+            .get(&client)
+            .map_or(0, |partition| partition.sessions.len())
+    }
+
+    pub(super) fn registered(&self, client: u16) -> usize {
+        self.partitions
+            .get(&client)
+            .map_or(0, |partition| partition.objects.len())
+    }
+
+    pub(super) fn knows(&self, client: u16) -> bool {
+        self.partitions.contains_key(&client)
+    }
+
+    pub(super) fn knows_cookie(&self, cookie: u64) -> bool {
+        cookie != 0
+            && self
+                .partitions
+                .values()
+                .any(|partition| partition.knows(cookie))
+    }
+
+    /// What OP-TEE uses a page for, if it does.
+    pub(super) fn use_of(&self, at: u64) -> Option<String> {
+        for partition in self.partitions.values() {
+            for (cookie, object) in &partition.objects {
+                if object.pages.contains(&at) {
+                    return Some(format!("buffer {cookie:#x} still has the page {at:#x}"));
+                }
+            }
+            let messages = partition.threads.values().map(|thread| thread.message);
+            if partition
+                .rpc
+                .values()
+                .map(|&(_, page)| page)
+                .chain(messages)
+                .any(|page| page == at)
+            {
+                return Some(format!("the page {at:#x} is still used for messages"));
+            }
+        }
+        None
+    }
+}
+
+fn is_shared(state: &State, at: u64) -> bool {
+    at.is_multiple_of(PAGE_SIZE) && state.ram.owner(at) == Some(Owner::Shared)
+}
+
+/// One SMC.
+pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
+    let function = FunctionId::from_x0(args[0]);
+    let client = args[7];
+    let hypervisor = [
+        id::CALLS_UID,
+        id::CALLS_REVISION,
+        id::GET_OS_REVISION,
+        id::EXCHANGE_CAPABILITIES,
+        id::GET_THREAD_COUNT,
+        id::VM_CREATED,
+        id::VM_DESTROYED,
+    ];
+    if client == 0 && !hypervisor.contains(&function) || client != 0 && client != u64::from(vm) {
+        state.violate(format!(
+            "{function:?} with a7={client:#x} on behalf of VM {vm}"
+        ));
+    }
+    if args.iter().skip(1).any(|arg| arg >> 32 != 0) {
+        state.violate(format!("{args:x?} has more than 32 bits in a register"));
+    }
+    match function {
+        id::CALLS_UID => state.tee.uid.map(u64::from),
+        id::CALLS_REVISION => [2, 0, 0xdead, 0xdead],
+        id::GET_OS_UUID => uuid::OS_UUID.map(u64::from),
+        id::GET_OS_REVISION => [4, 10, 0x1234_5678, 0xdead],
+        id::EXCHANGE_CAPABILITIES if args[1] & !1 != 0 => [Return::ENOTAVAIL.get(), 0, 0, 0],
+        id::EXCHANGE_CAPABILITIES => [0, state.tee.caps, 63, 4],
+        id::GET_THREAD_COUNT => [0, state.tee.threads as u64, 0, 0],
+        id::VM_CREATED => {
+            let created = args[1] as u16;
+            if state.tee.knows(created) {
+                state.violate(format!("VM {created} created twice"));
+            }
+            if state.tee.partitions.len() >= state.tee.max_vms {
+                return [Return::ENOTAVAIL.get(), 0, 0, 0];
+            }
+            let scripts = state.tee.scripts.remove(&created).unwrap_or_default();
+            state.tee.partitions.insert(
+                created,
+                Partition {
+                    scripts,
+                    ..Partition::default()
+                },
+            );
+            [0; 4]
+        }
+        id::VM_DESTROYED => {
+            let destroyed = args[1] as u16;
+            match state.tee.partitions.remove(&destroyed) {
+                Some(gone) => {
+                    state
+                        .tee
+                        .past
+                        .entry(destroyed)
+                        .or_default()
+                        .extend(gone.outcomes);
+                }
+                None => state.violate(format!("VM {destroyed} destroyed without being")),
+            }
+            [0; 4]
+        }
+        _ if !state.tee.knows(vm) => [Return::ENOTAVAIL.get(), 0, 0, 0],
+        id::ENABLE_SHM_CACHE | id::DISABLE_SHM_CACHE => cache(state, vm, function),
+        id::ENABLE_ASYNC_NOTIF => {
+            partition(state, vm).notify = true;
+            [0; 4]
+        }
+        id::GET_ASYNC_NOTIF_VALUE => [0, 0, u64::from(partition(state, vm).notify), 0xdead],
+        id::CALL_WITH_ARG | id::CALL_WITH_RPC_ARG => begin(state, vm, function, &args),
+        id::CALL_RETURN_FROM_RPC => {
+            let thread = args[3];
+            if !partition(state, vm).threads.contains_key(&thread) {
+                return [Return::ERESUME.get(), 0, 0, 0];
+            }
+            resume(state, vm, thread, &args);
+            run(state, vm, thread)
+        }
+        _ => {
+            state.violate(format!("{function:?} reached OP-TEE"));
+            [Return::UNKNOWN_FUNCTION.get(), 0, 0, 0]
+        }
+    }
+}
+
+fn partition(state: &mut State, vm: u16) -> &mut Partition {
+    state.tee.partitions.get_mut(&vm).expect("checked before")
+}
+
+fn cache(state: &mut State, vm: u16, function: FunctionId) -> [u64; 4] {
+    let partition = partition(state, vm);
+    if !partition.threads.is_empty() {
+        return [Return::EBUSY.get(), 0, 0, 0];
+    }
+    partition.cache = function == id::ENABLE_SHM_CACHE;
+    if partition.cache {
+        return [0; 4];
+    }
+    match partition.rpc.pop_first() {
+        Some((_, (cookie, _))) => {
+            let (a1, a2) = id::pair(cookie);
+            [0, a1, a2, 0xdead]
+        }
+        None => [Return::ENOTAVAIL.get(), 0, 0, 0],
+    }
+}

@@ -1,0 +1,337 @@
+//! RPCs that allocate and free.
+
+use super::{Vm, value, vm};
+use crate::addr::{Ipa, PAGE_SIZE};
+use crate::fake::{Guest, Machine, Request, Step};
+use crate::{Config, RpcKind};
+use alloc::vec;
+use alloc::vec::Vec;
+use optee_proto::msg::{Attr, Command, Param};
+use optee_proto::rpc::{self, Function, SHM_TYPE_APPL, SHM_TYPE_KERNEL};
+use optee_proto::smc;
+
+#[test]
+fn buffers_are_allocated_used_and_freed() {
+    let vm = vm();
+    vm.host.machine().script(
+        1,
+        [
+            Step::ShmAlloc(SHM_TYPE_APPL, 3 * PAGE_SIZE + 1),
+            Step::ForeignInterrupt,
+            Step::ShmAlloc(SHM_TYPE_APPL, 10),
+            Step::Command(
+                rpc::Command::LOAD_TA,
+                vec![
+                    value(Attr::VALUE_INPUT),
+                    Param::new(Attr::RMEM_OUTPUT, 8, 100, 0),
+                ],
+            ),
+            Step::ShmFree(SHM_TYPE_APPL, 0),
+            Step::ShmFree(SHM_TYPE_APPL, 1),
+        ],
+    );
+    let guest = vm.guest();
+    let before = vm.baseline();
+    let shared = vm.host.machine().shared_pages();
+    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert_eq!(seen.allocated[0].as_ref().map(Vec::len), Some(4));
+    assert_eq!(seen.allocated[1].as_ref().map(Vec::len), Some(1));
+    // The guest saw its own names, in order.
+    let requests = guest.requests.lock();
+    let commands: Vec<u32> = requests
+        .iter()
+        .map(|request| request.header.cmd.get())
+        .collect();
+    assert_eq!(commands, [6, 6, 0, 7, 7]);
+    let load = &requests[2];
+    assert_eq!(load.params[1].attr(), Attr::RMEM_OUTPUT);
+    assert_eq!(load.params[1].c, requests[3].params[0].b);
+    assert_ne!(requests[3].params[0].b, requests[4].params[0].b);
+    assert_eq!(seen.replies[2].1[1].b.get(), 101);
+    assert_eq!(vm.baseline(), before);
+    let stats = vm.stats();
+    assert_eq!((stats.pages_pinned_max, stats.buffers_max), (5, 2));
+    assert_eq!(
+        (stats.rpc(RpcKind::ShmAlloc), stats.rpc(RpcKind::ShmFree)),
+        (2, 2)
+    );
+    assert!(vm.host.machine().shared_pages() <= shared + crate::pages::SPARE_PAGES);
+    vm.end();
+}
+
+/// Pages are unpinned and the name is free before the guest hears of SHM_FREE or FREE.
+#[test]
+fn what_is_freed_is_forgotten_before_the_guest_hears() {
+    let vm = vm();
+    let steps = [
+        Step::ShmAlloc(SHM_TYPE_APPL, 10),
+        Step::ShmFree(SHM_TYPE_APPL, 0),
+        Step::ShmAlloc(SHM_TYPE_APPL, 10),
+        Step::ShmFree(SHM_TYPE_APPL, 1),
+    ];
+    vm.host.machine().script(1, steps);
+    let guest = vm.guest();
+    let memory = guest.alloc(1);
+    let list = guest.page_list(&[memory]);
+    let mut pinned = vec![];
+    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
+        pinned.push(vm.host.machine().pins());
+        if request.command() != rpc::Command::SHM_ALLOC {
+            return false;
+        }
+        // The same memory under the same name each time.
+        let param = Param::new(Attr::PAGE_LIST, list.get(), PAGE_SIZE, 0x4711);
+        guest.reply(request, 0, &[param]);
+        true
+    });
+    assert_eq!(pinned, [0, 0, 0, 0]);
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert!(seen.allocated.iter().all(Option::is_some));
+    assert_eq!(guest.freed.lock().len(), 1);
+    vm.end();
+}
+
+/// Answers SHM_ALLOC by `param`, everything else as Linux does. What OP-TEE got, and what the
+/// guest was asked.
+fn allocate(vm: &Vm, wanted: u64, param: impl Fn(&Guest<'_>) -> Param) -> (bool, Vec<Request>) {
+    let steps = [
+        Step::ShmAlloc(SHM_TYPE_KERNEL, wanted),
+        Step::ShmFree(SHM_TYPE_KERNEL, 0),
+    ];
+    vm.host.machine().script(1, steps);
+    let guest = vm.guest();
+    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
+        if request.command() != rpc::Command::SHM_ALLOC {
+            return false;
+        }
+        guest.reply(request, 0, &[param(guest)]);
+        true
+    });
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    let requests = guest.requests.lock().clone();
+    (seen.allocated[0].is_some(), requests)
+}
+
+#[test]
+fn one_contiguous_page_is_translated_two_are_not() {
+    let vm = vm();
+    let before = vm.baseline();
+    let contiguous = |size| {
+        move |guest: &Guest<'_>| {
+            let at = guest.alloc(2);
+            Param::new(Attr::TMEM_OUTPUT, at.get(), size, Guest::cookie(at))
+        }
+    };
+    let (got, requests) = allocate(&vm, 100, contiguous(PAGE_SIZE));
+    assert!(got);
+    assert_eq!(requests.len(), 2);
+    let (got, requests) = allocate(&vm, 100, contiguous(2 * PAGE_SIZE));
+    assert!(!got);
+    // The mediator has it freed; OP-TEE's own SHM_FREE, of nothing, is not shown.
+    assert_eq!(requests.len(), 2);
+    assert_eq!(requests[1].command(), rpc::Command::SHM_FREE);
+    assert_eq!(requests[1].params[0].a.get(), SHM_TYPE_KERNEL);
+    assert_eq!(requests[1].params[0].b.get() >> 48, 0xffff);
+    assert_eq!(vm.baseline(), before);
+    vm.end();
+}
+
+#[test]
+fn useless_allocations_are_freed_again() {
+    let vm = vm();
+    let before = vm.baseline();
+    let ram = |guest: &Guest<'_>, entry: Ipa| {
+        let at = guest.alloc(1);
+        guest.page_list(&[at, entry])
+    };
+    let list = |entry: Ipa| {
+        move |guest: &Guest<'_>| {
+            Param::new(
+                Attr::PAGE_LIST,
+                ram(guest, entry).get(),
+                2 * PAGE_SIZE,
+                0x77,
+            )
+        }
+    };
+    type Answer<'a> = &'a dyn Fn(&Guest<'_>) -> Param;
+    let answers: [(u64, Answer<'_>); 8] = [
+        // Smaller than asked for.
+        (PAGE_SIZE + 1, &|guest| {
+            Param::new(
+                Attr::PAGE_LIST,
+                guest.page_list(&[guest.alloc(1)]).get(),
+                PAGE_SIZE,
+                0x77,
+            )
+        }),
+        (0, &|guest| {
+            Param::new(Attr::PAGE_LIST, guest.alloc(1).get(), 0, 0x77)
+        }),
+        // Not the guest's.
+        (10, &list(Ipa::new(0x0900_0000))),
+        (10, &list(Ipa::new(0x4020_0000))),
+        (10, &list(Ipa::new(crate::fake::RAM_BASE + 8))),
+        (10, &|_| {
+            Param::new(Attr::PAGE_LIST, 0x0900_0000, PAGE_SIZE, 0x77)
+        }),
+        // More than there can be.
+        (10, &|guest| {
+            Param::new(Attr::PAGE_LIST, guest.alloc(1).get(), u64::MAX, 0x77)
+        }),
+        (10, &|guest| {
+            Param::new(Attr::PAGE_LIST, guest.alloc(1).get(), 1 << 44, 0x77)
+        }),
+    ];
+    for (number, (wanted, answer)) in answers.into_iter().enumerate() {
+        let (got, requests) = allocate(&vm, wanted, answer);
+        assert!(!got, "{number}");
+        assert_eq!(requests.len(), 2, "{number}");
+        assert_eq!(requests[1].command(), rpc::Command::SHM_FREE, "{number}");
+        assert_eq!(requests[1].params[0].b.get(), 0x77, "{number}");
+        assert_eq!(vm.baseline(), before, "{number}");
+    }
+    vm.end();
+}
+
+/// Command, attributes and counts in the guest's copy are not what decides.
+#[test]
+fn the_question_cannot_be_changed_by_the_answer() {
+    let vm = vm();
+    let before = vm.baseline();
+    let secret = 0x28_6000_0000;
+    for attr in [
+        Attr::VALUE_OUTPUT,
+        Attr::RMEM_OUTPUT,
+        Attr::TMEM_INPUT,
+        Attr::TMEM_INOUT,
+    ] {
+        let (got, requests) = allocate(&vm, 10, |_| Param::new(attr, secret, 4096, 0x77));
+        assert!(!got && requests.len() == 1);
+    }
+    // The allocation is answered as if it had been another command, with a raw address.
+    vm.host
+        .machine()
+        .script(1, [Step::ShmAlloc(SHM_TYPE_APPL, 10)]);
+    let guest = vm.guest();
+    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
+        let param = Param::new(Attr::PAGE_LIST, secret, PAGE_SIZE, 0x77);
+        let mut changed = request.clone();
+        changed.header.cmd = rpc::Command::GET_TIME.0.into();
+        changed.header.num_params = 4.into();
+        guest.reply(&changed, 0, &[param]);
+        true
+    });
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert_eq!(seen.allocated, [None]);
+    // And a time as if it had been an allocation.
+    let guest = vm.guest();
+    vm.host.machine().script(
+        1,
+        [Step::Command(
+            rpc::Command::GET_TIME,
+            vec![value(Attr::VALUE_OUTPUT)],
+        )],
+    );
+    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
+        let mut changed = request.clone();
+        changed.header.cmd = rpc::Command::SHM_ALLOC.0.into();
+        guest.reply(&changed, 0, &[Param::new(Attr::PAGE_LIST, 1, 2, 3)]);
+        true
+    });
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert_eq!(seen.replies[0].1, [Param::new(Attr::VALUE_OUTPUT, 1, 2, 3)]);
+    assert_eq!(seen.replies[0].0.cmd.get(), 3);
+    assert_eq!(vm.baseline(), before);
+    vm.end();
+}
+
+#[test]
+fn a_name_in_use_is_not_freed() {
+    let vm = vm();
+    let steps = [
+        Step::ShmAlloc(0, 10),
+        Step::ShmAlloc(0, 10),
+        Step::ShmFree(0, 0),
+    ];
+    vm.host.machine().script(1, steps);
+    let guest = vm.guest();
+    let list = guest.page_list(&[guest.alloc(1)]);
+    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
+        let param = Param::new(Attr::PAGE_LIST, list.get(), PAGE_SIZE, 0x77);
+        guest.reply(request, 0, &[param]);
+        true
+    });
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert!(seen.allocated[0].is_some() && seen.allocated[1].is_none());
+    let commands: Vec<u32> = guest
+        .requests
+        .lock()
+        .iter()
+        .map(|request| request.header.cmd.get())
+        .collect();
+    assert_eq!(commands, [6, 6, 7]);
+    vm.end();
+}
+
+/// Bad answers to ALLOC: OP-TEE gets nothing, the guest gets back what it gave.
+#[test]
+fn bad_memory_for_rpcs_is_given_back() {
+    let vm = vm();
+    let before = vm.baseline();
+    let guest = vm.guest();
+    let page = guest.alloc(1).get();
+    for (at, cookie, given_back) in [
+        (0, 0, false),
+        (page, 0, false),
+        (page + 8, 5, true),
+        (0x0900_0000, 5, true),
+        (0x28_6000_0000, 5, true),
+        (u64::MAX - 0xfff, 5, true),
+    ] {
+        vm.host
+            .machine()
+            .script(1, [Step::Command(rpc::Command::FS, vec![])]);
+        let regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+        assert_eq!(regs[..3], [Function::ALLOC.a0(), 160, 0]);
+        let ((a1, a2), (a4, a5)) = (smc::pair(at), smc::pair(cookie));
+        let regs = guest.resume(regs[3], [a1, a2, a4, a5]);
+        if given_back {
+            assert_eq!(regs[..3], [Function::FREE.a0(), 0, 5], "{at:#x}");
+            assert_eq!(guest.resume(regs[3], [0; 4])[0], 0);
+        } else {
+            assert_eq!(regs[0], 0, "{at:#x}");
+        }
+        assert_eq!(vm.baseline(), before);
+    }
+    vm.end();
+}
+
+#[test]
+fn memory_for_rpcs_has_one_name_and_a_quota() {
+    let mut config = Config::default();
+    config.quotas.rpc_buffers = 1;
+    let vm = Vm::new(&Machine::new(), 1, config);
+    let guest = vm.guest();
+    let message = |steps: Vec<Step>| {
+        vm.host.machine().script(1, steps);
+        guest.begin(guest.message(Command::INVOKE, 1, &[]))
+    };
+    let command = || Step::Command(rpc::Command::FS, vec![]);
+    let first = message(vec![command()]);
+    let ((a1, a2), second) = (smc::pair(guest.alloc(1).get()), message(vec![command()]));
+    let first = guest.resume(first[3], [a1, a2, 0, 5]);
+    assert_eq!(first[..3], [Function::CMD.a0(), 0, 5]);
+    // The same name again is not given back: it is the other call's.
+    let ended = guest.resume(second[3], [a1, a2, 0, 5]);
+    assert_eq!(ended[0], 0);
+    let second = message(vec![command()]);
+    let second = guest.resume(second[3], [a1, a2, 0, 6]);
+    assert_eq!(second[..3], [Function::FREE.a0(), 0, 6]);
+    assert_eq!(guest.resume(second[3], [0; 4])[0], 0);
+    let regs = guest.resume(first[3], [0; 4]);
+    assert_eq!(regs[..3], [Function::FREE.a0(), 0, 5]);
+    assert_eq!(guest.resume(regs[3], [0; 4])[0], 0);
+    vm.end();
+}
