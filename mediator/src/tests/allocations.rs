@@ -16,7 +16,7 @@ fn buffers_are_allocated_used_and_freed() {
     vm.host.machine().script(
         1,
         [
-            Step::ShmAlloc(SHM_TYPE_APPL, 3 * PAGE_SIZE + 1),
+            Step::ShmAllocInterrupted(SHM_TYPE_APPL, 3 * PAGE_SIZE + 1),
             Step::ForeignInterrupt,
             Step::ShmAlloc(SHM_TYPE_APPL, 10),
             Step::Command(

@@ -87,7 +87,10 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => Just(Step::ForeignInterrupt),
         4 => request,
-        4 => (0u64..3, 1u64..9000).prop_map(|(kind, size)| Step::ShmAlloc(kind, size)),
+        4 => (0u64..4, 1u64..9000).prop_map(|(kind, size)| match kind {
+            3 => Step::ShmAllocInterrupted(0, size),
+            _ => Step::ShmAlloc(kind, size),
+        }),
         4 => (0usize..3).prop_map(|number| Step::ShmFree(0, number)),
         1 => Just(Step::FreeRpc),
         1 => Just(Step::Scribble(0xa5)),

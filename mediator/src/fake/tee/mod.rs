@@ -24,6 +24,10 @@ pub enum Step {
     Command(rpc::Command, Vec<Param>),
     /// SHM_ALLOC of this type and size.
     ShmAlloc(u64, u64),
+    /// The same, and a normal-world interrupt before the answer is looked at.
+    ShmAllocInterrupted(u64, u64),
+    /// Looks at the answer to SHM_ALLOC of this size: part of the two above, not for scripts.
+    TakeAllocation(u64),
     /// SHM_FREE of the n-th buffer allocated in this call.
     ShmFree(u64, usize),
     /// FREE of the thread's memory for RPC messages.
@@ -67,6 +71,8 @@ struct Thread {
     waiting: Option<Step>,
     /// Memory for an RPC message is being asked for.
     allocating: bool,
+    /// Memory for RPC messages that FREE has been asked for, until that is answered.
+    unmapping: Option<u64>,
     result: TeeResult,
     /// Cookies of allocations.
     cookies: Vec<u64>,
@@ -173,7 +179,11 @@ impl Tee {
                     return Some(format!("buffer {cookie:#x} still has the page {at:#x}"));
                 }
             }
-            let messages = partition.threads.values().map(|thread| thread.message);
+            let messages = partition
+                .threads
+                .values()
+                .flat_map(|thread| [Some(thread.message), thread.unmapping])
+                .flatten();
             if partition
                 .rpc
                 .values()

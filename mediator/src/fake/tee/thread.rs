@@ -38,6 +38,16 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
     let room =
         (function == id::CALL_WITH_RPC_ARG).then(|| message + msg::size(params.len()) as u64);
     let partition = partition(state, vm);
+    if partition
+        .threads
+        .values()
+        .any(|other| other.message == message)
+    {
+        state.violate(format!(
+            "the message page {message:#x} is another call's as well"
+        ));
+        return [Return::EBADADDR.get(), 0, 0, 0];
+    }
     let Some(thread) = (0..limit).find(|n| !partition.threads.contains_key(n)) else {
         return [Return::ETHREAD_LIMIT.get(), 0, 0, 0];
     };
@@ -50,6 +60,7 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
             room,
             waiting: None,
             allocating: false,
+            unmapping: None,
             result: TeeResult::SUCCESS,
             cookies: Vec::new(),
             outcome: Outcome {
@@ -70,6 +81,7 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
         .get_mut(&thread)
         .expect("checked before");
     let step = this.waiting.take();
+    this.unmapping = None;
     if this.allocating {
         this.allocating = false;
         let (page, cookie) = (id::unpair(args[1], args[2]), id::unpair(args[4], args[5]));
@@ -97,16 +109,15 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
     let Some(at) = at else { return };
     let reply = read_message(state, at);
     match step {
-        Step::ShmAlloc(_, size) => {
-            let got = take_allocation(state, vm, &reply, size);
+        Step::ShmAlloc(_, size) | Step::ShmAllocInterrupted(_, size) => {
             let this = partition(state, vm)
                 .threads
                 .get_mut(&thread)
                 .expect("checked before");
-            this.cookies
-                .push(got.as_ref().map_or(0, |_| reply.1[0].c.get()));
-            this.outcome.allocated.push(got);
-            this.outcome.replies.push(reply);
+            this.steps.push_front(Step::TakeAllocation(size));
+            if let Step::ShmAllocInterrupted(..) = step {
+                this.steps.push_front(Step::ForeignInterrupt);
+            }
         }
         Step::Command(..) | Step::ShmFree(..) | Step::RawCommand(_) => {
             let this = partition(state, vm)
@@ -218,8 +229,21 @@ pub(super) fn run(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
                 let _ = state.ram.write(message, &[byte; PAGE_SIZE as usize]);
             }
             Step::Raw([a0, a1, a2], claimed) => return [a0, a1, a2, claimed.unwrap_or(thread)],
+            Step::TakeAllocation(size) => {
+                let at = rpc_message(partition(state, vm), thread).expect("it asked there");
+                let reply = read_message(state, at);
+                let got = take_allocation(state, vm, &reply, size);
+                let this = partition(state, vm)
+                    .threads
+                    .get_mut(&thread)
+                    .expect("checked before");
+                this.cookies
+                    .push(got.as_ref().map_or(0, |_| reply.1[0].c.get()));
+                this.outcome.allocated.push(got);
+                this.outcome.replies.push(reply);
+            }
             Step::FreeRpc => {
-                if let Some((cookie, _)) = partition(state, vm).rpc.remove(&thread) {
+                if let Some(cookie) = free_rpc(partition(state, vm), thread) {
                     let (a1, a2) = id::pair(cookie);
                     return [Function::FREE.a0(), a1, a2, thread];
                 }
@@ -258,7 +282,7 @@ fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
             }
             (*kind, params)
         }
-        Step::ShmAlloc(kind, size) => {
+        Step::ShmAlloc(kind, size) | Step::ShmAllocInterrupted(kind, size) => {
             let param = Param::new(Attr::VALUE_INPUT, *kind, *size, 8);
             (rpc::Command::SHM_ALLOC, Vec::from([param]))
         }
@@ -287,15 +311,18 @@ fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
     [Function::CMD.a0(), a1, a2, thread]
 }
 
+/// Forgets a thread's memory for RPC messages, which stays mapped until FREE is answered. Its
+/// cookie.
+fn free_rpc(partition: &mut Partition, thread: u64) -> Option<u64> {
+    let (cookie, page) = partition.rpc.remove(&thread)?;
+    partition.threads.get_mut(&thread)?.unmapping = Some(page);
+    Some(cookie)
+}
+
 /// Does what the call's message asks for, and ends the call.
 fn finish(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
     let keep = partition(state, vm).cache;
-    let taken = if keep {
-        None
-    } else {
-        partition(state, vm).rpc.remove(&thread)
-    };
-    if let Some((cookie, _)) = taken {
+    if !keep && let Some(cookie) = free_rpc(partition(state, vm), thread) {
         let (a1, a2) = id::pair(cookie);
         return [Function::FREE.a0(), a1, a2, thread];
     }
