@@ -335,3 +335,65 @@ fn memory_for_rpcs_has_one_name_and_a_quota() {
     assert_eq!(guest.resume(regs[3], [0; 4])[0], 0);
     vm.end();
 }
+
+/// OP-TEE asks for FREE before it unmaps the page, so nothing else may be in it yet.
+#[test]
+fn a_page_that_is_being_freed_is_not_used_again() {
+    let vm = vm();
+    let guest = vm.guest();
+    let command = || Step::Command(rpc::Command::FS, vec![]);
+    let allocate = |regs: [u64; 4]| {
+        let at = guest.alloc(1);
+        let ((a1, a2), (a4, a5)) = (smc::pair(at.get()), smc::pair(Guest::cookie(at)));
+        guest.resume(regs[3], [a1, a2, a4, a5])
+    };
+    vm.host
+        .machine()
+        .script(1, [command(), Step::FreeRpc, Step::ForeignInterrupt]);
+    let first = allocate(guest.begin(guest.message(Command::INVOKE, 1, &[])));
+    let freeing = guest.resume(first[3], [0; 4]);
+    assert_eq!(freeing[0], Function::FREE.a0());
+    vm.host.machine().script(1, [command()]);
+    let second = allocate(guest.begin(guest.message(Command::INVOKE, 1, &[])));
+    assert_eq!(second[0], Function::CMD.a0());
+    vm.end();
+}
+
+/// SHM_FREE of what was never allocated is OP-TEE's mistake: it frees nothing.
+#[test]
+fn only_what_was_allocated_is_freed() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (cookie, result) = guest.register(2);
+    assert_eq!(result, 0);
+    let ours = vm.host.machine().outcomes(1).pop().unwrap().params[0]
+        .c
+        .get();
+    let free = |cookie| {
+        let param = Param::new(Attr::VALUE_INPUT, SHM_TYPE_APPL, cookie, 0);
+        Step::Command(rpc::Command::SHM_FREE, vec![param])
+    };
+    vm.host
+        .machine()
+        .script(1, [free(ours), free(0), free(ours + 1), free(77)]);
+    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    for (header, _) in &seen.replies {
+        assert_eq!(header.ret.get(), optee_proto::TeeResult::ITEM_NOT_FOUND.0);
+    }
+    assert_eq!(seen.replies.len(), 4);
+    assert_eq!(
+        (guest.requests.lock().len(), vm.host.machine().pins()),
+        (0, 2)
+    );
+    let memory = Param::new(Attr::RMEM_INPUT, 0, 1, cookie);
+    assert_eq!(
+        guest
+            .run(guest.message(Command::INVOKE, 1, &[memory]))
+            .header
+            .ret
+            .get(),
+        0
+    );
+    vm.end();
+}

@@ -19,6 +19,15 @@ fn list_lengths_around_a_page_of_the_list() {
         assert_eq!(guest.unregister(cookie), 0);
     }
     assert_eq!(vm.stats().pages_pinned, 0);
+
+    // What is behind the last entry is not looked at.
+    let pages: Vec<Ipa> = (0..511).map(|_| guest.alloc(1)).collect();
+    let list = guest.page_list(&pages);
+    vm.host
+        .poke(Ipa::new(list.get() + 511 * 8), &0x0bad_u64.to_le_bytes());
+    let param = Param::new(Attr::PAGE_LIST, list.get(), 511 * PAGE_SIZE, 9);
+    let message = guest.message(Command::REGISTER_SHM, 0, &[param]);
+    assert_eq!(guest.run(message).header.ret.get(), 0);
     vm.end();
 }
 

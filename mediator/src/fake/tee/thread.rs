@@ -33,6 +33,10 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
         state.violate(format!("message at {message:#x}"));
         return [Return::EBADADDR.get(), 0, 0, 0];
     }
+    if let Some(text) = state.tee.use_of(message) {
+        state.violate(text);
+        return [Return::EBADADDR.get(), 0, 0, 0];
+    }
     let limit = state.tee.threads as u64;
     let (header, params) = read_message(state, message);
     let room =
@@ -91,6 +95,9 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
         }
         if cookie == 0 || partition(state, vm).knows(cookie) {
             state.violate(format!("RPC memory under the cookie {cookie:#x}"));
+        }
+        if let Some(text) = state.tee.use_of(page) {
+            state.violate(text);
         }
         if is_shared(state, page) {
             let partition = partition(state, vm);
@@ -167,7 +174,7 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
             state.ram.read(list + PAGE_SIZE - 8, link.as_mut_bytes());
             list = link.get();
         }
-        if !is_shared(state, list) {
+        if !is_shared(state, list) || state.tee.use_of(list).is_some() {
             state.violate(format!("page list at {list:#x}"));
             return None;
         }
