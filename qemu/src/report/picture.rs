@@ -60,7 +60,10 @@ fn header(svg: &mut Svg, report: &Report) -> f64 {
     let title = match (report.mode.as_str(), with_tee) {
         ("native", _) => "Linux and OP-TEE on the bare machine".to_owned(),
         (_, 1) => "One Linux guest on OP-TEE under Postern".to_owned(),
-        (_, guests) => format!("{guests} Linux guests share one OP-TEE under Postern"),
+        (_, guests) => format!(
+            "{} Linux guests share one OP-TEE under Postern",
+            in_words(guests)
+        ),
     };
     svg.text(MARGIN, 46.0, 22.0, INK, Anchor::Start, true, &title);
     let versions = &report.versions;
@@ -87,6 +90,15 @@ fn header(svg: &mut Svg, report: &Report) -> f64 {
         &report.verdict,
     );
     100.0
+}
+
+fn in_words(number: usize) -> String {
+    const WORDS: [&str; 9] = [
+        "No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight",
+    ];
+    WORDS
+        .get(number)
+        .map_or_else(|| number.to_string(), |&word| word.to_owned())
 }
 
 fn shorten(text: &str, longest: usize) -> String {
@@ -277,7 +289,7 @@ fn latencies(svg: &mut Svg, report: &Report, top: f64) -> f64 {
         "µs, logarithmic",
     );
     let plot = top + 34.0;
-    let height = 30.0;
+    let height = 34.0;
     let bottom = plot + height * rows.len() as f64;
     let scale = Log::new(least, most, LEFT + 24.0, RIGHT - 8.0);
     for tick in scale.ticks() {
@@ -331,7 +343,7 @@ fn latencies(svg: &mut Svg, report: &Report, top: f64) -> f64 {
         );
         svg.text(
             x(latency.min_ns),
-            y + 15.5,
+            y + 17.0,
             10.0,
             FAINT,
             Anchor::Start,

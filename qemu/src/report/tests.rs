@@ -297,3 +297,36 @@ fn the_table_has_a_column_a_guest() {
     assert!(text.contains("  median") && text.contains("1500.0"));
     assert!(text.ends_with("\nPASS\n"));
 }
+
+#[test]
+fn every_key_is_documented() {
+    fn keys(value: &serde_json::Value, all: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (key, value) in fields {
+                    all.push(key.clone());
+                    // The kinds of RPCs and exits are the hypervisor's to name.
+                    if key != "rpc" && key != "exits" {
+                        keys(value, all);
+                    }
+                }
+            }
+            serde_json::Value::Array(values) => values.iter().for_each(|value| keys(value, all)),
+            _ => {}
+        }
+    }
+    let mut report = example();
+    report.guests[0].cases[0].log = vec!["why".into()];
+    let mut all = Vec::new();
+    keys(&serde_json::to_value(&report).expect("a value"), &mut all);
+    assert!(all.len() > 50);
+    let document = include_str!("../../../docs/report.md");
+    let missing: Vec<&String> = all
+        .iter()
+        .filter(|key| !document.contains(&format!("`{key}`")))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/report.md does not name {missing:?}"
+    );
+}
