@@ -1,8 +1,12 @@
 //! The end of a VM: sessions are closed for it, calls that wait are ended.
 
 use super::{APP, Vm, vm};
+use crate::addr::{Ipa, Pa};
 use crate::fake::{Machine, Step};
-use crate::{Config, Offer};
+use crate::{
+    Config, DestroyError, ForeignInterrupt, GuestCall, GuestMemoryError, Host, Offer, PinError,
+    SharedPage,
+};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -193,4 +197,79 @@ fn many_lives() {
     }
     assert_eq!(vm.stats().leaked, 0);
     vm.end();
+}
+
+/// A host whose VM is taken down, or not, while one of its calls is in OP-TEE.
+struct Impatient<'a> {
+    vm: &'a Vm,
+    seen: core::cell::Cell<Option<Result<(), DestroyError>>>,
+}
+
+impl Host for Impatient<'_> {
+    fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
+        self.vm.host.read_guest(from, into)
+    }
+
+    fn write_guest(&self, to: Ipa, bytes: &[u8]) -> Result<(), GuestMemoryError> {
+        self.vm.host.write_guest(to, bytes)
+    }
+
+    fn pin(&self, page: Ipa) -> Result<Pa, PinError> {
+        self.vm.host.pin(page)
+    }
+
+    fn unpin(&self, page: Ipa) {
+        self.vm.host.unpin(page);
+    }
+
+    fn alloc_shared(&self) -> Option<SharedPage> {
+        self.vm.host.alloc_shared()
+    }
+
+    fn free_shared(&self, page: SharedPage) {
+        self.vm.host.free_shared(page);
+    }
+
+    fn read_shared(&self, page: &SharedPage, offset: usize, into: &mut [u8]) {
+        self.vm.host.read_shared(page, offset, into);
+    }
+
+    fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
+        self.vm.host.write_shared(page, offset, bytes);
+    }
+
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        self.seen.set(Some(self.vm.mediator.destroy(&self.vm.host)));
+        self.vm.host.smc(args)
+    }
+
+    fn foreign_interrupt(&self) -> ForeignInterrupt {
+        self.vm.host.foreign_interrupt()
+    }
+}
+
+#[test]
+fn a_vm_is_not_taken_down_under_its_calls() {
+    for function in [smc::GET_OS_UUID, smc::CALL_WITH_ARG] {
+        let vm = vm();
+        let message = vm.guest().message(Command::INVOKE, 1, &[]);
+        let (a1, a2) = smc::pair(message.get());
+        let call = GuestCall {
+            regs: [function.get().into(), a1, a2, 0, 0, 0, 0, 0],
+            aarch32: false,
+        };
+        let host = Impatient {
+            vm: &vm,
+            seen: core::cell::Cell::new(None),
+        };
+        vm.mediator.smc(&host, &call);
+        assert_eq!(
+            host.seen.get(),
+            Some(Err(DestroyError::Busy)),
+            "{function:?}"
+        );
+        // It was asked for, so no further call begins, and the next attempt succeeds.
+        assert_eq!(vm.guest().begin(message), [7, 0, 0, 0]);
+        vm.end();
+    }
 }

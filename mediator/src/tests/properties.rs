@@ -92,7 +92,7 @@ fn step() -> impl Strategy<Value = Step> {
             _ => Step::ShmAlloc(kind, size),
         }),
         4 => (0usize..3).prop_map(|number| Step::ShmFree(0, number)),
-        1 => Just(Step::FreeRpc),
+        1 => prop_oneof![Just(Step::FreeRpc), any::<bool>().prop_map(Step::UseRoom)],
         1 => Just(Step::Scribble(0xa5)),
         1 => vec(any::<u8>(), 160).prop_map(Step::RawCommand),
         1 => Just(Step::Result(TeeResult::BUSY)),

@@ -241,6 +241,38 @@ fn the_room_is_used_whatever_the_cookie() {
     vm.end();
 }
 
+/// A VM's first call initialises OP-TEE before it looks at the message, and may wait meanwhile.
+#[test]
+fn requests_come_before_the_room_is_in_use() {
+    let vm = vm();
+    let guest = with_room(&vm);
+    let value = Param::new(Attr::VALUE_OUTPUT, 1, 2, 3);
+    let time = || Step::Command(rpc::Command::GET_TIME, vec![value]);
+    let steps = [
+        Step::UseRoom(false),
+        time(),
+        time(),
+        Step::UseRoom(true),
+        time(),
+        time(),
+    ];
+    vm.host.machine().script(
+        1,
+        steps
+            .clone()
+            .into_iter()
+            .chain([Step::UseRoom(false), time()]),
+    );
+    guest.run(guest.message(Command::INVOKE, 1, &[value]));
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert_eq!(seen.replies.len(), 5);
+    for reply in &seen.replies {
+        assert_eq!(reply.1[0], Param::new(Attr::VALUE_OUTPUT, 2, 3, 4));
+    }
+    assert_eq!(vm.stats().rpc(RpcKind::Alloc), 1);
+    vm.end();
+}
+
 /// The room cannot be used to change the message, nor the message to change the room.
 #[test]
 fn the_room_moves_with_nothing_the_guest_writes() {

@@ -30,6 +30,9 @@ pub enum Step {
     TakeAllocation(u64),
     /// SHM_FREE of the n-th buffer allocated in this call.
     ShmFree(u64, usize),
+    /// From here on the room behind the message is used for RPC messages, or is not: the first
+    /// call of a VM does other things before it knows of it.
+    UseRoom(bool),
     /// FREE of the thread's memory for RPC messages.
     FreeRpc,
     /// This in the registers: a0, a1, a2, and the thread number it claims to be.
@@ -68,6 +71,7 @@ struct Thread {
     steps: VecDeque<Step>,
     message: u64,
     room: Option<u64>,
+    use_room: bool,
     waiting: Option<Step>,
     /// Memory for an RPC message is being asked for.
     allocating: bool,

@@ -62,6 +62,7 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
             steps,
             message,
             room,
+            use_room: true,
             waiting: None,
             allocating: false,
             unmapping: None,
@@ -139,7 +140,8 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
 
 /// Where a thread's RPC messages go.
 fn rpc_message(partition: &Partition, thread: u64) -> Option<u64> {
-    let room = partition.threads.get(&thread)?.room;
+    let this = partition.threads.get(&thread)?;
+    let room = this.room.filter(|_| this.use_room);
     room.or_else(|| partition.rpc.get(&thread).map(|&(_, page)| page))
 }
 
@@ -228,6 +230,7 @@ pub(super) fn run(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
         match step {
             Step::ForeignInterrupt => return [Function::FOREIGN_INTR.a0(), 0, 0, thread],
             Step::Result(result) => this.result = result,
+            Step::UseRoom(on) => this.use_room = on,
             Step::End(code) => {
                 partition(state, vm).threads.remove(&thread);
                 return [code, 0xdead, 0xdead, 0xdead];
