@@ -47,7 +47,8 @@ pub struct Package {
     pub name: String,
     /// Its version, with epoch and revision.
     pub version: String,
-    /// The `.deb`, or the upstream tarball of a source package.
+    /// The `.deb`, or the upstream tarball of a source package. In `parts.json` relative to its folder,
+    /// so that a checkout can be moved.
     pub file: PathBuf,
     /// The length of `file` in bytes.
     size: u64,
@@ -83,6 +84,14 @@ impl Parts {
         &self.tf_a
     }
 
+    /// With the files' paths changed, all of them.
+    fn with_files(mut self, change: impl Fn(&Path) -> PathBuf) -> Self {
+        for package in self.packages.iter_mut().chain([&mut self.tf_a]) {
+            package.file = change(&package.file);
+        }
+        self
+    }
+
     fn are_there(&self) -> bool {
         self.asked == asked() && self.tf_a.is_there() && self.packages.iter().all(Package::is_there)
     }
@@ -103,18 +112,16 @@ fn asked() -> Vec<String> {
 /// # Errors
 /// When the machine's apt sources name no Debian mirror, or a part cannot be had.
 pub fn fetch(paths: &Paths, suite: Suite, refresh: bool, progress: &Progress) -> Result<Parts> {
-    let folder = paths.cache(suite);
+    let folder = std::path::absolute(paths.cache(suite)).context("the current folder is lost")?;
     let stamp = folder.join("parts.json");
-    let cached = read_stamp(&stamp);
+    let cached = read_stamp(&stamp, &folder);
     match cached {
         Some(parts) if !refresh => return Ok(parts),
         _ => {}
     }
     match fetch_newest(&folder, &paths.build_logs(), suite, progress) {
         Ok(parts) => {
-            let text = serde_json::to_vec_pretty(&parts).context("the list of parts")?;
-            std::fs::write(&stamp, text)
-                .with_context(|| format!("{} cannot be written", stamp.display()))?;
+            write_stamp(&stamp, &folder, parts.clone())?;
             Ok(parts)
         }
         Err(why) => match cached {
@@ -129,10 +136,17 @@ pub fn fetch(paths: &Paths, suite: Suite, refresh: bool, progress: &Progress) ->
     }
 }
 
-fn read_stamp(file: &Path) -> Option<Parts> {
-    let text = std::fs::read(file).ok()?;
+fn write_stamp(stamp: &Path, folder: &Path, parts: Parts) -> Result<()> {
+    let relative = |file: &Path| file.strip_prefix(folder).unwrap_or(file).to_owned();
+    let text = serde_json::to_vec_pretty(&parts.with_files(relative))?;
+    crate::stamp::write(stamp, &text)
+}
+
+fn read_stamp(stamp: &Path, folder: &Path) -> Option<Parts> {
+    let text = std::fs::read(stamp).ok()?;
     // A stamp of another version of this tool is as good as none.
     let parts: Parts = serde_json::from_slice(&text).ok()?;
+    let parts = parts.with_files(|file| folder.join(file));
     parts.are_there().then_some(parts)
 }
 
@@ -148,4 +162,51 @@ fn fetch_newest(folder: &Path, logs: &Path, suite: Suite, progress: &Progress) -
         packages: apt.download(&names, progress)?,
         tf_a: apt.download_source(TF_A.0, progress)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_fetched_is_found_again_and_only_while_it_is_whole() {
+        let top = tempfile::tempdir().unwrap();
+        let (old, new) = (top.path().join("old"), top.path().join("new"));
+        std::fs::create_dir(&old).unwrap();
+        let package = |folder: &Path, name: &str| {
+            let file = folder.join(name);
+            std::fs::write(&file, name).unwrap();
+            let size = name.len() as u64;
+            Package {
+                name: name.into(),
+                version: "1".into(),
+                file,
+                size,
+            }
+        };
+        let parts = Parts {
+            asked: asked(),
+            packages: vec![package(&old, "busybox"), package(&old, "linux-a")],
+            tf_a: package(&old, "tf-a"),
+        };
+        write_stamp(&old.join("parts.json"), &old, parts.clone()).unwrap();
+        assert_eq!(read_stamp(&old.join("parts.json"), &old), Some(parts));
+        // Moved as a whole, it is still good.
+        std::fs::rename(&old, &new).unwrap();
+        let stamp = new.join("parts.json");
+        let moved = read_stamp(&stamp, &new).unwrap();
+        assert_eq!(moved.package("busybox").unwrap().file, new.join("busybox"));
+        assert_eq!(moved.packages(|name| name.starts_with("linux")).count(), 1);
+        assert!(moved.package("absent").is_err());
+        // A file cut short, another list of packages, another format: all of it is fetched again.
+        std::fs::write(new.join("linux-a"), "linux").unwrap();
+        assert_eq!(read_stamp(&stamp, &new), None);
+        std::fs::write(new.join("linux-a"), "linux-a").unwrap();
+        let mut other = moved;
+        other.asked.pop();
+        write_stamp(&stamp, &new, other).unwrap();
+        assert_eq!(read_stamp(&stamp, &new), None);
+        std::fs::write(&stamp, "{}").unwrap();
+        assert_eq!(read_stamp(&stamp, &new), None);
+    }
 }
