@@ -200,8 +200,7 @@ fn schedule(frame: &mut Frame) {
         }
         take_off(here, running, frame);
         if work & OFF != 0 || running.vm.is_stopping() {
-            SCHEDULER.lock().off(running.id());
-            running.vm.vcpu_stopped(running.vcpu);
+            end(running);
         } else if work & BLOCK != 0 {
             let deadline = running.vcpu.timer_deadline(running.vm);
             let placed = SCHEDULER.lock().block(running.id(), pcpu, deadline);
@@ -222,9 +221,13 @@ fn schedule(frame: &mut Frame) {
         let now = timer::now();
         let next = SCHEDULER.lock().pick(pcpu, now, slice());
         if let Some(id) = next {
-            put_on(here, vm::by_id(id), frame);
-            arm_timer(here);
-            return;
+            let running = vm::by_id(id);
+            if put_on(here, running, frame) {
+                arm_timer(here);
+                return;
+            }
+            end(running);
+            continue;
         }
         // No slice is running here.
         if !vm::work_step() {
@@ -250,8 +253,15 @@ fn take_off(here: &Pcpu, running: Running, frame: &Frame) {
     running.vcpu.set_pcpu(None);
 }
 
-fn put_on(here: &Pcpu, running: Running, frame: &mut Frame) {
+/// Puts a vCPU on this pCPU; `false` where its VM is stopping, so that it must not run any more.
+fn put_on(here: &Pcpu, running: Running, frame: &mut Frame) -> bool {
+    // Said before the question, as `stop` asks who is where after it has said that the VM stops:
+    // one of the two sees the other.
     running.vcpu.set_pcpu(Some(here.id()));
+    if running.vm.is_stopping() {
+        running.vcpu.set_pcpu(None);
+        return false;
+    }
     here.current.set(Some(running));
     let saved = running.vcpu.saved.lock();
     *frame = saved.frame.clone();
@@ -263,6 +273,13 @@ fn put_on(here: &Pcpu, running: Running, frame: &mut Frame) {
     }
     drop(saved);
     fill(here, running);
+    true
+}
+
+/// A vCPU that is on no pCPU does not run again.
+fn end(running: Running) {
+    SCHEDULER.lock().off(running.id());
+    running.vm.vcpu_stopped(running.vcpu);
 }
 
 /// Reads the list registers back into the vGIC's books, once.

@@ -321,7 +321,7 @@ impl Vm {
     /// Whether its vCPUs are to leave their pCPUs.
     #[inline]
     pub fn is_stopping(&self) -> bool {
-        self.state.load(Ordering::Acquire) != RUNNING
+        self.state.load(Ordering::SeqCst) != RUNNING
     }
 
     /// Whether it is off for good.
@@ -454,7 +454,7 @@ impl Vm {
     /// Stops all vCPUs; the last that leaves its pCPU has the VM destroyed.
     pub fn stop(&'static self, ending: Ending) {
         self.ending.store(ending as u8, Ordering::Relaxed);
-        self.state.store(STOPPING, Ordering::Release);
+        self.state.store(STOPPING, Ordering::SeqCst);
         run::stop(self);
     }
 
