@@ -14,6 +14,16 @@
 //! What the mediator needs of the hypervisor is the trait [`Host`]. Everything that decides is
 //! kept in private memory; what a guest or the TEE can write is fetched once, checked, and only
 //! then used.
+//!
+//! The way of a call: `call::begin` fetches the guest's message, `message` says what each
+//! parameter may be, `books` gives OP-TEE's names for the guest's buffers; `call::run` does the
+//! SMC; `rpc::ask` puts what OP-TEE asks for before the guest and `rpc::answer` takes over what
+//! the guest may answer; `call::end` writes the outputs back. `memory` holds what is shared,
+//! `life` the beginning and the end of a VM.
+//!
+//! A VM's vCPUs share its books behind one ticket lock, held for look-ups only. Whoever holds it
+//! must not be interrupted by something that calls the mediator again: the hypervisor calls with
+//! interrupts masked, or without preemption at EL2.
 #![no_std]
 #![forbid(unsafe_code)]
 

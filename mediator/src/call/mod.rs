@@ -26,8 +26,9 @@ const SLOT_BITS: u32 = 6;
 /// The most calls of one VM.
 pub(crate) const MAX_CALLS: u32 = 1 << SLOT_BITS;
 
-/// How many pages of a list are taken in before the guest gets the pCPU back: 8 MiB.
-pub(crate) const INTAKE_STEP: usize = 2048;
+/// How many pages of a list are taken in before the guest gets the pCPU back: 8 MiB. Under Miri
+/// fewer, so that a test need not wait for so many.
+pub(crate) const INTAKE_STEP: usize = if cfg!(miri) { 128 } else { 2048 };
 
 /// How many SMCs one trap makes at most before the guest gets the pCPU back.
 const MAX_ROUNDS: u32 = 64;

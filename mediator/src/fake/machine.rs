@@ -80,7 +80,7 @@ impl Machine {
         self.0.lock()
     }
 
-    /// Adds the memory of a VM: `pages` pages from [`RAM_BASE`] on, scattered physically.
+    /// Adds the memory of a VM: `pages` pages from [`super::RAM_BASE`] on, scattered physically.
     pub fn add_vm(&self, client: u16, pages: u64) -> FakeHost {
         self.state().ram.add_vm(client, pages);
         FakeHost {

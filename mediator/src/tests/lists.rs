@@ -34,7 +34,7 @@ fn list_lengths_around_a_page_of_the_list() {
 /// 64 MiB in one registration: in steps between which the guest runs.
 #[test]
 fn a_large_buffer() {
-    let pages = if cfg!(miri) { 2100 } else { 16_384 };
+    let pages = if cfg!(miri) { 300 } else { 16_384 };
     let vm = Vm::with_pages(&Machine::new(), 1, Config::default(), pages + 100);
     let guest = vm.guest();
     let before = vm.host.machine().smcs().len();
