@@ -171,6 +171,7 @@ impl SystemArgs {
         let (machine, artifacts) = self.machine(&paths, flavour, &folder, "")?;
         let native = paths.run("native").join("report.json");
         let config = self.config(&paths);
+        let baseline = Baseline::load(&artifacts.versions, &native)?;
         let plan = Plan {
             machine,
             versions: artifacts.versions,
@@ -178,7 +179,7 @@ impl SystemArgs {
                 .file_name()
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
             selection,
-            baseline: Baseline::load(self.suite.name(), &native)?,
+            baseline,
             folder,
         };
         signals::catch()?;

@@ -264,6 +264,13 @@ impl Running {
             guests,
         };
         judge(&mut report, &self.guests, &checks);
+        if shared && plan.baseline.is_none() {
+            report.notes.push(format!(
+                "no run of everything on the bare machine is known for xtest {}, so no case can be missed; \
+                 `make run-native XTEST=all` makes one",
+                plan.versions.xtest
+            ));
+        }
         report
     }
 }

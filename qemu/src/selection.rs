@@ -1,11 +1,17 @@
 //! Which cases of xtest a run is made of, and which cases it must therefore have.
 
+use crate::prepare::Versions;
 use crate::report::Report;
 use anyhow::{Context, Result};
 use std::path::Path;
 
 /// The cases of [`Selection::Default`], in the order of xtest.
 const DEFAULT: &str = include_str!("selection/default.txt");
+/// Native runs of everything, by Debian suite.
+const STORED: [(&str, &str); 2] = [
+    ("trixie", include_str!("selection/native-trixie.json")),
+    ("sid", include_str!("selection/native-sid.json")),
+];
 /// Every suite that xtest runs when none is named.
 const ALL_SUITES: &str = "regression+pkcs11";
 
@@ -120,36 +126,37 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// The native run of everything for a suite: the newest of this machine, if `native` is one and the
-    /// versions are those, else the one that comes with the tool.
+    /// The native run of everything with the same OP-TEE and xtest: the newest of this machine, if
+    /// `native` is one, else the one that comes with the tool. None when neither has those versions.
     ///
     /// # Errors
     ///
     /// The one that comes with the tool cannot be read.
-    pub fn load(suite: &str, native: &Path) -> Result<Option<Self>> {
+    pub fn load(versions: &Versions, native: &Path) -> Result<Option<Self>> {
+        let fits = |report: &Report| {
+            report.mode == "native"
+                && report.selection == Selection::All.to_string()
+                && report.passed()
+                && report.versions.optee == versions.optee
+                && report.versions.xtest == versions.xtest
+        };
         let own = std::fs::read_to_string(native)
             .ok()
             .and_then(|text| Report::parse(&text).ok());
-        if let Some(report) = own.filter(|report| {
-            report.suite == suite
-                && report.selection == Selection::All.to_string()
-                && report.passed()
-        }) {
+        if let Some(report) = own.filter(fits) {
             return Ok(Some(Self {
                 origin: native.display().to_string(),
                 report,
             }));
         }
-        let stored = match suite {
-            "trixie" => include_str!("selection/native-trixie.json"),
-            _ => return Ok(None),
+        let suite = &versions.suite;
+        let Some((_, stored)) = STORED.iter().find(|(name, _)| name == suite) else {
+            return Ok(None);
         };
         let report =
             Report::parse(stored).with_context(|| format!("the stored native run of {suite}"))?;
-        Ok(Some(Self {
-            origin: format!("the native run that is stored for {suite}"),
-            report,
-        }))
+        let origin = format!("the native run that is stored for {suite}");
+        Ok(fits(&report).then_some(Self { origin, report }))
     }
 
     /// The names of the cases that a selection must run, in order.
@@ -165,9 +172,6 @@ impl Baseline {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Suites with a stored run, and how many cases theirs have.
-    const STORED: &[(&str, usize, usize)] = &[("trixie", 108, 31)];
 
     fn words(line: &str) -> Selection {
         line.parse().expect(line)
@@ -212,13 +216,27 @@ mod tests {
         }
     }
 
+    /// The versions of a stored run, and the run for them without any on this machine.
+    fn stored(suite: &str) -> (Versions, Baseline) {
+        let (_, text) = STORED
+            .iter()
+            .find(|(name, _)| *name == suite)
+            .expect("stored");
+        let report = Report::parse(text).expect("a report");
+        let versions = Versions {
+            suite: suite.into(),
+            optee: report.versions.optee,
+            xtest: report.versions.xtest,
+            ..Versions::default()
+        };
+        let baseline = Baseline::load(&versions, Path::new("/nonexistent"));
+        (versions, baseline.expect("readable").expect("stored"))
+    }
+
     #[test]
     fn every_name_of_the_default_selection_is_a_case_of_both_suites() {
-        for &(suite, ..) in STORED {
-            let baseline = Baseline::load(suite, Path::new("/nonexistent"));
-            let baseline = baseline.expect("readable").expect("stored");
-            assert!(baseline.report.passed());
-            let expected = baseline.expected(&Selection::Default);
+        for (suite, _) in STORED {
+            let expected = stored(suite).1.expected(&Selection::Default);
             for name in default_names() {
                 assert!(
                     expected.iter().any(|case| case == name),
@@ -232,12 +250,8 @@ mod tests {
 
     #[test]
     fn the_stored_runs_have_all_cases() {
-        for &(suite, regression, pkcs11) in STORED {
-            let baseline = Baseline::load(suite, Path::new("/nonexistent"));
-            let expected = baseline
-                .expect("readable")
-                .expect("stored")
-                .expected(&Selection::All);
+        for (suite, regression, pkcs11) in [("trixie", 108, 31), ("sid", 112, 31)] {
+            let expected = stored(suite).1.expected(&Selection::All);
             let of = |suite: &str| {
                 expected
                     .iter()
@@ -250,5 +264,29 @@ mod tests {
                 "{suite}"
             );
         }
+    }
+
+    #[test]
+    fn runs_are_compared_with_the_same_versions_only() {
+        let (mut versions, baseline) = stored("trixie");
+        assert!(baseline.origin.contains("stored"));
+        // This machine's own run comes first, when it is one of everything that passed.
+        let folder = tempfile::tempdir().expect("a folder");
+        let native = folder.path().join("report.json");
+        let mut own = baseline.report;
+        let save = |own: &Report| {
+            std::fs::write(&native, serde_json::to_string(own).expect("text")).expect("written");
+        };
+        save(&own);
+        let load = |versions: &Versions| Baseline::load(versions, &native).expect("readable");
+        assert_eq!(
+            load(&versions).map(|found| found.origin),
+            Some(native.display().to_string())
+        );
+        own.verdict = "FAIL".into();
+        save(&own);
+        assert!(load(&versions).is_some_and(|found| found.origin.contains("stored")));
+        versions.xtest = "99".into();
+        assert!(load(&versions).is_none());
     }
 }

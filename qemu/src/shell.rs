@@ -17,6 +17,8 @@ use std::time::Duration;
 /// What is kept of a console that is not shown, bytes.
 const KEPT: usize = 16 * 1024;
 const GLANCE: Duration = Duration::from_millis(100);
+/// When nobody has said anything for this long, the boot is over.
+const SETTLED: Duration = Duration::from_secs(4);
 
 /// What wakes the loop.
 enum Input {
@@ -61,6 +63,7 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
     let mut consoles = Consoles::new(machine, folder);
     let mut keys = Keys::default();
     show(format!("\r\n{}\r\n", consoles.help()).as_bytes());
+    let (mut quiet, mut reminded) = (Duration::ZERO, false);
     let ended = loop {
         if signals::received().is_some() {
             break "interrupted";
@@ -68,6 +71,7 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
         match inputs.recv_timeout(GLANCE) {
             Ok(Input::Machine(bytes)) if bytes.is_empty() => break "the machine has powered off",
             Ok(Input::Machine(bytes)) => {
+                quiet = Duration::ZERO;
                 demux.feed(&bytes, |channel, bytes| consoles.output(channel, bytes));
             }
             Ok(Input::User(bytes)) if bytes.is_empty() => break "standard input has ended",
@@ -86,10 +90,17 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
                     }
                 }
                 if quit {
-                    break "as you wish";
+                    break "left";
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                quiet += GLANCE;
+                // The boot has scrolled the help away.
+                if quiet >= SETTLED && !reminded {
+                    reminded = true;
+                    show(format!("\r\n{}\r\n", consoles.help()).as_bytes());
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => break "the machine has gone",
         }
     };
@@ -203,7 +214,7 @@ impl Consoles {
             return;
         }
         self.shown = channel;
-        show(format!("\r\n--- {} ---\r\n", self.name(channel)).as_bytes());
+        show(format!("\r\n--- {}; Ctrl-A h for help ---\r\n", self.name(channel)).as_bytes());
         let missed = self.kept.remove(&channel).unwrap_or_default();
         let text = String::from_utf8_lossy(&missed);
         for line in text.split_inclusive('\n') {

@@ -1,7 +1,7 @@
 //! The main thing: two guests run the default selection of xtest on one OP-TEE at the same time.
 
 use anyhow::{Result, ensure};
-use postern_qemu::prepare::{Flavour, Suite};
+use postern_qemu::prepare::Flavour;
 use postern_qemu::run::{Plan, run};
 use postern_qemu::selection::{Baseline, Selection};
 use postern_tests::Lab;
@@ -10,10 +10,12 @@ use postern_tests::Lab;
 fn two_guests_share_one_optee() -> Result<()> {
     let lab = Lab::new("two-guests")?;
     let (machine, versions) = lab.parts(&lab.system("two.toml")?, Flavour::Shared)?;
-    let baseline = Baseline::load(
-        Suite::Trixie.name(),
-        &lab.paths.run("native").join("report.json"),
-    )?;
+    let baseline = Baseline::load(&versions, &lab.paths.run("native").join("report.json"))?;
+    ensure!(
+        baseline.is_some(),
+        "there is no native run of xtest {} to compare with",
+        versions.xtest
+    );
     let plan = Plan {
         machine,
         versions,
