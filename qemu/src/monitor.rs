@@ -6,6 +6,11 @@ use std::collections::BTreeMap;
 /// The word in front of an event in the hypervisor's log.
 pub const MARK: &str = "@postern ";
 
+/// Whether a line of the hypervisor's log is its last: it has found itself to be wrong.
+pub fn is_panic(line: &str) -> bool {
+    line.contains("postern: panic on CPU ")
+}
+
 /// An event of the hypervisor's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -51,7 +56,7 @@ pub enum HypervisorEvent {
     Unknown,
 }
 
-/// Counters of one VM, since it started.
+/// Counters of one VM, since the machine started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// Its name.
@@ -141,6 +146,10 @@ mod tests {
             (40_000, 1, 2)
         );
         assert_eq!(stats.more["slices"], 12);
+        assert!(is_panic(
+            "postern: panic on CPU 2: attempt to add with overflow"
+        ));
+        assert!(!is_panic("[    0.1] error: vm a: Kernel panic"));
         assert!(HypervisorEvent::find("[    0.1] info: up").is_none());
         assert!(
             HypervisorEvent::find("@postern {\"event\":\"st")

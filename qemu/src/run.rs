@@ -5,7 +5,7 @@ mod sequence;
 use crate::display::Display;
 use crate::guest::Guest;
 use crate::launch::{Machine, Wiring};
-use crate::monitor::HypervisorEvent;
+use crate::monitor::{HypervisorEvent, is_panic};
 use crate::prepare::Versions;
 use crate::report::{
     Checks, GuestReport, Report, ReportMachine, ReportVersions, SCHEMA, judge, overlap_ms, picture,
@@ -148,7 +148,7 @@ impl Running {
                     guest.hear_of(event);
                 }
             }
-            (What::Line(line), Some(0)) if line.contains("] panic: ") => {
+            (What::Line(line), None | Some(0)) if is_panic(line) => {
                 self.hypervisor_death.get_or_insert_with(|| line.clone());
             }
             (_, Some(number @ 1..)) => {

@@ -376,7 +376,7 @@ fn counters(svg: &mut Svg, report: &Report, top: f64) -> f64 {
         svg,
         top + 14.0,
         "What the mediator did",
-        "since each guest started",
+        "since the machine started",
     );
     let columns = [
         "calls fast",

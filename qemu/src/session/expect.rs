@@ -3,7 +3,7 @@
 use super::{Item, Session, What};
 use crate::console::Channel;
 use crate::guest::{Severity, trouble};
-use crate::monitor::HypervisorEvent;
+use crate::monitor::{HypervisorEvent, is_panic};
 use anyhow::{Result, bail};
 use guest_agent::event::Event;
 use std::time::{Duration, Instant};
@@ -149,6 +149,7 @@ fn hopeless(item: &Item) -> Option<String> {
         What::Line(line) if matches!(item.channel, Channel::Vm(_)) => (trouble(line)
             == Some(Severity::Fatal))
         .then(|| format!("the guest's kernel died: {line}")),
+        What::Line(line) if is_panic(line) => Some(format!("the hypervisor died: {line}")),
         What::Hypervisor(HypervisorEvent::BootError { text }) => {
             Some(format!("the boot failed: {text}"))
         }

@@ -143,6 +143,11 @@ fn a_wait_ends_when_there_is_no_hope() {
         quick && error.contains("the boot failed: no GICv3"),
         "{error}"
     );
+    let (error, quick) = wait(r"\377\000postern: panic on CPU 0: overflow\n");
+    assert!(
+        quick && error.contains("the hypervisor died: postern: panic"),
+        "{error}"
+    );
     let (error, quick) = wait(r#"\377\001@postern {"event":"error","text":"no TEE"}\n"#);
     assert!(
         quick && error.contains("the guest reports: no TEE"),
