@@ -8,6 +8,8 @@ use std::time::Duration;
 /// How bad a kernel message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
+    /// The kernel finds that something took too long, as it may on a host that is busy.
+    Slow,
     /// The kernel complains and goes on.
     Warning,
     /// The kernel, or what it did, is dead.
@@ -16,29 +18,34 @@ pub enum Severity {
 
 /// Whether a console line is a kernel's cry for help.
 pub fn trouble(line: &str) -> Option<Severity> {
-    const WARNINGS: [&str; 6] = [
-        "WARNING: ",
-        "detected stalls on CPU",
-        "self-detected stall on CPU",
-        "soft lockup",
-        "blocked for more than",
-        "nobody cared",
+    // In this order: a soft lockup is announced as a bug, too.
+    const CRIES: [(Severity, &[&str]); 3] = [
+        (
+            Severity::Slow,
+            &[
+                "detected stalls on CPU",
+                "self-detected stall on CPU",
+                "soft lockup",
+                "blocked for more than",
+            ],
+        ),
+        (Severity::Warning, &["WARNING: ", "nobody cared"]),
+        (
+            Severity::Fatal,
+            &[
+                "Kernel panic - not syncing",
+                "Internal error: ",
+                "Unable to handle kernel ",
+                "kernel BUG at ",
+                "BUG: ",
+                "Bad mode in ",
+            ],
+        ),
     ];
-    const DEATHS: [&str; 6] = [
-        "Kernel panic - not syncing",
-        "Internal error: ",
-        "Unable to handle kernel ",
-        "kernel BUG at ",
-        "BUG: ",
-        "Bad mode in ",
-    ];
-    if WARNINGS.iter().any(|text| line.contains(text)) {
-        Some(Severity::Warning)
-    } else if DEATHS.iter().any(|text| line.contains(text)) {
-        Some(Severity::Fatal)
-    } else {
-        None
-    }
+    let cry = CRIES
+        .iter()
+        .find(|(_, texts)| texts.iter().any(|text| line.contains(text)));
+    cry.map(|&(severity, _)| severity)
 }
 
 /// What a guest does.
@@ -164,7 +171,7 @@ impl Guest {
             What::Garbled(_) => self.garbled += 1,
             What::Line(line) => match trouble(line) {
                 Some(Severity::Fatal) if self.death.is_none() => self.death = Some(line.clone()),
-                Some(Severity::Warning) => self.warnings.push(line.clone()),
+                Some(Severity::Warning | Severity::Slow) => self.warnings.push(line.clone()),
                 _ => {}
             },
             What::Hypervisor(_) | What::Closed => {}

@@ -3,7 +3,7 @@
 mod sequence;
 
 use crate::display::Display;
-use crate::guest::Guest;
+use crate::guest::{Guest, Phase};
 use crate::launch::{Machine, Wiring};
 use crate::monitor::{HypervisorEvent, is_panic};
 use crate::prepare::Versions;
@@ -50,6 +50,8 @@ struct Running {
     all_off: bool,
     /// Why the hypervisor cannot go on.
     hypervisor_death: Option<String>,
+    /// How long a guest may be inside one case of xtest.
+    longest_case: Duration,
 }
 
 /// Runs a plan to its end and writes the report, whatever happens on the way.
@@ -78,6 +80,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
         expected: expected.as_ref().map(Vec::len),
         all_off: false,
         hypervisor_death: None,
+        longest_case: sequence::longest_case(&plan.selection),
     };
     let outcome = sequence::run(&mut running, plan);
     let broken = match outcome {
@@ -185,6 +188,17 @@ impl Running {
             }
             if let Some(guest) = self.guests.iter().find(|guest| guest.death.is_some()) {
                 bail!("guest {} died while waiting for {what}", guest.name);
+            }
+            let silence = |guest: &Guest| self.session.now().saturating_sub(guest.last_word);
+            let hangs = |guest: &&Guest| {
+                guest.phase == Phase::Testing && silence(guest) > self.longest_case
+            };
+            if let Some(guest) = self.guests.iter().find(hangs) {
+                let seconds = silence(guest).as_secs();
+                bail!(
+                    "guest {} has not said a word in xtest for {seconds} s",
+                    guest.name
+                );
             }
             if Instant::now() >= deadline {
                 bail!(

@@ -19,11 +19,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Enough for a guest to boot beside others on a busy host.
-pub const BOOT: Duration = Duration::from_secs(180);
+pub const BOOT: Duration = Duration::from_secs(480);
 /// Enough for an answer.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 /// Enough for a handful of cases beside another guest.
-pub const WORK: Duration = Duration::from_secs(400);
+pub const WORK: Duration = Duration::from_secs(800);
 
 /// A scenario's place.
 pub struct Lab {

@@ -1,6 +1,7 @@
 //! The main thing: two guests run the default selection of xtest on one OP-TEE at the same time.
 
 use anyhow::{Result, ensure};
+use postern_qemu::guest::{Severity, trouble};
 use postern_qemu::prepare::Flavour;
 use postern_qemu::run::{Plan, run};
 use postern_qemu::selection::{Baseline, Selection};
@@ -39,12 +40,13 @@ fn two_guests_share_one_optee() -> Result<()> {
             "{}: an honest guest was refused: {stats:?}",
             guest.name
         );
-        ensure!(
-            guest.warnings.is_empty(),
-            "{}: {:#?}",
-            guest.name,
-            guest.warnings
-        );
+        // A busy host makes things slow; nothing else may make the kernel complain.
+        let complaints = guest
+            .warnings
+            .iter()
+            .filter(|line| trouble(line) != Some(Severity::Slow));
+        let complaints: Vec<&String> = complaints.collect();
+        ensure!(complaints.is_empty(), "{}: {complaints:#?}", guest.name);
     }
     Ok(())
 }

@@ -99,15 +99,15 @@ fn kernel_messages_are_judged() {
         ),
         (
             "[ 1.0] watchdog: BUG: soft lockup - CPU#1 stuck for 22s!",
-            Some(Severity::Warning),
+            Some(Severity::Slow),
         ),
         (
             "[ 1.0] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
-            Some(Severity::Warning),
+            Some(Severity::Slow),
         ),
         (
             "[ 1.0] INFO: task xtest:99 blocked for more than 120 seconds.",
-            Some(Severity::Warning),
+            Some(Severity::Slow),
         ),
         (
             "[ 1.0] WARNING: CPU: 0 PID: 1 at drivers/tee/optee/call.c:1",

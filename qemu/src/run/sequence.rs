@@ -23,7 +23,8 @@ const LOAD: &str = "xtest -t regression 1004 1006 6001 6010";
 /// How often a measurement is repeated for which the other guest was not busy long enough.
 const TRIES: u32 = 3;
 
-const BOOT: Duration = Duration::from_secs(240);
+/// Seconds on a host with nothing else to do; minutes beside builds.
+const BOOT: Duration = Duration::from_secs(600);
 const MEASURE: Duration = Duration::from_secs(150);
 const SHORT_TALK: Duration = Duration::from_secs(30);
 const OFF: Duration = Duration::from_secs(60);
@@ -36,10 +37,26 @@ const fn patience(selection: &Selection) -> Duration {
     }
 }
 
+/// How long one case may take: many times what the longest one of the selection takes.
+pub(super) const fn longest_case(selection: &Selection) -> Duration {
+    match selection {
+        Selection::Default => Duration::from_secs(6 * 60),
+        Selection::All | Selection::Words(_) => Duration::from_secs(30 * 60),
+    }
+}
+
 /// From the machine's first instruction to its last.
 pub(super) fn run(running: &mut Running, plan: &Plan) -> Result<()> {
     let shared = plan.machine.wiring == Wiring::Multiplexed;
-    running.say("Booting");
+    let origin = plan
+        .baseline
+        .as_ref()
+        .filter(|_| shared)
+        .map(|baseline| baseline.origin.as_str());
+    running.say(&origin.map_or_else(
+        || "Booting".to_owned(),
+        |origin| format!("Booting; the cases that there must be are those of {origin}"),
+    ));
     running.until("all guests to be ready", BOOT, |now| {
         now.guests.iter().all(|guest| guest.phase == Phase::Ready)
     })?;
