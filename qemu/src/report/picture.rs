@@ -233,7 +233,7 @@ fn bar(svg: &mut Svg, case: &CaseReport, y: f64, x: &dyn Fn(u64) -> f64, last: u
 }
 
 fn legend(svg: &mut Svg, report: &Report, y: f64) -> f64 {
-    let mut x = LEFT;
+    let mut x = MARGIN;
     let mut entry = |colour: &str, words: &str| {
         svg.rounded(x, y - 9.0, 11.0, 11.0, 2.0, colour);
         svg.text(x + 16.0, y, 11.5, FAINT, Anchor::Start, false, words);
