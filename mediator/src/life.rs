@@ -21,7 +21,7 @@ use optee_proto::{Return, smc};
 
 /// How many times a VM's calls are resumed on its behalf when it ends, all together. Each ends
 /// at the next RPC or interrupt, so this bounds the time as well.
-const WIND_UP_STEPS: u32 = 1000;
+const WIND_UP_STEPS: u32 = if cfg!(miri) { 40 } else { 1000 };
 
 impl Mediator {
     /// Makes the VM known to OP-TEE and sets aside what its calls need, so that they allocate

@@ -74,9 +74,10 @@ fn calls_that_wait_are_ended_and_their_sessions_closed() {
 fn a_call_that_does_not_end_does_not_hold_up_the_end() {
     let vm = vm();
     assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
-    vm.host
-        .machine()
-        .script(1, vec![Step::ForeignInterrupt; 100_000]);
+    vm.host.machine().script(
+        1,
+        vec![Step::ForeignInterrupt; if cfg!(miri) { 100 } else { 10_000 }],
+    );
     vm.guest()
         .begin(vm.guest().message(Command::INVOKE, 1, &[]));
     let before = vm.host.machine().smcs().len();
