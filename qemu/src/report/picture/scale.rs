@@ -15,7 +15,14 @@ impl Log {
     /// An axis on which `least` to `most` (at least 1) fills `left` to `right`.
     pub fn new(least: u64, most: u64, left: f64, right: f64) -> Self {
         let (least, most) = (least.max(1), most.max(least).max(2));
-        Self { from: (least as f64).ln(), to: (most as f64).ln(), left, right, least, most }
+        Self {
+            from: (least as f64).ln(),
+            to: (most as f64).ln(),
+            left,
+            right,
+            least,
+            most,
+        }
     }
 
     /// Where a value is.
@@ -33,14 +40,22 @@ impl Log {
             .flat_map(|power| [1, 2, 5].map(|digit: u64| digit.saturating_mul(power)))
             .filter(on_axis)
             .collect();
-        if fine.len() <= 12 { fine } else { powers().filter(on_axis).collect() }
+        if fine.len() <= 12 {
+            fine
+        } else {
+            powers().filter(on_axis).collect()
+        }
     }
 }
 
 /// Milliseconds between the marks of a time axis of that length: about eight of them.
 pub fn time_step(length_ms: u64) -> u64 {
     const STEPS: [u64; 9] = [1, 5, 10, 30, 60, 120, 300, 600, 1800];
-    STEPS.into_iter().map(|seconds| seconds * 1000).find(|step| length_ms / step <= 9).unwrap_or(3_600_000)
+    STEPS
+        .into_iter()
+        .map(|seconds| seconds * 1000)
+        .find(|step| length_ms / step <= 9)
+        .unwrap_or(3_600_000)
 }
 
 #[cfg(test)]

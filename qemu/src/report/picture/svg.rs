@@ -39,7 +39,10 @@ pub fn escape(text: &str) -> String {
 impl Svg {
     /// An empty picture.
     pub const fn new(width: f64) -> Self {
-        Self { width, body: String::new() }
+        Self {
+            width,
+            body: String::new(),
+        }
     }
 
     fn element(&mut self, text: std::fmt::Arguments<'_>) {
@@ -61,7 +64,15 @@ impl Svg {
     }
 
     /// A filled rectangle that says something when a mouse is over it.
-    pub fn titled_rect(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str, title: &str) {
+    pub fn titled_rect(
+        &mut self,
+        x: f64,
+        y: f64,
+        width: f64,
+        height: f64,
+        fill: &str,
+        title: &str,
+    ) {
         let title = escape(title);
         self.element(format_args!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}"><title>{title}</title></rect>"#
@@ -83,8 +94,20 @@ impl Svg {
     }
 
     /// A line of text on the base line `y`.
-    #[expect(clippy::too_many_arguments, reason = "what a text needs; a builder would say the same longer")]
-    pub fn text(&mut self, x: f64, y: f64, size: f64, fill: &str, anchor: Anchor, bold: bool, text: &str) {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a text needs; a builder would say the same longer"
+    )]
+    pub fn text(
+        &mut self,
+        x: f64,
+        y: f64,
+        size: f64,
+        fill: &str,
+        anchor: Anchor,
+        bold: bool,
+        text: &str,
+    ) {
         let anchor = match anchor {
             Anchor::Start => "start",
             Anchor::Middle => "middle",

@@ -32,7 +32,12 @@ fn nothing_is_needed_for_a_picture() {
 
 #[test]
 fn numbers_are_grouped() {
-    for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+    for (number, text) in [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1,000"),
+        (1_234_567, "1,234,567"),
+    ] {
         assert_eq!(thousands(number), text);
     }
 }
