@@ -41,8 +41,10 @@ pub fn start(arguments: Vec<String>) -> Result<(), String> {
         Ok((running, output)) => {
             let suites = suites(&arguments).to_owned();
             std::thread::spawn(move || {
-                follow(&running, output, suites);
+                let last = follow(&running, output, suites);
+                // Before the end is told: whoever reads it may start the next run at once.
                 RUNNING.store(false, Ordering::Release);
+                last.iter().for_each(console::emit);
             });
             Ok(())
         }
@@ -65,7 +67,8 @@ fn launch(arguments: &[String]) -> std::io::Result<(process::Running, std::io::P
     process::spawn(&mut command).map(|running| (running, output))
 }
 
-fn follow(running: &process::Running, output: impl Read, suites: String) {
+/// Tells of a run while it goes on. What is left to tell when it is over.
+fn follow(running: &process::Running, output: impl Read, suites: String) -> Vec<Event> {
     let start_ms = sys::monotonic_ms();
     console::emit(&Event::XtestStart { suites });
     let mut log = File::create(LOG).ok();
@@ -87,9 +90,7 @@ fn follow(running: &process::Running, output: impl Read, suites: String) {
         }
     }
     let exit = running.wait();
-    for event in parser.finished(exit, start_ms, sys::monotonic_ms()) {
-        console::emit(&event);
-    }
+    parser.finished(exit, start_ms, sys::monotonic_ms())
 }
 
 /// The suites that the arguments name.
