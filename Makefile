@@ -40,6 +40,7 @@ shell: tool ## Boot the same system and give its consoles to this terminal
 	$(TOOL) shell $(SYSTEM)
 
 test: test-host test-qemu ## All tests: on the host, then scenarios in QEMU
+	@echo 'PASS: all host tests and all scenarios; the logs of the scenarios are in out/tests'
 
 test-host: setup ## The tests that need no emulator
 ifneq ($(NEXTEST),)
