@@ -49,6 +49,11 @@ index!(
     PcpuIndex, MAX_PCPUS
 );
 
+impl PcpuIndex {
+    /// The pCPU that the machine starts with.
+    pub const BOOT: Self = Self(0);
+}
+
 impl VcpuIndex {
     /// The vCPU that a VM starts with.
     pub const BOOT: Self = Self(0);

@@ -157,28 +157,30 @@ impl Mediator {
         // Counted before the books are asked whether the VM is live, so that `destroy`, which
         // does it the other way round, overlooks nobody.
         self.inside.fetch_add(1, Ordering::SeqCst);
-        let answer = self.dispatch(host, call);
-        self.inside.fetch_sub(1, Ordering::SeqCst);
-        // All results have 32 bits, but for the "unknown" of an SMC64 call.
-        if call.aarch32 {
-            answer.map(|word| word & 0xffff_ffff)
+        let answer = if call.aarch32 {
+            // What is in the upper halves has no meaning for an AArch32 caller. Results
+            // have 32 bits anyway, but for the "unknown" of an SMC64 call.
+            let regs = call.regs.map(|word| word & 0xffff_ffff);
+            self.dispatch(host, &regs).map(|word| word & 0xffff_ffff)
         } else {
-            answer
-        }
+            self.dispatch(host, &call.regs)
+        };
+        self.inside.fetch_sub(1, Ordering::SeqCst);
+        answer
     }
 
     /// Which call it is.
     #[inline]
-    fn dispatch<H: Host>(&self, host: &H, call: &GuestCall) -> [u64; 4] {
-        let function = FunctionId::from_x0(call.regs[0]).without_hint();
+    fn dispatch<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
+        let function = FunctionId::from_x0(regs[0]).without_hint();
         match function {
-            smc::CALL_WITH_ARG => self.begin(host, function, &call.regs),
-            smc::CALL_RETURN_FROM_RPC => self.resume(host, &call.regs),
+            smc::CALL_WITH_ARG => self.begin(host, function, regs),
+            smc::CALL_RETURN_FROM_RPC => self.resume(host, regs),
             smc::CALL_WITH_RPC_ARG | smc::CALL_WITH_REGD_ARG if self.config.offer.rpc_arg => {
-                self.begin(host, function, &call.regs)
+                self.begin(host, function, regs)
             }
             // OP-TEE would spend a thread on any other yielding call.
-            _ if function.is_fast() => self.fast(host, function, &call.regs),
+            _ if function.is_fast() => self.fast(host, function, regs),
             _ => self.unknown(function),
         }
     }
@@ -204,6 +206,12 @@ impl Mediator {
     /// wants it; one too many does no harm.
     pub fn wants_notifications(&self) -> bool {
         self.books.lock().notify
+    }
+
+    /// Whether the VM is offered asynchronous notifications: its device tree then has to name
+    /// the interrupt.
+    pub const fn offers_notifications(&self) -> bool {
+        self.config.offer.async_notif
     }
 
     /// What has been done so far.

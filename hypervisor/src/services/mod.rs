@@ -3,6 +3,8 @@
 pub mod call;
 #[cfg(target_os = "none")]
 pub mod dispatch;
+#[cfg(target_os = "none")]
+pub mod notification;
 pub mod power;
 pub mod psci;
 pub mod smccc;

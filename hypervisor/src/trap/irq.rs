@@ -4,6 +4,7 @@
 use crate::arch::{gic, percpu, timer};
 use crate::console::input;
 use crate::sched::run;
+use crate::services::notification;
 
 /// Takes all interrupts that are pending at this pCPU.
 pub fn take_pending() {
@@ -20,6 +21,7 @@ pub fn take_pending() {
             gic::MAINTENANCE_INTID => run::refill(),
             timer::VIRTUAL_TIMER_INTID => {}
             _ if input::is_console(intid) => input::receive(),
+            _ if notification::is_source(intid) => notification::arrived(),
             other => crate::warn!("unexpected interrupt {other}"),
         }
     }

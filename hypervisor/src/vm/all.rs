@@ -11,12 +11,13 @@ use crate::boot::{Tee, VmConfig, VmConfigs};
 use crate::console::output;
 use crate::ids::{PcpuIndex, VcpuId, VmIndex};
 use crate::range::PaRange;
+use crate::services::notification;
 use crate::services::smccc::{self, Workaround, Workarounds};
 use crate::services::tee::SecureWorld;
 use crate::trap::ids::IdValues;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
-use mediator::{ClientId, Config, CreateError, Mediator, ProbeError, TeeInfo};
+use mediator::{ClientId, Config, CreateError, Mediator, Offer, ProbeError, TeeInfo};
 use spin::Once;
 use thiserror::Error;
 
@@ -101,6 +102,7 @@ pub fn start_all(configs: &VmConfigs<'static>) {
                 fail(format_args!("{error}"));
             }
             take_console_input();
+            notification::init();
             output::line(format_args!(
                 "@postern {{\"event\":\"up\",\"version\":\"{}\",\"cpus\":{}}}",
                 env!("CARGO_PKG_VERSION"),
@@ -174,12 +176,21 @@ fn make(
     }
     let client = NonZeroU16::new(vmid).map(ClientId::new);
     let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
+    let mut tee_config = Config {
+        offer: Offer {
+            rpc_arg: true,
+            async_notif: true,
+        },
+        ..Config::default()
+    };
+    // Linux refuses an OP-TEE that has notifications and no interrupt for them.
+    tee_config.offer.async_notif &= notification::interrupt().is_some();
     Ok(Vm::new(Parts {
         config: config.clone(),
         index,
         memory,
         vttbr: stage2.root().get() | u64::from(vmid) << 48,
-        mediator: tee.map(|(info, client)| Mediator::new(client, Config::default(), info)),
+        mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),
     }))
 }
 
@@ -199,10 +210,8 @@ fn create_tees(vms: &'static [Vm], configs: &VmConfigs<'static>) -> Result<(), S
 
 /// Has the boot pCPU take what arrives on the UART.
 fn take_console_input() {
-    let Some(boot) = PcpuIndex::new(0) else {
-        return;
-    };
-    gic::enable_spi(machine().uart.interrupt.get(), mpidr_of(boot));
+    let boot = mpidr_of(PcpuIndex::BOOT);
+    gic::enable_spi(machine().uart.interrupt.get(), boot);
     if let Some(uart) = output::uart() {
         uart.enable_receive_interrupt();
     }

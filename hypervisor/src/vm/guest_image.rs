@@ -113,7 +113,7 @@ impl Loader {
         &mut self,
         images: &Images,
         memory: &Memory,
-        tee: bool,
+        tee: Option<GuestTee>,
     ) -> Result<Option<Entry>, ImageError> {
         let header = Header::read(images.kernel).ok_or(ImageError::NotAnImage)?;
         let offset = |bytes: u64| layout::RAM.checked_add(bytes).ok_or(ImageError::TooSmall);
@@ -178,7 +178,7 @@ impl Loader {
         Ok(true)
     }
 
-    fn tree(images: &Images, memory: &Memory, ramdisk: Ipa, tee: bool) -> alloc::vec::Vec<u8> {
+    fn tree(images: &Images, memory: &Memory, ramdisk: Ipa, tee: Option<GuestTee>) -> alloc::vec::Vec<u8> {
         let random = entropy::is_available()
             .then(|| entropy::Source.bits())
             .flatten();
@@ -200,7 +200,7 @@ impl Loader {
                 start: ramdisk,
                 bytes: range.bytes(),
             }),
-            tee: tee.then_some(GuestTee { notification: None }),
+            tee,
             kaslr_seed: random.map(|[high, ..]| high),
             rng_seed: if random.is_some() { &seed } else { &[] },
         }

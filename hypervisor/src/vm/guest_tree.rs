@@ -11,7 +11,6 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use mediator::addr::Ipa;
 
 use super::layout;
-use crate::boot::IntId;
 pub use crate::range::IpaRange;
 
 /// The level-sensitive, active-high trigger in an `interrupts` entry.
@@ -30,9 +29,9 @@ const CACHE_PHANDLE: u32 = 3;
 /// What the tree tells about OP-TEE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestTee {
-    /// The SPI that announces asynchronous notifications, when the guest is told that there are
+    /// The number of the SPI that announces asynchronous notifications, when the guest is told that there are
     /// any: Linux refuses an OP-TEE with notifications and no interrupt.
-    pub notification: Option<IntId>,
+    pub notification: Option<u32>,
 }
 
 /// What is different from one guest's tree to the next.
@@ -153,7 +152,7 @@ impl GuestTree<'_> {
             let optee = child(child(root, "firmware"), "optee");
             set(optee, "compatible", "linaro,optee-tz");
             set(optee, "method", "smc");
-            if let Some(spi) = tee.notification.and_then(IntId::spi_number) {
+            if let Some(spi) = tee.notification {
                 set(optee, "interrupts", [SPI, spi, EDGE_RISING]);
             }
         }

@@ -1,6 +1,7 @@
 //! A virtual machine and its vCPUs, and how they start and stop.
 
 use super::guest_image::{self, Images};
+use super::guest_tree::GuestTee;
 use super::layout;
 use crate::arch::timer;
 use crate::arch::world::{Context, Frame, Machine};
@@ -26,6 +27,11 @@ use spin::mutex::SpinMutex;
 const UART_INTID: IntId = match IntId::new(32 + layout::UART_SPI) {
     Some(intid) => intid,
     None => panic!("the UART's SPI is one that the vGIC has"),
+};
+/// The INTID by which the guest is told of OP-TEE's notifications.
+const TEE_INTID: IntId = match IntId::new(32 + layout::TEE_SPI) {
+    Some(intid) => intid,
+    None => panic!("the TEE's SPI is one that the vGIC has"),
 };
 
 /// A vCPU and whose it is.
@@ -304,6 +310,13 @@ impl Vm {
         self.has_tee.load(Ordering::Acquire)
     }
 
+    /// What its device tree says of the TEE.
+    fn guest_tee(&self) -> Option<GuestTee> {
+        let mediator = self.mediator.as_ref().filter(|_| self.has_tee())?;
+        let notification = mediator.offers_notifications().then_some(layout::TEE_SPI);
+        Some(GuestTee { notification })
+    }
+
     /// Makes the VM known to OP-TEE, if it is to have a TEE.
     ///
     /// # Errors
@@ -381,7 +394,7 @@ impl Vm {
         }
         match &mut *work {
             Work::Nothing => return false,
-            Work::Load(loader) => match loader.step(&self.images, &self.memory, self.has_tee()) {
+            Work::Load(loader) => match loader.step(&self.images, &self.memory, self.guest_tee()) {
                 Ok(None) => {}
                 Ok(Some(entry)) => {
                     *work = Work::Nothing;
@@ -503,6 +516,20 @@ impl Vm {
     pub fn receive(&'static self, byte: u8) {
         let kick = self.console.receive(byte, |level| self.drive_uart(level));
         run::kick(self, kick);
+    }
+
+    /// OP-TEE has notifications for somebody: the guest is to ask whether they are its own, if it
+    /// wants any.
+    pub fn notify(&'static self) {
+        let wanted = self
+            .mediator
+            .as_ref()
+            .is_some_and(Mediator::wants_notifications);
+        // A VM that ends between the question and the pulse has its vGIC reset, or sees an
+        // interrupt with nothing behind it, as any VM does whose neighbour was meant.
+        if wanted && let Some(wire) = Wire::spi(TEE_INTID) {
+            run::kick(self, self.vgic.pulse(wire));
+        }
     }
 
     fn drive_uart(&self, level: bool) -> VcpuSet {

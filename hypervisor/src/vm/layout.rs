@@ -16,6 +16,8 @@ pub const UART: Ipa = Ipa::new(0x0900_0000);
 pub const UART_BYTES: u64 = 0x1000;
 /// The PL011's interrupt: SPI 1, INTID 33.
 pub const UART_SPI: u32 = 1;
+/// OP-TEE's interrupt for asynchronous notifications: SPI 2, INTID 34.
+pub const TEE_SPI: u32 = 2;
 /// The start of RAM: at 4 GiB, where the machines that Postern is tested on have none, so that an
 /// address that went untranslated is noticed. `frames` keeps it so on larger ones.
 pub const RAM: Ipa = Ipa::new(0x1_0000_0000);

@@ -17,7 +17,7 @@ fn full() -> GuestTree<'static> {
             bytes: 0x12_3456,
         }),
         tee: Some(GuestTee {
-            notification: IntId::spi(187),
+            notification: Some(187),
         }),
         kaslr_seed: Some(0x0123_4567_89ab_cdef),
         rng_seed: b"thirty-two bytes of randomness!!",

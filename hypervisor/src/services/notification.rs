@@ -1,0 +1,34 @@
+//! OP-TEE's asynchronous notifications (`optee_smc.h`, OPTEE_SMC_ASYNC_NOTIF_VALUE).
+//!
+//! OP-TEE has one physical interrupt for all VMs. EL2 owns it; when it arrives, every VM that has
+//! enabled notifications gets a virtual one of its own, and asks OP-TEE, through the mediator, for
+//! what is meant for it. OP-TEE keeps the events of the VMs apart. A VM that was not meant finds
+//! nothing, which the ABI allows.
+
+use crate::arch::gic;
+use crate::boot::start::machine;
+use crate::ids::PcpuIndex;
+use crate::vm;
+
+/// The physical interrupt, where OP-TEE has one.
+pub fn interrupt() -> Option<u32> {
+    Some(machine().optee?.notification?.get())
+}
+
+/// Has the boot pCPU take it.
+pub fn init() {
+    let boot = vm::mpidr_of(PcpuIndex::BOOT);
+    if let Some(intid) = interrupt() {
+        gic::enable_spi(intid, boot);
+    }
+}
+
+/// Whether this is the interrupt.
+pub fn is_source(intid: u32) -> bool {
+    interrupt() == Some(intid)
+}
+
+/// It arrived.
+pub fn arrived() {
+    vm::all().iter().for_each(vm::Vm::notify);
+}
