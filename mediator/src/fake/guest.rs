@@ -75,13 +75,16 @@ impl<'a> Guest<'a> {
 
     /// One SMC, and what comes back is looked at for secrets.
     pub fn smc(&self, regs: [u64; 8]) -> [u64; 4] {
-        let answer = self.mediator.smc(
-            self.host,
-            &GuestCall {
-                regs,
-                aarch32: false,
-            },
-        );
+        self.call(GuestCall {
+            regs,
+            aarch32: false,
+        })
+    }
+
+    /// The same in either execution state.
+    pub fn call(&self, call: GuestCall) -> [u64; 4] {
+        self.host.machine().note_registers(&call.regs);
+        let answer = self.mediator.smc(self.host, &call);
         self.host.machine().check_registers(answer);
         answer
     }

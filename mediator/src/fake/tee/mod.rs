@@ -163,6 +163,12 @@ impl Tee {
             .map_or(0, |partition| partition.objects.len())
     }
 
+    pub(super) fn buffers(&self, client: u16) -> Vec<Vec<u64>> {
+        let objects = self.partitions.get(&client).map(|p| p.objects.values());
+        let pages = objects.into_iter().flatten();
+        pages.map(|object| object.pages.clone()).collect()
+    }
+
     pub(super) fn knows(&self, client: u16) -> bool {
         self.partitions.contains_key(&client)
     }
