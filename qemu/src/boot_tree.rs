@@ -147,11 +147,27 @@ pub fn for_linux(base: &[u8], cmdline: &str, initrd: Region) -> Result<Vec<u8>> 
     let mut firmware = DeviceTreeNode::new("firmware")?;
     firmware.add_child(optee);
     tree.root.add_child(firmware);
-    let chosen = chosen(&mut tree);
+    start(&mut tree, cmdline, initrd);
+    finish(&tree)
+}
+
+/// The tree for a bare-metal program in the hypervisor's place: the machine as the hypervisor would see
+/// it, and a RAM disk.
+///
+/// # Errors
+/// When `base` is no sound tree, or the result is larger than the firmware takes.
+pub fn for_program(base: &[u8], cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
+    let mut tree = parse(base)?;
+    start(&mut tree, cmdline, initrd);
+    finish(&tree)
+}
+
+/// What the Linux boot protocol has in `/chosen`.
+fn start(tree: &mut DeviceTree, cmdline: &str, initrd: Region) {
+    let chosen = chosen(tree);
     set(chosen, "bootargs", cmdline);
     set(chosen, "linux,initrd-start", initrd.address);
     set(chosen, "linux,initrd-end", initrd.address + initrd.size);
-    finish(&tree)
 }
 
 fn parse(base: &[u8]) -> Result<DeviceTree> {

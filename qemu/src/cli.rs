@@ -1,7 +1,7 @@
 //! The command line.
 
 use crate::config::System;
-use crate::launch::{Machine, Wiring};
+use crate::launch::Machine;
 use crate::paths::Paths;
 use crate::prepare::{Artifacts, Flavour, PrepareOptions, Suite, prepare};
 use crate::progress::Progress;
@@ -9,7 +9,7 @@ use crate::report::{Report, picture, table};
 use crate::run::{Plan, run};
 use crate::selection::{Baseline, Selection};
 use crate::{shell, signals};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
 
@@ -152,12 +152,8 @@ impl SystemArgs {
             folder: folder.to_owned(),
         };
         let artifacts = prepare(&options, &Progress::on_stderr())?;
-        let wiring = if flavour == Flavour::Native {
-            Wiring::Plain
-        } else {
-            Wiring::Multiplexed
-        };
-        Ok((Machine::new(&artifacts, &system, wiring), artifacts))
+        let machine = Machine::new(&artifacts, &system, flavour.wiring());
+        Ok((machine, artifacts))
     }
 
     fn run(&self, flavour: Flavour, selection: Selection, out: Option<&Path>) -> Result<bool> {
@@ -169,6 +165,12 @@ impl SystemArgs {
         };
         let folder = out.map_or_else(|| paths.run(name), Path::to_owned);
         let (machine, artifacts) = self.machine(&paths, flavour, &folder, "")?;
+        if let Some(vm) = machine.vms.iter().find(|vm| vm.program) {
+            bail!(
+                "vm \"{}\" runs a program, and `run` takes Linux guests; try `shell`",
+                vm.name
+            );
+        }
         let native = paths.run("native").join("report.json");
         let config = self.config(&paths);
         let baseline = Baseline::load(&artifacts.versions, &native)?;

@@ -73,7 +73,11 @@ pub struct Vm {
     pub memory: Memory,
     /// An arm64 kernel; the suite's Debian kernel when absent. Relative to the TOML file.
     pub kernel: Option<PathBuf>,
-    /// An initramfs; the one that this tool builds when absent. Relative to the TOML file.
+    /// Instead of a kernel, a bare-metal program of this workspace: NAME is the package `guest-NAME`
+    /// in `guests/NAME`.
+    pub program: Option<String>,
+    /// An initramfs; the one that this tool builds when absent: Linux's, or all trusted applications
+    /// for a program. Relative to the TOML file.
     pub initrd: Option<PathBuf>,
     /// The kernel's command line.
     #[serde(default = "default_cmdline")]
@@ -254,6 +258,19 @@ impl Vm {
                 "vcpus = {}: it must be 1 to {MAX_VCPUS}",
                 self.vcpus
             ));
+        }
+        if let Some(program) = &self.program {
+            if program.is_empty() || !program.chars().all(good) {
+                return Err(format!(
+                    "program = \"{program}\": it must be the name of a folder in guests/, of a-z, 0-9 and -"
+                ));
+            }
+            if self.kernel.is_some() {
+                return Err(
+                    "program and kernel exclude each other: a program is booted in the kernel's place"
+                        .into(),
+                );
+            }
         }
         if self.cmdline.contains('\0') || self.cmdline.len() > 2047 {
             return Err("cmdline must be at most 2047 bytes, without a zero byte".into());

@@ -55,6 +55,27 @@ pub fn needed(file: &[u8]) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Bytes of memory from the first loadable segment to the end of the last, with what is only zeroes.
+///
+/// # Errors
+/// When the file is no ELF file or has nothing to load.
+pub fn extent(file: &[u8]) -> Result<u64> {
+    let elf = parse(file)?;
+    let endian = LittleEndian;
+    let segments = || {
+        let all = elf.elf_program_headers().iter();
+        all.filter(|segment| segment.p_type(endian) == PT_LOAD)
+    };
+    let start = segments().map(|segment| segment.p_paddr(endian)).min();
+    let ends = segments().map(|segment| {
+        segment
+            .p_paddr(endian)
+            .saturating_add(segment.p_memsz(endian))
+    });
+    let (start, end) = start.zip(ends.max()).context("it has nothing to load")?;
+    Ok(end - start)
+}
+
 /// The loadable segments as they are in memory, from the lowest physical address on. What is only
 /// zeroes at the end is left out, as in the file.
 ///
@@ -129,6 +150,8 @@ mod tests {
     fn segments_land_where_they_are_in_memory() {
         let file = elf(&[(0x1008, b"data"), (0x1000, b"text"), (0x2000, b"")]);
         assert_eq!(flatten(&file).unwrap(), b"text\0\0\0\0data");
+        // In memory every one of these segments is 64 bytes longer than in the file.
+        assert_eq!(extent(&file).unwrap(), 0x1000 + 64);
     }
 
     #[test]
@@ -145,6 +168,7 @@ mod tests {
             let error = flatten(&file).unwrap_err().to_string();
             assert!(error.contains(wanted), "{error:?} is not {wanted:?}");
         }
+        assert!(extent(&elf(&[])).is_err());
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Guest {
                 Some(Severity::Warning | Severity::Slow) => self.warnings.push(line.clone()),
                 _ => {}
             },
-            What::Hypervisor(_) | What::Closed => {}
+            What::Program(_) | What::Hypervisor(_) | What::Closed => {}
         }
     }
 

@@ -12,7 +12,7 @@ use crate::prepare::Suite;
 use crate::progress::{Progress, Step};
 use crate::stamp;
 use anyhow::{Context, Result, bail};
-pub(crate) use kernel::is_image;
+pub(crate) use kernel::image_size;
 use rootfs::RootFs;
 use std::path::{Path, PathBuf};
 
@@ -83,6 +83,39 @@ pub fn build(
         initrd,
         release,
     })
+}
+
+/// All trusted applications of a suite, for guests that are no Linux: an uncompressed archive of the
+/// files `UUID.ta`.
+///
+/// # Errors
+/// When a package is not as expected; names it.
+pub fn applications(
+    paths: &Paths,
+    suite: Suite,
+    parts: &Parts,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let archive = paths.built(suite).join("applications.cpio");
+    let made_of = inputs(parts);
+    if !stamp::is_fresh(&archive, &made_of) {
+        let step = progress.step(&format!("Collecting the TAs of Debian {suite}"));
+        let mut root = RootFs::default();
+        let sources = [("optee-test-qemu", TAS), ("optee-os-dev", OPTEE_TAS)];
+        for (package, folder) in sources {
+            take(&mut root, parts.package(package)?, |path| {
+                let name = path.strip_prefix(folder)?;
+                name.ends_with(".ta").then(|| name.to_owned())
+            })?;
+        }
+        if root.entries().next().is_none() {
+            bail!("no package has trusted applications");
+        }
+        stamp::write(&archive, &cpio::archive(root.entries())?)?;
+        stamp::mark(&archive, &made_of)?;
+        step.done();
+    }
+    Ok(archive)
 }
 
 /// Everything that the base of the image is made of.

@@ -21,6 +21,8 @@ pub struct Vm {
     pub memory_kib: u64,
     /// Whether it has the TEE.
     pub tee: bool,
+    /// Whether it runs a bare-metal program and not Linux with the agent.
+    pub program: bool,
 }
 
 /// How consoles reach us.
@@ -80,12 +82,15 @@ impl Machine {
                 vcpus: vm.vcpus,
                 memory_kib: vm.memory.kib(),
                 tee: vm.tee != Tee::None,
+                program: vm.program.is_some(),
             })
             .collect();
         if wiring == Wiring::Plain {
             vms.truncate(1);
             for vm in &mut vms {
-                vm.name = "native".into();
+                if !vm.program {
+                    vm.name = "native".into();
+                }
                 vm.vcpus = cpus;
                 vm.memory_kib = artifacts.machine.memory_mib << 10;
                 vm.tee = true;

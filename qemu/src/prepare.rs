@@ -2,6 +2,7 @@
 
 use crate::boot_tree::{self, Modules, Placement};
 use crate::config::{Machine, System, Vm};
+use crate::launch::Wiring;
 use crate::paths::Paths;
 use crate::progress::Progress;
 use crate::{cargo, elf, firmware, guest_image, parts, stamp};
@@ -16,7 +17,7 @@ use std::process::{Command, Stdio};
 pub const QEMU: &str = "qemu-system-aarch64";
 /// Set to anything, it makes [`prepare`] ask Debian for newer parts than those in the cache.
 pub const UPDATE_VARIABLE: &str = "POSTERN_UPDATE";
-const HYPERVISOR_TARGET: &str = "aarch64-unknown-none-softfloat";
+const BARE_TARGET: &str = "aarch64-unknown-none-softfloat";
 const GUEST_TARGET: &str = "aarch64-unknown-linux-musl";
 
 /// A Debian suite that the parts come from.
@@ -68,13 +69,25 @@ pub enum Flavour {
     Native,
     /// The hypervisor on the non-virtualised OP-TEE, which it must refuse.
     Mismatched,
+    /// A bare-metal program in the hypervisor's place, at EL2 on the virtualised OP-TEE. The first
+    /// VM's program, RAM disk and command line are taken, and the whole machine.
+    Bare,
 }
 
 impl Flavour {
     /// Whether OP-TEE is the one built for virtualisation.
     #[must_use]
     pub fn virtualised_tee(self) -> bool {
-        self == Self::Shared
+        matches!(self, Self::Shared | Self::Bare)
+    }
+
+    /// How the consoles reach us.
+    #[must_use]
+    pub fn wiring(self) -> Wiring {
+        match self {
+            Self::Shared | Self::Mismatched => Wiring::Multiplexed,
+            Self::Native | Self::Bare => Wiring::Plain,
+        }
     }
 }
 
@@ -126,7 +139,7 @@ pub struct Artifacts {
     pub tree: PathBuf,
     /// What is in RAM at reset: BL33 first, then kernels and initramfs.
     pub loads: Vec<Load>,
-    /// The hypervisor's ELF file, for symbols; none for a native boot.
+    /// The ELF file of the hypervisor or of what is in its place, for symbols; none for a native boot.
     pub hypervisor_elf: Option<PathBuf>,
     /// The machine.
     pub machine: Machine,
@@ -193,10 +206,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     let flash = firmware::flash(paths, *suite, virtualised, &parts, progress)?;
     let agent = cargo::build(paths, "guest-agent", GUEST_TARGET, progress)?;
     let guest = guest_image::build(paths, *suite, &parts, &agent, progress)?;
-    let hypervisor = match flavour {
-        Flavour::Native => None,
-        Flavour::Shared | Flavour::Mismatched => Some(build_hypervisor(paths, progress)?),
-    };
+    let applications = guest_image::applications(paths, *suite, &parts, progress)?;
     let versions = Versions {
         suite: suite.name().into(),
         optee: parts.package("optee-os")?.version.clone(),
@@ -207,35 +217,62 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     let tree = folder.join("boot.dtb");
     let base = dump_tree(&system.machine, folder)?;
     let mut placement = Placement::new(system.machine.memory_mib);
-    let kernel = |vm: &Vm| vm.kernel.clone().unwrap_or_else(|| guest.kernel.clone());
-    let initrd = |vm: &Vm| vm.initrd.clone().unwrap_or_else(|| guest.initrd.clone());
-    let (bl33, bytes) = match &hypervisor {
-        Some(hypervisor) => {
+    let kernel = |vm: &Vm| match (&vm.program, &vm.kernel) {
+        (Some(name), _) => build_program(paths, name, progress)
+            .map(|program| program.image)
+            .with_context(|| format!("vm \"{}\"", vm.name)),
+        (None, Some(kernel)) => Ok(kernel.clone()),
+        (None, None) => Ok(guest.kernel.clone()),
+    };
+    let initrd = |vm: &Vm| {
+        let own = match vm.program {
+            Some(_) => &applications,
+            None => &guest.initrd,
+        };
+        vm.initrd.clone().unwrap_or_else(|| own.clone())
+    };
+    let first = system.vms.first().context("there is no [[vm]]")?;
+    let (bl33, elf, bytes) = match flavour {
+        Flavour::Shared | Flavour::Mismatched => {
+            let hypervisor = build_bare(paths, "hypervisor", "postern", progress)?;
             let mut modules = Vec::new();
             for vm in &system.vms {
+                let (kernel, initrd) = (kernel(vm)?, initrd(vm));
                 let mut place = |file: &Path| {
                     placement
                         .place(file)
                         .with_context(|| format!("vm \"{}\"", vm.name))
                 };
                 modules.push(Modules {
-                    kernel: place(&kernel(vm))?,
-                    initrd: place(&initrd(vm))?,
+                    kernel: place(&kernel)?,
+                    initrd: place(&initrd)?,
                 });
             }
             let tree = boot_tree::for_hypervisor(&base, system, &modules)?;
-            (hypervisor.image.clone(), tree)
+            (hypervisor.image, Some(hypervisor.elf), tree)
         }
-        None => {
-            let vm = system
-                .vms
-                .first()
-                .context("a native run takes the first VM's kernel")?;
-            let region = placement.place(&initrd(vm))?;
-            (
-                kernel(vm),
-                boot_tree::for_linux(&base, &vm.cmdline, region)?,
-            )
+        Flavour::Native => {
+            if first.program.is_some() {
+                bail!(
+                    "vm \"{}\" is no Linux: its program cannot run natively",
+                    first.name
+                );
+            }
+            let region = placement.place(&initrd(first))?;
+            let tree = boot_tree::for_linux(&base, &first.cmdline, region)?;
+            (kernel(first)?, None, tree)
+        }
+        Flavour::Bare => {
+            let name = first.program.as_deref().with_context(|| {
+                format!(
+                    "vm \"{}\" has no program to run on the bare machine",
+                    first.name
+                )
+            })?;
+            let program = build_program(paths, name, progress)?;
+            let region = placement.place(&initrd(first))?;
+            let tree = boot_tree::for_program(&base, &first.cmdline, region)?;
+            (program.image, Some(program.elf), tree)
         }
     };
     stamp::write(&tree, &bytes)?;
@@ -248,7 +285,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         flash,
         tree,
         loads,
-        hypervisor_elf: hypervisor.map(|built| built.elf),
+        hypervisor_elf: elf,
         machine: system.machine.clone(),
         versions,
     })
@@ -266,27 +303,53 @@ fn lock(paths: &Paths, progress: &Progress) -> Result<File> {
     Ok(file)
 }
 
-/// The hypervisor as built.
-struct Hypervisor {
+/// A bare-metal program as built: the hypervisor or a guest.
+struct BareProgram {
     elf: PathBuf,
+    /// A raw arm64 `Image`.
     image: PathBuf,
 }
 
-fn build_hypervisor(paths: &Paths, progress: &Progress) -> Result<Hypervisor> {
-    let elf = cargo::build(paths, "hypervisor", HYPERVISOR_TARGET, progress)?;
-    let file = std::fs::read(&elf).with_context(|| elf.display().to_string())?;
-    let flat = elf::flatten(&file).with_context(|| elf.display().to_string())?;
-    if !guest_image::is_image(&flat) {
-        bail!(
-            "{} does not begin with an arm64 Image header",
-            elf.display()
-        );
+/// Builds the program `guests/NAME`.
+fn build_program(paths: &Paths, name: &str, progress: &Progress) -> Result<BareProgram> {
+    if !paths.guests().join(name).join("Cargo.toml").is_file() {
+        bail!("program = \"{name}\": there is no package in guests/{name}; correct the name");
     }
-    let image = paths.out().join("images/postern.img");
+    build_bare(
+        paths,
+        &format!("guest-{name}"),
+        &format!("program-{name}"),
+        progress,
+    )
+}
+
+fn build_bare(
+    paths: &Paths,
+    package: &str,
+    image: &str,
+    progress: &Progress,
+) -> Result<BareProgram> {
+    let elf = cargo::build(paths, package, BARE_TARGET, progress)?;
+    let file = std::fs::read(&elf).with_context(|| elf.display().to_string())?;
+    let flat = image_of(&file).with_context(|| elf.display().to_string())?;
+    let image = paths.out().join("images").join(format!("{image}.img"));
     if std::fs::read(&image).ok().as_deref() != Some(&flat[..]) {
         stamp::write(&image, &flat)?;
     }
-    Ok(Hypervisor { elf, image })
+    Ok(BareProgram { elf, image })
+}
+
+/// The raw `Image` in an ELF file, whose header must ask for all the memory that the program uses.
+fn image_of(file: &[u8]) -> Result<Vec<u8>> {
+    let flat = elf::flatten(file)?;
+    let Some(size) = guest_image::image_size(&flat) else {
+        bail!("it does not begin with an arm64 Image header");
+    };
+    let needed = elf::extent(file)?;
+    if size < needed {
+        bail!("its Image header asks for {size} bytes of memory; it uses {needed}");
+    }
+    Ok(flat)
 }
 
 /// The device tree that QEMU makes for the machine.

@@ -10,7 +10,7 @@ use crate::launch::{Machine, Qemu, Vm, Wiring};
 use crate::monitor::HypervisorEvent;
 use crate::signals;
 use anyhow::{Context, Result, bail};
-use guest_agent::event::Event;
+use guest_agent::event::{Event, MARK};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -33,6 +33,8 @@ pub enum What {
     Line(String),
     /// An event of a guest's agent.
     Guest(Event),
+    /// An event of a bare-metal program, whose meaning is between it and who waits for it.
+    Program(serde_json::Value),
     /// An event of the hypervisor.
     Hypervisor(HypervisorEvent),
     /// A line with an event's mark and no event that can be read behind it.
@@ -109,7 +111,8 @@ impl Session {
         } else {
             Demux::multiplexed()
         };
-        std::thread::spawn(move || read(output, demux, logs, started, &sender));
+        let programs: Vec<bool> = machine.vms.iter().map(|vm| vm.program).collect();
+        std::thread::spawn(move || read(output, demux, logs, &programs, started, &sender));
         Ok(Self {
             qemu,
             input: Some(input),
@@ -221,6 +224,7 @@ impl Session {
         let line = match &item.what {
             What::Line(line) | What::Garbled(line) => line.clone(),
             What::Guest(event) => event.line(),
+            What::Program(event) => event.to_string(),
             What::Hypervisor(event) => format!("{event:?}"),
             What::Closed => {
                 self.closed = true;
@@ -335,6 +339,7 @@ fn read(
     mut uart: ChildStdout,
     mut demux: Demux,
     mut logs: Logs,
+    programs: &[bool],
     started: Instant,
     items: &Sender<Item>,
 ) {
@@ -348,6 +353,7 @@ fn read(
             what,
         }));
     };
+    let say = |channel, line| give(channel, understand(channel, programs, line));
     loop {
         let length = match uart.read(&mut bytes) {
             Ok(0) => break,
@@ -360,18 +366,22 @@ fn read(
             lines
                 .entry(channel)
                 .or_default()
-                .feed(bytes, |line| give(channel, understand(channel, line)));
+                .feed(bytes, |line| say(channel, line));
         });
     }
     for (&channel, lines) in &mut lines {
-        lines.finish(|line| give(channel, understand(channel, line)));
+        lines.finish(|line| say(channel, line));
     }
     give(Channel::Firmware, What::Closed);
 }
 
-/// What a line is.
-fn understand(channel: Channel, line: String) -> What {
+/// What a line is; `programs` says of each VM whether it runs a program.
+fn understand(channel: Channel, programs: &[bool], line: String) -> What {
+    let is_program = |number: u8| programs.get(usize::from(number).wrapping_sub(1)) == Some(&true);
     let found = match channel {
+        Channel::Vm(number) if is_program(number) => line
+            .split_once(MARK)
+            .map(|(_, json)| serde_json::from_str(json.trim_end()).map(What::Program)),
         Channel::Vm(_) => Event::find(&line).map(|event| event.map(What::Guest)),
         // The hypervisor's last words may come before it has switched to its channel.
         Channel::Hypervisor | Channel::Firmware => {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{CaseState, Event, XtestEnd};
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
-use postern_qemu::launch::{Machine, Wiring};
+use postern_qemu::launch::Machine;
 use postern_qemu::monitor::{HypervisorEvent, Stats};
 use postern_qemu::paths::Paths;
 use postern_qemu::prepare::{Flavour, PrepareOptions, Suite, Versions, prepare};
@@ -83,7 +83,7 @@ impl Lab {
         };
         let artifacts = prepare(&options, &Progress::on_stderr())?;
         Ok((
-            Machine::new(&artifacts, system, Wiring::Multiplexed),
+            Machine::new(&artifacts, system, flavour.wiring()),
             artifacts.versions,
         ))
     }

@@ -138,6 +138,20 @@ fn linux_alone_gets_its_initramfs_and_the_tee_and_nothing_it_cannot_touch() {
 }
 
 #[test]
+fn a_program_gets_the_whole_machine_and_its_files() {
+    let bytes = for_program(BASE, "x", region(0x4800_0000, 0x1234)).unwrap();
+    let tree = fdt::Fdt::new(&bytes).unwrap();
+    let chosen = tree.find_node("/chosen").unwrap();
+    assert_eq!(text(chosen, "bootargs"), "x");
+    assert_eq!(words(chosen, "linux,initrd-start"), [0, 0x4800_0000]);
+    assert_eq!(words(chosen, "linux,initrd-end"), [0, 0x4800_1234]);
+    assert_eq!(chosen.children().count(), 0);
+    // OP-TEE itself adds its node there, as it does for the hypervisor.
+    assert!(tree.find_node("/firmware/optee").is_none());
+    assert!(tree.find_node("/secram@e000000").is_some());
+}
+
+#[test]
 fn a_file_is_placed_once_and_everything_at_2_mib() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, size: u64| {

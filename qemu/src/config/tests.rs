@@ -17,6 +17,7 @@ fn a_vm_needs_only_a_name() {
             vcpus: 2,
             memory: Memory(512 << 20),
             kernel: None,
+            program: None,
             initrd: None,
             cmdline: "console=ttyAMA0 earlycon=pl011,0x9000000".into(),
             tee: Tee::Required,
@@ -114,6 +115,14 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
             &["CPU 4; the machine has 0 to 3"],
         ),
         ("[[vm]]\nname = \"a\"\naffinity = []", &["leave it out"]),
+        (
+            "[[vm]]\nname = \"a\"\nprogram = \"p\"\nkernel = \"Image\"",
+            &["vm \"a\": program and kernel exclude each other"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\nprogram = \"../p\"",
+            &["program = \"../p\"", "a folder in guests/"],
+        ),
         (
             "[machine]\ncpus = 5\n[[vm]]\nname=\"a\"",
             &["machine.cpus = 5", "1 to 4"],

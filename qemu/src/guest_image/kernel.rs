@@ -9,8 +9,14 @@ use std::io::Read;
 const MAGIC: (usize, &[u8; 4]) = (56, b"ARM\x64");
 
 /// Whether these bytes begin as an arm64 `Image` does.
-pub(crate) fn is_image(bytes: &[u8]) -> bool {
+fn is_image(bytes: &[u8]) -> bool {
     bytes.get(MAGIC.0..MAGIC.0 + 4) == Some(MAGIC.1)
+}
+
+/// The memory that the header of an arm64 `Image` asks for, bytes from its beginning.
+pub(crate) fn image_size(image: &[u8]) -> Option<u64> {
+    let word = is_image(image).then(|| image[16..].first_chunk())??;
+    Some(u64::from_le_bytes(*word))
 }
 
 /// A kernel as a boot loader wants it, decompressed if need be.

@@ -63,6 +63,7 @@ fn play(variables: &str) -> (Report, tempfile::TempDir) {
         vcpus: 1,
         memory_kib: 1024,
         tee: true,
+        program: false,
     };
     let machine = Machine {
         qemu,

@@ -6,6 +6,7 @@ use crate::guest::{Severity, trouble};
 use crate::monitor::{HypervisorEvent, is_panic};
 use anyhow::{Result, bail};
 use guest_agent::event::Event;
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// A wait for something on a console, made by [`Session::expect`].
@@ -103,6 +104,27 @@ impl Expectation<'_> {
         }
     }
 
+    /// Waits for an event of a bare-metal program. Its `{"event":"error","text":"…"}` fails the wait,
+    /// unless it is what `pick` looks for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expectation::find`].
+    pub fn program<T>(self, what: &str, mut pick: impl FnMut(&Value) -> Option<T>) -> Result<T> {
+        let found = self.find(what, |item| match item {
+            What::Program(event) => match pick(event) {
+                Some(found) => Some(Ok(found)),
+                None if event["event"] == "error" => Some(Err(event["text"].to_string())),
+                None => None,
+            },
+            _ => None,
+        })?;
+        match found {
+            Ok(found) => Ok(found),
+            Err(text) => bail!("waiting for {what}, the program reports: {text}"),
+        }
+    }
+
     /// Waits for an event of the hypervisor.
     ///
     /// # Errors
@@ -131,15 +153,28 @@ impl Expectation<'_> {
         })
     }
 
-    /// Waits until the guest says that it is ready.
+    /// Waits until the guest says that it is ready, be it Linux or a program.
     ///
     /// # Errors
     ///
     /// As [`Expectation::find`].
     pub fn ready(self) -> Result<()> {
-        self.event("the guest's \"ready\"", |event| {
-            matches!(event, Event::Ready { .. }).then_some(())
-        })
+        let what = "the guest's \"ready\"";
+        let is_program = match self.channel {
+            Channel::Vm(number) => self
+                .session
+                .vms
+                .get(usize::from(number).wrapping_sub(1))
+                .is_some_and(|vm| vm.program),
+            _ => false,
+        };
+        if is_program {
+            self.program(what, |event| (event["event"] == "ready").then_some(()))
+        } else {
+            self.event(what, |event| {
+                matches!(event, Event::Ready { .. }).then_some(())
+            })
+        }
     }
 }
 

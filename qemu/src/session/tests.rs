@@ -13,6 +13,7 @@ fn machine(folder: &Path, script: &str) -> Machine {
         vcpus: 1,
         memory_kib: 1024,
         tee: true,
+        program: false,
     };
     Machine {
         qemu,
@@ -184,4 +185,32 @@ fn an_event_that_is_awaited_is_given() {
     );
     assert!(session.vm("b/c").is_ok_and(|channel| channel == B));
     assert!(session.vm("d").is_err());
+}
+
+#[test]
+fn a_program_s_events_have_no_form_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = r#"
+printf '\377\002@postern {"event":"ready","program":"p"}\n'
+printf '\377\001@postern {"event":"ready","program":"p"}\nline\n@postern {"event":\n'
+printf '@postern {"event":"attack","name":"17"}\n@postern {"event":"error","text":"no TEE"}\n'
+"#;
+    let mut machine = machine(folder.path(), script);
+    machine.vms[0].program = true;
+    let mut session = Session::boot(&machine, folder.path()).expect("booted");
+    session.expect(A, SOON).ready().expect("ready");
+    session.expect(A, SOON).line("line").expect("a line");
+    let garbled = |what: &What| matches!(what, What::Garbled(_)).then_some(());
+    session.expect(A, SOON).find("half", garbled).expect("half");
+    let name = |event: &serde_json::Value| event["name"].as_str().map(str::to_owned);
+    let attack = session.expect(A, SOON).program("an attack", name);
+    assert_eq!(attack.expect("an attack"), "17");
+    let error = session.expect(A, SOON).program("an attack", name);
+    let error = format!("{:#}", error.expect_err("an error"));
+    assert!(error.contains("the program reports: \"no TEE\""), "{error}");
+    // The other VM runs Linux, whose agent has no such event.
+    session
+        .expect(B, SOON)
+        .find("half", garbled)
+        .expect("garbled");
 }
