@@ -1,0 +1,111 @@
+//! As much of a GICv3 (IHI0069) as polling needs: interrupts stay masked and are asked for.
+
+use crate::cpu;
+use crate::machine::machine;
+use crate::timer;
+use core::arch::asm;
+
+const GICD_CTLR: u64 = 0;
+const GICD_IGROUPR: u64 = 0x80;
+const GICD_ISENABLER: u64 = 0x100;
+const GICD_IPRIORITYR: u64 = 0x400;
+const GICD_IROUTER: u64 = 0x6000;
+const GICR_WAKER: u64 = 0x14;
+const SGI_BASE: u64 = 0x1_0000;
+const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
+/// No interrupt is pending.
+const SPURIOUS: u64 = 1020;
+
+fn read(address: u64) -> u32 {
+    // SAFETY: a register of the GIC that the tree names, mapped as device memory.
+    unsafe { core::ptr::read_volatile(address as *const u32) }
+}
+
+fn write(address: u64, value: u32) {
+    // SAFETY: as in `read`; nothing here has the GIC write memory.
+    unsafe { core::ptr::write_volatile(address as *mut u32, value) };
+}
+
+/// Turns the distributor on, and this vCPU's part.
+pub fn init() {
+    // Affinity routing and group 1, where there is one security state and where there are two.
+    write(machine().distributor + GICD_CTLR, 1 << 4 | 1 << 1);
+    init_cpu();
+}
+
+/// Turns this vCPU's part on, with the timer's interrupt.
+pub fn init_cpu() {
+    let frame = machine().redistributors + cpu::index() as u64 * REDISTRIBUTOR_BYTES;
+    write(frame + GICR_WAKER, read(frame + GICR_WAKER) & !(1 << 1));
+    while read(frame + GICR_WAKER) & 1 << 2 != 0 {
+        core::hint::spin_loop();
+    }
+    let frame = frame + SGI_BASE;
+    write(frame + GICD_IGROUPR, u32::MAX);
+    for register in 0..8 {
+        write(frame + GICD_IPRIORITYR + register * 4, 0xa0a0_a0a0);
+    }
+    write(frame + GICD_ISENABLER, 1 << timer::INTID);
+    // SAFETY: the CPU interface's registers. Interrupts are masked, so no handler is needed.
+    unsafe {
+        asm!(
+            "mrs {level}, CurrentEL",
+            "cmp {level}, #8",
+            "b.ne 2f",
+            "msr icc_sre_el2, {sre}",
+            "isb",
+            "2: msr icc_sre_el1, {sre}",
+            "isb",
+            "msr icc_pmr_el1, {pmr}",
+            "msr icc_igrpen1_el1, {one}",
+            "isb",
+            level = out(reg) _,
+            sre = in(reg) 0xf_u64,
+            pmr = in(reg) 0xff_u64,
+            one = in(reg) 1_u64,
+            options(nostack)
+        );
+    }
+}
+
+/// Enables an SPI (32..288), delivered to this vCPU.
+pub fn enable_spi(intid: u32) {
+    let distributor = machine().distributor;
+    let (word, bit) = (u64::from(intid / 32) * 4, 1 << (intid % 32));
+    let group = distributor + GICD_IGROUPR + word;
+    write(group, read(group) | bit);
+    let priority = distributor + GICD_IPRIORITYR + u64::from(intid & !3);
+    write(priority, 0xa0a0_a0a0);
+    let route = distributor + GICD_IROUTER + u64::from(intid) * 8;
+    write(route, cpu::index() as u32);
+    write(route + 4, 0);
+    write(distributor + GICD_ISENABLER + word, bit);
+}
+
+/// Takes the most urgent pending interrupt, if there is one. [`end`] has to follow.
+pub fn take() -> Option<u32> {
+    let intid: u64;
+    // SAFETY: acknowledging changes the interrupt controller's state only.
+    unsafe {
+        asm!("dsb sy", "mrs {}, icc_iar1_el1", "dsb sy", out(reg) intid, options(nostack, preserves_flags));
+    }
+    (intid < SPURIOUS).then_some(intid as u32)
+}
+
+/// Ends an interrupt that [`take`] gave.
+pub fn end(intid: u32) {
+    // SAFETY: ending changes the interrupt controller's state only.
+    unsafe {
+        asm!("msr icc_eoir1_el1, {}", "isb", in(reg) u64::from(intid), options(nostack, preserves_flags));
+    }
+}
+
+/// Takes and ends all that is pending. A timer that is due is to be disarmed before.
+pub fn drain() {
+    while let Some(intid) = take() {
+        if intid == timer::INTID {
+            timer::disarm();
+        }
+        end(intid);
+    }
+}

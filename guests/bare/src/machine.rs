@@ -1,0 +1,174 @@
+//! What the device tree says about the machine.
+
+use crate::{MAX_CPUS, PAGE_SIZE};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use dtoolkit::fdt::{Fdt, FdtNode};
+use dtoolkit::{Node, Property};
+use spin::Once;
+
+/// Addresses from `start` up to, not including, `end`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Range {
+    /// The first.
+    pub start: u64,
+    /// Behind the last.
+    pub end: u64,
+}
+
+impl Range {
+    /// How many bytes these are.
+    pub const fn bytes(self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Whether the address is one of these.
+    pub const fn contains(self, address: u64) -> bool {
+        self.start <= address && address < self.end
+    }
+}
+
+/// The machine that the program runs on.
+#[derive(Debug)]
+pub struct Machine {
+    /// The bank of RAM that holds the program.
+    pub ram: Range,
+    /// The program, with its `.bss`.
+    pub image: Range,
+    /// The device tree.
+    pub tree: Range,
+    /// The initial RAM disk.
+    pub initrd: Option<Range>,
+    /// What the tree reserves.
+    pub reserved: Vec<Range>,
+    /// The PL011's registers.
+    pub uart: u64,
+    /// The GICv3 distributor's registers.
+    pub distributor: u64,
+    /// The redistributors' registers, those of CPU 0 first.
+    pub redistributors: u64,
+    /// CPUs, at most [`MAX_CPUS`].
+    pub cpus: usize,
+    /// The command line.
+    pub bootargs: String,
+    /// The INTID of OP-TEE's notifications, where the tree names one.
+    pub tee_interrupt: Option<u32>,
+    /// Whether the tree names an OP-TEE.
+    pub tee: bool,
+}
+
+static MACHINE: Once<Machine> = Once::new();
+
+/// The machine that the program runs on.
+///
+/// # Panics
+/// Before the entry code has read the tree.
+pub fn machine() -> &'static Machine {
+    MACHINE.get().expect("the tree was read at entry")
+}
+
+/// Whether the program runs at EL2, in a hypervisor's place, and not as a guest.
+pub fn at_el2() -> bool {
+    let level: u64;
+    // SAFETY: reading CurrentEL has no effect.
+    unsafe {
+        core::arch::asm!("mrs {}, CurrentEL", out(reg) level, options(nomem, nostack, preserves_flags));
+    }
+    level >> 2 & 3 == 2
+}
+
+/// Reads the tree at `tree`.
+///
+/// # Safety
+/// There is a device tree at `tree`, in mapped memory that nobody changes.
+pub unsafe fn read(tree: u64, image: Range) -> &'static Machine {
+    // SAFETY: by this function's contract; a tree's header has its length in its second word.
+    let size = unsafe { core::ptr::read_volatile((tree + 4) as *const u32) };
+    let length = u32::from_be(size) as usize;
+    // SAFETY: by this function's contract.
+    let bytes = unsafe { core::slice::from_raw_parts(tree as *const u8, length) };
+    MACHINE.call_once(|| {
+        let end = (tree + length as u64).next_multiple_of(PAGE_SIZE);
+        parse(bytes, image, Range { start: tree, end }).expect("a tree with RAM, UART and GICv3")
+    })
+}
+
+fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
+    let root = Fdt::new(bytes).ok()?.root();
+    let banks = root
+        .children()
+        .filter(|node| node.name_without_address() == "memory");
+    let ram = banks
+        .flat_map(ranges)
+        .find(|bank| bank.contains(image.start))?;
+    let chosen = root.child("chosen");
+    let word = |name: &str| address(chosen?, name);
+    let initrd = match (word("linux,initrd-start"), word("linux,initrd-end")) {
+        (Some(start), Some(end)) => Some(Range { start, end }),
+        _ => None,
+    };
+    let reserved = root.child("reserved-memory");
+    let gic = compatible(root, "arm,gic-v3")?;
+    let mut gic = ranges(gic).into_iter();
+    let cpus = root.child("cpus")?;
+    let cpus = cpus
+        .children()
+        .filter(|node| node.name_without_address() == "cpu");
+    let optee = root
+        .child("firmware")
+        .and_then(|firmware| firmware.child("optee"));
+    let interrupt = optee.and_then(|node| {
+        let cells = node.property("interrupts")?.value_as::<&[u8]>().ok()?;
+        let spi: [u8; 4] = cells.get(4..8)?.try_into().ok()?;
+        Some(u32::from_be_bytes(spi) + 32)
+    });
+    Some(Machine {
+        ram,
+        image,
+        tree,
+        initrd,
+        reserved: reserved.map_or_else(Vec::new, |node| node.children().flat_map(ranges).collect()),
+        uart: ranges(compatible(root, "arm,pl011")?).first()?.start,
+        distributor: gic.next()?.start,
+        redistributors: gic.next()?.start,
+        cpus: cpus.count().clamp(1, MAX_CPUS),
+        bootargs: chosen
+            .and_then(|node| node.property("bootargs")?.value_as::<&str>().ok())
+            .unwrap_or_default()
+            .to_string(),
+        tee_interrupt: interrupt,
+        tee: optee.is_some(),
+    })
+}
+
+/// A child of the root that is compatible with `wanted`.
+fn compatible<'t>(root: FdtNode<'t>, wanted: &str) -> Option<FdtNode<'t>> {
+    root.children().find(|node| {
+        let list = node
+            .property("compatible")
+            .and_then(|list| list.value_as::<&[u8]>().ok());
+        list.unwrap_or_default()
+            .split(|&byte| byte == 0)
+            .any(|name| name == wanted.as_bytes())
+    })
+}
+
+/// The ranges of a node's `reg`.
+fn ranges(node: FdtNode<'_>) -> Vec<Range> {
+    let regs = node.reg().ok().flatten().into_iter().flatten();
+    regs.filter_map(|reg| {
+        let start = reg.address::<u64>().ok()?;
+        let end = start.checked_add(reg.size::<u64>().ok()?)?;
+        Some(Range { start, end })
+    })
+    .collect()
+}
+
+/// A property that is an address of one or two cells.
+fn address(node: FdtNode<'_>, name: &str) -> Option<u64> {
+    let property = node.property(name)?;
+    property
+        .value_as::<u64>()
+        .ok()
+        .or_else(|| property.value_as::<u32>().ok().map(u64::from))
+}
