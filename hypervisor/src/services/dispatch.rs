@@ -1,7 +1,7 @@
 //! From a trapped SMC or HVC to the service that answers it.
 
 use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned};
-use super::{psci, smccc, tee, trng};
+use super::{memory, psci, smccc, tee, trng};
 use crate::arch::world::Frame;
 use crate::arch::{entropy, smc};
 use crate::sched::run;
@@ -27,6 +27,8 @@ fn others(frame: &mut Frame, running: Running, function: FunctionId) {
             // It does not come back.
             None => return,
         }
+    } else if function == memory::RELINQUISH {
+        relinquish(&call, running)
     } else if smccc::owns(function) {
         match smccc::decide(&call, vm::workarounds()) {
             smccc::Action::Return(answer) => answer,
@@ -48,6 +50,15 @@ fn others(frame: &mut Frame, running: Running, function: FunctionId) {
         NOT_SUPPORTED
     };
     frame.x[..4].copy_from_slice(&answer);
+}
+
+fn relinquish(call: &Call, running: Running) -> Returned {
+    let vm = running.vm;
+    let answer = match memory::range(call) {
+        Ok(range) => vm.mapping.relinquish(&vm.memory, range),
+        Err(answer) => answer,
+    };
+    answer.returned()
 }
 
 fn power(call: &Call, running: Running) -> Option<Returned> {

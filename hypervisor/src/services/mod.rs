@@ -3,6 +3,7 @@
 pub mod call;
 #[cfg(target_os = "none")]
 pub mod dispatch;
+pub mod memory;
 #[cfg(target_os = "none")]
 pub mod notification;
 pub mod power;

@@ -22,8 +22,8 @@ const VERSION_1_3: i32 = 0x1_0003;
 /// ec02dbaa-1aed-4cab-9a1a-4b0c77351e70, this hypervisor's alone, in the order of a UID call:
 /// the first byte is the lowest of W0.
 const POSTERN_UUID: Returned = [0xaadb_02ec, 0xab4c_ed1a, 0x0c4b_1a9a, 0x701e_3577];
-/// Of our own calls: major 0 and minor 1.
-const POSTERN_REVISION: Returned = [0, 1, 0, 0];
+/// Of our own calls: major 0 and minor 2. Minor 2 has [`super::memory::RELINQUISH`].
+const POSTERN_REVISION: Returned = [0, 2, 0, 0];
 
 /// What the firmware says of one workaround.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,7 +165,7 @@ mod tests {
         ] {
             assert_eq!(call(function, x1, &none), returns(x0), "{function:#x}");
         }
-        assert_eq!(call(0x8600_ff03, 0, &none), Action::Return([0, 1, 0, 0]));
+        assert_eq!(call(0x8600_ff03, 0, &none), Action::Return([0, 2, 0, 0]));
     }
 
     #[test]

@@ -78,6 +78,9 @@ fn call(frame: &mut Frame, running: Running, esr: Esr) {
 fn other(frame: &mut Frame, running: Running, esr: Esr) {
     let far = GuestVa::new(FAR_EL2.get());
     let trap = Trap::decode(esr, Hpfar::new(HPFAR_EL2.get()), far);
+    if is_passing(&trap, running) {
+        return;
+    }
     match trap {
         Trap::Wfi => {
             running.vcpu.count(Exit::Wfx);
@@ -133,6 +136,19 @@ fn other(frame: &mut Frame, running: Running, esr: Esr) {
             guest_exception::take(frame, Exception::Undefined);
         }
     }
+}
+
+/// A fault on RAM that the VM has: another vCPU was just having the tables around it changed,
+/// which makes entries invalid for a moment. The guest tries again.
+#[inline]
+fn is_passing(trap: &Trap, running: Running) -> bool {
+    let (ipa, fault) = match trap {
+        Trap::DataAbort(abort) => (abort.ipa, abort.fault),
+        Trap::InstructionAbort(abort) => (abort.ipa, abort.fault),
+        _ => return false,
+    };
+    fault == Fault::Translation
+        && ipa.is_some_and(|ipa| running.vm.memory.translate(ipa, 1).is_some())
 }
 
 fn refuse_access(frame: &mut Frame, running: Running, at: u64, va: Option<GuestVa>, write: bool) {

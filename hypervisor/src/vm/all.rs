@@ -2,10 +2,11 @@
 
 use super::frames::{Frames, FramesError, PoolError, SharedPool};
 use super::instance::{Parts, Running, Vm};
+use super::mapping::Mapping;
 use super::memory::{Memory, MemoryError};
-use super::stage2::{self, Attributes, Stage2, Stage2Error};
+use super::stage2::{self, Stage2Error};
 use super::{guest_image, layout};
-use crate::arch::{gic, id_registers, power, smc, stage2::Tables};
+use crate::arch::{gic, id_registers, power, smc};
 use crate::boot::start::{fail, machine};
 use crate::boot::{Tee, VmConfig, VmConfigs};
 use crate::console::output;
@@ -169,11 +170,7 @@ fn make(
     }
     let memory = Memory::new(&frames.allocate(config.memory, layout::RAM)?)?;
     let vmid = index.get() as u16 + 1;
-    let mut tables = Tables::new(vmid);
-    let mut stage2 = Stage2::new(&mut tables)?;
-    for (range, to) in memory.mappings() {
-        stage2.map(&mut tables, range, to, Attributes::RAM)?;
-    }
+    let mapping = Mapping::new(&memory, vmid)?;
     let client = NonZeroU16::new(vmid).map(ClientId::new);
     let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
     let mut tee_config = Config {
@@ -188,8 +185,9 @@ fn make(
     Ok(Vm::new(Parts {
         config: config.clone(),
         index,
+        vttbr: mapping.root().get() | u64::from(vmid) << 48,
         memory,
-        vttbr: stage2.root().get() | u64::from(vmid) << 48,
+        mapping,
         mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),
     }))
 }

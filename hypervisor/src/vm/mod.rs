@@ -8,6 +8,8 @@ pub mod guest_tree;
 #[cfg(target_os = "none")]
 mod instance;
 pub mod layout;
+#[cfg(target_os = "none")]
+mod mapping;
 
 pub mod frames;
 pub mod memory;
