@@ -2,6 +2,7 @@
 
 use super::line::LineAssembler;
 use super::output;
+use crate::vm::frames::SharedPool;
 use crate::vm::{self, EXIT_NAMES, ODDITY_NAMES, Vm};
 use core::fmt;
 use mediator::RpcKind;
@@ -26,17 +27,16 @@ fn execute(command: &str) {
     }
 }
 
-/// Numbers by name, as a JSON object.
+/// Numbers by name: the inside of a JSON object.
 struct Object<'a>(&'a [&'a str], &'a [u64]);
 
 impl fmt::Display for Object<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("{")?;
         for (index, (name, value)) in self.0.iter().zip(self.1).enumerate() {
             let comma = if index == 0 { "" } else { "," };
             write!(f, "{comma}\"{name}\":{value}")?;
         }
-        f.write_str("}")
+        Ok(())
     }
 }
 
@@ -47,19 +47,56 @@ fn stats(vm: &Vm) {
         .map(mediator::Mediator::stats)
         .unwrap_or_default();
     let kinds = RpcKind::ALL.map(RpcKind::name);
+    let now = Object(
+        &[
+            "pages_pinned",
+            "pages_held",
+            "buffers",
+            "rpc_buffers",
+            "sessions",
+            "calls",
+        ],
+        &[
+            tee.pages_pinned,
+            vm.memory.pinned_pages() as u64,
+            tee.buffers,
+            tee.rpc_buffers,
+            tee.sessions,
+            tee.calls,
+        ],
+    );
+    let so_far = Object(
+        &[
+            "smc_fast",
+            "smc_yielding",
+            "smcs",
+            "foreign_intr",
+            "pages_pinned_max",
+            "buffers_max",
+            "denied",
+            "withheld",
+            "lost",
+            "leaked",
+        ],
+        &[
+            tee.fast,
+            tee.yielding,
+            tee.smcs,
+            tee.foreign_intr,
+            tee.pages_pinned_max,
+            tee.buffers_max,
+            tee.denied,
+            tee.withheld,
+            tee.lost,
+            tee.leaked,
+        ],
+    );
     output::line(format_args!(
-        "@postern {{\"event\":\"stats\",\"vm\":\"{}\",\"smc_fast\":{},\"smc_yielding\":{},\"rpc\":{},\"foreign_intr\":{},\"pages_pinned\":{},\"pages_pinned_max\":{},\"buffers\":{},\"buffers_max\":{},\"denied\":{},\"exits\":{},\"refused\":{}}}",
+        "@postern {{\"event\":\"stats\",\"vm\":\"{}\",{now},{so_far},\"rpc\":{{{}}},\"exits\":{{{}}},\"refused\":{{{}}},\"shared_pages\":{}}}",
         vm.name,
-        tee.fast,
-        tee.yielding,
         Object(&kinds, &tee.rpc),
-        tee.foreign_intr,
-        tee.pages_pinned,
-        tee.pages_pinned_max,
-        tee.buffers,
-        tee.buffers_max,
-        tee.denied,
         Object(&EXIT_NAMES, &vm.exits()),
         Object(&ODDITY_NAMES, &vm.oddities()),
+        vm::SHARED_PAGES.get().map_or(0, SharedPool::in_use),
     ));
 }
