@@ -33,6 +33,8 @@ pub struct Pcpu {
     pub unusable_hcr: Hcr,
     /// Number of list registers that this pCPU has.
     pub list_registers: usize,
+    /// When it looks next whether others are stuck in the secure world, in ticks.
+    pub watch_at: Cell<u64>,
     not_sync: PhantomData<*const ()>,
 }
 
@@ -62,6 +64,7 @@ pub fn init(index: usize, redistributor: Pa) {
             Hcr::empty()
         },
         list_registers: super::ich::list_registers(),
+        watch_at: Cell::new(0),
         not_sync: PhantomData,
     }));
     TPIDR_EL2.set(core::ptr::from_ref(pcpu) as u64);

@@ -20,14 +20,9 @@ pub fn frequency() -> u64 {
     CNTFRQ_EL0.get()
 }
 
-/// Has EL2's timer interrupt at `deadline`, or never.
-pub fn arm(deadline: Option<u64>) {
-    match deadline {
-        Some(at) => {
-            super::write_register!("cnthp_cval_el2", at);
-            CNTHP_CTL_EL2.set(1);
-        }
-        None => CNTHP_CTL_EL2.set(0),
-    }
+/// Has EL2's timer interrupt at `deadline`.
+pub fn arm(deadline: u64) {
+    super::write_register!("cnthp_cval_el2", deadline);
+    CNTHP_CTL_EL2.set(1);
     super::barrier::isb();
 }

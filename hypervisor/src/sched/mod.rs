@@ -4,5 +4,6 @@ pub mod deadlines;
 pub mod policy;
 #[cfg(target_os = "none")]
 pub mod run;
+pub mod watch;
 
 pub use policy::{Placement, Scheduler};

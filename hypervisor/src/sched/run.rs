@@ -10,6 +10,7 @@ use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
 use crate::devices::mmio::Access;
 use crate::devices::vgic::{Hcr, Interface, Lr, MAX_LRS, VcpuSet, Vmcr};
 use crate::ids::PcpuIndex;
+use crate::services::stuck;
 use crate::vm::{self, Running, Vm, layout};
 use spin::mutex::SpinMutex;
 
@@ -125,6 +126,10 @@ pub fn timer_fired() {
         let expired = SCHEDULER.lock().expired(pcpu, now);
         let Some(id) = expired else { break };
         wake(vm::by_id(id));
+    }
+    if now >= here.watch_at.get() {
+        here.watch_at.set(now + timer::frequency());
+        stuck::look();
     }
     // Busy pCPUs too do their part, a piece at a time: a VM's start or end must not wait until its
     // neighbours are idle.
@@ -368,6 +373,8 @@ fn arm_timer(here: &Pcpu) {
         let for_work = vm::has_work().then(|| now + slice());
         scheduler.next_event(pcpu).into_iter().chain(for_work).min()
     };
+    let watch = here.watch_at.get();
+    let event = event.map_or(watch, |event| event.min(watch));
     drop(scheduler);
     timer::arm(event);
 }

@@ -10,6 +10,8 @@ pub mod power;
 pub mod psci;
 pub mod smccc;
 #[cfg(target_os = "none")]
+pub mod stuck;
+#[cfg(target_os = "none")]
 pub mod tee;
 pub mod trng;
 #[cfg(target_os = "none")]

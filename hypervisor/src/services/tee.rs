@@ -3,6 +3,7 @@
 use crate::arch::world::Frame;
 use crate::arch::{guest_bytes, percpu, smc};
 use crate::sched::run;
+use crate::services::stuck;
 use crate::trap::irq;
 use crate::vm::{Running, SHARED_PAGES, Vm};
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
@@ -108,7 +109,11 @@ impl Host for VmHost {
 
     #[inline]
     fn smc(&self, args: [u64; 8]) -> [u64; 4] {
-        secure_call(args)
+        let pcpu = percpu::this().id();
+        stuck::pass(pcpu);
+        let answer = secure_call(args);
+        stuck::pass(pcpu);
+        answer
     }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {

@@ -1,0 +1,149 @@
+//! Notices a secure world that does not come back.
+//!
+//! OP-TEE leaves a call when an interrupt for the normal world is pending, and every pCPU has one
+//! at least once a second. A pCPU that stays in one and the same SMC for [`PATIENCE_SECONDS`] is
+//! in a trusted OS that has panicked or hangs with interrupts masked. The pCPU itself cannot say
+//! so; the others do, in their ticks.
+
+use crate::ids::{MAX_PCPUS, PcpuIndex};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// How long one SMC may take.
+pub const PATIENCE_SECONDS: u64 = 10;
+
+/// Counts the entries to and the exits from the secure world of one pCPU: odd while it is inside.
+/// On a cache line of its own, since only its pCPU writes it.
+#[repr(align(64))]
+#[derive(Debug, Default)]
+pub struct Passages(AtomicU32);
+
+impl Passages {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// The pCPU whose passages these are goes in or comes back.
+    #[inline]
+    pub fn pass(&self) {
+        let count = self.0.load(Ordering::Relaxed);
+        self.0.store(count.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// The count.
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is new about a pCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It has been in one SMC for too long.
+    Stuck(PcpuIndex),
+    /// It was said to be stuck, and has come back.
+    Back(PcpuIndex),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+struct Seen {
+    count: u32,
+    /// When the count was first seen, in ticks.
+    since: u64,
+    told: bool,
+}
+
+/// What was seen of all pCPUs.
+#[derive(Debug, Default)]
+pub struct Watch {
+    seen: [Seen; MAX_PCPUS],
+}
+
+impl Watch {
+    /// Nothing seen.
+    pub const fn new() -> Self {
+        Self {
+            seen: [Seen {
+                count: 0,
+                since: 0,
+                told: false,
+            }; MAX_PCPUS],
+        }
+    }
+
+    /// Looks at the count of a pCPU at `now`, in ticks; `patience` is in ticks too.
+    pub fn look(&mut self, pcpu: PcpuIndex, count: u32, now: u64, patience: u64) -> Option<News> {
+        let seen = &mut self.seen[pcpu.get()];
+        if seen.count != count {
+            let told = seen.told;
+            *seen = Seen {
+                count,
+                since: now,
+                told: false,
+            };
+            return told.then_some(News::Back(pcpu));
+        }
+        let inside = count % 2 == 1;
+        if !inside || seen.told || now.saturating_sub(seen.since) < patience {
+            return None;
+        }
+        seen.told = true;
+        Some(News::Stuck(pcpu))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: PcpuIndex = PcpuIndex::BOOT;
+
+    #[test]
+    fn the_count_is_odd_inside() {
+        let passages = Passages(AtomicU32::new(u32::MAX - 1));
+        assert!(passages.get() % 2 == 0);
+        passages.pass();
+        assert!(passages.get() % 2 == 1);
+        passages.pass();
+        assert_eq!(passages.get(), 0, "wraps to an even number");
+    }
+
+    #[test]
+    fn only_who_stays_in_one_call_is_stuck_and_is_told_once() {
+        let mut watch = Watch::new();
+        // Idle for ever, however long.
+        assert_eq!(watch.look(P, 0, 1_000_000, 10), None);
+        // Inside at every look, but never in the same call.
+        for step in 0..20 {
+            assert_eq!(
+                watch.look(P, 2 * step + 1, 2_000_000 + 9 * u64::from(step), 10),
+                None
+            );
+        }
+        let stay = 41;
+        assert_eq!(watch.look(P, stay, 3_000_000, 10), None);
+        assert_eq!(watch.look(P, stay, 3_000_009, 10), None);
+        assert_eq!(watch.look(P, stay, 3_000_010, 10), Some(News::Stuck(P)));
+        assert_eq!(watch.look(P, stay, 4_000_000, 10), None, "told already");
+        assert_eq!(watch.look(P, stay + 1, 4_000_001, 10), Some(News::Back(P)));
+        assert_eq!(watch.look(P, stay + 2, 4_000_002, 10), None);
+        assert_eq!(watch.look(P, stay + 2, 4_000_012, 10), Some(News::Stuck(P)));
+    }
+
+    #[test]
+    fn a_clock_that_another_cpu_reads_a_little_earlier_does_no_harm() {
+        let mut watch = Watch::new();
+        assert_eq!(watch.look(P, 1, 100, 10), None);
+        assert_eq!(watch.look(P, 1, 99, 10), None);
+    }
+
+    #[test]
+    fn pcpus_are_told_apart() {
+        let mut watch = Watch::new();
+        let other = PcpuIndex::new(1).unwrap();
+        watch.look(P, 1, 0, 10);
+        watch.look(other, 2, 0, 10);
+        assert_eq!(watch.look(other, 2, 50, 10), None);
+        assert_eq!(watch.look(P, 1, 50, 10), Some(News::Stuck(P)));
+    }
+}

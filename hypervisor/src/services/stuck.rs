@@ -1,0 +1,57 @@
+//! What is done about a secure world that does not come back: it is said, once.
+//!
+//! The guests that do not call it go on. Those that do are stuck with it, and so is the pCPU.
+
+use crate::arch::timer;
+use crate::boot::start::machine;
+use crate::console::output;
+use crate::ids::{MAX_PCPUS, PcpuIndex};
+use crate::sched::watch::{News, PATIENCE_SECONDS, Passages, Watch};
+use crate::vm;
+use spin::mutex::SpinMutex;
+
+static PASSAGES: [Passages; MAX_PCPUS] = [const { Passages::new() }; MAX_PCPUS];
+static WATCH: SpinMutex<Watch> = SpinMutex::new(Watch::new());
+
+/// This pCPU, whose index it is, goes to the secure world or comes back from it.
+#[inline]
+pub fn pass(pcpu: PcpuIndex) {
+    PASSAGES[pcpu.get()].pass();
+}
+
+/// Looks at the others: a part of every pCPU's tick.
+pub fn look() {
+    // Whoever holds it does the same.
+    let Some(mut watch) = WATCH.try_lock() else {
+        return;
+    };
+    let now = timer::now();
+    let patience = PATIENCE_SECONDS * timer::frequency();
+    let pcpus = (0..machine().cpus.list().len()).filter_map(PcpuIndex::new);
+    for pcpu in pcpus {
+        match watch.look(pcpu, PASSAGES[pcpu.get()].get(), now, patience) {
+            None => {}
+            Some(News::Back(pcpu)) => {
+                crate::warn!("CPU {} is back from the secure world", pcpu.get());
+                tell("tee-back", pcpu);
+            }
+            Some(News::Stuck(pcpu)) => {
+                crate::error!(
+                    "CPU {} has been in the secure world for {PATIENCE_SECONDS} s: OP-TEE has \
+                     panicked or hangs; see its own log",
+                    pcpu.get()
+                );
+                tell("tee-stuck", pcpu);
+            }
+        }
+    }
+}
+
+fn tell(event: &str, pcpu: PcpuIndex) {
+    let on_it = |vm: &&vm::Vm| vm.vcpus.iter().any(|vcpu| vcpu.pcpu() == Some(pcpu));
+    let vm = vm::all().iter().find(on_it).map_or("", |vm| vm.name);
+    output::line(format_args!(
+        "@postern {{\"event\":\"{event}\",\"cpu\":{},\"vm\":\"{vm}\"}}",
+        pcpu.get()
+    ));
+}
