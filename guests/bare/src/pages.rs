@@ -3,7 +3,7 @@
 use crate::PAGE_SIZE;
 use crate::machine::{Machine, Range, machine};
 use crate::mmu::UNCACHED_OFFSET;
-use spin::mutex::SpinMutex;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// Pages that are managed: 256 MiB from the start of the bank that holds the program.
 const MANAGED: usize = 65_536;
@@ -84,21 +84,34 @@ impl Pages {
 
     /// Takes `count` pages, if there are so many in a row.
     pub fn try_take(count: usize) -> Option<Self> {
-        let mut map = MAP.lock();
+        let map = MAP.lock();
         let mut run = 0;
         let last = (0..MANAGED).find(|&page| {
             run = if map.is_taken(page) { 0 } else { run + 1 };
             run == count
         })?;
         let first = last + 1 - count;
-        (first..=last).for_each(|page| map.set(page, true));
+        Some(Self::claim(map, first, count))
+    }
+
+    /// Takes the `count` pages at `address`, if they are free.
+    pub fn take_at(address: u64, count: usize) -> Option<Self> {
+        let first = (address.checked_sub(machine().ram.start)? / PAGE_SIZE) as usize;
+        let map = MAP.lock();
+        let free = |page| page < MANAGED && !map.is_taken(page);
+        (address.is_multiple_of(PAGE_SIZE) && (first..first + count).all(free))
+            .then(|| Self::claim(map, first, count))
+    }
+
+    fn claim(mut map: SpinMutexGuard<'_, Map>, first: usize, count: usize) -> Self {
+        (first..first + count).for_each(|page| map.set(page, true));
         drop(map);
         let pages = Self {
             address: machine().ram.start + first as u64 * PAGE_SIZE,
             count,
         };
         pages.fill(0);
-        Some(pages)
+        pages
     }
 
     /// Where they are.

@@ -1,19 +1,23 @@
-//! A guest that attacks.
+//! A guest that attacks: Postern, and OP-TEE through it.
+//!
+//! Each attack has a number, a title and an expected answer ([`attack::Attack`]); `README.md` has
+//! the commands and events by which the host has them run.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
-guest_bare::program!(start);
+extern crate alloc;
 
 #[cfg(target_os = "none")]
-fn start() -> ! {
-    guest_bare::event::Event::new("ready")
-        .text("program", "hostile")
-        .send();
-    loop {
-        let line = guest_bare::console::read_line();
-        guest_bare::say!("? {line}");
-    }
-}
+mod attack;
+#[cfg(target_os = "none")]
+mod attacks;
+#[cfg(target_os = "none")]
+mod console;
+#[cfg(target_os = "none")]
+mod kit;
+
+#[cfg(target_os = "none")]
+guest_bare::program!(console::main);
 
 /// The program runs in a VM only.
 #[cfg(not(target_os = "none"))]

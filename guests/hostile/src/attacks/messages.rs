@@ -1,0 +1,609 @@
+//! Attacks 1 to 10: the command buffer.
+
+use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
+use crate::kit::{
+    GONE, Got, IN_USE, Kit, bad_addresses, check_bytes, fresh_cookie, of_client, relinquish,
+};
+use alloc::format;
+use alloc::string::String;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use guest_bare::cpu::{Barrier, parallel};
+use guest_bare::pages::Pages;
+use guest_bare::tee::message::{rmem, value};
+use guest_bare::tee::{Act, Message, PageList, apps, memory};
+use guest_bare::{PAGE_SIZE, machine, probe};
+use optee_proto::msg::{Attr, Command, Param, login};
+use optee_proto::smc::CALL_WITH_ARG;
+use optee_proto::{Return, TeeResult, rpc};
+
+/// In the order of the plan.
+pub const ATTACKS: &[Attack] = &[
+    Attack {
+        number: 1,
+        title: "message unaligned, not RAM, a device's, behind RAM, behind the IPA space, garbage above bit 31",
+        expected: "EBADADDR, no SMC; the garbage is ignored",
+        run: bad_message_addresses,
+    },
+    Attack {
+        number: 2,
+        title: "num_params 128, 0x0800_0000, 0xffff_ffff, and more than the command has",
+        expected: "EBADADDR where no page holds so many, else BAD_PARAMETERS",
+        run: too_many_params,
+    },
+    Attack {
+        number: 3,
+        title: "another vCPU rewrites cmd, num_params, attr, buf_ptr while the call begins",
+        expected: "the outcome of one version or of the other, never of a mixture",
+        run: rewrite_during_call,
+    },
+    Attack {
+        number: 4,
+        title: "the message's page is given back while the call is under way",
+        expected: "EBADADDR, and nothing is written to the page's next owner",
+        run: give_message_back,
+    },
+    Attack {
+        number: 5,
+        title: "two vCPUs use one page as message at once",
+        expected: "two independent calls, each well",
+        run: one_message_twice,
+    },
+    Attack {
+        number: 6,
+        title: "attributes: unknown types and bits, META in INVOKE, cache bits, the upper half",
+        expected: "BAD_PARAMETERS",
+        run: bad_attributes,
+    },
+    Attack {
+        number: 7,
+        title: "unknown commands, and those that are not for guests",
+        expected: "EBADCMD, no thread consumed",
+        run: bad_commands,
+    },
+    Attack {
+        number: 8,
+        title: "memory by address: the hypervisor's, the secure world's, the guest's own",
+        expected: "BAD_PARAMETERS",
+        run: memory_by_address,
+    },
+    Attack {
+        number: 9,
+        title: "a NULL reference that carries a live cookie (W1)",
+        expected: "success, and the buffer is still pinned and usable",
+        run: null_with_cookie,
+    },
+    Attack {
+        number: 10,
+        title: "REGISTER_SHM with a value, a registered reference, two parameters, NULL, the wrong direction (W2)",
+        expected: "BAD_PARAMETERS, and the buffer whose cookie it names is untouched",
+        run: bad_registrations,
+    },
+];
+
+/// Rounds in which vCPUs race.
+const ROUNDS: u32 = 3000;
+
+fn bad_message_addresses(kit: &Kit) -> Verdict {
+    let message = Message::invoke(0, 0, &[]);
+    let own = message.address();
+    let mut tries = 0;
+    let mut refuse = |what: &str, address: u64| {
+        tries += 1;
+        same(what, &kit.send_at(address), &Return::EBADADDR)
+    };
+    for offset in [1, 8, 0x800, 0xfff] {
+        refuse("unaligned", own + offset)?;
+    }
+    for bad in bad_addresses() {
+        refuse(bad.what, bad.address)?;
+    }
+    // An IPA of 52 bits, and one whose low 40 bits are this VM's RAM.
+    refuse("52 bits", (1 << 51) + own)?;
+    refuse("41 bits", (1 << 40) + own)?;
+    Ok(Seen::none_passed(format!("{tries} addresses"), tries)).and_then(|seen| {
+        // a1 and a2 are 32-bit registers of an SMC32 call: what is above is not there. The call
+        // reaches OP-TEE, which knows no session 0x7fff_ffff.
+        let message = Message::close(0x7fff_ffff);
+        let (upper, lower) = optee_proto::smc::pair(message.address());
+        let garbage = 0xdead_beef_0000_0000;
+        let [a0, ..] = kit.client.smc(
+            CALL_WITH_ARG,
+            [upper | garbage, lower | garbage, 0, 0, 0, 0],
+        );
+        same("garbage above bit 31", &Return::from_x0(a0), &Return::OK)?;
+        same(
+            "its result",
+            &message.view().ret(),
+            &TeeResult::BAD_PARAMETERS,
+        )?;
+        Ok(Seen {
+            smcs: Some(1),
+            ..seen
+        })
+    })
+}
+
+fn too_many_params(kit: &Kit) -> Verdict {
+    let mut tries = 0;
+    for count in [128, 0x0800_0000, 0x1000_0000, 0x8000_0000, u32::MAX] {
+        let message = Message::invoke(0, 0, &[]);
+        message.view().set_num_params(count);
+        same(&format!("{count:#x}"), &kit.send(&message), &Got::EBADADDR)?;
+        tries += 1;
+    }
+    let commands = [
+        (Command::INVOKE, 5),
+        (Command::INVOKE, 127),
+        (Command::OPEN_SESSION, 0),
+        (Command::OPEN_SESSION, 1),
+        (Command::OPEN_SESSION, 7),
+        (Command::CLOSE_SESSION, 1),
+        (Command::CANCEL, 1),
+        (Command::REGISTER_SHM, 0),
+        (Command::REGISTER_SHM, 2),
+        (Command::UNREGISTER_SHM, 0),
+        (Command::UNREGISTER_SHM, 2),
+    ];
+    for (command, count) in commands {
+        let message = Message::new(command, 0, 0, &[]);
+        message.view().set_num_params(count);
+        let got = kit.send(&message);
+        same(
+            &format!("{command:?} with {count}"),
+            &got,
+            &Got::BAD_PARAMETERS,
+        )?;
+        tries += 1;
+    }
+    Ok(Seen::none_passed(format!("{tries} messages"), tries))
+}
+
+/// Has another vCPU put `versions` into a word in turns while `round` is called again and again.
+/// Gives how often `round` said which of the two it was.
+fn flip(
+    word: u64,
+    versions: [u64; 2],
+    mut round: impl FnMut() -> Result<bool, String> + Send,
+) -> Result<[u32; 2], String> {
+    let stop = AtomicBool::new(false);
+    let ready = Barrier::new(2);
+    let result = spin::Mutex::new(Ok([0; 2]));
+    let round = spin::Mutex::new(&mut round);
+    parallel(2, &|cpu| {
+        if cpu == 1 {
+            ready.wait();
+            while !stop.load(Ordering::Relaxed) {
+                // Not in step with the other vCPU, whatever its speed.
+                for version in versions {
+                    memory::write_u64(word, version);
+                    core::hint::spin_loop();
+                }
+            }
+            return;
+        }
+        ready.wait();
+        let mut counts = [0; 2];
+        let mut outcome = Ok(());
+        for _ in 0..ROUNDS {
+            match (round.lock())() {
+                Ok(first) => counts[usize::from(!first)] += 1,
+                Err(why) => {
+                    outcome = Err(why);
+                    break;
+                }
+            }
+        }
+        *result.lock() = outcome.map(|()| counts);
+        stop.store(true, Ordering::Relaxed);
+    });
+    result.into_inner()
+}
+
+/// Which of two outcomes it is.
+fn either(what: &str, got: Got, first: bool, second: Got) -> Result<bool, String> {
+    if first {
+        return Ok(true);
+    }
+    same(what, &got, &second).map(|()| false)
+}
+
+fn rewrite_during_call(kit: &Kit) -> Verdict {
+    let mut seen = String::new();
+    let mut note = |what: &str, [first, second]: [u32; 2]| {
+        seen += &format!("{what} {first}/{second} ");
+        // Without both the two vCPUs did not race.
+        holds(
+            first > 0 && second > 0,
+            &format!("{what}: no race: {first} and {second}"),
+        )
+    };
+    kit.with_tests(|session| {
+        // cmd and func share a word: INVOKE of PARAMS, or no command at all.
+        let add = value(Attr::VALUE_INOUT, 40, 2);
+        let message = Message::invoke(session, apps::TESTS_PARAMS, &[add]);
+        let at = message.address();
+        let func = u64::from(apps::TESTS_PARAMS) << 32;
+        let counts = flip(at, [func | 1, func | 0xffff], || {
+            message.view().set_param(0, &add);
+            let got = kit.send(&message);
+            either("cmd", got, got.is_success(), Got::EBADCMD)
+        })?;
+        note("cmd", counts)?;
+
+        // num_params: one, or more than a page holds.
+        let message = Message::invoke(session, apps::TESTS_PARAMS, &[add]);
+        let word = message.address() + 24;
+        let origin = memory::read_u32(word);
+        let counts = flip(word, [1 << 32 | u64::from(origin), 200 << 32], || {
+            message.view().set_param(0, &add);
+            let got = kit.send(&message);
+            // The result's origin is in the word that is rewritten, the result is not.
+            let done = matches!(got, Got::Result(TeeResult::SUCCESS, _));
+            either("num_params", got, done, Got::EBADADDR)
+        })?;
+        note("num_params", counts)?;
+
+        // attr: a value, or memory at an address that is the hypervisor's.
+        let aimed = value(Attr::VALUE_INOUT, 0x4020_0000, 2);
+        let message = Message::invoke(session, apps::TESTS_PARAMS, &[aimed]);
+        let word = message.address() + 32;
+        let counts = flip(word, [Attr::VALUE_INOUT.0, Attr::TMEM_INOUT.0], || {
+            memory::write_u64(word + 8, 0x4020_0000);
+            let got = kit.send(&message);
+            either("attr", got, got.is_success(), Got::BAD_PARAMETERS)
+        })?;
+        note("attr", counts)?;
+
+        // buf_ptr of a page list: ours, or the hypervisor's memory.
+        let pages = Pages::take(1);
+        let list = PageList::of(&pages);
+        let cookie = fresh_cookie();
+        let message = Message::register(cookie, &list);
+        let word = message.address() + 40;
+        let counts = flip(word, [list.pointer(), 0x4020_0000], || {
+            let got = kit.send(&message);
+            if got.is_success() {
+                check_bytes(kit, session, cookie, &pages)?;
+                holds(kit.unregister(cookie).is_success(), "unregister")?;
+            }
+            either("buf_ptr", got, got.is_success(), Got::BAD_PARAMETERS)
+        })?;
+        note("buf_ptr", counts)
+    })?;
+    Ok(Seen::new(format!("{ROUNDS} rounds each: {seen}")))
+}
+
+/// A call that OP-TEE leaves to ask the time, parked there.
+fn park_at_get_time(
+    kit: &Kit,
+    session: u32,
+) -> Result<(Message, guest_bare::tee::Suspended), String> {
+    let none = value(Attr::VALUE_OUTPUT, 0, 0);
+    let message = Message::invoke(session, apps::STATS_TIME, &[none, none]);
+    let supplicant = kit.supplicant;
+    let got = kit.send_hooked(&message, |call| {
+        if supplicant.command(call) == Some(rpc::Command::GET_TIME) {
+            Act::Park
+        } else {
+            Act::Default
+        }
+    });
+    match got {
+        Got::Parked(call) => Ok((message, call)),
+        got => Err(format!("park a call at GET_TIME: {got:?}")),
+    }
+}
+
+fn give_message_back(kit: &Kit) -> Verdict {
+    let session = of_client(
+        "open stats.pta",
+        kit.client.open(&kit.supplicant, apps::STATS),
+    )?;
+    let (message, call) = park_at_get_time(kit, session)?;
+    let address = message.address();
+    // Nothing of a message's page is OP-TEE's, so it is not pinned.
+    same("give the page back", &relinquish(address, 1), &GONE)?;
+    holds(probe::load(address).is_err(), "the page is still there")?;
+    // The message's page must not be touched any more, nor go back to the free ones.
+    let supplicant = kit.supplicant;
+    let mut step = kit.client.resume(&call, supplicant.answer(&call));
+    let code = loop {
+        match step {
+            guest_bare::tee::Step::Done(code) => break code,
+            guest_bare::tee::Step::Rpc(call) => {
+                step = kit.client.resume(&call, supplicant.answer(&call));
+            }
+        }
+    };
+    core::mem::forget(message);
+    same(
+        "the end of a call without message",
+        &code,
+        &Return::EBADADDR,
+    )?;
+    kit.close(session)?;
+
+    // The same while the call runs, at any moment of it.
+    const RACES: u32 = 48;
+    let ended = AtomicU32::new(0);
+    let (mut early, mut late) = (0, 0);
+    kit.with_tests(|session| {
+        for _ in 0..RACES {
+            let add = value(Attr::VALUE_INOUT, 40, 2);
+            let message = Message::invoke(session, apps::TESTS_PARAMS, &[add]);
+            let address = message.address();
+            core::mem::forget(message);
+            let code = AtomicU32::new(u32::MAX);
+            parallel(2, &|cpu| {
+                if cpu == 1 {
+                    ended.store(relinquish(address, 1) as u32, Ordering::Relaxed);
+                } else {
+                    code.store(run_to_end(kit, address), Ordering::Relaxed);
+                }
+            });
+            same("give the page back", &ended.load(Ordering::Relaxed), &0)?;
+            let code = Return::from_x0(code.load(Ordering::Relaxed).into());
+            one_of("the call", &code, &[Return::OK, Return::EBADADDR])?;
+            if code == Return::OK {
+                late += 1;
+            } else {
+                early += 1;
+            }
+            holds(probe::load(address).is_err(), "the page is still there")?;
+        }
+        Ok(())
+    })?;
+    Ok(Seen::new(format!(
+        "EBADADDR at the end of a parked call; {RACES} races: page gone before {early}, after {late}"
+    )))
+}
+
+/// A call whose message may vanish: only registers are looked at. Its code.
+fn run_to_end(kit: &Kit, address: u64) -> u32 {
+    let (upper, lower) = optee_proto::smc::pair(address);
+    let mut step = kit.client.step(CALL_WITH_ARG, [upper, lower, 0, 0, 0, 0]);
+    loop {
+        match step {
+            guest_bare::tee::Step::Done(code) => return code.get() as u32,
+            guest_bare::tee::Step::Rpc(call) => {
+                step = kit.client.resume(&call, kit.supplicant.answer(&call));
+            }
+        }
+    }
+}
+
+fn one_message_twice(kit: &Kit) -> Verdict {
+    let failures = AtomicU32::new(0);
+    let bad = AtomicU32::new(0);
+    let first = kit.open_tests()?;
+    // Memory by which OP-TEE shows that it has done each call, and not only once.
+    let message = Message::invoke(first, apps::TESTS_PARAMS, &[value(Attr::VALUE_INOUT, 1, 1)]);
+    let address = message.address();
+    parallel(2, &|_| {
+        for _ in 0..ROUNDS {
+            let code = run_to_end(kit, address);
+            if code != 0 {
+                bad.store(code, Ordering::Relaxed);
+                failures.fetch_add(1, Ordering::Relaxed);
+            }
+            if message.view().ret() != TeeResult::SUCCESS {
+                bad.store(message.view().ret().0, Ordering::Relaxed);
+                failures.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    let failures = failures.load(Ordering::Relaxed);
+    let bad = bad.load(Ordering::Relaxed);
+    same(&format!("failed calls (last {bad:#x})"), &failures, &0)?;
+    // The value is what the last call made of the one before it: a + b, and a sum of ones.
+    let sum = message.param(0).a.get();
+    holds(
+        sum > 1 && sum <= 2 * u64::from(ROUNDS) + 1,
+        &format!("{sum} calls show, of {}", 2 * ROUNDS),
+    )?;
+    kit.close(first)?;
+    Ok(Seen::denied(
+        format!("{} calls, {sum} of them one after the other", 2 * ROUNDS),
+        0,
+    ))
+}
+
+fn bad_attributes(kit: &Kit) -> Verdict {
+    kit.with_tests(|session| {
+        let shared = kit.share(1)?;
+        let mut tries = 0;
+        let mut refuse = |attr: u64| {
+            tries += 1;
+            // The payload is that of a good reference, so that only the attribute is wrong.
+            let got = kit.try_param(session, rmem(Attr(attr), 0, 8, shared.cookie));
+            same(&format!("{attr:#x}"), &got, &Got::BAD_PARAMETERS)
+        };
+        for unknown in [4, 8, 0xc, 0xd, 0xe, 0xf, 0x10, 0x17, 0x85, 0xff] {
+            refuse(unknown)?;
+        }
+        for bit in 8..64 {
+            for kind in [
+                Attr::VALUE_INOUT,
+                Attr::RMEM_INOUT,
+                Attr::TMEM_INOUT,
+                Attr::NONE,
+            ] {
+                refuse(kind.0 | 1 << bit)?;
+            }
+        }
+        refuse(u64::MAX)?;
+        shared.unshare()?;
+        // OPEN_SESSION: its first two are META, the others are not.
+        for (index, attr) in [
+            (0, 1),
+            (0, 0x103),
+            (1, 1),
+            (1, 0x101 | 1 << 32),
+            (2, 0x101),
+            (5, 0x107),
+        ] {
+            let none = [Param::default(); 4];
+            let message = Message::open(apps::TESTS, login::PUBLIC, &none);
+            let mut param = message.param(index);
+            param.attr = attr.into();
+            message.view().set_param(index, &param);
+            let got = kit.send(&message);
+            same(
+                &format!("OPEN {index}: {attr:#x}"),
+                &got,
+                &Got::BAD_PARAMETERS,
+            )?;
+            tries += 1;
+        }
+        Ok(Seen::denied(format!("{tries} attributes"), tries))
+    })
+}
+
+fn bad_commands(kit: &Kit) -> Verdict {
+    let mut tries = 0;
+    // 6 and 7 are the guest's where it has notifications; attack 41 is about them.
+    for command in (8..=64).chain([0xff, 0x100, 0xffff, 0x1_0000, 0x8000_0001, u32::MAX]) {
+        let message = Message::new(Command(command), 0, 0, &[]);
+        same(&format!("{command:#x}"), &kit.send(&message), &Got::EBADCMD)?;
+        // Protected memory by address is what 8 and 11 are about.
+        let tmem = Param::new(Attr::TMEM_INPUT, 0x4020_0000, PAGE_SIZE, 1);
+        let message = Message::new(Command(command), 0, 0, &[tmem]);
+        same(&format!("{command:#x}"), &kit.send(&message), &Got::EBADCMD)?;
+        tries += 2;
+    }
+    Ok(Seen::none_passed(format!("{tries} messages"), tries))
+}
+
+fn memory_by_address(kit: &Kit) -> Verdict {
+    let own = Pages::take(1);
+    let kinds = [Attr::TMEM_INPUT, Attr::TMEM_OUTPUT, Attr::TMEM_INOUT];
+    kit.with_tests(|session| {
+        let mut tries = 0;
+        let addresses = bad_addresses().map(|bad| bad.address);
+        let more = [
+            own.address(),
+            own.address() + 8,
+            machine::machine().image.start,
+            1,
+            0xfff,
+        ];
+        for address in addresses
+            .into_iter()
+            .chain(more)
+            .filter(|&address| address != 0)
+        {
+            for attr in kinds {
+                let param = Param::new(attr, address, 8, 0);
+                let got = kit.try_param(session, param);
+                same(
+                    &format!("{attr:?} {address:#x}"),
+                    &got,
+                    &Got::BAD_PARAMETERS,
+                )?;
+                let message = Message::open(apps::TESTS, login::PUBLIC, &[param]);
+                let got = kit.send(&message);
+                same(
+                    &format!("OPEN {attr:?} {address:#x}"),
+                    &got,
+                    &Got::BAD_PARAMETERS,
+                )?;
+                tries += 2;
+            }
+        }
+        // Page lists, which OP-TEE 4.10 would take here and never let go.
+        let list = PageList::of(&own);
+        for attr in kinds {
+            let attr = Attr(attr.0 | Attr::NONCONTIG);
+            let param = Param::new(attr, list.pointer(), list.size, fresh_cookie());
+            let got = kit.try_param(session, param);
+            same(&format!("{attr:?}"), &got, &Got::BAD_PARAMETERS)?;
+            let message = Message::open(apps::TESTS, login::PUBLIC, &[param]);
+            same(
+                &format!("OPEN {attr:?}"),
+                &kit.send(&message),
+                &Got::BAD_PARAMETERS,
+            )?;
+            tries += 2;
+        }
+        Ok(Seen::denied(format!("{tries} references"), tries))
+    })
+}
+
+fn null_with_cookie(kit: &Kit) -> Verdict {
+    kit.with_tests(|session| {
+        let shared = kit.share(2)?;
+        const TIMES: u32 = 20;
+        for _ in 0..TIMES {
+            let param = Param::new(Attr::TMEM_INOUT, 0, 0, shared.cookie);
+            let got = kit.send(&Message::invoke(session, apps::TESTS_NULL, &[param]));
+            holds(got.is_success(), &format!("a NULL reference: {got:?}"))?;
+        }
+        shared.check(session)?;
+        shared.check_pinned()?;
+        shared.unshare()?;
+        Ok(Seen::denied(
+            format!("{TIMES} NULL references; the buffer is pinned and OP-TEE uses it"),
+            0,
+        ))
+    })
+}
+
+fn bad_registrations(kit: &Kit) -> Verdict {
+    kit.with_tests(|session| {
+        let victim = kit.share(1)?;
+        let pages = Pages::take(1);
+        let list = PageList::of(&pages);
+        let (pointer, size, cookie) = (list.pointer(), list.size, victim.cookie);
+        let mut tries = 0;
+        let mut refuse = |what: &str, params: &[Param]| {
+            tries += 1;
+            let message = Message::new(Command::REGISTER_SHM, 0, 0, params);
+            same(what, &kit.send(&message), &Got::BAD_PARAMETERS)
+        };
+        let noncontig = |attr: Attr| Attr(attr.0 | Attr::NONCONTIG);
+        for attr in [
+            Attr::NONE,
+            Attr::VALUE_INPUT,
+            Attr::VALUE_OUTPUT,
+            Attr::VALUE_INOUT,
+            Attr::RMEM_INPUT,
+            Attr::RMEM_OUTPUT,
+            Attr::RMEM_INOUT,
+            Attr::TMEM_INPUT,
+            Attr::TMEM_OUTPUT,
+            Attr::TMEM_INOUT,
+            noncontig(Attr::TMEM_INPUT),
+            noncontig(Attr::TMEM_INOUT),
+            noncontig(Attr::RMEM_OUTPUT),
+            Attr(Attr::PAGE_LIST.0 | Attr::META),
+            Attr(Attr::PAGE_LIST.0 | 1 << 16),
+            Attr(Attr::PAGE_LIST.0 | 1 << 32),
+        ] {
+            for name in [cookie, fresh_cookie()] {
+                refuse(
+                    &format!("{attr:?}"),
+                    &[Param::new(attr, pointer, size, name)],
+                )?;
+            }
+        }
+        let good = Param::new(Attr::PAGE_LIST, pointer, size, fresh_cookie());
+        refuse(
+            "two",
+            &[good, Param::new(Attr::PAGE_LIST, pointer, size, cookie)],
+        )?;
+        refuse("NULL", &[Param::new(Attr::PAGE_LIST, 0, size, cookie)])?;
+        refuse("cookie 0", &[Param::new(Attr::PAGE_LIST, pointer, size, 0)])?;
+        refuse(
+            "a name that is in use",
+            &[Param::new(Attr::PAGE_LIST, pointer, size, cookie)],
+        )?;
+        victim.check(session)?;
+        same(
+            "relinquish the victim",
+            &relinquish(victim.pages.address(), 1),
+            &IN_USE,
+        )?;
+        victim.unshare()?;
+        Ok(Seen::denied(format!("{tries} registrations"), tries))
+    })
+}

@@ -1,0 +1,11 @@
+//! The attacks, in the groups of the test plan.
+
+mod messages;
+
+use crate::attack::{Attack, Ending};
+
+/// All attacks that the guest plays alone.
+pub const ATTACKS: &[&[Attack]] = &[messages::ATTACKS];
+
+/// All ends that the host has it come to, for attacks that go over the end of the VM.
+pub const ENDINGS: &[Ending] = &[];
