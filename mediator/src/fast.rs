@@ -7,8 +7,11 @@ use crate::host::Host;
 use core::sync::atomic::Ordering;
 use optee_proto::{FunctionId, Return, smc};
 
-/// What CALLS_COUNT answers: the calls that a guest can make.
-const CALLS: u64 = 15;
+/// How many functions every guest has: what [`Mediator::fast`] answers by anything but "unknown",
+/// CALL_WITH_ARG, and CALL_RETURN_FROM_RPC.
+const CALLS: u64 = 13;
+/// How many more it has with each part of [`crate::Offer`].
+const CALLS_OF_AN_OFFER: u64 = 2;
 
 impl Mediator {
     /// A fast call of the guest's. Its identifier is without the hint bit.
@@ -19,12 +22,14 @@ impl Mediator {
         regs: &[u64; 8],
     ) -> [u64; 4] {
         self.counters.fast.bump();
-        if !self.live.load(Ordering::Relaxed) {
+        // The same order as in `destroy`, the other way round: either this sees that the end has
+        // begun, or the end sees that somebody is inside.
+        if !self.live.load(Ordering::SeqCst) {
             return code(Return::ENOTAVAIL);
         }
         let notifications = self.config.offer.async_notif;
         match function {
-            smc::CALLS_COUNT => [CALLS, 0, 0, 0],
+            smc::CALLS_COUNT => [self.calls_count(), 0, 0, 0],
             smc::CALLS_UID | smc::GET_OS_UUID => self.pass(host, function, 0, 4),
             smc::CALLS_REVISION => self.pass(host, function, 0, 2),
             smc::GET_OS_REVISION => self.pass(host, function, 0, 3),
@@ -38,6 +43,12 @@ impl Mediator {
             smc::GET_ASYNC_NOTIF_VALUE if notifications => self.pass(host, function, 0, 3),
             _ => self.unknown(function),
         }
+    }
+
+    /// How many functions the guest has.
+    fn calls_count(&self) -> u64 {
+        let offer = self.config.offer;
+        CALLS + CALLS_OF_AN_OFFER * (u64::from(offer.rpc_arg) + u64::from(offer.async_notif))
     }
 
     /// Nothing that the guest may call.
@@ -91,10 +102,14 @@ impl Mediator {
     }
 
     /// The guest is ready for notifications.
+    ///
+    /// OP-TEE may announce the first one before it has answered, and another pCPU may take that
+    /// interrupt: so the guest wants it from before OP-TEE is asked.
     fn enable_notifications<H: Host>(&self, host: &H) -> [u64; 4] {
+        let before = core::mem::replace(&mut self.books.lock().notify, true);
         let answer = self.pass(host, smc::ENABLE_ASYNC_NOTIF, 0, 1);
-        if answer[0] == Return::OK.get() {
-            self.books.lock().notify = true;
+        if answer[0] != Return::OK.get() {
+            self.books.lock().notify = before;
         }
         answer
     }

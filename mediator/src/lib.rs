@@ -157,14 +157,11 @@ impl Mediator {
         // Counted before the books are asked whether the VM is live, so that `destroy`, which
         // does it the other way round, overlooks nobody.
         self.inside.fetch_add(1, Ordering::SeqCst);
-        let answer = if call.aarch32 {
-            // What is in the upper halves has no meaning for an AArch32 caller. Results
-            // have 32 bits anyway, but for the "unknown" of an SMC64 call.
-            let regs = call.regs.map(|word| word & 0xffff_ffff);
-            self.dispatch(host, &regs).map(|word| word & 0xffff_ffff)
-        } else {
-            self.dispatch(host, &call.regs)
-        };
+        // An AArch32 caller has no upper halves. Results have 32 bits anyway, but for the "unknown"
+        // of an SMC64 call.
+        let mask = if call.aarch32 { 0xffff_ffff } else { u64::MAX };
+        let regs = call.regs.map(|word| word & mask);
+        let answer = self.dispatch(host, &regs).map(|word| word & mask);
         self.inside.fetch_sub(1, Ordering::SeqCst);
         answer
     }

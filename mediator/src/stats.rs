@@ -97,6 +97,9 @@ pub struct Stats {
     pub foreign_intr: u64,
     /// Requests and answers of the guest's that were refused, whatever the reason.
     pub denied: u64,
+    /// RPCs of OP-TEE's that the mediator answered itself, because the VM does not own the device or
+    /// nobody may have the answer. They are counted by kind as well.
+    pub withheld: u64,
     /// Calls that OP-TEE broke. They hold what they held until the VM ends.
     pub lost: u64,
     /// Sessions that could not be closed when the VM ended. Each may cost OP-TEE an address space
@@ -154,6 +157,7 @@ pub(crate) struct Counters {
     pub(crate) rpc: [Counter; RpcKind::ALL.len()],
     pub(crate) foreign_intr: Counter,
     pub(crate) denied: Counter,
+    pub(crate) withheld: Counter,
     pub(crate) lost: Counter,
     pub(crate) closed: Counter,
     pub(crate) leaked: Counter,
@@ -168,6 +172,7 @@ impl Counters {
             yielding: self.yielding.get(),
             foreign_intr: self.foreign_intr.get(),
             denied: self.denied.get(),
+            withheld: self.withheld.get(),
             lost: self.lost.get(),
             leaked: self.leaked.get(),
             smcs: self.smcs.get(),

@@ -80,6 +80,7 @@ impl Mediator {
         request.command = Command(asked.header.cmd.get());
         self.counters.rpc[RpcKind::of(request.command) as usize].bump();
         if let Some(result) = self.config.policy.refuses(request.command) {
+            self.counters.withheld.bump();
             return Err(result);
         }
         request.count = asked.header.num_params.get() as usize;
