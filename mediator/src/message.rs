@@ -130,37 +130,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    #[test]
-    fn each_type_and_its_way_back() {
-        let out = |attr: Attr| Kind::of(&Param::new(attr, 0, 8, 1)).map(Kind::is_out);
-        for attr in [
-            Attr::VALUE_OUTPUT,
-            Attr::VALUE_INOUT,
-            Attr::RMEM_OUTPUT,
-            Attr::RMEM_INOUT,
-        ] {
-            assert_eq!(out(attr), Ok(true), "{attr:?}");
-        }
-        for attr in [
-            Attr::NONE,
-            Attr::VALUE_INPUT,
-            Attr::RMEM_INPUT,
-            Attr::TMEM_INPUT,
-        ] {
-            assert_eq!(out(attr), Ok(false), "{attr:?}");
-        }
-    }
-
-    #[test]
-    fn a_null_reference_carries_no_cookie() {
-        let param = Param::new(Attr::TMEM_INOUT, 0, 77, 0xffff_8000_1234_5678);
-        let kind = Kind::of(&param).unwrap();
-        assert_eq!(kind, Kind::Null { out: true });
-        assert_eq!(kind.plain(&param), Param::new(Attr::TMEM_INOUT, 0, 77, 0));
-        let by_address = Param::new(Attr::TMEM_INOUT, 0x4000_0000, 77, 0);
-        assert_eq!(Kind::of(&by_address), Err(TeeResult::BAD_PARAMETERS));
-    }
-
     proptest! {
         #![proptest_config(crate::tests::tries(256))]
 

@@ -74,24 +74,4 @@ mod tests {
             denied
         );
     }
-
-    #[test]
-    fn devices_belong_to_one() {
-        let plain = Policy::default();
-        let owner = Policy {
-            rpmb: true,
-            i2c: true,
-            ..Policy::default()
-        };
-        for command in (0..40).map(Command) {
-            let passed = matches!(command.0, 0 | 2..=7 | 9..=12);
-            let device = matches!(command.0, 1 | 21..=24);
-            assert_eq!(plain.refuses(command).is_none(), passed, "{command:?}");
-            assert_eq!(
-                owner.refuses(command).is_none(),
-                passed || device,
-                "{command:?}"
-            );
-        }
-    }
 }

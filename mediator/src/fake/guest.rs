@@ -7,7 +7,7 @@ use crate::{GuestCall, Mediator};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use optee_proto::le::{U32, U64};
+use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, Command, Header, Param};
 use optee_proto::rpc::{self, Function};
 use optee_proto::{FunctionId, Return, smc};
@@ -44,6 +44,8 @@ pub struct Guest<'a> {
     next: AtomicU64,
     /// How it begins calls: without or with room for RPC messages.
     pub function: FunctionId,
+    /// Its vCPU runs in AArch32, and there is garbage in the upper halves of its registers.
+    pub aarch32: bool,
     /// What the TEE asked for: everything, in order.
     pub requests: spin::Mutex<Vec<Request>>,
     /// The cookies of FREE.
@@ -58,6 +60,7 @@ impl<'a> Guest<'a> {
             mediator,
             next: AtomicU64::new(0),
             function: smc::CALL_WITH_ARG,
+            aarch32: false,
             requests: spin::Mutex::new(Vec::new()),
             freed: spin::Mutex::new(Vec::new()),
         }
@@ -75,10 +78,10 @@ impl<'a> Guest<'a> {
 
     /// One SMC, and what comes back is looked at for secrets.
     pub fn smc(&self, regs: [u64; 8]) -> [u64; 4] {
-        self.call(GuestCall {
-            regs,
-            aarch32: false,
-        })
+        let aarch32 = self.aarch32;
+        let garbage = if aarch32 { 0xdead_beef << 32 } else { 0 };
+        let regs = regs.map(|reg| reg | garbage);
+        self.call(GuestCall { regs, aarch32 })
     }
 
     /// The same in either execution state.
@@ -147,14 +150,14 @@ impl<'a> Guest<'a> {
         let lists = pages.chunks(msg::PAGE_LIST_ENTRIES);
         let first = self.alloc(lists.len().max(1) as u64);
         for (number, chunk) in lists.enumerate() {
-            let mut words = vec![U64::ZERO; msg::PAGE_LIST_ENTRIES + 1];
-            for (word, page) in words.iter_mut().zip(chunk) {
-                *word = U64::new(page.get());
+            let mut bytes = vec![0; PAGE_SIZE as usize];
+            for (word, page) in bytes.chunks_exact_mut(8).zip(chunk) {
+                word.copy_from_slice(&page.get().to_le_bytes());
             }
             let at = first.get() + number as u64 * PAGE_SIZE;
             // Linux links a page to the next even where there is nothing any more.
-            words[msg::PAGE_LIST_ENTRIES] = U64::new(at + PAGE_SIZE);
-            self.host.poke(Ipa::new(at), words.as_bytes());
+            bytes[msg::PAGE_LIST_ENTRIES * 8..].copy_from_slice(&(at + PAGE_SIZE).to_le_bytes());
+            self.host.poke(Ipa::new(at), &bytes);
         }
         first
     }

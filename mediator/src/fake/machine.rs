@@ -9,7 +9,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use optee_proto::FunctionId;
 use spin::{Mutex, MutexGuard};
+
+/// Neither physical addresses nor cookies are below this.
+const LEAST_SECRET: u64 = super::ram::SHARED_BASE;
 
 /// All that there is.
 pub(super) struct State {
@@ -33,6 +37,9 @@ impl State {
 
     /// Whether a value is a physical address or a cookie that no guest may see.
     fn is_secret(&self, value: u64) -> bool {
+        if value < LEAST_SECRET {
+            return false;
+        }
         self.ram.owner(value).is_some() || self.tee.knows_cookie(value)
     }
 
@@ -167,9 +174,19 @@ impl Machine {
         (tee.uid, tee.caps, tee.threads) = (uid, caps, threads);
     }
 
+    /// OP-TEE answers the next call of a function with this, and does nothing.
+    pub fn answer_next(&self, function: FunctionId, answer: [u64; 4]) {
+        self.state().tee.answers.push((function, answer));
+    }
+
     /// How many VMs OP-TEE has room for.
     pub fn limit_vms(&self, max: usize) {
         self.state().tee.max_vms = max;
+    }
+
+    /// OP-TEE has a notification for a VM.
+    pub fn notify(&self, client: u16, value: u32) {
+        self.state().tee.notify(client, value);
     }
 
     /// What yielding calls have come to so far, oldest first.

@@ -11,7 +11,7 @@ pub const RAM_BASE: u64 = 0x1_0000_0000;
 const VM_BASE: u64 = 0x28_5000_0000;
 const VM_STRIDE: u64 = 0x1000_0000;
 /// Where pages to share with OP-TEE come from.
-const SHARED_BASE: u64 = 0x28_4800_0000;
+pub(super) const SHARED_BASE: u64 = 0x28_4800_0000;
 
 /// Who a page belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use super::{APP, Vm, vm};
 use crate::fake::{Machine, Step};
-use crate::{Config, CreateError, ForeignInterrupt, Quotas};
+use crate::{Config, CreateError, Quotas};
 use optee_proto::msg::{Attr, Command, Param, login};
 use optee_proto::rpc::Function;
 use optee_proto::{Return, TeeResult, smc};
@@ -32,7 +32,11 @@ fn sessions_open_run_and_close() {
     );
     assert_eq!(done.params[0], params[0]);
     assert_eq!(done.params[1], Param::new(Attr::VALUE_INOUT, !4, !5, 6));
-    assert_eq!(done.params[2..], params[2..]);
+    assert_eq!(
+        done.params[2],
+        Param::new(Attr::TMEM_OUTPUT, 0, 101, params[2].c.get())
+    );
+    assert_eq!(done.params[3], params[3]);
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert_eq!(seen.header.session.get(), session);
     assert_eq!(seen.params[1], params[1]);
@@ -52,30 +56,11 @@ fn sessions_open_run_and_close() {
     vm.end();
 }
 
-/// An invocation without memory: one SMC, and 160 bytes of message.
 #[test]
-fn a_plain_invocation_costs_one_smc() {
-    let vm = vm();
-    let guest = vm.guest();
-    let message = guest.message(Command::INVOKE, 1, &[Param::default(); 4]);
-    let before = vm.host.machine().smcs().len();
-    guest.run(message);
-    let smcs = vm.host.machine().smcs();
-    assert_eq!(smcs.len(), before + 1);
-    let [a0, _, _, a3, rest @ ..] = smcs[before];
-    assert_eq!(
-        (a0, a3, rest),
-        (smc::CALL_WITH_ARG.get().into(), 1, [0, 0, 0, 1])
-    );
-    vm.end();
-}
-
-#[test]
-fn bad_messages_do_not_reach_optee() {
+fn messages_that_cannot_be_read() {
     let vm = vm();
     let guest = vm.guest();
     let before = vm.host.machine().smcs().len();
-    let none = Param::default();
     let good = guest.message(Command::INVOKE, 1, &[]);
 
     // Addresses: not aligned, beyond the RAM, none, a device, the physical address of RAM.
@@ -98,83 +83,8 @@ fn bad_messages_do_not_reach_optee() {
             .poke(good.checked_add(28).unwrap(), &count.to_le_bytes());
         assert_eq!(guest.begin(good)[0], Return::EBADADDR.get(), "{count}");
     }
-    // Commands that are not for guests.
-    for command in (6..=12).chain([u32::MAX]) {
-        let message = guest.message(Command(command), 1, &[]);
-        assert_eq!(
-            guest.begin(message),
-            [Return::EBADCMD.get(), 0, 0, 0],
-            "{command}"
-        );
-    }
-    // Counts that the command does not have.
-    for (command, count) in [
-        (Command::OPEN_SESSION, 0),
-        (Command::OPEN_SESSION, 1),
-        (Command::OPEN_SESSION, 7),
-        (Command::INVOKE, 5),
-        (Command::INVOKE, 127),
-        (Command::CLOSE_SESSION, 1),
-        (Command::CANCEL, 1),
-        (Command::REGISTER_SHM, 0),
-        (Command::REGISTER_SHM, 2),
-        (Command::UNREGISTER_SHM, 0),
-        (Command::UNREGISTER_SHM, 2),
-    ] {
-        let message = guest.message(command, 1, &alloc::vec![none; count]);
-        let done = guest.run(message);
-        assert_eq!(
-            done.header.ret.get(),
-            TeeResult::BAD_PARAMETERS.0,
-            "{command:?} {count}"
-        );
-        assert_eq!(done.header.ret_origin.get(), 2);
-    }
-    // Parameters that nothing may be.
-    let wrong = [
-        Param::new(Attr(Attr::VALUE_INPUT.0 | Attr::META), 0, 0, 0),
-        Param::new(Attr(Attr::TMEM_INPUT.0 | Attr::NONCONTIG), 0, 0, 0),
-        Param::new(Attr(Attr::RMEM_INPUT.0 | 1 << 16), 0, 0, 0),
-        Param::new(Attr(1 << 32), 0, 0, 0),
-        Param::new(Attr(4), 0, 0, 0),
-        Param::new(Attr(8), 0, 0, 0),
-        Param::new(Attr(0xc), 0, 0, 0),
-        Param::new(Attr::TMEM_INPUT, 0x4020_0000, 8, 0),
-        Param::new(Attr::TMEM_INOUT, good.get(), 8, 0),
-        Param::new(Attr::RMEM_INPUT, 0, 0, 0),
-        Param::new(Attr::RMEM_INPUT, 0, 8, 0x1234),
-        Param::new(Attr::PAGE_LIST, good.get(), 8, 1),
-    ];
-    let meta = Param::new(Attr::META_VALUE_INPUT, 0, 0, 0);
-    for param in wrong {
-        let message = guest.message(Command::INVOKE, 1, &[none, param]);
-        let done = guest.run(message);
-        assert_eq!(
-            done.header.ret.get(),
-            TeeResult::BAD_PARAMETERS.0,
-            "{param:?}"
-        );
-        let message = guest.message(Command::OPEN_SESSION, 1, &[meta, meta, param]);
-        assert_eq!(
-            guest.run(message).header.ret.get(),
-            TeeResult::BAD_PARAMETERS.0,
-            "{param:?}"
-        );
-        if param.attr() == Attr::META_VALUE_INPUT {
-            continue;
-        }
-        let message = guest.message(Command::OPEN_SESSION, 1, &[meta, param]);
-        assert_eq!(
-            guest.run(message).header.ret.get(),
-            TeeResult::BAD_PARAMETERS.0,
-            "{param:?}"
-        );
-    }
     assert_eq!(vm.host.machine().smcs().len(), before);
-    assert_eq!(
-        vm.stats().denied,
-        6 + 3 + 8 + 11 + 3 * wrong.len() as u64 - 1
-    );
+    assert_eq!(vm.stats().denied, 6 + 3);
     assert_eq!(vm.stats().calls, 0);
     vm.end();
 }
@@ -307,38 +217,6 @@ fn only_a_suspended_call_can_be_resumed_and_only_once() {
     assert_eq!(ga.resume(again[3], [0; 4]), no);
     a.end_one();
     b.end();
-}
-
-#[test]
-fn foreign_interrupts_go_where_the_hypervisor_says() {
-    use ForeignInterrupt::{Resume, ReturnToGuest};
-    let vm = vm();
-    let guest = vm.guest();
-    vm.host
-        .machine()
-        .script(1, [const { Step::ForeignInterrupt }; 3]);
-    vm.host
-        .machine()
-        .on_foreign_interrupt(&[Resume, ReturnToGuest, Resume]);
-    let before = vm.host.machine().smcs().len();
-    let regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
-    assert_eq!(regs[..3], [Function::FOREIGN_INTR.a0(), 0, 0]);
-    // What the guest brings back means nothing.
-    assert_eq!(guest.resume(regs[3], [u64::MAX; 4])[0], 0);
-    let smcs = &vm.host.machine().smcs()[before..];
-    let resume = [smc::CALL_RETURN_FROM_RPC.get().into(), 0, 0, 0, 0, 0, 0, 1];
-    assert_eq!(smcs[1..], [resume; 3]);
-    assert_eq!(vm.stats().foreign_intr, 3);
-
-    // However often the hypervisor says "resume", the guest gets its turn.
-    vm.host
-        .machine()
-        .script(1, alloc::vec![Step::ForeignInterrupt; 100]);
-    vm.host.machine().on_foreign_interrupt(&[Resume; 100]);
-    let regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
-    assert_eq!(regs[0], Function::FOREIGN_INTR.a0());
-    assert_eq!(guest.resume(regs[3], [0; 4])[0], 0);
-    vm.end();
 }
 
 #[test]

@@ -1,12 +1,9 @@
 //! The end of a VM: sessions are closed for it, calls that wait are ended.
 
+use super::during::during_smc;
 use super::{APP, Vm, vm};
-use crate::addr::{Ipa, Pa};
 use crate::fake::{Machine, Step};
-use crate::{
-    Config, DestroyError, ForeignInterrupt, GuestCall, GuestMemoryError, Host, Offer, PinError,
-    SharedPage,
-};
+use crate::{Config, DestroyError, Offer};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -146,39 +143,6 @@ fn a_poor_tee_is_not_made_rich() {
     vm.end();
 }
 
-#[test]
-fn notifications_end_with_the_vm_and_with_stop() {
-    let offer = Offer {
-        rpc_arg: false,
-        async_notif: true,
-    };
-    let vm = Vm::new(
-        &Machine::new(),
-        1,
-        Config {
-            offer,
-            ..Config::default()
-        },
-    );
-    let guest = vm.guest();
-    assert!(!vm.mediator.wants_notifications());
-    assert_eq!(guest.fast(smc::ENABLE_ASYNC_NOTIF), [0; 4]);
-    assert!(vm.mediator.wants_notifications());
-    assert_eq!(guest.fast(smc::GET_ASYNC_NOTIF_VALUE), [0, 0, 1, 0]);
-    let bottom = guest.message(Command::DO_BOTTOM_HALF, 0, &[]);
-    assert_eq!(guest.run(bottom).header.ret.get(), 0);
-    assert!(vm.mediator.wants_notifications());
-    let stop = guest.message(Command::STOP_ASYNC_NOTIF, 0, &[]);
-    assert_eq!(guest.run(stop).header.ret.get(), 0);
-    assert!(!vm.mediator.wants_notifications());
-    assert_eq!(guest.fast(smc::ENABLE_ASYNC_NOTIF), [0; 4]);
-    vm.mediator.destroy(&vm.host).unwrap();
-    assert!(!vm.mediator.wants_notifications());
-    assert_eq!(guest.fast(smc::ENABLE_ASYNC_NOTIF), [7, 0, 0, 0]);
-    assert!(!vm.mediator.wants_notifications());
-    vm.end_after_destroy();
-}
-
 /// A thousand lives with open sessions and buffers, and nothing is left of any.
 #[test]
 fn many_lives() {
@@ -200,75 +164,17 @@ fn many_lives() {
     vm.end();
 }
 
-/// A host whose VM is taken down, or not, while one of its calls is in OP-TEE.
-struct Impatient<'a> {
-    vm: &'a Vm,
-    seen: core::cell::Cell<Option<Result<(), DestroyError>>>,
-}
-
-impl Host for Impatient<'_> {
-    fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
-        self.vm.host.read_guest(from, into)
-    }
-
-    fn write_guest(&self, to: Ipa, bytes: &[u8]) -> Result<(), GuestMemoryError> {
-        self.vm.host.write_guest(to, bytes)
-    }
-
-    fn pin(&self, page: Ipa) -> Result<Pa, PinError> {
-        self.vm.host.pin(page)
-    }
-
-    fn unpin(&self, page: Ipa) {
-        self.vm.host.unpin(page);
-    }
-
-    fn alloc_shared(&self) -> Option<SharedPage> {
-        self.vm.host.alloc_shared()
-    }
-
-    fn free_shared(&self, page: SharedPage) {
-        self.vm.host.free_shared(page);
-    }
-
-    fn read_shared(&self, page: &SharedPage, offset: usize, into: &mut [u8]) {
-        self.vm.host.read_shared(page, offset, into);
-    }
-
-    fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
-        self.vm.host.write_shared(page, offset, bytes);
-    }
-
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
-        self.seen.set(Some(self.vm.mediator.destroy(&self.vm.host)));
-        self.vm.host.smc(args)
-    }
-
-    fn foreign_interrupt(&self) -> ForeignInterrupt {
-        self.vm.host.foreign_interrupt()
-    }
-}
-
 #[test]
 fn a_vm_is_not_taken_down_under_its_calls() {
     for function in [smc::GET_OS_UUID, smc::CALL_WITH_ARG] {
         let vm = vm();
         let message = vm.guest().message(Command::INVOKE, 1, &[]);
         let (a1, a2) = smc::pair(message.get());
-        let call = GuestCall {
-            regs: [function.get().into(), a1, a2, 0, 0, 0, 0, 0],
-            aarch32: false,
-        };
-        let host = Impatient {
-            vm: &vm,
-            seen: core::cell::Cell::new(None),
-        };
-        vm.mediator.smc(&host, &call);
-        assert_eq!(
-            host.seen.get(),
-            Some(Err(DestroyError::Busy)),
-            "{function:?}"
-        );
+        let mut seen = None;
+        during_smc(&vm, [function.get().into(), a1, a2, 0, 0, 0, 0, 0], |vm| {
+            seen = Some(vm.mediator.destroy(&vm.host));
+        });
+        assert_eq!(seen, Some(Err(DestroyError::Busy)), "{function:?}");
         // It was asked for, so no further call begins, and the next attempt succeeds.
         assert_eq!(vm.guest().begin(message), [7, 0, 0, 0]);
         vm.end();

@@ -1,8 +1,9 @@
 //! The mediator against the made-up machine.
 
+mod abi;
 mod allocations;
 mod calls;
-mod fast;
+mod during;
 mod life;
 mod lists;
 mod memory;

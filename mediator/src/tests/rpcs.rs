@@ -2,8 +2,7 @@
 
 use super::{Vm, value, vm};
 use crate::addr::Ipa;
-use crate::fake::{Guest, Machine, Step};
-use crate::{Config, RpcKind};
+use crate::fake::{Guest, Step};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param};
@@ -17,61 +16,10 @@ fn invoke(vm: &Vm, steps: impl IntoIterator<Item = Step>) -> crate::fake::Outcom
     vm.host.machine().outcomes(1).pop().unwrap()
 }
 
+/// Memory by address, flags, names of nothing: OP-TEE may not put that before a guest.
 #[test]
-fn commands_pass_and_only_outputs_come_back() {
+fn requests_that_nobody_may_make() {
     let vm = vm();
-    let params = vec![
-        value(Attr::VALUE_INPUT),
-        value(Attr::VALUE_OUTPUT),
-        value(Attr::VALUE_INOUT),
-        Param::new(Attr::TMEM_OUTPUT, 0, 5, 0),
-    ];
-    let passed = [0, 2, 3, 4, 5, 9, 10, 11, 12].map(rpc::Command);
-    for command in passed {
-        let seen = invoke(&vm, [Step::Command(command, params.clone())]);
-        let (header, after) = &seen.replies[0];
-        assert_eq!(header.ret.get(), 0, "{command:?}");
-        assert_eq!(after[0], params[0]);
-        assert_eq!(after[1], Param::new(Attr::VALUE_OUTPUT, 0x12, 0x23, 0x34));
-        assert_eq!(after[2], Param::new(Attr::VALUE_INOUT, 0x12, 0x23, 0x34));
-        assert_eq!(after[3], Param::new(Attr::TMEM_OUTPUT, 0, 6, 0));
-    }
-    let stats = vm.stats();
-    assert_eq!(stats.rpc.iter().sum::<u64>(), 3 * passed.len() as u64);
-    assert_eq!(stats.rpc(RpcKind::Alloc), passed.len() as u64);
-    assert_eq!(
-        (stats.rpc(RpcKind::LoadTa), stats.rpc(RpcKind::Other)),
-        (1, 0)
-    );
-    assert_eq!(stats.denied, 0);
-    vm.end();
-}
-
-#[test]
-fn other_commands_are_answered_without_the_guest() {
-    let vm = vm();
-    for (command, result) in [
-        (1, TeeResult::ITEM_NOT_FOUND),
-        (8, TeeResult::NOT_IMPLEMENTED),
-        (13, TeeResult::NOT_IMPLEMENTED),
-        (20, TeeResult::NOT_IMPLEMENTED),
-        (21, TeeResult::NOT_SUPPORTED),
-        (22, TeeResult::ITEM_NOT_FOUND),
-        (23, TeeResult::ITEM_NOT_FOUND),
-        (24, TeeResult::ITEM_NOT_FOUND),
-        (25, TeeResult::NOT_IMPLEMENTED),
-        (u32::MAX, TeeResult::NOT_IMPLEMENTED),
-    ] {
-        vm.host
-            .machine()
-            .script(1, [Step::Command(rpc::Command(command), vec![])]);
-        let guest = vm.guest();
-        guest.run(guest.message(Command::INVOKE, 1, &[]));
-        assert_eq!(guest.requests.lock().len(), 0, "{command}");
-        let seen = vm.host.machine().outcomes(1).pop().unwrap();
-        assert_eq!(seen.replies[0].0.ret.get(), result.0, "{command}");
-    }
-    // What the TEE may not ask: memory by address, flags, more than four parameters.
     for param in [
         Param::new(Attr::TMEM_INPUT, 0x4200_0000, 8, 0),
         Param::new(Attr::PAGE_LIST, 0, 8, 0),
@@ -82,42 +30,6 @@ fn other_commands_are_answered_without_the_guest() {
         let seen = invoke(&vm, [Step::Command(rpc::Command::FS, vec![param])]);
         assert_ne!(seen.replies[0].0.ret.get(), 0, "{param:?}");
     }
-    vm.end();
-}
-
-#[test]
-fn devices_reach_their_owner() {
-    let mut config = Config::default();
-    (config.policy.rpmb, config.policy.i2c) = (true, true);
-    let vm = Vm::new(&Machine::new(), 1, config);
-    for command in [1, 21, 22, 23, 24] {
-        let seen = invoke(&vm, [Step::Command(rpc::Command(command), vec![])]);
-        assert_eq!(seen.replies[0].0.ret.get(), 0, "{command}");
-    }
-    vm.end();
-}
-
-#[test]
-fn the_rpc_cache_keeps_buffers_until_it_is_disabled() {
-    let vm = vm();
-    let guest = vm.guest();
-    assert_eq!(guest.fast(smc::ENABLE_SHM_CACHE)[0], 0);
-    for _ in 0..3 {
-        vm.host
-            .machine()
-            .script(1, [Step::Command(rpc::Command::GET_TIME, vec![])]);
-        guest.run(guest.message(Command::INVOKE, 1, &[]));
-    }
-    assert_eq!(vm.stats().rpc(RpcKind::Alloc), 1);
-    assert_eq!(vm.stats().rpc_buffers, 1);
-    let name = guest.requests.lock()[0].at.get() + 0xffff_8000_0000_0000;
-    let (upper, lower) = smc::pair(name);
-    assert_eq!(guest.fast(smc::DISABLE_SHM_CACHE), [0, upper, lower, 0]);
-    assert_eq!(vm.stats().rpc_buffers, 0);
-    assert_eq!(
-        guest.fast(smc::DISABLE_SHM_CACHE)[0],
-        Return::ENOTAVAIL.get()
-    );
     vm.end();
 }
 

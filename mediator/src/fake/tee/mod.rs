@@ -87,6 +87,8 @@ struct Thread {
 struct Partition {
     threads: BTreeMap<u64, Thread>,
     objects: BTreeMap<u64, Object>,
+    /// How often each page is in one of them.
+    pages: BTreeMap<u64, u32>,
     /// Cookies of buffers that were known at some time.
     past: BTreeSet<u64>,
     /// Memory for RPC messages by thread: cookie and page.
@@ -96,11 +98,31 @@ struct Partition {
     scripts: VecDeque<VecDeque<Step>>,
     outcomes: Vec<Outcome>,
     notify: bool,
+    /// Notifications that the guest has not asked for yet.
+    notifications: VecDeque<u32>,
 }
 
 impl Partition {
     fn knows(&self, cookie: u64) -> bool {
         self.objects.contains_key(&cookie) || self.rpc.values().any(|&(known, _)| known == cookie)
+    }
+
+    fn insert(&mut self, cookie: u64, object: Object) {
+        for page in &object.pages {
+            *self.pages.entry(*page).or_default() += 1;
+        }
+        self.objects.insert(cookie, object);
+    }
+
+    fn remove(&mut self, cookie: u64) {
+        for page in self
+            .objects
+            .remove(&cookie)
+            .into_iter()
+            .flat_map(|object| object.pages)
+        {
+            *self.pages.entry(page).or_default() -= 1;
+        }
     }
 }
 
@@ -115,6 +137,8 @@ pub(super) struct Tee {
     past: BTreeMap<u16, Vec<Outcome>>,
     scripts: BTreeMap<u16, VecDeque<VecDeque<Step>>>,
     next_session: u32,
+    /// What the next call of a function is answered with, instead of being done.
+    pub(super) answers: Vec<(FunctionId, [u64; 4])>,
 }
 
 impl Default for Tee {
@@ -128,6 +152,7 @@ impl Default for Tee {
             past: BTreeMap::new(),
             scripts: BTreeMap::new(),
             next_session: 1,
+            answers: Vec::new(),
         }
     }
 }
@@ -173,21 +198,26 @@ impl Tee {
         self.partitions.contains_key(&client)
     }
 
+    /// Whether the mediator made this value a cookie, now or at some time.
     pub(super) fn knows_cookie(&self, cookie: u64) -> bool {
         cookie != 0
             && self
                 .partitions
                 .values()
-                .any(|partition| partition.knows(cookie))
+                .any(|partition| partition.knows(cookie) || partition.past.contains(&cookie))
+    }
+
+    pub(super) fn notify(&mut self, client: u16, value: u32) {
+        if let Some(partition) = self.partitions.get_mut(&client) {
+            partition.notifications.push_back(value);
+        }
     }
 
     /// What OP-TEE uses a page for, if it does.
     pub(super) fn use_of(&self, at: u64) -> Option<String> {
         for partition in self.partitions.values() {
-            for (cookie, object) in &partition.objects {
-                if object.pages.contains(&at) {
-                    return Some(format!("buffer {cookie:#x} still has the page {at:#x}"));
-                }
+            if partition.pages.get(&at).is_some_and(|&count| count > 0) {
+                return Some(format!("a buffer still has the page {at:#x}"));
             }
             let messages = partition
                 .threads
@@ -230,8 +260,17 @@ pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
             "{function:?} with a7={client:#x} on behalf of VM {vm}"
         ));
     }
+    // Those that the hypervisor asks for itself have their own zero.
+    if client != 0 && !state.tee.knows(vm) {
+        state.violate(format!("{function:?} for VM {vm}, which is not alive"));
+        return [Return::ENOTAVAIL.get(), 0, 0, 0];
+    }
     if args.iter().skip(1).any(|arg| arg >> 32 != 0) {
         state.violate(format!("{args:x?} has more than 32 bits in a register"));
+    }
+    let prepared = &mut state.tee.answers;
+    if let Some(at) = prepared.iter().position(|&(id, _)| id == function) {
+        return prepared.remove(at).1;
     }
     match function {
         id::CALLS_UID => state.tee.uid.map(u64::from),
@@ -280,7 +319,26 @@ pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
             partition(state, vm).notify = true;
             [0; 4]
         }
-        id::GET_ASYNC_NOTIF_VALUE => [0, 0, u64::from(partition(state, vm).notify), 0xdead],
+        id::GET_ASYNC_NOTIF_VALUE => {
+            let partition = partition(state, vm);
+            match partition.notifications.pop_front() {
+                Some(value) if partition.notify => {
+                    let more = !partition.notifications.is_empty();
+                    let pending = if more {
+                        id::ASYNC_NOTIF_VALUE_PENDING
+                    } else {
+                        0
+                    };
+                    [
+                        0,
+                        value.into(),
+                        id::ASYNC_NOTIF_VALUE_VALID | pending,
+                        0xdead,
+                    ]
+                }
+                _ => [0, 0, 0, 0xdead],
+            }
+        }
         id::CALL_WITH_ARG | id::CALL_WITH_RPC_ARG => begin(state, vm, function, &args),
         id::CALL_RETURN_FROM_RPC => {
             let thread = args[3];

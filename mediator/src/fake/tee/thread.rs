@@ -196,7 +196,8 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
         [0; PAGE_SIZE as usize],
         pages.len() % msg::PAGE_LIST_ENTRIES,
     );
-    if state.ram.read(list, &mut tail) && used != 0 && tail[used * 8..].iter().any(|&b| b != 0) {
+    let nothing = [0; PAGE_SIZE as usize];
+    if state.ram.read(list, &mut tail) && used != 0 && tail[used * 8..] != nothing[used * 8..] {
         state.violate(format!(
             "page list at {list:#x} is not empty behind its end"
         ));
@@ -213,7 +214,7 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
         state.violate(format!("the cookie {cookie:#x} comes back"));
         return None;
     }
-    partition.objects.insert(cookie, object);
+    partition.insert(cookie, object);
     Some(pages)
 }
 
@@ -279,14 +280,14 @@ fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
         ];
     };
     let cookie = partition.rpc.get(&thread).map_or(0, |&(cookie, _)| cookie);
-    let this = partition.threads.get_mut(&thread).expect("checked before");
+    let cookies = &partition.threads[&thread].cookies;
     let (kind, params) = match &step {
         Step::Command(kind, params) => {
             let mut params = params.clone();
             for param in &mut params {
                 if matches!(param.attr().0, 5..=7) {
                     let number = param.c.get() as usize;
-                    let known = this.cookies.get(number).copied();
+                    let known = cookies.get(number).copied();
                     param.c = known.unwrap_or(param.c.get()).into();
                 }
             }
@@ -297,8 +298,8 @@ fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
             (rpc::Command::SHM_ALLOC, Vec::from([param]))
         }
         Step::ShmFree(kind, number) => {
-            let cookie = this.cookies.get(*number).copied().unwrap_or(0);
-            partition.objects.remove(&cookie);
+            let cookie = cookies.get(*number).copied().unwrap_or(0);
+            partition.remove(cookie);
             let param = Param::new(Attr::VALUE_INPUT, *kind, cookie, 0);
             (rpc::Command::SHM_FREE, Vec::from([param]))
         }
@@ -315,6 +316,7 @@ fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
     if let Step::RawCommand(raw) = &step {
         bytes.clone_from(raw);
     }
+    let this = partition.threads.get_mut(&thread).expect("checked before");
     this.waiting = Some(step);
     state.ram.write(at, &bytes);
     let (a1, a2) = id::pair(cookie);
@@ -384,11 +386,15 @@ fn act(
         },
         Command::UNREGISTER_SHM => {
             let cookie = params[0].c.get();
-            let objects = &mut partition(state, vm).objects;
-            if objects.get(&cookie).is_none_or(|object| object.guarded) {
+            let partition = partition(state, vm);
+            if partition
+                .objects
+                .get(&cookie)
+                .is_none_or(|object| object.guarded)
+            {
                 return TeeResult::BAD_PARAMETERS;
             }
-            objects.remove(&cookie);
+            partition.remove(cookie);
         }
         Command::STOP_ASYNC_NOTIF => partition(state, vm).notify = false,
         _ => {}
@@ -409,6 +415,7 @@ fn act(
             9..=0xb if (param.a.get(), param.c.get()) != (0, 0) && header.cmd.get() != 4 => {
                 state.violate(format!("memory by address: {param:?}"));
             }
+            9..=0xb => out.b = (param.b.get() + 1).into(),
             1..=3 => {
                 out.a = (!param.a.get()).into();
                 out.b = (!param.b.get()).into();

@@ -1,0 +1,65 @@
+//! Something that happens while a call is in OP-TEE.
+
+use super::Vm;
+use crate::addr::{Ipa, Pa};
+use crate::{ForeignInterrupt, GuestCall, GuestMemoryError, Host, PinError, SharedPage};
+use core::cell::RefCell;
+
+/// The VM's host, but before each SMC something happens on another pCPU.
+struct During<'a, F> {
+    vm: &'a Vm,
+    happens: RefCell<F>,
+}
+
+/// One SMC of the guest's; `happens` whenever that leads to an SMC to OP-TEE.
+pub(crate) fn during_smc(vm: &Vm, regs: [u64; 8], happens: impl FnMut(&Vm)) -> [u64; 4] {
+    let host = During {
+        vm,
+        happens: RefCell::new(happens),
+    };
+    let aarch32 = false;
+    vm.mediator.smc(&host, &GuestCall { regs, aarch32 })
+}
+
+impl<F: FnMut(&Vm)> Host for During<'_, F> {
+    fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
+        self.vm.host.read_guest(from, into)
+    }
+
+    fn write_guest(&self, to: Ipa, bytes: &[u8]) -> Result<(), GuestMemoryError> {
+        self.vm.host.write_guest(to, bytes)
+    }
+
+    fn pin(&self, page: Ipa) -> Result<Pa, PinError> {
+        self.vm.host.pin(page)
+    }
+
+    fn unpin(&self, page: Ipa) {
+        self.vm.host.unpin(page);
+    }
+
+    fn alloc_shared(&self) -> Option<SharedPage> {
+        self.vm.host.alloc_shared()
+    }
+
+    fn free_shared(&self, page: SharedPage) {
+        self.vm.host.free_shared(page);
+    }
+
+    fn read_shared(&self, page: &SharedPage, offset: usize, into: &mut [u8]) {
+        self.vm.host.read_shared(page, offset, into);
+    }
+
+    fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
+        self.vm.host.write_shared(page, offset, bytes);
+    }
+
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        (self.happens.borrow_mut())(self.vm);
+        self.vm.host.smc(args)
+    }
+
+    fn foreign_interrupt(&self) -> ForeignInterrupt {
+        self.vm.host.foreign_interrupt()
+    }
+}
