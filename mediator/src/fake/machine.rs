@@ -43,12 +43,19 @@ impl State {
         self.ram.owner(value).is_some() || self.tee.knows_cookie(value)
     }
 
-    /// Whether a guest came up with a value by itself, or with its complement, which is what
-    /// [`Machine::scramble`] makes of it.
+    /// Whether a guest came up with a value by itself, or with what [`Machine::scramble`] or
+    /// OP-TEE makes of it: the complement, a size one larger, half the size.
     fn is_guess(&self, value: u64) -> bool {
+        let sources = [
+            value,
+            !value,
+            value.wrapping_sub(1),
+            value.wrapping_mul(2),
+            value.wrapping_mul(2).wrapping_add(1),
+        ];
         let said = self.said.iter().flat_map(|said| said.windows(8));
         said.map(|window| u64::from_le_bytes(window.try_into().unwrap_or([0; 8])))
-            .any(|said| said == value || said == !value)
+            .any(|said| sources.contains(&said))
     }
 
     /// Takes down what a guest says, if that is remembered.
