@@ -96,6 +96,7 @@ impl Mediator {
                 return Ok(());
             }
             books.life = Life::Dying;
+            books.notify = false;
             self.live.store(false, Ordering::SeqCst);
         }
         // From here on nobody begins. Who began before is counted.

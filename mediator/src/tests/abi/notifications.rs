@@ -39,6 +39,12 @@ fn notifications_are_not_enabled_at_the_end() {
     let vm = offering();
     let guest = vm.guest();
     assert_eq!(guest.fast(smc::ENABLE_ASYNC_NOTIF), [0; 4]);
+    // From the moment that the end is wished for, be it not there yet.
+    let id = smc::CALLS_UID.get().into();
+    during_smc(&vm, [id, 0, 0, 0, 0, 0, 0, 0], |vm| {
+        assert!(vm.mediator.destroy(&vm.host).is_err());
+        assert!(!vm.mediator.wants_notifications());
+    });
     vm.mediator.destroy(&vm.host).unwrap();
     assert!(!vm.mediator.wants_notifications());
     let gone = [Return::ENOTAVAIL.get(), 0, 0, 0];
