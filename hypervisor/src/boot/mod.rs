@@ -23,4 +23,7 @@ pub use interrupts::IntId;
 pub use machine::{Machine, Occupied};
 pub use ram::{MAX_PIECES, Memory};
 pub use tree::total_size;
-pub use vms::{BLOCK_SIZE, MAX_BOOTARGS, MAX_NAME, Tee, VmConfig, VmConfigs, VmError};
+pub use vms::{
+    BLOCK_SIZE, MAX_APPLICATIONS, MAX_BOOTARGS, MAX_NAME, RightsError, Tee, VmConfig, VmConfigs,
+    VmError,
+};

@@ -9,6 +9,11 @@ use super::error::BootError;
 use super::tree;
 use crate::ids::{MAX_VCPUS, MAX_VMS, PcpuIndex, PcpuSet};
 use crate::range::PaRange;
+use mediator::Config;
+
+mod rights;
+
+pub use rights::{MAX_APPLICATIONS, RightsError};
 
 /// Characters of a virtual machine's name.
 pub const MAX_NAME: usize = 31;
@@ -21,7 +26,7 @@ pub const BLOCK_SIZE: u64 = 0x20_0000;
 const DOMAIN: &str = "postern,domain";
 /// The compatible string that Xen's tools write.
 const XEN_DOMAIN: &str = "xen,domain";
-/// The properties that a `postern,domain` may have: any other is a mistake. A `xen,domain` may
+/// The properties that a `postern,domain` may have, and those of [`rights`]: any other is a mistake. A `xen,domain` may
 /// have others, for Xen.
 const PROPERTIES: [&str; 10] = [
     "compatible",
@@ -59,6 +64,8 @@ pub struct VmConfig<'t> {
     pub vcpus: usize,
     /// Whether it gets OP-TEE.
     pub tee: Tee,
+    /// What it may do with it.
+    pub tee_config: Config,
     /// The pCPUs that its vCPUs may run on, not empty.
     pub affinity: PcpuSet,
     /// Where the boot loader put its kernel. Several VMs may name the same range.
@@ -99,6 +106,9 @@ pub enum VmError<'t> {
     /// `tee` has an unknown value.
     #[error("tee must be \"required\", \"optional\" or \"none\"")]
     Tee,
+    /// A `tee-…` property.
+    #[error("{0}")]
+    Rights(RightsError<'t>),
     /// `affinity` names no pCPU of this machine.
     #[error("affinity must list CPUs of this machine, 0 to {last}")]
     Affinity {
@@ -155,7 +165,9 @@ pub(super) fn read<'t>(fdt: Fdt<'t>, cpus: &Cpus<'t>) -> Result<VmConfigs<'t>, B
             if vms.iter().any(|vm| vm.name == name) {
                 return Err((name, VmError::DuplicateName));
             }
-            read_vm(node, name, cpus).map_err(|error| (name, error))
+            read_vm(node, name, cpus)
+                .and_then(|vm| rights::check_owner(&vm, &vms).map(|()| vm))
+                .map_err(|error| (name, error))
         });
         let vm = vm.map_err(|(vm, error)| BootError::Vm { vm, error })?;
         vms.push(vm).map_err(|_| BootError::TooManyVms(MAX_VMS))?;
@@ -193,9 +205,10 @@ fn read_vm<'t>(
 ) -> Result<VmConfig<'t>, VmError<'t>> {
     if tree::is_compatible(node, &[DOMAIN]) {
         for property in node.properties() {
-            if !PROPERTIES.contains(&property.name()) {
+            let name = property.name();
+            if !PROPERTIES.contains(&name) && !rights::PROPERTIES.contains(&name) {
                 // The parser of the tree lets no longer name through.
-                let name = property.name().try_into().unwrap_or_default();
+                let name = name.try_into().unwrap_or_default();
                 return Err(VmError::Unknown(name));
             }
         }
@@ -221,6 +234,7 @@ fn read_vm<'t>(
         memory,
         vcpus,
         tee: tee(node)?,
+        tee_config: rights::read(node)?,
         affinity,
         kernel,
         ramdisk,

@@ -18,7 +18,7 @@ use crate::services::tee::SecureWorld;
 use crate::trap::ids::IdValues;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
-use mediator::{ClientId, Config, CreateError, Mediator, Offer, ProbeError, TeeInfo};
+use mediator::{ClientId, CreateError, Mediator, ProbeError, TeeInfo};
 use spin::Once;
 use thiserror::Error;
 
@@ -173,13 +173,7 @@ fn make(
     let mapping = Mapping::new(&memory, vmid)?;
     let client = NonZeroU16::new(vmid).map(ClientId::new);
     let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
-    let mut tee_config = Config {
-        offer: Offer {
-            rpc_arg: true,
-            async_notif: true,
-        },
-        ..Config::default()
-    };
+    let mut tee_config = config.tee_config.clone();
     // Linux refuses an OP-TEE that has notifications and no interrupt for them.
     tee_config.offer.async_notif &= notification::interrupt().is_some();
     Ok(Vm::new(Parts {

@@ -9,6 +9,7 @@ use crate::ids::{MAX_PCPUS, MAX_VCPUS, PcpuIndex, PcpuSet};
 use crate::range::PaRange;
 
 pub mod fixture;
+mod rights;
 
 fn range(start: u64, end: u64) -> PaRange {
     PaRange::between(Pa::new(start), Pa::new(end))
@@ -94,6 +95,7 @@ fn reads_the_default_machine() {
             memory: 512 << 20,
             vcpus: 2,
             tee: Tee::Required,
+            tee_config: rights::everything(),
             affinity: machine.cpus.set(),
             kernel: range(0x4800_0000, 0x4a60_0000),
             ramdisk: Some(range(0x4b00_0000, 0x4b80_0000)),
@@ -441,6 +443,7 @@ proptest! {
             (any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..40)), 1..4)
     ) {
         let mut tree = fixture::two_vms();
+        rights::restrict(at(&mut tree, "/chosen/vm-a"));
         let mut paths = Vec::new();
         collect(&tree.root, &mut Vec::new(), &mut paths);
         for (place, value) in edits {

@@ -1,0 +1,257 @@
+//! What a VM may do with the TEE: the `tee-…` properties of its node.
+
+use alloc::vec::Vec;
+use dtoolkit::Node;
+use dtoolkit::fdt::FdtNode;
+use mediator::{Config, Offer, Policy, Quotas};
+use optee_proto::Uuid;
+use optee_proto::msg::login;
+
+use super::super::tree;
+use super::{Tee, VmConfig, VmError};
+
+/// The properties that are read here.
+pub(super) const PROPERTIES: [&str; 9] = [
+    APPLICATIONS,
+    LOGINS,
+    DEVICES,
+    FEATURES,
+    QUOTAS[0].property,
+    QUOTAS[1].property,
+    QUOTAS[2].property,
+    QUOTAS[3].property,
+    QUOTAS[4].property,
+];
+
+const APPLICATIONS: &str = "tee-applications";
+const LOGINS: &str = "tee-logins";
+const DEVICES: &str = "tee-devices";
+const FEATURES: &str = "tee-features";
+
+/// The most trusted applications that one VM's list may name.
+pub const MAX_APPLICATIONS: usize = 64;
+
+/// The login methods by their names in the GlobalPlatform TEE Client API (`TEEC_LOGIN_…`).
+const LOGIN_NAMES: [(&str, u32); 7] = [
+    ("public", login::PUBLIC),
+    ("user", login::USER),
+    ("group", login::GROUP),
+    ("application", login::APPLICATION),
+    ("user-application", login::APPLICATION_USER),
+    ("group-application", login::APPLICATION_GROUP),
+    ("kernel", login::REE_KERNEL),
+];
+
+/// A quota: its property, its highest value (the lowest is 1), its place.
+struct Quota {
+    property: &'static str,
+    most: u32,
+    place: fn(&mut Quotas) -> &mut u32,
+}
+
+/// The highest values keep the hypervisor's tables for one VM within a few MiB of its heap.
+const QUOTAS: [Quota; 5] = [
+    Quota {
+        property: "tee-quota-pages",
+        most: 262_144,
+        place: |quotas| &mut quotas.pages,
+    },
+    Quota {
+        property: "tee-quota-buffers",
+        most: 65_000,
+        place: |quotas| &mut quotas.buffers,
+    },
+    Quota {
+        property: "tee-quota-calls",
+        most: 64,
+        place: |quotas| &mut quotas.calls,
+    },
+    Quota {
+        property: "tee-quota-sessions",
+        most: 4096,
+        place: |quotas| &mut quotas.sessions,
+    },
+    Quota {
+        property: "tee-quota-rpc-buffers",
+        most: 1024,
+        place: |quotas| &mut quotas.rpc_buffers,
+    },
+];
+
+/// What is wrong with a `tee-…` property.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RightsError<'t> {
+    /// Not a string list.
+    #[error("{0} must be a list of strings")]
+    NoList(&'static str),
+    /// An application's name.
+    #[error(
+        "tee-applications: string {0} (the first is 0) is no UUID, \
+         such as \"8aaaf200-2450-11e4-abe2-0002a5d5c51b\""
+    )]
+    Application(usize),
+    /// Too many applications.
+    #[error("tee-applications has more than {MAX_APPLICATIONS} UUIDs: without it, all are allowed")]
+    TooManyApplications,
+    /// A word that means nothing.
+    #[error("{property} must list some of: {words}")]
+    Word {
+        /// The property.
+        property: &'static str,
+        /// What it may say.
+        words: &'static str,
+    },
+    /// A quota.
+    #[error("{property} must be 1 to {most}")]
+    Quota {
+        /// The property.
+        property: &'static str,
+        /// Its highest value.
+        most: u32,
+    },
+    /// Two VMs own a device.
+    #[error("tee-devices: vm `{owner}` owns \"{device}\": one virtual machine at most can")]
+    Owned {
+        /// The device.
+        device: &'static str,
+        /// The VM that has it.
+        owner: &'t str,
+    },
+}
+
+/// Reads the properties; what is absent has its default: every application and login, no device,
+/// the mediator's quotas, all features.
+pub(super) fn read<'t>(node: FdtNode<'t>) -> Result<Config, VmError<'t>> {
+    read_config(node).map_err(VmError::Rights)
+}
+
+fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, RightsError<'t>> {
+    let mut config = Config {
+        quotas: quotas(node)?,
+        policy: Policy {
+            trusted_apps: applications(node)?,
+            logins: logins(node)?,
+            ..Policy::default()
+        },
+        offer: Offer {
+            rpc_arg: true,
+            async_notif: true,
+        },
+    };
+    for word in strings(node, DEVICES)?.into_iter().flatten() {
+        match word {
+            "rpmb" => config.policy.rpmb = true,
+            "i2c" => config.policy.i2c = true,
+            _ => {
+                return Err(RightsError::Word {
+                    property: DEVICES,
+                    words: "rpmb, i2c",
+                });
+            }
+        }
+    }
+    if let Some(words) = strings(node, FEATURES)? {
+        config.offer = Offer::default();
+        for word in words {
+            match word {
+                "rpc-arg" => config.offer.rpc_arg = true,
+                "notifications" => config.offer.async_notif = true,
+                _ => {
+                    return Err(RightsError::Word {
+                        property: FEATURES,
+                        words: "rpc-arg, notifications",
+                    });
+                }
+            }
+        }
+    }
+    Ok(config)
+}
+
+fn quotas<'t>(node: FdtNode<'t>) -> Result<Quotas, RightsError<'t>> {
+    let mut quotas = Quotas::default();
+    for Quota {
+        property,
+        most,
+        place,
+    } in QUOTAS
+    {
+        if node.property(property).is_some() {
+            *place(&mut quotas) = tree::cell(node, property)
+                .filter(|value| (1..=most).contains(value))
+                .ok_or(RightsError::Quota { property, most })?;
+        }
+    }
+    Ok(quotas)
+}
+
+fn applications<'t>(node: FdtNode<'t>) -> Result<Option<Vec<Uuid>>, RightsError<'t>> {
+    let Some(texts) = strings(node, APPLICATIONS)? else {
+        return Ok(None);
+    };
+    let mut list = Vec::new();
+    for (index, text) in texts.enumerate() {
+        let uuid = text.parse().map_err(|_| RightsError::Application(index))?;
+        if list.len() == MAX_APPLICATIONS {
+            return Err(RightsError::TooManyApplications);
+        }
+        list.push(uuid);
+    }
+    Ok(Some(list))
+}
+
+fn logins<'t>(node: FdtNode<'t>) -> Result<Option<Vec<u32>>, RightsError<'t>> {
+    let Some(words) = strings(node, LOGINS)? else {
+        return Ok(None);
+    };
+    let mut list = Vec::new();
+    for word in words {
+        let known = LOGIN_NAMES.iter().find(|(name, _)| *name == word);
+        let (_, login) = known.ok_or(RightsError::Word {
+            property: LOGINS,
+            words: "public, user, group, application, user-application, group-application, kernel",
+        })?;
+        if !list.contains(login) {
+            list.push(*login);
+        }
+    }
+    Ok(Some(list))
+}
+
+/// The strings of a list that may be empty; `None` where the property is absent.
+fn strings<'t>(
+    node: FdtNode<'t>,
+    name: &'static str,
+) -> Result<Option<impl Iterator<Item = &'t str>>, RightsError<'t>> {
+    let Some(value) = tree::bytes(node, name) else {
+        return Ok(None);
+    };
+    let text = match value {
+        [] => None,
+        [text @ .., 0] => Some(core::str::from_utf8(text).map_err(|_| RightsError::NoList(name))?),
+        _ => return Err(RightsError::NoList(name)),
+    };
+    Ok(Some(text.into_iter().flat_map(|text| text.split('\0'))))
+}
+
+/// Fails when `vm` owns a device that one of `others` owns as well.
+pub(super) fn check_owner<'t>(
+    vm: &VmConfig<'t>,
+    others: &[VmConfig<'t>],
+) -> Result<(), VmError<'t>> {
+    let owns = |vm: &VmConfig<'t>| {
+        let Policy { rpmb, i2c, .. } = vm.tee_config.policy;
+        let tee = vm.tee != Tee::None;
+        [("rpmb", tee && rpmb), ("i2c", tee && i2c)]
+    };
+    for other in others {
+        let devices = owns(vm).into_iter().zip(owns(other));
+        for ((device, here), (_, there)) in devices {
+            if here && there {
+                let owner = other.name;
+                return Err(VmError::Rights(RightsError::Owned { device, owner }));
+            }
+        }
+    }
+    Ok(())
+}
