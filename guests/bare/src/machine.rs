@@ -141,9 +141,13 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
     })
 }
 
-/// A child of the root that is compatible with `wanted`.
+/// A child of the root that is compatible with `wanted` and not disabled, as the secure world's are.
 fn compatible<'t>(root: FdtNode<'t>, wanted: &str) -> Option<FdtNode<'t>> {
-    root.children().find(|node| {
+    let disabled = |node: &FdtNode<'_>| {
+        node.property("status")
+            .is_some_and(|status| status.value_as::<&str>() == Ok("disabled"))
+    };
+    root.children().filter(|node| !disabled(node)).find(|node| {
         let list = node
             .property("compatible")
             .and_then(|list| list.value_as::<&[u8]>().ok());

@@ -1,5 +1,19 @@
 //! Reads the initial RAM disk: an uncompressed cpio archive in the "newc" form.
 
+use crate::machine::machine;
+
+/// The initial RAM disk, empty where there is none.
+pub fn initrd() -> &'static [u8] {
+    match machine().initrd {
+        // SAFETY: the loader put it there before the program began. It is mapped, it is none of the
+        // free pages, and `memory` and `probe` write elsewhere.
+        Some(range) => unsafe {
+            core::slice::from_raw_parts(range.start as *const u8, range.bytes() as usize)
+        },
+        None => &[],
+    }
+}
+
 const MAGIC: &[u8] = b"070701";
 const HEADER: usize = 110;
 

@@ -1,0 +1,96 @@
+//! What a VM leaves behind in OP-TEE when it ends.
+
+use crate::lab::{Lab, client, create, destroy, told};
+use alloc::format;
+use alloc::string::String;
+use guest_bare::tee::apps;
+use optee_proto::rpc;
+
+/// More VMs in a row than OP-TEE has address space numbers.
+const CYCLES: u32 = 200;
+
+/// Creates and destroys VM 1 again and again; in between `in_vm` does something, which is to succeed.
+fn cycles(lab: &Lab, mut in_vm: impl FnMut() -> Result<(), String>) -> String {
+    for cycle in 1..=CYCLES {
+        let created = create(1);
+        if created.0 != 0 {
+            return format!("VM_CREATED number {cycle} fails: {created}");
+        }
+        if let Err(text) = in_vm() {
+            let pta = lab.works(1);
+            destroy(1);
+            let next = create(1);
+            return format!(
+                "VM number {cycle}: {text}; a PTA works: {pta}; the next VM_CREATED: {next}"
+            );
+        }
+        destroy(1);
+    }
+    format!("{CYCLES} VMs, nothing fails")
+}
+
+/// A session with a user application is left open.
+pub fn open(lab: &Lab) -> String {
+    cycles(lab, || match lab.open(1, apps::SMALL) {
+        Ok(_) => Ok(()),
+        failed => Err(format!("opening a session: {}", told(&failed))),
+    })
+}
+
+/// The session is closed.
+pub fn closed(lab: &Lab) -> String {
+    cycles(lab, || {
+        let done = lab
+            .open(1, apps::SMALL)
+            .and_then(|session| client(1).close(&lab.supplicant, session));
+        done.map_err(|_| format!("opening or closing a session: {}", told(&done)))
+    })
+}
+
+/// The session is closed, and the application stays.
+pub fn keep_alive(lab: &Lab) -> String {
+    cycles(lab, || {
+        let done = lab
+            .open(1, apps::KEEP_ALIVE)
+            .and_then(|session| client(1).close(&lab.supplicant, session));
+        done.map_err(|_| format!("opening or closing a session: {}", told(&done)))
+    })
+}
+
+/// The application panicked, the session is not closed.
+pub fn panicked(lab: &Lab) -> String {
+    cycles(lab, || {
+        let client = client(1);
+        let session = lab
+            .open(1, apps::SIMS)
+            .map_err(|failure| format!("opening a session: {}", told::<()>(&Err(failure))))?;
+        let told = told(&client.invoke(&lab.supplicant, session, apps::SIMS_PANIC, []));
+        if told == "TARGET_DEAD" {
+            Ok(())
+        } else {
+            Err(format!("the panic: {told}"))
+        }
+    })
+}
+
+/// A session is being opened, and the VM ends before the application is loaded.
+pub fn loading(lab: &Lab) -> String {
+    cycles(lab, || {
+        let (_message, parked) = lab.open_until(1, apps::NOBODY, rpc::Command::LOAD_TA);
+        match parked {
+            Ok(_) => Ok(()),
+            failed => Err(format!(
+                "opening a session up to LOAD_TA: {}",
+                told(&failed)
+            )),
+        }
+    })
+}
+
+/// A session with a pseudo application is left open.
+pub fn pta(lab: &Lab) -> String {
+    cycles(lab, || match lab.open(1, apps::TESTS) {
+        Ok(_) => Ok(()),
+        failed => Err(format!("opening a session: {}", told(&failed))),
+    })
+}

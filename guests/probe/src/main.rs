@@ -1,0 +1,45 @@
+//! Asks the real OP-TEE what its sources only suggest. The program runs at EL2 in the hypervisor's
+//! place, so it can do what no guest may: create VMs, forge a7, hand out physical addresses.
+//!
+//! It reads the name of an experiment from its console, does it once, and says in one sentence what
+//! OP-TEE did: `{"event":"fact","name":"…","saw":"…"}`. Some experiments make OP-TEE stop, so the
+//! host starts the machine anew for each (`tests/tests/optee_facts.rs`). What was found is in
+//! `docs/optee-facts.md`.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+mod facts;
+#[cfg(target_os = "none")]
+mod lab;
+
+#[cfg(target_os = "none")]
+guest_bare::program!(start);
+
+#[cfg(target_os = "none")]
+fn start() -> ! {
+    use guest_bare::event::Event;
+
+    Event::new("ready").text("program", "probe").send();
+    loop {
+        let name = guest_bare::console::read_line();
+        let event = match facts::ALL.iter().find(|(known, _)| *known == name) {
+            Some((_, experiment)) => {
+                // The last line where OP-TEE does not come back.
+                Event::new("begin").text("name", &name).send();
+                Event::new("fact").text("saw", &experiment(&lab::Lab::new()))
+            }
+            None => Event::new("error").text("text", "there is no such experiment"),
+        };
+        event.text("name", &name).send();
+    }
+}
+
+/// The program runs on the bare machine only.
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("a bare-metal program: build it for aarch64-unknown-none-softfloat");
+    std::process::exit(2);
+}
