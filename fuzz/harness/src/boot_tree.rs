@@ -1,0 +1,39 @@
+//! The boot device tree: people write it, so that it may be anything.
+
+use hypervisor::boot::machine::read;
+use hypervisor::boot::{BLOCK_SIZE, MAX_BOOTARGS, MAX_NAME, Occupied};
+use hypervisor::ids::MAX_VCPUS;
+use hypervisor::range::PaRange;
+use mediator::addr::Pa;
+
+/// The whole input is the tree.
+pub fn run(data: &[u8]) {
+    let range = |start, bytes| PaRange::new(Pa::new(start), bytes).expect("does not wrap");
+    let occupied = Occupied {
+        hypervisor: range(0x4020_0000, 0x20_0000),
+        tree: range(0x4000_0000, 0x10_0000),
+    };
+    let (machine, vms) = match read(data, occupied) {
+        Ok(read) => read,
+        Err(error) => {
+            // The user reads it, so it must be sayable.
+            let _ = error.to_string();
+            return;
+        }
+    };
+    assert!(!machine.free.contains(occupied.hypervisor));
+    let mut names = Vec::new();
+    for vm in &vms {
+        assert!((1..=MAX_NAME).contains(&vm.name.len()));
+        assert!(!names.contains(&vm.name), "two VMs of one name");
+        names.push(vm.name);
+        assert!(vm.memory > 0 && vm.memory.is_multiple_of(BLOCK_SIZE));
+        assert!((1..=MAX_VCPUS).contains(&vm.vcpus));
+        assert!(!vm.affinity.is_empty());
+        assert!(vm.bootargs.len() <= MAX_BOOTARGS);
+        for module in [Some(vm.kernel), vm.ramdisk].into_iter().flatten() {
+            assert!(machine.ram.contains(module));
+            assert!(!machine.free.contains(module));
+        }
+    }
+}

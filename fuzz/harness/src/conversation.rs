@@ -1,0 +1,97 @@
+//! Whole conversations: two VMs with several calls each under way, an OP-TEE that asks for
+//! anything in any order, memory that changes under the reader, VMs that come and go.
+
+mod play;
+mod script;
+
+use crate::input::Input;
+use crate::world::{PAGES, Vm, check, check_end, is_within, page};
+use mediator::fake::Machine;
+use mediator::{Config, Offer, Policy, Quotas, Stats};
+use optee_proto::msg::{Attr, Command, Param};
+use optee_proto::smc;
+use play::Guest;
+
+/// The most steps of one conversation.
+const STEPS: usize = 120;
+
+/// Bytes decide: how the VMs are configured, then what happens, step by step.
+pub fn run(data: &[u8]) {
+    let mut input = Input::new(data);
+    let machine = Machine::new();
+    machine.remember_guesses();
+    let threads = 1 + input.below(4) as usize;
+    machine.set_tee(optee_proto::uuid::API_UID, 0b111_1101, threads);
+    let configs = [config(&mut input), config(&mut input)];
+    let vms = [
+        Vm::new(&machine, 1, configs[0].clone()),
+        Vm::new(&machine, 2, configs[1].clone()),
+    ];
+    let hosts = [&vms[0].host, &vms[1].host];
+    let mut guests = [Guest::new(&vms[0], hosts), Guest::new(&vms[1], hosts)];
+
+    for _ in 0..STEPS {
+        if input.is_empty() {
+            break;
+        }
+        let step = input.byte();
+        let who = usize::from(step >> 7);
+        let before = vms[1 - who].mediator.stats();
+        guests[who].act(step & 0x7f, &mut input);
+        check(&machine);
+        let now: [Stats; 2] = [0, 1].map(|n| vms[n].mediator.stats());
+        assert_eq!(now[1 - who], before, "a neighbour notices");
+        assert!(is_within(&now[who], &configs[who]), "{:?}", now[who]);
+    }
+
+    machine.scramble(false);
+    machine.limit_shared_pages(100_000);
+    machine.limit_pins(u32::MAX);
+    for guest in &mut guests {
+        guest.end();
+    }
+    check_end(&machine);
+    // Whatever happened, the next life is as good as the first.
+    for guest in &mut guests {
+        guest.create();
+        serves(guest.vm);
+        guest.end();
+    }
+    check_end(&machine);
+}
+
+fn config(input: &mut Input<'_>) -> Config {
+    let bits = input.byte();
+    Config {
+        quotas: Quotas {
+            buffers: 1 + input.below(8) as u32,
+            pages: input.below(64) as u32,
+            calls: 1 + input.below(5) as u32,
+            sessions: input.below(4) as u32,
+            rpc_buffers: input.below(5) as u32,
+        },
+        policy: Policy {
+            rpmb: bits & 1 != 0,
+            i2c: bits & 2 != 0,
+            ..Policy::default()
+        },
+        offer: Offer {
+            rpc_arg: bits & 4 == 0,
+            async_notif: bits & 8 == 0,
+        },
+    }
+}
+
+/// Tries what every guest can do.
+fn serves(vm: &Vm) {
+    let at = page(PAGES - 1);
+    if !vm.is_mapped(at) || !vm.is_mapped(page(PAGES - 2)) || !vm.is_mapped(page(1)) {
+        return;
+    }
+    let value = Param::new(Attr::VALUE_INOUT, 1, 2, 3);
+    vm.poke(at, &crate::world::message(Command::INVOKE, 1, &[value]));
+    assert_eq!(vm.begin(smc::CALL_WITH_ARG, at.get(), 0)[0], 0);
+    assert_eq!(vm.peek_word(mediator::addr::Ipa::new(at.get() + 20)), 0);
+    let _ = vm.register(&[page(1)], 100, 0, 7);
+    check(vm.host.machine());
+}

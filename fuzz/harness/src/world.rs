@@ -1,0 +1,204 @@
+//! Virtual machines on the mediator's made-up machine, for guests that do anything.
+
+use crate::input::Input;
+use mediator::addr::{Ipa, PAGE_SIZE};
+use mediator::fake::{FakeHost, Guest, Machine, RAM_BASE};
+use mediator::{ClientId, Config, GuestCall, Mediator, Stats, probe};
+use optee_proto::le::{U32, U64};
+use optee_proto::msg::{Attr, Command, Header, Param};
+use optee_proto::{FunctionId, smc};
+use std::num::NonZeroU16;
+use zerocopy::IntoBytes;
+
+/// Pages of each guest.
+pub(crate) const PAGES: u64 = 64;
+
+/// What guests call their buffers, if they are not inventive.
+pub(crate) const NAMES: [u64; 4] = [
+    0xffff_8000_0000_0001,
+    0xffff_8000_0000_0002,
+    0x7700,
+    // Where Linux's would be if it were the buffer in the first page.
+    0xffff_8001_0000_0000,
+];
+
+/// The address of a guest's n-th page.
+pub(crate) const fn page(number: u64) -> Ipa {
+    Ipa::new(RAM_BASE + number % PAGES * PAGE_SIZE)
+}
+
+/// A message's bytes.
+pub(crate) fn message(command: Command, session: u32, params: &[Param]) -> Vec<u8> {
+    let header = Header {
+        cmd: U32::new(command.0),
+        session: U32::new(session),
+        ret: U32::new(0x7777_7777),
+        num_params: U32::new(params.len() as u32),
+        ..Header::default()
+    };
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(params.as_bytes());
+    bytes
+}
+
+/// A VM whose guest is the fuzzer.
+pub(crate) struct Vm {
+    pub(crate) host: FakeHost,
+    pub(crate) mediator: Mediator,
+}
+
+impl Vm {
+    /// A VM that OP-TEE knows.
+    pub(crate) fn new(machine: &Machine, client: u16, config: Config) -> Self {
+        let host = machine.add_vm(client, PAGES);
+        let tee = probe(&host).expect("the made-up OP-TEE is a good one");
+        let client = ClientId::new(NonZeroU16::new(client).expect("not zero"));
+        let mediator = Mediator::new(client, config, tee);
+        mediator.create(&host).expect("there is room for it");
+        Self { host, mediator }
+    }
+
+    /// One SMC; registers that come back are looked at for secrets.
+    pub(crate) fn call(&self, call: GuestCall) -> [u64; 4] {
+        Guest::new(&self.host, &self.mediator).call(call)
+    }
+
+    /// One SMC from AArch64.
+    pub(crate) fn smc(&self, regs: [u64; 8]) -> [u64; 4] {
+        self.call(GuestCall {
+            regs,
+            aarch32: false,
+        })
+    }
+
+    /// A call with a pair of registers.
+    pub(crate) fn begin(&self, function: FunctionId, value: u64, a3: u64) -> [u64; 4] {
+        let (a1, a2) = smc::pair(value);
+        self.smc([function.get().into(), a1, a2, a3, 0, 0, 0, 0])
+    }
+
+    /// Returns from an RPC; `back` is a1, a2, a4 and a5.
+    pub(crate) fn resume(&self, token: u64, [a1, a2, a4, a5]: [u64; 4]) -> [u64; 4] {
+        let function = smc::CALL_RETURN_FROM_RPC.get().into();
+        self.smc([function, a1, a2, token, a4, a5, 0, 0])
+    }
+
+    pub(crate) fn is_mapped(&self, at: Ipa) -> bool {
+        self.host.physical(at).is_some()
+    }
+
+    /// Writes what of it is in guest memory, across pages.
+    pub(crate) fn poke(&self, at: Ipa, bytes: &[u8]) {
+        let (mut at, mut bytes) = (at, bytes);
+        while !bytes.is_empty() {
+            let room = (PAGE_SIZE - at.page_offset()) as usize;
+            let (head, tail) = bytes.split_at(room.min(bytes.len()));
+            if self.is_mapped(at) {
+                self.host.poke(at, head);
+            }
+            let Some(next) = at.checked_add(head.len() as u64) else {
+                return;
+            };
+            (at, bytes) = (next, tail);
+        }
+    }
+
+    /// Reads guest memory that ends in this page; zeroes where there is none.
+    pub(crate) fn peek<const N: usize>(&self, at: Ipa) -> [u8; N] {
+        let mut bytes = [0; N];
+        let room = (PAGE_SIZE - at.page_offset()) as usize;
+        if self.is_mapped(at) {
+            self.host.peek(at, &mut bytes[..N.min(room)]);
+        }
+        bytes
+    }
+
+    /// Reads a word of guest memory, if it is there.
+    pub(crate) fn peek_double(&self, at: Ipa) -> Option<u64> {
+        self.is_mapped(at)
+            .then(|| u64::from_le_bytes(self.peek(at)))
+    }
+
+    pub(crate) fn peek_word(&self, at: Ipa) -> u32 {
+        u32::from_le_bytes(self.peek(at))
+    }
+
+    /// Registers pages, with the message and the list in two others. The result.
+    pub(crate) fn register(&self, pages: &[Ipa], size: u64, offset: u64, name: u64) -> u32 {
+        let words: Vec<U64> = pages.iter().map(|page| U64::new(page.get())).collect();
+        let list = page(PAGES - 2);
+        self.poke(list, words.as_bytes());
+        let param = Param::new(Attr::PAGE_LIST, list.get() | offset, size, name);
+        let at = page(PAGES - 1);
+        self.poke(at, &message(Command::REGISTER_SHM, 0, &[param]));
+        let [a0, ..] = self.begin(smc::CALL_WITH_ARG, at.get(), 0);
+        assert_eq!(a0, 0);
+        self.peek_word(Ipa::new(at.get() + 20))
+    }
+
+    /// Ends the VM and looks at whether anything stayed behind.
+    pub(crate) fn end(&self) {
+        let machine = self.host.machine();
+        self.mediator.destroy(&self.host).expect("nobody is inside");
+        check(machine);
+        assert!(!machine.knows(self.host.vm()));
+        let now = self.mediator.stats();
+        let held = [
+            now.pages_pinned,
+            now.buffers,
+            now.rpc_buffers,
+            now.sessions,
+            now.calls,
+        ];
+        assert_eq!(held, [0; 5], "counters are not back");
+        let [a0, ..] = self.begin(smc::CALL_WITH_ARG, page(0).get(), 0);
+        assert_eq!(
+            a0,
+            smc::Return::ENOTAVAIL.get(),
+            "it is served after its end"
+        );
+    }
+}
+
+/// What must hold after each step.
+pub(crate) fn check(machine: &Machine) {
+    assert_eq!(machine.violations(), [""; 0]);
+}
+
+/// What must hold once no VM is left.
+pub(crate) fn check_end(machine: &Machine) {
+    assert_eq!(machine.pins(), 0, "pages stay pinned");
+    assert_eq!(machine.shared_pages(), 0, "pages stay shared");
+}
+
+/// What counts things that there are now, and not what has been done.
+pub(crate) fn is_within(stats: &Stats, config: &Config) -> bool {
+    let quotas = &config.quotas;
+    stats.pages_pinned <= u64::from(quotas.pages)
+        && stats.buffers <= u64::from(quotas.buffers)
+        && stats.rpc_buffers <= u64::from(quotas.rpc_buffers)
+        && stats.sessions <= u64::from(quotas.sessions)
+        && stats.calls <= u64::from(quotas.calls)
+}
+
+/// A word such as those that messages and page lists are made of.
+pub(crate) fn word(input: &mut Input<'_>, hosts: &[&FakeHost]) -> u64 {
+    match input.below(10) {
+        0 => input.byte().into(),
+        1 => page(input.byte().into()).get(),
+        2 => page(input.byte().into()).get() + u64::from(input.half() % 4096),
+        3 => input.pick(&NAMES),
+        4 => input.double(),
+        5 => input.half().into(),
+        // Sizes around whole pages, and around the end of everything.
+        6 => (input.below(16) * PAGE_SIZE).wrapping_add_signed(input.byte().cast_signed().into()),
+        // A physical address that the guest guessed, its own or another's.
+        7 => {
+            let host = input.pick(hosts);
+            host.physical(page(input.byte().into()))
+                .map_or(0, |pa| pa.get())
+        }
+        8 => input.word().into(),
+        _ => Guest::cookie(page(input.byte().into())),
+    }
+}
