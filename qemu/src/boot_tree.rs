@@ -1,7 +1,7 @@
 //! The boot device tree: QEMU's own, and in `/chosen` what the hypervisor is to do, after the binding of
 //! Xen's dom0less guests (see docs/configuration.md). And for a native run, what Linux is to do.
 
-use crate::config::{System, Vm};
+use crate::config::{Application, System, Vm, Word};
 use crate::prepare::Load;
 use anyhow::{Context, Result, bail};
 use dtoolkit::fdt::Fdt;
@@ -9,6 +9,8 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use dtoolkit::{Node, ToPropertyValue};
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+mod round_trip;
 #[cfg(test)]
 mod tests;
 
@@ -198,6 +200,7 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
     set(&mut node, "memory", vm.memory.kib());
     set(&mut node, "cpus", vm.vcpus);
     set(&mut node, "tee", vm.tee.word());
+    set_rights(&mut node, vm);
     if let Some(affinity) = &vm.affinity {
         set(&mut node, "affinity", affinity.clone());
     }
@@ -206,6 +209,36 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
     node.add_child(kernel);
     node.add_child(module("multiboot,ramdisk", modules.initrd)?);
     Ok(node)
+}
+
+/// What the VM may do with the TEE; what the file does not say is absent.
+fn set_rights(node: &mut DeviceTreeNode, vm: &Vm) {
+    fn words<T: Word>(list: &[T]) -> Vec<&'static str> {
+        list.iter().map(|one| one.word()).collect()
+    }
+    let policy = &vm.tee_policy;
+    if let Some(list) = &policy.applications {
+        let texts: Vec<String> = list
+            .iter()
+            .map(|Application(uuid)| uuid.to_string())
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        set(node, "tee-applications", texts);
+    }
+    if let Some(list) = &policy.logins {
+        set(node, "tee-logins", words(list));
+    }
+    if !policy.devices.is_empty() {
+        set(node, "tee-devices", words(&policy.devices));
+    }
+    if let Some(list) = &policy.features {
+        set(node, "tee-features", words(list));
+    }
+    for quota in vm.tee_quota.all() {
+        if let Some(value) = quota.value {
+            set(node, quota.property, value);
+        }
+    }
 }
 
 fn module(kind: &str, region: Region) -> Result<DeviceTreeNode> {

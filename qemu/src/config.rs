@@ -5,8 +5,13 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+mod tee;
 #[cfg(test)]
 mod tests;
+
+pub use tee::{
+    Application, Device, Feature, Login, MAX_APPLICATIONS, Quota, TeePolicy, TeeQuota, Word,
+};
 
 /// The most VMs that the hypervisor takes.
 pub const MAX_VMS: usize = 8;
@@ -85,6 +90,12 @@ pub struct Vm {
     /// Whether it has the TEE.
     #[serde(default)]
     pub tee: Tee,
+    /// What it may use of it.
+    #[serde(default)]
+    pub tee_policy: TeePolicy,
+    /// How much.
+    #[serde(default)]
+    pub tee_quota: TeeQuota,
     /// The physical CPUs that may run it; all of them when absent.
     pub affinity: Option<Vec<u32>>,
 }
@@ -237,6 +248,16 @@ impl System {
                     vm.name
                 ));
             }
+            for other in &self.vms[..index] {
+                if let Some(device) = vm.tee_policy.shared_device(&other.tee_policy) {
+                    return Err(format!(
+                        "vm \"{}\": tee_policy.devices: vm \"{}\" owns \"{}\"; take it from one of them",
+                        vm.name,
+                        other.name,
+                        device.word()
+                    ));
+                }
+            }
         }
         Ok(())
     }
@@ -274,6 +295,15 @@ impl Vm {
         }
         if self.cmdline.contains('\0') || self.cmdline.len() > 2047 {
             return Err("cmdline must be at most 2047 bytes, without a zero byte".into());
+        }
+        self.tee_policy.check()?;
+        self.tee_quota.check()?;
+        let restricted =
+            self.tee_policy != TeePolicy::default() || self.tee_quota != TeeQuota::default();
+        if restricted && self.tee == Tee::None {
+            return Err(
+                "it has tee = \"none\": drop tee_policy and tee_quota, or give it the TEE".into(),
+            );
         }
         if let Some(affinity) = &self.affinity {
             if affinity.is_empty() {

@@ -4,7 +4,7 @@
 use super::*;
 use fdt::node::FdtNode;
 
-const BASE: &[u8] = include_bytes!("../../testdata/virt.dtb");
+pub(super) const BASE: &[u8] = include_bytes!("../../testdata/virt.dtb");
 
 fn value<'a>(node: FdtNode<'_, 'a>, name: &str) -> &'a [u8] {
     match node.property(name) {

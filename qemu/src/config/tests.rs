@@ -21,6 +21,8 @@ fn a_vm_needs_only_a_name() {
             initrd: None,
             cmdline: "console=ttyAMA0 earlycon=pl011,0x9000000".into(),
             tee: Tee::Required,
+            tee_policy: TeePolicy::default(),
+            tee_quota: TeeQuota::default(),
             affinity: None,
         }]
     );
@@ -68,6 +70,10 @@ fn everything_can_be_said() {
 #[test]
 fn mistakes_are_named_with_their_place_and_the_fix() {
     let long = format!("[[vm]]\nname=\"a\"\ncmdline=\"{}\"", "x".repeat(2048));
+    let applications = format!(
+        "[[vm]]\nname=\"a\"\ntee_policy.applications = [{}]",
+        "\"8aaaf200-2450-11e4-abe2-0002a5d5c51b\",".repeat(65)
+    );
     let many: String = (0..9).map(|i| format!("[[vm]]\nname=\"v{i}\"\n")).collect();
     let cases: &[(&str, &[&str])] = &[
         ("", &["no [[vm]]"]),
@@ -131,6 +137,56 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
             "[machine]\nmemory_mib = 100\n[[vm]]\nname=\"a\"",
             &["memory_mib = 100"],
         ),
+        (
+            "[[vm]]\nname = \"a\"\n[vm.tee_policy]\napplications = [\"avb\"]",
+            &["line 4", "\"avb\" is no UUID", "8aaaf200-"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\n[vm.tee_policy]\nlogins = [\"root\"]",
+            &[
+                "line 4",
+                "unknown variant `root`",
+                "`group-application`, `kernel`",
+            ],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\n[vm.tee_policy]\ndevices = [\"spi\"]",
+            &["line 4", "`rpmb` or `i2c`"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\n[vm.tee_policy]\nfeatures = [\"rpc\"]",
+            &["line 4", "`rpc-arg` or `notifications`"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\n[vm.tee_policy]\nlogin = []",
+            &["line 4", "unknown field `login`", "`logins`"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\n[vm.tee_quota]\nrpc-buffers = 3",
+            &["line 4", "unknown field `rpc-buffers`", "`rpc_buffers`"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\n[vm.tee_quota]\nsessions = 0",
+            &["vm \"a\": tee_quota.sessions = 0: it must be 1 to 4096"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\ntee_quota.calls = 65",
+            &["tee_quota.calls = 65: it must be 1 to 64"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\ntee_quota.pages = -1",
+            &["line 3", "u32"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\ntee = \"none\"\ntee_quota.pages = 1",
+            &["vm \"a\"", "tee = \"none\""],
+        ),
+        (
+            "[[vm]]\nname=\"a\"\ntee_policy.devices = [\"i2c\"]\n\
+             [[vm]]\nname=\"b\"\ntee_policy.devices = [\"rpmb\", \"i2c\"]",
+            &["vm \"b\": tee_policy.devices: vm \"a\" owns \"i2c\""],
+        ),
+        (&applications, &["has 65 UUIDs; it takes 64"]),
         (&long, &["2047"]),
         (&many, &["there are 9 [[vm]]"]),
     ];

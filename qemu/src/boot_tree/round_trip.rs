@@ -1,0 +1,135 @@
+//! From the text of a description to what the hypervisor makes of the tree.
+
+use super::tests::BASE;
+use super::*;
+use crate::config::{Device, Feature, Login, MAX_APPLICATIONS};
+use hypervisor::boot::{Occupied, machine};
+use hypervisor::range::PaRange;
+use mediator::addr::Pa;
+use mediator::{Config, Offer, Policy, Quotas};
+
+fn range(start: u64, end: u64) -> PaRange {
+    PaRange::between(Pa::new(start), Pa::new(end))
+}
+
+/// The tree with the node that TF-A adds.
+fn with_psci(tree: &[u8]) -> Vec<u8> {
+    let mut tree = parse(tree).unwrap();
+    let mut psci = DeviceTreeNode::new("psci").unwrap();
+    set(&mut psci, "compatible", "arm,psci-1.0");
+    set(&mut psci, "method", "smc");
+    tree.root.add_child(psci);
+    tree.to_dtb()
+}
+
+/// What the hypervisor reads of the first VM's rights, or its complaint.
+fn through(system: &System) -> Result<Config, String> {
+    let modules = Modules {
+        kernel: Region {
+            address: 0x4800_0000,
+            size: 0x1000,
+        },
+        initrd: Region {
+            address: 0x4820_0000,
+            size: 0x1000,
+        },
+    };
+    let modules = vec![modules; system.vms.len()];
+    let tree = with_psci(&for_hypervisor(BASE, system, &modules).unwrap());
+    let occupied = Occupied {
+        hypervisor: range(0x4020_0000, 0x40a0_0000),
+        tree: range(TREE, TREE + 0x10_0000),
+    };
+    let (_, vms) = machine::read(&tree, occupied).map_err(|error| error.to_string())?;
+    Ok(vms[0].tee_config.clone())
+}
+
+fn parsed(text: &str) -> System {
+    System::parse(&format!("[[vm]]\nname = \"a\"\n{text}")).unwrap()
+}
+
+#[test]
+fn what_the_file_says_of_the_tee_reaches_the_mediator() {
+    let all = Offer {
+        rpc_arg: true,
+        async_notif: true,
+    };
+    assert_eq!(
+        through(&parsed("")).unwrap(),
+        Config {
+            offer: all,
+            ..Config::default()
+        }
+    );
+    let restricted = parsed(
+        r#"
+        [vm.tee_policy]
+        applications = ["8AAAF200-2450-11e4-abe2-0002a5d5c51b"]
+        logins = []
+        devices = ["rpmb"]
+        features = ["rpc-arg"]
+        [vm.tee_quota]
+        pages = 1
+        buffers = 2
+        calls = 3
+        sessions = 4
+        rpc_buffers = 5
+        "#,
+    );
+    assert_eq!(
+        through(&restricted).unwrap(),
+        Config {
+            quotas: Quotas {
+                pages: 1,
+                buffers: 2,
+                calls: 3,
+                sessions: 4,
+                rpc_buffers: 5,
+            },
+            policy: Policy {
+                trusted_apps: Some(vec![
+                    "8aaaf200-2450-11e4-abe2-0002a5d5c51b".parse().unwrap()
+                ]),
+                logins: Some(vec![]),
+                rpmb: true,
+                i2c: false,
+            },
+            offer: Offer {
+                rpc_arg: true,
+                async_notif: false,
+            },
+        }
+    );
+}
+
+#[test]
+fn both_sides_know_the_same_words_and_limits() {
+    let mut system = parsed("");
+    let policy = &mut system.vms[0].tee_policy;
+    policy.logins = Some(Login::ALL.to_vec());
+    policy.devices = Device::ALL.to_vec();
+    policy.features = Some(Feature::ALL.to_vec());
+    let uuid = "8aaaf200-2450-11e4-abe2-0002a5d5c51b".parse().unwrap();
+    policy.applications = Some(vec![Application(uuid); MAX_APPLICATIONS]);
+    let config = through(&system).unwrap();
+    assert_eq!(config.policy.logins.map(|list| list.len()), Some(7));
+    assert!(config.policy.rpmb && config.policy.i2c);
+    assert!(config.offer.rpc_arg && config.offer.async_notif);
+    let applications = system.vms[0].tee_policy.applications.as_mut().unwrap();
+    applications.push(Application(uuid));
+    assert!(through(&system).unwrap_err().contains("more than 64"));
+    for quota in parsed("").vms[0].tee_quota.all() {
+        let with = |value: u32| {
+            let mut system = parsed("");
+            let table = toml::from_str(&format!("{} = {value}", quota.key));
+            system.vms[0].tee_quota = table.unwrap();
+            through(&system)
+        };
+        assert!(with(1).is_ok() && with(quota.most).is_ok(), "{quota:?}");
+        for value in [0, quota.most + 1] {
+            let error = with(value).unwrap_err();
+            let text = format!("vm `a`: {} must be 1 to {}", quota.property, quota.most);
+            assert_eq!(error, text);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What a VM may do with the TEE: the tables `[vm.tee_policy]` and `[vm.tee_quota]`.
+
+use optee_proto::Uuid;
+use serde::Deserialize;
+
+/// The most trusted applications that a list may name.
+pub const MAX_APPLICATIONS: usize = 64;
+
+/// What a VM may use. An absent list allows everything, an empty one nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TeePolicy {
+    /// The trusted applications that it may open sessions to; at most [`MAX_APPLICATIONS`].
+    pub applications: Option<Vec<Application>>,
+    /// The login methods that its clients may claim.
+    pub logins: Option<Vec<Login>>,
+    /// The devices that it serves to the TEE; none when absent. Each has one VM at most.
+    pub devices: Vec<Device>,
+    /// The optional parts of OP-TEE's ABI that it is offered.
+    pub features: Option<Vec<Feature>>,
+}
+
+/// A trusted application's UUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Application(pub Uuid);
+
+impl<'de> Deserialize<'de> for Application {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let uuid = text.parse().map_err(|_| {
+            serde::de::Error::custom(format!(
+                "\"{text}\" is no UUID; write for example \"8aaaf200-2450-11e4-abe2-0002a5d5c51b\""
+            ))
+        })?;
+        Ok(Self(uuid))
+    }
+}
+
+/// A word of a list, as the file and the boot tree say it.
+pub trait Word: Copy {
+    /// The word.
+    fn word(self) -> &'static str;
+}
+
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($(#[$note:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+        pub enum $name {
+            $($(#[$note])* #[serde(rename = $word)] $variant,)*
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+        }
+
+        impl Word for $name {
+            fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// A login method of the GlobalPlatform TEE Client API (`TEEC_LOGIN_…`).
+    Login {
+        /// Nobody in particular.
+        Public = "public",
+        /// The user that the client runs as.
+        User = "user",
+        /// A group of that user's.
+        Group = "group",
+        /// The client's program.
+        Application = "application",
+        /// Program and user.
+        UserApplication = "user-application",
+        /// Program and group.
+        GroupApplication = "group-application",
+        /// The guest's kernel itself (`TEE_LOGIN_REE_KERNEL`).
+        Kernel = "kernel",
+    }
+}
+
+words! {
+    /// A device that the normal world serves to OP-TEE.
+    Device {
+        /// The replay-protected memory block of an eMMC.
+        Rpmb = "rpmb",
+        /// The I2C buses.
+        I2c = "i2c",
+    }
+}
+
+words! {
+    /// An optional part of OP-TEE's ABI.
+    Feature {
+        /// RPC messages behind the call's message.
+        RpcArg = "rpc-arg",
+        /// Asynchronous notifications.
+        Notifications = "notifications",
+    }
+}
+
+/// How much a VM may use at once; what is absent has the hypervisor's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TeeQuota {
+    /// Pages of 4 KiB in all shared buffers together.
+    pub pages: Option<u32>,
+    /// Shared buffers.
+    pub buffers: Option<u32>,
+    /// Calls under way.
+    pub calls: Option<u32>,
+    /// Open sessions.
+    pub sessions: Option<u32>,
+    /// Buffers for RPC messages.
+    pub rpc_buffers: Option<u32>,
+}
+
+/// One quota of a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// The key in the file.
+    pub key: &'static str,
+    /// The property in the boot tree.
+    pub property: &'static str,
+    /// The highest value; the lowest is 1.
+    pub most: u32,
+    /// What the file says.
+    pub value: Option<u32>,
+}
+
+impl TeeQuota {
+    /// All quotas, said or not.
+    #[must_use]
+    pub fn all(&self) -> [Quota; 5] {
+        let quota = |key, property, most, value| Quota {
+            key,
+            property,
+            most,
+            value,
+        };
+        [
+            quota("pages", "tee-quota-pages", 262_144, self.pages),
+            quota("buffers", "tee-quota-buffers", 65_000, self.buffers),
+            quota("calls", "tee-quota-calls", 64, self.calls),
+            quota("sessions", "tee-quota-sessions", 4096, self.sessions),
+            quota(
+                "rpc_buffers",
+                "tee-quota-rpc-buffers",
+                1024,
+                self.rpc_buffers,
+            ),
+        ]
+    }
+
+    /// The limits that a type cannot express.
+    pub(super) fn check(&self) -> Result<(), String> {
+        for Quota {
+            key, most, value, ..
+        } in self.all()
+        {
+            if let Some(value) = value.filter(|value| !(1..=most).contains(value)) {
+                return Err(format!(
+                    "tee_quota.{key} = {value}: it must be 1 to {most}; leave it out for the default"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TeePolicy {
+    /// The limits that a type cannot express.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let count = self.applications.as_ref().map_or(0, Vec::len);
+        if count > MAX_APPLICATIONS {
+            return Err(format!(
+                "tee_policy.applications has {count} UUIDs; it takes {MAX_APPLICATIONS}; leave it out to allow all"
+            ));
+        }
+        Ok(())
+    }
+
+    /// A device that both own.
+    pub(super) fn shared_device(&self, other: &Self) -> Option<Device> {
+        let mut mine = self.devices.iter().copied();
+        mine.find(|device| other.devices.contains(device))
+    }
+}
