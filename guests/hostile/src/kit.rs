@@ -48,8 +48,6 @@ pub enum Got {
 }
 
 impl Got {
-    /// Success, as OP-TEE reports it.
-    pub const SUCCESS: Self = Self::Result(TeeResult::SUCCESS, Origin::TRUSTED_APP);
     /// Refused by the hypervisor: parameters that no honest guest passes.
     pub const BAD_PARAMETERS: Self = Self::Result(TeeResult::BAD_PARAMETERS, Origin::COMMS);
     /// Refused by the hypervisor: more than the buffer has.

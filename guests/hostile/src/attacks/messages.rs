@@ -1,20 +1,22 @@
 //! Attacks 1 to 10: the command buffer.
 
+use super::parked::Parked;
+use super::race::{ROUNDS, flip};
 use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
 use crate::kit::{
     GONE, Got, IN_USE, Kit, bad_addresses, check_bytes, fresh_cookie, of_client, relinquish,
 };
 use alloc::format;
 use alloc::string::String;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use guest_bare::cpu::{Barrier, parallel};
+use core::sync::atomic::{AtomicU32, Ordering};
+use guest_bare::cpu::parallel;
 use guest_bare::pages::Pages;
 use guest_bare::tee::message::{rmem, value};
-use guest_bare::tee::{Act, Message, PageList, apps, memory};
+use guest_bare::tee::{Message, PageList, apps, memory};
 use guest_bare::{PAGE_SIZE, machine, probe};
 use optee_proto::msg::{Attr, Command, Param, login};
 use optee_proto::smc::CALL_WITH_ARG;
-use optee_proto::{Return, TeeResult, rpc};
+use optee_proto::{Return, TeeResult};
 
 /// In the order of the plan.
 pub const ATTACKS: &[Attack] = &[
@@ -79,9 +81,6 @@ pub const ATTACKS: &[Attack] = &[
         run: bad_registrations,
     },
 ];
-
-/// Rounds in which vCPUs race.
-const ROUNDS: u32 = 3000;
 
 fn bad_message_addresses(kit: &Kit) -> Verdict {
     let message = Message::invoke(0, 0, &[]);
@@ -158,47 +157,6 @@ fn too_many_params(kit: &Kit) -> Verdict {
     Ok(Seen::none_passed(format!("{tries} messages"), tries))
 }
 
-/// Has another vCPU put `versions` into a word in turns while `round` is called again and again.
-/// Gives how often `round` said which of the two it was.
-fn flip(
-    word: u64,
-    versions: [u64; 2],
-    mut round: impl FnMut() -> Result<bool, String> + Send,
-) -> Result<[u32; 2], String> {
-    let stop = AtomicBool::new(false);
-    let ready = Barrier::new(2);
-    let result = spin::Mutex::new(Ok([0; 2]));
-    let round = spin::Mutex::new(&mut round);
-    parallel(2, &|cpu| {
-        if cpu == 1 {
-            ready.wait();
-            while !stop.load(Ordering::Relaxed) {
-                // Not in step with the other vCPU, whatever its speed.
-                for version in versions {
-                    memory::write_u64(word, version);
-                    core::hint::spin_loop();
-                }
-            }
-            return;
-        }
-        ready.wait();
-        let mut counts = [0; 2];
-        let mut outcome = Ok(());
-        for _ in 0..ROUNDS {
-            match (round.lock())() {
-                Ok(first) => counts[usize::from(!first)] += 1,
-                Err(why) => {
-                    outcome = Err(why);
-                    break;
-                }
-            }
-        }
-        *result.lock() = outcome.map(|()| counts);
-        stop.store(true, Ordering::Relaxed);
-    });
-    result.into_inner()
-}
-
 /// Which of two outcomes it is.
 fn either(what: &str, got: Got, first: bool, second: Got) -> Result<bool, String> {
     if first {
@@ -273,33 +231,12 @@ fn rewrite_during_call(kit: &Kit) -> Verdict {
     Ok(Seen::new(format!("{ROUNDS} rounds each: {seen}")))
 }
 
-/// A call that OP-TEE leaves to ask the time, parked there.
-fn park_at_get_time(
-    kit: &Kit,
-    session: u32,
-) -> Result<(Message, guest_bare::tee::Suspended), String> {
-    let none = value(Attr::VALUE_OUTPUT, 0, 0);
-    let message = Message::invoke(session, apps::STATS_TIME, &[none, none]);
-    let supplicant = kit.supplicant;
-    let got = kit.send_hooked(&message, |call| {
-        if supplicant.command(call) == Some(rpc::Command::GET_TIME) {
-            Act::Park
-        } else {
-            Act::Default
-        }
-    });
-    match got {
-        Got::Parked(call) => Ok((message, call)),
-        got => Err(format!("park a call at GET_TIME: {got:?}")),
-    }
-}
-
 fn give_message_back(kit: &Kit) -> Verdict {
     let session = of_client(
         "open stats.pta",
         kit.client.open(&kit.supplicant, apps::STATS),
     )?;
-    let (message, call) = park_at_get_time(kit, session)?;
+    let Parked { message, call } = Parked::at_get_time(kit, session)?;
     let address = message.address();
     // Nothing of a message's page is OP-TEE's, so it is not pinned.
     same("give the page back", &relinquish(address, 1), &GONE)?;

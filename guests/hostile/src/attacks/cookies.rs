@@ -1,0 +1,451 @@
+//! Attacks 19 to 25: the names of buffers.
+
+use super::parked::Parked;
+use super::race::ROUNDS;
+use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
+use crate::kit::{GONE, Got, IN_USE, Kit, check_bytes, of_client, relinquish};
+use alloc::format;
+use alloc::string::String;
+use core::sync::atomic::{AtomicU32, Ordering};
+use guest_bare::PAGE_SIZE;
+use guest_bare::cpu::{Barrier, parallel};
+use guest_bare::pages::Pages;
+use guest_bare::tee::message::rmem;
+use guest_bare::tee::{Act, Message, PageList, apps, supplicant};
+use optee_proto::msg::{Attr, login};
+use optee_proto::{Return, TeeResult, rpc};
+use spin::Mutex;
+
+/// In the order of the plan.
+pub const ATTACKS: &[Attack] = &[
+    Attack {
+        number: 19,
+        title: "a reference to cookie 0, and to the memory of an RPC message (W5)",
+        expected: "BAD_PARAMETERS",
+        run: rpc_cookies,
+    },
+    Attack {
+        number: 20,
+        title: "references to another VM's cookies, to the hypervisor's own, to one that is gone",
+        expected: "BAD_PARAMETERS",
+        run: foreign_cookies,
+    },
+    Attack {
+        number: 21,
+        title: "two vCPUs register under one cookie at once",
+        expected: "one of them succeeds and its buffer is whole, the other gets BAD_PARAMETERS",
+        run: one_cookie_twice,
+    },
+    Attack {
+        number: 22,
+        title: "offset and size that wrap or leave the buffer",
+        expected: "SECURITY, before OP-TEE",
+        run: out_of_bounds,
+    },
+    Attack {
+        number: 23,
+        title: "UNREGISTER while a call uses the buffer, twice at once, against a new use",
+        expected: "it waits, the pages stay pinned until it is done; the second gets BAD_PARAMETERS",
+        run: unregister_in_use,
+    },
+    Attack {
+        number: 24,
+        title: "UNREGISTER and use of memory that OP-TEE had asked for",
+        expected: "BAD_PARAMETERS, and OP-TEE has its memory still",
+        run: unregister_allocated,
+    },
+    Attack {
+        number: 25,
+        title: "a cookie is used again as soon as SHM_FREE or FREE tells that it is free",
+        expected: "accepted: the old object is forgotten already",
+        run: reuse_at_once,
+    },
+];
+
+fn rpc_cookies(kit: &Kit) -> Verdict {
+    let stats = of_client(
+        "open stats.pta",
+        kit.client.open(&kit.supplicant, apps::STATS),
+    )?;
+    let tests = kit.open_tests()?;
+    let parked = Parked::at_get_time(kit, stats)?;
+    let cookie = parked.call.cookie();
+    holds(cookie != 0, "the RPC's message has no cookie")?;
+    let mut tries = 0;
+    for name in [0, cookie] {
+        for attr in [Attr::RMEM_INPUT, Attr::RMEM_OUTPUT, Attr::RMEM_INOUT] {
+            for (offset, size) in [(0, 8), (0, 0), (0, 4096), (4088, 8)] {
+                let got = kit.try_param(tests, rmem(attr, offset, size, name));
+                same(&format!("cookie {name:#x}"), &got, &Got::BAD_PARAMETERS)?;
+                tries += 1;
+            }
+            let message = Message::open(apps::TESTS, login::PUBLIC, &[rmem(attr, 0, 8, name)]);
+            same(
+                &format!("OPEN cookie {name:#x}"),
+                &kit.send(&message),
+                &Got::BAD_PARAMETERS,
+            )?;
+            tries += 1;
+        }
+    }
+    // The waiting call is none the worse.
+    let got = parked.finish(kit);
+    holds(got.is_success(), &format!("the waiting call: {got:?}"))?;
+    kit.close(stats)?;
+    kit.close(tests)?;
+    Ok(Seen::denied(format!("{tries} references"), tries))
+}
+
+fn foreign_cookies(kit: &Kit) -> Verdict {
+    /// How the hypervisor makes its names: a serial number from this on, above the kind and slot.
+    const FIRST_SERIAL: u64 = 1 << 24;
+    kit.with_tests(|session| {
+        let shared = kit.share(1)?;
+        let mut tries = 0;
+        let mut refuse = |name: u64| {
+            tries += 1;
+            let got = kit.sum(session, name, 0, 8);
+            if got == Got::BAD_PARAMETERS {
+                Ok(())
+            } else {
+                Err(format!("cookie {name:#x}: {got:?}"))
+            }
+        };
+        // The hypervisor's: the first serial numbers, both kinds, the first slots.
+        for serial in FIRST_SERIAL..FIRST_SERIAL + 3000 {
+            for low in [0, 1, 2, 1 << 16, 1 << 16 | 1] {
+                refuse(serial << 17 | low)?;
+            }
+        }
+        // Linux uses addresses of its kernel's heap.
+        for page in 0..2000 {
+            refuse(0xffff_0000_0000_0000 + page * 0x680)?;
+        }
+        // One that was this VM's, and one beside one that is.
+        let gone = kit.share(1)?;
+        let name = gone.cookie;
+        gone.unshare()?;
+        refuse(name)?;
+        refuse(shared.cookie.wrapping_neg())?;
+        refuse(shared.cookie | 1 << 63)?;
+        let count = tries;
+        shared.check(session)?;
+        shared.unshare()?;
+        Ok(Seen::denied(format!("{count} names"), count))
+    })
+}
+
+fn one_cookie_twice(kit: &Kit) -> Verdict {
+    let pages = [Pages::take(1), Pages::take(1)];
+    let lists = [PageList::of(&pages[0]), PageList::of(&pages[1])];
+    let wins = [AtomicU32::new(0), AtomicU32::new(0)];
+    kit.with_tests(|session| {
+        let barrier = Barrier::new(2);
+        let results = Mutex::new([None, None]);
+        let wrong: Mutex<Option<String>> = Mutex::new(None);
+        parallel(2, &|cpu| {
+            for round in 0..ROUNDS {
+                // The same name in both, a new one each round.
+                let cookie = 0x1_0000_0000 + u64::from(round);
+                barrier.wait();
+                let got = kit.send(&Message::register(cookie, &lists[cpu]));
+                results.lock()[cpu] = Some(got);
+                barrier.wait();
+                if cpu == 0 {
+                    let judged = judge_twins(kit, session, cookie, *results.lock(), &pages);
+                    match judged {
+                        Ok(winner) => drop(wins[winner].fetch_add(1, Ordering::Relaxed)),
+                        Err(why) => *wrong.lock() = Some(why),
+                    }
+                }
+                barrier.wait();
+                if wrong.lock().is_some() {
+                    return;
+                }
+            }
+        });
+        wrong.into_inner().map_or(Ok(()), Err)
+    })?;
+    let [first, second] = wins.map(AtomicU32::into_inner);
+    Ok(Seen::denied(
+        format!("{ROUNDS} rounds: vCPU 0 won {first}, vCPU 1 won {second}"),
+        ROUNDS.into(),
+    ))
+}
+
+/// Who of two registered, when only one of them did; the buffer is used and ended.
+fn judge_twins(
+    kit: &Kit,
+    session: u32,
+    cookie: u64,
+    results: [Option<Got>; 2],
+    pages: &[Pages; 2],
+) -> Result<usize, String> {
+    let [Some(first), Some(second)] = results else {
+        return Err("a result is missing".into());
+    };
+    let (winner, loser) = if first.is_success() {
+        (0, second)
+    } else {
+        (1, first)
+    };
+    holds(
+        first.is_success() || second.is_success(),
+        &format!("nobody won: {first:?}, {second:?}"),
+    )?;
+    same("the other", &loser, &Got::BAD_PARAMETERS)?;
+    check_bytes(kit, session, cookie, &pages[winner])?;
+    holds(kit.unregister(cookie).is_success(), "unregister")?;
+    Ok(winner)
+}
+
+fn out_of_bounds(kit: &Kit) -> Verdict {
+    const SIZE: u64 = 2 * PAGE_SIZE;
+    kit.with_tests(|session| {
+        let shared = kit.share(2)?;
+        let mut tries = 0;
+        for (offset, size) in [
+            (0, SIZE + 1),
+            (1, SIZE),
+            (SIZE, 1),
+            (SIZE + 1, 0),
+            (SIZE - 8, 9),
+            (u64::MAX, 0),
+            (u64::MAX, 1),
+            (u64::MAX, 2),
+            (u64::MAX - 7, 16),
+            (1 << 63, 1 << 63),
+            (0, u64::MAX),
+            (8, u64::MAX - 7),
+            (PAGE_SIZE, u64::MAX - PAGE_SIZE + 1),
+            (1 << 32, 8),
+            (0, 1 << 32),
+        ] {
+            for attr in [Attr::RMEM_INPUT, Attr::RMEM_OUTPUT, Attr::RMEM_INOUT] {
+                let param = rmem(attr, offset, size, shared.cookie);
+                let got = kit.try_param(session, param);
+                same(&format!("{size:#x} from {offset:#x}"), &got, &Got::SECURITY)?;
+                let message = Message::open(apps::TESTS, login::PUBLIC, &[param]);
+                let got = kit.send(&message);
+                same(
+                    &format!("OPEN {size:#x} from {offset:#x}"),
+                    &got,
+                    &Got::SECURITY,
+                )?;
+                tries += 2;
+            }
+        }
+        // The last bytes are the buffer's.
+        shared.pages.write(SIZE as usize - 8, &[1; 8]);
+        let got = kit.sum(session, shared.cookie, SIZE - 8, 8);
+        holds(got.is_success(), &format!("the last bytes: {got:?}"))?;
+        let mut last = [0; 8];
+        shared.pages.read(SIZE as usize - 8, &mut last);
+        same("their sum", &last, &[8, 1, 1, 1, 1, 1, 1, 1])?;
+        shared.unshare()?;
+        Ok(Seen::denied(format!("{tries} references"), tries))
+    })
+}
+
+fn unregister_in_use(kit: &Kit) -> Verdict {
+    // OP-TEE has two threads. One opens a session to an application that is not there, with the buffer
+    // as parameter, and waits for LOAD_TA; the other unregisters the buffer and has to wait.
+    let shared = kit.share(1)?;
+    let cookie = shared.cookie;
+    let params = [rmem(Attr::RMEM_INOUT, 0, 8, cookie)];
+    let message = Message::open(apps::NOBODY, login::PUBLIC, &params);
+    let user = Parked::at_command(kit, message, |command, _| command == rpc::Command::LOAD_TA)?;
+    let message = Message::unregister(cookie);
+    let waiter = Parked::at_command(kit, message, |command, view| {
+        command == rpc::Command::NOTIFICATION && view.param(0).a.get() == rpc::NOTIFICATION_WAIT
+    })?;
+    shared.check_pinned()?;
+    let third = kit.send(&Message::unregister(cookie));
+    same("a third call", &third, &Got::Code(Return::ETHREAD_LIMIT))?;
+    let got = user.finish(kit);
+    let refused = matches!(got, Got::Result(TeeResult::ITEM_NOT_FOUND, _));
+    holds(refused, &format!("the session that uses it: {got:?}"))?;
+    shared.check_pinned()?;
+    let got = waiter.finish(kit);
+    holds(
+        got.is_success(),
+        &format!("the UNREGISTER that waited: {got:?}"),
+    )?;
+    same("once more", &kit.unregister(cookie), &Got::BAD_PARAMETERS)?;
+    let page = shared.pages.forget();
+    same("give the page back", &relinquish(page, 1), &GONE)?;
+
+    // Two at once, and one against a use.
+    let page = Pages::take(1);
+    let list = PageList::of(&page);
+    let counts = [const { AtomicU32::new(0) }; 2];
+    kit.with_tests(|session| {
+        let barrier = Barrier::new(2);
+        let results = Mutex::new([None, None]);
+        let wrong: Mutex<Option<String>> = Mutex::new(None);
+        parallel(2, &|cpu| {
+            for round in 0..ROUNDS {
+                let cookie = 0x2_0000_0000 + u64::from(round);
+                let uses = round % 2 == 0;
+                if cpu == 0 {
+                    let got = kit.send(&Message::register(cookie, &list));
+                    if !got.is_success() {
+                        *wrong.lock() = Some(format!("register: {got:?}"));
+                    }
+                }
+                barrier.wait();
+                let got = if cpu == 1 && uses {
+                    kit.sum(session, cookie, 0, 8)
+                } else {
+                    kit.unregister(cookie)
+                };
+                results.lock()[cpu] = Some(got);
+                barrier.wait();
+                if cpu == 0 {
+                    match judge_race(*results.lock(), uses) {
+                        Ok(second) => {
+                            counts[usize::from(second)].fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(why) => *wrong.lock() = Some(why),
+                    }
+                }
+                barrier.wait();
+                if wrong.lock().is_some() {
+                    return;
+                }
+            }
+        });
+        wrong.into_inner().map_or(Ok(()), Err)
+    })?;
+    same(
+        "give the other page back",
+        &relinquish(page.forget(), 1),
+        &GONE,
+    )?;
+    let [refused, used] = counts.map(AtomicU32::into_inner);
+    Ok(Seen::new(format!(
+        "waited for the call; {ROUNDS} races: second refused {refused}, use came first {used}"
+    )))
+}
+
+/// What vCPU 0's UNREGISTER and vCPU 1's UNREGISTER or use came to; whether both were done.
+fn judge_race(results: [Option<Got>; 2], uses: bool) -> Result<bool, String> {
+    let [Some(first), Some(second)] = results else {
+        return Err("a result is missing".into());
+    };
+    let good = [first, second].map(Got::is_success);
+    if uses {
+        holds(good[0], &format!("UNREGISTER against a use: {first:?}"))?;
+        if good[1] {
+            return Ok(true);
+        }
+        return same("the use", &second, &Got::BAD_PARAMETERS).map(|()| false);
+    }
+    match good {
+        [true, false] => same("the second", &second, &Got::BAD_PARAMETERS).map(|()| false),
+        [false, true] => same("the second", &first, &Got::BAD_PARAMETERS).map(|()| false),
+        _ => Err(format!("two UNREGISTERs: {first:?}, {second:?}")),
+    }
+}
+
+fn unregister_allocated(kit: &Kit) -> Verdict {
+    let tests = kit.open_tests()?;
+    let message = Message::open(apps::SMALL, login::PUBLIC, &[]);
+    let parked = Parked::at_command(kit, message, |command, view| {
+        command == rpc::Command::LOAD_TA && view.param(1).c.get() != 0
+    })?;
+    let payload = parked.view(kit)?.param(1).c.get();
+    let mut tries = 0;
+    for cookie in [payload, parked.call.cookie()] {
+        same("UNREGISTER", &kit.unregister(cookie), &Got::BAD_PARAMETERS)?;
+        same("use", &kit.sum(tests, cookie, 0, 8), &Got::BAD_PARAMETERS)?;
+        tries += 2;
+    }
+    // Under a name that OP-TEE's memory has, nothing can be registered.
+    let page = Pages::take(1);
+    let got = kit.send(&Message::register(payload, &PageList::of(&page)));
+    same("REGISTER under its name", &got, &Got::BAD_PARAMETERS)?;
+    tries += 1;
+    let at = supplicant::object_at(payload, 0).ok_or("the memory is gone")?;
+    same("give its first page back", &relinquish(at, 1), &IN_USE)?;
+    // The application is loaded through that memory.
+    let got = parked.finish(kit);
+    holds(got.is_success(), &format!("the session: {got:?}"))?;
+    kit.close(parked.message.view().session())?;
+    kit.close(tests)?;
+    Ok(Seen::denied(
+        format!("{tries} tries; the application was loaded"),
+        tries,
+    ))
+}
+
+fn reuse_at_once(kit: &Kit) -> Verdict {
+    const TIMES: u32 = 10;
+    let tests = kit.open_tests()?;
+    let stats = of_client(
+        "open stats.pta",
+        kit.client.open(&kit.supplicant, apps::STATS),
+    )?;
+    for _ in 0..TIMES {
+        // SHM_FREE: the name of the memory that the application was loaded through.
+        let message = Message::open(apps::SMALL, login::PUBLIC, &[]);
+        let parked =
+            Parked::at_command(kit, message, |command, _| command == rpc::Command::SHM_FREE)?;
+        let name = parked.view(kit)?.param(0).b.get();
+        let page = Pages::take(1);
+        let got = kit.send(&Message::register(name, &PageList::of(&page)));
+        holds(
+            got.is_success(),
+            &format!("register under {name:#x}: {got:?}"),
+        )?;
+        check_bytes(kit, tests, name, &page)?;
+        let got = parked.finish(kit);
+        holds(got.is_success(), &format!("the session: {got:?}"))?;
+        check_bytes(kit, tests, name, &page)?;
+        holds(kit.unregister(name).is_success(), "unregister")?;
+        kit.close(parked.message.view().session())?;
+
+        // FREE: the name of memory for RPC messages, for memory of another call.
+        let none = guest_bare::tee::message::value(Attr::VALUE_OUTPUT, 0, 0);
+        let invoke = || Message::invoke(stats, apps::STATS_TIME, &[none, none]);
+        let free = |call: &guest_bare::tee::Suspended| call.function == rpc::Function::FREE;
+        let parked = Parked::at(kit, invoke(), free)?;
+        let name = parked.call.cookie();
+        drop(supplicant::forget(name));
+        let (mut given, mut asked) = (false, false);
+        let message = invoke();
+        let got = kit.send_hooked(&message, |call| match call.function {
+            rpc::Function::ALLOC => {
+                given = true;
+                let block = Pages::take(1);
+                let address = block.address();
+                supplicant::remember(name, block);
+                Act::memory(address, name)
+            }
+            rpc::Function::CMD => {
+                asked = call.cookie() == name;
+                Act::Default
+            }
+            _ => Act::Default,
+        });
+        holds(
+            got.is_success(),
+            &format!("a call with memory under {name:#x}: {got:?}"),
+        )?;
+        holds(given && asked, "the memory was not used")?;
+        // The first call only hears that it is free.
+        let mut first = true;
+        let got = kit.finish_hooked(&parked.message, &parked.call, |_| {
+            if core::mem::take(&mut first) {
+                Act::DONE
+            } else {
+                Act::Default
+            }
+        });
+        holds(got.is_success(), &format!("the first call: {got:?}"))?;
+    }
+    kit.close(stats)?;
+    kit.close(tests)?;
+    one_of("objects left", &supplicant::objects(), &[0])?;
+    Ok(Seen::denied(format!("{TIMES} times each"), 0))
+}

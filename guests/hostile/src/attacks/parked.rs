@@ -1,0 +1,84 @@
+//! Calls that are left suspended at an RPC of the attack's choice.
+
+use crate::kit::{Got, Kit};
+use alloc::format;
+use alloc::string::String;
+use guest_bare::tee::message::{View, value};
+use guest_bare::tee::{Act, Message, Suspended, apps};
+use optee_proto::msg::Attr;
+use optee_proto::rpc;
+
+/// A call that waits for its RPC to be answered.
+pub struct Parked {
+    /// Its message.
+    pub message: Message,
+    /// Where it waits.
+    pub call: Suspended,
+}
+
+impl Parked {
+    /// Begins a call and leaves it at the first RPC that `here` picks.
+    ///
+    /// # Errors
+    /// It ends before.
+    pub fn at(
+        kit: &Kit,
+        message: Message,
+        mut here: impl FnMut(&Suspended) -> bool,
+    ) -> Result<Self, String> {
+        let got = kit.send_hooked(
+            &message,
+            |call| {
+                if here(call) { Act::Park } else { Act::Default }
+            },
+        );
+        match got {
+            Got::Parked(call) => Ok(Self { message, call }),
+            got => Err(format!("a call that was to be parked ended: {got:?}")),
+        }
+    }
+
+    /// Begins a call and leaves it at a command that `here` picks.
+    ///
+    /// # Errors
+    /// It ends before.
+    pub fn at_command(
+        kit: &Kit,
+        message: Message,
+        here: impl Fn(rpc::Command, View) -> bool,
+    ) -> Result<Self, String> {
+        let supplicant = kit.supplicant.with_message(&message);
+        Self::at(kit, message, |call| {
+            match (supplicant.command(call), supplicant.message(call)) {
+                (Some(command), Some(view)) => here(command, view),
+                _ => false,
+            }
+        })
+    }
+
+    /// A call to `stats.pta` that waits for the time.
+    ///
+    /// # Errors
+    /// It does not ask for it.
+    pub fn at_get_time(kit: &Kit, session: u32) -> Result<Self, String> {
+        let none = value(Attr::VALUE_OUTPUT, 0, 0);
+        let message = Message::invoke(session, apps::STATS_TIME, &[none, none]);
+        Self::at_command(kit, message, |command, _| command == rpc::Command::GET_TIME)
+    }
+
+    /// The RPC's message.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn view(&self, kit: &Kit) -> Result<View, String> {
+        kit.supplicant
+            .with_message(&self.message)
+            .message(&self.call)
+            .ok_or_else(|| "an RPC without message".into())
+    }
+
+    /// Goes on to the end, as Linux would.
+    pub fn finish(&self, kit: &Kit) -> Got {
+        kit.finish(&self.message, &self.call)
+    }
+}

@@ -1,0 +1,54 @@
+//! OP-TEE's own log: what it says about an attack.
+
+use std::path::PathBuf;
+
+/// The log, read as far as it has come.
+pub struct TeeLog {
+    path: PathBuf,
+    read: usize,
+}
+
+impl TeeLog {
+    /// The log in that file.
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path, read: 0 }
+    }
+
+    /// The lines that have come since the last time and tell of an error in OP-TEE itself, but for
+    /// those with one of the `expected` words.
+    pub fn complaints(&mut self, expected: &[&str]) -> Vec<String> {
+        let bytes = std::fs::read(&self.path).unwrap_or_default();
+        let fresh = bytes.get(self.read..).unwrap_or_default();
+        // Half a line is the next time's.
+        let whole = fresh
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |end| end + 1);
+        self.read += whole;
+        complaints(&String::from_utf8_lossy(&fresh[..whole]), expected)
+    }
+}
+
+fn complaints(text: &str, expected: &[&str]) -> Vec<String> {
+    text.lines()
+        .map(str::trim_end)
+        .filter(|line| line.starts_with("E/TC") || line.contains("Panic"))
+        .filter(|line| !expected.iter().any(|words| line.contains(words)))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_from_the_rest() {
+        let text = "D/TC:? 1 wd_ndrv_yielding_cb:85 Clearing pending\r\nE/TC:0 0 Panic 'x' at a.c:1 <f>\r\n\
+                    I/TC: up\r\nE/TC:? 0 expected words\r\nE/LD:  no TA\r\n";
+        assert_eq!(
+            complaints(text, &["expected"]),
+            ["E/TC:0 0 Panic 'x' at a.c:1 <f>"]
+        );
+    }
+}

@@ -1,0 +1,404 @@
+//! The hostile guest's scenario: every attack of the plan, with a neighbour at work.
+//!
+//! After each attack four things are looked at: whether the guest got exactly the expected answer,
+//! whether the neighbour goes on unharmed, whether the hypervisor's counters of the hostile VM are
+//! where they were at the beginning, and whether OP-TEE serves the hostile VM still.
+
+mod log;
+mod neighbour;
+mod plan;
+
+pub use plan::{PLAN, Player, Row};
+
+use crate::{BOOT, Lab, SOON};
+use anyhow::{Context, Result, bail, ensure};
+use log::TeeLog;
+use neighbour::Neighbour;
+use postern_qemu::console::Channel;
+use postern_qemu::monitor::{HypervisorEvent, Stats, is_panic};
+use postern_qemu::prepare::Flavour;
+use postern_qemu::session::{Item, Session, What};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// The longest that an attack may take.
+const ATTACK: Duration = Duration::from_secs(400);
+/// The longest that the neighbour may take for a case, on a busy host.
+const CASE: Duration = Duration::from_secs(120);
+/// The counters that tell what the VM holds now. They have to go back to where they were.
+const HELD: [&str; 6] = [
+    "pages_pinned",
+    "pages_held",
+    "buffers",
+    "rpc_buffers",
+    "sessions",
+    "calls",
+];
+/// The hostile VM's name.
+const HOSTILE: &str = "hostile";
+
+/// What came of an attack: for each of the four questions nothing, or what is wrong.
+struct Outcome {
+    text: String,
+    answer: Result<()>,
+    neighbour: Result<()>,
+    counters: Result<()>,
+    tee: Result<()>,
+}
+
+impl Outcome {
+    fn is_good(&self) -> bool {
+        [&self.answer, &self.neighbour, &self.counters, &self.tee]
+            .into_iter()
+            .all(Result::is_ok)
+    }
+
+    fn print(&self, number: u8, title: &str, expected: &str, took: Duration) {
+        let word = |result: &Result<()>, good, bad| if result.is_ok() { good } else { bad };
+        println!(
+            "{number:2}  {:10}  {:8}  {:8}  {:5}  {:6.1} s  {title}",
+            word(&self.answer, "expected", "UNEXPECTED"),
+            word(&self.neighbour, "unharmed", "HARMED"),
+            word(&self.counters, "baseline", "OFF"),
+            word(&self.tee, "alive", "DEAD"),
+            took.as_secs_f32()
+        );
+        println!("      expected: {expected}; seen: {}", self.text);
+        for result in [&self.answer, &self.neighbour, &self.counters, &self.tee] {
+            if let Err(error) = result {
+                println!("      WRONG: {error:#}");
+            }
+        }
+    }
+}
+
+/// An attack as the guest describes it.
+#[derive(Default)]
+struct Described {
+    title: String,
+    expected: String,
+}
+
+/// The machine with the hostile guest and its neighbour.
+struct Arena {
+    session: Session,
+    neighbour: Neighbour,
+    hostile: Channel,
+    log: TeeLog,
+    baseline: BTreeMap<&'static str, u64>,
+    described: BTreeMap<u64, Described>,
+}
+
+/// Plays the rows of the plan that `wanted` picks and prints a line for each. Whether all went as
+/// expected.
+///
+/// # Errors
+///
+/// The machine cannot be had, or dies.
+pub fn play(lab: &Lab, wanted: impl Fn(&Row) -> bool) -> Result<bool> {
+    for (row, number) in PLAN.iter().zip(1..) {
+        ensure!(row.number == number, "the plan has no attack {number}");
+        row.check(lab.paths.root())?;
+    }
+    let machine = lab.machine(&lab.system("hostile.toml")?, Flavour::Shared)?;
+    let mut arena = Arena::open(Session::boot(&machine, &lab.folder)?)?;
+    println!("no  answer      neighbour  counters  TEE      time  attack");
+    let mut bad = Vec::new();
+    let mut played = 0;
+    for row in PLAN.iter().filter(|row| wanted(row)) {
+        if !arena.turn(row)? {
+            bad.push(row.number);
+        }
+        played += 1;
+    }
+    arena.close()?;
+    println!(
+        "{played} of {} attacks; not as expected: {bad:?}",
+        PLAN.len()
+    );
+    Ok(bad.is_empty())
+}
+
+impl Arena {
+    fn open(mut session: Session) -> Result<Self> {
+        let hostile = session.vm(HOSTILE)?;
+        let b = session.vm("b")?;
+        for channel in [hostile, b] {
+            session.expect(channel, BOOT).ready()?;
+        }
+        let log = TeeLog::new(session.folder().join("optee.log"));
+        let neighbour = Neighbour::start(&mut session, b)?;
+        let mut arena = Self {
+            session,
+            neighbour,
+            hostile,
+            log,
+            baseline: BTreeMap::new(),
+            described: BTreeMap::new(),
+        };
+        arena.list()?;
+        // The first call of a VM has OP-TEE set things up, which then stay.
+        arena.alive()?;
+        let stats = arena.stats()?;
+        arena.baseline = HELD
+            .iter()
+            .map(|&name| Ok((name, counter(&stats, name)?)))
+            .collect::<Result<_>>()?;
+        println!("baseline: {:?}", arena.baseline);
+        arena.log.complaints(&[]);
+        Ok(arena)
+    }
+
+    /// Takes what the consoles say, until `pick` makes something of it.
+    fn wait<T>(
+        &mut self,
+        what: &str,
+        within: Duration,
+        mut pick: impl FnMut(&Item) -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + within;
+        while let Some(item) = self
+            .session
+            .next(deadline.saturating_duration_since(Instant::now()))?
+        {
+            self.neighbour.note(&mut self.session, &item)?;
+            if let Some(found) = pick(&item) {
+                return Ok(found);
+            }
+            match &item.what {
+                What::Closed => bail!("waiting for {what}: QEMU ended"),
+                What::Line(line) if is_panic(line) => bail!("the hypervisor died: {line}"),
+                What::Program(event) if event["event"] == "error" => {
+                    bail!(
+                        "waiting for {what}, the hostile guest says: {}",
+                        event["text"]
+                    )
+                }
+                _ => {}
+            }
+        }
+        bail!(
+            "waited {} s for {what}\n{}",
+            within.as_secs(),
+            self.session.tail(self.hostile)
+        )
+    }
+
+    /// Gives the hostile guest a command and waits for the event that answers it.
+    fn ask(&mut self, command: &str, answer: &str, within: Duration) -> Result<serde_json::Value> {
+        self.session.send(self.hostile, command)?;
+        self.answer(answer, within)
+    }
+
+    fn answer(&mut self, name: &str, within: Duration) -> Result<serde_json::Value> {
+        let hostile = self.hostile;
+        self.wait(name, within, |item| match &item.what {
+            What::Program(event) if item.channel == hostile && event["event"] == name => {
+                Some(event.clone())
+            }
+            _ => None,
+        })
+    }
+
+    fn list(&mut self) -> Result<()> {
+        self.session.send(self.hostile, "list")?;
+        let mut found = BTreeMap::new();
+        self.wait("the list of attacks", SOON, |item| match &item.what {
+            What::Program(event) if event["event"] == "item" => {
+                let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+                if event["title"].is_string() {
+                    let item = Described {
+                        title: text("title"),
+                        expected: text("expected"),
+                    };
+                    found.insert(event["number"].as_u64().unwrap_or_default(), item);
+                }
+                None
+            }
+            What::Program(event) if event["event"] == "list-end" => Some(()),
+            _ => None,
+        })?;
+        self.described = found;
+        Ok(())
+    }
+
+    fn alive(&mut self) -> Result<()> {
+        let event = self.ask("alive", "alive", ATTACK)?;
+        ensure!(event["ok"] == true, "{}", event["text"]);
+        Ok(())
+    }
+
+    fn stats(&mut self) -> Result<Stats> {
+        self.session.send(Channel::Hypervisor, "stats")?;
+        self.wait("the counters", SOON, |item| match &item.what {
+            What::Hypervisor(HypervisorEvent::Stats(stats)) if stats.vm == HOSTILE => {
+                Some((**stats).clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Plays an attack; whether all was as it should.
+    fn turn(&mut self, row: &Row) -> Result<bool> {
+        let start = Instant::now();
+        let described = self.described.get(&row.number.into());
+        let (mut title, mut expected) = described.map_or_else(
+            || ("?".into(), "?".into()),
+            |item| (item.title.clone(), item.expected.clone()),
+        );
+        let cases = self.neighbour.cases;
+        let (answer, text) = match row.player {
+            Player::Elsewhere {
+                title: what,
+                why,
+                tests,
+            } => {
+                let names: Vec<_> = tests
+                    .iter()
+                    .map(|(file, test)| format!("{file}: {test}"))
+                    .collect();
+                println!("{:2}  not the guest's: {what}", row.number);
+                println!("      {why}; played by {}", names.join(", "));
+                return Ok(true);
+            }
+            Player::Guest => self.guest_plays(row.number)?,
+            Player::Endings(endings) => {
+                if described.is_none() {
+                    (title, expected) = (
+                        "the VM's end, in bad moments".into(),
+                        "it comes back".into(),
+                    );
+                }
+                self.endings(endings)?
+            }
+        };
+        let tee = self.tee(row);
+        let counters = self.counters()?;
+        let neighbour = self.goes_on(cases);
+        let outcome = Outcome {
+            text,
+            answer,
+            neighbour,
+            counters,
+            tee,
+        };
+        outcome.print(row.number, &title, &expected, start.elapsed());
+        Ok(outcome.is_good())
+    }
+
+    /// Whether the TEE serves the hostile VM, and did not complain.
+    fn tee(&mut self, row: &Row) -> Result<()> {
+        self.alive()?;
+        let complaints = self.log.complaints(row.log);
+        ensure!(
+            complaints.is_empty(),
+            "OP-TEE's log: {}",
+            complaints.join(" | ")
+        );
+        Ok(())
+    }
+
+    /// The attack's own verdict, with what it says about the hypervisor's counters.
+    fn guest_plays(&mut self, number: u8) -> Result<(Result<()>, String)> {
+        let before = self.stats()?;
+        let event = self.ask(&format!("run {number}"), "attack", ATTACK)?;
+        let after = self.stats()?;
+        let text = event["text"].as_str().unwrap_or_default().to_owned();
+        ensure!(
+            event["number"] == number,
+            "another attack's outcome: {event}"
+        );
+        if event["outcome"] != "expected" {
+            return Ok((Err(anyhow::anyhow!("{text}")), text));
+        }
+        for name in ["denied", "smcs"] {
+            if let Some(wanted) = event[name].as_u64() {
+                let grown = counter(&after, name)? - counter(&before, name)?;
+                if grown != wanted {
+                    let wrong = anyhow::anyhow!("{name} grew by {grown}, not {wanted}");
+                    return Ok((Err(wrong), text));
+                }
+            }
+        }
+        Ok((Ok(()), text))
+    }
+
+    /// The VM ends in these states, and comes back from each to a TEE that works.
+    fn endings(&mut self, endings: &[(&str, u32)]) -> Result<(Result<()>, String)> {
+        let mut text = Vec::new();
+        for (name, times) in endings {
+            for _ in 0..*times {
+                self.ask(&format!("end {name}"), "ending", SOON)?;
+                let reason =
+                    self.wait("the hostile VM's end", ATTACK, |item| match &item.what {
+                        What::Hypervisor(HypervisorEvent::VmOff { vm, reason })
+                            if vm == HOSTILE =>
+                        {
+                            Some(reason.clone())
+                        }
+                        _ => None,
+                    })?;
+                if reason != "reset" {
+                    let wrong = anyhow::anyhow!("{name}: the VM ended for {reason:?}");
+                    return Ok((Err(wrong), text.join(", ")));
+                }
+                self.answer("ready", BOOT)?;
+                self.alive().with_context(|| format!("after {name}"))?;
+            }
+            text.push(format!("{name} {times} times"));
+        }
+        Ok((Ok(()), text.join(", ")))
+    }
+
+    /// Whether what the VM holds is what it held at the beginning.
+    fn counters(&mut self) -> Result<Result<()>> {
+        let stats = self.stats()?;
+        let mut off = Vec::new();
+        for (name, &wanted) in &self.baseline {
+            let got = counter(&stats, name)?;
+            if got != wanted {
+                off.push(format!("{name} {got}, not {wanted}"));
+            }
+        }
+        Ok(if off.is_empty() {
+            Ok(())
+        } else {
+            Err(anyhow::anyhow!(off.join(", ")))
+        })
+    }
+
+    /// Waits for one more case of the neighbour's than there were, all of them good.
+    fn goes_on(&mut self, cases: u32) -> Result<()> {
+        let deadline = Instant::now() + CASE;
+        while self.neighbour.cases == cases {
+            let left = deadline.saturating_duration_since(Instant::now());
+            ensure!(!left.is_zero(), "no case has ended in {} s", CASE.as_secs());
+            // Each item is looked at, whatever it is.
+            self.wait("the neighbour's next case", left, |_| Some(()))?;
+        }
+        self.neighbour.unharmed()
+    }
+
+    fn close(mut self) -> Result<()> {
+        self.neighbour.stop();
+        let deadline = Instant::now() + CASE * 4;
+        while !self.neighbour.idle {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.wait("the end of the neighbour's xtest", left, |_| Some(()))?;
+        }
+        self.neighbour.unharmed()?;
+        println!(
+            "the neighbour ran {} cases well, {} whole runs",
+            self.neighbour.cases, self.neighbour.runs
+        );
+        crate::power_off(self.session, &[HOSTILE, "b"])
+    }
+}
+
+/// A counter by its name.
+fn counter(stats: &Stats, name: &str) -> Result<u64> {
+    serde_json::to_value(stats)?
+        .get(name)
+        .and_then(serde_json::Value::as_u64)
+        .with_context(|| format!("the monitor tells no {name}"))
+}
