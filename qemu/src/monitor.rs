@@ -49,6 +49,20 @@ pub enum HypervisorEvent {
     },
     /// The last VM has stopped; the machine powers off.
     AllOff,
+    /// A physical CPU does not come back from the secure world.
+    TeeStuck {
+        /// Its number.
+        cpu: u32,
+        /// The VM that it ran for, empty where none.
+        vm: String,
+    },
+    /// It has come back after all.
+    TeeBack {
+        /// Its number.
+        cpu: u32,
+        /// The VM that it runs.
+        vm: String,
+    },
     /// What was done for one VM.
     Stats(Box<Stats>),
     /// Something that this tool is too old for.

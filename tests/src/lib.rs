@@ -5,6 +5,9 @@
 //! one after the other. One that fails says what it waited for, the last lines of the consoles, and
 //! where all of the logs are: `out/tests/NAME`.
 
+pub mod gdb;
+pub mod hostile;
+
 use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{CaseState, Event, XtestEnd};
 use postern_qemu::config::System;

@@ -1,0 +1,100 @@
+//! An OP-TEE that does not come back is noticed and reported, and a guest without a TEE goes on.
+//!
+//! QEMU's debugger stops a CPU in the middle of OP-TEE, which to the others looks like an OP-TEE
+//! that hangs with its interrupts masked or has panicked.
+
+use anyhow::{Context, Result, ensure};
+use guest_agent::event::Event;
+use postern_qemu::config::Tee;
+use postern_qemu::console::Channel;
+use postern_qemu::monitor::HypervisorEvent;
+use postern_qemu::prepare::Flavour;
+use postern_qemu::session::Session;
+use postern_tests::gdb::Gdb;
+use postern_tests::{BOOT, Lab, SOON, in_case};
+use std::time::{Duration, Instant};
+
+/// OP-TEE's core runs at S-EL1 below 4 GiB; guests' kernels have all their addresses above.
+const OPTEE: std::ops::Range<u64> = 0..0x1_0000_0000;
+
+/// Waits for the hypervisor to say of the CPU that runs VM a what the event of this name says.
+fn told(session: &mut Session, event: &str) -> Result<()> {
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .hypervisor(event, |found| match found {
+            HypervisorEvent::TeeStuck { vm, .. } if event == "tee-stuck" => Some(vm.clone()),
+            HypervisorEvent::TeeBack { vm, .. } if event == "tee-back" => Some(vm.clone()),
+            _ => None,
+        })
+        .and_then(|vm| {
+            ensure!(vm == "a", "{event} names vm {vm:?}");
+            Ok(())
+        })
+}
+
+fn answers(session: &mut Session, vm: &str, text: &str) -> Result<()> {
+    let guest = session.vm(vm)?;
+    session.send(guest, &format!("ping {text}"))?;
+    session
+        .expect(guest, SOON)
+        .event("a pong", |event| match event {
+            Event::Pong { text: found } if found == text => Some(()),
+            _ => None,
+        })
+}
+
+#[test]
+fn a_secure_world_that_hangs_is_reported_and_others_go_on() -> Result<()> {
+    let lab = Lab::new("stuck-tee")?;
+    let mut system = lab.system("two.toml")?;
+    system.vms[1].tee = Tee::None;
+    let mut machine = lab.machine(&system, Flavour::Shared)?;
+    // Paths of sockets are short, those of checkouts need not be.
+    let sockets = tempfile::tempdir()?;
+    let socket = sockets.path().join("gdb");
+    machine.extra.extend([
+        "-gdb".into(),
+        format!("unix:{},server=on,wait=off", socket.display()).into(),
+    ]);
+    let mut session = Session::boot(&machine, &lab.folder)?;
+    let (a, b) = (session.vm("a")?, session.vm("b")?);
+    for guest in [a, b] {
+        session.expect(guest, BOOT).ready()?;
+    }
+    session.send(a, "xtest -t regression 4006")?;
+    in_case(&mut session, a, "regression_4006")?;
+
+    let mut gdb = Gdb::connect(&socket)?;
+    let cpus = gdb.cpus()?;
+    ensure!(cpus.len() == 4, "CPUs: {cpus:?}");
+    let deadline = Instant::now() + SOON;
+    let stuck = loop {
+        let mut inside = None;
+        for &cpu in &cpus {
+            let place = gdb.place(cpu)?;
+            if place.level == 1 && OPTEE.contains(&place.pc) {
+                inside = Some(cpu);
+            }
+        }
+        if let Some(cpu) = inside {
+            break Some(cpu);
+        }
+        if Instant::now() > deadline {
+            break None;
+        }
+        gdb.go_on(&cpus)?;
+        std::thread::sleep(Duration::from_millis(15));
+        gdb.stop()?;
+    };
+    let stuck = stuck.context("no CPU was found in OP-TEE")?;
+    let others: Vec<u32> = cpus.iter().copied().filter(|&cpu| cpu != stuck).collect();
+    gdb.go_on(&others)?;
+    told(&mut session, "tee-stuck")?;
+    answers(&mut session, "b", "still-here")?;
+
+    gdb.stop()?;
+    gdb.leave()?;
+    told(&mut session, "tee-back")?;
+    answers(&mut session, "b", "and-now")?;
+    Ok(())
+}
