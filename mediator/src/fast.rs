@@ -4,7 +4,7 @@ use crate::Mediator;
 use crate::call::code;
 use crate::capabilities;
 use crate::host::Host;
-use core::sync::atomic::Ordering;
+use crate::sync::Ordering;
 use optee_proto::{FunctionId, Return, smc};
 
 /// How many functions every guest has: what [`Mediator::fast`] answers by anything but "unknown",

@@ -46,6 +46,7 @@ mod policy;
 mod probe;
 mod rpc;
 mod stats;
+mod sync;
 #[cfg(test)]
 mod tests;
 
@@ -55,12 +56,11 @@ pub use probe::{ProbeError, TeeInfo, probe};
 pub use stats::{RpcKind, Stats};
 
 use books::Books;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use optee_proto::caps::SecureCaps;
 use optee_proto::{FunctionId, smc};
-use spin::mutex::TicketMutex;
 use stats::Counters;
 use thiserror::Error;
+use sync::{AtomicBool, AtomicU32, Ordering, TicketMutex};
 
 /// An SMC or HVC as the guest made it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -13,10 +13,10 @@ use crate::call::{Call, Pending, Work};
 use crate::host::Host;
 use crate::memory::buffer::unpin;
 use crate::pages::SPARE_PAGES;
+use crate::sync::Ordering;
 use crate::{CreateError, DestroyError, Mediator};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering;
 use optee_proto::{Return, smc};
 
 /// How many times a VM's calls are resumed on its behalf when it ends, all together. Each ends

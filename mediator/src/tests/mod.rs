@@ -7,6 +7,8 @@ mod during;
 mod life;
 mod lists;
 mod memory;
+#[cfg(shuttle)]
+mod models;
 mod probing;
 mod properties;
 mod rpc_arg;

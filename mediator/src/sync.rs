@@ -1,0 +1,30 @@
+//! The lock and the atomics that vCPUs share: those of `spin` and `core`, or, for the models of
+//! concurrency (`--cfg shuttle`), stand-ins that try one interleaving after the other.
+
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+#[cfg(not(all(test, shuttle)))]
+pub(crate) use spin::mutex::TicketMutex;
+
+#[cfg(all(test, shuttle))]
+pub(crate) use model::{AtomicBool, AtomicU32, Ordering, TicketMutex};
+
+#[cfg(all(test, shuttle))]
+mod model {
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use shuttle::sync::{Mutex, MutexGuard};
+
+    /// A lock like `spin`'s.
+    #[derive(Debug)]
+    pub(crate) struct TicketMutex<T>(Mutex<T>);
+
+    impl<T> TicketMutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("nobody panics with the lock held")
+        }
+    }
+}
