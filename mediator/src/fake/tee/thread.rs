@@ -415,7 +415,7 @@ fn act(
             9..=0xb if (param.a.get(), param.c.get()) != (0, 0) && header.cmd.get() != 4 => {
                 state.violate(format!("memory by address: {param:?}"));
             }
-            9..=0xb => out.b = (param.b.get() + 1).into(),
+            9..=0xb => out.b = param.b.get().wrapping_add(1).into(),
             1..=3 => {
                 out.a = (!param.a.get()).into();
                 out.b = (!param.b.get()).into();
