@@ -52,5 +52,8 @@ pub const ALL: &[(&str, Experiment)] = &[
     ("tmem-reserved", memory::reserved),
     ("register-anything", memory::anything),
     ("register-large", memory::large),
+    ("map-pta", memory::map_pta),
+    ("map-app", memory::map_app),
+    ("map-load", memory::map_load),
     ("unregister-used", memory::unregister_used),
 ];

@@ -4,7 +4,9 @@ use alloc::format;
 use alloc::string::String;
 use guest_bare::smccc;
 use guest_bare::tee::client::Failure;
-use guest_bare::tee::{Act, Client, Message, Outcome, Step, Supplicant, Suspended, apps, cpio};
+use guest_bare::tee::{
+    Act, Client, Message, Outcome, Step, Supplicant, Suspended, apps, cpio, files, supplicant,
+};
 use optee_proto::msg::login;
 use optee_proto::{Return, Uuid, rpc, smc};
 
@@ -110,7 +112,8 @@ pub fn create(id: u64) -> Code {
 
 /// VM_DESTROYED.
 pub fn destroy(id: u64) -> Code {
-    guest_bare::tee::supplicant::forget_all();
+    supplicant::forget_all();
+    files::clear();
     Code(hypervisor().fast(smc::VM_DESTROYED, id)[0])
 }
 

@@ -9,12 +9,14 @@
 //! * [`client`]: SMCs, one at a time ([`client::Client::begin`], [`client::Client::resume`]),
 //!   or whole conversations ([`client::Client::run`]).
 //! * [`supplicant`]: answers to RPCs.
+//! * [`files`]: what its secure storage keeps.
 //! * [`cpio`]: trusted applications in the initial RAM disk.
 //! * [`apps`]: UUIDs and functions of what the packaged OP-TEE has.
 
 pub mod apps;
 pub mod client;
 pub mod cpio;
+pub mod files;
 pub mod memory;
 pub mod message;
 pub mod supplicant;

@@ -2,9 +2,9 @@
 //! disk.
 
 use super::client::Suspended;
-use super::cpio;
 use super::memory;
 use super::message::{Message, PageList, View};
+use super::{cpio, files};
 use crate::PAGE_SIZE;
 use crate::pages::Pages;
 use alloc::collections::BTreeMap;
@@ -166,7 +166,7 @@ impl Supplicant {
                 TeeResult::SUCCESS
             }
             rpc::Command::NOTIFICATION | rpc::Command::SUSPEND => TeeResult::SUCCESS,
-            rpc::Command::FS => TeeResult::ITEM_NOT_FOUND,
+            rpc::Command::FS => files::answer(view),
             _ => TeeResult::NOT_SUPPORTED,
         }
     }

@@ -7,7 +7,7 @@ use guest_bare::tee::apps;
 use optee_proto::rpc;
 
 /// More VMs in a row than OP-TEE has address space numbers.
-const CYCLES: u32 = 200;
+const CYCLES: u32 = 100;
 
 /// Creates and destroys VM 1 again and again; in between `in_vm` does something, which is to succeed.
 fn cycles(lab: &Lab, mut in_vm: impl FnMut() -> Result<(), String>) -> String {

@@ -145,8 +145,13 @@ pub fn first_calls(_: &Lab) -> String {
 pub fn threads(lab: &Lab) -> String {
     create(1);
     create(2);
-    let load = rpc::Command::LOAD_TA;
-    let calls = [(); 3].map(|()| lab.open_until(1, apps::NOBODY, load));
+    // OP-TEE loads one application of a VM at a time: the second waits for the first.
+    let stops = [
+        rpc::Command::LOAD_TA,
+        rpc::Command::NOTIFICATION,
+        rpc::Command::LOAD_TA,
+    ];
+    let calls = stops.map(|stop| lab.open_until(1, apps::NOBODY, stop));
     let told = calls.each_ref().map(|(_, parked)| match parked {
         Ok(call) => format!("suspended as thread {}", call.thread),
         failed => told(failed),
