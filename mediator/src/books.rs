@@ -236,8 +236,10 @@ impl Books {
 
     /// OP-TEE gives back a buffer that it had asked for: the guest's name for it, and its pages.
     /// `None` if there is no such buffer.
-    pub(crate) fn free_allocated(&mut self, cookie: u64) -> Option<(GuestCookie, Vec<PageNumber>)> {
-        let cookie = Cookie::from_tee(cookie)?;
+    pub(crate) fn free_allocated(
+        &mut self,
+        cookie: Cookie,
+    ) -> Option<(GuestCookie, Vec<PageNumber>)> {
         let (_, buffer) = self.buffers.get(cookie)?;
         if buffer.provenance != Provenance::Allocated || buffer.state != State::Live {
             return None;

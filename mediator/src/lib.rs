@@ -57,10 +57,11 @@ pub use stats::{RpcKind, Stats};
 
 use books::Books;
 use optee_proto::caps::SecureCaps;
+use optee_proto::msg::PAGE_LIST_ENTRIES;
 use optee_proto::{FunctionId, smc};
 use stats::Counters;
-use thiserror::Error;
 use sync::{AtomicBool, AtomicU32, Ordering, TicketMutex};
+use thiserror::Error;
 
 /// An SMC or HVC as the guest made it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -196,6 +197,18 @@ impl Mediator {
             .calls
             .min(self.tee.threads)
             .clamp(1, call::MAX_CALLS)
+    }
+
+    /// The most pages that the VM can have of [`Host::alloc_shared`] at once, whatever it does:
+    /// with as many for each VM, none can take another's. Its quotas bound it.
+    pub fn shared_pages_max(&self) -> u32 {
+        let quotas = &self.config.quotas;
+        // A call has its message's page, one that OP-TEE is unmapping, and at most two lists: of
+        // the buffer that it registers, and of the last one that OP-TEE asked for. All pages of
+        // all lists but their last ones are full.
+        let per_call = 2 + 2;
+        let full = quotas.pages / PAGE_LIST_ENTRIES as u32;
+        per_call * self.call_limit() + full + quotas.rpc_buffers + pages::SPARE_PAGES as u32
     }
 
     /// Whether the guest wants the interrupt that announces asynchronous notifications. When the

@@ -114,9 +114,10 @@ pub(crate) struct Call {
     /// The buffers that it uses: four parameters at most, and the one that its message is in.
     uses: heapless::Vec<Cookie, MAX_USES>,
     pub(crate) work: Work,
-    /// The list of the last buffer that the guest allocated at OP-TEE's request. OP-TEE reads it
-    /// while it resumes, and is done with it once it asks for the next one, or is done at all.
-    pub(crate) list: Vec<SharedPage>,
+    /// The list of the last buffer that the guest allocated at OP-TEE's request, and the buffer.
+    /// OP-TEE reads it while it resumes, and is done with it once it asks for the next one, or
+    /// frees this one, or is done at all.
+    pub(crate) list: Option<(Cookie, Vec<SharedPage>)>,
     /// The last RPC buffer that OP-TEE freed. It asks for that before it unmaps the page.
     pub(crate) retired: Option<SharedPage>,
     /// OP-TEE's thread, once it has one.
@@ -141,7 +142,7 @@ impl Call {
             kinds: [Kind::None; MAX_PARAMS],
             uses: heapless::Vec::new(),
             work: Work::Plain,
-            list: Vec::new(),
+            list: None,
             retired: None,
             thread: None,
             token: 0,
@@ -158,6 +159,13 @@ impl Call {
         self.message.header.cmd = optee_proto::msg::Command::CLOSE_SESSION.0.into();
         self.message.header.session = session.into();
         self.work = Work::Close(session);
+    }
+
+    /// The list that OP-TEE has read: of the buffer that it frees, or whichever it is.
+    pub(crate) fn take_list(&mut self, of: Option<Cookie>) -> Vec<SharedPage> {
+        self.list
+            .take_if(|(buffer, _)| of.is_none_or(|of| of == *buffer))
+            .map_or_else(Vec::new, |(_, list)| list)
     }
 
     /// Where behind the guest's message the room for RPC messages begins.

@@ -100,8 +100,7 @@ impl Mediator {
                     return Err(TeeResult::BAD_PARAMETERS);
                 }
                 // OP-TEE comes for more, so it has read the list of what it got last.
-                let list = core::mem::take(&mut call.list);
-                for page in list {
+                for page in call.take_list(None) {
                     self.give_page(host, page);
                 }
             }
@@ -110,9 +109,13 @@ impl Mediator {
                     return Err(TeeResult::BAD_PARAMETERS);
                 }
                 // Forgotten before the guest hears of it: it may use the name at once.
-                let freed = self.books.lock().free_allocated(request.params[0].b.get());
+                let cookie = Cookie::from_tee(request.params[0].b.get());
+                let freed = cookie.and_then(|cookie| self.books.lock().free_allocated(cookie));
                 let (guest, pages) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
                 unpin(host, pages);
+                for page in call.take_list(cookie) {
+                    self.give_page(host, page);
+                }
                 theirs[0].b = guest.0.into();
             }
             _ => self.name_buffers(request, &mut theirs)?,
