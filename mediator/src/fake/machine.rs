@@ -271,6 +271,16 @@ impl FakeHost {
         self.vm
     }
 
+    /// Pins of the VM's pages.
+    pub fn pins(&self) -> u64 {
+        self.machine.state().ram.pins_of(self.vm)
+    }
+
+    /// Pages that are shared with OP-TEE on the VM's behalf.
+    pub fn shared_pages(&self) -> usize {
+        self.machine.state().ram.shared_of(self.vm)
+    }
+
     /// Where guest memory at an address is, if it is there.
     pub fn physical(&self, at: Ipa) -> Option<Pa> {
         let state = self.machine.state();
@@ -385,13 +395,13 @@ impl Host for FakeHost {
     fn alloc_shared(&self) -> Option<SharedPage> {
         let mut state = self.machine.state();
         state.shared_left = state.shared_left.checked_sub(1)?;
-        Some(SharedPage::new(Pa::new(state.ram.share())))
+        Some(SharedPage::new(Pa::new(state.ram.share(self.vm))))
     }
 
     fn free_shared(&self, page: SharedPage) {
         let mut state = self.machine.state();
         let at = page.pa().get();
-        if !state.ram.unshare(at) {
+        if !state.ram.unshare(self.vm, at) {
             state.violate(format!("free_shared({at:#x}): not shared"));
         }
         state.shared_left += 1;

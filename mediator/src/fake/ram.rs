@@ -17,7 +17,8 @@ pub(super) const SHARED_BASE: u64 = 0x28_4800_0000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Owner {
     Vm(u16),
-    Shared,
+    /// Shared with OP-TEE on behalf of this VM.
+    Shared(u16),
 }
 
 #[derive(Default)]
@@ -40,7 +41,7 @@ struct VmMemory {
 pub(super) struct Ram {
     vms: BTreeMap<u16, VmMemory>,
     pages: BTreeMap<u64, Page>,
-    shared: BTreeSet<u64>,
+    shared: BTreeMap<u64, u16>,
     shared_made: u64,
     shared_free: BTreeSet<u64>,
 }
@@ -82,8 +83,8 @@ impl Ram {
     /// Who the page at a physical address belongs to.
     pub(super) fn owner(&self, at: u64) -> Option<Owner> {
         let (page, _) = split(at);
-        if self.shared.contains(&page) {
-            return Some(Owner::Shared);
+        if let Some(&vm) = self.shared.get(&page) {
+            return Some(Owner::Shared(vm));
         }
         let vm = page.checked_sub(VM_BASE)? / VM_STRIDE;
         let number = (page - VM_BASE) % VM_STRIDE / PAGE_SIZE;
@@ -140,21 +141,33 @@ impl Ram {
         true
     }
 
-    /// A page to share, filled with zeroes.
-    pub(super) fn share(&mut self) -> u64 {
+    /// Pins of a VM's pages.
+    pub(super) fn pins_of(&self, vm: u16) -> u64 {
+        let base = VM_BASE + VM_STRIDE * u64::from(vm);
+        let pages = self.pages.range(base..base + VM_STRIDE);
+        pages.map(|(_, page)| u64::from(page.pins)).sum()
+    }
+
+    /// A page to share on behalf of a VM, filled with zeroes.
+    pub(super) fn share(&mut self, vm: u16) -> u64 {
         let at = self.shared_free.pop_first().unwrap_or_else(|| {
             self.shared_made += 1;
             SHARED_BASE + self.shared_made * PAGE_SIZE
         });
-        self.shared.insert(at);
+        self.shared.insert(at, vm);
         at
     }
 
-    /// Takes a shared page back, if it is one.
-    pub(super) fn unshare(&mut self, at: u64) -> bool {
+    /// Takes a shared page of a VM's back, if it is one.
+    pub(super) fn unshare(&mut self, vm: u16, at: u64) -> bool {
         self.pages.remove(&at);
         self.shared_free.insert(at);
-        self.shared.remove(&at)
+        self.shared.remove(&at) == Some(vm)
+    }
+
+    /// How many pages are shared on behalf of a VM.
+    pub(super) fn shared_of(&self, vm: u16) -> usize {
+        self.shared.values().filter(|&&of| of == vm).count()
     }
 
     pub(super) fn shared(&self) -> usize {

@@ -148,7 +148,7 @@ fn a_poor_tee_is_not_made_rich() {
 fn many_lives() {
     let machine = Machine::new();
     let vm = Vm::new(&machine, 1, Config::default());
-    for _ in 0..if cfg!(miri) { 5 } else { 1000 } {
+    for _ in 0..if cfg!(miri) { 2 } else { 1000 } {
         let guest = vm.guest();
         assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
         let (cookie, result) = guest.register(2);

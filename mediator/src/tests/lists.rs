@@ -13,7 +13,7 @@ fn list_lengths_around_a_page_of_the_list() {
     let vm = Vm::with_pages(&Machine::new(), 1, Config::default(), 8000);
     let guest = vm.guest();
     let lengths = [1, 64, 65, 511, 512, 63, 448, 510, 575, 1022, 1023];
-    for &pages in &lengths[..if cfg!(miri) { 5 } else { lengths.len() }] {
+    for &pages in &lengths[..if cfg!(miri) { 3 } else { lengths.len() }] {
         let (cookie, result) = guest.register(pages);
         assert_eq!((result, vm.stats().pages_pinned), (0, pages), "{pages}");
         assert_eq!(guest.unregister(cookie), 0);
@@ -34,7 +34,7 @@ fn list_lengths_around_a_page_of_the_list() {
 /// 64 MiB in one registration: in steps between which the guest runs.
 #[test]
 fn a_large_buffer() {
-    let pages = if cfg!(miri) { 300 } else { 16_384 };
+    let pages = if cfg!(miri) { 140 } else { 16_384 };
     let vm = Vm::with_pages(&Machine::new(), 1, Config::default(), pages + 100);
     let guest = vm.guest();
     let before = vm.host.machine().smcs().len();
@@ -212,7 +212,7 @@ fn failures_do_not_add_up() {
     let list = guest.page_list(&[at, at, Ipa::new(0x4020_0000)]);
     let param = Param::new(Attr::PAGE_LIST, list.get(), 3 * PAGE_SIZE, 9);
     let message = guest.message(Command::REGISTER_SHM, 0, &[param]);
-    for _ in 0..if cfg!(miri) { 20 } else { 20_000 } {
+    for _ in 0..if cfg!(miri) { 5 } else { 20_000 } {
         guest.begin(message);
     }
     assert_eq!(vm.baseline(), before);

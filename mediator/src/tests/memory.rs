@@ -156,7 +156,7 @@ fn quotas_of_buffers_and_pages() {
 
 #[test]
 fn thousands_of_buffers() {
-    let many = if cfg!(miri) { 50 } else { 4000 };
+    let many = if cfg!(miri) { 12 } else { 4000 };
     let vm = Vm::with_pages(&Machine::new(), 1, Config::default(), 4 * many + 10);
     let guest = vm.guest();
     let cookies: Vec<u64> = (0..many)

@@ -1,5 +1,6 @@
 //! An OP-TEE that does what a script says, and watches what it is given.
 
+mod reply;
 mod thread;
 
 use super::machine::State;
@@ -73,6 +74,8 @@ struct Thread {
     room: Option<u64>,
     use_room: bool,
     waiting: Option<Step>,
+    /// The command that it asked for.
+    asked: Option<(Header, Vec<Param>)>,
     /// Memory for an RPC message is being asked for.
     allocating: bool,
     /// Memory for RPC messages that FREE has been asked for, until that is answered.
@@ -238,8 +241,8 @@ impl Tee {
     }
 }
 
-fn is_shared(state: &State, at: u64) -> bool {
-    at.is_multiple_of(PAGE_SIZE) && state.ram.owner(at) == Some(Owner::Shared)
+fn is_shared(state: &State, vm: u16, at: u64) -> bool {
+    at.is_multiple_of(PAGE_SIZE) && state.ram.owner(at) == Some(Owner::Shared(vm))
 }
 
 /// One SMC.

@@ -29,7 +29,7 @@ fn read_message(state: &State, at: u64) -> (Header, Vec<Param>) {
 
 pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u64; 8]) -> [u64; 4] {
     let message = id::unpair(args[1], args[2]);
-    if !is_shared(state, message) {
+    if !is_shared(state, vm, message) {
         state.violate(format!("message at {message:#x}"));
         return [Return::EBADADDR.get(), 0, 0, 0];
     }
@@ -64,6 +64,7 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
             room,
             use_room: true,
             waiting: None,
+            asked: None,
             allocating: false,
             unmapping: None,
             result: TeeResult::SUCCESS,
@@ -100,7 +101,7 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
         if let Some(text) = state.tee.use_of(page) {
             state.violate(text);
         }
-        if is_shared(state, page) {
+        if is_shared(state, vm, page) {
             let partition = partition(state, vm);
             partition.rpc.insert(thread, (cookie, page));
             if let Some(step) = step {
@@ -116,6 +117,16 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
     let at = rpc_message(partition(state, vm), thread);
     let Some(at) = at else { return };
     let reply = read_message(state, at);
+    let this = partition(state, vm)
+        .threads
+        .get_mut(&thread)
+        .expect("checked before");
+    let allocating = matches!(step, Step::ShmAlloc(..) | Step::ShmAllocInterrupted(..));
+    if let Some(asked) = this.asked.take()
+        && let Some(text) = super::reply::fault(&asked, &reply, allocating)
+    {
+        state.violate(text);
+    }
     match step {
         Step::ShmAlloc(_, size) | Step::ShmAllocInterrupted(_, size) => {
             let this = partition(state, vm)
@@ -176,7 +187,7 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
             state.ram.read(list + PAGE_SIZE - 8, link.as_mut_bytes());
             list = link.get();
         }
-        if !is_shared(state, list) || state.tee.use_of(list).is_some() {
+        if !is_shared(state, vm, list) || state.tee.use_of(list).is_some() {
             state.violate(format!("page list at {list:#x}"));
             return None;
         }
@@ -319,6 +330,12 @@ fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
     let this = partition.threads.get_mut(&thread).expect("checked before");
     this.waiting = Some(step);
     state.ram.write(at, &bytes);
+    let asked = read_message(state, at);
+    let this = super::partition(state, vm)
+        .threads
+        .get_mut(&thread)
+        .expect("checked before");
+    this.asked = Some(asked);
     let (a1, a2) = id::pair(cookie);
     [Function::CMD.a0(), a1, a2, thread]
 }

@@ -3,7 +3,7 @@
 
 use super::plain;
 use crate::fake::Guest;
-use crate::tests::{BAD, Vm, value};
+use crate::tests::{BAD, Vm, some, value};
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param};
 
@@ -34,7 +34,7 @@ fn refused(vm: &Vm, param: Param) {
         (Command::OPEN_SESSION, [META, META, param].into()),
         (Command::OPEN_SESSION, [META, param].into()),
     ];
-    for (command, params) in messages {
+    for (command, params) in some(messages) {
         let done = guest.run(guest.message(command, 1, &params));
         assert_eq!(done.header.ret.get(), BAD, "{param:?}");
         assert_eq!(done.params, params);
@@ -144,7 +144,7 @@ fn attr_tmem_by_address() {
     let vm = plain();
     let own = vm.guest().alloc(1).get();
     let physical = vm.host.physical(crate::addr::Ipa::new(own)).unwrap().get();
-    for at in [
+    for at in some([
         0x0e10_0000,
         0x4020_0000,
         0x0900_0000,
@@ -152,7 +152,7 @@ fn attr_tmem_by_address() {
         own,
         physical,
         1,
-    ] {
+    ]) {
         for attr in [Attr::TMEM_INPUT, Attr::TMEM_OUTPUT, Attr::TMEM_INOUT] {
             refused(&vm, Param::new(attr, at, 8, 0));
         }
@@ -181,7 +181,7 @@ fn attr_page_list() {
 fn attr_noncontig() {
     let vm = plain();
     let (cookie, _) = vm.guest().register(1);
-    for low in [0, 1, 2, 3, 5, 6, 7] {
+    for low in some([0, 1, 2, 3, 5, 6, 7]) {
         refused(&vm, Param::new(Attr(low | Attr::NONCONTIG), 0, 0, cookie));
     }
     vm.end();
@@ -192,7 +192,7 @@ fn attr_noncontig() {
 fn attr_meta() {
     let vm = plain();
     let (cookie, _) = vm.guest().register(1);
-    for low in [0, 2, 3, 5, 6, 7, 9, 10, 11] {
+    for low in some([0, 2, 3, 5, 6, 7, 9, 10, 11]) {
         refused(&vm, Param::new(Attr(low | Attr::META), 0, 0, cookie));
     }
     let guest = vm.guest();
@@ -205,7 +205,7 @@ fn attr_meta() {
 fn attr_cache_bits() {
     let vm = plain();
     let (cookie, _) = vm.guest().register(1);
-    for cache in 1..8u64 {
+    for cache in some(1..8u64) {
         for low in [1, 6, 10] {
             refused(&vm, Param::new(Attr(low | cache << 16), 0, 0, cookie));
         }
@@ -219,7 +219,7 @@ fn attr_unknown() {
     let vm = plain();
     let types = [4, 8, 0xc, 0xd, 0xe, 0xf, 0x10, 0x20, 0x40, 0x80, 0xff];
     let bits = (10..16).chain(19..64).map(|bit| 1 | 1 << bit);
-    for attr in types.into_iter().chain(bits) {
+    for attr in some(types.into_iter().chain(bits)) {
         refused(&vm, Param::new(Attr(attr), 0, 0, 0));
     }
     vm.end();

@@ -3,7 +3,7 @@
 use super::{offering, plain};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, Outcome, Request};
-use crate::tests::{APP, BAD, Vm, value};
+use crate::tests::{APP, BAD, Vm, some, value};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -57,7 +57,7 @@ fn wrong_counts(vm: &Vm, command: Command, counts: &[usize]) {
 
 /// The command is for nobody: EBADCMD, and OP-TEE spends no thread on it.
 fn refused(command: u32) {
-    for vm in [plain(), offering()] {
+    for vm in some([plain(), offering()]) {
         let before = vm.host.machine().smcs().len();
         let guest = vm.guest();
         for count in [0, 1, 4] {
@@ -119,7 +119,7 @@ fn cmd_open_session() {
 
 #[test]
 fn cmd_invoke() {
-    for count in 0..=4 {
+    for count in some(0..=4) {
         let vm = plain();
         let params = vec![value(Attr::VALUE_INPUT); count];
         let done = passes(&vm, Command::INVOKE, &params);
@@ -223,7 +223,7 @@ fn cmd_assign_protmem() {
 
 #[test]
 fn cmd_unknown() {
-    for command in (12..16).chain([0x100, 1 << 31, u32::MAX]) {
+    for command in some((12..16).chain([0x100, 1 << 31, u32::MAX])) {
         refused(command);
     }
 }

@@ -4,7 +4,7 @@ use super::{offering, owner, plain};
 use crate::RpcKind;
 use crate::addr::PAGE_SIZE;
 use crate::fake::{Guest, Outcome, Request, Step};
-use crate::tests::{Vm, value};
+use crate::tests::{Vm, some, value};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::TeeResult;
@@ -251,7 +251,7 @@ fn rpc_cmd_rpmb_frames() {
 #[test]
 fn rpc_cmd_unknown() {
     let no = TeeResult::NOT_IMPLEMENTED;
-    for command in (13..20).chain(25..32).chain([u32::MAX]) {
+    for command in some((13..20).chain(25..32).chain([u32::MAX])) {
         withheld(owner(), rpc::Command(command), RpcKind::Other, no);
     }
 }

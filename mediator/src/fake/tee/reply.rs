@@ -1,0 +1,48 @@
+//! Whether the answer to a command is one that OP-TEE may be given.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use optee_proto::msg::{Attr, Header, Param};
+
+type Message = (Header, Vec<Param>);
+
+/// What is wrong with an answer: something changed in it that is no output. (OP-TEE itself looks at
+/// its own copy of most of it; whoever changes it has believed the guest.)
+pub(super) fn fault(asked: &Message, reply: &Message, allocating: bool) -> Option<String> {
+    let frame = |header: &Header| {
+        let Header {
+            cmd,
+            func,
+            session,
+            cancel_id,
+            num_params,
+            ..
+        } = *header;
+        [cmd, func, session, cancel_id, num_params]
+    };
+    if frame(&asked.0) != frame(&reply.0) || asked.1.len() != reply.1.len() {
+        return Some(format!("{:?} is answered by {:?}", asked.0, reply.0));
+    }
+    // Memory takes the place of the parameter that asked for it, and is looked at later.
+    if allocating && reply.0.ret.get() == 0 {
+        return None;
+    }
+    let wrong = asked.1.iter().zip(&reply.1).find(|(asked, reply)| {
+        let mut expected = **asked;
+        match asked.attr() {
+            Attr::VALUE_OUTPUT | Attr::VALUE_INOUT => {
+                expected = Param {
+                    attr: asked.attr,
+                    ..**reply
+                }
+            }
+            Attr::RMEM_OUTPUT | Attr::RMEM_INOUT | Attr::TMEM_OUTPUT | Attr::TMEM_INOUT => {
+                expected.b = reply.b;
+            }
+            _ => {}
+        }
+        expected != **reply
+    });
+    wrong.map(|(asked, reply)| format!("{asked:?} is answered by {reply:?}"))
+}

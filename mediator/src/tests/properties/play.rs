@@ -1,0 +1,302 @@
+//! A hostile guest at play.
+
+use super::actions::{Action, Breaks, How};
+use crate::Quotas;
+use crate::addr::{Ipa, PAGE_SIZE};
+use crate::fake::{Guest, RAM_BASE, Request};
+use crate::tests::Vm;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use optee_proto::msg::{self, Attr, Command, Param};
+use optee_proto::rpc::Function;
+use optee_proto::{Return, smc};
+
+/// Pages of guest memory; what actions allocate must fit.
+pub(super) const PAGES: u64 = 2000;
+
+/// How many resumptions end all calls: each call has a few steps, and each step a few RPCs.
+const TO_THE_END: usize = 200;
+
+/// A call that came back with an RPC.
+struct Waiting {
+    /// Where its message is.
+    message: Ipa,
+    /// The message as the guest wrote it.
+    wrote: Option<Request>,
+    /// The registers that it came back with.
+    regs: [u64; 4],
+}
+
+pub(super) struct Play<'a> {
+    vm: &'a Vm,
+    guest: Guest<'a>,
+    quotas: Quotas,
+    /// All that is read changes, so messages cannot be compared.
+    scramble: bool,
+    waiting: Vec<Waiting>,
+    /// The first pages of buffers, by name.
+    named: BTreeMap<u64, Vec<Ipa>>,
+}
+
+/// Whether of a message only outputs have changed.
+fn only_outputs_changed(wrote: &Request, now: &Request) -> bool {
+    let frame = |request: &Request| {
+        let header = request.header;
+        [
+            header.cmd,
+            header.func,
+            header.cancel_id,
+            header.pad,
+            header.num_params,
+        ]
+    };
+    let session = wrote.header.cmd.get() == Command::OPEN_SESSION.0
+        || wrote.header.session == now.header.session;
+    let params = wrote.params.iter().zip(&now.params).all(|(wrote, now)| {
+        let mut expected = *wrote;
+        match wrote.attr() {
+            Attr::VALUE_OUTPUT | Attr::VALUE_INOUT => {
+                (expected.a, expected.b, expected.c) = (now.a, now.b, now.c);
+            }
+            Attr::RMEM_OUTPUT | Attr::RMEM_INOUT | Attr::TMEM_OUTPUT | Attr::TMEM_INOUT => {
+                expected.b = now.b;
+            }
+            _ => {}
+        }
+        expected == *now
+    });
+    frame(wrote) == frame(now) && session && params
+}
+
+impl<'a> Play<'a> {
+    pub(super) fn new(vm: &'a Vm, quotas: Quotas, scramble: bool) -> Self {
+        Self {
+            vm,
+            guest: vm.guest(),
+            quotas,
+            scramble,
+            waiting: Vec::new(),
+            named: BTreeMap::new(),
+        }
+    }
+
+    /// What must hold after each step.
+    pub(super) fn check(&self, breaks: Breaks) {
+        let (stats, host) = (self.vm.stats(), &self.vm.host);
+        let Quotas {
+            buffers,
+            pages,
+            calls,
+            sessions,
+            rpc_buffers,
+        } = self.quotas;
+        assert!(stats.pages_pinned <= pages.into() && stats.buffers <= buffers.into());
+        assert!(stats.sessions <= sessions.into() && stats.rpc_buffers <= rpc_buffers.into());
+        assert!(stats.calls <= calls.into());
+        assert!(host.shared_pages() <= self.vm.mediator.shared_pages_max() as usize);
+        assert!(host.pins() <= stats.pages_pinned);
+        if breaks == Breaks::Nothing {
+            assert_eq!(stats.lost, 0);
+        }
+        assert_eq!(stats.calls, self.waiting.len() as u64 + stats.lost);
+        // What a lost call holds, OP-TEE may know or not.
+        if self.waiting.is_empty() && stats.lost == 0 {
+            let machine = host.machine();
+            let known = machine.buffers(host.vm());
+            let known_pages = known.iter().map(Vec::len).sum::<usize>() as u64;
+            assert_eq!(
+                (stats.pages_pinned, host.pins()),
+                (known_pages, known_pages)
+            );
+            assert_eq!(stats.buffers, known.len() as u64);
+            assert_eq!(stats.sessions, machine.open_sessions(host.vm()) as u64);
+        }
+    }
+
+    /// All calls are answered as Linux does, until none waits.
+    pub(super) fn finish(&mut self) {
+        for _ in 0..TO_THE_END {
+            self.answer(0, true, &[], [0; 4]);
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn note(&mut self, message: Ipa, wrote: Option<Request>, regs: [u64; 4]) {
+        if Return::from_x0(regs[0]).rpc().is_some() {
+            self.waiting.push(Waiting {
+                message,
+                wrote,
+                regs,
+            });
+        } else if regs[0] == Return::OK.get()
+            && let Some(wrote) = wrote
+            && !self.scramble
+        {
+            let now = self.guest.read_message(message);
+            assert!(
+                only_outputs_changed(&wrote, &now),
+                "{wrote:?} became {now:?}"
+            );
+        }
+    }
+
+    fn begin(&mut self, command: Command, session: u32, params: &[Param], how: How) {
+        let (function, at, [a1, a2, a3]) = match how {
+            How::Arg | How::RpcArg => {
+                let at = self.guest.alloc(1);
+                let (a1, a2) = smc::pair(at.get());
+                let function = if how == How::Arg {
+                    smc::CALL_WITH_ARG
+                } else {
+                    smc::CALL_WITH_RPC_ARG
+                };
+                (function, at, [a1, a2, 0])
+            }
+            How::Registered(name, offset) => {
+                let (a1, a2) = smc::pair(name);
+                let page = (offset / PAGE_SIZE) as usize;
+                let page = self.named.get(&name).and_then(|pages| pages.get(page));
+                let at = page.map_or(Ipa::new(0), |page| {
+                    Ipa::new(page.get() + offset % PAGE_SIZE)
+                });
+                (smc::CALL_WITH_REGD_ARG, at, [a1, a2, offset])
+            }
+        };
+        // A message across two pages is tested elsewhere.
+        let whole = self.vm.host.physical(at).is_some() && at.page_offset() + 400 < PAGE_SIZE;
+        let wrote = whole.then(|| {
+            self.guest.write_message(at, command, session, params);
+            self.guest.read_message(at)
+        });
+        // Buffers may share pages, so another call may write there too.
+        let wrote = wrote.filter(|_| !matches!(how, How::Registered(..)));
+        let regs = [function.get().into(), a1, a2, a3, 0, 0, 0, 0];
+        let regs = self.guest.smc(regs);
+        self.note(at, wrote, regs);
+    }
+
+    /// Where the guest finds the request of a call, if it can.
+    fn request_at(&self, waiting: &Waiting) -> Option<Ipa> {
+        let at = match smc::unpair(waiting.regs[1], waiting.regs[2]) {
+            0 => {
+                self.vm.host.physical(waiting.message)?;
+                let count = self.guest.read_message(waiting.message).params.len();
+                waiting.message.checked_add(msg::size(count) as u64)?
+            }
+            name => Ipa::new(name & 0x7fff_ffff_ffff),
+        };
+        let whole = at.page_offset() + 200 < PAGE_SIZE;
+        (whole && self.vm.host.physical(at).is_some()).then_some(at)
+    }
+
+    fn answer(&mut self, which: usize, well: bool, noise: &[u8], regs: [u64; 4]) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let waiting = self.waiting.remove(which % self.waiting.len());
+        let mut back = [0; 4];
+        match Return::from_x0(waiting.regs[0]).rpc() {
+            Some(Function::ALLOC) => {
+                let at = self.guest.alloc(1);
+                let ((a1, a2), (a4, a5)) = (smc::pair(at.get()), smc::pair(Guest::cookie(at)));
+                back = if well {
+                    [a1, a2, a4, a5]
+                } else {
+                    [regs[0], a2, regs[2], a5]
+                };
+            }
+            Some(Function::CMD) => {
+                if let Some(at) = self.request_at(&waiting) {
+                    if well {
+                        self.guest.answer(&self.guest.read_message(at));
+                    } else {
+                        self.guest.host.poke(at, noise);
+                        // Most noise says "failed" at once.
+                        if noise[0] & 1 == 0 {
+                            self.guest.host.poke(Ipa::new(at.get() + 20), &[0; 8]);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        let Waiting {
+            message,
+            wrote,
+            regs,
+        } = waiting;
+        let regs = self.guest.resume(regs[3], back);
+        self.note(message, wrote, regs);
+    }
+
+    pub(super) fn act(&mut self, action: &Action) {
+        match action {
+            Action::Register { pages, name, wrong } => {
+                let mut all: Vec<Ipa> = (0..*pages).map(|_| self.guest.alloc(1)).collect();
+                if let Some((at, value)) = wrong
+                    && let Some(entry) = all.get_mut(*at)
+                {
+                    *entry = Ipa::new(*value);
+                }
+                let list = self.guest.page_list(&all);
+                let size = pages * PAGE_SIZE - 7;
+                let param = Param::new(Attr::PAGE_LIST, list.get(), size, *name);
+                self.named.insert(*name, all);
+                self.begin(Command::REGISTER_SHM, 0, &[param], How::Arg);
+            }
+            Action::Unregister { name } => {
+                let param = Param::new(Attr::RMEM_INPUT, 0, 0, *name);
+                self.begin(Command::UNREGISTER_SHM, 0, &[param], How::Arg);
+            }
+            Action::Call {
+                command,
+                params,
+                steps,
+                how,
+            } => {
+                let vm = self.vm.host.vm();
+                self.vm.host.machine().script(vm, steps.clone());
+                self.begin(Command(*command), 1, params, *how);
+            }
+            Action::Answer {
+                which,
+                well,
+                noise,
+                regs,
+            } => {
+                self.answer(*which, *well, noise, *regs);
+            }
+            Action::Open => {
+                let meta = Param::new(Attr::META_VALUE_INPUT, 1, 2, 0);
+                self.begin(Command::OPEN_SESSION, 0, &[meta, meta], How::RpcArg);
+            }
+            Action::Close { session } => {
+                self.begin(Command::CLOSE_SESSION, *session, &[], How::Arg);
+            }
+            Action::Fast { function } => {
+                self.guest.smc([u64::from(*function), 1, 2, 3, 4, 5, 6, 7]);
+            }
+            Action::Raw { regs } => {
+                self.guest.smc(*regs);
+            }
+            Action::Unmap { page } => self.unmap(Ipa::new(RAM_BASE + page * PAGE_SIZE)),
+        }
+    }
+
+    /// Takes a page away, but none that is still to be given out, nor one that this play itself
+    /// goes on reading.
+    fn unmap(&self, at: Ipa) {
+        let read = |waiting: &Waiting| {
+            waiting.message.page() == at
+                || self
+                    .request_at(waiting)
+                    .is_some_and(|request| request.page() == at)
+        };
+        if at < self.guest.alloc(0) && !self.waiting.iter().any(read) {
+            self.vm.host.unmap_unpinned(at);
+        }
+    }
+}
