@@ -17,7 +17,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native shell test test-host test-qemu lint clean distclean
+.PHONY: help setup tool prepare run run-native shell test test-host test-qemu test-hostile lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -28,6 +28,7 @@ help: ## This list
 	@echo '  SUITE=trixie    Debian suite of OP-TEE and Linux; SUITE=sid has the newest'
 	@echo '  CONFIG=guests/two.toml   which VMs there are'
 	@echo '  MIRROR=ADDRESS  a Debian mirror, when the apt sources of this machine name none'
+	@echo '  ATTACKS="3 17"  the attacks of test-hostile; all of them by default'
 	@echo '  UPDATE=1        ask Debian for newer parts than those in .cache/'
 
 run: tool ## Boot two Linux guests that share one OP-TEE, run xtest in both at once, report
@@ -57,10 +58,14 @@ else
 	cargo test --profile host --package postern-tests -- --test-threads=1
 endif
 
+test-hostile: tool prepare ## A guest that plays 52 attacks beside one that works; make test plays some of them
+	cargo run --profile host --package postern-tests --bin hostile -- $(ATTACKS)
+
 lint: setup ## Formatting and clippy, as CI checks them
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --package hypervisor --target aarch64-unknown-none-softfloat --release -- -D warnings
+	cargo clippy --package guest-hostile --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-agent --target aarch64-unknown-linux-musl --release -- -D warnings
 
 prepare: tool ## Fetch and build what `run` needs, and start nothing

@@ -45,6 +45,10 @@ const fn guest(number: u8) -> Row {
 }
 
 impl Row {
+    const fn logging(self, log: &'static [&'static str]) -> Self {
+        Self { log, ..self }
+    }
+
     const fn quick(self) -> Self {
         Self {
             quick: true,
@@ -88,4 +92,20 @@ pub const PLAN: &[Row] = &[
     guest(8).quick(),
     guest(9).quick(),
     guest(10).quick(),
+    guest(11).quick(),
+    guest(12).quick(),
+    guest(13).quick(),
+    guest(14).quick(),
+    guest(15),
+    guest(16),
+    guest(17).quick(),
+    guest(18).quick(),
+    guest(19).quick(),
+    guest(20),
+    guest(21),
+    guest(22).quick(),
+    // An application that is not there.
+    guest(23).logging(&["ldelf failed with res: 0xffff0008"]),
+    guest(24).quick(),
+    guest(25).quick(),
 ];

@@ -113,7 +113,7 @@ fn bad_message_addresses(kit: &Kit) -> Verdict {
         same(
             "its result",
             &message.view().ret(),
-            &TeeResult::BAD_PARAMETERS,
+            &TeeResult::ITEM_NOT_FOUND,
         )?;
         Ok(Seen {
             smcs: Some(1),
