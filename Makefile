@@ -17,7 +17,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native shell test test-host test-qemu test-hostile lint clean distclean
+.PHONY: help setup tool prepare run run-native shell test test-host test-qemu test-hostile miri lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -60,6 +60,9 @@ endif
 
 test-hostile: tool prepare ## A guest that plays 52 attacks beside one that works; make test plays some of them
 	cargo run --profile host --package postern-tests --bin hostile -- $(ATTACKS)
+
+miri: setup ## The host tests of the mediator under Miri, an interpreter that finds undefined behaviour (minutes)
+	@sh mediator/miri.sh
 
 lint: setup ## Formatting and clippy, as CI checks them
 	cargo fmt --all --check
