@@ -6,6 +6,7 @@ use crate::{Config, CreateError, Quotas};
 use optee_proto::msg::{Attr, Command, Param, login};
 use optee_proto::rpc::Function;
 use optee_proto::{Return, TeeResult, smc};
+use zerocopy::IntoBytes;
 
 #[test]
 fn sessions_open_run_and_close() {
@@ -133,6 +134,37 @@ fn what_is_fetched_is_fetched_once() {
     guest.begin(message);
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert_eq!(seen.params, params);
+    vm.end();
+}
+
+/// A message that is fetched in two pieces, and is another one when the second piece comes.
+#[test]
+fn a_message_that_changes_while_it_is_fetched() {
+    let vm = vm();
+    let guest = vm.guest();
+    let meta = Param::new(Attr::META_VALUE_INPUT, 0, 0, 0);
+    let value = Param::new(Attr::VALUE_INPUT, 1, 2, 3);
+    let params = [meta, meta, value, value, value, value];
+    let message = guest.message(Command::OPEN_SESSION, 0, &params);
+    // Another command, and more parameters than there is room for; and what was checked already
+    // becomes memory by address.
+    let forged = Param::new(Attr::TMEM_INOUT, 0x4020_0000, 8, 0);
+    let command = Command::REGISTER_SHM.0.to_le_bytes();
+    vm.host.machine().flip(message, &command);
+    let flip = |offset, bytes: &[u8]| {
+        let at = message.checked_add(offset).unwrap();
+        vm.host.machine().flip(at, bytes);
+    };
+    flip(28, &127u32.to_le_bytes());
+    flip(32 + 2 * 32, forged.as_bytes());
+    assert_eq!(guest.begin(message)[0], 0);
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert_eq!(seen.header.cmd.get(), Command::OPEN_SESSION.0);
+    assert_eq!(
+        (seen.header.num_params.get(), seen.params),
+        (6, params.to_vec())
+    );
+    assert_eq!(vm.stats().sessions, 1);
     vm.end();
 }
 

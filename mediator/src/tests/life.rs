@@ -3,7 +3,7 @@
 use super::during::during_smc;
 use super::{APP, Vm, vm};
 use crate::fake::{Machine, Step};
-use crate::{Config, DestroyError, Offer};
+use crate::{Config, CreateError, DestroyError, Offer};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -95,6 +95,24 @@ fn a_call_that_does_not_end_does_not_hold_up_the_end() {
     vm.mediator.destroy(&vm.host).unwrap();
     assert_eq!(vm.stats().leaked, 2);
     vm.end_after_destroy();
+}
+
+/// An OP-TEE that does not let go of a VM may still use its pages.
+#[test]
+fn pages_stay_pinned_when_optee_keeps_the_vm() {
+    let vm = vm();
+    let guest = vm.guest();
+    assert_eq!(guest.register(3).1, 0);
+    let machine = vm.host.machine();
+    let shared = machine.shared_pages();
+    machine.answer_next(smc::VM_DESTROYED, [7, 0, 0, 0]);
+    let refused = Err(DestroyError::Refused(7));
+    assert_eq!(vm.mediator.destroy(&vm.host), refused);
+    assert_eq!((machine.pins(), machine.shared_pages()), (3, shared));
+    // No call begins, and no new life.
+    assert_eq!(guest.begin(guest.message(Command::INVOKE, 1, &[]))[0], 7);
+    assert_eq!(vm.mediator.create(&vm.host), Err(CreateError::Exists));
+    vm.end();
 }
 
 /// With every call lost there is no way to close a session; it is counted.
