@@ -33,7 +33,14 @@ pub(crate) struct Session {
     pub(crate) id: u32,
     /// The application.
     pub(crate) app: Uuid,
+    /// It is a user TA: OP-TEE's core maps nothing that is handed to it.
+    pub(crate) user: bool,
 }
+
+/// The most applications of which it is remembered that they are user TAs.
+const MAX_USER_APPS: usize = 64;
+/// A call that hands over no more pages than this is counted without a look at its session.
+const FEW_PAGES: u32 = 16;
 
 /// What a guest may not have, and why, as it is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +81,11 @@ pub(crate) struct Books {
     pub(crate) opening: u32,
     /// The guest wants notifications.
     pub(crate) notify: bool,
+    /// Applications that OP-TEE has loaded for the VM, which makes them user TAs: it looks
+    /// among its pseudo TAs first.
+    user_apps: Vec<Uuid>,
+    /// Pages that OP-TEE's core may have mapped; see [`Quotas::mapped_pages`].
+    mapped: u32,
     pages: u64,
     pages_max: u64,
     buffers_max: u64,
@@ -94,6 +106,8 @@ impl Books {
             sessions: Vec::new(),
             opening: 0,
             notify: false,
+            user_apps: Vec::new(),
+            mapped: 0,
             pages: 0,
             pages_max: 0,
             buffers_max: 0,
@@ -133,6 +147,11 @@ impl Books {
         if pages > u64::from(self.quotas.pages) {
             return Err(Denied(TeeResult::OUT_OF_MEMORY));
         }
+        // OP-TEE maps at once what it asked for.
+        let mapped = match provenance {
+            Provenance::Registered => self.mapped,
+            Provenance::Allocated => self.with_mapped(count)?,
+        };
         let cookie = self.buffers.insert(
             guest,
             Buffer {
@@ -145,6 +164,7 @@ impl Books {
                 pages: Vec::new(),
             },
         )?;
+        self.mapped = mapped;
         self.pages = pages;
         self.pages_max = self.pages_max.max(pages);
         self.buffers_max = self.buffers_max.max(self.buffers.len() as u64);
@@ -163,22 +183,77 @@ impl Books {
     pub(crate) fn remove(&mut self, cookie: Cookie) -> Option<(GuestCookie, Vec<PageNumber>)> {
         let (guest, buffer) = self.buffers.remove(cookie)?;
         self.pages -= u64::from(buffer.count);
+        if buffer.provenance == Provenance::Allocated {
+            self.mapped -= buffer.count;
+        }
         Some((guest, buffer.pages))
     }
 
-    /// Lets a call use part of a registered buffer. OP-TEE's name for it.
+    /// Pages that OP-TEE's core may have mapped.
+    pub(crate) const fn mapped(&self) -> u32 {
+        self.mapped
+    }
+
+    /// How many pages OP-TEE's core may have mapped with so many more.
+    pub(crate) fn with_mapped(&self, more: u32) -> Result<u32, Denied> {
+        self.mapped
+            .checked_add(more)
+            .filter(|&mapped| mapped <= self.quotas.mapped_pages)
+            .ok_or(Denied(TeeResult::OUT_OF_MEMORY))
+    }
+
+    /// A call hands `pages` pages to an application, in `session` or, when it opens one, to `app`.
+    /// How many of them OP-TEE's core may map: they count until [`Books::unmap`].
+    pub(crate) fn map(
+        &mut self,
+        pages: u32,
+        session: u32,
+        app: Option<Uuid>,
+    ) -> Result<u32, Denied> {
+        let user = pages > FEW_PAGES
+            && match app {
+                Some(app) => self.user_apps.contains(&app),
+                None => self
+                    .sessions
+                    .iter()
+                    .any(|known| known.id == session && known.user),
+            };
+        if user {
+            return Ok(0);
+        }
+        self.mapped = self.with_mapped(pages)?;
+        Ok(pages)
+    }
+
+    /// A call that had [`Books::map`]ped so many pages is done.
+    pub(crate) fn unmap(&mut self, pages: u32) {
+        self.mapped -= pages;
+    }
+
+    /// OP-TEE asks for the code of an application, so that is a user TA. What does not fit
+    /// into the list is not remembered, and gets the smaller share.
+    pub(crate) fn learn_user_app(&mut self, app: Uuid) {
+        if self.user_apps.len() < MAX_USER_APPS
+            && !self.user_apps.contains(&app)
+            && self.user_apps.try_reserve(1).is_ok()
+        {
+            self.user_apps.push(app);
+        }
+    }
+
+    /// Lets a call use part of a registered buffer. OP-TEE's name for it, and its pages.
     pub(crate) fn borrow(
         &mut self,
         guest: GuestCookie,
         offset: u64,
         size: u64,
-    ) -> Result<Cookie, Denied> {
+    ) -> Result<(Cookie, u32), Denied> {
         let (cookie, buffer) = self.registered(guest)?;
         if !buffer.holds(offset, size) {
             return Err(Denied(TeeResult::SECURITY));
         }
         buffer.users += 1;
-        Ok(cookie)
+        Ok((cookie, buffer.count))
     }
 
     /// A call uses a buffer no longer. The buffer's pages, to be unpinned without the lock, if
@@ -265,9 +340,10 @@ impl Books {
     }
 
     /// A reserved session is open.
-    pub(crate) fn open_session(&mut self, session: Session) {
+    pub(crate) fn open_session(&mut self, id: u32, app: Uuid) {
         self.opening -= 1;
-        self.sessions.push(session);
+        let user = self.user_apps.contains(&app);
+        self.sessions.push(Session { id, app, user });
     }
 
     /// A reserved session was not opened.

@@ -43,10 +43,20 @@ pub struct Quotas {
     pub sessions: u32,
     /// Buffers for RPC messages. OP-TEE uses one a thread, so twice the threads are plenty.
     pub rpc_buffers: u32,
+    /// Pages that OP-TEE's core may have mapped at once: those that it asked the guest for, and
+    /// those of buffers that calls under way hand to an application that may be a pseudo TA.
+    ///
+    /// OP-TEE maps such a buffer whole, in an address space of the VM's for which it sets few
+    /// tables aside, and panics when they do not suffice. That stops it for all VMs.
+    pub mapped_pages: u32,
 }
 
 impl Default for Quotas {
     /// Enough for all of `xtest`, and for 64 MiB in one registration next to it.
+    ///
+    /// OP-TEE 4.5 and 4.10 as Debian builds them for QEMU have tables for 11 MiB of a VM's shared
+    /// memory. Space is given out first fit, so what is mapped can be spread over several times its
+    /// size: a quarter of 11 MiB is left for it, and something for messages.
     fn default() -> Self {
         Self {
             buffers: 8192,
@@ -54,6 +64,7 @@ impl Default for Quotas {
             calls: 16,
             sessions: 256,
             rpc_buffers: 64,
+            mapped_pages: 640,
         }
     }
 }

@@ -237,6 +237,7 @@ impl Mediator {
             rpc_buffers: books.rpc_buffers.len() as u64,
             sessions: books.sessions.len() as u64,
             calls: (books.suspended.len() - books.idle.len()) as u64,
+            mapped_pages: books.mapped().into(),
             ..self.counters.snapshot()
         }
     }

@@ -121,6 +121,8 @@ pub struct Stats {
     pub sessions: u64,
     /// Yielding calls under way now, running or suspended.
     pub calls: u64,
+    /// Pages that OP-TEE's core may have mapped now; see [`crate::Quotas::mapped_pages`].
+    pub mapped_pages: u64,
 }
 
 impl Stats {

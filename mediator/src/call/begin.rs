@@ -85,7 +85,7 @@ impl Mediator {
     /// Decides what the call may do, and what its parameters are for OP-TEE.
     fn prepare(&self, call: &mut Call) -> Result<(), Refused> {
         match Command(call.message.header.cmd.get()) {
-            Command::INVOKE => self.translate(call, 0)?,
+            Command::INVOKE => self.translate(call, 0, None)?,
             Command::OPEN_SESSION => {
                 let [app, client] = [call.message.params[0], call.message.params[1]];
                 if [app.attr(), client.attr()] != [Attr::META_VALUE_INPUT; 2] {
@@ -94,7 +94,7 @@ impl Mediator {
                 let uuid = Uuid::from_value(app.a.get(), app.b.get());
                 self.config.policy.check_session(uuid, client.c.get())?;
                 [call.ours.params[0], call.ours.params[1]] = [app, client];
-                self.translate(call, 2)?;
+                self.translate(call, 2, Some(uuid))?;
                 self.books.lock().reserve_session()?;
                 call.work = Work::Open(uuid);
             }
@@ -119,15 +119,18 @@ impl Mediator {
         Ok(())
     }
 
-    /// The parameters from `first` on, those of the application.
-    fn translate(&self, call: &mut Call, first: usize) -> Result<(), Refused> {
+    /// The parameters from `first` on, those of the application; `app` is whose session is being
+    /// opened.
+    fn translate(&self, call: &mut Call, first: usize, app: Option<Uuid>) -> Result<(), Refused> {
         let mut memory = false;
+        let session = call.message.header.session.get();
         let Call {
             message,
             ours,
             kinds,
             sent,
             uses,
+            mapped,
             ..
         } = call;
         let range = first..*sent;
@@ -143,15 +146,22 @@ impl Mediator {
         }
         if memory {
             let mut books = self.books.lock();
+            // The buffer that the message is in is not handed over by being that.
+            let first = uses.len();
+            let mut pages = 0_u32;
             for ((theirs, ours), kind) in theirs.iter().zip(ours).zip(kinds) {
                 if let Kind::Memory { .. } = kind {
                     let guest = GuestCookie(theirs.c.get());
-                    let cookie = books.borrow(guest, theirs.a.get(), theirs.b.get())?;
+                    let (cookie, count) = books.borrow(guest, theirs.a.get(), theirs.b.get())?;
+                    if !uses[first..].contains(&cookie) {
+                        pages = pages.saturating_add(count);
+                    }
                     // There is room for all parameters.
                     let _ = uses.push(cookie);
                     ours.c = cookie.get().into();
                 }
             }
+            *mapped = books.map(pages, session, app)?;
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 
 use super::{Call, MAX_USES, Pending, Work, code};
 use crate::Mediator;
-use crate::books::Session;
 use crate::host::Host;
 use crate::memory::buffer::unpin;
 use crate::message::{Kind, MAX_PARAMS};
@@ -63,6 +62,7 @@ impl Mediator {
                 }
             }
             call.uses.clear();
+            books.unmap(core::mem::take(&mut call.mapped));
             books.idle.push(call);
         }
         while let Some(pages) = unused.pop() {
@@ -78,7 +78,7 @@ impl Mediator {
         let mut books = self.books.lock();
         match work {
             Work::Plain => {}
-            Work::Open(app) if success => books.open_session(Session { id: session, app }),
+            Work::Open(app) if success => books.open_session(session, app),
             Work::Open(_) => books.no_session(),
             Work::Close(id) if success => {
                 self.counters.closed.bump();

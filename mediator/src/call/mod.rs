@@ -113,6 +113,8 @@ pub(crate) struct Call {
     kinds: [Kind; MAX_PARAMS],
     /// The buffers that it uses: four parameters at most, and the one that its message is in.
     uses: heapless::Vec<Cookie, MAX_USES>,
+    /// Pages of these that OP-TEE's core may map, as counted in the books.
+    mapped: u32,
     pub(crate) work: Work,
     /// The list of the last buffer that the guest allocated at OP-TEE's request, and the buffer.
     /// OP-TEE reads it while it resumes, and is done with it once it asks for the next one, or
@@ -141,6 +143,7 @@ impl Call {
             sent: 0,
             kinds: [Kind::None; MAX_PARAMS],
             uses: heapless::Vec::new(),
+            mapped: 0,
             work: Work::Plain,
             list: None,
             retired: None,

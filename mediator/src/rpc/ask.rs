@@ -2,16 +2,16 @@
 
 use super::{Function, Message, Request, Source, room_is_used};
 use crate::Mediator;
-use crate::call::{Answer, Call, Next, Pending};
+use crate::call::{Answer, Call, Next, Pending, Work};
 use crate::host::Host;
-use crate::memory::Cookie;
 use crate::memory::buffer::unpin;
+use crate::memory::{Buffer, Cookie};
 use crate::message::Kind;
 use crate::stats::RpcKind;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, HEADER_SIZE, Header, Param};
 use optee_proto::rpc::{Command, MAX_PARAMS};
-use optee_proto::{Origin, TeeResult};
+use optee_proto::{Origin, TeeResult, Uuid};
 use zerocopy::IntoBytes;
 
 impl Mediator {
@@ -99,6 +99,14 @@ impl Mediator {
                 if request.count != 1 || request.params[0].attr() != Attr::VALUE_INPUT {
                     return Err(TeeResult::BAD_PARAMETERS);
                 }
+                // OP-TEE would map all of it, and not survive too much.
+                let wanted = request.params[0].b.get();
+                let fits = Buffer::pages(wanted, 0)
+                    .is_none_or(|pages| self.books.lock().with_mapped(pages).is_ok());
+                if !fits {
+                    self.counters.denied.bump();
+                    return Err(TeeResult::OUT_OF_MEMORY);
+                }
                 // OP-TEE comes for more, so it has read the list of what it got last.
                 for page in call.take_list(None) {
                     self.give_page(host, page);
@@ -118,6 +126,10 @@ impl Mediator {
                 }
                 theirs[0].b = guest.0.into();
             }
+            Command::LOAD_TA => {
+                self.learn_application(call, request);
+                self.name_buffers(request, &mut theirs)?;
+            }
             _ => self.name_buffers(request, &mut theirs)?,
         }
         let message = Message {
@@ -134,6 +146,18 @@ impl Mediator {
             .write_guest(host, call, &message, request.count)
             .map_err(|_| TeeResult::COMMUNICATION)?;
         Ok(self.guest_name(request))
+    }
+
+    /// OP-TEE wants the code of an application: of the one that the call opens a session to, or
+    /// of a library for it.
+    fn learn_application(&self, call: &Call, request: &Request) {
+        let Param { a, b, .. } = request.params[0];
+        let wanted = Uuid::from_value(a.get(), b.get());
+        if request.params[0].attr() == Attr::VALUE_INPUT
+            && matches!(call.work, Work::Open(app) if app == wanted)
+        {
+            self.books.lock().learn_user_app(wanted);
+        }
     }
 
     /// Gives the guest its own names for the buffers in a request.

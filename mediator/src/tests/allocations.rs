@@ -195,6 +195,38 @@ fn useless_allocations_are_freed_again() {
     vm.end();
 }
 
+/// What OP-TEE asks for counts against the VM's quotas, and what is too much is freed again.
+#[test]
+fn allocations_over_the_quota_are_freed_again() {
+    let mut config = Config::default();
+    (config.quotas.buffers, config.quotas.pages) = (2, 5);
+    let vm = Vm::new(&Machine::new(), 1, config);
+    let guest = vm.guest();
+    // In the way of nobody else's memory.
+    guest.alloc(200);
+    assert_eq!(guest.register(2).1, 0);
+    let answer = |pages: u64| {
+        move |guest: &Guest<'_>| {
+            let list = guest.page_list(&vec![guest.alloc(1); pages as usize]);
+            Param::new(Attr::PAGE_LIST, list.get(), pages * PAGE_SIZE, 0x77)
+        }
+    };
+    let (got, requests) = allocate(&vm, 10, answer(3));
+    assert!(got);
+    assert_eq!(requests.len(), 2);
+    let (got, requests) = allocate(&vm, 10, answer(4));
+    assert!(!got);
+    assert_eq!(requests[1].command(), rpc::Command::SHM_FREE);
+    assert_eq!(requests[1].params[0].b.get(), 0x77);
+    assert_eq!(guest.register(1).1, 0);
+    let (got, requests) = allocate(&vm, 10, answer(1));
+    assert!(!got);
+    assert_eq!(requests[1].params[0].b.get(), 0x77);
+    assert_eq!(vm.stats().denied, 2);
+    assert_eq!((vm.stats().buffers, vm.stats().pages_pinned), (2, 3));
+    vm.end();
+}
+
 /// Command, attributes and counts in the guest's copy are not what decides.
 #[test]
 fn the_question_cannot_be_changed_by_the_answer() {
@@ -299,10 +331,14 @@ fn bad_memory_for_rpcs_is_given_back() {
         let regs = guest.resume(regs[3], [a1, a2, a4, a5]);
         if given_back {
             assert_eq!(regs[..3], [Function::FREE.a0(), 0, 5], "{at:#x}");
+            assert_eq!(vm.stats().rpc_buffers, 0, "{at:#x}");
             assert_eq!(guest.resume(regs[3], [0; 4])[0], 0);
         } else {
             assert_eq!(regs[0], 0, "{at:#x}");
         }
+        // Without memory OP-TEE does not even ask.
+        let seen = vm.host.machine().outcomes(1).pop().unwrap();
+        assert!(seen.replies.is_empty(), "{at:#x}");
         assert_eq!(vm.baseline(), before);
     }
     vm.end();

@@ -37,6 +37,7 @@ const TIGHT: Quotas = Quotas {
     calls: 3,
     sessions: 3,
     rpc_buffers: 3,
+    mapped_pages: 12,
 };
 
 /// Less of some things.
@@ -46,6 +47,7 @@ const TIGHTER: Quotas = Quotas {
     calls: 2,
     sessions: 1,
     rpc_buffers: 2,
+    mapped_pages: 3,
 };
 
 fn config(quotas: Quotas) -> Config {

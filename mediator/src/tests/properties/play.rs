@@ -89,10 +89,12 @@ impl<'a> Play<'a> {
             calls,
             sessions,
             rpc_buffers,
+            mapped_pages,
         } = self.quotas;
         assert!(stats.pages_pinned <= pages.into() && stats.buffers <= buffers.into());
         assert!(stats.sessions <= sessions.into() && stats.rpc_buffers <= rpc_buffers.into());
         assert!(stats.calls <= calls.into());
+        assert!(stats.mapped_pages <= mapped_pages.into());
         assert!(host.shared_pages() <= self.vm.mediator.shared_pages_max() as usize);
         assert!(host.pins() <= stats.pages_pinned);
         if breaks == Breaks::Nothing {
@@ -109,6 +111,7 @@ impl<'a> Play<'a> {
                 (known_pages, known_pages)
             );
             assert_eq!(stats.buffers, known.len() as u64);
+            assert!(stats.mapped_pages <= known_pages);
             assert_eq!(stats.sessions, machine.open_sessions(host.vm()) as u64);
         }
     }
