@@ -14,5 +14,6 @@ mod panic;
 pub mod range;
 pub mod sched;
 pub mod services;
+mod sync;
 pub mod trap;
 pub mod vm;

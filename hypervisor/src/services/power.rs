@@ -4,7 +4,7 @@
 //! by compare-and-exchange, and who moved it from off to pending owns the target's registers
 //! until it is on.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::atomic::{AtomicU8, Ordering};
 
 /// The state of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub struct Power(AtomicU8);
 
 impl Power {
     /// A vCPU that is off.
-    pub const fn off() -> Self {
+    pub fn off() -> Self {
         Self(AtomicU8::new(PowerState::Off as u8))
     }
 
@@ -94,6 +94,9 @@ impl Power {
             .map_err(PowerState::from_bits)
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;
 
 #[cfg(test)]
 mod tests {

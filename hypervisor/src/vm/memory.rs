@@ -7,7 +7,6 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 use mediator::PinError;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
@@ -16,6 +15,7 @@ use super::frames::{Chunks, MAX_CHUNKS};
 use super::layout;
 use crate::boot::BLOCK_SIZE;
 use crate::range::{IpaRange, PaRange};
+use crate::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 /// The counter of a page that the VM has no use of any more.
 const WITHDRAWN: u16 = u16::MAX;
@@ -305,5 +305,7 @@ impl Iterator for Runs<'_> {
     }
 }
 
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ struct Vm([Power; 3]);
 
 impl Vm {
     fn new() -> Self {
-        let vm = Self([const { Power::off() }; 3]);
+        let vm = Self([(); 3].map(|()| Power::off()));
         vm.0[0].claim().unwrap();
         vm.0[0].started();
         vm

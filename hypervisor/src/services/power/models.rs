@@ -1,0 +1,71 @@
+//! Turning a vCPU on and off from several others, tried by `loom`: `make test-models`.
+
+use super::*;
+use crate::sync::Plain;
+use loom::sync::Arc;
+use loom::thread;
+
+/// A vCPU: its power state, and its registers, which nothing else guards.
+struct Vcpu {
+    power: Power,
+    registers: Plain,
+}
+
+impl Vcpu {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            power: Power::off(),
+            registers: Plain::default(),
+        })
+    }
+}
+
+#[test]
+fn one_of_two_callers_gets_the_registers() {
+    loom::model(|| {
+        let vcpu = Vcpu::new();
+        let callers = [(); 2].map(|()| {
+            let vcpu = Arc::clone(&vcpu);
+            thread::spawn(move || {
+                let won = vcpu.power.claim().is_ok();
+                if won {
+                    vcpu.registers.write();
+                    vcpu.power.started();
+                }
+                won
+            })
+        });
+        let won = callers.map(|caller| caller.join().expect("no pCPU fails"));
+        assert!(won[0] != won[1]);
+        assert_eq!(vcpu.power.state(), PowerState::On);
+    });
+}
+
+#[test]
+fn the_registers_pass_from_the_old_life_to_the_new() {
+    loom::model(|| {
+        let vcpu = Vcpu::new();
+        assert!(vcpu.power.claim().is_ok());
+        vcpu.power.started();
+        let last = Arc::clone(&vcpu);
+        // The pCPU that it was on saves its state and turns it off.
+        let old = thread::spawn(move || {
+            last.registers.write();
+            last.power.turned_off();
+        });
+        // Others turn it on again as soon as it is off; who fails in between gives it back.
+        let other = Arc::clone(&vcpu);
+        let gives_up = thread::spawn(move || {
+            if other.power.claim().is_ok() {
+                other.registers.write();
+                other.power.off_again();
+            }
+        });
+        if vcpu.power.claim().is_ok() {
+            vcpu.registers.write();
+            vcpu.power.started();
+        }
+        old.join().expect("no pCPU fails");
+        gives_up.join().expect("no pCPU fails");
+    });
+}
