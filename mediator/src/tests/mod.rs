@@ -6,6 +6,7 @@ mod calls;
 mod during;
 mod life;
 mod lists;
+mod mapped;
 mod memory;
 #[cfg(shuttle)]
 mod models;

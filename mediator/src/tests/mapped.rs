@@ -1,0 +1,195 @@
+//! What OP-TEE's core may map of a VM's memory is bounded: too much of it would stop OP-TEE.
+
+use super::{APP, Vm};
+use crate::addr::PAGE_SIZE;
+use crate::fake::{Guest, Machine, Step};
+use crate::{Config, Quotas};
+use alloc::vec;
+use optee_proto::msg::{Attr, Command, Param, login};
+use optee_proto::rpc::{self, Function, SHM_TYPE_APPL};
+use optee_proto::{Return, TeeResult, Uuid};
+
+/// The quota in these tests, in pages.
+const MOST: u32 = 40;
+/// A pseudo TA's, as far as the mediator can know.
+const PSEUDO: Uuid = Uuid([0x9a; 16]);
+
+fn vm() -> Vm {
+    let quotas = Quotas {
+        mapped_pages: MOST,
+        ..Quotas::default()
+    };
+    let config = Config {
+        quotas,
+        ..Config::default()
+    };
+    Vm::new(&Machine::new(), 1, config)
+}
+
+fn whole(cookie: u64, pages: u64) -> Param {
+    Param::new(Attr::RMEM_INOUT, 0, pages * PAGE_SIZE, cookie)
+}
+
+/// Opens a session whose application OP-TEE has to load.
+fn open_loaded(vm: &Vm, guest: &Guest<'_>, app: Uuid) -> u32 {
+    let (a, b) = app.to_value();
+    let name = Param::new(Attr::VALUE_INPUT, a, b, 0);
+    let none = Param::new(Attr::TMEM_OUTPUT, 0, 0, 0);
+    let load = Step::Command(rpc::Command::LOAD_TA, vec![name, none]);
+    vm.host.machine().script(1, [load]);
+    let (session, result) = guest.open(app, login::PUBLIC);
+    assert_eq!(result, 0);
+    session
+}
+
+#[test]
+fn what_a_pseudo_ta_is_handed_is_bounded() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (session, _) = guest.open(PSEUDO, login::PUBLIC);
+    let (small, _) = guest.register(u64::from(MOST) / 2);
+    let (other, _) = guest.register(u64::from(MOST) / 2);
+    let (large, result) = guest.register(u64::from(MOST) + 1);
+    assert_eq!(result, 0, "what is only registered is not mapped");
+    let before = vm.baseline();
+    let too_much = TeeResult::OUT_OF_MEMORY.0;
+    for (params, result) in [
+        (vec![whole(large, 1)], too_much),
+        // A buffer is mapped once, however often it is named.
+        (vec![whole(small, 1), whole(small, 2), whole(other, 1)], 0),
+        (vec![whole(small, 20), whole(other, 20)], 0),
+        (vec![whole(small, 1), whole(large, 1)], too_much),
+    ] {
+        let done = guest.run(guest.message(Command::INVOKE, session, &params));
+        assert_eq!(done.header.ret.get(), result, "{params:?}");
+        assert_eq!(vm.stats().mapped_pages, 0);
+    }
+    assert_eq!(vm.baseline(), before);
+    assert_eq!(vm.stats().denied, 2);
+    vm.end();
+}
+
+#[test]
+fn calls_under_way_are_added_up() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (session, _) = guest.open(PSEUDO, login::PUBLIC);
+    let (half, _) = guest.register(u64::from(MOST) / 2);
+    let (more, _) = guest.register(u64::from(MOST) / 2 + 1);
+    let invoke = |cookie| guest.message(Command::INVOKE, session, &[whole(cookie, 1)]);
+    vm.host.machine().script(1, [Step::ForeignInterrupt]);
+    let waiting = guest.begin(invoke(half));
+    assert_eq!(
+        Return::from_x0(waiting[0]).rpc(),
+        Some(Function::FOREIGN_INTR.0)
+    );
+    assert_eq!(vm.stats().mapped_pages, u64::from(MOST) / 2);
+    let refused = guest.run(invoke(more)).header.ret.get();
+    assert_eq!(refused, TeeResult::OUT_OF_MEMORY.0);
+    guest.resume(waiting[3], [0; 4]);
+    assert_eq!(guest.run(invoke(more)).header.ret.get(), 0);
+    vm.end();
+}
+
+#[test]
+fn user_tas_may_have_more() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (large, _) = guest.register(u64::from(MOST) + 1);
+    let session = open_loaded(&vm, &guest, APP);
+    let invoke = |session| guest.message(Command::INVOKE, session, &[whole(large, 1)]);
+    assert_eq!(guest.run(invoke(session)).header.ret.get(), 0);
+    // It stays known when it need not be loaded again.
+    let (again, _) = guest.open(APP, login::PUBLIC);
+    assert_eq!(guest.run(invoke(again)).header.ret.get(), 0);
+    // A session of somebody else's, or none, is no user TA's.
+    let (pseudo, _) = guest.open(PSEUDO, login::PUBLIC);
+    for session in [pseudo, 0x4711] {
+        let done = guest.run(invoke(session));
+        assert_eq!(done.header.ret.get(), TeeResult::OUT_OF_MEMORY.0);
+    }
+    assert_eq!(vm.stats().mapped_pages, 0);
+    vm.end();
+}
+
+/// OP-TEE loads something else in the name of a session with a pseudo TA.
+#[test]
+fn what_is_loaded_for_another_tells_nothing() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (large, _) = guest.register(u64::from(MOST) + 1);
+    let (a, b) = APP.to_value();
+    let name = Param::new(Attr::VALUE_INPUT, a, b, 0);
+    let none = Param::new(Attr::TMEM_OUTPUT, 0, 0, 0);
+    let load = Step::Command(rpc::Command::LOAD_TA, vec![name, none]);
+    vm.host.machine().script(1, [load]);
+    let (session, _) = guest.open(PSEUDO, login::PUBLIC);
+    let done = guest.run(guest.message(Command::INVOKE, session, &[whole(large, 1)]));
+    assert_eq!(done.header.ret.get(), TeeResult::OUT_OF_MEMORY.0);
+    vm.end();
+}
+
+#[test]
+fn what_optee_asks_for_is_bounded() {
+    let vm = vm();
+    let most = u64::from(MOST) * PAGE_SIZE;
+    vm.host.machine().script(
+        1,
+        [
+            Step::ShmAlloc(SHM_TYPE_APPL, most + 1),
+            Step::ShmAlloc(SHM_TYPE_APPL, most - PAGE_SIZE),
+            Step::ShmAlloc(SHM_TYPE_APPL, PAGE_SIZE + 1),
+            Step::ShmFree(SHM_TYPE_APPL, 0),
+            Step::ShmAlloc(SHM_TYPE_APPL, most),
+            Step::ShmFree(SHM_TYPE_APPL, 1),
+        ],
+    );
+    let guest = vm.guest();
+    let before = vm.baseline();
+    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    let lengths: vec::Vec<_> = seen
+        .allocated
+        .iter()
+        .map(|pages| pages.as_ref().map(vec::Vec::len))
+        .collect();
+    assert_eq!(lengths, [None, Some(39), None, Some(40)]);
+    // The guest was not asked for what could not be used.
+    assert_eq!(guest.requests.lock().len(), 4);
+    assert_eq!((vm.stats().mapped_pages, vm.stats().denied), (0, 2));
+    assert_eq!(vm.baseline(), before);
+    vm.end();
+}
+
+/// The guest gives more than OP-TEE asked for.
+#[test]
+fn what_is_given_unasked_is_bounded() {
+    let vm = vm();
+    vm.host
+        .machine()
+        .script(1, [Step::ShmAlloc(SHM_TYPE_APPL, 10)]);
+    let guest = vm.guest();
+    let page = guest.alloc(1);
+    let pages = vec![page; MOST as usize + 1];
+    let list = guest.page_list(&pages);
+    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
+        if request.command() != rpc::Command::SHM_ALLOC {
+            return false;
+        }
+        let size = pages.len() as u64 * PAGE_SIZE;
+        let param = Param::new(Attr::PAGE_LIST, list.get(), size, 0x4711);
+        guest.reply(request, 0, &[param]);
+        true
+    });
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert!(seen.allocated[0].is_none());
+    // And gets it back.
+    let last = guest
+        .requests
+        .lock()
+        .last()
+        .map(|request| request.command());
+    assert_eq!(last, Some(rpc::Command::SHM_FREE));
+    assert_eq!(vm.stats().mapped_pages, 0);
+    vm.end();
+}
