@@ -97,6 +97,33 @@ fn a_call_that_does_not_end_does_not_hold_up_the_end() {
     vm.end_after_destroy();
 }
 
+/// OP-TEE's names for what a VM shares do not come back in the VM's next life, nor do tokens.
+#[test]
+fn names_are_not_used_again_after_a_reset() {
+    let vm = vm();
+    let machine = vm.host.machine();
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        let guest = vm.guest();
+        assert_eq!(guest.register(1).1, 0);
+        let buffer = machine.outcomes(1).pop().unwrap().params[0].c.get();
+        machine.script(1, [Step::Command(rpc::Command::FS, vec![])]);
+        let regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+        guest.resume(regs[3], [1, 0, 1, 5]);
+        let [_, _, _, _, a4, a5, ..] = machine.smcs().pop().unwrap();
+        let message = smc::unpair(a4, a5);
+        assert!(buffer != 0 && message != 0);
+        seen.extend([buffer, message, regs[3]]);
+        vm.mediator.destroy(&vm.host).unwrap();
+        vm.mediator.create(&vm.host).unwrap();
+    }
+    assert!(
+        (0..6).all(|at| !seen[..at].contains(&seen[at])),
+        "{seen:x?}"
+    );
+    vm.end();
+}
+
 /// An OP-TEE that does not let go of a VM may still use its pages.
 #[test]
 fn pages_stay_pinned_when_optee_keeps_the_vm() {

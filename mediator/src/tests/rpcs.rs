@@ -132,7 +132,13 @@ fn garbage_in_a_request_is_contained() {
     let guest = vm.guest();
     let mut many = vec![0xff; 160];
     many[..4].copy_from_slice(&2u32.to_le_bytes());
-    for raw in [vec![0; 160], vec![0xff; 160], many] {
+    // One parameter more than there is room for, and as many as fit into a page.
+    let [five, all] = [5, 127u8].map(|count| {
+        let mut raw = vec![0; 160];
+        (raw[0], raw[28]) = (2, count);
+        raw
+    });
+    for raw in [vec![0; 160], vec![0xff; 160], many, five, all] {
         vm.host.machine().script(1, [Step::RawCommand(raw)]);
         guest.run(guest.message(Command::INVOKE, 1, &[]));
     }
