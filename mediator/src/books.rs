@@ -84,6 +84,8 @@ pub(crate) struct Books {
     /// Applications that OP-TEE has loaded for the VM, which makes them user TAs: it looks
     /// among its pseudo TAs first.
     user_apps: Vec<Uuid>,
+    /// How often there was one more.
+    more_user_apps: u32,
     /// Pages that OP-TEE's core may have mapped; see [`Quotas::mapped_pages`].
     mapped: u32,
     pages: u64,
@@ -107,6 +109,7 @@ impl Books {
             opening: 0,
             notify: false,
             user_apps: Vec::new(),
+            more_user_apps: 0,
             mapped: 0,
             pages: 0,
             pages_max: 0,
@@ -231,13 +234,15 @@ impl Books {
     }
 
     /// OP-TEE asks for the code of an application, so that is a user TA. What does not fit
-    /// into the list is not remembered, and gets the smaller share.
+    /// into the list is only counted, and gets the smaller share.
     pub(crate) fn learn_user_app(&mut self, app: Uuid) {
-        if self.user_apps.len() < MAX_USER_APPS
-            && !self.user_apps.contains(&app)
-            && self.user_apps.try_reserve(1).is_ok()
-        {
+        if self.user_apps.contains(&app) {
+            return;
+        }
+        if self.user_apps.len() < MAX_USER_APPS && self.user_apps.try_reserve(1).is_ok() {
             self.user_apps.push(app);
+        } else {
+            self.more_user_apps += 1;
         }
     }
 
@@ -337,6 +342,19 @@ impl Books {
         }
         self.opening += 1;
         Ok(())
+    }
+
+    /// Forgets which applications are user TAs, and says which were, and how many more.
+    pub(crate) fn take_user_apps(&mut self) -> (Vec<Uuid>, u32) {
+        (
+            core::mem::take(&mut self.user_apps),
+            core::mem::take(&mut self.more_user_apps),
+        )
+    }
+
+    /// Whether OP-TEE has asked for the code of an application.
+    pub(crate) fn is_user_app(&self, app: Uuid) -> bool {
+        self.user_apps.contains(&app)
     }
 
     /// A reserved session is open.

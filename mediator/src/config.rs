@@ -49,6 +49,10 @@ pub struct Quotas {
     /// OP-TEE maps such a buffer whole, in an address space of the VM's for which it sets few
     /// tables aside, and panics when they do not suffice. That stops it for all VMs.
     pub mapped_pages: u32,
+    /// Applications that all lives of the VM together may leave behind in OP-TEE. Each takes one
+    /// of the 64 address space numbers that OP-TEE has for all VMs; no VM can use a user TA any
+    /// more when there is none left. A VM with so many gets no TEE when it starts again.
+    pub leftovers: u32,
 }
 
 impl Default for Quotas {
@@ -65,6 +69,7 @@ impl Default for Quotas {
             sessions: 256,
             rpc_buffers: 64,
             mapped_pages: 640,
+            leftovers: 24,
         }
     }
 }

@@ -86,6 +86,12 @@ pub enum CreateError {
         "OP-TEE has no room for this VM (code {0:#x}): build it with a larger CFG_VIRT_GUEST_COUNT"
     )]
     Refused(u32),
+    /// Earlier lives of the VM have left so many applications behind in OP-TEE.
+    #[error(
+        "{0} applications of this VM's earlier lives stay in OP-TEE, which has numbers for few: \
+         restart the machine, or raise the VM's quota of leftovers"
+    )]
+    Leftovers(u64),
     /// The VM has its TEE already.
     #[error("the VM has been created already")]
     Exists,

@@ -37,6 +37,10 @@ impl Mediator {
         if self.books.lock().life != Life::Unknown {
             return Err(CreateError::Exists);
         }
+        let left = self.counters.leaked.get() + self.counters.kept.get();
+        if left >= self.config.quotas.leftovers.into() {
+            return Err(CreateError::Leftovers(left));
+        }
         let slots = self.call_limit() as usize;
         let mut idle: Vec<Box<Call>> = Vec::new();
         let (mut suspended, mut lost, mut spare) = (Vec::new(), Vec::new(), Vec::new());
@@ -122,10 +126,54 @@ impl Mediator {
         Ok(())
     }
 
-    /// Ends calls that wait for the guest, then closes its sessions.
+    /// Ends calls that wait for the guest, then closes its sessions, then finds out which
+    /// applications OP-TEE keeps all the same.
     fn wind_up<H: Host>(&self, host: &H) {
         let mut budget = WIND_UP_STEPS;
         self.drain(host, &mut budget);
+        self.close_sessions(host, &mut budget);
+        self.count_kept(host, &mut budget);
+        let mut books = self.books.lock();
+        for _ in core::mem::take(&mut books.sessions) {
+            self.counters.leaked.bump();
+        }
+    }
+
+    /// Counts the applications that OP-TEE keeps although no session to them is open. Nothing
+    /// ends these but OP-TEE's own end.
+    ///
+    /// OP-TEE does not say which they are. So each application that it has loaded for the VM is
+    /// opened once more: where OP-TEE asks for its code, which it does not get, it has not kept it.
+    fn count_kept<H: Host>(&self, host: &H, budget: &mut u32) {
+        let rpc_room = self.tee.rpc_params as usize == optee_proto::rpc::MAX_PARAMS;
+        let (apps, more) = self.books.lock().take_user_apps();
+        for _ in 0..more {
+            self.counters.kept.bump();
+        }
+        for app in apps {
+            let call = {
+                let mut books = self.books.lock();
+                let reserved = books.reserve_session().is_ok();
+                let call = books.idle.pop();
+                if reserved && call.is_none() {
+                    books.no_session();
+                }
+                call.filter(|_| reserved)
+            };
+            if let Some(mut call) = call {
+                call.open_for_guest(app, rpc_room);
+                self.enter(host, call);
+                self.drain(host, budget);
+            }
+            if !self.books.lock().is_user_app(app) {
+                self.counters.kept.bump();
+            }
+            self.close_sessions(host, budget);
+        }
+    }
+
+    /// Closes the sessions that are open.
+    fn close_sessions<H: Host>(&self, host: &H, budget: &mut u32) {
         loop {
             let next = {
                 let mut books = self.books.lock();
@@ -144,14 +192,10 @@ impl Mediator {
             let before = self.counters.closed.get();
             call.close_for_guest(session.id);
             self.enter(host, call);
-            self.drain(host, &mut budget);
+            self.drain(host, budget);
             if self.counters.closed.get() == before {
                 self.counters.leaked.bump();
             }
-        }
-        let mut books = self.books.lock();
-        for _ in core::mem::take(&mut books.sessions) {
-            self.counters.leaked.bump();
         }
     }
 

@@ -105,6 +105,9 @@ pub struct Stats {
     /// Sessions that could not be closed when the VM ended. Each may cost OP-TEE an address space
     /// number for ever.
     pub leaked: u64,
+    /// Applications that OP-TEE kept when the VM ended although no session to them was open: those
+    /// that are made to be kept alive. Each costs OP-TEE an address space number for ever.
+    pub kept: u64,
     /// SMCs to the secure world on the guest's behalf.
     pub smcs: u64,
     /// Pages pinned now, counted once a buffer.
@@ -163,6 +166,7 @@ pub(crate) struct Counters {
     pub(crate) lost: Counter,
     pub(crate) closed: Counter,
     pub(crate) leaked: Counter,
+    pub(crate) kept: Counter,
     pub(crate) smcs: Counter,
 }
 
@@ -177,6 +181,7 @@ impl Counters {
             withheld: self.withheld.get(),
             lost: self.lost.get(),
             leaked: self.leaked.get(),
+            kept: self.kept.get(),
             smcs: self.smcs.get(),
             ..Stats::default()
         };

@@ -17,7 +17,7 @@ use crate::memory::{Cookie, Intake, Place};
 use crate::message::{Kind, MAX_PARAMS, Message};
 use crate::rpc::Request;
 use alloc::vec::Vec;
-use optee_proto::msg::Header;
+use optee_proto::msg::{Attr, Header, Param};
 use optee_proto::{FunctionId, Uuid, smc};
 
 /// Bits of a resume token that hold the call's slot; the rest tells one suspension from another.
@@ -162,6 +162,21 @@ impl Call {
         self.message.header.cmd = optee_proto::msg::Command::CLOSE_SESSION.0.into();
         self.message.header.session = session.into();
         self.work = Work::Close(session);
+    }
+
+    /// Makes it a call of the mediator's own that opens a session to an application, for which
+    /// one is reserved. `rpc_room` is whether OP-TEE can ask for the application's code.
+    pub(crate) fn open_for_guest(&mut self, app: Uuid, rpc_room: bool) {
+        self.place = Place::nowhere();
+        self.rpc_room = rpc_room;
+        self.message.header = Header::default();
+        self.message.header.cmd = optee_proto::msg::Command::OPEN_SESSION.0.into();
+        let (a, b) = app.to_value();
+        let login = optee_proto::msg::login::PUBLIC.into();
+        self.ours.params[0] = Param::new(Attr::META_VALUE_INPUT, a, b, 0);
+        self.ours.params[1] = Param::new(Attr::META_VALUE_INPUT, 0, 0, login);
+        (self.params, self.sent) = (2, 2);
+        self.work = Work::Open(app);
     }
 
     /// The list that OP-TEE has read: of the buffer that it frees, or whichever it is.

@@ -4,6 +4,7 @@ mod abi;
 mod allocations;
 mod calls;
 mod during;
+mod leftovers;
 mod life;
 mod lists;
 mod mapped;

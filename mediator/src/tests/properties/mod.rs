@@ -38,6 +38,7 @@ const TIGHT: Quotas = Quotas {
     sessions: 3,
     rpc_buffers: 3,
     mapped_pages: 12,
+    leftovers: 1000,
 };
 
 /// Less of some things.
@@ -48,6 +49,7 @@ const TIGHTER: Quotas = Quotas {
     sessions: 1,
     rpc_buffers: 2,
     mapped_pages: 3,
+    leftovers: 1000,
 };
 
 fn config(quotas: Quotas) -> Config {

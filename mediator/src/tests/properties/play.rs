@@ -90,6 +90,7 @@ impl<'a> Play<'a> {
             sessions,
             rpc_buffers,
             mapped_pages,
+            leftovers: _,
         } = self.quotas;
         assert!(stats.pages_pinned <= pages.into() && stats.buffers <= buffers.into());
         assert!(stats.sessions <= sessions.into() && stats.rpc_buffers <= rpc_buffers.into());

@@ -1,0 +1,110 @@
+//! What a VM leaves behind in OP-TEE when it ends is found out, counted, and bounded.
+
+use super::{APP, Vm};
+use crate::fake::{Machine, Step};
+use crate::{Config, CreateError};
+use alloc::vec;
+use optee_proto::msg::{Attr, Param, login};
+use optee_proto::{TeeResult, Uuid, rpc, smc};
+
+/// OP-TEE asks for the code of an application.
+fn load(app: Uuid) -> Step {
+    let (a, b) = app.to_value();
+    let name = Param::new(Attr::VALUE_INPUT, a, b, 0);
+    let none = Param::new(Attr::TMEM_OUTPUT, 0, 0, 0);
+    Step::Command(rpc::Command::LOAD_TA, vec![name, none])
+}
+
+/// The end of a VM that has used an application which OP-TEE had to load.
+fn live_and_end(vm: &Vm, app: Uuid, at_the_end: impl IntoIterator<Item = Step>) {
+    let machine = vm.host.machine();
+    machine.script(1, [load(app)]);
+    let guest = vm.guest();
+    assert_eq!(guest.open(app, login::PUBLIC).1, 0);
+    // What closes the session, and what opens the next one.
+    machine.script(1, []);
+    machine.script(1, at_the_end);
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!((machine.pins(), machine.shared_pages()), (0, 0));
+    assert_eq!(machine.open_sessions(1), 0);
+}
+
+#[test]
+fn an_application_that_must_be_loaded_again_was_not_kept() {
+    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let gone = Step::Result(TeeResult::ITEM_NOT_FOUND);
+    live_and_end(&vm, APP, [load(APP), gone]);
+    assert_eq!((vm.stats().kept, vm.stats().leaked), (0, 0));
+    vm.end_after_destroy();
+}
+
+#[test]
+fn an_application_that_needs_no_loading_was_kept() {
+    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    live_and_end(&vm, APP, []);
+    assert_eq!((vm.stats().kept, vm.stats().leaked), (1, 0));
+    // Also where it does not let us in.
+    vm.mediator.create(&vm.host).unwrap();
+    live_and_end(&vm, APP, [Step::Result(TeeResult::ACCESS_DENIED)]);
+    assert_eq!((vm.stats().kept, vm.stats().leaked), (2, 0));
+    vm.end_after_destroy();
+}
+
+#[test]
+fn pseudo_tas_are_not_asked() {
+    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let guest = vm.guest();
+    assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
+    let before = vm.host.machine().smcs().len();
+    vm.mediator.destroy(&vm.host).unwrap();
+    let smcs = vm.host.machine().smcs();
+    let calls = smcs[before..].iter().map(|args| args[0]);
+    let calls: vec::Vec<u64> = calls.collect();
+    // The session is closed, and that is all.
+    let ids = [smc::CALL_WITH_ARG, smc::VM_DESTROYED].map(|id| id.get().into());
+    assert_eq!(calls, ids);
+    assert_eq!(vm.stats().kept, 0);
+    vm.end_after_destroy();
+}
+
+#[test]
+fn a_vm_that_leaves_too_much_behind_does_not_come_back() {
+    let mut config = Config::default();
+    config.quotas.leftovers = 3;
+    let machine = Machine::new();
+    let neighbour = Vm::new(&machine, 2, Config::default());
+    let vm = Vm::new(&machine, 1, config);
+    for life in 0..3 {
+        if life > 0 {
+            vm.mediator.create(&vm.host).unwrap();
+        }
+        live_and_end_beside(&vm);
+    }
+    assert_eq!(vm.mediator.create(&vm.host), Err(CreateError::Leftovers(3)));
+    assert!(!machine.knows(1));
+    // That is its own affair.
+    assert_eq!(neighbour.guest().open(APP, login::PUBLIC).1, 0);
+    neighbour.end_one();
+}
+
+fn live_and_end_beside(vm: &Vm) {
+    vm.host.machine().script(1, [load(APP)]);
+    assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
+    vm.mediator.destroy(&vm.host).unwrap();
+}
+
+#[test]
+fn more_applications_than_are_remembered_count_as_kept() {
+    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let machine = vm.host.machine();
+    let guest = vm.guest();
+    for number in 0..67 {
+        let app = Uuid([number; 16]);
+        machine.script(1, [load(app)]);
+        assert_eq!(guest.open(app, login::PUBLIC).1, 0);
+    }
+    vm.mediator.destroy(&vm.host).unwrap();
+    // All 67: the made-up OP-TEE needs no code for any.
+    assert_eq!((vm.stats().kept, vm.stats().leaked), (67, 0));
+    vm.end_after_destroy();
+}
