@@ -3,6 +3,7 @@
 SUITE ?= trixie
 XTEST ?= default
 CONFIG ?= guests/two.toml
+SECONDS ?= 60
 
 # Where qemu/setup.sh puts Rust when the machine has none.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -17,7 +18,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native shell test test-host test-qemu test-hostile miri lint clean distclean
+.PHONY: help setup tool prepare run run-native shell test test-host test-qemu test-hostile miri fuzz test-models optee-facts lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -27,6 +28,7 @@ help: ## This list
 	@echo "                  or xtest's own words, such as XTEST='-t regression 1001'"
 	@echo '  SUITE=trixie    Debian suite of OP-TEE and Linux; SUITE=sid has the newest'
 	@echo '  CONFIG=guests/two.toml   which VMs there are'
+	@echo '  SECONDS=60      how long `make fuzz` takes for each target'
 	@echo '  MIRROR=ADDRESS  a Debian mirror, when the apt sources of this machine name none'
 	@echo '  ATTACKS="3 17"  the attacks of test-hostile; all of them by default'
 	@echo '  UPDATE=1        ask Debian for newer parts than those in .cache/'
@@ -63,6 +65,15 @@ test-hostile: tool prepare ## A guest that plays 52 attacks beside one that work
 
 miri: setup ## The host tests of the mediator under Miri, an interpreter that finds undefined behaviour (minutes)
 	@sh mediator/miri.sh
+
+fuzz: setup ## Fuzz each target for SECONDS=60 seconds; COVERAGE=1 counts lines as well
+	@sh fuzz/run.sh $(SECONDS)
+
+test-models: setup ## Try what several CPUs can do to each other, order by order
+	@sh fuzz/models.sh
+
+optee-facts: tool prepare ## Ask the real OP-TEE what its sources only suggest: docs/optee-facts.md
+	@cargo run --quiet --profile host --package postern-tests --bin optee-facts
 
 lint: setup ## Formatting and clippy, as CI checks them
 	cargo fmt --all --check

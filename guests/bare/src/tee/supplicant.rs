@@ -14,6 +14,9 @@ use optee_proto::smc::pair;
 use optee_proto::{TeeResult, Uuid, rpc};
 use spin::Mutex;
 
+/// The answer to GET_TIME, in seconds.
+pub const TIME: u64 = 1_000_000;
+
 /// What to do with an RPC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
@@ -85,7 +88,7 @@ pub struct Supplicant {
     /// The message behind the call's, where there is one.
     behind: Option<View>,
     /// Whether one-page payloads are answered by address, as Linux does for its kernel's own.
-    pub contiguous: bool,
+    contiguous: bool,
 }
 
 impl Supplicant {
@@ -95,6 +98,14 @@ impl Supplicant {
             archive,
             behind: None,
             contiguous: false,
+        }
+    }
+
+    /// The same, answering one-page payloads by address.
+    pub const fn by_address(self) -> Self {
+        Self {
+            contiguous: true,
+            ..self
         }
     }
 
@@ -144,7 +155,7 @@ impl Supplicant {
             }
             rpc::Function::CMD => {
                 if let Some(view) = self.message(call) {
-                    let result = self.command_result(view);
+                    let result = self.do_command(view);
                     view.set_ret(result);
                 }
                 [0; 4]
@@ -153,7 +164,8 @@ impl Supplicant {
         }
     }
 
-    fn command_result(&self, view: View) -> TeeResult {
+    /// Does what a request says, wherever it is; the result is for the caller to write.
+    pub fn do_command(&self, view: View) -> TeeResult {
         match rpc::Command(view.cmd()) {
             rpc::Command::LOAD_TA => self.load(view),
             rpc::Command::SHM_ALLOC => self.alloc(view),
@@ -162,7 +174,7 @@ impl Supplicant {
                 TeeResult::SUCCESS
             }
             rpc::Command::GET_TIME => {
-                view.set_param(0, &Param::new(Attr::VALUE_OUTPUT, 1_000_000, 0, 0));
+                view.set_param(0, &Param::new(Attr::VALUE_OUTPUT, TIME, 0, 0));
                 TeeResult::SUCCESS
             }
             rpc::Command::NOTIFICATION | rpc::Command::SUSPEND => TeeResult::SUCCESS,

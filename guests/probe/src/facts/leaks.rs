@@ -4,10 +4,11 @@ use crate::lab::{Lab, client, create, destroy, told};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::tee::apps;
+use optee_proto::msg::{Attr, Param};
 use optee_proto::rpc;
 
 /// More VMs in a row than OP-TEE has address space numbers.
-const CYCLES: u32 = 100;
+const CYCLES: u32 = 70;
 
 /// Creates and destroys VM 1 again and again; in between `in_vm` does something, which is to succeed.
 fn cycles(lab: &Lab, mut in_vm: impl FnMut() -> Result<(), String>) -> String {
@@ -64,7 +65,8 @@ pub fn panicked(lab: &Lab) -> String {
         let session = lab
             .open(1, apps::SIMS)
             .map_err(|failure| format!("opening a session: {}", told::<()>(&Err(failure))))?;
-        let told = told(&client.invoke(&lab.supplicant, session, apps::SIMS_PANIC, []));
+        let nothing = Param::new(Attr::TMEM_INPUT, 0, 0, 0);
+        let told = told(&client.invoke(&lab.supplicant, session, apps::SIMS_PANIC, [nothing]));
         if told == "TARGET_DEAD" {
             Ok(())
         } else {
