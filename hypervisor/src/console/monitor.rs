@@ -55,6 +55,7 @@ fn stats(vm: &Vm) {
             "rpc_buffers",
             "sessions",
             "calls",
+            "mapped_pages",
         ],
         &[
             tee.pages_pinned,
@@ -63,6 +64,7 @@ fn stats(vm: &Vm) {
             tee.rpc_buffers,
             tee.sessions,
             tee.calls,
+            tee.mapped_pages,
         ],
     );
     let so_far = Object(
@@ -77,6 +79,7 @@ fn stats(vm: &Vm) {
             "withheld",
             "lost",
             "leaked",
+            "kept",
         ],
         &[
             tee.fast,
@@ -89,6 +92,7 @@ fn stats(vm: &Vm) {
             tee.withheld,
             tee.lost,
             tee.leaked,
+            tee.kept,
         ],
     );
     output::line(format_args!(

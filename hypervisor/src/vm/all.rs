@@ -8,7 +8,7 @@ use super::stage2::{self, Stage2Error};
 use super::{guest_image, layout};
 use crate::arch::{gic, id_registers, power, smc};
 use crate::boot::start::{fail, machine};
-use crate::boot::{Tee, VmConfig, VmConfigs};
+use crate::boot::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
 use crate::console::output;
 use crate::ids::{PcpuIndex, VcpuId, VmIndex};
 use crate::range::PaRange;
@@ -18,18 +18,21 @@ use crate::services::tee::SecureWorld;
 use crate::trap::ids::IdValues;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
+use mediator::addr::PAGE_SIZE;
 use mediator::{ClientId, CreateError, Mediator, ProbeError, TeeInfo};
 use spin::Once;
 use thiserror::Error;
 
-/// Memory that the mediators share with OP-TEE: shadows of messages and page lists.
-const SHARED_BYTES: u64 = 8 * 1024 * 1024;
+/// Of OP-TEE's 64 address space numbers, those that the VMs together may cost it for ever. Each VM
+/// that has the TEE takes one as well.
+const LEFTOVERS: u32 = 56;
 
 static VMS: Once<Vec<Vm>> = Once::new();
 static IDS: Once<IdValues> = Once::new();
 static WORKAROUNDS: Once<Workarounds> = Once::new();
 
-/// Pages that the mediators share with OP-TEE.
+/// Pages that the mediators share with OP-TEE: shadows of messages and page lists. As many as all
+/// VMs together can have, so that none can take another's.
 pub static SHARED_PAGES: Once<SharedPool> = Once::new();
 
 /// All VMs; none before [`start_all`].
@@ -117,21 +120,29 @@ pub fn start_all(configs: &VmConfigs<'static>) {
 
 fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     let mut frames = Frames::new(&machine().free)?;
-    let shared = frames.allocate(SHARED_BYTES, layout::RAM)?;
-    let shared = shared.first().copied().unwrap_or(PaRange::between(
-        mediator::addr::Pa::new(0),
-        mediator::addr::Pa::new(0),
-    ));
-    let pool = SharedPool::new(shared)?;
-    SHARED_PAGES.call_once(|| pool);
     let tee = probe_tee(configs)?;
+    let with_tee = configs.iter().filter(|config| config.tee != Tee::None);
+    let share = LEFTOVERS / (with_tee.count() as u32).max(1);
     let mut vms = Vec::new();
     let indices = (0..).filter_map(VmIndex::new);
     for (config, index) in configs.iter().zip(indices) {
-        let vm = make(config, index, &mut frames, tee)?;
+        let vm = make(config, index, &mut frames, tee, share)?;
         vms.push(vm);
     }
+    let shared = vms.iter().filter_map(Vm::mediator);
+    let shared = shared.map(|mediator| u64::from(mediator.shared_pages_max()));
+    let pool = shared_pool(&mut frames, shared.sum())?;
+    SHARED_PAGES.call_once(|| pool);
     Ok(vms)
+}
+
+/// A pool of at least so many pages.
+fn shared_pool(frames: &mut Frames, pages: u64) -> Result<SharedPool, StartError> {
+    let bytes = (pages * PAGE_SIZE).max(1).next_multiple_of(BLOCK_SIZE);
+    let chunks = frames.allocate(bytes, layout::RAM)?;
+    let whole = chunks.iter().find(|chunk| chunk.bytes() == bytes);
+    let range = whole.ok_or(PoolError::OutOfMemory)?;
+    Ok(SharedPool::new(*range)?)
 }
 
 /// What the TEE is, if any VM wants it.
@@ -164,6 +175,7 @@ fn make(
     index: VmIndex,
     frames: &mut Frames,
     tee: Option<TeeInfo>,
+    share: u32,
 ) -> Result<Vm, StartError> {
     if !guest_image::is_kernel(config.kernel) {
         return Err(StartError::NoKernel(config.name, config.kernel));
@@ -176,6 +188,7 @@ fn make(
     let mut tee_config = config.tee_config.clone();
     // Linux refuses an OP-TEE that has notifications and no interrupt for them.
     tee_config.offer.async_notif &= notification::interrupt().is_some();
+    tee_config.quotas.leftovers = tee_config.quotas.leftovers.min(share);
     Ok(Vm::new(Parts {
         config: config.clone(),
         index,

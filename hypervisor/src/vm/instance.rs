@@ -5,7 +5,7 @@ use super::guest_tree::GuestTee;
 use super::layout;
 use super::mapping::Mapping;
 use crate::arch::world::{Context, Frame, Machine};
-use crate::boot::VmConfig;
+use crate::boot::{Tee, VmConfig};
 use crate::console::guest::Console;
 use crate::console::log::Counted;
 use crate::console::mux::Channel;
@@ -209,6 +209,7 @@ pub struct Vm {
     pub console: Console,
     affinity: PcpuSet,
     mediator: Option<Mediator>,
+    needs_tee: bool,
     has_tee: AtomicBool,
     images: Images,
     vttbr: u64,
@@ -258,6 +259,7 @@ impl Vm {
                 bootargs: config.bootargs,
                 vcpus: count,
             },
+            needs_tee: config.tee == Tee::Required,
             has_tee: AtomicBool::new(false),
             mediator: parts.mediator,
             vttbr: parts.vttbr,

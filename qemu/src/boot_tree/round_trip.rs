@@ -74,6 +74,8 @@ fn what_the_file_says_of_the_tee_reaches_the_mediator() {
         calls = 3
         sessions = 4
         rpc_buffers = 5
+        mapped_pages = 6
+        leftovers = 7
         "#,
     );
     assert_eq!(
@@ -85,6 +87,8 @@ fn what_the_file_says_of_the_tee_reaches_the_mediator() {
                 calls: 3,
                 sessions: 4,
                 rpc_buffers: 5,
+                mapped_pages: 6,
+                leftovers: 7,
             },
             policy: Policy {
                 trusted_apps: Some(vec![

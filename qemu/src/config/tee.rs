@@ -119,6 +119,10 @@ pub struct TeeQuota {
     pub sessions: Option<u32>,
     /// Buffers for RPC messages.
     pub rpc_buffers: Option<u32>,
+    /// Pages that OP-TEE's core may have mapped.
+    pub mapped_pages: Option<u32>,
+    /// Applications that the VM's lives may leave behind in OP-TEE.
+    pub leftovers: Option<u32>,
 }
 
 /// One quota of a VM.
@@ -137,7 +141,7 @@ pub struct Quota {
 impl TeeQuota {
     /// All quotas, said or not.
     #[must_use]
-    pub fn all(&self) -> [Quota; 5] {
+    pub fn all(&self) -> [Quota; 7] {
         let quota = |key, property, most, value| Quota {
             key,
             property,
@@ -155,6 +159,13 @@ impl TeeQuota {
                 1024,
                 self.rpc_buffers,
             ),
+            quota(
+                "mapped_pages",
+                "tee-quota-mapped-pages",
+                16_384,
+                self.mapped_pages,
+            ),
+            quota("leftovers", "tee-quota-leftovers", 64, self.leftovers),
         ]
     }
 

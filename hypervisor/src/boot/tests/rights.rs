@@ -54,6 +54,8 @@ pub fn restrict(vm: &mut DeviceTreeNode) {
     set(vm, "tee-quota-calls", 3_u32);
     set(vm, "tee-quota-sessions", 4_u32);
     set(vm, "tee-quota-rpc-buffers", 5_u32);
+    set(vm, "tee-quota-mapped-pages", 6_u32);
+    set(vm, "tee-quota-leftovers", 7_u32);
 }
 
 #[test]
@@ -69,6 +71,8 @@ fn each_property_becomes_its_part_of_the_configuration() {
                 calls: 3,
                 sessions: 4,
                 rpc_buffers: 5,
+                mapped_pages: 6,
+                leftovers: 7,
             },
             policy: Policy {
                 trusted_apps: Some(vec![uuid(AVB), uuid(PKCS11)]),
@@ -106,6 +110,8 @@ fn the_highest_quotas_are_taken() {
         set(vm, "tee-quota-calls", 64_u32);
         set(vm, "tee-quota-sessions", 4096_u32);
         set(vm, "tee-quota-rpc-buffers", 1024_u32);
+        set(vm, "tee-quota-mapped-pages", 16_384_u32);
+        set(vm, "tee-quota-leftovers", 64_u32);
     });
     assert_eq!((read.quotas.calls, read.quotas.buffers), (64, 65_000));
 }

@@ -11,7 +11,7 @@ use super::super::tree;
 use super::{Tee, VmConfig, VmError};
 
 /// The properties that are read here.
-pub(super) const PROPERTIES: [&str; 9] = [
+pub(super) const PROPERTIES: [&str; 11] = [
     APPLICATIONS,
     LOGINS,
     DEVICES,
@@ -21,6 +21,8 @@ pub(super) const PROPERTIES: [&str; 9] = [
     QUOTAS[2].property,
     QUOTAS[3].property,
     QUOTAS[4].property,
+    QUOTAS[5].property,
+    QUOTAS[6].property,
 ];
 
 const APPLICATIONS: &str = "tee-applications";
@@ -50,7 +52,7 @@ struct Quota {
 }
 
 /// The highest values keep the hypervisor's tables for one VM within a few MiB of its heap.
-const QUOTAS: [Quota; 5] = [
+const QUOTAS: [Quota; 7] = [
     Quota {
         property: "tee-quota-pages",
         most: 262_144,
@@ -75,6 +77,16 @@ const QUOTAS: [Quota; 5] = [
         property: "tee-quota-rpc-buffers",
         most: 1024,
         place: |quotas| &mut quotas.rpc_buffers,
+    },
+    Quota {
+        property: "tee-quota-mapped-pages",
+        most: 16_384,
+        place: |quotas| &mut quotas.mapped_pages,
+    },
+    Quota {
+        property: "tee-quota-leftovers",
+        most: 64,
+        place: |quotas| &mut quotas.leftovers,
     },
 ];
 

@@ -83,10 +83,15 @@ impl Vm {
             return false;
         };
         if self.work_kind.swap(WORK, Ordering::AcqRel) == WORK_AGAIN {
-            if let Err(error) = self.create_tee() {
-                crate::error!("vm {}: no TEE after its reset: {error}", self.name);
-                self.ended(Ending::Error);
-                return true;
+            match self.create_tee() {
+                Err(error) if self.needs_tee => {
+                    crate::error!("vm {}: no TEE after its reset: {error}", self.name);
+                    *work = Work::Nothing;
+                    self.ended(Ending::Error);
+                    return true;
+                }
+                Err(error) => crate::warn!("vm {}: goes on without a TEE: {error}", self.name),
+                Ok(()) => {}
             }
             *work = Work::Load(guest_image::Loader::new());
         }
