@@ -53,9 +53,10 @@ pub fn run(data: &[u8]) {
     check_end(&machine);
     // Whatever happened, the next life is as good as the first.
     for guest in &mut guests {
-        guest.create();
-        serves(guest.vm);
-        guest.end();
+        if guest.create() {
+            serves(guest.vm);
+            guest.end();
+        }
     }
     check_end(&machine);
 }
@@ -69,6 +70,8 @@ fn config(input: &mut Input<'_>) -> Config {
             calls: 1 + input.below(5) as u32,
             sessions: input.below(4) as u32,
             rpc_buffers: input.below(5) as u32,
+            mapped_pages: input.below(64) as u32,
+            ..Quotas::default()
         },
         policy: Policy {
             rpmb: bits & 1 != 0,

@@ -11,3 +11,6 @@ mod input;
 pub mod message;
 pub mod page_list;
 mod world;
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,7 @@ pub fn run(data: &[u8]) {
     let config = Config {
         quotas: Quotas {
             pages: QUOTA as u32,
+            mapped_pages: QUOTA as u32,
             ..Quotas::default()
         },
         offer: Offer {

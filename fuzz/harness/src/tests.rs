@@ -13,8 +13,14 @@ const TARGETS: [(&str, Target); 5] = [
 ];
 
 fn replay(name: &str) {
-    let target = TARGETS.iter().find(|target| target.0 == name).expect(name).1;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus").join(name);
+    let target = TARGETS
+        .iter()
+        .find(|target| target.0 == name)
+        .expect(name)
+        .1;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../corpus")
+        .join(name);
     let mut count = 0;
     for entry in std::fs::read_dir(&folder).expect("the target's corpus") {
         let path = entry.expect("an entry").path();

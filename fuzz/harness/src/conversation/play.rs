@@ -35,11 +35,10 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Has the VM made known to OP-TEE, if there is room.
-    pub(super) fn create(&mut self) {
-        if !self.live {
-            self.live = self.vm.mediator.create(&self.vm.host).is_ok();
-        }
+    /// Has the VM made known to OP-TEE, if there is room and it did not leave too much behind.
+    pub(super) fn create(&mut self) -> bool {
+        self.live = self.live || self.vm.mediator.create(&self.vm.host).is_ok();
+        self.live
     }
 
     /// Ends the VM.
@@ -119,7 +118,7 @@ impl<'a> Guest<'a> {
                 machine.on_foreign_interrupt(&say[..input.below(100) as usize]);
             }
             30 => self.end(),
-            _ => self.create(),
+            _ => _ = self.create(),
         }
     }
 
