@@ -210,10 +210,38 @@ fn a_missing_file_is_named() {
 #[test]
 fn the_descriptions_that_come_with_the_project_are_right() {
     let folder = crate::paths::Paths::discover().unwrap().guests();
-    for (name, vms, vcpus) in [("one", 1, 2), ("two", 2, 4), ("overcommit", 2, 8)] {
+    for (name, vms, vcpus) in [
+        ("one", 1, 2),
+        ("two", 2, 4),
+        ("overcommit", 2, 8),
+        ("policy", 2, 4),
+    ] {
         let system = System::load(&folder.join(format!("{name}.toml"))).unwrap();
         assert_eq!(system.vms.len(), vms, "{name}");
         let total: u32 = system.vms.iter().map(|vm| vm.vcpus).sum();
         assert_eq!(total, vcpus, "{name}");
+    }
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_some_and(|ending| ending == "toml") {
+            System::load(&file).unwrap();
+        }
+    }
+}
+
+/// The examples of the document, which are whole descriptions, are right.
+#[test]
+fn the_document_s_examples_are_right() {
+    let text = include_str!("../../../docs/configuration.md");
+    let examples: Vec<&str> = text
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(examples.len(), 3);
+    for example in examples {
+        if let Err(why) = System::parse(example) {
+            panic!("{why:#}\n{example}");
+        }
     }
 }

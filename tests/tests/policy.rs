@@ -1,0 +1,109 @@
+//! Guests that the description gives a part of the TEE: what is not theirs is denied with the error that
+//! a client expects, and the other guest does not notice.
+
+use anyhow::{Context, Result, ensure};
+use guest_agent::event::{CaseState, Event};
+use postern_qemu::console::Channel;
+use postern_qemu::monitor::{HypervisorEvent, Stats};
+use postern_qemu::session::Session;
+use postern_tests::{Lab, SOON, WORK, power_off};
+
+/// The cases of one run of xtest: name, whether it passed, what it printed if it did not.
+type Cases = Vec<(String, bool, String)>;
+
+fn end(session: &mut Session, guest: Channel) -> Result<Cases> {
+    let mut cases = Cases::new();
+    session
+        .expect(guest, WORK)
+        .event("the end of xtest", |event| match event {
+            Event::Case { name, state, .. } if *state != CaseState::Start => {
+                cases.push((name.clone(), *state == CaseState::Ok, String::new()));
+                None
+            }
+            Event::Log { line } => {
+                if let Some((.., log)) = cases.last_mut() {
+                    *log += line;
+                    log.push('\n');
+                }
+                None
+            }
+            Event::XtestEnd(_) => Some(()),
+            _ => None,
+        })?;
+    Ok(cases)
+}
+
+/// Fails unless the case passed, or failed with that error in its output.
+fn check(cases: &Cases, name: &str, error: Option<&str>) -> Result<()> {
+    let case = cases.iter().find(|(found, ..)| found == name);
+    let (_, passed, log) = case.with_context(|| format!("{name} did not run: {cases:?}"))?;
+    match error {
+        None => ensure!(passed, "{name} failed: {log}"),
+        Some(error) => ensure!(
+            !passed && log.contains(error),
+            "{name} did not fail with {error} ({passed}): {log}"
+        ),
+    }
+    Ok(())
+}
+
+/// The counters of both guests, which one command tells.
+fn counters(session: &mut Session) -> Result<[Stats; 2]> {
+    let mut first = None;
+    session.send(Channel::Hypervisor, "stats")?;
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .hypervisor("the counters", |event| match event {
+            HypervisorEvent::Stats(stats) if stats.vm == "a" => {
+                first = Some((**stats).clone());
+                None
+            }
+            HypervisorEvent::Stats(stats) => Some([first.take()?, (**stats).clone()]),
+            _ => None,
+        })
+}
+
+#[test]
+fn a_guest_gets_of_the_tee_what_the_description_says() -> Result<()> {
+    let lab = Lab::new("policy")?;
+    let mut session = lab.up("policy.toml")?;
+    let (a, b) = (session.vm("a")?, session.vm("b")?);
+    // The kernels have asked for pseudo TAs on their way up.
+    let [before_a, before_b] = counters(&mut session)?;
+
+    // Both at once, since the second guest's limits must not touch the first guest, which opens the
+    // same TAs. 1004 opens the crypt TA, which has 93 pages, 1005 three sessions of the concurrent
+    // TA, 1007 os_test.
+    for guest in [a, b] {
+        session.send(guest, "xtest -t regression 1004 1005 1007")?;
+    }
+    let (cases_a, cases_b) = (end(&mut session, a)?, end(&mut session, b)?);
+    check(&cases_a, "regression_1004", None)?;
+    check(
+        &cases_a,
+        "regression_1005",
+        Some("TEEC_ERROR_ACCESS_DENIED"),
+    )?;
+    check(&cases_a, "regression_1007", None)?;
+    check(
+        &cases_b,
+        "regression_1004",
+        Some("TEEC_ERROR_OUT_OF_MEMORY"),
+    )?;
+    check(
+        &cases_b,
+        "regression_1005",
+        Some("TEEC_ERROR_OUT_OF_MEMORY"),
+    )?;
+    check(&cases_b, "regression_1007", None)?;
+
+    let [after_a, after_b] = counters(&mut session)?;
+    ensure!(after_a.denied > before_a.denied, "{after_a:?}");
+    ensure!(after_b.denied > before_b.denied, "{after_b:?}");
+    ensure!(after_b.pages_pinned_max <= 80, "{after_b:?}");
+
+    // What failed has left nothing behind.
+    ensure!(after_b.pages_pinned == before_b.pages_pinned, "{after_b:?}");
+    ensure!(after_a.pages_pinned == before_a.pages_pinned, "{after_a:?}");
+    power_off(session, &["a", "b"])
+}
