@@ -270,8 +270,7 @@ impl Mediator {
                 }
             }
             let message = request.and_then(|request| request.into_page());
-            let list = list.into_iter().flat_map(|(_, list)| list);
-            for page in list.chain(retired).chain(message) {
+            for page in list.into_iter().chain(retired).chain(message) {
                 host.free_shared(page);
             }
             host.free_shared(shadow);

@@ -47,7 +47,10 @@ impl Mediator {
             self.settle_work(host, &mut call, result == Some(TeeResult::SUCCESS));
         }
         // OP-TEE is done with these.
-        for page in call.take_list(None).into_iter().chain(call.retired.take()) {
+        for page in mem::take(&mut call.list)
+            .into_iter()
+            .chain(call.retired.take())
+        {
             self.give_page(host, page);
         }
         call.pending = Pending::Nothing;

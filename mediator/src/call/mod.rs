@@ -116,10 +116,10 @@ pub(crate) struct Call {
     /// Pages of these that OP-TEE's core may map, as counted in the books.
     mapped: u32,
     pub(crate) work: Work,
-    /// The list of the last buffer that the guest allocated at OP-TEE's request, and the buffer.
-    /// OP-TEE reads it while it resumes, and is done with it once it asks for the next one, or
-    /// frees this one, or is done at all.
-    pub(crate) list: Option<(Cookie, Vec<SharedPage>)>,
+    /// The list of the last buffer that the guest allocated at OP-TEE's request. OP-TEE reads it
+    /// while it resumes, and is done with it once it asks for the next one, or frees one, or is
+    /// done at all.
+    pub(crate) list: Vec<SharedPage>,
     /// The last RPC buffer that OP-TEE freed. It asks for that before it unmaps the page.
     pub(crate) retired: Option<SharedPage>,
     /// OP-TEE's thread, once it has one.
@@ -145,7 +145,7 @@ impl Call {
             uses: heapless::Vec::new(),
             mapped: 0,
             work: Work::Plain,
-            list: None,
+            list: Vec::new(),
             retired: None,
             thread: None,
             token: 0,
@@ -177,13 +177,6 @@ impl Call {
         self.ours.params[1] = Param::new(Attr::META_VALUE_INPUT, 0, 0, login);
         (self.params, self.sent) = (2, 2);
         self.work = Work::Open(app);
-    }
-
-    /// The list that OP-TEE has read: of the buffer that it frees, or whichever it is.
-    pub(crate) fn take_list(&mut self, of: Option<Cookie>) -> Vec<SharedPage> {
-        self.list
-            .take_if(|(buffer, _)| of.is_none_or(|of| of == *buffer))
-            .map_or_else(Vec::new, |(_, list)| list)
     }
 
     /// Where behind the guest's message the room for RPC messages begins.

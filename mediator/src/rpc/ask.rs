@@ -107,10 +107,7 @@ impl Mediator {
                     self.counters.denied.bump();
                     return Err(TeeResult::OUT_OF_MEMORY);
                 }
-                // OP-TEE comes for more, so it has read the list of what it got last.
-                for page in call.take_list(None) {
-                    self.give_page(host, page);
-                }
+                self.drop_list(host, call);
             }
             Command::SHM_FREE => {
                 if request.count != 1 || request.params[0].attr() != Attr::VALUE_INPUT {
@@ -121,9 +118,7 @@ impl Mediator {
                 let freed = cookie.and_then(|cookie| self.books.lock().free_allocated(cookie));
                 let (guest, pages) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
                 unpin(host, pages);
-                for page in call.take_list(cookie) {
-                    self.give_page(host, page);
-                }
+                self.drop_list(host, call);
                 theirs[0].b = guest.0.into();
             }
             Command::LOAD_TA => {
@@ -157,6 +152,13 @@ impl Mediator {
             && matches!(call.work, Work::Open(app) if app == wanted)
         {
             self.books.lock().learn_user_app(wanted);
+        }
+    }
+
+    /// OP-TEE comes for more memory, or gives some back, so it has read the list of what it got last.
+    fn drop_list<H: Host>(&self, host: &H, call: &mut Call) {
+        for page in core::mem::take(&mut call.list) {
+            self.give_page(host, page);
         }
     }
 

@@ -206,7 +206,7 @@ impl Mediator {
                 .map_or((0, 0), |(_, buffer)| (buffer.offset, buffer.size))
         };
         let (offset, size) = known;
-        call.list = Some((cookie, list));
+        call.list = list;
         let param = Param::new(Attr::PAGE_LIST, start | offset, size, cookie.get());
         let (page, at) = request.ours(call);
         host.write_shared(page, at + msg::HEADER_SIZE, param.as_bytes());

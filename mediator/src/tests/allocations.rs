@@ -433,24 +433,3 @@ fn only_what_was_allocated_is_freed() {
     );
     vm.end();
 }
-
-/// The list that named a buffer's pages to OP-TEE is free when the buffer is, however long the call
-/// goes on.
-#[test]
-fn a_list_goes_with_its_buffer() {
-    let vm = vm();
-    let steps = [Step::ShmAlloc(0, 10), Step::ShmFree(0, 0)];
-    vm.host.machine().script(1, steps);
-    let guest = vm.guest();
-    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
-        vm.host.machine().limit_shared_pages(100);
-        if request.command() == rpc::Command::SHM_FREE {
-            // Only what was given back is there for another list.
-            vm.host.machine().limit_shared_pages(0);
-            assert_eq!(guest.register(1).1, 0);
-        }
-        false
-    });
-    assert_eq!(guest.requests.lock().len(), 2);
-    vm.end();
-}

@@ -15,6 +15,7 @@ mod probing;
 mod properties;
 mod rpc_arg;
 mod rpcs;
+mod shares;
 mod threads;
 
 use crate::fake::{FakeHost, Guest, Machine};

@@ -5,9 +5,10 @@ use crate::addr::Ipa;
 use crate::fake::{Guest, Step};
 use alloc::vec;
 use alloc::vec::Vec;
-use optee_proto::msg::{Attr, Command, Param};
+use optee_proto::msg::{Attr, Command, Header, Param};
 use optee_proto::rpc::{self, Function};
 use optee_proto::{Return, TeeResult, smc};
+use zerocopy::IntoBytes;
 
 fn invoke(vm: &Vm, steps: impl IntoIterator<Item = Step>) -> crate::fake::Outcome {
     vm.host.machine().script(1, steps);
@@ -30,6 +31,40 @@ fn requests_that_nobody_may_make() {
         let seen = invoke(&vm, [Step::Command(rpc::Command::FS, vec![param])]);
         assert_ne!(seen.replies[0].0.ret.get(), 0, "{param:?}");
     }
+    vm.end();
+}
+
+/// What has no meaning in a request does not reach the guest, whatever OP-TEE left there.
+#[test]
+fn requests_carry_nothing_else() {
+    let vm = vm();
+    let guest = vm.guest();
+    assert_eq!(guest.register(1).1, 0);
+    let ours = vm.host.machine().outcomes(1).pop().unwrap().params[0]
+        .c
+        .get();
+    let page = vm.host.machine().buffers(1)[0][0];
+    let header = [2, page as u32, (page >> 32) as u32, 3, 4, 5, 6, 3];
+    let params = [
+        Param::new(Attr::NONE, page, ours, page),
+        Param::new(Attr::TMEM_INOUT, 0, 5, ours),
+        value(Attr::VALUE_INPUT),
+    ];
+    let mut raw: Vec<u8> = header.into_iter().flat_map(u32::to_le_bytes).collect();
+    raw.extend_from_slice(params.as_bytes());
+    vm.host.machine().script(1, [Step::RawCommand(raw)]);
+    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    let request = guest.requests.lock().pop().unwrap();
+    let nothing = Header {
+        cmd: 2.into(),
+        ret: TeeResult::GENERIC.0.into(),
+        ret_origin: 3.into(),
+        num_params: 3.into(),
+        ..Header::default()
+    };
+    assert_eq!(request.header, nothing);
+    let null = Param::new(Attr::TMEM_INOUT, 0, 5, 0);
+    assert_eq!(request.params, [Param::default(), null, params[2]]);
     vm.end();
 }
 
