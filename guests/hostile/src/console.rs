@@ -21,7 +21,7 @@ pub fn main() -> ! {
                 Some(attack) => run(&kit, attack),
                 None => wrong(&format!("no attack {number}")),
             },
-            ("end", Some(name)) => match ENDINGS.iter().find(|ending| ending.name == name) {
+            ("end", Some(name)) => match endings().find(|ending| ending.name == name) {
                 Some(ending) => end(&kit, ending),
                 None => wrong(&format!("no ending {name}")),
             },
@@ -51,6 +51,10 @@ fn find(number: &str) -> Option<&'static Attack> {
         .find(|attack| attack.number == number)
 }
 
+fn endings() -> impl Iterator<Item = &'static Ending> {
+    ENDINGS.iter().copied().flatten()
+}
+
 fn list() {
     for attack in ATTACKS.iter().copied().flatten() {
         Event::new("item")
@@ -59,7 +63,7 @@ fn list() {
             .text("expected", attack.expected)
             .send();
     }
-    for ending in ENDINGS {
+    for ending in endings() {
         Event::new("item")
             .number("number", ending.number.into())
             .text("end", ending.name)

@@ -14,9 +14,8 @@ impl TeeLog {
         Self { path, read: 0 }
     }
 
-    /// The lines that have come since the last time and tell of an error in OP-TEE itself, but for
-    /// those with one of the `expected` words.
-    pub fn complaints(&mut self, expected: &[&str]) -> Vec<String> {
+    /// What has come since the last time, in whole lines, and how many bytes that is.
+    fn fresh(&self) -> (String, usize) {
         let bytes = std::fs::read(&self.path).unwrap_or_default();
         let fresh = bytes.get(self.read..).unwrap_or_default();
         // Half a line is the next time's.
@@ -24,15 +23,29 @@ impl TeeLog {
             .iter()
             .rposition(|&byte| byte == b'\n')
             .map_or(0, |end| end + 1);
+        (String::from_utf8_lossy(&fresh[..whole]).into_owned(), whole)
+    }
+
+    /// The lines that have come since the last time and tell of an error in OP-TEE itself, but for
+    /// those with one of the `expected` words.
+    pub fn complaints(&mut self, expected: &[&str]) -> Vec<String> {
+        let (text, whole) = self.fresh();
         self.read += whole;
-        complaints(&String::from_utf8_lossy(&fresh[..whole]), expected)
+        complaints(&text, expected)
+    }
+
+    /// The line by which OP-TEE says that it gives up, if it has come.
+    pub fn panic(&self) -> Option<String> {
+        let (text, _) = self.fresh();
+        let line = text.lines().find(|line| line.contains("Panic "))?;
+        Some(line.trim_end().to_owned())
     }
 }
 
 fn complaints(text: &str, expected: &[&str]) -> Vec<String> {
     text.lines()
         .map(str::trim_end)
-        .filter(|line| line.starts_with("E/TC") || line.contains("Panic"))
+        .filter(|line| line.starts_with("E/TC") || line.contains("Panic "))
         .filter(|line| !expected.iter().any(|words| line.contains(words)))
         .map(str::to_owned)
         .collect()

@@ -8,8 +8,8 @@ use std::path::Path;
 pub enum Player {
     /// The hostile guest, alone.
     Guest,
-    /// The hostile guest, which ends in these states, each so often.
-    Endings(&'static [(&'static str, u32)]),
+    /// The hostile guest, by ending again and again ([`Row::endings`]).
+    Ends,
     /// Tests elsewhere: the guest cannot.
     Elsewhere {
         /// What the attack is.
@@ -30,6 +30,8 @@ pub struct Row {
     pub player: Player,
     /// Whether `make test` plays it too: it is important, and does not take long.
     pub quick: bool,
+    /// How the VM ends, each so often, after what the guest does alone. It has to come back.
+    pub endings: &'static [(&'static str, u32)],
     /// Besides what the guest itself sees, what OP-TEE logs as an error because of it: words that
     /// make a line expected.
     pub log: &'static [&'static str],
@@ -40,13 +42,39 @@ const fn guest(number: u8) -> Row {
         number,
         player: Player::Guest,
         quick: false,
+        endings: &[],
         log: &[],
+    }
+}
+
+const fn elsewhere(
+    number: u8,
+    title: &'static str,
+    why: &'static str,
+    tests: &'static [(&'static str, &'static str)],
+) -> Row {
+    Row {
+        player: Player::Elsewhere { title, why, tests },
+        quick: true,
+        ..guest(number)
+    }
+}
+
+const fn endings(number: u8, endings: &'static [(&'static str, u32)]) -> Row {
+    Row {
+        player: Player::Ends,
+        endings,
+        ..guest(number)
     }
 }
 
 impl Row {
     const fn logging(self, log: &'static [&'static str]) -> Self {
         Self { log, ..self }
+    }
+
+    const fn ending(self, endings: &'static [(&'static str, u32)]) -> Self {
+        Self { endings, ..self }
     }
 
     const fn quick(self) -> Self {
@@ -80,6 +108,12 @@ impl Row {
     }
 }
 
+/// What OP-TEE says of an application that the attack has it fail to load.
+const LOADING: &[&str] = &[
+    "ldelf failed with res: 0xffff",
+    "RPC allocation failed. Non-secure world result",
+];
+
 /// All of them, in order.
 pub const PLAN: &[Row] = &[
     guest(1).quick(),
@@ -108,4 +142,77 @@ pub const PLAN: &[Row] = &[
     guest(23).logging(&["ldelf failed with res: 0xffff0008"]),
     guest(24).quick(),
     guest(25).quick(),
+    guest(26).quick().logging(LOADING),
+    guest(27).quick().logging(LOADING),
+    guest(28).quick().logging(LOADING),
+    guest(29).logging(LOADING),
+    guest(30).quick().logging(LOADING),
+    guest(31).quick().logging(LOADING),
+    guest(32).quick().logging(LOADING),
+    guest(33).logging(LOADING),
+    guest(34).quick().logging(LOADING),
+    guest(35).logging(LOADING),
+    guest(36).quick().logging(LOADING),
+    guest(37).quick(),
+    guest(38).quick(),
+    guest(39),
+    guest(40).quick(),
+    guest(41).ending(&[("enabling-notifications", 3)]),
+    guest(42).quick(),
+    endings(
+        43,
+        &[
+            ("running", 2),
+            ("interrupted", 2),
+            ("alloc", 1),
+            ("free", 1),
+            ("load-ta", 1),
+            ("files", 1),
+            ("shm-alloc", 1),
+            ("shm-free", 1),
+            ("get-time", 1),
+            ("notification", 1),
+            ("registering", 1),
+        ],
+    ),
+    endings(44, &[("sessions", 20)]),
+    elsewhere(
+        45,
+        "more VMs than OP-TEE has room for",
+        "it is refused at boot, before any guest runs",
+        &[(
+            "tests/tests/boot_errors.rs",
+            "more_guests_than_optee_was_built_for",
+        )],
+    ),
+    endings(46, &[("suspended", 3)]).quick(),
+    guest(47),
+    elsewhere(
+        48,
+        "OP-TEE answers with garbage: unknown cookies, functions, threads",
+        "the real OP-TEE does not do it; the mediator's tests have a made-up one that does",
+        &[
+            (
+                "mediator/src/tests/rpcs.rs",
+                "a_broken_tee_loses_the_call_and_nothing_else",
+            ),
+            (
+                "mediator/src/tests/rpcs.rs",
+                "garbage_in_a_request_is_contained",
+            ),
+            ("mediator/src/tests/abi/functions.rs", "rpc_func_unknown"),
+        ],
+    ),
+    elsewhere(
+        49,
+        "OP-TEE hangs or panics",
+        "no guest can have it do so on purpose; the scenario stops a CPU inside OP-TEE by QEMU's debugger",
+        &[(
+            "tests/tests/stuck_tee.rs",
+            "a_secure_world_that_hangs_is_reported_and_others_go_on",
+        )],
+    ),
+    guest(50).quick().logging(LOADING),
+    guest(51),
+    guest(52).quick(),
 ];

@@ -57,7 +57,7 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         number: 18,
-        title: "more buffers and more pages than the VM may have",
+        title: "more buffers and more pages than the VM may have, more than OP-TEE can map",
         expected: "OUT_OF_MEMORY, and the others stay usable",
         run: quotas,
     },
@@ -168,7 +168,7 @@ fn strange_lists(kit: &Kit) -> Verdict {
         // Round and round: as many pages as the size says, and no more.
         list.write_u64(LINK, list.address());
         let cookie = fresh_cookie();
-        let got = register_at(kit, cookie, list.address(), 2 * entries * PAGE_SIZE);
+        let got = register_at(kit, cookie, list.address(), (entries + 89) * PAGE_SIZE);
         holds(
             got.is_success(),
             &format!("a list that goes round: {got:?}"),
@@ -437,6 +437,12 @@ fn quotas(kit: &Kit) -> Verdict {
         }
         let got = register(kit, fresh_cookie(), &[page.address()]);
         same("a page more", &got, &Got::OUT_OF_MEMORY)?;
+        // OP-TEE's core would have to map all of it for a pseudo TA, and stop for everybody when
+        // its tables do not suffice.
+        for cookie in two {
+            let got = kit.sum(session, cookie, 0, 8);
+            same("8 MiB for a pseudo TA", &got, &Got::OUT_OF_MEMORY)?;
+        }
         for cookie in two {
             holds(kit.unregister(cookie).is_success(), "unregister")?;
         }
@@ -444,6 +450,6 @@ fn quotas(kit: &Kit) -> Verdict {
     })?;
     Ok(Seen::denied(
         format!("{QUOTA_BUFFERS} buffers or {QUOTA_PAGES} pages, and not one more"),
-        4,
+        6,
     ))
 }

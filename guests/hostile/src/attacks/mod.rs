@@ -1,15 +1,30 @@
 //! The attacks, in the groups of the test plan.
 
 mod cookies;
+mod fast;
+mod interrupts;
+mod leaks;
+mod life;
 mod lists;
 mod messages;
 mod parked;
 mod race;
+mod rpc;
+mod stage2;
 
 use crate::attack::{Attack, Ending};
 
 /// All attacks that the guest plays alone.
-pub const ATTACKS: &[&[Attack]] = &[messages::ATTACKS, lists::ATTACKS, cookies::ATTACKS];
+pub const ATTACKS: &[&[Attack]] = &[
+    messages::ATTACKS,
+    lists::ATTACKS,
+    cookies::ATTACKS,
+    rpc::ATTACKS,
+    interrupts::ATTACKS,
+    leaks::ATTACKS,
+    fast::ATTACKS,
+    stage2::ATTACKS,
+];
 
 /// All ends that the host has it come to, for attacks that go over the end of the VM.
-pub const ENDINGS: &[Ending] = &[];
+pub const ENDINGS: &[&[Ending]] = &[fast::ENDINGS, life::ENDINGS];
