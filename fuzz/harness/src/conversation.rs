@@ -30,6 +30,11 @@ pub fn run(data: &[u8]) {
     let hosts = [&vms[0].host, &vms[1].host];
     let mut guests = [Guest::new(&vms[0], hosts), Guest::new(&vms[1], hosts)];
 
+    let promised = vms
+        .each_ref()
+        .map(|vm| vm.mediator.shared_pages_max() as usize);
+    let promised = promised.iter().sum::<usize>();
+
     for _ in 0..STEPS {
         if input.is_empty() {
             break;
@@ -42,6 +47,8 @@ pub fn run(data: &[u8]) {
         let now: [Stats; 2] = [0, 1].map(|n| vms[n].mediator.stats());
         assert_eq!(now[1 - who], before, "a neighbour notices");
         assert!(is_within(&now[who], &configs[who]), "{:?}", now[who]);
+        // So no VM ever takes what was promised to the other.
+        assert!(machine.shared_pages() <= promised);
     }
 
     machine.scramble(false);

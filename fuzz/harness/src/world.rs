@@ -145,12 +145,13 @@ impl Vm {
         let now = self.mediator.stats();
         let held = [
             now.pages_pinned,
+            now.mapped_pages,
             now.buffers,
             now.rpc_buffers,
             now.sessions,
             now.calls,
         ];
-        assert_eq!(held, [0; 5], "counters are not back");
+        assert_eq!(held, [0; 6], "counters are not back");
         let [a0, ..] = self.begin(smc::CALL_WITH_ARG, page(0).get(), 0);
         assert_eq!(
             a0,
@@ -175,6 +176,7 @@ pub(crate) fn check_end(machine: &Machine) {
 pub(crate) fn is_within(stats: &Stats, config: &Config) -> bool {
     let quotas = &config.quotas;
     stats.pages_pinned <= u64::from(quotas.pages)
+        && stats.mapped_pages <= u64::from(quotas.mapped_pages)
         && stats.buffers <= u64::from(quotas.buffers)
         && stats.rpc_buffers <= u64::from(quotas.rpc_buffers)
         && stats.sessions <= u64::from(quotas.sessions)
