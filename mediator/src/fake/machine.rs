@@ -206,6 +206,16 @@ impl Machine {
         self.state().tee.open_sessions(client)
     }
 
+    /// Their numbers.
+    pub fn sessions(&self, client: u16) -> Vec<u32> {
+        self.state().tee.sessions(client)
+    }
+
+    /// OP-TEE does nothing of its own in the calls to come.
+    pub fn forget_scripts(&self, client: u16) {
+        self.state().tee.forget_scripts(client);
+    }
+
     /// Buffers that OP-TEE knows.
     pub fn registered(&self, client: u16) -> usize {
         self.state().tee.registered(client)

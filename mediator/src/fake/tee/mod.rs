@@ -64,6 +64,8 @@ pub struct Outcome {
 #[derive(Clone, Debug, Default)]
 struct Object {
     pages: Vec<u64>,
+    /// Bytes.
+    size: u64,
     guarded: bool,
 }
 
@@ -183,6 +185,18 @@ impl Tee {
         self.partitions
             .get(&client)
             .map_or(0, |partition| partition.sessions.len())
+    }
+
+    pub(super) fn sessions(&self, client: u16) -> Vec<u32> {
+        self.partitions
+            .get(&client)
+            .map_or(Vec::new(), |partition| partition.sessions.clone())
+    }
+
+    pub(super) fn forget_scripts(&mut self, client: u16) {
+        if let Some(partition) = self.partitions.get_mut(&client) {
+            partition.scripts.clear();
+        }
     }
 
     pub(super) fn registered(&self, client: u16) -> usize {

@@ -5,6 +5,7 @@ use crate::addr::PAGE_SIZE;
 use crate::fake::machine::State;
 use crate::fake::ram::Owner;
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::le::{U32, U64};
 use optee_proto::msg::{self, Attr, Command, Header, Param};
@@ -166,16 +167,26 @@ fn take_allocation(
     if header.ret.get() != 0 || param.b.get() < size {
         return None;
     }
-    if param.attr() != Attr::PAGE_LIST {
-        state.violate(format!("SHM_ALLOC answered by {param:?}"));
-        return None;
+    match param.attr() {
+        Attr::PAGE_LIST => register(state, vm, param, true),
+        // A page of the mediator's own, lent when there is no guest any more.
+        Attr::TMEM_OUTPUT
+            if is_shared(state, vm, param.a.get())
+                && state.tee.use_of(param.a.get()).is_none()
+                && param.b.get() <= PAGE_SIZE =>
+        {
+            insert(state, vm, param, vec![param.a.get()], true)
+        }
+        _ => {
+            state.violate(format!("SHM_ALLOC answered by {param:?}"));
+            None
+        }
     }
-    register(state, vm, param, true)
 }
 
 /// Reads a page list and takes a buffer in.
 fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<Vec<u64>> {
-    let (pointer, size, cookie) = (param.a.get(), param.b.get(), param.c.get());
+    let (pointer, size) = (param.a.get(), param.b.get());
     let offset = pointer % PAGE_SIZE;
     let count = (size + offset).div_ceil(PAGE_SIZE);
     let mut list = pointer - offset;
@@ -213,11 +224,24 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
             "page list at {list:#x} is not empty behind its end"
         ));
     }
+    insert(state, vm, param, pages, guarded)
+}
+
+/// Takes a buffer in, under a name that was never used before.
+fn insert(
+    state: &mut State,
+    vm: u16,
+    param: &Param,
+    pages: Vec<u64>,
+    guarded: bool,
+) -> Option<Vec<u64>> {
+    let (size, cookie) = (param.b.get(), param.c.get());
     if cookie == 0 || partition(state, vm).knows(cookie) {
         state.violate(format!("buffer under the cookie {cookie:#x}"));
     }
     let object = Object {
         pages: pages.clone(),
+        size,
         guarded,
     };
     let partition = partition(state, vm);
@@ -418,13 +442,18 @@ fn act(
     }
     for (param, out) in params.iter().zip(out) {
         match param.attr().0 {
-            5..=7 if Command(header.cmd.get()) == Command::INVOKE => {
+            5..=7 if Command(header.cmd.get()) != Command::UNREGISTER_SHM => {
                 let cookie = param.c.get();
                 let partition = partition(state, vm);
-                if !partition.objects.contains_key(&cookie) {
+                let Some(object) = partition.objects.get(&cookie) else {
                     if !partition.past.contains(&cookie) {
                         state.violate(format!("memory reference to {cookie:#x}"));
                     }
+                    return TeeResult::BAD_PARAMETERS;
+                };
+                let end = param.a.get().checked_add(param.b.get());
+                if end.is_none_or(|end| end > object.size) {
+                    state.violate(format!("{param:?} is not inside its buffer"));
                     return TeeResult::BAD_PARAMETERS;
                 }
                 out.b = (param.b.get() / 2).into();

@@ -90,7 +90,7 @@ fn how() -> impl Strategy<Value = How> {
 fn param() -> impl Strategy<Value = Param> {
     let known = proptest::sample::select(&[0, 1, 2, 3, 5, 6, 7, 9, 10, 11u64][..]);
     let attr = prop_oneof![20 => known, 1 => 0u64..13, 1 => any::<u64>()];
-    let word = prop_oneof![4 => 0u64..9000, 1 => any::<u64>()];
+    let word = prop_oneof![3 => 0u64..64, 3 => 0u64..9000, 1 => any::<u64>()];
     (attr, word.clone(), word, names())
         .prop_map(|(attr, a, b, c)| Param::new(Attr(attr), if attr >= 9 { a % 2 } else { a }, b, c))
 }

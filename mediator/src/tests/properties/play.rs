@@ -4,11 +4,11 @@ use super::actions::{Action, Breaks, How};
 use crate::Quotas;
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, RAM_BASE, Request};
-use crate::tests::Vm;
+use crate::tests::{APP, Vm};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use optee_proto::msg::{self, Attr, Command, Param};
-use optee_proto::rpc::Function;
+use optee_proto::msg::{self, Attr, Command, Param, login};
+use optee_proto::rpc::{self, Function};
 use optee_proto::{Return, smc};
 
 /// Pages of guest memory; what actions allocate must fit.
@@ -214,8 +214,16 @@ impl<'a> Play<'a> {
             }
             Some(Function::CMD) => {
                 if let Some(at) = self.request_at(&waiting) {
+                    let asked = self.guest.read_message(at).header.cmd.get();
+                    // It owns no device. Where others write too, anything may be there.
+                    let own = waiting.wrote.is_some() && !self.scramble;
+                    let may_ask = matches!(asked, 0 | 2..=7 | 9..=12);
+                    assert!(may_ask || !own, "asked for {asked}");
+                    let request = self.guest.read_message(at);
                     if well {
-                        self.guest.answer(&self.guest.read_message(at));
+                        self.guest.answer(&request);
+                    } else if asked == rpc::Command::SHM_ALLOC.0 && noise[1] & 3 != 0 {
+                        self.allocate_badly(&request, noise, regs[0]);
                     } else {
                         self.guest.host.poke(at, noise);
                         // Most noise says "failed" at once.
@@ -232,8 +240,55 @@ impl<'a> Play<'a> {
             wrote,
             regs,
         } = waiting;
-        let regs = self.guest.resume(regs[3], back);
+        let token = regs[3];
+        let regs = self.guest.resume(token, back);
+        // It is good for once.
+        let again = self.guest.resume(token, back);
+        assert_eq!(again, [Return::ERESUME.get(), 0, 0, 0]);
         self.note(message, wrote, regs);
+    }
+
+    /// An answer to SHM_ALLOC that is nearly right: a list with something else in it, memory in one
+    /// piece, too much, too little, under a name that is taken.
+    fn allocate_badly(&self, request: &Request, noise: &[u8], other: u64) {
+        let [_, kind, pages, wrong, name, less, ..] = *noise else {
+            return;
+        };
+        let mut all: Vec<Ipa> = (0..1 + pages % 9).map(|_| self.guest.alloc(1)).collect();
+        if let Some(entry) = all.get_mut(usize::from(wrong % 16)) {
+            *entry = Ipa::new(other);
+        }
+        let (attr, at) = if kind & 4 == 0 {
+            (Attr::PAGE_LIST, self.guest.page_list(&all))
+        } else {
+            (Attr::TMEM_OUTPUT, all[0])
+        };
+        let size = all.len() as u64 * PAGE_SIZE - u64::from(less % 16);
+        let name = 0xffff_8000_0000_0000 + u64::from(name % 8);
+        let param = Param::new(attr, at.get(), size, name);
+        self.guest.reply(request, 0, &[param]);
+    }
+
+    /// What the guest has open is closed, and then it gets all that its quotas promise.
+    pub(super) fn begin_anew(&self) {
+        let (guest, host) = (&self.guest, &self.vm.host);
+        let machine = host.machine();
+        machine.forget_scripts(host.vm());
+        for session in machine.sessions(host.vm()) {
+            let message = guest.message(Command::CLOSE_SESSION, session, &[]);
+            assert_eq!(guest.run(message).header.ret.get(), 0);
+        }
+        for &name in self.named.keys() {
+            guest.unregister(name);
+        }
+        for _ in 0..self.quotas.sessions {
+            assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
+        }
+        // What OP-TEE asked for and has not given back still counts.
+        let left = u64::from(self.quotas.pages) - self.vm.stats().pages_pinned;
+        if left > 0 && self.vm.stats().buffers < self.quotas.buffers.into() {
+            assert_eq!(guest.register(left).1, 0);
+        }
     }
 
     pub(super) fn act(&mut self, action: &Action) {
