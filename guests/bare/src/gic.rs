@@ -13,6 +13,8 @@ const GICD_IROUTER: u64 = 0x6000;
 const GICR_WAKER: u64 = 0x14;
 const SGI_BASE: u64 = 0x1_0000;
 const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
+/// The one software generated interrupt that is used.
+const SGI: u64 = 1;
 /// No interrupt is pending.
 const SPURIOUS: u64 = 1020;
 
@@ -45,7 +47,7 @@ pub fn init_cpu() {
     for register in 0..8 {
         write(frame + GICD_IPRIORITYR + register * 4, 0xa0a0_a0a0);
     }
-    write(frame + GICD_ISENABLER, 1 << timer::INTID);
+    write(frame + GICD_ISENABLER, 1 << timer::INTID | 1 << SGI);
     // SAFETY: the CPU interface's registers. Interrupts are masked, so no handler is needed.
     unsafe {
         asm!(
@@ -80,6 +82,15 @@ pub fn enable_spi(intid: u32) {
     write(route, cpu::index() as u32);
     write(route + 4, 0);
     write(distributor + GICD_ISENABLER + word, bit);
+}
+
+/// Interrupts another vCPU (affinity level 0 below 16), which does not have to do anything about it.
+pub fn poke(cpu: usize) {
+    let target = SGI << 24 | 1 << cpu;
+    // SAFETY: generating an interrupt changes the interrupt controller's state only.
+    unsafe {
+        asm!("msr icc_sgi1r_el1, {}", "isb", in(reg) target, options(nostack, preserves_flags));
+    }
 }
 
 /// Takes the most urgent pending interrupt, if there is one. [`end`] has to follow.

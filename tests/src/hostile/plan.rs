@@ -110,7 +110,7 @@ impl Row {
 
 /// What OP-TEE says of an application that the attack has it fail to load.
 const LOADING: &[&str] = &[
-    "ldelf failed with res: 0xffff",
+    "ldelf failed with res: 0x",
     "RPC allocation failed. Non-secure world result",
 ];
 
@@ -162,8 +162,8 @@ pub const PLAN: &[Row] = &[
     endings(
         43,
         &[
-            ("running", 2),
-            ("interrupted", 2),
+            ("running", 1),
+            ("interrupted", 1),
             ("alloc", 1),
             ("free", 1),
             ("load-ta", 1),
@@ -174,8 +174,9 @@ pub const PLAN: &[Row] = &[
             ("notification", 1),
             ("registering", 1),
         ],
-    ),
-    endings(44, &[("sessions", 20)]),
+    )
+    .logging(LOADING),
+    endings(44, &[("sessions", 20)]).logging(LOADING),
     elsewhere(
         45,
         "more VMs than OP-TEE has room for",
@@ -185,7 +186,7 @@ pub const PLAN: &[Row] = &[
             "more_guests_than_optee_was_built_for",
         )],
     ),
-    endings(46, &[("suspended", 3)]).quick(),
+    endings(46, &[("suspended", 3)]).quick().logging(LOADING),
     guest(47),
     elsewhere(
         48,

@@ -1,0 +1,126 @@
+//! Attacks 36 and 51: calls that are interrupted all the time, and calls that never rest.
+
+use super::rpc::long_call;
+use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::kit::{Got, Kit};
+use alloc::format;
+use alloc::string::String;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+use guest_bare::cpu::{self, parallel};
+use guest_bare::tee::{Act, Message};
+use guest_bare::{gic, timer};
+use optee_proto::{Return, rpc};
+
+/// In the order of the plan.
+pub const ATTACKS: &[Attack] = &[
+    Attack {
+        number: 36,
+        title: "a storm of interrupts in a call, each answered with garbage in the registers",
+        expected: "the call goes on where it was, and ends as an undisturbed one",
+        run: storm,
+    },
+    Attack {
+        number: 51,
+        title: "all vCPUs run long calls without a rest",
+        expected: "the neighbour goes on; this VM's calls all end well",
+        run: hog,
+    },
+];
+
+/// How far a long call counts.
+const ROUNDS: u64 = 3_000_000;
+/// How many calls are disturbed.
+const CALLS: u64 = 10;
+
+fn storm(kit: &Kit) -> Verdict {
+    kit.with_tests(|session| {
+        let calm = long_call(session, ROUNDS);
+        let got = kit.send(&calm);
+        holds(got.is_success(), &format!("an undisturbed call: {got:?}"))?;
+        let stop = AtomicBool::new(false);
+        let result = spin::Mutex::new(Ok(0));
+        parallel(2, &|cpu| {
+            if cpu == 0 {
+                *result.lock() = disturbed(kit, session, &calm);
+                stop.store(true, Ordering::Relaxed);
+            }
+            // The guest's own timer does not run while OP-TEE does: firmware switches it.
+            while !stop.load(Ordering::Relaxed) {
+                gic::poke(0);
+                timer::Deadline::after(Duration::from_micros(200)).wait(|| false);
+            }
+        });
+        gic::drain();
+        let interrupts = result.into_inner()?;
+        holds(
+            interrupts >= CALLS,
+            &format!("only {interrupts} interrupts"),
+        )?;
+        Ok(Seen::denied(format!("{interrupts} interrupts"), 0))
+    })
+}
+
+/// Calls while interrupts come; how many there were in calls.
+fn disturbed(kit: &Kit, session: u32, calm: &Message) -> Result<u64, String> {
+    let (mut interrupts, mut garbage) = (0, 0x9e37_79b9_7f4a_7c15_u64);
+    for _ in 0..CALLS {
+        let message = long_call(session, ROUNDS);
+        let got = kit.send_hooked(&message, |call| {
+            if call.function != rpc::Function::FOREIGN_INTR {
+                return Act::Default;
+            }
+            interrupts += 1;
+            gic::drain();
+            Act::Answer(core::array::from_fn(|_| {
+                garbage = garbage.rotate_left(13).wrapping_mul(0x2545_f491_4f6c_dd1d);
+                garbage
+            }))
+        });
+        holds(got.is_success(), &format!("a disturbed call: {got:?}"))?;
+        for at in 0..2 {
+            same("its outputs", &message.param(at), &calm.param(at))?;
+        }
+    }
+    Ok(interrupts)
+}
+
+fn hog(kit: &Kit) -> Verdict {
+    let calls = AtomicU64::new(0);
+    let limited = AtomicU64::new(0);
+    let wrong = spin::Mutex::new(None);
+    let deadline = timer::Deadline::after(Duration::from_secs(30));
+    let count = cpu::count();
+    parallel(count, &|_| {
+        while !deadline.passed() {
+            // Opening and closing may find all threads taken as well; then all of it once more.
+            let result = kit.with_tests(|session| {
+                let message = long_call(session, ROUNDS);
+                while !deadline.passed() {
+                    match kit.send(&message) {
+                        got if got.is_success() => calls.fetch_add(1, Ordering::Relaxed),
+                        Got::Code(Return::ETHREAD_LIMIT) => limited.fetch_add(1, Ordering::Relaxed),
+                        got => return Err(format!("{got:?}")),
+                    };
+                }
+                Ok(())
+            });
+            match result {
+                Err(why) if why.contains("Smc(Return(0x1))") => {
+                    limited.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(why) => *wrong.lock() = Some(why),
+                Ok(()) => {}
+            }
+        }
+    });
+    if let Some(why) = wrong.into_inner() {
+        return Err(why);
+    }
+    let calls = calls.into_inner();
+    holds(calls > 0, "no call ended")?;
+    Ok(Seen::new(format!(
+        "{calls} calls on {count} vCPUs in 30 s, {} refused for want of a thread",
+        limited.into_inner()
+    )))
+}

@@ -1,0 +1,720 @@
+//! Attacks 26 to 35: what OP-TEE asks of the normal world, answered wrong, twice, late, or never.
+
+use super::parked::Parked;
+use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
+use crate::kit::{GONE, Got, Kit, bad_addresses, fresh_cookie, of_client, relinquish};
+use alloc::format;
+use alloc::string::String;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+use guest_bare::PAGE_SIZE;
+use guest_bare::cpu::{Barrier, parallel};
+use guest_bare::pages::Pages;
+use guest_bare::tee::message::{View, value};
+use guest_bare::tee::{Act, Message, PageList, Step, Suspended, apps, memory, supplicant};
+use guest_bare::timer;
+use optee_proto::msg::{Attr, Param, login};
+use optee_proto::{Origin, Return, TeeResult, rpc};
+
+/// How often an answer is given while another vCPU changes it.
+const ROUNDS: u32 = 100;
+
+/// In the order of the plan.
+pub const ATTACKS: &[Attack] = &[
+    Attack {
+        number: 26,
+        title: "RETURN_FROM_RPC of calls that do not wait: never issued, running, done, other numbers",
+        expected: "ERESUME",
+        run: wrong_calls,
+    },
+    Attack {
+        number: 27,
+        title: "two vCPUs resume one call at once",
+        expected: "one of them does, the other gets ERESUME",
+        run: resume_twice,
+    },
+    Attack {
+        number: 28,
+        title: "another cookie comes back with the answer to a command (W8, W12)",
+        expected: "it is not looked at",
+        run: other_cookie,
+    },
+    Attack {
+        number: 29,
+        title: "the answer has another command, other counts and attributes, and physical addresses (W3, W4, W6)",
+        expected: "command and counts are not looked at; bad memory is freed, and OP-TEE has none",
+        run: other_question,
+    },
+    Attack {
+        number: 30,
+        title: "memory for RPC messages that is none: no RAM, not aligned, without a name, with one in use",
+        expected: "it is given back by FREE, and OP-TEE has none: OUT_OF_MEMORY",
+        run: bad_memory,
+    },
+    Attack {
+        number: 31,
+        title: "memory for data that is smaller than asked for, or more than the VM may share",
+        expected: "SHM_FREE by the hypervisor, and OP-TEE has none",
+        run: bad_sizes,
+    },
+    Attack {
+        number: 32,
+        title: "memory for data by address: one page, and two",
+        expected: "one is translated, two are freed again",
+        run: by_address,
+    },
+    Attack {
+        number: 33,
+        title: "all calls wait for answers that do not come",
+        expected: "ETHREAD_LIMIT for this VM alone; answered late, they end well",
+        run: never_answered,
+    },
+    Attack {
+        number: 34,
+        title: "the page of an RPC message is gone when the next one comes (W7)",
+        expected: "the call ends with COMMUNICATION",
+        run: page_gone,
+    },
+    Attack {
+        number: 35,
+        title: "sizes and results that make no sense in answers",
+        expected: "OP-TEE gets them as they are, and the call fails",
+        run: nonsense,
+    },
+];
+
+/// What the SHM_ALLOC of a call was answered with, and what became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// OP-TEE took it: it used it, and gave it back.
+    Taken,
+    /// The hypervisor had it freed at once.
+    Freed,
+    /// Nobody heard of it again.
+    Ignored,
+}
+
+/// A conversation in which OP-TEE asks for memory for data: loading an application that nobody has.
+/// `answer` writes the answer to the first SHM_ALLOC. Gives the call's end and the memory's fate.
+fn allocate(
+    kit: &Kit,
+    cookie: u64,
+    answer: impl Fn(View),
+    size: Option<u64>,
+) -> Result<(Got, Fate), String> {
+    let message = Message::open(apps::NOBODY, login::PUBLIC, &[]);
+    let with = kit.supplicant.with_message(&message);
+    let mut asked = 0;
+    let mut fate = Fate::Ignored;
+    let mut used = false;
+    let mut loaded = size.is_none();
+    let got = kit.send_hooked(&message, |call| {
+        let Some(view) = with.message(call) else {
+            return Act::Default;
+        };
+        match with.command(call) {
+            // The memory is to be as large as the application is said to be.
+            Some(rpc::Command::LOAD_TA) if !loaded => {
+                loaded = true;
+                let mut to = view.param(1);
+                to.b = size.unwrap_or(0).into();
+                view.set_param(1, &to);
+                view.set_ret(TeeResult::SUCCESS);
+                Act::DONE
+            }
+            Some(rpc::Command::SHM_ALLOC) if loaded && asked == 0 => {
+                asked += 1;
+                view.set_ret(TeeResult::SUCCESS);
+                answer(view);
+                Act::DONE
+            }
+            Some(rpc::Command::SHM_FREE) if view.param(0).b.get() == cookie => {
+                fate = if used { Fate::Taken } else { Fate::Freed };
+                view.set_ret(TeeResult::SUCCESS);
+                Act::DONE
+            }
+            Some(rpc::Command::FS | rpc::Command::LOAD_TA)
+                if view.param(1).c.get() == cookie && cookie != 0 =>
+            {
+                used = true;
+                view.set_ret(TeeResult::ITEM_NOT_FOUND);
+                Act::DONE
+            }
+            _ => Act::Default,
+        }
+    });
+    holds(asked == 1, "OP-TEE does not ask for memory")?;
+    Ok((got, fate))
+}
+
+fn wrong_calls(kit: &Kit) -> Verdict {
+    let stats = of_client(
+        "open stats.pta",
+        kit.client.open(&kit.supplicant, apps::STATS),
+    )?;
+    let parked = Parked::at_get_time(kit, stats)?;
+    let token = parked.call.thread;
+    let resume = |thread: u64| {
+        let call = Suspended {
+            thread,
+            ..parked.call
+        };
+        kit.client.resume(&call, [0; 4])
+    };
+    let mut tries = 0;
+    let mut refuse = |thread: u64| {
+        tries += 1;
+        let got = resume(thread);
+        same(
+            &format!("thread {thread:#x}"),
+            &got,
+            &Step::Done(Return::ERESUME),
+        )
+    };
+    // OP-TEE's own thread numbers, all other bits of the name changed one by one, names to come.
+    for thread in (0..256).chain([u64::from(u32::MAX), 1 << 31]) {
+        if thread != token {
+            refuse(thread)?;
+        }
+    }
+    for bit in 0..32 {
+        refuse(token ^ 1 << bit)?;
+    }
+    for step in 1..200 {
+        refuse((token + step) & 0xffff_ffff)?;
+    }
+    // A call that runs on another vCPU, whose name would be one of these.
+    let running = run_beside(kit, || {
+        for step in 0..2000 {
+            let thread = (token + 1 + step) & 0xffff_ffff;
+            if resume(thread) != Step::Done(Return::ERESUME) {
+                return Err(format!("thread {thread:#x} is resumed while a call runs"));
+            }
+        }
+        Ok(2000)
+    })?;
+    tries += running;
+    let got = parked.finish(kit);
+    holds(got.is_success(), &format!("the waiting call: {got:?}"))?;
+    // It is over, and its name with it.
+    tries += 1;
+    same(
+        "a call that is over",
+        &resume(token),
+        &Step::Done(Return::ERESUME),
+    )?;
+    kit.close(stats)?;
+    Ok(Seen::denied(format!("{tries} names"), tries))
+}
+
+/// Does something while another vCPU runs a long call that is never suspended for this vCPU to see.
+fn run_beside(kit: &Kit, work: impl Fn() -> Result<u64, String> + Sync) -> Result<u64, String> {
+    let session = kit.open_tests()?;
+    let result = spin::Mutex::new(Ok(0));
+    let ended = spin::Mutex::new(None);
+    parallel(2, &|cpu| {
+        if cpu == 0 {
+            *result.lock() = work();
+        } else {
+            *ended.lock() = Some(kit.send(&long_call(session, 2_000_000)));
+        }
+    });
+    let got = ended.into_inner();
+    holds(
+        got.is_some_and(Got::is_success),
+        &format!("the running call: {got:?}"),
+    )?;
+    kit.close(session)?;
+    result.into_inner()
+}
+
+/// A call that counts to so many in OP-TEE.
+pub fn long_call(session: u32, rounds: u64) -> Message {
+    let params = [
+        value(Attr::VALUE_INPUT, 0, rounds),
+        value(Attr::VALUE_OUTPUT, 0, 0),
+    ];
+    Message::invoke(session, apps::TESTS_MUTEX, &params)
+}
+
+fn resume_twice(kit: &Kit) -> Verdict {
+    const TIMES: u64 = 300;
+    let stats = of_client(
+        "open stats.pta",
+        kit.client.open(&kit.supplicant, apps::STATS),
+    )?;
+    let barrier = Barrier::new(2);
+    let call = spin::Mutex::new(None);
+    let lost = AtomicU64::new(0);
+    let wrong = spin::Mutex::new(None);
+    parallel(2, &|cpu| {
+        for _ in 0..TIMES {
+            let mut parked = None;
+            if cpu == 0 {
+                match Parked::at_get_time(kit, stats) {
+                    Ok(at) => {
+                        // The answer is there before anybody resumes.
+                        let with = kit.supplicant.with_message(&at.message);
+                        with.answer(&at.call);
+                        *call.lock() = Some(at.call);
+                        parked = Some(at);
+                    }
+                    Err(why) => *wrong.lock() = Some(why),
+                }
+            }
+            barrier.wait();
+            let at = *call.lock();
+            let step = at.map(|at| kit.client.resume(&at, [0; 4]));
+            let mine = !matches!(step, None | Some(Step::Done(Return::ERESUME)));
+            lost.fetch_add(u64::from(!mine), Ordering::SeqCst);
+            if let Some(step @ Step::Rpc(_)) = step {
+                // Whoever has the call goes on with it.
+                let outcome = kit.client.run(step, &kit.supplicant, |_| Act::Default);
+                if outcome != guest_bare::tee::Outcome::Done(Return::OK) {
+                    *wrong.lock() = Some(format!("the winner's call: {outcome:?}"));
+                }
+            }
+            barrier.wait();
+            if cpu == 0 {
+                *call.lock() = None;
+                let ret = parked.map(|parked| parked.message.view().ret());
+                if ret != Some(TeeResult::SUCCESS) {
+                    *wrong.lock() = Some(format!("the call ended with {ret:?}"));
+                }
+            }
+        }
+    });
+    if let Some(why) = wrong.into_inner() {
+        return Err(why);
+    }
+    kit.close(stats)?;
+    let lost = lost.into_inner();
+    same("how often a vCPU came too late", &lost, &TIMES)?;
+    Ok(Seen::denied(format!("{TIMES} times"), TIMES))
+}
+
+fn other_cookie(kit: &Kit) -> Verdict {
+    let stats = of_client(
+        "open stats.pta",
+        kit.client.open(&kit.supplicant, apps::STATS),
+    )?;
+    let shared = kit.share(1)?;
+    let mut tries = 0;
+    for cookie in [
+        0,
+        1,
+        u64::MAX,
+        shared.cookie,
+        0x4020_0000,
+        shared.pages.address(),
+    ] {
+        let parked = Parked::at_get_time(kit, stats)?;
+        let with = kit.supplicant.with_message(&parked.message);
+        with.answer(&parked.call);
+        let (a1, a2) = optee_proto::smc::pair(cookie);
+        let mut first = Some(Act::Answer([a1, a2, a1, a2]));
+        let got = kit.finish_hooked(&parked.message, &parked.call, |_| {
+            first.take().unwrap_or(Act::Default)
+        });
+        holds(got.is_success(), &format!("cookie {cookie:#x}: {got:?}"))?;
+        // The supplicant's time: the answer was read where it was asked for.
+        same(
+            "the time",
+            &parked.message.param(0).a.get(),
+            &supplicant::TIME,
+        )?;
+        tries += 1;
+    }
+    shared.unshare()?;
+    kit.close(stats)?;
+    Ok(Seen::denied(format!("{tries} cookies"), 0))
+}
+
+fn other_question(kit: &Kit) -> Verdict {
+    let pages = Pages::take(1);
+    let good = PageList::of(&pages);
+    let hypervisor = PageList::new([0x4020_0000].into_iter(), 0, PAGE_SIZE);
+    let cookie = fresh_cookie();
+    let list = |list: &PageList| Param::new(Attr::PAGE_LIST, list.pointer(), PAGE_SIZE, cookie);
+    let address = |at: u64| Param::new(Attr::TMEM_OUTPUT, at, PAGE_SIZE, cookie);
+    let mut denied = 0;
+    let mut play =
+        |what: &str, change: &dyn Fn(View), param: Param, fate: Fate| -> Result<(), String> {
+            let (got, seen) = allocate(
+                kit,
+                cookie,
+                |view| {
+                    view.set_param(0, &param);
+                    change(view);
+                },
+                None,
+            )?;
+            same(what, &seen, &fate)?;
+            let end = if fate == Fate::Taken {
+                TeeResult::ITEM_NOT_FOUND
+            } else {
+                denied += 1;
+                TeeResult::OUT_OF_MEMORY
+            };
+            match got {
+                Got::Result(result, _) => same(what, &result, &end),
+                got => Err(format!("{what}: {got:?}")),
+            }
+        };
+    let nothing = |_: View| {};
+    let command = |view: View| view.set_cmd(rpc::Command::GET_TIME.0);
+    // What was asked is remembered, whatever the answer says.
+    play("another command", &command, list(&good), Fate::Taken)?;
+    for count in [0, 2, 5, 1 << 27, 1 << 31, u32::MAX] {
+        let counts = |view: View| view.set_num_params(count);
+        play(
+            &format!("{count} parameters"),
+            &counts,
+            list(&good),
+            Fate::Taken,
+        )?;
+    }
+    // Physical addresses get nowhere, whatever the command.
+    for change in [&nothing as &dyn Fn(View), &command] {
+        play(
+            "a list of the hypervisor's page",
+            change,
+            list(&hypervisor),
+            Fate::Freed,
+        )?;
+        for bad in bad_addresses().iter().filter(|bad| bad.address != 0) {
+            play(bad.what, change, address(bad.address), Fate::Freed)?;
+        }
+    }
+    // No answer to this question.
+    for attr in [
+        Attr::NONE,
+        Attr::VALUE_OUTPUT,
+        Attr::RMEM_OUTPUT,
+        Attr::TMEM_INPUT,
+        Attr::TMEM_INOUT,
+        Attr(Attr::TMEM_INOUT.0 | Attr::NONCONTIG),
+        Attr(Attr::PAGE_LIST.0 | Attr::META),
+        Attr(Attr::PAGE_LIST.0 | 1 << 40),
+        Attr(Attr::PAGE_LIST.0 | 1 << 16),
+    ] {
+        let param = Param::new(attr, good.pointer(), PAGE_SIZE, cookie);
+        play(&format!("{attr:?}"), &nothing, param, Fate::Ignored)?;
+    }
+    flip_answer(kit, cookie, &good, &hypervisor)?;
+    Ok(Seen::new(format!(
+        "{denied} refused, and some while they changed"
+    )))
+}
+
+/// Another vCPU changes the page list of the answer while it is fetched.
+fn flip_answer(kit: &Kit, cookie: u64, good: &PageList, bad: &PageList) -> Result<(), String> {
+    // Where the next SHM_ALLOC's first parameter will be is known once there is a call.
+    let room = Pages::take(1);
+    let param = room.address() + optee_proto::msg::size(0) as u64;
+    let round = || {
+        let message = Message::open(apps::NOBODY, login::PUBLIC, &[]);
+        let (mut asked, mut fate, mut used) = (false, Fate::Ignored, false);
+        let got = kit.send_hooked(&message, |call| {
+            if call.function == rpc::Function::ALLOC {
+                return Act::memory(room.address(), room.address());
+            }
+            if call.function == rpc::Function::FREE {
+                return Act::DONE;
+            }
+            let view = View(room.address());
+            let name = view.param(0).b.get();
+            match rpc::Command(view.cmd()) {
+                rpc::Command::SHM_ALLOC if !asked => {
+                    asked = true;
+                    let at = Param::new(Attr::PAGE_LIST, good.pointer(), PAGE_SIZE, cookie);
+                    view.set_param(0, &at);
+                    view.set_ret(TeeResult::SUCCESS);
+                }
+                rpc::Command::SHM_FREE if name == cookie => {
+                    fate = if used { Fate::Taken } else { Fate::Freed };
+                    view.set_ret(TeeResult::SUCCESS);
+                }
+                rpc::Command::FS | rpc::Command::LOAD_TA => {
+                    used = true;
+                    view.set_ret(TeeResult::ITEM_NOT_FOUND);
+                }
+                _ => view.set_ret(TeeResult::OUT_OF_MEMORY),
+            }
+            Act::DONE
+        });
+        match (fate, got) {
+            (Fate::Taken, Got::Result(TeeResult::ITEM_NOT_FOUND, _)) => Ok(()),
+            (Fate::Freed, Got::Result(TeeResult::OUT_OF_MEMORY, _)) => Ok(()),
+            other => Err(format!("while the answer changes: {other:?}")),
+        }
+    };
+    let stop = AtomicBool::new(false);
+    let result = spin::Mutex::new(Ok(()));
+    parallel(2, &|cpu| {
+        if cpu == 1 {
+            while !stop.load(Ordering::Relaxed) {
+                for version in [good.pointer(), bad.pointer()] {
+                    memory::write_u64(param + 8, version);
+                }
+            }
+            return;
+        }
+        let outcome = (0..ROUNDS).try_for_each(|_| round());
+        *result.lock() = outcome;
+        stop.store(true, Ordering::Relaxed);
+    });
+    result.into_inner()
+}
+
+fn bad_memory(kit: &Kit) -> Verdict {
+    let page = Pages::take(1);
+    let taken = kit.share(1)?;
+    // Memory for RPC messages that OP-TEE has: a call that waits.
+    let stats = of_client(
+        "open stats.pta",
+        kit.client.open(&kit.supplicant, apps::STATS),
+    )?;
+    let parked = Parked::at_get_time(kit, stats)?;
+    let used = parked.call.cookie();
+    let cookie = fresh_cookie();
+    let mut denied = 0;
+    let mut play = |what: &str, address: u64, cookie: u64, back: u32| {
+        let message = Message::open(apps::NOBODY, login::PUBLIC, &[]);
+        let (mut asked, mut freed) = (0, 0);
+        let got = kit.send_hooked(&message, |call| match call.function {
+            rpc::Function::ALLOC => {
+                asked += 1;
+                Act::memory(address, cookie)
+            }
+            rpc::Function::FREE => {
+                freed += u32::from(call.cookie() == cookie);
+                Act::DONE
+            }
+            _ => Act::Default,
+        });
+        holds(asked > 0, "OP-TEE does not ask for memory")?;
+        same(&format!("{what}: given back"), &freed, &(asked * back))?;
+        denied += u64::from(if address == 0 { 0 } else { asked });
+        match got {
+            Got::Result(result, Origin::TEE) => same(what, &result, &TeeResult::OUT_OF_MEMORY),
+            got => Err(format!("{what}: {got:?}")),
+        }
+    };
+    for bad in bad_addresses() {
+        // Zero is how a guest says that it has none.
+        let back = u32::from(bad.address != 0);
+        play(bad.what, bad.address, cookie, back)?;
+    }
+    for offset in [1, 8, 64, 2048, 4088] {
+        play("not aligned", page.address() + offset, cookie, 1)?;
+    }
+    play("without a name", page.address(), 0, 0)?;
+    play("with a name that is in use", page.address(), used, 0)?;
+    let got = parked.finish(kit);
+    holds(got.is_success(), &format!("the call in between: {got:?}"))?;
+    taken.unshare()?;
+    kit.close(stats)?;
+    Ok(Seen::denied(format!("{denied} refused"), denied))
+}
+
+fn bad_sizes(kit: &Kit) -> Verdict {
+    let page = Pages::take(1);
+    let cookie = fresh_cookie();
+    let play = |what: &str, asked: u64, given: u64| {
+        let pages = given.div_ceil(PAGE_SIZE).min(8192) as usize;
+        let list = PageList::new((0..pages).map(|_| page.address()), 0, given);
+        let answer = |view: View| {
+            view.set_param(
+                0,
+                &Param::new(Attr::PAGE_LIST, list.pointer(), given, cookie),
+            );
+        };
+        let (got, fate) = allocate(kit, cookie, answer, Some(asked))?;
+        same(what, &fate, &Fate::Freed)?;
+        match got {
+            Got::Result(result, _) => same(what, &result, &TeeResult::OUT_OF_MEMORY),
+            got => Err(format!("{what}: {got:?}")),
+        }
+    };
+    let mib = 1 << 20;
+    play("nothing", PAGE_SIZE, 0)?;
+    play("one byte less", 2 * PAGE_SIZE, 2 * PAGE_SIZE - 1)?;
+    play("a page less", 2 * PAGE_SIZE, PAGE_SIZE)?;
+    play("a size that wraps", PAGE_SIZE, u64::MAX - PAGE_SIZE)?;
+    play("2^44 bytes", PAGE_SIZE, 1 << 44)?;
+    play("more than the VM may share", PAGE_SIZE, 17 * mib)?;
+    Ok(Seen::denied("6 sizes".into(), 6))
+}
+
+fn by_address(kit: &Kit) -> Verdict {
+    let pages = Pages::take(2);
+    let cookie = fresh_cookie();
+    let answer = |size: u64| {
+        let address = pages.address();
+        move |view: View| {
+            view.set_param(0, &Param::new(Attr::TMEM_OUTPUT, address, size, cookie));
+        }
+    };
+    let (got, fate) = allocate(kit, cookie, answer(PAGE_SIZE), Some(PAGE_SIZE))?;
+    same("one page", &fate, &Fate::Taken)?;
+    let ended = |got: Got| match got {
+        Got::Result(result, _) => Some(result),
+        _ => None,
+    };
+    same("one page", &ended(got), &Some(TeeResult::ITEM_NOT_FOUND))?;
+    let (got, fate) = allocate(kit, cookie, answer(2 * PAGE_SIZE), Some(2 * PAGE_SIZE))?;
+    same("two pages", &fate, &Fate::Freed)?;
+    same("two pages", &ended(got), &Some(TeeResult::OUT_OF_MEMORY))?;
+    // Linux does so for its kernel's memory: a whole conversation.
+    let linux = Kit {
+        supplicant: kit.supplicant.by_address(),
+        ..*kit
+    };
+    let session = of_client(
+        "open an application",
+        linux.client.open(&linux.supplicant, apps::SMALL),
+    )?;
+    linux.close(session)?;
+    Ok(Seen::denied("one page taken, two refused".into(), 1))
+}
+
+fn never_answered(kit: &Kit) -> Verdict {
+    let stats = of_client(
+        "open stats.pta",
+        kit.client.open(&kit.supplicant, apps::STATS),
+    )?;
+    let first = Parked::at_get_time(kit, stats)?;
+    let load = Message::open(apps::NOBODY, login::PUBLIC, &[]);
+    let second = Parked::at_command(kit, load, |command, _| command == rpc::Command::LOAD_TA)?;
+    let limit = Got::Code(Return::ETHREAD_LIMIT);
+    let third = Message::open(apps::TESTS, login::PUBLIC, &[]);
+    let deadline = timer::Deadline::after(Duration::from_secs(10));
+    let mut tries = 0;
+    while !deadline.passed() {
+        same("a third call", &kit.send(&third), &limit)?;
+        tries += 1;
+        timer::sleep(Duration::from_millis(100));
+    }
+    let got = second.finish(kit);
+    one_of(
+        "the second call",
+        &got,
+        &[Got::Result(TeeResult::ITEM_NOT_FOUND, Origin::TEE)],
+    )?;
+    let got = kit.send(&third);
+    holds(
+        got.is_success(),
+        &format!("a call with a free thread: {got:?}"),
+    )?;
+    kit.close(third.view().session())?;
+    let got = first.finish(kit);
+    holds(got.is_success(), &format!("the first call: {got:?}"))?;
+    kit.close(stats)?;
+    Ok(Seen::new(format!("{tries} refused in 10 s")))
+}
+
+fn page_gone(kit: &Kit) -> Verdict {
+    let stats = of_client(
+        "open stats.pta",
+        kit.client.open(&kit.supplicant, apps::STATS),
+    )?;
+    let page = Pages::take(1).forget();
+    let none = value(Attr::VALUE_OUTPUT, 0, 0);
+    let message = Message::invoke(stats, apps::STATS_TIME, &[none, none]);
+    let (mut given, mut answer, mut freed) = (false, None, 0);
+    let got = kit.send_hooked(&message, |call| match call.function {
+        rpc::Function::ALLOC if !given => {
+            given = true;
+            Act::memory(page, page)
+        }
+        rpc::Function::CMD if call.cookie() == page => {
+            answer = Some(relinquish(page, 1));
+            Act::DONE
+        }
+        rpc::Function::FREE => {
+            freed += u32::from(call.cookie() == page);
+            Act::DONE
+        }
+        _ => Act::Default,
+    });
+    // OP-TEE does not have this page, only the hypervisor's copy.
+    same("give the page back", &answer, &Some(GONE))?;
+    same(
+        "the call",
+        &got,
+        &Got::Result(TeeResult::COMMUNICATION, Origin::TRUSTED_APP),
+    )?;
+    same("FREE of the page", &freed, &1)?;
+    kit.close(stats)?;
+    Ok(Seen::denied("COMMUNICATION".into(), 1))
+}
+
+fn nonsense(kit: &Kit) -> Verdict {
+    // What OP-TEE makes of the result of LOAD_TA is its own affair: it must fail.
+    let mut tries = 0;
+    for result in [1, 0x1234_5678, 0x7fff_ffff, 0xffff_0000, u32::MAX] {
+        let message = Message::open(apps::SMALL, login::PUBLIC, &[]);
+        let with = kit.supplicant.with_message(&message);
+        let got = kit.send_hooked(&message, |call| {
+            if with.command(call) == Some(rpc::Command::LOAD_TA) {
+                let view = with.message(call).expect("a request has a message");
+                view.set_ret(TeeResult(result));
+                return Act::DONE;
+            }
+            Act::Default
+        });
+        failed(&format!("result {result:#x}"), got)?;
+        tries += 1;
+    }
+    // The size of an application, first as it is asked for and then as it is loaded.
+    for second in [false, true] {
+        for size in [0, 1, 7, PAGE_SIZE, u64::from(u32::MAX), 1 << 63, u64::MAX] {
+            let got = lie_about_size(kit, size, second)?;
+            if second {
+                // OP-TEE keeps to the size that it asked for.
+                holds(
+                    got.is_success(),
+                    &format!("loading, with size {size:#x} in the end: {got:?}"),
+                )?;
+            } else {
+                failed(&format!("an application of {size:#x} bytes"), got)?;
+            }
+            tries += 1;
+        }
+    }
+    Ok(Seen::new(format!("{tries} answers")))
+}
+
+fn failed(what: &str, got: Got) -> Result<(), String> {
+    match got {
+        Got::Result(TeeResult::SUCCESS, _) => Err(format!("{what}: success")),
+        Got::Result(..) => Ok(()),
+        got => Err(format!("{what}: {got:?}")),
+    }
+}
+
+/// Loads an application with a wrong size in one of the two answers to LOAD_TA.
+fn lie_about_size(kit: &Kit, size: u64, second: bool) -> Result<Got, String> {
+    let message = Message::open(apps::SMALL, login::PUBLIC, &[]);
+    let with = kit.supplicant.with_message(&message);
+    let got = kit.send_hooked(&message, |call| {
+        let Some(rpc::Command::LOAD_TA) = with.command(call) else {
+            return Act::Default;
+        };
+        let view = with.message(call).expect("a request has a message");
+        // The first time there is no memory yet.
+        let is_second = view.param(1).c.get() != 0;
+        let answer = with.answer(call);
+        if is_second == second {
+            let mut to = view.param(1);
+            to.b = size.into();
+            view.set_param(1, &to);
+        }
+        Act::Answer(answer)
+    });
+    if got.is_success() {
+        kit.close(message.view().session())?;
+    }
+    Ok(got)
+}
