@@ -79,6 +79,10 @@ pub(crate) struct Books {
     pub(crate) sessions: Vec<Session>,
     /// Sessions that are being opened.
     pub(crate) opening: u32,
+    /// Pages that OP-TEE has for its requests in the mediator's own calls, by name.
+    lent: Vec<(u64, SharedPage)>,
+    /// The name of the last one. Buffers' names are larger, by far.
+    last_lent: u64,
     /// The guest wants notifications.
     pub(crate) notify: bool,
     /// Applications that OP-TEE has loaded for the VM, which makes them user TAs: it looks
@@ -107,6 +111,8 @@ impl Books {
             spare: Vec::new(),
             sessions: Vec::new(),
             opening: 0,
+            lent: Vec::new(),
+            last_lent: 0,
             notify: false,
             user_apps: Vec::new(),
             more_user_apps: 0,
@@ -342,6 +348,32 @@ impl Books {
         }
         self.opening += 1;
         Ok(())
+    }
+
+    /// OP-TEE is to get a page of the mediator's: the name that it gets it under.
+    ///
+    /// # Errors
+    /// The page, where OP-TEE has enough of them.
+    pub(crate) fn lend(&mut self, page: SharedPage) -> Result<u64, SharedPage> {
+        if self.lent.len() >= self.suspended.len() || self.lent.try_reserve(1).is_err() {
+            return Err(page);
+        }
+        self.last_lent += 1;
+        self.lent.push((self.last_lent, page));
+        Ok(self.last_lent)
+    }
+
+    /// OP-TEE gives such a page back.
+    pub(crate) fn take_lent(&mut self, name: u64) -> Option<SharedPage> {
+        let at = self.lent.iter().position(|(known, _)| *known == name)?;
+        Some(self.lent.swap_remove(at).1)
+    }
+
+    /// All such pages, when OP-TEE has forgotten the VM.
+    pub(crate) fn take_all_lent(&mut self) -> impl Iterator<Item = SharedPage> + use<> {
+        core::mem::take(&mut self.lent)
+            .into_iter()
+            .map(|(_, page)| page)
     }
 
     /// Forgets which applications are user TAs, and says which were, and how many more.

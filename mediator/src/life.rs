@@ -283,7 +283,7 @@ impl Mediator {
                 host.free_shared(buffer.shadow);
             }
         }
-        for page in spare {
+        for page in spare.into_iter().chain(old.take_all_lent()) {
             host.free_shared(page);
         }
     }

@@ -5,7 +5,7 @@ use crate::Mediator;
 use crate::call::{Answer, Call, Next, Pending, Work};
 use crate::host::Host;
 use crate::memory::buffer::unpin;
-use crate::memory::{Buffer, Cookie};
+use crate::memory::{Buffer, Cookie, Place};
 use crate::message::Kind;
 use crate::stats::RpcKind;
 use optee_proto::le::U32;
@@ -65,7 +65,8 @@ impl Mediator {
         }
     }
 
-    /// Checks and translates the request. The cookie to tell the guest, or what to tell OP-TEE.
+    /// Checks and translates the request. The cookie to tell the guest, or what to tell OP-TEE:
+    /// success, where the call is our own and the request has been done.
     fn put_before_guest<H: Host>(
         &self,
         host: &H,
@@ -93,6 +94,9 @@ impl Mediator {
         for ((param, kind), theirs) in asked_params.zip(&mut request.kinds).zip(&mut theirs) {
             *kind = Kind::of(param)?;
             *theirs = kind.plain(param);
+        }
+        if call.place == Place::nowhere() {
+            return Err(self.do_own(host, call, request));
         }
         match request.command {
             Command::SHM_ALLOC => {
@@ -145,7 +149,7 @@ impl Mediator {
 
     /// OP-TEE wants the code of an application: of the one that the call opens a session to, or
     /// of a library for it.
-    fn learn_application(&self, call: &Call, request: &Request) {
+    pub(super) fn learn_application(&self, call: &Call, request: &Request) {
         let Param { a, b, .. } = request.params[0];
         let wanted = Uuid::from_value(a.get(), b.get());
         if request.params[0].attr() == Attr::VALUE_INPUT

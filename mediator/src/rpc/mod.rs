@@ -4,6 +4,7 @@
 //! * [`answer`]: the guest's answer is fetched, and only what the request made an output gets
 //!   through, whatever the guest wrote besides.
 //! * [`memory`]: the RPCs that allocate and free.
+//! * [`own`]: what is asked during the mediator's own calls.
 //!
 //! The request as OP-TEE made it stays in private memory until it is answered. So nothing that
 //! the guest writes into its copy, command, counts and attributes included, is ever believed.
@@ -11,6 +12,7 @@
 mod answer;
 mod ask;
 mod memory;
+mod own;
 
 pub(crate) use optee_proto::rpc::Function;
 

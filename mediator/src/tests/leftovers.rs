@@ -38,6 +38,32 @@ fn an_application_that_must_be_loaded_again_was_not_kept() {
     vm.end_after_destroy();
 }
 
+/// OP-TEE looks among its files first, for whose names it wants memory, which it may keep.
+#[test]
+fn files_are_looked_for_before_code() {
+    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let open_file = || {
+        let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
+        Step::Command(rpc::Command::FS, vec![which])
+    };
+    let gone = || Step::Result(TeeResult::ITEM_NOT_FOUND);
+    let page = |bytes| Step::ShmAlloc(rpc::SHM_TYPE_APPL, bytes);
+    let back = Step::ShmFree(rpc::SHM_TYPE_APPL, 0);
+    live_and_end(&vm, APP, [page(4096), open_file(), back, load(APP), gone()]);
+    vm.mediator.create(&vm.host).unwrap();
+    live_and_end(&vm, APP, [page(350), open_file(), load(APP), gone()]);
+    assert_eq!((vm.stats().kept, vm.stats().leaked), (0, 0));
+    // More than a page, or more than a page a call, it does not get.
+    let pages = [page(4097), page(1), page(1), page(1), page(1), page(1)];
+    vm.mediator.create(&vm.host).unwrap();
+    live_and_end(&vm, APP, pages.into_iter().chain([load(APP), gone()]));
+    let last = vm.host.machine().outcomes(1).pop().unwrap();
+    let got: vec::Vec<bool> = last.allocated.iter().map(Option::is_some).collect();
+    assert_eq!(got, [false, true, true, false, false, false]);
+    assert_eq!(vm.stats().kept, 0);
+    vm.end_after_destroy();
+}
+
 #[test]
 fn an_application_that_needs_no_loading_was_kept() {
     let vm = Vm::new(&Machine::new(), 1, Config::default());

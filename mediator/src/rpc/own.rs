@@ -1,0 +1,83 @@
+//! What OP-TEE asks for during a call of the mediator's own, at the end of a VM.
+//!
+//! There is no guest to ask any more. The answers are such that OP-TEE goes on looking for an
+//! application until it asks for its code: there are no files, and for their names there is a
+//! page.
+
+use super::Request;
+use crate::Mediator;
+use crate::addr::PAGE_SIZE;
+use crate::call::Call;
+use crate::host::Host;
+use crate::memory::Cookie;
+use crate::memory::buffer::unpin;
+use optee_proto::TeeResult;
+use optee_proto::msg::{self, Attr, Param};
+use optee_proto::rpc::Command;
+use zerocopy::IntoBytes;
+
+impl Mediator {
+    /// Does a request, and says how that went.
+    pub(super) fn do_own<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        request: &Request,
+    ) -> TeeResult {
+        match request.command {
+            Command::SHM_ALLOC => self.lend(host, call, request),
+            Command::SHM_FREE => {
+                self.take_back(host, call, request.params[0].b.get());
+                TeeResult::SUCCESS
+            }
+            Command::LOAD_TA => {
+                self.learn_application(call, request);
+                TeeResult::ITEM_NOT_FOUND
+            }
+            Command::FS => TeeResult::ITEM_NOT_FOUND,
+            _ => TeeResult::COMMUNICATION,
+        }
+    }
+
+    /// OP-TEE gets a page of ours to write into.
+    fn lend<H: Host>(&self, host: &H, call: &Call, request: &Request) -> TeeResult {
+        let wanted = request.params[0].b.get();
+        let refused = TeeResult::OUT_OF_MEMORY;
+        if request.count != 1 || wanted > PAGE_SIZE {
+            return refused;
+        }
+        let Some(lent) = self.take_page(host) else {
+            return refused;
+        };
+        let pa = lent.pa().get();
+        let named = self.books.lock().lend(lent);
+        let cookie = match named {
+            Ok(cookie) => cookie,
+            Err(page) => {
+                self.give_page(host, page);
+                return refused;
+            }
+        };
+        let param = Param::new(Attr::TMEM_OUTPUT, pa, PAGE_SIZE, cookie);
+        let (page, at) = request.ours(call);
+        host.write_shared(page, at + msg::HEADER_SIZE, param.as_bytes());
+        TeeResult::SUCCESS
+    }
+
+    /// OP-TEE gives back a page of ours, or what it still had of the guest's.
+    fn take_back<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) {
+        let lent = self.books.lock().take_lent(cookie);
+        if let Some(page) = lent {
+            // It asks for that before it unmaps the page.
+            if let Some(page) = call.retired.replace(page) {
+                self.give_page(host, page);
+            }
+            return;
+        }
+        let freed =
+            Cookie::from_tee(cookie).and_then(|cookie| self.books.lock().free_allocated(cookie));
+        if let Some((_, pages)) = freed {
+            unpin(host, pages);
+        }
+    }
+}
