@@ -1,6 +1,7 @@
 //! What a VM leaves behind in OP-TEE when it ends is found out, counted, and bounded.
 
 use super::{APP, Vm};
+use crate::books::MAX_USER_APPS;
 use crate::fake::{Machine, Step};
 use crate::{Config, CreateError};
 use alloc::vec;
@@ -124,13 +125,14 @@ fn more_applications_than_are_remembered_count_as_kept() {
     let vm = Vm::new(&Machine::new(), 1, Config::default());
     let machine = vm.host.machine();
     let guest = vm.guest();
-    for number in 0..67 {
+    let all = MAX_USER_APPS as u8 + 3;
+    for number in 0..all {
         let app = Uuid([number; 16]);
         machine.script(1, [load(app)]);
         assert_eq!(guest.open(app, login::PUBLIC).1, 0);
     }
     vm.mediator.destroy(&vm.host).unwrap();
-    // All 67: the made-up OP-TEE needs no code for any.
-    assert_eq!((vm.stats().kept, vm.stats().leaked), (67, 0));
+    // All of them: the made-up OP-TEE needs no code for any.
+    assert_eq!((vm.stats().kept, vm.stats().leaked), (all.into(), 0));
     vm.end_after_destroy();
 }
