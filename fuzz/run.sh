@@ -78,19 +78,28 @@ fi
 number() { sed -n "s/^stat::$1: *//p" "$log"; }
 last() { grep -o "$1: [0-9]*" "$log" | tail -n 1 | tr -dc 0-9; }
 
-# Lines that the inputs cover, of those of the two crates that are in the target.
+# What a target is there for.
+sources() {
+    case $1 in
+    boot_tree) say hypervisor/src/boot ;;
+    devices) say hypervisor/src/devices hypervisor/src/trap/decode.rs ;;
+    *) say mediator/src ;;
+    esac
+}
+
+# Lines of it that the inputs cover, and how many there are.
 lines() {
     cargo fuzz coverage --sanitizer none --target-dir target/fuzz-coverage "$1" "out/fuzz/$1/corpus" \
         "fuzz/corpus/$1" > "out/fuzz/$1/coverage.log" 2>&1 || return 0
+    # shellcheck disable=SC2046
     "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-cov" export --summary-only \
-        --instr-profile="fuzz/coverage/$1/coverage.profdata" \
-        --ignore-filename-regex='/(registry|rustc|fuzz|fake)/' \
-        "target/fuzz-coverage/$host/coverage/$host/release/$1" 2> /dev/null > "out/fuzz/$1/coverage.json" || return 0
-    sed -n 's/.*"totals":.*"lines":{"count":\([0-9]*\),"covered":\([0-9]*\).*/\2\/\1/p' "out/fuzz/$1/coverage.json"
+        --instr-profile="fuzz/coverage/$1/coverage.profdata" --ignore-filename-regex='/mediator/src/fake/' \
+        "target/fuzz-coverage/$host/release/$1" $(sources "$1") > "out/fuzz/$1/coverage.json" 2> /dev/null || return 0
+    sed -n 's/.*"totals":.*"lines":{"count":\([0-9]*\),"covered":\([0-9]*\).*/\2 of \1/p' "out/fuzz/$1/coverage.json"
 }
 
 table="out/fuzz/table"
-printf '%-14s %12s %8s %7s %8s %8s %12s  %s\n' target executions per-s edges features inputs lines verdict > $table
+printf '%-14s %12s %8s %7s %8s %8s %13s  %s\n' target executions per-s edges features inputs lines verdict > $table
 found=0
 for target in $targets; do
     folder=out/fuzz/$target
@@ -107,7 +116,7 @@ for target in $targets; do
     fi
     covered=-
     if [ -n "${COVERAGE:-}" ]; then covered=$(lines "$target"); fi
-    printf '%-14s %12s %8s %7s %8s %8s %12s  %s\n' "$target" "$(number number_of_executed_units)" \
+    printf '%-14s %12s %8s %7s %8s %8s %13s  %s\n' "$target" "$(number number_of_executed_units)" \
         "$(number average_exec_per_sec)" "$(last cov)" "$(last ft)" "$(find "$folder/corpus" "fuzz/corpus/$target" -type f | wc -l)" \
         "${covered:--}" "$verdict" >> $table
 done

@@ -22,6 +22,8 @@ pub(super) struct Guest<'a> {
     pub(super) vm: &'a Vm,
     hosts: [&'a FakeHost; 2],
     waiting: Vec<(Ipa, [u64; 4])>,
+    /// Buffers that it has tried to register: name, where the first page is, offset into it.
+    buffers: Vec<(u64, u64, u64)>,
     live: bool,
 }
 
@@ -31,6 +33,7 @@ impl<'a> Guest<'a> {
             vm,
             hosts,
             waiting: Vec::new(),
+            buffers: Vec::new(),
             live: true,
         }
     }
@@ -70,8 +73,8 @@ impl<'a> Guest<'a> {
                 self.send(input, Command::UNREGISTER_SHM, 0, &[param]);
             }
             9 => {
-                let meta = Param::new(Attr::META_VALUE_INPUT, 1, 2, 0);
-                self.send(input, Command::OPEN_SESSION, 0, &[meta, meta]);
+                let app = Param::new(Attr::META_VALUE_INPUT, input.below(32), 2, 0);
+                self.send(input, Command::OPEN_SESSION, 0, &[app, app]);
             }
             10 => {
                 let session = input.below(8) as u32;
@@ -141,9 +144,25 @@ impl<'a> Guest<'a> {
         let regs = match how & 7 {
             0..=2 => self.vm.begin(smc::CALL_WITH_ARG, at.get(), 0),
             3..=6 => self.vm.begin(smc::CALL_WITH_RPC_ARG, at.get(), 0),
-            _ => {
+            _ if self.buffers.is_empty() => {
                 let name = self.name(input);
                 let offset = u64::from(input.half());
+                self.vm.begin(smc::CALL_WITH_REGD_ARG, name, offset)
+            }
+            // In a buffer, often across the end of a page.
+            _ => {
+                let (name, first, start) = input.pick(&self.buffers);
+                let offset = match input.below(4) {
+                    0 => u64::from(input.half()),
+                    _ => PAGE_SIZE.saturating_sub(start + 8 * input.below(32)),
+                };
+                let bytes = message(command, session, params);
+                let inside = start + offset;
+                let (number, at) = (first + inside / PAGE_SIZE, inside % PAGE_SIZE);
+                let room = bytes.len().min((PAGE_SIZE - at) as usize);
+                self.vm
+                    .poke(Ipa::new(page(number).get() + at), &bytes[..room]);
+                self.vm.poke(page(number + 1), &bytes[room..]);
                 self.vm.begin(smc::CALL_WITH_REGD_ARG, name, offset)
             }
         };
@@ -175,7 +194,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Some pages' list in another page; what of it is wrong is up to the input.
-    fn list(&self, input: &mut Input<'_>, count: u64) -> Ipa {
+    fn list(&self, input: &mut Input<'_>, count: u64) -> (Ipa, u64) {
         let first = input.below(PAGES);
         let mut words: Vec<U64> = (0..count.min(64))
             .map(|number| U64::new(page(first + number).get()))
@@ -187,15 +206,17 @@ impl<'a> Guest<'a> {
         }
         let at = page(input.below(PAGES));
         self.vm.poke(at, words.as_bytes());
-        at
+        (at, first)
     }
 
     fn register(&mut self, input: &mut Input<'_>) {
         let count = 1 + input.below(12);
-        let list = self.list(input, count);
+        let (list, first) = self.list(input, count);
         let offset = u64::from(input.half() % 4096) * input.below(2);
         let size = count * PAGE_SIZE - offset;
-        let param = Param::new(Attr::PAGE_LIST, list.get() | offset, size, self.name(input));
+        let name = self.name(input);
+        self.buffers.push((name, first, offset));
+        let param = Param::new(Attr::PAGE_LIST, list.get() | offset, size, name);
         self.send(input, Command::REGISTER_SHM, 0, &[param]);
     }
 
@@ -283,7 +304,7 @@ impl<'a> Guest<'a> {
                     .get()
                     .min(64 * PAGE_SIZE)
                     .next_multiple_of(PAGE_SIZE);
-                let list = self.list(input, size / PAGE_SIZE);
+                let (list, _) = self.list(input, size / PAGE_SIZE);
                 let name = Kernel::cookie(list);
                 *param = if size == PAGE_SIZE && input.flag() {
                     Param::new(Attr::TMEM_OUTPUT, list.get(), size, name)

@@ -10,7 +10,11 @@ use zerocopy::IntoBytes;
 
 /// A few steps.
 pub(super) fn script(input: &mut Input<'_>) -> Vec<Step> {
-    (0..input.below(6)).map(|_| step(input)).collect()
+    match input.below(64) {
+        // More than the mediator puts up with in one go.
+        63 => vec![Step::ForeignInterrupt; 70],
+        count => (0..count % 6).map(|_| step(input)).collect(),
+    }
 }
 
 /// One. Its numbers have 16 bits at most, and so are no secrets by chance.
@@ -41,7 +45,12 @@ fn step(input: &mut Input<'_>) -> Step {
             input.flag().then(|| input.below(5)),
         ),
         14 => Step::RawCommand(raw(input)),
-        15 => Step::Scribble(input.byte()),
+        15 if input.flag() => Step::Scribble(input.byte()),
+        // The code of one of the applications that guests open sessions to.
+        15 => {
+            let app = Param::new(Attr::VALUE_INPUT, input.below(32), 2, 0);
+            Step::Command(Command::LOAD_TA, vec![app])
+        }
         16 => Step::End(input.below(12)),
         17 => Step::End(u64::from(input.word())),
         _ => Step::Result(TeeResult(input.word())),
