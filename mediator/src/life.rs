@@ -22,6 +22,9 @@ use optee_proto::{Return, smc};
 /// How many times a VM's calls are resumed on its behalf when it ends, all together. Each ends
 /// at the next RPC or interrupt, so this bounds the time as well.
 const WIND_UP_STEPS: u32 = if cfg!(miri) { 40 } else { 1000 };
+/// Of how many such steps an interrupt takes the place, in a call that goes on and on. The
+/// hypervisor sees to it that one comes every few milliseconds.
+const INTERRUPT_COST: u64 = 10;
 
 impl Mediator {
     /// Makes the VM known to OP-TEE and sets aside what its calls need, so that they allocate
@@ -178,7 +181,7 @@ impl Mediator {
             let next = {
                 let mut books = self.books.lock();
                 // Without a call there is no way to close any. One that cannot be closed is not
-                // tried again.
+                // tried again, and keeps its call where the budget is used up: so this ends.
                 books.idle.pop().map(|call| (books.sessions.pop(), call))
             };
             let (session, mut call) = match next {
@@ -216,9 +219,12 @@ impl Mediator {
                     self.books.lock().suspended[slot] = Some(call);
                     return;
                 }
-                *budget -= 1;
                 some = true;
+                let before = self.counters.foreign_intr.get();
                 self.resume_without_guest(host, call);
+                let interrupts = self.counters.foreign_intr.get() - before;
+                let cost = 1 + interrupts.saturating_mul(INTERRUPT_COST);
+                *budget = budget.saturating_sub(u32::try_from(cost).unwrap_or(u32::MAX));
             }
             if !some {
                 return;
