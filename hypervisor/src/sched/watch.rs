@@ -83,7 +83,7 @@ impl Watch {
             };
             return told.then_some(News::Back(pcpu));
         }
-        let inside = count % 2 == 1;
+        let inside = !count.is_multiple_of(2);
         if !inside || seen.told || now.saturating_sub(seen.since) < patience {
             return None;
         }
@@ -101,9 +101,9 @@ mod tests {
     #[test]
     fn the_count_is_odd_inside() {
         let passages = Passages(AtomicU32::new(u32::MAX - 1));
-        assert!(passages.get() % 2 == 0);
+        assert!(passages.get().is_multiple_of(2));
         passages.pass();
-        assert!(passages.get() % 2 == 1);
+        assert!(!passages.get().is_multiple_of(2));
         passages.pass();
         assert_eq!(passages.get(), 0, "wraps to an even number");
     }
