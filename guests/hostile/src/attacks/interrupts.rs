@@ -8,8 +8,9 @@ use alloc::string::String;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use guest_bare::cpu::{self, parallel};
-use guest_bare::tee::{Act, Message};
+use guest_bare::tee::{Act, Message, apps};
 use guest_bare::{gic, timer};
+use optee_proto::msg::login;
 use optee_proto::{Return, rpc};
 
 /// In the order of the plan.
@@ -85,6 +86,17 @@ fn disturbed(kit: &Kit, session: u32, calm: &Message) -> Result<u64, String> {
     Ok(interrupts)
 }
 
+/// Makes a call again and again until there is a thread for it.
+fn until_served(kit: &Kit, message: &Message, limited: &AtomicU64) -> Result<(), String> {
+    loop {
+        match kit.send(message) {
+            got if got.is_success() => return Ok(()),
+            Got::Code(Return::ETHREAD_LIMIT) => limited.fetch_add(1, Ordering::Relaxed),
+            got => return Err(format!("{got:?}")),
+        };
+    }
+}
+
 fn hog(kit: &Kit) -> Verdict {
     let calls = AtomicU64::new(0);
     let limited = AtomicU64::new(0);
@@ -92,26 +104,18 @@ fn hog(kit: &Kit) -> Verdict {
     let deadline = timer::Deadline::after(Duration::from_secs(30));
     let count = cpu::count();
     parallel(count, &|_| {
-        while !deadline.passed() {
-            // Opening and closing may find all threads taken as well; then all of it once more.
-            let result = kit.with_tests(|session| {
-                let message = long_call(session, ROUNDS);
-                while !deadline.passed() {
-                    match kit.send(&message) {
-                        got if got.is_success() => calls.fetch_add(1, Ordering::Relaxed),
-                        Got::Code(Return::ETHREAD_LIMIT) => limited.fetch_add(1, Ordering::Relaxed),
-                        got => return Err(format!("{got:?}")),
-                    };
-                }
-                Ok(())
-            });
-            match result {
-                Err(why) if why.contains("Smc(Return(0x1))") => {
-                    limited.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(why) => *wrong.lock() = Some(why),
-                Ok(()) => {}
+        let message = Message::open(apps::TESTS, login::PUBLIC, &[]);
+        let result = until_served(kit, &message, &limited).and_then(|()| {
+            let session = message.view().session();
+            let message = long_call(session, ROUNDS);
+            while !deadline.passed() {
+                until_served(kit, &message, &limited)?;
+                calls.fetch_add(1, Ordering::Relaxed);
             }
+            until_served(kit, &Message::close(session), &limited)
+        });
+        if let Err(why) = result {
+            *wrong.lock() = Some(why);
         }
     });
     if let Some(why) = wrong.into_inner() {

@@ -150,7 +150,11 @@ fn look(kit: &Kit) -> Verdict {
     let (mut fast, mut rpcs) = (0, 0);
     // Fast calls, all there are and some that are not.
     for function in (0xb200_0000..0xb200_0020)
-        .filter(|&id| id != u64::from(smc::ENABLE_ASYNC_NOTIF.get()))
+        .filter(|&id| {
+            // These two would change what OP-TEE does later on.
+            let keep = [smc::ENABLE_ASYNC_NOTIF, smc::ENABLE_SHM_CACHE];
+            keep.iter().all(|function| id != u64::from(function.get()))
+        })
         .chain([0xbf00_ff00, 0xbf00_ff01, 0xbf00_ff03, 0xb200_ffff])
     {
         let got = call(&format!("{function:#x}"), [function, 0, 0, 0, 0, 0, 0])?;

@@ -53,8 +53,8 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         number: 31,
-        title: "memory for data that is smaller than asked for, or more than the VM may share",
-        expected: "SHM_FREE by the hypervisor, and OP-TEE has none",
+        title: "memory for data that is smaller than asked for, more than the VM may share, or more than OP-TEE can map",
+        expected: "SHM_FREE by the hypervisor, and OP-TEE has none; OUT_OF_MEMORY",
         run: bad_sizes,
     },
     Attack {
@@ -143,7 +143,10 @@ fn allocate(
             _ => Act::Default,
         }
     });
-    holds(asked == 1, "OP-TEE does not ask for memory")?;
+    holds(
+        asked == 1,
+        &format!("OP-TEE does not ask for memory: {got:?}"),
+    )?;
     Ok((got, fate))
 }
 
@@ -530,7 +533,8 @@ fn bad_sizes(kit: &Kit) -> Verdict {
                 &Param::new(Attr::PAGE_LIST, list.pointer(), given, cookie),
             );
         };
-        let (got, fate) = allocate(kit, cookie, answer, Some(asked))?;
+        let (got, fate) =
+            allocate(kit, cookie, answer, Some(asked)).map_err(|why| format!("{what}: {why}"))?;
         same(what, &fate, &Fate::Freed)?;
         match got {
             Got::Result(result, _) => same(what, &result, &TeeResult::OUT_OF_MEMORY),
@@ -544,7 +548,32 @@ fn bad_sizes(kit: &Kit) -> Verdict {
     play("a size that wraps", PAGE_SIZE, u64::MAX - PAGE_SIZE)?;
     play("2^44 bytes", PAGE_SIZE, 1 << 44)?;
     play("more than the VM may share", PAGE_SIZE, 17 * mib)?;
-    Ok(Seen::denied("6 sizes".into(), 6))
+    // OP-TEE panics when it has to map as much as this for a VM.
+    play("more than OP-TEE can map", PAGE_SIZE, 12 * mib)?;
+    failed(
+        "an application of 12 MiB",
+        lie_about_size(kit, 12 * mib, false)?,
+    )?;
+    map_for_pta(kit, &page, 12 * mib)?;
+    Ok(Seen::new("7 sizes, and 12 MiB for applications".into()))
+}
+
+/// A buffer that OP-TEE can register, and a bit of it for an application that has all of it mapped.
+fn map_for_pta(kit: &Kit, page: &Pages, size: u64) -> Result<(), String> {
+    let cookie = fresh_cookie();
+    let count = (size / PAGE_SIZE) as usize;
+    let list = PageList::new((0..count).map(|_| page.address()), 0, size);
+    let got = kit.send(&Message::register(cookie, &list));
+    holds(
+        got.is_success(),
+        &format!("register {count} pages: {got:?}"),
+    )?;
+    kit.with_tests(|session| {
+        let got = kit.sum(session, cookie, 0, 64);
+        same("64 bytes of 12 MiB", &got, &Got::OUT_OF_MEMORY)
+    })?;
+    let got = kit.unregister(cookie);
+    holds(got.is_success(), &format!("unregister: {got:?}"))
 }
 
 fn by_address(kit: &Kit) -> Verdict {
