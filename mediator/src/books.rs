@@ -169,6 +169,7 @@ impl Books {
                 size,
                 offset,
                 users: 0,
+                named: 0,
                 count,
                 pages: Vec::new(),
             },
@@ -264,7 +265,15 @@ impl Books {
             return Err(Denied(TeeResult::SECURITY));
         }
         buffer.users += 1;
+        buffer.named += 1;
         Ok((cookie, buffer.count))
+    }
+
+    /// A call that had [`Books::borrow`]ed a buffer is done.
+    pub(crate) fn name_no_more(&mut self, cookie: Cookie) {
+        if let Some((_, buffer)) = self.buffers.get(cookie) {
+            buffer.named -= 1;
+        }
     }
 
     /// A call uses a buffer no longer. The buffer's pages, to be unpinned without the lock, if
@@ -291,6 +300,13 @@ impl Books {
             }
             _ => Err(Denied(TeeResult::BAD_PARAMETERS)),
         }
+    }
+
+    /// How often calls under way name a buffer to OP-TEE.
+    pub(crate) fn named(&mut self, cookie: Cookie) -> u32 {
+        self.buffers
+            .get(cookie)
+            .map_or(0, |(_, buffer)| buffer.named)
     }
 
     /// OP-TEE is about to be asked to forget a buffer; nobody can begin to use it any more.

@@ -70,8 +70,7 @@ impl Mediator {
             }
             call.place = buffer.place(offset).ok_or(wrong)?;
             buffer.users += 1;
-            // There is room for one more than a message has parameters.
-            let _ = call.uses.push(cookie);
+            call.home = Some(cookie);
         } else {
             let at = Ipa::new(value);
             if !at.is_page_aligned() {
@@ -146,14 +145,12 @@ impl Mediator {
         }
         if memory {
             let mut books = self.books.lock();
-            // The buffer that the message is in is not handed over by being that.
-            let first = uses.len();
             let mut pages = 0_u32;
             for ((theirs, ours), kind) in theirs.iter().zip(ours).zip(kinds) {
                 if let Kind::Memory { .. } = kind {
                     let guest = GuestCookie(theirs.c.get());
                     let (cookie, count) = books.borrow(guest, theirs.a.get(), theirs.b.get())?;
-                    if !uses[first..].contains(&cookie) {
+                    if !uses.contains(&cookie) {
                         pages = pages.saturating_add(count);
                     }
                     // There is room for all parameters.
@@ -194,8 +191,25 @@ impl Mediator {
         Ok(())
     }
 
-    /// Brings a call whose message is checked to OP-TEE, as soon as all its pages are there.
+    /// Brings a call whose message is checked to OP-TEE, as soon as all pages of the buffer that
+    /// comes with it are there, or no other call names the buffer that goes with it.
     pub(crate) fn enter<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
+        if let Work::Unregister(cookie) = call.work {
+            // OP-TEE panics when a call names a buffer while another has it forgotten: for a moment
+            // the name is still there, and no reference is left. So nobody may be on the way.
+            let mut books = self.books.lock();
+            let named = books.named(cookie) > 0;
+            // Who waits for a call that OP-TEE broke waits for ever.
+            let for_good = books.lost.iter().any(|lost| lost.uses.contains(&cookie));
+            drop(books);
+            if for_good {
+                return self.refuse(host, call, Denied(TeeResult::BUSY).into());
+            }
+            if named {
+                call.pending = Pending::Unregister;
+                return self.suspend(call, rpc::Function::FOREIGN_INTR.a0(), 0);
+            }
+        }
         if let Work::Register { cookie, intake } = &mut call.work {
             match intake.step(host, INTAKE_STEP, || self.take_page(host)) {
                 Ok(Progress::Done) => {}

@@ -60,11 +60,15 @@ impl Mediator {
         {
             let mut books = self.books.lock();
             for cookie in &call.uses {
+                books.name_no_more(*cookie);
+            }
+            for cookie in call.uses.iter().chain(&call.home) {
                 if let Some(pages) = books.give_back(*cookie) {
                     let _ = unused.push(pages);
                 }
             }
             call.uses.clear();
+            call.home = None;
             books.unmap(core::mem::take(&mut call.mapped));
             books.idle.push(call);
         }

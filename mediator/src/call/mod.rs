@@ -33,7 +33,8 @@ pub(crate) const INTAKE_STEP: usize = if cfg!(miri) { 128 } else { 2048 };
 /// How many SMCs one trap makes at most before the guest gets the pCPU back.
 const MAX_ROUNDS: u32 = 64;
 
-/// The most buffers that a call uses: all its parameters, and the one that its message is in.
+/// The most buffers that a call names to OP-TEE and is in: all its parameters, and the one that its
+/// message is in.
 const MAX_USES: usize = MAX_PARAMS + 1;
 
 /// What the registers say when OP-TEE resumes: a1, a2, a4, a5.
@@ -61,6 +62,9 @@ pub(crate) enum Pending {
     /// The guest had to run in between; the message has not reached OP-TEE yet, because the
     /// buffer's pages are still being taken in.
     Register,
+    /// The guest had to run in between; the message has not reached OP-TEE yet, because other
+    /// calls use the buffer that it is to forget.
+    Unregister,
     /// The guest allocates memory for RPC messages.
     Alloc,
     /// The guest does a command, and its answer is in memory.
@@ -111,8 +115,10 @@ pub(crate) struct Call {
     /// How many of them OP-TEE gets: those at the end that are nothing are left out.
     sent: usize,
     kinds: [Kind; MAX_PARAMS],
-    /// The buffers that it uses: four parameters at most, and the one that its message is in.
-    uses: heapless::Vec<Cookie, MAX_USES>,
+    /// The buffer that its message is in.
+    home: Option<Cookie>,
+    /// The buffers that its parameters name.
+    uses: heapless::Vec<Cookie, MAX_PARAMS>,
     /// Pages of these that OP-TEE's core may map, as counted in the books.
     mapped: u32,
     pub(crate) work: Work,
@@ -142,6 +148,7 @@ impl Call {
             params: 0,
             sent: 0,
             kinds: [Kind::None; MAX_PARAMS],
+            home: None,
             uses: heapless::Vec::new(),
             mapped: 0,
             work: Work::Plain,

@@ -217,6 +217,21 @@ fn the_message_keeps_its_buffer() {
     vm.end();
 }
 
+/// The message that unregisters a buffer lies in that buffer: it does not wait for itself.
+#[test]
+fn a_buffer_can_hold_its_own_end() {
+    let vm = vm();
+    let guest = with_room(&vm);
+    let (cookie, _) = guest.register(1);
+    let at = Ipa::new(cookie & 0x7fff_ffff_ffff);
+    let param = Param::new(Attr::RMEM_INPUT, 0, 0, cookie);
+    guest.write_message(at, Command::UNREGISTER_SHM, 0, &[param]);
+    assert_eq!(in_buffer(&guest, cookie, 0)[0], 0);
+    assert_eq!(guest.read_message(at).header.ret.get(), 0);
+    assert_eq!((vm.host.machine().pins(), vm.stats().buffers), (0, 0));
+    vm.end();
+}
+
 /// OP-TEE has memory for RPC messages from before, and names it, though it uses the room.
 #[test]
 fn the_room_is_used_whatever_the_cookie() {
