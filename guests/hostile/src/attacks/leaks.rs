@@ -74,8 +74,7 @@ fn call(what: &str, arguments: [u64; 7]) -> Result<[u64; 4], String> {
         let (got, wanted) = (registers[at], before[at]);
         same(&format!("{what}: x{at}"), &got, &wanted)?;
     }
-    for at in 0..4 {
-        let word = registers[at];
+    for (at, word) in registers.iter().take(4).enumerate() {
         same(&format!("{what}: upper half of x{at}"), &(word >> 32), &0)?;
     }
     no_address(what, smc::unpair(registers[1], registers[2]))?;

@@ -10,6 +10,7 @@ mod messages;
 mod parked;
 mod race;
 mod rpc;
+mod rpc_memory;
 mod stage2;
 
 use crate::attack::{Attack, Ending};
@@ -20,6 +21,7 @@ pub const ATTACKS: &[&[Attack]] = &[
     lists::ATTACKS,
     cookies::ATTACKS,
     rpc::ATTACKS,
+    rpc_memory::ATTACKS,
     interrupts::ATTACKS,
     leaks::ATTACKS,
     fast::ATTACKS,
