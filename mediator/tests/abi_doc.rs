@@ -1,6 +1,6 @@
-//! `docs/abi.md` says of each row of the ABI what the mediator does and which test holds it. Here is
-//! what keeps it true: every test that it names exists, every constant of the ABI has a row, and
-//! every test of a row is named.
+//! `docs/abi.md` says of each row of the ABI what the mediator does and which test holds it, and
+//! `docs/threat-model.md` which tests hold each promise. Here is what keeps that true: every test
+//! that they name exists, every constant of the ABI has a row, and every test of a row is named.
 // Miri has no files.
 #![cfg(not(miri))]
 
@@ -115,6 +115,41 @@ fn every_test_that_is_named_exists() {
         }
     }
     assert!(named > 100, "{named} tests: the tables look different now");
+}
+
+/// The same for the threat model, whose tests are in all crates.
+#[test]
+fn every_test_of_the_threat_model_exists() {
+    let mut all = String::new();
+    for folder in ["mediator", "optee-proto", "hypervisor", "tests"] {
+        sources(&root().join(folder), &mut all);
+    }
+    let mut tests = tests_in(&all);
+    // Properties and scenarios give something back or take something.
+    let of_a_property = |line: &&str| line.trim().starts_with("fn ");
+    tests.extend(all.lines().filter(of_a_property).filter_map(|line| {
+        let name = line.trim().strip_prefix("fn ")?;
+        name.split('(').next()
+    }));
+    let document = read("docs/threat-model.md");
+    let mut named = 0;
+    for (heading, rows) in rows(&document) {
+        if heading != "What is promised" {
+            continue;
+        }
+        for row in rows {
+            let last = row.last().copied().unwrap_or_default();
+            assert!(
+                last.contains("attack") || code(last).count() > 0,
+                "nothing holds {row:?}"
+            );
+            for test in code(last).filter(|name| !name.starts_with("make ")) {
+                assert!(tests.contains(test), "no test {test}: {row:?}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "{named} tests: the tables look different now");
 }
 
 #[test]

@@ -125,10 +125,16 @@ fn conversation(actions: &[(bool, Action)], scramble: bool, breaks: Breaks) {
     }
     let [a_done, b_done] = plays.map(|play| play.is_over());
     assert!(a_done && b_done, "calls that do not end");
-    a.end_one();
+    // An OP-TEE that says of one thread that it is done while another was meant may find a page
+    // that it still uses in the next call of the end. Nobody can know; the page is the VM's own.
+    let mixed = |violation: &str| {
+        breaks == Breaks::Threads && violation.ends_with("is still used for messages")
+    };
+    a.end_one_but(mixed);
     assert_eq!((machine.pins() - b.host.pins()), c.host.pins());
-    b.end_one();
-    c.end();
+    b.end_one_but(mixed);
+    c.end_one_but(mixed);
+    assert_eq!((machine.pins(), machine.shared_pages()), (0, 0));
 }
 
 /// Sequences of actions, each by one of two VMs; a few under Miri.
