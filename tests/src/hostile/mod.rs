@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// The longest that an attack may take.
 const ATTACK: Duration = Duration::from_secs(400);
-/// The longest that the neighbour may take for a case, on a busy host.
+/// The longest that the neighbour may take for a call or a case, on a busy host.
 const CASE: Duration = Duration::from_secs(120);
 /// How often a wait looks whether OP-TEE is still there.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -38,6 +38,8 @@ const HELD: [&str; 6] = [
 ];
 /// The hostile VM's name.
 const HOSTILE: &str = "hostile";
+/// Its neighbour's, which is the last in the description.
+const NEIGHBOUR: &str = "b";
 
 /// What came of an attack: for each of the four questions nothing, or what is wrong.
 struct Outcome {
@@ -123,7 +125,7 @@ pub fn play(lab: &Lab, wanted: impl Fn(&Row) -> bool) -> Result<bool> {
 impl Arena {
     fn open(mut session: Session) -> Result<Self> {
         let hostile = session.vm(HOSTILE)?;
-        let b = session.vm("b")?;
+        let b = session.vm(NEIGHBOUR)?;
         for channel in [hostile, b] {
             session.expect(channel, BOOT).ready()?;
         }
@@ -236,25 +238,36 @@ impl Arena {
         Ok(())
     }
 
+    /// The counters of the hostile VM.
     fn stats(&mut self) -> Result<Stats> {
+        self.stats_of(HOSTILE)
+    }
+
+    fn stats_of(&mut self, vm: &str) -> Result<Stats> {
         self.session.send(Channel::Hypervisor, "stats")?;
+        let mut found = None;
+        // One event a VM; the last VM's ends the answer.
         self.wait("the counters", SOON, |item| match &item.what {
-            What::Hypervisor(HypervisorEvent::Stats(stats)) if stats.vm == HOSTILE => {
-                Some((**stats).clone())
+            What::Hypervisor(HypervisorEvent::Stats(stats)) => {
+                if stats.vm == vm {
+                    found = Some((**stats).clone());
+                }
+                (stats.vm == NEIGHBOUR).then_some(())
             }
             _ => None,
-        })
+        })?;
+        found.with_context(|| format!("there are no counters of {vm}"))
     }
 
     /// Plays an attack; whether all was as it should.
     fn turn(&mut self, row: &Row) -> Result<bool> {
         let start = Instant::now();
+        let calls = self.neighbours_calls()?;
         let described = self.described.get(&row.number.into());
         let (mut title, mut expected) = described.map_or_else(
             || ("?".into(), "?".into()),
             |item| (item.title.clone(), item.expected.clone()),
         );
-        let cases = self.neighbour.cases;
         let (answer, text) = match row.player {
             Player::Elsewhere {
                 title: what,
@@ -288,7 +301,7 @@ impl Arena {
         };
         let tee = self.tee(row);
         let counters = self.counters()?;
-        let neighbour = self.goes_on(cases);
+        let neighbour = self.goes_on(calls);
         let outcome = Outcome {
             text,
             answer,
@@ -381,14 +394,22 @@ impl Arena {
         })
     }
 
-    /// Waits for one more case of the neighbour's than there were, all of them good.
-    fn goes_on(&mut self, cases: u32) -> Result<()> {
+    /// How often the neighbour has been in the secure world.
+    fn neighbours_calls(&mut self) -> Result<u64> {
+        counter(&self.stats_of(NEIGHBOUR)?, "smcs")
+    }
+
+    /// Waits until the neighbour has been in the secure world again, which all of its cases are again
+    /// and again, and fails when one of them has gone wrong.
+    fn goes_on(&mut self, calls: u64) -> Result<()> {
         let deadline = Instant::now() + CASE;
-        while self.neighbour.cases == cases {
-            let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(!left.is_zero(), "no case has ended in {} s", CASE.as_secs());
-            // Each item is looked at, whatever it is.
-            self.wait("the neighbour's next case", left, |_| Some(()))?;
+        while self.neighbours_calls()? == calls {
+            ensure!(
+                Instant::now() < deadline,
+                "not one call into the TEE in {} s",
+                CASE.as_secs()
+            );
+            std::thread::sleep(Duration::from_millis(100));
         }
         self.neighbour.unharmed()
     }
@@ -405,7 +426,7 @@ impl Arena {
             "the neighbour ran {} cases well, {} whole runs",
             self.neighbour.cases, self.neighbour.runs
         );
-        crate::power_off(self.session, &[HOSTILE, "b"])
+        crate::power_off(self.session, &[HOSTILE, NEIGHBOUR])
     }
 }
 
