@@ -217,3 +217,20 @@ pub const PLAN: &[Row] = &[
     guest(51),
     guest(52).quick(),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_attacks_are_accounted_for() {
+        let numbers: Vec<u8> = PLAN.iter().map(|row| row.number).collect();
+        assert_eq!(numbers, (1..=52).collect::<Vec<_>>());
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for row in PLAN {
+            row.check(&root).expect("the tests that play it");
+            let ends = row.player == Player::Ends;
+            assert!(!ends || !row.endings.is_empty(), "{}: no ends", row.number);
+        }
+    }
+}
