@@ -1,8 +1,11 @@
 //! The atomics that pCPUs share without a lock: those of `core`, or, for the models of concurrency
-//! (`--cfg loom`), stand-ins that try what the memory model allows.
+//! (`--cfg loom`), stand-ins that try what the memory model allows. Loom knows no sequential
+//! consistency; what needs it is tried by shuttle (`--cfg shuttle`).
 
-#[cfg(not(all(test, loom)))]
+#[cfg(not(all(test, any(loom, shuttle))))]
 pub(crate) use core::sync::atomic;
+#[cfg(all(test, shuttle))]
+pub(crate) use shuttle::sync::atomic;
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic;
 

@@ -4,6 +4,7 @@ pub mod deadlines;
 pub mod policy;
 #[cfg(target_os = "none")]
 pub mod run;
+pub mod seat;
 pub mod watch;
 
 pub use policy::{Placement, Scheduler};

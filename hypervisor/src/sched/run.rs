@@ -255,16 +255,14 @@ fn take_off(here: &Pcpu, running: Running, frame: &Frame) {
         set_timer_active(here, false);
     }
     here.current.set(None);
-    running.vcpu.set_pcpu(None);
+    running.vcpu.seat.leave();
 }
 
 /// Puts a vCPU on this pCPU; `false` where its VM is stopping, so that it must not run any more.
 fn put_on(here: &Pcpu, running: Running, frame: &mut Frame) -> bool {
-    // Said before the question, as `stop` asks who is where after it has said that the VM stops:
-    // one of the two sees the other.
-    running.vcpu.set_pcpu(Some(here.id()));
-    if running.vm.is_stopping() {
-        running.vcpu.set_pcpu(None);
+    // `stop` asks who is where after it has said that the VM stops.
+    let seat = &running.vcpu.seat;
+    if !seat.take(here.id(), || running.vm.is_stopping()) {
         return false;
     }
     here.current.set(Some(running));

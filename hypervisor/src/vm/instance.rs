@@ -13,6 +13,7 @@ use crate::devices::mmio::Access;
 use crate::devices::vgic::{IntId, MmioOutcome, VcpuSet, Vgic, Vmcr, Window, Wire};
 use crate::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use crate::sched::run::{self, VgicAnswer};
+use crate::sched::seat::Seat;
 use crate::services::power::Power;
 use crate::services::psci::PowerView;
 use crate::services::tee::VmHost;
@@ -123,8 +124,8 @@ pub struct Vcpu {
     pub power: Power,
     /// Its registers, while it is on no pCPU.
     pub saved: SpinMutex<Saved>,
-    /// The pCPU that it is on, plus one; zero is none.
-    pcpu: AtomicU8,
+    /// The pCPU that it is on.
+    pub seat: Seat,
     /// Written by the pCPU that it is on only.
     exits: [AtomicU64; EXIT_NAMES.len()],
 }
@@ -138,7 +139,7 @@ impl Vcpu {
                 frame: Frame::start(0, 0),
                 context: Context::new(),
             }),
-            pcpu: AtomicU8::new(0),
+            seat: Seat::empty(),
             exits: [const { AtomicU64::new(0) }; EXIT_NAMES.len()],
         }
     }
@@ -153,15 +154,7 @@ impl Vcpu {
 
     /// Where it runs.
     pub fn pcpu(&self) -> Option<PcpuIndex> {
-        usize::from(self.pcpu.load(Ordering::SeqCst))
-            .checked_sub(1)
-            .and_then(PcpuIndex::new)
-    }
-
-    /// Says where it runs.
-    pub fn set_pcpu(&self, pcpu: Option<PcpuIndex>) {
-        let value = pcpu.map_or(0, |pcpu| pcpu.get() as u8 + 1);
-        self.pcpu.store(value, Ordering::SeqCst);
+        self.seat.pcpu()
     }
 
     /// What it sees of the machine.

@@ -127,6 +127,8 @@ impl Shared {
                 }
                 Some(_) => {}
             }
+            // Whoever it waits for gets a turn.
+            yield_now();
             let [a1, a2, a4, a5] = back;
             let function = smc::CALL_RETURN_FROM_RPC.get().into();
             regs = self.smc([function, a1, a2, regs[3], a4, a5, 0, 0]);
