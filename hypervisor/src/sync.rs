@@ -4,10 +4,10 @@
 
 #[cfg(not(all(test, any(loom, shuttle))))]
 pub(crate) use core::sync::atomic;
-#[cfg(all(test, shuttle))]
-pub(crate) use shuttle::sync::atomic;
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::atomic;
+#[cfg(all(test, shuttle))]
+pub(crate) use shuttle::sync::atomic;
 
 /// Something that is not atomic, such as a page or a vCPU's registers: a model fails where two
 /// accesses, one of them a write, are not ordered.
