@@ -178,7 +178,12 @@ impl Loader {
         Ok(true)
     }
 
-    fn tree(images: &Images, memory: &Memory, ramdisk: Ipa, tee: Option<GuestTee>) -> alloc::vec::Vec<u8> {
+    fn tree(
+        images: &Images,
+        memory: &Memory,
+        ramdisk: Ipa,
+        tee: Option<GuestTee>,
+    ) -> alloc::vec::Vec<u8> {
         let random = entropy::is_available()
             .then(|| entropy::Source.bits())
             .flatten();
