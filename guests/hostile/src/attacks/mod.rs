@@ -6,6 +6,7 @@ mod interrupts;
 mod leaks;
 mod life;
 mod lists;
+mod message_races;
 mod messages;
 mod parked;
 mod race;
