@@ -231,11 +231,18 @@ impl Mediator {
             sent,
             ..
         } = &mut *call;
+        let (ret, origin) = match Command(message.header.cmd.get()) {
+            // OP-TEE does these without a word about how it went.
+            Command::DO_BOTTOM_HALF | Command::STOP_ASYNC_NOTIF => {
+                (TeeResult::SUCCESS, Origin::TEE)
+            }
+            // Until OP-TEE says otherwise, nothing has succeeded.
+            _ => (TeeResult::COMMUNICATION, Origin::COMMS),
+        };
         ours.header = Header {
             pad: U32::ZERO,
-            // Until OP-TEE says otherwise, nothing has succeeded.
-            ret: U32::new(TeeResult::COMMUNICATION.0),
-            ret_origin: U32::new(Origin::COMMS.0),
+            ret: U32::new(ret.0),
+            ret_origin: U32::new(origin.0),
             num_params: U32::new(*sent as u32),
             ..message.header
         };

@@ -391,8 +391,12 @@ fn finish(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
     if result == TeeResult::SUCCESS {
         result = act(state, vm, &mut header, &params, &mut out);
     }
-    header.ret = U32::new(result.0);
-    header.ret_origin = U32::new(optee_proto::Origin::TRUSTED_APP.0);
+    // The real one leaves the result of these as it finds it.
+    let silent = [Command::DO_BOTTOM_HALF, Command::STOP_ASYNC_NOTIF];
+    if result != TeeResult::SUCCESS || !silent.contains(&Command(header.cmd.get())) {
+        header.ret = U32::new(result.0);
+        header.ret_origin = U32::new(optee_proto::Origin::TRUSTED_APP.0);
+    }
     let mut bytes = header.as_bytes().to_vec();
     bytes.extend_from_slice(out.as_bytes());
     state.ram.write(done.message, &bytes);
