@@ -23,6 +23,8 @@ struct Waiting {
     message: Ipa,
     /// The message as the guest wrote it.
     wrote: Option<Request>,
+    /// It has room for requests behind the message, where all of them are.
+    room: bool,
     /// The registers that it came back with.
     regs: [u64; 4],
 }
@@ -128,11 +130,12 @@ impl<'a> Play<'a> {
         self.waiting.is_empty()
     }
 
-    fn note(&mut self, message: Ipa, wrote: Option<Request>, regs: [u64; 4]) {
+    fn note(&mut self, message: Ipa, wrote: Option<Request>, room: bool, regs: [u64; 4]) {
         if Return::from_x0(regs[0]).rpc().is_some() {
             self.waiting.push(Waiting {
                 message,
                 wrote,
+                room,
                 regs,
             });
         } else if regs[0] == Return::OK.get()
@@ -179,18 +182,18 @@ impl<'a> Play<'a> {
         let wrote = wrote.filter(|_| !matches!(how, How::Registered(..)));
         let regs = [function.get().into(), a1, a2, a3, 0, 0, 0, 0];
         let regs = self.guest.smc(regs);
-        self.note(at, wrote, regs);
+        self.note(at, wrote, how != How::Arg, regs);
     }
 
     /// Where the guest finds the request of a call, if it can.
     fn request_at(&self, waiting: &Waiting) -> Option<Ipa> {
-        let at = match smc::unpair(waiting.regs[1], waiting.regs[2]) {
-            0 => {
-                self.vm.host.physical(waiting.message)?;
-                let count = self.guest.read_message(waiting.message).params.len();
-                waiting.message.checked_add(msg::size(count) as u64)?
-            }
-            name => Ipa::new(name & 0x7fff_ffff_ffff),
+        let at = if waiting.room {
+            self.vm.host.physical(waiting.message)?;
+            let count = self.guest.read_message(waiting.message).params.len();
+            waiting.message.checked_add(msg::size(count) as u64)?
+        } else {
+            let name = smc::unpair(waiting.regs[1], waiting.regs[2]);
+            Ipa::new(name & 0x7fff_ffff_ffff)
         };
         let whole = at.page_offset() + 200 < PAGE_SIZE;
         (whole && self.vm.host.physical(at).is_some()).then_some(at)
@@ -238,6 +241,7 @@ impl<'a> Play<'a> {
         let Waiting {
             message,
             wrote,
+            room,
             regs,
         } = waiting;
         let token = regs[3];
@@ -245,7 +249,7 @@ impl<'a> Play<'a> {
         // It is good for once.
         let again = self.guest.resume(token, back);
         assert_eq!(again, [Return::ERESUME.get(), 0, 0, 0]);
-        self.note(message, wrote, regs);
+        self.note(message, wrote, room, regs);
     }
 
     /// An answer to SHM_ALLOC that is nearly right: a list with something else in it, memory in one
