@@ -4,12 +4,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Header, Param};
+use optee_proto::rpc::Command;
 
 type Message = (Header, Vec<Param>);
 
 /// What is wrong with an answer: something changed in it that is no output. (OP-TEE itself looks at
 /// its own copy of most of it; whoever changes it has believed the guest.)
-pub(super) fn fault(asked: &Message, reply: &Message, allocating: bool) -> Option<String> {
+pub(super) fn fault(asked: &Message, reply: &Message) -> Option<String> {
     let frame = |header: &Header| {
         let Header {
             cmd,
@@ -25,7 +26,7 @@ pub(super) fn fault(asked: &Message, reply: &Message, allocating: bool) -> Optio
         return Some(format!("{:?} is answered by {:?}", asked.0, reply.0));
     }
     // Memory takes the place of the parameter that asked for it, and is looked at later.
-    if allocating && reply.0.ret.get() == 0 {
+    if asked.0.cmd.get() == Command::SHM_ALLOC.0 && reply.0.ret.get() == 0 {
         return None;
     }
     let wrong = asked.1.iter().zip(&reply.1).find(|(asked, reply)| {

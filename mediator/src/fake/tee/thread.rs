@@ -122,9 +122,8 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
         .threads
         .get_mut(&thread)
         .expect("checked before");
-    let allocating = matches!(step, Step::ShmAlloc(..) | Step::ShmAllocInterrupted(..));
     if let Some(asked) = this.asked.take()
-        && let Some(text) = super::reply::fault(&asked, &reply, allocating)
+        && let Some(text) = super::reply::fault(&asked, &reply)
     {
         state.violate(text);
     }
