@@ -157,11 +157,11 @@ impl Mediator {
             let call = {
                 let mut books = self.books.lock();
                 let reserved = books.reserve_session().is_ok();
-                let call = books.idle.pop();
+                let call = if reserved { books.idle.pop() } else { None };
                 if reserved && call.is_none() {
                     books.no_session();
                 }
-                call.filter(|_| reserved)
+                call
             };
             if let Some(mut call) = call {
                 call.open_for_guest(app, rpc_room);

@@ -77,6 +77,30 @@ fn an_application_that_needs_no_loading_was_kept() {
     vm.end_after_destroy();
 }
 
+/// A session that is being opened by a call that does not end takes the whole quota.
+#[test]
+fn without_room_for_a_session_an_application_counts_as_kept() {
+    let mut config = Config::default();
+    config.quotas.sessions = 1;
+    let vm = Vm::new(&Machine::new(), 1, config);
+    let machine = vm.host.machine();
+    let guest = vm.guest();
+    machine.script(1, [load(APP), Step::Result(TeeResult::ITEM_NOT_FOUND)]);
+    assert_ne!(guest.open(APP, login::PUBLIC).1, 0);
+    // The next one, of another application, goes on for ever.
+    let mut steps = vec![load(Uuid([7; 16]))];
+    steps.extend(vec![Step::ForeignInterrupt; 10_000]);
+    machine.script(1, steps);
+    let (a, b) = Uuid([7; 16]).to_value();
+    let app = Param::new(Attr::META_VALUE_INPUT, a, b, 0);
+    let client = Param::new(Attr::META_VALUE_INPUT, 0, 0, 0);
+    let open = guest.message(optee_proto::msg::Command::OPEN_SESSION, 0, &[app, client]);
+    guest.begin(open);
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!(vm.stats().kept, 1);
+    vm.end_after_destroy();
+}
+
 #[test]
 fn pseudo_tas_are_not_asked() {
     let vm = Vm::new(&Machine::new(), 1, Config::default());
