@@ -162,8 +162,14 @@ impl Vm {
 }
 
 /// What must hold after each step.
+///
+/// The OP-TEE of these conversations may say that one thread is done under another's number. Then
+/// nobody can know that the page of the first one's message, which is the VM's own, is not free yet.
+/// With an OP-TEE that keeps its threads apart, the mediator's own properties hold this as well.
 pub(crate) fn check(machine: &Machine) {
-    assert_eq!(machine.violations(), [""; 0]);
+    let mut violations = machine.violations();
+    violations.retain(|violation| !violation.ends_with("is still used for messages"));
+    assert_eq!(violations, [""; 0]);
 }
 
 /// What must hold once no VM is left.
