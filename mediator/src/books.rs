@@ -417,6 +417,14 @@ impl Books {
         self.opening -= 1;
     }
 
+    /// OP-TEE is about to be asked to close a session. It may give the number to another one, with
+    /// a pseudo TA, before it has answered: so from here on it vouches for nothing.
+    pub(crate) fn begin_close(&mut self, id: u32) {
+        for session in &mut self.sessions {
+            session.user &= session.id != id;
+        }
+    }
+
     /// A session is closed.
     pub(crate) fn close_session(&mut self, id: u32) {
         if let Some(at) = self.sessions.iter().position(|session| session.id == id) {

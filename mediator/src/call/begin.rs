@@ -98,7 +98,9 @@ impl Mediator {
                 call.work = Work::Open(uuid);
             }
             Command::CLOSE_SESSION => {
-                call.work = Work::Close(call.message.header.session.get());
+                let session = call.message.header.session.get();
+                self.books.lock().begin_close(session);
+                call.work = Work::Close(session);
             }
             Command::REGISTER_SHM => self.prepare_register(call)?,
             Command::UNREGISTER_SHM => {

@@ -109,6 +109,24 @@ fn user_tas_may_have_more() {
     vm.end();
 }
 
+/// The number of a session that is being closed may be a pseudo TA's already.
+#[test]
+fn a_session_that_is_going_vouches_for_nothing() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (large, _) = guest.register(u64::from(MOST) + 1);
+    let session = open_loaded(&vm, &guest, APP);
+    let invoke = || guest.message(Command::INVOKE, session, &[whole(large, 1)]);
+    assert_eq!(guest.run(invoke()).header.ret.get(), 0);
+    vm.host.machine().script(1, [Step::ForeignInterrupt]);
+    let closing = guest.begin(guest.message(Command::CLOSE_SESSION, session, &[]));
+    assert_eq!(closing[0], Function::FOREIGN_INTR.a0());
+    let refused = guest.run(invoke()).header.ret.get();
+    assert_eq!(refused, TeeResult::OUT_OF_MEMORY.0);
+    guest.resume(closing[3], [0; 4]);
+    vm.end();
+}
+
 /// OP-TEE loads something else in the name of a session with a pseudo TA.
 #[test]
 fn what_is_loaded_for_another_tells_nothing() {
