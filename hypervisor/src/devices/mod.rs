@@ -2,4 +2,5 @@
 
 pub mod mmio;
 pub mod pl011;
+pub mod pl061;
 pub mod vgic;
