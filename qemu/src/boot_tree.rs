@@ -1,7 +1,7 @@
 //! The boot device tree: QEMU's own, and in `/chosen` what the hypervisor is to do, after the binding of
 //! Xen's dom0less guests (see docs/configuration.md). And for a native run, what Linux is to do.
 
-use crate::config::{Application, System, Vm, Word};
+use crate::config::{Application, System, Vm, WhenAllOff, Word};
 use crate::prepare::Load;
 use anyhow::{Context, Result, bail};
 use dtoolkit::fdt::Fdt;
@@ -127,6 +127,9 @@ pub fn for_hypervisor(base: &[u8], system: &System, modules: &[Modules]) -> Resu
     set(chosen, "bootargs", system.hypervisor.cmdline.as_str());
     set(chosen, "#address-cells", 2_u32);
     set(chosen, "#size-cells", 2_u32);
+    if system.machine.when_all_off == WhenAllOff::Stay {
+        set(chosen, "postern,stay", [0_u8; 0]);
+    }
     for (vm, modules) in system.vms.iter().zip(modules) {
         chosen.add_child(vm_node(vm, *modules)?);
     }
@@ -200,6 +203,14 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
     set(&mut node, "memory", vm.memory.kib());
     set(&mut node, "cpus", vm.vcpus);
     set(&mut node, "tee", vm.tee.word());
+    for (there, name) in [
+        (!vm.autostart, "manual-start"),
+        (vm.privileged, "privileged"),
+    ] {
+        if there {
+            set(&mut node, name, [0_u8; 0]);
+        }
+    }
     set_rights(&mut node, vm);
     if let Some(affinity) = &vm.affinity {
         set(&mut node, "affinity", affinity.clone());

@@ -45,6 +45,19 @@ pub struct Machine {
     pub cpus: u32,
     /// RAM in MiB, at least 512. It starts at 0x4000_0000, as on every `virt` machine.
     pub memory_mib: u64,
+    /// What happens when no VM runs any more.
+    pub when_all_off: WhenAllOff,
+}
+
+/// What the machine does when no VM runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenAllOff {
+    /// It powers off.
+    #[default]
+    PowerOff,
+    /// It stays on and waits for an order to start one.
+    Stay,
 }
 
 impl Default for Machine {
@@ -52,6 +65,7 @@ impl Default for Machine {
         Self {
             cpus: 4,
             memory_mib: 3072,
+            when_all_off: WhenAllOff::default(),
         }
     }
 }
@@ -90,6 +104,12 @@ pub struct Vm {
     /// Whether it has the TEE.
     #[serde(default)]
     pub tee: Tee,
+    /// Whether it starts with the machine; else by an order of the monitor.
+    #[serde(default = "yes")]
+    pub autostart: bool,
+    /// Whether it may give the monitor orders, through its second serial port.
+    #[serde(default)]
+    pub privileged: bool,
     /// What it may use of it.
     #[serde(default)]
     pub tee_policy: TeePolicy,
@@ -98,6 +118,10 @@ pub struct Vm {
     pub tee_quota: TeeQuota,
     /// The physical CPUs that may run it; all of them when absent.
     pub affinity: Option<Vec<u32>>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn default_vcpus() -> u32 {
@@ -237,6 +261,22 @@ impl System {
             return Err(format!(
                 "there are {} [[vm]]; the hypervisor takes {MAX_VMS}",
                 self.vms.len()
+            ));
+        }
+        let at_boot = || self.vms.iter().filter(|vm| vm.autostart);
+        if machine.when_all_off == WhenAllOff::PowerOff && at_boot().next().is_none() {
+            return Err(
+                "every [[vm]] has autostart = false: let one start with the machine, \
+                 or set machine.when_all_off = \"stay\""
+                    .into(),
+            );
+        }
+        let wanted = at_boot().map(|vm| vm.memory.kib() >> 10).sum::<u64>();
+        if wanted >= machine.memory_mib {
+            return Err(format!(
+                "the VMs that start with the machine have {wanted} MiB of memory together; \
+                 machine.memory_mib = {}: raise it, lower theirs, or give one autostart = false",
+                machine.memory_mib
             ));
         }
         for (index, vm) in self.vms.iter().enumerate() {

@@ -77,16 +77,23 @@ pub enum BootError<'t> {
     /// No VM is described.
     #[error("no virtual machine in /chosen: add a node with compatible = \"postern,domain\"")]
     NoVms,
+    /// Every VM waits for an order, and the machine would power off before there can be one.
+    #[error(
+        "every virtual machine has manual-start: drop it from one, \
+         or keep the machine on with postern,stay in /chosen"
+    )]
+    NothingStarts,
     /// More VMs than there are places for.
     #[error("more than {0} virtual machines in /chosen: remove some")]
     TooManyVms(usize),
-    /// The VMs want more memory than the machine has left for them.
+    /// The VMs that start with the machine want more memory than the machine has left for them.
     #[error(
-        "the virtual machines ask for {wanted_mib} MiB of memory and {free_mib} MiB are free: \
-         lower their `memory` or give the machine more"
+        "the virtual machines that start at boot ask for {wanted_mib} MiB of memory and \
+         {free_mib} MiB are free: lower their `memory`, give one manual-start, \
+         or give the machine more"
     )]
     NotEnoughMemory {
-        /// All VMs together, in MiB.
+        /// All of them together, in MiB.
         wanted_mib: u64,
         /// Free RAM in blocks of 2 MiB, in MiB.
         free_mib: u64,

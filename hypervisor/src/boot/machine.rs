@@ -10,6 +10,9 @@ use super::tree;
 use super::vms::{self, BLOCK_SIZE, VmConfigs, VmError};
 use crate::range::PaRange;
 
+/// The property of `/chosen` that keeps the machine on when no VM runs.
+const STAY: &str = "postern,stay";
+
 /// The machine that Postern runs on. Names are borrowed from the tree.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Machine<'t> {
@@ -30,6 +33,8 @@ pub struct Machine<'t> {
     pub optee: Option<Optee>,
     /// The hypervisor's own command line; empty where there is none.
     pub bootargs: &'t str,
+    /// Whether the machine stays on when no VM runs.
+    pub stay: bool,
 }
 
 /// Where things lie that the boot loader put into RAM and that stay in use.
@@ -77,6 +82,7 @@ pub fn read(
     place_modules(&vms, &ram, &mut free)?;
     let wanted = vms
         .iter()
+        .filter(|vm| vm.autostart)
         .fold(0, |sum: u64, vm| sum.saturating_add(vm.memory));
     let available = free.bytes_in_units(BLOCK_SIZE);
     if wanted > available {
@@ -90,6 +96,15 @@ pub fn read(
     let bootargs = chosen
         .and_then(|node| tree::string(node, "bootargs"))
         .unwrap_or_default();
+    let stay = chosen.map_or(Ok(false), |node| tree::flag(node, STAY));
+    let stay = stay.map_err(|problem| BootError::Property {
+        node: "chosen",
+        property: STAY,
+        problem,
+    })?;
+    if !stay && !vms.iter().any(|vm| vm.autostart) {
+        return Err(BootError::NothingStarts);
+    }
     Ok((
         Machine {
             ram,
@@ -100,6 +115,7 @@ pub fn read(
             timers,
             optee,
             bootargs,
+            stay,
         },
         vms,
     ))

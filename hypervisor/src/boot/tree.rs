@@ -48,6 +48,15 @@ pub(super) fn cell(node: FdtNode<'_>, name: &str) -> Option<u32> {
     node.property(name)?.value_as::<u32>().ok()
 }
 
+/// Whether a property without a value is there, or what is wrong with it: `name = <0>` is not a way to say no.
+pub(super) fn flag(node: FdtNode<'_>, name: &str) -> Result<bool, &'static str> {
+    match bytes(node, name) {
+        None => Ok(false),
+        Some([]) => Ok(true),
+        Some(_) => Err("has a value: leave the value or the property out"),
+    }
+}
+
 /// The 32-bit cells of a property's value; bytes that do not fill a cell are left out.
 pub(super) fn cells(value: &[u8]) -> impl Iterator<Item = u32> + '_ {
     value

@@ -28,7 +28,7 @@ const DOMAIN: &str = "postern,domain";
 const XEN_DOMAIN: &str = "xen,domain";
 /// The properties that a `postern,domain` may have, and those of [`rights`]: any other is a mistake. A `xen,domain` may
 /// have others, for Xen.
-const PROPERTIES: [&str; 10] = [
+const PROPERTIES: [&str; 12] = [
     "compatible",
     "#address-cells",
     "#size-cells",
@@ -37,6 +37,8 @@ const PROPERTIES: [&str; 10] = [
     "tee",
     "affinity",
     "vm-name",
+    "manual-start",
+    "privileged",
     "status",
     "phandle",
 ];
@@ -58,7 +60,8 @@ pub enum Tee {
 pub struct VmConfig<'t> {
     /// Its name: 1 to [`MAX_NAME`] of `A-Z a-z 0-9 . _ -`, no other VM's.
     pub name: &'t str,
-    /// Its RAM in bytes, a multiple of [`BLOCK_SIZE`], not zero.
+    /// Its RAM in bytes, a multiple of [`BLOCK_SIZE`], not zero. Those of the VMs that start by themselves are there; a
+    /// VM that is started later may ask for more than is free.
     pub memory: u64,
     /// Its vCPUs, 1 to [`MAX_VCPUS`].
     pub vcpus: usize,
@@ -66,6 +69,10 @@ pub struct VmConfig<'t> {
     pub tee: Tee,
     /// What it may do with it.
     pub tee_config: Config,
+    /// Whether it starts with the machine; else by an order of the monitor.
+    pub autostart: bool,
+    /// Whether it may give the monitor orders.
+    pub privileged: bool,
     /// The pCPUs that its vCPUs may run on, not empty.
     pub affinity: PcpuSet,
     /// Where the boot loader put its kernel. Several VMs may name the same range.
@@ -106,6 +113,9 @@ pub enum VmError<'t> {
     /// `tee` has an unknown value.
     #[error("tee must be \"required\", \"optional\" or \"none\"")]
     Tee,
+    /// A property that says all by being there has a value.
+    #[error("{0} has a value: write `{0};`, or leave it out")]
+    Flag(&'static str),
     /// A `tee-…` property.
     #[error("{0}")]
     Rights(RightsError<'t>),
@@ -235,6 +245,8 @@ fn read_vm<'t>(
         vcpus,
         tee: tee(node)?,
         tee_config: rights::read(node)?,
+        autostart: !flag(node, "manual-start")?,
+        privileged: flag(node, "privileged")?,
         affinity,
         kernel,
         ramdisk,
@@ -261,6 +273,11 @@ fn tee<'t>(node: FdtNode<'t>) -> Result<Tee, VmError<'t>> {
         Some("required") => Ok(Tee::Required),
         _ => Err(VmError::Tee),
     }
+}
+
+/// Whether a property without a value is there.
+fn flag<'t>(node: FdtNode<'t>, name: &'static str) -> Result<bool, VmError<'t>> {
+    tree::flag(node, name).map_err(|_| VmError::Flag(name))
 }
 
 fn affinity<'t>(node: FdtNode<'t>, cpus: &Cpus<'t>) -> Result<PcpuSet, VmError<'t>> {

@@ -3,7 +3,7 @@
 use super::tests::BASE;
 use super::*;
 use crate::config::{Device, Feature, Login, MAX_APPLICATIONS};
-use hypervisor::boot::{Occupied, machine};
+use hypervisor::boot::{Machine, Occupied, VmConfigs, machine};
 use hypervisor::range::PaRange;
 use mediator::addr::Pa;
 use mediator::{Config, Offer, Policy, Quotas};
@@ -24,6 +24,14 @@ fn with_psci(tree: &[u8]) -> Vec<u8> {
 
 /// What the hypervisor reads of the first VM's rights, or its complaint.
 fn through(system: &System) -> Result<Config, String> {
+    read(system, |_, vms| vms[0].tee_config.clone())
+}
+
+/// Something of what the hypervisor reads, or its complaint.
+fn read<T>(
+    system: &System,
+    take: impl FnOnce(&Machine<'_>, &VmConfigs<'_>) -> T,
+) -> Result<T, String> {
     let modules = Modules {
         kernel: Region {
             address: 0x4800_0000,
@@ -40,8 +48,8 @@ fn through(system: &System) -> Result<Config, String> {
         hypervisor: range(0x4020_0000, 0x40a0_0000),
         tree: range(TREE, TREE + 0x10_0000),
     };
-    let (_, vms) = machine::read(&tree, occupied).map_err(|error| error.to_string())?;
-    Ok(vms[0].tee_config.clone())
+    let (machine, vms) = machine::read(&tree, occupied).map_err(|error| error.to_string())?;
+    Ok(take(&machine, &vms))
 }
 
 fn parsed(text: &str) -> System {
@@ -104,6 +112,21 @@ fn what_the_file_says_of_the_tee_reaches_the_mediator() {
             },
         }
     );
+}
+
+#[test]
+fn what_the_file_says_of_start_and_end_reaches_the_hypervisor() {
+    let flags = |text: &str| {
+        let text = format!("[machine]\n{text}[[vm]]\nname = \"b\"");
+        read(&System::parse(&text).unwrap(), |machine, vms| {
+            (machine.stay, vms[0].autostart, vms[0].privileged)
+        })
+    };
+    assert_eq!(flags(""), Ok((false, true, false)));
+    let manual = "[[vm]]\nname = \"a\"\nmemory = \"64G\"\nautostart = false\n";
+    assert_eq!(flags(manual), Ok((false, false, false)));
+    let all = "when_all_off = \"stay\"\n[[vm]]\nname = \"a\"\nprivileged = true\n";
+    assert_eq!(flags(all), Ok((true, true, true)));
 }
 
 #[test]

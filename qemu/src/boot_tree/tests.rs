@@ -33,6 +33,8 @@ fn region(address: u64, size: u64) -> Region {
 fn every_vm_has_a_node_after_the_binding() {
     let system = System::parse(
         r#"
+        [machine]
+        memory_mib = 6144
         [hypervisor]
         cmdline = "log=debug"
         [[vm]]

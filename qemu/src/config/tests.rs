@@ -21,6 +21,8 @@ fn a_vm_needs_only_a_name() {
             initrd: None,
             cmdline: "console=ttyAMA0 earlycon=pl011,0x9000000".into(),
             tee: Tee::Required,
+            autostart: true,
+            privileged: false,
             tee_policy: TeePolicy::default(),
             tee_quota: TeeQuota::default(),
             affinity: None,
@@ -34,6 +36,7 @@ fn everything_can_be_said() {
         [machine]
         cpus = 2
         memory_mib = 2048
+        when_all_off = "stay"
         [hypervisor]
         cmdline = "log=debug"
         [[vm]]
@@ -48,12 +51,16 @@ fn everything_can_be_said() {
         [[vm]]
         name = "right-2"
         tee = "optional"
+        memory = "4G"
+        autostart = false
+        privileged = true
     "#;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("system.toml");
     std::fs::write(&file, text).unwrap();
     let system = System::load(&file).unwrap();
     assert_eq!((system.machine.cpus, system.machine.memory_mib), (2, 2048));
+    assert_eq!(system.machine.when_all_off, WhenAllOff::Stay);
     assert_eq!(system.hypervisor.cmdline, "log=debug");
     let [left, right] = &system.vms[..] else {
         panic!("two VMs were described");
@@ -65,6 +72,8 @@ fn everything_can_be_said() {
     assert_eq!((left.vcpus, left.tee), (8, Tee::None));
     assert_eq!(left.affinity, Some(vec![0, 1]));
     assert_eq!((right.name.as_str(), right.tee), ("right-2", Tee::Optional));
+    assert_eq!((left.autostart, left.privileged), (true, false));
+    assert_eq!((right.autostart, right.privileged), (false, true));
 }
 
 #[test]
@@ -185,6 +194,18 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
             "[[vm]]\nname=\"a\"\ntee_policy.devices = [\"i2c\"]\n\
              [[vm]]\nname=\"b\"\ntee_policy.devices = [\"rpmb\", \"i2c\"]",
             &["vm \"b\": tee_policy.devices: vm \"a\" owns \"i2c\""],
+        ),
+        (
+            "[[vm]]\nname=\"a\"\nautostart = false",
+            &["every [[vm]] has autostart = false", "when_all_off"],
+        ),
+        (
+            "[[vm]]\nname=\"a\"\nmemory = \"2G\"\n[[vm]]\nname=\"b\"\nmemory = \"1G\"",
+            &["3072 MiB of memory together", "autostart = false"],
+        ),
+        (
+            "[machine]\nwhen_all_off = \"off\"\n[[vm]]\nname=\"a\"",
+            &["line 2", "`power-off` or `stay`"],
         ),
         (&applications, &["has 65 UUIDs; it takes 64"]),
         (&long, &["2047"]),

@@ -84,6 +84,7 @@ fn reads_the_default_machine() {
         Some(219)
     );
     assert_eq!(machine.bootargs, "log=debug");
+    assert!(!machine.stay);
 
     let [a, b] = vms.as_slice() else {
         panic!("{vms:?}")
@@ -96,6 +97,8 @@ fn reads_the_default_machine() {
             vcpus: 2,
             tee: Tee::Required,
             tee_config: rights::everything(),
+            autostart: true,
+            privileged: false,
             affinity: machine.cpus.set(),
             kernel: range(0x4800_0000, 0x4a60_0000),
             ramdisk: Some(range(0x4b00_0000, 0x4b80_0000)),
@@ -104,6 +107,25 @@ fn reads_the_default_machine() {
     );
     assert_eq!((b.name, b.tee), ("b.2", Tee::Optional));
     assert_eq!(members(b.affinity), [1, 3]);
+}
+
+#[test]
+fn a_vm_that_waits_for_an_order_needs_no_memory_yet() {
+    let mut tree = fixture::two_vms();
+    let vm = at(&mut tree, "/chosen/vm-b");
+    set(vm, "memory", 0x100_0000_u64);
+    set(vm, "manual-start", [0_u8; 0]);
+    set(vm, "privileged", [0_u8; 0]);
+    set(at(&mut tree, "/chosen"), "postern,stay", [0_u8; 0]);
+    let dtb = tree.to_dtb();
+    let (machine, vms) = read(&dtb, occupied()).unwrap();
+    assert!(machine.stay);
+    assert_eq!(vms[1].memory, 16 << 30);
+    let flags: Vec<_> = vms.iter().map(|vm| (vm.autostart, vm.privileged)).collect();
+    assert_eq!(flags, [(true, false), (false, true)]);
+    // Nobody at all may start by itself, as long as the machine waits for who gives the order.
+    set(at(&mut tree, "/chosen/vm-a"), "manual-start", [0_u8; 0]);
+    assert!(read(&tree.to_dtb(), occupied()).is_ok());
 }
 
 #[test]
@@ -249,13 +271,29 @@ fn errors_say_what_is_wrong_and_what_to_do() {
         ),
         (
             |t| set(at(t, "/chosen/vm-a"), "memory", 0x30_0000_u64),
-            "the virtual machines ask for 3584 MiB of memory and 3012 MiB are free: \
-             lower their `memory` or give the machine more",
+            "the virtual machines that start at boot ask for 3584 MiB of memory and 3012 MiB are free: \
+             lower their `memory`, give one manual-start, or give the machine more",
         ),
         (
             |t| set(at(t, "/chosen/vm-a"), "memory", u64::MAX / 1024 - 2047),
-            "the virtual machines ask for 17592186044415 MiB of memory and 3012 MiB are free: \
-             lower their `memory` or give the machine more",
+            "the virtual machines that start at boot ask for 17592186044415 MiB of memory and 3012 MiB are free: \
+             lower their `memory`, give one manual-start, or give the machine more",
+        ),
+        (
+            |t| {
+                set(at(t, "/chosen/vm-a"), "manual-start", [0_u8; 0]);
+                set(at(t, "/chosen/vm-b"), "manual-start", [0_u8; 0]);
+            },
+            "every virtual machine has manual-start: drop it from one, \
+             or keep the machine on with postern,stay in /chosen",
+        ),
+        (
+            |t| set(at(t, "/chosen"), "postern,stay", "no"),
+            "device tree: chosen: `postern,stay` has a value: leave the value or the property out",
+        ),
+        (
+            |t| set(at(t, "/chosen/vm-a"), "privileged", 0_u32),
+            "vm `vm-a`: privileged has a value: write `privileged;`, or leave it out",
         ),
         (
             |t| set(at(t, "/chosen/vm-a"), "vm-name", "b.2"),
