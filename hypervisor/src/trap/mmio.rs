@@ -45,7 +45,12 @@ pub fn access(
                 run::VgicAnswer::Nothing => return Done::Nothing,
             }
         }
-        layout::Device::Uart => running.vm.uart_access(access),
+        layout::Device::Uart | layout::Device::Gpio => {
+            match running.vm.device_access(device, access) {
+                Some(value) => value,
+                None => return Done::Nothing,
+            }
+        }
     };
     if !write && let Some(index) = transfer.register.index() {
         frame.x[index] = transfer

@@ -11,12 +11,15 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use mediator::addr::Ipa;
 
 use super::layout;
+use crate::devices::pl061::POWER_LINE;
 pub use crate::range::IpaRange;
 
 /// The level-sensitive, active-high trigger in an `interrupts` entry.
 const LEVEL_HIGH: u32 = 4;
 /// The edge trigger in an `interrupts` entry.
 const EDGE_RISING: u32 = 1;
+/// The flags of a line in a `gpios` entry.
+const ACTIVE_HIGH: u32 = 0;
 /// Kinds in an `interrupts` entry.
 const SPI: u32 = 0;
 const PPI: u32 = 1;
@@ -25,6 +28,11 @@ const PPI: u32 = 1;
 const GIC_PHANDLE: u32 = 1;
 const CLOCK_PHANDLE: u32 = 2;
 const CACHE_PHANDLE: u32 = 3;
+/// The last one, since each level of cache takes one.
+const GPIO_PHANDLE: u32 = 0x100;
+
+/// `KEY_POWER` of Linux's input event codes.
+const KEY_POWER: u32 = 116;
 
 /// What the tree tells about OP-TEE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +155,28 @@ impl GuestTree<'_> {
         set(uart, "interrupts", [SPI, layout::UART_SPI, LEVEL_HIGH]);
         set(uart, "clocks", [CLOCK_PHANDLE, CLOCK_PHANDLE]);
         set(uart, "clock-names", ["uartclk", "apb_pclk"].as_slice());
+
+        let name = format!("pl061@{:x}", layout::GPIO.get());
+        let gpio = child(root, &name);
+        set(
+            gpio,
+            "compatible",
+            ["arm,pl061", "arm,primecell"].as_slice(),
+        );
+        reg(gpio, &[(layout::GPIO, layout::GPIO_BYTES)]);
+        set(gpio, "phandle", GPIO_PHANDLE);
+        set(gpio, "interrupts", [SPI, layout::GPIO_SPI, LEVEL_HIGH]);
+        set(gpio, "clocks", [CLOCK_PHANDLE]);
+        set(gpio, "clock-names", "apb_pclk");
+        set(gpio, "gpio-controller", [0_u8; 0]);
+        set(gpio, "#gpio-cells", 2_u32);
+
+        let keys = child(root, "gpio-keys");
+        set(keys, "compatible", "gpio-keys");
+        let button = child(keys, "poweroff");
+        set(button, "label", "GPIO Key Poweroff");
+        set(button, "linux,code", KEY_POWER);
+        set(button, "gpios", [GPIO_PHANDLE, POWER_LINE, ACTIVE_HIGH]);
 
         if let Some(tee) = self.tee {
             let optee = child(child(root, "firmware"), "optee");

@@ -10,7 +10,7 @@ use crate::console::guest::Console;
 use crate::console::log::Counted;
 use crate::console::mux::Channel;
 use crate::devices::mmio::Access;
-use crate::devices::vgic::{IntId, MmioOutcome, VcpuSet, Vgic, Vmcr, Window, Wire};
+use crate::devices::vgic::{IntId, MmioOutcome, Vgic, Vmcr, Window, Wire};
 use crate::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use crate::sched::run::{self, VgicAnswer};
 use crate::sched::seat::Seat;
@@ -24,19 +24,16 @@ use mediator::Mediator;
 use mediator::addr::Ipa;
 use spin::mutex::SpinMutex;
 
-/// The INTID of the guest's UART. SPIs begin at 32.
-const UART_INTID: IntId = match IntId::new(32 + layout::UART_SPI) {
-    Some(intid) => intid,
-    None => panic!("the UART's SPI is one that the vGIC has"),
-};
-/// The INTID by which the guest is told of OP-TEE's notifications.
+/// The INTID by which the guest is told of OP-TEE's notifications. SPIs begin at 32.
 const TEE_INTID: IntId = match IntId::new(32 + layout::TEE_SPI) {
     Some(intid) => intid,
     None => panic!("the TEE's SPI is one that the vGIC has"),
 };
 
+mod devices;
 mod life;
 
+use devices::Devices;
 pub use life::Ending;
 use life::{STOPPED, Work};
 
@@ -200,6 +197,7 @@ pub struct Vm {
     pub vcpus: Box<[Vcpu]>,
     /// Its console.
     pub console: Console,
+    devices: Devices,
     affinity: PcpuSet,
     mediator: Option<Mediator>,
     needs_tee: bool,
@@ -245,6 +243,7 @@ impl Vm {
             vgic: Vgic::new(count),
             vcpus: vcpus.collect(),
             console: Console::new(Channel::of_vm(parts.index)),
+            devices: Devices::new(),
             affinity: config.affinity,
             images: Images {
                 kernel: config.kernel,
@@ -319,19 +318,6 @@ impl Vm {
         sums
     }
 
-    /// An access to the UART.
-    pub fn uart_access(&'static self, access: Access) -> u64 {
-        let (value, kick) = self.console.access(access, |level| self.drive_uart(level));
-        run::kick(self, kick);
-        value
-    }
-
-    /// A byte for the guest's console.
-    pub fn receive(&'static self, byte: u8) {
-        let kick = self.console.receive(byte, |level| self.drive_uart(level));
-        run::kick(self, kick);
-    }
-
     /// OP-TEE has notifications for somebody: the guest is to ask whether they are its own, if it
     /// wants any.
     pub fn notify(&'static self) {
@@ -346,13 +332,6 @@ impl Vm {
         }
     }
 
-    fn drive_uart(&self, level: bool) -> VcpuSet {
-        match Wire::spi(UART_INTID) {
-            Some(wire) => self.vgic.set_line(wire, level),
-            None => VcpuSet::EMPTY,
-        }
-    }
-
     /// An access of one of its vCPUs, which is synchronised, to its interrupt controller.
     pub fn vgic_access(
         &'static self,
@@ -363,7 +342,7 @@ impl Vm {
         let window = match device {
             layout::Device::Distributor => Window::Distributor,
             layout::Device::Redistributors => Window::Redistributors,
-            layout::Device::Uart => return VgicAnswer::Nothing,
+            layout::Device::Uart | layout::Device::Gpio => return VgicAnswer::Nothing,
         };
         match self.vgic.access(vcpu.index, window, access) {
             MmioOutcome::Done { value, kick } => {

@@ -16,6 +16,12 @@ pub const UART: Ipa = Ipa::new(0x0900_0000);
 pub const UART_BYTES: u64 = 0x1000;
 /// The PL011's interrupt: SPI 1, INTID 33.
 pub const UART_SPI: u32 = 1;
+/// The registers of the PL061 that has the power button.
+pub const GPIO: Ipa = Ipa::new(0x0903_0000);
+/// Bytes of the PL061's registers.
+pub const GPIO_BYTES: u64 = 0x1000;
+/// The PL061's interrupt: SPI 7, INTID 39, as on QEMU's `virt` machine.
+pub const GPIO_SPI: u32 = 7;
 /// OP-TEE's interrupt for asynchronous notifications: SPI 2, INTID 34.
 pub const TEE_SPI: u32 = 2;
 /// The start of RAM: at 4 GiB, where the machines that Postern is tested on have none, so that an
@@ -31,6 +37,8 @@ pub enum Device {
     Redistributors,
     /// The console.
     Uart,
+    /// The power button.
+    Gpio,
 }
 
 /// The device at `ipa`, and how many bytes into its registers that is.
@@ -42,6 +50,7 @@ pub fn device_at(ipa: Ipa) -> Option<(Device, u64)> {
     let all_redistributors = REDISTRIBUTOR_BYTES * crate::ids::MAX_VCPUS as u64;
     [
         (Device::Uart, within(UART, UART_BYTES)),
+        (Device::Gpio, within(GPIO, GPIO_BYTES)),
         (Device::Distributor, within(DISTRIBUTOR, DISTRIBUTOR_BYTES)),
         (
             Device::Redistributors,

@@ -114,6 +114,23 @@ fn another_parser_reads_the_same_machine() {
     let clock = tree.find_phandle(clocks[0]).unwrap();
     assert_eq!(text(clock, "compatible"), "fixed-clock");
 
+    let gpio = node("/pl061@9030000");
+    let compatible: Vec<_> = gpio.compatible().unwrap().all().collect();
+    assert_eq!(compatible, ["arm,pl061", "arm,primecell"]);
+    assert_eq!(cells(gpio, "interrupts"), [0, 7, 4]);
+    assert_eq!(cells(gpio, "reg"), [0, 0x0903_0000, 0, 0x1000]);
+    assert_eq!(cells(gpio, "clocks"), clocks[..1]);
+    assert_eq!(text(gpio, "clock-names"), "apb_pclk");
+    assert!(gpio.property("gpio-controller").is_some());
+    assert_eq!(cells(gpio, "#gpio-cells"), [2]);
+    assert_eq!(text(node("/gpio-keys"), "compatible"), "gpio-keys");
+    let button = node("/gpio-keys/poweroff");
+    assert_eq!(cells(button, "linux,code"), [116]);
+    let line = cells(button, "gpios");
+    assert_eq!(line[1..], [3, 0]);
+    let controller = tree.find_phandle(line[0]).unwrap();
+    assert_eq!(controller.name, "pl061@9030000");
+
     let optee = node("/firmware/optee");
     assert_eq!(text(optee, "compatible"), "linaro,optee-tz");
     assert_eq!(text(optee, "method"), "smc");

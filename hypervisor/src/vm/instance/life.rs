@@ -184,6 +184,7 @@ impl Vm {
         }
         self.vgic.reset();
         self.console.reset();
+        self.devices.reset();
         if let Err(error) = self.mapping.restore(&self.memory) {
             crate::error!("vm {}: what it gave back is lost: {error}", self.name);
             self.ending.store(Ending::Error as u8, Ordering::Relaxed);

@@ -1,0 +1,88 @@
+//! A VM's devices but its interrupt controller: the guest's accesses, and what reaches them from
+//! outside.
+
+use super::Vm;
+use crate::devices::mmio::Access;
+use crate::devices::pl061::Pl061;
+use crate::devices::vgic::{IntId, VcpuSet, Wire};
+use crate::sched::run;
+use crate::vm::layout::{self, Device};
+use spin::mutex::SpinMutex;
+
+/// The interrupts' inputs at the vGIC. SPIs begin at INTID 32.
+const UART_INTID: IntId = intid(layout::UART_SPI);
+const GPIO_INTID: IntId = intid(layout::GPIO_SPI);
+
+const fn intid(spi: u32) -> IntId {
+    match IntId::new(32 + spi) {
+        Some(intid) => intid,
+        None => panic!("the devices' SPIs are some that the vGIC has"),
+    }
+}
+
+/// The devices that `Vm::console` does not have.
+pub(super) struct Devices {
+    gpio: SpinMutex<Pl061>,
+}
+
+impl Devices {
+    pub(super) const fn new() -> Self {
+        Self {
+            gpio: SpinMutex::new(Pl061::new()),
+        }
+    }
+
+    /// As after power-on.
+    pub(super) fn reset(&self) {
+        *self.gpio.lock() = Pl061::new();
+    }
+}
+
+impl Vm {
+    /// A guest's access to a device that is not its interrupt controller: what a read finds; `None`
+    /// where this VM does not have it.
+    pub fn device_access(&'static self, device: Device, access: Access) -> Option<u64> {
+        match device {
+            Device::Uart => {
+                let (value, kick) = self
+                    .console
+                    .access(access, |level| self.drive(UART_INTID, level));
+                run::kick(self, kick);
+                Some(value)
+            }
+            Device::Gpio => Some(self.with_gpio(|gpio| gpio.access(access))),
+            Device::Distributor | Device::Redistributors => None,
+        }
+    }
+
+    /// A byte for the guest's console.
+    pub fn receive(&'static self, byte: u8) {
+        let kick = self
+            .console
+            .receive(byte, |level| self.drive(UART_INTID, level));
+        run::kick(self, kick);
+    }
+
+    /// Presses the guest's power button, and releases it as soon as the guest has seen it pressed.
+    /// What it makes of that is its own business.
+    pub fn press_power_button(&'static self) {
+        self.with_gpio(Pl061::press);
+    }
+
+    fn with_gpio<R>(&'static self, change: impl FnOnce(&mut Pl061) -> R) -> R {
+        let mut gpio = self.devices.gpio.lock();
+        let result = change(&mut gpio);
+        // Under the device's lock, so that levels arrive in their order.
+        let kick = self.drive(GPIO_INTID, gpio.irq_line());
+        drop(gpio);
+        run::kick(self, kick);
+        result
+    }
+
+    fn drive(&self, intid: IntId, level: bool) -> VcpuSet {
+        match Wire::spi(intid) {
+            Some(wire) => self.vgic.set_line(wire, level),
+            None => VcpuSet::EMPTY,
+        }
+    }
+}
