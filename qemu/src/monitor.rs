@@ -39,8 +39,18 @@ pub enum HypervisorEvent {
     VmOff {
         /// Its name.
         vm: String,
-        /// `off`, `reset` or `error`.
+        /// `off`, `reset`, `killed` or `error`.
         reason: String,
+    },
+    /// A VM's vCPUs stand still, all of them outside of the secure world.
+    VmPaused {
+        /// Its name.
+        vm: String,
+    },
+    /// They go on.
+    VmResumed {
+        /// Its name.
+        vm: String,
     },
     /// The boot is impossible.
     BootError {
@@ -65,9 +75,30 @@ pub enum HypervisorEvent {
     },
     /// What was done for one VM.
     Stats(Box<Stats>),
+    /// The answer to a command with `--json`.
+    Answer(Box<Answer>),
     /// Something that this tool is too old for.
     #[serde(other)]
     Unknown,
+}
+
+/// The answer to a command of the monitor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// What stood before the command as `#TAG`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// The command, without its arguments.
+    #[serde(default)]
+    pub command: String,
+    /// Whether it was done, or is being done.
+    pub ok: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What was asked for.
+    #[serde(flatten)]
+    pub more: BTreeMap<String, serde_json::Value>,
 }
 
 /// Counters of one VM, since the machine started.
@@ -148,6 +179,14 @@ mod tests {
             read(r#"@postern {"event":"new","x":1}"#),
             HypervisorEvent::Unknown
         );
+        let HypervisorEvent::Answer(answer) = read(
+            r#"@postern {"event":"answer","tag":"t1","command":"mem","ok":true,"free_kib":1024}"#,
+        ) else {
+            panic!("not an answer")
+        };
+        assert_eq!(answer.tag.as_deref(), Some("t1"));
+        assert_eq!((answer.ok, &answer.error), (true, &None));
+        assert_eq!(answer.more["free_kib"], 1024);
         let HypervisorEvent::Stats(stats) = read(concat!(
             r#"@postern {"event":"stats","vm":"a","smc_fast":7,"smc_yielding":40000,"rpc":{"shm_alloc":3,"load_ta":1},"#,
             r#""foreign_intr":9,"pages_pinned":2,"pages_pinned_max":80,"buffers":1,"buffers_max":5,"denied":0,"#,
