@@ -2,7 +2,7 @@
 
 use super::ram::Ram;
 use super::tee::Tee;
-use crate::addr::{Ipa, Pa};
+use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::host::{ForeignInterrupt, GuestMemoryError, Host, PinError, SharedPage};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -126,6 +126,18 @@ impl Machine {
     /// What was done wrong so far; empty is good.
     pub fn violations(&self) -> Vec<String> {
         self.state().violations.clone()
+    }
+
+    /// What was done wrong so far, without what nobody can avoid whose OP-TEE says of one thread that
+    /// it is done when another was meant: that the page of the other's message, or of its RPC, which
+    /// is the VM's own, is taken for free, and that the next call's message appears in it.
+    pub fn violations_with_mixed_threads(&self) -> Vec<String> {
+        let mut violations = self.violations();
+        violations.retain(|violation| {
+            !violation.ends_with("is still used for messages")
+                && !violation.contains(" is answered by ")
+        });
+        violations
     }
 
     /// All SMCs so far.
@@ -324,15 +336,21 @@ impl FakeHost {
         assert!(state.ram.read(pa, into));
     }
 
-    /// Writes guest memory as the guest does.
+    /// Writes guest memory as the guest does, page by page.
     ///
     /// # Panics
     /// When the guest has no memory there.
     pub fn poke(&self, at: Ipa, bytes: &[u8]) {
         let mut state = self.machine.state();
         state.note(bytes);
-        let pa = state.ram.translate(self.vm, at).expect("guest memory");
-        assert!(state.ram.write(pa, bytes));
+        let (mut at, mut bytes) = (at, bytes);
+        while !bytes.is_empty() {
+            let room = (PAGE_SIZE - at.page_offset()) as usize;
+            let (now, rest) = bytes.split_at(room.min(bytes.len()));
+            let pa = state.ram.translate(self.vm, at).expect("guest memory");
+            assert!(state.ram.write(pa, now));
+            (at, bytes) = (Ipa::new(at.get() + now.len() as u64), rest);
+        }
     }
 }
 
