@@ -241,7 +241,7 @@ impl Guest {
             Event::Latency(latency) => self.latencies.push(latency.clone()),
             Event::Error { text } => self.errors.push(text.clone()),
             Event::Bye => self.phase = Phase::Off,
-            Event::Pong { .. } => {}
+            Event::Pong { .. } | Event::Monitor { .. } | Event::MonitorEnd { .. } => {}
         }
     }
 

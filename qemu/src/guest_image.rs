@@ -17,11 +17,11 @@ use rootfs::RootFs;
 use std::path::{Path, PathBuf};
 
 /// Counts the changes to the way the image is made.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// Where modules, and in newer packages the kernel too, are; then the kernel's release.
 const MODULES: &str = "usr/lib/modules/";
 /// The modules that a guest needs; what they depend on comes along.
-const DRIVERS: &[&str] = &["tee", "optee", "optee_rng"];
+const DRIVERS: &[&str] = &["evdev", "gpio_keys", "tee", "optee", "optee_rng"];
 /// The folder of the TA development kit that has OP-TEE's own TAs, such as PKCS#11.
 const OPTEE_TAS: &str = "usr/lib/optee-os-dev/vexpress-qemu_armv8a-virtualized/ta/";
 /// Where the supplicant looks for TAs.

@@ -12,6 +12,8 @@ pub enum Command {
         /// How many calls to time.
         samples: u32,
     },
+    /// Ask the hypervisor's monitor through the second UART.
+    Monitor(String),
     /// Give the console to a shell until it exits.
     Shell,
     /// Power the guest off.
@@ -50,6 +52,8 @@ impl Command {
                 rest.split_whitespace().map(str::to_owned).collect(),
             ))),
             "latency" => latency(rest).map(Some),
+            "monitor" if rest.is_empty() => Err("usage: monitor LINE".into()),
+            "monitor" => Ok(Some(Self::Monitor(rest.to_owned()))),
             "shell" => bare(Self::Shell),
             "poweroff" => bare(Self::PowerOff),
             "reboot" => bare(Self::Reboot),
@@ -64,7 +68,7 @@ impl Command {
                 }
             }
             other => Err(format!(
-                "unknown command `{other}`; there are xtest, latency, shell, poweroff, reboot, ping, sysrq"
+                "unknown command `{other}`; there are xtest, latency, monitor, shell, poweroff, reboot, ping, sysrq"
             )),
         }
     }
@@ -148,6 +152,10 @@ mod tests {
             ),
             ("ping a  b", Some(Command::Ping("a  b".into()))),
             ("ping", Some(Command::Ping(String::new()))),
+            (
+                "monitor vm stop  b",
+                Some(Command::Monitor("vm stop  b".into())),
+            ),
             ("sysrq w", Some(Command::SysRq('w'))),
             (" poweroff ", Some(Command::PowerOff)),
         ];
@@ -161,6 +169,7 @@ mod tests {
             ("latency idle -1", "usage"),
             ("latency a 1 b", "usage"),
             ("reboot now", "no argument"),
+            ("monitor ", "usage"),
             ("sysrq", "one letter"),
             ("sysrq bb", "one letter"),
             ("xtestt", "unknown command `xtestt`"),

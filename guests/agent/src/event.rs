@@ -71,6 +71,16 @@ pub enum Event {
         /// What `ping` was given.
         text: String,
     },
+    /// A line of the hypervisor's answer to `monitor`.
+    Monitor {
+        /// The line as it came.
+        line: String,
+    },
+    /// The answer to `monitor` is complete.
+    MonitorEnd {
+        /// How many lines it had.
+        lines: u32,
+    },
     /// Something is wrong that the host should show.
     Error {
         /// What.

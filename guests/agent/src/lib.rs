@@ -1,3 +1,4 @@
 //! The language between the guests' first process and the host tool, for both of them.
 
 pub mod event;
+pub mod input;

@@ -14,6 +14,7 @@ mod command;
 mod console;
 mod init;
 mod latency;
+mod monitor;
 mod process;
 mod sys;
 mod tee;

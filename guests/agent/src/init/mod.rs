@@ -1,10 +1,11 @@
 //! The guest's first process: makes the system usable, then does as it is told.
 
+mod button;
 mod supplicant;
 mod system;
 
 use crate::command::{Command, Words};
-use crate::{console, latency, process, sys, xtest};
+use crate::{console, latency, monitor, process, sys, xtest};
 use guest_agent::event::Event;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -34,6 +35,7 @@ pub fn run() -> ExitCode {
     for problem in system::load_modules() {
         console::error(problem);
     }
+    button::watch();
     if system::wait_for_tee() {
         supplicant::start();
     }
@@ -84,6 +86,17 @@ fn carry_out(line: &str) {
         Ok(Some(Command::SysRq(letter))) => {
             if let Err(why) = std::fs::write("/proc/sysrq-trigger", [letter as u8]) {
                 console::error(format_args!("sysrq: {why}"));
+            }
+        }
+        Ok(Some(Command::Monitor(line))) => {
+            let mut lines = 0;
+            let told = monitor::ask(&line, |line| {
+                lines += 1;
+                console::emit(&Event::Monitor { line });
+            });
+            match told {
+                Ok(()) => console::emit(&Event::MonitorEnd { lines }),
+                Err(why) => console::error(format_args!("monitor: {why}")),
             }
         }
         Ok(Some(Command::Shell)) if xtest::is_running() => {
