@@ -12,6 +12,7 @@ pub mod layout;
 mod mapping;
 
 pub mod frames;
+pub mod life;
 pub mod memory;
 pub mod stage2;
 #[cfg(target_os = "none")]

@@ -1,0 +1,333 @@
+//! The life of a VM as a state machine: what may happen when, and what follows from it.
+//!
+//! It touches nothing: [`Life::order`] and [`Life::happened`] say what is to be done, and
+//! whoever asked does it. All of it happens under one lock a VM, so each event meets one state.
+//!
+//! ```text
+//!          start           loaded            pause
+//!   Off ─────────► Starting ────► Running ◄────────► Paused
+//!    ▲                │              │      resume      │
+//!    │                │ kill, error  │ off, reset, kill │ kill, reset
+//!    │   torn down    ▼              ▼                  │
+//!    └───────────── Ending ◄────────────────────────────┘
+//!                     │ OP-TEE does not let go
+//!                     ▼
+//!                   Failed
+//! ```
+//!
+//! A reset goes from `Ending` to `Starting`.
+
+use core::fmt;
+use thiserror::Error;
+
+/// Where a VM is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// It has no memory, and OP-TEE does not know it.
+    Off,
+    /// It gets memory, a TEE, and what it boots from.
+    Starting,
+    /// Its vCPUs run.
+    Running,
+    /// Its vCPUs stay where they are.
+    Paused,
+    /// Its vCPUs stop; then it is taken down step by step.
+    Ending,
+    /// It has ended, and OP-TEE has not let go of it: what it had stays pinned.
+    Failed,
+}
+
+impl Phase {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Off,
+        Self::Starting,
+        Self::Running,
+        Self::Paused,
+        Self::Ending,
+        Self::Failed,
+    ];
+
+    /// Its name, as users see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Ending => "ending",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a user wants of a VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// That it boots.
+    Start,
+    /// That its guest shuts itself down.
+    Stop,
+    /// That it starts anew, without asking its guest.
+    Reset,
+    /// That it is off, without asking its guest.
+    Kill,
+    /// That its vCPUs stand still.
+    Pause,
+    /// That they go on.
+    Resume,
+}
+
+impl Order {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Start,
+        Self::Stop,
+        Self::Reset,
+        Self::Kill,
+        Self::Pause,
+        Self::Resume,
+    ];
+
+    /// Its name, as users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Reset => "reset",
+            Self::Kill => "kill",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+/// What happens to a VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// All is in its memory that it boots from.
+    Loaded,
+    /// It cannot be started.
+    CannotStart,
+    /// A guest's PSCI call: SYSTEM_OFF.
+    GuestOff,
+    /// A guest's PSCI call: SYSTEM_RESET or SYSTEM_RESET2.
+    GuestReset,
+    /// The last of its vCPUs has stopped: it was told to, or the guest turned it off.
+    VcpusStopped,
+    /// Nothing of it is left.
+    TornDown,
+    /// OP-TEE does not let go of it.
+    Held,
+}
+
+/// How a VM ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The guest turned itself off.
+    Off,
+    /// It starts again.
+    Reset,
+    /// It could not be started, or not be ended as it should.
+    Error,
+    /// A user's order.
+    Killed,
+}
+
+impl Ending {
+    /// Its name, as users see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Reset => "reset",
+            Self::Error => "error",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// Nothing.
+    Nothing,
+    /// Begin to start it.
+    Start,
+    /// Let its first vCPU run.
+    Run,
+    /// Press the guest's power button.
+    PressButton,
+    /// Keep its vCPUs off the pCPUs.
+    Pause,
+    /// Let its vCPUs run again.
+    Resume,
+    /// Stop its vCPUs. [`Event::VcpusStopped`] comes when they have.
+    StopVcpus,
+    /// Take it down. [`Event::TornDown`] or [`Event::Held`] comes when that is done.
+    TearDown,
+    /// Say that it has ended so.
+    Ended(Ending),
+    /// Say that it has ended, and begin to start it.
+    Again,
+}
+
+/// Why an order is not carried out. Each text says what to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum Refused {
+    /// It is off.
+    #[error("it is off: start it first")]
+    Off,
+    /// It is there already.
+    #[error("it is {0} already")]
+    Already(Phase),
+    /// It has not booted yet.
+    #[error("it is starting: wait until it runs, or kill it")]
+    Starting,
+    /// Its guest cannot answer while it is paused.
+    #[error("it is paused: resume it, or kill it")]
+    Paused,
+    /// It is running, and was to be resumed.
+    #[error("it is not paused")]
+    NotPaused,
+    /// It is being taken down.
+    #[error("it is ending: wait until it is off")]
+    Ending,
+    /// OP-TEE has not let go of it.
+    #[error("OP-TEE has not let go of it, and its memory stays pinned: restart the machine")]
+    Failed,
+}
+
+/// A VM's phase, and what comes after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Life {
+    phase: Phase,
+    /// What the end that is under way is.
+    ending: Ending,
+    /// Its vCPUs have not all stopped.
+    has_vcpus: bool,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Life {
+    /// Off.
+    pub const fn new() -> Self {
+        Self {
+            phase: Phase::Off,
+            ending: Ending::Off,
+            has_vcpus: false,
+        }
+    }
+
+    /// Where it is.
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// A user wants something.
+    ///
+    /// # Errors
+    /// Where that makes no sense now; nothing has changed then.
+    pub fn order(&mut self, order: Order) -> Result<Then, Refused> {
+        use Order::{Kill, Pause, Reset, Resume, Start, Stop};
+        match (self.phase, order) {
+            (Phase::Off, Start) => {
+                self.phase = Phase::Starting;
+                Ok(Then::Start)
+            }
+            (Phase::Failed, _) => Err(Refused::Failed),
+            (Phase::Off, _) => Err(Refused::Off),
+            (Phase::Starting, Start) => Err(Refused::Already(Phase::Starting)),
+            (Phase::Running | Phase::Paused, Start) => Err(Refused::Already(Phase::Running)),
+            // What the reset of a VM that has hardly begun would change is nothing.
+            (Phase::Starting, Stop | Reset | Pause | Resume) => Err(Refused::Starting),
+            (Phase::Starting, Kill) => Ok(self.end(Ending::Killed)),
+            (Phase::Running, Stop) => Ok(Then::PressButton),
+            (Phase::Running, Pause) => {
+                self.phase = Phase::Paused;
+                Ok(Then::Pause)
+            }
+            (Phase::Running, Resume) => Err(Refused::NotPaused),
+            (Phase::Paused, Stop) => Err(Refused::Paused),
+            (Phase::Paused, Pause) => Err(Refused::Already(Phase::Paused)),
+            (Phase::Paused, Resume) => {
+                self.phase = Phase::Running;
+                Ok(Then::Resume)
+            }
+            (Phase::Running | Phase::Paused, Reset) => Ok(self.end(Ending::Reset)),
+            (Phase::Running | Phase::Paused, Kill) => Ok(self.end(Ending::Killed)),
+            // It ends in any case; who wants it dead does not want it to come back.
+            (Phase::Ending, Kill) => {
+                self.ending = match self.ending {
+                    Ending::Reset => Ending::Killed,
+                    other => other,
+                };
+                Ok(Then::Nothing)
+            }
+            (Phase::Ending, _) => Err(Refused::Ending),
+        }
+    }
+
+    /// Something has happened.
+    pub fn happened(&mut self, event: Event) -> Then {
+        match (self.phase, event) {
+            (Phase::Starting, Event::Loaded) => {
+                self.phase = Phase::Running;
+                self.has_vcpus = true;
+                Then::Run
+            }
+            (Phase::Starting, Event::CannotStart) => self.end(Ending::Error),
+            // A vCPU may be on its way into the call when its VM is paused.
+            (Phase::Running | Phase::Paused, Event::GuestOff) => self.end(Ending::Off),
+            (Phase::Running | Phase::Paused, Event::GuestReset) => self.end(Ending::Reset),
+            // The guest turned off one vCPU after the other.
+            (Phase::Running | Phase::Paused, Event::VcpusStopped) => {
+                self.has_vcpus = false;
+                self.end(Ending::Off)
+            }
+            (Phase::Ending, Event::VcpusStopped) if self.has_vcpus => {
+                self.has_vcpus = false;
+                Then::TearDown
+            }
+            (Phase::Ending, Event::TornDown) if !self.has_vcpus => match self.ending {
+                Ending::Reset => {
+                    self.phase = Phase::Starting;
+                    Then::Again
+                }
+                ending => {
+                    self.phase = Phase::Off;
+                    Then::Ended(ending)
+                }
+            },
+            (Phase::Ending, Event::Held) if !self.has_vcpus => {
+                self.phase = Phase::Failed;
+                Then::Ended(Ending::Error)
+            }
+            // What comes too late, of several vCPUs that turn the VM off at once for instance.
+            _ => Then::Nothing,
+        }
+    }
+
+    fn end(&mut self, ending: Ending) -> Then {
+        self.phase = Phase::Ending;
+        self.ending = ending;
+        if self.has_vcpus {
+            Then::StopVcpus
+        } else {
+            Then::TearDown
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
