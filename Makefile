@@ -9,10 +9,11 @@ SECONDS ?= 60
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 export POSTERN_MIRROR := $(MIRROR)
 export POSTERN_UPDATE := $(UPDATE)
+export POSTERN_OPTEE_SRC := $(OPTEE_SRC)
 
 CARGO_TOOL := --profile host --package postern-qemu --bin postern-tool
 TOOL := @cargo run --quiet $(CARGO_TOOL) --
-SYSTEM := --suite $(SUITE) --config $(CONFIG)
+SYSTEM := --suite $(SUITE) --config $(CONFIG) $(if $(GUESTS),--guests $(GUESTS))
 # Tests run under nextest where it is, else under cargo itself; both run all of them.
 NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
@@ -28,6 +29,8 @@ help: ## This list
 	@echo "                  or xtest's own words, such as XTEST='-t regression 1001'"
 	@echo '  SUITE=trixie    Debian suite of OP-TEE and Linux; SUITE=sid has the newest'
 	@echo '  CONFIG=guests/two.toml   which VMs there are'
+	@echo '  GUESTS=4        so many Linux guests, 1 to 8; from 3 on OP-TEE is built for them (minutes)'
+	@echo "  OPTEE_SRC=DIR   OP-TEE is built from your own source tree instead of Debian's"
 	@echo '  SECONDS=60      how long `make fuzz` takes for each target'
 	@echo '  MIRROR=ADDRESS  a Debian mirror, when the apt sources of this machine name none'
 	@echo '  ATTACKS="3 17"  the attacks of test-hostile; all of them by default'

@@ -3,7 +3,8 @@
 # sudo) and the Rust toolchain that rust-toolchain.toml names. Says first what it will do. When nothing
 # lacks it says nothing, changes nothing and needs no network.
 #
-# make runs it before everything else; `sh qemu/setup.sh` does the same.
+# make runs it before everything else; `sh qemu/setup.sh` does the same. `sh qemu/setup.sh optee` also
+# installs what a build of OP-TEE needs; the host tool runs that before one.
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$HOME/.cargo/bin:$PATH"
@@ -57,6 +58,16 @@ fi
 if ! [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] &&
     ! [ -e /usr/share/keyrings/debian-archive-keyring.pgp ]; then
     need debian-archive-keyring "checks Debian's signatures"
+fi
+
+if [ "${1-}" = optee ]; then
+    # OP-TEE's scripts run under Debian's Python, for whose modules there are packages.
+    python=/usr/bin/python3
+    [ -x $python ] || need python3 "runs scripts of OP-TEE's build"
+    $python -c 'import elftools' 2> /dev/null || need python3-pyelftools "builds OP-TEE"
+    $python -c 'import cryptography' 2> /dev/null || need python3-cryptography "builds OP-TEE"
+    have dtc || need device-tree-compiler "builds OP-TEE"
+    have patch || need patch "applies Debian's patches to OP-TEE"
 fi
 
 # The toolchain, its components and its targets, as rust-toolchain.toml names them.

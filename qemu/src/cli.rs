@@ -74,6 +74,10 @@ struct SystemArgs {
     /// The Debian suite that the parts come from: `trixie` or `sid`.
     #[arg(long, default_value = "trixie")]
     suite: Suite,
+    /// So many guests instead of those of the description, all like its last one; above two, with an
+    /// OP-TEE that is built for them.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=8))]
+    guests: Option<u32>,
 }
 
 impl Cli {
@@ -139,6 +143,9 @@ impl SystemArgs {
         words: &str,
     ) -> Result<(Machine, Artifacts)> {
         let mut system = System::load(&self.config(paths))?;
+        if let Some(guests) = self.guests {
+            system = system.with_guests(guests).map_err(anyhow::Error::msg)?;
+        }
         for vm in &mut system.vms {
             vm.cmdline = format!("{} postern.hostname={} {words}", vm.cmdline, vm.name)
                 .trim()

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+mod guests;
 mod tee;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,8 @@ pub const MAX_VMS: usize = 8;
 pub const MAX_VCPUS: u32 = 8;
 /// The most CPUs that the machine may have: OP-TEE is built for four cores.
 pub const MAX_CPUS: u32 = 4;
+/// VMs that Debian's OP-TEE has room for at once.
+pub const PACKAGED_GUESTS: u32 = 2;
 /// Stage 2 maps a guest's RAM in blocks of this many bytes.
 const BLOCK: u64 = 2 << 20;
 
@@ -45,6 +48,11 @@ pub struct Machine {
     pub cpus: u32,
     /// RAM in MiB, at least 512. It starts at 0x4000_0000, as on every `virt` machine.
     pub memory_mib: u64,
+    /// VMs that OP-TEE has room for at once, 1 to 8. It is built for them, from Debian's source or the
+    /// user's; when absent it is Debian's binary, which has room for [`PACKAGED_GUESTS`].
+    pub optee_guests: Option<u32>,
+    /// Whether OP-TEE is the one for virtualisation. The other knows no VMs and serves one.
+    pub optee_virtualised: bool,
     /// What happens when no VM runs any more.
     pub when_all_off: WhenAllOff,
 }
@@ -65,6 +73,8 @@ impl Default for Machine {
         Self {
             cpus: 4,
             memory_mib: 3072,
+            optee_guests: None,
+            optee_virtualised: true,
             when_all_off: WhenAllOff::default(),
         }
     }
@@ -253,6 +263,21 @@ impl System {
                 "machine.memory_mib = {}: it must be 512 to 261120",
                 machine.memory_mib
             ));
+        }
+        match machine.optee_guests {
+            Some(_) if !machine.optee_virtualised => {
+                return Err(
+                    "machine.optee_guests: an OP-TEE without virtualisation serves one VM; \
+                     drop optee_guests or optee_virtualised = false"
+                        .into(),
+                );
+            }
+            Some(guests) if !(1..=MAX_VMS).contains(&(guests as usize)) => {
+                return Err(format!(
+                    "machine.optee_guests = {guests}: it must be 1 to {MAX_VMS}"
+                ));
+            }
+            _ => {}
         }
         if self.vms.is_empty() {
             return Err("there is no [[vm]]; add one, it needs no more than a name".into());

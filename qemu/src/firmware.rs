@@ -1,27 +1,18 @@
-//! The firmware: TF-A, built from Debian's source, with Debian's OP-TEE in it, as one flash image.
+//! The firmware: TF-A, built from Debian's source, with an OP-TEE in it, as one flash image.
 
 use crate::boot_tree::TREE;
-use crate::parts::deb::{self, Content};
-use crate::parts::{Package, Parts};
+use crate::optee::{self, Optee};
+use crate::parts::{self, Package, Parts};
 use crate::paths::Paths;
 use crate::prepare::Suite;
 use crate::progress::{Progress, Step};
 use crate::stamp;
 use anyhow::{Context, Result, bail};
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where OP-TEE's package keeps the build for QEMU; the one for virtualisation has an ending.
-const OPTEE: &str = "usr/lib/optee/vexpress-qemu_armv8a";
-const VIRTUALISED: &str = "-virtualized";
-/// OP-TEE's images, in the order of TF-A's BL32 and its extras.
-const IMAGES: [(&str, &str); 3] = [
-    ("BL32", "tee-header_v2.bin"),
-    ("BL32_EXTRA1", "tee-pager_v2.bin"),
-    ("BL32_EXTRA2", "tee-pageable_v2.bin"),
-];
+/// TF-A's names of OP-TEE's images, in the order of [`optee::IMAGES`].
+const BL32: [&str; 3] = ["BL32", "BL32_EXTRA1", "BL32_EXTRA2"];
 /// TF-A reads its FIP here (`PLAT_QEMU_FIP_BASE`); BL1 is at 0.
 const FIP: usize = 0x4_0000;
 /// A bank of the `virt` machine's flash.
@@ -39,25 +30,25 @@ pub fn entry(virtualised: bool) -> u64 {
     BL33[usize::from(virtualised)]
 }
 
-/// The flash image of a suite, with the virtualised OP-TEE or the other; built if need be.
+/// The flash image of a suite with an OP-TEE; built if need be.
 ///
 /// # Errors
 /// When a part is not as expected or TF-A does not build; names the build's log.
 pub fn flash(
     paths: &Paths,
     suite: Suite,
-    virtualised: bool,
+    optee: &Optee,
     parts: &Parts,
     progress: &Progress,
 ) -> Result<PathBuf> {
-    let kind = if virtualised { "virtualised" } else { "native" };
+    let kind = &optee.kind;
     let flash = paths.built(suite).join(format!("flash-{kind}.img"));
-    let optee = parts.package("optee-os")?;
     let tf_a = parts.tf_a();
-    let bl33 = entry(virtualised);
+    let bl33 = entry(optee.virtualised);
     let made_of = format!(
-        "TF-A {}, OP-TEE {} ({kind}), recipe {RECIPE}, BL33 at {bl33:#x}, tree at {TREE:#x}\n",
-        tf_a.version, optee.version
+        "TF-A {}, {}, recipe {RECIPE}, BL33 at {bl33:#x}, tree at {TREE:#x}\n",
+        tf_a.version,
+        optee.made_of()
     );
     if stamp::is_fresh(&flash, &made_of) {
         return Ok(flash);
@@ -66,7 +57,7 @@ pub fn flash(
     let folder = paths.out().join("tf-a");
     let source = unpack(tf_a, &folder, &step)?;
     let images = folder.join(format!("{suite}-{kind}"));
-    take_optee(optee, virtualised, &images)?;
+    optee.put(&images)?;
     let build = images.join("build");
     let log = paths.build_logs().join(format!("tf-a-{suite}-{kind}.log"));
     step.run(&mut make(&source, &images, &build, bl33), &log)?;
@@ -92,46 +83,9 @@ fn unpack(tf_a: &Package, folder: &Path, step: &Step) -> Result<PathBuf> {
         .with_context(|| format!("{} cannot be made", folder.display()))?;
     // Beside the final place, so that half a tree is never taken for a whole one.
     let new = tempfile::tempdir_in(folder)?;
-    let open = File::open(&tf_a.file).with_context(|| tf_a.file.display().to_string())?;
-    let plain = lzma_rust2::XzReader::new(BufReader::new(open), true);
-    let mut archive = tar::Archive::new(BufReader::with_capacity(1 << 16, plain));
-    archive
-        .unpack(new.path())
-        .with_context(|| format!("{} cannot be unpacked", tf_a.file.display()))?;
-    let mut inside = std::fs::read_dir(new.path())?;
-    let (Some(top), None) = (inside.next(), inside.next()) else {
-        bail!("{} is not one folder", tf_a.file.display());
-    };
-    std::fs::rename(top?.path(), &source)?;
+    let tree = parts::unpack(&tf_a.file, new.path())?;
+    std::fs::rename(tree, &source)?;
     Ok(source)
-}
-
-/// Takes OP-TEE's images out of its package.
-fn take_optee(optee: &Package, virtualised: bool, into: &Path) -> Result<()> {
-    let ending = if virtualised { VIRTUALISED } else { "" };
-    let from = format!("{OPTEE}{ending}");
-    let wanted = |path: &str| {
-        path.strip_prefix(&from)
-            .and_then(|rest| rest.strip_prefix('/'))
-            .is_some_and(|name| IMAGES.iter().any(|(_, image)| *image == name))
-    };
-    let entries = deb::read(&optee.file, wanted)?;
-    if entries.len() != IMAGES.len() {
-        bail!(
-            "{} {} has {} of OP-TEE's {} images in {from}",
-            optee.name,
-            optee.version,
-            entries.len(),
-            IMAGES.len()
-        );
-    }
-    for entry in entries {
-        if let Content::File { data, .. } = entry.content {
-            let name = entry.path.rsplit('/').next().unwrap_or_default();
-            stamp::write(&into.join(name), &data)?;
-        }
-    }
-    Ok(())
 }
 
 fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
@@ -164,8 +118,8 @@ fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
         .arg(format!("PRELOADED_BL33_BASE={bl33:#x}"))
         .arg(format!("ARM_PRELOADED_DTB_BASE={TREE:#x}"))
         .args(
-            IMAGES
-                .iter()
+            BL32.iter()
+                .zip(optee::IMAGES)
                 .map(|(variable, image)| format!("{variable}={}", images.join(image).display())),
         )
         .args(["all", "fip"]);

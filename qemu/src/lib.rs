@@ -12,6 +12,7 @@ pub mod guest;
 pub mod guest_image;
 pub mod launch;
 pub mod monitor;
+pub mod optee;
 pub mod parts;
 pub mod paths;
 pub mod prepare;

@@ -5,13 +5,16 @@
 
 mod apt;
 pub mod deb;
+mod source_package;
 pub mod sources;
+
+pub use source_package::{SourcePackage, optee_source, unpack};
 
 use crate::paths::Paths;
 use crate::prepare::Suite;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
-use apt::Apt;
+use apt::{Apt, Suites};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -152,7 +155,11 @@ fn read_stamp(stamp: &Path, folder: &Path) -> Option<Parts> {
 
 fn fetch_newest(folder: &Path, logs: &Path, suite: Suite, progress: &Progress) -> Result<Parts> {
     let mirror = sources::mirror()?;
-    let apt = Apt::new(folder, logs, suite, TF_A.1, &mirror)?;
+    let suites = Suites {
+        binaries: Some(suite),
+        sources: TF_A.1,
+    };
+    let apt = Apt::new(folder, logs, suites, &mirror)?;
     apt.update(progress)?;
     let mut names: Vec<String> = PACKAGES.iter().map(|&name| name.into()).collect();
     names.extend(apt.kernel_packages(KERNEL)?);
@@ -160,7 +167,7 @@ fn fetch_newest(folder: &Path, logs: &Path, suite: Suite, progress: &Progress) -
     Ok(Parts {
         asked: asked(),
         packages: apt.download(&names, progress)?,
-        tf_a: apt.download_source(TF_A.0, progress)?,
+        tf_a: apt.download_source(TF_A.0, progress)?.orig,
     })
 }
 

@@ -56,6 +56,12 @@ impl Paths {
         self.root.join(".cache").join(suite.name())
     }
 
+    /// OP-TEEs that were built from Debian's source, by version and flags. They stay with the downloads.
+    #[must_use]
+    pub fn built_optee(&self) -> PathBuf {
+        self.root.join(".cache/optee")
+    }
+
     /// What is built.
     #[must_use]
     pub fn out(&self) -> PathBuf {

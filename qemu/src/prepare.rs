@@ -5,7 +5,7 @@ use crate::config::{Machine, System, Vm};
 use crate::launch::Wiring;
 use crate::paths::Paths;
 use crate::progress::Progress;
-use crate::{cargo, elf, firmware, guest_image, parts, stamp};
+use crate::{cargo, elf, firmware, guest_image, optee, parts, stamp};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::fmt;
@@ -120,8 +120,10 @@ pub struct Load {
 pub struct Versions {
     /// The Debian suite.
     pub suite: String,
-    /// The package version of OP-TEE OS.
+    /// The package version of OP-TEE OS, and what is special about one that is no package's.
     pub optee: String,
+    /// Whether it is none.
+    pub optee_is_built: bool,
     /// The package version of xtest and its TAs.
     pub xtest: String,
     /// The release of the guest kernel, as `uname -r` says it.
@@ -202,14 +204,24 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     let _lock = lock(paths, progress)?;
     let update = std::env::var_os(UPDATE_VARIABLE).is_some_and(|value| !value.is_empty());
     let parts = parts::fetch(paths, *suite, update, progress)?;
-    let virtualised = flavour.virtualised_tee();
-    let flash = firmware::flash(paths, *suite, virtualised, &parts, progress)?;
+    let virtualised = flavour.virtualised_tee() && system.machine.optee_virtualised;
+    let optee = optee::choose(
+        paths,
+        *suite,
+        &system.machine,
+        virtualised,
+        &parts,
+        update,
+        progress,
+    )?;
+    let flash = firmware::flash(paths, *suite, &optee, &parts, progress)?;
     let agent = cargo::build(paths, "guest-agent", GUEST_TARGET, progress)?;
     let guest = guest_image::build(paths, *suite, &parts, &agent, progress)?;
     let applications = guest_image::applications(paths, *suite, &parts, progress)?;
     let versions = Versions {
         suite: suite.name().into(),
-        optee: parts.package("optee-os")?.version.clone(),
+        optee: optee.version.clone(),
+        optee_is_built: optee.is_built,
         xtest: parts.package("optee-test-qemu")?.version.clone(),
         linux: guest.release.clone(),
         tf_a: parts.tf_a().version.clone(),

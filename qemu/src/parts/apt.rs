@@ -21,8 +21,32 @@ const ARCHITECTURE: &str = "arm64";
 pub(super) struct Apt<'a> {
     folder: PathBuf,
     logs: &'a Path,
-    suite: Suite,
-    source_suite: Suite,
+    suites: Suites,
+}
+
+/// Which suites packages come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Suites {
+    /// Binary packages; none are asked for when absent.
+    pub binaries: Option<Suite>,
+    /// Source packages.
+    pub sources: Suite,
+}
+
+impl Suites {
+    /// Binary packages' suite, or where there are none that of the sources.
+    fn main(self) -> Suite {
+        self.binaries.unwrap_or(self.sources)
+    }
+}
+
+/// A fetched source package.
+#[derive(Debug)]
+pub(super) struct SourceFiles {
+    /// The upstream tarball, with the version of the whole.
+    pub orig: Package,
+    /// What Debian adds to it: its patches among others.
+    pub debian: Option<Package>,
 }
 
 /// A file that apt would fetch.
@@ -37,8 +61,7 @@ impl<'a> Apt<'a> {
     pub(super) fn new(
         folder: &Path,
         logs: &'a Path,
-        suite: Suite,
-        source_suite: Suite,
+        suites: Suites,
         mirror: &Mirror,
     ) -> Result<Self> {
         let folder = std::path::absolute(folder).context("the current folder is lost")?;
@@ -58,13 +81,12 @@ impl<'a> Apt<'a> {
                 .with_context(|| format!("{} cannot be written", path.display()))
         };
         write("status", String::new())?;
-        write("sources.list", sources_list(suite, source_suite, mirror))?;
+        write("sources.list", sources_list(suites, mirror))?;
         write("apt.conf", configuration(&folder))?;
         Ok(Self {
             folder,
             logs,
-            suite,
-            source_suite,
+            suites,
         })
     }
 
@@ -100,7 +122,10 @@ impl<'a> Apt<'a> {
 
     /// Fetches the lists of packages.
     pub(super) fn update(&self, progress: &Progress) -> Result<()> {
-        let step = progress.step(&format!("Fetching Debian {}'s package lists", self.suite));
+        let step = progress.step(&format!(
+            "Fetching Debian {}'s package lists",
+            self.suites.main()
+        ));
         let mut command = self.command("apt-get");
         command.args(["update", "--error-on=any"]);
         step.run(&mut command, &self.logs.join("apt-update.log"))?;
@@ -150,7 +175,7 @@ impl<'a> Apt<'a> {
         let folder = self.folder.join("debs");
         let named: Vec<String> = names
             .iter()
-            .map(|name| format!("{name}:{ARCHITECTURE}/{}", self.suite))
+            .map(|name| format!("{name}:{ARCHITECTURE}/{}", self.suites.main()))
             .collect();
         let wanted = wanted(&self.output("apt-get", &["download", "--print-uris"], &named)?);
         let mut command = self.command("apt-get");
@@ -172,11 +197,11 @@ impl<'a> Apt<'a> {
         Ok(packages)
     }
 
-    /// Fetches a source package into `sources/`, and gives its upstream tarball.
-    pub(super) fn download_source(&self, name: &str, progress: &Progress) -> Result<Package> {
+    /// Fetches a source package into `sources/`.
+    pub(super) fn download_source(&self, name: &str, progress: &Progress) -> Result<SourceFiles> {
         let step = progress.step(&format!("Fetching the source of {name}"));
         let folder = self.folder.join("sources");
-        let named = format!("{name}/{}", self.source_suite);
+        let named = format!("{name}/{}", self.suites.sources);
         let args = ["source", "--download-only", "--print-uris"];
         let wanted = wanted(&self.output("apt-get", &args, std::slice::from_ref(&named))?);
         let mut command = self.command("apt-get");
@@ -189,10 +214,12 @@ impl<'a> Apt<'a> {
         let (Some(orig), Some(dsc)) = (find(".orig.tar"), find(".dsc")) else {
             bail!("the source package {name} has no upstream tarball");
         };
-        let mut found = package(&folder, orig)?;
-        found.version = version_of(&dsc.file);
+        let mut orig = package(&folder, orig)?;
+        orig.version = version_of(&dsc.file);
+        let debian = find(".debian.tar");
+        let debian = debian.map(|debian| package(&folder, debian)).transpose()?;
         step.done();
-        Ok(found)
+        Ok(SourceFiles { orig, debian })
     }
 
     /// Runs a fetching command and tells how far it is by the size of the folder.
@@ -225,10 +252,13 @@ impl<'a> Apt<'a> {
     }
 }
 
-/// The two lines of our own sources: binary packages of one suite, source packages of another.
-fn sources_list(suite: Suite, source_suite: Suite, mirror: &Mirror) -> String {
+/// The lines of our own sources: binary packages of one suite, source packages of another.
+fn sources_list(suites: Suites, mirror: &Mirror) -> String {
     let from = format!("[signed-by={}] {}", mirror.keyring.display(), mirror.uri);
-    format!("deb {from} {suite} main\ndeb-src {from} {source_suite} main\n")
+    let binaries = suites.binaries;
+    let binaries = binaries.map(|suite| format!("deb {from} {suite} main\n"));
+    let sources = suites.sources;
+    binaries.unwrap_or_default() + &format!("deb-src {from} {sources} main\n")
 }
 
 /// Our configuration. What begins with `#clear` takes back what the machine's own says: hooks that are

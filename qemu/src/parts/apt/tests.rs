@@ -57,7 +57,13 @@ fn signatures_are_checked_against_the_named_keyring_only() {
         keyring: "/k.gpg".into(),
     };
     assert_eq!(
-        sources_list(Suite::Sid, Suite::Trixie, &mirror),
+        sources_list(
+            Suites {
+                binaries: Some(Suite::Sid),
+                sources: Suite::Trixie
+            },
+            &mirror
+        ),
         "deb [signed-by=/k.gpg] http://m/debian sid main\n\
          deb-src [signed-by=/k.gpg] http://m/debian trixie main\n"
     );

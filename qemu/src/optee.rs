@@ -1,0 +1,401 @@
+//! Which OP-TEE is in the firmware: Debian's binary, or one that is built for as many VMs as a system needs,
+//! from Debian's source package or from a tree that the user names.
+
+use crate::config::{Machine, PACKAGED_GUESTS};
+use crate::parts::deb::{self, Content};
+use crate::parts::{Package, Parts, optee_source};
+use crate::paths::Paths;
+use crate::prepare::Suite;
+use crate::progress::Progress;
+use crate::stamp;
+use anyhow::{Context, Result, bail};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Set to a folder, it makes every OP-TEE be built from the source there.
+pub const SOURCE_VARIABLE: &str = "POSTERN_OPTEE_SRC";
+/// OP-TEE's images: its header, itself, and what it pages in (nothing here).
+pub const IMAGES: [&str; 3] = [
+    "tee-header_v2.bin",
+    "tee-pager_v2.bin",
+    "tee-pageable_v2.bin",
+];
+/// Where OP-TEE's package keeps the build for QEMU; the one for virtualisation has an ending.
+const PACKAGED: &str = "usr/lib/optee/vexpress-qemu_armv8a";
+const VIRTUALISED: &str = "-virtualized";
+/// The flags of Debian's own build; those that say who uses it come from [`flags`].
+const FLAGS: [&str; 8] = [
+    "PLATFORM=vexpress-qemu_armv8a",
+    "CFG_TEE_CORE_LOG_LEVEL=3",
+    "CFG_TEE_BENCHMARK=n",
+    "CFG_ARM_GICV3=y",
+    "CFG_ARM64_core=y",
+    "CFG_USER_TA_TARGETS=ta_arm64",
+    "DEBUG=0",
+    "CROSS_COMPILE=aarch64-linux-gnu-",
+];
+/// Debian's Python, which has the modules that OP-TEE's build needs. One that the user has put before it
+/// on the path has them rarely.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// An OP-TEE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Optee {
+    /// Whether it is built for virtualisation.
+    pub virtualised: bool,
+    /// Names it among the others of its suite, as part of a file's name.
+    pub kind: String,
+    /// Its version, with what is special about it.
+    pub version: String,
+    /// Whether it is no package's binary.
+    pub is_built: bool,
+    from: From,
+}
+
+/// Where the images are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum From {
+    /// In a package, in this folder.
+    Package(Package, String),
+    /// In this folder; the number tells their content from others'.
+    Folder(PathBuf, u64),
+}
+
+impl Optee {
+    /// What it is made of, for a stamp.
+    #[must_use]
+    pub fn made_of(&self) -> String {
+        let Self { kind, version, .. } = self;
+        match &self.from {
+            From::Package(..) => format!("OP-TEE {version} ({kind})"),
+            From::Folder(_, content) => format!("OP-TEE {version} ({kind}, {content:016x})"),
+        }
+    }
+
+    /// Puts the images into a folder.
+    ///
+    /// # Errors
+    /// When they are not all there.
+    pub fn put(&self, into: &Path) -> Result<()> {
+        match &self.from {
+            From::Package(package, folder) => take(package, folder, into),
+            From::Folder(folder, _) => IMAGES.iter().try_for_each(|name| {
+                let file = folder.join(name);
+                let bytes = std::fs::read(&file).with_context(|| file.display().to_string())?;
+                stamp::write(&into.join(name), &bytes)
+            }),
+        }
+    }
+}
+
+/// Debian's binary.
+///
+/// # Errors
+/// When the package was not fetched.
+pub fn packaged(parts: &Parts, virtualised: bool) -> Result<Optee> {
+    let (kind, ending) = if virtualised {
+        ("virtualised", VIRTUALISED)
+    } else {
+        ("native", "")
+    };
+    let package = parts.package("optee-os")?;
+    Ok(Optee {
+        virtualised,
+        kind: kind.into(),
+        version: package.version.clone(),
+        is_built: false,
+        from: From::Package(package.clone(), format!("{PACKAGED}{ending}")),
+    })
+}
+
+/// Takes the images out of a package.
+fn take(package: &Package, folder: &str, into: &Path) -> Result<()> {
+    let wanted = |path: &str| {
+        path.strip_prefix(folder)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .is_some_and(|name| IMAGES.contains(&name))
+    };
+    let entries = deb::read(&package.file, wanted)?;
+    if entries.len() != IMAGES.len() {
+        bail!(
+            "{} {} has {} of OP-TEE's {} images in {folder}",
+            package.name,
+            package.version,
+            entries.len(),
+            IMAGES.len()
+        );
+    }
+    for entry in entries {
+        if let Content::File { data, .. } = entry.content {
+            let name = entry.path.rsplit('/').next().unwrap_or_default();
+            stamp::write(&into.join(name), &data)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whose source is built.
+enum Source {
+    /// Debian's package.
+    Debian,
+    /// The user's tree.
+    Own(PathBuf),
+}
+
+/// The OP-TEE for a machine; built if need be.
+///
+/// # Errors
+/// When a part cannot be had, or OP-TEE does not build; names the build's log.
+pub fn choose(
+    paths: &Paths,
+    suite: Suite,
+    machine: &Machine,
+    virtualised: bool,
+    parts: &Parts,
+    refresh: bool,
+    progress: &Progress,
+) -> Result<Optee> {
+    let own = std::env::var_os(SOURCE_VARIABLE).filter(|folder| !folder.is_empty());
+    let source = match (own, machine.optee_guests) {
+        (Some(folder), _) => Source::Own(folder.into()),
+        (None, Some(_)) if virtualised => Source::Debian,
+        (None, _) => return packaged(parts, virtualised),
+    };
+    let guests = virtualised.then_some(machine.optee_guests.unwrap_or(PACKAGED_GUESTS));
+    let build = Build {
+        paths,
+        guests,
+        progress,
+    };
+    match source {
+        Source::Debian => build.debian(suite, refresh),
+        Source::Own(tree) => build.own(&tree),
+    }
+}
+
+/// A build of OP-TEE.
+struct Build<'a> {
+    paths: &'a Paths,
+    /// VMs that it has room for; none without virtualisation.
+    guests: Option<u32>,
+    progress: &'a Progress,
+}
+
+/// What a build is told, after the folder that it goes to.
+fn flags(guests: Option<u32>) -> Vec<String> {
+    let own = match guests {
+        Some(guests) => vec![
+            "CFG_NS_VIRTUALIZATION=y".into(),
+            format!("CFG_VIRT_GUEST_COUNT={guests}"),
+        ],
+        None => vec!["CFG_NS_VIRTUALIZATION=n".into()],
+    };
+    FLAGS.iter().map(|&flag| flag.into()).chain(own).collect()
+}
+
+impl Build<'_> {
+    fn what(&self) -> String {
+        match self.guests {
+            Some(1) => "for 1 VM".into(),
+            Some(guests) => format!("for {guests} VMs"),
+            None => "not virtualised".into(),
+        }
+    }
+
+    fn ending(&self) -> String {
+        self.guests
+            .map_or_else(|| "native".into(), |guests| guests.to_string())
+    }
+
+    /// From Debian's source, kept with the downloads: it takes minutes.
+    fn debian(&self, suite: Suite, refresh: bool) -> Result<Optee> {
+        let source = optee_source(self.paths, suite, refresh, self.progress)?;
+        let version = &source.orig.version;
+        let name = format!("{version}-{}", self.ending());
+        let kept = self.paths.built_optee().join(&name);
+        let made_of = format!("OP-TEE {version}\n{}\n", flags(self.guests).join("\n"));
+        if !stamp::is_fresh(&kept, &made_of) {
+            self.install_tools()?;
+            let out = std::path::absolute(self.paths.out().join("optee"))?;
+            let title = format!("Building OP-TEE {version} {}", self.what());
+            let step = self.progress.step(&title);
+            let tree = out.join(format!("source-{version}"));
+            let logs = self.paths.build_logs();
+            source.unpack(&tree, &step, &logs.join("optee-patches.log"))?;
+            let folder = out.join(&name);
+            let log = logs.join(format!("optee-{name}.log"));
+            step.run(&mut make(&tree, &folder, self.guests), &log)?;
+            for image in IMAGES {
+                let file = folder.join("core").join(image);
+                let bytes = std::fs::read(&file)
+                    .with_context(|| format!("{} was not built", file.display()))?;
+                stamp::write(&kept.join(image), &bytes)?;
+            }
+            stamp::mark(&kept, &made_of)?;
+            step.done();
+        }
+        self.optee(
+            format!("built-{}", self.ending()),
+            format!("{version}, built {}", self.what()),
+            kept,
+        )
+    }
+
+    /// From the user's tree. What has changed there only its own build knows, so that it runs each time.
+    fn own(&self, tree: &Path) -> Result<Optee> {
+        let tree = std::path::absolute(tree).context("the current folder is lost")?;
+        let settings = tree.join("mk/config.mk");
+        let settings = std::fs::read_to_string(&settings).with_context(|| {
+            format!(
+                "OPTEE_SRC={} is no source tree of OP-TEE OS",
+                tree.display()
+            )
+        })?;
+        self.install_tools()?;
+        let kind = format!("own-{}", self.ending());
+        let folder = std::path::absolute(self.paths.out().join("optee").join(&kind))?;
+        let title = format!("Building OP-TEE in {} {}", tree.display(), self.what());
+        let step = self.progress.step(&title);
+        let log = self.paths.build_logs().join(format!("optee-{kind}.log"));
+        // Another tree's objects would be taken for this one's.
+        if !stamp::is_fresh(&folder, &format!("{}\n", tree.display())) && folder.is_dir() {
+            std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        }
+        stamp::mark(&folder, &format!("{}\n", tree.display()))?;
+        step.run(&mut make(&tree, &folder, self.guests), &log)?;
+        step.done();
+        let version = version(&settings).unwrap_or_else(|| "of an unknown version".into());
+        let version = format!("{version}, own source, {}", self.what());
+        self.optee(kind, version, folder.join("core"))
+    }
+
+    fn optee(&self, kind: String, version: String, folder: PathBuf) -> Result<Optee> {
+        let mut content = DefaultHasher::new();
+        for image in IMAGES {
+            let file = folder.join(image);
+            let bytes = std::fs::read(&file).with_context(|| file.display().to_string())?;
+            bytes.hash(&mut content);
+        }
+        Ok(Optee {
+            virtualised: self.guests.is_some(),
+            kind,
+            version,
+            is_built: true,
+            from: From::Folder(folder, content.finish()),
+        })
+    }
+
+    /// What only this build needs; says what it installs.
+    fn install_tools(&self) -> Result<()> {
+        let status = Command::new("sh")
+            .arg(self.paths.root().join("qemu/setup.sh"))
+            .arg("optee")
+            .status()
+            .context("sh cannot be run")?;
+        if !status.success() {
+            bail!("OP-TEE cannot be built without what qemu/setup.sh names");
+        }
+        Ok(())
+    }
+}
+
+fn make(tree: &Path, folder: &Path, guests: Option<u32>) -> Command {
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut make = Command::new("make");
+    // OP-TEE takes every CFG_ variable from the environment, and what a surrounding make left there too.
+    make.env_clear()
+        .envs(
+            ["PATH", "HOME", "TMPDIR"]
+                .iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        )
+        .env("LC_ALL", "C.UTF-8")
+        // Python's cryptography need not find OpenSSL's old algorithms.
+        .env("CRYPTOGRAPHY_OPENSSL_NO_LEGACY", "1")
+        .arg("-C")
+        .arg(tree)
+        .arg(format!("-j{jobs}"))
+        .arg(format!("O={}", folder.display()))
+        .args(flags(guests))
+        .arg(format!("PYTHON3={PYTHON}"));
+    make
+}
+
+/// The version that OP-TEE's `mk/config.mk` says.
+fn version(settings: &str) -> Option<String> {
+    let find = |name: &str| {
+        let mut lines = settings.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.trim().strip_prefix("?="))?;
+        Some(value.trim().to_owned())
+    };
+    let major = find("CFG_OPTEE_REVISION_MAJOR")?;
+    let minor = find("CFG_OPTEE_REVISION_MINOR")?;
+    let extra = find("CFG_OPTEE_REVISION_EXTRA").unwrap_or_default();
+    Some(format!("{major}.{minor}.0{extra}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_say_who_uses_it() {
+        let words = |guests| flags(guests).join(" ");
+        assert!(words(Some(4)).ends_with("CFG_NS_VIRTUALIZATION=y CFG_VIRT_GUEST_COUNT=4"));
+        assert!(
+            words(None)
+                .ends_with("DEBUG=0 CROSS_COMPILE=aarch64-linux-gnu- CFG_NS_VIRTUALIZATION=n")
+        );
+    }
+
+    #[test]
+    fn the_version_of_a_tree_is_found() {
+        let text = "A = 1\nCFG_OPTEE_REVISION_MAJOR ?= 4\nCFG_OPTEE_REVISION_MINOR ?= 10\n\
+                    CFG_OPTEE_REVISION_EXTRA ?= -rc1\n";
+        assert_eq!(version(text).as_deref(), Some("4.10.0-rc1"));
+        assert_eq!(version("CFG_OPTEE_REVISION_MAJOR ?= 4"), None);
+    }
+
+    #[test]
+    fn other_content_makes_another_firmware() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::at(folder.path());
+        let build = Build {
+            paths: &paths,
+            guests: Some(4),
+            progress: &Progress::silent(),
+        };
+        let made = |header: &str| {
+            for image in IMAGES {
+                stamp::write(&folder.path().join(image), image.as_bytes()).unwrap();
+            }
+            stamp::write(&folder.path().join(IMAGES[0]), header.as_bytes()).unwrap();
+            build
+                .optee("own-4".into(), "4.9".into(), folder.path().into())
+                .unwrap()
+        };
+        let (one, two) = (made("1"), made("2"));
+        assert_ne!(one.made_of(), two.made_of());
+        assert_eq!(two.made_of(), made("2").made_of());
+        let into = folder.path().join("into");
+        two.put(&into).unwrap();
+        assert_eq!(std::fs::read(into.join(IMAGES[0])).unwrap(), b"2");
+        assert_eq!(
+            std::fs::read(into.join(IMAGES[2])).unwrap(),
+            IMAGES[2].as_bytes()
+        );
+    }
+
+    #[test]
+    fn a_folder_that_is_no_optee_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let build = Build {
+            paths: &Paths::at(folder.path()),
+            guests: None,
+            progress: &Progress::silent(),
+        };
+        let error = format!("{:#}", build.own(folder.path()).unwrap_err());
+        assert!(error.contains("is no source tree of OP-TEE OS"), "{error}");
+    }
+}
