@@ -30,8 +30,8 @@ pub fn ask(line: &str, tell: impl FnMut(String)) -> Result<()> {
     sys::set_raw(&device)?;
     let tag = sys::raw_time().as_micros() % 1_000_000_000;
     let (begin, end) = (format!("b{tag}"), format!("e{tag}"));
-    // The empty line ends what somebody may have left in the line.
-    let text = format!("\r{}\r{line}\r{}\r", mark(&begin), mark(&end));
+    // Ctrl-U: somebody may have left half a line.
+    let text = format!("\x15{}\n{line}\n{}\n", mark(&begin), mark(&end));
     device.write_all(text.as_bytes())?;
     let deadline = Instant::now() + PATIENCE;
     answer(Patient { device, deadline }, &begin, &end, tell)
