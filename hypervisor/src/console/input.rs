@@ -1,7 +1,8 @@
 //! What arrives on the physical UART: for a guest, or for the hypervisor's monitor.
 
+use super::monitor::machine as monitor;
 use super::mux::{Channel, Decoder};
-use super::{monitor, output};
+use super::output;
 use crate::boot::start::machine;
 use crate::vm;
 use spin::mutex::SpinMutex;

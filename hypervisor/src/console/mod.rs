@@ -4,11 +4,10 @@
 pub mod guest;
 #[cfg(target_os = "none")]
 pub mod input;
-pub mod line;
 pub mod log;
-#[cfg(target_os = "none")]
 pub mod monitor;
 pub mod mux;
 #[cfg(target_os = "none")]
 pub mod output;
+pub mod recent;
 pub mod ring;

@@ -4,7 +4,10 @@
 //! `docs/console.md`.
 
 use super::log::{InJson, Level, LogLine};
+use super::monitor::Session;
+use super::monitor::port::Terminal;
 use super::mux::{Channel, Encoder};
+use super::recent::Recent;
 use crate::arch::percpu;
 use crate::arch::timer;
 use crate::arch::uart::Uart;
@@ -15,8 +18,13 @@ use spin::mutex::SpinMutex;
 struct Output {
     uart: Uart,
     encoder: Encoder,
+    /// What stands in the line that a user of the monitor edits, on the hypervisor's channel:
+    /// written again after whatever comes in between.
+    edited: heapless::String<128>,
 }
 
+/// The end of the log.
+static RECENT: SpinMutex<Recent<16_384>> = SpinMutex::new(Recent::new());
 static UART: Once<Uart> = Once::new();
 static OUTPUT: Once<SpinMutex<Output>> = Once::new();
 
@@ -25,12 +33,32 @@ impl Output {
         Self {
             uart,
             encoder: Encoder::new(),
+            edited: heapless::String::new(),
         }
     }
 
     fn send(&mut self, channel: Channel, bytes: &[u8]) {
         self.encoder
             .encode_all(channel, bytes, |byte| self.uart.send(byte));
+    }
+
+    /// A line on the hypervisor's channel, past the one that is being edited.
+    fn line(&mut self, bytes: &[u8]) {
+        if self.edited.is_empty() {
+            return self.send(Channel::HYPERVISOR, bytes);
+        }
+        self.send(Channel::HYPERVISOR, b"\r\x1b[K");
+        self.send(Channel::HYPERVISOR, bytes);
+        let edited = core::mem::take(&mut self.edited);
+        self.send(Channel::HYPERVISOR, edited.as_bytes());
+        self.edited = edited;
+    }
+}
+
+impl Write for Output {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.send(Channel::HYPERVISOR, text.as_bytes());
+        Ok(())
     }
 }
 
@@ -67,25 +95,76 @@ impl Write for Line {
     }
 }
 
-/// Sends one line on the hypervisor's channel.
-pub fn line(text: fmt::Arguments<'_>) {
-    let mut line = Line(heapless::Vec::new());
-    let _ = line.write_fmt(text);
-    let _ = line.0.extend_from_slice(b"\r\n");
-    send(Channel::HYPERVISOR, &line.0);
+impl Line {
+    fn of(text: fmt::Arguments<'_>) -> Self {
+        let mut line = Self(heapless::Vec::new());
+        let _ = line.write_fmt(text);
+        line
+    }
+
+    fn send(mut self) {
+        let _ = self.0.extend_from_slice(b"\r\n");
+        if let Some(output) = OUTPUT.get() {
+            output.lock().line(&self.0);
+        }
+    }
 }
 
-/// Sends one log line with the time since the counter started.
+/// Sends one line on the hypervisor's channel.
+pub fn line(text: fmt::Arguments<'_>) {
+    Line::of(text).send();
+}
+
+/// Sends one log line with the time since the counter started, and keeps it for the monitor.
 pub fn log(level: Level, text: fmt::Arguments<'_>) {
     let micros = timer::now() / (timer::frequency() / 1_000_000).max(1);
-    line(format_args!(
-        "{}",
-        LogLine {
-            micros,
-            level,
-            text
-        }
-    ));
+    let line = LogLine {
+        micros,
+        level,
+        text,
+    };
+    let line = Line::of(format_args!("{line}"));
+    RECENT.lock().push(&line.0);
+    line.send();
+}
+
+/// Gives `each` the last `lines` lines of the log, oldest first; those only that are there now.
+pub fn recent(lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::Result {
+    let (mut place, end) = {
+        let recent = RECENT.lock();
+        (recent.last(lines), recent.end())
+    };
+    while place < end {
+        let mut line = heapless::Vec::<u8, 2048>::new();
+        let next = RECENT.lock().line(place, |byte| {
+            let _ = line.push(byte);
+        });
+        let Some(next) = next else { break };
+        place = next;
+        let text = match core::str::from_utf8(&line) {
+            Ok(text) => text,
+            // It was cut in the middle of a character.
+            Err(error) => core::str::from_utf8(&line[..error.valid_up_to()]).unwrap_or_default(),
+        };
+        each(text)?;
+    }
+    Ok(())
+}
+
+/// Sends what the monitor says on the hypervisor's channel, in one piece. `session` has what then
+/// stands in the line that is being edited.
+pub fn monitor(session: Option<&Session>, write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result) {
+    let Some(output) = OUTPUT.get() else {
+        return;
+    };
+    let mut output = output.lock();
+    // What the UART is given does not fail.
+    let _ = write(&mut Terminal(&mut *output));
+    output.edited.clear();
+    if let Some(session) = session {
+        // It has room for what a screen's line has.
+        let _ = session.show(&mut output.edited);
+    }
 }
 
 /// Says why there will be no guests, for people and for programs.

@@ -1,6 +1,7 @@
 //! Which vCPU runs where.
 
 pub mod deadlines;
+pub mod idle;
 pub mod policy;
 #[cfg(target_os = "none")]
 pub mod run;

@@ -4,17 +4,22 @@
 //! lock guards the queues of all pCPUs. On the way of an SMC it is taken only where OP-TEE was
 //! interrupted.
 
+use super::idle::IdleClock;
 use super::{Placement, Scheduler};
 use crate::arch::world::Frame;
 use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
+use crate::console::monitor::machine as monitor;
 use crate::devices::mmio::Access;
 use crate::devices::vgic::{Hcr, Interface, Lr, MAX_LRS, VcpuSet, Vmcr};
-use crate::ids::PcpuIndex;
+use crate::ids::{MAX_PCPUS, PcpuIndex};
 use crate::services::stuck;
 use crate::vm::{self, Running, Vm, layout};
 use spin::mutex::SpinMutex;
 
 static SCHEDULER: SpinMutex<Scheduler> = SpinMutex::new(Scheduler::new());
+/// Of each pCPU; written by itself only.
+static IDLE: [SpinMutex<IdleClock>; MAX_PCPUS] =
+    [const { SpinMutex::new(IdleClock::new()) }; MAX_PCPUS];
 
 /// How long a vCPU runs when others wait, in milliseconds.
 const SLICE_MS: u64 = 10;
@@ -32,10 +37,29 @@ const REFILL: u32 = 2;
 const BLOCK: u32 = 4;
 /// The running vCPU is turned off.
 const OFF: u32 = 8;
+/// The monitor has something to do, with no lock held.
+const MONITOR: u32 = 16;
 
 fn ask(what: u32) {
     let here = percpu::this();
     here.work.set(here.work.get() | what);
+}
+
+/// Has the monitor work on this pCPU, as soon as no lock is held.
+pub fn ask_for_monitor() {
+    ask(MONITOR);
+}
+
+/// Whether the monitor was asked for; it is not any more.
+fn take_monitor(here: &Pcpu) -> bool {
+    let work = here.work.get();
+    here.work.set(work & !MONITOR);
+    work & MONITOR != 0
+}
+
+/// How much a pCPU has had nothing to do.
+pub fn idle_clock(pcpu: PcpuIndex) -> IdleClock {
+    *IDLE[pcpu.get()].lock()
 }
 
 /// The first vCPU of this pCPU.
@@ -57,10 +81,14 @@ pub fn before_return(frame: &mut Frame) {
 
 #[cold]
 fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
+    // First, since a command may end what runs here.
+    if take_monitor(here) {
+        monitor::work(Some(running));
+    }
     if here.work.get() & (RESCHEDULE | BLOCK | OFF) != 0 {
         schedule(frame);
     } else {
-        here.work.set(0);
+        here.work.set(here.work.get() & MONITOR);
         read_back(here, running);
         fill(here, running);
     }
@@ -129,6 +157,7 @@ pub fn timer_fired() {
     }
     if now >= here.watch_at.get() {
         here.watch_at.set(now + timer::frequency());
+        IDLE[pcpu.get()].lock().mark(now);
         stuck::look();
     }
     // Busy pCPUs too do their part, a piece at a time: a VM's start or end must not wait until its
@@ -194,7 +223,7 @@ fn placed_on(placed: Option<Placement>) {
 fn schedule(frame: &mut Frame) {
     let here = percpu::this();
     let pcpu = here.id();
-    let work = here.work.replace(0);
+    let work = here.work.replace(here.work.get() & MONITOR);
     if let Some(running) = here.current.get() {
         let leaves = work & (BLOCK | OFF) != 0 || running.vm.is_stopping();
         if !leaves && !SCHEDULER.lock().must_give_way(pcpu) {
@@ -235,12 +264,18 @@ fn schedule(frame: &mut Frame) {
             continue;
         }
         // No slice is running here.
-        if !vm::work_step() {
+        if !vm::work_step() && here.work.get() & MONITOR == 0 {
             arm_timer(here);
+            let idle = &IDLE[pcpu.get()];
+            idle.lock().begin(timer::now());
             barrier::wait_for_interrupt();
+            idle.lock().end(timer::now());
         }
         crate::trap::irq::take_pending();
-        here.work.set(0);
+        if take_monitor(here) {
+            monitor::work(None);
+        }
+        here.work.set(here.work.get() & MONITOR);
     }
 }
 

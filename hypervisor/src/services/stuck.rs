@@ -19,6 +19,11 @@ pub fn pass(pcpu: PcpuIndex) {
     PASSAGES[pcpu.get()].pass();
 }
 
+/// Whether a pCPU is in the secure world on behalf of a VM.
+pub fn is_inside(pcpu: PcpuIndex) -> bool {
+    PASSAGES[pcpu.get()].get() % 2 == 1
+}
+
 /// Looks at the others: a part of every pCPU's tick.
 pub fn look() {
     // Whoever holds it does the same.

@@ -265,6 +265,11 @@ impl Vm {
         }
     }
 
+    /// The pCPUs that it may use.
+    pub fn affinity(&self) -> PcpuSet {
+        self.affinity
+    }
+
     /// The way to its TEE, if it has one.
     #[inline]
     pub fn mediator(&self) -> Option<&Mediator> {

@@ -1,0 +1,184 @@
+//! The machine as the monitor sees it, and the session on the hypervisor's channel.
+
+use super::system::{
+    Counts, CpuFigures, MemoryFigures, PerCpu, Refusal, SharedPages, System, TeeFigures, VcpuState,
+    VmDetails, VmSummary,
+};
+use super::{Output, Port, Session};
+use crate::arch::{heap, timer};
+use crate::boot::BLOCK_SIZE;
+use crate::boot::start::machine;
+use crate::console::output;
+use crate::ids::{MAX_PCPUS, PcpuIndex, VmIndex};
+use crate::sched::run;
+use crate::services::power::PowerState;
+use crate::services::stuck;
+use crate::vm::frames::SharedPool;
+use crate::vm::life::Order;
+use crate::vm::{self, EXIT_NAMES, ODDITY_NAMES, Running, Vm};
+use core::fmt::{self, Write};
+use mediator::Mediator;
+
+/// The session on the hypervisor's channel.
+static CONSOLE: Port = Port::new();
+
+/// Lines executed before the pCPU does something else.
+const COMMANDS_AT_ONCE: usize = 16;
+
+/// A byte on the hypervisor's channel. Any lock may be held here: the work is done later.
+pub fn receive(byte: u8) {
+    // A user who types more than a thousand bytes ahead loses what is too much.
+    let _ = CONSOLE.receive(byte);
+    run::ask_for_monitor();
+}
+
+/// Does what is asked of the monitor; `running` is the vCPU on this pCPU, in front of its guest's
+/// next instruction. No lock is held here.
+pub fn work(_running: Option<Running>) {
+    let more = (0..COMMANDS_AT_ONCE).all(|_| CONSOLE.work(&ThisMachine, &Console));
+    if more {
+        run::ask_for_monitor();
+    }
+}
+
+/// The hypervisor's channel.
+struct Console;
+
+impl Output for Console {
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    fn send(
+        &self,
+        _: bool,
+        session: Option<&Session>,
+        write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result,
+    ) {
+        output::monitor(session, write);
+    }
+}
+
+/// The machine that this runs on.
+pub struct ThisMachine;
+
+fn find(vm: VmIndex) -> Option<&'static Vm> {
+    vm::all().get(vm.get())
+}
+
+fn milliseconds(ticks: u64) -> u64 {
+    ticks / (timer::frequency() / 1000).max(1)
+}
+
+fn exits(vm: &Vm) -> Counts<'static> {
+    Counts::new(&EXIT_NAMES, &vm.exits())
+}
+
+fn refused(vm: &Vm) -> Counts<'static> {
+    Counts::new(&ODDITY_NAMES, &vm.oddities())
+}
+
+impl System for ThisMachine {
+    fn name(&self, vm: VmIndex) -> Option<&str> {
+        find(vm).map(|vm| vm.name)
+    }
+
+    fn summary(&self, vm: VmIndex) -> Option<VmSummary<'_>> {
+        find(vm).map(|vm| VmSummary {
+            name: vm.name,
+            index: vm.index.get(),
+            phase: if vm.is_off() { "off" } else { "running" },
+            vcpus: vm.vcpus.len(),
+            memory_kib: vm.memory.bytes() / 1024,
+            tee: vm.has_tee(),
+            privileged: false,
+            starts: 0,
+            up_ms: 0,
+        })
+    }
+
+    fn details(&self, index: VmIndex) -> Option<VmDetails<'_>> {
+        let vm = find(index)?;
+        let vcpus = vm.vcpus.iter().map(|vcpu| VcpuState {
+            on: vcpu.power.state() != PowerState::Off,
+            pcpu: vcpu.pcpu().map(PcpuIndex::get),
+        });
+        Some(VmDetails {
+            summary: self.summary(index)?,
+            channel: vm.console.channel().get(),
+            vcpus: vcpus.collect(),
+            affinity: vm.affinity(),
+            pages_held: vm.memory.pinned_pages() as u64,
+            next_memory_kib: vm.memory.bytes() / 1024,
+            exits: exits(vm),
+            refused: refused(vm),
+        })
+    }
+
+    fn tee(&self, vm: VmIndex) -> Option<TeeFigures<'_>> {
+        find(vm).map(|vm| TeeFigures {
+            vm: vm.name,
+            stats: vm.mediator().map(Mediator::stats).unwrap_or_default(),
+            pages_held: vm.memory.pinned_pages() as u64,
+            exits: exits(vm),
+            refused: refused(vm),
+        })
+    }
+
+    fn order(&self, _vm: VmIndex, _order: Order) -> Result<(), Refusal> {
+        Err(Refusal::Unsupported)
+    }
+
+    fn set_memory(&self, _vm: VmIndex, _bytes: u64) -> Result<(), Refusal> {
+        Err(Refusal::Unsupported)
+    }
+
+    fn shared_pages(&self) -> SharedPages {
+        vm::SHARED_PAGES
+            .get()
+            .map_or(SharedPages::default(), |pool: &SharedPool| SharedPages {
+                used: pool.in_use() as u64,
+                total: pool.len() as u64,
+            })
+    }
+
+    fn cpus(&self) -> PerCpu<CpuFigures<'_>> {
+        let count = machine().cpus.list().len().min(MAX_PCPUS);
+        let cpus = (0..count).filter_map(PcpuIndex::new);
+        cpus.map(|cpu| {
+            let clock = run::idle_clock(cpu);
+            let now = timer::now();
+            let mut vcpus = vm::all()
+                .iter()
+                .flat_map(|vm| vm.vcpus.iter().map(move |vcpu| (vm, vcpu)));
+            let on_it = vcpus.find(|(_, vcpu)| vcpu.pcpu() == Some(cpu));
+            CpuFigures {
+                runs: on_it.map(|(vm, vcpu)| (vm.name, vcpu.index.get())),
+                secure: stuck::is_inside(cpu),
+                idle_percent: clock.percent(now),
+                idle_ms: milliseconds(clock.total(now)),
+            }
+        })
+        .collect()
+    }
+
+    fn memory(&self) -> MemoryFigures {
+        let total_kib = machine().ram.bytes_in_units(1024) / 1024;
+        let guests_kib = vm::all().iter().map(|vm| vm.memory.bytes() / 1024).sum();
+        let free_kib =
+            (machine().free.bytes_in_units(BLOCK_SIZE) / 1024).saturating_sub(guests_kib);
+        let (used, total) = heap::usage();
+        MemoryFigures {
+            total_kib,
+            hypervisor_kib: total_kib.saturating_sub(guests_kib + free_kib),
+            guests_kib,
+            free_kib,
+            heap_used_bytes: used as u64,
+            heap_total_bytes: total as u64,
+        }
+    }
+
+    fn log(&self, lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::Result {
+        output::recent(lines, each)
+    }
+}

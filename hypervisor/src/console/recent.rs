@@ -1,0 +1,153 @@
+//! The end of the log: lines in a ring, the oldest of which make room for new ones.
+
+/// Lines of text, `N` bytes with their newlines. `N` is at least 2.
+#[derive(Clone, Debug)]
+pub struct Recent<const N: usize> {
+    bytes: [u8; N],
+    /// Where the oldest line begins, counted in all bytes that there ever were.
+    first: u64,
+    /// Where the next line will begin.
+    end: u64,
+}
+
+/// Where a line begins; lines that are gone by the time that they are asked for are skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u64);
+
+impl<const N: usize> Recent<N> {
+    /// No line.
+    pub const fn new() -> Self {
+        Self {
+            bytes: [0; N],
+            first: 0,
+            end: 0,
+        }
+    }
+
+    const fn index(place: u64) -> usize {
+        (place % N as u64) as usize
+    }
+
+    /// Adds a line; it is cut where there is no room even without any other. Newlines in it become
+    /// blanks.
+    pub fn push(&mut self, line: &[u8]) {
+        let line = &line[..line.len().min(N - 1)];
+        let end = self.end + line.len() as u64 + 1;
+        while end - self.first > N as u64 {
+            self.first = self.behind(self.first);
+        }
+        let without_newlines = line.iter().map(|&b| if b == b'\n' { b' ' } else { b });
+        for byte in without_newlines.chain([b'\n']) {
+            self.bytes[Self::index(self.end)] = byte;
+            self.end += 1;
+        }
+    }
+
+    /// Where the line behind the one at `place` begins.
+    fn behind(&self, place: u64) -> u64 {
+        let newline = (place..self.end).find(|&at| self.bytes[Self::index(at)] == b'\n');
+        newline.map_or(self.end, |at| at + 1)
+    }
+
+    /// Where the last `lines` lines begin.
+    pub fn last(&self, lines: usize) -> Place {
+        let ends = (self.first..self.end).rev();
+        let mut newlines = ends.filter(|&at| self.bytes[Self::index(at)] == b'\n');
+        // The newline before the first of them is that of the line before.
+        Place(newlines.nth(lines).map_or(self.first, |at| at + 1))
+    }
+
+    /// Where the next line will begin.
+    pub const fn end(&self) -> Place {
+        Place(self.end)
+    }
+
+    /// Gives `each` the bytes of the line at `place`, or of the oldest one behind it; where the
+    /// next one begins. `None` where there is none.
+    pub fn line(&self, place: Place, each: impl FnMut(u8)) -> Option<Place> {
+        let place = place.0.max(self.first);
+        if place >= self.end {
+            return None;
+        }
+        let next = self.behind(place);
+        let bytes = (place..next - 1).map(|at| self.bytes[Self::index(at)]);
+        bytes.for_each(each);
+        Some(Place(next))
+    }
+}
+
+impl<const N: usize> Default for Recent<N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read<const N: usize>(recent: &Recent<N>, lines: usize) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut place = recent.last(lines);
+        loop {
+            let mut line = Vec::new();
+            let Some(next) = recent.line(place, |byte| line.push(byte)) else {
+                return found;
+            };
+            found.push(String::from_utf8(line).unwrap());
+            place = next;
+        }
+    }
+
+    #[test]
+    fn the_last_lines() {
+        let mut recent = Recent::<16>::new();
+        assert_eq!(read(&recent, 9), [""; 0]);
+        recent.push(b"one");
+        recent.push(b"");
+        recent.push(b"th\nee");
+        assert_eq!(read(&recent, 9), ["one", "", "th ee"]);
+        assert_eq!(read(&recent, 2), ["", "th ee"]);
+        assert_eq!(read(&recent, 0), [""; 0]);
+        let begin = recent.last(9);
+        recent.push(b"four");
+        assert_eq!(read(&recent, 9), ["one", "", "th ee", "four"]);
+        recent.push(b"5");
+        assert_eq!(read(&recent, 9), ["", "th ee", "four", "5"]);
+        // What was there is gone: the oldest that is left is given.
+        let mut line = Vec::new();
+        recent.push(b"6");
+        recent.push(b"7");
+        assert!(recent.line(begin, |byte| line.push(byte)).is_some());
+        assert_eq!(line, b"th ee");
+        recent.push(b"more than sixteen bytes");
+        assert_eq!(read(&recent, 9), ["more than sixte"]);
+        assert_eq!(recent.line(recent.end(), |_| ()), None);
+    }
+
+    proptest! {
+        /// It has the longest tail of all lines that fits.
+        #[test]
+        fn the_longest_tail(lines in proptest::collection::vec("[a-z]{0,12}", 0..60)) {
+            let mut recent = Recent::<40>::new();
+            for line in &lines {
+                recent.push(line.as_bytes());
+            }
+            let mut room = 40;
+            let mut expected = Vec::new();
+            for line in lines.iter().rev() {
+                if line.len() + 1 > room {
+                    break;
+                }
+                room -= line.len() + 1;
+                expected.insert(0, line.clone());
+            }
+            prop_assert_eq!(read(&recent, usize::MAX), expected.clone());
+            for count in 0..expected.len() {
+                let tail = &expected[expected.len() - count..];
+                prop_assert_eq!(read(&recent, count), tail.to_vec());
+            }
+        }
+    }
+}
