@@ -5,6 +5,7 @@ pub mod guest;
 #[cfg(target_os = "none")]
 pub mod input;
 pub mod log;
+pub mod manager;
 pub mod monitor;
 pub mod mux;
 #[cfg(target_os = "none")]

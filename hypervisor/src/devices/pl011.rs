@@ -125,6 +125,12 @@ impl Pl011 {
         !self.output.is_empty()
     }
 
+    /// Whether input waits for the guest.
+    #[inline]
+    pub const fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     /// The number of bytes that [`Pl011::receive`] takes before it loses any.
     #[inline]
     pub const fn input_room(&self) -> usize {

@@ -45,7 +45,7 @@ pub fn access(
                 run::VgicAnswer::Nothing => return Done::Nothing,
             }
         }
-        layout::Device::Uart | layout::Device::Gpio => {
+        layout::Device::Uart | layout::Device::Manager | layout::Device::Gpio => {
             match running.vm.device_access(device, access) {
                 Some(value) => value,
                 None => return Done::Nothing,

@@ -20,6 +20,8 @@ pub struct Images {
     pub bootargs: &'static str,
     /// The number of vCPUs.
     pub vcpus: usize,
+    /// Whether the guest has the second UART.
+    pub privileged: bool,
 }
 
 /// Why a guest's memory cannot be filled.
@@ -205,6 +207,7 @@ impl Loader {
                 start: ramdisk,
                 bytes: range.bytes(),
             }),
+            privileged: images.privileged,
             tee,
             kaslr_seed: random.map(|[high, ..]| high),
             rng_seed: if random.is_some() { &seed } else { &[] },

@@ -58,6 +58,8 @@ pub struct GuestTree<'a> {
     pub bootargs: &'a str,
     /// Where its initial RAM disk is, if it has one; inside the RAM.
     pub ramdisk: Option<IpaRange>,
+    /// Whether it has the second UART, with the hypervisor's monitor behind it.
+    pub privileged: bool,
     /// OP-TEE, if it has one.
     pub tee: Option<GuestTee>,
     /// Random bytes for the kernel's address layout, if there is a source for them.
@@ -79,7 +81,11 @@ impl GuestTree<'_> {
         set(root, "compatible", "postern,vm");
         set(root, "interrupt-parent", GIC_PHANDLE);
         cells(root, 2, 2);
-        set(child(root, "aliases"), "serial0", uart_path().as_str());
+        let aliases = child(root, "aliases");
+        set(aliases, "serial0", uart_path(layout::UART).as_str());
+        if self.privileged {
+            set(aliases, "serial1", uart_path(layout::MANAGER).as_str());
+        }
 
         let chosen = child(root, "chosen");
         set(chosen, "stdout-path", "serial0:115200n8");
@@ -144,17 +150,10 @@ impl GuestTree<'_> {
         set(clock, "clock-frequency", 24_000_000_u32);
         set(clock, "clock-output-names", "clk24mhz");
 
-        // The primecell bus asks for a clock of each of these names before it probes.
-        let uart = child(root, &uart_path()[1..]);
-        set(
-            uart,
-            "compatible",
-            ["arm,pl011", "arm,primecell"].as_slice(),
-        );
-        reg(uart, &[(layout::UART, layout::UART_BYTES)]);
-        set(uart, "interrupts", [SPI, layout::UART_SPI, LEVEL_HIGH]);
-        set(uart, "clocks", [CLOCK_PHANDLE, CLOCK_PHANDLE]);
-        set(uart, "clock-names", ["uartclk", "apb_pclk"].as_slice());
+        uart(root, layout::UART, layout::UART_SPI);
+        if self.privileged {
+            uart(root, layout::MANAGER, layout::MANAGER_SPI);
+        }
 
         let name = format!("pl061@{:x}", layout::GPIO.get());
         let gpio = child(root, &name);
@@ -214,8 +213,22 @@ impl GuestTree<'_> {
     }
 }
 
-fn uart_path() -> String {
-    format!("/pl011@{:x}", layout::UART.get())
+fn uart(root: &mut DeviceTreeNode, at: Ipa, spi: u32) {
+    let uart = child(root, &uart_path(at)[1..]);
+    set(
+        uart,
+        "compatible",
+        ["arm,pl011", "arm,primecell"].as_slice(),
+    );
+    reg(uart, &[(at, layout::UART_BYTES)]);
+    set(uart, "interrupts", [SPI, spi, LEVEL_HIGH]);
+    // The primecell bus asks for a clock of each of these names before it probes.
+    set(uart, "clocks", [CLOCK_PHANDLE, CLOCK_PHANDLE]);
+    set(uart, "clock-names", ["uartclk", "apb_pclk"].as_slice());
+}
+
+fn uart_path(at: Ipa) -> String {
+    format!("/pl011@{:x}", at.get())
 }
 
 /// The child with this name, new if there is none.

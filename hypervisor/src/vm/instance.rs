@@ -243,13 +243,14 @@ impl Vm {
             vgic: Vgic::new(count),
             vcpus: vcpus.collect(),
             console: Console::new(Channel::of_vm(parts.index)),
-            devices: Devices::new(),
+            devices: Devices::new(config.privileged),
             affinity: config.affinity,
             images: Images {
                 kernel: config.kernel,
                 ramdisk: config.ramdisk,
                 bootargs: config.bootargs,
                 vcpus: count,
+                privileged: config.privileged,
             },
             needs_tee: config.tee == Tee::Required,
             has_tee: AtomicBool::new(false),
@@ -347,7 +348,9 @@ impl Vm {
         let window = match device {
             layout::Device::Distributor => Window::Distributor,
             layout::Device::Redistributors => Window::Redistributors,
-            layout::Device::Uart | layout::Device::Gpio => return VgicAnswer::Nothing,
+            layout::Device::Uart | layout::Device::Manager | layout::Device::Gpio => {
+                return VgicAnswer::Nothing;
+            }
         };
         match self.vgic.access(vcpu.index, window, access) {
             MmioOutcome::Done { value, kick } => {

@@ -16,6 +16,10 @@ pub const UART: Ipa = Ipa::new(0x0900_0000);
 pub const UART_BYTES: u64 = 0x1000;
 /// The PL011's interrupt: SPI 1, INTID 33.
 pub const UART_SPI: u32 = 1;
+/// The registers of a privileged VM's second PL011, with the monitor behind it. The first's size.
+pub const MANAGER: Ipa = Ipa::new(0x0901_0000);
+/// The second PL011's interrupt: SPI 3, INTID 35.
+pub const MANAGER_SPI: u32 = 3;
 /// The registers of the PL061 that has the power button.
 pub const GPIO: Ipa = Ipa::new(0x0903_0000);
 /// Bytes of the PL061's registers.
@@ -37,6 +41,8 @@ pub enum Device {
     Redistributors,
     /// The console.
     Uart,
+    /// The monitor's UART, in privileged VMs only.
+    Manager,
     /// The power button.
     Gpio,
 }
@@ -50,6 +56,7 @@ pub fn device_at(ipa: Ipa) -> Option<(Device, u64)> {
     let all_redistributors = REDISTRIBUTOR_BYTES * crate::ids::MAX_VCPUS as u64;
     [
         (Device::Uart, within(UART, UART_BYTES)),
+        (Device::Manager, within(MANAGER, UART_BYTES)),
         (Device::Gpio, within(GPIO, GPIO_BYTES)),
         (Device::Distributor, within(DISTRIBUTOR, DISTRIBUTOR_BYTES)),
         (

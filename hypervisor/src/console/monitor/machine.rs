@@ -91,7 +91,7 @@ impl System for ThisMachine {
             vcpus: vm.vcpus.len(),
             memory_kib: vm.memory.bytes() / 1024,
             tee: vm.has_tee(),
-            privileged: false,
+            privileged: vm.is_privileged(),
             starts: 0,
             up_ms: 0,
         })

@@ -16,6 +16,7 @@ fn full() -> GuestTree<'static> {
             start: Ipa::new(0x1_0400_0000),
             bytes: 0x12_3456,
         }),
+        privileged: true,
         tee: Some(GuestTee {
             notification: Some(187),
         }),
@@ -114,6 +115,13 @@ fn another_parser_reads_the_same_machine() {
     let clock = tree.find_phandle(clocks[0]).unwrap();
     assert_eq!(text(clock, "compatible"), "fixed-clock");
 
+    // Linux counts its ttyAMA by the aliases.
+    let second = tree.aliases().unwrap().resolve_node("serial1").unwrap();
+    assert_eq!(second.name, "pl011@9010000");
+    assert_eq!(cells(second, "interrupts"), [0, 3, 4]);
+    assert_eq!(cells(second, "reg"), [0, 0x0901_0000, 0, 0x1000]);
+    assert_eq!(cells(second, "clocks"), clocks);
+
     let gpio = node("/pl061@9030000");
     let compatible: Vec<_> = gpio.compatible().unwrap().all().collect();
     assert_eq!(compatible, ["arm,pl061", "arm,primecell"]);
@@ -143,6 +151,7 @@ fn what_a_guest_does_not_have_it_is_not_told_of() {
         vcpus: 1,
         unified_cache_levels: 0,
         ramdisk: None,
+        privileged: false,
         tee: None,
         kaslr_seed: None,
         rng_seed: &[],
@@ -151,6 +160,8 @@ fn what_a_guest_does_not_have_it_is_not_told_of() {
     let dtb = bare.write();
     let tree = fdt::Fdt::new(&dtb).unwrap();
     assert!(tree.find_node("/firmware").is_none());
+    assert!(tree.find_node("/pl011@9010000").is_none());
+    assert!(tree.aliases().unwrap().resolve("serial1").is_none());
     let chosen: Vec<_> = tree
         .find_node("/chosen")
         .unwrap()

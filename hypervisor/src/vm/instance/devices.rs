@@ -2,15 +2,19 @@
 //! outside.
 
 use super::Vm;
+use crate::console::manager::Manager;
+use crate::console::monitor::machine::ThisMachine;
 use crate::devices::mmio::Access;
 use crate::devices::pl061::Pl061;
 use crate::devices::vgic::{IntId, VcpuSet, Wire};
 use crate::sched::run;
 use crate::vm::layout::{self, Device};
+use alloc::boxed::Box;
 use spin::mutex::SpinMutex;
 
 /// The interrupts' inputs at the vGIC. SPIs begin at INTID 32.
 const UART_INTID: IntId = intid(layout::UART_SPI);
+const MANAGER_INTID: IntId = intid(layout::MANAGER_SPI);
 const GPIO_INTID: IntId = intid(layout::GPIO_SPI);
 
 const fn intid(spi: u32) -> IntId {
@@ -22,12 +26,15 @@ const fn intid(spi: u32) -> IntId {
 
 /// The devices that `Vm::console` does not have.
 pub(super) struct Devices {
+    /// A privileged VM's.
+    manager: Option<Box<Manager>>,
     gpio: SpinMutex<Pl061>,
 }
 
 impl Devices {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new(privileged: bool) -> Self {
         Self {
+            manager: privileged.then(|| Box::new(Manager::new())),
             gpio: SpinMutex::new(Pl061::new()),
         }
     }
@@ -35,6 +42,9 @@ impl Devices {
     /// As after power-on.
     pub(super) fn reset(&self) {
         *self.gpio.lock() = Pl061::new();
+        if let Some(manager) = &self.manager {
+            manager.reset();
+        }
     }
 }
 
@@ -50,9 +60,19 @@ impl Vm {
                 run::kick(self, kick);
                 Some(value)
             }
+            Device::Manager => {
+                let drive = |level| self.drive(MANAGER_INTID, level);
+                let manager = self.devices.manager.as_ref()?;
+                Some(manager.access(access, &ThisMachine, drive, |kick| run::kick(self, kick)))
+            }
             Device::Gpio => Some(self.with_gpio(|gpio| gpio.access(access))),
             Device::Distributor | Device::Redistributors => None,
         }
+    }
+
+    /// Whether it has the second UART, and so the monitor.
+    pub const fn is_privileged(&self) -> bool {
+        self.devices.manager.is_some()
     }
 
     /// A byte for the guest's console.

@@ -1,0 +1,90 @@
+//! The second UART of a privileged VM: a PL011 with the monitor behind it instead of a line.
+//!
+//! Nothing gets lost on the way. A guest that does not read its answers has its commands wait: first
+//! in the monitor's input, then in the device's transmit FIFO, which the guest sees to be full.
+
+use super::monitor::{Answers, Port, System};
+use crate::devices::mmio::Access;
+use crate::devices::pl011::{Pl011, TxSink};
+use spin::mutex::SpinMutex;
+
+/// One privileged VM's.
+pub struct Manager {
+    device: SpinMutex<Pl011>,
+    port: Port,
+    answers: Answers,
+}
+
+/// The monitor's end of the line.
+struct Line<'a>(&'a Port);
+
+impl TxSink for Line<'_> {
+    fn send(&mut self, byte: u8) -> bool {
+        self.0.receive(byte)
+    }
+}
+
+impl Manager {
+    /// A session that nobody has used.
+    pub fn new() -> Self {
+        Self {
+            device: SpinMutex::new(Pl011::new()),
+            port: Port::new(),
+            answers: Answers::new(),
+        }
+    }
+
+    /// The guest's access to a register: what a read finds. If it completes a command, that is
+    /// executed, with none of the device's locks held.
+    ///
+    /// `drive` is told the interrupt line's level under the device's lock, so that levels arrive in
+    /// their order; `tell` gets what it answers, without the lock.
+    pub fn access<R>(
+        &self,
+        access: Access,
+        system: &impl System,
+        drive: impl Fn(bool) -> R,
+        tell: impl Fn(R),
+    ) -> u64 {
+        let mut device = self.device.lock();
+        let value = device.access(access, &mut Line(&self.port));
+        let driven = drive(device.irq_line());
+        drop(device);
+        tell(driven);
+        loop {
+            let unfinished = self.port.work(system, &self.answers);
+            let mut device = self.device.lock();
+            let before = device.has_output();
+            device.pump(&mut Line(&self.port));
+            while device.input_room() > 0
+                && let Some(byte) = self.answers.next()
+            {
+                let _ = device.receive(byte);
+            }
+            // A guest that has something to read comes back for it, and then it goes on.
+            let again = (unfinished || before) && !device.has_input();
+            let driven = drive(device.irq_line());
+            drop(device);
+            tell(driven);
+            if !again {
+                return value;
+            }
+        }
+    }
+
+    /// As after power-on.
+    pub fn reset(&self) {
+        *self.device.lock() = Pl011::new();
+        self.port.reset();
+        self.answers.reset();
+    }
+}
+
+impl Default for Manager {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+use super::*;
+use crate::console::monitor::system::{
+    CpuFigures, MemoryFigures, Order, PerCpu, Refusal, SharedPages, TeeFigures, VmDetails,
+    VmSummary,
+};
+use crate::devices::mmio::AccessSize;
+use crate::ids::VmIndex;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+
+/// Registers and bits of ARM DDI 0183 that the guest uses here.
+const DR: u64 = 0;
+const FR: u64 = 0x18;
+const LCR_H: u64 = 0x2c;
+const IMSC: u64 = 0x38;
+const RXFE: u64 = 1 << 4;
+const TXFF: u64 = 1 << 5;
+
+/// A guest at the UART, and a machine with one VM that is told by it what to do.
+struct Guest {
+    manager: Manager,
+    line: Cell<bool>,
+    told: Cell<u32>,
+    orders: RefCell<Vec<Order>>,
+}
+
+impl Guest {
+    fn new() -> Self {
+        let guest = Self {
+            manager: Manager::new(),
+            line: Cell::new(false),
+            told: Cell::new(0),
+            orders: RefCell::default(),
+        };
+        guest.access(Access::write(LCR_H, AccessSize::Word, 0x70));
+        guest.access(Access::write(IMSC, AccessSize::Word, 0x50));
+        guest
+    }
+
+    fn access(&self, access: Access) -> u64 {
+        let tell = |()| self.told.set(self.told.get() + 1);
+        self.manager
+            .access(access, self, |level| self.line.set(level), tell)
+    }
+
+    fn has(&self, flag: u64) -> bool {
+        self.access(Access::read(FR, AccessSize::Word)) & flag != 0
+    }
+
+    /// Sends as much as there is room for; what is left.
+    fn send<'t>(&self, text: &'t str) -> &'t str {
+        for (index, byte) in text.bytes().enumerate() {
+            if self.has(TXFF) {
+                return &text[index..];
+            }
+            self.access(Access::write(DR, AccessSize::Word, byte.into()));
+        }
+        ""
+    }
+
+    fn read(&self, at_most: usize) -> String {
+        let mut text = String::new();
+        while text.len() < at_most && !self.has(RXFE) {
+            text.push(self.access(Access::read(DR, AccessSize::Word)) as u8 as char);
+        }
+        text
+    }
+}
+
+impl System for Guest {
+    fn name(&self, vm: VmIndex) -> Option<&str> {
+        (vm.get() == 0).then_some("self")
+    }
+
+    fn summary(&self, _: VmIndex) -> Option<VmSummary<'_>> {
+        None
+    }
+
+    fn details(&self, _: VmIndex) -> Option<VmDetails<'_>> {
+        None
+    }
+
+    fn tee(&self, _: VmIndex) -> Option<TeeFigures<'_>> {
+        None
+    }
+
+    fn order(&self, _: VmIndex, order: Order) -> Result<(), Refusal> {
+        // A VM that ends has its devices reset, and here that happens at once: no lock may be held.
+        if order == Order::Kill {
+            self.manager.reset();
+        }
+        self.orders.borrow_mut().push(order);
+        Ok(())
+    }
+
+    fn set_memory(&self, _: VmIndex, _: u64) -> Result<(), Refusal> {
+        Err(Refusal::Unsupported)
+    }
+
+    fn shared_pages(&self) -> SharedPages {
+        SharedPages::default()
+    }
+
+    fn cpus(&self) -> PerCpu<CpuFigures<'_>> {
+        PerCpu::new()
+    }
+
+    fn memory(&self) -> MemoryFigures {
+        unreachable!("nobody asks")
+    }
+
+    /// Longer than the device's own queue.
+    fn log(&self, lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::Result {
+        (0..lines).try_for_each(|line| each(&format!("{line:0200}")))
+    }
+}
+
+#[test]
+fn a_line_is_answered_and_the_guest_is_interrupted() {
+    let guest = Guest::new();
+    assert_eq!(guest.send("#t vm stop self --json"), "");
+    assert!(!guest.line.get() && guest.has(RXFE));
+    assert_eq!(guest.send("\n"), "");
+    assert!(guest.line.get());
+    let answer = guest.read(1000);
+    assert!(
+        answer.starts_with("@postern {\"event\":\"answer\",\"tag\":\"t\""),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("\"ok\":true") && answer.ends_with('\n'),
+        "{answer}"
+    );
+    assert!(!guest.line.get());
+    assert_eq!(*guest.orders.borrow(), [Order::Stop]);
+    assert!(guest.told.get() > 0);
+}
+
+#[test]
+fn an_answer_longer_than_the_queue_arrives_whole() {
+    let guest = Guest::new();
+    assert_eq!(guest.send("log 60\n"), "");
+    let answer = guest.read(usize::MAX);
+    let expected: String = (0..60).map(|line| format!("{line:0200}\n")).collect();
+    assert_eq!(answer, expected);
+}
+
+#[test]
+fn commands_wait_while_nobody_reads_and_none_is_lost() {
+    let guest = Guest::new();
+    let commands: String = (0..200)
+        .map(|tag| format!("#n{tag} vm stop self --json\n"))
+        .collect();
+    let mut left = guest.send(&commands);
+    assert!(!left.is_empty(), "nobody has read anything");
+    let mut answers = String::new();
+    // A few bytes at a time, so that the two directions meet in many ways.
+    while !guest.has(RXFE) || !left.is_empty() {
+        answers += &guest.read(37);
+        left = guest.send(left);
+    }
+    let tags: Vec<_> = answers
+        .lines()
+        .map(|line| line.split('"').nth(7).unwrap().to_owned())
+        .collect();
+    let expected: Vec<_> = (0..200).map(|tag| format!("n{tag}")).collect();
+    assert_eq!(tags, expected);
+    assert_eq!(guest.orders.borrow().len(), 200);
+}
+
+#[test]
+fn a_guest_may_end_itself() {
+    let guest = Guest::new();
+    assert_eq!(guest.send("vm list\nvm kill self\n"), "");
+    assert_eq!(*guest.orders.borrow(), [Order::Kill]);
+    guest.manager.reset();
+    assert!(guest.has(RXFE));
+    assert!(!guest.has(TXFF));
+}
+
+#[test]
+fn any_bytes_are_survived() {
+    let guest = Guest::new();
+    for byte in (0..=255).cycle().take(20_000) {
+        guest.access(Access::write(DR, AccessSize::Word, byte));
+        guest.read(3);
+    }
+    // Out of whatever that has become.
+    guest.send("\x03\x15\nterminal off\n");
+    guest.read(usize::MAX);
+    guest.send("#end vm stop self --json\n");
+    assert!(guest.read(usize::MAX).contains("\"tag\":\"end\""));
+}
