@@ -4,6 +4,7 @@ SUITE ?= trixie
 XTEST ?= default
 CONFIG ?= guests/two.toml
 SECONDS ?= 60
+CMD ?= help
 
 # Where qemu/setup.sh puts Rust when the machine has none.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -13,13 +14,13 @@ export POSTERN_OPTEE_SRC := $(OPTEE_SRC)
 
 CARGO_TOOL := --profile host --package postern-qemu --bin postern-tool
 TOOL := @cargo run --quiet $(CARGO_TOOL) --
-SYSTEM := --suite $(SUITE) --config $(CONFIG) $(if $(GUESTS),--guests $(GUESTS))
+DESCRIPTION := --suite $(SUITE) --config $(CONFIG) $(if $(GUESTS),--guests $(GUESTS))
 # Tests run under nextest where it is, else under cargo itself; both run all of them.
 NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native shell test test-host test-qemu test-hostile miri fuzz test-models optee-facts lint clean distclean
+.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile miri fuzz test-models optee-facts lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -31,19 +32,23 @@ help: ## This list
 	@echo '  CONFIG=guests/two.toml   which VMs there are'
 	@echo '  GUESTS=4        so many Linux guests, 1 to 8; from 3 on OP-TEE is built for them (minutes)'
 	@echo "  OPTEE_SRC=DIR   OP-TEE is built from your own source tree instead of Debian's"
+	@echo '  SYSTEM=run      for ctl, when several systems run: the folder below out/'
 	@echo '  SECONDS=60      how long `make fuzz` takes for each target'
 	@echo '  MIRROR=ADDRESS  a Debian mirror, when the apt sources of this machine name none'
 	@echo '  ATTACKS="3 17"  the attacks of test-hostile; all of them by default'
 	@echo '  UPDATE=1        ask Debian for newer parts than those in .cache/'
 
 run: tool ## Boot two Linux guests that share one OP-TEE, run xtest in both at once, report
-	$(TOOL) run $(SYSTEM) --xtest '$(XTEST)'
+	$(TOOL) run $(DESCRIPTION) --xtest '$(XTEST)'
 
 run-native: tool ## The same guest image on the bare machine, without the hypervisor, to compare with
-	$(TOOL) run-native $(SYSTEM) --xtest '$(XTEST)'
+	$(TOOL) run-native $(DESCRIPTION) --xtest '$(XTEST)'
+
+ctl: tool ## A command for the monitor of a system that runs: make ctl CMD="vm list"
+	$(TOOL) ctl $(if $(SYSTEM),--system $(SYSTEM)) $(CMD)
 
 shell: tool ## Boot the same system and give its consoles to this terminal
-	$(TOOL) shell $(SYSTEM)
+	$(TOOL) shell $(DESCRIPTION)
 
 test: test-host test-qemu ## All tests: on the host, then scenarios in QEMU
 	@echo 'PASS: all host tests and all scenarios; the logs of the scenarios are in out/tests'
@@ -86,7 +91,7 @@ lint: setup ## Formatting and clippy, as CI checks them
 	cargo clippy --package guest-agent --target aarch64-unknown-linux-musl --release -- -D warnings
 
 prepare: tool ## Fetch and build what `run` needs, and start nothing
-	$(TOOL) prepare $(SYSTEM)
+	$(TOOL) prepare $(DESCRIPTION)
 
 setup: ## Install what the build needs and this machine lacks
 	@sh qemu/setup.sh

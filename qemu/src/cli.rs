@@ -8,7 +8,7 @@ use crate::progress::Progress;
 use crate::report::{Report, picture, table};
 use crate::run::{Plan, run};
 use crate::selection::{Baseline, Selection};
-use crate::{shell, signals};
+use crate::{control, shell, signals};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -58,6 +58,18 @@ enum Command {
     Prepare {
         #[command(flatten)]
         system: SystemArgs,
+    },
+    /// Have the monitor of a system that runs in this checkout execute a command, such as `vm list`.
+    Ctl {
+        /// The folder of the system's logs below out/, such as `run` or `shell`; needed when several run.
+        #[arg(long)]
+        system: Option<String>,
+        /// The answer as one line of JSON.
+        #[arg(long)]
+        json: bool,
+        /// The command: `help` tells which there are.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
     },
     /// Draw and print the report of an earlier run again.
     Report {
@@ -110,6 +122,20 @@ impl Cli {
             Command::Prepare { system } => {
                 let paths = Paths::discover()?;
                 system.machine(&paths, Flavour::Shared, &paths.run("run"), "")?;
+                Ok(true)
+            }
+            Command::Ctl {
+                system,
+                json,
+                command,
+            } => {
+                let folder = control::find(&Paths::discover()?, system.as_deref())?;
+                let (options, words): (Vec<&str>, Vec<&str>) = command
+                    .iter()
+                    .flat_map(|word| word.split_whitespace())
+                    .partition(|word| *word == "--json");
+                let json = json || !options.is_empty();
+                control::ctl(&folder, &words.join(" "), json, |line| println!("{line}"))?;
                 Ok(true)
             }
             Command::Report { file } => {

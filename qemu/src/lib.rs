@@ -5,6 +5,7 @@ pub mod cargo;
 pub mod cli;
 pub mod config;
 pub mod console;
+pub mod control;
 pub mod display;
 pub mod elf;
 pub mod firmware;

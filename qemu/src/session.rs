@@ -6,6 +6,7 @@ mod expect;
 pub use expect::Expectation;
 
 use crate::console::{Channel, Demux, Lines, Mux};
+use crate::control::{Control, Ear, Wire};
 use crate::launch::{Machine, Qemu, Vm, Wiring};
 use crate::monitor::HypervisorEvent;
 use crate::signals;
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, ChildStdout, ExitStatus};
+use std::process::{ChildStdout, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -72,8 +73,9 @@ impl std::error::Error for Interrupted {}
 /// A machine that runs. It ends with this value.
 pub struct Session {
     qemu: Qemu,
-    input: Option<ChildStdin>,
-    mux: Mux,
+    wire: Wire,
+    /// Where `postern-tool ctl` comes in, as long as this is there.
+    _control: Option<Control>,
     items: Receiver<Item>,
     backlog: VecDeque<Item>,
     tails: HashMap<Channel, VecDeque<String>>,
@@ -111,16 +113,22 @@ impl Session {
         } else {
             Demux::multiplexed()
         };
-        let programs: Vec<bool> = machine.vms.iter().map(|vm| vm.program).collect();
-        std::thread::spawn(move || read(output, demux, logs, &programs, started, &sender));
+        let mux = if plain {
+            Mux::plain()
+        } else {
+            Mux::multiplexed()
+        };
+        let wire = Wire::new(input, mux);
+        let control = Control::beside(folder, machine.wiring, &wire);
+        let listeners = Listeners {
+            programs: machine.vms.iter().map(|vm| vm.program).collect(),
+            ear: control.as_ref().map(Control::ear),
+        };
+        std::thread::spawn(move || read(output, demux, logs, &listeners, started, &sender));
         Ok(Self {
             qemu,
-            input: Some(input),
-            mux: if plain {
-                Mux::plain()
-            } else {
-                Mux::multiplexed()
-            },
+            wire,
+            _control: control,
             items,
             backlog: VecDeque::new(),
             tails: HashMap::new(),
@@ -174,15 +182,7 @@ impl Session {
     ///
     /// QEMU has ended.
     pub fn send_bytes(&mut self, channel: Channel, bytes: &[u8]) -> Result<()> {
-        let wire = self.mux.encode(channel, bytes);
-        let input = self
-            .input
-            .as_mut()
-            .context("the machine takes no more input")?;
-        input
-            .write_all(&wire)
-            .and_then(|()| input.flush())
-            .context("QEMU reads no more: it has ended")
+        self.wire.send(channel, bytes)
     }
 
     /// The next item of any console, those set aside first; `None` when none came in time. After
@@ -334,12 +334,20 @@ fn file_name(name: &str) -> String {
     name.chars().map(safe).collect()
 }
 
+/// Who is to understand what is read.
+struct Listeners {
+    /// Of each VM whether it runs a program.
+    programs: Vec<bool>,
+    /// Those who ask the monitor something from outside.
+    ear: Option<Ear>,
+}
+
 /// The reading thread: until QEMU closes the UART.
 fn read(
     mut uart: ChildStdout,
     mut demux: Demux,
     mut logs: Logs,
-    programs: &[bool],
+    listeners: &Listeners,
     started: Instant,
     items: &Sender<Item>,
 ) {
@@ -353,7 +361,13 @@ fn read(
             what,
         }));
     };
-    let say = |channel, line| give(channel, understand(channel, programs, line));
+    let say = |channel, line: String| {
+        let answers = channel == Channel::Hypervisor
+            && listeners.ear.as_ref().is_some_and(|ear| ear.hear(&line));
+        if !answers {
+            give(channel, understand(channel, &listeners.programs, line));
+        }
+    };
     loop {
         let length = match uart.read(&mut bytes) {
             Ok(0) => break,
@@ -371,6 +385,9 @@ fn read(
     }
     for (&channel, lines) in &mut lines {
         lines.finish(|line| say(channel, line));
+    }
+    if let Some(ear) = &listeners.ear {
+        ear.close();
     }
     give(Channel::Firmware, What::Closed);
 }

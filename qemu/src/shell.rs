@@ -3,7 +3,8 @@
 mod keys;
 mod terminal;
 
-use crate::console::{Channel, Demux, Mux, plain};
+use crate::console::{Channel, Demux, Lines, Mux, plain};
+use crate::control::{Control, Ear, Wire};
 use crate::launch::{Machine, Qemu, Wiring};
 use crate::signals;
 use anyhow::{Context, Result, bail};
@@ -34,6 +35,9 @@ struct Consoles {
     shown: Channel,
     kept: HashMap<Channel, Vec<u8>>,
     logs: HashMap<Channel, std::fs::File>,
+    /// Those who ask the monitor something from outside, and the lines that they hear.
+    ear: Option<Ear>,
+    lines: Lines,
 }
 
 /// Boots the machine and connects the terminal with its consoles until the user leaves or the machine
@@ -48,19 +52,23 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
     };
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let plain_wire = machine.wiring == Wiring::Plain;
-    let (mut qemu, mut input, output) = Qemu::start(machine, folder)?;
+    let (mut qemu, input, output) = Qemu::start(machine, folder)?;
     let inputs = readers(output);
     let mut demux = if plain_wire {
         Demux::plain()
     } else {
         Demux::multiplexed()
     };
-    let mut mux = if plain_wire {
+    let mux = if plain_wire {
         Mux::plain()
     } else {
         Mux::multiplexed()
     };
+    let wire = Wire::new(input, mux);
+    let control = Control::beside(folder, machine.wiring, &wire);
     let mut consoles = Consoles::new(machine, folder);
+    consoles.ear = control.as_ref().map(Control::ear);
+    let mut terminal = false;
     let mut keys = Keys::default();
     show(format!("\r\n{}\r\n", consoles.help()).as_bytes());
     let (mut quiet, mut reminded) = (Duration::ZERO, false);
@@ -80,11 +88,17 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
                 for action in keys.feed(&bytes) {
                     match action {
                         Action::Send(bytes) => {
-                            let wire = mux.encode(consoles.shown, &bytes);
                             // A machine that ends reads no more; the loop sees its end next.
-                            let _ = input.write_all(&wire).and_then(|()| input.flush());
+                            let _ = wire.send(consoles.shown, &bytes);
                         }
-                        Action::Switch(number) => consoles.switch(number),
+                        Action::Switch(number) => {
+                            consoles.switch(number);
+                            // Enter, the first time, makes it a terminal with a prompt.
+                            if consoles.shown == Channel::Hypervisor && !terminal {
+                                terminal = true;
+                                let _ = wire.send(consoles.shown, b"\r");
+                            }
+                        }
                         Action::Help => show(format!("\r\n{}\r\n", consoles.help()).as_bytes()),
                         Action::Quit => quit = true,
                     }
@@ -104,6 +118,7 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
             Err(RecvTimeoutError::Disconnected) => break "the machine has gone",
         }
     };
+    drop(control);
     qemu.kill();
     drop(raw);
     println!("\nPostern: {ended}. Logs: {}", folder.display());
@@ -168,6 +183,8 @@ impl Consoles {
             shown: Channel::Vm(1),
             kept: HashMap::new(),
             logs,
+            ear: None,
+            lines: Lines::default(),
         }
     }
 
@@ -194,6 +211,12 @@ impl Consoles {
         if let Some(log) = self.logs.get_mut(&channel) {
             // As everywhere: a full disk must not stop the console.
             let _ = log.write_all(bytes);
+        }
+        if let (Channel::Hypervisor, Some(ear)) = (channel, &self.ear) {
+            // What is answered to somebody else is shown all the same: it happens on this console.
+            self.lines.feed(bytes, |line| {
+                ear.hear(&line);
+            });
         }
         // Firmware speaks before there is anything else to show, and when things go wrong.
         if channel == self.shown || channel == Channel::Firmware {

@@ -60,7 +60,11 @@ pub fn optee_source(
     if let (Err(why), true) = (&fetched, suite != Suite::Sid && cached.is_none()) {
         eprintln!(
             "  The source of OP-TEE in Debian {suite} cannot be fetched, that of sid is taken: {}",
-            first_line(&format!("{why:#}"))
+            // The log has the rest.
+            format!("{why:#}")
+                .split("; the end of it")
+                .next()
+                .unwrap_or_default()
         );
         fetched = fetch(&folder, &logs, Suite::Sid, progress);
     }
@@ -77,10 +81,6 @@ pub fn optee_source(
         }
         (Err(why), None) => Err(why.context("the source of OP-TEE cannot be fetched")),
     }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }
 
 fn read_stamp(stamp: &Path, folder: &Path) -> Option<SourcePackage> {

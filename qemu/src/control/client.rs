@@ -1,0 +1,78 @@
+//! The side of `postern-tool ctl`.
+
+use super::{Reply, Request, SOCKET, check, socket};
+use crate::paths::Paths;
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// Where the system runs that a command is for: the one in `out/NAME`, or the only one that there is.
+///
+/// # Errors
+/// None runs, or several do.
+pub fn find(paths: &Paths, name: Option<&str>) -> Result<PathBuf> {
+    const HOW: &str = "start one with `make run` or `make shell`";
+    if let Some(name) = name {
+        let folder = paths.out().join(name);
+        if connect(&folder).is_err() {
+            bail!("no system runs in {}: {HOW}", folder.display());
+        }
+        return Ok(folder);
+    }
+    let mut running = Vec::new();
+    // The tests' systems are one folder deeper.
+    for top in [paths.out(), paths.out().join("tests")] {
+        for entry in std::fs::read_dir(&top).into_iter().flatten().flatten() {
+            let folder = entry.path();
+            if folder.join(SOCKET).exists() && connect(&folder).is_ok() {
+                running.push(folder);
+            }
+        }
+    }
+    running.sort();
+    match &running[..] {
+        [] => bail!("no system runs in this checkout: {HOW}"),
+        [only] => Ok(only.clone()),
+        several => {
+            let out = paths.out();
+            let name = |folder: &PathBuf| {
+                let name = folder.strip_prefix(&out).unwrap_or(folder);
+                name.display().to_string()
+            };
+            let names: Vec<String> = several.iter().map(name).collect();
+            bail!(
+                "several systems run: {}; say which one with --system NAME (make ctl SYSTEM=NAME)",
+                names.join(", ")
+            )
+        }
+    }
+}
+
+fn connect(folder: &Path) -> Result<UnixStream> {
+    let (_open, path) = socket(folder)?;
+    Ok(UnixStream::connect(path)?)
+}
+
+/// Has the monitor of the system in `folder` execute a command; `show` gets each line of the answer.
+///
+/// # Errors
+/// What the monitor has against it, or why it cannot be asked.
+pub fn ctl(folder: &Path, command: &str, json: bool, mut show: impl FnMut(&str)) -> Result<()> {
+    check(command).map_err(anyhow::Error::msg)?;
+    let mut stream = connect(folder).context("the system has ended")?;
+    let request = Request {
+        command: command.to_owned(),
+        json,
+    };
+    let text = serde_json::to_string(&request)? + "\n";
+    stream.write_all(text.as_bytes())?;
+    for line in BufReader::new(stream).lines() {
+        match serde_json::from_str(&line?).context("the running tool is of another version")? {
+            Reply::Line(line) => show(&line),
+            Reply::Done => return Ok(()),
+            Reply::Failed(why) => bail!("{why}"),
+        }
+    }
+    bail!("the system has ended")
+}

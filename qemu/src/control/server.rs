@@ -1,0 +1,256 @@
+//! The side that runs the machine.
+
+use super::{PATIENCE, Reply, Request, SOCKET, Wire, check, socket};
+use crate::console::plain;
+use crate::launch::Wiring;
+use crate::monitor::HypervisorEvent;
+use anyhow::{Context, Result};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What every tag of ours begins with.
+const TAG: &str = "ctl-";
+/// A request is shorter than this, bytes.
+const LONGEST_REQUEST: u64 = 4096;
+/// How long a client may take to say what it wants.
+const HURRY: Duration = Duration::from_secs(5);
+/// Between two looks whether nobody is typing.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// The socket of a running system. It goes with this value.
+pub struct Control {
+    shared: Arc<Shared>,
+    folder: PathBuf,
+}
+
+struct Shared {
+    wire: Wire,
+    /// Who waits for the answer to which tag.
+    waiting: Mutex<HashMap<u32, Sender<String>>>,
+    next: AtomicU32,
+    over: AtomicBool,
+}
+
+/// The side of it that hears the hypervisor.
+#[derive(Clone)]
+pub struct Ear(Arc<Shared>);
+
+impl Control {
+    /// Opens the socket in a folder.
+    ///
+    /// # Errors
+    /// There cannot be one.
+    pub fn open(folder: &Path, wire: Wire) -> Result<Self> {
+        let (open, path) = socket(folder)?;
+        // Of a tool that was killed. A system in the same folder that still runs loses its.
+        match std::fs::remove_file(&path) {
+            Err(why) if why.kind() != ErrorKind::NotFound => return Err(why.into()),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)
+            .with_context(|| format!("there can be no socket in {}", folder.display()))?;
+        let shared = Arc::new(Shared {
+            wire,
+            waiting: Mutex::default(),
+            next: AtomicU32::new(1),
+            over: AtomicBool::new(false),
+        });
+        let serving = Arc::clone(&shared);
+        std::thread::spawn(move || serve(&listener, &open, &serving));
+        Ok(Self {
+            shared,
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// As [`Control::open`] for a machine with a hypervisor. A system without the socket is still a system.
+    pub fn beside(folder: &Path, wiring: Wiring, wire: &Wire) -> Option<Self> {
+        if wiring == Wiring::Plain {
+            return None;
+        }
+        match Self::open(folder, wire.clone()) {
+            Ok(control) => Some(control),
+            Err(why) => {
+                eprintln!("  `make ctl` will not find this system: {why:#}");
+                None
+            }
+        }
+    }
+
+    /// What is to hear each line of the hypervisor's.
+    pub fn ear(&self) -> Ear {
+        Ear(Arc::clone(&self.shared))
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Relaxed);
+        self.shared.hang_up();
+        if let Ok((_open, path)) = socket(&self.folder) {
+            // Wakes the thread, which then sees that it is over.
+            let _ = UnixStream::connect(&path);
+            let _ = std::fs::remove_file(self.folder.join(SOCKET));
+        }
+    }
+}
+
+impl Ear {
+    /// Hears a line. True when it is part of an answer to a client, and so nobody else's.
+    pub fn hear(&self, line: &str) -> bool {
+        // What a terminal shows before a line is no part of it.
+        let line = line.rsplit('\r').next().unwrap_or_default();
+        let line = plain(line);
+        match tag_of(&line) {
+            Some(tag) => {
+                // One whose client has gone is nobody's either.
+                if let Some(client) = self.0.clients().get(&tag) {
+                    let _ = client.send(line);
+                }
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The machine has ended: nobody is answered any more.
+    pub fn close(&self) {
+        self.0.over.store(true, Ordering::Relaxed);
+        self.0.hang_up();
+    }
+}
+
+/// Whose answer a line is part of.
+fn tag_of(line: &str) -> Option<u32> {
+    let number = |tag: &str| tag.strip_prefix(TAG)?.parse().ok();
+    if let Some(rest) = line.strip_prefix('#') {
+        return number(rest.split(' ').next()?);
+    }
+    match HypervisorEvent::find(line) {
+        Some(Ok(HypervisorEvent::Answer(answer))) => number(answer.tag.as_deref()?),
+        _ => None,
+    }
+}
+
+impl Shared {
+    fn clients(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Sender<String>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hang_up(&self) {
+        self.clients().clear();
+    }
+
+    /// Asks the monitor, and gives each line of its answer.
+    fn ask(&self, request: &Request, mut give: impl FnMut(Reply)) -> Result<(), String> {
+        check(&request.command)?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, lines) = channel();
+        self.clients().insert(number, sender);
+        let asked = self.ask_as(number, request, &lines, &mut give);
+        self.clients().remove(&number);
+        asked
+    }
+
+    fn ask_as(
+        &self,
+        number: u32,
+        request: &Request,
+        lines: &Receiver<String>,
+        give: &mut impl FnMut(Reply),
+    ) -> Result<(), String> {
+        let ended = || "the machine has ended".to_owned();
+        if self.over.load(Ordering::Relaxed) {
+            return Err(ended());
+        }
+        let option = if request.json { " --json" } else { "" };
+        let line = format!("#{TAG}{number} {}{option}", request.command);
+        let deadline = Instant::now() + PATIENCE;
+        while !self.wire.send_command(&line).map_err(|_| ended())? {
+            if Instant::now() >= deadline {
+                return Err(
+                    "somebody is typing a command at the monitor's terminal in `make shell`".into(),
+                );
+            }
+            std::thread::sleep(GLANCE);
+        }
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = match lines.recv_timeout(left) {
+                Ok(line) => line,
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return Err(ended()),
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    return Err(format!(
+                        "the monitor has not answered for {} s: the machine may still be booting",
+                        PATIENCE.as_secs()
+                    ));
+                }
+            };
+            if let Some(rest) = line.strip_prefix('#') {
+                let text = rest.split_once(' ').map_or("", |(_, text)| text);
+                // The event that follows says it too.
+                if !text.starts_with("monitor: ") {
+                    give(Reply::Line(text.to_owned()));
+                }
+                continue;
+            }
+            let Some(Ok(HypervisorEvent::Answer(answer))) = HypervisorEvent::find(&line) else {
+                continue;
+            };
+            if request.json
+                && let Some((_, json)) = line.split_once(crate::monitor::MARK)
+            {
+                give(Reply::Line(json.trim_end().to_owned()));
+            }
+            return if answer.ok {
+                Ok(())
+            } else {
+                Err(answer.error.unwrap_or_default())
+            };
+        }
+    }
+}
+
+/// Answers clients, each in a thread of its own, until it is over. The folder stays open for as long.
+fn serve(listener: &UnixListener, _folder: &File, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        if shared.over.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(client) = client else {
+            // No file descriptors, for a while.
+            std::thread::sleep(GLANCE);
+            continue;
+        };
+        let shared = Arc::clone(shared);
+        // A client that is gone hears nothing; it is its own business.
+        std::thread::spawn(move || drop(converse(&client, &shared)));
+    }
+}
+
+fn converse(client: &UnixStream, shared: &Shared) -> Result<()> {
+    client.set_read_timeout(Some(HURRY))?;
+    let mut request = String::new();
+    BufReader::new(client.take(LONGEST_REQUEST)).read_line(&mut request)?;
+    let request: Request = serde_json::from_str(&request)?;
+    let mut to = client;
+    let mut give = |reply: Reply| {
+        let mut text = serde_json::to_string(&reply).unwrap_or_default();
+        text.push('\n');
+        // As above.
+        let _ = to.write_all(text.as_bytes());
+    };
+    let end = match shared.ask(&request, &mut give) {
+        Ok(()) => Reply::Done,
+        Err(why) => Reply::Failed(why),
+    };
+    give(end);
+    Ok(())
+}

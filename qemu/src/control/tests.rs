@@ -1,0 +1,181 @@
+//! Commands to a machine whose QEMU is a shell script that plays the monitor.
+
+use super::*;
+use crate::launch::{Firmware, Machine, Wiring};
+use crate::monitor::HypervisorEvent;
+use crate::session::{Session, What};
+use std::os::unix::fs::PermissionsExt;
+
+/// Plays the monitor, as a terminal that echoes and colours for the command `coloured`.
+const MONITOR: &str = r#"#!/bin/sh
+say() { printf "\\377\\000%s\\n" "$*"; }
+say '@postern {"event":"up","version":"0.1.0","cpus":4}'
+E=$(printf '\377')
+while IFS= read -r line; do
+    line=${line#"$E"}
+    tag=${line%% *} command=${line#* }
+    answer="@postern {\"event\":\"answer\",\"tag\":\"${tag#\#}\",\"command\":\"x\""
+    case "$command" in
+        'vm list') say '[ 0.1] info: meanwhile'; say "$tag NAME"; say "$tag a"; say "$answer,\"ok\":true}" ;;
+        'vm list --json') say "$answer,\"ok\":true,\"vms\":[]}" ;;
+        'vm stop x') say "$tag monitor: no virtual machine is called x"; say "$answer,\"ok\":false,\"error\":\"no virtual machine is called x\"}" ;;
+        coloured) printf 'postern> %s\r\n\r\033[K%s red\r\n' "$line" "$tag"; say "$answer,\"ok\":true}" ;;
+        off) exit 0 ;;
+        *) say '[ 0.2] info: heard '"$line" ;;
+    esac
+done
+"#;
+
+fn boot(folder: &Path) -> Session {
+    let qemu = folder.join("fake-qemu");
+    std::fs::write(&qemu, MONITOR).unwrap();
+    std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let machine = Machine {
+        qemu,
+        board: "virt".into(),
+        cpu: "x".into(),
+        cpus: 1,
+        memory_mib: 1,
+        firmware: Firmware::Flash("/flash".into()),
+        tree: None,
+        loads: Vec::new(),
+        extra: Vec::new(),
+        vms: Vec::new(),
+        wiring: Wiring::Multiplexed,
+    };
+    Session::boot(&machine, folder).unwrap()
+}
+
+/// A folder whose name is longer than a socket's path may be.
+fn deep() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix(&"x".repeat(120))
+        .tempdir()
+        .unwrap()
+}
+
+fn ask(folder: &Path, command: &str, json: bool) -> (Vec<String>, Result<(), String>) {
+    let mut lines = Vec::new();
+    let end = ctl(folder, command, json, |line| lines.push(line.to_owned()));
+    (lines, end.map_err(|why| format!("{why:#}")))
+}
+
+#[test]
+fn answers_reach_who_asked_and_nobody_else() {
+    let folder = deep();
+    let mut session = boot(folder.path());
+    let ask = |command, json| ask(folder.path(), command, json);
+    assert_eq!(
+        ask("vm list", false),
+        (vec!["NAME".into(), "a".into()], Ok(()))
+    );
+    let (lines, end) = ask("vm list", true);
+    assert_eq!(end, Ok(()));
+    let answer: serde_json::Value = serde_json::from_str(&lines.concat()).unwrap();
+    assert_eq!(
+        (&answer["ok"], &answer["vms"]),
+        (&true.into(), &serde_json::json!([]))
+    );
+    let why = "no virtual machine is called x";
+    assert_eq!(ask("vm stop x", false), (vec![], Err(why.into())));
+    assert_eq!(ask("coloured", false), (vec!["red".into()], Ok(())));
+    // The session goes on beside it, and hears nothing of it.
+    session.send(Channel::Hypervisor, "ping").unwrap();
+    let mut heard = Vec::new();
+    while !matches!(heard.last(), Some(What::Line(line)) if line.contains("heard")) {
+        let next = session.next(Duration::from_secs(60)).unwrap();
+        heard.push(next.expect("an item").what);
+    }
+    let line = |text: &str| What::Line(text.into());
+    assert!(matches!(
+        &heard[0],
+        What::Hypervisor(HypervisorEvent::Up { .. })
+    ));
+    assert_eq!(heard[1], line("[ 0.1] info: meanwhile"));
+    assert_eq!(heard.last(), Some(&line("[ 0.2] info: heard ping")));
+    assert!(
+        !heard
+            .iter()
+            .any(|what| matches!(what, What::Hypervisor(HypervisorEvent::Answer(_))))
+    );
+}
+
+#[test]
+fn commands_that_would_disturb_are_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let _session = boot(folder.path());
+    for (command, why) in [
+        ("", "there is no command"),
+        ("vm list\nvm kill a", "plain ASCII"),
+        ("#x vm list", "sets the tag itself"),
+        ("terminal on", "Ctrl-A 0"),
+    ] {
+        let error = ask(folder.path(), command, false).1.unwrap_err();
+        assert!(error.contains(why), "{command}: {error}");
+    }
+    assert!(ask(folder.path(), &"x".repeat(129), false).1.is_err());
+}
+
+#[test]
+fn a_machine_that_ends_answers_nobody_and_its_socket_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = boot(folder.path());
+    let error = ask(folder.path(), "off", false).1.unwrap_err();
+    assert!(error.contains("has ended"), "{error}");
+    drop(session);
+    assert!(!folder.path().join(SOCKET).exists());
+    assert!(
+        ask(folder.path(), "vm list", false)
+            .1
+            .unwrap_err()
+            .contains("has ended")
+    );
+}
+
+#[test]
+fn the_only_running_system_is_found_and_others_are_named() {
+    let top = tempfile::tempdir().unwrap();
+    let paths = crate::paths::Paths::at(top.path());
+    let out = paths.out();
+    let folder = |name: &str| {
+        let folder = out.join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    let error = |name| format!("{:#}", find(&paths, name).unwrap_err());
+    assert!(error(None).contains("no system runs in this checkout"));
+    // What a tool that was killed left behind is no system.
+    let dead = std::os::unix::net::UnixListener::bind(folder("dead").join(SOCKET)).unwrap();
+    drop(dead);
+    let run = boot(&folder("run"));
+    assert_eq!(find(&paths, None).unwrap(), out.join("run"));
+    let _test = boot(&folder("tests/short"));
+    assert!(error(None).contains("several systems run: run, tests/short"));
+    assert_eq!(find(&paths, Some("run")).unwrap(), out.join("run"));
+    drop(run);
+    assert!(error(Some("run")).contains("no system runs in"));
+    assert_eq!(find(&paths, None).unwrap(), out.join("tests/short"));
+}
+
+#[test]
+fn nobody_s_line_is_broken_into() {
+    let mut child = std::process::Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let wire = Wire::new(child.stdin.take().unwrap(), Mux::multiplexed());
+    let sent = |bytes: &[u8]| {
+        wire.send(Channel::Hypervisor, bytes).unwrap();
+        wire.send_command("#ctl-1 x").unwrap()
+    };
+    assert!(sent(b"\r"));
+    assert!(!sent(b"vm li"));
+    assert!(!sent(b"st"));
+    wire.send(Channel::Vm(1), b"ls\n").unwrap();
+    assert!(!wire.send_command("x").unwrap());
+    assert!(sent(b"\r"));
+    assert!(sent(b"vm\x03"));
+    drop(wire);
+    child.wait().unwrap();
+}
