@@ -17,16 +17,6 @@ pub struct Attack {
     pub run: fn(&Kit) -> Verdict,
 }
 
-/// The end of a VM in a state that is bad for it: the guest never comes back from it.
-pub struct Ending {
-    /// The number of the attack that it belongs to.
-    pub number: u8,
-    /// How the host names it.
-    pub name: &'static str,
-    /// Brings the state about and has the VM reset; back only when that is impossible.
-    pub run: fn(&Kit) -> String,
-}
-
 /// What was seen, when all was as expected; else the first thing that was not.
 pub type Verdict = Result<Seen, String>;
 

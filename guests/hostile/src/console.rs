@@ -1,8 +1,10 @@
 //! The commands of the host, and the answers to them.
 
-use crate::attack::{Attack, Ending};
-use crate::attacks::{ATTACKS, ENDINGS};
+use crate::attack::Attack;
+use crate::attacks::ATTACKS;
 use crate::kit::Kit;
+use crate::measure::measure;
+use crate::states::{STATES, State};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::event::Event;
@@ -21,14 +23,23 @@ pub fn main() -> ! {
                 Some(attack) => run(&kit, attack),
                 None => wrong(&format!("no attack {number}")),
             },
-            ("end", Some(name)) => match endings().find(|ending| ending.name == name) {
-                Some(ending) => end(&kit, ending),
-                None => wrong(&format!("no ending {name}")),
+            ("park", Some(name)) => match state(name) {
+                Some(state) => park(&kit, state),
+                None => wrong(&format!("no state {name}")),
             },
+            ("end", Some(name)) => match state(name) {
+                Some(state) => end(&kit, state),
+                None => wrong(&format!("no state {name}")),
+            },
+            ("measure", Some(instances)) => tell_measures(&kit, instances),
             ("alive", None) => alive(&kit),
             ("ping", text) => Event::new("pong")
                 .text("text", text.unwrap_or_default())
                 .send(),
+            ("reset", None) => {
+                Event::new("bye").send();
+                psci::system_reset()
+            }
             ("poweroff", None) => {
                 Event::new("bye").send();
                 psci::system_off()
@@ -51,8 +62,12 @@ fn find(number: &str) -> Option<&'static Attack> {
         .find(|attack| attack.number == number)
 }
 
-fn endings() -> impl Iterator<Item = &'static Ending> {
-    ENDINGS.iter().copied().flatten()
+fn states() -> impl Iterator<Item = &'static State> {
+    STATES.iter().copied().flatten()
+}
+
+fn state(name: &str) -> Option<&'static State> {
+    states().find(|state| state.name == name)
 }
 
 fn list() {
@@ -63,11 +78,8 @@ fn list() {
             .text("expected", attack.expected)
             .send();
     }
-    for ending in endings() {
-        Event::new("item")
-            .number("number", ending.number.into())
-            .text("end", ending.name)
-            .send();
+    for state in states() {
+        Event::new("item").text("state", state.name).send();
     }
     Event::new("list-end").send();
 }
@@ -75,10 +87,9 @@ fn list() {
 fn run(kit: &Kit, attack: &Attack) {
     let start = timer::now();
     let verdict = (attack.run)(kit);
-    let ms = timer::duration(timer::now() - start).as_millis() as u64;
     let event = Event::new("attack")
         .number("number", attack.number.into())
-        .number("ms", ms);
+        .number("ms", since(start));
     match verdict {
         Ok(seen) => {
             let mut event = event.text("outcome", "expected").text("text", &seen.text);
@@ -96,10 +107,50 @@ fn run(kit: &Kit, attack: &Attack) {
     }
 }
 
-fn end(kit: &Kit, ending: &Ending) {
-    Event::new("ending").text("name", ending.name).send();
-    let text: String = (ending.run)(kit);
-    wrong(&format!("the VM has not ended: {text}"));
+fn since(start: u64) -> u64 {
+    timer::duration(timer::now() - start).as_millis() as u64
+}
+
+/// Brings a state about. A session is open in each, so that the VM has something to be closed when it
+/// ends.
+fn reach(kit: &Kit, state: &State) -> Result<(), String> {
+    kit.open_tests()?;
+    (state.reach)(kit)
+}
+
+/// Brings a state about and stays in it. The console goes on working.
+fn park(kit: &Kit, state: &State) {
+    let start = timer::now();
+    match reach(kit, state) {
+        Ok(()) => Event::new("parked")
+            .text("state", state.name)
+            .number("ms", since(start))
+            .send(),
+        Err(text) => wrong(&format!("no way to {}: {text}", state.name)),
+    }
+}
+
+/// Brings a state about and has the VM reset in it.
+fn end(kit: &Kit, state: &State) {
+    Event::new("ending").text("name", state.name).send();
+    match reach(kit, state) {
+        Ok(()) => psci::system_reset(),
+        Err(text) => wrong(&format!("the VM has not ended: {text}")),
+    }
+}
+
+fn tell_measures(kit: &Kit, instances: &str) {
+    let start = timer::now();
+    let measured = instances
+        .parse()
+        .map_err(|_| format!("{instances:?} is no number"))
+        .and_then(|instances| measure(kit, instances));
+    match measured {
+        Ok(measured) => measured
+            .add_to(Event::new("measured").number("ms", since(start)))
+            .send(),
+        Err(text) => wrong(&text),
+    }
 }
 
 fn alive(kit: &Kit) {

@@ -11,10 +11,10 @@ use guest_bare::pages::Pages;
 use guest_bare::smccc;
 use guest_bare::tee::client::Failure;
 use guest_bare::tee::message::rmem;
-use guest_bare::tee::{Act, Client, Message, Outcome, PageList, Supplicant, Suspended, apps};
+use guest_bare::tee::{Act, Client, Message, Outcome, PageList, Step, Supplicant, Suspended, apps};
 use optee_proto::msg::{Attr, Param};
 use optee_proto::smc::CALL_WITH_ARG;
-use optee_proto::{Origin, Return, TeeResult};
+use optee_proto::{FunctionId, Origin, Return, TeeResult};
 
 /// POSTERN_MEM_RELINQUISH.
 const RELINQUISH: u64 = 0xc600_0010;
@@ -97,7 +97,21 @@ impl Kit {
 
     /// A whole call, its RPCs shown to `hook` first.
     pub fn send_hooked(&self, message: &Message, hook: impl FnMut(&Suspended) -> Act) -> Got {
-        let step = self.client.begin(CALL_WITH_ARG, message);
+        self.send_by(CALL_WITH_ARG, message, hook)
+    }
+
+    /// The same by one of the two functions that take an address.
+    pub fn send_by(
+        &self,
+        id: FunctionId,
+        message: &Message,
+        hook: impl FnMut(&Suspended) -> Act,
+    ) -> Got {
+        self.go_on(message, self.client.begin(id, message), hook)
+    }
+
+    /// A call from wherever it is to its end.
+    pub fn go_on(&self, message: &Message, step: Step, hook: impl FnMut(&Suspended) -> Act) -> Got {
         let supplicant = self.supplicant.with_message(message);
         Self::got(message, self.client.run(step, &supplicant, hook))
     }
@@ -114,9 +128,7 @@ impl Kit {
         call: &Suspended,
         hook: impl FnMut(&Suspended) -> Act,
     ) -> Got {
-        let supplicant = self.supplicant.with_message(message);
-        let step = guest_bare::tee::Step::Rpc(*call);
-        Self::got(message, self.client.run(step, &supplicant, hook))
+        self.go_on(message, Step::Rpc(*call), hook)
     }
 
     fn got(message: &Message, outcome: Outcome) -> Got {

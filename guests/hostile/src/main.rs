@@ -1,7 +1,8 @@
 //! A guest that attacks: Postern, and OP-TEE through it.
 //!
-//! Each attack has a number, a title and an expected answer ([`attack::Attack`]); `README.md` has
-//! the commands and events by which the host has them run.
+//! Each attack has a number, a title and an expected answer ([`attack::Attack`]). It can also bring
+//! itself into any of the states ([`states::State`]) that a VM may be in when it is ended. `README.md`
+//! has the commands and events by which the host has it do so.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -15,6 +16,12 @@ mod attacks;
 mod console;
 #[cfg(target_os = "none")]
 mod kit;
+#[cfg(target_os = "none")]
+mod measure;
+#[cfg(target_os = "none")]
+mod parked;
+#[cfg(target_os = "none")]
+mod states;
 
 #[cfg(target_os = "none")]
 guest_bare::program!(console::main);

@@ -79,6 +79,28 @@ pub const SIMS_WRITE: u32 = 2;
 pub const SIMS_PANIC: u32 = 4;
 /// A single-instance application that stays after its last session.
 pub const KEEP_ALIVE: Uuid = uuid("a4c04d50-f180-11e8-8eb2-f2801f1b9fd1");
+/// An application of xtest's with several instances at once, which can be busy for as long as one
+/// likes.
+pub const CONCURRENT: Uuid = uuid("e13010e0-2ae1-11e5-896a-0002a5d5c51b");
+/// Counts value INOUT 1.a down from thousandfold, while memref INOUT 0 says how many do so.
+pub const CONCURRENT_BUSY: u32 = 0;
+/// An application of xtest's with shared libraries.
+pub const OS_TEST: Uuid = uuid("5b9e0e40-2636-11e1-ad9e-0002a5d5c51b");
+/// Waits value INPUT 0.a milliseconds.
+pub const OS_TEST_WAIT: u32 = 9;
+/// An application of xtest's that stores what it is told to.
+pub const STORAGE: Uuid = uuid("b689f2a7-8adf-477a-9f99-32e90c0ad0a2");
+/// Creates and deletes twenty objects in the storage value INPUT 0.a.
+pub const STORAGE_LOOP: u32 = 16;
+/// The storage of the application alone (TEE_STORAGE_PRIVATE).
+pub const STORAGE_PRIVATE: u64 = 1;
+/// An application of xtest's that speaks to the network.
+pub const SOCKET: Uuid = uuid("873bcd08-c2c3-11e6-a937-d0bf9c45c61c");
+/// Connects: value INPUT 0 IP version and port, memref INPUT 1 address, memref OUTPUT 2 handle, value
+/// OUTPUT 3.
+pub const SOCKET_TCP: u32 = 0;
+/// An application of xtest's that calls a plugin of the supplicant's when it is opened.
+pub const PLUGIN: Uuid = uuid("380231ac-fb99-47ad-a689-9e017eb6e78a");
 
 /// A memory pool of OP-TEE's, as `stats.pta` tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -14,7 +14,8 @@ const OPEN: u64 = 0;
 const CREATE: u64 = 1;
 const CLOSE: u64 = 2;
 const READ: u64 = 3;
-const WRITE: u64 = 4;
+/// The function that writes to a file.
+pub const WRITE: u64 = 4;
 const TRUNCATE: u64 = 5;
 const REMOVE: u64 = 6;
 /// The most bytes that a file may have.

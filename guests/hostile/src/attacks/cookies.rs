@@ -1,9 +1,9 @@
 //! Attacks 19 to 25: the names of buffers.
 
-use super::parked::Parked;
 use super::race::ROUNDS;
 use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
 use crate::kit::{GONE, Got, IN_USE, Kit, check_bytes, of_client, relinquish};
+use crate::parked::Parked;
 use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::{AtomicU32, Ordering};

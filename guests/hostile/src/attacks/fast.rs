@@ -1,17 +1,17 @@
 //! Attacks 37 to 41: fast calls, and who is calling.
 
-use super::parked::Parked;
-use crate::attack::{Attack, Ending, Seen, Verdict, holds, one_of, same};
+use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
 use crate::kit::{Got, Kit, of_client};
+use crate::parked::Parked;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use guest_bare::cpu::{self, Barrier, parallel};
 use guest_bare::smccc::{self, Conduit};
 use guest_bare::tee::{Client, Message, apps, supplicant};
-use guest_bare::{psci, timer};
+use guest_bare::timer;
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::Command;
 use optee_proto::{FunctionId, Return, smc, uuid};
@@ -50,13 +50,6 @@ pub const ATTACKS: &[Attack] = &[
         run: notifications,
     },
 ];
-
-/// Ends of the VM that belong to attack 41.
-pub const ENDINGS: &[Ending] = &[Ending {
-    number: 41,
-    name: "enabling-notifications",
-    run: end_enabling,
-}];
 
 /// Where results are compared: what does not change from call to call.
 const STEADY: [FunctionId; 8] = [
@@ -436,26 +429,4 @@ fn notifications(kit: &Kit) -> Verdict {
         ),
         0,
     ))
-}
-
-/// Whether the vCPUs that enable notifications have begun.
-static ENABLING: AtomicBool = AtomicBool::new(false);
-
-fn enable_for_ever(_: u64) {
-    let kit = Kit::new();
-    loop {
-        kit.client.fast(smc::ENABLE_ASYNC_NOTIF, 0);
-        ENABLING.store(true, Ordering::Relaxed);
-    }
-}
-
-fn end_enabling(_: &Kit) -> String {
-    for cpu in 1..cpu::count() {
-        cpu::spawn(cpu, enable_for_ever, 0);
-    }
-    while !ENABLING.load(Ordering::Relaxed) {
-        core::hint::spin_loop();
-    }
-    timer::sleep(Duration::from_millis(20));
-    psci::system_reset()
 }

@@ -1,8 +1,8 @@
 //! Attacks 36 and 51: calls that are interrupted all the time, and calls that never rest.
 
-use super::rpc::long_call;
 use crate::attack::{Attack, Seen, Verdict, holds, same};
 use crate::kit::{Got, Kit};
+use crate::parked::long_call;
 use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,9 +1,9 @@
 //! Attacks 3 to 5: a message that others use at the same time.
 
-use super::parked::Parked;
 use super::race::{ENOUGH, ROUNDS, flip};
 use crate::attack::{Seen, Verdict, holds, one_of, same};
 use crate::kit::{GONE, Got, Kit, check_bytes, fresh_cookie, of_client, relinquish};
+use crate::parked::Parked;
 use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::{AtomicU32, Ordering};

@@ -4,17 +4,15 @@ mod cookies;
 mod fast;
 mod interrupts;
 mod leaks;
-mod life;
 mod lists;
 mod message_races;
 mod messages;
-mod parked;
 mod race;
 mod rpc;
 mod rpc_memory;
 mod stage2;
 
-use crate::attack::{Attack, Ending};
+use crate::attack::Attack;
 
 /// All attacks that the guest plays alone.
 pub const ATTACKS: &[&[Attack]] = &[
@@ -28,6 +26,3 @@ pub const ATTACKS: &[&[Attack]] = &[
     fast::ATTACKS,
     stage2::ATTACKS,
 ];
-
-/// All ends that the host has it come to, for attacks that go over the end of the VM.
-pub const ENDINGS: &[&[Ending]] = &[fast::ENDINGS, life::ENDINGS];

@@ -1,9 +1,9 @@
 //! Attacks 26 to 28 and 33 to 35: calls that wait for the normal world, resumed by the wrong, twice,
 //! late, or with nonsense.
 
-use super::parked::Parked;
 use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
 use crate::kit::{GONE, Got, Kit, of_client, relinquish};
+use crate::parked::{Parked, long_call};
 use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -136,15 +136,6 @@ fn run_beside(kit: &Kit, work: impl Fn() -> Result<u64, String> + Sync) -> Resul
     )?;
     kit.close(session)?;
     result.into_inner()
-}
-
-/// A call that counts to so many in OP-TEE.
-pub fn long_call(session: u32, rounds: u64) -> Message {
-    let params = [
-        value(Attr::VALUE_INPUT, 0, rounds),
-        value(Attr::VALUE_OUTPUT, 0, 0),
-    ];
-    Message::invoke(session, apps::TESTS_MUTEX, &params)
 }
 
 fn resume_twice(kit: &Kit) -> Verdict {

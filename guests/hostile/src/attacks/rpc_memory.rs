@@ -1,9 +1,9 @@
 //! Attacks 29 to 32: memory that OP-TEE asks for, and gets something else.
 
-use super::parked::Parked;
 use super::rpc::{failed, lie_about_size};
 use crate::attack::{Attack, Seen, Verdict, holds, same};
 use crate::kit::{Got, Kit, bad_addresses, fresh_cookie, of_client};
+use crate::parked::Parked;
 use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::{AtomicBool, Ordering};

@@ -1,12 +1,13 @@
-//! Calls that are left suspended at an RPC of the attack's choice.
+//! Calls that are left suspended at an RPC of choice, and one that takes as long as one likes.
 
 use crate::kit::{Got, Kit};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::tee::message::{View, value};
-use guest_bare::tee::{Act, Message, Suspended, apps};
+use guest_bare::tee::{Act, Message, Step, Suspended, apps};
 use optee_proto::msg::Attr;
 use optee_proto::rpc;
+use optee_proto::smc::CALL_WITH_ARG;
 
 /// A call that waits for its RPC to be answered.
 pub struct Parked {
@@ -24,15 +25,24 @@ impl Parked {
     pub fn at(
         kit: &Kit,
         message: Message,
+        here: impl FnMut(&Suspended) -> bool,
+    ) -> Result<Self, String> {
+        let step = kit.client.begin(CALL_WITH_ARG, &message);
+        Self::from(kit, message, step, here)
+    }
+
+    /// Goes on with a call from wherever it is and leaves it at the first RPC that `here` picks.
+    ///
+    /// # Errors
+    /// It ends before.
+    pub fn from(
+        kit: &Kit,
+        message: Message,
+        step: Step,
         mut here: impl FnMut(&Suspended) -> bool,
     ) -> Result<Self, String> {
-        let got = kit.send_hooked(
-            &message,
-            |call| {
-                if here(call) { Act::Park } else { Act::Default }
-            },
-        );
-        match got {
+        let hook = |call: &Suspended| if here(call) { Act::Park } else { Act::Default };
+        match kit.go_on(&message, step, hook) {
             Got::Parked(call) => Ok(Self { message, call }),
             got => Err(format!("a call that was to be parked ended: {got:?}")),
         }
@@ -47,8 +57,22 @@ impl Parked {
         message: Message,
         here: impl Fn(rpc::Command, View) -> bool,
     ) -> Result<Self, String> {
+        let step = kit.client.begin(CALL_WITH_ARG, &message);
+        Self::from_command(kit, message, step, here)
+    }
+
+    /// Goes on with a call from wherever it is and leaves it at a command that `here` picks.
+    ///
+    /// # Errors
+    /// It ends before.
+    pub fn from_command(
+        kit: &Kit,
+        message: Message,
+        step: Step,
+        here: impl Fn(rpc::Command, View) -> bool,
+    ) -> Result<Self, String> {
         let supplicant = kit.supplicant.with_message(&message);
-        Self::at(kit, message, |call| {
+        Self::from(kit, message, step, |call| {
             match (supplicant.command(call), supplicant.message(call)) {
                 (Some(command), Some(view)) => here(command, view),
                 _ => false,
@@ -61,9 +85,9 @@ impl Parked {
     /// # Errors
     /// It does not ask for it.
     pub fn at_get_time(kit: &Kit, session: u32) -> Result<Self, String> {
-        let none = value(Attr::VALUE_OUTPUT, 0, 0);
-        let message = Message::invoke(session, apps::STATS_TIME, &[none, none]);
-        Self::at_command(kit, message, |command, _| command == rpc::Command::GET_TIME)
+        Self::at_command(kit, time(session), |command, _| {
+            command == rpc::Command::GET_TIME
+        })
     }
 
     /// The RPC's message.
@@ -81,4 +105,19 @@ impl Parked {
     pub fn finish(&self, kit: &Kit) -> Got {
         kit.finish(&self.message, &self.call)
     }
+}
+
+/// A call to `stats.pta` that asks for the time.
+pub fn time(session: u32) -> Message {
+    let none = value(Attr::VALUE_OUTPUT, 0, 0);
+    Message::invoke(session, apps::STATS_TIME, &[none, none])
+}
+
+/// A call that counts to so many in OP-TEE.
+pub fn long_call(session: u32, rounds: u64) -> Message {
+    let params = [
+        value(Attr::VALUE_INPUT, 0, rounds),
+        value(Attr::VALUE_OUTPUT, 0, 0),
+    ];
+    Message::invoke(session, apps::TESTS_MUTEX, &params)
 }
