@@ -8,7 +8,6 @@ use crate::sys;
 use std::fs::OpenOptions;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The second UART.
@@ -26,7 +25,8 @@ pub fn ask(line: &str, tell: impl FnMut(String)) -> Result<()> {
         .read(true)
         .write(true)
         .custom_flags(libc::O_NOCTTY)
-        .open(Path::new(DEVICE))?;
+        .open(DEVICE)
+        .map_err(|why| Error::new(why.kind(), format!("{DEVICE}: {why}")))?;
     sys::set_raw(&device)?;
     let tag = sys::raw_time().as_micros() % 1_000_000_000;
     let (begin, end) = (format!("b{tag}"), format!("e{tag}"));
