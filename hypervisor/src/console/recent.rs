@@ -120,7 +120,7 @@ mod tests {
         recent.push(b"6");
         recent.push(b"7");
         assert!(recent.line(begin, |byte| line.push(byte)).is_some());
-        assert_eq!(line, b"th ee");
+        assert_eq!(line, b"four");
         recent.push(b"more than sixteen bytes");
         assert_eq!(read(&recent, 9), ["more than sixte"]);
         assert_eq!(recent.line(recent.end(), |_| ()), None);

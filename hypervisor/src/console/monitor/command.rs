@@ -193,7 +193,7 @@ pub static SPECS: [Spec; 16] = [
         Verb::Log,
         "log",
         Arguments::Count,
-        "the last N lines of the hypervisor's log, 20 unless said",
+        "the last N lines of the hypervisor's log, or 20",
         "",
     ),
     spec(
@@ -257,8 +257,8 @@ pub enum Command<'a> {
 /// Why a line is no command, and what to write instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mistake<'a> {
-    /// A tag and nothing behind it.
-    #[error("no command behind the tag: try help")]
+    /// A tag or an option, and no word beside it.
+    #[error("no command: try help")]
     Nothing,
     /// The first word.
     #[error("unknown command `{0}`: try help")]
@@ -308,8 +308,8 @@ pub enum Mistake<'a> {
     #[error("`terminal` goes on with on or off, not with `{0}`")]
     OnOff(&'a str),
     /// Help on what does not exist.
-    #[error("no command begins with `{0}`: `help` lists them")]
-    Topic(&'a str),
+    #[error("no command begins with `{}`: `help` lists them", Words(.0))]
+    Topic([Option<&'a str>; 2]),
 }
 
 /// The words that may follow a first one.
@@ -321,6 +321,18 @@ impl fmt::Display for Next<'_> {
         let words = specs.filter_map(|spec| spec.path.split(' ').nth(1));
         for (index, word) in words.enumerate() {
             write!(f, "{}{word}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Words with a blank between.
+struct Words<'a>(&'a [Option<&'a str>]);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, word) in self.0.iter().flatten().enumerate() {
+            write!(f, "{}{word}", if index == 0 { "" } else { " " })?;
         }
         Ok(())
     }
@@ -455,12 +467,11 @@ impl Spec {
             Verb::Memory => Command::Memory,
             Verb::Log => Command::Log(word(0).map_or(Ok(DEFAULT_LOG_LINES), count)?),
             Verb::Help => {
-                if let Some(topic) = word(0)
-                    && !SPECS.iter().any(|spec| spec.begins_with(words))
-                {
+                let topic = [word(0), word(1)];
+                if !SPECS.iter().any(|spec| spec.begins_with(words)) {
                     return Err(Mistake::Topic(topic));
                 }
-                Command::Help([word(0), word(1)])
+                Command::Help(topic)
             }
             Verb::Terminal => Command::Terminal(match first? {
                 "on" => true,

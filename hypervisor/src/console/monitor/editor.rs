@@ -9,9 +9,9 @@ use core::fmt::{self, Write};
 
 /// What stands in front of the line.
 pub const PROMPT: &str = "postern> ";
-/// The characters of the line that are shown: with the prompt, and the cursor behind them, no
-/// more than 80.
-pub const VIEW: usize = 70;
+/// The characters of the line that are shown: with the prompt in front and the cursor or a `^C`
+/// behind them, less than 80.
+pub const VIEW: usize = 68;
 
 /// A line.
 pub type Line = heapless::String<MAX_LINE>;

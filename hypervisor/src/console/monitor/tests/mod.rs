@@ -1,1 +1,207 @@
+//! The monitor, with a made-up machine behind it.
 
+mod answers;
+mod commands;
+mod editing;
+mod ports;
+mod screen;
+
+use super::system::{
+    Counts, CpuFigures, MemoryFigures, PerCpu, Refusal, SharedPages, System, TeeFigures, VcpuState,
+    VmDetails, VmSummary,
+};
+use crate::ids::{PcpuIndex, PcpuSet, VmIndex};
+use crate::vm::life::{Order, Refused};
+use core::fmt;
+use mediator::{RpcKind, Stats};
+use std::sync::Mutex;
+
+/// Three VMs, and what was ordered.
+struct Fake<'f> {
+    names: [&'static str; 3],
+    orders: Mutex<Vec<String>>,
+    log: Vec<&'static str>,
+    /// What happens while an order is carried out.
+    on_order: Option<&'f dyn Fn()>,
+}
+
+const EXITS: [&str; 3] = ["smc", "mmio", "irq"];
+const REFUSED: [&str; 2] = ["abort", "call"];
+
+impl Fake<'_> {
+    fn new() -> Self {
+        Self {
+            names: ["a", "builder", "blue-2"],
+            orders: Mutex::new(Vec::new()),
+            log: vec!["[    0.000001] info: first", "say \"hi\\\" ä", "", "last"],
+            on_order: None,
+        }
+    }
+
+    fn stats() -> Stats {
+        let mut rpc = [0; RpcKind::ALL.len()];
+        rpc[RpcKind::Fs as usize] = 12;
+        rpc[RpcKind::ShmAlloc as usize] = 3;
+        Stats {
+            fast: 1,
+            yielding: 2,
+            rpc,
+            foreign_intr: 4,
+            denied: 5,
+            withheld: 6,
+            lost: 7,
+            leaked: 8,
+            kept: 9,
+            smcs: 10,
+            pages_pinned: 11,
+            pages_pinned_max: 12,
+            buffers: 13,
+            buffers_max: 14,
+            rpc_buffers: 15,
+            sessions: 16,
+            calls: 17,
+            mapped_pages: 18,
+        }
+    }
+}
+
+impl System for Fake<'_> {
+    fn name(&self, vm: VmIndex) -> Option<&str> {
+        self.names.get(vm.get()).copied()
+    }
+
+    fn summary(&self, vm: VmIndex) -> Option<VmSummary<'_>> {
+        let name = self.name(vm)?;
+        Some(match vm.get() {
+            0 => VmSummary {
+                name,
+                index: 0,
+                phase: "running",
+                vcpus: 2,
+                memory_kib: 512 * 1024,
+                tee: true,
+                privileged: true,
+                starts: 1,
+                up_ms: 93_784_999,
+            },
+            index => VmSummary {
+                name,
+                index,
+                phase: "off",
+                vcpus: 1,
+                memory_kib: 10 * 1024,
+                tee: false,
+                privileged: false,
+                starts: 0,
+                up_ms: 0,
+            },
+        })
+    }
+
+    fn details(&self, vm: VmIndex) -> Option<VmDetails<'_>> {
+        let vcpus = [
+            VcpuState {
+                on: true,
+                pcpu: Some(3),
+            },
+            VcpuState {
+                on: true,
+                pcpu: None,
+            },
+            VcpuState {
+                on: false,
+                pcpu: None,
+            },
+        ];
+        Some(VmDetails {
+            summary: self.summary(vm)?,
+            channel: 1,
+            vcpus: vcpus.into_iter().collect(),
+            affinity: [0, 3]
+                .into_iter()
+                .filter_map(PcpuIndex::new)
+                .fold(PcpuSet::EMPTY, PcpuSet::with),
+            pages_held: 7,
+            next_memory_kib: 1024,
+            exits: Counts::new(&EXITS, &[5, 0, 6]),
+            refused: Counts::new(&REFUSED, &[]),
+        })
+    }
+
+    fn tee(&self, vm: VmIndex) -> Option<TeeFigures<'_>> {
+        Some(TeeFigures {
+            vm: self.name(vm)?,
+            stats: if vm.get() == 0 {
+                Self::stats()
+            } else {
+                Stats::default()
+            },
+            pages_held: 7,
+            exits: Counts::new(&EXITS, &[5, 0, 6]),
+            refused: Counts::new(&REFUSED, &[0, 1]),
+        })
+    }
+
+    fn order(&self, vm: VmIndex, order: Order) -> Result<(), Refusal> {
+        if vm.get() == 2 {
+            return Err(Refused::Off.into());
+        }
+        let order = format!("{} {}", order.name(), vm.get());
+        self.orders.lock().unwrap().push(order);
+        if let Some(happens) = self.on_order {
+            happens();
+        }
+        Ok(())
+    }
+
+    fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), Refusal> {
+        if vm.get() == 2 {
+            return Err(Refusal::Unsupported);
+        }
+        let order = format!("memory {} {bytes}", vm.get());
+        self.orders.lock().unwrap().push(order);
+        Ok(())
+    }
+
+    fn shared_pages(&self) -> SharedPages {
+        SharedPages {
+            used: 3,
+            total: 512,
+        }
+    }
+
+    fn cpus(&self) -> PerCpu<CpuFigures<'_>> {
+        [
+            CpuFigures {
+                runs: Some(("a", 1)),
+                secure: true,
+                idle_percent: 3,
+                idle_ms: 61_500,
+            },
+            CpuFigures {
+                runs: None,
+                secure: false,
+                idle_percent: 100,
+                idle_ms: 12_345_678,
+            },
+        ]
+        .into_iter()
+        .collect()
+    }
+
+    fn memory(&self) -> MemoryFigures {
+        MemoryFigures {
+            total_kib: 3 * 1024 * 1024,
+            hypervisor_kib: 1_048_577,
+            guests_kib: 1024 * 1024,
+            free_kib: 1_048_575,
+            heap_used_bytes: 123,
+            heap_total_bytes: 456,
+        }
+    }
+
+    fn log(&self, lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::Result {
+        let skip = self.log.len().saturating_sub(lines);
+        self.log[skip..].iter().try_for_each(|line| each(line))
+    }
+}

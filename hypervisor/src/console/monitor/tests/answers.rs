@@ -1,0 +1,304 @@
+//! What is answered, to the letter; JSON is read back by another parser.
+
+use super::super::plain::LineError;
+use super::super::respond;
+use super::Fake;
+use serde_json::{Value, json};
+
+/// The answer, and what it makes of the session.
+fn answer(system: &Fake, line: &str) -> (String, Option<bool>) {
+    let mut text = String::new();
+    let terminal = respond(&Ok(line.try_into().unwrap()), system, |write| {
+        write(&mut text).unwrap();
+    });
+    (text, terminal)
+}
+
+fn said(line: &str) -> String {
+    answer(&Fake::new(), line).0
+}
+
+#[test]
+fn text() {
+    for (line, expected) in [
+        (
+            "vm list",
+            "\
+NAME     STATE     VCPUS      MEMORY  TEE  PRIVILEGED  STARTS  UP
+a        running       2     512 MiB  yes  yes              1  1d 2:03:04
+builder  off           1      10 MiB  no   no               0  0:00:00
+blue-2   off           1      10 MiB  no   no               0  0:00:00
+",
+        ),
+        (
+            "vm info a",
+            "\
+vm a: running
+  starts      1, up 1d 2:03:04
+  memory      512 MiB, 1 MiB at its next start; 7 pages held by OP-TEE
+  tee         yes
+  privileged  yes
+  channel     1
+  vcpu 0      on CPU 3
+  vcpu 1      waits
+  vcpu 2      off
+  may use     CPUs 0 3
+  exits       smc 5, irq 6
+  refused     none
+",
+        ),
+        ("vm start builder", "vm builder starts\n"),
+        ("vm stop a", "vm a was asked to shut down\n"),
+        ("vm kill blue-2", "monitor: vm blue-2: it is off: start it first\n"),
+        (
+            "vm mem a 2M",
+            "vm a has this much memory from its next start on\n",
+        ),
+        (
+            "vm info nobody",
+            "monitor: no virtual machine is called `nobody`: see vm list\n",
+        ),
+        (
+            "tee stats a",
+            "\
+vm a:
+  calls       fast 1, yielding 2, SMCs 10, foreign interrupts 4, refused 5
+  now         pages_pinned 11, pages_held 7, buffers 13, rpc_buffers 15, sessions 16, calls 17, mapped_pages 18
+  at most     pages_pinned 12, buffers 14
+  RPCs        fs 12, shm_alloc 3
+  lasting     withheld 6, lost 7, leaked 8, kept 9
+pages shared with OP-TEE: 3 of 512
+",
+        ),
+        (
+            "cpu",
+            "\
+CPU  IDLE NOW  IDLE IN ALL  RUNS
+  0       3 %         61 s  vm a, vCPU 1, in the secure world
+  1     100 %      12345 s  nothing
+",
+        ),
+        (
+            "mem",
+            "\
+RAM           3072 MiB
+hypervisor  1048577 KiB
+guests        1024 MiB
+free        1048575 KiB
+heap: 123 of 456 bytes used
+pages shared with OP-TEE: 3 of 512
+",
+        ),
+        ("log 2", "\nlast\n"),
+        (
+            "help tee",
+            "tee stats [NAME]  what OP-TEE was asked, and what it holds\n",
+        ),
+        (
+            "help vm kill",
+            "vm kill NAME  end it at once\nWhat it has open in the TEE is closed for it.\n",
+        ),
+        ("terminal off", "terminal is off\n"),
+        ("x", "monitor: unknown command `x`: try help\n"),
+        ("monitor: unknown command `x`: try help", ""),
+        // A tag without JSON: each line has it, and an event says that it is all.
+        (
+            "#t1 log 3",
+            "\
+#t1 say \"hi\\\" ä
+#t1 
+#t1 last
+@postern {\"event\":\"answer\",\"tag\":\"t1\",\"command\":\"log\",\"ok\":true}
+",
+        ),
+        (
+            "#t1 vm",
+            "\
+#t1 monitor: `vm` goes on with list, info, start, stop, reset, kill, pause, resume, mem
+@postern {\"event\":\"answer\",\"tag\":\"t1\",\"command\":\"\",\"ok\":false,\"error\":\"`vm` goes on with list, info, start, stop, reset, kill, pause, resume, mem\"}
+",
+        ),
+    ] {
+        assert_eq!(said(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn help_lists_all_commands_in_lines_of_a_screen() {
+    let help = said("help");
+    assert_eq!(help.lines().count(), super::super::command::SPECS.len() + 2);
+    assert!(help.lines().all(|line| line.len() < 80), "{help}");
+    assert!(help.starts_with("vm list           the virtual machines and their states\n"));
+}
+
+/// The one line of an answer, parsed.
+fn event(line: &str) -> Value {
+    let text = said(line);
+    let json = text.strip_prefix("@postern ").expect(&text);
+    assert_eq!(text.find('\n'), Some(text.len() - 1), "{text}");
+    serde_json::from_str(json).expect(json)
+}
+
+#[test]
+fn json() {
+    let a = json!({
+        "name": "a", "index": 0, "phase": "running", "vcpus": 2, "memory_kib": 524_288,
+        "tee": true, "privileged": true, "starts": 1, "up_ms": 93_784_999_u64,
+    });
+    let mut whole_a = a.clone();
+    let more = json!({
+        "channel": 1, "affinity": [0, 3], "next_memory_kib": 1024, "pages_held": 7,
+        "vcpu": [{"on": true, "cpu": 3}, {"on": true, "cpu": null}, {"on": false, "cpu": null}],
+        "exits": {"smc": 5, "mmio": 0, "irq": 6}, "refused": {"abort": 0, "call": 0},
+    });
+    let more = more.as_object().unwrap().clone();
+    whole_a.as_object_mut().unwrap().extend(more);
+    let off = |name: &str, index: usize| {
+        json!({
+            "name": name, "index": index, "phase": "off", "vcpus": 1, "memory_kib": 10_240,
+            "tee": false, "privileged": false, "starts": 0, "up_ms": 0,
+        })
+    };
+    for (line, command, members) in [
+        (
+            "vm list",
+            "vm list",
+            json!({"vms": [a, off("builder", 1), off("blue-2", 2)]}),
+        ),
+        ("vm info a", "vm info", json!({"vm": whole_a})),
+        ("vm reset builder", "vm reset", json!({"vm": "builder"})),
+        ("vm mem builder 4M", "vm mem", json!({"vm": "builder"})),
+        (
+            "cpu",
+            "cpu",
+            json!({"cpus": [
+                {"cpu": 0, "vm": "a", "vcpu": 1, "secure": true, "idle_percent": 3, "idle_ms": 61_500},
+                {"cpu": 1, "vm": null, "vcpu": null, "secure": false, "idle_percent": 100,
+                 "idle_ms": 12_345_678},
+            ]}),
+        ),
+        (
+            "mem",
+            "mem",
+            json!({
+                "total_kib": 3_145_728, "hypervisor_kib": 1_048_577, "guests_kib": 1_048_576,
+                "free_kib": 1_048_575, "heap_used_bytes": 123, "heap_total_bytes": 456,
+                "shared_pages_used": 3, "shared_pages_total": 512,
+            }),
+        ),
+        (
+            "log",
+            "log",
+            json!({"lines": ["[    0.000001] info: first", "say \"hi\\\" ä", "", "last"]}),
+        ),
+        ("log 1", "log", json!({"lines": ["last"]})),
+        (
+            "help tee",
+            "help",
+            json!({"commands": [{
+                "command": "tee stats", "arguments": "[NAME]",
+                "summary": "what OP-TEE was asked, and what it holds",
+            }]}),
+        ),
+        ("terminal on", "terminal", json!({"terminal": true})),
+    ] {
+        let mut expected = json!({"event": "answer", "tag": "7", "command": command, "ok": true});
+        let members = members.as_object().unwrap().clone();
+        expected.as_object_mut().unwrap().extend(members);
+        assert_eq!(event(&format!("#7 {line} --json")), expected, "{line}");
+        expected.as_object_mut().unwrap().remove("tag");
+        assert_eq!(event(&format!("--json {line}")), expected, "{line}");
+    }
+}
+
+#[test]
+fn json_of_what_fails() {
+    for (line, command, error) in [
+        ("x\"\\ --json", "", "unknown command `x\"\\`: try help"),
+        (
+            "vm kill blue-2 --json",
+            "vm kill",
+            "vm blue-2: it is off: start it first",
+        ),
+        (
+            "vm mem blue-2 4M --json",
+            "vm mem",
+            "vm blue-2: not supported: change `memory` in the description of the system",
+        ),
+        (
+            "vm info \"; --json",
+            "vm info",
+            "no virtual machine is called `\";`: see vm list",
+        ),
+    ] {
+        let expected = json!({"event": "answer", "command": command, "ok": false, "error": error});
+        assert_eq!(event(line), expected, "{line}");
+    }
+}
+
+/// The event that programs knew before there were answers, to the letter; and the answer has the
+/// same members.
+#[test]
+fn stats() {
+    let counts = r#"{"event":"stats","vm":"a","pages_pinned":11,"pages_held":7,"buffers":13,"rpc_buffers":15,"sessions":16,"calls":17,"mapped_pages":18,"smc_fast":1,"smc_yielding":2,"smcs":10,"foreign_intr":4,"pages_pinned_max":12,"buffers_max":14,"denied":5,"withheld":6,"lost":7,"leaked":8,"kept":9,"rpc":{"alloc":0,"free":0,"load_ta":0,"rpmb":0,"fs":12,"get_time":0,"notification":0,"suspend":0,"shm_alloc":3,"shm_free":0,"gprof":0,"socket":0,"ftrace":0,"plugin":0,"i2c":0,"other":0},"exits":{"smc":5,"mmio":0,"irq":6},"refused":{"abort":0,"call":1},"shared_pages":3}"#;
+    let text = said("stats");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0], format!("@postern {counts}"));
+    assert!(lines[2].starts_with(r#"@postern {"event":"stats","vm":"blue-2","pages_pinned":0"#));
+
+    let mut expected: Value = serde_json::from_str(counts).unwrap();
+    expected.as_object_mut().unwrap().remove("event");
+    let answer = event("tee stats a --json");
+    assert_eq!(answer["vms"], json!([expected]));
+    assert_eq!(answer["shared_pages_total"], 512);
+    assert_eq!(
+        event("tee stats --json")["vms"].as_array().unwrap().len(),
+        3
+    );
+    // With a tag a program knows when all have come.
+    assert_eq!(said("#1 stats").lines().count(), 4);
+}
+
+#[test]
+fn orders_reach_the_machine() {
+    let system = Fake::new();
+    for line in [
+        "vm start a",
+        "vm stop a --json",
+        "#1 vm reset builder",
+        "vm kill a",
+        "vm pause a",
+        "vm resume builder",
+        "vm mem a 512M",
+        "vm kill blue-2",
+        "vm mem blue-2 2M",
+        "vm kill nobody",
+        "vm kill",
+        "vm list",
+    ] {
+        assert_eq!(answer(&system, line).1, None);
+    }
+    let expected = [
+        "start 0",
+        "stop 0",
+        "reset 1",
+        "kill 0",
+        "pause 0",
+        "resume 1",
+        "memory 0 536870912",
+    ];
+    assert_eq!(*system.orders.lock().unwrap(), expected);
+    assert_eq!(answer(&system, "terminal on").1, Some(true));
+    assert_eq!(answer(&system, "#1 terminal off --json").1, Some(false));
+}
+
+#[test]
+fn lines_that_are_none() {
+    let mut text = String::new();
+    let terminal = respond(&Err(LineError::TooLong), &Fake::new(), |write| {
+        write(&mut text).unwrap();
+    });
+    let expected = "monitor: the line has more than 160 characters: write it shorter\n";
+    assert_eq!((text.as_str(), terminal), (expected, None));
+}

@@ -1,0 +1,125 @@
+//! Bytes in, bytes out, from several CPUs at once.
+
+use super::super::port::INPUT;
+use super::super::{Answers, Port};
+use super::Fake;
+
+/// All that a guest can read now.
+fn read(answers: &Answers) -> String {
+    let bytes = core::iter::from_fn(|| answers.next());
+    String::from_utf8(bytes.collect()).unwrap()
+}
+
+fn write(port: &Port, bytes: &[u8]) {
+    assert!(bytes.iter().all(|&byte| port.receive(byte)));
+}
+
+#[test]
+fn plain_and_terminal() {
+    let (port, answers, system) = (Port::new(), Answers::new(), Fake::new());
+    write(&port, b"vm kill a\nx\n");
+    // A command at a time.
+    assert!(port.work(&system, &answers));
+    assert_eq!(read(&answers), "vm a ends\n");
+    assert!(!port.work(&system, &answers));
+    assert_eq!(read(&answers), "monitor: unknown command `x`: try help\n");
+    assert!(!port.work(&system, &answers));
+
+    write(&port, b"\rvm st\ta\r");
+    while port.work(&system, &answers) {}
+    let expected = "postern> vm st\r\nstart  stop\r\npostern> vm sta\r\n\
+                    monitor: `vm` goes on with list, info, start, stop, reset, kill, pause, resume, mem, not with `sta`\r\n\
+                    postern> ";
+    assert_eq!(read(&answers), expected);
+
+    write(&port, b"terminal off\r\ncpu x\n");
+    while port.work(&system, &answers) {}
+    let expected =
+        "terminal off\r\nterminal is off\r\nmonitor: `x` is a word too many: write `cpu`\n";
+    assert_eq!(read(&answers), expected);
+
+    write(&port, b"\rhalf a line");
+    while port.work(&system, &answers) {}
+    port.reset();
+    answers.reset();
+    write(&port, b"vm stop a\n");
+    assert!(!port.work(&system, &answers));
+    assert_eq!(read(&answers), "vm a was asked to shut down\n");
+}
+
+/// A guest that only writes is made to wait, by its own UART, before it costs anybody anything.
+#[test]
+fn a_flood_waits() {
+    let (port, answers, system) = (Port::new(), Answers::new(), Fake::new());
+    let mut accepted = 0;
+    let flood = b"tee stats --json\n".iter().cycle();
+    for &byte in flood.take(1_000_000) {
+        if !port.receive(byte) {
+            break;
+        }
+        accepted += 1;
+        port.work(&system, &answers);
+    }
+    assert!((INPUT..10_000).contains(&accepted), "{accepted}");
+    assert!(!port.work(&system, &answers));
+    // When it reads, all that it wrote is answered, each answer whole.
+    let mut text = read(&answers);
+    while port.work(&system, &answers) || port.has_input() {
+        text += &read(&answers);
+    }
+    text += &read(&answers);
+    assert_eq!(text.lines().count(), accepted / flood_line());
+    for line in text.lines() {
+        let json = line.strip_prefix("@postern ").expect(line);
+        serde_json::from_str::<serde_json::Value>(json).expect(line);
+    }
+}
+
+const fn flood_line() -> usize {
+    b"tee stats --json\n".len()
+}
+
+/// A guest may order its own end: what then happens to its port happens while the order is being
+/// carried out.
+#[test]
+fn an_order_may_reset_the_port_that_it_came_from() {
+    let (port, answers) = (Port::new(), Answers::new());
+    let system = Fake {
+        on_order: Some(&|| {
+            port.reset();
+            answers.reset();
+            assert!(port.receive(b'z'));
+            assert!(!port.work(&Fake::new(), &answers), "a command at a time");
+        }),
+        ..Fake::new()
+    };
+    write(&port, b"\rvm kill a\r");
+    assert!(port.work(&system, &answers));
+    assert_eq!(*system.orders.lock().unwrap(), ["kill 0"]);
+    // The session is as new: plain.
+    assert!(!port.work(&system, &answers));
+    assert_eq!(read(&answers), "vm a ends\r\n");
+}
+
+/// Whoever brings a byte works, or somebody else who is at it takes the byte as well.
+#[test]
+fn no_byte_is_forgotten() {
+    for _ in 0..20 {
+        let (port, answers) = (Port::new(), Answers::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let system = Fake::new();
+                    for byte in b"x\n".repeat(50) {
+                        assert!(port.receive(byte));
+                        while port.work(&system, &answers) {
+                            while answers.next().is_some() {}
+                        }
+                    }
+                });
+            }
+        });
+        while answers.next().is_some() {}
+        assert!(!port.has_input());
+    }
+}
