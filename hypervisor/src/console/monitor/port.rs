@@ -70,7 +70,11 @@ impl Port {
     ///
     /// To be called with no lock held that a command might want.
     pub fn work(&self, system: &impl System, output: &impl Output) -> bool {
-        while output.has_room() && self.has_input() {
+        // The second time for who has found it busy meanwhile.
+        for _ in 0..2 {
+            if !output.has_room() || !self.has_input() {
+                return false;
+            }
             if self.busy.swap(true, Ordering::AcqRel) {
                 // Whoever it is looks again before it leaves.
                 return false;
@@ -78,10 +82,10 @@ impl Port {
             let command = self.look(system, output);
             self.busy.store(false, Ordering::Release);
             if command {
-                return output.has_room() && self.has_input();
+                break;
             }
         }
-        false
+        output.has_room() && self.has_input()
     }
 
     /// True where it is enough for now.
