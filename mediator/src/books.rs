@@ -316,6 +316,35 @@ impl Books {
         Ok(cookie)
     }
 
+    /// As [`Books::begin_unregister`], for the mediator itself. `false` where the buffer is none that
+    /// OP-TEE could be asked to forget.
+    pub(crate) fn begin_own_unregister(&mut self, cookie: Cookie) -> bool {
+        match self.buffers.get(cookie) {
+            Some((_, buffer))
+                if buffer.state == State::Live
+                    && buffer.provenance == Provenance::Registered
+                    && buffer.users == 0 =>
+            {
+                buffer.state = State::Going;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// How many things OP-TEE may still use: buffers, memory for RPC messages, calls.
+    pub(crate) fn held(&self) -> u64 {
+        let calls = self.suspended.iter().flatten().count() + self.lost.len();
+        (self.buffers.len() + self.rpc_buffers.len() + self.lent.len() + calls) as u64
+    }
+
+    /// One of all calls, when OP-TEE has forgotten the VM.
+    pub(crate) fn take_call(&mut self) -> Option<Box<Call>> {
+        let suspended = || self.suspended.iter_mut().find_map(Option::take);
+        let idle = self.idle.pop().or_else(|| self.lost.pop());
+        idle.or_else(suspended)
+    }
+
     /// OP-TEE has answered: it has forgotten the buffer, or it has not. The buffer's pages if
     /// that was its end.
     pub(crate) fn end_unregister(

@@ -64,7 +64,7 @@ impl Mediator {
 
     /// Passes a call on; the first `count` registers of the answer come back.
     fn pass<H: Host>(&self, host: &H, function: FunctionId, a1: u64, count: usize) -> [u64; 4] {
-        let args = [function.get().into(), a1, 0, 0, 0, 0, 0, self.client.get()];
+        let args = [function.get().into(), a1, 0, 0, 0, 0, 0, self.tag()];
         let mut answer = self.secure(host, args).map(|word| word & 0xffff_ffff);
         answer[count..].fill(0);
         answer

@@ -34,6 +34,7 @@ mod books;
 mod call;
 mod capabilities;
 pub mod config;
+mod end;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 mod fast;
@@ -51,11 +52,13 @@ mod sync;
 mod tests;
 
 pub use config::{ClientId, Config, Offer, Policy, Quotas};
+pub use end::Progress;
 pub use host::{ForeignInterrupt, GuestMemoryError, Host, PinError, SharedPage};
 pub use probe::{ProbeError, TeeInfo, probe};
 pub use stats::{RpcKind, Stats};
 
 use books::Books;
+use end::End;
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
 use optee_proto::{FunctionId, smc};
@@ -106,6 +109,11 @@ pub enum DestroyError {
     /// OP-TEE does not let go of the VM, so its pages stay pinned.
     #[error("OP-TEE refuses to forget the VM (code {0:#x}): its pages stay pinned")]
     Refused(u32),
+    /// An OP-TEE that is not virtualised has not given back all that it had of the VM's.
+    #[error(
+        "OP-TEE, which is not virtualised, still has {0} things of the VM's: its pages stay pinned"
+    )]
+    Held(u64),
 }
 
 /// The TEE as one virtual machine sees it.
@@ -116,6 +124,8 @@ pub struct Mediator {
     tee: TeeInfo,
     counters: Counters,
     books: TicketMutex<Books>,
+    /// How far the VM's end is. Taken while a step is being done.
+    end: TicketMutex<Option<End>>,
     /// vCPUs that are in [`Mediator::smc`].
     inside: AtomicU32,
     /// OP-TEE knows the VM.
@@ -135,9 +145,19 @@ impl Mediator {
             tee,
             counters: Counters::default(),
             books: TicketMutex::new(Books::new(config.quotas)),
+            end: TicketMutex::new(None),
             inside: AtomicU32::new(0),
             live: AtomicBool::new(false),
             config,
+        }
+    }
+
+    /// What OP-TEE gets in a7: the VM's number, where there are numbers.
+    pub(crate) const fn tag(&self) -> u64 {
+        if self.tee.virtualised {
+            self.client.get()
+        } else {
+            0
         }
     }
 

@@ -14,6 +14,8 @@ pub struct TeeInfo {
     pub minor: u32,
     /// Build identifier; zero is unspecified.
     pub build: u32,
+    /// Several VMs can share it. If not, one VM can have it, and calls carry no number.
+    pub virtualised: bool,
     /// Capabilities, unfiltered.
     pub caps: SecureCaps,
     /// The largest notification value, where there are notifications.
@@ -54,9 +56,9 @@ pub enum ProbeError {
     /// It does not exchange capabilities.
     #[error("OP-TEE refuses to exchange capabilities (code {0:#x}): its log says more")]
     Capabilities(u32),
-    /// Not built for several guests.
+    /// Not built for several guests: one can have it. Never the answer of [`probe`].
     #[error(
-        "OP-TEE is not virtualised: build it with CFG_NS_VIRTUALIZATION=y (CFG_VIRTUALIZATION=y before 4.0)"
+        "OP-TEE is not virtualised, and another VM has it: build it with CFG_NS_VIRTUALIZATION=y (CFG_VIRTUALIZATION=y before 4.0)"
     )]
     NotVirtualised,
     /// No shared memory but a carve-out.
@@ -93,9 +95,6 @@ pub fn probe<H: Host>(host: &H) -> Result<TeeInfo, ProbeError> {
         return Err(ProbeError::Capabilities(result));
     }
     let caps = SecureCaps::from_bits_retain(caps.into());
-    if !caps.contains(SecureCaps::VIRTUALIZATION) {
-        return Err(ProbeError::NotVirtualised);
-    }
     if !caps.contains(SecureCaps::DYNAMIC_SHM) {
         return Err(ProbeError::NoDynamicSharedMemory);
     }
@@ -109,6 +108,7 @@ pub fn probe<H: Host>(host: &H) -> Result<TeeInfo, ProbeError> {
         major,
         minor,
         build,
+        virtualised: caps.contains(SecureCaps::VIRTUALIZATION),
         caps,
         max_notif: if caps.contains(SecureCaps::ASYNC_NOTIF) {
             max_notif

@@ -8,6 +8,7 @@ use super::idle::IdleClock;
 use super::{Placement, Scheduler};
 use crate::arch::world::Frame;
 use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
+use crate::boot::start::machine;
 use crate::console::monitor::machine as monitor;
 use crate::devices::mmio::Access;
 use crate::devices::vgic::{Hcr, Interface, Lr, MAX_LRS, VcpuSet, Vmcr};
@@ -39,6 +40,8 @@ const BLOCK: u32 = 4;
 const OFF: u32 = 8;
 /// The monitor has something to do, with no lock held.
 const MONITOR: u32 = 16;
+/// A piece of work for some VM is to be done.
+const WORK: u32 = 32;
 
 fn ask(what: u32) {
     let here = percpu::this();
@@ -85,12 +88,58 @@ fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
     if take_monitor(here) {
         monitor::work(Some(running));
     }
+    if here.work.get() & WORK != 0 {
+        here.work.set(here.work.get() & !WORK | RESCHEDULE);
+        // A quarter of the time is the others'.
+        do_a_piece(slice() / 4);
+    }
     if here.work.get() & (RESCHEDULE | BLOCK | OFF) != 0 {
         schedule(frame);
     } else {
         here.work.set(here.work.get() & MONITOR);
         read_back(here, running);
         fill(here, running);
+    }
+}
+
+/// Does a piece of work for some VM. Where that is a call to OP-TEE, it is interrupted after `most`
+/// ticks.
+fn do_a_piece(most: u64) -> bool {
+    if !vm::has_work() {
+        return false;
+    }
+    timer::arm(timer::now() + most);
+    vm::work_step()
+}
+
+/// There is work for some VM, which pCPUs are to do that have nothing else to do.
+pub fn work_waits() {
+    let here = percpu::this();
+    for pcpu in machine().cpus.list() {
+        let mpidr = pcpu.mpidr.get();
+        if mpidr != vm::mpidr_of(here.id()) {
+            gic::kick(mpidr);
+        }
+    }
+    ask(WORK);
+}
+
+/// The vCPUs of `vm` that run are to ask whether they may.
+pub fn look_around(vm: &'static Vm) {
+    let here = percpu::this();
+    for vcpu in &vm.vcpus {
+        match vcpu.pcpu() {
+            Some(pcpu) if pcpu == here.id() => ask(RESCHEDULE),
+            Some(pcpu) => gic::kick(vm::mpidr_of(pcpu)),
+            None => {}
+        }
+    }
+}
+
+/// The vCPUs of `vm` may run again. Those that wait for something wake up and wait again.
+pub fn wake_all(vm: &'static Vm) {
+    for vcpu in &vm.vcpus {
+        wake(Running { vm, vcpu });
     }
 }
 
@@ -130,8 +179,8 @@ pub fn kicked() {
     if let Some(running) = here.current.get() {
         read_back(here, running);
         ask(REFILL);
-        if running.vm.is_stopping() {
-            ask(OFF);
+        if !running.vm.may_run() {
+            ask(RESCHEDULE);
         }
     }
     look_at_slice(here);
@@ -162,7 +211,9 @@ pub fn timer_fired() {
     }
     // Busy pCPUs too do their part, a piece at a time: a VM's start or end must not wait until its
     // neighbours are idle.
-    vm::work_step();
+    if vm::has_work() {
+        ask(WORK);
+    }
     look_at_slice(here);
 }
 
@@ -225,16 +276,21 @@ fn schedule(frame: &mut Frame) {
     let pcpu = here.id();
     let work = here.work.replace(here.work.get() & MONITOR);
     if let Some(running) = here.current.get() {
-        let leaves = work & (BLOCK | OFF) != 0 || running.vm.is_stopping();
+        let leaves = work & (BLOCK | OFF) != 0 || !running.vm.may_run();
         if !leaves && !SCHEDULER.lock().must_give_way(pcpu) {
             read_back(here, running);
             fill(here, running);
             arm_timer(here);
             return;
         }
+        if running.vm.is_paused() {
+            running.vm.note_pause();
+        }
         take_off(here, running, frame);
         if work & OFF != 0 || running.vm.is_stopping() {
             end(running);
+        } else if running.vm.is_paused() {
+            rest(running, pcpu);
         } else if work & BLOCK != 0 {
             let deadline = running.vcpu.timer_deadline(running.vm);
             let placed = SCHEDULER.lock().block(running.id(), pcpu, deadline);
@@ -260,11 +316,15 @@ fn schedule(frame: &mut Frame) {
                 arm_timer(here);
                 return;
             }
-            end(running);
+            if running.vm.is_stopping() {
+                end(running);
+            } else {
+                rest(running, pcpu);
+            }
             continue;
         }
         // No slice is running here.
-        if !vm::work_step() && here.work.get() & MONITOR == 0 {
+        if !do_a_piece(slice()) && here.work.get() & MONITOR == 0 {
             arm_timer(here);
             let idle = &IDLE[pcpu.get()];
             idle.lock().begin(timer::now());
@@ -276,6 +336,17 @@ fn schedule(frame: &mut Frame) {
             monitor::work(None);
         }
         here.work.set(here.work.get() & MONITOR);
+    }
+}
+
+/// The vCPU, which is on no pCPU, waits until its VM goes on.
+fn rest(running: Running, pcpu: PcpuIndex) {
+    let placed = SCHEDULER.lock().block(running.id(), pcpu, None);
+    placed_on(placed);
+    running.vm.tell_if_paused();
+    // A VM that went on or stopped before now found nobody to wake.
+    if !running.vm.is_paused() {
+        wake(running);
     }
 }
 
@@ -293,11 +364,11 @@ fn take_off(here: &Pcpu, running: Running, frame: &Frame) {
     running.vcpu.seat.leave();
 }
 
-/// Puts a vCPU on this pCPU; `false` where its VM is stopping, so that it must not run any more.
+/// Puts a vCPU on this pCPU; `false` where its VM is paused or stopping, so that it must not run.
 fn put_on(here: &Pcpu, running: Running, frame: &mut Frame) -> bool {
     // `stop` asks who is where after it has said that the VM stops.
     let seat = &running.vcpu.seat;
-    if !seat.take(here.id(), || running.vm.is_stopping()) {
+    if !seat.take(here.id(), || !running.vm.may_run()) {
         return false;
     }
     here.current.set(Some(running));

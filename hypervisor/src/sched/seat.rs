@@ -24,12 +24,12 @@ impl Seat {
             .and_then(PcpuIndex::new)
     }
 
-    /// The vCPU is put on a pCPU; `false` where its VM is stopping, so that it must not run. A
-    /// VM that begins to stop later finds it here.
+    /// The vCPU is put on a pCPU; `false` where its VM is stopping or paused, so that it must not run.
+    /// A VM that begins to stop later finds it here.
     #[must_use]
-    pub fn take(&self, pcpu: PcpuIndex, is_stopping: impl FnOnce() -> bool) -> bool {
+    pub fn take(&self, pcpu: PcpuIndex, must_not_run: impl FnOnce() -> bool) -> bool {
         self.0.store(pcpu.get() as u8 + 1, Ordering::SeqCst);
-        let may_run = !is_stopping();
+        let may_run = !must_not_run();
         if !may_run {
             self.leave();
         }

@@ -81,11 +81,11 @@ fn power(call: &Call, running: Running) -> Option<Returned> {
             None
         }
         psci::Action::SystemOff => {
-            running.vm.stop(vm::Ending::Off);
+            running.vm.turn_itself_off();
             None
         }
         psci::Action::SystemReset => {
-            running.vm.stop(vm::Ending::Reset);
+            running.vm.reset_itself();
             None
         }
     }

@@ -120,8 +120,9 @@ impl Host for VmHost {
         irq::take_pending();
         let here = percpu::this();
         match here.current.get() {
-            Some(running) if run::guest_must_run(running) => ForeignInterrupt::ReturnToGuest,
-            _ => ForeignInterrupt::Resume,
+            Some(running) if !run::guest_must_run(running) => ForeignInterrupt::Resume,
+            // Or this is the end of a VM: the next piece of it comes after what waits here.
+            _ => ForeignInterrupt::ReturnToGuest,
         }
     }
 }

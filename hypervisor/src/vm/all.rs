@@ -2,10 +2,11 @@
 
 use super::frames::{Frames, FramesError, PoolError, SharedPool};
 use super::instance::{Parts, Running, Vm};
+use super::life::{Order, Phase};
 use super::mapping::Mapping;
 use super::memory::{Memory, MemoryError};
-use super::stage2::{self, Stage2Error};
-use super::{guest_image, layout};
+use super::ram::{self, TakeError};
+use super::{guest_image, layout, stage2};
 use crate::arch::{gic, id_registers, power, smc};
 use crate::boot::start::{fail, machine};
 use crate::boot::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
@@ -82,8 +83,8 @@ enum StartError {
     Frames(#[from] FramesError),
     #[error("vm memory: {0}")]
     Memory(#[from] MemoryError),
-    #[error("stage 2: {0}")]
-    Stage2(#[from] Stage2Error),
+    #[error("vm `{0}`: {1}")]
+    NoRam(&'static str, TakeError),
     #[error("pages to share with OP-TEE: {0}")]
     Pool(#[from] PoolError),
     #[error("vm `{0}` has tee = \"required\": {1}")]
@@ -102,7 +103,7 @@ pub fn start_all(configs: &VmConfigs<'static>) {
     match make_all(configs) {
         Ok(vms) => {
             let vms = VMS.call_once(|| vms);
-            if let Err(error) = create_tees(vms, configs) {
+            if let Err(error) = equip(vms) {
                 fail(format_args!("{error}"));
             }
             take_console_input();
@@ -112,7 +113,12 @@ pub fn start_all(configs: &VmConfigs<'static>) {
                 env!("CARGO_PKG_VERSION"),
                 machine().cpus.list().len()
             ));
-            vms.iter().for_each(Vm::begin_start);
+            for vm in vms.iter().filter(|vm| vm.autostart) {
+                // It is off, so there is nothing to refuse.
+                let _ = vm.order(Order::Start);
+            }
+            // Without any the machine may have nothing to do.
+            one_ended();
         }
         Err(error) => fail(format_args!("{error}")),
     }
@@ -121,18 +127,25 @@ pub fn start_all(configs: &VmConfigs<'static>) {
 fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     let mut frames = Frames::new(&machine().free)?;
     let tee = probe_tee(configs)?;
+    let owner = match tee {
+        Some(info) if !info.virtualised => only_owner(configs)?,
+        _ => None,
+    };
     let with_tee = configs.iter().filter(|config| config.tee != Tee::None);
     let share = LEFTOVERS / (with_tee.count() as u32).max(1);
     let mut vms = Vec::new();
     let indices = (0..).filter_map(VmIndex::new);
     for (config, index) in configs.iter().zip(indices) {
-        let vm = make(config, index, &mut frames, tee, share)?;
+        // With numbers for VMs each may have the TEE.
+        let may_have = tee.filter(|info| info.virtualised || owner == Some(config.name));
+        let vm = make(config, index, may_have, share)?;
         vms.push(vm);
     }
     let shared = vms.iter().filter_map(Vm::mediator);
     let shared = shared.map(|mediator| u64::from(mediator.shared_pages_max()));
     let pool = shared_pool(&mut frames, shared.sum())?;
     SHARED_PAGES.call_once(|| pool);
+    ram::init(frames);
     Ok(vms)
 }
 
@@ -153,10 +166,16 @@ fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError
     match mediator::probe(&SecureWorld) {
         Ok(info) => {
             crate::info!(
-                "OP-TEE {}.{}, virtualised, {} threads a VM",
+                "OP-TEE {}.{}, {}, {} threads{}",
                 info.major,
                 info.minor,
-                info.threads
+                if info.virtualised {
+                    "virtualised"
+                } else {
+                    "not virtualised: one VM can have it"
+                },
+                info.threads,
+                if info.virtualised { " a VM" } else { "" },
             );
             Ok(Some(info))
         }
@@ -170,19 +189,35 @@ fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError
     }
 }
 
+/// Which VM has an OP-TEE that is not virtualised: the one that cannot do without, else the first
+/// that would like to have it.
+fn only_owner(configs: &VmConfigs<'static>) -> Result<Option<&'static str>, StartError> {
+    let names = |tee| {
+        let wanting = configs.iter().filter(move |config| config.tee == tee);
+        wanting.map(|config| config.name)
+    };
+    if let Some(second) = names(Tee::Required).nth(1) {
+        return Err(StartError::NoTee(second, ProbeError::NotVirtualised));
+    }
+    let owner = names(Tee::Required).chain(names(Tee::Optional)).next();
+    for name in names(Tee::Optional).filter(|name| Some(*name) != owner) {
+        let error = ProbeError::NotVirtualised;
+        crate::warn!("vm {name}: starts without a TEE: {error}");
+    }
+    Ok(owner)
+}
+
 fn make(
     config: &VmConfig<'static>,
     index: VmIndex,
-    frames: &mut Frames,
     tee: Option<TeeInfo>,
     share: u32,
 ) -> Result<Vm, StartError> {
     if !guest_image::is_kernel(config.kernel) {
         return Err(StartError::NoKernel(config.name, config.kernel));
     }
-    let memory = Memory::new(&frames.allocate(config.memory, layout::RAM)?)?;
+    let memory = Memory::for_bytes(config.memory)?;
     let vmid = index.get() as u16 + 1;
-    let mapping = Mapping::new(&memory, vmid)?;
     let client = NonZeroU16::new(vmid).map(ClientId::new);
     let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
     let mut tee_config = config.tee_config.clone();
@@ -192,20 +227,20 @@ fn make(
     Ok(Vm::new(Parts {
         config: config.clone(),
         index,
-        vttbr: mapping.root().get() | u64::from(vmid) << 48,
         memory,
-        mapping,
+        mapping: Mapping::new(vmid),
         mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),
     }))
 }
 
-/// Makes the VMs known to OP-TEE, before any of them runs.
-fn create_tees(vms: &'static [Vm], configs: &VmConfigs<'static>) -> Result<(), StartError> {
-    for (vm, config) in vms.iter().zip(configs.iter()) {
+/// Gives the VMs that start with the machine their memory and makes them known to OP-TEE, before
+/// any of them runs: they have it before those that are started later.
+fn equip(vms: &'static [Vm]) -> Result<(), StartError> {
+    for vm in vms.iter().filter(|vm| vm.autostart) {
+        vm.take_memory()
+            .map_err(|error| StartError::NoRam(vm.name, error))?;
         match vm.create_tee() {
-            Err(error) if config.tee == Tee::Required => {
-                return Err(StartError::NoRoom(vm.name, error));
-            }
+            Err(error) if vm.needs_tee() => return Err(StartError::NoRoom(vm.name, error)),
             Err(error) => crate::warn!("vm {}: starts without a TEE: {error}", vm.name),
             Ok(()) => {}
         }
@@ -232,9 +267,10 @@ pub fn work_step() -> bool {
     all().iter().any(Vm::step)
 }
 
-/// A VM is off for good: the machine's end, if it was the last.
+/// A VM is off: the machine's end, if it was the last and nothing else is asked of the machine.
 pub fn one_ended() {
-    if all().iter().all(Vm::is_off) {
+    let over = |vm: &Vm| matches!(vm.phase(), Phase::Off | Phase::Failed);
+    if all().iter().all(over) && !machine().stay {
         output::line(format_args!("@postern {{\"event\":\"all-off\"}}"));
         power::off();
     }

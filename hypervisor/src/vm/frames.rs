@@ -46,6 +46,8 @@ pub enum FramesError {
 pub struct Frames {
     all: boot::Memory,
     free: boot::Memory,
+    /// What may hold anything. The rest is zero while it is free.
+    dirty: boot::Memory,
 }
 
 impl Frames {
@@ -60,8 +62,20 @@ impl Frames {
         }
         Ok(Self {
             free: all.clone(),
+            dirty: all.clone(),
             all,
         })
+    }
+
+    /// Whether a range has been cleared since the machine started. Whoever has it clears it before
+    /// giving it back.
+    pub fn is_clear(&self, range: PaRange) -> bool {
+        !self.dirty.overlaps(range)
+    }
+
+    /// A range has been cleared. Where books are full this is forgotten.
+    pub fn cleared(&mut self, range: PaRange) {
+        let _ = self.dirty.remove(range);
     }
 
     /// The bytes that are free.

@@ -3,6 +3,7 @@
 use super::guest_image::Images;
 use super::guest_tree::GuestTee;
 use super::layout;
+use super::life::Life;
 use super::mapping::Mapping;
 use crate::arch::world::{Context, Frame, Machine};
 use crate::boot::{Tee, VmConfig};
@@ -32,10 +33,11 @@ const TEE_INTID: IntId = match IntId::new(32 + layout::TEE_SPI) {
 
 mod devices;
 mod life;
+mod steps;
 
 use devices::Devices;
-pub use life::Ending;
-use life::{STOPPED, Work};
+use life::Gate;
+use steps::Work;
 
 /// A vCPU and whose it is.
 #[derive(Clone, Copy)]
@@ -158,7 +160,7 @@ impl Vcpu {
     pub fn machine(&self, vm: &Vm) -> Machine {
         Machine {
             mpidr: 1 << 31 | self.index.get() as u64,
-            vttbr: vm.vttbr,
+            vttbr: vm.vttbr.load(Ordering::Relaxed),
             counter_offset: vm.counter_offset.load(Ordering::Relaxed),
         }
     }
@@ -198,19 +200,34 @@ pub struct Vm {
     /// Its console.
     pub console: Console,
     devices: Devices,
+    /// It starts with the machine.
+    pub autostart: bool,
+    /// It may give the monitor orders.
+    pub privileged: bool,
     affinity: PcpuSet,
     mediator: Option<Mediator>,
     needs_tee: bool,
     has_tee: AtomicBool,
     images: Images,
-    vttbr: u64,
+    /// Set before its first vCPU starts.
+    vttbr: AtomicU64,
     counter_offset: AtomicU64,
-    state: AtomicU8,
-    ending: AtomicU8,
+    life: SpinMutex<Life>,
+    gate: Gate,
     vcpus_on: AtomicUsize,
     oddities: [Counted; ODDITY_NAMES.len()],
     work: SpinMutex<Work>,
-    work_kind: AtomicU8,
+    /// What is to become of `work`; see [`steps`].
+    wanted: AtomicU8,
+    busy: AtomicBool,
+    /// Bytes of RAM at its next start.
+    next_bytes: AtomicU64,
+    starts: AtomicU64,
+    /// When its first vCPU started, in ticks.
+    started_at: AtomicU64,
+    /// When the last of its vCPUs was seen to run before it was paused, in ticks.
+    paused_at: AtomicU64,
+    pause_is_told: AtomicBool,
 }
 
 /// What [`Vm::new`] is made of.
@@ -223,8 +240,6 @@ pub struct Parts {
     pub memory: Memory,
     /// How its RAM is mapped.
     pub mapping: Mapping,
-    /// VTTBR_EL2.
-    pub vttbr: u64,
     /// The TEE, where it has it.
     pub mediator: Option<Mediator>,
 }
@@ -244,6 +259,8 @@ impl Vm {
             vcpus: vcpus.collect(),
             console: Console::new(Channel::of_vm(parts.index)),
             devices: Devices::new(config.privileged),
+            autostart: config.autostart,
+            privileged: config.privileged,
             affinity: config.affinity,
             images: Images {
                 kernel: config.kernel,
@@ -255,14 +272,20 @@ impl Vm {
             needs_tee: config.tee == Tee::Required,
             has_tee: AtomicBool::new(false),
             mediator: parts.mediator,
-            vttbr: parts.vttbr,
+            vttbr: AtomicU64::new(0),
             counter_offset: AtomicU64::new(0),
-            state: AtomicU8::new(STOPPED),
-            ending: AtomicU8::new(Ending::Off as u8),
+            life: SpinMutex::new(Life::new()),
+            gate: Gate::closed(),
             vcpus_on: AtomicUsize::new(0),
             oddities: [const { Counted::new() }; ODDITY_NAMES.len()],
             work: SpinMutex::new(Work::Nothing),
-            work_kind: AtomicU8::new(0),
+            wanted: AtomicU8::new(0),
+            busy: AtomicBool::new(false),
+            next_bytes: AtomicU64::new(config.memory),
+            starts: AtomicU64::new(0),
+            started_at: AtomicU64::new(0),
+            paused_at: AtomicU64::new(0),
+            pause_is_told: AtomicBool::new(false),
         }
     }
 
@@ -275,6 +298,11 @@ impl Vm {
     #[inline]
     pub fn mediator(&self) -> Option<&Mediator> {
         self.mediator.as_ref()
+    }
+
+    /// Whether it must not start without a TEE.
+    pub fn needs_tee(&self) -> bool {
+        self.needs_tee
     }
 
     /// Whether OP-TEE knows the VM now.

@@ -203,6 +203,17 @@ pub enum Refused {
     Failed,
 }
 
+/// Why a VM's memory cannot be changed. Each text says what to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum SetMemoryError {
+    /// Not a size that it can have; this is the largest, in bytes.
+    #[error("not a number of 2 MiB blocks, at most {} KiB, which its description gives it", .0 / 1024)]
+    Size(u64),
+    /// It has its memory.
+    #[error("it is {0}: a VM gets its memory when it starts, so stop it first")]
+    NotOff(Phase),
+}
+
 /// A VM's phase, and what comes after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Life {

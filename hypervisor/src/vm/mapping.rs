@@ -7,35 +7,47 @@ use crate::arch::guest_bytes;
 use crate::arch::stage2::Tables;
 use crate::range::IpaRange;
 use crate::services::memory::Answer;
-use core::sync::atomic::{AtomicBool, Ordering};
-use mediator::addr::Pa;
 use spin::mutex::SpinMutex;
 
-/// The stage-2 tables of one VM, with what they need.
+/// The stage-2 tables of one VM, with what they need. There are none while it is off.
 pub struct Mapping {
-    tables: SpinMutex<(Stage2, Tables)>,
-    /// Some of the VM's memory is not mapped.
-    has_holes: AtomicBool,
+    vmid: u16,
+    tables: SpinMutex<Option<Stage2>>,
 }
 
 impl Mapping {
-    /// Maps all of a VM's memory; `vmid` is the VM's alone.
+    /// No tables yet; `vmid` is the VM's alone.
+    pub const fn new(vmid: u16) -> Self {
+        Self {
+            vmid,
+            tables: SpinMutex::new(None),
+        }
+    }
+
+    /// Maps all of a VM's memory. What VTTBR_EL2 has to hold for that.
     ///
     /// # Errors
     /// When there is no memory for tables.
-    pub fn new(memory: &Memory, vmid: u16) -> Result<Self, Stage2Error> {
-        let mut tables = Tables::new(vmid);
-        let mut stage2 = Stage2::new(&mut tables)?;
-        map_all(&mut stage2, &mut tables, memory)?;
-        Ok(Self {
-            tables: SpinMutex::new((stage2, tables)),
-            has_holes: AtomicBool::new(false),
-        })
+    pub fn map(&self, memory: &Memory) -> Result<u64, Stage2Error> {
+        self.unmap();
+        let mut host = Tables::new(self.vmid);
+        let mut stage2 = Stage2::new(&mut host)?;
+        for (range, to) in memory.mappings() {
+            if let Err(error) = stage2.map(&mut host, range, to, Attributes::RAM) {
+                stage2.free(&mut host);
+                return Err(error);
+            }
+        }
+        let root = stage2.root();
+        *self.tables.lock() = Some(stage2);
+        Ok(root.get() | u64::from(self.vmid) << 48)
     }
 
-    /// The root table.
-    pub fn root(&self) -> Pa {
-        self.tables.lock().0.root()
+    /// Gives all tables back. No vCPU of the VM runs any more.
+    pub fn unmap(&self) {
+        if let Some(stage2) = self.tables.lock().take() {
+            stage2.free(&mut Tables::new(self.vmid));
+        }
     }
 
     /// Takes pages out of the VM's memory and clears them.
@@ -53,7 +65,7 @@ impl Mapping {
             Err(WithdrawError::Pinned(_)) => return Answer::Denied,
             Err(WithdrawError::NotOwnMemory(_)) => return Answer::InvalidParameter,
         }
-        if let Err(error) = self.unmap(range) {
+        if let Err(error) = self.unmap_range(range) {
             memory.restore(range);
             return match error {
                 Stage2Error::OutOfTables => Answer::NoMemory,
@@ -68,33 +80,10 @@ impl Mapping {
         Answer::Success
     }
 
-    fn unmap(&self, range: IpaRange) -> Result<(), Stage2Error> {
-        let (stage2, tables) = &mut *self.tables.lock();
-        stage2.unmap(tables, range)?;
-        self.has_holes.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Gives the VM, none of whose vCPUs runs, everything back that it has relinquished.
-    ///
-    /// # Errors
-    /// When there is no memory for tables, of which it needs no more than in the beginning.
-    pub fn restore(&self, memory: &Memory) -> Result<(), Stage2Error> {
-        if !self.has_holes.swap(false, Ordering::Relaxed) {
-            return Ok(());
+    fn unmap_range(&self, range: IpaRange) -> Result<(), Stage2Error> {
+        match &mut *self.tables.lock() {
+            Some(stage2) => stage2.unmap(&mut Tables::new(self.vmid), range),
+            None => Ok(()),
         }
-        let (stage2, tables) = &mut *self.tables.lock();
-        for (range, _) in memory.mappings() {
-            stage2.unmap(tables, range)?;
-            memory.restore(range);
-        }
-        map_all(stage2, tables, memory)
     }
-}
-
-fn map_all(stage2: &mut Stage2, tables: &mut Tables, memory: &Memory) -> Result<(), Stage2Error> {
-    for (range, to) in memory.mappings() {
-        stage2.map(tables, range, to, Attributes::RAM)?;
-    }
-    Ok(())
 }

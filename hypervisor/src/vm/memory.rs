@@ -1,9 +1,10 @@
 //! The RAM of one VM: where it is, and which of its pages the secure world may be using.
 //!
 //! RAM begins at [`layout::RAM`] and has no holes for the guest; physically it lies in a few
-//! chunks. Where it lies never changes while the VM lives, so that a look-up takes no lock. What
-//! changes is a counter for every page: how often it is pinned, or that it has been withdrawn.
-//! The counters are atomic, and so several vCPUs pin at the same time without a lock.
+//! chunks. A VM gets them when it starts and gives them back when it has ended. In between they
+//! never change, so that a look-up takes no lock. What changes is a counter for every page: how
+//! often it is pinned, or that it has been withdrawn. The counters are atomic, and so several
+//! vCPUs pin at the same time without a lock.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -16,6 +17,8 @@ use super::layout;
 use crate::boot::BLOCK_SIZE;
 use crate::range::{IpaRange, PaRange};
 use crate::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+// Where RAM lies is no matter between pCPUs: see `Memory::assign`.
+use core::sync::atomic::AtomicU64;
 
 /// The counter of a page that the VM has no use of any more.
 const WITHDRAWN: u16 = u16::MAX;
@@ -31,6 +34,12 @@ pub enum MemoryError {
     /// A chunk is empty or not in whole blocks of 2 MiB, which whoever called is to blame for.
     #[error("not a range of 2 MiB blocks: {0}")]
     BadChunk(PaRange),
+    /// More RAM than there are counters for.
+    #[error("more RAM than the virtual machine was made for: {0} bytes")]
+    TooMuch(u64),
+    /// There is RAM already.
+    #[error("the virtual machine has its RAM already")]
+    Assigned,
 }
 
 /// Why pages were not withdrawn; none of them is then.
@@ -47,7 +56,8 @@ pub enum WithdrawError {
 /// The RAM of one VM.
 #[derive(Debug)]
 pub struct Memory {
-    chunks: heapless::Vec<Chunk, MAX_CHUNKS>,
+    chunks: [Chunk; MAX_CHUNKS],
+    bytes: AtomicU64,
     pages: Box<[AtomicU16]>,
     pinned: AtomicUsize,
     pinned_max: AtomicUsize,
@@ -55,39 +65,62 @@ pub struct Memory {
 }
 
 /// A piece of RAM that is contiguous physically.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Chunk {
     /// How far behind the start of RAM it begins.
-    offset: u64,
-    at: PaRange,
+    offset: AtomicU64,
+    /// Where it lies.
+    start: AtomicU64,
+    /// Its size; zero where there is none.
+    bytes: AtomicU64,
+}
+
+impl Chunk {
+    const fn none() -> Self {
+        Self {
+            offset: AtomicU64::new(0),
+            start: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    fn offset(&self) -> u64 {
+        self.offset.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn start(&self) -> Pa {
+        Pa::new(self.start.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, offset: u64, start: Pa, bytes: u64) {
+        self.offset.store(offset, Ordering::Relaxed);
+        self.start.store(start.get(), Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Memory {
-    /// RAM that consists of these chunks, in this order.
+    /// No RAM yet, and counters for as much as this.
     ///
     /// # Errors
-    /// See [`MemoryError`].
-    pub fn new(chunks: &Chunks) -> Result<Self, MemoryError> {
-        let mut offset: u64 = 0;
-        let mut list = heapless::Vec::new();
-        for &at in chunks {
-            if at.is_empty() || at.aligned_inward(BLOCK_SIZE) != at {
-                return Err(MemoryError::BadChunk(at));
-            }
-            // The list is as long as the one that it is made from.
-            let _ = list.push(Chunk { offset, at });
-            offset = offset
-                .checked_add(at.bytes())
-                .ok_or(MemoryError::BadChunk(at))?;
-        }
-        let count = usize::try_from(offset / PAGE_SIZE).unwrap_or(usize::MAX);
+    /// [`MemoryError::OutOfMemory`].
+    pub fn for_bytes(bytes: u64) -> Result<Self, MemoryError> {
+        let count = usize::try_from(bytes / PAGE_SIZE).unwrap_or(usize::MAX);
         let mut pages = Vec::new();
         pages
             .try_reserve_exact(count)
             .map_err(|_| MemoryError::OutOfMemory(count))?;
         pages.resize_with(count, AtomicU16::default);
         Ok(Self {
-            chunks: list,
+            chunks: [const { Chunk::none() }; MAX_CHUNKS],
+            bytes: AtomicU64::new(0),
             pages: pages.into_boxed_slice(),
             pinned: AtomicUsize::new(0),
             pinned_max: AtomicUsize::new(0),
@@ -95,17 +128,96 @@ impl Memory {
         })
     }
 
-    /// The size of RAM in bytes.
+    /// RAM that consists of these chunks, in this order.
+    ///
+    /// # Errors
+    /// See [`MemoryError`].
+    pub fn new(chunks: &Chunks) -> Result<Self, MemoryError> {
+        let memory = Self::for_bytes(chunks.iter().map(|chunk| chunk.bytes()).sum())?;
+        memory.assign(chunks)?;
+        Ok(memory)
+    }
+
+    /// Gives a VM that has none its RAM: these chunks, in this order.
+    ///
+    /// To be called before any of the VM's vCPUs is started. Starting one takes a lock that orders
+    /// this before everything that it does.
+    ///
+    /// # Errors
+    /// See [`MemoryError`]; nothing has changed then.
+    pub fn assign(&self, chunks: &Chunks) -> Result<(), MemoryError> {
+        if self.bytes() != 0 {
+            return Err(MemoryError::Assigned);
+        }
+        let mut total: u64 = 0;
+        for &at in chunks {
+            if at.is_empty() || at.aligned_inward(BLOCK_SIZE) != at {
+                return Err(MemoryError::BadChunk(at));
+            }
+            total = total
+                .checked_add(at.bytes())
+                .ok_or(MemoryError::BadChunk(at))?;
+        }
+        if total > self.most_bytes() {
+            return Err(MemoryError::TooMuch(total));
+        }
+        let mut offset = 0;
+        for (chunk, at) in self.chunks.iter().zip(chunks) {
+            chunk.set(offset, at.start(), at.bytes());
+            offset += at.bytes();
+        }
+        self.bytes.store(total, Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes the RAM of a VM that has ended away from it: its chunks, or `None` where the secure
+    /// world may still be using some of it. What was withdrawn is among it.
+    ///
+    /// To be called when none of its vCPUs runs any more.
+    pub fn release(&self) -> Option<Chunks> {
+        if self.pinned_pages() != 0 {
+            return None;
+        }
+        self.reclaim();
+        self.bytes.store(0, Ordering::Release);
+        let mut chunks = Chunks::new();
+        for chunk in &self.chunks {
+            if let Some(range) =
+                PaRange::new(chunk.start(), chunk.bytes()).filter(|range| !range.is_empty())
+            {
+                // As many as there are in the list.
+                let _ = chunks.push(range);
+            }
+            chunk.set(0, Pa::new(0), 0);
+        }
+        Some(chunks)
+    }
+
+    /// Gives back all that was withdrawn.
+    pub fn reclaim(&self) {
+        if self.withdrawn.load(Ordering::Acquire) != 0 {
+            self.put_back(&self.pages);
+        }
+    }
+
+    /// The size of RAM in bytes; zero where the VM has none.
+    #[inline]
     pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// The bytes that it can have at most.
+    pub fn most_bytes(&self) -> u64 {
         self.pages.len() as u64 * PAGE_SIZE
     }
 
     /// What to map where: the guest's ranges, ascending, and where each begins physically.
     pub fn mappings(&self) -> impl Iterator<Item = (IpaRange, Pa)> + '_ {
-        self.chunks.iter().map(|chunk| {
-            let start = Ipa::new(layout::RAM.get() + chunk.offset);
-            let bytes = chunk.at.bytes();
-            (IpaRange { start, bytes }, chunk.at.start())
+        let chunks = self.chunks.iter().filter(|chunk| chunk.bytes() != 0);
+        chunks.map(|chunk| {
+            let start = Ipa::new(layout::RAM.get() + chunk.offset());
+            let bytes = chunk.bytes();
+            (IpaRange { start, bytes }, chunk.start())
         })
     }
 
@@ -243,13 +355,9 @@ impl Memory {
     #[inline]
     fn locate(&self, offset: u64) -> Option<(Pa, u64)> {
         self.chunks.iter().find_map(|chunk| {
-            let within = offset.checked_sub(chunk.offset)?;
-            let room = chunk
-                .at
-                .bytes()
-                .checked_sub(within)
-                .filter(|room| *room > 0)?;
-            Some((Pa::new(chunk.at.start().get() + within), room))
+            let within = offset.checked_sub(chunk.offset())?;
+            let room = chunk.bytes().checked_sub(within).filter(|room| *room > 0)?;
+            Some((Pa::new(chunk.start().get() + within), room))
         })
     }
 
@@ -276,7 +384,8 @@ impl Memory {
     fn pages(&self, range: IpaRange) -> Option<&[AtomicU16]> {
         let offset = range.start.get().checked_sub(layout::RAM.get())?;
         let end = offset.checked_add(range.bytes)?;
-        if !offset.is_multiple_of(PAGE_SIZE) || !end.is_multiple_of(PAGE_SIZE) {
+        let whole = offset.is_multiple_of(PAGE_SIZE) && end.is_multiple_of(PAGE_SIZE);
+        if !whole || end > self.bytes() {
             return None;
         }
         self.pages

@@ -10,6 +10,8 @@ mod instance;
 pub mod layout;
 #[cfg(target_os = "none")]
 mod mapping;
+#[cfg(target_os = "none")]
+pub mod ram;
 
 pub mod frames;
 pub mod life;

@@ -256,16 +256,7 @@ impl Mediator {
         let (a1, a2) = smc::pair(call.shadow.pa().get());
         let function = call.function();
         let cached = if call.rpc_room { 0 } else { smc::SHM_CACHED };
-        let args = [
-            function.get().into(),
-            a1,
-            a2,
-            cached,
-            0,
-            0,
-            0,
-            self.client.get(),
-        ];
+        let args = [function.get().into(), a1, a2, cached, 0, 0, 0, self.tag()];
         self.run(host, call, args)
     }
 

@@ -186,6 +186,17 @@ impl Call {
         self.work = Work::Open(app);
     }
 
+    /// Makes it a call of the mediator's own that has OP-TEE forget a buffer.
+    pub(crate) fn unregister_for_guest(&mut self, cookie: Cookie) {
+        self.place = Place::nowhere();
+        self.rpc_room = false;
+        self.message.header = Header::default();
+        self.message.header.cmd = optee_proto::msg::Command::UNREGISTER_SHM.0.into();
+        self.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
+        (self.params, self.sent) = (1, 1);
+        self.work = Work::Unregister(cookie);
+    }
+
     /// Where behind the guest's message the room for RPC messages begins.
     pub(crate) const fn guest_room(&self) -> usize {
         optee_proto::msg::size(self.params)

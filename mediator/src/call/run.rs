@@ -81,16 +81,7 @@ impl Mediator {
     /// The registers that resume an OP-TEE thread.
     fn resumption(&self, thread: u32, Answer([a1, a2, a4, a5]): Answer) -> [u64; 8] {
         let function = smc::CALL_RETURN_FROM_RPC.get().into();
-        [
-            function,
-            a1,
-            a2,
-            thread.into(),
-            a4,
-            a5,
-            0,
-            self.client.get(),
-        ]
+        [function, a1, a2, thread.into(), a4, a5, 0, self.tag()]
     }
 
     /// Leaves a call to the guest, until it resumes it.

@@ -195,6 +195,15 @@ impl<T> Table<T> {
         Some((entry.guest, entry.object))
     }
 
+    /// The cookies of all objects; of none where there is no memory for that.
+    pub(crate) fn all_cookies(&self) -> Vec<Cookie> {
+        let mut cookies = Vec::new();
+        if cookies.try_reserve_exact(self.len).is_ok() {
+            cookies.extend(self.entries.iter().flatten().map(|entry| entry.cookie));
+        }
+        cookies
+    }
+
     /// Takes any one object out; `None` when none is left. Nothing may be inserted any more.
     pub(crate) fn pop(&mut self) -> Option<T> {
         let cookie = loop {

@@ -94,7 +94,7 @@ impl System for Guest {
     }
 
     fn set_memory(&self, _: VmIndex, _: u64) -> Result<(), Refusal> {
-        Err(Refusal::Unsupported)
+        Err(Refusal::NoVm)
     }
 
     fn shared_pages(&self) -> SharedPages {

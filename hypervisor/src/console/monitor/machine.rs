@@ -6,7 +6,6 @@ use super::system::{
 };
 use super::{Output, Port, Session};
 use crate::arch::{heap, timer};
-use crate::boot::BLOCK_SIZE;
 use crate::boot::start::machine;
 use crate::console::output;
 use crate::ids::{MAX_PCPUS, PcpuIndex, VmIndex};
@@ -15,7 +14,7 @@ use crate::services::power::PowerState;
 use crate::services::stuck;
 use crate::vm::frames::SharedPool;
 use crate::vm::life::Order;
-use crate::vm::{self, EXIT_NAMES, ODDITY_NAMES, Running, Vm};
+use crate::vm::{self, EXIT_NAMES, ODDITY_NAMES, Running, Vm, ram};
 use core::fmt::{self, Write};
 use mediator::Mediator;
 
@@ -87,13 +86,13 @@ impl System for ThisMachine {
         find(vm).map(|vm| VmSummary {
             name: vm.name,
             index: vm.index.get(),
-            phase: if vm.is_off() { "off" } else { "running" },
+            phase: vm.phase().name(),
             vcpus: vm.vcpus.len(),
-            memory_kib: vm.memory.bytes() / 1024,
+            memory_kib: vm.memory_bytes() / 1024,
             tee: vm.has_tee(),
             privileged: vm.is_privileged(),
-            starts: 0,
-            up_ms: 0,
+            starts: vm.starts(),
+            up_ms: milliseconds(vm.up_ticks()),
         })
     }
 
@@ -109,7 +108,7 @@ impl System for ThisMachine {
             vcpus: vcpus.collect(),
             affinity: vm.affinity(),
             pages_held: vm.memory.pinned_pages() as u64,
-            next_memory_kib: vm.memory.bytes() / 1024,
+            next_memory_kib: vm.next_memory_bytes() / 1024,
             exits: exits(vm),
             refused: refused(vm),
         })
@@ -125,12 +124,12 @@ impl System for ThisMachine {
         })
     }
 
-    fn order(&self, _vm: VmIndex, _order: Order) -> Result<(), Refusal> {
-        Err(Refusal::Unsupported)
+    fn order(&self, vm: VmIndex, order: Order) -> Result<(), Refusal> {
+        Ok(find(vm).ok_or(Refusal::NoVm)?.order(order)?)
     }
 
-    fn set_memory(&self, _vm: VmIndex, _bytes: u64) -> Result<(), Refusal> {
-        Err(Refusal::Unsupported)
+    fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), Refusal> {
+        Ok(find(vm).ok_or(Refusal::NoVm)?.set_memory(bytes)?)
     }
 
     fn shared_pages(&self) -> SharedPages {
@@ -165,8 +164,7 @@ impl System for ThisMachine {
     fn memory(&self) -> MemoryFigures {
         let total_kib = machine().ram.bytes_in_units(1024) / 1024;
         let guests_kib = vm::all().iter().map(|vm| vm.memory.bytes() / 1024).sum();
-        let free_kib =
-            (machine().free.bytes_in_units(BLOCK_SIZE) / 1024).saturating_sub(guests_kib);
+        let free_kib = ram::free_bytes() / 1024;
         let (used, total) = heap::usage();
         MemoryFigures {
             total_kib,

@@ -1,7 +1,7 @@
 //! What the monitor knows of the machine, as plain data, and the little that it can do to it.
 
 use crate::ids::{MAX_PCPUS, MAX_VCPUS, MAX_VMS, PcpuSet, VmIndex};
-use crate::vm::life::Refused;
+use crate::vm::life::{Refused, SetMemoryError};
 use core::fmt;
 use mediator::Stats;
 use thiserror::Error;
@@ -14,9 +14,12 @@ pub enum Refusal {
     /// An order.
     #[error("{0}")]
     Order(#[from] Refused),
-    /// This machine's hypervisor cannot do it.
-    #[error("not supported: change `memory` in the description of the system")]
-    Unsupported,
+    /// A size for its memory.
+    #[error("{0}")]
+    Memory(#[from] SetMemoryError),
+    /// There is no such VM.
+    #[error("there is no such virtual machine")]
+    NoVm,
 }
 
 /// One VM, in a line.

@@ -1,135 +1,211 @@
-//! How a VM starts and stops: loaded step by step, run, stopped, destroyed.
+//! A VM starts, pauses and ends: what follows from the state machine in [`crate::vm::life`].
 
-use super::super::guest_image;
 use super::{Running, Saved, Vcpu, Vm};
 use crate::arch::timer;
 use crate::arch::world::{Context, Frame};
+use crate::console::output;
 use crate::ids::VcpuIndex;
 use crate::sched::run;
-use crate::services::tee::VmHost;
-use core::sync::atomic::Ordering;
+use crate::vm::guest_image::Entry;
+use crate::vm::life::{Ending, Event, Order, Phase, Refused, Then};
+use core::fmt;
+use core::sync::atomic::{AtomicU8, Ordering};
 use mediator::addr::Ipa;
 
-/// How a VM ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Ending {
-    /// It stays off.
-    Off = 1,
-    /// It starts again.
-    Reset = 2,
-    /// It cannot go on.
-    Error = 3,
-}
+/// Whether a VM's vCPUs may be on pCPUs. Follows the VM's phase, changed under the same lock, and
+/// read without it.
+pub(super) struct Gate(AtomicU8);
 
-impl Ending {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Reset => "reset",
-            Self::Error => "error",
-        }
+const CLOSED: u8 = 0;
+const OPEN: u8 = 1;
+const PAUSED: u8 = 2;
+
+impl Gate {
+    pub(super) const fn closed() -> Self {
+        Self(AtomicU8::new(CLOSED))
     }
-}
 
-/// `Vm::work_kind`: there is some.
-const WORK: u8 = 1;
-/// `Vm::work_kind`: the VM starts again.
-const WORK_AGAIN: u8 = 2;
+    fn follow(&self, phase: Phase) {
+        let state = match phase {
+            Phase::Running => OPEN,
+            Phase::Paused => PAUSED,
+            Phase::Off | Phase::Starting | Phase::Ending | Phase::Failed => CLOSED,
+        };
+        self.0.store(state, Ordering::SeqCst);
+    }
 
-/// `Vm::state`: no vCPU runs, none is about to.
-pub(super) const STOPPED: u8 = 0;
-const RUNNING: u8 = 1;
-const STOPPING: u8 = 2;
-
-/// What a VM waits for that some pCPU does a step of when it has time.
-pub(super) enum Work {
-    Nothing,
-    Load(guest_image::Loader),
-    Destroy,
+    #[inline]
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::SeqCst)
+    }
 }
 
 impl Vm {
-    /// Whether its vCPUs are to leave their pCPUs.
+    /// Where it is in its life.
+    pub fn phase(&self) -> Phase {
+        self.life.lock().phase()
+    }
+
+    /// Whether its vCPUs may be on pCPUs.
+    #[inline]
+    pub fn may_run(&self) -> bool {
+        self.gate.get() == OPEN
+    }
+
+    /// Whether its vCPUs are to end.
     #[inline]
     pub fn is_stopping(&self) -> bool {
-        self.state.load(Ordering::SeqCst) != RUNNING
+        self.gate.get() == CLOSED
     }
 
-    /// Whether it is off for good.
-    pub fn is_off(&self) -> bool {
-        self.state.load(Ordering::Acquire) == STOPPED && !self.has_work()
-    }
-
-    /// Whether it waits to be loaded or destroyed.
+    /// Whether its vCPUs are to wait.
     #[inline]
-    pub fn has_work(&self) -> bool {
-        self.work_kind.load(Ordering::Acquire) != 0
+    pub fn is_paused(&self) -> bool {
+        self.gate.get() == PAUSED
     }
 
-    /// Asks for its start: its memory is filled step by step, then its first vCPU runs.
-    pub fn begin_start(&'static self) {
-        *self.work.lock() = Work::Load(guest_image::Loader::new());
-        self.work_kind.store(WORK, Ordering::Release);
+    /// How often it was started, resets included.
+    pub fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
     }
 
-    /// Does a piece of what the VM waits for; `false` where there is nothing, or another pCPU is
-    /// at it.
-    pub fn step(&'static self) -> bool {
-        if !self.has_work() {
-            return false;
+    /// For how many ticks it has been running or paused; zero when it is neither.
+    pub fn up_ticks(&self) -> u64 {
+        match self.phase() {
+            Phase::Running | Phase::Paused => {
+                timer::now().saturating_sub(self.started_at.load(Ordering::Relaxed))
+            }
+            _ => 0,
         }
-        let Some(mut work) = self.work.try_lock() else {
-            return false;
+    }
+
+    /// Does what a user wants, or begins to. The caller holds no lock.
+    ///
+    /// # Errors
+    /// When that makes no sense now.
+    pub fn order(&'static self, order: Order) -> Result<(), Refused> {
+        let then = {
+            let mut life = self.life.lock();
+            let now = timer::now();
+            let then = life.order(order)?;
+            match then {
+                Then::Pause => self.paused_at.store(now, Ordering::Relaxed),
+                // While the gate is closed yet, so that no vCPU goes on with the old offset.
+                Then::Resume => self.forget_pause(now),
+                _ => {}
+            }
+            self.gate.follow(life.phase());
+            then
         };
-        if self.work_kind.swap(WORK, Ordering::AcqRel) == WORK_AGAIN {
-            match self.create_tee() {
-                Err(error) if self.needs_tee => {
-                    crate::error!("vm {}: no TEE after its reset: {error}", self.name);
-                    *work = Work::Nothing;
-                    self.ended(Ending::Error);
-                    return true;
-                }
-                Err(error) => crate::warn!("vm {}: goes on without a TEE: {error}", self.name),
-                Ok(()) => {}
+        self.carry_out(then);
+        Ok(())
+    }
+
+    /// Something has happened to it. The caller holds no lock but that of [`Vm::work`], and that
+    /// only where it is the one that does the work.
+    pub(super) fn happened(&'static self, event: Event) {
+        let then = self.transition(event);
+        self.carry_out(then);
+    }
+
+    /// Something has happened to it: what is to be done.
+    pub(super) fn transition(&self, event: Event) -> Then {
+        let mut life = self.life.lock();
+        let then = life.happened(event);
+        self.gate.follow(life.phase());
+        then
+    }
+
+    /// A guest's PSCI call ends it.
+    pub fn turn_itself_off(&'static self) {
+        self.happened(Event::GuestOff);
+    }
+
+    /// A guest's PSCI call starts it anew.
+    pub fn reset_itself(&'static self) {
+        self.happened(Event::GuestReset);
+    }
+
+    pub(super) fn carry_out(&'static self, then: Then) {
+        match then {
+            // Who loads it knows where it begins, and lets it run.
+            Then::Nothing | Then::Run => {}
+            Then::Start => self.want_start(),
+            Then::PressButton => self.press_power_button(),
+            Then::Pause => {
+                self.pause_is_told.store(false, Ordering::Relaxed);
+                run::look_around(self);
+                self.tell_if_paused();
             }
-            *work = Work::Load(guest_image::Loader::new());
-        }
-        match &mut *work {
-            Work::Nothing => return false,
-            Work::Load(loader) => match loader.step(&self.images, &self.memory, self.guest_tee()) {
-                Ok(None) => {}
-                Ok(Some(entry)) => {
-                    *work = Work::Nothing;
-                    self.work_kind.store(0, Ordering::Release);
-                    self.run(entry);
-                }
-                Err(error) => {
-                    *work = Work::Nothing;
-                    crate::error!("vm {}: {error}", self.name);
-                    self.ended(Ending::Error);
-                }
-            },
-            Work::Destroy => {
-                *work = Work::Nothing;
-                self.destroy();
+            Then::Resume => {
+                self.tell("vm-resumed", format_args!(""));
+                run::wake_all(self);
+            }
+            Then::StopVcpus => run::stop(self),
+            Then::TearDown => self.want_tear_down(),
+            Then::Ended(ending) => {
+                self.give_memory_back();
+                self.tell_end(ending);
+                crate::vm::one_ended();
+            }
+            Then::Again => {
+                self.tell_end(Ending::Reset);
+                self.want_start();
             }
         }
-        true
+    }
+
+    fn tell(&self, event: &str, more: fmt::Arguments<'_>) {
+        output::line(format_args!(
+            "@postern {{\"event\":\"{event}\",\"vm\":\"{}\"{more}}}",
+            self.name
+        ));
+    }
+
+    fn tell_end(&self, ending: Ending) {
+        self.tell("vm-off", format_args!(",\"reason\":\"{}\"", ending.name()));
+    }
+
+    /// A vCPU of a paused VM has left its pCPU, or the VM was paused just now.
+    pub fn tell_if_paused(&self) {
+        let moving = self.vcpus.iter().any(|vcpu| vcpu.pcpu().is_some());
+        if !moving && self.is_paused() && !self.pause_is_told.swap(true, Ordering::Relaxed) {
+            self.tell("vm-paused", format_args!(""));
+        }
+    }
+
+    /// A vCPU of a paused VM was running until now.
+    pub fn note_pause(&self) {
+        self.paused_at.fetch_max(timer::now(), Ordering::Relaxed);
+    }
+
+    /// The guest's time goes on where it stopped. Where a vCPU is still on its pCPU, none was
+    /// paused for long enough to speak of.
+    fn forget_pause(&self, now: u64) {
+        if self.vcpus.iter().all(|vcpu| vcpu.pcpu().is_none()) {
+            let lost = now.saturating_sub(self.paused_at.load(Ordering::Relaxed));
+            self.counter_offset.fetch_add(lost, Ordering::Relaxed);
+        }
     }
 
     /// Everything is in place: the first vCPU starts.
-    fn run(&'static self, entry: guest_image::Entry) {
-        self.counter_offset.store(timer::now(), Ordering::Relaxed);
-        self.state.store(RUNNING, Ordering::Release);
-        crate::console::output::line(format_args!(
-            "@postern {{\"event\":\"vm-started\",\"vm\":\"{}\",\"channel\":{},\"vcpus\":{},\"memory_kib\":{},\"tee\":{}}}",
-            self.name,
-            self.console.channel().get(),
-            self.vcpus.len(),
-            self.memory.bytes() / 1024,
-            self.has_tee(),
-        ));
+    ///
+    /// Whoever has ended the VM since then closed its gate: the vCPU ends before it runs.
+    pub(super) fn run(&'static self, entry: Entry) {
+        let now = timer::now();
+        self.counter_offset.store(now, Ordering::Relaxed);
+        self.started_at.store(now, Ordering::Relaxed);
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        self.tell(
+            "vm-started",
+            format_args!(
+                ",\"channel\":{},\"vcpus\":{},\"memory_kib\":{},\"tee\":{}",
+                self.console.channel().get(),
+                self.vcpus.len(),
+                self.memory.bytes() / 1024,
+                self.has_tee(),
+            ),
+        );
         if let Some(boot) = VcpuIndex::new(0)
             && self.vcpus[0].power.claim().is_ok()
         {
@@ -158,58 +234,8 @@ impl Vm {
         let kick = self.vgic.vcpu_off(vcpu.index);
         vcpu.power.turned_off();
         run::kick(self, kick);
-        if self.vcpus_on.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return;
-        }
-        // The last one. Where the guest turned all of its CPUs off, that is its end.
-        self.state.store(STOPPING, Ordering::Release);
-        *self.work.lock() = Work::Destroy;
-        self.work_kind.store(WORK, Ordering::Release);
-    }
-
-    /// Stops all vCPUs; the last that leaves its pCPU has the VM destroyed.
-    pub fn stop(&'static self, ending: Ending) {
-        self.ending.store(ending as u8, Ordering::Relaxed);
-        self.state.store(STOPPING, Ordering::SeqCst);
-        run::stop(self);
-    }
-
-    /// All vCPUs have stopped: ends what the VM has, in the order that OP-TEE needs.
-    fn destroy(&'static self) {
-        if let Some(mediator) = &self.mediator
-            && self.has_tee.swap(false, Ordering::AcqRel)
-            && let Err(error) = mediator.destroy(&VmHost { vm: self })
-        {
-            crate::error!("vm {}: {error}", self.name);
-        }
-        self.vgic.reset();
-        self.console.reset();
-        self.devices.reset();
-        if let Err(error) = self.mapping.restore(&self.memory) {
-            crate::error!("vm {}: what it gave back is lost: {error}", self.name);
-            self.ending.store(Ending::Error as u8, Ordering::Relaxed);
-        }
-        let ending = match self.ending.swap(Ending::Off as u8, Ordering::Relaxed) {
-            2 => Ending::Reset,
-            3 => Ending::Error,
-            _ => Ending::Off,
-        };
-        self.ended(ending);
-    }
-
-    fn ended(&'static self, ending: Ending) {
-        crate::console::output::line(format_args!(
-            "@postern {{\"event\":\"vm-off\",\"vm\":\"{}\",\"reason\":\"{}\"}}",
-            self.name,
-            ending.name()
-        ));
-        self.state.store(STOPPED, Ordering::Release);
-        if ending == Ending::Reset {
-            // `step` holds the work's lock: leave the loading to the next step.
-            self.work_kind.store(WORK_AGAIN, Ordering::Release);
-        } else {
-            self.work_kind.store(0, Ordering::Release);
-            crate::vm::one_ended();
+        if self.vcpus_on.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.happened(Event::VcpusStopped);
         }
     }
 }

@@ -238,3 +238,48 @@ proptest! {
         prop_assert!(fits.is_none_or(|sum| sum == bytes));
     }
 }
+
+/// RAM that comes and goes: what was pinned or withdrawn in one life is not in the next.
+#[test]
+fn ram_is_released_and_assigned_again() {
+    let block = |start| PaRange::new(Pa::new(start), BLOCK_SIZE).unwrap();
+    let memory = Memory::for_bytes(2 * BLOCK_SIZE).unwrap();
+    assert_eq!((memory.bytes(), memory.most_bytes()), (0, 2 * BLOCK_SIZE));
+    assert_eq!(memory.pin(ipa(0)), Err(PinError::NotOwnMemory(ipa(0))));
+    assert_eq!(memory.translate(ipa(0), 1), None);
+
+    let three = Chunks::from_slice(&[0x9000_0000, 0xa000_0000, 0xb000_0000].map(block)).unwrap();
+    assert_eq!(
+        memory.assign(&three),
+        Err(MemoryError::TooMuch(3 * BLOCK_SIZE))
+    );
+    let two = Chunks::from_slice(&three[1..]).unwrap();
+    memory.assign(&two).unwrap();
+    assert_eq!(memory.assign(&two), Err(MemoryError::Assigned));
+    assert_eq!(memory.pin(ipa(BLOCK_SIZE)), Ok(Pa::new(0xb000_0000)));
+    let page = IpaRange {
+        start: ipa(0x1000),
+        bytes: PAGE_SIZE,
+    };
+    memory.withdraw(page).unwrap();
+    assert_eq!(memory.release(), None, "a page is pinned");
+    memory.unpin(ipa(BLOCK_SIZE));
+    assert_eq!(memory.release(), Some(two));
+    assert_eq!((memory.bytes(), memory.mappings().count()), (0, 0));
+
+    // Less than before, elsewhere.
+    let one = Chunks::from_slice(&three[..1]).unwrap();
+    memory.assign(&one).unwrap();
+    assert_eq!(memory.pin(ipa(0x1000)), Ok(Pa::new(0x9000_1000)));
+    let behind = ipa(BLOCK_SIZE);
+    assert_eq!(memory.pin(behind), Err(PinError::NotOwnMemory(behind)));
+    assert_eq!(memory.translate(behind, 1), None);
+    let behind = IpaRange {
+        start: behind,
+        bytes: PAGE_SIZE,
+    };
+    assert_eq!(
+        memory.withdraw(behind),
+        Err(WithdrawError::NotOwnMemory(behind))
+    );
+}

@@ -223,7 +223,7 @@ fn json_of_what_fails() {
         (
             "vm mem blue-2 4M --json",
             "vm mem",
-            "vm blue-2: not supported: change `memory` in the description of the system",
+            "vm blue-2: it is running: a VM gets its memory when it starts, so stop it first",
         ),
         (
             "vm info \"; --json",

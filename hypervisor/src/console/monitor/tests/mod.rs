@@ -11,7 +11,7 @@ use super::system::{
     VmDetails, VmSummary,
 };
 use crate::ids::{PcpuIndex, PcpuSet, VmIndex};
-use crate::vm::life::{Order, Refused};
+use crate::vm::life::{Order, Phase, Refused, SetMemoryError};
 use core::fmt;
 use mediator::{RpcKind, Stats};
 use std::sync::Mutex;
@@ -156,7 +156,7 @@ impl System for Fake<'_> {
 
     fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), Refusal> {
         if vm.get() == 2 {
-            return Err(Refusal::Unsupported);
+            return Err(Refusal::Memory(SetMemoryError::NotOff(Phase::Running)));
         }
         let order = format!("memory {} {bytes}", vm.get());
         self.orders.lock().unwrap().push(order);

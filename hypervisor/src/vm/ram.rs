@@ -1,0 +1,83 @@
+//! The RAM that VMs take when they start and give back when they have ended.
+
+use super::frames::{Chunks, Frames, FramesError};
+use super::layout;
+use super::memory::{Memory, MemoryError};
+use crate::range::PaRange;
+use mediator::addr::Pa;
+use spin::mutex::SpinMutex;
+use thiserror::Error;
+
+/// Taken when a VM starts or has ended, by nobody on the way of an SMC.
+static FRAMES: SpinMutex<Option<Frames>> = SpinMutex::new(None);
+
+/// Why a VM does not get its RAM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum TakeError {
+    /// There is not so much.
+    #[error("{0}")]
+    Frames(#[from] FramesError),
+    /// It cannot have it.
+    #[error("{0}")]
+    Memory(#[from] MemoryError),
+}
+
+/// From here on VMs can take what is free.
+pub fn init(frames: Frames) {
+    *FRAMES.lock() = Some(frames);
+}
+
+/// Gives a VM that has no RAM so many bytes.
+///
+/// # Errors
+/// See [`TakeError`]; nothing has changed then.
+pub fn take(memory: &Memory, bytes: u64) -> Result<(), TakeError> {
+    let mut frames = FRAMES.lock();
+    let frames = frames.as_mut().ok_or(FramesError::BadSize(bytes))?;
+    let chunks = frames.allocate(bytes, layout::RAM)?;
+    memory.assign(&chunks).map_err(|error| {
+        free(frames, &chunks);
+        error.into()
+    })
+}
+
+/// Takes back what a VM had.
+pub fn give_back(chunks: &Chunks) {
+    if let Some(frames) = FRAMES.lock().as_mut() {
+        free(frames, chunks);
+    }
+}
+
+fn free(frames: &mut Frames, chunks: &Chunks) {
+    for chunk in chunks {
+        if let Err(error) = frames.free(*chunk) {
+            crate::error!("memory of a VM is lost: {error}");
+        }
+    }
+}
+
+fn ranges(memory: &Memory) -> impl Iterator<Item = PaRange> + '_ {
+    let range = |(range, to): (crate::range::IpaRange, Pa)| PaRange::new(to, range.bytes);
+    memory.mappings().filter_map(range)
+}
+
+/// Whether nobody has written to a VM's RAM since it was cleared.
+pub fn is_clear(memory: &Memory) -> bool {
+    let frames = FRAMES.lock();
+    let mut ranges = ranges(memory);
+    frames
+        .as_ref()
+        .is_some_and(|frames| ranges.all(|range| frames.is_clear(range)))
+}
+
+/// A VM's RAM has been cleared.
+pub fn cleared(memory: &Memory) {
+    if let Some(frames) = FRAMES.lock().as_mut() {
+        ranges(memory).for_each(|range| frames.cleared(range));
+    }
+}
+
+/// The bytes that are free.
+pub fn free_bytes() -> u64 {
+    FRAMES.lock().as_ref().map_or(0, Frames::free_bytes)
+}
