@@ -20,7 +20,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile miri fuzz test-models optee-facts lint clean distclean
+.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-soak miri fuzz test-models optee-facts lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -70,6 +70,9 @@ endif
 
 test-hostile: tool prepare ## A guest that plays 52 attacks beside one that works; make test plays some of them
 	cargo run --profile host --package postern-tests --bin hostile -- $(ATTACKS)
+
+test-soak: tool prepare ## Start and end a VM N=100 times, in any state, beside two at work; SEED=1 repeats an order
+	cargo run --profile host --package postern-tests --bin soak -- $(or $(N),100) $(SEED)
 
 miri: setup ## The host tests of the mediator under Miri, an interpreter that finds undefined behaviour (minutes)
 	@sh mediator/miri.sh

@@ -7,6 +7,10 @@
 
 pub mod gdb;
 pub mod hostile;
+pub mod neighbour;
+pub mod soak;
+pub mod tee_log;
+pub mod watch;
 
 use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{CaseState, Event, XtestEnd};

@@ -4,20 +4,18 @@
 //! whether the neighbour goes on unharmed, whether the hypervisor's counters of the hostile VM are
 //! where they were at the beginning, and whether OP-TEE serves the hostile VM still.
 
-mod log;
-mod neighbour;
 mod plan;
 
 pub use plan::{PLAN, Player, Row};
 
+use crate::neighbour::Neighbour;
+use crate::watch::Watch;
 use crate::{BOOT, Lab, SOON};
-use anyhow::{Context, Result, bail, ensure};
-use log::TeeLog;
-use neighbour::Neighbour;
+use anyhow::{Context, Result, ensure};
 use postern_qemu::console::Channel;
-use postern_qemu::monitor::{HypervisorEvent, Stats, is_panic};
+use postern_qemu::monitor::{HypervisorEvent, Stats};
 use postern_qemu::prepare::Flavour;
-use postern_qemu::session::{Item, Session, What};
+use postern_qemu::session::{Session, What};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -25,8 +23,9 @@ use std::time::{Duration, Instant};
 const ATTACK: Duration = Duration::from_secs(400);
 /// The longest that the neighbour may take for a call or a case, on a busy host.
 const CASE: Duration = Duration::from_secs(120);
-/// How often a wait looks whether OP-TEE is still there.
-const GLANCE: Duration = Duration::from_secs(2);
+/// What the neighbour runs: sessions, loading, shared memory, cryptography, storage. None of it takes
+/// long, and none has an application panic on purpose, which OP-TEE would log.
+const CASES: [&str; 6] = ["1001", "1002", "1004", "1005", "4001", "6001"];
 /// The counters that tell what the VM holds now. They have to go back to where they were.
 const HELD: [&str; 6] = [
     "pages_pinned",
@@ -85,10 +84,8 @@ struct Described {
 
 /// The machine with the hostile guest and its neighbour.
 struct Arena {
-    session: Session,
-    neighbour: Neighbour,
+    watch: Watch,
     hostile: Channel,
-    log: TeeLog,
     baseline: BTreeMap<&'static str, u64>,
     described: BTreeMap<u64, Described>,
 }
@@ -129,13 +126,11 @@ impl Arena {
         for channel in [hostile, b] {
             session.expect(channel, BOOT).ready()?;
         }
-        let log = TeeLog::new(session.folder().join("optee.log"));
-        let neighbour = Neighbour::start(&mut session, b)?;
+        let mut neighbour = Neighbour::new(&session, b);
+        neighbour.work(&mut session, CASES, CASES.len())?;
         let mut arena = Self {
-            session,
-            neighbour,
+            watch: Watch::new(session, vec![neighbour]),
             hostile,
-            log,
             baseline: BTreeMap::new(),
             described: BTreeMap::new(),
         };
@@ -148,61 +143,24 @@ impl Arena {
             .map(|&name| Ok((name, counter(&stats, name)?)))
             .collect::<Result<_>>()?;
         println!("baseline: {:?}", arena.baseline);
-        arena.log.complaints(&[]);
+        arena.watch.log.complaints(&[]);
         Ok(arena)
     }
 
-    /// Takes what the consoles say, until `pick` makes something of it.
-    fn wait<T>(
-        &mut self,
-        what: &str,
-        within: Duration,
-        mut pick: impl FnMut(&Item) -> Option<T>,
-    ) -> Result<T> {
-        let deadline = Instant::now() + within;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Some(item) = self.session.next(left.min(GLANCE))? else {
-                if let Some(line) = self.log.panic() {
-                    bail!("waiting for {what}: OP-TEE died: {line}");
-                }
-                if left.is_zero() {
-                    break;
-                }
-                continue;
-            };
-            self.neighbour.note(&mut self.session, &item)?;
-            if let Some(found) = pick(&item) {
-                return Ok(found);
-            }
-            match &item.what {
-                What::Closed => bail!("waiting for {what}: QEMU ended"),
-                What::Line(line) if is_panic(line) => bail!("the hypervisor died: {line}"),
-                What::Program(event) if event["event"] == "error" => {
-                    bail!(
-                        "waiting for {what}, the hostile guest says: {}",
-                        event["text"]
-                    )
-                }
-                _ => {}
-            }
-        }
-        bail!(
-            "waited {} s for {what}\n{}",
-            within.as_secs(),
-            self.session.tail(self.hostile)
-        )
+    /// The guest that must not notice.
+    fn neighbour(&mut self) -> &mut Neighbour {
+        &mut self.watch.neighbours[0]
     }
 
     /// Gives the hostile guest a command and waits for the event that answers it.
     fn ask(&mut self, command: &str, answer: &str, within: Duration) -> Result<serde_json::Value> {
-        self.session.send(self.hostile, command)?;
+        self.watch.session.send(self.hostile, command)?;
         self.answer(answer, within)
     }
 
     fn answer(&mut self, name: &str, within: Duration) -> Result<serde_json::Value> {
         let hostile = self.hostile;
-        self.wait(name, within, |item| match &item.what {
+        self.watch.wait(name, within, |item| match &item.what {
             What::Program(event) if item.channel == hostile && event["event"] == name => {
                 Some(event.clone())
             }
@@ -211,23 +169,24 @@ impl Arena {
     }
 
     fn list(&mut self) -> Result<()> {
-        self.session.send(self.hostile, "list")?;
+        self.watch.session.send(self.hostile, "list")?;
         let mut found = BTreeMap::new();
-        self.wait("the list of attacks", SOON, |item| match &item.what {
-            What::Program(event) if event["event"] == "item" => {
-                let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-                if event["title"].is_string() {
-                    let item = Described {
-                        title: text("title"),
-                        expected: text("expected"),
-                    };
-                    found.insert(event["number"].as_u64().unwrap_or_default(), item);
+        self.watch
+            .wait("the list of attacks", SOON, |item| match &item.what {
+                What::Program(event) if event["event"] == "item" => {
+                    let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+                    if event["title"].is_string() {
+                        let item = Described {
+                            title: text("title"),
+                            expected: text("expected"),
+                        };
+                        found.insert(event["number"].as_u64().unwrap_or_default(), item);
+                    }
+                    None
                 }
-                None
-            }
-            What::Program(event) if event["event"] == "list-end" => Some(()),
-            _ => None,
-        })?;
+                What::Program(event) if event["event"] == "list-end" => Some(()),
+                _ => None,
+            })?;
         self.described = found;
         Ok(())
     }
@@ -244,18 +203,19 @@ impl Arena {
     }
 
     fn stats_of(&mut self, vm: &str) -> Result<Stats> {
-        self.session.send(Channel::Hypervisor, "stats")?;
+        self.watch.session.send(Channel::Hypervisor, "stats")?;
         let mut found = None;
         // One event a VM; the last VM's ends the answer.
-        self.wait("the counters", SOON, |item| match &item.what {
-            What::Hypervisor(HypervisorEvent::Stats(stats)) => {
-                if stats.vm == vm {
-                    found = Some((**stats).clone());
+        self.watch
+            .wait("the counters", SOON, |item| match &item.what {
+                What::Hypervisor(HypervisorEvent::Stats(stats)) => {
+                    if stats.vm == vm {
+                        found = Some((**stats).clone());
+                    }
+                    (stats.vm == NEIGHBOUR).then_some(())
                 }
-                (stats.vm == NEIGHBOUR).then_some(())
-            }
-            _ => None,
-        })?;
+                _ => None,
+            })?;
         found.with_context(|| format!("there are no counters of {vm}"))
     }
 
@@ -316,7 +276,7 @@ impl Arena {
     /// Whether the TEE serves the hostile VM, and did not complain.
     fn tee(&mut self, row: &Row) -> Result<()> {
         self.alive()?;
-        let complaints = self.log.complaints(row.log);
+        let complaints = self.watch.log.complaints(row.log);
         ensure!(
             complaints.is_empty(),
             "OP-TEE's log: {}",
@@ -356,8 +316,9 @@ impl Arena {
         for (name, times) in endings {
             for _ in 0..*times {
                 self.ask(&format!("end {name}"), "ending", SOON)?;
-                let reason =
-                    self.wait("the hostile VM's end", ATTACK, |item| match &item.what {
+                let reason = self
+                    .watch
+                    .wait("the hostile VM's end", ATTACK, |item| match &item.what {
                         What::Hypervisor(HypervisorEvent::VmOff { vm, reason })
                             if vm == HOSTILE =>
                         {
@@ -411,22 +372,21 @@ impl Arena {
             );
             std::thread::sleep(Duration::from_millis(100));
         }
-        self.neighbour.unharmed()
+        self.neighbour().unharmed()
     }
 
     fn close(mut self) -> Result<()> {
-        self.neighbour.stop();
+        self.neighbour().stop();
         let deadline = Instant::now() + CASE * 4;
-        while !self.neighbour.idle {
+        while !self.neighbour().is_idle() {
             let left = deadline.saturating_duration_since(Instant::now());
-            self.wait("the end of the neighbour's xtest", left, |_| Some(()))?;
+            self.watch
+                .wait("the end of the neighbour's xtest", left, |_| Some(()))?;
         }
-        self.neighbour.unharmed()?;
-        println!(
-            "the neighbour ran {} cases well, {} whole runs",
-            self.neighbour.cases, self.neighbour.runs
-        );
-        crate::power_off(self.session, &[HOSTILE, NEIGHBOUR])
+        self.neighbour().unharmed()?;
+        let Neighbour { cases, rounds, .. } = self.neighbour();
+        println!("the neighbour ran {cases} cases well, {rounds} whole runs");
+        crate::power_off(self.watch.session, &[HOSTILE, NEIGHBOUR])
     }
 }
 

@@ -1,0 +1,167 @@
+//! A guest that runs xtest all the time and must not notice what happens to another.
+
+use anyhow::{Result, ensure};
+use guest_agent::event::{CaseState, Event};
+use postern_qemu::console::Channel;
+use postern_qemu::guest::{Severity, trouble};
+use postern_qemu::session::{Item, Session, What};
+
+/// The guest and what it has said.
+pub struct Neighbour {
+    /// Its name.
+    pub name: String,
+    /// Its console.
+    pub channel: Channel,
+    /// Cases that have ended well.
+    pub cases: u32,
+    /// How often it got through all of its cases.
+    pub rounds: u32,
+    /// What xtest is told, run by run, and how many cases each run has.
+    runs: Vec<(String, usize)>,
+    /// The run that comes next.
+    next: usize,
+    /// What must not have been.
+    trouble: Vec<String>,
+    /// Whether it begins again when a run is through.
+    again: bool,
+    /// Whether no run is under way.
+    idle: bool,
+    /// Whether it starts anew, as it was told to.
+    away: bool,
+}
+
+impl Neighbour {
+    /// The guest on that console, which is ready and has nothing to do yet.
+    pub fn new(session: &Session, channel: Channel) -> Self {
+        Self {
+            name: session.name(channel),
+            channel,
+            cases: 0,
+            rounds: 0,
+            runs: Vec::new(),
+            next: 0,
+            trouble: Vec::new(),
+            again: false,
+            idle: true,
+            away: false,
+        }
+    }
+
+    /// Has it run these cases, again and again, so many at a time.
+    ///
+    /// # Errors
+    ///
+    /// QEMU has ended.
+    pub fn work<'a>(
+        &mut self,
+        session: &mut Session,
+        cases: impl IntoIterator<Item = &'a str>,
+        at_a_time: usize,
+    ) -> Result<()> {
+        let cases: Vec<&str> = cases.into_iter().collect();
+        self.runs = cases
+            .chunks(at_a_time)
+            .map(|cases| {
+                let line = format!("xtest -t regression {}", cases.join(" "));
+                (line, cases.len())
+            })
+            .collect();
+        self.next = 0;
+        self.again = true;
+        if self.idle && !self.away {
+            self.begin(session)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, session: &mut Session) -> Result<()> {
+        if let Some((line, _)) = self.runs.get(self.next) {
+            session.send(self.channel, line)?;
+            self.idle = false;
+        }
+        Ok(())
+    }
+
+    /// Does not begin again.
+    pub const fn stop(&mut self) {
+        self.again = false;
+    }
+
+    /// Whether it has nothing to do, and is there.
+    pub const fn is_idle(&self) -> bool {
+        self.idle && !self.away
+    }
+
+    /// It was reset: what it did is lost, and it starts anew.
+    pub const fn reset(&mut self) {
+        self.idle = true;
+        self.away = true;
+    }
+
+    /// Whether it starts anew, and is not ready yet.
+    pub const fn is_away(&self) -> bool {
+        self.away
+    }
+
+    /// Takes note of what a console said.
+    ///
+    /// # Errors
+    ///
+    /// QEMU has ended.
+    pub fn note(&mut self, session: &mut Session, item: &Item) -> Result<()> {
+        if item.channel != self.channel {
+            return Ok(());
+        }
+        match &item.what {
+            What::Guest(Event::Ready { .. }) => {
+                if !self.away {
+                    self.trouble.push("it has started anew".into());
+                }
+                self.away = false;
+                if self.again {
+                    self.begin(session)?;
+                }
+            }
+            // Half a line of the life before may be the last of it.
+            _ if self.away => {}
+            What::Guest(Event::Case { name, state, .. }) => match state {
+                CaseState::Ok => self.cases += 1,
+                CaseState::Failed => self.trouble.push(format!("{name} failed")),
+                CaseState::Skipped => self.trouble.push(format!("{name} was skipped")),
+                CaseState::Start => {}
+            },
+            What::Guest(Event::XtestEnd(end)) => {
+                self.idle = true;
+                let wanted = self.runs.get(self.next).map_or(0, |(_, cases)| *cases);
+                if end.exit != 0 || end.cases as usize != wanted {
+                    self.trouble.push(format!("xtest ended badly: {end:?}"));
+                }
+                self.next += 1;
+                if self.next >= self.runs.len() {
+                    self.next = 0;
+                    self.rounds += 1;
+                }
+                if self.again {
+                    self.begin(session)?;
+                }
+            }
+            What::Guest(Event::Error { text }) => self.trouble.push(text.clone()),
+            What::Line(line) if trouble(line) == Some(Severity::Fatal) => {
+                self.trouble.push(line.clone());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Fails when something has happened to it since the last time.
+    ///
+    /// # Errors
+    ///
+    /// What.
+    pub fn unharmed(&mut self) -> Result<()> {
+        let trouble = std::mem::take(&mut self.trouble);
+        ensure!(trouble.is_empty(), "{}: {}", self.name, trouble.join("; "));
+        Ok(())
+    }
+}

@@ -1,0 +1,431 @@
+//! A VM that starts, gets into a state and is ended there, again and again, while its neighbours work.
+//!
+//! A cycle is one life of VM `c`: it starts, opens sessions, gets into a state of `guests/hostile` on
+//! purpose, and is killed, reset or paused at a random moment in it. After each cycle the hypervisor
+//! must hold nothing for it; at the end neither must OP-TEE, and all is as it was at the beginning.
+
+mod figures;
+mod neighbours;
+mod plan;
+mod victim;
+
+use crate::neighbour::Neighbour;
+use crate::watch::Watch;
+use crate::{BOOT, Lab};
+use anyhow::{Context, Result, ensure};
+use figures::{Figures, HELD, LOST, MEMORY, SHARED, compare, counters, number};
+use neighbours::Disturbed;
+use plan::{BOOTING, Ending, Plan, Turn};
+use postern_qemu::prepare::Flavour;
+use postern_qemu::session::Session;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use victim::Victim;
+
+/// The VM that is ended.
+const VICTIM: &str = "c";
+/// How long after its start a VM is ended that boots.
+const BOOTS: Duration = Duration::from_millis(250);
+/// How long a VM stays in its state, or paused, at most.
+const STAYS: Duration = Duration::from_millis(60);
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_secs(15);
+/// More instances of an application than there can be.
+const INSTANCES: u32 = 70;
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many cycles.
+    pub cycles: u32,
+    /// What decides their order.
+    pub seed: u64,
+    /// How many neighbours there are, 1 or 2. With one the packaged OP-TEE has room for all.
+    pub neighbours: usize,
+    /// The states; all, where it is empty.
+    pub states: Vec<String>,
+    /// What the neighbours run, case by case.
+    pub cases: Vec<String>,
+    /// How many of these each of them runs before anything is counted, so that all that stays is there.
+    pub warm_up: u32,
+    /// Every how many cycles a neighbour is paused, and every how many the last one is reset; 0 is
+    /// never.
+    pub disturb: (u32, u32),
+}
+
+/// What came of a state so far.
+#[derive(Default)]
+struct Tally {
+    times: u32,
+    endings: BTreeMap<Ending, u32>,
+    took: Duration,
+}
+
+/// The machine in the middle of it.
+struct Soak {
+    victim: Victim,
+    plan: Plan,
+    /// The VM is on, and its guest is ready: the cycle before ended with a reset.
+    on: bool,
+    /// Of the hypervisor, with the victim off and nothing under way.
+    quiet: Figures,
+    tallies: BTreeMap<String, Tally>,
+    disturbed: Disturbed,
+}
+
+/// Does it and prints what came of it; whether all is as it was.
+///
+/// # Errors
+///
+/// A cycle goes wrong, or the machine cannot be had.
+pub fn play(lab: &Lab, options: &Options) -> Result<bool> {
+    let mut system = lab.system("soak.toml")?;
+    let neighbours = system.vms.iter().filter(|vm| vm.name != VICTIM);
+    let dropped: Vec<String> = neighbours
+        .skip(options.neighbours)
+        .map(|vm| vm.name.clone())
+        .collect();
+    system.vms.retain(|vm| !dropped.contains(&vm.name));
+    if options.neighbours == 1 {
+        system.machine.optee_guests = None;
+    }
+    let machine = lab.machine(&system, Flavour::Shared)?;
+    let mut session = Session::boot(&machine, &lab.folder)?;
+    let mut neighbours = Vec::new();
+    for vm in system.vms.iter().filter(|vm| vm.name != VICTIM) {
+        let channel = session.vm(&vm.name)?;
+        session.expect(channel, BOOT).ready()?;
+        neighbours.push(Neighbour::new(&session, channel));
+    }
+    let victim = Victim::new(Watch::new(session, neighbours), VICTIM)?;
+    println!("{} cycles, seed {}", options.cycles, options.seed);
+    let mut soak = Soak {
+        victim,
+        plan: Plan::new(Vec::new(), options.seed),
+        on: false,
+        quiet: Figures::new(),
+        tallies: BTreeMap::new(),
+        disturbed: Disturbed::default(),
+    };
+    let done = soak.whole(options);
+    if done.is_err() {
+        soak.print_tallies();
+    }
+    done
+}
+
+impl Soak {
+    fn whole(&mut self, options: &Options) -> Result<bool> {
+        let states = self.states()?;
+        let unknown = options.states.iter().find(|name| !states.contains(name));
+        ensure!(unknown.is_none(), "there is no state {unknown:?}");
+        let states = if options.states.is_empty() {
+            states
+        } else {
+            options.states.clone()
+        };
+        self.plan = Plan::new(states, options.seed);
+        self.warm_up(options)?;
+        let before = self.everything().context("at the beginning")?;
+        println!("baseline: {before:?}");
+        self.work(options)?;
+        self.cycles(options)?;
+        self.rest()?;
+        let after = self.everything().context("at the end")?;
+        self.print_tallies();
+        self.disturbed.print();
+        for Neighbour {
+            name,
+            cases,
+            rounds,
+            ..
+        } in &self.victim.watch.neighbours
+        {
+            println!("{name} ran {cases} cases of xtest well, all of them {rounds} times");
+        }
+        Ok(compare(&before, &after))
+    }
+
+    /// Has the neighbours begin.
+    fn work(&mut self, options: &Options) -> Result<()> {
+        let Watch {
+            session,
+            neighbours,
+            ..
+        } = &mut self.victim.watch;
+        for (index, neighbour) in neighbours.iter_mut().enumerate() {
+            // Not all the same at the same time.
+            let (late, early) = options.cases.split_at(options.cases.len() / 2 * index);
+            let cases = early.iter().chain(late).map(String::as_str);
+            neighbour.work(session, cases, 1)?;
+        }
+        Ok(())
+    }
+
+    /// Has the neighbours run a few cases, and the VM live once: what that leaves for good is no leak.
+    fn warm_up(&mut self, options: &Options) -> Result<()> {
+        self.work(options)?;
+        while {
+            let neighbours = &mut self.victim.watch.neighbours;
+            for neighbour in neighbours.iter_mut() {
+                if neighbour.cases + 1 >= options.warm_up {
+                    neighbour.stop();
+                }
+            }
+            !neighbours.iter().all(Neighbour::is_idle)
+        } {
+            self.victim.listen("the neighbours")?;
+        }
+        self.unharmed()
+    }
+
+    /// Has the neighbours end what they are at.
+    fn rest(&mut self) -> Result<()> {
+        let neighbours = &mut self.victim.watch.neighbours;
+        neighbours.iter_mut().for_each(Neighbour::stop);
+        while !self.victim.watch.neighbours.iter().all(Neighbour::is_idle) {
+            self.victim.listen("the neighbours' rest")?;
+        }
+        self.unharmed()
+    }
+
+    fn unharmed(&mut self) -> Result<()> {
+        let mut neighbours = self.victim.watch.neighbours.iter_mut();
+        neighbours.try_for_each(Neighbour::unharmed)
+    }
+
+    /// The states that the guest has.
+    fn states(&mut self) -> Result<Vec<String>> {
+        self.start()?;
+        self.victim.says("ready")?;
+        self.victim.tell("list")?;
+        let mut states = Vec::new();
+        loop {
+            let item = self.victim.says_one_of(&["item", "list-end"])?;
+            if item["event"] == "list-end" {
+                break;
+            }
+            states.extend(item["state"].as_str().map(str::to_owned));
+        }
+        self.kill()?;
+        Ok(states)
+    }
+
+    fn start(&mut self) -> Result<()> {
+        self.victim.forget();
+        self.victim.order("vm start c")?;
+        self.victim.started(VICTIM)
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        self.victim.order("vm kill c")?;
+        self.victim.off(VICTIM, "killed")?;
+        self.on = false;
+        Ok(())
+    }
+
+    /// All figures, with the VM off and nobody at work. One life is spent on asking OP-TEE.
+    fn everything(&mut self) -> Result<Figures> {
+        if self.on {
+            self.kill()?;
+        }
+        self.start()?;
+        self.victim.says("ready")?;
+        let alive = self.victim.ask("alive", "alive")?;
+        ensure!(alive["ok"] == true, "no TEE: {}", alive["text"]);
+        let measured = self
+            .victim
+            .ask(&format!("measure {INSTANCES}"), "measured")?;
+        self.kill()?;
+        let mut all = Figures::new();
+        let texts = [
+            ("shared_heap", "OP-TEE: bytes of the heap of all VMs"),
+            ("heap", "OP-TEE: bytes of the heap of c, just created"),
+            ("instances", "OP-TEE: applications that c can run at once"),
+        ];
+        for (name, text) in texts {
+            let value = measured[name].as_u64().context("a measurement")?;
+            all.insert(text.into(), value);
+        }
+        self.quiet = self.memory()?;
+        for (name, value) in &self.quiet {
+            all.insert(format!("hypervisor: {name}"), *value);
+        }
+        let neighbours = self.victim.watch.neighbours.iter();
+        let mut names: Vec<String> = neighbours.map(|one| one.name.clone()).collect();
+        names.push(VICTIM.into());
+        for vm in names {
+            let wanted = [&HELD[..], &LOST[..]].concat();
+            for (name, value) in self.counters(&vm, &wanted)? {
+                all.insert(format!("{vm}: {name}"), value);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The hypervisor's memory.
+    fn memory(&mut self) -> Result<Figures> {
+        let answer = self.victim.order("mem")?;
+        let names = MEMORY.iter().chain([&SHARED]);
+        names
+            .map(|&name| Ok((name.to_owned(), number(&answer.more, name)?)))
+            .collect()
+    }
+
+    fn counters(&mut self, vm: &str, names: &[&str]) -> Result<Figures> {
+        let answer = self.victim.order(&format!("tee stats {vm}"))?;
+        counters(&answer, names)
+    }
+
+    fn cycles(&mut self, options: &Options) -> Result<()> {
+        let start = Instant::now();
+        let mut told = Instant::now();
+        for cycle in 1..=options.cycles {
+            let turn = self.plan.take();
+            let Turn { state, ending } = turn.clone();
+            let what = format!("cycle {cycle}: {state}, {}", ending.name());
+            let began = Instant::now();
+            self.cycle(cycle, turn).with_context(|| what.clone())?;
+            self.nothing_left().with_context(|| what.clone())?;
+            let tally = self.tallies.entry(state).or_default();
+            tally.times += 1;
+            tally.took += began.elapsed();
+            *tally.endings.entry(ending).or_default() += 1;
+            self.disturb(cycle, options.disturb)
+                .with_context(|| format!("after {what}"))?;
+            self.unharmed().with_context(|| format!("after {what}"))?;
+            if told.elapsed() > PROGRESS {
+                told = Instant::now();
+                let took = start.elapsed().as_secs_f32();
+                let neighbours = self.victim.watch.neighbours.iter();
+                let cases: Vec<String> = neighbours
+                    .map(|one| format!("{}: {} cases", one.name, one.cases))
+                    .collect();
+                println!(
+                    "{cycle} of {} cycles, {took:.0} s, {:.2} s a cycle; {}",
+                    options.cycles,
+                    took / cycle as f32,
+                    cases.join(", ")
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// One life of the VM.
+    fn cycle(&mut self, cycle: u32, Turn { state, ending }: Turn) -> Result<()> {
+        if state == BOOTING {
+            return self.end_booting(ending);
+        }
+        if !self.on {
+            self.start()?;
+            self.victim.says("ready")?;
+        }
+        self.victim.ask(&format!("park {state}"), "parked")?;
+        let moment = self.plan.moment(STAYS);
+        self.victim.linger(moment)?;
+        self.end(cycle, ending)
+    }
+
+    /// It is ended before it says that it is ready, perhaps before its first instruction.
+    fn end_booting(&mut self, ending: Ending) -> Result<()> {
+        if self.on {
+            self.kill()?;
+        }
+        self.victim.forget();
+        self.victim.order("vm start c")?;
+        // What does not run yet cannot be paused.
+        if matches!(ending, Ending::PauseKill | Ending::PauseReset) {
+            self.victim.started(VICTIM)?;
+        }
+        let moment = self.plan.moment(BOOTS);
+        self.victim.linger(moment)?;
+        self.end(0, ending)
+    }
+
+    fn end(&mut self, cycle: u32, ending: Ending) -> Result<()> {
+        match ending {
+            Ending::Kill => return self.kill(),
+            Ending::Reset => {
+                self.victim.order("vm reset c")?;
+            }
+            Ending::PauseKill => {
+                self.pause()?;
+                return self.kill();
+            }
+            Ending::PauseReset => {
+                self.pause()?;
+                self.victim.order("vm reset c")?;
+            }
+            Ending::ResumeKill => {
+                self.pause()?;
+                let text = format!("cycle-{cycle}");
+                self.victim.tell(&format!("ping {text}"))?;
+                let moment = self.plan.moment(STAYS);
+                self.victim.linger(moment)?;
+                ensure!(!self.victim.has_said("pong"), "it runs while it is paused");
+                self.victim.order("vm resume c")?;
+                self.victim.resumed(VICTIM)?;
+                let pong = self.victim.says("pong")?;
+                ensure!(pong["text"] == text, "another pong: {pong}");
+                return self.kill();
+            }
+            Ending::Off => {
+                self.victim.tell("poweroff")?;
+                self.victim.off(VICTIM, "off")?;
+                self.on = false;
+                return Ok(());
+            }
+            Ending::Restart => self.victim.tell("reset")?,
+        }
+        self.victim.off(VICTIM, "reset")?;
+        self.victim.started(VICTIM)?;
+        self.victim.says("ready")?;
+        self.on = true;
+        Ok(())
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        self.victim.order("vm pause c")?;
+        self.victim.paused(VICTIM)?;
+        let moment = self.plan.moment(STAYS);
+        self.victim.linger(moment)
+    }
+
+    /// Fails unless the hypervisor holds nothing for the VM.
+    fn nothing_left(&mut self) -> Result<()> {
+        let wanted = [&HELD[..], &LOST[..]].concat();
+        let found = self.counters(VICTIM, &wanted)?;
+        let off: Vec<_> = found.iter().filter(|(_, value)| **value != 0).collect();
+        ensure!(off.is_empty(), "it has left something: {off:?}");
+        let away = self.victim.watch.neighbours.iter().any(Neighbour::is_away);
+        if !self.on && !away {
+            let memory = self.memory()?;
+            for name in ["free_kib", "guests_kib"] {
+                let (found, wanted) = (memory[name], self.quiet[name]);
+                ensure!(found == wanted, "{name} is {found}, not {wanted}");
+            }
+        }
+        Ok(())
+    }
+
+    fn print_tallies(&self) {
+        println!("state                   times  seconds each  ended by");
+        for (state, tally) in &self.tallies {
+            let Tally {
+                times,
+                endings,
+                took,
+            } = tally;
+            let endings: Vec<String> = endings
+                .iter()
+                .map(|(ending, times)| format!("{} {times}", ending.name()))
+                .collect();
+            println!(
+                "{state:22}  {times:5}  {:12.2}  {}",
+                took.as_secs_f32() / *times as f32,
+                endings.join("; ")
+            );
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Which state the VM is brought into, and how it ends there: all states in turn, then whatever the
+//! seed gives.
+
+use std::time::Duration;
+
+/// How the VM ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ending {
+    /// `vm kill`.
+    Kill,
+    /// `vm reset`.
+    Reset,
+    /// `vm pause`, then `vm kill`.
+    PauseKill,
+    /// `vm pause`, then `vm reset`.
+    PauseReset,
+    /// `vm pause`, `vm resume`, and the guest goes on; then `vm kill`.
+    ResumeKill,
+    /// The guest's own SYSTEM_OFF.
+    Off,
+    /// The guest's own SYSTEM_RESET.
+    Restart,
+}
+
+impl Ending {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Kill,
+        Self::Reset,
+        Self::PauseKill,
+        Self::PauseReset,
+        Self::ResumeKill,
+        Self::Off,
+        Self::Restart,
+    ];
+
+    /// In the table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Reset => "reset",
+            Self::PauseKill => "pause, kill",
+            Self::PauseReset => "pause, reset",
+            Self::ResumeKill => "resume, kill",
+            Self::Off => "off",
+            Self::Restart => "restart",
+        }
+    }
+
+    /// What the guest cannot do while it boots is an order instead.
+    const fn while_booting(self) -> Self {
+        match self {
+            Self::Off | Self::ResumeKill => Self::Kill,
+            Self::Restart => Self::Reset,
+            other => other,
+        }
+    }
+}
+
+/// The state of a VM that has not said anything yet.
+pub const BOOTING: &str = "booting";
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The state, or [`BOOTING`].
+    pub state: String,
+    /// How it ends.
+    pub ending: Ending,
+}
+
+/// All turns, in an order that the seed decides.
+pub struct Plan {
+    states: Vec<String>,
+    random: Random,
+    turn: usize,
+}
+
+impl Plan {
+    /// A plan over these states and [`BOOTING`].
+    pub fn new(mut states: Vec<String>, seed: u64) -> Self {
+        states.push(BOOTING.into());
+        let mut random = Random::new(seed);
+        for last in (1..states.len()).rev() {
+            states.swap(last, random.below(last + 1));
+        }
+        Self {
+            states,
+            random,
+            turn: 0,
+        }
+    }
+
+    /// The next turn.
+    pub fn take(&mut self) -> Turn {
+        let first = self.states.get(self.turn).cloned();
+        self.turn += 1;
+        let state = first.unwrap_or_else(|| {
+            let any = self.random.below(self.states.len());
+            self.states[any].clone()
+        });
+        let ending = Ending::ALL[self.random.below(Ending::ALL.len())];
+        let ending = if state == BOOTING {
+            ending.while_booting()
+        } else {
+            ending
+        };
+        Turn { state, ending }
+    }
+
+    /// A random moment.
+    pub fn moment(&mut self, most: Duration) -> Duration {
+        let most = usize::try_from(most.as_micros()).unwrap_or(usize::MAX - 1);
+        Duration::from_micros(self.random.below(most + 1) as u64)
+    }
+
+    /// True once in so many times.
+    pub fn once_in(&mut self, times: usize) -> bool {
+        self.random.below(times) == 0
+    }
+}
+
+/// Numbers that the seed decides (xorshift64*, Vigna 2016).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        // Zero would stay zero, and small seeds begin alike.
+        let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        for _ in 0..8 {
+            random.next();
+        }
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn states() -> Vec<String> {
+        ["one", "two", "three"].map(String::from).to_vec()
+    }
+
+    #[test]
+    fn all_states_come_first_and_the_seed_decides_the_rest() {
+        let turns = |seed| {
+            let mut plan = Plan::new(states(), seed);
+            (0..40).map(|_| plan.take()).collect::<Vec<_>>()
+        };
+        let first: BTreeSet<String> = turns(7).into_iter().take(4).map(|t| t.state).collect();
+        assert_eq!(first.len(), 4);
+        assert_eq!(turns(7), turns(7));
+        assert_ne!(turns(7), turns(8));
+        let endings: BTreeSet<Ending> = turns(7).into_iter().map(|turn| turn.ending).collect();
+        assert_eq!(endings.len(), Ending::ALL.len());
+    }
+
+    #[test]
+    fn a_guest_that_boots_is_not_asked_for_anything() {
+        let mut plan = Plan::new(Vec::new(), 1);
+        for _ in 0..100 {
+            let ending = plan.take().ending;
+            let own = [Ending::Off, Ending::Restart, Ending::ResumeKill];
+            assert!(!own.contains(&ending), "{ending:?}");
+        }
+    }
+}

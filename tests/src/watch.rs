@@ -1,0 +1,100 @@
+//! A machine with neighbours at work: whatever is waited for, they are listened to, and OP-TEE's log
+//! is looked at.
+
+use crate::neighbour::Neighbour;
+use crate::tee_log::TeeLog;
+use anyhow::{Result, bail};
+use postern_qemu::monitor::is_panic;
+use postern_qemu::session::{Item, Session, What};
+use std::time::{Duration, Instant};
+
+/// How often a wait looks whether OP-TEE is still there.
+const GLANCE: Duration = Duration::from_secs(2);
+
+/// The machine.
+pub struct Watch {
+    /// Its consoles.
+    pub session: Session,
+    /// The guests that work.
+    pub neighbours: Vec<Neighbour>,
+    /// OP-TEE's log.
+    pub log: TeeLog,
+}
+
+impl Watch {
+    /// Watches a machine that was booted, whose neighbours are ready.
+    pub fn new(session: Session, neighbours: Vec<Neighbour>) -> Self {
+        let log = TeeLog::new(session.folder().join("optee.log"));
+        Self {
+            session,
+            neighbours,
+            log,
+        }
+    }
+
+    /// The next thing that a console says, which the neighbours have taken note of.
+    ///
+    /// # Errors
+    ///
+    /// QEMU, the hypervisor or OP-TEE has ended, or the wait was interrupted.
+    pub fn next(&mut self, within: Duration) -> Result<Option<Item>> {
+        let deadline = Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(item) = self.session.next(left.min(GLANCE))? else {
+                if let Some(line) = self.log.panic() {
+                    bail!("OP-TEE died: {line}");
+                }
+                if left.is_zero() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            for neighbour in &mut self.neighbours {
+                neighbour.note(&mut self.session, &item)?;
+            }
+            match &item.what {
+                What::Closed => bail!("QEMU ended"),
+                What::Line(line) if is_panic(line) => bail!("the hypervisor died: {line}"),
+                _ => return Ok(Some(item)),
+            }
+        }
+    }
+
+    /// Takes what the consoles say, until `pick` makes something of it. A program's `error` event that
+    /// it makes nothing of fails the wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watch::next`]; or it did not come in time.
+    pub fn wait<T>(
+        &mut self,
+        what: &str,
+        within: Duration,
+        mut pick: impl FnMut(&Item) -> Option<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + within;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let item = match self.next(left) {
+                Ok(Some(item)) => item,
+                Ok(None) => break,
+                Err(error) => return Err(error.context(format!("waiting for {what}"))),
+            };
+            if let Some(found) = pick(&item) {
+                return Ok(found);
+            }
+            if let What::Program(event) = &item.what
+                && event["event"] == "error"
+            {
+                bail!("waiting for {what}, the guest says: {}", event["text"]);
+            }
+        }
+        bail!(
+            "waited {} s for {what}\n{}",
+            within.as_secs(),
+            self.session
+                .tail(postern_qemu::console::Channel::Hypervisor)
+        )
+    }
+}

@@ -1,0 +1,29 @@
+//! A VM that is ended in the middle of everything leaves nothing behind, and its neighbour does not
+//! notice. The short form of `make test-soak`.
+
+use anyhow::{Result, ensure};
+use postern_tests::Lab;
+use postern_tests::soak::{Options, play};
+
+#[test]
+fn a_vm_that_is_ended_in_any_state_leaves_nothing() -> Result<()> {
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
+    let options = Options {
+        cycles: 24,
+        seed: 4,
+        neighbours: 1,
+        states: words(
+            "running-both interrupted restless free load-rpc-arg load-registered shm-alloc shm-free \
+             shm-free-reused files-write get-time suspend notification-send all-calls registering \
+             unregistering buffers sessions-applications cache",
+        ),
+        cases: words(
+            "regression_1001 regression_1004 regression_1005 regression_4001 regression_6001",
+        ),
+        warm_up: 2,
+        disturb: (10, 0),
+    };
+    let lab = Lab::new("soak")?;
+    ensure!(play(&lab, &options)?, "see the table above");
+    Ok(())
+}
