@@ -143,7 +143,11 @@ impl Mediator {
             }
             Ok(None) => Ok(Progress::Done),
             Err(error) => {
-                end.stage = Stage::Forget;
+                end.stage = if self.tee.virtualised {
+                    Stage::Forget
+                } else {
+                    Stage::Cache
+                };
                 *self.end.lock() = Some(end);
                 Err(error)
             }

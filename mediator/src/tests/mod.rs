@@ -4,6 +4,7 @@ mod abi;
 mod allocations;
 mod calls;
 mod during;
+mod ends;
 mod leftovers;
 mod life;
 mod lists;

@@ -10,6 +10,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use optee_proto::caps::SecureCaps;
 use optee_proto::msg::{Header, Param};
 use optee_proto::rpc::{self};
 use optee_proto::{FunctionId, Return, TeeResult, smc as id, uuid};
@@ -199,6 +200,16 @@ impl Tee {
         }
     }
 
+    /// There is a VM.
+    fn begin(&mut self, client: u16) {
+        let scripts = self.scripts.remove(&client).unwrap_or_default();
+        let partition = Partition {
+            scripts,
+            ..Partition::default()
+        };
+        self.partitions.insert(client, partition);
+    }
+
     pub(super) fn registered(&self, client: u16) -> usize {
         self.partitions
             .get(&client)
@@ -272,15 +283,28 @@ pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
         id::VM_CREATED,
         id::VM_DESTROYED,
     ];
-    if client == 0 && !hypervisor.contains(&function) || client != 0 && client != u64::from(vm) {
-        state.violate(format!(
-            "{function:?} with a7={client:#x} on behalf of VM {vm}"
-        ));
-    }
-    // Those that the hypervisor asks for itself have their own zero.
-    if client != 0 && !state.tee.knows(vm) {
-        state.violate(format!("{function:?} for VM {vm}, which is not alive"));
-        return [Return::ENOTAVAIL.get(), 0, 0, 0];
+    if SecureCaps::from_bits_retain(state.tee.caps).contains(SecureCaps::VIRTUALIZATION) {
+        if client == 0 && !hypervisor.contains(&function) || client != 0 && client != u64::from(vm)
+        {
+            state.violate(format!(
+                "{function:?} with a7={client:#x} on behalf of VM {vm}"
+            ));
+        }
+        // Those that the hypervisor asks for itself have their own zero.
+        if client != 0 && !state.tee.knows(vm) {
+            state.violate(format!("{function:?} for VM {vm}, which is not alive"));
+            return [Return::ENOTAVAIL.get(), 0, 0, 0];
+        }
+    } else {
+        if client != 0 || [id::VM_CREATED, id::VM_DESTROYED].contains(&function) {
+            state.violate(format!(
+                "{function:?} with a7={client:#x}: there are no VMs"
+            ));
+        }
+        // It has one caller, and knows it from the beginning.
+        if !state.tee.knows(vm) {
+            state.tee.begin(vm);
+        }
     }
     if args.iter().skip(1).any(|arg| arg >> 32 != 0) {
         state.violate(format!("{args:x?} has more than 32 bits in a register"));
@@ -305,14 +329,7 @@ pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
             if state.tee.partitions.len() >= state.tee.max_vms {
                 return [Return::ENOTAVAIL.get(), 0, 0, 0];
             }
-            let scripts = state.tee.scripts.remove(&created).unwrap_or_default();
-            state.tee.partitions.insert(
-                created,
-                Partition {
-                    scripts,
-                    ..Partition::default()
-                },
-            );
+            state.tee.begin(created);
             [0; 4]
         }
         id::VM_DESTROYED => {

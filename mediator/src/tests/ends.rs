@@ -1,0 +1,149 @@
+//! The end of a VM in steps, and with an OP-TEE that knows of no VMs.
+
+use super::{APP, Vm, vm};
+use crate::fake::{Machine, Step};
+use crate::{Config, CreateError, DestroyError, Progress};
+use optee_proto::caps::SecureCaps;
+use optee_proto::msg::{Attr, Command, Param, login};
+use optee_proto::{Return, TeeResult, smc, uuid};
+
+/// A VM whose OP-TEE is not virtualised.
+fn alone() -> Vm {
+    let machine = Machine::new();
+    let caps = SecureCaps::DYNAMIC_SHM | SecureCaps::MEMREF_NULL;
+    machine.set_tee(uuid::API_UID, caps.bits(), 4);
+    Vm::new(&machine, 1, Config::default())
+}
+
+/// No step does much, whatever the VM has left open; and nobody is served meanwhile.
+#[test]
+fn each_step_is_short() {
+    let vm = vm();
+    let guest = vm.guest();
+    let machine = vm.host.machine();
+    for _ in 0..5 {
+        assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
+    }
+    for pages in 1..4 {
+        assert_eq!(guest.register(pages).1, 0);
+    }
+    for _ in 0..2 {
+        let busy = [
+            Step::ForeignInterrupt,
+            Step::ForeignInterrupt,
+            Step::ForeignInterrupt,
+        ];
+        machine.script(1, busy);
+        guest.begin(guest.message(Command::INVOKE, 1, &[]));
+    }
+    let mut steps = 0;
+    loop {
+        let before = machine.smcs().len();
+        let progress = vm.mediator.destroy_step(&vm.host).unwrap();
+        steps += 1;
+        assert!(machine.smcs().len() - before <= 1, "step {steps}");
+        if progress == Progress::Done {
+            break;
+        }
+        let begun = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+        assert_eq!(begun[0], Return::ENOTAVAIL.get());
+        assert_eq!(vm.mediator.create(&vm.host), Err(CreateError::Exists));
+    }
+    // Three for each call, one for each session, and VM_DESTROYED.
+    assert!((12..40).contains(&steps), "{steps} steps");
+    assert_eq!(
+        vm.mediator.destroy_step(&vm.host),
+        Ok(Progress::Done),
+        "once more does nothing"
+    );
+    vm.end_after_destroy();
+}
+
+/// Thousands of pages are not unpinned in one step.
+#[test]
+fn many_pages_are_unpinned_bit_by_bit() {
+    let machine = Machine::new();
+    let (buffers, pages) = if cfg!(miri) { (3, 8) } else { (20, 500) };
+    let vm = Vm::with_pages(&machine, 1, Config::default(), buffers * pages + 100);
+    let guest = vm.guest();
+    for _ in 0..buffers {
+        assert_eq!(guest.register(pages).1, 0);
+    }
+    loop {
+        let before = machine.pins();
+        let progress = vm.mediator.destroy_step(&vm.host).unwrap();
+        assert!(before - machine.pins() < 2048 + 500);
+        if progress == Progress::Done {
+            break;
+        }
+    }
+    vm.end_after_destroy();
+}
+
+/// Without VM_DESTROYED each thing is given back by itself, and no call carries a number.
+#[test]
+fn an_optee_without_vms_gives_back_all_it_has() {
+    let vm = alone();
+    let guest = vm.guest();
+    let machine = vm.host.machine();
+    for _ in 0..3 {
+        assert_eq!(guest.fast(smc::ENABLE_SHM_CACHE)[0], 0);
+        machine.script(1, [Step::ShmAlloc(0, 10), Step::ShmFree(0, 0)]);
+        assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
+        for pages in [1, 5, 3] {
+            assert_eq!(guest.register(pages).1, 0);
+        }
+        let (gone, _) = guest.register(2);
+        assert_eq!(guest.unregister(gone), 0);
+        assert_eq!((machine.registered(1), machine.open_sessions(1)), (3, 1));
+        assert!(vm.stats().rpc_buffers > 0);
+
+        vm.mediator.destroy(&vm.host).unwrap();
+        assert_eq!((machine.registered(1), machine.open_sessions(1)), (0, 0));
+        assert_eq!((machine.pins(), machine.shared_pages()), (0, 0));
+        assert_eq!(machine.violations(), [""; 0]);
+        assert!(machine.smcs().iter().all(|regs| regs[7] == 0));
+        vm.mediator.create(&vm.host).unwrap();
+    }
+}
+
+/// What it does not give back stays pinned, and the VM does not start again; unless it does later.
+#[test]
+fn what_an_optee_without_vms_keeps_stays_pinned() {
+    let vm = alone();
+    let guest = vm.guest();
+    let machine = vm.host.machine();
+    for pages in [2, 7] {
+        assert_eq!(guest.register(pages).1, 0);
+    }
+    // The last one is asked for first.
+    machine.script(1, [Step::Result(TeeResult::BUSY)]);
+    let held = Err(DestroyError::Held(1));
+    assert_eq!(vm.mediator.destroy(&vm.host), held);
+    assert_eq!(machine.pins(), 7);
+    assert_eq!(vm.mediator.create(&vm.host), Err(CreateError::Exists));
+    assert_eq!(machine.violations(), [""; 0]);
+
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!((machine.pins(), machine.shared_pages()), (0, 0));
+    assert_eq!(vm.mediator.create(&vm.host), Ok(()));
+}
+
+/// A call that OP-TEE broke may go on using what it was given.
+#[test]
+fn a_lost_call_keeps_the_vm_of_an_optee_without_vms() {
+    let vm = alone();
+    let guest = vm.guest();
+    let machine = vm.host.machine();
+    let (cookie, _) = guest.register(1);
+    machine.script(1, [Step::Raw([0xdead, 0, 0], None)]);
+    let memory = Param::new(Attr::RMEM_INOUT, 0, 10, cookie);
+    guest.begin(guest.message(Command::INVOKE, 1, &[memory]));
+    assert_eq!(vm.stats().lost, 1);
+    assert_eq!(
+        vm.mediator.destroy(&vm.host),
+        Err(DestroyError::Held(2)),
+        "the call and its buffer"
+    );
+    assert_eq!(machine.pins(), 1);
+}
