@@ -24,6 +24,8 @@ pub const IMAGES: [&str; 3] = [
 /// Where OP-TEE's package keeps the build for QEMU; the one for virtualisation has an ending.
 const PACKAGED: &str = "usr/lib/optee/vexpress-qemu_armv8a";
 const VIRTUALISED: &str = "-virtualized";
+/// In the package of OP-TEE's development kit, the key that its suite's trusted applications are signed with.
+const KEY: &str = "usr/lib/optee-os-dev/vexpress-qemu_armv8a-virtualized/keys/default.pem";
 /// The flags of Debian's own build; those that say who uses it come from [`flags`].
 const FLAGS: [&str; 8] = [
     "PLATFORM=vexpress-qemu_armv8a",
@@ -165,11 +167,13 @@ pub fn choose(
     let guests = virtualised.then_some(machine.optee_guests.unwrap_or(PACKAGED_GUESTS));
     let build = Build {
         paths,
+        suite,
         guests,
+        key: key(parts)?,
         progress,
     };
     match source {
-        Source::Debian => build.debian(suite, refresh),
+        Source::Debian => build.debian(refresh),
         Source::Own(tree) => build.own(&tree),
     }
 }
@@ -177,9 +181,22 @@ pub fn choose(
 /// A build of OP-TEE.
 struct Build<'a> {
     paths: &'a Paths,
+    suite: Suite,
     /// VMs that it has room for; none without virtualisation.
     guests: Option<u32>,
+    /// The key of the suite's trusted applications, which are packages' and not built here. A source of another
+    /// version has another one.
+    key: Vec<u8>,
     progress: &'a Progress,
+}
+
+fn key(parts: &Parts) -> Result<Vec<u8>> {
+    let package = parts.package("optee-os-dev")?;
+    let mut found = deb::read(&package.file, |path| path == KEY)?;
+    match found.pop().map(|entry| entry.content) {
+        Some(Content::File { data, .. }) => Ok(data),
+        _ => bail!("{} {} has no {KEY}", package.name, package.version),
+    }
 }
 
 /// What a build is told, after the folder that it goes to.
@@ -209,12 +226,14 @@ impl Build<'_> {
     }
 
     /// From Debian's source, kept with the downloads: it takes minutes.
-    fn debian(&self, suite: Suite, refresh: bool) -> Result<Optee> {
-        let source = optee_source(self.paths, suite, refresh, self.progress)?;
+    fn debian(&self, refresh: bool) -> Result<Optee> {
+        let source = optee_source(self.paths, self.suite, refresh, self.progress)?;
         let version = &source.orig.version;
         let name = format!("{version}-{}", self.ending());
-        let kept = self.paths.built_optee().join(&name);
-        let made_of = format!("OP-TEE {version}\n{}\n", flags(self.guests).join("\n"));
+        let kept = self.paths.built_optee(self.suite).join(&name);
+        let flags = flags(self.guests).join("\n");
+        let key = hash(&self.key);
+        let made_of = format!("OP-TEE {version}\nkey {key:016x}\n{flags}\n");
         if !stamp::is_fresh(&kept, &made_of) {
             self.install_tools()?;
             let out = std::path::absolute(self.paths.out().join("optee"))?;
@@ -223,9 +242,10 @@ impl Build<'_> {
             let tree = out.join(format!("source-{version}"));
             let logs = self.paths.build_logs();
             source.unpack(&tree, &step, &logs.join("optee-patches.log"))?;
+            let name = format!("{}-{name}", self.suite);
             let folder = out.join(&name);
             let log = logs.join(format!("optee-{name}.log"));
-            step.run(&mut make(&tree, &folder, self.guests), &log)?;
+            step.run(&mut self.make(&tree, &folder)?, &log)?;
             for image in IMAGES {
                 let file = folder.join("core").join(image);
                 let bytes = std::fs::read(&file)
@@ -254,16 +274,17 @@ impl Build<'_> {
         })?;
         self.install_tools()?;
         let kind = format!("own-{}", self.ending());
-        let folder = std::path::absolute(self.paths.out().join("optee").join(&kind))?;
+        let name = format!("{}-{kind}", self.suite);
+        let folder = std::path::absolute(self.paths.out().join("optee").join(&name))?;
         let title = format!("Building OP-TEE in {} {}", tree.display(), self.what());
         let step = self.progress.step(&title);
-        let log = self.paths.build_logs().join(format!("optee-{kind}.log"));
+        let log = self.paths.build_logs().join(format!("optee-{name}.log"));
         // Another tree's objects would be taken for this one's.
         if !stamp::is_fresh(&folder, &format!("{}\n", tree.display())) && folder.is_dir() {
             std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
         stamp::mark(&folder, &format!("{}\n", tree.display()))?;
-        step.run(&mut make(&tree, &folder, self.guests), &log)?;
+        step.run(&mut self.make(&tree, &folder)?, &log)?;
         step.done();
         let version = version(&settings).unwrap_or_else(|| "of an unknown version".into());
         let version = format!("{version}, own source, {}", self.what());
@@ -271,18 +292,18 @@ impl Build<'_> {
     }
 
     fn optee(&self, kind: String, version: String, folder: PathBuf) -> Result<Optee> {
-        let mut content = DefaultHasher::new();
-        for image in IMAGES {
+        let read = |image: &&str| {
             let file = folder.join(image);
-            let bytes = std::fs::read(&file).with_context(|| file.display().to_string())?;
-            bytes.hash(&mut content);
-        }
+            std::fs::read(&file).with_context(|| file.display().to_string())
+        };
+        let images = IMAGES.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let content = hash(&images);
         Ok(Optee {
             virtualised: self.guests.is_some(),
             kind,
             version,
             is_built: true,
-            from: From::Folder(folder, content.finish()),
+            from: From::Folder(folder, content),
         })
     }
 
@@ -298,28 +319,40 @@ impl Build<'_> {
         }
         Ok(())
     }
+
+    fn make(&self, tree: &Path, folder: &Path) -> Result<Command> {
+        let key = folder.with_file_name(format!("{}.pem", self.suite));
+        if std::fs::read(&key).ok().as_ref() != Some(&self.key) {
+            stamp::write(&key, &self.key)?;
+        }
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut make = Command::new("make");
+        // OP-TEE takes every CFG_ variable from the environment, and what a surrounding make left there too.
+        make.env_clear()
+            .envs(
+                ["PATH", "HOME", "TMPDIR"]
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
+            .env("LC_ALL", "C.UTF-8")
+            // Python's cryptography need not find OpenSSL's old algorithms.
+            .env("CRYPTOGRAPHY_OPENSSL_NO_LEGACY", "1")
+            .arg("-C")
+            .arg(tree)
+            .arg(format!("-j{jobs}"))
+            .arg(format!("O={}", folder.display()))
+            .args(flags(self.guests))
+            .arg(format!("TA_SIGN_KEY={}", key.display()))
+            .arg(format!("PYTHON3={PYTHON}"));
+        Ok(make)
+    }
 }
 
-fn make(tree: &Path, folder: &Path, guests: Option<u32>) -> Command {
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut make = Command::new("make");
-    // OP-TEE takes every CFG_ variable from the environment, and what a surrounding make left there too.
-    make.env_clear()
-        .envs(
-            ["PATH", "HOME", "TMPDIR"]
-                .iter()
-                .filter_map(|name| Some((name, std::env::var_os(name)?))),
-        )
-        .env("LC_ALL", "C.UTF-8")
-        // Python's cryptography need not find OpenSSL's old algorithms.
-        .env("CRYPTOGRAPHY_OPENSSL_NO_LEGACY", "1")
-        .arg("-C")
-        .arg(tree)
-        .arg(format!("-j{jobs}"))
-        .arg(format!("O={}", folder.display()))
-        .args(flags(guests))
-        .arg(format!("PYTHON3={PYTHON}"));
-    make
+/// Tells contents apart that a user's changes lead to, not those of somebody with bad intentions.
+fn hash(content: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The version that OP-TEE's `mk/config.mk` says.
@@ -363,7 +396,9 @@ mod tests {
         let paths = Paths::at(folder.path());
         let build = Build {
             paths: &paths,
+            suite: Suite::Sid,
             guests: Some(4),
+            key: Vec::new(),
             progress: &Progress::silent(),
         };
         let made = |header: &str| {
@@ -392,7 +427,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let build = Build {
             paths: &Paths::at(folder.path()),
+            suite: Suite::Sid,
             guests: None,
+            key: Vec::new(),
             progress: &Progress::silent(),
         };
         let error = format!("{:#}", build.own(folder.path()).unwrap_err());

@@ -58,8 +58,8 @@ impl Paths {
 
     /// OP-TEEs that were built from Debian's source, by version and flags. They stay with the downloads.
     #[must_use]
-    pub fn built_optee(&self) -> PathBuf {
-        self.root.join(".cache/optee")
+    pub fn built_optee(&self, suite: Suite) -> PathBuf {
+        self.cache(suite).join("optee-built")
     }
 
     /// What is built.
