@@ -135,3 +135,16 @@ pub fn clean_to_memory(start: u64, bytes: u64) {
     }
     super::barrier::dsb();
 }
+
+/// Makes instructions that were written as data, and cleaned to memory, visible to all pCPUs.
+pub fn forget_instructions() {
+    // SAFETY: cache maintenance changes no memory content.
+    unsafe {
+        asm!(
+            "ic ialluis",
+            "dsb ish",
+            "isb",
+            options(nostack, preserves_flags)
+        );
+    }
+}

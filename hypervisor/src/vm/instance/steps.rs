@@ -142,6 +142,8 @@ impl Vm {
         match loader.step(&self.images, &self.memory, self.guest_tee()) {
             Ok(None) => Work::Load(loader),
             Ok(Some(entry)) => {
+                // Another VM's kernel may have been where this one's is now.
+                mmu::forget_instructions();
                 match self.transition(Event::Loaded) {
                     Then::Run => self.run(entry),
                     other => self.carry_out(other),
