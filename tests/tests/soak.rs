@@ -14,7 +14,7 @@ fn a_vm_that_is_ended_in_any_state_leaves_nothing() -> Result<()> {
         neighbours: 1,
         states: words(
             "running-both interrupted restless free load-rpc-arg load-registered shm-alloc shm-free \
-             shm-free-reused files-write get-time suspend notification-send all-calls registering \
+             shm-free-reused files-write get-time notification-send all-calls registering \
              unregistering buffers sessions-applications cache",
         ),
         cases: words(

@@ -198,11 +198,15 @@ pub const PLAN: &[Row] = &[
             ("registering", 1),
             ("unregistering", 1),
             ("unregistered", 1),
-            ("panicked", 1),
             ("cache", 1),
         ],
     )
-    .logging(LOADING),
+    .logging(&[
+        LOADING[0],
+        LOADING[1],
+        // The application whose plugin does not answer.
+        "Failed for TA 380231ac",
+    ]),
     endings(44, &[("sessions-applications", 20)]).logging(LOADING),
     elsewhere(
         45,

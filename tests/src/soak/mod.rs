@@ -30,6 +30,8 @@ const BOOTS: Duration = Duration::from_millis(250);
 const STAYS: Duration = Duration::from_millis(60);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(15);
+/// States that leave something behind that nobody can take back.
+const EXCLUDED: [&str; 1] = ["suspend"];
 /// More instances of an application than there can be.
 const INSTANCES: u32 = 70;
 
@@ -120,7 +122,8 @@ impl Soak {
         let unknown = options.states.iter().find(|name| !states.contains(name));
         ensure!(unknown.is_none(), "there is no state {unknown:?}");
         let states = if options.states.is_empty() {
-            states
+            let good = |name: &String| !EXCLUDED.contains(&name.as_str());
+            states.into_iter().filter(good).collect()
         } else {
             options.states.clone()
         };
