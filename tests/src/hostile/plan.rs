@@ -114,6 +114,9 @@ const LOADING: &[&str] = &[
     "RPC allocation failed. Non-secure world result",
 ];
 
+/// The same of those that are ended while they are opened; one calls a plugin, which does not answer.
+const ENDING: &[&str] = &[LOADING[0], LOADING[1], "Failed for TA 380231ac"];
+
 /// All of them, in order.
 pub const PLAN: &[Row] = &[
     guest(1).quick(),
@@ -201,12 +204,7 @@ pub const PLAN: &[Row] = &[
             ("cache", 1),
         ],
     )
-    .logging(&[
-        LOADING[0],
-        LOADING[1],
-        // The application whose plugin does not answer.
-        "Failed for TA 380231ac",
-    ]),
+    .logging(ENDING),
     endings(44, &[("sessions-applications", 20)]).logging(LOADING),
     elsewhere(
         45,
