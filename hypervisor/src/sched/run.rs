@@ -86,7 +86,7 @@ pub fn before_return(frame: &mut Frame) {
 fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
     // First, since a command may end what runs here.
     if take_monitor(here) {
-        monitor::work(Some(running));
+        monitor::work();
     }
     if here.work.get() & WORK != 0 {
         here.work.set(here.work.get() & !WORK | RESCHEDULE);
@@ -333,7 +333,7 @@ fn schedule(frame: &mut Frame) {
         }
         crate::trap::irq::take_pending();
         if take_monitor(here) {
-            monitor::work(None);
+            monitor::work();
         }
         here.work.set(here.work.get() & MONITOR);
     }

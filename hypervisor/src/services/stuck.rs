@@ -4,7 +4,7 @@
 
 use crate::arch::timer;
 use crate::boot::start::machine;
-use crate::console::output;
+use crate::console::{input, output};
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use crate::sched::watch::{News, PATIENCE_SECONDS, Passages, Watch};
 use crate::vm;
@@ -47,6 +47,7 @@ pub fn look() {
                     pcpu.get()
                 );
                 tell("tee-stuck", pcpu);
+                input::instead_of(pcpu);
             }
         }
     }

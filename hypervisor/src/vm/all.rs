@@ -7,10 +7,10 @@ use super::mapping::Mapping;
 use super::memory::{Memory, MemoryError};
 use super::ram::{self, TakeError};
 use super::{guest_image, layout, stage2};
-use crate::arch::{gic, id_registers, power, smc};
+use crate::arch::{id_registers, power, smc};
 use crate::boot::start::{fail, machine};
 use crate::boot::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
-use crate::console::output;
+use crate::console::{input, output};
 use crate::ids::{PcpuIndex, VcpuId, VmIndex};
 use crate::range::PaRange;
 use crate::services::notification;
@@ -106,7 +106,7 @@ pub fn start_all(configs: &VmConfigs<'static>) {
             if let Err(error) = equip(vms) {
                 fail(format_args!("{error}"));
             }
-            take_console_input();
+            input::init();
             notification::init();
             output::line(format_args!(
                 "@postern {{\"event\":\"up\",\"version\":\"{}\",\"cpus\":{}}}",
@@ -246,15 +246,6 @@ fn equip(vms: &'static [Vm]) -> Result<(), StartError> {
         }
     }
     Ok(())
-}
-
-/// Has the boot pCPU take what arrives on the UART.
-fn take_console_input() {
-    let boot = mpidr_of(PcpuIndex::BOOT);
-    gic::enable_spi(machine().uart.interrupt.get(), boot);
-    if let Some(uart) = output::uart() {
-        uart.enable_receive_interrupt();
-    }
 }
 
 /// Whether some VM waits to be loaded or destroyed.

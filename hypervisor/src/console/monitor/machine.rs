@@ -14,7 +14,7 @@ use crate::services::power::PowerState;
 use crate::services::stuck;
 use crate::vm::frames::SharedPool;
 use crate::vm::life::Order;
-use crate::vm::{self, EXIT_NAMES, ODDITY_NAMES, Running, Vm, ram};
+use crate::vm::{self, EXIT_NAMES, ODDITY_NAMES, Vm, ram};
 use core::fmt::{self, Write};
 use mediator::Mediator;
 
@@ -31,9 +31,9 @@ pub fn receive(byte: u8) {
     run::ask_for_monitor();
 }
 
-/// Does what is asked of the monitor; `running` is the vCPU on this pCPU, in front of its guest's
-/// next instruction. No lock is held here.
-pub fn work(_running: Option<Running>) {
+/// Does what is asked of the monitor. The caller holds no lock, and a guest that runs on this pCPU is
+/// in front of its next instruction.
+pub fn work() {
     let more = (0..COMMANDS_AT_ONCE).all(|_| CONSOLE.work(&ThisMachine, &Console));
     if more {
         run::ask_for_monitor();
