@@ -312,6 +312,8 @@ fn schedule(frame: &mut Frame) {
         let next = SCHEDULER.lock().pick(pcpu, now, slice());
         if let Some(id) = next {
             let running = vm::by_id(id);
+            // What was asked of the one before. Else its slice's end would end this one's as well.
+            here.work.set(here.work.get() & (MONITOR | WORK));
             if put_on(here, running, frame) {
                 arm_timer(here);
                 return;
