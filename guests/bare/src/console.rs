@@ -54,6 +54,11 @@ pub fn line(arguments: fmt::Arguments<'_>) {
     drop(guard);
 }
 
+/// Whether [`read_line`] has something to read.
+pub fn has_input() -> bool {
+    Uart(machine()).register(FR) & FR_RXFE == 0
+}
+
 /// The next line of input, without its end. Sleeps while there is none.
 pub fn read_line() -> String {
     let uart = Uart(machine());

@@ -2,6 +2,7 @@
 
 use crate::attack::Attack;
 use crate::attacks::ATTACKS;
+use crate::flood::{FLOODS, Flood};
 use crate::kit::Kit;
 use crate::measure::measure;
 use crate::states::{STATES, State};
@@ -30,6 +31,10 @@ pub fn main() -> ! {
             ("end", Some(name)) => match state(name) {
                 Some(state) => end(&kit, state),
                 None => wrong(&format!("no state {name}")),
+            },
+            ("flood", Some(name)) => match FLOODS.iter().find(|flood| flood.name == name) {
+                Some(flood) => tell_flood(&kit, flood),
+                None => wrong(&format!("no flood {name}")),
             },
             ("measure", Some(instances)) => tell_measures(&kit, instances),
             ("alive", None) => alive(&kit),
@@ -136,6 +141,20 @@ fn end(kit: &Kit, state: &State) {
     match reach(kit, state) {
         Ok(()) => psci::system_reset(),
         Err(text) => wrong(&format!("the VM has not ended: {text}")),
+    }
+}
+
+/// Floods until the next line comes.
+fn tell_flood(kit: &Kit, flood: &Flood) {
+    Event::new("flooding").text("flood", flood.name).send();
+    let start = timer::now();
+    match flood.run(kit) {
+        Ok(rounds) => Event::new("flooded")
+            .text("flood", flood.name)
+            .number("ms", since(start))
+            .number("rounds", rounds)
+            .send(),
+        Err(text) => wrong(&format!("flood {}: {text}", flood.name)),
     }
 }
 

@@ -15,6 +15,8 @@ mod attacks;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]
+mod flood;
+#[cfg(target_os = "none")]
 mod kit;
 #[cfg(target_os = "none")]
 mod measure;

@@ -1,0 +1,133 @@
+//! Floods: what a guest does without a rest that wants the machine for itself, on all of its vCPUs
+//! and without ever waiting.
+
+use crate::kit::{Kit, fresh_cookie};
+use alloc::string::String;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use guest_bare::console;
+use guest_bare::cpu::{count, parallel};
+use guest_bare::pages::Pages;
+use guest_bare::tee::message::value;
+use guest_bare::tee::{Message, PageList, apps};
+use optee_proto::msg::Attr;
+use optee_proto::smc;
+
+/// A flood: its name, and what one vCPU does until the flag is set. It gives the number of rounds.
+pub struct Flood {
+    /// Its name.
+    pub name: &'static str,
+    run: fn(&Kit, &mut dyn FnMut() -> bool) -> Result<u64, String>,
+}
+
+/// Those that there are.
+pub const FLOODS: &[Flood] = &[
+    Flood {
+        name: "spin",
+        run: spin,
+    },
+    Flood {
+        name: "fast",
+        run: fast,
+    },
+    Flood {
+        name: "calls",
+        run: calls,
+    },
+    Flood {
+        name: "buffers",
+        run: buffers,
+    },
+];
+
+/// Rounds between two looks at the console, which cost an exit.
+const ROUNDS: u64 = 50;
+/// Pages of each buffer: as many as are taken in at once, and so the longest that Postern is busy with one SMC.
+const PAGES: usize = 2048;
+
+impl Flood {
+    /// Goes on until there is input on the console; how many rounds that were.
+    ///
+    /// # Errors
+    /// The flood could not begin on some vCPU.
+    pub fn run(&self, kit: &Kit) -> Result<u64, String> {
+        let stop = AtomicBool::new(false);
+        let rounds = AtomicU64::new(0);
+        let failure = spin::Mutex::new(None);
+        parallel(count(), &|cpu| {
+            let mut goes_on = || {
+                if cpu == 0 && console::has_input() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+                !stop.load(Ordering::Relaxed)
+            };
+            match (self.run)(kit, &mut goes_on) {
+                Ok(count) => {
+                    rounds.fetch_add(count, Ordering::Relaxed);
+                }
+                Err(why) => {
+                    *failure.lock() = Some(why);
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+        match failure.into_inner() {
+            Some(why) => Err(why),
+            None => Ok(rounds.into_inner()),
+        }
+    }
+}
+
+fn repeat(goes_on: &mut dyn FnMut() -> bool, rounds: u64, mut round: impl FnMut()) -> u64 {
+    let mut count = 0;
+    while goes_on() {
+        for _ in 0..rounds {
+            round();
+        }
+        count += rounds;
+    }
+    count
+}
+
+/// Nothing at all, and no WFI either.
+fn spin(_: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
+    Ok(repeat(goes_on, 100_000, core::hint::spin_loop))
+}
+
+/// Fast calls, which OP-TEE answers with interrupts masked.
+fn fast(kit: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
+    Ok(repeat(goes_on, ROUNDS, || {
+        kit.client.fast(smc::GET_OS_REVISION, 0);
+    }))
+}
+
+/// Calls to a pseudo TA. Where all of OP-TEE's threads are taken already, each is refused.
+fn calls(kit: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
+    let session = kit.open_tests();
+    let param = value(Attr::VALUE_INOUT, 1, 2);
+    let message = Message::invoke(
+        *session.as_ref().unwrap_or(&1),
+        apps::TESTS_PARAMS,
+        &[param],
+    );
+    let count = repeat(goes_on, ROUNDS, || {
+        kit.send(&message);
+    });
+    session.map_or(Ok(()), |session| kit.close(session))?;
+    Ok(count)
+}
+
+/// Large buffers, registered and unregistered.
+fn buffers(kit: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
+    let pages = Pages::take(PAGES);
+    let list = PageList::of(&pages);
+    let mut failure = None;
+    let count = repeat(goes_on, 1, || {
+        let cookie = fresh_cookie();
+        let got = kit.send(&Message::register(cookie, &list));
+        let gone = kit.unregister(cookie);
+        if !(got.is_success() && gone.is_success()) {
+            failure = Some(alloc::format!("register: {got:?}, unregister: {gone:?}"));
+        }
+    });
+    failure.map_or(Ok(count), Err)
+}

@@ -1,0 +1,121 @@
+//! A guest that shares its CPU with one that floods it waits for its turn, and no longer.
+//!
+//! QEMU counts instructions here instead of looking at a clock, so times are the machine's own and
+//! the same on every host.
+
+use anyhow::{Result, bail, ensure};
+use guest_agent::event::{Event, Latency};
+use postern_qemu::console::Channel;
+use postern_qemu::prepare::Flavour;
+use postern_qemu::session::Session;
+use postern_tests::{BOOT, Lab, SOON, WORK, power_off};
+
+/// Two nanoseconds for each instruction; and who waits for a timer does not really wait.
+const CLOCK: [&str; 2] = ["-icount", "shift=1,sleep=off"];
+/// How long a vCPU runs when others wait (`SLICE_MS` in the hypervisor).
+const SLICE_NS: u64 = 10_000_000;
+/// What a turn may take longer, because neither EL2 nor OP-TEE's fast calls are ever interrupted.
+const STEP_NS: u64 = 1_000_000;
+/// Calls that are timed, enough for many turns of everybody.
+const SAMPLES: u32 = 2000;
+/// Measurements until a guest that has just booted is at rest.
+const SETTLE: u32 = 50;
+
+/// What the hostile guest does on all of its vCPUs: a state to be in, and a flood.
+const FLOODS: [(Option<&str>, &str); 5] = [
+    (None, "spin"),
+    (None, "fast"),
+    (None, "calls"),
+    (None, "buffers"),
+    // The last one: this state is for good.
+    (Some("all-calls"), "calls"),
+];
+
+fn latency(session: &mut Session, guest: Channel, label: &str) -> Result<Latency> {
+    session.send(guest, &format!("latency {label} {SAMPLES}"))?;
+    session
+        .expect(guest, WORK)
+        .event("the measurement", |event| match event {
+            Event::Latency(latency) if latency.label == label => Some(latency.clone()),
+            _ => None,
+        })
+}
+
+/// The first measurement in which Linux has nothing else to do: at first its kernel tests its own
+/// cryptography.
+fn quiet(session: &mut Session, guest: Channel) -> Result<Latency> {
+    for _ in 0..SETTLE {
+        let latency = latency(session, guest, "quiet")?;
+        if latency.max_ns < SLICE_NS / 10 {
+            return Ok(latency);
+        }
+    }
+    bail!("after {SETTLE} measurements the guest still has something else to do")
+}
+
+fn tell(label: &str, latency: &Latency) {
+    let us = |ns: u64| ns as f64 / 1000.0;
+    println!(
+        "{label:18} median {:8.1} us   p99 {:8.1} us   max {:8.1} us   {} calls in {:6.1} ms",
+        us(latency.median_ns),
+        us(latency.p99_ns),
+        us(latency.max_ns),
+        latency.samples,
+        us(latency.total_ns) / 1000.0
+    );
+}
+
+/// Waits for an event of the hostile guest's.
+fn wait(session: &mut Session, hostile: Channel, event: &str) -> Result<()> {
+    session
+        .expect(hostile, SOON)
+        .program(event, |found| (found["event"] == event).then_some(()))
+}
+
+#[test]
+fn a_flood_costs_its_neighbour_a_turn_and_no_more() -> Result<()> {
+    let lab = Lab::new("fairness")?;
+    let system = lab.system("fairness.toml")?;
+    let others = u64::from(system.vms[1].vcpus);
+    let mut machine = lab.machine(&system, Flavour::Shared)?;
+    machine.extra = CLOCK.map(Into::into).into();
+    let mut session = Session::boot(&machine, &lab.folder)?;
+    let (a, hostile) = (session.vm("a")?, session.vm("hostile")?);
+    for guest in [a, hostile] {
+        session.expect(guest, BOOT).ready()?;
+    }
+    let quiet = quiet(&mut session, a)?;
+    tell("quiet", &quiet);
+    // The others' turns, once in a call; and once for each turn of its own, over all calls.
+    let round = others * (SLICE_NS + STEP_NS);
+    let bound = quiet.max_ns + round;
+    let total_bound = quiet.total_ns + (quiet.total_ns / SLICE_NS + 1) * round;
+
+    let mut late = Vec::new();
+    for (state, flood) in FLOODS {
+        if let Some(state) = state {
+            session.send(hostile, &format!("park {state}"))?;
+            wait(&mut session, hostile, "parked")?;
+        }
+        let label = state.map_or(flood.into(), |state| format!("{state}+{flood}"));
+        session.send(hostile, &format!("flood {flood}"))?;
+        wait(&mut session, hostile, "flooding")?;
+        let flooded = latency(&mut session, a, &label)?;
+        session.send(hostile, "ping x")?;
+        wait(&mut session, hostile, "flooded")?;
+        wait(&mut session, hostile, "pong")?;
+        tell(&label, &flooded);
+        // Else nobody was in anybody's way.
+        ensure!(
+            flooded.max_ns > SLICE_NS,
+            "{label}: the longest call took {} ns",
+            flooded.max_ns
+        );
+        if flooded.max_ns > bound || flooded.total_ns > total_bound {
+            late.push(label);
+        }
+    }
+    println!("bounds: {bound} ns for a call, {total_bound} ns for all");
+    ensure!(late.is_empty(), "beyond the bounds: {late:?}");
+    power_off(session, &["a", "hostile"])
+}
