@@ -236,6 +236,7 @@ fn the_descriptions_that_come_with_the_project_are_right() {
         ("two", 2, 4),
         ("overcommit", 2, 8),
         ("policy", 2, 4),
+        ("not-virtualised", 1, 2),
     ] {
         let system = System::load(&folder.join(format!("{name}.toml"))).unwrap();
         assert_eq!(system.vms.len(), vms, "{name}");
