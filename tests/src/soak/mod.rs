@@ -61,6 +61,8 @@ struct Tally {
     times: u32,
     endings: BTreeMap<Ending, u32>,
     took: Duration,
+    /// The longest that an end took, from the order on.
+    longest: Duration,
 }
 
 /// The machine in the middle of it.
@@ -72,6 +74,8 @@ struct Soak {
     /// Of the hypervisor, with the victim off and nothing under way.
     quiet: Figures,
     tallies: BTreeMap<String, Tally>,
+    /// How long the last end took, from the order on.
+    ended_in: Duration,
     disturbed: Disturbed,
 }
 
@@ -107,6 +111,7 @@ pub fn play(lab: &Lab, options: &Options) -> Result<bool> {
         on: false,
         quiet: Figures::new(),
         tallies: BTreeMap::new(),
+        ended_in: Duration::ZERO,
         disturbed: Disturbed::default(),
     };
     let done = soak.whole(options);
@@ -221,9 +226,21 @@ impl Soak {
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.victim.order("vm kill c")?;
-        self.victim.off(VICTIM, "killed")?;
+        self.off("vm kill c", "killed")?;
         self.on = false;
+        Ok(())
+    }
+
+    /// Has the VM end by an order to the monitor, or else by a command to its guest.
+    fn off(&mut self, command: &str, reason: &str) -> Result<()> {
+        let start = Instant::now();
+        if command.starts_with("vm ") {
+            self.victim.order(command)?;
+        } else {
+            self.victim.tell(command)?;
+        }
+        self.victim.off(VICTIM, reason)?;
+        self.ended_in = start.elapsed();
         Ok(())
     }
 
@@ -293,6 +310,7 @@ impl Soak {
             let tally = self.tallies.entry(state).or_default();
             tally.times += 1;
             tally.took += began.elapsed();
+            tally.longest = tally.longest.max(self.ended_in);
             *tally.endings.entry(ending).or_default() += 1;
             self.disturb(cycle, options.disturb)
                 .with_context(|| format!("after {what}"))?;
@@ -348,43 +366,50 @@ impl Soak {
 
     fn end(&mut self, cycle: u32, ending: Ending) -> Result<()> {
         match ending {
-            Ending::Kill => return self.kill(),
-            Ending::Reset => {
-                self.victim.order("vm reset c")?;
-            }
+            Ending::Kill => self.kill(),
+            Ending::Reset => self.restart("vm reset c"),
             Ending::PauseKill => {
                 self.pause()?;
-                return self.kill();
+                self.kill()
             }
             Ending::PauseReset => {
                 self.pause()?;
-                self.victim.order("vm reset c")?;
+                self.restart("vm reset c")
             }
             Ending::ResumeKill => {
                 self.pause()?;
-                let text = format!("cycle-{cycle}");
-                self.victim.tell(&format!("ping {text}"))?;
-                let moment = self.plan.moment(STAYS);
-                self.victim.linger(moment)?;
-                ensure!(!self.victim.has_said("pong"), "it runs while it is paused");
-                self.victim.order("vm resume c")?;
-                self.victim.resumed(VICTIM)?;
-                let pong = self.victim.says("pong")?;
-                ensure!(pong["text"] == text, "another pong: {pong}");
-                return self.kill();
+                self.resume(cycle)?;
+                self.kill()
             }
             Ending::Off => {
-                self.victim.tell("poweroff")?;
-                self.victim.off(VICTIM, "off")?;
+                self.off("poweroff", "off")?;
                 self.on = false;
-                return Ok(());
+                Ok(())
             }
-            Ending::Restart => self.victim.tell("reset")?,
+            Ending::Restart => self.restart("reset"),
         }
-        self.victim.off(VICTIM, "reset")?;
+    }
+
+    /// Has it start anew, and waits until it has.
+    fn restart(&mut self, command: &str) -> Result<()> {
+        self.off(command, "reset")?;
         self.victim.started(VICTIM)?;
         self.victim.says("ready")?;
         self.on = true;
+        Ok(())
+    }
+
+    /// Has the guest go on, which was asked for something while it stood still.
+    fn resume(&mut self, cycle: u32) -> Result<()> {
+        let text = format!("cycle-{cycle}");
+        self.victim.tell(&format!("ping {text}"))?;
+        let moment = self.plan.moment(STAYS);
+        self.victim.linger(moment)?;
+        ensure!(!self.victim.has_said("pong"), "it runs while it is paused");
+        self.victim.order("vm resume c")?;
+        self.victim.resumed(VICTIM)?;
+        let pong = self.victim.says("pong")?;
+        ensure!(pong["text"] == text, "another pong: {pong}");
         Ok(())
     }
 
@@ -413,20 +438,22 @@ impl Soak {
     }
 
     fn print_tallies(&self) {
-        println!("state                   times  seconds each  ended by");
+        println!("state                   times  seconds each  longest end  ended by");
         for (state, tally) in &self.tallies {
             let Tally {
                 times,
                 endings,
                 took,
+                longest,
             } = tally;
             let endings: Vec<String> = endings
                 .iter()
                 .map(|(ending, times)| format!("{} {times}", ending.name()))
                 .collect();
             println!(
-                "{state:22}  {times:5}  {:12.2}  {}",
+                "{state:22}  {times:5}  {:12.2}  {:11.2}  {}",
                 took.as_secs_f32() / *times as f32,
+                longest.as_secs_f32(),
                 endings.join("; ")
             );
         }

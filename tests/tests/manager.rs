@@ -1,0 +1,120 @@
+//! A privileged guest, an unmodified Linux, manages the others and itself by its second UART.
+
+use anyhow::{Context, Result, bail, ensure};
+use guest_agent::event::Event;
+use postern_qemu::console::Channel;
+use postern_qemu::monitor::{HypervisorEvent, MARK};
+use postern_qemu::prepare::Flavour;
+use postern_qemu::session::Session;
+use postern_tests::{BOOT, Lab, SOON, in_case, stopped, xtest};
+
+/// Has a guest send a line to its monitor; the lines of the answer.
+fn manage(session: &mut Session, guest: Channel, line: &str) -> Result<Vec<String>> {
+    session.send(guest, &format!("monitor {line}"))?;
+    let mut answer = Vec::new();
+    session
+        .expect(guest, SOON)
+        .event(&format!("an answer to `{line}`"), |event| match event {
+            Event::Monitor { line } => {
+                answer.push(line.clone());
+                None
+            }
+            Event::MonitorEnd { .. } => Some(()),
+            _ => None,
+        })?;
+    Ok(answer)
+}
+
+fn told(session: &mut Session, what: &str) -> Result<()> {
+    let vm = session
+        .expect(Channel::Hypervisor, SOON)
+        .hypervisor(what, |event| match event {
+            HypervisorEvent::VmPaused { vm } if what == "vm-paused" => Some(vm.clone()),
+            HypervisorEvent::VmResumed { vm } if what == "vm-resumed" => Some(vm.clone()),
+            _ => None,
+        })?;
+    ensure!(vm == "b", "{what}: {vm}");
+    Ok(())
+}
+
+#[test]
+fn a_guest_manages_another_and_itself() -> Result<()> {
+    let lab = Lab::new("manager")?;
+    let mut system = lab.system("two.toml")?;
+    system.vms[0].privileged = true;
+    system.vms[1].autostart = false;
+    let machine = lab.machine(&system, Flavour::Shared)?;
+    let mut session = Session::boot(&machine, &lab.folder)?;
+    let (a, b) = (session.vm("a")?, session.vm("b")?);
+    session.expect(a, BOOT).ready()?;
+
+    let answer = manage(&mut session, a, "vm list --json")?;
+    let [line] = &answer[..] else {
+        bail!("not one line: {answer:?}");
+    };
+    let json = line.strip_prefix(MARK).context("no event")?;
+    let list: serde_json::Value = serde_json::from_str(json)?;
+    let seen = |index: usize, member: &str| list["vms"][index][member].clone();
+    ensure!(seen(0, "privileged") == true && seen(0, "phase") == "running");
+    ensure!(seen(1, "privileged") == false && seen(1, "phase") == "off");
+
+    ensure!(manage(&mut session, a, "vm start b")? == ["vm b starts"]);
+    session.expect(b, BOOT).ready()?;
+    // It has no such UART.
+    session.send(b, "monitor vm kill a")?;
+    let refused = session
+        .expect(b, SOON)
+        .event("a refusal", |event| match event {
+            Event::Error { text } => Some(text.clone()),
+            Event::MonitorEnd { .. } => Some(String::new()),
+            _ => None,
+        })?;
+    ensure!(refused.contains("ttyAMA1"), "{refused:?}");
+
+    ensure!(manage(&mut session, a, "vm pause b")? == ["vm b pauses"]);
+    told(&mut session, "vm-paused")?;
+    session.send(b, "ping later")?;
+    ensure!(manage(&mut session, a, "vm resume b")? == ["vm b goes on"]);
+    told(&mut session, "vm-resumed")?;
+    session
+        .expect(b, SOON)
+        .event("a pong", |event| match event {
+            Event::Pong { text } if text == "later" => Some(()),
+            _ => None,
+        })?;
+
+    // In the middle of calls into the TEE, and then everything works again.
+    session.send(b, "xtest -t regression 1006")?;
+    in_case(&mut session, b, "regression_1006")?;
+    ensure!(manage(&mut session, a, "vm kill b")? == ["vm b ends"]);
+    stopped(&mut session, "b", "killed")?;
+    let refusal = ["monitor: vm b: it is off: start it first"];
+    ensure!(manage(&mut session, a, "vm stop b")? == refusal);
+    ensure!(manage(&mut session, a, "vm start b")? == ["vm b starts"]);
+    session.expect(b, BOOT).ready()?;
+    xtest(&mut session, b, "-t regression 1001", 1)?;
+
+    // Somebody at the machine's own console has a session beside it.
+    session.send_bytes(Channel::Hypervisor, b"\rvm inf\ta\r")?;
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .line("vm a: running")?;
+    session.send_bytes(Channel::Hypervisor, b"terminal off\r")?;
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .line("terminal is off")?;
+
+    // The guest shuts itself down.
+    ensure!(manage(&mut session, a, "vm stop b")? == ["vm b was asked to shut down"]);
+    stopped(&mut session, "b", "off")?;
+    // Who gives the order does not live to hear the answer.
+    session.send(a, "monitor vm kill a")?;
+    stopped(&mut session, "a", "killed")?;
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .hypervisor("the machine's end", |event| {
+            matches!(event, HypervisorEvent::AllOff).then_some(())
+        })?;
+    ensure!(session.exit(SOON)?.success(), "QEMU failed");
+    Ok(())
+}
