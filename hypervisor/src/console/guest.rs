@@ -4,12 +4,13 @@ use super::mux;
 use super::output;
 use crate::devices::mmio::Access;
 use crate::devices::pl011::{Pl011, TxSink};
+use alloc::boxed::Box;
 use spin::mutex::SpinMutex;
 
 /// One guest's console.
 pub struct Console {
     channel: mux::Channel,
-    device: SpinMutex<Pl011>,
+    device: Box<SpinMutex<Pl011>>,
 }
 
 /// The channel on the physical UART.
@@ -24,10 +25,10 @@ impl TxSink for Channel {
 
 impl Console {
     /// A console on this channel.
-    pub const fn new(channel: mux::Channel) -> Self {
+    pub fn new(channel: mux::Channel) -> Self {
         Self {
             channel,
-            device: SpinMutex::new(Pl011::new()),
+            device: Box::new(SpinMutex::new(Pl011::new())),
         }
     }
 

@@ -124,6 +124,8 @@ pub fn start_all(configs: &VmConfigs<'static>) {
     }
 }
 
+// Not inlined: VMs are large, and the stack is not.
+#[inline(never)]
 fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     let mut frames = Frames::new(&machine().free)?;
     let tee = probe_tee(configs)?;
@@ -150,6 +152,7 @@ fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
 }
 
 /// A pool of at least so many pages.
+#[inline(never)]
 fn shared_pool(frames: &mut Frames, pages: u64) -> Result<SharedPool, StartError> {
     let bytes = (pages * PAGE_SIZE).max(1).next_multiple_of(BLOCK_SIZE);
     let chunks = frames.allocate(bytes, layout::RAM)?;
@@ -207,6 +210,7 @@ fn only_owner(configs: &VmConfigs<'static>) -> Result<Option<&'static str>, Star
     Ok(owner)
 }
 
+#[inline(never)]
 fn make(
     config: &VmConfig<'static>,
     index: VmIndex,
@@ -235,6 +239,7 @@ fn make(
 
 /// Gives the VMs that start with the machine their memory and makes them known to OP-TEE, before
 /// any of them runs: they have it before those that are started later.
+#[inline(never)]
 fn equip(vms: &'static [Vm]) -> Result<(), StartError> {
     for vm in vms.iter().filter(|vm| vm.autostart) {
         vm.take_memory()
