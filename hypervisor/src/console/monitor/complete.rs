@@ -1,6 +1,6 @@
 //! What the word before the cursor may become.
 
-use super::command::{Arguments, SPECS, Spec};
+use super::specs::{Arguments, SPECS, Spec};
 use super::system::System;
 use crate::ids::{MAX_VMS, VmIndex};
 

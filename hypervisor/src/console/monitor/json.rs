@@ -1,7 +1,7 @@
 //! Answers for programs: one line, `@postern ` and a JSON object (RFC 8259).
 
 use super::answer::Answer;
-use super::command::SPECS;
+use super::specs::SPECS;
 use super::system::{
     Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmDetails,
     VmSummary,

@@ -17,6 +17,7 @@ mod json;
 pub mod machine;
 pub mod plain;
 pub mod port;
+pub mod specs;
 pub mod system;
 mod text;
 

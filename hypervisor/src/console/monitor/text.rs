@@ -1,8 +1,8 @@
 //! Answers for people.
 
 use super::answer::Answer;
-use super::command::{SPECS, Spec};
 use super::json::now;
+use super::specs::{SPECS, Spec};
 use super::system::{
     Counts, CpuFigures, MemoryFigures, SharedPages, TeeFigures, VmDetails, VmSummary,
 };

@@ -126,7 +126,7 @@ pages shared with OP-TEE: 3 of 512
 #[test]
 fn help_lists_all_commands_in_lines_of_a_screen() {
     let help = said("help");
-    assert_eq!(help.lines().count(), super::super::command::SPECS.len() + 2);
+    assert_eq!(help.lines().count(), super::super::specs::SPECS.len() + 2);
     assert!(help.lines().all(|line| line.len() < 80), "{help}");
     assert!(help.starts_with("vm list           the virtual machines and their states\n"));
 }

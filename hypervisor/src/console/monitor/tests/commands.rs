@@ -1,7 +1,8 @@
 //! Which line says what.
 
-use super::super::command::{Command, Request, SPECS};
+use super::super::command::{Command, Request};
 use super::super::plain::{Assembler, LineError, Typed};
+use super::super::specs::SPECS;
 use crate::vm::life::Order;
 use proptest::prelude::*;
 
