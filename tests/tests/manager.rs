@@ -6,7 +6,10 @@ use postern_qemu::console::Channel;
 use postern_qemu::monitor::{HypervisorEvent, MARK};
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
-use postern_tests::{BOOT, Lab, SOON, in_case, stopped, xtest};
+use postern_tests::{BOOT, Lab, SOON, in_case, stopped, xtest, xtest_end};
+
+/// What the other guest does meanwhile.
+const WORK: &str = "-t regression 1006";
 
 /// Has a guest send a line to its monitor; the lines of the answer.
 fn manage(session: &mut Session, guest: Channel, line: &str) -> Result<Vec<String>> {
@@ -71,6 +74,9 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
         })?;
     ensure!(refused.contains("ttyAMA1"), "{refused:?}");
 
+    // In the middle of calls into the TEE.
+    session.send(b, &format!("xtest {WORK}"))?;
+    in_case(&mut session, b, "regression_1006")?;
     ensure!(manage(&mut session, a, "vm pause b")? == ["vm b pauses"]);
     told(&mut session, "vm-paused")?;
     session.send(b, "ping later")?;
@@ -82,9 +88,10 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
             Event::Pong { text } if text == "later" => Some(()),
             _ => None,
         })?;
+    xtest_end(&mut session, b, 1)?;
 
-    // In the middle of calls into the TEE, and then everything works again.
-    session.send(b, "xtest -t regression 1006")?;
+    // The same, and then everything works again.
+    session.send(b, &format!("xtest {WORK}"))?;
     in_case(&mut session, b, "regression_1006")?;
     ensure!(manage(&mut session, a, "vm kill b")? == ["vm b ends"]);
     stopped(&mut session, "b", "killed")?;
@@ -103,6 +110,10 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
     session
         .expect(Channel::Hypervisor, SOON)
         .line("terminal is off")?;
+
+    // Many lines.
+    let log = manage(&mut session, a, "log 1000")?;
+    ensure!(log.iter().any(|line| line.contains("OP-TEE")), "{log:?}");
 
     // The guest shuts itself down.
     ensure!(manage(&mut session, a, "vm stop b")? == ["vm b was asked to shut down"]);

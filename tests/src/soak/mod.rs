@@ -31,7 +31,7 @@ const STAYS: Duration = Duration::from_millis(60);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(15);
 /// States that leave something behind that nobody can take back.
-const EXCLUDED: [&str; 1] = ["suspend"];
+const EXCLUDED: [&str; 3] = ["suspend", "notifications", "enabling-notifications"];
 /// More instances of an application than there can be.
 const INSTANCES: u32 = 70;
 

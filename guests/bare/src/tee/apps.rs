@@ -137,8 +137,10 @@ pub fn pool_stats(
         result
     });
     client.unregister(supplicant, cookie)?;
-    result?;
-    let word = |index: usize| memory::read_u32(buffer.address() + 32 + 4 * index as u64);
+    let [_, told] = result?;
+    // Behind the name, 32 bytes, are six words. Newer OP-TEEs have put a double word before them.
+    let first = told.b.get().saturating_sub(6 * 4).clamp(32, 40);
+    let word = |index: u64| memory::read_u32(buffer.address() + first + 4 * index);
     Ok(PoolStats {
         used: word(0),
         peak: word(1),
