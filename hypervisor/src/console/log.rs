@@ -30,6 +30,20 @@ impl fmt::Display for Level {
     }
 }
 
+/// When a line was said, as it stands in front of it: `[    1.234567]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp(
+    /// Microseconds since the machine started.
+    pub u64,
+);
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, micros) = (self.0 / 1_000_000, self.0 % 1_000_000);
+        write!(f, "[{seconds:5}.{micros:06}]")
+    }
+}
+
 /// A log line without its end: `[    1.234567] warn: text`.
 pub struct LogLine<'a> {
     /// Microseconds since the machine started.
@@ -42,8 +56,7 @@ pub struct LogLine<'a> {
 
 impl fmt::Display for LogLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, micros) = (self.micros / 1_000_000, self.micros % 1_000_000);
-        write!(f, "[{seconds:5}.{micros:06}] {}: ", self.level)?;
+        write!(f, "{} {}: ", Stamp(self.micros), self.level)?;
         write!(Plain(f), "{}", self.text)
     }
 }

@@ -3,7 +3,7 @@
 //! A byte stream with channel switches, `0xFF c`, and `0xFF 0xFF` for a literal 0xFF; see
 //! `docs/console.md`.
 
-use super::log::{InJson, Level, LogLine};
+use super::log::{InJson, Level, LogLine, Stamp};
 use super::monitor::Session;
 use super::monitor::port::Terminal;
 use super::mux::{Channel, Encoder};
@@ -110,22 +110,39 @@ impl Line {
     }
 }
 
-/// Sends one line on the hypervisor's channel.
+fn micros() -> u64 {
+    timer::now() / (timer::frequency() / 1_000_000).max(1)
+}
+
+/// Sends one line on the hypervisor's channel. Events are kept for the monitor, without the mark by
+/// which programs know them: they happen once.
 pub fn line(text: fmt::Arguments<'_>) {
-    Line::of(text).send();
+    let line = Line::of(text);
+    if let Some(event) = line.0.strip_prefix(b"@postern ")
+        && let Ok(event) = core::str::from_utf8(event)
+    {
+        keep(&Line::of(format_args!(
+            "{} event: {event}",
+            Stamp(micros())
+        )));
+    }
+    line.send();
 }
 
 /// Sends one log line with the time since the counter started, and keeps it for the monitor.
 pub fn log(level: Level, text: fmt::Arguments<'_>) {
-    let micros = timer::now() / (timer::frequency() / 1_000_000).max(1);
     let line = LogLine {
-        micros,
+        micros: micros(),
         level,
         text,
     };
     let line = Line::of(format_args!("{line}"));
-    RECENT.lock().push(&line.0);
+    keep(&line);
     line.send();
+}
+
+fn keep(line: &Line) {
+    RECENT.lock().push(&line.0);
 }
 
 /// Gives `each` the last `lines` lines of the log, oldest first; those only that are there now.

@@ -184,7 +184,7 @@ pub static SPECS: [Spec; 16] = [
         Verb::Log,
         "log",
         Arguments::Count,
-        "the last N lines of the hypervisor's log, or 20",
+        "the last N log lines and events, 20 unless said",
         "",
     ),
     spec(
