@@ -21,12 +21,17 @@ use crate::memory::Cookie;
 use crate::memory::buffer::unpin;
 use crate::sync::Ordering;
 use crate::{DestroyError, Mediator};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use optee_proto::{Return, Uuid, smc};
 
 /// How many times a VM's calls are resumed on its behalf when it ends, all together. Each ends
 /// at the next RPC or interrupt, so this bounds the time as well.
 const BUDGET: u32 = if cfg!(miri) { 40 } else { 1000 };
+/// The same for each call of the mediator's own: what a guest's call has used up is not missed here.
+const OWN_BUDGET: u32 = BUDGET / 4;
+/// For how long, in milliseconds and all together, calls may sleep that end by themselves.
+const MAX_SLEEP: u32 = 10_000;
 /// Of how many such steps an interrupt takes the place, in a call that goes on and on. The
 /// hypervisor sees to it that one comes every few milliseconds.
 const INTERRUPT_COST: u64 = 4;
@@ -38,6 +43,9 @@ const UNPIN_STEP: usize = 2048;
 pub enum Progress {
     /// There is: go on.
     More,
+    /// There is, once so many milliseconds have passed: a call sleeps until then. Going on earlier
+    /// does no harm but to the call, which is given up sooner.
+    Later(u32),
     /// There is not. The VM may be created again.
     Done,
 }
@@ -45,8 +53,12 @@ pub enum Progress {
 /// How far the end of a VM is.
 #[derive(Debug)]
 pub(crate) struct End {
-    /// What is left to spend on calls that do not end.
+    /// What is left to spend on calls that do not end: those of the guest's.
     budget: u32,
+    /// The same for the mediator's own call that is under way.
+    own_budget: u32,
+    /// How much longer calls may sleep, in milliseconds.
+    sleep: u32,
     /// Where the next look for a suspended call begins.
     slot: usize,
     stage: Stage,
@@ -58,7 +70,9 @@ pub(crate) struct End {
     reason = "a box would have to be allocated, and the end must not fail"
 )]
 enum Stage {
-    /// Calls that wait for the guest are ended.
+    /// Calls that wait for the guest are cancelled, those of these slots.
+    Cancel(usize),
+    /// They are ended.
     Calls,
     /// Sessions are closed. How many had been closed before the call that is under way.
     Sessions(Option<u64>, After),
@@ -87,8 +101,10 @@ impl End {
     const fn new() -> Self {
         Self {
             budget: BUDGET,
+            own_budget: 0,
+            sleep: MAX_SLEEP,
             slot: 0,
-            stage: Stage::Calls,
+            stage: Stage::Cancel(0),
         }
     }
 }
@@ -100,7 +116,7 @@ impl Mediator {
     /// # Errors
     /// As [`Mediator::destroy_step`].
     pub fn destroy<H: Host>(&self, host: &H) -> Result<(), DestroyError> {
-        while self.destroy_step(host)? == Progress::More {}
+        while self.destroy_step(host)? != Progress::Done {}
         Ok(())
     }
 
@@ -134,6 +150,10 @@ impl Mediator {
         let Some(mut end) = self.end.lock().take() else {
             return Err(DestroyError::Busy);
         };
+        if let Some(milliseconds) = self.until_one_wakes(&mut end) {
+            *self.end.lock() = Some(end);
+            return Ok(Progress::Later(milliseconds));
+        }
         let next = self.end_stage(host, &mut end);
         match next {
             Ok(Some(stage)) => {
@@ -160,14 +180,20 @@ impl Mediator {
         Ok(Some(match stage {
             Stage::Release(old) => return Ok(self.release_some(host, old).map(Stage::Release)),
             Stage::Forget => Stage::Release(self.forget(host)?),
-            // What calls are under way is first.
+            // What calls are under way is first, but that those which sleep are cancelled.
+            Stage::Cancel(slot) if !self.own_call_waits() => {
+                match self.cancel_next(host, end, slot) {
+                    Some(next) => Stage::Cancel(next),
+                    None => Stage::Calls,
+                }
+            }
             stage if self.resume_one(host, end) => stage,
-            Stage::Calls => Stage::Sessions(None, After::Ask),
+            Stage::Cancel(_) | Stage::Calls => Stage::Sessions(None, After::Ask),
             Stage::Sessions(before, after) => {
                 if before.is_some_and(|before| self.counters.closed.get() == before) {
                     self.counters.leaked.bump();
                 }
-                match self.close_one(host) {
+                match self.close_one(host, end) {
                     Some(before) => Stage::Sessions(Some(before), after),
                     None => match after {
                         After::Ask => Stage::Apps(self.loaded_apps(), None),
@@ -183,7 +209,7 @@ impl Mediator {
             }
             Stage::Apps(mut apps, None) => match apps.pop() {
                 Some(app) => {
-                    self.open_once_more(host, app);
+                    self.open_once_more(host, end, app);
                     Stage::Apps(apps, Some(app))
                 }
                 None => {
@@ -208,7 +234,7 @@ impl Mediator {
             }
             Stage::Buffers(mut cookies) => match cookies.pop() {
                 Some(cookie) => {
-                    self.unregister(host, cookie);
+                    self.unregister(host, end, cookie);
                     Stage::Buffers(cookies)
                 }
                 None => Stage::Forget,
@@ -216,29 +242,95 @@ impl Mediator {
         }))
     }
 
+    /// Begins a call of the mediator's own.
+    fn enter_own<H: Host>(&self, host: &H, end: &mut End, call: Box<Call>) {
+        end.own_budget = OWN_BUDGET;
+        self.enter(host, call);
+    }
+
+    /// Whether a call of the mediator's own is under way.
+    fn own_call_waits(&self) -> bool {
+        let books = self.books.lock();
+        books.suspended.iter().flatten().any(|call| call.is_own())
+    }
+
+    /// Where all calls that may go on sleep: how long the first of them does, in milliseconds. It
+    /// counts as awake from then on.
+    fn until_one_wakes(&self, end: &mut End) -> Option<u32> {
+        if end.sleep == 0 || matches!(end.stage, Stage::Cancel(_)) {
+            return None;
+        }
+        let mut books = self.books.lock();
+        let mut calls = books.suspended.iter_mut().flatten();
+        let first = calls.try_fold(None, |first: Option<(u32, &mut Box<Call>)>, call| {
+            let (sleeps, wakes) = (
+                call.sleeps(),
+                first.as_ref().map_or(u32::MAX, |(ms, _)| *ms),
+            );
+            match sleeps {
+                Some(milliseconds) if milliseconds < wakes => Ok(Some((milliseconds, call))),
+                Some(_) => Ok(first),
+                // One is awake.
+                None => Err(()),
+            }
+        });
+        let (milliseconds, call) = first.ok().flatten()?;
+        let milliseconds = milliseconds.min(end.sleep);
+        end.sleep -= milliseconds;
+        call.awake = true;
+        Some(milliseconds)
+    }
+
+    /// Asks OP-TEE to cancel the first call from `slot` on that waits for the guest. The slot after it;
+    /// `None` where there is no such call, or all of OP-TEE's threads are taken.
+    fn cancel_next<H: Host>(&self, host: &H, end: &mut End, slot: usize) -> Option<usize> {
+        let (at, session, cancel_id, mut call) = {
+            let mut books = self.books.lock();
+            let waiting = books.suspended.iter().enumerate().skip(slot);
+            let mut cancellable =
+                waiting.filter_map(|(at, call)| call.as_ref()?.cancellable().map(|id| (at, id)));
+            let (at, (session, cancel_id)) = cancellable.next()?;
+            (at, session, cancel_id, books.idle.pop()?)
+        };
+        call.cancel_for_guest(session, cancel_id);
+        self.enter_own(host, end, call);
+        Some(at + 1)
+    }
+
     /// Answers for the guest, which is no more, in one call that waits for it. `false` where none
     /// does, or the budget is used up. Calls may wait for each other, so they take turns.
     fn resume_one<H: Host>(&self, host: &H, end: &mut End) -> bool {
-        if end.budget == 0 {
-            return false;
-        }
         let slots = self.call_limit() as usize;
+        let (guests, own) = (end.budget > 0, end.own_budget > 0);
         let waiting = {
             let mut books = self.books.lock();
             let mut turns = (0..slots).map(|turn| (end.slot + turn) % slots);
-            turns.find_map(|slot| Some((slot, books.suspended.get_mut(slot)?.take()?)))
+            let sleep = end.sleep > 0;
+            let mut may_go_on = |call: &mut Box<Call>| match call.is_own() {
+                true => own,
+                false => guests && !(sleep && call.sleeps().is_some()),
+            };
+            turns.find_map(|slot| {
+                let waiting = books.suspended.get_mut(slot)?;
+                Some((slot, waiting.take_if(&mut may_go_on)?))
+            })
         };
-        let Some((slot, call)) = waiting else {
+        let Some((slot, mut call)) = waiting else {
             return false;
         };
         end.slot = slot + 1;
+        call.awake = false;
+        let is_own = call.is_own();
         let before = self.counters.foreign_intr.get();
         self.resume_without_guest(host, call);
         let interrupts = self.counters.foreign_intr.get() - before;
-        let cost = 1 + interrupts.saturating_mul(INTERRUPT_COST);
-        end.budget = end
-            .budget
-            .saturating_sub(u32::try_from(cost).unwrap_or(u32::MAX));
+        let cost = u32::try_from(1 + interrupts.saturating_mul(INTERRUPT_COST)).unwrap_or(u32::MAX);
+        let budget = if is_own {
+            &mut end.own_budget
+        } else {
+            &mut end.budget
+        };
+        *budget = budget.saturating_sub(cost);
         true
     }
 
@@ -246,7 +338,7 @@ impl Mediator {
     ///
     /// Without a call there is no way to close any. One that cannot be closed is not tried again,
     /// and keeps its call where the budget is used up: so this ends.
-    fn close_one<H: Host>(&self, host: &H) -> Option<u64> {
+    fn close_one<H: Host>(&self, host: &H, end: &mut End) -> Option<u64> {
         let (session, mut call) = {
             let mut books = self.books.lock();
             let call = books.idle.pop()?;
@@ -260,7 +352,7 @@ impl Mediator {
         };
         let before = self.counters.closed.get();
         call.close_for_guest(session.id);
-        self.enter(host, call);
+        self.enter_own(host, end, call);
         Some(before)
     }
 
@@ -279,7 +371,7 @@ impl Mediator {
     ///
     /// OP-TEE does not say which they are. But where it asks for the application's code, which it
     /// does not get, it has not kept it.
-    fn open_once_more<H: Host>(&self, host: &H, app: Uuid) {
+    fn open_once_more<H: Host>(&self, host: &H, end: &mut End, app: Uuid) {
         let rpc_room = self.tee.rpc_params as usize == optee_proto::rpc::MAX_PARAMS;
         let call = {
             let mut books = self.books.lock();
@@ -292,7 +384,7 @@ impl Mediator {
         };
         if let Some(mut call) = call {
             call.open_for_guest(app, rpc_room);
-            self.enter(host, call);
+            self.enter_own(host, end, call);
         }
     }
 
@@ -319,7 +411,7 @@ impl Mediator {
     }
 
     /// Has OP-TEE forget a registered buffer, if it can be asked.
-    fn unregister<H: Host>(&self, host: &H, cookie: Cookie) {
+    fn unregister<H: Host>(&self, host: &H, end: &mut End, cookie: Cookie) {
         let call = {
             let mut books = self.books.lock();
             if books.begin_own_unregister(cookie) {
@@ -330,7 +422,7 @@ impl Mediator {
         };
         if let Some(mut call) = call {
             call.unregister_for_guest(cookie);
-            self.enter(host, call);
+            self.enter_own(host, end, call);
         }
     }
 

@@ -132,6 +132,8 @@ pub(crate) struct Call {
     thread: Option<u32>,
     /// What the guest must say to resume it.
     token: u32,
+    /// It sleeps, and has slept for as long as it wanted.
+    pub(crate) awake: bool,
     pub(crate) pending: Pending,
 }
 
@@ -156,6 +158,7 @@ impl Call {
             retired: None,
             thread: None,
             token: 0,
+            awake: false,
             pending: Pending::Nothing,
         }
     }
@@ -195,6 +198,35 @@ impl Call {
         self.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
         (self.params, self.sent) = (1, 1);
         self.work = Work::Unregister(cookie);
+    }
+
+    /// Makes it a call of the mediator's own that asks for another's cancellation.
+    pub(crate) fn cancel_for_guest(&mut self, session: u32, cancel_id: u32) {
+        self.close_for_guest(session);
+        self.message.header.cmd = optee_proto::msg::Command::CANCEL.0.into();
+        self.message.header.cancel_id = cancel_id.into();
+        self.work = Work::Plain;
+    }
+
+    /// Whether it is the mediator's own, on behalf of a guest that is no more.
+    pub(crate) const fn is_own(&self) -> bool {
+        self.place.is_nowhere()
+    }
+
+    /// What names it to OP-TEE, where it is something that can be cancelled: session and identifier.
+    pub(crate) fn cancellable(&self) -> Option<(u32, u32)> {
+        let header = &self.message.header;
+        let command = optee_proto::msg::Command(header.cmd.get());
+        let invokes = command == optee_proto::msg::Command::INVOKE && !self.is_own();
+        invokes.then(|| (header.session.get(), header.cancel_id.get()))
+    }
+
+    /// For how many milliseconds it sleeps, at OP-TEE's wish and if nobody has counted them yet.
+    pub(crate) fn sleeps(&self) -> Option<u32> {
+        match &self.pending {
+            Pending::Command(request) if !self.awake => request.sleep(),
+            _ => None,
+        }
     }
 
     /// Where behind the guest's message the room for RPC messages begins.

@@ -43,6 +43,11 @@ impl Place {
         }
     }
 
+    /// Whether it is in no memory at all.
+    pub(crate) const fn is_nowhere(&self) -> bool {
+        self.len == 0
+    }
+
     /// Whether `size` bytes from `offset` on belong to the message's memory.
     pub(crate) fn holds(&self, offset: usize, size: usize) -> bool {
         offset as u64 + size as u64 <= self.len

@@ -74,6 +74,12 @@ impl Request {
         }
     }
 
+    /// How many milliseconds OP-TEE wants to sleep, if that is what it asked for.
+    pub(crate) fn sleep(&self) -> Option<u32> {
+        let milliseconds = u32::try_from(self.params[0].a.get()).unwrap_or(u32::MAX);
+        (self.command == Command::SUSPEND).then_some(milliseconds)
+    }
+
     /// The page that OP-TEE's request is in, and where.
     fn ours<'a>(&'a self, call: &'a Call) -> (&'a SharedPage, usize) {
         match &self.source {

@@ -1,11 +1,13 @@
 //! The end of a VM in steps, and with an OP-TEE that knows of no VMs.
 
 use super::{APP, Vm, vm};
-use crate::fake::{Machine, Step};
-use crate::{Config, CreateError, DestroyError, Progress};
+use crate::fake::{Guest, Machine, Step};
+use crate::{Config, CreateError, DestroyError, Offer, Progress};
+use alloc::vec;
+use alloc::vec::Vec;
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::{Attr, Command, Param, login};
-use optee_proto::{Return, TeeResult, smc, uuid};
+use optee_proto::{Return, TeeResult, rpc, smc, uuid};
 
 /// A VM whose OP-TEE is not virtualised.
 fn alone() -> Vm {
@@ -146,4 +148,98 @@ fn a_lost_call_keeps_the_vm_of_an_optee_without_vms() {
         "the call and its buffer"
     );
     assert_eq!(machine.pins(), 1);
+}
+
+/// What OP-TEE asks for when a trusted application sleeps.
+fn sleep(milliseconds: u64) -> Step {
+    let time = Param::new(Attr::VALUE_INPUT, milliseconds, 0, 0);
+    Step::Command(rpc::Command::SUSPEND, vec![time])
+}
+
+/// A VM whose calls have room for RPC messages, so that what OP-TEE asks first is what it wants.
+fn with_room() -> Vm {
+    let offer = Offer {
+        rpc_arg: true,
+        async_notif: false,
+    };
+    let config = Config {
+        offer,
+        ..Config::default()
+    };
+    let machine = Machine::new();
+    machine.set_tee(uuid::API_UID, 0b111_1101, 3);
+    Vm::new(&machine, 1, config)
+}
+
+fn guest_with_room(vm: &Vm) -> Guest<'_> {
+    let mut guest = vm.guest();
+    guest.function = smc::CALL_WITH_RPC_ARG;
+    guest
+}
+
+/// The steps of an end, the last one not counted: how long each wants to wait.
+fn waits(vm: &Vm) -> Vec<u32> {
+    let steps = core::iter::from_fn(|| {
+        let progress = vm.mediator.destroy_step(&vm.host).unwrap();
+        (progress != Progress::Done).then_some(progress)
+    });
+    let later = |progress| match progress {
+        Progress::Later(milliseconds) => Some(milliseconds),
+        _ => None,
+    };
+    steps.filter_map(later).collect()
+}
+
+/// An application that sleeps is cancelled; one that does not mind wakes up by itself.
+#[test]
+fn a_call_that_sleeps_is_waited_for() {
+    let vm = with_room();
+    let guest = guest_with_room(&vm);
+    let machine = vm.host.machine();
+    let (session, _) = guest.open(APP, login::PUBLIC);
+    machine.script(1, [sleep(3000), sleep(40)]);
+    guest.begin(guest.message(Command::INVOKE, session, &[]));
+    machine.script(1, [sleep(500)]);
+    guest.begin(guest.message(Command::INVOKE, session, &[]));
+    // Who sleeps less is waited for first; then the other's time begins.
+    assert_eq!(waits(&vm), [500, 3000, 40]);
+    assert_eq!((vm.stats().leaked, vm.stats().kept), (0, 0));
+    let commands = machine.outcomes(1).into_iter();
+    let cancelled = commands.filter(|seen| Command(seen.header.cmd.get()) == Command::CANCEL);
+    let sessions: Vec<u32> = cancelled.map(|seen| seen.header.session.get()).collect();
+    assert_eq!(sessions, [session, session]);
+    vm.end_after_destroy();
+}
+
+/// Nobody waits for ever.
+#[test]
+fn a_call_that_sleeps_and_sleeps_is_given_up() {
+    let vm = with_room();
+    let guest = guest_with_room(&vm);
+    let machine = vm.host.machine();
+    let (session, _) = guest.open(APP, login::PUBLIC);
+    machine.script(1, (0..3000).map(|_| sleep(4000)));
+    guest.begin(guest.message(Command::INVOKE, session, &[]));
+    assert_eq!(waits(&vm), [4000, 4000, 2000]);
+    vm.end_after_destroy();
+}
+
+/// One call that does not end costs no other session.
+#[test]
+fn one_call_that_does_not_end_leaves_the_other_sessions_alone() {
+    let vm = vm();
+    let guest = vm.guest();
+    let machine = vm.host.machine();
+    for _ in 0..3 {
+        assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
+    }
+    machine.script(1, (0..3000).map(|_| Step::ForeignInterrupt));
+    guest.begin(guest.message(Command::INVOKE, 1, &[]));
+    // Each session's end takes a while as well; the first script is for the cancellation.
+    for _ in 0..4 {
+        machine.script(1, (0..20).map(|_| Step::ForeignInterrupt));
+    }
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!(vm.stats().leaked, 0);
+    vm.end_after_destroy();
 }

@@ -5,7 +5,7 @@
 //! so it never waits for the work's lock.
 
 use super::Vm;
-use crate::arch::{guest_bytes, mmu};
+use crate::arch::{guest_bytes, mmu, timer};
 use crate::boot::BLOCK_SIZE;
 use crate::sched::run;
 use crate::services::tee::VmHost;
@@ -31,6 +31,8 @@ pub(super) enum Work {
     Load(Loader),
     /// OP-TEE is to let go of it.
     Leave,
+    /// So is it, but not before this time, in ticks.
+    Wait(u64),
     /// What it had in its memory is overwritten, from this offset on.
     Scrub(u64),
 }
@@ -81,7 +83,11 @@ impl Vm {
                 }
             },
             Work::Load(loader) => self.load(loader),
-            Work::Leave => self.leave_tee(),
+            Work::Wait(until) if timer::now() < until => {
+                *work = Work::Wait(until);
+                return false;
+            }
+            Work::Leave | Work::Wait(_) => self.leave_tee(),
             Work::Scrub(offset) => match self.zero(offset) {
                 Some(offset) => Work::Scrub(offset),
                 None => {
@@ -159,6 +165,10 @@ impl Vm {
         if let Some(mediator) = &self.mediator {
             match mediator.destroy_step(&VmHost { vm: self }) {
                 Ok(Progress::More) => return Work::Leave,
+                Ok(Progress::Later(milliseconds)) => {
+                    let ticks = u64::from(milliseconds) * (timer::frequency() / 1000);
+                    return Work::Wait(timer::now() + ticks);
+                }
                 Ok(Progress::Done) => {}
                 // Its vCPUs have stopped, so this is the hypervisor's own mistake; trying again
                 // does no harm.
