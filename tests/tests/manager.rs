@@ -73,6 +73,11 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
             _ => None,
         })?;
     ensure!(refused.contains("ttyAMA1"), "{refused:?}");
+    session.send(b, "shell")?;
+    session.expect(b, SOON).line("A shell;")?;
+    session.send(b, "devmem 0x9010000; exit")?;
+    session.expect(b, SOON).line("Bus error")?;
+    session.expect(b, SOON).ready()?;
 
     // In the middle of calls into the TEE.
     session.send(b, &format!("xtest {WORK}"))?;
