@@ -65,6 +65,10 @@ fn check(command: &str) -> Result<(), String> {
     match command.split_whitespace().next() {
         Some(tag) if tag.starts_with('#') => Err("the tool sets the tag itself".into()),
         Some("terminal") => Err("the monitor's terminal is in `make shell`: press Ctrl-A 0".into()),
+        // Its answer is events, which belong to nobody in particular.
+        Some("stats") => {
+            Err("the same figures are in `tee stats`, with --json for programs".into())
+        }
         _ => Ok(()),
     }
 }

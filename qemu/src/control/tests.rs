@@ -109,6 +109,7 @@ fn commands_that_would_disturb_are_not_sent() {
         ("vm list\nvm kill a", "plain ASCII"),
         ("#x vm list", "sets the tag itself"),
         ("terminal on", "Ctrl-A 0"),
+        ("stats", "`tee stats`"),
     ] {
         let error = ask(folder.path(), command, false).1.unwrap_err();
         assert!(error.contains(why), "{command}: {error}");
