@@ -70,11 +70,6 @@ impl Vm {
         }
     }
 
-    /// Whether it has the second UART, and so the monitor.
-    pub const fn is_privileged(&self) -> bool {
-        self.devices.manager.is_some()
-    }
-
     /// A byte for the guest's console.
     pub fn receive(&'static self, byte: u8) {
         let kick = self
