@@ -90,7 +90,7 @@ impl System for ThisMachine {
             vcpus: vm.vcpus.len(),
             memory_kib: vm.memory_bytes() / 1024,
             tee: vm.has_tee(),
-            privileged: vm.is_privileged(),
+            privileged: vm.privileged,
             starts: vm.starts(),
             up_ms: milliseconds(vm.up_ticks()),
         })
