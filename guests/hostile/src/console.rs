@@ -9,11 +9,15 @@ use crate::states::{STATES, State};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::event::Event;
-use guest_bare::{console, psci, timer};
+use guest_bare::{console, pages, psci, timer};
 
 /// Runs on the boot vCPU for good.
 pub fn main() -> ! {
+    let traces = pages::look_for_traces();
     let kit = Kit::new();
+    if traces > 0 {
+        wrong(&format!("{traces} pages hold what somebody left there"));
+    }
     Event::new("ready").text("program", "hostile").send();
     loop {
         let line = console::read_line();
