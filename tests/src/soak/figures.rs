@@ -18,12 +18,9 @@ pub const HELD: [&str; 7] = [
 /// Counters of a VM that tell what could not be given back: they never grow.
 pub const LOST: [&str; 3] = ["leaked", "kept", "lost"];
 /// Of `mem`: what does not change while the same VMs are on.
-pub const MEMORY: [&str; 4] = [
-    "hypervisor_kib",
-    "guests_kib",
-    "free_kib",
-    "heap_used_bytes",
-];
+pub const MEMORY: [&str; 4] = ["hypervisor_kib", "guests_kib", "free_kib", HEAP];
+/// The hypervisor's heap.
+pub const HEAP: &str = "heap_used_bytes";
 /// Pages of the hypervisor's that OP-TEE may use, for all VMs together.
 pub const SHARED: &str = "shared_pages_used";
 

@@ -13,9 +13,10 @@ use crate::neighbour::Neighbour;
 use crate::watch::Watch;
 use crate::{BOOT, Lab};
 use anyhow::{Context, Result, ensure};
-use figures::{Figures, HELD, LOST, MEMORY, SHARED, compare, counters, number};
+use figures::{Figures, HEAP, HELD, LOST, MEMORY, SHARED, compare, counters, number};
 use neighbours::Disturbed;
 use plan::{BOOTING, Ending, Plan, Turn};
+use postern_qemu::config::WhenAllOff;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use std::collections::BTreeMap;
@@ -95,6 +96,8 @@ pub fn play(lab: &Lab, options: &Options) -> Result<bool> {
     if options.neighbours == 1 {
         system.machine.optee_guests = None;
     }
+    // What the hypervisor has is looked at with no VM on.
+    system.machine.when_all_off = WhenAllOff::Stay;
     let machine = lab.machine(&system, Flavour::Shared)?;
     let mut session = Session::boot(&machine, &lab.folder)?;
     let mut neighbours = Vec::new();
@@ -133,13 +136,17 @@ impl Soak {
             options.states.clone()
         };
         self.plan = Plan::new(states, options.seed);
+        // What the first life of a VM leaves for good is no leak.
+        let mut before = self.all_off().context("at the beginning")?;
+        self.all_on()?;
         self.warm_up(options)?;
-        let before = self.everything().context("at the beginning")?;
+        before.extend(self.everything().context("at the beginning")?);
         println!("baseline: {before:?}");
         self.work(options)?;
         self.cycles(options)?;
         self.rest()?;
-        let after = self.everything().context("at the end")?;
+        let mut after = self.everything().context("at the end")?;
+        after.extend(self.all_off().context("at the end")?);
         self.print_tallies();
         self.disturbed.print();
         for Neighbour {
@@ -170,7 +177,38 @@ impl Soak {
         Ok(())
     }
 
-    /// Has the neighbours run a few cases, and the VM live once: what that leaves for good is no leak.
+    /// Ends all VMs and gives what the hypervisor's memory is then.
+    fn all_off(&mut self) -> Result<Figures> {
+        for neighbour in &mut self.victim.watch.neighbours {
+            neighbour.reset();
+        }
+        for name in self.neighbours() {
+            self.victim.order(&format!("vm kill {name}"))?;
+            self.victim.off(&name, "killed")?;
+        }
+        let all_off = |(name, value)| (format!("hypervisor, all VMs off: {name}"), value);
+        Ok(self.memory()?.into_iter().map(all_off).collect())
+    }
+
+    /// Starts the neighbours again and waits until they are ready.
+    fn all_on(&mut self) -> Result<()> {
+        for name in self.neighbours() {
+            self.victim.order(&format!("vm start {name}"))?;
+            self.victim.started(&name)?;
+        }
+        while self.victim.watch.neighbours.iter().any(Neighbour::is_away) {
+            self.victim.listen("the neighbours' start")?;
+        }
+        self.unharmed()
+    }
+
+    /// Their names.
+    fn neighbours(&self) -> Vec<String> {
+        let neighbours = self.victim.watch.neighbours.iter();
+        neighbours.map(|one| one.name.clone()).collect()
+    }
+
+    /// Has the neighbours run a few cases: what OP-TEE and Linux keep from then on is no leak.
     fn warm_up(&mut self, options: &Options) -> Result<()> {
         self.work(options)?;
         while {
@@ -269,12 +307,12 @@ impl Soak {
         }
         self.quiet = self.memory()?;
         for (name, value) in &self.quiet {
-            all.insert(format!("hypervisor: {name}"), *value);
+            // The neighbours' lists of what they have loaded grow with what they do.
+            if name != HEAP {
+                all.insert(format!("hypervisor: {name}"), *value);
+            }
         }
-        let neighbours = self.victim.watch.neighbours.iter();
-        let mut names: Vec<String> = neighbours.map(|one| one.name.clone()).collect();
-        names.push(VICTIM.into());
-        for vm in names {
+        for vm in self.neighbours().into_iter().chain([VICTIM.into()]) {
             let wanted = [&HELD[..], &LOST[..]].concat();
             for (name, value) in self.counters(&vm, &wanted)? {
                 all.insert(format!("{vm}: {name}"), value);
