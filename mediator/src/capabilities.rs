@@ -14,17 +14,17 @@ pub(crate) const fn for_tee(guest: u64) -> NormalCaps {
 ///
 /// Reserved and unregistered shared memory name physical addresses, so does protected memory;
 /// that there are several guests is nobody's business.
-pub(crate) fn for_guest(tee: SecureCaps, config: &Config) -> SecureCaps {
+pub(crate) fn for_guest(tee: SecureCaps, config: &Config, notifications: bool) -> SecureCaps {
     let mut passed = SecureCaps::DYNAMIC_SHM | SecureCaps::MEMREF_NULL;
-    passed.set(SecureCaps::ASYNC_NOTIF, config.offer.async_notif);
+    passed.set(SecureCaps::ASYNC_NOTIF, notifications);
     passed.set(SecureCaps::RPC_ARG, config.offer.rpc_arg);
     passed.set(SecureCaps::RPMB_PROBE, config.policy.rpmb);
     tee & passed
 }
 
 /// a1, a2 and a3 of the answer: capabilities, largest notification value, RPC parameters.
-pub(crate) fn answer(tee: &TeeInfo, config: &Config) -> [u64; 3] {
-    let caps = for_guest(tee.caps, config);
+pub(crate) fn answer(tee: &TeeInfo, config: &Config, notifications: bool) -> [u64; 3] {
+    let caps = for_guest(tee.caps, config, notifications);
     let when = |cap, value: u32| {
         if caps.contains(cap) {
             u64::from(value)

@@ -53,6 +53,8 @@ pub struct Quotas {
     /// of the 64 address space numbers that OP-TEE has for all VMs; no VM can use a user TA any
     /// more when there is none left. A VM with so many gets no TEE when it starts again.
     pub leftovers: u32,
+    /// How often the VM may be made known to OP-TEE: once, and at each of its starts after that.
+    pub lives: u32,
 }
 
 impl Default for Quotas {
@@ -70,6 +72,7 @@ impl Default for Quotas {
             rpc_buffers: 64,
             mapped_pages: 640,
             leftovers: 24,
+            lives: u32::MAX,
         }
     }
 }

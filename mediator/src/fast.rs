@@ -27,7 +27,7 @@ impl Mediator {
         if !self.live.load(Ordering::SeqCst) {
             return code(Return::ENOTAVAIL);
         }
-        let notifications = self.config.offer.async_notif;
+        let notifications = self.offers_notifications();
         match function {
             smc::CALLS_COUNT => [self.calls_count(), 0, 0, 0],
             smc::CALLS_UID | smc::GET_OS_UUID => self.pass(host, function, 0, 4),
@@ -47,8 +47,8 @@ impl Mediator {
 
     /// How many functions the guest has.
     fn calls_count(&self) -> u64 {
-        let offer = self.config.offer;
-        CALLS + CALLS_OF_AN_OFFER * (u64::from(offer.rpc_arg) + u64::from(offer.async_notif))
+        let offers = u64::from(self.config.offer.rpc_arg) + u64::from(self.offers_notifications());
+        CALLS + CALLS_OF_AN_OFFER * offers
     }
 
     /// Nothing that the guest may call.
@@ -77,7 +77,8 @@ impl Mediator {
         if a0 != Return::OK.get() {
             return [a0, 0, 0, 0];
         }
-        let [a1, a2, a3] = capabilities::answer(&self.tee, &self.config);
+        let [a1, a2, a3] =
+            capabilities::answer(&self.tee, &self.config, self.offers_notifications());
         [a0, a1, a2, a3]
     }
 
@@ -106,6 +107,7 @@ impl Mediator {
     /// OP-TEE may announce the first one before it has answered, and another pCPU may take that
     /// interrupt: so the guest wants it from before OP-TEE is asked.
     fn enable_notifications<H: Host>(&self, host: &H) -> [u64; 4] {
+        self.has_notified.store(true, Ordering::Relaxed);
         let before = core::mem::replace(&mut self.books.lock().notify, true);
         let answer = self.pass(host, smc::ENABLE_ASYNC_NOTIF, 0, 1);
         if answer[0] != Return::OK.get() {

@@ -89,6 +89,12 @@ pub enum CreateError {
         "OP-TEE has no room for this VM (code {0:#x}): build it with a larger CFG_VIRT_GUEST_COUNT"
     )]
     Refused(u32),
+    /// It has been created so often, and this OP-TEE leaks memory each time.
+    #[error(
+        "this OP-TEE leaks memory with every VM, and stops when there is none left: after {0} starts \
+         of this VM restart the machine, or use another version of OP-TEE"
+    )]
+    Lives(u32),
     /// Earlier lives of the VM have left so many applications behind in OP-TEE.
     #[error(
         "{0} applications of this VM's earlier lives stay in OP-TEE, which has numbers for few: \
@@ -130,6 +136,12 @@ pub struct Mediator {
     inside: AtomicU32,
     /// OP-TEE knows the VM.
     live: AtomicBool,
+    /// How often it was created.
+    lives: AtomicU32,
+    /// It has enabled notifications in this life or an earlier one.
+    has_notified: AtomicBool,
+    /// It must not do so in this life.
+    is_mute: AtomicBool,
 }
 
 impl Mediator {
@@ -148,6 +160,9 @@ impl Mediator {
             end: TicketMutex::new(None),
             inside: AtomicU32::new(0),
             live: AtomicBool::new(false),
+            lives: AtomicU32::new(0),
+            has_notified: AtomicBool::new(false),
+            is_mute: AtomicBool::new(false),
             config,
         }
     }
@@ -244,10 +259,10 @@ impl Mediator {
         self.books.lock().notify
     }
 
-    /// Whether the VM is offered asynchronous notifications: its device tree then has to name
-    /// the interrupt.
-    pub const fn offers_notifications(&self) -> bool {
-        self.config.offer.async_notif
+    /// Whether the VM is offered asynchronous notifications in this life: its device tree then has to
+    /// name the interrupt.
+    pub fn offers_notifications(&self) -> bool {
+        self.config.offer.async_notif && !self.is_mute.load(Ordering::Relaxed)
     }
 
     /// What has been done so far.

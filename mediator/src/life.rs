@@ -28,6 +28,10 @@ impl Mediator {
         if left >= self.config.quotas.leftovers.into() {
             return Err(CreateError::Leftovers(left));
         }
+        let lives = self.lives.load(Ordering::Relaxed);
+        if lives >= self.config.quotas.lives {
+            return Err(CreateError::Lives(lives));
+        }
         let slots = self.call_limit() as usize;
         let mut idle: Vec<Box<Call>> = Vec::new();
         let (mut suspended, mut lost, mut spare) = (Vec::new(), Vec::new(), Vec::new());
@@ -61,6 +65,9 @@ impl Mediator {
                 return Err(CreateError::Refused(a0 as u32));
             }
         }
+        self.lives.store(lives + 1, Ordering::Relaxed);
+        let is_mute = self.has_notified.load(Ordering::Relaxed) && !self.tee.notifies_again();
+        self.is_mute.store(is_mute, Ordering::Relaxed);
         let mut books = self.books.lock();
         (books.idle, books.suspended, books.lost, books.spare) = (idle, suspended, lost, spare);
         books.life = Life::Live;

@@ -26,6 +26,33 @@ pub struct TeeInfo {
     pub threads: u32,
 }
 
+/// Of an OP-TEE that leaks memory with each VM, how many VMs it is asked to create in all. 4.10.0 as
+/// Debian builds it stops for all VMs at about the 56th.
+const LIVES: u32 = 40;
+
+impl TeeInfo {
+    /// It is a version that was tried, and does not do what newer ones do: docs/optee-facts.md.
+    const fn is_sound(&self) -> bool {
+        self.major < 4 || self.major == 4 && self.minor <= 5
+    }
+
+    /// How many VMs it can be asked to create before the machine restarts, resets included; `None` is
+    /// no limit.
+    pub const fn lives(&self) -> Option<u32> {
+        if self.is_sound() || !self.virtualised {
+            None
+        } else {
+            Some(LIVES)
+        }
+    }
+
+    /// Whether a VM may enable notifications in more than one of its lives: 4.10.0 stops for all VMs
+    /// at the second time.
+    pub(crate) const fn notifies_again(&self) -> bool {
+        self.is_sound()
+    }
+}
+
 /// Why the TEE cannot be shared. Each text says what is wrong and what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ProbeError {

@@ -28,6 +28,13 @@ use thiserror::Error;
 /// that has the TEE takes one as well.
 const LEFTOVERS: u32 = 56;
 
+/// What each VM with the TEE may cost it for ever.
+#[derive(Clone, Copy)]
+struct Share {
+    leftovers: u32,
+    lives: u32,
+}
+
 static VMS: Once<Vec<Vm>> = Once::new();
 static IDS: Once<IdValues> = Once::new();
 static WORKAROUNDS: Once<Workarounds> = Once::new();
@@ -134,7 +141,14 @@ fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
         _ => None,
     };
     let with_tee = configs.iter().filter(|config| config.tee != Tee::None);
-    let share = LEFTOVERS / (with_tee.count() as u32).max(1);
+    let sharers = (with_tee.count() as u32).max(1);
+    let share = Share {
+        leftovers: LEFTOVERS / sharers,
+        lives: match tee.and_then(|info| info.lives()) {
+            Some(lives) => (lives / sharers).max(1),
+            None => u32::MAX,
+        },
+    };
     let mut vms = Vec::new();
     let indices = (0..).filter_map(VmIndex::new);
     for (config, index) in configs.iter().zip(indices) {
@@ -215,7 +229,7 @@ fn make(
     config: &VmConfig<'static>,
     index: VmIndex,
     tee: Option<TeeInfo>,
-    share: u32,
+    share: Share,
 ) -> Result<Vm, StartError> {
     if !guest_image::is_kernel(config.kernel) {
         return Err(StartError::NoKernel(config.name, config.kernel));
@@ -227,7 +241,8 @@ fn make(
     let mut tee_config = config.tee_config.clone();
     // Linux refuses an OP-TEE that has notifications and no interrupt for them.
     tee_config.offer.async_notif &= notification::interrupt().is_some();
-    tee_config.quotas.leftovers = tee_config.quotas.leftovers.min(share);
+    tee_config.quotas.leftovers = tee_config.quotas.leftovers.min(share.leftovers);
+    tee_config.quotas.lives = share.lives;
     Ok(Vm::new(Parts {
         config: config.clone(),
         index,

@@ -43,7 +43,7 @@ impl Mediator {
         self.counters.yielding.bump();
         let prepared = self
             .find_message(&mut call, function, regs)
-            .and_then(|()| call.fetch(host, self.config.offer.async_notif))
+            .and_then(|()| call.fetch(host, self.offers_notifications()))
             .and_then(|()| self.prepare(&mut call));
         match prepared {
             Ok(()) => self.enter(host, call),

@@ -1,10 +1,13 @@
 //! The end of a VM in steps, and with an OP-TEE that knows of no VMs.
 
 use super::{APP, Vm, vm};
-use crate::fake::{Guest, Machine, Step};
-use crate::{Config, CreateError, DestroyError, Offer, Progress};
+use crate::fake::{FakeHost, Guest, Machine, Step};
+use crate::{
+    ClientId, Config, CreateError, DestroyError, Mediator, Offer, Progress, TeeInfo, probe,
+};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::num::NonZeroU16;
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::{Attr, Command, Param, login};
 use optee_proto::{Return, TeeResult, rpc, smc, uuid};
@@ -243,4 +246,69 @@ fn one_call_that_does_not_end_leaves_the_other_sessions_alone() {
     vm.mediator.destroy(&vm.host).unwrap();
     assert_eq!(vm.stats().leaked, 0);
     vm.end_after_destroy();
+}
+
+/// A VM of an OP-TEE 4 of this minor version, with notifications.
+fn of_version(machine: &Machine, minor: u32, lives: u32) -> (FakeHost, Mediator) {
+    let host = machine.add_vm(1, 10);
+    let tee = TeeInfo {
+        minor,
+        ..probe(&host).unwrap()
+    };
+    let mut config = Config::default();
+    config.offer.async_notif = true;
+    config.quotas.lives = lives;
+    let client = ClientId::new(NonZeroU16::MIN);
+    (host, Mediator::new(client, config, tee))
+}
+
+/// Debian's 4.10 stops for all VMs when one enables notifications in a second life.
+#[test]
+fn notifications_in_one_life_where_a_second_one_stops_optee() {
+    for (minor, again) in [(5, true), (6, false), (10, false)] {
+        let machine = Machine::new();
+        let (host, mediator) = of_version(&machine, minor, u32::MAX);
+        let guest = Guest::new(&host, &mediator);
+        // A life without them costs nothing.
+        for (enable, offered) in [(false, true), (true, true), (true, again)] {
+            mediator.create(&host).unwrap();
+            assert_eq!(mediator.offers_notifications(), offered, "4.{minor}");
+            let caps = guest.fast(smc::EXCHANGE_CAPABILITIES)[1];
+            let caps = SecureCaps::from_bits_retain(caps);
+            assert_eq!(caps.contains(SecureCaps::ASYNC_NOTIF), offered);
+            if enable {
+                let unknown = Return::UNKNOWN_FUNCTION.get();
+                let answer = guest.fast(smc::ENABLE_ASYNC_NOTIF)[0];
+                assert_eq!(answer, if offered { 0 } else { unknown });
+            }
+            mediator.destroy(&host).unwrap();
+        }
+        let enabled = machine.smcs().into_iter();
+        let enabled = enabled.filter(|regs| regs[0] == smc::ENABLE_ASYNC_NOTIF.get().into());
+        assert_eq!(enabled.count(), if again { 2 } else { 1 });
+    }
+}
+
+/// It also leaks memory with each VM that is created, and stops when there is none left.
+#[test]
+fn an_optee_that_leaks_is_not_asked_for_ever() {
+    let machine = Machine::new();
+    let (host, mediator) = of_version(&machine, 10, 3);
+    for _ in 0..3 {
+        mediator.create(&host).unwrap();
+        mediator.destroy(&host).unwrap();
+    }
+    assert_eq!(mediator.create(&host), Err(CreateError::Lives(3)));
+    assert!(!machine.knows(1));
+
+    let version = |major, minor, virtualised| TeeInfo {
+        major,
+        minor,
+        virtualised,
+        ..probe(&host).unwrap()
+    };
+    for (major, minor, limited) in [(3, 20, false), (4, 5, false), (4, 6, true), (5, 0, true)] {
+        assert_eq!(version(major, minor, true).lives().is_some(), limited);
+        assert_eq!(version(major, minor, false).lives(), None);
+    }
 }
