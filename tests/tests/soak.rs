@@ -14,8 +14,8 @@ fn a_vm_that_is_ended_in_any_state_leaves_nothing() -> Result<()> {
         neighbours: 1,
         states: words(
             "running-both interrupted restless free load-rpc-arg load-registered shm-alloc shm-free \
-             shm-free-reused files-write get-time notification-send all-calls registering \
-             unregistering buffers sessions-applications cache",
+             shm-free-reused files-write get-time suspend notification-send all-calls registering \
+             unregistering buffers sessions-applications cache notifications",
         ),
         cases: words(
             "regression_1001 regression_1004 regression_1005 regression_4001 regression_6001",

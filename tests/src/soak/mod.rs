@@ -31,8 +31,6 @@ const BOOTS: Duration = Duration::from_millis(250);
 const STAYS: Duration = Duration::from_millis(60);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(15);
-/// States that leave something behind that nobody can take back.
-const EXCLUDED: [&str; 3] = ["suspend", "notifications", "enabling-notifications"];
 /// More instances of an application than there can be.
 const INSTANCES: u32 = 70;
 
@@ -130,8 +128,7 @@ impl Soak {
         let unknown = options.states.iter().find(|name| !states.contains(name));
         ensure!(unknown.is_none(), "there is no state {unknown:?}");
         let states = if options.states.is_empty() {
-            let good = |name: &String| !EXCLUDED.contains(&name.as_str());
-            states.into_iter().filter(good).collect()
+            states
         } else {
             options.states.clone()
         };
@@ -393,8 +390,8 @@ impl Soak {
         }
         self.victim.forget();
         self.victim.order("vm start c")?;
-        // What does not run yet cannot be paused.
-        if matches!(ending, Ending::PauseKill | Ending::PauseReset) {
+        // What does not run yet can be killed, and not be reset or paused.
+        if ending != Ending::Kill {
             self.victim.started(VICTIM)?;
         }
         let moment = self.plan.moment(BOOTS);
