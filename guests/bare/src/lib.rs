@@ -13,6 +13,7 @@
 extern crate alloc;
 
 pub mod console;
+pub mod count;
 pub mod cpu;
 mod entry;
 pub mod event;
