@@ -1,0 +1,149 @@
+//! Sums over calls, and what they mean in instructions.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use guest_bare::count;
+use guest_bare::event::Event;
+use guest_bare::timer;
+
+/// Samples that begin at each place in a tick once, so that their mean is exact.
+pub const ROUND: u64 = 16;
+
+/// Ticks of all calls since the last [`take`].
+static TICKS: AtomicU64 = AtomicU64::new(0);
+/// Calls since then.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+/// Which sample of a round this is, and so where in a tick its calls begin.
+static SAMPLE: AtomicU64 = AtomicU64::new(0);
+
+fn add(count: fn(&mut [u64; 8], u64) -> u64, mut registers: [u64; 8]) -> [u64; 8] {
+    let ticks = count(&mut registers, SAMPLE.load(Ordering::Relaxed));
+    TICKS.fetch_add(ticks, Ordering::Relaxed);
+    CALLS.fetch_add(1, Ordering::Relaxed);
+    registers
+}
+
+/// An SMC that is counted.
+pub fn smc(registers: [u64; 8]) -> [u64; 8] {
+    add(count::smc, registers)
+}
+
+/// An HVC that is counted.
+pub fn hvc(registers: [u64; 8]) -> [u64; 8] {
+    add(count::hvc, registers)
+}
+
+/// What some calls took.
+#[derive(Clone, Copy, Default)]
+pub struct Sum {
+    ticks: u64,
+    calls: u64,
+}
+
+impl core::ops::AddAssign for Sum {
+    fn add_assign(&mut self, other: Self) {
+        self.ticks += other.ticks;
+        self.calls += other.calls;
+    }
+}
+
+/// The calls since this was last asked.
+pub fn take() -> Sum {
+    Sum {
+        ticks: TICKS.swap(0, Ordering::Relaxed),
+        calls: CALLS.swap(0, Ordering::Relaxed),
+    }
+}
+
+/// Takes one round of samples.
+///
+/// # Errors
+/// The first that a sample gives.
+pub fn round(mut sample: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    (0..ROUND).try_for_each(|number| {
+        SAMPLE.store(number, Ordering::Relaxed);
+        sample()
+    })
+}
+
+/// Turns ticks into instructions.
+pub struct Meter {
+    /// Nanoseconds, and so instructions, a tick.
+    tick: u64,
+    /// Instructions of [`ROUND`] calls that are the counting's own.
+    own: u64,
+}
+
+impl Meter {
+    /// Finds out what the counting itself takes.
+    ///
+    /// # Errors
+    /// The counter does not count instructions.
+    pub fn new() -> Result<Self, String> {
+        let tick = 1_000_000_000 / timer::frequency();
+        take();
+        round(|| {
+            add(count::nothing, [0; 8]);
+            Ok(())
+        })?;
+        let sum = take();
+        // The `nop` itself stands for the call's instruction, which is the call's.
+        let own = (sum.ticks * tick)
+            .checked_sub(ROUND)
+            .filter(|own| (ROUND..=4 * ROUND).contains(own));
+        own.map(|own| Self { tick, own }).ok_or_else(|| {
+            format!(
+                "{ROUND} times nothing took {} ns: QEMU does not count instructions (-icount shift=0)",
+                sum.ticks * tick
+            )
+        })
+    }
+
+    fn tell(&self, name: &str, sum: Sum) {
+        let own = self.own * sum.calls / ROUND;
+        let all = (sum.ticks * self.tick).saturating_sub(own);
+        let mean = |sum: u64| (sum + ROUND / 2) / ROUND;
+        Event::new("bench")
+            .text("name", name)
+            .number("instructions", mean(all))
+            .number("samples", ROUND)
+            .number("calls", mean(sum.calls))
+            .send();
+    }
+
+    /// Takes so many rounds of samples and tells the one that took least: what something else came into
+    /// took more. A round that is not counted comes first, for what is done once.
+    pub fn measure(
+        &self,
+        name: &str,
+        rounds: usize,
+        mut sample: impl FnMut() -> Result<(), String>,
+    ) {
+        let mut one = || {
+            take();
+            round(&mut sample)?;
+            Ok(take())
+        };
+        self.best(name, (0..=rounds).map(|_| one()).collect());
+    }
+
+    /// Tells the least of several rounds, but for the first.
+    pub fn best(&self, name: &str, all: Result<Vec<Sum>, String>) {
+        let least = all.map(|all| all.into_iter().skip(1).min_by_key(|sum| sum.ticks));
+        match least {
+            Ok(Some(sum)) => self.tell(name, sum),
+            Ok(None) => failed(name, "no samples"),
+            Err(text) => failed(name, &text),
+        }
+    }
+}
+
+/// Tells why there is no figure.
+pub fn failed(name: &str, text: &str) {
+    Event::new("bench-failed")
+        .text("name", name)
+        .text("text", text)
+        .send();
+}

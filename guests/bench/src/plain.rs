@@ -1,0 +1,43 @@
+//! Calls that need no TEE.
+
+use crate::meter::{self, Meter};
+use alloc::format;
+use alloc::string::String;
+use guest_bare::machine::at_el2;
+
+/// Rounds of each.
+const ROUNDS: usize = 8;
+
+/// An id among the vendor's hypervisor services (SMCCC owner 6, fast, 64 bits) that nobody has.
+const UNKNOWN: u64 = 0xc600_fe77;
+const PSCI_VERSION: u64 = 0x8400_0000;
+const SMCCC_VERSION: u64 = 0x8000_0000;
+/// SMCCC NOT_SUPPORTED, as a 64-bit call's answer.
+const NOT_SUPPORTED: u64 = u64::MAX;
+
+type Call = fn([u64; 8]) -> [u64; 8];
+
+fn sample(call: Call, id: u64, good: fn(u64) -> bool) -> Result<(), String> {
+    match call([id, 0, 0, 0, 0, 0, 0, 0])[0] {
+        x0 if good(x0) => Ok(()),
+        x0 => Err(format!("the answer is {x0:#x}")),
+    }
+}
+
+/// Measures them.
+pub fn measure(meter: &Meter) {
+    // At EL2 an HVC would be the program's own exception.
+    if !at_el2() {
+        meter.measure("hvc-unknown", ROUNDS, || {
+            sample(meter::hvc, UNKNOWN, |x0| x0 == NOT_SUPPORTED)
+        });
+    }
+    for (name, id) in [
+        ("psci-version", PSCI_VERSION),
+        ("smccc-version", SMCCC_VERSION),
+    ] {
+        meter.measure(name, ROUNDS, || {
+            sample(meter::smc, id, |x0| (0x1_0000..0x10_0000).contains(&x0))
+        });
+    }
+}
