@@ -20,7 +20,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-soak miri fuzz test-models optee-facts lint clean distclean
+.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-soak miri fuzz test-models optee-facts bench lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -86,10 +86,14 @@ test-models: setup ## Try what several CPUs can do to each other, order by order
 optee-facts: tool prepare ## Ask the real OP-TEE what its sources only suggest: docs/optee-facts.md
 	@cargo run --quiet --profile host --package postern-tests --bin optee-facts
 
+bench: tool prepare ## What calls cost in instructions, on the bare machine and under Postern
+	@cargo run --quiet --profile host --package postern-tests --bin bench
+
 lint: setup ## Formatting and clippy, as CI checks them
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --package hypervisor --target aarch64-unknown-none-softfloat --release -- -D warnings
+	cargo clippy --package guest-bench --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-hostile --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-agent --target aarch64-unknown-linux-musl --release -- -D warnings
 
