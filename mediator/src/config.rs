@@ -53,8 +53,6 @@ pub struct Quotas {
     /// of the 64 address space numbers that OP-TEE has for all VMs; no VM can use a user TA any
     /// more when there is none left. A VM with so many gets no TEE when it starts again.
     pub leftovers: u32,
-    /// How often the VM may be made known to OP-TEE: once, and at each of its starts after that.
-    pub lives: u32,
 }
 
 impl Default for Quotas {
@@ -72,7 +70,6 @@ impl Default for Quotas {
             rpc_buffers: 64,
             mapped_pages: 640,
             leftovers: 24,
-            lives: u32::MAX,
         }
     }
 }
@@ -122,4 +119,7 @@ pub struct Config {
     pub policy: Policy,
     /// Which parts of the ABI.
     pub offer: Offer,
+    /// How often the VM may be made known to OP-TEE, once at each of its starts; `None` is no limit.
+    /// Its share of [`crate::TeeInfo::lives`].
+    pub lives: Option<u32>,
 }

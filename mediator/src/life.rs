@@ -29,7 +29,7 @@ impl Mediator {
             return Err(CreateError::Leftovers(left));
         }
         let lives = self.lives.load(Ordering::Relaxed);
-        if lives >= self.config.quotas.lives {
+        if self.config.lives.is_some_and(|most| lives >= most) {
             return Err(CreateError::Lives(lives));
         }
         let slots = self.call_limit() as usize;

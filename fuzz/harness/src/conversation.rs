@@ -89,6 +89,7 @@ fn config(input: &mut Input<'_>) -> Config {
             rpc_arg: bits & 4 == 0,
             async_notif: bits & 8 == 0,
         },
+        ..Config::default()
     }
 }
 

@@ -32,7 +32,7 @@ const LEFTOVERS: u32 = 56;
 #[derive(Clone, Copy)]
 struct Share {
     leftovers: u32,
-    lives: u32,
+    lives: Option<u32>,
 }
 
 static VMS: Once<Vec<Vm>> = Once::new();
@@ -144,10 +144,9 @@ fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     let sharers = (with_tee.count() as u32).max(1);
     let share = Share {
         leftovers: LEFTOVERS / sharers,
-        lives: match tee.and_then(|info| info.lives()) {
-            Some(lives) => (lives / sharers).max(1),
-            None => u32::MAX,
-        },
+        lives: tee
+            .and_then(|info| info.lives())
+            .map(|lives| (lives / sharers).max(1)),
     };
     let mut vms = Vec::new();
     let indices = (0..).filter_map(VmIndex::new);
@@ -242,7 +241,7 @@ fn make(
     // Linux refuses an OP-TEE that has notifications and no interrupt for them.
     tee_config.offer.async_notif &= notification::interrupt().is_some();
     tee_config.quotas.leftovers = tee_config.quotas.leftovers.min(share.leftovers);
-    tee_config.quotas.lives = share.lives;
+    tee_config.lives = share.lives;
     Ok(Vm::new(Parts {
         config: config.clone(),
         index,

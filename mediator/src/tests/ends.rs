@@ -249,7 +249,7 @@ fn one_call_that_does_not_end_leaves_the_other_sessions_alone() {
 }
 
 /// A VM of an OP-TEE 4 of this minor version, with notifications.
-fn of_version(machine: &Machine, minor: u32, lives: u32) -> (FakeHost, Mediator) {
+fn of_version(machine: &Machine, minor: u32, lives: Option<u32>) -> (FakeHost, Mediator) {
     let host = machine.add_vm(1, 10);
     let tee = TeeInfo {
         minor,
@@ -257,7 +257,7 @@ fn of_version(machine: &Machine, minor: u32, lives: u32) -> (FakeHost, Mediator)
     };
     let mut config = Config::default();
     config.offer.async_notif = true;
-    config.quotas.lives = lives;
+    config.lives = lives;
     let client = ClientId::new(NonZeroU16::MIN);
     (host, Mediator::new(client, config, tee))
 }
@@ -267,7 +267,7 @@ fn of_version(machine: &Machine, minor: u32, lives: u32) -> (FakeHost, Mediator)
 fn notifications_in_one_life_where_a_second_one_stops_optee() {
     for (minor, again) in [(5, true), (6, false), (10, false)] {
         let machine = Machine::new();
-        let (host, mediator) = of_version(&machine, minor, u32::MAX);
+        let (host, mediator) = of_version(&machine, minor, None);
         let guest = Guest::new(&host, &mediator);
         // A life without them costs nothing.
         for (enable, offered) in [(false, true), (true, true), (true, again)] {
@@ -293,7 +293,7 @@ fn notifications_in_one_life_where_a_second_one_stops_optee() {
 #[test]
 fn an_optee_that_leaks_is_not_asked_for_ever() {
     let machine = Machine::new();
-    let (host, mediator) = of_version(&machine, 10, 3);
+    let (host, mediator) = of_version(&machine, 10, Some(3));
     for _ in 0..3 {
         mediator.create(&host).unwrap();
         mediator.destroy(&host).unwrap();

@@ -110,6 +110,7 @@ fn what_the_file_says_of_the_tee_reaches_the_mediator() {
                 rpc_arg: true,
                 async_notif: false,
             },
+            lives: None,
         }
     );
 }

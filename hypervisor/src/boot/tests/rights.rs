@@ -84,6 +84,7 @@ fn each_property_becomes_its_part_of_the_configuration() {
                 rpc_arg: false,
                 async_notif: true,
             },
+            lives: None,
         }
     );
 }

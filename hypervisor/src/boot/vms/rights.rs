@@ -149,6 +149,8 @@ fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, RightsError<'t>> {
             rpc_arg: true,
             async_notif: true,
         },
+        // OP-TEE's own matter, not the description's.
+        lives: None,
     };
     for word in strings(node, DEVICES)?.into_iter().flatten() {
         match word {

@@ -39,7 +39,6 @@ const TIGHT: Quotas = Quotas {
     rpc_buffers: 3,
     mapped_pages: 12,
     leftovers: 1000,
-    lives: 1000,
 };
 
 /// Less of some things.
@@ -51,7 +50,6 @@ const TIGHTER: Quotas = Quotas {
     rpc_buffers: 2,
     mapped_pages: 3,
     leftovers: 1000,
-    lives: 1000,
 };
 
 /// Pages of the quiet VM: more than one page of a list, but under Miri, which is slow.

@@ -93,7 +93,6 @@ impl<'a> Play<'a> {
             rpc_buffers,
             mapped_pages,
             leftovers: _,
-            lives: _,
         } = self.quotas;
         assert!(stats.pages_pinned <= pages.into() && stats.buffers <= buffers.into());
         assert!(stats.sessions <= sessions.into() && stats.rpc_buffers <= rpc_buffers.into());
