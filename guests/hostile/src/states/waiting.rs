@@ -188,7 +188,7 @@ fn get_time(kit: &Kit) -> Result<(), String> {
 /// An application that waits.
 fn suspend(kit: &Kit) -> Result<(), String> {
     let session = open(kit, apps::OS_TEST)?;
-    let params = [value(Attr::VALUE_INPUT, 5000, 0)];
+    let params = [value(Attr::VALUE_INPUT, 1500, 0)];
     let message = Message::invoke(session, apps::OS_TEST_WAIT, &params);
     hold(Parked::at_command(kit, message, is(rpc::Command::SUSPEND)))
 }
