@@ -69,3 +69,15 @@ counted! {
     /// Counts a `nop`: what to subtract from the others, all but one instruction.
     nothing, "nop"
 }
+counted! {
+    /// Counts a 32-bit load from the address in x0, such as a device's register. The value comes back in x0.
+    load, "ldr w0, [x0]"
+}
+counted! {
+    /// Counts a write of x0 to `ICC_SGI1R_EL1`: a software generated interrupt, see [`crate::gic::sgi_to`].
+    send_sgi, "msr icc_sgi1r_el1, x0"
+}
+counted! {
+    /// Counts a write of x0 to `ICC_EOIR1_EL1`: the end of an interrupt that [`crate::gic::take`] gave.
+    end_interrupt, "msr icc_eoir1_el1, x0"
+}

@@ -15,6 +15,8 @@ const SGI_BASE: u64 = 0x1_0000;
 const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
 /// The one software generated interrupt that is used.
 const SGI: u64 = 1;
+/// [`poke`]'s interrupt, as [`take`] gives it.
+pub const POKE: u32 = SGI as u32;
 /// No interrupt is pending.
 const SPURIOUS: u64 = 1020;
 
@@ -84,9 +86,14 @@ pub fn enable_spi(intid: u32) {
     write(distributor + GICD_ISENABLER + word, bit);
 }
 
+/// What to write to `ICC_SGI1R_EL1` to interrupt a vCPU (affinity level 0 below 16).
+pub const fn sgi_to(cpu: usize) -> u64 {
+    SGI << 24 | 1 << cpu
+}
+
 /// Interrupts another vCPU (affinity level 0 below 16), which does not have to do anything about it.
 pub fn poke(cpu: usize) {
-    let target = SGI << 24 | 1 << cpu;
+    let target = sgi_to(cpu);
     // SAFETY: generating an interrupt changes the interrupt controller's state only.
     unsafe {
         asm!("msr icc_sgi1r_el1, {}", "isb", in(reg) target, options(nostack, preserves_flags));

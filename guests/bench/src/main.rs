@@ -6,14 +6,16 @@
 //! (`-icount shift=0`) on one CPU.
 //!
 //! It needs no input. After `ready` there is one event a measurement,
-//! `{"event":"bench","name":"…","instructions":N,"samples":N,"calls":N}`, in instructions and SMCs a
-//! sample; `{"event":"bench-failed","name":"…","text":"…"}` where there is no figure; then `bench-end`, and
+//! `{"event":"bench","name":"…","instructions":N,"samples":N,"calls":N}`, in instructions and counted
+//! calls or accesses a sample; `{"event":"bench-failed","name":"…","text":"…"}` where there is no figure; then `bench-end`, and
 //! the program turns its machine off.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 extern crate alloc;
 
+#[cfg(target_os = "none")]
+mod device;
 #[cfg(target_os = "none")]
 mod meter;
 #[cfg(target_os = "none")]
@@ -36,6 +38,7 @@ fn start() -> ! {
     match meter::Meter::new() {
         Ok(meter) => {
             plain::measure(&meter);
+            device::measure(&meter);
             // The bare machine's tree does not name it.
             if machine().tee || at_el2() {
                 tee::measure(&meter);

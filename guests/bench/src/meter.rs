@@ -35,6 +35,21 @@ pub fn hvc(registers: [u64; 8]) -> [u64; 8] {
     add(count::hvc, registers)
 }
 
+/// A load from a device's register, that is counted. The value.
+pub fn load(address: u64) -> u32 {
+    add(count::load, [address, 0, 0, 0, 0, 0, 0, 0])[0] as u32
+}
+
+/// A software generated interrupt that is counted, see [`guest_bare::gic::sgi_to`].
+pub fn send_sgi(target: u64) {
+    add(count::send_sgi, [target, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+/// The end of an interrupt, that is counted.
+pub fn end_interrupt(intid: u32) {
+    add(count::end_interrupt, [intid.into(), 0, 0, 0, 0, 0, 0, 0]);
+}
+
 /// What some calls took.
 #[derive(Clone, Copy, Default)]
 pub struct Sum {

@@ -60,10 +60,14 @@ const fn aim(name: &'static str, title: &'static str, of: Of, most: u64) -> Row 
     }
 }
 
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 26] = [
     row("hvc-unknown", "HVC, unknown id"),
     aim("psci-version", "PSCI_VERSION", Of::Whole, 160),
     row("smccc-version", "SMCCC_VERSION"),
+    row("mmio-gicd-typer", "MMIO read of the GIC (GICD_TYPER)"),
+    row("mmio-uartfr", "MMIO read of the PL011 (UARTFR)"),
+    row("sgi-self", "SGI to the vCPU itself"),
+    row("interrupt-end", "end of that SGI (ICC_EOIR1_EL1)"),
     aim("calls-uid", "fast SMC (CALLS_UID)", Of::Added, 150),
     aim("invoke", "INVOKE of a PTA, no parameters", Of::Added, 800),
     row("invoke-no-session", "INVOKE, unknown session"),
@@ -88,7 +92,7 @@ const ROWS: [Row; 22] = [
 /// What one place gave.
 #[derive(Default)]
 struct Found {
-    /// Instructions and SMCs a sample, by name.
+    /// Instructions, and calls or accesses, a sample, by name.
     figures: BTreeMap<String, (u64, u64)>,
     /// What has no figure, and why.
     failed: BTreeMap<String, String>,
@@ -212,7 +216,7 @@ fn target(row: &Row, postern: Option<u64>, added: Option<i64>) -> String {
 }
 
 fn table(floor: &Found, postern: &Found) {
-    println!("| call | SMCs | floor | Postern | added | to reach |");
+    println!("| call | counted | floor | Postern | added | to reach |");
     println!("|---|--:|--:|--:|--:|---|");
     for row in &ROWS {
         let (below, above) = (floor.instructions(row.name), postern.instructions(row.name));
@@ -246,6 +250,9 @@ fn run() -> Result<bool> {
     let (postern, parts) = measure(&lab, Flavour::Shared, "postern").context("under Postern")?;
     println!("{parts}");
     println!("Instructions, on one CPU, from the call's to the one after it.");
+    println!(
+        "counted: so many calls (SMCs, HVCs) or accesses are one sample, whose sum the figures are."
+    );
     println!("floor: the same program at EL2 in the hypervisor's place.");
     println!("OP-TEE is Debian's: where it prints to its log (level 3), both places count that.");
     println!("A build of OP-TEE that does not print is not measured yet.\n");

@@ -1,0 +1,49 @@
+//! Accesses to devices: what the hypervisor emulates, and the interrupts it passes on.
+
+use crate::meter::{self, Meter};
+use alloc::format;
+use alloc::string::String;
+use guest_bare::machine::machine;
+use guest_bare::{cpu, gic};
+
+/// Rounds of each.
+const ROUNDS: usize = 8;
+/// GICD_TYPER, IHI0069 12.9.38.
+const GICD_TYPER: u64 = 0x4;
+/// UARTFR, and its bit that is set while there is nothing to receive.
+const UARTFR: u64 = 0x18;
+const UARTFR_RXFE: u32 = 1 << 4;
+
+/// Takes the interrupt that was sent to this vCPU.
+fn take() -> Result<u32, String> {
+    match gic::take() {
+        Some(gic::POKE) => Ok(gic::POKE),
+        other => Err(format!("the interrupt did not come: {other:?}")),
+    }
+}
+
+/// Measures them.
+pub fn measure(meter: &Meter) {
+    let machine = machine();
+    meter.measure("mmio-gicd-typer", ROUNDS, || {
+        match meter::load(machine.distributor + GICD_TYPER) {
+            0 => Err("GICD_TYPER is zero".into()),
+            _ => Ok(()),
+        }
+    });
+    meter.measure("mmio-uartfr", ROUNDS, || {
+        match meter::load(machine.uart + UARTFR) {
+            flags if flags & UARTFR_RXFE != 0 => Ok(()),
+            flags => Err(format!("UARTFR is {flags:#x}")),
+        }
+    });
+    let this = cpu::index();
+    meter.measure("sgi-self", ROUNDS, || {
+        meter::send_sgi(gic::sgi_to(this));
+        take().map(gic::end)
+    });
+    meter.measure("interrupt-end", ROUNDS, || {
+        gic::poke(this);
+        take().map(meter::end_interrupt)
+    });
+}
