@@ -9,7 +9,7 @@ use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use postern_tests::Lab;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -99,6 +99,18 @@ struct Found {
 }
 
 impl Found {
+    fn json(&self) -> Value {
+        let figures: BTreeMap<_, _> = (self.figures.iter())
+            .map(|(name, (instructions, calls))| {
+                (
+                    name,
+                    json!({ "instructions": instructions, "calls": calls }),
+                )
+            })
+            .collect();
+        json!({ "figures": figures, "failed": self.failed })
+    }
+
     fn instructions(&self, name: &str) -> Option<u64> {
         self.figures
             .get(name)
@@ -244,6 +256,17 @@ fn table(floor: &Found, postern: &Found) {
     );
 }
 
+/// Writes what both places gave to `bench/bench.json` in the output folder, for programs to read.
+fn write(lab: &Lab, parts: &str, floor: &Found, postern: &Found) -> Result<()> {
+    let folder = lab.paths.out().join("bench");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let file = folder.join("bench.json");
+    let all = json!({ "parts": parts, "floor": floor.json(), "postern": postern.json() });
+    std::fs::write(&file, format!("{all:#}\n")).with_context(|| file.display().to_string())?;
+    println!("\nThe figures as JSON: {}", file.display());
+    Ok(())
+}
+
 fn run() -> Result<bool> {
     let lab = Lab::new("bench")?;
     let (floor, _) = measure(&lab, Flavour::Bare, "floor").context("the floor")?;
@@ -257,6 +280,7 @@ fn run() -> Result<bool> {
     println!("OP-TEE is Debian's: where it prints to its log (level 3), both places count that.");
     println!("A build of OP-TEE that does not print is not measured yet.\n");
     table(&floor, &postern);
+    write(&lab, &parts, &floor, &postern)?;
     for (place, found) in [("floor", &floor), ("Postern", &postern)] {
         for (name, text) in &found.failed {
             println!("\n{place}: no figure for {name}: {text}");
