@@ -27,9 +27,12 @@ use optee_proto::{Return, Uuid, smc};
 
 /// How many times a VM's calls are resumed on its behalf when it ends, all together. Each ends
 /// at the next RPC or interrupt, so this bounds the time as well.
-const BUDGET: u32 = if cfg!(miri) { 40 } else { 1000 };
+const BUDGET: u32 = if cfg!(miri) { 40 } else { 4000 };
 /// The same for each call of the mediator's own: what a guest's call has used up is not missed here.
-const OWN_BUDGET: u32 = BUDGET / 4;
+/// They all end, but an application that is opened is loaded and checked, which takes a while.
+const OWN_BUDGET: u32 = 2 * BUDGET;
+/// The same for all of these together. An OP-TEE that needs more is broken.
+const ALL_OWN_BUDGET: u32 = 10 * BUDGET;
 /// For how long, in milliseconds and all together, calls may sleep that end by themselves.
 const MAX_SLEEP: u32 = 10_000;
 /// Of how many such steps an interrupt takes the place, in a call that goes on and on. The
@@ -57,6 +60,8 @@ pub(crate) struct End {
     budget: u32,
     /// The same for the mediator's own call that is under way.
     own_budget: u32,
+    /// The same for those that are to come.
+    all_own_budget: u32,
     /// How much longer calls may sleep, in milliseconds.
     sleep: u32,
     /// Where the next look for a suspended call begins.
@@ -102,6 +107,7 @@ impl End {
         Self {
             budget: BUDGET,
             own_budget: 0,
+            all_own_budget: ALL_OWN_BUDGET,
             sleep: MAX_SLEEP,
             slot: 0,
             stage: Stage::Cancel(0),
@@ -244,7 +250,10 @@ impl Mediator {
 
     /// Begins a call of the mediator's own.
     fn enter_own<H: Host>(&self, host: &H, end: &mut End, call: Box<Call>) {
-        end.own_budget = OWN_BUDGET;
+        // What the last one has left over is for others.
+        end.all_own_budget += core::mem::take(&mut end.own_budget);
+        end.own_budget = OWN_BUDGET.min(end.all_own_budget);
+        end.all_own_budget -= end.own_budget;
         self.enter(host, call);
     }
 
