@@ -1,6 +1,7 @@
 // Exceptions of the program itself. They go to Rust, which ends the program, unless the instruction
 // stands between `probes_start` and `probes_end`: those are expected to fail, and are skipped with
-// the syndrome in x18.
+// the syndrome in x18. An interrupt on the program's own stack is for who waits in
+// `timer::interrupt_after`; elsewhere interrupts are masked.
 
 .macro to_rust kind
     .balign 0x80
@@ -8,6 +9,25 @@
     stp     x0, x1, [sp, #0]
     mov     x1, #\kind
     b       save_rest
+.endm
+
+// Puts the time into TPIDR_EL0 and masks interrupts where it came from. It stays pending.
+.macro interrupted
+    .balign 0x80
+    str     x0, [sp, #-16]!
+    mrs     x0, cntvct_el0
+    msr     tpidr_el0, x0
+    mrs     x0, CurrentEL
+    tbnz    x0, #3, 1f
+    mrs     x0, spsr_el1
+    orr     x0, x0, #(1 << 7)
+    msr     spsr_el1, x0
+    b       2f
+1:  mrs     x0, spsr_el2
+    orr     x0, x0, #(1 << 7)
+    msr     spsr_el2, x0
+2:  ldr     x0, [sp], #16
+    eret
 .endm
 
 .text
@@ -18,7 +38,7 @@ vectors:
     to_rust 2
     to_rust 3
     to_rust 4
-    to_rust 5
+    interrupted
     to_rust 6
     to_rust 7
     to_rust 8

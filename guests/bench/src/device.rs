@@ -4,10 +4,12 @@ use crate::meter::{self, Meter};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::machine::machine;
-use guest_bare::{cpu, gic};
+use guest_bare::{cpu, gic, timer};
 
 /// Rounds of each.
 const ROUNDS: usize = 8;
+/// Ticks until the timer's interrupt: more than it takes to wait for it.
+const SOON: u64 = 2000;
 /// GICD_TYPER, IHI0069 12.9.38.
 const GICD_TYPER: u64 = 0x4;
 /// UARTFR, and its bit that is set while there is nothing to receive.
@@ -45,5 +47,10 @@ pub fn measure(meter: &Meter) {
     meter.measure("interrupt-end", ROUNDS, || {
         gic::poke(this);
         take().map(meter::end_interrupt)
+    });
+    meter.measure("timer-interrupt", ROUNDS, || {
+        let ticks = timer::interrupt_after(SOON).ok_or("the interrupt did not come")?;
+        meter::waited(ticks);
+        Ok(())
     });
 }

@@ -50,6 +50,11 @@ pub fn end_interrupt(intid: u32) {
     add(count::end_interrupt, [intid.into(), 0, 0, 0, 0, 0, 0, 0]);
 }
 
+/// Adds ticks that were counted elsewhere.
+pub fn waited(ticks: u64) {
+    TICKS.fetch_add(ticks, Ordering::Relaxed);
+}
+
 /// What some calls took.
 #[derive(Clone, Copy, Default)]
 pub struct Sum {

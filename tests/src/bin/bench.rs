@@ -60,7 +60,7 @@ const fn aim(name: &'static str, title: &'static str, of: Of, most: u64) -> Row 
     }
 }
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 27] = [
     row("hvc-unknown", "HVC, unknown id"),
     aim("psci-version", "PSCI_VERSION", Of::Whole, 160),
     row("smccc-version", "SMCCC_VERSION"),
@@ -68,6 +68,7 @@ const ROWS: [Row; 26] = [
     row("mmio-uartfr", "MMIO read of the PL011 (UARTFR)"),
     row("sgi-self", "SGI to the vCPU itself"),
     row("interrupt-end", "end of that SGI (ICC_EOIR1_EL1)"),
+    row("timer-interrupt", "timer: CNTV_CVAL to the handler"),
     aim("calls-uid", "fast SMC (CALLS_UID)", Of::Added, 150),
     aim("invoke", "INVOKE of a PTA, no parameters", Of::Added, 800),
     row("invoke-no-session", "INVOKE, unknown session"),
