@@ -4,6 +4,8 @@
 use crate::neighbour::Neighbour;
 use crate::tee_log::TeeLog;
 use anyhow::{Result, bail};
+use guest_agent::event::MARK;
+use postern_qemu::console::Channel;
 use postern_qemu::monitor::is_panic;
 use postern_qemu::session::{Item, Session, What};
 use std::time::{Duration, Instant};
@@ -50,6 +52,7 @@ impl Watch {
                 }
                 continue;
             };
+            let item = self.whole(item);
             for neighbour in &mut self.neighbours {
                 neighbour.note(&mut self.session, &item)?;
             }
@@ -58,6 +61,26 @@ impl Watch {
                 What::Line(line) if is_panic(line) => bail!("the hypervisor died: {line}"),
                 _ => return Ok(Some(item)),
             }
+        }
+    }
+
+    /// A VM that is ended in the middle of a line begins its next life behind that: the event there is one.
+    fn whole(&self, item: Item) -> Item {
+        let (What::Garbled(line), Channel::Vm(number)) = (&item.what, item.channel) else {
+            return item;
+        };
+        let Some((_, json)) = line.rsplit_once(MARK) else {
+            return item;
+        };
+        let vm = self.session.vms().get(usize::from(number).wrapping_sub(1));
+        let what = if vm.is_some_and(|vm| vm.program) {
+            serde_json::from_str(json).ok().map(What::Program)
+        } else {
+            serde_json::from_str(json).ok().map(What::Guest)
+        };
+        match what {
+            Some(what) => Item { what, ..item },
+            None => item,
         }
     }
 
@@ -93,8 +116,7 @@ impl Watch {
         bail!(
             "waited {} s for {what}\n{}",
             within.as_secs(),
-            self.session
-                .tail(postern_qemu::console::Channel::Hypervisor)
+            self.session.tail(Channel::Hypervisor)
         )
     }
 }
