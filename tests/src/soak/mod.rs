@@ -4,6 +4,7 @@
 //! purpose, and is killed, reset or paused at a random moment in it. After each cycle the hypervisor
 //! must hold nothing for it; at the end neither must OP-TEE, and all is as it was at the beginning.
 
+mod cycle;
 mod figures;
 mod neighbours;
 mod plan;
@@ -15,7 +16,7 @@ use crate::{BOOT, Lab};
 use anyhow::{Context, Result, ensure};
 use figures::{Figures, HEAP, HELD, LOST, MEMORY, SHARED, compare, counters, number};
 use neighbours::Disturbed;
-use plan::{BOOTING, Ending, Plan, Turn};
+use plan::{Ending, Plan, Turn};
 use postern_qemu::config::WhenAllOff;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
@@ -25,10 +26,6 @@ use victim::Victim;
 
 /// The VM that is ended.
 const VICTIM: &str = "c";
-/// How long after its start a VM is ended that boots.
-const BOOTS: Duration = Duration::from_millis(250);
-/// How long a VM stays in its state, or paused, at most.
-const STAYS: Duration = Duration::from_millis(60);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(15);
 /// More instances of an application than there can be.
@@ -254,31 +251,6 @@ impl Soak {
         Ok(states)
     }
 
-    fn start(&mut self) -> Result<()> {
-        self.victim.forget();
-        self.victim.order("vm start c")?;
-        self.victim.started(VICTIM)
-    }
-
-    fn kill(&mut self) -> Result<()> {
-        self.off("vm kill c", "killed")?;
-        self.on = false;
-        Ok(())
-    }
-
-    /// Has the VM end by an order to the monitor, or else by a command to its guest.
-    fn off(&mut self, command: &str, reason: &str) -> Result<()> {
-        let start = Instant::now();
-        if command.starts_with("vm ") {
-            self.victim.order(command)?;
-        } else {
-            self.victim.tell(command)?;
-        }
-        self.victim.off(VICTIM, reason)?;
-        self.ended_in = start.elapsed();
-        Ok(())
-    }
-
     /// All figures, with the VM off and nobody at work. One life is spent on asking OP-TEE.
     fn everything(&mut self) -> Result<Figures> {
         if self.on {
@@ -363,110 +335,6 @@ impl Soak {
                     took / cycle as f32,
                     cases.join(", ")
                 );
-            }
-        }
-        Ok(())
-    }
-
-    /// One life of the VM.
-    fn cycle(&mut self, cycle: u32, Turn { state, ending }: Turn) -> Result<()> {
-        if state == BOOTING {
-            return self.end_booting(ending);
-        }
-        if !self.on {
-            self.start()?;
-            self.victim.says("ready")?;
-        }
-        self.victim.ask(&format!("park {state}"), "parked")?;
-        let moment = self.plan.moment(STAYS);
-        self.victim.linger(moment)?;
-        self.end(cycle, ending)
-    }
-
-    /// It is ended before it says that it is ready, perhaps before its first instruction.
-    fn end_booting(&mut self, ending: Ending) -> Result<()> {
-        if self.on {
-            self.kill()?;
-        }
-        self.victim.forget();
-        self.victim.order("vm start c")?;
-        // What does not run yet can be killed, and not be reset or paused.
-        if ending != Ending::Kill {
-            self.victim.started(VICTIM)?;
-        }
-        let moment = self.plan.moment(BOOTS);
-        self.victim.linger(moment)?;
-        self.end(0, ending)
-    }
-
-    fn end(&mut self, cycle: u32, ending: Ending) -> Result<()> {
-        match ending {
-            Ending::Kill => self.kill(),
-            Ending::Reset => self.restart("vm reset c"),
-            Ending::PauseKill => {
-                self.pause()?;
-                self.kill()
-            }
-            Ending::PauseReset => {
-                self.pause()?;
-                self.restart("vm reset c")
-            }
-            Ending::ResumeKill => {
-                self.pause()?;
-                self.resume(cycle)?;
-                self.kill()
-            }
-            Ending::Off => {
-                self.off("poweroff", "off")?;
-                self.on = false;
-                Ok(())
-            }
-            Ending::Restart => self.restart("reset"),
-        }
-    }
-
-    /// Has it start anew, and waits until it has.
-    fn restart(&mut self, command: &str) -> Result<()> {
-        self.off(command, "reset")?;
-        self.victim.started(VICTIM)?;
-        self.victim.says("ready")?;
-        self.on = true;
-        Ok(())
-    }
-
-    /// Has the guest go on, which was asked for something while it stood still.
-    fn resume(&mut self, cycle: u32) -> Result<()> {
-        let text = format!("cycle-{cycle}");
-        self.victim.tell(&format!("ping {text}"))?;
-        let moment = self.plan.moment(STAYS);
-        self.victim.linger(moment)?;
-        ensure!(!self.victim.has_said("pong"), "it runs while it is paused");
-        self.victim.order("vm resume c")?;
-        self.victim.resumed(VICTIM)?;
-        let pong = self.victim.says("pong")?;
-        ensure!(pong["text"] == text, "another pong: {pong}");
-        Ok(())
-    }
-
-    fn pause(&mut self) -> Result<()> {
-        self.victim.order("vm pause c")?;
-        self.victim.paused(VICTIM)?;
-        let moment = self.plan.moment(STAYS);
-        self.victim.linger(moment)
-    }
-
-    /// Fails unless the hypervisor holds nothing for the VM.
-    fn nothing_left(&mut self) -> Result<()> {
-        let wanted = [&HELD[..], &LOST[..]].concat();
-        let found = self.counters(VICTIM, &wanted)?;
-        let off: Vec<_> = found.iter().filter(|(_, value)| **value != 0).collect();
-        ensure!(off.is_empty(), "it has left something: {off:?}");
-        let away = self.victim.watch.neighbours.iter().any(Neighbour::is_away);
-        if !self.on && !away {
-            let memory = self.memory()?;
-            for name in ["free_kib", "guests_kib"] {
-                let (found, wanted) = (memory[name], self.quiet[name]);
-                ensure!(found == wanted, "{name} is {found}, not {wanted}");
             }
         }
         Ok(())

@@ -1,0 +1,144 @@
+//! One life of the VM: it starts, gets into a state, and is ended there.
+
+use super::figures::{HELD, LOST};
+use super::plan::{BOOTING, Ending, Turn};
+use super::{Soak, VICTIM};
+use crate::neighbour::Neighbour;
+use anyhow::{Result, ensure};
+use std::time::{Duration, Instant};
+
+/// How long after its start a VM is ended that boots.
+const BOOTS: Duration = Duration::from_millis(250);
+/// How long a VM stays in its state, or paused, at most.
+const STAYS: Duration = Duration::from_millis(60);
+
+impl Soak {
+    pub(super) fn start(&mut self) -> Result<()> {
+        self.victim.forget();
+        self.victim.order("vm start c")?;
+        self.victim.started(VICTIM)
+    }
+
+    pub(super) fn kill(&mut self) -> Result<()> {
+        self.off("vm kill c", "killed")?;
+        self.on = false;
+        Ok(())
+    }
+
+    /// Has the VM end by an order to the monitor, or else by a command to its guest.
+    fn off(&mut self, command: &str, reason: &str) -> Result<()> {
+        let start = Instant::now();
+        if command.starts_with("vm ") {
+            self.victim.order(command)?;
+        } else {
+            self.victim.tell(command)?;
+        }
+        self.victim.off(VICTIM, reason)?;
+        self.ended_in = start.elapsed();
+        Ok(())
+    }
+
+    /// One life of the VM.
+    pub(super) fn cycle(&mut self, cycle: u32, Turn { state, ending }: Turn) -> Result<()> {
+        if state == BOOTING {
+            return self.end_booting(ending);
+        }
+        if !self.on {
+            self.start()?;
+            self.victim.says("ready")?;
+        }
+        self.victim.ask(&format!("park {state}"), "parked")?;
+        let moment = self.plan.moment(STAYS);
+        self.victim.linger(moment)?;
+        self.end(cycle, ending)
+    }
+
+    /// It is ended before it says that it is ready, perhaps before its first instruction.
+    fn end_booting(&mut self, ending: Ending) -> Result<()> {
+        if self.on {
+            self.kill()?;
+        }
+        self.victim.forget();
+        self.victim.order("vm start c")?;
+        // What does not run yet can be killed, and not be reset or paused.
+        if ending != Ending::Kill {
+            self.victim.started(VICTIM)?;
+        }
+        let moment = self.plan.moment(BOOTS);
+        self.victim.linger(moment)?;
+        self.end(0, ending)
+    }
+
+    fn end(&mut self, cycle: u32, ending: Ending) -> Result<()> {
+        match ending {
+            Ending::Kill => self.kill(),
+            Ending::Reset => self.restart("vm reset c"),
+            Ending::PauseKill => {
+                self.pause()?;
+                self.kill()
+            }
+            Ending::PauseReset => {
+                self.pause()?;
+                self.restart("vm reset c")
+            }
+            Ending::ResumeKill => {
+                self.pause()?;
+                self.resume(cycle)?;
+                self.kill()
+            }
+            Ending::Off => {
+                self.off("poweroff", "off")?;
+                self.on = false;
+                Ok(())
+            }
+            Ending::Restart => self.restart("reset"),
+        }
+    }
+
+    /// Has it start anew, and waits until it has.
+    fn restart(&mut self, command: &str) -> Result<()> {
+        self.off(command, "reset")?;
+        self.victim.started(VICTIM)?;
+        self.victim.says("ready")?;
+        self.on = true;
+        Ok(())
+    }
+
+    /// Has the guest go on, which was asked for something while it stood still.
+    fn resume(&mut self, cycle: u32) -> Result<()> {
+        let text = format!("cycle-{cycle}");
+        self.victim.tell(&format!("ping {text}"))?;
+        let moment = self.plan.moment(STAYS);
+        self.victim.linger(moment)?;
+        ensure!(!self.victim.has_said("pong"), "it runs while it is paused");
+        self.victim.order("vm resume c")?;
+        self.victim.resumed(VICTIM)?;
+        let pong = self.victim.says("pong")?;
+        ensure!(pong["text"] == text, "another pong: {pong}");
+        Ok(())
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        self.victim.order("vm pause c")?;
+        self.victim.paused(VICTIM)?;
+        let moment = self.plan.moment(STAYS);
+        self.victim.linger(moment)
+    }
+
+    /// Fails unless the hypervisor holds nothing for the VM.
+    pub(super) fn nothing_left(&mut self) -> Result<()> {
+        let wanted = [&HELD[..], &LOST[..]].concat();
+        let found = self.counters(VICTIM, &wanted)?;
+        let off: Vec<_> = found.iter().filter(|(_, value)| **value != 0).collect();
+        ensure!(off.is_empty(), "it has left something: {off:?}");
+        let away = self.victim.watch.neighbours.iter().any(Neighbour::is_away);
+        if !self.on && !away {
+            let memory = self.memory()?;
+            for name in ["free_kib", "guests_kib"] {
+                let (found, wanted) = (memory[name], self.quiet[name]);
+                ensure!(found == wanted, "{name} is {found}, not {wanted}");
+            }
+        }
+        Ok(())
+    }
+}
