@@ -153,10 +153,11 @@ pub fn running_application(kit: &Kit, cpu: usize) -> Result<u64, String> {
 /// run while OP-TEE does.
 fn interrupted(kit: &Kit) -> Result<(), String> {
     let session = kit.open_tests()?;
-    let rounds = rounds(|rounds| kit.send(&long_call(session, rounds)))?;
     begin(1, poke_for_a_while);
     let mut parked = Err(String::new());
     for _ in 0..TRIES {
+        // Measured each time: who was kept from running meanwhile takes a short call for a long one.
+        let rounds = rounds(|rounds| kit.send(&long_call(session, rounds)))?;
         parked = Parked::at(kit, long_call(session, rounds), |call| {
             call.function == rpc::Function::FOREIGN_INTR
         });
