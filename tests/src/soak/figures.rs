@@ -16,9 +16,7 @@ pub const HELD: [&str; 7] = [
     "mapped_pages",
 ];
 /// Counters of a VM that tell what could not be given back: they never grow.
-pub const LOST: [&str; 3] = ["leaked", KEPT, "lost"];
-/// Applications that OP-TEE kept, which nothing ends.
-pub const KEPT: &str = "kept";
+pub const LOST: [&str; 3] = ["leaked", "kept", "lost"];
 /// Of `mem`: what does not change while the same VMs are on.
 pub const MEMORY: [&str; 4] = ["hypervisor_kib", "guests_kib", "free_kib", HEAP];
 /// The hypervisor's heap.

@@ -14,7 +14,7 @@ use crate::neighbour::Neighbour;
 use crate::watch::Watch;
 use crate::{BOOT, Lab};
 use anyhow::{Context, Result, ensure};
-use figures::{Figures, HEAP, HELD, KEPT, LOST, MEMORY, SHARED, compare, counters, number};
+use figures::{Figures, HEAP, HELD, LOST, MEMORY, SHARED, compare, counters, number};
 use neighbours::Disturbed;
 use plan::{Ending, Plan, Turn};
 use postern_qemu::config::WhenAllOff;
@@ -282,9 +282,7 @@ impl Soak {
             }
         }
         for vm in self.neighbours().into_iter().chain([VICTIM.into()]) {
-            let mut wanted = [&HELD[..], &LOST[..]].concat();
-            // xtest has applications that stay. One that is reset leaves them for good.
-            wanted.retain(|&name| vm == VICTIM || name != KEPT);
+            let wanted = [&HELD[..], &LOST[..]].concat();
             for (name, value) in self.counters(&vm, &wanted)? {
                 all.insert(format!("{vm}: {name}"), value);
             }
