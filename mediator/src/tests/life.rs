@@ -79,7 +79,7 @@ fn a_call_that_does_not_end_does_not_hold_up_the_end() {
         .begin(vm.guest().message(Command::INVOKE, 1, &[]));
     let before = vm.host.machine().smcs().len();
     vm.mediator.destroy(&vm.host).unwrap();
-    // A hundred interrupts, and those of the round that began before they were used up.
+    // A thousand interrupts, and the calls around them.
     assert!(vm.host.machine().smcs().len() - before < 1010);
     assert_eq!(vm.stats().leaked, 0);
     vm.end_after_destroy();
