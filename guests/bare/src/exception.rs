@@ -1,5 +1,6 @@
 //! Exceptions that the program takes.
 
+use crate::machine::machine;
 use core::fmt;
 
 /// What an instruction was refused for: the exception syndrome (ESR_ELx, Arm ARM D17.2.37).
@@ -15,6 +16,11 @@ impl Fault {
     /// Whether an access was aborted: a data abort taken without a change of level.
     pub const fn is_abort(self) -> bool {
         self.class() == 0x25
+    }
+
+    /// Whether a fetch was aborted: an instruction abort taken without a change of level.
+    pub const fn is_fetch(self) -> bool {
+        self.class() == 0x21
     }
 
     /// Whether the instruction is undefined.
@@ -51,14 +57,22 @@ unsafe extern "C" {
     static probes_end: u8;
 }
 
-/// An exception: skips a probe's instruction, ends the program for anything else.
+/// An exception: skips a probe's instruction, goes back to a probe that has jumped out of the image,
+/// ends the program for anything else.
 pub extern "C" fn exception(frame: &mut Frame) {
     let probes = (&raw const probes_start) as u64..(&raw const probes_end) as u64;
     // A synchronous exception on this level's own stack.
-    if frame.kind == 4 && probes.contains(&frame.elr) {
+    let behind = match frame.kind {
+        4 if probes.contains(&frame.elr) => Some(frame.elr + 4),
+        4 if probes.contains(&frame.x[30]) && !machine().image.contains(frame.elr) => {
+            Some(frame.x[30])
+        }
+        _ => None,
+    };
+    if let Some(behind) = behind {
         // A syndrome is never zero where class or length bit are set; be sure.
         frame.x[18] = frame.esr | 1 << 25;
-        frame.elr += 4;
+        frame.elr = behind;
         return;
     }
     panic!(

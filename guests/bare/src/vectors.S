@@ -1,6 +1,6 @@
 // Exceptions of the program itself. They go to Rust, which ends the program, unless the instruction
 // stands between `probes_start` and `probes_end`: those are expected to fail, and are skipped with
-// the syndrome in x18. An interrupt on the program's own stack is for who waits in
+// the syndrome in x18. What one of them has jumped to ends where it would have come back to. An interrupt on the program's own stack is for who waits in
 // `timer::interrupt_after`; elsewhere interrupts are masked.
 
 .macro to_rust kind
@@ -166,6 +166,20 @@ probe_store:
     mov     x18, #0
     str     x1, [x0]
     mov     x0, x18
+    ret
+
+// x0 = where to go, x1 = what is to be in x0 there. Whatever exception comes of it ends it. Back: its
+// syndrome.
+.global probe_jump
+probe_jump:
+    stp     x29, x30, [sp, #-16]!
+    mov     x29, sp
+    mov     x18, #0
+    mov     x16, x0
+    mov     x0, x1
+    blr     x16
+    mov     x0, x18
+    ldp     x29, x30, [sp], #16
     ret
 .global probes_end
 probes_end:

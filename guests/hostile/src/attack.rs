@@ -7,7 +7,7 @@ use core::fmt::Debug;
 
 /// One of the attacks of the test plan.
 pub struct Attack {
-    /// Its number in the plan, 1 to 52.
+    /// Its number: 1 to 52 are those of the test plan, the others were thought of later.
     pub number: u8,
     /// What is done.
     pub title: &'static str,

@@ -39,6 +39,19 @@ impl Frame {
         }
     }
 
+    /// The guest goes on behind an instruction that is so many bytes long. Its address may be the
+    /// last one: it wraps as the program counter does.
+    #[inline]
+    pub const fn skip(&mut self, bytes: u64) {
+        self.pc = self.pc.wrapping_add(bytes);
+    }
+
+    /// The guest does an instruction again, which is so many bytes long and was the last one.
+    #[inline]
+    pub const fn step_back(&mut self, bytes: u64) {
+        self.pc = self.pc.wrapping_sub(bytes);
+    }
+
     /// Register `index` as an instruction names it: 31 is the zero register.
     pub fn register(&self, index: u8) -> u64 {
         self.x.get(usize::from(index)).copied().unwrap_or(0)

@@ -22,7 +22,7 @@ pub fn synchronous(frame: &mut Frame) {
     match esr.class() {
         CLASS_SMC => {
             running.vcpu.count(Exit::Smc);
-            frame.pc += 4;
+            frame.skip(4);
             call(frame, running, esr);
         }
         CLASS_HVC => {
@@ -70,7 +70,7 @@ fn call(frame: &mut Frame, running: Running, esr: Esr) {
         services::dispatch(frame, running);
     } else {
         // SMCCC 1.2, 2.9: other immediates are reserved; nothing answers to them.
-        frame.pc -= 4;
+        frame.step_back(4);
         guest_exception::take(frame, Exception::Undefined);
     }
 }
@@ -84,12 +84,12 @@ fn other(frame: &mut Frame, running: Running, esr: Esr) {
     match trap {
         Trap::Wfi => {
             running.vcpu.count(Exit::Wfx);
-            frame.pc += esr.instruction_length();
+            frame.skip(esr.instruction_length());
             run::wait_for_interrupt(running);
         }
         Trap::Wfe => {
             running.vcpu.count(Exit::Wfx);
-            frame.pc += esr.instruction_length();
+            frame.skip(esr.instruction_length());
             run::yield_now();
         }
         Trap::DataAbort(abort) => match (abort.ipa, abort.transfer) {
@@ -97,7 +97,7 @@ fn other(frame: &mut Frame, running: Running, esr: Esr) {
                 running.vcpu.count(Exit::Mmio);
                 let length = esr.instruction_length();
                 match mmio::access(frame, running, ipa, transfer, abort.write) {
-                    mmio::Done::Next => frame.pc += length,
+                    mmio::Done::Next => frame.skip(length),
                     mmio::Done::Again => {}
                     mmio::Done::Nothing => {
                         refuse_access(frame, running, ipa.get(), abort.va, abort.write);
@@ -196,5 +196,5 @@ fn system_register(frame: &mut Frame, running: Running, access: SysRegAccess, le
             return;
         }
     }
-    frame.pc += length;
+    frame.skip(length);
 }

@@ -3,6 +3,7 @@
 mod cookies;
 mod fast;
 mod interrupts;
+mod later;
 mod leaks;
 mod lists;
 mod message_races;
@@ -25,4 +26,5 @@ pub const ATTACKS: &[&[Attack]] = &[
     leaks::ATTACKS,
     fast::ATTACKS,
     stage2::ATTACKS,
+    later::ATTACKS,
 ];
