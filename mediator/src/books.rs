@@ -35,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) app: Uuid,
     /// It is a user TA: OP-TEE's core maps nothing that is handed to it.
     pub(crate) user: bool,
+    /// OP-TEE is being asked to close it. It may give the number to another one before it has answered.
+    closing: bool,
 }
 
 /// The most applications of which it is remembered that they are user TAs.
@@ -96,6 +98,9 @@ pub(crate) struct Books {
     pages_max: u64,
     buffers_max: u64,
     quotas: Quotas,
+    /// Every session can be used as if it were open: for tests whose matter is another.
+    #[cfg(any(test, feature = "fakes"))]
+    pub(crate) any_session: bool,
 }
 
 impl Books {
@@ -121,6 +126,8 @@ impl Books {
             pages_max: 0,
             buffers_max: 0,
             quotas,
+            #[cfg(any(test, feature = "fakes"))]
+            any_session: false,
         }
     }
 
@@ -131,6 +138,10 @@ impl Books {
         self.buffers_max = old.buffers_max;
         self.buffers.inherit(&old.buffers);
         self.rpc_buffers.inherit(&old.rpc_buffers);
+        #[cfg(any(test, feature = "fakes"))]
+        {
+            self.any_session = old.any_session;
+        }
     }
 
     /// Pages pinned or about to be, counted once a buffer: now, and at most so far.
@@ -226,7 +237,7 @@ impl Books {
                 None => self
                     .sessions
                     .iter()
-                    .any(|known| known.id == session && known.user),
+                    .any(|known| known.id == session && known.user && !known.closing),
             };
         if user {
             return Ok(0);
@@ -438,7 +449,12 @@ impl Books {
     pub(crate) fn open_session(&mut self, id: u32, app: Uuid) {
         self.opening -= 1;
         let user = self.user_apps.contains(&app);
-        self.sessions.push(Session { id, app, user });
+        self.sessions.push(Session {
+            id,
+            app,
+            user,
+            closing: false,
+        });
     }
 
     /// A reserved session was not opened.
@@ -446,18 +462,45 @@ impl Books {
         self.opening -= 1;
     }
 
-    /// OP-TEE is about to be asked to close a session. It may give the number to another one, with
-    /// a pseudo TA, before it has answered: so from here on it vouches for nothing.
-    pub(crate) fn begin_close(&mut self, id: u32) {
-        for session in &mut self.sessions {
-            session.user &= session.id != id;
+    /// Fails unless the guest has a session of this number open.
+    ///
+    /// OP-TEE knows a session's number before the session is open, and forgets it without a look at
+    /// who waits for it when it does not come about.
+    pub(crate) fn check_session(&self, id: u32) -> Result<(), Denied> {
+        #[cfg(any(test, feature = "fakes"))]
+        if self.any_session {
+            return Ok(());
+        }
+        let is_open = |known: &Session| known.id == id && !known.closing;
+        if self.sessions.iter().any(is_open) {
+            Ok(())
+        } else {
+            Err(Denied(TeeResult::BAD_PARAMETERS))
         }
     }
 
-    /// A session is closed.
-    pub(crate) fn close_session(&mut self, id: u32) {
-        if let Some(at) = self.sessions.iter().position(|session| session.id == id) {
-            self.sessions.swap_remove(at);
+    /// OP-TEE is about to be asked to close a session; nobody can begin to use it any more.
+    pub(crate) fn begin_close(&mut self, id: u32) -> Result<(), Denied> {
+        let mut sessions = self.sessions.iter_mut();
+        match sessions.find(|known| known.id == id && !known.closing) {
+            Some(session) => {
+                session.closing = true;
+                Ok(())
+            }
+            // That is what OP-TEE says of a session that it does not know.
+            None => Err(Denied(TeeResult::ITEM_NOT_FOUND)),
+        }
+    }
+
+    /// OP-TEE has answered: a session is closed, or it is not.
+    pub(crate) fn end_close(&mut self, id: u32, closed: bool) {
+        let mut sessions = self.sessions.iter();
+        if let Some(at) = sessions.position(|known| known.id == id && known.closing) {
+            if closed {
+                self.sessions.swap_remove(at);
+            } else {
+                self.sessions[at].closing = false;
+            }
         }
     }
 }

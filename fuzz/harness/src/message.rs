@@ -39,11 +39,19 @@ pub fn run(data: &[u8]) {
     assert_eq!(vm.register(&first, BUFFERS[0].1, 0, BUFFERS[0].0), 0);
     let second = [page(20), page(30)];
     assert_eq!(vm.register(&second, BUFFERS[1].1, OFFSET, BUFFERS[1].0), 0);
+    vm.mediator.take_any_session(false);
+    let session = vm.open();
     let before = machine.outcomes(1).len();
 
-    // The message, and where its bytes are.
+    // The message, and where its bytes are. Every other one names the session that there is.
     let bytes = input.rest();
-    let bytes = &bytes[..bytes.len().min(PAGE_SIZE as usize)];
+    let mut bytes = bytes[..bytes.len().min(PAGE_SIZE as usize)].to_vec();
+    if let Some(named) = bytes.get_mut(8..12)
+        && named[0] & 1 == 0
+    {
+        named.copy_from_slice(&session.to_le_bytes());
+    }
+    let bytes = bytes.as_slice();
     let (function, value, a3, at) = match how & 3 {
         0 => (smc::CALL_WITH_ARG, page(0).get(), 0, Some(page(0))),
         1 => (smc::CALL_WITH_RPC_ARG, page(0).get(), 0, Some(page(0))),
@@ -87,7 +95,8 @@ pub fn run(data: &[u8]) {
     let reached = all.get(before);
     let offered = function == smc::CALL_WITH_ARG || config.offer.rpc_arg;
     if let (Some(_), true) = (at, function != smc::CALL_WITH_REGD_ARG) {
-        judge(bytes, offered, function == smc::CALL_WITH_RPC_ARG, reached);
+        let room = function == smc::CALL_WITH_RPC_ARG;
+        judge(bytes, session, offered, room, reached);
     }
     if !offered {
         assert_eq!(regs[0], Return::UNKNOWN_FUNCTION.get());
@@ -101,7 +110,7 @@ pub fn run(data: &[u8]) {
 }
 
 /// Whether OP-TEE got what it should have got of a message, and nothing of any other.
-fn judge(bytes: &[u8], offered: bool, room: bool, reached: Option<&Outcome>) {
+fn judge(bytes: &[u8], session: u32, offered: bool, room: bool, reached: Option<&Outcome>) {
     let mut page = bytes.to_vec();
     page.resize(PAGE_SIZE as usize, 0);
     let (header, rest) = Header::read_from_prefix(&page).expect("a page");
@@ -114,10 +123,11 @@ fn judge(bytes: &[u8], offered: bool, room: bool, reached: Option<&Outcome>) {
     let application = |first: usize| params[first.min(params.len())..].iter().all(is_allowed);
     let fits = count <= msg::MAX_PARAMS
         && (!room || HEADER_SIZE + PARAM_SIZE * count + HEADER_SIZE + 4 * PARAM_SIZE <= page.len());
+    let is_open = header.session.get() == session;
     let good = offered
         && fits
         && match Command(header.cmd.get()) {
-            Command::INVOKE => count <= 4 && application(0),
+            Command::INVOKE => is_open && count <= 4 && application(0),
             Command::OPEN_SESSION => {
                 (2..=6).contains(&count)
                     && params[..2]
@@ -125,7 +135,7 @@ fn judge(bytes: &[u8], offered: bool, room: bool, reached: Option<&Outcome>) {
                         .all(|param| param.attr() == Attr::META_VALUE_INPUT)
                     && application(2)
             }
-            Command::CLOSE_SESSION | Command::CANCEL => count == 0,
+            Command::CLOSE_SESSION | Command::CANCEL => is_open && count == 0,
             Command::UNREGISTER_SHM => {
                 count == 1
                     && params[0].attr() == Attr::RMEM_INPUT

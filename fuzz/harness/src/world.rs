@@ -55,6 +55,8 @@ impl Vm {
         let client = ClientId::new(NonZeroU16::new(client).expect("not zero"));
         let mediator = Mediator::new(client, config, tee);
         mediator.create(&host).expect("there is room for it");
+        // Nearly no input would reach OP-TEE otherwise.
+        mediator.take_any_session(true);
         Self { host, mediator }
     }
 
@@ -134,6 +136,16 @@ impl Vm {
         let [a0, ..] = self.begin(smc::CALL_WITH_ARG, at.get(), 0);
         assert_eq!(a0, 0);
         self.peek_word(Ipa::new(at.get() + 20))
+    }
+
+    /// Opens a session, with the message in the last page. Its number.
+    pub(crate) fn open(&self) -> u32 {
+        let meta = Param::new(Attr::META_VALUE_INPUT, 1, 2, 0);
+        let at = page(PAGES - 1);
+        self.poke(at, &message(Command::OPEN_SESSION, 0, &[meta, meta]));
+        let [a0, ..] = self.begin(smc::CALL_WITH_ARG, at.get(), 0);
+        assert_eq!((a0, self.peek_word(Ipa::new(at.get() + 20))), (0, 0));
+        self.peek_word(Ipa::new(at.get() + 8))
     }
 
     /// Ends the VM and looks at whether anything stayed behind.

@@ -99,7 +99,7 @@ impl Mediator {
             }
             Command::CLOSE_SESSION => {
                 let session = call.message.header.session.get();
-                self.books.lock().begin_close(session);
+                self.books.lock().begin_close(session)?;
                 call.work = Work::Close(session);
             }
             Command::REGISTER_SHM => self.prepare_register(call)?,
@@ -113,8 +113,12 @@ impl Mediator {
                 call.work = Work::Unregister(cookie);
                 call.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
             }
+            Command::CANCEL => {
+                let session = call.message.header.session.get();
+                self.books.lock().check_session(session)?;
+            }
             Command::STOP_ASYNC_NOTIF => call.work = Work::StopNotifications,
-            // CANCEL and DO_BOTTOM_HALF have no parameters.
+            // DO_BOTTOM_HALF names nothing.
             _ => {}
         }
         Ok(())
@@ -145,8 +149,11 @@ impl Mediator {
             *ours = kind.plain(theirs);
             memory |= matches!(kind, Kind::Memory { .. });
         }
-        if memory {
+        if memory || app.is_none() {
             let mut books = self.books.lock();
+            if app.is_none() {
+                books.check_session(session)?;
+            }
             let mut pages = 0_u32;
             for ((theirs, ours), kind) in theirs.iter().zip(ours).zip(kinds) {
                 if let Kind::Memory { .. } = kind {

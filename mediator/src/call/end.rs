@@ -87,11 +87,12 @@ impl Mediator {
             Work::Plain => {}
             Work::Open(app) if success => books.open_session(session, app),
             Work::Open(_) => books.no_session(),
-            Work::Close(id) if success => {
-                self.counters.closed.bump();
-                books.close_session(id);
+            Work::Close(id) => {
+                if success {
+                    self.counters.closed.bump();
+                }
+                books.end_close(id, success);
             }
-            Work::Close(_) => {}
             Work::Register { cookie, intake } => {
                 let (pins, list) = intake.into_parts();
                 let unused = if success {

@@ -53,7 +53,87 @@ fn sessions_open_run_and_close() {
         guest.run(message).header.ret.get(),
         TeeResult::ITEM_NOT_FOUND.0
     );
-    assert_eq!((vm.stats().sessions, vm.stats().denied), (0, 0));
+    assert_eq!((vm.stats().sessions, vm.stats().denied), (0, 1));
+    vm.end();
+}
+
+/// OP-TEE knows the number of a session that it only begins to open, and frees it when that fails,
+/// whoever waits for it. So a guest uses what it has open, and nothing else.
+#[test]
+fn only_open_sessions_can_be_used() {
+    let vm = vm().with_own_sessions();
+    let guest = vm.guest();
+    let machine = vm.host.machine();
+    let mut refused = 0;
+    let mut none_of = |sessions: &[u32]| {
+        let before = machine.smcs().len();
+        for &session in sessions {
+            for (command, result) in [
+                (Command::INVOKE, TeeResult::BAD_PARAMETERS),
+                (Command::CANCEL, TeeResult::BAD_PARAMETERS),
+                (Command::CLOSE_SESSION, TeeResult::ITEM_NOT_FOUND),
+            ] {
+                let done = guest.run(guest.message(command, session, &[]));
+                assert_eq!(done.header.ret.get(), result.0, "{command:?} {session}");
+                refused += 1;
+            }
+        }
+        assert_eq!(machine.smcs().len(), before);
+    };
+    let use_it = |session| {
+        for command in [Command::INVOKE, Command::CANCEL] {
+            let done = guest.run(guest.message(command, session, &[]));
+            assert_eq!(done.header.ret.get(), 0, "{command:?}");
+        }
+    };
+    let (first, _) = guest.open(APP, login::PUBLIC);
+    use_it(first);
+    let numbers: alloc::vec::Vec<u32> = (0..first).chain(first + 1..first + 9).collect();
+    none_of(&numbers);
+
+    // Not while it is opened, and not when that has failed.
+    let (a, b) = APP.to_value();
+    let meta = [
+        Param::new(Attr::META_VALUE_INPUT, a, b, 0),
+        Param::new(Attr::META_VALUE_INPUT, 0, 0, 0),
+    ];
+    for result in [TeeResult::SUCCESS, TeeResult::ITEM_NOT_FOUND] {
+        machine.script(1, [Step::ForeignInterrupt, Step::Result(result)]);
+        let message = guest.message(Command::OPEN_SESSION, 0, &meta);
+        let opening = guest.begin(message);
+        assert_eq!(opening[0], Function::FOREIGN_INTR.a0());
+        none_of(&numbers);
+        assert_eq!(guest.resume(opening[3], [0; 4])[0], Return::OK.get());
+        let opened = guest.read_message(message).header.session.get();
+        if result == TeeResult::SUCCESS {
+            use_it(opened);
+            assert_eq!(
+                guest
+                    .run(guest.message(Command::CLOSE_SESSION, opened, &[]))
+                    .header
+                    .ret
+                    .get(),
+                0
+            );
+        }
+        none_of(&numbers);
+    }
+
+    // Not while it is closed; but when OP-TEE has not done that.
+    for result in [TeeResult::BUSY, TeeResult::SUCCESS] {
+        let mut steps = alloc::vec![Step::ForeignInterrupt];
+        steps.extend((result != TeeResult::SUCCESS).then_some(Step::Result(result)));
+        machine.script(1, steps);
+        let closing = guest.begin(guest.message(Command::CLOSE_SESSION, first, &[]));
+        assert_eq!(closing[0], Function::FOREIGN_INTR.a0());
+        none_of(&[first]);
+        assert_eq!(guest.resume(closing[3], [0; 4])[0], Return::OK.get());
+        if result == TeeResult::BUSY {
+            use_it(first);
+        }
+    }
+    none_of(&[first]);
+    assert_eq!((vm.stats().sessions, vm.stats().denied), (0, refused));
     vm.end();
 }
 

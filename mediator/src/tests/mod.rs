@@ -80,7 +80,14 @@ impl Vm {
         let client = ClientId::new(NonZeroU16::new(client).unwrap());
         let mediator = Mediator::new(client, config, tee);
         mediator.create(&host).unwrap();
+        mediator.take_any_session(true);
         Self { host, mediator }
+    }
+
+    /// Only sessions that the guest has open can be used, as always but in most tests.
+    pub(crate) fn with_own_sessions(self) -> Self {
+        self.mediator.take_any_session(false);
+        self
     }
 
     pub(crate) fn guest(&self) -> Guest<'_> {

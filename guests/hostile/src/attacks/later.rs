@@ -1,19 +1,32 @@
 //! Attacks 53 on, which were thought of after the plan was written.
 
-use crate::attack::{Attack, Seen, Verdict, holds};
-use crate::kit::Kit;
+use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::kit::{Got, Kit};
+use crate::parked::Parked;
 use alloc::format;
+use alloc::string::String;
 use guest_bare::edge::LastPage;
 use guest_bare::exception::Fault;
 use guest_bare::machine::machine;
+use guest_bare::tee::{Message, apps};
+use optee_proto::msg::{Command, login};
+use optee_proto::{Origin, TeeResult, rpc};
 
 /// In their order.
-pub const ATTACKS: &[Attack] = &[Attack {
-    number: 53,
-    title: "calls and accesses that trap, in the last instruction of the address space",
-    expected: "they are done, and the fetch behind them fails",
-    run: at_the_end,
-}];
+pub const ATTACKS: &[Attack] = &[
+    Attack {
+        number: 53,
+        title: "calls and accesses that trap, in the last instruction of the address space",
+        expected: "they are done, and the fetch behind them fails",
+        run: at_the_end,
+    },
+    Attack {
+        number: 54,
+        title: "a session is invoked, cancelled and closed while it is being opened, and after that failed",
+        expected: "BAD_PARAMETERS, and ITEM_NOT_FOUND where it is closed; OP-TEE hears nothing",
+        run: half_open,
+    },
+];
 
 /// Where the instruction is the last of the address space, there is no address behind it.
 fn at_the_end(kit: &Kit) -> Verdict {
@@ -60,4 +73,46 @@ fn at_the_end(kit: &Kit) -> Verdict {
     drop(page);
     kit.alive()?;
     Ok(Seen::denied(format!("{tried} instructions"), 0))
+}
+
+/// OP-TEE finds a session by its number from the moment on at which it begins to open it, and frees it
+/// when that fails, whoever waits for it then.
+fn half_open(kit: &Kit) -> Verdict {
+    // OP-TEE counts on from the last one.
+    let last = kit.open_tests()?;
+    let mut denied = 0;
+    for _ in 0..20 {
+        let opening = Parked::at_command(
+            kit,
+            Message::open(apps::NOBODY, login::PUBLIC, &[]),
+            |command, _| command == rpc::Command::LOAD_TA,
+        )?;
+        let mut refuse = |session| {
+            let not_found = Got::Result(TeeResult::ITEM_NOT_FOUND, Origin::COMMS);
+            for (command, wanted) in [
+                (Command::INVOKE, Got::BAD_PARAMETERS),
+                (Command::CANCEL, Got::BAD_PARAMETERS),
+                (Command::CLOSE_SESSION, not_found),
+            ] {
+                let got = kit.send(&Message::new(command, 0, session, &[]));
+                let what = format!("{command:?} of session {session}, of which {last} is the last");
+                same(&what, &got, &wanted)?;
+                denied += 1;
+            }
+            Ok::<_, String>(())
+        };
+        for session in [0, last + 1, last + 2] {
+            refuse(session)?;
+        }
+        let got = opening.finish(kit);
+        same(
+            "the opening",
+            &got,
+            &Got::Result(TeeResult::ITEM_NOT_FOUND, Origin::TEE),
+        )?;
+        refuse(last + 1)?;
+    }
+    kit.close(last)?;
+    kit.alive()?;
+    Ok(Seen::denied(format!("{denied} calls"), denied))
 }

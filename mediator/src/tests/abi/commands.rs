@@ -137,9 +137,21 @@ fn cmd_invoke() {
 #[test]
 fn cmd_close_session() {
     let vm = plain();
-    let done = passes(&vm, Command::CLOSE_SESSION, &[]);
-    // There is no such session, and that is OP-TEE's to say.
-    assert_eq!(done.header.ret.get(), TeeResult::ITEM_NOT_FOUND.0);
+    let guest = vm.guest();
+    let close = |session| {
+        let done = guest.run(guest.message(Command::CLOSE_SESSION, session, &[]));
+        done.header.ret.get()
+    };
+    let (session, _) = guest.open(APP, login::PUBLIC);
+    let before = vm.host.machine().smcs().len();
+    assert_eq!(close(session + 1), TeeResult::ITEM_NOT_FOUND.0);
+    assert_eq!(vm.host.machine().smcs().len(), before);
+    assert_eq!(close(session), 0);
+    let header = seen(&vm).header;
+    assert_eq!((header.cmd.get(), header.session.get()), (2, session));
+    // It is gone now.
+    assert_eq!(close(session), TeeResult::ITEM_NOT_FOUND.0);
+    assert_eq!((vm.stats().sessions, vm.stats().denied), (0, 2));
     vm.end();
     let vm = plain();
     wrong_counts(&vm, Command::CLOSE_SESSION, &[1, 4]);

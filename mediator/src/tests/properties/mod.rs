@@ -76,8 +76,8 @@ fn conversation(actions: &[(bool, Action)], scramble: bool, breaks: Breaks) {
         sessions: 2,
         ..Quotas::default()
     };
-    let a = Vm::with_pages(&machine, 1, config(TIGHT), PAGES);
-    let b = Vm::with_pages(&machine, 2, config(TIGHTER), PAGES);
+    let a = Vm::with_pages(&machine, 1, config(TIGHT), PAGES).with_own_sessions();
+    let b = Vm::with_pages(&machine, 2, config(TIGHTER), PAGES).with_own_sessions();
     let c = Vm::with_pages(&machine, 3, config(quiet), PAGES);
     let neighbour = c.guest();
     let (cookie, result) = neighbour.register(3);

@@ -72,9 +72,12 @@ fn only_outputs_changed(wrote: &Request, now: &Request) -> bool {
 
 impl<'a> Play<'a> {
     pub(super) fn new(vm: &'a Vm, quotas: Quotas, scramble: bool) -> Self {
+        let guest = vm.guest();
+        // So that what comes next has a session to use.
+        assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
         Self {
             vm,
-            guest: vm.guest(),
+            guest,
             quotas,
             scramble,
             waiting: Vec::new(),
@@ -329,8 +332,11 @@ impl<'a> Play<'a> {
                 how,
             } => {
                 let vm = self.vm.host.vm();
-                self.vm.host.machine().script(vm, steps.clone());
-                self.begin(Command(*command), 1, params, *how);
+                let machine = self.vm.host.machine();
+                machine.script(vm, steps.clone());
+                // One that OP-TEE knows; the guest may only be opening it.
+                let session = machine.sessions(vm).last().copied().unwrap_or(1);
+                self.begin(Command(*command), session, params, *how);
             }
             Action::Answer {
                 which,
