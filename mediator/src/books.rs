@@ -90,8 +90,8 @@ pub(crate) struct Books {
     /// Applications that OP-TEE has loaded for the VM, which makes them user TAs: it looks
     /// among its pseudo TAs first.
     user_apps: Vec<Uuid>,
-    /// How often there was one more.
-    more_user_apps: u32,
+    /// How often there was one more, or all that this has room for.
+    pub(crate) more_user_apps: u32,
     /// Pages that OP-TEE's core may have mapped; see [`Quotas::mapped_pages`].
     mapped: u32,
     pages: u64,
@@ -260,7 +260,7 @@ impl Books {
         if self.user_apps.len() < MAX_USER_APPS && self.user_apps.try_reserve(1).is_ok() {
             self.user_apps.push(app);
         } else {
-            self.more_user_apps += 1;
+            self.more_user_apps = self.more_user_apps.saturating_add(1);
         }
     }
 

@@ -219,10 +219,8 @@ impl Mediator {
                     Stage::Apps(apps, Some(app))
                 }
                 None => {
-                    let mut books = self.books.lock();
-                    for _ in core::mem::take(&mut books.sessions) {
-                        self.counters.leaked.bump();
-                    }
+                    let left = core::mem::take(&mut self.books.lock().sessions);
+                    self.counters.leaked.add(left.len() as u64);
                     if self.tee.virtualised {
                         Stage::Forget
                     } else {
@@ -369,9 +367,7 @@ impl Mediator {
     /// count as kept.
     fn loaded_apps(&self) -> Vec<Uuid> {
         let (apps, more) = self.books.lock().take_user_apps();
-        for _ in 0..more {
-            self.counters.kept.bump();
-        }
+        self.counters.kept.add(more.into());
         apps
     }
 

@@ -160,3 +160,27 @@ fn more_applications_than_are_remembered_count_as_kept() {
     assert_eq!((vm.stats().kept, vm.stats().leaked), (all.into(), 0));
     vm.end_after_destroy();
 }
+
+/// A guest can go on for days with names of applications that nobody has.
+#[test]
+fn any_number_of_applications_can_be_counted() {
+    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    {
+        let mut books = vm.mediator.books.lock();
+        for number in 0..MAX_USER_APPS as u8 {
+            books.learn_user_app(Uuid([number; 16]));
+        }
+        books.more_user_apps = u32::MAX - 1;
+        for number in 0..3 {
+            books.learn_user_app(Uuid([0xf0 + number; 16]));
+        }
+    }
+    vm.mediator.destroy(&vm.host).unwrap();
+    let all = MAX_USER_APPS as u64 + u64::from(u32::MAX);
+    assert_eq!((vm.stats().kept, vm.stats().leaked), (all, 0));
+    assert_eq!(
+        vm.mediator.create(&vm.host),
+        Err(CreateError::Leftovers(all))
+    );
+    vm.end_after_destroy();
+}
