@@ -1,7 +1,9 @@
 // The way in from a guest and back. EL2 itself always runs with interrupts masked, and its stack
 // is empty whenever a guest runs: the frame is always at the same place, at the stack's top.
 
-.macro save_guest
+// What Rust may change. The others it leaves as they are (AAPCS64, 6.1), and so do calls into the
+// secure world (SMCCC, 2.6).
+.macro save_callers
     sub     sp, sp, #272
     stp     x0, x1, [sp, #0]
     stp     x2, x3, [sp, #16]
@@ -12,7 +14,13 @@
     stp     x12, x13, [sp, #96]
     stp     x14, x15, [sp, #112]
     stp     x16, x17, [sp, #128]
-    stp     x18, x19, [sp, #144]
+    str     x18, [sp, #144]
+    str     x30, [sp, #240]
+.endm
+
+// The rest of the frame.
+.macro save_others
+    str     x19, [sp, #152]
     stp     x20, x21, [sp, #160]
     stp     x22, x23, [sp, #176]
     stp     x24, x25, [sp, #192]
@@ -20,16 +28,31 @@
     stp     x28, x29, [sp, #224]
     mrs     x1, elr_el2
     mrs     x2, spsr_el2
-    stp     x30, x1, [sp, #240]
-    str     x2, [sp, #256]
-    mov     x0, sp
+    stp     x1, x2, [sp, #248]
 .endm
 
 .macro from_guest handler
     .balign 0x80
-    save_guest
+    save_callers
+    save_others
+    mov     x0, sp
     bl      \handler
     b       return_to_guest
+.endm
+
+// A guest's own doing. Calls, which are by far the most frequent, have a short way: half a frame, and
+// ELR and SPSR stay in their registers. ESR_EL2 is the whole of an SMC's or HVC's with immediate zero.
+.macro from_guest_by_itself
+    .balign 0x80
+    save_callers
+    mrs     x0, esr_el2
+    mov     w1, #0x5e000000
+    cmp     x0, x1
+    b.eq    guest_calls_by_smc
+    mov     w1, #0x5a000000
+    cmp     x0, x1
+    b.eq    guest_calls_by_hvc
+    b       guest_does_something_else
 .endm
 
 .macro from_el2 kind
@@ -50,7 +73,7 @@ vectors:
     from_el2 5
     from_el2 6
     from_el2 7
-    from_guest {guest_sync}
+    from_guest_by_itself
     from_guest {guest_irq}
     from_guest {guest_irq}
     from_guest {guest_serror}
@@ -59,6 +82,34 @@ vectors:
     from_guest {guest_irq}
     from_guest {guest_irq}
     from_guest {guest_serror}
+
+guest_calls_by_smc:
+    // A trapped SMC's return address is its own.
+    mrs     x1, elr_el2
+    add     x1, x1, #4
+    msr     elr_el2, x1
+    mov     x0, sp
+    bl      {guest_smc}
+    tbz     w0, #0, return_from_call
+    b       after_call
+
+guest_calls_by_hvc:
+    mov     x0, sp
+    bl      {guest_hvc}
+    tbz     w0, #0, return_from_call
+
+// There is more to do than the call: perhaps another vCPU's turn.
+after_call:
+    save_others
+    mov     x0, sp
+    bl      {after_call}
+    b       return_to_guest
+
+guest_does_something_else:
+    save_others
+    mov     x0, sp
+    bl      {guest_sync}
+    b       return_to_guest
 
 // An exception taken from EL2 is a bug of ours. The stack may be the reason: use the spare one.
 broken:
@@ -74,8 +125,7 @@ broken:
     b       {el2_exception}
 
 return_to_guest:
-    ldp     x30, x1, [sp, #240]
-    ldr     x2, [sp, #256]
+    ldp     x1, x2, [sp, #248]
     msr     elr_el2, x1
     msr     spsr_el2, x2
     ldp     x28, x29, [sp, #224]
@@ -83,7 +133,10 @@ return_to_guest:
     ldp     x24, x25, [sp, #192]
     ldp     x22, x23, [sp, #176]
     ldp     x20, x21, [sp, #160]
-    ldp     x18, x19, [sp, #144]
+    ldr     x19, [sp, #152]
+return_from_call:
+    ldr     x30, [sp, #240]
+    ldr     x18, [sp, #144]
     ldp     x16, x17, [sp, #128]
     ldp     x14, x15, [sp, #112]
     ldp     x12, x13, [sp, #96]

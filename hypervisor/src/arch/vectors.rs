@@ -1,13 +1,17 @@
 //! The exception vectors.
 
-use super::world::Frame;
+use super::world::{CallFrame, Frame};
 use super::{barrier, stack};
+use crate::vm::Exit;
 use aarch64_cpu::registers::VBAR_EL2;
 use core::arch::global_asm;
 use tock_registers::interfaces::Writeable;
 
 global_asm!(
     include_str!("vectors.S"),
+    guest_smc = sym guest_smc,
+    guest_hvc = sym guest_hvc,
+    after_call = sym after_call,
     guest_sync = sym guest_sync,
     guest_irq = sym guest_irq,
     guest_serror = sym guest_serror,
@@ -31,6 +35,20 @@ pub fn install() {
 pub fn enter_scheduler(index: usize) -> ! {
     // SAFETY: the stack is this pCPU's own, and nothing on it is used any more: we never return.
     unsafe { enter_first_guest(stack::top(index)) }
+}
+
+/// Whether there is more to do before the guest goes on, for which [`after_call`] has the whole frame.
+extern "C" fn guest_smc(frame: &mut CallFrame) -> bool {
+    crate::trap::handler::call(frame, Exit::Smc)
+}
+
+/// As [`guest_smc`].
+extern "C" fn guest_hvc(frame: &mut CallFrame) -> bool {
+    crate::trap::handler::call(frame, Exit::Hvc)
+}
+
+extern "C" fn after_call(frame: &mut Frame) {
+    crate::sched::run::before_return(frame);
 }
 
 extern "C" fn guest_sync(frame: &mut Frame) {

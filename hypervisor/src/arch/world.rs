@@ -21,6 +21,14 @@ pub struct Frame {
 
 const _: () = assert!(size_of::<Frame>() == 272, "vectors.S knows this size");
 
+/// The head of a [`Frame`], for a call (SMCCC): what it passes and what it gets. Of the rest of the frame
+/// only what calls leave as it was is there.
+#[repr(C)]
+pub struct CallFrame {
+    /// x0..x7.
+    pub x: [u64; 8],
+}
+
 /// PSTATE of a vCPU at its start: EL1h, all interrupts masked (PSCI DEN0022, 6.4).
 pub const PSTATE_EL1H_MASKED: u64 = 0x3c5;
 /// SCTLR_EL1 at a vCPU's start: the RES1 bits, MMU and caches off.

@@ -70,14 +70,20 @@ pub fn first(frame: &mut Frame) {
     schedule(frame);
 }
 
-/// The last thing before a guest goes on: two loads where there is nothing to do.
+/// Whether there is something to do before the vCPU that is on this pCPU goes on: two loads.
+#[inline]
+pub fn is_wanted(here: &Pcpu, running: Running) -> bool {
+    here.work.get() != 0 || running.vm.vgic.needs_fill(running.vcpu.index)
+}
+
+/// The last thing before a guest goes on.
 #[inline]
 pub fn before_return(frame: &mut Frame) {
     let here = percpu::this();
     let Some(running) = here.current.get() else {
         return schedule(frame);
     };
-    if here.work.get() != 0 || running.vm.vgic.needs_fill(running.vcpu.index) {
+    if is_wanted(here, running) {
         with_work(frame, here, running);
     }
 }
@@ -146,7 +152,7 @@ pub fn wake_all(vm: &'static Vm) {
 /// Whether the vCPU has something to do that a call in the secure world must not keep it from.
 #[inline]
 pub fn guest_must_run(running: Running) -> bool {
-    percpu::this().work.get() != 0 || running.vm.vgic.needs_fill(running.vcpu.index)
+    is_wanted(percpu::this(), running)
 }
 
 /// The guest executed WFI; `frame` is behind it already.

@@ -57,6 +57,12 @@ impl FunctionId {
         }
     }
 
+    /// Whether its owner is a trusted application or the trusted OS: 48 to 63, the last quarter of them.
+    #[inline]
+    pub const fn is_for_tee(self) -> bool {
+        self.0 >> 28 & 3 == 3
+    }
+
     /// The function within its owner's range, and for fast calls the bits that must be zero:
     /// bits 23:0 but the hint.
     #[inline]
@@ -188,7 +194,10 @@ mod tests {
             (0xbfff_ffff, OwningEntity::TrustedOs),
             (0x3fff_ffff, OwningEntity::TrustedOs),
         ] {
-            assert_eq!(FunctionId::new(id).owner(), owner, "{id:#x}");
+            let function = FunctionId::new(id);
+            assert_eq!(function.owner(), owner, "{id:#x}");
+            let for_tee = [OwningEntity::TrustedApplication, OwningEntity::TrustedOs];
+            assert_eq!(function.is_for_tee(), for_tee.contains(&owner), "{id:#x}");
         }
     }
 

@@ -1,26 +1,27 @@
 //! From a trapped SMC or HVC to the service that answers it.
 
-use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned};
+use super::call::{Call, FunctionId, NOT_SUPPORTED, Returned};
 use super::{memory, psci, smccc, tee, trng};
-use crate::arch::world::Frame;
+use crate::arch::world::CallFrame;
 use crate::arch::{entropy, smc};
 use crate::sched::run;
 use crate::vm::{self, Running};
 
-/// Answers the call in `frame`, whose program counter is behind the instruction already.
+/// Answers the call in `frame`.
 #[inline]
-pub fn dispatch(frame: &mut Frame, running: Running) {
+pub fn dispatch(frame: &mut CallFrame, running: Running) {
     let function = FunctionId::from_x0(frame.x[0]);
-    match function.owner() {
-        OwningEntity::TrustedOs | OwningEntity::TrustedApplication => tee::handle(frame, running),
-        _ => others(frame, running, function),
+    if function.is_for_tee() {
+        tee::handle(frame, running);
+    } else {
+        others(frame, running, function);
     }
 }
 
-fn others(frame: &mut Frame, running: Running, function: FunctionId) {
-    let mut regs = [0; 8];
-    regs.copy_from_slice(&frame.x[..8]);
-    let call = Call::new(&regs);
+// Its own, so that the way to the TEE need not keep what this needs.
+#[inline(never)]
+fn others(frame: &mut CallFrame, running: Running, function: FunctionId) {
+    let call = Call::new(&frame.x);
     let answer = if psci::owns(function) {
         match power(&call, running) {
             Some(answer) => answer,
@@ -52,6 +53,7 @@ fn others(frame: &mut Frame, running: Running, function: FunctionId) {
     frame.x[..4].copy_from_slice(&answer);
 }
 
+#[inline(never)]
 fn relinquish(call: &Call, running: Running) -> Returned {
     let vm = running.vm;
     let answer = match memory::range(call) {

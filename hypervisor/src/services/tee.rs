@@ -1,31 +1,24 @@
 //! The TEE as a service: what the mediator needs of this hypervisor, and the way to it.
 
-use crate::arch::world::Frame;
+use crate::arch::world::CallFrame;
 use crate::arch::{guest_bytes, percpu, smc};
 use crate::sched::run;
-use crate::services::stuck;
 use crate::trap::irq;
 use crate::vm::{Running, SHARED_PAGES, Vm};
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
-use mediator::{ForeignInterrupt, GuestCall, GuestMemoryError, Host, PinError, SharedPage};
+use mediator::{ForeignInterrupt, GuestMemoryError, Host, PinError, SharedPage};
 
 /// SMCCC: no such function.
 const UNKNOWN_FUNCTION: u64 = 0xffff_ffff;
 
 /// Answers a call to the trusted OS or a trusted application.
 #[inline]
-pub fn handle(frame: &mut Frame, running: Running) {
+pub fn handle(frame: &mut CallFrame, running: Running) {
     let Some(mediator) = running.vm.mediator() else {
         frame.x[..4].copy_from_slice(&[UNKNOWN_FUNCTION, 0, 0, 0]);
         return;
     };
-    let mut regs = [0; 8];
-    regs.copy_from_slice(&frame.x[..8]);
-    let call = GuestCall {
-        regs,
-        aarch32: false,
-    };
-    let answer = mediator.smc(&VmHost { vm: running.vm }, &call);
+    let answer = mediator.smc_from_aarch64(&VmHost { vm: running.vm }, &frame.x);
     frame.x[..4].copy_from_slice(&answer);
 }
 
@@ -85,6 +78,12 @@ impl Host for VmHost {
         Some(SharedPage::new(page))
     }
 
+    #[inline]
+    fn clear_shared(&self, page: &SharedPage) {
+        // SAFETY: a page of the pool, which EL2 maps and never refers to, and which is not shared now.
+        unsafe { guest_bytes::zero(page.pa(), PAGE_SIZE) };
+    }
+
     fn free_shared(&self, page: SharedPage) {
         if let Some(pages) = SHARED_PAGES.get() {
             pages
@@ -109,11 +108,7 @@ impl Host for VmHost {
 
     #[inline]
     fn smc(&self, args: [u64; 8]) -> [u64; 4] {
-        let pcpu = percpu::this().id();
-        stuck::pass(pcpu);
-        let answer = secure_call(args);
-        stuck::pass(pcpu);
-        answer
+        percpu::this().passages.pass(|| secure_call(args))
     }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {
@@ -148,6 +143,8 @@ impl Host for SecureWorld {
     fn alloc_shared(&self) -> Option<SharedPage> {
         None
     }
+
+    fn clear_shared(&self, _: &SharedPage) {}
 
     fn free_shared(&self, _: SharedPage) {}
 

@@ -4,8 +4,8 @@ use super::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap};
 use super::inject::Exception;
 use super::sysreg::{self, Outcome};
 use super::{guest_exception, irq, mmio};
-use crate::arch::percpu;
-use crate::arch::world::Frame;
+use crate::arch::percpu::{self, Pcpu};
+use crate::arch::world::{CallFrame, Frame};
 use crate::sched::run;
 use crate::services;
 use crate::vm::{Exit, Running};
@@ -15,19 +15,31 @@ use tock_registers::interfaces::Readable;
 const CLASS_HVC: u8 = 0x16;
 const CLASS_SMC: u8 = 0x17;
 
-/// A guest's own doing: a call, an access that traps, WFI.
+/// An SMC or HVC with immediate zero, which the guest is behind already. Whether there is more to do
+/// before it goes on: [`run::before_return`] does that, with the whole frame.
+#[inline]
+pub fn call(frame: &mut CallFrame, exit: Exit) -> bool {
+    let here = percpu::this();
+    let running = running(here);
+    running.vcpu.count(exit);
+    services::dispatch(frame, running);
+    run::is_wanted(here, running)
+}
+
+/// A guest's own doing that is no call: an access that traps, WFI.
 pub fn synchronous(frame: &mut Frame) {
-    let running = running();
+    let running = running(percpu::this());
     let esr = Esr::new(ESR_EL2.get());
     match esr.class() {
         CLASS_SMC => {
             running.vcpu.count(Exit::Smc);
-            frame.skip(4);
-            call(frame, running, esr);
+            undefined(frame);
         }
         CLASS_HVC => {
             running.vcpu.count(Exit::Hvc);
-            call(frame, running, esr);
+            // It is behind the instruction already.
+            frame.step_back(4);
+            undefined(frame);
         }
         _ => other(frame, running, esr),
     }
@@ -36,7 +48,7 @@ pub fn synchronous(frame: &mut Frame) {
 
 /// A physical interrupt.
 pub fn interrupt(frame: &mut Frame) {
-    running().vcpu.count(Exit::Irq);
+    running(percpu::this()).vcpu.count(Exit::Irq);
     irq::take_pending();
     run::before_return(frame);
 }
@@ -44,7 +56,7 @@ pub fn interrupt(frame: &mut Frame) {
 /// An SError while a guest ran. It may be anybody's; nothing that guests can reach raises one on
 /// purpose, so it is reported and the guest goes on.
 pub fn system_error(frame: &mut Frame) {
-    let running = running();
+    let running = running(percpu::this());
     if running.vm.log_once(crate::vm::Oddity::SystemError) {
         crate::warn!(
             "vm {}: SError {:#x} at {:#x}",
@@ -56,23 +68,16 @@ pub fn system_error(frame: &mut Frame) {
     run::before_return(frame);
 }
 
-fn running() -> Running {
-    percpu::this()
-        .current
+#[inline]
+fn running(here: &Pcpu) -> Running {
+    here.current
         .get()
         .expect("a guest was running, or there would be no exit from it")
 }
 
-/// SMC or HVC; `frame.pc` is behind it already.
-#[inline]
-fn call(frame: &mut Frame, running: Running, esr: Esr) {
-    if esr.get() & 0xffff == 0 {
-        services::dispatch(frame, running);
-    } else {
-        // SMCCC 1.2, 2.9: other immediates are reserved; nothing answers to them.
-        frame.step_back(4);
-        guest_exception::take(frame, Exception::Undefined);
-    }
+/// A call with an immediate that is not zero: SMCCC 1.2, 2.9 reserves them, and nothing answers to them.
+fn undefined(frame: &mut Frame) {
+    guest_exception::take(frame, Exception::Undefined);
 }
 
 fn other(frame: &mut Frame, running: Running, esr: Esr) {

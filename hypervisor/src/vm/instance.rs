@@ -148,7 +148,10 @@ impl Vcpu {
     pub fn count(&self, exit: Exit) {
         let counter = &self.exits[exit as usize];
         // Only this pCPU writes it, so no exclusive access is needed.
-        counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        counter.store(
+            counter.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
     }
 
     /// Where it runs.
