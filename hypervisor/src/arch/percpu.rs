@@ -2,6 +2,8 @@
 
 use crate::devices::vgic::Hcr;
 use crate::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
+use crate::sched::watch::Passages;
+use crate::services::stuck;
 use crate::vm::Running;
 use aarch64_cpu::registers::TPIDR_EL2;
 use alloc::boxed::Box;
@@ -33,6 +35,8 @@ pub struct Pcpu {
     pub unusable_hcr: Hcr,
     /// Number of list registers that this pCPU has.
     pub list_registers: usize,
+    /// Its passages to the secure world.
+    pub passages: &'static Passages,
     /// When it looks next whether others are stuck in the secure world, in ticks.
     pub watch_at: Cell<u64>,
     not_sync: PhantomData<*const ()>,
@@ -48,9 +52,10 @@ impl Pcpu {
 
 /// Makes this pCPU's state, for ever.
 pub fn init(index: usize, redistributor: Pa) {
+    let id = PcpuIndex::new(index).expect("there are no more pCPUs than MAX_CPUS");
     let pcpu: &'static Pcpu = Box::leak(Box::new(Pcpu {
         index,
-        id: PcpuIndex::new(index).expect("there are no more pCPUs than MAX_CPUS"),
+        id,
         redistributor,
         current: Cell::new(None),
         work: Cell::new(0),
@@ -64,6 +69,7 @@ pub fn init(index: usize, redistributor: Pa) {
             Hcr::empty()
         },
         list_registers: super::ich::list_registers(),
+        passages: stuck::passages(id),
         watch_at: Cell::new(0),
         not_sync: PhantomData,
     }));

@@ -23,11 +23,14 @@ impl Passages {
         Self(AtomicU32::new(0))
     }
 
-    /// The pCPU whose passages these are goes in or comes back.
+    /// The pCPU whose passages these are goes in, does something there, and comes back.
     #[inline]
-    pub fn pass(&self) {
+    pub fn pass<T>(&self, visit: impl FnOnce() -> T) -> T {
         let count = self.0.load(Ordering::Relaxed);
         self.0.store(count.wrapping_add(1), Ordering::Relaxed);
+        let result = visit();
+        self.0.store(count.wrapping_add(2), Ordering::Relaxed);
+        result
     }
 
     /// The count.
@@ -102,9 +105,8 @@ mod tests {
     fn the_count_is_odd_inside() {
         let passages = Passages(AtomicU32::new(u32::MAX - 1));
         assert!(passages.get().is_multiple_of(2));
-        passages.pass();
-        assert!(!passages.get().is_multiple_of(2));
-        passages.pass();
+        let inside = passages.pass(|| passages.get());
+        assert!(!inside.is_multiple_of(2));
         assert_eq!(passages.get(), 0, "wraps to an even number");
     }
 

@@ -13,10 +13,9 @@ use spin::mutex::SpinMutex;
 static PASSAGES: [Passages; MAX_PCPUS] = [const { Passages::new() }; MAX_PCPUS];
 static WATCH: SpinMutex<Watch> = SpinMutex::new(Watch::new());
 
-/// This pCPU, whose index it is, goes to the secure world or comes back from it.
-#[inline]
-pub fn pass(pcpu: PcpuIndex) {
-    PASSAGES[pcpu.get()].pass();
+/// The count of a pCPU, which tells it of its passages.
+pub fn passages(pcpu: PcpuIndex) -> &'static Passages {
+    &PASSAGES[pcpu.get()]
 }
 
 /// Whether a pCPU is in the secure world on behalf of a VM.
