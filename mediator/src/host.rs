@@ -89,6 +89,9 @@ pub trait Host {
     /// normal-world memory: outside its own areas. `None` when there is none left.
     fn alloc_shared(&self) -> Option<SharedPage>;
 
+    /// Fills a page that OP-TEE does not use with zeroes.
+    fn clear_shared(&self, page: &SharedPage);
+
     /// Gives a page back.
     fn free_shared(&self, page: SharedPage);
 

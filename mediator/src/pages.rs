@@ -14,7 +14,7 @@ impl Mediator {
         match spare {
             Some(page) => {
                 // OP-TEE sees what this VM's call needs, and nothing of its past.
-                host.write_shared(&page, 0, &[0; crate::addr::PAGE_SIZE as usize]);
+                host.clear_shared(&page);
                 Some(page)
             }
             None => host.alloc_shared(),

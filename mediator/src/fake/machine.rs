@@ -438,6 +438,14 @@ impl Host for FakeHost {
         }
     }
 
+    fn clear_shared(&self, page: &SharedPage) {
+        self.write_shared(page, 0, &[0; PAGE_SIZE as usize]);
+        let mut state = self.machine.state();
+        if let Some(text) = state.tee.use_of(page.pa().get()) {
+            state.violate(text);
+        }
+    }
+
     fn read_shared(&self, page: &SharedPage, offset: usize, into: &mut [u8]) {
         let mut state = self.machine.state();
         if !state.ram.read(page.pa().get() + offset as u64, into) {

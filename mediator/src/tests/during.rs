@@ -42,6 +42,10 @@ impl<F: FnMut(&Vm)> Host for During<'_, F> {
         self.vm.host.alloc_shared()
     }
 
+    fn clear_shared(&self, page: &SharedPage) {
+        self.vm.host.clear_shared(page);
+    }
+
     fn free_shared(&self, page: SharedPage) {
         self.vm.host.free_shared(page);
     }

@@ -50,6 +50,10 @@ impl Host for Stepping<'_> {
         yield_now();
         self.0.alloc_shared()
     }
+    fn clear_shared(&self, page: &SharedPage) {
+        yield_now();
+        self.0.clear_shared(page);
+    }
     fn free_shared(&self, page: SharedPage) {
         yield_now();
         self.0.free_shared(page);
