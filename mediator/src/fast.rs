@@ -15,6 +15,7 @@ const CALLS_OF_AN_OFFER: u64 = 2;
 
 impl Mediator {
     /// A fast call of the guest's. Its identifier is without the hint bit.
+    #[inline]
     pub(crate) fn fast<H: Host>(
         &self,
         host: &H,
@@ -27,7 +28,6 @@ impl Mediator {
         if !self.live.load(Ordering::SeqCst) {
             return code(Return::ENOTAVAIL);
         }
-        let notifications = self.offers_notifications();
         match function {
             smc::CALLS_COUNT => [self.calls_count(), 0, 0, 0],
             smc::CALLS_UID | smc::GET_OS_UUID => self.pass(host, function, 0, 4),
@@ -39,8 +39,12 @@ impl Mediator {
             smc::GET_THREAD_COUNT => [Return::OK.get(), u64::from(self.call_limit()), 0, 0],
             smc::ENABLE_SHM_CACHE => self.pass(host, function, 0, 1),
             smc::DISABLE_SHM_CACHE => self.disable_shm_cache(host),
-            smc::ENABLE_ASYNC_NOTIF if notifications => self.enable_notifications(host),
-            smc::GET_ASYNC_NOTIF_VALUE if notifications => self.pass(host, function, 0, 3),
+            smc::ENABLE_ASYNC_NOTIF if self.offers_notifications() => {
+                self.enable_notifications(host)
+            }
+            smc::GET_ASYNC_NOTIF_VALUE if self.offers_notifications() => {
+                self.pass(host, function, 0, 3)
+            }
             _ => self.unknown(function),
         }
     }
@@ -52,6 +56,7 @@ impl Mediator {
     }
 
     /// Nothing that the guest may call.
+    #[cold]
     pub(crate) fn unknown(&self, function: FunctionId) -> [u64; 4] {
         self.counters.denied.bump();
         // SMCCC wants -1 in the width of the convention.
@@ -63,6 +68,7 @@ impl Mediator {
     }
 
     /// Passes a call on; the first `count` registers of the answer come back.
+    #[inline]
     fn pass<H: Host>(&self, host: &H, function: FunctionId, a1: u64, count: usize) -> [u64; 4] {
         let args = [function.get().into(), a1, 0, 0, 0, 0, 0, self.tag()];
         let mut answer = self.secure(host, args).map(|word| word & 0xffff_ffff);
@@ -71,6 +77,7 @@ impl Mediator {
     }
 
     /// Capabilities, filtered both ways.
+    #[inline(never)]
     fn exchange<H: Host>(&self, host: &H, guest: u64) -> [u64; 4] {
         let caps = capabilities::for_tee(guest).bits();
         let [a0, ..] = self.pass(host, smc::EXCHANGE_CAPABILITIES, caps, 1);
@@ -83,6 +90,7 @@ impl Mediator {
     }
 
     /// OP-TEE gives back one buffer for RPC messages, if it has one and no call is under way.
+    #[inline(never)]
     fn disable_shm_cache<H: Host>(&self, host: &H) -> [u64; 4] {
         let [a0, a1, a2, _] = self.pass(host, smc::DISABLE_SHM_CACHE, 0, 3);
         if a0 != Return::OK.get() {
@@ -106,6 +114,7 @@ impl Mediator {
     ///
     /// OP-TEE may announce the first one before it has answered, and another pCPU may take that
     /// interrupt: so the guest wants it from before OP-TEE is asked.
+    #[inline(never)]
     fn enable_notifications<H: Host>(&self, host: &H) -> [u64; 4] {
         self.has_notified.store(true, Ordering::Relaxed);
         let before = core::mem::replace(&mut self.books.lock().notify, true);

@@ -196,14 +196,23 @@ impl Mediator {
     /// those that resume a call at once after a foreign interrupt
     /// ([`ForeignInterrupt::Resume`]) or after an RPC that the guest must not see.
     pub fn smc<H: Host>(&self, host: &H, call: &GuestCall) -> [u64; 4] {
+        if !call.aarch32 {
+            return self.smc_from_aarch64(host, &call.regs);
+        }
+        // An AArch32 caller has no upper halves. Results have 32 bits anyway, but for the "unknown"
+        // of an SMC64 call.
+        let mask = 0xffff_ffff;
+        let regs = call.regs.map(|word| word & mask);
+        self.smc_from_aarch64(host, &regs).map(|word| word & mask)
+    }
+
+    /// [`Mediator::smc`] with x0..x7 of a guest in AArch64.
+    #[inline]
+    pub fn smc_from_aarch64<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
         // Counted before the books are asked whether the VM is live, so that `destroy`, which
         // does it the other way round, overlooks nobody.
         self.inside.fetch_add(1, Ordering::SeqCst);
-        // An AArch32 caller has no upper halves. Results have 32 bits anyway, but for the "unknown"
-        // of an SMC64 call.
-        let mask = if call.aarch32 { 0xffff_ffff } else { u64::MAX };
-        let regs = call.regs.map(|word| word & mask);
-        let answer = self.dispatch(host, &regs).map(|word| word & mask);
+        let answer = self.dispatch(host, regs);
         self.inside.fetch_sub(1, Ordering::SeqCst);
         answer
     }
@@ -212,6 +221,9 @@ impl Mediator {
     #[inline]
     fn dispatch<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
         let function = FunctionId::from_x0(regs[0]).without_hint();
+        if function.is_fast() {
+            return self.fast(host, function, regs);
+        }
         match function {
             smc::CALL_WITH_ARG => self.begin(host, function, regs),
             smc::CALL_RETURN_FROM_RPC => self.resume(host, regs),
@@ -219,7 +231,6 @@ impl Mediator {
                 self.begin(host, function, regs)
             }
             // OP-TEE would spend a thread on any other yielding call.
-            _ if function.is_fast() => self.fast(host, function, regs),
             _ => self.unknown(function),
         }
     }

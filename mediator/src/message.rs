@@ -27,13 +27,14 @@ pub(crate) struct Message {
 
 /// How many parameters a command has, at least and at most; `None` if the command is unknown,
 /// or not for guests.
-pub(crate) const fn arity(command: Command, notifications: bool) -> Option<(usize, usize)> {
+#[inline]
+pub(crate) fn arity(command: Command, notifications: impl Fn() -> bool) -> Option<(usize, usize)> {
     Some(match command {
         Command::OPEN_SESSION => (2, 6),
         Command::INVOKE => (0, 4),
         Command::CLOSE_SESSION | Command::CANCEL => (0, 0),
         Command::REGISTER_SHM | Command::UNREGISTER_SHM => (1, 1),
-        Command::DO_BOTTOM_HALF | Command::STOP_ASYNC_NOTIF if notifications => (0, 0),
+        Command::DO_BOTTOM_HALF | Command::STOP_ASYNC_NOTIF if notifications() => (0, 0),
         _ => return None,
     })
 }

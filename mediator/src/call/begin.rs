@@ -43,7 +43,7 @@ impl Mediator {
         self.counters.yielding.bump();
         let prepared = self
             .find_message(&mut call, function, regs)
-            .and_then(|()| call.fetch(host, self.offers_notifications()))
+            .and_then(|()| call.fetch(host, || self.offers_notifications()))
             .and_then(|()| self.prepare(&mut call));
         match prepared {
             Ok(()) => self.enter(host, call),
@@ -52,6 +52,7 @@ impl Mediator {
     }
 
     /// Where the guest has its message.
+    #[inline]
     fn find_message(
         &self,
         call: &mut Call,
@@ -61,16 +62,7 @@ impl Mediator {
         let value = smc::unpair(regs[1], regs[2]);
         call.rpc_room = function != smc::CALL_WITH_ARG;
         if function == smc::CALL_WITH_REGD_ARG {
-            let offset = regs[3] & 0xffff_ffff;
-            let wrong = Refused::Code(Return::EBADADDR);
-            let mut books = self.books.lock();
-            let (cookie, buffer) = books.registered(GuestCookie(value)).map_err(|_| wrong)?;
-            if !offset.is_multiple_of(8) {
-                return Err(wrong);
-            }
-            call.place = buffer.place(offset).ok_or(wrong)?;
-            buffer.users += 1;
-            call.home = Some(cookie);
+            self.find_in_buffer(call, GuestCookie(value), regs[3] & 0xffff_ffff)?;
         } else {
             let at = Ipa::new(value);
             if !at.is_page_aligned() {
@@ -81,10 +73,46 @@ impl Mediator {
         Ok(())
     }
 
+    /// The message is at `offset` of a registered buffer.
+    fn find_in_buffer(
+        &self,
+        call: &mut Call,
+        guest: GuestCookie,
+        offset: u64,
+    ) -> Result<(), Refused> {
+        let wrong = Refused::Code(Return::EBADADDR);
+        let mut books = self.books.lock();
+        let (cookie, buffer) = books.registered(guest).map_err(|_| wrong)?;
+        if !offset.is_multiple_of(8) {
+            return Err(wrong);
+        }
+        call.place = buffer.place(offset).ok_or(wrong)?;
+        buffer.users += 1;
+        call.home = Some(cookie);
+        Ok(())
+    }
+
     /// Decides what the call may do, and what its parameters are for OP-TEE.
+    #[inline]
     fn prepare(&self, call: &mut Call) -> Result<(), Refused> {
         match Command(call.message.header.cmd.get()) {
-            Command::INVOKE => self.translate(call, 0, None)?,
+            Command::INVOKE if call.sent == 0 => self.check_session(call),
+            Command::INVOKE => self.translate(call, 0, None),
+            command => self.prepare_other(call, command),
+        }
+    }
+
+    /// Fails unless the guest has the session open that the call names.
+    #[inline]
+    fn check_session(&self, call: &Call) -> Result<(), Refused> {
+        let session = call.message.header.session.get();
+        Ok(self.books.lock().check_session(session)?)
+    }
+
+    /// [`Mediator::prepare`] for all commands but INVOKE.
+    #[inline(never)]
+    fn prepare_other(&self, call: &mut Call, command: Command) -> Result<(), Refused> {
+        match command {
             Command::OPEN_SESSION => {
                 let [app, client] = [call.message.params[0], call.message.params[1]];
                 if [app.attr(), client.attr()] != [Attr::META_VALUE_INPUT; 2] {
@@ -113,10 +141,7 @@ impl Mediator {
                 call.work = Work::Unregister(cookie);
                 call.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
             }
-            Command::CANCEL => {
-                let session = call.message.header.session.get();
-                self.books.lock().check_session(session)?;
-            }
+            Command::CANCEL => self.check_session(call)?,
             Command::STOP_ASYNC_NOTIF => call.work = Work::StopNotifications,
             // DO_BOTTOM_HALF names nothing.
             _ => {}
@@ -203,36 +228,14 @@ impl Mediator {
     /// Brings a call whose message is checked to OP-TEE, as soon as all pages of the buffer that
     /// comes with it are there, or no other call names the buffer that goes with it.
     pub(crate) fn enter<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
-        if let Work::Unregister(cookie) = call.work {
-            // OP-TEE panics when a call names a buffer while another has it forgotten: for a moment
-            // the name is still there, and no reference is left. So nobody may be on the way.
-            let mut books = self.books.lock();
-            let named = books.named(cookie) > 0;
-            // Who waits for a call that OP-TEE broke waits for ever.
-            let for_good = books.lost.iter().any(|lost| lost.uses.contains(&cookie));
-            drop(books);
-            if for_good {
-                return self.refuse(host, call, Denied(TeeResult::BUSY).into());
-            }
-            if named {
-                call.pending = Pending::Unregister;
-                return self.suspend(call, rpc::Function::FOREIGN_INTR.a0(), 0);
-            }
-        }
-        if let Work::Register { cookie, intake } = &mut call.work {
-            match intake.step(host, INTAKE_STEP, || self.take_page(host)) {
+        if !matches!(call.work, Work::Plain) {
+            match self.get_ready(host, &mut call) {
                 Ok(Progress::Done) => {}
                 Ok(Progress::More) => {
-                    call.pending = Pending::Register;
                     return self.suspend(call, rpc::Function::FOREIGN_INTR.a0(), 0);
                 }
-                Err(refusal) => return self.refuse(host, call, refusal.into()),
+                Err(refused) => return self.refuse(host, call, refused),
             }
-            let Param { a, b, .. } = call.message.params[0];
-            let offset = Ipa::new(a.get()).page_offset();
-            let start = intake.list_start().map_or(0, |pa| pa.get());
-            call.ours.params[0] =
-                Param::new(Attr::PAGE_LIST, start | offset, b.get(), cookie.get());
         }
         let Call {
             message,
@@ -267,7 +270,42 @@ impl Mediator {
         self.run(host, call, args)
     }
 
+    /// Sees to it that all pages of a buffer that comes are there, and that nobody uses one that goes. Where
+    /// that is not so yet, the guest runs, and the call waits for that.
+    #[inline(never)]
+    fn get_ready<H: Host>(&self, host: &H, call: &mut Call) -> Result<Progress, Refused> {
+        if let Work::Unregister(cookie) = call.work {
+            // OP-TEE panics when a call names a buffer while another has it forgotten: for a moment
+            // the name is still there, and no reference is left. So nobody may be on the way.
+            let mut books = self.books.lock();
+            let named = books.named(cookie) > 0;
+            // Who waits for a call that OP-TEE broke waits for ever.
+            let for_good = books.lost.iter().any(|lost| lost.uses.contains(&cookie));
+            drop(books);
+            if for_good {
+                return Err(Denied(TeeResult::BUSY).into());
+            }
+            if named {
+                call.pending = Pending::Unregister;
+                return Ok(Progress::More);
+            }
+        }
+        if let Work::Register { cookie, intake } = &mut call.work {
+            if intake.step(host, INTAKE_STEP, || self.take_page(host))? == Progress::More {
+                call.pending = Pending::Register;
+                return Ok(Progress::More);
+            }
+            let Param { a, b, .. } = call.message.params[0];
+            let offset = Ipa::new(a.get()).page_offset();
+            let start = intake.list_start().map_or(0, |pa| pa.get());
+            call.ours.params[0] =
+                Param::new(Attr::PAGE_LIST, start | offset, b.get(), cookie.get());
+        }
+        Ok(Progress::Done)
+    }
+
     /// Tells the guest that its call does not begin, and why.
+    #[cold]
     fn refuse<H: Host>(&self, host: &H, call: Box<Call>, refused: Refused) -> [u64; 4] {
         self.counters.denied.bump();
         let answer = match refused {
@@ -287,7 +325,12 @@ impl Mediator {
 
 impl Call {
     /// Copies the message from the guest, each byte once, and checks its frame.
-    fn fetch<H: Host>(&mut self, host: &H, notifications: bool) -> Result<(), Refused> {
+    #[inline]
+    fn fetch<H: Host>(
+        &mut self,
+        host: &H,
+        notifications: impl Fn() -> bool,
+    ) -> Result<(), Refused> {
         let wrong = Refused::Code(Return::EBADADDR);
         // Nearly always everything is there at once. Otherwise the header says how much there is.
         let usual = self.place.holds(0, USUAL_SIZE);

@@ -46,12 +46,8 @@ impl Mediator {
         if !matches!(call.work, Work::Plain) {
             self.settle_work(host, &mut call, result == Some(TeeResult::SUCCESS));
         }
-        // OP-TEE is done with these.
-        for page in mem::take(&mut call.list)
-            .into_iter()
-            .chain(call.retired.take())
-        {
-            self.give_page(host, page);
+        if !call.list.is_empty() || call.retired.is_some() {
+            self.give_pages(host, &mut call);
         }
         call.pending = Pending::Nothing;
         call.thread = None;
@@ -74,6 +70,15 @@ impl Mediator {
         }
         while let Some(pages) = unused.pop() {
             unpin(host, pages);
+        }
+    }
+
+    /// OP-TEE is done with these.
+    #[inline(never)]
+    fn give_pages<H: Host>(&self, host: &H, call: &mut Call) {
+        let list = mem::take(&mut call.list);
+        for page in list.into_iter().chain(call.retired.take()) {
+            self.give_page(host, page);
         }
     }
 

@@ -9,6 +9,8 @@ use crate::host::{GuestMemoryError, Host};
 pub(crate) struct Place {
     at: Ipa,
     second: Option<Ipa>,
+    /// Bytes of the message's memory that are in the first piece.
+    first: u64,
     /// Bytes that belong to the message's memory, in both pieces.
     len: u64,
 }
@@ -22,10 +24,12 @@ impl Place {
         } else {
             first
         };
+        let len = limit.min(reach);
         Self {
             at,
             second,
-            len: if limit < reach { limit } else { reach },
+            first: first.min(len),
+            len,
         }
     }
 
@@ -39,6 +43,7 @@ impl Place {
         Self {
             at: Ipa::new(0),
             second: None,
+            first: 0,
             len: 0,
         }
     }
@@ -54,7 +59,21 @@ impl Place {
     }
 
     /// Copies out of guest memory, each byte once.
+    #[inline]
     pub(crate) fn read<H: Host>(
+        &self,
+        host: &H,
+        offset: usize,
+        into: &mut [u8],
+    ) -> Result<(), GuestMemoryError> {
+        match self.whole(offset, into.len()) {
+            Some(from) => host.read_guest(from, into),
+            None => self.read_split(host, offset, into),
+        }
+    }
+
+    #[cold]
+    fn read_split<H: Host>(
         &self,
         host: &H,
         offset: usize,
@@ -72,7 +91,21 @@ impl Place {
     }
 
     /// Copies to guest memory.
+    #[inline]
     pub(crate) fn write<H: Host>(
+        &self,
+        host: &H,
+        offset: usize,
+        bytes: &[u8],
+    ) -> Result<(), GuestMemoryError> {
+        match self.whole(offset, bytes.len()) {
+            Some(to) => host.write_guest(to, bytes),
+            None => self.write_split(host, offset, bytes),
+        }
+    }
+
+    #[cold]
+    fn write_split<H: Host>(
         &self,
         host: &H,
         offset: usize,
@@ -89,9 +122,17 @@ impl Place {
         }
     }
 
+    /// Where `size` bytes from `offset` on begin, if they are all in the first piece, as nearly always.
+    #[inline]
+    fn whole(&self, offset: usize, size: usize) -> Option<Ipa> {
+        let end = (offset as u64).checked_add(size as u64)?;
+        let is_whole = end <= self.first;
+        // An offset within a page does not wrap.
+        is_whole.then(|| Ipa::new(self.at.get().wrapping_add(offset as u64)))
+    }
+
     /// Where `size` bytes from `offset` on begin, and, if they go on in the second page, where
     /// and after how many bytes.
-    #[inline]
     #[allow(
         clippy::type_complexity,
         reason = "two addresses and a length, used twice above"
