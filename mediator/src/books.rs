@@ -85,6 +85,8 @@ pub(crate) struct Books {
     lent: Vec<(u64, SharedPage)>,
     /// The name of the last one. Buffers' names are larger, by far.
     last_lent: u64,
+    /// How often OP-TEE has woken a call that waits for another.
+    pub(crate) sent: u32,
     /// The guest wants notifications.
     pub(crate) notify: bool,
     /// Applications that OP-TEE has loaded for the VM, which makes them user TAs: it looks
@@ -118,6 +120,7 @@ impl Books {
             opening: 0,
             lent: Vec::new(),
             last_lent: 0,
+            sent: 0,
             notify: false,
             user_apps: Vec::new(),
             more_user_apps: 0,

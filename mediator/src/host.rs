@@ -5,6 +5,7 @@
 //! with the mediator's lock held.
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
+use optee_proto::Uuid;
 use thiserror::Error;
 
 /// The access that a guest asked for touches something that is not the VM's own RAM.
@@ -56,6 +57,15 @@ pub enum ForeignInterrupt {
     /// The guest must run: it has an interrupt pending, or its time slice is over. It resumes
     /// the call itself, by `OPTEE_SMC_CALL_RETURN_FROM_RPC`.
     ReturnToGuest,
+}
+
+/// What a VM leaves behind in OP-TEE when it ends. It costs OP-TEE an address space number for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leftover {
+    /// A session that could not be closed.
+    Session,
+    /// An application that OP-TEE keeps although no session to it is open.
+    Application,
 }
 
 /// What the mediator needs of a hypervisor, for one VM.
@@ -111,6 +121,10 @@ pub trait Host {
     /// pCPU. The hypervisor takes it (otherwise the same interrupt ends the next attempt at
     /// once) and says whether the guest has to run before the call goes on.
     fn foreign_interrupt(&self) -> ForeignInterrupt;
+
+    /// The VM, which ends, leaves something behind in OP-TEE: this application, or a session with it.
+    /// Told once for each that the counters have, for whoever wants to know which they are.
+    fn left_behind(&self, what: Leftover, app: Uuid);
 }
 
 const _: () = assert!(PAGE_SIZE == optee_proto::msg::PAGE_LIST_SIZE as u64);

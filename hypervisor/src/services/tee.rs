@@ -6,7 +6,8 @@ use crate::sched::run;
 use crate::trap::irq;
 use crate::vm::{Running, SHARED_PAGES, Vm};
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
-use mediator::{ForeignInterrupt, GuestMemoryError, Host, PinError, SharedPage};
+use mediator::{ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SharedPage};
+use optee_proto::Uuid;
 
 /// SMCCC: no such function.
 const UNKNOWN_FUNCTION: u64 = 0xffff_ffff;
@@ -120,6 +121,18 @@ impl Host for VmHost {
             _ => ForeignInterrupt::ReturnToGuest,
         }
     }
+
+    fn left_behind(&self, what: Leftover, app: Uuid) {
+        let name = &self.vm.name;
+        match what {
+            Leftover::Session => {
+                crate::warn!("vm {name}: OP-TEE does not close a session with application {app}");
+            }
+            Leftover::Application => {
+                crate::info!("vm {name}: OP-TEE keeps application {app} in memory");
+            }
+        }
+    }
 }
 
 /// The secure world without a VM, for what EL2 asks it at boot.
@@ -159,4 +172,6 @@ impl Host for SecureWorld {
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         ForeignInterrupt::Resume
     }
+
+    fn left_behind(&self, _: Leftover, _: Uuid) {}
 }

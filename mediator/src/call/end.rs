@@ -50,6 +50,7 @@ impl Mediator {
             self.give_pages(host, &mut call);
         }
         call.pending = Pending::Nothing;
+        call.waits_from = None;
         call.thread = None;
         (call.params, call.sent) = (0, 0);
         call.kinds = [Kind::None; MAX_PARAMS];

@@ -134,6 +134,8 @@ pub(crate) struct Call {
     token: u32,
     /// It sleeps, and has slept for as long as it wanted.
     pub(crate) awake: bool,
+    /// It waits for another call, and has gone on when OP-TEE had woken others so often.
+    waits_from: Option<u32>,
     pub(crate) pending: Pending,
 }
 
@@ -159,6 +161,7 @@ impl Call {
             thread: None,
             token: 0,
             awake: false,
+            waits_from: None,
             pending: Pending::Nothing,
         }
     }
@@ -166,7 +169,6 @@ impl Call {
     /// Makes it a call of the mediator's own that closes a session.
     pub(crate) fn close_for_guest(&mut self, session: u32) {
         self.place = Place::nowhere();
-        self.rpc_room = false;
         (self.params, self.sent) = (0, 0);
         self.message.header = Header::default();
         self.message.header.cmd = optee_proto::msg::Command::CLOSE_SESSION.0.into();
@@ -175,10 +177,9 @@ impl Call {
     }
 
     /// Makes it a call of the mediator's own that opens a session to an application, for which
-    /// one is reserved. `rpc_room` is whether OP-TEE can ask for the application's code.
-    pub(crate) fn open_for_guest(&mut self, app: Uuid, rpc_room: bool) {
+    /// one is reserved.
+    pub(crate) fn open_for_guest(&mut self, app: Uuid) {
         self.place = Place::nowhere();
-        self.rpc_room = rpc_room;
         self.message.header = Header::default();
         self.message.header.cmd = optee_proto::msg::Command::OPEN_SESSION.0.into();
         let (a, b) = app.to_value();
@@ -192,7 +193,6 @@ impl Call {
     /// Makes it a call of the mediator's own that has OP-TEE forget a buffer.
     pub(crate) fn unregister_for_guest(&mut self, cookie: Cookie) {
         self.place = Place::nowhere();
-        self.rpc_room = false;
         self.message.header = Header::default();
         self.message.header.cmd = optee_proto::msg::Command::UNREGISTER_SHM.0.into();
         self.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
@@ -227,6 +227,22 @@ impl Call {
             Pending::Command(request) if !self.awake => request.sleep(),
             _ => None,
         }
+    }
+
+    /// Whether it waits inside OP-TEE for another call.
+    fn waits(&self) -> bool {
+        matches!(&self.pending, Pending::Command(request) if request.waits())
+    }
+
+    /// It goes on now, after OP-TEE has woken somebody `sent` times.
+    pub(crate) fn wait_from(&mut self, sent: u32) {
+        self.waits_from = self.waits().then_some(sent);
+    }
+
+    /// Whether it waits for another call and nobody was woken since it last went on, so that it would
+    /// only ask again. `sent` is how often OP-TEE has woken somebody.
+    pub(crate) fn rests(&self, sent: u32) -> bool {
+        self.waits() && self.waits_from == Some(sent)
     }
 
     /// Where behind the guest's message the room for RPC messages begins.

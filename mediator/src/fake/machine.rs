@@ -1,15 +1,15 @@
-//! Memory with owners and pins, and the [`Host`] of one VM in it.
+//! Memory with owners and pins, and the part of it that one VM has.
 
 use super::ram::Ram;
 use super::tee::Tee;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::host::{ForeignInterrupt, GuestMemoryError, Host, PinError, SharedPage};
+use crate::host::{ForeignInterrupt, Leftover};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use optee_proto::FunctionId;
+use optee_proto::{FunctionId, Uuid};
 use spin::{Mutex, MutexGuard};
 
 /// Neither physical addresses nor cookies are below this.
@@ -21,11 +21,12 @@ pub(super) struct State {
     pub(super) violations: Vec<String>,
     pub(super) smcs: Vec<[u64; 8]>,
     pub(super) tee: Tee,
-    shared_left: usize,
-    scramble: bool,
-    flips: Vec<(u64, Vec<u8>)>,
-    foreign: VecDeque<ForeignInterrupt>,
-    max_pins: u32,
+    pub(super) shared_left: usize,
+    pub(super) scramble: bool,
+    pub(super) flips: Vec<(u64, Vec<u8>)>,
+    pub(super) foreign: VecDeque<ForeignInterrupt>,
+    pub(super) max_pins: u32,
+    pub(super) left_behind: Vec<(Leftover, Uuid)>,
     /// All that guests wrote and said, once it is remembered.
     said: Option<Vec<u8>>,
 }
@@ -67,7 +68,7 @@ impl State {
         }
     }
 
-    fn check_leak(&mut self, what: &str, bytes: &[u8]) {
+    pub(super) fn check_leak(&mut self, what: &str, bytes: &[u8]) {
         for window in bytes.windows(8).step_by(4) {
             let value = u64::from_le_bytes(window.try_into().unwrap_or([0; 8]));
             if self.is_secret(value) && !self.is_guess(value) {
@@ -106,6 +107,7 @@ impl Machine {
             flips: Vec::new(),
             foreign: VecDeque::new(),
             max_pins: u32::MAX,
+            left_behind: Vec::new(),
             said: None,
         })))
     }
@@ -218,6 +220,11 @@ impl Machine {
         self.state().tee.open_sessions(client)
     }
 
+    /// What VMs that have ended have left behind.
+    pub fn left_behind(&self) -> Vec<(Leftover, Uuid)> {
+        self.state().left_behind.clone()
+    }
+
     /// Their numbers.
     pub fn sessions(&self, client: u16) -> Vec<u32> {
         self.state().tee.sessions(client)
@@ -278,8 +285,8 @@ impl Machine {
 /// One VM's view of the machine.
 #[derive(Clone, Debug)]
 pub struct FakeHost {
-    machine: Machine,
-    vm: u16,
+    pub(super) machine: Machine,
+    pub(super) vm: u16,
 }
 
 impl FakeHost {
@@ -351,126 +358,5 @@ impl FakeHost {
             assert!(state.ram.write(pa, now));
             (at, bytes) = (Ipa::new(at.get() + now.len() as u64), rest);
         }
-    }
-}
-
-impl Host for FakeHost {
-    fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
-        let mut state = self.machine.state();
-        let pa = state
-            .ram
-            .translate(self.vm, from)
-            .ok_or(GuestMemoryError(from))?;
-        if !state.ram.read(pa, into) {
-            state.violate(format!("read_guest({from}, {}) crosses a page", into.len()));
-            return Err(GuestMemoryError(from));
-        }
-        if state.scramble {
-            state
-                .ram
-                .write(pa, &into.iter().map(|byte| !byte).collect::<Vec<u8>>());
-        }
-        let range = from.get()..from.get() + into.len() as u64;
-        while let Some(at) = state.flips.iter().position(|(at, _)| range.contains(at)) {
-            let (at, bytes) = state.flips.remove(at);
-            if let Some(pa) = state.ram.translate(self.vm, Ipa::new(at)) {
-                state.ram.write(pa, &bytes);
-            }
-        }
-        Ok(())
-    }
-
-    fn write_guest(&self, to: Ipa, bytes: &[u8]) -> Result<(), GuestMemoryError> {
-        let mut state = self.machine.state();
-        state.check_leak("write_guest", bytes);
-        let pa = state
-            .ram
-            .translate(self.vm, to)
-            .ok_or(GuestMemoryError(to))?;
-        if !state.ram.write(pa, bytes) {
-            state.violate(format!("write_guest({to}, {}) crosses a page", bytes.len()));
-        }
-        Ok(())
-    }
-
-    fn pin(&self, page: Ipa) -> Result<Pa, PinError> {
-        let mut state = self.machine.state();
-        assert!(page.is_page_aligned());
-        let at = state
-            .ram
-            .translate(self.vm, page)
-            .ok_or(PinError::NotOwnMemory(page))?;
-        if state.ram.pins(at) >= state.max_pins {
-            return Err(PinError::TooManyPins(page));
-        }
-        state.ram.pin(at);
-        Ok(Pa::new(at))
-    }
-
-    fn unpin(&self, page: Ipa) {
-        let mut state = self.machine.state();
-        let at = state.ram.translate(self.vm, page);
-        let Some(at) = at.filter(|&at| state.ram.unpin(at)) else {
-            state.violate(format!("unpin({page}): not pinned"));
-            return;
-        };
-        let free = state.ram.pins(at) == 0;
-        if let Some(text) = free.then(|| state.tee.use_of(at)).flatten() {
-            state.violate(text);
-        }
-    }
-
-    fn alloc_shared(&self) -> Option<SharedPage> {
-        let mut state = self.machine.state();
-        state.shared_left = state.shared_left.checked_sub(1)?;
-        Some(SharedPage::new(Pa::new(state.ram.share(self.vm))))
-    }
-
-    fn free_shared(&self, page: SharedPage) {
-        let mut state = self.machine.state();
-        let at = page.pa().get();
-        if !state.ram.unshare(self.vm, at) {
-            state.violate(format!("free_shared({at:#x}): not shared"));
-        }
-        state.shared_left += 1;
-        if let Some(text) = state.tee.use_of(at) {
-            state.violate(text);
-        }
-    }
-
-    fn clear_shared(&self, page: &SharedPage) {
-        self.write_shared(page, 0, &[0; PAGE_SIZE as usize]);
-        let mut state = self.machine.state();
-        if let Some(text) = state.tee.use_of(page.pa().get()) {
-            state.violate(text);
-        }
-    }
-
-    fn read_shared(&self, page: &SharedPage, offset: usize, into: &mut [u8]) {
-        let mut state = self.machine.state();
-        if !state.ram.read(page.pa().get() + offset as u64, into) {
-            state.violate(format!("read_shared({page:?}, {offset}, {})", into.len()));
-        }
-    }
-
-    fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
-        let mut state = self.machine.state();
-        if !state.ram.write(page.pa().get() + offset as u64, bytes) {
-            state.violate(format!("write_shared({page:?}, {offset}, {})", bytes.len()));
-        }
-    }
-
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
-        let mut state = self.machine.state();
-        state.smcs.push(args);
-        super::tee::smc(&mut state, self.vm, args)
-    }
-
-    fn foreign_interrupt(&self) -> ForeignInterrupt {
-        self.machine
-            .state()
-            .foreign
-            .pop_front()
-            .unwrap_or(ForeignInterrupt::ReturnToGuest)
     }
 }

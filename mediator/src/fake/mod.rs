@@ -11,6 +11,7 @@
 //! * each call carries the VM's own number.
 
 mod guest;
+mod host;
 mod machine;
 mod ram;
 mod tee;

@@ -66,7 +66,8 @@ impl Mediator {
     }
 
     /// Checks and translates the request. The cookie to tell the guest, or what to tell OP-TEE:
-    /// success, where the call is our own and the request has been done.
+    /// success, where the call is our own and the request has been done. For one of our own that waits
+    /// it is no cookie, since nobody is told.
     fn put_before_guest<H: Host>(
         &self,
         host: &H,
@@ -95,7 +96,15 @@ impl Mediator {
             *kind = Kind::of(param)?;
             *theirs = kind.plain(param);
         }
+        if request.wakes() {
+            let mut books = self.books.lock();
+            books.sent = books.sent.wrapping_add(1);
+        }
         if call.place == Place::nowhere() {
+            // Others go on meanwhile.
+            if request.waits() || request.sleep().is_some() {
+                return Ok(0);
+            }
             return Err(self.do_own(host, call, request));
         }
         match request.command {

@@ -22,7 +22,7 @@ use crate::memory::{Cookie, Place, RpcBuffer};
 use crate::message::Kind;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, HEADER_SIZE, Header, Param};
-use optee_proto::rpc::{Command, MAX_PARAMS};
+use optee_proto::rpc::{Command, MAX_PARAMS, NOTIFICATION_SEND, NOTIFICATION_WAIT};
 use optee_proto::{Origin, TeeResult};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -78,6 +78,20 @@ impl Request {
     pub(crate) fn sleep(&self) -> Option<u32> {
         let milliseconds = u32::try_from(self.params[0].a.get()).unwrap_or(u32::MAX);
         (self.command == Command::SUSPEND).then_some(milliseconds)
+    }
+
+    /// Whether OP-TEE waits for another call of the VM's.
+    pub(crate) fn waits(&self) -> bool {
+        self.is_notification(NOTIFICATION_WAIT)
+    }
+
+    /// Whether OP-TEE wakes another call of the VM's.
+    fn wakes(&self) -> bool {
+        self.is_notification(NOTIFICATION_SEND)
+    }
+
+    fn is_notification(&self, what: u64) -> bool {
+        self.command == Command::NOTIFICATION && self.params[0].a.get() == what
     }
 
     /// The page that OP-TEE's request is in, and where.

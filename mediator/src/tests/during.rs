@@ -2,8 +2,9 @@
 
 use super::Vm;
 use crate::addr::{Ipa, Pa};
-use crate::{ForeignInterrupt, GuestCall, GuestMemoryError, Host, PinError, SharedPage};
+use crate::{ForeignInterrupt, GuestCall, GuestMemoryError, Host, Leftover, PinError, SharedPage};
 use core::cell::RefCell;
+use optee_proto::Uuid;
 
 /// The VM's host, but before each SMC something happens on another pCPU.
 struct During<'a, F> {
@@ -65,5 +66,9 @@ impl<F: FnMut(&Vm)> Host for During<'_, F> {
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.vm.host.foreign_interrupt()
+    }
+
+    fn left_behind(&self, what: Leftover, app: Uuid) {
+        self.vm.host.left_behind(what, app);
     }
 }

@@ -112,7 +112,7 @@ fn pseudo_tas_are_not_asked() {
     let calls = smcs[before..].iter().map(|args| args[0]);
     let calls: vec::Vec<u64> = calls.collect();
     // The session is closed, and that is all.
-    let ids = [smc::CALL_WITH_ARG, smc::VM_DESTROYED].map(|id| id.get().into());
+    let ids = [smc::CALL_WITH_RPC_ARG, smc::VM_DESTROYED].map(|id| id.get().into());
     assert_eq!(calls, ids);
     assert_eq!(vm.stats().kept, 0);
     vm.end_after_destroy();

@@ -18,6 +18,7 @@ mod rpc_arg;
 mod rpcs;
 mod shares;
 mod threads;
+mod waits;
 
 use crate::fake::{FakeHost, Guest, Machine};
 use crate::{ClientId, Config, Mediator, Stats, TeeInfo, probe};

@@ -8,12 +8,12 @@ extern crate std;
 use super::Vm;
 use crate::addr::{Ipa, Pa};
 use crate::fake::{FakeHost, Guest, Machine, Step};
-use crate::host::{ForeignInterrupt, GuestMemoryError, Host, PinError, SharedPage};
+use crate::host::{ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SharedPage};
 use crate::{Config, DestroyError, GuestCall, Mediator};
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param};
 use optee_proto::rpc::Function;
-use optee_proto::{Return, TeeResult, smc};
+use optee_proto::{Return, TeeResult, Uuid, smc};
 use shuttle::thread::yield_now;
 use std::sync::Arc;
 
@@ -74,6 +74,9 @@ impl Host for Stepping<'_> {
     }
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.0.foreign_interrupt()
+    }
+    fn left_behind(&self, what: Leftover, app: Uuid) {
+        self.0.left_behind(what, app);
     }
 }
 

@@ -32,6 +32,11 @@ pub enum Step {
     TakeAllocation(u64),
     /// SHM_FREE of the n-th buffer allocated in this call.
     ShmFree(u64, usize),
+    /// Waits inside OP-TEE for a [`Step::Send`] of this value by another call: asks for NOTIFICATION, and again
+    /// while that has not been.
+    WaitFor(u32),
+    /// Wakes whoever waits for this value, then asks for NOTIFICATION.
+    Send(u32),
     /// From here on the room behind the message is used for RPC messages, or is not: the first
     /// call of a VM does other things before it knows of it.
     UseRoom(bool),
@@ -103,6 +108,8 @@ struct Partition {
     sessions: Vec<u32>,
     scripts: VecDeque<VecDeque<Step>>,
     outcomes: Vec<Outcome>,
+    /// What was sent from one call to another.
+    sent: BTreeSet<u32>,
     notify: bool,
     /// Notifications that the guest has not asked for yet.
     notifications: VecDeque<u32>,

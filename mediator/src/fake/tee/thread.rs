@@ -293,10 +293,29 @@ pub(super) fn run(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
                     return [Function::FREE.a0(), a1, a2, thread];
                 }
             }
+            Step::WaitFor(value) if partition(state, vm).sent.contains(&value) => {}
+            Step::WaitFor(value) => {
+                let waits = Step::WaitFor(value);
+                if let Some(this) = partition(state, vm).threads.get_mut(&thread) {
+                    this.steps.push_front(waits);
+                }
+                return notification(state, vm, thread, rpc::NOTIFICATION_WAIT, value);
+            }
+            Step::Send(value) => {
+                partition(state, vm).sent.insert(value);
+                return notification(state, vm, thread, rpc::NOTIFICATION_SEND, value);
+            }
             step => return command(state, vm, thread, step),
         }
     }
     finish(state, vm, thread)
+}
+
+/// Asks for NOTIFICATION.
+fn notification(state: &mut State, vm: u16, thread: u64, what: u64, value: u32) -> [u64; 4] {
+    let param = Param::new(Attr::VALUE_INPUT, what, value.into(), 0);
+    let step = Step::Command(rpc::Command::NOTIFICATION, Vec::from([param]));
+    command(state, vm, thread, step)
 }
 
 /// Asks for a command, or for memory to ask in.

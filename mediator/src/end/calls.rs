@@ -1,0 +1,190 @@
+//! Calls that are under way when a VM ends, and those that the mediator makes then: which goes on next.
+//!
+//! Calls depend on each other. One that waits inside OP-TEE for another, for a mutex, say, asks the
+//! normal world to wait with it (NOTIFICATION), and asks again whenever it goes on too early. So it
+//! goes on when one of the others has said that there is something for it, and else only when nobody
+//! else can go on: what is there to spend is spent on those that get somewhere.
+
+use super::{End, Stage};
+use crate::Mediator;
+use crate::call::Call;
+use crate::host::Host;
+use alloc::boxed::Box;
+
+/// How many times a VM's calls are resumed on its behalf when it ends, all together. Each ends
+/// at the next RPC or interrupt, so this bounds the time as well.
+const BUDGET: u32 = if cfg!(miri) { 40 } else { 4000 };
+/// The same for each call of the mediator's own: what a guest's call has used up is not missed here.
+/// They all end, but an application that is opened is loaded and checked, which takes a while.
+const OWN_BUDGET: u32 = 2 * BUDGET;
+/// The same for all of these together. An OP-TEE that needs more is broken.
+const ALL_OWN_BUDGET: u32 = 10 * BUDGET;
+/// How many times in a row calls go on that wait for others, when there is nobody else. They wait for
+/// something that never comes, such as a call that was given up.
+const IN_VAIN: u32 = BUDGET / 10;
+/// For how long, in milliseconds and all together, calls may sleep that end by themselves.
+const MAX_SLEEP: u32 = 10_000;
+/// Of how many such steps an interrupt takes the place, in a call that goes on and on. The
+/// hypervisor sees to it that one comes every few milliseconds.
+const INTERRUPT_COST: u64 = 4;
+
+/// What is left to spend on calls that do not end.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// On those of the guest's.
+    guests: u32,
+    /// On the mediator's own call that is under way.
+    own: u32,
+    /// On those of the mediator's own that are to come.
+    all_own: u32,
+    /// On calls that wait for others, while nobody else gets any further.
+    in_vain: u32,
+    /// How much longer calls may sleep, in milliseconds.
+    sleep: u32,
+}
+
+impl Budget {
+    pub(super) const fn new() -> Self {
+        Self {
+            guests: BUDGET,
+            own: 0,
+            all_own: ALL_OWN_BUDGET,
+            in_vain: IN_VAIN,
+            sleep: MAX_SLEEP,
+        }
+    }
+
+    /// One more call of the mediator's own begins.
+    fn begin_own(&mut self) {
+        // What the last one has left over is for others.
+        self.all_own += self.own;
+        self.own = OWN_BUDGET.min(self.all_own);
+        self.all_own -= self.own;
+        self.in_vain = IN_VAIN;
+    }
+
+    /// Whether there is something left for a call.
+    const fn has_some_for(&self, call: &Call) -> bool {
+        if call.is_own() {
+            self.own > 0
+        } else {
+            self.guests > 0
+        }
+    }
+
+    /// How long a call sleeps from now on. When too much time was spent on that, it does not.
+    fn sleeps(&self, call: &Call) -> Option<u32> {
+        call.sleeps().filter(|_| self.sleep > 0)
+    }
+}
+
+impl Mediator {
+    /// Begins a call of the mediator's own. OP-TEE can ask for something in it, an application's code or
+    /// that it wait, where it needs no memory of the guest's for that.
+    pub(super) fn enter_own<H: Host>(&self, host: &H, end: &mut End, mut call: Box<Call>) {
+        end.budget.begin_own();
+        call.rpc_room = self.tee.rpc_params as usize == optee_proto::rpc::MAX_PARAMS;
+        self.enter(host, call);
+    }
+
+    /// Whether a call of the mediator's own is under way.
+    pub(super) fn own_call_waits(&self) -> bool {
+        let books = self.books.lock();
+        books.suspended.iter().flatten().any(|call| call.is_own())
+    }
+
+    /// Where all calls that may go on sleep, or wait for others: how long the first of them sleeps, in
+    /// milliseconds. It counts as awake from then on.
+    pub(super) fn until_one_wakes(&self, end: &mut End) -> Option<u32> {
+        let budget = &mut end.budget;
+        if matches!(end.stage, Stage::Cancel(_)) {
+            return None;
+        }
+        let mut books = self.books.lock();
+        let sent = books.sent;
+        let calls = books.suspended.iter_mut().flatten();
+        let mut first: Option<(u32, &mut Box<Call>)> = None;
+        for call in calls.filter(|call| budget.has_some_for(call) && !call.rests(sent)) {
+            // Where one is awake nobody waits.
+            let sleeps = budget.sleeps(call)?;
+            if first.as_ref().is_none_or(|(least, _)| sleeps < *least) {
+                first = Some((sleeps, call));
+            }
+        }
+        let (milliseconds, call) = first?;
+        let milliseconds = milliseconds.min(budget.sleep);
+        budget.sleep -= milliseconds;
+        call.awake = true;
+        Some(milliseconds)
+    }
+
+    /// Asks OP-TEE to cancel the first call from `slot` on that waits for the guest. The slot after it;
+    /// `None` where there is no such call, or all of OP-TEE's threads are taken.
+    pub(super) fn cancel_next<H: Host>(
+        &self,
+        host: &H,
+        end: &mut End,
+        slot: usize,
+    ) -> Option<usize> {
+        let (at, session, cancel_id, mut call) = {
+            let mut books = self.books.lock();
+            let waiting = books.suspended.iter().enumerate().skip(slot);
+            let mut cancellable =
+                waiting.filter_map(|(at, call)| call.as_ref()?.cancellable().map(|id| (at, id)));
+            let (at, (session, cancel_id)) = cancellable.next()?;
+            (at, session, cancel_id, books.idle.pop()?)
+        };
+        call.cancel_for_guest(session, cancel_id);
+        self.enter_own(host, end, call);
+        Some(at + 1)
+    }
+
+    /// Answers for the guest, which is no more, in one call that waits for it. `false` where none
+    /// can go on. They take turns.
+    pub(super) fn resume_one<H: Host>(&self, host: &H, end: &mut End) -> bool {
+        let Some((mut call, in_vain)) = self.take_next(end) else {
+            return false;
+        };
+        call.awake = false;
+        let is_own = call.is_own();
+        let before = self.counters.foreign_intr.get();
+        self.resume_without_guest(host, call);
+        let interrupts = self.counters.foreign_intr.get() - before;
+        let cost = u32::try_from(1 + interrupts.saturating_mul(INTERRUPT_COST)).unwrap_or(u32::MAX);
+        let Budget {
+            guests,
+            own,
+            in_vain: left,
+            ..
+        } = &mut end.budget;
+        let spent = if is_own { own } else { guests };
+        *spent = spent.saturating_sub(cost);
+        *left = if in_vain { *left - 1 } else { IN_VAIN };
+        true
+    }
+
+    /// The call that goes on next, and whether that is for want of others.
+    fn take_next(&self, end: &mut End) -> Option<(Box<Call>, bool)> {
+        let slots = self.call_limit() as usize;
+        let Budget { in_vain, .. } = end.budget;
+        let mut books = self.books.lock();
+        let sent = books.sent;
+        let budget = &end.budget;
+        let can = |call: &Call| budget.has_some_for(call) && budget.sleeps(call).is_none();
+        let mut next = |may: &dyn Fn(&Call) -> bool| {
+            let mut turns = (0..slots).map(|turn| (end.slot + turn) % slots);
+            turns.find_map(|slot| {
+                let call = books.suspended.get_mut(slot)?;
+                Some((slot, call.take_if(|call| may(call))?))
+            })
+        };
+        let (found, in_vain) = match next(&|call| can(call) && !call.rests(sent)) {
+            None if in_vain > 0 => (next(&can), true),
+            found => (found, false),
+        };
+        let (slot, mut call) = found?;
+        end.slot = slot + 1;
+        call.wait_from(sent);
+        Some((call, in_vain))
+    }
+}

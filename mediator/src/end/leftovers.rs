@@ -1,0 +1,109 @@
+//! What OP-TEE still has when no call is under way any more: sessions, applications, buffers, memory for RPC
+//! messages. Each is given back by a call of the mediator's own.
+
+use super::{Closing, End};
+use crate::Mediator;
+use crate::host::{Host, Leftover};
+use crate::memory::Cookie;
+use alloc::vec::Vec;
+use optee_proto::{Return, Uuid, smc};
+
+impl Mediator {
+    /// A session cannot be closed.
+    pub(super) fn leaks<H: Host>(&self, host: &H, app: Uuid) {
+        self.counters.leaked.bump();
+        host.left_behind(Leftover::Session, app);
+    }
+
+    /// Begins to close a session, if one is open.
+    ///
+    /// Without a call there is no way to close any. One that cannot be closed is not tried again,
+    /// and keeps its call where the budget is used up: so this ends.
+    pub(super) fn close_one<H: Host>(&self, host: &H, end: &mut End) -> Option<Closing> {
+        let (session, mut call) = {
+            let mut books = self.books.lock();
+            let call = books.idle.pop()?;
+            match books.sessions.pop() {
+                Some(session) => (session, call),
+                None => {
+                    books.idle.push(call);
+                    return None;
+                }
+            }
+        };
+        let before = self.counters.closed.get();
+        call.close_for_guest(session.id);
+        self.enter_own(host, end, call);
+        Some(Closing {
+            app: session.app,
+            before,
+        })
+    }
+
+    /// The applications that OP-TEE has loaded for the VM. Those that were too many for the list
+    /// count as kept.
+    pub(super) fn loaded_apps(&self) -> Vec<Uuid> {
+        let (apps, more) = self.books.lock().take_user_apps();
+        self.counters.kept.add(more.into());
+        apps
+    }
+
+    /// Opens an application, to see whether OP-TEE keeps it although no session to it is open.
+    /// Nothing ends such a one but OP-TEE's own end.
+    ///
+    /// OP-TEE does not say which they are. But where it asks for the application's code, which it
+    /// does not get, it has not kept it.
+    pub(super) fn open_once_more<H: Host>(&self, host: &H, end: &mut End, app: Uuid) {
+        let call = {
+            let mut books = self.books.lock();
+            let reserved = books.reserve_session().is_ok();
+            let call = if reserved { books.idle.pop() } else { None };
+            if reserved && call.is_none() {
+                books.no_session();
+            }
+            call
+        };
+        if let Some(mut call) = call {
+            call.open_for_guest(app);
+            self.enter_own(host, end, call);
+        }
+    }
+
+    /// Has OP-TEE give back one buffer for RPC messages; `false` where it has none.
+    pub(super) fn drop_cached<H: Host>(&self, host: &H) -> bool {
+        let args = [
+            smc::DISABLE_SHM_CACHE.get().into(),
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            self.tag(),
+        ];
+        let [a0, a1, a2, _] = self.secure(host, args);
+        if Return::from_x0(a0) != Return::OK {
+            return false;
+        }
+        if let Some((_, shadow)) = self.forget_rpc_buffer(smc::unpair(a1, a2)) {
+            self.give_page(host, shadow);
+        }
+        true
+    }
+
+    /// Has OP-TEE forget a registered buffer, if it can be asked.
+    pub(super) fn unregister<H: Host>(&self, host: &H, end: &mut End, cookie: Cookie) {
+        let call = {
+            let mut books = self.books.lock();
+            if books.begin_own_unregister(cookie) {
+                books.idle.pop()
+            } else {
+                None
+            }
+        };
+        if let Some(mut call) = call {
+            call.unregister_for_guest(cookie);
+            self.enter_own(host, end, call);
+        }
+    }
+}

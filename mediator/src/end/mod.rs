@@ -1,0 +1,244 @@
+//! The end of a VM in OP-TEE, step by step.
+//!
+//! The order of the end is what keeps a neighbour safe. OP-TEE may use the VM's pages until it
+//! has answered VM_DESTROYED and no pCPU is in it for the VM any more. So: no vCPU inside, then
+//! VM_DESTROYED, once, and only then are pages unpinned.
+//!
+//! Before that, what the VM left open is wound up as far as OP-TEE lets us: OP-TEE does not do
+//! it, and every trusted application that is left in memory keeps an address space number, of
+//! which all VMs together have few.
+//!
+//! An OP-TEE that is not virtualised has no VM_DESTROYED. It is asked for each thing that it has
+//! of the VM's, and what it does not give back stays pinned.
+//!
+//! Each step is one entry of OP-TEE's at most, up to the next interrupt, so that whoever takes a VM
+//! down does other things in between.
+//!
+//! * [`calls`]: which call goes on next, and for how long all of them may.
+//! * [`leftovers`]: sessions, applications and buffers that OP-TEE still has.
+//! * [`release`]: VM_DESTROYED, and what comes after it.
+
+mod calls;
+mod leftovers;
+mod release;
+
+use crate::books::{Books, Life};
+use crate::host::{Host, Leftover};
+use crate::memory::Cookie;
+use crate::sync::Ordering;
+use crate::{DestroyError, Mediator};
+use alloc::vec::Vec;
+use calls::Budget;
+use optee_proto::Uuid;
+
+/// Whether there is more to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// There is: go on.
+    More,
+    /// There is, once so many milliseconds have passed: a call sleeps until then. Going on earlier
+    /// does no harm but to the call, which is given up sooner.
+    Later(u32),
+    /// There is not. The VM may be created again.
+    Done,
+}
+
+/// How far the end of a VM is.
+#[derive(Debug)]
+pub(crate) struct End {
+    budget: Budget,
+    /// Where the next look for a suspended call begins.
+    slot: usize,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a box would have to be allocated, and the end must not fail"
+)]
+enum Stage {
+    /// Calls that wait for the guest are cancelled, those of these slots.
+    Cancel(usize),
+    /// They are ended.
+    Calls,
+    /// Sessions are closed: the one of the call that is under way, then others.
+    Sessions(Option<Closing>, After),
+    /// Applications that OP-TEE has loaded are opened once more; one of them is being opened.
+    Apps(Vec<Uuid>, Option<Uuid>),
+    /// An OP-TEE that is not virtualised gives back memory for RPC messages.
+    Cache,
+    /// It forgets these registered buffers.
+    Buffers(Vec<Cookie>),
+    /// OP-TEE is to forget the VM.
+    Forget,
+    /// OP-TEE has forgotten it.
+    Release(Books),
+}
+
+/// A session that is being closed.
+#[derive(Debug)]
+struct Closing {
+    /// With which application.
+    app: Uuid,
+    /// How many had been closed before.
+    before: u64,
+}
+
+/// What comes after sessions are closed.
+#[derive(Debug)]
+enum After {
+    /// The question which applications stay.
+    Ask,
+    /// The next of these.
+    Apps(Vec<Uuid>),
+}
+
+impl End {
+    const fn new() -> Self {
+        Self {
+            budget: Budget::new(),
+            slot: 0,
+            stage: Stage::Cancel(0),
+        }
+    }
+}
+
+impl Mediator {
+    /// Ends the VM in OP-TEE, then unpins and frees all that it had: [`Mediator::destroy_step`]
+    /// to the end.
+    ///
+    /// # Errors
+    /// As [`Mediator::destroy_step`].
+    pub fn destroy<H: Host>(&self, host: &H) -> Result<(), DestroyError> {
+        while self.destroy_step(host)? != Progress::Done {}
+        Ok(())
+    }
+
+    /// Does a step of the VM's end: ends it in OP-TEE, then unpins and frees all that it had. To be
+    /// called after all its vCPUs have stopped and have left [`Mediator::smc`], until it is done.
+    /// Without a live VM it does nothing.
+    ///
+    /// # Errors
+    /// [`DestroyError::Busy`] when a vCPU is still in [`Mediator::smc`], or another pCPU in this:
+    /// try again.
+    /// [`DestroyError::Refused`] and [`DestroyError::Held`] when OP-TEE does not let go of the VM:
+    /// its pages stay pinned. Trying again asks it once more.
+    pub fn destroy_step<H: Host>(&self, host: &H) -> Result<Progress, DestroyError> {
+        {
+            let mut books = self.books.lock();
+            match books.life {
+                Life::Unknown if self.end.lock().is_none() => return Ok(Progress::Done),
+                Life::Live => {
+                    books.life = Life::Dying;
+                    books.notify = false;
+                    *self.end.lock() = Some(End::new());
+                    self.live.store(false, Ordering::SeqCst);
+                }
+                Life::Unknown | Life::Dying => {}
+            }
+        }
+        // From here on nobody begins. Who began before is counted.
+        if self.inside.load(Ordering::SeqCst) != 0 {
+            return Err(DestroyError::Busy);
+        }
+        let Some(mut end) = self.end.lock().take() else {
+            return Err(DestroyError::Busy);
+        };
+        if let Some(milliseconds) = self.until_one_wakes(&mut end) {
+            *self.end.lock() = Some(end);
+            return Ok(Progress::Later(milliseconds));
+        }
+        let next = self.end_stage(host, &mut end);
+        match next {
+            Ok(Some(stage)) => {
+                end.stage = stage;
+                *self.end.lock() = Some(end);
+                Ok(Progress::More)
+            }
+            Ok(None) => Ok(Progress::Done),
+            Err(error) => {
+                end.stage = if self.tee.virtualised {
+                    Stage::Forget
+                } else {
+                    Stage::Cache
+                };
+                *self.end.lock() = Some(end);
+                Err(error)
+            }
+        }
+    }
+
+    /// Does a step. Where the end is then; `None` when it is over.
+    fn end_stage<H: Host>(&self, host: &H, end: &mut End) -> Result<Option<Stage>, DestroyError> {
+        let stage = core::mem::replace(&mut end.stage, Stage::Forget);
+        Ok(Some(match stage {
+            Stage::Release(old) => return Ok(self.release_some(host, old).map(Stage::Release)),
+            Stage::Forget => Stage::Release(self.forget(host)?),
+            // What calls are under way is first, but that those which sleep are cancelled.
+            Stage::Cancel(slot) if !self.own_call_waits() => {
+                match self.cancel_next(host, end, slot) {
+                    Some(next) => Stage::Cancel(next),
+                    None => Stage::Calls,
+                }
+            }
+            stage if self.resume_one(host, end) => stage,
+            Stage::Cancel(_) => Stage::Calls,
+            Stage::Calls => Stage::Sessions(None, After::Ask),
+            Stage::Sessions(closing, after) => {
+                if let Some(Closing { app, before }) = closing
+                    && self.counters.closed.get() == before
+                {
+                    self.leaks(host, app);
+                }
+                match self.close_one(host, end) {
+                    Some(closing) => Stage::Sessions(Some(closing), after),
+                    None => match after {
+                        After::Ask => Stage::Apps(self.loaded_apps(), None),
+                        After::Apps(apps) => Stage::Apps(apps, None),
+                    },
+                }
+            }
+            Stage::Apps(apps, Some(opened)) => {
+                let is_gone = self.books.lock().is_user_app(opened);
+                if !is_gone {
+                    self.counters.kept.bump();
+                    host.left_behind(Leftover::Application, opened);
+                }
+                Stage::Sessions(None, After::Apps(apps))
+            }
+            Stage::Apps(mut apps, None) => match apps.pop() {
+                Some(app) => {
+                    self.open_once_more(host, end, app);
+                    Stage::Apps(apps, Some(app))
+                }
+                None => {
+                    let sessions = core::mem::take(&mut self.books.lock().sessions);
+                    for session in sessions {
+                        self.leaks(host, session.app);
+                    }
+                    if self.tee.virtualised {
+                        Stage::Forget
+                    } else {
+                        Stage::Cache
+                    }
+                }
+            },
+            Stage::Cache => {
+                if self.drop_cached(host) {
+                    Stage::Cache
+                } else {
+                    let books = self.books.lock();
+                    Stage::Buffers(books.buffers.all_cookies())
+                }
+            }
+            Stage::Buffers(mut cookies) => match cookies.pop() {
+                Some(cookie) => {
+                    self.unregister(host, end, cookie);
+                    Stage::Buffers(cookies)
+                }
+                None => Stage::Forget,
+            },
+        }))
+    }
+}

@@ -1,0 +1,204 @@
+//! The end of a VM whose calls wait for each other inside OP-TEE.
+
+use super::{APP, Vm};
+use crate::fake::{Guest, Machine, Step};
+use crate::{Config, Leftover, Offer, Progress};
+use alloc::vec;
+use alloc::vec::Vec;
+use optee_proto::msg::{Attr, Command, Param, login};
+use optee_proto::{rpc, smc, uuid};
+
+/// Interrupts of a call that does not end.
+const ENDLESS: usize = if cfg!(miri) { 100 } else { 10_000 };
+/// Of one that takes long.
+const LONG: usize = if cfg!(miri) { 3 } else { 700 };
+/// The longest sleep.
+const SECONDS: u64 = 9000;
+
+/// A VM that can have so many calls, in which OP-TEE asks for what it wants at once.
+fn with_calls(calls: usize) -> Vm {
+    let machine = Machine::new();
+    machine.set_tee(uuid::API_UID, 0b111_1101, calls);
+    let config = Config {
+        offer: Offer {
+            rpc_arg: true,
+            async_notif: false,
+        },
+        ..Config::default()
+    };
+    Vm::new(&machine, 1, config)
+}
+
+fn guest(vm: &Vm) -> Guest<'_> {
+    let mut guest = vm.guest();
+    guest.function = smc::CALL_WITH_RPC_ARG;
+    guest
+}
+
+fn open(vm: &Vm) -> u32 {
+    let (session, result) = guest(vm).open(APP, login::PUBLIC);
+    assert_eq!(result, 0);
+    session
+}
+
+/// Begins a call that does this in OP-TEE, and does not come to an end by itself.
+fn begin(vm: &Vm, session: u32, steps: impl IntoIterator<Item = Step>) {
+    vm.host.machine().script(1, steps);
+    let guest = guest(vm);
+    let regs = guest.begin(guest.message(Command::INVOKE, session, &[]));
+    assert!(regs[0] >> 16 == 0xffff, "{regs:x?}");
+}
+
+/// What the mediator's own next calls do, each of which cancels a call of the guest's.
+fn cancellations(vm: &Vm, calls: usize) {
+    for _ in 0..calls {
+        vm.host.machine().script(1, []);
+    }
+}
+
+/// How many milliseconds the end waits, step by step, and how many calls into OP-TEE it takes.
+fn end(vm: &Vm) -> (Vec<u32>, usize) {
+    let before = vm.host.machine().smcs().len();
+    let mut waits = Vec::new();
+    loop {
+        match vm.mediator.destroy_step(&vm.host).unwrap() {
+            Progress::More => {}
+            Progress::Later(milliseconds) => waits.push(milliseconds),
+            Progress::Done => break,
+        }
+    }
+    (waits, vm.host.machine().smcs().len() - before)
+}
+
+fn sleep(milliseconds: u64) -> Step {
+    let time = Param::new(Attr::VALUE_INPUT, milliseconds, 0, 0);
+    Step::Command(rpc::Command::SUSPEND, vec![time])
+}
+
+fn interrupts(count: usize) -> impl Iterator<Item = Step> {
+    core::iter::repeat_n(Step::ForeignInterrupt, count)
+}
+
+/// One call holds what another waits for, and sleeps.
+#[test]
+fn who_waits_for_a_call_that_sleeps_uses_up_nothing() {
+    let vm = with_calls(3);
+    let session = open(&vm);
+    let other = open(&vm);
+    begin(&vm, session, [sleep(SECONDS), Step::Send(7)]);
+    begin(&vm, other, [Step::WaitFor(7)]);
+    let (waits, calls) = end(&vm);
+    assert_eq!(waits, [SECONDS as u32]);
+    assert!(calls < 20, "{calls} calls");
+    assert_eq!((vm.stats().leaked, vm.stats().kept), (0, 0));
+    vm.end_after_destroy();
+}
+
+/// One call holds what all others wait for, and takes long.
+#[test]
+fn who_waits_for_a_call_that_takes_long_uses_up_nothing() {
+    let vm = with_calls(6);
+    let sessions: Vec<u32> = (0..5).map(|_| open(&vm)).collect();
+    let steps = interrupts(LONG).chain([Step::Send(1), Step::WaitFor(2)]);
+    begin(&vm, sessions[0], steps);
+    begin(&vm, sessions[1], [Step::WaitFor(1), Step::Send(2)]);
+    for session in &sessions[2..] {
+        begin(&vm, *session, [Step::WaitFor(2)]);
+    }
+    let (waits, calls) = end(&vm);
+    assert_eq!(waits, [0; 0]);
+    assert!(calls < LONG + 50, "{calls} calls");
+    assert_eq!((vm.stats().leaked, vm.stats().kept), (0, 0));
+    vm.end_after_destroy();
+}
+
+/// What is woken is asked at once, what was woken before it waits as well.
+#[test]
+fn calls_wake_each_other_in_a_chain() {
+    let vm = with_calls(8);
+    let session = open(&vm);
+    for number in 1..8 {
+        begin(
+            &vm,
+            session,
+            [Step::WaitFor(number), Step::Send(number - 1)],
+        );
+    }
+    let last = [Step::ForeignInterrupt, Step::Send(7)];
+    begin(&vm, session, last);
+    // No call is left to cancel with, so none is.
+    let (_, calls) = end(&vm);
+    assert!(calls < 100, "{calls} calls");
+    assert_eq!(vm.stats().leaked, 0);
+    let done = vm.host.machine().outcomes(1);
+    let invoked = done
+        .iter()
+        .filter(|seen| seen.header.cmd.get() == Command::INVOKE.0);
+    assert_eq!(invoked.count(), 8);
+    vm.end_after_destroy();
+}
+
+/// The session of a call that is under way is closed when that call lets go of it.
+#[test]
+fn a_session_is_closed_once_its_call_lets_go() {
+    let vm = with_calls(3);
+    let session = open(&vm);
+    // It is given up the first time: it does not end. With what is for closing it does.
+    let steps = interrupts(ENDLESS / 100).chain([sleep(20_000), sleep(20_000), Step::Send(3)]);
+    begin(&vm, session, steps);
+    cancellations(&vm, 1);
+    vm.host.machine().script(1, [Step::WaitFor(3)]);
+    let (waits, _) = end(&vm);
+    assert_eq!(waits.iter().sum::<u32>(), 10_000);
+    assert_eq!(vm.stats().leaked, 0);
+    vm.end_after_destroy();
+}
+
+/// Closing a session can wait for time to pass, too.
+#[test]
+fn a_session_whose_end_sleeps_is_waited_for() {
+    let vm = with_calls(3);
+    open(&vm);
+    vm.host.machine().script(1, [sleep(700), sleep(50)]);
+    let (waits, calls) = end(&vm);
+    assert_eq!(waits, [700, 50]);
+    assert!(calls < 10, "{calls} calls");
+    assert_eq!(vm.stats().leaked, 0);
+    vm.end_after_destroy();
+}
+
+/// Nobody comes: that costs little, and no other session.
+#[test]
+fn who_waits_for_nobody_is_given_up_soon() {
+    let vm = with_calls(4);
+    let sessions: Vec<u32> = (0..3).map(|_| open(&vm)).collect();
+    begin(&vm, sessions[0], [Step::WaitFor(9)]);
+    cancellations(&vm, 1);
+    // The last one is closed first: its end waits as well. The others take their time.
+    vm.host.machine().script(1, [Step::WaitFor(9)]);
+    for _ in 0..2 {
+        vm.host.machine().script(1, interrupts(LONG));
+    }
+    let (waits, calls) = end(&vm);
+    assert_eq!(waits, [0; 0]);
+    assert!(calls < 3 * LONG + 1000, "{calls} calls");
+    assert_eq!(vm.stats().leaked, 1);
+    assert_eq!(vm.host.machine().left_behind(), [(Leftover::Session, APP)]);
+    vm.end_after_destroy();
+}
+
+/// Calls that wait for each other and go on for ever keep no VM from its end.
+#[test]
+fn calls_that_wake_each_other_for_ever_are_given_up() {
+    let vm = with_calls(3);
+    let session = open(&vm);
+    for _ in 0..2 {
+        let wake = |number| [Step::Send(number), Step::ForeignInterrupt];
+        begin(&vm, session, (0..ENDLESS as u32).flat_map(wake));
+    }
+    let (waits, calls) = end(&vm);
+    assert_eq!(waits, [0; 0]);
+    assert!(calls < 4200, "{calls} calls");
+    assert_eq!(vm.stats().leaked, 0);
+    vm.end_after_destroy();
+}
