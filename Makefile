@@ -71,7 +71,7 @@ endif
 test-hostile: tool prepare ## A guest that plays 54 attacks beside one that works; make test plays some of them
 	cargo run --profile host --package postern-tests --bin hostile -- $(ATTACKS)
 
-test-soak: tool prepare ## Start and end a VM N=100 times, in any state, beside one at work, or two with OPTEE_SRC=; SEED=1 repeats an order
+test-soak: tool prepare ## Start and end a VM N=100 times, in any state, beside guests at work; SEED=1 repeats an order
 	cargo run --profile host --package postern-tests --bin soak -- $(or $(N),100) $(SEED)
 
 miri: setup ## The host tests of the mediator under Miri, an interpreter that finds undefined behaviour (minutes)

@@ -20,6 +20,7 @@ fn a_vm_that_is_ended_in_any_state_leaves_nothing() -> Result<()> {
         cases: words(
             "regression_1001 regression_1004 regression_1005 regression_4001 regression_6001",
         ),
+        keeping: Vec::new(),
         warm_up: 2,
         disturb: (10, 0),
     };

@@ -44,6 +44,9 @@ pub struct Options {
     pub states: Vec<String>,
     /// What the neighbours run, case by case.
     pub cases: Vec<String>,
+    /// Those among them after which OP-TEE keeps an application until the machine restarts, whatever
+    /// becomes of the VM. A neighbour that is reset does not run them.
+    pub keeping: Vec<String>,
     /// How many of these each of them runs before anything is counted, so that all that stays is there.
     pub warm_up: u32,
     /// Every how many cycles a neighbour is paused, and every how many the last one is reset; 0 is
@@ -162,11 +165,14 @@ impl Soak {
             neighbours,
             ..
         } = &mut self.victim.watch;
+        let last = neighbours.len() - 1;
         for (index, neighbour) in neighbours.iter_mut().enumerate() {
             // Not all the same at the same time.
             let (late, early) = options.cases.split_at(options.cases.len() / 2 * index);
-            let cases = early.iter().chain(late).map(String::as_str);
-            neighbour.work(session, cases, 1)?;
+            let is_reset = index == last && options.disturb.1 != 0;
+            let cases = early.iter().chain(late);
+            let cases = cases.filter(|case| !is_reset || !options.keeping.contains(case));
+            neighbour.work(session, cases.map(String::as_str), 1)?;
         }
         Ok(())
     }
