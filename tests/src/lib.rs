@@ -23,6 +23,7 @@ use postern_qemu::prepare::{Flavour, PrepareOptions, Suite, Versions, prepare};
 use postern_qemu::progress::Progress;
 use postern_qemu::session::{Session, What};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Enough for a guest to boot beside others on a busy host.
@@ -210,19 +211,32 @@ pub fn in_case(session: &mut Session, guest: Channel, case: &str) -> Result<()> 
         })
 }
 
-/// The hypervisor's counters of a VM.
+/// The hypervisor's counters of a VM, as they are now: the answer to this question and to none before.
 ///
 /// # Errors
 ///
 /// They are not told.
 pub fn stats(session: &mut Session, vm: &str) -> Result<Stats> {
-    session.send(Channel::Hypervisor, "stats")?;
-    session
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let tag = format!("s{}", ASKED.fetch_add(1, Ordering::Relaxed));
+    session.send(
+        Channel::Hypervisor,
+        &format!("#{tag} tee stats {vm} --json"),
+    )?;
+    let answer = session
         .expect(Channel::Hypervisor, SOON)
         .hypervisor("the counters", |event| match event {
-            HypervisorEvent::Stats(stats) if stats.vm == vm => Some((**stats).clone()),
+            HypervisorEvent::Answer(answer) if answer.tag.as_ref() == Some(&tag) => {
+                Some((**answer).clone())
+            }
             _ => None,
-        })
+        })?;
+    let counters = answer
+        .more
+        .get("vms")
+        .and_then(|vms| vms.get(0))
+        .with_context(|| format!("no counters of {vm}: {answer:?}"))?;
+    Ok(serde_json::from_value(counters.clone())?)
 }
 
 /// Waits for the hypervisor's word that a VM has stopped, and why.
