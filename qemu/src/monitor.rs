@@ -115,7 +115,11 @@ pub struct Stats {
     /// RPCs that the TEE made, by kind.
     #[serde(default)]
     pub rpc: BTreeMap<String, u64>,
-    /// Calls that an interrupt for the normal world suspended.
+    /// Entries to the TEE on the VM's behalf: for calls, for returns from RPCs, and after interrupts.
+    #[serde(default)]
+    pub smcs: u64,
+    /// Times that an interrupt for the normal world took a call out of the TEE. The VM hears of those
+    /// only after which it has something else to do.
     #[serde(default)]
     pub foreign_intr: u64,
     /// Guest pages that the TEE may reach now.
