@@ -51,6 +51,9 @@ pub struct Machine {
     /// VMs that OP-TEE has room for at once, 1 to 8. It is built for them, from Debian's source or the
     /// user's; when absent it is Debian's binary, which has room for [`PACKAGED_GUESTS`].
     pub optee_guests: Option<u32>,
+    /// Settings of OP-TEE's build, `CFG_NAME=VALUE`, beside or instead of Debian's. With some of them it is
+    /// built, for [`PACKAGED_GUESTS`] unless `optee_guests` says otherwise.
+    pub optee_flags: Vec<String>,
     /// Whether OP-TEE is the one for virtualisation. The other knows no VMs and serves one.
     pub optee_virtualised: bool,
     /// What happens when no VM runs any more.
@@ -74,6 +77,7 @@ impl Default for Machine {
             cpus: 4,
             memory_mib: 3072,
             optee_guests: None,
+            optee_flags: Vec::new(),
             optee_virtualised: true,
             when_all_off: WhenAllOff::default(),
         }
@@ -279,6 +283,18 @@ impl System {
             }
             _ => {}
         }
+        if let Some(flag) = machine.optee_flags.iter().find(|flag| !is_setting(flag)) {
+            return Err(format!(
+                "machine.optee_flags: \"{flag}\" is none; write for example \"CFG_TEE_CORE_LOG_LEVEL=1\""
+            ));
+        }
+        if !machine.optee_flags.is_empty() && !machine.optee_virtualised {
+            return Err(
+                "machine.optee_flags: only the OP-TEE for virtualisation is built; \
+                 drop optee_flags or optee_virtualised = false"
+                    .into(),
+            );
+        }
         if self.vms.is_empty() {
             return Err("there is no [[vm]]; add one, it needs no more than a name".into());
         }
@@ -326,6 +342,17 @@ impl System {
         }
         Ok(())
     }
+}
+
+/// Whether it is a setting of OP-TEE's build, and nothing that make would take for something else.
+fn is_setting(flag: &str) -> bool {
+    let word = |text: &str| {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        !text.is_empty() && text.chars().all(good)
+    };
+    flag.strip_prefix("CFG_")
+        .and_then(|rest| rest.split_once('='))
+        .is_some_and(|(name, value)| word(name) && word(value))
 }
 
 impl Vm {

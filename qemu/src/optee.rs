@@ -159,16 +159,18 @@ pub fn choose(
     progress: &Progress,
 ) -> Result<Optee> {
     let own = std::env::var_os(SOURCE_VARIABLE).filter(|folder| !folder.is_empty());
-    let source = match (own, machine.optee_guests) {
-        (Some(folder), _) => Source::Own(folder.into()),
-        (None, Some(_)) if virtualised => Source::Debian,
-        (None, _) => return packaged(parts, virtualised),
+    let special = machine.optee_guests.is_some() || !machine.optee_flags.is_empty();
+    let source = match own {
+        Some(folder) => Source::Own(folder.into()),
+        None if virtualised && special => Source::Debian,
+        None => return packaged(parts, virtualised),
     };
     let guests = virtualised.then_some(machine.optee_guests.unwrap_or(PACKAGED_GUESTS));
     let build = Build {
         paths,
         suite,
         guests,
+        settings: &machine.optee_flags,
         key: key(parts)?,
         progress,
     };
@@ -184,6 +186,8 @@ struct Build<'a> {
     suite: Suite,
     /// VMs that it has room for; none without virtualisation.
     guests: Option<u32>,
+    /// What the system's description adds to the flags, or has instead of them.
+    settings: &'a [String],
     /// The key of the suite's trusted applications, which are packages' and not built here. A source of another
     /// version has another one.
     key: Vec<u8>,
@@ -199,8 +203,8 @@ fn key(parts: &Parts) -> Result<Vec<u8>> {
     }
 }
 
-/// What a build is told, after the folder that it goes to.
-fn flags(guests: Option<u32>) -> Vec<String> {
+/// What a build is told, after the folder that it goes to: `settings` take the place of flags of the same name.
+fn flags(guests: Option<u32>, settings: &[String]) -> Vec<String> {
     let own = match guests {
         Some(guests) => vec![
             "CFG_NS_VIRTUALIZATION=y".into(),
@@ -208,21 +212,36 @@ fn flags(guests: Option<u32>) -> Vec<String> {
         ],
         None => vec!["CFG_NS_VIRTUALIZATION=n".into()],
     };
-    FLAGS.iter().map(|&flag| flag.into()).chain(own).collect()
+    let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
+    let replaced = |flag: &str| settings.iter().any(|setting| name(setting) == name(flag));
+    let usual = FLAGS.iter().filter(|flag| !replaced(flag));
+    (usual.map(|&flag| flag.into()))
+        .chain(own)
+        .chain(settings.iter().cloned())
+        .collect()
 }
 
 impl Build<'_> {
     fn what(&self) -> String {
-        match self.guests {
+        let guests = match self.guests {
             Some(1) => "for 1 VM".into(),
             Some(guests) => format!("for {guests} VMs"),
             None => "not virtualised".into(),
+        };
+        match self.settings {
+            [] => guests,
+            settings => format!("{guests}, {}", settings.join(" ")),
         }
     }
 
     fn ending(&self) -> String {
-        self.guests
-            .map_or_else(|| "native".into(), |guests| guests.to_string())
+        let guests = self
+            .guests
+            .map_or_else(|| "native".into(), |guests| guests.to_string());
+        match self.settings {
+            [] => guests,
+            settings => format!("{guests}-{:08x}", hash(&settings) as u32),
+        }
     }
 
     /// From Debian's source, kept with the downloads: it takes minutes.
@@ -231,7 +250,7 @@ impl Build<'_> {
         let version = &source.orig.version;
         let name = format!("{version}-{}", self.ending());
         let kept = self.paths.built_optee(self.suite).join(&name);
-        let flags = flags(self.guests).join("\n");
+        let flags = flags(self.guests, self.settings).join("\n");
         let key = hash(&self.key);
         let made_of = format!("OP-TEE {version}\nkey {key:016x}\n{flags}\n");
         if !stamp::is_fresh(&kept, &made_of) {
@@ -341,7 +360,7 @@ impl Build<'_> {
             .arg(tree)
             .arg(format!("-j{jobs}"))
             .arg(format!("O={}", folder.display()))
-            .args(flags(self.guests))
+            .args(flags(self.guests, self.settings))
             .arg(format!("TA_SIGN_KEY={}", key.display()))
             .arg(format!("PYTHON3={PYTHON}"));
         Ok(make)
@@ -374,12 +393,21 @@ mod tests {
 
     #[test]
     fn flags_say_who_uses_it() {
-        let words = |guests| flags(guests).join(" ");
+        let words = |guests| flags(guests, &[]).join(" ");
         assert!(words(Some(4)).ends_with("CFG_NS_VIRTUALIZATION=y CFG_VIRT_GUEST_COUNT=4"));
         assert!(
             words(None)
                 .ends_with("DEBUG=0 CROSS_COMPILE=aarch64-linux-gnu- CFG_NS_VIRTUALIZATION=n")
         );
+    }
+
+    #[test]
+    fn a_setting_takes_the_place_of_a_flag_of_its_name() {
+        let settings = ["CFG_TEE_CORE_LOG_LEVEL=1", "CFG_CORE_HEAP_SIZE=262144"].map(String::from);
+        let words = flags(Some(2), &settings).join(" ");
+        assert!(!words.contains("LOG_LEVEL=3") && words.contains("LOG_LEVEL=1"));
+        assert!(words.ends_with("CFG_CORE_HEAP_SIZE=262144"));
+        assert!(words.contains("CFG_TEE_BENCHMARK=n"));
     }
 
     #[test]
@@ -398,6 +426,7 @@ mod tests {
             paths: &paths,
             suite: Suite::Sid,
             guests: Some(4),
+            settings: &[],
             key: Vec::new(),
             progress: &Progress::silent(),
         };

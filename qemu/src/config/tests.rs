@@ -143,6 +143,14 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
             &["machine.cpus = 5", "1 to 4"],
         ),
         (
+            "[machine]\noptee_flags = [\"CFG_A=1 O=/\"]\n[[vm]]\nname=\"a\"",
+            &["optee_flags: \"CFG_A=1 O=/\" is none"],
+        ),
+        (
+            "[machine]\noptee_virtualised = false\noptee_flags = [\"CFG_A=1\"]\n[[vm]]\nname=\"a\"",
+            &["optee_flags", "drop optee_flags or"],
+        ),
+        (
             "[machine]\nmemory_mib = 100\n[[vm]]\nname=\"a\"",
             &["memory_mib = 100"],
         ),
