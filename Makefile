@@ -20,11 +20,11 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-soak miri fuzz test-models optee-facts bench lint clean distclean
+.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-soak miri fuzz test-models optee-facts bench bench-profile lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'Values'
 	@echo '  XTEST=default   a few minutes of xtest; XTEST=all: regression and pkcs11 whole;'
 	@echo "                  or xtest's own words, such as XTEST='-t regression 1001'"
@@ -88,6 +88,9 @@ optee-facts: tool prepare ## Ask the real OP-TEE what its sources only suggest: 
 
 bench: tool prepare ## What calls cost in instructions, on the bare machine and under Postern
 	@cargo run --quiet --profile host --package postern-tests --bin bench
+
+bench-profile: tool prepare ## Where the instructions of calls go, by function; CALLS="invoke calls-uid": of these calls only
+	@cargo run --quiet --profile host --package postern-tests --bin bench -- profile $(CALLS)
 
 lint: setup ## Formatting and clippy, as CI checks them
 	cargo fmt --all --check

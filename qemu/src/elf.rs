@@ -1,9 +1,9 @@
 //! What this tool wants to know of ELF files, all of them 64-bit little-endian.
 
 use anyhow::{Context, Result, bail};
-use object::elf::{DT_NEEDED, PT_DYNAMIC, PT_LOAD};
+use object::elf::{DT_NEEDED, PT_DYNAMIC, PT_LOAD, SHF_ALLOC, SHF_WRITE};
 use object::read::elf::{Dyn, ElfFile64, ProgramHeader};
-use object::{LittleEndian, Object, ObjectSection};
+use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SectionFlags};
 
 type Elf<'a> = ElfFile64<'a, LittleEndian>;
 
@@ -74,6 +74,60 @@ pub fn extent(file: &[u8]) -> Result<u64> {
     });
     let (start, end) = start.zip(ends.max()).context("it has nothing to load")?;
     Ok(end - start)
+}
+
+/// A section that is in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// Its name.
+    pub name: String,
+    /// Its bytes in memory.
+    pub bytes: u64,
+    /// Whether it can be written to.
+    pub writable: bool,
+    /// Whether the file has its bytes, and they are not only zeroes.
+    pub in_file: bool,
+}
+
+/// The sections that are in memory, by address; empty ones are left out.
+///
+/// # Errors
+/// When the file is no ELF file or is damaged.
+pub fn sections(file: &[u8]) -> Result<Vec<Section>> {
+    let elf = parse(file)?;
+    let mut found: Vec<(u64, Section)> = Vec::new();
+    for section in elf.sections() {
+        let SectionFlags::Elf { sh_flags, .. } = section.flags() else {
+            continue;
+        };
+        if sh_flags.0 & SHF_ALLOC.0 == 0 || section.size() == 0 {
+            continue;
+        }
+        let name = section.name().context("a section's name is damaged")?;
+        found.push((
+            section.address(),
+            Section {
+                name: name.into(),
+                bytes: section.size(),
+                writable: sh_flags.0 & SHF_WRITE.0 != 0,
+                in_file: section.file_range().is_some(),
+            },
+        ));
+    }
+    found.sort_by_key(|(address, _)| *address);
+    Ok(found.into_iter().map(|(_, section)| section).collect())
+}
+
+/// The address of a symbol, as the file was linked.
+///
+/// # Errors
+/// When the file is no ELF file or has no such symbol.
+pub fn symbol(file: &[u8], name: &str) -> Result<u64> {
+    let elf = parse(file)?;
+    elf.symbols()
+        .find(|symbol| symbol.name() == Ok(name))
+        .map(|symbol| symbol.address())
+        .with_context(|| format!("it has no symbol {name}"))
 }
 
 /// The loadable segments as they are in memory, from the lowest physical address on. What is only
@@ -178,6 +232,18 @@ mod tests {
         assert!(needed(&file).unwrap().contains(&"libc.so.6".to_owned()));
         assert!(section(&file, ".interp").unwrap().starts_with(b"/lib"));
         assert!(section(&file, ".no-such").is_err());
+        let sections = sections(&file).unwrap();
+        let find = |name: &str| {
+            sections
+                .iter()
+                .find(|section| section.name == name)
+                .unwrap()
+        };
+        assert!(!find(".text").writable && find(".text").in_file);
+        assert!(find(".bss").writable && !find(".bss").in_file);
+        assert!(sections.iter().all(|section| section.name != ".symtab"));
+        assert_ne!(symbol(&file, "main").unwrap(), 0);
+        assert!(symbol(&file, "no-such").is_err());
         assert_eq!(needed(&elf(&[(0, b"x")])).unwrap(), Vec::<String>::new());
     }
 }

@@ -5,6 +5,7 @@
 //! one after the other. One that fails says what it waited for, the last lines of the consoles, and
 //! where all of the logs are: `out/tests/NAME`.
 
+pub mod bench;
 pub mod gdb;
 pub mod hostile;
 pub mod neighbour;
@@ -19,7 +20,7 @@ use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
 use postern_qemu::monitor::{HypervisorEvent, Stats};
 use postern_qemu::paths::Paths;
-use postern_qemu::prepare::{Flavour, PrepareOptions, Suite, Versions, prepare};
+use postern_qemu::prepare::{Artifacts, Flavour, PrepareOptions, Suite, Versions, prepare};
 use postern_qemu::progress::Progress;
 use postern_qemu::session::{Session, What};
 use std::path::PathBuf;
@@ -82,6 +83,19 @@ impl Lab {
     ///
     /// Something could not be had.
     pub fn parts(&self, system: &System, flavour: Flavour) -> Result<(Machine, Versions)> {
+        let artifacts = self.artifacts(system, flavour)?;
+        Ok((
+            Machine::new(&artifacts, system, flavour.wiring()),
+            artifacts.versions,
+        ))
+    }
+
+    /// All that a machine is made of.
+    ///
+    /// # Errors
+    ///
+    /// Something could not be had.
+    pub fn artifacts(&self, system: &System, flavour: Flavour) -> Result<Artifacts> {
         let options = PrepareOptions {
             paths: self.paths.clone(),
             suite: Suite::Trixie,
@@ -89,11 +103,7 @@ impl Lab {
             system: system.clone(),
             folder: self.folder.clone(),
         };
-        let artifacts = prepare(&options, &Progress::on_stderr())?;
-        Ok((
-            Machine::new(&artifacts, system, flavour.wiring()),
-            artifacts.versions,
-        ))
+        prepare(&options, &Progress::on_stderr())
     }
 
     /// Boots a system that is described in `guests/` and waits until all its guests are ready.

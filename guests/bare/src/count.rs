@@ -8,13 +8,29 @@
 
 use core::arch::asm;
 
+/// Two values of the virtual counter, before and after something.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Before.
+    pub begin: u64,
+    /// After.
+    pub end: u64,
+}
+
+impl Span {
+    /// Ticks from one to the other.
+    pub const fn ticks(self) -> u64 {
+        self.end - self.begin
+    }
+}
+
 macro_rules! counted {
     ($(#[$about:meta])* $name:ident, $instruction:literal) => {
         $(#[$about])*
         ///
-        /// x0..x7 are as in `registers`, x8..x17 zero, and x0..x7 in it afterwards. Back: the ticks of the
-        /// virtual counter meanwhile. The call begins `steps` steps after a tick's beginning.
-        pub fn $name(registers: &mut [u64; 8], steps: u64) -> u64 {
+        /// x0..x7 are as in `registers`, x8..x17 zero, and x0..x7 in it afterwards. The call begins `steps`
+        /// steps after a tick's beginning.
+        pub fn $name(registers: &mut [u64; 8], steps: u64) -> Span {
             let [mut x0, mut x1, mut x2, mut x3, mut x4, mut x5, mut x6, mut x7] = *registers;
             let (begin, end): (u64, u64);
             // SAFETY: by SMCCC a call keeps x18..x30, of which the compiler chooses the other
@@ -52,7 +68,7 @@ macro_rules! counted {
                 );
             }
             *registers = [x0, x1, x2, x3, x4, x5, x6, x7];
-            end - begin
+            Span { begin, end }
         }
     };
 }
@@ -78,6 +94,26 @@ counted! {
     send_sgi, "msr icc_sgi1r_el1, x0"
 }
 counted! {
+    /// The same, and then waits for an interrupt (WFI), which may be masked and stays pending.
+    send_sgi_and_wait, "msr icc_sgi1r_el1, x0\nisb\nwfi"
+}
+counted! {
     /// Counts a write of x0 to `ICC_EOIR1_EL1`: the end of an interrupt that [`crate::gic::take`] gave.
     end_interrupt, "msr icc_eoir1_el1, x0"
+}
+
+/// Does nothing. Whoever watches the program's instructions sees by it where something ends.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mark_item() {
+    // SAFETY: the first instruction of a function of its own, which nothing else is merged with.
+    unsafe { asm!("hint #0x60", options(nomem, nostack, preserves_flags)) };
+}
+
+/// Does nothing. Whoever watches the program's instructions sees by it where what is counted begins or ends.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mark_call() {
+    // SAFETY: as in `mark_item`.
+    unsafe { asm!("hint #0x61", options(nomem, nostack, preserves_flags)) };
 }

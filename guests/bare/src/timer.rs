@@ -85,6 +85,83 @@ pub fn interrupt_after(ticks: u64) -> Option<u64> {
     at.checked_sub(deadline)
 }
 
+/// Waits for an interrupt (WFI), without holding the pCPU, and lets it interrupt the program. Back: the time at
+/// the second instruction of the handler, in ticks. The interrupt stays pending.
+pub fn wait_for_interrupt() -> u64 {
+    let at: u64;
+    // SAFETY: as in `interrupt_after`. Where the interrupt comes before the WFI, it is pending there and ends it.
+    unsafe {
+        asm!(
+            "msr tpidr_el0, xzr",
+            "msr daifclr, #2",
+            "2:",
+            "mrs {at}, tpidr_el0",
+            "cbnz {at}, 3f",
+            "wfi",
+            "b 2b",
+            "3:",
+            "msr daifset, #2",
+            at = out(reg) at,
+        );
+    }
+    at
+}
+
+/// Instructions of [`wake_up_for_ever`] from the one behind its WFI to the next WFI.
+pub const WAKE_UP_INSTRUCTIONS: u64 = 9;
+
+/// Does nothing but wait: wakes each `period` ticks by the timer, beginning at `first`, and waits again.
+pub fn wake_up_for_ever(first: u64, period: u64) -> ! {
+    arm(first);
+    // SAFETY: interrupts are masked; the timer's is taken and ended by polling. Nothing but registers changes.
+    unsafe {
+        asm!(
+            "2:",
+            "wfi",
+            "mrs {intid}, icc_iar1_el1",
+            "mrs {at}, cntv_cval_el0",
+            "add {at}, {at}, {period}",
+            "msr cntv_cval_el0, {at}",
+            "isb",
+            "msr icc_eoir1_el1, {intid}",
+            "isb",
+            "b 2b",
+            at = out(reg) _,
+            intid = out(reg) _,
+            period = in(reg) period,
+        );
+    }
+    unreachable!("the loop has no end")
+}
+
+/// Spins until the program did not run for `least` ticks or more. Back: how many ticks that were; nothing where it
+/// runs all the time until `deadline`.
+pub fn gap(least: u64, deadline: u64) -> Option<u64> {
+    let (before, after): (u64, u64);
+    // SAFETY: reading the counter has no effect.
+    unsafe {
+        asm!(
+            "mrs {after}, cntvct_el0",
+            "2:",
+            "mov {before}, {after}",
+            "mrs {after}, cntvct_el0",
+            "cmp {after}, {deadline}",
+            "b.hi 3f",
+            "sub {ticks}, {after}, {before}",
+            "cmp {ticks}, {least}",
+            "b.lo 2b",
+            "3:",
+            before = out(reg) before,
+            after = out(reg) after,
+            ticks = out(reg) _,
+            least = in(reg) least,
+            deadline = in(reg) deadline,
+            options(nomem, nostack)
+        );
+    }
+    after.checked_sub(before).filter(|&ticks| ticks >= least)
+}
+
 /// Waits without holding the pCPU. Takes what interrupts come, see [`gic::drain`].
 pub fn sleep(duration: Duration) {
     let deadline = now() + ticks(duration);

@@ -49,7 +49,8 @@ pub fn measure(meter: &Meter) {
         take().map(meter::end_interrupt)
     });
     meter.measure("timer-interrupt", ROUNDS, || {
-        let ticks = timer::interrupt_after(SOON).ok_or("the interrupt did not come")?;
+        let ticks =
+            meter::marked(|| timer::interrupt_after(SOON)).ok_or("the interrupt did not come")?;
         meter::waited(ticks);
         Ok(())
     });

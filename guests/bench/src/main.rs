@@ -9,6 +9,14 @@
 //! `{"event":"bench","name":"…","instructions":N,"samples":N,"calls":N}`, in instructions and counted
 //! calls or accesses a sample; `{"event":"bench-failed","name":"…","text":"…"}` where there is no figure; then `bench-end`, and
 //! the program turns its machine off.
+//!
+//! With `sleeper` on its command line it is the other VM, whose waking up is measured, and
+//! `beside-sleeper` says that there is one.
+//!
+//! With `watched` on its command line it counts nothing, waits for a line of input, and does each thing once for who watches
+//! the instructions that the machine executes: [`guest_bare::count::mark_call`] runs before and behind each
+//! call, [`guest_bare::count::mark_item`] behind all that belong to one name, and the event is
+//! `{"event":"bench-shown","name":"…"}`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -17,7 +25,11 @@ extern crate alloc;
 #[cfg(target_os = "none")]
 mod device;
 #[cfg(target_os = "none")]
+mod foreign;
+#[cfg(target_os = "none")]
 mod meter;
+#[cfg(target_os = "none")]
+mod other;
 #[cfg(target_os = "none")]
 mod plain;
 #[cfg(target_os = "none")]
@@ -34,14 +46,26 @@ fn start() -> ! {
     Event::new("ready")
         .text("program", "bench")
         .flag("el2", at_el2())
+        .number("image", machine().image.start)
         .send();
-    match meter::Meter::new() {
+    let word = |wanted: &str| machine().bootargs.split(' ').any(|word| word == wanted);
+    if word("sleeper") {
+        other::sleep();
+    }
+    if word("watched") {
+        // Who watches has to begin first.
+        guest_bare::console::read_line();
+    }
+    match meter::Meter::new(word("watched")) {
         Ok(meter) => {
             plain::measure(&meter);
             device::measure(&meter);
             // The bare machine's tree does not name it.
             if machine().tee || at_el2() {
                 tee::measure(&meter);
+            }
+            if !at_el2() {
+                other::measure(&meter, word("beside-sleeper"));
             }
             Event::new("bench-end").send();
         }

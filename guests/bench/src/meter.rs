@@ -3,8 +3,8 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
-use guest_bare::count;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use guest_bare::count::{self, Span};
 use guest_bare::event::Event;
 use guest_bare::timer;
 
@@ -18,8 +18,24 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 /// Which sample of a round this is, and so where in a tick its calls begin.
 static SAMPLE: AtomicU64 = AtomicU64::new(0);
 
-fn add(count: fn(&mut [u64; 8], u64) -> u64, mut registers: [u64; 8]) -> [u64; 8] {
-    let ticks = count(&mut registers, SAMPLE.load(Ordering::Relaxed));
+/// Whether what is counted is marked for who watches from outside.
+static MARKED: AtomicBool = AtomicBool::new(false);
+
+/// Does something, between two marks while a call is to be watched.
+pub fn marked<T>(work: impl FnOnce() -> T) -> T {
+    let watched = MARKED.load(Ordering::Relaxed);
+    if watched {
+        count::mark_call();
+    }
+    let result = work();
+    if watched {
+        count::mark_call();
+    }
+    result
+}
+
+fn add(count: fn(&mut [u64; 8], u64) -> Span, mut registers: [u64; 8]) -> [u64; 8] {
+    let ticks = marked(|| count(&mut registers, SAMPLE.load(Ordering::Relaxed))).ticks();
     TICKS.fetch_add(ticks, Ordering::Relaxed);
     CALLS.fetch_add(1, Ordering::Relaxed);
     registers
@@ -43,6 +59,12 @@ pub fn load(address: u64) -> u32 {
 /// A software generated interrupt that is counted, see [`guest_bare::gic::sgi_to`].
 pub fn send_sgi(target: u64) {
     add(count::send_sgi, [target, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+/// The same, and waits for an interrupt. Back: the time before it, in ticks; nothing is counted.
+pub fn send_sgi_and_wait(target: u64) -> u64 {
+    let mut registers = [target, 0, 0, 0, 0, 0, 0, 0];
+    count::send_sgi_and_wait(&mut registers, SAMPLE.load(Ordering::Relaxed)).begin
 }
 
 /// The end of an interrupt, that is counted.
@@ -71,6 +93,9 @@ impl core::ops::AddAssign for Sum {
 
 /// The calls since this was last asked.
 pub fn take() -> Sum {
+    if MARKED.load(Ordering::Relaxed) {
+        count::mark_item();
+    }
     Sum {
         ticks: TICKS.swap(0, Ordering::Relaxed),
         calls: CALLS.swap(0, Ordering::Relaxed),
@@ -94,14 +119,19 @@ pub struct Meter {
     tick: u64,
     /// Instructions of [`ROUND`] calls that are the counting's own.
     own: u64,
+    watched: bool,
 }
 
+/// Times that something is done before it is watched.
+const WARM_UP: usize = 3;
+
 impl Meter {
-    /// Finds out what the counting itself takes.
+    /// Finds out what the counting itself takes. With `watched`, all is done once only, for who watches the
+    /// program's instructions.
     ///
     /// # Errors
     /// The counter does not count instructions.
-    pub fn new() -> Result<Self, String> {
+    pub fn new(watched: bool) -> Result<Self, String> {
         let tick = 1_000_000_000 / timer::frequency();
         take();
         round(|| {
@@ -113,12 +143,17 @@ impl Meter {
         let own = (sum.ticks * tick)
             .checked_sub(ROUND)
             .filter(|own| (ROUND..=4 * ROUND).contains(own));
-        own.map(|own| Self { tick, own }).ok_or_else(|| {
+        own.map(|own| Self { tick, own, watched }).ok_or_else(|| {
             format!(
                 "{ROUND} times nothing took {} ns: QEMU does not count instructions (-icount shift=0)",
                 sum.ticks * tick
             )
         })
+    }
+
+    /// Whether each is done once for who watches, and not counted.
+    pub const fn watched(&self) -> bool {
+        self.watched
     }
 
     fn tell(&self, name: &str, sum: Sum) {
@@ -141,21 +176,70 @@ impl Meter {
         rounds: usize,
         mut sample: impl FnMut() -> Result<(), String>,
     ) {
-        let mut one = || {
+        self.measure_parts([name], rounds, || {
             take();
-            round(&mut sample)?;
-            Ok(take())
+            sample()?;
+            Ok([take()])
+        });
+    }
+
+    /// The same for a sample with several parts, each with a name.
+    pub fn measure_parts<const N: usize>(
+        &self,
+        names: [&str; N],
+        rounds: usize,
+        mut sample: impl FnMut() -> Result<[Sum; N], String>,
+    ) {
+        if self.watched {
+            return self.show(names, sample);
+        }
+        let mut one = || {
+            let mut sums = [Sum::default(); N];
+            round(|| {
+                let parts = sample()?;
+                (sums.iter_mut().zip(parts)).for_each(|(sum, part)| *sum += part);
+                Ok(())
+            })?;
+            Ok(sums)
         };
-        self.best(name, (0..=rounds).map(|_| one()).collect());
+        let all: Result<Vec<[Sum; N]>, String> = (0..=rounds).map(|_| one()).collect();
+        match all {
+            Ok(all) => names.iter().enumerate().for_each(|(part, name)| {
+                self.best(name, all.iter().map(|sums| sums[part]).collect());
+            }),
+            Err(text) => names.iter().for_each(|name| failed(name, &text)),
+        }
+    }
+
+    /// Does it once for who watches, after a few times for what is done once. Each part is one call.
+    fn show<const N: usize>(
+        &self,
+        names: [&str; N],
+        mut sample: impl FnMut() -> Result<[Sum; N], String>,
+    ) {
+        let mut again = || {
+            SAMPLE.store(0, Ordering::Relaxed);
+            sample().map(drop)
+        };
+        let warm = (0..WARM_UP).try_for_each(|_| again());
+        MARKED.store(true, Ordering::Relaxed);
+        let shown = warm.and_then(|()| again());
+        MARKED.store(false, Ordering::Relaxed);
+        match shown {
+            Ok(()) => {
+                for name in names {
+                    Event::new("bench-shown").text("name", name).send();
+                }
+            }
+            Err(text) => failed(names[0], &text),
+        }
     }
 
     /// Tells the least of several rounds, but for the first.
-    pub fn best(&self, name: &str, all: Result<Vec<Sum>, String>) {
-        let least = all.map(|all| all.into_iter().skip(1).min_by_key(|sum| sum.ticks));
-        match least {
-            Ok(Some(sum)) => self.tell(name, sum),
-            Ok(None) => failed(name, "no samples"),
-            Err(text) => failed(name, &text),
+    fn best(&self, name: &str, all: Vec<Sum>) {
+        match all.into_iter().skip(1).min_by_key(|sum| sum.ticks) {
+            Some(sum) => self.tell(name, sum),
+            None => failed(name, "no samples"),
         }
     }
 }

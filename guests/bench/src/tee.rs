@@ -1,5 +1,6 @@
 //! Calls into OP-TEE.
 
+use crate::foreign;
 use crate::meter::{self, Meter, failed};
 use alloc::format;
 use alloc::string::String;
@@ -30,14 +31,22 @@ const BUFFERS: [usize; 6] = [1, 16, 128, 1024, 4096, 16_384];
 /// Rounds of each.
 const BUFFER_ROUNDS: usize = 2;
 
-fn text<T, E: Debug>(result: Result<T, E>) -> Result<T, String> {
+/// What went wrong, in words.
+///
+/// # Errors
+/// That.
+pub fn text<T, E: Debug>(result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| format!("{error:?}"))
 }
 
-struct Bench<'a> {
-    meter: &'a Meter,
-    client: Client,
-    supplicant: Supplicant,
+/// Who measures, and with what.
+pub struct Bench<'a> {
+    /// What counts.
+    pub meter: &'a Meter,
+    /// What calls are made with.
+    pub client: Client,
+    /// What answers OP-TEE's requests.
+    pub supplicant: Supplicant,
 }
 
 /// Measures them.
@@ -57,7 +66,10 @@ pub fn measure(meter: &Meter) {
     };
     bench.fast();
     match text(client.open(&bench.supplicant, apps::TESTS)) {
-        Ok(session) => bench.invoke(session),
+        Ok(session) => {
+            bench.invoke(session);
+            foreign::measure(&bench, session);
+        }
         Err(text) => failed("invoke", &text),
     }
     bench.rpc();
@@ -152,26 +164,13 @@ impl Bench<'_> {
         };
         let list = PageList::of(&buffer);
         let cookie = COOKIE + pages as u64 * 16;
-        let round = || {
-            let (mut there, mut back) = (meter::Sum::default(), meter::Sum::default());
-            meter::round(|| {
-                meter::take();
-                text(self.client.register(&self.supplicant, cookie, &list))?;
-                there += meter::take();
-                text(self.client.unregister(&self.supplicant, cookie))?;
-                back += meter::take();
-                Ok(())
-            })?;
-            Ok((there, back))
-        };
-        let both: Result<Vec<_>, String> = (0..=BUFFER_ROUNDS).map(|_| round()).collect();
-        let split = both.map(|rounds| rounds.into_iter().unzip::<_, _, Vec<_>, Vec<_>>());
-        match split {
-            Ok((there, back)) => {
-                self.meter.best(&register, Ok(there));
-                self.meter.best(&unregister, Ok(back));
-            }
-            Err(text) => failed(&register, &text),
-        }
+        let parts = [register.as_str(), unregister.as_str()];
+        self.meter.measure_parts(parts, BUFFER_ROUNDS, || {
+            meter::take();
+            text(self.client.register(&self.supplicant, cookie, &list))?;
+            let there = meter::take();
+            text(self.client.unregister(&self.supplicant, cookie))?;
+            Ok([there, meter::take()])
+        });
     }
 }

@@ -1,0 +1,138 @@
+//! Interrupts that come while a call is in OP-TEE: one that is this vCPU's own, and one that is not.
+
+use crate::meter::{self, Meter};
+use crate::tee::{Bench, text};
+use alloc::string::String;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use guest_bare::machine::machine;
+use guest_bare::pages::Pages;
+use guest_bare::tee::message::rmem;
+use guest_bare::tee::{Act, Message, PageList, apps};
+use guest_bare::{PAGE_SIZE, cpu, gic, timer};
+use optee_proto::msg::Attr;
+use optee_proto::{rpc, smc};
+
+/// Rounds of each.
+const ROUNDS: usize = 2;
+/// Pages that OP-TEE adds up the bytes of: some hundred thousand instructions, and no time slice.
+const PAGES: usize = 16;
+/// The cookie of their buffer.
+const COOKIE: u64 = 0x00be_0000_0001_0000;
+/// How long this vCPU sleeps before a call, so that its time slice is a new one and the other has come to its
+/// own sleep.
+const NAP: Duration = Duration::from_micros(200);
+/// How long the other vCPU may take to end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// When the other vCPU is to wake up, in ticks; zero while there is no such order, [`QUIT`] when it is to end.
+static WAKE: AtomicU64 = AtomicU64::new(0);
+const QUIT: u64 = u64::MAX;
+
+/// The other vCPU's part: it sleeps until it is told to wake up, again and again.
+fn sleep_on_order(_: u64) {
+    loop {
+        timer::wait_for_interrupt();
+        gic::drain();
+        match WAKE.swap(0, Ordering::AcqRel) {
+            0 => {}
+            QUIT => return,
+            at => {
+                timer::arm(at);
+                timer::wait_for_interrupt();
+                gic::drain();
+            }
+        }
+    }
+}
+
+/// A call that takes OP-TEE a while.
+struct Long<'a> {
+    bench: &'a Bench<'a>,
+    message: Message,
+    /// Ticks that it takes where nothing comes in between.
+    ticks: u64,
+}
+
+impl Long<'_> {
+    /// Makes the call. An interrupt of this vCPU's that OP-TEE comes back for is ended before it goes on.
+    fn call(&self) -> Result<(), String> {
+        let Bench {
+            client, supplicant, ..
+        } = self.bench;
+        let took = client.call_by(smc::CALL_WITH_ARG, &self.message, supplicant, |call| {
+            if call.function == rpc::Function::FOREIGN_INTR {
+                gic::drain();
+            }
+            Act::Default
+        });
+        text(took)
+    }
+
+    /// Half of it, in ticks.
+    const fn half(&self) -> u64 {
+        self.ticks / 2
+    }
+
+    fn with_own_timer(&self) -> Result<(), String> {
+        timer::sleep(NAP);
+        timer::arm(timer::now() + self.half());
+        let called = self.call();
+        timer::disarm();
+        gic::drain();
+        called
+    }
+
+    fn beside(&self, other: usize) -> Result<(), String> {
+        WAKE.store(
+            timer::now() + timer::ticks(NAP) + self.half(),
+            Ordering::Release,
+        );
+        gic::poke(other);
+        timer::sleep(NAP);
+        let called = self.call();
+        timer::sleep(NAP);
+        called
+    }
+}
+
+/// Measures them.
+pub fn measure(bench: &Bench, session: u32) {
+    let meter: &Meter = bench.meter;
+    let buffer = Pages::take(PAGES);
+    let list = PageList::of(&buffer);
+    let registered = bench.client.register(&bench.supplicant, COOKIE, &list);
+    if let Err(text) = text(registered) {
+        return meter::failed("long-call", &text);
+    }
+    let bytes = PAGES as u64 * PAGE_SIZE;
+    let params = [rmem(Attr::RMEM_INOUT, 0, bytes, COOKIE)];
+    let mut long = Long {
+        bench,
+        message: Message::invoke(session, apps::TESTS_PARAMS, &params),
+        ticks: 0,
+    };
+    for _ in 0..2 {
+        let begin = timer::now();
+        if let Err(text) = long.call() {
+            return meter::failed("long-call", &text);
+        }
+        long.ticks = timer::now() - begin;
+    }
+    meter.measure("long-call", ROUNDS, || {
+        timer::sleep(NAP);
+        long.call()
+    });
+    meter.measure("long-call-own", ROUNDS, || long.with_own_timer());
+    if machine().cpus > 1 {
+        let other = usize::from(cpu::index() == 0);
+        cpu::spawn(other, sleep_on_order, 0);
+        timer::sleep(Duration::from_millis(1));
+        meter.measure("long-call-other", ROUNDS, || long.beside(other));
+        WAKE.store(QUIT, Ordering::Release);
+        gic::poke(other);
+        if !cpu::join(other, PATIENCE) {
+            meter::failed("long-call-other", "the other vCPU does not end");
+        }
+    }
+}

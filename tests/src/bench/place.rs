@@ -1,0 +1,186 @@
+//! One place that the program runs in: boots it and takes down what it says.
+
+use crate::Lab;
+use anyhow::{Context, Result, anyhow, ensure};
+use dtoolkit::Node;
+use dtoolkit::fdt::Fdt;
+use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
+use postern_qemu::config::System;
+use postern_qemu::console::Channel;
+use postern_qemu::launch::Machine;
+use postern_qemu::prepare::{Artifacts, Flavour};
+use postern_qemu::session::Session;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// A nanosecond for each instruction; and who waits for a timer does not really wait.
+const CLOCK: [&str; 2] = ["-icount", "shift=0,sleep=off"];
+/// Enough for the firmware to start where instructions are counted.
+const BOOT: Duration = Duration::from_secs(480);
+/// Enough for all measurements.
+const MEASURE: Duration = Duration::from_secs(900);
+/// Pages between which a page's share is taken: what comes with any buffer is in both.
+pub const FEW: u64 = 128;
+/// See [`FEW`].
+pub const MANY: u64 = 1024;
+/// What random numbers are made of here.
+const SEED: u8 = 0x5a;
+
+/// What one place gave.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Instructions, and calls or accesses, a sample, by name.
+    pub figures: BTreeMap<String, (u64, u64)>,
+    /// What has no figure, and why.
+    pub failed: BTreeMap<String, String>,
+}
+
+impl Found {
+    /// For programs to read.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let figures: BTreeMap<_, _> = (self.figures.iter())
+            .map(|(name, (instructions, calls))| {
+                let figure = json!({ "instructions": instructions, "calls": calls });
+                (name, figure)
+            })
+            .collect();
+        json!({ "figures": figures, "failed": self.failed })
+    }
+
+    /// The instructions of a row.
+    #[must_use]
+    pub fn instructions(&self, name: &str) -> Option<u64> {
+        self.figures
+            .get(name)
+            .map(|&(instructions, _)| instructions)
+    }
+
+    /// Adds what an event says; something when it was the last.
+    fn add(&mut self, event: &Value) -> Option<()> {
+        let name = event["name"].as_str().unwrap_or_default();
+        match event["event"].as_str()? {
+            "bench" => {
+                let figures = (event["instructions"].as_u64()?, event["calls"].as_u64()?);
+                self.figures.insert(name.to_owned(), figures);
+                None
+            }
+            "bench-failed" => {
+                let text = event["text"].as_str().unwrap_or_default();
+                self.failed.insert(name.to_owned(), text.to_owned());
+                None
+            }
+            "bench-end" => Some(()),
+            _ => None,
+        }
+    }
+
+    /// Instructions to register and unregister a page more, in hundredths.
+    #[must_use]
+    pub fn page(&self) -> Option<u64> {
+        let both = |pages| {
+            let there = self.instructions(&format!("register-{pages}"))?;
+            Some(there + self.instructions(&format!("unregister-{pages}"))?)
+        };
+        both(MANY)?
+            .checked_sub(both(FEW)?)
+            .map(|more| more * 100 / (MANY - FEW))
+    }
+}
+
+/// Gives firmware and OP-TEE the same random numbers in each boot. OP-TEE places itself by them, and looks
+/// things up in an order that follows: up to 2 % of a call.
+fn fix_seeds(file: &Path) -> Result<()> {
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let fdt = Fdt::new(&bytes).map_err(|error| anyhow!("{}: {error}", file.display()))?;
+    let mut tree = DeviceTree::from_fdt(&fdt);
+    let mut fixed = 0;
+    for name in ["chosen", "secure-chosen"] {
+        let Some(node) = tree.root.child_mut(name) else {
+            continue;
+        };
+        for (seed, bytes) in [("kaslr-seed", 8), ("rng-seed", 32)] {
+            if node.property(seed).is_some() {
+                let value = vec![SEED; bytes];
+                node.add_property(DeviceTreeProperty::new_unchecked(seed, &value[..]));
+                fixed += 1;
+            }
+        }
+    }
+    ensure!(fixed > 0, "{}: there is no seed", file.display());
+    std::fs::write(file, tree.to_dtb()).with_context(|| file.display().to_string())
+}
+
+/// A machine that is ready to be started, and what it is made of.
+pub struct Ready {
+    /// The machine.
+    pub machine: Machine,
+    /// Its files and versions.
+    pub artifacts: Artifacts,
+}
+
+/// Prepares a machine that counts instructions and is the same each time.
+///
+/// # Errors
+/// Something could not be had.
+pub fn ready(lab: &Lab, system: &System, flavour: Flavour) -> Result<Ready> {
+    let artifacts = lab.artifacts(system, flavour)?;
+    let mut machine = Machine::new(&artifacts, system, flavour.wiring());
+    fix_seeds(machine.tree.as_deref().context("the boot has no tree")?)?;
+    machine.extra = CLOCK.map(Into::into).into();
+    Ok(Ready { machine, artifacts })
+}
+
+impl Ready {
+    /// The versions of the parts, in words.
+    #[must_use]
+    pub fn parts(&self) -> String {
+        let versions = &self.artifacts.versions;
+        format!(
+            "OP-TEE {} ({}), TF-A {}",
+            versions.optee, versions.suite, versions.tf_a
+        )
+    }
+
+    /// Boots the program, gives its `ready` event to `first` and all that comes behind it to `each`, until that
+    /// gives something.
+    ///
+    /// # Errors
+    /// It does not come up or not to an end.
+    pub fn run<T>(
+        &self,
+        folder: &Path,
+        first: impl FnOnce(&Value, &mut Session) -> Result<()>,
+        each: impl FnMut(&Value) -> Option<T>,
+    ) -> Result<T> {
+        let program = Channel::Vm(1);
+        let mut session = Session::boot(&self.machine, folder)?;
+        let ready = session
+            .expect(program, BOOT)
+            .program("the program's start", |event| {
+                (event["event"] == "ready").then(|| event.clone())
+            })?;
+        first(&ready, &mut session)?;
+        session
+            .expect(program, MEASURE)
+            .program("the end of the measurements", each)
+    }
+}
+
+/// Boots the program in one place and takes down what it says. With it, the versions of the parts.
+///
+/// # Errors
+/// It does not come to an end there, or has no figures.
+pub fn measure(lab: &Lab, flavour: Flavour, place: &str) -> Result<(Found, String)> {
+    let ready = ready(lab, &lab.system("bench.toml")?, flavour)?;
+    let mut found = Found::default();
+    ready.run(
+        &lab.folder.join(place),
+        |_, _| Ok(()),
+        |event| found.add(event),
+    )?;
+    ensure!(!found.figures.is_empty(), "{place}: no figures");
+    Ok((found, ready.parts()))
+}

@@ -1,0 +1,494 @@
+//! Where the instructions of a call go: QEMU tells each instruction that the hypervisor executes, and the
+//! program marks where a call begins and ends.
+
+use super::place;
+use super::rows;
+use crate::Lab;
+use anyhow::{Context, Result, ensure};
+use postern_qemu::console::Channel;
+use postern_qemu::prepare::Flavour;
+use postern_qemu::{cargo, elf};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Where the program is in a guest: at the start of its RAM, `RAM` in `hypervisor/src/vm/layout.rs`. What the
+/// program says is compared with it.
+const PROGRAM: u64 = 0x1_0000_0000;
+const BARE_TARGET: &str = "aarch64-unknown-none-softfloat";
+/// What turns addresses into functions and lines; it comes with the cross compiler.
+const ADDR2LINE: &str = "aarch64-linux-gnu-addr2line";
+/// Enough for QEMU's monitor to answer.
+const MONITOR: Duration = Duration::from_secs(60);
+/// Parts of the paths of what is not our own source.
+const FOREIGN: [&str; 3] = ["/rustc/", "/library/", "/registry/"];
+/// Rows that are printed of a call; the file has them all.
+const PRINTED: usize = 24;
+
+/// What the hypervisor executed during one call: offsets into its image, in order.
+pub struct Trace {
+    /// The program's name for the call.
+    pub name: String,
+    /// The offsets.
+    pub offsets: Vec<u32>,
+}
+
+/// What Postern executed.
+pub struct Watched {
+    /// During calls.
+    pub calls: Vec<Trace>,
+    /// The hypervisor's ELF file.
+    pub elf: PathBuf,
+}
+
+/// What QEMU's lines mean.
+struct Watch {
+    mark_item: u64,
+    mark_call: u64,
+    image: u64,
+    bytes: u64,
+}
+
+/// All that was watched.
+#[derive(Default)]
+struct Seen {
+    counting: bool,
+    called: bool,
+    item: Vec<u32>,
+    items: Vec<Vec<u32>>,
+    last: u64,
+}
+
+impl Seen {
+    fn add(&mut self, watch: &Watch, pc: u64) {
+        match pc.checked_sub(watch.image) {
+            Some(offset) if offset < watch.bytes => {
+                // An access to a device may make QEMU begin an instruction anew.
+                let again = std::mem::replace(&mut self.last, pc) == pc;
+                if self.counting && !again {
+                    self.item.push(offset as u32);
+                }
+            }
+            _ if pc == watch.mark_call => {
+                self.counting = !self.counting;
+                self.called = true;
+                self.last = 0;
+            }
+            // Before a call of an item it marks the end of nothing.
+            _ if pc == watch.mark_item && std::mem::take(&mut self.called) => {
+                self.items.push(std::mem::take(&mut self.item));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The address in a line of `-d exec`: `Trace 0: 0x… [cs_base/pc/flags/cflags] …`.
+fn address(line: &str) -> Option<u64> {
+    let inside = line.strip_prefix("Trace ")?.split_once('[')?.1;
+    u64::from_str_radix(inside.split('/').nth(1)?, 16).ok()
+}
+
+fn follow(pipe: &Path, watch: &Watch) -> Result<Seen> {
+    let file = File::open(pipe).with_context(|| pipe.display().to_string())?;
+    let mut lines = BufReader::with_capacity(1 << 20, file);
+    let (mut seen, mut line) = (Seen::default(), Vec::new());
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line)? == 0 {
+            return Ok(seen);
+        }
+        if let Some(pc) = std::str::from_utf8(&line).ok().and_then(address) {
+            seen.add(watch, pc);
+        }
+    }
+}
+
+/// Has QEMU execute each instruction by itself and tell it, from now on.
+fn begin(monitor: &Path) -> Result<()> {
+    let mut socket = UnixStream::connect(monitor).context("QEMU's monitor does not answer")?;
+    socket.set_read_timeout(Some(MONITOR))?;
+    // The first is for QEMU before 8.1, the second from then on; either answers that it does not know the other.
+    for command in [
+        "singlestep on",
+        "one-insn-per-tb on",
+        "log exec,nochain",
+        "info version",
+    ] {
+        writeln!(socket, "{command}")?;
+    }
+    // All is done when the last is answered: what the monitor echoes ends with no dot and number.
+    let (mut text, mut part) = (String::new(), [0; 4096]);
+    while !text
+        .rsplit("info version")
+        .next()
+        .is_some_and(|end| text.contains("info version") && end.contains('.'))
+    {
+        let read = socket
+            .read(&mut part)
+            .context("QEMU's monitor does not answer")?;
+        ensure!(read > 0, "QEMU's monitor has ended");
+        text.push_str(&String::from_utf8_lossy(&part[..read]));
+    }
+    Ok(())
+}
+
+/// Boots the program under Postern and watches what Postern executes during each call.
+///
+/// # Errors
+/// It does not come to an end, or what was watched does not fit what the program says.
+pub fn watch(lab: &Lab) -> Result<Watched> {
+    let mut system = lab.system("bench.toml")?;
+    system.vms.truncate(1);
+    let vm = system.vms.first_mut().context("there is no VM")?;
+    vm.cmdline = "watched".into();
+    let mut ready = place::ready(lab, &system, Flavour::Shared)?;
+    let file = ready.artifacts.hypervisor_elf.clone();
+    let file = file.context("there is no hypervisor")?;
+    let hypervisor = std::fs::read(&file).with_context(|| file.display().to_string())?;
+    let progress = postern_qemu::progress::Progress::silent();
+    let program = cargo::build(&lab.paths, "guest-bench", BARE_TARGET, &progress)?;
+    let program = std::fs::read(&program).with_context(|| program.display().to_string())?;
+    let image = ready.artifacts.loads.first().context("nothing is loaded")?;
+    let watch = Watch {
+        mark_item: PROGRAM + elf::symbol(&program, "mark_item")?,
+        mark_call: PROGRAM + elf::symbol(&program, "mark_call")?,
+        image: image.address,
+        bytes: elf::extent(&hypervisor)?,
+    };
+    let folder = lab.folder.join("watched");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    // A socket's path is to be short.
+    let short = tempfile::tempdir()?;
+    let (pipe, monitor) = (short.path().join("log"), short.path().join("monitor"));
+    let made = Command::new("mkfifo").arg(&pipe).status()?;
+    ensure!(made.success(), "{} cannot be made", pipe.display());
+    let extra = &mut ready.machine.extra;
+    let path = monitor.display();
+    extra.extend([
+        "-chardev".into(),
+        format!("socket,id=log,path={path},server=on,wait=off").into(),
+    ]);
+    extra.extend(["-mon", "chardev=log,mode=readline", "-D"].map(Into::into));
+    extra.push(pipe.clone().into());
+    let Watch {
+        mark_item,
+        mark_call,
+        image,
+        bytes,
+    } = watch;
+    let filter = format!("{image:#x}+{bytes:#x},{mark_item:#x}+0x4,{mark_call:#x}+0x4");
+    extra.extend(["-dfilter".into(), filter.into()]);
+    let seen = std::thread::spawn(move || follow(&pipe, &watch));
+    let mut names = Vec::new();
+    ready.run(
+        &folder,
+        |event, session| {
+            ensure!(
+                event["image"] == PROGRAM,
+                "the program is at another place: {event}"
+            );
+            begin(&monitor)?;
+            session.send(Channel::Vm(1), "go")
+        },
+        |event| match event["event"].as_str()? {
+            "bench-shown" => {
+                names.push(event["name"].as_str()?.to_owned());
+                None
+            }
+            "bench-end" => Some(()),
+            _ => None,
+        },
+    )?;
+    let seen = seen.join().ok().context("the reader panicked")??;
+    ensure!(
+        seen.items.len() == names.len() && !names.is_empty(),
+        "{} calls were watched, and {} named: {names:?}",
+        seen.items.len(),
+        names.len()
+    );
+    let traces = names.into_iter().zip(seen.items);
+    let traces = traces.map(|(name, offsets)| Trace { name, offsets });
+    Ok(Watched {
+        calls: traces.collect(),
+        elf: file,
+    })
+}
+
+/// A function in whose source an instruction is, inlined or not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    /// Its name, without the crate's and generic arguments.
+    function: String,
+    /// The file and line.
+    line: String,
+}
+
+/// The innermost function of each offset.
+fn places(elf: &Path, offsets: &[u32]) -> Result<BTreeMap<u32, Place>> {
+    let mut child = Command::new(ADDR2LINE)
+        .args(["-a", "-i", "-f", "-C", "-e"])
+        .arg(elf)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{ADDR2LINE} cannot be run"))?;
+    let mut input = child.stdin.take().context("no input")?;
+    let text: String = offsets.iter().fold(String::new(), |mut text, offset| {
+        let _ = writeln!(text, "{offset:#x}");
+        text
+    });
+    let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+    let output = child.wait_with_output()?;
+    writer.join().ok().context("the writer panicked")??;
+    Ok(read_places(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn read_places(text: &str) -> BTreeMap<u32, Place> {
+    let mut found: BTreeMap<u32, Place> = BTreeMap::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let offset = line
+            .strip_prefix("0x")
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        let Some(offset) = offset else {
+            continue;
+        };
+        // Behind an address the innermost function and its line, then those that it is inlined in. The innermost
+        // of our own is who is to blame for what it uses of others.
+        let mut frames = Vec::new();
+        while lines.peek().is_some_and(|line| !line.starts_with("0x")) {
+            let function = lines.next().unwrap_or_default();
+            frames.push((function, lines.next().unwrap_or_default()));
+        }
+        let ours = |line: &str| !FOREIGN.iter().any(|part| line.contains(part));
+        let frame = frames.iter().find(|(_, line)| ours(line));
+        if let Some((function, line)) = frame.or(frames.first()) {
+            let (function, line) = (short_name(function), short_line(line));
+            found.insert(offset, Place { function, line });
+        }
+    }
+    found
+}
+
+/// `<a::b::C<D> as e::F>::g::h` becomes `C::g::h`, and `a::b::c::d` becomes `c::d`.
+fn short_name(name: &str) -> String {
+    let (head, tail) = match name.strip_prefix('<').and_then(|rest| {
+        let end = closing(rest)?;
+        Some((&rest[..end], &rest[end + 1..]))
+    }) {
+        Some((inside, tail)) => (inside.split(" as ").next().unwrap_or_default(), tail),
+        None => ("", name),
+    };
+    let plain = |text: &str| {
+        let (mut plain, mut depth) = (String::new(), 0);
+        for letter in text.chars() {
+            match letter {
+                '<' => depth += 1,
+                '>' => depth -= 1,
+                _ if depth == 0 => plain.push(letter),
+                _ => {}
+            }
+        }
+        plain
+    };
+    let last = |text: String, count: usize| {
+        let words: Vec<&str> = text.split("::").filter(|word| !word.is_empty()).collect();
+        words[words.len().saturating_sub(count)..].join("::")
+    };
+    match head {
+        "" => last(plain(tail), 2),
+        head => format!("{}::{}", last(plain(head), 1), last(plain(tail), 2)),
+    }
+}
+
+/// Where the bracket closes that was opened before `text`.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 1;
+    for (at, letter) in text.char_indices() {
+        depth += match letter {
+            '<' => 1,
+            '>' => -1,
+            _ => 0,
+        };
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// The last two folders of a path, without what addr2line says about a discriminator.
+fn short_line(line: &str) -> String {
+    let line = line.split(' ').next().unwrap_or_default();
+    if line.starts_with("??") || line.contains("-cgu.") {
+        return "assembly".into();
+    }
+    let words: Vec<&str> = line.split('/').collect();
+    words[words.len().saturating_sub(3)..].join("/")
+}
+
+/// What one call came to.
+pub struct Share {
+    /// The program's name for the call.
+    pub name: String,
+    /// Its instructions in the hypervisor.
+    pub instructions: usize,
+    /// Instructions by function, most first, and the file that the function is in.
+    pub functions: Vec<(usize, String, String)>,
+}
+
+/// Puts the instructions of each call down to functions, and writes a file for each into `folder`: the functions,
+/// and below them the way through them in order.
+///
+/// # Errors
+/// A file cannot be written, or addresses are not understood.
+pub fn shares(traces: &[Trace], elf: &Path, folder: &Path) -> Result<Vec<Share>> {
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let mut offsets: Vec<u32> = traces
+        .iter()
+        .flat_map(|trace| trace.offsets.iter().copied())
+        .collect();
+    offsets.sort_unstable();
+    offsets.dedup();
+    let places = places(elf, &offsets)?;
+    let unknown = Place {
+        function: "?".into(),
+        line: "?".into(),
+    };
+    let mut shares = Vec::new();
+    for trace in traces {
+        let place = |offset: &u32| places.get(offset).unwrap_or(&unknown);
+        let mut by_function: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        let mut way: Vec<(&Place, usize)> = Vec::new();
+        for at in trace.offsets.iter().map(place) {
+            let file = at.line.split(':').next().unwrap_or_default();
+            *by_function.entry((&at.function, file)).or_default() += 1;
+            match way.last_mut() {
+                Some((last, count)) if *last == at => *count += 1,
+                _ => way.push((at, 1)),
+            }
+        }
+        let mut functions: Vec<_> = by_function
+            .into_iter()
+            .map(|((function, file), count)| (count, function.to_owned(), file.to_owned()))
+            .collect();
+        functions.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.cmp(b)));
+        let share = Share {
+            name: trace.name.clone(),
+            instructions: trace.offsets.len(),
+            functions,
+        };
+        let mut text = markdown(&share, usize::MAX);
+        text.push_str("\nThe way through them:\n\n");
+        for (at, count) in way {
+            let _ = writeln!(text, "{count:6}  {:50} {}", at.function, at.line);
+        }
+        let file = folder.join(format!("{}.md", trace.name));
+        std::fs::write(&file, text).with_context(|| file.display().to_string())?;
+        shares.push(share);
+    }
+    Ok(shares)
+}
+
+/// The functions of a call as a table, the largest `most` of them.
+#[must_use]
+pub fn markdown(share: &Share, most: usize) -> String {
+    let mut text = format!(
+        "### {}: {} instructions\n\n| instructions | function | in |\n|--:|---|---|\n",
+        rows::title(&share.name),
+        share.instructions
+    );
+    for (count, function, file) in share.functions.iter().take(most) {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "| {count} | `{function}` | `{file}` |");
+    }
+    let rest = share.functions.iter().skip(most);
+    match rest.map(|(count, ..)| count).sum() {
+        0_usize => {}
+        rest => {
+            let _ = writeln!(text, "| {rest} | all others | |");
+        }
+    }
+    text
+}
+
+/// `make bench-profile`: prints the tables of the calls that are asked for, of all of them where none is.
+///
+/// # Errors
+/// As [`watch`] and [`shares`].
+pub fn run(lab: &Lab, wanted: &[String]) -> Result<()> {
+    let watched = watch(lab)?;
+    let folder = lab.paths.out().join("bench/profile");
+    let shares = shares(&watched.calls, &watched.elf, &folder)?;
+    println!(
+        "Instructions that Postern executes during one call, by the function that they are written in."
+    );
+    println!();
+    println!("| call | instructions in Postern |\n|---|--:|");
+    for share in &shares {
+        println!("| {} | {} |", rows::title(&share.name), share.instructions);
+    }
+    println!();
+    for share in &shares {
+        if wanted.is_empty() || wanted.contains(&share.name) {
+            println!("{}", markdown(share, PRINTED));
+        }
+    }
+    println!(
+        "All functions, and the way through them, call by call: {}",
+        folder.display()
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_between_the_marks_of_a_call_is_the_call_s() {
+        let watch = Watch {
+            mark_item: 1,
+            mark_call: 2,
+            image: 0x1000,
+            bytes: 0x100,
+        };
+        let mut seen = Seen::default();
+        // An item whose call leaves no trace, and one with two calls; an instruction that begins anew is one.
+        for pc in [
+            1, 0x1000, 2, 2, 0x1004, 1, 2, 0x1008, 0x1008, 0x100c, 2, 0x1010, 2, 0x1014, 2, 1, 1,
+            0x2000,
+        ] {
+            seen.add(&watch, pc);
+        }
+        assert_eq!(seen.items, [vec![], vec![0x8, 0xc, 0x14]]);
+    }
+
+    #[test]
+    fn qemu_s_line_has_the_address_behind_the_first_slash() {
+        let line = "Trace 0: 0x7f4e4c0 [0000000000000000/0000000040201abc/0000/ff020001] \n";
+        assert_eq!(address(line), Some(0x4020_1abc));
+        assert_eq!(address("Stopped execution of TB chain"), None);
+    }
+
+    #[test]
+    fn an_instruction_is_the_innermost_function_s_that_is_ours() {
+        let text = "0x10\ncore::ptr::read\n/rustc/abc/library/core/src/ptr.rs:1\n\
+                    <mediator::Books<T> as a::B>::find::<X>\n/x/mediator/src/books.rs:7 (discriminator 2)\n\
+                    0x14\nvectors\n??:?\n";
+        let places = read_places(text);
+        assert_eq!(places[&0x10].function, "Books::find");
+        assert_eq!(places[&0x10].line, "mediator/src/books.rs:7");
+        assert_eq!(places[&0x14].line, "assembly");
+        assert_eq!(
+            short_name("hypervisor::trap::handler::call"),
+            "handler::call"
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! The rows of the table.
+
+/// What a target is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of {
+    /// The whole call.
+    Whole,
+    /// What is added to the floor.
+    Added,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The program's name for it.
+    pub name: &'static str,
+    /// What it is.
+    pub title: &'static str,
+    /// What is to be reached, in instructions.
+    pub target: Option<(Of, u64)>,
+}
+
+const fn row(name: &'static str, title: &'static str) -> Row {
+    Row {
+        name,
+        title,
+        target: None,
+    }
+}
+
+const fn aim(name: &'static str, title: &'static str, of: Of, most: u64) -> Row {
+    Row {
+        name,
+        title,
+        target: Some((of, most)),
+    }
+}
+
+/// All of them.
+pub const ROWS: [Row; 32] = [
+    row("hvc-unknown", "HVC, unknown id"),
+    aim("psci-version", "PSCI_VERSION", Of::Whole, 160),
+    row("smccc-version", "SMCCC_VERSION"),
+    row("mmio-gicd-typer", "MMIO read of the GIC (GICD_TYPER)"),
+    row("mmio-uartfr", "MMIO read of the PL011 (UARTFR)"),
+    row("sgi-self", "SGI to the vCPU itself"),
+    row("interrupt-end", "end of that SGI (ICC_EOIR1_EL1)"),
+    row("sgi-other", "SGI to the other vCPU and WFI, to its handler"),
+    row(
+        "vm-switch",
+        "another VM wakes up and waits again: 2 switches",
+    ),
+    row("timer-interrupt", "timer: CNTV_CVAL to the handler"),
+    aim("calls-uid", "fast SMC (CALLS_UID)", Of::Added, 150),
+    aim("invoke", "INVOKE of a PTA, no parameters", Of::Added, 800),
+    row("invoke-no-session", "INVOKE, unknown session"),
+    row("invoke-values", "INVOKE, 4 values"),
+    row("invoke-memrefs", "INVOKE, 4 registered memrefs"),
+    row("invoke-rpc", "INVOKE with one RPC (RPC_ARG)"),
+    row("invoke-rpc-alloc", "the same without RPC_ARG: 3 RPCs"),
+    row("long-call", "INVOKE of a PTA that adds up 64 KiB"),
+    row(
+        "long-call-own",
+        "the same, interrupted by the guest's own timer",
+    ),
+    row(
+        "long-call-other",
+        "the same, interrupted by another's timer",
+    ),
+    row("register-1", "REGISTER_SHM, 1 page"),
+    row("unregister-1", "UNREGISTER_SHM, 1 page"),
+    row("register-16", "REGISTER_SHM, 16 pages"),
+    row("unregister-16", "UNREGISTER_SHM, 16 pages"),
+    row("register-128", "REGISTER_SHM, 128 pages"),
+    row("unregister-128", "UNREGISTER_SHM, 128 pages"),
+    row("register-1024", "REGISTER_SHM, 1024 pages"),
+    row("unregister-1024", "UNREGISTER_SHM, 1024 pages"),
+    row("register-4096", "REGISTER_SHM, 4096 pages"),
+    row("unregister-4096", "UNREGISTER_SHM, 4096 pages"),
+    row("register-16384", "REGISTER_SHM, 16384 pages"),
+    row("unregister-16384", "UNREGISTER_SHM, 16384 pages"),
+];
+
+/// What a row is, by the program's name for it.
+#[must_use]
+pub fn title(name: &str) -> &str {
+    ROWS.iter()
+        .find(|row| row.name == name)
+        .map_or(name, |row| row.title)
+}
