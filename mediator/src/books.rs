@@ -4,15 +4,17 @@
 //! is copied, pinned or unpinned. A call that is under way is not in the books but owned by the
 //! vCPU that runs it; a suspended one is in the books, and whoever resumes it takes it out.
 
-use crate::call::Call;
+use crate::call::{Call, MAX_CALLS};
 use crate::config::Quotas;
 use crate::host::SharedPage;
 use crate::memory::buffer::PageNumber;
+use crate::memory::table::grown;
 use crate::memory::{
     Buffer, Cookie, GuestCookie, Insert, Provenance, RpcBuffer, Space, State, Table,
 };
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use optee_proto::msg::PAGE_LIST_ENTRIES;
 use optee_proto::{TeeResult, Uuid};
 
 /// Where the VM is in its life with the TEE.
@@ -132,6 +134,32 @@ impl Books {
             #[cfg(any(test, feature = "fakes"))]
             any_session: false,
         }
+    }
+
+    /// The most bytes of a heap that a VM's books take, where blocks are powers of two, whatever the
+    /// VM does: what its quotas are for, calls with their lists, and applications.
+    pub(crate) const fn heap_bytes(quotas: &Quotas) -> u64 {
+        let calls = if quotas.calls < MAX_CALLS {
+            quotas.calls
+        } else {
+            MAX_CALLS
+        } as u64;
+        // A buffer's pages have a block of their own, which is twice as large as it must be at most.
+        let pages =
+            2 * size_of::<PageNumber>() as u64 * (quotas.pages as u64 + 2 * quotas.buffers as u64);
+        let lists = 2
+            * size_of::<SharedPage>() as u64
+            * (quotas.pages as u64 / PAGE_LIST_ENTRIES as u64 + calls);
+        Table::<Buffer>::heap_bytes(quotas.buffers)
+            + Table::<Option<RpcBuffer>>::heap_bytes(quotas.rpc_buffers)
+            + pages
+            + lists
+            + grown::<Session>(quotas.sessions)
+            + grown::<Uuid>(MAX_USER_APPS as u32)
+            + calls * (size_of::<Call>() as u64).next_power_of_two()
+            // The four lists of calls, what is lent, and the list of all buffers at the end.
+            + 5 * grown::<(u64, SharedPage)>(calls as u32)
+            + grown::<Cookie>(quotas.buffers)
     }
 
     /// What outlives the VM: cookies and tokens are never used twice, and records stay.

@@ -21,7 +21,7 @@ pub use early::{early_psci, early_uart};
 pub use error::BootError;
 pub use interrupts::IntId;
 pub use machine::{Machine, Occupied};
-pub use ram::{MAX_PIECES, Memory};
+pub use ram::{MAX_PIECES, Memory, heap_bytes};
 pub use tree::total_size;
 pub use vms::{
     BLOCK_SIZE, MAX_APPLICATIONS, MAX_BOOTARGS, MAX_NAME, RightsError, Tee, VmConfig, VmConfigs,

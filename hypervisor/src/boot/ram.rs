@@ -2,10 +2,11 @@
 
 use dtoolkit::Node;
 use dtoolkit::fdt::{Fdt, FdtNode};
-use mediator::addr::Pa;
+use mediator::addr::{PAGE_SIZE, Pa};
 
 use super::error::BootError;
 use super::tree;
+use super::vms::{BLOCK_SIZE, Tee, VmConfig};
 use crate::range::{PaRange, RangeSet};
 
 /// Pieces of memory that one set holds: banks, and what reservations and modules cut them into.
@@ -49,6 +50,28 @@ pub(super) fn remove_reserved<'t>(fdt: Fdt<'t>, memory: &mut Memory) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Bytes of EL2's heap besides what the VMs can make of it.
+const HEAP_BYTES: u64 = 16 * 1024 * 1024;
+/// Bytes of it that a VM takes in any case: itself, its devices, the tree that it boots from.
+const VM_BYTES: u64 = 256 * 1024;
+
+/// Bytes that EL2's heap needs so that no VM, whatever it does, takes what another may have: whole
+/// blocks.
+pub fn heap_bytes(vms: &[VmConfig<'_>]) -> u64 {
+    let of_vm = |vm: &VmConfig<'_>| {
+        // A guest that gives back one page of each block has all of them split.
+        let tables = vm.memory / BLOCK_SIZE + vm.memory.div_ceil(1 << 30) + 4;
+        let counters = vm.memory / PAGE_SIZE * size_of::<u16>() as u64;
+        let books = match vm.tee {
+            Tee::None => 0,
+            Tee::Optional | Tee::Required => vm.tee_config.quotas.heap_bytes(),
+        };
+        VM_BYTES + tables * PAGE_SIZE + counters.next_power_of_two() + books
+    };
+    let all = vms.iter().map(of_vm).sum::<u64>();
+    (HEAP_BYTES + all).next_multiple_of(BLOCK_SIZE)
 }
 
 fn for_each_reg<'t>(

@@ -12,8 +12,6 @@ use spin::Once;
 
 /// The largest tree that is looked at: what Linux's boot protocol allows, in bytes.
 const MAX_TREE: usize = 2 * 1024 * 1024;
-/// RAM that the heap gets once it is known, in bytes.
-const HEAP_BYTES: u64 = 16 * 1024 * 1024;
 
 static MACHINE: Once<Machine<'static>> = Once::new();
 static PCPUS_UP: AtomicUsize = AtomicUsize::new(0);
@@ -56,12 +54,13 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
         tree: PaRange::between(Pa::new(tree), Pa::new(tree + bytes.len() as u64)),
     };
     let (mut machine, vms) = super::machine::read(bytes, occupied)?;
+    let heap_bytes = super::heap_bytes(&vms);
     let heap = machine
         .free
         .iter()
         .map(|range| range.aligned_inward(super::BLOCK_SIZE))
-        .find(|range| range.bytes() >= HEAP_BYTES)
-        .and_then(|range| PaRange::new(range.start(), HEAP_BYTES))
+        .find(|range| range.bytes() >= heap_bytes)
+        .and_then(|range| PaRange::new(range.start(), heap_bytes))
         .ok_or(BootError::NoMemory)?;
     machine.free.remove(heap)?;
 

@@ -84,6 +84,15 @@ pub(crate) struct Table<T> {
     len: usize,
 }
 
+/// The most bytes that a vector takes which grows to so many elements, where blocks are powers of two.
+/// It doubles, and the old half is there until it is copied.
+pub(crate) const fn grown<T>(elements: u32) -> u64 {
+    // It begins with four.
+    let whole =
+        (elements as u64 + 4).next_power_of_two() * (size_of::<T>() as u64).next_power_of_two();
+    whole + whole / 2
+}
+
 impl<T> Table<T> {
     /// An empty table for at most `limit` objects.
     pub(crate) const fn new(space: Space, limit: usize) -> Self {
@@ -100,6 +109,11 @@ impl<T> Table<T> {
             by_guest: Vec::new(),
             len: 0,
         }
+    }
+
+    /// The most bytes of a heap that a table for `limit` objects takes, where blocks are powers of two.
+    pub(crate) const fn heap_bytes(limit: u32) -> u64 {
+        grown::<Option<Entry<T>>>(limit) + grown::<u32>(limit) + grown::<(GuestCookie, u32)>(limit)
     }
 
     /// Goes on with the serial numbers of an older table.
@@ -245,6 +259,24 @@ mod tests {
         let new = table.insert(GuestCookie(7), "new").unwrap();
         assert_eq!(table.remove(old), Some((GuestCookie(7), "old")));
         assert_eq!(table.by_guest(GuestCookie(7)), Some((new, &mut "new")));
+    }
+
+    #[test]
+    fn a_full_table_takes_no_more_than_it_may() {
+        fn taken<T>(list: &Vec<T>) -> u64 {
+            ((list.capacity() * size_of::<T>()) as u64).next_power_of_two()
+        }
+        for limit in [1, 2, 3, 100, 1024, 5000] {
+            let mut table = Table::new(Space::Payload, limit);
+            for number in 0..limit as u64 {
+                table.insert(GuestCookie(number), [number; 11]).unwrap();
+            }
+            let all = taken(&table.entries) + taken(&table.free) + taken(&table.by_guest);
+            assert!(
+                all <= Table::<[u64; 11]>::heap_bytes(limit as u32),
+                "{limit}"
+            );
+        }
     }
 
     #[test]

@@ -29,6 +29,38 @@ fn occupied() -> Occupied {
     }
 }
 
+/// None of two guests can take so much of the heap that the other's start fails, or EL2's own.
+#[test]
+fn the_heap_is_as_large_as_what_vms_may_have() {
+    let bytes = |change: fn(&mut dtoolkit::model::DeviceTreeNode)| {
+        let mut tree = fixture::two_vms();
+        change(at(&mut tree, "/chosen/vm-a"));
+        let dtb = tree.to_dtb();
+        let (_, vms) = read(&dtb, occupied()).unwrap();
+        heap_bytes(&vms)
+    };
+    const MIB: u64 = 1 << 20;
+    let usual = bytes(|_| {});
+    assert!(usual.is_multiple_of(BLOCK_SIZE));
+    assert!((20 * MIB..40 * MIB).contains(&usual), "{usual:#x}");
+    // An entry of a table, and a page of a buffer of its own, have so many bytes at least.
+    let many = bytes(|vm| set(vm, "tee-quota-buffers", 65_000_u32));
+    assert!(many - usual >= (65_000 - 8192) * 100, "{many:#x}");
+    let pages = bytes(|vm| set(vm, "tee-quota-pages", 262_144_u32));
+    assert!(pages - usual >= (262_144 - 65_536) * 4, "{pages:#x}");
+    // A table of 4 KiB for each block of 2 MiB.
+    let mut tree = fixture::two_vms();
+    let dtb = tree.to_dtb();
+    let (_, mut vms) = read(&dtb, occupied()).unwrap();
+    vms[0].memory += 8 << 30;
+    assert!(heap_bytes(&vms) - usual >= 16 * MIB);
+    // Without a TEE there are no books.
+    set(at(&mut tree, "/chosen/vm-a"), "tee", "none");
+    let dtb = tree.to_dtb();
+    let (_, vms) = read(&dtb, occupied()).unwrap();
+    assert!(heap_bytes(&vms) < usual);
+}
+
 #[test]
 fn reads_the_default_machine() {
     let dtb = fixture::two_vms().to_dtb();

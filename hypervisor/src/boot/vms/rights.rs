@@ -51,7 +51,7 @@ struct Quota {
     place: fn(&mut Quotas) -> &mut u32,
 }
 
-/// The highest values keep the hypervisor's tables for one VM within a few MiB of its heap.
+/// EL2's heap is as large as these need.
 const QUOTAS: [Quota; 7] = [
     Quota {
         property: "tee-quota-pages",
