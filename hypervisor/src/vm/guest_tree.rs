@@ -6,10 +6,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use dtoolkit::ToPropertyValue;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use mediator::addr::Ipa;
 
+use super::flat_tree::FlatTree;
 use super::layout;
 use crate::devices::pl061::POWER_LINE;
 pub use crate::range::IpaRange;
@@ -71,184 +70,176 @@ pub struct GuestTree<'a> {
 impl GuestTree<'_> {
     /// The tree as a flattened device tree.
     pub fn write(&self) -> Vec<u8> {
-        let mut tree = DeviceTree::new();
-        let cells = |node: &mut DeviceTreeNode, address: u32, size: u32| {
-            set(node, "#address-cells", address);
-            set(node, "#size-cells", size);
-        };
-        let root = &mut tree.root;
-        set(root, "model", "postern,vm");
-        set(root, "compatible", "postern,vm");
-        set(root, "interrupt-parent", GIC_PHANDLE);
-        cells(root, 2, 2);
-        let aliases = child(root, "aliases");
-        set(aliases, "serial0", uart_path(layout::UART).as_str());
-        if self.privileged {
-            set(aliases, "serial1", uart_path(layout::MANAGER).as_str());
-        }
-
-        let chosen = child(root, "chosen");
-        set(chosen, "stdout-path", "serial0:115200n8");
-        set(chosen, "bootargs", self.bootargs);
-        if let Some(ramdisk) = self.ramdisk {
-            set(chosen, "linux,initrd-start", ramdisk.start.get());
-            set(
-                chosen,
-                "linux,initrd-end",
-                ramdisk.start.get() + ramdisk.bytes,
+        FlatTree::write(|root| {
+            root.text("model", "postern,vm");
+            root.text("compatible", "postern,vm");
+            root.cells("interrupt-parent", &[GIC_PHANDLE]);
+            address_cells(root, 2, 2);
+            root.node("aliases", |aliases| {
+                aliases.text("serial0", &uart_path(layout::UART));
+                if self.privileged {
+                    aliases.text("serial1", &uart_path(layout::MANAGER));
+                }
+            });
+            root.node("chosen", |chosen| self.chosen(chosen));
+            root.node(
+                &format!("memory@{:x}", self.memory.start.get()),
+                |memory| {
+                    memory.text("device_type", "memory");
+                    reg(memory, &[(self.memory.start, self.memory.bytes)]);
+                },
             );
-        }
-        if let Some(seed) = self.kaslr_seed {
-            set(chosen, "kaslr-seed", seed);
-        }
-        if !self.rng_seed.is_empty() {
-            set(chosen, "rng-seed", self.rng_seed);
-        }
-
-        let memory = child(root, &format!("memory@{:x}", self.memory.start.get()));
-        set(memory, "device_type", "memory");
-        reg(memory, &[(self.memory.start, self.memory.bytes)]);
-
-        let cpus = child(root, "cpus");
-        cells(cpus, 1, 0);
-        self.cpus(cpus);
-
-        let psci = child(root, "psci");
-        set(
-            psci,
-            "compatible",
-            ["arm,psci-1.0", "arm,psci-0.2"].as_slice(),
-        );
-        set(psci, "method", "smc");
-
-        let timer = child(root, "timer");
-        set(timer, "compatible", "arm,armv8-timer");
-        let ppis = [13, 14, 11, 10].map(|ppi| [PPI, ppi, LEVEL_HIGH]);
-        set(timer, "interrupts", ppis.as_flattened());
-        set(timer, "always-on", [0_u8; 0]);
-
-        let gic = layout::DISTRIBUTOR.get();
-        let gic = child(root, &format!("interrupt-controller@{gic:x}"));
-        set(gic, "compatible", "arm,gic-v3");
-        set(gic, "phandle", GIC_PHANDLE);
-        set(gic, "interrupt-controller", [0_u8; 0]);
-        set(gic, "#interrupt-cells", 3_u32);
-        set(gic, "#address-cells", 0_u32);
-        let redistributors = layout::REDISTRIBUTOR_BYTES * self.vcpus as u64;
-        reg(
-            gic,
-            &[
-                (layout::DISTRIBUTOR, layout::DISTRIBUTOR_BYTES),
-                (layout::REDISTRIBUTORS, redistributors),
-            ],
-        );
-
-        let clock = child(root, "apb-pclk");
-        set(clock, "compatible", "fixed-clock");
-        set(clock, "phandle", CLOCK_PHANDLE);
-        set(clock, "#clock-cells", 0_u32);
-        set(clock, "clock-frequency", 24_000_000_u32);
-        set(clock, "clock-output-names", "clk24mhz");
-
-        uart(root, layout::UART, layout::UART_SPI);
-        if self.privileged {
-            uart(root, layout::MANAGER, layout::MANAGER_SPI);
-        }
-
-        let name = format!("pl061@{:x}", layout::GPIO.get());
-        let gpio = child(root, &name);
-        set(
-            gpio,
-            "compatible",
-            ["arm,pl061", "arm,primecell"].as_slice(),
-        );
-        reg(gpio, &[(layout::GPIO, layout::GPIO_BYTES)]);
-        set(gpio, "phandle", GPIO_PHANDLE);
-        set(gpio, "interrupts", [SPI, layout::GPIO_SPI, LEVEL_HIGH]);
-        set(gpio, "clocks", [CLOCK_PHANDLE]);
-        set(gpio, "clock-names", "apb_pclk");
-        set(gpio, "gpio-controller", [0_u8; 0]);
-        set(gpio, "#gpio-cells", 2_u32);
-
-        let keys = child(root, "gpio-keys");
-        set(keys, "compatible", "gpio-keys");
-        let button = child(keys, "poweroff");
-        set(button, "label", "GPIO Key Poweroff");
-        set(button, "linux,code", KEY_POWER);
-        set(button, "gpios", [GPIO_PHANDLE, POWER_LINE, ACTIVE_HIGH]);
-
-        if let Some(tee) = self.tee {
-            let optee = child(child(root, "firmware"), "optee");
-            set(optee, "compatible", "linaro,optee-tz");
-            set(optee, "method", "smc");
-            if let Some(spi) = tee.notification {
-                set(optee, "interrupts", [SPI, spi, EDGE_RISING]);
+            root.node("cpus", |cpus| self.cpus(cpus));
+            root.node("psci", |psci| {
+                psci.texts("compatible", &["arm,psci-1.0", "arm,psci-0.2"]);
+                psci.text("method", "smc");
+            });
+            root.node("timer", |timer| {
+                timer.text("compatible", "arm,armv8-timer");
+                let ppis = [13, 14, 11, 10].map(|ppi| [PPI, ppi, LEVEL_HIGH]);
+                timer.cells("interrupts", ppis.as_flattened());
+                timer.flag("always-on");
+            });
+            self.interrupt_controller(root);
+            root.node("apb-pclk", |clock| {
+                clock.text("compatible", "fixed-clock");
+                clock.cells("phandle", &[CLOCK_PHANDLE]);
+                clock.cells("#clock-cells", &[0]);
+                clock.cells("clock-frequency", &[24_000_000]);
+                clock.text("clock-output-names", "clk24mhz");
+            });
+            uart(root, layout::UART, layout::UART_SPI);
+            if self.privileged {
+                uart(root, layout::MANAGER, layout::MANAGER_SPI);
             }
-        }
-        tree.to_dtb()
+            power_button(root);
+            if let Some(tee) = self.tee {
+                root.node("firmware", |firmware| {
+                    firmware.node("optee", |optee| {
+                        optee.text("compatible", "linaro,optee-tz");
+                        optee.text("method", "smc");
+                        if let Some(spi) = tee.notification {
+                            optee.cells("interrupts", &[SPI, spi, EDGE_RISING]);
+                        }
+                    });
+                });
+            }
+        })
     }
 
-    fn cpus(&self, cpus: &mut DeviceTreeNode) {
+    fn chosen(&self, chosen: &mut FlatTree) {
+        chosen.text("stdout-path", "serial0:115200n8");
+        chosen.text("bootargs", self.bootargs);
+        if let Some(ramdisk) = self.ramdisk {
+            let start = ramdisk.start.get();
+            chosen.wide("linux,initrd-start", start);
+            chosen.wide("linux,initrd-end", start + ramdisk.bytes);
+        }
+        if let Some(seed) = self.kaslr_seed {
+            chosen.wide("kaslr-seed", seed);
+        }
+        if !self.rng_seed.is_empty() {
+            chosen.property("rng-seed", self.rng_seed);
+        }
+    }
+
+    fn interrupt_controller(&self, root: &mut FlatTree) {
+        let name = format!("interrupt-controller@{:x}", layout::DISTRIBUTOR.get());
+        root.node(&name, |gic| {
+            gic.text("compatible", "arm,gic-v3");
+            gic.cells("phandle", &[GIC_PHANDLE]);
+            gic.flag("interrupt-controller");
+            gic.cells("#interrupt-cells", &[3]);
+            gic.cells("#address-cells", &[0]);
+            let redistributors = layout::REDISTRIBUTOR_BYTES * self.vcpus as u64;
+            reg(
+                gic,
+                &[
+                    (layout::DISTRIBUTOR, layout::DISTRIBUTOR_BYTES),
+                    (layout::REDISTRIBUTORS, redistributors),
+                ],
+            );
+        });
+    }
+
+    fn cpus(&self, cpus: &mut FlatTree) {
+        address_cells(cpus, 1, 0);
         for index in 0..self.vcpus {
-            let cpu = child(cpus, &format!("cpu@{index:x}"));
-            set(cpu, "device_type", "cpu");
-            set(cpu, "compatible", self.cpu_compatible);
-            set(cpu, "reg", index as u32);
-            set(cpu, "enable-method", "psci");
-            if self.unified_cache_levels > 0 {
-                set(cpu, "next-level-cache", CACHE_PHANDLE);
-            }
+            cpus.node(&format!("cpu@{index:x}"), |cpu| {
+                cpu.text("device_type", "cpu");
+                cpu.text("compatible", self.cpu_compatible);
+                cpu.cells("reg", &[index as u32]);
+                cpu.text("enable-method", "psci");
+                if self.unified_cache_levels > 0 {
+                    cpu.cells("next-level-cache", &[CACHE_PHANDLE]);
+                }
+            });
         }
         for behind in 0..self.unified_cache_levels {
             let level = behind + 2;
-            let cache = child(cpus, &format!("l{level}-cache"));
-            set(cache, "compatible", "cache");
-            set(cache, "cache-level", level);
-            set(cache, "cache-unified", [0_u8; 0]);
-            set(cache, "phandle", CACHE_PHANDLE + behind);
-            if behind + 1 < self.unified_cache_levels {
-                set(cache, "next-level-cache", CACHE_PHANDLE + behind + 1);
-            }
+            cpus.node(&format!("l{level}-cache"), |cache| {
+                cache.text("compatible", "cache");
+                cache.cells("cache-level", &[level]);
+                cache.flag("cache-unified");
+                cache.cells("phandle", &[CACHE_PHANDLE + behind]);
+                if behind + 1 < self.unified_cache_levels {
+                    cache.cells("next-level-cache", &[CACHE_PHANDLE + behind + 1]);
+                }
+            });
         }
     }
 }
 
-fn uart(root: &mut DeviceTreeNode, at: Ipa, spi: u32) {
-    let uart = child(root, &uart_path(at)[1..]);
-    set(
-        uart,
-        "compatible",
-        ["arm,pl011", "arm,primecell"].as_slice(),
-    );
-    reg(uart, &[(at, layout::UART_BYTES)]);
-    set(uart, "interrupts", [SPI, spi, LEVEL_HIGH]);
-    // The primecell bus asks for a clock of each of these names before it probes.
-    set(uart, "clocks", [CLOCK_PHANDLE, CLOCK_PHANDLE]);
-    set(uart, "clock-names", ["uartclk", "apb_pclk"].as_slice());
+fn power_button(root: &mut FlatTree) {
+    root.node(&format!("pl061@{:x}", layout::GPIO.get()), |gpio| {
+        gpio.texts("compatible", &["arm,pl061", "arm,primecell"]);
+        reg(gpio, &[(layout::GPIO, layout::GPIO_BYTES)]);
+        gpio.cells("phandle", &[GPIO_PHANDLE]);
+        gpio.cells("interrupts", &[SPI, layout::GPIO_SPI, LEVEL_HIGH]);
+        gpio.cells("clocks", &[CLOCK_PHANDLE]);
+        gpio.text("clock-names", "apb_pclk");
+        gpio.flag("gpio-controller");
+        gpio.cells("#gpio-cells", &[2]);
+    });
+    root.node("gpio-keys", |keys| {
+        keys.text("compatible", "gpio-keys");
+        keys.node("poweroff", |button| {
+            button.text("label", "GPIO Key Poweroff");
+            button.cells("linux,code", &[KEY_POWER]);
+            button.cells("gpios", &[GPIO_PHANDLE, POWER_LINE, ACTIVE_HIGH]);
+        });
+    });
+}
+
+fn uart(root: &mut FlatTree, at: Ipa, spi: u32) {
+    // Without the slash.
+    root.node(uart_path(at).trim_start_matches('/'), |uart| {
+        uart.texts("compatible", &["arm,pl011", "arm,primecell"]);
+        reg(uart, &[(at, layout::UART_BYTES)]);
+        uart.cells("interrupts", &[SPI, spi, LEVEL_HIGH]);
+        // The primecell bus asks for a clock of each of these names before it probes.
+        uart.cells("clocks", &[CLOCK_PHANDLE, CLOCK_PHANDLE]);
+        uart.texts("clock-names", &["uartclk", "apb_pclk"]);
+    });
 }
 
 fn uart_path(at: Ipa) -> String {
     format!("/pl011@{:x}", at.get())
 }
 
-/// The child with this name, new if there is none.
-fn child<'n>(node: &'n mut DeviceTreeNode, name: &str) -> &'n mut DeviceTreeNode {
-    node.add_child_mut(DeviceTreeNode::new_unchecked(name))
-}
-
-/// Sets a property; the names are all constants of this file.
-fn set(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyValue) {
-    node.add_property(DeviceTreeProperty::new_unchecked(name, value));
+fn address_cells(node: &mut FlatTree, address: u32, size: u32) {
+    node.cells("#address-cells", &[address]);
+    node.cells("#size-cells", &[size]);
 }
 
 /// Sets `reg` with two cells each for address and size.
-fn reg(node: &mut DeviceTreeNode, ranges: &[(Ipa, u64)]) {
-    let value: Vec<u8> = ranges
-        .iter()
-        .flat_map(|(start, bytes)| [start.get(), *bytes])
-        .flat_map(u64::to_be_bytes)
-        .collect();
-    set(node, "reg", value.as_slice());
+fn reg(node: &mut FlatTree, ranges: &[(Ipa, u64)]) {
+    let mut value = Vec::new();
+    for (start, bytes) in ranges {
+        value.extend_from_slice(&start.get().to_be_bytes());
+        value.extend_from_slice(&bytes.to_be_bytes());
+    }
+    node.property("reg", &value);
 }
 
 #[cfg(test)]

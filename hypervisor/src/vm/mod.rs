@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "none")]
 mod all;
+mod flat_tree;
 #[cfg(target_os = "none")]
 mod guest_image;
 pub mod guest_tree;

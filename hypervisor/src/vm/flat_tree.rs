@@ -1,0 +1,196 @@
+//! Writes a flattened device tree, version 17 (Devicetree Specification, chapter 5), from front to back.
+//!
+//! `dtoolkit` can do that too, by way of a tree of hash maps, which is ten times as much code.
+
+use alloc::vec::Vec;
+
+/// Bytes of the header, and where the memory reservations begin, of which there are none.
+const HEADER: usize = 40;
+/// Where the structure begins: behind the empty entry that ends the reservations.
+const STRUCTURE: usize = HEADER + 16;
+
+const MAGIC: u32 = 0xd00d_feed;
+const VERSION: u32 = 17;
+const LAST_COMPATIBLE_VERSION: u32 = 16;
+
+const BEGIN_NODE: u32 = 1;
+const END_NODE: u32 = 2;
+const PROPERTY: u32 = 3;
+const END: u32 = 9;
+
+/// A tree that is being written. What is written goes into the node that was opened last; a node's
+/// properties come before its children.
+pub struct FlatTree {
+    /// The whole tree but the names of properties; the header is filled in at the end.
+    bytes: Vec<u8>,
+    /// The names of properties, each once and with a zero byte behind it.
+    names: Vec<u8>,
+}
+
+impl FlatTree {
+    /// A tree whose root has what `fill` writes.
+    pub fn write(fill: impl FnOnce(&mut Self)) -> Vec<u8> {
+        let mut tree = Self {
+            bytes: alloc::vec![0; STRUCTURE],
+            names: Vec::new(),
+        };
+        tree.node("", fill);
+        tree.finish()
+    }
+
+    /// A child of the node that is open.
+    pub fn node(&mut self, name: &str, fill: impl FnOnce(&mut Self)) {
+        self.begin(name);
+        fill(self);
+        self.cell(END_NODE);
+    }
+
+    /// A property of the node that is open.
+    pub fn property(&mut self, name: &str, value: &[u8]) {
+        let name = self.name(name);
+        self.cell(PROPERTY);
+        self.cell(value.len() as u32);
+        self.cell(name);
+        self.bytes.extend_from_slice(value);
+        self.align();
+    }
+
+    /// A property that says what it says by being there.
+    pub fn flag(&mut self, name: &str) {
+        self.property(name, &[]);
+    }
+
+    /// A property of cells.
+    pub fn cells(&mut self, name: &str, cells: &[u32]) {
+        let name = self.name(name);
+        self.cell(PROPERTY);
+        self.cell(4 * cells.len() as u32);
+        self.cell(name);
+        for &cell in cells {
+            self.cell(cell);
+        }
+    }
+
+    /// A property of two cells.
+    pub fn wide(&mut self, name: &str, value: u64) {
+        self.property(name, &value.to_be_bytes());
+    }
+
+    /// A property of strings.
+    pub fn texts(&mut self, name: &str, texts: &[&str]) {
+        let mut value = Vec::new();
+        for text in texts {
+            value.extend_from_slice(text.as_bytes());
+            value.push(0);
+        }
+        self.property(name, &value);
+    }
+
+    /// A property of one string.
+    pub fn text(&mut self, name: &str, text: &str) {
+        self.texts(name, &[text]);
+    }
+
+    fn begin(&mut self, name: &str) {
+        self.cell(BEGIN_NODE);
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(0);
+        self.align();
+    }
+
+    fn cell(&mut self, cell: u32) {
+        self.bytes.extend_from_slice(&cell.to_be_bytes());
+    }
+
+    fn align(&mut self) {
+        while !self.bytes.len().is_multiple_of(4) {
+            self.bytes.push(0);
+        }
+    }
+
+    /// Where a property's name is among the names.
+    fn name(&mut self, name: &str) -> u32 {
+        let mut at = 0;
+        for known in self.names.split(|&byte| byte == 0) {
+            if known == name.as_bytes() {
+                return at;
+            }
+            at += known.len() as u32 + 1;
+        }
+        let at = self.names.len() as u32;
+        self.names.extend_from_slice(name.as_bytes());
+        self.names.push(0);
+        at
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.cell(END);
+        let names = self.bytes.len();
+        self.bytes.extend_from_slice(&self.names);
+        let header = [
+            MAGIC,
+            self.bytes.len() as u32,
+            STRUCTURE as u32,
+            names as u32,
+            HEADER as u32,
+            VERSION,
+            LAST_COMPATIBLE_VERSION,
+            0, // the CPU that boots
+            self.names.len() as u32,
+            (names - STRUCTURE) as u32,
+        ];
+        for (place, field) in self.bytes.chunks_exact_mut(4).zip(header) {
+            place.copy_from_slice(&field.to_be_bytes());
+        }
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dtoolkit::fdt::Fdt;
+    use dtoolkit::{Node, Property};
+
+    #[test]
+    fn a_tree_is_read_as_it_was_written() {
+        let bytes = FlatTree::write(|root| {
+            root.text("odd", "ab");
+            root.node("a@1", |a| {
+                a.flag("flag");
+                a.cells("cells", &[1, 0xffff_ffff]);
+                a.wide("wide", 0x0123_4567_89ab_cdef);
+                a.node("deep", |deep| deep.property("odd", b"x"));
+            });
+            root.node("b", |b| b.texts("flag", &["one", "two"]));
+        });
+        let tree = Fdt::new(&bytes).unwrap();
+        let value = |path: &[&str], name: &str| {
+            let mut node = tree.root();
+            for part in path {
+                node = node.child(part).unwrap();
+            }
+            node.property(name).unwrap().value().to_vec()
+        };
+        assert_eq!(value(&[], "odd"), b"ab\0");
+        assert_eq!(value(&["a@1"], "flag"), b"");
+        assert_eq!(value(&["a@1"], "cells"), [0, 0, 0, 1, 255, 255, 255, 255]);
+        assert_eq!(
+            value(&["a@1"], "wide"),
+            0x0123_4567_89ab_cdef_u64.to_be_bytes()
+        );
+        assert_eq!(value(&["a@1", "deep"], "odd"), b"x");
+        assert_eq!(value(&["b"], "flag"), b"one\0two\0");
+        assert_eq!(tree.root().children().count(), 2);
+    }
+
+    #[test]
+    fn a_name_is_there_once() {
+        let bytes = FlatTree::write(|root| {
+            root.flag("interrupts");
+            root.flag("interrupt");
+            root.node("x", |x| x.flag("interrupts"));
+        });
+        assert!(bytes.ends_with(b"\0\0\0\x09interrupts\0interrupt\0"));
+    }
+}
