@@ -246,7 +246,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     let first = system.vms.first().context("there is no [[vm]]")?;
     let (bl33, elf, bytes) = match flavour {
         Flavour::Shared | Flavour::Mismatched => {
-            let hypervisor = build_bare(paths, "hypervisor", "postern", progress)?;
+            let hypervisor = build_bare(paths, "postern", "postern", progress)?;
             let mut modules = Vec::new();
             for vm in &system.vms {
                 let (kernel, initrd) = (kernel(vm)?, initrd(vm));

@@ -21,6 +21,9 @@ global_asm!(
 );
 
 unsafe extern "C" {
+    // In the package `postern`, for how they are compiled.
+    fn guest_smc(frame: &mut CallFrame) -> bool;
+    fn guest_hvc(frame: &mut CallFrame) -> bool;
     static vectors: u8;
     fn enter_first_guest(stack_top: u64) -> !;
 }
@@ -37,13 +40,15 @@ pub fn enter_scheduler(index: usize) -> ! {
     unsafe { enter_first_guest(stack::top(index)) }
 }
 
-/// Whether there is more to do before the guest goes on, for which [`after_call`] has the whole frame.
-extern "C" fn guest_smc(frame: &mut CallFrame) -> bool {
+/// An SMC. Whether there is more to do before the guest goes on, for which `after_call` has the whole frame.
+#[inline]
+pub fn smc(frame: &mut CallFrame) -> bool {
     crate::trap::handler::call(frame, Exit::Smc)
 }
 
-/// As [`guest_smc`].
-extern "C" fn guest_hvc(frame: &mut CallFrame) -> bool {
+/// As [`smc`], for an HVC.
+#[inline]
+pub fn hvc(frame: &mut CallFrame) -> bool {
     crate::trap::handler::call(frame, Exit::Hvc)
 }
 
