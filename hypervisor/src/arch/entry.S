@@ -21,20 +21,31 @@ _start:
     mov     x19, x0                     // the device tree
     adrp    x20, _image_start           // where we are; the image is linked at 0
 
-    // R_AARCH64_RELATIVE relocations: *(base + offset) = base + addend.
-    adrp    x1, _rela_start
-    add     x1, x1, :lo12:_rela_start
-    adrp    x2, _rela_end
-    add     x2, x2, :lo12:_rela_end
+    // The relocations, all of them relative, in the packed form DT_RELR of the ELF gABI: an even word is
+    // the address of a word to move, an odd one a bit for each of the 63 words behind the last.
+    adrp    x1, _relr_start
+    add     x1, x1, :lo12:_relr_start
+    adrp    x2, _relr_end
+    add     x2, x2, :lo12:_relr_end
 1:  cmp     x1, x2
     b.hs    3f
-    ldp     x3, x4, [x1], #16
-    ldr     x5, [x1], #8
-    cmp     w4, #1027
-    b.ne    1b
+    ldr     x3, [x1], #8
+    tbnz    x3, #0, 2f
+    add     x4, x20, x3                 // the word itself
+    ldr     x5, [x4]
     add     x5, x5, x20
-    str     x5, [x20, x3]
+    str     x5, [x4], #8
     b       1b
+2:  mov     x6, x4
+    add     x4, x4, #(63 * 8)
+21: lsr     x3, x3, #1
+    cbz     x3, 1b
+    tbz     x3, #0, 22f
+    ldr     x5, [x6]
+    add     x5, x5, x20
+    str     x5, [x6]
+22: add     x6, x6, #8
+    b       21b
 
 3:  adrp    x1, _bss_start
     adrp    x2, _image_end
