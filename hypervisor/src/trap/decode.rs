@@ -302,6 +302,24 @@ pub enum Trap {
     Other(u8),
 }
 
+/// Its name, and no more: this is for a log, and deriving all of it would be more code than the decoder.
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hvc { .. } => "Hvc",
+            Self::Smc { .. } => "Smc",
+            Self::Wfi => "Wfi",
+            Self::Wfe => "Wfe",
+            Self::DataAbort(_) => "DataAbort",
+            Self::InstructionAbort(_) => "InstructionAbort",
+            Self::SysReg(_) => "SysReg",
+            Self::Fp => "Fp",
+            Self::Sve => "Sve",
+            Self::Other(class) => return write!(f, "Other({class})"),
+        })
+    }
+}
+
 impl Trap {
     /// What the three registers say. `hpfar` and `far` matter to aborts only.
     pub const fn decode(esr: Esr, hpfar: Hpfar, far: GuestVa) -> Self {

@@ -132,7 +132,7 @@ fn other(frame: &mut Frame, running: Running, esr: Esr) {
             running.vcpu.count(Exit::Other);
             if running.vm.log_once(crate::vm::Oddity::Instruction) {
                 crate::warn!(
-                    "vm {}: undefined: {trap:?} (ESR {:#x}) at {:#x}",
+                    "vm {}: undefined: {trap} (ESR {:#x}) at {:#x}",
                     running.vm.name,
                     esr.get(),
                     frame.pc

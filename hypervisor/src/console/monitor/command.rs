@@ -156,8 +156,8 @@ impl<'a> Request<'a> {
             command: Err(Mistake::Nothing),
         };
         let mut wrong_tag = false;
-        if let Some(tag) = words.next_if(|word| word.starts_with('#')) {
-            let tag = &tag[1..];
+        if let Some(tag) = words.peek().and_then(|word| word.strip_prefix('#')) {
+            words.next();
             wrong_tag = !is_tag(tag);
             request.tag = Some(tag).filter(|_| !wrong_tag);
         } else {
@@ -281,9 +281,8 @@ fn size(word: &str) -> Result<u64, Mistake<'_>> {
         Some(b'G' | b'g') => 30,
         _ => return Err(Mistake::Size(word)),
     };
-    let digits = &word[..word.len() - 1];
     // `parse` takes a sign.
-    let digits = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let digits = word.get(..word.len() - 1).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     let number = digits.and_then(|digits| digits.parse::<u64>().ok());
     number
         .and_then(|number| number.checked_mul(1 << shift))

@@ -12,7 +12,7 @@ const MAX_WORDS: usize = 4;
 pub fn candidates(before: &str, system: &impl System, each: &mut dyn FnMut(&str)) {
     let (done, begun) = before
         .rfind(' ')
-        .map_or(("", before), |blank| before.split_at(blank + 1));
+        .map_or(("", before), |blank| before.split_at_checked(blank + 1).unwrap_or_default());
     let words = done.split_ascii_whitespace();
     let words = words.filter(|word| !word.starts_with('#') && !word.starts_with("--"));
     let mut list = heapless::Vec::<&str, MAX_WORDS>::new();

@@ -181,7 +181,7 @@ impl Editor {
 
     /// What of it is before the cursor.
     pub fn before_cursor(&self) -> &str {
-        &self.line()[..self.cursor]
+        self.line().get(..self.cursor).unwrap_or_default()
     }
 
     /// Tells a terminal whose cursor is at the beginning of an empty line what it is to show.
@@ -190,7 +190,7 @@ impl Editor {
     /// Those of `out`.
     pub fn show(&self, out: &mut impl Write) -> fmt::Result {
         let end = self.line.len().min(self.first + VIEW);
-        let shown = &self.line()[self.first..end];
+        let shown = self.line().get(self.first..end).unwrap_or_default();
         write!(out, "{PROMPT}{shown}")?;
         match end - self.cursor {
             0 => Ok(()),
