@@ -458,6 +458,7 @@ mod tests {
             paths: &Paths::at(folder.path()),
             suite: Suite::Sid,
             guests: None,
+            settings: &[],
             key: Vec::new(),
             progress: &Progress::silent(),
         };

@@ -82,13 +82,10 @@ impl GuestTree<'_> {
                 }
             });
             root.node("chosen", |chosen| self.chosen(chosen));
-            root.node(
-                &format!("memory@{:x}", self.memory.start.get()),
-                |memory| {
-                    memory.text("device_type", "memory");
-                    reg(memory, &[(self.memory.start, self.memory.bytes)]);
-                },
-            );
+            root.node(&format!("memory@{:x}", self.memory.start.get()), |memory| {
+                memory.text("device_type", "memory");
+                reg(memory, &[(self.memory.start, self.memory.bytes)]);
+            });
             root.node("cpus", |cpus| self.cpus(cpus));
             root.node("psci", |psci| {
                 psci.texts("compatible", &["arm,psci-1.0", "arm,psci-0.2"]);

@@ -282,7 +282,9 @@ fn size(word: &str) -> Result<u64, Mistake<'_>> {
         _ => return Err(Mistake::Size(word)),
     };
     // `parse` takes a sign.
-    let digits = word.get(..word.len() - 1).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let digits = word
+        .get(..word.len() - 1)
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     let number = digits.and_then(|digits| digits.parse::<u64>().ok());
     number
         .and_then(|number| number.checked_mul(1 << shift))

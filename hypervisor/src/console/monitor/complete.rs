@@ -10,9 +10,9 @@ const MAX_WORDS: usize = 4;
 /// Gives `each` what the last word of `before` may become; the word may be empty. The same word
 /// comes more than once only in a row.
 pub fn candidates(before: &str, system: &impl System, each: &mut dyn FnMut(&str)) {
-    let (done, begun) = before
-        .rfind(' ')
-        .map_or(("", before), |blank| before.split_at_checked(blank + 1).unwrap_or_default());
+    let (done, begun) = before.rfind(' ').map_or(("", before), |blank| {
+        before.split_at_checked(blank + 1).unwrap_or_default()
+    });
     let words = done.split_ascii_whitespace();
     let words = words.filter(|word| !word.starts_with('#') && !word.starts_with("--"));
     let mut list = heapless::Vec::<&str, MAX_WORDS>::new();
