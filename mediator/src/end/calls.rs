@@ -14,6 +14,10 @@ use alloc::boxed::Box;
 /// How many times a VM's calls are resumed on its behalf when it ends, all together. Each ends
 /// at the next RPC or interrupt, so this bounds the time as well.
 const BUDGET: u32 = if cfg!(miri) { 40 } else { 4000 };
+/// By how many interrupts they may be, all together, for they work on: one that is given up costs a
+/// session, and there are cases of xtest that take half a minute on an emulated machine. The hypervisor
+/// sees to it that one comes every few milliseconds.
+const INTERRUPTS: u32 = 4 * BUDGET;
 /// The same for each call of the mediator's own: what a guest's call has used up is not missed here.
 /// They all end, but an application that is opened is loaded and checked, which takes a while.
 const OWN_BUDGET: u32 = 2 * BUDGET;
@@ -24,15 +28,16 @@ const ALL_OWN_BUDGET: u32 = 10 * BUDGET;
 const IN_VAIN: u32 = BUDGET / 10;
 /// For how long, in milliseconds and all together, calls may sleep that end by themselves.
 const MAX_SLEEP: u32 = 10_000;
-/// Of how many such steps an interrupt takes the place, in a call that goes on and on. The
-/// hypervisor sees to it that one comes every few milliseconds.
-const INTERRUPT_COST: u64 = 4;
+/// Of how many such steps an interrupt takes the place in a call of the mediator's own, which is short.
+const INTERRUPT_COST: u32 = 4;
 
 /// What is left to spend on calls that do not end.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// On those of the guest's.
+    /// On those of the guest's that ask for something.
     guests: u32,
+    /// On those of the guest's that work.
+    interrupts: u32,
     /// On the mediator's own call that is under way.
     own: u32,
     /// On those of the mediator's own that are to come.
@@ -47,6 +52,7 @@ impl Budget {
     pub(super) const fn new() -> Self {
         Self {
             guests: BUDGET,
+            interrupts: INTERRUPTS,
             own: 0,
             all_own: ALL_OWN_BUDGET,
             in_vain: IN_VAIN,
@@ -68,8 +74,23 @@ impl Budget {
         if call.is_own() {
             self.own > 0
         } else {
-            self.guests > 0
+            self.guests > 0 && self.interrupts > 0
         }
+    }
+
+    /// A call has gone on, until OP-TEE asked for something or until that many interrupts had come.
+    /// `in_vain`: it waits for others, and there was nobody else.
+    fn spend(&mut self, is_own: bool, interrupts: u32, in_vain: bool) {
+        let (from, cost) = match (is_own, interrupts) {
+            (true, _) => (
+                &mut self.own,
+                interrupts.saturating_mul(INTERRUPT_COST).saturating_add(1),
+            ),
+            (false, 0) => (&mut self.guests, 1),
+            (false, _) => (&mut self.interrupts, interrupts),
+        };
+        *from = from.saturating_sub(cost);
+        self.in_vain = if in_vain { self.in_vain - 1 } else { IN_VAIN };
     }
 
     /// How long a call sleeps from now on. When too much time was spent on that, it does not.
@@ -150,16 +171,8 @@ impl Mediator {
         let before = self.counters.foreign_intr.get();
         self.resume_without_guest(host, call);
         let interrupts = self.counters.foreign_intr.get() - before;
-        let cost = u32::try_from(1 + interrupts.saturating_mul(INTERRUPT_COST)).unwrap_or(u32::MAX);
-        let Budget {
-            guests,
-            own,
-            in_vain: left,
-            ..
-        } = &mut end.budget;
-        let spent = if is_own { own } else { guests };
-        *spent = spent.saturating_sub(cost);
-        *left = if in_vain { *left - 1 } else { IN_VAIN };
+        let interrupts = u32::try_from(interrupts).unwrap_or(u32::MAX);
+        end.budget.spend(is_own, interrupts, in_vain);
         true
     }
 

@@ -89,7 +89,7 @@ fn without_room_for_a_session_an_application_counts_as_kept() {
     assert_ne!(guest.open(APP, login::PUBLIC).1, 0);
     // The next one, of another application, goes on for ever.
     let mut steps = vec![load(Uuid([7; 16]))];
-    steps.extend(vec![Step::ForeignInterrupt; 10_000]);
+    steps.extend(vec![Step::ForeignInterrupt; 20_000]);
     machine.script(1, steps);
     let (a, b) = Uuid([7; 16]).to_value();
     let app = Param::new(Attr::META_VALUE_INPUT, a, b, 0);
