@@ -12,8 +12,8 @@ use postern_tests::Lab;
 use postern_tests::soak::{Options, play};
 use std::time::{Duration, SystemTime};
 
-/// The case of xtest's default selection whose application is made to stay (`sims_keepalive`): once it
-/// has run, OP-TEE keeps it until the machine restarts, and nothing in the ABI ends it.
+/// The case of xtest's default selection whose application is made to stay (`sims_keepalive`). It ends by a
+/// panic of it; a VM that ends before that leaves it in OP-TEE until the machine restarts.
 const KEEPING: &str = "regression_1021";
 /// The version of OP-TEE whose source is good for three VMs. Newer ones forget some pages with each VM
 /// that ends, and stop after fifty.

@@ -44,8 +44,8 @@ pub struct Options {
     pub states: Vec<String>,
     /// What the neighbours run, case by case.
     pub cases: Vec<String>,
-    /// Those among them after which OP-TEE keeps an application until the machine restarts, whatever
-    /// becomes of the VM. A neighbour that is reset does not run them.
+    /// Those among them in the middle of which a VM must not end, since OP-TEE would keep an application
+    /// until the machine restarts. A neighbour that is reset does not run them.
     pub keeping: Vec<String>,
     /// How many of these each of them runs before anything is counted, so that all that stays is there.
     pub warm_up: u32,
