@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 pub const BOOT: Duration = Duration::from_secs(480);
 /// Enough for an answer.
 pub const SOON: Duration = Duration::from_secs(60);
+/// Enough for a VM to end: what it has under way in OP-TEE is waited for, and case 1006, say, is one call.
+pub const END: Duration = Duration::from_secs(240);
 /// Enough for a handful of cases beside another guest.
 pub const WORK: Duration = Duration::from_secs(800);
 
@@ -255,13 +257,13 @@ pub fn stats(session: &mut Session, vm: &str) -> Result<Stats> {
 ///
 /// It does not come, or the reason is another.
 pub fn stopped(session: &mut Session, vm: &str, reason: &str) -> Result<()> {
-    let found = session.expect(Channel::Hypervisor, SOON).hypervisor(
-        &format!("{vm} to stop"),
-        |event| match event {
-            HypervisorEvent::VmOff { vm: name, reason } if name == vm => Some(reason.clone()),
-            _ => None,
-        },
-    )?;
+    let found =
+        session
+            .expect(Channel::Hypervisor, END)
+            .hypervisor(&format!("{vm} to stop"), |event| match event {
+                HypervisorEvent::VmOff { vm: name, reason } if name == vm => Some(reason.clone()),
+                _ => None,
+            })?;
     ensure!(
         found == reason,
         "{vm} stopped for {found:?}, not {reason:?}"
