@@ -1,17 +1,14 @@
 //! What the host may ask for: one command a line, words separated by blanks.
 
+use crate::latency::{Kind, Measurement, WARM_UP};
+
 /// A command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Run xtest with these arguments.
     Xtest(Vec<String>),
     /// Measure the round trip into the TEE.
-    Latency {
-        /// What the measurement is called in its event.
-        label: String,
-        /// How many calls to time.
-        samples: u32,
-    },
+    Latency(Measurement),
     /// Ask the hypervisor's monitor through the second UART.
     Monitor(String),
     /// Give the console to a shell until it exits.
@@ -75,19 +72,28 @@ impl Command {
 }
 
 fn latency(rest: &str) -> Result<Command, String> {
-    let usage = || "usage: latency LABEL SAMPLES".to_owned();
-    let mut words = rest.split_whitespace();
-    let (Some(label), Some(samples), None) = (words.next(), words.next(), words.next()) else {
-        return Err(usage());
+    let usage = || "usage: latency LABEL SAMPLES [CALL [WARM-UP]]".to_owned();
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let (label, samples, more) = match &words[..] {
+        [label, samples, more @ ..] if more.len() <= 2 => (*label, samples, more),
+        _ => return Err(usage()),
     };
     let samples: u32 = samples.parse().map_err(|_| usage())?;
     if samples == 0 || samples > MAX_SAMPLES {
         return Err(format!("`latency` times 1 to {MAX_SAMPLES} calls"));
     }
-    Ok(Command::Latency {
+    let kind = more.first().map_or(Ok(Kind::default()), |name| {
+        Kind::find(name).ok_or(format!("`latency` knows no call `{name}`"))
+    })?;
+    let warm_up = more
+        .get(1)
+        .map_or(Ok(WARM_UP), |number| number.parse().map_err(|_| usage()))?;
+    Ok(Command::Latency(Measurement {
         label: label.to_owned(),
         samples,
-    })
+        kind,
+        warm_up,
+    }))
 }
 
 /// What the kernel command line asks of the agent.
@@ -145,10 +151,21 @@ mod tests {
             ),
             (
                 "latency idle 2000",
-                Some(Command::Latency {
+                Some(Command::Latency(Measurement {
                     label: "idle".into(),
                     samples: 2000,
-                }),
+                    kind: Kind::Values,
+                    warm_up: WARM_UP,
+                })),
+            ),
+            (
+                "latency x 1 memref 0",
+                Some(Command::Latency(Measurement {
+                    label: "x".into(),
+                    samples: 1,
+                    kind: Kind::Memref,
+                    warm_up: 0,
+                })),
             ),
             ("ping a  b", Some(Command::Ping("a  b".into()))),
             ("ping", Some(Command::Ping(String::new()))),
@@ -167,7 +184,9 @@ mod tests {
             ("latency idle 0", "times 1 to"),
             ("latency idle 1000001", "times 1 to"),
             ("latency idle -1", "usage"),
-            ("latency a 1 b", "usage"),
+            ("latency a 1 b", "no call"),
+            ("latency a 1 values x", "usage"),
+            ("latency a 1 values 1 2", "usage"),
             ("reboot now", "no argument"),
             ("monitor ", "usage"),
             ("sysrq", "one letter"),

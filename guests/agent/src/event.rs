@@ -130,6 +130,9 @@ pub struct Latency {
     pub p90_ns: u64,
     /// 99 of 100 calls were at most this long.
     pub p99_ns: u64,
+    /// 999 of 1,000 calls were at most this long; zero in reports of before it was told.
+    #[serde(default)]
+    pub p999_ns: u64,
     /// The slowest call.
     pub max_ns: u64,
     /// The mean.

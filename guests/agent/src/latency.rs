@@ -1,57 +1,61 @@
 //! The meter: how long a call into the TEE and back takes, seen by a program in the guest.
 //!
-//! One call is a `TEE_IOC_INVOKE` of OP-TEE's invoke-tests pseudo TA with one value that it adds up:
-//! system call, Linux's driver, a yielding SMC, the hypervisor, OP-TEE, and all the way back. No memory
-//! is shared and nobody answers an RPC. The sum is checked, so that no shortcut can answer for the TEE.
+//! A call goes through the system call, Linux's driver, an SMC, the hypervisor and OP-TEE, and all the way
+//! back. [`call`] has the kinds of it, [`program`] what a person at a shell sees.
+
+mod call;
+mod program;
 
 use crate::sys;
-use crate::tee::{INVOKE_TESTS, INVOKE_TESTS_PARAMS, Session};
+use call::Calls;
+pub use call::Kind;
 use guest_agent::event::Latency;
 use hdrhistogram::Histogram;
+pub use program::program;
 use std::io::{Error, Result};
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
-/// What is measured, in words.
-const WHAT: &str = "one TEE_IOC_INVOKE of OP-TEE's invoke-tests pseudo TA (one value in and out, no \
-                    shared memory, no RPC) and back, by CLOCK_MONOTONIC_RAW in the guest";
 /// Calls before the first one that counts: session, caches and the driver's buffers are then in place.
-const WARM_UP: u32 = 50;
+pub const WARM_UP: u32 = 50;
 /// A measurement ends here even when it has not timed all calls.
 const LONGEST: Duration = Duration::from_secs(60);
 /// The longest single call that the histogram tells apart from longer ones.
 const LONGEST_CALL: Duration = Duration::from_secs(100);
 
-/// Measures `samples` calls through `device`.
+/// What is to be measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measurement {
+    /// What it is called.
+    pub label: String,
+    /// How many calls are timed.
+    pub samples: u32,
+    /// Which call.
+    pub kind: Kind,
+    /// How many calls come before those.
+    pub warm_up: u32,
+}
+
+/// Measures calls through `device`.
 ///
 /// # Errors
 ///
 /// The TEE cannot be reached, or answers something wrong.
-pub fn measure(device: &Path, label: &str, samples: u32) -> Result<Latency> {
-    let session = Session::open(device, INVOKE_TESTS)?;
-    let mut number = 0_u64;
-    let mut call = || {
-        number += 1;
-        let begin = sys::raw_time();
-        let (sum, _) = session.invoke(INVOKE_TESTS_PARAMS, number, 7)?;
-        let end = sys::raw_time();
-        if sum == number + 7 {
-            Ok(end.saturating_sub(begin))
-        } else {
-            Err(Error::other(format!("the TEE says {number} + 7 = {sum}")))
-        }
-    };
-    for _ in 0..WARM_UP {
-        call()?;
+pub fn measure(device: &Path, measurement: &Measurement) -> Result<Latency> {
+    let mut calls = Calls::prepare(device, measurement.kind)?;
+    for _ in 0..measurement.warm_up {
+        calls.once()?;
     }
-    record(label, samples, sys::raw_time, call)
+    record(measurement, sys::raw_time, || {
+        let begin = sys::raw_time();
+        calls.once()?;
+        Ok(sys::raw_time().saturating_sub(begin))
+    })
 }
 
 /// Times calls with a clock until there are enough, or [`LONGEST`] is over.
 fn record(
-    label: &str,
-    samples: u32,
+    measurement: &Measurement,
     mut clock: impl FnMut() -> Duration,
     mut call: impl FnMut() -> Result<Duration>,
 ) -> Result<Latency> {
@@ -62,7 +66,7 @@ fn record(
     let mut total = Duration::ZERO;
     // The ends are kept beside the histogram, which rounds to three digits.
     let (mut shortest, mut longest) = (u64::MAX, 0);
-    while histogram.len() < u64::from(samples) && total < LONGEST {
+    while histogram.len() < u64::from(measurement.samples) && total < LONGEST {
         let time = nanoseconds(call()?);
         shortest = shortest.min(time);
         longest = longest.max(time);
@@ -75,116 +79,35 @@ fn record(
             .clamp(shortest, longest)
     };
     Ok(Latency {
-        label: label.to_owned(),
+        label: measurement.label.clone(),
         samples: histogram.len(),
         min_ns: shortest,
         median_ns: at(0.5),
         p90_ns: at(0.9),
         p99_ns: at(0.99),
+        p999_ns: at(0.999),
         max_ns: longest,
         mean_ns: histogram.mean() as u64,
         total_ns: nanoseconds(total),
-        what: WHAT.to_owned(),
+        what: format!(
+            "{} and back, by CLOCK_MONOTONIC_RAW in the guest",
+            measurement.kind.what()
+        ),
     })
-}
-
-const USAGE: &str = "\
-usage: tee-latency [--json] [--samples N] [--label TEXT] [--device /dev/tee0]
-Measures the round trip into OP-TEE and back as a program sees it.";
-
-/// `tee-latency` as a program of its own.
-pub fn program(arguments: impl Iterator<Item = String>) -> ExitCode {
-    let options = match Options::parse(arguments) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            eprintln!("tee-latency: {error}\n{USAGE}");
-            return ExitCode::from(2);
-        }
-    };
-    match measure(Path::new(&options.device), &options.label, options.samples) {
-        Ok(report) if options.json => match serde_json::to_string_pretty(&report) {
-            Ok(json) => println!("{json}"),
-            Err(error) => {
-                eprintln!("tee-latency: {error}");
-                return ExitCode::FAILURE;
-            }
-        },
-        Ok(report) => print!("{}", text(&report)),
-        Err(error) => {
-            eprintln!("tee-latency: {}: {error}", options.device);
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
-}
-
-/// The result for a person.
-fn text(report: &Latency) -> String {
-    let us = |ns: u64| format!("{}.{:03}", ns / 1000, ns % 1000);
-    format!(
-        "{}\n{} calls in {} us\nmin {} us   median {} us   p90 {} us   p99 {} us   max {} us\n",
-        report.what,
-        report.samples,
-        us(report.total_ns),
-        us(report.min_ns),
-        us(report.median_ns),
-        us(report.p90_ns),
-        us(report.p99_ns),
-        us(report.max_ns),
-    )
-}
-
-/// What `tee-latency` was asked for.
-#[derive(Debug, PartialEq, Eq)]
-struct Options {
-    json: bool,
-    samples: u32,
-    label: String,
-    device: String,
-}
-
-impl Options {
-    /// `None` when help was asked for.
-    fn parse(
-        mut arguments: impl Iterator<Item = String>,
-    ) -> std::result::Result<Option<Self>, String> {
-        let mut options = Self {
-            json: false,
-            samples: 2000,
-            label: "idle".into(),
-            device: "/dev/tee0".into(),
-        };
-        while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
-            match argument.as_str() {
-                "--json" => options.json = true,
-                "--samples" => {
-                    options.samples = value()?
-                        .parse()
-                        .ok()
-                        .filter(|&samples| samples > 0 && samples <= crate::command::MAX_SAMPLES)
-                        .ok_or(format!(
-                            "--samples takes 1 to {}",
-                            crate::command::MAX_SAMPLES
-                        ))?;
-                }
-                "--label" => options.label = value()?,
-                "--device" => options.device = value()?,
-                "-h" | "--help" => return Ok(None),
-                other => return Err(format!("unknown option {other}")),
-            }
-        }
-        Ok(Some(options))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn measurement(samples: u32) -> Measurement {
+        Measurement {
+            label: "idle".into(),
+            samples,
+            kind: Kind::default(),
+            warm_up: 0,
+        }
+    }
 
     /// 1,000 calls: 989 of 1 ms, 10 of 10 ms, one of 5 s.
     fn example() -> Latency {
@@ -198,7 +121,7 @@ mod tests {
             now += Duration::from_millis(1);
             now
         };
-        record("idle", 1000, clock, || {
+        record(&measurement(1000), clock, || {
             Ok(calls.next().expect("1000 calls"))
         })
         .expect("a report")
@@ -219,11 +142,7 @@ mod tests {
         assert!(near(report.mean_ns, 6_089_000), "{report:?}");
         // The clock ticked once before and once after each call.
         assert_eq!(report.total_ns, 1_000_000_000);
-        assert!(
-            text(&report).contains("max 5000000.000 us"),
-            "{}",
-            text(&report)
-        );
+        assert!(near(report.p999_ns, 10_000_000), "{report:?}");
     }
 
     #[test]
@@ -233,35 +152,18 @@ mod tests {
             now += Duration::from_secs(7);
             now
         };
-        let report = record("busy", 1000, clock, || Ok(Duration::from_secs(7))).expect("a report");
+        let report =
+            record(&measurement(1000), clock, || Ok(Duration::from_secs(7))).expect("a report");
         assert_eq!(report.samples, 9);
     }
 
     #[test]
     fn a_failing_call_is_no_measurement() {
         let failed = record(
-            "idle",
-            10,
+            &measurement(10),
             || Duration::ZERO,
             || Err(Error::other("no TEE")),
         );
         assert!(failed.is_err());
-    }
-
-    #[test]
-    fn options_are_parsed_or_refused() {
-        let parse = |line: &str| Options::parse(line.split_whitespace().map(str::to_owned));
-        let options = parse("--json --samples 10 --device /dev/tee1")
-            .expect("good")
-            .expect("no help");
-        assert!(options.json);
-        assert_eq!(
-            (options.samples, options.device.as_str()),
-            (10, "/dev/tee1")
-        );
-        assert_eq!(parse("--help"), Ok(None));
-        for bad in ["--samples", "--samples 0", "--samples x", "--fast"] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -10,6 +10,7 @@ fn latency(label: &str, times: [u64; 4]) -> Latency {
         median_ns,
         p90_ns: p99_ns,
         p99_ns,
+        p999_ns: p99_ns,
         max_ns,
         mean_ns: median_ns,
         total_ns: 1,

@@ -76,10 +76,13 @@ fn carry_out(line: &str) {
                 console::error(why);
             }
         }
-        Ok(Some(Command::Latency { label, samples })) => {
-            match latency::measure(Path::new(TEE), &label, samples) {
+        Ok(Some(Command::Latency(measurement))) => {
+            match latency::measure(Path::new(TEE), &measurement) {
                 Ok(report) => console::emit(&Event::Latency(report)),
-                Err(why) => console::error(format_args!("latency {label}: {TEE}: {why}")),
+                Err(why) => {
+                    let label = measurement.label;
+                    console::error(format_args!("latency {label}: {TEE}: {why}"));
+                }
             }
         }
         Ok(Some(Command::Ping(text))) => console::emit(&Event::Pong { text }),
