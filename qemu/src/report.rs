@@ -5,7 +5,7 @@ mod picture;
 mod table;
 mod verdict;
 
-pub use picture::picture;
+pub use picture::{latency_picture, picture};
 pub use table::table;
 pub use verdict::{Checks, judge};
 

@@ -1,13 +1,14 @@
 //! The picture of a run: when which case ran in which guest, how long the way into the TEE was, what
 //! the mediator did. A self-contained SVG.
 
+mod latency;
 mod scale;
 mod svg;
 
-use super::table::us;
-use super::{BUSY, CaseReport, GuestReport, IDLE, Report, clock};
-use guest_agent::event::{CaseState, Latency};
-use scale::{Log, time_step};
+use super::{CaseReport, GuestReport, Report, clock};
+use guest_agent::event::CaseState;
+pub use latency::latency_picture;
+use scale::time_step;
 use svg::{Anchor, Svg};
 
 const WIDTH: f64 = 1000.0;
@@ -23,8 +24,6 @@ const GRID: &str = "#e3e7ec";
 const BAND: &str = "#eef4fb";
 const RED: &str = "#c8322b";
 const GREEN: &str = "#2c8a4b";
-const IDLE_COLOUR: &str = "#2f6fb2";
-const BUSY_COLOUR: &str = "#d9822b";
 
 /// Families of cases: the number they begin with, what they are about, their colour.
 const FAMILIES: [(&str, &str, &str); 8] = [
@@ -50,7 +49,7 @@ pub fn picture(report: &Report) -> String {
     let mut svg = Svg::new(WIDTH);
     let mut y = header(&mut svg, report);
     y = timeline(&mut svg, report, y);
-    y = latencies(&mut svg, report, y);
+    y = latency::of_guests(&mut svg, report, y);
     y = counters(&mut svg, report, y);
     svg.finish(y + MARGIN / 2.0)
 }
@@ -259,108 +258,6 @@ fn legend(svg: &mut Svg, report: &Report, y: f64) -> f64 {
         entry(RED, "failed");
     }
     y + 34.0
-}
-
-fn latencies(svg: &mut Svg, report: &Report, top: f64) -> f64 {
-    let rows: Vec<(&str, &str, &str, &Latency)> = report
-        .guests
-        .iter()
-        .flat_map(|guest| {
-            [
-                (IDLE, "idle", IDLE_COLOUR),
-                (BUSY, "other in xtest", BUSY_COLOUR),
-            ]
-            .into_iter()
-            .filter_map(|(label, words, colour)| {
-                Some((guest.name.as_str(), words, colour, guest.latency(label)?))
-            })
-        })
-        .collect();
-    let (Some(least), Some(most)) = (
-        rows.iter().map(|row| row.3.min_ns).min(),
-        rows.iter().map(|row| row.3.max_ns).max(),
-    ) else {
-        return top;
-    };
-    heading(
-        svg,
-        top + 14.0,
-        "Round trip into the TEE, seen from inside a guest",
-        "µs, logarithmic",
-    );
-    let plot = top + 34.0;
-    let height = 34.0;
-    let bottom = plot + height * rows.len() as f64;
-    let scale = Log::new(least, most, LEFT + 24.0, RIGHT - 8.0);
-    for tick in scale.ticks() {
-        svg.line(scale.x(tick), plot - 8.0, scale.x(tick), bottom, GRID, 1.0);
-        let words = if tick >= 1000 {
-            (tick / 1000).to_string()
-        } else {
-            format!("0.{:03}", tick)
-        };
-        svg.text(
-            scale.x(tick),
-            bottom + 15.0,
-            11.0,
-            FAINT,
-            Anchor::Middle,
-            false,
-            &words,
-        );
-    }
-    for (index, (name, words, colour, latency)) in rows.iter().enumerate() {
-        let y = plot + height * index as f64 + 8.0;
-        if index == 0 || rows[index - 1].0 != *name {
-            svg.text(MARGIN, y + 4.5, 14.0, INK, Anchor::Start, true, name);
-        }
-        svg.text(LEFT + 8.0, y + 4.0, 11.0, FAINT, Anchor::End, false, words);
-        let x = |ns| scale.x(ns);
-        svg.line(x(latency.min_ns), y, x(latency.max_ns), y, colour, 1.2);
-        svg.rounded(
-            x(latency.min_ns),
-            y - 4.0,
-            x(latency.p99_ns) - x(latency.min_ns),
-            8.0,
-            2.0,
-            colour,
-        );
-        svg.line(
-            x(latency.max_ns),
-            y - 4.0,
-            x(latency.max_ns),
-            y + 4.0,
-            colour,
-            1.2,
-        );
-        svg.dot(x(latency.median_ns), y, 5.0, "#ffffff", colour);
-        let numbers = format!(
-            "min {}   median {}   p99 {}   max {}",
-            us(latency.min_ns),
-            us(latency.median_ns),
-            us(latency.p99_ns),
-            us(latency.max_ns)
-        );
-        svg.text(
-            x(latency.min_ns),
-            y + 17.0,
-            10.0,
-            FAINT,
-            Anchor::Start,
-            false,
-            &numbers,
-        );
-    }
-    svg.text(
-        LEFT + 24.0,
-        bottom + 34.0,
-        11.0,
-        FAINT,
-        Anchor::Start,
-        false,
-        "bar: minimum to 99th percentile · ring: median · tick: maximum. Emulated CPUs: compare, do not quote.",
-    );
-    bottom + 62.0
 }
 
 fn counters(svg: &mut Svg, report: &Report, top: f64) -> f64 {
