@@ -3,24 +3,17 @@
 //! QEMU counts instructions here instead of looking at a clock, so times are the machine's own and
 //! the same on every host.
 
-use anyhow::{Result, bail, ensure};
-use guest_agent::event::{Event, Latency};
+use anyhow::{Result, ensure};
+use guest_agent::event::Latency;
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
-use postern_tests::{BOOT, Lab, SOON, WORK, power_off};
+use postern_tests::meter::{CLOCK, SAMPLES, SLICE_NS, latency, quiet};
+use postern_tests::{BOOT, Lab, SOON, power_off};
 
-/// Two nanoseconds for each instruction; and who waits for a timer does not really wait.
-const CLOCK: [&str; 2] = ["-icount", "shift=1,sleep=off"];
-/// How long a vCPU runs when others wait (`SLICE_MS` in the hypervisor).
-const SLICE_NS: u64 = 10_000_000;
 /// What a turn may take longer, because neither EL2 nor OP-TEE's fast calls are ever interrupted. The
 /// longest that was seen is 1.3 ms, with a buffer of 2048 pages.
 const STEP_NS: u64 = 2_000_000;
-/// Calls that are timed, enough for many turns of everybody.
-const SAMPLES: u32 = 2000;
-/// Measurements until a guest that has just booted is at rest.
-const SETTLE: u32 = 50;
 
 /// What the hostile guest does on all of its vCPUs: a state to be in, and a flood.
 const FLOODS: [(Option<&str>, &str); 5] = [
@@ -31,28 +24,6 @@ const FLOODS: [(Option<&str>, &str); 5] = [
     // The last one: this state is for good.
     (Some("all-calls"), "calls"),
 ];
-
-fn latency(session: &mut Session, guest: Channel, label: &str) -> Result<Latency> {
-    session.send(guest, &format!("latency {label} {SAMPLES}"))?;
-    session
-        .expect(guest, WORK)
-        .event("the measurement", |event| match event {
-            Event::Latency(latency) if latency.label == label => Some(latency.clone()),
-            _ => None,
-        })
-}
-
-/// The first measurement in which Linux has nothing else to do: at first its kernel tests its own
-/// cryptography.
-fn quiet(session: &mut Session, guest: Channel) -> Result<Latency> {
-    for _ in 0..SETTLE {
-        let latency = latency(session, guest, "quiet")?;
-        if latency.max_ns < SLICE_NS / 10 {
-            return Ok(latency);
-        }
-    }
-    bail!("after {SETTLE} measurements the guest still has something else to do")
-}
 
 fn tell(label: &str, latency: &Latency) {
     let us = |ns: u64| ns as f64 / 1000.0;
@@ -101,7 +72,7 @@ fn a_flood_costs_its_neighbour_a_turn_and_no_more() -> Result<()> {
         let label = state.map_or(flood.into(), |state| format!("{state}+{flood}"));
         session.send(hostile, &format!("flood {flood}"))?;
         wait(&mut session, hostile, "flooding")?;
-        let flooded = latency(&mut session, a, &label)?;
+        let flooded = latency(&mut session, a, &label, SAMPLES, "")?;
         session.send(hostile, "ping x")?;
         wait(&mut session, hostile, "flooded")?;
         wait(&mut session, hostile, "pong")?;
