@@ -20,7 +20,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-soak miri fuzz test-models optee-facts bench bench-profile lint clean distclean
+.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-soak miri fuzz test-models optee-facts bench bench-profile bench-linux lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -91,6 +91,9 @@ bench: tool prepare ## What calls cost in instructions, on the bare machine and 
 
 bench-profile: tool prepare ## Where the instructions of calls go, by function; CALLS="invoke calls-uid": of these calls only
 	@cargo run --quiet --profile host --package postern-tests --bin bench -- profile $(CALLS)
+
+bench-linux: tool ## What calls cost seen from Linux: alone, with other guests at it, and in SMCs
+	@cargo run --quiet --profile host --package postern-tests --bin bench-linux
 
 lint: setup ## Formatting and clippy, as CI checks them
 	cargo fmt --all --check
