@@ -17,7 +17,8 @@ use std::process::{Command, Stdio};
 pub const QEMU: &str = "qemu-system-aarch64";
 /// Set to anything, it makes [`prepare`] ask Debian for newer parts than those in the cache.
 pub const UPDATE_VARIABLE: &str = "POSTERN_UPDATE";
-const BARE_TARGET: &str = "aarch64-unknown-none-softfloat";
+/// What the hypervisor and bare-metal programs are built for.
+pub const BARE_TARGET: &str = "aarch64-unknown-none-softfloat";
 const GUEST_TARGET: &str = "aarch64-unknown-linux-musl";
 
 /// A Debian suite that the parts come from.
