@@ -131,7 +131,7 @@ fn round(session: &mut Session, guests: &[Channel], call: &str) -> Result<Latenc
 }
 
 /// The figures of a measurement, by their columns' names.
-fn figures(latency: &Latency) -> [(&'static str, u64); 7] {
+fn figures(latency: &Latency) -> [(&'static str, u64); 8] {
     [
         ("min", latency.min_ns),
         ("p50", latency.median_ns),
@@ -140,15 +140,22 @@ fn figures(latency: &Latency) -> [(&'static str, u64); 7] {
         ("p99.9", latency.p999_ns),
         ("max", latency.max_ns),
         ("mean", latency.mean_ns),
+        ("all", latency.total_ns / latency.samples.max(1)),
     ]
 }
 
 fn tell_latencies(all: &[(&Call, Vec<Latency>)]) {
     println!(
-        "Round trip seen by a program in one guest. Alone in instructions, else as a ratio to alone.\n"
+        "Round trip seen by a program in one guest. Alone in instructions, else as a ratio to alone. All: the \
+         time of all calls, with the program's loop around them, by their number.\n"
     );
-    println!("| call | guests at it | min | p50 | p90 | p99 | p99.9 | max | mean |");
-    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    let names = all
+        .first()
+        .and_then(|(_, latencies)| latencies.first())
+        .map(|latency| figures(latency).map(|(name, _)| name))
+        .unwrap_or_default();
+    println!("| call | guests at it | {} |", names.join(" | "));
+    println!("|---|--:{}|", "|--:".repeat(names.len()));
     for (call, latencies) in all {
         let Some(alone) = latencies.first() else {
             continue;
