@@ -1,8 +1,10 @@
-//! The PL011, polled. A line goes out in one piece, whoever says it.
+//! The PL011, polled, or Xen's console where there is none. A line goes out in one piece, whoever says it.
 
-use crate::machine::{Machine, machine};
+use crate::machine::machine;
 use crate::timer;
+use alloc::format;
 use alloc::string::String;
+use core::arch::asm;
 use core::fmt::{self, Write};
 use core::time::Duration;
 use spin::mutex::SpinMutex;
@@ -18,12 +20,17 @@ const MAX_LINE: usize = 256;
 
 static OUTPUT: SpinMutex<()> = SpinMutex::new(());
 
-struct Uart<'a>(&'a Machine);
+/// The PL011's registers.
+struct Uart(u64);
 
-impl Uart<'_> {
+impl Uart {
+    fn find() -> Option<Self> {
+        machine().uart.map(Self)
+    }
+
     fn register(&self, offset: u64) -> u32 {
         // SAFETY: a register of the PL011 that the tree names, mapped as device memory.
-        unsafe { core::ptr::read_volatile((self.0.uart + offset) as *const u32) }
+        unsafe { core::ptr::read_volatile((self.0 + offset) as *const u32) }
     }
 
     fn send(&self, byte: u8) {
@@ -31,7 +38,7 @@ impl Uart<'_> {
             core::hint::spin_loop();
         }
         // SAFETY: as above; the device masters no memory.
-        unsafe { core::ptr::write_volatile((self.0.uart + DR) as *mut u32, byte.into()) };
+        unsafe { core::ptr::write_volatile((self.0 + DR) as *mut u32, byte.into()) };
     }
 
     fn receive(&self) -> Option<u8> {
@@ -39,32 +46,54 @@ impl Uart<'_> {
     }
 }
 
-impl Write for Uart<'_> {
+impl Write for Uart {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.bytes().for_each(|byte| self.send(byte));
         Ok(())
     }
 }
 
+/// Gives a text to Xen: the hypercall `HYPERVISOR_console_io`, `CONSOLEIO_write`.
+fn write_by_hypercall(text: &str) {
+    // SAFETY: Xen reads `text` and changes nothing but the registers that a hypercall may change.
+    unsafe {
+        asm!(
+            "hvc #0xea1",
+            inout("x0") 0_u64 => _,
+            inout("x1") text.len() => _,
+            inout("x2") text.as_ptr() => _,
+            out("x3") _,
+            out("x4") _,
+            inout("x16") 18_u64 => _,
+            out("x17") _,
+            options(readonly, nostack)
+        );
+    }
+}
+
 /// Writes a line; [`crate::say!`] is the convenient way.
 pub fn line(arguments: fmt::Arguments<'_>) {
     let guard = OUTPUT.lock();
-    // The UART takes everything.
-    let _ = Uart(machine()).write_fmt(format_args!("{arguments}\r\n"));
+    match Uart::find() {
+        // The UART takes everything.
+        Some(mut uart) => drop(uart.write_fmt(format_args!("{arguments}\r\n"))),
+        None if machine().xen => write_by_hypercall(&format!("{arguments}\n")),
+        None => {}
+    }
     drop(guard);
 }
 
 /// Whether [`read_line`] has something to read.
 pub fn has_input() -> bool {
-    Uart(machine()).register(FR) & FR_RXFE == 0
+    Uart::find().is_some_and(|uart| uart.register(FR) & FR_RXFE == 0)
 }
 
 /// The next line of input, without its end. Sleeps while there is none.
 pub fn read_line() -> String {
-    let uart = Uart(machine());
+    let uart = Uart::find();
     let mut text = String::new();
     loop {
-        match uart.receive() {
+        match uart.as_ref().and_then(Uart::receive) {
             None => timer::sleep(GLANCE),
             Some(b'\r' | b'\n') if text.is_empty() => {}
             Some(b'\r' | b'\n') => return text,

@@ -1,7 +1,7 @@
 //! As much of a GICv3 (IHI0069) as polling needs: interrupts stay masked and are asked for.
 
 use crate::cpu;
-use crate::machine::machine;
+use crate::machine::{at_el2, machine};
 use crate::timer;
 use core::arch::asm;
 
@@ -49,7 +49,8 @@ pub fn init_cpu() {
     for register in 0..8 {
         write(frame + GICD_IPRIORITYR + register * 4, 0xa0a0_a0a0);
     }
-    write(frame + GICD_ISENABLER, 1 << timer::INTID | 1 << SGI);
+    let el2 = u32::from(at_el2()) << timer::EL2_INTID;
+    write(frame + GICD_ISENABLER, 1 << timer::INTID | 1 << SGI | el2);
     // SAFETY: the CPU interface's registers. Interrupts are masked, so no handler is needed.
     unsafe {
         asm!(
@@ -121,8 +122,10 @@ pub fn end(intid: u32) {
 /// Takes and ends all that is pending. A timer that is due is to be disarmed before.
 pub fn drain() {
     while let Some(intid) = take() {
-        if intid == timer::INTID {
-            timer::disarm();
+        match intid {
+            timer::INTID => timer::disarm(),
+            timer::EL2_INTID => timer::disarm_el2(),
+            _ => {}
         }
         end(intid);
     }

@@ -41,8 +41,10 @@ pub struct Machine {
     pub initrd: Option<Range>,
     /// What the tree reserves.
     pub reserved: Vec<Range>,
-    /// The PL011's registers.
-    pub uart: u64,
+    /// The PL011's registers, where the tree has one.
+    pub uart: Option<u64>,
+    /// Whether Xen is below, which takes output by a hypercall.
+    pub xen: bool,
     /// The GICv3 distributor's registers.
     pub distributor: u64,
     /// The redistributors' registers, those of CPU 0 first.
@@ -89,7 +91,7 @@ pub unsafe fn read(tree: u64, image: Range) -> &'static Machine {
     let bytes = unsafe { core::slice::from_raw_parts(tree as *const u8, length) };
     MACHINE.call_once(|| {
         let end = (tree + length as u64).next_multiple_of(PAGE_SIZE);
-        parse(bytes, image, Range { start: tree, end }).expect("a tree with RAM, UART and GICv3")
+        parse(bytes, image, Range { start: tree, end }).expect("a tree with RAM and GICv3")
     })
 }
 
@@ -128,7 +130,8 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
         tree,
         initrd,
         reserved: reserved.map_or_else(Vec::new, |node| node.children().flat_map(ranges).collect()),
-        uart: ranges(compatible(root, "arm,pl011")?).first()?.start,
+        uart: compatible(root, "arm,pl011").and_then(|node| Some(ranges(node).first()?.start)),
+        xen: compatible(root, "xen,xen").is_some(),
         distributor: gic.next()?.start,
         redistributors: gic.next()?.start,
         cpus: cpus.count().clamp(1, MAX_CPUS),

@@ -1,11 +1,15 @@
-//! Interrupts that come while a call is in OP-TEE: one that is this vCPU's own, and one that is not.
+//! Interrupts that come while a call is in OP-TEE: one that is for somebody else, and one by which this vCPU's turn
+//! is over.
+//!
+//! The guest's own timer is none of these: TF-A switches EL1's timers with the world, so that it comes when OP-TEE
+//! is done. Here another vCPU waits for its timer, which is kept by the hypervisor then. At EL2 it is EL2's own.
 
 use crate::meter::{self, Meter};
 use crate::tee::{Bench, text};
 use alloc::string::String;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use guest_bare::machine::machine;
+use guest_bare::machine::{at_el2, machine};
 use guest_bare::pages::Pages;
 use guest_bare::tee::message::rmem;
 use guest_bare::tee::{Act, Message, PageList, apps};
@@ -22,6 +26,8 @@ const COOKIE: u64 = 0x00be_0000_0001_0000;
 /// How long this vCPU sleeps before a call, so that its time slice is a new one and the other has come to its
 /// own sleep.
 const NAP: Duration = Duration::from_micros(200);
+/// A time slice is shorter.
+const OVER: Duration = Duration::from_millis(12);
 /// How long the other vCPU may take to end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -74,24 +80,26 @@ impl Long<'_> {
         self.ticks / 2
     }
 
-    fn with_own_timer(&self) -> Result<(), String> {
+    /// Makes the call, during which the other vCPU is woken up. This vCPU's time slice began `before` the call.
+    fn beside(&self, other: usize, before: Duration) -> Result<(), String> {
+        let begin = timer::now() + timer::ticks(NAP + before);
+        WAKE.store(begin + self.half(), Ordering::Release);
+        gic::poke(other);
         timer::sleep(NAP);
-        timer::arm(timer::now() + self.half());
+        while timer::now() < begin {
+            core::hint::spin_loop();
+        }
         let called = self.call();
-        timer::disarm();
-        gic::drain();
+        timer::sleep(NAP);
         called
     }
 
-    fn beside(&self, other: usize) -> Result<(), String> {
-        WAKE.store(
-            timer::now() + timer::ticks(NAP) + self.half(),
-            Ordering::Release,
-        );
-        gic::poke(other);
-        timer::sleep(NAP);
+    /// Makes the call at EL2, with an interrupt in the middle.
+    fn at_el2(&self) -> Result<(), String> {
+        timer::arm_el2(timer::now() + self.half());
         let called = self.call();
-        timer::sleep(NAP);
+        timer::disarm_el2();
+        gic::drain();
         called
     }
 }
@@ -123,12 +131,17 @@ pub fn measure(bench: &Bench, session: u32) {
         timer::sleep(NAP);
         long.call()
     });
-    meter.measure("long-call-own", ROUNDS, || long.with_own_timer());
-    if machine().cpus > 1 {
+    if at_el2() {
+        for name in ["long-call-other", "long-call-turn"] {
+            meter.measure(name, ROUNDS, || long.at_el2());
+        }
+    } else if machine().cpus > 1 {
         let other = usize::from(cpu::index() == 0);
         cpu::spawn(other, sleep_on_order, 0);
         timer::sleep(Duration::from_millis(1));
-        meter.measure("long-call-other", ROUNDS, || long.beside(other));
+        let new = Duration::ZERO;
+        meter.measure("long-call-other", ROUNDS, || long.beside(other, new));
+        meter.measure("long-call-turn", 1, || long.beside(other, OVER));
         WAKE.store(QUIT, Ordering::Release);
         gic::poke(other);
         if !cpu::join(other, PATIENCE) {

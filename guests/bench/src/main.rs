@@ -13,6 +13,8 @@
 //! With `sleeper` on its command line it is the other VM, whose waking up is measured, and
 //! `beside-sleeper` says that there is one.
 //!
+//! With `hold` it measures nothing, and holds buffers that it is told to register.
+//!
 //! With `watched` on its command line it counts nothing, waits for a line of input, and does each thing once for who watches
 //! the instructions that the machine executes: [`guest_bare::count::mark_call`] runs before and behind each
 //! call, [`guest_bare::count::mark_item`] behind all that belong to one name, and the event is
@@ -26,6 +28,8 @@ extern crate alloc;
 mod device;
 #[cfg(target_os = "none")]
 mod foreign;
+#[cfg(target_os = "none")]
+mod hold;
 #[cfg(target_os = "none")]
 mod meter;
 #[cfg(target_os = "none")]
@@ -42,7 +46,6 @@ guest_bare::program!(start);
 fn start() -> ! {
     use guest_bare::event::Event;
     use guest_bare::machine::{at_el2, machine};
-
     Event::new("ready")
         .text("program", "bench")
         .flag("el2", at_el2())
@@ -51,6 +54,9 @@ fn start() -> ! {
     let word = |wanted: &str| machine().bootargs.split(' ').any(|word| word == wanted);
     if word("sleeper") {
         other::sleep();
+    }
+    if word("hold") {
+        hold::run();
     }
     if word("watched") {
         // Who watches has to begin first.

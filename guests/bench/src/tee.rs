@@ -27,7 +27,7 @@ const COOKIE: u64 = 0x00be_0000_0000_0001;
 /// Bytes that each memory reference passes.
 const PASSED: u64 = 64;
 /// Buffers that are registered and unregistered, in pages.
-const BUFFERS: [usize; 6] = [1, 16, 128, 1024, 4096, 16_384];
+const BUFFERS: [usize; 7] = [1, 16, 128, 256, 1024, 4096, 16_384];
 /// Rounds of each.
 const BUFFER_ROUNDS: usize = 2;
 

@@ -288,7 +288,7 @@ pub fn bad_addresses() -> [BadAddress; 14] {
         bad("zero", 0),
         bad("distributor", machine().distributor),
         bad("redistributor", machine().redistributors),
-        bad("UART", machine().uart),
+        bad("UART", machine().uart.unwrap_or_default()),
         bad("secure UART", 0x0904_0000),
         bad("secure RAM", 0x0e10_0000),
         bad("hypervisor", 0x4020_0000),

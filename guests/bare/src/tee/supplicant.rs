@@ -158,7 +158,8 @@ impl Supplicant {
                     let result = self.do_command(view);
                     view.set_ret(result);
                 }
-                [0; 4]
+                // As Linux leaves them; Xen looks at the cookie once more.
+                [call.args[0], call.args[1], 0, 0]
             }
             _ => [0; 4],
         }

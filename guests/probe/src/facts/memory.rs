@@ -276,7 +276,7 @@ pub fn anything(lab: &Lab) -> String {
         register(0x4200_0000),
         register(0x0e10_0000),
         register(0x0e00_0000),
-        register(machine().uart),
+        register(machine().uart.unwrap_or_default()),
         register(0),
         register(0x4800_0008),
         register(0x1_0000_0000)
