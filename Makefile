@@ -20,7 +20,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-soak miri fuzz test-models optee-facts bench bench-profile bench-linux lint clean distclean
+.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-soak miri fuzz test-models optee-facts bench bench-check bench-profile bench-linux lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -36,6 +36,7 @@ help: ## This list
 	@echo '  SECONDS=60      how long `make fuzz` takes for each target'
 	@echo '  MIRROR=ADDRESS  a Debian mirror, when the apt sources of this machine name none'
 	@echo '  ATTACKS="3 17"  the attacks of test-hostile; all of them by default'
+	@echo '  HYPERVISOR=FILE another hypervisor for bench: an arm64 Image that takes modules as Xen does'
 	@echo '  UPDATE=1        ask Debian for newer parts than those in .cache/'
 
 run: tool ## Boot two Linux guests that share one OP-TEE, run xtest in both at once, report
@@ -50,8 +51,8 @@ ctl: tool ## A command for the monitor of a system that runs: make ctl CMD="vm l
 shell: tool ## Boot the same system and give its consoles to this terminal
 	$(TOOL) shell $(DESCRIPTION)
 
-test: test-host test-qemu ## All tests: on the host, then scenarios in QEMU
-	@echo 'PASS: all host tests and all scenarios; the logs of the scenarios are in out/tests'
+test: test-host test-qemu bench-check ## All tests: on the host, then scenarios in QEMU, then what calls cost
+	@echo 'PASS: all host tests, all scenarios, and no call costs more; logs are in out/tests'
 
 test-host: setup ## The tests that need no emulator
 ifneq ($(NEXTEST),)
@@ -86,11 +87,14 @@ test-models: setup ## Try what several CPUs can do to each other, order by order
 optee-facts: tool prepare ## Ask the real OP-TEE what its sources only suggest: docs/optee-facts.md
 	@cargo run --quiet --profile host --package postern-tests --bin optee-facts
 
-bench: tool prepare ## What calls cost in instructions, on the bare machine and under Postern
-	@cargo run --quiet --profile host --package postern-tests --bin bench
+bench: tool prepare ## What calls cost in instructions, on the bare machine, under Postern and under HYPERVISOR=FILE; BASELINE=update keeps it
+	@cargo run --quiet --profile host --package postern-tests --bin bench -- $(if $(HYPERVISOR),hypervisor=$(HYPERVISOR)) $(filter update,$(BASELINE))
+
+bench-check: tool prepare ## Whether calls cost more instructions than tests/bench-baseline.json says, by more than 2 %
+	@cargo run --quiet --profile host --package postern-tests --bin bench -- check
 
 bench-profile: tool prepare ## Where the instructions of calls go, by function; CALLS="invoke calls-uid": of these calls only
-	@cargo run --quiet --profile host --package postern-tests --bin bench -- profile $(CALLS)
+	@cargo run --quiet --profile host --package postern-tests --bin bench -- profile $(CALLS) $(filter update,$(BASELINE))
 
 bench-linux: tool ## What calls cost seen from Linux: alone, with other guests at it, and in SMCs
 	@cargo run --quiet --profile host --package postern-tests --bin bench-linux

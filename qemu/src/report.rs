@@ -1,7 +1,7 @@
 //! What a run came to: `report.json`, whose schema `docs/report.md` has, and the picture and table that
 //! are made of it.
 
-mod picture;
+pub mod picture;
 mod table;
 mod verdict;
 

@@ -2,8 +2,8 @@
 //! the mediator did. A self-contained SVG.
 
 mod latency;
-mod scale;
-mod svg;
+pub mod scale;
+pub mod svg;
 
 use super::{CaseReport, GuestReport, Report, clock};
 use guest_agent::event::CaseState;
@@ -18,9 +18,12 @@ const LEFT: f64 = 148.0;
 const RIGHT: f64 = WIDTH - MARGIN;
 const LANE: f64 = 44.0;
 
-const INK: &str = "#1d2733";
-const FAINT: &str = "#6b7785";
-const GRID: &str = "#e3e7ec";
+/// A colour.
+pub const INK: &str = "#1d2733";
+/// A colour.
+pub const FAINT: &str = "#6b7785";
+/// A colour.
+pub const GRID: &str = "#e3e7ec";
 const BAND: &str = "#eef4fb";
 const RED: &str = "#c8322b";
 const GREEN: &str = "#2c8a4b";
@@ -318,7 +321,7 @@ fn counters(svg: &mut Svg, report: &Report, top: f64) -> f64 {
 }
 
 /// `12345` as `12,345`.
-fn thousands(number: u64) -> String {
+pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {

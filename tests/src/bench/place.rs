@@ -1,5 +1,7 @@
 //! One place that the program runs in: boots it and takes down what it says.
 
+use super::other;
+use super::rows::DIFFERENCES;
 use crate::Lab;
 use anyhow::{Context, Result, anyhow, ensure};
 use dtoolkit::Node;
@@ -21,10 +23,6 @@ const CLOCK: [&str; 2] = ["-icount", "shift=0,sleep=off"];
 const BOOT: Duration = Duration::from_secs(480);
 /// Enough for all measurements.
 const MEASURE: Duration = Duration::from_secs(900);
-/// Pages between which a page's share is taken: what comes with any buffer is in both.
-pub const FEW: u64 = 128;
-/// See [`FEW`].
-pub const MANY: u64 = 1024;
 /// What random numbers are made of here.
 const SEED: u8 = 0x5a;
 
@@ -77,16 +75,28 @@ impl Found {
         }
     }
 
-    /// Instructions to register and unregister a page more, in hundredths.
+    /// Adds what is the difference of two others. Its calls are those of what is taken from.
+    fn add_differences(&mut self) {
+        for (name, of, without) in DIFFERENCES {
+            let both = self.figures.get(of).zip(self.figures.get(without));
+            if let Some((&(all, calls), &(rest, _))) = both {
+                let figures = (all.saturating_sub(rest), calls);
+                self.figures.insert(name.to_owned(), figures);
+            }
+        }
+    }
+
+    /// Instructions to register and unregister a page more, in hundredths: between buffers of `few` and of `many`
+    /// pages, so that what comes with any buffer is in neither.
     #[must_use]
-    pub fn page(&self) -> Option<u64> {
+    pub fn page(&self, few: u64, many: u64) -> Option<u64> {
         let both = |pages| {
             let there = self.instructions(&format!("register-{pages}"))?;
             Some(there + self.instructions(&format!("unregister-{pages}"))?)
         };
-        both(MANY)?
-            .checked_sub(both(FEW)?)
-            .map(|more| more * 100 / (MANY - FEW))
+        both(many)?
+            .checked_sub(both(few)?)
+            .map(|more| more * 100 / (many - few))
     }
 }
 
@@ -169,12 +179,39 @@ impl Ready {
     }
 }
 
-/// Boots the program in one place and takes down what it says. With it, the versions of the parts.
+/// Where the program runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// On the bare machine, at EL2.
+    Floor,
+    /// Under Postern.
+    Postern,
+    /// Under another hypervisor, this arm64 `Image`.
+    Other(&'a Path),
+}
+
+impl Place<'_> {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Postern => "postern",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
+/// Boots the program in one place and takes down what it says. With it, the machine.
 ///
 /// # Errors
 /// It does not come to an end there, or has no figures.
-pub fn measure(lab: &Lab, flavour: Flavour, place: &str) -> Result<(Found, String)> {
-    let ready = ready(lab, &lab.system("bench.toml")?, flavour)?;
+pub fn measure(lab: &Lab, place: Place<'_>) -> Result<(Found, Ready)> {
+    let system = lab.system("bench.toml")?;
+    let ready = match place {
+        Place::Floor => ready(lab, &system, Flavour::Bare)?,
+        Place::Postern => ready(lab, &system, Flavour::Shared)?,
+        Place::Other(image) => other::under(ready(lab, &system, Flavour::Bare)?, image)?,
+    };
+    let place = place.word();
     let mut found = Found::default();
     ready.run(
         &lab.folder.join(place),
@@ -182,5 +219,6 @@ pub fn measure(lab: &Lab, flavour: Flavour, place: &str) -> Result<(Found, Strin
         |event| found.add(event),
     )?;
     ensure!(!found.figures.is_empty(), "{place}: no figures");
-    Ok((found, ready.parts()))
+    found.add_differences();
+    Ok((found, ready))
 }

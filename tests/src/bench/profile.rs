@@ -1,6 +1,7 @@
 //! Where the instructions of a call go: QEMU tells each instruction that the hypervisor executes, and the
 //! program marks where a call begins and ends.
 
+use super::document;
 use super::place;
 use super::rows;
 use crate::Lab;
@@ -418,32 +419,40 @@ pub fn markdown(share: &Share, most: usize) -> String {
     text
 }
 
-/// `make bench-profile`: prints the tables of the calls that are asked for, of all of them where none is.
+/// The calls whose tables the document has.
+const SHOWN: [&str; 4] = ["psci-version", "calls-uid", "invoke", "register-128"];
+
+/// `make bench-profile`: prints the tables of the calls that are asked for, of all of them where none is. With
+/// `update` the document gets some.
 ///
 /// # Errors
 /// As [`watch`] and [`shares`].
-pub fn run(lab: &Lab, wanted: &[String]) -> Result<()> {
+pub fn run(lab: &Lab, wanted: &[String], update: bool) -> Result<()> {
     let watched = watch(lab)?;
     let folder = lab.paths.out().join("bench/profile");
     let shares = shares(&watched.calls, &watched.elf, &folder)?;
     println!(
-        "Instructions that Postern executes during one call, by the function that they are written in."
+        "Instructions that Postern executes during one call, by the function that they are written in.\n"
     );
-    println!();
     println!("| call | instructions in Postern |\n|---|--:|");
     for share in &shares {
         println!("| {} | {} |", rows::title(&share.name), share.instructions);
     }
     println!();
-    for share in &shares {
-        if wanted.is_empty() || wanted.contains(&share.name) {
-            println!("{}", markdown(share, PRINTED));
-        }
-    }
+    let tables = |wanted: &dyn Fn(&str) -> bool| -> Vec<String> {
+        let shown = shares.iter().filter(|share| wanted(&share.name));
+        shown.map(|share| markdown(share, PRINTED)).collect()
+    };
+    let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
+    println!("{}", tables(&asked).join("\n"));
     println!(
         "All functions, and the way through them, call by call: {}",
         folder.display()
     );
+    if update {
+        let shown = tables(&|name| SHOWN.contains(&name));
+        document::write(lab, "profile", &shown.join("\n"))?;
+    }
     Ok(())
 }
 
