@@ -86,6 +86,7 @@ fn tree(bytes: &[u8], program: (u64, u64), disk: (u64, u64)) -> Result<Vec<u8>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dtoolkit::{Node, Property};
 
     /// QEMU's tree for the default machine.
     const BASE: &[u8] = include_bytes!("../../../qemu/testdata/virt.dtb");
