@@ -257,7 +257,9 @@ impl Memory {
         match counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, more) {
             Ok(0) => {
                 let now = self.pinned.fetch_add(1, Ordering::Relaxed) + 1;
-                self.pinned_max.fetch_max(now, Ordering::Relaxed);
+                if now > self.pinned_max.load(Ordering::Relaxed) {
+                    self.pinned_max.fetch_max(now, Ordering::Relaxed);
+                }
             }
             Ok(_) => {}
             Err(WITHDRAWN) => return Err(none),
@@ -274,9 +276,9 @@ impl Memory {
     #[inline]
     pub fn unpin(&self, page: Ipa) {
         let less = |pins: u16| {
-            (pins != WITHDRAWN)
-                .then_some(pins)
-                .and_then(|p| p.checked_sub(1))
+            // Neither none nor withdrawn, which is the largest number.
+            let fewer = pins.wrapping_sub(1);
+            (fewer < MAX_PINS).then_some(fewer)
         };
         let before = self.page(page).and_then(|(_, counter)| {
             counter

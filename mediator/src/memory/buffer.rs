@@ -10,9 +10,12 @@ use alloc::vec::Vec;
 pub(crate) struct PageNumber(u32);
 
 impl PageNumber {
-    /// The number of the page at an aligned address; `None` beyond 16 TiB.
+    /// The number of the page at an address; `None` for one inside a page, and beyond 16 TiB.
+    #[inline]
     pub(crate) fn of(page: Ipa) -> Option<Self> {
-        u32::try_from(page.get() / PAGE_SIZE).ok().map(Self)
+        // With the offset in the page as its highest bits, a number that is too large is both.
+        let number = page.get().rotate_right(PAGE_SIZE.trailing_zeros());
+        u32::try_from(number).ok().map(Self)
     }
 
     /// The page's address.
@@ -157,5 +160,8 @@ mod tests {
             0xfff_ffff_f000
         );
         assert_eq!(PageNumber::of(Ipa::new(0x1000_0000_0000)), None);
+        for inside in [1, 8, 0x800, 0xfff, 0xfff_ffff_f001, u64::MAX] {
+            assert_eq!(PageNumber::of(Ipa::new(inside)), None, "{inside:#x}");
+        }
     }
 }

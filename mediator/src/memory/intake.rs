@@ -76,7 +76,7 @@ impl Intake {
     ) -> Result<Self, (Refusal, Option<Self>)> {
         let mut intake = Self::new(1, page).map_err(|refusal| (refusal, None))?;
         let mut new_page = new_page;
-        match intake.take(host, &[U64::new(page.get())], &mut new_page) {
+        match intake.take(host, &mut [U64::new(page.get())], &mut new_page) {
             Ok(()) => Ok(intake),
             Err(refusal) => Err((refusal, Some(intake))),
         }
@@ -109,7 +109,7 @@ impl Intake {
                 .ok_or(Refusal::BadAddress)?;
             host.read_guest(from, words.as_mut_bytes())
                 .map_err(|_| Refusal::BadAddress)?;
-            self.take(host, &words[..entries], &mut new_page)?;
+            self.take(host, &mut words[..entries], &mut new_page)?;
             if link {
                 self.guest_list = Ipa::new(words[entries].get());
                 if !self.guest_list.is_page_aligned() {
@@ -120,11 +120,12 @@ impl Intake {
         Ok(Progress::Done)
     }
 
-    /// Pins some pages and appends them to our list. They all go into the same page of it.
+    /// Pins some pages and appends them to our list. They all go into the same page of it. In `pages` they
+    /// are the guest's, and afterwards the machine's.
     fn take<H: Host>(
         &mut self,
         host: &H,
-        pages: &[U64],
+        pages: &mut [U64],
         new_page: &mut impl FnMut() -> Option<SharedPage>,
     ) -> Result<(), Refusal> {
         let at = self.pins.len() % PAGE_LIST_ENTRIES;
@@ -136,22 +137,18 @@ impl Intake {
             }
             self.list.push(page);
         }
-        let mut ours = [U64::ZERO; CHUNK];
-        for (page, ours) in pages.iter().zip(&mut ours) {
-            let page = Ipa::new(page.get());
-            if !page.is_page_aligned() {
-                return Err(Refusal::BadAddress);
-            }
+        for word in &mut *pages {
+            let page = Ipa::new(word.get());
             let number = PageNumber::of(page).ok_or(Refusal::BadAddress)?;
             let pa = host.pin(page).map_err(|error| match error {
                 PinError::NotOwnMemory(_) => Refusal::BadAddress,
                 PinError::TooManyPins(_) => Refusal::NoMemory,
             })?;
             self.pins.push(number);
-            *ours = U64::new(pa.get());
+            *word = U64::new(pa.get());
         }
         if let Some(page) = self.list.last() {
-            host.write_shared(page, at * 8, ours[..pages.len()].as_bytes());
+            host.write_shared(page, at * 8, pages.as_bytes());
         }
         Ok(())
     }
