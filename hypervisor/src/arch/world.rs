@@ -3,6 +3,7 @@
 //! What EL2 and TF-A do not touch stays in the registers across exits; only a switch saves it.
 
 use super::{barrier, ich, read_register, write_register};
+use crate::trap::inject::Spsr;
 use aarch64_cpu::registers::*;
 use core::arch::asm;
 
@@ -47,11 +48,12 @@ impl Frame {
         }
     }
 
-    /// The guest goes on behind an instruction that is so many bytes long. Its address may be the
-    /// last one: it wraps as the program counter does.
+    /// The guest goes on behind an instruction that is so many bytes long, as if it had executed it. Its
+    /// address may be the last one: it wraps as the program counter does.
     #[inline]
     pub const fn skip(&mut self, bytes: u64) {
         self.pc = self.pc.wrapping_add(bytes);
+        self.pstate = Spsr::new(self.pstate).after_instruction().get();
     }
 
     /// The guest does an instruction again, which is so many bytes long and was the last one.

@@ -21,8 +21,12 @@ impl Spsr {
     const DIT: u64 = 1 << 24;
     /// Privileged access never (FEAT_PAN).
     const PAN: u64 = 1 << 22;
+    /// Software step: the next instruction is executed before the debug exception.
+    const SS: u64 = 1 << 21;
     /// Speculative store bypass safe (FEAT_SSBS), where AArch64 has it.
     const SSBS: u64 = 1 << 12;
+    /// The type of the branch that led here, where AArch64 has it (FEAT_BTI). In AArch32 the bits are IT's.
+    const BTYPE: u64 = 3 << 10;
     /// The masks of debug, SError, IRQ and FIQ.
     const DAIF: u64 = 0xf << 6;
     /// The interrupted code was AArch32.
@@ -57,12 +61,18 @@ impl Spsr {
         self.0 & Self::MODE == 0
     }
 
-    /// The state after the instruction is stepped over: an If-Then block of T32 moves on by one
-    /// condition (AArch32.ITAdvance); everything else stays.
+    /// The state after the instruction is stepped over, as if it had been executed: a single step is done
+    /// (Arm ARM, D2.12), a branch is long past (PSTATE.BTYPE), and an If-Then block of T32 moves on by one
+    /// condition (AArch32.ITAdvance). Everything else stays.
     #[must_use]
+    #[inline]
     pub const fn after_instruction(self) -> Self {
-        if !self.is_aarch32() || self.0 & Self::THUMB == 0 {
-            return self;
+        if !self.is_aarch32() {
+            return Self(self.0 & !(Self::SS | Self::BTYPE));
+        }
+        let stepped = self.0 & !Self::SS;
+        if stepped & Self::THUMB == 0 {
+            return Self(stepped);
         }
         // IT[7:2] lie in bits 15:10, IT[1:0] in bits 26:25.
         let it = (self.0 >> 8 & 0xfc) | (self.0 >> 25 & 3);
@@ -71,7 +81,7 @@ impl Spsr {
         } else {
             (it & 0xe0) | (it << 1 & 0x1f)
         };
-        let others = self.0 & !(0xfc << 8 | 3 << 25);
+        let others = stepped & !(0xfc << 8 | 3 << 25);
         Self(others | (next & 0xfc) << 8 | (next & 3) << 25)
     }
 }
@@ -338,8 +348,23 @@ mod tests {
             thumb(0b1011_0100),
             "GE, two more"
         );
-        for other in [0x3c5, 0x0600_fc10, 0x0600_fc00] {
+        for other in [0x3c5, 0x0600_fc10, 0x0600_f000] {
             assert_eq!(Spsr::new(other).after_instruction().get(), other);
+        }
+    }
+
+    #[test]
+    fn an_instruction_that_was_stepped_over_was_executed() {
+        // The single step is done, in either state, and BTYPE is zero; in AArch32 its bits are IT's.
+        for (before, after) in [
+            (0x0020_03c5, 0x03c5),
+            (0x0c00 | 0x3c5, 0x3c5),
+            (0xf020_0c00, 0xf000_0000),
+            (0x0020_0010, 0x0000_0010),
+            (0x0020_0c10, 0x0000_0c10),
+            (0x0020_0030, 0x0000_0030),
+        ] {
+            assert_eq!(Spsr::new(before).after_instruction().get(), after);
         }
     }
 }
