@@ -4,6 +4,7 @@ mod identity;
 mod leaks;
 mod memory;
 mod notify;
+mod sessions;
 mod vms;
 
 use crate::lab::Lab;
@@ -56,4 +57,7 @@ pub const ALL: &[(&str, Experiment)] = &[
     ("map-app", memory::map_app),
     ("map-load", memory::map_load),
     ("unregister-used", memory::unregister_used),
+    ("session-invoked", sessions::invoked),
+    ("session-closed", sessions::closed),
+    ("session-invoked-closed", sessions::invoked_and_closed),
 ];

@@ -81,11 +81,38 @@ impl Lab {
 
     /// Ends a call that was left, with ordinary answers.
     pub fn finish(&self, a7: u64, message: &Message, call: &Suspended) -> Result<(), Failure> {
+        self.go_on(a7, message, call, |_, _| Act::Default)
+    }
+
+    /// Goes on with a call that was left, up to the next RPC of this command.
+    pub fn go_on_until(
+        &self,
+        a7: u64,
+        message: &Message,
+        call: &Suspended,
+        stop: rpc::Command,
+    ) -> Result<(), Failure> {
+        self.go_on(a7, message, call, |supplicant, call| {
+            if supplicant.command(call) == Some(stop) {
+                Act::Park
+            } else {
+                Act::Default
+            }
+        })
+    }
+
+    fn go_on(
+        &self,
+        a7: u64,
+        message: &Message,
+        call: &Suspended,
+        hook: impl Fn(&Supplicant, &Suspended) -> Act,
+    ) -> Result<(), Failure> {
         let supplicant = self.supplicant.with_message(message);
         let client = client(a7);
         let answer = supplicant.answer(call);
         let step = client.resume(call, answer);
-        let outcome = client.run(step, &supplicant, |_| Act::Default);
+        let outcome = client.run(step, &supplicant, |call| hook(&supplicant, call));
         match outcome {
             Outcome::Done(Return::OK) if message.view().ret().0 == 0 => Ok(()),
             Outcome::Done(Return::OK) => Err(Failure::Tee(message.view().ret())),

@@ -256,4 +256,23 @@ const FACTS: &[Fact] = &[
             "register: success; UNREGISTER_SHM meanwhile waits by the RPC NOTIFICATION: true; the other call ends: ITEM_NOT_FOUND; then UNREGISTER_SHM: success",
         ),
     },
+    Fact {
+        name: "session-invoked",
+        question: "INVOKE of a session that is being opened, and the opening fails?",
+        did: Did::Saw(
+            "INVOKE: ACCESS_DENIED; the opening ends: ITEM_NOT_FOUND; of 12 other sessions 12 open and 12 close; VM 1 works: true, VM 2: true",
+        ),
+    },
+    Fact {
+        name: "session-closed",
+        question: "The same with CLOSE_SESSION?",
+        did: Did::Saw(
+            "the opening ends: ITEM_NOT_FOUND; CLOSE_SESSION then waits; of 12 other sessions 12 open and 12 close; CLOSE_SESSION at last waits; VM 1 works: true, VM 2: true",
+        ),
+    },
+    Fact {
+        name: "session-invoked-closed",
+        question: "The same with INVOKE, then CLOSE_SESSION?",
+        did: Did::Stops("Core data-abort"),
+    },
 ];

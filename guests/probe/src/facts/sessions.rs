@@ -1,0 +1,104 @@
+//! Sessions that are being opened.
+
+use crate::lab::{Lab, client, create, told};
+use alloc::format;
+use alloc::string::String;
+use guest_bare::event::Event;
+use guest_bare::tee::client::Failure;
+use guest_bare::tee::{Message, Suspended, apps};
+use optee_proto::rpc;
+
+/// Sessions that may get the memory of one that was freed.
+const OTHERS: usize = 12;
+/// How often whoever waits in OP-TEE looks again.
+const LOOKS: usize = 20;
+
+/// Begins to open a session and leaves the call where OP-TEE asks for the application, which nobody has: the
+/// session's number, the message and the call. Numbers are given out one after the other.
+fn half_open(lab: &Lab) -> Result<(u32, Message, Suspended), Failure> {
+    create(1);
+    create(2);
+    let first = lab.open(1, apps::TESTS)?;
+    let (message, parked) = lab.open_until(1, apps::NOBODY, rpc::Command::LOAD_TA);
+    parked.map(|call| (first + 1, message, call))
+}
+
+/// Opens and closes sessions: how many of [`OTHERS`] can be opened, and closed.
+fn others_come_and_go(lab: &Lab) -> String {
+    let others: [_; OTHERS] = core::array::from_fn(|_| lab.open(1, apps::TESTS));
+    let opened = others.iter().flatten().count();
+    let close = |session| client(1).close(&lab.supplicant, session);
+    let closed = others
+        .into_iter()
+        .flatten()
+        .filter(|session| close(*session).is_ok())
+        .count();
+    format!("of {OTHERS} other sessions {opened} open and {closed} close")
+}
+
+/// INVOKE of a session that OP-TEE only begins to open. The opening fails, and other sessions come and go where
+/// OP-TEE may have had it.
+pub fn invoked(lab: &Lab) -> String {
+    let (number, opening, call) = match half_open(lab) {
+        Ok(begun) => begun,
+        Err(failure) => return told::<()>(&Err(failure)),
+    };
+    let invoked = told(&client(1).invoke(&lab.supplicant, number, 0, []));
+    Event::new("note").text("invoked", &invoked).send();
+    let ended = told(&lab.finish(1, &opening, &call));
+    Event::new("note").text("opening", &ended).send();
+    let others = others_come_and_go(lab);
+    format!(
+        "INVOKE: {invoked}; the opening ends: {ended}; {others}; VM 1 works: {}, VM 2: {}",
+        lab.works(1),
+        lab.works(2)
+    )
+}
+
+/// The same with CLOSE_SESSION.
+pub fn closed(lab: &Lab) -> String {
+    close_with(lab, |_| {})
+}
+
+/// The same with INVOKE and CLOSE_SESSION.
+pub fn invoked_and_closed(lab: &Lab) -> String {
+    close_with(lab, |number| {
+        let invoked = told(&client(1).invoke(&lab.supplicant, number, 0, []));
+        Event::new("note").text("invoked", &invoked).send();
+    })
+}
+
+fn close_with(lab: &Lab, before: impl Fn(u32)) -> String {
+    let (number, opening, call) = match half_open(lab) {
+        Ok(begun) => begun,
+        Err(failure) => return told::<()>(&Err(failure)),
+    };
+    before(number);
+    let closing = Message::close(number);
+    let waiting = match lab.run_until(1, &closing, rpc::Command::NOTIFICATION) {
+        Ok(call) => call,
+        done => return format!("CLOSE_SESSION does not wait: {}", told(&done)),
+    };
+    let ended = told(&lab.finish(1, &opening, &call));
+    let (waiting, then) = look_again(lab, &closing, waiting);
+    Event::new("note").text("closing", &then).send();
+    let others = others_come_and_go(lab);
+    let (_, at_last) = look_again(lab, &closing, waiting);
+    format!(
+        "the opening ends: {ended}; CLOSE_SESSION then {then}; {others}; CLOSE_SESSION at last {at_last}; VM 1 \
+         works: {}, VM 2: {}",
+        lab.works(1),
+        lab.works(2)
+    )
+}
+
+/// Lets a call that waits look [`LOOKS`] times whether it still has to: its state, and how it got on.
+fn look_again(lab: &Lab, message: &Message, mut call: Suspended) -> (Suspended, String) {
+    for _ in 0..LOOKS {
+        match lab.go_on_until(1, message, &call, rpc::Command::NOTIFICATION) {
+            Err(Failure::Parked(next)) => call = next,
+            done => return (call, told(&done)),
+        }
+    }
+    (call, "waits".into())
+}
