@@ -2,6 +2,8 @@
 
 pub mod deadlines;
 pub mod idle;
+#[cfg(target_os = "none")]
+pub mod lists;
 pub mod policy;
 #[cfg(target_os = "none")]
 pub mod run;

@@ -5,13 +5,14 @@
 //! interrupted.
 
 use super::idle::IdleClock;
+use super::lists::{fill, read_back, refresh, set_timer_active};
 use super::{Placement, Scheduler};
 use crate::arch::world::Frame;
 use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
 use crate::boot::start::machine;
 use crate::console::monitor::machine as monitor;
 use crate::devices::mmio::Access;
-use crate::devices::vgic::{Hcr, Interface, Lr, MAX_LRS, VcpuSet, Vmcr};
+use crate::devices::vgic::{VcpuSet, Vgic, Vmcr};
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use crate::services::stuck;
 use crate::vm::{self, Running, Vm, layout};
@@ -103,8 +104,7 @@ fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
         schedule(frame);
     } else {
         here.work.set(here.work.get() & MONITOR);
-        read_back(here, running);
-        fill(here, running);
+        refresh(here, running);
     }
 }
 
@@ -284,8 +284,7 @@ fn schedule(frame: &mut Frame) {
     if let Some(running) = here.current.get() {
         let leaves = work & (BLOCK | OFF) != 0 || !running.vm.may_run();
         if !leaves && !SCHEDULER.lock().must_give_way(pcpu) {
-            read_back(here, running);
-            fill(here, running);
+            refresh(here, running);
             arm_timer(here);
             return;
         }
@@ -399,52 +398,6 @@ fn end(running: Running) {
     running.vm.vcpu_stopped(running.vcpu);
 }
 
-/// Reads the list registers back into the vGIC's books, once.
-fn read_back(here: &Pcpu, running: Running) {
-    if !here.list_registers_loaded.replace(false) {
-        return;
-    }
-    let used = here.list_registers_used.get();
-    let mut registers = [Lr::EMPTY; MAX_LRS];
-    for (index, register) in registers.iter_mut().enumerate().take(used) {
-        *register = Lr::from_bits(ich::read_lr(index));
-    }
-    let interface = Interface {
-        eoi_count: Hcr::eoi_count(ich::hcr()),
-        vmcr: Vmcr::from_bits(ich::vmcr()),
-    };
-    let vcpu = running.vcpu.index;
-    let synced = running.vm.vgic.sync(vcpu, &registers[..used], interface);
-    here.timer_is_active.set(synced.hw_active);
-    kick(running.vm, synced.kick);
-}
-
-/// Gives the vCPU's most urgent interrupts to the hardware.
-fn fill(here: &Pcpu, running: Running) {
-    let mut registers = [Lr::EMPTY; MAX_LRS];
-    let count = here.list_registers;
-    let vmcr = Vmcr::from_bits(ich::vmcr());
-    let vcpu = running.vcpu.index;
-    let filled = running.vm.vgic.fill(vcpu, vmcr, &mut registers[..count]);
-    let before = here.list_registers_used.replace(filled.count);
-    for (index, register) in registers.iter().enumerate().take(before.max(filled.count)) {
-        ich::write_lr(index, register.bits());
-    }
-    here.list_registers_loaded.set(true);
-    ich::set_hcr(filled.hcr.difference(here.unusable_hcr).bits());
-    if filled.hw_deactivate {
-        set_timer_active(here, false);
-    }
-    if here.timer_is_active.get() != filled.hw_active {
-        set_timer_active(here, filled.hw_active);
-    }
-}
-
-fn set_timer_active(here: &Pcpu, active: bool) {
-    gic::set_private_active(here.redistributor, timer::VIRTUAL_TIMER_INTID, active);
-    here.timer_is_active.set(active);
-}
-
 /// The guest ends an interrupt by a trapped write to ICC_DIR_EL1.
 pub fn deactivate(running: Running, value: u64) {
     read_back(percpu::this(), running);
@@ -466,9 +419,10 @@ pub enum VgicAnswer {
 
 /// An access of the running vCPU to its distributor or redistributors.
 pub fn vgic_access(running: Running, device: layout::Device, access: Access) -> VgicAnswer {
-    let here = percpu::this();
-    read_back(here, running);
-    ask(REFILL);
+    if Vgic::wants_sync(&access) {
+        read_back(percpu::this(), running);
+        ask(REFILL);
+    }
     running.vm.vgic_access(running.vcpu, device, &access)
 }
 

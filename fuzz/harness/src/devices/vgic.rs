@@ -92,7 +92,7 @@ impl Machine {
             eoi_count: cpu.eoi_count,
             vmcr: Vmcr::from_bits(cpu.vmcr),
         };
-        let synced = self.vgic.sync(cpu.index, &cpu.lrs, interface);
+        let synced = self.vgic.sync(cpu.index, &cpu.lrs[..], interface);
         assert_eq!(synced.hw_active, cpu.timer_active);
         cpu.eoi_count = 0;
         self.kicked(synced.kick);
@@ -113,7 +113,7 @@ impl Machine {
         }
         cpu.loaded = true;
         let vmcr = Vmcr::from_bits(cpu.vmcr);
-        let filled = self.vgic.fill(cpu.index, vmcr, &mut cpu.lrs);
+        let filled = self.vgic.fill(cpu.index, vmcr, &mut cpu.lrs[..]);
         cpu.timer_active = filled.hw_active;
         self.filled(at, filled);
     }
@@ -124,7 +124,7 @@ impl Machine {
             return;
         }
         let vmcr = Vmcr::from_bits(cpu.vmcr);
-        let filled = self.vgic.fill(cpu.index, vmcr, &mut cpu.lrs);
+        let filled = self.vgic.fill(cpu.index, vmcr, &mut cpu.lrs[..]);
         if filled.hw_deactivate {
             assert!(cpu.timer_active, "deactivates what is not active");
             cpu.timer_active = false;
@@ -235,9 +235,14 @@ impl Machine {
         let index = self.cpus[at].index;
         let mut left = 2 * self.cpus.len();
         loop {
-            self.read_back(at);
+            let wants_sync = Vgic::wants_sync(&access);
+            if wants_sync {
+                self.read_back(at);
+            }
             let outcome = self.vgic.access(index, window, &access);
-            self.fill(at);
+            if wants_sync {
+                self.fill(at);
+            }
             match outcome {
                 MmioOutcome::Done { value, kick } => {
                     assert_eq!(value, size.truncate(value));

@@ -67,11 +67,11 @@ impl State {
         holders: VcpuSet,
     ) -> Result<(), VcpuSet> {
         let holders = holders.without(vcpu);
-        let cpu = &mut self.cpus[vcpu.get()];
         if holders.is_empty() {
-            cpu.wait = None;
+            self.set_wait(vcpu, None);
             return Ok(());
         }
+        let cpu = &self.cpus[vcpu.get()];
         let wait = cpu
             .wait
             .filter(|wait| wait.of == of)
@@ -83,10 +83,10 @@ impl State {
             });
         let left = holders.intersection(wait.unsynced);
         if left.is_empty() {
-            cpu.wait = None;
+            self.set_wait(vcpu, None);
             return Ok(());
         }
-        cpu.wait = Some(wait);
+        self.set_wait(vcpu, Some(wait));
         self.stale = self.stale.union(left);
         Err(left)
     }

@@ -12,7 +12,7 @@
 
 use super::bank::{WORDS, each_bit, each_word, place};
 use super::ids::{IntId, VcpuSet};
-use super::lr::{Hcr, Lr, MAX_LRS, Vmcr};
+use super::lr::{Hcr, ListRegisters, Lr, MAX_LRS, Vmcr};
 use super::state::{Cpu, State, TIMER};
 use crate::ids::VcpuIndex;
 
@@ -20,8 +20,7 @@ use crate::ids::VcpuIndex;
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FillResult {
-    /// How many list registers are in use, from the first on. The others were set to
-    /// [`Lr::EMPTY`] in the slice.
+    /// How many list registers are in use, from the first on.
     pub count: usize,
     /// What ICH_HCR_EL2 is to be, EOIcount zero.
     pub hcr: Hcr,
@@ -61,38 +60,37 @@ enum Class {
     },
 }
 
-/// The pending and the active interrupts of a vCPU.
+/// The pending and the active interrupts of a word that want a list register.
+#[derive(Clone, Copy)]
 struct Wanted {
-    pending: [u32; WORDS],
-    active: [u32; WORDS],
-    words: u16,
-    count: usize,
+    pending: u32,
+    active: u32,
+}
+
+impl Wanted {
+    const fn all(self) -> u32 {
+        self.pending | self.active
+    }
 }
 
 impl State {
-    fn wanted(&self, vcpu: VcpuIndex) -> Wanted {
-        let mut wanted = Wanted {
-            pending: [0; WORDS],
-            active: [0; WORDS],
-            words: self.banks.busy_words(vcpu),
-            count: 0,
-        };
+    fn wanted(&self, vcpu: VcpuIndex, word: usize) -> Wanted {
         let cpu = &self.cpus[vcpu.get()];
-        for word in each_word(wanted.words) {
-            let bank = self.banks.get(vcpu, word);
-            let unclaimed = !bank.active & !bank.loaded;
-            let pending =
-                bank.pending() & bank.forwarded(self.groups) & cpu.routed[word] & unclaimed;
-            let active = bank.active & cpu.owned[word] & !bank.loaded;
-            wanted.pending[word] = pending;
-            wanted.active[word] = active;
-            wanted.count += (pending | active).count_ones() as usize;
+        let bank = self.banks.get(vcpu, word);
+        let unclaimed = !bank.active & !bank.loaded;
+        Wanted {
+            pending: bank.pending() & bank.forwarded(self.groups) & cpu.routed[word] & unclaimed,
+            active: bank.active & cpu.owned[word] & !bank.loaded,
         }
-        wanted
     }
 
     /// Fills list registers. The vCPU is synchronised.
-    pub fn fill(&mut self, vcpu: VcpuIndex, vmcr: Vmcr, lrs: &mut [Lr]) -> FillResult {
+    pub fn fill<L: ListRegisters + ?Sized>(
+        &mut self,
+        vcpu: VcpuIndex,
+        vmcr: Vmcr,
+        lrs: &mut L,
+    ) -> FillResult {
         self.abandon(vcpu);
         // Whatever made it stale is seen now; also what its own synchronisation gave away.
         self.stale = self.stale.without(vcpu);
@@ -106,7 +104,7 @@ impl State {
         if self.banks.busy_words(vcpu) != 0 {
             self.fill_busy(vcpu, vmcr, lrs, &mut result);
         }
-        lrs[result.count..].fill(Lr::EMPTY);
+        lrs.clear_from(result.count);
         let cpu = &mut self.cpus[vcpu.get()];
         cpu.filled = result.count;
         cpu.resident = result.count > 0;
@@ -120,22 +118,32 @@ impl State {
         result
     }
 
-    fn fill_busy(&mut self, vcpu: VcpuIndex, vmcr: Vmcr, lrs: &mut [Lr], result: &mut FillResult) {
-        let wanted = self.wanted(vcpu);
-        if wanted.count <= lrs.len() {
-            for word in each_word(wanted.words) {
-                for bit in each_bit(wanted.pending[word] | wanted.active[word]) {
-                    lrs[result.count] = self.load(vcpu, word, bit);
+    fn fill_busy<L: ListRegisters + ?Sized>(
+        &mut self,
+        vcpu: VcpuIndex,
+        vmcr: Vmcr,
+        lrs: &mut L,
+        result: &mut FillResult,
+    ) {
+        let room = lrs.count();
+        let words = self.banks.busy_words(vcpu);
+        let wanted: u32 = each_word(words)
+            .map(|word| self.wanted(vcpu, word).all().count_ones())
+            .sum();
+        if wanted as usize <= room {
+            for word in each_word(words) {
+                for bit in each_bit(self.wanted(vcpu, word).all()) {
+                    lrs.write(result.count, self.load(vcpu, word, bit));
                     result.count += 1;
                 }
             }
             return;
         }
         let mut chosen = heapless::Vec::<Candidate, MAX_LRS>::new();
-        result.hcr |= self.choose(vcpu, vmcr, &wanted, lrs.len().min(MAX_LRS), &mut chosen);
-        for (lr, candidate) in lrs.iter_mut().zip(&chosen) {
+        result.hcr |= self.choose(vcpu, vmcr, room.min(MAX_LRS), &mut chosen);
+        for (index, candidate) in chosen.iter().enumerate() {
             let (word, bit) = place(candidate.intid);
-            *lr = self.load(vcpu, word, bit);
+            lrs.write(index, self.load(vcpu, word, bit));
         }
         result.count = chosen.len();
     }
@@ -145,7 +153,6 @@ impl State {
         &self,
         vcpu: VcpuIndex,
         vmcr: Vmcr,
-        wanted: &Wanted,
         room: usize,
         chosen: &mut heapless::Vec<Candidate, MAX_LRS>,
     ) -> Hcr {
@@ -166,11 +173,12 @@ impl State {
             // `room` is at most the capacity, so there is a place.
             chosen.insert(at, candidate).ok();
         };
-        for word in each_word(wanted.words) {
+        for word in each_word(self.banks.busy_words(vcpu)) {
             let bank = self.banks.get(vcpu, word);
-            for bit in each_bit(wanted.pending[word] | wanted.active[word]) {
+            let wanted = self.wanted(vcpu, word);
+            for bit in each_bit(wanted.all()) {
                 let group1 = bank.group1 & bit != 0;
-                let class = if wanted.active[word] & bit != 0 {
+                let class = if wanted.active & bit != 0 {
                     Class::Active
                 } else if vmcr.enables(group1) {
                     Class::Pending
@@ -233,7 +241,13 @@ impl State {
     }
 
     /// Reads list registers back.
-    pub fn sync(&mut self, vcpu: VcpuIndex, lrs: &[Lr], eoi_count: u8, vmcr: Vmcr) {
+    pub fn sync<L: ListRegisters + ?Sized>(
+        &mut self,
+        vcpu: VcpuIndex,
+        lrs: &L,
+        eoi_count: u8,
+        vmcr: Vmcr,
+    ) {
         let cpu = &self.cpus[vcpu.get()];
         if cpu.resident {
             // Where the guest deactivates separately, the ends that are counted say nothing.
@@ -241,15 +255,23 @@ impl State {
                 self.end_spilled(vcpu, eoi_count);
             }
             let filled = self.cpus[vcpu.get()].filled;
-            for lr in lrs.iter().take(filled) {
+            let mut unloaded = 0;
+            for index in 0..filled.min(lrs.count()) {
+                let lr = lrs.read(index);
                 if let Some(intid) = lr.vintid() {
-                    self.unload(vcpu, intid, *lr);
+                    unloaded += usize::from(self.unload(vcpu, intid, lr));
                 }
             }
-            self.abandon(vcpu);
+            if unloaded == filled {
+                let cpu = &mut self.cpus[vcpu.get()];
+                cpu.resident = false;
+                cpu.timer_again = false;
+            } else {
+                self.abandon(vcpu);
+            }
         }
-        for waiting in &mut self.cpus {
-            if let Some(wait) = &mut waiting.wait {
+        for waiting in self.waiting.iter() {
+            if let Some(wait) = &mut self.cpus[waiting.get()].wait {
                 wait.unsynced = wait.unsynced.without(vcpu);
             }
         }
@@ -257,11 +279,12 @@ impl State {
         self.disabling_private = self.disabling_private.without(vcpu);
     }
 
-    fn unload(&mut self, vcpu: VcpuIndex, intid: IntId, lr: Lr) {
+    /// Takes back what a list register holds; `false` if nothing was put there.
+    fn unload(&mut self, vcpu: VcpuIndex, intid: IntId, lr: Lr) -> bool {
         let (word, bit) = place(intid);
         let cpu = &mut self.cpus[vcpu.get()];
         if cpu.loaded[word] & bit == 0 {
-            return;
+            return false;
         }
         let bank = self.banks.get_mut(vcpu, word);
         if lr.is_pending() {
@@ -289,6 +312,7 @@ impl State {
             cpu.timer_active = cpu.timer_again;
         }
         self.release(vcpu, word, bit);
+        true
     }
 
     /// Hands interrupts that left the list registers to another vCPU that they are now for.

@@ -71,6 +71,8 @@ impl fmt::Debug for IntId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct VcpuSet(u8);
 
+const _: () = assert!(MAX_VCPUS == u8::BITS as usize);
+
 impl VcpuSet {
     /// No vCPU.
     pub const EMPTY: Self = Self(0);
@@ -116,10 +118,15 @@ impl VcpuSet {
     }
 
     /// The vCPUs, lowest first.
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = VcpuIndex> {
-        (0..MAX_VCPUS)
-            .filter_map(VcpuIndex::new)
-            .filter(move |vcpu| self.contains(*vcpu))
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            // Of an empty set it is MAX_VCPUS, which no vCPU has.
+            let next = VcpuIndex::new(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(next)
+        })
     }
 }
 

@@ -130,6 +130,36 @@ impl fmt::Debug for Lr {
     }
 }
 
+/// The list registers of a pCPU, or what stands for them in tests.
+pub trait ListRegisters {
+    /// How many there are, from 1 to [`MAX_LRS`].
+    fn count(&self) -> usize;
+    /// Reads number `index`, below [`Self::count`].
+    fn read(&self, index: usize) -> Lr;
+    /// Writes number `index`, below [`Self::count`].
+    fn write(&mut self, index: usize, value: Lr);
+    /// Those from number `used` on are not in use any more.
+    fn clear_from(&mut self, used: usize);
+}
+
+impl ListRegisters for [Lr] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn read(&self, index: usize) -> Lr {
+        self[index]
+    }
+
+    fn write(&mut self, index: usize, value: Lr) {
+        self[index] = value;
+    }
+
+    fn clear_from(&mut self, used: usize) {
+        self[used..].fill(Lr::EMPTY);
+    }
+}
+
 /// A vCPU's ICH_VMCR_EL2: what the guest wrote to its CPU interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]

@@ -13,7 +13,8 @@
 //! - A vCPU leaves its pCPU: [`Vgic::sync`]. It comes back, here or elsewhere: [`Vgic::fill`].
 //!   In between its list registers are nowhere but in here.
 //! - A trapped access: [`Vgic::sync`] for the vCPU that makes it, then [`Vgic::access`] (or
-//!   [`Vgic::deactivate`]), then [`Vgic::fill`].
+//!   [`Vgic::deactivate`]), then [`Vgic::fill`]. An access that [`Vgic::wants_sync`] says no to needs
+//!   the access only.
 //! - Before the guest waits for an interrupt: [`Vgic::sync`], then [`Vgic::has_deliverable`].
 //! - Every method that gives a [`VcpuSet`] has flagged these vCPUs; the caller interrupts or wakes
 //!   them.
@@ -52,7 +53,7 @@ mod tests;
 
 pub use fill::FillResult;
 pub use ids::{INTIDS, IntId, VcpuSet, Wire};
-pub use lr::{Hcr, Lr, MAX_LRS, PRIORITY_MASK, Vmcr};
+pub use lr::{Hcr, ListRegisters, Lr, MAX_LRS, PRIORITY_MASK, Vmcr};
 pub use mmio::{DISTRIBUTOR_SIZE, MmioOutcome, REDISTRIBUTOR_SIZE, Window};
 pub use sgi::SgiRegister;
 
@@ -112,7 +113,12 @@ impl Vgic {
 
     /// Reads back the list registers of `vcpu`, as many as its last fill used. Does no harm where
     /// they were read back already.
-    pub fn sync(&self, vcpu: VcpuIndex, lrs: &[Lr], interface: Interface) -> SyncResult {
+    pub fn sync<L: ListRegisters + ?Sized>(
+        &self,
+        vcpu: VcpuIndex,
+        lrs: &L,
+        interface: Interface,
+    ) -> SyncResult {
         let (hw_active, kick) = self.with(|state| {
             state.sync(vcpu, lrs, interface.eoi_count, interface.vmcr);
             state.cpus[vcpu.get()].timer_active
@@ -120,30 +126,43 @@ impl Vgic {
         SyncResult { kick, hw_active }
     }
 
-    /// Fills list registers for `vcpu`, which was synchronised or never filled. `lrs` are all that
-    /// the hardware has, from one to [`MAX_LRS`].
-    pub fn fill(&self, vcpu: VcpuIndex, vmcr: Vmcr, lrs: &mut [Lr]) -> FillResult {
+    /// Fills list registers for `vcpu`, which was synchronised or never filled.
+    pub fn fill<L: ListRegisters + ?Sized>(
+        &self,
+        vcpu: VcpuIndex,
+        vmcr: Vmcr,
+        lrs: &mut L,
+    ) -> FillResult {
         let mut state = self.state.lock();
         self.stale[vcpu.get()].store(false, Ordering::Relaxed);
         state.fill(vcpu, vmcr, lrs)
     }
 
-    /// [`Vgic::sync`] and [`Vgic::fill`] in one: `lrs` holds at first what the hardware has, in
-    /// the end what it is to have.
-    pub fn update(
+    /// [`Vgic::sync`] and [`Vgic::fill`] in one.
+    pub fn update<L: ListRegisters + ?Sized>(
         &self,
         vcpu: VcpuIndex,
         interface: Interface,
-        lrs: &mut [Lr],
-    ) -> (FillResult, VcpuSet) {
-        self.with(|state| {
-            state.sync(vcpu, lrs, interface.eoi_count, interface.vmcr);
-            self.stale[vcpu.get()].store(false, Ordering::Relaxed);
-            state.fill(vcpu, interface.vmcr, lrs)
-        })
+        lrs: &mut L,
+    ) -> (SyncResult, FillResult) {
+        let mut state = self.state.lock();
+        state.sync(vcpu, lrs, interface.eoi_count, interface.vmcr);
+        let hw_active = state.cpus[vcpu.get()].timer_active;
+        self.stale[vcpu.get()].store(false, Ordering::Relaxed);
+        let filled = state.fill(vcpu, interface.vmcr, lrs);
+        let kick = self.flag(&mut state);
+        (SyncResult { kick, hw_active }, filled)
     }
 
-    /// An access by `vcpu`, which is synchronised, to a register; the offset is in `window`.
+    /// Whether the list registers have to be read back for an access: not for a read of what is in the books
+    /// whatever they hold, which is all but pending and active states.
+    pub const fn wants_sync(access: &Access) -> bool {
+        // The same offsets in the distributor and in a redistributor's frame for SGIs.
+        access.write.is_some() || matches!(access.offset & 0xffff, 0x0200..0x0400)
+    }
+
+    /// An access by `vcpu`, which is synchronised where [`Vgic::wants_sync`], to a register; the offset is
+    /// in `window`.
     pub fn access(&self, vcpu: VcpuIndex, window: Window, access: &Access) -> MmioOutcome {
         match self.with(|state| state.access(vcpu, window, access)) {
             (Ok(value), kick) => MmioOutcome::Done { value, kick },
@@ -224,15 +243,20 @@ impl Vgic {
         }
     }
 
-    /// Runs `act` under the lock, and flags whom it concerned. Those that are off keep the flag
-    /// and need no kick.
+    /// Runs `act` under the lock, and flags whom it concerned.
     fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> (R, VcpuSet) {
         let mut state = self.state.lock();
         let result = act(&mut state);
+        let kick = self.flag(&mut state);
+        (result, kick)
+    }
+
+    /// Flags those whose list registers went out of date. Those that are off keep the flag and need no kick.
+    fn flag(&self, state: &mut State) -> VcpuSet {
         let stale = core::mem::take(&mut state.stale);
         for vcpu in stale.iter() {
             self.stale[vcpu.get()].store(true, Ordering::Release);
         }
-        (result, stale.intersection(state.online))
+        stale.intersection(state.online)
     }
 }

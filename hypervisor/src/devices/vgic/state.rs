@@ -83,6 +83,8 @@ pub(super) struct State {
     pub disabling: VcpuSet,
     /// Who may still present a private one that another vCPU disabled (GICR_CTLR.RWP).
     pub disabling_private: VcpuSet,
+    /// Who has a [`Cpu::wait`].
+    pub waiting: VcpuSet,
     /// Whose list registers went out of date since the caller last took this set.
     pub stale: VcpuSet,
 }
@@ -98,6 +100,7 @@ impl State {
             routers: [0; (WORDS - 1) * 32],
             disabling: VcpuSet::EMPTY,
             disabling_private: VcpuSet::EMPTY,
+            waiting: VcpuSet::EMPTY,
             stale: VcpuSet::EMPTY,
         };
         // Every router's reset value is affinity 0.0.0.0.
@@ -134,6 +137,16 @@ impl State {
     /// Marks every vCPU.
     pub fn touch_all(&mut self) {
         self.stale = self.stale.union(self.online);
+    }
+
+    /// Has `vcpu` wait for others, or not any more.
+    pub fn set_wait(&mut self, vcpu: VcpuIndex, wait: Option<Wait>) {
+        self.waiting = if wait.is_some() {
+            self.waiting.union(VcpuSet::only(vcpu))
+        } else {
+            self.waiting.without(vcpu)
+        };
+        self.cpus[vcpu.get()].wait = wait;
     }
 
     /// Drives an input. An edge-triggered interrupt becomes pending where it rises.
@@ -289,7 +302,7 @@ impl State {
         let cpu = &mut self.cpus[vcpu.get()];
         cpu.timer_active = false;
         cpu.timer_again = false;
-        cpu.wait = None;
+        self.set_wait(vcpu, None);
         self.online = self.online.union(VcpuSet::only(vcpu));
         self.stale = self.stale.union(VcpuSet::only(vcpu));
         self.reroute_any();

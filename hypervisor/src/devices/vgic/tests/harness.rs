@@ -200,9 +200,11 @@ impl Machine {
             return;
         }
         let icv = &mut self.icv[vcpu];
-        let (result, kick) = self.vgic.update(cpu(vcpu), icv.interface(), &mut icv.lrs);
+        let (synced, result) = self
+            .vgic
+            .update(cpu(vcpu), icv.interface(), &mut icv.lrs[..]);
         self.apply(vcpu, result, false);
-        self.kick(kick.without(cpu(vcpu)));
+        self.kick(synced.kick.without(cpu(vcpu)));
         assert!(
             !self.prompt || !self.vgic.needs_fill(cpu(vcpu)),
             "an update does not settle"
@@ -214,7 +216,7 @@ impl Machine {
         if core::mem::take(&mut self.loaded[vcpu]) {
             let icv = &mut self.icv[vcpu];
             let SyncResult { kick, hw_active } =
-                self.vgic.sync(cpu(vcpu), &icv.lrs, icv.interface());
+                self.vgic.sync(cpu(vcpu), &icv.lrs[..], icv.interface());
             assert_eq!(icv.timer_active, hw_active);
             icv.timer_active = false;
             icv.lrs.fill(Lr::EMPTY);
@@ -229,7 +231,7 @@ impl Machine {
             let icv = &mut self.icv[vcpu];
             let result = self
                 .vgic
-                .fill(cpu(vcpu), Vmcr::from_bits(icv.vmcr), &mut icv.lrs);
+                .fill(cpu(vcpu), Vmcr::from_bits(icv.vmcr), &mut icv.lrs[..]);
             self.apply(vcpu, result, true);
         }
     }
@@ -257,10 +259,10 @@ impl Machine {
     /// One access by a vCPU, with as many executions as it takes.
     pub fn access(&mut self, vcpu: usize, window: Window, access: Access) -> u64 {
         for _ in 0..20 {
-            let was_loaded = self.loaded[vcpu];
+            let was_loaded = self.loaded[vcpu] && Vgic::wants_sync(&access);
             if was_loaded {
                 let icv = &mut self.icv[vcpu];
-                let result = self.vgic.sync(cpu(vcpu), &icv.lrs, icv.interface());
+                let result = self.vgic.sync(cpu(vcpu), &icv.lrs[..], icv.interface());
                 icv.eoi_count = 0;
                 self.kick(result.kick);
             }
@@ -268,7 +270,7 @@ impl Machine {
             if was_loaded {
                 let icv = &mut self.icv[vcpu];
                 let vmcr = Vmcr::from_bits(icv.vmcr);
-                let result = self.vgic.fill(cpu(vcpu), vmcr, &mut icv.lrs);
+                let result = self.vgic.fill(cpu(vcpu), vmcr, &mut icv.lrs[..]);
                 self.apply(vcpu, result, false);
             }
             match outcome {
@@ -332,14 +334,14 @@ impl Machine {
     pub fn deactivate(&mut self, vcpu: usize, intid: IntId) {
         let icv = &mut self.icv[vcpu];
         if icv.hcr.contains(Hcr::TDIR) {
-            let result = self.vgic.sync(cpu(vcpu), &icv.lrs, icv.interface());
+            let result = self.vgic.sync(cpu(vcpu), &icv.lrs[..], icv.interface());
             icv.eoi_count = 0;
             let vmcr = Vmcr::from_bits(icv.vmcr);
             let kick = self
                 .vgic
                 .deactivate(cpu(vcpu), vmcr, u64::from(intid.get()));
             let icv = &mut self.icv[vcpu];
-            let filled = self.vgic.fill(cpu(vcpu), vmcr, &mut icv.lrs);
+            let filled = self.vgic.fill(cpu(vcpu), vmcr, &mut icv.lrs[..]);
             self.apply(vcpu, filled, false);
             self.kick(result.kick.union(kick).without(cpu(vcpu)));
         } else if Vmcr::from_bits(icv.vmcr).splits_eoi() {

@@ -1,7 +1,7 @@
 //! List registers: what goes in, what comes back, what is asked for.
 
 use super::harness::*;
-use crate::devices::vgic::{Hcr, SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire};
+use crate::devices::vgic::{Hcr, Lr, SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire};
 
 fn spi(number: u32) -> Wire {
     Wire::spi(id(number)).unwrap()
@@ -12,10 +12,26 @@ fn nothing_pending_needs_nothing() {
     let mut machine = Machine::configured(2, 4);
     let vmcr = Vmcr::from_bits(ENABLE_BOTH);
     machine.unload(0);
-    let result = machine.vgic.fill(cpu(0), vmcr, &mut machine.icv[0].lrs);
+    let result = machine.vgic.fill(cpu(0), vmcr, &mut machine.icv[0].lrs[..]);
     assert_eq!((result.count, result.hcr), (0, Hcr::EN));
     assert!(!machine.vgic.needs_fill(cpu(0)));
     assert!(!machine.vgic.has_deliverable(cpu(0)));
+}
+
+/// What a list register held is as it was put in, where it does not come back.
+#[test]
+fn list_registers_that_lose_something_lose_nothing() {
+    let mut machine = Machine::configured(1, 4);
+    for number in [3, 4] {
+        machine.sgi(0, SgiRegister::Sgi1r, number << 24 | 1);
+    }
+    machine.icv[0].lrs[1] = Lr::EMPTY;
+    machine.update(0);
+    for number in [3, 4] {
+        assert_eq!(machine.acknowledge(0), Some(id(number)));
+        machine.end(0, id(number));
+    }
+    assert_eq!(machine.acknowledge(0), None);
 }
 
 #[test]
