@@ -266,7 +266,8 @@ mod tests {
         fn taken<T>(list: &Vec<T>) -> u64 {
             ((list.capacity() * size_of::<T>()) as u64).next_power_of_two()
         }
-        for limit in [1, 2, 3, 100, 1024, 5000] {
+        let limits = [1, 2, 3, 100, 1024, 5000];
+        for &limit in &limits[..if cfg!(miri) { 4 } else { limits.len() }] {
             let mut table = Table::new(Space::Payload, limit);
             for number in 0..limit as u64 {
                 table.insert(GuestCookie(number), [number; 11]).unwrap();
