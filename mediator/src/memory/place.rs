@@ -79,15 +79,14 @@ impl Place {
         offset: usize,
         into: &mut [u8],
     ) -> Result<(), GuestMemoryError> {
-        let (to, rest) = self.split(offset, into.len())?;
-        match rest {
-            None => host.read_guest(to, into),
-            Some((second, cut)) => {
-                let (head, tail) = into.split_at_mut(cut);
-                host.read_guest(to, head)?;
-                host.read_guest(second, tail)
+        let (cut, at) = self.split(offset, into.len())?;
+        let (head, tail) = into.split_at_mut(cut);
+        for (at, piece) in at.into_iter().zip([head, tail]) {
+            if !piece.is_empty() {
+                host.read_guest(at, piece)?;
             }
         }
+        Ok(())
     }
 
     /// Copies to guest memory.
@@ -111,15 +110,14 @@ impl Place {
         offset: usize,
         bytes: &[u8],
     ) -> Result<(), GuestMemoryError> {
-        let (to, rest) = self.split(offset, bytes.len())?;
-        match rest {
-            None => host.write_guest(to, bytes),
-            Some((second, cut)) => {
-                let (head, tail) = bytes.split_at(cut);
-                host.write_guest(to, head)?;
-                host.write_guest(second, tail)
+        let (cut, at) = self.split(offset, bytes.len())?;
+        let (head, tail) = bytes.split_at(cut);
+        for (at, piece) in at.into_iter().zip([head, tail]) {
+            if !piece.is_empty() {
+                host.write_guest(at, piece)?;
             }
         }
+        Ok(())
     }
 
     /// Where `size` bytes from `offset` on begin, if they are all in the first piece, as nearly always.
@@ -131,34 +129,22 @@ impl Place {
         is_whole.then(|| Ipa::new(self.at.get().wrapping_add(offset as u64)))
     }
 
-    /// Where `size` bytes from `offset` on begin, and, if they go on in the second page, where
-    /// and after how many bytes.
-    #[allow(
-        clippy::type_complexity,
-        reason = "two addresses and a length, used twice above"
-    )]
-    fn split(
-        &self,
-        offset: usize,
-        size: usize,
-    ) -> Result<(Ipa, Option<(Ipa, usize)>), GuestMemoryError> {
+    /// How many of `size` bytes from `offset` on are in the first piece, and where they are in the first
+    /// and in the second. An address for no bytes has no meaning.
+    fn split(&self, offset: usize, size: usize) -> Result<(usize, [Ipa; 2]), GuestMemoryError> {
         let outside = GuestMemoryError(self.at);
         if !self.holds(offset, size) {
             return Err(outside);
         }
         let first = (PAGE_SIZE - self.at.page_offset()) as usize;
-        if offset + size <= first {
-            return Ok((self.at.checked_add(offset as u64).ok_or(outside)?, None));
+        let cut = first.saturating_sub(offset).min(size);
+        let head = Ipa::new(self.at.get().wrapping_add(offset as u64));
+        if cut == size {
+            return Ok((cut, [head; 2]));
         }
         let second = self.second.ok_or(outside)?;
-        if offset >= first {
-            return Ok((
-                second.checked_add((offset - first) as u64).ok_or(outside)?,
-                None,
-            ));
-        }
-        let to = self.at.checked_add(offset as u64).ok_or(outside)?;
-        Ok((to, Some((second, first - offset))))
+        let tail = second.checked_add((offset + cut - first) as u64);
+        Ok((cut, [head, tail.ok_or(outside)?]))
     }
 }
 
@@ -170,16 +156,14 @@ mod tests {
     fn pieces() {
         let place = Place::new(Ipa::new(0x5f00), Some(Ipa::new(0x9000)), 600);
         assert!(place.holds(0, 600) && !place.holds(1, 600));
-        assert_eq!(place.split(0, 256), Ok((Ipa::new(0x5f00), None)));
-        assert_eq!(
-            place.split(0, 257),
-            Ok((Ipa::new(0x5f00), Some((Ipa::new(0x9000), 256))))
-        );
-        assert_eq!(
-            place.split(255, 2),
-            Ok((Ipa::new(0x5fff), Some((Ipa::new(0x9000), 1))))
-        );
-        assert_eq!(place.split(256, 8), Ok((Ipa::new(0x9000), None)));
+        let (here, there) = (Ipa::new(0x5f00), Ipa::new(0x9000));
+        assert_eq!(place.split(0, 256), Ok((256, [here; 2])));
+        assert_eq!(place.split(0, 257), Ok((256, [here, there])));
+        assert_eq!(place.split(255, 2), Ok((1, [Ipa::new(0x5fff), there])));
+        let (cut, [_, tail]) = place.split(256, 8).unwrap();
+        assert_eq!((cut, tail), (0, there));
+        let (cut, [_, tail]) = place.split(300, 8).unwrap();
+        assert_eq!((cut, tail), (0, Ipa::new(0x902c)));
         assert!(place.split(593, 8).is_err());
         let alone = Place::new(Ipa::new(0x5f00), None, 600);
         assert!(alone.holds(0, 256) && !alone.holds(0, 257));
