@@ -12,6 +12,7 @@ use crate::memory::table::grown;
 use crate::memory::{
     Buffer, Cookie, GuestCookie, Insert, Provenance, RpcBuffer, Space, State, Table,
 };
+use crate::sessions::Sessions;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
@@ -26,19 +27,6 @@ pub(crate) enum Life {
     Live,
     /// It is being taken down; no call begins or resumes.
     Dying,
-}
-
-/// A session that the guest has open.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Session {
-    /// OP-TEE's number for it, unique in the VM.
-    pub(crate) id: u32,
-    /// The application.
-    pub(crate) app: Uuid,
-    /// It is a user TA: OP-TEE's core maps nothing that is handed to it.
-    pub(crate) user: bool,
-    /// OP-TEE is being asked to close it. It may give the number to another one before it has answered.
-    closing: bool,
 }
 
 /// The most applications of which it is remembered that they are user TAs.
@@ -80,9 +68,7 @@ pub(crate) struct Books {
     pub(crate) rpc_buffers: Table<Option<RpcBuffer>>,
     /// Pages to share with OP-TEE that are not in use at the moment.
     pub(crate) spare: Vec<SharedPage>,
-    pub(crate) sessions: Vec<Session>,
-    /// Sessions that are being opened.
-    pub(crate) opening: u32,
+    pub(crate) sessions: Sessions,
     /// Pages that OP-TEE has for its requests in the mediator's own calls, by name.
     lent: Vec<(u64, SharedPage)>,
     /// The name of the last one. Buffers' names are larger, by far.
@@ -102,9 +88,6 @@ pub(crate) struct Books {
     pages_max: u64,
     buffers_max: u64,
     quotas: Quotas,
-    /// Every session can be used as if it were open: for tests whose matter is another.
-    #[cfg(any(test, feature = "fakes"))]
-    pub(crate) any_session: bool,
 }
 
 impl Books {
@@ -118,8 +101,7 @@ impl Books {
             buffers: Table::new(Space::Payload, quotas.buffers as usize),
             rpc_buffers: Table::new(Space::Rpc, quotas.rpc_buffers as usize),
             spare: Vec::new(),
-            sessions: Vec::new(),
-            opening: 0,
+            sessions: Sessions::new(quotas.sessions),
             lent: Vec::new(),
             last_lent: 0,
             sent: 0,
@@ -131,8 +113,6 @@ impl Books {
             pages_max: 0,
             buffers_max: 0,
             quotas,
-            #[cfg(any(test, feature = "fakes"))]
-            any_session: false,
         }
     }
 
@@ -154,7 +134,7 @@ impl Books {
             + Table::<Option<RpcBuffer>>::heap_bytes(quotas.rpc_buffers)
             + pages
             + lists
-            + grown::<Session>(quotas.sessions)
+            + Sessions::heap_bytes(quotas.sessions)
             + grown::<Uuid>(MAX_USER_APPS as u32)
             + calls * (size_of::<Call>() as u64).next_power_of_two()
             // The four lists of calls, what is lent, and the list of all buffers at the end.
@@ -171,7 +151,7 @@ impl Books {
         self.rpc_buffers.inherit(&old.rpc_buffers);
         #[cfg(any(test, feature = "fakes"))]
         {
-            self.any_session = old.any_session;
+            self.sessions.any = old.sessions.any;
         }
     }
 
@@ -265,10 +245,7 @@ impl Books {
         let user = pages > FEW_PAGES
             && match app {
                 Some(app) => self.user_apps.contains(&app),
-                None => self
-                    .sessions
-                    .iter()
-                    .any(|known| known.id == session && known.user && !known.closing),
+                None => self.sessions.is_user(session),
             };
         if user {
             return Ok(0);
@@ -380,6 +357,16 @@ impl Books {
         (self.buffers.len() + self.rpc_buffers.len() + self.lent.len() + calls) as u64
     }
 
+    /// A session is closed. Calls that name it are there only where the mediator closed it for a guest that is no
+    /// more. They have not come to look for it, or OP-TEE would have waited for them, and must not any more.
+    pub(crate) fn give_up_users(&mut self, session: u32) {
+        for at in &mut self.suspended {
+            if let Some(call) = at.take_if(|call| call.names(session)) {
+                self.lost.push(call);
+            }
+        }
+    }
+
     /// One of all calls, when OP-TEE has forgotten the VM.
     pub(crate) fn take_call(&mut self) -> Option<Box<Call>> {
         let suspended = || self.suspended.iter_mut().find_map(Option::take);
@@ -426,17 +413,6 @@ impl Books {
         matches!(buffer.state, State::Live | State::Going).then_some(guest)
     }
 
-    /// Reserves a session, which [`Books::open_session`] or [`Books::no_session`] settles.
-    pub(crate) fn reserve_session(&mut self) -> Result<(), Denied> {
-        let wanted = self.sessions.len() + self.opening as usize + 1;
-        let missing = wanted - self.sessions.len();
-        if wanted > self.quotas.sessions as usize || self.sessions.try_reserve(missing).is_err() {
-            return Err(Denied(TeeResult::OUT_OF_MEMORY));
-        }
-        self.opening += 1;
-        Ok(())
-    }
-
     /// OP-TEE is to get a page of the mediator's: the name that it gets it under.
     ///
     /// # Errors
@@ -478,60 +454,7 @@ impl Books {
 
     /// A reserved session is open.
     pub(crate) fn open_session(&mut self, id: u32, app: Uuid) {
-        self.opening -= 1;
-        let user = self.user_apps.contains(&app);
-        self.sessions.push(Session {
-            id,
-            app,
-            user,
-            closing: false,
-        });
-    }
-
-    /// A reserved session was not opened.
-    pub(crate) fn no_session(&mut self) {
-        self.opening -= 1;
-    }
-
-    /// Fails unless the guest has a session of this number open.
-    ///
-    /// OP-TEE knows a session's number before the session is open, and forgets it without a look at
-    /// who waits for it when it does not come about.
-    pub(crate) fn check_session(&self, id: u32) -> Result<(), Denied> {
-        #[cfg(any(test, feature = "fakes"))]
-        if self.any_session {
-            return Ok(());
-        }
-        let is_open = |known: &Session| known.id == id && !known.closing;
-        if self.sessions.iter().any(is_open) {
-            Ok(())
-        } else {
-            Err(Denied(TeeResult::BAD_PARAMETERS))
-        }
-    }
-
-    /// OP-TEE is about to be asked to close a session; nobody can begin to use it any more.
-    pub(crate) fn begin_close(&mut self, id: u32) -> Result<(), Denied> {
-        let mut sessions = self.sessions.iter_mut();
-        match sessions.find(|known| known.id == id && !known.closing) {
-            Some(session) => {
-                session.closing = true;
-                Ok(())
-            }
-            // That is what OP-TEE says of a session that it does not know.
-            None => Err(Denied(TeeResult::ITEM_NOT_FOUND)),
-        }
-    }
-
-    /// OP-TEE has answered: a session is closed, or it is not.
-    pub(crate) fn end_close(&mut self, id: u32, closed: bool) {
-        let mut sessions = self.sessions.iter();
-        if let Some(at) = sessions.position(|known| known.id == id && known.closing) {
-            if closed {
-                self.sessions.swap_remove(at);
-            } else {
-                self.sessions[at].closing = false;
-            }
-        }
+        let user = self.is_user_app(app);
+        self.sessions.open(id, app, user);
     }
 }

@@ -46,6 +46,7 @@ mod pages;
 mod policy;
 mod probe;
 mod rpc;
+mod sessions;
 mod stats;
 mod sync;
 #[cfg(test)]
@@ -279,7 +280,7 @@ impl Mediator {
     /// Lets the guest use every session as if it were open, in tests whose matter is another.
     #[cfg(any(test, feature = "fakes"))]
     pub fn take_any_session(&self, any: bool) {
-        self.books.lock().any_session = any;
+        self.books.lock().sessions.any = any;
     }
 
     /// What has been done so far.

@@ -60,4 +60,5 @@ pub const ALL: &[(&str, Experiment)] = &[
     ("session-invoked", sessions::invoked),
     ("session-closed", sessions::closed),
     ("session-invoked-closed", sessions::invoked_and_closed),
+    ("session-renumbered", sessions::renumbered),
 ];

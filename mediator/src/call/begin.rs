@@ -96,17 +96,19 @@ impl Mediator {
     #[inline]
     fn prepare(&self, call: &mut Call) -> Result<(), Refused> {
         match Command(call.message.header.cmd.get()) {
-            Command::INVOKE if call.sent == 0 => self.check_session(call),
+            Command::INVOKE if call.sent == 0 => self.use_session(call, Command::INVOKE),
             Command::INVOKE => self.translate(call, 0, None),
             command => self.prepare_other(call, command),
         }
     }
 
-    /// Fails unless the guest has the session open that the call names.
+    /// The call uses the session that it names, which the guest must have open.
     #[inline]
-    fn check_session(&self, call: &Call) -> Result<(), Refused> {
+    fn use_session(&self, call: &mut Call, by: Command) -> Result<(), Refused> {
         let session = call.message.header.session.get();
-        Ok(self.books.lock().check_session(session)?)
+        self.books.lock().sessions.begin_use(session, by)?;
+        call.session = Some(session);
+        Ok(())
     }
 
     /// [`Mediator::prepare`] for all commands but INVOKE.
@@ -122,13 +124,13 @@ impl Mediator {
                 self.config.policy.check_session(uuid, client.c.get())?;
                 [call.ours.params[0], call.ours.params[1]] = [app, client];
                 self.translate(call, 2, Some(uuid))?;
-                self.books.lock().reserve_session()?;
+                self.books.lock().sessions.reserve()?;
                 call.work = Work::Open(uuid);
             }
             Command::CLOSE_SESSION => {
                 let session = call.message.header.session.get();
-                self.books.lock().begin_close(session)?;
-                call.work = Work::Close(session);
+                self.books.lock().sessions.begin_close(session)?;
+                call.work = Work::Leave(session);
             }
             Command::REGISTER_SHM => self.prepare_register(call)?,
             Command::UNREGISTER_SHM => {
@@ -141,7 +143,7 @@ impl Mediator {
                 call.work = Work::Unregister(cookie);
                 call.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
             }
-            Command::CANCEL => self.check_session(call)?,
+            Command::CANCEL => self.use_session(call, command)?,
             Command::STOP_ASYNC_NOTIF => call.work = Work::StopNotifications,
             // DO_BOTTOM_HALF names nothing.
             _ => {}
@@ -153,7 +155,7 @@ impl Mediator {
     /// opened.
     fn translate(&self, call: &mut Call, first: usize, app: Option<Uuid>) -> Result<(), Refused> {
         let mut memory = false;
-        let session = call.message.header.session.get();
+        let number = call.message.header.session.get();
         let Call {
             message,
             ours,
@@ -161,6 +163,7 @@ impl Mediator {
             sent,
             uses,
             mapped,
+            session,
             ..
         } = call;
         let range = first..*sent;
@@ -177,7 +180,8 @@ impl Mediator {
         if memory || app.is_none() {
             let mut books = self.books.lock();
             if app.is_none() {
-                books.check_session(session)?;
+                books.sessions.begin_use(number, Command::INVOKE)?;
+                *session = Some(number);
             }
             let mut pages = 0_u32;
             for ((theirs, ours), kind) in theirs.iter().zip(ours).zip(kinds) {
@@ -192,7 +196,7 @@ impl Mediator {
                     ours.c = cookie.get().into();
                 }
             }
-            *mapped = books.map(pages, session, app)?;
+            *mapped = books.map(pages, number, app)?;
         }
         Ok(())
     }
@@ -226,7 +230,7 @@ impl Mediator {
     }
 
     /// Brings a call whose message is checked to OP-TEE, as soon as all pages of the buffer that
-    /// comes with it are there, or no other call names the buffer that goes with it.
+    /// comes with it are there, or no other call names the buffer or the session that goes with it.
     pub(crate) fn enter<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
         if !matches!(call.work, Work::Plain) {
             match self.get_ready(host, &mut call) {
@@ -270,8 +274,8 @@ impl Mediator {
         self.run(host, call, args)
     }
 
-    /// Sees to it that all pages of a buffer that comes are there, and that nobody uses one that goes. Where
-    /// that is not so yet, the guest runs, and the call waits for that.
+    /// Sees to it that all pages of a buffer that comes are there, and that nobody uses a buffer or a session
+    /// that goes. Where that is not so yet, the guest runs, and the call waits for that.
     #[inline(never)]
     fn get_ready<H: Host>(&self, host: &H, call: &mut Call) -> Result<Progress, Refused> {
         if let Work::Unregister(cookie) = call.work {
@@ -286,13 +290,24 @@ impl Mediator {
                 return Err(Denied(TeeResult::BUSY).into());
             }
             if named {
-                call.pending = Pending::Unregister;
+                call.pending = Pending::Enter;
                 return Ok(Progress::More);
             }
         }
+        if let Work::Leave(session) = call.work {
+            let mut books = self.books.lock();
+            if books.lost.iter().any(|lost| lost.names(session)) {
+                return Err(Denied(TeeResult::BUSY).into());
+            }
+            if !books.sessions.may_close(session) {
+                call.pending = Pending::Enter;
+                return Ok(Progress::More);
+            }
+            call.work = Work::Close(session);
+        }
         if let Work::Register { cookie, intake } = &mut call.work {
             if intake.step(host, INTAKE_STEP, || self.take_page(host))? == Progress::More {
-                call.pending = Pending::Register;
+                call.pending = Pending::Enter;
                 return Ok(Progress::More);
             }
             let Param { a, b, .. } = call.message.params[0];

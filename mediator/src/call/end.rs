@@ -66,6 +66,9 @@ impl Mediator {
             }
             call.uses.clear();
             call.home = None;
+            if let Some(session) = call.session.take() {
+                books.sessions.leave(session);
+            }
             books.unmap(core::mem::take(&mut call.mapped));
             books.idle.push(call);
         }
@@ -92,12 +95,14 @@ impl Mediator {
         match work {
             Work::Plain => {}
             Work::Open(app) if success => books.open_session(session, app),
-            Work::Open(_) => books.no_session(),
+            Work::Open(_) => books.sessions.not_opened(),
+            Work::Leave(id) => books.sessions.not_closed(id),
             Work::Close(id) => {
+                books.sessions.end_close(id, success);
                 if success {
                     self.counters.closed.bump();
+                    books.give_up_users(id);
                 }
-                books.end_close(id, success);
             }
             Work::Register { cookie, intake } => {
                 let (pins, list) = intake.into_parts();

@@ -59,12 +59,9 @@ pub(crate) enum Pending {
     Nothing,
     /// The guest had to run in between; OP-TEE then gets this.
     Resume(Answer),
-    /// The guest had to run in between; the message has not reached OP-TEE yet, because the
-    /// buffer's pages are still being taken in.
-    Register,
-    /// The guest had to run in between; the message has not reached OP-TEE yet, because other
-    /// calls use the buffer that it is to forget.
-    Unregister,
+    /// The guest had to run in between; the message has not reached OP-TEE yet. The buffer's pages are
+    /// still being taken in, or other calls name what OP-TEE is to forget.
+    Enter,
     /// The guest allocates memory for RPC messages.
     Alloc,
     /// The guest does a command, and its answer is in memory.
@@ -86,6 +83,8 @@ pub(crate) enum Work {
     Plain,
     /// A session is reserved for it.
     Open(Uuid),
+    /// A session is to end with it, when no other call names that.
+    Leave(u32),
     /// A session ends with it.
     Close(u32),
     /// A buffer is coming.
@@ -121,6 +120,8 @@ pub(crate) struct Call {
     uses: heapless::Vec<Cookie, MAX_PARAMS>,
     /// Pages of these that OP-TEE's core may map, as counted in the books.
     mapped: u32,
+    /// The session that it names, where it is counted as a user of that.
+    session: Option<u32>,
     pub(crate) work: Work,
     /// The list of the last buffer that the guest allocated at OP-TEE's request. OP-TEE reads it
     /// while it resumes, and is done with it once it asks for the next one, or frees one, or is
@@ -155,6 +156,7 @@ impl Call {
             home: None,
             uses: heapless::Vec::new(),
             mapped: 0,
+            session: None,
             work: Work::Plain,
             list: Vec::new(),
             retired: None,
@@ -206,6 +208,11 @@ impl Call {
         self.message.header.cmd = optee_proto::msg::Command::CANCEL.0.into();
         self.message.header.cancel_id = cancel_id.into();
         self.work = Work::Plain;
+    }
+
+    /// Whether it uses the session of this number.
+    pub(crate) fn names(&self, session: u32) -> bool {
+        self.session == Some(session)
     }
 
     /// Whether it is the mediator's own, on behalf of a guest that is no more.

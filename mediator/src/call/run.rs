@@ -115,7 +115,7 @@ impl Mediator {
             return code(Return::ERESUME);
         };
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
-            Pending::Register | Pending::Unregister => return self.enter(host, call),
+            Pending::Enter => return self.enter(host, call),
             Pending::Resume(answer) => Next::Tee(answer),
             Pending::Alloc => self.answer_alloc(
                 host,
@@ -139,7 +139,7 @@ impl Mediator {
     /// The guest is no more, so it fails at whatever the call waits for. Its memory is not read.
     pub(crate) fn resume_without_guest<H: Host>(&self, host: &H, mut call: Box<Call>) {
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
-            Pending::Register | Pending::Unregister => return self.settle(host, call, None),
+            Pending::Enter => return self.settle(host, call, None),
             Pending::Resume(answer) => Next::Tee(answer),
             Pending::Alloc => Next::Tee(Answer::NOTHING),
             Pending::Command(request) | Pending::Undo(request) => {

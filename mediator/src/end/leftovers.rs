@@ -56,10 +56,10 @@ impl Mediator {
     pub(super) fn open_once_more<H: Host>(&self, host: &H, end: &mut End, app: Uuid) {
         let call = {
             let mut books = self.books.lock();
-            let reserved = books.reserve_session().is_ok();
+            let reserved = books.sessions.reserve().is_ok();
             let call = if reserved { books.idle.pop() } else { None };
             if reserved && call.is_none() {
-                books.no_session();
+                books.sessions.not_opened();
             }
             call
         };

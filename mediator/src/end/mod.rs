@@ -213,7 +213,7 @@ impl Mediator {
                     Stage::Apps(apps, Some(app))
                 }
                 None => {
-                    let sessions = core::mem::take(&mut self.books.lock().sessions);
+                    let sessions = self.books.lock().sessions.take_all();
                     for session in sessions {
                         self.leaks(host, session.app);
                     }

@@ -137,6 +137,79 @@ fn only_open_sessions_can_be_used() {
     vm.end();
 }
 
+/// A call need not have come to look for its session when it is interrupted. So the session stays what it is
+/// until that call is over.
+#[test]
+fn a_session_in_use_is_not_closed() {
+    let machine = Machine::new();
+    machine.set_tee(optee_proto::uuid::API_UID, 0b111_1101, 5);
+    let mut config = Config::default();
+    config.quotas.calls = 5;
+    let vm = Vm::new(&machine, 1, config).with_own_sessions();
+    let (guest, machine) = (vm.guest(), vm.host.machine());
+    let begin = |command, session| {
+        let message = guest.message(command, session, &[]);
+        (message, guest.begin(message))
+    };
+    let result = |command, session| {
+        let done = guest.run(guest.message(command, session, &[]));
+        done.header.ret.get()
+    };
+    let held = |command, session| {
+        machine.script(1, [Step::ForeignInterrupt]);
+        let (_, call) = begin(command, session);
+        assert_eq!(call[0], Function::FOREIGN_INTR.a0());
+        call[3]
+    };
+    let over = |token| assert_eq!(guest.resume(token, [0; 4])[0], Return::OK.get());
+
+    let (session, _) = guest.open(APP, login::PUBLIC);
+    let invoked = held(Command::INVOKE, session);
+    let (message, mut closing) = begin(Command::CLOSE_SESSION, session);
+    let waits = |closing: &mut [u64; 4]| {
+        let smcs = vm.stats().smcs;
+        for _ in 0..3 {
+            assert_eq!(closing[0], Function::FOREIGN_INTR.a0());
+            *closing = guest.resume(closing[3], [0; 4]);
+        }
+        assert_eq!(vm.stats().smcs, smcs, "OP-TEE has heard of it");
+    };
+    waits(&mut closing);
+    // Nobody begins to use it any more, but who uses it can be told to stop.
+    assert_eq!(
+        result(Command::INVOKE, session),
+        TeeResult::BAD_PARAMETERS.0
+    );
+    assert_eq!(
+        result(Command::CLOSE_SESSION, session),
+        TeeResult::ITEM_NOT_FOUND.0
+    );
+    let cancelled = held(Command::CANCEL, session);
+    over(invoked);
+    waits(&mut closing);
+    over(cancelled);
+    over(closing[3]);
+    assert_eq!(guest.read_message(message).header.ret.get(), 0);
+    assert_eq!((vm.stats().sessions, machine.open_sessions(1)), (0, 0));
+
+    // OP-TEE breaks a call, and so may go on using its session for good.
+    let (session, _) = guest.open(APP, login::PUBLIC);
+    machine.script(1, [Step::End(0x99)]);
+    begin(Command::INVOKE, session);
+    assert_eq!(vm.stats().lost, 1);
+    for _ in 0..2 {
+        assert_eq!(result(Command::CLOSE_SESSION, session), TeeResult::BUSY.0);
+    }
+    assert_eq!(result(Command::INVOKE, session), 0);
+
+    // A VM can end while it waits.
+    let (session, _) = guest.open(APP, login::PUBLIC);
+    held(Command::INVOKE, session);
+    let (_, mut closing) = begin(Command::CLOSE_SESSION, session);
+    waits(&mut closing);
+    vm.end();
+}
+
 #[test]
 fn messages_that_cannot_be_read() {
     let vm = vm();

@@ -298,6 +298,39 @@ fn use_against_unregister() {
     });
 }
 
+/// Of one session: an INVOKE that is interrupted, a CANCEL, a CLOSE_SESSION.
+#[test]
+fn use_against_close() {
+    fn bad_or_done(vm: &Shared, at: u64) {
+        let result = vm.result(message(at));
+        assert!([0, TeeResult::BAD_PARAMETERS.0].contains(&result));
+    }
+    fn invokes(vm: &Shared) {
+        bad_or_done(vm, 1);
+    }
+    fn cancels(vm: &Shared) {
+        bad_or_done(vm, 2);
+    }
+    fn closes(vm: &Shared) {
+        assert_eq!(vm.result(message(3)), 0);
+    }
+    model(|| {
+        let machine = Machine::new();
+        let vm = Shared::new(&machine);
+        vm.vm.mediator.take_any_session(false);
+        let (session, _) = vm.guest().open(super::APP, optee_proto::msg::login::PUBLIC);
+        let commands = [Command::INVOKE, Command::CANCEL, Command::CLOSE_SESSION];
+        for (at, command) in (1..).zip(commands) {
+            vm.guest().write_message(message(at), command, session, &[]);
+        }
+        machine.script(1, [Step::ForeignInterrupt]);
+        vcpus(&vm, [invokes as fn(&Shared), cancels, closes].into());
+        assert_eq!(machine.violations(), [""; 0]);
+        assert_eq!((vm.vm.stats().sessions, machine.open_sessions(1)), (0, 0));
+        vm.end();
+    });
+}
+
 /// Of two vCPUs that register under one name, one does.
 #[test]
 fn one_name_registered_twice() {

@@ -247,6 +247,7 @@ pub const PLAN: &[Row] = &[
     guest(52).quick(),
     guest(53).quick(),
     guest(54).quick().logging(LOADING),
+    guest(55).quick(),
 ];
 
 #[cfg(test)]
@@ -256,7 +257,7 @@ mod tests {
     #[test]
     fn all_attacks_are_accounted_for() {
         let numbers: Vec<u8> = PLAN.iter().map(|row| row.number).collect();
-        assert_eq!(numbers, (1..=54).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=55).collect::<Vec<_>>());
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for row in PLAN {
             row.check(&root).expect("the tests that play it");

@@ -2,15 +2,20 @@
 
 use crate::attack::{Attack, Seen, Verdict, holds, same};
 use crate::kit::{Got, Kit};
-use crate::parked::Parked;
+use crate::parked::{Parked, long_call};
 use alloc::format;
 use alloc::string::String;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use guest_bare::cpu::parallel;
 use guest_bare::edge::LastPage;
 use guest_bare::exception::Fault;
 use guest_bare::machine::machine;
-use guest_bare::tee::{Message, apps};
+use guest_bare::tee::{Act, Message, Step, Suspended, apps};
+use guest_bare::{gic, timer};
 use optee_proto::msg::{Command, login};
-use optee_proto::{Origin, TeeResult, rpc};
+use optee_proto::smc::CALL_WITH_ARG;
+use optee_proto::{Origin, Return, TeeResult, rpc};
 
 /// In their order.
 pub const ATTACKS: &[Attack] = &[
@@ -26,7 +31,18 @@ pub const ATTACKS: &[Attack] = &[
         expected: "BAD_PARAMETERS, and ITEM_NOT_FOUND where it is closed; OP-TEE hears nothing",
         run: half_open,
     },
+    Attack {
+        number: 55,
+        title: "a session is closed while a call that names it is held back at an interrupt",
+        expected: "the CLOSE_SESSION waits, and OP-TEE hears nothing, until that call is over; nobody else can use it",
+        run: renumber,
+    },
 ];
+
+/// How many calls are held back.
+const HELD: u64 = 20;
+/// How far each of them counts.
+const ROUNDS: u64 = 300_000;
 
 /// Where the instruction is the last of the address space, there is no address behind it.
 fn at_the_end(kit: &Kit) -> Verdict {
@@ -115,4 +131,89 @@ fn half_open(kit: &Kit) -> Verdict {
     kit.close(last)?;
     kit.alive()?;
     Ok(Seen::denied(format!("{denied} calls"), denied))
+}
+
+/// OP-TEE can be interrupted when it has a call and has not come to look for its session. Were that closed then, and
+/// another one opened under its number, the call would find that one.
+fn renumber(kit: &Kit) -> Verdict {
+    let stop = AtomicBool::new(false);
+    let result = spin::Mutex::new(Ok(0));
+    parallel(2, &|cpu| {
+        if cpu == 0 {
+            *result.lock() = close_under_calls(kit);
+            stop.store(true, Ordering::Relaxed);
+        }
+        while !stop.load(Ordering::Relaxed) {
+            gic::poke(0);
+            timer::Deadline::after(Duration::from_micros(50)).wait(|| false);
+        }
+    });
+    gic::drain();
+    let denied = result.into_inner()?;
+    kit.alive()?;
+    Ok(Seen::denied(format!("{HELD} calls"), denied))
+}
+
+/// How many calls were denied.
+fn close_under_calls(kit: &Kit) -> Result<u64, String> {
+    let interrupted = |call: &Suspended| call.function == rpc::Function::FOREIGN_INTR;
+    let (mut held, mut denied) = (0, 0);
+    let deadline = timer::Deadline::after(Duration::from_secs(60));
+    while held < HELD {
+        holds(
+            !deadline.passed(),
+            &format!("only {held} calls were interrupted"),
+        )?;
+        let session = kit.open_tests()?;
+        let message = long_call(session, ROUNDS);
+        let step = kit.client.begin(CALL_WITH_ARG, &message);
+        gic::drain();
+        let hook = |call: &Suspended| {
+            if interrupted(call) {
+                Act::Park
+            } else {
+                Act::Default
+            }
+        };
+        let user = match kit.go_on(&message, step, hook) {
+            Got::Parked(call) => Parked { message, call },
+            got => {
+                holds(
+                    got.is_success(),
+                    &format!("a call that was not held back: {got:?}"),
+                )?;
+                kit.close(session)?;
+                continue;
+            }
+        };
+        held += 1;
+        let mut waiter = Parked::at(kit, Message::close(session), interrupted)?;
+        for _ in 0..5 {
+            gic::drain();
+            match kit.client.resume(&waiter.call, [0; 4]) {
+                Step::Rpc(call) if interrupted(&call) => waiter.call = call,
+                step => return Err(format!("CLOSE_SESSION of a session in use: {step:?}")),
+            }
+        }
+        let third = kit.send(&Message::open(apps::NOBODY, login::PUBLIC, &[]));
+        same("a third call", &third, &Got::Code(Return::ETHREAD_LIMIT))?;
+        let got = user.finish(kit);
+        holds(
+            got.is_success(),
+            &format!("the call that was held back: {got:?}"),
+        )?;
+        let got = kit.send(&long_call(session, 1));
+        same(
+            "a call of a session that is going",
+            &got,
+            &Got::BAD_PARAMETERS,
+        )?;
+        denied += 1;
+        let got = waiter.finish(kit);
+        holds(
+            got.is_success(),
+            &format!("the CLOSE_SESSION that waited: {got:?}"),
+        )?;
+    }
+    Ok(denied)
 }

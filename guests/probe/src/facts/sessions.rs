@@ -1,12 +1,13 @@
 //! Sessions that are being opened.
 
-use crate::lab::{Lab, client, create, told};
+use crate::lab::{Lab, client, create, led, told};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::event::Event;
 use guest_bare::tee::client::Failure;
-use guest_bare::tee::{Message, Suspended, apps};
-use optee_proto::rpc;
+use guest_bare::tee::{Message, Step, Suspended, apps};
+use guest_bare::timer;
+use optee_proto::{rpc, smc};
 
 /// Sessions that may get the memory of one that was freed.
 const OTHERS: usize = 12;
@@ -87,6 +88,42 @@ fn close_with(lab: &Lab, before: impl Fn(u32)) -> String {
     format!(
         "the opening ends: {ended}; CLOSE_SESSION then {then}; {others}; CLOSE_SESSION at last {at_last}; VM 1 \
          works: {}, VM 2: {}",
+        lab.works(1),
+        lab.works(2)
+    )
+}
+
+/// INVOKE of an open session, interrupted before OP-TEE looks for the session. Meanwhile that is closed, and its
+/// number goes to one that is being opened.
+pub fn renumbered(lab: &Lab) -> String {
+    create(1);
+    create(2);
+    let opened = [lab.open(1, apps::TESTS), lab.open(1, apps::TESTS)];
+    let [Ok(_), Ok(session)] = opened else {
+        return "no sessions".into();
+    };
+    let message = Message::invoke(session, 0, &[]);
+    // An interrupt that waits already: OP-TEE lets it come as soon as it has a thread.
+    timer::arm_el2(0);
+    let begun = client(1).begin(smc::CALL_WITH_ARG, &message);
+    timer::disarm_el2();
+    let held = match begun {
+        Step::Rpc(call) if call.function == rpc::Function::FOREIGN_INTR => call,
+        other => return format!("INVOKE: {}", led(other)),
+    };
+    let closed = told(&client(1).close(&lab.supplicant, session));
+    let (opening, parked) = lab.open_until(1, apps::NOBODY, rpc::Command::LOAD_TA);
+    let Ok(call) = parked else {
+        return format!(
+            "CLOSE_SESSION: {closed}; opening another: {}",
+            told(&parked)
+        );
+    };
+    let invoked = told(&lab.finish(1, &message, &held));
+    let ended = told(&lab.finish(1, &opening, &call));
+    format!(
+        "CLOSE_SESSION meanwhile: {closed}; INVOKE goes on while another session is being opened: {invoked}; the \
+         opening ends: {ended}; VM 1 works: {}, VM 2: {}",
         lab.works(1),
         lab.works(2)
     )

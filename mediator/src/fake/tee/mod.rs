@@ -11,7 +11,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use optee_proto::caps::SecureCaps;
-use optee_proto::msg::{Header, Param};
+use optee_proto::msg::{Command, Header, Param};
 use optee_proto::rpc::{self};
 use optee_proto::{FunctionId, Return, TeeResult, smc as id, uuid};
 use thread::{begin, resume, run};
@@ -86,6 +86,8 @@ struct Thread {
     asked: Option<(Header, Vec<Param>)>,
     /// Memory for an RPC message is being asked for.
     allocating: bool,
+    /// The open session that it names, and may not have come to look for yet.
+    session: Option<u32>,
     /// Memory for RPC messages that FREE has been asked for, until that is answered.
     unmapping: Option<u64>,
     result: TeeResult,
@@ -118,6 +120,14 @@ struct Partition {
 impl Partition {
     fn knows(&self, cookie: u64) -> bool {
         self.objects.contains_key(&cookie) || self.rpc.values().any(|&(known, _)| known == cookie)
+    }
+
+    /// The open session that a call names, but for one that closes it.
+    fn named_by(&self, header: &Header) -> Option<u32> {
+        let command = Command(header.cmd.get());
+        let session = header.session.get();
+        let names = [Command::INVOKE, Command::CANCEL].contains(&command);
+        (names && self.sessions.contains(&session)).then_some(session)
     }
 
     fn insert(&mut self, cookie: u64, object: Object) {

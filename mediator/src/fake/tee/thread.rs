@@ -57,6 +57,7 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
         return [Return::ETHREAD_LIMIT.get(), 0, 0, 0];
     };
     let steps = partition.scripts.pop_front().unwrap_or_default();
+    let session = partition.named_by(&header);
     partition.threads.insert(
         thread,
         Thread {
@@ -68,6 +69,7 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
             asked: None,
             allocating: false,
             unmapping: None,
+            session,
             result: TeeResult::SUCCESS,
             cookies: Vec::new(),
             outcome: Outcome {
@@ -89,6 +91,16 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
         .expect("checked before");
     let step = this.waiting.take();
     this.unmapping = None;
+    if let Some(session) = this.session {
+        // The real one may find another session under the number, or stop.
+        if !partition(state, vm).sessions.contains(&session) {
+            state.violate(format!("a call goes on whose session {session} was closed"));
+        }
+    }
+    let this = partition(state, vm)
+        .threads
+        .get_mut(&thread)
+        .expect("checked before");
     if this.allocating {
         this.allocating = false;
         let (page, cookie) = (id::unpair(args[1], args[2]), id::unpair(args[4], args[5]));

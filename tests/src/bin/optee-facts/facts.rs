@@ -275,4 +275,9 @@ const FACTS: &[Fact] = &[
         question: "The same with INVOKE, then CLOSE_SESSION?",
         did: Did::Stops("Core data-abort"),
     },
+    Fact {
+        name: "session-renumbered",
+        question: "INVOKE, interrupted before it finds its session, which is closed and its number given away?",
+        did: Did::Stops("unexpected active mapping"),
+    },
 ];

@@ -1,0 +1,196 @@
+//! The sessions that a guest has open, and who uses them.
+//!
+//! OP-TEE knows a session's number before the session is open, and gives a number to the next one as soon as
+//! its last owner is gone. It forgets a session that does not come about without a look at who waits for it,
+//! and stops for all VMs if one is used in between (`docs/optee-facts.md`). So a guest's call names only what
+//! that guest has open, and stays what it names: no session is closed while a call that names it is under way.
+//! Such a call need not have come to look for its session yet. A guest can have it interrupted right when it
+//! enters OP-TEE, and leave it there.
+
+use crate::books::Denied;
+use crate::memory::table::grown;
+use alloc::vec::Vec;
+use optee_proto::msg::Command;
+use optee_proto::{TeeResult, Uuid};
+
+/// A session that the guest has open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Session {
+    /// OP-TEE's number for it, unique among the VM's but for those that are being closed.
+    pub(crate) id: u32,
+    /// The application.
+    pub(crate) app: Uuid,
+    /// It is a user TA: OP-TEE's core maps nothing that is handed to it.
+    user: bool,
+    /// Calls under way that name it to OP-TEE, but for the one that closes it.
+    users: u32,
+    stage: Stage,
+}
+
+/// How far a session is from its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// It can be used.
+    Open,
+    /// It is to be closed as soon as no other call names it.
+    Leaving,
+    /// OP-TEE is being asked to close it. It may give the number to another one before it has answered.
+    Closing,
+}
+
+/// The sessions of a VM.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    known: Vec<Session>,
+    /// Those that are being opened.
+    opening: u32,
+    quota: u32,
+    /// Every session can be used as if it were open: for tests whose matter is another.
+    #[cfg(any(test, feature = "fakes"))]
+    pub(crate) any: bool,
+}
+
+impl Sessions {
+    /// None yet, and `quota` at most.
+    pub(crate) const fn new(quota: u32) -> Self {
+        Self {
+            known: Vec::new(),
+            opening: 0,
+            quota,
+            #[cfg(any(test, feature = "fakes"))]
+            any: false,
+        }
+    }
+
+    /// The most bytes of a heap that `quota` of them take.
+    pub(crate) const fn heap_bytes(quota: u32) -> u64 {
+        grown::<Session>(quota)
+    }
+
+    /// How many are open, or being closed.
+    pub(crate) const fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Reserves one, which [`Self::open`] or [`Self::not_opened`] settles.
+    pub(crate) fn reserve(&mut self) -> Result<(), Denied> {
+        let opening = self.opening as usize + 1;
+        let wanted = self.known.len() + opening;
+        if wanted > self.quota as usize || self.known.try_reserve(opening).is_err() {
+            return Err(Denied(TeeResult::OUT_OF_MEMORY));
+        }
+        self.opening += 1;
+        Ok(())
+    }
+
+    /// A reserved one is open, to a user TA if `user`.
+    pub(crate) fn open(&mut self, id: u32, app: Uuid, user: bool) {
+        self.opening -= 1;
+        self.known.push(Session {
+            id,
+            app,
+            user,
+            users: 0,
+            stage: Stage::Open,
+        });
+    }
+
+    /// A reserved one was not opened.
+    pub(crate) const fn not_opened(&mut self) {
+        self.opening -= 1;
+    }
+
+    /// Whether one is open to a user TA.
+    pub(crate) fn is_user(&self, id: u32) -> bool {
+        self.at(id, Stage::Open)
+            .is_some_and(|at| self.known[at].user)
+    }
+
+    /// A call that does `command` begins to use one, until [`Self::leave`]. It must be one that the guest has
+    /// open, and not be about to be closed, unless somebody who still uses it is to be cancelled.
+    #[inline]
+    pub(crate) fn begin_use(&mut self, id: u32, command: Command) -> Result<(), Denied> {
+        let may = |known: &&mut Session| {
+            known.id == id
+                && match known.stage {
+                    Stage::Open => true,
+                    Stage::Leaving => command == Command::CANCEL,
+                    Stage::Closing => false,
+                }
+        };
+        if let Some(session) = self.known.iter_mut().find(may) {
+            session.users += 1;
+            return Ok(());
+        }
+        #[cfg(any(test, feature = "fakes"))]
+        if self.any {
+            return Ok(());
+        }
+        Err(Denied(TeeResult::BAD_PARAMETERS))
+    }
+
+    /// A call that had [`Self::begin_use`]d one is done.
+    #[inline]
+    pub(crate) fn leave(&mut self, id: u32) {
+        // One that is being closed has no users, so it is not mistaken for the next of its number.
+        let used = |known: &&mut Session| known.id == id && known.users > 0;
+        if let Some(session) = self.known.iter_mut().find(used) {
+            session.users -= 1;
+        }
+    }
+
+    /// One is to be closed; nobody can begin to use it any more.
+    pub(crate) fn begin_close(&mut self, id: u32) -> Result<(), Denied> {
+        // That is what OP-TEE says of a session that it does not know.
+        let unknown = Denied(TeeResult::ITEM_NOT_FOUND);
+        let at = self.at(id, Stage::Open).ok_or(unknown)?;
+        self.known[at].stage = Stage::Leaving;
+        Ok(())
+    }
+
+    /// Whether OP-TEE can be asked to close one that is to be closed: not while other calls name it.
+    pub(crate) fn may_close(&mut self, id: u32) -> bool {
+        let Some(at) = self.at(id, Stage::Leaving) else {
+            return true;
+        };
+        let session = &mut self.known[at];
+        let may = session.users == 0;
+        if may {
+            session.stage = Stage::Closing;
+        }
+        may
+    }
+
+    /// OP-TEE was not asked to close one that was to be closed.
+    pub(crate) fn not_closed(&mut self, id: u32) {
+        if let Some(at) = self.at(id, Stage::Leaving) {
+            self.known[at].stage = Stage::Open;
+        }
+    }
+
+    /// OP-TEE has answered: one is closed, or it is not.
+    pub(crate) fn end_close(&mut self, id: u32, closed: bool) {
+        if let Some(at) = self.at(id, Stage::Closing) {
+            if closed {
+                self.known.swap_remove(at);
+            } else {
+                self.known[at].stage = Stage::Open;
+            }
+        }
+    }
+
+    /// Takes out any one. The guest is no more.
+    pub(crate) fn pop(&mut self) -> Option<Session> {
+        self.known.pop()
+    }
+
+    /// Takes out all that are left.
+    pub(crate) fn take_all(&mut self) -> Vec<Session> {
+        core::mem::take(&mut self.known)
+    }
+
+    fn at(&self, id: u32, stage: Stage) -> Option<usize> {
+        let is_it = |known: &Session| known.id == id && known.stage == stage;
+        self.known.iter().position(is_it)
+    }
+}
