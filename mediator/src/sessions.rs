@@ -106,10 +106,10 @@ impl Sessions {
             .is_some_and(|at| self.known[at].user)
     }
 
-    /// A call that does `command` begins to use one, until [`Self::leave`]. It must be one that the guest has
-    /// open, and not be about to be closed, unless somebody who still uses it is to be cancelled.
+    /// A call that does `command` begins to use one, until [`Self::leave`] with what this gives. It must be one
+    /// that the guest has open, and not be about to be closed, unless somebody who still uses it is to be cancelled.
     #[inline]
-    pub(crate) fn begin_use(&mut self, id: u32, command: Command) -> Result<(), Denied> {
+    pub(crate) fn begin_use(&mut self, id: u32, command: Command) -> Result<Option<u32>, Denied> {
         let may = |known: &&mut Session| {
             known.id == id
                 && match known.stage {
@@ -120,11 +120,11 @@ impl Sessions {
         };
         if let Some(session) = self.known.iter_mut().find(may) {
             session.users += 1;
-            return Ok(());
+            return Ok(Some(id));
         }
         #[cfg(any(test, feature = "fakes"))]
-        if self.any {
-            return Ok(());
+        if self.any && self.known.iter().all(|known| known.id != id) {
+            return Ok(None);
         }
         Err(Denied(TeeResult::BAD_PARAMETERS))
     }

@@ -106,8 +106,7 @@ impl Mediator {
     #[inline]
     fn use_session(&self, call: &mut Call, by: Command) -> Result<(), Refused> {
         let session = call.message.header.session.get();
-        self.books.lock().sessions.begin_use(session, by)?;
-        call.session = Some(session);
+        call.session = self.books.lock().sessions.begin_use(session, by)?;
         Ok(())
     }
 
@@ -180,8 +179,7 @@ impl Mediator {
         if memory || app.is_none() {
             let mut books = self.books.lock();
             if app.is_none() {
-                books.sessions.begin_use(number, Command::INVOKE)?;
-                *session = Some(number);
+                *session = books.sessions.begin_use(number, Command::INVOKE)?;
             }
             let mut pages = 0_u32;
             for ((theirs, ours), kind) in theirs.iter().zip(ours).zip(kinds) {

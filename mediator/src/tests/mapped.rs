@@ -112,7 +112,7 @@ fn user_tas_may_have_more() {
 /// The number of a session that is being closed may be a pseudo TA's already.
 #[test]
 fn a_session_that_is_going_vouches_for_nothing() {
-    let vm = vm();
+    let vm = vm().with_own_sessions();
     let guest = vm.guest();
     let (large, _) = guest.register(u64::from(MOST) + 1);
     let session = open_loaded(&vm, &guest, APP);
@@ -122,7 +122,7 @@ fn a_session_that_is_going_vouches_for_nothing() {
     let closing = guest.begin(guest.message(Command::CLOSE_SESSION, session, &[]));
     assert_eq!(closing[0], Function::FOREIGN_INTR.a0());
     let refused = guest.run(invoke()).header.ret.get();
-    assert_eq!(refused, TeeResult::OUT_OF_MEMORY.0);
+    assert_eq!(refused, TeeResult::BAD_PARAMETERS.0);
     guest.resume(closing[3], [0; 4]);
     vm.end();
 }
