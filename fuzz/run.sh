@@ -39,6 +39,12 @@ targets=${TARGETS:-$(cargo fuzz list)}
 host=$(rustc -vV | sed -n 's/^host: //p')
 built=target/fuzz/$host/release
 
+llvm_cov=$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-cov
+if [ -n "${COVERAGE:-}" ] && ! [ -x "$llvm_cov" ]; then
+    say "This machine lacks llvm-tools, which count lines. Running: rustup component add llvm-tools"
+    rustup component add llvm-tools || exit 2
+fi
+
 # No sanitizer: what is fuzzed has no unsafe code, and so the pinned stable toolchain is enough. Overflow checks and
 # debug assertions are on.
 say "Building the targets"
@@ -92,7 +98,7 @@ lines() {
     cargo fuzz coverage --sanitizer none --target-dir target/fuzz-coverage "$1" "out/fuzz/$1/corpus" \
         "fuzz/corpus/$1" > "out/fuzz/$1/coverage.log" 2>&1 || return 0
     # shellcheck disable=SC2046
-    "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-cov" export --summary-only \
+    "$llvm_cov" export --summary-only \
         --instr-profile="fuzz/coverage/$1/coverage.profdata" --ignore-filename-regex='/mediator/src/fake/' \
         "target/fuzz-coverage/$host/release/$1" $(sources "$1") > "out/fuzz/$1/coverage.json" 2> /dev/null || return 0
     sed -n 's/.*"totals":.*"lines":{"count":\([0-9]*\),"covered":\([0-9]*\).*/\2 of \1/p' "out/fuzz/$1/coverage.json"
