@@ -39,27 +39,36 @@ fn storm(kit: &Kit) -> Verdict {
         let calm = long_call(session, ROUNDS);
         let got = kit.send(&calm);
         holds(got.is_success(), &format!("an undisturbed call: {got:?}"))?;
-        let stop = AtomicBool::new(false);
-        let result = spin::Mutex::new(Ok(0));
-        parallel(2, &|cpu| {
-            if cpu == 0 {
-                *result.lock() = disturbed(kit, session, &calm);
-                stop.store(true, Ordering::Relaxed);
-            }
-            // The guest's own timer does not run while OP-TEE does: firmware switches it.
-            while !stop.load(Ordering::Relaxed) {
-                gic::poke(0);
-                timer::Deadline::after(Duration::from_micros(200)).wait(|| false);
-            }
-        });
-        gic::drain();
-        let interrupts = result.into_inner()?;
+        let every = Duration::from_micros(200);
+        let interrupts = interrupted(every, || disturbed(kit, session, &calm))?;
         holds(
             interrupts >= CALLS,
             &format!("only {interrupts} interrupts"),
         )?;
         Ok(Seen::denied(format!("{interrupts} interrupts"), 0))
     })
+}
+
+/// Does `work` on the first vCPU while the second one interrupts it `every` so often.
+pub fn interrupted(
+    every: Duration,
+    work: impl Fn() -> Result<u64, String> + Sync,
+) -> Result<u64, String> {
+    let stop = AtomicBool::new(false);
+    let result = spin::Mutex::new(Ok(0));
+    parallel(2, &|cpu| {
+        if cpu == 0 {
+            *result.lock() = work();
+            stop.store(true, Ordering::Relaxed);
+        }
+        // The guest's own timer does not run while OP-TEE does: firmware switches it.
+        while !stop.load(Ordering::Relaxed) {
+            gic::poke(0);
+            timer::Deadline::after(every).wait(|| false);
+        }
+    });
+    gic::drain();
+    result.into_inner()
 }
 
 /// Calls while interrupts come; how many there were in calls.

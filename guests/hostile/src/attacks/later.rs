@@ -1,13 +1,12 @@
 //! Attacks 53 on, which were thought of after the plan was written.
 
+use super::interrupts::interrupted;
 use crate::attack::{Attack, Seen, Verdict, holds, same};
 use crate::kit::{Got, Kit};
 use crate::parked::{Parked, long_call};
 use alloc::format;
 use alloc::string::String;
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
-use guest_bare::cpu::parallel;
 use guest_bare::edge::LastPage;
 use guest_bare::exception::Fault;
 use guest_bare::machine::machine;
@@ -136,27 +135,14 @@ fn half_open(kit: &Kit) -> Verdict {
 /// OP-TEE can be interrupted when it has a call and has not come to look for its session. Were that closed then, and
 /// another one opened under its number, the call would find that one.
 fn renumber(kit: &Kit) -> Verdict {
-    let stop = AtomicBool::new(false);
-    let result = spin::Mutex::new(Ok(0));
-    parallel(2, &|cpu| {
-        if cpu == 0 {
-            *result.lock() = close_under_calls(kit);
-            stop.store(true, Ordering::Relaxed);
-        }
-        while !stop.load(Ordering::Relaxed) {
-            gic::poke(0);
-            timer::Deadline::after(Duration::from_micros(50)).wait(|| false);
-        }
-    });
-    gic::drain();
-    let denied = result.into_inner()?;
+    let denied = interrupted(Duration::from_micros(50), || close_under_calls(kit))?;
     kit.alive()?;
     Ok(Seen::denied(format!("{HELD} calls"), denied))
 }
 
 /// How many calls were denied.
 fn close_under_calls(kit: &Kit) -> Result<u64, String> {
-    let interrupted = |call: &Suspended| call.function == rpc::Function::FOREIGN_INTR;
+    let is_held = |call: &Suspended| call.function == rpc::Function::FOREIGN_INTR;
     let (mut held, mut denied) = (0, 0);
     let deadline = timer::Deadline::after(Duration::from_secs(60));
     while held < HELD {
@@ -169,7 +155,7 @@ fn close_under_calls(kit: &Kit) -> Result<u64, String> {
         let step = kit.client.begin(CALL_WITH_ARG, &message);
         gic::drain();
         let hook = |call: &Suspended| {
-            if interrupted(call) {
+            if is_held(call) {
                 Act::Park
             } else {
                 Act::Default
@@ -187,11 +173,11 @@ fn close_under_calls(kit: &Kit) -> Result<u64, String> {
             }
         };
         held += 1;
-        let mut waiter = Parked::at(kit, Message::close(session), interrupted)?;
+        let mut waiter = Parked::at(kit, Message::close(session), is_held)?;
         for _ in 0..5 {
             gic::drain();
             match kit.client.resume(&waiter.call, [0; 4]) {
-                Step::Rpc(call) if interrupted(&call) => waiter.call = call,
+                Step::Rpc(call) if is_held(&call) => waiter.call = call,
                 step => return Err(format!("CLOSE_SESSION of a session in use: {step:?}")),
             }
         }
