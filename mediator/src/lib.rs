@@ -113,13 +113,11 @@ pub enum DestroyError {
     /// A vCPU is inside the mediator or OP-TEE; stop it first. Nothing was done.
     #[error("a vCPU is still inside the TEE")]
     Busy,
-    /// OP-TEE does not let go of the VM, so its pages stay pinned.
-    #[error("OP-TEE refuses to forget the VM (code {0:#x}): its pages stay pinned")]
+    /// OP-TEE does not let go of the VM, so what it had stays the VM's: pages, pinned or not.
+    #[error("OP-TEE refuses to forget the VM (code {0:#x})")]
     Refused(u32),
     /// An OP-TEE that is not virtualised has not given back all that it had of the VM's.
-    #[error(
-        "OP-TEE, which is not virtualised, still has {0} things of the VM's: its pages stay pinned"
-    )]
+    #[error("OP-TEE, which is not virtualised, still has {0} things of the VM's")]
     Held(u64),
 }
 

@@ -15,6 +15,7 @@ use crate::devices::mmio::Access;
 use crate::devices::vgic::{VcpuSet, Vgic, Vmcr};
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use crate::services::stuck;
+use crate::trap::irq;
 use crate::vm::{self, Running, Vm, layout};
 use spin::mutex::SpinMutex;
 
@@ -98,7 +99,7 @@ fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
     if here.work.get() & WORK != 0 {
         here.work.set(here.work.get() & !WORK | RESCHEDULE);
         // A quarter of the time is the others'.
-        do_a_piece(slice() / 4);
+        do_pieces(here, running, slice() / 4);
     }
     if here.work.get() & (RESCHEDULE | BLOCK | OFF) != 0 {
         schedule(frame);
@@ -116,6 +117,22 @@ fn do_a_piece(most: u64) -> bool {
     }
     timer::arm(timer::now() + most);
     vm::work_step()
+}
+
+/// Does pieces of work for VMs, for `most` ticks or a piece more, and takes interrupts in between. An interrupt for
+/// the guest that waits here ends it.
+fn do_pieces(here: &Pcpu, running: Running, most: u64) {
+    let end = timer::now() + most;
+    loop {
+        let left = end.saturating_sub(timer::now());
+        if left == 0 || !do_a_piece(left) {
+            return;
+        }
+        irq::take_pending();
+        if here.work.get() & MONITOR != 0 || running.vm.vgic.needs_fill(running.vcpu.index) {
+            return;
+        }
+    }
 }
 
 /// There is work for some VM, which pCPUs are to do that have nothing else to do.
@@ -338,7 +355,7 @@ fn schedule(frame: &mut Frame) {
             barrier::wait_for_interrupt();
             idle.lock().end(timer::now());
         }
-        crate::trap::irq::take_pending();
+        irq::take_pending();
         if take_monitor(here) {
             monitor::work();
         }

@@ -5,6 +5,7 @@ use super::{memory, psci, smccc, tee, trng};
 use crate::arch::world::CallFrame;
 use crate::arch::{entropy, smc};
 use crate::sched::run;
+use crate::trap::irq;
 use crate::vm::{self, Running};
 
 /// Answers the call in `frame`.
@@ -57,7 +58,7 @@ fn others(frame: &mut CallFrame, running: Running, function: FunctionId) {
 fn relinquish(call: &Call, running: Running) -> Returned {
     let vm = running.vm;
     let answer = match memory::range(call) {
-        Ok(range) => vm.mapping.relinquish(&vm.memory, range),
+        Ok(range) => vm.mapping.relinquish(&vm.memory, range, irq::take_pending),
         Err(answer) => answer,
     };
     answer.returned()

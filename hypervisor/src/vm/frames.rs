@@ -46,7 +46,7 @@ pub enum FramesError {
 pub struct Frames {
     all: boot::Memory,
     free: boot::Memory,
-    /// What may hold anything. The rest is zero while it is free.
+    /// What may hold anything. The rest is zero.
     dirty: boot::Memory,
 }
 
@@ -67,8 +67,7 @@ impl Frames {
         })
     }
 
-    /// Whether a range has been cleared since the machine started. Whoever has it clears it before
-    /// giving it back.
+    /// Whether a range is zero: it has been cleared, and not been used since.
     pub fn is_clear(&self, range: PaRange) -> bool {
         !self.dirty.overlaps(range)
     }
@@ -76,6 +75,13 @@ impl Frames {
     /// A range has been cleared. Where books are full this is forgotten.
     pub fn cleared(&mut self, range: PaRange) {
         let _ = self.dirty.remove(range);
+    }
+
+    /// A range is about to be written to. Where books are full, nothing counts as clear any more.
+    pub fn used(&mut self, range: PaRange) {
+        if self.dirty.insert(range).is_err() {
+            self.dirty = self.all.clone();
+        }
     }
 
     /// The bytes that are free.

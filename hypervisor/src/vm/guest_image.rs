@@ -3,6 +3,7 @@
 use super::guest_tree::{GuestTee, GuestTree, IpaRange};
 use super::layout;
 use super::memory::Memory;
+use super::work::PIECE_BYTES;
 use crate::arch::{entropy, guest_bytes, id_registers, mmu};
 use crate::boot::BLOCK_SIZE;
 use crate::range::PaRange;
@@ -77,7 +78,7 @@ impl Header {
 }
 
 /// Bytes copied in one step.
-const STEP: u64 = BLOCK_SIZE;
+const STEP: u64 = PIECE_BYTES;
 
 /// A copy under way.
 pub struct Loader {

@@ -33,7 +33,7 @@ pub enum Phase {
     Paused,
     /// Its vCPUs stop; then it is taken down step by step.
     Ending,
-    /// It has ended, and OP-TEE has not let go of it: what it had stays pinned.
+    /// It has ended, and OP-TEE has not let go of it: what it had stays its own.
     Failed,
 }
 
@@ -199,7 +199,7 @@ pub enum Refused {
     #[error("it is ending: wait until it is off")]
     Ending,
     /// OP-TEE has not let go of it.
-    #[error("OP-TEE has not let go of it, and its memory stays pinned: restart the machine")]
+    #[error("OP-TEE has not let go of it, so its memory is nobody else's: restart the machine")]
     Failed,
 }
 

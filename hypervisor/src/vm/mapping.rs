@@ -2,17 +2,35 @@
 //! given back.
 
 use super::memory::{Memory, WithdrawError};
-use super::stage2::{Attributes, Stage2, Stage2Error};
+use super::stage2::{Attributes, Retired, Stage2, Stage2Error};
+use super::work::PIECE_BYTES;
 use crate::arch::guest_bytes;
 use crate::arch::stage2::Tables;
 use crate::range::IpaRange;
 use crate::services::memory::Answer;
+use mediator::addr::Pa;
 use spin::mutex::SpinMutex;
 
-/// The stage-2 tables of one VM, with what they need. There are none while it is off.
+/// The most that is mapped in one piece: what one entry of the first level stands for, so that blocks are used where
+/// they fit.
+const MAP_BYTES: u64 = 1 << 30;
+/// How many tables are given back in one piece.
+const TABLES: usize = 64;
+
+/// The stage-2 tables of one VM, with what they need.
 pub struct Mapping {
     vmid: u16,
-    tables: SpinMutex<Option<Stage2>>,
+    tables: SpinMutex<State>,
+}
+
+/// What there is.
+enum State {
+    /// No tables: the VM is off.
+    Nothing,
+    /// They are walked, or will be.
+    Live(Stage2),
+    /// They are given back.
+    Retired(Retired),
 }
 
 impl Mapping {
@@ -20,41 +38,56 @@ impl Mapping {
     pub const fn new(vmid: u16) -> Self {
         Self {
             vmid,
-            tables: SpinMutex::new(None),
+            tables: SpinMutex::new(State::Nothing),
         }
     }
 
-    /// Maps all of a VM's memory. What VTTBR_EL2 has to hold for that.
+    /// Maps some of a VM's memory, from `offset` on. Where to go on; `None` at the end. What was mapped before stays.
     ///
     /// # Errors
     /// When there is no memory for tables.
-    pub fn map(&self, memory: &Memory) -> Result<u64, Stage2Error> {
-        self.unmap();
+    pub fn map_some(&self, memory: &Memory, offset: u64) -> Result<Option<u64>, Stage2Error> {
         let mut host = Tables::new(self.vmid);
-        let mut stage2 = Stage2::new(&mut host)?;
-        for (range, to) in memory.mappings() {
-            if let Err(error) = stage2.map(&mut host, range, to, Attributes::RAM) {
-                stage2.free(&mut host);
-                return Err(error);
-            }
+        let mut tables = self.tables.lock();
+        if !matches!(*tables, State::Live(_)) {
+            *tables = State::Live(Stage2::new(&mut host)?);
         }
-        let root = stage2.root();
-        *self.tables.lock() = Some(stage2);
-        Ok(root.get() | u64::from(self.vmid) << 48)
+        let (State::Live(stage2), Some((range, to))) =
+            (&mut *tables, memory.piece(offset, MAP_BYTES))
+        else {
+            return Ok(None);
+        };
+        stage2.map(&mut host, range, to, Attributes::RAM)?;
+        Ok(Some(offset + range.bytes))
     }
 
-    /// Gives all tables back. No vCPU of the VM runs any more.
-    pub fn unmap(&self) {
-        if let Some(stage2) = self.tables.lock().take() {
-            stage2.free(&mut Tables::new(self.vmid));
+    /// What VTTBR_EL2 has to hold; zero where there are no tables.
+    pub fn vttbr(&self) -> u64 {
+        match &*self.tables.lock() {
+            State::Live(stage2) => stage2.root().get() | u64::from(self.vmid) << 48,
+            State::Nothing | State::Retired(_) => 0,
         }
+    }
+
+    /// Gives some tables back; whether there are more. No vCPU of the VM runs any more.
+    pub fn unmap_some(&self) -> bool {
+        let mut host = Tables::new(self.vmid);
+        let mut tables = self.tables.lock();
+        *tables = match core::mem::replace(&mut *tables, State::Nothing) {
+            State::Nothing => State::Nothing,
+            State::Live(stage2) => State::Retired(stage2.retire(&mut host)),
+            State::Retired(retired) => retired
+                .free_some(&mut host, TABLES)
+                .map_or(State::Nothing, State::Retired),
+        };
+        !matches!(*tables, State::Nothing)
     }
 
     /// Takes pages out of the VM's memory and clears them.
     ///
     /// The caller is one of the VM's vCPUs. Others may run meanwhile, and fault on memory around
-    /// the range while a block is split; see the trap handler.
-    pub fn relinquish(&self, memory: &Memory, range: IpaRange) -> Answer {
+    /// the range while a block is split; see the trap handler. `pause` is called between pieces of what takes long.
+    pub fn relinquish(&self, memory: &Memory, range: IpaRange, pause: impl Fn()) -> Answer {
         // Asked for before the pages are withdrawn, since only then they are the VM's.
         let Some(runs) = memory.runs(range) else {
             return Answer::InvalidParameter;
@@ -73,17 +106,21 @@ impl Mapping {
             };
         }
         for (pa, bytes) in runs {
-            // SAFETY: RAM of this VM, which EL2 maps and refers to nowhere. The guest does not
-            // map it any more.
-            unsafe { guest_bytes::zero(pa, bytes) };
+            for done in (0..bytes).step_by(PIECE_BYTES as usize) {
+                pause();
+                let (pa, bytes) = (Pa::new(pa.get() + done), PIECE_BYTES.min(bytes - done));
+                // SAFETY: RAM of this VM, which EL2 maps and refers to nowhere. The guest does not
+                // map it any more.
+                unsafe { guest_bytes::zero(pa, bytes) };
+            }
         }
         Answer::Success
     }
 
     fn unmap_range(&self, range: IpaRange) -> Result<(), Stage2Error> {
         match &mut *self.tables.lock() {
-            Some(stage2) => stage2.unmap(&mut Tables::new(self.vmid), range),
-            None => Ok(()),
+            State::Live(stage2) => stage2.unmap(&mut Tables::new(self.vmid), range),
+            State::Nothing | State::Retired(_) => Ok(()),
         }
     }
 }

@@ -171,14 +171,14 @@ impl Memory {
     }
 
     /// Takes the RAM of a VM that has ended away from it: its chunks, or `None` where the secure
-    /// world may still be using some of it. What was withdrawn is among it.
+    /// world may still be using some of it, or some is withdrawn, which was not cleared then.
     ///
-    /// To be called when none of its vCPUs runs any more.
+    /// To be called when none of its vCPUs runs any more, and all of it was cleared and
+    /// [restored](Memory::restore).
     pub fn release(&self) -> Option<Chunks> {
-        if self.pinned_pages() != 0 {
+        if self.pinned_pages() != 0 || self.withdrawn.load(Ordering::Acquire) != 0 {
             return None;
         }
-        self.reclaim();
         self.bytes.store(0, Ordering::Release);
         let mut chunks = Chunks::new();
         for chunk in &self.chunks {
@@ -191,13 +191,6 @@ impl Memory {
             chunk.set(0, Pa::new(0), 0);
         }
         Some(chunks)
-    }
-
-    /// Gives back all that was withdrawn.
-    pub fn reclaim(&self) {
-        if self.withdrawn.load(Ordering::Acquire) != 0 {
-            self.put_back(&self.pages);
-        }
     }
 
     /// The size of RAM in bytes; zero where the VM has none.
@@ -219,6 +212,16 @@ impl Memory {
             let bytes = chunk.bytes();
             (IpaRange { start, bytes }, chunk.start())
         })
+    }
+
+    /// A piece of RAM from `offset` on, which is contiguous physically and `most` bytes long at most: the guest's
+    /// range, and where it begins. It ends at a multiple of `most`, a power of two, as seen by the guest, so that the
+    /// next ones are whole. `None` at the end of RAM.
+    pub fn piece(&self, offset: u64, most: u64) -> Option<(IpaRange, Pa)> {
+        let (pa, room) = self.locate(offset)?;
+        let start = layout::RAM.checked_add(offset)?;
+        let bytes = room.min(most - (start.get() & (most - 1)));
+        Some((IpaRange { start, bytes }, pa))
     }
 
     /// Where `bytes` bytes of RAM from `ipa` on lie, when all of them are the VM's and lie one

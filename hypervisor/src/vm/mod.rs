@@ -18,6 +18,7 @@ pub mod frames;
 pub mod life;
 pub mod memory;
 pub mod stage2;
+pub mod work;
 #[cfg(target_os = "none")]
 pub use all::*;
 #[cfg(target_os = "none")]

@@ -61,7 +61,7 @@ fn ranges(memory: &Memory) -> impl Iterator<Item = PaRange> + '_ {
     memory.mappings().filter_map(range)
 }
 
-/// Whether nobody has written to a VM's RAM since it was cleared.
+/// Whether all of a VM's RAM is zero.
 pub fn is_clear(memory: &Memory) -> bool {
     let frames = FRAMES.lock();
     let mut ranges = ranges(memory);
@@ -74,6 +74,13 @@ pub fn is_clear(memory: &Memory) -> bool {
 pub fn cleared(memory: &Memory) {
     if let Some(frames) = FRAMES.lock().as_mut() {
         ranges(memory).for_each(|range| frames.cleared(range));
+    }
+}
+
+/// A VM's RAM is about to be written to.
+pub fn used(memory: &Memory) {
+    if let Some(frames) = FRAMES.lock().as_mut() {
+        ranges(memory).for_each(|range| frames.used(range));
     }
 }
 

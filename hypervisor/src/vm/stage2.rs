@@ -226,10 +226,13 @@ impl Stage2 {
         Err(Stage2Error::NotMapped(ipa))
     }
 
-    /// Gives all tables back. No vCPU of the VM may run any more.
-    pub fn free<H: TablePages + Tlb>(self, host: &mut H) {
+    /// Maps nothing any more. No vCPU of the VM may run. The tables are to be given back.
+    pub fn retire<H: TablePages + Tlb>(self, host: &mut H) -> Retired {
         host.invalidate_all();
-        free_below(host, self.root, ROOT_LEVEL, ROOT_PAGES);
+        Retired {
+            root: self.root,
+            next: (0, 0),
+        }
     }
 
     /// Whether the whole range is mapped (`mapped`) or free (not `mapped`); where not, otherwise.
@@ -306,6 +309,50 @@ impl Stage2 {
         Ok(())
     }
 }
+
+/// What a look at all entries of a table costs, in tables that are given back without one.
+const LOOK: usize = 8;
+
+/// Tables that no walk reaches any more, on their way back to their [`TablePages`].
+#[derive(Debug)]
+#[must_use]
+pub struct Retired {
+    root: Pa,
+    /// Where in the root, and where in the table that is there, it goes on.
+    next: (usize, usize),
+}
+
+impl Retired {
+    /// Gives some tables back, about `most`, or fewer where many have to be looked through. What is left; `None` when
+    /// nothing is.
+    pub fn free_some<H: TablePages>(mut self, host: &mut H, most: usize) -> Option<Self> {
+        let mut done = 0;
+        while self.next.0 < ROOT_PAGES * ENTRIES {
+            let (at, part) = &mut self.next;
+            if let Entry::Table(table) = Entry::decode(host.read(self.root, *at), ROOT_LEVEL) {
+                while *part < ENTRIES {
+                    if done >= most {
+                        return Some(self);
+                    }
+                    // A table of the last level leads to no other, so nobody looks into it.
+                    let entry = Entry::decode(host.read(table, *part), ROOT_LEVEL + 1);
+                    if let Entry::Table(last) = entry {
+                        host.free(last, 1);
+                        done += 1;
+                    }
+                    *part += 1;
+                }
+                host.free(table, 1);
+                done += LOOK;
+            }
+            self.next = (self.next.0 + 1, 0);
+        }
+        host.free(self.root, ROOT_PAGES);
+        None
+    }
+}
+
+const _: () = assert!(ROOT_LEVEL + 2 == LAST_LEVEL);
 
 /// A checked range of addresses: whole pages, not empty, in the IPA space.
 #[derive(Clone, Copy)]
@@ -432,13 +479,4 @@ fn prune<H: TablePages + Tlb>(host: &mut H, table: Pa, level: u32, range: Span) 
             }
         }
     }
-}
-
-fn free_below<H: TablePages>(host: &mut H, table: Pa, level: u32, pages: usize) {
-    for index in 0..pages * ENTRIES {
-        if let Entry::Table(next) = Entry::decode(host.read(table, index), level) {
-            free_below(host, next, level + 1, 1);
-        }
-    }
-    host.free(table, pages);
 }

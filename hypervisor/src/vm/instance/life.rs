@@ -144,7 +144,6 @@ impl Vm {
             Then::StopVcpus => run::stop(self),
             Then::TearDown => self.want_tear_down(),
             Then::Ended(ending) => {
-                self.give_memory_back();
                 self.tell_end(ending);
                 crate::vm::one_ended();
             }

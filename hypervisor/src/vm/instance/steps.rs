@@ -1,4 +1,4 @@
-//! What it takes to start a VM and to take one down, piece by piece, so that nobody waits for it.
+//! The pieces of a VM's start and end ([`crate::vm::work`]), as they are done on the machine.
 //!
 //! Pieces are done by pCPUs that have nothing else to do, and by busy ones now and then
 //! ([`crate::sched::run`]). One pCPU at a time works for a VM. An order only notes what is wanted;
@@ -12,30 +12,18 @@ use crate::services::tee::VmHost;
 use crate::vm::guest_image::Loader;
 use crate::vm::life::{Event, Phase, SetMemoryError, Then};
 use crate::vm::ram;
+use crate::vm::work::{self, CannotStart, PIECE_BYTES, Site};
+use core::fmt;
 use core::sync::atomic::Ordering;
-use mediator::addr::Pa;
 use mediator::{DestroyError, Progress};
+
+/// What a VM waits for.
+pub(super) type Work = work::Work<Loader>;
 
 /// `Vm::wanted`: that the VM starts.
 const START: u8 = 1;
 /// `Vm::wanted`: that it is taken down.
 const TEAR_DOWN: u8 = 2;
-
-/// What a VM waits for.
-pub(super) enum Work {
-    Nothing,
-    /// It gets its memory, its tables and its TEE.
-    Prepare,
-    /// Its memory is cleared, from this offset on; then it is loaded.
-    Clear(u64),
-    Load(Loader),
-    /// OP-TEE is to let go of it.
-    Leave,
-    /// So is it, but not before this time, in ticks.
-    Wait(u64),
-    /// What it had in its memory is overwritten, from this offset on.
-    Scrub(u64),
-}
 
 impl Vm {
     /// Whether some pCPU is to do a piece of work for it.
@@ -71,66 +59,14 @@ impl Vm {
             TEAR_DOWN => *work = Work::Leave,
             _ => {}
         }
-        let now = core::mem::replace(&mut *work, Work::Nothing);
-        *work = match now {
-            Work::Nothing => Work::Nothing,
-            Work::Prepare => self.prepare(),
-            Work::Clear(offset) => match self.zero(offset) {
-                Some(offset) => Work::Clear(offset),
-                None => {
-                    ram::cleared(&self.memory);
-                    Work::Load(Loader::new())
-                }
-            },
-            Work::Load(loader) => self.load(loader),
-            Work::Wait(until) if timer::now() < until => {
-                *work = Work::Wait(until);
-                return false;
-            }
-            Work::Leave | Work::Wait(_) => self.leave_tee(),
-            Work::Scrub(offset) => match self.zero(offset) {
-                Some(offset) => Work::Scrub(offset),
-                None => {
-                    ram::cleared(&self.memory);
-                    self.memory.reclaim();
-                    self.happened(Event::TornDown);
-                    Work::Nothing
-                }
-            },
-        };
+        let site = Grounds { vm: self };
+        if !work::step(&site, &mut work) {
+            return false;
+        }
         if matches!(*work, Work::Nothing) {
             self.busy.store(false, Ordering::Release);
         }
         true
-    }
-
-    fn cannot_start(&'static self, why: core::fmt::Arguments<'_>) -> Work {
-        crate::error!("vm {}: {why}", self.name);
-        self.happened(Event::CannotStart);
-        Work::Nothing
-    }
-
-    /// Memory, tables, TEE.
-    fn prepare(&'static self) -> Work {
-        if let Err(error) = self.take_memory() {
-            return self.cannot_start(format_args!("{error}"));
-        }
-        match self.mapping.map(&self.memory) {
-            Ok(vttbr) => self.vttbr.store(vttbr, Ordering::Relaxed),
-            Err(error) => return self.cannot_start(format_args!("stage 2: {error}")),
-        }
-        match self.create_tee() {
-            Err(error) if self.needs_tee => {
-                return self.cannot_start(format_args!("tee = \"required\": {error}"));
-            }
-            Err(error) => crate::warn!("vm {}: starts without a TEE: {error}", self.name),
-            Ok(()) => {}
-        }
-        if ram::is_clear(&self.memory) {
-            Work::Load(Loader::new())
-        } else {
-            Work::Clear(0)
-        }
     }
 
     /// Gets its memory, if it has none.
@@ -143,75 +79,141 @@ impl Vm {
         }
         Ok(())
     }
+}
 
-    fn load(&'static self, mut loader: Loader) -> Work {
-        match loader.step(&self.images, &self.memory, self.guest_tee()) {
-            Ok(None) => Work::Load(loader),
+/// The VM that is worked for.
+struct Grounds {
+    vm: &'static Vm,
+}
+
+impl Grounds {
+    fn cannot_start(&self, why: fmt::Arguments<'_>) -> CannotStart {
+        crate::error!("vm {}: {why}", self.vm.name);
+        CannotStart
+    }
+}
+
+impl Site for Grounds {
+    type Loader = Loader;
+
+    fn now(&self) -> u64 {
+        timer::now()
+    }
+
+    fn ticks(&self, milliseconds: u32) -> u64 {
+        u64::from(milliseconds) * (timer::frequency() / 1000)
+    }
+
+    fn take_memory(&self) -> Result<(), CannotStart> {
+        let taken = self.vm.take_memory();
+        taken.map_err(|error| self.cannot_start(format_args!("{error}")))
+    }
+
+    fn map(&self, offset: u64) -> Result<Option<u64>, CannotStart> {
+        let Vm {
+            mapping, memory, ..
+        } = self.vm;
+        let mapped = mapping.map_some(memory, offset);
+        self.vm.vttbr.store(mapping.vttbr(), Ordering::Relaxed);
+        mapped.map_err(|error| self.cannot_start(format_args!("stage 2: {error}")))
+    }
+
+    fn create_tee(&self) -> Result<(), CannotStart> {
+        match self.vm.create_tee() {
+            Err(error) if self.vm.needs_tee => {
+                return Err(self.cannot_start(format_args!("tee = \"required\": {error}")));
+            }
+            Err(error) => crate::warn!("vm {}: starts without a TEE: {error}", self.vm.name),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    fn is_clear(&self) -> bool {
+        ram::is_clear(&self.vm.memory)
+    }
+
+    fn clear(&self, offset: u64) -> Option<u64> {
+        let memory = &self.vm.memory;
+        let (range, at) = memory.piece(offset, PIECE_BYTES)?;
+        // SAFETY: RAM of this VM, which EL2 maps and refers to nowhere. It has no vCPU that runs,
+        // and OP-TEE does not know it.
+        unsafe { guest_bytes::zero(at, range.bytes) };
+        // A guest starts with its caches off.
+        mmu::clean_to_memory(at.get(), range.bytes);
+        memory.restore(range);
+        Some(offset + range.bytes)
+    }
+
+    fn cleared(&self) {
+        ram::cleared(&self.vm.memory);
+    }
+
+    fn begin_load(&self) -> Loader {
+        ram::used(&self.vm.memory);
+        Loader::new()
+    }
+
+    fn load(&self, mut loader: Loader) -> Result<Option<Loader>, CannotStart> {
+        let vm = self.vm;
+        match loader.step(&vm.images, &vm.memory, vm.guest_tee()) {
+            Ok(None) => Ok(Some(loader)),
             Ok(Some(entry)) => {
                 // Another VM's kernel may have been where this one's is now.
                 mmu::forget_instructions();
-                match self.transition(Event::Loaded) {
-                    Then::Run => self.run(entry),
-                    other => self.carry_out(other),
+                match vm.transition(Event::Loaded) {
+                    Then::Run => vm.run(entry),
+                    other => vm.carry_out(other),
                 }
-                Work::Nothing
+                Ok(None)
             }
-            Err(error) => self.cannot_start(format_args!("{error}")),
+            Err(error) => Err(self.cannot_start(format_args!("{error}"))),
         }
     }
 
-    /// OP-TEE lets go of it, then what is EL2's is reset.
-    fn leave_tee(&'static self) -> Work {
-        if let Some(mediator) = &self.mediator {
-            match mediator.destroy_step(&VmHost { vm: self }) {
-                Ok(Progress::More) => return Work::Leave,
-                Ok(Progress::Later(milliseconds)) => {
-                    let ticks = u64::from(milliseconds) * (timer::frequency() / 1000);
-                    return Work::Wait(timer::now() + ticks);
-                }
-                Ok(Progress::Done) => {}
-                // Its vCPUs have stopped, so this is the hypervisor's own mistake; trying again
-                // does no harm.
-                Err(DestroyError::Busy) => return Work::Leave,
-                Err(error) => {
-                    crate::error!("vm {}: {error}", self.name);
-                    self.has_tee.store(false, Ordering::Release);
-                    self.happened(Event::Held);
-                    return Work::Nothing;
-                }
-            }
+    fn leave(&self) -> Result<Progress, DestroyError> {
+        match &self.vm.mediator {
+            Some(mediator) => mediator.destroy_step(&VmHost { vm: self.vm }),
+            None => Ok(Progress::Done),
         }
-        self.has_tee.store(false, Ordering::Release);
-        self.vgic.reset();
-        self.console.reset();
-        self.devices.reset();
-        self.mapping.unmap();
-        Work::Scrub(0)
     }
 
-    /// Clears its memory from `offset` on, to the end of the block. Where to go on; `None` at the
-    /// end.
-    fn zero(&self, offset: u64) -> Option<u64> {
-        let mut done = 0;
-        for (range, to) in self.memory.mappings() {
-            if offset < done + range.bytes {
-                let at = Pa::new(to.get() + (offset - done));
-                // SAFETY: RAM of this VM, which EL2 maps and refers to nowhere. It has no vCPU
-                // that runs, and OP-TEE does not know it.
-                unsafe { guest_bytes::zero(at, BLOCK_SIZE) };
-                // A guest starts with its caches off.
-                mmu::clean_to_memory(at.get(), BLOCK_SIZE);
-                return Some(offset + BLOCK_SIZE);
-            }
-            done += range.bytes;
-        }
-        None
+    fn reset(&self) {
+        let vm = self.vm;
+        vm.has_tee.store(false, Ordering::Release);
+        vm.vgic.reset();
+        vm.console.reset();
+        vm.devices.reset();
     }
 
-    /// Its memory is another's to have, where all of it is free.
-    pub(super) fn give_memory_back(&self) {
-        if let Some(chunks) = self.memory.release() {
-            ram::give_back(&chunks);
+    fn hold(&self, why: DestroyError) {
+        let kib = self.vm.memory.bytes() / 1024;
+        crate::error!(
+            "vm {}: {why}; its memory, {kib} KiB, is nobody else's until the machine restarts",
+            self.vm.name
+        );
+        self.vm.has_tee.store(false, Ordering::Release);
+    }
+
+    fn unmap(&self) -> bool {
+        self.vm.mapping.unmap_some()
+    }
+
+    fn transition(&self, event: Event) -> Then {
+        self.vm.transition(event)
+    }
+
+    fn carry_out(&self, then: Then) {
+        self.vm.carry_out(then);
+    }
+
+    fn give_memory_back(&self) {
+        match self.vm.memory.release() {
+            Some(chunks) => ram::give_back(&chunks),
+            None => crate::error!(
+                "vm {}: pages are pinned still: it keeps its memory",
+                self.vm.name
+            ),
         }
     }
 }

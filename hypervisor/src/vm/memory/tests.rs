@@ -264,6 +264,8 @@ fn ram_is_released_and_assigned_again() {
     memory.withdraw(page).unwrap();
     assert_eq!(memory.release(), None, "a page is pinned");
     memory.unpin(ipa(BLOCK_SIZE));
+    assert_eq!(memory.release(), None, "a page is withdrawn");
+    memory.restore(page);
     assert_eq!(memory.release(), Some(two));
     assert_eq!((memory.bytes(), memory.mappings().count()), (0, 0));
 
@@ -282,4 +284,32 @@ fn ram_is_released_and_assigned_again() {
         memory.withdraw(behind),
         Err(WithdrawError::NotOwnMemory(behind))
     );
+}
+
+/// Pieces are contiguous, and follow each other to the end.
+#[test]
+fn memory_is_cut_into_pieces() {
+    let memory = memory();
+    let piece = |offset, most| {
+        memory
+            .piece(offset, most)
+            .map(|(range, pa)| (range, pa.get()))
+    };
+    assert_eq!(piece(0, 0x4_0000), Some((at(0, 0x4_0000), 0x9000_0000)));
+    // To the next multiple.
+    assert_eq!(
+        piece(0x5000, 0x4_0000),
+        Some((at(0x5000, 0x3_b000), 0x9000_5000))
+    );
+    // To the end of a chunk, though the next is behind it.
+    assert_eq!(
+        piece(0x20_0000, 1 << 30),
+        Some((at(0x20_0000, 0x20_0000), 0x9020_0000))
+    );
+    assert_eq!(
+        piece(0x40_0000, 1 << 30),
+        Some((at(0x40_0000, 0x20_0000), 0x5000_0000))
+    );
+    assert_eq!(piece(BYTES, 0x1000), None);
+    assert_eq!(Memory::for_bytes(0x1000).unwrap().piece(0, 0x1000), None);
 }

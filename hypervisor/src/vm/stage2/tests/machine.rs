@@ -1,6 +1,7 @@
 //! A machine that watches: memory for tables, a TLB that remembers, and the rules of
 //! break-before-make, each breach of which is a panic.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::{ROOT_PAGES, TablePages, Tlb};
@@ -16,6 +17,8 @@ pub struct Machine {
     next: u64,
     /// Tables that may still be allocated.
     pub budget: usize,
+    /// Entries read so far.
+    pub reads: Cell<usize>,
     /// Ranges (start, end) whose entries became invalid and that a TLB may still remember.
     stale: Vec<(u64, u64)>,
     /// Tables written since the last `publish`.
@@ -117,6 +120,7 @@ impl TablePages for Machine {
     }
 
     fn read(&self, table: Pa, index: usize) -> u64 {
+        self.reads.set(self.reads.get() + 1);
         self.tables[&table.get()][index]
     }
 

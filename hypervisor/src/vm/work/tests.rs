@@ -1,0 +1,354 @@
+//! VMs that start and end on a made-up machine, whose OP-TEE lets go of them or does not.
+
+use super::*;
+use crate::boot::{self, BLOCK_SIZE};
+use crate::range::PaRange;
+use crate::vm::frames::Frames;
+use crate::vm::layout;
+use crate::vm::life::{Ending, Life, Order, Phase};
+use crate::vm::memory::Memory;
+use mediator::addr::{Ipa, Pa};
+use mediator::fake::{FakeHost, Guest, Machine};
+use mediator::{ClientId, Config, Mediator, probe};
+use optee_proto::smc;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::num::NonZeroU16;
+use std::rc::Rc;
+
+/// RAM at the bottom of the machine.
+const START: u64 = 0x8000_0000;
+/// What each VM has.
+const BYTES: u64 = 4 * BLOCK_SIZE;
+/// What an OP-TEE says that does not let go.
+const BUSY: u64 = 0x4;
+
+/// What VMs share.
+struct Ram {
+    frames: Frames,
+    /// Pieces that hold what some VM has written.
+    secrets: BTreeSet<u64>,
+}
+
+impl Ram {
+    /// Room for `vms` VMs, with what firmware has left everywhere.
+    fn new(vms: u64) -> Rc<RefCell<Self>> {
+        let mut memory = boot::Memory::new();
+        let all = PaRange::new(Pa::new(START), vms * BYTES).unwrap();
+        memory.insert(all).unwrap();
+        Rc::new(RefCell::new(Self {
+            frames: Frames::new(&memory).unwrap(),
+            secrets: (START..START + vms * BYTES)
+                .step_by(PIECE_BYTES as usize)
+                .collect(),
+        }))
+    }
+}
+
+struct Vm {
+    memory: Memory,
+    life: RefCell<Life>,
+    mediator: Mediator,
+    host: FakeHost,
+    ram: Rc<RefCell<Ram>>,
+    work: RefCell<Work<u64>>,
+    ended: RefCell<Vec<Ending>>,
+    /// Steps until all tables are given back.
+    tables: Cell<u32>,
+    said: RefCell<Vec<DestroyError>>,
+    can_load: bool,
+}
+
+impl Vm {
+    fn new(machine: &Machine, client: u16, ram: &Rc<RefCell<Ram>>) -> Self {
+        let host = machine.add_vm(client, 16);
+        let tee = probe(&host).unwrap();
+        let client = ClientId::new(NonZeroU16::new(client).unwrap());
+        Self {
+            memory: Memory::for_bytes(BYTES).unwrap(),
+            life: RefCell::new(Life::new()),
+            mediator: Mediator::new(client, Config::default(), tee),
+            host,
+            ram: Rc::clone(ram),
+            work: RefCell::new(Work::Nothing),
+            ended: RefCell::new(Vec::new()),
+            tables: Cell::new(0),
+            said: RefCell::new(Vec::new()),
+            can_load: true,
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        self.life.borrow().phase()
+    }
+
+    fn order(&self, order: Order) {
+        let then = self.life.borrow_mut().order(order).unwrap();
+        self.carry_out(then);
+    }
+
+    /// Does all that is to be done. How many pieces that were.
+    fn settle(&self) -> u32 {
+        let mut steps = 0;
+        while *self.work.borrow() != Work::Nothing {
+            let mut work = self.work.replace(Work::Nothing);
+            assert!(step(self, &mut work));
+            // An order that came meanwhile counts more.
+            if *self.work.borrow() == Work::Nothing {
+                *self.work.borrow_mut() = work;
+            }
+            steps += 1;
+        }
+        steps
+    }
+
+    fn start(&self) {
+        self.order(Order::Start);
+        self.settle();
+    }
+
+    fn kill(&self) {
+        self.order(Order::Kill);
+        self.settle();
+    }
+
+    /// Physical pieces of its memory.
+    fn pieces(&self) -> Vec<u64> {
+        let mut pieces = Vec::new();
+        let mut offset = 0;
+        while let Some((range, at)) = self.memory.piece(offset, PIECE_BYTES) {
+            assert_eq!(range.start.get(), layout::RAM.get() + offset);
+            assert_eq!(range.bytes, PIECE_BYTES);
+            pieces.push(at.get());
+            offset += range.bytes;
+        }
+        pieces
+    }
+
+    fn ranges(&self) -> Vec<PaRange> {
+        let mappings = self.memory.mappings();
+        mappings
+            .map(|(range, at)| PaRange::new(at, range.bytes).unwrap())
+            .collect()
+    }
+}
+
+impl Site for Vm {
+    type Loader = u64;
+
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn ticks(&self, _: u32) -> u64 {
+        0
+    }
+
+    fn take_memory(&self) -> Result<(), CannotStart> {
+        if self.memory.bytes() == 0 {
+            let chunks = self.ram.borrow_mut().frames.allocate(BYTES, layout::RAM);
+            let chunks = chunks.map_err(|_| CannotStart)?;
+            self.memory.assign(&chunks).unwrap();
+        }
+        Ok(())
+    }
+
+    fn map(&self, offset: u64) -> Result<Option<u64>, CannotStart> {
+        self.tables.set(3);
+        let piece = self.memory.piece(offset, 1 << 30);
+        Ok(piece.map(|(range, _)| offset + range.bytes))
+    }
+
+    fn create_tee(&self) -> Result<(), CannotStart> {
+        self.mediator.create(&self.host).map_err(|_| CannotStart)
+    }
+
+    fn is_clear(&self) -> bool {
+        let ram = self.ram.borrow();
+        self.ranges()
+            .into_iter()
+            .all(|range| ram.frames.is_clear(range))
+    }
+
+    fn clear(&self, offset: u64) -> Option<u64> {
+        let (range, at) = self.memory.piece(offset, PIECE_BYTES)?;
+        self.ram.borrow_mut().secrets.remove(&at.get());
+        self.memory.restore(range);
+        Some(offset + range.bytes)
+    }
+
+    fn cleared(&self) {
+        let mut ram = self.ram.borrow_mut();
+        self.ranges()
+            .into_iter()
+            .for_each(|range| ram.frames.cleared(range));
+    }
+
+    fn begin_load(&self) -> u64 {
+        // The promise: whatever another VM had there is gone.
+        let pieces = self.pieces();
+        assert_eq!(pieces.len() as u64, BYTES / PIECE_BYTES);
+        let mut ram = self.ram.borrow_mut();
+        assert!(pieces.iter().all(|piece| !ram.secrets.contains(piece)));
+        self.ranges()
+            .into_iter()
+            .for_each(|range| ram.frames.used(range));
+        0
+    }
+
+    fn load(&self, loader: u64) -> Result<Option<u64>, CannotStart> {
+        // Image and guest write everywhere.
+        self.ram.borrow_mut().secrets.extend(self.pieces());
+        if loader < 3 {
+            return Ok(Some(loader + 1));
+        }
+        if !self.can_load {
+            return Err(CannotStart);
+        }
+        let then = self.transition(Event::Loaded);
+        self.carry_out(then);
+        Ok(None)
+    }
+
+    fn leave(&self) -> Result<Progress, DestroyError> {
+        self.mediator.destroy_step(&self.host)
+    }
+
+    fn reset(&self) {}
+
+    fn hold(&self, why: DestroyError) {
+        self.said.borrow_mut().push(why);
+    }
+
+    fn unmap(&self) -> bool {
+        self.tables.set(self.tables.get().saturating_sub(1));
+        self.tables.get() > 0
+    }
+
+    fn transition(&self, event: Event) -> Then {
+        self.life.borrow_mut().happened(event)
+    }
+
+    fn carry_out(&self, then: Then) {
+        match then {
+            Then::Start => *self.work.borrow_mut() = Work::Prepare,
+            Then::StopVcpus => {
+                let then = self.transition(Event::VcpusStopped);
+                self.carry_out(then);
+            }
+            Then::TearDown => *self.work.borrow_mut() = Work::Leave,
+            Then::Ended(ending) => self.ended.borrow_mut().push(ending),
+            Then::Again => {
+                self.ended.borrow_mut().push(Ending::Reset);
+                *self.work.borrow_mut() = Work::Prepare;
+            }
+            Then::Nothing | Then::Run | Then::PressButton | Then::Pause | Then::Resume => {}
+        }
+    }
+
+    fn give_memory_back(&self) {
+        let chunks = self.memory.release().expect("nothing is pinned");
+        for chunk in &chunks {
+            self.ram.borrow_mut().frames.free(*chunk).unwrap();
+        }
+    }
+}
+
+/// A VM that OP-TEE does not let go of, pinned or not, keeps what it had: nobody else gets it, not even overwritten.
+#[test]
+fn what_optee_does_not_let_go_of_is_nobody_elses() {
+    for pins in [0, 3] {
+        let machine = Machine::new();
+        let ram = Ram::new(2);
+        let [a, b, c] = [1, 2, 3].map(|client| Vm::new(&machine, client, &ram));
+        a.start();
+        let guest = Guest::new(&a.host, &a.mediator);
+        if pins > 0 {
+            assert_eq!(guest.register(pins).1, 0);
+        }
+        let had = a.pieces();
+        let shared = machine.shared_pages();
+        machine.answer_next(smc::VM_DESTROYED, [BUSY, 0, 0, 0]);
+        a.kill();
+        assert_eq!(a.phase(), Phase::Failed);
+        assert_eq!(*a.ended.borrow(), [Ending::Error]);
+        assert_eq!(*a.said.borrow(), [DestroyError::Refused(BUSY as u32)]);
+        // Neither its memory, nor its tables, nor what OP-TEE may use for its calls.
+        assert_eq!(a.pieces(), had);
+        assert_eq!(a.tables.get(), 3);
+        assert_eq!(machine.pins(), pins);
+        assert_eq!(machine.shared_pages(), shared);
+        assert_eq!(ram.borrow().frames.free_bytes(), BYTES);
+
+        b.start();
+        assert_eq!(b.phase(), Phase::Running);
+        assert!(b.pieces().iter().all(|piece| !had.contains(piece)));
+        c.start();
+        assert_eq!(c.phase(), Phase::Off, "there is no memory left");
+        assert_eq!(*c.ended.borrow(), [Ending::Error]);
+        assert_eq!(machine.violations(), [""; 0]);
+    }
+}
+
+/// What a VM had in its memory is gone before another can have it: after its end, after a start that did not come
+/// about, and what it had given back itself.
+#[test]
+fn what_is_given_back_is_overwritten() {
+    let machine = Machine::new();
+    let ram = Ram::new(1);
+    let mut a = Vm::new(&machine, 1, &ram);
+    let b = Vm::new(&machine, 2, &ram);
+    a.start();
+    let page = crate::range::IpaRange {
+        start: Ipa::new(layout::RAM.get() + 0x5000),
+        bytes: 0x1000,
+    };
+    a.memory.withdraw(page).unwrap();
+    a.kill();
+    assert_eq!(a.phase(), Phase::Off);
+    assert_eq!(ram.borrow().secrets, BTreeSet::new());
+    b.start();
+    assert_eq!(b.phase(), Phase::Running);
+    b.kill();
+
+    a.can_load = false;
+    a.start();
+    assert_eq!(*a.ended.borrow(), [Ending::Killed, Ending::Error]);
+    b.start();
+    assert_eq!(b.phase(), Phase::Running);
+    // A reset keeps the memory.
+    let had = b.pieces();
+    b.order(Order::Reset);
+    a.can_load = true;
+    b.settle();
+    assert_eq!((b.phase(), b.pieces()), (Phase::Running, had));
+    assert_eq!(ram.borrow().frames.free_bytes(), 0);
+}
+
+/// Whoever were to give back what is not overwritten, the next VM would clear it: what is zero is known, and what a
+/// guest can have written to is not taken for that.
+#[test]
+fn what_comes_back_as_it_was_is_cleared_by_the_next() {
+    let machine = Machine::new();
+    let ram = Ram::new(1);
+    let [a, b] = [1, 2].map(|client| Vm::new(&machine, client, &ram));
+    a.start();
+    a.give_memory_back();
+    assert!(!ram.borrow().secrets.is_empty());
+    // `begin_load` looks at it.
+    b.start();
+    assert_eq!(b.phase(), Phase::Running);
+}
+
+/// A piece is a piece: nothing is done to all of a VM's memory at once.
+#[test]
+fn the_end_takes_a_step_for_each_piece() {
+    let machine = Machine::new();
+    let ram = Ram::new(1);
+    let a = Vm::new(&machine, 1, &ram);
+    a.order(Order::Start);
+    let pieces = (BYTES / PIECE_BYTES) as u32;
+    assert!(a.settle() > pieces);
+    a.order(Order::Kill);
+    assert!(a.settle() > pieces + 3);
+}
