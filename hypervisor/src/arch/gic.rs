@@ -9,8 +9,10 @@ use spin::Once;
 pub const KICK_INTID: u32 = 0;
 /// INTID of the virtual interface's maintenance interrupt (PPI 9).
 pub const MAINTENANCE_INTID: u32 = 25;
-/// The CPU interface's answer when nothing is pending, and all special ids above it.
-pub const FIRST_SPECIAL_INTID: u32 = 1020;
+/// The first of the special INTIDs, by which the CPU interface says that nothing is pending.
+const FIRST_SPECIAL_INTID: u32 = 1020;
+/// The last of them.
+const LAST_SPECIAL_INTID: u32 = 1023;
 
 const GICD_CTLR: u64 = 0x0000;
 const GICD_TYPER: u64 = 0x0004;
@@ -23,11 +25,17 @@ const GICD_IROUTER: u64 = 0x6000;
 const GICD_CTLR_RWP: u32 = 1 << 31;
 const GICD_CTLR_ARE_NS: u32 = 1 << 4;
 const GICD_CTLR_ENABLE_GRP1: u32 = 1 << 1;
+const GICR_CTLR: u64 = 0x0000;
+const GICR_CTLR_RWP: u32 = 1 << 3;
 const GICR_WAKER: u64 = 0x0014;
 const GICR_TYPER: u64 = 0x0008;
 /// The redistributor's second frame, with the SGIs and PPIs.
 const SGI_FRAME: u64 = 0x1_0000;
 const REDISTRIBUTOR_STRIDE: u64 = 0x2_0000;
+/// The kick's priority: lower than the timer's, so that pCPUs that send it without a rest do not keep
+/// their target from seeing that a slice is over.
+const KICK_PRIORITY: u8 = 0xc0;
+/// All others' priority.
 const PRIORITY: u8 = 0xa0;
 
 struct Gic {
@@ -112,11 +120,14 @@ pub fn init_pcpu(redistributor: Pa) {
     while read32(base + GICR_WAKER) & 4 != 0 {}
     let sgi = base + SGI_FRAME;
     write32(sgi + GICD_ICENABLER, u32::MAX);
+    // Until then they may still be delivered (IHI 0069H, 12.11.2, GICR_CTLR.RWP).
+    while read32(base + GICR_CTLR) & GICR_CTLR_RWP != 0 {}
     write32(sgi + GICD_ICACTIVER, u32::MAX);
     write32(sgi + GICD_IGROUPR, u32::MAX);
     for intid in 0..32 {
         write8(sgi + GICD_IPRIORITYR + intid, PRIORITY);
     }
+    write8(sgi + GICD_IPRIORITYR + u64::from(KICK_INTID), KICK_PRIORITY);
     let own = 1 << KICK_INTID
         | 1 << MAINTENANCE_INTID
         | 1 << super::timer::HYPERVISOR_TIMER_INTID
@@ -131,6 +142,7 @@ pub fn init_pcpu(redistributor: Pa) {
     write_register!("S3_0_C12_C12_4", 1 << 1); // ICC_CTLR_EL1: EOImode 1
     write_register!("S3_0_C12_C12_7", 1); // ICC_IGRPEN1_EL1
     barrier::isb();
+    super::ich::init();
 }
 
 /// Enables an SPI, level or edge as firmware left it, and routes it to the pCPU with `mpidr`.
@@ -145,12 +157,28 @@ pub fn enable_spi(intid: u32, mpidr: u64) {
     );
 }
 
+/// Disables an interrupt: a private one on this pCPU, whose redistributor is given, or an SPI. No effect
+/// on others (LPIs and the extended ranges, which Postern does not enable).
+pub fn disable(redistributor: Pa, intid: u32) {
+    let frame = match intid {
+        0..32 => redistributor.get() + SGI_FRAME,
+        32..FIRST_SPECIAL_INTID => distributor(),
+        _ => return,
+    };
+    write32(
+        frame + GICD_ICENABLER + 4 * u64::from(intid / 32),
+        1 << (intid % 32),
+    );
+    barrier::dsb();
+}
+
 /// Takes the highest pending interrupt, if any: it is active from here on.
 #[inline]
 pub fn acknowledge() -> Option<u32> {
     let intid = read_register!("S3_0_C12_C12_0") as u32 & 0xff_ffff; // ICC_IAR1_EL1
     barrier::dsb();
-    (intid < FIRST_SPECIAL_INTID).then_some(intid)
+    // What is above them (LPIs) is taken too, and raises the running priority.
+    (!(FIRST_SPECIAL_INTID..=LAST_SPECIAL_INTID).contains(&intid)).then_some(intid)
 }
 
 /// Drops the running priority; the interrupt stays active until deactivated.

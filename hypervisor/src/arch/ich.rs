@@ -67,6 +67,16 @@ pub fn write_lr(index: usize, value: u64) {
     by_index!(index, write_register, value);
 }
 
+/// Turns the virtual interface off, with nothing in it: list registers and active priorities are
+/// UNKNOWN after a reset (IHI 0069H, 12.4, ICH_LR<n>_EL2, ICH_AP0R<n>_EL2 and ICH_AP1R<n>_EL2).
+pub fn init() {
+    turn_off();
+    for index in 0..list_registers() {
+        write_lr(index, 0);
+    }
+    load(&Interface::new());
+}
+
 /// Whether LRENPIE raises the maintenance interrupt with nothing to report, as in QEMU 7.2. There
 /// a non-zero EOIcount raises it without.
 pub fn lrenpie_storms() -> bool {
@@ -88,6 +98,13 @@ pub fn hcr() -> u64 {
 /// Sets ICH_HCR_EL2; zero turns the virtual interface off.
 pub fn set_hcr(value: u64) {
     write_register!("S3_4_C12_C11_0", value);
+}
+
+/// Turns the virtual interface off: no maintenance interrupt is asserted on return, whatever the list
+/// registers hold (ICH_HCR_EL2.En), and EOIcount is zero.
+pub fn turn_off() {
+    set_hcr(0);
+    barrier::isb();
 }
 
 /// ICH_VMCR_EL2 of the running vCPU.

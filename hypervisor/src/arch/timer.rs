@@ -1,6 +1,6 @@
 //! The generic timer: EL2's own (CNTHP) and the guests' virtual one. Times are counter ticks.
 
-use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0};
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0, CNTV_CTL_EL0};
 use tock_registers::interfaces::{Readable, Writeable};
 
 /// INTID of EL2's physical timer (PPI 10), by the Arm base system architecture.
@@ -24,5 +24,11 @@ pub fn frequency() -> u64 {
 pub fn arm(deadline: u64) {
     super::write_register!("cnthp_cval_el2", deadline);
     CNTHP_CTL_EL2.set(1);
+    super::barrier::isb();
+}
+
+/// Stops the virtual timer. For a pCPU that has no vCPU, whose timer it would be.
+pub fn silence_virtual() {
+    CNTV_CTL_EL0.set(0);
     super::barrier::isb();
 }

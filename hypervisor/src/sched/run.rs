@@ -247,13 +247,16 @@ pub fn timer_fired_for(running: Running) {
     kick(running.vm, set);
 }
 
-/// A list register ran empty while more interrupts wait, or the like.
+/// The maintenance interrupt: a list register ran empty while more interrupts wait, or the like. It is
+/// level-sensitive, and what asserts it is in ICH_HCR_EL2 and the list registers (ICH_MISR_EL2), which
+/// reading changes nothing about. So the virtual interface is off until it is filled.
 pub fn refill() {
     let here = percpu::this();
     if let Some(running) = here.current.get() {
         read_back(here, running);
         ask(REFILL);
     }
+    ich::turn_off();
 }
 
 /// Something became pending for these vCPUs of `vm`: interrupts those that run, wakes the others.

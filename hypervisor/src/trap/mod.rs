@@ -7,7 +7,6 @@ pub mod guest_exception;
 pub mod handler;
 pub mod ids;
 pub mod inject;
-#[cfg(target_os = "none")]
 pub mod irq;
 #[cfg(target_os = "none")]
 pub mod mmio;
