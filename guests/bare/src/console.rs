@@ -11,6 +11,8 @@ use spin::mutex::SpinMutex;
 
 const DR: u64 = 0x00;
 const FR: u64 = 0x18;
+const IMSC: u64 = 0x38;
+const INT_TX: u32 = 1 << 5;
 const FR_RXFE: u32 = 1 << 4;
 const FR_TXFF: u32 = 1 << 5;
 /// How long a program that waits for input sleeps between looks.
@@ -86,6 +88,18 @@ pub fn line(arguments: fmt::Arguments<'_>) {
 /// Whether [`read_line`] has something to read.
 pub fn has_input() -> bool {
     Uart::find().is_some_and(|uart| uart.register(FR) & FR_RXFE == 0)
+}
+
+/// Has the UART interrupt while it has room for output, which is always, or not any more. `false` where
+/// there is no UART.
+pub fn set_transmit_interrupt(on: bool) -> bool {
+    let Some(uart) = Uart::find() else {
+        return false;
+    };
+    let mask = if on { INT_TX } else { 0 };
+    // SAFETY: the interrupt mask of the PL011 that the tree names.
+    unsafe { core::ptr::write_volatile((uart.0 + IMSC) as *mut u32, mask) };
+    true
 }
 
 /// The next line of input, without its end. Sleeps while there is none.

@@ -8,6 +8,8 @@ use core::arch::asm;
 const GICD_CTLR: u64 = 0;
 const GICD_IGROUPR: u64 = 0x80;
 const GICD_ISENABLER: u64 = 0x100;
+const GICD_ICENABLER: u64 = 0x180;
+const GICD_ISACTIVER: u64 = 0x300;
 const GICD_IPRIORITYR: u64 = 0x400;
 const GICD_IROUTER: u64 = 0x6000;
 const GICR_WAKER: u64 = 0x14;
@@ -85,6 +87,101 @@ pub fn enable_spi(intid: u32) {
     write(route, cpu::index() as u32);
     write(route + 4, 0);
     write(distributor + GICD_ISENABLER + word, bit);
+}
+
+/// An interrupt group. Those of group 0 are FIQs, those of group 1 are IRQs; asked for, both are had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Group {
+    /// Group 0.
+    Zero,
+    /// Group 1, to which everything belongs after [`init`].
+    One,
+}
+
+fn own_frame() -> u64 {
+    machine().redistributors + cpu::index() as u64 * REDISTRIBUTOR_BYTES + SGI_BASE
+}
+
+/// Enables private interrupts of this vCPU, a bit each.
+pub fn enable_private(bits: u32) {
+    write(own_frame() + GICD_ISENABLER, bits);
+}
+
+/// Disables private interrupts of this vCPU, a bit each.
+pub fn disable_private(bits: u32) {
+    write(own_frame() + GICD_ICENABLER, bits);
+}
+
+/// Which private interrupts of this vCPU are active, a bit each.
+pub fn active_private() -> u32 {
+    read(own_frame() + GICD_ISACTIVER)
+}
+
+/// Sets the priority of a private interrupt of this vCPU.
+pub fn set_private_priority(intid: u32, priority: u8) {
+    let address = own_frame() + GICD_IPRIORITYR + u64::from(intid);
+    // SAFETY: as in `write`; priorities are byte accessible.
+    unsafe { core::ptr::write_volatile(address as *mut u8, priority) };
+}
+
+/// Puts the private interrupts of this vCPU into groups: a bit that is set means group 1.
+pub fn set_private_groups(bits: u32) {
+    write(own_frame() + GICD_IGROUPR, bits);
+}
+
+/// Has the distributor forward group 0 too, or not any more.
+pub fn forward_group0(on: bool) {
+    let control = machine().distributor + GICD_CTLR;
+    write(control, read(control) & !1 | u32::from(on));
+}
+
+/// Enables or disables a group at this vCPU's interface.
+pub fn enable_group(group: Group, on: bool) {
+    let on = u64::from(on);
+    // SAFETY: the CPU interface's registers; interrupts are masked, so no handler is needed.
+    unsafe {
+        match group {
+            Group::Zero => asm!("msr S3_0_C12_C12_6, {}", "isb", in(reg) on, options(nostack)),
+            Group::One => asm!("msr S3_0_C12_C12_7, {}", "isb", in(reg) on, options(nostack)),
+        }
+    }
+}
+
+/// Generates an SGI (0 to 15) of a group at the vCPUs of `targets`, a bit each.
+pub fn send(group: Group, sgi: u32, targets: u16) {
+    let value = u64::from(sgi) << 24 | u64::from(targets);
+    // SAFETY: generating an interrupt changes the interrupt controller's state only.
+    unsafe {
+        match group {
+            Group::Zero => asm!("msr S3_0_C12_C11_7, {}", "isb", in(reg) value, options(nostack)),
+            Group::One => asm!("msr S3_0_C12_C11_5, {}", "isb", in(reg) value, options(nostack)),
+        }
+    }
+}
+
+/// Takes the most urgent pending interrupt of group 0. [`end_group0`] has to follow.
+pub fn take_group0() -> Option<u32> {
+    let intid: u64;
+    // SAFETY: as in `take`.
+    unsafe {
+        asm!("dsb sy", "mrs {}, S3_0_C12_C8_0", "dsb sy", out(reg) intid, options(nostack));
+    }
+    (intid < SPURIOUS).then_some(intid as u32)
+}
+
+/// Ends an interrupt that [`take_group0`] gave.
+pub fn end_group0(intid: u32) {
+    // SAFETY: as in `end`.
+    unsafe { asm!("msr S3_0_C12_C8_1, {}", "isb", in(reg) u64::from(intid), options(nostack)) };
+}
+
+/// Disables an SPI.
+pub fn disable_spi(intid: u32) {
+    let word = u64::from(intid / 32) * 4;
+    write(
+        machine().distributor + GICD_ICENABLER + word,
+        1 << (intid % 32),
+    );
 }
 
 /// What to write to `ICC_SGI1R_EL1` to interrupt a vCPU (affinity level 0 below 16).

@@ -6,6 +6,7 @@ mod interrupts;
 mod later;
 mod leaks;
 mod lists;
+mod maintenance;
 mod message_races;
 mod messages;
 mod race;
@@ -27,4 +28,5 @@ pub const ATTACKS: &[&[Attack]] = &[
     fast::ATTACKS,
     stage2::ATTACKS,
     later::ATTACKS,
+    maintenance::ATTACKS,
 ];

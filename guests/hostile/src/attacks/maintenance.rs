@@ -1,0 +1,243 @@
+//! Attacks 56 to 60: everything that makes the virtual interface ask for the hypervisor (IHI 0069H,
+//! ICH_MISR_EL2), again and again, and interrupts that other vCPUs send without a rest.
+//!
+//! What asks is level-sensitive. A hypervisor that does not see to its being quiet takes the same interrupt
+//! for ever, with all others masked.
+
+use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::kit::Kit;
+use alloc::format;
+use alloc::string::String;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
+use guest_bare::cpu::{self, parallel};
+use guest_bare::gic::{self, Group};
+use guest_bare::{console, timer};
+
+/// In their order.
+pub const ATTACKS: &[Attack] = &[
+    Attack {
+        number: 56,
+        title: "an interrupt is ended while its line is high, again and again",
+        expected: "it comes again each time, until the line is low",
+        run: high_line,
+    },
+    Attack {
+        number: 57,
+        title: "twice as many interrupts are pending as there are list registers",
+        expected: "each comes once",
+        run: many_pending,
+    },
+    Attack {
+        number: 58,
+        title: "groups are disabled and enabled while more is pending than there are list registers",
+        expected: "each interrupt comes once, when its group is enabled",
+        run: groups,
+    },
+    Attack {
+        number: 59,
+        title: "more interrupts are active than there are list registers, and all are ended",
+        expected: "each is over then, and comes again when it is sent again",
+        run: many_active,
+    },
+    Attack {
+        number: 60,
+        title: "all other vCPUs interrupt one without a rest",
+        expected: "that one goes on, and so does the neighbour",
+        run: sgi_storm,
+    },
+];
+
+/// How often each is done.
+const ROUNDS: u32 = 200;
+/// The PL011's interrupt: SPI 1.
+const UART: u32 = 33;
+/// SGIs that nobody else uses, one after the other: twice as many as QEMU has list registers.
+const FIRST: u32 = 2;
+const COUNT: u32 = 8;
+const ALL: u32 = ((1 << COUNT) - 1) << FIRST;
+/// Every other one.
+const EVEN: u32 = 0x5555 & ALL;
+/// How long an interrupt may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn sgis() -> impl DoubleEndedIterator<Item = u32> {
+    FIRST..FIRST + COUNT
+}
+
+fn this() -> u16 {
+    1 << cpu::index()
+}
+
+/// Does `work` with the SGIs enabled, and has them as they were afterwards.
+fn with_sgis(work: impl FnOnce() -> Verdict) -> Verdict {
+    gic::drain();
+    gic::enable_private(ALL);
+    let verdict = work();
+    gic::enable_group(Group::Zero, false);
+    gic::enable_group(Group::One, true);
+    gic::forward_group0(false);
+    gic::set_private_groups(u32::MAX);
+    for sgi in sgis() {
+        gic::set_private_priority(sgi, 0xa0);
+    }
+    gic::drain();
+    gic::disable_private(ALL);
+    verdict
+}
+
+/// The next interrupt.
+fn next(what: &str) -> Result<u32, String> {
+    let mut taken = None;
+    timer::Deadline::after(PATIENCE).wait(|| {
+        taken = gic::take();
+        taken.is_some()
+    });
+    taken.ok_or_else(|| format!("{what}: no interrupt comes"))
+}
+
+fn high_line(_: &Kit) -> Verdict {
+    gic::drain();
+    gic::enable_spi(UART);
+    holds(console::set_transmit_interrupt(true), "a UART")?;
+    let mut result = Ok(());
+    for round in 0..ROUNDS {
+        result = next(&format!("round {round}")).and_then(|intid| {
+            gic::end(intid);
+            same("the interrupt", &intid, &UART)
+        });
+        if result.is_err() {
+            break;
+        }
+    }
+    console::set_transmit_interrupt(false);
+    gic::drain();
+    let more = gic::take();
+    gic::disable_spi(UART);
+    result?;
+    same("an interrupt whose line is low", &more, &None)?;
+    Ok(Seen::denied(format!("{ROUNDS} times"), 0))
+}
+
+/// Takes and ends all of a group that comes; a bit for each.
+fn collect(group: Group) -> Result<u32, String> {
+    let mut seen = 0;
+    loop {
+        let taken = match group {
+            Group::Zero => gic::take_group0(),
+            Group::One => gic::take(),
+        };
+        let Some(intid) = taken else {
+            return Ok(seen);
+        };
+        match group {
+            Group::Zero => gic::end_group0(intid),
+            Group::One => gic::end(intid),
+        }
+        let bit = 1 << (intid % 32);
+        holds(seen & bit == 0, &format!("interrupt {intid} comes twice"))?;
+        seen |= bit;
+    }
+}
+
+fn many_pending(_: &Kit) -> Verdict {
+    with_sgis(|| {
+        for _ in 0..ROUNDS {
+            for sgi in sgis() {
+                gic::send(Group::One, sgi, this());
+            }
+            same("what comes", &collect(Group::One)?, &ALL)?;
+        }
+        Ok(Seen::denied(format!("{COUNT} SGIs, {ROUNDS} times"), 0))
+    })
+}
+
+/// Sends all SGIs, those of group 0 and those of group 1.
+fn send_both() {
+    for sgi in sgis() {
+        let group = if EVEN & 1 << sgi != 0 {
+            Group::Zero
+        } else {
+            Group::One
+        };
+        gic::send(group, sgi, this());
+    }
+}
+
+fn groups(_: &Kit) -> Verdict {
+    with_sgis(|| {
+        gic::forward_group0(true);
+        gic::set_private_groups(!EVEN);
+        let both = [(Group::Zero, EVEN), (Group::One, ALL & !EVEN)];
+        for round in 0..ROUNDS {
+            // Pending while both groups are disabled, or while both are enabled.
+            for (group, _) in both {
+                gic::enable_group(group, round % 2 == 1);
+            }
+            send_both();
+            for (group, _) in both {
+                gic::enable_group(group, false);
+            }
+            // First the one, then the other.
+            for at in [round / 2 % 2, 1 - round / 2 % 2] {
+                let (group, sgis) = both[at as usize];
+                gic::enable_group(group, true);
+                same("what comes", &collect(group)?, &sgis)?;
+                gic::enable_group(group, false);
+                same("what comes of a disabled group", &collect(group)?, &0)?;
+            }
+        }
+        Ok(Seen::denied(format!("{ROUNDS} times"), 0))
+    })
+}
+
+fn many_active(_: &Kit) -> Verdict {
+    with_sgis(|| {
+        for (at, sgi) in (0..).zip(sgis()) {
+            gic::set_private_priority(sgi, 0xe0 - 0x10 * at);
+        }
+        for _ in 0..ROUNDS {
+            for sgi in sgis() {
+                gic::send(Group::One, sgi, this());
+                same("what comes", &next("a more urgent SGI")?, &sgi)?;
+            }
+            same("what is active", &(gic::active_private() & ALL), &ALL)?;
+            for sgi in sgis().rev() {
+                gic::end(sgi);
+            }
+            same("what is active still", &(gic::active_private() & ALL), &0)?;
+            same("what comes", &gic::take(), &None)?;
+        }
+        Ok(Seen::denied(format!("{COUNT} SGIs, {ROUNDS} times"), 0))
+    })
+}
+
+fn sgi_storm(kit: &Kit) -> Verdict {
+    const STORM: Duration = Duration::from_secs(5);
+    let stop = AtomicBool::new(false);
+    let (sent, taken) = (AtomicU64::new(0), AtomicU64::new(0));
+    let alive = spin::Mutex::new(Ok(()));
+    parallel(cpu::count(), &|cpu| {
+        if cpu == 0 {
+            let deadline = timer::Deadline::after(STORM);
+            while !deadline.passed() {
+                if let Some(intid) = gic::take() {
+                    gic::end(intid);
+                    taken.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            // In the middle of it.
+            *alive.lock() = kit.alive();
+            stop.store(true, Ordering::Relaxed);
+        }
+        while !stop.load(Ordering::Relaxed) {
+            gic::poke(0);
+            sent.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    gic::drain();
+    alive.into_inner()?;
+    let (sent, taken) = (sent.into_inner(), taken.into_inner());
+    holds(taken > 0, "not one came")?;
+    Ok(Seen::new(format!("{sent} sent, {taken} taken")))
+}
