@@ -3,8 +3,9 @@
 use anyhow::{Result, ensure};
 use guest_agent::event::Event;
 use postern_qemu::console::Channel;
+use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
-use postern_tests::{Lab, SOON, power_off, stats};
+use postern_tests::{BOOT, Lab, SOON, power_off, stats};
 
 fn pong(session: &mut Session, guest: Channel) -> Result<String> {
     session
@@ -51,4 +52,25 @@ fn input_reaches_the_right_guest() -> Result<()> {
     session.send(a, "exit")?;
     session.expect(a, SOON).ready()?;
     power_off(session, &["a", "b"])
+}
+
+/// A key that is pressed while the firmware still boots: its byte is in the UART's FIFO before anybody
+/// listens.
+#[test]
+fn a_key_before_the_hypervisor_is_up_does_not_silence_the_console() -> Result<()> {
+    let lab = Lab::new("early-key")?;
+    let machine = lab.machine(&lab.system("one.toml")?, Flavour::Shared)?;
+    let mut session = Session::boot(&machine, &lab.folder)?;
+    session.send_bytes(Channel::Hypervisor, b"\r")?;
+    // TF-A has switched the FIFO on, which empties it; OP-TEE and Postern come after this.
+    session.expect(Channel::Firmware, BOOT).line("BL31")?;
+    session.send_bytes(Channel::Hypervisor, b"\r")?;
+
+    let name = machine.vms[0].name.clone();
+    let guest = session.vm(&name)?;
+    session.expect(guest, BOOT).ready()?;
+    stats(&mut session, &name)?;
+    session.send(guest, "ping after an early key")?;
+    ensure!(pong(&mut session, guest)? == "after an early key");
+    power_off(session, &[&name])
 }

@@ -2,7 +2,8 @@
 
 use super::{BootError, Conduit, Machine, Occupied, VmConfigs, early_psci, early_uart, total_size};
 use crate::arch::{self, gic, heap, mmu, percpu, power, vectors, world};
-use crate::console::output;
+use crate::console::output::{self, MachineUart};
+use crate::console::uart::Uart;
 use crate::range::PaRange;
 use crate::{info, vm};
 use core::fmt::Write;
@@ -28,7 +29,7 @@ pub fn primary(tree: u64, image: u64) -> ! {
     let bytes = tree_bytes(tree);
     if let Some(base) = bytes.and_then(early_uart) {
         // SAFETY: the tree says that a PL011 is there, and the boot table maps all devices.
-        output::init(unsafe { arch::uart::Uart::new(base) });
+        output::init(unsafe { arch::uart::UartRegisters::new(base) });
     }
     info!(
         "Postern {} at {image:#x}, device tree at {tree:#x}",
@@ -197,7 +198,8 @@ pub fn wrong_level(tree: u64, level: u64) -> ! {
     let bytes = tree_bytes(tree);
     if let Some(base) = bytes.and_then(early_uart) {
         // SAFETY: the tree says that a PL011 is there; the MMU is off.
-        let mut uart = Raw(unsafe { arch::uart::Uart::new(base) });
+        let registers = unsafe { arch::uart::UartRegisters::new(base) };
+        let mut uart = Raw(Uart::new(registers));
         let text = "start it at EL2 (QEMU: -M virt,virtualization=on; U-Boot: build for EL2)";
         let _ = write!(
             uart,
@@ -208,11 +210,12 @@ pub fn wrong_level(tree: u64, level: u64) -> ! {
 }
 
 /// Writes to a UART without a lock.
-struct Raw(arch::uart::Uart);
+struct Raw(MachineUart);
 
 impl Write for Raw {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        text.bytes().for_each(|byte| self.0.send(byte));
+        text.bytes()
+            .for_each(|byte| output::send_waiting(self.0, byte));
         Ok(())
     }
 }

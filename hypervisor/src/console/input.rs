@@ -14,11 +14,12 @@ static DECODER: SpinMutex<Decoder> = SpinMutex::new(Decoder::new(Some(Channel::H
 /// The pCPU that the UART interrupts.
 static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
-/// Has the boot pCPU take what arrives on the UART.
+/// Has the boot pCPU take what arrives on the UART, and takes what has arrived before.
 pub fn init() {
     take(PcpuIndex::BOOT);
     if let Some(uart) = output::uart() {
-        uart.enable_receive_interrupt();
+        let mut decoder = DECODER.lock();
+        uart.listen(|byte| deliver(&mut decoder, byte));
     }
 }
 
@@ -40,24 +41,26 @@ pub fn is_console(intid: u32) -> bool {
     machine().uart.interrupt.get() == intid
 }
 
-/// Takes all that the UART has received.
+/// Takes what the UART has received. With more than some hundred bytes its interrupt stays asserted,
+/// and the rest is for the next time.
 pub fn receive() {
-    let Some(uart) = output::uart() else {
+    if let Some(uart) = output::uart() {
+        let mut decoder = DECODER.lock();
+        uart.drain(|byte| deliver(&mut decoder, byte));
+    }
+}
+
+/// Gives what a byte from the line means to whom it is for.
+fn deliver(decoder: &mut Decoder, byte: u8) {
+    let Some(decoded) = decoder.push(byte) else {
         return;
     };
-    uart.clear_receive_interrupt();
-    let mut decoder = DECODER.lock();
-    while let Some(byte) = uart.receive() {
-        let Some(decoded) = decoder.push(byte) else {
-            continue;
-        };
-        match decoded.channel {
-            None | Some(Channel::HYPERVISOR) => monitor::receive(decoded.byte),
-            Some(channel) => {
-                let vm = channel.vm().and_then(|index| vm::all().get(index.get()));
-                if let Some(vm) = vm {
-                    vm.receive(decoded.byte);
-                }
+    match decoded.channel {
+        None | Some(Channel::HYPERVISOR) => monitor::receive(decoded.byte),
+        Some(channel) => {
+            let vm = channel.vm().and_then(|index| vm::all().get(index.get()));
+            if let Some(vm) = vm {
+                vm.receive(decoded.byte);
             }
         }
     }

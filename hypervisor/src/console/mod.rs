@@ -12,3 +12,4 @@ pub mod mux;
 pub mod output;
 pub mod recent;
 pub mod ring;
+pub mod uart;

@@ -8,15 +8,29 @@ use super::monitor::Session;
 use super::monitor::port::Terminal;
 use super::mux::{Channel, Encoder};
 use super::recent::Recent;
+use super::uart::{Registers, Uart};
 use crate::arch::percpu;
 use crate::arch::timer;
-use crate::arch::uart::Uart;
+use crate::arch::uart::UartRegisters;
 use core::fmt::{self, Write};
 use spin::Once;
 use spin::mutex::SpinMutex;
 
+/// The driver of the machine's UART.
+pub type MachineUart = Uart<UartRegisters>;
+
+impl Registers for UartRegisters {
+    fn read(&self, offset: u16) -> u32 {
+        Self::read(*self, offset)
+    }
+
+    fn write(&self, offset: u16, value: u32) {
+        Self::write(*self, offset, value);
+    }
+}
+
 struct Output {
-    uart: Uart,
+    uart: MachineUart,
     encoder: Encoder,
     /// What stands in the line that a user of the monitor edits, on the hypervisor's channel:
     /// written again after whatever comes in between.
@@ -25,11 +39,11 @@ struct Output {
 
 /// The end of the log.
 static RECENT: SpinMutex<Recent<16_384>> = SpinMutex::new(Recent::new());
-static UART: Once<Uart> = Once::new();
+static UART: Once<MachineUart> = Once::new();
 static OUTPUT: Once<SpinMutex<Output>> = Once::new();
 
 impl Output {
-    const fn new(uart: Uart) -> Self {
+    const fn new(uart: MachineUart) -> Self {
         Self {
             uart,
             encoder: Encoder::new(),
@@ -39,7 +53,7 @@ impl Output {
 
     fn send(&mut self, channel: Channel, bytes: &[u8]) {
         self.encoder
-            .encode_all(channel, bytes, |byte| self.uart.send(byte));
+            .encode_all(channel, bytes, |byte| send_waiting(self.uart, byte));
     }
 
     /// A line on the hypervisor's channel, past the one that is being edited.
@@ -62,14 +76,22 @@ impl Write for Output {
     }
 }
 
+/// Sends a byte, waiting for room.
+pub fn send_waiting(uart: MachineUart, byte: u8) {
+    while !uart.try_send(byte) {
+        core::hint::spin_loop();
+    }
+}
+
 /// Everything goes to this UART from here on; before, it goes nowhere.
-pub fn init(uart: Uart) {
+pub fn init(registers: UartRegisters) {
+    let uart = Uart::new(registers);
     UART.call_once(|| uart);
     OUTPUT.call_once(|| SpinMutex::new(Output::new(uart)));
 }
 
 /// The UART that [`init`] was given.
-pub fn uart() -> Option<Uart> {
+pub fn uart() -> Option<MachineUart> {
     UART.get().copied()
 }
 
