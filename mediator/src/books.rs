@@ -149,10 +149,6 @@ impl Books {
         self.buffers_max = old.buffers_max;
         self.buffers.inherit(&old.buffers);
         self.rpc_buffers.inherit(&old.rpc_buffers);
-        #[cfg(any(test, feature = "fakes"))]
-        {
-            self.sessions.any = old.sessions.any;
-        }
     }
 
     /// Pages pinned or about to be, counted once a buffer: now, and at most so far.

@@ -275,12 +275,6 @@ impl Mediator {
         self.config.offer.async_notif && !self.is_mute.load(Ordering::Relaxed)
     }
 
-    /// Lets the guest use every session as if it were open, in tests whose matter is another.
-    #[cfg(any(test, feature = "fakes"))]
-    pub fn take_any_session(&self, any: bool) {
-        self.books.lock().sessions.any = any;
-    }
-
     /// What has been done so far.
     pub fn stats(&self) -> Stats {
         let books = self.books.lock();

@@ -215,6 +215,11 @@ impl Machine {
         self.state().tee.outcomes(client)
     }
 
+    /// Forgets what yielding calls of a VM's have come to so far.
+    pub fn forget_outcomes(&self, client: u16) {
+        self.state().tee.forget_outcomes(client);
+    }
+
     /// Sessions that are open in OP-TEE.
     pub fn open_sessions(&self, client: u16) -> usize {
         self.state().tee.open_sessions(client)

@@ -1,6 +1,6 @@
 //! RPCs that allocate and free.
 
-use super::{Vm, value, vm};
+use super::{SESSION, Vm, value, vm};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, Machine, Request, Step};
 use crate::{Config, RpcKind};
@@ -33,7 +33,7 @@ fn buffers_are_allocated_used_and_freed() {
     let guest = vm.guest();
     let before = vm.baseline();
     let shared = vm.host.machine().shared_pages();
-    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert_eq!(seen.allocated[0].as_ref().map(Vec::len), Some(4));
     assert_eq!(seen.allocated[1].as_ref().map(Vec::len), Some(1));
@@ -75,16 +75,19 @@ fn what_is_freed_is_forgotten_before_the_guest_hears() {
     let memory = guest.alloc(1);
     let list = guest.page_list(&[memory]);
     let mut pinned = vec![];
-    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
-        pinned.push(vm.host.machine().pins());
-        if request.command() != rpc::Command::SHM_ALLOC {
-            return false;
-        }
-        // The same memory under the same name each time.
-        let param = Param::new(Attr::PAGE_LIST, list.get(), PAGE_SIZE, 0x4711);
-        guest.reply(request, 0, &[param]);
-        true
-    });
+    guest.run_with(
+        guest.message(Command::INVOKE, SESSION, &[]),
+        |guest, request| {
+            pinned.push(vm.host.machine().pins());
+            if request.command() != rpc::Command::SHM_ALLOC {
+                return false;
+            }
+            // The same memory under the same name each time.
+            let param = Param::new(Attr::PAGE_LIST, list.get(), PAGE_SIZE, 0x4711);
+            guest.reply(request, 0, &[param]);
+            true
+        },
+    );
     assert_eq!(pinned, [0, 0, 0, 0]);
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert!(seen.allocated.iter().all(Option::is_some));
@@ -101,13 +104,16 @@ fn allocate(vm: &Vm, wanted: u64, param: impl Fn(&Guest<'_>) -> Param) -> (bool,
     ];
     vm.host.machine().script(1, steps);
     let guest = vm.guest();
-    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
-        if request.command() != rpc::Command::SHM_ALLOC {
-            return false;
-        }
-        guest.reply(request, 0, &[param(guest)]);
-        true
-    });
+    guest.run_with(
+        guest.message(Command::INVOKE, SESSION, &[]),
+        |guest, request| {
+            if request.command() != rpc::Command::SHM_ALLOC {
+                return false;
+            }
+            guest.reply(request, 0, &[param(guest)]);
+            true
+        },
+    );
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     let requests = guest.requests.lock().clone();
     (seen.allocated[0].is_some(), requests)
@@ -247,14 +253,17 @@ fn the_question_cannot_be_changed_by_the_answer() {
         .machine()
         .script(1, [Step::ShmAlloc(SHM_TYPE_APPL, 10)]);
     let guest = vm.guest();
-    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
-        let param = Param::new(Attr::PAGE_LIST, secret, PAGE_SIZE, 0x77);
-        let mut changed = request.clone();
-        changed.header.cmd = rpc::Command::GET_TIME.0.into();
-        changed.header.num_params = 4.into();
-        guest.reply(&changed, 0, &[param]);
-        true
-    });
+    guest.run_with(
+        guest.message(Command::INVOKE, SESSION, &[]),
+        |guest, request| {
+            let param = Param::new(Attr::PAGE_LIST, secret, PAGE_SIZE, 0x77);
+            let mut changed = request.clone();
+            changed.header.cmd = rpc::Command::GET_TIME.0.into();
+            changed.header.num_params = 4.into();
+            guest.reply(&changed, 0, &[param]);
+            true
+        },
+    );
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert_eq!(seen.allocated, [None]);
     // And a time as if it had been an allocation.
@@ -266,12 +275,15 @@ fn the_question_cannot_be_changed_by_the_answer() {
             vec![value(Attr::VALUE_OUTPUT)],
         )],
     );
-    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
-        let mut changed = request.clone();
-        changed.header.cmd = rpc::Command::SHM_ALLOC.0.into();
-        guest.reply(&changed, 0, &[Param::new(Attr::PAGE_LIST, 1, 2, 3)]);
-        true
-    });
+    guest.run_with(
+        guest.message(Command::INVOKE, SESSION, &[]),
+        |guest, request| {
+            let mut changed = request.clone();
+            changed.header.cmd = rpc::Command::SHM_ALLOC.0.into();
+            guest.reply(&changed, 0, &[Param::new(Attr::PAGE_LIST, 1, 2, 3)]);
+            true
+        },
+    );
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert_eq!(seen.replies[0].1, [Param::new(Attr::VALUE_OUTPUT, 1, 2, 3)]);
     assert_eq!(seen.replies[0].0.cmd.get(), 3);
@@ -290,11 +302,14 @@ fn a_name_in_use_is_not_freed() {
     vm.host.machine().script(1, steps);
     let guest = vm.guest();
     let list = guest.page_list(&[guest.alloc(1)]);
-    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
-        let param = Param::new(Attr::PAGE_LIST, list.get(), PAGE_SIZE, 0x77);
-        guest.reply(request, 0, &[param]);
-        true
-    });
+    guest.run_with(
+        guest.message(Command::INVOKE, SESSION, &[]),
+        |guest, request| {
+            let param = Param::new(Attr::PAGE_LIST, list.get(), PAGE_SIZE, 0x77);
+            guest.reply(request, 0, &[param]);
+            true
+        },
+    );
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert!(seen.allocated[0].is_some() && seen.allocated[1].is_none());
     let commands: Vec<u32> = guest
@@ -325,7 +340,7 @@ fn bad_memory_for_rpcs_is_given_back() {
         vm.host
             .machine()
             .script(1, [Step::Command(rpc::Command::FS, vec![])]);
-        let regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+        let regs = guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
         assert_eq!(regs[..3], [Function::ALLOC.a0(), 160, 0]);
         let ((a1, a2), (a4, a5)) = (smc::pair(at), smc::pair(cookie));
         let regs = guest.resume(regs[3], [a1, a2, a4, a5]);
@@ -352,7 +367,7 @@ fn memory_for_rpcs_has_one_name_and_a_quota() {
     let guest = vm.guest();
     let message = |steps: Vec<Step>| {
         vm.host.machine().script(1, steps);
-        guest.begin(guest.message(Command::INVOKE, 1, &[]))
+        guest.begin(guest.message(Command::INVOKE, SESSION, &[]))
     };
     let command = || Step::Command(rpc::Command::FS, vec![]);
     let first = message(vec![command()]);
@@ -386,11 +401,11 @@ fn a_page_that_is_being_freed_is_not_used_again() {
     vm.host
         .machine()
         .script(1, [command(), Step::FreeRpc, Step::ForeignInterrupt]);
-    let first = allocate(guest.begin(guest.message(Command::INVOKE, 1, &[])));
+    let first = allocate(guest.begin(guest.message(Command::INVOKE, SESSION, &[])));
     let freeing = guest.resume(first[3], [0; 4]);
     assert_eq!(freeing[0], Function::FREE.a0());
     vm.host.machine().script(1, [command()]);
-    let second = allocate(guest.begin(guest.message(Command::INVOKE, 1, &[])));
+    let second = allocate(guest.begin(guest.message(Command::INVOKE, SESSION, &[])));
     assert_eq!(second[0], Function::CMD.a0());
     vm.end();
 }
@@ -412,7 +427,7 @@ fn only_what_was_allocated_is_freed() {
     vm.host
         .machine()
         .script(1, [free(ours), free(0), free(ours + 1), free(77)]);
-    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     for (header, _) in &seen.replies {
         assert_eq!(header.ret.get(), optee_proto::TeeResult::ITEM_NOT_FOUND.0);
@@ -425,7 +440,7 @@ fn only_what_was_allocated_is_freed() {
     let memory = Param::new(Attr::RMEM_INPUT, 0, 1, cookie);
     assert_eq!(
         guest
-            .run(guest.message(Command::INVOKE, 1, &[memory]))
+            .run(guest.message(Command::INVOKE, SESSION, &[memory]))
             .header
             .ret
             .get(),

@@ -1,6 +1,6 @@
 //! Yielding calls without memory.
 
-use super::{APP, Vm, vm};
+use super::{APP, SESSION, Vm, bare, vm};
 use crate::fake::{Machine, Step};
 use crate::{Config, CreateError, Quotas};
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 
 #[test]
 fn sessions_open_run_and_close() {
-    let vm = vm();
+    let vm = bare();
     let guest = vm.guest();
     let (session, result) = guest.open(APP, login::REE_KERNEL);
     assert_eq!(result, 0);
@@ -61,7 +61,7 @@ fn sessions_open_run_and_close() {
 /// whoever waits for it. So a guest uses what it has open, and nothing else.
 #[test]
 fn only_open_sessions_can_be_used() {
-    let vm = vm().with_own_sessions();
+    let vm = bare();
     let guest = vm.guest();
     let machine = vm.host.machine();
     let mut refused = 0;
@@ -145,7 +145,7 @@ fn a_session_in_use_is_not_closed() {
     machine.set_tee(optee_proto::uuid::API_UID, 0b111_1101, 5);
     let mut config = Config::default();
     config.quotas.calls = 5;
-    let vm = Vm::new(&machine, 1, config).with_own_sessions();
+    let vm = Vm::bare(&machine, 1, config);
     let (guest, machine) = (vm.guest(), vm.host.machine());
     let begin = |command, session| {
         let message = guest.message(command, session, &[]);
@@ -215,7 +215,7 @@ fn messages_that_cannot_be_read() {
     let vm = vm();
     let guest = vm.guest();
     let before = vm.host.machine().smcs().len();
-    let good = guest.message(Command::INVOKE, 1, &[]);
+    let good = guest.message(Command::INVOKE, SESSION, &[]);
 
     // Addresses: not aligned, beyond the RAM, none, a device, the physical address of RAM.
     for at in [
@@ -231,7 +231,7 @@ fn messages_that_cannot_be_read() {
     }
     // Counts that cannot be.
     for count in [128u32, 0x0800_0000, u32::MAX] {
-        guest.write_message(good, Command::INVOKE, 1, &[]);
+        guest.write_message(good, Command::INVOKE, SESSION, &[]);
         guest
             .host
             .poke(good.checked_add(28).unwrap(), &count.to_le_bytes());
@@ -249,7 +249,7 @@ fn policy_and_quota_of_sessions() {
     config.policy.trusted_apps = Some(alloc::vec![APP]);
     config.policy.logins = Some(alloc::vec![login::PUBLIC]);
     config.quotas.sessions = 2;
-    let vm = Vm::new(&Machine::new(), 1, config);
+    let vm = Vm::bare(&Machine::new(), 1, config);
     let guest = vm.guest();
     let denied = TeeResult::ACCESS_DENIED.0;
     assert_eq!(
@@ -278,12 +278,12 @@ fn policy_and_quota_of_sessions() {
 
 #[test]
 fn what_is_fetched_is_fetched_once() {
-    let vm = vm();
+    let vm = bare();
     vm.host.machine().scramble(true);
     let guest = vm.guest();
     assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
     let params = [Param::new(Attr::VALUE_INOUT, 4, 5, 6); 4];
-    let message = guest.message(Command::INVOKE, 1, &params);
+    let message = guest.message(Command::INVOKE, SESSION, &params);
     guest.begin(message);
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert_eq!(seen.params, params);
@@ -293,7 +293,7 @@ fn what_is_fetched_is_fetched_once() {
 /// A message that is fetched in two pieces, and is another one when the second piece comes.
 #[test]
 fn a_message_that_changes_while_it_is_fetched() {
-    let vm = vm();
+    let vm = bare();
     let guest = vm.guest();
     let meta = Param::new(Attr::META_VALUE_INPUT, 0, 0, 0);
     let value = Param::new(Attr::VALUE_INPUT, 1, 2, 3);
@@ -326,7 +326,7 @@ fn a_message_that_went_away_has_no_result() {
     let vm = vm();
     let guest = vm.guest();
     vm.host.machine().script(1, [Step::ForeignInterrupt]);
-    let message = guest.message(Command::INVOKE, 1, &[]);
+    let message = guest.message(Command::INVOKE, SESSION, &[]);
     let regs = guest.begin(message);
     vm.host.unmap(message);
     assert_eq!(
@@ -343,7 +343,7 @@ fn two_calls_share_a_message_without_harm() {
     let guest = vm.guest();
     vm.host.machine().script(1, [Step::ForeignInterrupt]);
     let param = Param::new(Attr::VALUE_INOUT, 4, 5, 6);
-    let message = guest.message(Command::INVOKE, 1, &[param]);
+    let message = guest.message(Command::INVOKE, SESSION, &[param]);
     let first = guest.begin(message);
     assert_eq!(guest.run(message).params[0].a.get(), !4);
     assert_eq!(guest.resume(first[3], [0; 4])[0], 0);
@@ -362,11 +362,11 @@ fn threads_are_limited_for_the_vm_alone() {
     let foreign = Function::FOREIGN_INTR.a0();
     let parked: [u64; 2] = core::array::from_fn(|_| {
         machine.script(1, [Step::ForeignInterrupt]);
-        let regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+        let regs = guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
         assert_eq!(regs[0], foreign);
         regs[3]
     });
-    let message = guest.message(Command::INVOKE, 1, &[]);
+    let message = guest.message(Command::INVOKE, SESSION, &[]);
     assert_eq!(guest.begin(message), [Return::ETHREAD_LIMIT.get(), 0, 0, 0]);
     assert_eq!(guest.fast(smc::ENABLE_SHM_CACHE)[0], Return::EBUSY.get());
     assert_eq!(b.guest().open(APP, login::PUBLIC).1, 0);
@@ -389,7 +389,7 @@ fn only_a_suspended_call_can_be_resumed_and_only_once() {
     let no = [Return::ERESUME.get(), 0, 0, 0];
     assert_eq!(ga.resume(0, [0; 4]), no);
     machine.script(1, [Step::ForeignInterrupt, Step::ForeignInterrupt]);
-    let token = ga.begin(ga.message(Command::INVOKE, 1, &[]))[3];
+    let token = ga.begin(ga.message(Command::INVOKE, SESSION, &[]))[3];
     for wrong in [token + 1, token + 64, token ^ 1, u64::from(u32::MAX), 0] {
         assert_eq!(ga.resume(wrong, [0; 4]), no, "{wrong:#x}");
     }

@@ -1,6 +1,6 @@
 //! The end of a VM in steps, and with an OP-TEE that knows of no VMs.
 
-use super::{APP, Vm, vm};
+use super::{APP, SESSION, Vm, vm};
 use crate::fake::{FakeHost, Guest, Machine, Step};
 use crate::{
     ClientId, Config, CreateError, DestroyError, Mediator, Offer, Progress, TeeInfo, probe,
@@ -17,7 +17,7 @@ fn alone() -> Vm {
     let machine = Machine::new();
     let caps = SecureCaps::DYNAMIC_SHM | SecureCaps::MEMREF_NULL;
     machine.set_tee(uuid::API_UID, caps.bits(), 4);
-    Vm::new(&machine, 1, Config::default())
+    Vm::bare(&machine, 1, Config::default())
 }
 
 /// No step does much, whatever the VM has left open; and nobody is served meanwhile.
@@ -39,7 +39,7 @@ fn each_step_is_short() {
             Step::ForeignInterrupt,
         ];
         machine.script(1, busy);
-        guest.begin(guest.message(Command::INVOKE, 1, &[]));
+        guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
     }
     let mut steps = 0;
     loop {
@@ -50,7 +50,7 @@ fn each_step_is_short() {
         if progress == Progress::Done {
             break;
         }
-        let begun = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+        let begun = guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
         assert_eq!(begun[0], Return::ENOTAVAIL.get());
         assert_eq!(vm.mediator.create(&vm.host), Err(CreateError::Exists));
     }
@@ -138,12 +138,13 @@ fn what_an_optee_without_vms_keeps_stays_pinned() {
 #[test]
 fn a_lost_call_keeps_the_vm_of_an_optee_without_vms() {
     let vm = alone();
+    vm.open_session(400);
     let guest = vm.guest();
     let machine = vm.host.machine();
     let (cookie, _) = guest.register(1);
     machine.script(1, [Step::Raw([0xdead, 0, 0], None)]);
     let memory = Param::new(Attr::RMEM_INOUT, 0, 10, cookie);
-    guest.begin(guest.message(Command::INVOKE, 1, &[memory]));
+    guest.begin(guest.message(Command::INVOKE, SESSION, &[memory]));
     assert_eq!(vm.stats().lost, 1);
     assert_eq!(
         vm.mediator.destroy(&vm.host),
@@ -240,7 +241,7 @@ fn one_call_that_does_not_end_leaves_the_other_sessions_alone() {
         1,
         (0..if cfg!(miri) { 200 } else { 20_000 }).map(|_| Step::ForeignInterrupt),
     );
-    guest.begin(guest.message(Command::INVOKE, 1, &[]));
+    guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
     // Each session's end takes a while as well; the first script is for the cancellation.
     for _ in 0..4 {
         let a_while = if cfg!(miri) { 1 } else { 20 };

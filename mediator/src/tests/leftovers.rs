@@ -32,7 +32,7 @@ fn live_and_end(vm: &Vm, app: Uuid, at_the_end: impl IntoIterator<Item = Step>) 
 
 #[test]
 fn an_application_that_must_be_loaded_again_was_not_kept() {
-    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let vm = Vm::bare(&Machine::new(), 1, Config::default());
     let gone = Step::Result(TeeResult::ITEM_NOT_FOUND);
     live_and_end(&vm, APP, [load(APP), gone]);
     assert_eq!((vm.stats().kept, vm.stats().leaked), (0, 0));
@@ -42,7 +42,7 @@ fn an_application_that_must_be_loaded_again_was_not_kept() {
 /// OP-TEE looks among its files first, for whose names it wants memory, which it may keep.
 #[test]
 fn files_are_looked_for_before_code() {
-    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let vm = Vm::bare(&Machine::new(), 1, Config::default());
     let open_file = || {
         let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
         Step::Command(rpc::Command::FS, vec![which])
@@ -67,7 +67,7 @@ fn files_are_looked_for_before_code() {
 
 #[test]
 fn an_application_that_needs_no_loading_was_kept() {
-    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let vm = Vm::bare(&Machine::new(), 1, Config::default());
     live_and_end(&vm, APP, []);
     assert_eq!((vm.stats().kept, vm.stats().leaked), (1, 0));
     // Also where it does not let us in.
@@ -82,7 +82,7 @@ fn an_application_that_needs_no_loading_was_kept() {
 fn without_room_for_a_session_an_application_counts_as_kept() {
     let mut config = Config::default();
     config.quotas.sessions = 1;
-    let vm = Vm::new(&Machine::new(), 1, config);
+    let vm = Vm::bare(&Machine::new(), 1, config);
     let machine = vm.host.machine();
     let guest = vm.guest();
     machine.script(1, [load(APP), Step::Result(TeeResult::ITEM_NOT_FOUND)]);
@@ -103,7 +103,7 @@ fn without_room_for_a_session_an_application_counts_as_kept() {
 
 #[test]
 fn pseudo_tas_are_not_asked() {
-    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let vm = Vm::bare(&Machine::new(), 1, Config::default());
     let guest = vm.guest();
     assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
     let before = vm.host.machine().smcs().len();
@@ -123,8 +123,8 @@ fn a_vm_that_leaves_too_much_behind_does_not_come_back() {
     let mut config = Config::default();
     config.quotas.leftovers = 3;
     let machine = Machine::new();
-    let neighbour = Vm::new(&machine, 2, Config::default());
-    let vm = Vm::new(&machine, 1, config);
+    let neighbour = Vm::bare(&machine, 2, Config::default());
+    let vm = Vm::bare(&machine, 1, config);
     for life in 0..3 {
         if life > 0 {
             vm.mediator.create(&vm.host).unwrap();
@@ -146,7 +146,7 @@ fn live_and_end_beside(vm: &Vm) {
 
 #[test]
 fn more_applications_than_are_remembered_count_as_kept() {
-    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let vm = Vm::bare(&Machine::new(), 1, Config::default());
     let machine = vm.host.machine();
     let guest = vm.guest();
     let all = MAX_USER_APPS as u8 + 3;
@@ -164,7 +164,7 @@ fn more_applications_than_are_remembered_count_as_kept() {
 /// A guest can go on for days with names of applications that nobody has.
 #[test]
 fn any_number_of_applications_can_be_counted() {
-    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let vm = Vm::bare(&Machine::new(), 1, Config::default());
     {
         let mut books = vm.mediator.books.lock();
         for number in 0..MAX_USER_APPS as u8 {

@@ -1,7 +1,7 @@
 //! The end of a VM: sessions are closed for it, calls that wait are ended.
 
 use super::during::during_smc;
-use super::{APP, Vm, vm};
+use super::{APP, SESSION, Vm, bare, vm};
 use crate::fake::{Machine, Step};
 use crate::{Config, CreateError, DestroyError, Offer};
 use alloc::vec;
@@ -11,7 +11,7 @@ use optee_proto::{TeeResult, rpc, smc};
 
 #[test]
 fn sessions_are_closed_for_the_guest() {
-    let vm = vm();
+    let vm = bare();
     for _ in 0..5 {
         assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
     }
@@ -41,7 +41,7 @@ fn sessions_are_closed_for_the_guest() {
 
 #[test]
 fn calls_that_wait_are_ended_and_their_sessions_closed() {
-    let vm = vm();
+    let vm = bare();
     let guest = vm.guest();
     let wait = vec![Param::new(Attr::VALUE_INPUT, rpc::NOTIFICATION_WAIT, 5, 0)];
     vm.host
@@ -69,14 +69,14 @@ fn calls_that_wait_are_ended_and_their_sessions_closed() {
 
 #[test]
 fn a_call_that_does_not_end_does_not_hold_up_the_end() {
-    let vm = vm();
+    let vm = bare();
     assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
     vm.host.machine().script(
         1,
         vec![Step::ForeignInterrupt; if cfg!(miri) { 200 } else { 20_000 }],
     );
     vm.guest()
-        .begin(vm.guest().message(Command::INVOKE, 1, &[]));
+        .begin(vm.guest().message(Command::INVOKE, SESSION, &[]));
     let before = vm.host.machine().smcs().len();
     vm.mediator.destroy(&vm.host).unwrap();
     // So many interrupts, and the calls around them.
@@ -85,7 +85,7 @@ fn a_call_that_does_not_end_does_not_hold_up_the_end() {
     vm.end_after_destroy();
 
     // Nor does a session that cannot be closed.
-    let vm = super::vm();
+    let vm = bare();
     for _ in 0..3 {
         assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
     }
@@ -109,7 +109,7 @@ fn names_are_not_used_again_after_a_reset() {
         assert_eq!(guest.register(1).1, 0);
         let buffer = machine.outcomes(1).pop().unwrap().params[0].c.get();
         machine.script(1, [Step::Command(rpc::Command::FS, vec![])]);
-        let regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+        let regs = guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
         guest.resume(regs[3], [1, 0, 1, 5]);
         let [_, _, _, _, a4, a5, ..] = machine.smcs().pop().unwrap();
         let message = smc::unpair(a4, a5);
@@ -117,6 +117,7 @@ fn names_are_not_used_again_after_a_reset() {
         seen.extend([buffer, message, regs[3]]);
         vm.mediator.destroy(&vm.host).unwrap();
         vm.mediator.create(&vm.host).unwrap();
+        vm.open_session(400);
     }
     assert!(
         (0..6).all(|at| !seen[..at].contains(&seen[at])),
@@ -138,7 +139,10 @@ fn pages_stay_pinned_when_optee_keeps_the_vm() {
     assert_eq!(vm.mediator.destroy(&vm.host), refused);
     assert_eq!((machine.pins(), machine.shared_pages()), (3, shared));
     // No call begins, and no new life.
-    assert_eq!(guest.begin(guest.message(Command::INVOKE, 1, &[]))[0], 7);
+    assert_eq!(
+        guest.begin(guest.message(Command::INVOKE, SESSION, &[]))[0],
+        7
+    );
     assert_eq!(vm.mediator.create(&vm.host), Err(CreateError::Exists));
     vm.end();
 }
@@ -146,14 +150,14 @@ fn pages_stay_pinned_when_optee_keeps_the_vm() {
 /// With every call lost there is no way to close a session; it is counted.
 #[test]
 fn sessions_without_a_call_to_close_them_are_counted() {
-    let vm = vm();
+    let vm = bare();
     assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
     for _ in 0..2 {
         vm.host
             .machine()
             .script(1, [Step::Raw([0xffff_0001, 0, 0], None)]);
         vm.guest()
-            .begin(vm.guest().message(Command::INVOKE, 1, &[]));
+            .begin(vm.guest().message(Command::INVOKE, SESSION, &[]));
     }
     vm.mediator.destroy(&vm.host).unwrap();
     assert_eq!((vm.stats().lost, vm.stats().leaked), (2, 1));
@@ -193,7 +197,7 @@ fn a_poor_tee_is_not_made_rich() {
 #[test]
 fn many_lives() {
     let machine = Machine::new();
-    let vm = Vm::new(&machine, 1, Config::default());
+    let vm = Vm::bare(&machine, 1, Config::default());
     for _ in 0..if cfg!(miri) { 2 } else { 1000 } {
         let guest = vm.guest();
         assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
@@ -201,7 +205,7 @@ fn many_lives() {
         assert_eq!(result, 0);
         machine.script(1, [Step::ShmAlloc(0, 10), Step::ForeignInterrupt]);
         let memory = Param::new(Attr::RMEM_INPUT, 0, 10, cookie);
-        guest.begin(guest.message(Command::INVOKE, 1, &[memory]));
+        guest.begin(guest.message(Command::INVOKE, SESSION, &[memory]));
         vm.mediator.destroy(&vm.host).unwrap();
         assert_eq!((machine.pins(), machine.shared_pages()), (0, 0));
         vm.mediator.create(&vm.host).unwrap();
@@ -214,7 +218,7 @@ fn many_lives() {
 fn a_vm_is_not_taken_down_under_its_calls() {
     for function in [smc::GET_OS_UUID, smc::CALL_WITH_ARG] {
         let vm = vm();
-        let message = vm.guest().message(Command::INVOKE, 1, &[]);
+        let message = vm.guest().message(Command::INVOKE, SESSION, &[]);
         let (a1, a2) = smc::pair(message.get());
         let mut seen = None;
         during_smc(&vm, [function.get().into(), a1, a2, 0, 0, 0, 0, 0], |vm| {

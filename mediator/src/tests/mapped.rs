@@ -1,6 +1,6 @@
 //! What OP-TEE's core may map of a VM's memory is bounded: too much of it would stop OP-TEE.
 
-use super::{APP, Vm};
+use super::{APP, SESSION, Vm};
 use crate::addr::PAGE_SIZE;
 use crate::fake::{Guest, Machine, Step};
 use crate::{Config, Quotas};
@@ -99,12 +99,10 @@ fn user_tas_may_have_more() {
     // It stays known when it need not be loaded again.
     let (again, _) = guest.open(APP, login::PUBLIC);
     assert_eq!(guest.run(invoke(again)).header.ret.get(), 0);
-    // A session of somebody else's, or none, is no user TA's.
+    // A session of somebody else's is no user TA's.
     let (pseudo, _) = guest.open(PSEUDO, login::PUBLIC);
-    for session in [pseudo, 0x4711] {
-        let done = guest.run(invoke(session));
-        assert_eq!(done.header.ret.get(), TeeResult::OUT_OF_MEMORY.0);
-    }
+    let done = guest.run(invoke(pseudo));
+    assert_eq!(done.header.ret.get(), TeeResult::OUT_OF_MEMORY.0);
     assert_eq!(vm.stats().mapped_pages, 0);
     vm.end();
 }
@@ -112,7 +110,7 @@ fn user_tas_may_have_more() {
 /// The number of a session that is being closed may be a pseudo TA's already.
 #[test]
 fn a_session_that_is_going_vouches_for_nothing() {
-    let vm = vm().with_own_sessions();
+    let vm = vm();
     let guest = vm.guest();
     let (large, _) = guest.register(u64::from(MOST) + 1);
     let session = open_loaded(&vm, &guest, APP);
@@ -161,7 +159,7 @@ fn what_optee_asks_for_is_bounded() {
     );
     let guest = vm.guest();
     let before = vm.baseline();
-    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     let lengths: vec::Vec<_> = seen
         .allocated
@@ -187,15 +185,18 @@ fn what_is_given_unasked_is_bounded() {
     let page = guest.alloc(1);
     let pages = vec![page; MOST as usize + 1];
     let list = guest.page_list(&pages);
-    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
-        if request.command() != rpc::Command::SHM_ALLOC {
-            return false;
-        }
-        let size = pages.len() as u64 * PAGE_SIZE;
-        let param = Param::new(Attr::PAGE_LIST, list.get(), size, 0x4711);
-        guest.reply(request, 0, &[param]);
-        true
-    });
+    guest.run_with(
+        guest.message(Command::INVOKE, SESSION, &[]),
+        |guest, request| {
+            if request.command() != rpc::Command::SHM_ALLOC {
+                return false;
+            }
+            let size = pages.len() as u64 * PAGE_SIZE;
+            let param = Param::new(Attr::PAGE_LIST, list.get(), size, 0x4711);
+            guest.reply(request, 0, &[param]);
+            true
+        },
+    );
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert!(seen.allocated[0].is_none());
     // And gets it back.

@@ -1,6 +1,6 @@
 //! Registered buffers: coming, used, going.
 
-use super::{BAD, Vm, vm};
+use super::{BAD, SESSION, Vm, vm};
 use crate::addr::PAGE_SIZE;
 use crate::fake::{Guest, Machine, Step};
 use crate::{Config, Quotas};
@@ -47,7 +47,7 @@ fn buffers_are_registered_used_and_unregistered() {
         (0, u64::MAX, TeeResult::SECURITY.0),
     ] {
         let param = Param::new(Attr::RMEM_INOUT, offset, length, cookie);
-        let done = guest.run(guest.message(Command::INVOKE, 1, &[param]));
+        let done = guest.run(guest.message(Command::INVOKE, SESSION, &[param]));
         assert_eq!(done.header.ret.get(), result, "{offset:#x} {length:#x}");
         let back = if result == 0 { length / 2 } else { length };
         assert_eq!(
@@ -108,7 +108,7 @@ fn only_a_page_list_can_be_registered() {
     let null = Param::new(Attr::TMEM_INOUT, 0, 0, victim);
     assert_eq!(
         guest
-            .run(guest.message(Command::INVOKE, 1, &[null]))
+            .run(guest.message(Command::INVOKE, SESSION, &[null]))
             .header
             .ret
             .get(),
@@ -118,7 +118,7 @@ fn only_a_page_list_can_be_registered() {
     let param = Param::new(Attr::RMEM_INOUT, 0, PAGE_SIZE, victim);
     assert_eq!(
         guest
-            .run(guest.message(Command::INVOKE, 1, &[param]))
+            .run(guest.message(Command::INVOKE, SESSION, &[param]))
             .header
             .ret
             .get(),
@@ -232,6 +232,7 @@ fn memory_is_allocated_while_memory_is_registered() {
             (0, 0)
         );
         vm.mediator.create(&vm.host).unwrap();
+        vm.open_session(400);
         assert_eq!(vm.baseline(), before);
     }
     vm.end();
@@ -250,7 +251,7 @@ fn a_buffer_that_is_going_is_not_usable() {
     let param = Param::new(Attr::RMEM_INPUT, 0, 0, cookie);
     let unregister = guest.message(Command::UNREGISTER_SHM, 0, &[param]);
     let going = guest.begin(unregister);
-    let use_it = guest.message(Command::INVOKE, 1, &[memory]);
+    let use_it = guest.message(Command::INVOKE, SESSION, &[memory]);
     assert_eq!(guest.run(use_it).header.ret.get(), BAD);
     assert_eq!(guest.unregister(cookie), BAD);
     assert_eq!(vm.host.machine().pins(), 2);
@@ -273,7 +274,7 @@ fn a_buffer_that_optee_keeps_stays_usable() {
         let memory = Param::new(Attr::RMEM_INPUT, 0, 1, cookie);
         assert_eq!(
             guest
-                .run(guest.message(Command::INVOKE, 1, &[memory]))
+                .run(guest.message(Command::INVOKE, SESSION, &[memory]))
                 .header
                 .ret
                 .get(),
@@ -297,7 +298,7 @@ fn a_buffer_in_use_is_not_unregistered() {
         .machine()
         .script(1, [Step::ForeignInterrupt, Step::End(0)]);
     let memory = Param::new(Attr::RMEM_INPUT, 0, 1, cookie);
-    let user = guest.begin(guest.message(Command::INVOKE, 1, &[memory, memory]));
+    let user = guest.begin(guest.message(Command::INVOKE, SESSION, &[memory, memory]));
     let smcs = vm.stats().smcs;
     let param = Param::new(Attr::RMEM_INPUT, 0, 0, cookie);
     let unregister = guest.message(Command::UNREGISTER_SHM, 0, &[param]);
@@ -312,7 +313,7 @@ fn a_buffer_in_use_is_not_unregistered() {
     assert_eq!(guest.resume(user[3], [0; 4])[0], 0);
     // Nobody else gets the buffer any more, to use it or to end it.
     assert_eq!(guest.unregister(cookie), BAD);
-    let again = guest.run(guest.message(Command::INVOKE, 1, &[memory]));
+    let again = guest.run(guest.message(Command::INVOKE, SESSION, &[memory]));
     assert_eq!(again.header.ret.get(), BAD);
     assert_eq!(vm.host.machine().pins(), 2);
     assert_eq!(guest.resume(going[3], [0; 4])[0], 0);
@@ -323,12 +324,13 @@ fn a_buffer_in_use_is_not_unregistered() {
     let (cookie, _) = guest.register(2);
     vm.host.machine().script(1, [Step::End(0x99)]);
     let memory = Param::new(Attr::RMEM_INPUT, 0, 1, cookie);
-    guest.begin(guest.message(Command::INVOKE, 1, &[memory]));
+    guest.begin(guest.message(Command::INVOKE, SESSION, &[memory]));
     assert_eq!(vm.stats().lost, 1);
     assert_eq!(guest.unregister(cookie), TeeResult::BUSY.0);
     assert_eq!(vm.host.machine().pins(), 2);
     vm.mediator.destroy(&vm.host).unwrap();
     vm.mediator.create(&vm.host).unwrap();
+    vm.open_session(400);
     assert_eq!(vm.baseline(), before);
 
     // A VM can end while it waits.
@@ -337,7 +339,7 @@ fn a_buffer_in_use_is_not_unregistered() {
         .machine()
         .script(1, [Step::ForeignInterrupt, Step::End(0)]);
     let memory = Param::new(Attr::RMEM_INPUT, 0, 1, cookie);
-    guest.begin(guest.message(Command::INVOKE, 1, &[memory]));
+    guest.begin(guest.message(Command::INVOKE, SESSION, &[memory]));
     let param = Param::new(Attr::RMEM_INPUT, 0, 0, cookie);
     guest.begin(guest.message(Command::UNREGISTER_SHM, 0, &[param]));
     vm.end();
@@ -368,7 +370,7 @@ fn foreign_names_mean_nothing() {
             Step::ShmFree(0, 0),
         ],
     );
-    let message = ga.message(Command::INVOKE, 1, &[]);
+    let message = ga.message(Command::INVOKE, SESSION, &[]);
     let mut names = Vec::from([0, ours, theirs]);
     let mut regs = ga.begin(message);
     let at = ga.alloc(1);
@@ -383,7 +385,7 @@ fn foreign_names_mean_nothing() {
     regs = ga.resume(regs[3], [0; 4]);
     for name in names {
         let memory = Param::new(Attr::RMEM_INPUT, 0, 1, name);
-        let done = ga.run(ga.message(Command::INVOKE, 1, &[memory]));
+        let done = ga.run(ga.message(Command::INVOKE, SESSION, &[memory]));
         assert_eq!(done.header.ret.get(), BAD, "{name:#x}");
         assert_eq!(ga.unregister(name), BAD, "{name:#x}");
     }

@@ -25,7 +25,7 @@ use crate::{ClientId, Config, Mediator, Stats, TeeInfo, probe};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
-use optee_proto::msg::{Attr, Param};
+use optee_proto::msg::{Attr, Param, login};
 use optee_proto::{TeeResult, Uuid};
 use proptest::test_runner::Config as ProptestConfig;
 
@@ -53,6 +53,9 @@ pub(crate) fn value(attr: Attr) -> Param {
 
 pub(crate) const APP: Uuid = Uuid([0xa1; 16]);
 
+/// The session that each guest has open, to [`APP`]: the first of its VM's.
+pub(crate) const SESSION: u32 = 1;
+
 /// One VM with its mediator in a machine.
 pub(crate) struct Vm {
     pub(crate) host: FakeHost,
@@ -75,20 +78,40 @@ impl Vm {
         Self::with_pages(machine, client, config, 400)
     }
 
+    /// A VM of this size whose guest has opened [`SESSION`], and has done nothing else.
     pub(crate) fn with_pages(machine: &Machine, client: u16, config: Config, pages: u64) -> Self {
+        let vm = Self::without_session(machine, client, config, pages);
+        vm.open_session(pages);
+        vm
+    }
+
+    /// A VM whose guest has done nothing yet.
+    pub(crate) fn bare(machine: &Machine, client: u16, config: Config) -> Self {
+        Self::without_session(machine, client, config, 400)
+    }
+
+    /// A VM of this size whose guest has done nothing yet.
+    pub(crate) fn without_session(
+        machine: &Machine,
+        client: u16,
+        config: Config,
+        pages: u64,
+    ) -> Self {
         let host = machine.add_vm(client, pages);
         let tee: TeeInfo = probe(&host).unwrap();
         let client = ClientId::new(NonZeroU16::new(client).unwrap());
         let mediator = Mediator::new(client, config, tee);
         mediator.create(&host).unwrap();
-        mediator.take_any_session(true);
         Self { host, mediator }
     }
 
-    /// Only sessions that the guest has open can be used, as always but in most tests.
-    pub(crate) fn with_own_sessions(self) -> Self {
-        self.mediator.take_any_session(false);
-        self
+    /// Opens [`SESSION`], with its message in the last of the VM's pages. The test sees nothing of that
+    /// but the session.
+    pub(crate) fn open_session(&self, pages: u64) {
+        let guest = self.guest();
+        guest.alloc(pages - 1);
+        assert_eq!(guest.open(APP, login::PUBLIC), (SESSION, 0));
+        self.host.machine().forget_outcomes(self.host.vm());
     }
 
     pub(crate) fn guest(&self) -> Guest<'_> {
@@ -142,4 +165,9 @@ impl Vm {
 
 pub(crate) fn vm() -> Vm {
     Vm::new(&Machine::new(), 1, Config::default())
+}
+
+/// A VM whose guest has done nothing yet.
+pub(crate) fn bare() -> Vm {
+    Vm::bare(&Machine::new(), 1, Config::default())
 }

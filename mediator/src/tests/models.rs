@@ -5,7 +5,7 @@
 
 extern crate std;
 
-use super::Vm;
+use super::{SESSION, Vm};
 use crate::addr::{Ipa, Pa};
 use crate::fake::{FakeHost, Guest, Machine, Step};
 use crate::host::{ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SharedPage};
@@ -181,7 +181,7 @@ const NAME: u64 = 0x7700;
 fn invoke(vm: &Shared, at: Ipa) {
     let memory = Param::new(Attr::RMEM_INOUT, 8, 500, NAME);
     vm.guest()
-        .write_message(at, Command::INVOKE, 1, &[memory, memory]);
+        .write_message(at, Command::INVOKE, SESSION, &[memory, memory]);
 }
 
 /// Registers one page under [`NAME`]; its list is in page 20.
@@ -256,7 +256,7 @@ fn one_call_resumed_twice() {
         let machine = Machine::new();
         let vm = Shared::new(&machine);
         vm.guest()
-            .write_message(message(0), Command::CANCEL, 1, &[]);
+            .write_message(message(0), Command::CANCEL, SESSION, &[]);
         machine.script(1, [Step::ForeignInterrupt]);
         TOKEN.store(vm.guest().begin(message(0))[3], Relaxed);
         WON.store(0, Relaxed);
@@ -317,7 +317,6 @@ fn use_against_close() {
     model(|| {
         let machine = Machine::new();
         let vm = Shared::new(&machine);
-        vm.vm.mediator.take_any_session(false);
         let (session, _) = vm.guest().open(super::APP, optee_proto::msg::login::PUBLIC);
         let commands = [Command::INVOKE, Command::CANCEL, Command::CLOSE_SESSION];
         for (at, command) in (1..).zip(commands) {
@@ -380,7 +379,7 @@ fn rpc_memory_against_the_cache() {
         let vm = Shared::new(&machine);
         for at in [0, 1] {
             vm.guest()
-                .write_message(message(at), Command::CANCEL, 1, &[]);
+                .write_message(message(at), Command::CANCEL, SESSION, &[]);
             let time = Step::Command(optee_proto::rpc::Command::GET_TIME, Vec::new());
             machine.script(1, [time]);
         }

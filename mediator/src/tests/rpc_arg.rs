@@ -1,6 +1,6 @@
 //! Calls with room for RPC messages: by address, and in a registered buffer.
 
-use super::Vm;
+use super::{SESSION, Vm};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, Machine, Step};
 use crate::{Config, Offer, RpcKind};
@@ -53,7 +53,7 @@ fn requests_are_behind_the_message() {
         ],
     );
     let before = vm.baseline();
-    let done = guest.run(guest.message(Command::INVOKE, 1, &[value]));
+    let done = guest.run(guest.message(Command::INVOKE, SESSION, &[value]));
     assert_eq!(done.params[0], Param::new(Attr::VALUE_INOUT, !1, !2, 3));
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert_eq!(seen.replies[0].1[0], Param::new(Attr::VALUE_INOUT, 2, 3, 4));
@@ -82,7 +82,7 @@ fn the_room_is_behind_what_each_side_has() {
         vm.host
             .machine()
             .script(1, [Step::Command(rpc::Command::GET_TIME, vec![value])]);
-        let done = guest.run(guest.message(Command::INVOKE, 1, &params));
+        let done = guest.run(guest.message(Command::INVOKE, SESSION, &params));
         assert_eq!(done.params[count..], params[count..]);
         let seen = vm.host.machine().outcomes(1).pop().unwrap();
         assert_eq!(seen.params, params[..count]);
@@ -90,7 +90,7 @@ fn the_room_is_behind_what_each_side_has() {
     }
     // Nothing in the middle stays.
     let params = [Param::default(), value];
-    guest.run(guest.message(Command::INVOKE, 1, &params));
+    guest.run(guest.message(Command::INVOKE, SESSION, &params));
     assert_eq!(vm.host.machine().outcomes(1).pop().unwrap().params, params);
     vm.end();
 }
@@ -105,7 +105,7 @@ fn messages_in_registered_memory() {
     let value = Param::new(Attr::VALUE_INOUT, 1, 2, 3);
     for offset in [0, 384, 4096 - msg::size(1) as u64 - 160] {
         let place = at.checked_add(offset).unwrap();
-        guest.write_message(place, Command::INVOKE, 1, &[value]);
+        guest.write_message(place, Command::INVOKE, SESSION, &[value]);
         vm.host
             .machine()
             .script(1, [Step::Command(rpc::Command::GET_TIME, vec![value])]);
@@ -149,7 +149,7 @@ fn messages_across_pages() {
     let value = Param::new(Attr::VALUE_INOUT, 1, 2, 3);
     let offset = PAGE_SIZE - msg::size(1) as u64;
     let place = second.checked_add(offset).unwrap();
-    guest.write_message(place, Command::INVOKE, 1, &[value]);
+    guest.write_message(place, Command::INVOKE, SESSION, &[value]);
     vm.host
         .machine()
         .script(1, [Step::Command(rpc::Command::GET_TIME, vec![value])]);
@@ -174,7 +174,7 @@ fn places_that_a_message_cannot_be_at() {
     let (cookie, _) = guest.register(1);
     for offset in [0, 4, 4096 - 160, 4096 - 32] {
         let place = Ipa::new((cookie & 0x7fff_ffff_ffff) + offset);
-        guest.write_message(place, Command::INVOKE, 1, &[]);
+        guest.write_message(place, Command::INVOKE, SESSION, &[]);
     }
     let before = vm.host.machine().smcs().len();
     let bad = [Return::EBADADDR.get(), 0, 0, 0];
@@ -206,7 +206,7 @@ fn the_message_keeps_its_buffer() {
     let guest = with_room(&vm);
     let (cookie, _) = guest.register(1);
     let at = Ipa::new(cookie & 0x7fff_ffff_ffff);
-    guest.write_message(at, Command::INVOKE, 1, &[]);
+    guest.write_message(at, Command::INVOKE, SESSION, &[]);
     vm.host.machine().script(1, [Step::ForeignInterrupt]);
     let regs = in_buffer(&guest, cookie, 0);
     assert_eq!(guest.unregister(cookie), 0);
@@ -241,13 +241,13 @@ fn the_room_is_used_whatever_the_cookie() {
     vm.host
         .machine()
         .script(1, [Step::Command(rpc::Command::GET_TIME, vec![])]);
-    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     assert_eq!(vm.stats().rpc_buffers, 1);
     guest.function = smc::CALL_WITH_RPC_ARG;
     let value = Param::new(Attr::VALUE_OUTPUT, 1, 2, 3);
     let time = || Step::Command(rpc::Command::GET_TIME, vec![value]);
     vm.host.machine().script(1, [time(), time()]);
-    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     for reply in &seen.replies {
         assert_eq!(reply.1[0], Param::new(Attr::VALUE_OUTPUT, 2, 3, 4));
@@ -278,7 +278,7 @@ fn requests_come_before_the_room_is_in_use() {
             .into_iter()
             .chain([Step::UseRoom(false), time()]),
     );
-    guest.run(guest.message(Command::INVOKE, 1, &[value]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[value]));
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert_eq!(seen.replies.len(), 5);
     for reply in &seen.replies {
@@ -297,7 +297,7 @@ fn the_room_moves_with_nothing_the_guest_writes() {
     vm.host
         .machine()
         .script(1, [Step::Command(rpc::Command::GET_TIME, vec![value])]);
-    let message = guest.message(Command::INVOKE, 1, &[value]);
+    let message = guest.message(Command::INVOKE, SESSION, &[value]);
     let regs = guest.begin(message);
     let request = guest.read_message(message.checked_add(msg::size(1) as u64).unwrap());
     guest.answer(&request);

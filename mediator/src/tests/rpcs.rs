@@ -1,6 +1,6 @@
 //! RPCs: what OP-TEE asks for, and what guests answer.
 
-use super::{Vm, value, vm};
+use super::{SESSION, Vm, value, vm};
 use crate::addr::Ipa;
 use crate::fake::{Guest, Step};
 use alloc::vec;
@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 fn invoke(vm: &Vm, steps: impl IntoIterator<Item = Step>) -> crate::fake::Outcome {
     vm.host.machine().script(1, steps);
     let guest = vm.guest();
-    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     vm.host.machine().outcomes(1).pop().unwrap()
 }
 
@@ -53,7 +53,7 @@ fn requests_carry_nothing_else() {
     let mut raw: Vec<u8> = header.into_iter().flat_map(u32::to_le_bytes).collect();
     raw.extend_from_slice(params.as_bytes());
     vm.host.machine().script(1, [Step::RawCommand(raw)]);
-    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     let request = guest.requests.lock().pop().unwrap();
     let nothing = Header {
         cmd: 2.into(),
@@ -76,12 +76,15 @@ fn a_guest_whose_rpc_memory_went_away_answers_nothing() {
     let command = || Step::Command(rpc::Command::FS, vec![value(Attr::VALUE_OUTPUT)]);
     vm.host.machine().script(1, [command(), command()]);
     let mut gone = Ipa::new(0);
-    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
-        guest.answer(request);
-        vm.host.unmap(request.at);
-        gone = request.at;
-        true
-    });
+    guest.run_with(
+        guest.message(Command::INVOKE, SESSION, &[]),
+        |guest, request| {
+            guest.answer(request);
+            vm.host.unmap(request.at);
+            gone = request.at;
+            true
+        },
+    );
     // The first answer could not be read, the second question not even be asked.
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     let results: Vec<u32> = seen
@@ -107,13 +110,16 @@ fn the_answer_is_fetched_once() {
             Step::ShmFree(0, 0),
         ],
     );
-    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
-        guest.answer(request);
-        vm.host
-            .machine()
-            .scramble(request.command() == rpc::Command::SHM_ALLOC);
-        true
-    });
+    guest.run_with(
+        guest.message(Command::INVOKE, SESSION, &[]),
+        |guest, request| {
+            guest.answer(request);
+            vm.host
+                .machine()
+                .scramble(request.command() == rpc::Command::SHM_ALLOC);
+            true
+        },
+    );
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
     assert_eq!(seen.replies[0].1[0].a.get(), 0x12);
     assert_eq!(seen.allocated[0].as_ref().map(Vec::len), Some(2));
@@ -142,7 +148,7 @@ fn a_broken_tee_loses_the_call_and_nothing_else() {
         let vm = vm();
         let guest = vm.guest();
         vm.host.machine().script(1, script);
-        let mut regs = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+        let mut regs = guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
         if regs[0] == Function::FOREIGN_INTR.a0() {
             regs = guest.resume(regs[3], [0; 4]);
         }
@@ -151,7 +157,7 @@ fn a_broken_tee_loses_the_call_and_nothing_else() {
         // The VM has one thread less, and goes on.
         assert_eq!(
             guest
-                .run(guest.message(Command::INVOKE, 1, &[]))
+                .run(guest.message(Command::INVOKE, SESSION, &[]))
                 .header
                 .ret
                 .get(),
@@ -175,14 +181,14 @@ fn garbage_in_a_request_is_contained() {
     });
     for raw in [vec![0; 160], vec![0xff; 160], many, five, all] {
         vm.host.machine().script(1, [Step::RawCommand(raw)]);
-        guest.run(guest.message(Command::INVOKE, 1, &[]));
+        guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     }
     // A message that OP-TEE has scribbled over says nothing about parameters.
     vm.host
         .machine()
         .script(1, [Step::Scribble(0xff), Step::End(0)]);
     let param = Param::new(Attr::VALUE_INPUT, 1, 2, 3);
-    let done = guest.run(guest.message(Command::INVOKE, 1, &[param]));
+    let done = guest.run(guest.message(Command::INVOKE, SESSION, &[param]));
     assert_eq!((done.header.num_params.get(), done.params[0]), (1, param));
     assert_eq!(done.header.ret.get(), u32::MAX);
     vm.end();
@@ -205,7 +211,7 @@ fn a_vm_can_end_whatever_its_calls_wait_for() {
             let guest = vm.guest();
             guest.register(3);
             vm.host.machine().script(1, script.clone());
-            let message = guest.message(Command::INVOKE, 1, &[]);
+            let message = guest.message(Command::INVOKE, SESSION, &[]);
             let mut regs = guest.begin(message);
             for _ in 0..rounds {
                 let back = match Return::from_x0(regs[0]).rpc() {

@@ -1,6 +1,6 @@
 //! Pages that are shared with OP-TEE on a VM's behalf.
 
-use super::{Vm, vm};
+use super::{SESSION, Vm, vm};
 use crate::Config;
 use crate::addr::PAGE_SIZE;
 use crate::fake::{Guest, Machine, Step};
@@ -54,15 +54,18 @@ fn a_list_goes_with_its_buffer() {
     let steps = [Step::ShmAlloc(0, 10), Step::ShmFree(0, 0)];
     vm.host.machine().script(1, steps);
     let guest = vm.guest();
-    guest.run_with(guest.message(Command::INVOKE, 1, &[]), |guest, request| {
-        vm.host.machine().limit_shared_pages(100);
-        if request.command() == rpc::Command::SHM_FREE {
-            // Only what was given back is there for another list.
-            vm.host.machine().limit_shared_pages(0);
-            assert_eq!(guest.register(1).1, 0);
-        }
-        false
-    });
+    guest.run_with(
+        guest.message(Command::INVOKE, SESSION, &[]),
+        |guest, request| {
+            vm.host.machine().limit_shared_pages(100);
+            if request.command() == rpc::Command::SHM_FREE {
+                // Only what was given back is there for another list.
+                vm.host.machine().limit_shared_pages(0);
+                assert_eq!(guest.register(1).1, 0);
+            }
+            false
+        },
+    );
     assert_eq!(guest.requests.lock().len(), 2);
     vm.end();
 }

@@ -2,7 +2,7 @@
 
 extern crate std;
 
-use super::Vm;
+use super::{SESSION, Vm};
 use crate::fake::{Guest, Machine, Step};
 use crate::{Config, DestroyError};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +44,7 @@ fn vcpus_share_buffers() {
                 let list = Param::new(Attr::PAGE_LIST, list.get(), 8000, name);
                 let register = guest.message(Command::REGISTER_SHM, 0, &[list]);
                 let memory = Param::new(Attr::RMEM_INOUT, 8, 500, name);
-                let invoke = guest.message(Command::INVOKE, 1, &[memory, memory]);
+                let invoke = guest.message(Command::INVOKE, SESSION, &[memory, memory]);
                 let name = Param::new(Attr::RMEM_INPUT, 0, 0, name);
                 let unregister = guest.message(Command::UNREGISTER_SHM, 0, &[name]);
                 let known = [0, TeeResult::BAD_PARAMETERS.0];
@@ -52,7 +52,7 @@ fn vcpus_share_buffers() {
                     guest.write_message(register, Command::REGISTER_SHM, 0, &[list]);
                     assert!(known.contains(&run(guest, register)));
                     machine.script(1, [Step::ForeignInterrupt]);
-                    guest.write_message(invoke, Command::INVOKE, 1, &[memory, memory]);
+                    guest.write_message(invoke, Command::INVOKE, SESSION, &[memory, memory]);
                     assert!(known.contains(&run(guest, invoke)));
                     machine.script(1, [Step::ShmAlloc(0, 100), Step::ShmFree(0, 0)]);
                     guest.write_message(unregister, Command::UNREGISTER_SHM, 0, &[name]);
@@ -76,7 +76,7 @@ fn one_resume_wins() {
     let guest = vm.guest();
     for _ in 0..ROUNDS {
         machine.script(1, [Step::ForeignInterrupt]);
-        let message = guest.message(Command::CANCEL, 1, &[]);
+        let message = guest.message(Command::CANCEL, SESSION, &[]);
         let token = guest.begin(message)[3];
         let won: usize = thread::scope(|scope| {
             let racers: [_; 3] = core::array::from_fn(|_| {
@@ -99,7 +99,7 @@ fn the_end_waits_for_whoever_is_inside() {
         let guest = vm.guest();
         thread::scope(|scope| {
             scope.spawn(|| {
-                let message = guest.message(Command::INVOKE, 1, &[]);
+                let message = guest.message(Command::INVOKE, SESSION, &[]);
                 while !stop.load(Ordering::Relaxed) {
                     let regs = guest.begin(message);
                     assert!(matches!(regs[0], 0 | 7), "{regs:x?}");

@@ -26,7 +26,7 @@ fn with_calls(calls: usize) -> Vm {
         },
         ..Config::default()
     };
-    Vm::new(&machine, 1, config)
+    Vm::bare(&machine, 1, config)
 }
 
 fn guest(vm: &Vm) -> Guest<'_> {

@@ -108,6 +108,8 @@ struct Partition {
     rpc: BTreeMap<u64, (u64, u64)>,
     cache: bool,
     sessions: Vec<u32>,
+    /// The number of the last one. The real one, too, counts per VM.
+    last_session: u32,
     scripts: VecDeque<VecDeque<Step>>,
     outcomes: Vec<Outcome>,
     /// What was sent from one call to another.
@@ -159,7 +161,6 @@ pub(super) struct Tee {
     partitions: BTreeMap<u16, Partition>,
     past: BTreeMap<u16, Vec<Outcome>>,
     scripts: BTreeMap<u16, VecDeque<VecDeque<Step>>>,
-    next_session: u32,
     /// What the next call of a function is answered with, instead of being done.
     pub(super) answers: Vec<(FunctionId, [u64; 4])>,
 }
@@ -174,7 +175,6 @@ impl Default for Tee {
             partitions: BTreeMap::new(),
             past: BTreeMap::new(),
             scripts: BTreeMap::new(),
-            next_session: 1,
             answers: Vec::new(),
         }
     }
@@ -197,6 +197,13 @@ impl Tee {
                 .flat_map(|p| p.outcomes.clone()),
         );
         all
+    }
+
+    pub(super) fn forget_outcomes(&mut self, client: u16) {
+        self.past.remove(&client);
+        if let Some(partition) = self.partitions.get_mut(&client) {
+            partition.outcomes.clear();
+        }
     }
 
     pub(super) fn open_sessions(&self, client: u16) -> usize {

@@ -443,9 +443,10 @@ fn act(
 ) -> TeeResult {
     match Command(header.cmd.get()) {
         Command::OPEN_SESSION => {
-            let session = state.tee.next_session;
-            state.tee.next_session += 1;
-            partition(state, vm).sessions.push(session);
+            let partition = partition(state, vm);
+            partition.last_session += 1;
+            let session = partition.last_session;
+            partition.sessions.push(session);
             header.session = U32::new(session);
         }
         Command::CLOSE_SESSION => {

@@ -3,7 +3,7 @@
 
 use super::plain;
 use crate::fake::Guest;
-use crate::tests::{BAD, Vm, some, value};
+use crate::tests::{BAD, SESSION, Vm, some, value};
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param};
 
@@ -13,7 +13,7 @@ const META: Param = Param::new(Attr::META_VALUE_INPUT, 0, 0, 0);
 /// afterwards.
 fn invoke(guest: &Guest<'_>, param: Param) -> (Param, Param) {
     let last = value(Attr::VALUE_INPUT);
-    let done = guest.run(guest.message(Command::INVOKE, 1, &[param, last]));
+    let done = guest.run(guest.message(Command::INVOKE, SESSION, &[param, last]));
     assert_eq!((done.header.ret.get(), done.params[1]), (0, last));
     let seen = guest.host.machine().outcomes(1).pop().unwrap();
     assert_eq!(seen.params[1..], [last]);
@@ -196,7 +196,7 @@ fn attr_meta() {
         refused(&vm, Param::new(Attr(low | Attr::META), 0, 0, cookie));
     }
     let guest = vm.guest();
-    let done = guest.run(guest.message(Command::INVOKE, 1, &[META]));
+    let done = guest.run(guest.message(Command::INVOKE, SESSION, &[META]));
     assert_eq!(done.header.ret.get(), BAD);
     vm.end();
 }

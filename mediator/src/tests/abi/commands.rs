@@ -3,7 +3,7 @@
 use super::{offering, plain};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, Outcome, Request};
-use crate::tests::{APP, BAD, Vm, some, value};
+use crate::tests::{APP, BAD, SESSION, Vm, some, value};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -14,10 +14,20 @@ fn seen(vm: &Vm) -> Outcome {
     vm.host.machine().outcomes(1).pop().unwrap()
 }
 
+/// The session that a message names: where it opens one, that means nothing.
+fn session_of(command: Command) -> u32 {
+    if command == Command::OPEN_SESSION {
+        0x51
+    } else {
+        SESSION
+    }
+}
+
 /// A message with something in every field of its header.
 fn full(guest: &Guest<'_>, command: Command, params: &[Param]) -> Ipa {
-    let at = guest.message(command, 0x51, params);
-    let words = [command.0, 0xf0, 0x51, 0xca, 0xbad, 0x7777, 0x7777];
+    let session = session_of(command);
+    let at = guest.message(command, session, params);
+    let words = [command.0, 0xf0, session, 0xca, 0xbad, 0x7777, 0x7777];
     let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
     guest.host.poke(at, &bytes);
     at
@@ -34,7 +44,7 @@ fn passes(vm: &Vm, command: Command, params: &[Param]) -> Request {
         header.session.get(),
         header.cancel_id.get(),
     );
-    assert_eq!(asked, (0xf0, 0x51, 0xca));
+    assert_eq!(asked, (0xf0, session_of(command), 0xca));
     assert_eq!(header.pad.get(), 0);
     let nothing = (TeeResult::COMMUNICATION.0, 2);
     assert_eq!((header.ret.get(), header.ret_origin.get()), nothing);
@@ -90,7 +100,7 @@ fn cmd_open_session() {
         (app, client, rest[1])
     );
     assert_ne!(done.header.session.get(), 0x51);
-    assert_eq!((vm.stats().sessions, vm.stats().denied), (1, 0));
+    assert_eq!((vm.stats().sessions, vm.stats().denied), (2, 0));
     vm.end();
 
     let vm = plain();
@@ -112,7 +122,7 @@ fn cmd_open_session() {
         let done = guest.run(guest.message(Command::OPEN_SESSION, 0, &params));
         assert_eq!(done.header.ret.get(), BAD, "{params:?}");
     }
-    assert_eq!((vm.stats().sessions, vm.stats().denied), (0, 9));
+    assert_eq!((vm.stats().sessions, vm.stats().denied), (1, 9));
     assert_eq!(vm.host.machine().outcomes(1).len(), 0);
     vm.end();
 }
@@ -126,7 +136,7 @@ fn cmd_invoke() {
         assert_eq!(seen(&vm).params, params);
         assert_eq!(done.params, params);
         // The session is what the guest said: only OPEN_SESSION has one as an output.
-        assert_eq!(done.header.session.get(), 0x51);
+        assert_eq!(done.header.session.get(), SESSION);
         vm.end();
     }
     let vm = plain();
@@ -151,7 +161,7 @@ fn cmd_close_session() {
     assert_eq!((header.cmd.get(), header.session.get()), (2, session));
     // It is gone now.
     assert_eq!(close(session), TeeResult::ITEM_NOT_FOUND.0);
-    assert_eq!((vm.stats().sessions, vm.stats().denied), (0, 2));
+    assert_eq!((vm.stats().sessions, vm.stats().denied), (1, 2));
     vm.end();
     let vm = plain();
     wrong_counts(&vm, Command::CLOSE_SESSION, &[1, 4]);

@@ -2,7 +2,7 @@
 
 use super::{ALL, UNKNOWN, answered_unknown, config, offering, plain, with};
 use crate::fake::{Guest, Machine, Step};
-use crate::tests::{APP, Vm, some};
+use crate::tests::{APP, SESSION, Vm, some};
 use crate::{Config, Mediator, RpcKind};
 use alloc::vec;
 use optee_proto::msg::{Command, login};
@@ -103,13 +103,13 @@ fn fid_disable_shm_cache() {
     let time = || Step::Command(rpc::Command::GET_TIME, vec![]);
     for _ in 0..3 {
         vm.host.machine().script(1, [time()]);
-        guest.run(guest.message(Command::INVOKE, 1, &[]));
+        guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     }
     assert_eq!(vm.stats().rpc(RpcKind::Alloc), 1);
     assert_eq!(vm.stats().rpc_buffers, 1);
 
     vm.host.machine().script(1, [Step::ForeignInterrupt]);
-    let parked = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+    let parked = guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
     let busy = [Return::EBUSY.get(), 0, 0, 0];
     assert_eq!(guest.fast(smc::DISABLE_SHM_CACHE), busy);
     assert_eq!(vm.stats().rpc_buffers, 1);
@@ -262,7 +262,7 @@ fn aarch32_callers() {
             Step::ShmFree(0, 0),
         ],
     );
-    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     assert_eq!(guest.requests.lock().len(), 2);
     assert_eq!(guest.unregister(cookie), 0);
     assert_eq!(vm.stats().denied, 0);

@@ -2,7 +2,7 @@
 
 use super::plain;
 use crate::fake::{Guest, Step};
-use crate::tests::{Vm, some};
+use crate::tests::{SESSION, Vm, some};
 use crate::{ForeignInterrupt, RpcKind};
 use alloc::vec;
 use optee_proto::msg::{Attr, Command, Param};
@@ -19,7 +19,7 @@ fn begin(vm: &Vm, steps: impl IntoIterator<Item = Step>) -> [u64; 4] {
     vm.host.machine().script(1, steps);
     let guest = vm.guest();
     guest.alloc(50);
-    guest.begin(guest.message(Command::INVOKE, 1, &[]))
+    guest.begin(guest.message(Command::INVOKE, SESSION, &[]))
 }
 
 /// OP-TEE gets a page of ours under a cookie of ours, the guest's appear nowhere.
@@ -108,7 +108,7 @@ fn rpc_func_cmd() {
     let vm = plain();
     vm.host.machine().script(1, [command()]);
     let guest = vm.guest();
-    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     let request = guest.requests.lock().pop().unwrap();
     assert_eq!(request.command(), rpc::Command::FS);
     assert_eq!(request.params, [Param::new(Attr::VALUE_INPUT, 1, 2, 3)]);

@@ -4,7 +4,7 @@ use super::{offering, owner, plain};
 use crate::RpcKind;
 use crate::addr::PAGE_SIZE;
 use crate::fake::{Guest, Outcome, Request, Step};
-use crate::tests::{Vm, some, value};
+use crate::tests::{SESSION, Vm, some, value};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::TeeResult;
@@ -15,7 +15,7 @@ use optee_proto::rpc::{self, SHM_TYPE_APPL, SHM_TYPE_KERNEL};
 fn invoke(vm: &Vm, steps: impl IntoIterator<Item = Step>) -> (Outcome, Vec<Request>) {
     vm.host.machine().script(1, steps);
     let guest = vm.guest();
-    guest.run(guest.message(Command::INVOKE, 1, &[]));
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     let requests = guest.requests.lock().clone();
     (vm.host.machine().outcomes(1).pop().unwrap(), requests)
 }
@@ -126,7 +126,7 @@ fn rpc_cmd_shm_alloc() {
         } else {
             memory[0]
         };
-        let message = guest.message(Command::INVOKE, 1, &[]);
+        let message = guest.message(Command::INVOKE, SESSION, &[]);
         guest.run_with(message, |guest: &Guest<'_>, request| {
             assert_eq!(
                 request.params,
@@ -159,7 +159,7 @@ fn rpc_cmd_shm_free() {
         .machine()
         .script(1, [Step::ShmAlloc(kind, 10), Step::ShmFree(kind, 0)]);
     let guest = vm.guest();
-    let message = guest.message(Command::INVOKE, 1, &[]);
+    let message = guest.message(Command::INVOKE, SESSION, &[]);
     guest.run_with(message, |guest: &Guest<'_>, request| {
         if request.command() == rpc::Command::SHM_FREE {
             assert_eq!((vm.host.machine().pins(), vm.stats().buffers), (0, 0));

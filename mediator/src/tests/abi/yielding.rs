@@ -2,7 +2,7 @@
 
 use super::{answered_unknown, offering, plain};
 use crate::fake::Step;
-use crate::tests::Vm;
+use crate::tests::{SESSION, Vm};
 use optee_proto::msg::{Command, Param};
 use optee_proto::rpc::Function;
 use optee_proto::{FunctionId, Return, smc};
@@ -24,15 +24,18 @@ fn one_smc(vm: &Vm, function: FunctionId, [a1, a2, a3]: [u64; 3]) -> [u64; 8] {
 #[test]
 fn fid_call_with_arg() {
     let vm = plain();
+    let before = vm.stats();
     let message = vm
         .guest()
-        .message(Command::INVOKE, 1, &[Param::default(); 4]);
+        .message(Command::INVOKE, SESSION, &[Param::default(); 4]);
     let (a1, a2) = smc::pair(message.get());
     let [a0, upper, lower, a3, rest @ ..] = one_smc(&vm, smc::CALL_WITH_ARG, [a1, a2, 77]);
     let id = smc::CALL_WITH_ARG.get().into();
     assert_eq!((a0, a3, rest), (id, smc::SHM_CACHED, [0, 0, 0, 1]));
     assert_ne!(smc::unpair(upper, lower), message.get());
-    assert_eq!((vm.stats().yielding, vm.stats().smcs), (1, 2));
+    let now = vm.stats();
+    let (yielding, smcs) = (now.yielding - before.yielding, now.smcs - before.smcs);
+    assert_eq!((yielding, smcs), (1, 1));
     // A message is a whole page.
     for offset in [1, 8, 4095] {
         let wrong = message.checked_add(offset).unwrap();
@@ -46,7 +49,7 @@ fn fid_call_with_arg() {
 fn fid_call_with_rpc_arg() {
     answered_unknown(&plain(), smc::CALL_WITH_RPC_ARG);
     let vm = offering();
-    let message = vm.guest().message(Command::INVOKE, 1, &[]);
+    let message = vm.guest().message(Command::INVOKE, SESSION, &[]);
     let (a1, a2) = smc::pair(message.get());
     let [a0, _, _, rest @ ..] = one_smc(&vm, smc::CALL_WITH_RPC_ARG, [a1, a2, 77]);
     let id = smc::CALL_WITH_RPC_ARG.get().into();
@@ -63,7 +66,7 @@ fn fid_call_with_regd_arg() {
     let (cookie, result) = guest.register(1);
     assert_eq!(result, 0);
     let at = crate::addr::Ipa::new((cookie & 0x7fff_ffff_ffff) + 512);
-    guest.write_message(at, Command::INVOKE, 1, &[]);
+    guest.write_message(at, Command::INVOKE, SESSION, &[]);
     let (a1, a2) = smc::pair(cookie);
     let [a0, _, _, rest @ ..] = one_smc(&vm, smc::CALL_WITH_REGD_ARG, [a1, a2, 512]);
     let id = smc::CALL_WITH_RPC_ARG.get().into();
@@ -80,7 +83,7 @@ fn fid_call_return_from_rpc() {
     vm.host
         .machine()
         .script(1, [const { Step::ForeignInterrupt }; 2]);
-    let first = guest.begin(guest.message(Command::INVOKE, 1, &[]));
+    let first = guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
     assert_eq!(first[..3], [Function::FOREIGN_INTR.a0(), 0, 0]);
     // OP-TEE's first thread is 0; the guest's token says nothing of it.
     assert_ne!(first[3], 0);

@@ -19,7 +19,7 @@
 mod actions;
 mod play;
 
-use super::{APP, Vm, tries};
+use super::{APP, SESSION, Vm, tries};
 use crate::fake::Machine;
 use crate::{Config, Offer, Quotas};
 use actions::{Action, Breaks, action};
@@ -73,11 +73,11 @@ fn conversation(actions: &[(bool, Action)], scramble: bool, breaks: Breaks) {
     let quiet = Quotas {
         pages: QUIET_PAGES,
         buffers: 4,
-        sessions: 2,
+        sessions: 3,
         ..Quotas::default()
     };
-    let a = Vm::with_pages(&machine, 1, config(TIGHT), PAGES).with_own_sessions();
-    let b = Vm::with_pages(&machine, 2, config(TIGHTER), PAGES).with_own_sessions();
+    let a = Vm::with_pages(&machine, 1, config(TIGHT), PAGES);
+    let b = Vm::with_pages(&machine, 2, config(TIGHTER), PAGES);
     let c = Vm::with_pages(&machine, 3, config(quiet), PAGES);
     let neighbour = c.guest();
     let (cookie, result) = neighbour.register(3);
@@ -112,7 +112,7 @@ fn conversation(actions: &[(bool, Action)], scramble: bool, breaks: Breaks) {
     // The neighbour has noticed nothing, and gets all that it was promised.
     assert_eq!(c.stats(), before);
     let memory = Param::new(Attr::RMEM_INOUT, 0, 100, cookie);
-    let done = neighbour.run(neighbour.message(Command::INVOKE, 1, &[memory]));
+    let done = neighbour.run(neighbour.message(Command::INVOKE, SESSION, &[memory]));
     assert_eq!(done.header.ret.get(), 0);
     assert_eq!(neighbour.open(APP, login::PUBLIC).1, 0);
     assert_eq!(neighbour.open(APP, login::PUBLIC).1, 0);
