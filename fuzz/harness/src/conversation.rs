@@ -5,7 +5,7 @@ mod play;
 mod script;
 
 use crate::input::Input;
-use crate::world::{PAGES, Vm, check, check_end, is_within, page};
+use crate::world::{PAGES, Reach, Vm, check, check_end, is_within, page};
 use mediator::fake::Machine;
 use mediator::{Config, Offer, Policy, Quotas, Stats};
 use optee_proto::msg::{Attr, Command, Param};
@@ -17,6 +17,11 @@ const STEPS: usize = 120;
 
 /// Bytes decide: how the VMs are configured, then what happens, step by step.
 pub fn run(data: &[u8]) {
+    reach(data);
+}
+
+/// Does the same, and tells how far that got.
+pub(crate) fn reach(data: &[u8]) -> Reach {
     let mut input = Input::new(data);
     let machine = Machine::new();
     machine.remember_guesses();
@@ -27,6 +32,9 @@ pub fn run(data: &[u8]) {
         Vm::new(&machine, 1, configs[0].clone()),
         Vm::new(&machine, 2, configs[1].clone()),
     ];
+    for vm in &vms {
+        vm.open();
+    }
     let hosts = [&vms[0].host, &vms[1].host];
     let mut guests = [Guest::new(&vms[0], hosts), Guest::new(&vms[1], hosts)];
 
@@ -58,6 +66,7 @@ pub fn run(data: &[u8]) {
         guest.end();
     }
     check_end(&machine);
+    let reach = Reach::of(&machine, &[1, 2]);
     // Whatever happened, the next life is as good as the first.
     for guest in &mut guests {
         if guest.create() {
@@ -66,6 +75,7 @@ pub fn run(data: &[u8]) {
         }
     }
     check_end(&machine);
+    reach
 }
 
 fn config(input: &mut Input<'_>) -> Config {
@@ -75,7 +85,7 @@ fn config(input: &mut Input<'_>) -> Config {
             buffers: 1 + input.below(8) as u32,
             pages: input.below(64) as u32,
             calls: 1 + input.below(5) as u32,
-            sessions: input.below(4) as u32,
+            sessions: 1 + input.below(4) as u32,
             rpc_buffers: input.below(5) as u32,
             mapped_pages: input.below(64) as u32,
             ..Quotas::default()
@@ -100,7 +110,8 @@ fn serves(vm: &Vm) {
         return;
     }
     let value = Param::new(Attr::VALUE_INOUT, 1, 2, 3);
-    vm.poke(at, &crate::world::message(Command::INVOKE, 1, &[value]));
+    let message = crate::world::message(Command::INVOKE, vm.session(0), &[value]);
+    vm.poke(at, &message);
     assert_eq!(vm.begin(smc::CALL_WITH_ARG, at.get(), 0)[0], 0);
     assert_eq!(vm.peek_word(mediator::addr::Ipa::new(at.get() + 20)), 0);
     let _ = vm.register(&[page(1)], 100, 0, 7);

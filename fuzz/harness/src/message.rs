@@ -39,7 +39,6 @@ pub fn run(data: &[u8]) {
     assert_eq!(vm.register(&first, BUFFERS[0].1, 0, BUFFERS[0].0), 0);
     let second = [page(20), page(30)];
     assert_eq!(vm.register(&second, BUFFERS[1].1, OFFSET, BUFFERS[1].0), 0);
-    vm.mediator.take_any_session(false);
     let session = vm.open();
     let before = machine.outcomes(1).len();
 
@@ -102,7 +101,7 @@ pub fn run(data: &[u8]) {
         assert_eq!(regs[0], Return::UNKNOWN_FUNCTION.get());
     }
     // Still usable.
-    let command = message(Command::CLOSE_SESSION, 1, &[]);
+    let command = message(Command::CLOSE_SESSION, session, &[]);
     vm.poke(page(PAGES - 1), &command);
     assert_eq!(vm.begin(smc::CALL_WITH_ARG, page(PAGES - 1).get(), 0)[0], 0);
     vm.end();

@@ -4,7 +4,7 @@
 //! Where nothing changes meanwhile, what OP-TEE gets is compared with a walk of our own.
 
 use crate::input::Input;
-use crate::world::{NAMES, PAGES, Vm, check, check_end, is_within, message, page, word};
+use crate::world::{NAMES, PAGES, Reach, Vm, check, check_end, is_within, message, page, word};
 use mediator::addr::{Ipa, PAGE_SIZE};
 use mediator::fake::{Machine, Step};
 use mediator::{Config, Offer, Quotas};
@@ -23,6 +23,11 @@ const WANTED: u64 = 100;
 
 /// Bytes decide: the shape of the list, then what changes when.
 pub fn run(data: &[u8]) {
+    reach(data);
+}
+
+/// Does the same, and tells how far that got.
+pub(crate) fn reach(data: &[u8]) -> Reach {
     let mut input = Input::new(data);
     let machine = Machine::new();
     machine.remember_guesses();
@@ -39,6 +44,7 @@ pub fn run(data: &[u8]) {
         ..Config::default()
     };
     let vm = Vm::new(&machine, 1, config.clone());
+    let session = vm.open();
     let other = Vm::new(&machine, 2, Config::default());
 
     let how = input.byte();
@@ -85,7 +91,7 @@ pub fn run(data: &[u8]) {
     let (mut regs, expected);
     if asked {
         machine.script(1, [Step::ShmAlloc(0, WANTED)]);
-        vm.poke(MESSAGE, &message(Command::CANCEL, 0, &[]));
+        vm.poke(MESSAGE, &message(Command::CANCEL, session, &[]));
         regs = vm.begin(smc::CALL_WITH_RPC_ARG, MESSAGE.get(), 0);
         answer(&vm, param);
         expected = walk(&vm, param, asked, single, max_pins);
@@ -123,6 +129,7 @@ pub fn run(data: &[u8]) {
     vm.end();
     other.end();
     check_end(&machine);
+    Reach::of(&machine, &[1, 2])
 }
 
 /// Writes a page of a list: some words again and again, and where it goes on.

@@ -41,6 +41,57 @@ pub(crate) fn message(command: Command, session: u32, params: &[Param]) -> Vec<u
     bytes
 }
 
+/// How far inputs get: what the made-up OP-TEE has done for the VMs of a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reach {
+    /// INVOKE and CANCEL that reached it.
+    pub in_sessions: usize,
+    /// REGISTER_SHM and UNREGISTER_SHM that reached it.
+    pub buffers: usize,
+    /// Answers to its requests that came back to it.
+    pub replies: usize,
+    /// Buffers that guests gave it at its request.
+    pub allocated: usize,
+}
+
+impl Reach {
+    /// What has been done for some VMs.
+    pub(crate) fn of(machine: &Machine, clients: &[u16]) -> Self {
+        let mut reach = Self::default();
+        for outcome in clients.iter().flat_map(|&client| machine.outcomes(client)) {
+            match Command(outcome.header.cmd.get()) {
+                Command::INVOKE | Command::CANCEL => reach.in_sessions += 1,
+                Command::REGISTER_SHM | Command::UNREGISTER_SHM => reach.buffers += 1,
+                // Sessions are opened and closed for the inputs as well.
+                _ => {}
+            }
+            reach.replies += outcome.replies.len();
+            reach.allocated += outcome.allocated.iter().flatten().count();
+        }
+        reach
+    }
+}
+
+#[cfg(test)]
+impl Reach {
+    /// Whether they got as far as this, in every respect.
+    pub(crate) const fn is_at_least(&self, least: &Self) -> bool {
+        self.in_sessions >= least.in_sessions
+            && self.buffers >= least.buffers
+            && self.replies >= least.replies
+            && self.allocated >= least.allocated
+    }
+}
+
+impl std::ops::AddAssign for Reach {
+    fn add_assign(&mut self, other: Self) {
+        self.in_sessions += other.in_sessions;
+        self.buffers += other.buffers;
+        self.replies += other.replies;
+        self.allocated += other.allocated;
+    }
+}
+
 /// A VM whose guest is the fuzzer.
 pub(crate) struct Vm {
     pub(crate) host: FakeHost,
@@ -55,9 +106,28 @@ impl Vm {
         let client = ClientId::new(NonZeroU16::new(client).expect("not zero"));
         let mediator = Mediator::new(client, config, tee);
         mediator.create(&host).expect("there is room for it");
-        // Nearly no input would reach OP-TEE otherwise.
-        mediator.take_any_session(true);
         Self { host, mediator }
+    }
+
+    /// Opens a session if the VM may have one more, so that there is one that a call can name. Its number.
+    pub(crate) fn plant_session(&self) -> Option<u32> {
+        let at = page(PAGES - 1);
+        let [a0, ..] = self.open_at(at);
+        let done = (a0, self.peek_word(Ipa::new(at.get() + 20))) == (0, 0);
+        done.then(|| self.peek_word(Ipa::new(at.get() + 8)))
+    }
+
+    /// The session that a call names which was told `number`: mostly one that OP-TEE has open for the VM,
+    /// since calls that name none do not get far.
+    pub(crate) fn session(&self, number: u32) -> u32 {
+        let open = self.host.machine().sessions(self.host.vm());
+        match number {
+            // Any, and so mostly none.
+            6 | 7 => number,
+            _ => *open
+                .get(number as usize % open.len().max(1))
+                .unwrap_or(&number),
+        }
     }
 
     /// One SMC; registers that come back are looked at for secrets.
@@ -140,12 +210,13 @@ impl Vm {
 
     /// Opens a session, with the message in the last page. Its number.
     pub(crate) fn open(&self) -> u32 {
+        self.plant_session().expect("there is room for it")
+    }
+
+    fn open_at(&self, at: Ipa) -> [u64; 4] {
         let meta = Param::new(Attr::META_VALUE_INPUT, 1, 2, 0);
-        let at = page(PAGES - 1);
         self.poke(at, &message(Command::OPEN_SESSION, 0, &[meta, meta]));
-        let [a0, ..] = self.begin(smc::CALL_WITH_ARG, at.get(), 0);
-        assert_eq!((a0, self.peek_word(Ipa::new(at.get() + 20))), (0, 0));
-        self.peek_word(Ipa::new(at.get() + 8))
+        self.begin(smc::CALL_WITH_ARG, at.get(), 0)
     }
 
     /// Ends the VM and looks at whether anything stayed behind.

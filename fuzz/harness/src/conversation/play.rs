@@ -40,7 +40,11 @@ impl<'a> Guest<'a> {
 
     /// Has the VM made known to OP-TEE, if there is room and it did not leave too much behind.
     pub(super) fn create(&mut self) -> bool {
-        self.live = self.live || self.vm.mediator.create(&self.vm.host).is_ok();
+        if !self.live && self.vm.mediator.create(&self.vm.host).is_ok() {
+            self.live = true;
+            // There may be no page left for that.
+            let _ = self.vm.plant_session();
+        }
         self.live
     }
 
@@ -77,7 +81,7 @@ impl<'a> Guest<'a> {
                 self.send(input, Command::OPEN_SESSION, 0, &[app, app]);
             }
             10 => {
-                let session = input.below(8) as u32;
+                let session = self.vm.session(input.below(8) as u32);
                 self.send(input, Command::CLOSE_SESSION, session, &[]);
             }
             11..=18 => self.answer(input),
@@ -189,7 +193,7 @@ impl<'a> Guest<'a> {
             _ => Command::INVOKE,
         };
         let params: Vec<Param> = (0..input.below(8)).map(|_| self.param(input)).collect();
-        let session = input.below(8) as u32;
+        let session = self.vm.session(input.below(8) as u32);
         self.send(input, command, session, &params);
     }
 
