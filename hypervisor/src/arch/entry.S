@@ -70,6 +70,7 @@ _start:
     b.ne    6f
 
     mov     sp, x1
+    bl      own_translation
     // A first stage-1 table: the gigabytes that hold this image are normal memory, all others
     // device and never executed. Rust replaces it once it has read the device tree.
     adrp    x0, {boot_table}
@@ -115,6 +116,15 @@ fill_boot_table:
     ret
 
 .text
+// HCR_EL2 as EL2 needs it for its own translation, whatever firmware left there: no VHE (E2H, on which the layout
+// of TCR_EL2, CPTR_EL2 and CNTHCTL_EL2 hangs), no TGE, EL1 in AArch64 (RW). All of this before stage 1 is on.
+// Clobbers x2.
+own_translation:
+    mov     x2, #(1 << 31)
+    msr     hcr_el2, x2
+    isb
+    ret
+
 // Turns stage 1 on with the root table in x0 (39-bit identity map: what runs goes on running).
 // If it was on with another table it is off in between, so no break-before-make is needed.
 // Touches no memory; clobbers x1, x2.
@@ -147,6 +157,7 @@ enable_mmu:
 secondary_entry:
     msr     daifset, #0xf
     mov     x19, x0
+    bl      own_translation
     ldp     x1, x0, [x19]
     mov     sp, x1
     bl      enable_mmu

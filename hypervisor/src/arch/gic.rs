@@ -2,6 +2,7 @@
 //! the priority and a guest's end of interrupt deactivates what list registers link to hardware.
 
 use super::{barrier, read_register, write_register};
+use crate::trap::registers::controls;
 use mediator::addr::Pa;
 use spin::Once;
 
@@ -134,8 +135,10 @@ pub fn init_pcpu(redistributor: Pa) {
         | 1 << super::timer::VIRTUAL_TIMER_INTID;
     write32(sgi + GICD_ISENABLER, own);
 
-    // ICC_SRE_EL2: system registers on, also for EL1.
-    write_register!("S3_4_C12_C9_5", read_register!("S3_4_C12_C9_5") | 0x9 | 0x6);
+    // ICC_SRE_EL1 counts only while ICC_SRE_EL2.SRE is set, so that comes first.
+    write_register!("S3_4_C12_C9_5", controls::ICC_SRE_EL2);
+    barrier::isb();
+    write_register!("S3_0_C12_C12_5", controls::ICC_SRE_EL1);
     barrier::isb();
     write_register!("S3_0_C4_C6_0", 0xff); // ICC_PMR_EL1: everything
     write_register!("S3_0_C12_C12_3", 0); // ICC_BPR1_EL1

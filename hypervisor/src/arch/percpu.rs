@@ -4,6 +4,7 @@ use crate::devices::vgic::Hcr;
 use crate::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
 use crate::sched::watch::Passages;
 use crate::services::stuck;
+use crate::trap::registers::features::CpuFeatures;
 use crate::vm::Running;
 use aarch64_cpu::registers::TPIDR_EL2;
 use alloc::boxed::Box;
@@ -35,6 +36,8 @@ pub struct Pcpu {
     pub unusable_hcr: Hcr,
     /// Number of list registers that this pCPU has.
     pub list_registers: usize,
+    /// Its features with state that a switch of vCPUs must not forget.
+    pub switched: CpuFeatures,
     /// Its passages to the secure world.
     pub passages: &'static Passages,
     /// When it looks next whether others are stuck in the secure world, in ticks.
@@ -51,7 +54,7 @@ impl Pcpu {
 }
 
 /// Makes this pCPU's state, for ever.
-pub fn init(index: usize, redistributor: Pa) {
+pub fn init(index: usize, redistributor: Pa, features: CpuFeatures) {
     let id = PcpuIndex::new(index).expect("there are no more pCPUs than MAX_CPUS");
     let pcpu: &'static Pcpu = Box::leak(Box::new(Pcpu {
         index,
@@ -69,6 +72,7 @@ pub fn init(index: usize, redistributor: Pa) {
             Hcr::empty()
         },
         list_registers: super::ich::list_registers(),
+        switched: features & CpuFeatures::SWITCHED,
         passages: stuck::passages(id),
         watch_at: Cell::new(0),
         not_sync: PhantomData,

@@ -4,6 +4,9 @@
 
 use super::{barrier, ich, read_register, write_register};
 use crate::trap::inject::Spsr;
+use crate::trap::registers::controls;
+use crate::trap::registers::features::CpuFeatures;
+use crate::trap::registers::switched::switched_registers;
 use aarch64_cpu::registers::*;
 use core::arch::asm;
 
@@ -32,8 +35,6 @@ pub struct CallFrame {
 
 /// PSTATE of a vCPU at its start: EL1h, all interrupts masked (PSCI DEN0022, 6.4).
 pub const PSTATE_EL1H_MASKED: u64 = 0x3c5;
-/// SCTLR_EL1 at a vCPU's start: the RES1 bits, MMU and caches off.
-const SCTLR_EL1_RESET: u64 = 0x30d0_0800;
 
 impl Frame {
     /// A vCPU that starts at `pc` with `x0`, at EL1 with everything masked.
@@ -84,32 +85,50 @@ struct Simd {
     fpsr: u64,
 }
 
+macro_rules! context {
+    ($($feature:ident { $($field:ident $name:literal = $reset:literal,)+ })+) => {
+        /// The registers of `trap/registers/switched.rs`, while their vCPU does not run.
+        #[derive(Clone)]
+        struct Registers {
+            $($($field: u64,)+)+
+        }
+
+        impl Registers {
+            const fn new() -> Self {
+                Self { $($($field: $reset,)+)+ }
+            }
+
+            fn save(&mut self, features: CpuFeatures) {
+                $(for_feature!($feature, features, {
+                    $(self.$field = read_register!($name);)+
+                });)+
+            }
+
+            fn load(&self, features: CpuFeatures) {
+                $(for_feature!($feature, features, {
+                    $(write_register!($name, self.$field);)+
+                });)+
+            }
+        }
+    };
+}
+
+/// Does something where the pCPU has a feature; only newer ones have any that matters here.
+macro_rules! for_feature {
+    (always, $features:ident, $then:block) => {
+        $then
+    };
+    ($feature:ident, $features:ident, $then:block) => {
+        if $features.contains(CpuFeatures::$feature) $then
+    };
+}
+
+switched_registers!(context);
+
 /// Everything of a vCPU that is not in its frame and not the vGIC's.
 #[derive(Clone)]
 pub struct Context {
-    sp_el0: u64,
-    sp_el1: u64,
-    elr_el1: u64,
-    spsr_el1: u64,
-    sctlr_el1: u64,
-    tcr_el1: u64,
-    ttbr0_el1: u64,
-    ttbr1_el1: u64,
-    mair_el1: u64,
-    amair_el1: u64,
-    vbar_el1: u64,
-    contextidr_el1: u64,
-    tpidr_el0: u64,
-    tpidrro_el0: u64,
-    tpidr_el1: u64,
-    cpacr_el1: u64,
-    esr_el1: u64,
-    far_el1: u64,
-    afsr0_el1: u64,
-    afsr1_el1: u64,
-    par_el1: u64,
-    cntkctl_el1: u64,
-    csselr_el1: u64,
+    registers: Registers,
     /// CNTV_CTL_EL0.
     pub timer_control: u64,
     /// CNTV_CVAL_EL0, in the guest's ticks.
@@ -123,29 +142,7 @@ impl Context {
     /// The registers of a vCPU that was just turned on.
     pub const fn new() -> Self {
         Self {
-            sp_el0: 0,
-            sp_el1: 0,
-            elr_el1: 0,
-            spsr_el1: 0,
-            sctlr_el1: SCTLR_EL1_RESET,
-            tcr_el1: 0,
-            ttbr0_el1: 0,
-            ttbr1_el1: 0,
-            mair_el1: 0,
-            amair_el1: 0,
-            vbar_el1: 0,
-            contextidr_el1: 0,
-            tpidr_el0: 0,
-            tpidrro_el0: 0,
-            tpidr_el1: 0,
-            cpacr_el1: 0,
-            esr_el1: 0,
-            far_el1: 0,
-            afsr0_el1: 0,
-            afsr1_el1: 0,
-            par_el1: 0,
-            cntkctl_el1: 0,
-            csselr_el1: 0,
+            registers: Registers::new(),
             timer_control: 0,
             timer_compare: 0,
             interface: ich::Interface::new(),
@@ -157,31 +154,9 @@ impl Context {
         }
     }
 
-    /// Takes the running vCPU's registers off this pCPU.
-    pub fn save(&mut self) {
-        self.sp_el0 = SP_EL0.get();
-        self.sp_el1 = SP_EL1.get();
-        self.elr_el1 = ELR_EL1.get();
-        self.spsr_el1 = SPSR_EL1.get();
-        self.sctlr_el1 = SCTLR_EL1.get();
-        self.tcr_el1 = TCR_EL1.get();
-        self.ttbr0_el1 = TTBR0_EL1.get();
-        self.ttbr1_el1 = TTBR1_EL1.get();
-        self.mair_el1 = MAIR_EL1.get();
-        self.amair_el1 = read_register!("amair_el1");
-        self.vbar_el1 = VBAR_EL1.get();
-        self.contextidr_el1 = read_register!("contextidr_el1");
-        self.tpidr_el0 = TPIDR_EL0.get();
-        self.tpidrro_el0 = TPIDRRO_EL0.get();
-        self.tpidr_el1 = TPIDR_EL1.get();
-        self.cpacr_el1 = CPACR_EL1.get();
-        self.esr_el1 = ESR_EL1.get();
-        self.far_el1 = FAR_EL1.get();
-        self.afsr0_el1 = read_register!("afsr0_el1");
-        self.afsr1_el1 = read_register!("afsr1_el1");
-        self.par_el1 = PAR_EL1.get();
-        self.cntkctl_el1 = CNTKCTL_EL1.get();
-        self.csselr_el1 = CSSELR_EL1.get();
+    /// Takes the running vCPU's registers off this pCPU, which has these features.
+    pub fn save(&mut self, features: CpuFeatures) {
+        self.registers.save(features);
         self.timer_control = CNTV_CTL_EL0.get();
         self.timer_compare = CNTV_CVAL_EL0.get();
         // The next vCPU must not get this one's interrupt.
@@ -190,31 +165,9 @@ impl Context {
         self.simd.save();
     }
 
-    /// Puts a vCPU's registers on this pCPU.
-    pub fn load(&self, machine: &Machine) {
-        SP_EL0.set(self.sp_el0);
-        SP_EL1.set(self.sp_el1);
-        ELR_EL1.set(self.elr_el1);
-        SPSR_EL1.set(self.spsr_el1);
-        SCTLR_EL1.set(self.sctlr_el1);
-        TCR_EL1.set(self.tcr_el1);
-        TTBR0_EL1.set(self.ttbr0_el1);
-        TTBR1_EL1.set(self.ttbr1_el1);
-        MAIR_EL1.set(self.mair_el1);
-        write_register!("amair_el1", self.amair_el1);
-        VBAR_EL1.set(self.vbar_el1);
-        write_register!("contextidr_el1", self.contextidr_el1);
-        TPIDR_EL0.set(self.tpidr_el0);
-        TPIDRRO_EL0.set(self.tpidrro_el0);
-        TPIDR_EL1.set(self.tpidr_el1);
-        CPACR_EL1.set(self.cpacr_el1);
-        ESR_EL1.set(self.esr_el1);
-        FAR_EL1.set(self.far_el1);
-        write_register!("afsr0_el1", self.afsr0_el1);
-        write_register!("afsr1_el1", self.afsr1_el1);
-        PAR_EL1.set(self.par_el1);
-        CNTKCTL_EL1.set(self.cntkctl_el1);
-        CSSELR_EL1.set(self.csselr_el1);
+    /// Puts a vCPU's registers on this pCPU, which has these features.
+    pub fn load(&self, machine: &Machine, features: CpuFeatures) {
+        self.registers.load(features);
         write_register!("vpidr_el2", read_register!("midr_el1"));
         VMPIDR_EL2.set(machine.mpidr);
         VTTBR_EL2.set(machine.vttbr);
@@ -257,35 +210,69 @@ fn vtcr() -> u64 {
         | 1 << 31
 }
 
-/// Sets up what EL2 traps and how it translates, on this pCPU, once.
-pub fn init_traps() {
-    HCR_EL2.write(
-        HCR_EL2::VM::SET
-            + HCR_EL2::SWIO::SET
-            + HCR_EL2::FMO::SET
-            + HCR_EL2::IMO::SET
-            + HCR_EL2::AMO::SET
-            + HCR_EL2::FB.val(1)
-            + HCR_EL2::BSU.val(1)
-            + HCR_EL2::TWI.val(1)
-            + HCR_EL2::TID3.val(1)
-            + HCR_EL2::TSC::EnableTrapEl1SmcToEl2
-            + HCR_EL2::TIDCP.val(1)
-            + HCR_EL2::TACR.val(1)
-            + HCR_EL2::RW::EL1IsAarch64,
-    );
+/// Sets up what EL2 traps and how it translates, on this pCPU with these features, once.
+pub fn init_traps(features: CpuFeatures) {
+    HCR_EL2.set(controls::hcr::GUEST);
     VTCR_EL2.set(vtcr());
-    // FP and SIMD are the guest's; SVE, trace and the rest trap. RES1 bits for no-VHE.
-    CPTR_EL2.set(0x33ff | 1 << 20);
-    // Debug, OS lock, PMU registers trap.
-    write_register!(
-        "mdcr_el2",
-        1 << 11 | 1 << 10 | 1 << 9 | 1 << 6 | 1 << 5 | read_register!("mdcr_el2") & 0x1f
-    );
-    write_register!("hstr_el2", 0);
-    // The virtual counter and the reading of the physical one are the guest's; its timer is not.
-    write_register!("cnthctl_el2", 1);
+    CPTR_EL2.set(controls::cptr::SET_UP);
+    barrier::isb();
+    init_newer(features);
+    CPTR_EL2.set(controls::cptr::GUEST);
+    let counters = if features.contains(CpuFeatures::PMU) {
+        controls::mdcr::hpmn(read_register!("pmcr_el0"))
+    } else {
+        0
+    };
+    write_register!("mdcr_el2", controls::mdcr::GUEST | counters);
+    write_register!("hstr_el2", controls::HSTR);
+    // Implementation defined traps: none of ours.
+    write_register!("hacr_el2", 0);
+    write_register!("cnthctl_el2", controls::CNTHCTL);
     CNTV_CTL_EL0.set(0);
+    barrier::isb();
+}
+
+/// Writes the registers of EL2 that only newer CPUs have: what firmware left there must not count.
+fn init_newer(features: CpuFeatures) {
+    if features.contains(CpuFeatures::HCX) {
+        write_register!("S3_4_C1_C2_2", controls::HCRX); // HCRX_EL2
+    }
+    if features.contains(CpuFeatures::FGT) {
+        write_register!("S3_4_C1_C1_4", controls::FINE_GRAINED); // HFGRTR_EL2
+        write_register!("S3_4_C1_C1_5", controls::FINE_GRAINED); // HFGWTR_EL2
+        write_register!("S3_4_C1_C1_6", controls::FINE_GRAINED); // HFGITR_EL2
+        write_register!("S3_4_C3_C1_4", controls::FINE_GRAINED); // HDFGRTR_EL2
+        write_register!("S3_4_C3_C1_5", controls::FINE_GRAINED); // HDFGWTR_EL2
+        if features.contains(CpuFeatures::AMU) {
+            write_register!("S3_4_C3_C1_6", controls::FINE_GRAINED); // HAFGRTR_EL2
+        }
+    }
+    if features.contains(CpuFeatures::FGT2) {
+        write_register!("S3_4_C3_C1_0", controls::FINE_GRAINED); // HDFGRTR2_EL2
+        write_register!("S3_4_C3_C1_1", controls::FINE_GRAINED); // HDFGWTR2_EL2
+        write_register!("S3_4_C3_C1_2", controls::FINE_GRAINED); // HFGRTR2_EL2
+        write_register!("S3_4_C3_C1_3", controls::FINE_GRAINED); // HFGWTR2_EL2
+        write_register!("S3_4_C3_C1_7", controls::FINE_GRAINED); // HFGITR2_EL2
+    }
+    if features.contains(CpuFeatures::COUNTER_OFFSET) {
+        write_register!("S3_4_C14_C0_6", controls::CNTPOFF); // CNTPOFF_EL2
+    }
+    if features.contains(CpuFeatures::MPAM) {
+        write_register!("S3_4_C10_C5_0", controls::MPAM2); // MPAM2_EL2
+        // MPAMIDR_EL1
+        if read_register!("S3_0_C10_C4_4") & controls::MPAMIDR_HAS_HCR != 0 {
+            write_register!("S3_4_C10_C4_0", controls::MPAMHCR); // MPAMHCR_EL2
+        }
+    }
+    if features.contains(CpuFeatures::RAS) {
+        write_register!("S3_4_C5_C2_3", 0); // VSESR_EL2
+    }
+    if features.contains(CpuFeatures::SVE) {
+        write_register!("S3_4_C1_C2_0", 0); // ZCR_EL2
+    }
+    if features.contains(CpuFeatures::SME) {
+        write_register!("S3_4_C1_C2_6", 0); // SMCR_EL2
+    }
     barrier::isb();
 }
 

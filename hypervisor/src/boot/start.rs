@@ -1,10 +1,11 @@
 //! The boot story, on one page.
 
 use super::{BootError, Conduit, Machine, Occupied, VmConfigs, early_psci, early_uart, total_size};
-use crate::arch::{self, gic, heap, mmu, percpu, power, vectors, world};
+use crate::arch::{self, gic, heap, id_registers, mmu, percpu, power, vectors, world};
 use crate::console::output::{self, MachineUart};
 use crate::console::uart::Uart;
 use crate::range::PaRange;
+use crate::trap::registers::features::CpuFeatures;
 use crate::{info, vm};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -169,8 +170,9 @@ fn this_pcpu_up(index: usize, machine: &Machine<'_>) {
         ));
     };
     gic::init_pcpu(redistributor);
-    world::init_traps();
-    percpu::init(index, redistributor);
+    let features = CpuFeatures::new(id_registers::read);
+    world::init_traps(features);
+    percpu::init(index, redistributor, features);
     PCPUS_UP.fetch_add(1, Ordering::Release);
 }
 

@@ -382,7 +382,7 @@ fn take_off(here: &Pcpu, running: Running, frame: &Frame) {
     ich::set_hcr(0);
     let mut saved = running.vcpu.saved.lock();
     saved.frame = frame.clone();
-    saved.context.save();
+    saved.context.save(here.switched);
     drop(saved);
     if here.timer_is_active.get() {
         set_timer_active(here, false);
@@ -401,7 +401,9 @@ fn put_on(here: &Pcpu, running: Running, frame: &mut Frame) -> bool {
     here.current.set(Some(running));
     let saved = running.vcpu.saved.lock();
     *frame = saved.frame.clone();
-    saved.context.load(&running.vcpu.machine(running.vm));
+    saved
+        .context
+        .load(&running.vcpu.machine(running.vm), here.switched);
     // Two vCPUs of a VM share its VMID, and may use one address space identifier differently.
     let last = &here.last_vcpu[running.vm.index.get()];
     if last.replace(Some(running.vcpu.index)) != Some(running.vcpu.index) {

@@ -10,4 +10,5 @@ pub mod inject;
 pub mod irq;
 #[cfg(target_os = "none")]
 pub mod mmio;
+pub mod registers;
 pub mod sysreg;

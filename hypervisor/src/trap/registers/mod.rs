@@ -1,0 +1,10 @@
+//! What a guest meets behind the name of a system register, for every register that there is.
+//!
+//! Each register is *switched*, *trapped*, *constant* or *absent*. Four places make it so: the list of what a
+//! switch of vCPUs saves ([`switched`]), the traps that EL2 sets ([`controls`]), the answers to what traps
+//! (`trap/sysreg.rs`) and the features that guests are told of (`trap/ids.rs`). `table.rs` says which of the four it
+//! is to be, register by register, and its tests hold the four places to it.
+
+pub mod controls;
+pub mod features;
+pub mod switched;
