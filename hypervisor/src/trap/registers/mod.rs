@@ -3,8 +3,13 @@
 //! Each register is *switched*, *trapped*, *constant* or *absent*. Four places make it so: the list of what a
 //! switch of vCPUs saves ([`switched`]), the traps that EL2 sets ([`controls`]), the answers to what traps
 //! (`trap/sysreg.rs`) and the features that guests are told of (`trap/ids.rs`). `table.rs` says which of the four it
-//! is to be, register by register, and its tests hold the four places to it.
+//! is to be, register by register, and `tests.rs` holds the four places to it.
 
 pub mod controls;
 pub mod features;
+#[cfg(any(test, target_os = "none"))]
 pub mod switched;
+#[cfg(test)]
+mod table;
+#[cfg(test)]
+mod tests;
