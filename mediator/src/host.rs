@@ -68,6 +68,17 @@ pub enum Leftover {
     Application,
 }
 
+/// What takes longer than the rest, outside of the secure world.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lengthy {
+    /// What calls need is set aside.
+    SetAside,
+    /// Some pages of a list are taken in.
+    TakeIn,
+    /// Some pages are unpinned, and what belongs to them is freed.
+    Unpin,
+}
+
 /// What the mediator needs of a hypervisor, for one VM.
 pub trait Host {
     /// Copies guest memory, each byte once, into memory that no guest can reach. The range lies
@@ -121,6 +132,14 @@ pub trait Host {
     /// pCPU. The hypervisor takes it (otherwise the same interrupt ends the next attempt at
     /// once) and says whether the guest has to run before the call goes on.
     fn foreign_interrupt(&self) -> ForeignInterrupt;
+
+    /// Does something that takes as long as there are pages or calls, up to a bound. The hypervisor may look at
+    /// its clock before and after.
+    #[inline]
+    fn lengthy<T>(&self, what: Lengthy, act: impl FnOnce() -> T) -> T {
+        let _ = what;
+        act()
+    }
 
     /// The VM, which ends, leaves something behind in OP-TEE: this application, or a session with it.
     /// Told once for each that the counters have, for whoever wants to know which they are.

@@ -54,7 +54,7 @@ mod tests;
 
 pub use config::{ClientId, Config, Offer, Policy, Quotas};
 pub use end::Progress;
-pub use host::{ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SharedPage};
+pub use host::{ForeignInterrupt, GuestMemoryError, Host, Leftover, Lengthy, PinError, SharedPage};
 pub use probe::{ProbeError, TeeInfo, probe};
 pub use stats::{RpcKind, Stats};
 

@@ -8,6 +8,7 @@
 pub mod bench;
 pub mod gdb;
 pub mod hostile;
+pub mod masked;
 pub mod meter;
 pub mod neighbour;
 pub mod soak;

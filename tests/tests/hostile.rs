@@ -8,6 +8,6 @@ use postern_tests::hostile::play;
 #[test]
 fn the_important_attacks_get_nowhere() -> Result<()> {
     let lab = Lab::new("hostile")?;
-    ensure!(play(&lab, |row| row.quick)?, "see the lines above");
+    ensure!(play(&lab, false, |row| row.quick)?, "see the lines above");
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::devices::vgic::Hcr;
 use crate::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
+use crate::sched::masked::{self, Longest, Section};
 use crate::sched::watch::Passages;
 use crate::services::stuck;
 use crate::trap::registers::features::CpuFeatures;
@@ -40,6 +41,10 @@ pub struct Pcpu {
     pub switched: CpuFeatures,
     /// Its passages to the secure world.
     pub passages: &'static Passages,
+    /// What it is busy with while interrupts wait.
+    pub section: Section,
+    /// The longest time of that.
+    pub longest: &'static Longest,
     /// When it looks next whether others are stuck in the secure world, in ticks.
     pub watch_at: Cell<u64>,
     not_sync: PhantomData<*const ()>,
@@ -74,6 +79,8 @@ pub fn init(index: usize, redistributor: Pa, features: CpuFeatures) {
         list_registers: super::ich::list_registers(),
         switched: features & CpuFeatures::SWITCHED,
         passages: stuck::passages(id),
+        section: Section::closed(),
+        longest: masked::longest(id),
         watch_at: Cell::new(0),
         not_sync: PhantomData,
     }));

@@ -4,10 +4,13 @@ pub mod deadlines;
 pub mod idle;
 #[cfg(target_os = "none")]
 pub mod lists;
+pub mod masked;
 pub mod policy;
 #[cfg(target_os = "none")]
 pub mod run;
 pub mod seat;
+#[cfg(target_os = "none")]
+pub mod sections;
 pub mod watch;
 
 pub use policy::{Placement, Scheduler};

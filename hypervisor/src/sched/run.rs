@@ -6,7 +6,8 @@
 
 use super::idle::IdleClock;
 use super::lists::{fill, read_back, refresh, set_timer_active};
-use super::{Placement, Scheduler};
+use super::masked::Cause;
+use super::{Placement, Scheduler, sections};
 use crate::arch::world::Frame;
 use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
 use crate::boot::start::machine;
@@ -15,7 +16,6 @@ use crate::devices::mmio::Access;
 use crate::devices::vgic::{VcpuSet, Vgic, Vmcr};
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use crate::services::stuck;
-use crate::trap::irq;
 use crate::vm::{self, Running, Vm, layout};
 use spin::mutex::SpinMutex;
 
@@ -69,7 +69,10 @@ pub fn idle_clock(pcpu: PcpuIndex) -> IdleClock {
 
 /// The first vCPU of this pCPU.
 pub fn first(frame: &mut Frame) {
+    sections::open();
     schedule(frame);
+    sections::did(Cause::Switch);
+    sections::close();
 }
 
 /// Whether there is something to do before the vCPU that is on this pCPU goes on: two loads.
@@ -83,18 +86,30 @@ pub fn is_wanted(here: &Pcpu, running: Running) -> bool {
 pub fn before_return(frame: &mut Frame) {
     let here = percpu::this();
     let Some(running) = here.current.get() else {
-        return schedule(frame);
+        return first(frame);
     };
     if is_wanted(here, running) {
         with_work(frame, here, running);
     }
 }
 
+/// [`before_return`] after an exit at this time, in ticks, that was answered with what is usual for a trap.
+#[inline]
+pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: Running, since: u64) {
+    if is_wanted(here, running) {
+        sections::open_since(since, Cause::Trap);
+        with_work(frame, here, running);
+    } else {
+        sections::note(here, since, Cause::Trap);
+    }
+}
+
 #[cold]
 fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
+    sections::open();
     // First, since a command may end what runs here.
     if take_monitor(here) {
-        monitor::work();
+        sections::lengthy(Cause::Monitor, monitor::work);
     }
     if here.work.get() & WORK != 0 {
         here.work.set(here.work.get() & !WORK | RESCHEDULE);
@@ -107,6 +122,8 @@ fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
         here.work.set(here.work.get() & MONITOR);
         refresh(here, running);
     }
+    sections::did(Cause::Switch);
+    sections::close();
 }
 
 /// Does a piece of work for some VM. Where that is a call to OP-TEE, it is interrupted after `most`
@@ -128,7 +145,7 @@ fn do_pieces(here: &Pcpu, running: Running, most: u64) {
         if left == 0 || !do_a_piece(left) {
             return;
         }
-        irq::take_pending();
+        sections::take_pending();
         if here.work.get() & MONITOR != 0 || running.vm.vgic.needs_fill(running.vcpu.index) {
             return;
         }
@@ -355,12 +372,12 @@ fn schedule(frame: &mut Frame) {
             arm_timer(here);
             let idle = &IDLE[pcpu.get()];
             idle.lock().begin(timer::now());
-            barrier::wait_for_interrupt();
+            sections::outside(barrier::wait_for_interrupt);
             idle.lock().end(timer::now());
         }
-        irq::take_pending();
+        sections::take_pending();
         if take_monitor(here) {
-            monitor::work();
+            sections::lengthy(Cause::Monitor, monitor::work);
         }
         here.work.set(here.work.get() & MONITOR);
     }

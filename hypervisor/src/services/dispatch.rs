@@ -4,8 +4,8 @@ use super::call::{Call, FunctionId, NOT_SUPPORTED, Returned};
 use super::{memory, psci, smccc, tee, trng};
 use crate::arch::world::CallFrame;
 use crate::arch::{entropy, smc};
-use crate::sched::run;
-use crate::trap::irq;
+use crate::sched::masked::Cause;
+use crate::sched::{run, sections};
 use crate::vm::{self, Running};
 
 /// Answers the call in `frame`.
@@ -58,7 +58,10 @@ fn others(frame: &mut CallFrame, running: Running, function: FunctionId) {
 fn relinquish(call: &Call, running: Running) -> Returned {
     let vm = running.vm;
     let answer = match memory::range(call) {
-        Ok(range) => vm.mapping.relinquish(&vm.memory, range, irq::take_pending),
+        Ok(range) => sections::lengthy(Cause::Call, || {
+            vm.mapping
+                .relinquish(&vm.memory, range, sections::take_pending)
+        }),
         Err(answer) => answer,
     };
     answer.returned()
@@ -72,7 +75,7 @@ fn power(call: &Call, running: Running) -> Option<Returned> {
             entry,
             context,
         } => {
-            running.vm.turn_on(vcpu, entry, context);
+            sections::lengthy(Cause::Call, || running.vm.turn_on(vcpu, entry, context));
             Some(psci::SUCCESS_RETURNED)
         }
         psci::Action::Suspend => {
@@ -84,11 +87,11 @@ fn power(call: &Call, running: Running) -> Option<Returned> {
             None
         }
         psci::Action::SystemOff => {
-            running.vm.turn_itself_off();
+            sections::lengthy(Cause::Call, || running.vm.turn_itself_off());
             None
         }
         psci::Action::SystemReset => {
-            running.vm.reset_itself();
+            sections::lengthy(Cause::Call, || running.vm.reset_itself());
             None
         }
     }

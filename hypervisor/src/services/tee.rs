@@ -2,11 +2,11 @@
 
 use crate::arch::world::CallFrame;
 use crate::arch::{guest_bytes, percpu, smc};
-use crate::sched::run;
-use crate::trap::irq;
+use crate::sched::masked::Cause;
+use crate::sched::{run, sections};
 use crate::vm::{Running, SHARED_PAGES, Vm};
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
-use mediator::{ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SharedPage};
+use mediator::{ForeignInterrupt, GuestMemoryError, Host, Leftover, Lengthy, PinError, SharedPage};
 use optee_proto::Uuid;
 
 /// SMCCC: no such function.
@@ -113,13 +113,23 @@ impl Host for VmHost {
     }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {
-        irq::take_pending();
+        sections::take_pending();
         let here = percpu::this();
         match here.current.get() {
             Some(running) if !run::guest_must_run(running) => ForeignInterrupt::Resume,
             // Or this is the end of a VM: the next piece of it comes after what waits here.
             _ => ForeignInterrupt::ReturnToGuest,
         }
+    }
+
+    #[inline]
+    fn lengthy<T>(&self, what: Lengthy, act: impl FnOnce() -> T) -> T {
+        let cause = match what {
+            Lengthy::SetAside => Cause::Prepare,
+            Lengthy::TakeIn => Cause::TakeIn,
+            Lengthy::Unpin => Cause::Unpin,
+        };
+        sections::lengthy(cause, act)
     }
 
     fn left_behind(&self, what: Leftover, app: Uuid) {

@@ -5,8 +5,10 @@ use super::inject::Exception;
 use super::sysreg::{self, Outcome};
 use super::{guest_exception, irq, mmio};
 use crate::arch::percpu::{self, Pcpu};
+use crate::arch::timer;
 use crate::arch::world::{CallFrame, Frame};
-use crate::sched::run;
+use crate::sched::masked::Cause;
+use crate::sched::{run, sections};
 use crate::services;
 use crate::vm::{Exit, Running};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
@@ -28,7 +30,9 @@ pub fn call(frame: &mut CallFrame, exit: Exit) -> bool {
 
 /// A guest's own doing that is no call: an access that traps, WFI.
 pub fn synchronous(frame: &mut Frame) {
-    let running = running(percpu::this());
+    let since = timer::now();
+    let here = percpu::this();
+    let running = running(here);
     let esr = Esr::new(ESR_EL2.get());
     match esr.class() {
         CLASS_SMC => {
@@ -43,14 +47,17 @@ pub fn synchronous(frame: &mut Frame) {
         }
         _ => other(frame, running, esr),
     }
-    run::before_return(frame);
+    run::before_return_from_trap(frame, here, running, since);
 }
 
 /// A physical interrupt.
 pub fn interrupt(frame: &mut Frame) {
+    sections::open();
     running(percpu::this()).vcpu.count(Exit::Irq);
     irq::take_pending();
+    sections::did(Cause::Interrupt);
     run::before_return(frame);
+    sections::close();
 }
 
 /// An SError while a guest ran. It may be anybody's; nothing that guests can reach raises one on

@@ -78,7 +78,7 @@ impl Header {
 }
 
 /// Bytes copied in one step.
-const STEP: u64 = PIECE_BYTES;
+const STEP: u64 = PIECE_BYTES / 2;
 
 /// A copy under way.
 pub struct Loader {

@@ -6,7 +6,7 @@
 //! guest runs: no guest can hold a pCPU with one.
 
 use crate::addr::{Ipa, Pa};
-use crate::host::{Host, PinError, SharedPage};
+use crate::host::{Host, Lengthy, PinError, SharedPage};
 use crate::memory::buffer::PageNumber;
 use alloc::vec::Vec;
 use optee_proto::le::U64;
@@ -90,6 +90,17 @@ impl Intake {
         budget: usize,
         mut new_page: impl FnMut() -> Option<SharedPage>,
     ) -> Result<Progress, Refusal> {
+        host.lengthy(Lengthy::TakeIn, || {
+            self.step_measured(host, budget, &mut new_page)
+        })
+    }
+
+    fn step_measured<H: Host>(
+        &mut self,
+        host: &H,
+        budget: usize,
+        new_page: &mut impl FnMut() -> Option<SharedPage>,
+    ) -> Result<Progress, Refusal> {
         let stop = self.pins.len().saturating_add(budget);
         while self.pins.len() < self.total {
             if self.pins.len() >= stop {
@@ -109,7 +120,7 @@ impl Intake {
                 .ok_or(Refusal::BadAddress)?;
             host.read_guest(from, words.as_mut_bytes())
                 .map_err(|_| Refusal::BadAddress)?;
-            self.take(host, &mut words[..entries], &mut new_page)?;
+            self.take(host, &mut words[..entries], new_page)?;
             if link {
                 self.guest_list = Ipa::new(words[entries].get());
                 if !self.guest_list.is_page_aligned() {

@@ -1,16 +1,25 @@
-//! `make test-hostile`: the whole plan of attacks, or those whose numbers are given.
+//! `make test-hostile`: the whole plan of attacks, or those whose numbers are given. With `counted`, on one CPU where
+//! QEMU counts instructions.
 
 use anyhow::{Result, ensure};
 use postern_tests::Lab;
 use postern_tests::hostile::play;
 
 fn main() -> Result<()> {
-    let numbers = std::env::args()
-        .skip(1)
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let given = words.len();
+    words.retain(|word| word != "counted");
+    let counted = words.len() < given;
+    let numbers = words
+        .iter()
         .map(|number| Ok(number.parse()?))
         .collect::<Result<Vec<u8>>>()?;
-    let lab = Lab::new("hostile-whole")?;
-    let good = play(&lab, |row| {
+    let lab = Lab::new(if counted {
+        "hostile-counted"
+    } else {
+        "hostile-whole"
+    })?;
+    let good = play(&lab, counted, |row| {
         numbers.is_empty() || numbers.contains(&row.number)
     })?;
     ensure!(good, "not all attacks got the expected answer");

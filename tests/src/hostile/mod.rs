@@ -8,6 +8,7 @@ mod plan;
 
 pub use plan::{PLAN, Player, Row};
 
+use crate::masked::{self, Masked};
 use crate::neighbour::Neighbour;
 use crate::watch::Watch;
 use crate::{BOOT, Lab, SOON};
@@ -87,20 +88,30 @@ struct Arena {
     watch: Watch,
     hostile: Channel,
     baseline: BTreeMap<&'static str, u64>,
+    /// The longest masked time so far, in nanoseconds.
+    masked: u64,
     described: BTreeMap<u64, Described>,
 }
 
 /// Plays the rows of the plan that `wanted` picks and prints a line for each. Whether all went as
-/// expected.
+/// expected. `counted`: on one CPU, where QEMU counts instructions, and EL2 must not keep interrupts waiting for too
+/// long.
 ///
 /// # Errors
 ///
 /// The machine cannot be had, or dies.
-pub fn play(lab: &Lab, wanted: impl Fn(&Row) -> bool) -> Result<bool> {
+pub fn play(lab: &Lab, counted: bool, wanted: impl Fn(&Row) -> bool) -> Result<bool> {
     for row in PLAN {
         row.check(lab.paths.root())?;
     }
-    let machine = lab.machine(&lab.system("hostile.toml")?, Flavour::Shared)?;
+    let mut system = lab.system("hostile.toml")?;
+    if counted {
+        masked::one_cpu(&mut system);
+    }
+    let mut machine = lab.machine(&system, Flavour::Shared)?;
+    if counted {
+        masked::count(&mut machine);
+    }
     let mut arena = Arena::open(Session::boot(&machine, &lab.folder)?)?;
     println!("no  answer      neighbour  counters  TEE      time  attack");
     let mut bad = Vec::new();
@@ -109,13 +120,16 @@ pub fn play(lab: &Lab, wanted: impl Fn(&Row) -> bool) -> Result<bool> {
         if !arena.turn(row)? {
             bad.push(row.number);
         }
+        arena.look_at_masked(row.number)?;
         played += 1;
     }
+    let masked = Masked::ask(&mut arena.watch)?;
     arena.close()?;
     println!(
         "{played} of {} attacks; not as expected: {bad:?}",
         PLAN.len()
     );
+    masked.judge(counted)?;
     Ok(bad.is_empty())
 }
 
@@ -132,6 +146,7 @@ impl Arena {
             watch: Watch::new(session, vec![neighbour]),
             hostile,
             baseline: BTreeMap::new(),
+            masked: 0,
             described: BTreeMap::new(),
         };
         arena.list()?;
@@ -373,6 +388,19 @@ impl Arena {
             std::thread::sleep(Duration::from_millis(100));
         }
         self.neighbour().unharmed()
+    }
+
+    /// Says when the longest masked time has grown with an attack.
+    fn look_at_masked(&mut self, number: u8) -> Result<()> {
+        let Masked { ns, by, .. } = Masked::ask(&mut self.watch)?;
+        if ns > self.masked {
+            println!(
+                "      longest masked time so far: {} us ({by}), in attack {number}",
+                ns / 1000
+            );
+            self.masked = ns;
+        }
+        Ok(())
     }
 
     fn close(mut self) -> Result<()> {

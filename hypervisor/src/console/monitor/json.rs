@@ -258,7 +258,9 @@ fn pcpu(json: &mut Json<'_>, index: usize, cpu: &CpuFigures<'_>) -> fmt::Result 
     }
     json.value("secure", cpu.secure)?;
     json.value("idle_percent", cpu.idle_percent)?;
-    json.value("idle_ms", cpu.idle_ms)
+    json.value("idle_ms", cpu.idle_ms)?;
+    json.value("masked_ns", cpu.masked_ns)?;
+    json.text("masked_by", cpu.masked_by)
 }
 
 fn memory(json: &mut Json<'_>, figures: &MemoryFigures) -> fmt::Result {

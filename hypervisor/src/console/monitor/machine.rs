@@ -9,7 +9,7 @@ use crate::arch::{heap, timer};
 use crate::boot::start::machine;
 use crate::console::output;
 use crate::ids::{MAX_PCPUS, PcpuIndex, VmIndex};
-use crate::sched::run;
+use crate::sched::{masked, run};
 use crate::services::power::PowerState;
 use crate::services::stuck;
 use crate::vm::frames::SharedPool;
@@ -67,6 +67,10 @@ fn find(vm: VmIndex) -> Option<&'static Vm> {
 
 fn milliseconds(ticks: u64) -> u64 {
     ticks / (timer::frequency() / 1000).max(1)
+}
+
+fn nanoseconds(ticks: u64) -> u64 {
+    (u128::from(ticks) * 1_000_000_000 / u128::from(timer::frequency().max(1))) as u64
 }
 
 fn exits(vm: &Vm) -> Counts<'static> {
@@ -147,6 +151,7 @@ impl System for ThisMachine {
         cpus.map(|cpu| {
             let clock = run::idle_clock(cpu);
             let now = timer::now();
+            let (masked, masked_by) = masked::longest(cpu).get();
             let mut vcpus = vm::all()
                 .iter()
                 .flat_map(|vm| vm.vcpus.iter().map(move |vcpu| (vm, vcpu)));
@@ -156,6 +161,8 @@ impl System for ThisMachine {
                 secure: stuck::is_inside(cpu),
                 idle_percent: clock.percent(now),
                 idle_ms: milliseconds(clock.total(now)),
+                masked_ns: nanoseconds(masked),
+                masked_by: masked_by.name(),
             }
         })
         .collect()

@@ -171,7 +171,8 @@ pub static SPECS: [Spec; 16] = [
         "cpu",
         Arguments::None,
         "what runs on the physical CPUs",
-        "IDLE NOW is the share of the last second or two.",
+        "IDLE NOW is the share of the last second or two. LONGEST MASKED is the longest time that EL2 took no\n\
+         interrupts, and what it did then.",
     ),
     spec(
         Verb::Memory,

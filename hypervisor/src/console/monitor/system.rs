@@ -129,6 +129,10 @@ pub struct CpuFigures<'a> {
     pub idle_percent: u64,
     /// For how long it has had nothing to do, in all.
     pub idle_ms: u64,
+    /// The longest time that it was busy at EL2 and took no interrupts, and with what.
+    pub masked_ns: u64,
+    /// The latter.
+    pub masked_by: &'static str,
 }
 
 /// Where RAM has gone. The first is the sum of the next three.

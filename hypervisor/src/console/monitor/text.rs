@@ -201,13 +201,18 @@ fn shared_pages(out: &mut impl Write, shared: SharedPages) -> fmt::Result {
 }
 
 fn pcpus(out: &mut impl Write, cpus: &[CpuFigures<'_>]) -> fmt::Result {
-    writeln!(out, "CPU  IDLE NOW  IDLE IN ALL  RUNS")?;
+    writeln!(
+        out,
+        "CPU  IDLE NOW  IDLE IN ALL  LONGEST MASKED           RUNS"
+    )?;
     for (index, cpu) in cpus.iter().enumerate() {
         write!(
             out,
-            "{index:>3}  {:>6} %  {:>9} s  ",
+            "{index:>3}  {:>6} %  {:>9} s  {:>8} us, {:9}  ",
             cpu.idle_percent,
-            cpu.idle_ms / 1000
+            cpu.idle_ms / 1000,
+            cpu.masked_ns / 1000,
+            cpu.masked_by
         )?;
         match cpu.runs {
             Some((vm, vcpu)) => write!(out, "vm {vm}, vCPU {vcpu}")?,

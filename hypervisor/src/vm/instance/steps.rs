@@ -7,7 +7,8 @@
 use super::Vm;
 use crate::arch::{guest_bytes, mmu, timer};
 use crate::boot::BLOCK_SIZE;
-use crate::sched::run;
+use crate::sched::masked::Cause;
+use crate::sched::{run, sections};
 use crate::services::tee::VmHost;
 use crate::vm::guest_image::Loader;
 use crate::vm::life::{Event, Phase, SetMemoryError, Then};
@@ -60,7 +61,13 @@ impl Vm {
             _ => {}
         }
         let site = Grounds { vm: self };
-        if !work::step(&site, &mut work) {
+        let cause = cause(&work);
+        let done = match cause {
+            Some(cause) => sections::lengthy(cause, || work::step(&site, &mut work)),
+            // Most of it is OP-TEE's. What may take long beside that says so.
+            None => sections::outside(|| work::step(&site, &mut work)),
+        };
+        if !done {
             return false;
         }
         if matches!(*work, Work::Nothing) {
@@ -78,6 +85,19 @@ impl Vm {
             ram::take(&self.memory, self.next_bytes.load(Ordering::Relaxed))?;
         }
         Ok(())
+    }
+}
+
+/// What a piece is, where it does not enter the secure world.
+fn cause(work: &Work) -> Option<Cause> {
+    match work {
+        Work::CreateTee | Work::Leave | Work::Wait(_) => None,
+        Work::Nothing => Some(Cause::Other),
+        Work::Prepare => Some(Cause::Prepare),
+        Work::Map(_) => Some(Cause::Map),
+        Work::Clear(_) | Work::Scrub(_) => Some(Cause::Clear),
+        Work::Load(_) => Some(Cause::Load),
+        Work::Unmap => Some(Cause::Unmap),
     }
 }
 
@@ -181,9 +201,11 @@ impl Site for Grounds {
     fn reset(&self) {
         let vm = self.vm;
         vm.has_tee.store(false, Ordering::Release);
-        vm.vgic.reset();
-        vm.console.reset();
-        vm.devices.reset();
+        sections::lengthy(Cause::Reset, || {
+            vm.vgic.reset();
+            vm.console.reset();
+            vm.devices.reset();
+        });
     }
 
     fn hold(&self, why: DestroyError) {

@@ -73,9 +73,9 @@ pages shared with OP-TEE: 3 of 512
         (
             "cpu",
             "\
-CPU  IDLE NOW  IDLE IN ALL  RUNS
-  0       3 %         61 s  vm a, vCPU 1, in the secure world
-  1     100 %      12345 s  nothing
+CPU  IDLE NOW  IDLE IN ALL  LONGEST MASKED           RUNS
+  0       3 %         61 s       123 us, unpin      vm a, vCPU 1, in the secure world
+  1     100 %      12345 s         0 us, other      nothing
 ",
         ),
         (
@@ -172,9 +172,10 @@ fn json() {
             "cpu",
             "cpu",
             json!({"cpus": [
-                {"cpu": 0, "vm": "a", "vcpu": 1, "secure": true, "idle_percent": 3, "idle_ms": 61_500},
+                {"cpu": 0, "vm": "a", "vcpu": 1, "secure": true, "idle_percent": 3, "idle_ms": 61_500,
+                 "masked_ns": 123_456, "masked_by": "unpin"},
                 {"cpu": 1, "vm": null, "vcpu": null, "secure": false, "idle_percent": 100,
-                 "idle_ms": 12_345_678},
+                 "idle_ms": 12_345_678, "masked_ns": 0, "masked_by": "other"},
             ]}),
         ),
         (

@@ -177,12 +177,16 @@ impl System for Fake<'_> {
                 secure: true,
                 idle_percent: 3,
                 idle_ms: 61_500,
+                masked_ns: 123_456,
+                masked_by: "unpin",
             },
             CpuFigures {
                 runs: None,
                 secure: false,
                 idle_percent: 100,
                 idle_ms: 12_345_678,
+                masked_ns: 0,
+                masked_by: "other",
             },
         ]
         .into_iter()

@@ -1,0 +1,230 @@
+//! How long EL2 keeps interrupts waiting: the longest time on each pCPU that it was busy and asked for none, and
+//! what with.
+//!
+//! Such a time, a section, begins with the exit from a guest, with the last time that EL2 asked for interrupts, or with the return
+//! from the secure world; it ends with the entry to a guest or to the secure world, or when EL2 asks again. What the secure world takes is
+//! not EL2's.
+//!
+//! The way of a short call is not measured, since a look at the clock would cost as much as the rest of it: see
+//! `docs/performance.md`. What may take long on it opens a section of its own.
+
+use crate::ids::{MAX_PCPUS, PcpuIndex};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// What EL2 was busy with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Cause {
+    /// Nothing that has a name.
+    Other,
+    /// A guest's access or instruction that traps, with what it makes the emulated device do.
+    Trap,
+    /// Physical interrupts.
+    Interrupt,
+    /// A call of a guest's that is not for OP-TEE: PSCI, or memory given back.
+    Call,
+    /// Pages of a list of the guest's, which are pinned.
+    TakeIn,
+    /// Pages that OP-TEE has let go of, which are unpinned.
+    Unpin,
+    /// Another vCPU, or the list registers.
+    Switch,
+    /// A command of the monitor's.
+    Monitor,
+    /// A VM gets its memory, and what EL2 needs for its calls.
+    Prepare,
+    /// Memory is mapped for a VM.
+    Map,
+    /// Memory is cleared.
+    Clear,
+    /// A VM's images are copied.
+    Load,
+    /// What is EL2's of a VM is reset.
+    Reset,
+    /// Stage-2 tables are given back.
+    Unmap,
+}
+
+impl Cause {
+    const ALL: [Self; 14] = [
+        Self::Other,
+        Self::Trap,
+        Self::Interrupt,
+        Self::Call,
+        Self::TakeIn,
+        Self::Unpin,
+        Self::Switch,
+        Self::Monitor,
+        Self::Prepare,
+        Self::Map,
+        Self::Clear,
+        Self::Load,
+        Self::Reset,
+        Self::Unmap,
+    ];
+
+    /// Its name, as users see it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Trap => "trap",
+            Self::Interrupt => "interrupt",
+            Self::Call => "call",
+            Self::TakeIn => "take-in",
+            Self::Unpin => "unpin",
+            Self::Switch => "switch",
+            Self::Monitor => "monitor",
+            Self::Prepare => "prepare",
+            Self::Map => "map",
+            Self::Clear => "clear",
+            Self::Load => "load",
+            Self::Reset => "reset",
+            Self::Unmap => "unmap",
+        }
+    }
+}
+
+/// Bits of a [`Longest`] that hold the cause.
+const CAUSE_BITS: u32 = 8;
+
+/// The longest section of a pCPU. Written by that pCPU alone, and read by all.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Longest(AtomicU64);
+
+static LONGEST: [Longest; MAX_PCPUS] = [const { Longest::new() }; MAX_PCPUS];
+
+/// The longest section of this pCPU.
+pub fn longest(pcpu: PcpuIndex) -> &'static Longest {
+    &LONGEST[pcpu.get()]
+}
+
+impl Longest {
+    const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// A section has taken so many ticks, most of them for this.
+    #[inline]
+    pub fn note(&self, ticks: u64, cause: Cause) {
+        if ticks > self.0.load(Ordering::Relaxed) >> CAUSE_BITS {
+            self.0
+                .store(ticks << CAUSE_BITS | cause as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Ticks, and what most of them were for.
+    pub fn get(&self) -> (u64, Cause) {
+        let value = self.0.load(Ordering::Relaxed);
+        let cause = (value & ((1 << CAUSE_BITS) - 1)) as usize;
+        let cause = Cause::ALL.get(cause).copied().unwrap_or(Cause::Other);
+        (value >> CAUSE_BITS, cause)
+    }
+}
+
+/// The section that a pCPU is in, part by part. Times are ticks, and given by who knows them.
+#[derive(Debug)]
+pub struct Section {
+    /// When it began; zero where it is not measured.
+    since: Cell<u64>,
+    /// When the last part ended.
+    last: Cell<u64>,
+    /// The longest part so far, and what it was.
+    part: Cell<(u64, Cause)>,
+}
+
+impl Section {
+    /// None is measured.
+    pub const fn closed() -> Self {
+        Self {
+            since: Cell::new(0),
+            last: Cell::new(0),
+            part: Cell::new((0, Cause::Other)),
+        }
+    }
+
+    /// Whether one is measured.
+    pub fn is_open(&self) -> bool {
+        self.since.get() != 0
+    }
+
+    /// One has begun, unless it had already.
+    pub fn open(&self, now: u64) {
+        if !self.is_open() {
+            self.since.set(now);
+            self.last.set(now);
+            self.part.set((0, Cause::Other));
+        }
+    }
+
+    /// What was done since it began, or since the last part, was this.
+    pub fn did(&self, cause: Cause, now: u64) {
+        let took = now.saturating_sub(self.last.replace(now));
+        if self.is_open() && took >= self.part.get().0 {
+            self.part.set((took, cause));
+        }
+    }
+
+    /// It is over: its ticks, and the cause of most of them. `None` where none was measured.
+    pub fn close(&self, now: u64) -> Option<(u64, Cause)> {
+        let since = self.since.replace(0);
+        (since != 0).then(|| (now.saturating_sub(since), self.part.get().1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_counts_and_only_it() {
+        let longest = Longest::new();
+        assert_eq!(longest.get(), (0, Cause::Other));
+        longest.note(5, Cause::Trap);
+        longest.note(5, Cause::Switch);
+        assert_eq!(longest.get(), (5, Cause::Trap));
+        longest.note(1 << 40, Cause::Unmap);
+        longest.note(6, Cause::Load);
+        assert_eq!(longest.get(), (1 << 40, Cause::Unmap));
+    }
+
+    #[test]
+    fn causes_have_names_of_their_own_and_come_back() {
+        let mut names: Vec<_> = Cause::ALL.map(Cause::name).into();
+        for cause in Cause::ALL {
+            let longest = Longest::new();
+            longest.note(1, cause);
+            assert_eq!(longest.get(), (1, cause));
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Cause::ALL.len());
+    }
+
+    #[test]
+    fn a_section_is_all_of_its_parts_and_named_after_the_longest() {
+        let section = Section::closed();
+        section.did(Cause::Trap, 50);
+        assert_eq!(section.close(60), None);
+        section.open(100);
+        // The guest's exit, and then more: it has begun already.
+        section.did(Cause::Trap, 110);
+        section.open(115);
+        section.did(Cause::Switch, 140);
+        section.did(Cause::Monitor, 150);
+        assert_eq!(section.close(151), Some((51, Cause::Switch)));
+        assert_eq!(section.close(160), None);
+        // The next one knows nothing of it.
+        section.open(200);
+        assert_eq!(section.close(201), Some((1, Cause::Other)));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_no_harm() {
+        let section = Section::closed();
+        section.open(100);
+        section.did(Cause::Trap, 90);
+        assert_eq!(section.close(95), Some((0, Cause::Trap)));
+    }
+}

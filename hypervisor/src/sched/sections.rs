@@ -1,0 +1,66 @@
+//! The sections of the pCPU that this runs on ([`super::masked`]), by its clock.
+
+use super::masked::Cause;
+use crate::arch::percpu::{self, Pcpu};
+use crate::arch::timer;
+use crate::trap::irq;
+
+/// A section begins, unless it has already.
+pub fn open() {
+    percpu::this().section.open(timer::now());
+}
+
+/// A section that began at this time, in ticks, was this so far, and goes on.
+pub fn open_since(since: u64, cause: Cause) {
+    let section = &percpu::this().section;
+    section.open(since);
+    section.did(cause, timer::now());
+}
+
+/// What was done last was this.
+pub fn did(cause: Cause) {
+    percpu::this().section.did(cause, timer::now());
+}
+
+/// The section is over, if there was one.
+pub fn close() {
+    let here = percpu::this();
+    if let Some((ticks, cause)) = here.section.close(timer::now()) {
+        here.longest.note(ticks, cause);
+    }
+}
+
+/// A whole section, which began at this time.
+#[inline]
+pub fn note(here: &Pcpu, since: u64, cause: Cause) {
+    here.longest.note(timer::now().wrapping_sub(since), cause);
+}
+
+/// Does something that may take long, as a part of the section that is open, or as one of its own.
+pub fn lengthy<T>(cause: Cause, act: impl FnOnce() -> T) -> T {
+    let section = &percpu::this().section;
+    let is_part = section.is_open();
+    open();
+    let result = act();
+    did(cause);
+    if !is_part {
+        close();
+    }
+    result
+}
+
+/// Enters the secure world, or something that does, between two sections.
+pub fn outside<T>(act: impl FnOnce() -> T) -> T {
+    let is_open = percpu::this().section.is_open();
+    close();
+    let result = act();
+    if is_open {
+        open();
+    }
+    result
+}
+
+/// Takes the interrupts that are pending: between two sections, and one of its own.
+pub fn take_pending() {
+    outside(|| lengthy(Cause::Interrupt, irq::take_pending));
+}

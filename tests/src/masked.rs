@@ -1,0 +1,163 @@
+//! How long EL2 kept interrupts waiting, and that it was not too long.
+//!
+//! By a clock that is only right where QEMU counts instructions, and there with one CPU: with several, QEMU lets one after the other
+//! run, and what the others do counts as well. On a busy host any other clock says how busy the host is. So the
+//! bound holds in runs that are counted, and in others the figure is only told.
+
+use crate::SOON;
+use crate::meter::CLOCK;
+use crate::watch::Watch;
+use anyhow::{Context, Result, ensure};
+use postern_qemu::config::System;
+use postern_qemu::console::Channel;
+use postern_qemu::launch::Machine;
+use postern_qemu::monitor::{Answer, HypervisorEvent};
+use postern_qemu::session::{Session, What};
+
+/// The longest that EL2 may keep interrupts waiting: 250,000 instructions where they are counted.
+pub const BOUND_NS: u64 = 500_000;
+/// What the question is recognised by.
+const TAG: &str = "masked";
+
+/// The longest time of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masked {
+    /// Nanoseconds.
+    pub ns: u64,
+    /// What EL2 was busy with.
+    pub by: String,
+    /// On which CPU.
+    pub cpu: u64,
+}
+
+impl Masked {
+    /// What an answer to `cpu` says.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub fn of(answer: &Answer) -> Result<Self> {
+        let cpus = answer.more.get("cpus").and_then(|cpus| cpus.as_array());
+        let each = cpus.into_iter().flatten().map(|cpu| {
+            Some(Self {
+                ns: cpu["masked_ns"].as_u64()?,
+                by: cpu["masked_by"].as_str()?.to_owned(),
+                cpu: cpu["cpu"].as_u64()?,
+            })
+        });
+        let all: Option<Vec<_>> = each.collect();
+        all.into_iter()
+            .flatten()
+            .max_by_key(|one| one.ns)
+            .with_context(|| format!("the monitor does not say how long: {answer:?}"))
+    }
+
+    /// Asks a machine that is watched.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub fn ask(watch: &mut Watch) -> Result<Self> {
+        watch.session.send(Channel::Hypervisor, &question())?;
+        let answer = watch.wait("the longest masked time", SOON, |item| match &item.what {
+            What::Hypervisor(event) => answer(event),
+            _ => None,
+        })?;
+        Self::of(&answer)
+    }
+
+    /// Asks a machine.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub fn ask_session(session: &mut Session) -> Result<Self> {
+        session.send(Channel::Hypervisor, &question())?;
+        let answer = session
+            .expect(Channel::Hypervisor, SOON)
+            .hypervisor("the longest masked time", answer)?;
+        Self::of(&answer)
+    }
+
+    /// Prints it. Where instructions were counted it must be within the bound.
+    ///
+    /// # Errors
+    ///
+    /// It is not.
+    pub fn judge(&self, counted: bool) -> Result<()> {
+        let Self { ns, by, cpu } = self;
+        println!(
+            "longest masked time at EL2: {} us ({by}, on CPU {cpu}){}",
+            ns / 1000,
+            if counted {
+                "; QEMU counted instructions"
+            } else {
+                ", by the host's clock: not a bound"
+            }
+        );
+        ensure!(
+            !counted || *ns < BOUND_NS,
+            "EL2 kept interrupts waiting for {ns} ns ({by}), not less than {BOUND_NS} ns"
+        );
+        Ok(())
+    }
+}
+
+fn question() -> String {
+    format!("#{TAG} cpu --json")
+}
+
+fn answer(event: &HypervisorEvent) -> Option<Answer> {
+    match event {
+        HypervisorEvent::Answer(answer) if answer.tag.as_deref() == Some(TAG) => {
+            Some((**answer).clone())
+        }
+        _ => None,
+    }
+}
+
+/// Makes of a system one whose instructions can be counted.
+pub const fn one_cpu(system: &mut System) {
+    system.machine.cpus = 1;
+}
+
+/// Has QEMU count instructions, two nanoseconds each.
+pub fn count(machine: &mut Machine) {
+    machine.extra = CLOCK.map(Into::into).into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn masked(line: &str) -> Result<Masked> {
+        Masked::of(&serde_json::from_str(line).expect("an answer"))
+    }
+
+    #[test]
+    fn the_longest_of_all_cpus_counts() {
+        let found = masked(
+            r#"{"command":"cpu","ok":true,"cpus":[{"cpu":0,"masked_ns":7,"masked_by":"trap"},
+               {"cpu":1,"masked_ns":500000,"masked_by":"unpin"}]}"#,
+        )
+        .expect("a figure");
+        assert_eq!(
+            (found.ns, found.by.as_str(), found.cpu),
+            (BOUND_NS, "unpin", 1)
+        );
+        found.judge(false).expect("only told");
+        let error = found.judge(true).expect_err("too long");
+        assert!(error.to_string().contains("unpin"), "{error}");
+        let less = Masked {
+            ns: BOUND_NS - 1,
+            ..found
+        };
+        less.judge(true).expect("within the bound");
+    }
+
+    #[test]
+    fn no_figure_is_no_pass() {
+        assert!(masked(r#"{"command":"cpu","ok":true,"cpus":[]}"#).is_err());
+        assert!(masked(r#"{"command":"cpu","ok":true,"cpus":[{"cpu":0}]}"#).is_err());
+    }
+}
