@@ -106,6 +106,9 @@ pub struct Vm {
     pub memory: Memory,
     /// An arm64 kernel; the suite's Debian kernel when absent. Relative to the TOML file.
     pub kernel: Option<PathBuf>,
+    /// Which of the suite's Debian kernels, where it has no kernel of its own.
+    #[serde(default)]
+    pub linux: Linux,
     /// Instead of a kernel, a bare-metal program of this workspace: NAME is the package `guest-NAME`
     /// in `guests/NAME`.
     pub program: Option<String>,
@@ -146,6 +149,17 @@ fn default_vcpus() -> u32 {
 #[must_use]
 pub fn default_cmdline() -> String {
     "console=ttyAMA0 earlycon=pl011,0x9000000".into()
+}
+
+/// A kernel of Debian's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Linux {
+    /// `linux-image-arm64`.
+    #[default]
+    Standard,
+    /// `linux-image-rt-arm64`, which is fully preemptible. Its guests have `cyclictest`.
+    Rt,
 }
 
 /// A VM's share in the TEE.

@@ -5,6 +5,7 @@ mod cpio;
 mod kernel;
 mod rootfs;
 
+use crate::config::Linux;
 use crate::parts::deb::{self, Content};
 use crate::parts::{Package, Parts};
 use crate::paths::Paths;
@@ -47,11 +48,12 @@ pub struct GuestImage {
 pub fn build(
     paths: &Paths,
     suite: Suite,
+    linux: Linux,
     parts: &Parts,
     agent: &Path,
     progress: &Progress,
 ) -> Result<GuestImage> {
-    let folder = paths.built(suite);
+    let folder = paths.built_guest(suite, linux);
     let kernel = folder.join("Image");
     let base = folder.join("base.cpio.gz");
     let note = folder.join("release");
@@ -194,6 +196,11 @@ fn root_file_system(parts: &Parts, modules: &[(String, Vec<u8>)], step: &Step) -
     take(&mut root, parts.package("tee-supplicant")?, |path| {
         (path == "usr/sbin/tee-supplicant").then(|| path.to_owned())
     })?;
+    for package in parts.packages(|name| name == "rt-tests") {
+        take(&mut root, package, |path| {
+            (path == "usr/bin/cyclictest").then(|| path.to_owned())
+        })?;
+    }
     let mut libraries = RootFs::default();
     for package in parts.packages(|name| name.starts_with("lib") || name == "zlib1g") {
         take(&mut libraries, package, |path| {

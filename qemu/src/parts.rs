@@ -10,6 +10,7 @@ pub mod sources;
 
 pub use source_package::{SourcePackage, optee_source, unpack};
 
+use crate::config::Linux;
 use crate::paths::Paths;
 use crate::prepare::Suite;
 use crate::progress::Progress;
@@ -26,8 +27,14 @@ const PACKAGES: &[&str] = &[
     "tee-supplicant",
     "busybox-static",
 ];
-/// The package whose dependencies name the packages of the current kernel.
-const KERNEL: &str = "linux-image-arm64";
+/// The package whose dependencies name the packages of the current kernel, and packages that guests
+/// with this kernel have besides.
+const fn kernel(linux: Linux) -> (&'static str, &'static [&'static str]) {
+    match linux {
+        Linux::Standard => ("linux-image-arm64", &[]),
+        Linux::Rt => ("linux-image-rt-arm64", &["rt-tests"]),
+    }
+}
 /// The source package of TF-A, and the suite that it always comes from: sid's moves, and what a
 /// newer OP-TEE needs of the firmware has not changed.
 const TF_A: (&str, Suite) = ("arm-trusted-firmware", Suite::Trixie);
@@ -95,16 +102,19 @@ impl Parts {
         self
     }
 
-    fn are_there(&self) -> bool {
-        self.asked == asked() && self.tf_a.is_there() && self.packages.iter().all(Package::is_there)
+    fn are_there(&self, linux: Linux) -> bool {
+        self.asked == asked(linux)
+            && self.tf_a.is_there()
+            && self.packages.iter().all(Package::is_there)
     }
 }
 
-fn asked() -> Vec<String> {
-    let kernel = std::iter::once(&KERNEL);
+fn asked(linux: Linux) -> Vec<String> {
+    let (kernel, more) = kernel(linux);
     PACKAGES
         .iter()
-        .chain(kernel)
+        .chain(more)
+        .chain([&kernel])
         .map(|&name| name.into())
         .collect()
 }
@@ -114,15 +124,22 @@ fn asked() -> Vec<String> {
 ///
 /// # Errors
 /// When the machine's apt sources name no Debian mirror, or a part cannot be had.
-pub fn fetch(paths: &Paths, suite: Suite, refresh: bool, progress: &Progress) -> Result<Parts> {
-    let folder = std::path::absolute(paths.cache(suite)).context("the current folder is lost")?;
+pub fn fetch(
+    paths: &Paths,
+    suite: Suite,
+    linux: Linux,
+    refresh: bool,
+    progress: &Progress,
+) -> Result<Parts> {
+    let folder = std::path::absolute(paths.guest_cache(suite, linux))
+        .context("the current folder is lost")?;
     let stamp = folder.join("parts.json");
-    let cached = read_stamp(&stamp, &folder);
+    let cached = read_stamp(&stamp, &folder, linux);
     match cached {
         Some(parts) if !refresh => return Ok(parts),
         _ => {}
     }
-    match fetch_newest(&folder, &paths.build_logs(), suite, progress) {
+    match fetch_newest(&folder, &paths.build_logs(), suite, linux, progress) {
         Ok(parts) => {
             write_stamp(&stamp, &folder, parts.clone())?;
             Ok(parts)
@@ -145,15 +162,21 @@ fn write_stamp(stamp: &Path, folder: &Path, parts: Parts) -> Result<()> {
     crate::stamp::write(stamp, &text)
 }
 
-fn read_stamp(stamp: &Path, folder: &Path) -> Option<Parts> {
+fn read_stamp(stamp: &Path, folder: &Path, linux: Linux) -> Option<Parts> {
     let text = std::fs::read(stamp).ok()?;
     // A stamp of another version of this tool is as good as none.
     let parts: Parts = serde_json::from_slice(&text).ok()?;
     let parts = parts.with_files(|file| folder.join(file));
-    parts.are_there().then_some(parts)
+    parts.are_there(linux).then_some(parts)
 }
 
-fn fetch_newest(folder: &Path, logs: &Path, suite: Suite, progress: &Progress) -> Result<Parts> {
+fn fetch_newest(
+    folder: &Path,
+    logs: &Path,
+    suite: Suite,
+    linux: Linux,
+    progress: &Progress,
+) -> Result<Parts> {
     let mirror = sources::mirror()?;
     let suites = Suites {
         binaries: Some(suite),
@@ -161,11 +184,16 @@ fn fetch_newest(folder: &Path, logs: &Path, suite: Suite, progress: &Progress) -
     };
     let apt = Apt::new(folder, logs, suites, &mirror)?;
     apt.update(progress)?;
-    let mut names: Vec<String> = PACKAGES.iter().map(|&name| name.into()).collect();
-    names.extend(apt.kernel_packages(KERNEL)?);
+    let (kernel, more) = kernel(linux);
+    let mut names: Vec<String> = PACKAGES
+        .iter()
+        .chain(more)
+        .map(|&name| name.into())
+        .collect();
+    names.extend(apt.kernel_packages(kernel)?);
     let names = apt.with_libraries(names)?;
     Ok(Parts {
-        asked: asked(),
+        asked: asked(linux),
         packages: apt.download(&names, progress)?,
         tf_a: apt.download_source(TF_A.0, progress)?.orig,
     })
@@ -192,28 +220,31 @@ mod tests {
             }
         };
         let parts = Parts {
-            asked: asked(),
+            asked: asked(Linux::Standard),
             packages: vec![package(&old, "busybox"), package(&old, "linux-a")],
             tf_a: package(&old, "tf-a"),
         };
         write_stamp(&old.join("parts.json"), &old, parts.clone()).unwrap();
-        assert_eq!(read_stamp(&old.join("parts.json"), &old), Some(parts));
+        assert_eq!(
+            read_stamp(&old.join("parts.json"), &old, Linux::Standard),
+            Some(parts)
+        );
         // Moved as a whole, it is still good.
         std::fs::rename(&old, &new).unwrap();
         let stamp = new.join("parts.json");
-        let moved = read_stamp(&stamp, &new).unwrap();
+        let moved = read_stamp(&stamp, &new, Linux::Standard).unwrap();
         assert_eq!(moved.package("busybox").unwrap().file, new.join("busybox"));
         assert_eq!(moved.packages(|name| name.starts_with("linux")).count(), 1);
         assert!(moved.package("absent").is_err());
         // A file cut short, another list of packages, another format: all of it is fetched again.
         std::fs::write(new.join("linux-a"), "linux").unwrap();
-        assert_eq!(read_stamp(&stamp, &new), None);
+        assert_eq!(read_stamp(&stamp, &new, Linux::Standard), None);
         std::fs::write(new.join("linux-a"), "linux-a").unwrap();
         let mut other = moved;
         other.asked.pop();
         write_stamp(&stamp, &new, other).unwrap();
-        assert_eq!(read_stamp(&stamp, &new), None);
+        assert_eq!(read_stamp(&stamp, &new, Linux::Standard), None);
         std::fs::write(&stamp, "{}").unwrap();
-        assert_eq!(read_stamp(&stamp, &new), None);
+        assert_eq!(read_stamp(&stamp, &new, Linux::Standard), None);
     }
 }

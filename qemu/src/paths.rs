@@ -1,6 +1,7 @@
 //! Where things are: downloads under `.cache/`, everything built under `out/`, nothing elsewhere
 //! (cargo's own `target/` excepted).
 
+use crate::config::Linux;
 use crate::prepare::Suite;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -56,6 +57,12 @@ impl Paths {
         self.root.join(".cache").join(suite.name())
     }
 
+    /// Downloads for guests with one of the suite's kernels.
+    #[must_use]
+    pub fn guest_cache(&self, suite: Suite, linux: Linux) -> PathBuf {
+        of_kernel(self.cache(suite), linux)
+    }
+
     /// OP-TEEs that were built from Debian's source, by version and flags. They stay with the downloads.
     #[must_use]
     pub fn built_optee(&self, suite: Suite) -> PathBuf {
@@ -74,6 +81,12 @@ impl Paths {
         self.out().join("images").join(suite.name())
     }
 
+    /// Images of guests with one of the suite's kernels.
+    #[must_use]
+    pub fn built_guest(&self, suite: Suite, linux: Linux) -> PathBuf {
+        of_kernel(self.built(suite), linux)
+    }
+
     /// The output of the programs that are run on the way.
     #[must_use]
     pub fn build_logs(&self) -> PathBuf {
@@ -84,5 +97,12 @@ impl Paths {
     #[must_use]
     pub fn run(&self, name: &str) -> PathBuf {
         self.out().join(name)
+    }
+}
+
+fn of_kernel(folder: PathBuf, linux: Linux) -> PathBuf {
+    match linux {
+        Linux::Standard => folder,
+        Linux::Rt => folder.join("rt"),
     }
 }

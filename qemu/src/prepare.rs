@@ -1,7 +1,7 @@
 //! From a system's description to everything that QEMU needs: [`prepare`].
 
 use crate::boot_tree::{self, Modules, Placement};
-use crate::config::{Machine, System, Vm};
+use crate::config::{Linux, Machine, System, Vm};
 use crate::launch::Wiring;
 use crate::paths::Paths;
 use crate::progress::Progress;
@@ -204,7 +204,8 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     } = options;
     let _lock = lock(paths, progress)?;
     let update = std::env::var_os(UPDATE_VARIABLE).is_some_and(|value| !value.is_empty());
-    let parts = parts::fetch(paths, *suite, update, progress)?;
+    let fetch = |linux| parts::fetch(paths, *suite, linux, update, progress);
+    let parts = fetch(Linux::Standard)?;
     let virtualised = flavour.virtualised_tee() && system.machine.optee_virtualised;
     let optee = optee::choose(
         paths,
@@ -217,7 +218,17 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     )?;
     let flash = firmware::flash(paths, *suite, &optee, &parts, progress)?;
     let agent = cargo::build(paths, "guest-agent", GUEST_TARGET, progress)?;
-    let guest = guest_image::build(paths, *suite, &parts, &agent, progress)?;
+    let build =
+        |linux, parts: &_| guest_image::build(paths, *suite, linux, parts, &agent, progress);
+    let guest = build(Linux::Standard, &parts)?;
+    let of_debian = |vm: &Vm| vm.program.is_none() && vm.kernel.is_none();
+    let wants_rt = |vm: &Vm| of_debian(vm) && vm.linux == Linux::Rt;
+    let rt = if system.vms.iter().any(wants_rt) {
+        build(Linux::Rt, &fetch(Linux::Rt)?)?
+    } else {
+        guest.clone()
+    };
+    let image = |vm: &Vm| if wants_rt(vm) { &rt } else { &guest };
     let applications = guest_image::applications(paths, *suite, &parts, progress)?;
     let versions = Versions {
         suite: suite.name().into(),
@@ -235,12 +246,12 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
             .map(|program| program.image)
             .with_context(|| format!("vm \"{}\"", vm.name)),
         (None, Some(kernel)) => Ok(kernel.clone()),
-        (None, None) => Ok(guest.kernel.clone()),
+        (None, None) => Ok(image(vm).kernel.clone()),
     };
     let initrd = |vm: &Vm| {
         let own = match vm.program {
             Some(_) => &applications,
-            None => &guest.initrd,
+            None => &image(vm).initrd,
         };
         vm.initrd.clone().unwrap_or_else(|| own.clone())
     };

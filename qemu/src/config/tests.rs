@@ -17,6 +17,7 @@ fn a_vm_needs_only_a_name() {
             vcpus: 2,
             memory: Memory(512 << 20),
             kernel: None,
+            linux: Linux::Standard,
             program: None,
             initrd: None,
             cmdline: "console=ttyAMA0 earlycon=pl011,0x9000000".into(),
@@ -52,6 +53,7 @@ fn everything_can_be_said() {
         name = "right-2"
         tee = "optional"
         memory = "4G"
+        linux = "rt"
         autostart = false
         privileged = true
     "#;
@@ -72,6 +74,7 @@ fn everything_can_be_said() {
     assert_eq!((left.vcpus, left.tee), (8, Tee::None));
     assert_eq!(left.affinity, Some(vec![0, 1]));
     assert_eq!((right.name.as_str(), right.tee), ("right-2", Tee::Optional));
+    assert_eq!((left.linux, right.linux), (Linux::Standard, Linux::Rt));
     assert_eq!((left.autostart, left.privileged), (true, false));
     assert_eq!((right.autostart, right.privileged), (false, true));
 }
