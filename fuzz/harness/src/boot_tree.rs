@@ -1,7 +1,7 @@
 //! The boot device tree: people write it, so that it may be anything.
 
 use hypervisor::boot::machine::read;
-use hypervisor::boot::{BLOCK_SIZE, MAX_BOOTARGS, MAX_NAME, Occupied};
+use hypervisor::boot::{BLOCK_SIZE, Found, MAX_BOOTARGS, MAX_NAME};
 use hypervisor::ids::MAX_VCPUS;
 use hypervisor::range::PaRange;
 use mediator::addr::Pa;
@@ -9,7 +9,8 @@ use mediator::addr::Pa;
 /// The whole input is the tree.
 pub fn run(data: &[u8]) {
     let range = |start, bytes| PaRange::new(Pa::new(start), bytes).expect("does not wrap");
-    let occupied = Occupied {
+    let occupied = Found {
+        boot_cpu: hypervisor::boot::Mpidr::new(0),
         hypervisor: range(0x4020_0000, 0x20_0000),
         tree: range(0x4000_0000, 0x10_0000),
     };

@@ -44,11 +44,14 @@ impl fmt::Debug for Mpidr {
 pub struct Cpu<'t> {
     /// Which one it is.
     pub mpidr: Mpidr,
+    /// Its place among the CPUs of the tree, from 0: how a VM's `affinity` names it.
+    pub place: usize,
     /// The first `compatible` string, such as `arm,cortex-a72`; empty where there is none.
     pub compatible: &'t str,
 }
 
-/// The physical CPUs in the order of the tree. A place in this list is a pCPU's index.
+/// The physical CPUs: the one that booted, then the others in the order of the tree. An index into this
+/// list is a pCPU's index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cpus<'t> {
     list: heapless::Vec<Cpu<'t>, MAX_CPUS>,
@@ -67,14 +70,22 @@ impl<'t> Cpus<'t> {
         PcpuIndex::new(self.list.iter().position(|cpu| cpu.mpidr == mpidr)?)
     }
 
+    /// The index of the CPU at this place in the tree, `None` where it is not among them.
+    pub fn at(&self, place: usize) -> Option<PcpuIndex> {
+        PcpuIndex::new(self.list.iter().position(|cpu| cpu.place == place)?)
+    }
+
     /// The set of all of them.
     pub fn set(&self) -> PcpuSet {
         let indices = (0..self.list.len()).filter_map(PcpuIndex::new);
         indices.fold(PcpuSet::EMPTY, PcpuSet::with)
     }
 
-    pub(super) fn read(fdt: Fdt<'t>) -> Result<Self, BootError<'t>> {
+    /// Firmware may boot on any CPU, and the tree's first one need not be it.
+    pub(super) fn read(fdt: Fdt<'t>, boot: Mpidr) -> Result<Self, BootError<'t>> {
         let mut cpus = Self::default();
+        let mut places = 0..;
+        let mut booted = None;
         let parent = fdt.root().child("cpus").ok_or(BootError::NoCpu)?;
         for node in parent.children() {
             if tree::string(node, "device_type") != Some("cpu") || !tree::is_enabled(node) {
@@ -101,14 +112,31 @@ impl<'t> Cpus<'t> {
                 return Err(reg("is another CPU's as well"));
             }
             let compatible = tree::strings(node, "compatible").next().unwrap_or_default();
-            if cpus.list.push(Cpu { mpidr, compatible }).is_err() {
+            let place = places.next().unwrap_or(usize::MAX);
+            let cpu = Cpu {
+                mpidr,
+                place,
+                compatible,
+            };
+            if mpidr == boot {
+                booted = Some(cpu);
+            }
+            if cpus.list.push(cpu).is_err() {
                 cpus.ignored += 1;
             }
         }
         if cpus.list.is_empty() {
-            Err(BootError::NoCpu)
-        } else {
-            Ok(cpus)
+            return Err(BootError::NoCpu);
         }
+        let booted = booted.ok_or(BootError::BootCpu(boot))?;
+        match cpus.list.iter().position(|cpu| cpu.mpidr == boot) {
+            Some(index) => cpus.list[..=index].rotate_right(1),
+            None => {
+                // It is beyond those that are used, and takes the place of the last of them.
+                cpus.list.rotate_right(1);
+                cpus.list[0] = booted;
+            }
+        }
+        Ok(cpus)
     }
 }

@@ -2,6 +2,7 @@
 
 use dtoolkit::error::FdtParseError;
 
+use super::cpus::Mpidr;
 use super::vms::VmError;
 use crate::range::{PaRange, TooManyRanges};
 
@@ -31,6 +32,11 @@ pub enum BootError<'t> {
     /// No usable CPU is described.
     #[error("no CPU in the device tree: /cpus needs cpu nodes with reg and without status")]
     NoCpu,
+    /// The CPU that runs is not described.
+    #[error(
+        "the CPU that booted ({0:?}) is not in the device tree: /cpus needs a cpu node with its MPIDR as reg"
+    )]
+    BootCpu(Mpidr),
     /// A CPU is started in another way than by PSCI.
     #[error("{cpu}: enable-method is not \"psci\": boot with firmware that has PSCI, such as TF-A")]
     EnableMethod {

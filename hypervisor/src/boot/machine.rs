@@ -2,7 +2,7 @@
 
 use dtoolkit::Node;
 
-use super::cpus::Cpus;
+use super::cpus::{Cpus, Mpidr};
 use super::devices::{self, Gic, Optee, Timers, Uart};
 use super::error::BootError;
 use super::ram::{self, Memory};
@@ -37,23 +37,23 @@ pub struct Machine<'t> {
     pub stay: bool,
 }
 
-/// Where things lie that the boot loader put into RAM and that stay in use.
+/// What is known without the tree: where things lie that the boot loader put into RAM and that stay in
+/// use, and which CPU runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Occupied {
+pub struct Found {
     /// The hypervisor's image with everything that it has beside it, such as stacks and heap.
     pub hypervisor: PaRange,
     /// The device tree.
     pub tree: PaRange,
+    /// The CPU that the boot loader has entered the hypervisor on.
+    pub boot_cpu: Mpidr,
 }
 
 /// Reads the machine and the VMs.
 ///
 /// The range of the modules of two VMs may be the same one, but no module may overlap anything
 /// else that is in use. PSCI is checked for (0.2 or later by SMC) and needs no description.
-pub fn read(
-    tree: &[u8],
-    occupied: Occupied,
-) -> Result<(Machine<'_>, VmConfigs<'_>), BootError<'_>> {
+pub fn read(tree: &[u8], found: Found) -> Result<(Machine<'_>, VmConfigs<'_>), BootError<'_>> {
     let fdt = tree::open(tree)?;
     let gic = Gic::read(fdt)?;
     let cells = gic.interrupt_cells();
@@ -61,14 +61,14 @@ pub fn read(
     let timers = Timers::read(fdt, cells)?;
     devices::check_psci(fdt)?;
     let optee = Optee::read(fdt, cells)?;
-    let cpus = Cpus::read(fdt)?;
+    let cpus = Cpus::read(fdt, found.boot_cpu)?;
     let ram = ram::read_ram(fdt)?;
 
     let mut free = ram.clone();
     ram::remove_reserved(fdt, &mut free)?;
     for (what, range) in [
-        ("the hypervisor", occupied.hypervisor),
-        ("the device tree", occupied.tree),
+        ("the hypervisor", found.hypervisor),
+        ("the device tree", found.tree),
     ] {
         // Firmware may reserve the tree's own place, which does no harm.
         let misplaced = !ram.contains(range) || (what == "the hypervisor" && !free.contains(range));

@@ -20,7 +20,7 @@ pub use devices::{Conduit, Gic, MAX_REDISTRIBUTOR_REGIONS, Optee, Timers, Uart};
 pub use early::{early_psci, early_uart};
 pub use error::BootError;
 pub use interrupts::IntId;
-pub use machine::{Machine, Occupied};
+pub use machine::{Found, Machine};
 pub use ram::{MAX_PIECES, Memory, heap_bytes};
 pub use tree::total_size;
 pub use vms::{

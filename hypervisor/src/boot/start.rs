@@ -1,16 +1,20 @@
 //! The boot story, on one page.
 
-use super::{BootError, Conduit, Machine, Occupied, VmConfigs, early_psci, early_uart, total_size};
+use super::{
+    BootError, Conduit, Found, Machine, Mpidr, VmConfigs, early_psci, early_uart, total_size,
+};
 use crate::arch::{self, gic, heap, id_registers, mmu, percpu, power, vectors, world};
 use crate::console::output::{self, MachineUart};
 use crate::console::uart::Uart;
 use crate::range::PaRange;
 use crate::trap::registers::features::CpuFeatures;
 use crate::{info, vm};
+use aarch64_cpu::registers::MPIDR_EL1;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use mediator::addr::Pa;
 use spin::Once;
+use tock_registers::interfaces::Readable;
 
 /// The largest tree that is looked at: what Linux's boot protocol allows, in bytes.
 const MAX_TREE: usize = 2 * 1024 * 1024;
@@ -51,11 +55,12 @@ pub fn primary(tree: u64, image: u64) -> ! {
 /// Reads the tree, maps memory, starts the interrupt controller and all pCPUs.
 fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootError<'static>> {
     let image = mmu::image();
-    let occupied = Occupied {
+    let found = Found {
         hypervisor: PaRange::between(Pa::new(image.start), Pa::new(image.end)),
         tree: PaRange::between(Pa::new(tree), Pa::new(tree + bytes.len() as u64)),
+        boot_cpu: Mpidr::new(MPIDR_EL1.get()),
     };
-    let (mut machine, vms) = super::machine::read(bytes, occupied)?;
+    let (mut machine, vms) = super::machine::read(bytes, found)?;
     let heap_bytes = super::heap_bytes(&vms);
     let heap = machine
         .free

@@ -7,7 +7,7 @@ use dtoolkit::{Node, Property};
 use super::cpus::Cpus;
 use super::error::BootError;
 use super::tree;
-use crate::ids::{MAX_VCPUS, MAX_VMS, PcpuIndex, PcpuSet};
+use crate::ids::{MAX_VCPUS, MAX_VMS, PcpuSet};
 use crate::range::PaRange;
 use mediator::Config;
 
@@ -293,9 +293,7 @@ fn affinity<'t>(node: FdtNode<'t>, cpus: &Cpus<'t>) -> Result<PcpuSet, VmError<'
     let mut set = PcpuSet::EMPTY;
     for index in tree::cells(value) {
         let index = usize::try_from(index).ok();
-        let index = index
-            .filter(|index| *index < cpus.list().len())
-            .and_then(PcpuIndex::new);
+        let index = index.and_then(|place| cpus.at(place));
         set = set.with(index.ok_or_else(|| error.clone())?);
     }
     Ok(set)

@@ -3,7 +3,7 @@
 use super::tests::BASE;
 use super::*;
 use crate::config::{Device, Feature, Login, MAX_APPLICATIONS};
-use hypervisor::boot::{Machine, Occupied, VmConfigs, machine};
+use hypervisor::boot::{Found, Machine, VmConfigs, machine};
 use hypervisor::range::PaRange;
 use mediator::addr::Pa;
 use mediator::{Config, Offer, Policy, Quotas};
@@ -44,7 +44,8 @@ fn read<T>(
     };
     let modules = vec![modules; system.vms.len()];
     let tree = with_psci(&for_hypervisor(BASE, system, &modules).unwrap());
-    let occupied = Occupied {
+    let occupied = Found {
+        boot_cpu: hypervisor::boot::Mpidr::new(0),
         hypervisor: range(0x4020_0000, 0x40a0_0000),
         tree: range(TREE, TREE + 0x10_0000),
     };

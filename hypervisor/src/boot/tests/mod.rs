@@ -22,8 +22,9 @@ fn members(set: PcpuSet) -> Vec<usize> {
         .collect()
 }
 
-fn occupied() -> Occupied {
-    Occupied {
+fn occupied() -> Found {
+    Found {
+        boot_cpu: Mpidr::new(1 << 31),
         hypervisor: range(0x4020_0000, 0x40a0_0000),
         tree: range(0x4000_0000, 0x4010_0000),
     }
@@ -62,6 +63,41 @@ fn the_heap_is_as_large_as_what_vms_may_have() {
 }
 
 #[test]
+fn the_cpu_that_booted_comes_first_wherever_it_is_in_the_tree() {
+    let order = |machine: &Machine<'_>| -> Vec<_> {
+        let list = machine.cpus.list().iter();
+        list.map(|cpu| (cpu.mpidr.get(), cpu.place)).collect()
+    };
+    let booted_on = |boot: u64| Found {
+        boot_cpu: Mpidr::new(1 << 31 | boot),
+        ..occupied()
+    };
+    let mut tree = fixture::two_vms();
+    fixture::cells(fixture::at(&mut tree, "/chosen/vm-a"), "affinity", [0, 2]);
+    let dtb = tree.to_dtb();
+    let (machine, vms) = read(&dtb, booted_on(2)).unwrap();
+    assert_eq!(order(&machine), [(2, 2), (0, 0), (1, 1), (3, 3)]);
+    // A description names CPUs by their place.
+    let set = [0, 1].map(|index| PcpuIndex::new(index).unwrap());
+    let set = set.into_iter().fold(PcpuSet::EMPTY, PcpuSet::with);
+    assert_eq!(vms[0].affinity, set);
+
+    let error = read(&dtb, booted_on(0x100)).map(|_| ()).unwrap_err();
+    assert_eq!(error, BootError::BootCpu(Mpidr::new(0x100)));
+
+    // Also where there are more than Postern uses.
+    for mpidr in 4..12 {
+        fixture::cpu(&mut tree, mpidr);
+    }
+    let dtb = tree.to_dtb();
+    let (machine, _) = read(&dtb, booted_on(11)).unwrap();
+    let used = order(&machine);
+    assert_eq!(used.len(), MAX_CPUS);
+    assert_eq!((used[0], used[1]), ((11, 11), (0, 0)));
+    assert_eq!(machine.cpus.ignored, 12 - MAX_CPUS);
+}
+
+#[test]
 fn reads_the_default_machine() {
     let dtb = fixture::two_vms().to_dtb();
     let (machine, vms) = read(&dtb, occupied()).unwrap();
@@ -86,6 +122,7 @@ fn reads_the_default_machine() {
         machine.cpus.list()[2],
         Cpu {
             mpidr: Mpidr::new(2),
+            place: 2,
             compatible: "arm,cortex-a72"
         }
     );
