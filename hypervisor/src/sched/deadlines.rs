@@ -3,6 +3,18 @@
 use crate::ids::{MAX_VCPUS_OF_ALL, VcpuId};
 use heapless::Vec;
 
+/// When a timer fires, in physical ticks: its CTL and CVAL registers, and what its counter lags behind the
+/// physical one (CNTVOFF_EL2). `None` where it does not: it is off or masked, or its time comes when the
+/// physical counter has wrapped, which it never does (DDI 0487, D12.2: it takes 40 years at least).
+pub const fn due_at(control: u64, compare: u64, offset: u64) -> Option<u64> {
+    const ENABLE: u64 = 1;
+    const IMASK: u64 = 1 << 1;
+    if control & (ENABLE | IMASK) != ENABLE {
+        return None;
+    }
+    compare.checked_add(offset)
+}
+
 /// The deadlines of vCPUs that wait, at most one each; times are counter ticks.
 #[derive(Debug)]
 pub struct Deadlines {
@@ -91,6 +103,26 @@ mod tests {
                 }
                 prop_assert_eq!(deadlines.earliest(), model.values().min().copied());
             }
+        }
+    }
+
+    #[test]
+    fn a_timer_that_is_set_beyond_the_end_of_time_is_not_due() {
+        for (control, compare, offset, due) in [
+            (1, 100, 7, Some(107)),
+            (5, 100, 7, Some(107)),
+            (0, 100, 7, None),
+            (3, 100, 7, None),
+            (1, u64::MAX - 7, 7, Some(u64::MAX)),
+            // It would wrap to a time long past, and wake its vCPU for ever.
+            (1, u64::MAX - 6, 7, None),
+            (1, u64::MAX, 1 << 40, None),
+        ] {
+            assert_eq!(
+                due_at(control, compare, offset),
+                due,
+                "{control} {compare:#x}"
+            );
         }
     }
 

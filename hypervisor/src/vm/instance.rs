@@ -13,6 +13,7 @@ use crate::console::mux::Channel;
 use crate::devices::mmio::Access;
 use crate::devices::vgic::{IntId, MmioOutcome, Vgic, Vmcr, Window, Wire};
 use crate::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
+use crate::sched::deadlines;
 use crate::sched::run::{self, VgicAnswer};
 use crate::sched::seat::Seat;
 use crate::services::power::Power;
@@ -171,12 +172,8 @@ impl Vcpu {
     /// When its timer fires, in physical ticks, while it is on no pCPU.
     pub fn timer_deadline(&self, vm: &Vm) -> Option<u64> {
         let context = &self.saved.lock().context;
-        let enabled_and_not_masked = context.timer_control & 3 == 1;
-        enabled_and_not_masked.then(|| {
-            context
-                .timer_compare
-                .wrapping_add(vm.counter_offset.load(Ordering::Relaxed))
-        })
+        let offset = vm.counter_offset.load(Ordering::Relaxed);
+        deadlines::due_at(context.timer_control, context.timer_compare, offset)
     }
 
     /// Whether it has an interrupt to take, while it is on no pCPU.

@@ -116,14 +116,17 @@ impl Vm {
         then
     }
 
-    /// A guest's PSCI call ends it.
+    /// A guest's PSCI call ends it. The vCPU that runs here, which made it, does not come back, whatever
+    /// another one of the VM has done at the same time.
     pub fn turn_itself_off(&'static self) {
         self.happened(Event::GuestOff);
+        run::turn_off();
     }
 
-    /// A guest's PSCI call starts it anew.
+    /// A guest's PSCI call starts it anew, see [`Vm::turn_itself_off`].
     pub fn reset_itself(&'static self) {
         self.happened(Event::GuestReset);
+        run::turn_off();
     }
 
     pub(super) fn carry_out(&'static self, then: Then) {
