@@ -32,3 +32,10 @@ pub fn silence_virtual() {
     CNTV_CTL_EL0.set(0);
     super::barrier::isb();
 }
+
+/// Has EL2's timer, which is armed, interrupt at `deadline` if it would do so later.
+pub fn arm_no_later_than(deadline: u64) {
+    if deadline < super::read_register!("cnthp_cval_el2") {
+        arm(deadline);
+    }
+}

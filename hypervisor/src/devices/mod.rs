@@ -1,6 +1,7 @@
 //! Emulated devices: plain state machines that are given one access at a time.
 
 pub mod mmio;
+pub mod physical_timer;
 pub mod pl011;
 pub mod pl061;
 pub mod vgic;

@@ -5,6 +5,8 @@ pub mod idle;
 #[cfg(target_os = "none")]
 pub mod lists;
 pub mod masked;
+#[cfg(target_os = "none")]
+pub mod physical_timer;
 pub mod policy;
 #[cfg(target_os = "none")]
 pub mod run;

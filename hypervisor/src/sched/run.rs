@@ -7,7 +7,7 @@
 use super::idle::IdleClock;
 use super::lists::{fill, read_back, refresh, set_timer_active};
 use super::masked::Cause;
-use super::{Placement, Scheduler, sections};
+use super::{Placement, Scheduler, physical_timer, sections};
 use crate::arch::world::Frame;
 use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
 use crate::boot::start::machine;
@@ -244,6 +244,7 @@ pub fn timer_fired() {
         let Some(id) = expired else { break };
         wake(vm::by_id(id));
     }
+    physical_timer::look(here, now);
     if now >= here.watch_at.get() {
         here.watch_at.set(now + timer::frequency());
         IDLE[pcpu.get()].lock().mark(now);
@@ -404,6 +405,7 @@ fn take_off(here: &Pcpu, running: Running, frame: &Frame) {
     if here.timer_is_active.get() {
         set_timer_active(here, false);
     }
+    here.guest_timer_at.set(u64::MAX);
     here.current.set(None);
     running.vcpu.seat.leave();
 }
@@ -427,6 +429,7 @@ fn put_on(here: &Pcpu, running: Running, frame: &mut Frame) -> bool {
         barrier::invalidate_guest_tlb();
     }
     drop(saved);
+    physical_timer::settle(here, running);
     fill(here, running);
     true
 }
@@ -478,7 +481,7 @@ fn arm_timer(here: &Pcpu) {
         let for_work = vm::has_work().then(|| now + slice());
         scheduler.next_event(pcpu).into_iter().chain(for_work).min()
     };
-    let watch = here.watch_at.get();
+    let watch = here.watch_at.get().min(here.guest_timer_at.get());
     let event = event.map_or(watch, |event| event.min(watch));
     drop(scheduler);
     timer::arm(event);

@@ -8,7 +8,7 @@ use crate::arch::percpu::{self, Pcpu};
 use crate::arch::timer;
 use crate::arch::world::{CallFrame, Frame};
 use crate::sched::masked::Cause;
-use crate::sched::{run, sections};
+use crate::sched::{physical_timer, run, sections};
 use crate::services;
 use crate::vm::{Exit, Running};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
@@ -176,15 +176,20 @@ fn refuse_access(frame: &mut Frame, running: Running, at: u64, va: Option<GuestV
     guest_exception::take(frame, Exception::DataAbort { va, write });
 }
 
+/// Gives a read its value; a write has none.
+fn answer(frame: &mut Frame, access: SysRegAccess, value: u64) {
+    if !access.write
+        && let Some(index) = access.rt.index()
+    {
+        frame.x[index] = value;
+    }
+}
+
 fn system_register(frame: &mut Frame, running: Running, access: SysRegAccess, length: u64) {
     let register = |frame: &Frame| access.rt.index().map_or(0, |index| frame.x[index]);
     let write = access.write.then(|| register(frame));
     match sysreg::access(access.reg, write, crate::vm::id_values()) {
-        Outcome::Value(value) => {
-            if let Some(index) = access.rt.index() {
-                frame.x[index] = value;
-            }
-        }
+        Outcome::Value(value) => answer(frame, access, value),
         Outcome::Ignored => {}
         Outcome::Sgi(register, value) => {
             let set = running
@@ -194,7 +199,11 @@ fn system_register(frame: &mut Frame, running: Running, access: SysRegAccess, le
             run::kick(running.vm, set);
         }
         Outcome::Deactivate(value) => run::deactivate(running, value),
-        Outcome::PhysicalTimer(..) | Outcome::Undefined => {
+        Outcome::PhysicalTimer(register, write) => {
+            let value = physical_timer::access(running, register, write);
+            answer(frame, access, value);
+        }
+        Outcome::Undefined => {
             if running.vm.log_once(crate::vm::Oddity::Register) {
                 crate::warn!(
                     "vm {}: {} of unknown system register {:?} at {:#x}",

@@ -5,6 +5,7 @@
 
 use super::decode::SysReg;
 use super::ids::IdValues;
+use crate::devices::physical_timer::TimerRegister;
 use crate::devices::vgic::SgiRegister;
 
 const fn debug(crn: u8, crm: u8, op2: u8) -> SysReg {
@@ -51,19 +52,6 @@ const SRE_ONLY: u64 = 7;
 /// The breakpoints, and the watchpoints, that ID_AA64DFR0_EL1 promises.
 const DEBUG_PAIRS: u8 = 2;
 
-/// A register of the EL1 physical timer or its counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PhysicalTimer {
-    /// CNTPCT_EL0 or CNTPCTSS_EL0, the counter; never written.
-    Count,
-    /// CNTP_TVAL_EL0: the low 32 bits, signed, of CVAL less the counter.
-    TimerValue,
-    /// CNTP_CTL_EL0: ENABLE (bit 0), IMASK (bit 1), ISTATUS (bit 2, read only).
-    Control,
-    /// CNTP_CVAL_EL0.
-    CompareValue,
-}
-
 /// What becomes of a trapped access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -78,7 +66,7 @@ pub enum Outcome {
     /// The vGIC is to deactivate the interrupt that was written to ICC_DIR_EL1.
     Deactivate(u64),
     /// The physical timer is to be emulated: a write of a value, or a read.
-    PhysicalTimer(PhysicalTimer, Option<u64>),
+    PhysicalTimer(TimerRegister, Option<u64>),
 }
 
 /// What becomes of a guest's access to `reg`: the write of a value, or a read.
@@ -88,10 +76,10 @@ pub fn access(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {
         (ICC_ASGI1R_EL1, Some(value)) => Outcome::Sgi(SgiRegister::Asgi1r, value),
         (ICC_SGI0R_EL1, Some(value)) => Outcome::Sgi(SgiRegister::Sgi0r, value),
         (ICC_DIR_EL1, Some(value)) => Outcome::Deactivate(value),
-        (CNTP_TVAL_EL0, _) => Outcome::PhysicalTimer(PhysicalTimer::TimerValue, write),
-        (CNTP_CTL_EL0, _) => Outcome::PhysicalTimer(PhysicalTimer::Control, write),
-        (CNTP_CVAL_EL0, _) => Outcome::PhysicalTimer(PhysicalTimer::CompareValue, write),
-        (CNTPCT_EL0 | CNTPCTSS_EL0, None) => Outcome::PhysicalTimer(PhysicalTimer::Count, None),
+        (CNTP_TVAL_EL0, _) => Outcome::PhysicalTimer(TimerRegister::TimerValue, write),
+        (CNTP_CTL_EL0, _) => Outcome::PhysicalTimer(TimerRegister::Control, write),
+        (CNTP_CVAL_EL0, _) => Outcome::PhysicalTimer(TimerRegister::CompareValue, write),
+        (CNTPCT_EL0 | CNTPCTSS_EL0, None) => Outcome::PhysicalTimer(TimerRegister::Count, None),
         (ICC_SRE_EL1, _) => constant(SRE_ONLY, write),
         (ACTLR_EL1, _) => constant(0, write),
         // Trapped by HCR_EL2.TID1. No revision bit set: no erratum is said to be fixed.
@@ -244,9 +232,9 @@ mod tests {
     #[test]
     fn the_physical_timer() {
         for (op2, which) in [
-            (0, PhysicalTimer::TimerValue),
-            (1, PhysicalTimer::Control),
-            (2, PhysicalTimer::CompareValue),
+            (0, TimerRegister::TimerValue),
+            (1, TimerRegister::Control),
+            (2, TimerRegister::CompareValue),
         ] {
             let reg = SysReg::new(3, 3, 14, 2, op2);
             assert_eq!(read(reg), Outcome::PhysicalTimer(which, None));
@@ -254,7 +242,7 @@ mod tests {
         }
         assert_eq!(
             read(CNTPCT_EL0),
-            Outcome::PhysicalTimer(PhysicalTimer::Count, None)
+            Outcome::PhysicalTimer(TimerRegister::Count, None)
         );
     }
 

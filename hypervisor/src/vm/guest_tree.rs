@@ -93,7 +93,8 @@ impl GuestTree<'_> {
             });
             root.node("timer", |timer| {
                 timer.text("compatible", "arm,armv8-timer");
-                let ppis = [13, 14, 11, 10].map(|ppi| [PPI, ppi, LEVEL_HIGH]);
+                let ppis =
+                    [13, layout::PHYSICAL_TIMER_PPI, 11, 10].map(|ppi| [PPI, ppi, LEVEL_HIGH]);
                 timer.cells("interrupts", ppis.as_flattened());
                 timer.flag("always-on");
             });

@@ -11,6 +11,7 @@ use crate::console::guest::Console;
 use crate::console::log::Counted;
 use crate::console::mux::Channel;
 use crate::devices::mmio::Access;
+use crate::devices::physical_timer::PhysicalTimer;
 use crate::devices::vgic::{IntId, MmioOutcome, Vgic, Vmcr, Window, Wire};
 use crate::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use crate::sched::deadlines;
@@ -114,6 +115,8 @@ pub struct Saved {
     pub frame: Frame,
     /// The others.
     pub context: Context,
+    /// Its physical timer, which is in no register: it is here while the vCPU runs, too.
+    pub physical_timer: PhysicalTimer,
 }
 
 /// A virtual CPU.
@@ -138,6 +141,7 @@ impl Vcpu {
             saved: SpinMutex::new(Saved {
                 frame: Frame::start(0, 0),
                 context: Context::new(),
+                physical_timer: PhysicalTimer::new(),
             }),
             seat: Seat::empty(),
             exits: [const { AtomicU64::new(0) }; EXIT_NAMES.len()],
@@ -169,11 +173,14 @@ impl Vcpu {
         }
     }
 
-    /// When its timer fires, in physical ticks, while it is on no pCPU.
+    /// When the first of its timers fires, in physical ticks, while it is on no pCPU.
     pub fn timer_deadline(&self, vm: &Vm) -> Option<u64> {
-        let context = &self.saved.lock().context;
+        let saved = self.saved.lock();
+        let physical = saved.physical_timer.deadline().map(|at| vm.time_of(at));
+        let context = &saved.context;
         let offset = vm.counter_offset.load(Ordering::Relaxed);
-        deadlines::due_at(context.timer_control, context.timer_compare, offset)
+        let at = deadlines::due_at(context.timer_control, context.timer_compare, offset);
+        at.into_iter().chain(physical).min()
     }
 
     /// Whether it has an interrupt to take, while it is on no pCPU.
@@ -287,6 +294,17 @@ impl Vm {
             paused_at: AtomicU64::new(0),
             pause_is_told: AtomicBool::new(false),
         }
+    }
+
+    /// Its counter when the physical one, CNTPCT_EL0, is at `ticks`.
+    #[inline]
+    pub fn count_at(&self, ticks: u64) -> u64 {
+        ticks.wrapping_sub(self.counter_offset.load(Ordering::Relaxed))
+    }
+
+    /// Where the physical counter is when its own is at `count`; the end of time where it never is.
+    pub fn time_of(&self, count: u64) -> u64 {
+        count.saturating_add(self.counter_offset.load(Ordering::Relaxed))
     }
 
     /// The pCPUs that it may use.

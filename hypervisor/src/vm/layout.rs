@@ -28,6 +28,8 @@ pub const GPIO_BYTES: u64 = 0x1000;
 pub const GPIO_SPI: u32 = 7;
 /// OP-TEE's interrupt for asynchronous notifications: SPI 2, INTID 34.
 pub const TEE_SPI: u32 = 2;
+/// The EL1 physical timer's interrupt: PPI 14, INTID 30, by the Arm base system architecture.
+pub const PHYSICAL_TIMER_PPI: u32 = 14;
 /// The start of RAM: at 4 GiB, where the machines that Postern is tested on have none, so that an
 /// address that went untranslated is noticed. `frames` keeps it so on larger ones.
 pub const RAM: Ipa = Ipa::new(0x1_0000_0000);

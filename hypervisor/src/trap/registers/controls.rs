@@ -104,8 +104,10 @@ pub mod mdcr {
 /// HSTR_EL2: no coprocessor of AArch32 code at EL0 traps by number. What such code can reach is trapped by the
 /// registers above.
 pub const HSTR: u64 = 0;
-/// CNTHCTL_EL2: EL1PCTEN. The virtual counter and the reading of the physical one are the guest's; its timer is not.
-pub const CNTHCTL: u64 = 1;
+/// CNTHCTL_EL2: the virtual counter and its timer are the guest's. The physical ones trap and are emulated (EL1PCTEN
+/// and EL1PCEN are zero): the guest's counter would need an offset, which few CPUs have (CNTPOFF_EL2), and the timer is
+/// not there twice.
+pub const CNTHCTL: u64 = 0;
 /// HCRX_EL2: nothing that FEAT_HCX guards exists for guests: MOPS, LS64, TCR2_EL1, SCTLR2_EL1, GCS, FPMR, masks.
 pub const HCRX: u64 = 0;
 /// HFGRTR_EL2 and all of its kin. Their bits for what FEAT_FGT came with or after trap when they are zero (nSMPRI_EL1,

@@ -167,7 +167,10 @@ pub(super) const TABLE: &[(&str, Decision)] = &[
         "CNTP_TVAL_EL0 CNTP_CTL_EL0 CNTP_CVAL_EL0",
         Decision::Trapped(Trap::CnthctlZero(1)),
     ),
-    ("CNTPCT_EL0 CNTPCTSS_EL0", Decision::Constant("the clock")),
+    (
+        "CNTPCT_EL0 CNTPCTSS_EL0",
+        Decision::Trapped(Trap::CnthctlZero(0)),
+    ),
     ("CNTPS_*", Decision::AbsentBy("of EL3 and the secure world")),
     // Self-hosted debug.
     (

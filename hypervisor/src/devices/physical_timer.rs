@@ -1,0 +1,248 @@
+//! A vCPU's EL1 physical timer, CNTP_* (Arm ARM DDI 0487, D11.2.4): no hardware is behind it, since EL2's own
+//! timer is all that a pCPU has besides the virtual one.
+//!
+//! Its counter is the guest's: the virtual counter, so that both timers tell one time and a paused guest's
+//! stands still. All times here are ticks of it.
+
+/// CNTP_CTL_EL0.ENABLE.
+const ENABLE: u64 = 1;
+/// CNTP_CTL_EL0.IMASK.
+const IMASK: u64 = 1 << 1;
+/// CNTP_CTL_EL0.ISTATUS, read only.
+const ISTATUS: u64 = 1 << 2;
+
+/// A register of the EL1 physical timer, or its counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimerRegister {
+    /// CNTPCT_EL0 or CNTPCTSS_EL0, the counter; never written.
+    Count,
+    /// CNTP_TVAL_EL0: the low 32 bits, signed, of CVAL less the counter.
+    TimerValue,
+    /// CNTP_CTL_EL0: ENABLE (bit 0), IMASK (bit 1), ISTATUS (bit 2, read only).
+    Control,
+    /// CNTP_CVAL_EL0.
+    CompareValue,
+}
+
+/// The timer of one vCPU. After each write, and when [`PhysicalTimer::deadline`] has come,
+/// [`PhysicalTimer::update`] tells whether its interrupt changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhysicalTimer {
+    /// ENABLE and IMASK.
+    control: u64,
+    compare: u64,
+    /// The level of its interrupt, as `update` last told it.
+    level: bool,
+}
+
+impl PhysicalTimer {
+    /// Returns the timer of a vCPU that was just turned on: disabled.
+    pub const fn new() -> Self {
+        Self {
+            control: 0,
+            compare: 0,
+            level: false,
+        }
+    }
+
+    /// Returns what a read of `register` finds while the counter is at `count`.
+    pub const fn read(&self, register: TimerRegister, count: u64) -> u64 {
+        match register {
+            TimerRegister::Count => count,
+            TimerRegister::TimerValue => self.compare.wrapping_sub(count) & 0xffff_ffff,
+            // ISTATUS is UNKNOWN while the timer is disabled; here it is zero.
+            TimerRegister::Control if self.control & ENABLE != 0 && self.is_met(count) => {
+                self.control | ISTATUS
+            }
+            TimerRegister::Control => self.control,
+            TimerRegister::CompareValue => self.compare,
+        }
+    }
+
+    /// Writes `value` to `register` while the counter is at `count`.
+    pub const fn write(&mut self, register: TimerRegister, value: u64, count: u64) {
+        match register {
+            TimerRegister::Count => {}
+            TimerRegister::TimerValue => {
+                self.compare = count.wrapping_add(value as u32 as i32 as u64);
+            }
+            TimerRegister::Control => self.control = value & (ENABLE | IMASK),
+            TimerRegister::CompareValue => self.compare = value,
+        }
+    }
+
+    /// Returns the level of the interrupt at `count` where it is not what it was at the last call.
+    #[inline]
+    pub const fn update(&mut self, count: u64) -> Option<bool> {
+        let level = self.is_signalled() && self.is_met(count);
+        if level == self.level {
+            return None;
+        }
+        self.level = level;
+        Some(level)
+    }
+
+    /// Returns the count at which the interrupt rises, where time alone makes it rise.
+    #[inline]
+    pub const fn deadline(&self) -> Option<u64> {
+        if self.is_signalled() && !self.level {
+            Some(self.compare)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the timer is off and its interrupt low: no time changes anything.
+    #[inline]
+    pub const fn is_idle(&self) -> bool {
+        !self.is_signalled() && !self.level
+    }
+
+    const fn is_signalled(&self) -> bool {
+        self.control & (ENABLE | IMASK) == ENABLE
+    }
+
+    /// Whether the timer condition is met: both values are unsigned (D11.2.4).
+    const fn is_met(&self, count: u64) -> bool {
+        count >= self.compare
+    }
+}
+
+impl Default for PhysicalTimer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use TimerRegister::{CompareValue, Control, Count, TimerValue};
+    use proptest::prelude::*;
+
+    fn with(control: u64, compare: u64) -> PhysicalTimer {
+        let mut timer = PhysicalTimer::new();
+        timer.write(CompareValue, compare, 0);
+        timer.write(Control, control, 0);
+        timer
+    }
+
+    #[test]
+    fn after_reset_nothing_happens() {
+        let mut timer = PhysicalTimer::new();
+        assert_eq!(timer.read(Control, u64::MAX), 0);
+        assert_eq!(timer.update(u64::MAX), None);
+        assert_eq!(timer.deadline(), None);
+        assert!(timer.is_idle());
+    }
+
+    #[test]
+    fn the_counter_is_read_only() {
+        let mut timer = with(1, 100);
+        let before = timer;
+        timer.write(Count, 5, 50);
+        assert_eq!(timer, before);
+        assert_eq!(timer.read(Count, 50), 50);
+    }
+
+    #[test]
+    fn each_control() {
+        // Control as written; at 99 and at 100: as read, and the interrupt.
+        for (control, early, due, signalled) in [
+            (0b000, 0b000, 0b000, false),
+            (0b001, 0b001, 0b101, true),
+            (0b010, 0b010, 0b010, false),
+            (0b011, 0b011, 0b111, false),
+            // ISTATUS and what is reserved are not kept.
+            (!0b011, 0b000, 0b000, false),
+            (u64::MAX, 0b011, 0b111, false),
+        ] {
+            let mut timer = with(control, 100);
+            assert_eq!(timer.read(Control, 99), early, "{control:#b}");
+            assert_eq!(timer.read(Control, 100), due, "{control:#b}");
+            assert_eq!(timer.deadline(), signalled.then_some(100));
+            assert_eq!(timer.update(99), None);
+            assert_eq!(timer.update(100), signalled.then_some(true), "{control:#b}");
+            // Whoever has been told is not told again, and waits for nothing.
+            assert_eq!(timer.update(101), None);
+            assert_eq!(timer.deadline(), None);
+        }
+    }
+
+    #[test]
+    fn the_level_lowers() {
+        for (register, value) in [
+            (Control, 0),
+            (Control, 3),
+            (CompareValue, 201),
+            (TimerValue, 1),
+        ] {
+            let mut timer = with(1, 100);
+            assert_eq!(timer.update(200), Some(true));
+            assert!(!timer.is_idle());
+            timer.write(register, value, 200);
+            assert_eq!(timer.update(200), Some(false), "{register:?}");
+            // A compare value that comes later raises it again.
+            let again = timer.deadline();
+            assert_eq!(again.is_some(), register != Control);
+            assert_eq!(timer.update(201), again.map(|_| true));
+        }
+    }
+
+    #[test]
+    fn the_timer_value_is_signed() {
+        let mut timer = PhysicalTimer::new();
+        timer.write(TimerValue, 1000, 50);
+        assert_eq!(timer.read(CompareValue, 50), 1050);
+        assert_eq!(timer.read(TimerValue, 50), 1000);
+        assert_eq!(timer.read(TimerValue, 1051), 0xffff_ffff);
+        timer.write(TimerValue, 0xffff_ffff, 50);
+        assert_eq!(timer.read(CompareValue, 50), 49);
+        // The upper half of what is written does not count.
+        timer.write(TimerValue, 0xdead_beef_7fff_ffff, 50);
+        assert_eq!(timer.read(CompareValue, 50), 0x8000_0031);
+        // Before the counter's zero is far in its future.
+        timer.write(TimerValue, 0xffff_ffff, 0);
+        assert_eq!(timer.read(CompareValue, 0), u64::MAX);
+    }
+
+    #[test]
+    fn near_the_end_of_time() {
+        let mut timer = with(1, u64::MAX);
+        assert_eq!(timer.update(u64::MAX - 1), None);
+        assert_eq!(timer.deadline(), Some(u64::MAX));
+        assert_eq!(timer.update(u64::MAX), Some(true));
+        // Values are unsigned: a compare value in the upper half has not passed.
+        let mut timer = with(1, 1 << 63);
+        assert_eq!(timer.update(5), None);
+        timer.write(TimerValue, 10, u64::MAX - 4);
+        assert_eq!(timer.read(CompareValue, 0), 5);
+        assert_eq!(timer.update(u64::MAX - 4), Some(true));
+    }
+
+    proptest! {
+        /// Whatever is written, `update` follows ENABLE, IMASK and the comparison, and a deadline is
+        /// there exactly where the passing of time will raise the interrupt.
+        #[test]
+        fn like_the_formula(steps in proptest::collection::vec((0..4_u8, any::<u64>(), 0..1000_u64), 0..50)) {
+            let mut timer = PhysicalTimer::new();
+            let (mut count, mut level) = (0_u64, false);
+            for (what, value, pass) in steps {
+                count += pass;
+                match what {
+                    0 => timer.write(Control, value, count),
+                    1 => timer.write(CompareValue, value % 4000, count),
+                    2 => timer.write(TimerValue, value % 200, count),
+                    _ => {}
+                }
+                let control = timer.read(Control, count);
+                let expected = control & 0b111 == 0b101;
+                let told = timer.update(count);
+                prop_assert_eq!(told, (expected != level).then_some(expected));
+                level = expected;
+                let rises = control & 0b11 == 1 && !level;
+                prop_assert_eq!(timer.deadline(), rises.then(|| timer.read(CompareValue, count)));
+            }
+        }
+    }
+}
