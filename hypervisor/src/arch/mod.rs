@@ -1,6 +1,7 @@
 //! The architecture layer: the only room with `unsafe`. Everything it offers upwards is safe.
 
 pub mod barrier;
+pub mod debug;
 pub mod entropy;
 pub mod entry;
 pub mod gic;

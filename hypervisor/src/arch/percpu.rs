@@ -45,6 +45,8 @@ pub struct Pcpu {
     pub section: Section,
     /// The longest time of that.
     pub longest: &'static Longest,
+    /// The debug registers are the current vCPU's, which uses them.
+    pub debug_is_loaded: Cell<bool>,
     /// When the physical timer of the current vCPU interrupts it next, in ticks; `u64::MAX`: never.
     pub guest_timer_at: Cell<u64>,
     /// When it looks next whether others are stuck in the secure world, in ticks.
@@ -83,6 +85,7 @@ pub fn init(index: usize, redistributor: Pa, features: CpuFeatures) {
         passages: stuck::passages(id),
         section: Section::closed(),
         longest: masked::longest(id),
+        debug_is_loaded: Cell::new(false),
         guest_timer_at: Cell::new(u64::MAX),
         watch_at: Cell::new(0),
         not_sync: PhantomData,

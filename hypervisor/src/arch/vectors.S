@@ -88,10 +88,19 @@ guest_calls_by_smc:
     mrs     x1, elr_el2
     add     x1, x1, #4
     msr     elr_el2, x1
+    mrs     x2, spsr_el2
+    tbnz    x2, #21, guest_steps_over_smc
+go_on_with_smc:
     mov     x0, sp
     bl      {guest_smc}
     tbz     w0, #0, return_from_call
     b       after_call
+
+// The guest's debugger steps over it (PSTATE.SS): the step is done. Of an HVC the hardware says so itself.
+guest_steps_over_smc:
+    bic     x2, x2, #(1 << 21)
+    msr     spsr_el2, x2
+    b       go_on_with_smc
 
 guest_calls_by_hvc:
     mov     x0, sp

@@ -2,7 +2,7 @@
 //!
 //! What EL2 and TF-A do not touch stays in the registers across exits; only a switch saves it.
 
-use super::{barrier, ich, read_register, write_register};
+use super::{barrier, debug, ich, read_register, write_register};
 use crate::trap::inject::Spsr;
 use crate::trap::registers::controls;
 use crate::trap::registers::features::CpuFeatures;
@@ -229,6 +229,7 @@ pub fn init_traps(features: CpuFeatures) {
     write_register!("hacr_el2", 0);
     write_register!("cnthctl_el2", controls::CNTHCTL);
     CNTV_CTL_EL0.set(0);
+    debug::init();
     barrier::isb();
 }
 

@@ -1,6 +1,8 @@
 //! Which vCPU runs where.
 
 pub mod deadlines;
+#[cfg(target_os = "none")]
+pub mod debug;
 pub mod idle;
 #[cfg(target_os = "none")]
 pub mod lists;

@@ -7,7 +7,7 @@
 use super::idle::IdleClock;
 use super::lists::{fill, read_back, refresh, set_timer_active};
 use super::masked::Cause;
-use super::{Placement, Scheduler, physical_timer, sections};
+use super::{Placement, Scheduler, debug, physical_timer, sections};
 use crate::arch::world::Frame;
 use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
 use crate::boot::start::machine;
@@ -405,6 +405,7 @@ fn take_off(here: &Pcpu, running: Running, frame: &Frame) {
     if here.timer_is_active.get() {
         set_timer_active(here, false);
     }
+    debug::take_off(here);
     here.guest_timer_at.set(u64::MAX);
     here.current.set(None);
     running.vcpu.seat.leave();
@@ -423,6 +424,7 @@ fn put_on(here: &Pcpu, running: Running, frame: &mut Frame) -> bool {
     saved
         .context
         .load(&running.vcpu.machine(running.vm), here.switched);
+    debug::put_on(here, &saved.debug);
     // Two vCPUs of a VM share its VMID, and may use one address space identifier differently.
     let last = &here.last_vcpu[running.vm.index.get()];
     if last.replace(Some(running.vcpu.index)) != Some(running.vcpu.index) {

@@ -8,7 +8,7 @@ use crate::arch::percpu::{self, Pcpu};
 use crate::arch::timer;
 use crate::arch::world::{CallFrame, Frame};
 use crate::sched::masked::Cause;
-use crate::sched::{physical_timer, run, sections};
+use crate::sched::{debug, physical_timer, run, sections};
 use crate::services;
 use crate::vm::{Exit, Running};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
@@ -201,6 +201,10 @@ fn system_register(frame: &mut Frame, running: Running, access: SysRegAccess, le
         Outcome::Deactivate(value) => run::deactivate(running, value),
         Outcome::PhysicalTimer(register, write) => {
             let value = physical_timer::access(running, register, write);
+            answer(frame, access, value);
+        }
+        Outcome::Debug(register, write) => {
+            let value = debug::access(running, register, write);
             answer(frame, access, value);
         }
         Outcome::Undefined => {

@@ -51,10 +51,9 @@ const RULES: [Rule; 9] = [
     ),
     // ID_AA64PFR1_EL1: BT, SSBS. Not MTE, RAS_frac, MPAM_frac, SME, CSV2_frac, NMI, GCS, THE.
     rule(4, 1, &[0, 4], &[], &[]),
-    // ID_AA64DFR0_EL1: an Armv8.0 debug unit of the least size, whose registers are read as zero
-    // and ignore writes: two breakpoints, two watchpoints, one of the breakpoints linkable; no
-    // OS double lock. No PMU, SPE, trace unit, trace buffer, branch records.
-    rule(5, 0, &[], &[], &[(0, 6), (12, 1), (20, 1), (36, 0xf)]),
+    // ID_AA64DFR0_EL1: BRPs, WRPs and CTX_CMPs of an Armv8.0 debug unit; no OS double lock. No PMU, SPE,
+    // trace unit, trace buffer, branch records.
+    rule(5, 0, &[12, 20, 28], &[], &[(0, 6), (36, 0xf)]),
     // ID_AA64ISAR0_EL1: all but TME.
     rule(
         6,
@@ -289,7 +288,8 @@ mod tests {
             assert_eq!(field(&ids, 4, 0, 56), nibble.min(1), "CSV2");
             assert_eq!(field(&ids, 4, 0, 16), nibble, "FP");
             assert_eq!(field(&ids, 7, 1, 0), nibble.min(2), "HAFDBS");
-            assert_eq!(ids.get(5, 0), Some(0x00f0_0010_1006));
+            let debug = nibble << 12 | nibble << 20 | nibble << 28 | 0x00f0_0000_0006;
+            assert_eq!(ids.get(5, 0), Some(debug), "breakpoints and watchpoints");
         }
     }
 
@@ -309,6 +309,7 @@ mod tests {
         let ids = IdValues::new(host, 40);
         for (crm, op2, expected) in [
             (4, 0, 0x0100_1012),
+            (5, 0, 0x00f0_1030_5006),
             (6, 0, 0x0001_1120),
             (7, 0, 0x0000_1122), // 40 bits rather than 44
             (1, 0, 0x0000_0131),

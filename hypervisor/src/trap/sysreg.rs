@@ -5,6 +5,7 @@
 
 use super::decode::SysReg;
 use super::ids::IdValues;
+use crate::devices::debug::DebugRegister;
 use crate::devices::physical_timer::TimerRegister;
 use crate::devices::vgic::SgiRegister;
 
@@ -43,14 +44,8 @@ const CNTP_TVAL_EL0: SysReg = SysReg::new(3, 3, 14, 2, 0);
 const CNTP_CTL_EL0: SysReg = SysReg::new(3, 3, 14, 2, 1);
 const CNTP_CVAL_EL0: SysReg = SysReg::new(3, 3, 14, 2, 2);
 
-/// OSLSR_EL1: the OS lock is there (OSLM is 0b10) and open, as far as anybody can tell.
-const OS_LOCK_OPEN: u64 = 1 << 3;
-/// DBGCLAIMSET_EL1: the eight claim tags that exist read as one, whatever is claimed.
-const CLAIM_TAGS: u64 = 0xff;
 /// ICC_SRE_EL1: system registers and nothing else (SRE, DFB, DIB: all read as one).
 const SRE_ONLY: u64 = 7;
-/// The breakpoints, and the watchpoints, that ID_AA64DFR0_EL1 promises.
-const DEBUG_PAIRS: u8 = 2;
 
 /// What becomes of a trapped access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +60,8 @@ pub enum Outcome {
     Sgi(SgiRegister, u64),
     /// The vGIC is to deactivate the interrupt that was written to ICC_DIR_EL1.
     Deactivate(u64),
+    /// A debug register of the vCPU is to be written, or read.
+    Debug(DebugRegister, Option<u64>),
     /// The physical timer is to be emulated: a write of a value, or a read.
     PhysicalTimer(TimerRegister, Option<u64>),
 }
@@ -84,7 +81,7 @@ pub fn access(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {
         (ACTLR_EL1, _) => constant(0, write),
         // Trapped by HCR_EL2.TID1. No revision bit set: no erratum is said to be fixed.
         (REVIDR_EL1 | AIDR_EL1, None) => Outcome::Value(0),
-        (SysReg { op0: 2, .. }, _) => debug_register(reg, write),
+        (SysReg { op0: 2, .. }, _) => debug_register(reg, write, ids),
         (
             SysReg {
                 op0: 3,
@@ -99,30 +96,41 @@ pub fn access(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {
     }
 }
 
-/// The self-hosted debug registers: there, but without effect (trapped by MDCR_EL2.TDA, TDOSA
-/// and TDRA). The trace registers, op1 1, do not exist.
-fn debug_register(reg: SysReg, write: Option<u64>) -> Outcome {
+/// The self-hosted debug registers (trapped by MDCR_EL2.TDA, TDOSA and TDRA). There are as many breakpoints and
+/// watchpoints as ID_AA64DFR0_EL1 says. The communications channel to a debugger outside reads as zero and ignores
+/// writes. The trace registers, op1 1, do not exist.
+fn debug_register(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {
+    let features = ids.get(5, 0).unwrap_or(0);
+    let pairs = |low: u32| (features >> low & 0xf) as u8;
+    let (breakpoints, watchpoints) = (pairs(12), pairs(20));
     match (reg, write) {
-        (OSLSR_EL1, None) => Outcome::Value(OS_LOCK_OPEN),
-        (OSLAR_EL1, Some(_)) => Outcome::Ignored,
-        (DBGCLAIMSET_EL1, _) => constant(CLAIM_TAGS, write),
+        (OSLSR_EL1, None) => Outcome::Debug(DebugRegister::OsLockStatus, None),
+        (OSLAR_EL1, Some(_)) => Outcome::Debug(DebugRegister::OsLockAccess, write),
+        (MDSCR_EL1, _) => Outcome::Debug(DebugRegister::Control, write),
+        (DBGCLAIMSET_EL1, _) => Outcome::Debug(DebugRegister::ClaimSet, write),
+        (DBGCLAIMCLR_EL1, _) => Outcome::Debug(DebugRegister::ClaimClear, write),
         (MDRAR_EL1 | DBGAUTHSTATUS_EL1 | MDCCSR_EL0, None) => Outcome::Value(0),
         (
-            MDCCINT_EL1 | MDSCR_EL1 | OSDTRRX_EL1 | OSDTRTX_EL1 | OSECCR_EL1 | OSDLR_EL1
-            | DBGPRCR_EL1 | DBGCLAIMCLR_EL1 | DBGDTR_EL0 | DBGDTRTX_EL0,
+            MDCCINT_EL1 | OSDTRRX_EL1 | OSDTRTX_EL1 | OSECCR_EL1 | OSDLR_EL1 | DBGPRCR_EL1
+            | DBGDTR_EL0 | DBGDTRTX_EL0,
             _,
         ) => constant(0, write),
-        // DBGBVR<n>, DBGBCR<n>, DBGWVR<n>, DBGWCR<n>.
         (
             SysReg {
                 op1: 0,
                 crn: 0,
-                crm: 0..DEBUG_PAIRS,
-                op2: 4..=7,
+                crm,
+                op2,
                 ..
             },
             _,
-        ) => constant(0, write),
+        ) => match op2 {
+            4 if crm <= breakpoints => Outcome::Debug(DebugRegister::BreakpointValue(crm), write),
+            5 if crm <= breakpoints => Outcome::Debug(DebugRegister::BreakpointControl(crm), write),
+            6 if crm <= watchpoints => Outcome::Debug(DebugRegister::WatchpointValue(crm), write),
+            7 if crm <= watchpoints => Outcome::Debug(DebugRegister::WatchpointControl(crm), write),
+            _ => Outcome::Undefined,
+        },
         _ => Outcome::Undefined,
     }
 }
@@ -139,34 +147,47 @@ const fn constant(value: u64, write: Option<u64>) -> Outcome {
 mod tests {
     use super::*;
 
+    /// Three breakpoints, three watchpoints.
+    fn ids() -> IdValues {
+        let debug = SysReg::new(3, 0, 0, 5, 0);
+        IdValues::new(|reg| if reg == debug { 0x0020_2002 } else { 2 }, 40)
+    }
+
     fn read(reg: SysReg) -> Outcome {
-        access(reg, None, &IdValues::new(|_| 2, 40))
+        access(reg, None, &ids())
     }
 
     fn write(reg: SysReg, value: u64) -> Outcome {
-        access(reg, Some(value), &IdValues::new(|_| 2, 40))
+        access(reg, Some(value), &ids())
     }
 
     #[test]
     fn what_linux_touches_at_boot() {
-        for (op1, crn, crm, op2, value) in [
-            (0, 1, 1, 4, 0x8), // OSLSR_EL1
-            (0, 0, 2, 2, 0),   // MDSCR_EL1
-            (0, 0, 0, 4, 0),   // DBGBVR0_EL1
-            (0, 0, 0, 5, 0),   // DBGBCR0_EL1
-            (0, 0, 1, 6, 0),   // DBGWVR1_EL1
-            (0, 0, 1, 7, 0),   // DBGWCR1_EL1
-            (0, 1, 3, 4, 0),   // OSDLR_EL1
-            (0, 7, 14, 6, 0),  // DBGAUTHSTATUS_EL1
-            (0, 7, 8, 6, 0xff),
+        for (crn, crm, op2, register) in [
+            (1, 1, 4, DebugRegister::OsLockStatus),
+            (0, 2, 2, DebugRegister::Control),
+            (0, 0, 4, DebugRegister::BreakpointValue(0)),
+            (0, 0, 5, DebugRegister::BreakpointControl(0)),
+            (0, 1, 6, DebugRegister::WatchpointValue(1)),
+            (0, 1, 7, DebugRegister::WatchpointControl(1)),
+            (7, 8, 6, DebugRegister::ClaimSet),
         ] {
-            let reg = SysReg::new(2, op1, crn, crm, op2);
-            assert_eq!(read(reg), Outcome::Value(value), "{reg:?}");
-        }
-        for (crn, crm, op2) in [(1, 0, 4), (0, 2, 2), (0, 1, 5), (1, 3, 4), (7, 9, 6)] {
             let reg = SysReg::new(2, 0, crn, crm, op2);
-            assert_eq!(write(reg, u64::MAX), Outcome::Ignored, "{reg:?}");
+            assert_eq!(read(reg), Outcome::Debug(register, None), "{reg:?}");
         }
+        for (crn, crm, op2, register) in [
+            (1, 0, 4, DebugRegister::OsLockAccess),
+            (0, 2, 2, DebugRegister::Control),
+            (0, 1, 5, DebugRegister::BreakpointControl(1)),
+            (7, 9, 6, DebugRegister::ClaimClear),
+        ] {
+            let reg = SysReg::new(2, 0, crn, crm, op2);
+            let outcome = Outcome::Debug(register, Some(u64::MAX));
+            assert_eq!(write(reg, u64::MAX), outcome, "{reg:?}");
+        }
+        assert_eq!(read(OSDLR_EL1), Outcome::Value(0));
+        assert_eq!(write(OSDLR_EL1, u64::MAX), Outcome::Ignored);
+        assert_eq!(read(DBGAUTHSTATUS_EL1), Outcome::Value(0));
         assert_eq!(read(ICC_SRE_EL1), Outcome::Value(7));
         assert_eq!(write(ICC_SRE_EL1, 0), Outcome::Ignored);
         assert_eq!(read(ACTLR_EL1), Outcome::Value(0));
@@ -186,7 +207,6 @@ mod tests {
             SysReg::new(3, 3, 14, 8, 0), // PMEVCNTR0_EL0
             SysReg::new(3, 3, 9, 13, 0), // PMCCNTR_EL0
             SysReg::new(2, 1, 0, 1, 0),  // TRCPRGCTLR
-            SysReg::new(2, 0, 0, 2, 4),  // DBGBVR2_EL1: beyond the two
             SysReg::new(3, 0, 5, 3, 0),  // ERRIDR_EL1
             SysReg::new(3, 0, 10, 5, 1), // MPAM1_EL1
             SysReg::new(3, 3, 13, 2, 0), // AMCR_EL0
@@ -199,6 +219,12 @@ mod tests {
         ] {
             assert_eq!(read(reg), Outcome::Undefined, "{reg:?}");
             assert_eq!(write(reg, 0), Outcome::Undefined, "{reg:?}");
+        }
+        // Beyond the three that the ID register of these tests promises.
+        for op2 in 4..=7 {
+            assert_ne!(read(SysReg::new(2, 0, 0, 2, op2)), Outcome::Undefined);
+            assert_eq!(read(SysReg::new(2, 0, 0, 3, op2)), Outcome::Undefined);
+            assert_eq!(write(SysReg::new(2, 0, 0, 3, op2), 0), Outcome::Undefined);
         }
         // Wrong direction.
         for reg in [

@@ -10,6 +10,7 @@ use crate::boot::{Tee, VmConfig};
 use crate::console::guest::Console;
 use crate::console::log::Counted;
 use crate::console::mux::Channel;
+use crate::devices::debug::DebugUnit;
 use crate::devices::mmio::Access;
 use crate::devices::physical_timer::PhysicalTimer;
 use crate::devices::vgic::{IntId, MmioOutcome, Vgic, Vmcr, Window, Wire};
@@ -117,6 +118,8 @@ pub struct Saved {
     pub context: Context,
     /// Its physical timer, which is in no register: it is here while the vCPU runs, too.
     pub physical_timer: PhysicalTimer,
+    /// Its debug registers, likewise.
+    pub debug: DebugUnit,
 }
 
 /// A virtual CPU.
@@ -142,6 +145,7 @@ impl Vcpu {
                 frame: Frame::start(0, 0),
                 context: Context::new(),
                 physical_timer: PhysicalTimer::new(),
+                debug: DebugUnit::new(),
             }),
             seat: Seat::empty(),
             exits: [const { AtomicU64::new(0) }; EXIT_NAMES.len()],

@@ -4,6 +4,7 @@ use super::{Running, Saved, Vcpu, Vm};
 use crate::arch::timer;
 use crate::arch::world::{Context, Frame};
 use crate::console::output;
+use crate::devices::debug::DebugUnit;
 use crate::devices::physical_timer::PhysicalTimer;
 use crate::ids::VcpuIndex;
 use crate::sched::run;
@@ -225,6 +226,7 @@ impl Vm {
             frame: Frame::start(entry.get(), context),
             context: Context::new(),
             physical_timer: PhysicalTimer::new(),
+            debug: DebugUnit::new(),
         };
         self.vcpus_on.fetch_add(1, Ordering::AcqRel);
         let kick = self.vgic.vcpu_on(vcpu.index);
