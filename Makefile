@@ -104,6 +104,7 @@ lint: setup ## Formatting and clippy, as CI checks them
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --package hypervisor --package postern --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-bench --target aarch64-unknown-none-softfloat --release -- -D warnings
+	cargo clippy --package guest-checks --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-hostile --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-agent --target aarch64-unknown-linux-musl --release -- -D warnings
 

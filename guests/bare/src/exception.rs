@@ -1,5 +1,6 @@
 //! Exceptions that the program takes.
 
+use crate::expect;
 use crate::machine::machine;
 use core::fmt;
 
@@ -42,12 +43,12 @@ impl fmt::Display for Fault {
 /// What `vectors.S` pushes.
 #[repr(C)]
 pub struct Frame {
-    x: [u64; 31],
-    elr: u64,
-    spsr: u64,
-    esr: u64,
-    far: u64,
-    kind: u64,
+    pub(crate) x: [u64; 31],
+    pub(crate) elr: u64,
+    pub(crate) spsr: u64,
+    pub(crate) esr: u64,
+    pub(crate) far: u64,
+    pub(crate) kind: u64,
 }
 
 unsafe extern "C" {
@@ -60,6 +61,9 @@ unsafe extern "C" {
 /// An exception: skips a probe's instruction, goes back to a probe that has jumped out of the image,
 /// ends the program for anything else.
 pub extern "C" fn exception(frame: &mut Frame) {
+    if expect::take(frame) {
+        return;
+    }
     let probes = (&raw const probes_start) as u64..(&raw const probes_end) as u64;
     // A synchronous exception on this level's own stack.
     let behind = match frame.kind {

@@ -3,12 +3,14 @@
 use crate::cpu;
 use crate::machine::{at_el2, machine};
 use crate::timer;
+use crate::timers::Timer;
 use core::arch::asm;
 
 const GICD_CTLR: u64 = 0;
 const GICD_IGROUPR: u64 = 0x80;
 const GICD_ISENABLER: u64 = 0x100;
 const GICD_ICENABLER: u64 = 0x180;
+const GICD_ISPENDR: u64 = 0x200;
 const GICD_ISACTIVER: u64 = 0x300;
 const GICD_IPRIORITYR: u64 = 0x400;
 const GICD_IROUTER: u64 = 0x6000;
@@ -19,6 +21,7 @@ const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
 const SGI: u64 = 1;
 /// [`poke`]'s interrupt, as [`take`] gives it.
 pub const POKE: u32 = SGI as u32;
+const PHYSICAL_TIMER: u32 = Timer::Physical.intid();
 /// No interrupt is pending.
 const SPURIOUS: u64 = 1020;
 
@@ -98,6 +101,7 @@ pub enum Group {
     One,
 }
 
+/// This vCPU's frame for SGIs and PPIs.
 fn own_frame() -> u64 {
     machine().redistributors + cpu::index() as u64 * REDISTRIBUTOR_BYTES + SGI_BASE
 }
@@ -184,6 +188,97 @@ pub fn disable_spi(intid: u32) {
     );
 }
 
+/// What an SGI or PPI (0..32) of this vCPU can be told to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Property {
+    /// GICR_ISENABLER0.
+    Enabled,
+    /// GICR_ISPENDR0.
+    Pending,
+    /// GICR_ISACTIVER0.
+    Active,
+}
+
+impl Property {
+    const fn set_register(self) -> u64 {
+        match self {
+            Self::Enabled => GICD_ISENABLER,
+            Self::Pending => GICD_ISPENDR,
+            Self::Active => GICD_ISACTIVER,
+        }
+    }
+}
+
+/// Whether an SGI or PPI (0..32) of this vCPU, or an SPI (32..288), is so.
+pub fn is(property: Property, intid: u32) -> bool {
+    read(frame_of(intid) + property.set_register() + word_of(intid)) & bit_of(intid) != 0
+}
+
+/// Makes an SGI or PPI (0..32) of this vCPU, or an SPI (32..288), so or not.
+pub fn set(property: Property, intid: u32, to: bool) {
+    // The registers that clear are behind those that set.
+    let register = property.set_register() + if to { 0 } else { 0x80 };
+    write(frame_of(intid) + register + word_of(intid), bit_of(intid));
+    // Not before a disabled interrupt is gone: RWP.
+    let control = if intid < 32 {
+        own_frame() - SGI_BASE
+    } else {
+        machine().distributor
+    };
+    let pending_write = if intid < 32 { 1 << 3 } else { 1 << 31 };
+    while read(control + GICD_CTLR) & pending_write != 0 {
+        core::hint::spin_loop();
+    }
+}
+
+const fn word_of(intid: u32) -> u64 {
+    intid as u64 / 32 * 4
+}
+
+const fn bit_of(intid: u32) -> u32 {
+    1 << (intid % 32)
+}
+
+fn frame_of(intid: u32) -> u64 {
+    if intid < 32 {
+        own_frame()
+    } else {
+        machine().distributor
+    }
+}
+
+/// Sets the priority from which on interrupts are not taken (ICC_PMR_EL1).
+pub fn set_priority_mask(priority: u8) {
+    // SAFETY: it changes the interrupt controller's state only.
+    unsafe {
+        asm!("msr icc_pmr_el1, {}", "isb", in(reg) u64::from(priority), options(nostack, preserves_flags));
+    }
+}
+
+/// The priority that runs (ICC_RPR_EL1).
+pub fn running_priority() -> u8 {
+    let priority: u64;
+    // SAFETY: reading has no effect.
+    unsafe { asm!("mrs {}, icc_rpr_el1", out(reg) priority, options(nostack, preserves_flags)) };
+    priority as u8
+}
+
+/// Has [`end`] drop the priority only, so that [`deactivate`] has to follow (ICC_CTLR_EL1.EOImode), or do both.
+pub fn split_end(split: bool) {
+    // SAFETY: it changes the interrupt controller's state only.
+    unsafe {
+        asm!("msr icc_ctlr_el1, {}", "isb", in(reg) u64::from(split) << 1, options(nostack, preserves_flags));
+    }
+}
+
+/// Deactivates an interrupt that [`end`] did not (ICC_DIR_EL1).
+pub fn deactivate(intid: u32) {
+    // SAFETY: it changes the interrupt controller's state only.
+    unsafe {
+        asm!("msr icc_dir_el1, {}", "isb", in(reg) u64::from(intid), options(nostack, preserves_flags));
+    }
+}
+
 /// What to write to `ICC_SGI1R_EL1` to interrupt a vCPU (affinity level 0 below 16).
 pub const fn sgi_to(cpu: usize) -> u64 {
     SGI << 24 | 1 << cpu
@@ -222,6 +317,7 @@ pub fn drain() {
         match intid {
             timer::INTID => timer::disarm(),
             timer::EL2_INTID => timer::disarm_el2(),
+            PHYSICAL_TIMER => Timer::Physical.set_control(0),
             _ => {}
         }
         end(intid);

@@ -15,10 +15,12 @@ extern crate alloc;
 pub mod console;
 pub mod count;
 pub mod cpu;
+pub mod debug;
 pub mod edge;
 mod entry;
 pub mod event;
 pub mod exception;
+pub mod expect;
 pub mod gic;
 mod heap;
 pub mod machine;
@@ -30,6 +32,7 @@ pub mod psci;
 pub mod smccc;
 pub mod tee;
 pub mod timer;
+pub mod timers;
 
 /// Bytes in a page, as OP-TEE and Postern count them.
 pub const PAGE_SIZE: u64 = 4096;

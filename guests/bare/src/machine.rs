@@ -57,6 +57,8 @@ pub struct Machine {
     pub tee_interrupt: Option<u32>,
     /// Whether the tree names an OP-TEE.
     pub tee: bool,
+    /// Whether PSCI is called by HVC, as where QEMU itself is the firmware, and not by SMC.
+    pub psci_by_hvc: bool,
 }
 
 static MACHINE: Once<Machine> = Once::new();
@@ -141,6 +143,10 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
             .to_string(),
         tee_interrupt: interrupt,
         tee: optee.is_some(),
+        psci_by_hvc: root.child("psci").is_some_and(|psci| {
+            let method = psci.property("method");
+            method.is_some_and(|method| method.value_as::<&str>() == Ok("hvc"))
+        }),
     })
 }
 

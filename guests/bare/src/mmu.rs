@@ -14,10 +14,15 @@ pub static TABLE: Table = Table([const { AtomicU64::new(0) }; 512]);
 /// Where RAM is mapped a second time, not cacheable: this much higher.
 pub const UNCACHED_OFFSET: u64 = 256 << 30;
 
+/// Where RAM is mapped once more for EL0, which may do all with it: this much higher.
+pub const EL0_OFFSET: u64 = 384 << 30;
+
 /// A block of normal write-back memory, inner shareable.
 const NORMAL: u64 = 0x705;
 /// A block of normal non-cacheable memory, never executed.
 const UNCACHED: u64 = 0x60 << 48 | 0x40d;
+/// A block of normal write-back memory for EL0, which EL1 does not execute.
+const OF_EL0: u64 = 1 << 53 | 1 << 6 | NORMAL;
 
 /// Maps all gigabytes with RAM as memory, and a second time without caches.
 pub fn map_ram(ram: Range) {
@@ -30,6 +35,9 @@ pub fn map_ram(ram: Range) {
             continue;
         };
         uncached.store(start | UNCACHED, Ordering::Relaxed);
+        if let Some(el0) = TABLE.0.get((gigabyte + (EL0_OFFSET >> 30)) as usize) {
+            el0.store(start | OF_EL0, Ordering::Relaxed);
+        }
         let wanted = start | NORMAL;
         if entry.load(Ordering::Relaxed) != wanted {
             // Break before make.

@@ -1,5 +1,6 @@
-//! PSCI (DEN0022), by SMC.
+//! PSCI (DEN0022), by SMC or as the tree says.
 
+use crate::machine::machine;
 use crate::smccc;
 
 const VERSION: u64 = 0x8400_0000;
@@ -12,9 +13,24 @@ const SYSTEM_RESET: u64 = 0x8400_0009;
 /// The answer ALREADY_ON.
 pub const ALREADY_ON: i32 = -4;
 
+/// One call by its number, whatever it is. Back: x0, signed.
+pub fn raw(function: u64, arguments: [u64; 3]) -> i64 {
+    let [x1, x2, x3] = arguments;
+    full([function, x1, x2, x3])[0].cast_signed()
+}
+
 fn call(arguments: [u64; 4]) -> i32 {
+    full(arguments)[0] as i32
+}
+
+fn full(arguments: [u64; 4]) -> [u64; 18] {
     let [function, x1, x2, x3] = arguments;
-    smccc::smc([function, x1, x2, x3, 0, 0, 0, 0])[0] as i32
+    let registers = [function, x1, x2, x3, 0, 0, 0, 0];
+    if machine().psci_by_hvc {
+        smccc::hvc(registers)
+    } else {
+        smccc::smc(registers)
+    }
 }
 
 /// The version, major in the upper half.

@@ -87,6 +87,15 @@ pub fn disarm() {
 pub fn interrupt_after(ticks: u64) -> Option<u64> {
     let deadline = now() + ticks;
     arm(deadline);
+    let at = interrupts_loop();
+    disarm();
+    gic::drain();
+    at?.checked_sub(deadline)
+}
+
+/// Runs a million times through a loop and lets an interrupt end it. Back: the time at the second instruction of
+/// the handler, or nothing where none came. The interrupt stays pending.
+pub fn interrupts_loop() -> Option<u64> {
     let at: u64;
     // SAFETY: interrupts are unmasked here only. Their handler, in `vectors.S`, changes TPIDR_EL0, which
     // nothing else uses, the mask, and stack below the pointer, which is this program's to change here.
@@ -105,9 +114,7 @@ pub fn interrupt_after(ticks: u64) -> Option<u64> {
             left = inout(reg) 1_000_000_u64 => _,
         );
     }
-    disarm();
-    gic::drain();
-    at.checked_sub(deadline)
+    (at != 0).then_some(at)
 }
 
 /// Waits for an interrupt (WFI), without holding the pCPU, and lets it interrupt the program. Back: the time at

@@ -183,13 +183,14 @@ fn linux(lab: &Lab, flavour: Flavour) -> Result<u64> {
 }
 
 /// The folders whose lines are counted: crates.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "hypervisor",
     "mediator",
     "optee-proto",
     "guests/agent",
     "guests/bare",
     "guests/bench",
+    "guests/checks",
     "guests/hostile",
     "guests/probe",
     "qemu",

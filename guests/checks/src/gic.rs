@@ -1,0 +1,276 @@
+//! The interrupt controller (IHI 0069H): SGIs, priorities, states.
+
+use crate::check::{Case, Found, ensure, same};
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use guest_bare::cpu;
+use guest_bare::gic::{self, Group, Property};
+use guest_bare::timer::Deadline;
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    ("gic/sgi-to-itself", to_itself),
+    ("gic/sgi-to-another-and-back", to_another),
+    ("gic/sgis-in-order", in_order),
+    ("gic/sgi-while-active", while_active),
+    ("gic/priority-decides", priority_decides),
+    ("gic/priority-preempts", priority_preempts),
+    ("gic/priority-mask", priority_mask),
+    ("gic/disabled", disabled),
+    ("gic/pending-by-register", pending_by_register),
+    ("gic/active-by-register", active_by_register),
+    ("gic/active-while-handled", active_while_handled),
+    ("gic/split-end", split_end),
+    ("gic/spi-by-register", spi_by_register),
+    ("gic/all-sgis-at-once", all_at_once),
+];
+
+const SOON: Duration = Duration::from_secs(20);
+const SELF: u16 = 1;
+/// An SPI that no device has here, nor on QEMU's `virt` machine.
+const SPI: u32 = 42;
+
+/// What is used of the interrupt controller, as it was before when this goes.
+struct Used;
+
+impl Used {
+    fn new() -> Self {
+        for intid in 0..16 {
+            gic::set(Property::Enabled, intid, true);
+        }
+        gic::drain();
+        Self
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        gic::split_end(false);
+        gic::set_priority_mask(0xff);
+        for intid in 0..16 {
+            gic::set(Property::Pending, intid, false);
+            gic::set(Property::Active, intid, false);
+            gic::set_private_priority(intid, 0xa0);
+        }
+        gic::drain();
+    }
+}
+
+/// Waits for an interrupt; nothing where none comes.
+fn wait() -> Option<u32> {
+    let mut found = None;
+    Deadline::after(SOON).wait(|| {
+        found = gic::take();
+        found.is_some()
+    });
+    found
+}
+
+fn nothing() -> Found {
+    same("behind it", gic::take(), None)
+}
+
+fn to_itself() -> Found {
+    let _used = Used::new();
+    gic::send(Group::One, 5, SELF);
+    same("the interrupt", wait(), Some(5))?;
+    gic::end(5);
+    nothing()
+}
+
+static OTHER: AtomicU64 = AtomicU64::new(0);
+
+fn to_another() -> Found {
+    let _used = Used::new();
+    OTHER.store(0, Ordering::Relaxed);
+    cpu::spawn(
+        1,
+        |_| {
+            gic::set(Property::Enabled, 9, true);
+            OTHER.store(1, Ordering::Release);
+            if wait() == Some(9) {
+                gic::end(9);
+                gic::send(Group::One, 7, SELF);
+            }
+        },
+        0,
+    );
+    ensure(
+        Deadline::after(SOON).wait(|| OTHER.load(Ordering::Acquire) == 1),
+        "the other CPU does not come",
+    )?;
+    gic::send(Group::One, 9, 1 << 1);
+    let found = wait();
+    ensure(cpu::join(1, 2 * SOON), "the other CPU does not end")?;
+    same("the answer", found, Some(7))?;
+    gic::end(7);
+    nothing()
+}
+
+fn in_order() -> Found {
+    let _used = Used::new();
+    for intid in [11, 3, 14, 0] {
+        gic::send(Group::One, intid, SELF);
+    }
+    for intid in [0, 3, 11, 14] {
+        same("the interrupt", wait(), Some(intid))?;
+        gic::end(intid);
+    }
+    nothing()
+}
+
+fn while_active() -> Found {
+    let _used = Used::new();
+    gic::send(Group::One, 4, SELF);
+    same("the interrupt", wait(), Some(4))?;
+    gic::send(Group::One, 4, SELF);
+    ensure(gic::is(Property::Pending, 4), "it is not pending again")?;
+    ensure(gic::is(Property::Active, 4), "it is not active")?;
+    nothing()?;
+    gic::end(4);
+    same("once more", wait(), Some(4))?;
+    gic::end(4);
+    nothing()
+}
+
+fn priority_decides() -> Found {
+    let _used = Used::new();
+    gic::set_private_priority(2, 0x80);
+    gic::set_private_priority(3, 0x40);
+    gic::set_priority_mask(0);
+    gic::send(Group::One, 2, SELF);
+    gic::send(Group::One, 3, SELF);
+    gic::set_priority_mask(0xff);
+    same("the first", wait(), Some(3))?;
+    same("the running priority", gic::running_priority(), 0x40)?;
+    // The other does not preempt it.
+    nothing()?;
+    gic::end(3);
+    same("the second", wait(), Some(2))?;
+    gic::end(2);
+    same("the idle priority", gic::running_priority(), 0xff)?;
+    nothing()
+}
+
+fn priority_preempts() -> Found {
+    let _used = Used::new();
+    gic::set_private_priority(2, 0x80);
+    gic::set_private_priority(3, 0x40);
+    gic::send(Group::One, 2, SELF);
+    same("the first", wait(), Some(2))?;
+    gic::send(Group::One, 3, SELF);
+    same("what preempts it", wait(), Some(3))?;
+    same("the running priority", gic::running_priority(), 0x40)?;
+    gic::end(3);
+    same("the running priority", gic::running_priority(), 0x80)?;
+    gic::end(2);
+    nothing()
+}
+
+fn priority_mask() -> Found {
+    let _used = Used::new();
+    gic::set_private_priority(6, 0x80);
+    gic::set_priority_mask(0x80);
+    gic::send(Group::One, 6, SELF);
+    same("at the mask", gic::take(), None)?;
+    gic::set_priority_mask(0x88);
+    same("above the mask", wait(), Some(6))?;
+    gic::end(6);
+    nothing()
+}
+
+fn disabled() -> Found {
+    let _used = Used::new();
+    gic::set(Property::Enabled, 8, false);
+    gic::send(Group::One, 8, SELF);
+    ensure(gic::is(Property::Pending, 8), "it is not pending")?;
+    same("disabled", gic::take(), None)?;
+    gic::set(Property::Enabled, 8, true);
+    same("enabled", wait(), Some(8))?;
+    gic::end(8);
+    nothing()
+}
+
+fn pending_by_register() -> Found {
+    let _used = Used::new();
+    gic::set(Property::Pending, 10, true);
+    ensure(gic::is(Property::Pending, 10), "it is not pending")?;
+    same("set", wait(), Some(10))?;
+    ensure(!gic::is(Property::Pending, 10), "it is still pending")?;
+    gic::end(10);
+    gic::set_priority_mask(0);
+    gic::set(Property::Pending, 10, true);
+    gic::set(Property::Pending, 10, false);
+    gic::set_priority_mask(0xff);
+    same("cleared", gic::take(), None)
+}
+
+fn active_by_register() -> Found {
+    let _used = Used::new();
+    gic::set(Property::Active, 12, true);
+    ensure(gic::is(Property::Active, 12), "it is not active")?;
+    gic::send(Group::One, 12, SELF);
+    same("while it is active", gic::take(), None)?;
+    gic::set(Property::Active, 12, false);
+    same("deactivated", wait(), Some(12))?;
+    gic::end(12);
+    nothing()
+}
+
+fn active_while_handled() -> Found {
+    let _used = Used::new();
+    gic::send(Group::One, 13, SELF);
+    ensure(
+        !gic::is(Property::Active, 13),
+        "it is active before it is taken",
+    )?;
+    same("the interrupt", wait(), Some(13))?;
+    ensure(gic::is(Property::Active, 13), "it is not active")?;
+    gic::end(13);
+    ensure(!gic::is(Property::Active, 13), "it is active after its end")
+}
+
+fn split_end() -> Found {
+    let _used = Used::new();
+    gic::split_end(true);
+    gic::send(Group::One, 1, SELF);
+    same("the interrupt", wait(), Some(1))?;
+    gic::end(1);
+    same("the running priority", gic::running_priority(), 0xff)?;
+    ensure(gic::is(Property::Active, 1), "the end deactivated it")?;
+    gic::send(Group::One, 1, SELF);
+    same("while it is active", gic::take(), None)?;
+    gic::deactivate(1);
+    same("deactivated", wait(), Some(1))?;
+    gic::end(1);
+    gic::deactivate(1);
+    ensure(!gic::is(Property::Active, 1), "it is active after its end")
+}
+
+fn spi_by_register() -> Found {
+    let _used = Used::new();
+    gic::enable_spi(SPI);
+    gic::set(Property::Pending, SPI, true);
+    let found = wait();
+    if found == Some(SPI) {
+        gic::end(SPI);
+    }
+    gic::set(Property::Enabled, SPI, false);
+    same("the interrupt", found, Some(SPI))?;
+    nothing()
+}
+
+/// More than there are list registers in any implementation but the largest.
+fn all_at_once() -> Found {
+    let _used = Used::new();
+    gic::set_priority_mask(0);
+    for intid in 0..16 {
+        gic::send(Group::One, intid, SELF);
+    }
+    gic::set_priority_mask(0xff);
+    for intid in 0..16 {
+        same("the interrupt", wait(), Some(intid))?;
+        gic::end(intid);
+    }
+    nothing()
+}

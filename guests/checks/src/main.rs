@@ -1,0 +1,55 @@
+//! Checks that timers, interrupt controller, PSCI, debug registers and exceptions do what the architecture says.
+//!
+//! It runs as a guest, and on the bare machine at EL1, where QEMU itself is the firmware: what it finds has to be
+//! the same, line by line. The ideas are those of kvm-unit-tests; the code is not.
+//!
+//! It needs no input. After `ready` there is one event a case, `{"event":"case","name":"…","ok":true}`, with a
+//! `text` where it is not as it should be; then `checks-end` with how many cases there were, and the program turns
+//! its machine off. No event has anything in it that may differ from run to run.
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+mod check;
+#[cfg(target_os = "none")]
+mod debug;
+#[cfg(target_os = "none")]
+mod gic;
+#[cfg(target_os = "none")]
+mod psci;
+#[cfg(target_os = "none")]
+mod timer;
+#[cfg(target_os = "none")]
+mod vectors;
+
+#[cfg(target_os = "none")]
+guest_bare::program!(start);
+
+#[cfg(target_os = "none")]
+fn start() -> ! {
+    use guest_bare::event::Event;
+    Event::new("ready").text("program", "checks").send();
+    let mut cases = 0;
+    let groups = [
+        timer::CASES,
+        gic::CASES,
+        psci::CASES,
+        debug::CASES,
+        vectors::CASES,
+    ];
+    for case in groups.into_iter().flatten() {
+        check::run(case);
+        cases += 1;
+    }
+    Event::new("checks-end").number("cases", cases).send();
+    guest_bare::psci::system_off()
+}
+
+/// The program runs in a machine of its own only.
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("a bare-metal program: build it for aarch64-unknown-none-softfloat");
+    std::process::exit(2);
+}

@@ -1,0 +1,153 @@
+//! PSCI (DEN0022).
+
+use crate::check::{Case, Found, ensure, same};
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use guest_bare::machine::machine;
+use guest_bare::timer::{self, Deadline};
+use guest_bare::timers::{ENABLE, Timer};
+use guest_bare::{cpu, gic, psci};
+
+/// The cases.
+pub const CASES: &[Case] = &[
+    ("psci/version", version),
+    ("psci/features", features),
+    ("psci/unknown-function", unknown_function),
+    ("psci/affinity-info", affinity_info),
+    ("psci/affinity-info-of-none", affinity_info_of_none),
+    ("psci/cpu-on-itself", cpu_on_itself),
+    ("psci/cpu-on-none", cpu_on_none),
+    ("psci/cpu-on-twice", cpu_on_twice),
+    ("psci/cpu-on-and-off", cpu_on_and_off),
+    ("psci/cpu-suspend", cpu_suspend),
+];
+
+const SOON: Duration = Duration::from_secs(20);
+
+const VERSION: u64 = 0x8400_0000;
+const CPU_SUSPEND: u64 = 0xc400_0001;
+const CPU_OFF: u64 = 0x8400_0002;
+const CPU_ON: u64 = 0xc400_0003;
+const AFFINITY_INFO: u64 = 0xc400_0004;
+const SYSTEM_OFF: u64 = 0x8400_0008;
+const SYSTEM_RESET: u64 = 0x8400_0009;
+const FEATURES: u64 = 0x8400_000a;
+/// In PSCI's range, and no function.
+const NONE: u64 = 0x8400_001f;
+
+const NOT_SUPPORTED: i32 = -1;
+const INVALID_PARAMETERS: i32 = -2;
+const ALREADY_ON: i32 = -4;
+
+/// 32-bit answers: the upper half of x0 is not looked at.
+fn call(function: u64, arguments: [u64; 3]) -> i32 {
+    psci::raw(function, arguments) as i32
+}
+
+/// Somewhere that a CPU could start, though none does.
+fn entry() -> u64 {
+    machine().image.start
+}
+
+fn version() -> Found {
+    same("the major version", call(VERSION, [0; 3]) >> 16, 1)
+}
+
+fn features() -> Found {
+    for function in [
+        VERSION,
+        CPU_OFF,
+        CPU_ON,
+        AFFINITY_INFO,
+        SYSTEM_OFF,
+        SYSTEM_RESET,
+        FEATURES,
+    ] {
+        same("a feature", call(FEATURES, [function, 0, 0]), 0)?;
+    }
+    same("no feature", call(FEATURES, [NONE, 0, 0]), NOT_SUPPORTED)
+}
+
+fn unknown_function() -> Found {
+    same("the answer", call(NONE, [1, 2, 3]), NOT_SUPPORTED)
+}
+
+fn affinity_info() -> Found {
+    same("of this CPU", call(AFFINITY_INFO, [0, 0, 0]), 0)?;
+    ensure(
+        Deadline::after(SOON).wait(|| psci::is_off(1)),
+        "the other CPU is not off",
+    )
+}
+
+fn affinity_info_of_none() -> Found {
+    let found = call(AFFINITY_INFO, [7, 0, 0]);
+    same("of a CPU that is not there", found, INVALID_PARAMETERS)
+}
+
+fn cpu_on_itself() -> Found {
+    same("the answer", call(CPU_ON, [0, entry(), 0]), ALREADY_ON)
+}
+
+fn cpu_on_none() -> Found {
+    same(
+        "the answer",
+        call(CPU_ON, [7, entry(), 0]),
+        INVALID_PARAMETERS,
+    )
+}
+
+static STATE: AtomicU64 = AtomicU64::new(0);
+
+fn cpu_on_twice() -> Found {
+    STATE.store(0, Ordering::Relaxed);
+    cpu::spawn(
+        1,
+        |_| {
+            STATE.store(1, Ordering::Release);
+            Deadline::after(SOON).wait(|| STATE.load(Ordering::Acquire) == 2);
+        },
+        0,
+    );
+    let came = Deadline::after(SOON).wait(|| STATE.load(Ordering::Acquire) == 1);
+    let again = call(CPU_ON, [1, entry(), 0]);
+    let info = call(AFFINITY_INFO, [1, 0, 0]);
+    STATE.store(2, Ordering::Release);
+    ensure(
+        cpu::join(1, 2 * SOON) && came,
+        "the other CPU does not come or go",
+    )?;
+    same("the answer", again, ALREADY_ON)?;
+    same("AFFINITY_INFO", info, 0)
+}
+
+fn cpu_on_and_off() -> Found {
+    for number in 1..=5 {
+        STATE.store(0, Ordering::Relaxed);
+        // The number comes by way of the context in x0.
+        cpu::spawn(1, |number| STATE.store(number, Ordering::Release), number);
+        ensure(cpu::join(1, SOON), "the other CPU does not end")?;
+        same("what it was given", STATE.load(Ordering::Acquire), number)?;
+    }
+    affinity_info()
+}
+
+fn cpu_suspend() -> Found {
+    gic::drain();
+    let at = Timer::Virtual.count() + timer::ticks(Duration::from_millis(5));
+    Timer::Virtual.set_compare(at);
+    Timer::Virtual.set_control(ENABLE);
+    // Standby.
+    let answer = call(CPU_SUSPEND, [0, 0, 0]);
+    let mut found = None;
+    Deadline::after(SOON).wait(|| {
+        found = gic::take();
+        found.is_some()
+    });
+    Timer::Virtual.set_control(0);
+    if let Some(intid) = found {
+        gic::end(intid);
+    }
+    same("the answer", answer, 0)?;
+    same("the interrupt", found, Some(Timer::Virtual.intid()))
+}

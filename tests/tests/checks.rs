@@ -1,0 +1,84 @@
+//! A guest finds its machine as it would find a real one: guests/checks, on the bare machine and under Postern.
+
+use anyhow::{Context, Result, ensure};
+use postern_qemu::console::Channel;
+use postern_qemu::launch::{Firmware, Machine};
+use postern_qemu::prepare::Flavour;
+use postern_qemu::session::Session;
+use postern_tests::{BOOT, Lab};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Enough for all cases.
+const CHECKS: Duration = Duration::from_secs(240);
+
+/// What each case found, in order.
+fn run(machine: &Machine, lab: &Lab, place: &str) -> Result<Vec<String>> {
+    let mut session = Session::boot(machine, &lab.folder.join(place))?;
+    let program = Channel::Vm(1);
+    session
+        .expect(program, BOOT)
+        .program("the program's start", |event| {
+            (event["event"] == "ready").then_some(())
+        })?;
+    let mut lines = Vec::new();
+    let cases = session
+        .expect(program, CHECKS)
+        .program("the end of the checks", |event| {
+            match event["event"].as_str()? {
+                "case" | "error" => {
+                    println!("{place}: {event}");
+                    lines.push(event.to_string());
+                    None
+                }
+                "checks-end" => event["cases"].as_u64(),
+                _ => None,
+            }
+        })
+        .with_context(|| format!("{place}: {lines:#?}"))?;
+    ensure!(
+        u64::try_from(lines.len())? == cases,
+        "{place}: {cases} cases, {lines:#?}"
+    );
+    Ok(lines)
+}
+
+/// The same machine without firmware, hypervisor and OP-TEE: QEMU starts the program at EL1 with a tree of its own.
+fn bare(lab: &Lab) -> Result<Machine> {
+    let mut machine = lab.machine(&lab.system("checks.toml")?, Flavour::Bare)?;
+    let program = machine
+        .loads
+        .drain(..)
+        .next()
+        .context("there is no program")?;
+    machine.board = "virt,gic-version=3".into();
+    machine.firmware = Firmware::Kernel(program.file);
+    machine.tree = None;
+    Ok(machine)
+}
+
+#[test]
+fn a_guest_finds_what_the_bare_machine_has() -> Result<()> {
+    let lab = Lab::new("checks")?;
+    let bare = run(&bare(&lab)?, &lab, "bare")?;
+    let shared = lab.machine(&lab.system("checks.toml")?, Flavour::Shared)?;
+    let guest = run(&shared, &lab, "postern")?;
+    let wrong = |lines: &[String]| -> Result<Vec<String>> {
+        let mut wrong = Vec::new();
+        for line in lines {
+            let event: Value = serde_json::from_str(line)?;
+            if event["ok"] != true {
+                wrong.push(line.clone());
+            }
+        }
+        Ok(wrong)
+    };
+    let (of_guest, of_bare) = (wrong(&guest)?, wrong(&bare)?);
+    ensure!(
+        of_guest.is_empty() && of_bare.is_empty(),
+        "{of_guest:#?} under Postern, {of_bare:#?} bare"
+    );
+    ensure!(guest == bare, "{guest:#?} under Postern, {bare:#?} bare");
+    ensure!(!guest.is_empty(), "nothing was checked");
+    Ok(())
+}
