@@ -54,6 +54,7 @@ fn bare(lab: &Lab) -> Result<Machine> {
     machine.board = "virt,gic-version=3".into();
     machine.firmware = Firmware::Kernel(program.file);
     machine.tree = None;
+    machine.cpus = 2;
     Ok(machine)
 }
 
