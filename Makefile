@@ -69,7 +69,7 @@ else
 	cargo test --profile host --package postern-tests -- --test-threads=1
 endif
 
-test-hostile: tool prepare ## A guest that plays 60 attacks beside one that works; make test plays some of them
+test-hostile: tool prepare ## A guest that plays 61 attacks beside one that works; make test plays some of them
 	cargo run --profile host --package postern-tests --bin hostile -- $(ATTACKS)
 
 test-soak: tool prepare ## Start and end a VM N=100 times, in any state, beside guests at work; SEED=1 repeats an order

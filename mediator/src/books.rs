@@ -12,6 +12,7 @@ use crate::memory::table::grown;
 use crate::memory::{
     Buffer, Cookie, GuestCookie, Insert, Provenance, RpcBuffer, Space, State, Table,
 };
+use crate::pseudo_tas::is_pseudo_ta;
 use crate::sessions::Sessions;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -33,6 +34,14 @@ pub(crate) enum Life {
 pub(crate) const MAX_USER_APPS: usize = if cfg!(miri) { 3 } else { 64 };
 /// A call that hands over no more pages than this is counted without a look at its session.
 const FEW_PAGES: u32 = 16;
+
+/// A user TA that OP-TEE has loaded for the VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct UserApp {
+    pub(crate) id: Uuid,
+    /// OP-TEE keeps it, and its address space, when no session to it is open.
+    stays: bool,
+}
 
 /// What a guest may not have, and why, as it is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,9 +88,11 @@ pub(crate) struct Books {
     pub(crate) notify: bool,
     /// Applications that OP-TEE has loaded for the VM, which makes them user TAs: it looks
     /// among its pseudo TAs first.
-    user_apps: Vec<Uuid>,
+    user_apps: Vec<UserApp>,
     /// How often there was one more, or all that this has room for.
     pub(crate) more_user_apps: u32,
+    /// Address space numbers of OP-TEE's that the VM's earlier lives have cost it.
+    pub(crate) lost_spaces: u32,
     /// Pages that OP-TEE's core may have mapped; see [`Quotas::mapped_pages`].
     mapped: u32,
     pages: u64,
@@ -108,6 +119,7 @@ impl Books {
             notify: false,
             user_apps: Vec::new(),
             more_user_apps: 0,
+            lost_spaces: 0,
             mapped: 0,
             pages: 0,
             pages_max: 0,
@@ -135,7 +147,7 @@ impl Books {
             + pages
             + lists
             + Sessions::heap_bytes(quotas.sessions)
-            + grown::<Uuid>(MAX_USER_APPS as u32)
+            + grown::<UserApp>(MAX_USER_APPS as u32)
             + calls * (size_of::<Call>() as u64).next_power_of_two()
             // The four lists of calls, what is lent, and the list of all buffers at the end.
             + 5 * grown::<(u64, SharedPage)>(calls as u32)
@@ -240,7 +252,7 @@ impl Books {
     ) -> Result<u32, Denied> {
         let user = pages > FEW_PAGES
             && match app {
-                Some(app) => self.user_apps.contains(&app),
+                Some(app) => self.is_user_app(app),
                 None => self.sessions.is_user(session),
             };
         if user {
@@ -258,11 +270,16 @@ impl Books {
     /// OP-TEE asks for the code of an application, so that is a user TA. What does not fit
     /// into the list is only counted, and gets the smaller share.
     pub(crate) fn learn_user_app(&mut self, app: Uuid) {
-        if self.user_apps.contains(&app) {
+        if let Some(known) = self.user_apps.iter_mut().find(|known| known.id == app) {
+            // It is loaded again, so it had not stayed.
+            known.stays = false;
             return;
         }
         if self.user_apps.len() < MAX_USER_APPS && self.user_apps.try_reserve(1).is_ok() {
-            self.user_apps.push(app);
+            self.user_apps.push(UserApp {
+                id: app,
+                stays: false,
+            });
         } else {
             self.more_user_apps = self.more_user_apps.saturating_add(1);
         }
@@ -436,7 +453,7 @@ impl Books {
     }
 
     /// Forgets which applications are user TAs, and says which were, and how many more.
-    pub(crate) fn take_user_apps(&mut self) -> (Vec<Uuid>, u32) {
+    pub(crate) fn take_user_apps(&mut self) -> (Vec<UserApp>, u32) {
         (
             core::mem::take(&mut self.user_apps),
             core::mem::take(&mut self.more_user_apps),
@@ -445,12 +462,42 @@ impl Books {
 
     /// Whether OP-TEE has asked for the code of an application.
     pub(crate) fn is_user_app(&self, app: Uuid) -> bool {
-        self.user_apps.contains(&app)
+        self.user_apps.iter().any(|known| known.id == app)
     }
 
-    /// A reserved session is open.
-    pub(crate) fn open_session(&mut self, id: u32, app: Uuid) {
-        let user = self.is_user_app(app);
-        self.sessions.open(id, app, user);
+    /// Address space numbers of OP-TEE's that the VM takes at most, by what it has open and by what its
+    /// earlier lives have left behind. See [`Quotas::address_spaces`].
+    pub(crate) fn address_spaces(&self) -> u32 {
+        let staying = self.user_apps.iter().filter(|known| known.stays).count();
+        self.lost_spaces + staying as u32 + self.sessions.address_spaces()
+    }
+
+    /// Reserves a session to an application for the guest, within its share of address spaces.
+    pub(crate) fn reserve_session(&mut self, app: Uuid) -> Result<(), Denied> {
+        let pseudo = is_pseudo_ta(app) && !self.is_user_app(app);
+        if !pseudo && self.address_spaces() >= self.quotas.address_spaces {
+            return Err(Denied(TeeResult::OUT_OF_MEMORY));
+        }
+        self.sessions.reserve(app)
+    }
+
+    /// A reserved session is open. `loaded` says that OP-TEE came for code or files while it opened it.
+    ///
+    /// OP-TEE comes for the code of each instance of a user TA that it makes, where it had to before. So a
+    /// session to such a one without that is served by an instance that was there: by another session's, or by
+    /// one that stays when it has none.
+    pub(crate) fn open_session(&mut self, id: u32, app: Uuid, loaded: bool) {
+        let has = self.sessions.has(app);
+        let known = self.user_apps.iter_mut().find(|known| known.id == app);
+        let user = known.is_some();
+        let counts = match known {
+            Some(known) if !loaded => {
+                known.stays |= !has;
+                false
+            }
+            Some(_) => true,
+            None => !is_pseudo_ta(app),
+        };
+        self.sessions.open(id, app, user, counts);
     }
 }

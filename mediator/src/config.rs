@@ -53,6 +53,9 @@ pub struct Quotas {
     /// of the 64 address space numbers that OP-TEE has for all VMs; no VM can use a user TA any
     /// more when there is none left. A VM with so many gets no TEE when it starts again.
     pub leftovers: u32,
+    /// Of these numbers, those that the VM may have at once: for its sessions with user TAs, as many as
+    /// have an instance of the application to themselves, and for what its earlier lives have left behind.
+    pub address_spaces: u32,
 }
 
 impl Quotas {
@@ -78,6 +81,7 @@ impl Default for Quotas {
             rpc_buffers: 64,
             mapped_pages: 640,
             leftovers: 24,
+            address_spaces: 64,
         }
     }
 }

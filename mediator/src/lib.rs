@@ -45,6 +45,7 @@ mod message;
 mod pages;
 mod policy;
 mod probe;
+mod pseudo_tas;
 mod rpc;
 mod sessions;
 mod stats;

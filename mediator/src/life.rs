@@ -70,6 +70,7 @@ impl Mediator {
         self.is_mute.store(is_mute, Ordering::Relaxed);
         let mut books = self.books.lock();
         (books.idle, books.suspended, books.lost, books.spare) = (idle, suspended, lost, spare);
+        books.lost_spaces = u32::try_from(left).unwrap_or(u32::MAX);
         books.life = Life::Live;
         self.live.store(true, Ordering::SeqCst);
         Ok(())

@@ -9,6 +9,7 @@
 
 use crate::books::Denied;
 use crate::memory::table::grown;
+use crate::pseudo_tas::is_pseudo_ta;
 use alloc::vec::Vec;
 use optee_proto::msg::Command;
 use optee_proto::{TeeResult, Uuid};
@@ -22,6 +23,9 @@ pub(crate) struct Session {
     pub(crate) app: Uuid,
     /// It is a user TA: OP-TEE's core maps nothing that is handed to it.
     user: bool,
+    /// It counts for an address space number of OP-TEE's. Of the sessions of one instance of an
+    /// application, one does.
+    counts: bool,
     /// Calls under way that name it to OP-TEE, but for the one that closes it.
     users: u32,
     stage: Stage,
@@ -44,6 +48,8 @@ pub(crate) struct Sessions {
     known: Vec<Session>,
     /// Those that are being opened.
     opening: u32,
+    /// Of these, those that may need an address space number.
+    opening_apps: u32,
     quota: u32,
 }
 
@@ -53,6 +59,7 @@ impl Sessions {
         Self {
             known: Vec::new(),
             opening: 0,
+            opening_apps: 0,
             quota,
         }
     }
@@ -67,32 +74,48 @@ impl Sessions {
         self.known.len()
     }
 
-    /// Reserves one, which [`Self::open`] or [`Self::not_opened`] settles.
-    pub(crate) fn reserve(&mut self) -> Result<(), Denied> {
+    /// How many address space numbers of OP-TEE's the sessions take at most, those that are being
+    /// opened included.
+    pub(crate) fn address_spaces(&self) -> u32 {
+        let open = self.known.iter().filter(|known| known.counts).count();
+        self.opening_apps + open as u32
+    }
+
+    /// Whether the guest has one with an application, open or about to be closed.
+    pub(crate) fn has(&self, app: Uuid) -> bool {
+        self.known.iter().any(|known| known.app == app)
+    }
+
+    /// Reserves one to an application, which [`Self::open`] or [`Self::not_opened`] settles.
+    pub(crate) fn reserve(&mut self, app: Uuid) -> Result<(), Denied> {
         let opening = self.opening as usize + 1;
         let wanted = self.known.len() + opening;
         if wanted > self.quota as usize || self.known.try_reserve(opening).is_err() {
             return Err(Denied(TeeResult::OUT_OF_MEMORY));
         }
         self.opening += 1;
+        self.opening_apps += u32::from(!is_pseudo_ta(app));
         Ok(())
     }
 
-    /// A reserved one is open, to a user TA if `user`.
-    pub(crate) fn open(&mut self, id: u32, app: Uuid, user: bool) {
-        self.opening -= 1;
+    /// A reserved one is open, to a user TA if `user`. `counts` says that the instance of the application which
+    /// serves it may have an address space to itself.
+    pub(crate) fn open(&mut self, id: u32, app: Uuid, user: bool, counts: bool) {
+        self.not_opened(app);
         self.known.push(Session {
             id,
             app,
             user,
+            counts,
             users: 0,
             stage: Stage::Open,
         });
     }
 
     /// A reserved one was not opened.
-    pub(crate) const fn not_opened(&mut self) {
+    pub(crate) fn not_opened(&mut self, app: Uuid) {
         self.opening -= 1;
+        self.opening_apps -= u32::from(!is_pseudo_ta(app));
     }
 
     /// Whether one is open to a user TA.
@@ -163,7 +186,14 @@ impl Sessions {
     pub(crate) fn end_close(&mut self, id: u32, closed: bool) {
         if let Some(at) = self.at(id, Stage::Closing) {
             if closed {
-                self.known.swap_remove(at);
+                let gone = self.known.swap_remove(at);
+                // Others that the same instance serves keep it alive.
+                let heir = |known: &&mut Session| known.app == gone.app && !known.counts;
+                if gone.counts
+                    && let Some(heir) = self.known.iter_mut().find(heir)
+                {
+                    heir.counts = true;
+                }
             } else {
                 self.known[at].stage = Stage::Open;
             }

@@ -24,15 +24,36 @@ use mediator::{ClientId, CreateError, Mediator, ProbeError, TeeInfo};
 use spin::Once;
 use thiserror::Error;
 
-/// Of OP-TEE's 64 address space numbers, those that the VMs together may cost it for ever. Each VM
-/// that has the TEE takes one as well.
-const LEFTOVERS: u32 = 56;
-
-/// What each VM with the TEE may cost it for ever.
-#[derive(Clone, Copy)]
+/// What each VM with the TEE may have of what OP-TEE has for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Share {
+    /// Address space numbers, for applications that run for the VM and for those that its earlier lives left
+    /// behind.
+    address_spaces: u32,
+    /// Of these, the most that it may leave behind.
     leftovers: u32,
     lives: Option<u32>,
+}
+
+impl Share {
+    /// Address space numbers of OP-TEE's. Each VM with the TEE takes one for itself.
+    const ADDRESS_SPACES: u32 = 64;
+    /// Those that are nobody's share: for applications that applications open.
+    const RESERVE: u32 = 6;
+    /// Of a share, what leftovers leave for applications that run.
+    const LIVE: u32 = 4;
+
+    /// One of so many, where all VMs together may be created so often.
+    fn of(sharers: u32, lives: Option<u32>) -> Self {
+        let sharers = sharers.max(1);
+        let spaces = Self::ADDRESS_SPACES.saturating_sub(sharers + Self::RESERVE);
+        let address_spaces = (spaces / sharers).max(1);
+        Self {
+            address_spaces,
+            leftovers: address_spaces.saturating_sub(Self::LIVE).max(1),
+            lives: lives.map(|lives| (lives / sharers).max(1)),
+        }
+    }
 }
 
 static VMS: Once<Vec<Vm>> = Once::new();
@@ -141,13 +162,8 @@ fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
         _ => None,
     };
     let with_tee = configs.iter().filter(|config| config.tee != Tee::None);
-    let sharers = (with_tee.count() as u32).max(1);
-    let share = Share {
-        leftovers: LEFTOVERS / sharers,
-        lives: tee
-            .and_then(|info| info.lives())
-            .map(|lives| (lives / sharers).max(1)),
-    };
+    let lives = tee.and_then(|info| info.lives());
+    let share = Share::of(with_tee.count() as u32, lives);
     let mut vms = Vec::new();
     let indices = (0..).filter_map(VmIndex::new);
     for (config, index) in configs.iter().zip(indices) {
@@ -240,7 +256,9 @@ fn make(
     let mut tee_config = config.tee_config.clone();
     // Linux refuses an OP-TEE that has notifications and no interrupt for them.
     tee_config.offer.async_notif &= notification::interrupt().is_some();
-    tee_config.quotas.leftovers = tee_config.quotas.leftovers.min(share.leftovers);
+    let quotas = &mut tee_config.quotas;
+    quotas.address_spaces = quotas.address_spaces.min(share.address_spaces);
+    quotas.leftovers = quotas.leftovers.min(share.leftovers);
     tee_config.lives = share.lives;
     Ok(Vm::new(Parts {
         config: config.clone(),
@@ -283,5 +301,23 @@ pub fn one_ended() {
     if all().iter().all(over) && !machine().stay {
         output::line(format_args!("@postern {{\"event\":\"all-off\"}}"));
         power::off();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_shares_together_are_what_there_is() {
+        for sharers in 1..=8 {
+            let share = Share::of(sharers, Some(40));
+            assert!(sharers * (share.address_spaces + 1) + Share::RESERVE <= 64);
+            assert!((1..share.address_spaces).contains(&share.leftovers));
+            assert!(sharers * share.lives.unwrap() <= 40);
+        }
+        assert_eq!(Share::of(2, None).address_spaces, 28);
+        assert_eq!(Share::of(2, None).leftovers, 24);
+        assert_eq!(Share::of(0, None), Share::of(1, None));
     }
 }

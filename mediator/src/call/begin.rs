@@ -123,7 +123,7 @@ impl Mediator {
                 self.config.policy.check_session(uuid, client.c.get())?;
                 [call.ours.params[0], call.ours.params[1]] = [app, client];
                 self.translate(call, 2, Some(uuid))?;
-                self.books.lock().sessions.reserve()?;
+                self.books.lock().reserve_session(uuid)?;
                 call.work = Work::Open(uuid);
             }
             Command::CLOSE_SESSION => {

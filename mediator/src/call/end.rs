@@ -51,6 +51,7 @@ impl Mediator {
         }
         call.pending = Pending::Nothing;
         call.waits_from = None;
+        call.loads = false;
         call.thread = None;
         (call.params, call.sent) = (0, 0);
         call.kinds = [Kind::None; MAX_PARAMS];
@@ -94,8 +95,8 @@ impl Mediator {
         let mut books = self.books.lock();
         match work {
             Work::Plain => {}
-            Work::Open(app) if success => books.open_session(session, app),
-            Work::Open(_) => books.sessions.not_opened(),
+            Work::Open(app) if success => books.open_session(session, app, call.loads),
+            Work::Open(app) => books.sessions.not_opened(app),
             Work::Leave(id) => books.sessions.not_closed(id),
             Work::Close(id) => {
                 books.sessions.end_close(id, success);

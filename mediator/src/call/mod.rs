@@ -135,6 +135,8 @@ pub(crate) struct Call {
     token: u32,
     /// It sleeps, and has slept for as long as it wanted.
     pub(crate) awake: bool,
+    /// OP-TEE has come for the code of the application that it opens a session to, or for a file.
+    pub(crate) loads: bool,
     /// It waits for another call, and has gone on when OP-TEE had woken others so often.
     waits_from: Option<u32>,
     pub(crate) pending: Pending,
@@ -163,6 +165,7 @@ impl Call {
             thread: None,
             token: 0,
             awake: false,
+            loads: false,
             waits_from: None,
             pending: Pending::Nothing,
         }

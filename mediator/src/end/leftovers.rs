@@ -3,6 +3,7 @@
 
 use super::{Closing, End};
 use crate::Mediator;
+use crate::books::UserApp;
 use crate::host::{Host, Leftover};
 use crate::memory::Cookie;
 use alloc::vec::Vec;
@@ -42,7 +43,7 @@ impl Mediator {
 
     /// The applications that OP-TEE has loaded for the VM. Those that were too many for the list
     /// count as kept.
-    pub(super) fn loaded_apps(&self) -> Vec<Uuid> {
+    pub(super) fn loaded_apps(&self) -> Vec<UserApp> {
         let (apps, more) = self.books.lock().take_user_apps();
         self.counters.kept.add(more.into());
         apps
@@ -56,10 +57,10 @@ impl Mediator {
     pub(super) fn open_once_more<H: Host>(&self, host: &H, end: &mut End, app: Uuid) {
         let call = {
             let mut books = self.books.lock();
-            let reserved = books.sessions.reserve().is_ok();
+            let reserved = books.sessions.reserve(app).is_ok();
             let call = if reserved { books.idle.pop() } else { None };
             if reserved && call.is_none() {
-                books.sessions.not_opened();
+                books.sessions.not_opened(app);
             }
             call
         };

@@ -22,7 +22,7 @@ mod calls;
 mod leftovers;
 mod release;
 
-use crate::books::{Books, Life};
+use crate::books::{Books, Life, UserApp};
 use crate::host::{Host, Leftover};
 use crate::memory::Cookie;
 use crate::sync::Ordering;
@@ -65,7 +65,7 @@ enum Stage {
     /// Sessions are closed: the one of the call that is under way, then others.
     Sessions(Option<Closing>, After),
     /// Applications that OP-TEE has loaded are opened once more; one of them is being opened.
-    Apps(Vec<Uuid>, Option<Uuid>),
+    Apps(Vec<UserApp>, Option<Uuid>),
     /// An OP-TEE that is not virtualised gives back memory for RPC messages.
     Cache,
     /// It forgets these registered buffers.
@@ -91,7 +91,7 @@ enum After {
     /// The question which applications stay.
     Ask,
     /// The next of these.
-    Apps(Vec<Uuid>),
+    Apps(Vec<UserApp>),
 }
 
 impl End {
@@ -208,9 +208,9 @@ impl Mediator {
                 Stage::Sessions(None, After::Apps(apps))
             }
             Stage::Apps(mut apps, None) => match apps.pop() {
-                Some(app) => {
-                    self.open_once_more(host, end, app);
-                    Stage::Apps(apps, Some(app))
+                Some(UserApp { id, .. }) => {
+                    self.open_once_more(host, end, id);
+                    Stage::Apps(apps, Some(id))
                 }
                 None => {
                     let sessions = self.books.lock().sessions.take_all();

@@ -138,6 +138,10 @@ impl Mediator {
                 self.learn_application(call, request);
                 self.name_buffers(request, &mut theirs)?;
             }
+            Command::FS => {
+                call.loads = true;
+                self.name_buffers(request, &mut theirs)?;
+            }
             _ => self.name_buffers(request, &mut theirs)?,
         }
         let message = Message {
@@ -158,12 +162,13 @@ impl Mediator {
 
     /// OP-TEE wants the code of an application: of the one that the call opens a session to, or
     /// of a library for it.
-    pub(super) fn learn_application(&self, call: &Call, request: &Request) {
+    pub(super) fn learn_application(&self, call: &mut Call, request: &Request) {
         let Param { a, b, .. } = request.params[0];
         let wanted = Uuid::from_value(a.get(), b.get());
         if request.params[0].attr() == Attr::VALUE_INPUT
             && matches!(call.work, Work::Open(app) if app == wanted)
         {
+            call.loads = true;
             self.books.lock().learn_user_app(wanted);
         }
     }

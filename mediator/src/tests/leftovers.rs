@@ -146,7 +146,9 @@ fn live_and_end_beside(vm: &Vm) {
 
 #[test]
 fn more_applications_than_are_remembered_count_as_kept() {
-    let vm = Vm::bare(&Machine::new(), 1, Config::default());
+    let mut config = Config::default();
+    config.quotas.address_spaces = 1000;
+    let vm = Vm::bare(&Machine::new(), 1, config);
     let machine = vm.host.machine();
     let guest = vm.guest();
     let all = MAX_USER_APPS as u8 + 3;

@@ -17,6 +17,7 @@ mod properties;
 mod rpc_arg;
 mod rpcs;
 mod shares;
+mod spaces;
 mod threads;
 mod waits;
 

@@ -85,6 +85,7 @@ fn what_the_file_says_of_the_tee_reaches_the_mediator() {
         rpc_buffers = 5
         mapped_pages = 6
         leftovers = 7
+        address_spaces = 8
         "#,
     );
     assert_eq!(
@@ -98,6 +99,7 @@ fn what_the_file_says_of_the_tee_reaches_the_mediator() {
                 rpc_buffers: 5,
                 mapped_pages: 6,
                 leftovers: 7,
+                address_spaces: 8,
             },
             policy: Policy {
                 trusted_apps: Some(vec![

@@ -123,6 +123,8 @@ pub struct TeeQuota {
     pub mapped_pages: Option<u32>,
     /// Applications that the VM's lives may leave behind in OP-TEE.
     pub leftovers: Option<u32>,
+    /// OP-TEE's address space numbers that the VM may have.
+    pub address_spaces: Option<u32>,
 }
 
 /// One quota of a VM.
@@ -141,7 +143,7 @@ pub struct Quota {
 impl TeeQuota {
     /// All quotas, said or not.
     #[must_use]
-    pub fn all(&self) -> [Quota; 7] {
+    pub fn all(&self) -> [Quota; 8] {
         let quota = |key, property, most, value| Quota {
             key,
             property,
@@ -166,6 +168,12 @@ impl TeeQuota {
                 self.mapped_pages,
             ),
             quota("leftovers", "tee-quota-leftovers", 64, self.leftovers),
+            quota(
+                "address_spaces",
+                "tee-quota-address-spaces",
+                64,
+                self.address_spaces,
+            ),
         ]
     }
 

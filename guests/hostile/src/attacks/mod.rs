@@ -10,6 +10,7 @@ mod maintenance;
 mod message_races;
 mod messages;
 mod race;
+mod resources;
 mod rpc;
 mod rpc_memory;
 mod stage2;
@@ -29,4 +30,5 @@ pub const ATTACKS: &[&[Attack]] = &[
     stage2::ATTACKS,
     later::ATTACKS,
     maintenance::ATTACKS,
+    resources::ATTACKS,
 ];

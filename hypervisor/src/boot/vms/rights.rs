@@ -11,7 +11,7 @@ use super::super::tree;
 use super::{Tee, VmConfig, VmError};
 
 /// The properties that are read here.
-pub(super) const PROPERTIES: [&str; 11] = [
+pub(super) const PROPERTIES: [&str; 12] = [
     APPLICATIONS,
     LOGINS,
     DEVICES,
@@ -23,6 +23,7 @@ pub(super) const PROPERTIES: [&str; 11] = [
     QUOTAS[4].property,
     QUOTAS[5].property,
     QUOTAS[6].property,
+    QUOTAS[7].property,
 ];
 
 const APPLICATIONS: &str = "tee-applications";
@@ -52,7 +53,7 @@ struct Quota {
 }
 
 /// EL2's heap is as large as these need.
-const QUOTAS: [Quota; 7] = [
+const QUOTAS: [Quota; 8] = [
     Quota {
         property: "tee-quota-pages",
         most: 262_144,
@@ -87,6 +88,11 @@ const QUOTAS: [Quota; 7] = [
         property: "tee-quota-leftovers",
         most: 64,
         place: |quotas| &mut quotas.leftovers,
+    },
+    Quota {
+        property: "tee-quota-address-spaces",
+        most: 64,
+        place: |quotas| &mut quotas.address_spaces,
     },
 ];
 

@@ -39,6 +39,7 @@ const TIGHT: Quotas = Quotas {
     rpc_buffers: 3,
     mapped_pages: 12,
     leftovers: 1000,
+    address_spaces: 1002,
 };
 
 /// Less of some things.
@@ -50,6 +51,7 @@ const TIGHTER: Quotas = Quotas {
     rpc_buffers: 2,
     mapped_pages: 3,
     leftovers: 1000,
+    address_spaces: 1002,
 };
 
 /// Pages of the quiet VM: more than one page of a list, but under Miri, which is slow.

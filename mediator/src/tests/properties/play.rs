@@ -93,7 +93,12 @@ impl<'a> Play<'a> {
             rpc_buffers,
             mapped_pages,
             leftovers: _,
+            address_spaces,
         } = self.quotas;
+        {
+            let books = self.vm.mediator.books.lock();
+            assert!(books.address_spaces() <= address_spaces.max(books.lost_spaces));
+        }
         assert!(stats.pages_pinned <= pages.into() && stats.buffers <= buffers.into());
         assert!(stats.sessions <= sessions.into() && stats.rpc_buffers <= rpc_buffers.into());
         assert!(stats.calls <= calls.into());
