@@ -47,6 +47,15 @@ pub(crate) struct UserApp {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Denied(pub(crate) TeeResult);
 
+/// Why OP-TEE's core may not map a call's buffers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TooMuch {
+    /// Those of other calls are mapped.
+    ForNow,
+    /// They are more than the VM may have mapped, or what OP-TEE has asked for and keeps leaves no room for them.
+    ForGood(Denied),
+}
+
 impl<T> From<(Insert, T)> for Denied {
     fn from((why, _): (Insert, T)) -> Self {
         Self(match why {
@@ -244,12 +253,15 @@ impl Books {
 
     /// A call hands `pages` pages to an application, in `session` or, when it opens one, to `app`.
     /// How many of them OP-TEE's core may map: they count until [`Books::unmap`].
+    ///
+    /// # Errors
+    /// Where that is too much, whether it may do when another call has ended.
     pub(crate) fn map(
         &mut self,
         pages: u32,
         session: u32,
         app: Option<Uuid>,
-    ) -> Result<u32, Denied> {
+    ) -> Result<u32, TooMuch> {
         let user = pages > FEW_PAGES
             && match app {
                 Some(app) => self.is_user_app(app),
@@ -258,8 +270,21 @@ impl Books {
         if user {
             return Ok(0);
         }
-        self.mapped = self.with_mapped(pages)?;
-        Ok(pages)
+        match self.with_mapped(pages) {
+            Ok(mapped) => {
+                self.mapped = mapped;
+                Ok(pages)
+            }
+            Err(_) if pages <= self.quotas.mapped_pages && self.others_end() => {
+                Err(TooMuch::ForNow)
+            }
+            Err(denied) => Err(TooMuch::ForGood(denied)),
+        }
+    }
+
+    /// Whether a call is under way besides the one that asks, and may end.
+    fn others_end(&self) -> bool {
+        self.suspended.len() > self.idle.len() + self.lost.len() + 1
     }
 
     /// A call that had [`Books::map`]ped so many pages is done.

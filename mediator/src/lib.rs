@@ -50,6 +50,7 @@ mod rpc;
 mod sessions;
 mod stats;
 mod sync;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -91,6 +92,12 @@ pub enum CreateError {
         "OP-TEE has no room for this VM (code {0:#x}): build it with a larger CFG_VIRT_GUEST_COUNT"
     )]
     Refused(u32),
+    /// OP-TEE has no memory for the tables that map what it shares with the VM, or does not make them.
+    #[error(
+        "OP-TEE does not make its tables for this VM (code {0:#x}): build it for fewer VMs, \
+         so that each has more memory"
+    )]
+    Tables(u32),
     /// It has been created so often, and this OP-TEE leaks memory each time.
     #[error(
         "this OP-TEE leaks memory with every VM, and stops when there is none left: after {0} starts \

@@ -64,6 +64,10 @@ impl Mediator {
                 give_back(idle);
                 return Err(CreateError::Refused(a0 as u32));
             }
+            if let Err(error) = self.make_tables(host) {
+                give_back(idle);
+                return Err(error);
+            }
         }
         self.lives.store(lives + 1, Ordering::Relaxed);
         let is_mute = self.has_notified.load(Ordering::Relaxed) && !self.tee.notifies_again();

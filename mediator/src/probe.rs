@@ -46,6 +46,12 @@ impl TeeInfo {
         }
     }
 
+    /// Whether it makes translation tables for a VM when they are needed, of memory that the VM can use up:
+    /// 4.6 and newer, unless they are built with `CFG_DYN_CONFIG=n`, which nothing tells.
+    pub(crate) const fn makes_tables_late(&self) -> bool {
+        self.virtualised && !self.is_sound() && self.caps.contains(SecureCaps::RPC_ARG)
+    }
+
     /// Whether a VM may enable notifications in more than one of its lives: 4.10.0 stops for all VMs
     /// at the second time.
     pub(crate) const fn notifies_again(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::{Call, INTAKE_STEP, Pending, Refused, Work};
 use crate::addr::Ipa;
-use crate::books::{Denied, Life};
+use crate::books::{Denied, Life, TooMuch};
 use crate::host::Host;
 use crate::memory::{Buffer, GuestCookie, Intake, Place, Progress, Provenance, Refusal};
 use crate::message::{Kind, PageList, USUAL_SIZE, arity};
@@ -19,6 +19,16 @@ impl From<Refusal> for Refused {
             Refusal::BadAddress => TeeResult::BAD_PARAMETERS,
             Refusal::NoMemory => TeeResult::OUT_OF_MEMORY,
         }))
+    }
+}
+
+impl From<TooMuch> for Refused {
+    fn from(why: TooMuch) -> Self {
+        match why {
+            // A client waits then until a call of its own has ended, and tries again.
+            TooMuch::ForNow => Self::Code(Return::ETHREAD_LIMIT),
+            TooMuch::ForGood(denied) => denied.into(),
+        }
     }
 }
 
@@ -320,7 +330,9 @@ impl Mediator {
     /// Tells the guest that its call does not begin, and why.
     #[cold]
     fn refuse<H: Host>(&self, host: &H, call: Box<Call>, refused: Refused) -> [u64; 4] {
-        self.counters.denied.bump();
+        if refused != Refused::Code(Return::ETHREAD_LIMIT) {
+            self.counters.denied.bump();
+        }
         let answer = match refused {
             Refused::Code(answer) => answer,
             Refused::Result(Denied(result)) => {

@@ -210,6 +210,11 @@ impl Machine {
         self.state().tee.notify(client, value);
     }
 
+    /// Applications of a VM's take all memory that OP-TEE has for it.
+    pub fn fill(&self, client: u16) {
+        self.state().tee.fill(client);
+    }
+
     /// What yielding calls have come to so far, oldest first.
     pub fn outcomes(&self, client: u16) -> Vec<super::Outcome> {
         self.state().tee.outcomes(client)

@@ -3,11 +3,12 @@
 use super::{APP, SESSION, Vm};
 use crate::addr::PAGE_SIZE;
 use crate::fake::{Guest, Machine, Step};
-use crate::{Config, Quotas};
+use crate::{ClientId, Config, CreateError, Mediator, Quotas, probe};
 use alloc::vec;
+use core::num::NonZeroU16;
 use optee_proto::msg::{Attr, Command, Param, login};
 use optee_proto::rpc::{self, Function, SHM_TYPE_APPL};
-use optee_proto::{TeeResult, Uuid};
+use optee_proto::{Return, TeeResult, Uuid, smc};
 
 /// The quota in these tests, in pages.
 const MOST: u32 = 40;
@@ -81,7 +82,12 @@ fn calls_under_way_are_added_up() {
     let waiting = guest.begin(invoke(half));
     assert_eq!(waiting[0], Function::FOREIGN_INTR.a0());
     assert_eq!(vm.stats().mapped_pages, u64::from(MOST) / 2);
-    let refused = guest.run(invoke(more)).header.ret.get();
+    // It fits when the other one has ended, so the guest is to try again then.
+    let limit = Return::ETHREAD_LIMIT.get();
+    assert_eq!(guest.begin(invoke(more)), [limit, 0, 0, 0]);
+    assert_eq!(vm.stats().denied, 0);
+    let (too_much, _) = guest.register(u64::from(MOST) + 1);
+    let refused = guest.run(invoke(too_much)).header.ret.get();
     assert_eq!(refused, TeeResult::OUT_OF_MEMORY.0);
     guest.resume(waiting[3], [0; 4]);
     assert_eq!(guest.run(invoke(more)).header.ret.get(), 0);
@@ -207,5 +213,82 @@ fn what_is_given_unasked_is_bounded() {
         .map(|request| request.command());
     assert_eq!(last, Some(rpc::Command::SHM_FREE));
     assert_eq!(vm.stats().mapped_pages, 0);
+    vm.end();
+}
+
+/// Applications take all memory of the VM's, and then OP-TEE has to map as much as the guest may have mapped: it
+/// has its tables already.
+#[test]
+fn tables_are_made_before_the_guest_can_use_up_their_memory() {
+    let vm = Vm::new(&Machine::new(), 1, Config::default());
+    let machine = vm.host.machine();
+    let guest = vm.guest();
+    let (session, _) = guest.open(PSEUDO, login::PUBLIC);
+    let (large, _) = guest.register(300);
+    machine.fill(1);
+    let done = guest.run(guest.message(Command::INVOKE, session, &[whole(large, 300)]));
+    assert_eq!(done.header.ret.get(), 0);
+    assert_eq!(machine.violations(), [""; 0]);
+    // Nothing of it is left.
+    assert_eq!(machine.registered(1), 1);
+    vm.end();
+}
+
+/// OP-TEE can be interrupted, and wants memory to ask in: it gets none.
+#[test]
+fn tables_are_made_whatever_comes_between() {
+    let machine = Machine::new();
+    let host = machine.add_vm(1, 400);
+    let tee = probe(&host).unwrap();
+    let client = ClientId::new(NonZeroU16::new(1).unwrap());
+    let mediator = Mediator::new(client, Config::default(), tee);
+    machine.answer_next(
+        smc::CALL_WITH_REGD_ARG,
+        [Function::FOREIGN_INTR.a0(), 0, 0, 3],
+    );
+    let over = [Return::EBADADDR.get(), 0, 0, 0];
+    machine.answer_next(smc::CALL_RETURN_FROM_RPC, [Function::ALLOC.a0(), 96, 0, 3]);
+    machine.answer_next(smc::CALL_RETURN_FROM_RPC, over);
+    mediator.create(&host).unwrap();
+    let resumed = smc::CALL_RETURN_FROM_RPC.get().into();
+    let smcs = machine.smcs();
+    let resumed: vec::Vec<_> = smcs.iter().filter(|args| args[0] == resumed).collect();
+    assert_eq!(resumed, [&[resumed[0][0], 0, 0, 3, 0, 0, 0, 1]; 2]);
+    Vm { host, mediator }.end();
+}
+
+#[test]
+fn a_vm_whose_tables_are_not_made_is_not_created() {
+    for (function, code, told) in [
+        (smc::CALL_WITH_ARG, Return::ENOMEM.get(), 6),
+        (smc::CALL_WITH_REGD_ARG, Return::ENOMEM.get(), 6),
+        (smc::CALL_WITH_REGD_ARG, 0, 0),
+        (smc::CALL_WITH_REGD_ARG, Function::CMD.a0(), 0xffff_0005),
+    ] {
+        let machine = Machine::new();
+        let host = machine.add_vm(1, 400);
+        let tee = probe(&host).unwrap();
+        let client = ClientId::new(NonZeroU16::new(1).unwrap());
+        let mediator = Mediator::new(client, Config::default(), tee);
+        machine.answer_next(function, [code, 0, 0, 0]);
+        assert_eq!(mediator.create(&host), Err(CreateError::Tables(told)));
+        assert!(!machine.knows(1));
+        assert_eq!(machine.shared_pages(), 0);
+        // It is not as if it had lived.
+        mediator.create(&host).unwrap();
+        Vm { host, mediator }.end();
+    }
+}
+
+/// OP-TEE up to 4.5 has a fixed number of tables, which would not suffice for all of the address space.
+#[test]
+fn where_tables_are_fixed_none_is_asked_for() {
+    let machine = Machine::new();
+    let version = [4, 5, 0, 0];
+    machine.answer_next(smc::GET_OS_REVISION, version);
+    let vm = Vm::new(&machine, 1, Config::default());
+    let calls = machine.smcs().into_iter().map(|args| args[0]);
+    let regd = smc::CALL_WITH_REGD_ARG.get().into();
+    assert_eq!(calls.filter(|&id| id == regd).count(), 0);
     vm.end();
 }

@@ -115,6 +115,10 @@ struct Partition {
     /// What was sent from one call to another.
     sent: BTreeSet<u32>,
     notify: bool,
+    /// Pages of the address space for shared memory that there are translation tables for.
+    tables: u64,
+    /// Whether there is memory for no more tables.
+    is_full: bool,
     /// Notifications that the guest has not asked for yet.
     notifications: VecDeque<u32>,
 }
@@ -232,6 +236,12 @@ impl Tee {
             ..Partition::default()
         };
         self.partitions.insert(client, partition);
+    }
+
+    pub(super) fn fill(&mut self, client: u16) {
+        if let Some(partition) = self.partitions.get_mut(&client) {
+            partition.is_full = true;
+        }
     }
 
     pub(super) fn registered(&self, client: u16) -> usize {
@@ -398,6 +408,7 @@ pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
             }
         }
         id::CALL_WITH_ARG | id::CALL_WITH_RPC_ARG => begin(state, vm, function, &args),
+        id::CALL_WITH_REGD_ARG => thread::begin_in_buffer(state, vm, &args),
         id::CALL_RETURN_FROM_RPC => {
             let thread = args[3];
             if !partition(state, vm).threads.contains_key(&thread) {

@@ -4,6 +4,8 @@ use super::{Object, Outcome, Partition, Step, Thread, is_shared, partition};
 use crate::addr::PAGE_SIZE;
 use crate::fake::machine::State;
 use crate::fake::ram::Owner;
+use crate::tables;
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -56,7 +58,11 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
     let Some(thread) = (0..limit).find(|n| !partition.threads.contains_key(n)) else {
         return [Return::ETHREAD_LIMIT.get(), 0, 0, 0];
     };
-    let steps = partition.scripts.pop_front().unwrap_or_default();
+    let steps = if is_for_tables(&params) {
+        VecDeque::new()
+    } else {
+        partition.scripts.pop_front().unwrap_or_default()
+    };
     let session = partition.named_by(&header);
     partition.threads.insert(
         thread,
@@ -81,6 +87,39 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
         },
     );
     run(state, vm, thread)
+}
+
+/// Whether a call is one of those with which the mediator has tables made. They are in no script.
+fn is_for_tables(params: &[Param]) -> bool {
+    matches!(params, [param] if param.c.get() == tables::COOKIE)
+}
+
+/// A call whose message is said to be in a buffer. Only the mediator itself makes one, before there are others, so
+/// that the buffer is mapped. There is no message.
+pub(super) fn begin_in_buffer(state: &mut State, vm: u16, args: &[u64; 8]) -> [u64; 4] {
+    let cookie = id::unpair(args[1], args[2]);
+    let partition = partition(state, vm);
+    let known = partition.objects.get(&cookie).map(|object| object.size);
+    let first = partition.threads.is_empty() && partition.outcomes.is_empty();
+    match known {
+        Some(size) if first && cookie == tables::COOKIE && !args[3].is_multiple_of(8) => {
+            map(state, vm, size.div_ceil(PAGE_SIZE));
+        }
+        _ => state.violate(format!("a message in the buffer {cookie:#x}")),
+    }
+    [Return::EBADADDR.get(), 0, 0, 0]
+}
+
+/// Maps so many pages of a VM's. The real one stops for all VMs where it has no memory for a table.
+fn map(state: &mut State, vm: u16, pages: u64) {
+    let partition = partition(state, vm);
+    if pages > partition.tables && partition.is_full {
+        state.violate(format!(
+            "OP-TEE panics: no table for a VM of which it maps {pages} pages"
+        ));
+        return;
+    }
+    partition.tables = partition.tables.max(pages);
 }
 
 /// Takes in the answer to what a thread waited for.
@@ -198,6 +237,9 @@ fn take_allocation(
 /// Reads a page list and takes a buffer in.
 fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<Vec<u64>> {
     let (pointer, size) = (param.a.get(), param.b.get());
+    if param.c.get() == tables::COOKIE {
+        return register_for_tables(state, vm, param);
+    }
     let offset = pointer % PAGE_SIZE;
     let count = (size + offset).div_ceil(PAGE_SIZE);
     let mut list = pointer - offset;
@@ -236,6 +278,25 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
         ));
     }
     insert(state, vm, param, pages, guarded)
+}
+
+/// Takes in the buffer with which the mediator has tables made. It is of one page of the mediator's, and its list has
+/// no end.
+fn register_for_tables(state: &mut State, vm: u16, param: &Param) -> Option<Vec<u64>> {
+    let list = param.a.get();
+    let mut words = [U64::ZERO; msg::PAGE_LIST_ENTRIES + 1];
+    state.ram.read(list, words.as_mut_bytes());
+    let page = words[0].get();
+    let same = words[..msg::PAGE_LIST_ENTRIES]
+        .iter()
+        .all(|word| word.get() == page);
+    let good = is_shared(state, vm, list) && is_shared(state, vm, page) && page != list;
+    let first = partition(state, vm).outcomes.is_empty();
+    if !(same && good && first && words[msg::PAGE_LIST_ENTRIES].get() == list) {
+        state.violate(format!("a buffer for tables: {param:?}"));
+        return None;
+    }
+    insert(state, vm, param, vec![page], false)
 }
 
 /// Takes a buffer in, under a name that was never used before.
@@ -430,7 +491,9 @@ fn finish(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
     let mut bytes = header.as_bytes().to_vec();
     bytes.extend_from_slice(out.as_bytes());
     state.ram.write(done.message, &bytes);
-    partition(state, vm).outcomes.push(done.outcome);
+    if !is_for_tables(&params) {
+        partition(state, vm).outcomes.push(done.outcome);
+    }
     [0, 0xdead, 0xdead, 0xdead]
 }
 
@@ -491,6 +554,8 @@ fn act(
                     state.violate(format!("{param:?} is not inside its buffer"));
                     return TeeResult::BAD_PARAMETERS;
                 }
+                let pages = object.pages.len() as u64;
+                map(state, vm, pages);
                 out.b = (param.b.get() / 2).into();
             }
             9..=0xb if (param.a.get(), param.c.get()) != (0, 0) && header.cmd.get() != 4 => {
