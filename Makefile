@@ -69,8 +69,8 @@ else
 	cargo test --profile host --package postern-tests -- --test-threads=1
 endif
 
-test-hostile: tool prepare ## A guest that plays 61 attacks beside one that works; make test plays some of them
-	cargo run --profile host --package postern-tests --bin hostile -- $(ATTACKS)
+test-hostile: tool prepare ## A guest that plays 62 attacks beside one that works; make test plays some of them
+	POSTERN_TEST_SUITE=$(SUITE) cargo run --profile host --package postern-tests --bin hostile -- $(ATTACKS)
 
 test-soak: tool prepare ## Start and end a VM N=100 times, in any state, beside guests at work; SEED=1 repeats an order
 	cargo run --profile host --package postern-tests --bin soak -- $(or $(N),100) $(SEED)

@@ -102,7 +102,7 @@ impl Lab {
     pub fn artifacts(&self, system: &System, flavour: Flavour) -> Result<Artifacts> {
         let options = PrepareOptions {
             paths: self.paths.clone(),
-            suite: Suite::Trixie,
+            suite: suite()?,
             flavour,
             system: system.clone(),
             folder: self.folder.clone(),
@@ -124,6 +124,19 @@ impl Lab {
                 .ready()?;
         }
         Ok(session)
+    }
+}
+
+/// The Debian suite that OP-TEE and Linux come from: that of `POSTERN_TEST_SUITE`, else trixie, which the scenarios
+/// know the cases of.
+///
+/// # Errors
+///
+/// There is none of that name.
+fn suite() -> Result<Suite> {
+    match std::env::var("POSTERN_TEST_SUITE") {
+        Ok(name) => name.parse().map_err(anyhow::Error::msg),
+        Err(_) => Ok(Suite::default()),
     }
 }
 

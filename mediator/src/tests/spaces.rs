@@ -18,7 +18,7 @@ const REFUSED: u32 = TeeResult::OUT_OF_MEMORY.0;
 fn vm() -> Vm {
     let mut config = Config::default();
     config.quotas.address_spaces = MOST;
-    Vm::new(&Machine::new(), 1, config).with_own_sessions()
+    Vm::bare(&Machine::new(), 1, config)
 }
 
 fn load(app: Uuid) -> Step {
@@ -162,8 +162,8 @@ fn what_stays_of_earlier_lives_counts() {
     let mut config = Config::default();
     (config.quotas.address_spaces, config.quotas.leftovers) = (MOST, 3);
     let machine = Machine::new();
-    let neighbour = Vm::new(&machine, 2, config.clone());
-    let vm = Vm::new(&machine, 1, config).with_own_sessions();
+    let neighbour = Vm::bare(&machine, 2, config.clone());
+    let vm = Vm::bare(&machine, 1, config);
     for _ in 0..2 {
         open(&vm, &vm.guest(), APP, [load(APP)]);
         // The made-up OP-TEE needs no code at the end, so it has kept the application.

@@ -117,6 +117,9 @@ const LOADING: &[&str] = &[
 /// The same of those that are ended while they are opened; one calls a plugin, which does not answer.
 const ENDING: &[&str] = &[LOADING[0], LOADING[1], "Failed for TA 380231ac"];
 
+/// The same of applications that there is no room for.
+const ROOM: &[&str] = &[LOADING[0], LOADING[1], "0xffff000c", "exhausted"];
+
 /// All of them, in order.
 pub const PLAN: &[Row] = &[
     guest(1).quick(),
@@ -254,6 +257,8 @@ pub const PLAN: &[Row] = &[
     guest(59).quick(),
     guest(60).quick(),
     guest(61).quick(),
+    // Applications for which there is no room any more.
+    guest(62).quick().logging(ROOM),
 ];
 
 #[cfg(test)]
@@ -263,7 +268,7 @@ mod tests {
     #[test]
     fn all_attacks_are_accounted_for() {
         let numbers: Vec<u8> = PLAN.iter().map(|row| row.number).collect();
-        assert_eq!(numbers, (1..=61).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=62).collect::<Vec<_>>());
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for row in PLAN {
             row.check(&root).expect("the tests that play it");
