@@ -76,6 +76,9 @@ fn a_vm_that_must_have_it_does_not_start_without() -> Result<()> {
     ensure!(found == [true, true, false], "{found:?}");
     alive(&mut session, "first")?;
     alive(&mut session, "wants")?;
+    let log = std::fs::read_to_string(lab.folder.join("hypervisor.log"))?;
+    let told = log.matches("vm late: starts without a TEE").count();
+    ensure!(told == 1, "told {told} times that it has no TEE");
 
     // It is told why, and the others go on.
     order(&mut session, "vm start must")?;

@@ -1,7 +1,7 @@
 //! From a trapped SMC or HVC to the service that answers it.
 
 use super::call::{Call, FunctionId, NOT_SUPPORTED, Returned};
-use super::{memory, psci, smccc, tee, trng};
+use super::{discovery, memory, psci, smccc, tee, trng};
 use crate::arch::world::CallFrame;
 use crate::arch::{entropy, smc};
 use crate::sched::masked::Cause;
@@ -46,7 +46,8 @@ fn others(frame: &mut CallFrame, running: Running, function: FunctionId) {
             NOT_SUPPORTED
         }
     } else {
-        if running.vm.log_once(vm::Oddity::Call) {
+        // Asking what there is is no oddity.
+        if !discovery::is_query(function) && running.vm.log_once(vm::Oddity::Call) {
             crate::warn!("vm {}: unknown call {function:?}", running.vm.name);
         }
         NOT_SUPPORTED

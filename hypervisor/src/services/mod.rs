@@ -1,6 +1,7 @@
 //! Who answers an SMC or HVC: one service an owning entity.
 
 pub mod call;
+pub mod discovery;
 #[cfg(target_os = "none")]
 pub mod dispatch;
 pub mod memory;
