@@ -13,6 +13,7 @@ pub mod ids;
 mod panic;
 pub mod range;
 pub mod sched;
+pub mod secret;
 pub mod services;
 mod sync;
 pub mod trap;

@@ -9,16 +9,21 @@ use spin::Once;
 const TRNG_VERSION: u64 = 0x8400_0050;
 const TRNG_RND64: u64 = 0xc400_0053;
 
+/// Where true random numbers come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
+    /// There are none.
     None,
+    /// TRNG_RND of the firmware.
     Firmware,
+    /// RNDRRS of the CPU.
     Cpu,
 }
 
 static KIND: Once<Kind> = Once::new();
 
-fn kind() -> Kind {
+/// The machine's source: firmware's where it has one.
+pub fn kind() -> Kind {
     *KIND.call_once(|| {
         let version = smc::call([TRNG_VERSION, 0, 0, 0, 0, 0, 0, 0])[0] as i32;
         if version >= 0x1_0000 {

@@ -7,6 +7,7 @@ mod error;
 mod interrupts;
 pub mod machine;
 mod ram;
+pub mod seed;
 #[cfg(target_os = "none")]
 pub mod start;
 mod tree;

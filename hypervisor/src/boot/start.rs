@@ -1,5 +1,6 @@
 //! The boot story, on one page.
 
+use super::seed::{self, BootSeed};
 use super::{
     BootError, Conduit, Found, Machine, Mpidr, VmConfigs, early_psci, early_uart, total_size,
 };
@@ -31,6 +32,7 @@ pub fn machine() -> &'static Machine<'static> {
 pub fn primary(tree: u64, image: u64) -> ! {
     vectors::install();
     heap::init();
+    let seed = take_seed(tree);
     let bytes = tree_bytes(tree);
     if let Some(base) = bytes.and_then(early_uart) {
         // SAFETY: the tree says that a PL011 is there, and the boot table maps all devices.
@@ -46,7 +48,11 @@ pub fn primary(tree: u64, image: u64) -> ! {
         ));
     };
     match bring_up(tree, bytes) {
-        Ok(vms) => vm::start_all(&vms),
+        Ok(vms) => {
+            vm::init_seeds(&seed);
+            drop(seed);
+            vm::start_all(&vms);
+        }
         Err(error) => fail(format_args!("{error}")),
     }
     vectors::enter_scheduler(0)
@@ -192,6 +198,21 @@ fn tree_bytes(address: u64) -> Option<&'static [u8]> {
     let size = total_size(header).filter(|size| *size <= MAX_TREE)?;
     // SAFETY: as above, now with the length that the header gives.
     Some(unsafe { core::slice::from_raw_parts(address as *const u8, size) })
+}
+
+/// Takes the boot loader's random bytes out of the tree: once, before anybody refers to it.
+fn take_seed(tree: u64) -> BootSeed {
+    // The slice is not used behind this.
+    let (seed, places) = tree_bytes(tree).map(seed::find).unwrap_or_default();
+    for place in places {
+        for at in place.clone() {
+            // SAFETY: inside of the tree, where `find` saw it; the boot protocol gives us the tree,
+            // and nobody refers to it yet.
+            unsafe { core::ptr::write_volatile((tree + at as u64) as *mut u8, 0) };
+        }
+        mmu::clean_to_memory(tree + place.start as u64, place.len() as u64);
+    }
+    seed
 }
 
 /// Says in one line why there will be no guests, and powers off.

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod notification;
 pub mod power;
 pub mod psci;
+pub mod seeds;
 pub mod smccc;
 #[cfg(target_os = "none")]
 pub mod stuck;

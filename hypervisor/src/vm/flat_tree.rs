@@ -9,6 +9,10 @@ const HEADER: usize = 40;
 /// Where the structure begins: behind the empty entry that ends the reservations.
 const STRUCTURE: usize = HEADER + 16;
 
+/// Room for what a guest's tree takes, the longest command line included: the bytes that a vector
+/// leaves behind as it grows would hold secrets.
+pub const CAPACITY: usize = 8192;
+
 const MAGIC: u32 = 0xd00d_feed;
 const VERSION: u32 = 17;
 const LAST_COMPATIBLE_VERSION: u32 = 16;
@@ -30,8 +34,10 @@ pub struct FlatTree {
 impl FlatTree {
     /// A tree whose root has what `fill` writes.
     pub fn write(fill: impl FnOnce(&mut Self)) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(CAPACITY);
+        bytes.resize(STRUCTURE, 0);
         let mut tree = Self {
-            bytes: alloc::vec![0; STRUCTURE],
+            bytes,
             names: Vec::new(),
         };
         tree.node("", fill);

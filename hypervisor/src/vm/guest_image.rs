@@ -3,11 +3,13 @@
 use super::guest_tree::{GuestTee, GuestTree, IpaRange};
 use super::layout;
 use super::memory::Memory;
+use super::seeds;
 use super::work::PIECE_BYTES;
-use crate::arch::{entropy, guest_bytes, id_registers, mmu};
+use crate::arch::{guest_bytes, id_registers, mmu};
 use crate::boot::BLOCK_SIZE;
 use crate::range::PaRange;
-use crate::services::trng::Entropy;
+use crate::secret::wipe;
+use crate::services::seeds::GuestSeeds;
 use mediator::addr::{Ipa, Pa};
 use thiserror::Error;
 
@@ -151,11 +153,13 @@ impl Loader {
                     .and_then(|end| end.checked_next_multiple_of(BLOCK_SIZE))
                     .map(Ipa::new)
                     .ok_or(ImageError::TooSmall)?;
-                let bytes = Self::tree(images, memory, ramdisk, tee);
+                let mut bytes = Self::tree(images, memory, ramdisk, tee);
                 put(memory, tree, bytes.len() as u64, |at| {
                     // SAFETY: `put` found it in this VM's RAM, which EL2 maps and nobody refers to.
                     unsafe { guest_bytes::write(at, &bytes) };
                 })?;
+                // It has the guest's seeds in it.
+                wipe(&mut bytes);
                 return Ok(Some(Entry { kernel, tree }));
             }
         }
@@ -187,14 +191,7 @@ impl Loader {
         ramdisk: Ipa,
         tee: Option<GuestTee>,
     ) -> alloc::vec::Vec<u8> {
-        let random = entropy::is_available()
-            .then(|| entropy::Source.bits())
-            .flatten();
-        let mut seed = [0; 16];
-        if let Some([_, middle, low]) = random {
-            seed[..8].copy_from_slice(&middle.to_le_bytes());
-            seed[8..].copy_from_slice(&low.to_le_bytes());
-        }
+        let seeds = seeds::for_a_start();
         GuestTree {
             vcpus: images.vcpus,
             cpu_compatible: "arm,armv8",
@@ -210,8 +207,8 @@ impl Loader {
             }),
             privileged: images.privileged,
             tee,
-            kaslr_seed: random.map(|[high, ..]| high),
-            rng_seed: if random.is_some() { &seed } else { &[] },
+            kaslr_seed: seeds.as_ref().map(GuestSeeds::kaslr),
+            rng_seed: seeds.as_ref().map_or(&[], GuestSeeds::rng),
         }
         .write()
     }

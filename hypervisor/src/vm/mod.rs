@@ -2,7 +2,7 @@
 
 #[cfg(target_os = "none")]
 mod all;
-mod flat_tree;
+pub(crate) mod flat_tree;
 #[cfg(target_os = "none")]
 mod guest_image;
 pub mod guest_tree;
@@ -13,6 +13,8 @@ pub mod layout;
 mod mapping;
 #[cfg(target_os = "none")]
 pub mod ram;
+#[cfg(target_os = "none")]
+mod seeds;
 
 pub mod frames;
 pub mod life;
@@ -23,3 +25,5 @@ pub mod work;
 pub use all::*;
 #[cfg(target_os = "none")]
 pub use instance::*;
+#[cfg(target_os = "none")]
+pub use seeds::init as init_seeds;

@@ -145,6 +145,22 @@ fn another_parser_reads_the_same_machine() {
     assert_eq!(cells(optee, "interrupts"), [0, 187, 1]);
 }
 
+/// It did not grow, and left no copy of its seeds in the heap.
+#[test]
+fn the_largest_tree_is_written_in_one_place() {
+    let bootargs = "x".repeat(crate::boot::MAX_BOOTARGS);
+    let largest = GuestTree {
+        vcpus: crate::ids::MAX_VCPUS,
+        unified_cache_levels: 6,
+        bootargs: &bootargs,
+        rng_seed: &[1; 64],
+        ..full()
+    };
+    let dtb = largest.write();
+    assert!(dtb.len() <= crate::vm::flat_tree::CAPACITY, "{}", dtb.len());
+    assert_eq!(dtb.capacity(), crate::vm::flat_tree::CAPACITY);
+}
+
 #[test]
 fn what_a_guest_does_not_have_it_is_not_told_of() {
     let bare = GuestTree {

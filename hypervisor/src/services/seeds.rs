@@ -1,0 +1,226 @@
+//! The random bytes that guests' kernels start from.
+//!
+//! One state for the machine, from which every start of every VM gets bytes of its own. It is a hash
+//! ratchet of SHA-256 (FIPS 180-4): each step takes in what there is of fresh entropy, gives
+//! outputs that do not tell the state, and replaces the state by one that does not tell the step
+//! before. So what one guest gets tells nothing of what another gets, before or after it.
+
+use crate::secret::wipe;
+use core::fmt;
+use sha2::{Digest, Sha256};
+
+/// Fresh entropy for one step: bits from the machine's source, three times 192 of them.
+pub type Fresh = [[u64; 3]; 3];
+
+/// What one start of a guest gets. Wiped when it goes.
+pub struct GuestSeeds {
+    bytes: [u8; 8 + RNG_SEED],
+}
+
+/// Bytes for the kernel's random generator. Linux wants 32 to be ready at once.
+const RNG_SEED: usize = 64;
+
+impl GuestSeeds {
+    /// For the kernel's address layout: `/chosen/kaslr-seed`.
+    pub fn kaslr(&self) -> u64 {
+        self.bytes
+            .first_chunk::<8>()
+            .map_or(0, |bytes| u64::from_be_bytes(*bytes))
+    }
+
+    /// For the kernel's random generator: `/chosen/rng-seed`.
+    pub fn rng(&self) -> &[u8] {
+        &self.bytes[8..]
+    }
+}
+
+impl Drop for GuestSeeds {
+    fn drop(&mut self) {
+        wipe(&mut self.bytes);
+    }
+}
+
+/// Where the bytes come from in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The firmware's true random numbers (DEN0098).
+    Firmware,
+    /// The CPU's, RNDRRS (FEAT_RNG).
+    Cpu,
+    /// The boot loader's, in the boot tree: so many bytes.
+    BootTree(usize),
+    /// Nowhere.
+    Nowhere,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Firmware => f.write_str("random numbers of the firmware"),
+            Self::Cpu => f.write_str("random numbers of the CPU"),
+            Self::BootTree(bytes) => write!(f, "{bytes} random bytes in the boot tree"),
+            Self::Nowhere => f.write_str(
+                "nothing: firmware, CPU and boot tree have no random numbers, so guests' kernels get \
+                 no kaslr-seed and no rng-seed",
+            ),
+        }
+    }
+}
+
+/// The machine's state.
+pub struct Seeds {
+    state: [u8; 32],
+    /// Whether anything random has gone into the state.
+    is_seeded: bool,
+}
+
+/// What a hash is of, so that none is another's.
+#[derive(Clone, Copy)]
+enum Use {
+    Begin,
+    TakeIn,
+    Output,
+    Next,
+}
+
+impl Seeds {
+    /// A state from what the boot loader left, which may be nothing.
+    pub fn new(boot: &[u8]) -> Self {
+        Self {
+            state: hash(Use::Begin, 0, &[], boot),
+            is_seeded: !boot.is_empty(),
+        }
+    }
+
+    /// Adds entropy to the state.
+    pub fn take_in(&mut self, fresh: Fresh) {
+        let mut bytes = [0; size_of::<Fresh>()];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(fresh.as_flattened()) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        self.state = hash(Use::TakeIn, 0, &self.state, &bytes);
+        self.is_seeded = true;
+        wipe(&mut bytes);
+    }
+
+    /// The bytes for one start of one guest; `None` where nothing random has ever been had.
+    pub fn next(&mut self, fresh: Option<Fresh>) -> Option<GuestSeeds> {
+        if let Some(fresh) = fresh {
+            self.take_in(fresh);
+        }
+        if !self.is_seeded {
+            return None;
+        }
+        let mut seeds = GuestSeeds {
+            bytes: [0; 8 + RNG_SEED],
+        };
+        for (place, number) in seeds.bytes.chunks_mut(32).zip(0..) {
+            let mut block = hash(Use::Output, number, &self.state, &[]);
+            place.copy_from_slice(&block[..place.len()]);
+            wipe(&mut block);
+        }
+        self.state = hash(Use::Next, 0, &self.state, &[]);
+        Some(seeds)
+    }
+}
+
+impl Drop for Seeds {
+    fn drop(&mut self) {
+        wipe(&mut self.state);
+    }
+}
+
+/// For each use, the state comes first and always has the same length, so no two inputs are the same
+/// bytes.
+fn hash(of: Use, number: u8, state: &[u8], more: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update([of as u8, number]);
+    hash.update(state);
+    hash.update(more);
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn both(seeds: &GuestSeeds) -> (u64, Vec<u8>) {
+        (seeds.kaslr(), seeds.rng().to_vec())
+    }
+
+    #[test]
+    fn nobody_gets_what_somebody_else_got() {
+        let mut seeds = Seeds::new(b"what the boot loader left");
+        let mut words = HashSet::new();
+        for start in 0..200 {
+            // With a source that is stuck, or there now and then.
+            let fresh = (start % 3 == 0).then_some([[7; 3]; 3]);
+            let (kaslr, rng) = both(&seeds.next(fresh).unwrap());
+            assert_eq!(rng.len(), RNG_SEED);
+            assert!(words.insert(kaslr.to_le_bytes().to_vec()));
+            for word in rng.chunks(8) {
+                assert!(words.insert(word.to_vec()), "the same again at {start}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_of_entropy_counts() {
+        let first = |boot: &[u8], fresh| both(&Seeds::new(boot).next(fresh).unwrap());
+        let boot = [0x5a; 40];
+        let base = first(&boot, None);
+        assert_eq!(first(&boot, None), base);
+        for at in 0..boot.len() {
+            let mut other = boot;
+            other[at] ^= 1;
+            assert_ne!(first(&other, None).0, base.0);
+            assert_ne!(first(&other, None).1, base.1);
+        }
+        let base = first(&boot, Some([[0; 3]; 3]));
+        for at in 0..9 {
+            let mut fresh = [[0; 3]; 3];
+            fresh[at / 3][at % 3] = 1 << 63;
+            assert_ne!(first(&boot, Some(fresh)).1, base.1, "word {at}");
+        }
+    }
+
+    #[test]
+    fn what_comes_later_does_not_follow_from_what_was_given() {
+        // Fresh entropy after a state that somebody knows.
+        let mut one = Seeds::new(b"known");
+        let mut two = Seeds::new(b"known");
+        assert_eq!(
+            both(&one.next(None).unwrap()),
+            both(&two.next(None).unwrap())
+        );
+        let (a, b) = (one.next(Some([[1; 3]; 3])), two.next(Some([[2; 3]; 3])));
+        assert_ne!(both(&a.unwrap()), both(&b.unwrap()));
+        assert_ne!(
+            both(&one.next(None).unwrap()),
+            both(&two.next(None).unwrap())
+        );
+    }
+
+    #[test]
+    fn nothing_comes_of_nothing() {
+        let mut seeds = Seeds::new(&[]);
+        assert!(seeds.next(None).is_none());
+        // A source that had none before has some now, and once is enough.
+        assert!(seeds.next(Some([[1; 3]; 3])).is_some());
+        assert!(seeds.next(None).is_some());
+    }
+
+    #[test]
+    fn the_state_is_the_published_hash() {
+        // SHA-256 of the byte 0 (begin), the byte 0 and "abc", by another implementation.
+        let expected = SHA256_OF_00_00_ABC;
+        assert_eq!(hash(Use::Begin, 0, &[], b"abc"), expected);
+    }
+
+    const SHA256_OF_00_00_ABC: [u8; 32] = [
+        0xee, 0xf0, 0x38, 0xa0, 0xd7, 0x12, 0x9d, 0x34, 0xd9, 0xe2, 0x0e, 0xfa, 0x91, 0x19, 0x1e,
+        0x6a, 0xb6, 0x4b, 0x90, 0xfd, 0x62, 0x4f, 0xfc, 0xcc, 0x52, 0xb9, 0xe8, 0x21, 0x6a, 0xcf,
+        0x3e, 0xf5,
+    ];
+}

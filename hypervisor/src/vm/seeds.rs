@@ -1,0 +1,48 @@
+//! The machine's state of random bytes for guests' kernels.
+
+use crate::arch::entropy::{self, Kind, Source};
+use crate::boot::seed::BootSeed;
+use crate::services::seeds::{Fresh, GuestSeeds, Origin, Seeds};
+use crate::services::trng::Entropy;
+use spin::Once;
+use spin::mutex::SpinMutex;
+
+static SEEDS: Once<SpinMutex<Seeds>> = Once::new();
+
+/// Sets the state up, from the best source that there is and from what the boot loader left, and
+/// says in the log what that is.
+pub fn init(boot: &BootSeed) {
+    let mut seeds = Seeds::new(boot.bytes());
+    let origin = if let Some(fresh) = fresh() {
+        seeds.take_in(fresh);
+        if entropy::kind() == Kind::Firmware {
+            Origin::Firmware
+        } else {
+            Origin::Cpu
+        }
+    } else if boot.bytes().is_empty() {
+        Origin::Nowhere
+    } else {
+        Origin::BootTree(boot.bytes().len())
+    };
+    SEEDS.call_once(|| SpinMutex::new(seeds));
+    match origin {
+        Origin::Nowhere => crate::warn!("seeds of guests' kernels: {origin}"),
+        _ => crate::info!("seeds of guests' kernels: {origin}"),
+    }
+}
+
+/// What a guest that starts now gets: nobody else gets the same.
+pub fn for_a_start() -> Option<GuestSeeds> {
+    // Before the lock: firmware may take its time.
+    let fresh = fresh();
+    SEEDS.get()?.lock().next(fresh)
+}
+
+/// Bits that the machine has now; `None` where it has no source, or too few now.
+fn fresh() -> Option<Fresh> {
+    if !entropy::is_available() {
+        return None;
+    }
+    Some([Source.bits()?, Source.bits()?, Source.bits()?])
+}
