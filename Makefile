@@ -11,10 +11,20 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export POSTERN_MIRROR := $(MIRROR)
 export POSTERN_UPDATE := $(UPDATE)
 export POSTERN_OPTEE_SRC := $(OPTEE_SRC)
+# The tool's errors then speak of GUESTS=4 and not of --guests.
+export POSTERN_MAKE := 1
 
 CARGO_TOOL := --profile host --package postern-qemu --bin postern-tool
 TOOL := @cargo run --quiet $(CARGO_TOOL) --
-DESCRIPTION := --suite $(SUITE) --config $(CONFIG) $(if $(GUESTS),--guests $(GUESTS))
+# What a user gives reaches the tool as it is, quotes, blanks and all.
+quote = '$(subst ','\'',$(1))'
+option = $(if $(2),$(1)=$(call quote,$(2)))
+DESCRIPTION = $(call option,--suite,$(SUITE)) $(call option,--config,$(CONFIG)) $(call option,--guests,$(GUESTS))
+
+# A value that is misspelt would change nothing and say nothing.
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+TEXT := $(shell cat $(firstword $(MAKEFILE_LIST)))
+$(foreach name,$(filter-out MAKEFLAGS,$(GIVEN)),$(if $(findstring $$($(name)),$(TEXT))$(findstring $(name)=,$(TEXT)),,$(error $(name)=$($(name)): there is no value $(name); `make help` lists them)))
 # Tests run under nextest where it is, else under cargo itself; both run all of them.
 NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
@@ -33,6 +43,7 @@ help: ## This list
 	@echo '  GUESTS=4        so many Linux guests, 1 to 8; from 3 on OP-TEE is built for them (minutes)'
 	@echo "  OPTEE_SRC=DIR   OP-TEE is built from your own source tree instead of Debian's"
 	@echo '  SYSTEM=run      for ctl, when several systems run: the folder below out/'
+	@echo '  OUT=out/run     where run and shell put logs and report; another one for a second system at once'
 	@echo '  SECONDS=60      how long `make fuzz` takes for each target'
 	@echo '  MIRROR=ADDRESS  a Debian mirror, when the apt sources of this machine name none'
 	@echo '  ATTACKS="3 17"  the attacks of test-hostile; all of them by default'
@@ -40,16 +51,16 @@ help: ## This list
 	@echo '  UPDATE=1        ask Debian for newer parts than those in .cache/'
 
 run: tool ## Boot two Linux guests that share one OP-TEE, run xtest in both at once, report
-	$(TOOL) run $(DESCRIPTION) --xtest '$(XTEST)'
+	$(TOOL) run $(DESCRIPTION) $(call option,--xtest,$(XTEST)) $(call option,--out,$(OUT))
 
 run-native: tool ## The same guest image on the bare machine, without the hypervisor, to compare with
-	$(TOOL) run-native $(DESCRIPTION) --xtest '$(XTEST)'
+	$(TOOL) run-native $(DESCRIPTION) $(call option,--xtest,$(XTEST)) $(call option,--out,$(OUT))
 
 ctl: tool ## A command for the monitor of a system that runs: make ctl CMD="vm list"
-	$(TOOL) ctl $(if $(SYSTEM),--system $(SYSTEM)) $(CMD)
+	$(TOOL) ctl $(call option,--system,$(SYSTEM)) $(call quote,$(CMD))
 
 shell: tool ## Boot the same system and give its consoles to this terminal
-	$(TOOL) shell $(DESCRIPTION)
+	$(TOOL) shell $(DESCRIPTION) $(call option,--out,$(OUT))
 
 test: test-host test-qemu bench-check ## All tests: on the host, then scenarios in QEMU, then what calls cost
 	@echo 'PASS: all host tests, all scenarios, and no call costs more; logs are in out/tests'

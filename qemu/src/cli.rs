@@ -1,6 +1,8 @@
 //! The command line.
 
-use crate::config::System;
+use crate::caller::Caller;
+use crate::config::{MAX_VMS, System, WhenAllOff};
+use crate::folder::Claim;
 use crate::launch::Machine;
 use crate::paths::Paths;
 use crate::prepare::{Artifacts, Flavour, PrepareOptions, Suite, prepare};
@@ -8,9 +10,10 @@ use crate::progress::Progress;
 use crate::report::{Report, picture, table};
 use crate::run::{Plan, run};
 use crate::selection::{Baseline, Selection};
-use crate::{control, shell, signals};
-use anyhow::{Context, Result, bail};
+use crate::{control, optee, shell, signals};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// Fetches the parts of a system with Postern, builds it, boots it in QEMU and tells how it went.
@@ -53,6 +56,9 @@ enum Command {
         /// The bare machine, without the hypervisor.
         #[arg(long)]
         native: bool,
+        /// Where logs go [default: out/shell].
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
     /// Fetch and build everything that `run` needs, and start nothing.
     Prepare {
@@ -61,7 +67,8 @@ enum Command {
     },
     /// Have the monitor of a system that runs in this checkout execute a command, such as `vm list`.
     Ctl {
-        /// The folder of the system's logs below out/, such as `run` or `shell`; needed when several run.
+        /// The folder of the system's logs: its name below out/, such as `run` or `shell`, or its path; needed
+        /// when several run.
         #[arg(long)]
         system: Option<String>,
         /// The answer as one line of JSON.
@@ -88,8 +95,15 @@ struct SystemArgs {
     suite: Suite,
     /// So many guests instead of those of the description, all like its last one; above two, with an
     /// OP-TEE that is built for them.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=8))]
+    #[arg(long, value_parser = guests)]
     guests: Option<u32>,
+}
+
+fn guests(text: &str) -> Result<u32, String> {
+    match text.trim().parse() {
+        Ok(guests @ 1..) if guests as usize <= MAX_VMS => Ok(guests),
+        _ => Err(format!("it must be a number from 1 to {MAX_VMS}")),
+    }
 }
 
 impl Cli {
@@ -106,22 +120,18 @@ impl Cli {
             Command::RunNative { system, xtest, out } => {
                 system.run(Flavour::Native, xtest, out.as_deref())
             }
-            Command::Shell { system, native } => {
-                let flavour = if native {
-                    Flavour::Native
-                } else {
-                    Flavour::Shared
-                };
-                let paths = Paths::discover()?;
-                let folder = paths.run("shell");
-                let (machine, _) = system.machine(&paths, flavour, &folder, "postern.shell")?;
-                signals::catch()?;
-                shell::run(&machine, &folder)?;
-                Ok(true)
-            }
+            Command::Shell {
+                system,
+                native,
+                out,
+            } => system.shell(native, out.as_deref()),
             Command::Prepare { system } => {
                 let paths = Paths::discover()?;
-                system.machine(&paths, Flavour::Shared, &paths.run("run"), "")?;
+                let described = system.describe(&paths, Flavour::Shared)?;
+                // A folder of its own: a system may be running in another's.
+                let folder = paths.run("prepare");
+                let _claim = claim(&folder, "prepare")?;
+                system.machine(&paths, Flavour::Shared, described, &folder, "")?;
                 Ok(true)
             }
             Command::Ctl {
@@ -160,18 +170,42 @@ impl SystemArgs {
             .unwrap_or_else(|| paths.guests().join("two.toml"))
     }
 
+    /// Reads and checks the description: all that can be known before anything is fetched or built.
+    fn describe(&self, paths: &Paths, flavour: Flavour) -> Result<System> {
+        let file = self.config(paths);
+        if !file.is_file() {
+            bail!(
+                "{} is no system's description: there is no such file. {}",
+                Caller::of_this_process().option("config", &file.display().to_string()),
+                descriptions(paths)
+            );
+        }
+        let mut system = System::load(&file)?;
+        if let Some(guests) = self.guests {
+            system = system.with_guests(guests).map_err(|why| {
+                let option = Caller::of_this_process().option("guests", &guests.to_string());
+                anyhow::anyhow!("{option}: {why}")
+            })?;
+        }
+        let shared = flavour == Flavour::Shared;
+        let checked = if shared { system.check_room() } else { Ok(()) };
+        checked
+            .map_err(anyhow::Error::msg)
+            .and_then(|()| system.check_files(&paths.guests()))
+            .with_context(|| format!("in {}", file.display()))?;
+        optee::check_source()?;
+        Ok(system)
+    }
+
     /// Prepares the system; `words` are added to every guest's command line.
     fn machine(
         &self,
         paths: &Paths,
         flavour: Flavour,
+        mut system: System,
         folder: &Path,
         words: &str,
     ) -> Result<(Machine, Artifacts)> {
-        let mut system = System::load(&self.config(paths))?;
-        if let Some(guests) = self.guests {
-            system = system.with_guests(guests).map_err(anyhow::Error::msg)?;
-        }
         for vm in &mut system.vms {
             vm.cmdline = format!("{} postern.hostname={} {words}", vm.cmdline, vm.name)
                 .trim()
@@ -189,21 +223,41 @@ impl SystemArgs {
         Ok((machine, artifacts))
     }
 
+    fn shell(&self, native: bool, out: Option<&Path>) -> Result<bool> {
+        ensure!(
+            std::io::stdin().is_terminal(),
+            "`{}` needs a terminal on its standard input; `{}` needs none",
+            Caller::of_this_process().command("shell"),
+            Caller::of_this_process().command("run"),
+        );
+        let flavour = if native {
+            Flavour::Native
+        } else {
+            Flavour::Shared
+        };
+        let paths = Paths::discover()?;
+        let system = self.describe(&paths, flavour)?;
+        let folder = out.map_or_else(|| paths.run("shell"), Path::to_owned);
+        let _claim = claim(&folder, "shell")?;
+        let (machine, _) = self.machine(&paths, flavour, system, &folder, "postern.shell")?;
+        signals::catch()?;
+        shell::run(&machine, &folder)
+    }
+
     fn run(&self, flavour: Flavour, selection: Selection, out: Option<&Path>) -> Result<bool> {
         let paths = Paths::discover()?;
-        let name = if flavour == Flavour::Native {
-            "native"
+        let (command, name) = if flavour == Flavour::Native {
+            ("run-native", "native")
         } else {
-            "run"
+            ("run", "run")
         };
-        let folder = out.map_or_else(|| paths.run(name), Path::to_owned);
-        let (machine, artifacts) = self.machine(&paths, flavour, &folder, "")?;
-        if let Some(vm) = machine.vms.iter().find(|vm| vm.program) {
-            bail!(
-                "vm \"{}\" runs a program, and `run` takes Linux guests; try `shell`",
-                vm.name
-            );
+        let system = self.describe(&paths, flavour)?;
+        for note in can_run(&system, flavour)? {
+            eprintln!("  {note}");
         }
+        let folder = out.map_or_else(|| paths.run(name), Path::to_owned);
+        let _claim = claim(&folder, command)?;
+        let (machine, artifacts) = self.machine(&paths, flavour, system, &folder, "")?;
         let native = paths.run("native").join("report.json");
         let config = self.config(&paths);
         let baseline = Baseline::load(&artifacts.versions, &native)?;
@@ -220,6 +274,62 @@ impl SystemArgs {
         signals::catch()?;
         Ok(run(&plan)?.passed())
     }
+}
+
+/// Takes the folder of a system for a command.
+fn claim(folder: &Path, command: &str) -> Result<Claim> {
+    let caller = Caller::of_this_process();
+    let another = format!(
+        "or give this one a folder of its own, {}",
+        caller.option("out", &format!("{}-2", folder.display()))
+    );
+    Claim::take(folder, &caller.command(command), &another)
+}
+
+/// The descriptions that come with Postern, in a sentence.
+fn descriptions(paths: &Paths) -> String {
+    let files = std::fs::read_dir(paths.guests());
+    let mut names: Vec<String> = files
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".toml"))
+        .collect();
+    names.sort();
+    format!("{} has {}", paths.guests().display(), names.join(", "))
+}
+
+/// Whether `run` can do its work with a system; what the user should know of it beforehand.
+fn can_run(system: &System, flavour: Flavour) -> Result<Vec<String>> {
+    let shell = Caller::of_this_process().command("shell");
+    let shared = flavour == Flavour::Shared;
+    let vms = &system.vms[..if shared { system.vms.len() } else { 1 }];
+    for vm in vms {
+        let name = &vm.name;
+        ensure!(
+            vm.program.is_none(),
+            "vm \"{name}\" runs a program, and xtest needs Linux guests: try `{shell}`"
+        );
+        ensure!(
+            vm.autostart || !shared,
+            "vm \"{name}\" has autostart = false, and xtest runs in all guests at once: try `{shell}`"
+        );
+    }
+    ensure!(
+        !shared || system.machine.when_all_off == WhenAllOff::PowerOff,
+        "machine.when_all_off = \"stay\": a run ends when the machine powers off: try `{shell}`"
+    );
+    let own = vms.iter().filter(|vm| vm.initrd.is_some());
+    Ok(own
+        .map(|vm| {
+            format!(
+                "vm \"{}\" has an initrd of its own: without the agent (guests/agent) in it this run will wait \
+                 in vain; `{shell}` needs no agent",
+                vm.name
+            )
+        })
+        .collect())
 }
 
 #[cfg(test)]
@@ -244,5 +354,54 @@ mod tests {
         assert_eq!(xtest.command(), "xtest -t regression 1001");
         assert!(Cli::try_parse_from(["postern-tool", "run", "--xtest", "1001; x"]).is_err());
         assert!(Cli::try_parse_from(["postern-tool", "run", "--suite", "bullseye"]).is_err());
+    }
+
+    #[test]
+    fn errors_speak_of_what_was_typed() {
+        let explained = |words: &[&str]| {
+            let words = ["postern-tool"].iter().chain(words);
+            let error = Cli::try_parse_from(words).expect_err("wrong");
+            assert_eq!(Caller::Shell.explain(&error), None);
+            Caller::Make.explain(&error).expect("explained")
+        };
+        for value in ["x", "0", "9", "-1", "4 4", ""] {
+            assert_eq!(
+                explained(&["run", &format!("--guests={value}")]),
+                format!("GUESTS={value}: it must be a number from 1 to 8")
+            );
+        }
+        assert_eq!(
+            explained(&["run", "--suite", "bullseye"]),
+            "SUITE=bullseye: there is no suite \"bullseye\"; it is trixie or sid"
+        );
+        let error = explained(&["run-native", "--xtest", "1001; x"]);
+        assert!(
+            error.starts_with("XTEST=1001; x: ';' is in no xtest option"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_run_that_would_wait_in_vain_is_refused() {
+        let refusal = |text: &str, flavour| {
+            let system = System::parse(text).expect("a system");
+            can_run(&system, flavour).map_err(|error| format!("{error:#}"))
+        };
+        let shared = |text: &str| refusal(text, Flavour::Shared);
+        let two = "[[vm]]\nname = \"a\"\n[[vm]]\nname = \"b\"\n";
+        assert_eq!(shared(two), Ok(Vec::new()));
+        for (key, word) in [
+            ("program = \"bench\"", "program"),
+            ("autostart = false", "autostart"),
+        ] {
+            let text = format!("{two}{key}");
+            assert!(shared(&text).is_err_and(|why| why.contains("vm \"b\"") && why.contains(word)));
+            // The bare machine runs the first one only.
+            assert_eq!(refusal(&text, Flavour::Native), Ok(Vec::new()));
+        }
+        let stay = format!("machine.when_all_off = \"stay\"\n{two}");
+        assert!(shared(&stay).is_err_and(|why| why.contains("when_all_off")));
+        let notes = shared(&format!("{two}initrd = \"x\"")).expect("it may have the agent");
+        assert!(notes[0].contains("vm \"b\" has an initrd of its own"));
     }
 }

@@ -5,11 +5,13 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+mod files;
 mod guests;
 mod tee;
 #[cfg(test)]
 mod tests;
 
+pub use files::fits;
 pub use tee::{
     Application, Device, Feature, Login, MAX_APPLICATIONS, Quota, TeePolicy, TeeQuota, Word,
 };
@@ -265,6 +267,41 @@ impl System {
         let system: Self = toml::from_str(text)?;
         system.check().map_err(anyhow::Error::msg)?;
         Ok(system)
+    }
+
+    /// Whether OP-TEE has room for the VMs that must have it.
+    ///
+    /// # Errors
+    /// It has not; names them and the keys that change it.
+    pub fn check_room(&self) -> Result<(), String> {
+        let machine = &self.machine;
+        let must = |vm: &&Vm| vm.autostart && vm.tee == Tee::Required;
+        let names: Vec<&str> = (self.vms.iter().filter(must))
+            .map(|vm| vm.name.as_str())
+            .collect();
+        let (room, optee, more) = match machine.optee_guests {
+            _ if !machine.optee_virtualised => {
+                let more = "drop optee_virtualised = false".to_owned();
+                (1, "an OP-TEE without virtualisation serves", more)
+            }
+            Some(guests) => {
+                let more = format!("raise machine.optee_guests to {}", names.len());
+                (guests, "machine.optee_guests has OP-TEE built for", more)
+            }
+            None => {
+                let more = format!("set machine.optee_guests = {}", names.len());
+                (PACKAGED_GUESTS, "Debian's OP-TEE has room for", more)
+            }
+        };
+        if names.len() <= room as usize {
+            return Ok(());
+        }
+        Err(format!(
+            "{} VMs start with tee = \"required\" ({}), and {optee} {room}: {more}, \
+             or set tee = \"optional\" or \"none\" for some of them",
+            names.len(),
+            names.join(", ")
+        ))
     }
 
     /// The limits that a type cannot express.

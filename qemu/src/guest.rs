@@ -91,12 +91,19 @@ pub struct Run {
     pub cases: Vec<Case>,
     /// What it came to, in the guest's own count.
     pub summary: Option<XtestEnd>,
+    /// What xtest said outside any case.
+    pub said: Vec<String>,
 }
 
 impl Run {
     /// Cases that have ended in a state.
     pub fn count(&self, state: CaseState) -> usize {
         self.cases.iter().filter(|case| case.state == state).count()
+    }
+
+    /// Whether it has ended without a single case: xtest did not take its command line.
+    pub fn is_empty(&self) -> bool {
+        self.summary.is_some() && self.cases.is_empty()
     }
 
     /// Cases that have ended.
@@ -212,6 +219,7 @@ impl Guest {
                     end: None,
                     cases: Vec::new(),
                     summary: None,
+                    said: Vec::new(),
                 });
             }
             Event::Case {
@@ -221,14 +229,13 @@ impl Guest {
                 ..
             } => self.case(at, name, *state, subcases.unwrap_or(0)),
             Event::Log { line } => {
-                let failed = self.runs.last_mut().and_then(|run| {
-                    run.cases
-                        .iter_mut()
-                        .rev()
-                        .find(|case| case.state == CaseState::Failed)
-                });
-                if let Some(case) = failed {
-                    case.log.push(line.clone());
+                let Some(run) = self.runs.last_mut() else {
+                    return;
+                };
+                let mut cases = run.cases.iter_mut().rev();
+                match cases.find(|case| case.state == CaseState::Failed) {
+                    Some(case) => case.log.push(line.clone()),
+                    None => run.said.push(line.clone()),
                 }
             }
             Event::XtestEnd(summary) => {

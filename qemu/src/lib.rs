@@ -1,6 +1,7 @@
 //! The host tool as a library.
 
 pub mod boot_tree;
+pub mod caller;
 pub mod cargo;
 pub mod cli;
 pub mod config;
@@ -8,7 +9,9 @@ pub mod console;
 pub mod control;
 pub mod display;
 pub mod elf;
+pub mod ending;
 pub mod firmware;
+pub mod folder;
 pub mod guest;
 pub mod guest_image;
 pub mod launch;

@@ -1,12 +1,24 @@
 //! `postern-tool`: boots Postern with its guests in QEMU and tells how it went.
 
 use clap::Parser;
+use postern_qemu::caller::Caller;
 use postern_qemu::cli::Cli;
 use postern_qemu::session::Interrupted;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match Cli::parse().carry_out() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => match Caller::of_this_process().explain(&error) {
+            Some(text) => {
+                eprintln!("postern-tool: {text}");
+                return ExitCode::from(2);
+            }
+            // Help and version come here too, and end with 0.
+            None => error.exit(),
+        },
+    };
+    match cli.carry_out() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

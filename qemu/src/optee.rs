@@ -137,6 +137,27 @@ fn take(package: &Package, folder: &str, into: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether what the user names as OP-TEE's source is one, where one is named.
+///
+/// # Errors
+/// It is none.
+pub fn check_source() -> Result<()> {
+    match std::env::var_os(SOURCE_VARIABLE).filter(|folder| !folder.is_empty()) {
+        Some(tree) => settings(Path::new(&tree)).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The defaults of a source tree, which no other tree has.
+fn settings(tree: &Path) -> Result<String> {
+    std::fs::read_to_string(tree.join("mk/config.mk")).with_context(|| {
+        format!(
+            "OPTEE_SRC={} is no source tree of OP-TEE OS: it has no readable mk/config.mk",
+            tree.display()
+        )
+    })
+}
+
 /// Whose source is built.
 enum Source {
     /// Debian's package.
@@ -284,13 +305,7 @@ impl Build<'_> {
     /// From the user's tree. What has changed there only its own build knows, so that it runs each time.
     fn own(&self, tree: &Path) -> Result<Optee> {
         let tree = std::path::absolute(tree).context("the current folder is lost")?;
-        let settings = tree.join("mk/config.mk");
-        let settings = std::fs::read_to_string(&settings).with_context(|| {
-            format!(
-                "OPTEE_SRC={} is no source tree of OP-TEE OS",
-                tree.display()
-            )
-        })?;
+        let settings = settings(&tree)?;
         self.install_tools()?;
         let kind = format!("own-{}", self.ending());
         let name = format!("{}-{kind}", self.suite);

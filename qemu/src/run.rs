@@ -2,7 +2,9 @@
 
 mod sequence;
 
+use crate::caller::Caller;
 use crate::display::Display;
+use crate::ending::{boot_failed, said};
 use crate::guest::{Guest, Phase};
 use crate::launch::{Machine, Wiring};
 use crate::monitor::{HypervisorEvent, is_panic};
@@ -52,6 +54,8 @@ struct Running {
     hypervisor_death: Option<String>,
     /// How long a guest may be inside one case of xtest.
     longest_case: Duration,
+    /// How the user asked for the cases.
+    asked: String,
 }
 
 /// Runs a plan to its end and writes the report, whatever happens on the way.
@@ -81,13 +85,17 @@ pub fn run(plan: &Plan) -> Result<Report> {
         all_off: false,
         hypervisor_death: None,
         longest_case: sequence::longest_case(&plan.selection),
+        asked: Caller::of_this_process().option("xtest", &format!("'{}'", plan.selection)),
     };
     let outcome = sequence::run(&mut running, plan);
     let broken = match outcome {
         Ok(()) => None,
         Err(error) if error.is::<crate::session::Interrupted>() => return Err(error),
         Err(error) => {
-            running.ask_for_last_words();
+            // Of xtest's complaint about its words nobody knows more.
+            if running.refused().is_none() {
+                running.ask_for_last_words();
+            }
             Some(format!("{error:#}"))
         }
     };
@@ -143,7 +151,7 @@ impl Running {
                 match event {
                     HypervisorEvent::AllOff => self.all_off = true,
                     HypervisorEvent::BootError { text } => {
-                        self.hypervisor_death = Some(text.clone());
+                        self.hypervisor_death = Some(boot_failed(text));
                     }
                     _ => {}
                 }
@@ -152,7 +160,8 @@ impl Running {
                 }
             }
             (What::Line(line), None | Some(0)) if is_panic(line) => {
-                self.hypervisor_death.get_or_insert_with(|| line.clone());
+                self.hypervisor_death
+                    .get_or_insert_with(|| format!("the hypervisor died: {line}"));
             }
             (_, Some(number @ 1..)) => {
                 if let Some(guest) = self.guests.get_mut(usize::from(number) - 1) {
@@ -173,18 +182,18 @@ impl Running {
         let deadline = Instant::now() + within;
         while !holds(self) {
             if let Some(death) = &self.hypervisor_death {
-                bail!("the hypervisor: {death}");
+                bail!("{death}");
             }
             if self.session.is_closed() && !holds(self) {
-                let log = self.session.folder().join("qemu.log");
-                let said = std::fs::read_to_string(log).unwrap_or_default();
-                let said = said.trim();
-                let said = if said.is_empty() {
-                    String::new()
-                } else {
-                    format!("; it said: {said}")
-                };
+                let said = said(self.session.folder());
                 bail!("QEMU ended while waiting for {what}{said}");
+            }
+            if let Some((guest, said)) = self.refused() {
+                bail!(
+                    "{}: xtest ran no case in {guest}; it said:\n    {}",
+                    self.asked,
+                    said.join("\n    ")
+                );
             }
             if let Some(guest) = self.guests.iter().find(|guest| guest.death.is_some()) {
                 bail!("guest {} died while waiting for {what}", guest.name);
@@ -209,6 +218,14 @@ impl Running {
             self.pump()?;
         }
         Ok(())
+    }
+
+    /// A guest in which xtest ran no case, and what xtest said.
+    fn refused(&self) -> Option<(&str, &[String])> {
+        self.guests.iter().find_map(|guest| {
+            let run = guest.runs.last().filter(|run| run.is_empty())?;
+            Some((guest.name.as_str(), &run.said[..]))
+        })
     }
 
     /// Something hangs or died: has everybody who can write into the logs what it is doing.

@@ -7,6 +7,7 @@ pub use expect::Expectation;
 
 use crate::console::{Channel, Demux, Lines, Mux};
 use crate::control::{Control, Ear, Wire};
+use crate::folder::clear_logs;
 use crate::launch::{Machine, Qemu, Vm, Wiring};
 use crate::monitor::HypervisorEvent;
 use crate::signals;
@@ -94,15 +95,7 @@ impl Session {
     pub fn boot(machine: &Machine, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
-        for entry in std::fs::read_dir(folder)?.flatten() {
-            if entry
-                .path()
-                .extension()
-                .is_some_and(|ending| ending == "log")
-            {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
+        clear_logs(folder)?;
         let plain = machine.wiring == Wiring::Plain;
         let logs = Logs::new(folder, machine);
         let (qemu, input, output) = Qemu::start(machine, folder)?;

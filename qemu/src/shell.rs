@@ -5,7 +5,10 @@ mod terminal;
 
 use crate::console::{Channel, Demux, Lines, Mux, plain};
 use crate::control::{Control, Ear, Wire};
+use crate::ending::Ending;
+use crate::folder::clear_logs;
 use crate::launch::{Machine, Qemu, Wiring};
+use crate::session::Interrupted;
 use crate::signals;
 use anyhow::{Context, Result, bail};
 use keys::{Action, Keys};
@@ -37,23 +40,60 @@ struct Consoles {
     logs: HashMap<Channel, std::fs::File>,
     /// Those who ask the monitor something from outside, and the lines that they hear.
     ear: Option<Ear>,
-    lines: Lines,
+    /// Of the hypervisor and of the firmware, as whose the hypervisor's first and last words may come.
+    lines: HashMap<Channel, Lines>,
+    /// What the hypervisor said of the end.
+    ending: Ending,
+}
+
+/// Why the loop is over.
+#[derive(Debug, PartialEq, Eq)]
+enum Over {
+    /// The user has left.
+    Left(&'static str),
+    /// The machine has.
+    Machine,
+    /// A signal came.
+    Signal(i32),
 }
 
 /// Boots the machine and connects the terminal with its consoles until the user leaves or the machine
-/// ends.
+/// ends. Whether all went well: the machine came up, and ended as its guests wanted or with the user's leaving.
 ///
 /// # Errors
 ///
 /// Standard input is no terminal, QEMU cannot be started, or the terminal cannot be set.
-pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
+pub fn run(machine: &Machine, folder: &Path) -> Result<bool> {
     let Some(raw) = terminal::raw().context("the terminal cannot be set to raw")? else {
-        bail!("`shell` needs a terminal on its standard input; `run` does not");
+        bail!("a shell needs a terminal on its standard input");
     };
+    let (over, failure) = connect(machine, folder, std::io::stdin())?;
+    drop(raw);
+    let ended = match (&over, &failure) {
+        (Over::Signal(signal), _) => bail!(Interrupted(*signal)),
+        (Over::Left(how), _) => *how,
+        (Over::Machine, None) => "the machine has powered off",
+        (Over::Machine, Some(why)) => {
+            eprintln!("\nPostern: {why}\nLogs: {}", folder.display());
+            return Ok(false);
+        }
+    };
+    println!("\nPostern: {ended}. Logs: {}", folder.display());
+    Ok(true)
+}
+
+/// Boots the machine and passes keys and consoles' output on until it is over; where the machine ended, why it
+/// did not end well.
+fn connect(
+    machine: &Machine,
+    folder: &Path,
+    keys_from: impl Read + Send + 'static,
+) -> Result<(Over, Option<String>)> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    clear_logs(folder)?;
     let plain_wire = machine.wiring == Wiring::Plain;
     let (mut qemu, input, output) = Qemu::start(machine, folder)?;
-    let inputs = readers(output);
+    let inputs = readers(output, keys_from);
     let mut demux = if plain_wire {
         Demux::plain()
     } else {
@@ -72,17 +112,19 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
     let mut keys = Keys::default();
     show(format!("\r\n{}\r\n", consoles.help()).as_bytes());
     let (mut quiet, mut reminded) = (Duration::ZERO, false);
-    let ended = loop {
-        if signals::received().is_some() {
-            break "interrupted";
+    let over = loop {
+        if let Some(signal) = signals::received() {
+            break Over::Signal(signal);
         }
         match inputs.recv_timeout(GLANCE) {
-            Ok(Input::Machine(bytes)) if bytes.is_empty() => break "the machine has powered off",
+            Ok(Input::Machine(bytes)) if bytes.is_empty() => break Over::Machine,
             Ok(Input::Machine(bytes)) => {
                 quiet = Duration::ZERO;
                 demux.feed(&bytes, |channel, bytes| consoles.output(channel, bytes));
             }
-            Ok(Input::User(bytes)) if bytes.is_empty() => break "standard input has ended",
+            Ok(Input::User(bytes)) if bytes.is_empty() => {
+                break Over::Left("standard input has ended");
+            }
             Ok(Input::User(bytes)) => {
                 let mut quit = false;
                 for action in keys.feed(&bytes) {
@@ -104,7 +146,7 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
                     }
                 }
                 if quit {
-                    break "left";
+                    break Over::Left("left");
                 }
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -115,18 +157,23 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<()> {
                     show(format!("\r\n{}\r\n", consoles.help()).as_bytes());
                 }
             }
-            Err(RecvTimeoutError::Disconnected) => break "the machine has gone",
+            Err(RecvTimeoutError::Disconnected) => break Over::Machine,
         }
     };
     drop(control);
+    let failure = match over {
+        Over::Machine => consoles.ending.why(&mut qemu, folder, machine.wiring),
+        _ => None,
+    };
     qemu.kill();
-    drop(raw);
-    println!("\nPostern: {ended}. Logs: {}", folder.display());
-    Ok(())
+    Ok((over, failure))
 }
 
 /// One thread a source; both end with the process at the latest.
-fn readers(mut uart: impl Read + Send + 'static) -> Receiver<Input> {
+fn readers(
+    mut uart: impl Read + Send + 'static,
+    keys: impl Read + Send + 'static,
+) -> Receiver<Input> {
     let (sender, receiver) = channel();
     let users = sender.clone();
     fn pass(mut source: impl Read, mut give: impl FnMut(Vec<u8>) -> bool) {
@@ -148,9 +195,7 @@ fn readers(mut uart: impl Read + Send + 'static) -> Receiver<Input> {
         });
     });
     std::thread::spawn(move || {
-        pass(std::io::stdin(), |bytes| {
-            users.send(Input::User(bytes)).is_ok()
-        });
+        pass(keys, |bytes| users.send(Input::User(bytes)).is_ok());
     });
     receiver
 }
@@ -184,7 +229,8 @@ impl Consoles {
             kept: HashMap::new(),
             logs,
             ear: None,
-            lines: Lines::default(),
+            lines: HashMap::new(),
+            ending: Ending::default(),
         }
     }
 
@@ -212,12 +258,7 @@ impl Consoles {
             // As everywhere: a full disk must not stop the console.
             let _ = log.write_all(bytes);
         }
-        if let (Channel::Hypervisor, Some(ear)) = (channel, &self.ear) {
-            // What is answered to somebody else is shown all the same: it happens on this console.
-            self.lines.feed(bytes, |line| {
-                ear.hear(&line);
-            });
-        }
+        self.listen(channel, bytes);
         // Firmware speaks before there is anything else to show, and when things go wrong.
         if channel == self.shown || channel == Channel::Firmware {
             show(bytes);
@@ -228,6 +269,23 @@ impl Consoles {
         if kept.len() > KEPT {
             kept.drain(..kept.len() - KEPT);
         }
+    }
+
+    /// Hears what is said of the boot's and the machine's end, and what is answered to somebody else, which is
+    /// shown all the same: it happens on this console.
+    fn listen(&mut self, channel: Channel, bytes: &[u8]) {
+        if !matches!(channel, Channel::Hypervisor | Channel::Firmware) {
+            return;
+        }
+        let Self {
+            ear, ending, lines, ..
+        } = self;
+        lines.entry(channel).or_default().feed(bytes, |line| {
+            if let (Channel::Hypervisor, Some(ear)) = (channel, &ear) {
+                ear.hear(&line);
+            }
+            ending.hear(&line);
+        });
     }
 
     fn switch(&mut self, number: u8) {
@@ -248,3 +306,6 @@ impl Consoles {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{CaseState, Event, XtestEnd};
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
+use postern_qemu::folder::{Claim, empty};
 use postern_qemu::launch::Machine;
 use postern_qemu::monitor::{HypervisorEvent, Stats};
 use postern_qemu::paths::Paths;
@@ -44,6 +45,7 @@ pub struct Lab {
     pub paths: Paths,
     /// Where its logs go.
     pub folder: PathBuf,
+    _claim: Claim,
 }
 
 impl Lab {
@@ -51,16 +53,22 @@ impl Lab {
     ///
     /// # Errors
     ///
-    /// Not in a checkout, or the folder cannot be made.
+    /// Not in a checkout, or the folder cannot be made, or the same scenario runs in this checkout.
     pub fn new(name: &str) -> Result<Self> {
         let paths = Paths::discover()?;
         let folder = paths.out().join("tests").join(name);
-        if folder.exists() {
-            std::fs::remove_dir_all(&folder)
-                .with_context(|| format!("cannot empty {}", folder.display()))?;
-        }
+        let claim = Claim::take(
+            &folder,
+            &format!("the scenario {name}"),
+            "or run this one in another checkout",
+        )?;
+        empty(&folder)?;
         println!("logs: {}", folder.display());
-        Ok(Self { paths, folder })
+        Ok(Self {
+            paths,
+            folder,
+            _claim: claim,
+        })
     }
 
     /// The description in `guests/`.

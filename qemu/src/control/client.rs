@@ -1,6 +1,8 @@
 //! The side of `postern-tool ctl`.
 
 use super::{Reply, Request, SOCKET, check, socket};
+use crate::caller::Caller;
+use crate::folder::Holder;
 use crate::paths::Paths;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
@@ -12,27 +14,43 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// None runs, or several do.
 pub fn find(paths: &Paths, name: Option<&str>) -> Result<PathBuf> {
-    const HOW: &str = "start one with `make run` or `make shell`";
+    let caller = Caller::of_this_process();
+    let how = format!(
+        "start one with `{}` or `{}`",
+        caller.command("run"),
+        caller.command("shell")
+    );
     if let Some(name) = name {
-        let folder = paths.out().join(name);
+        let below = paths.out().join(name);
+        let folder = if below.is_dir() { below } else { name.into() };
         if connect(&folder).is_err() {
-            bail!("no system runs in {}: {HOW}", folder.display());
+            bail!(
+                "no monitor answers in {}: {}",
+                folder.display(),
+                busy(&folder).unwrap_or(how)
+            );
         }
         return Ok(folder);
     }
     let mut running = Vec::new();
+    let mut others = Vec::new();
     // The tests' systems are one folder deeper.
     for top in [paths.out(), paths.out().join("tests")] {
         for entry in std::fs::read_dir(&top).into_iter().flatten().flatten() {
             let folder = entry.path();
             if folder.join(SOCKET).exists() && connect(&folder).is_ok() {
                 running.push(folder);
+            } else if let Some(busy) = busy(&folder) {
+                others.push(busy);
             }
         }
     }
     running.sort();
     match &running[..] {
-        [] => bail!("no system runs in this checkout: {HOW}"),
+        [] => match others.pop() {
+            Some(busy) => bail!("no monitor answers in this checkout: {busy}"),
+            None => bail!("no system runs in this checkout: {how}"),
+        },
         [only] => Ok(only.clone()),
         several => {
             let out = paths.out();
@@ -42,11 +60,21 @@ pub fn find(paths: &Paths, name: Option<&str>) -> Result<PathBuf> {
             };
             let names: Vec<String> = several.iter().map(name).collect();
             bail!(
-                "several systems run: {}; say which one with --system NAME (make ctl SYSTEM=NAME)",
-                names.join(", ")
+                "several systems run: {}; say which one with {}",
+                names.join(", "),
+                caller.option("system", "NAME")
             )
         }
     }
+}
+
+/// Who is in a folder without a monitor that answers, in a sentence.
+fn busy(folder: &Path) -> Option<String> {
+    let Holder { what, pid, .. } = Holder::of(folder)?;
+    Some(format!(
+        "`{what}` (process {pid}) in {} has not booted yet, or boots without Postern",
+        folder.display()
+    ))
 }
 
 fn connect(folder: &Path) -> Result<UnixStream> {

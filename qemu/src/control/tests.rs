@@ -154,8 +154,25 @@ fn the_only_running_system_is_found_and_others_are_named() {
     assert!(error(None).contains("several systems run: run, tests/short"));
     assert_eq!(find(&paths, Some("run")).unwrap(), out.join("run"));
     drop(run);
-    assert!(error(Some("run")).contains("no system runs in"));
+    assert!(error(Some("run")).contains("no monitor answers in"));
     assert_eq!(find(&paths, None).unwrap(), out.join("tests/short"));
+    // Also by its path.
+    let path = out.join("tests/short");
+    assert_eq!(find(&paths, path.to_str()).unwrap(), path);
+}
+
+#[test]
+fn who_has_not_booted_yet_is_named() {
+    let top = tempfile::tempdir().unwrap();
+    let paths = crate::paths::Paths::at(top.path());
+    let folder = paths.out().join("run");
+    let _claim = crate::folder::Claim::take(&folder, "make run", "").unwrap();
+    let error = format!("{:#}", find(&paths, None).unwrap_err());
+    let who = format!("`make run` (process {}) in", std::process::id());
+    assert!(
+        error.contains(&who) && error.contains("not booted yet"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -165,7 +182,7 @@ fn nobody_s_line_is_broken_into() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let wire = Wire::new(child.stdin.take().unwrap(), Mux::multiplexed());
+    let wire = Wire::new(child.stdin.take().unwrap(), FlowControl::multiplexed());
     let sent = |bytes: &[u8]| {
         wire.send(Channel::Hypervisor, bytes).unwrap();
         wire.send_command("#ctl-1 x").unwrap()

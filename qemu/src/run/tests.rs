@@ -12,6 +12,11 @@ event() { say "$1" "@postern $2"; }
 name() { [ "$1" = 1 ] && echo a || echo b; }
 xtest() {
     event $1 '{"event":"xtest-start","suites":"regression"}'
+    if [ -n "$SAYS" ]; then
+        event $1 '{"event":"log","line":"'"$SAYS"'"}'
+        event $1 '{"event":"xtest-end","cases":0,"failed":0,"skipped":0,"subtests":0,"failed_subtests":0,"table_cases":null,"ms":9,"exit":255,"start_ms":1,"end_ms":10}'
+        return
+    fi
     event $1 '{"event":"case","name":"regression_1001","state":"start"}'
     sleep $LONG
     event $1 '{"event":"case","name":"regression_1001","state":"'$2'","ms":9,"subcases":1,"failed_subcases":0}'
@@ -53,7 +58,7 @@ fn play(variables: &str) -> (Report, tempfile::TempDir) {
     let qemu = folder.path().join("fake-qemu");
     let script = FAKE.replacen(
         '\n',
-        &format!("\nCASE=ok EXIT=0 LONG=1 DIES=no\n{variables}\n"),
+        &format!("\nCASE=ok EXIT=0 LONG=1 DIES=no SAYS=\n{variables}\n"),
         1,
     );
     std::fs::write(&qemu, script).expect("written");
@@ -161,4 +166,30 @@ fn a_machine_that_ends_early_is_told_with_its_last_words() {
         "{why}"
     );
     assert!(why.contains("no such machine"), "{why}");
+}
+
+#[test]
+fn what_xtest_has_against_its_words_is_told_at_once() {
+    let begin = Instant::now();
+    let (report, _folder) = play("SAYS='No test suite matches'");
+    assert_eq!(
+        report.why,
+        ["--xtest '1001': xtest ran no case in a; it said:\n    No test suite matches"]
+    );
+    assert!(begin.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_boot_error_is_told_in_the_words_of_the_description() {
+    let (report, _folder) = play(concat!(
+        r#"printf '\377\000@postern {"event":"boot-error","text":"vm `a`: no arm64 Image at 0x48000000, where its "#,
+        r#"multiboot,kernel module is said to be: have the boot loader place it there"}\n'; exit 0"#
+    ));
+    assert!(!report.passed());
+    let why = report.why.join("\n");
+    assert!(
+        why.contains("the boot failed: vm `a`: its kernel is no arm64 Image")
+            && !why.contains("boot loader"),
+        "{why}"
+    );
 }

@@ -21,6 +21,8 @@ use std::collections::VecDeque;
 
 /// Lines of a case's output that are kept for the event that it fails.
 const KEPT_LINES: usize = 200;
+/// Lines outside any case that are kept: what xtest says when it finds nothing to run.
+const KEPT_OUTSIDE: usize = 20;
 /// A kept line is cut here, bytes.
 const LINE_LENGTH: usize = 400;
 
@@ -43,6 +45,8 @@ pub struct Parser {
     end: XtestEnd,
     /// Failures that only the closing table tells of.
     first_errors: Vec<String>,
+    /// The first lines outside any case.
+    outside: Vec<String>,
 }
 
 impl Parser {
@@ -83,15 +87,23 @@ impl Parser {
             },
             None => {
                 self.table(line);
+                if !line.is_empty() && self.outside.len() < KEPT_OUTSIDE {
+                    self.outside.push(cut(line));
+                }
                 Vec::new()
             }
         }
     }
 
-    /// xtest has ended: the events that close the run. A case that was still running has failed.
+    /// xtest has ended: the events that close the run. A case that was still running has failed. When there was no
+    /// case, what xtest said is all that tells why.
     pub fn finished(mut self, exit: i32, start_ms: u64, end_ms: u64) -> Vec<Event> {
         let mut events = self.abandon(end_ms);
-        events.extend(self.first_errors.drain(..).map(|line| Event::Log { line }));
+        if self.end.cases == 0 {
+            events.extend(self.outside.drain(..).map(|line| Event::Log { line }));
+        } else {
+            events.extend(self.first_errors.drain(..).map(|line| Event::Log { line }));
+        }
         self.end.exit = exit;
         self.end.start_ms = start_ms;
         self.end.end_ms = end_ms;

@@ -223,3 +223,15 @@ fn output_is_bounded() {
     assert!(logs.iter().all(|line| line.len() <= LINE_LENGTH));
     assert!(logs[1].starts_with("line 50 "));
 }
+
+#[test]
+fn what_is_said_instead_of_cases_is_kept() {
+    let events = read("No test suite matches\n\nusage: xtest\n", 255);
+    assert_eq!(logs(&events), ["No test suite matches", "usage: xtest"]);
+    assert_eq!((end(&events).cases, end(&events).exit), (0, 255));
+    let endless = "again\n".repeat(KEPT_OUTSIDE + 9);
+    assert_eq!(logs(&read(&endless, 1)).len(), KEPT_OUTSIDE);
+    // Behind cases it says nothing new.
+    let events = read("Run test suite\n* regression_1 A\n  regression_1 OK\n", 0);
+    assert_eq!(logs(&events), [] as [String; 0]);
+}

@@ -1,0 +1,311 @@
+//! What can be said about the files that a description names before anything is fetched or built: whether they are
+//! there, what they are, and whether they fit.
+
+use super::{Memory, System, Vm};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Guests get kernel, RAM disk and device tree at multiples of this.
+const BLOCK: u64 = 2 << 20;
+/// The least memory in which Debian's Linux unpacks the tool's own RAM disk and runs xtest, in MiB. With 64 its
+/// kernel panics: "System is deadlocked on memory".
+const LEAST_LINUX_MIB: u64 = 96;
+/// What is read of a file to see what it is.
+const HEAD: u64 = 4096;
+
+impl System {
+    /// Looks at the files that the description names; `guests` is the folder of the bare-metal programs.
+    ///
+    /// # Errors
+    /// Names the VM, the key, the file and what to do.
+    pub fn check_files(&self, guests: &Path) -> Result<()> {
+        for vm in &self.vms {
+            vm.check_files(guests)
+                .with_context(|| format!("vm \"{}\"", vm.name))?;
+        }
+        Ok(())
+    }
+}
+
+impl Vm {
+    fn check_files(&self, guests: &Path) -> Result<()> {
+        if let Some(program) = &self.program {
+            check_program(guests, program)?;
+        }
+        let kernel = match &self.kernel {
+            Some(file) => Some(kernel(file).with_context(|| key("kernel", file))?),
+            None => None,
+        };
+        let initrd = match &self.initrd {
+            // What a kernel of the user's own makes of it is between the two.
+            Some(file) => Some(
+                initrd(file, self.kernel.is_some() || self.program.is_some())
+                    .with_context(|| key("initrd", file))?,
+            ),
+            None => None,
+        };
+        if let (Some(kernel), Some(initrd)) = (kernel, initrd) {
+            fits(self.memory, kernel, initrd)?;
+        }
+        let linux = self.program.is_none() && self.initrd.is_none();
+        if linux && self.memory.kib() >> 10 < LEAST_LINUX_MIB {
+            bail!(
+                "memory = \"{}M\": Linux with the tool's own initrd needs {LEAST_LINUX_MIB}M or more; raise it",
+                self.memory.kib() >> 10
+            );
+        }
+        Ok(())
+    }
+}
+
+fn key(key: &str, file: &Path) -> String {
+    format!("{key} = \"{}\"", file.display())
+}
+
+/// Whether the memory of a VM holds its kernel, its RAM disk and its device tree, as the hypervisor lays them
+/// out; both sizes in bytes.
+///
+/// # Errors
+/// It does not; says how much would do.
+pub fn fits(memory: Memory, kernel: u64, initrd: u64) -> Result<()> {
+    let blocks = |bytes: u64| bytes.div_ceil(BLOCK);
+    let least = (blocks(kernel) + blocks(initrd) + 1) * (BLOCK >> 20);
+    let has = memory.kib() >> 10;
+    ensure!(
+        has >= least,
+        "memory = \"{has}M\": kernel, initrd and device tree alone take {least} MiB; raise it"
+    );
+    Ok(())
+}
+
+fn check_program(guests: &Path, name: &str) -> Result<()> {
+    if is_program(&guests.join(name)) {
+        return Ok(());
+    }
+    let mut names: Vec<String> = std::fs::read_dir(guests)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| is_program(&entry.path()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    bail!(
+        "program = \"{name}\": there is no such bare-metal program in {}; it has {}",
+        guests.display(),
+        names.join(", ")
+    )
+}
+
+/// Whether a folder has the package of a bare-metal program: one that is built on `guests/bare`.
+fn is_program(folder: &Path) -> bool {
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+    manifest.contains("guest-bare") && folder.join("src/main.rs").is_file()
+}
+
+/// The first bytes of a file, and its size.
+fn read(file: &Path) -> Result<(Vec<u8>, u64)> {
+    let about = std::fs::metadata(file).context(
+        "it cannot be read; a path that does not begin with / begins in the folder of the description",
+    )?;
+    ensure!(about.is_file(), "it is no file; name a file");
+    ensure!(about.len() > 0, "it is empty");
+    let mut head = Vec::new();
+    File::open(file)
+        .and_then(|file| file.take(HEAD).read_to_end(&mut head))
+        .context("it cannot be read")?;
+    Ok((head, about.len()))
+}
+
+/// Checks a kernel: the memory that it takes from the start of RAM on, bytes.
+fn kernel(file: &Path) -> Result<u64> {
+    let (head, size) = read(file)?;
+    let word = |at: usize| {
+        head[at..]
+            .first_chunk()
+            .map_or(0, |word| u64::from_le_bytes(*word))
+    };
+    match Kind::of(&head) {
+        Kind::Image => {}
+        Kind::Gzip if unzipped(&head).is_some_and(|inside| Kind::of(&inside) == Kind::Image) => {
+            bail!(
+                "it is compressed with gzip, and a kernel must not be; unpack it: gunzip -c {} > Image",
+                file.display()
+            )
+        }
+        Kind::Zboot => bail!(
+            "it is an EFI zboot image, a compressed kernel; {}",
+            unpack_zboot(file, &head).unwrap_or_else(|| WANTED.to_owned())
+        ),
+        Kind::Elf => bail!("it is an ELF file, such as vmlinux; {WANTED}"),
+        other => bail!("it is {}; {WANTED}", other.words()),
+    }
+    let (text_offset, image_size, flags) = (word(8), word(16), word(24));
+    ensure!(
+        image_size != 0,
+        "its header does not say how much memory it needs (image_size is 0: Linux before 3.17); take a newer one"
+    );
+    ensure!(
+        flags & 1 == 0,
+        "it is a big-endian kernel, which Postern does not start; {WANTED}"
+    );
+    Ok(text_offset.saturating_add(image_size.max(size)))
+}
+
+/// What a kernel should be.
+const WANTED: &str = "give the raw arm64 Image, arch/arm64/boot/Image of a Linux build, or leave kernel out for Debian's";
+
+/// How to unpack an EFI zboot image (Linux, drivers/firmware/efi/libstub/zboot-header.S): where its payload is and
+/// how that is compressed is in its header.
+fn unpack_zboot(file: &Path, head: &[u8]) -> Option<String> {
+    let word = |at: usize| {
+        head.get(at..at + 4)?
+            .first_chunk()
+            .map(|word| u32::from_le_bytes(*word))
+    };
+    let (offset, size) = (word(8)?, word(12)?);
+    let name = head.get(24..56)?.split(|&byte| byte == 0).next()?;
+    let program = match name {
+        b"gzip" => "gunzip",
+        b"zstd" | b"zstd22" => "unzstd",
+        b"xzkern" | b"xz" => "unxz",
+        _ => return None,
+    };
+    Some(format!(
+        "unpack it: tail -c +{} {} | head -c {size} | {program} > Image",
+        u64::from(offset) + 1,
+        file.display()
+    ))
+}
+
+/// Checks a RAM disk: its size.
+fn initrd(file: &Path, own_kernel: bool) -> Result<u64> {
+    let (head, size) = read(file)?;
+    match Kind::of(&head) {
+        Kind::Cpio | Kind::Gzip | Kind::Xz | Kind::Zstd | Kind::Lz4 | Kind::Bzip2 | Kind::Lzma => {}
+        _ if own_kernel => {}
+        other => bail!(
+            "it is {}; give an archive for Linux's initramfs (cpio, format newc, compressed or not), \
+             or leave initrd out for the tool's own",
+            other.words()
+        ),
+    }
+    Ok(size)
+}
+
+fn unzipped(head: &[u8]) -> Option<Vec<u8>> {
+    let mut inside = [0; 64];
+    flate2::read::GzDecoder::new(head)
+        .read_exact(&mut inside)
+        .ok()?;
+    Some(inside.to_vec())
+}
+
+/// What a file is, as far as its first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Image,
+    Zboot,
+    ZImage,
+    BzImage,
+    UImage,
+    Elf,
+    DeviceTree,
+    Cpio,
+    Gzip,
+    Xz,
+    Zstd,
+    Lz4,
+    Bzip2,
+    Lzma,
+    Efi,
+    Deb,
+    Text,
+    Unknown,
+}
+
+impl Kind {
+    fn of(head: &[u8]) -> Self {
+        let at = |offset: usize, magic: &[u8]| {
+            head.get(offset..offset + magic.len())
+                .is_some_and(|found| found == magic)
+        };
+        let table: [(usize, &[u8], Self); 20] = [
+            // Linux, Documentation/arch/arm64/booting.rst.
+            (56, b"ARM\x64", Self::Image),
+            (4, b"zimg", Self::Zboot),
+            // Linux, arch/arm/boot/compressed/head.S.
+            (36, b"\x18\x28\x6f\x01", Self::ZImage),
+            // Linux, Documentation/arch/x86/boot.rst.
+            (0x202, b"HdrS", Self::BzImage),
+            (0, b"\x27\x05\x19\x56", Self::UImage),
+            (0, b"\x7fELF", Self::Elf),
+            (0, b"\xd0\x0d\xfe\xed", Self::DeviceTree),
+            (0, b"070701", Self::Cpio),
+            (0, b"070702", Self::Cpio),
+            (0, b"\x1f\x8b", Self::Gzip),
+            (0, b"\xfd7zXZ\0", Self::Xz),
+            (0, b"\x28\xb5\x2f\xfd", Self::Zstd),
+            // The legacy frame, which Linux takes, and today's.
+            (0, b"\x02\x21\x4c\x18", Self::Lz4),
+            (0, b"\x04\x22\x4d\x18", Self::Lz4),
+            (0, b"BZh", Self::Bzip2),
+            (0, b"\x5d\0\0", Self::Lzma),
+            (0, b"MZ", Self::Efi),
+            (0, b"!<arch>\n", Self::Deb),
+            // Binary archives of old.
+            (0, b"\xc7\x71", Self::Cpio),
+            (0, b"070707", Self::Cpio),
+        ];
+        let found = table.iter().find(|(offset, magic, _)| at(*offset, magic));
+        match found {
+            Some(&(_, _, kind)) => kind,
+            None if is_text(head) => Self::Text,
+            None => Self::Unknown,
+        }
+    }
+
+    /// What it is, behind "it is".
+    fn words(self) -> &'static str {
+        match self {
+            Self::Image => "an arm64 kernel",
+            Self::Zboot => "an EFI zboot kernel",
+            Self::ZImage => "a 32-bit Arm kernel (zImage)",
+            Self::BzImage => "an x86 kernel (bzImage)",
+            Self::UImage => "an image of U-Boot's mkimage (uImage)",
+            Self::Elf => "an ELF file",
+            Self::DeviceTree => "a device tree or a FIT image",
+            Self::Cpio => "a cpio archive, such as an initrd",
+            Self::Gzip => "a gzip file",
+            Self::Xz => "an xz file",
+            Self::Zstd => "a zstd file",
+            Self::Lz4 => "an lz4 file",
+            Self::Bzip2 => "a bzip2 file",
+            Self::Lzma => "an lzma file",
+            Self::Efi => "an EFI program",
+            Self::Deb => "a Debian package or another ar archive",
+            Self::Text => "a text file",
+            Self::Unknown => "of no kind that is known here",
+        }
+    }
+}
+
+fn is_text(head: &[u8]) -> bool {
+    // The last character may be cut.
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|c| !c.is_control() || "\n\r\t\x0c\x1b".contains(c))
+}
+
+#[cfg(test)]
+mod tests;
