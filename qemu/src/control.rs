@@ -12,7 +12,7 @@ mod tests;
 pub use client::{ctl, find};
 pub use server::{Control, Ear};
 
-use crate::console::{Channel, Mux};
+use crate::console::{Channel, FlowControl};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -79,27 +79,35 @@ pub struct Wire(Arc<Mutex<End>>);
 
 struct End {
     input: ChildStdin,
-    mux: Mux,
+    sender: FlowControl,
     /// Somebody is in the middle of a line for the monitor.
     typing: bool,
 }
 
 impl Wire {
     /// The end of QEMU's input.
-    pub fn new(input: ChildStdin, mux: Mux) -> Self {
+    pub fn new(input: ChildStdin, sender: FlowControl) -> Self {
         Self(Arc::new(Mutex::new(End {
             input,
-            mux,
+            sender,
             typing: false,
         })))
     }
 
-    /// Writes bytes to a console.
+    /// Writes bytes to a console, as far as it has room, and the others when it has.
     ///
     /// # Errors
-    /// QEMU has ended.
+    /// QEMU has ended, or [`Full`](crate::console::Full): the guest does not read.
     pub fn send(&self, channel: Channel, bytes: &[u8]) -> Result<()> {
         self.end().send(channel, bytes)
+    }
+
+    /// Takes in what the hypervisor said on [`Channel::Flow`].
+    pub fn heard(&self, bytes: &[u8]) {
+        let mut end = self.end();
+        let wire = end.sender.heard(bytes);
+        // A machine that has ended reads no more, which whoever sends next is told.
+        let _ = end.write(&wire);
     }
 
     /// Writes a line to the monitor; not while somebody else is in the middle of one.
@@ -125,9 +133,13 @@ impl End {
             let ends = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0x03 | 0x15);
             self.typing = bytes.last().map_or(self.typing, |byte| !ends(byte));
         }
-        let wire = self.mux.encode(channel, bytes);
+        let wire = self.sender.send(channel, bytes)?;
+        self.write(&wire)
+    }
+
+    fn write(&mut self, wire: &[u8]) -> Result<()> {
         self.input
-            .write_all(&wire)
+            .write_all(wire)
             .and_then(|()| self.input.flush())
             .context("QEMU reads no more: it has ended")
     }

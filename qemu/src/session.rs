@@ -5,7 +5,7 @@ mod expect;
 
 pub use expect::Expectation;
 
-use crate::console::{Channel, Demux, Lines, Mux};
+use crate::console::{Channel, Demux, FlowControl, Lines};
 use crate::control::{Control, Ear, Wire};
 use crate::folder::clear_logs;
 use crate::launch::{Machine, Qemu, Vm, Wiring};
@@ -106,16 +106,17 @@ impl Session {
         } else {
             Demux::multiplexed()
         };
-        let mux = if plain {
-            Mux::plain()
+        let flow = if plain {
+            FlowControl::plain()
         } else {
-            Mux::multiplexed()
+            FlowControl::multiplexed()
         };
-        let wire = Wire::new(input, mux);
+        let wire = Wire::new(input, flow);
         let control = Control::beside(folder, machine.wiring, &wire);
         let listeners = Listeners {
             programs: machine.vms.iter().map(|vm| vm.program).collect(),
             ear: control.as_ref().map(Control::ear),
+            wire: wire.clone(),
         };
         std::thread::spawn(move || read(output, demux, logs, &listeners, started, &sender));
         Ok(Self {
@@ -333,6 +334,8 @@ struct Listeners {
     programs: Vec<bool>,
     /// Those who ask the monitor something from outside.
     ear: Option<Ear>,
+    /// Who sends to guests.
+    wire: Wire,
 }
 
 /// The reading thread: until QEMU closes the UART.
@@ -369,6 +372,9 @@ fn read(
             Err(_) => break,
         };
         demux.feed(&bytes[..length], |channel, bytes| {
+            if channel == Channel::Flow {
+                return listeners.wire.heard(bytes);
+            }
             logs.write(channel, bytes);
             lines
                 .entry(channel)
@@ -394,7 +400,7 @@ fn understand(channel: Channel, programs: &[bool], line: String) -> What {
             .map(|(_, json)| serde_json::from_str(json.trim_end()).map(What::Program)),
         Channel::Vm(_) => Event::find(&line).map(|event| event.map(What::Guest)),
         // The hypervisor's last words may come before it has switched to its channel.
-        Channel::Hypervisor | Channel::Firmware => {
+        Channel::Hypervisor | Channel::Firmware | Channel::Flow => {
             HypervisorEvent::find(&line).map(|event| event.map(What::Hypervisor))
         }
     };

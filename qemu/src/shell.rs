@@ -3,7 +3,7 @@
 mod keys;
 mod terminal;
 
-use crate::console::{Channel, Demux, Lines, Mux, plain};
+use crate::console::{Channel, Demux, FlowControl, Full, Lines, plain};
 use crate::control::{Control, Ear, Wire};
 use crate::ending::Ending;
 use crate::folder::clear_logs;
@@ -99,12 +99,12 @@ fn connect(
     } else {
         Demux::multiplexed()
     };
-    let mux = if plain_wire {
-        Mux::plain()
+    let flow = if plain_wire {
+        FlowControl::plain()
     } else {
-        Mux::multiplexed()
+        FlowControl::multiplexed()
     };
-    let wire = Wire::new(input, mux);
+    let wire = Wire::new(input, flow);
     let control = Control::beside(folder, machine.wiring, &wire);
     let mut consoles = Consoles::new(machine, folder);
     consoles.ear = control.as_ref().map(Control::ear);
@@ -120,7 +120,10 @@ fn connect(
             Ok(Input::Machine(bytes)) if bytes.is_empty() => break Over::Machine,
             Ok(Input::Machine(bytes)) => {
                 quiet = Duration::ZERO;
-                demux.feed(&bytes, |channel, bytes| consoles.output(channel, bytes));
+                demux.feed(&bytes, |channel, bytes| match channel {
+                    Channel::Flow => wire.heard(bytes),
+                    channel => consoles.output(channel, bytes),
+                });
             }
             Ok(Input::User(bytes)) if bytes.is_empty() => {
                 break Over::Left("standard input has ended");
@@ -131,7 +134,14 @@ fn connect(
                     match action {
                         Action::Send(bytes) => {
                             // A machine that ends reads no more; the loop sees its end next.
-                            let _ = wire.send(consoles.shown, &bytes);
+                            if let Err(why) = wire.send(consoles.shown, &bytes)
+                                && why.is::<Full>()
+                            {
+                                show(
+                                    format!("\r\n--- {why}; what was typed is lost ---\r\n")
+                                        .as_bytes(),
+                                );
+                            }
                         }
                         Action::Switch(number) => {
                             consoles.switch(number);

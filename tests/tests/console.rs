@@ -1,11 +1,14 @@
 //! Console input reaches the guest that it is for, whole.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use guest_agent::event::Event;
 use postern_qemu::console::Channel;
+use postern_qemu::monitor::HypervisorEvent;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
-use postern_tests::{BOOT, Lab, SOON, power_off, stats};
+use postern_tests::{BOOT, Lab, SOON, WORK, power_off, stats};
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 fn pong(session: &mut Session, guest: Channel) -> Result<String> {
     session
@@ -73,4 +76,74 @@ fn a_key_before_the_hypervisor_is_up_does_not_silence_the_console() -> Result<()
     session.send(guest, "ping after an early key")?;
     ensure!(pong(&mut session, guest)? == "after an early key");
     power_off(session, &[&name])
+}
+
+/// The MD5 sum of some bytes, as `md5sum` prints it here and in the guest.
+fn md5(bytes: &[u8]) -> Result<String> {
+    let mut child = Command::new("md5sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().context("a pipe")?.write_all(bytes)?;
+    let output = child.wait_with_output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let sum = text.split_whitespace().next().context("a sum")?;
+    Ok(sum.to_owned())
+}
+
+#[test]
+fn a_paste_arrives_whole_and_holds_up_nobody_else() -> Result<()> {
+    let lab = Lab::new("paste")?;
+    let mut session = lab.up("two.toml")?;
+    let (a, b) = (session.vm("a")?, session.vm("b")?);
+    let monitor = Channel::Hypervisor;
+
+    // One guest does not read at all, since it is paused.
+    session.send(monitor, "vm pause b")?;
+    session
+        .expect(monitor, SOON)
+        .hypervisor("b to pause", |event| match event {
+            HypervisorEvent::VmPaused { vm } if vm == "b" => Some(()),
+            _ => None,
+        })?;
+    let waiting: Vec<String> = (0..40)
+        .map(|line| format!("{line}-{}", "b".repeat(900)))
+        .collect();
+    for line in &waiting {
+        session.send(b, &format!("ping {line}"))?;
+    }
+
+    // 34 KB in one piece, as a terminal pastes a file.
+    let paste: String = (0..680)
+        .map(|line| {
+            format!(
+                "{line:04} {}\n",
+                "the quick brown fox jumps over it".repeat(2).split_at(44).0
+            )
+        })
+        .collect();
+    ensure!(paste.len() == 34_000, "{} bytes", paste.len());
+    session.send(a, "shell")?;
+    session.expect(a, SOON).line("A shell")?;
+    session.send(
+        a,
+        "cat > /tmp/paste; md5sum /tmp/paste; echo $(wc -c < /tmp/paste) bytes came",
+    )?;
+    session.send_bytes(a, paste.as_bytes())?;
+    session.send_bytes(a, b"\x04")?;
+    // The monitor answers meanwhile.
+    stats(&mut session, "a")?;
+    let sum = session.expect(a, WORK).line("  /tmp/paste")?;
+    let size = session.expect(a, SOON).line(" bytes came")?;
+    ensure!(size.contains("34000 bytes came"), "{size}");
+    ensure!(sum.contains(&md5(paste.as_bytes())?), "{sum}");
+
+    session.send(monitor, "vm resume b")?;
+    for line in &waiting {
+        let answer = pong(&mut session, b)?;
+        ensure!(answer == *line, "b answers {answer:?} to {line:?}");
+    }
+    session.send(a, "exit")?;
+    session.expect(a, SOON).ready()?;
+    power_off(session, &["a", "b"])
 }

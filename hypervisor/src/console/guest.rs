@@ -1,5 +1,6 @@
 //! A guest's console: its PL011, and its channel on the physical UART.
 
+use super::flow::Flow;
 use super::mux;
 use super::output;
 use crate::devices::mmio::Access;
@@ -10,7 +11,22 @@ use spin::mutex::SpinMutex;
 /// One guest's console.
 pub struct Console {
     channel: mux::Channel,
-    device: Box<SpinMutex<Pl011>>,
+    line: Box<SpinMutex<Line>>,
+}
+
+/// The device, and whether the other end of the line waits to hear that it has room.
+struct Line {
+    device: Pl011,
+    flow: Flow,
+}
+
+impl Line {
+    /// Answers a question whose time has come. Under the lock, so that no byte of input is between the two.
+    fn tell_room(&mut self, channel: mux::Channel) {
+        if let Some(answer) = self.flow.answer(channel, self.device.input_room()) {
+            output::send(mux::Channel::FLOW, &answer);
+        }
+    }
 }
 
 /// The channel on the physical UART.
@@ -28,7 +44,10 @@ impl Console {
     pub fn new(channel: mux::Channel) -> Self {
         Self {
             channel,
-            device: Box::new(SpinMutex::new(Pl011::new())),
+            line: Box::new(SpinMutex::new(Line {
+                device: Pl011::new(),
+                flow: Flow::new(),
+            })),
         }
     }
 
@@ -40,22 +59,30 @@ impl Console {
     /// The guest's access to a register: what a read finds. `drive` is told the interrupt line's
     /// level under the device's lock, so that levels arrive in their order.
     pub fn access<R>(&self, access: Access, drive: impl FnOnce(bool) -> R) -> (u64, R) {
-        let mut device = self.device.lock();
-        let value = device.access(access, &mut Channel(self.channel));
-        let level = device.irq_line();
-        (value, drive(level))
+        let mut line = self.line.lock();
+        let value = line.device.access(access, &mut Channel(self.channel));
+        line.tell_room(self.channel);
+        (value, drive(line.device.irq_line()))
     }
 
     /// A byte arrives for the guest. It is lost where the guest has not read thousands before it.
     pub fn receive<R>(&self, byte: u8, drive: impl FnOnce(bool) -> R) -> R {
-        let mut device = self.device.lock();
-        let _ = device.receive(byte);
-        let level = device.irq_line();
-        drive(level)
+        let mut line = self.line.lock();
+        let _ = line.device.receive(byte);
+        drive(line.device.irq_line())
+    }
+
+    /// The other end of the UART asks how much input has room: it is told now, or as soon as it is worth it.
+    pub fn tell_room(&self) {
+        let mut line = self.line.lock();
+        line.flow.ask();
+        line.tell_room(self.channel);
     }
 
     /// As after power-on.
     pub fn reset(&self) {
-        *self.device.lock() = Pl011::new();
+        let mut line = self.line.lock();
+        line.device = Pl011::new();
+        line.tell_room(self.channel);
     }
 }

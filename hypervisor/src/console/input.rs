@@ -57,11 +57,20 @@ fn deliver(decoder: &mut Decoder, byte: u8) {
     };
     match decoded.channel {
         None | Some(Channel::HYPERVISOR) => monitor::receive(decoded.byte),
+        Some(Channel::FLOW) => {
+            if let Some(vm) = Channel::new(decoded.byte).and_then(vm_of) {
+                vm.console.tell_room();
+            }
+        }
         Some(channel) => {
-            let vm = channel.vm().and_then(|index| vm::all().get(index.get()));
-            if let Some(vm) = vm {
+            if let Some(vm) = vm_of(channel) {
                 vm.receive(decoded.byte);
             }
         }
     }
+}
+
+/// The VM whose console a channel is.
+fn vm_of(channel: Channel) -> Option<&'static vm::Vm> {
+    channel.vm().and_then(|index| vm::all().get(index.get()))
 }

@@ -1,5 +1,6 @@
 //! The consoles of all guests and of the hypervisor, over one UART.
 
+pub mod flow;
 #[cfg(target_os = "none")]
 pub mod guest;
 #[cfg(target_os = "none")]

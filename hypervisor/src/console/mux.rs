@@ -16,6 +16,8 @@ pub struct Channel(u8);
 impl Channel {
     /// The hypervisor's own: log lines out, monitor commands in.
     pub const HYPERVISOR: Self = Self(0);
+    /// No console: flow control ([`super::flow`]). Questions in, answers out.
+    pub const FLOW: Self = Self(0xfe);
 
     /// The channel with this number; `None` for 0xFF.
     #[inline]
@@ -210,6 +212,7 @@ mod tests {
         assert_eq!(Channel::of_vm(last).get(), 8);
         assert_eq!(Channel::of_vm(last).vm(), Some(last));
         assert_eq!(Channel::HYPERVISOR.vm(), None);
+        assert_eq!(Channel::FLOW.vm(), None);
         assert_eq!(Channel(9).vm(), None);
     }
 

@@ -1,9 +1,11 @@
 //! The one UART's byte stream, taken apart into consoles and put together again.
 
 mod demux;
+mod flow;
 mod lines;
 
 pub use demux::{Demux, Mux};
+pub use flow::{FlowControl, Full};
 pub use lines::{Lines, plain};
 
 use std::fmt;
@@ -18,15 +20,20 @@ pub enum Channel {
     Hypervisor,
     /// The console of a VM: 1 for the first one of the boot tree.
     Vm(u8),
+    /// No console: how much input guests have room for.
+    Flow,
 }
+
+/// The number of [`Channel::Flow`] on the wire.
+const FLOW: u8 = 0xfe;
 
 impl Channel {
     /// The channel of a number on the wire (0xFF is never one).
     pub const fn from_number(number: u8) -> Self {
-        if number == 0 {
-            Self::Hypervisor
-        } else {
-            Self::Vm(number)
+        match number {
+            0 => Self::Hypervisor,
+            FLOW => Self::Flow,
+            number => Self::Vm(number),
         }
     }
 
@@ -36,6 +43,7 @@ impl Channel {
             Self::Firmware => None,
             Self::Hypervisor => Some(0),
             Self::Vm(number) => Some(number),
+            Self::Flow => Some(FLOW),
         }
     }
 }
@@ -46,6 +54,7 @@ impl fmt::Display for Channel {
             Self::Firmware => f.write_str("firmware"),
             Self::Hypervisor => f.write_str("hypervisor"),
             Self::Vm(number) => write!(f, "VM {number}"),
+            Self::Flow => f.write_str("flow control"),
         }
     }
 }
