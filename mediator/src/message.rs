@@ -70,6 +70,18 @@ impl Kind {
         })
     }
 
+    /// As [`Kind::of`], of a parameter in a guest's message: no bytes of the buffer with the cookie 0 are
+    /// the NULL reference, too. U-Boot and Zephyr write it so.
+    ///
+    /// No buffer of a guest's has that cookie. OP-TEE itself would find the page of the call's message
+    /// under it, so it gets the NULL reference in its place.
+    pub(crate) fn of_guest(param: &Param) -> Result<Self, TeeResult> {
+        Ok(match Self::of(param)? {
+            Self::Memory { out } if (param.b.get(), param.c.get()) == (0, 0) => Self::Null { out },
+            kind => kind,
+        })
+    }
+
     /// The parameter for the other side, where it names no buffer: payload that has no meaning
     /// is zeroed.
     pub(crate) fn plain(self, param: &Param) -> Param {
@@ -78,7 +90,15 @@ impl Kind {
             Self::None => Param::default(),
             Self::Value { .. } => *param,
             // No address and no cookie; only the size has a meaning.
-            Self::Null { .. } => Param::new(attr, 0, param.b.get(), 0),
+            Self::Null { .. } => {
+                let attr = match attr {
+                    Attr::RMEM_INPUT => Attr::TMEM_INPUT,
+                    Attr::RMEM_OUTPUT => Attr::TMEM_OUTPUT,
+                    Attr::RMEM_INOUT => Attr::TMEM_INOUT,
+                    attr => attr,
+                };
+                Param::new(attr, 0, param.b.get(), 0)
+            }
             Self::Memory { .. } => Param::new(attr, param.a.get(), param.b.get(), 0),
         }
     }

@@ -153,6 +153,12 @@ fn judge(bytes: &[u8], session: u32, offered: bool, room: bool, reached: Option<
     assert_eq!(outcome.header.cancel_id, header.cancel_id);
     for (at, theirs) in params.iter().enumerate() {
         let ours = outcome.params.get(at).copied().unwrap_or_default();
+        // No bytes of no buffer are the NULL reference.
+        if is_null(theirs) && Command(header.cmd.get()) != Command::UNREGISTER_SHM {
+            let attr = Attr(theirs.attr().0 + (Attr::TMEM_INPUT.0 - Attr::RMEM_INPUT.0));
+            assert_eq!(ours, Param::new(attr, 0, 0, 0));
+            continue;
+        }
         assert_eq!(ours.attr, theirs.attr);
         match theirs.attr().0 & Attr::TYPE_MASK {
             1..=3 => assert_eq!(ours, *theirs),
@@ -167,11 +173,17 @@ fn judge(bytes: &[u8], session: u32, offered: bool, room: bool, reached: Option<
     }
 }
 
+/// Whether it refers to no bytes of the buffer with the cookie 0.
+fn is_null(param: &Param) -> bool {
+    (5..=7).contains(&param.attr().0) && (param.b.get(), param.c.get()) == (0, 0)
+}
+
 /// Whether an application's parameter may be so.
 fn is_allowed(param: &Param) -> bool {
     let (a, b, c) = (param.a.get(), param.b.get(), param.c.get());
     match param.attr().0 {
         0..=3 => true,
+        5..=7 if is_null(param) => true,
         5..=7 => BUFFERS
             .iter()
             .any(|&(name, size)| name == c && a.checked_add(b).is_some_and(|end| end <= size)),

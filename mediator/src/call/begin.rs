@@ -182,7 +182,7 @@ impl Mediator {
         );
         let kinds = &mut kinds[range];
         for ((theirs, ours), kind) in theirs.iter().zip(&mut *ours).zip(&mut *kinds) {
-            *kind = Kind::of(theirs).map_err(Denied)?;
+            *kind = Kind::of_guest(theirs).map_err(Denied)?;
             *ours = kind.plain(theirs);
             memory |= matches!(kind, Kind::Memory { .. });
         }

@@ -137,6 +137,47 @@ fn attr_tmem_inout_null() {
     null(Attr::TMEM_INOUT, 0x101);
 }
 
+/// No bytes of the buffer with the cookie 0 are the NULL reference for OP-TEE, which has the page of the
+/// call's own message under that cookie. One byte of it is nothing that a guest can have.
+fn null_of_no_buffer(attr: Attr, for_tee: Attr, size_back: u64) {
+    let vm = plain();
+    let guest = vm.guest();
+    guest.register(1);
+    let before = vm.baseline();
+    for offset in [0, 0x10, u64::MAX] {
+        let (sent, back) = invoke(&guest, Param::new(attr, offset, 0, 0));
+        assert_eq!(sent, Param::new(for_tee, 0, 0, 0));
+        assert_eq!(back, Param::new(attr, offset, size_back, 0));
+    }
+    let params = [META, META, Param::new(attr, 0, 0, 0)];
+    let done = guest.run(guest.message(Command::OPEN_SESSION, 0, &params));
+    assert_eq!(done.header.ret.get(), 0);
+    let seen = vm.host.machine().outcomes(1).pop().unwrap();
+    assert_eq!(seen.params[2], Param::new(for_tee, 0, 0, 0));
+    let session = done.header.session.get();
+    guest.run(guest.message(Command::CLOSE_SESSION, session, &[]));
+    assert_eq!(vm.baseline(), before);
+    for (offset, size) in [(0, 1), (8, 4096), (1, u64::MAX)] {
+        refused(&vm, Param::new(attr, offset, size, 0));
+    }
+    vm.end();
+}
+
+#[test]
+fn attr_rmem_input_null() {
+    null_of_no_buffer(Attr::RMEM_INPUT, Attr::TMEM_INPUT, 0);
+}
+
+#[test]
+fn attr_rmem_output_null() {
+    null_of_no_buffer(Attr::RMEM_OUTPUT, Attr::TMEM_OUTPUT, 1);
+}
+
+#[test]
+fn attr_rmem_inout_null() {
+    null_of_no_buffer(Attr::RMEM_INOUT, Attr::TMEM_INOUT, 1);
+}
+
 /// Nothing is named by address: not secure memory, the hypervisor, a device, the reserved shared
 /// memory, nor the guest's own.
 #[test]
