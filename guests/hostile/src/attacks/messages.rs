@@ -269,15 +269,25 @@ fn null_with_cookie(kit: &Kit) -> Verdict {
         let shared = kit.share(2)?;
         const TIMES: u32 = 20;
         for _ in 0..TIMES {
-            let param = Param::new(Attr::TMEM_INOUT, 0, 0, shared.cookie);
-            let got = kit.send(&Message::invoke(session, apps::TESTS_NULL, &[param]));
-            holds(got.is_success(), &format!("a NULL reference: {got:?}"))?;
+            for param in [
+                Param::new(Attr::TMEM_INOUT, 0, 0, shared.cookie),
+                // As U-Boot and Zephyr write it.
+                Param::new(Attr::RMEM_INOUT, 0, 0, 0),
+            ] {
+                let got = kit.send(&Message::invoke(session, apps::TESTS_NULL, &[param]));
+                holds(
+                    got.is_success(),
+                    &format!("a NULL reference {param:?}: {got:?}"),
+                )?;
+            }
         }
         shared.check(session)?;
         shared.check_pinned()?;
         shared.unshare()?;
         Ok(Seen::denied(
-            format!("{TIMES} NULL references; the buffer is pinned and OP-TEE uses it"),
+            format!(
+                "{TIMES} NULL references of each kind; the buffer is pinned and OP-TEE uses it"
+            ),
             0,
         ))
     })
