@@ -59,7 +59,6 @@ pub(crate) enum TooMuch {
 impl<T> From<(Insert, T)> for Denied {
     fn from((why, _): (Insert, T)) -> Self {
         Self(match why {
-            Insert::Duplicate => TeeResult::BAD_PARAMETERS,
             Insert::Quota | Insert::NoMemory => TeeResult::OUT_OF_MEMORY,
         })
     }
@@ -182,7 +181,7 @@ impl Books {
         (self.buffers.len() as u64, self.buffers_max)
     }
 
-    /// Reserves a buffer of `count` pages: its name is taken, it counts, nobody can use it yet.
+    /// Reserves a buffer of `count` pages: it counts, and nobody can use it yet.
     pub(crate) fn reserve(
         &mut self,
         guest: GuestCookie,
@@ -200,19 +199,20 @@ impl Books {
             Provenance::Registered => self.mapped,
             Provenance::Allocated => self.with_mapped(count)?,
         };
-        let cookie = self.buffers.insert(
-            guest,
-            Buffer {
-                provenance,
-                state: State::Coming,
-                size,
-                offset,
-                users: 0,
-                named: 0,
-                count,
-                pages: Vec::new(),
-            },
-        )?;
+        let buffer = Buffer {
+            provenance,
+            state: State::Coming,
+            size,
+            offset,
+            users: 0,
+            named: 0,
+            count,
+            pages: Vec::new(),
+        };
+        let cookie = match provenance {
+            Provenance::Registered => self.buffers.insert_named(guest, buffer)?,
+            Provenance::Allocated => self.buffers.insert(guest, buffer)?,
+        };
         self.mapped = mapped;
         self.pages = pages;
         self.pages_max = self.pages_max.max(pages);
@@ -344,19 +344,14 @@ impl Books {
         None
     }
 
-    /// A live buffer that the guest registered.
+    /// The newest live buffer that the guest registered under this name.
     pub(crate) fn registered(
         &mut self,
         guest: GuestCookie,
     ) -> Result<(Cookie, &mut Buffer), Denied> {
-        match self.buffers.by_guest(guest) {
-            Some((cookie, buffer))
-                if buffer.state == State::Live && buffer.provenance == Provenance::Registered =>
-            {
-                Ok((cookie, buffer))
-            }
-            _ => Err(Denied(TeeResult::BAD_PARAMETERS)),
-        }
+        self.buffers
+            .newest(guest, |buffer| buffer.state == State::Live)
+            .ok_or(Denied(TeeResult::BAD_PARAMETERS))
     }
 
     /// How often calls under way name a buffer to OP-TEE.

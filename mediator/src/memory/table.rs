@@ -3,11 +3,15 @@
 //! A guest names its buffers by cookies of its own choice, addresses in its kernel for instance.
 //! OP-TEE never sees these: it gets a [`Cookie`] of ours, unique, never used twice, never zero.
 //! So no guest can name what OP-TEE keeps under another cookie, or under none.
+//!
+//! A guest may use a cookie again while an object has it: a kernel that another one has started by kexec knows
+//! nothing of what that has registered, and may have the same addresses. Then the newest object is what the
+//! cookie means, and when that is gone, the one before it, as in OP-TEE's own list.
 
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
-/// What a guest calls an object. Any value, unique among the guest's objects of one kind.
+/// What a guest calls an object. Any value, not necessarily unique.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct GuestCookie(pub(crate) u64);
 
@@ -56,8 +60,6 @@ impl Cookie {
 /// Why an object was not taken in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Insert {
-    /// The guest has a live object of that name.
-    Duplicate,
     /// The VM's quota is exhausted.
     Quota,
     /// The hypervisor's memory is exhausted.
@@ -79,7 +81,8 @@ pub(crate) struct Table<T> {
     serial: u64,
     entries: Vec<Option<Entry<T>>>,
     free: Vec<u32>,
-    /// Sorted by the guest's cookie. An object that the guest may not name any more is not in it.
+    /// Sorted by the guest's cookie, older objects before newer ones. An object that the guest may not name is
+    /// not in it.
     by_guest: Vec<(GuestCookie, u32)>,
     len: usize,
 }
@@ -126,10 +129,10 @@ impl<T> Table<T> {
         self.len
     }
 
-    /// Takes an object in under a new cookie.
+    /// Takes an object in under a new cookie. The guest's name for it is remembered, but does not find it.
     pub(crate) fn insert(&mut self, guest: GuestCookie, object: T) -> Result<Cookie, (Insert, T)> {
-        let (at, slot) = match self.make_room(guest) {
-            Ok(room) => room,
+        let slot = match self.make_room() {
+            Ok(slot) => slot,
             Err(why) => return Err((why, object)),
         };
         self.serial += 1;
@@ -145,24 +148,34 @@ impl<T> Table<T> {
             guest,
             object,
         });
-        self.by_guest.insert(at, (guest, slot));
         self.len += 1;
         Ok(cookie)
     }
 
-    /// Where in the index and in which slot a new object goes.
-    fn make_room(&mut self, guest: GuestCookie) -> Result<(usize, u32), Insert> {
-        let Err(at) = self.position(guest) else {
-            return Err(Insert::Duplicate);
-        };
+    /// Takes an object in under a new cookie. It is the newest one that the guest calls so.
+    pub(crate) fn insert_named(
+        &mut self,
+        guest: GuestCookie,
+        object: T,
+    ) -> Result<Cookie, (Insert, T)> {
+        if self.by_guest.try_reserve(1).is_err() {
+            return Err((Insert::NoMemory, object));
+        }
+        let cookie = self.insert(guest, object)?;
+        let end = self.end_of(guest);
+        self.by_guest.insert(end, (guest, cookie.slot() as u32));
+        Ok(cookie)
+    }
+
+    /// The slot for a new object.
+    fn make_room(&mut self) -> Result<u32, Insert> {
         // 47 bits of serial numbers last for years of registrations without a pause. After
         // that there are no new cookies, rather than old ones.
         if self.len >= self.limit || self.serial >= LAST_SERIAL {
             return Err(Insert::Quota);
         }
-        self.by_guest.try_reserve(1).map_err(|_| Insert::NoMemory)?;
         if let Some(slot) = self.free.pop() {
-            return Ok((at, slot));
+            return Ok(slot);
         }
         self.entries.try_reserve(1).map_err(|_| Insert::NoMemory)?;
         // Room to take every slot back, so that removing never allocates.
@@ -170,13 +183,21 @@ impl<T> Table<T> {
             .try_reserve(self.entries.len() + 1)
             .map_err(|_| Insert::NoMemory)?;
         self.entries.push(None);
-        Ok((at, (self.entries.len() - 1) as u32))
+        Ok((self.entries.len() - 1) as u32)
     }
 
-    /// The object that the guest calls so.
-    pub(crate) fn by_guest(&mut self, guest: GuestCookie) -> Option<(Cookie, &mut T)> {
-        let at = self.position(guest).ok()?;
-        let slot = self.by_guest[at].1;
+    /// The newest object that the guest calls so and that `is` accepts.
+    pub(crate) fn newest(
+        &mut self,
+        guest: GuestCookie,
+        is: impl Fn(&T) -> bool,
+    ) -> Option<(Cookie, &mut T)> {
+        let older = &self.by_guest[..self.end_of(guest)];
+        let mut same = older.iter().rev().take_while(|&&(name, _)| name == guest);
+        let slot = same.find_map(|&(_, slot)| {
+            let entry = self.entries[slot as usize].as_ref()?;
+            is(&entry.object).then_some(slot)
+        })?;
         let entry = self.entries[slot as usize].as_mut()?;
         Some((entry.cookie, &mut entry.object))
     }
@@ -187,15 +208,16 @@ impl<T> Table<T> {
         (entry.cookie == cookie).then_some((entry.guest, &mut entry.object))
     }
 
-    /// Forgets the guest's name of an object that stays: the guest may use the name again.
+    /// Has an object found by the guest's name no more.
     pub(crate) fn forget_name(&mut self, cookie: Cookie) {
         let Some((guest, _)) = self.get(cookie) else {
             return;
         };
-        if let Ok(at) = self.position(guest)
-            && self.by_guest[at].1 as usize == cookie.slot()
-        {
-            self.by_guest.remove(at);
+        let older = &self.by_guest[..self.end_of(guest)];
+        let same = older.iter().rev().take_while(|&&(name, _)| name == guest);
+        let mut slots = same.map(|&(_, slot)| slot as usize);
+        if let Some(behind) = slots.position(|slot| slot == cookie.slot()) {
+            self.by_guest.remove(older.len() - 1 - behind);
         }
     }
 
@@ -229,9 +251,9 @@ impl<T> Table<T> {
         self.remove(cookie).map(|(_, object)| object)
     }
 
-    fn position(&self, guest: GuestCookie) -> Result<usize, usize> {
-        self.by_guest
-            .binary_search_by_key(&guest, |&(name, _)| name)
+    /// Where in the index the next object that the guest calls so would be.
+    fn end_of(&self, guest: GuestCookie) -> usize {
+        self.by_guest.partition_point(|&(name, _)| name <= guest)
     }
 }
 
@@ -254,11 +276,30 @@ mod tests {
     #[test]
     fn a_forgotten_name_can_be_used_again() {
         let mut table = Table::new(Space::Payload, 4);
-        let old = table.insert(GuestCookie(7), "old").unwrap();
+        let old = table.insert_named(GuestCookie(7), "old").unwrap();
         table.forget_name(old);
-        let new = table.insert(GuestCookie(7), "new").unwrap();
+        assert_eq!(table.newest(GuestCookie(7), |_| true), None);
+        let new = table.insert_named(GuestCookie(7), "new").unwrap();
         assert_eq!(table.remove(old), Some((GuestCookie(7), "old")));
-        assert_eq!(table.by_guest(GuestCookie(7)), Some((new, &mut "new")));
+        let found = table.newest(GuestCookie(7), |_| true);
+        assert_eq!(found, Some((new, &mut "new")));
+    }
+
+    #[test]
+    fn the_newest_of_a_name_that_will_do_is_found() {
+        let mut table = Table::new(Space::Payload, 4);
+        let first = table.insert_named(GuestCookie(7), 1).unwrap();
+        let second = table.insert_named(GuestCookie(7), 2).unwrap();
+        table.insert(GuestCookie(7), 3).unwrap();
+        table.insert_named(GuestCookie(8), 4).unwrap();
+        let odd = |number: &i32| number % 2 == 1;
+        assert_eq!(table.newest(GuestCookie(7), odd), Some((first, &mut 1)));
+        let any = |_: &i32| true;
+        assert_eq!(table.newest(GuestCookie(7), any), Some((second, &mut 2)));
+        table.remove(second).unwrap();
+        assert_eq!(table.newest(GuestCookie(7), any), Some((first, &mut 1)));
+        table.remove(first).unwrap();
+        assert_eq!(table.newest(GuestCookie(7), any), None);
     }
 
     #[test]
@@ -270,7 +311,9 @@ mod tests {
         for &limit in &limits[..if cfg!(miri) { 4 } else { limits.len() }] {
             let mut table = Table::new(Space::Payload, limit);
             for number in 0..limit as u64 {
-                table.insert(GuestCookie(number), [number; 11]).unwrap();
+                table
+                    .insert_named(GuestCookie(number), [number; 11])
+                    .unwrap();
             }
             let all = taken(&table.entries) + taken(&table.free) + taken(&table.by_guest);
             assert!(
@@ -281,15 +324,13 @@ mod tests {
     }
 
     #[test]
-    fn limits_and_duplicates() {
+    fn limits() {
         let mut table = Table::new(Space::Payload, 2);
-        table.insert(GuestCookie(1), ()).unwrap();
-        assert_eq!(
-            table.insert(GuestCookie(1), ()),
-            Err((Insert::Duplicate, ()))
-        );
-        let second = table.insert(GuestCookie(2), ()).unwrap();
+        table.insert_named(GuestCookie(1), ()).unwrap();
+        let second = table.insert(GuestCookie(1), ()).unwrap();
         assert_eq!(table.insert(GuestCookie(3), ()), Err((Insert::Quota, ())));
+        let refused = table.insert_named(GuestCookie(1), ());
+        assert_eq!(refused, Err((Insert::Quota, ())));
         table.remove(second).unwrap();
         table.insert(GuestCookie(3), ()).unwrap();
         assert_eq!(table.len(), 2);
@@ -309,41 +350,58 @@ mod tests {
     proptest! {
         #![proptest_config(crate::tests::tries(256))]
 
-        /// The table against two maps: what is in is found under both names, what is out is
-        /// not, and no cookie comes twice.
+        /// The table against two maps: what is in is found under OP-TEE's name, the newest with a name under
+        /// the guest's, what is out is not found, and no cookie comes twice.
         #[test]
-        fn agrees_with_a_model(steps in proptest::collection::vec((0u8..4, 0u64..12), 1..if cfg!(miri) { 20 } else { 200 })) {
+        fn agrees_with_a_model(steps in proptest::collection::vec((0u8..5, 0u64..6), 1..if cfg!(miri) { 20 } else { 200 })) {
             let mut table = Table::new(Space::Payload, 8);
-            let mut named: BTreeMap<u64, Cookie> = BTreeMap::new();
+            let mut named: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
             let mut all: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
             let mut seen = alloc::collections::BTreeSet::new();
-            for (step, guest) in steps {
+            for (number, (step, guest)) in (0..).zip(steps) {
                 match step {
-                    0 | 1 => match table.insert(GuestCookie(guest), guest) {
-                        Ok(cookie) => {
-                            prop_assert!(seen.insert(cookie.get()));
-                            prop_assert!(all.len() < 8);
-                            prop_assert!(named.insert(guest, cookie).is_none());
-                            all.insert(cookie.get(), (guest, guest));
+                    0..=2 => {
+                        let name = GuestCookie(guest);
+                        let inserted = if step == 0 {
+                            table.insert(name, number)
+                        } else {
+                            table.insert_named(name, number)
+                        };
+                        match inserted {
+                            Ok(cookie) => {
+                                prop_assert!(seen.insert(cookie.get()));
+                                prop_assert!(all.len() < 8);
+                                all.insert(cookie.get(), (guest, number));
+                                if step != 0 {
+                                    named.entry(guest).or_default().push(cookie.get());
+                                }
+                            }
+                            Err((Insert::Quota, _)) => prop_assert_eq!(all.len(), 8),
+                            Err((Insert::NoMemory, _)) => prop_assert!(false),
                         }
-                        Err((Insert::Duplicate, _)) => prop_assert!(named.contains_key(&guest)),
-                        Err((Insert::Quota, _)) => prop_assert_eq!(all.len(), 8),
-                        Err((Insert::NoMemory, _)) => prop_assert!(false),
-                    },
-                    2 => if let Some(cookie) = named.remove(&guest) {
-                        table.forget_name(cookie);
+                    }
+                    // The oldest of a name, not only the newest.
+                    3 => if let Some(names) = named.get_mut(&guest) && !names.is_empty() {
+                        table.forget_name(Cookie::from_tee(names.remove(0)).unwrap());
                     },
                     _ => if let Some((&cookie, _)) = all.iter().nth(guest as usize) {
                         let removed = table.remove(Cookie::from_tee(cookie).unwrap());
                         let (name, object) = all.remove(&cookie).unwrap();
-                        named.retain(|_, c| c.get() != cookie);
+                        for names in named.values_mut() {
+                            names.retain(|&c| c != cookie);
+                        }
                         prop_assert_eq!(removed, Some((GuestCookie(name), object)));
                     },
                 }
                 prop_assert_eq!(table.len(), all.len());
-                for guest in 0..12 {
-                    let found = table.by_guest(GuestCookie(guest)).map(|(cookie, _)| cookie);
-                    prop_assert_eq!(found, named.get(&guest).copied());
+                for guest in 0..6 {
+                    let names = named.get(&guest);
+                    let even = |number: &u64| number.is_multiple_of(2);
+                    let found = table.newest(GuestCookie(guest), |_| true).map(|(cookie, _)| cookie.get());
+                    prop_assert_eq!(found, names.and_then(|names| names.last()).copied());
+                    let found = table.newest(GuestCookie(guest), even).map(|(cookie, _)| cookie.get());
+                    let expected = names.and_then(|names| names.iter().rev().find(|&cookie| even(&all[cookie].1)));
+                    prop_assert_eq!(found, expected.copied());
                 }
                 for &cookie in &seen {
                     let found = table.get(Cookie::from_tee(cookie).unwrap()).is_some();

@@ -67,16 +67,10 @@ impl Mediator {
             .insert(GuestCookie(guest), Some(buffer));
         match inserted {
             Ok(cookie) => Next::Tee(Answer::memory(pa.get(), cookie.get())),
-            Err((why, buffer)) => {
+            Err((_, buffer)) => {
                 if let Some(buffer) = buffer {
                     self.give_page(host, buffer.shadow);
                 }
-                // A name that is in use belongs to memory that is in use.
-                let guest = if why == crate::memory::Insert::Duplicate {
-                    0
-                } else {
-                    guest
-                };
                 self.refuse_alloc(call, guest)
             }
         }
@@ -155,11 +149,7 @@ impl Mediator {
         };
         let (cookie, count) = match reserved {
             Ok(reserved) => reserved,
-            // The name of something else, which must not be freed.
-            Err(Denied(TeeResult::BAD_PARAMETERS)) => {
-                return self.fail_shm_alloc(host, call, request);
-            }
-            Err(_) => return self.undo(host, call, request, list.cookie),
+            Err(Denied(_)) => return self.undo(host, call, request, list.cookie),
         };
         let intake = if single {
             Intake::single(host, at, || self.take_page(host))

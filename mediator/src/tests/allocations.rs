@@ -1,6 +1,6 @@
 //! RPCs that allocate and free.
 
-use super::{SESSION, Vm, value, vm};
+use super::{BAD, SESSION, Vm, value, vm};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, Machine, Request, Step};
 use crate::{Config, RpcKind};
@@ -291,34 +291,47 @@ fn the_question_cannot_be_changed_by_the_answer() {
     vm.end();
 }
 
+/// A name that something else has already, as a supplicant answers that has registered its memory first: it is
+/// memory like any other, and it is freed under that name.
 #[test]
-fn a_name_in_use_is_not_freed() {
+fn memory_can_be_given_under_a_name_in_use() {
     let vm = vm();
+    let before = vm.baseline();
     let steps = [
         Step::ShmAlloc(0, 10),
         Step::ShmAlloc(0, 10),
         Step::ShmFree(0, 0),
+        Step::ShmFree(0, 1),
     ];
-    vm.host.machine().script(1, steps);
     let guest = vm.guest();
+    let (name, _) = guest.register(1);
+    vm.host.machine().script(1, steps);
     let list = guest.page_list(&[guest.alloc(1)]);
     guest.run_with(
         guest.message(Command::INVOKE, SESSION, &[]),
         |guest, request| {
-            let param = Param::new(Attr::PAGE_LIST, list.get(), PAGE_SIZE, 0x77);
-            guest.reply(request, 0, &[param]);
-            true
+            let allocate = request.command() == rpc::Command::SHM_ALLOC;
+            if allocate {
+                let param = Param::new(Attr::PAGE_LIST, list.get(), PAGE_SIZE, name);
+                guest.reply(request, 0, &[param]);
+            }
+            allocate
         },
     );
     let seen = vm.host.machine().outcomes(1).pop().unwrap();
-    assert!(seen.allocated[0].is_some() && seen.allocated[1].is_none());
-    let commands: Vec<u32> = guest
-        .requests
-        .lock()
-        .iter()
-        .map(|request| request.header.cmd.get())
-        .collect();
-    assert_eq!(commands, [6, 6, 7]);
+    assert!(seen.allocated.iter().all(Option::is_some));
+    let requests = guest.requests.lock();
+    let commands: Vec<u32> = requests.iter().map(|r| r.header.cmd.get()).collect();
+    assert_eq!(commands, [6, 6, 7, 7]);
+    assert!(requests[2..].iter().all(|r| r.params[0].b.get() == name));
+    drop(requests);
+    // The guest's calls still mean what it registered.
+    let memory = Param::new(Attr::RMEM_INPUT, 0, 10, name);
+    let done = guest.run(guest.message(Command::INVOKE, SESSION, &[memory]));
+    assert_eq!(done.header.ret.get(), 0);
+    assert_eq!(guest.unregister(name), 0);
+    assert_eq!(guest.unregister(name), BAD);
+    assert_eq!(vm.baseline(), before);
     vm.end();
 }
 
@@ -360,7 +373,7 @@ fn bad_memory_for_rpcs_is_given_back() {
 }
 
 #[test]
-fn memory_for_rpcs_has_one_name_and_a_quota() {
+fn memory_for_rpcs_has_a_quota() {
     let mut config = Config::default();
     config.quotas.rpc_buffers = 1;
     let vm = Vm::new(&Machine::new(), 1, config);
@@ -374,16 +387,37 @@ fn memory_for_rpcs_has_one_name_and_a_quota() {
     let ((a1, a2), second) = (smc::pair(guest.alloc(1).get()), message(vec![command()]));
     let first = guest.resume(first[3], [a1, a2, 0, 5]);
     assert_eq!(first[..3], [Function::CMD.a0(), 0, 5]);
-    // The same name again is not given back: it is the other call's.
-    let ended = guest.resume(second[3], [a1, a2, 0, 5]);
-    assert_eq!(ended[0], 0);
-    let second = message(vec![command()]);
     let second = guest.resume(second[3], [a1, a2, 0, 6]);
     assert_eq!(second[..3], [Function::FREE.a0(), 0, 6]);
     assert_eq!(guest.resume(second[3], [0; 4])[0], 0);
     let regs = guest.resume(first[3], [0; 4]);
     assert_eq!(regs[..3], [Function::FREE.a0(), 0, 5]);
     assert_eq!(guest.resume(regs[3], [0; 4])[0], 0);
+    vm.end();
+}
+
+/// A kernel that another one has started does not know what that has given to OP-TEE.
+#[test]
+fn memory_for_rpcs_can_be_given_under_a_name_in_use() {
+    let vm = vm();
+    let guest = vm.guest();
+    let steps = || vec![Step::Command(rpc::Command::FS, vec![])];
+    for _ in 0..2 {
+        vm.host.machine().script(1, steps());
+    }
+    let begin = || guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
+    let asked = [begin(), begin()];
+    let at = [guest.alloc(1), guest.alloc(1)];
+    for (regs, at) in asked.into_iter().zip(at) {
+        let (a1, a2) = smc::pair(at.get());
+        let regs = guest.resume(regs[3], [a1, a2, 0, 5]);
+        assert_eq!(regs[..3], [Function::CMD.a0(), 0, 5]);
+        // Each request is where the guest has given memory for it.
+        assert_eq!(guest.read_message(at).command(), rpc::Command::FS);
+        let regs = guest.resume(regs[3], [0; 4]);
+        assert_eq!(regs[..3], [Function::FREE.a0(), 0, 5]);
+        assert_eq!(guest.resume(regs[3], [0; 4])[0], 0);
+    }
     vm.end();
 }
 

@@ -1,7 +1,7 @@
 //! Registered buffers: coming, used, going.
 
 use super::{BAD, SESSION, Vm, vm};
-use crate::addr::PAGE_SIZE;
+use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, Machine, Step};
 use crate::{Config, Quotas};
 use alloc::vec::Vec;
@@ -100,11 +100,7 @@ fn only_a_page_list_can_be_registered() {
         );
         assert_eq!(guest.run(message).header.ret.get(), BAD, "{attr:?}");
     }
-    // A name in use is in use; whoever uses it is not disturbed.
-    let param = Param::new(Attr::PAGE_LIST, list, PAGE_SIZE, victim);
-    let message = guest.message(Command::REGISTER_SHM, 0, &[param]);
-    assert_eq!(guest.run(message).header.ret.get(), BAD);
-    // Nor by a NULL reference that carries its name.
+    // Whoever uses a name is not disturbed by a NULL reference that carries it.
     let null = Param::new(Attr::TMEM_INOUT, 0, 0, victim);
     assert_eq!(
         guest
@@ -396,4 +392,124 @@ fn foreign_names_mean_nothing() {
     );
     a.end_one();
     b.end();
+}
+
+/// A kernel that another one has started by kexec registers what that has registered before. OP-TEE finds the newest
+/// buffer of a name, and when that is gone the one before it.
+#[test]
+fn a_name_registered_again_means_the_newest() {
+    let vm = vm();
+    let before = vm.baseline();
+    let machine = vm.host.machine();
+    let mut guest = vm.guest();
+    let mut names = Vec::new();
+    for pages in 1..=3 {
+        // Each time the guest begins anew, and has other things in memory.
+        let list = guest.page_list(&(0..pages).map(|_| guest.alloc(1)).collect::<Vec<_>>());
+        let param = Param::new(Attr::PAGE_LIST, list.get(), pages * PAGE_SIZE, 0x77);
+        let done = guest.run(guest.message(Command::REGISTER_SHM, 0, &[param]));
+        assert_eq!(done.header.ret.get(), 0);
+        names.push(machine.outcomes(1).pop().unwrap().params[0].c);
+        guest = vm.guest();
+        guest.alloc(20 * pages);
+    }
+    assert_eq!((vm.stats().buffers, vm.stats().pages_pinned), (3, 6));
+    assert_eq!(machine.pins(), 6);
+    for pages in (1..=3).rev() {
+        // The whole of it, and no byte more: it is the one of this size.
+        let whole = Param::new(Attr::RMEM_INPUT, 0, pages * PAGE_SIZE, 0x77);
+        let done = guest.run(guest.message(Command::INVOKE, SESSION, &[whole]));
+        assert_eq!(done.header.ret.get(), 0);
+        let seen = machine.outcomes(1).pop().unwrap();
+        assert_eq!(seen.params[0].c, names[pages as usize - 1]);
+        let more = Param::new(Attr::RMEM_INPUT, 1, pages * PAGE_SIZE, 0x77);
+        let done = guest.run(guest.message(Command::INVOKE, SESSION, &[more]));
+        assert_eq!(done.header.ret.get(), TeeResult::SECURITY.0);
+        assert_eq!(guest.unregister(0x77), 0);
+        assert_eq!(machine.pins(), (pages - 1) * pages / 2);
+    }
+    assert_eq!(guest.unregister(0x77), BAD);
+    assert_eq!(vm.baseline(), before);
+    vm.end();
+}
+
+/// A registration that fails takes no name away, nor does one that is still under way.
+#[test]
+fn a_name_means_what_is_registered_by_now() {
+    let vm = vm();
+    let machine = vm.host.machine();
+    let guest = vm.guest();
+    let (cookie, _) = guest.register(1);
+    let ours = machine.outcomes(1).pop().unwrap().params[0].c;
+    let used = || {
+        let memory = Param::new(Attr::RMEM_INPUT, 0, 8, cookie);
+        let done = guest.run(guest.message(Command::INVOKE, SESSION, &[memory]));
+        assert_eq!(done.header.ret.get(), 0);
+        machine.outcomes(1).pop().unwrap().params[0].c
+    };
+    let register = |list: Ipa| {
+        let param = Param::new(Attr::PAGE_LIST, list.get(), PAGE_SIZE, cookie);
+        guest.message(Command::REGISTER_SHM, 0, &[param])
+    };
+    let bad = guest.page_list(&[Ipa::new(0x0900_0000)]);
+    assert_eq!(guest.run(register(bad)).header.ret.get(), BAD);
+    assert_eq!(used(), ours);
+
+    let list = guest.page_list(&[guest.alloc(1)]);
+    for result in [TeeResult::OUT_OF_MEMORY, TeeResult::SUCCESS] {
+        machine.script(1, [Step::ForeignInterrupt, Step::Result(result)]);
+        let message = register(list);
+        let coming = guest.begin(message);
+        assert_eq!(coming[0], rpc::Function::FOREIGN_INTR.a0());
+        assert_eq!(used(), ours);
+        assert_eq!(guest.resume(coming[3], [0; 4])[0], 0);
+        assert_eq!(guest.read_message(message).header.ret.get(), result.0);
+        assert_eq!(used() == ours, result != TeeResult::SUCCESS);
+    }
+
+    // Nor does the end of the newest take it away from the older one.
+    machine.script(1, [Step::ForeignInterrupt]);
+    let param = Param::new(Attr::RMEM_INPUT, 0, 0, cookie);
+    let going = guest.begin(guest.message(Command::UNREGISTER_SHM, 0, &[param]));
+    assert_eq!(used(), ours);
+    assert_eq!(guest.resume(going[3], [0; 4])[0], 0);
+    assert_eq!(used(), ours);
+    vm.end();
+}
+
+/// A guest that registers under one name again and again has its quota, and no more.
+#[test]
+fn registering_under_one_name_is_bounded() {
+    let machine = Machine::new();
+    let mut config = Config::default();
+    (config.quotas.buffers, config.quotas.pages) = (5, 9);
+    let vm = Vm::new(&machine, 1, config);
+    let before = vm.baseline();
+    let guest = vm.guest();
+    let list = guest.page_list(&[guest.alloc(1), guest.alloc(1)]);
+    let register = || {
+        let param = Param::new(Attr::PAGE_LIST, list.get(), 2 * PAGE_SIZE, 0x77);
+        let message = vm.guest();
+        message.alloc(100);
+        let done = message.run(message.message(Command::REGISTER_SHM, 0, &[param]));
+        done.header.ret.get()
+    };
+    for _ in 0..2 {
+        for _ in 0..4 {
+            assert_eq!(register(), 0);
+        }
+        for _ in 0..20 {
+            assert_eq!(register(), TeeResult::OUT_OF_MEMORY.0);
+        }
+        assert_eq!((machine.pins(), machine.registered(1)), (8, 4));
+        for _ in 0..4 {
+            assert_eq!(guest.unregister(0x77), 0);
+        }
+        assert_eq!(guest.unregister(0x77), BAD);
+        assert_eq!(vm.baseline(), before);
+    }
+    for _ in 0..4 {
+        assert_eq!(register(), 0);
+    }
+    vm.end();
 }

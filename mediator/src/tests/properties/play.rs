@@ -296,7 +296,8 @@ impl<'a> Play<'a> {
             assert_eq!(guest.run(message).header.ret.get(), 0);
         }
         for &name in self.named.keys() {
-            guest.unregister(name);
+            // Whatever else it has registered under this name.
+            while guest.unregister(name) == 0 {}
         }
         for _ in 0..self.quotas.sessions {
             assert_eq!(guest.open(APP, login::PUBLIC).1, 0);
