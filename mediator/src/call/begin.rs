@@ -243,9 +243,7 @@ impl Mediator {
         if !matches!(call.work, Work::Plain) {
             match self.get_ready(host, &mut call) {
                 Ok(Progress::Done) => {}
-                Ok(Progress::More) => {
-                    return self.suspend(call, rpc::Function::FOREIGN_INTR.a0(), 0);
-                }
+                Ok(Progress::More) => return self.wait(host, call),
                 Err(refused) => return self.refuse(host, call, refused),
             }
         }
@@ -325,6 +323,20 @@ impl Mediator {
                 Param::new(Attr::PAGE_LIST, start | offset, b.get(), cookie.get());
         }
         Ok(Progress::Done)
+    }
+
+    /// Gives the guest the pCPU back. A call that waits for others asks it to sleep meanwhile, if there is room
+    /// for a request: a kernel comes back from an interrupt at once, and would be busy with nothing else.
+    #[inline(never)]
+    fn wait<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
+        let works = matches!(call.work, Work::Register { .. });
+        let function = if !works && rpc::ask_to_sleep(host, &call, call.nap()) {
+            call.naps = call.naps.saturating_add(1);
+            rpc::Function::CMD
+        } else {
+            rpc::Function::FOREIGN_INTR
+        };
+        self.suspend(call, function.a0(), 0)
     }
 
     /// Tells the guest that its call does not begin, and why.

@@ -52,6 +52,7 @@ impl Mediator {
         call.pending = Pending::Nothing;
         call.waits_from = None;
         call.loads = false;
+        call.naps = 0;
         call.thread = None;
         (call.params, call.sent) = (0, 0);
         call.kinds = [Kind::None; MAX_PARAMS];

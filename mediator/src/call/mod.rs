@@ -30,6 +30,10 @@ pub(crate) const MAX_CALLS: u32 = 1 << SLOT_BITS;
 /// fewer, so that a test need not wait for so many.
 pub(crate) const INTAKE_STEP: usize = if cfg!(miri) { 128 } else { 2048 };
 
+/// For how long at most, in milliseconds, a guest is asked to sleep while its call waits for others. Their end
+/// is noticed so late.
+const LONGEST_NAP: u32 = 32;
+
 /// How many SMCs one trap makes at most before the guest gets the pCPU back.
 const MAX_ROUNDS: u32 = 64;
 
@@ -137,6 +141,8 @@ pub(crate) struct Call {
     pub(crate) awake: bool,
     /// OP-TEE has come for the code of the application that it opens a session to, or for a file.
     pub(crate) loads: bool,
+    /// How often the guest was asked to sleep until the call can begin.
+    naps: u32,
     /// It waits for another call, and has gone on when OP-TEE had woken others so often.
     waits_from: Option<u32>,
     pub(crate) pending: Pending,
@@ -166,6 +172,7 @@ impl Call {
             token: 0,
             awake: false,
             loads: false,
+            naps: 0,
             waits_from: None,
             pending: Pending::Nothing,
         }
@@ -229,6 +236,15 @@ impl Call {
         let command = optee_proto::msg::Command(header.cmd.get());
         let invokes = command == optee_proto::msg::Command::INVOKE && !self.is_own();
         invokes.then(|| (header.session.get(), header.cancel_id.get()))
+    }
+
+    /// For how many milliseconds the guest is to sleep before the call is tried again: one, then twice as many
+    /// each time, up to [`LONGEST_NAP`].
+    fn nap(&self) -> u32 {
+        1_u32
+            .checked_shl(self.naps)
+            .unwrap_or(LONGEST_NAP)
+            .min(LONGEST_NAP)
     }
 
     /// For how many milliseconds it sleeps, at OP-TEE's wish and if nobody has counted them yet.

@@ -21,7 +21,7 @@ use crate::host::{GuestMemoryError, Host, SharedPage};
 use crate::memory::{Cookie, Place, RpcBuffer};
 use crate::message::Kind;
 use optee_proto::le::U32;
-use optee_proto::msg::{self, HEADER_SIZE, Header, Param};
+use optee_proto::msg::{self, Attr, HEADER_SIZE, Header, Param};
 use optee_proto::rpc::{Command, MAX_PARAMS, NOTIFICATION_SEND, NOTIFICATION_WAIT};
 use optee_proto::{Origin, TeeResult};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -146,6 +146,17 @@ impl Request {
         let words = [U32::new(MARK), ret, origin];
         host.write_shared(page, offset + PAD_OFFSET, words.as_bytes());
     }
+}
+
+/// Asks the guest to sleep for so many milliseconds, by a request of ours behind its message; whatever it answers,
+/// nobody reads that. `false` where it has left no room there, or taken the memory away.
+pub(crate) fn ask_to_sleep<H: Host>(host: &H, call: &Call, milliseconds: u32) -> bool {
+    let mut message = Message::default();
+    message.header.cmd = U32::new(Command::SUSPEND.0);
+    message.header.num_params = U32::new(1);
+    message.params[0] = Param::new(Attr::VALUE_INPUT, milliseconds.into(), 0, 0);
+    let bytes = &message.as_bytes()[..msg::size(1)];
+    call.rpc_room && call.place.write(host, call.guest_room(), bytes).is_ok()
 }
 
 /// Makes the room behind a message recognisable as not used by OP-TEE yet.

@@ -12,6 +12,7 @@ mod mapped;
 mod memory;
 #[cfg(shuttle)]
 mod models;
+mod naps;
 mod probing;
 mod properties;
 mod rpc_arg;

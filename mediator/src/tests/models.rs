@@ -317,10 +317,9 @@ fn use_against_close() {
     model(|| {
         let machine = Machine::new();
         let vm = Shared::new(&machine);
-        let (session, _) = vm.guest().open(super::APP, optee_proto::msg::login::PUBLIC);
         let commands = [Command::INVOKE, Command::CANCEL, Command::CLOSE_SESSION];
         for (at, command) in (1..).zip(commands) {
-            vm.guest().write_message(message(at), command, session, &[]);
+            vm.guest().write_message(message(at), command, SESSION, &[]);
         }
         machine.script(1, [Step::ForeignInterrupt]);
         vcpus(&vm, [invokes as fn(&Shared), cancels, closes].into());
