@@ -1,6 +1,7 @@
 //! Stage-2 tables in memory and in the TLB.
 
-use super::barrier;
+use super::{barrier, read_register, write_register};
+use crate::trap::registers::controls::no_walks;
 use crate::vm::stage2::{TablePages, Tlb};
 use aarch64_cpu::registers::VTTBR_EL2;
 use alloc::alloc::{alloc_zeroed, dealloc};
@@ -8,6 +9,26 @@ use core::alloc::Layout;
 use core::arch::asm;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use tock_registers::interfaces::{Readable, Writeable};
+
+/// The two concatenated level-1 tables of a stage 2 that translates nothing. A walk ends in a fault, which no TLB keeps.
+#[repr(C, align(8192))]
+struct Nothing([u64; 1024]);
+
+static NOTHING: Nothing = Nothing([0; 1024]);
+
+/// VTTBR_EL2 with a stage 2 that translates nothing.
+fn nothing(vmid: u16) -> u64 {
+    (&raw const NOTHING) as u64 | u64::from(vmid) << 48
+}
+
+/// From here on this pCPU walks no tables for EL1 and EL0, whatever it speculates: no vCPU's registers are on it.
+pub fn walk_nothing() {
+    write_register!("sctlr_el1", no_walks::SCTLR_EL1);
+    write_register!("tcr_el1", no_walks::TCR_EL1);
+    barrier::isb();
+    // No VM has VMID 0. What was loaded may be given back before the next vCPU comes.
+    VTTBR_EL2.set(nothing(0));
+}
 
 /// The tables of one VM: pages of EL2's heap, and the TLB entries with its VMID.
 pub struct Tables {
@@ -28,11 +49,23 @@ impl Tables {
     /// Runs `act` while this VM's VMID is the current one, as TLB maintenance wants it.
     fn with_vmid(&self, act: impl FnOnce()) {
         let before = VTTBR_EL2.get();
-        // No guest runs here meanwhile, and EL2's own walks do not use stage 2.
-        VTTBR_EL2.set(u64::from(self.vmid) << 48);
+        if before >> 48 == u64::from(self.vmid) {
+            act();
+            return;
+        }
+        // No guest runs here meanwhile, but the registers of another VM's vCPU may be there: none of what the CPU
+        // speculates with them must be kept under this VMID.
+        let (sctlr, tcr) = (read_register!("sctlr_el1"), read_register!("tcr_el1"));
+        write_register!("sctlr_el1", no_walks::SCTLR_EL1);
+        write_register!("tcr_el1", tcr | no_walks::TCR_EL1);
+        barrier::isb();
+        VTTBR_EL2.set(nothing(self.vmid));
         barrier::isb();
         act();
         VTTBR_EL2.set(before);
+        barrier::isb();
+        write_register!("sctlr_el1", sctlr);
+        write_register!("tcr_el1", tcr);
         barrier::isb();
     }
 }

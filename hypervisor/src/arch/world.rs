@@ -104,8 +104,16 @@ macro_rules! context {
                 });)+
             }
 
+            /// All but what has the CPU walk tables.
             fn load(&self, features: CpuFeatures) {
-                $(for_feature!($feature, features, {
+                $(before_translation!($feature, features, {
+                    $(write_register!($name, self.$field);)+
+                });)+
+            }
+
+            /// The rest.
+            fn load_translation(&self) {
+                $(only_translation!($feature, {
                     $(write_register!($name, self.$field);)+
                 });)+
             }
@@ -118,9 +126,26 @@ macro_rules! for_feature {
     (always, $features:ident, $then:block) => {
         $then
     };
+    (translation, $features:ident, $then:block) => {
+        $then
+    };
     ($feature:ident, $features:ident, $then:block) => {
         if $features.contains(CpuFeatures::$feature) $then
     };
+}
+
+macro_rules! before_translation {
+    (translation, $features:ident, $then:block) => {};
+    ($feature:ident, $features:ident, $then:block) => {
+        for_feature!($feature, $features, $then)
+    };
+}
+
+macro_rules! only_translation {
+    (translation, $then:block) => {
+        $then
+    };
+    ($feature:ident, $then:block) => {};
 }
 
 switched_registers!(context);
@@ -157,6 +182,7 @@ impl Context {
     /// Takes the running vCPU's registers off this pCPU, which has these features.
     pub fn save(&mut self, features: CpuFeatures) {
         self.registers.save(features);
+        super::stage2::walk_nothing();
         self.timer_control = CNTV_CTL_EL0.get();
         self.timer_compare = CNTV_CVAL_EL0.get();
         // The next vCPU must not get this one's interrupt.
@@ -165,7 +191,10 @@ impl Context {
         self.simd.save();
     }
 
-    /// Puts a vCPU's registers on this pCPU, which has these features.
+    /// Puts a vCPU's registers on this pCPU, which has these features and walks no tables yet.
+    ///
+    /// Whatever the CPU translates by speculation until then it must not keep: so all else comes first, stage 2 too, and
+    /// only then stage 1. This is the order of Linux's KVM, for the errata that [`controls::no_walks`] names.
     pub fn load(&self, machine: &Machine, features: CpuFeatures) {
         self.registers.load(features);
         write_register!("vpidr_el2", read_register!("midr_el1"));
@@ -176,6 +205,8 @@ impl Context {
         CNTV_CTL_EL0.set(self.timer_control);
         ich::load(&self.interface);
         self.simd.load();
+        barrier::isb();
+        self.registers.load_translation();
         barrier::isb();
     }
 }
@@ -212,8 +243,9 @@ fn vtcr() -> u64 {
 
 /// Sets up what EL2 traps and how it translates, on this pCPU with these features, once.
 pub fn init_traps(features: CpuFeatures) {
-    HCR_EL2.set(controls::hcr::GUEST);
     VTCR_EL2.set(vtcr());
+    super::stage2::walk_nothing();
+    HCR_EL2.set(controls::hcr::GUEST);
     CPTR_EL2.set(controls::cptr::SET_UP);
     barrier::isb();
     init_newer(features);

@@ -101,6 +101,16 @@ pub mod mdcr {
     }
 }
 
+/// SCTLR_EL1 and TCR_EL1 while no vCPU's registers are whole on a pCPU: stage 1 is on (M), and no walk of its tables is
+/// allowed (EPD0, EPD1). A CPU that translates by speculation, as Cortex-A55 (erratum 1530923), A57 (1319537), A72
+/// (1319367) and A76 (1165522) do at any time, then has nothing to walk, neither at stage 1 nor at stage 2.
+pub mod no_walks {
+    /// SCTLR_EL1: the RES1 bits, and M.
+    pub const SCTLR_EL1: u64 = 0x30d0_0801;
+    /// TCR_EL1: EPD0 and EPD1.
+    pub const TCR_EL1: u64 = 1 << 7 | 1 << 23;
+}
+
 /// HSTR_EL2: no coprocessor of AArch32 code at EL0 traps by number. What such code can reach is trapped by the
 /// registers above.
 pub const HSTR: u64 = 0;
@@ -140,6 +150,13 @@ mod tests {
         assert_eq!(mdcr::hpmn(0x4103_3000), 6);
         assert_eq!(ICC_SRE_EL2 & 8, 0, "Enable");
         assert_eq!(ICC_SRE_EL2 & 1, 1, "SRE");
+    }
+
+    #[test]
+    fn nothing_is_walked_between_two_vcpus() {
+        // DDI 0487, D24.2.175 (SCTLR_EL1) and D24.2.184 (TCR_EL1).
+        assert_eq!(no_walks::SCTLR_EL1 & 1, 1, "M");
+        assert_eq!(no_walks::TCR_EL1, 0x0080_0080, "EPD1 and EPD0");
     }
 
     #[test]

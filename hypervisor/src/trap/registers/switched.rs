@@ -14,9 +14,6 @@ macro_rules! switched_registers {
                 sp_el1 "S3_4_C4_C1_0" = 0,
                 elr_el1 "S3_0_C4_C0_1" = 0,
                 spsr_el1 "S3_0_C4_C0_0" = 0,
-                // The RES1 bits; MMU and caches off.
-                sctlr_el1 "S3_0_C1_C0_0" = 0x30d0_0800,
-                tcr_el1 "S3_0_C2_C0_2" = 0,
                 ttbr0_el1 "S3_0_C2_C0_0" = 0,
                 ttbr1_el1 "S3_0_C2_C0_1" = 0,
                 mair_el1 "S3_0_C10_C2_0" = 0,
@@ -34,6 +31,12 @@ macro_rules! switched_registers {
                 par_el1 "S3_0_C7_C4_0" = 0,
                 cntkctl_el1 "S3_0_C14_C1_0" = 0,
                 csselr_el1 "S3_2_C0_C0_0" = 0,
+            }
+            // With or without its stage 2 these have the CPU walk its stage 1: see `Context::load`.
+            translation {
+                // The RES1 bits; MMU and caches off.
+                sctlr_el1 "S3_0_C1_C0_0" = 0x30d0_0800,
+                tcr_el1 "S3_0_C2_C0_2" = 0,
             }
             RAS {
                 // What DISR_EL1 is at EL1, since HCR_EL2.AMO is set.
