@@ -18,6 +18,8 @@ const STAY: &str = "postern,stay";
 pub struct Machine<'t> {
     /// All RAM of the normal world, used or not.
     pub ram: Memory,
+    /// What of it EL2 maps: all but what the tree forbids to map.
+    pub mapped: Memory,
     /// The RAM that nobody uses: without what the tree reserves, the tree itself, the ranges
     /// that the caller named and the VMs' modules.
     pub free: Memory,
@@ -64,6 +66,8 @@ pub fn read(tree: &[u8], found: Found) -> Result<(Machine<'_>, VmConfigs<'_>), B
     let cpus = Cpus::read(fdt, found.boot_cpu)?;
     let ram = ram::read_ram(fdt)?;
 
+    let mut mapped = ram.clone();
+    ram::remove_unmapped(fdt, &mut mapped)?;
     let mut free = ram.clone();
     ram::remove_reserved(fdt, &mut free)?;
     for (what, range) in [
@@ -71,7 +75,8 @@ pub fn read(tree: &[u8], found: Found) -> Result<(Machine<'_>, VmConfigs<'_>), B
         ("the device tree", found.tree),
     ] {
         // Firmware may reserve the tree's own place, which does no harm.
-        let misplaced = !ram.contains(range) || (what == "the hypervisor" && !free.contains(range));
+        let misplaced =
+            !mapped.contains(range) || (what == "the hypervisor" && !free.contains(range));
         if misplaced {
             return Err(BootError::Misplaced { what, range });
         }
@@ -108,6 +113,7 @@ pub fn read(tree: &[u8], found: Found) -> Result<(Machine<'_>, VmConfigs<'_>), B
     Ok((
         Machine {
             ram,
+            mapped,
             free,
             cpus,
             gic,

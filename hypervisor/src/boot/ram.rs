@@ -40,12 +40,26 @@ pub(super) fn remove_reserved<'t>(fdt: Fdt<'t>, memory: &mut Memory) -> Result<(
         let end = entry.address().saturating_add(entry.size());
         memory.remove(PaRange::between(Pa::new(entry.address()), Pa::new(end)))?;
     }
+    remove_nodes(fdt, memory, |_| true)
+}
+
+/// Takes out of `memory` what must not be mapped, not even where nobody accesses it: the nodes of `/reserved-memory`
+/// with `no-map` (Devicetree Specification 0.4, 3.5.4). A CPU may read ahead what is mapped.
+pub(super) fn remove_unmapped<'t>(fdt: Fdt<'t>, memory: &mut Memory) -> Result<(), BootError<'t>> {
+    remove_nodes(fdt, memory, |node| node.property("no-map").is_some())
+}
+
+fn remove_nodes<'t>(
+    fdt: Fdt<'t>,
+    memory: &mut Memory,
+    wanted: impl Fn(FdtNode<'t>) -> bool,
+) -> Result<(), BootError<'t>> {
     let Some(parent) = fdt.root().child("reserved-memory") else {
         return Ok(());
     };
     for node in parent.children() {
         // A node with a size only asks an operating system to choose a place.
-        if node.property("reg").is_some() && tree::is_enabled(node) {
+        if node.property("reg").is_some() && tree::is_enabled(node) && wanted(node) {
             for_each_reg(node, |range| Ok(memory.remove(range)?))?;
         }
     }

@@ -85,7 +85,7 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
         .iter()
         .chain([&machine.gic.distributor, &machine.uart.registers])
         .map(|range| device(*range));
-    let ram = machine.ram.iter().map(|range| {
+    let ram = machine.mapped.iter().map(|range| {
         let range = range.aligned_inward(mediator::addr::PAGE_SIZE);
         (range.start(), range.end())
     });

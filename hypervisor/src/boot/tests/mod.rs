@@ -98,6 +98,34 @@ fn the_cpu_that_booted_comes_first_wherever_it_is_in_the_tree() {
 }
 
 #[test]
+fn what_must_not_be_mapped_is_not() {
+    let mut tree = fixture::two_vms();
+    let mapped = |tree: &DeviceTree| {
+        let dtb = tree.to_dtb();
+        let (machine, _) = read(&dtb, occupied()).unwrap();
+        assert_eq!(
+            machine.free,
+            read(&fixture::two_vms().to_dtb(), occupied())
+                .unwrap()
+                .0
+                .free
+        );
+        machine.mapped.iter().collect::<Vec<_>>()
+    };
+    // Reserved, but OP-TEE and the normal world may share it.
+    assert_eq!(mapped(&tree), [range(0x4000_0000, 0x1_0000_0000)]);
+    let shm = at(&mut tree, "/reserved-memory/optee_shm@42000000");
+    set(shm, "no-map", [0_u32; 0]);
+    assert_eq!(
+        mapped(&tree),
+        [
+            range(0x4000_0000, 0x4200_0000),
+            range(0x4220_0000, 0x1_0000_0000)
+        ]
+    );
+}
+
+#[test]
 fn reads_the_default_machine() {
     let dtb = fixture::two_vms().to_dtb();
     let (machine, vms) = read(&dtb, occupied()).unwrap();
