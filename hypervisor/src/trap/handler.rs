@@ -2,11 +2,13 @@
 
 use super::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap};
 use super::inject::Exception;
+use super::serror::Severity;
 use super::sysreg::{self, Outcome};
 use super::{guest_exception, irq, mmio};
 use crate::arch::percpu::{self, Pcpu};
 use crate::arch::timer;
 use crate::arch::world::{CallFrame, Frame};
+use crate::console::log::Counted;
 use crate::sched::masked::Cause;
 use crate::sched::{debug, physical_timer, run, sections};
 use crate::services;
@@ -60,17 +62,34 @@ pub fn interrupt(frame: &mut Frame) {
     sections::close();
 }
 
-/// An SError while a guest ran. It may be anybody's; nothing that guests can reach raises one on
-/// purpose, so it is reported and the guest goes on.
+/// An SError while a guest ran. It may be anybody's; nothing that guests can reach raises one on purpose. It is reported
+/// as the machine's, and only where the syndrome says that what ran has consumed it the VM ends.
+///
+/// # Panics
+/// The error may have spread to EL2.
 pub fn system_error(frame: &mut Frame) {
-    let running = running(percpu::this());
-    if running.vm.log_once(crate::vm::Oddity::SystemError) {
+    static OTHERS: Counted = Counted::new();
+    let here = percpu::this();
+    let running = running(here);
+    let esr = Esr::new(ESR_EL2.get());
+    let severity = Severity::of(esr);
+    let is_new = match severity {
+        Severity::Contained => running.vm.log_once(crate::vm::Oddity::SystemError),
+        _ => OTHERS.happens(),
+    };
+    if is_new {
         crate::warn!(
-            "vm {}: SError {:#x} at {:#x}",
-            running.vm.name,
-            ESR_EL2.get(),
-            frame.pc
+            "CPU {}: SError {:#x}, {}, while vm {} ran",
+            here.index,
+            esr.get(),
+            severity.name(),
+            running.vm.name
         );
+    }
+    match severity {
+        Severity::Corrected | Severity::Restartable | Severity::Unknown => {}
+        Severity::Contained => running.vm.lost_state(),
+        Severity::Uncontainable => panic!("SError {:#x}: the error is not contained", esr.get()),
     }
     run::before_return(frame);
 }

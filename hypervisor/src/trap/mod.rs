@@ -11,4 +11,5 @@ pub mod irq;
 #[cfg(target_os = "none")]
 pub mod mmio;
 pub mod registers;
+pub mod serror;
 pub mod sysreg;

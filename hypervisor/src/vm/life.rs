@@ -125,6 +125,8 @@ pub enum Event {
     TornDown,
     /// OP-TEE does not let go of it.
     Held,
+    /// The hardware has lost some of its state: an error that it has consumed.
+    LostState,
 }
 
 /// How a VM ends.
@@ -134,7 +136,7 @@ pub enum Ending {
     Off,
     /// It starts again.
     Reset,
-    /// It could not be started, or not be ended as it should.
+    /// It could not be started, or not go on, or not be ended as it should.
     Error,
     /// A user's order.
     Killed,
@@ -301,6 +303,7 @@ impl Life {
             // A vCPU may be on its way into the call when its VM is paused.
             (Phase::Running | Phase::Paused, Event::GuestOff) => self.end(Ending::Off),
             (Phase::Running | Phase::Paused, Event::GuestReset) => self.end(Ending::Reset),
+            (Phase::Running | Phase::Paused, Event::LostState) => self.end(Ending::Error),
             // The guest turned off one vCPU after the other.
             (Phase::Running | Phase::Paused, Event::VcpusStopped) => {
                 self.has_vcpus = false;

@@ -131,6 +131,11 @@ impl Vm {
         run::turn_off();
     }
 
+    /// The hardware has lost some of its state, so that it cannot go on.
+    pub fn lost_state(&'static self) {
+        self.happened(Event::LostState);
+    }
+
     pub(super) fn carry_out(&'static self, then: Then) {
         match then {
             // Who loads it knows where it begins, and lets it run.

@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const EVENTS: [Event; 7] = [
+const EVENTS: [Event; 8] = [
     Event::Loaded,
     Event::CannotStart,
     Event::GuestOff,
@@ -9,6 +9,7 @@ const EVENTS: [Event; 7] = [
     Event::VcpusStopped,
     Event::TornDown,
     Event::Held,
+    Event::LostState,
 ];
 
 fn life(phase: Phase, ending: Ending, has_vcpus: bool) -> Life {
@@ -103,10 +104,10 @@ fn every_order_in_every_state() {
 fn every_event_in_every_state() {
     use Phase::{Ending as E, Failed as F, Off as O, Paused as P, Running as R, Starting as S};
     use Then::Nothing as N;
-    type Row = [(Then, Phase); 7];
-    // loaded, cannot start, guest off, guest reset, vCPUs stopped, torn down, held
+    type Row = [(Then, Phase); 8];
+    // loaded, cannot start, guest off, guest reset, vCPUs stopped, torn down, held, lost state
     let rows: [Row; 9] = [
-        [(N, O); 7],
+        [(N, O); 8],
         [
             (Then::Run, R),
             (Then::TearDown, E),
@@ -115,6 +116,7 @@ fn every_event_in_every_state() {
             (N, S),
             (N, S),
             (N, S),
+            (N, S),
         ],
         [
             (N, R),
@@ -124,6 +126,7 @@ fn every_event_in_every_state() {
             (Then::TearDown, E),
             (N, R),
             (N, R),
+            (Then::StopVcpus, E),
         ],
         [
             (N, P),
@@ -133,6 +136,7 @@ fn every_event_in_every_state() {
             (Then::TearDown, E),
             (N, P),
             (N, P),
+            (Then::StopVcpus, E),
         ],
         [
             (N, E),
@@ -140,6 +144,7 @@ fn every_event_in_every_state() {
             (N, E),
             (N, E),
             (Then::TearDown, E),
+            (N, E),
             (N, E),
             (N, E),
         ],
@@ -151,6 +156,7 @@ fn every_event_in_every_state() {
             (N, E),
             (Then::Again, S),
             (Then::Ended(Ending::Error), F),
+            (N, E),
         ],
         [
             (N, E),
@@ -158,6 +164,7 @@ fn every_event_in_every_state() {
             (N, E),
             (N, E),
             (Then::TearDown, E),
+            (N, E),
             (N, E),
             (N, E),
         ],
@@ -169,8 +176,9 @@ fn every_event_in_every_state() {
             (N, E),
             (Then::Ended(Ending::Killed), O),
             (Then::Ended(Ending::Error), F),
+            (N, E),
         ],
-        [(N, F); 7],
+        [(N, F); 8],
     ];
     for ((name, state), row) in states().into_iter().zip(rows) {
         for (event, (then, phase)) in EVENTS.into_iter().zip(row) {
@@ -231,7 +239,7 @@ proptest! {
     /// not started before that is over.
     #[test]
     fn no_order_of_events_breaks_the_order_of_the_end(
-        steps in proptest::collection::vec((0usize..13, any::<bool>()), 0..60),
+        steps in proptest::collection::vec((0usize..14, any::<bool>()), 0..60),
     ) {
         let (mut life, mut world) = (Life::new(), World::default());
         for (step, _) in steps {
@@ -242,7 +250,10 @@ proptest! {
                     // The world reports only what can be.
                     let can = match event {
                         Event::Loaded | Event::CannotStart => world.starting,
-                        Event::GuestOff | Event::GuestReset | Event::VcpusStopped => world.vcpus,
+                        Event::GuestOff
+                        | Event::GuestReset
+                        | Event::VcpusStopped
+                        | Event::LostState => world.vcpus,
                         Event::TornDown | Event::Held => world.tearing,
                     };
                     if !can {
