@@ -30,7 +30,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-soak miri fuzz test-models optee-facts bench bench-check bench-profile bench-linux lint clean distclean
+.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-cpus test-soak miri fuzz test-models optee-facts bench bench-check bench-profile bench-linux lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -83,6 +83,9 @@ endif
 test-hostile: tool prepare ## A guest that plays 62 attacks beside one that works; make test plays some of them
 	POSTERN_TEST_SUITE=$(SUITE) cargo run --profile host --package postern-tests --bin hostile -- $(ATTACKS)
 
+test-cpus: tool prepare ## Two VMs scan all system registers on each CPU model, or on CPUS="max neoverse-n2"; may fetch a newer QEMU
+	cargo run --profile host --package postern-tests --bin scan -- $(CPUS)
+
 test-soak: tool prepare ## Start and end a VM N=100 times, in any state, beside guests at work; SEED=1 repeats an order
 	cargo run --profile host --package postern-tests --bin soak -- $(or $(N),100) $(SEED)
 
@@ -116,6 +119,7 @@ lint: setup ## Formatting and clippy, as CI checks them
 	cargo clippy --package hypervisor --package postern --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-bench --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-checks --target aarch64-unknown-none-softfloat --release -- -D warnings
+	cargo clippy --package guest-scan --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-hostile --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-agent --target aarch64-unknown-linux-musl --release -- -D warnings
 

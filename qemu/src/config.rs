@@ -48,6 +48,8 @@ pub struct System {
 pub struct Machine {
     /// Physical CPUs, 1 to 4.
     pub cpus: u32,
+    /// Their model, as QEMU's `-cpu` has it.
+    pub cpu: String,
     /// RAM in MiB, at least 512. It starts at 0x4000_0000, as on every `virt` machine.
     pub memory_mib: u64,
     /// VMs that OP-TEE has room for at once, 1 to 8. It is built for them, from Debian's source or the
@@ -77,6 +79,7 @@ impl Default for Machine {
     fn default() -> Self {
         Self {
             cpus: 4,
+            cpu: "cortex-a72".into(),
             memory_mib: 3072,
             optee_guests: None,
             optee_flags: Vec::new(),

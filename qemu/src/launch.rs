@@ -99,7 +99,7 @@ impl Machine {
         Self {
             qemu: "qemu-system-aarch64".into(),
             board: "virt,secure=on,virtualization=on,gic-version=3".into(),
-            cpu: "cortex-a72".into(),
+            cpu: artifacts.machine.cpu.clone(),
             cpus,
             memory_mib: artifacts.machine.memory_mib,
             firmware: Firmware::Flash(artifacts.flash.clone()),

@@ -5,9 +5,11 @@
 
 mod apt;
 pub mod deb;
+mod newer_qemu;
 mod source_package;
 pub mod sources;
 
+pub use newer_qemu::newer_qemu;
 pub use source_package::{SourcePackage, optee_source, unpack};
 
 use crate::config::Linux;
@@ -181,6 +183,7 @@ fn fetch_newest(
     let suites = Suites {
         binaries: Some(suite),
         sources: TF_A.1,
+        architecture: apt::ARCHITECTURE,
     };
     let apt = Apt::new(folder, logs, suites, &mirror)?;
     apt.update(progress)?;

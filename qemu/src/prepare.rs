@@ -175,9 +175,9 @@ impl Artifacts {
 /// QEMU's arguments for the bare machine.
 pub(crate) fn machine_args(machine: &Machine) -> Vec<OsString> {
     let text = format!(
-        "-M virt,secure=on,virtualization=on,gic-version=3 -cpu cortex-a72 -smp {} -m {} \
+        "-M virt,secure=on,virtualization=on,gic-version=3 -cpu {} -smp {} -m {} \
          -nographic -net none",
-        machine.cpus, machine.memory_mib
+        machine.cpu, machine.cpus, machine.memory_mib
     );
     text.split_whitespace().map(OsString::from).collect()
 }

@@ -11,6 +11,7 @@ pub mod hostile;
 pub mod masked;
 pub mod meter;
 pub mod neighbour;
+pub mod scan;
 pub mod soak;
 pub mod tee_log;
 pub mod watch;
@@ -20,7 +21,7 @@ use guest_agent::event::{CaseState, Event, XtestEnd};
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::folder::{Claim, empty};
-use postern_qemu::launch::Machine;
+use postern_qemu::launch::{Firmware, Machine};
 use postern_qemu::monitor::{HypervisorEvent, Stats};
 use postern_qemu::paths::Paths;
 use postern_qemu::prepare::{Artifacts, Flavour, PrepareOptions, Suite, Versions, prepare};
@@ -146,6 +147,31 @@ fn suite() -> Result<Suite> {
         Ok(name) => name.parse().map_err(anyhow::Error::msg),
         Err(_) => Ok(Suite::default()),
     }
+}
+
+/// The machine as QEMU itself starts it, without TF-A and OP-TEE. QEMU wants its tree where the guests'
+/// kernel and initramfs are, so they become one file in their places, which it takes for an initrd and
+/// puts the tree behind.
+///
+/// # Errors
+///
+/// There is nothing to load, or a file cannot be read or written.
+pub fn without_firmware(lab: &Lab, mut machine: Machine, board: &str) -> Result<Machine> {
+    let mut loads = machine.loads.drain(..);
+    let hypervisor = loads.next().context("nothing to load")?;
+    let mut modules = Vec::new();
+    let mut start = None;
+    for load in loads {
+        let start = *start.get_or_insert(load.address);
+        modules.resize(usize::try_from(load.address - start)?, 0);
+        modules.extend(std::fs::read(&load.file)?);
+    }
+    let file = lab.folder.join("modules.bin");
+    std::fs::write(&file, modules)?;
+    machine.board = board.into();
+    machine.firmware = Firmware::Kernel(hypervisor.file);
+    machine.extra = vec!["-initrd".into(), file.into()];
+    Ok(machine)
 }
 
 /// Waits for the one line that says why a boot is impossible, and for the machine to power off by

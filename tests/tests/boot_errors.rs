@@ -1,11 +1,11 @@
 //! A boot that is impossible says why in one line and powers off: never a silent hang.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use postern_qemu::config::Memory;
-use postern_qemu::launch::{Firmware, Machine};
+use postern_qemu::launch::Machine;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
-use postern_tests::{Lab, boot_error};
+use postern_tests::{Lab, boot_error, without_firmware};
 
 /// Boots a machine that cannot work; each of the words must be in the reason.
 fn refused(lab: &Lab, machine: &Machine, words: &[&str]) -> Result<()> {
@@ -16,27 +16,6 @@ fn refused(lab: &Lab, machine: &Machine, words: &[&str]) -> Result<()> {
         ensure!(text.contains(word), "{text:?} does not speak of {word:?}");
     }
     Ok(())
-}
-
-/// The machine as QEMU itself starts it, without TF-A and OP-TEE. QEMU wants its tree where the guests'
-/// kernel and initramfs are, so they become one file in their places, which it takes for an initrd and
-/// puts the tree behind.
-fn without_firmware(lab: &Lab, mut machine: Machine, board: &str) -> Result<Machine> {
-    let mut loads = machine.loads.drain(..);
-    let hypervisor = loads.next().context("nothing to load")?;
-    let mut modules = Vec::new();
-    let mut start = None;
-    for load in loads {
-        let start = *start.get_or_insert(load.address);
-        modules.resize(usize::try_from(load.address - start)?, 0);
-        modules.extend(std::fs::read(&load.file)?);
-    }
-    let file = lab.folder.join("modules.bin");
-    std::fs::write(&file, modules)?;
-    machine.board = board.into();
-    machine.firmware = Firmware::Kernel(hypervisor.file);
-    machine.extra = vec!["-initrd".into(), file.into()];
-    Ok(machine)
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod panic;
 pub mod probe;
 pub mod psci;
 pub mod smccc;
+pub mod sysreg;
 pub mod tee;
 pub mod timer;
 pub mod timers;

@@ -15,7 +15,7 @@ use std::time::Duration;
 mod tests;
 
 /// The architecture of everything that runs on the machine.
-const ARCHITECTURE: &str = "arm64";
+pub(super) const ARCHITECTURE: &str = "arm64";
 
 /// apt, set up for one suite.
 pub(super) struct Apt<'a> {
@@ -31,6 +31,8 @@ pub(super) struct Suites {
     pub binaries: Option<Suite>,
     /// Source packages.
     pub sources: Suite,
+    /// What the binary packages are for, in Debian's words.
+    pub architecture: &'static str,
 }
 
 impl Suites {
@@ -82,7 +84,7 @@ impl<'a> Apt<'a> {
         };
         write("status", String::new())?;
         write("sources.list", sources_list(suites, mirror))?;
-        write("apt.conf", configuration(&folder))?;
+        write("apt.conf", configuration(&folder, suites.architecture))?;
         Ok(Self {
             folder,
             logs,
@@ -175,7 +177,10 @@ impl<'a> Apt<'a> {
         let folder = self.folder.join("debs");
         let named: Vec<String> = names
             .iter()
-            .map(|name| format!("{name}:{ARCHITECTURE}/{}", self.suites.main()))
+            .map(|name| {
+                let Suites { architecture, .. } = self.suites;
+                format!("{name}:{architecture}/{}", self.suites.main())
+            })
             .collect();
         let wanted = wanted(&self.output("apt-get", &["download", "--print-uris"], &named)?);
         let mut command = self.command("apt-get");
@@ -263,7 +268,7 @@ fn sources_list(suites: Suites, mirror: &Mirror) -> String {
 
 /// Our configuration. What begins with `#clear` takes back what the machine's own says: hooks that are
 /// meant for its own packages, lists that we do not need.
-fn configuration(folder: &Path) -> String {
+fn configuration(folder: &Path, architecture: &str) -> String {
     let folder = folder.display();
     format!(
         r#"#clear APT::Architectures;
@@ -272,8 +277,8 @@ fn configuration(folder: &Path) -> String {
 #clear APT::Update::Post-Invoke-Success;
 #clear Acquire::IndexTargets::deb::DEP-11;
 #clear Acquire::IndexTargets::deb::CNF;
-APT::Architecture "{ARCHITECTURE}";
-APT::Architectures {{ "{ARCHITECTURE}"; }};
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
 APT::Sandbox::User "root";
 APT::Get::AllowUnauthenticated "false";
 Acquire::AllowInsecureRepositories "false";

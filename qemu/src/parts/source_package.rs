@@ -1,6 +1,6 @@
 //! Source packages: fetched as the others are, unpacked with Debian's patches applied.
 
-use super::apt::{Apt, SourceFiles, Suites};
+use super::apt::{ARCHITECTURE, Apt, SourceFiles, Suites};
 use super::{Package, sources};
 use crate::paths::Paths;
 use crate::prepare::Suite;
@@ -94,6 +94,7 @@ fn fetch(folder: &Path, logs: &Path, suite: Suite, progress: &Progress) -> Resul
     let suites = Suites {
         binaries: None,
         sources: suite,
+        architecture: ARCHITECTURE,
     };
     let apt = Apt::new(folder, logs, suites, &sources::mirror()?)?;
     apt.update(progress)?;

@@ -3,13 +3,16 @@
 //! Each register is *switched*, *trapped*, *constant* or *absent*. Four places make it so: the list of what a
 //! switch of vCPUs saves ([`switched`]), the traps that EL2 sets ([`controls`]), the answers to what traps
 //! (`trap/sysreg.rs`) and the features that guests are told of (`trap/ids.rs`). `table.rs` says which of the four it
-//! is to be, register by register, and `tests.rs` holds the four places to it.
+//! is to be, register by register, and `tests.rs` holds the four places to it; so does a guest that reads all of them
+//! (`guests/scan`).
 
+#[cfg(not(target_os = "none"))]
+pub mod architecture;
 pub mod controls;
 pub mod features;
 #[cfg(any(test, target_os = "none"))]
 pub mod switched;
-#[cfg(test)]
-mod table;
+#[cfg(not(target_os = "none"))]
+pub mod table;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,11 @@
 //! The one table of all system registers of EL1 and EL0. `tests.rs` holds the hypervisor to it.
 
+use super::architecture::Register;
 use super::controls::{self, cptr, hcr, mdcr};
 
 /// What a guest meets behind the name of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub enum Decision {
     /// Each vCPU has its own, by the list in `switched.rs`.
     Switched,
     /// Each vCPU has its own, by other means.
@@ -20,6 +21,7 @@ pub(super) enum Decision {
     AbsentBy(&'static str),
     /// Of an extension that no CPU known to us has; EL2 does not enable it, and the ID registers hide it.
     AbsentYet {
+        /// The extension.
         feature: &'static str,
         /// CRm and op2 of the ID register that would tell.
         id: (u8, u8),
@@ -28,7 +30,7 @@ pub(super) enum Decision {
 
 /// The bit of an EL2 register that makes accesses trap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trap {
+pub enum Trap {
     /// One, in HCR_EL2.
     Hcr(u64),
     /// Zero at this position, in HCR_EL2.
@@ -57,7 +59,8 @@ pub(super) enum Trap {
 
 impl Trap {
     /// Whether EL2 has set it so.
-    pub(super) fn is_set(self) -> bool {
+    #[must_use]
+    pub fn is_set(self) -> bool {
         let is_one = |value: u64, mask: u64| value & mask == mask && mask != 0;
         let is_zero = |value: u64, bit: u32| value >> bit & 1 == 0;
         match self {
@@ -384,3 +387,40 @@ pub(super) const TABLE: &[(&str, Decision)] = &[
         Decision::AbsentBy(R_PROFILE),
     ),
 ];
+
+/// Whether a name is what a pattern says: `?` is one letter, `*` any, and a `~` at the end any but "ITECR_EL1".
+pub(super) fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], []) => true,
+        ([b'~'], rest) => rest != b"ITECR_EL1",
+        ([b'*', rest @ ..], _) => {
+            fits(rest, name)
+                || name
+                    .split_first()
+                    .is_some_and(|(_, tail)| fits(pattern, tail))
+        }
+        ([b'?', rest @ ..], [_, tail @ ..]) => fits(rest, tail),
+        ([a, rest @ ..], [b, tail @ ..]) => a == b && fits(rest, tail),
+        _ => false,
+    }
+}
+
+/// The decision on a register.
+///
+/// # Panics
+/// It has no row or several; the tests see to it that none has.
+#[must_use]
+pub fn decision(register: &Register) -> Decision {
+    let all: Vec<_> = TABLE
+        .iter()
+        .filter(|(names, _)| {
+            names
+                .split_whitespace()
+                .any(|pattern| fits(pattern.as_bytes(), register.name.as_bytes()))
+        })
+        .collect();
+    let [(_, decision)] = all[..] else {
+        panic!("{register:?} has {} rows: {all:?}", all.len());
+    };
+    *decision
+}

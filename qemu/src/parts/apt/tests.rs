@@ -60,14 +60,15 @@ fn signatures_are_checked_against_the_named_keyring_only() {
         sources_list(
             Suites {
                 binaries: Some(Suite::Sid),
-                sources: Suite::Trixie
+                sources: Suite::Trixie,
+                architecture: ARCHITECTURE
             },
             &mirror
         ),
         "deb [signed-by=/k.gpg] http://m/debian sid main\n\
          deb-src [signed-by=/k.gpg] http://m/debian trixie main\n"
     );
-    let text = configuration(Path::new("/c"));
+    let text = configuration(Path::new("/c"), ARCHITECTURE);
     assert!(text.contains("AllowUnauthenticated \"false\""));
     assert!(text.contains("Dir::State::lists \"/c/apt/lists\""));
 }

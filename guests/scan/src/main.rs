@@ -1,0 +1,30 @@
+//! A guest that looks behind every name of a system register, and leaves marks there.
+//!
+//! Two of them on one pCPU show what leaks from VM to VM: `tests/src/scan` gives the commands, compares what both
+//! see, and holds it against the hypervisor's table. Commands are lines on the console, answers are lines of
+//! `@postern ` and a JSON object:
+//!
+//! | command | answer |
+//! |---|---|
+//! | | `{"event":"ready","program":"scan"}` when it has started |
+//! | `scan` | a `{"event":"register","encoding":N,"value":"0x…"}` for each register that can be read, in order, then `{"event":"scanned","registers":N}` |
+//! | `mark SALT` | writes a pattern of its own to each register that it can do without; `{"event":"marked","registers":N}` says how many have kept some of it |
+//! | `check` | `{"event":"lost","encoding":N,"wrote":"0x…","value":"0x…"}` for each that is not as it was after `mark`, then `{"event":"checked","registers":N}` |
+//! | `poweroff` | `{"event":"bye"}`, then the VM is off |
+#![cfg_attr(target_os = "none", no_std, no_main)]
+
+#[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+mod scan;
+
+#[cfg(target_os = "none")]
+guest_bare::program!(scan::main);
+
+/// The program runs in a VM only.
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("a bare-metal program: build it for aarch64-unknown-none-softfloat");
+    std::process::exit(2);
+}

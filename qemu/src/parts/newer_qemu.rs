@@ -1,0 +1,127 @@
+//! A newer QEMU than the machine's, for CPU models that an older one lacks: Debian trixie's, with all libraries that
+//! it needs, in a folder of its own. It runs beside the machine's, and nothing is installed.
+
+use super::apt::{Apt, Suites};
+use super::deb::{self, Content};
+use super::sources;
+use crate::paths::Paths;
+use crate::prepare::Suite;
+use crate::progress::Progress;
+use anyhow::{Context, Result, bail};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// The package.
+const PACKAGE: &str = "qemu-system-arm";
+/// The program in it.
+const PROGRAM: &str = "usr/bin/qemu-system-aarch64";
+
+/// What this machine's programs are for, in Debian's words, and the loader that starts them.
+fn host() -> Result<(&'static str, &'static str)> {
+    match std::env::consts::ARCH {
+        "x86_64" => Ok(("amd64", "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")),
+        "aarch64" => Ok(("arm64", "usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1")),
+        other => bail!("there is no newer QEMU to fetch for {other}"),
+    }
+}
+
+/// The program: from the cache when it is there, else fetched.
+///
+/// # Errors
+/// When the machine's apt sources name no Debian mirror, or a package cannot be had.
+pub fn newer_qemu(paths: &Paths, progress: &Progress) -> Result<PathBuf> {
+    let folder = paths.root().join(".cache").join("qemu");
+    let folder = std::path::absolute(folder).context("the current folder is lost")?;
+    let program = folder.join("qemu-system-aarch64");
+    if program.is_file() {
+        return Ok(program);
+    }
+    let (architecture, loader) = host()?;
+    let suites = Suites {
+        binaries: Some(Suite::Trixie),
+        sources: Suite::Trixie,
+        architecture,
+    };
+    let logs = paths.build_logs();
+    let apt = Apt::new(&folder, &logs, suites, &sources::mirror()?)?;
+    apt.update(progress)?;
+    let names = apt.with_libraries(vec![PACKAGE.into()])?;
+    let packages = apt.download(&names, progress)?;
+    let step = progress.step("Unpacking a newer QEMU");
+    let root = folder.join("root");
+    for package in &packages {
+        let entries = deb::read(&package.file, |path| {
+            path == PROGRAM || path.contains(".so")
+        })?;
+        for entry in entries {
+            unpack(&root, &entry.path, &entry.content)
+                .with_context(|| package.file.display().to_string())?;
+        }
+    }
+    step.done();
+    let (loader, binary) = (root.join(loader), root.join(PROGRAM));
+    let libraries = loader.parent().unwrap_or(&root);
+    let script = format!(
+        "#!/bin/sh\nexec '{}' --library-path '{}' '{}' \"$@\"\n",
+        loader.display(),
+        libraries.display(),
+        binary.display()
+    );
+    // Last, since it says that all is there.
+    crate::stamp::write(&program, script.as_bytes())?;
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
+    Ok(program)
+}
+
+/// Puts a file of a package where it belongs below `root`.
+fn unpack(root: &Path, path: &str, content: &Content) -> Result<()> {
+    // Some packages still name `/lib`, which is a link to `/usr/lib`.
+    let path = match path.strip_prefix("lib/") {
+        Some(rest) => format!("usr/lib/{rest}"),
+        None => path.to_owned(),
+    };
+    let file = root.join(&path);
+    let folder = file.parent().context("a file without a folder")?;
+    std::fs::create_dir_all(folder)?;
+    match content {
+        Content::File { mode, data } => {
+            std::fs::write(&file, data)?;
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(*mode))?;
+        }
+        Content::Link { target, symbolic } => {
+            if file.symlink_metadata().is_ok() {
+                std::fs::remove_file(&file)?;
+            }
+            if *symbolic {
+                symlink(target, &file)?;
+            } else {
+                std::fs::hard_link(root.join(target), &file)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_links_go_below_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |data: &str| Content::File {
+            mode: 0o755,
+            data: data.into(),
+        };
+        let link = Content::Link {
+            target: "x.so.1".into(),
+            symbolic: true,
+        };
+        unpack(root.path(), "lib/arch/x.so.1", &file("one")).unwrap();
+        for _ in 0..2 {
+            unpack(root.path(), "usr/lib/arch/x.so", &link).unwrap();
+        }
+        let text = std::fs::read_to_string(root.path().join("usr/lib/arch/x.so")).unwrap();
+        assert_eq!(text, "one");
+    }
+}

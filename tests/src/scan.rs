@@ -1,0 +1,395 @@
+//! The scan guest's host side: what two VMs on one pCPU see behind each name of a system register, on one CPU model
+//! after the other, held against the hypervisor's table.
+
+use crate::{Lab, SOON, without_firmware};
+use anyhow::{Context, Result, bail, ensure};
+use hypervisor::trap::decode::SysReg;
+use hypervisor::trap::registers::architecture::{Register, registers};
+use hypervisor::trap::registers::table::{Decision, decision};
+use postern_qemu::console::Channel;
+use postern_qemu::parts::newer_qemu;
+use postern_qemu::prepare::Flavour;
+use postern_qemu::progress::Progress;
+use postern_qemu::session::Session;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// A CPU to scan.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    /// QEMU's `-cpu`.
+    pub cpu: &'static str,
+    /// Whether `make test` scans it.
+    pub quick: bool,
+}
+
+const fn model(cpu: &'static str, quick: bool) -> Model {
+    Model { cpu, quick }
+}
+
+/// All CPUs that are scanned. `max` has what QEMU has, SVE, SME and MTE among them.
+pub const MODELS: &[Model] = &[
+    model("cortex-a53", false),
+    model("cortex-a57", false),
+    model("cortex-a72", true),
+    model("cortex-a76", false),
+    model("neoverse-n1", false),
+    model("neoverse-n2", false),
+    model("max", true),
+];
+
+/// Enough for a VM to go over all registers.
+const SCAN: Duration = Duration::from_secs(240);
+/// What is not the same at each reading: clocks, a timer's distance, random numbers.
+const MOVING: &[&str] = &[
+    "CNTPCT_EL0",
+    "CNTPCTSS_EL0",
+    "CNTVCT_EL0",
+    "CNTVCTSS_EL0",
+    "CNTV_TVAL_EL0",
+    "CNTV_CVAL_EL0",
+    "CNTP_TVAL_EL0",
+    "RNDR",
+    "RNDRRS",
+    // What the last undefined instruction of a scan left, and the program's own code and stack.
+    "ELR_EL1",
+    "SPSR_EL1",
+    "NZCV",
+];
+
+/// The first QEMU that has HCR_EL2.TIDCP: 8.1, as a number.
+const TIDCP: u32 = 801;
+/// Registers that every model has and that keep what is written; there are more.
+const LEAST_MARKS: u64 = 12;
+
+/// What a VM reads, by encoding.
+type Values = BTreeMap<u32, u64>;
+
+/// The number that the guest has for a register.
+fn number(reg: SysReg) -> u32 {
+    let part = |value: u8, low: u32| u32::from(value) << low;
+    part(reg.op0 & 1, 14)
+        | part(reg.op1, 11)
+        | part(reg.crn, 7)
+        | part(reg.crm, 3)
+        | part(reg.op2, 0)
+}
+
+fn encoding_name(number: u32) -> String {
+    let part = |low: u32, mask: u32| number >> low & mask;
+    format!(
+        "S{}_{}_C{}_C{}_{}",
+        part(14, 1) + 2,
+        part(11, 7),
+        part(7, 15),
+        part(3, 15),
+        part(0, 7)
+    )
+}
+
+/// The names of all registers.
+struct Names(BTreeMap<u32, Register>);
+
+impl Names {
+    fn new() -> Self {
+        Self(
+            registers()
+                .into_iter()
+                .map(|found| (number(found.reg), found))
+                .collect(),
+        )
+    }
+
+    fn of(&self, number: u32) -> String {
+        match self.0.get(&number) {
+            Some(register) => format!("{} ({})", register.name, encoding_name(number)),
+            None => encoding_name(number),
+        }
+    }
+
+    /// Whether the register is among those of that list.
+    fn is_one_of(&self, number: u32, list: &[&str]) -> bool {
+        self.0
+            .get(&number)
+            .is_some_and(|found| list.contains(&found.name))
+    }
+
+    /// What is wrong about a register that a guest can read.
+    fn judge(&self, number: u32, value: u64, qemu: u32) -> Option<String> {
+        if qemu < TIDCP && self.is_shown_by_old_qemu(number) {
+            return None;
+        }
+        let Some(register) = self.0.get(&number) else {
+            // The reserved ones of the ID space read as zero (DDI 0487, D24.2).
+            let is_reserved_id = (encoding_name(number).starts_with("S3_0_C0_C")) && value == 0;
+            return (!is_reserved_id).then(|| "nobody decided about it".into());
+        };
+        match decision(register) {
+            Decision::Absent(_) | Decision::AbsentBy(_) | Decision::AbsentYet { .. } => {
+                Some("guests are not to have it".into())
+            }
+            Decision::Trapped(_)
+                if ["REVIDR_EL1", "AIDR_EL1", "ACTLR_EL1"].contains(&register.name) =>
+            {
+                (value != 0).then(|| format!("it is the machine's: {value:#x}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// What a QEMU before 8.1 shows although its traps are set: it has no HCR_EL2.TIDCP, which holds what is
+    /// implementation defined, and has FEAT_SME without FEAT_FGT, where SMPRI_EL1 reads as zero.
+    fn is_shown_by_old_qemu(&self, number: u32) -> bool {
+        matches!(number >> 7 & 15, 11 | 15) || self.is_one_of(number, &["SMPRI_EL1"])
+    }
+
+    /// What every guest is to find and this one does not.
+    fn missing(&self, values: &Values) -> Vec<String> {
+        // Those that all Armv8.0 CPUs have.
+        let always = [
+            "TTBR0_EL1",
+            "TPIDR_EL0",
+            "TPIDR_EL1",
+            "CSSELR_EL1",
+            "FPCR",
+            "MIDR_EL1",
+            "ICC_SRE_EL1",
+        ];
+        let all = self.0.iter();
+        all.filter(|(number, found)| always.contains(&found.name) && !values.contains_key(number))
+            .map(|(number, _)| self.of(*number))
+            .collect()
+    }
+}
+
+/// A VM with the program.
+struct Guest {
+    name: &'static str,
+    channel: Channel,
+}
+
+impl Guest {
+    fn new(session: &mut Session, name: &'static str) -> Result<Self> {
+        let channel = session.vm(name)?;
+        session.expect(channel, SCAN).ready()?;
+        Ok(Self { name, channel })
+    }
+
+    /// Gives a command; what the events of that name say, up to the last one, whose name is `end`.
+    fn ask(
+        &self,
+        session: &mut Session,
+        command: &str,
+        each: &str,
+        end: &str,
+    ) -> Result<(Vec<Value>, u64)> {
+        session.send(self.channel, command)?;
+        let mut found = Vec::new();
+        let count = session.expect(self.channel, SCAN).program(
+            &format!("the end of {command}"),
+            |event| {
+                let name = event["event"].as_str()?;
+                if name == each {
+                    found.push(event.clone());
+                }
+                (name == end).then(|| event["registers"].as_u64().unwrap_or_default())
+            },
+        )?;
+        Ok((found, count))
+    }
+
+    fn scan(&self, session: &mut Session) -> Result<Values> {
+        let (found, count) = self.ask(session, "scan", "register", "scanned")?;
+        ensure!(
+            found.len() as u64 == count,
+            "{}: lines were lost",
+            self.name
+        );
+        found.iter().map(value_of).collect()
+    }
+
+    /// Leaves marks; how many.
+    fn mark(&self, session: &mut Session, salt: u32) -> Result<u64> {
+        let (_, count) = self.ask(session, &format!("mark {salt}"), "", "marked")?;
+        Ok(count)
+    }
+
+    /// Marks that are not there any more.
+    fn check(&self, session: &mut Session, names: &Names) -> Result<Vec<String>> {
+        let (lost, _) = self.ask(session, "check", "lost", "checked")?;
+        lost.iter()
+            .map(|event| {
+                let number = u32::try_from(event["encoding"].as_u64().context("no encoding")?)?;
+                Ok(format!(
+                    "{}: {} was {}",
+                    names.of(number),
+                    event["value"],
+                    event["wrote"]
+                ))
+            })
+            .collect()
+    }
+}
+
+fn value_of(event: &Value) -> Result<(u32, u64)> {
+    let number = u32::try_from(event["encoding"].as_u64().context("no encoding")?)?;
+    let text = event["value"].as_str().context("no value")?;
+    Ok((
+        number,
+        u64::from_str_radix(text.trim_start_matches("0x"), 16)?,
+    ))
+}
+
+/// What differs between two readings.
+fn differences(names: &Names, before: &Values, after: &Values) -> Vec<String> {
+    let numbers: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    numbers
+        .into_iter()
+        .filter(|&&number| before.get(&number) != after.get(&number))
+        .filter(|&&number| !names.is_one_of(number, MOVING))
+        .map(|number| {
+            let text = |values: &Values| {
+                values
+                    .get(number)
+                    .map_or("undefined".into(), |value| format!("{value:#x}"))
+            };
+            format!(
+                "{}: {}, then {}",
+                names.of(*number),
+                text(before),
+                text(after)
+            )
+        })
+        .collect()
+}
+
+/// QEMU's version: major times 100, and minor.
+fn version(qemu: &Path) -> Result<u32> {
+    let output = Command::new(qemu)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("{} cannot be run", qemu.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let number = text.split_whitespace().nth(3).unwrap_or_default();
+    let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
+    let both = parts.next().zip(parts.next());
+    let (major, minor) = both.with_context(|| format!("no version in {text:?}"))?;
+    Ok(major * 100 + minor)
+}
+
+/// Whether QEMU knows the model.
+fn knows(qemu: &Path, cpu: &str) -> Result<bool> {
+    let output = Command::new(qemu)
+        .args(["-M", "virt", "-cpu", "help"])
+        .output()
+        .with_context(|| format!("{} cannot be run", qemu.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let model = cpu.split(',').next().unwrap_or(cpu);
+    Ok(text.split_whitespace().any(|word| word == model))
+}
+
+/// Scans the models and prints a line for each; whether nothing was found on any. With `newest` all run in the newer
+/// QEMU, which traps more, else those only that the machine's does not know.
+///
+/// # Errors
+///
+/// A machine cannot be had, or dies.
+pub fn play(lab: &Lab, newest: bool, wanted: impl Fn(&Model) -> bool) -> Result<bool> {
+    let names = Names::new();
+    let mut good = true;
+    for model in MODELS.iter().filter(|model| wanted(model)) {
+        let found = scan(lab, &names, *model, newest).with_context(|| model.cpu.to_string())?;
+        let verdict = if found.is_empty() { "ok" } else { "LEAKS" };
+        println!("{:<12} {verdict}", model.cpu);
+        for line in &found {
+            println!("    {line}");
+        }
+        good &= found.is_empty();
+    }
+    Ok(good)
+}
+
+/// What is wrong on one model.
+fn scan(lab: &Lab, names: &Names, model: Model, newest: bool) -> Result<Vec<String>> {
+    let system = lab.system("scan.toml")?;
+    let machine = lab.machine(&system, Flavour::Shared)?;
+    let mut machine = without_firmware(lab, machine, "virt,virtualization=on,gic-version=3")?;
+    machine.cpu = model.cpu.into();
+    if newest || !knows(&machine.qemu, model.cpu)? {
+        let newer = newer_qemu(&lab.paths, &Progress::on_stderr())?;
+        if !knows(&newer, model.cpu)? {
+            bail!("{} does not know this CPU", newer.display());
+        }
+        machine.qemu = newer;
+    }
+    let qemu = version(&machine.qemu)?;
+    let mut session = Session::boot(&machine, &lab.folder.join(model.cpu))?;
+    let session = &mut session;
+    let (a, b) = (Guest::new(session, "a")?, Guest::new(session, "b")?);
+    let mut wrong = Vec::new();
+    // What both find at their start is the same, and what they are to find.
+    let of_a = a.scan(session)?;
+    let of_b = b.scan(session)?;
+    wrong.extend(
+        differences(names, &of_a, &of_b)
+            .into_iter()
+            .map(|line| format!("a and b differ: {line}")),
+    );
+    for (&number, &value) in &of_a {
+        wrong.extend(
+            names
+                .judge(number, value, qemu)
+                .map(|why| format!("{}: {why}", names.of(number))),
+        );
+    }
+    wrong.extend(
+        names
+            .missing(&of_a)
+            .into_iter()
+            .map(|name| format!("{name} is missing")),
+    );
+    // What a leaves, b does not see; and when b leaves its own, a's are still there.
+    let marks = a.mark(session, 1)?;
+    let after = b.scan(session)?;
+    wrong.extend(
+        differences(names, &of_b, &after)
+            .into_iter()
+            .map(|line| format!("b sees a's: {line}")),
+    );
+    let also = b.mark(session, 2)?;
+    wrong.extend(
+        a.check(session, names)?
+            .into_iter()
+            .map(|line| format!("a has lost: {line}")),
+    );
+    wrong.extend(
+        b.check(session, names)?
+            .into_iter()
+            .map(|line| format!("b has lost: {line}")),
+    );
+    println!(
+        "{:<12} QEMU {}.{}: {} registers can be read, {marks} keep a mark",
+        model.cpu,
+        qemu / 100,
+        qemu % 100,
+        of_a.len()
+    );
+    if marks != also {
+        wrong.push(format!(
+            "a has {marks} registers that keep a mark, b {also}"
+        ));
+    }
+    if marks < LEAST_MARKS {
+        wrong.push(format!(
+            "only {marks} registers keep a mark: the scan is broken"
+        ));
+    }
+    for guest in [&a, &b] {
+        session.send(guest.channel, "poweroff")?;
+    }
+    ensure!(session.exit(SOON)?.success(), "QEMU failed");
+    Ok(wrong)
+}
