@@ -7,7 +7,7 @@ use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use postern_tests::{BOOT, Lab};
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Enough for all cases.
 const CHECKS: Duration = Duration::from_secs(240);
@@ -22,10 +22,15 @@ fn run(machine: &Machine, lab: &Lab, place: &str) -> Result<Vec<String>> {
             (event["event"] == "ready").then_some(())
         })?;
     let mut lines = Vec::new();
+    let mut clock = None;
     let cases = session
         .expect(program, CHECKS)
         .program("the end of the checks", |event| {
             match event["event"].as_str()? {
+                "clock" => {
+                    clock = event["seconds"].as_u64();
+                    None
+                }
                 "case" | "error" => {
                     println!("{place}: {event}");
                     lines.push(event.to_string());
@@ -39,6 +44,12 @@ fn run(machine: &Machine, lab: &Lab, place: &str) -> Result<Vec<String>> {
     ensure!(
         u64::try_from(lines.len())? == cases,
         "{place}: {cases} cases, {lines:#?}"
+    );
+    // QEMU's clock is the host's. Some minutes may lie between its start, at which it is read, and now.
+    let host = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    ensure!(
+        clock.is_some_and(|clock| clock.abs_diff(host) < 600),
+        "{place}: the clock says {clock:?}, here it is {host}"
     );
     Ok(lines)
 }

@@ -9,6 +9,12 @@ fn a_guest_uses_the_tee_and_powers_off() -> Result<()> {
     let lab = Lab::new("one-guest")?;
     let mut session = lab.up("one.toml")?;
     let a = session.vm("a")?;
+    // Its clock told it the time of day.
+    let log = std::fs::read_to_string(lab.folder.join("vm-a.log"))?;
+    ensure!(
+        log.contains("pl031: setting system clock to 20"),
+        "Linux did not set its time by the clock"
+    );
     // A pseudo TA, a user TA that the supplicant loads, secure storage, the client API.
     xtest(&mut session, a, "-t regression 1001 1004 5006 6001", 4)?;
     session.send(a, "latency here 50")?;

@@ -29,6 +29,7 @@ pub mod pages;
 mod panic;
 pub mod probe;
 pub mod psci;
+pub mod rtc;
 pub mod smccc;
 pub mod sysreg;
 pub mod tee;

@@ -43,6 +43,8 @@ pub struct Machine {
     pub reserved: Vec<Range>,
     /// The PL011's registers, where the tree has one.
     pub uart: Option<u64>,
+    /// The PL031, where the tree has one: its registers and its interrupt's INTID.
+    pub rtc: Option<(u64, u32)>,
     /// Whether Xen is below, which takes output by a hypercall.
     pub xen: bool,
     /// The GICv3 distributor's registers.
@@ -121,11 +123,7 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
     let optee = root
         .child("firmware")
         .and_then(|firmware| firmware.child("optee"));
-    let interrupt = optee.and_then(|node| {
-        let cells = node.property("interrupts")?.value_as::<&[u8]>().ok()?;
-        let spi: [u8; 4] = cells.get(4..8)?.try_into().ok()?;
-        Some(u32::from_be_bytes(spi) + 32)
-    });
+    let interrupt = optee.and_then(spi);
     Some(Machine {
         ram,
         image,
@@ -133,6 +131,8 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
         initrd,
         reserved: reserved.map_or_else(Vec::new, |node| node.children().flat_map(ranges).collect()),
         uart: compatible(root, "arm,pl011").and_then(|node| Some(ranges(node).first()?.start)),
+        rtc: compatible(root, "arm,pl031")
+            .and_then(|node| Some((ranges(node).first()?.start, spi(node)?))),
         xen: compatible(root, "xen,xen").is_some(),
         distributor: gic.next()?.start,
         redistributors: gic.next()?.start,
@@ -164,6 +164,13 @@ fn compatible<'t>(root: FdtNode<'t>, wanted: &str) -> Option<FdtNode<'t>> {
             .split(|&byte| byte == 0)
             .any(|name| name == wanted.as_bytes())
     })
+}
+
+/// The INTID of a node's first interrupt, an SPI.
+fn spi(node: FdtNode<'_>) -> Option<u32> {
+    let cells = node.property("interrupts")?.value_as::<&[u8]>().ok()?;
+    let spi: [u8; 4] = cells.get(4..8)?.try_into().ok()?;
+    Some(u32::from_be_bytes(spi) + 32)
 }
 
 /// The ranges of a node's `reg`.

@@ -3,9 +3,9 @@
 //! It runs as a guest, and on the bare machine at EL1, where QEMU itself is the firmware: what it finds has to be
 //! the same, line by line. The ideas are those of kvm-unit-tests; the code is not.
 //!
-//! It needs no input. After `ready` there is one event a case, `{"event":"case","name":"…","ok":true}`, with a
+//! It needs no input. After `ready` there is `{"event":"clock","seconds":N}`, the time of day, then one event a case, `{"event":"case","name":"…","ok":true}`, with a
 //! `text` where it is not as it should be; then `checks-end` with how many cases there were, and the program turns
-//! its machine off. No event has anything in it that may differ from run to run.
+//! its machine off. No event of a case has anything in it that may differ from run to run.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -20,6 +20,8 @@ mod gic;
 #[cfg(target_os = "none")]
 mod psci;
 #[cfg(target_os = "none")]
+mod rtc;
+#[cfg(target_os = "none")]
 mod timer;
 #[cfg(target_os = "none")]
 mod vectors;
@@ -31,11 +33,15 @@ guest_bare::program!(start);
 fn start() -> ! {
     use guest_bare::event::Event;
     Event::new("ready").text("program", "checks").send();
+    if let Some(seconds) = rtc::time() {
+        Event::new("clock").number("seconds", seconds.into()).send();
+    }
     let mut cases = 0;
     let groups = [
         timer::CASES,
         gic::CASES,
         psci::CASES,
+        rtc::CASES,
         debug::CASES,
         vectors::CASES,
     ];

@@ -1,27 +1,33 @@
 //! The debug registers of this pCPU that guests use: breakpoints, watchpoints, single step. They are only written.
 
 use super::{barrier, read_register, write_register};
-use crate::devices::debug::{DebugUnit, MAX_PAIRS, TDCC};
+use crate::devices::debug::{DebugUnit, MAX_PAIRS, Pair, TDCC};
 
-/// Writes both registers of the pair with this number.
-macro_rules! write_pair {
-    ($index:expr, $pair:expr, $kind:literal: $($number:literal)*) => {
-        match $index {
-            $($number => {
-                let pair = $pair;
-                // SAFETY: registers that this pCPU has, by ID_AA64DFR0_EL1. Debug exceptions whose target is EL1, as
-                // MDCR_EL2.TDE is 0, are none of EL2's.
-                unsafe {
-                    core::arch::asm!(
-                        concat!("msr dbg", $kind, "vr", $number, "_el1, {}"),
-                        concat!("msr dbg", $kind, "cr", $number, "_el1, {}"),
-                        in(reg) pair.value,
-                        in(reg) pair.control,
-                        options(nostack, preserves_flags),
-                    );
-                }
-            })*
-            _ => {}
+/// Writes both registers of the first so many pairs, from an array of [`Pair`]s. Straight code, entered where it writes
+/// that many: a choice by number would take a kilobyte.
+macro_rules! write_pairs {
+    ($kind:literal, $pairs:expr, $count:expr) => {
+        let pairs: [Pair; MAX_PAIRS] = $pairs;
+        // SAFETY: registers that this pCPU has, by ID_AA64DFR0_EL1; `$count` is at most `MAX_PAIRS`, so the branch stays in
+        // this code, each pair of which is three instructions. It reads `pairs`, two words each (`repr(C)`). Debug
+        // exceptions whose target is EL1, as MDCR_EL2.TDE is 0, are none of EL2's.
+        unsafe {
+            core::arch::asm!(
+                "adr {value}, 2f",
+                "add {value}, {value}, {skip}",
+                "br {value}",
+                "2:",
+                ".irp n, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0",
+                "ldp {value}, {control}, [{pairs}, #(16 * \\n)]",
+                concat!("msr dbg", $kind, "vr\\n\\()_el1, {value}"),
+                concat!("msr dbg", $kind, "cr\\n\\()_el1, {control}"),
+                ".endr",
+                value = out(reg) _,
+                control = out(reg) _,
+                skip = in(reg) (MAX_PAIRS - $count) * 12,
+                pairs = in(reg) pairs.as_ptr(),
+                options(nostack, preserves_flags, readonly),
+            );
         }
     };
 }
@@ -45,12 +51,16 @@ pub fn load(unit: &DebugUnit) {
     quiet();
     let features = read_register!("id_aa64dfr0_el1");
     let pairs = |low: u32| ((features >> low & 0xf) as usize + 1).min(MAX_PAIRS);
-    for index in 0..pairs(12) {
-        write_pair!(index, unit.breakpoint(index), "b": 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-    }
-    for index in 0..pairs(20) {
-        write_pair!(index, unit.watchpoint(index), "w": 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-    }
+    write_pairs!(
+        "b",
+        core::array::from_fn(|index| unit.breakpoint(index)),
+        pairs(12)
+    );
+    write_pairs!(
+        "w",
+        core::array::from_fn(|index| unit.watchpoint(index)),
+        pairs(20)
+    );
     write_register!("mdscr_el1", unit.control_in_use());
     barrier::isb();
 }

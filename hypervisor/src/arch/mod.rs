@@ -12,6 +12,7 @@ pub mod id_registers;
 pub mod mmu;
 pub mod percpu;
 pub mod power;
+pub mod rtc;
 pub mod smc;
 pub mod stack;
 pub mod stage2;

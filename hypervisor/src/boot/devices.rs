@@ -135,6 +135,11 @@ impl Uart {
     }
 }
 
+/// The registers of the enabled PL031, where there is one that can be understood: Postern does without.
+pub(super) fn rtc(fdt: Fdt<'_>) -> Option<PaRange> {
+    tree::reg(tree::find_compatible(fdt, &["arm,pl031"])?, 0).ok()
+}
+
 /// The interrupts of the generic timer (binding `arm,armv8-timer`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timers {

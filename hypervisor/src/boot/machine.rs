@@ -31,6 +31,8 @@ pub struct Machine<'t> {
     pub uart: Uart,
     /// The generic timer's interrupts.
     pub timers: Timers,
+    /// The registers of the real-time clock, a PL031, where there is one.
+    pub rtc: Option<PaRange>,
     /// OP-TEE, where the tree announces it.
     pub optee: Option<Optee>,
     /// The hypervisor's own command line; empty where there is none.
@@ -119,6 +121,7 @@ pub fn read(tree: &[u8], found: Found) -> Result<(Machine<'_>, VmConfigs<'_>), B
             gic,
             uart,
             timers,
+            rtc: devices::rtc(fdt),
             optee,
             bootargs,
             stay,

@@ -8,6 +8,7 @@ use crate::arch::{self, gic, heap, id_registers, mmu, percpu, power, vectors, wo
 use crate::console::output::{self, MachineUart};
 use crate::console::uart::Uart;
 use crate::range::PaRange;
+use crate::services::wall_clock::WallClock;
 use crate::trap::registers::features::CpuFeatures;
 use crate::{info, vm};
 use aarch64_cpu::registers::MPIDR_EL1;
@@ -19,6 +20,9 @@ use tock_registers::interfaces::Readable;
 
 /// The largest tree that is looked at: what Linux's boot protocol allows, in bytes.
 const MAX_TREE: usize = 2 * 1024 * 1024;
+
+/// The time of day.
+pub static WALL_CLOCK: WallClock = WallClock::new();
 
 static MACHINE: Once<Machine<'static>> = Once::new();
 static PCPUS_UP: AtomicUsize = AtomicUsize::new(0);
@@ -84,6 +88,7 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
         .redistributors
         .iter()
         .chain([&machine.gic.distributor, &machine.uart.registers])
+        .chain(&machine.rtc)
         .map(|range| device(*range));
     let ram = machine.mapped.iter().map(|range| {
         let range = range.aligned_inward(mediator::addr::PAGE_SIZE);
@@ -96,6 +101,11 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
     unsafe { heap::add(heap.start().get(), heap.bytes()) };
 
     let machine = MACHINE.call_once(|| machine);
+    if let Some(rtc) = machine.rtc {
+        // SAFETY: the tree says so, and it was mapped just now.
+        let seconds = unsafe { arch::rtc::seconds(rtc.start()) };
+        WALL_CLOCK.set(seconds, arch::timer::now());
+    }
     gic::init_distributor(machine.gic.distributor.start());
     this_pcpu_up(0, machine);
     start_others(machine);

@@ -71,6 +71,7 @@ pub enum DebugRegister {
 
 /// A breakpoint or a watchpoint: its value and its control register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
 pub struct Pair {
     /// DBGBVR&lt;n&gt;_EL1 or DBGWVR&lt;n&gt;_EL1.
     pub value: u64,

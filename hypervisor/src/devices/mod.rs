@@ -4,5 +4,6 @@ pub mod debug;
 pub mod mmio;
 pub mod physical_timer;
 pub mod pl011;
+pub mod pl031;
 pub mod pl061;
 pub mod vgic;

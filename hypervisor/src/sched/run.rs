@@ -249,6 +249,7 @@ pub fn timer_fired() {
         here.watch_at.set(now + timer::frequency());
         IDLE[pcpu.get()].lock().mark(now);
         stuck::look();
+        vm::pass_time();
     }
     // Busy pCPUs too do their part, a piece at a time: a VM's start or end must not wait until its
     // neighbours are idle.

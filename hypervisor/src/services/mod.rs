@@ -16,5 +16,6 @@ pub mod stuck;
 #[cfg(target_os = "none")]
 pub mod tee;
 pub mod trng;
+pub mod wall_clock;
 #[cfg(target_os = "none")]
 pub use dispatch::dispatch;

@@ -45,12 +45,13 @@ pub fn access(
                 run::VgicAnswer::Nothing => return Done::Nothing,
             }
         }
-        layout::Device::Uart | layout::Device::Manager | layout::Device::Gpio => {
-            match running.vm.device_access(device, access) {
-                Some(value) => value,
-                None => return Done::Nothing,
-            }
-        }
+        layout::Device::Uart
+        | layout::Device::Manager
+        | layout::Device::Gpio
+        | layout::Device::Rtc => match running.vm.device_access(device, access) {
+            Some(value) => value,
+            None => return Done::Nothing,
+        },
     };
     if !write && let Some(index) = transfer.register.index() {
         frame.x[index] = transfer

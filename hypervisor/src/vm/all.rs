@@ -8,7 +8,7 @@ use super::memory::{Memory, MemoryError};
 use super::ram::{self, TakeError};
 use super::{guest_image, layout, stage2};
 use crate::arch::{id_registers, power, smc};
-use crate::boot::start::{fail, machine};
+use crate::boot::start::{WALL_CLOCK, fail, machine};
 use crate::boot::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
 use crate::console::{input, output};
 use crate::ids::{PcpuIndex, VcpuId, VmIndex};
@@ -63,6 +63,13 @@ static WORKAROUNDS: Once<Workarounds> = Once::new();
 /// Pages that the mediators share with OP-TEE: shadows of messages and page lists. As many as all
 /// VMs together can have, so that none can take another's.
 pub static SHARED_PAGES: Once<SharedPool> = Once::new();
+
+/// Lets the time of day of all VMs pass: what their clocks have to do with it.
+pub fn pass_time() {
+    if WALL_CLOCK.is_set() {
+        all().iter().for_each(Vm::pass_time);
+    }
+}
 
 /// All VMs; none before [`start_all`].
 pub fn all() -> &'static [Vm] {

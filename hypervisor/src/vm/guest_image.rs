@@ -7,6 +7,7 @@ use super::seeds;
 use super::work::PIECE_BYTES;
 use crate::arch::{guest_bytes, id_registers, mmu};
 use crate::boot::BLOCK_SIZE;
+use crate::boot::start::WALL_CLOCK;
 use crate::range::PaRange;
 use crate::secret::wipe;
 use crate::services::seeds::GuestSeeds;
@@ -206,6 +207,7 @@ impl Loader {
                 bytes: range.bytes(),
             }),
             privileged: images.privileged,
+            rtc: WALL_CLOCK.is_set(),
             tee,
             kaslr_seed: seeds.as_ref().map(GuestSeeds::kaslr),
             rng_seed: seeds.as_ref().map_or(&[], GuestSeeds::rng),

@@ -59,6 +59,8 @@ pub struct GuestTree<'a> {
     pub ramdisk: Option<IpaRange>,
     /// Whether it has the second UART, with the hypervisor's monitor behind it.
     pub privileged: bool,
+    /// Whether it has a real-time clock.
+    pub rtc: bool,
     /// OP-TEE, if it has one.
     pub tee: Option<GuestTee>,
     /// Random bytes for the kernel's address layout, if there is a source for them.
@@ -111,6 +113,9 @@ impl GuestTree<'_> {
                 uart(root, layout::MANAGER, layout::MANAGER_SPI);
             }
             power_button(root);
+            if self.rtc {
+                rtc(root);
+            }
             if let Some(tee) = self.tee {
                 root.node("firmware", |firmware| {
                     firmware.node("optee", |optee| {
@@ -186,6 +191,16 @@ impl GuestTree<'_> {
             });
         }
     }
+}
+
+fn rtc(root: &mut FlatTree) {
+    root.node(&format!("pl031@{:x}", layout::RTC.get()), |rtc| {
+        rtc.texts("compatible", &["arm,pl031", "arm,primecell"]);
+        reg(rtc, &[(layout::RTC, layout::RTC_BYTES)]);
+        rtc.cells("interrupts", &[SPI, layout::RTC_SPI, LEVEL_HIGH]);
+        rtc.cells("clocks", &[CLOCK_PHANDLE]);
+        rtc.text("clock-names", "apb_pclk");
+    });
 }
 
 fn power_button(root: &mut FlatTree) {

@@ -398,7 +398,10 @@ impl Vm {
         let window = match device {
             layout::Device::Distributor => Window::Distributor,
             layout::Device::Redistributors => Window::Redistributors,
-            layout::Device::Uart | layout::Device::Manager | layout::Device::Gpio => {
+            layout::Device::Uart
+            | layout::Device::Manager
+            | layout::Device::Gpio
+            | layout::Device::Rtc => {
                 return VgicAnswer::Nothing;
             }
         };

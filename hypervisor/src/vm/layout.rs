@@ -20,6 +20,12 @@ pub const UART_SPI: u32 = 1;
 pub const MANAGER: Ipa = Ipa::new(0x0901_0000);
 /// The second PL011's interrupt: SPI 3, INTID 35.
 pub const MANAGER_SPI: u32 = 3;
+/// The registers of the PL031, where the machine has a clock to set it by.
+pub const RTC: Ipa = Ipa::new(0x0902_0000);
+/// Bytes of the PL031's registers.
+pub const RTC_BYTES: u64 = 0x1000;
+/// The PL031's interrupt: SPI 4, INTID 36.
+pub const RTC_SPI: u32 = 4;
 /// The registers of the PL061 that has the power button.
 pub const GPIO: Ipa = Ipa::new(0x0903_0000);
 /// Bytes of the PL061's registers.
@@ -47,6 +53,8 @@ pub enum Device {
     Manager,
     /// The power button.
     Gpio,
+    /// The real-time clock.
+    Rtc,
 }
 
 /// The device at `ipa`, and how many bytes into its registers that is.
@@ -60,6 +68,7 @@ pub fn device_at(ipa: Ipa) -> Option<(Device, u64)> {
         (Device::Uart, within(UART, UART_BYTES)),
         (Device::Manager, within(MANAGER, UART_BYTES)),
         (Device::Gpio, within(GPIO, GPIO_BYTES)),
+        (Device::Rtc, within(RTC, RTC_BYTES)),
         (Device::Distributor, within(DISTRIBUTOR, DISTRIBUTOR_BYTES)),
         (
             Device::Redistributors,

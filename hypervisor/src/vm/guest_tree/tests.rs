@@ -17,6 +17,7 @@ fn full() -> GuestTree<'static> {
             bytes: 0x12_3456,
         }),
         privileged: true,
+        rtc: true,
         tee: Some(GuestTee {
             notification: Some(187),
         }),
@@ -139,6 +140,11 @@ fn another_parser_reads_the_same_machine() {
     let controller = tree.find_phandle(line[0]).unwrap();
     assert_eq!(controller.name, "pl061@9030000");
 
+    let rtc = node("/pl031@9020000");
+    assert_eq!(cells(rtc, "reg"), [0, 0x0902_0000, 0, 0x1000]);
+    assert_eq!(cells(rtc, "interrupts"), [0, 4, 4]);
+    assert_eq!(text(rtc, "clock-names"), "apb_pclk");
+
     let optee = node("/firmware/optee");
     assert_eq!(text(optee, "compatible"), "linaro,optee-tz");
     assert_eq!(text(optee, "method"), "smc");
@@ -168,6 +174,7 @@ fn what_a_guest_does_not_have_it_is_not_told_of() {
         unified_cache_levels: 0,
         ramdisk: None,
         privileged: false,
+        rtc: false,
         tee: None,
         kaslr_seed: None,
         rng_seed: &[],
@@ -177,6 +184,7 @@ fn what_a_guest_does_not_have_it_is_not_told_of() {
     let tree = fdt::Fdt::new(&dtb).unwrap();
     assert!(tree.find_node("/firmware").is_none());
     assert!(tree.find_node("/pl011@9010000").is_none());
+    assert!(tree.find_node("/pl031@9020000").is_none());
     assert!(tree.aliases().unwrap().resolve("serial1").is_none());
     let chosen: Vec<_> = tree
         .find_node("/chosen")

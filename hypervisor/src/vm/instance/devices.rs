@@ -2,9 +2,12 @@
 //! outside.
 
 use super::Vm;
+use crate::arch::timer;
+use crate::boot::start::WALL_CLOCK;
 use crate::console::manager::Manager;
 use crate::console::monitor::machine::ThisMachine;
 use crate::devices::mmio::Access;
+use crate::devices::pl031::Pl031;
 use crate::devices::pl061::Pl061;
 use crate::devices::vgic::{IntId, VcpuSet, Wire};
 use crate::sched::run;
@@ -16,6 +19,7 @@ use spin::mutex::SpinMutex;
 const UART_INTID: IntId = intid(layout::UART_SPI);
 const MANAGER_INTID: IntId = intid(layout::MANAGER_SPI);
 const GPIO_INTID: IntId = intid(layout::GPIO_SPI);
+const RTC_INTID: IntId = intid(layout::RTC_SPI);
 
 const fn intid(spi: u32) -> IntId {
     match IntId::new(32 + spi) {
@@ -24,11 +28,17 @@ const fn intid(spi: u32) -> IntId {
     }
 }
 
+/// The machine's time: seconds since 1970.
+fn seconds() -> u32 {
+    WALL_CLOCK.seconds_at(timer::now(), timer::frequency())
+}
+
 /// The devices that `Vm::console` does not have.
 pub(super) struct Devices {
     /// A privileged VM's.
     manager: Option<Box<Manager>>,
     gpio: SpinMutex<Pl061>,
+    rtc: SpinMutex<Pl031>,
 }
 
 impl Devices {
@@ -36,12 +46,15 @@ impl Devices {
         Self {
             manager: privileged.then(|| Box::new(Manager::new())),
             gpio: SpinMutex::new(Pl061::new()),
+            rtc: SpinMutex::new(Pl031::new(seconds())),
         }
     }
 
     /// As after power-on.
     pub(super) fn reset(&self) {
         *self.gpio.lock() = Pl061::new();
+        // What a guest set was its own: the next one has the machine's time.
+        *self.rtc.lock() = Pl031::new(seconds());
         if let Some(manager) = &self.manager {
             manager.reset();
         }
@@ -65,6 +78,8 @@ impl Vm {
                 let manager = self.devices.manager.as_ref()?;
                 Some(manager.access(access, &ThisMachine, drive, |kick| run::kick(self, kick)))
             }
+            Device::Rtc if !WALL_CLOCK.is_set() => None,
+            Device::Rtc => Some(self.with_rtc(|rtc| rtc.access(access, seconds()))),
             Device::Gpio => Some(self.with_gpio(|gpio| gpio.access(access))),
             Device::Distributor | Device::Redistributors => None,
         }
@@ -82,6 +97,21 @@ impl Vm {
     /// What it makes of that is its own business.
     pub fn press_power_button(&'static self) {
         self.with_gpio(Pl061::press);
+    }
+
+    /// Raises the alarm of the guest's clock if its time has come.
+    pub fn pass_time(&'static self) {
+        self.with_rtc(|rtc| rtc.pass(seconds()));
+    }
+
+    fn with_rtc<R>(&'static self, change: impl FnOnce(&mut Pl031) -> R) -> R {
+        let mut rtc = self.devices.rtc.lock();
+        let result = change(&mut rtc);
+        // Under the device's lock, as in `with_gpio`.
+        let kick = self.drive(RTC_INTID, rtc.irq_line());
+        drop(rtc);
+        run::kick(self, kick);
+        result
     }
 
     fn with_gpio<R>(&'static self, change: impl FnOnce(&mut Pl061) -> R) -> R {
