@@ -6,14 +6,14 @@
 
 use crate::memory::GuestCookie;
 use optee_proto::TeeResult;
-use optee_proto::msg::{Attr, Command, HEADER_SIZE, Header, PARAM_SIZE, Param};
+use optee_proto::msg::{self, Attr, Command, Header, Param};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The most parameters of any command: four for the application, two for OP-TEE.
 pub(crate) const MAX_PARAMS: usize = 6;
 
 /// What of a message is fetched in one go: enough for every command but OPEN_SESSION.
-pub(crate) const USUAL_SIZE: usize = HEADER_SIZE + 4 * PARAM_SIZE;
+pub(crate) const USUAL_SIZE: usize = msg::size(4);
 
 /// A message in private memory.
 #[derive(

@@ -324,6 +324,16 @@ mod tests {
     }
 
     #[test]
+    fn a_table_has_room_for_entries_free_slots_and_names() {
+        let sixty = |size: u64| (64 - 4) * size * 3 / 2;
+        let entry = size_of::<Option<Entry<[u64; 2]>>>().next_power_of_two() as u64;
+        let room = |limit| Table::<[u64; 2]>::heap_bytes(limit);
+        let names = size_of::<(GuestCookie, u32)>() as u64;
+        assert_eq!(room(60) - room(0), sixty(entry) + sixty(4) + sixty(names));
+        assert_eq!(room(0), (entry + 4 + names) * 4 * 3 / 2);
+    }
+
+    #[test]
     fn limits() {
         let mut table = Table::new(Space::Payload, 2);
         table.insert_named(GuestCookie(1), ()).unwrap();
