@@ -91,6 +91,9 @@ impl Default for Quotas {
 pub struct Policy {
     /// The trusted applications that it may open a session to; `None` is all of them.
     pub trusted_apps: Option<Vec<Uuid>>,
+    /// With a list: user TAs that are not in it, too, but no pseudo TAs, which are parts of OP-TEE's core and drive
+    /// what the machine has once.
+    pub user_tas: bool,
     /// The login methods that its clients may claim ([`optee_proto::msg::login`]); `None` is all
     /// of them.
     pub logins: Option<Vec<u32>>,
@@ -105,6 +108,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             trusted_apps: None,
+            user_tas: false,
             logins: None,
             rpmb: false,
             i2c: false,

@@ -2,16 +2,14 @@
 
 use crate::books::Denied;
 use crate::config::Policy;
+use crate::pseudo_tas::is_pseudo_ta;
 use optee_proto::rpc::Command;
 use optee_proto::{TeeResult, Uuid};
 
 impl Policy {
     /// Whether a session to an application may be opened under a login method.
     pub(crate) fn check_session(&self, app: Uuid, login: u64) -> Result<(), Denied> {
-        let allowed = self
-            .trusted_apps
-            .as_ref()
-            .is_none_or(|apps| apps.contains(&app))
+        let allowed = (self.lists(app) || self.user_tas && !is_pseudo_ta(app))
             && self
                 .logins
                 .as_ref()
@@ -21,6 +19,18 @@ impl Policy {
         } else {
             Err(Denied(TeeResult::ACCESS_DENIED))
         }
+    }
+
+    /// Whether an application may be opened whatever it is.
+    fn lists(&self, app: Uuid) -> bool {
+        let apps = self.trusted_apps.as_ref();
+        apps.is_none_or(|apps| apps.contains(&app))
+    }
+
+    /// Whether an application may only be opened if it is a user TA. That is known afterwards: OP-TEE looks among its
+    /// pseudo TAs first, and comes for the code of what is none.
+    pub(crate) fn wants_user_ta(&self, app: Uuid) -> bool {
+        self.user_tas && !self.lists(app)
     }
 
     /// What OP-TEE is told instead of asking the guest; `None` if the guest is asked.

@@ -24,6 +24,9 @@ pub struct TeeInfo {
     pub rpc_params: u32,
     /// How many yielding calls each VM can have under way at once: `CFG_NUM_THREADS`.
     pub threads: u32,
+    /// It was built with a fixed number of translation tables a VM, `CFG_DYN_CONFIG=n`. It does not say so itself, so
+    /// [`probe`] leaves this unset, and whoever knows sets it. Up to 4.5 there is nothing else.
+    pub static_tables: bool,
 }
 
 /// Of an OP-TEE that leaks memory with each VM, how many VMs it is asked to create in all. 4.10.0 as
@@ -37,9 +40,9 @@ impl TeeInfo {
     }
 
     /// How many VMs it can be asked to create before the machine restarts, resets included; `None` is
-    /// no limit.
+    /// no limit. What leaks are translation tables.
     pub const fn lives(&self) -> Option<u32> {
-        if self.is_sound() || !self.virtualised {
+        if self.is_sound() || self.static_tables || !self.virtualised {
             None
         } else {
             Some(LIVES)
@@ -47,9 +50,12 @@ impl TeeInfo {
     }
 
     /// Whether it makes translation tables for a VM when they are needed, of memory that the VM can use up:
-    /// 4.6 and newer, unless they are built with `CFG_DYN_CONFIG=n`, which nothing tells.
+    /// 4.6 and newer, as they are built where nobody says otherwise.
     pub(crate) const fn makes_tables_late(&self) -> bool {
-        self.virtualised && !self.is_sound() && self.caps.contains(SecureCaps::RPC_ARG)
+        self.virtualised
+            && !self.is_sound()
+            && !self.static_tables
+            && self.caps.contains(SecureCaps::RPC_ARG)
     }
 
     /// Whether a VM may enable notifications in more than one of its lives: 4.10.0 stops for all VMs
@@ -154,5 +160,6 @@ pub fn probe<H: Host>(host: &H) -> Result<TeeInfo, ProbeError> {
             0
         },
         threads,
+        static_tables: false,
     })
 }

@@ -1,7 +1,7 @@
 //! The boot device tree: QEMU's own, and in `/chosen` what the hypervisor is to do, after the binding of
 //! Xen's dom0less guests (see docs/configuration.md). And for a native run, what Linux is to do.
 
-use crate::config::{Application, System, Vm, WhenAllOff, Word};
+use crate::config::{System, Vm, WhenAllOff, Word};
 use crate::prepare::Load;
 use anyhow::{Context, Result, bail};
 use dtoolkit::fdt::Fdt;
@@ -117,11 +117,17 @@ impl Placement {
     }
 }
 
-/// The tree for the hypervisor: `base` is QEMU's, `modules` has one entry a VM, in their order.
+/// The tree for the hypervisor: `base` is QEMU's, `modules` has one entry a VM, in their order. `static_tables` says
+/// what OP-TEE was built like.
 ///
 /// # Errors
 /// When `base` is no sound tree, or the result is larger than the firmware takes.
-pub fn for_hypervisor(base: &[u8], system: &System, modules: &[Modules]) -> Result<Vec<u8>> {
+pub fn for_hypervisor(
+    base: &[u8],
+    system: &System,
+    modules: &[Modules],
+    static_tables: bool,
+) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
     let chosen = chosen(&mut tree);
     set(chosen, "bootargs", system.hypervisor.cmdline.as_str());
@@ -129,6 +135,9 @@ pub fn for_hypervisor(base: &[u8], system: &System, modules: &[Modules]) -> Resu
     set(chosen, "#size-cells", 2_u32);
     if system.machine.when_all_off == WhenAllOff::Stay {
         set(chosen, "postern,stay", [0_u8; 0]);
+    }
+    if static_tables {
+        set(chosen, "postern,optee-static-tables", [0_u8; 0]);
     }
     for (vm, modules) in system.vms.iter().zip(modules) {
         chosen.add_child(vm_node(vm, *modules)?);
@@ -229,10 +238,7 @@ fn set_rights(node: &mut DeviceTreeNode, vm: &Vm) {
     }
     let policy = &vm.tee_policy;
     if let Some(list) = &policy.applications {
-        let texts: Vec<String> = list
-            .iter()
-            .map(|Application(uuid)| uuid.to_string())
-            .collect();
+        let texts: Vec<String> = list.iter().map(|one| one.text()).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         set(node, "tee-applications", texts);
     }

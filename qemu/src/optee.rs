@@ -27,7 +27,10 @@ const VIRTUALISED: &str = "-virtualized";
 /// In the package of OP-TEE's development kit, the key that its suite's trusted applications are signed with.
 const KEY: &str = "usr/lib/optee-os-dev/vexpress-qemu_armv8a-virtualized/keys/default.pem";
 /// The flags of Debian's own build; those that say who uses it come from [`flags`].
-const FLAGS: [&str; 8] = [
+///
+/// One is our own: a panic does not halt the CPUs that are not in OP-TEE, so that guests without a TEE go on.
+const FLAGS: [&str; 9] = [
+    "CFG_HALT_CORES_ON_PANIC=n",
     "PLATFORM=vexpress-qemu_armv8a",
     "CFG_TEE_CORE_LOG_LEVEL=3",
     "CFG_TEE_BENCHMARK=n",
@@ -37,6 +40,8 @@ const FLAGS: [&str; 8] = [
     "DEBUG=0",
     "CROSS_COMPILE=aarch64-linux-gnu-",
 ];
+/// A setting of the user's. With it a VM's translation tables are a fixed number, which the hypervisor has to be told.
+const STATIC_TABLES: &str = "CFG_DYN_CONFIG=n";
 /// Debian's Python, which has the modules that OP-TEE's build needs. One that the user has put before it
 /// on the path has them rarely.
 const PYTHON: &str = "/usr/bin/python3";
@@ -52,6 +57,8 @@ pub struct Optee {
     pub version: String,
     /// Whether it is no package's binary.
     pub is_built: bool,
+    /// Whether its translation tables are known to be a fixed number.
+    pub static_tables: bool,
     from: From,
 }
 
@@ -107,6 +114,7 @@ pub fn packaged(parts: &Parts, virtualised: bool) -> Result<Optee> {
         kind: kind.into(),
         version: package.version.clone(),
         is_built: false,
+        static_tables: false,
         from: From::Package(package.clone(), format!("{PACKAGED}{ending}")),
     })
 }
@@ -337,6 +345,9 @@ impl Build<'_> {
             kind,
             version,
             is_built: true,
+            static_tables: flags(self.guests, self.settings)
+                .iter()
+                .any(|flag| flag == STATIC_TABLES),
             from: From::Folder(folder, content),
         })
     }
@@ -423,6 +434,15 @@ mod tests {
         assert!(!words.contains("LOG_LEVEL=3") && words.contains("LOG_LEVEL=1"));
         assert!(words.ends_with("CFG_CORE_HEAP_SIZE=262144"));
         assert!(words.contains("CFG_TEE_BENCHMARK=n"));
+    }
+
+    #[test]
+    fn a_panic_halts_no_cpu_that_is_not_in_optee() {
+        let words = flags(Some(2), &[]);
+        assert!(words.iter().any(|flag| flag == "CFG_HALT_CORES_ON_PANIC=n"));
+        // Who wants it otherwise gets it.
+        let words = flags(Some(2), &["CFG_HALT_CORES_ON_PANIC=y".into()]);
+        assert!(words.iter().all(|flag| flag != "CFG_HALT_CORES_ON_PANIC=n"));
     }
 
     #[test]

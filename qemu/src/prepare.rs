@@ -272,7 +272,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
                     initrd: place(&initrd)?,
                 });
             }
-            let tree = boot_tree::for_hypervisor(&base, system, &modules)?;
+            let tree = boot_tree::for_hypervisor(&base, system, &modules, optee.static_tables)?;
             (hypervisor.image, Some(hypervisor.elf), tree)
         }
         Flavour::Native => {

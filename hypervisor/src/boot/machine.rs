@@ -12,6 +12,8 @@ use crate::range::PaRange;
 
 /// The property of `/chosen` that keeps the machine on when no VM runs.
 const STAY: &str = "postern,stay";
+/// Says that OP-TEE was built with a fixed number of translation tables.
+const STATIC_TABLES: &str = "postern,optee-static-tables";
 
 /// The machine that Postern runs on. Names are borrowed from the tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +41,9 @@ pub struct Machine<'t> {
     pub bootargs: &'t str,
     /// Whether the machine stays on when no VM runs.
     pub stay: bool,
+    /// Whether OP-TEE's translation tables are a fixed number a VM (`CFG_DYN_CONFIG=n`), which OP-TEE itself does
+    /// not say.
+    pub static_tables: bool,
 }
 
 /// What is known without the tree: where things lie that the boot loader put into RAM and that stay in
@@ -103,12 +108,15 @@ pub fn read(tree: &[u8], found: Found) -> Result<(Machine<'_>, VmConfigs<'_>), B
     let bootargs = chosen
         .and_then(|node| tree::string(node, "bootargs"))
         .unwrap_or_default();
-    let stay = chosen.map_or(Ok(false), |node| tree::flag(node, STAY));
-    let stay = stay.map_err(|problem| BootError::Property {
-        node: "chosen",
-        property: STAY,
-        problem,
-    })?;
+    let flag = |property| {
+        let flag = chosen.map_or(Ok(false), |node| tree::flag(node, property));
+        flag.map_err(|problem| BootError::Property {
+            node: "chosen",
+            property,
+            problem,
+        })
+    };
+    let (stay, static_tables) = (flag(STAY)?, flag(STATIC_TABLES)?);
     if !stay && !vms.iter().any(|vm| vm.autostart) {
         return Err(BootError::NothingStarts);
     }
@@ -125,6 +133,7 @@ pub fn read(tree: &[u8], found: Found) -> Result<(Machine<'_>, VmConfigs<'_>), B
             optee,
             bootargs,
             stay,
+            static_tables,
         },
         vms,
     ))

@@ -204,6 +204,10 @@ fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError
     }
     match mediator::probe(&SecureWorld) {
         Ok(info) => {
+            let info = TeeInfo {
+                static_tables: machine().static_tables,
+                ..info
+            };
             crate::info!(
                 "OP-TEE {}.{}, {}, {} threads{}",
                 info.major,

@@ -251,9 +251,14 @@ impl Mediator {
             message,
             ours,
             sent,
+            work,
             ..
         } = &mut *call;
-        let (ret, origin) = match Command(message.header.cmd.get()) {
+        let (cmd, session) = match work {
+            Work::Refuse { session, .. } => (Command::CLOSE_SESSION, (*session).into()),
+            _ => (Command(message.header.cmd.get()), message.header.session),
+        };
+        let (ret, origin) = match cmd {
             // OP-TEE does these without a word about how it went.
             Command::DO_BOTTOM_HALF | Command::STOP_ASYNC_NOTIF => {
                 (TeeResult::SUCCESS, Origin::TEE)
@@ -262,6 +267,8 @@ impl Mediator {
             _ => (TeeResult::COMMUNICATION, Origin::COMMS),
         };
         ours.header = Header {
+            cmd: cmd.0.into(),
+            session,
             pad: U32::ZERO,
             ret: U32::new(ret.0),
             ret_origin: U32::new(origin.0),

@@ -1,14 +1,14 @@
 //! A call ends: its result goes to the guest, and what it used is given back.
 
 use super::{Call, MAX_USES, Pending, Work, code};
-use crate::Mediator;
 use crate::host::Host;
 use crate::memory::buffer::unpin;
 use crate::message::{Kind, MAX_PARAMS};
+use crate::{Mediator, rpc};
 use alloc::boxed::Box;
 use core::mem;
 use optee_proto::msg::{self, Command};
-use optee_proto::{Return, TeeResult};
+use optee_proto::{Origin, Return, TeeResult, Uuid};
 use zerocopy::IntoBytes;
 
 impl Mediator {
@@ -16,6 +16,13 @@ impl Mediator {
     pub(crate) fn end<H: Host>(&self, host: &H, mut call: Box<Call>, answer: Return) -> [u64; 4] {
         match answer {
             Return::OK => {}
+            // It must not stay open, so this goes on when there is a thread for it.
+            Return::ETHREAD_LIMIT
+                if call.thread.is_none() && matches!(call.work, Work::Refuse { .. }) =>
+            {
+                call.pending = Pending::Enter;
+                return self.suspend(call, rpc::Function::FOREIGN_INTR.a0(), 0);
+            }
             // These say that the message was not acted upon.
             Return::EBADADDR | Return::EBADCMD | Return::ENOMEM => {
                 self.settle(host, call, None);
@@ -28,7 +35,17 @@ impl Mediator {
             // Anything else leaves open what OP-TEE still uses.
             _ => return self.lose(call),
         }
-        let result = call.collect(host);
+        let result = if matches!(call.work, Work::Refuse { .. }) {
+            TeeResult::ACCESS_DENIED
+        } else {
+            call.collect(host)
+        };
+        if let Work::Open(app) = call.work
+            && result == TeeResult::SUCCESS
+            && self.must_not_have(&call, app)
+        {
+            return self.close_again(host, call, app);
+        }
         let written = call.report(host);
         self.settle(host, call, Some(result));
         // A guest that took its message away has no result.
@@ -37,6 +54,30 @@ impl Mediator {
         } else {
             Return::EBADADDR
         })
+    }
+
+    /// Whether OP-TEE has opened something for the guest that this one must not have: no user TA, as its code was never
+    /// asked for.
+    fn must_not_have(&self, call: &Call, app: Uuid) -> bool {
+        self.config.policy.wants_user_ta(app)
+            && !call.is_own()
+            && !self.books.lock().is_user_app(app)
+    }
+
+    /// Has OP-TEE close a session that it has just opened. The guest hears that it was denied.
+    #[cold]
+    fn close_again<H: Host>(&self, host: &H, mut call: Box<Call>, app: Uuid) -> [u64; 4] {
+        self.counters.denied.bump();
+        self.give_pages(host, &mut call);
+        let header = &mut call.message.header;
+        let session = mem::take(&mut header.session).get();
+        header.ret = TeeResult::ACCESS_DENIED.0.into();
+        header.ret_origin = Origin::COMMS.0.into();
+        call.work = Work::Refuse { app, session };
+        call.thread = None;
+        call.sent = 0;
+        call.kinds = [Kind::None; MAX_PARAMS];
+        self.enter(host, call)
     }
 
     /// Gives back what a call used, and draws the consequences of its result: `None` if OP-TEE
@@ -97,7 +138,7 @@ impl Mediator {
         match work {
             Work::Plain => {}
             Work::Open(app) if success => books.open_session(session, app, call.loads),
-            Work::Open(app) => books.sessions.not_opened(app),
+            Work::Open(app) | Work::Refuse { app, .. } => books.sessions.not_opened(app),
             Work::Leave(id) => books.sessions.not_closed(id),
             Work::Close(id) => {
                 books.sessions.end_close(id, success);

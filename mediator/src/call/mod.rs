@@ -87,6 +87,8 @@ pub(crate) enum Work {
     Plain,
     /// A session is reserved for it.
     Open(Uuid),
+    /// A session is reserved for it, and OP-TEE has opened that although the VM must not have it. It is closed again.
+    Refuse { app: Uuid, session: u32 },
     /// A session is to end with it, when no other call names that.
     Leave(u32),
     /// A session ends with it.

@@ -1,6 +1,6 @@
 //! A call is in OP-TEE, and comes out again: done, or with something to ask for.
 
-use super::{Answer, Call, MAX_CALLS, MAX_ROUNDS, Pending, SLOT_BITS, code};
+use super::{Answer, Call, MAX_CALLS, MAX_ROUNDS, Pending, SLOT_BITS, Work, code};
 use crate::Mediator;
 use crate::books::Life;
 use crate::host::{ForeignInterrupt, Host};
@@ -139,6 +139,11 @@ impl Mediator {
     /// The guest is no more, so it fails at whatever the call waits for. Its memory is not read.
     pub(crate) fn resume_without_guest<H: Host>(&self, host: &H, mut call: Box<Call>) {
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
+            // What is open is closed.
+            Pending::Enter if matches!(call.work, Work::Refuse { .. }) => {
+                self.enter(host, call);
+                return;
+            }
             Pending::Enter => return self.settle(host, call, None),
             Pending::Resume(answer) => Next::Tee(answer),
             Pending::Alloc => Next::Tee(Answer::NOTHING),

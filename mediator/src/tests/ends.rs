@@ -314,5 +314,10 @@ fn an_optee_that_leaks_is_not_asked_for_ever() {
     for (major, minor, limited) in [(3, 20, false), (4, 5, false), (4, 6, true), (5, 0, true)] {
         assert_eq!(version(major, minor, true).lives().is_some(), limited);
         assert_eq!(version(major, minor, false).lives(), None);
+        let built_otherwise = TeeInfo {
+            static_tables: true,
+            ..version(major, minor, true)
+        };
+        assert_eq!(built_otherwise.lives(), None);
     }
 }

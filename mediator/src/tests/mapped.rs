@@ -3,7 +3,7 @@
 use super::{APP, SESSION, Vm};
 use crate::addr::PAGE_SIZE;
 use crate::fake::{Guest, Machine, Step};
-use crate::{ClientId, Config, CreateError, Mediator, Quotas, probe};
+use crate::{ClientId, Config, CreateError, Mediator, Quotas, TeeInfo, probe};
 use alloc::vec;
 use core::num::NonZeroU16;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -280,15 +280,26 @@ fn a_vm_whose_tables_are_not_made_is_not_created() {
     }
 }
 
-/// OP-TEE up to 4.5 has a fixed number of tables, which would not suffice for all of the address space.
+/// OP-TEE up to 4.5, or one that was built so, has a fixed number of tables, which would not suffice for all of the
+/// address space.
 #[test]
 fn where_tables_are_fixed_none_is_asked_for() {
-    let machine = Machine::new();
-    let version = [4, 5, 0, 0];
-    machine.answer_next(smc::GET_OS_REVISION, version);
-    let vm = Vm::new(&machine, 1, Config::default());
-    let calls = machine.smcs().into_iter().map(|args| args[0]);
-    let regd = smc::CALL_WITH_REGD_ARG.get().into();
-    assert_eq!(calls.filter(|&id| id == regd).count(), 0);
-    vm.end();
+    for (minor, static_tables, asked) in
+        [(5, false, 0), (6, false, 1), (10, false, 1), (10, true, 0)]
+    {
+        let machine = Machine::new();
+        let host = machine.add_vm(1, 400);
+        let tee = TeeInfo {
+            minor,
+            static_tables,
+            ..probe(&host).unwrap()
+        };
+        let client = ClientId::new(NonZeroU16::new(1).unwrap());
+        let mediator = Mediator::new(client, Config::default(), tee);
+        mediator.create(&host).unwrap();
+        let calls = machine.smcs().into_iter().map(|args| args[0]);
+        let regd = smc::CALL_WITH_REGD_ARG.get().into();
+        assert_eq!(calls.filter(|&id| id == regd).count(), asked);
+        Vm { host, mediator }.end();
+    }
 }

@@ -20,6 +20,7 @@ mod rpcs;
 mod shares;
 mod spaces;
 mod threads;
+mod user_tas;
 mod waits;
 
 use crate::fake::{FakeHost, Guest, Machine};

@@ -2,7 +2,7 @@
 
 use super::tests::BASE;
 use super::*;
-use crate::config::{Device, Feature, Login, MAX_APPLICATIONS};
+use crate::config::{Application, Device, Feature, Login, MAX_APPLICATIONS};
 use hypervisor::boot::{Found, Machine, VmConfigs, machine};
 use hypervisor::range::PaRange;
 use mediator::addr::Pa;
@@ -43,7 +43,7 @@ fn read<T>(
         },
     };
     let modules = vec![modules; system.vms.len()];
-    let tree = with_psci(&for_hypervisor(BASE, system, &modules).unwrap());
+    let tree = with_psci(&for_hypervisor(BASE, system, &modules, true).unwrap());
     let occupied = Found {
         boot_cpu: hypervisor::boot::Mpidr::new(0),
         hypervisor: range(0x4020_0000, 0x40a0_0000),
@@ -105,6 +105,7 @@ fn what_the_file_says_of_the_tee_reaches_the_mediator() {
                 trusted_apps: Some(vec![
                     "8aaaf200-2450-11e4-abe2-0002a5d5c51b".parse().unwrap()
                 ]),
+                user_tas: false,
                 logins: Some(vec![]),
                 rpmb: true,
                 i2c: false,
@@ -123,6 +124,8 @@ fn what_the_file_says_of_start_and_end_reaches_the_hypervisor() {
     let flags = |text: &str| {
         let text = format!("[machine]\n{text}[[vm]]\nname = \"b\"");
         read(&System::parse(&text).unwrap(), |machine, vms| {
+            // What OP-TEE was built like is no matter of the file's.
+            assert!(machine.static_tables);
             (machine.stay, vms[0].autostart, vms[0].privileged)
         })
     };
@@ -134,6 +137,15 @@ fn what_the_file_says_of_start_and_end_reaches_the_hypervisor() {
 }
 
 #[test]
+fn user_tas_are_a_word_or_part_of_a_list() {
+    let word = parsed("[vm.tee_policy]\napplications = \"user\"");
+    let list = parsed("[vm.tee_policy]\napplications = [\"user\"]");
+    assert_eq!(word.vms[0].tee_policy, list.vms[0].tee_policy);
+    let policy = through(&word).unwrap().policy;
+    assert_eq!((policy.trusted_apps, policy.user_tas), (Some(vec![]), true));
+}
+
+#[test]
 fn both_sides_know_the_same_words_and_limits() {
     let mut system = parsed("");
     let policy = &mut system.vms[0].tee_policy;
@@ -141,13 +153,23 @@ fn both_sides_know_the_same_words_and_limits() {
     policy.devices = Device::ALL.to_vec();
     policy.features = Some(Feature::ALL.to_vec());
     let uuid = "8aaaf200-2450-11e4-abe2-0002a5d5c51b".parse().unwrap();
-    policy.applications = Some(vec![Application(uuid); MAX_APPLICATIONS]);
+    policy.applications = Some(vec![Application::Named(uuid); MAX_APPLICATIONS]);
+    policy
+        .applications
+        .as_mut()
+        .unwrap()
+        .push(Application::UserTas);
     let config = through(&system).unwrap();
+    assert!(config.policy.user_tas);
+    assert_eq!(
+        config.policy.trusted_apps.map(|list| list.len()),
+        Some(MAX_APPLICATIONS)
+    );
     assert_eq!(config.policy.logins.map(|list| list.len()), Some(7));
     assert!(config.policy.rpmb && config.policy.i2c);
     assert!(config.offer.rpc_arg && config.offer.async_notif);
     let applications = system.vms[0].tee_policy.applications.as_mut().unwrap();
-    applications.push(Application(uuid));
+    applications.push(Application::Named(uuid));
     assert!(through(&system).unwrap_err().contains("more than 64"));
     for quota in parsed("").vms[0].tee_quota.all() {
         let with = |value: u32| {

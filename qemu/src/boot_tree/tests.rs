@@ -59,7 +59,7 @@ fn every_vm_has_a_node_after_the_binding() {
             initrd: region(0x4a40_0000, 0x6e_8eee),
         },
     ];
-    let bytes = for_hypervisor(BASE, &system, &modules).unwrap();
+    let bytes = for_hypervisor(BASE, &system, &modules, false).unwrap();
     let tree = fdt::Fdt::new(&bytes).unwrap();
     let chosen = tree.find_node("/chosen").unwrap();
     assert_eq!(text(chosen, "bootargs"), "log=debug");
@@ -104,7 +104,7 @@ fn the_rest_of_the_tree_stays_as_qemu_wrote_it() {
         kernel: region(0x4800_0000, 1),
         initrd: region(0x4a40_0000, 1),
     }];
-    let bytes = for_hypervisor(BASE, &system, &modules).unwrap();
+    let bytes = for_hypervisor(BASE, &system, &modules, false).unwrap();
     let (before, after) = (fdt::Fdt::new(BASE).unwrap(), fdt::Fdt::new(&bytes).unwrap());
     let nodes = |tree: &fdt::Fdt<'_>| -> Vec<String> {
         tree.all_nodes()
@@ -182,6 +182,6 @@ fn a_file_is_placed_once_and_everything_at_2_mib() {
 #[test]
 fn a_damaged_base_is_refused() {
     let system = System::parse("[[vm]]\nname = \"a\"").unwrap();
-    assert!(for_hypervisor(&BASE[..100], &system, &[]).is_err());
+    assert!(for_hypervisor(&BASE[..100], &system, &[], false).is_err());
     assert!(for_linux(b"", "", region(1, 1)).is_err());
 }

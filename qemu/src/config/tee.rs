@@ -11,6 +11,7 @@ pub const MAX_APPLICATIONS: usize = 64;
 #[serde(deny_unknown_fields, default)]
 pub struct TeePolicy {
     /// The trusted applications that it may open sessions to; at most [`MAX_APPLICATIONS`].
+    #[serde(deserialize_with = "one_or_several")]
     pub applications: Option<Vec<Application>>,
     /// The login methods that its clients may claim.
     pub logins: Option<Vec<Login>>,
@@ -20,19 +21,76 @@ pub struct TeePolicy {
     pub features: Option<Vec<Feature>>,
 }
 
-/// A trusted application's UUID.
+/// What a list of trusted applications allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Application(pub Uuid);
+pub enum Application {
+    /// The one of this UUID.
+    Named(Uuid),
+    /// All that are no part of OP-TEE's core.
+    UserTas,
+}
+
+/// The word for [`Application::UserTas`].
+const USER_TAS: &str = "user";
+
+impl Application {
+    /// As the boot tree says it.
+    #[must_use]
+    pub fn text(self) -> String {
+        match self {
+            Self::Named(uuid) => uuid.to_string(),
+            Self::UserTas => USER_TAS.into(),
+        }
+    }
+}
+
+/// Takes `"user"` for `["user"]`.
+fn one_or_several<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<Application>>, D::Error> {
+    struct OneOrSeveral;
+    impl<'de> serde::de::Visitor<'de> for OneOrSeveral {
+        type Value = Vec<Application>;
+
+        fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            out.write_str("\"user\", or a list of UUIDs")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            Application::parse(text).map(|one| vec![one])
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(
+            self,
+            mut list: A,
+        ) -> Result<Self::Value, A::Error> {
+            let mut applications = Vec::new();
+            while let Some(one) = list.next_element()? {
+                applications.push(one);
+            }
+            Ok(applications)
+        }
+    }
+    from.deserialize_any(OneOrSeveral).map(Some)
+}
 
 impl<'de> Deserialize<'de> for Application {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let uuid = text.parse().map_err(|_| {
-            serde::de::Error::custom(format!(
-                "\"{text}\" is no UUID; write for example \"8aaaf200-2450-11e4-abe2-0002a5d5c51b\""
+        Self::parse(&String::deserialize(from)?)
+    }
+}
+
+impl Application {
+    fn parse<E: serde::de::Error>(text: &str) -> Result<Self, E> {
+        if text == USER_TAS {
+            return Ok(Self::UserTas);
+        }
+        text.parse().map(Self::Named).map_err(|_| {
+            E::custom(format!(
+                "\"{text}\" is no UUID; write for example \"8aaaf200-2450-11e4-abe2-0002a5d5c51b\", \
+                 or \"user\" for all user TAs"
             ))
-        })?;
-        Ok(Self(uuid))
+        })
     }
 }
 
@@ -196,7 +254,10 @@ impl TeeQuota {
 impl TeePolicy {
     /// The limits that a type cannot express.
     pub(super) fn check(&self) -> Result<(), String> {
-        let count = self.applications.as_ref().map_or(0, Vec::len);
+        let list = self.applications.iter().flatten();
+        let count = list
+            .filter(|one| matches!(one, Application::Named(_)))
+            .count();
         if count > MAX_APPLICATIONS {
             return Err(format!(
                 "tee_policy.applications has {count} UUIDs; it takes {MAX_APPLICATIONS}; leave it out to allow all"

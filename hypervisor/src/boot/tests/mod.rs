@@ -181,7 +181,7 @@ fn reads_the_default_machine() {
         Some(219)
     );
     assert_eq!(machine.bootargs, "log=debug");
-    assert!(!machine.stay);
+    assert!(!machine.stay && !machine.static_tables);
 
     let [a, b] = vms.as_slice() else {
         panic!("{vms:?}")
@@ -214,9 +214,11 @@ fn a_vm_that_waits_for_an_order_needs_no_memory_yet() {
     set(vm, "manual-start", [0_u8; 0]);
     set(vm, "privileged", [0_u8; 0]);
     set(at(&mut tree, "/chosen"), "postern,stay", [0_u8; 0]);
+    let static_tables = "postern,optee-static-tables";
+    set(at(&mut tree, "/chosen"), static_tables, [0_u8; 0]);
     let dtb = tree.to_dtb();
     let (machine, vms) = read(&dtb, occupied()).unwrap();
-    assert!(machine.stay);
+    assert!(machine.stay && machine.static_tables);
     assert_eq!(vms[1].memory, 16 << 30);
     let flags: Vec<_> = vms.iter().map(|vm| (vm.autostart, vm.privileged)).collect();
     assert_eq!(flags, [(true, false), (false, true)]);
@@ -387,6 +389,10 @@ fn errors_say_what_is_wrong_and_what_to_do() {
         (
             |t| set(at(t, "/chosen"), "postern,stay", "no"),
             "device tree: chosen: `postern,stay` has a value: leave the value or the property out",
+        ),
+        (
+            |t| set(at(t, "/chosen"), "postern,optee-static-tables", 1_u32),
+            "device tree: chosen: `postern,optee-static-tables` has a value: leave the value or the property out",
         ),
         (
             |t| set(at(t, "/chosen/vm-a"), "privileged", 0_u32),

@@ -35,7 +35,7 @@ fn with(change: impl FnOnce(&mut DeviceTreeNode)) -> Config {
 
 /// Sets every one of the properties.
 pub fn restrict(vm: &mut DeviceTreeNode) {
-    set(vm, "tee-applications", [AVB, PKCS11].as_slice());
+    set(vm, "tee-applications", [AVB, "user", PKCS11].as_slice());
     let names = [
         "public",
         "user",
@@ -78,6 +78,7 @@ fn each_property_becomes_its_part_of_the_configuration() {
             },
             policy: Policy {
                 trusted_apps: Some(vec![uuid(AVB), uuid(PKCS11)]),
+                user_tas: true,
                 logins: Some(vec![0, 1, 2, 4, 5, 6, 0x8000_0000]),
                 rpmb: true,
                 i2c: true,
@@ -141,7 +142,7 @@ fn mistakes_are_named_with_their_fix() {
     let table: &[(Break, &str)] = &[
         (
             |t| set(a(t), "tee-applications", [AVB, "avb"].as_slice()),
-            "tee-applications: string 1 (the first is 0) is no UUID, \
+            "tee-applications: string 1 (the first is 0) is neither \"user\" nor a UUID, \
              such as \"8aaaf200-2450-11e4-abe2-0002a5d5c51b\"",
         ),
         (

@@ -27,6 +27,8 @@ pub(super) const PROPERTIES: [&str; 12] = [
 ];
 
 const APPLICATIONS: &str = "tee-applications";
+/// In place of a UUID: all user TAs.
+const USER_TAS: &str = "user";
 const LOGINS: &str = "tee-logins";
 const DEVICES: &str = "tee-devices";
 const FEATURES: &str = "tee-features";
@@ -104,7 +106,7 @@ pub enum RightsError<'t> {
     NoList(&'static str),
     /// An application's name.
     #[error(
-        "tee-applications: string {0} (the first is 0) is no UUID, \
+        "tee-applications: string {0} (the first is 0) is neither \"user\" nor a UUID, \
          such as \"8aaaf200-2450-11e4-abe2-0002a5d5c51b\""
     )]
     Application(usize),
@@ -144,10 +146,12 @@ pub(super) fn read<'t>(node: FdtNode<'t>) -> Result<Config, VmError<'t>> {
 }
 
 fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, RightsError<'t>> {
+    let (trusted_apps, user_tas) = applications(node)?;
     let mut config = Config {
         quotas: quotas(node)?,
         policy: Policy {
-            trusted_apps: applications(node)?,
+            trusted_apps,
+            user_tas,
             logins: logins(node)?,
             ..Policy::default()
         },
@@ -205,19 +209,24 @@ fn quotas<'t>(node: FdtNode<'t>) -> Result<Quotas, RightsError<'t>> {
     Ok(quotas)
 }
 
-fn applications<'t>(node: FdtNode<'t>) -> Result<Option<Vec<Uuid>>, RightsError<'t>> {
+/// The list, and whether user TAs that are not in it are allowed too.
+fn applications<'t>(node: FdtNode<'t>) -> Result<(Option<Vec<Uuid>>, bool), RightsError<'t>> {
     let Some(texts) = strings(node, APPLICATIONS)? else {
-        return Ok(None);
+        return Ok((None, false));
     };
-    let mut list = Vec::new();
+    let (mut list, mut user_tas) = (Vec::new(), false);
     for (index, text) in texts.enumerate() {
+        if text == USER_TAS {
+            user_tas = true;
+            continue;
+        }
         let uuid = text.parse().map_err(|_| RightsError::Application(index))?;
         if list.len() == MAX_APPLICATIONS {
             return Err(RightsError::TooManyApplications);
         }
         list.push(uuid);
     }
-    Ok(Some(list))
+    Ok((Some(list), user_tas))
 }
 
 fn logins<'t>(node: FdtNode<'t>) -> Result<Option<Vec<u32>>, RightsError<'t>> {
