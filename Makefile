@@ -23,8 +23,9 @@ DESCRIPTION = $(call option,--suite,$(SUITE)) $(call option,--config,$(CONFIG)) 
 
 # A value that is misspelt would change nothing and say nothing.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-TEXT := $(shell cat $(firstword $(MAKEFILE_LIST)))
-$(foreach name,$(filter-out MAKEFLAGS,$(GIVEN)),$(if $(findstring $$($(name)),$(TEXT))$(findstring $(name)=,$(TEXT)),,$(error $(name)=$($(name)): there is no value $(name); `make help` lists them)))
+TEXT := $(if $(GIVEN),$(shell cat $(firstword $(MAKEFILE_LIST)) */*.sh))
+known = $(foreach use,$$($(1)) $(1)= {$(1):,$(findstring $(use),$(TEXT)))
+$(foreach name,$(filter-out MAKEFLAGS,$(GIVEN)),$(if $(strip $(call known,$(name))),,$(error $(name)=$($(name)): there is no value $(name); `make help` lists them)))
 # Tests run under nextest where it is, else under cargo itself; both run all of them.
 NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 

@@ -106,6 +106,12 @@ impl Placement {
         Ok(region)
     }
 
+    /// What they take of the RAM, alignment included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.next - MODULES
+    }
+
     /// The files and their addresses.
     #[must_use]
     pub fn loads(&self) -> Vec<Load> {

@@ -219,6 +219,11 @@ impl SystemArgs {
             folder: folder.to_owned(),
         };
         let artifacts = prepare(&options, &Progress::on_stderr())?;
+        if flavour == Flavour::Shared {
+            system
+                .check_ram(artifacts.modules)
+                .with_context(|| format!("in {}", self.config(paths).display()))?;
+        }
         let machine = Machine::new(&artifacts, &system, flavour.wiring());
         Ok((machine, artifacts))
     }

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 mod files;
 mod guests;
+mod mistakes;
 mod tee;
 #[cfg(test)]
 mod tests;
 
-pub use files::fits;
+pub use files::{fits, kernel_memory};
 pub use tee::{
     Application, Device, Feature, Login, MAX_APPLICATIONS, Quota, TeePolicy, TeeQuota, Word,
 };
@@ -24,6 +25,8 @@ pub const MAX_VCPUS: u32 = 8;
 pub const MAX_CPUS: u32 = 4;
 /// VMs that Debian's OP-TEE has room for at once.
 pub const PACKAGED_GUESTS: u32 = 2;
+/// The longest command line of a VM, bytes: what the hypervisor takes, and room for what this tool adds.
+const MAX_CMDLINE: usize = 2047 - 64;
 /// Stage 2 maps a guest's RAM in blocks of this many bytes.
 const BLOCK: u64 = 2 << 20;
 
@@ -239,8 +242,21 @@ impl Default for Memory {
 
 impl<'de> Deserialize<'de> for Memory {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        struct Text;
+
+        impl serde::de::Visitor<'_> for Text {
+            type Value = Memory;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an amount in quotes, for example \"512M\" or \"1G\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Memory, E> {
+                Memory::parse(text).map_err(E::custom)
+            }
+        }
+
+        from.deserialize_str(Text)
     }
 }
 
@@ -267,7 +283,8 @@ impl System {
     /// # Errors
     /// Names the key and what would be right.
     pub fn parse(text: &str) -> Result<Self> {
-        let system: Self = toml::from_str(text)?;
+        let system: Self = toml::from_str(text)
+            .map_err(|error| anyhow::Error::msg(mistakes::in_words(&error.to_string())))?;
         system.check().map_err(anyhow::Error::msg)?;
         Ok(system)
     }
@@ -439,8 +456,16 @@ impl Vm {
                 );
             }
         }
-        if self.cmdline.contains('\0') || self.cmdline.len() > 2047 {
-            return Err("cmdline must be at most 2047 bytes, without a zero byte".into());
+        if self.linux != Linux::Standard && (self.kernel.is_some() || self.program.is_some()) {
+            return Err(
+                "linux chooses among Debian's kernels: drop it, or what is booted instead of one"
+                    .into(),
+            );
+        }
+        if self.cmdline.contains('\0') || self.cmdline.len() > MAX_CMDLINE {
+            return Err(format!(
+                "cmdline must be at most {MAX_CMDLINE} bytes, without a zero byte"
+            ));
         }
         self.tee_policy.check()?;
         self.tee_quota.check()?;

@@ -23,8 +23,8 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Hears a line of the hypervisor's or the firmware's.
-    pub fn hear(&mut self, line: &str) {
+    /// Hears a line of the hypervisor's or the firmware's; gives what somebody at a guest's console should know.
+    pub fn hear(&mut self, line: &str) -> Option<String> {
         if is_panic(line) {
             self.death
                 .get_or_insert_with(|| format!("the hypervisor died: {line}"));
@@ -40,10 +40,13 @@ impl Ending {
             }
             Some(Ok(HypervisorEvent::VmOff { vm, reason })) if reason == "error" => {
                 let about = self.error.take().filter(|text| text.contains(&vm));
+                let notice = stopped(&vm, about.as_deref());
                 self.stopped.push((vm, about));
+                return Some(notice);
             }
             _ => {}
         }
+        None
     }
 
     /// Why a machine that has ended did not end well; `None` where it did.
@@ -65,10 +68,7 @@ impl Ending {
             ));
         }
         if let Some((vm, about)) = self.stopped.last() {
-            let about = about
-                .as_ref()
-                .map_or_else(String::new, |text| format!(": {text}"));
-            return Some(format!("the hypervisor stopped vm {vm}{about}"));
+            return Some(stopped(vm, about.as_deref()));
         }
         (!self.all_off).then(|| {
             format!(
@@ -77,6 +77,11 @@ impl Ending {
             )
         })
     }
+}
+
+fn stopped(vm: &str, about: Option<&str>) -> String {
+    let about = about.map_or_else(String::new, |text| format!(": {text}"));
+    format!("the hypervisor stopped vm {vm}{about}")
 }
 
 /// A boot error of the hypervisor's, which speaks to whoever writes a boot tree, in the words of whoever writes a
@@ -143,6 +148,22 @@ mod tests {
         );
         assert!(room.contains("machine.optee_guests"), "{room}");
         assert_eq!(boot_failed("no GICv3"), "the boot failed: no GICv3");
+    }
+
+    #[test]
+    fn a_guest_that_is_stopped_is_worth_a_notice_and_others_are_not() {
+        let mut ending = Ending::default();
+        for line in [
+            "[    1.0] error: vm a: its memory is too small",
+            r#"@postern {"event":"vm-off","vm":"b","reason":"off"}"#,
+            r#"@postern {"event":"all-off"}"#,
+        ] {
+            assert_eq!(ending.hear(line), None, "{line}");
+        }
+        assert_eq!(
+            ending.hear(r#"@postern {"event":"vm-off","vm":"a","reason":"error"}"#),
+            Some("the hypervisor stopped vm a: vm a: its memory is too small".into())
+        );
     }
 
     #[test]

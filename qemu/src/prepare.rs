@@ -1,7 +1,7 @@
 //! From a system's description to everything that QEMU needs: [`prepare`].
 
 use crate::boot_tree::{self, Modules, Placement};
-use crate::config::{Linux, Machine, System, Vm};
+use crate::config::{self, Linux, Machine, System, Vm};
 use crate::launch::Wiring;
 use crate::paths::Paths;
 use crate::progress::Progress;
@@ -142,6 +142,8 @@ pub struct Artifacts {
     pub tree: PathBuf,
     /// What is in RAM at reset: BL33 first, then kernels and initramfs.
     pub loads: Vec<Load>,
+    /// What kernels and initramfs take of the RAM, bytes.
+    pub modules: u64,
     /// The ELF file of the hypervisor or of what is in its place, for symbols; none for a native boot.
     pub hypervisor_elf: Option<PathBuf>,
     /// The machine.
@@ -262,6 +264,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
             let mut modules = Vec::new();
             for vm in &system.vms {
                 let (kernel, initrd) = (kernel(vm)?, initrd(vm));
+                fits_into(vm, &kernel, &initrd).with_context(|| format!("vm \"{}\"", vm.name))?;
                 let mut place = |file: &Path| {
                     placement
                         .place(file)
@@ -304,15 +307,23 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         file: bl33,
         address: firmware::entry(virtualised),
     }];
+    let modules = placement.bytes();
     loads.extend(placement.loads());
     Ok(Artifacts {
         flash,
         tree,
         loads,
+        modules,
         hypervisor_elf: elf,
         machine: system.machine.clone(),
         versions,
     })
+}
+
+/// Whether a VM's memory holds what it boots.
+fn fits_into(vm: &Vm, kernel: &Path, initrd: &Path) -> Result<()> {
+    let initrd = std::fs::metadata(initrd).with_context(|| initrd.display().to_string())?;
+    config::fits(vm.memory, config::kernel_memory(kernel)?, initrd.len())
 }
 
 /// Holds others off for as long as it lives.

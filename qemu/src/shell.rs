@@ -294,7 +294,9 @@ impl Consoles {
             if let (Channel::Hypervisor, Some(ear)) = (channel, &ear) {
                 ear.hear(&line);
             }
-            ending.hear(&line);
+            if let Some(notice) = ending.hear(&line) {
+                show(format!("\r\n--- {notice} ---\r\n").as_bytes());
+            }
         });
     }
 

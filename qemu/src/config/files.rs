@@ -12,6 +12,9 @@ const BLOCK: u64 = 2 << 20;
 /// The least memory in which Debian's Linux unpacks the tool's own RAM disk and runs xtest, in MiB. With 64 its
 /// kernel panics: "System is deadlocked on memory".
 const LEAST_LINUX_MIB: u64 = 96;
+/// RAM that the hypervisor and the firmware need at the very least, and what they have enough with, in MiB.
+const LEAST_HYPERVISOR_MIB: u64 = 4;
+const SPARE_MIB: u64 = 28;
 /// What is read of a file to see what it is.
 const HEAD: u64 = 4096;
 
@@ -27,6 +30,27 @@ impl System {
         }
         Ok(())
     }
+
+    /// Whether the machine's RAM holds the VMs that start with it, beside `modules` bytes of kernels and RAM disks,
+    /// and the hypervisor. Where it is about a few MiB the hypervisor itself finds out.
+    ///
+    /// # Errors
+    /// It does not; says which keys to change.
+    pub fn check_ram(&self, modules: u64) -> Result<()> {
+        let has = self.machine.memory_mib;
+        let starts = self.vms.iter().filter(|vm| vm.autostart);
+        let vms = starts.map(|vm| vm.memory.kib() >> 10).sum::<u64>();
+        let modules = modules >> 20;
+        let least = vms + modules + LEAST_HYPERVISOR_MIB;
+        ensure!(
+            has >= least,
+            "machine.memory_mib = {has}: the VMs that start with the machine have {vms} MiB, their kernels and \
+             initrds take {modules} MiB, and the hypervisor and the firmware need some: raise it to {}, \
+             lower their memory, or give one autostart = false",
+            least + SPARE_MIB
+        );
+        Ok(())
+    }
 }
 
 impl Vm {
@@ -35,7 +59,7 @@ impl Vm {
             check_program(guests, program)?;
         }
         let kernel = match &self.kernel {
-            Some(file) => Some(kernel(file).with_context(|| key("kernel", file))?),
+            Some(file) => Some(kernel_memory(file).with_context(|| key("kernel", file))?),
             None => None,
         };
         let initrd = match &self.initrd {
@@ -110,7 +134,8 @@ fn read(file: &Path) -> Result<(Vec<u8>, u64)> {
     let about = std::fs::metadata(file).context(
         "it cannot be read; a path that does not begin with / begins in the folder of the description",
     )?;
-    ensure!(about.is_file(), "it is no file; name a file");
+    ensure!(!about.is_dir(), "it is a folder; name a file");
+    ensure!(about.is_file(), "it is no plain file; name one");
     ensure!(about.len() > 0, "it is empty");
     let mut head = Vec::new();
     File::open(file)
@@ -119,8 +144,11 @@ fn read(file: &Path) -> Result<(Vec<u8>, u64)> {
     Ok((head, about.len()))
 }
 
-/// Checks a kernel: the memory that it takes from the start of RAM on, bytes.
-fn kernel(file: &Path) -> Result<u64> {
+/// The memory that a kernel takes from the start of RAM on, bytes.
+///
+/// # Errors
+/// It is none that Postern starts; says what it is and what to do.
+pub fn kernel_memory(file: &Path) -> Result<u64> {
     let (head, size) = read(file)?;
     let word = |at: usize| {
         head[at..]

@@ -81,7 +81,7 @@ fn everything_can_be_said() {
 
 #[test]
 fn mistakes_are_named_with_their_place_and_the_fix() {
-    let long = format!("[[vm]]\nname=\"a\"\ncmdline=\"{}\"", "x".repeat(2048));
+    let long = format!("[[vm]]\nname=\"a\"\ncmdline=\"{}\"", "x".repeat(1984));
     let applications = format!(
         "[[vm]]\nname=\"a\"\ntee_policy.applications = [{}]",
         "\"8aaaf200-2450-11e4-abe2-0002a5d5c51b\",".repeat(65)
@@ -98,7 +98,7 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
             "[machine]\nmemory = 2\n[[vm]]\nname=\"a\"",
             &["line 2", "`memory_mib`"],
         ),
-        ("[[vm]]\nname = 3", &["line 2", "string"]),
+        ("[[vm]]\nname = 3", &["line 2", "text in quotes"]),
         ("[[vm]]\nname = \"A\"", &["vm \"A\"", "a-z"]),
         ("[[vm]]\nname = \"\"", &["start with a letter"]),
         ("[[vm]]\nname = \"a-name-too-long-\"", &["1 to 15"]),
@@ -115,7 +115,39 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
             "[[vm]]\nname = \"a\"\nmemory = \"512\"",
             &["line 3", "\"512M\" or \"1G\""],
         ),
-        ("[[vm]]\nname = \"a\"\nmemory = 512", &["line 3", "string"]),
+        (
+            "[[vm]]\nname = \"a\"\nmemory = 512",
+            &["line 3", "in quotes, for example \"512M\""],
+        ),
+        ("[vm]\nname = \"a\"", &["line 1", "double brackets, [[vm]]"]),
+        (
+            "[[vm]]\nname = \"a\"\nvcpus = \"2\"",
+            &["line 3", "a whole number from 0 on, without quotes"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\nvcpus = -1",
+            &["line 3", "a whole number from 0 on"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\naffinity = 3",
+            &["line 3", "a list in brackets"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\nkernel = 5",
+            &["line 3", "the path of a file in quotes"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\nautostart = \"no\"",
+            &["line 3", "true or false, without quotes"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\ntee = true",
+            &["line 3", "a word in quotes"],
+        ),
+        (
+            "[[vm]]\nname = \"a\"\ntee_policy = 1",
+            &["line 3", "a table, [vm.tee_policy]"],
+        ),
         (
             "[[vm]]\nname = \"a\"\nmemory = \"3M\"",
             &["line 3", "multiple of 2 MiB"],
@@ -195,7 +227,7 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
         ),
         (
             "[[vm]]\nname = \"a\"\ntee_quota.pages = -1",
-            &["line 3", "u32"],
+            &["line 3", "a whole number"],
         ),
         (
             "[[vm]]\nname = \"a\"\ntee = \"none\"\ntee_quota.pages = 1",
@@ -219,7 +251,11 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
             &["line 2", "`power-off` or `stay`"],
         ),
         (&applications, &["has 65 UUIDs; it takes 64"]),
-        (&long, &["2047"]),
+        (&long, &["1983"]),
+        (
+            "[[vm]]\nname = \"a\"\nlinux = \"rt\"\nprogram = \"bench\"",
+            &["vm \"a\"", "linux chooses among Debian's kernels"],
+        ),
         (&many, &["there are 9 [[vm]]"]),
     ];
     for (text, wanted) in cases {

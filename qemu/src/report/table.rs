@@ -23,14 +23,16 @@ pub fn table(report: &Report) -> String {
     xtest_rows(&mut row);
     latency_rows(report, &mut row);
     stats_rows(report, &mut row);
-    if report.guests.len() > 1 {
+    // Where nothing ran, as after a boot that failed, there is nothing to compare.
+    let ran = report.guests.iter().any(|guest| guest.xtest.is_some());
+    if ran && report.guests.len() > 1 {
         let _ = writeln!(
             out,
             "\n  At least two guests ran xtest at once for {}.",
             clock(report.overlap_ms)
         );
     }
-    if let Some(expected) = report.expected_cases {
+    if let Some(expected) = report.expected_cases.filter(|_| ran) {
         let _ = writeln!(
             out,
             "  The bare machine runs {expected} cases of this selection."

@@ -2,11 +2,13 @@
 
 use super::{Item, Session, What};
 use crate::console::Channel;
+use crate::ending::said;
 use crate::guest::{Severity, trouble};
 use crate::monitor::{HypervisorEvent, is_panic};
 use anyhow::{Result, bail};
 use guest_agent::event::Event;
 use serde_json::Value;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A wait for something on a console, made by [`Session::expect`].
@@ -50,7 +52,7 @@ impl Expectation<'_> {
                 if let Some(found) = pick(&item.what) {
                     return Ok(found);
                 }
-                if let Some(why) = hopeless(&item) {
+                if let Some(why) = hopeless(&item, session.folder()) {
                     return session.failed(channel, what, &why);
                 }
             } else {
@@ -61,7 +63,7 @@ impl Expectation<'_> {
         loop {
             let Some(item) = session.receive(deadline)? else {
                 let why = if session.closed {
-                    "QEMU ended".into()
+                    ended(session.folder())
                 } else {
                     timeout(within)
                 };
@@ -72,7 +74,7 @@ impl Expectation<'_> {
             {
                 return Ok(found);
             }
-            if let Some(why) = hopeless(&item)
+            if let Some(why) = hopeless(&item, session.folder())
                 && (item.channel == channel || !matches!(item.channel, Channel::Vm(_)))
             {
                 return session.failed(channel, what, &why);
@@ -179,7 +181,7 @@ impl Expectation<'_> {
 }
 
 /// Why there is no use in waiting on.
-fn hopeless(item: &Item) -> Option<String> {
+fn hopeless(item: &Item, folder: &Path) -> Option<String> {
     match &item.what {
         What::Line(line) if matches!(item.channel, Channel::Vm(_)) => (trouble(line)
             == Some(Severity::Fatal))
@@ -188,9 +190,14 @@ fn hopeless(item: &Item) -> Option<String> {
         What::Hypervisor(HypervisorEvent::BootError { text }) => {
             Some(format!("the boot failed: {text}"))
         }
-        What::Closed => Some("QEMU ended".into()),
+        What::Closed => Some(ended(folder)),
         _ => None,
     }
+}
+
+/// That QEMU has ended, with what it said itself.
+fn ended(folder: &Path) -> String {
+    format!("QEMU ended{}", said(folder))
 }
 
 fn timeout(within: Duration) -> String {

@@ -1,9 +1,9 @@
 //! `make test-hostile`: the whole plan of attacks, or those whose numbers are given. With `counted`, on one CPU where
 //! QEMU counts instructions.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use postern_tests::Lab;
-use postern_tests::hostile::play;
+use postern_tests::hostile::{PLAN, play};
 
 fn main() -> Result<()> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
@@ -12,7 +12,16 @@ fn main() -> Result<()> {
     let counted = words.len() < given;
     let numbers = words
         .iter()
-        .map(|number| Ok(number.parse()?))
+        .map(|word| {
+            let number = word.parse().ok();
+            number
+                .filter(|number| PLAN.iter().any(|row| row.number == *number))
+                .with_context(|| {
+                    format!(
+                        "there is no attack {word}: ATTACKS takes their numbers, as in \"3 17\""
+                    )
+                })
+        })
         .collect::<Result<Vec<u8>>>()?;
     let lab = Lab::new(if counted {
         "hostile-counted"

@@ -116,7 +116,7 @@ fn a_kernel_that_is_none_is_named_with_its_key_and_the_fix() {
         "{missing}"
     );
     let folder = place.complaint("kernel = \"guests\"").expect("a complaint");
-    assert!(folder.contains("it is no file"), "{folder}");
+    assert!(folder.contains("it is a folder"), "{folder}");
     place.file("kernel", &image(40, 0));
     assert_eq!(place.complaint("kernel = \"kernel\""), None);
 }
@@ -215,4 +215,28 @@ fn the_descriptions_that_come_along_name_files_that_are_there() {
             system.check_room().expect("room");
         }
     }
+}
+
+#[test]
+fn machines_have_ram_for_more_than_the_guests() {
+    let two =
+        "[[vm]]\nname = \"a\"\n[[vm]]\nname = \"b\"\n[[vm]]\nname = \"later\"\nautostart = false\n";
+    let check = |mib: u64| {
+        let system =
+            System::parse(&format!("machine.memory_mib = {mib}\n{two}")).expect("a system");
+        system
+            .check_ram(46 << 20)
+            .map_err(|error| format!("{error:#}"))
+    };
+    let why = check(1073).expect_err("too little");
+    for part in [
+        "machine.memory_mib = 1073",
+        "1024 MiB",
+        "46 MiB",
+        "raise it to 1102",
+        "autostart = false",
+    ] {
+        assert!(why.contains(part), "{why}");
+    }
+    assert_eq!(check(1074), Ok(()));
 }
