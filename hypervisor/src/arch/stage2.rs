@@ -7,14 +7,20 @@ use aarch64_cpu::registers::VTTBR_EL2;
 use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
 use core::arch::asm;
+use core::cell::UnsafeCell;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use tock_registers::interfaces::{Readable, Writeable};
 
 /// The two concatenated level-1 tables of a stage 2 that translates nothing. A walk ends in a fault, which no TLB keeps.
+///
+/// Nobody writes to it. The cell has the linker put it where the image has no bytes for it, `.bss`.
 #[repr(C, align(8192))]
-struct Nothing([u64; 1024]);
+struct Nothing(UnsafeCell<[u64; 1024]>);
 
-static NOTHING: Nothing = Nothing([0; 1024]);
+// SAFETY: it is reached by its address alone, by hardware that reads it.
+unsafe impl Sync for Nothing {}
+
+static NOTHING: Nothing = Nothing(UnsafeCell::new([0; 1024]));
 
 /// VTTBR_EL2 with a stage 2 that translates nothing.
 fn nothing(vmid: u16) -> u64 {
