@@ -9,6 +9,7 @@ pub mod boot;
 pub mod console;
 pub mod devices;
 pub mod ids;
+pub mod lock;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod range;

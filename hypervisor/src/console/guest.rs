@@ -5,13 +5,13 @@ use super::mux;
 use super::output;
 use crate::devices::mmio::Access;
 use crate::devices::pl011::{Pl011, TxSink};
+use crate::lock::{Class, Lock};
 use alloc::boxed::Box;
-use spin::mutex::SpinMutex;
 
 /// One guest's console.
 pub struct Console {
     channel: mux::Channel,
-    line: Box<SpinMutex<Line>>,
+    line: Box<Lock<Line>>,
 }
 
 /// The device, and whether the other end of the line waits to hear that it has room.
@@ -44,10 +44,13 @@ impl Console {
     pub fn new(channel: mux::Channel) -> Self {
         Self {
             channel,
-            line: Box::new(SpinMutex::new(Line {
-                device: Pl011::new(),
-                flow: Flow::new(),
-            })),
+            line: Box::new(Lock::new(
+                Class::Console,
+                Line {
+                    device: Pl011::new(),
+                    flow: Flow::new(),
+                },
+            )),
         }
     }
 

@@ -6,11 +6,11 @@ use super::output;
 use crate::arch::{gic, percpu};
 use crate::boot::start::machine;
 use crate::ids::PcpuIndex;
+use crate::lock::{Class, Lock};
 use crate::vm;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use spin::mutex::SpinMutex;
 
-static DECODER: SpinMutex<Decoder> = SpinMutex::new(Decoder::new(Some(Channel::HYPERVISOR)));
+static DECODER: Lock<Decoder> = Lock::new(Class::Decoder, Decoder::new(Some(Channel::HYPERVISOR)));
 /// The pCPU that the UART interrupts.
 static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 

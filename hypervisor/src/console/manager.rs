@@ -6,11 +6,11 @@
 use super::monitor::{Answers, Port, System};
 use crate::devices::mmio::Access;
 use crate::devices::pl011::{Pl011, TxSink};
-use spin::mutex::SpinMutex;
+use crate::lock::{Class, Lock};
 
 /// One privileged VM's.
 pub struct Manager {
-    device: SpinMutex<Pl011>,
+    device: Lock<Pl011>,
     port: Port,
     answers: Answers,
 }
@@ -28,7 +28,7 @@ impl Manager {
     /// A session that nobody has used.
     pub fn new() -> Self {
         Self {
-            device: SpinMutex::new(Pl011::new()),
+            device: Lock::new(Class::Manager, Pl011::new()),
             port: Port::new(),
             answers: Answers::new(),
         }

@@ -12,9 +12,9 @@ use super::uart::{Registers, Uart};
 use crate::arch::percpu;
 use crate::arch::timer;
 use crate::arch::uart::UartRegisters;
+use crate::lock::{Class, Lock};
 use core::fmt::{self, Write};
 use spin::Once;
-use spin::mutex::SpinMutex;
 
 /// The driver of the machine's UART.
 pub type MachineUart = Uart<UartRegisters>;
@@ -38,9 +38,9 @@ struct Output {
 }
 
 /// The end of the log.
-static RECENT: SpinMutex<Recent<16_384>> = SpinMutex::new(Recent::new());
+static RECENT: Lock<Recent<16_384>> = Lock::new(Class::Recent, Recent::new());
 static UART: Once<MachineUart> = Once::new();
-static OUTPUT: Once<SpinMutex<Output>> = Once::new();
+static OUTPUT: Once<Lock<Output>> = Once::new();
 
 impl Output {
     const fn new(uart: MachineUart) -> Self {
@@ -87,7 +87,7 @@ pub fn send_waiting(uart: MachineUart, byte: u8) {
 pub fn init(registers: UartRegisters) {
     let uart = Uart::new(registers);
     UART.call_once(|| uart);
-    OUTPUT.call_once(|| SpinMutex::new(Output::new(uart)));
+    OUTPUT.call_once(|| Lock::new(Class::Output, Output::new(uart)));
 }
 
 /// The UART that [`init`] was given.

@@ -15,14 +15,14 @@ use crate::console::monitor::machine as monitor;
 use crate::devices::mmio::Access;
 use crate::devices::vgic::{VcpuSet, Vgic, Vmcr};
 use crate::ids::{MAX_PCPUS, PcpuIndex};
+use crate::lock::{Class, Lock};
 use crate::services::stuck;
 use crate::vm::{self, Running, Vm, layout};
-use spin::mutex::SpinMutex;
 
-static SCHEDULER: SpinMutex<Scheduler> = SpinMutex::new(Scheduler::new());
+static SCHEDULER: Lock<Scheduler> = Lock::new(Class::Scheduler, Scheduler::new());
 /// Of each pCPU; written by itself only.
-static IDLE: [SpinMutex<IdleClock>; MAX_PCPUS] =
-    [const { SpinMutex::new(IdleClock::new()) }; MAX_PCPUS];
+static IDLE: [Lock<IdleClock>; MAX_PCPUS] =
+    [const { Lock::new(Class::Idle, IdleClock::new()) }; MAX_PCPUS];
 
 /// How long a vCPU runs when others wait, in milliseconds.
 const SLICE_MS: u64 = 10;

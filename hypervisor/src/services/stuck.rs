@@ -6,12 +6,12 @@ use crate::arch::timer;
 use crate::boot::start::machine;
 use crate::console::{input, output};
 use crate::ids::{MAX_PCPUS, PcpuIndex};
+use crate::lock::{Class, Lock};
 use crate::sched::watch::{News, PATIENCE_SECONDS, Passages, Watch};
 use crate::vm;
-use spin::mutex::SpinMutex;
 
 static PASSAGES: [Passages; MAX_PCPUS] = [const { Passages::new() }; MAX_PCPUS];
-static WATCH: SpinMutex<Watch> = SpinMutex::new(Watch::new());
+static WATCH: Lock<Watch> = Lock::new(Class::Watch, Watch::new());
 
 /// The count of a pCPU, which tells it of its passages.
 pub fn passages(pcpu: PcpuIndex) -> &'static Passages {

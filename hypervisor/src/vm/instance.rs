@@ -15,6 +15,7 @@ use crate::devices::mmio::Access;
 use crate::devices::physical_timer::PhysicalTimer;
 use crate::devices::vgic::{IntId, MmioOutcome, Vgic, Vmcr, Window, Wire};
 use crate::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
+use crate::lock::{Class, Lock};
 use crate::sched::deadlines;
 use crate::sched::run::{self, VgicAnswer};
 use crate::sched::seat::Seat;
@@ -26,7 +27,6 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use mediator::Mediator;
 use mediator::addr::Ipa;
-use spin::mutex::SpinMutex;
 
 /// The INTID by which the guest is told of OP-TEE's notifications. SPIs begin at 32.
 const TEE_INTID: IntId = match IntId::new(32 + layout::TEE_SPI) {
@@ -129,7 +129,7 @@ pub struct Vcpu {
     /// On or off, as PSCI sees it.
     pub power: Power,
     /// Its registers, while it is on no pCPU.
-    pub saved: SpinMutex<Saved>,
+    pub saved: Lock<Saved>,
     /// The pCPU that it is on.
     pub seat: Seat,
     /// Written by the pCPU that it is on only.
@@ -141,12 +141,15 @@ impl Vcpu {
         Self {
             index,
             power: Power::off(),
-            saved: SpinMutex::new(Saved {
-                frame: Frame::start(0, 0),
-                context: Context::new(),
-                physical_timer: PhysicalTimer::new(),
-                debug: DebugUnit::new(),
-            }),
+            saved: Lock::new(
+                Class::Saved,
+                Saved {
+                    frame: Frame::start(0, 0),
+                    context: Context::new(),
+                    physical_timer: PhysicalTimer::new(),
+                    debug: DebugUnit::new(),
+                },
+            ),
             seat: Seat::empty(),
             exits: [const { AtomicU64::new(0) }; EXIT_NAMES.len()],
         }
@@ -223,11 +226,11 @@ pub struct Vm {
     /// Set before its first vCPU starts.
     vttbr: AtomicU64,
     counter_offset: AtomicU64,
-    life: SpinMutex<Life>,
+    life: Lock<Life>,
     gate: Gate,
     vcpus_on: AtomicUsize,
     oddities: [Counted; ODDITY_NAMES.len()],
-    work: SpinMutex<Work>,
+    work: Lock<Work>,
     /// What is to become of `work`; see [`steps`].
     wanted: AtomicU8,
     busy: AtomicBool,
@@ -285,11 +288,11 @@ impl Vm {
             mediator: parts.mediator,
             vttbr: AtomicU64::new(0),
             counter_offset: AtomicU64::new(0),
-            life: SpinMutex::new(Life::new()),
+            life: Lock::new(Class::Life, Life::new()),
             gate: Gate::closed(),
             vcpus_on: AtomicUsize::new(0),
             oddities: [const { Counted::new() }; ODDITY_NAMES.len()],
-            work: SpinMutex::new(Work::Nothing),
+            work: Lock::new(Class::Work, Work::Nothing),
             wanted: AtomicU8::new(0),
             busy: AtomicBool::new(false),
             next_bytes: AtomicU64::new(config.memory),

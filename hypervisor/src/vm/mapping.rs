@@ -6,10 +6,10 @@ use super::stage2::{Attributes, Retired, Stage2, Stage2Error};
 use super::work::PIECE_BYTES;
 use crate::arch::guest_bytes;
 use crate::arch::stage2::Tables;
+use crate::lock::{Class, Lock};
 use crate::range::IpaRange;
 use crate::services::memory::Answer;
 use mediator::addr::Pa;
-use spin::mutex::SpinMutex;
 
 /// The most that is mapped in one piece: what one entry of the first level stands for, so that blocks are used where
 /// they fit.
@@ -20,7 +20,7 @@ const TABLES: usize = 64;
 /// The stage-2 tables of one VM, with what they need.
 pub struct Mapping {
     vmid: u16,
-    tables: SpinMutex<State>,
+    tables: Lock<State>,
 }
 
 /// What there is.
@@ -38,7 +38,7 @@ impl Mapping {
     pub const fn new(vmid: u16) -> Self {
         Self {
             vmid,
-            tables: SpinMutex::new(State::Nothing),
+            tables: Lock::new(Class::Tables, State::Nothing),
         }
     }
 

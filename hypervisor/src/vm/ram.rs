@@ -3,13 +3,13 @@
 use super::frames::{Chunks, Frames, FramesError};
 use super::layout;
 use super::memory::{Memory, MemoryError};
+use crate::lock::{Class, Lock};
 use crate::range::PaRange;
 use mediator::addr::Pa;
-use spin::mutex::SpinMutex;
 use thiserror::Error;
 
 /// Taken when a VM starts or has ended, by nobody on the way of an SMC.
-static FRAMES: SpinMutex<Option<Frames>> = SpinMutex::new(None);
+static FRAMES: Lock<Option<Frames>> = Lock::new(Class::Frames, None);
 
 /// Why a VM does not get its RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]

@@ -2,12 +2,12 @@
 
 use crate::arch::entropy::{self, Kind, Source};
 use crate::boot::seed::BootSeed;
+use crate::lock::{Class, Lock};
 use crate::services::seeds::{Fresh, GuestSeeds, Origin, Seeds};
 use crate::services::trng::Entropy;
 use spin::Once;
-use spin::mutex::SpinMutex;
 
-static SEEDS: Once<SpinMutex<Seeds>> = Once::new();
+static SEEDS: Once<Lock<Seeds>> = Once::new();
 
 /// Sets the state up, from the best source that there is and from what the boot loader left, and
 /// says in the log what that is.
@@ -25,7 +25,7 @@ pub fn init(boot: &BootSeed) {
     } else {
         Origin::BootTree(boot.bytes().len())
     };
-    SEEDS.call_once(|| SpinMutex::new(seeds));
+    SEEDS.call_once(|| Lock::new(Class::Seeds, seeds));
     match origin {
         Origin::Nowhere => crate::warn!("seeds of guests' kernels: {origin}"),
         _ => crate::info!("seeds of guests' kernels: {origin}"),

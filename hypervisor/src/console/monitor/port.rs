@@ -2,10 +2,10 @@
 
 use super::{Session, System, respond};
 use crate::console::ring::Ring;
+use crate::lock::{Class, Lock};
 use alloc::collections::VecDeque;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
-use spin::mutex::SpinMutex;
 
 /// Bytes that wait to be looked at.
 pub const INPUT: usize = 1024;
@@ -37,8 +37,8 @@ pub trait Output {
 /// A command is executed with none of the locks held, so it may do what it likes to the VM that
 /// gives it.
 pub struct Port {
-    input: SpinMutex<Ring<INPUT>>,
-    session: SpinMutex<Session>,
+    input: Lock<Ring<INPUT>>,
+    session: Lock<Session>,
     /// Somebody works for it: bytes are looked at in their order.
     busy: AtomicBool,
 }
@@ -47,8 +47,8 @@ impl Port {
     /// A plain session, no bytes.
     pub const fn new() -> Self {
         Self {
-            input: SpinMutex::new(Ring::new()),
-            session: SpinMutex::new(Session::new()),
+            input: Lock::new(Class::Input, Ring::new()),
+            session: Lock::new(Class::Session, Session::new()),
             busy: AtomicBool::new(false),
         }
     }
@@ -168,14 +168,14 @@ impl Write for Terminal<'_> {
 
 /// Answers that a guest has not read yet.
 pub struct Answers {
-    bytes: SpinMutex<VecDeque<u8>>,
+    bytes: Lock<VecDeque<u8>>,
 }
 
 impl Answers {
     /// None; the memory for all that will ever wait.
     pub fn new() -> Self {
         Self {
-            bytes: SpinMutex::new(VecDeque::with_capacity(ANSWERS)),
+            bytes: Lock::new(Class::Answers, VecDeque::with_capacity(ANSWERS)),
         }
     }
 

@@ -59,8 +59,8 @@ pub use sgi::SgiRegister;
 
 use super::mmio::Access;
 use crate::ids::{MAX_VCPUS, VcpuIndex};
+use crate::lock::{Class, Lock};
 use core::sync::atomic::{AtomicBool, Ordering};
-use spin::mutex::SpinMutex;
 use state::State;
 
 /// What the hardware says of a vCPU's virtual interface besides its list registers.
@@ -87,7 +87,7 @@ pub struct SyncResult {
 pub struct Vgic {
     /// One flag a vCPU: its list registers are out of date. Written with the lock held.
     stale: [AtomicBool; MAX_VCPUS],
-    state: SpinMutex<State>,
+    state: Lock<State>,
 }
 
 impl Vgic {
@@ -101,7 +101,7 @@ impl Vgic {
         };
         Self {
             stale: [const { AtomicBool::new(false) }; MAX_VCPUS],
-            state: SpinMutex::new(State::new(vcpus)),
+            state: Lock::new(Class::Vgic, State::new(vcpus)),
         }
     }
 

@@ -10,10 +10,10 @@ use crate::devices::mmio::Access;
 use crate::devices::pl031::Pl031;
 use crate::devices::pl061::Pl061;
 use crate::devices::vgic::{IntId, VcpuSet, Wire};
+use crate::lock::{Class, Lock};
 use crate::sched::run;
 use crate::vm::layout::{self, Device};
 use alloc::boxed::Box;
-use spin::mutex::SpinMutex;
 
 /// The interrupts' inputs at the vGIC. SPIs begin at INTID 32.
 const UART_INTID: IntId = intid(layout::UART_SPI);
@@ -37,16 +37,16 @@ fn seconds() -> u32 {
 pub(super) struct Devices {
     /// A privileged VM's.
     manager: Option<Box<Manager>>,
-    gpio: SpinMutex<Pl061>,
-    rtc: SpinMutex<Pl031>,
+    gpio: Lock<Pl061>,
+    rtc: Lock<Pl031>,
 }
 
 impl Devices {
     pub(super) fn new(privileged: bool) -> Self {
         Self {
             manager: privileged.then(|| Box::new(Manager::new())),
-            gpio: SpinMutex::new(Pl061::new()),
-            rtc: SpinMutex::new(Pl031::new(seconds())),
+            gpio: Lock::new(Class::Gpio, Pl061::new()),
+            rtc: Lock::new(Class::Rtc, Pl031::new(seconds())),
         }
     }
 

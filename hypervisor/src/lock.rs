@@ -1,0 +1,261 @@
+//! EL2's locks, and the order that they are taken in.
+//!
+//! A [`Lock`] is a spin lock of a [`Class`]. Where debug assertions are on, in tests and in a hypervisor that
+//! is built with them, each pCPU remembers the classes that it holds, and taking one out of order panics,
+//! whether or not another pCPU is in the way just then. In a release build nothing of it is left.
+//!
+//! [`ORDER`] is the order. `docs/architecture.md` has it as well, and a test compares the two.
+
+use core::ops::{Deref, DerefMut};
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+/// What a lock guards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Class {
+    /// `Vm::work`: what a VM waits for.
+    Work,
+    /// `WATCH`: what pCPUs saw of each other.
+    Watch,
+    /// `DECODER`: the machine's input.
+    Decoder,
+    /// `Vm::life`: which phase a VM is in.
+    Life,
+    /// `Mapping::tables`: a VM's stage 2.
+    Tables,
+    /// `Console::line`: a VM's PL011.
+    Console,
+    /// `Manager::device`: a privileged VM's second one.
+    Manager,
+    /// `Devices::gpio`: a VM's PL061.
+    Gpio,
+    /// `Devices::rtc`: a VM's PL031.
+    Rtc,
+    /// `Port::session`: a session of the monitor.
+    Session,
+    /// `Port::input`: its input.
+    Input,
+    /// `FRAMES`: RAM that VMs can have.
+    Frames,
+    /// `OUTPUT`: the UART.
+    Output,
+    /// `Answers::bytes`: a guest's unread answers.
+    Answers,
+    /// `RECENT`: the end of the log.
+    Recent,
+    /// `Vgic::state`: a VM's interrupt controller.
+    Vgic,
+    /// `Vcpu::saved`: registers of a vCPU.
+    Saved,
+    /// `SCHEDULER`: the run queues.
+    Scheduler,
+    /// `IDLE`: how long a pCPU was idle.
+    Idle,
+    /// `SEEDS`: random bytes for guests.
+    Seeds,
+}
+
+/// The order, outer first: inside a lock, only locks of later lines are taken, so never two of one line.
+pub const ORDER: &[&[Class]] = &[
+    &[Class::Work],
+    &[Class::Watch, Class::Decoder],
+    &[Class::Life, Class::Tables],
+    &[
+        Class::Console,
+        Class::Manager,
+        Class::Gpio,
+        Class::Rtc,
+        Class::Session,
+    ],
+    &[Class::Input, Class::Frames],
+    &[Class::Output, Class::Answers],
+    &[
+        Class::Recent,
+        Class::Vgic,
+        Class::Saved,
+        Class::Scheduler,
+        Class::Idle,
+        Class::Seeds,
+    ],
+];
+
+impl Class {
+    /// Its name in the code.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Work => "Vm::work",
+            Self::Watch => "WATCH",
+            Self::Decoder => "DECODER",
+            Self::Life => "Vm::life",
+            Self::Tables => "Mapping::tables",
+            Self::Console => "Console::line",
+            Self::Manager => "Manager::device",
+            Self::Gpio => "Devices::gpio",
+            Self::Rtc => "Devices::rtc",
+            Self::Session => "Port::session",
+            Self::Input => "Port::input",
+            Self::Frames => "FRAMES",
+            Self::Output => "OUTPUT",
+            Self::Answers => "Answers::bytes",
+            Self::Recent => "RECENT",
+            Self::Vgic => "Vgic::state",
+            Self::Saved => "Vcpu::saved",
+            Self::Scheduler => "SCHEDULER",
+            Self::Idle => "IDLE",
+            Self::Seeds => "SEEDS",
+        }
+    }
+}
+
+/// A spin lock that knows its place in [`ORDER`].
+#[derive(Debug)]
+pub struct Lock<T> {
+    #[cfg(debug_assertions)]
+    class: Class,
+    inner: SpinMutex<T>,
+}
+
+/// What a [`Lock`] guards, for as long as it is held.
+#[derive(Debug)]
+pub struct Guard<'a, T> {
+    inner: SpinMutexGuard<'a, T>,
+    /// Dropped after `inner`: until then the lock is held.
+    #[cfg(debug_assertions)]
+    _held: held::Held,
+}
+
+impl<T> Lock<T> {
+    /// A lock that nobody holds.
+    pub const fn new(class: Class, value: T) -> Self {
+        #[cfg(not(debug_assertions))]
+        let _ = class;
+        Self {
+            #[cfg(debug_assertions)]
+            class,
+            inner: SpinMutex::new(value),
+        }
+    }
+
+    /// Takes it, waiting for whoever holds it.
+    ///
+    /// # Panics
+    /// With debug assertions: it is taken out of order.
+    #[inline]
+    pub fn lock(&self) -> Guard<'_, T> {
+        #[cfg(debug_assertions)]
+        held::check(self.class);
+        let inner = self.inner.lock();
+        self.held(inner)
+    }
+
+    /// Takes it unless somebody holds it. Who does not wait may do so in any order.
+    #[inline]
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.inner.try_lock().map(|inner| self.held(inner))
+    }
+
+    #[inline]
+    fn held<'a>(&self, inner: SpinMutexGuard<'a, T>) -> Guard<'a, T> {
+        Guard {
+            inner,
+            #[cfg(debug_assertions)]
+            _held: held::Held::new(self.class),
+        }
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+/// What this pCPU holds, or this thread of a test.
+#[cfg(debug_assertions)]
+mod held {
+    use super::{Class, ORDER};
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    const fn bit(class: Class) -> u32 {
+        1 << class as u8
+    }
+
+    /// Gives the place where the classes are noted; nothing before a pCPU knows which one it is.
+    #[cfg(target_os = "none")]
+    fn with(act: impl FnOnce(&AtomicU32)) {
+        use crate::arch::percpu;
+        use crate::ids::MAX_PCPUS;
+        static HELD: [AtomicU32; MAX_PCPUS] = [const { AtomicU32::new(0) }; MAX_PCPUS];
+        if percpu::is_ready() {
+            act(&HELD[percpu::this().index]);
+        }
+    }
+
+    #[cfg(not(target_os = "none"))]
+    fn with(act: impl FnOnce(&AtomicU32)) {
+        std::thread_local! {
+            static HELD: AtomicU32 = const { AtomicU32::new(0) };
+        }
+        HELD.with(act);
+    }
+
+    /// The line of [`ORDER`] that a class is in.
+    fn line(class: Class) -> Option<usize> {
+        ORDER.iter().position(|line| line.contains(&class))
+    }
+
+    /// Panics unless a lock of this class may be taken now.
+    pub(super) fn check(class: Class) {
+        let mut wrong = None;
+        with(|held| {
+            let bits = held.load(Ordering::Relaxed);
+            let mut outer = ORDER.iter().copied().flatten().copied();
+            wrong = outer.find(|&outer| bits & bit(outer) != 0 && line(outer) >= line(class));
+            if wrong.is_some() {
+                // The report takes locks as well.
+                held.store(0, Ordering::Relaxed);
+            }
+        });
+        if let Some(outer) = wrong {
+            panic!(
+                "lock order: {} is taken while {} is held",
+                class.name(),
+                outer.name()
+            );
+        }
+    }
+
+    /// A class that is held.
+    #[derive(Debug)]
+    pub(super) struct Held(Class);
+
+    impl Held {
+        pub(super) fn new(class: Class) -> Self {
+            with(|held| {
+                held.fetch_or(bit(class), Ordering::Relaxed);
+            });
+            Self(class)
+        }
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            with(|held| {
+                held.fetch_and(!bit(self.0), Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
