@@ -27,11 +27,21 @@ impl Interface {
 
 /// The number of list registers.
 pub fn list_registers() -> usize {
-    ((read_register!("S3_4_C12_C11_1") & 0x1f) + 1) as usize // ICH_VTR_EL2
+    ((vtr() & 0x1f) + 1) as usize
+}
+
+/// ICH_VTR_EL2: what the virtual interface can do.
+pub fn vtr() -> u64 {
+    read_register!("S3_4_C12_C11_1")
+}
+
+/// Whether writes to ICC_DIR_EL1 can be trapped alone (ICH_VTR_EL2.TDS).
+pub fn traps_deactivation() -> bool {
+    vtr() & 1 << 19 != 0
 }
 
 fn preemption_bits() -> u64 {
-    (read_register!("S3_4_C12_C11_1") >> 26 & 7) + 1
+    (vtr() >> 26 & 7) + 1
 }
 
 macro_rules! by_index {
@@ -110,6 +120,18 @@ pub fn turn_off() {
 /// ICH_VMCR_EL2 of the running vCPU.
 pub fn vmcr() -> u64 {
     read_register!("S3_4_C12_C11_7")
+}
+
+/// Sets ICH_VMCR_EL2.
+pub fn set_vmcr(value: u64) {
+    write_register!("S3_4_C12_C11_7", value);
+}
+
+/// The active priorities of the running vCPU: ICH_AP0R&lt;n&gt;_EL2 or ICH_AP1R&lt;n&gt;_EL2.
+pub fn active_priorities() -> [u32; 4] {
+    let mut interface = Interface::new();
+    save(&mut interface);
+    core::array::from_fn(|word| (interface.ap0[word] | interface.ap1[word]) as u32)
 }
 
 /// Saves what is not a list register.

@@ -65,6 +65,9 @@ impl Pcpu {
 /// Makes this pCPU's state, for ever.
 pub fn init(index: usize, redistributor: Pa, features: CpuFeatures) {
     let id = PcpuIndex::new(index).expect("there are no more pCPUs than MAX_CPUS");
+    let mut unusable_hcr = Hcr::empty();
+    unusable_hcr.set(Hcr::LRENPIE, super::ich::lrenpie_storms());
+    unusable_hcr.set(Hcr::TDIR, !super::ich::traps_deactivation());
     let pcpu: &'static Pcpu = Box::leak(Box::new(Pcpu {
         index,
         id,
@@ -75,11 +78,7 @@ pub fn init(index: usize, redistributor: Pa, features: CpuFeatures) {
         last_vcpu: [const { Cell::new(None) }; MAX_VMS],
         list_registers_loaded: Cell::new(false),
         list_registers_used: Cell::new(0),
-        unusable_hcr: if super::ich::lrenpie_storms() {
-            Hcr::LRENPIE
-        } else {
-            Hcr::empty()
-        },
+        unusable_hcr,
         list_registers: super::ich::list_registers(),
         switched: features & CpuFeatures::SWITCHED,
         passages: stuck::passages(id),

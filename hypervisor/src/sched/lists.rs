@@ -69,7 +69,7 @@ pub fn refresh(here: &Pcpu, running: Running) {
 
 fn take_effect(here: &Pcpu, filled: FillResult) {
     here.list_registers_loaded.set(true);
-    ich::set_hcr(filled.hcr.difference(here.unusable_hcr).bits());
+    ich::set_hcr(filled.hcr.on(here.unusable_hcr).bits());
     if filled.hw_deactivate {
         set_timer_active(here, false);
     }

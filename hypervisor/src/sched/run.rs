@@ -13,7 +13,7 @@ use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
 use crate::boot::start::machine;
 use crate::console::monitor::machine as monitor;
 use crate::devices::mmio::Access;
-use crate::devices::vgic::{VcpuSet, Vgic, Vmcr};
+use crate::devices::vgic::{CpuInterface, InterfaceRegister, VcpuSet, Vgic, Vmcr};
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use crate::lock::{Class, Lock};
 use crate::services::stuck;
@@ -450,6 +450,26 @@ pub fn deactivate(running: Running, value: u64) {
     let vmcr = Vmcr::from_bits(ich::vmcr());
     let set = running.vm.vgic.deactivate(running.vcpu.index, vmcr, value);
     kick(running.vm, set);
+}
+
+/// A guest's access to a register of its CPU interface that traps together with ICC_DIR_EL1 ([`Hcr::TC`]): the
+/// write of a value, or a read, and its result.
+///
+/// [`Hcr::TC`]: crate::devices::vgic::Hcr::TC
+pub fn interface_access(running: Running, register: InterfaceRegister, write: Option<u64>) -> u64 {
+    // What traps follows from ICC_CTLR_EL1.EOImode.
+    read_back(percpu::this(), running);
+    ask(REFILL);
+    let mut interface = CpuInterface {
+        vmcr: Vmcr::from_bits(ich::vmcr()),
+        vtr: ich::vtr(),
+        active: ich::active_priorities(),
+    };
+    let value = interface.access(register, write);
+    if write.is_some() {
+        ich::set_vmcr(interface.vmcr.bits());
+    }
+    value
 }
 
 /// What came of an access to the vGIC.

@@ -218,6 +218,10 @@ fn system_register(frame: &mut Frame, running: Running, access: SysRegAccess, le
             run::kick(running.vm, set);
         }
         Outcome::Deactivate(value) => run::deactivate(running, value),
+        Outcome::Interface(register, write) => {
+            let value = run::interface_access(running, register, write);
+            answer(frame, access, value);
+        }
         Outcome::PhysicalTimer(register, write) => {
             let value = physical_timer::access(running, register, write);
             answer(frame, access, value);

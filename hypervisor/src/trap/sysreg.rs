@@ -7,7 +7,7 @@ use super::decode::SysReg;
 use super::ids::IdValues;
 use crate::devices::debug::DebugRegister;
 use crate::devices::physical_timer::TimerRegister;
-use crate::devices::vgic::SgiRegister;
+use crate::devices::vgic::{InterfaceRegister, SgiRegister};
 
 const fn debug(crn: u8, crm: u8, op2: u8) -> SysReg {
     SysReg::new(2, 0, crn, crm, op2)
@@ -33,6 +33,9 @@ const DBGDTRTX_EL0: SysReg = SysReg::new(2, 3, 0, 5, 0);
 const REVIDR_EL1: SysReg = SysReg::new(3, 0, 0, 0, 6);
 const ACTLR_EL1: SysReg = SysReg::new(3, 0, 1, 0, 1);
 const AIDR_EL1: SysReg = SysReg::new(3, 1, 0, 0, 7);
+const ICC_PMR_EL1: SysReg = SysReg::new(3, 0, 4, 6, 0);
+const ICC_RPR_EL1: SysReg = SysReg::new(3, 0, 12, 11, 3);
+const ICC_CTLR_EL1: SysReg = SysReg::new(3, 0, 12, 12, 4);
 const ICC_DIR_EL1: SysReg = SysReg::new(3, 0, 12, 11, 1);
 const ICC_SGI1R_EL1: SysReg = SysReg::new(3, 0, 12, 11, 5);
 const ICC_ASGI1R_EL1: SysReg = SysReg::new(3, 0, 12, 11, 6);
@@ -62,6 +65,9 @@ pub enum Outcome {
     Deactivate(u64),
     /// A debug register of the vCPU is to be written, or read.
     Debug(DebugRegister, Option<u64>),
+    /// A register of the CPU interface, where it traps because ICC_DIR_EL1 cannot alone: a write of a
+    /// value, or a read.
+    Interface(InterfaceRegister, Option<u64>),
     /// The physical timer is to be emulated: a write of a value, or a read.
     PhysicalTimer(TimerRegister, Option<u64>),
 }
@@ -73,6 +79,9 @@ pub fn access(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {
         (ICC_ASGI1R_EL1, Some(value)) => Outcome::Sgi(SgiRegister::Asgi1r, value),
         (ICC_SGI0R_EL1, Some(value)) => Outcome::Sgi(SgiRegister::Sgi0r, value),
         (ICC_DIR_EL1, Some(value)) => Outcome::Deactivate(value),
+        (ICC_CTLR_EL1, _) => Outcome::Interface(InterfaceRegister::Control, write),
+        (ICC_PMR_EL1, _) => Outcome::Interface(InterfaceRegister::PriorityMask, write),
+        (ICC_RPR_EL1, None) => Outcome::Interface(InterfaceRegister::RunningPriority, None),
         (CNTP_TVAL_EL0, _) => Outcome::PhysicalTimer(TimerRegister::TimerValue, write),
         (CNTP_CTL_EL0, _) => Outcome::PhysicalTimer(TimerRegister::Control, write),
         (CNTP_CVAL_EL0, _) => Outcome::PhysicalTimer(TimerRegister::CompareValue, write),
@@ -270,6 +279,22 @@ mod tests {
             read(CNTPCT_EL0),
             Outcome::PhysicalTimer(TimerRegister::Count, None)
         );
+    }
+
+    #[test]
+    fn what_traps_together_with_deactivation() {
+        use InterfaceRegister::{Control, PriorityMask, RunningPriority};
+        for (reg, which) in [
+            (ICC_CTLR_EL1, Control),
+            (ICC_PMR_EL1, PriorityMask),
+            (ICC_RPR_EL1, RunningPriority),
+        ] {
+            assert_eq!(read(reg), Outcome::Interface(which, None));
+        }
+        for (reg, which) in [(ICC_CTLR_EL1, Control), (ICC_PMR_EL1, PriorityMask)] {
+            assert_eq!(write(reg, 2), Outcome::Interface(which, Some(2)));
+        }
+        assert_eq!(write(ICC_RPR_EL1, 2), Outcome::Undefined);
     }
 
     #[test]

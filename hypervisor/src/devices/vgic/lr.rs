@@ -171,6 +171,31 @@ impl Vmcr {
         Self(bits)
     }
 
+    /// The register for the hardware.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// ICC_CTLR_EL1 as the guest reads it (IHI 0069H, 12.2.6): CBPR and EOImode are in here, the rest says
+    /// what the CPU can do, and is in `vtr`, ICH_VTR_EL2.
+    pub const fn control(self, vtr: u64) -> u64 {
+        let (cbpr, eoi_mode) = (self.0 >> 4 & 1, self.0 >> 9 & 1);
+        let (priority_bits, id_bits) = (vtr >> 29 & 7, vtr >> 23 & 7);
+        let (sei, aff3) = (vtr >> 22 & 1, vtr >> 21 & 1);
+        cbpr | eoi_mode << 1 | priority_bits << 8 | id_bits << 11 | sei << 14 | aff3 << 15
+    }
+
+    /// With what the guest wrote to ICC_CTLR_EL1.
+    pub const fn with_control(self, value: u64) -> Self {
+        let kept = self.0 & !(1 << 4 | 1 << 9);
+        Self(kept | (value & 1) << 4 | (value >> 1 & 1) << 9)
+    }
+
+    /// With what the guest wrote to ICC_PMR_EL1.
+    pub const fn with_priority_mask(self, mask: u8) -> Self {
+        Self(self.0 & !(0xff << 24) | (mask as u64) << 24)
+    }
+
     /// VPMR: only interrupts of a lower value are signalled.
     pub const fn priority_mask(self) -> u8 {
         (self.0 >> 24) as u8
@@ -211,15 +236,44 @@ bitflags! {
         const VGRP1EIE = 1 << 6;
         /// Maintenance interrupt while the guest's Group 1 is disabled.
         const VGRP1DIE = 1 << 7;
+        /// Trap all registers that belong to both groups, ICC_DIR_EL1 and [`super::InterfaceRegister`]
+        /// among them. [`super::Vgic`] asks for TDIR; see [`Hcr::on`].
+        const TC = 1 << 10;
         /// Trap the guest's writes to ICC_DIR_EL1, for [`super::Vgic::deactivate`].
         const TDIR = 1 << 14;
     }
 }
 
 impl Hcr {
+    /// As a CPU wants it that does not have `missing`. Where that is TDIR, all common registers trap in its
+    /// place (IHI 0069H, ICH_HCR_EL2.TDIR: its support is optional, and said by ICH_VTR_EL2.TDS).
+    #[must_use]
+    pub const fn on(self, missing: Self) -> Self {
+        let usable = self.difference(missing);
+        if self.intersection(missing).contains(Self::TDIR) {
+            usable.union(Self::TC)
+        } else {
+            usable
+        }
+    }
+
     /// EOIcount of an ICH_HCR_EL2 as read: how many interrupts were ended that were in no list
     /// register, modulo 32.
     pub const fn eoi_count(bits: u64) -> u8 {
         (bits >> 27) as u8 & 0x1f
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_cpu_does_not_have_is_not_set_and_its_trap_is_replaced() {
+        let wanted = Hcr::EN | Hcr::TDIR | Hcr::LRENPIE;
+        assert_eq!(wanted.on(Hcr::empty()), wanted);
+        assert_eq!(wanted.on(Hcr::LRENPIE), Hcr::EN | Hcr::TDIR);
+        assert_eq!(wanted.on(Hcr::TDIR), Hcr::EN | Hcr::LRENPIE | Hcr::TC);
+        assert_eq!((Hcr::EN | Hcr::NPIE).on(Hcr::TDIR), Hcr::EN | Hcr::NPIE);
     }
 }

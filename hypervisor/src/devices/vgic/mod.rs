@@ -44,6 +44,7 @@ mod bank;
 mod bits;
 mod fill;
 mod ids;
+mod interface;
 mod lr;
 mod mmio;
 mod sgi;
@@ -53,6 +54,7 @@ mod tests;
 
 pub use fill::FillResult;
 pub use ids::{INTIDS, IntId, VcpuSet, Wire};
+pub use interface::{CpuInterface, InterfaceRegister};
 pub use lr::{Hcr, ListRegisters, Lr, MAX_LRS, PRIORITY_MASK, Vmcr};
 pub use mmio::{DISTRIBUTOR_SIZE, MmioOutcome, REDISTRIBUTOR_SIZE, Window};
 pub use sgi::SgiRegister;
