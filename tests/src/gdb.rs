@@ -77,6 +77,23 @@ impl Gdb {
         })
     }
 
+    /// Has a CPU go on elsewhere when it goes on.
+    ///
+    /// # Errors
+    ///
+    /// QEMU does not do it.
+    pub fn jump(&mut self, cpu: u32, to: u64) -> Result<()> {
+        let selected = self.ask(&format!("Hg{cpu:x}"))?;
+        ensure!(selected == "OK", "no CPU {cpu}: {selected}");
+        // A single register can be written by those only who have read what registers there are.
+        let mut registers = self.ask("g")?;
+        ensure!(registers.len() >= PC + 16, "too few registers");
+        registers.replace_range(PC..PC + 16, &format!("{:016x}", to.swap_bytes()));
+        let answer = self.ask(&format!("G{registers}"))?;
+        ensure!(answer == "OK", "the registers are not written: {answer}");
+        Ok(())
+    }
+
     /// Lets these CPUs go on; the others stand.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, ensure};
 use guest_agent::event::Event;
-use postern_qemu::config::Tee;
+use postern_qemu::config::{System, Tee};
 use postern_qemu::console::Channel;
 use postern_qemu::monitor::HypervisorEvent;
 use postern_qemu::prepare::Flavour;
@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// OP-TEE's core runs at S-EL1 below 4 GiB; guests' kernels have all their addresses above.
 const OPTEE: std::ops::Range<u64> = 0..0x1_0000_0000;
+/// Where it maps nothing.
+const NOWHERE: u64 = 0x10;
 
 /// Waits for the hypervisor to say of the CPU that runs VM a what the event of this name says.
 fn told(session: &mut Session, event: &str) -> Result<()> {
@@ -43,12 +45,19 @@ fn answers(session: &mut Session, vm: &str, text: &str) -> Result<()> {
         })
 }
 
-#[test]
-fn a_secure_world_that_hangs_is_reported_and_others_go_on() -> Result<()> {
-    let lab = Lab::new("stuck-tee")?;
-    let mut system = lab.system("two.toml")?;
+/// A system of two VMs of which one has the TEE and works with it, with QEMU's debugger.
+struct Stage {
+    session: Session,
+    gdb: Gdb,
+    cpus: Vec<u32>,
+    /// The CPU that is in OP-TEE. All stand.
+    inside: u32,
+}
+
+/// Boots the system and stops it when a CPU is in OP-TEE.
+fn stop_in_optee(lab: &Lab, system: &mut System) -> Result<Stage> {
     system.vms[1].tee = Tee::None;
-    let mut machine = lab.machine(&system, Flavour::Shared)?;
+    let mut machine = lab.machine(system, Flavour::Shared)?;
     // Paths of sockets are short, those of checkouts need not be.
     let sockets = tempfile::tempdir()?;
     let socket = sockets.path().join("gdb");
@@ -68,26 +77,36 @@ fn a_secure_world_that_hangs_is_reported_and_others_go_on() -> Result<()> {
     let cpus = gdb.cpus()?;
     ensure!(cpus.len() == 4, "CPUs: {cpus:?}");
     let deadline = Instant::now() + SOON;
-    let stuck = loop {
-        let mut inside = None;
+    loop {
         for &cpu in &cpus {
             let place = gdb.place(cpu)?;
             if place.level == 1 && OPTEE.contains(&place.pc) {
-                inside = Some(cpu);
+                return Ok(Stage {
+                    session,
+                    gdb,
+                    cpus,
+                    inside: cpu,
+                });
             }
         }
-        if let Some(cpu) = inside {
-            break Some(cpu);
-        }
-        if Instant::now() > deadline {
-            break None;
-        }
+        ensure!(Instant::now() < deadline, "no CPU was found in OP-TEE");
         gdb.go_on(&cpus)?;
         std::thread::sleep(Duration::from_millis(15));
         gdb.stop()?;
-    };
-    let stuck = stuck.context("no CPU was found in OP-TEE")?;
-    let others: Vec<u32> = cpus.iter().copied().filter(|&cpu| cpu != stuck).collect();
+    }
+}
+
+#[test]
+fn a_secure_world_that_hangs_is_reported_and_others_go_on() -> Result<()> {
+    let lab = Lab::new("stuck-tee")?;
+    let mut system = lab.system("two.toml")?;
+    let Stage {
+        mut session,
+        mut gdb,
+        cpus,
+        inside,
+    } = stop_in_optee(&lab, &mut system)?;
+    let others: Vec<u32> = cpus.iter().copied().filter(|&cpu| cpu != inside).collect();
     gdb.go_on(&others)?;
     told(&mut session, "tee-stuck")?;
     answers(&mut session, "b", "still-here")?;
@@ -95,6 +114,39 @@ fn a_secure_world_that_hangs_is_reported_and_others_go_on() -> Result<()> {
     gdb.stop()?;
     gdb.leave()?;
     told(&mut session, "tee-back")?;
+    answers(&mut session, "b", "and-now")?;
+    Ok(())
+}
+
+/// A panic of OP-TEE's own: its core is made to fetch an instruction where there is none. It is an OP-TEE that this tool
+/// builds, since the packaged ones halt all CPUs then.
+#[test]
+fn a_real_panic_is_reported_and_others_go_on() -> Result<()> {
+    let lab = Lab::new("panicked-tee")?;
+    let mut system = lab.system("two.toml")?;
+    system.machine.optee_guests = Some(2);
+    let Stage {
+        mut session,
+        mut gdb,
+        inside,
+        ..
+    } = stop_in_optee(&lab, &mut system)?;
+    gdb.jump(inside, NOWHERE)?;
+    gdb.leave()?;
+    told(&mut session, "tee-stuck")?;
+    let log = std::fs::read_to_string(session.folder().join("optee.log"))?;
+    let panic = log.lines().find(|line| line.contains("Panic"));
+    println!("OP-TEE: {}", panic.context("it has not panicked")?);
+    answers(&mut session, "b", "still-here")?;
+    // The monitor works, too.
+    session.send(Channel::Hypervisor, "vm pause b")?;
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .hypervisor("b stands", |event| match event {
+            HypervisorEvent::VmPaused { vm } if vm == "b" => Some(()),
+            _ => None,
+        })?;
+    session.send(Channel::Hypervisor, "vm resume b")?;
     answers(&mut session, "b", "and-now")?;
     Ok(())
 }
