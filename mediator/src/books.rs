@@ -7,7 +7,7 @@
 use crate::call::{Call, MAX_CALLS};
 use crate::config::Quotas;
 use crate::host::SharedPage;
-use crate::memory::buffer::PageNumber;
+use crate::memory::buffer::{PageNumber, Release};
 use crate::memory::table::grown;
 use crate::memory::{
     Buffer, Cookie, GuestCookie, Insert, Provenance, RpcBuffer, Space, State, Table,
@@ -228,14 +228,20 @@ impl Books {
         }
     }
 
-    /// Ends a buffer that nobody uses. Its pages, to be unpinned without the lock, if there are any.
-    pub(crate) fn remove(&mut self, cookie: Cookie) -> Option<(GuestCookie, Vec<PageNumber>)> {
+    /// Ends a buffer that nobody uses. Its pages, to be unpinned without the lock, which count until
+    /// [`Books::released`].
+    pub(crate) fn remove(&mut self, cookie: Cookie) -> Option<(GuestCookie, Release)> {
         let (guest, buffer) = self.buffers.remove(cookie)?;
-        self.pages -= u64::from(buffer.count);
         if buffer.provenance == Provenance::Allocated {
             self.mapped -= buffer.count;
         }
-        Some((guest, buffer.pages))
+        let Buffer { pages, count, .. } = buffer;
+        Some((guest, Release { pages, count }))
+    }
+
+    /// A buffer that has ended has no pinned page any more.
+    pub(crate) fn released(&mut self, count: u32) {
+        self.pages -= u64::from(count);
     }
 
     /// Pages that OP-TEE's core may have mapped.
@@ -335,11 +341,11 @@ impl Books {
 
     /// A call uses a buffer no longer. The buffer's pages, to be unpinned without the lock, if
     /// this was its last user and everybody else has forgotten it.
-    pub(crate) fn give_back(&mut self, cookie: Cookie) -> Option<Vec<PageNumber>> {
+    pub(crate) fn give_back(&mut self, cookie: Cookie) -> Option<Release> {
         let (_, buffer) = self.buffers.get(cookie)?;
         buffer.users -= 1;
         if buffer.users == 0 && buffer.state == State::Gone {
-            return self.remove(cookie).map(|(_, pages)| pages);
+            return self.remove(cookie).map(|(_, release)| release);
         }
         None
     }
@@ -409,11 +415,7 @@ impl Books {
 
     /// OP-TEE has answered: it has forgotten the buffer, or it has not. The buffer's pages if
     /// that was its end.
-    pub(crate) fn end_unregister(
-        &mut self,
-        cookie: Cookie,
-        forgotten: bool,
-    ) -> Option<Vec<PageNumber>> {
+    pub(crate) fn end_unregister(&mut self, cookie: Cookie, forgotten: bool) -> Option<Release> {
         let (_, buffer) = self.buffers.get(cookie)?;
         if !forgotten {
             buffer.state = State::Live;
@@ -421,7 +423,7 @@ impl Books {
         }
         buffer.state = State::Gone;
         if buffer.users == 0 {
-            return self.remove(cookie).map(|(_, pages)| pages);
+            return self.remove(cookie).map(|(_, release)| release);
         }
         self.buffers.forget_name(cookie);
         None
@@ -429,10 +431,7 @@ impl Books {
 
     /// OP-TEE gives back a buffer that it had asked for: the guest's name for it, and its pages.
     /// `None` if there is no such buffer.
-    pub(crate) fn free_allocated(
-        &mut self,
-        cookie: Cookie,
-    ) -> Option<(GuestCookie, Vec<PageNumber>)> {
+    pub(crate) fn free_allocated(&mut self, cookie: Cookie) -> Option<(GuestCookie, Release)> {
         let (_, buffer) = self.buffers.get(cookie)?;
         if buffer.provenance != Provenance::Allocated || buffer.state != State::Live {
             return None;

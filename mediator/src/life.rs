@@ -2,7 +2,7 @@
 
 use crate::books::Life;
 use crate::call::Call;
-use crate::host::Host;
+use crate::host::{Host, Lengthy};
 use crate::pages::SPARE_PAGES;
 use crate::sync::Ordering;
 use crate::{CreateError, Mediator};
@@ -48,13 +48,17 @@ impl Mediator {
                 host.free_shared(call.shadow);
             }
         };
-        for slot in (0..slots).rev() {
-            let Some(page) = host.alloc_shared() else {
-                give_back(idle);
-                return Err(CreateError::NoSharedPages);
-            };
-            idle.push(Box::new(Call::new(slot, page)));
-            suspended.push(None);
+        let set_aside = host.lengthy(Lengthy::SetAside, || {
+            (0..slots).rev().all(|slot| {
+                let page = host.alloc_shared();
+                idle.extend(page.map(|page| Box::new(Call::new(slot, page))));
+                suspended.push(None);
+                idle.len() == suspended.len()
+            })
+        });
+        if !set_aside {
+            give_back(idle);
+            return Err(CreateError::NoSharedPages);
         }
         if self.tee.virtualised {
             let created = smc::VM_CREATED.get().into();

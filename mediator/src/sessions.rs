@@ -205,11 +205,6 @@ impl Sessions {
         self.known.pop()
     }
 
-    /// Takes out all that are left.
-    pub(crate) fn take_all(&mut self) -> Vec<Session> {
-        core::mem::take(&mut self.known)
-    }
-
     fn at(&self, id: u32, stage: Stage) -> Option<usize> {
         let is_it = |known: &Session| known.id == id && known.stage == stage;
         self.known.iter().position(is_it)

@@ -230,7 +230,11 @@ impl Mediator {
         match Intake::new(count, list.page()) {
             Ok(intake) => call.work = Work::Register { cookie, intake },
             Err(refusal) => {
-                self.books.lock().remove(cookie);
+                let mut books = self.books.lock();
+                // No page is pinned.
+                if let Some((_, release)) = books.remove(cookie) {
+                    books.released(release.count);
+                }
                 return Err(refusal.into());
             }
         }
@@ -362,8 +366,7 @@ impl Mediator {
                 }
             }
         };
-        self.settle(host, call, None);
-        code(answer)
+        self.settle(host, call, None, code(answer))
     }
 }
 

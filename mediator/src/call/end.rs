@@ -1,10 +1,11 @@
 //! A call ends: its result goes to the guest, and what it used is given back.
 
 use super::{Call, MAX_USES, Pending, Work, code};
-use crate::host::Host;
-use crate::memory::buffer::unpin;
+use crate::Mediator;
+use crate::host::{Host, Lengthy};
+use crate::memory::buffer::{FREE_COST, Release, UNPIN_STEP, unpin};
 use crate::message::{Kind, MAX_PARAMS};
-use crate::{Mediator, rpc};
+use crate::rpc::Function;
 use alloc::boxed::Box;
 use core::mem;
 use optee_proto::msg::{self, Command};
@@ -21,16 +22,14 @@ impl Mediator {
                 if call.thread.is_none() && matches!(call.work, Work::Refuse { .. }) =>
             {
                 call.pending = Pending::Enter;
-                return self.suspend(call, rpc::Function::FOREIGN_INTR.a0(), 0);
+                return self.suspend(call, Function::FOREIGN_INTR.a0(), 0);
             }
             // These say that the message was not acted upon.
             Return::EBADADDR | Return::EBADCMD | Return::ENOMEM => {
-                self.settle(host, call, None);
-                return code(answer);
+                return self.settle(host, call, None, code(answer));
             }
             Return::ETHREAD_LIMIT | Return::ENOTAVAIL | Return::EBUSY if call.thread.is_none() => {
-                self.settle(host, call, None);
-                return code(answer);
+                return self.settle(host, call, None, code(answer));
             }
             // Anything else leaves open what OP-TEE still uses.
             _ => return self.lose(call),
@@ -47,13 +46,13 @@ impl Mediator {
             return self.close_again(host, call, app);
         }
         let written = call.report(host);
-        self.settle(host, call, Some(result));
         // A guest that took its message away has no result.
-        code(if written {
+        let answer = code(if written {
             Return::OK
         } else {
             Return::EBADADDR
-        })
+        });
+        self.settle(host, call, Some(result), answer)
     }
 
     /// Whether OP-TEE has opened something for the guest that this one must not have: no user TA, as its code was never
@@ -81,9 +80,14 @@ impl Mediator {
     }
 
     /// Gives back what a call used, and draws the consequences of its result: `None` if OP-TEE
-    /// never acted upon the message.
-    pub(crate) fn settle<H: Host>(&self, host: &H, mut call: Box<Call>, result: Option<TeeResult>) {
-        let mut unused = heapless::Vec::<_, MAX_USES>::new();
+    /// never acted upon the message. What the guest gets: `answer`, now or when all is given back.
+    pub(crate) fn settle<H: Host>(
+        &self,
+        host: &H,
+        mut call: Box<Call>,
+        result: Option<TeeResult>,
+        answer: [u64; 4],
+    ) -> [u64; 4] {
         if !matches!(call.work, Work::Plain) {
             self.settle_work(host, &mut call, result == Some(TeeResult::SUCCESS));
         }
@@ -97,14 +101,16 @@ impl Mediator {
         call.thread = None;
         (call.params, call.sent) = (0, 0);
         call.kinds = [Kind::None; MAX_PARAMS];
+        let mut unused = heapless::Vec::<_, MAX_USES>::new();
         {
             let mut books = self.books.lock();
             for cookie in &call.uses {
                 books.name_no_more(*cookie);
             }
             for cookie in call.uses.iter().chain(&call.home) {
-                if let Some(pages) = books.give_back(*cookie) {
-                    let _ = unused.push(pages);
+                if let Some(release) = books.give_back(*cookie) {
+                    // There is room for all that it can have used.
+                    let _ = unused.push(release);
                 }
             }
             call.uses.clear();
@@ -113,11 +119,71 @@ impl Mediator {
                 books.sessions.leave(session);
             }
             books.unmap(core::mem::take(&mut call.mapped));
-            books.idle.push(call);
+            if unused.is_empty() && call.releases.is_empty() {
+                books.idle.push(call);
+                return answer;
+            }
         }
-        while let Some(pages) = unused.pop() {
-            unpin(host, pages);
+        self.release_all(host, &mut call, unused);
+        self.finish(host, call, answer)
+    }
+
+    /// Unpins some of what a call is to give back. When all is, the call is idle, and the guest gets its answer.
+    /// Else it runs, and comes back for that.
+    #[cold]
+    pub(crate) fn finish<H: Host>(
+        &self,
+        host: &H,
+        mut call: Box<Call>,
+        answer: [u64; 4],
+    ) -> [u64; 4] {
+        self.unpin_some(host, &mut call, UNPIN_STEP);
+        if call.releases.is_empty() {
+            self.books.lock().idle.push(call);
+            answer
+        } else {
+            call.pending = Pending::Release(answer);
+            self.suspend(call, Function::FOREIGN_INTR.a0(), 0)
         }
+    }
+
+    /// A call that goes on is to give pages back. Some are unpinned at once, the others at its end at the latest.
+    #[inline(never)]
+    pub(crate) fn release<H: Host>(&self, host: &H, call: &mut Call, release: Release) {
+        self.release_later(host, call, release);
+        self.unpin_some(host, call, UNPIN_STEP);
+    }
+
+    /// A call is to give pages back, at its end.
+    fn release_later<H: Host>(&self, host: &H, call: &mut Call, release: Release) {
+        if call.releases.is_full() {
+            // OP-TEE had asked for much, and gives it back piece by piece: the oldest piece goes now, of which it can
+            // have had no more than its core may map.
+            let mut oldest = call.releases.remove(0);
+            host.lengthy(Lengthy::Unpin, || {
+                let mut all = usize::MAX;
+                unpin(host, &mut oldest.pages, &mut all);
+            });
+            self.books.lock().released(oldest.count);
+        }
+        let _ = call.releases.push(release);
+    }
+
+    /// Unpins so many pages of those that a call is to give back.
+    fn unpin_some<H: Host>(&self, host: &H, call: &mut Call, mut left: usize) {
+        host.lengthy(Lengthy::Unpin, || {
+            while left > 0
+                && let Some(Release { pages, count }) = call.releases.last_mut()
+            {
+                if unpin(host, pages, &mut left) {
+                    let count = *count;
+                    // Its list is freed before it counts no more.
+                    call.releases.pop();
+                    self.books.lock().released(count);
+                    left = left.saturating_sub(FREE_COST);
+                }
+            }
+        });
     }
 
     /// OP-TEE is done with these.
@@ -135,17 +201,31 @@ impl Mediator {
         let session = call.message.header.session.get();
         let work = mem::replace(&mut call.work, Work::Plain);
         let mut books = self.books.lock();
-        match work {
-            Work::Plain => {}
-            Work::Open(app) if success => books.open_session(session, app, call.loads),
-            Work::Open(app) | Work::Refuse { app, .. } => books.sessions.not_opened(app),
-            Work::Leave(id) => books.sessions.not_closed(id),
+        let release = match work {
+            Work::Plain => None,
+            Work::Open(app) => {
+                if success {
+                    books.open_session(session, app, call.loads);
+                } else {
+                    books.sessions.not_opened(app);
+                }
+                None
+            }
+            Work::Refuse { app, .. } => {
+                books.sessions.not_opened(app);
+                None
+            }
+            Work::Leave(id) => {
+                books.sessions.not_closed(id);
+                None
+            }
             Work::Close(id) => {
                 books.sessions.end_close(id, success);
                 if success {
                     self.counters.closed.bump();
                     books.give_up_users(id);
                 }
+                None
             }
             Work::Register { cookie, intake } => {
                 let (pins, list) = intake.into_parts();
@@ -153,23 +233,37 @@ impl Mediator {
                     books.establish(cookie, pins);
                     None
                 } else {
-                    books.remove(cookie);
-                    Some(pins)
+                    let removed = books.remove(cookie);
+                    removed.map(|(_, release)| Release {
+                        pages: pins,
+                        ..release
+                    })
                 };
                 drop(books);
-                unpin(host, unused.unwrap_or_default());
                 // Registered or not, OP-TEE has read the list.
                 for page in list {
                     self.give_page(host, page);
                 }
+                return self.release_all(host, call, unused);
             }
-            Work::Unregister(cookie) => {
-                let pages = books.end_unregister(cookie, success);
-                drop(books);
-                unpin(host, pages.unwrap_or_default());
+            Work::Unregister(cookie) => books.end_unregister(cookie, success),
+            Work::StopNotifications => {
+                books.notify &= !success;
+                None
             }
-            Work::StopNotifications if success => books.notify = false,
-            Work::StopNotifications => {}
+        };
+        drop(books);
+        self.release_all(host, call, release);
+    }
+
+    fn release_all<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        releases: impl IntoIterator<Item = Release>,
+    ) {
+        for release in releases {
+            self.release_later(host, call, release);
         }
     }
 }

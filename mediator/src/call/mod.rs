@@ -13,6 +13,7 @@ pub(crate) use run::Next;
 
 use crate::books::Denied;
 use crate::host::SharedPage;
+use crate::memory::buffer::Release;
 use crate::memory::{Cookie, Intake, Place};
 use crate::message::{Kind, MAX_PARAMS, Message};
 use crate::rpc::Request;
@@ -26,9 +27,9 @@ const SLOT_BITS: u32 = 6;
 /// The most calls of one VM.
 pub(crate) const MAX_CALLS: u32 = 1 << SLOT_BITS;
 
-/// How many pages of a list are taken in before the guest gets the pCPU back: 8 MiB. Under Miri
+/// How many pages of a list are taken in before the guest gets the pCPU back: 4 MiB. Under Miri
 /// fewer, so that a test need not wait for so many.
-pub(crate) const INTAKE_STEP: usize = if cfg!(miri) { 128 } else { 2048 };
+pub(crate) const INTAKE_STEP: usize = if cfg!(miri) { 128 } else { 1024 };
 
 /// For how long at most, in milliseconds, a guest is asked to sleep while its call waits for others. Their end
 /// is noticed so late.
@@ -40,6 +41,10 @@ const MAX_ROUNDS: u32 = 64;
 /// The most buffers that a call names to OP-TEE and is in: all its parameters, and the one that its
 /// message is in.
 const MAX_USES: usize = MAX_PARAMS + 1;
+
+/// Of how many buffers a call can have pages that are still to be unpinned: those that it used, its own, and what
+/// OP-TEE gave back meanwhile.
+pub(crate) const MAX_RELEASES: usize = MAX_USES + 3;
 
 /// What the registers say when OP-TEE resumes: a1, a2, a4, a5.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +83,9 @@ pub(crate) enum Pending {
     },
     /// The guest frees, at our request, what it allocated in vain; OP-TEE then hears of failure.
     Undo(Request),
+    /// The guest had to run in between; the call is done, but for pages that it is to give back. The guest then gets
+    /// this.
+    Release([u64; 4]),
 }
 
 /// What a call does besides what its message says.
@@ -135,6 +143,8 @@ pub(crate) struct Call {
     pub(crate) list: Vec<SharedPage>,
     /// The last RPC buffer that OP-TEE freed. It asks for that before it unmaps the page.
     pub(crate) retired: Option<SharedPage>,
+    /// Pages that it is to give back.
+    pub(crate) releases: heapless::Vec<Release, MAX_RELEASES>,
     /// OP-TEE's thread, once it has one.
     thread: Option<u32>,
     /// What the guest must say to resume it.
@@ -170,6 +180,7 @@ impl Call {
             work: Work::Plain,
             list: Vec::new(),
             retired: None,
+            releases: heapless::Vec::new(),
             thread: None,
             token: 0,
             awake: false,
@@ -236,8 +247,9 @@ impl Call {
     pub(crate) fn cancellable(&self) -> Option<(u32, u32)> {
         let header = &self.message.header;
         let command = optee_proto::msg::Command(header.cmd.get());
+        let is_done = matches!(self.pending, Pending::Release(_));
         let invokes = command == optee_proto::msg::Command::INVOKE && !self.is_own();
-        invokes.then(|| (header.session.get(), header.cancel_id.get()))
+        (invokes && !is_done).then(|| (header.session.get(), header.cancel_id.get()))
     }
 
     /// For how many milliseconds the guest is to sleep before the call is tried again: one, then twice as many

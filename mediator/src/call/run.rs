@@ -9,6 +9,9 @@ use alloc::boxed::Box;
 use core::mem;
 use optee_proto::{Return, smc};
 
+/// What the guest is told that is no more.
+const NOBODY: [u64; 4] = [0; 4];
+
 /// Where a call goes from the mediator.
 #[derive(Debug)]
 pub(crate) enum Next {
@@ -116,6 +119,7 @@ impl Mediator {
         };
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
             Pending::Enter => return self.enter(host, call),
+            Pending::Release(answer) => return self.finish(host, call, answer),
             Pending::Resume(answer) => Next::Tee(answer),
             Pending::Alloc => self.answer_alloc(
                 host,
@@ -144,7 +148,14 @@ impl Mediator {
                 self.enter(host, call);
                 return;
             }
-            Pending::Enter => return self.settle(host, call, None),
+            Pending::Enter => {
+                self.settle(host, call, None, NOBODY);
+                return;
+            }
+            Pending::Release(_) => {
+                self.finish(host, call, NOBODY);
+                return;
+            }
             Pending::Resume(answer) => Next::Tee(answer),
             Pending::Alloc => Next::Tee(Answer::NOTHING),
             Pending::Command(request) | Pending::Undo(request) => {
@@ -155,7 +166,7 @@ impl Mediator {
                 cookie,
                 intake,
             } => {
-                self.put_back(host, cookie, Some(intake));
+                self.put_back(host, &mut call, cookie, Some(intake));
                 self.answer_undone(host, &call, request)
             }
             Pending::Nothing => Next::Lost,

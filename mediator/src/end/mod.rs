@@ -22,7 +22,7 @@ mod calls;
 mod leftovers;
 mod release;
 
-use crate::books::{Books, Life, UserApp};
+use crate::books::{Life, UserApp};
 use crate::host::{Host, Leftover};
 use crate::memory::Cookie;
 use crate::sync::Ordering;
@@ -30,6 +30,7 @@ use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
 use calls::Budget;
 use optee_proto::Uuid;
+use release::Remains;
 
 /// Whether there is more to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,7 +74,7 @@ enum Stage {
     /// OP-TEE is to forget the VM.
     Forget,
     /// OP-TEE has forgotten it.
-    Release(Books),
+    Release(Remains),
 }
 
 /// A session that is being closed.
@@ -213,14 +214,14 @@ impl Mediator {
                     Stage::Apps(apps, Some(id))
                 }
                 None => {
-                    let sessions = self.books.lock().sessions.take_all();
-                    for session in sessions {
-                        self.leaks(host, session.app);
-                    }
-                    if self.tee.virtualised {
-                        Stage::Forget
-                    } else {
-                        Stage::Cache
+                    let session = self.books.lock().sessions.pop();
+                    match session {
+                        Some(session) => {
+                            self.leaks(host, session.app);
+                            Stage::Apps(apps, None)
+                        }
+                        None if self.tee.virtualised => Stage::Forget,
+                        None => Stage::Cache,
                     }
                 }
             },

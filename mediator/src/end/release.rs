@@ -1,18 +1,28 @@
 //! OP-TEE forgets the VM, and then its pages are its own again.
 
 use crate::books::{Books, Life};
-use crate::call::{Call, Pending, Work};
-use crate::host::Host;
-use crate::memory::buffer::unpin;
+use crate::call::{Call, MAX_RELEASES, Pending, Work};
+use crate::host::{Host, Lengthy};
+use crate::memory::buffer::{FREE_COST, PageNumber, UNPIN_STEP, unpin};
 use crate::{DestroyError, Mediator};
+use alloc::vec::Vec;
 use optee_proto::{Return, smc};
 
-/// Pages that are unpinned in one step, or a few more.
-const UNPIN_STEP: usize = 2048;
+/// What is left of a VM that OP-TEE has forgotten.
+#[derive(Debug)]
+pub(super) struct Remains {
+    books: Books,
+    /// Pages of one buffer, or of one call, that are to be unpinned next.
+    pages: heapless::Vec<Vec<PageNumber>, MAX_LISTS>,
+}
+
+/// The most lists of pages that a call has: of a buffer that it registers and one that it takes in, and those that it is
+/// to give back.
+const MAX_LISTS: usize = MAX_RELEASES + 2;
 
 impl Mediator {
     /// Has OP-TEE forget the VM: the books, with what is to be given back.
-    pub(super) fn forget<H: Host>(&self, host: &H) -> Result<Books, DestroyError> {
+    pub(super) fn forget<H: Host>(&self, host: &H) -> Result<Remains, DestroyError> {
         if self.tee.virtualised {
             let destroyed = smc::VM_DESTROYED.get().into();
             let args = [destroyed, self.client.get(), 0, 0, 0, 0, 0, 0];
@@ -32,44 +42,67 @@ impl Mediator {
         books.inherit(&old);
         // Nobody creates the VM before its end is over.
         books.life = Life::Dying;
-        Ok(old)
+        let pages = heapless::Vec::new();
+        Ok(Remains { books: old, pages })
     }
 
     /// Unpins and frees some of what the VM had, which OP-TEE does not know any more. What is left;
     /// `None` when nothing is.
-    pub(super) fn release_some<H: Host>(&self, host: &H, mut old: Books) -> Option<Books> {
-        let mut done = 0;
-        while let Some(call) = old.take_call() {
-            done += Self::release_call(host, *call);
-        }
-        while done < UNPIN_STEP
-            && let Some(buffer) = old.buffers.pop()
-        {
-            done += buffer.pages.len();
-            unpin(host, buffer.pages);
-        }
-        if done >= UNPIN_STEP {
+    pub(super) fn release_some<H: Host>(&self, host: &H, mut old: Remains) -> Option<Remains> {
+        let done = host.lengthy(Lengthy::Unpin, || old.release(host, UNPIN_STEP));
+        if !done {
             return Some(old);
-        }
-        while let Some(buffer) = old.rpc_buffers.pop() {
-            if let Some(buffer) = buffer {
-                host.free_shared(buffer.shadow);
-            }
-        }
-        let spare = core::mem::take(&mut old.spare);
-        for page in spare.into_iter().chain(old.take_all_lent()) {
-            host.free_shared(page);
         }
         self.books.lock().life = Life::Unknown;
         None
     }
+}
 
-    /// Unpins and frees what a call had. How many pages that were.
-    fn release_call<H: Host>(host: &H, call: Call) -> usize {
+impl Remains {
+    /// Releases as much as takes the time of so many pages, or a call more; whether that was all.
+    fn release<H: Host>(&mut self, host: &H, mut left: usize) -> bool {
+        loop {
+            while let Some(pages) = self.pages.last_mut() {
+                if !unpin(host, pages, &mut left) {
+                    return false;
+                }
+                drop(self.pages.pop());
+                left = left.saturating_sub(FREE_COST);
+            }
+            if left == 0 {
+                return false;
+            }
+            if let Some(call) = self.books.take_call() {
+                left = left.saturating_sub(self.release_call(host, *call));
+            } else if let Some(entry) = self.books.buffers.pop() {
+                left -= 1;
+                if let Some(buffer) = entry {
+                    // There is room: nothing is in it.
+                    let _ = self.pages.push(buffer.pages);
+                }
+            } else if let Some(entry) = self.books.rpc_buffers.pop() {
+                left = left.saturating_sub(FREE_COST);
+                if let Some(buffer) = entry.flatten() {
+                    host.free_shared(buffer.shadow);
+                }
+            } else {
+                break;
+            }
+        }
+        let spare = core::mem::take(&mut self.books.spare);
+        for page in spare.into_iter().chain(self.books.take_all_lent()) {
+            host.free_shared(page);
+        }
+        true
+    }
+
+    /// Frees what a call had, and has its pages unpinned next. As how many pages that counts.
+    fn release_call<H: Host>(&mut self, host: &H, call: Call) -> usize {
         let Call {
             shadow,
             list,
             retired,
+            releases,
             pending,
             work,
             ..
@@ -85,20 +118,23 @@ impl Mediator {
             } => (Some(request), Some(intake)),
             _ => (None, None),
         };
-        let mut done = 0;
+        let mut cost = FREE_COST;
+        let mut free = |page| {
+            host.free_shared(page);
+            cost += 2;
+        };
+        // There is room for all of them.
         for intake in intake.into_iter().chain(taken) {
             let (pins, pages) = intake.into_parts();
-            done += pins.len();
-            unpin(host, pins);
-            for page in pages {
-                host.free_shared(page);
-            }
+            let _ = self.pages.push(pins);
+            pages.into_iter().for_each(&mut free);
+        }
+        for release in releases {
+            let _ = self.pages.push(release.pages);
         }
         let message = request.and_then(|request| request.into_page());
-        for page in list.into_iter().chain(retired).chain(message) {
-            host.free_shared(page);
-        }
-        host.free_shared(shadow);
-        done
+        let pages = list.into_iter().chain(retired).chain(message);
+        pages.chain([shadow]).for_each(free);
+        cost
     }
 }

@@ -91,11 +91,29 @@ impl Buffer {
     }
 }
 
-/// Takes pins back. The last thing that happens to a buffer's pages.
-pub(crate) fn unpin<H: Host>(host: &H, pages: Vec<PageNumber>) {
-    for page in pages {
+/// Pages that are unpinned in one step. Under Miri fewer, so that a test need not wait for so many.
+pub(crate) const UNPIN_STEP: usize = if cfg!(miri) { 128 } else { 2048 };
+/// How many pages' time it takes to free what a buffer had beside its pages.
+pub(crate) const FREE_COST: usize = 64;
+
+/// The pages of a buffer that has ended, which OP-TEE has let go of: they are to be unpinned, which is the last thing
+/// that happens to them. Until all are, they count.
+#[derive(Debug)]
+pub(crate) struct Release {
+    /// Those that are still pinned.
+    pub(crate) pages: Vec<PageNumber>,
+    /// As how many pages it counts.
+    pub(crate) count: u32,
+}
+
+/// Takes back the pins of some pages, the last ones first: `left` at most, which becomes less. Whether none is left.
+pub(crate) fn unpin<H: Host>(host: &H, pages: &mut Vec<PageNumber>, left: &mut usize) -> bool {
+    let stay = pages.len().saturating_sub(*left);
+    for page in pages.drain(stay..) {
         host.unpin(page.ipa());
+        *left -= 1;
     }
+    pages.is_empty()
 }
 
 /// Memory for RPC messages: OP-TEE sees our page, the guest its own. Neither sees the other's,

@@ -4,7 +4,6 @@ use super::{Function, Message, Request, Source, room_is_used};
 use crate::Mediator;
 use crate::call::{Answer, Call, Next, Pending, Work};
 use crate::host::Host;
-use crate::memory::buffer::unpin;
 use crate::memory::{Buffer, Cookie, Place};
 use crate::message::Kind;
 use crate::stats::RpcKind;
@@ -129,8 +128,8 @@ impl Mediator {
                 // Forgotten before the guest hears of it: it may use the name at once.
                 let cookie = Cookie::from_tee(request.params[0].b.get());
                 let freed = cookie.and_then(|cookie| self.books.lock().free_allocated(cookie));
-                let (guest, pages) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
-                unpin(host, pages);
+                let (guest, release) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
+                self.release(host, call, release);
                 self.drop_list(host, call);
                 theirs[0].b = guest.0.into();
             }

@@ -12,7 +12,6 @@ use crate::addr::{Ipa, PAGE_SIZE};
 use crate::books::Denied;
 use crate::call::{Answer, Call, INTAKE_STEP, Next, Pending};
 use crate::host::Host;
-use crate::memory::buffer::unpin;
 use crate::memory::{
     Buffer, Cookie, GuestCookie, Intake, Place, Progress, Provenance, Refusal, RpcBuffer,
 };
@@ -214,7 +213,7 @@ impl Mediator {
         cookie: Cookie,
         intake: Option<Intake>,
     ) -> Next {
-        match self.put_back(host, cookie, intake) {
+        match self.put_back(host, call, cookie, intake) {
             Some(guest) => self.undo(host, call, request, guest),
             None => self.fail_shm_alloc(host, call, request),
         }
@@ -224,18 +223,19 @@ impl Mediator {
     pub(crate) fn put_back<H: Host>(
         &self,
         host: &H,
+        call: &mut Call,
         cookie: Cookie,
         intake: Option<Intake>,
     ) -> Option<GuestCookie> {
-        if let Some(intake) = intake {
-            let (pins, list) = intake.into_parts();
-            unpin(host, pins);
-            for page in list {
-                self.give_page(host, page);
-            }
-        }
         let removed = self.books.lock().remove(cookie);
-        removed.map(|(guest, _)| guest)
+        let (pins, list) = intake.map_or_else(Default::default, Intake::into_parts);
+        for page in list {
+            self.give_page(host, page);
+        }
+        let (guest, mut release) = removed?;
+        release.pages = pins;
+        self.release(host, call, release);
+        Some(guest)
     }
 
     /// Has the guest free what it allocated in vain, by a request of our own; OP-TEE hears of

@@ -10,7 +10,6 @@ use crate::addr::PAGE_SIZE;
 use crate::call::Call;
 use crate::host::Host;
 use crate::memory::Cookie;
-use crate::memory::buffer::unpin;
 use optee_proto::TeeResult;
 use optee_proto::msg::{self, Attr, Param};
 use optee_proto::rpc::Command;
@@ -76,8 +75,8 @@ impl Mediator {
         }
         let freed =
             Cookie::from_tee(cookie).and_then(|cookie| self.books.lock().free_allocated(cookie));
-        if let Some((_, pages)) = freed {
-            unpin(host, pages);
+        if let Some((_, release)) = freed {
+            self.release(host, call, release);
         }
     }
 }

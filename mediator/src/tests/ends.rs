@@ -68,7 +68,7 @@ fn each_step_is_short() {
 #[test]
 fn many_pages_are_unpinned_bit_by_bit() {
     let machine = Machine::new();
-    let (buffers, pages) = if cfg!(miri) { (3, 8) } else { (20, 500) };
+    let (buffers, pages) = if cfg!(miri) { (3, 8) } else { (3, 5000) };
     let vm = Vm::with_pages(&machine, 1, Config::default(), buffers * pages + 100);
     let guest = vm.guest();
     for _ in 0..buffers {
@@ -77,7 +77,7 @@ fn many_pages_are_unpinned_bit_by_bit() {
     loop {
         let before = machine.pins();
         let progress = vm.mediator.destroy_step(&vm.host).unwrap();
-        assert!(before - machine.pins() < 2048 + 500);
+        assert!(before - machine.pins() <= 2048);
         if progress == Progress::Done {
             break;
         }

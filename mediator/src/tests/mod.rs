@@ -19,6 +19,7 @@ mod rpc_arg;
 mod rpcs;
 mod shares;
 mod spaces;
+mod steps;
 mod threads;
 mod user_tas;
 mod waits;
