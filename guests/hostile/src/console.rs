@@ -5,7 +5,7 @@ use crate::attacks::ATTACKS;
 use crate::flood::{FLOODS, Flood};
 use crate::kit::Kit;
 use crate::measure::measure;
-use crate::states::{STATES, State};
+use crate::states::{LONG, STATES, State};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::event::Event;
@@ -76,7 +76,7 @@ fn states() -> impl Iterator<Item = &'static State> {
 }
 
 fn state(name: &str) -> Option<&'static State> {
-    states().find(|state| state.name == name)
+    states().chain(LONG).find(|state| state.name == name)
 }
 
 fn list() {

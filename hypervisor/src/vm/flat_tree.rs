@@ -29,6 +29,8 @@ pub struct FlatTree {
     bytes: Vec<u8>,
     /// The names of properties, each once and with a zero byte behind it.
     names: Vec<u8>,
+    /// Where each of them is, and how long it is without that byte.
+    places: Vec<(u32, u32)>,
 }
 
 impl FlatTree {
@@ -39,6 +41,7 @@ impl FlatTree {
         let mut tree = Self {
             bytes,
             names: Vec::new(),
+            places: Vec::new(),
         };
         tree.node("", fill);
         tree.finish()
@@ -116,14 +119,15 @@ impl FlatTree {
 
     /// Where a property's name is among the names.
     fn name(&mut self, name: &str) -> u32 {
-        let mut at = 0;
-        for known in self.names.split(|&byte| byte == 0) {
-            if known == name.as_bytes() {
-                return at;
-            }
-            at += known.len() as u32 + 1;
+        let known = |&&(at, length): &&(u32, u32)| {
+            let (at, length) = (at as usize, length as usize);
+            length == name.len() && self.names[at..at + length] == *name.as_bytes()
+        };
+        if let Some(&(at, _)) = self.places.iter().find(known) {
+            return at;
         }
         let at = self.names.len() as u32;
+        self.places.push((at, name.len() as u32));
         self.names.extend_from_slice(name.as_bytes());
         self.names.push(0);
         at

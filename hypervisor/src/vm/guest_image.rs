@@ -93,6 +93,8 @@ enum Stage {
     Kernel,
     Ramdisk,
     Tree,
+    /// All is there.
+    Ready(Entry),
 }
 
 impl Default for Loader {
@@ -161,8 +163,9 @@ impl Loader {
                 })?;
                 // It has the guest's seeds in it.
                 wipe(&mut bytes);
-                return Ok(Some(Entry { kernel, tree }));
+                self.stage = Stage::Ready(Entry { kernel, tree });
             }
+            Stage::Ready(entry) => return Ok(Some(entry)),
         }
         Ok(None)
     }

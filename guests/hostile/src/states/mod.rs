@@ -31,6 +31,9 @@ pub const STATES: &[&[State]] = &[
     holding::STATES,
 ];
 
+/// Those that take long, which the list leaves out.
+pub const LONG: &[State] = memory::LONG;
+
 const fn state(name: &'static str, reach: fn(&Kit) -> Result<(), String>) -> State {
     State { name, reach }
 }
