@@ -23,6 +23,7 @@ fn a_vm_that_is_ended_in_any_state_leaves_nothing() -> Result<()> {
         keeping: Vec::new(),
         warm_up: 2,
         disturb: (10, 0),
+        counted: false,
     };
     let lab = Lab::new("soak")?;
     ensure!(play(&lab, &options)?, "see the table above");

@@ -20,7 +20,11 @@ const KEEPING: &str = "regression_1021";
 const GOOD: &str = "4.5.";
 
 fn main() -> Result<()> {
-    let mut words = std::env::args().skip(1);
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let given = words.len();
+    words.retain(|word| word != "counted");
+    let counted = words.len() < given;
+    let mut words = words.into_iter();
     let mut number = |what, otherwise| match words.next() {
         Some(word) => word.parse().with_context(|| format!("{what}: {word:?}")),
         None => Ok(otherwise),
@@ -31,7 +35,11 @@ fn main() -> Result<()> {
         .map_or(0, |time: Duration| time.as_secs());
     // Behind the suite's name are those of the cases.
     let cases = Selection::Default.arguments().split_off(2);
-    let lab = Lab::new("soak-whole")?;
+    let lab = Lab::new(if counted {
+        "soak-counted"
+    } else {
+        "soak-whole"
+    })?;
     let options = Options {
         cycles,
         seed: number("the seed", now)?,
@@ -41,6 +49,7 @@ fn main() -> Result<()> {
         keeping: vec![KEEPING.into()],
         warm_up: 6,
         disturb: (20, (cycles / 8).max(50)),
+        counted,
     };
     ensure!(play(&lab, &options)?, "FAIL: not all is as it was");
     println!("PASS");

@@ -10,6 +10,7 @@ mod neighbours;
 mod plan;
 mod victim;
 
+use crate::masked::{self, Masked};
 use crate::neighbour::Neighbour;
 use crate::watch::Watch;
 use crate::{BOOT, Lab};
@@ -52,6 +53,8 @@ pub struct Options {
     /// Every how many cycles a neighbour is paused, and every how many the last one is reset; 0 is
     /// never.
     pub disturb: (u32, u32),
+    /// On one CPU, where QEMU counts instructions, and EL2 must not keep interrupts waiting for too long.
+    pub counted: bool,
 }
 
 /// What came of a state so far.
@@ -96,7 +99,13 @@ pub fn play(lab: &Lab, options: &Options) -> Result<bool> {
     }
     // What the hypervisor has is looked at with no VM on.
     system.machine.when_all_off = WhenAllOff::Stay;
-    let machine = lab.machine(&system, Flavour::Shared)?;
+    if options.counted {
+        masked::one_cpu(&mut system);
+    }
+    let mut machine = lab.machine(&system, Flavour::Shared)?;
+    if options.counted {
+        masked::count(&mut machine);
+    }
     let mut session = Session::boot(&machine, &lab.folder)?;
     let mut neighbours = Vec::new();
     for vm in system.vms.iter().filter(|vm| vm.name != VICTIM) {
@@ -143,6 +152,7 @@ impl Soak {
         self.cycles(options)?;
         self.rest()?;
         let mut after = self.everything().context("at the end")?;
+        let masked = Masked::ask(&mut self.victim.watch)?;
         after.extend(self.all_off().context("at the end")?);
         self.print_tallies();
         self.disturbed.print();
@@ -155,7 +165,9 @@ impl Soak {
         {
             println!("{name} ran {cases} cases of xtest well, all of them {rounds} times");
         }
-        Ok(compare(&before, &after))
+        let same = compare(&before, &after);
+        masked.judge(options.counted)?;
+        Ok(same)
     }
 
     /// Has the neighbours begin.
