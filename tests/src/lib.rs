@@ -10,6 +10,7 @@ pub mod gdb;
 pub mod hostile;
 pub mod masked;
 pub mod meter;
+pub mod mutants;
 pub mod neighbour;
 pub mod scan;
 pub mod soak;

@@ -1,0 +1,198 @@
+//! Mutation testing: what the host tests notice when a line of the product is wrong.
+//!
+//! `cargo-mutants` changes one expression or one function at a time and runs the tests of its
+//! crate. A change that no test notices has *survived*. Here are the areas that are mutated, the
+//! reading of what the tool reports, and the verdict.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Part of the product that is mutated on its own.
+#[derive(Debug)]
+pub struct Area {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// The crate that it belongs to, whose tests have to notice.
+    pub package: &'static str,
+    /// The files, as globs from the top of the checkout.
+    pub files: &'static [&'static str],
+    /// Files among them that are left out, because they are tests, or compiled for the target only.
+    pub without: &'static [&'static str],
+    /// A part of the tests' names; only these are run. Empty for all of the crate's.
+    pub tests: &'static str,
+    /// The least share of mutants that tests have to notice, in percent.
+    pub target: u32,
+}
+
+/// Everything that is mutated.
+pub const AREAS: [Area; 5] = [
+    Area {
+        name: "mediator",
+        package: "mediator",
+        files: &["mediator/src/**/*.rs"],
+        without: &["mediator/src/fake/**", "mediator/src/tests/**"],
+        tests: "",
+        target: 95,
+    },
+    Area {
+        name: "vgic",
+        package: "hypervisor",
+        files: &["hypervisor/src/devices/vgic/**/*.rs"],
+        without: &["hypervisor/src/devices/vgic/tests/**"],
+        tests: "devices::vgic::",
+        target: 90,
+    },
+    Area {
+        name: "trap",
+        package: "hypervisor",
+        files: &["hypervisor/src/trap/**/*.rs"],
+        without: &[
+            "hypervisor/src/trap/handler.rs",
+            "hypervisor/src/trap/guest_exception.rs",
+            "hypervisor/src/trap/mmio.rs",
+            "hypervisor/src/trap/irq.rs",
+        ],
+        tests: "trap::",
+        target: 90,
+    },
+    Area {
+        name: "stage2",
+        package: "hypervisor",
+        files: &[
+            "hypervisor/src/vm/stage2.rs",
+            "hypervisor/src/vm/stage2/**/*.rs",
+        ],
+        without: &["hypervisor/src/vm/stage2/tests/**"],
+        tests: "vm::",
+        target: 90,
+    },
+    Area {
+        name: "boot",
+        package: "hypervisor",
+        files: &["hypervisor/src/boot/**/*.rs"],
+        without: &[
+            "hypervisor/src/boot/start.rs",
+            "hypervisor/src/boot/early.rs",
+            "hypervisor/src/boot/tests/**",
+        ],
+        tests: "boot::",
+        target: 90,
+    },
+];
+
+/// What became of the mutants of an area.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Tests failed, as they should.
+    pub caught: usize,
+    /// The tests did not come to an end, which counts as caught: they hung.
+    pub timeout: usize,
+    /// The change did not compile, which says nothing.
+    pub unviable: usize,
+    /// Nobody noticed: what was changed, without line numbers, sorted.
+    pub survivors: Vec<String>,
+}
+
+impl Outcome {
+    /// Reads `outcomes.json` as cargo-mutants 27 writes it.
+    ///
+    /// # Errors
+    ///
+    /// It is not such a file, the tests failed before anything was changed, or it has no mutants.
+    pub fn parse(json: &str) -> Result<Self> {
+        let report: Value = serde_json::from_str(json).context("outcomes.json")?;
+        let outcomes = report["outcomes"]
+            .as_array()
+            .context("outcomes.json has no list of outcomes")?;
+        let mut all = Self::default();
+        for outcome in outcomes {
+            let summary = outcome["summary"].as_str().unwrap_or_default();
+            let Some(name) = outcome["scenario"]["Mutant"]["name"].as_str() else {
+                ensure!(
+                    summary == "Success",
+                    "the tests fail before anything is changed"
+                );
+                continue;
+            };
+            match summary {
+                "CaughtMutant" => all.caught += 1,
+                "Timeout" => all.timeout += 1,
+                "Unviable" => all.unviable += 1,
+                "MissedMutant" => all.survivors.push(without_position(name)),
+                other => anyhow::bail!("{name}: unknown outcome {other:?}"),
+            }
+        }
+        all.survivors.sort();
+        ensure!(all.tried() > 0, "no mutant was tried");
+        Ok(all)
+    }
+
+    /// How many mutants compiled.
+    #[must_use]
+    pub fn tried(&self) -> usize {
+        self.caught + self.timeout + self.survivors.len()
+    }
+
+    /// The share that was noticed, in tenths of a percent, rounded down.
+    #[must_use]
+    pub fn per_mille(&self) -> usize {
+        (self.caught + self.timeout) * 1000 / self.tried().max(1)
+    }
+}
+
+/// The name of a mutant, `FILE:LINE:COLUMN: what`, without its position: other changes of the file
+/// move it.
+fn without_position(name: &str) -> String {
+    let mut parts = name.splitn(4, ':');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(file), Some(_), Some(_), Some(what)) => format!("{file}:{what}"),
+        _ => name.to_owned(),
+    }
+}
+
+/// The survivors that are known, each with its reason.
+#[derive(Debug, Default)]
+pub struct Known(BTreeMap<String, String>);
+
+impl Known {
+    /// Reads the list: a line is a mutant without its position, the lines below it that are
+    /// indented are the reason. Lines that begin with `#` are comments.
+    ///
+    /// # Errors
+    ///
+    /// A reason has no mutant, or a mutant no reason, or it stands there twice.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut known = BTreeMap::new();
+        let mut current: Option<String> = None;
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+        for line in lines {
+            if line.starts_with(' ') {
+                let mutant = current.as_ref().context("a reason without a mutant")?;
+                let reason: &mut String = known.entry(mutant.clone()).or_default();
+                reason.push_str(line.trim());
+            } else {
+                ensure!(
+                    known.insert(line.to_owned(), String::new()).is_none(),
+                    "{line}: stands there twice"
+                );
+                current = Some(line.to_owned());
+            }
+        }
+        let bare = known.iter().find(|(_, reason)| reason.is_empty());
+        ensure!(bare.is_none(), "{}: no reason", bare.map_or("", |(m, _)| m));
+        Ok(Self(known))
+    }
+
+    /// The survivors that are not known.
+    #[must_use]
+    pub fn news<'a>(&self, outcome: &'a Outcome) -> Vec<&'a str> {
+        let all = outcome.survivors.iter().map(String::as_str);
+        all.filter(|name| !self.0.contains_key(*name)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,61 @@
+//! What the report of cargo-mutants comes to.
+
+use super::*;
+
+fn report(summaries: &[(&str, &str)]) -> String {
+    let mut outcomes = vec![serde_json::json!({"scenario": "Baseline", "summary": "Success"})];
+    outcomes.extend(summaries.iter().map(|(name, summary)| {
+        serde_json::json!({"scenario": {"Mutant": {"name": name}}, "summary": summary})
+    }));
+    serde_json::json!({ "outcomes": outcomes }).to_string()
+}
+
+#[test]
+fn counts_and_survivors_are_read() {
+    let json = report(&[
+        ("a.rs:1:2: replace + with - in f", "CaughtMutant"),
+        ("a.rs:9:2: replace g -> u8 with 0", "MissedMutant"),
+        ("a.rs:3:2: replace > with < in <impl X for Y>::f", "Timeout"),
+        ("a.rs:4:2: replace f -> T with x", "Unviable"),
+    ]);
+    let outcome = Outcome::parse(&json).unwrap();
+    assert_eq!(
+        (outcome.caught, outcome.timeout, outcome.unviable),
+        (1, 1, 1)
+    );
+    assert_eq!(outcome.survivors, ["a.rs: replace g -> u8 with 0"]);
+    assert_eq!((outcome.tried(), outcome.per_mille()), (3, 666));
+}
+
+#[test]
+fn a_report_that_says_nothing_is_an_error() {
+    for json in [
+        "",
+        "{}",
+        &report(&[]),
+        &report(&[("a.rs:1:2: x", "Unviable")]),
+        &report(&[("a.rs:1:2: x", "Else")]),
+        r#"{"outcomes": [{"scenario": "Baseline", "summary": "Failure"}]}"#,
+    ] {
+        assert!(Outcome::parse(json).is_err(), "{json}");
+    }
+}
+
+#[test]
+fn only_unknown_survivors_are_news() {
+    let known = Known::parse("# why\na.rs: one\n  it is the same\n  for all\n").unwrap();
+    let outcome = Outcome {
+        survivors: vec!["a.rs: one".into(), "a.rs: two".into()],
+        ..Outcome::default()
+    };
+    assert_eq!(known.news(&outcome), ["a.rs: two"]);
+}
+
+#[test]
+fn a_known_survivor_has_a_reason_and_stands_there_once() {
+    for text in ["a.rs: one\n", "  reason\n", "a\n  r\na\n  r\n", "a\nb\n  r\n"] {
+        assert!(Known::parse(text).is_err(), "{text:?}");
+    }
+    let list = include_str!("../../mutants-known.txt");
+    Known::parse(list).unwrap();
+}
