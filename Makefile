@@ -31,7 +31,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-cpus test-soak miri fuzz test-models optee-facts bench bench-check bench-profile bench-linux lint clean distclean
+.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-cpus test-soak miri fuzz mutants test-mutants test-models optee-facts bench bench-check bench-profile bench-linux lint clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -97,6 +97,12 @@ miri: setup ## The host tests of the mediator under Miri, an interpreter that fi
 
 fuzz: setup ## Fuzz each target for SECONDS=60 seconds; COVERAGE=1 counts lines as well
 	@sh fuzz/run.sh $(SECONDS)
+
+mutants: setup ## Change the product line by line and see what the host tests notice (hours); AREAS="vgic trap": of these only
+	@RUST_BACKTRACE=0 cargo run --quiet --profile host --package postern-tests --bin mutants -- $(AREAS)
+
+test-mutants: setup ## A fixed sample of that, which make test plays too (minutes)
+	@RUST_BACKTRACE=0 cargo run --quiet --profile host --package postern-tests --bin mutants -- sample $(AREAS)
 
 test-models: setup ## Try what several CPUs can do to each other, order by order
 	@sh fuzz/models.sh
