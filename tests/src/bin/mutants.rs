@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use postern_qemu::paths::Paths;
-use postern_tests::mutants::{AREAS, Area, Known, Outcome};
+use postern_tests::mutants::{AREAS, Area, Known, NOT_TRIED, Outcome};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -113,6 +113,9 @@ fn run(root: &Path, area: &Area, sample: bool, jobs: u32) -> Result<Outcome> {
     }
     for file in area.without {
         command.args(["--exclude", file]);
+    }
+    for name in NOT_TRIED {
+        command.args(["--exclude-re", name]);
     }
     if sample {
         command.args(["--shard", &format!("0/{SAMPLE}"), "--sharding=round-robin"]);
