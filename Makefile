@@ -101,7 +101,7 @@ fuzz: setup ## Fuzz each target for SECONDS=60 seconds; COVERAGE=1 counts lines 
 mutants: setup ## Change the product line by line and see what the host tests notice (hours); AREAS="vgic trap": of these only
 	@RUST_BACKTRACE=0 cargo run --quiet --profile host --package postern-tests --bin mutants -- $(AREAS)
 
-test-mutants: setup ## A fixed sample of that, which make test plays too (minutes)
+test-mutants: setup ## A fixed sample of that, as a quick look (minutes)
 	@RUST_BACKTRACE=0 cargo run --quiet --profile host --package postern-tests --bin mutants -- sample $(AREAS)
 
 test-models: setup ## Try what several CPUs can do to each other, order by order
