@@ -210,3 +210,87 @@ impl Sessions {
         self.known.iter().position(is_it)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APP: Uuid = Uuid([0xa1; 16]);
+    const PSEUDO: Uuid = Uuid([0x0b; 16]);
+
+    fn opened(sessions: &mut Sessions, id: u32, user: bool) {
+        sessions.reserve(APP).unwrap();
+        sessions.open(id, APP, user, true);
+    }
+
+    /// OP-TEE gives the number of a session that it closes to the next one before it has answered.
+    #[test]
+    fn the_next_of_a_number_is_not_mistaken_for_the_last() {
+        for closed in [false, true] {
+            let mut sessions = Sessions::new(8);
+            opened(&mut sessions, 3, false);
+            sessions.begin_close(3).unwrap();
+            assert!(sessions.may_close(3));
+            // Nobody uses, cancels or closes the one that goes.
+            for command in [Command::INVOKE, Command::CANCEL] {
+                assert!(sessions.begin_use(3, command).is_err());
+            }
+            assert!(sessions.begin_close(3).is_err());
+            opened(&mut sessions, 3, true);
+            assert!(sessions.is_user(3));
+            assert_eq!(sessions.begin_use(3, Command::INVOKE).unwrap(), Some(3));
+            sessions.begin_close(3).unwrap();
+            assert!(!sessions.may_close(3));
+            // The answer is about the last one, and a use is of the next one.
+            sessions.end_close(3, closed);
+            assert_eq!(sessions.len(), if closed { 1 } else { 2 });
+            assert!(!sessions.may_close(3));
+            sessions.leave(3);
+            // A call that names nothing any more takes nobody's use away.
+            sessions.leave(3);
+            assert!(sessions.may_close(3));
+            sessions.end_close(3, true);
+            assert_eq!(sessions.len(), if closed { 0 } else { 1 });
+        }
+    }
+
+    #[test]
+    fn one_that_is_to_be_closed_can_be_cancelled_and_comes_back() {
+        let mut sessions = Sessions::new(8);
+        opened(&mut sessions, 1, false);
+        opened(&mut sessions, 2, true);
+        sessions.begin_use(2, Command::INVOKE).unwrap();
+        sessions.begin_close(2).unwrap();
+        assert!(sessions.begin_use(2, Command::INVOKE).is_err());
+        assert_eq!(sessions.begin_use(2, Command::CANCEL).unwrap(), Some(2));
+        for may in [false, false] {
+            assert_eq!(sessions.may_close(2), may);
+            sessions.leave(2);
+        }
+        // OP-TEE was not asked after all; and what has no such session may go on at once.
+        sessions.not_closed(2);
+        assert!(sessions.may_close(2) && sessions.may_close(7));
+        assert_eq!(sessions.begin_use(2, Command::INVOKE).unwrap(), Some(2));
+        assert!(sessions.is_user(2) && !sessions.is_user(1) && !sessions.is_user(7));
+    }
+
+    /// The quota counts those that are being opened, and so do address spaces.
+    #[test]
+    fn what_is_being_opened_counts() {
+        let mut sessions = Sessions::new(3);
+        assert_eq!((sessions.len(), sessions.address_spaces()), (0, 0));
+        opened(&mut sessions, 1, true);
+        sessions.reserve(APP).unwrap();
+        sessions.reserve(APP).unwrap();
+        assert_eq!(sessions.reserve(APP), Err(Denied(TeeResult::OUT_OF_MEMORY)));
+        assert_eq!((sessions.len(), sessions.address_spaces()), (1, 3));
+        sessions.not_opened(APP);
+        assert_eq!(sessions.address_spaces(), 2);
+        sessions.open(2, APP, false, false);
+        assert_eq!((sessions.len(), sessions.address_spaces()), (2, 1));
+        assert!(sessions.has(APP) && !sessions.has(PSEUDO));
+        assert!(sessions.pop().is_some());
+        assert!(sessions.pop().is_some());
+        assert!(sessions.pop().is_none());
+    }
+}

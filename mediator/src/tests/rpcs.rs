@@ -235,3 +235,24 @@ fn a_vm_can_end_whatever_its_calls_wait_for() {
         }
     }
 }
+
+/// OP-TEE can refuse a call before it has a thread for it. After that the same codes tell nothing of what it still
+/// uses.
+#[test]
+fn a_call_with_a_thread_is_not_refused_any_more() {
+    for code in [Return::ETHREAD_LIMIT, Return::ENOTAVAIL, Return::EBUSY] {
+        let vm = vm();
+        let (guest, machine) = (vm.guest(), vm.host.machine());
+        let begin = || guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
+        machine.answer_next(smc::CALL_WITH_ARG, [code.get(), 0, 0, 0]);
+        assert_eq!(begin()[0], code.get());
+        assert_eq!((vm.stats().lost, vm.stats().calls), (0, 0));
+        machine.script(1, [Step::ForeignInterrupt, Step::End(code.get())]);
+        let regs = begin();
+        assert_eq!(regs[0], Function::FOREIGN_INTR.a0());
+        let ended = guest.resume(regs[3], [0; 4]);
+        assert_eq!(ended[0], Return::ENOTAVAIL.get());
+        assert_eq!((vm.stats().lost, vm.stats().calls), (1, 1));
+        vm.end();
+    }
+}
