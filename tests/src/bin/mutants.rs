@@ -77,7 +77,9 @@ fn main() -> Result<()> {
 
 /// Installs cargo-mutants where it lacks, and says so first.
 fn install() -> Result<()> {
-    let there = Command::new("cargo").args(["mutants", "--version"]).output();
+    let there = Command::new("cargo")
+        .args(["mutants", "--version"])
+        .output();
     if there.is_ok_and(|output| output.status.success()) {
         return Ok(());
     }
@@ -100,7 +102,12 @@ fn run(root: &Path, area: &Area, sample: bool, jobs: u32) -> Result<Outcome> {
     let mut command = Command::new("cargo");
     command
         .current_dir(root)
-        .args(["mutants", "--colors=never", "--no-times", "--cap-lints=true"])
+        .args([
+            "mutants",
+            "--colors=never",
+            "--no-times",
+            "--cap-lints=true",
+        ])
         .args(["--profile=mutants", "--minimum-test-timeout=12"])
         .args(["--package", area.package, "--test-package", area.package])
         .args(["--jobs", &jobs.to_string()])
@@ -120,7 +127,9 @@ fn run(root: &Path, area: &Area, sample: bool, jobs: u32) -> Result<Outcome> {
     if sample {
         command.args(["--shard", &format!("0/{SAMPLE}"), "--sharding=round-robin"]);
     }
-    let nextest = Command::new("cargo").args(["nextest", "--version"]).output();
+    let nextest = Command::new("cargo")
+        .args(["nextest", "--version"])
+        .output();
     if nextest.is_ok_and(|output| output.status.success()) {
         command
             .args(["--test-tool=nextest", "--", "--lib"])

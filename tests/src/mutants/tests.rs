@@ -53,7 +53,12 @@ fn only_unknown_survivors_are_news() {
 
 #[test]
 fn a_known_survivor_has_a_reason_and_stands_there_once() {
-    for text in ["a.rs: one\n", "  reason\n", "a\n  r\na\n  r\n", "a\nb\n  r\n"] {
+    for text in [
+        "a.rs: one\n",
+        "  reason\n",
+        "a\n  r\na\n  r\n",
+        "a\nb\n  r\n",
+    ] {
         assert!(Known::parse(text).is_err(), "{text:?}");
     }
     let list = include_str!("../../mutants-known.txt");
