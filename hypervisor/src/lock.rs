@@ -1,13 +1,14 @@
 //! EL2's locks, and the order that they are taken in.
 //!
-//! A [`Lock`] is a spin lock of a [`Class`]. Where debug assertions are on, in tests and in a hypervisor that
+//! A [`Lock`] is a ticket lock of a [`Class`]: fair, so that pCPUs that take it without end do not keep
+//! another from it. Where debug assertions are on, in tests and in a hypervisor that
 //! is built with them, each pCPU remembers the classes that it holds, and taking one out of order panics,
 //! whether or not another pCPU is in the way just then. In a release build nothing of it is left.
 //!
 //! [`ORDER`] is the order. `docs/architecture.md` has it as well, and a test compares the two.
 
 use core::ops::{Deref, DerefMut};
-use spin::mutex::{SpinMutex, SpinMutexGuard};
+use spin::mutex::{TicketMutex, TicketMutexGuard};
 
 /// What a lock guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,18 +108,18 @@ impl Class {
     }
 }
 
-/// A spin lock that knows its place in [`ORDER`].
+/// A ticket lock that knows its place in [`ORDER`].
 #[derive(Debug)]
 pub struct Lock<T> {
     #[cfg(debug_assertions)]
     class: Class,
-    inner: SpinMutex<T>,
+    inner: TicketMutex<T>,
 }
 
 /// What a [`Lock`] guards, for as long as it is held.
 #[derive(Debug)]
 pub struct Guard<'a, T> {
-    inner: SpinMutexGuard<'a, T>,
+    inner: TicketMutexGuard<'a, T>,
     /// Dropped after `inner`: until then the lock is held.
     #[cfg(debug_assertions)]
     _held: held::Held,
@@ -132,7 +133,7 @@ impl<T> Lock<T> {
         Self {
             #[cfg(debug_assertions)]
             class,
-            inner: SpinMutex::new(value),
+            inner: TicketMutex::new(value),
         }
     }
 
@@ -155,7 +156,7 @@ impl<T> Lock<T> {
     }
 
     #[inline]
-    fn held<'a>(&self, inner: SpinMutexGuard<'a, T>) -> Guard<'a, T> {
+    fn held<'a>(&self, inner: TicketMutexGuard<'a, T>) -> Guard<'a, T> {
         Guard {
             inner,
             #[cfg(debug_assertions)]

@@ -228,6 +228,7 @@ fn take_seed(tree: u64) -> BootSeed {
 /// Says in one line why there will be no guests, and powers off.
 pub fn fail(why: core::fmt::Arguments<'_>) -> ! {
     output::boot_error(why);
+    output::flush();
     power::off()
 }
 
@@ -252,8 +253,9 @@ struct Raw(MachineUart);
 
 impl Write for Raw {
     fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        text.bytes()
-            .for_each(|byte| output::send_waiting(self.0, byte));
+        text.bytes().for_each(|byte| {
+            let _ = self.0.send_within(byte, output::LOOKS);
+        });
         Ok(())
     }
 }

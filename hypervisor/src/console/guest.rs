@@ -24,7 +24,7 @@ impl Line {
     /// Answers a question whose time has come. Under the lock, so that no byte of input is between the two.
     fn tell_room(&mut self, channel: mux::Channel) {
         if let Some(answer) = self.flow.answer(channel, self.device.input_room()) {
-            output::send(mux::Channel::FLOW, &answer);
+            output::send_flow(&answer);
         }
     }
 }
@@ -32,10 +32,11 @@ impl Line {
 /// The channel on the physical UART.
 struct Channel(mux::Channel);
 
+/// Where the machine's UART is slower than the guest, a byte stays in the guest's FIFO, whose flags and
+/// interrupts tell the guest to wait.
 impl TxSink for Channel {
     fn send(&mut self, byte: u8) -> bool {
-        output::send(self.0, &[byte]);
-        true
+        output::send_guest(self.0, byte)
     }
 }
 
@@ -63,6 +64,10 @@ impl Console {
     /// level under the device's lock, so that levels arrive in their order.
     pub fn access<R>(&self, access: Access, drive: impl FnOnce(bool) -> R) -> (u64, R) {
         let mut line = self.line.lock();
+        if line.device.has_output() {
+            // Who polls for room finds it without being told.
+            line.device.pump(&mut Channel(self.channel));
+        }
         let value = line.device.access(access, &mut Channel(self.channel));
         line.tell_room(self.channel);
         (value, drive(line.device.irq_line()))
@@ -82,9 +87,17 @@ impl Console {
         line.tell_room(self.channel);
     }
 
+    /// There is room again on the machine's UART, which refused the guest's bytes before.
+    pub fn go_on<R>(&self, drive: impl FnOnce(bool) -> R) -> R {
+        let mut line = self.line.lock();
+        line.device.pump(&mut Channel(self.channel));
+        drive(line.device.irq_line())
+    }
+
     /// As after power-on.
     pub fn reset(&self) {
         let mut line = self.line.lock();
+        line.device.pump(&mut Channel(self.channel));
         line.device = Pl011::new();
         line.tell_room(self.channel);
     }

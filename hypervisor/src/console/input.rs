@@ -1,4 +1,5 @@
-//! What arrives on the physical UART: for a guest, or for the hypervisor's monitor.
+//! The physical UART's interrupt, and what arrives there: for a guest, or for the hypervisor's
+//! monitor.
 
 use super::monitor::machine as monitor;
 use super::mux::{Channel, Decoder};
@@ -21,6 +22,7 @@ pub fn init() {
         let mut decoder = DECODER.lock();
         uart.listen(|byte| deliver(&mut decoder, byte));
     }
+    output::allow_interrupt();
 }
 
 /// A pCPU does not come back from the secure world: if it was to take what arrives, this one does.
@@ -41,12 +43,22 @@ pub fn is_console(intid: u32) -> bool {
     machine().uart.interrupt.get() == intid
 }
 
-/// Takes what the UART has received. With more than some hundred bytes its interrupt stays asserted,
-/// and the rest is for the next time.
-pub fn receive() {
+/// Takes what the UART has received, and gives it what waits to be sent. Where a visit is not enough
+/// the interrupt stays asserted, and the rest is for the next time.
+pub fn interrupt() {
     if let Some(uart) = output::uart() {
         let mut decoder = DECODER.lock();
         uart.drain(|byte| deliver(&mut decoder, byte));
+        drop(decoder);
+        let ready = output::transmit();
+        for channel in ready.guests.channels() {
+            if let Some(vm) = vm_of(channel) {
+                vm.console_goes_on();
+            }
+        }
+        if ready.monitor {
+            monitor::go_on();
+        }
     }
 }
 

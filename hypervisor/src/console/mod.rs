@@ -13,4 +13,5 @@ pub mod mux;
 pub mod output;
 pub mod recent;
 pub mod ring;
+pub mod transmit;
 pub mod uart;

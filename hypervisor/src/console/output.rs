@@ -8,6 +8,8 @@ use super::monitor::Session;
 use super::monitor::port::Terminal;
 use super::mux::{Channel, Encoder};
 use super::recent::Recent;
+use super::ring::Ring;
+use super::transmit::{self, Ready, Transmitter};
 use super::uart::{Registers, Uart};
 use crate::arch::percpu;
 use crate::arch::timer;
@@ -29,57 +31,153 @@ impl Registers for UartRegisters {
     }
 }
 
+/// Looks at the UART, while it has no room, before it counts as stuck. One takes 100 ns and more, a
+/// byte 87 µs at 115,200 baud.
+pub const LOOKS: u32 = 100_000;
+/// Room in the queue that the log leaves to events, in bytes.
+const FOR_EVENTS: usize = 8 * 1024;
+/// Room that a command's answer waits for: the longest, the whole log as JSON, is 48 KiB.
+const FOR_AN_ANSWER: usize = transmit::QUEUE - FOR_EVENTS;
+/// Bytes of lines that wait for the end of an answer.
+const PARKED: usize = 8 * 1024;
+
+/// One static, of zeros only, so that it takes no room in the image.
 struct Output {
-    uart: MachineUart,
-    encoder: Encoder,
+    uart: Option<MachineUart>,
+    transmitter: Transmitter,
+    /// Whether to wait for the UART: at boot, while no interrupt would come.
+    is_waiting: bool,
     /// What stands in the line that a user of the monitor edits, on the hypervisor's channel:
     /// written again after whatever comes in between.
     edited: heapless::String<128>,
+    /// Somebody is writing an answer on the hypervisor's channel, piece by piece.
+    is_answering: bool,
+    /// Lines that came meanwhile.
+    parked: Ring<PARKED>,
+    /// Lines that there was no room for, not reported yet.
+    lost: u32,
 }
 
 /// The end of the log.
 static RECENT: Lock<Recent<16_384>> = Lock::new(Class::Recent, Recent::new());
 static UART: Once<MachineUart> = Once::new();
-static OUTPUT: Once<Lock<Output>> = Once::new();
+static OUTPUT: Lock<Output> = Lock::new(Class::Output, Output::new());
 
 impl Output {
-    const fn new(uart: MachineUart) -> Self {
+    const fn new() -> Self {
         Self {
-            uart,
-            encoder: Encoder::new(),
+            uart: None,
+            transmitter: Transmitter::new(),
+            is_waiting: false,
             edited: heapless::String::new(),
+            is_answering: false,
+            parked: Ring::new(),
+            lost: 0,
         }
     }
 
-    fn send(&mut self, channel: Channel, bytes: &[u8]) {
-        self.encoder
-            .encode_all(channel, bytes, |byte| send_waiting(self.uart, byte));
+    /// Gives the UART what it takes now; at boot, all there is.
+    fn go(&mut self) {
+        if let Some(uart) = &self.uart {
+            if self.is_waiting {
+                self.transmitter.flush(uart, timer::now, patience());
+            } else {
+                self.transmitter.pump(uart);
+            }
+        }
     }
 
-    /// A line on the hypervisor's channel, past the one that is being edited.
-    fn line(&mut self, bytes: &[u8]) {
-        if self.edited.is_empty() {
-            return self.send(Channel::HYPERVISOR, bytes);
+    /// A line on the hypervisor's channel, past the one that is being edited, in one piece or not at
+    /// all: where then less than `reserve` bytes would be left for others, it is lost and counted.
+    fn line(&mut self, bytes: &[u8], reserve: usize) {
+        if self.is_answering {
+            if self.parked.room() < bytes.len() {
+                self.lost += 1;
+            } else {
+                bytes.iter().for_each(|&byte| {
+                    let _ = self.parked.push(byte);
+                });
+            }
+            return;
         }
-        self.send(Channel::HYPERVISOR, b"\r\x1b[K");
-        self.send(Channel::HYPERVISOR, bytes);
-        let edited = core::mem::take(&mut self.edited);
-        self.send(Channel::HYPERVISOR, edited.as_bytes());
+        if self.transmitter.room() < bytes.len() + 4 * MAX_NOTE + reserve {
+            self.lost += 1;
+            return;
+        }
+        self.before_line();
+        if self.lost > 0 {
+            let lost = core::mem::take(&mut self.lost);
+            let mut note = heapless::String::<MAX_NOTE>::new();
+            let _ = write!(
+                note,
+                "{} warn: {lost} lines are not here, since the UART is too slow for them; `log` may \
+                 have them\r\n",
+                Stamp(micros())
+            );
+            self.transmitter.push_own(note.as_bytes());
+        }
+        self.transmitter.push_own(bytes);
+        self.after_line();
+    }
+
+    /// Makes room for a line where one is being edited.
+    fn before_line(&mut self) {
+        if !self.edited.is_empty() {
+            self.transmitter.push_own(b"\r\x1b[K");
+        }
+    }
+
+    /// Writes the line again that is being edited.
+    fn after_line(&mut self) {
+        self.transmitter.push_own(self.edited.as_bytes());
+        self.go();
+    }
+
+    /// An answer ends. `edited` is what stands in the line behind it.
+    fn answered(&mut self, edited: heapless::String<128>) {
+        self.is_answering = false;
         self.edited = edited;
+        if !self.parked.is_empty() {
+            self.before_line();
+            while let Some(byte) = self.parked.pop() {
+                self.transmitter.push_own(&[byte]);
+            }
+            self.after_line();
+        }
+        self.go();
     }
 }
 
-impl Write for Output {
+/// The most bytes of a note about lost lines.
+const MAX_NOTE: usize = 128;
+
+/// How long the UART may take for a byte: a tenth of a second, in ticks.
+fn patience() -> u64 {
+    timer::frequency() / 10
+}
+
+/// The pieces of an answer. Between them, others have the lock.
+struct Pieces(heapless::Vec<u8, 128>);
+
+impl Pieces {
+    fn send(&mut self) {
+        let mut output = OUTPUT.lock();
+        output.transmitter.push_own(&self.0);
+        output.go();
+        drop(output);
+        self.0.clear();
+    }
+}
+
+impl Write for Pieces {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.send(Channel::HYPERVISOR, text.as_bytes());
+        for byte in text.bytes() {
+            if self.0.is_full() {
+                self.send();
+            }
+            let _ = self.0.push(byte);
+        }
         Ok(())
-    }
-}
-
-/// Sends a byte, waiting for room.
-pub fn send_waiting(uart: MachineUart, byte: u8) {
-    while !uart.try_send(byte) {
-        core::hint::spin_loop();
     }
 }
 
@@ -87,7 +185,9 @@ pub fn send_waiting(uart: MachineUart, byte: u8) {
 pub fn init(registers: UartRegisters) {
     let uart = Uart::new(registers);
     UART.call_once(|| uart);
-    OUTPUT.call_once(|| Lock::new(Class::Output, Output::new(uart)));
+    let mut output = OUTPUT.lock();
+    output.uart = Some(uart);
+    output.is_waiting = true;
 }
 
 /// The UART that [`init`] was given.
@@ -95,10 +195,74 @@ pub fn uart() -> Option<MachineUart> {
     UART.get().copied()
 }
 
-/// Sends bytes on a channel, in one piece.
-pub fn send(channel: Channel, bytes: &[u8]) {
-    if let Some(output) = OUTPUT.get() {
-        output.lock().send(channel, bytes);
+/// A guest's byte, on its channel; false where it is to wait.
+pub fn send_guest(channel: Channel, byte: u8) -> bool {
+    let mut output = OUTPUT.lock();
+    let fits = output.transmitter.push_guest(channel, byte);
+    output.go();
+    fits
+}
+
+/// An answer of the flow control's.
+pub fn send_flow(answer: &[u8]) {
+    let mut output = OUTPUT.lock();
+    output.transmitter.push_flow(answer);
+    output.go();
+}
+
+/// From now on the UART's interrupt is handled by [`transmit`], and nobody waits.
+pub fn allow_interrupt() {
+    let mut output = OUTPUT.lock();
+    let output = &mut *output;
+    output.is_waiting = false;
+    if let Some(uart) = &output.uart {
+        output.transmitter.allow_interrupt(uart);
+    }
+}
+
+/// Who may go on.
+pub struct ReadyToSend {
+    /// Guests that were refused.
+    pub guests: Ready,
+    /// The monitor, which waited with an answer.
+    pub monitor: bool,
+}
+
+/// What there is to do in the UART's interrupt.
+pub fn transmit() -> ReadyToSend {
+    let mut output = OUTPUT.lock();
+    let output = &mut *output;
+    let Some(uart) = &output.uart else {
+        return ReadyToSend {
+            guests: Ready::NOBODY,
+            monitor: false,
+        };
+    };
+    output.transmitter.pump(uart);
+    ReadyToSend {
+        guests: output.transmitter.take_ready(uart),
+        monitor: output.transmitter.take_wanted(uart, FOR_AN_ANSWER),
+    }
+}
+
+/// Whether the longest answer fits. If not, [`transmit`] tells when it does.
+pub fn has_room_for_answer() -> bool {
+    let mut output = OUTPUT.lock();
+    let output = &mut *output;
+    let fits = output.transmitter.room() >= FOR_AN_ANSWER;
+    if !fits && let Some(uart) = &output.uart {
+        output.transmitter.want_interrupt(uart);
+    }
+    fits
+}
+
+/// Waits until all that was said is out, as long as the UART gets on with it: the machine is to be
+/// powered off.
+pub fn flush() {
+    let mut output = OUTPUT.lock();
+    let output = &mut *output;
+    if let Some(uart) = &output.uart {
+        output.transmitter.flush(uart, timer::now, patience());
     }
 }
 
@@ -124,11 +288,9 @@ impl Line {
         line
     }
 
-    fn send(mut self) {
+    fn send(mut self, reserve: usize) {
         let _ = self.0.extend_from_slice(b"\r\n");
-        if let Some(output) = OUTPUT.get() {
-            output.lock().line(&self.0);
-        }
+        OUTPUT.lock().line(&self.0, reserve);
     }
 }
 
@@ -148,7 +310,7 @@ pub fn line(text: fmt::Arguments<'_>) {
             Stamp(micros())
         )));
     }
-    line.send();
+    line.send(0);
 }
 
 /// Sends one log line with the time since the counter started, and keeps it for the monitor.
@@ -160,7 +322,7 @@ pub fn log(level: Level, text: fmt::Arguments<'_>) {
     };
     let line = Line::of(format_args!("{line}"));
     keep(&line);
-    line.send();
+    line.send(FOR_EVENTS);
 }
 
 fn keep(line: &Line) {
@@ -190,20 +352,20 @@ pub fn recent(lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::R
     Ok(())
 }
 
-/// Sends what the monitor says on the hypervisor's channel, in one piece. `session` has what then
-/// stands in the line that is being edited.
+/// Sends what the monitor says on the hypervisor's channel, in one piece: lines of others come behind it.
+/// `session` has what then stands in the line that is being edited. One caller at a time.
 pub fn monitor(session: Option<&Session>, write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result) {
-    let Some(output) = OUTPUT.get() else {
-        return;
-    };
-    let mut output = output.lock();
-    // What the UART is given does not fail.
-    let _ = write(&mut Terminal(&mut *output));
-    output.edited.clear();
+    OUTPUT.lock().is_answering = true;
+    let mut pieces = Pieces(heapless::Vec::new());
+    // What the queue is given does not fail.
+    let _ = write(&mut Terminal(&mut pieces));
+    pieces.send();
+    let mut edited = heapless::String::new();
     if let Some(session) = session {
         // It has room for what a screen's line has.
-        let _ = session.show(&mut output.edited);
+        let _ = session.show(&mut edited);
     }
+    OUTPUT.lock().answered(edited);
 }
 
 /// Says why there will be no guests, for people and for programs.
@@ -215,7 +377,7 @@ pub fn boot_error(why: fmt::Arguments<'_>) {
     ));
 }
 
-/// The last words: past the lock, whose holder may be who panicked.
+/// The last words: after what waits, unless the lock's holder is who panicked; then past it.
 pub fn panic(text: fmt::Arguments<'_>) {
     let Some(&uart) = UART.get() else {
         return;
@@ -227,7 +389,19 @@ pub fn panic(text: fmt::Arguments<'_>) {
         0
     };
     let _ = write!(line, "\r\npostern: panic on CPU {pcpu}: {text}\r\n");
-    Output::new(uart).send(Channel::HYPERVISOR, &line.0);
+    let held = (0..LOOKS).find_map(|_| {
+        core::hint::spin_loop();
+        OUTPUT.try_lock()
+    });
+    if let Some(mut output) = held {
+        output.transmitter.flush(&uart, timer::now, patience());
+    }
+    let mut gets_on = true;
+    Encoder::new().encode_all(Channel::HYPERVISOR, &line.0, |byte| {
+        gets_on = gets_on && uart.send_within(byte, LOOKS);
+    });
+    // The FIFO's content, before the power goes.
+    let _ = (0..LOOKS).find(|_| !uart.is_busy());
 }
 
 /// Logs for the user.

@@ -31,8 +31,12 @@ const RX_AND_TIMEOUT: u32 = 1 << 4 | 1 << 6;
 const TX: u32 = 1 << 5;
 const ALL_INTERRUPTS: u32 = 0x7ff;
 
-/// The most bytes that one visit reads: eight times what the largest FIFO holds.
-const MOST_AT_ONCE: usize = 256;
+/// The most bytes that one visit reads: what the largest FIFO holds.
+const MOST_AT_ONCE: usize = 32;
+
+/// The most bytes that were received before anybody listened: more than a FIFO holds, for a line that
+/// goes on receiving.
+const MOST_BEFORE: usize = 1024;
 
 /// A PL011's registers, by their offsets in bytes.
 pub trait Registers {
@@ -69,16 +73,21 @@ impl<R: Registers> Uart<R> {
 
     /// Asks for the receive interrupt, and gives `each` what was received before. Left in the FIFO,
     /// it would keep the level from the step that interrupts, for good.
-    pub fn listen(&self, each: impl FnMut(u8)) {
+    pub fn listen(&self, mut each: impl FnMut(u8)) {
         self.0.write(CR, self.0.read(CR) | CR_ENABLED);
         self.0.write(IFLS, IFLS_RX_EIGHTH_TX_HALF);
         // The transmit interrupt stays: its step may have been the last one.
         self.0.write(ICR, ALL_INTERRUPTS & !TX);
         self.0.write(IMSC, self.0.read(IMSC) & TX | RX_AND_TIMEOUT);
-        self.drain(each);
+        for _ in 0..MOST_BEFORE {
+            match self.receive() {
+                Some(byte) => each(byte),
+                None => break,
+            }
+        }
     }
 
-    /// Gives `each` what was received, some hundred bytes at most. With more, the interrupt stays
+    /// Gives `each` what was received, a FIFO's worth at most. With more, the interrupt stays
     /// asserted.
     ///
     /// The receive interrupts are not cleared but end with what they are for: the level falls
@@ -86,15 +95,32 @@ impl<R: Registers> Uart<R> {
     /// the interrupt for what is left.
     pub fn drain(&self, mut each: impl FnMut(u8)) {
         for _ in 0..MOST_AT_ONCE {
-            if self.0.read(FR) & FR_RXFE != 0 {
-                break;
+            match self.receive() {
+                Some(byte) => each(byte),
+                None => break,
             }
-            each(self.0.read(DR) as u8);
         }
+    }
+
+    /// The oldest byte that was received, if there is one.
+    fn receive(&self) -> Option<u8> {
+        (self.0.read(FR) & FR_RXFE == 0).then(|| self.0.read(DR) as u8)
+    }
+
+    /// Sends a byte, waiting for room for so many looks at the device; false where there was none.
+    pub fn send_within(&self, byte: u8, looks: u32) -> bool {
+        (0..looks).any(|_| self.try_send(byte))
+    }
+
+    /// Lets the transmit interrupt through, or masks it. What is asserted or not is the device's: it
+    /// comes with the step down through half a FIFO, so the caller has filled the FIFO before.
+    pub fn set_transmit_interrupt(&self, on: bool) {
+        let others = self.0.read(IMSC) & !TX;
+        self.0.write(IMSC, if on { others | TX } else { others });
     }
 }
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;

@@ -311,6 +311,7 @@ pub fn one_ended() {
     let over = |vm: &Vm| matches!(vm.phase(), Phase::Off | Phase::Failed);
     if all().iter().all(over) && !machine().stay {
         output::line(format_args!("@postern {{\"event\":\"all-off\"}}"));
+        output::flush();
         power::off();
     }
 }

@@ -31,6 +31,11 @@ pub fn receive(byte: u8) {
     run::ask_for_monitor();
 }
 
+/// There is room for answers again.
+pub fn go_on() {
+    run::ask_for_monitor();
+}
+
 /// Does what is asked of the monitor. The caller holds no lock, and a guest that runs on this pCPU is
 /// in front of its next instruction.
 pub fn work() {
@@ -45,7 +50,7 @@ struct Console;
 
 impl Output for Console {
     fn has_room(&self) -> bool {
-        true
+        output::has_room_for_answer()
     }
 
     fn send(

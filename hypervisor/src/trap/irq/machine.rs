@@ -64,8 +64,8 @@ impl Handlers for Machine {
             Source::HypervisorTimer => run::timer_fired(),
             Source::Maintenance => run::refill(),
             Source::VirtualTimer => return virtual_timer(),
-            // Clears the interrupt and empties the FIFO.
-            Source::Console => input::receive(),
+            // Empties the receive FIFO, and fills the one to transmit or masks its interrupt.
+            Source::Console => input::interrupt(),
             Source::Notification => notification::arrived(),
         }
         Handled::Quiet

@@ -93,6 +93,12 @@ impl Vm {
         run::kick(self, kick);
     }
 
+    /// The machine's UART has room again for what the guest has to say.
+    pub fn console_goes_on(&'static self) {
+        let kick = self.console.go_on(|level| self.drive(UART_INTID, level));
+        run::kick(self, kick);
+    }
+
     /// Presses the guest's power button, and releases it as soon as the guest has seen it pressed.
     /// What it makes of that is its own business.
     pub fn press_power_button(&'static self) {
