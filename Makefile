@@ -83,7 +83,7 @@ else
 	cargo test --profile host --package postern-tests -- --test-threads=1
 endif
 
-test-hostile: tool prepare ## A guest that plays 62 attacks beside one that works; make test plays some of them
+test-hostile: tool prepare ## A guest that plays 63 attacks beside one that works; make test plays some of them
 	POSTERN_TEST_SUITE=$(SUITE) cargo run --profile host --package postern-tests --bin hostile -- $(if $(COUNTED),counted) $(ATTACKS)
 
 test-cpus: tool prepare ## Two VMs scan all system registers on each CPU model, or on CPUS="max neoverse-n2"; may fetch a newer QEMU

@@ -179,6 +179,26 @@ pub fn end_group0(intid: u32) {
     unsafe { asm!("msr S3_0_C12_C8_1, {}", "isb", in(reg) u64::from(intid), options(nostack)) };
 }
 
+/// Whether [`end`] drops the priority only (ICC_CTLR_EL1.EOImode), see [`split_end`].
+pub fn is_split_end() -> bool {
+    let value: u64;
+    // SAFETY: reading it has no effect.
+    unsafe {
+        asm!("mrs {}, icc_ctlr_el1", out(reg) value, options(nostack, preserves_flags));
+    }
+    value & 2 != 0
+}
+
+/// The priority from which on interrupts are held back.
+pub fn priority_mask() -> u8 {
+    let value: u64;
+    // SAFETY: reading it has no effect.
+    unsafe {
+        asm!("mrs {}, icc_pmr_el1", out(reg) value, options(nostack, preserves_flags));
+    }
+    value as u8
+}
+
 /// Disables an SPI.
 pub fn disable_spi(intid: u32) {
     let word = u64::from(intid / 32) * 4;

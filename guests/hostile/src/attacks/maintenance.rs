@@ -1,4 +1,4 @@
-//! Attacks 56 to 60: everything that makes the virtual interface ask for the hypervisor (IHI 0069H,
+//! Attacks 56 to 60 and 63: everything that makes the virtual interface ask for the hypervisor (IHI 0069H,
 //! ICH_MISR_EL2), again and again, and interrupts that other vCPUs send without a rest.
 //!
 //! What asks is level-sensitive. A hypervisor that does not see to its being quiet takes the same interrupt
@@ -45,6 +45,12 @@ pub const ATTACKS: &[Attack] = &[
         title: "all other vCPUs interrupt one without a rest",
         expected: "that one goes on, and so does the neighbour",
         run: sgi_storm,
+    },
+    Attack {
+        number: 63,
+        title: "more interrupts are active than there are list registers, and are deactivated in another order",
+        expected: "each is active until it is deactivated; mask, priority and mode are what they are set to",
+        run: split_ends,
     },
 ];
 
@@ -210,6 +216,46 @@ fn many_active(_: &Kit) -> Verdict {
         }
         Ok(Seen::denied(format!("{COUNT} SGIs, {ROUNDS} times"), 0))
     })
+}
+
+fn split_ends(_: &Kit) -> Verdict {
+    let verdict = with_sgis(|| {
+        for (at, sgi) in (0..).zip(sgis()) {
+            gic::set_private_priority(sgi, 0xe0 - 0x10 * at);
+        }
+        for _ in 0..ROUNDS {
+            gic::split_end(true);
+            same("the mode", &gic::is_split_end(), &true)?;
+            for (at, sgi) in (0..).zip(sgis()) {
+                // Held back by the mask first.
+                let priority = 0xe0 - 0x10 * at;
+                gic::set_priority_mask(priority);
+                same("the mask", &gic::priority_mask(), &priority)?;
+                gic::send(Group::One, sgi, this());
+                same("what comes", &gic::take(), &None)?;
+                gic::set_priority_mask(0xf8);
+                same("what comes", &next("a more urgent SGI")?, &sgi)?;
+                same("what runs", &gic::running_priority(), &priority)?;
+            }
+            for sgi in sgis().rev() {
+                gic::end(sgi);
+            }
+            same("what runs", &gic::running_priority(), &0xff)?;
+            let mut active = ALL;
+            same("what is active", &(gic::active_private() & ALL), &active)?;
+            for sgi in sgis() {
+                gic::deactivate(sgi);
+                active &= !(1 << sgi);
+                same("what is active", &(gic::active_private() & ALL), &active)?;
+            }
+            gic::split_end(false);
+            same("the mode", &gic::is_split_end(), &false)?;
+        }
+        Ok(Seen::denied(format!("{COUNT} SGIs, {ROUNDS} times"), 0))
+    });
+    gic::split_end(false);
+    gic::set_priority_mask(0xff);
+    verdict
 }
 
 fn sgi_storm(kit: &Kit) -> Verdict {
