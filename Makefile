@@ -11,11 +11,10 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export POSTERN_MIRROR := $(MIRROR)
 export POSTERN_UPDATE := $(UPDATE)
 export POSTERN_OPTEE_SRC := $(OPTEE_SRC)
-# The tool's errors then speak of GUESTS=4 and not of --guests.
-export POSTERN_MAKE := 1
 
 CARGO_TOOL := --profile host --package postern-qemu --bin postern-tool
-TOOL := @cargo run --quiet $(CARGO_TOOL) --
+# The tool's errors speak of GUESTS=4 then, and not of --guests. Only the tool's: tests run it both ways.
+TOOL := @POSTERN_MAKE=1 cargo run --quiet $(CARGO_TOOL) --
 # What a user gives reaches the tool as it is, quotes, blanks and all.
 quote = '$(subst ','\'',$(1))'
 option = $(if $(2),$(1)=$(call quote,$(2)))
