@@ -338,10 +338,15 @@ fn bad_registrations(kit: &Kit) -> Verdict {
         )?;
         refuse("NULL", &[Param::new(Attr::PAGE_LIST, 0, size, cookie)])?;
         refuse("cookie 0", &[Param::new(Attr::PAGE_LIST, pointer, size, 0)])?;
-        refuse(
-            "a name that is in use",
-            &[Param::new(Attr::PAGE_LIST, pointer, size, cookie)],
-        )?;
+        // A name that is in use means the newer buffer, until that is unregistered.
+        let again = Param::new(Attr::PAGE_LIST, pointer, size, cookie);
+        let again = Message::new(Command::REGISTER_SHM, 0, 0, &[again]);
+        for (what, got) in [
+            ("a name that is in use", kit.send(&again)),
+            ("unregister the newer", kit.unregister(cookie)),
+        ] {
+            holds(got.is_success(), &format!("{what}: {got:?}"))?;
+        }
         victim.check(session)?;
         same(
             "relinquish the victim",
