@@ -372,10 +372,19 @@ fn unregister_allocated(kit: &Kit) -> Verdict {
         same("use", &kit.sum(tests, cookie, 0, 8), &Got::BAD_PARAMETERS)?;
         tries += 2;
     }
-    // Under a name that OP-TEE's memory has, nothing can be registered.
+    // A buffer that is registered under its name is another object, and OP-TEE's memory stays what it is.
     let page = Pages::take(1);
-    let got = kit.send(&Message::register(payload, &PageList::of(&page)));
-    same("REGISTER under its name", &got, &Got::BAD_PARAMETERS)?;
+    for (what, got) in [
+        (
+            "REGISTER under its name",
+            kit.send(&Message::register(payload, &PageList::of(&page))),
+        ),
+        ("UNREGISTER of that", kit.unregister(payload)),
+    ] {
+        holds(got.is_success(), &format!("{what}: {got:?}"))?;
+    }
+    let got = kit.unregister(payload);
+    same("UNREGISTER once more", &got, &Got::BAD_PARAMETERS)?;
     tries += 1;
     let at = supplicant::object_at(payload, 0).ok_or("the memory is gone")?;
     same("give its first page back", &relinquish(at, 1), &IN_USE)?;
