@@ -36,16 +36,23 @@ impl TeeLog {
 
     /// The line by which OP-TEE says that it gives up, if it has come.
     pub fn panic(&self) -> Option<String> {
-        let (text, _) = self.fresh();
-        let line = text.lines().find(|line| line.contains("Panic "))?;
-        Some(line.trim_end().to_owned())
+        panic(&self.fresh().0)
     }
+}
+
+/// The core's own panic. That of `ldelf`, which loads an application for one session, is `E/LD:`.
+fn panic(text: &str) -> Option<String> {
+    let mut lines = text.lines();
+    let line = lines.find(|line| line.starts_with("E/TC") && line.contains("Panic "))?;
+    Some(line.trim_end().to_owned())
 }
 
 fn complaints(text: &str, expected: &[&str]) -> Vec<String> {
     text.lines()
         .map(str::trim_end)
         .filter(|line| line.starts_with("E/TC") || line.contains("Panic "))
+        // A prefix (CPU, thread, guest) without words parts a dump.
+        .filter(|line| line.split_whitespace().count() > 3)
         .filter(|line| !expected.iter().any(|words| line.contains(words)))
         .map(str::to_owned)
         .collect()
@@ -62,6 +69,20 @@ mod tests {
         assert_eq!(
             complaints(text, &["expected"]),
             ["E/TC:0 0 Panic 'x' at a.c:1 <f>"]
+        );
+        assert_eq!(
+            panic(text).as_deref(),
+            Some("E/TC:0 0 Panic 'x' at a.c:1 <f>")
+        );
+    }
+
+    #[test]
+    fn the_loader_of_an_application_is_not_the_core() {
+        let text = "E/LD:  Panic at ldelf/main.c:146 <ldelf>\r\nE/TC:1 ? 0 \r\nE/TC:1 ? 0 TA panicked with code 0x1\r\n";
+        assert_eq!(panic(text), None);
+        assert_eq!(
+            complaints(text, &["ldelf"]),
+            ["E/TC:1 ? 0 TA panicked with code 0x1"]
         );
     }
 }

@@ -117,8 +117,16 @@ const LOADING: &[&str] = &[
 /// The same of those that are ended while they are opened; one calls a plugin, which does not answer.
 const ENDING: &[&str] = &[LOADING[0], LOADING[1], "Failed for TA 380231ac"];
 
-/// The same of applications that there is no room for.
-const ROOM: &[&str] = &[LOADING[0], LOADING[1], "0xffff000c", "exhausted"];
+/// The same of applications that there is no room for. 4.5 gives up the program that loads one, and dumps it.
+const ROOM: &[&str] = &[
+    LOADING[0],
+    LOADING[1],
+    "0xffff000c",
+    "exhausted",
+    "ldelf",
+    "TA panicked with code",
+    " region ",
+];
 
 /// All of them, in order.
 pub const PLAN: &[Row] = &[
