@@ -223,7 +223,11 @@ impl Mediator {
                 books.sessions.end_close(id, success);
                 if success {
                     self.counters.closed.bump();
-                    books.give_up_users(id);
+                    // A guest's own CLOSE has waited for all users, so calls that name the session now are those of
+                    // another: OP-TEE gives a number away again before it says that it is free.
+                    if call.is_own() {
+                        books.give_up_users(id);
+                    }
                 }
                 None
             }
