@@ -68,12 +68,15 @@ impl Mediator {
                 give_back(idle);
                 return Err(CreateError::Refused(a0 as u32));
             }
+            // A life that ends before the guest sees it costs OP-TEE as much as any other.
+            self.lives.store(lives + 1, Ordering::Relaxed);
             if let Err(error) = self.make_tables(host) {
                 give_back(idle);
                 return Err(error);
             }
+        } else {
+            self.lives.store(lives + 1, Ordering::Relaxed);
         }
-        self.lives.store(lives + 1, Ordering::Relaxed);
         let is_mute = self.has_notified.load(Ordering::Relaxed) && !self.tee.notifies_again();
         self.is_mute.store(is_mute, Ordering::Relaxed);
         let mut books = self.books.lock();
