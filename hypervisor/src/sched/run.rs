@@ -495,10 +495,11 @@ pub fn vgic_access(running: Running, device: layout::Device, access: Access) -> 
 fn arm_timer(here: &Pcpu) {
     let scheduler = SCHEDULER.lock();
     let pcpu = here.id();
-    // A slice that is over is asked for already, and an interrupt for it would come at once, again
-    // and again.
+    // What is asked for already needs no interrupt, which would come at once, again and again. What is not
+    // does: the slice may have ended since somebody looked.
     let now = timer::now();
-    let event = if scheduler.slice_is_over(pcpu, now) {
+    let is_asked = here.work.get() & RESCHEDULE != 0;
+    let event = if is_asked && scheduler.slice_is_over(pcpu, now) {
         None
     } else {
         let for_work = vm::has_work().then(|| now + slice());
