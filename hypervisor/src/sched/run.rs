@@ -112,9 +112,11 @@ fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
         sections::lengthy(Cause::Monitor, monitor::work);
     }
     if here.work.get() & WORK != 0 {
-        here.work.set(here.work.get() & !WORK | RESCHEDULE);
-        // A quarter of the time is the others'.
+        here.work.set(here.work.get() & !WORK | REFILL);
+        // A quarter of the time is the others'. The slice stays as long as it was: else whoever wakes up while
+        // there is work could end it at once, again and again.
         do_pieces(here, running, slice() / 4);
+        look_at_slice(here);
     }
     if here.work.get() & (RESCHEDULE | BLOCK | OFF) != 0 {
         schedule(frame);
@@ -127,12 +129,12 @@ fn with_work(frame: &mut Frame, here: &Pcpu, running: Running) {
 }
 
 /// Does a piece of work for some VM. Where that is a call to OP-TEE, it is interrupted after `most`
-/// ticks.
+/// ticks, or when something else is due.
 fn do_a_piece(most: u64) -> bool {
     if !vm::has_work() {
         return false;
     }
-    timer::arm(timer::now() + most);
+    timer::arm_no_later_than(timer::now() + most);
     vm::work_step()
 }
 
@@ -369,9 +371,9 @@ fn schedule(frame: &mut Frame) {
             }
             continue;
         }
-        // No slice is running here.
+        // No slice is running here. Whoever waits for a time is woken in time, work or not.
+        arm_timer(here);
         if !do_a_piece(slice()) && here.work.get() & MONITOR == 0 {
-            arm_timer(here);
             let idle = &IDLE[pcpu.get()];
             idle.lock().begin(timer::now());
             sections::outside(barrier::wait_for_interrupt);
