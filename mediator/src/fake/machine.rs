@@ -215,6 +215,11 @@ impl Machine {
         self.state().tee.fill(client);
     }
 
+    /// Gives the VM's next session the number after `last`, as OP-TEE does when that is the last in its list.
+    pub fn number_sessions_after(&self, client: u16, last: u32) {
+        self.state().tee.number_sessions_after(client, last);
+    }
+
     /// What yielding calls have come to so far, oldest first.
     pub fn outcomes(&self, client: u16) -> Vec<super::Outcome> {
         self.state().tee.outcomes(client)

@@ -137,6 +137,29 @@ fn only_open_sessions_can_be_used() {
     vm.end();
 }
 
+/// OP-TEE gives a session's number to the next one before it answers who closes it.
+#[test]
+fn calls_of_the_next_session_of_a_number_outlive_the_close_of_the_last() {
+    let vm = Vm::bare(&Machine::new(), 1, Config::default());
+    let (guest, machine) = (vm.guest(), vm.host.machine());
+    let held = |command, session| {
+        machine.script(1, [Step::ForeignInterrupt]);
+        let call = guest.begin(guest.message(command, session, &[]));
+        assert_eq!(call[0], Function::FOREIGN_INTR.a0());
+        call[3]
+    };
+    let over = |token| assert_eq!(guest.resume(token, [0; 4])[0], Return::OK.get());
+    let (session, _) = guest.open(APP, login::PUBLIC);
+    let closing = held(Command::CLOSE_SESSION, session);
+    machine.number_sessions_after(1, session - 1);
+    assert_eq!(guest.open(APP, login::PUBLIC).0, session);
+    let invoked = held(Command::INVOKE, session);
+    over(closing);
+    over(invoked);
+    assert_eq!((vm.stats().lost, vm.stats().calls), (0, 0));
+    vm.end();
+}
+
 /// A call need not have come to look for its session when it is interrupted. So the session stays what it is
 /// until that call is over.
 #[test]

@@ -305,6 +305,18 @@ fn an_optee_that_leaks_is_not_asked_for_ever() {
     assert_eq!(mediator.create(&host), Err(CreateError::Lives(3)));
     assert!(!machine.knows(1));
 
+    // A VM whose tables OP-TEE does not make was created all the same.
+    let machine = Machine::new();
+    let (host, mediator) = of_version(&machine, 10, Some(3));
+    for _ in 0..3 {
+        machine.answer_next(smc::CALL_WITH_REGD_ARG, [Return::ENOMEM.get(), 0, 0, 0]);
+        assert!(matches!(
+            mediator.create(&host),
+            Err(CreateError::Tables(_))
+        ));
+    }
+    assert_eq!(mediator.create(&host), Err(CreateError::Lives(3)));
+
     let version = |major, minor, virtualised| TeeInfo {
         major,
         minor,

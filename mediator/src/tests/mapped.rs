@@ -274,7 +274,7 @@ fn a_vm_whose_tables_are_not_made_is_not_created() {
         assert_eq!(mediator.create(&host), Err(CreateError::Tables(told)));
         assert!(!machine.knows(1));
         assert_eq!(machine.shared_pages(), 0);
-        // It is not as if it had lived.
+        // It can be tried again.
         mediator.create(&host).unwrap();
         Vm { host, mediator }.end();
     }

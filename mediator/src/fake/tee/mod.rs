@@ -238,6 +238,13 @@ impl Tee {
         self.partitions.insert(client, partition);
     }
 
+    /// The number of the VM's next session is the one after `last`.
+    pub(super) fn number_sessions_after(&mut self, client: u16, last: u32) {
+        if let Some(partition) = self.partitions.get_mut(&client) {
+            partition.last_session = last;
+        }
+    }
+
     pub(super) fn fill(&mut self, client: u16) {
         if let Some(partition) = self.partitions.get_mut(&client) {
             partition.is_full = true;
