@@ -14,6 +14,7 @@ use crate::memory::{
 };
 use crate::pseudo_tas::is_pseudo_ta;
 use crate::sessions::Sessions;
+use crate::tables::Making;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
@@ -24,6 +25,8 @@ use optee_proto::{TeeResult, Uuid};
 pub(crate) enum Life {
     /// OP-TEE does not know it.
     Unknown,
+    /// OP-TEE knows it, and makes its tables; no call begins.
+    Beginning,
     /// OP-TEE knows it, its calls are served.
     Live,
     /// It is being taken down; no call begins or resumes.
@@ -72,6 +75,8 @@ impl<T> From<(Insert, T)> for Denied {
 )]
 pub(crate) struct Books {
     pub(crate) life: Life,
+    /// Its tables, while OP-TEE makes them. Taken out while a step is being done.
+    pub(crate) tables: Option<Making>,
     /// Calls that nobody uses.
     pub(crate) idle: Vec<Box<Call>>,
     /// Calls that wait for the guest to resume them, by slot.
@@ -113,6 +118,7 @@ impl Books {
     pub(crate) fn new(quotas: Quotas) -> Self {
         Self {
             life: Life::Unknown,
+            tables: None,
             idle: Vec::new(),
             suspended: Vec::new(),
             lost: Vec::new(),

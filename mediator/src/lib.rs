@@ -4,12 +4,12 @@
 //! There is one [`Mediator`] a VM. The hypervisor
 //!
 //! 1. asks once at boot what the TEE is: [`probe`];
-//! 2. makes a [`Mediator`] for a VM and calls [`Mediator::create`] before its first vCPU runs;
+//! 2. makes a [`Mediator`] for a VM and calls [`Mediator::create_step`] before its first vCPU runs, until that is done;
 //! 3. hands every SMC and HVC of the VM's for which [`Mediator::owns`] says so to
 //!    [`Mediator::smc`], on the pCPU that trapped it, and puts the answer into x0..x3
 //!    (x4..x17 keep what the guest had);
-//! 4. calls [`Mediator::destroy`] when the VM is off and its vCPUs are stopped. After that,
-//!    `create` may be called again: that is a reset.
+//! 4. calls [`Mediator::destroy_step`] when the VM is off and its vCPUs are stopped, until that is done. After that,
+//!    `create_step` may be called again: that is a reset.
 //!
 //! What the mediator needs of the hypervisor is the trait [`Host`]. Everything that decides is
 //! kept in private memory; what a guest or the TEE can write is fetched once, checked, and only
@@ -98,6 +98,12 @@ pub enum CreateError {
          so that each has more memory"
     )]
     Tables(u32),
+    /// OP-TEE does not come to an end with these tables.
+    #[error(
+        "OP-TEE has not made its tables for this VM after {0} entries: it hangs in that call, so \
+         restart the machine, or use another version of OP-TEE"
+    )]
+    Endless(u32),
     /// It has been created so often, and this OP-TEE leaks memory each time.
     #[error(
         "this OP-TEE leaks memory with every VM, and stops when there is none left: after {0} starts \

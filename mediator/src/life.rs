@@ -1,29 +1,57 @@
 //! A VM becomes known to OP-TEE. How OP-TEE lets go of it is in [`crate::end`].
 
+use crate::Progress;
 use crate::books::Life;
 use crate::call::Call;
 use crate::host::{Host, Lengthy};
 use crate::pages::SPARE_PAGES;
 use crate::sync::Ordering;
+use crate::tables::Making;
 use crate::{CreateError, Mediator};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use optee_proto::{Return, smc};
 
 impl Mediator {
-    /// Makes the VM known to OP-TEE and sets aside what its calls need, so that they allocate
-    /// nothing. To be called before the VM's first vCPU runs.
+    /// Makes the VM known to OP-TEE: [`Mediator::create_step`] to the end.
     ///
     /// # Errors
-    /// When memory or OP-TEE's room for VMs is exhausted; everything is then as before.
+    /// As [`Mediator::create_step`].
+    pub fn create<H: Host>(&self, host: &H) -> Result<(), CreateError> {
+        while self.create_step(host)? != Progress::Done {}
+        Ok(())
+    }
+
+    /// Does a step of the VM's beginning: makes it known to OP-TEE and sets aside what its calls need, so that they
+    /// allocate nothing. To be called before the VM's first vCPU runs, until it is done. A step is one entry of OP-TEE's,
+    /// up to the next interrupt. [`Mediator::destroy_step`] ends a VM that is on its way, too.
+    ///
+    /// # Errors
+    /// When memory or OP-TEE's room for VMs is exhausted, or OP-TEE does not do its part. Everything is then as before,
+    /// or, where OP-TEE does not forget the VM either, as at the end of a VM that OP-TEE does not let go of:
+    /// [`Mediator::destroy_step`] asks it once more.
+    pub fn create_step<H: Host>(&self, host: &H) -> Result<Progress, CreateError> {
+        let making = {
+            let mut books = self.books.lock();
+            match books.life {
+                Life::Unknown => None,
+                // Where they are not there, another pCPU does a step.
+                Life::Beginning => Some(books.tables.take().ok_or(CreateError::Exists)?),
+                Life::Live | Life::Dying => return Err(CreateError::Exists),
+            }
+        };
+        match making {
+            None => self.introduce(host),
+            Some(making) => self.go_on(host, making),
+        }
+    }
+
+    /// Sets aside what calls need, and tells OP-TEE of the VM.
     #[allow(
         clippy::vec_box,
         reason = "calls move from hand to hand; a pointer moves faster"
     )]
-    pub fn create<H: Host>(&self, host: &H) -> Result<(), CreateError> {
-        if self.books.lock().life != Life::Unknown {
-            return Err(CreateError::Exists);
-        }
+    fn introduce<H: Host>(&self, host: &H) -> Result<Progress, CreateError> {
         let left = self.counters.leaked.get() + self.counters.kept.get();
         if left >= self.config.quotas.leftovers.into() {
             return Err(CreateError::Leftovers(left));
@@ -68,22 +96,54 @@ impl Mediator {
                 give_back(idle);
                 return Err(CreateError::Refused(a0 as u32));
             }
-            // A life that ends before the guest sees it costs OP-TEE as much as any other.
-            self.lives.store(lives + 1, Ordering::Relaxed);
-            if let Err(error) = self.make_tables(host) {
-                give_back(idle);
-                return Err(error);
-            }
-        } else {
-            self.lives.store(lives + 1, Ordering::Relaxed);
         }
+        // A life that ends before the guest sees it costs OP-TEE as much as any other.
+        self.lives.store(lives + 1, Ordering::Relaxed);
+        {
+            let mut books = self.books.lock();
+            (books.idle, books.suspended, books.lost, books.spare) = (idle, suspended, lost, spare);
+            books.lost_spaces = u32::try_from(left).unwrap_or(u32::MAX);
+            books.life = Life::Beginning;
+        }
+        if self.tee.makes_tables_late() {
+            match self.begin_tables(host) {
+                Ok(making) => self.books.lock().tables = Some(making),
+                Err(error) => return Err(self.undo_start(host, error)),
+            }
+            return Ok(Progress::More);
+        }
+        self.now_lives();
+        Ok(Progress::Done)
+    }
+
+    /// Has OP-TEE make some of the VM's tables.
+    fn go_on<H: Host>(&self, host: &H, mut making: Making) -> Result<Progress, CreateError> {
+        let more = self.make_some_tables(host, &mut making);
+        if more == Ok(false) {
+            making.give_back(host);
+            self.now_lives();
+            return Ok(Progress::Done);
+        }
+        self.books.lock().tables = Some(making);
+        match more {
+            Ok(_) => Ok(Progress::More),
+            Err(error) => Err(self.undo_start(host, error)),
+        }
+    }
+
+    /// The VM is complete: its calls are served.
+    fn now_lives(&self) {
         let is_mute = self.has_notified.load(Ordering::Relaxed) && !self.tee.notifies_again();
         self.is_mute.store(is_mute, Ordering::Relaxed);
-        let mut books = self.books.lock();
-        (books.idle, books.suspended, books.lost, books.spare) = (idle, suspended, lost, spare);
-        books.lost_spaces = u32::try_from(left).unwrap_or(u32::MAX);
-        books.life = Life::Live;
+        self.books.lock().life = Life::Live;
         self.live.store(true, Ordering::SeqCst);
-        Ok(())
+    }
+
+    /// Ends a VM that has not come to make calls, for this reason. There is little that it has, so that is done at once.
+    fn undo_start<H: Host>(&self, host: &H, why: CreateError) -> CreateError {
+        self.begin_forgetting();
+        // What OP-TEE does not let go of stays as it is, until the VM's end asks again.
+        while let Ok(Progress::More) = self.destroy_step(host) {}
+        why
     }
 }

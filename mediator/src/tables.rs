@@ -10,13 +10,16 @@
 //! learns of a buffer that is as large as the address space and consists of one page of ours over and over. A call
 //! whose message is said to be in that buffer (`OPTEE_SMC_CALL_WITH_REGD_ARG`) has all of it mapped
 //! before OP-TEE looks at the message. The message's offset is odd, so nothing comes of the call.
+//!
+//! Each step of that is one entry of OP-TEE's, up to the next interrupt, as at the end of a VM ([`crate::end`]): it is
+//! done on pCPUs of the VM's neighbours, too.
 
 use crate::addr::PAGE_SIZE;
-use crate::host::{Host, SharedPage};
+use crate::host::{ForeignInterrupt, Host, SharedPage};
 use crate::{CreateError, Mediator};
 use optee_proto::le::{U32, U64};
 use optee_proto::msg::{self, Attr, Command, Header, PAGE_LIST_ENTRIES, Param};
-use optee_proto::{FunctionId, Return, rpc, smc};
+use optee_proto::{Return, rpc, smc};
 use zerocopy::IntoBytes;
 
 /// Pages of the address space: `SHM_VASPACE_SIZE` in OP-TEE's `core/mm/core_mmu.c`, 32 MiB.
@@ -25,10 +28,15 @@ pub(crate) const PAGES: u64 = if cfg!(miri) { 600 } else { 8192 };
 pub(crate) const COOKIE: u64 = 0x0100_5441_424c;
 /// Where in it the message is said to be: nowhere that OP-TEE accepts.
 const ODD_OFFSET: u64 = 1;
-/// By how many interrupts each call may be held up. The longest takes some milliseconds.
-const INTERRUPTS: u32 = 100_000;
+/// How often OP-TEE is entered for all of it. The longest call takes some milliseconds, but may be interrupted as often as
+/// a neighbour has interrupts. The hypervisor sees to it that one comes every few milliseconds, so this bounds the time
+/// as well.
+pub(crate) const ENTRIES: u32 = if cfg!(miri) { 40 } else { 4000 };
+/// How often OP-TEE is entered in one step, where no interrupt is anybody's.
+const ENTRIES_A_STEP: u32 = 64;
 
 /// The pages that it takes.
+#[derive(Debug)]
 struct Pages {
     message: SharedPage,
     /// A page list whose last word names itself, so that it has no end.
@@ -61,119 +69,195 @@ impl Pages {
             }
         }
     }
+}
 
-    fn give_back<H: Host>(self, host: &H) {
-        for page in [self.message, self.list, self.data] {
+/// Which call is under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// The buffer is registered.
+    Register,
+    /// All of it is mapped.
+    Map,
+    /// OP-TEE forgets it.
+    Unregister,
+}
+
+/// How far the tables are.
+#[derive(Debug)]
+pub(crate) struct Making {
+    pages: Pages,
+    stage: Stage,
+    /// The next SMC.
+    args: [u64; 8],
+    /// How often OP-TEE may still be entered.
+    entries: u32,
+}
+
+/// What comes of a step.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// The next goes on.
+    Some,
+    /// A call is over, with this answer.
+    Call(Return),
+    /// OP-TEE asks for what nobody gives it: this is its a0.
+    Asks(u32),
+    /// OP-TEE was entered as often as it may be.
+    Endless,
+}
+
+impl Making {
+    /// Whether OP-TEE is in a call.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.args[0] == u64::from(smc::CALL_RETURN_FROM_RPC.get())
+    }
+
+    /// Gives the pages back. OP-TEE has let go of them.
+    pub(crate) fn give_back<H: Host>(self, host: &H) {
+        let Pages {
+            message,
+            list,
+            data,
+        } = self.pages;
+        for page in [message, list, data] {
             host.free_shared(page);
         }
     }
-}
 
-impl Mediator {
-    /// Has OP-TEE make its tables, where it makes them of the VM's memory. The VM was just created and makes no
-    /// calls yet.
+    /// The call that has just ended was not the last one: the next. Whether there is one.
     ///
     /// # Errors
-    /// [`CreateError::Tables`] where OP-TEE did not do it; it has forgotten the VM then.
-    /// [`CreateError::NoSharedPages`] likewise.
-    pub(crate) fn make_tables<H: Host>(&self, host: &H) -> Result<(), CreateError> {
-        if !self.tee.makes_tables_late() {
-            return Ok(());
-        }
-        let pages = Pages::take(host).inspect_err(|_| {
-            self.forget_early(host);
-        })?;
-        let words = [U64::new(pages.data.pa().get()); PAGE_LIST_ENTRIES];
-        host.write_shared(&pages.list, 0, words.as_bytes());
-        let link = U64::new(pages.list.pa().get());
-        host.write_shared(&pages.list, words.as_bytes().len(), link.as_bytes());
-        let made = self.map_all(host, &pages);
-        // Where OP-TEE may not have let go of them, it has when it has forgotten the VM. Else they are lost.
-        if made.is_ok() || self.forget_early(host) {
-            pages.give_back(host);
-        }
-        made.map_err(CreateError::Tables)
-    }
-
-    /// Registers the buffer, has it mapped, unregisters it. Else the code or the result that was unexpected.
-    fn map_all<H: Host>(&self, host: &H, pages: &Pages) -> Result<(), u32> {
-        let buffer = Param::new(
-            Attr::PAGE_LIST,
-            pages.list.pa().get(),
-            PAGES * PAGE_SIZE,
-            COOKIE,
-        );
-        self.early_message(host, pages, Command::REGISTER_SHM, buffer)?;
-        let (a1, a2) = smc::pair(COOKIE);
-        let mapped = self.early_call(host, smc::CALL_WITH_REGD_ARG, [a1, a2, ODD_OFFSET])?;
-        let name = Param::new(Attr::RMEM_INPUT, 0, 0, COOKIE);
-        self.early_message(host, pages, Command::UNREGISTER_SHM, name)?;
-        // That is what OP-TEE says of the message, once it has mapped the buffer.
-        if mapped == Return::EBADADDR {
-            Ok(())
-        } else {
-            Err(mapped.get() as u32)
-        }
-    }
-
-    /// A call with one parameter that has to succeed.
-    fn early_message<H: Host>(
-        &self,
+    /// The code or the result that was unexpected.
+    fn next_call<H: Host>(
+        &mut self,
+        mediator: &Mediator,
         host: &H,
-        pages: &Pages,
-        command: Command,
-        param: Param,
-    ) -> Result<(), u32> {
+        answer: Return,
+    ) -> Result<bool, u32> {
+        match self.stage {
+            Stage::Register => {
+                self.result(host, answer)?;
+                let (a1, a2) = smc::pair(COOKIE);
+                let function = smc::CALL_WITH_REGD_ARG.get().into();
+                self.args = [function, a1, a2, ODD_OFFSET, 0, 0, 0, mediator.tag()];
+                self.stage = Stage::Map;
+            }
+            // That is what OP-TEE says of the message, once it has mapped the buffer.
+            Stage::Map if answer == Return::EBADADDR => {
+                let name = Param::new(Attr::RMEM_INPUT, 0, 0, COOKIE);
+                self.message(mediator, host, Command::UNREGISTER_SHM, name);
+                self.stage = Stage::Unregister;
+            }
+            Stage::Map => return Err(answer.get() as u32),
+            Stage::Unregister => {
+                self.result(host, answer)?;
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The next call has this message, of one parameter, and has to succeed.
+    fn message<H: Host>(&mut self, mediator: &Mediator, host: &H, command: Command, param: Param) {
         let header = Header {
             cmd: U32::new(command.0),
             ret: U32::new(u32::MAX),
             num_params: U32::new(1),
             ..Header::default()
         };
-        host.write_shared(&pages.message, 0, header.as_bytes());
-        host.write_shared(&pages.message, msg::HEADER_SIZE, param.as_bytes());
-        let (a1, a2) = smc::pair(pages.message.pa().get());
-        let done = self.early_call(host, smc::CALL_WITH_ARG, [a1, a2, smc::SHM_CACHED])?;
+        let message = &self.pages.message;
+        host.write_shared(message, 0, header.as_bytes());
+        host.write_shared(message, msg::HEADER_SIZE, param.as_bytes());
+        let (a1, a2) = smc::pair(message.pa().get());
+        let function = smc::CALL_WITH_ARG.get().into();
+        let tag = mediator.tag();
+        self.args = [function, a1, a2, smc::SHM_CACHED, 0, 0, 0, tag];
+    }
+
+    /// Whether the call of a message has succeeded.
+    fn result<H: Host>(&self, host: &H, answer: Return) -> Result<(), u32> {
         let mut result = U32::new(u32::MAX);
-        host.read_shared(&pages.message, msg::RET_OFFSET, result.as_mut_bytes());
-        match (done, result.get()) {
+        host.read_shared(&self.pages.message, msg::RET_OFFSET, result.as_mut_bytes());
+        match (answer, result.get()) {
             (Return::OK, 0) => Ok(()),
             (Return::OK, result) => Err(result),
             (code, _) => Err(code.get() as u32),
         }
     }
+}
 
-    /// A call in which nobody can be asked for anything: its end.
-    fn early_call<H: Host>(
-        &self,
-        host: &H,
-        function: FunctionId,
-        [a1, a2, a3]: [u64; 3],
-    ) -> Result<Return, u32> {
-        let mut args = [function.get().into(), a1, a2, a3, 0, 0, 0, self.tag()];
-        for _ in 0..INTERRUPTS {
-            let [a0, _, _, thread] = self.secure(host, args);
-            let answer = Return::from_x0(a0);
-            match answer.rpc() {
-                None => return Ok(answer),
-                Some(rpc::Function::FOREIGN_INTR) => {
-                    // Whoever has to run runs when this is over.
-                    host.foreign_interrupt();
-                }
-                // Without memory for its question OP-TEE asks nothing.
-                Some(rpc::Function::ALLOC) => {}
-                Some(_) => return Err(a0 as u32),
-            }
-            let resume = smc::CALL_RETURN_FROM_RPC.get().into();
-            args = [resume, 0, 0, thread & 0xffff_ffff, 0, 0, 0, self.tag()];
-        }
-        Err(Return::EBUSY.get() as u32)
+impl Mediator {
+    /// Begins to have OP-TEE make its tables. The VM was just created and makes no calls yet.
+    ///
+    /// # Errors
+    /// [`CreateError::NoSharedPages`].
+    pub(crate) fn begin_tables<H: Host>(&self, host: &H) -> Result<Making, CreateError> {
+        let pages = Pages::take(host)?;
+        let words = [U64::new(pages.data.pa().get()); PAGE_LIST_ENTRIES];
+        host.write_shared(&pages.list, 0, words.as_bytes());
+        let link = U64::new(pages.list.pa().get());
+        host.write_shared(&pages.list, words.as_bytes().len(), link.as_bytes());
+        let list = pages.list.pa().get();
+        let mut making = Making {
+            pages,
+            stage: Stage::Register,
+            args: [0; 8],
+            entries: ENTRIES,
+        };
+        let buffer = Param::new(Attr::PAGE_LIST, list, PAGES * PAGE_SIZE, COOKIE);
+        making.message(self, host, Command::REGISTER_SHM, buffer);
+        Ok(making)
     }
 
-    /// Has OP-TEE forget a VM that has not come to make calls.
-    fn forget_early<H: Host>(&self, host: &H) -> bool {
-        let destroyed = smc::VM_DESTROYED.get().into();
-        let [a0, ..] = self.secure(host, [destroyed, self.client.get(), 0, 0, 0, 0, 0, 0]);
-        Return::from_x0(a0) == Return::OK
+    /// Does a step: registers the buffer, has it mapped, unregisters it. Whether there is more to do.
+    ///
+    /// # Errors
+    /// [`CreateError::Tables`] and [`CreateError::Endless`] where OP-TEE does not do it. It may go on using the pages
+    /// then, until it has forgotten the VM.
+    pub(crate) fn make_some_tables<H: Host>(
+        &self,
+        host: &H,
+        making: &mut Making,
+    ) -> Result<bool, CreateError> {
+        match self.early_step(host, making) {
+            Made::Some => Ok(true),
+            Made::Call(answer) => {
+                let next = making.next_call(self, host, answer);
+                next.map_err(CreateError::Tables)
+            }
+            Made::Asks(a0) => Err(CreateError::Tables(a0)),
+            Made::Endless => Err(CreateError::Endless(ENTRIES)),
+        }
+    }
+
+    /// A step of a call in which nobody can be asked for anything.
+    pub(crate) fn early_step<H: Host>(&self, host: &H, making: &mut Making) -> Made {
+        for _ in 0..ENTRIES_A_STEP {
+            let Some(left) = making.entries.checked_sub(1) else {
+                return Made::Endless;
+            };
+            making.entries = left;
+            let [a0, _, _, thread] = self.secure(host, making.args);
+            let answer = Return::from_x0(a0);
+            let function = answer.rpc();
+            if !matches!(
+                function,
+                None | Some(rpc::Function::FOREIGN_INTR | rpc::Function::ALLOC)
+            ) {
+                return Made::Asks(a0 as u32);
+            }
+            let Some(function) = function else {
+                return Made::Call(answer);
+            };
+            // Without memory for its question OP-TEE asks nothing.
+            let resume = smc::CALL_RETURN_FROM_RPC.get().into();
+            making.args = [resume, 0, 0, thread & 0xffff_ffff, 0, 0, 0, self.tag()];
+            if function == rpc::Function::FOREIGN_INTR
+                && host.foreign_interrupt() == ForeignInterrupt::ReturnToGuest
+            {
+                break;
+            }
+        }
+        Made::Some
     }
 }

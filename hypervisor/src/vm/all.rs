@@ -7,7 +7,7 @@ use super::mapping::Mapping;
 use super::memory::{Memory, MemoryError};
 use super::ram::{self, TakeError};
 use super::{guest_image, layout, stage2};
-use crate::arch::{id_registers, power, smc};
+use crate::arch::{id_registers, power, smc, timer};
 use crate::boot::start::{WALL_CLOCK, fail, machine};
 use crate::boot::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
 use crate::console::{input, output};
@@ -20,7 +20,7 @@ use crate::trap::ids::IdValues;
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use mediator::addr::PAGE_SIZE;
-use mediator::{ClientId, CreateError, Mediator, ProbeError, TeeInfo};
+use mediator::{ClientId, CreateError, Mediator, ProbeError, Progress, TeeInfo};
 use spin::Once;
 use thiserror::Error;
 
@@ -287,13 +287,23 @@ fn equip(vms: &'static [Vm]) -> Result<(), StartError> {
     for vm in vms.iter().filter(|vm| vm.autostart) {
         vm.take_memory()
             .map_err(|error| StartError::NoRam(vm.name, error))?;
-        match vm.create_tee() {
+        match create_tee(vm) {
             Err(error) if vm.needs_tee() => return Err(StartError::NoRoom(vm.name, error)),
             // Its start tries again, and logs what comes of it.
             Ok(()) | Err(_) => {}
         }
     }
     Ok(())
+}
+
+/// Makes a VM known to OP-TEE. How long that takes is bounded by how often OP-TEE is interrupted.
+fn create_tee(vm: &'static Vm) -> Result<(), CreateError> {
+    loop {
+        timer::arm(timer::now() + timer::frequency() / 100);
+        if vm.create_tee()? != Progress::More {
+            return Ok(());
+        }
+    }
 }
 
 /// Whether some VM waits to be loaded or destroyed.

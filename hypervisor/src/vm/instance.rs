@@ -25,8 +25,8 @@ use crate::services::tee::VmHost;
 use crate::vm::memory::Memory;
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use mediator::Mediator;
 use mediator::addr::Ipa;
+use mediator::{CreateError, Mediator, Progress};
 
 /// The INTID by which the guest is told of OP-TEE's notifications. SPIs begin at 32.
 const TEE_INTID: IntId = match IntId::new(32 + layout::TEE_SPI) {
@@ -342,18 +342,19 @@ impl Vm {
         Some(GuestTee { notification })
     }
 
-    /// Makes the VM known to OP-TEE, if it is to have a TEE.
+    /// Makes the VM known to OP-TEE, if it is to have a TEE: a step.
     ///
     /// # Errors
     /// When OP-TEE or memory has no room for it.
-    pub fn create_tee(&'static self) -> Result<(), mediator::CreateError> {
-        if let Some(mediator) = &self.mediator
-            && !self.has_tee()
-        {
-            mediator.create(&VmHost { vm: self })?;
+    pub fn create_tee(&'static self) -> Result<Progress, CreateError> {
+        let Some(mediator) = self.mediator.as_ref().filter(|_| !self.has_tee()) else {
+            return Ok(Progress::Done);
+        };
+        let progress = mediator.create_step(&VmHost { vm: self })?;
+        if progress == Progress::Done {
             self.has_tee.store(true, Ordering::Release);
         }
-        Ok(())
+        Ok(progress)
     }
 
     /// Counts something that the guest should not do; `true` the first time.

@@ -67,11 +67,11 @@ pub trait Site {
     /// There is no memory for tables.
     fn map(&self, offset: u64) -> Result<Option<u64>, CannotStart>;
 
-    /// Makes the VM known to OP-TEE, if it is to have a TEE.
+    /// Makes the VM known to OP-TEE, if it is to have a TEE: a step. Whether that was the last.
     ///
     /// # Errors
     /// It must not start without one, and does not get it.
-    fn create_tee(&self) -> Result<(), CannotStart>;
+    fn create_tee(&self) -> Result<bool, CannotStart>;
 
     /// Whether nobody has written to the VM's memory since it was cleared.
     fn is_clear(&self) -> bool;
@@ -158,8 +158,9 @@ fn start<S: Site>(site: &S, work: Work<S::Loader>) -> Result<Work<S::Loader>, Ca
         }
         Work::Map(offset) => site.map(offset)?.map_or(Work::CreateTee, Work::Map),
         Work::CreateTee => {
-            site.create_tee()?;
-            if site.is_clear() {
+            if !site.create_tee()? {
+                Work::CreateTee
+            } else if site.is_clear() {
                 Work::Load(site.begin_load())
             } else {
                 Work::Clear(0)

@@ -26,6 +26,7 @@ use crate::books::{Life, UserApp};
 use crate::host::{Host, Leftover};
 use crate::memory::Cookie;
 use crate::sync::Ordering;
+use crate::tables::{Made, Making};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
 use calls::Budget;
@@ -59,6 +60,8 @@ pub(crate) struct End {
     reason = "a box would have to be allocated, and the end must not fail"
 )]
 enum Stage {
+    /// The VM has not come to live: the call is ended in which OP-TEE makes its tables.
+    Tables(Making),
     /// Calls that wait for the guest are cancelled, those of these slots.
     Cancel(usize),
     /// They are ended.
@@ -96,11 +99,11 @@ enum After {
 }
 
 impl End {
-    const fn new() -> Self {
+    const fn new(stage: Stage) -> Self {
         Self {
             budget: Budget::new(),
             slot: 0,
-            stage: Stage::Cancel(0),
+            stage,
         }
     }
 }
@@ -117,8 +120,8 @@ impl Mediator {
     }
 
     /// Does a step of the VM's end: ends it in OP-TEE, then unpins and frees all that it had. To be
-    /// called after all its vCPUs have stopped and have left [`Mediator::smc`], until it is done.
-    /// Without a live VM it does nothing.
+    /// called after all its vCPUs have stopped and have left [`Mediator::smc`], until it is done. A VM that is on its way
+    /// ([`Mediator::create_step`]) ends, too. Without a VM it does nothing.
     ///
     /// # Errors
     /// [`DestroyError::Busy`] when a vCPU is still in [`Mediator::smc`], or another pCPU in this:
@@ -133,8 +136,14 @@ impl Mediator {
                 Life::Live => {
                     books.life = Life::Dying;
                     books.notify = false;
-                    *self.end.lock() = Some(End::new());
+                    *self.end.lock() = Some(End::new(Stage::Cancel(0)));
                     self.live.store(false, Ordering::SeqCst);
+                }
+                Life::Beginning => {
+                    // Where they are not there, another pCPU does a step.
+                    let tables = books.tables.take().ok_or(DestroyError::Busy)?;
+                    books.life = Life::Dying;
+                    *self.end.lock() = Some(End::new(Stage::Tables(tables)));
                 }
                 Life::Unknown | Life::Dying => {}
             }
@@ -170,12 +179,29 @@ impl Mediator {
         }
     }
 
+    /// OP-TEE is to forget a VM that has not come to live.
+    pub(crate) fn begin_forgetting(&self) {
+        let mut books = self.books.lock();
+        books.life = Life::Dying;
+        *self.end.lock() = Some(End::new(Stage::Forget));
+    }
+
     /// Does a step. Where the end is then; `None` when it is over.
     fn end_stage<H: Host>(&self, host: &H, end: &mut End) -> Result<Option<Stage>, DestroyError> {
         let stage = core::mem::replace(&mut end.stage, Stage::Forget);
         Ok(Some(match stage {
             Stage::Release(old) => return Ok(self.release_some(host, old).map(Stage::Release)),
             Stage::Forget => Stage::Release(self.forget(host)?),
+            Stage::Tables(mut making) => {
+                if making.is_under_way()
+                    && let Made::Some = self.early_step(host, &mut making)
+                {
+                    Stage::Tables(making)
+                } else {
+                    self.books.lock().tables = Some(making);
+                    Stage::Forget
+                }
+            }
             // What calls are under way is first, but that those which sleep are cancelled.
             Stage::Cancel(slot) if !self.own_call_waits() => {
                 match self.cancel_next(host, end, slot) {

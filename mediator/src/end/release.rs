@@ -93,6 +93,9 @@ impl Remains {
         for page in spare.into_iter().chain(self.books.take_all_lent()) {
             host.free_shared(page);
         }
+        if let Some(making) = self.books.tables.take() {
+            making.give_back(host);
+        }
         true
     }
 

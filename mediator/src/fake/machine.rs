@@ -200,6 +200,11 @@ impl Machine {
         self.state().tee.answers.push((function, answer));
     }
 
+    /// So many interrupts come during each message with which the mediator has tables made.
+    pub fn interrupt_tables(&self, interrupts: usize) {
+        self.state().tee.table_interrupts = interrupts;
+    }
+
     /// How many VMs OP-TEE has room for.
     pub fn limit_vms(&self, max: usize) {
         self.state().tee.max_vms = max;

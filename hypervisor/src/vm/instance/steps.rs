@@ -138,15 +138,17 @@ impl Site for Grounds {
         mapped.map_err(|error| self.cannot_start(format_args!("stage 2: {error}")))
     }
 
-    fn create_tee(&self) -> Result<(), CannotStart> {
+    fn create_tee(&self) -> Result<bool, CannotStart> {
         match self.vm.create_tee() {
+            Ok(progress) => Ok(progress == Progress::Done),
             Err(error) if self.vm.needs_tee => {
-                return Err(self.cannot_start(format_args!("tee = \"required\": {error}")));
+                Err(self.cannot_start(format_args!("tee = \"required\": {error}")))
             }
-            Err(error) => crate::warn!("vm {}: starts without a TEE: {error}", self.vm.name),
-            Ok(()) => {}
+            Err(error) => {
+                crate::warn!("vm {}: starts without a TEE: {error}", self.vm.name);
+                Ok(true)
+            }
         }
-        Ok(())
     }
 
     fn is_clear(&self) -> bool {

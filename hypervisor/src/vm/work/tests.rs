@@ -9,7 +9,7 @@ use crate::vm::life::{Ending, Life, Order, Phase};
 use crate::vm::memory::Memory;
 use mediator::addr::{Ipa, Pa};
 use mediator::fake::{FakeHost, Guest, Machine};
-use mediator::{ClientId, Config, Mediator, probe};
+use mediator::{ClientId, Config, CreateError, Mediator, probe};
 use optee_proto::smc;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -56,6 +56,8 @@ struct Vm {
     /// Steps until all tables are given back.
     tables: Cell<u32>,
     said: RefCell<Vec<DestroyError>>,
+    /// Why it got no TEE.
+    cannot: RefCell<Vec<CreateError>>,
     can_load: bool,
 }
 
@@ -74,6 +76,7 @@ impl Vm {
             ended: RefCell::new(Vec::new()),
             tables: Cell::new(0),
             said: RefCell::new(Vec::new()),
+            cannot: RefCell::new(Vec::new()),
             can_load: true,
         }
     }
@@ -159,8 +162,14 @@ impl Site for Vm {
         Ok(piece.map(|(range, _)| offset + range.bytes))
     }
 
-    fn create_tee(&self) -> Result<(), CannotStart> {
-        self.mediator.create(&self.host).map_err(|_| CannotStart)
+    fn create_tee(&self) -> Result<bool, CannotStart> {
+        let progress = self.mediator.create_step(&self.host);
+        progress
+            .map(|progress| progress == Progress::Done)
+            .map_err(|why| {
+                self.cannot.borrow_mut().push(why);
+                CannotStart
+            })
     }
 
     fn is_clear(&self) -> bool {
@@ -351,4 +360,121 @@ fn the_end_takes_a_step_for_each_piece() {
     assert!(a.settle() > pieces);
     a.order(Order::Kill);
     assert!(a.settle() > pieces + 3);
+}
+
+/// Does one piece. How often OP-TEE was entered for it.
+fn piece(vm: &Vm, machine: &Machine) -> usize {
+    let before = machine.smcs().len();
+    let mut work = vm.work.replace(Work::Nothing);
+    assert!(step(vm, &mut work));
+    if *vm.work.borrow() == Work::Nothing {
+        vm.work.replace(work);
+    }
+    machine.smcs().len() - before
+}
+
+/// OP-TEE is interrupted again and again while it makes a VM's tables. Each time the start gives way, so that the
+/// guest runs whose pCPU does it.
+#[test]
+fn a_start_gives_way_whenever_optee_is_interrupted() {
+    let machine = Machine::new();
+    let ram = Ram::new(2);
+    let [a, b] = [1, 2].map(|client| Vm::new(&machine, client, &ram));
+    b.start();
+    machine.interrupt_tables(700);
+    let neighbour = Guest::new(&b.host, &b.mediator);
+    a.order(Order::Start);
+    let mut all = 0;
+    while a.phase() == Phase::Starting {
+        let entries = piece(&a, &machine);
+        assert!(entries <= 1, "{entries} entries in one piece");
+        all += entries;
+        let uid = neighbour.smc([smc::CALLS_UID.get().into(), 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(uid[0], u64::from(optee_proto::uuid::API_UID[0]));
+    }
+    assert_eq!(a.phase(), Phase::Running);
+    assert!(all > 2 * 700, "{all} entries");
+    a.kill();
+    b.kill();
+    assert_eq!(machine.violations(), [""; 0]);
+    assert_eq!(machine.shared_pages(), 0);
+}
+
+/// Such a start ends, too, where OP-TEE does not come to an end: with an error that says so, and nothing is left.
+#[test]
+fn a_start_in_which_optee_hangs_fails() {
+    let machine = Machine::new();
+    let ram = Ram::new(1);
+    let a = Vm::new(&machine, 1, &ram);
+    machine.interrupt_tables(10_000);
+    a.order(Order::Start);
+    let mut all = 0;
+    while a.phase() == Phase::Starting {
+        all += piece(&a, &machine);
+    }
+    assert!(all < 5000, "{all} entries");
+    a.settle();
+    assert_eq!(a.phase(), Phase::Off);
+    let said = a.cannot.take();
+    assert!(matches!(said[..], [CreateError::Endless(_)]), "{said:?}");
+    assert!(said[0].to_string().contains("hangs"));
+    assert!(!machine.knows(1));
+    assert_eq!(machine.shared_pages(), 0);
+    assert_eq!(ram.borrow().frames.free_bytes(), BYTES);
+    assert_eq!(machine.violations(), [""; 0]);
+
+    machine.interrupt_tables(0);
+    a.start();
+    assert_eq!(a.phase(), Phase::Running);
+}
+
+/// A VM is killed at each point of its start. OP-TEE ends what it was at before it forgets the VM.
+#[test]
+fn a_start_can_be_broken_off_anywhere() {
+    let machine = Machine::new();
+    let ram = Ram::new(1);
+    let a = Vm::new(&machine, 1, &ram);
+    machine.interrupt_tables(3);
+    let mut pieces = 0;
+    loop {
+        a.order(Order::Start);
+        for _ in 0..pieces {
+            piece(&a, &machine);
+        }
+        let ran = a.phase() == Phase::Running;
+        let before = machine.smcs().len();
+        a.kill();
+        assert_eq!(a.phase(), Phase::Off);
+        assert!(!machine.knows(1));
+        assert_eq!(machine.shared_pages(), 0);
+        assert_eq!(machine.violations(), [""; 0]);
+        // What is under way has three interrupts at most to go on after. Then OP-TEE is told.
+        assert!(machine.smcs().len() - before <= 3 + 1);
+        if ran {
+            break;
+        }
+        pieces += 1;
+    }
+    assert!(pieces > 2 * 4, "{pieces} pieces");
+}
+
+/// OP-TEE neither makes the tables nor forgets the VM: the start fails, the VM keeps what it had, and is not created
+/// once more.
+#[test]
+fn a_start_that_optee_does_not_let_go_of_is_not_tried_again() {
+    let machine = Machine::new();
+    let ram = Ram::new(1);
+    let a = Vm::new(&machine, 1, &ram);
+    machine.answer_next(smc::CALL_WITH_ARG, [0x6, 0, 0, 0]);
+    machine.answer_next(smc::VM_DESTROYED, [BUSY, 0, 0, 0]);
+    machine.answer_next(smc::VM_DESTROYED, [BUSY, 0, 0, 0]);
+    a.start();
+    assert_eq!(a.phase(), Phase::Failed);
+    assert_eq!(*a.said.borrow(), [DestroyError::Refused(BUSY as u32)]);
+    assert!(machine.shared_pages() > 3);
+    assert_eq!(ram.borrow().frames.free_bytes(), 0);
+    let created = u64::from(smc::VM_CREATED.get());
+    let calls = machine.smcs().into_iter().map(|args| args[0]);
+    assert_eq!(calls.filter(|&id| id == created).count(), 1);
+    assert_eq!(machine.violations(), [""; 0]);
 }

@@ -162,6 +162,8 @@ pub(super) struct Tee {
     pub(super) caps: u64,
     pub(super) threads: usize,
     pub(super) max_vms: usize,
+    /// By how many interrupts each message is held up that is about tables.
+    pub(super) table_interrupts: usize,
     partitions: BTreeMap<u16, Partition>,
     past: BTreeMap<u16, Vec<Outcome>>,
     scripts: BTreeMap<u16, VecDeque<VecDeque<Step>>>,
@@ -176,6 +178,7 @@ impl Default for Tee {
             caps: 0b111_1101,
             threads: 2,
             max_vms: 2,
+            table_interrupts: 0,
             partitions: BTreeMap::new(),
             past: BTreeMap::new(),
             scripts: BTreeMap::new(),

@@ -41,6 +41,7 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
         return [Return::EBADADDR.get(), 0, 0, 0];
     }
     let limit = state.tee.threads as u64;
+    let interrupts = state.tee.table_interrupts;
     let (header, params) = read_message(state, message);
     let room =
         (function == id::CALL_WITH_RPC_ARG).then(|| message + msg::size(params.len()) as u64);
@@ -59,7 +60,7 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
         return [Return::ETHREAD_LIMIT.get(), 0, 0, 0];
     };
     let steps = if is_for_tables(&params) {
-        VecDeque::new()
+        VecDeque::from(vec![Step::ForeignInterrupt; interrupts])
     } else {
         partition.scripts.pop_front().unwrap_or_default()
     };
