@@ -70,7 +70,7 @@ impl Mediator {
         }
     }
 
-    /// Has OP-TEE give back one buffer for RPC messages; `false` where it has none.
+    /// Has OP-TEE give back one buffer for RPC messages; `false` where it has none, or names none that it has.
     pub(super) fn drop_cached<H: Host>(&self, host: &H) -> bool {
         let args = [
             smc::DISABLE_SHM_CACHE.get().into(),
@@ -86,9 +86,10 @@ impl Mediator {
         if Return::from_x0(a0) != Return::OK {
             return false;
         }
-        if let Some((_, shadow)) = self.forget_rpc_buffer(smc::unpair(a1, a2)) {
-            self.give_page(host, shadow);
-        }
+        let Some((_, shadow)) = self.forget_rpc_buffer(smc::unpair(a1, a2)) else {
+            return false;
+        };
+        self.give_page(host, shadow);
         true
     }
 

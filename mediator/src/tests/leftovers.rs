@@ -5,6 +5,7 @@ use crate::books::MAX_USER_APPS;
 use crate::fake::{Machine, Step};
 use crate::{Config, CreateError};
 use alloc::vec;
+use optee_proto::caps::SecureCaps;
 use optee_proto::msg::{Attr, Param, login};
 use optee_proto::{TeeResult, Uuid, rpc, smc};
 
@@ -185,4 +186,21 @@ fn any_number_of_applications_can_be_counted() {
         Err(CreateError::Leftovers(all))
     );
     vm.end_after_destroy();
+}
+
+/// An OP-TEE that is not virtualised says again and again that it gives back memory for RPC messages, but has none: it is
+/// not asked for ever.
+#[test]
+fn what_is_given_back_is_asked_for_a_bounded_number_of_times() {
+    let machine = Machine::new();
+    let caps = SecureCaps::from_bits_retain(0b111_1101) - SecureCaps::VIRTUALIZATION;
+    machine.set_tee(optee_proto::uuid::API_UID, caps.bits(), 2);
+    let vm = Vm::bare(&machine, 1, Config::default());
+    for _ in 0..500 {
+        machine.answer_next(smc::DISABLE_SHM_CACHE, [0, 0, 0x4711, 0]);
+    }
+    vm.mediator.destroy(&vm.host).unwrap();
+    let asked = u64::from(smc::DISABLE_SHM_CACHE.get());
+    let calls = machine.smcs().into_iter().filter(|args| args[0] == asked);
+    assert!(calls.count() < 10);
 }
