@@ -85,7 +85,7 @@ endif
 test-hostile: tool prepare ## A guest that plays 63 attacks beside one that works; make test plays some of them
 	POSTERN_TEST_SUITE=$(SUITE) cargo run --profile host --package postern-tests --bin hostile -- $(if $(COUNTED),counted) $(ATTACKS)
 
-test-cpus: tool prepare ## Two VMs scan all system registers on each CPU model, or on CPUS="max neoverse-n2"; may fetch a newer QEMU
+test-cpus: tool prepare ## Two VMs scan all system registers, two run a case of xtest, on each CPU model or on CPUS="max"; may fetch QEMU
 	cargo run --profile host --package postern-tests --bin scan -- $(CPUS)
 
 test-soak: tool prepare ## Start and end a VM N=100 times, in any state, beside guests at work; SEED=1 repeats an order

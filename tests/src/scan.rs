@@ -1,12 +1,13 @@
 //! The scan guest's host side: what two VMs on one pCPU see behind each name of a system register, on one CPU model
-//! after the other, held against the hypervisor's table.
+//! after the other, held against the hypervisor's table. Then whether Linux guests and OP-TEE work there.
 
-use crate::{Lab, SOON, without_firmware};
+use crate::{BOOT, Lab, SOON, power_off, without_firmware, xtest_end};
 use anyhow::{Context, Result, bail, ensure};
 use hypervisor::trap::decode::SysReg;
 use hypervisor::trap::registers::architecture::{Register, registers};
 use hypervisor::trap::registers::table::{Decision, decision};
 use postern_qemu::console::Channel;
+use postern_qemu::launch::Machine;
 use postern_qemu::parts::newer_qemu;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::progress::Progress;
@@ -22,12 +23,18 @@ use std::time::Duration;
 pub struct Model {
     /// QEMU's `-cpu`.
     pub cpu: &'static str,
+    /// The same without what TF-A and OP-TEE do not stand.
+    with_tee: &'static str,
     /// Whether `make test` scans it.
     pub quick: bool,
 }
 
 const fn model(cpu: &'static str, quick: bool) -> Model {
-    Model { cpu, quick }
+    Model {
+        cpu,
+        with_tee: cpu,
+        quick,
+    }
 }
 
 /// All CPUs that are scanned. `max` has what QEMU has, SVE, SME and MTE among them.
@@ -38,7 +45,11 @@ pub const MODELS: &[Model] = &[
     model("cortex-a76", false),
     model("neoverse-n1", false),
     model("neoverse-n2", false),
-    model("max", true),
+    Model {
+        cpu: "max",
+        with_tee: "max,sve=off,sme=off,pauth-impdef=on",
+        quick: true,
+    },
 ];
 
 /// Enough for a VM to go over all registers.
@@ -310,6 +321,56 @@ pub fn play(lab: &Lab, newest: bool, wanted: impl Fn(&Model) -> bool) -> Result<
         good &= found.is_empty();
     }
     Ok(good)
+}
+
+/// Runs a case of xtest in two Linux guests at once, with TF-A and OP-TEE, on each of the models. Whether it went well on
+/// all of them.
+///
+/// # Errors
+///
+/// A machine cannot be had.
+pub fn with_tee(lab: &Lab, wanted: impl Fn(&Model) -> bool) -> Result<bool> {
+    let mut good = true;
+    for model in MODELS.iter().filter(|model| wanted(model)) {
+        let mut machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
+        // The machine's QEMU, which says what else there is, may not know it.
+        machine.cpu = model.with_tee.into();
+        machine.qemu = newer_qemu(&lab.paths, &Progress::on_stderr())?;
+        let folder = lab.folder.join(format!("{}-tee", model.cpu));
+        let came = two_guests(&machine, &folder);
+        let word = came.as_ref().map_or_else(
+            |error| format!("WRONG: {error:#}"),
+            |()| format!("passes in two guests at once{}", model.reduced()),
+        );
+        println!("{:<12} xtest: {word}", model.cpu);
+        good &= came.is_ok();
+    }
+    Ok(good)
+}
+
+fn two_guests(machine: &Machine, folder: &Path) -> Result<()> {
+    let mut session = Session::boot(machine, folder)?;
+    let guests = [session.vm("a")?, session.vm("b")?];
+    for guest in guests {
+        session.expect(guest, BOOT).ready()?;
+    }
+    for guest in guests {
+        session.send(guest, "xtest -t regression 1001")?;
+    }
+    for guest in guests {
+        xtest_end(&mut session, guest, 1)?;
+    }
+    power_off(session, &["a", "b"])
+}
+
+impl Model {
+    /// What of the model the firmware does not stand, for a reader.
+    fn reduced(&self) -> String {
+        match self.with_tee.strip_prefix(self.cpu) {
+            Some("") | None => String::new(),
+            Some(without) => format!(" ({})", without.trim_start_matches(',')),
+        }
+    }
 }
 
 /// What is wrong on one model.

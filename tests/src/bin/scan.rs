@@ -1,19 +1,20 @@
-//! `make test-cpus`: the scan on all CPU models, or on those that are named.
+//! `make test-cpus`: the scan, and a case of xtest in two guests, on all CPU models or on those that are named.
 
 use anyhow::{Result, ensure};
 use postern_tests::Lab;
-use postern_tests::scan::play;
+use postern_tests::scan::{Model, play, with_tee};
 
 fn main() -> Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
     let lab = Lab::new("scan-whole")?;
-    let good = play(&lab, true, |model| {
-        named.is_empty() || named.iter().any(|name| name == model.cpu)
-    })?;
+    let wanted = |model: &Model| named.is_empty() || named.iter().any(|name| name == model.cpu);
+    let scanned = play(&lab, true, wanted)?;
+    let worked = with_tee(&lab, wanted)?;
     ensure!(
-        good,
+        scanned,
         "registers leak, or are the machine's: see the lines above"
     );
+    ensure!(worked, "xtest fails on some model: see the lines above");
     println!("PASS");
     Ok(())
 }
