@@ -3,18 +3,16 @@
 
 extern crate alloc;
 
+pub use postern_base::{ids, lock, range, secret};
+
 #[cfg(target_os = "none")]
 pub mod arch;
 pub mod boot;
 pub mod console;
 pub mod devices;
-pub mod ids;
-pub mod lock;
 #[cfg(target_os = "none")]
 mod panic;
-pub mod range;
 pub mod sched;
-pub mod secret;
 pub mod services;
 mod sync;
 pub mod trap;

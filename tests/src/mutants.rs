@@ -37,10 +37,10 @@ pub const AREAS: [Area; 5] = [
     },
     Area {
         name: "vgic",
-        package: "hypervisor",
-        files: &["hypervisor/src/devices/vgic/**/*.rs"],
-        without: &["hypervisor/src/devices/vgic/tests/**"],
-        tests: "devices::vgic::",
+        package: "postern-vgic",
+        files: &["hypervisor/vgic/src/**/*.rs"],
+        without: &["hypervisor/vgic/src/tests/**"],
+        tests: "",
         target: 90,
     },
     Area {

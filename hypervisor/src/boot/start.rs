@@ -194,6 +194,8 @@ fn this_pcpu_up(index: usize, machine: &Machine<'_>) {
     let features = CpuFeatures::new(id_registers::read);
     world::init_traps(features);
     percpu::init(index, redistributor, features);
+    #[cfg(debug_assertions)]
+    crate::lock::check_order_by(|| percpu::is_ready().then(|| percpu::this().id()));
     PCPUS_UP.fetch_add(1, Ordering::Release);
 }
 

@@ -75,7 +75,7 @@ impl Trap {
             Self::CnthctlZero(bit) => is_zero(controls::CNTHCTL, bit),
             Self::SreEnable => is_zero(controls::ICC_SRE_EL2, 3),
             Self::Sgi => is_one(hcr::GUEST, hcr::FMO_IMO_AMO),
-            // `devices/vgic` decides when; its tests hold it.
+            // `postern-vgic` decides when; its tests hold it.
             Self::Deactivate => true,
         }
     }

@@ -1,7 +1,7 @@
 //! The state of the interrupts, 32 in a word.
 
 use super::ids::IntId;
-use crate::ids::{MAX_VCPUS, VcpuIndex};
+use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 
 /// Words of 32 interrupts: word 0 is a vCPU's own, the others are shared.
 pub(super) const WORDS: usize = super::ids::INTIDS as usize / 32;

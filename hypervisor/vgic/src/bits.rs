@@ -2,7 +2,7 @@
 
 use super::ids::VcpuSet;
 use super::state::{State, TIMER, Wait};
-use crate::ids::VcpuIndex;
+use postern_base::ids::VcpuIndex;
 
 /// The registers that have one bit for each interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

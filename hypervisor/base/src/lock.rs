@@ -181,6 +181,16 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
+/// Gives the pCPU that this runs on, once it knows.
+#[cfg(all(debug_assertions, target_os = "none"))]
+static THIS_PCPU: spin::Once<fn() -> Option<crate::ids::PcpuIndex>> = spin::Once::new();
+
+/// Tells how a pCPU finds out which one it is. Until then nobody remembers what is held.
+#[cfg(all(debug_assertions, target_os = "none"))]
+pub fn check_order_by(this_pcpu: fn() -> Option<crate::ids::PcpuIndex>) {
+    THIS_PCPU.call_once(|| this_pcpu);
+}
+
 /// What this pCPU holds, or this thread of a test.
 #[cfg(debug_assertions)]
 mod held {
@@ -194,11 +204,10 @@ mod held {
     /// Gives the place where the classes are noted; nothing before a pCPU knows which one it is.
     #[cfg(target_os = "none")]
     fn with(act: impl FnOnce(&AtomicU32)) {
-        use crate::arch::percpu;
         use crate::ids::MAX_PCPUS;
         static HELD: [AtomicU32; MAX_PCPUS] = [const { AtomicU32::new(0) }; MAX_PCPUS];
-        if percpu::is_ready() {
-            act(&HELD[percpu::this().index]);
+        if let Some(pcpu) = super::THIS_PCPU.get().and_then(|this| this()) {
+            act(&HELD[pcpu.get()]);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Access rules of each register.
 
 use super::harness::*;
-use crate::devices::mmio::{Access, AccessSize::*};
-use crate::devices::vgic::{REDISTRIBUTOR_SIZE, Window::*};
+use crate::{REDISTRIBUTOR_SIZE, Window::*};
+use postern_base::mmio::{Access, AccessSize::*};
 
 const SGI_BASE: u64 = 0x1_0000;
 
@@ -190,7 +190,7 @@ fn widths() {
 #[test]
 fn a_pending_level_cannot_be_cleared_and_a_latch_can() {
     let mut machine = Machine::configured(1, 4);
-    let wire = crate::devices::vgic::Wire::spi(id(40)).unwrap();
+    let wire = crate::Wire::spi(id(40)).unwrap();
     let kick = machine.vgic.set_line(wire, true);
     machine.kick(kick);
     machine.write_word(0, 0, 0x280, 1, 1 << 8);
@@ -207,7 +207,7 @@ fn a_pending_level_cannot_be_cleared_and_a_latch_can() {
 /// ICC_SGI1R_EL1 and its siblings: to whom a value goes, of four vCPUs, from vCPU 1.
 #[test]
 fn sgi_targets() {
-    use crate::devices::vgic::SgiRegister::*;
+    use crate::SgiRegister::*;
     for (register, value, expected) in [
         (Sgi1r, 3 << 24 | 0b0101, 0b0101),
         (Sgi1r, 3 << 24 | 0b0010, 0b0010), // itself

@@ -1,8 +1,8 @@
 //! What a Linux kernel does to a GICv3 from the first vCPU's boot to the last one's, in its order.
 
 use super::harness::*;
-use crate::devices::mmio::{Access, AccessSize};
-use crate::devices::vgic::{REDISTRIBUTOR_SIZE, SgiRegister, VcpuSet, Vgic, Window, Wire};
+use crate::{REDISTRIBUTOR_SIZE, SgiRegister, VcpuSet, Vgic, Window, Wire};
+use postern_base::mmio::{Access, AccessSize};
 
 const VCPUS: usize = 4;
 

@@ -8,8 +8,8 @@ use super::bits::BitRegister;
 use super::ids::{IntId, VcpuSet};
 use super::lr::PRIORITY_MASK;
 use super::state::State;
-use crate::devices::mmio::{Access, AccessSize};
-use crate::ids::VcpuIndex;
+use postern_base::ids::VcpuIndex;
+use postern_base::mmio::{Access, AccessSize};
 
 /// Bytes of the distributor's window.
 pub const DISTRIBUTOR_SIZE: u64 = 0x1_0000;

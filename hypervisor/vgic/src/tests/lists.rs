@@ -1,7 +1,7 @@
 //! List registers: what goes in, what comes back, what is asked for.
 
 use super::harness::*;
-use crate::devices::vgic::{Hcr, Lr, SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire};
+use crate::{Hcr, Lr, SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire};
 
 fn spi(number: u32) -> Wire {
     Wire::spi(id(number)).unwrap()
@@ -176,9 +176,9 @@ fn nested_actives_without_list_registers_end_in_order() {
         let priorities = [0xa0, 0x80, 0x60, 0x40, 0x20, 0x00];
         for (sgi, priority) in priorities.iter().enumerate() {
             let frame = 0x1_0000 + 0x400 + sgi as u64;
-            let access = crate::devices::mmio::Access::write(
+            let access = postern_base::mmio::Access::write(
                 frame,
-                crate::devices::mmio::AccessSize::Byte,
+                postern_base::mmio::AccessSize::Byte,
                 *priority,
             );
             machine.access(0, Window::Redistributors, access);

@@ -1,11 +1,11 @@
 //! A guest's virtual CPU interface as the hardware provides it, working on list registers, and a
 //! caller that drives a [`Vgic`] the way the hypervisor does.
 
-use crate::devices::mmio::{Access, AccessSize};
-use crate::devices::vgic::{
+use crate::{
     FillResult, Hcr, IntId, Interface, Lr, MmioOutcome, REDISTRIBUTOR_SIZE, SgiRegister,
     SyncResult, VcpuIndex, VcpuSet, Vgic, Vmcr, Window,
 };
+use postern_base::mmio::{Access, AccessSize};
 
 pub const ENABLE_BOTH: u64 = 0xf0 << 24 | 3;
 pub const SPLIT: u64 = 1 << 9;

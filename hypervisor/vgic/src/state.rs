@@ -4,7 +4,7 @@ use super::bank::{Banks, SGIS, WORDS, each_bit, place};
 use super::ids::{IntId, VcpuSet, Wire};
 use super::lr::Vmcr;
 use super::sgi::{Sgi, Targets};
-use crate::ids::{MAX_VCPUS, VcpuIndex};
+use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 
 /// The virtual timer's bit in word 0.
 pub(super) const TIMER: u32 = IntId::VIRTUAL_TIMER.bit();

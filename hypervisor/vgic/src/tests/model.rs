@@ -4,8 +4,8 @@
 use super::harness::*;
 use super::ideal::*;
 use super::ops::{Op, op};
-use crate::devices::mmio::{Access, AccessSize};
-use crate::devices::vgic::{REDISTRIBUTOR_SIZE, SgiRegister, Vmcr, Window, Wire};
+use crate::{REDISTRIBUTOR_SIZE, SgiRegister, Vmcr, Window, Wire};
+use postern_base::mmio::{Access, AccessSize};
 use proptest::prelude::*;
 
 /// A machine, what it should be, and what its guest knows.

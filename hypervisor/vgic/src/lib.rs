@@ -39,6 +39,8 @@
 //! One spin lock for each VM, taken and released within each method but [`Vgic::needs_fill`]:
 //! nothing is called with it held, it is not shared between VMs, and no other lock is taken
 //! inside. Callers run with physical interrupts masked.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
 
 mod bank;
 mod bits;
@@ -59,10 +61,10 @@ pub use lr::{Hcr, ListRegisters, Lr, MAX_LRS, PRIORITY_MASK, Vmcr};
 pub use mmio::{DISTRIBUTOR_SIZE, MmioOutcome, REDISTRIBUTOR_SIZE, Window};
 pub use sgi::SgiRegister;
 
-use super::mmio::Access;
-use crate::ids::{MAX_VCPUS, VcpuIndex};
-use crate::lock::{Class, Lock};
 use core::sync::atomic::{AtomicBool, Ordering};
+use postern_base::ids::{MAX_VCPUS, VcpuIndex};
+use postern_base::lock::{Class, Lock};
+use postern_base::mmio::Access;
 use state::State;
 
 /// What the hardware says of a vCPU's virtual interface besides its list registers.

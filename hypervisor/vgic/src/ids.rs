@@ -1,7 +1,7 @@
 //! The names of interrupts and of the vCPUs that take them.
 
-use crate::ids::{MAX_VCPUS, VcpuIndex};
 use core::fmt;
+use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 
 /// The number of INTIDs: 16 SGIs, 16 PPIs and 256 SPIs.
 pub const INTIDS: u16 = 288;

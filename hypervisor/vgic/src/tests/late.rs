@@ -2,8 +2,8 @@
 
 use super::harness::*;
 use super::ideal::{SHARED, named};
-use crate::devices::mmio::{Access, AccessSize};
-use crate::devices::vgic::{SgiRegister, Window, Wire};
+use crate::{SgiRegister, Window, Wire};
+use postern_base::mmio::{Access, AccessSize};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

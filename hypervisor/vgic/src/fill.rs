@@ -14,7 +14,7 @@ use super::bank::{WORDS, each_bit, each_word, place};
 use super::ids::{IntId, VcpuSet};
 use super::lr::{Hcr, ListRegisters, Lr, MAX_LRS, Vmcr};
 use super::state::{Cpu, State, TIMER};
-use crate::ids::VcpuIndex;
+use postern_base::ids::VcpuIndex;
 
 /// What [`super::Vgic::fill`] asks of the caller.
 #[must_use]

@@ -64,7 +64,7 @@ fn who_does_not_wait_needs_no_order_but_is_remembered() {
 /// What is not in the table is not known to who reads it.
 #[test]
 fn the_order_in_the_documentation_is_this_one() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/architecture.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/architecture.md");
     let text = std::fs::read_to_string(path).expect("the documentation is beside the code");
     let lines = ORDER.iter().map(|line| {
         let names: Vec<_> = line.iter().map(|class| class.name()).collect();
