@@ -87,7 +87,7 @@ last() { grep -o "$1: [0-9]*" "$log" | tail -n 1 | tr -dc 0-9; }
 # What a target is there for.
 sources() {
     case $1 in
-    boot_tree) say hypervisor/src/boot ;;
+    boot_tree) say hypervisor/boot-tree/src ;;
     devices) say hypervisor/src/devices hypervisor/vgic/src hypervisor/src/trap/decode.rs ;;
     *) say mediator/src ;;
     esac

@@ -58,25 +58,18 @@ pub const AREAS: [Area; 5] = [
     },
     Area {
         name: "stage2",
-        package: "hypervisor",
-        files: &[
-            "hypervisor/src/vm/stage2.rs",
-            "hypervisor/src/vm/stage2/**/*.rs",
-        ],
-        without: &["hypervisor/src/vm/stage2/tests/**"],
-        tests: "vm::",
+        package: "postern-stage2",
+        files: &["hypervisor/stage2/src/**/*.rs"],
+        without: &["hypervisor/stage2/src/tests/**"],
+        tests: "",
         target: 90,
     },
     Area {
         name: "boot",
-        package: "hypervisor",
-        files: &["hypervisor/src/boot/**/*.rs"],
-        without: &[
-            "hypervisor/src/boot/start.rs",
-            "hypervisor/src/boot/early.rs",
-            "hypervisor/src/boot/tests/**",
-        ],
-        tests: "boot::",
+        package: "postern-boot-tree",
+        files: &["hypervisor/boot-tree/src/**/*.rs"],
+        without: &["hypervisor/boot-tree/src/tests/**"],
+        tests: "",
         target: 90,
     },
 ];

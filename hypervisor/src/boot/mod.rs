@@ -1,30 +1,6 @@
 //! From power-on to the first guest: what the boot loader left us.
 
-mod cpus;
-mod devices;
-mod early;
-mod error;
-mod interrupts;
-pub mod machine;
-mod ram;
-pub mod seed;
+pub use postern_boot_tree::*;
+
 #[cfg(target_os = "none")]
 pub mod start;
-mod tree;
-mod vms;
-
-#[cfg(test)]
-mod tests;
-
-pub use cpus::{Cpu, Cpus, MAX_CPUS, Mpidr};
-pub use devices::{Conduit, Gic, MAX_REDISTRIBUTOR_REGIONS, Optee, Timers, Uart};
-pub use early::{early_psci, early_uart};
-pub use error::BootError;
-pub use interrupts::IntId;
-pub use machine::{Found, Machine};
-pub use ram::{MAX_PIECES, Memory, heap_bytes};
-pub use tree::total_size;
-pub use vms::{
-    BLOCK_SIZE, MAX_APPLICATIONS, MAX_BOOTARGS, MAX_NAME, RightsError, Tee, VmConfig, VmConfigs,
-    VmError,
-};

@@ -70,7 +70,7 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
         tree: PaRange::between(Pa::new(tree), Pa::new(tree + bytes.len() as u64)),
         boot_cpu: Mpidr::new(MPIDR_EL1.get()),
     };
-    let (mut machine, vms) = super::machine::read(bytes, found)?;
+    let (mut machine, vms) = postern_boot_tree::machine::read(bytes, found)?;
     let heap_bytes = super::heap_bytes(&vms);
     let heap = machine
         .free

@@ -1,8 +1,10 @@
 //! Virtual machines.
 
+pub(crate) use postern_flat_tree as flat_tree;
+pub use postern_stage2 as stage2;
+
 #[cfg(target_os = "none")]
 mod all;
-pub(crate) mod flat_tree;
 #[cfg(target_os = "none")]
 mod guest_image;
 pub mod guest_tree;
@@ -19,7 +21,6 @@ mod seeds;
 pub mod frames;
 pub mod life;
 pub mod memory;
-pub mod stage2;
 pub mod work;
 #[cfg(target_os = "none")]
 pub use all::*;

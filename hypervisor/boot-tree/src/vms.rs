@@ -7,9 +7,9 @@ use dtoolkit::{Node, Property};
 use super::cpus::Cpus;
 use super::error::BootError;
 use super::tree;
-use crate::ids::{MAX_VCPUS, MAX_VMS, PcpuSet};
-use crate::range::PaRange;
 use mediator::Config;
+use postern_base::ids::{MAX_VCPUS, MAX_VMS, PcpuSet};
+use postern_base::range::PaRange;
 
 mod rights;
 

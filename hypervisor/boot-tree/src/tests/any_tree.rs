@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::fixture::{at, set};
 use super::{fixture, occupied, rights};
-use crate::boot::machine::read;
-use crate::boot::*;
-use crate::ids::MAX_VCPUS;
+use crate::machine::read;
+use crate::*;
+use postern_base::ids::MAX_VCPUS;
 
 /// Whatever reads it, a tree with a few wrong bytes or a cut end must give an answer.
 fn survives(dtb: &[u8]) {

@@ -8,7 +8,7 @@ use super::error::BootError;
 use super::ram::{self, Memory};
 use super::tree;
 use super::vms::{self, BLOCK_SIZE, VmConfigs, VmError};
-use crate::range::PaRange;
+use postern_base::range::PaRange;
 
 /// The property of `/chosen` that keeps the machine on when no VM runs.
 const STAY: &str = "postern,stay";

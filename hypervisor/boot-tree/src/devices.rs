@@ -7,7 +7,7 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use super::error::BootError;
 use super::interrupts::IntId;
 use super::tree;
-use crate::range::PaRange;
+use postern_base::range::PaRange;
 
 /// Redistributor regions that a [`Gic`] holds.
 pub const MAX_REDISTRIBUTOR_REGIONS: usize = 4;

@@ -4,7 +4,7 @@ use dtoolkit::model::DeviceTree;
 
 use super::fixture::{at, cells, module, set};
 use super::{fixture, occupied};
-use crate::boot::machine::read;
+use crate::machine::read;
 
 /// Each line breaks one thing in the default tree; the text is all that a user sees of it.
 #[test]

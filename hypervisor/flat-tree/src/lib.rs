@@ -1,6 +1,10 @@
 //! Writes a flattened device tree, version 17 (Devicetree Specification, chapter 5), from front to back.
 //!
 //! `dtoolkit` can do that too, by way of a tree of hash maps, which is ten times as much code.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
 
 use alloc::vec::Vec;
 

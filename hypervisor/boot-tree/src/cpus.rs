@@ -7,7 +7,7 @@ use dtoolkit::fdt::Fdt;
 
 use super::error::BootError;
 use super::tree;
-use crate::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
+use postern_base::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
 
 /// Physical CPUs that Postern uses. Further ones stay off; [`Cpus::ignored`] counts them.
 pub const MAX_CPUS: usize = 8;

@@ -11,7 +11,7 @@ use dtoolkit::{Node, Property};
 use mediator::addr::Pa;
 
 use super::error::BootError;
-use crate::range::PaRange;
+use postern_base::range::PaRange;
 
 /// Buses are looked into down to this depth below the root; deeper nodes are not found.
 const MAX_BUS_DEPTH: u32 = 4;

@@ -4,8 +4,8 @@ use mediator::addr::Pa;
 use self::fixture::{at, cells, child, set};
 use super::machine::read;
 use super::*;
-use crate::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
-use crate::range::PaRange;
+use postern_base::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
+use postern_base::range::PaRange;
 
 mod any_tree;
 mod errors;

@@ -1,9 +1,9 @@
 //! Random bytes that the boot loader left in the boot tree: `/chosen/rng-seed` and `kaslr-seed`.
 
 use super::tree;
-use crate::secret::wipe;
 use core::ops::Range;
 use dtoolkit::Node;
+use postern_base::secret::wipe;
 
 /// The most bytes that are taken of each property: more than any boot loader writes.
 const MOST_EACH: usize = 64;
@@ -57,7 +57,7 @@ pub fn find(tree: &[u8]) -> (BootSeed, [Range<usize>; 2]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::flat_tree::FlatTree;
+    use postern_flat_tree::FlatTree;
 
     fn tree(fill: impl FnOnce(&mut FlatTree)) -> Vec<u8> {
         FlatTree::write(|root| {

@@ -9,6 +9,8 @@
 //! break-before-make (Arm ARM D8.16.1): a valid entry becomes invalid, the TLB forgets it, and only
 //! then comes the new entry. A vCPU that runs meanwhile may so take a fault on memory that is
 //! there all the time; whoever handles it translates again and lets the guest try once more.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
 
 mod descriptor;
 
@@ -21,7 +23,7 @@ use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 
 pub use self::descriptor::{Attributes, MemoryType};
 use self::descriptor::{Entry, LAST_LEVEL, ROOT_LEVEL, entry_bytes, entry_index};
-use crate::range::IpaRange;
+use postern_base::range::IpaRange;
 
 /// Bits of a guest's physical addresses.
 pub const IPA_BITS: u32 = 40;

@@ -4,7 +4,7 @@ use dtoolkit::error::FdtParseError;
 
 use super::cpus::Mpidr;
 use super::vms::VmError;
-use crate::range::{PaRange, TooManyRanges};
+use postern_base::range::{PaRange, TooManyRanges};
 
 /// Why the boot device tree does not describe a machine that Postern can run on, with names
 /// borrowed from the tree.

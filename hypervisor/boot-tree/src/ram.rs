@@ -7,7 +7,7 @@ use mediator::addr::{PAGE_SIZE, Pa};
 use super::error::BootError;
 use super::tree;
 use super::vms::{BLOCK_SIZE, Tee, VmConfig};
-use crate::range::{PaRange, RangeSet};
+use postern_base::range::{PaRange, RangeSet};
 
 /// Pieces of memory that one set holds: banks, and what reservations and modules cut them into.
 pub const MAX_PIECES: usize = 64;

@@ -7,8 +7,8 @@ use mediator::{Config, Offer, Policy, Quotas};
 use optee_proto::Uuid;
 use optee_proto::msg::login;
 
-use super::super::tree;
 use super::{Tee, VmConfig, VmError};
+use crate::tree;
 
 /// The properties that are read here.
 pub(super) const PROPERTIES: [&str; 12] = [
