@@ -45,15 +45,10 @@ pub const AREAS: [Area; 5] = [
     },
     Area {
         name: "trap",
-        package: "hypervisor",
-        files: &["hypervisor/src/trap/**/*.rs"],
-        without: &[
-            "hypervisor/src/trap/handler.rs",
-            "hypervisor/src/trap/guest_exception.rs",
-            "hypervisor/src/trap/mmio.rs",
-            "hypervisor/src/trap/irq.rs",
-        ],
-        tests: "trap::",
+        package: "postern-exceptions",
+        files: &["hypervisor/exceptions/src/**/*.rs"],
+        without: &[],
+        tests: "",
         target: 90,
     },
     Area {

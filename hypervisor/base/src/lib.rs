@@ -7,4 +7,5 @@ pub mod ids;
 pub mod lock;
 pub mod mmio;
 pub mod range;
+pub mod ring;
 pub mod secret;

@@ -6,9 +6,9 @@ use super::{barrier, debug, ich, read_register, write_register};
 use crate::trap::inject::Spsr;
 use crate::trap::registers::controls;
 use crate::trap::registers::features::CpuFeatures;
-use crate::trap::registers::switched::switched_registers;
 use aarch64_cpu::registers::*;
 use core::arch::asm;
+use postern_exceptions::switched_registers;
 
 /// A guest's general registers while EL2 runs: pushed by `vectors.S`, at the top of the stack.
 #[repr(C)]
@@ -87,7 +87,7 @@ struct Simd {
 
 macro_rules! context {
     ($($feature:ident { $($field:ident $name:literal = $reset:literal,)+ })+) => {
-        /// The registers of `trap/registers/switched.rs`, while their vCPU does not run.
+        /// The registers of `exceptions/src/registers/switched.rs`, while their vCPU does not run.
         #[derive(Clone)]
         struct Registers {
             $($($field: u64,)+)+

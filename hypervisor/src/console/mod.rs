@@ -1,5 +1,7 @@
 //! The consoles of all guests and of the hypervisor, over one UART.
 
+pub use postern_base::ring;
+
 pub mod flow;
 #[cfg(target_os = "none")]
 pub mod guest;
@@ -12,6 +14,5 @@ pub mod mux;
 #[cfg(target_os = "none")]
 pub mod output;
 pub mod recent;
-pub mod ring;
 pub mod transmit;
 pub mod uart;

@@ -2,7 +2,7 @@
 //!
 //! Each register is *switched*, *trapped*, *constant* or *absent*. Four places make it so: the list of what a
 //! switch of vCPUs saves ([`switched`]), the traps that EL2 sets ([`controls`]), the answers to what traps
-//! (`trap/sysreg.rs`) and the features that guests are told of (`trap/ids.rs`). `table.rs` says which of the four it
+//! (`exceptions/src/sysreg.rs`) and the features that guests are told of (`exceptions/src/ids.rs`). `table.rs` says which of the four it
 //! is to be, register by register, and `tests.rs` holds the four places to it; so does a guest that reads all of them
 //! (`guests/scan`).
 
@@ -10,7 +10,6 @@
 pub mod architecture;
 pub mod controls;
 pub mod features;
-#[cfg(any(test, target_os = "none"))]
 pub mod switched;
 #[cfg(not(target_os = "none"))]
 pub mod table;

@@ -6,8 +6,8 @@
 //! for a guest's first messages. And behind its receive FIFO stands a long queue, so that a paste
 //! is not lost while the guest is busy.
 
-use super::mmio::{Access, AccessSize};
-use crate::console::ring::Ring;
+use postern_base::mmio::{Access, AccessSize};
+use postern_base::ring::Ring;
 
 const DR: u64 = 0x000;
 const RSR_ECR: u64 = 0x004;

@@ -4,7 +4,7 @@
 //! ([`Pl031::pass`]): so its alarm comes up to a second late. What the guest sets is its own clock only. As QEMU's model,
 //! it always runs.
 
-use super::mmio::Access;
+use postern_base::mmio::Access;
 
 /// The data register: the time.
 const DR: u64 = 0x00;

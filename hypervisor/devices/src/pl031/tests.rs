@@ -1,5 +1,5 @@
 use super::*;
-use crate::devices::mmio::AccessSize;
+use postern_base::mmio::AccessSize;
 
 /// 2026-11-28 20:00:00 UTC.
 const NOW: u32 = 1_795_896_000;

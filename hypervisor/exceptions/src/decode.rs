@@ -3,9 +3,9 @@
 //! Nothing here decides anything; the values come from the hardware, the meaning from the
 //! Arm ARM, and every bit pattern decodes to something.
 
-use crate::devices::mmio::AccessSize;
 use core::fmt;
 use mediator::addr::Ipa;
+use postern_base::mmio::AccessSize;
 
 /// A virtual address of a guest, as FAR_ELx and ELR_ELx hold it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

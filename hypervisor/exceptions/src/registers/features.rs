@@ -1,6 +1,6 @@
 //! Features of a CPU that bring registers which EL2 must set up or switch.
 
-use crate::trap::decode::SysReg;
+use crate::decode::SysReg;
 
 bitflags::bitflags! {
     /// Features of one pCPU, as its ID registers tell EL2.

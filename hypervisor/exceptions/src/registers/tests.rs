@@ -2,10 +2,10 @@
 //! contradicts.
 
 use super::architecture::{Register, parse, registers};
-use super::switched::switched_registers;
 use super::table::{Decision, TABLE, decision, fits};
-use crate::trap::ids::IdValues;
-use crate::trap::sysreg::{self, Outcome};
+use crate::ids::IdValues;
+use crate::switched_registers;
+use crate::sysreg::{self, Outcome};
 
 /// What a guest gets of a register that traps: for the directions that it has.
 fn answers(register: &Register) -> Vec<Outcome> {

@@ -5,9 +5,9 @@
 
 use super::decode::SysReg;
 use super::ids::IdValues;
-use crate::devices::debug::DebugRegister;
-use crate::devices::physical_timer::TimerRegister;
-use crate::devices::vgic::{InterfaceRegister, SgiRegister};
+use postern_devices::debug::DebugRegister;
+use postern_devices::physical_timer::TimerRegister;
+use postern_vgic::{InterfaceRegister, SgiRegister};
 
 const fn debug(crn: u8, crm: u8, op2: u8) -> SysReg {
     SysReg::new(2, 0, crn, crm, op2)

@@ -1,6 +1,6 @@
 //! The registers that the architecture names, on the host: `architecture.txt` as values.
 
-use crate::trap::decode::SysReg;
+use crate::decode::SysReg;
 
 /// All registers that the architecture names.
 const ARCHITECTURE: &str = include_str!("architecture.txt");

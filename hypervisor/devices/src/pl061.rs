@@ -7,7 +7,7 @@
 //! gpio-keys: 5 ms), and one that polls sees the line raised once. A guest whose driver is not there
 //! yet finds the line raised later.
 
-use super::mmio::{Access, AccessSize};
+use postern_base::mmio::{Access, AccessSize};
 
 /// The end of the 256 addresses of GPIODATA, whose bits 9 to 2 are a mask of lines.
 const DATA_END: u64 = 0x3fc;

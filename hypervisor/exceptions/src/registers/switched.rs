@@ -6,6 +6,7 @@
 /// What saves them, what loads them and what the tests compare with the architecture are made from this list. By
 /// hand are switched: the virtual timer, which must be stopped in between, FP and SIMD, and the virtual
 /// interface of the GIC. PSTATE, the general registers and the program counter are in the frame.
+#[macro_export]
 macro_rules! switched_registers {
     ($then:ident) => {
         $then! {
@@ -48,5 +49,3 @@ macro_rules! switched_registers {
         }
     };
 }
-
-pub(crate) use switched_registers;

@@ -1,0 +1,9 @@
+//! Emulated devices: plain state machines that are given one access at a time.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod debug;
+pub mod physical_timer;
+pub mod pl011;
+pub mod pl031;
+pub mod pl061;
