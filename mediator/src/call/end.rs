@@ -124,7 +124,9 @@ impl Mediator {
                 return answer;
             }
         }
-        self.release_all(host, &mut call, unused);
+        for release in unused {
+            call.give_back(release);
+        }
         self.finish(host, call, answer)
     }
 
@@ -137,7 +139,7 @@ impl Mediator {
         mut call: Box<Call>,
         answer: [u64; 4],
     ) -> [u64; 4] {
-        self.unpin_some(host, &mut call, UNPIN_STEP);
+        self.unpin_some(host, &mut call);
         if call.releases.is_empty() {
             self.books.lock().idle.push(call);
             answer
@@ -147,30 +149,18 @@ impl Mediator {
         }
     }
 
-    /// A call that goes on is to give pages back. Some are unpinned at once, the others at its end at the latest.
+    /// A call that goes on is to give pages back. Some are unpinned at once, and the others before it goes back to
+    /// OP-TEE.
     #[inline(never)]
     pub(crate) fn release<H: Host>(&self, host: &H, call: &mut Call, release: Release) {
-        self.release_later(host, call, release);
-        self.unpin_some(host, call, UNPIN_STEP);
+        call.give_back(release);
+        self.unpin_some(host, call);
     }
 
-    /// A call is to give pages back, at its end.
-    fn release_later<H: Host>(&self, host: &H, call: &mut Call, release: Release) {
-        if call.releases.is_full() {
-            // OP-TEE had asked for much, and gives it back piece by piece: the oldest piece goes now, of which it can
-            // have had no more than its core may map.
-            let mut oldest = call.releases.remove(0);
-            host.lengthy(Lengthy::Unpin, || {
-                let mut all = usize::MAX;
-                unpin(host, &mut oldest.pages, &mut all);
-            });
-            self.books.lock().released(oldest.count);
-        }
-        let _ = call.releases.push(release);
-    }
-
-    /// Unpins so many pages of those that a call is to give back.
-    fn unpin_some<H: Host>(&self, host: &H, call: &mut Call, mut left: usize) {
+    /// Unpins as many pages of those that a call is to give back as one step takes.
+    #[inline(never)]
+    pub(crate) fn unpin_some<H: Host>(&self, host: &H, call: &mut Call) {
+        let mut left = UNPIN_STEP;
         host.lengthy(Lengthy::Unpin, || {
             while left > 0
                 && let Some(Release { pages, count }) = call.releases.last_mut()
@@ -248,7 +238,10 @@ impl Mediator {
                 for page in list {
                     self.give_page(host, page);
                 }
-                return self.release_all(host, call, unused);
+                if let Some(unused) = unused {
+                    call.give_back(unused);
+                }
+                return;
             }
             Work::Unregister(cookie) => books.end_unregister(cookie, success),
             Work::StopNotifications => {
@@ -257,22 +250,20 @@ impl Mediator {
             }
         };
         drop(books);
-        self.release_all(host, call, release);
-    }
-
-    fn release_all<H: Host>(
-        &self,
-        host: &H,
-        call: &mut Call,
-        releases: impl IntoIterator<Item = Release>,
-    ) {
-        for release in releases {
-            self.release_later(host, call, release);
+        if let Some(release) = release {
+            call.give_back(release);
         }
     }
 }
 
 impl Call {
+    /// It is to give this back. There is room for all that it can have used, and nothing was left when it came from
+    /// OP-TEE.
+    #[inline(never)]
+    pub(crate) fn give_back(&mut self, release: Release) {
+        let _ = self.releases.push(release);
+    }
+
     /// Takes over from OP-TEE's answer what is an output, into the private copy of the guest's
     /// message. OP-TEE's answer is in memory that is not trusted: it is fetched once.
     fn collect<H: Host>(&mut self, host: &H) -> TeeResult {

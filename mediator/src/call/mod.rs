@@ -42,9 +42,9 @@ const MAX_ROUNDS: u32 = 64;
 /// message is in.
 const MAX_USES: usize = MAX_PARAMS + 1;
 
-/// Of how many buffers a call can have pages that are still to be unpinned: those that it used, its own, and what
-/// OP-TEE gave back meanwhile.
-pub(crate) const MAX_RELEASES: usize = MAX_USES + 3;
+/// Of how many buffers a call can have pages that are still to be unpinned: those that it used, and its own. While it
+/// goes on there is one at most, which OP-TEE has given back.
+pub(crate) const MAX_RELEASES: usize = MAX_USES + 1;
 
 /// What the registers say when OP-TEE resumes: a1, a2, a4, a5.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -45,13 +45,20 @@ impl Mediator {
                 Next::Lost
             };
             match next {
+                Next::Tee(answer) if !call.releases.is_empty() => return self.pause(call, answer),
                 Next::Tee(answer) => args = self.resumption(thread, answer),
                 Next::Guest(function, value) => return self.suspend(call, function.a0(), value),
                 Next::Lost => return self.lose(call),
             }
         }
         // Whatever keeps OP-TEE coming back, the guest and the hypervisor get their turn.
-        call.pending = Pending::Resume(Answer([args[1], args[2], args[4], args[5]]));
+        self.pause(call, Answer([args[1], args[2], args[4], args[5]]))
+    }
+
+    /// The guest runs before OP-TEE gets this.
+    #[inline(never)]
+    fn pause(&self, mut call: Box<Call>, answer: Answer) -> [u64; 4] {
+        call.pending = Pending::Resume(answer);
         self.suspend(call, Function::FOREIGN_INTR.a0(), 0)
     }
 
@@ -120,7 +127,7 @@ impl Mediator {
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
             Pending::Enter => return self.enter(host, call),
             Pending::Release(answer) => return self.finish(host, call, answer),
-            Pending::Resume(answer) => Next::Tee(answer),
+            Pending::Resume(answer) => self.carry_on(host, &mut call, answer),
             Pending::Alloc => self.answer_alloc(
                 host,
                 smc::unpair(regs[1], regs[2]),
@@ -156,7 +163,7 @@ impl Mediator {
                 self.finish(host, call, NOBODY);
                 return;
             }
-            Pending::Resume(answer) => Next::Tee(answer),
+            Pending::Resume(answer) => self.carry_on(host, &mut call, answer),
             Pending::Alloc => Next::Tee(Answer::NOTHING),
             Pending::Command(request) | Pending::Undo(request) => {
                 self.answer_undone(host, &call, request)
@@ -174,9 +181,20 @@ impl Mediator {
         self.proceed(host, call, next);
     }
 
+    /// The guest has run, and the call goes back to OP-TEE once what that gave back is unpinned: some of it is now.
+    #[inline]
+    fn carry_on<H: Host>(&self, host: &H, call: &mut Call, answer: Answer) -> Next {
+        if !call.releases.is_empty() {
+            self.unpin_some(host, call);
+        }
+        Next::Tee(answer)
+    }
+
     /// A call goes where the answer to its RPC sends it.
     fn proceed<H: Host>(&self, host: &H, call: Box<Call>, next: Next) -> [u64; 4] {
         match next {
+            // OP-TEE could give back more and more, and all of it would be unpinned in the end at once.
+            Next::Tee(answer) if !call.releases.is_empty() => self.pause(call, answer),
             Next::Tee(answer) => {
                 let thread = call.thread.unwrap_or(0);
                 self.run(host, call, self.resumption(thread, answer))

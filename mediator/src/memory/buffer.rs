@@ -109,9 +109,9 @@ pub(crate) struct Release {
 /// Takes back the pins of some pages, the last ones first: `left` at most, which becomes less. Whether none is left.
 pub(crate) fn unpin<H: Host>(host: &H, pages: &mut Vec<PageNumber>, left: &mut usize) -> bool {
     let stay = pages.len().saturating_sub(*left);
+    *left -= pages.len() - stay;
     for page in pages.drain(stay..) {
         host.unpin(page.ipa());
-        *left -= 1;
     }
     pages.is_empty()
 }

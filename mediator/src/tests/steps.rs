@@ -169,3 +169,56 @@ fn a_vm_with_many_buffers_ends_in_steps() {
     assert!(most <= 40, "{most} buffers at once");
     vm.end_after_destroy();
 }
+
+/// OP-TEE asks for large buffers and gives each back at once, again and again: it must not get more of them than can be
+/// unpinned meanwhile, and is made to wait for that.
+#[test]
+fn large_buffers_that_optee_gives_back_are_released_in_steps() {
+    let pages = MANY * 5 / 7;
+    let mut config = Config::default();
+    config.quotas.mapped_pages = pages as u32;
+    let vm = large(config);
+    let guest = vm.guest();
+    let machine = vm.host.machine();
+    let steps = (0..15).flat_map(|number| {
+        let size = pages * 4096;
+        [Step::ShmAlloc(0, size), Step::ShmFree(0, number)]
+    });
+    machine.script(1, steps);
+    let first = guest.alloc(pages);
+    let all: alloc::vec::Vec<_> = (0..pages)
+        .map(|page| crate::addr::Ipa::new(first.get() + page * 4096))
+        .collect();
+    let list = guest.page_list(&all);
+    let message = guest.message(Command::INVOKE, crate::tests::SESSION, &[]);
+    let memory = guest.alloc(1);
+    let cookie = crate::fake::Guest::cookie(memory);
+    let ((a1, a2), (a4, a5)) = (
+        optee_proto::smc::pair(memory.get()),
+        optee_proto::smc::pair(cookie),
+    );
+    let mut answer = guest.begin(message);
+    while answer[0] != Return::OK.get() {
+        let mut back = [0; 4];
+        match answer[0] {
+            COME_BACK => {}
+            0xffff_0000 => back = [a1, a2, a4, a5],
+            0xffff_0002 => {}
+            _ => {
+                let request = guest.read_message(memory);
+                let is_alloc = request.command() == optee_proto::rpc::Command::SHM_ALLOC;
+                let param = Param::new(Attr::PAGE_LIST, list.get(), pages * 4096, 0x77);
+                let params = [if is_alloc { param } else { request.params[0] }];
+                guest.reply(&request, 0, &params);
+            }
+        }
+        let before = machine.pins();
+        answer = guest.resume(answer[3], back);
+        let unpinned = before.saturating_sub(machine.pins());
+        assert!(unpinned <= UNPIN_STEP as u64, "{unpinned} at once");
+    }
+    let given = machine.outcomes(1).pop().unwrap().allocated;
+    assert_eq!(given.iter().flatten().count(), 15);
+    assert_eq!((machine.pins(), vm.stats().pages_pinned), (0, 0));
+    vm.end();
+}
