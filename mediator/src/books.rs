@@ -4,6 +4,10 @@
 //! is copied, pinned or unpinned. A call that is under way is not in the books but owned by the
 //! vCPU that runs it; a suspended one is in the books, and whoever resumes it takes it out.
 
+mod mapped;
+
+pub(crate) use mapped::{Mapped, TooMuch};
+
 use crate::call::{Call, MAX_CALLS};
 use crate::config::Quotas;
 use crate::host::SharedPage;
@@ -35,9 +39,6 @@ pub(crate) enum Life {
 
 /// The most applications of which it is remembered that they are user TAs.
 pub(crate) const MAX_USER_APPS: usize = if cfg!(miri) { 3 } else { 64 };
-/// A call that hands over no more pages than this is counted without a look at its session.
-const FEW_PAGES: u32 = 16;
-
 /// A user TA that OP-TEE has loaded for the VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct UserApp {
@@ -49,15 +50,6 @@ pub(crate) struct UserApp {
 /// What a guest may not have, and why, as it is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Denied(pub(crate) TeeResult);
-
-/// Why OP-TEE's core may not map a call's buffers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum TooMuch {
-    /// Those of other calls are mapped.
-    ForNow,
-    /// They are more than the VM may have mapped, or what OP-TEE has asked for and keeps leaves no room for them.
-    ForGood(Denied),
-}
 
 impl<T> From<(Insert, T)> for Denied {
     fn from((why, _): (Insert, T)) -> Self {
@@ -108,6 +100,8 @@ pub(crate) struct Books {
     pub(crate) lost_spaces: u32,
     /// Pages that OP-TEE's core may have mapped; see [`Quotas::mapped_pages`].
     mapped: u32,
+    /// Of these, as many as calls under way hold, which come back when those end.
+    passing: u32,
     pages: u64,
     pages_max: u64,
     buffers_max: u64,
@@ -135,6 +129,7 @@ impl Books {
             more_user_apps: 0,
             lost_spaces: 0,
             mapped: 0,
+            passing: 0,
             pages: 0,
             pages_max: 0,
             buffers_max: 0,
@@ -250,60 +245,6 @@ impl Books {
         self.pages -= u64::from(count);
     }
 
-    /// Pages that OP-TEE's core may have mapped.
-    pub(crate) const fn mapped(&self) -> u32 {
-        self.mapped
-    }
-
-    /// How many pages OP-TEE's core may have mapped with so many more.
-    pub(crate) fn with_mapped(&self, more: u32) -> Result<u32, Denied> {
-        self.mapped
-            .checked_add(more)
-            .filter(|&mapped| mapped <= self.quotas.mapped_pages)
-            .ok_or(Denied(TeeResult::OUT_OF_MEMORY))
-    }
-
-    /// A call hands `pages` pages to an application, in `session` or, when it opens one, to `app`.
-    /// How many of them OP-TEE's core may map: they count until [`Books::unmap`].
-    ///
-    /// # Errors
-    /// Where that is too much, whether it may do when another call has ended.
-    pub(crate) fn map(
-        &mut self,
-        pages: u32,
-        session: u32,
-        app: Option<Uuid>,
-    ) -> Result<u32, TooMuch> {
-        let user = pages > FEW_PAGES
-            && match app {
-                Some(app) => self.is_user_app(app),
-                None => self.sessions.is_user(session),
-            };
-        if user {
-            return Ok(0);
-        }
-        match self.with_mapped(pages) {
-            Ok(mapped) => {
-                self.mapped = mapped;
-                Ok(pages)
-            }
-            Err(_) if pages <= self.quotas.mapped_pages && self.others_end() => {
-                Err(TooMuch::ForNow)
-            }
-            Err(denied) => Err(TooMuch::ForGood(denied)),
-        }
-    }
-
-    /// Whether a call is under way besides the one that asks, and may end.
-    fn others_end(&self) -> bool {
-        self.suspended.len() > self.idle.len() + self.lost.len() + 1
-    }
-
-    /// A call that had [`Books::map`]ped so many pages is done.
-    pub(crate) fn unmap(&mut self, pages: u32) {
-        self.mapped -= pages;
-    }
-
     /// OP-TEE asks for the code of an application, so that is a user TA. What does not fit
     /// into the list is only counted, and gets the smaller share.
     pub(crate) fn learn_user_app(&mut self, app: Uuid) {
@@ -402,12 +343,24 @@ impl Books {
         (self.buffers.len() + self.rpc_buffers.len() + self.lent.len() + calls) as u64
     }
 
+    /// OP-TEE broke a call, or nobody can tell what becomes of it: it never ends.
+    #[inline(never)]
+    pub(crate) fn lose(&mut self, call: Box<Call>) {
+        self.passing -= call.mapped.all();
+        self.lost.push(call);
+    }
+
+    /// Whether no call can begin any more, whoever ends.
+    pub(crate) const fn all_are_lost(&self) -> bool {
+        self.lost.len() == self.suspended.len()
+    }
+
     /// A session is closed. Calls that name it are there only where the mediator closed it for a guest that is no
     /// more. They have not come to look for it, or OP-TEE would have waited for them, and must not any more.
     pub(crate) fn give_up_users(&mut self, session: u32) {
-        for at in &mut self.suspended {
-            if let Some(call) = at.take_if(|call| call.names(session)) {
-                self.lost.push(call);
+        for slot in 0..self.suspended.len() {
+            if let Some(call) = self.suspended[slot].take_if(|call| call.names(session)) {
+                self.lose(call);
             }
         }
     }
@@ -528,56 +481,4 @@ impl Books {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sessions::Session;
-
-    const NONE: Quotas = Quotas {
-        buffers: 0,
-        pages: 0,
-        calls: 0,
-        sessions: 0,
-        rpc_buffers: 0,
-        mapped_pages: 0,
-        leftovers: 0,
-        address_spaces: 0,
-    };
-
-    /// How many more bytes of the heap a VM may take with more of something.
-    fn more(change: impl Fn(&mut Quotas)) -> u64 {
-        let mut quotas = NONE;
-        change(&mut quotas);
-        Books::heap_bytes(&quotas) - Books::heap_bytes(&NONE)
-    }
-
-    /// The same for a list of 60, which begins with room for four and doubles.
-    fn sixty<T>() -> u64 {
-        let (entry, room) = (size_of::<T>().next_power_of_two() as u64, 64 - 4);
-        entry * room * 3 / 2
-    }
-
-    /// What the mediator promises to make do with follows from each quota, and from nothing else.
-    #[test]
-    fn each_quota_has_its_share_of_the_heap() {
-        // A word a page, twice where a block is half empty, and a page of a list for 511.
-        assert_eq!(more(|quotas| quotas.pages = 2 * 511), 2 * (8 * 511 + 16));
-        assert_eq!(more(|quotas| quotas.sessions = 60), sixty::<Session>());
-        let rpc = more(|quotas| quotas.rpc_buffers = 60);
-        assert_eq!(rpc, table_of_sixty::<Option<RpcBuffer>>());
-        let pages = 60 * 2 * 8;
-        let buffers = more(|quotas| quotas.buffers = 60);
-        assert_eq!(
-            buffers,
-            table_of_sixty::<Buffer>() + pages + sixty::<Cookie>()
-        );
-        let call = (size_of::<Call>() as u64).next_power_of_two() + 16;
-        let calls = |number| more(|quotas| quotas.calls = number);
-        assert_eq!(calls(60), 60 * call + 5 * sixty::<(u64, SharedPage)>());
-        assert_eq!(calls(MAX_CALLS + 1), calls(MAX_CALLS));
-        assert!(calls(MAX_CALLS - 1) < calls(MAX_CALLS));
-    }
-
-    fn table_of_sixty<T>() -> u64 {
-        Table::<T>::heap_bytes(60) - Table::<T>::heap_bytes(0)
-    }
-}
+mod tests;

@@ -47,6 +47,8 @@ impl Mediator {
             }
             match books.idle.pop() {
                 Some(call) => call,
+                // Nobody ends whom the guest could wait for.
+                None if books.all_are_lost() => return code(Return::ENOTAVAIL),
                 None => return code(Return::ETHREAD_LIMIT),
             }
         };
@@ -204,7 +206,7 @@ impl Mediator {
                     ours.c = cookie.get().into();
                 }
             }
-            *mapped = books.map(pages, number, app)?;
+            books.map(mapped, pages, number, app)?;
         }
         Ok(())
     }

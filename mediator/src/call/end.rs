@@ -118,7 +118,7 @@ impl Mediator {
             if let Some(session) = call.session.take() {
                 books.sessions.leave(session);
             }
-            books.unmap(core::mem::take(&mut call.mapped));
+            books.unmap(&mut call.mapped);
             if unused.is_empty() && call.releases.is_empty() {
                 books.idle.push(call);
                 return answer;

@@ -11,7 +11,7 @@ mod run;
 pub(crate) use begin::code;
 pub(crate) use run::Next;
 
-use crate::books::Denied;
+use crate::books::{Denied, Mapped};
 use crate::host::SharedPage;
 use crate::memory::buffer::Release;
 use crate::memory::{Cookie, Intake, Place};
@@ -132,8 +132,8 @@ pub(crate) struct Call {
     home: Option<Cookie>,
     /// The buffers that its parameters name.
     uses: heapless::Vec<Cookie, MAX_PARAMS>,
-    /// Pages of these that OP-TEE's core may map, as counted in the books.
-    mapped: u32,
+    /// Pages that OP-TEE's core may map because of it, as counted in the books.
+    pub(crate) mapped: Mapped,
     /// The session that it names, where it is counted as a user of that.
     session: Option<u32>,
     pub(crate) work: Work,
@@ -175,7 +175,7 @@ impl Call {
             kinds: [Kind::None; MAX_PARAMS],
             home: None,
             uses: heapless::Vec::new(),
-            mapped: 0,
+            mapped: Mapped::default(),
             session: None,
             work: Work::Plain,
             list: Vec::new(),

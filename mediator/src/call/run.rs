@@ -208,7 +208,7 @@ impl Mediator {
     /// on using it, until the VM ends.
     pub(crate) fn lose(&self, call: Box<Call>) -> [u64; 4] {
         self.counters.lost.bump();
-        self.books.lock().lost.push(call);
+        self.books.lock().lose(call);
         code(Return::ENOTAVAIL)
     }
 }

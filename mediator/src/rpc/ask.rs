@@ -129,7 +129,7 @@ impl Mediator {
                 let cookie = Cookie::from_tee(request.params[0].b.get());
                 let freed = cookie.and_then(|cookie| self.books.lock().free_allocated(cookie));
                 let (guest, release) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
-                self.release(host, call, release);
+                self.release_asked(host, call, release);
                 self.drop_list(host, call);
                 theirs[0].b = guest.0.into();
             }

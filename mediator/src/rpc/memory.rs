@@ -12,6 +12,7 @@ use crate::addr::{Ipa, PAGE_SIZE};
 use crate::books::Denied;
 use crate::call::{Answer, Call, INTAKE_STEP, Next, Pending};
 use crate::host::Host;
+use crate::memory::buffer::Release;
 use crate::memory::{
     Buffer, Cookie, GuestCookie, Intake, Place, Progress, Provenance, Refusal, RpcBuffer,
 };
@@ -139,11 +140,14 @@ impl Mediator {
         let at = Ipa::new(list.buf_ptr);
         let offset = at.page_offset();
         let reserved = match Buffer::pages(list.size, offset) {
-            Some(count) if list.size >= wanted => self
-                .books
-                .lock()
-                .reserve(list.cookie, Provenance::Allocated, list.size, offset, count)
-                .map(|cookie| (cookie, count)),
+            Some(count) if list.size >= wanted => {
+                let mut books = self.books.lock();
+                let asked = Provenance::Allocated;
+                books
+                    .reserve(list.cookie, asked, list.size, offset, count)
+                    .inspect(|_| books.asked(&mut call.mapped, count))
+                    .map(|cookie| (cookie, count))
+            }
             _ => return self.undo(host, call, request, list.cookie),
         };
         let (cookie, count) = match reserved {
@@ -234,8 +238,15 @@ impl Mediator {
         }
         let (guest, mut release) = removed?;
         release.pages = pins;
-        self.release(host, call, release);
+        self.release_asked(host, call, release);
         Some(guest)
+    }
+
+    /// A call that goes on is to give back what OP-TEE had asked for.
+    pub(super) fn release_asked<H: Host>(&self, host: &H, call: &mut Call, release: Release) {
+        let count = release.count;
+        self.books.lock().given_back(&mut call.mapped, count);
+        self.release(host, call, release);
     }
 
     /// Has the guest free what it allocated in vain, by a request of our own; OP-TEE hears of

@@ -76,7 +76,7 @@ impl Mediator {
         let freed =
             Cookie::from_tee(cookie).and_then(|cookie| self.books.lock().free_allocated(cookie));
         if let Some((_, release)) = freed {
-            self.release(host, call, release);
+            self.release_asked(host, call, release);
         }
     }
 }

@@ -303,3 +303,101 @@ fn where_tables_are_fixed_none_is_asked_for() {
         Vm { host, mediator }.end();
     }
 }
+
+/// A guest that is told to wait wakes up when a call of its own ends. So it must not be told so where that makes no
+/// room: two such calls would wait for each other.
+#[test]
+fn nobody_waits_for_calls_whose_end_makes_no_room() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (session, _) = guest.open(PSEUDO, login::PUBLIC);
+    let (half, _) = guest.register(u64::from(MOST) / 2);
+    let (quarter, _) = guest.register(u64::from(MOST) / 4);
+    let invoke = |pages: &[Param]| guest.message(Command::INVOKE, session, pages);
+    let too_much = TeeResult::OUT_OF_MEMORY.0;
+    // OP-TEE keeps something that it had asked for.
+    let kept = u64::from(MOST) / 2 + 1;
+    let machine = vm.host.machine();
+    machine.script(1, [Step::ShmAlloc(SHM_TYPE_APPL, kept * PAGE_SIZE)]);
+    guest.run(invoke(&[]));
+    assert_eq!(vm.stats().mapped_pages, kept);
+    // Other calls are under way: one that holds nothing, and one that holds too little.
+    for params in [vec![], vec![whole(quarter, 1)]] {
+        machine.script(1, [Step::ForeignInterrupt]);
+        let waiting = guest.begin(invoke(&params));
+        assert_eq!(waiting[0], Function::FOREIGN_INTR.a0());
+        let refused = guest.run(invoke(&[whole(half, 1)])).header.ret.get();
+        assert_eq!(refused, too_much, "{params:?}");
+        assert_eq!(guest.resume(waiting[3], [0; 4])[0], 0);
+    }
+    // Where its end makes room, it is waited for.
+    machine.script(1, [Step::ForeignInterrupt]);
+    let waiting = guest.begin(invoke(&[whole(quarter, 1)]));
+    let limit = Return::ETHREAD_LIMIT.get();
+    assert_eq!(guest.begin(invoke(&[whole(quarter, 1)]))[0], limit);
+    assert_eq!(guest.resume(waiting[3], [0; 4])[0], 0);
+    assert_eq!(guest.run(invoke(&[whole(quarter, 1)])).header.ret.get(), 0);
+    vm.end();
+}
+
+/// What OP-TEE asks for during a call it gives back until the call ends, as a rule.
+#[test]
+fn calls_that_optee_asks_for_memory_in_are_waited_for() {
+    for frees in [false, true] {
+        let vm = vm();
+        let guest = vm.guest();
+        let (session, _) = guest.open(PSEUDO, login::PUBLIC);
+        let (more, _) = guest.register(u64::from(MOST) / 2 + 1);
+        let invoke = || guest.message(Command::INVOKE, session, &[whole(more, 1)]);
+        let bytes = u64::from(MOST) / 2 * PAGE_SIZE;
+        let allocate = Step::ShmAlloc(SHM_TYPE_APPL, bytes);
+        let back = frees.then_some(Step::ShmFree(SHM_TYPE_APPL, 0));
+        let work = [allocate, Step::ForeignInterrupt];
+        vm.host.machine().script(1, work.into_iter().chain(back));
+        let message = guest.message(Command::INVOKE, session, &[]);
+        let mut regs = guest.begin(message);
+        while regs[0] != Function::FOREIGN_INTR.a0() {
+            let mut back = [0; 4];
+            if regs[0] == Function::ALLOC.a0() {
+                let at = guest.alloc(1);
+                let ((a1, a2), (a4, a5)) = (smc::pair(at.get()), smc::pair(Guest::cookie(at)));
+                back = [a1, a2, a4, a5];
+            } else {
+                let cookie = smc::unpair(regs[1], regs[2]);
+                let at = crate::addr::Ipa::new(cookie - Guest::cookie(crate::addr::Ipa::new(0)));
+                guest.answer(&guest.read_message(at));
+            }
+            regs = guest.resume(regs[3], back);
+        }
+        assert_eq!(vm.stats().mapped_pages, u64::from(MOST) / 2);
+        assert_eq!(guest.begin(invoke())[0], Return::ETHREAD_LIMIT.get());
+        let end = guest.finish(message, regs, &mut |_, _| false);
+        assert_eq!(end, Return::OK);
+        // What is kept all the same stands in nobody's way who waits.
+        let result = if frees { 0 } else { TeeResult::OUT_OF_MEMORY.0 };
+        assert_eq!(guest.run(invoke()).header.ret.get(), result);
+        vm.end();
+    }
+}
+
+/// A call that OP-TEE broke never ends.
+#[test]
+fn nobody_waits_for_a_call_that_is_lost() {
+    let vm = vm();
+    let guest = vm.guest();
+    let machine = vm.host.machine();
+    let (session, _) = guest.open(PSEUDO, login::PUBLIC);
+    let (half, _) = guest.register(u64::from(MOST) / 2);
+    let (more, _) = guest.register(u64::from(MOST) / 2 + 1);
+    let invoke = |cookie| guest.message(Command::INVOKE, session, &[whole(cookie, 1)]);
+    machine.script(1, [Step::Raw([0xffff_0001, 0, 0], None)]);
+    assert_eq!(guest.begin(invoke(half))[0], Return::ENOTAVAIL.get());
+    let refused = guest.run(invoke(more)).header.ret.get();
+    assert_eq!(refused, TeeResult::OUT_OF_MEMORY.0);
+    // When all are lost, none begins any more, and there is nobody to wait for.
+    machine.script(1, [Step::Raw([0xffff_0001, 0, 0], None)]);
+    assert_eq!(guest.begin(invoke(half))[0], Return::ENOTAVAIL.get());
+    assert_eq!(vm.stats().lost, 2);
+    assert_eq!(guest.begin(invoke(half))[0], Return::ENOTAVAIL.get());
+    vm.end();
+}

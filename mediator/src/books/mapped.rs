@@ -1,0 +1,110 @@
+//! What OP-TEE's core may map of the VM's memory: see [`Quotas::mapped_pages`].
+//!
+//! [`Quotas::mapped_pages`]: crate::Quotas::mapped_pages
+
+use super::{Books, Denied};
+use optee_proto::{TeeResult, Uuid};
+
+/// A call that hands over no more pages than this is counted without a look at its session.
+const FEW_PAGES: u32 = 16;
+
+/// Why OP-TEE's core may not map a call's buffers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TooMuch {
+    /// Other calls hold what is too much, and they end.
+    ForNow,
+    /// They are more than the VM may have mapped, or what OP-TEE has asked for and keeps leaves no room for them.
+    ForGood(Denied),
+}
+
+/// Pages that OP-TEE's core may map and that a call holds: they come back at its end at the latest.
+#[derive(Default, Debug)]
+pub(crate) struct Mapped {
+    /// Those of the buffers that it names.
+    named: u32,
+    /// Those that OP-TEE has asked for during the call, and has not given back.
+    asked: u32,
+}
+
+impl Mapped {
+    /// How many there are.
+    pub(crate) const fn all(&self) -> u32 {
+        self.named + self.asked
+    }
+}
+
+impl Books {
+    /// Pages that OP-TEE's core may have mapped.
+    pub(crate) const fn mapped(&self) -> u32 {
+        self.mapped
+    }
+
+    /// How many pages OP-TEE's core may have mapped with so many more.
+    pub(crate) fn with_mapped(&self, more: u32) -> Result<u32, Denied> {
+        self.mapped
+            .checked_add(more)
+            .filter(|&mapped| mapped <= self.quotas.mapped_pages)
+            .ok_or(Denied(TeeResult::OUT_OF_MEMORY))
+    }
+
+    /// A call hands `pages` pages to an application, in `session` or, when it opens one, to `app`. OP-TEE's core may map
+    /// them, unless that is known to be a user TA: they count until [`Books::unmap`].
+    ///
+    /// # Errors
+    /// Where that is too much, whether it may do when another call has ended.
+    pub(crate) fn map(
+        &mut self,
+        held: &mut Mapped,
+        pages: u32,
+        session: u32,
+        app: Option<Uuid>,
+    ) -> Result<(), TooMuch> {
+        let user = pages > FEW_PAGES
+            && match app {
+                Some(app) => self.is_user_app(app),
+                None => self.sessions.is_user(session),
+            };
+        if user {
+            return Ok(());
+        }
+        match self.with_mapped(pages) {
+            Ok(mapped) => {
+                self.mapped = mapped;
+                self.passing += pages;
+                held.named = pages;
+                Ok(())
+            }
+            // Who waits must be woken: by the end of a call that is not as badly off itself.
+            Err(_) if self.fits_without_others(pages) => Err(TooMuch::ForNow),
+            Err(denied) => Err(TooMuch::ForGood(denied)),
+        }
+    }
+
+    /// Whether there is room for so many pages once all calls that hold some have ended.
+    const fn fits_without_others(&self, pages: u32) -> bool {
+        // OP-TEE can give back in one call what it had asked for in another.
+        let stay = self.mapped.saturating_sub(self.passing);
+        stay.saturating_add(pages) <= self.quotas.mapped_pages
+    }
+
+    /// OP-TEE has got so many pages that it asked for during a call. [`Books::reserve`] has counted them as mapped.
+    pub(crate) fn asked(&mut self, held: &mut Mapped, pages: u32) {
+        held.asked += pages;
+        self.passing += pages;
+    }
+
+    /// OP-TEE has given so many pages back during a call that it had asked for, in this one as a rule.
+    pub(crate) fn given_back(&mut self, held: &mut Mapped, pages: u32) {
+        let own = held.asked.min(pages);
+        held.asked -= own;
+        self.passing -= own;
+    }
+
+    /// A call is done.
+    #[inline]
+    pub(crate) fn unmap(&mut self, held: &mut Mapped) {
+        let Mapped { named, asked } = core::mem::take(held);
+        self.mapped -= named;
+        self.passing -= named + asked;
+    }
+}
