@@ -4,8 +4,10 @@
 //! is copied, pinned or unpinned. A call that is under way is not in the books but owned by the
 //! vCPU that runs it; a suspended one is in the books, and whoever resumes it takes it out.
 
+mod apps;
 mod mapped;
 
+pub(crate) use apps::{App, MAX_APPS};
 pub(crate) use mapped::{Mapped, TooMuch};
 
 use crate::call::{Call, MAX_CALLS};
@@ -16,11 +18,11 @@ use crate::memory::table::grown;
 use crate::memory::{
     Buffer, Cookie, GuestCookie, Insert, Provenance, RpcBuffer, Space, State, Table,
 };
-use crate::pseudo_tas::is_pseudo_ta;
 use crate::sessions::Sessions;
 use crate::tables::Making;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use apps::Apps;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
 use optee_proto::{TeeResult, Uuid};
 
@@ -35,16 +37,6 @@ pub(crate) enum Life {
     Live,
     /// It is being taken down; no call begins or resumes.
     Dying,
-}
-
-/// The most applications of which it is remembered that they are user TAs.
-pub(crate) const MAX_USER_APPS: usize = if cfg!(miri) { 3 } else { 64 };
-/// A user TA that OP-TEE has loaded for the VM.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct UserApp {
-    pub(crate) id: Uuid,
-    /// OP-TEE keeps it, and its address space, when no session to it is open.
-    stays: bool,
 }
 
 /// What a guest may not have, and why, as it is told.
@@ -91,11 +83,7 @@ pub(crate) struct Books {
     pub(crate) sent: u32,
     /// The guest wants notifications.
     pub(crate) notify: bool,
-    /// Applications that OP-TEE has loaded for the VM, which makes them user TAs: it looks
-    /// among its pseudo TAs first.
-    user_apps: Vec<UserApp>,
-    /// How often there was one more, or all that this has room for.
-    pub(crate) more_user_apps: u32,
+    pub(crate) apps: Apps,
     /// Address space numbers of OP-TEE's that the VM's earlier lives have cost it.
     pub(crate) lost_spaces: u32,
     /// Pages that OP-TEE's core may have mapped; see [`Quotas::mapped_pages`].
@@ -125,8 +113,7 @@ impl Books {
             last_lent: 0,
             sent: 0,
             notify: false,
-            user_apps: Vec::new(),
-            more_user_apps: 0,
+            apps: Apps::new(),
             lost_spaces: 0,
             mapped: 0,
             passing: 0,
@@ -156,7 +143,7 @@ impl Books {
             + pages
             + lists
             + Sessions::heap_bytes(quotas.sessions)
-            + grown::<UserApp>(MAX_USER_APPS as u32)
+            + grown::<App>(MAX_APPS as u32)
             + calls * (size_of::<Call>() as u64).next_power_of_two()
             // The four lists of calls, what is lent, and the list of all buffers at the end.
             + 5 * grown::<(u64, SharedPage)>(calls as u32)
@@ -168,6 +155,7 @@ impl Books {
         self.suspensions = old.suspensions;
         self.pages_max = old.pages_max;
         self.buffers_max = old.buffers_max;
+        self.apps.inherit(&old.apps);
         self.buffers.inherit(&old.buffers);
         self.rpc_buffers.inherit(&old.rpc_buffers);
     }
@@ -243,24 +231,6 @@ impl Books {
     /// A buffer that has ended has no pinned page any more.
     pub(crate) fn released(&mut self, count: u32) {
         self.pages -= u64::from(count);
-    }
-
-    /// OP-TEE asks for the code of an application, so that is a user TA. What does not fit
-    /// into the list is only counted, and gets the smaller share.
-    pub(crate) fn learn_user_app(&mut self, app: Uuid) {
-        if let Some(known) = self.user_apps.iter_mut().find(|known| known.id == app) {
-            // It is loaded again, so it had not stayed.
-            known.stays = false;
-            return;
-        }
-        if self.user_apps.len() < MAX_USER_APPS && self.user_apps.try_reserve(1).is_ok() {
-            self.user_apps.push(UserApp {
-                id: app,
-                stays: false,
-            });
-        } else {
-            self.more_user_apps = self.more_user_apps.saturating_add(1);
-        }
     }
 
     /// Lets a call use part of a registered buffer. OP-TEE's name for it, and its pages.
@@ -344,7 +314,6 @@ impl Books {
     }
 
     /// OP-TEE broke a call, or nobody can tell what becomes of it: it never ends.
-    #[inline(never)]
     pub(crate) fn lose(&mut self, call: Box<Call>) {
         self.passing -= call.mapped.all();
         self.lost.push(call);
@@ -363,6 +332,16 @@ impl Books {
                 self.lose(call);
             }
         }
+    }
+
+    /// An application that OP-TEE may have opened, or may not have closed, in a call that does not end. `None` where there
+    /// is none any more.
+    pub(crate) fn take_unsettled(&mut self) -> Option<Uuid> {
+        let calls = self.suspended.iter_mut().flatten().chain(&mut self.lost);
+        let sessions = &mut self.sessions;
+        calls
+            .into_iter()
+            .find_map(|call| call.take_unsettled(sessions))
     }
 
     /// One of all calls, when OP-TEE has forgotten the VM.
@@ -428,55 +407,6 @@ impl Books {
         core::mem::take(&mut self.lent)
             .into_iter()
             .map(|(_, page)| page)
-    }
-
-    /// Forgets which applications are user TAs, and says which were, and how many more.
-    pub(crate) fn take_user_apps(&mut self) -> (Vec<UserApp>, u32) {
-        (
-            core::mem::take(&mut self.user_apps),
-            core::mem::take(&mut self.more_user_apps),
-        )
-    }
-
-    /// Whether OP-TEE has asked for the code of an application.
-    pub(crate) fn is_user_app(&self, app: Uuid) -> bool {
-        self.user_apps.iter().any(|known| known.id == app)
-    }
-
-    /// Address space numbers of OP-TEE's that the VM takes at most, by what it has open and by what its
-    /// earlier lives have left behind. See [`Quotas::address_spaces`].
-    pub(crate) fn address_spaces(&self) -> u32 {
-        let staying = self.user_apps.iter().filter(|known| known.stays).count();
-        self.lost_spaces + staying as u32 + self.sessions.address_spaces()
-    }
-
-    /// Reserves a session to an application for the guest, within its share of address spaces.
-    pub(crate) fn reserve_session(&mut self, app: Uuid) -> Result<(), Denied> {
-        let pseudo = is_pseudo_ta(app) && !self.is_user_app(app);
-        if !pseudo && self.address_spaces() >= self.quotas.address_spaces {
-            return Err(Denied(TeeResult::OUT_OF_MEMORY));
-        }
-        self.sessions.reserve(app)
-    }
-
-    /// A reserved session is open. `loaded` says that OP-TEE came for code or files while it opened it.
-    ///
-    /// OP-TEE comes for the code of each instance of a user TA that it makes, where it had to before. So a
-    /// session to such a one without that is served by an instance that was there: by another session's, or by
-    /// one that stays when it has none.
-    pub(crate) fn open_session(&mut self, id: u32, app: Uuid, loaded: bool) {
-        let has = self.sessions.has(app);
-        let known = self.user_apps.iter_mut().find(|known| known.id == app);
-        let user = known.is_some();
-        let counts = match known {
-            Some(known) if !loaded => {
-                known.stays |= !has;
-                false
-            }
-            Some(_) => true,
-            None => !is_pseudo_ta(app),
-        };
-        self.sessions.open(id, app, user, counts);
     }
 }
 

@@ -62,7 +62,7 @@ pub enum ForeignInterrupt {
 /// What a VM leaves behind in OP-TEE when it ends. It costs OP-TEE an address space number for ever.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Leftover {
-    /// A session that could not be closed.
+    /// A session that could not be closed, or whose opening did not end.
     Session,
     /// An application that OP-TEE keeps although no session to it is open.
     Application,

@@ -69,10 +69,42 @@ const KNOWN: [Uuid; 30] = [
     Uuid(0xf389f8c8_845f_496c_8bbe_d64bd24c92fd_u128.to_be_bytes()),
 ];
 
-/// Whether OP-TEE's sources have a pseudo TA of this name. An OP-TEE may have more, from other sources.
-pub(crate) fn is_pseudo_ta(app: Uuid) -> bool {
-    KNOWN.binary_search_by_key(&app.0, |known| known.0).is_ok()
+fn number(app: Uuid) -> Option<usize> {
+    KNOWN.binary_search_by_key(&app.0, |known| known.0).ok()
 }
+
+/// Whether OP-TEE's sources have a pseudo TA of this name. An OP-TEE may have more, from other sources, and need not
+/// have this one.
+pub(crate) fn is_pseudo_ta(app: Uuid) -> bool {
+    number(app).is_some()
+}
+
+/// Some of these names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PseudoTas(u32);
+
+impl PseudoTas {
+    /// None.
+    pub(crate) const fn new() -> Self {
+        Self(0)
+    }
+
+    /// Takes a name in, where OP-TEE's sources have it.
+    pub(crate) fn insert(&mut self, app: Uuid) {
+        self.0 |= Self::bit(app);
+    }
+
+    /// Whether a name is among them.
+    pub(crate) fn contains(self, app: Uuid) -> bool {
+        self.0 & Self::bit(app) != 0
+    }
+
+    fn bit(app: Uuid) -> u32 {
+        number(app).map_or(0, |number| 1 << number)
+    }
+}
+
+const _: () = assert!(KNOWN.len() <= u32::BITS as usize);
 
 #[cfg(test)]
 mod tests {
@@ -84,5 +116,19 @@ mod tests {
         let device = "7011a688-ddde-4053-a5a9-7b3c4ddf13b8".parse().unwrap();
         assert!(is_pseudo_ta(device));
         assert!(!is_pseudo_ta(Uuid([0xa1; 16])));
+    }
+
+    #[test]
+    fn each_name_is_taken_in_by_itself() {
+        let mut some = PseudoTas::new();
+        some.insert(Uuid([0xa1; 16]));
+        assert_eq!(some, PseudoTas::new());
+        for (number, &name) in KNOWN.iter().enumerate() {
+            some.insert(name);
+            let is_in = |known: &Uuid| some.contains(*known);
+            assert!(KNOWN[..=number].iter().all(is_in));
+            assert!(!KNOWN[number + 1..].iter().any(is_in));
+        }
+        assert!(!some.contains(Uuid([0xa1; 16])));
     }
 }

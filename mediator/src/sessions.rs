@@ -9,7 +9,6 @@
 
 use crate::books::Denied;
 use crate::memory::table::grown;
-use crate::pseudo_tas::is_pseudo_ta;
 use alloc::vec::Vec;
 use optee_proto::msg::Command;
 use optee_proto::{TeeResult, Uuid};
@@ -40,6 +39,29 @@ enum Stage {
     Leaving,
     /// OP-TEE is being asked to close it. It may give the number to another one before it has answered.
     Closing,
+    /// The guest must not have it, and OP-TEE did not close it.
+    Withheld,
+}
+
+/// That there is room for one more session, to an application. [`Sessions::open`], [`Sessions::withhold`] or
+/// [`Sessions::not_opened`] settles it.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Reserved {
+    app: Uuid,
+    /// It counts for an address space number of OP-TEE's.
+    counts: bool,
+}
+
+impl Reserved {
+    /// The application.
+    pub(crate) const fn app(&self) -> Uuid {
+        self.app
+    }
+
+    /// Whether OP-TEE may have made an address space for it.
+    pub(crate) const fn counts(&self) -> bool {
+        self.counts
+    }
 }
 
 /// The sessions of a VM.
@@ -86,36 +108,46 @@ impl Sessions {
         self.known.iter().any(|known| known.app == app)
     }
 
-    /// Reserves one to an application, which [`Self::open`] or [`Self::not_opened`] settles.
-    pub(crate) fn reserve(&mut self, app: Uuid) -> Result<(), Denied> {
+    /// Reserves one to an application. `counts` says that OP-TEE may make an address space for it.
+    pub(crate) fn reserve(&mut self, app: Uuid, counts: bool) -> Result<Reserved, Denied> {
         let opening = self.opening as usize + 1;
         let wanted = self.known.len() + opening;
         if wanted > self.quota as usize || self.known.try_reserve(opening).is_err() {
             return Err(Denied(TeeResult::OUT_OF_MEMORY));
         }
         self.opening += 1;
-        self.opening_apps += u32::from(!is_pseudo_ta(app));
-        Ok(())
+        self.opening_apps += u32::from(counts);
+        Ok(Reserved { app, counts })
     }
 
     /// A reserved one is open, to a user TA if `user`. `counts` says that the instance of the application which
     /// serves it may have an address space to itself.
-    pub(crate) fn open(&mut self, id: u32, app: Uuid, user: bool, counts: bool) {
-        self.not_opened(app);
+    pub(crate) fn open(&mut self, id: u32, reserved: Reserved, user: bool, counts: bool) {
+        self.add(id, reserved, user, counts, Stage::Open);
+    }
+
+    /// A reserved one is open and must not be, and is not closed. It is the guest's as far as it costs something.
+    pub(crate) fn withhold(&mut self, id: u32, reserved: Reserved) {
+        self.add(id, reserved, false, true, Stage::Withheld);
+    }
+
+    fn add(&mut self, id: u32, reserved: Reserved, user: bool, counts: bool, stage: Stage) {
+        let app = reserved.app;
+        self.not_opened(reserved);
         self.known.push(Session {
             id,
             app,
             user,
             counts,
             users: 0,
-            stage: Stage::Open,
+            stage,
         });
     }
 
     /// A reserved one was not opened.
-    pub(crate) fn not_opened(&mut self, app: Uuid) {
+    pub(crate) fn not_opened(&mut self, Reserved { counts, .. }: Reserved) {
         self.opening -= 1;
-        self.opening_apps -= u32::from(!is_pseudo_ta(app));
+        self.opening_apps -= u32::from(counts);
     }
 
     /// Whether one is open to a user TA.
@@ -133,7 +165,7 @@ impl Sessions {
                 && match known.stage {
                     Stage::Open => true,
                     Stage::Leaving => command == Command::CANCEL,
-                    Stage::Closing => false,
+                    Stage::Closing | Stage::Withheld => false,
                 }
         };
         if let Some(session) = self.known.iter_mut().find(may) {
@@ -219,8 +251,8 @@ mod tests {
     const PSEUDO: Uuid = Uuid([0x0b; 16]);
 
     fn opened(sessions: &mut Sessions, id: u32, user: bool) {
-        sessions.reserve(APP).unwrap();
-        sessions.open(id, APP, user, true);
+        let reserved = sessions.reserve(APP, true).unwrap();
+        sessions.open(id, reserved, user, true);
     }
 
     /// OP-TEE gives the number of a session that it closes to the next one before it has answered.
@@ -280,13 +312,19 @@ mod tests {
         let mut sessions = Sessions::new(3);
         assert_eq!((sessions.len(), sessions.address_spaces()), (0, 0));
         opened(&mut sessions, 1, true);
-        sessions.reserve(APP).unwrap();
-        sessions.reserve(APP).unwrap();
-        assert_eq!(sessions.reserve(APP), Err(Denied(TeeResult::OUT_OF_MEMORY)));
-        assert_eq!((sessions.len(), sessions.address_spaces()), (1, 3));
-        sessions.not_opened(APP);
+        let second = sessions.reserve(APP, true).unwrap();
+        let third = sessions.reserve(PSEUDO, false).unwrap();
+        assert_eq!((second.app(), second.counts()), (APP, true));
+        assert_eq!((third.app(), third.counts()), (PSEUDO, false));
+        let refused = Err(Denied(TeeResult::OUT_OF_MEMORY));
+        assert_eq!(sessions.reserve(APP, true), refused);
+        assert_eq!((sessions.len(), sessions.address_spaces()), (1, 2));
+        sessions.not_opened(third);
+        let third = sessions.reserve(APP, true).unwrap();
+        assert_eq!(sessions.address_spaces(), 3);
+        sessions.not_opened(third);
         assert_eq!(sessions.address_spaces(), 2);
-        sessions.open(2, APP, false, false);
+        sessions.open(2, second, false, false);
         assert_eq!((sessions.len(), sessions.address_spaces()), (2, 1));
         assert!(sessions.has(APP) && !sessions.has(PSEUDO));
         assert!(sessions.pop().is_some());

@@ -102,8 +102,8 @@ pub struct Stats {
     pub withheld: u64,
     /// Calls that OP-TEE broke. They hold what they held until the VM ends.
     pub lost: u64,
-    /// Sessions that could not be closed when the VM ended. Each may cost OP-TEE an address space
-    /// number for ever.
+    /// Sessions that could not be closed when the VM ended, or whose opening did not end. Each may cost
+    /// OP-TEE an address space number for ever.
     pub leaked: u64,
     /// Applications that OP-TEE kept when the VM ended although no session to them was open: those
     /// that are made to be kept alive. Each costs OP-TEE an address space number for ever.
@@ -169,7 +169,6 @@ pub(crate) struct Counters {
     pub(crate) denied: Counter,
     pub(crate) withheld: Counter,
     pub(crate) lost: Counter,
-    pub(crate) closed: Counter,
     pub(crate) leaked: Counter,
     pub(crate) kept: Counter,
     pub(crate) smcs: Counter,

@@ -136,7 +136,7 @@ impl Host for VmHost {
         let name = &self.vm.name;
         match what {
             Leftover::Session => {
-                crate::warn!("vm {name}: OP-TEE does not close a session with application {app}");
+                crate::warn!("vm {name}: OP-TEE is not done with a session with application {app}");
             }
             Leftover::Application => {
                 crate::info!("vm {name}: OP-TEE keeps application {app} in memory");

@@ -135,8 +135,7 @@ impl Mediator {
                 self.config.policy.check_session(uuid, client.c.get())?;
                 [call.ours.params[0], call.ours.params[1]] = [app, client];
                 self.translate(call, 2, Some(uuid))?;
-                self.books.lock().reserve_session(uuid)?;
-                call.work = Work::Open(uuid);
+                call.work = Work::Open(self.books.lock().reserve_session(uuid)?);
             }
             Command::CLOSE_SESSION => {
                 let session = call.message.header.session.get();

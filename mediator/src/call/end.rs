@@ -1,6 +1,6 @@
 //! A call ends: its result goes to the guest, and what it used is given back.
 
-use super::{Call, MAX_USES, Pending, Work, code};
+use super::{Call, Loads, MAX_USES, Pending, Work, code};
 use crate::Mediator;
 use crate::host::{Host, Lengthy};
 use crate::memory::buffer::{FREE_COST, Release, UNPIN_STEP, unpin};
@@ -8,75 +8,81 @@ use crate::message::{Kind, MAX_PARAMS};
 use crate::rpc::Function;
 use alloc::boxed::Box;
 use core::mem;
+use optee_proto::le::U32;
 use optee_proto::msg::{self, Command};
-use optee_proto::{Origin, Return, TeeResult, Uuid};
+use optee_proto::{Origin, Return, TeeResult};
 use zerocopy::IntoBytes;
 
 impl Mediator {
     /// OP-TEE is done with a call.
     pub(crate) fn end<H: Host>(&self, host: &H, mut call: Box<Call>, answer: Return) -> [u64; 4] {
-        match answer {
-            Return::OK => {}
-            // It must not stay open, so this goes on when there is a thread for it.
-            Return::ETHREAD_LIMIT
-                if call.thread.is_none() && matches!(call.work, Work::Refuse { .. }) =>
-            {
-                call.pending = Pending::Enter;
-                return self.suspend(call, Function::FOREIGN_INTR.a0(), 0);
-            }
+        let is_done = match answer {
+            Return::OK => true,
             // These say that the message was not acted upon.
-            Return::EBADADDR | Return::EBADCMD | Return::ENOMEM => {
-                return self.settle(host, call, None, code(answer));
-            }
+            Return::EBADADDR | Return::EBADCMD | Return::ENOMEM => false,
             Return::ETHREAD_LIMIT | Return::ENOTAVAIL | Return::EBUSY if call.thread.is_none() => {
-                return self.settle(host, call, None, code(answer));
+                false
             }
             // Anything else leaves open what OP-TEE still uses.
             _ => return self.lose(call),
-        }
-        let result = if matches!(call.work, Work::Refuse { .. }) {
-            TeeResult::ACCESS_DENIED
-        } else {
-            call.collect(host)
         };
-        if let Work::Open(app) = call.work
-            && result == TeeResult::SUCCESS
-            && self.must_not_have(&call, app)
-        {
-            return self.close_again(host, call, app);
+        if matches!(call.work, Work::Refuse { .. }) {
+            return self.end_refusal(host, call, answer);
         }
-        let written = call.report(host);
-        // A guest that took its message away has no result.
-        let answer = code(if written {
-            Return::OK
-        } else {
-            Return::EBADADDR
-        });
+        if !is_done {
+            return self.settle(host, call, None, code(answer));
+        }
+        let result = call.collect(host);
+        if result == TeeResult::SUCCESS && self.must_not_have(&call) {
+            return self.close_again(host, call);
+        }
+        let answer = call.report(host);
         self.settle(host, call, Some(result), answer)
     }
 
     /// Whether OP-TEE has opened something for the guest that this one must not have: no user TA, as its code was never
     /// asked for.
-    fn must_not_have(&self, call: &Call, app: Uuid) -> bool {
-        self.config.policy.wants_user_ta(app)
-            && !call.is_own()
-            && !self.books.lock().is_user_app(app)
+    #[inline]
+    fn must_not_have(&self, call: &Call) -> bool {
+        matches!(&call.work, Work::Open(reserved)
+            if self.config.policy.wants_user_ta(reserved.app())
+                && !call.is_own()
+                && !self.books.lock().is_user_app(reserved.app()))
     }
 
     /// Has OP-TEE close a session that it has just opened. The guest hears that it was denied.
     #[cold]
-    fn close_again<H: Host>(&self, host: &H, mut call: Box<Call>, app: Uuid) -> [u64; 4] {
+    fn close_again<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
         self.counters.denied.bump();
         self.give_pages(host, &mut call);
         let header = &mut call.message.header;
         let session = mem::take(&mut header.session).get();
         header.ret = TeeResult::ACCESS_DENIED.0.into();
         header.ret_origin = Origin::COMMS.0.into();
-        call.work = Work::Refuse { app, session };
+        call.work = match mem::replace(&mut call.work, Work::Plain) {
+            Work::Open(reserved) => Work::Refuse { reserved, session },
+            other => other,
+        };
         call.thread = None;
         call.sent = 0;
         call.kinds = [Kind::None; MAX_PARAMS];
         self.enter(host, call)
+    }
+
+    /// OP-TEE has closed a session that it had just opened, or it has not. In the end the guest hears that it was denied.
+    #[cold]
+    fn end_refusal<H: Host>(&self, host: &H, mut call: Box<Call>, answer: Return) -> [u64; 4] {
+        // It must not stay open, so this goes on when there is a thread for it.
+        if answer == Return::ETHREAD_LIMIT {
+            call.pending = Pending::Enter;
+            return self.suspend(call, Function::FOREIGN_INTR.a0(), 0);
+        }
+        let mut result = U32::new(u32::MAX);
+        if answer == Return::OK {
+            host.read_shared(&call.shadow, msg::RET_OFFSET, result.as_mut_bytes());
+        }
+        let told = call.report(host);
+        self.settle(host, call, Some(TeeResult(result.get())), told)
     }
 
     /// Gives back what a call used, and draws the consequences of its result: `None` if OP-TEE
@@ -96,7 +102,7 @@ impl Mediator {
         }
         call.pending = Pending::Nothing;
         call.waits_from = None;
-        call.loads = false;
+        call.loads = Loads::Nothing;
         call.naps = 0;
         call.thread = None;
         (call.params, call.sent) = (0, 0);
@@ -193,16 +199,23 @@ impl Mediator {
         let mut books = self.books.lock();
         let release = match work {
             Work::Plain => None,
-            Work::Open(app) => {
-                if success {
-                    books.open_session(session, app, call.loads);
+            Work::Open(reserved) => {
+                if success && call.is_own() {
+                    // That the mediator asks again for what there was says nothing of it, and the session is closed.
+                    books.sessions.open(session, reserved, false, true);
+                } else if success {
+                    books.open_session(session, reserved, call.loads);
                 } else {
-                    books.sessions.not_opened(app);
+                    books.sessions.not_opened(reserved);
                 }
                 None
             }
-            Work::Refuse { app, .. } => {
-                books.sessions.not_opened(app);
+            Work::Refuse { reserved, session } => {
+                if success {
+                    books.sessions.not_opened(reserved);
+                } else {
+                    books.sessions.withhold(session, reserved);
+                }
                 None
             }
             Work::Leave(id) => {
@@ -211,15 +224,17 @@ impl Mediator {
             }
             Work::Close(id) => {
                 books.sessions.end_close(id, success);
-                if success {
-                    self.counters.closed.bump();
-                    // A guest's own CLOSE has waited for all users, so calls that name the session now are those of
-                    // another: OP-TEE gives a number away again before it says that it is free.
-                    if call.is_own() {
-                        books.give_up_users(id);
-                    }
-                }
                 None
+            }
+            // A guest's own CLOSE has waited for all users, so calls that name the session now are those of another:
+            // OP-TEE gives a number away again before it says that it is free. This one has not.
+            Work::CloseLeft { session, .. } if success => {
+                books.give_up_users(session);
+                None
+            }
+            Work::CloseLeft { app, .. } => {
+                drop(books);
+                return self.leaks(host, app);
             }
             Work::Register { cookie, intake } => {
                 let (pins, list) = intake.into_parts();
@@ -296,8 +311,8 @@ impl Call {
         TeeResult(message.header.ret.get())
     }
 
-    /// Writes the outputs to the guest's message: in one piece, from the first to the last.
-    fn report<H: Host>(&self, host: &H) -> bool {
+    /// Writes the outputs to the guest's message: in one piece, from the first to the last. What the guest gets.
+    fn report<H: Host>(&self, host: &H) -> [u64; 4] {
         let open = Command(self.message.header.cmd.get()) == Command::OPEN_SESSION;
         let from = if open {
             msg::SESSION_OFFSET
@@ -308,8 +323,11 @@ impl Call {
             .iter()
             .rposition(|kind| kind.is_out());
         let to = last.map_or(msg::HEADER_SIZE - 4, |last| msg::size(last + 1));
-        self.place
-            .write(host, from, &self.message.as_bytes()[from..to])
-            .is_ok()
+        let outputs = &self.message.as_bytes()[from..to];
+        code(match self.place.write(host, from, outputs) {
+            Ok(()) => Return::OK,
+            // A guest that took its message away has no result.
+            Err(_) => Return::EBADADDR,
+        })
     }
 }

@@ -17,6 +17,7 @@ use crate::memory::buffer::Release;
 use crate::memory::{Cookie, Intake, Place};
 use crate::message::{Kind, MAX_PARAMS, Message};
 use crate::rpc::Request;
+use crate::sessions::{Reserved, Sessions};
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Header, Param};
 use optee_proto::{FunctionId, Uuid, smc};
@@ -94,19 +95,32 @@ pub(crate) enum Work {
     /// Nothing.
     Plain,
     /// A session is reserved for it.
-    Open(Uuid),
+    Open(Reserved),
     /// A session is reserved for it, and OP-TEE has opened that although the VM must not have it. It is closed again.
-    Refuse { app: Uuid, session: u32 },
+    Refuse { reserved: Reserved, session: u32 },
     /// A session is to end with it, when no other call names that.
     Leave(u32),
     /// A session ends with it.
     Close(u32),
+    /// A session of a guest that is no more ends with it, to this application. It is not in the books any more.
+    CloseLeft { app: Uuid, session: u32 },
     /// A buffer is coming.
     Register { cookie: Cookie, intake: Intake },
     /// A buffer is going.
     Unregister(Cookie),
     /// Notifications end with it.
     StopNotifications,
+}
+
+/// What OP-TEE has come for while it opened a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Loads {
+    /// Nothing that it makes an application of.
+    Nothing,
+    /// A file, in the guest's file system or in the RPMB. Applications can be there.
+    Files,
+    /// The application's code.
+    Code,
 }
 
 /// A yielding call.
@@ -151,8 +165,8 @@ pub(crate) struct Call {
     token: u32,
     /// It sleeps, and has slept for as long as it wanted.
     pub(crate) awake: bool,
-    /// OP-TEE has come for the code of the application that it opens a session to, or for a file.
-    pub(crate) loads: bool,
+    /// What OP-TEE has come for meanwhile.
+    pub(crate) loads: Loads,
     /// How often the guest was asked to sleep until the call can begin.
     naps: u32,
     /// It waits for another call, and has gone on when OP-TEE had woken others so often.
@@ -184,35 +198,40 @@ impl Call {
             thread: None,
             token: 0,
             awake: false,
-            loads: false,
+            loads: Loads::Nothing,
             naps: 0,
             waits_from: None,
             pending: Pending::Nothing,
         }
     }
 
-    /// Makes it a call of the mediator's own that closes a session.
-    pub(crate) fn close_for_guest(&mut self, session: u32) {
+    /// Makes it a call of the mediator's own that closes a session to an application.
+    pub(crate) fn close_for_guest(&mut self, session: u32, app: Uuid) {
+        self.name_for_guest(session, optee_proto::msg::Command::CLOSE_SESSION);
+        self.work = Work::CloseLeft { app, session };
+    }
+
+    /// Makes it a call of the mediator's own that names a session and nothing else.
+    fn name_for_guest(&mut self, session: u32, command: optee_proto::msg::Command) {
         self.place = Place::nowhere();
         (self.params, self.sent) = (0, 0);
         self.message.header = Header::default();
-        self.message.header.cmd = optee_proto::msg::Command::CLOSE_SESSION.0.into();
+        self.message.header.cmd = command.0.into();
         self.message.header.session = session.into();
-        self.work = Work::Close(session);
     }
 
     /// Makes it a call of the mediator's own that opens a session to an application, for which
     /// one is reserved.
-    pub(crate) fn open_for_guest(&mut self, app: Uuid) {
+    pub(crate) fn open_for_guest(&mut self, reserved: Reserved) {
         self.place = Place::nowhere();
         self.message.header = Header::default();
         self.message.header.cmd = optee_proto::msg::Command::OPEN_SESSION.0.into();
-        let (a, b) = app.to_value();
+        let (a, b) = reserved.app().to_value();
         let login = optee_proto::msg::login::PUBLIC.into();
         self.ours.params[0] = Param::new(Attr::META_VALUE_INPUT, a, b, 0);
         self.ours.params[1] = Param::new(Attr::META_VALUE_INPUT, 0, 0, login);
         (self.params, self.sent) = (2, 2);
-        self.work = Work::Open(app);
+        self.work = Work::Open(reserved);
     }
 
     /// Makes it a call of the mediator's own that has OP-TEE forget a buffer.
@@ -227,10 +246,33 @@ impl Call {
 
     /// Makes it a call of the mediator's own that asks for another's cancellation.
     pub(crate) fn cancel_for_guest(&mut self, session: u32, cancel_id: u32) {
-        self.close_for_guest(session);
-        self.message.header.cmd = optee_proto::msg::Command::CANCEL.0.into();
+        self.name_for_guest(session, optee_proto::msg::Command::CANCEL);
         self.message.header.cancel_id = cancel_id.into();
-        self.work = Work::Plain;
+    }
+
+    /// The application that it has to do with, once, where OP-TEE may keep a session to that, or an address space for
+    /// it, because the call does not end.
+    pub(crate) fn take_unsettled(&mut self, sessions: &mut Sessions) -> Option<Uuid> {
+        match core::mem::replace(&mut self.work, Work::Plain) {
+            Work::Open(reserved) => {
+                let app = reserved.app();
+                // Of what the mediator opens, it is known whether there was one before.
+                let is_new = !self.is_own() || self.loads == Loads::Code;
+                let counts = reserved.counts() && is_new;
+                sessions.not_opened(reserved);
+                counts.then_some(app)
+            }
+            Work::Refuse { reserved, .. } => {
+                let app = reserved.app();
+                sessions.not_opened(reserved);
+                Some(app)
+            }
+            Work::CloseLeft { app, .. } => Some(app),
+            other => {
+                self.work = other;
+                None
+            }
+        }
     }
 
     /// Whether it uses the session of this number.

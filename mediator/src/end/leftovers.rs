@@ -1,50 +1,48 @@
 //! What OP-TEE still has when no call is under way any more: sessions, applications, buffers, memory for RPC
 //! messages. Each is given back by a call of the mediator's own.
 
-use super::{Closing, End};
+use super::End;
 use crate::Mediator;
-use crate::books::UserApp;
+use crate::books::App;
 use crate::host::{Host, Leftover};
 use crate::memory::Cookie;
 use alloc::vec::Vec;
 use optee_proto::{Return, Uuid, smc};
 
 impl Mediator {
-    /// A session cannot be closed.
-    pub(super) fn leaks<H: Host>(&self, host: &H, app: Uuid) {
+    /// A session cannot be closed, or does not come to be open: OP-TEE may keep an address space for it.
+    pub(crate) fn leaks<H: Host>(&self, host: &H, app: Uuid) {
         self.counters.leaked.bump();
         host.left_behind(Leftover::Session, app);
     }
 
-    /// Begins to close a session, if one is open.
+    /// Begins to close a session; `false` where none is open.
     ///
     /// Without a call there is no way to close any. One that cannot be closed is not tried again,
     /// and keeps its call where the budget is used up: so this ends.
-    pub(super) fn close_one<H: Host>(&self, host: &H, end: &mut End) -> Option<Closing> {
+    pub(super) fn close_one<H: Host>(&self, host: &H, end: &mut End) -> bool {
         let (session, mut call) = {
             let mut books = self.books.lock();
-            let call = books.idle.pop()?;
+            let Some(call) = books.idle.pop() else {
+                return false;
+            };
             match books.sessions.pop() {
                 Some(session) => (session, call),
                 None => {
                     books.idle.push(call);
-                    return None;
+                    return false;
                 }
             }
         };
-        let before = self.counters.closed.get();
-        call.close_for_guest(session.id);
+        call.close_for_guest(session.id, session.app);
         self.enter_own(host, end, call);
-        Some(Closing {
-            app: session.app,
-            before,
-        })
+        true
     }
 
     /// The applications that OP-TEE has loaded for the VM. Those that were too many for the list
     /// count as kept.
-    pub(super) fn loaded_apps(&self) -> Vec<UserApp> {
-        let (apps, more) = self.books.lock().take_user_apps();
+    pub(super) fn loaded_apps(&self) -> Vec<App> {
+        let (apps, more) = self.books.lock().take_apps();
         self.counters.kept.add(more.into());
         apps
     }
@@ -55,18 +53,31 @@ impl Mediator {
     /// OP-TEE does not say which they are. But where it asks for the application's code, which it
     /// does not get, it has not kept it.
     pub(super) fn open_once_more<H: Host>(&self, host: &H, end: &mut End, app: Uuid) {
-        let call = {
+        let begun = {
             let mut books = self.books.lock();
-            let reserved = books.sessions.reserve(app).is_ok();
-            let call = if reserved { books.idle.pop() } else { None };
-            if reserved && call.is_none() {
-                books.sessions.not_opened(app);
+            match books.sessions.reserve(app, true) {
+                Ok(reserved) => match books.idle.pop() {
+                    Some(call) => Some((call, reserved)),
+                    None => {
+                        books.sessions.not_opened(reserved);
+                        None
+                    }
+                },
+                Err(_) => None,
             }
-            call
         };
-        if let Some(mut call) = call {
-            call.open_for_guest(app);
+        if let Some((mut call, reserved)) = begun {
+            call.open_for_guest(reserved);
             self.enter_own(host, end, call);
+        }
+    }
+
+    /// The application of a session that nobody can close, or of a call that does not end and may have left one.
+    pub(super) fn take_leftover(&self) -> Option<Uuid> {
+        let mut books = self.books.lock();
+        match books.sessions.pop() {
+            Some(session) => Some(session.app),
+            None => books.take_unsettled(),
         }
     }
 

@@ -22,7 +22,7 @@ mod calls;
 mod leftovers;
 mod release;
 
-use crate::books::{Life, UserApp};
+use crate::books::{App, Life};
 use crate::host::{Host, Leftover};
 use crate::memory::Cookie;
 use crate::sync::Ordering;
@@ -66,10 +66,12 @@ enum Stage {
     Cancel(usize),
     /// They are ended.
     Calls,
-    /// Sessions are closed: the one of the call that is under way, then others.
-    Sessions(Option<Closing>, After),
+    /// Sessions are closed, one after the other.
+    Sessions(After),
     /// Applications that OP-TEE has loaded are opened once more; one of them is being opened.
-    Apps(Vec<UserApp>, Option<Uuid>),
+    Apps(Vec<App>, Option<Uuid>),
+    /// What calls that do not end may leave behind is counted.
+    Count,
     /// An OP-TEE that is not virtualised gives back memory for RPC messages.
     Cache,
     /// It forgets these registered buffers.
@@ -80,22 +82,13 @@ enum Stage {
     Release(Remains),
 }
 
-/// A session that is being closed.
-#[derive(Debug)]
-struct Closing {
-    /// With which application.
-    app: Uuid,
-    /// How many had been closed before.
-    before: u64,
-}
-
 /// What comes after sessions are closed.
 #[derive(Debug)]
 enum After {
     /// The question which applications stay.
     Ask,
     /// The next of these.
-    Apps(Vec<UserApp>),
+    Apps(Vec<App>),
 }
 
 impl End {
@@ -211,45 +204,34 @@ impl Mediator {
             }
             stage if self.resume_one(host, end) => stage,
             Stage::Cancel(_) => Stage::Calls,
-            Stage::Calls => Stage::Sessions(None, After::Ask),
-            Stage::Sessions(closing, after) => {
-                if let Some(Closing { app, before }) = closing
-                    && self.counters.closed.get() == before
-                {
-                    self.leaks(host, app);
-                }
-                match self.close_one(host, end) {
-                    Some(closing) => Stage::Sessions(Some(closing), after),
-                    None => match after {
-                        After::Ask => Stage::Apps(self.loaded_apps(), None),
-                        After::Apps(apps) => Stage::Apps(apps, None),
-                    },
-                }
-            }
+            Stage::Calls => Stage::Sessions(After::Ask),
+            Stage::Sessions(after) => match (self.close_one(host, end), after) {
+                (true, after) => Stage::Sessions(after),
+                (false, After::Ask) => Stage::Apps(self.loaded_apps(), None),
+                (false, After::Apps(apps)) => Stage::Apps(apps, None),
+            },
             Stage::Apps(apps, Some(opened)) => {
                 let is_gone = self.books.lock().is_user_app(opened);
                 if !is_gone {
                     self.counters.kept.bump();
                     host.left_behind(Leftover::Application, opened);
                 }
-                Stage::Sessions(None, After::Apps(apps))
+                Stage::Sessions(After::Apps(apps))
             }
             Stage::Apps(mut apps, None) => match apps.pop() {
-                Some(UserApp { id, .. }) => {
+                Some(App { id, .. }) => {
                     self.open_once_more(host, end, id);
                     Stage::Apps(apps, Some(id))
                 }
-                None => {
-                    let session = self.books.lock().sessions.pop();
-                    match session {
-                        Some(session) => {
-                            self.leaks(host, session.app);
-                            Stage::Apps(apps, None)
-                        }
-                        None if self.tee.virtualised => Stage::Forget,
-                        None => Stage::Cache,
-                    }
+                None => Stage::Count,
+            },
+            Stage::Count => match self.take_leftover() {
+                Some(app) => {
+                    self.leaks(host, app);
+                    Stage::Count
                 }
+                None if self.tee.virtualised => Stage::Forget,
+                None => Stage::Cache,
             },
             Stage::Cache => {
                 if self.drop_cached(host) {

@@ -27,10 +27,22 @@ impl Mediator {
         if request.command == Command::SHM_ALLOC && theirs.header.ret.get() == 0 {
             return self.answer_shm_alloc(host, call, request, &theirs);
         }
+        if request.command == Command::LOAD_TA && theirs.header.ret.get() == 0 {
+            self.learn_application(call, &request);
+        }
         request.copy_outputs(host, call, &theirs);
         request.conclude(host, call, theirs.header.ret, theirs.header.ret_origin);
         self.done_with(request);
         Next::Tee(Answer::NOTHING)
+    }
+
+    /// The guest has code that OP-TEE asked for. A name that nobody has code for says nothing, however many a client
+    /// thinks of.
+    #[inline(never)]
+    pub(super) fn learn_application(&self, call: &Call, request: &Request) {
+        if let Some(app) = request.code_of(call) {
+            self.books.lock().learn_user_app(app);
+        }
     }
 }
 

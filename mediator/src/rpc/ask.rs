@@ -2,7 +2,7 @@
 
 use super::{Function, Message, Request, Source, room_is_used};
 use crate::Mediator;
-use crate::call::{Answer, Call, Next, Pending, Work};
+use crate::call::{Answer, Call, Loads, Next, Pending, Work};
 use crate::host::Host;
 use crate::memory::{Buffer, Cookie, Place};
 use crate::message::Kind;
@@ -134,11 +134,20 @@ impl Mediator {
                 theirs[0].b = guest.0.into();
             }
             Command::LOAD_TA => {
-                self.learn_application(call, request);
+                if let Some(app) = request.code_of(call) {
+                    call.loads = Loads::Code;
+                    self.books.lock().comes_for_code(app);
+                }
                 self.name_buffers(request, &mut theirs)?;
             }
-            Command::FS => {
-                call.loads = true;
+            Command::FS
+            | Command::RPMB
+            | Command::RPMB_PROBE_RESET
+            | Command::RPMB_PROBE_NEXT
+            | Command::RPMB_FRAMES => {
+                if call.loads == Loads::Nothing {
+                    call.loads = Loads::Files;
+                }
                 self.name_buffers(request, &mut theirs)?;
             }
             _ => self.name_buffers(request, &mut theirs)?,
@@ -157,19 +166,6 @@ impl Mediator {
             .write_guest(host, call, &message, request.count)
             .map_err(|_| TeeResult::COMMUNICATION)?;
         Ok(self.guest_name(request))
-    }
-
-    /// OP-TEE wants the code of an application: of the one that the call opens a session to, or
-    /// of a library for it.
-    pub(super) fn learn_application(&self, call: &mut Call, request: &Request) {
-        let Param { a, b, .. } = request.params[0];
-        let wanted = Uuid::from_value(a.get(), b.get());
-        if request.params[0].attr() == Attr::VALUE_INPUT
-            && matches!(call.work, Work::Open(app) if app == wanted)
-        {
-            call.loads = true;
-            self.books.lock().learn_user_app(wanted);
-        }
     }
 
     /// OP-TEE comes for more memory, or gives some back, so it has read the list of what it got last.
@@ -208,6 +204,19 @@ impl Mediator {
                 books.rpc_buffers.get(*cookie).map_or(0, |(name, _)| name.0)
             }
         }
+    }
+}
+
+impl Request {
+    /// The application whose code OP-TEE wants, where that is the one that the call opens a session to. It may be
+    /// a library for it.
+    pub(super) fn code_of(&self, call: &Call) -> Option<Uuid> {
+        let Param { a, b, .. } = self.params[0];
+        let wanted = Uuid::from_value(a.get(), b.get());
+        let is_its_own = self.command == Command::LOAD_TA
+            && self.params[0].attr() == Attr::VALUE_INPUT
+            && matches!(&call.work, Work::Open(reserved) if reserved.app() == wanted);
+        is_its_own.then_some(wanted)
     }
 }
 

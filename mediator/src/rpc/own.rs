@@ -7,7 +7,7 @@
 use super::Request;
 use crate::Mediator;
 use crate::addr::PAGE_SIZE;
-use crate::call::Call;
+use crate::call::{Call, Loads};
 use crate::host::Host;
 use crate::memory::Cookie;
 use optee_proto::TeeResult;
@@ -30,10 +30,17 @@ impl Mediator {
                 TeeResult::SUCCESS
             }
             Command::LOAD_TA => {
+                if request.code_of(call).is_some() {
+                    call.loads = Loads::Code;
+                }
                 self.learn_application(call, request);
                 TeeResult::ITEM_NOT_FOUND
             }
-            Command::FS => TeeResult::ITEM_NOT_FOUND,
+            Command::FS
+            | Command::RPMB
+            | Command::RPMB_PROBE_RESET
+            | Command::RPMB_PROBE_NEXT
+            | Command::RPMB_FRAMES => TeeResult::ITEM_NOT_FOUND,
             _ => TeeResult::COMMUNICATION,
         }
     }

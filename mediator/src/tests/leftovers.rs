@@ -1,13 +1,13 @@
 //! What a VM leaves behind in OP-TEE when it ends is found out, counted, and bounded.
 
 use super::{APP, Vm};
-use crate::books::MAX_USER_APPS;
+use crate::books::MAX_APPS;
 use crate::fake::{Machine, Step};
-use crate::{Config, CreateError};
+use crate::{Config, CreateError, Leftover};
 use alloc::vec;
 use optee_proto::caps::SecureCaps;
-use optee_proto::msg::{Attr, Param, login};
-use optee_proto::{TeeResult, Uuid, rpc, smc};
+use optee_proto::msg::{Attr, Command, Param, login};
+use optee_proto::{Return, TeeResult, Uuid, rpc, smc};
 
 /// OP-TEE asks for the code of an application.
 fn load(app: Uuid) -> Step {
@@ -152,7 +152,7 @@ fn more_applications_than_are_remembered_count_as_kept() {
     let vm = Vm::bare(&Machine::new(), 1, config);
     let machine = vm.host.machine();
     let guest = vm.guest();
-    let all = MAX_USER_APPS as u8 + 3;
+    let all = MAX_APPS as u8 + 3;
     for number in 0..all {
         let app = Uuid([number; 16]);
         machine.script(1, [load(app)]);
@@ -170,16 +170,16 @@ fn any_number_of_applications_can_be_counted() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
     {
         let mut books = vm.mediator.books.lock();
-        for number in 0..MAX_USER_APPS as u8 {
+        for number in 0..MAX_APPS as u8 {
             books.learn_user_app(Uuid([number; 16]));
         }
-        books.more_user_apps = u32::MAX - 1;
+        books.apps.more = u32::MAX - 1;
         for number in 0..3 {
             books.learn_user_app(Uuid([0xf0 + number; 16]));
         }
     }
     vm.mediator.destroy(&vm.host).unwrap();
-    let all = MAX_USER_APPS as u64 + u64::from(u32::MAX);
+    let all = MAX_APPS as u64 + u64::from(u32::MAX);
     assert_eq!((vm.stats().kept, vm.stats().leaked), (all, 0));
     assert_eq!(
         vm.mediator.create(&vm.host),
@@ -203,4 +203,134 @@ fn what_is_given_back_is_asked_for_a_bounded_number_of_times() {
     let asked = u64::from(smc::DISABLE_SHM_CACHE.get());
     let calls = machine.smcs().into_iter().filter(|args| args[0] == asked);
     assert!(calls.count() < 10);
+}
+
+fn is_opening(app: Uuid) -> [Param; 2] {
+    let (a, b) = app.to_value();
+    let app = Param::new(Attr::META_VALUE_INPUT, a, b, 0);
+    [app, Param::new(Attr::META_VALUE_INPUT, 0, 0, 0)]
+}
+
+/// Begins to open a session to an application; the call does not come to an end.
+fn open_for_ever(vm: &Vm, app: Uuid) {
+    let guest = vm.guest();
+    let endless = if cfg!(miri) { 200 } else { 20_000 };
+    let steps = vec![Step::ForeignInterrupt; endless];
+    vm.host.machine().script(1, steps);
+    let message = guest.message(Command::OPEN_SESSION, 0, &is_opening(app));
+    assert_eq!(guest.begin(message)[0], rpc::Function::FOREIGN_INTR.a0());
+}
+
+/// The application hangs while it is opened. OP-TEE has made it an address space by then.
+#[test]
+fn a_session_whose_opening_does_not_end_is_counted() {
+    let mut config = Config::default();
+    config.quotas.leftovers = 2;
+    let vm = Vm::bare(&Machine::new(), 1, config);
+    for life in 1..=2 {
+        open_for_ever(&vm, APP);
+        vm.mediator.destroy(&vm.host).unwrap();
+        assert_eq!((vm.stats().leaked, vm.stats().kept), (life, 0));
+        if life == 1 {
+            vm.mediator.create(&vm.host).unwrap();
+            assert_eq!(vm.mediator.books.lock().address_spaces(), 1);
+        }
+    }
+    let left = vm.host.machine().left_behind();
+    assert_eq!(left, [(Leftover::Session, APP); 2]);
+    assert_eq!(vm.mediator.create(&vm.host), Err(CreateError::Leftovers(2)));
+    vm.end_after_destroy();
+}
+
+/// The same where OP-TEE broke the call.
+#[test]
+fn a_session_whose_opening_was_lost_is_counted() {
+    let vm = Vm::bare(&Machine::new(), 1, Config::default());
+    let guest = vm.guest();
+    let machine = vm.host.machine();
+    machine.script(1, [Step::Raw([0xffff_0001, 0, 0], None)]);
+    let message = guest.message(Command::OPEN_SESSION, 0, &is_opening(APP));
+    assert_eq!(guest.begin(message)[0], Return::ENOTAVAIL.get());
+    assert_eq!(vm.mediator.books.lock().address_spaces(), 1);
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!(vm.stats().leaked, 1);
+    assert_eq!(machine.left_behind(), [(Leftover::Session, APP)]);
+    vm.end_after_destroy();
+}
+
+/// What the mediator asks for at the end can hang as well: in an application that was kept, which counts once, and in
+/// one that is made anew.
+#[test]
+fn an_application_that_hangs_when_it_is_opened_once_more_counts_once() {
+    for loads in [false, true] {
+        let vm = Vm::bare(&Machine::new(), 1, Config::default());
+        let endless = if cfg!(miri) { 200 } else { 20_000 };
+        let mut steps = vec![Step::ForeignInterrupt; endless];
+        if loads {
+            steps.insert(0, load(APP));
+        }
+        let machine = vm.host.machine();
+        machine.script(1, [load(APP)]);
+        assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
+        machine.script(1, []);
+        machine.script(1, steps);
+        vm.mediator.destroy(&vm.host).unwrap();
+        let counts = (vm.stats().kept, vm.stats().leaked);
+        assert_eq!(counts, if loads { (0, 1) } else { (1, 0) });
+        vm.end_after_destroy();
+    }
+}
+
+/// A client can name applications that nobody has, as many as it likes. That costs its VM nothing.
+#[test]
+fn names_of_applications_that_nobody_has_are_not_remembered() {
+    let mut config = Config::default();
+    config.quotas.leftovers = 1;
+    let vm = Vm::bare(&Machine::new(), 1, config);
+    let machine = vm.host.machine();
+    let guest = vm.guest();
+    let message = guest.alloc(1);
+    for number in 0..2 * MAX_APPS as u8 {
+        let app = Uuid([number; 16]);
+        let gone = Step::Result(TeeResult::ITEM_NOT_FOUND);
+        machine.script(1, [load(app), gone]);
+        guest.write_message(message, Command::OPEN_SESSION, 0, &is_opening(app));
+        let opened = guest.run_with(message, |guest, request| {
+            let is_load = request.command() == rpc::Command::LOAD_TA;
+            if is_load {
+                guest.reply(request, TeeResult::ITEM_NOT_FOUND.0, &request.params);
+            }
+            is_load
+        });
+        assert_eq!(opened.header.ret.get(), TeeResult::ITEM_NOT_FOUND.0);
+    }
+    let before = machine.smcs().len();
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!((vm.stats().kept, vm.stats().leaked), (0, 0));
+    assert_eq!(machine.smcs().len() - before, 1, "nothing is asked for");
+    vm.mediator.create(&vm.host).unwrap();
+    vm.end();
+}
+
+/// OP-TEE finds an application among files, and never asks for its code. It may stay as well.
+#[test]
+fn an_application_from_a_file_is_opened_once_more() {
+    let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
+    let not_there = Step::Result(TeeResult::ITEM_NOT_FOUND);
+    for (command, rpmb) in [(rpc::Command::FS, false), (rpc::Command::RPMB, true)] {
+        let file = || Step::Command(command, vec![which]);
+        for (at_the_end, kept) in [(vec![], 1), (vec![file(), load(APP), not_there.clone()], 0)] {
+            let mut config = Config::default();
+            config.policy.rpmb = rpmb;
+            let vm = Vm::bare(&Machine::new(), 1, config);
+            let machine = vm.host.machine();
+            machine.script(1, [file()]);
+            assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
+            machine.script(1, []);
+            machine.script(1, at_the_end);
+            vm.mediator.destroy(&vm.host).unwrap();
+            assert_eq!((vm.stats().kept, vm.stats().leaked), (kept, 0));
+            vm.end_after_destroy();
+        }
+    }
 }

@@ -6,7 +6,7 @@ use crate::fake::{Guest, Machine, Step};
 use alloc::vec;
 use optee_proto::msg::{Attr, Command, Param, login};
 use optee_proto::rpc::{self, Function};
-use optee_proto::{TeeResult, Uuid};
+use optee_proto::{TeeResult, Uuid, smc};
 
 /// The share in these tests.
 const MOST: u32 = 5;
@@ -49,6 +49,7 @@ fn used(vm: &Vm) -> u32 {
 fn applications_that_run_are_bounded() {
     let vm = vm();
     let guest = vm.guest();
+    open(&vm, &guest, PSEUDO, []);
     let first = open(&vm, &guest, APP, [load(APP)]);
     for _ in 1..MOST {
         open(&vm, &guest, APP, [load(APP)]);
@@ -182,4 +183,166 @@ fn what_stays_of_earlier_lives_counts() {
     }
     vm.end_one();
     neighbour.end();
+}
+
+/// Another name that OP-TEE's sources have.
+const OTHER_PSEUDO: Uuid = Uuid(0xd96a5b40_c3e5_21e3_8794_1002a5d5c61b_u128.to_be_bytes());
+
+/// The parameters of a call that opens a session.
+fn opening(app: Uuid) -> [Param; 2] {
+    let (a, b) = app.to_value();
+    let app = Param::new(Attr::META_VALUE_INPUT, a, b, 0);
+    [app, Param::new(Attr::META_VALUE_INPUT, 0, 0, 0)]
+}
+
+/// This OP-TEE need not have the pseudo TAs that its sources have. It makes an address space then, to look for an
+/// application.
+#[test]
+fn names_of_pseudo_tas_count_until_one_was_opened() {
+    let vm = vm();
+    let guest = vm.guest();
+    for _ in 1..MOST {
+        open(&vm, &guest, APP, [load(APP)]);
+    }
+    vm.host.machine().script(1, [Step::ForeignInterrupt]);
+    let begun = guest.begin(guest.message(Command::OPEN_SESSION, 0, &opening(PSEUDO)));
+    assert_eq!(begun[0], Function::FOREIGN_INTR.a0());
+    assert_eq!(used(&vm), MOST);
+    for app in [PSEUDO, OTHER_PSEUDO, APP] {
+        assert_eq!(guest.open(app, login::PUBLIC).1, REFUSED);
+    }
+    // It is one, so it takes nothing, now and whenever it is opened.
+    assert_eq!(guest.resume(begun[3], [0; 4])[0], 0);
+    assert_eq!(used(&vm), MOST - 1);
+    open(&vm, &guest, OTHER, [load(OTHER)]);
+    assert_eq!(guest.open(OTHER_PSEUDO, login::PUBLIC).1, REFUSED);
+    open(&vm, &guest, PSEUDO, []);
+    assert_eq!(used(&vm), MOST);
+    // Nor in the VM's next life.
+    vm.mediator.destroy(&vm.host).unwrap();
+    vm.mediator.create(&vm.host).unwrap();
+    let guest = vm.guest();
+    for _ in used(&vm)..MOST {
+        open(&vm, &guest, OTHER, [load(OTHER)]);
+    }
+    open(&vm, &guest, PSEUDO, []);
+    assert_eq!(guest.open(OTHER_PSEUDO, login::PUBLIC).1, REFUSED);
+    vm.end();
+}
+
+/// Such a name is proof of nothing where an application has it: one that is loaded, or found among files.
+#[test]
+fn an_application_does_not_make_its_name_a_pseudo_tas() {
+    let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
+    let file = Step::Command(rpc::Command::FS, vec![which]);
+    for step in [load(PSEUDO), file] {
+        let vm = vm();
+        let guest = vm.guest();
+        open(&vm, &guest, PSEUDO, [step]);
+        assert_eq!(used(&vm), 1);
+        open(&vm, &guest, PSEUDO, []);
+        assert_eq!(used(&vm), 1);
+        for _ in 1..MOST {
+            open(&vm, &guest, OTHER, [load(OTHER)]);
+        }
+        assert_eq!(guest.open(PSEUDO, login::PUBLIC).1, REFUSED);
+        vm.end();
+    }
+}
+
+/// The instance is there, so another session to it takes no more.
+#[test]
+fn an_application_that_stays_is_opened_where_the_share_is_full() {
+    let vm = vm();
+    let guest = vm.guest();
+    let first = open(&vm, &guest, APP, [load(APP)]);
+    close(&guest, first);
+    let again = open(&vm, &guest, APP, []);
+    for _ in 1..MOST {
+        open(&vm, &guest, OTHER, [load(OTHER)]);
+    }
+    assert_eq!(used(&vm), MOST);
+    assert_eq!(guest.open(OTHER, login::PUBLIC).1, REFUSED);
+    open(&vm, &guest, APP, []);
+    close(&guest, again);
+    // Nor where it has to be loaded again, which happens once.
+    vm.host.machine().script(1, [Step::ForeignInterrupt]);
+    let begun = guest.begin(guest.message(Command::OPEN_SESSION, 0, &opening(APP)));
+    assert_eq!(begun[0], Function::FOREIGN_INTR.a0());
+    assert_eq!(guest.open(APP, login::PUBLIC).1, REFUSED);
+    assert_eq!(guest.resume(begun[3], [0; 4])[0], 0);
+    open(&vm, &guest, APP, [load(APP)]);
+    assert_eq!(used(&vm), MOST);
+    assert_eq!(guest.open(APP, login::PUBLIC).1, REFUSED);
+    vm.end();
+}
+
+/// One call loads it, and another one is done first.
+#[test]
+fn an_application_that_is_just_being_loaded_has_not_stayed() {
+    let vm = vm();
+    let guest = vm.guest();
+    vm.host
+        .machine()
+        .script(1, [load(APP), Step::ForeignInterrupt]);
+    let message = guest.message(Command::OPEN_SESSION, 0, &opening(APP));
+    let mut loading = guest.begin(message);
+    let at = guest.alloc(1);
+    let ((a1, a2), (a4, a5)) = (smc::pair(at.get()), smc::pair(Guest::cookie(at)));
+    loading = guest.resume(loading[3], [a1, a2, a4, a5]);
+    assert_eq!(loading[0], Function::CMD.a0());
+    guest.answer(&guest.read_message(at));
+    loading = guest.resume(loading[3], [0; 4]);
+    assert_eq!(loading[0], Function::FOREIGN_INTR.a0());
+    let other = open(&vm, &guest, APP, []);
+    let end = guest.finish(message, loading, &mut |_, _| false);
+    assert_eq!(end, optee_proto::Return::OK);
+    assert_eq!(used(&vm), 1);
+    close(&guest, guest.read_message(message).header.session.get());
+    close(&guest, other);
+    assert_eq!(used(&vm), 0);
+    vm.end();
+}
+
+/// Where the VM has the RPMB, OP-TEE may keep applications there.
+#[test]
+fn what_is_looked_for_in_the_rpmb_is_made_anew() {
+    let mut config = Config::default();
+    config.quotas.address_spaces = MOST;
+    config.policy.rpmb = true;
+    let commands = [
+        rpc::Command::RPMB,
+        rpc::Command::RPMB_PROBE_RESET,
+        rpc::Command::RPMB_PROBE_NEXT,
+        rpc::Command::RPMB_FRAMES,
+        rpc::Command::FS,
+    ];
+    assert_eq!(commands.len(), MOST as usize);
+    let vm = Vm::bare(&Machine::new(), 1, config);
+    let guest = vm.guest();
+    open(&vm, &guest, APP, [load(APP)]);
+    for command in commands.into_iter().skip(1) {
+        let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
+        open(&vm, &guest, APP, [Step::Command(command, vec![which])]);
+    }
+    assert_eq!(used(&vm), MOST);
+    assert_eq!(guest.open(APP, login::PUBLIC).1, REFUSED);
+    vm.end();
+}
+
+/// Such a one stays from one life to the next, and is looked for at the end of the first.
+#[test]
+fn an_application_that_stays_does_not_make_its_name_a_pseudo_tas() {
+    let vm = vm();
+    open(&vm, &vm.guest(), PSEUDO, [load(PSEUDO)]);
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!(vm.stats().kept, 1);
+    vm.mediator.create(&vm.host).unwrap();
+    let guest = vm.guest();
+    for _ in 1..MOST {
+        open(&vm, &guest, OTHER, [load(OTHER)]);
+    }
+    assert_eq!(used(&vm), MOST);
+    assert_eq!(guest.open(PSEUDO, login::PUBLIC).1, REFUSED);
+    vm.end();
 }

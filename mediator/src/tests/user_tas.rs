@@ -1,12 +1,12 @@
 //! A VM that may open user TAs and no pseudo TAs.
 
 use super::{APP, Vm};
-use crate::Config;
 use crate::fake::{Machine, Step};
+use crate::{Config, Leftover};
 use alloc::vec;
 use optee_proto::msg::{Attr, Command, Param, login};
 use optee_proto::rpc::{self, Function};
-use optee_proto::{TeeResult, Uuid, smc};
+use optee_proto::{Return, TeeResult, Uuid, smc};
 
 /// A pseudo TA that OP-TEE's sources have.
 const KNOWN: Uuid = Uuid(0x7011a688_ddde_4053_a5a9_7b3c4ddf13b8_u128.to_be_bytes());
@@ -87,7 +87,7 @@ fn what_is_opened_is_closed_in_any_case() {
     for ends in [false, true] {
         let vm = vm(&[]);
         let (machine, guest) = (vm.host.machine(), vm.guest());
-        let limit = [optee_proto::Return::ETHREAD_LIMIT.get(), 0, 0, 0];
+        let limit = [Return::ETHREAD_LIMIT.get(), 0, 0, 0];
         machine.script(1, [Step::ForeignInterrupt]);
         let (a, b) = UNKNOWN.to_value();
         let params = [
@@ -112,5 +112,78 @@ fn what_is_opened_is_closed_in_any_case() {
             assert_eq!(machine.open_sessions(1), 0);
             vm.end();
         }
+    }
+}
+
+/// OP-TEE is asked in vain to close it: it has no memory, or does not do it. So it stays, and is closed when the VM
+/// ends; the guest has nothing of it.
+#[test]
+fn what_cannot_be_closed_again_is_closed_at_the_end() {
+    let code = |code: Return| (Some([code.get(), 0, 0, 0]), None);
+    let result = |result| (None, Some(Step::Result(result)));
+    for (answer, step) in [
+        code(Return::EBADADDR),
+        code(Return::ENOMEM),
+        code(Return::EBADCMD),
+        code(Return::ENOTAVAIL),
+        code(Return::EBUSY),
+        result(TeeResult::BUSY),
+    ] {
+        for at_the_end in [TeeResult::SUCCESS, TeeResult::BUSY] {
+            let vm = vm(&[]);
+            let (machine, guest) = (vm.host.machine(), vm.guest());
+            machine.script(1, [Step::ForeignInterrupt]);
+            machine.script(1, step.clone());
+            let (a, b) = UNKNOWN.to_value();
+            let params = [
+                Param::new(Attr::META_VALUE_INPUT, a, b, 0),
+                Param::new(Attr::META_VALUE_INPUT, 0, 0, 0),
+            ];
+            let message = guest.message(Command::OPEN_SESSION, 0, &params);
+            let opening = guest.begin(message);
+            if let Some(answer) = answer {
+                machine.answer_next(smc::CALL_WITH_ARG, answer);
+                machine.forget_scripts(1);
+            }
+            assert_eq!(guest.resume(opening[3], [0; 4])[0], 0);
+            let header = guest.read_message(message).header;
+            assert_eq!((header.session.get(), header.ret.get()), (0, DENIED));
+            // The guest has no such session, and pays for it.
+            assert_eq!(machine.sessions(1), [1]);
+            for command in [Command::INVOKE, Command::CANCEL, Command::CLOSE_SESSION] {
+                let refused = guest.run(guest.message(command, 1, &[]));
+                assert_ne!(refused.header.ret.get(), 0, "{command:?}");
+            }
+            assert_eq!(machine.sessions(1), [1]);
+            assert_eq!(vm.stats().sessions, 1);
+            assert_eq!(vm.mediator.books.lock().address_spaces(), 1);
+            machine.script(1, [Step::Result(at_the_end)]);
+            vm.mediator.destroy(&vm.host).unwrap();
+            let leaked = u64::from(at_the_end != TeeResult::SUCCESS);
+            assert_eq!((vm.stats().leaked, vm.stats().kept), (leaked, 0));
+            vm.end_after_destroy();
+        }
+    }
+}
+
+/// The VM ends while OP-TEE closes it, and that does not end; or OP-TEE breaks the call.
+#[test]
+fn what_is_not_closed_again_at_the_end_is_counted() {
+    let endless = if cfg!(miri) { 200 } else { 20_000 };
+    for step in [Step::ForeignInterrupt, Step::Raw([0xffff_0001, 0, 0], None)] {
+        let vm = vm(&[]);
+        let (machine, guest) = (vm.host.machine(), vm.guest());
+        machine.script(1, []);
+        machine.script(1, vec![step; endless]);
+        let (a, b) = UNKNOWN.to_value();
+        let params = [
+            Param::new(Attr::META_VALUE_INPUT, a, b, 0),
+            Param::new(Attr::META_VALUE_INPUT, 0, 0, 0),
+        ];
+        guest.begin(guest.message(Command::OPEN_SESSION, 0, &params));
+        vm.mediator.destroy(&vm.host).unwrap();
+        assert_eq!(vm.stats().leaked, 1);
+        assert_eq!(machine.left_behind(), [(Leftover::Session, UNKNOWN)]);
+        vm.end_after_destroy();
     }
 }

@@ -6,7 +6,7 @@ use crate::{Config, Leftover, Offer, Progress};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
-use optee_proto::{rpc, smc, uuid};
+use optee_proto::{TeeResult, rpc, smc, uuid};
 
 /// Interrupts of a call that does not end.
 const ENDLESS: usize = if cfg!(miri) { 200 } else { 20_000 };
@@ -224,5 +224,28 @@ fn calls_that_wake_each_other_for_ever_are_given_up() {
     assert_eq!(waits, [0; 0]);
     assert!(calls < 8200, "{calls} calls");
     assert_eq!(vm.stats().leaked, 0);
+    vm.end_after_destroy();
+}
+
+/// A session that the guest was closing is closed while the mediator closes another in vain.
+#[test]
+fn what_the_guest_closes_is_not_taken_for_what_the_mediator_closes() {
+    let vm = with_calls(4);
+    let first = open(&vm);
+    let second = open(&vm);
+    vm.host.machine().script(1, [Step::WaitFor(7)]);
+    let guest = guest(&vm);
+    let closing = guest.begin(guest.message(Command::CLOSE_SESSION, first, &[]));
+    assert_eq!(closing[0], rpc::Function::CMD.a0());
+    let in_vain = Step::Result(TeeResult::BUSY);
+    let works = interrupts(4);
+    let steps = [Step::Send(7)].into_iter().chain(works).chain([in_vain]);
+    vm.host.machine().script(1, steps);
+    end(&vm);
+    let closed = vm.host.machine().outcomes(1);
+    let closed = closed.iter().map(|seen| seen.header.session.get());
+    assert_eq!(closed.collect::<Vec<u32>>()[2..], [first, second]);
+    assert_eq!(vm.stats().leaked, 1);
+    assert_eq!(vm.host.machine().left_behind(), [(Leftover::Session, APP)]);
     vm.end_after_destroy();
 }

@@ -1,0 +1,149 @@
+//! Which applications OP-TEE has loaded for the VM, and how many of its address spaces they take.
+
+use super::{Books, Denied};
+use crate::call::Loads;
+use crate::pseudo_tas::{PseudoTas, is_pseudo_ta};
+use crate::sessions::Reserved;
+use alloc::vec::Vec;
+use optee_proto::{TeeResult, Uuid};
+
+/// The most applications that are remembered.
+pub(crate) const MAX_APPS: usize = if cfg!(miri) { 3 } else { 64 };
+
+/// An application that OP-TEE has loaded for the VM.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct App {
+    pub(crate) id: Uuid,
+    /// It came for its code, which makes it a user TA: it looks among its pseudo TAs first. What it found among
+    /// files is none for certain.
+    is_user: bool,
+    /// OP-TEE keeps it, and its address space, when no session to it is open.
+    stays: bool,
+}
+
+/// What is known of applications.
+#[derive(Debug)]
+pub(crate) struct Apps {
+    loaded: Vec<App>,
+    /// How often there was one more, or all that this has room for.
+    pub(crate) more: u32,
+    /// The pseudo TAs that this OP-TEE has, as far as the VM has opened them.
+    pseudo: PseudoTas,
+}
+
+impl Apps {
+    /// Nothing yet.
+    pub(super) const fn new() -> Self {
+        Self {
+            loaded: Vec::new(),
+            more: 0,
+            pseudo: PseudoTas::new(),
+        }
+    }
+
+    /// What outlives the VM: OP-TEE has the same pseudo TAs as before.
+    pub(super) const fn inherit(&mut self, old: &Self) {
+        self.pseudo = old.pseudo;
+    }
+
+    fn get(&mut self, app: Uuid) -> Option<&mut App> {
+        self.loaded.iter_mut().find(|known| known.id == app)
+    }
+
+    /// Remembers an application. What does not fit into the list is only counted, and gets the smaller share.
+    fn remember(&mut self, app: Uuid, is_user: bool) {
+        if let Some(known) = self.get(app) {
+            known.is_user |= is_user;
+        } else if self.loaded.len() < MAX_APPS && self.loaded.try_reserve(1).is_ok() {
+            self.loaded.push(App {
+                id: app,
+                is_user,
+                stays: false,
+            });
+        } else {
+            self.more = self.more.saturating_add(1);
+        }
+    }
+}
+
+impl Books {
+    /// OP-TEE comes for the code of an application, so no instance of it has stayed.
+    pub(crate) fn comes_for_code(&mut self, app: Uuid) {
+        if let Some(known) = self.apps.get(app) {
+            known.stays = false;
+        }
+    }
+
+    /// OP-TEE gets the code of an application, so that is a user TA.
+    pub(crate) fn learn_user_app(&mut self, app: Uuid) {
+        self.apps.remember(app, true);
+    }
+
+    /// Forgets which applications OP-TEE has loaded, and says which they were, and how many more.
+    pub(crate) fn take_apps(&mut self) -> (Vec<App>, u32) {
+        (
+            core::mem::take(&mut self.apps.loaded),
+            core::mem::take(&mut self.apps.more),
+        )
+    }
+
+    /// Whether OP-TEE has got the code of an application.
+    pub(crate) fn is_user_app(&self, app: Uuid) -> bool {
+        let mut loaded = self.apps.loaded.iter();
+        loaded.any(|known| known.id == app && known.is_user)
+    }
+
+    /// Address space numbers of OP-TEE's that the VM takes at most, by what it has open and by what its
+    /// earlier lives have left behind. See [`crate::Quotas::address_spaces`].
+    pub(crate) fn address_spaces(&self) -> u32 {
+        let staying = self.apps.loaded.iter().filter(|known| known.stays).count();
+        self.lost_spaces + staying as u32 + self.sessions.address_spaces()
+    }
+
+    /// Reserves a session to an application for the guest, within its share of address spaces.
+    ///
+    /// OP-TEE makes an address space before it looks for code. Only what was opened before, and is no application for
+    /// certain, is opened without.
+    pub(crate) fn reserve_session(&mut self, app: Uuid) -> Result<Reserved, Denied> {
+        let known = self.apps.get(app).copied();
+        let takes_none = known.is_none() && self.apps.pseudo.contains(app);
+        // The instance has its number already; and where there is none any more, one new instance can have it.
+        let has_one = known.is_some_and(|known| known.stays);
+        let most = self.quotas.address_spaces + u32::from(has_one);
+        if !takes_none && self.address_spaces() >= most {
+            return Err(Denied(TeeResult::OUT_OF_MEMORY));
+        }
+        self.sessions.reserve(app, !takes_none)
+    }
+
+    /// A reserved session is open. `loads` says what OP-TEE came for while it opened it.
+    ///
+    /// OP-TEE comes for the code of each instance of a user TA that it makes, where it had to before. So a
+    /// session to such a one without that is served by an instance that was there: by another session's, or by
+    /// one that stays when it has none.
+    pub(crate) fn open_session(&mut self, id: u32, reserved: Reserved, loads: Loads) {
+        let app = reserved.app();
+        let has = self.sessions.has(app);
+        if loads == Loads::Files {
+            self.apps.remember(app, false);
+        }
+        let is_user = self.is_user_app(app);
+        let counts = match (self.apps.get(app), loads) {
+            (Some(known), Loads::Nothing) => {
+                known.stays |= !has;
+                false
+            }
+            (Some(known), Loads::Code) => {
+                // Another call can have been served by the instance that this one has loaded, and be done first.
+                known.stays = false;
+                true
+            }
+            (None, Loads::Nothing) if is_pseudo_ta(app) => {
+                self.apps.pseudo.insert(app);
+                false
+            }
+            _ => true,
+        };
+        self.sessions.open(id, reserved, is_user, counts);
+    }
+}
