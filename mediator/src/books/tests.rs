@@ -51,3 +51,28 @@ fn each_quota_has_its_share_of_the_heap() {
 fn table_of_sixty<T>() -> u64 {
     Table::<T>::heap_bytes(60) - Table::<T>::heap_bytes(0)
 }
+
+/// OP-TEE is asked to forget what it knows, what the guest registered, and what no call uses.
+#[test]
+fn only_what_is_registered_live_and_not_in_use_is_unregistered_at_the_end() {
+    for state in [State::Coming, State::Live, State::Going, State::Gone] {
+        for provenance in [Provenance::Registered, Provenance::Allocated] {
+            for users in [0, 1] {
+                let mut books = Books::new(Quotas::default());
+                let cookie = books.reserve(GuestCookie(7), provenance, 4096, 0, 1);
+                let cookie = cookie.unwrap();
+                let buffer = books.buffers.get(cookie).unwrap().1;
+                (buffer.state, buffer.users) = (state, users);
+                let is_fit = (state, provenance, users) == (State::Live, Provenance::Registered, 0);
+                assert_eq!(books.begin_own_unregister(cookie), is_fit);
+                let after = books.buffers.get(cookie).unwrap().1.state;
+                assert_eq!(after, if is_fit { State::Going } else { state });
+            }
+        }
+    }
+    let mut books = Books::new(Quotas::default());
+    let gone = books.reserve(GuestCookie(7), Provenance::Registered, 4096, 0, 1);
+    let gone = gone.unwrap();
+    books.remove(gone).unwrap();
+    assert!(!books.begin_own_unregister(gone));
+}
