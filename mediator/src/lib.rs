@@ -271,7 +271,7 @@ impl Mediator {
         // A call has its message's page, one that OP-TEE is unmapping, and at most two lists: of
         // the buffer that it registers, and of the last one that OP-TEE asked for. All pages of
         // all lists but their last ones are full.
-        let per_call = 2 + 2;
+        let per_call = 4;
         let full = quotas.pages / PAGE_LIST_ENTRIES as u32;
         per_call * self.call_limit() + full + quotas.rpc_buffers + pages::SPARE_PAGES as u32
     }
