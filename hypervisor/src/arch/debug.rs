@@ -1,4 +1,5 @@
-//! The debug registers of this pCPU that guests use: breakpoints, watchpoints, single step. They are only written.
+//! The debug registers of this pCPU that guests use: breakpoints, watchpoints, single step. But for MDSCR_EL1 they are only
+//! written.
 
 use super::{barrier, read_register, write_register};
 use crate::devices::debug::{DebugUnit, MAX_PAIRS, Pair, TDCC};
@@ -43,6 +44,18 @@ pub fn init() {
 /// No debug exceptions. The breakpoints stay, without effect (MDSCR_EL1.MDE).
 pub fn quiet() {
     write_register!("mdscr_el1", TDCC);
+}
+
+/// Does something in the secure world while the registers are a vCPU's. Software step knows no security state. A guest's
+/// would go on in OP-TEE's applications where the firmware neither sets MDCR_EL3.SDD (Arm ARM DDI 0487, D2.4) nor switches
+/// MDSCR_EL1. The SMC and the return from it synchronise.
+#[cold]
+pub fn quietly<T>(act: impl FnOnce() -> T) -> T {
+    let control = read_register!("mdscr_el1");
+    quiet();
+    let result = act();
+    write_register!("mdscr_el1", control);
+    result
 }
 
 /// Puts a vCPU's registers on this pCPU, as many as the pCPU has.
