@@ -82,7 +82,7 @@ else
 	cargo test --profile host --package postern-tests -- --test-threads=1
 endif
 
-test-hostile: tool prepare ## A guest that plays 63 attacks beside one that works; make test plays some of them
+test-hostile: tool prepare ## A guest that plays 68 attacks beside one that works; make test plays some of them
 	POSTERN_TEST_SUITE=$(SUITE) cargo run --profile host --package postern-tests --bin hostile -- $(if $(COUNTED),counted) $(ATTACKS)
 
 test-cpus: tool prepare ## Two VMs scan all system registers, two run a case of xtest, on each CPU model or on CPUS="max"; may fetch QEMU

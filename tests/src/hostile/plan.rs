@@ -268,6 +268,11 @@ pub const PLAN: &[Row] = &[
     // Applications for which there is no room any more.
     guest(62).quick().logging(ROOM),
     guest(63).quick(),
+    guest(64).quick(),
+    guest(65).quick(),
+    guest(66),
+    guest(67).quick().logging(LOADING),
+    guest(68).quick(),
 ];
 
 #[cfg(test)]
@@ -277,7 +282,7 @@ mod tests {
     #[test]
     fn all_attacks_are_accounted_for() {
         let numbers: Vec<u8> = PLAN.iter().map(|row| row.number).collect();
-        assert_eq!(numbers, (1..=63).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=68).collect::<Vec<_>>());
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for row in PLAN {
             row.check(&root).expect("the tests that play it");

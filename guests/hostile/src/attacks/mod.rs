@@ -1,6 +1,8 @@
 //! The attacks, in the groups of the test plan.
 
+mod clocks;
 mod cookies;
+mod debug;
 mod fast;
 mod interrupts;
 mod later;
@@ -31,4 +33,6 @@ pub const ATTACKS: &[&[Attack]] = &[
     later::ATTACKS,
     maintenance::ATTACKS,
     resources::ATTACKS,
+    clocks::ATTACKS,
+    debug::ATTACKS,
 ];
