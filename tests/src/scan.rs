@@ -23,7 +23,7 @@ use std::time::Duration;
 pub struct Model {
     /// QEMU's `-cpu`.
     pub cpu: &'static str,
-    /// The same without what TF-A and OP-TEE do not stand.
+    /// The same, without what takes the emulator too long once Linux runs.
     with_tee: &'static str,
     /// Whether `make test` scans it.
     pub quick: bool,
@@ -47,7 +47,7 @@ pub const MODELS: &[Model] = &[
     model("neoverse-n2", false),
     Model {
         cpu: "max",
-        with_tee: "max,sve=off,sme=off,pauth-impdef=on",
+        with_tee: "max,pauth-impdef=on",
         quick: true,
     },
 ];
@@ -364,7 +364,7 @@ fn two_guests(machine: &Machine, folder: &Path) -> Result<()> {
 }
 
 impl Model {
-    /// What of the model the firmware does not stand, for a reader.
+    /// What differs with the TEE, for a reader.
     fn reduced(&self) -> String {
         match self.with_tee.strip_prefix(self.cpu) {
             Some("") | None => String::new(),
