@@ -98,8 +98,12 @@ pub trait Site {
     /// It does not.
     fn leave(&self) -> Result<Progress, DestroyError>;
 
-    /// OP-TEE has let go of the VM: what is EL2's is as for a VM that was never on.
-    fn reset(&self);
+    /// OP-TEE has let go of the VM: its devices are as for a VM that was never on, so that none of them drives an
+    /// interrupt. What reaches them from outside goes on reaching them.
+    fn reset_devices(&self);
+
+    /// So is its interrupt controller. After the devices, which could drive a level into it that nobody takes back.
+    fn reset_interrupts(&self);
 
     /// OP-TEE does not let go of the VM, so nothing is given back. Logs that.
     fn hold(&self, why: DestroyError);
@@ -117,8 +121,8 @@ pub trait Site {
     fn give_memory_back(&self);
 }
 
-/// Does a piece of what the VM waits for: what it waits for then. `None` where it is too early for that; nothing
-/// has changed then.
+/// Does a piece of what the VM waits for, and notes what it waits for then. False where it is too early for that:
+/// nothing has changed then.
 pub fn step<S: Site>(site: &S, work: &mut Work<S::Loader>) -> bool {
     let next = match core::mem::replace(work, Work::Nothing) {
         Work::Wait(until) if site.now() < until => {
@@ -185,7 +189,8 @@ fn leave<S: Site>(site: &S) -> Work<S::Loader> {
         Ok(Progress::More) | Err(DestroyError::Busy) => Work::Leave,
         Ok(Progress::Later(milliseconds)) => Work::Wait(site.now() + site.ticks(milliseconds)),
         Ok(Progress::Done) => {
-            site.reset();
+            site.reset_devices();
+            site.reset_interrupts();
             Work::Unmap
         }
         Err(why) => {

@@ -200,14 +200,17 @@ impl Site for Grounds {
         }
     }
 
-    fn reset(&self) {
+    fn reset_devices(&self) {
         let vm = self.vm;
         vm.has_tee.store(false, Ordering::Release);
         sections::lengthy(Cause::Reset, || {
-            vm.vgic.reset();
             vm.console.reset();
             vm.devices.reset();
         });
+    }
+
+    fn reset_interrupts(&self) {
+        sections::lengthy(Cause::Reset, || self.vm.vgic.reset());
     }
 
     fn hold(&self, why: DestroyError) {

@@ -2,6 +2,10 @@
 
 use super::*;
 use crate::boot::{self, BLOCK_SIZE};
+use crate::devices::mmio::{Access, AccessSize};
+use crate::devices::pl011::{Pl011, TxSink};
+use crate::devices::vgic::{IntId, MmioOutcome, Vgic, Window, Wire};
+use crate::ids::VcpuIndex;
 use crate::range::PaRange;
 use crate::vm::frames::Frames;
 use crate::vm::layout;
@@ -59,6 +63,20 @@ struct Vm {
     /// Why it got no TEE.
     cannot: RefCell<Vec<CreateError>>,
     can_load: bool,
+    vgic: Vgic,
+    uart: RefCell<Pl011>,
+}
+
+/// What the guest's UART interrupts by.
+const UART: IntId = IntId::new(33).unwrap();
+
+/// Nobody listens.
+struct Nowhere;
+
+impl TxSink for Nowhere {
+    fn send(&mut self, _: u8) -> bool {
+        true
+    }
 }
 
 impl Vm {
@@ -78,6 +96,42 @@ impl Vm {
             said: RefCell::new(Vec::new()),
             cannot: RefCell::new(Vec::new()),
             can_load: true,
+            vgic: Vgic::new(1),
+            uart: RefCell::new(Pl011::new()),
+        }
+    }
+
+    fn drive(&self, level: bool) {
+        // Nobody runs.
+        let _ = self.vgic.set_line(Wire::spi(UART).unwrap(), level);
+    }
+
+    /// A user types something.
+    fn input(&self) {
+        let mut uart = self.uart.borrow_mut();
+        let _ = uart.receive(b'x');
+        self.drive(uart.irq_line());
+    }
+
+    /// The guest has its UART interrupt for what is typed.
+    fn listen(&self) {
+        let mut uart = self.uart.borrow_mut();
+        for (register, value) in [(0x2c, 0x70), (0x38, 0x50)] {
+            let write = Access::write(register, AccessSize::Word, value);
+            uart.access(write, &mut Nowhere);
+        }
+        self.drive(uart.irq_line());
+    }
+
+    /// Whether the guest finds its UART's interrupt pending: GICD_ISPENDR1.
+    fn is_pending(&self) -> bool {
+        let read = Access::read(0x204, AccessSize::Word);
+        match self
+            .vgic
+            .access(VcpuIndex::BOOT, Window::Distributor, &read)
+        {
+            MmioOutcome::Done { value, .. } => value & 1 << (33 - 32) != 0,
+            MmioOutcome::Retry { .. } => panic!("nobody runs"),
         }
     }
 
@@ -223,7 +277,15 @@ impl Site for Vm {
         self.mediator.destroy_step(&self.host)
     }
 
-    fn reset(&self) {}
+    fn reset_devices(&self) {
+        self.input();
+        *self.uart.borrow_mut() = Pl011::new();
+    }
+
+    fn reset_interrupts(&self) {
+        self.input();
+        self.vgic.reset();
+    }
 
     fn hold(&self, why: DestroyError) {
         self.said.borrow_mut().push(why);
@@ -477,4 +539,24 @@ fn a_start_that_optee_does_not_let_go_of_is_not_tried_again() {
     let calls = machine.smcs().into_iter().map(|args| args[0]);
     assert_eq!(calls.filter(|&id| id == created).count(), 1);
     assert_eq!(machine.violations(), [""; 0]);
+}
+
+/// A user types while the VM is being reset, whatever is done first. What the guest of the next life finds at its
+/// interrupt controller is what its UART has to say, and not what the one before was told.
+#[test]
+fn no_level_of_one_life_is_in_the_next() {
+    let machine = Machine::new();
+    let ram = Ram::new(1);
+    let a = Vm::new(&machine, 1, &ram);
+    a.start();
+    a.listen();
+    a.input();
+    assert!(a.is_pending());
+    a.order(Order::Reset);
+    a.settle();
+    assert_eq!(a.phase(), Phase::Running);
+    assert!(!a.uart.borrow().irq_line(), "nobody has asked for it yet");
+    assert!(!a.is_pending());
+    a.listen();
+    assert!(a.is_pending());
 }
