@@ -33,15 +33,20 @@ impl Flow {
     }
 
     /// What to tell about `channel`, in whose queue `room` bytes have room now: to be called whenever somebody has
-    /// asked or there may be more room.
+    /// asked or there may be more room. The question stays until [`Flow::told`].
     #[inline]
-    pub fn answer(&mut self, channel: Channel, room: usize) -> Option<[u8; ANSWER_BYTES]> {
+    pub fn answer(&self, channel: Channel, room: usize) -> Option<[u8; ANSWER_BYTES]> {
         if !self.asked || room < ANSWER_FROM {
             return None;
         }
-        self.asked = false;
         let [low, high] = u16::try_from(room).unwrap_or(u16::MAX).to_le_bytes();
         Some([channel.get(), low, high])
+    }
+
+    /// The answer is on its way.
+    #[inline]
+    pub const fn told(&mut self) {
+        self.asked = false;
     }
 }
 
@@ -56,7 +61,7 @@ mod tests {
 
     #[test]
     fn who_has_not_asked_hears_nothing() {
-        let mut flow = Flow::new();
+        let flow = Flow::new();
         assert_eq!(flow.answer(A, INPUT_QUEUE), None);
     }
 
@@ -68,6 +73,9 @@ mod tests {
         assert_eq!(flow.answer(A, 0), None);
         assert_eq!(flow.answer(A, ANSWER_FROM - 1), None);
         assert_eq!(flow.answer(A, 0x0801), Some([1, 0x01, 0x08]));
+        // Until it is on its way, the question waits for it.
+        assert_eq!(flow.answer(A, 0x0802), Some([1, 0x02, 0x08]));
+        flow.told();
         assert_eq!(flow.answer(A, INPUT_QUEUE), None);
         flow.ask();
         assert_eq!(flow.answer(A, INPUT_QUEUE), Some([1, 0x00, 0x10]));

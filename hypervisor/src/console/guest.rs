@@ -1,17 +1,27 @@
 //! A guest's console: its PL011, and its channel on the physical UART.
 
-use super::flow::Flow;
-use super::mux;
-use super::output;
+use super::flow::{ANSWER_BYTES, Flow};
+use super::mux::Channel;
 use crate::devices::mmio::Access;
 use crate::devices::pl011::{Pl011, TxSink};
 use crate::lock::{Class, Lock};
 use alloc::boxed::Box;
 
+/// The way to the physical UART.
+pub trait Outside {
+    /// Sends a guest's byte on its channel; false where it is to wait until [`Console::go_on`].
+    fn send(&self, channel: Channel, byte: u8) -> bool;
+
+    /// Sends an answer of the flow control's about a channel; false where it is to come again in
+    /// [`Console::go_on`].
+    fn tell(&self, about: Channel, answer: &[u8; ANSWER_BYTES]) -> bool;
+}
+
 /// One guest's console.
-pub struct Console {
-    channel: mux::Channel,
+pub struct Console<O> {
+    channel: Channel,
     line: Box<Lock<Line>>,
+    outside: O,
 }
 
 /// The device, and whether the other end of the line waits to hear that it has room.
@@ -22,27 +32,29 @@ struct Line {
 
 impl Line {
     /// Answers a question whose time has come. Under the lock, so that no byte of input is between the two.
-    fn tell_room(&mut self, channel: mux::Channel) {
-        if let Some(answer) = self.flow.answer(channel, self.device.input_room()) {
-            output::send_flow(&answer);
+    fn tell_room(&mut self, channel: Channel, outside: &impl Outside) {
+        if let Some(answer) = self.flow.answer(channel, self.device.input_room())
+            && outside.tell(channel, &answer)
+        {
+            self.flow.told();
         }
     }
 }
 
 /// The channel on the physical UART.
-struct Channel(mux::Channel);
+struct Sink<'a, O>(Channel, &'a O);
 
 /// Where the machine's UART is slower than the guest, a byte stays in the guest's FIFO, whose flags and
 /// interrupts tell the guest to wait.
-impl TxSink for Channel {
+impl<O: Outside> TxSink for Sink<'_, O> {
     fn send(&mut self, byte: u8) -> bool {
-        output::send_guest(self.0, byte)
+        self.1.send(self.0, byte)
     }
 }
 
-impl Console {
+impl<O: Outside> Console<O> {
     /// A console on this channel.
-    pub fn new(channel: mux::Channel) -> Self {
+    pub fn new(channel: Channel, outside: O) -> Self {
         Self {
             channel,
             line: Box::new(Lock::new(
@@ -52,12 +64,17 @@ impl Console {
                     flow: Flow::new(),
                 },
             )),
+            outside,
         }
     }
 
     /// Its channel.
-    pub const fn channel(&self) -> mux::Channel {
+    pub const fn channel(&self) -> Channel {
         self.channel
+    }
+
+    const fn sink(&self) -> Sink<'_, O> {
+        Sink(self.channel, &self.outside)
     }
 
     /// The guest's access to a register: what a read finds. `drive` is told the interrupt line's
@@ -66,10 +83,10 @@ impl Console {
         let mut line = self.line.lock();
         if line.device.has_output() {
             // Who polls for room finds it without being told.
-            line.device.pump(&mut Channel(self.channel));
+            line.device.pump(&mut self.sink());
         }
-        let value = line.device.access(access, &mut Channel(self.channel));
-        line.tell_room(self.channel);
+        let value = line.device.access(access, &mut self.sink());
+        line.tell_room(self.channel, &self.outside);
         (value, drive(line.device.irq_line()))
     }
 
@@ -84,21 +101,25 @@ impl Console {
     pub fn tell_room(&self) {
         let mut line = self.line.lock();
         line.flow.ask();
-        line.tell_room(self.channel);
+        line.tell_room(self.channel, &self.outside);
     }
 
-    /// There is room again on the machine's UART, which refused the guest's bytes before.
+    /// There is room again on the machine's UART, which refused the guest's bytes before, or an answer.
     pub fn go_on<R>(&self, drive: impl FnOnce(bool) -> R) -> R {
         let mut line = self.line.lock();
-        line.device.pump(&mut Channel(self.channel));
+        line.device.pump(&mut self.sink());
+        line.tell_room(self.channel, &self.outside);
         drive(line.device.irq_line())
     }
 
     /// As after power-on.
     pub fn reset(&self) {
         let mut line = self.line.lock();
-        line.device.pump(&mut Channel(self.channel));
+        line.device.pump(&mut self.sink());
         line.device = Pl011::new();
-        line.tell_room(self.channel);
+        line.tell_room(self.channel, &self.outside);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,10 @@
 pub use postern_base::ring;
 
 pub mod flow;
-#[cfg(target_os = "none")]
 pub mod guest;
 #[cfg(target_os = "none")]
 pub mod input;
+pub mod lines;
 pub mod log;
 pub mod manager;
 pub mod monitor;

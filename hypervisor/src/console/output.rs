@@ -3,17 +3,20 @@
 //! A byte stream with channel switches, `0xFF c`, and `0xFF 0xFF` for a literal 0xFF; see
 //! `docs/console.md`.
 
+use super::flow::ANSWER_BYTES;
+use super::guest::{Console, Outside};
+use super::lines::{Kind, Lines, MAX_EDITED};
 use super::log::{InJson, Level, LogLine, Stamp};
 use super::monitor::Session;
 use super::monitor::port::Terminal;
 use super::mux::{Channel, Encoder};
 use super::recent::Recent;
-use super::ring::Ring;
-use super::transmit::{self, Ready, Transmitter};
+use super::transmit::Ready;
 use super::uart::{Registers, Uart};
 use crate::arch::percpu;
 use crate::arch::timer;
 use crate::arch::uart::UartRegisters;
+use crate::ids::VmIndex;
 use crate::lock::{Class, Lock};
 use core::fmt::{self, Write};
 use spin::Once;
@@ -34,28 +37,13 @@ impl Registers for UartRegisters {
 /// Looks at the UART, while it has no room, before it counts as stuck. One takes 100 ns and more, a
 /// byte 87 µs at 115,200 baud.
 pub const LOOKS: u32 = 100_000;
-/// Room in the queue that the log leaves to events, in bytes.
-const FOR_EVENTS: usize = 8 * 1024;
-/// Room that a command's answer waits for: the longest, the whole log as JSON, is 48 KiB.
-const FOR_AN_ANSWER: usize = transmit::QUEUE - FOR_EVENTS;
-/// Bytes of lines that wait for the end of an answer.
-const PARKED: usize = 8 * 1024;
 
 /// One static, of zeros only, so that it takes no room in the image.
 struct Output {
     uart: Option<MachineUart>,
-    transmitter: Transmitter,
+    lines: Lines,
     /// Whether to wait for the UART: at boot, while no interrupt would come.
     is_waiting: bool,
-    /// What stands in the line that a user of the monitor edits, on the hypervisor's channel:
-    /// written again after whatever comes in between.
-    edited: heapless::String<128>,
-    /// Somebody is writing an answer on the hypervisor's channel, piece by piece.
-    is_answering: bool,
-    /// Lines that came meanwhile.
-    parked: Ring<PARKED>,
-    /// Lines that there was no room for, not reported yet.
-    lost: u32,
 }
 
 /// The end of the log.
@@ -67,89 +55,23 @@ impl Output {
     const fn new() -> Self {
         Self {
             uart: None,
-            transmitter: Transmitter::new(),
+            lines: Lines::new(),
             is_waiting: false,
-            edited: heapless::String::new(),
-            is_answering: false,
-            parked: Ring::new(),
-            lost: 0,
         }
     }
 
     /// Gives the UART what it takes now; at boot, all there is.
     fn go(&mut self) {
         if let Some(uart) = &self.uart {
+            let transmitter = &mut self.lines.transmitter;
             if self.is_waiting {
-                self.transmitter.flush(uart, timer::now, patience());
+                transmitter.flush(uart, timer::now, patience());
             } else {
-                self.transmitter.pump(uart);
+                transmitter.pump(uart);
             }
         }
-    }
-
-    /// A line on the hypervisor's channel, past the one that is being edited, in one piece or not at
-    /// all: where then less than `reserve` bytes would be left for others, it is lost and counted.
-    fn line(&mut self, bytes: &[u8], reserve: usize) {
-        if self.is_answering {
-            if self.parked.room() < bytes.len() {
-                self.lost += 1;
-            } else {
-                bytes.iter().for_each(|&byte| {
-                    let _ = self.parked.push(byte);
-                });
-            }
-            return;
-        }
-        if self.transmitter.room() < bytes.len() + 4 * MAX_NOTE + reserve {
-            self.lost += 1;
-            return;
-        }
-        self.before_line();
-        if self.lost > 0 {
-            let lost = core::mem::take(&mut self.lost);
-            let mut note = heapless::String::<MAX_NOTE>::new();
-            let _ = write!(
-                note,
-                "{} warn: {lost} lines are not here, since the UART is too slow for them; `log` may \
-                 have them\r\n",
-                Stamp(micros())
-            );
-            self.transmitter.push_own(note.as_bytes());
-        }
-        self.transmitter.push_own(bytes);
-        self.after_line();
-    }
-
-    /// Makes room for a line where one is being edited.
-    fn before_line(&mut self) {
-        if !self.edited.is_empty() {
-            self.transmitter.push_own(b"\r\x1b[K");
-        }
-    }
-
-    /// Writes the line again that is being edited.
-    fn after_line(&mut self) {
-        self.transmitter.push_own(self.edited.as_bytes());
-        self.go();
-    }
-
-    /// An answer ends. `edited` is what stands in the line behind it.
-    fn answered(&mut self, edited: heapless::String<128>) {
-        self.is_answering = false;
-        self.edited = edited;
-        if !self.parked.is_empty() {
-            self.before_line();
-            while let Some(byte) = self.parked.pop() {
-                self.transmitter.push_own(&[byte]);
-            }
-            self.after_line();
-        }
-        self.go();
     }
 }
-
-/// The most bytes of a note about lost lines.
-const MAX_NOTE: usize = 128;
 
 /// How long the UART may take for a byte: a tenth of a second, in ticks.
 fn patience() -> u64 {
@@ -162,7 +84,7 @@ struct Pieces(heapless::Vec<u8, 128>);
 impl Pieces {
     fn send(&mut self) {
         let mut output = OUTPUT.lock();
-        output.transmitter.push_own(&self.0);
+        output.lines.answer(&self.0);
         output.go();
         drop(output);
         self.0.clear();
@@ -195,19 +117,26 @@ pub fn uart() -> Option<MachineUart> {
     UART.get().copied()
 }
 
-/// A guest's byte, on its channel; false where it is to wait.
-pub fn send_guest(channel: Channel, byte: u8) -> bool {
-    let mut output = OUTPUT.lock();
-    let fits = output.transmitter.push_guest(channel, byte);
-    output.go();
-    fits
-}
+/// A guest's way to the machine's UART.
+pub struct MachineLine;
 
-/// An answer of the flow control's.
-pub fn send_flow(answer: &[u8]) {
-    let mut output = OUTPUT.lock();
-    output.transmitter.push_flow(answer);
-    output.go();
+/// A guest's console on the machine's UART.
+pub type MachineConsole = Console<MachineLine>;
+
+impl Outside for MachineLine {
+    fn send(&self, channel: Channel, byte: u8) -> bool {
+        let mut output = OUTPUT.lock();
+        let fits = output.lines.transmitter.push_guest(channel, byte);
+        output.go();
+        fits
+    }
+
+    fn tell(&self, about: Channel, answer: &[u8; ANSWER_BYTES]) -> bool {
+        let mut output = OUTPUT.lock();
+        let fits = output.lines.transmitter.push_flow(about, answer);
+        output.go();
+        fits
+    }
 }
 
 /// From now on the UART's interrupt is handled by [`transmit`], and nobody waits.
@@ -216,13 +145,13 @@ pub fn allow_interrupt() {
     let output = &mut *output;
     output.is_waiting = false;
     if let Some(uart) = &output.uart {
-        output.transmitter.allow_interrupt(uart);
+        output.lines.transmitter.allow_interrupt(uart);
     }
 }
 
 /// Who may go on.
 pub struct ReadyToSend {
-    /// Guests that were refused.
+    /// Guests that were refused, and those about which an answer of the flow control's was.
     pub guests: Ready,
     /// The monitor, which waited with an answer.
     pub monitor: bool,
@@ -238,10 +167,11 @@ pub fn transmit() -> ReadyToSend {
             monitor: false,
         };
     };
-    output.transmitter.pump(uart);
+    let transmitter = &mut output.lines.transmitter;
+    transmitter.pump(uart);
     ReadyToSend {
-        guests: output.transmitter.take_ready(uart),
-        monitor: output.transmitter.take_wanted(uart, FOR_AN_ANSWER),
+        guests: transmitter.take_ready(uart),
+        monitor: transmitter.take_wanted(uart, Lines::answer_needs()),
     }
 }
 
@@ -249,11 +179,16 @@ pub fn transmit() -> ReadyToSend {
 pub fn has_room_for_answer() -> bool {
     let mut output = OUTPUT.lock();
     let output = &mut *output;
-    let fits = output.transmitter.room() >= FOR_AN_ANSWER;
+    let fits = output.lines.has_room_for_answer();
     if !fits && let Some(uart) = &output.uart {
-        output.transmitter.want_interrupt(uart);
+        output.lines.transmitter.want_interrupt(uart);
     }
     fits
+}
+
+/// Whether all has room that a VM says by itself from its start to its end.
+pub fn has_room_for_life(vm: VmIndex) -> bool {
+    OUTPUT.lock().lines.has_room_for_life(vm)
 }
 
 /// Waits until all that was said is out, as long as the UART gets on with it: the machine is to be
@@ -262,7 +197,7 @@ pub fn flush() {
     let mut output = OUTPUT.lock();
     let output = &mut *output;
     if let Some(uart) = &output.uart {
-        output.transmitter.flush(uart, timer::now, patience());
+        output.lines.transmitter.flush(uart, timer::now, patience());
     }
 }
 
@@ -288,9 +223,11 @@ impl Line {
         line
     }
 
-    fn send(mut self, reserve: usize) {
+    fn send(mut self, cause: Option<VmIndex>, kind: Kind) {
         let _ = self.0.extend_from_slice(b"\r\n");
-        OUTPUT.lock().line(&self.0, reserve);
+        let mut output = OUTPUT.lock();
+        output.lines.line(cause, kind, &self.0, micros());
+        output.go();
     }
 }
 
@@ -298,23 +235,19 @@ fn micros() -> u64 {
     timer::now() / (timer::frequency() / 1_000_000).max(1)
 }
 
-/// Sends one line on the hypervisor's channel. Events are kept for the monitor, without the mark by
-/// which programs know them: they happen once.
-pub fn line(text: fmt::Arguments<'_>) {
-    let line = Line::of(text);
-    if let Some(event) = line.0.strip_prefix(b"@postern ")
-        && let Ok(event) = core::str::from_utf8(event)
-    {
-        keep(&Line::of(format_args!(
-            "{} event: {event}",
-            Stamp(micros())
-        )));
-    }
-    line.send(0);
+/// Sends an event on the hypervisor's channel: what follows the mark by which programs know it. It is kept for the
+/// monitor, without the mark: it happens once. `cause` is the VM that it happens to, or because of.
+pub fn event(cause: Option<VmIndex>, event: fmt::Arguments<'_>) {
+    keep(&Line::of(format_args!(
+        "{} event: {event}",
+        Stamp(micros())
+    )));
+    Line::of(format_args!("@postern {event}")).send(cause, Kind::Event);
 }
 
-/// Sends one log line with the time since the counter started, and keeps it for the monitor.
-pub fn log(level: Level, text: fmt::Arguments<'_>) {
+/// Sends one log line with the time since the counter started, and keeps it for the monitor. `cause` is the VM
+/// because of which it is said.
+pub fn log_of(cause: Option<VmIndex>, level: Level, text: fmt::Arguments<'_>) {
     let line = LogLine {
         micros: micros(),
         level,
@@ -322,7 +255,12 @@ pub fn log(level: Level, text: fmt::Arguments<'_>) {
     };
     let line = Line::of(format_args!("{line}"));
     keep(&line);
-    line.send(FOR_EVENTS);
+    line.send(cause, Kind::Log);
+}
+
+/// Sends one log line that no VM is the cause of, see [`log_of`].
+pub fn log(level: Level, text: fmt::Arguments<'_>) {
+    log_of(None, level, text);
 }
 
 fn keep(line: &Line) {
@@ -355,26 +293,28 @@ pub fn recent(lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::R
 /// Sends what the monitor says on the hypervisor's channel, in one piece: lines of others come behind it.
 /// `session` has what then stands in the line that is being edited. One caller at a time.
 pub fn monitor(session: Option<&Session>, write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result) {
-    OUTPUT.lock().is_answering = true;
+    OUTPUT.lock().lines.begin_answer();
     let mut pieces = Pieces(heapless::Vec::new());
     // What the queue is given does not fail.
     let _ = write(&mut Terminal(&mut pieces));
     pieces.send();
-    let mut edited = heapless::String::new();
+    let mut edited = heapless::String::<MAX_EDITED>::new();
     if let Some(session) = session {
         // It has room for what a screen's line has.
         let _ = session.show(&mut edited);
     }
-    OUTPUT.lock().answered(edited);
+    let mut output = OUTPUT.lock();
+    output.lines.end_answer(edited);
+    output.go();
 }
 
 /// Says why there will be no guests, for people and for programs.
 pub fn boot_error(why: fmt::Arguments<'_>) {
     log(Level::Error, why);
-    line(format_args!(
-        "@postern {{\"event\":\"boot-error\",\"text\":\"{}\"}}",
-        InJson(why)
-    ));
+    event(
+        None,
+        format_args!("{{\"event\":\"boot-error\",\"text\":\"{}\"}}", InJson(why)),
+    );
 }
 
 /// The last words: after what waits, unless the lock's holder is who panicked; then past it.
@@ -394,7 +334,10 @@ pub fn panic(text: fmt::Arguments<'_>) {
         OUTPUT.try_lock()
     });
     if let Some(mut output) = held {
-        output.transmitter.flush(&uart, timer::now, patience());
+        output
+            .lines
+            .transmitter
+            .flush(&uart, timer::now, patience());
     }
     let mut gets_on = true;
     Encoder::new().encode_all(Channel::HYPERVISOR, &line.0, |byte| {

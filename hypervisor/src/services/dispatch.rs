@@ -4,6 +4,7 @@ use super::call::{Call, FunctionId, NOT_SUPPORTED, Returned};
 use super::{discovery, memory, psci, smccc, tee, trng};
 use crate::arch::world::CallFrame;
 use crate::arch::{entropy, smc};
+use crate::console::log::Level;
 use crate::sched::masked::Cause;
 use crate::sched::{run, sections};
 use crate::vm::{self, Running};
@@ -48,7 +49,8 @@ fn others(frame: &mut CallFrame, running: Running, function: FunctionId) {
     } else {
         // Asking what there is is no oddity.
         if !discovery::is_query(function) && running.vm.log_once(vm::Oddity::Call) {
-            crate::warn!("vm {}: unknown call {function:?}", running.vm.name);
+            let vm = running.vm;
+            vm.log(Level::Warn, format_args!("unknown call {function:?}"));
         }
         NOT_SUPPORTED
     };

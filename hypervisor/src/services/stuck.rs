@@ -55,8 +55,11 @@ pub fn look() {
 fn tell(event: &str, pcpu: PcpuIndex) {
     let on_it = |vm: &&vm::Vm| vm.vcpus.iter().any(|vcpu| vcpu.pcpu() == Some(pcpu));
     let vm = vm::all().iter().find(on_it).map_or("", |vm| vm.name);
-    output::line(format_args!(
-        "@postern {{\"event\":\"{event}\",\"cpu\":{},\"vm\":\"{vm}\"}}",
-        pcpu.get()
-    ));
+    output::event(
+        None,
+        format_args!(
+            "{{\"event\":\"{event}\",\"cpu\":{},\"vm\":\"{vm}\"}}",
+            pcpu.get()
+        ),
+    );
 }

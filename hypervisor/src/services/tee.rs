@@ -2,6 +2,7 @@
 
 use crate::arch::world::CallFrame;
 use crate::arch::{debug, guest_bytes, percpu, smc};
+use crate::console::log::Level;
 use crate::sched::masked::Cause;
 use crate::sched::{run, sections};
 use crate::vm::{Running, SHARED_PAGES, Vm};
@@ -139,14 +140,15 @@ impl Host for VmHost {
     }
 
     fn left_behind(&self, what: Leftover, app: Uuid) {
-        let name = &self.vm.name;
         match what {
-            Leftover::Session => {
-                crate::warn!("vm {name}: OP-TEE is not done with a session with application {app}");
-            }
-            Leftover::Application => {
-                crate::info!("vm {name}: OP-TEE keeps application {app} in memory");
-            }
+            Leftover::Session => self.vm.log(
+                Level::Warn,
+                format_args!("OP-TEE is not done with a session with application {app}"),
+            ),
+            Leftover::Application => self.vm.log(
+                Level::Info,
+                format_args!("OP-TEE keeps application {app} in memory"),
+            ),
         }
     }
 }

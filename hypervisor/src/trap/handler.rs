@@ -8,7 +8,7 @@ use super::{guest_exception, irq, mmio};
 use crate::arch::percpu::{self, Pcpu};
 use crate::arch::timer;
 use crate::arch::world::{CallFrame, Frame};
-use crate::console::log::Counted;
+use crate::console::log::{Counted, Level};
 use crate::sched::masked::Cause;
 use crate::sched::{debug, physical_timer, run, sections};
 use crate::services;
@@ -78,12 +78,14 @@ pub fn system_error(frame: &mut Frame) {
         _ => OTHERS.happens(),
     };
     if is_new {
-        crate::warn!(
-            "CPU {}: SError {:#x}, {}, while vm {} ran",
-            here.index,
-            esr.get(),
-            severity.name(),
-            running.vm.name
+        running.vm.log(
+            Level::Warn,
+            format_args!(
+                "SError {:#x}, {}, while it ran on CPU {}",
+                esr.get(),
+                severity.name(),
+                here.index
+            ),
         );
     }
     match severity {
@@ -143,10 +145,8 @@ fn other(frame: &mut Frame, running: Running, esr: Esr) {
         Trap::InstructionAbort(abort) => {
             running.vcpu.count(Exit::Abort);
             if running.vm.log_once(crate::vm::Oddity::Abort) {
-                crate::warn!(
-                    "vm {}: executes outside its memory at {far:?}",
-                    running.vm.name
-                );
+                let text = format_args!("executes outside its memory at {far:?}");
+                running.vm.log(Level::Warn, text);
             }
             guest_exception::take(frame, Exception::InstructionAbort { va: abort.va });
         }
@@ -157,11 +157,13 @@ fn other(frame: &mut Frame, running: Running, esr: Esr) {
         _ => {
             running.vcpu.count(Exit::Other);
             if running.vm.log_once(crate::vm::Oddity::Instruction) {
-                crate::warn!(
-                    "vm {}: undefined: {trap} (ESR {:#x}) at {:#x}",
-                    running.vm.name,
-                    esr.get(),
-                    frame.pc
+                running.vm.log(
+                    Level::Warn,
+                    format_args!(
+                        "undefined: {trap} (ESR {:#x}) at {:#x}",
+                        esr.get(),
+                        frame.pc
+                    ),
                 );
             }
             guest_exception::take(frame, Exception::Undefined);
@@ -185,11 +187,13 @@ fn is_passing(trap: &Trap, running: Running) -> bool {
 fn refuse_access(frame: &mut Frame, running: Running, at: u64, va: Option<GuestVa>, write: bool) {
     running.vcpu.count(Exit::Abort);
     if running.vm.log_once(crate::vm::Oddity::Abort) {
-        crate::warn!(
-            "vm {}: {} outside its memory: IPA {at:#x}, at {:#x}",
-            running.vm.name,
-            if write { "write" } else { "read" },
-            frame.pc
+        running.vm.log(
+            Level::Warn,
+            format_args!(
+                "{} outside its memory: IPA {at:#x}, at {:#x}",
+                if write { "write" } else { "read" },
+                frame.pc
+            ),
         );
     }
     guest_exception::take(frame, Exception::DataAbort { va, write });
@@ -232,12 +236,14 @@ fn system_register(frame: &mut Frame, running: Running, access: SysRegAccess, le
         }
         Outcome::Undefined => {
             if running.vm.log_once(crate::vm::Oddity::Register) {
-                crate::warn!(
-                    "vm {}: {} of unknown system register {:?} at {:#x}",
-                    running.vm.name,
-                    if access.write { "write" } else { "read" },
-                    access.reg,
-                    frame.pc
+                running.vm.log(
+                    Level::Warn,
+                    format_args!(
+                        "{} of unknown system register {:?} at {:#x}",
+                        if access.write { "write" } else { "read" },
+                        access.reg,
+                        frame.pc
+                    ),
                 );
             }
             guest_exception::take(frame, Exception::Undefined);

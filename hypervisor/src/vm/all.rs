@@ -143,11 +143,14 @@ pub fn start_all(configs: &VmConfigs<'static>) {
             }
             input::init();
             notification::init();
-            output::line(format_args!(
-                "@postern {{\"event\":\"up\",\"version\":\"{}\",\"cpus\":{}}}",
-                env!("CARGO_PKG_VERSION"),
-                machine().cpus.list().len()
-            ));
+            output::event(
+                None,
+                format_args!(
+                    "{{\"event\":\"up\",\"version\":\"{}\",\"cpus\":{}}}",
+                    env!("CARGO_PKG_VERSION"),
+                    machine().cpus.list().len()
+                ),
+            );
             for vm in vms.iter().filter(|vm| vm.autostart) {
                 // It is off, so there is nothing to refuse.
                 let _ = vm.order(Order::Start);
@@ -320,7 +323,7 @@ pub fn work_step() -> bool {
 pub fn one_ended() {
     let over = |vm: &Vm| matches!(vm.phase(), Phase::Off | Phase::Failed);
     if all().iter().all(over) && !machine().stay {
-        output::line(format_args!("@postern {{\"event\":\"all-off\"}}"));
+        output::event(None, format_args!("{{\"event\":\"all-off\"}}"));
         output::flush();
         power::off();
     }

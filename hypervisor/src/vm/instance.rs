@@ -7,9 +7,9 @@ use super::life::Life;
 use super::mapping::Mapping;
 use crate::arch::world::{Context, Frame, Machine};
 use crate::boot::{Tee, VmConfig};
-use crate::console::guest::Console;
-use crate::console::log::Counted;
+use crate::console::log::{Counted, Level};
 use crate::console::mux::Channel;
+use crate::console::output::{self, MachineConsole, MachineLine};
 use crate::devices::debug::DebugUnit;
 use crate::devices::mmio::Access;
 use crate::devices::physical_timer::PhysicalTimer;
@@ -24,6 +24,7 @@ use crate::services::psci::PowerView;
 use crate::services::tee::VmHost;
 use crate::vm::memory::Memory;
 use alloc::boxed::Box;
+use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use mediator::addr::Ipa;
 use mediator::{CreateError, Mediator, Progress};
@@ -212,7 +213,7 @@ pub struct Vm {
     /// Its vCPUs.
     pub vcpus: Box<[Vcpu]>,
     /// Its console.
-    pub console: Console,
+    pub console: MachineConsole,
     devices: Devices,
     /// It starts with the machine.
     pub autostart: bool,
@@ -271,7 +272,7 @@ impl Vm {
             mapping: parts.mapping,
             vgic: Vgic::new(count),
             vcpus: vcpus.collect(),
-            console: Console::new(Channel::of_vm(parts.index)),
+            console: MachineConsole::new(Channel::of_vm(parts.index), MachineLine),
             devices: Devices::new(config.privileged),
             autostart: config.autostart,
             privileged: config.privileged,
@@ -355,6 +356,15 @@ impl Vm {
             self.has_tee.store(true, Ordering::Release);
         }
         Ok(progress)
+    }
+
+    /// Logs a line that it is the cause of, with its name.
+    pub fn log(&self, level: Level, text: fmt::Arguments<'_>) {
+        output::log_of(
+            Some(self.index),
+            level,
+            format_args!("vm {}: {text}", self.name),
+        );
     }
 
     /// Counts something that the guest should not do; `true` the first time.

@@ -54,6 +54,10 @@ pub trait Site {
     /// So many milliseconds, in ticks.
     fn ticks(&self, milliseconds: u32) -> u64;
 
+    /// Whether the VM may start now: whether there is room to say so, and to say how it ends. A guest that
+    /// restarts without a rest waits here for the UART.
+    fn may_start(&self) -> bool;
+
     /// Gets the VM's memory, if it has none.
     ///
     /// # Errors
@@ -127,6 +131,10 @@ pub fn step<S: Site>(site: &S, work: &mut Work<S::Loader>) -> bool {
     let next = match core::mem::replace(work, Work::Nothing) {
         Work::Wait(until) if site.now() < until => {
             *work = Work::Wait(until);
+            return false;
+        }
+        Work::Prepare if !site.may_start() => {
+            *work = Work::Prepare;
             return false;
         }
         Work::Leave | Work::Wait(_) => Ok(leave(site)),

@@ -34,7 +34,7 @@ impl World {
     }
 
     fn own(&mut self, bytes: &[u8]) {
-        self.transmitter.push_own(bytes);
+        self.transmitter.push_answer(bytes);
         self.said.entry(0).or_default().extend(bytes);
         self.transmitter.pump(&Uart::new(&self.model));
     }
@@ -73,10 +73,10 @@ impl World {
     /// Time passes until nothing happens any more.
     fn rest(&mut self) {
         for _ in 0..1_000_000 {
-            let before = self.model.sent().len();
+            let before = self.model.sent_count();
             let handled = self.interrupt();
             self.model.character_time();
-            if !handled && self.model.sent().len() == before {
+            if !handled && self.model.sent_count() == before {
                 return;
             }
         }
@@ -166,23 +166,48 @@ fn a_guest_that_prints_without_end_waits_and_others_do_not() {
     }
 }
 
+/// All that there is to own the queue's bytes.
+fn owners() -> impl Iterator<Item = Owner> {
+    (0..).map_while(Owner::at)
+}
+
 #[test]
-fn the_hypervisor_finds_room_whatever_guests_do() {
-    let mut world = World::new(Kind::Part(1));
-    for number in 1..=MAX_VMS as u8 {
-        for _ in 0..2 * GUEST_SHARE {
-            world.guest(number, 0xff);
+fn owners_come_back_as_what_they_are() {
+    for (index, owner) in owners().enumerate() {
+        assert_eq!(owner.index(), index);
+    }
+    assert_eq!(owners().count(), Owner::COUNT);
+    assert_eq!(owners().map(Owner::share).sum::<usize>(), QUEUE);
+}
+
+/// Whatever all others have in the queue, an owner finds its whole share.
+#[test]
+fn everybody_finds_room_whatever_others_do() {
+    for last in owners() {
+        let mut world = World::new(Kind::Part(32));
+        let order = owners().filter(|owner| *owner != last).chain([last]);
+        for owner in order {
+            let share = vec![0xff; owner.share()];
+            assert_eq!(world.transmitter.room(owner), share.len());
+            assert!(
+                world.transmitter.push(owner, &share),
+                "{owner:?} after {last:?}"
+            );
+            let channel = owner.channel().get();
+            world.said.entry(channel).or_default().extend(&share);
+            // What does not fit is refused, and nothing else with it.
+            assert!(!world.transmitter.push(owner, &[1]));
+        }
+        world.transmitter.push_answer(b"too much");
+        // All arrives, which takes a while.
+        if last == Owner::Answer {
+            world.transmitter.pump(&Uart::new(&world.model));
+            world.rest();
+            assert!(world.transmitter.is_empty());
+            assert!(owners().all(|owner| world.transmitter.room(owner) == owner.share()));
+            world.check();
         }
     }
-    assert!(world.transmitter.room() >= QUEUE - MAX_VMS * GUEST_SHARE);
-    // What does not fit is lost, and nothing else with it.
-    let room = world.transmitter.room();
-    world.own(&vec![b'y'; room]);
-    let full = world.transmitter.room();
-    world.transmitter.push_own(&vec![b'z'; full + 1]);
-    world.said.entry(0).or_default().extend(vec![b'z'; full]);
-    world.rest();
-    world.check();
 }
 
 #[test]
@@ -191,14 +216,14 @@ fn who_waits_for_room_is_called() {
         let mut world = World::new(kind);
         let uart = Uart::new(&world.model);
         world.transmitter.want_interrupt(&uart);
-        assert!(!world.transmitter.take_wanted(&uart, QUEUE + 1));
+        assert!(!world.transmitter.take_wanted(&uart, ANSWER_SHARE + 1));
         world.own(&[b'x'; 300]);
         let uart = Uart::new(&world.model);
         let mut called = false;
         for _ in 0..400 {
             if world.model.interrupts() {
                 world.transmitter.pump(&uart);
-                called |= world.transmitter.take_wanted(&uart, QUEUE);
+                called |= world.transmitter.take_wanted(&uart, ANSWER_SHARE);
             }
             world.model.character_time();
         }
@@ -212,7 +237,7 @@ fn a_flush_waits_for_the_line_and_gives_up_on_one_that_is_stuck() {
     let model = Model::new(Kind::Part(16));
     let uart = Uart::new(&model);
     let mut transmitter = Box::new(Transmitter::new());
-    transmitter.push_own(&[b'x'; 1000]);
+    transmitter.push_answer(&[b'x'; 1000]);
     let mut clock = 0;
     let now = || {
         clock += 1;
@@ -224,7 +249,7 @@ fn a_flush_waits_for_the_line_and_gives_up_on_one_that_is_stuck() {
     assert_eq!(model.sent().len(), 1002);
     assert!(!uart.is_busy());
 
-    transmitter.push_own(&[b'x'; 100]);
+    transmitter.push_answer(&[b'x'; 100]);
     let mut clock = 0;
     let stuck = || {
         clock += 1;
@@ -250,8 +275,9 @@ proptest! {
                 5 => (0..count).for_each(|_| world.model.character_time()),
                 _ => { world.interrupt(); }
             }
-            for waiting in world.transmitter.waiting {
-                prop_assert!(usize::from(waiting) <= GUEST_SHARE);
+            for owner in owners() {
+                let waiting = world.transmitter.waiting[owner.index()];
+                prop_assert!(usize::from(waiting) <= owner.share());
             }
         }
         world.rest();

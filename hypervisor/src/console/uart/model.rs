@@ -122,6 +122,11 @@ impl Model {
         self.state.borrow().sent.clone()
     }
 
+    /// How many bytes have left on the line.
+    pub fn sent_count(&self) -> usize {
+        self.state.borrow().sent.len()
+    }
+
     /// How many bytes were written to, or arrived at, a full FIFO.
     pub fn lost(&self) -> usize {
         self.state.borrow().lost

@@ -165,10 +165,10 @@ impl Vm {
     }
 
     fn tell(&self, event: &str, more: fmt::Arguments<'_>) {
-        output::line(format_args!(
-            "@postern {{\"event\":\"{event}\",\"vm\":\"{}\"{more}}}",
-            self.name
-        ));
+        output::event(
+            Some(self.index),
+            format_args!("{{\"event\":\"{event}\",\"vm\":\"{}\"{more}}}", self.name),
+        );
     }
 
     fn tell_end(&self, ending: Ending) {

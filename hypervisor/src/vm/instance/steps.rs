@@ -7,6 +7,8 @@
 use super::Vm;
 use crate::arch::{guest_bytes, mmu, timer};
 use crate::boot::BLOCK_SIZE;
+use crate::console::log::Level;
+use crate::console::output;
 use crate::sched::masked::Cause;
 use crate::sched::{run, sections};
 use crate::services::tee::VmHost;
@@ -108,7 +110,7 @@ struct Grounds {
 
 impl Grounds {
     fn cannot_start(&self, why: fmt::Arguments<'_>) -> CannotStart {
-        crate::error!("vm {}: {why}", self.vm.name);
+        self.vm.log(Level::Error, why);
         CannotStart
     }
 }
@@ -122,6 +124,10 @@ impl Site for Grounds {
 
     fn ticks(&self, milliseconds: u32) -> u64 {
         u64::from(milliseconds) * (timer::frequency() / 1000)
+    }
+
+    fn may_start(&self) -> bool {
+        output::has_room_for_life(self.vm.index)
     }
 
     fn take_memory(&self) -> Result<(), CannotStart> {
@@ -145,7 +151,8 @@ impl Site for Grounds {
                 Err(self.cannot_start(format_args!("tee = \"required\": {error}")))
             }
             Err(error) => {
-                crate::warn!("vm {}: starts without a TEE: {error}", self.vm.name);
+                let why = format_args!("starts without a TEE: {error}");
+                self.vm.log(Level::Warn, why);
                 Ok(true)
             }
         }
@@ -215,9 +222,11 @@ impl Site for Grounds {
 
     fn hold(&self, why: DestroyError) {
         let kib = self.vm.memory.bytes() / 1024;
-        crate::error!(
-            "vm {}: {why}; its memory, {kib} KiB, is nobody else's until the machine restarts",
-            self.vm.name
+        self.vm.log(
+            Level::Error,
+            format_args!(
+                "{why}; its memory, {kib} KiB, is nobody else's until the machine restarts"
+            ),
         );
         self.vm.has_tee.store(false, Ordering::Release);
     }
@@ -237,9 +246,9 @@ impl Site for Grounds {
     fn give_memory_back(&self) {
         match self.vm.memory.release() {
             Some(chunks) => ram::give_back(&chunks),
-            None => crate::error!(
-                "vm {}: pages are pinned still: it keeps its memory",
-                self.vm.name
+            None => self.vm.log(
+                Level::Error,
+                format_args!("pages are pinned still: it keeps its memory"),
             ),
         }
     }

@@ -65,6 +65,8 @@ struct Vm {
     can_load: bool,
     vgic: Vgic,
     uart: RefCell<Pl011>,
+    /// Whether the UART has room for what the VM's start and end are told with.
+    has_room: Cell<bool>,
 }
 
 /// What the guest's UART interrupts by.
@@ -98,6 +100,7 @@ impl Vm {
             can_load: true,
             vgic: Vgic::new(1),
             uart: RefCell::new(Pl011::new()),
+            has_room: Cell::new(true),
         }
     }
 
@@ -199,6 +202,10 @@ impl Site for Vm {
 
     fn ticks(&self, _: u32) -> u64 {
         0
+    }
+
+    fn may_start(&self) -> bool {
+        self.has_room.get()
     }
 
     fn take_memory(&self) -> Result<(), CannotStart> {
@@ -559,4 +566,45 @@ fn no_level_of_one_life_is_in_the_next() {
     assert!(!a.is_pending());
     a.listen();
     assert!(a.is_pending());
+}
+
+/// A guest that restarts again and again says so each time. It waits until there is room for that, and can
+/// be ended meanwhile.
+#[test]
+fn a_restart_waits_for_room_to_tell_it() {
+    let machine = Machine::new();
+    let ram = Ram::new(1);
+    let a = Vm::new(&machine, 1, &ram);
+    a.start();
+    let try_to_go_on = || {
+        let mut work = a.work.replace(Work::Nothing);
+        let done = step(&a, &mut work);
+        if *a.work.borrow() == Work::Nothing {
+            *a.work.borrow_mut() = work;
+        }
+        done
+    };
+    a.has_room.set(false);
+    a.order(Order::Reset);
+    // Its end waits for nothing.
+    while *a.work.borrow() != Work::Prepare {
+        assert!(try_to_go_on());
+    }
+    assert_eq!(*a.ended.borrow(), [Ending::Reset]);
+    assert!(!try_to_go_on());
+    assert_eq!(
+        (a.phase(), &*a.work.borrow()),
+        (Phase::Starting, &Work::Prepare)
+    );
+    a.has_room.set(true);
+    a.settle();
+    assert_eq!(a.phase(), Phase::Running);
+
+    a.has_room.set(false);
+    a.order(Order::Reset);
+    while *a.work.borrow() != Work::Prepare {
+        assert!(try_to_go_on());
+    }
+    a.kill();
+    assert_eq!(a.phase(), Phase::Off);
 }

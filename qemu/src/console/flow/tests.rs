@@ -40,6 +40,7 @@ impl Far {
         let (device, flow) = &mut self.guests[index];
         let channel = mux::Channel::new(u8::try_from(index + 1).unwrap()).unwrap();
         if let Some(answer) = flow.answer(channel, device.input_room()) {
+            flow.told();
             self.encoder
                 .encode_all(mux::Channel::FLOW, &answer, |byte| self.line.push(byte));
         }

@@ -1,0 +1,121 @@
+//! A guest's console and the tool at the other end of the line, which asks how much input has room.
+
+use super::*;
+use crate::console::mux::Decoder;
+use crate::console::transmit::{FLOW_SHARE, Transmitter};
+use crate::console::uart::Uart;
+use crate::console::uart::model::{Kind, Model};
+use crate::devices::mmio::AccessSize;
+use crate::devices::pl011::INPUT_QUEUE;
+use crate::ids::MAX_VMS;
+use std::cell::RefCell;
+
+/// The machine's UART.
+struct Machine {
+    model: Model,
+    transmitter: RefCell<Box<Transmitter>>,
+}
+
+impl Machine {
+    fn new(kind: Kind) -> Self {
+        let machine = Self {
+            model: Model::new(kind),
+            transmitter: RefCell::new(Box::new(Transmitter::new())),
+        };
+        let uart = Uart::new(&machine.model);
+        uart.listen(|_| ());
+        machine.transmitter.borrow_mut().allow_interrupt(&uart);
+        machine
+    }
+
+    /// What has arrived on a channel.
+    fn heard(&self, channel: Channel) -> Vec<u8> {
+        let mut decoder = Decoder::new(None);
+        let sent = self.model.sent();
+        let heard = sent.iter().filter_map(|&byte| decoder.push(byte));
+        let of_it = heard.filter(|decoded| decoded.channel == Some(channel));
+        of_it.map(|decoded| decoded.byte).collect()
+    }
+
+    /// A character's time passes, and its interrupt is taken.
+    fn pass(&self, consoles: &[Console<&Self>]) {
+        self.model.character_time();
+        if !self.model.interrupts() {
+            return;
+        }
+        let uart = Uart::new(&self.model);
+        self.transmitter.borrow_mut().pump(&uart);
+        let ready = self.transmitter.borrow_mut().take_ready(&uart);
+        for channel in ready.channels() {
+            let mut named = consoles.iter().filter(|console| console.channel == channel);
+            named.next().unwrap().go_on(|_| ());
+        }
+    }
+}
+
+impl Outside for &Machine {
+    fn send(&self, channel: Channel, byte: u8) -> bool {
+        let mut transmitter = self.transmitter.borrow_mut();
+        let fits = transmitter.push_guest(channel, byte);
+        transmitter.pump(&Uart::new(&self.model));
+        fits
+    }
+
+    fn tell(&self, about: Channel, answer: &[u8; ANSWER_BYTES]) -> bool {
+        let mut transmitter = self.transmitter.borrow_mut();
+        let fits = transmitter.push_flow(about, answer);
+        transmitter.pump(&Uart::new(&self.model));
+        fits
+    }
+}
+
+/// A tool that asks more than the line has room to answer. What it asked last is answered in any case.
+#[test]
+fn every_question_has_its_answer_however_slow_the_line_is() {
+    for kind in [Kind::Qemu, Kind::Part(1), Kind::Part(32)] {
+        let machine = Machine::new(kind);
+        let channels = (1..=MAX_VMS as u8).filter_map(Channel::new);
+        let consoles: Vec<_> = channels
+            .map(|channel| Console::new(channel, &machine))
+            .collect();
+        let questions = 3 * FLOW_SHARE / ANSWER_BYTES / consoles.len();
+        for _ in 0..questions {
+            consoles.iter().for_each(Console::tell_room);
+        }
+        // Those that were asked while an answer waited are the same question.
+        for _ in 0..20_000 {
+            machine.pass(&consoles);
+        }
+        assert!(machine.transmitter.borrow().is_empty());
+        assert!(!machine.model.interrupts(), "{kind:?}");
+        let heard = machine.heard(Channel::FLOW);
+        for console in &consoles {
+            let [low, high] = (INPUT_QUEUE as u16).to_le_bytes();
+            let answer = [console.channel.get(), low, high];
+            let answers = heard.chunks(ANSWER_BYTES).filter(|told| **told == answer);
+            // Two were on their way when there was no more room.
+            assert!(answers.count() >= 3, "{kind:?}: {heard:?}");
+            assert_eq!(console.line.lock().flow, Flow::new());
+        }
+    }
+}
+
+/// A guest that has no room keeps the question, and one that reads has it answered by that.
+#[test]
+fn an_answer_comes_when_the_guest_has_read() {
+    let machine = Machine::new(Kind::Qemu);
+    let channel = Channel::new(2).unwrap();
+    let console = Console::new(channel, &machine);
+    for _ in 0..INPUT_QUEUE {
+        console.receive(b'x', |_| ());
+    }
+    console.tell_room();
+    assert_eq!(machine.heard(Channel::FLOW), b"");
+    let mut read = 0;
+    while machine.heard(Channel::FLOW).is_empty() {
+        console.access(Access::read(0, AccessSize::Word), |_| ());
+        read += 1;
+    }
+    assert_eq!(read, INPUT_QUEUE / 2);
+    assert_eq!(machine.heard(Channel::FLOW), [2, 0x00, 0x08]);
+}

@@ -1,0 +1,173 @@
+//! The hypervisor's own channel: its log lines and events, the monitor's answers, and the line that a
+//! user edits there.
+//!
+//! Guests cause lines: each restart of one is two events. So each line has a cause, a VM or none, and each
+//! cause a share of the queue ([`super::transmit`]). A VM whose share is full loses its own lines, which
+//! are counted, and nobody else's. Before it can lose an event of its start or its end, it is not started
+//! again until there is room ([`Lines::has_room_for_life`]). And what an answer waits for is earlier answers only.
+
+use super::log::Stamp;
+use super::transmit::{ANSWER_SHARE, LINE_SHARE, Owned, Owner, Transmitter};
+use crate::ids::{MAX_VMS, VmIndex};
+use core::fmt::Write;
+
+/// Room that log lines leave to events, of each share, in bytes.
+const FOR_EVENTS: usize = 1024;
+/// Room that a VM has before it starts, in bytes: for a log line of two, and then the events of its start and its end.
+const FOR_A_LIFE: usize = LINE_SHARE / 2;
+/// Room that a command's answer waits for: the longest, the whole log as JSON, is 48 KiB.
+const FOR_AN_ANSWER: usize = 48 * 1024;
+/// Bytes of lines that wait for the end of an answer.
+const PARKED: usize = (MAX_VMS + 1) * LINE_SHARE;
+/// The most bytes of a note about lost lines.
+const MAX_NOTE: usize = 128;
+/// The most bytes that stand in a line that is being edited.
+pub const MAX_EDITED: usize = 128;
+/// Clears the line that is being edited.
+const CLEAR: &[u8] = b"\r\x1b[K";
+
+/// Answers, echoes and prompts behind each other have room beside the longest answer.
+const _: () = assert!(FOR_AN_ANSWER + 4 * 1024 <= ANSWER_SHARE);
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It is for people, who may ask for it with `log` as well.
+    Log,
+    /// Programs wait for it.
+    Event,
+}
+
+/// The channel.
+pub struct Lines {
+    /// What waits, on all channels.
+    pub transmitter: Transmitter,
+    /// What stands in the line that a user of the monitor edits: written again after whatever comes in
+    /// between.
+    edited: heapless::String<MAX_EDITED>,
+    /// Somebody is writing an answer, piece by piece.
+    is_answering: bool,
+    /// Lines that came meanwhile. They have their room in the queue.
+    parked: Owned<{ 2 * PARKED }>,
+    /// Lines that there was no room for, not reported yet: those without a VM, then each VM's.
+    lost: [u32; MAX_VMS + 1],
+}
+
+impl Lines {
+    /// Nothing was said.
+    pub const fn new() -> Self {
+        Self {
+            transmitter: Transmitter::new(),
+            edited: heapless::String::new(),
+            is_answering: false,
+            parked: Owned::new(),
+            lost: [0; MAX_VMS + 1],
+        }
+    }
+
+    /// A line, with its end, past the one that is being edited: in one piece or not at all. Where there
+    /// is no room for it, it is lost and counted.
+    pub fn line(&mut self, cause: Option<VmIndex>, kind: Kind, bytes: &[u8], micros: u64) {
+        let lost = cause.map_or(0, |vm| vm.get() + 1);
+        let mut note = heapless::String::<MAX_NOTE>::new();
+        if self.lost[lost] > 0 {
+            let _ = write!(
+                note,
+                "{} warn: {} lines are not here, since the UART is too slow for them; `log` may have them\r\n",
+                Stamp(micros),
+                self.lost[lost]
+            );
+        }
+        let reserve = match kind {
+            Kind::Log => FOR_EVENTS,
+            Kind::Event => 0,
+        };
+        let owner = Owner::Lines(cause);
+        // All of it is the cause's: a line that is edited is written again for it.
+        let around = if self.is_answering || self.edited.is_empty() {
+            0
+        } else {
+            CLEAR.len() + self.edited.len()
+        };
+        let needs = around + note.len() + bytes.len();
+        if self.transmitter.room(owner) < needs + reserve || !self.transmitter.claim(owner, needs) {
+            self.lost[lost] += 1;
+            return;
+        }
+        self.lost[lost] = 0;
+        let Self {
+            transmitter,
+            parked,
+            is_answering,
+            edited,
+            ..
+        } = self;
+        let mut send = |bytes: &[u8]| {
+            for &byte in bytes {
+                if *is_answering {
+                    parked.push(owner, byte);
+                } else {
+                    transmitter.push_claimed(owner, byte);
+                }
+            }
+        };
+        if around > 0 {
+            send(CLEAR);
+        }
+        send(note.as_bytes());
+        send(bytes);
+        if around > 0 {
+            send(edited.as_bytes());
+        }
+    }
+
+    /// Whether all has room that a VM says by itself from its start to its end.
+    pub fn has_room_for_life(&self, vm: VmIndex) -> bool {
+        self.transmitter.room(Owner::Lines(Some(vm))) >= FOR_A_LIFE
+    }
+
+    /// Returns the room that the longest answer takes.
+    pub const fn answer_needs() -> usize {
+        FOR_AN_ANSWER
+    }
+
+    /// Whether the longest answer has room.
+    pub fn has_room_for_answer(&self) -> bool {
+        self.transmitter.room(Owner::Answer) >= FOR_AN_ANSWER
+    }
+
+    /// An answer begins. Lines come behind it.
+    pub fn begin_answer(&mut self) {
+        self.is_answering = true;
+    }
+
+    /// A piece of the answer.
+    pub fn answer(&mut self, piece: &[u8]) {
+        self.transmitter.push_answer(piece);
+    }
+
+    /// The answer ends. `edited` is what stands in the line behind it.
+    pub fn end_answer(&mut self, edited: heapless::String<MAX_EDITED>) {
+        self.is_answering = false;
+        self.edited = edited;
+        if self.parked.is_empty() {
+            return;
+        }
+        if !self.edited.is_empty() {
+            self.transmitter.push_answer(CLEAR);
+        }
+        while let Some((owner, byte)) = self.parked.pop() {
+            self.transmitter.push_claimed(owner, byte);
+        }
+        self.transmitter.push_answer(self.edited.as_bytes());
+    }
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

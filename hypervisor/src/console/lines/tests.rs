@@ -1,0 +1,292 @@
+//! What is said on the hypervisor's channel, on a line of 115,200 baud at most.
+
+use super::*;
+use crate::console::mux::{Channel, Decoder};
+use crate::console::uart::Uart;
+use crate::console::uart::model::{Kind as Part, Model};
+use proptest::prelude::*;
+
+const A: VmIndex = VmIndex::new(0).unwrap();
+const B: VmIndex = VmIndex::new(1).unwrap();
+/// Characters that the line carries in a second.
+const SECOND: usize = 11_520;
+
+struct World {
+    model: Model,
+    lines: Box<Lines>,
+    /// Characters that the line has had time for.
+    time: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let model = Model::new(Part::Part(32));
+        let mut lines = Box::new(Lines::new());
+        Uart::new(&model).listen(|_| ());
+        lines.transmitter.allow_interrupt(&Uart::new(&model));
+        Self {
+            model,
+            lines,
+            time: 0,
+        }
+    }
+
+    fn go(&mut self) {
+        self.lines.transmitter.pump(&Uart::new(&self.model));
+    }
+
+    fn event(&mut self, cause: Option<VmIndex>, text: &str) {
+        let line = format!("@postern {text}\r\n");
+        self.lines.line(cause, Kind::Event, line.as_bytes(), 0);
+        self.go();
+    }
+
+    fn log(&mut self, cause: Option<VmIndex>, text: &str) {
+        let line = format!("[    0.000000] warn: {text}\r\n");
+        self.lines.line(cause, Kind::Log, line.as_bytes(), 0);
+        self.go();
+    }
+
+    fn answer(&mut self, text: &str, edited: &str) {
+        self.lines.begin_answer();
+        for piece in text.as_bytes().chunks(128) {
+            self.lines.answer(piece);
+            self.go();
+        }
+        self.lines.end_answer(edited.try_into().unwrap());
+        self.go();
+    }
+
+    /// A character's time passes. Whether an answer that waits may begin.
+    fn pass(&mut self) -> bool {
+        self.time += 1;
+        self.model.character_time();
+        if !self.model.interrupts() {
+            return false;
+        }
+        let uart = Uart::new(&self.model);
+        let transmitter = &mut self.lines.transmitter;
+        transmitter.pump(&uart);
+        transmitter.take_ready(&uart);
+        transmitter.take_wanted(&uart, Lines::answer_needs())
+    }
+
+    /// All that was said, when all of it is out.
+    fn heard(&mut self) -> String {
+        while !self.lines.transmitter.is_empty() {
+            self.pass();
+        }
+        for _ in 0..64 {
+            self.pass();
+        }
+        let mut decoder = Decoder::new(None);
+        let sent = self.model.sent();
+        let decoded = sent.iter().filter_map(|&byte| decoder.push(byte));
+        let own = decoded.filter(|decoded| decoded.channel == Some(Channel::HYPERVISOR));
+        String::from_utf8(own.map(|decoded| decoded.byte).collect()).unwrap()
+    }
+}
+
+/// VM a starts, logs what it may log, and restarts, as fast as the machine lets it.
+#[derive(Default)]
+struct Restarting {
+    lives: usize,
+}
+
+impl Restarting {
+    fn go_on(&mut self, world: &mut World, also_logs: bool) {
+        while world.lines.has_room_for_life(A) {
+            let life = self.lives;
+            world.event(
+                Some(A),
+                &format!(
+                    r#"{{"event":"vm-started","vm":"a","life":{life},"channel":1,"vcpus":2,"memory_kib":262144,"tee":true}}"#
+                ),
+            );
+            for _ in 0..if also_logs { 60 } else { 0 } {
+                world.log(Some(A), "vm a: OP-TEE keeps an application in memory");
+            }
+            world.event(
+                Some(A),
+                &format!(r#"{{"event":"vm-off","vm":"a","life":{life},"reason":"reset"}}"#),
+            );
+            self.lives += 1;
+        }
+    }
+}
+
+/// Lines have their room, and answers theirs: an answer waits for those before it, and for nothing that guests do.
+#[test]
+fn a_guest_that_restarts_without_end_keeps_neither_the_monitor_nor_others_waiting() {
+    for also_logs in [false, true] {
+        let mut world = World::new();
+        let mut a = Restarting::default();
+        let (mut b, mut turns, mut since) = (0, Vec::new(), None);
+        let answer = "x".repeat(FOR_AN_ANSWER - 2) + "\r\n";
+        while world.time < 60 * SECOND {
+            a.go_on(&mut world, also_logs);
+            if world.pass() || since.is_none() {
+                if let Some(since) = since {
+                    turns.push(world.time - since);
+                }
+                since = Some(world.time);
+                if world.lines.has_room_for_answer() {
+                    world.answer(&answer, "");
+                }
+                let uart = Uart::new(&world.model);
+                assert!(!world.lines.has_room_for_answer());
+                world.lines.transmitter.want_interrupt(&uart);
+            }
+            if world.time.is_multiple_of(SECOND / 4) {
+                world.event(
+                    Some(B),
+                    &format!(r#"{{"event":"vm-paused","vm":"b","time":{b}}}"#),
+                );
+                b += 1;
+            }
+        }
+        let bound = FOR_AN_ANSWER + 2 * LINE_SHARE + 1024;
+        assert!(turns.len() >= 60 * SECOND / bound - 1, "{turns:?}");
+        assert!(turns.iter().all(|turn| *turn <= bound), "{turns:?}");
+        assert!(a.lives > 20, "{}", a.lives);
+
+        // No event of b's is lost, and none of a's own starts and ends.
+        let heard = world.heard();
+        for time in 0..b {
+            assert!(
+                heard.contains(&format!("\"b\",\"time\":{time}}}")),
+                "{time}"
+            );
+        }
+        let lives = (0..a.lives).flat_map(|life| [("started", life), ("off", life)]);
+        let told = heard.lines().filter_map(|line| {
+            let json = serde_json::from_str::<serde_json::Value>(line.strip_prefix("@postern ")?);
+            let event = json.unwrap_or_else(|error| panic!("{line}: {error}"));
+            let name = event["event"].as_str().unwrap();
+            let name = if name == "vm-off" { "off" } else { "started" };
+            (event["vm"] == "a").then(|| (name, event["life"].as_u64().unwrap() as usize))
+        });
+        assert!(told.eq(lives));
+        assert_eq!(heard.contains("lines are not here"), also_logs);
+    }
+}
+
+/// Who says more than there is room for loses its own, and a later line says how many.
+#[test]
+fn lines_that_are_too_many_are_counted_for_whoever_says_them() {
+    let mut world = World::new();
+    for index in 0..200 {
+        world.log(Some(A), &format!("vm a: {index}"));
+    }
+    world.event(Some(A), "{}");
+    world.log(Some(B), "vm b: one");
+    world.log(None, "nobody's");
+    let early = world.heard();
+    let lost = 200 - early.matches("vm a").count();
+    assert!(early.contains(
+        "@postern {}\r\n[    0.000000] warn: vm b: one\r\n[    0.000000] warn: nobody's"
+    ));
+    // The event was the next line that had room.
+    assert!(
+        early.contains(&format!("warn: {lost} lines are not here")),
+        "{early}"
+    );
+    assert!(lost > 50);
+    world.log(Some(A), "vm a: again");
+    let heard = world.heard();
+    assert!(heard.ends_with("\r\n[    0.000000] warn: vm a: again\r\n"));
+    assert_eq!(heard.matches("are not here").count(), 1);
+}
+
+/// The longest line that there is, while a line is being edited and others were lost, finds room.
+#[test]
+fn the_longest_line_fits() {
+    for kind in [Kind::Log, Kind::Event] {
+        let mut world = World::new();
+        world.answer("", &"e".repeat(MAX_EDITED));
+        let line = "y".repeat(2046) + "\r\n";
+        for _ in 0..3 {
+            world.lines.line(Some(A), kind, line.as_bytes(), 0);
+            world.go();
+        }
+        world.heard();
+        world.lines.line(Some(A), kind, line.as_bytes(), 0);
+        world.go();
+        let heard = world.heard();
+        assert!(heard.ends_with(&(line + &"e".repeat(MAX_EDITED))));
+        assert!(heard.contains("lines are not here"));
+    }
+}
+
+#[test]
+fn a_line_comes_above_the_one_that_is_edited_and_behind_an_answer() {
+    let mut world = World::new();
+    world.answer("", "postern> vm li");
+    world.event(None, "1");
+    world.lines.begin_answer();
+    world.lines.answer(b"NAME\r\n");
+    world.event(Some(A), "2");
+    world.lines.answer(b"a\r\n");
+    world.event(None, "3");
+    world.lines.end_answer("postern> ".try_into().unwrap());
+    world.go();
+    world.answer("", "");
+    world.event(None, "4");
+    let expected = "postern> vm li\
+                    \r\x1b[K@postern 1\r\npostern> vm li\
+                    NAME\r\na\r\n\
+                    \r\x1b[K@postern 2\r\n@postern 3\r\npostern> \
+                    @postern 4\r\n";
+    // What is edited is said by the session, which is not here.
+    let heard = world.heard();
+    assert_eq!(
+        format!("postern> vm li{heard}").replace("postern> @postern 4", "postern> @postern 4"),
+        expected
+    );
+}
+
+proptest! {
+    /// Whoever says what when, an answer that has room is whole, and so is each line.
+    #[test]
+    fn lines_and_answers_are_whole(
+        steps in prop::collection::vec((0_u8..6, 1_usize..1500), 0..100),
+    ) {
+        let mut world = World::new();
+        let mut answers = 0;
+        for (step, size) in steps {
+            match step {
+                0 => world.log(Some(A), &"a".repeat(size)),
+                1 => world.event(Some(B), &"b".repeat(size)),
+                2 => world.log(None, &"n".repeat(size)),
+                3 if world.lines.has_room_for_answer() => {
+                    world.lines.begin_answer();
+                    world.lines.answer(b"<");
+                    world.lines.answer("x".repeat(size).as_bytes());
+                    world.event(Some(A), "a");
+                    world.log(Some(B), "b");
+                    world.lines.answer(b">\r\n");
+                    world.lines.end_answer("postern> ".try_into().unwrap());
+                    answers += 1;
+                }
+                _ => (0..size).for_each(|_| { world.pass(); }),
+            }
+            world.go();
+        }
+        let heard = world.heard();
+        let mut whole = 0;
+        for line in heard.split("\r\n") {
+            let mut line = line;
+            while let Some(rest) = line.strip_prefix("postern> ").or(line.strip_prefix("\r\x1b[K")) {
+                line = rest;
+            }
+            let text = line.strip_prefix("@postern ").or(line.strip_prefix("[    0.000000] warn: "));
+            if let Some(text) = text {
+                prop_assert!(!text.contains(['<', '>', '@', '[']), "{line}");
+            } else if !line.is_empty() {
+                prop_assert!(line.starts_with("<x") && line.ends_with("x>"), "{line}");
+                whole += 1;
+            }
+        }
+        prop_assert_eq!(whole, answers);
+    }
+}
