@@ -57,9 +57,13 @@ impl Pl031 {
         self.raised && self.unmasked
     }
 
-    /// Lets the time come to the machine's `now`: raises the alarm if its time has come since the last call.
+    /// Lets the time come to the machine's `now`: raises the alarm if its time has come since the last call. A `now` that
+    /// is earlier than one before, as pCPUs that read the counter out of order may have it, changes nothing.
     pub const fn pass(&mut self, now: u32) {
         let time = now.wrapping_add(self.ahead);
+        if time.wrapping_sub(self.seen) > u32::MAX / 2 {
+            return;
+        }
         let left = self.alarm.wrapping_sub(self.seen);
         // An alarm for the second that was seen last was raised when it was set.
         if left != 0 && left <= time.wrapping_sub(self.seen) {

@@ -47,7 +47,10 @@ impl IdleClock {
     /// The share of the time since the mark before last, in percent.
     pub fn percent(&self, now: u64) -> u64 {
         let (then, total) = self.marks[0];
-        let (time, idle) = (now.saturating_sub(then), self.total(now) - total);
+        let (time, idle) = (
+            now.saturating_sub(then),
+            self.total(now).saturating_sub(total),
+        );
         // A day's ticks times 100 are far from a wrap.
         (idle * 100).checked_div(time).unwrap_or(0).min(100)
     }
@@ -78,5 +81,16 @@ mod tests {
         assert_eq!(clock.percent(4000), 25);
         clock.mark(4000);
         assert_eq!(clock.percent(4000), 0);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_does_no_harm() {
+        let mut clock = IdleClock::new();
+        clock.begin(1000);
+        clock.mark(2000);
+        clock.mark(2000);
+        assert_eq!((clock.percent(1999), clock.total(999)), (0, 0));
+        clock.end(999);
+        assert_eq!(clock.total(3000), 0);
     }
 }

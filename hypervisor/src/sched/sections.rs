@@ -33,7 +33,9 @@ pub fn close() {
 /// A whole section, which began at this time.
 #[inline]
 pub fn note(here: &Pcpu, since: u64, cause: Cause) {
-    here.longest.note(timer::now().wrapping_sub(since), cause);
+    // The counter is read out of order, so the second look may be the older one.
+    let ticks = timer::now().saturating_sub(since);
+    here.longest.note(ticks, cause);
 }
 
 /// Does something that may take long, as a part of the section that is open, or as one of its own.

@@ -307,7 +307,8 @@ impl Vm {
     /// Its counter when the physical one, CNTPCT_EL0, is at `ticks`.
     #[inline]
     pub fn count_at(&self, ticks: u64) -> u64 {
-        ticks.wrapping_sub(self.counter_offset.load(Ordering::Relaxed))
+        // A look at the counter may be a few ticks older than one that another pCPU had before it.
+        ticks.saturating_sub(self.counter_offset.load(Ordering::Relaxed))
     }
 
     /// Where the physical counter is when its own is at `count`; the end of time where it never is.

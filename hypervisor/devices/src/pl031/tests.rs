@@ -112,3 +112,17 @@ fn narrow_accesses() {
     rtc.access(Access::write(MR + 2, AccessSize::Half, 0xffff), 0x1234_5678);
     assert_eq!(read(&mut rtc, MR, 0x1234_5678), 0);
 }
+
+/// Two pCPUs may have the machine's time in the wrong order.
+#[test]
+fn a_machine_whose_time_goes_back_raises_no_alarm() {
+    let mut rtc = Pl031::new(NOW);
+    write(&mut rtc, IMSC, 1, NOW);
+    write(&mut rtc, MR, NOW + 1000, NOW);
+    rtc.pass(NOW + 5);
+    rtc.pass(NOW + 4);
+    assert!(!rtc.irq_line());
+    assert_eq!(read(&mut rtc, DR, NOW + 4), NOW + 5);
+    rtc.pass(NOW + 1000);
+    assert!(rtc.irq_line());
+}
