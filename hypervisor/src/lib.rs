@@ -10,6 +10,7 @@ pub mod arch;
 pub mod boot;
 pub mod console;
 pub mod devices;
+pub mod gic;
 #[cfg(target_os = "none")]
 mod panic;
 pub mod sched;

@@ -5,7 +5,7 @@ use dtoolkit::Node;
 use dtoolkit::fdt::{Fdt, FdtNode};
 
 use super::error::BootError;
-use super::interrupts::IntId;
+use super::interrupts::{IntId, Interrupt};
 use super::tree;
 use postern_base::range::PaRange;
 
@@ -106,7 +106,7 @@ pub struct Uart {
     /// Its registers.
     pub registers: PaRange,
     /// Its interrupt, an SPI.
-    pub interrupt: IntId,
+    pub interrupt: Interrupt,
 }
 
 impl Uart {
@@ -119,7 +119,7 @@ impl Uart {
         };
         let registers = tree::reg(node, 0).map_err(|problem| bad("reg", problem))?;
         let interrupt = tree::bytes(node, "interrupts")
-            .and_then(|value| IntId::from_property(value, interrupt_cells, 0))
+            .and_then(|value| Interrupt::from_property(value, interrupt_cells))
             .ok_or_else(|| bad("interrupts", "does not name an interrupt of the GIC"))?;
         Ok(Self {
             registers,
@@ -219,7 +219,7 @@ pub(super) fn check_psci(fdt: Fdt<'_>) -> Result<(), BootError<'_>> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Optee {
     /// The interrupt by which it announces asynchronous notifications, where it names one.
-    pub notification: Option<IntId>,
+    pub notification: Option<Interrupt>,
 }
 
 impl Optee {
@@ -240,7 +240,7 @@ impl Optee {
         }
         let notification = match tree::bytes(node, "interrupts") {
             None => None,
-            Some(value) => Some(IntId::from_property(value, interrupt_cells, 0).ok_or(
+            Some(value) => Some(Interrupt::from_property(value, interrupt_cells).ok_or(
                 BootError::Property {
                     node: node.name(),
                     property: "interrupts",

@@ -56,3 +56,45 @@ impl fmt::Display for IntId {
         fmt::Display::fmt(&self.0, f)
     }
 }
+
+/// What makes an interrupt pending at its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// The input's step.
+    Edge,
+    /// The input's level.
+    Level,
+}
+
+impl Trigger {
+    /// What the third cell of an entry says: 1 and 2 are edges, 4 and 8 levels, and 0 says nothing. The binding has rising
+    /// edges and high levels for SPIs, since the GIC knows no others.
+    const fn from_flags(flags: u32) -> Option<Self> {
+        if flags & 0b0011 != 0 {
+            Some(Self::Edge)
+        } else if flags & 0b1100 != 0 {
+            Some(Self::Level)
+        } else {
+            None
+        }
+    }
+}
+
+/// An interrupt as a device's node describes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupt {
+    /// Which.
+    pub intid: IntId,
+    /// What makes it pending, where the tree says so.
+    pub trigger: Option<Trigger>,
+}
+
+impl Interrupt {
+    /// The first interrupt of an `interrupts` property, see [`IntId::from_property`].
+    pub(super) fn from_property(value: &[u8], width: usize) -> Option<Self> {
+        Some(Self {
+            intid: IntId::from_property(value, width, 0)?,
+            trigger: Trigger::from_flags(super::tree::cells(value).nth(2)?),
+        })
+    }
+}

@@ -22,7 +22,7 @@ pub use cpus::{Cpu, Cpus, MAX_CPUS, Mpidr};
 pub use devices::{Conduit, Gic, MAX_REDISTRIBUTOR_REGIONS, Optee, Timers, Uart};
 pub use early::{early_psci, early_uart};
 pub use error::BootError;
-pub use interrupts::IntId;
+pub use interrupts::{IntId, Interrupt, Trigger};
 pub use machine::{Found, Machine};
 pub use ram::{MAX_PIECES, Memory, heap_bytes};
 pub use tree::total_size;

@@ -1,6 +1,7 @@
 //! PSCI calls to EL3 (DEN0022): start pCPUs, power off.
 
 use super::{barrier, mmu, smc, stack};
+use crate::console::output;
 use alloc::boxed::Box;
 
 const PSCI_VERSION: u64 = 0x8400_0000;
@@ -47,9 +48,12 @@ pub fn psci_version() -> u32 {
     smc::call([PSCI_VERSION, 0, 0, 0, 0, 0, 0, 0])[0] as u32
 }
 
-/// Powers the machine off.
+/// Powers the machine off. Where firmware does not, says so and stands still.
 pub fn off() -> ! {
-    smc::call([SYSTEM_OFF, 0, 0, 0, 0, 0, 0, 0]);
+    let code = smc::call([SYSTEM_OFF, 0, 0, 0, 0, 0, 0, 0])[0] as i32;
+    output::last_words(format_args!(
+        "PSCI SYSTEM_OFF came back with {code}: switch the machine off by hand"
+    ));
     loop {
         barrier::wait_for_interrupt();
     }

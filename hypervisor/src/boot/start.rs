@@ -7,6 +7,7 @@ use super::{
 use crate::arch::{self, gic, heap, id_registers, mmu, percpu, power, vectors, world};
 use crate::console::output::{self, MachineUart};
 use crate::console::uart::Uart;
+use crate::gic::wait_until;
 use crate::range::PaRange;
 use crate::services::wall_clock::WallClock;
 use crate::trap::registers::features::CpuFeatures;
@@ -20,6 +21,9 @@ use tock_registers::interfaces::Readable;
 
 /// The largest tree that is looked at: what Linux's boot protocol allows, in bytes.
 const MAX_TREE: usize = 2 * 1024 * 1024;
+
+/// How long a pCPU may take from CPU_ON until it is up.
+const SECONDS_TO_START: u64 = 10;
 
 /// The time of day.
 pub static WALL_CLOCK: WallClock = WallClock::new();
@@ -106,7 +110,9 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
         let seconds = unsafe { arch::rtc::seconds(rtc.start()) };
         WALL_CLOCK.set(seconds, arch::timer::now());
     }
-    gic::init_distributor(machine.gic.distributor.start());
+    if let Err(error) = gic::init_distributor(machine.gic.distributor.start()) {
+        fail(format_args!("{error}"));
+    }
     this_pcpu_up(0, machine);
     start_others(machine);
     Ok(vms)
@@ -153,8 +159,14 @@ fn start_others(machine: &Machine<'_>) {
         match power::start_pcpu(cpu.mpidr.get(), index) {
             // One after the other: what each does is short, and the log stays readable.
             Ok(()) => {
-                while PCPUS_UP.load(Ordering::Acquire) == before {
-                    core::hint::spin_loop();
+                let is_up = || PCPUS_UP.load(Ordering::Acquire) != before;
+                let patience = SECONDS_TO_START * arch::timer::frequency();
+                if !wait_until(arch::timer::now, patience, is_up) {
+                    fail(format_args!(
+                        "CPU {index} (MPIDR {:#x}) was turned on and has not come up after \
+                         {SECONDS_TO_START} s: check the firmware",
+                        cpu.mpidr.get()
+                    ));
                 }
             }
             Err(code) => fail(format_args!(
@@ -190,7 +202,9 @@ fn this_pcpu_up(index: usize, machine: &Machine<'_>) {
             "CPU {index} (MPIDR {mpidr:#x}) has no redistributor: check the GICv3 node's reg"
         ));
     };
-    gic::init_pcpu(redistributor);
+    if let Err(error) = gic::init_pcpu(redistributor) {
+        fail(format_args!("CPU {index} (MPIDR {mpidr:#x}): {error}"));
+    }
     let features = CpuFeatures::new(id_registers::read);
     world::init_traps(features);
     percpu::init(index, redistributor, features);

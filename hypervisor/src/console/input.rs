@@ -17,7 +17,7 @@ static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
 /// Has the boot pCPU take what arrives on the UART, and takes what has arrived before.
 pub fn init() {
-    take(PcpuIndex::BOOT);
+    gic::enable_spi(machine().uart.interrupt, vm::mpidr_of(PcpuIndex::BOOT));
     if let Some(uart) = output::uart() {
         let mut decoder = DECODER.lock();
         uart.listen(|byte| deliver(&mut decoder, byte));
@@ -29,18 +29,15 @@ pub fn init() {
 /// A user can then still see what has happened, and type in guests that do not use the TEE.
 pub fn instead_of(stuck: PcpuIndex) {
     if TAKER.load(Ordering::Relaxed) == stuck.get() {
-        take(percpu::this().id());
+        let here = percpu::this().id();
+        TAKER.store(here.get(), Ordering::Relaxed);
+        gic::route_spi(machine().uart.interrupt, vm::mpidr_of(here));
     }
-}
-
-fn take(pcpu: PcpuIndex) {
-    TAKER.store(pcpu.get(), Ordering::Relaxed);
-    gic::enable_spi(machine().uart.interrupt.get(), vm::mpidr_of(pcpu));
 }
 
 /// Whether this INTID is the physical UART's.
 pub fn is_console(intid: u32) -> bool {
-    machine().uart.interrupt.get() == intid
+    machine().uart.interrupt.intid.get() == intid
 }
 
 /// Takes what the UART has received, and gives it what waits to be sent. Where a visit is not enough

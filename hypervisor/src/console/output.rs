@@ -317,18 +317,23 @@ pub fn boot_error(why: fmt::Arguments<'_>) {
     );
 }
 
-/// The last words: after what waits, unless the lock's holder is who panicked; then past it.
+/// Says what has gone wrong for good on this pCPU, as [`last_words`].
 pub fn panic(text: fmt::Arguments<'_>) {
-    let Some(&uart) = UART.get() else {
-        return;
-    };
-    let mut line = Line(heapless::Vec::new());
     let pcpu = if percpu::is_ready() {
         percpu::this().index
     } else {
         0
     };
-    let _ = write!(line, "\r\npostern: panic on CPU {pcpu}: {text}\r\n");
+    last_words(format_args!("panic on CPU {pcpu}: {text}"));
+}
+
+/// The last words: after what waits, unless the lock's holder is who says them; then past it.
+pub fn last_words(text: fmt::Arguments<'_>) {
+    let Some(&uart) = UART.get() else {
+        return;
+    };
+    let mut line = Line(heapless::Vec::new());
+    let _ = write!(line, "\r\npostern: {text}\r\n");
     let held = (0..LOOKS).find_map(|_| {
         core::hint::spin_loop();
         OUTPUT.try_lock()

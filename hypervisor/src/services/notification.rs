@@ -6,26 +6,27 @@
 //! nothing, which the ABI allows.
 
 use crate::arch::gic;
+use crate::boot::Interrupt;
 use crate::boot::start::machine;
 use crate::ids::PcpuIndex;
 use crate::vm;
 
 /// The physical interrupt, where OP-TEE has one.
-pub fn interrupt() -> Option<u32> {
-    Some(machine().optee?.notification?.get())
+pub fn interrupt() -> Option<Interrupt> {
+    machine().optee?.notification
 }
 
 /// Has the boot pCPU take it.
 pub fn init() {
     let boot = vm::mpidr_of(PcpuIndex::BOOT);
-    if let Some(intid) = interrupt() {
-        gic::enable_spi(intid, boot);
+    if let Some(spi) = interrupt() {
+        gic::enable_spi(spi, boot);
     }
 }
 
 /// Whether this is the interrupt.
 pub fn is_source(intid: u32) -> bool {
-    interrupt() == Some(intid)
+    interrupt().is_some_and(|spi| spi.intid.get() == intid)
 }
 
 /// It arrived.

@@ -167,7 +167,7 @@ fn reads_the_default_machine() {
     assert_eq!(machine.gic.stride, 0x2_0000);
     assert_eq!(machine.gic.maintenance.map(IntId::get), Some(25));
     assert_eq!(machine.uart.registers, range(0x0900_0000, 0x0900_1000));
-    assert_eq!(machine.uart.interrupt.get(), 33);
+    assert_eq!(machine.uart.interrupt.intid.get(), 33);
     let Timers {
         physical,
         virtual_timer,
@@ -178,7 +178,11 @@ fn reads_the_default_machine() {
         [30, 27, 26]
     );
     assert_eq!(
-        machine.optee.unwrap().notification.map(IntId::get),
+        machine
+            .optee
+            .unwrap()
+            .notification
+            .map(|spi| spi.intid.get()),
         Some(219)
     );
     assert_eq!(machine.bootargs, "log=debug");
@@ -296,4 +300,22 @@ fn a_node_for_xen_is_taken_with_its_other_properties() {
     set(vm, "vpl011", [0_u8; 0]);
     let dtb = tree.to_dtb();
     assert_eq!(read(&dtb, occupied()).unwrap().1[0].name, "vm-a");
+}
+
+/// The third cell of an interrupt says what makes it pending.
+#[test]
+fn triggers() {
+    for (flags, expected) in [
+        (0, None),
+        (1, Some(Trigger::Edge)),
+        (2, Some(Trigger::Edge)),
+        (4, Some(Trigger::Level)),
+        (8, Some(Trigger::Level)),
+        (0xf04, Some(Trigger::Level)),
+    ] {
+        let entry = [0_u32, 1, flags].map(u32::to_be_bytes).concat();
+        let interrupt = Interrupt::from_property(&entry, 3).unwrap();
+        assert_eq!((interrupt.intid.get(), interrupt.trigger), (33, expected));
+    }
+    assert_eq!(Interrupt::from_property(&[0; 8], 3), None);
 }

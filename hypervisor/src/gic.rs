@@ -1,0 +1,308 @@
+//! The physical GICv3's registers in memory (IHI 0069H): the distributor, and the redistributors. What is in system
+//! registers is `arch/gic.rs`'s.
+//!
+//! Nothing here waits for ever. A register that does not change in time is an error, which names it.
+
+use crate::boot::Trigger;
+use mediator::addr::Pa;
+use thiserror::Error;
+
+/// The SGI that makes a pCPU leave its guest and look around.
+pub const KICK_INTID: u32 = 0;
+/// The first of the special INTIDs, by which the CPU interface says that nothing is pending.
+pub const FIRST_SPECIAL_INTID: u32 = 1020;
+/// The last of them.
+pub const LAST_SPECIAL_INTID: u32 = 1023;
+/// The extended PPIs.
+const EXTENDED_PPIS: core::ops::Range<u32> = 1056..1120;
+/// The extended SPIs.
+const EXTENDED_SPIS: core::ops::Range<u32> = 4096..5120;
+
+const GICD_CTLR: u64 = 0x0000;
+const GICD_TYPER: u64 = 0x0004;
+const GICD_IGROUPR: u64 = 0x0080;
+const GICD_ISENABLER: u64 = 0x0100;
+const GICD_ICENABLER: u64 = 0x0180;
+const GICD_ISACTIVER: u64 = 0x0300;
+const GICD_ICACTIVER: u64 = 0x0380;
+const GICD_IPRIORITYR: u64 = 0x0400;
+const GICD_ICFGR: u64 = 0x0c00;
+const GICD_IGROUPR_E: u64 = 0x1000;
+const GICD_ICENABLER_E: u64 = 0x1400;
+const GICD_ICACTIVER_E: u64 = 0x1c00;
+const GICD_IROUTER: u64 = 0x6000;
+const GICD_CTLR_RWP: u32 = 1 << 31;
+const GICD_CTLR_ARE_NS: u32 = 1 << 4;
+const GICD_CTLR_ENABLE_GRP1: u32 = 1 << 1;
+const GICD_TYPER_ESPI: u32 = 1 << 8;
+const GICR_CTLR: u64 = 0x0000;
+const GICR_CTLR_RWP: u32 = 1 << 3;
+const GICR_CTLR_ENABLE_LPIS: u32 = 1 << 0;
+const GICR_TYPER: u64 = 0x0008;
+const GICR_TYPER_LAST: u64 = 1 << 4;
+const GICR_WAKER: u64 = 0x0014;
+const GICR_WAKER_PROCESSOR_SLEEP: u32 = 1 << 1;
+const GICR_WAKER_CHILDREN_ASLEEP: u32 = 1 << 2;
+/// The redistributor's second frame, with the SGIs and PPIs. Its registers lie as the distributor's do, and those of
+/// the extended PPIs behind them.
+const SGI_FRAME: u64 = 0x1_0000;
+const REDISTRIBUTOR_STRIDE: u64 = 0x2_0000;
+/// The kick's priority: lower than the timer's, so that pCPUs that send it without a rest do not keep
+/// their target from seeing that a slice is over.
+const KICK_PRIORITY: u8 = 0xc0;
+/// All others' priority.
+const PRIORITY: u8 = 0xa0;
+
+/// The GIC's registers, by their physical addresses, which are aligned, and a clock.
+pub trait Bus {
+    /// Reads a register of 32 bits.
+    fn read(&self, at: Pa) -> u32;
+    /// Writes one.
+    fn write(&self, at: Pa, value: u32);
+    /// Writes a byte of a register that can be accessed so.
+    fn write_byte(&self, at: Pa, value: u8);
+    /// Reads a register of 64 bits.
+    fn read_double(&self, at: Pa) -> u64;
+    /// Writes one.
+    fn write_double(&self, at: Pa, value: u64);
+    /// The time, in ticks.
+    fn now(&self) -> u64;
+    /// Ticks in the second that a register may take.
+    fn second(&self) -> u64;
+}
+
+/// A register does not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "the GIC does not get ready: {field} of {register} at {:#x} stays one for more than a second: \
+     check the firmware and the GICv3 node's reg",
+    at.get()
+)]
+pub struct GicError {
+    /// Which.
+    pub register: &'static str,
+    /// The field of it that is waited for.
+    pub field: &'static str,
+    /// Where the register is.
+    pub at: Pa,
+}
+
+/// Waits until something is so, for `patience` ticks of the clock `now`; whether it is.
+pub fn wait_until(
+    mut now: impl FnMut() -> u64,
+    patience: u64,
+    mut is_so: impl FnMut() -> bool,
+) -> bool {
+    let since = now();
+    while !is_so() {
+        if now().saturating_sub(since) > patience {
+            // This pCPU may have been away between the two looks.
+            return is_so();
+        }
+        core::hint::spin_loop();
+    }
+    true
+}
+
+/// The bits of a register that are waited for, and their names.
+struct Flag {
+    register: &'static str,
+    field: &'static str,
+    offset: u64,
+    bit: u32,
+}
+
+const DISTRIBUTOR_WRITES: Flag = Flag {
+    register: "GICD_CTLR",
+    field: "RWP",
+    offset: GICD_CTLR,
+    bit: GICD_CTLR_RWP,
+};
+const REDISTRIBUTOR_WRITES: Flag = Flag {
+    register: "GICR_CTLR",
+    field: "RWP",
+    offset: GICR_CTLR,
+    bit: GICR_CTLR_RWP,
+};
+const WAKE_UP: Flag = Flag {
+    register: "GICR_WAKER",
+    field: "ChildrenAsleep",
+    offset: GICR_WAKER,
+    bit: GICR_WAKER_CHILDREN_ASLEEP,
+};
+
+impl Flag {
+    fn wait(&self, bus: &impl Bus, base: Pa) -> Result<(), GicError> {
+        let at = offset(base, self.offset);
+        let is_clear = || bus.read(at) & self.bit == 0;
+        if wait_until(|| bus.now(), bus.second(), is_clear) {
+            Ok(())
+        } else {
+            Err(GicError {
+                register: self.register,
+                field: self.field,
+                at,
+            })
+        }
+    }
+}
+
+const fn offset(base: Pa, bytes: u64) -> Pa {
+    Pa::new(base.get() + bytes)
+}
+
+/// Where the bit of an interrupt is among 32 in a word.
+const fn bit(number: u32) -> u32 {
+    1 << (number % 32)
+}
+
+/// Where the word of an interrupt is, bytes from the first.
+const fn word(number: u32) -> u64 {
+    4 * (number / 32) as u64
+}
+
+/// Sets the distributor up: all SPIs, the extended ones too, disabled and inactive, group 1 on. Once, on the boot pCPU.
+///
+/// # Errors
+/// It does not get ready.
+pub fn init_distributor(bus: &impl Bus, base: Pa) -> Result<(), GicError> {
+    let write = |register: u64, value| bus.write(offset(base, register), value);
+    write(GICD_CTLR, GICD_CTLR_ARE_NS | GICD_CTLR_ENABLE_GRP1);
+    DISTRIBUTOR_WRITES.wait(bus, base)?;
+    let kind = bus.read(offset(base, GICD_TYPER));
+    // The first word is the redistributors'.
+    for number in 1..u64::from(kind & 0x1f) + 1 {
+        write(GICD_ICENABLER + 4 * number, u32::MAX);
+        write(GICD_ICACTIVER + 4 * number, u32::MAX);
+        write(GICD_IGROUPR + 4 * number, u32::MAX);
+    }
+    if kind & GICD_TYPER_ESPI != 0 {
+        for number in 0..u64::from(kind >> 27) + 1 {
+            write(GICD_ICENABLER_E + 4 * number, u32::MAX);
+            write(GICD_ICACTIVER_E + 4 * number, u32::MAX);
+            write(GICD_IGROUPR_E + 4 * number, u32::MAX);
+        }
+    }
+    DISTRIBUTOR_WRITES.wait(bus, base)
+}
+
+/// Finds the redistributor of the pCPU with this affinity (MPIDR_EL1 without its flag bits)
+/// among regions of (start, end), in bytes; `stride` is the distance that the tree asks for.
+pub fn find_redistributor(
+    bus: &impl Bus,
+    regions: impl Iterator<Item = (Pa, Pa)>,
+    stride: u64,
+    mpidr: u64,
+) -> Option<Pa> {
+    let affinity = (mpidr & 0xff_ffff) | ((mpidr >> 32) & 0xff) << 24;
+    for (start, end) in regions {
+        let mut frame = start.get();
+        while frame + REDISTRIBUTOR_STRIDE <= end.get() {
+            let kind = bus.read_double(Pa::new(frame + GICR_TYPER));
+            if kind >> 32 == affinity {
+                return Some(Pa::new(frame));
+            }
+            if kind & GICR_TYPER_LAST != 0 {
+                break;
+            }
+            // VLPIs double the frames.
+            frame += stride.max(REDISTRIBUTOR_STRIDE << ((kind >> 1) & 1));
+        }
+    }
+    None
+}
+
+/// Sets a pCPU's redistributor up, on that pCPU: all private interrupts, the extended ones too, disabled and inactive,
+/// but those of `own`, a bit each. LPIs are off, where the redistributor lets them be turned off.
+///
+/// # Errors
+/// It does not get ready.
+pub fn init_redistributor(bus: &impl Bus, base: Pa, own: u32) -> Result<(), GicError> {
+    let waker = offset(base, GICR_WAKER);
+    bus.write(waker, bus.read(waker) & !GICR_WAKER_PROCESSOR_SLEEP);
+    WAKE_UP.wait(bus, base)?;
+    let control = offset(base, GICR_CTLR);
+    bus.write(control, bus.read(control) & !GICR_CTLR_ENABLE_LPIS);
+    let write = |register: u64, value| bus.write(offset(base, SGI_FRAME + register), value);
+    let kind = bus.read_double(offset(base, GICR_TYPER));
+    // PPInum: none, one or two words of extended PPIs.
+    let words = 1 + (kind >> 27 & 0x1f).min(2);
+    for number in 0..words {
+        write(GICD_ICENABLER + 4 * number, u32::MAX);
+    }
+    // Until then they may still be delivered (IHI 0069H, 12.11.2, GICR_CTLR.RWP).
+    REDISTRIBUTOR_WRITES.wait(bus, base)?;
+    for number in 0..words {
+        write(GICD_ICACTIVER + 4 * number, u32::MAX);
+        write(GICD_IGROUPR + 4 * number, u32::MAX);
+    }
+    for intid in 0..32 {
+        let priority = if intid == KICK_INTID {
+            KICK_PRIORITY
+        } else {
+            PRIORITY
+        };
+        let at = SGI_FRAME + GICD_IPRIORITYR + u64::from(intid);
+        bus.write_byte(offset(base, at), priority);
+    }
+    write(GICD_ISENABLER, own);
+    Ok(())
+}
+
+/// Enables an SPI, which is disabled, and routes it to the pCPU with `mpidr`. Without a trigger it stays level or edge as
+/// firmware left it.
+pub fn enable_spi(bus: &impl Bus, base: Pa, intid: u32, trigger: Option<Trigger>, mpidr: u64) {
+    if let Some(trigger) = trigger {
+        let at = offset(base, GICD_ICFGR + 4 * u64::from(intid / 16));
+        let edge = 0b10 << (intid % 16 * 2);
+        let others = bus.read(at) & !edge;
+        let value = match trigger {
+            Trigger::Edge => others | edge,
+            Trigger::Level => others,
+        };
+        bus.write(at, value);
+    }
+    bus.write_byte(offset(base, GICD_IPRIORITYR + u64::from(intid)), PRIORITY);
+    route_spi(bus, base, intid, mpidr);
+    bus.write(offset(base, GICD_ISENABLER + word(intid)), bit(intid));
+}
+
+/// Has another pCPU take an SPI, the one with `mpidr`.
+pub fn route_spi(bus: &impl Bus, base: Pa, intid: u32, mpidr: u64) {
+    let at = offset(base, GICD_IROUTER + 8 * u64::from(intid));
+    bus.write_double(at, mpidr & 0xff_00ff_ffff);
+}
+
+/// Disables an interrupt of any kind but LPIs: a private one in the redistributor of this pCPU, or an SPI. LPIs are not
+/// enabled ([`init_redistributor`]).
+pub fn disable(bus: &impl Bus, distributor: Pa, redistributor: Pa, intid: u32) {
+    let private = offset(redistributor, SGI_FRAME);
+    let (at, number) = match intid {
+        0..32 => (offset(private, GICD_ICENABLER), intid),
+        32..FIRST_SPECIAL_INTID => (offset(distributor, GICD_ICENABLER), intid),
+        // They follow the 32 private ones.
+        _ if EXTENDED_PPIS.contains(&intid) => (
+            offset(private, GICD_ICENABLER),
+            intid - EXTENDED_PPIS.start + 32,
+        ),
+        _ if EXTENDED_SPIS.contains(&intid) => (
+            offset(distributor, GICD_ICENABLER_E),
+            intid - EXTENDED_SPIS.start,
+        ),
+        _ => return,
+    };
+    bus.write(offset(at, word(number)), bit(number));
+}
+
+/// Sets or clears the active state of a private interrupt of this pCPU.
+pub fn set_private_active(bus: &impl Bus, redistributor: Pa, intid: u32, active: bool) {
+    let register = if active {
+        GICD_ISACTIVER
+    } else {
+        GICD_ICACTIVER
+    };
+    bus.write(offset(redistributor, SGI_FRAME + register), bit(intid));
+}
+
+#[cfg(test)]
+mod tests;
