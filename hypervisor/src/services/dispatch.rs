@@ -5,9 +5,12 @@ use super::{discovery, memory, psci, smccc, tee, trng};
 use crate::arch::world::CallFrame;
 use crate::arch::{entropy, smc};
 use crate::console::log::Level;
+use crate::ids::VcpuIndex;
 use crate::sched::masked::Cause;
 use crate::sched::{run, sections};
+use crate::vm::life::Event;
 use crate::vm::{self, Running};
+use mediator::addr::Ipa;
 
 /// Answers the call in `frame`.
 #[inline]
@@ -71,31 +74,23 @@ fn relinquish(call: &Call, running: Running) -> Returned {
 }
 
 fn power(call: &Call, running: Running) -> Option<Returned> {
-    match psci::decide(call, running.vm) {
-        psci::Action::Return(answer) => Some(answer),
-        psci::Action::TurnOn {
-            vcpu,
-            entry,
-            context,
-        } => {
-            sections::lengthy(Cause::Call, || running.vm.turn_on(vcpu, entry, context));
-            Some(psci::SUCCESS_RETURNED)
-        }
-        psci::Action::Suspend => {
-            run::wait_for_interrupt(running);
-            Some(psci::SUCCESS_RETURNED)
-        }
-        psci::Action::TurnOffSelf => {
-            run::turn_off();
-            None
-        }
-        psci::Action::SystemOff => {
-            sections::lengthy(Cause::Call, || running.vm.turn_itself_off());
-            None
-        }
-        psci::Action::SystemReset => {
-            sections::lengthy(Cause::Call, || running.vm.reset_itself());
-            None
-        }
+    psci::carry_out(psci::decide(call, running.vm), &running)
+}
+
+impl psci::Caller for Running {
+    fn turn_on(&self, vcpu: VcpuIndex, entry: Ipa, context: u64) {
+        sections::lengthy(Cause::Call, || self.vm.turn_on(vcpu, entry, context));
+    }
+
+    fn suspend(&self) {
+        run::wait_for_interrupt(*self);
+    }
+
+    fn happened(&self, event: Event) {
+        sections::lengthy(Cause::Call, || self.vm.happened(event));
+    }
+
+    fn leave(&self) {
+        run::turn_off();
     }
 }

@@ -5,6 +5,7 @@
 use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned, value};
 use super::power::{NotOff, Power, PowerState};
 use crate::ids::VcpuIndex;
+use crate::vm::life::Event;
 use mediator::addr::Ipa;
 
 const VERSION: FunctionId = FunctionId::new(0x8400_0000);
@@ -75,6 +76,47 @@ pub enum Action {
 
 /// What a guest finds in X0 to X3 after [`Action::TurnOn`] or [`Action::Suspend`].
 pub const SUCCESS_RETURNED: Returned = value(SUCCESS);
+
+/// The vCPU that makes a call, and what is done to it and to its VM.
+pub trait Caller {
+    /// Starts another vCPU of the VM, whose power state was claimed.
+    fn turn_on(&self, vcpu: VcpuIndex, entry: Ipa, context: u64);
+
+    /// Lets the vCPU sleep as WFI does.
+    fn suspend(&self);
+
+    /// Tells the VM what has happened to it.
+    fn happened(&self, event: Event);
+
+    /// Takes the vCPU off its pCPU for good: its guest executes no further instruction.
+    fn leave(&self);
+}
+
+/// Does what [`decide`] has said. Returns what the guest goes on with, or `None` where the vCPU does not come back.
+pub fn carry_out(action: Action, caller: &impl Caller) -> Option<Returned> {
+    match action {
+        Action::Return(answer) => return Some(answer),
+        Action::TurnOn {
+            vcpu,
+            entry,
+            context,
+        } => {
+            caller.turn_on(vcpu, entry, context);
+            return Some(SUCCESS_RETURNED);
+        }
+        Action::Suspend => {
+            caller.suspend();
+            return Some(SUCCESS_RETURNED);
+        }
+        Action::TurnOffSelf => {}
+        Action::SystemOff => caller.happened(Event::GuestOff),
+        Action::SystemReset => caller.happened(Event::GuestReset),
+    }
+    // Also where the VM was ending already, because another vCPU has called at the same time: nothing else
+    // would keep this one from returning into its guest.
+    caller.leave();
+    None
+}
 
 /// Whether the function lies in PSCI's range: fast calls of the standard secure service with a
 /// number below 0x20.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::vm::life::{Life, Order, Then};
+use std::cell::{Cell, RefCell};
 
 /// A VM with three vCPUs, the first on, and 64 KiB of RAM at 4 GiB.
 struct Vm([Power; 3]);
@@ -205,5 +207,89 @@ fn the_end() {
         assert_eq!(vm.call(function, [0; 3]), Action::SystemReset);
         assert_eq!(vm.call(function, [1, 0, 0]), returns(-2));
         assert_eq!(vm.call(function, [0x8000_0000, 0, 0]), returns(-2));
+    }
+}
+
+/// Two vCPUs of a VM that call at the same time: the second in the midst of what the first one's call does.
+struct Two {
+    life: RefCell<Life>,
+    then: RefCell<Vec<Then>>,
+    /// What the second vCPU calls, once.
+    second: Cell<Option<Action>>,
+    returned: RefCell<Vec<Option<Returned>>>,
+    left: RefCell<Vec<&'static str>>,
+}
+
+/// One of them.
+struct One<'a>(&'a Two, &'static str);
+
+impl Caller for One<'_> {
+    fn turn_on(&self, _: VcpuIndex, _: Ipa, _: u64) {
+        panic!("nobody calls CPU_ON");
+    }
+
+    fn suspend(&self) {
+        panic!("nobody calls CPU_SUSPEND");
+    }
+
+    fn happened(&self, event: Event) {
+        let then = self.0.life.borrow_mut().happened(event);
+        self.0.then.borrow_mut().push(then);
+        self.0.others_turn();
+    }
+
+    fn leave(&self) {
+        self.0.others_turn();
+        self.0.left.borrow_mut().push(self.1);
+    }
+}
+
+impl Two {
+    fn others_turn(&self) {
+        if let Some(action) = self.second.take() {
+            let returned = carry_out(action, &One(self, "second"));
+            self.returned.borrow_mut().push(returned);
+        }
+    }
+}
+
+/// Whoever ends a VM does not come back, whatever another vCPU has done at the same time, and the VM is taken down
+/// once, after both have left.
+#[test]
+fn two_vcpus_that_end_their_vm_at_once_both_leave() {
+    let calls = [Action::SystemOff, Action::SystemReset, Action::TurnOffSelf];
+    for first in calls {
+        for second in calls {
+            let mut life = Life::new();
+            life.order(Order::Start).unwrap();
+            assert_eq!(life.happened(Event::Loaded), Then::Run);
+            let two = Two {
+                life: RefCell::new(life),
+                then: RefCell::default(),
+                second: Cell::new(Some(second)),
+                returned: RefCell::default(),
+                left: RefCell::default(),
+            };
+            let returned = carry_out(first, &One(&two, "first"));
+            let case = format!("{first:?}, {second:?}");
+            assert_eq!(
+                (returned, &two.returned.borrow()[..]),
+                (None, &[None][..]),
+                "{case}"
+            );
+            let mut left = two.left.borrow_mut();
+            left.sort_unstable();
+            assert_eq!(*left, ["first", "second"], "{case}");
+            // The vCPUs were told to stop where a call asked for an end: once.
+            let stops = |then: &&Then| **then == Then::StopVcpus;
+            let stopped = two.then.borrow().iter().filter(stops).count();
+            let asked = [first, second]
+                .iter()
+                .any(|call| *call != Action::TurnOffSelf);
+            assert_eq!(stopped, usize::from(asked), "{case}");
+            let mut life = two.life.borrow_mut();
+            assert_eq!(life.happened(Event::VcpusStopped), Then::TearDown, "{case}");
+            assert_eq!(life.happened(Event::VcpusStopped), Then::Nothing, "{case}");
+        }
     }
 }

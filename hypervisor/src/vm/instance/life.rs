@@ -105,7 +105,7 @@ impl Vm {
 
     /// Something has happened to it. The caller holds no lock but that of [`Vm::work`], and that
     /// only where it is the one that does the work.
-    pub(super) fn happened(&'static self, event: Event) {
+    pub fn happened(&'static self, event: Event) {
         let then = self.transition(event);
         self.carry_out(then);
     }
@@ -116,19 +116,6 @@ impl Vm {
         let then = life.happened(event);
         self.gate.follow(life.phase());
         then
-    }
-
-    /// A guest's PSCI call ends it. The vCPU that runs here, which made it, does not come back, whatever
-    /// another one of the VM has done at the same time.
-    pub fn turn_itself_off(&'static self) {
-        self.happened(Event::GuestOff);
-        run::turn_off();
-    }
-
-    /// A guest's PSCI call starts it anew, see [`Vm::turn_itself_off`].
-    pub fn reset_itself(&'static self) {
-        self.happened(Event::GuestReset);
-        run::turn_off();
     }
 
     /// The hardware has lost some of its state, so that it cannot go on.
