@@ -81,6 +81,9 @@ fn interrupts_wait_for_less_than_half_a_millisecond() -> Result<()> {
             )?;
         }
     }
+    // The longest answer, in one line. What all of this has left in the log is a part of it.
+    order(&mut session, "log 9999")?;
+    look(&mut session, "the log as JSON")?;
     session.send(busy, "ping x")?;
     wait(&mut session, busy, "pong")?;
     for name in ["large", "busy"] {

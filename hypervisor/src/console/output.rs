@@ -8,7 +8,7 @@ use super::guest::{Console, Outside};
 use super::lines::{Kind, Lines, MAX_EDITED};
 use super::log::{InJson, Level, LogLine, Stamp};
 use super::monitor::Session;
-use super::monitor::port::Terminal;
+use super::monitor::port::{Pieces, Terminal};
 use super::mux::{Channel, Encoder};
 use super::recent::Recent;
 use super::transmit::Ready;
@@ -76,31 +76,6 @@ impl Output {
 /// How long the UART may take for a byte: a tenth of a second, in ticks.
 fn patience() -> u64 {
     timer::frequency() / 10
-}
-
-/// The pieces of an answer. Between them, others have the lock.
-struct Pieces(heapless::Vec<u8, 128>);
-
-impl Pieces {
-    fn send(&mut self) {
-        let mut output = OUTPUT.lock();
-        output.lines.answer(&self.0);
-        output.go();
-        drop(output);
-        self.0.clear();
-    }
-}
-
-impl Write for Pieces {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            if self.0.is_full() {
-                self.send();
-            }
-            let _ = self.0.push(byte);
-        }
-        Ok(())
-    }
 }
 
 /// Everything goes to this UART from here on; before, it goes nowhere.
@@ -290,14 +265,26 @@ pub fn recent(lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::R
     Ok(())
 }
 
-/// Sends what the monitor says on the hypervisor's channel, in one piece: lines of others come behind it.
-/// `session` has what then stands in the line that is being edited. One caller at a time.
-pub fn monitor(session: Option<&Session>, write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result) {
+/// Sends what the monitor says on the hypervisor's channel, with nothing of others in between: their lines come behind it.
+/// After each piece `between` is called, with the lock free. `session` has what then stands in the line that is being
+/// edited. One caller at a time.
+pub fn monitor(
+    session: Option<&Session>,
+    between: &dyn Fn(),
+    write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result,
+) {
     OUTPUT.lock().lines.begin_answer();
-    let mut pieces = Pieces(heapless::Vec::new());
+    let mut send = |piece: &[u8]| {
+        let mut output = OUTPUT.lock();
+        output.lines.answer(piece);
+        output.go();
+        drop(output);
+        between();
+    };
+    let mut pieces = Pieces::new(&mut send);
     // What the queue is given does not fail.
     let _ = write(&mut Terminal(&mut pieces));
-    pieces.send();
+    pieces.end();
     let mut edited = heapless::String::<MAX_EDITED>::new();
     if let Some(session) = session {
         // It has room for what a screen's line has.

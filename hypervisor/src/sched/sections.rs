@@ -10,7 +10,7 @@ pub fn open() {
     percpu::this().section.open(timer::now());
 }
 
-/// A section that began at this time, in ticks, was this so far, and goes on.
+/// A section that began at this time, in ticks, unless it has begun already, was this so far, and goes on.
 pub fn open_since(since: u64, cause: Cause) {
     let section = &percpu::this().section;
     section.open(since);
@@ -30,9 +30,14 @@ pub fn close() {
     }
 }
 
-/// A whole section, which began at this time.
+/// A whole section, which began at this time; or, where one is open, its end: it took interrupts meanwhile.
 #[inline]
 pub fn note(here: &Pcpu, since: u64, cause: Cause) {
+    if here.section.is_open() {
+        did(cause);
+        close();
+        return;
+    }
     // The counter is read out of order, so the second look may be the older one.
     let ticks = timer::now().saturating_sub(since);
     here.longest.note(ticks, cause);
@@ -65,4 +70,10 @@ pub fn outside<T>(act: impl FnOnce() -> T) -> T {
 /// Takes the interrupts that are pending: between two sections, and one of its own.
 pub fn take_pending() {
     outside(|| lengthy(Cause::Interrupt, irq::take_pending));
+}
+
+/// Takes the interrupts that are pending in the midst of something that goes on, which was this so far.
+pub fn breathe(cause: Cause) {
+    did(cause);
+    take_pending();
 }

@@ -9,7 +9,8 @@ use crate::arch::{heap, timer};
 use crate::boot::start::machine;
 use crate::console::output;
 use crate::ids::{MAX_PCPUS, PcpuIndex, VmIndex};
-use crate::sched::{masked, run};
+use crate::sched::masked::Cause;
+use crate::sched::{masked, run, sections};
 use crate::services::power::PowerState;
 use crate::services::stuck;
 use crate::vm::frames::SharedPool;
@@ -57,9 +58,10 @@ impl Output for Console {
         &self,
         _: bool,
         session: Option<&Session>,
+        between: &dyn Fn(),
         write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result,
     ) {
-        output::monitor(session, write);
+        output::monitor(session, between, write);
     }
 }
 
@@ -87,6 +89,10 @@ fn refused(vm: &Vm) -> Counts<'static> {
 }
 
 impl System for ThisMachine {
+    fn breathe(&self) {
+        sections::breathe(Cause::Monitor);
+    }
+
     fn name(&self, vm: VmIndex) -> Option<&str> {
         find(vm).map(|vm| vm.name)
     }

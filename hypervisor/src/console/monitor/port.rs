@@ -22,14 +22,59 @@ pub trait Output {
     /// Whether commands are to be answered now; they wait otherwise.
     fn has_room(&self) -> bool;
 
-    /// Sends what `write` writes, in one piece. `session` is what the line then belongs to that is
-    /// being edited, if any.
+    /// Sends what `write` writes, with nothing of others in between. `session` is what the line then belongs to that
+    /// is being edited, if any. One caller at a time.
+    ///
+    /// It goes out in pieces of at most [`PIECE`] bytes. After each of them `between` is called, with no lock held
+    /// that this takes.
     fn send(
         &self,
         terminal: bool,
         session: Option<&Session>,
+        between: &dyn Fn(),
         write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result,
     );
+}
+
+/// The most bytes of a [`Pieces`]' piece.
+pub const PIECE: usize = 128;
+
+/// Cuts what is written into pieces.
+pub struct Pieces<'a> {
+    piece: heapless::Vec<u8, PIECE>,
+    send: &'a mut dyn FnMut(&[u8]),
+}
+
+impl<'a> Pieces<'a> {
+    /// Nothing is written. `send` gets the pieces.
+    pub const fn new(send: &'a mut dyn FnMut(&[u8])) -> Self {
+        Self {
+            piece: heapless::Vec::new(),
+            send,
+        }
+    }
+
+    fn end_piece(&mut self) {
+        (self.send)(&self.piece);
+        self.piece.clear();
+    }
+
+    /// The last piece.
+    pub fn end(mut self) {
+        self.end_piece();
+    }
+}
+
+impl Write for Pieces<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if self.piece.is_full() {
+                self.end_piece();
+            }
+            let _ = self.piece.push(byte);
+        }
+        Ok(())
+    }
 }
 
 /// A session, and the bytes that wait for it. Any pCPU may use it at any time.
@@ -104,16 +149,21 @@ impl Port {
             }
             let edited = entered.is_none().then_some(&*session);
             if terminal || session.is_terminal() {
-                output.send(true, edited, &mut |out| out.write_str(&echo));
+                output.send(true, edited, &|| {}, &mut |out| out.write_str(&echo));
             }
             drop(session);
             if let Some(entered) = entered {
-                let switch = respond(&entered, system, |write| output.send(terminal, None, write));
+                let between = || system.breathe();
+                let switch = respond(&entered, system, |write| {
+                    output.send(terminal, None, &between, write);
+                });
                 let mut session = self.session.lock();
                 let mut prompt = heapless::String::<ECHO>::new();
                 let _ = session.answered(switch, &mut Cut(&mut prompt));
                 let terminal = session.is_terminal();
-                output.send(terminal, Some(&session), &mut |out| out.write_str(&prompt));
+                output.send(terminal, Some(&session), &|| {}, &mut |out| {
+                    out.write_str(&prompt)
+                });
                 return true;
             }
         }
@@ -205,23 +255,23 @@ impl Output for Answers {
         &self,
         terminal: bool,
         _: Option<&Session>,
+        between: &dyn Fn(),
         write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result,
     ) {
-        struct Bounded<'a>(&'a mut VecDeque<u8>);
-        impl Write for Bounded<'_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                let room = ANSWERS - self.0.len();
-                self.0.extend(text.bytes().take(room));
-                Ok(())
-            }
-        }
-        let mut bytes = self.bytes.lock();
-        let mut bounded = Bounded(&mut bytes);
+        let mut send = |piece: &[u8]| {
+            let mut bytes = self.bytes.lock();
+            let room = ANSWERS - bytes.len();
+            bytes.extend(piece.iter().take(room));
+            drop(bytes);
+            between();
+        };
+        let mut pieces = Pieces::new(&mut send);
         // Nothing here fails.
         let _ = if terminal {
-            write(&mut Terminal(&mut bounded))
+            write(&mut Terminal(&mut pieces))
         } else {
-            write(&mut bounded)
+            write(&mut pieces)
         };
+        pieces.end();
     }
 }

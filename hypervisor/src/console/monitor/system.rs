@@ -169,6 +169,10 @@ pub type PerCpu<T> = heapless::Vec<T, MAX_PCPUS>;
 
 /// The machine. Each answer is a snapshot; none waits for a guest.
 pub trait System {
+    /// An answer is interrupted for a moment, between two pieces of it: the machine takes the interrupts that are
+    /// pending. Nobody holds a lock.
+    fn breathe(&self);
+
     /// The name of a VM; `None` behind the last one. Takes no lock.
     fn name(&self, vm: VmIndex) -> Option<&str>;
 

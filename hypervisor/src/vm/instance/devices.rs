@@ -11,7 +11,7 @@ use crate::devices::pl031::Pl031;
 use crate::devices::pl061::Pl061;
 use crate::devices::vgic::{IntId, VcpuSet, Wire};
 use crate::lock::{Class, Lock};
-use crate::sched::run;
+use crate::sched::{run, sections};
 use crate::vm::layout::{self, Device};
 use alloc::boxed::Box;
 
@@ -76,6 +76,8 @@ impl Vm {
             Device::Manager => {
                 let drive = |level| self.drive(MANAGER_INTID, level);
                 let manager = self.devices.manager.as_ref()?;
+                // A command may take long, and takes interrupts meanwhile. The trap's end closes it.
+                sections::open();
                 Some(manager.access(access, &ThisMachine, drive, |kick| run::kick(self, kick)))
             }
             Device::Rtc if !WALL_CLOCK.is_set() => None,

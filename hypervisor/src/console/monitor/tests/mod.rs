@@ -23,6 +23,8 @@ struct Fake<'f> {
     log: Vec<&'static str>,
     /// What happens while an order is carried out.
     on_order: Option<&'f dyn Fn()>,
+    /// What happens between two pieces of an answer.
+    on_breath: Option<&'f dyn Fn()>,
 }
 
 const EXITS: [&str; 3] = ["smc", "mmio", "irq"];
@@ -35,6 +37,7 @@ impl Fake<'_> {
             orders: Mutex::new(Vec::new()),
             log: vec!["[    0.000001] info: first", "say \"hi\\\" ä", "", "last"],
             on_order: None,
+            on_breath: None,
         }
     }
 
@@ -66,6 +69,12 @@ impl Fake<'_> {
 }
 
 impl System for Fake<'_> {
+    fn breathe(&self) {
+        if let Some(happens) = self.on_breath {
+            happens();
+        }
+    }
+
     fn name(&self, vm: VmIndex) -> Option<&str> {
         self.names.get(vm.get()).copied()
     }

@@ -1,8 +1,10 @@
 //! Bytes in, bytes out, from several CPUs at once.
 
-use super::super::port::INPUT;
+use super::super::port::{INPUT, PIECE};
 use super::super::{Answers, Port};
 use super::Fake;
+use crate::lock::{Class, Lock};
+use std::cell::{Cell, RefCell};
 
 /// All that a guest can read now.
 fn read(answers: &Answers) -> String {
@@ -121,5 +123,58 @@ fn no_byte_is_forgotten() {
         });
         while answers.next().is_some() {}
         assert!(!port.has_input());
+    }
+}
+
+/// However long an answer is, interrupts are taken after each piece of it, and no lock is held then.
+#[test]
+fn an_answer_is_written_in_pieces() {
+    // The outermost class of locks: it is taken in no other.
+    let interrupts = Lock::new(Class::Work, ());
+    let long = "\"".repeat(2047);
+    for command in [
+        "log 9999 --json",
+        "log 9999",
+        "#t log 9",
+        "tee stats --json",
+        "help",
+    ] {
+        for prefix in ["", "\r"] {
+            let (port, answers) = (Port::new(), Answers::new());
+            let (text, longest) = (RefCell::new(String::new()), Cell::new(0));
+            let take = || {
+                drop(interrupts.lock());
+                let piece = read(&answers);
+                longest.set(piece.len().max(longest.get()));
+                text.borrow_mut().push_str(&piece);
+            };
+            let system = Fake {
+                on_breath: Some(&take),
+                log: vec![Box::leak(long.clone().into_boxed_str()); 8],
+                ..Fake::new()
+            };
+            write(&port, prefix.as_bytes());
+            port.work(&system, &answers);
+            read(&answers);
+            write(&port, command.as_bytes());
+            port.work(&system, &answers);
+            read(&answers);
+            write(&port, b"\r");
+            port.work(&system, &answers);
+            assert!(
+                // With the echo of the line's end in front of the first one.
+                (1..=PIECE + 2).contains(&longest.get()),
+                "{command}: {}",
+                longest.get()
+            );
+            let text = text.borrow();
+            if command == "log 9999 --json" {
+                let json = text.trim().strip_prefix("@postern ").unwrap();
+                let answer = serde_json::from_str::<serde_json::Value>(json).unwrap();
+                assert_eq!(answer["lines"].as_array().unwrap().len(), 8);
+                assert_eq!(answer["lines"][7], long);
+            }
+            assert!(text.len() > PIECE, "{command}");
+        }
     }
 }
