@@ -2,15 +2,14 @@ use super::*;
 use crate::launch::{Firmware, Vm};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// Connects a user who types nothing with a QEMU that is a shell script: why the machine did not end well.
-fn play(script: &str) -> (Option<String>, tempfile::TempDir) {
-    let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("vm-old.log"), "of another system").expect("written");
-    let qemu = folder.path().join("fake-qemu");
+/// A QEMU that is a shell script, made in this folder, with one guest.
+fn machine(folder: &Path, script: &str) -> Machine {
+    let qemu = folder.join("fake-qemu");
     std::fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).expect("written");
     std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("executable");
-    let machine = Machine {
+    Machine {
         qemu,
         board: "virt".into(),
         cpu: "x".into(),
@@ -28,7 +27,14 @@ fn play(script: &str) -> (Option<String>, tempfile::TempDir) {
             program: false,
         }],
         wiring: Wiring::Multiplexed,
-    };
+    }
+}
+
+/// Connects a user who types nothing with a QEMU that is a shell script: why the machine did not end well.
+fn play(script: &str) -> (Option<String>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("vm-old.log"), "of another system").expect("written");
+    let machine = machine(folder.path(), script);
     let (_user, keys) = UnixStream::pair().expect("a pair");
     let (over, failure) = connect(&machine, folder.path(), keys).expect("connected");
     assert_eq!(over, Over::Machine);
@@ -92,5 +98,105 @@ fn a_machine_that_dies_has_not_powered_off() {
     assert_eq!(
         failure.as_deref(),
         Some("the hypervisor stopped vm a: vm a: its memory is too small")
+    );
+}
+
+/// A user at a terminal, which `script` makes, and on which this test runs once more.
+struct User {
+    script: Child,
+    keys: ChildStdin,
+    output: Receiver<Vec<u8>>,
+    seen: Vec<u8>,
+}
+
+impl User {
+    /// Has this shell command run on a terminal.
+    fn at(command: &str) -> Self {
+        let mut script = Command::new("script")
+            .args(["-q", "-e", "-c", command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("`script` of bsdutils");
+        let keys = script.stdin.take().expect("piped");
+        let mut stdout = script.stdout.take().expect("piped");
+        let (sender, output) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 1024];
+            while let Ok(length @ 1..) = stdout.read(&mut bytes) {
+                if sender.send(bytes[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            script,
+            keys,
+            output,
+            seen: Vec::new(),
+        }
+    }
+
+    fn times(&self, text: &[u8]) -> usize {
+        let places = self.seen.windows(text.len());
+        places.filter(|place| *place == text).count()
+    }
+
+    /// Waits until the terminal has shown this.
+    fn sees(&mut self, text: &[u8]) {
+        while self.times(text) == 0 {
+            let Ok(bytes) = self.output.recv_timeout(Duration::from_secs(60)) else {
+                let seen = String::from_utf8_lossy(&self.seen);
+                panic!("{:?} is not in {seen:?}", text.escape_ascii().to_string());
+            };
+            self.seen.extend(bytes);
+        }
+    }
+
+    fn types(&mut self, keys: &[u8]) {
+        self.keys.write_all(keys).expect("typed");
+        self.keys.flush().expect("typed");
+    }
+}
+
+/// What is typed at a terminal goes to the guest as it is, Ctrl-C too, and comes back from nobody but the guest;
+/// Ctrl-A x leaves, and the terminal is as it was before.
+#[test]
+fn a_line_is_typed_on_a_terminal_and_a_key_leaves() {
+    const FOLDER: &str = "POSTERN_TEST_SHELL_IN";
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let folder = Path::new(&folder);
+        // A guest that echoes: what comes in for its channel goes out on it.
+        let machine = machine(folder, &(says(UP) + "printf '\\377\\001guest$ '; exec cat"));
+        assert!(run(&machine, &folder.join("logs")).expect("a terminal"));
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let test = std::env::current_exe().expect("this program");
+    let mut user = User::at(&format!(
+        "before=$(stty -g)
+        {FOLDER}='{}' '{}' --exact shell::tests::a_line_is_typed_on_a_terminal_and_a_key_leaves --nocapture
+        code=$?
+        test \"$before\" = \"$(stty -g)\" && echo settings restored
+        exit $code",
+        folder.path().display(),
+        test.display(),
+    ));
+    user.sees(b"press Ctrl-A");
+    user.sees(b"guest$ ");
+    user.types(b"echo hello\r");
+    user.sees(b"echo hello\r");
+    user.types(b"\x03\x04behind it\r");
+    user.sees(b"\x03\x04behind it\r");
+    user.types(b"\x010");
+    user.sees(b"--- the hypervisor; Ctrl-A h for help ---");
+    user.types(b"\x011\x01x");
+    user.sees(b"Postern: left. Logs: ");
+    user.sees(b"settings restored");
+    assert!(user.script.wait().expect("it ends").success());
+    assert_eq!(
+        user.times(b"echo hello"),
+        1,
+        "the terminal has echoed as well"
     );
 }
