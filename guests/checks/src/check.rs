@@ -2,8 +2,10 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt::Debug;
 use guest_bare::event::Event;
+use guest_bare::expect::{self, Code, How, Taken};
 
 /// What a case found: nothing that is wrong, or this.
 pub type Found = Result<(), String>;
@@ -20,6 +22,21 @@ pub fn run((name, check): &Case) {
     match found {
         Ok(()) => event.send(),
         Err(text) => event.text("text", &text).send(),
+    }
+}
+
+/// Runs a piece of code and returns the exceptions that it takes.
+pub fn exceptions(code: Code, how: How) -> Vec<Taken> {
+    let mut taken = Vec::new();
+    expect::run(code, how, &mut |one| taken.push(one));
+    taken
+}
+
+/// Returns how to run a piece of code that needs nothing but its argument.
+pub fn with(argument: u64) -> How {
+    How {
+        argument,
+        ..How::default()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Hardware breakpoints, watchpoints and software step at EL1 (Arm ARM DDI 0487, D2).
 
-use crate::check::{Case, Found, ensure, same};
+use crate::check::{Case, Found, ensure, exceptions, same, with};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
@@ -101,30 +101,17 @@ fn clear() {
     (0..watchpoints).for_each(|index| debug::set_watchpoint(index, 0, 0));
 }
 
-fn run(code: Code, how: How) -> Vec<Taken> {
-    let mut taken = Vec::new();
-    expect::run(code, how, &mut |one| taken.push(one));
-    taken
-}
-
-fn with(argument: u64) -> How {
-    How {
-        argument,
-        ..How::default()
-    }
-}
-
 fn classes(taken: &[Taken]) -> Vec<u64> {
     taken.iter().map(Taken::class).collect()
 }
 
 fn quiet(what: &str, code: Code, how: How) -> Found {
-    same(what, classes(&run(code, how)), Vec::new())
+    same(what, classes(&exceptions(code, how)), Vec::new())
 }
 
 /// The code runs into one debug exception of that class at its first instruction.
 fn hits(what: &str, class: u64, code: Code, argument: u64) -> Result<Taken, alloc::string::String> {
-    let taken = run(code, with(argument));
+    let taken = exceptions(code, with(argument));
     same(what, classes(&taken), [class].to_vec())?;
     let first = taken[0];
     same(what, first.elr, code.address())?;
@@ -231,7 +218,7 @@ fn breakpoint_at_el0() -> Found {
     debug::set_breakpoint(0, Code::El0Svc.address_at_el0(), AT_EL0);
     // KDE is EL1's own.
     debug::set_mdscr(MDE);
-    let taken = run(Code::El0Svc, How::default());
+    let taken = exceptions(Code::El0Svc, How::default());
     same(
         "the exception",
         classes(&taken),
@@ -330,7 +317,7 @@ fn watchpoint_elsewhere() -> Found {
 fn step(code: Code, argument: u64, instructions: usize) -> Found {
     let _used = Used::new();
     debug::set_mdscr(SS | KDE);
-    let taken = run(
+    let taken = exceptions(
         code,
         How {
             argument,
@@ -380,10 +367,10 @@ fn step_at_el0() -> Found {
         ..How::default()
     };
     // The step's exception comes before the next instruction; an SVC is stepped into EL1, where it is masked.
-    let taken = run(Code::El0Nop, how);
+    let taken = exceptions(Code::El0Nop, how);
     debug::set_mdscr(0);
     same("the exception", classes(&taken), [STEP_LOWER].to_vec())?;
     same("its place", taken[0].elr, Code::El0Nop.address_at_el0() + 4)?;
-    let taken = run(Code::El0Svc, How::default());
+    let taken = exceptions(Code::El0Svc, How::default());
     same("without", classes(&taken), [SVC].to_vec())
 }

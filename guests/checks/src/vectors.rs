@@ -1,6 +1,6 @@
 //! Exceptions that are taken to EL1: vector, ESR, ELR, SPSR and FAR (Arm ARM DDI 0487, D1.3).
 
-use crate::check::{Case, Found, same};
+use crate::check::{Case, Found, exceptions, same, with};
 use alloc::vec::Vec;
 use guest_bare::expect::{self, Code, How, Taken};
 use guest_bare::machine::machine;
@@ -47,22 +47,9 @@ const NOWHERE: u64 = 1 << 39;
 const SPSR_EL1H: u64 = 0x1c5;
 const SPSR_EL0T: u64 = 0x1c0;
 
-fn run(code: Code, how: How) -> Vec<Taken> {
-    let mut taken = Vec::new();
-    expect::run(code, how, &mut |one| taken.push(one));
-    taken
-}
-
-fn with(argument: u64) -> How {
-    How {
-        argument,
-        ..How::default()
-    }
-}
-
 /// The only exception that the code takes, in what all have in common.
 fn only(code: Code, how: How, esr: u64) -> Result<Taken, alloc::string::String> {
-    let taken = run(code, how);
+    let taken = exceptions(code, how);
     let syndromes: Vec<u64> = taken.iter().map(|one| one.esr).collect();
     same("ESR", syndromes, [esr].to_vec())?;
     Ok(taken[0])
