@@ -57,7 +57,8 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failed_subcases: Option<u32>,
     },
-    /// A line of xtest's own output, after the failed case it belongs to.
+    /// A line of xtest's own output: after the failed case it belongs to, or before the end, where no case tells it. Those
+    /// are failures that only the closing table has, and, of a run without cases, what xtest said instead.
     Log {
         /// The line, cut where it is very long.
         line: String,
