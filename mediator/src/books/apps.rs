@@ -46,11 +46,13 @@ impl Apps {
         self.pseudo = old.pseudo;
     }
 
+    #[inline(never)]
     fn get(&mut self, app: Uuid) -> Option<&mut App> {
         self.loaded.iter_mut().find(|known| known.id == app)
     }
 
     /// Remembers an application. What does not fit into the list is only counted, and gets the smaller share.
+    #[inline(never)]
     fn remember(&mut self, app: Uuid, is_user: bool) {
         if let Some(known) = self.get(app) {
             known.is_user |= is_user;
@@ -88,6 +90,7 @@ impl Books {
     }
 
     /// Whether OP-TEE has got the code of an application.
+    #[inline(never)]
     pub(crate) fn is_user_app(&self, app: Uuid) -> bool {
         let mut loaded = self.apps.loaded.iter();
         loaded.any(|known| known.id == app && known.is_user)
@@ -121,6 +124,7 @@ impl Books {
     /// OP-TEE comes for the code of each instance of a user TA that it makes, where it had to before. So a
     /// session to such a one without that is served by an instance that was there: by another session's, or by
     /// one that stays when it has none.
+    #[inline(never)]
     pub(crate) fn open_session(&mut self, id: u32, reserved: Reserved, loads: Loads) {
         let app = reserved.app();
         let has = self.sessions.has(app);

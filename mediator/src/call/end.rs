@@ -5,7 +5,6 @@ use crate::Mediator;
 use crate::host::{Host, Lengthy};
 use crate::memory::buffer::{FREE_COST, Release, UNPIN_STEP, unpin};
 use crate::message::{Kind, MAX_PARAMS};
-use crate::rpc::Function;
 use alloc::boxed::Box;
 use core::mem;
 use optee_proto::le::U32;
@@ -71,11 +70,10 @@ impl Mediator {
 
     /// OP-TEE has closed a session that it had just opened, or it has not. In the end the guest hears that it was denied.
     #[cold]
-    fn end_refusal<H: Host>(&self, host: &H, mut call: Box<Call>, answer: Return) -> [u64; 4] {
+    fn end_refusal<H: Host>(&self, host: &H, call: Box<Call>, answer: Return) -> [u64; 4] {
         // It must not stay open, so this goes on when there is a thread for it.
         if answer == Return::ETHREAD_LIMIT {
-            call.pending = Pending::Enter;
-            return self.suspend(call, Function::FOREIGN_INTR.a0(), 0);
+            return self.pause(call, Pending::Enter);
         }
         let mut result = U32::new(u32::MAX);
         if answer == Return::OK {
@@ -150,8 +148,7 @@ impl Mediator {
             self.books.lock().idle.push(call);
             answer
         } else {
-            call.pending = Pending::Release(answer);
-            self.suspend(call, Function::FOREIGN_INTR.a0(), 0)
+            self.pause(call, Pending::Release(answer))
         }
     }
 

@@ -45,20 +45,23 @@ impl Mediator {
                 Next::Lost
             };
             match next {
-                Next::Tee(answer) if !call.releases.is_empty() => return self.pause(call, answer),
+                Next::Tee(answer) if !call.releases.is_empty() => {
+                    return self.pause(call, Pending::Resume(answer));
+                }
                 Next::Tee(answer) => args = self.resumption(thread, answer),
                 Next::Guest(function, value) => return self.suspend(call, function.a0(), value),
                 Next::Lost => return self.lose(call),
             }
         }
         // Whatever keeps OP-TEE coming back, the guest and the hypervisor get their turn.
-        self.pause(call, Answer([args[1], args[2], args[4], args[5]]))
+        let answer = Answer([args[1], args[2], args[4], args[5]]);
+        self.pause(call, Pending::Resume(answer))
     }
 
-    /// The guest runs before OP-TEE gets this.
+    /// The guest runs, as after an interrupt, before a call goes on.
     #[inline(never)]
-    fn pause(&self, mut call: Box<Call>, answer: Answer) -> [u64; 4] {
-        call.pending = Pending::Resume(answer);
+    pub(super) fn pause(&self, mut call: Box<Call>, pending: Pending) -> [u64; 4] {
+        call.pending = pending;
         self.suspend(call, Function::FOREIGN_INTR.a0(), 0)
     }
 
@@ -194,7 +197,9 @@ impl Mediator {
     fn proceed<H: Host>(&self, host: &H, call: Box<Call>, next: Next) -> [u64; 4] {
         match next {
             // OP-TEE could give back more and more, and all of it would be unpinned in the end at once.
-            Next::Tee(answer) if !call.releases.is_empty() => self.pause(call, answer),
+            Next::Tee(answer) if !call.releases.is_empty() => {
+                self.pause(call, Pending::Resume(answer))
+            }
             Next::Tee(answer) => {
                 let thread = call.thread.unwrap_or(0);
                 self.run(host, call, self.resumption(thread, answer))
