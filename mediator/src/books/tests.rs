@@ -76,3 +76,72 @@ fn only_what_is_registered_live_and_not_in_use_is_unregistered_at_the_end() {
     books.remove(gone).unwrap();
     assert!(!books.begin_own_unregister(gone));
 }
+
+/// Pages that may be mapped, of which calls hold some.
+const MOST: u32 = 40;
+
+fn with_kept(pages: u32) -> Books {
+    let quotas = Quotas {
+        mapped_pages: MOST,
+        ..Quotas::default()
+    };
+    let mut books = Books::new(quotas);
+    let mut call = Mapped::default();
+    ask(&mut books, &mut call, pages);
+    books.unmap(&mut call);
+    assert_eq!((books.mapped(), call.all()), (pages, 0));
+    books
+}
+
+/// OP-TEE asks for so many pages during a call.
+fn ask(books: &mut Books, call: &mut Mapped, pages: u32) -> Cookie {
+    let asked = Provenance::Allocated;
+    let cookie = books.reserve(GuestCookie(7), asked, u64::from(pages) * 4096, 0, pages);
+    books.asked(call, pages);
+    cookie.unwrap()
+}
+
+/// Whether a call that hands over so many pages may wait for others; `None` where it need not.
+fn waits(books: &mut Books, pages: u32) -> Option<bool> {
+    let mut call = Mapped::default();
+    let mapped = books.map(&mut call, pages, 1, None);
+    books.unmap(&mut call);
+    mapped.err().map(|why| why == TooMuch::ForNow)
+}
+
+#[test]
+fn what_is_waited_for_makes_room_to_the_last_page() {
+    let mut books = with_kept(30);
+    let mut other = Mapped::default();
+    books.map(&mut other, 5, 1, None).unwrap();
+    assert_eq!(waits(&mut books, 5), None);
+    assert_eq!(waits(&mut books, 6), Some(true));
+    assert_eq!(waits(&mut books, 10), Some(true));
+    assert_eq!(waits(&mut books, 11), Some(false));
+    assert_eq!(waits(&mut books, u32::MAX), Some(false));
+    books.unmap(&mut other);
+    assert_eq!(waits(&mut books, 10), None);
+    assert_eq!(waits(&mut books, 11), Some(false));
+}
+
+#[test]
+fn what_optee_has_given_back_is_not_waited_for() {
+    let mut books = with_kept(30);
+    let (mut one, mut other) = (Mapped::default(), Mapped::default());
+    let asked = ask(&mut books, &mut one, 5);
+    assert_eq!((one.all(), waits(&mut books, 10)), (5, Some(true)));
+    books.remove(asked).unwrap();
+    books.given_back(&mut one, 5);
+    let mut held = Mapped::default();
+    books.map(&mut held, 4, 1, None).unwrap();
+    assert_eq!((one.all(), waits(&mut books, 11)), (0, Some(false)));
+    // In another call than the one that it has asked in.
+    let asked = ask(&mut books, &mut one, 3);
+    books.remove(asked).unwrap();
+    books.given_back(&mut other, 3);
+    assert_eq!((one.all(), other.all(), books.mapped()), (3, 0, 34));
+    books.unmap(&mut one);
+    books.unmap(&mut other);
+    books.unmap(&mut held);
+    assert_eq!((books.mapped(), waits(&mut books, 10)), (30, None));
+}

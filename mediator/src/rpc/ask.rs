@@ -208,13 +208,12 @@ impl Mediator {
 }
 
 impl Request {
-    /// The application whose code OP-TEE wants, where that is the one that the call opens a session to. It may be
-    /// a library for it.
+    /// The application whose code OP-TEE wants by LOAD_TA, where that is the one that the call opens a session to. It
+    /// may be a library for it.
     pub(super) fn code_of(&self, call: &Call) -> Option<Uuid> {
         let Param { a, b, .. } = self.params[0];
         let wanted = Uuid::from_value(a.get(), b.get());
-        let is_its_own = self.command == Command::LOAD_TA
-            && self.params[0].attr() == Attr::VALUE_INPUT
+        let is_its_own = self.params[0].attr() == Attr::VALUE_INPUT
             && matches!(&call.work, Work::Open(reserved) if reserved.app() == wanted);
         is_its_own.then_some(wanted)
     }

@@ -330,6 +330,11 @@ fn an_application_from_a_file_is_opened_once_more() {
             machine.script(1, at_the_end);
             vm.mediator.destroy(&vm.host).unwrap();
             assert_eq!((vm.stats().kept, vm.stats().leaked), (kept, 0));
+            // No file is there any more, so that OP-TEE goes on to look elsewhere.
+            let last = machine.outcomes(1).into_iter().rev();
+            let mut asked = last.flat_map(|call| call.replies).take(1);
+            let gone = TeeResult::ITEM_NOT_FOUND.0;
+            assert!(asked.all(|(header, _)| header.ret.get() == gone || kept == 1));
             vm.end_after_destroy();
         }
     }

@@ -401,3 +401,24 @@ fn nobody_waits_for_a_call_that_is_lost() {
     assert_eq!(guest.begin(invoke(half))[0], Return::ENOTAVAIL.get());
     vm.end();
 }
+
+/// What is found among files may be anything, until OP-TEE has the application's code; and once known, it stays known.
+#[test]
+fn a_user_ta_is_known_by_its_code_however_often_it_is_loaded() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (large, _) = guest.register(u64::from(MOST) + 1);
+    let invoke = |session| guest.run(guest.message(Command::INVOKE, session, &[whole(large, 1)]));
+    let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
+    let file = Step::Command(rpc::Command::FS, vec![which]);
+    vm.host.machine().script(1, [file]);
+    let (found, _) = guest.open(PSEUDO, login::PUBLIC);
+    let too_much = TeeResult::OUT_OF_MEMORY.0;
+    assert_eq!(invoke(found).header.ret.get(), too_much);
+    for _ in 0..2 {
+        let loaded = open_loaded(&vm, &guest, PSEUDO);
+        assert_eq!(invoke(loaded).header.ret.get(), 0);
+        assert_eq!(invoke(found).header.ret.get(), too_much);
+    }
+    vm.end();
+}

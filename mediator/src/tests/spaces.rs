@@ -346,3 +346,20 @@ fn an_application_that_stays_does_not_make_its_name_a_pseudo_tas() {
     assert_eq!(guest.open(PSEUDO, login::PUBLIC).1, REFUSED);
     vm.end();
 }
+
+/// OP-TEE comes for its code, so it has not stayed, whatever comes of that.
+#[test]
+fn an_application_that_is_not_there_any_more_has_not_stayed() {
+    let vm = vm();
+    let guest = vm.guest();
+    let first = open(&vm, &guest, APP, [load(APP)]);
+    close(&guest, first);
+    let again = open(&vm, &guest, APP, []);
+    close(&guest, again);
+    assert_eq!(used(&vm), 1);
+    let fails = Step::Result(TeeResult::OUT_OF_MEMORY);
+    vm.host.machine().script(1, [load(APP), fails]);
+    assert_ne!(guest.open(APP, login::PUBLIC).1, 0);
+    assert_eq!(used(&vm), 0);
+    vm.end();
+}

@@ -222,3 +222,49 @@ fn large_buffers_that_optee_gives_back_are_released_in_steps() {
     assert_eq!((machine.pins(), vm.stats().pages_pinned), (0, 0));
     vm.end();
 }
+
+/// The guest cannot be told what is freed, so OP-TEE would go on at once.
+#[test]
+fn a_large_buffer_of_which_the_guest_does_not_hear_is_released_in_steps() {
+    let pages = MANY * 5 / 7;
+    let mut config = Config::default();
+    config.quotas.mapped_pages = pages as u32;
+    let vm = large(config);
+    let guest = vm.guest();
+    let machine = vm.host.machine();
+    let size = pages * 4096;
+    machine.script(1, [Step::ShmAlloc(0, size), Step::ShmFree(0, 0)]);
+    let first = guest.alloc(pages);
+    let all: alloc::vec::Vec<_> = (0..pages)
+        .map(|page| crate::addr::Ipa::new(first.get() + page * 4096))
+        .collect();
+    let list = guest.page_list(&all);
+    let memory = guest.alloc(1);
+    let cookie = crate::fake::Guest::cookie(memory);
+    let ((a1, a2), (a4, a5)) = (
+        optee_proto::smc::pair(memory.get()),
+        optee_proto::smc::pair(cookie),
+    );
+    let message = guest.message(Command::INVOKE, crate::tests::SESSION, &[]);
+    let asked = guest.begin(message);
+    let mut answer = guest.resume(asked[3], [a1, a2, a4, a5]);
+    let request = guest.read_message(memory);
+    let param = Param::new(Attr::PAGE_LIST, list.get(), size, 0x77);
+    guest.reply(&request, 0, &[param]);
+    let mut most = 0;
+    let mut times = 0;
+    answer = guest.resume(answer[3], [0; 4]);
+    vm.host.unmap(memory);
+    while answer[0] == COME_BACK {
+        let before = machine.pins();
+        answer = guest.resume(answer[3], [0; 4]);
+        most = most.max(before.saturating_sub(machine.pins()));
+        times += 1;
+    }
+    assert!(most <= UNPIN_STEP as u64, "{most} at once");
+    assert!(times as u64 >= pages / UNPIN_STEP as u64, "{times}");
+    // FREE of the memory that the request was in, and then the call's end.
+    assert_eq!((answer[0], machine.pins()), (0xffff_0002, 0));
+    assert_eq!(guest.resume(answer[3], [0; 4])[0], Return::OK.get());
+    vm.end();
+}
