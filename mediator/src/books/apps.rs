@@ -81,6 +81,18 @@ impl Books {
         self.apps.remember(app, true);
     }
 
+    /// OP-TEE comes for files while it opens an application, which it may have found there.
+    pub(crate) fn comes_for_files(&mut self, app: Uuid) {
+        self.apps.remember(app, false);
+    }
+
+    /// Whether an application had not stayed, by what OP-TEE has come for since [`Books::take_apps`], when it was opened
+    /// once more. Where it has come for no code before, it does not have to.
+    pub(crate) fn has_gone(&mut self, app: App) -> bool {
+        let known = self.apps.get(app.id);
+        known.is_some_and(|known| known.is_user || !app.is_user)
+    }
+
     /// Forgets which applications OP-TEE has loaded, and says which they were, and how many more.
     pub(crate) fn take_apps(&mut self) -> (Vec<App>, u32) {
         (
@@ -90,10 +102,8 @@ impl Books {
     }
 
     /// Whether OP-TEE has got the code of an application.
-    #[inline(never)]
-    pub(crate) fn is_user_app(&self, app: Uuid) -> bool {
-        let mut loaded = self.apps.loaded.iter();
-        loaded.any(|known| known.id == app && known.is_user)
+    pub(crate) fn is_user_app(&mut self, app: Uuid) -> bool {
+        self.apps.get(app).is_some_and(|known| known.is_user)
     }
 
     /// Address space numbers of OP-TEE's that the VM takes at most, by what it has open and by what its
@@ -129,7 +139,7 @@ impl Books {
         let app = reserved.app();
         let has = self.sessions.has(app);
         if loads == Loads::Files {
-            self.apps.remember(app, false);
+            self.comes_for_files(app);
         }
         let is_user = self.is_user_app(app);
         let counts = match (self.apps.get(app), loads) {

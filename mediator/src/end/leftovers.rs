@@ -51,7 +51,7 @@ impl Mediator {
     /// Nothing ends such a one but OP-TEE's own end.
     ///
     /// OP-TEE does not say which they are. But where it asks for the application's code, which it
-    /// does not get, it has not kept it.
+    /// does not get, it has not kept it; nor where it asks for files, of one whose code it has never asked for.
     pub(super) fn open_once_more<H: Host>(&self, host: &H, end: &mut End, app: Uuid) {
         let begun = {
             let mut books = self.books.lock();

@@ -30,7 +30,6 @@ use crate::tables::{Made, Making};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
 use calls::Budget;
-use optee_proto::Uuid;
 use release::Remains;
 
 /// Whether there is more to do.
@@ -69,7 +68,7 @@ enum Stage {
     /// Sessions are closed, one after the other.
     Sessions(After),
     /// Applications that OP-TEE has loaded are opened once more; one of them is being opened.
-    Apps(Vec<App>, Option<Uuid>),
+    Apps(Vec<App>, Option<App>),
     /// What calls that do not end may leave behind is counted.
     Count,
     /// An OP-TEE that is not virtualised gives back memory for RPC messages.
@@ -211,17 +210,17 @@ impl Mediator {
                 (false, After::Apps(apps)) => Stage::Apps(apps, None),
             },
             Stage::Apps(apps, Some(opened)) => {
-                let is_gone = self.books.lock().is_user_app(opened);
+                let is_gone = self.books.lock().has_gone(opened);
                 if !is_gone {
                     self.counters.kept.bump();
-                    host.left_behind(Leftover::Application, opened);
+                    host.left_behind(Leftover::Application, opened.id);
                 }
                 Stage::Sessions(After::Apps(apps))
             }
             Stage::Apps(mut apps, None) => match apps.pop() {
-                Some(App { id, .. }) => {
-                    self.open_once_more(host, end, id);
-                    Stage::Apps(apps, Some(id))
+                Some(app) => {
+                    self.open_once_more(host, end, app.id);
+                    Stage::Apps(apps, Some(app))
                 }
                 None => Stage::Count,
             },

@@ -7,7 +7,7 @@
 use super::Request;
 use crate::Mediator;
 use crate::addr::PAGE_SIZE;
-use crate::call::{Call, Loads};
+use crate::call::{Call, Loads, Work};
 use crate::host::Host;
 use crate::memory::Cookie;
 use optee_proto::TeeResult;
@@ -17,6 +17,8 @@ use zerocopy::IntoBytes;
 
 impl Mediator {
     /// Does a request, and says how that went.
+    #[cold]
+    #[inline(never)]
     pub(super) fn do_own<H: Host>(
         &self,
         host: &H,
@@ -40,7 +42,12 @@ impl Mediator {
             | Command::RPMB
             | Command::RPMB_PROBE_RESET
             | Command::RPMB_PROBE_NEXT
-            | Command::RPMB_FRAMES => TeeResult::ITEM_NOT_FOUND,
+            | Command::RPMB_FRAMES => {
+                if let Work::Open(reserved) = &call.work {
+                    self.books.lock().comes_for_files(reserved.app());
+                }
+                TeeResult::ITEM_NOT_FOUND
+            }
             _ => TeeResult::COMMUNICATION,
         }
     }

@@ -319,7 +319,11 @@ fn an_application_from_a_file_is_opened_once_more() {
     let not_there = Step::Result(TeeResult::ITEM_NOT_FOUND);
     for (command, rpmb) in [(rpc::Command::FS, false), (rpc::Command::RPMB, true)] {
         let file = || Step::Command(command, vec![which]);
-        for (at_the_end, kept) in [(vec![], 1), (vec![file(), load(APP), not_there.clone()], 0)] {
+        for (at_the_end, kept) in [
+            (vec![], 1),
+            (vec![file(), load(APP), not_there.clone()], 0),
+            (vec![file()], 0),
+        ] {
             let mut config = Config::default();
             config.policy.rpmb = rpmb;
             let vm = Vm::bare(&Machine::new(), 1, config);
@@ -338,4 +342,14 @@ fn an_application_from_a_file_is_opened_once_more() {
             vm.end_after_destroy();
         }
     }
+}
+
+/// An application uses files when it is opened. That it is made anew, its code alone says.
+#[test]
+fn an_application_that_stays_and_opens_files_was_kept() {
+    let vm = Vm::bare(&Machine::new(), 1, Config::default());
+    let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
+    live_and_end(&vm, APP, [Step::Command(rpc::Command::FS, vec![which])]);
+    assert_eq!((vm.stats().kept, vm.stats().leaked), (1, 0));
+    vm.end_after_destroy();
 }
