@@ -1,7 +1,7 @@
 //! What OP-TEE's core may map of a VM's memory is bounded: too much of it would stop OP-TEE.
 
 use super::{APP, SESSION, Vm};
-use crate::addr::PAGE_SIZE;
+use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, Machine, Step};
 use crate::{ClientId, Config, CreateError, Mediator, Quotas, TeeInfo, probe};
 use alloc::vec;
@@ -340,6 +340,25 @@ fn nobody_waits_for_calls_whose_end_makes_no_room() {
     vm.end();
 }
 
+/// Begins a call, and does what it is asked for, until the first interrupt.
+fn until_interrupted(guest: &Guest<'_>, message: Ipa) -> [u64; 4] {
+    let mut regs = guest.begin(message);
+    while regs[0] != Function::FOREIGN_INTR.a0() {
+        let mut back = [0; 4];
+        if regs[0] == Function::ALLOC.a0() {
+            let at = guest.alloc(1);
+            let ((a1, a2), (a4, a5)) = (smc::pair(at.get()), smc::pair(Guest::cookie(at)));
+            back = [a1, a2, a4, a5];
+        } else {
+            let cookie = smc::unpair(regs[1], regs[2]);
+            let at = Ipa::new(cookie - Guest::cookie(Ipa::new(0)));
+            guest.answer(&guest.read_message(at));
+        }
+        regs = guest.resume(regs[3], back);
+    }
+    regs
+}
+
 /// What OP-TEE asks for during a call it gives back until the call ends, as a rule.
 #[test]
 fn calls_that_optee_asks_for_memory_in_are_waited_for() {
@@ -355,20 +374,7 @@ fn calls_that_optee_asks_for_memory_in_are_waited_for() {
         let work = [allocate, Step::ForeignInterrupt];
         vm.host.machine().script(1, work.into_iter().chain(back));
         let message = guest.message(Command::INVOKE, session, &[]);
-        let mut regs = guest.begin(message);
-        while regs[0] != Function::FOREIGN_INTR.a0() {
-            let mut back = [0; 4];
-            if regs[0] == Function::ALLOC.a0() {
-                let at = guest.alloc(1);
-                let ((a1, a2), (a4, a5)) = (smc::pair(at.get()), smc::pair(Guest::cookie(at)));
-                back = [a1, a2, a4, a5];
-            } else {
-                let cookie = smc::unpair(regs[1], regs[2]);
-                let at = crate::addr::Ipa::new(cookie - Guest::cookie(crate::addr::Ipa::new(0)));
-                guest.answer(&guest.read_message(at));
-            }
-            regs = guest.resume(regs[3], back);
-        }
+        let regs = until_interrupted(&guest, message);
         assert_eq!(vm.stats().mapped_pages, u64::from(MOST) / 2);
         assert_eq!(guest.begin(invoke())[0], Return::ETHREAD_LIMIT.get());
         let end = guest.finish(message, regs, &mut |_, _| false);
@@ -420,5 +426,28 @@ fn a_user_ta_is_known_by_its_code_however_often_it_is_loaded() {
         assert_eq!(invoke(loaded).header.ret.get(), 0);
         assert_eq!(invoke(found).header.ret.get(), too_much);
     }
+    vm.end();
+}
+
+/// What a call has given back already, its end does not.
+#[test]
+fn nobody_waits_for_what_was_given_back_before() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (session, _) = guest.open(PSEUDO, login::PUBLIC);
+    let (more, _) = guest.register(16);
+    let pages = |count| Step::ShmAlloc(SHM_TYPE_APPL, count * PAGE_SIZE);
+    let machine = vm.host.machine();
+    machine.script(1, [pages(25)]);
+    guest.run(guest.message(Command::INVOKE, session, &[]));
+    let back = Step::ShmFree(SHM_TYPE_APPL, 0);
+    machine.script(1, [pages(10), back, Step::ForeignInterrupt]);
+    let message = guest.message(Command::INVOKE, session, &[]);
+    let regs = until_interrupted(&guest, message);
+    assert_eq!(vm.stats().mapped_pages, 25);
+    let refused = guest.run(guest.message(Command::INVOKE, session, &[whole(more, 1)]));
+    assert_eq!(refused.header.ret.get(), TeeResult::OUT_OF_MEMORY.0);
+    let end = guest.finish(message, regs, &mut |_, _| false);
+    assert_eq!(end, Return::OK);
     vm.end();
 }

@@ -277,22 +277,25 @@ fn an_application_that_stays_is_opened_where_the_share_is_full() {
     vm.end();
 }
 
-/// One call loads it, and another one is done first.
+/// One call loads it, and another one is done first. It opens files, too, which says nothing more.
 #[test]
 fn an_application_that_is_just_being_loaded_has_not_stayed() {
     let vm = vm();
     let guest = vm.guest();
-    vm.host
-        .machine()
-        .script(1, [load(APP), Step::ForeignInterrupt]);
+    let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
+    let file = Step::Command(rpc::Command::FS, vec![which]);
+    let steps = [load(APP), file, Step::ForeignInterrupt];
+    vm.host.machine().script(1, steps);
     let message = guest.message(Command::OPEN_SESSION, 0, &opening(APP));
     let mut loading = guest.begin(message);
     let at = guest.alloc(1);
     let ((a1, a2), (a4, a5)) = (smc::pair(at.get()), smc::pair(Guest::cookie(at)));
     loading = guest.resume(loading[3], [a1, a2, a4, a5]);
-    assert_eq!(loading[0], Function::CMD.a0());
-    guest.answer(&guest.read_message(at));
-    loading = guest.resume(loading[3], [0; 4]);
+    for _ in 0..2 {
+        assert_eq!(loading[0], Function::CMD.a0());
+        guest.answer(&guest.read_message(at));
+        loading = guest.resume(loading[3], [0; 4]);
+    }
     assert_eq!(loading[0], Function::FOREIGN_INTR.a0());
     let other = open(&vm, &guest, APP, []);
     let end = guest.finish(message, loading, &mut |_, _| false);
