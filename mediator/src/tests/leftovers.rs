@@ -242,6 +242,22 @@ fn a_session_whose_opening_does_not_end_is_counted() {
     vm.end_after_destroy();
 }
 
+/// A pseudo TA has no address space, once it is known to be one.
+#[test]
+fn a_pseudo_ta_whose_opening_does_not_end_leaves_nothing() {
+    let vm = Vm::bare(&Machine::new(), 1, Config::default());
+    let pseudo = Uuid(0x7011a688_ddde_4053_a5a9_7b3c4ddf13b8_u128.to_be_bytes());
+    open_for_ever(&vm, pseudo);
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!(vm.stats().leaked, 1);
+    vm.mediator.create(&vm.host).unwrap();
+    assert_eq!(vm.guest().open(pseudo, login::PUBLIC).1, 0);
+    open_for_ever(&vm, pseudo);
+    vm.mediator.destroy(&vm.host).unwrap();
+    assert_eq!((vm.stats().leaked, vm.stats().kept), (1, 0));
+    vm.end_after_destroy();
+}
+
 /// The same where OP-TEE broke the call.
 #[test]
 fn a_session_whose_opening_was_lost_is_counted() {
