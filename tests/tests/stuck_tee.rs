@@ -10,8 +10,9 @@ use postern_qemu::console::Channel;
 use postern_qemu::monitor::HypervisorEvent;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
-use postern_tests::gdb::Gdb;
+use postern_tests::gdb::{Gdb, Place};
 use postern_tests::{BOOT, Lab, SOON, in_case};
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 /// OP-TEE's core runs at S-EL1 below 4 GiB; guests' kernels have all their addresses above.
@@ -32,6 +33,31 @@ fn told(session: &mut Session, event: &str) -> Result<()> {
             ensure!(vm == "a", "{event} names vm {vm:?}");
             Ok(())
         })
+}
+
+/// Tells what can be known where a guest does not answer: where all CPUs stand, twice; whether the monitor still hears;
+/// and whether the guest answers when the CPU in the secure world goes on.
+fn diagnosis(session: &mut Session, mut gdb: Gdb, others: &[u32]) -> Result<String> {
+    let mut text = String::new();
+    for _ in 0..2 {
+        gdb.stop()?;
+        for cpu in gdb.cpus()? {
+            let Place { pc, level } = gdb.place(cpu)?;
+            writeln!(text, "CPU {cpu} is at {pc:#x} in EL{level}")?;
+        }
+        gdb.go_on(others)?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    session.send(Channel::Hypervisor, "stats")?;
+    let heard = session
+        .expect(Channel::Hypervisor, SOON)
+        .hypervisor("an answer", |event| Some(format!("{event:?}")));
+    writeln!(text, "the monitor: {heard:?}")?;
+    gdb.stop()?;
+    gdb.leave()?;
+    let later = answers(session, "b", "later");
+    writeln!(text, "b, when all CPUs run: {later:?}")?;
+    Ok(text)
 }
 
 fn answers(session: &mut Session, vm: &str, text: &str) -> Result<()> {
@@ -109,7 +135,10 @@ fn a_secure_world_that_hangs_is_reported_and_others_go_on() -> Result<()> {
     let others: Vec<u32> = cpus.iter().copied().filter(|&cpu| cpu != inside).collect();
     gdb.go_on(&others)?;
     told(&mut session, "tee-stuck")?;
-    answers(&mut session, "b", "still-here")?;
+    if let Err(error) = answers(&mut session, "b", "still-here") {
+        let known = diagnosis(&mut session, gdb, &others)?;
+        return Err(error.context(known));
+    }
 
     gdb.stop()?;
     gdb.leave()?;
