@@ -95,13 +95,14 @@ fn wrong_calls(kit: &Kit) -> Verdict {
     }
     // A call that runs on another vCPU, whose name would be one of these.
     tries += run_beside(kit, || {
-        for step in 0..2000 {
-            let thread = (token + 1 + step) & 0xffff_ffff;
+        for refused in 0..2000 {
+            let thread = (token + 1 + refused) & 0xffff_ffff;
             let step = resume(thread);
             if step != Step::Done(Return::ERESUME) {
                 let outcome = kit.client.run(step, &kit.supplicant, |_| Act::Default);
                 return match outcome {
-                    Outcome::Done(Return::OK) => Ok(Beside::TakenOver),
+                    // The other vCPU was refused when it came back to its call.
+                    Outcome::Done(Return::OK) => Ok(Beside::TakenOver(refused + 1)),
                     _ => Err(format!("thread {thread:#x} is resumed: {outcome:?}")),
                 };
             }
@@ -125,8 +126,9 @@ fn wrong_calls(kit: &Kit) -> Verdict {
 enum Beside {
     /// All of so many attempts were refused.
     Refused(u64),
-    /// An interrupt had suspended the call, so that it could be resumed here, and it went on to its end.
-    TakenOver,
+    /// An interrupt had suspended the call, so that it could be resumed here, and it went on to its end. So many
+    /// attempts were refused, those of the other vCPU among them.
+    TakenOver(u64),
 }
 
 /// Does something while another vCPU runs a long call. Where an interrupt suspends the call, whoever resumes it first
@@ -134,6 +136,7 @@ enum Beside {
 fn run_beside(kit: &Kit, work: impl Fn() -> Result<Beside, String> + Sync) -> Result<u64, String> {
     const ATTEMPTS: usize = 20;
     let session = kit.open_tests()?;
+    let mut refused = 0;
     for _ in 0..ATTEMPTS {
         let message = long_call(session, 2_000_000);
         let found = spin::Mutex::new(Ok(Beside::Refused(0)));
@@ -147,19 +150,22 @@ fn run_beside(kit: &Kit, work: impl Fn() -> Result<Beside, String> + Sync) -> Re
         });
         let got = ended.into_inner();
         match found.into_inner()? {
-            Beside::Refused(tries) => {
+            Beside::Refused(last) => {
                 holds(
                     got.is_some_and(Got::is_success),
                     &format!("the running call: {got:?}"),
                 )?;
                 kit.close(session)?;
-                return Ok(tries);
+                return Ok(refused + last);
             }
-            Beside::TakenOver => same(
-                "the call that was taken over",
-                &got,
-                &Some(Got::Code(Return::ERESUME)),
-            )?,
+            Beside::TakenOver(before) => {
+                refused += before;
+                same(
+                    "the call that was taken over",
+                    &got,
+                    &Some(Got::Code(Return::ERESUME)),
+                )?;
+            }
         }
     }
     Err(format!("{ATTEMPTS} calls were interrupted"))
