@@ -1,14 +1,24 @@
 //! EL2's locks, and the order that they are taken in.
 //!
-//! A [`Lock`] is a ticket lock of a [`Class`]: fair, so that pCPUs that take it without end do not keep
-//! another from it. Where debug assertions are on, in tests and in a hypervisor that
-//! is built with them, each pCPU remembers the classes that it holds, and taking one out of order panics,
-//! whether or not another pCPU is in the way just then. In a release build nothing of it is left.
+//! A [`Lock`] is a spin lock of a [`Class`] at which nobody starves: whoever finds it free has it, and who has
+//! looked [`PATIENCE`] times in vain has the right of way before all that come later. A guest can have its pCPUs take
+//! nearly every class without end; they keep another pCPU from it for a bounded time. Why it is not a ticket lock is
+//! in `docs/decisions/0028-locks-without-turns.md`.
+//!
+//! Where debug assertions are on, in tests and in a hypervisor that is built with them, each pCPU
+//! remembers the classes that it holds, and taking one out of order panics, whether or not another pCPU is in the way
+//! just then. In a release build nothing of it is left.
 //!
 //! [`ORDER`] is the order. `docs/architecture.md` has it as well, and a test compares the two.
 
+use core::hint::spin_loop;
 use core::ops::{Deref, DerefMut};
-use spin::mutex::{TicketMutex, TicketMutexGuard};
+use spin::mutex::{FairMutex, fair::FairMutexGuard};
+
+/// How often one looks at a lock that is taken before one has the right of way. A look is an ISB or so, all of them about
+/// 100 µs. Eight pCPUs that have a lock one after the other take less, so whoever had it and waits again is behind all
+/// that have the right of way.
+const PATIENCE: u32 = 8192;
 
 /// What a lock guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +64,8 @@ pub enum Class {
     Idle,
     /// `SEEDS`: random bytes for guests.
     Seeds,
+    /// `HEAP`: EL2's heap.
+    Heap,
 }
 
 /// The order, outer first: inside a lock, only locks of later lines are taken, so never two of one line.
@@ -78,6 +90,7 @@ pub const ORDER: &[&[Class]] = &[
         Class::Idle,
         Class::Seeds,
     ],
+    &[Class::Heap],
 ];
 
 impl Class {
@@ -104,22 +117,23 @@ impl Class {
             Self::Scheduler => "SCHEDULER",
             Self::Idle => "IDLE",
             Self::Seeds => "SEEDS",
+            Self::Heap => "HEAP",
         }
     }
 }
 
-/// A ticket lock that knows its place in [`ORDER`].
+/// A lock that knows its place in [`ORDER`].
 #[derive(Debug)]
 pub struct Lock<T> {
     #[cfg(debug_assertions)]
     class: Class,
-    inner: TicketMutex<T>,
+    inner: FairMutex<T>,
 }
 
 /// What a [`Lock`] guards, for as long as it is held.
 #[derive(Debug)]
 pub struct Guard<'a, T> {
-    inner: TicketMutexGuard<'a, T>,
+    inner: FairMutexGuard<'a, T>,
     /// Dropped after `inner`: until then the lock is held.
     #[cfg(debug_assertions)]
     _held: held::Held,
@@ -133,7 +147,7 @@ impl<T> Lock<T> {
         Self {
             #[cfg(debug_assertions)]
             class,
-            inner: TicketMutex::new(value),
+            inner: FairMutex::new(value),
         }
     }
 
@@ -145,18 +159,35 @@ impl<T> Lock<T> {
     pub fn lock(&self) -> Guard<'_, T> {
         #[cfg(debug_assertions)]
         held::check(self.class);
-        let inner = self.inner.lock();
+        let inner = match self.inner.try_lock() {
+            Some(inner) => inner,
+            None => self.wait(),
+        };
         self.held(inner)
     }
 
-    /// Takes it unless somebody holds it. Who does not wait may do so in any order.
+    /// Waits for it.
+    #[cold]
+    fn wait(&self) -> FairMutexGuard<'_, T> {
+        for _ in 0..PATIENCE {
+            spin_loop();
+            if !self.inner.is_locked()
+                && let Some(inner) = self.inner.try_lock()
+            {
+                return inner;
+            }
+        }
+        self.inner.starve().lock()
+    }
+
+    /// Takes it unless somebody holds it or has the right of way. Who does not wait may do so in any order.
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         self.inner.try_lock().map(|inner| self.held(inner))
     }
 
     #[inline]
-    fn held<'a>(&self, inner: TicketMutexGuard<'a, T>) -> Guard<'a, T> {
+    fn held<'a>(&self, inner: FairMutexGuard<'a, T>) -> Guard<'a, T> {
         Guard {
             inner,
             #[cfg(debug_assertions)]

@@ -1,11 +1,11 @@
 //! EL2's heap: page tables, VMs, the mediators' books. An INVOKE allocates nothing; registering
 //! memory and opening sessions may.
 
+use crate::lock::{Class, Lock};
 use buddy_system_allocator::Heap;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
-use spin::mutex::SpinMutex;
 
 /// Enough for EL2's page tables, before RAM is known.
 const BOOT_BYTES: usize = 512 * 1024;
@@ -19,10 +19,10 @@ unsafe impl Sync for Boot {}
 static BOOT: Boot = Boot(UnsafeCell::new([0; BOOT_BYTES]));
 
 /// EL2 runs with interrupts masked, so a spin lock is enough.
-struct Locked(SpinMutex<Heap<33>>);
+struct Locked(Lock<Heap<33>>);
 
 #[global_allocator]
-static HEAP: Locked = Locked(SpinMutex::new(Heap::empty()));
+static HEAP: Locked = Locked(Lock::new(Class::Heap, Heap::empty()));
 
 // SAFETY: `Heap` hands out disjoint blocks that fit the layout, under the lock.
 unsafe impl GlobalAlloc for Locked {

@@ -13,7 +13,7 @@ fn every_class_has_its_place() {
     let mut all: Vec<_> = ORDER.iter().copied().flatten().copied().collect();
     all.sort_by_key(|class| *class as u8);
     let numbers: Vec<_> = all.iter().map(|class| *class as u8).collect();
-    assert_eq!(numbers, (0..=Class::Seeds as u8).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..=Class::Heap as u8).collect::<Vec<_>>());
 }
 
 /// Any two classes, one inside the other: allowed where the inner one is in a later line, and only there.
@@ -80,5 +80,46 @@ fn the_order_in_the_documentation_is_this_one() {
             .lines()
             .any(|line| line.starts_with('|') && line.contains(&format!("`{}`", class.name())));
         assert!(row, "the table of locks lacks {}", class.name());
+    }
+}
+
+/// Who has waited for long has the lock before anybody who comes later, however quick that one is.
+#[test]
+fn nobody_overtakes_who_has_waited_for_long() {
+    use spin::mutex::fair::LockRejectReason;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+    for _ in 0..20 {
+        let lock = Lock::new(Class::Recent, 0);
+        let had = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let guard = lock.lock();
+            scope.spawn(|| {
+                let mut guard = lock.lock();
+                *guard += 1;
+                had.store(true, Ordering::Release);
+            });
+            let start = Instant::now();
+            let has_right = || {
+                let reason = lock.inner.try_lock_starver().err();
+                matches!(reason, Some(LockRejectReason::Starved))
+            };
+            while !has_right() {
+                assert!(
+                    start.elapsed() < Duration::from_secs(20),
+                    "it waits for ever"
+                );
+                std::thread::yield_now();
+            }
+            drop(guard);
+            // It takes it as soon as it runs, and until then nobody else does.
+            while !had.load(Ordering::Acquire) {
+                let overtaken = lock
+                    .try_lock()
+                    .is_some_and(|_| !had.load(Ordering::Acquire));
+                assert!(!overtaken, "somebody else had it");
+            }
+        });
+        assert_eq!(*lock.lock(), 1);
     }
 }
