@@ -3,6 +3,7 @@
 use crate::devices::vgic::Hcr;
 use crate::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
 use crate::sched::masked::{self, Longest, Section};
+use crate::sched::turn::Wanted;
 use crate::sched::watch::Passages;
 use crate::services::stuck;
 use crate::trap::registers::features::CpuFeatures;
@@ -23,8 +24,10 @@ pub struct Pcpu {
     pub redistributor: Pa,
     /// The vCPU whose registers it holds.
     pub current: Cell<Option<Running>>,
-    /// What must be done before a guest goes on; bits of `sched::run`'s.
-    pub work: Cell<u32>,
+    /// What must be done before a guest goes on.
+    pub wanted: Cell<Wanted>,
+    /// When a piece of work for some VM is due next, in ticks; `u64::MAX` while none is known.
+    pub work_at: Cell<u64>,
     /// The virtual timer's physical interrupt is active here on behalf of the current vCPU.
     pub timer_is_active: Cell<bool>,
     /// The vCPU of each VM that was here last.
@@ -73,7 +76,8 @@ pub fn init(index: usize, redistributor: Pa, features: CpuFeatures) {
         id,
         redistributor,
         current: Cell::new(None),
-        work: Cell::new(0),
+        wanted: Cell::new(Wanted::NOTHING),
+        work_at: Cell::new(u64::MAX),
         timer_is_active: Cell::new(false),
         last_vcpu: [const { Cell::new(None) }; MAX_VMS],
         list_registers_loaded: Cell::new(false),

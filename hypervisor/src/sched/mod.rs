@@ -5,6 +5,8 @@ pub mod deadlines;
 pub mod debug;
 pub mod idle;
 #[cfg(target_os = "none")]
+pub mod interface;
+#[cfg(target_os = "none")]
 pub mod lists;
 pub mod masked;
 #[cfg(target_os = "none")]
@@ -15,6 +17,9 @@ pub mod run;
 pub mod seat;
 #[cfg(target_os = "none")]
 pub mod sections;
+#[cfg(target_os = "none")]
+pub mod switch;
+pub mod turn;
 pub mod watch;
 
 pub use policy::{Placement, Scheduler};

@@ -196,12 +196,17 @@ impl Scheduler {
         self.must_give_way(pcpu) && now >= self.pcpus[pcpu.get()].slice_end
     }
 
-    /// When the scheduler is to be asked again on `pcpu`: the end of the slice, if others wait,
-    /// or the deadline of somebody who waits. May be past.
-    pub fn next_event(&self, pcpu: PcpuIndex) -> Option<u64> {
-        let here = &self.pcpus[pcpu.get()];
-        let slice_end = self.must_give_way(pcpu).then_some(here.slice_end);
-        slice_end.into_iter().chain(here.deadlines.earliest()).min()
+    /// When who runs on `pcpu` has had its turn, if others wait. May be past.
+    #[inline]
+    pub fn slice_end(&self, pcpu: PcpuIndex) -> Option<u64> {
+        self.must_give_way(pcpu)
+            .then_some(self.pcpus[pcpu.get()].slice_end)
+    }
+
+    /// The first deadline of somebody who waits that `pcpu` watches. May be past.
+    #[inline]
+    pub fn deadline(&self, pcpu: PcpuIndex) -> Option<u64> {
+        self.pcpus[pcpu.get()].deadlines.earliest()
     }
 
     fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {

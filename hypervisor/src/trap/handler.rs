@@ -10,7 +10,7 @@ use crate::arch::timer;
 use crate::arch::world::{CallFrame, Frame};
 use crate::console::log::{Counted, Level};
 use crate::sched::masked::Cause;
-use crate::sched::{debug, physical_timer, run, sections};
+use crate::sched::{debug, interface, physical_timer, run, sections};
 use crate::services;
 use crate::vm::{Exit, Running};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
@@ -221,9 +221,9 @@ fn system_register(frame: &mut Frame, running: Running, access: SysRegAccess, le
                 .send_sgi(running.vcpu.index, register, value);
             run::kick(running.vm, set);
         }
-        Outcome::Deactivate(value) => run::deactivate(running, value),
+        Outcome::Deactivate(value) => interface::deactivate(running, value),
         Outcome::Interface(register, write) => {
-            let value = run::interface_access(running, register, write);
+            let value = interface::interface_access(running, register, write);
             answer(frame, access, value);
         }
         Outcome::PhysicalTimer(register, write) => {

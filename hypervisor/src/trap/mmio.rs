@@ -3,7 +3,7 @@
 use super::decode::Transfer;
 use crate::arch::world::Frame;
 use crate::devices::mmio::Access;
-use crate::sched::run;
+use crate::sched::interface;
 use crate::vm::{Running, layout};
 use mediator::addr::Ipa;
 
@@ -39,10 +39,10 @@ pub fn access(
     }
     let value = match device {
         layout::Device::Distributor | layout::Device::Redistributors => {
-            match run::vgic_access(running, device, access) {
-                run::VgicAnswer::Value(value) => value,
-                run::VgicAnswer::Again => return Done::Again,
-                run::VgicAnswer::Nothing => return Done::Nothing,
+            match interface::vgic_access(running, device, access) {
+                interface::VgicAnswer::Value(value) => value,
+                interface::VgicAnswer::Again => return Done::Again,
+                interface::VgicAnswer::Nothing => return Done::Nothing,
             }
         }
         layout::Device::Uart

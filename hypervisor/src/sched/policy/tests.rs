@@ -27,6 +27,12 @@ fn at(index: usize) -> Option<Placement> {
 }
 
 impl Scheduler {
+    /// When it is to be asked again on `pcpu`.
+    fn next_event(&self, pcpu: PcpuIndex) -> Option<u64> {
+        let slice_end = self.slice_end(pcpu);
+        slice_end.into_iter().chain(self.deadline(pcpu)).min()
+    }
+
     /// What must always hold, whoever called what: a vCPU is in one place, which its state
     /// names, and may be there.
     fn check(&self) {

@@ -7,7 +7,7 @@ use crate::console::output;
 use crate::devices::debug::DebugUnit;
 use crate::devices::physical_timer::PhysicalTimer;
 use crate::ids::VcpuIndex;
-use crate::sched::run;
+use crate::sched::{run, turn};
 use crate::vm::guest_image::Entry;
 use crate::vm::life::{Ending, Event, Order, Phase, Refused, Then};
 use core::fmt;
@@ -48,16 +48,20 @@ impl Vm {
         self.life.lock().phase()
     }
 
+    /// Whether its vCPUs may be on pCPUs, or what is to become of them.
+    #[inline]
+    pub fn gate(&self) -> turn::Gate {
+        match self.gate.get() {
+            OPEN => turn::Gate::Open,
+            PAUSED => turn::Gate::Paused,
+            _ => turn::Gate::Closed,
+        }
+    }
+
     /// Whether its vCPUs may be on pCPUs.
     #[inline]
     pub fn may_run(&self) -> bool {
         self.gate.get() == OPEN
-    }
-
-    /// Whether its vCPUs are to end.
-    #[inline]
-    pub fn is_stopping(&self) -> bool {
-        self.gate.get() == CLOSED
     }
 
     /// Whether its vCPUs are to wait.

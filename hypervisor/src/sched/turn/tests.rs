@@ -1,0 +1,473 @@
+//! A made-up pCPU, whose clock goes on at every look.
+
+use super::*;
+use crate::ids::{VcpuIndex, VmIndex};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Ticks of a slice.
+const SLICE: u64 = 1000;
+/// When there is no more work, so that a test ends.
+const ALL_DONE: u64 = 1000 * SLICE;
+/// When nothing else is due: between two looks at what others do.
+const WATCH: u64 = 100 * SLICE;
+/// What a guest asks for in its turn, or somebody for it.
+type Act = Box<dyn FnOnce(&Site0)>;
+
+const HERE: PcpuIndex = PcpuIndex::BOOT;
+
+fn id(number: usize) -> VcpuId {
+    VcpuId {
+        vm: VmIndex::new(number).unwrap(),
+        vcpu: VcpuIndex::BOOT,
+    }
+}
+
+/// pCPU 0. Each vCPU is of a VM of its own.
+struct Site0 {
+    scheduler: RefCell<Scheduler>,
+    wanted: Cell<Wanted>,
+    work_at: Cell<u64>,
+    clock: Cell<u64>,
+    /// Ticks that a look at the clock takes.
+    look: Cell<u64>,
+    armed: Cell<u64>,
+    watch_at: Cell<u64>,
+    current: Cell<Option<VcpuId>>,
+    deadlines: RefCell<BTreeMap<VcpuId, u64>>,
+    paused: RefCell<Vec<VcpuId>>,
+    stopping: RefCell<Vec<VcpuId>>,
+    /// What is done in each refresh of list registers, one after the other.
+    in_refresh: RefCell<VecDeque<Act>>,
+    /// Ticks that a piece of work takes, where there is any.
+    piece: Cell<Option<u64>>,
+    /// There is work, but not now.
+    is_too_early: Cell<bool>,
+    worked: Cell<u64>,
+    idled: Cell<usize>,
+    monitored: Cell<usize>,
+    kicked: RefCell<Vec<PcpuIndex>>,
+    /// What ran: from when, until when.
+    history: RefCell<Vec<(VcpuId, u64, u64)>>,
+    put_on_at: Cell<u64>,
+}
+
+impl Site0 {
+    /// vCPUs 0.. of as many VMs are on this pCPU, the first one runs.
+    fn new(vcpus: usize) -> Self {
+        let site = Self {
+            scheduler: RefCell::new(Scheduler::new()),
+            wanted: Cell::new(Wanted::NOTHING),
+            work_at: Cell::new(u64::MAX),
+            clock: Cell::new(0),
+            look: Cell::new(0),
+            armed: Cell::new(u64::MAX),
+            watch_at: Cell::new(WATCH),
+            current: Cell::new(None),
+            deadlines: RefCell::default(),
+            paused: RefCell::default(),
+            stopping: RefCell::default(),
+            in_refresh: RefCell::default(),
+            piece: Cell::new(None),
+            is_too_early: Cell::new(false),
+            worked: Cell::new(0),
+            idled: Cell::new(0),
+            monitored: Cell::new(0),
+            kicked: RefCell::default(),
+            history: RefCell::default(),
+            put_on_at: Cell::new(0),
+        };
+        for number in 0..vcpus {
+            start(&site, id(number));
+        }
+        before_guest(&site, &mut ());
+        site
+    }
+
+    fn pass(&self, ticks: u64) {
+        self.clock.set(self.clock.get() + ticks);
+    }
+
+    /// The guest runs until something interrupts it, or this time: then EL2 does what it does.
+    fn run_until(&self, end: u64) {
+        let until = self.armed.get().min(end).max(self.clock.get());
+        self.clock.set(until);
+        if self.armed.get() <= until {
+            self.take_pending();
+        }
+        if !self.wanted.get().is_nothing() {
+            before_guest(self, &mut ());
+        }
+    }
+
+    /// Guests that never wait run until then.
+    fn spin_until(&self, end: u64) {
+        while self.clock.get() < end {
+            self.run_until(end);
+        }
+    }
+
+    /// The guest that runs executes WFI; it wants to be woken then.
+    fn wait(&self, deadline: Option<u64>) {
+        let vcpu = self.current.get().unwrap();
+        if let Some(at) = deadline {
+            self.deadlines.borrow_mut().insert(vcpu, at);
+        }
+        ask(self, Wanted::BLOCK);
+        before_guest(self, &mut ());
+    }
+
+    /// How long a vCPU has run.
+    fn share(&self, vcpu: VcpuId) -> u64 {
+        let history = self.history.borrow();
+        let mine = history.iter().filter(|&&(other, ..)| other == vcpu);
+        let now =
+            (self.current.get() == Some(vcpu)).then(|| self.clock.get() - self.put_on_at.get());
+        mine.map(|&(_, from, to)| to - from).sum::<u64>() + now.unwrap_or(0)
+    }
+}
+
+impl Site for Site0 {
+    type Vcpu = VcpuId;
+    type Frame = ();
+
+    fn pcpu(&self) -> PcpuIndex {
+        HERE
+    }
+
+    fn wanted(&self) -> &Cell<Wanted> {
+        &self.wanted
+    }
+
+    fn work_at(&self) -> &Cell<u64> {
+        &self.work_at
+    }
+
+    fn now(&self) -> u64 {
+        self.pass(self.look.get());
+        self.clock.get()
+    }
+
+    fn slice(&self) -> u64 {
+        SLICE
+    }
+
+    fn arm(&self, at: u64) {
+        self.armed.set(at);
+    }
+
+    fn arm_no_later_than(&self, at: u64) {
+        self.armed.set(self.armed.get().min(at));
+    }
+
+    fn next_tick(&self) -> u64 {
+        self.watch_at.get()
+    }
+
+    fn tick(&self, now: u64) {
+        if now >= self.watch_at.get() {
+            self.watch_at.set(now + WATCH);
+        }
+    }
+
+    fn scheduler<R>(&self, ask: impl FnOnce(&mut Scheduler) -> R) -> R {
+        ask(&mut self.scheduler.borrow_mut())
+    }
+
+    fn kick(&self, pcpu: PcpuIndex) {
+        self.kicked.borrow_mut().push(pcpu);
+    }
+
+    fn take_pending(&self) {
+        if self.armed.get() <= self.clock.get() {
+            timer_fired(self);
+        }
+    }
+
+    fn idle(&self) {
+        assert_ne!(self.armed.get(), u64::MAX);
+        self.idled.set(self.idled.get() + 1);
+        assert!(self.idled.get() < 1000, "it does not sleep");
+        self.clock.set(self.armed.get().max(self.clock.get()));
+    }
+
+    fn has_work(&self) -> bool {
+        self.piece.get().is_some() && self.clock.get() < ALL_DONE
+    }
+
+    fn work_step(&self) -> bool {
+        let Some(ticks) = self
+            .piece
+            .get()
+            .filter(|_| self.has_work() && !self.is_too_early.get())
+        else {
+            return false;
+        };
+        // A call to OP-TEE, which is interrupted.
+        let until = (self.clock.get() + ticks).min(self.armed.get().max(self.clock.get() + 1));
+        self.worked
+            .set(self.worked.get() + until - self.clock.get());
+        self.clock.set(until);
+        true
+    }
+
+    fn monitor(&self) {
+        self.monitored.set(self.monitored.get() + 1);
+    }
+
+    fn id(&self, vcpu: VcpuId) -> VcpuId {
+        vcpu
+    }
+
+    fn by_id(&self, id: VcpuId) -> VcpuId {
+        id
+    }
+
+    fn affinity(&self, _: VcpuId) -> PcpuSet {
+        PcpuSet::EMPTY.with(HERE)
+    }
+
+    fn gate(&self, vcpu: VcpuId) -> Gate {
+        if self.stopping.borrow().contains(&vcpu) {
+            Gate::Closed
+        } else if self.paused.borrow().contains(&vcpu) {
+            Gate::Paused
+        } else {
+            Gate::Open
+        }
+    }
+
+    fn current(&self) -> Option<VcpuId> {
+        self.current.get()
+    }
+
+    fn needs_fill(&self, _: VcpuId) -> bool {
+        false
+    }
+
+    fn refresh(&self, _: VcpuId) {
+        let act = self.in_refresh.borrow_mut().pop_front();
+        if let Some(act) = act {
+            act(self);
+        }
+    }
+
+    fn take_off(&self, vcpu: VcpuId, (): &mut ()) {
+        assert_eq!(self.current.take(), Some(vcpu));
+        let span = (vcpu, self.put_on_at.get(), self.clock.get());
+        self.history.borrow_mut().push(span);
+    }
+
+    fn put_on(&self, vcpu: VcpuId, (): &mut ()) -> bool {
+        let is_open = self.gate(vcpu) == Gate::Open;
+        if is_open {
+            self.deadlines.borrow_mut().remove(&vcpu);
+            assert_eq!(self.current.replace(Some(vcpu)), None);
+            self.put_on_at.set(self.clock.get());
+        }
+        is_open
+    }
+
+    fn deadline(&self, vcpu: VcpuId) -> Option<u64> {
+        self.deadlines.borrow().get(&vcpu).copied()
+    }
+
+    fn has_deliverable(&self, _: VcpuId) -> bool {
+        false
+    }
+
+    fn note_pause(&self, vcpu: VcpuId) {
+        assert!(self.paused.borrow().contains(&vcpu));
+    }
+
+    fn rests(&self, vcpu: VcpuId) {
+        assert_ne!(self.current.get(), Some(vcpu));
+    }
+
+    fn ended(&self, vcpu: VcpuId) {
+        assert_ne!(self.current.get(), Some(vcpu));
+    }
+}
+
+#[test]
+fn a_slice_that_ends_between_two_looks_at_the_clock_is_over() {
+    // However many ticks a look takes, so that the end is before the first, between any two, or after the last.
+    for look in 1..40 {
+        for late in 0..60 {
+            let site = Site0::new(2);
+            site.look.set(look);
+            site.clock.set(SLICE - 50 + late);
+            // An interrupt that has nothing to do with it.
+            look_at_slice(&site);
+            before_guest_if_asked(&site);
+            site.spin_until(SLICE + 10 * look);
+            site.run_until(SLICE + 10 * look);
+            assert_eq!(site.current.get(), Some(id(1)), "{look} {late}");
+        }
+    }
+}
+
+fn before_guest_if_asked(site: &Site0) {
+    if !site.wanted.get().is_nothing() {
+        before_guest(site, &mut ());
+    }
+}
+
+#[test]
+fn who_waits_for_a_time_is_woken_then_though_there_is_work_without_end() {
+    for piece in [1, 10, 100, 1_000_000] {
+        let site = Site0::new(1);
+        site.piece.set(Some(piece));
+        // Nobody else runs: all of the time is for work, until then.
+        site.wait(Some(300));
+        assert_eq!(site.current.get(), Some(id(0)), "{piece}");
+        let late = site.clock.get() - 300;
+        assert!(late <= piece.min(100), "{piece}: {late} late");
+        assert!(site.worked.get() >= 200);
+    }
+}
+
+#[test]
+fn a_pcpu_sleeps_while_it_is_too_early_for_work() {
+    let site = Site0::new(1);
+    site.piece.set(Some(10));
+    site.is_too_early.set(true);
+    site.wait(Some(100 * SLICE));
+    assert_eq!(site.clock.get(), 100 * SLICE);
+    assert!(
+        (100..=101).contains(&site.idled.get()),
+        "{}",
+        site.idled.get()
+    );
+}
+
+#[test]
+fn work_does_not_end_a_slice() {
+    let site = Site0::new(2);
+    site.piece.set(Some(10));
+    for _ in 0..5 {
+        // Another pCPU has said that there is work.
+        site.pass(1);
+        ask(&site, Wanted::WORK);
+        before_guest(&site, &mut ());
+        assert_eq!(site.current.get(), Some(id(0)), "at {}", site.clock.get());
+        site.clock.set(site.clock.get().min(SLICE / 2));
+    }
+    site.piece.set(None);
+    site.spin_until(SLICE - 1);
+    assert_eq!(site.current.get(), Some(id(0)));
+    site.spin_until(SLICE + 1);
+    site.run_until(SLICE + 1);
+    assert_eq!(site.current.get(), Some(id(1)));
+}
+
+#[test]
+fn two_that_spin_have_the_same_while_there_is_work() {
+    for piece in [1, 30, 100] {
+        let site = Site0::new(2);
+        site.piece.set(Some(piece));
+        site.spin_until(200 * SLICE);
+        let (a, b) = (site.share(id(0)), site.share(id(1)));
+        assert!(a.abs_diff(b) <= 2 * SLICE, "{a} {b}");
+        // Work has at least a tenth, so that it ends, and at most a quarter.
+        let worked = site.worked.get();
+        assert!(worked >= 20 * SLICE, "{worked}");
+        assert!(worked <= 50 * SLICE, "{worked}");
+    }
+}
+
+/// A vCPU that sleeps for a moment again and again makes the timer interrupt all the time.
+#[test]
+fn who_sleeps_shortly_has_no_more_work_done_in_its_neighbours_time() {
+    let site = Site0::new(2);
+    site.piece.set(Some(10));
+    let end = 200 * SLICE;
+    while site.clock.get() < end {
+        if site.current.get() == Some(id(0)) {
+            site.pass(1);
+            site.wait(Some(site.clock.get() + 20));
+        }
+        site.run_until(end);
+    }
+    let (worked, neighbour) = (site.worked.get(), site.share(id(1)));
+    assert!(worked <= end / 4, "{worked} of {end}");
+    // In its share is work that was done while it was on.
+    assert!(neighbour >= end * 9 / 10, "{neighbour} of {end}");
+}
+
+/// Two that wake each other, so that no slice ends and the timer is armed anew each time.
+#[test]
+fn who_gives_way_all_the_time_does_not_put_work_off() {
+    let site = Site0::new(2);
+    site.piece.set(Some(10));
+    let end = 200 * SLICE;
+    while site.clock.get() < end {
+        site.run_until(site.clock.get() + SLICE / 3);
+        ask(&site, Wanted::RESCHEDULE);
+        before_guest(&site, &mut ());
+    }
+    let worked = site.worked.get();
+    assert!(worked >= end / 10, "{worked} of {end}");
+    assert!(worked <= end / 4, "{worked} of {end}");
+}
+
+#[test]
+fn who_is_woken_while_list_registers_are_filled_is_not_kept_waiting() {
+    for rounds in 1..MOST_ROUNDS {
+        let site = Site0::new(2);
+        site.wait(None);
+        assert_eq!(site.current.get(), Some(id(1)));
+        // The slice is long over, but nobody waited.
+        site.spin_until(5 * SLICE);
+        for round in 1..=rounds {
+            let is_last = round == rounds;
+            site.in_refresh
+                .borrow_mut()
+                .push_back(Box::new(move |site| {
+                    if is_last {
+                        wake(site, id(0));
+                    } else {
+                        ask(site, Wanted::MONITOR);
+                    }
+                }));
+        }
+        ask(&site, Wanted::REFILL);
+        before_guest(&site, &mut ());
+        assert_eq!(site.current.get(), Some(id(0)), "{rounds}");
+        assert_eq!(site.monitored.get(), rounds - 1);
+        assert!(site.wanted.get().is_nothing());
+    }
+}
+
+#[test]
+fn what_asks_without_end_is_served_again_within_a_slice() {
+    let site = Site0::new(1);
+    for _ in 0..1000 {
+        site.in_refresh
+            .borrow_mut()
+            .push_back(Box::new(|site| ask(site, Wanted::MONITOR)));
+    }
+    ask(&site, Wanted::REFILL);
+    before_guest(&site, &mut ());
+    let served = 1000 - site.in_refresh.borrow().len();
+    assert_eq!(served, 1 + MOST_ROUNDS);
+    assert!(site.armed.get() <= site.clock.get() + SLICE);
+    assert!(site.wanted.get().has(Wanted::MONITOR));
+}
+
+#[test]
+fn a_vm_that_pauses_or_stops_leaves_the_pcpu_to_others() {
+    for stops in [false, true] {
+        let site = Site0::new(2);
+        let list = if stops { &site.stopping } else { &site.paused };
+        list.borrow_mut().push(id(0));
+        ask(&site, Wanted::RESCHEDULE);
+        before_guest(&site, &mut ());
+        assert_eq!(site.current.get(), Some(id(1)));
+        // It goes on when it is woken, unless it has ended.
+        list.borrow_mut().clear();
+        wake(&site, id(0));
+        site.spin_until(3 * SLICE);
+        assert_eq!(site.share(id(0)) > 0, !stops);
+    }
+}
