@@ -76,49 +76,51 @@ struct Stage {
     session: Session,
     gdb: Gdb,
     cpus: Vec<u32>,
-    /// The CPU that is in OP-TEE. All stand.
-    inside: u32,
 }
 
-/// Boots the system and stops it when a CPU is in OP-TEE.
-fn stop_in_optee(lab: &Lab, system: &mut System) -> Result<Stage> {
-    system.vms[1].tee = Tee::None;
-    let mut machine = lab.machine(system, Flavour::Shared)?;
-    // Paths of sockets are short, those of checkouts need not be.
-    let sockets = tempfile::tempdir()?;
-    let socket = sockets.path().join("gdb");
-    machine.extra.extend([
-        "-gdb".into(),
-        format!("unix:{},server=on,wait=off", socket.display()).into(),
-    ]);
-    let mut session = Session::boot(&machine, &lab.folder)?;
-    let (a, b) = (session.vm("a")?, session.vm("b")?);
-    for guest in [a, b] {
-        session.expect(guest, BOOT).ready()?;
-    }
-    session.send(a, "xtest -t regression 4006")?;
-    in_case(&mut session, a, "regression_4006")?;
-
-    let mut gdb = Gdb::connect(&socket)?;
-    let cpus = gdb.cpus()?;
-    ensure!(cpus.len() == 4, "CPUs: {cpus:?}");
-    let deadline = Instant::now() + SOON;
-    loop {
-        for &cpu in &cpus {
-            let place = gdb.place(cpu)?;
-            if place.level == 1 && OPTEE.contains(&place.pc) {
-                return Ok(Stage {
-                    session,
-                    gdb,
-                    cpus,
-                    inside: cpu,
-                });
-            }
+impl Stage {
+    /// Boots the system.
+    fn boot(lab: &Lab, system: &System) -> Result<Self> {
+        let mut machine = lab.machine(system, Flavour::Shared)?;
+        // Paths of sockets are short, those of checkouts need not be.
+        let sockets = tempfile::tempdir()?;
+        let socket = sockets.path().join("gdb");
+        machine.extra.extend([
+            "-gdb".into(),
+            format!("unix:{},server=on,wait=off", socket.display()).into(),
+        ]);
+        let mut session = Session::boot(&machine, &lab.folder)?;
+        let (a, b) = (session.vm("a")?, session.vm("b")?);
+        for guest in [a, b] {
+            session.expect(guest, BOOT).ready()?;
         }
-        ensure!(Instant::now() < deadline, "no CPU was found in OP-TEE");
+        let mut gdb = Gdb::connect(&socket)?;
+        let cpus = gdb.cpus()?;
+        ensure!(cpus.len() == 4, "CPUs: {cpus:?}");
         gdb.go_on(&cpus)?;
-        std::thread::sleep(Duration::from_millis(15));
+        Ok(Self { session, gdb, cpus })
+    }
+
+    /// Has VM a work with the TEE, and stops all CPUs when one is in OP-TEE: that one.
+    fn stop_in_optee(&mut self) -> Result<u32> {
+        let Self { session, gdb, cpus } = self;
+        let a = session.vm("a")?;
+        session.send(a, "xtest -t regression 4006")?;
+        in_case(session, a, "regression_4006")?;
         gdb.stop()?;
+        let deadline = Instant::now() + SOON;
+        loop {
+            for &cpu in cpus.iter() {
+                let place = gdb.place(cpu)?;
+                if place.level == 1 && OPTEE.contains(&place.pc) {
+                    return Ok(cpu);
+                }
+            }
+            ensure!(Instant::now() < deadline, "no CPU was found in OP-TEE");
+            gdb.go_on(cpus)?;
+            std::thread::sleep(Duration::from_millis(15));
+            gdb.stop()?;
+        }
     }
 }
 
@@ -126,12 +128,14 @@ fn stop_in_optee(lab: &Lab, system: &mut System) -> Result<Stage> {
 fn a_secure_world_that_hangs_is_reported_and_others_go_on() -> Result<()> {
     let lab = Lab::new("stuck-tee")?;
     let mut system = lab.system("two.toml")?;
+    system.vms[1].tee = Tee::None;
+    let mut stage = Stage::boot(&lab, &system)?;
+    let inside = stage.stop_in_optee()?;
     let Stage {
         mut session,
         mut gdb,
         cpus,
-        inside,
-    } = stop_in_optee(&lab, &mut system)?;
+    } = stage;
     let others: Vec<u32> = cpus.iter().copied().filter(|&cpu| cpu != inside).collect();
     gdb.go_on(&others)?;
     told(&mut session, "tee-stuck")?;
@@ -147,6 +151,58 @@ fn a_secure_world_that_hangs_is_reported_and_others_go_on() -> Result<()> {
     Ok(())
 }
 
+/// The CPU of the guest that is stuck is one that a guest without a TEE may use, too, and used just then: its vCPUs, those
+/// that ran and those that slept, go on where they can.
+#[test]
+fn who_shares_the_cpu_that_hangs_goes_on_elsewhere() -> Result<()> {
+    const VCPUS: u32 = 4;
+    let lab = Lab::new("shared-with-stuck-tee")?;
+    let mut system = lab.system("two.toml")?;
+    system.vms[0].vcpus = 1;
+    system.vms[0].affinity = Some(vec![0]);
+    system.vms[1].vcpus = VCPUS;
+    system.vms[1].affinity = Some(vec![0, 1]);
+    system.vms[1].tee = Tee::None;
+    let mut stage = Stage::boot(&lab, &system)?;
+    let b = stage.session.vm("b")?;
+    stage.session.send(b, "shell")?;
+    stage.session.expect(b, SOON).line("A shell")?;
+    // Two spin, so that neither CPU is ever idle, and the others sleep for short times.
+    stage.session.send(
+        b,
+        "for cpu in 0 1; do taskset -c $cpu sh -c 'while :; do :; done' & done; \
+         for cpu in 2 3; do taskset -c $cpu sh -c 'while :; do sleep 0.01; done' & done; \
+         echo busy: $((40 + 2))",
+    )?;
+    stage.session.expect(b, SOON).line("busy: 42")?;
+    let inside = stage.stop_in_optee()?;
+    let Stage {
+        mut session,
+        mut gdb,
+        cpus,
+    } = stage;
+    ensure!(inside == cpus[0], "CPU {inside} of {cpus:?} is in OP-TEE");
+    let others: Vec<u32> = cpus.iter().copied().filter(|&cpu| cpu != inside).collect();
+    gdb.go_on(&others)?;
+    // Each of its vCPUs works, and has its timer: before the CPU counts as stuck, and while it does.
+    for round in ["soon", "then"] {
+        session.send(
+            b,
+            &format!(
+                "for cpu in 0 1 2 3; do taskset -c $cpu sleep 0.1 && taskset -c $cpu echo; done; \
+                 echo {round}: all $((2 * 2))"
+            ),
+        )?;
+        session.expect(b, SOON).line(&format!("{round}: all 4"))?;
+        if round == "soon" {
+            told(&mut session, "tee-stuck")?;
+        }
+    }
+    gdb.stop()?;
+    gdb.leave()?;
+    told(&mut session, "tee-back")
+}
+
 /// A panic of OP-TEE's own: its core is made to fetch an instruction where there is none. It is an OP-TEE that this tool
 /// builds, since the packaged ones halt all CPUs then.
 #[test]
@@ -154,12 +210,14 @@ fn a_real_panic_is_reported_and_others_go_on() -> Result<()> {
     let lab = Lab::new("panicked-tee")?;
     let mut system = lab.system("two.toml")?;
     system.machine.optee_guests = Some(2);
+    system.vms[1].tee = Tee::None;
+    let mut stage = Stage::boot(&lab, &system)?;
+    let inside = stage.stop_in_optee()?;
     let Stage {
         mut session,
         mut gdb,
-        inside,
         ..
-    } = stop_in_optee(&lab, &mut system)?;
+    } = stage;
     gdb.jump(inside, NOWHERE)?;
     gdb.leave()?;
     told(&mut session, "tee-stuck")?;

@@ -86,10 +86,30 @@ impl PcpuSet {
         Self(self.0 | 1 << pcpu.0)
     }
 
+    /// The same set without `pcpu`.
+    #[must_use]
+    #[inline]
+    pub const fn without(self, pcpu: PcpuIndex) -> Self {
+        Self(self.0 & !(1 << pcpu.0))
+    }
+
     /// Whether `pcpu` is in the set.
     #[inline]
     pub const fn contains(self, pcpu: PcpuIndex) -> bool {
         self.0 >> pcpu.0 & 1 == 1
+    }
+
+    /// Its CPUs of which there can be one ([`MAX_PCPUS`]).
+    pub fn iter(self) -> impl Iterator<Item = PcpuIndex> {
+        let all = (0..MAX_PCPUS).filter_map(PcpuIndex::new);
+        all.filter(move |&pcpu| self.contains(pcpu))
+    }
+
+    /// The CPUs in one of the sets or in both.
+    #[must_use]
+    #[inline]
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// The CPUs in both sets.

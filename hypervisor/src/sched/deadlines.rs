@@ -52,7 +52,12 @@ impl Deadlines {
         if self.earliest()? > now {
             return None;
         }
-        self.list.pop().map(|(_, id)| id)
+        self.pop().map(|(_, id)| id)
+    }
+
+    /// Removes the earliest deadline, and says when it is and whose.
+    pub fn pop(&mut self) -> Option<(u64, VcpuId)> {
+        self.list.pop()
     }
 }
 

@@ -5,6 +5,9 @@
 //! another. So no pCPU idles while a vCPU that may run there waits, and nobody waits for more
 //! slices than there were vCPUs before it in the queue.
 //!
+//! A pCPU that stays in the secure world keeps what runs there, and nothing else: others take over who waits for
+//! it and whose deadline it watches, and nobody is put there who can run elsewhere, until it is back.
+//!
 //! Times are counter ticks. Nothing here knows of locks, timers or registers.
 
 use super::deadlines::Deadlines;
@@ -23,7 +26,7 @@ pub struct Placement {
 enum Place {
     /// Nowhere: it is turned off.
     Off,
-    /// It waits to be woken; it ran on this pCPU, which also watches its deadline.
+    /// It waits to be woken; this pCPU, where it ran unless that one was lost since, watches its deadline.
     Blocked(PcpuIndex),
     /// It waits for this pCPU.
     Queued(PcpuIndex),
@@ -69,6 +72,8 @@ impl Pcpu {
 pub struct Scheduler {
     pcpus: [Pcpu; MAX_PCPUS],
     vcpus: [[Vcpu; MAX_VCPUS]; MAX_VMS],
+    /// Those that stay in the secure world.
+    lost: PcpuSet,
 }
 
 impl Scheduler {
@@ -81,6 +86,7 @@ impl Scheduler {
         Self {
             pcpus: [const { Pcpu::new() }; MAX_PCPUS],
             vcpus: [[OFF; MAX_VCPUS]; MAX_VMS],
+            lost: PcpuSet::EMPTY,
         }
     }
 
@@ -209,6 +215,46 @@ impl Scheduler {
         self.pcpus[pcpu.get()].deadlines.earliest()
     }
 
+    /// `pcpu` stays in the secure world: whose deadlines it watched are watched by `heir`, and who waits for it
+    /// waits elsewhere, where that is possible. Returns the pCPUs where there is something new, which must be told.
+    #[must_use = "other pCPUs must be told"]
+    pub fn lose(&mut self, pcpu: PcpuIndex, heir: PcpuIndex) -> PcpuSet {
+        self.lost = self.lost.with(pcpu);
+        let mut told = PcpuSet::EMPTY;
+        while let Some((at, id)) = self.pcpu(pcpu).deadlines.pop() {
+            self.vcpu(id).place = Place::Blocked(heir);
+            self.pcpu(heir).deadlines.set(id, at);
+            told = told.with(heir);
+        }
+        told.union(self.spread(pcpu))
+    }
+
+    /// `pcpu` is back from the secure world. Returns the pCPUs that must be told: this one, since others may have more to
+    /// run than it has, and where somebody waits now who waited for another one that is away still.
+    #[must_use = "other pCPUs must be told"]
+    pub fn regain(&mut self, pcpu: PcpuIndex) -> PcpuSet {
+        self.lost = self.lost.without(pcpu);
+        let lost = self.lost.iter();
+        lost.fold(PcpuSet::EMPTY.with(pcpu), |told, other| {
+            told.union(self.spread(other))
+        })
+    }
+
+    /// Who waits for `pcpu`, which is lost, waits elsewhere, where that is possible: where.
+    fn spread(&mut self, pcpu: PcpuIndex) -> PcpuSet {
+        let mut told = PcpuSet::EMPTY;
+        for _ in 0..self.pcpu(pcpu).queue.len() {
+            let Some(id) = self.pcpu(pcpu).queue.pop_front() else {
+                break;
+            };
+            let affinity = self.vcpu(id).affinity;
+            if let Some(Placement { pcpu }) = self.put(id, affinity, Some(pcpu)) {
+                told = told.with(pcpu);
+            }
+        }
+        told.without(pcpu)
+    }
+
     fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {
         &mut self.vcpus[id.vm.get()][id.vcpu.get()]
     }
@@ -220,10 +266,10 @@ impl Scheduler {
     /// Queues a vCPU that is in no queue where it has the least to wait for, and of such places
     /// where it was last: its caches may still be warm.
     fn put(&mut self, id: VcpuId, affinity: PcpuSet, last: Option<PcpuIndex>) -> Option<Placement> {
-        let pcpu = (0..MAX_PCPUS)
-            .filter_map(PcpuIndex::new)
-            .filter(|&pcpu| affinity.contains(pcpu))
-            .min_by_key(|&pcpu| (self.pcpus[pcpu.get()].load(), Some(pcpu) != last))?;
+        let pcpu = affinity.iter().min_by_key(|&pcpu| {
+            let load = self.pcpus[pcpu.get()].load();
+            (self.lost.contains(pcpu), load, Some(pcpu) != last)
+        })?;
         if let Some(last) = last {
             self.pcpu(last).deadlines.cancel(id);
         }
@@ -239,7 +285,7 @@ impl Scheduler {
     /// Takes the longest-waiting vCPU that may run on `thief` from the longest queue that has
     /// one.
     fn steal(&mut self, thief: PcpuIndex) -> Option<VcpuId> {
-        let Self { pcpus, vcpus } = self;
+        let Self { pcpus, vcpus, .. } = self;
         let (queue, id) = pcpus
             .iter_mut()
             .filter_map(|pcpu| {

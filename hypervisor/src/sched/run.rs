@@ -172,6 +172,16 @@ pub fn timer_fired() {
     turn::timer_fired(&here());
 }
 
+/// This pCPU stays in the secure world: others take over what waits for it.
+pub fn lost(pcpu: PcpuIndex) {
+    turn::lost(&here(), pcpu);
+}
+
+/// It is back.
+pub fn regained(pcpu: PcpuIndex) {
+    turn::regained(&here(), pcpu);
+}
+
 /// The virtual timer of the vCPU that is on this pCPU fired.
 pub fn timer_fired_for(running: Running) {
     percpu::this().timer_is_active.set(true);

@@ -335,6 +335,24 @@ fn placed_on<S: Site>(site: &S, placed: Option<Placement>) {
     }
 }
 
+/// Another pCPU stays in the secure world: others take over what waits for it, this one its deadlines.
+pub fn lost<S: Site>(site: &S, pcpu: PcpuIndex) {
+    let told = site.scheduler(|scheduler| scheduler.lose(pcpu, site.pcpu()));
+    tell(site, told);
+}
+
+/// It is back.
+pub fn regained<S: Site>(site: &S, pcpu: PcpuIndex) {
+    let told = site.scheduler(|scheduler| scheduler.regain(pcpu));
+    tell(site, told);
+}
+
+fn tell<S: Site>(site: &S, pcpus: PcpuSet) {
+    for pcpu in pcpus.iter() {
+        placed_on(site, Some(Placement { pcpu }));
+    }
+}
+
 /// Takes the current vCPU off if it is to leave, and puts the next one on.
 #[inline(never)]
 fn schedule<S: Site>(site: &S, frame: &mut S::Frame) {

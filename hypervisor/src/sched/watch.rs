@@ -8,7 +8,11 @@
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// How long one SMC may take.
+/// How long one SMC may take before others take over what waits for the pCPU. That does no harm where it comes back, so
+/// it is soon: twice what keeps a secure world that works from coming back.
+pub const AWAY_SECONDS: u64 = 2;
+
+/// How long one SMC may take before the secure world counts as stuck.
 pub const PATIENCE_SECONDS: u64 = 10;
 
 /// Counts the entries to and the exits from the secure world of one pCPU: odd while it is inside.
@@ -42,7 +46,11 @@ impl Passages {
 /// What is new about a pCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// It has been in one SMC for too long.
+    /// It has been in one SMC for [`AWAY_SECONDS`].
+    Away(PcpuIndex),
+    /// It was said to be away, no more than that, and has come back.
+    Returned(PcpuIndex),
+    /// It has been in one SMC for too long. That it is away has been said before.
     Stuck(PcpuIndex),
     /// It was said to be stuck, and has come back.
     Back(PcpuIndex),
@@ -53,7 +61,16 @@ struct Seen {
     count: u32,
     /// When the count was first seen, in ticks.
     since: u64,
-    told: bool,
+    told: Told,
+}
+
+/// What has been said of a pCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+enum Told {
+    #[default]
+    Nothing,
+    Away,
+    Stuck,
 }
 
 /// What was seen of all pCPUs.
@@ -69,29 +86,38 @@ impl Watch {
             seen: [Seen {
                 count: 0,
                 since: 0,
-                told: false,
+                told: Told::Nothing,
             }; MAX_PCPUS],
         }
     }
 
-    /// Looks at the count of a pCPU at `now`, in ticks; `patience` is in ticks too.
-    pub fn look(&mut self, pcpu: PcpuIndex, count: u32, now: u64, patience: u64) -> Option<News> {
+    /// Looks at the count of a pCPU at `now`, in ticks, of which a `second` has so many.
+    pub fn look(&mut self, pcpu: PcpuIndex, count: u32, now: u64, second: u64) -> Option<News> {
         let seen = &mut self.seen[pcpu.get()];
         if seen.count != count {
             let told = seen.told;
             *seen = Seen {
                 count,
                 since: now,
-                told: false,
+                told: Told::Nothing,
             };
-            return told.then_some(News::Back(pcpu));
+            return match told {
+                Told::Nothing => None,
+                Told::Away => Some(News::Returned(pcpu)),
+                Told::Stuck => Some(News::Back(pcpu)),
+            };
         }
         let inside = !count.is_multiple_of(2);
-        if !inside || seen.told || now.saturating_sub(seen.since) < patience {
+        let (seconds, told, news) = match seen.told {
+            Told::Nothing => (AWAY_SECONDS, Told::Away, News::Away(pcpu)),
+            Told::Away => (PATIENCE_SECONDS, Told::Stuck, News::Stuck(pcpu)),
+            Told::Stuck => return None,
+        };
+        if !inside || now.saturating_sub(seen.since) < seconds * second {
             return None;
         }
-        seen.told = true;
-        Some(News::Stuck(pcpu))
+        seen.told = told;
+        Some(news)
     }
 }
 
@@ -111,25 +137,36 @@ mod tests {
     }
 
     #[test]
-    fn only_who_stays_in_one_call_is_stuck_and_is_told_once() {
+    fn only_who_stays_in_one_call_is_away_and_then_stuck_and_is_told_once() {
         let mut watch = Watch::new();
         // Idle for ever, however long.
         assert_eq!(watch.look(P, 0, 1_000_000, 10), None);
         // Inside at every look, but never in the same call.
         for step in 0..20 {
-            assert_eq!(
-                watch.look(P, 2 * step + 1, 2_000_000 + 9 * u64::from(step), 10),
-                None
-            );
+            let now = 2_000_000 + 19 * u64::from(step);
+            assert_eq!(watch.look(P, 2 * step + 1, now, 10), None);
         }
-        let stay = 41;
-        assert_eq!(watch.look(P, stay, 3_000_000, 10), None);
-        assert_eq!(watch.look(P, stay, 3_000_009, 10), None);
-        assert_eq!(watch.look(P, stay, 3_000_010, 10), Some(News::Stuck(P)));
-        assert_eq!(watch.look(P, stay, 4_000_000, 10), None, "told already");
-        assert_eq!(watch.look(P, stay + 1, 4_000_001, 10), Some(News::Back(P)));
-        assert_eq!(watch.look(P, stay + 2, 4_000_002, 10), None);
-        assert_eq!(watch.look(P, stay + 2, 4_000_012, 10), Some(News::Stuck(P)));
+        for (count, now, news) in [
+            (41, 3_000_000, None),
+            (41, 3_000_019, None),
+            (41, 3_000_020, Some(News::Away(P))),
+            (41, 3_000_099, None),
+            (41, 3_000_100, Some(News::Stuck(P))),
+            (41, 4_000_000, None),
+            (42, 4_000_001, Some(News::Back(P))),
+            (43, 4_000_002, None),
+            (43, 4_000_022, Some(News::Away(P))),
+            (45, 4_000_023, Some(News::Returned(P))),
+            (46, 4_000_024, None),
+            (46, 5_000_000, None),
+            (47, 5_000_001, None),
+            // Where nobody looked for long, one comes after the other all the same.
+            (47, 6_000_000, Some(News::Away(P))),
+            (47, 6_000_001, Some(News::Stuck(P))),
+            (49, 6_000_002, Some(News::Back(P))),
+        ] {
+            assert_eq!(watch.look(P, count, now, 10), news, "{count} at {now}");
+        }
     }
 
     #[test]
@@ -146,6 +183,6 @@ mod tests {
         watch.look(P, 1, 0, 10);
         watch.look(other, 2, 0, 10);
         assert_eq!(watch.look(other, 2, 50, 10), None);
-        assert_eq!(watch.look(P, 1, 50, 10), Some(News::Stuck(P)));
+        assert_eq!(watch.look(P, 1, 50, 10), Some(News::Away(P)));
     }
 }

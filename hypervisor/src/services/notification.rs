@@ -5,22 +5,38 @@
 //! what is meant for it. OP-TEE keeps the events of the VMs apart. A VM that was not meant finds
 //! nothing, which the ABI allows.
 
-use crate::arch::gic;
+use crate::arch::{gic, percpu};
 use crate::boot::Interrupt;
 use crate::boot::start::machine;
 use crate::ids::PcpuIndex;
 use crate::vm;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The physical interrupt, where OP-TEE has one.
 pub fn interrupt() -> Option<Interrupt> {
     machine().optee?.notification
 }
 
+/// The pCPU that takes it.
+static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
+
 /// Has the boot pCPU take it.
 pub fn init() {
     let boot = vm::mpidr_of(PcpuIndex::BOOT);
     if let Some(spi) = interrupt() {
         gic::enable_spi(spi, boot);
+    }
+}
+
+/// A pCPU does not come back from the secure world: if it was to take the interrupt, this one does, for the VMs whose
+/// calls are on other pCPUs.
+pub fn instead_of(stuck: PcpuIndex) {
+    let here = percpu::this().id();
+    if let Some(spi) = interrupt()
+        && TAKER.load(Ordering::Relaxed) == stuck.get()
+    {
+        TAKER.store(here.get(), Ordering::Relaxed);
+        gic::route_spi(spi, vm::mpidr_of(here));
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is done about a secure world that does not come back: it is said, once.
+//! What is done about a secure world that does not come back: other pCPUs take over what waits for the one that is
+//! there, and it is said, once.
 //!
 //! The guests that do not call it go on. Those that do are stuck with it, and so is the pCPU.
 
@@ -7,7 +8,9 @@ use crate::boot::start::machine;
 use crate::console::{input, output};
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use crate::lock::{Class, Lock};
+use crate::sched::run;
 use crate::sched::watch::{News, PATIENCE_SECONDS, Passages, Watch};
+use crate::services::notification;
 use crate::vm;
 
 static PASSAGES: [Passages; MAX_PCPUS] = [const { Passages::new() }; MAX_PCPUS];
@@ -30,12 +33,19 @@ pub fn look() {
         return;
     };
     let now = timer::now();
-    let patience = PATIENCE_SECONDS * timer::frequency();
+    let second = timer::frequency();
     let pcpus = (0..machine().cpus.list().len()).filter_map(PcpuIndex::new);
     for pcpu in pcpus {
-        match watch.look(pcpu, PASSAGES[pcpu.get()].get(), now, patience) {
+        match watch.look(pcpu, PASSAGES[pcpu.get()].get(), now, second) {
             None => {}
+            Some(News::Away(pcpu)) => {
+                run::lost(pcpu);
+                input::instead_of(pcpu);
+                notification::instead_of(pcpu);
+            }
+            Some(News::Returned(pcpu)) => run::regained(pcpu),
             Some(News::Back(pcpu)) => {
+                run::regained(pcpu);
                 crate::warn!("CPU {} is back from the secure world", pcpu.get());
                 tell("tee-back", pcpu);
             }
@@ -46,7 +56,6 @@ pub fn look() {
                     pcpu.get()
                 );
                 tell("tee-stuck", pcpu);
-                input::instead_of(pcpu);
             }
         }
     }

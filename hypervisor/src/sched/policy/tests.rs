@@ -1,7 +1,7 @@
 use super::*;
 use crate::ids::{VcpuIndex, VmIndex};
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SLICE: u64 = 10;
 
@@ -48,6 +48,9 @@ impl Scheduler {
                     vcpu.place == Place::Queued(pcpu(index))
                 };
                 assert!(expected, "{id:?} on {index}: {:?}", vcpu.place);
+                let elsewhere = vcpu.affinity.iter().any(|other| !self.lost.contains(other));
+                let strands = elsewhere && self.lost.contains(pcpu(index));
+                assert!(!strands || here.current == Some(id), "{id:?} on {index}");
             }
         }
         for number in 0..MAX_VCPUS_OF_ALL {
@@ -204,6 +207,66 @@ fn off_from_everywhere() {
     assert_eq!(scheduler.start(id(0), set([0])), at(0));
 }
 
+#[test]
+fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
+    let mut scheduler = Scheduler::new();
+    let (gone, heir) = (pcpu(1), pcpu(0));
+    // On the lost one, 0 runs; 1 and 2 wait for it, 1 can do so nowhere else; 3 and 4 sleep.
+    for (number, affinity) in [(3, set([1])), (4, set([1, 2]))] {
+        let _ = scheduler.start(id(number), affinity);
+        assert_eq!(scheduler.pick(gone, 0, SLICE), Some(id(number)));
+        let _ = scheduler.block(id(number), gone, Some(50 + number as u64));
+    }
+    for (number, affinity) in [(0, set([1])), (1, set([1])), (2, set([1, 2]))] {
+        let _ = scheduler.start(id(number), affinity);
+        if number == 0 {
+            assert_eq!(scheduler.pick(gone, 0, SLICE), Some(id(0)));
+            // So that 2 is put beside 0 and 1.
+            for other in 10..14 {
+                let _ = scheduler.start(id(other), set([2]));
+            }
+        }
+    }
+    assert_eq!(scheduler.pick(pcpu(2), 0, SLICE), Some(id(10)));
+    assert_eq!(scheduler.lose(gone, heir), set([0, 2]));
+    scheduler.check();
+    assert_eq!(scheduler.next_event(heir), Some(53));
+    assert_eq!(scheduler.expired(gone, 100), None);
+    assert_eq!(scheduler.expired(heir, 100), Some(id(3)));
+    assert_eq!(scheduler.expired(heir, 100), Some(id(4)));
+    // 3 can run nowhere else, so it waits there; 4, and who is new, does not, whatever waits elsewhere.
+    assert_eq!(scheduler.wake(id(3), set([1])), at(1));
+    assert_eq!(scheduler.wake(id(4), set([1, 2])), at(2));
+    assert_eq!(scheduler.start(id(5), set([1, 2])), at(2));
+    scheduler.check();
+    // Back again, it goes on with who waited there all the time, and is one like the others.
+    assert_eq!(scheduler.regain(gone), set([1]));
+    scheduler.off(id(0));
+    for number in [1, 3] {
+        assert_eq!(scheduler.pick(gone, 200, SLICE), Some(id(number)));
+        scheduler.off(id(number));
+    }
+    assert_eq!(scheduler.pick(gone, 200, SLICE), Some(id(2)), "it helps");
+    assert_eq!(scheduler.start(id(6), set([1, 2])), at(1));
+    scheduler.check();
+}
+
+#[test]
+fn a_deadline_finds_an_heir_of_the_heir() {
+    let mut scheduler = Scheduler::new();
+    let _ = scheduler.start(id(0), set(0..3));
+    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(0)));
+    let _ = scheduler.block(id(0), pcpu(0), Some(7));
+    assert_eq!(scheduler.lose(pcpu(0), pcpu(1)), set([1]));
+    assert_eq!(scheduler.lose(pcpu(1), pcpu(2)), set([2]));
+    assert_eq!(scheduler.lose(pcpu(1), pcpu(2)), PcpuSet::EMPTY, "once");
+    assert_eq!(scheduler.next_event(pcpu(2)), Some(7));
+    // Woken otherwise or turned off, it has none any more.
+    assert_eq!(scheduler.wake(id(0), set(0..3)), at(2));
+    assert_eq!(scheduler.deadline(pcpu(2)), None);
+    scheduler.check();
+}
+
 /// A machine that does with a [`Scheduler`] what the hypervisor does, and looks on.
 struct Machine {
     scheduler: Scheduler,
@@ -211,6 +274,12 @@ struct Machine {
     affinity: Vec<PcpuSet>,
     now: u64,
     running: Vec<Option<VcpuId>>,
+    /// Those that stay in the secure world.
+    lost: PcpuSet,
+    /// Those that can wait for one of these only.
+    stranded: BTreeSet<VcpuId>,
+    /// When those that sleep want to be woken.
+    deadlines: BTreeMap<VcpuId, u64>,
     /// For each vCPU that waits its turn, when it must have come.
     must_run_by: BTreeMap<VcpuId, u64>,
 }
@@ -233,6 +302,9 @@ impl Machine {
             pcpus,
             running: vec![None; pcpus],
             now: 0,
+            lost: PcpuSet::EMPTY,
+            stranded: BTreeSet::new(),
+            deadlines: BTreeMap::new(),
             must_run_by: BTreeMap::new(),
             affinity,
         };
@@ -253,9 +325,66 @@ impl Machine {
         let Some(Placement { pcpu }) = placed else {
             return;
         };
+        self.deadlines.remove(&id);
+        if self.lost.contains(pcpu) {
+            let others = self
+                .affinity(id)
+                .iter()
+                .any(|other| !self.lost.contains(other));
+            assert!(!others, "{id:?} was put where nothing runs");
+            self.stranded.insert(id);
+            return;
+        }
         self.waits(id, pcpu);
         if self.running[pcpu.get()].is_none() {
             self.pick(pcpu);
+        }
+    }
+
+    /// A pCPU stays in the secure world, with what runs there. Another one of those that do not notices.
+    fn lose(&mut self, pcpu: PcpuIndex) {
+        let mut left = (0..self.pcpus).map(super::tests::pcpu);
+        let heir = left.rfind(|&other| other != pcpu && !self.lost.contains(other));
+        let Some(heir) = heir.filter(|_| !self.lost.contains(pcpu)) else {
+            return;
+        };
+        self.lost = self.lost.with(pcpu);
+        for id in &self.scheduler.pcpus[pcpu.get()].queue {
+            self.must_run_by.remove(id);
+        }
+        let told = self.scheduler.lose(pcpu, heir);
+        assert!(!told.contains(pcpu));
+        self.moved(told);
+    }
+
+    /// It is back, if it was away.
+    fn regain(&mut self, pcpu: PcpuIndex) {
+        if self.lost.contains(pcpu) {
+            self.lost = self.lost.without(pcpu);
+            let told = self.scheduler.regain(pcpu);
+            assert!(told.contains(pcpu));
+            self.moved(told);
+        }
+    }
+
+    /// Some wait elsewhere now, and have their turn from now on, or are stranded.
+    fn moved(&mut self, told: PcpuSet) {
+        for pcpu in (0..self.pcpus).map(pcpu) {
+            for (before, &id) in self.scheduler.pcpus[pcpu.get()].queue.iter().enumerate() {
+                if self.lost.contains(pcpu) {
+                    self.stranded.insert(id);
+                } else if !self.must_run_by.contains_key(&id) {
+                    assert!(told.contains(pcpu));
+                    self.stranded.remove(&id);
+                    let turns = before as u64 + 1;
+                    self.must_run_by.insert(id, self.now + turns * SLICE);
+                }
+            }
+        }
+        for pcpu in told.iter() {
+            if self.running[pcpu.get()].is_none() {
+                self.pick(pcpu);
+            }
         }
     }
 
@@ -270,7 +399,8 @@ impl Machine {
         self.running[pcpu.get()] = next;
         if let Some(id) = next {
             let by = self.must_run_by.remove(&id);
-            assert!(by.is_some_and(|by| self.now <= by), "{id:?} starved");
+            let in_time = by.is_some_and(|by| self.now <= by);
+            assert!(in_time || self.stranded.remove(&id), "{id:?} starved");
         }
     }
 
@@ -288,7 +418,13 @@ impl Machine {
     }
 
     fn block(&mut self, pcpu: PcpuIndex, deadline: Option<u64>) {
+        if self.lost.contains(pcpu) {
+            return;
+        }
         if let Some(id) = self.running[pcpu.get()].take() {
+            if let Some(at) = deadline {
+                self.deadlines.insert(id, at);
+            }
             let placed = self.scheduler.block(id, pcpu, deadline);
             self.leaves(id, pcpu, placed);
         }
@@ -296,13 +432,18 @@ impl Machine {
 
     /// Goes on to the next event of any pCPU, or for `most` ticks.
     fn advance(&mut self, most: u64) {
+        let lost = self.lost;
         let indices = (0..self.pcpus).map(pcpu);
+        let indices = indices.filter(|&pcpu| !lost.contains(pcpu));
         let next = indices
             .filter_map(|pcpu| self.scheduler.next_event(pcpu))
             .min();
         let end = self.now + most;
         self.now = next.map_or(end, |at| at.clamp(self.now, end));
         for pcpu in (0..self.pcpus).map(pcpu) {
+            if self.lost.contains(pcpu) {
+                continue;
+            }
             while let Some(id) = self.scheduler.expired(pcpu, self.now) {
                 self.wake(id);
             }
@@ -318,6 +459,9 @@ impl Machine {
         self.scheduler.check();
         for (pcpu, running) in self.running.iter().enumerate() {
             assert_eq!(self.scheduler.pcpus[pcpu].current, *running);
+            if self.lost.contains(super::tests::pcpu(pcpu)) {
+                continue;
+            }
             if running.is_none() {
                 for other in &self.scheduler.pcpus {
                     let helpless =
@@ -329,19 +473,22 @@ impl Machine {
         for (id, &by) in &self.must_run_by {
             assert!(self.now <= by, "{id:?} starves");
         }
+        for (id, &at) in &self.deadlines {
+            assert!(self.now <= at, "{id:?} sleeps for too long");
+        }
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever vCPUs do: none is in two places or where it may not be, none starves, and no
-    /// pCPU idles while one could run there.
+    /// Whatever vCPUs do, and whichever pCPUs stay in the secure world for a while: none is in two places or where it
+    /// may not be, none starves or sleeps for too long that could run elsewhere, and no pCPU idles while one could run there.
     #[test]
     fn a_busy_machine(
         pcpus in 1..=MAX_PCPUS,
         affinity in proptest::collection::vec(any::<u8>(), 1..=MAX_VCPUS_OF_ALL),
-        steps in proptest::collection::vec((0..4_u8, any::<u8>(), 0..40_u64), 0..200),
+        steps in proptest::collection::vec((0..6_u8, any::<u8>(), 0..40_u64), 0..200),
     ) {
         let mut machine = Machine::new(pcpus, &affinity);
         machine.check();
@@ -352,9 +499,14 @@ proptest! {
                 0 => machine.advance(time),
                 1 => machine.wake(vcpu),
                 2 => machine.block(here, Some(machine.now + time)),
-                _ => machine.block(here, None),
+                3 => machine.block(here, None),
+                4 => machine.lose(here),
+                _ => machine.regain(here),
             }
             machine.check();
+        }
+        for here in (0..pcpus).map(pcpu) {
+            machine.regain(here);
         }
         // With nobody blocking any more, everybody gets its turn.
         for number in 0..affinity.len() {

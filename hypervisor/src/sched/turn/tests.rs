@@ -16,6 +16,10 @@ type Act = Box<dyn FnOnce(&Site0)>;
 
 const HERE: PcpuIndex = PcpuIndex::BOOT;
 
+fn other() -> PcpuIndex {
+    PcpuIndex::new(1).unwrap()
+}
+
 fn id(number: usize) -> VcpuId {
     VcpuId {
         vm: VmIndex::new(number).unwrap(),
@@ -470,4 +474,32 @@ fn a_vm_that_pauses_or_stops_leaves_the_pcpu_to_others() {
         site.spin_until(3 * SLICE);
         assert_eq!(site.share(id(0)) > 0, !stops);
     }
+}
+
+#[test]
+fn what_waits_for_a_pcpu_that_is_lost_is_taken_over() {
+    let site = Site0::new(1);
+    let both = PcpuSet::EMPTY.with(HERE).with(other());
+    let here = PcpuSet::EMPTY.with(HERE);
+    site.scheduler(|scheduler| {
+        // 1 sleeps there until 700, 2 runs, 3 waits behind it.
+        let _ = scheduler.start(id(1), PcpuSet::EMPTY.with(other()));
+        assert_eq!(scheduler.pick(other(), 0, SLICE), Some(id(1)));
+        let _ = scheduler.block(id(1), other(), Some(700));
+        let _ = scheduler.start(id(2), PcpuSet::EMPTY.with(other()));
+        assert_eq!(scheduler.pick(other(), 0, SLICE), Some(id(2)));
+        let _ = scheduler.start(id(4), here);
+        let _ = scheduler.start(id(3), both);
+        assert!(scheduler.must_give_way(other()));
+    });
+    site.clock.set(600);
+    lost(&site, other());
+    assert!(site.kicked.borrow().is_empty());
+    assert!(!site.scheduler(|scheduler| scheduler.must_give_way(other())));
+    site.spin_until(4 * SLICE);
+    assert!(site.share(id(3)) > 0);
+    // Its time has come here, and it runs here, since all VMs of this site may.
+    assert!(site.share(id(1)) > 0);
+    regained(&site, other());
+    assert_eq!(*site.kicked.borrow(), [other()]);
 }
