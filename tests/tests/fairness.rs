@@ -16,11 +16,12 @@ use postern_tests::{BOOT, Lab, SOON, power_off};
 const STEP_NS: u64 = 2_000_000;
 
 /// What the hostile guest does on all of its vCPUs: a state to be in, and a flood.
-const FLOODS: [(Option<&str>, &str); 5] = [
+const FLOODS: [(Option<&str>, &str); 6] = [
     (None, "spin"),
     (None, "fast"),
     (None, "calls"),
     (None, "buffers"),
+    (None, "sgis"),
     // The last one: this state is for good.
     (Some("all-calls"), "calls"),
 ];

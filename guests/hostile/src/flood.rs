@@ -5,7 +5,8 @@ use crate::kit::{Kit, fresh_cookie};
 use alloc::string::String;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use guest_bare::console;
-use guest_bare::cpu::{count, parallel};
+use guest_bare::cpu::{self, count, parallel};
+use guest_bare::gic::{self, Group};
 use guest_bare::pages::Pages;
 use guest_bare::tee::message::value;
 use guest_bare::tee::{Message, PageList, apps};
@@ -37,12 +38,19 @@ pub const FLOODS: &[Flood] = &[
         name: "buffers",
         run: buffers,
     },
+    Flood {
+        name: "sgis",
+        run: sgis,
+    },
 ];
 
 /// Rounds between two looks at the console, which cost an exit.
 const ROUNDS: u64 = 50;
 /// Pages of each buffer: as many as are taken in at once, and so the longest that Postern is busy with one SMC.
 const PAGES: usize = 2048;
+
+/// An SGI that nobody else uses.
+const SGI: u32 = 2;
 
 impl Flood {
     /// Goes on until there is input on the console; how many rounds that were.
@@ -130,4 +138,22 @@ fn buffers(kit: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> 
         }
     });
     failure.map_or(Ok(count), Err)
+}
+
+/// SGIs of each vCPU's to itself, each taken and ended: traps, list registers that are filled anew, and interrupts of EL2's.
+fn sgis(_: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
+    gic::enable_private(1 << SGI);
+    let mut taken = 0;
+    repeat(goes_on, ROUNDS, || {
+        gic::send(Group::One, SGI, 1 << cpu::index());
+        if let Some(intid) = gic::take() {
+            taken += u64::from(intid == SGI);
+            gic::end(intid);
+        }
+    });
+    gic::disable_private(1 << SGI);
+    if taken == 0 {
+        return Err("none of the SGIs came".into());
+    }
+    Ok(taken)
 }
