@@ -100,9 +100,14 @@ impl PcpuSet {
     }
 
     /// Its CPUs of which there can be one ([`MAX_PCPUS`]).
+    #[inline]
     pub fn iter(self) -> impl Iterator<Item = PcpuIndex> {
-        let all = (0..MAX_PCPUS).filter_map(PcpuIndex::new);
-        all.filter(move |&pcpu| self.contains(pcpu))
+        let mut left = self.0;
+        core::iter::from_fn(move || {
+            let first = PcpuIndex::new(left.trailing_zeros() as usize)?;
+            left &= left.wrapping_sub(1);
+            Some(first)
+        })
     }
 
     /// The CPUs in one of the sets or in both.

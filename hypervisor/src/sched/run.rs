@@ -29,12 +29,12 @@ static IDLE: [Lock<IdleClock>; MAX_PCPUS] =
 const SLICE_MS: u64 = 10;
 
 /// This pCPU.
-fn here() -> Here {
-    Here(percpu::this())
+fn here() -> &'static Pcpu {
+    percpu::this()
 }
 
 fn ask(what: Wanted) {
-    turn::ask(&here(), what);
+    turn::ask(here(), what);
 }
 
 /// Has the monitor work on this pCPU, as soon as no lock is held.
@@ -84,7 +84,7 @@ pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: Running,
 #[cold]
 fn with_work(frame: &mut Frame) {
     sections::open();
-    turn::before_guest(&here(), frame);
+    turn::before_guest(here(), frame);
     sections::did(Cause::Switch);
     sections::close();
 }
@@ -164,22 +164,22 @@ pub fn kicked() {
             ask(Wanted::RESCHEDULE);
         }
     }
-    turn::look_at_slice(&here);
+    turn::look_at_slice(here);
 }
 
 /// EL2's timer fired: a slice is over, or a waiting vCPU's time has come.
 pub fn timer_fired() {
-    turn::timer_fired(&here());
+    turn::timer_fired(here());
 }
 
 /// This pCPU stays in the secure world: others take over what waits for it.
 pub fn lost(pcpu: PcpuIndex) {
-    turn::lost(&here(), pcpu);
+    turn::lost(here(), pcpu);
 }
 
 /// It is back.
 pub fn regained(pcpu: PcpuIndex) {
-    turn::regained(&here(), pcpu);
+    turn::regained(here(), pcpu);
 }
 
 /// The virtual timer of the vCPU that is on this pCPU fired.
@@ -217,12 +217,12 @@ pub fn kick(vm: &'static Vm, vcpus: VcpuSet) {
 
 /// Makes a vCPU that waits runnable; no effect on others.
 pub fn wake(sleeper: Running) {
-    turn::wake(&here(), sleeper);
+    turn::wake(here(), sleeper);
 }
 
 /// Makes a vCPU that is off runnable.
 pub fn start(newcomer: Running) {
-    turn::start(&here(), newcomer);
+    turn::start(here(), newcomer);
 }
 
 /// Forgets where vCPUs of `vm` wait: it is stopping. Those that run are interrupted.
@@ -238,23 +238,20 @@ pub fn stop(vm: &'static Vm) {
     }
 }
 
-/// The pCPU that this runs on.
-struct Here(&'static Pcpu);
-
-impl Site for Here {
+impl Site for Pcpu {
     type Vcpu = Running;
     type Frame = Frame;
 
     fn pcpu(&self) -> PcpuIndex {
-        self.0.id()
+        self.id()
     }
 
     fn wanted(&self) -> &Cell<Wanted> {
-        &self.0.wanted
+        &self.wanted
     }
 
     fn work_at(&self) -> &Cell<u64> {
-        &self.0.work_at
+        &self.work_at
     }
 
     fn now(&self) -> u64 {
@@ -274,15 +271,14 @@ impl Site for Here {
     }
 
     fn next_tick(&self) -> u64 {
-        self.0.watch_at.get().min(self.0.guest_timer_at.get())
+        self.watch_at.get().min(self.guest_timer_at.get())
     }
 
     fn tick(&self, now: u64) {
-        let here = self.0;
-        physical_timer::look(here, now);
-        if now >= here.watch_at.get() {
-            here.watch_at.set(now + timer::frequency());
-            IDLE[here.index].lock().mark(now);
+        physical_timer::look(self, now);
+        if now >= self.watch_at.get() {
+            self.watch_at.set(now + timer::frequency());
+            IDLE[self.index].lock().mark(now);
             stuck::look();
             vm::pass_time();
         }
@@ -301,7 +297,7 @@ impl Site for Here {
     }
 
     fn idle(&self) {
-        let clock = &IDLE[self.0.index];
+        let clock = &IDLE[self.index];
         clock.lock().begin(timer::now());
         sections::outside(barrier::wait_for_interrupt);
         clock.lock().end(timer::now());
@@ -336,7 +332,7 @@ impl Site for Here {
     }
 
     fn current(&self) -> Option<Running> {
-        self.0.current.get()
+        self.current.get()
     }
 
     fn needs_fill(&self, vcpu: Running) -> bool {
@@ -344,15 +340,15 @@ impl Site for Here {
     }
 
     fn refresh(&self, vcpu: Running) {
-        refresh(self.0, vcpu);
+        refresh(self, vcpu);
     }
 
     fn take_off(&self, vcpu: Running, frame: &mut Frame) {
-        switch::take_off(self.0, vcpu, frame);
+        switch::take_off(self, vcpu, frame);
     }
 
     fn put_on(&self, vcpu: Running, frame: &mut Frame) -> bool {
-        switch::put_on(self.0, vcpu, frame)
+        switch::put_on(self, vcpu, frame)
     }
 
     fn deadline(&self, vcpu: Running) -> Option<u64> {

@@ -288,10 +288,10 @@ fn work_due<S: Site>(site: &S) -> Option<u64> {
     Some(at.get())
 }
 
-/// Work was done: it is due in a slice again.
+/// Work was done: it is due a slice after the timer is armed next.
 fn put_off_work<S: Site>(site: &S) {
     take(site, Wanted::WORK);
-    site.work_at().set(site.now() + site.slice());
+    site.work_at().set(u64::MAX);
 }
 
 /// The timer has interrupted: a slice is over, or a waiting vCPU's time has come.
