@@ -451,3 +451,42 @@ fn nobody_waits_for_what_was_given_back_before() {
     assert_eq!(end, Return::OK);
     vm.end();
 }
+
+/// A few pages are counted whoever gets them, without a look at the session.
+#[test]
+fn a_few_pages_count_for_user_tas_too() {
+    let vm = vm();
+    let guest = vm.guest();
+    let session = open_loaded(&vm, &guest, APP);
+    for (pages, counted) in [(16, 16), (17, 0)] {
+        let (cookie, _) = guest.register(pages);
+        vm.host.machine().script(1, [Step::ForeignInterrupt]);
+        let message = guest.message(Command::INVOKE, session, &[whole(cookie, 1)]);
+        let waiting = guest.begin(message);
+        assert_eq!(vm.stats().mapped_pages, counted);
+        assert_eq!(guest.resume(waiting[3], [0; 4])[0], 0);
+    }
+    vm.end();
+}
+
+/// An OP-TEE that does not make its tables does not forget the VM either: it is not told of the VM again before it has.
+#[test]
+fn a_vm_that_optee_did_not_forget_is_not_created_twice() {
+    let machine = Machine::new();
+    let host = machine.add_vm(1, 400);
+    let tee = probe(&host).unwrap();
+    let client = ClientId::new(NonZeroU16::new(1).unwrap());
+    let mediator = Mediator::new(client, Config::default(), tee);
+    machine.answer_next(smc::CALL_WITH_REGD_ARG, [Return::ENOMEM.get(), 0, 0, 0]);
+    machine.answer_next(smc::VM_DESTROYED, [7, 0, 0, 0]);
+    assert_eq!(mediator.create(&host), Err(CreateError::Tables(6)));
+    assert!(machine.knows(1) && machine.shared_pages() > 0);
+    assert_eq!(mediator.create(&host), Err(CreateError::Exists));
+    machine.answer_next(smc::VM_DESTROYED, [5, 0, 0, 0]);
+    let refused = Err(crate::DestroyError::Refused(5));
+    assert_eq!(mediator.destroy(&host), refused);
+    mediator.destroy(&host).unwrap();
+    assert_eq!(machine.shared_pages(), 0);
+    mediator.create(&host).unwrap();
+    Vm { host, mediator }.end();
+}
