@@ -19,8 +19,6 @@ pub struct Area {
     pub files: &'static [&'static str],
     /// Files among them that are left out, because they are tests, or compiled for the target only.
     pub without: &'static [&'static str],
-    /// A part of the tests' names; only these are run. Empty for all of the crate's.
-    pub tests: &'static str,
     /// The least share of mutants that tests have to notice, in percent.
     pub target: u32,
 }
@@ -37,7 +35,6 @@ pub const AREAS: [Area; 5] = [
             // Stand-ins for the models of concurrency, which host tests do not compile.
             "mediator/src/sync.rs",
         ],
-        tests: "",
         target: 95,
     },
     Area {
@@ -45,15 +42,17 @@ pub const AREAS: [Area; 5] = [
         package: "postern-vgic",
         files: &["hypervisor/vgic/src/**/*.rs"],
         without: &["hypervisor/vgic/src/tests/**"],
-        tests: "",
         target: 90,
     },
     Area {
         name: "trap",
         package: "postern-exceptions",
         files: &["hypervisor/exceptions/src/**/*.rs"],
-        without: &[],
-        tests: "",
+        without: &[
+            // The table that the tests hold the hypervisor to.
+            "hypervisor/exceptions/src/registers/architecture.rs",
+            "hypervisor/exceptions/src/registers/table.rs",
+        ],
         target: 90,
     },
     Area {
@@ -61,7 +60,6 @@ pub const AREAS: [Area; 5] = [
         package: "postern-stage2",
         files: &["hypervisor/stage2/src/**/*.rs"],
         without: &["hypervisor/stage2/src/tests/**"],
-        tests: "",
         target: 90,
     },
     Area {
@@ -69,7 +67,6 @@ pub const AREAS: [Area; 5] = [
         package: "postern-boot-tree",
         files: &["hypervisor/boot-tree/src/**/*.rs"],
         without: &["hypervisor/boot-tree/src/tests/**"],
-        tests: "",
         target: 90,
     },
 ];
@@ -99,7 +96,7 @@ impl Outcome {
     ///
     /// # Errors
     ///
-    /// It is not such a file, the tests failed before anything was changed, or it has no mutants.
+    /// It is not such a file, or the tests failed before anything was changed.
     pub fn parse(json: &str) -> Result<Self> {
         let report: Value = serde_json::from_str(json).context("outcomes.json")?;
         let outcomes = report["outcomes"]
@@ -122,6 +119,23 @@ impl Outcome {
                 "MissedMutant" => all.survivors.push(without_position(name)),
                 other => anyhow::bail!("{name}: unknown outcome {other:?}"),
             }
+        }
+        all.survivors.sort();
+        Ok(all)
+    }
+
+    /// Puts parts together.
+    ///
+    /// # Errors
+    ///
+    /// No mutant was tried.
+    pub fn whole(parts: Vec<Self>) -> Result<Self> {
+        let mut all = Self::default();
+        for part in parts {
+            all.caught += part.caught;
+            all.timeout += part.timeout;
+            all.unviable += part.unviable;
+            all.survivors.extend(part.survivors);
         }
         all.survivors.sort();
         ensure!(all.tried() > 0, "no mutant was tried");
@@ -151,9 +165,9 @@ fn without_position(name: &str) -> String {
     }
 }
 
-/// The survivors that are known, each with its reason.
+/// The survivors that are known, and how many of each: changes of one kind in one function have the same name.
 #[derive(Debug, Default)]
-pub struct Known(BTreeMap<String, String>);
+pub struct Known(BTreeMap<String, usize>);
 
 impl Known {
     /// Reads the list: a line is a mutant without its position, the lines below it that are
@@ -161,36 +175,41 @@ impl Known {
     ///
     /// # Errors
     ///
-    /// A reason has no mutant, or a mutant no reason, or it stands there twice.
+    /// A reason has no mutant, or a mutant no reason.
     pub fn parse(text: &str) -> Result<Self> {
-        let mut known = BTreeMap::new();
-        let mut current: Option<String> = None;
+        let mut known: BTreeMap<String, usize> = BTreeMap::new();
+        // The mutant that lacks a reason, and whether there was any yet.
+        let (mut bare, mut any) = (None, false);
         let lines = text
             .lines()
             .filter(|line| !line.starts_with('#') && !line.trim().is_empty());
         for line in lines {
             if line.starts_with(' ') {
-                let mutant = current.as_ref().context("a reason without a mutant")?;
-                let reason: &mut String = known.entry(mutant.clone()).or_default();
-                reason.push_str(line.trim());
+                ensure!(any, "a reason without a mutant");
+                bare = None;
             } else {
-                ensure!(
-                    known.insert(line.to_owned(), String::new()).is_none(),
-                    "{line}: stands there twice"
-                );
-                current = Some(line.to_owned());
+                ensure!(bare.is_none(), "{}: no reason", bare.unwrap_or_default());
+                *known.entry(line.to_owned()).or_default() += 1;
+                (bare, any) = (Some(line), true);
             }
         }
-        let bare = known.iter().find(|(_, reason)| reason.is_empty());
-        ensure!(bare.is_none(), "{}: no reason", bare.map_or("", |(m, _)| m));
+        ensure!(bare.is_none(), "{}: no reason", bare.unwrap_or_default());
         Ok(Self(known))
     }
 
-    /// The survivors that are not known.
+    /// The survivors that are not known; of those with the same name, those beyond the known number.
     #[must_use]
     pub fn news<'a>(&self, outcome: &'a Outcome) -> Vec<&'a str> {
+        let mut left = self.0.clone();
+        let mut is_new = |name: &&str| match left.get_mut(*name) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                false
+            }
+            _ => true,
+        };
         let all = outcome.survivors.iter().map(String::as_str);
-        all.filter(|name| !self.0.contains_key(*name)).collect()
+        all.filter(|name| is_new(name)).collect()
     }
 }
 

@@ -5,6 +5,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use postern_qemu::paths::Paths;
 use postern_tests::mutants::{AREAS, Area, Known, NOT_TRIED, Outcome};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -12,7 +15,12 @@ use std::time::Instant;
 /// The version of the tool whose mutants and reports these are.
 const VERSION: &str = "27.1.0";
 /// The sample is every so manieth mutant.
-const SAMPLE: usize = 60;
+const SAMPLE: u32 = 60;
+/// Runs a test binary: one that takes so much CPU time (seconds) hangs, and one that takes so much memory (bytes)
+/// would. Tests of an area take a second; time on the clock says little on a machine that does other things as well.
+const RUNNER: &str = "prlimit --cpu=15 --as=8589934592";
+/// What is not source, at any depth.
+const NO_SOURCE: [&str; 4] = [".cache", ".git", "out", "target"];
 /// Survivors that are known, each with its reason.
 const KNOWN: &str = "tests/mutants-known.txt";
 
@@ -25,6 +33,7 @@ fn main() -> Result<()> {
             sample = true;
         } else if let Some(number) = word.strip_prefix("jobs=") {
             jobs = number.parse().with_context(|| word.clone())?;
+            ensure!(jobs > 0, "{word}: at least one");
         } else if let Some(area) = AREAS.iter().find(|area| area.name == word) {
             areas.push(area);
         } else {
@@ -95,24 +104,55 @@ fn install() -> Result<()> {
     Ok(())
 }
 
-/// Tries the mutants of an area; its reports stay in `out/mutants/AREA`.
+/// Tries the mutants of an area: `jobs` copies of the source side by side, each with its part of them. Their
+/// reports stay in `out/mutants`.
 fn run(root: &Path, area: &Area, sample: bool, jobs: u32) -> Result<Outcome> {
-    let folder = root.join("out").join("mutants").join(area.name);
+    let all = root.join("out").join("mutants");
+    let parts: Vec<Result<Outcome>> = std::thread::scope(|scope| {
+        let run_part = |job| {
+            let all = &all;
+            move || run_part(root, all, area, sample, (job, jobs))
+        };
+        let threads: Vec<_> = (0..jobs).map(|job| scope.spawn(run_part(job))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    let parts: Vec<Outcome> = parts.into_iter().collect::<Result<_>>()?;
+    Outcome::whole(parts).with_context(|| area.name)
+}
+
+/// Tries the mutants of job number `part.0` of `part.1`.
+fn run_part(
+    root: &Path,
+    all: &Path,
+    area: &Area,
+    sample: bool,
+    part: (u32, u32),
+) -> Result<Outcome> {
+    let (job, jobs) = part;
+    // A copy that stays, with a target folder of its own: only what changed is compiled anew, not 60 crates.
+    let copy = all.join(format!("tree-{job}"));
+    copy_tree(root, &copy).with_context(|| copy.display().to_string())?;
+    let folder = all.join(format!("{}-{job}", area.name));
     std::fs::create_dir_all(&folder)?;
+    let every = if sample { SAMPLE } else { 1 };
     let mut command = Command::new("cargo");
     command
-        .current_dir(root)
-        .args([
-            "mutants",
-            "--colors=never",
-            "--no-times",
-            "--cap-lints=true",
-        ])
-        .args(["--profile=mutants", "--minimum-test-timeout=12"])
+        .current_dir(&copy)
+        .args(["mutants", "--in-place", "--colors=never", "--no-times"])
+        .args(["--cap-lints=true", "--profile=mutants"])
+        // The limit of CPU time below is the one that counts; this is for tests that sleep.
+        .args(["--minimum-test-timeout=60", "--build-timeout=300"])
         .args(["--package", area.package, "--test-package", area.package])
-        .args(["--jobs", &jobs.to_string()])
+        .args(["--shard", &format!("{}/{}", job * every, jobs * every)])
+        .arg("--sharding=round-robin")
         .arg("--output")
         .arg(&folder)
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", RUNNER)
+        .env("CARGO_INCREMENTAL", "1")
+        .env_remove("CARGO_TARGET_DIR")
         // Fewer cases of each property: the rest of the tests is many.
         .env("PROPTEST_CASES", "64");
     for file in area.files {
@@ -124,22 +164,8 @@ fn run(root: &Path, area: &Area, sample: bool, jobs: u32) -> Result<Outcome> {
     for name in NOT_TRIED {
         command.args(["--exclude-re", name]);
     }
-    if sample {
-        command.args(["--shard", &format!("0/{SAMPLE}"), "--sharding=round-robin"]);
-    }
-    let nextest = Command::new("cargo")
-        .args(["nextest", "--version"])
-        .output();
-    if nextest.is_ok_and(|output| output.status.success()) {
-        command
-            .args(["--test-tool=nextest", "--", "--lib"])
-            .env("NEXTEST_PROFILE", "mutants");
-        if !area.tests.is_empty() {
-            command.args(["-E", &format!("test(/^{}/)", area.tests)]);
-        }
-    } else {
-        command.args(["--", "--lib", area.tests]);
-    }
+    // Not under nextest: starting a process for each test takes longer than the tests.
+    command.arg("--cargo-arg=--lib");
     let status = command.status().context("cargo mutants")?;
     // 2: some survived; 3: some hung. Both are in the report.
     ensure!(
@@ -150,4 +176,37 @@ fn run(root: &Path, area: &Area, sample: bool, jobs: u32) -> Result<Outcome> {
     let report = folder.join("mutants.out").join("outcomes.json");
     let json = std::fs::read_to_string(&report).with_context(|| report.display().to_string())?;
     Outcome::parse(&json).with_context(|| report.display().to_string())
+}
+
+/// Makes `copy` the same as the source tree. Files that are the same already keep their times.
+fn copy_tree(from: &Path, copy: &Path) -> Result<()> {
+    std::fs::create_dir_all(copy)?;
+    let names = |folder: &Path| -> Result<BTreeSet<OsString>> {
+        let entries = std::fs::read_dir(folder)?;
+        let names = entries.map(|entry| Ok(entry?.file_name()));
+        let names: Result<BTreeSet<OsString>> = names.collect();
+        let is_source = |name: &OsString| !NO_SOURCE.iter().any(|other| name == other);
+        Ok(names?.into_iter().filter(is_source).collect())
+    };
+    let source = names(from)?;
+    for name in names(copy)?.difference(&source) {
+        let gone = copy.join(name);
+        if gone.is_dir() {
+            std::fs::remove_dir_all(gone)?;
+        } else {
+            std::fs::remove_file(gone)?;
+        }
+    }
+    for name in source {
+        let (from, to) = (from.join(&name), copy.join(&name));
+        if from.is_dir() {
+            copy_tree(&from, &to)?;
+            continue;
+        }
+        let bytes = std::fs::read(&from)?;
+        if std::fs::read(&to).ok().as_ref() != Some(&bytes) {
+            std::fs::write(&to, bytes)?;
+        }
+    }
+    Ok(())
 }

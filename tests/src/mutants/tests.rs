@@ -32,13 +32,26 @@ fn a_report_that_says_nothing_is_an_error() {
     for json in [
         "",
         "{}",
-        &report(&[]),
-        &report(&[("a.rs:1:2: x", "Unviable")]),
         &report(&[("a.rs:1:2: x", "Else")]),
         r#"{"outcomes": [{"scenario": "Baseline", "summary": "Failure"}]}"#,
     ] {
         assert!(Outcome::parse(json).is_err(), "{json}");
     }
+}
+
+#[test]
+fn parts_make_a_whole() {
+    let part = |summaries: &[_]| Outcome::parse(&report(summaries)).unwrap();
+    let (one, two) = (
+        part(&[("b.rs:1:2: x", "MissedMutant"), ("b.rs:2:2: y", "Timeout")]),
+        part(&[("a.rs:1:2: x", "MissedMutant"), ("b.rs:3:2: y", "Unviable")]),
+    );
+    let all = Outcome::whole(vec![one, two]).unwrap();
+    assert_eq!((all.caught, all.timeout, all.unviable), (0, 1, 1));
+    assert_eq!(all.survivors, ["a.rs: x", "b.rs: x"]);
+    // What tried nothing says nothing.
+    let nothing = part(&[("b.rs:3:2: y", "Unviable")]);
+    assert!(Outcome::whole(vec![nothing, part(&[])]).is_err());
 }
 
 #[test]
@@ -52,13 +65,18 @@ fn only_unknown_survivors_are_news() {
 }
 
 #[test]
-fn a_known_survivor_has_a_reason_and_stands_there_once() {
-    for text in [
-        "a.rs: one\n",
-        "  reason\n",
-        "a\n  r\na\n  r\n",
-        "a\nb\n  r\n",
-    ] {
+fn survivors_of_one_name_are_known_one_by_one() {
+    let known = Known::parse("a.rs: one\n  r\na.rs: one\n  s\n").unwrap();
+    let outcome = Outcome {
+        survivors: vec!["a.rs: one".into(); 3],
+        ..Outcome::default()
+    };
+    assert_eq!(known.news(&outcome), ["a.rs: one"]);
+}
+
+#[test]
+fn a_known_survivor_has_a_reason() {
+    for text in ["a.rs: one\n", "  reason\n", "a\nb\n  r\n"] {
         assert!(Known::parse(text).is_err(), "{text:?}");
     }
     let list = include_str!("../../mutants-known.txt");
