@@ -31,11 +31,6 @@ impl IntId {
         self.0
     }
 
-    /// The number among the SPIs, as a device tree counts them; `None` for other kinds.
-    pub const fn spi_number(self) -> Option<u32> {
-        self.0.checked_sub(32)
-    }
-
     /// The `index`-th interrupt of an `interrupts` property whose entries have `width` cells
     /// (`#interrupt-cells` of the GIC, at least 3): kind, number, flags.
     pub(super) fn from_property(value: &[u8], width: usize, index: usize) -> Option<Self> {

@@ -100,6 +100,13 @@ mod tests {
             assert_eq!(bytes[rng], vec![7; length]);
             assert_eq!(kaslr, 0..0);
         }
+        // There is room for both.
+        let bytes = tree(|chosen| {
+            chosen.property("rng-seed", &[7; 65]);
+            chosen.property("kaslr-seed", &[8; 65]);
+        });
+        let (seed, _) = find(&bytes);
+        assert_eq!(seed.bytes(), [[7; 64], [8; 64]].concat());
         for bytes in [&[][..], &[0; 100], &tree(|_| ())] {
             let (seed, places) = find(bytes);
             assert!(seed.bytes().is_empty());

@@ -145,6 +145,14 @@ fn errors_say_what_is_wrong_and_what_to_do() {
             "vm `vm-a`: affinity must list CPUs of this machine, 0 to 3",
         ),
         (
+            |t| cells(at(t, "/chosen/vm-a"), "affinity", []),
+            "vm `vm-a`: affinity must list CPUs of this machine, 0 to 3",
+        ),
+        (
+            |t| set(at(t, "/chosen/vm-a"), "affinity", [0_u8; 5]),
+            "vm `vm-a`: affinity must list CPUs of this machine, 0 to 3",
+        ),
+        (
             |t| cells(at(t, "/chosen/vm-a"), "afinity", [0, 1]),
             "vm `vm-a`: property `afinity` is unknown: see docs/device-tree-binding.md",
         ),

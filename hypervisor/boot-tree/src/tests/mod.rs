@@ -10,6 +10,7 @@ use postern_base::range::PaRange;
 mod any_tree;
 mod errors;
 pub mod fixture;
+mod nodes;
 mod rights;
 
 fn range(start: u64, end: u64) -> PaRange {

@@ -107,6 +107,22 @@ fn an_empty_list_is_not_an_absent_one() {
 }
 
 #[test]
+fn each_feature_is_offered_by_its_own_name() {
+    for (names, rpc_arg, async_notif) in [
+        (["rpc-arg"].as_slice(), true, false),
+        (&["notifications"], false, true),
+        (&["notifications", "rpc-arg"], true, true),
+    ] {
+        let read = with(|vm| set(vm, "tee-features", names));
+        let offer = Offer {
+            rpc_arg,
+            async_notif,
+        };
+        assert_eq!(read.offer, offer);
+    }
+}
+
+#[test]
 fn the_highest_quotas_are_taken() {
     let read = with(|vm| {
         set(vm, "tee-quota-pages", 262_144_u32);
