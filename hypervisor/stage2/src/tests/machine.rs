@@ -19,6 +19,8 @@ pub struct Machine {
     pub budget: usize,
     /// Entries read so far.
     pub reads: Cell<usize>,
+    /// How often everything of the VM was forgotten.
+    pub forgot_all: usize,
     /// Ranges (start, end) whose entries became invalid and that a TLB may still remember.
     stale: Vec<(u64, u64)>,
     /// Tables written since the last `publish`.
@@ -173,6 +175,7 @@ impl Tlb for Machine {
     }
 
     fn invalidate_all(&mut self) {
+        self.forgot_all += 1;
         self.stale.clear();
         self.cached.clear();
     }

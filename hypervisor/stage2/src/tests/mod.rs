@@ -109,6 +109,44 @@ fn tables_go_back_in_steps() {
     assert_eq!((host.in_use(), steps), (0, 8));
 }
 
+/// Arm ARM D8.2: VTCR_EL2.T0SZ is 64 less the bits of an address.
+#[test]
+fn the_size_of_the_ipa_space_is_what_vtcr_says() {
+    assert_eq!((IPA_BITS, T0SZ), (40, 24));
+}
+
+#[test]
+fn the_last_page_that_48_bits_can_name_can_be_mapped() {
+    let mut host = Machine::new(100);
+    let mut tables = Stage2::new(&mut host).unwrap();
+    let last = Pa::new((1 << 48) - PAGE);
+    let map = tables.map(&mut host, at(BLOCK, PAGE), last, Attributes::RAM);
+    assert_eq!(map, Ok(()));
+    let found = tables.translate(&host, Ipa::new(BLOCK));
+    assert_eq!(found, Ok((last, Attributes::RAM)));
+    free(tables, &mut host);
+}
+
+/// A vCPU beside keeps what it knows of other pages: a guest that gives back page after page does not make all of
+/// its vCPUs walk anew each time.
+#[test]
+fn only_a_large_change_makes_the_tlb_forget_all() {
+    let mut host = Machine::new(100);
+    let mut tables = Stage2::new(&mut host).unwrap();
+    let ram = Attributes::RAM;
+    tables
+        .map(&mut host, at(0, 16 * PAGE), Pa::new(BLOCK), ram)
+        .unwrap();
+    // Of what is not there nothing is to be forgotten.
+    tables.unmap(&mut host, at(32 * PAGE, PAGE)).unwrap();
+    tables.unmap(&mut host, at(3 * PAGE, PAGE)).unwrap();
+    assert_eq!(host.forgot_all, 0);
+    tables.unmap(&mut host, at(0, 8 * PAGE)).unwrap();
+    assert_eq!(host.forgot_all, 1);
+    host.assert_quiet();
+    free(tables, &mut host);
+}
+
 #[test]
 fn bad_requests_change_nothing() {
     let mut host = Machine::new(100);
