@@ -9,7 +9,7 @@
 /// Bits of HCR_EL2 (DDI 0487, D24.2.55).
 pub mod hcr {
     /// Stage 2 is on.
-    pub const VM: u64 = 1 << 0;
+    pub const VM: u64 = 1;
     /// Invalidating by set and way also cleans.
     pub const SWIO: u64 = 1 << 1;
     /// FIQ, IRQ and SError come to EL2; EL1 has virtual ones, and VDISR_EL2 behind DISR_EL1's name.
@@ -148,6 +148,10 @@ mod tests {
         assert_eq!(cptr::GUEST, 0x4010_33ff);
         assert_eq!(mdcr::GUEST, 0x0008_4e60);
         assert_eq!(mdcr::hpmn(0x4103_3000), 6);
+        // DDI 0487, D24.5: TIDR, TRAPMPAM0EL1, TRAPMPAM1EL1; TRAP_MPAMIDR_EL1; HAS_HCR.
+        assert_eq!(MPAM2, 0x0403_0000_0000_0000);
+        assert_eq!(MPAMHCR, 0x8000_0000);
+        assert_eq!(MPAMIDR_HAS_HCR, 0x0002_0000);
         assert_eq!(ICC_SRE_EL2 & 8, 0, "Enable");
         assert_eq!(ICC_SRE_EL2 & 1, 1, "SRE");
     }
