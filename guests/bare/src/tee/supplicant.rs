@@ -7,8 +7,10 @@ use super::message::{Message, PageList, View};
 use super::{cpio, files};
 use crate::PAGE_SIZE;
 use crate::pages::Pages;
+use crate::timer;
 use alloc::collections::BTreeMap;
 use alloc::format;
+use core::time::Duration;
 use optee_proto::msg::{Attr, Param};
 use optee_proto::smc::pair;
 use optee_proto::{TeeResult, Uuid, rpc};
@@ -16,6 +18,9 @@ use spin::Mutex;
 
 /// The answer to GET_TIME, in seconds.
 pub const TIME: u64 = 1_000_000;
+/// How long a call rests that waits for another one. Where its vCPU shares a pCPU with the other one, asking at once
+/// again would take the time that the other one needs.
+const NAP: Duration = Duration::from_micros(100);
 
 /// What to do with an RPC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -178,7 +183,13 @@ impl Supplicant {
                 view.set_param(0, &Param::new(Attr::VALUE_OUTPUT, TIME, 0, 0));
                 TeeResult::SUCCESS
             }
-            rpc::Command::NOTIFICATION | rpc::Command::SUSPEND => TeeResult::SUCCESS,
+            rpc::Command::NOTIFICATION if view.param(0).a.get() == rpc::NOTIFICATION_SEND => {
+                TeeResult::SUCCESS
+            }
+            rpc::Command::NOTIFICATION | rpc::Command::SUSPEND => {
+                timer::Deadline::after(NAP).wait(|| false);
+                TeeResult::SUCCESS
+            }
             rpc::Command::FS => files::answer(view),
             _ => TeeResult::NOT_SUPPORTED,
         }
