@@ -279,6 +279,7 @@ impl Site for Pcpu {
         if now >= self.watch_at.get() {
             self.watch_at.set(now + timer::frequency());
             IDLE[self.index].lock().mark(now);
+            self.passages.tick();
             stuck::look();
             vm::pass_time();
         }

@@ -2,20 +2,21 @@
 //!
 //! OP-TEE leaves a call when an interrupt for the normal world is pending, and every pCPU has one
 //! at least once a second. A pCPU that stays in one and the same SMC for [`PATIENCE_SECONDS`] is
-//! in a trusted OS that has panicked or hangs with interrupts masked. The pCPU itself cannot say
-//! so; the others do, in their ticks.
+//! in a trusted OS that has panicked or hangs with interrupts masked. So is a pCPU that has called
+//! nobody and does not come to its tick: an interrupt of the secure world's has taken it there, from
+//! wherever it was. The pCPU itself cannot say so; the others do, in their ticks.
 
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// How long one SMC may take before others take over what waits for the pCPU. That does no harm where it comes back, so
-/// it is soon: twice what keeps a secure world that works from coming back.
+/// How long a pCPU may show no sign before others take over what waits for the pCPU. That does no harm where it comes back, so
+/// it is soon: twice the time between two ticks, which also end a call of a secure world that works.
 pub const AWAY_SECONDS: u64 = 2;
 
-/// How long one SMC may take before the secure world counts as stuck.
+/// How long a pCPU may show no sign before the secure world counts as stuck.
 pub const PATIENCE_SECONDS: u64 = 10;
 
-/// Counts the entries to and the exits from the secure world of one pCPU: odd while it is inside.
+/// Counts the entries to and the exits from the secure world of one pCPU, odd while it is inside, and its ticks, two each.
 /// On a cache line of its own, since only its pCPU writes it.
 #[repr(align(64))]
 #[derive(Debug, Default)]
@@ -37,6 +38,13 @@ impl Passages {
         result
     }
 
+    /// The pCPU whose passages these are is at its tick, outside.
+    #[inline]
+    pub fn tick(&self) {
+        let count = self.0.load(Ordering::Relaxed);
+        self.0.store(count.wrapping_add(2), Ordering::Relaxed);
+    }
+
     /// The count.
     pub fn get(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
@@ -46,11 +54,11 @@ impl Passages {
 /// What is new about a pCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// It has been in one SMC for [`AWAY_SECONDS`].
+    /// It has shown no sign for [`AWAY_SECONDS`].
     Away(PcpuIndex),
     /// It was said to be away, no more than that, and has come back.
     Returned(PcpuIndex),
-    /// It has been in one SMC for too long. That it is away has been said before.
+    /// It has shown no sign for too long. That it is away has been said before.
     Stuck(PcpuIndex),
     /// It was said to be stuck, and has come back.
     Back(PcpuIndex),
@@ -59,8 +67,8 @@ pub enum News {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 struct Seen {
     count: u32,
-    /// When the count was first seen, in ticks.
-    since: u64,
+    /// When the count was first seen, in ticks; `None` where nobody has looked yet.
+    since: Option<u64>,
     told: Told,
 }
 
@@ -85,7 +93,7 @@ impl Watch {
         Self {
             seen: [Seen {
                 count: 0,
-                since: 0,
+                since: None,
                 told: Told::Nothing,
             }; MAX_PCPUS],
         }
@@ -94,11 +102,11 @@ impl Watch {
     /// Looks at the count of a pCPU at `now`, in ticks, of which a `second` has so many.
     pub fn look(&mut self, pcpu: PcpuIndex, count: u32, now: u64, second: u64) -> Option<News> {
         let seen = &mut self.seen[pcpu.get()];
-        if seen.count != count {
+        let Some(since) = seen.since.filter(|_| seen.count == count) else {
             let told = seen.told;
             *seen = Seen {
                 count,
-                since: now,
+                since: Some(now),
                 told: Told::Nothing,
             };
             return match told {
@@ -106,14 +114,13 @@ impl Watch {
                 Told::Away => Some(News::Returned(pcpu)),
                 Told::Stuck => Some(News::Back(pcpu)),
             };
-        }
-        let inside = !count.is_multiple_of(2);
+        };
         let (seconds, told, news) = match seen.told {
             Told::Nothing => (AWAY_SECONDS, Told::Away, News::Away(pcpu)),
             Told::Away => (PATIENCE_SECONDS, Told::Stuck, News::Stuck(pcpu)),
             Told::Stuck => return None,
         };
-        if !inside || now.saturating_sub(seen.since) < seconds * second {
+        if now.saturating_sub(since) < seconds * second {
             return None;
         }
         seen.told = told;
@@ -139,7 +146,7 @@ mod tests {
     #[test]
     fn only_who_stays_in_one_call_is_away_and_then_stuck_and_is_told_once() {
         let mut watch = Watch::new();
-        // Idle for ever, however long.
+        // Nobody has looked before, however late it is.
         assert_eq!(watch.look(P, 0, 1_000_000, 10), None);
         // Inside at every look, but never in the same call.
         for step in 0..20 {
@@ -158,7 +165,6 @@ mod tests {
             (43, 4_000_022, Some(News::Away(P))),
             (45, 4_000_023, Some(News::Returned(P))),
             (46, 4_000_024, None),
-            (46, 5_000_000, None),
             (47, 5_000_001, None),
             // Where nobody looked for long, one comes after the other all the same.
             (47, 6_000_000, Some(News::Away(P))),
@@ -167,6 +173,27 @@ mod tests {
         ] {
             assert_eq!(watch.look(P, count, now, 10), news, "{count} at {now}");
         }
+    }
+
+    /// An interrupt of the secure world's can take a pCPU from wherever it is.
+    #[test]
+    fn who_does_not_come_to_its_tick_is_away_although_it_has_called_nobody() {
+        let passages = Passages::new();
+        let mut watch = Watch::new();
+        let mut look = |passages: &Passages, now| watch.look(P, passages.get(), now, 10);
+        // Idle for ever, however long: there is a tick a second.
+        for now in (1000..2000).step_by(10) {
+            passages.tick();
+            assert!(passages.get().is_multiple_of(2), "it is outside");
+            assert_eq!(look(&passages, now), None);
+        }
+        let last = 1990;
+        assert_eq!(look(&passages, last + 19), None);
+        assert_eq!(look(&passages, last + 20), Some(News::Away(P)));
+        assert_eq!(look(&passages, last + 99), None);
+        assert_eq!(look(&passages, last + 100), Some(News::Stuck(P)));
+        passages.tick();
+        assert_eq!(look(&passages, last + 200), Some(News::Back(P)));
     }
 
     #[test]
@@ -182,7 +209,7 @@ mod tests {
         let other = PcpuIndex::new(1).unwrap();
         watch.look(P, 1, 0, 10);
         watch.look(other, 2, 0, 10);
-        assert_eq!(watch.look(other, 2, 50, 10), None);
+        assert_eq!(watch.look(other, 4, 50, 10), None);
         assert_eq!(watch.look(P, 1, 50, 10), Some(News::Away(P)));
     }
 }

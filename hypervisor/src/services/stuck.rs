@@ -50,9 +50,14 @@ pub fn look() {
                 tell("tee-back", pcpu);
             }
             Some(News::Stuck(pcpu)) => {
+                let how = if is_inside(pcpu) {
+                    "been in the secure world"
+                } else {
+                    "taken no interrupt, as if the secure world had interrupted it,"
+                };
                 crate::error!(
-                    "CPU {} has been in the secure world for {PATIENCE_SECONDS} s: OP-TEE has \
-                     panicked or hangs; see its own log",
+                    "CPU {} has {how} for {PATIENCE_SECONDS} s: OP-TEE has panicked or hangs; see \
+                     its own log",
                     pcpu.get()
                 );
                 tell("tee-stuck", pcpu);
