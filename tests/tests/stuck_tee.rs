@@ -20,8 +20,8 @@ const OPTEE: std::ops::Range<u64> = 0..0x1_0000_0000;
 /// Where it maps nothing.
 const NOWHERE: u64 = 0x10;
 
-/// Waits for the hypervisor to say of the CPU that runs VM a what the event of this name says. Where an interrupt of the
-/// secure world's takes another CPU into OP-TEE, it says so of that one, too.
+/// Waits for the hypervisor to say of the CPU that runs VM a what the event of this name says. Where a secure
+/// interrupt takes another CPU into OP-TEE, it says so of that one, too.
 fn told(session: &mut Session, event: &str) -> Result<()> {
     session
         .expect(Channel::Hypervisor, SOON)

@@ -2,14 +2,13 @@
 //!
 //! OP-TEE leaves a call when an interrupt for the normal world is pending, and every pCPU has one
 //! at least once a second. A pCPU that stays in one and the same SMC for [`PATIENCE_SECONDS`] is
-//! in a trusted OS that has panicked or hangs with interrupts masked. So is a pCPU that has called
-//! nobody and does not come to its tick: an interrupt of the secure world's has taken it there, from
-//! wherever it was. The pCPU itself cannot say so; the others do, in their ticks.
+//! in a trusted OS that has panicked or hangs with interrupts masked. So is a pCPU that has made no
+//! call and misses its tick: a secure interrupt has taken it there, from wherever it was. The pCPU itself cannot say so; the others do, in their ticks.
 
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// How long a pCPU may show no sign before others take over what waits for the pCPU. That does no harm where it comes back, so
+/// How long a pCPU may show no sign before others take over what waits for it. That does no harm where it comes back, so
 /// it is soon: twice the time between two ticks, which also end a call of a secure world that works.
 pub const AWAY_SECONDS: u64 = 2;
 
@@ -175,7 +174,7 @@ mod tests {
         }
     }
 
-    /// An interrupt of the secure world's can take a pCPU from wherever it is.
+    /// A secure interrupt can take a pCPU from wherever it is.
     #[test]
     fn who_does_not_come_to_its_tick_is_away_although_it_has_called_nobody() {
         let passages = Passages::new();
