@@ -109,6 +109,31 @@ fn tables_go_back_in_steps() {
     assert_eq!((host.in_use(), steps), (0, 8));
 }
 
+/// Memory that is far apart has many tables with no table below them. Each is looked through, and a step looks through few.
+#[test]
+fn tables_that_lead_to_no_other_go_back_in_steps_too() {
+    const TABLES: u64 = 40;
+    let mut host = Machine::new(100);
+    let mut tables = Stage2::new(&mut host).unwrap();
+    for table in 1..=TABLES {
+        let block = at(table * GIGABYTE, BLOCK);
+        tables
+            .map(&mut host, block, Pa::new(BLOCK), Attributes::RAM)
+            .unwrap();
+    }
+    let mut left = Some(tables.retire(&mut host));
+    let mut steps = 0;
+    while let Some(retired) = left {
+        host.reads.set(0);
+        left = retired.free_some(&mut host, 64);
+        // The root, and eight tables.
+        let most = ROOT_PAGES * 512 + 8 * 512 + 8;
+        assert!(host.reads.get() <= most, "{}", host.reads.get());
+        steps += 1;
+    }
+    assert_eq!((host.in_use(), steps), (0, TABLES.div_ceil(8)));
+}
+
 /// Arm ARM D8.2: VTCR_EL2.T0SZ is 64 less the bits of an address.
 #[test]
 fn the_size_of_the_ipa_space_is_what_vtcr_says() {
