@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # Postern's commands. `make help` tells them; the work is done by the host tool (qemu/).
 
 SUITE ?= trixie

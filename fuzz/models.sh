@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # Runs the models of concurrency: what vCPUs share in the mediator under shuttle, what pCPUs share without a lock in the
 # hypervisor under loom. They are compiled with a cfg of their own, hence into a folder of their own.
 #

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # Fuzzes, one target after the other, and tells what came of it. docs/fuzzing.md has more.
 #
 #   sh fuzz/run.sh [SECONDS]     each target for so long, 60 unless told; `make fuzz SECONDS=60` does the same

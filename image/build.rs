@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Hands the linker script to the linker when the image for the machine is built.
 
 fn main() {

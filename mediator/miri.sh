@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # Runs the tests of optee-proto and mediator under Miri, an interpreter that finds undefined behaviour and
 # data races, with fewer cases and smaller buffers than on the processor. Miri is a component of nightly
 # Rust: rustup installs it when it is missing, and this says so first.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
 # Installs what Postern's build needs and this machine lacks: Debian packages by apt (as root or through
 # sudo) and the Rust toolchain that rust-toolchain.toml names. Says first what it will do. When nothing
 # lacks it says nothing, changes nothing and needs no network.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Hands the linker script of bare-metal programs to the linker.
 
 fn main() {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The physical GICv3's registers in memory (IHI 0069H): the distributor, and the redistributors. What is in system
 //! registers is `arch/gic.rs`'s.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Postern's hypervisor. Everything but `arch` compiles and is tested on the host.
 #![cfg_attr(target_os = "none", no_std)]
 

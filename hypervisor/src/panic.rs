@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A bug in EL2: say where and why, and power off. A guest cannot get here.
 
 use crate::arch::power;

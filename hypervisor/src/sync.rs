@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The atomics that pCPUs share without a lock: those of `core`, or, for the models of concurrency
 //! (`--cfg loom`), stand-ins that try what the memory model allows. Loom knows no sequential
 //! consistency; what needs it is tried by shuttle (`--cfg shuttle`).

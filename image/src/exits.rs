@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where the exception vectors go on in Rust with a guest's call (`hypervisor/src/arch/vectors.S`).
 
 use hypervisor::arch::vectors;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The bare-metal image: the hypervisor's library, and the first functions of each exit from a guest.
 //!
 //! They are here for how they are compiled. The library is optimised for size, this package for speed, and

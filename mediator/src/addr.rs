@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Addresses that cannot be mixed up.
 //!
 //! A guest names memory by intermediate physical address ([`Ipa`]); the secure world knows

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The books of one VM: everything that its vCPUs share, behind one lock.
 //!
 //! The lock is held for look-ups and moves only: never across an SMC, never while guest memory

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which capabilities each side hears of.
 
 use crate::config::Config;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a VM may have: identity, quotas, policy, and which parts of the ABI it is offered.
 
 use alloc::vec::Vec;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Fast calls: answered here, or passed on with the VM's own number.
 
 use crate::Mediator;

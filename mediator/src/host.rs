@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a hypervisor implements for the mediator: guest memory, pins, shared pages, the SMC.
 //!
 //! One `Host` stands for one virtual machine and the pCPU that the call runs on. All methods

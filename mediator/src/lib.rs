@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The TEE mediator: lets several virtual machines share one OP-TEE, each as if it had it to
 //! itself.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A VM becomes known to OP-TEE. How OP-TEE lets go of it is in [`crate::end`].
 
 use crate::Progress;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The guest's message, and the one that OP-TEE gets in its place.
 //!
 //! What a parameter may be is decided here, on a private copy, by its whole 64-bit attribute;

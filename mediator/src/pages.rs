@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Pages that OP-TEE may see: a few are kept at hand, so that no call waits for the hypervisor's
 //! allocator in the usual case.
 

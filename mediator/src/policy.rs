@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which applications and logins a VM may use, and which devices it owns.
 
 use crate::books::Denied;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the TEE is, asked once at boot, before any VM exists.
 
 use crate::host::Host;

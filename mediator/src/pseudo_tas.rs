@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The pseudo TAs of OP-TEE's sources: parts of its core that are opened like applications.
 //!
 //! A pseudo TA has no address space of its own. OP-TEE looks for one before it looks for a user TA of the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The sessions that a guest has open, and who uses them.
 //!
 //! OP-TEE knows a session's number before the session is open, and gives a number to the next one as soon as

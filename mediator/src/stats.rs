@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a VM's mediator has done so far, in plain numbers.
 
 use core::sync::atomic::{AtomicU64, Ordering};

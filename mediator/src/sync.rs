@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The lock and the atomics that vCPUs share: those of `spin` and `core`, or, for the models of
 //! concurrency (`--cfg shuttle`), stand-ins that try one interleaving after the other.
 

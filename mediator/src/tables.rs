@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! OP-TEE's translation tables for a VM, made before the VM can use up the memory for them.
 //!
 //! OP-TEE's core maps what it shares with a VM in 32 MiB of address space. Each 2 MiB of that take a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `docs/abi.md` says of each row of the ABI what the mediator does and which test holds it, and
 //! `docs/threat-model.md` which tests hold each promise. Here is what keeps that true: every test
 //! that they name exists, every constant of the ABI has a row, and every test of a row is named.

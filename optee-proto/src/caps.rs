@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Capability bits: `OPTEE_SMC_NSEC_CAP_*` and `OPTEE_SMC_SEC_CAP_*` of `optee_smc.h`.
 
 use bitflags::bitflags;

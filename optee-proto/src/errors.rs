@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! GlobalPlatform results: `TEE_SUCCESS`, `TEE_ERROR_*` and `TEEC_ORIGIN_*`.
 
 use core::fmt;

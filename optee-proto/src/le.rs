@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Little-endian words of memory, aligned as their size.
 //!
 //! Messages lie at multiples of eight bytes, so their words can be read in one access each, which

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The OP-TEE wire ABI between normal and secure world, as types and constants.
 //!
 //! What OP-TEE's headers `optee_smc.h`, `optee_msg.h` and `optee_rpc_cmd.h` say, and nothing

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The message in memory: `struct optee_msg_arg` and `struct optee_msg_param` of `optee_msg.h`.
 //!
 //! A message is a [`Header`] of 32 bytes followed by `num_params` times [`Param`], 32 bytes

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a suspended call asks of the normal world: `OPTEE_SMC_RPC_FUNC_*` of `optee_smc.h`, and
 //! the commands of `optee_rpc_cmd.h`.
 

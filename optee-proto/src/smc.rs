@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Function identifiers and return codes: `optee_smc.h`, on top of the SMC Calling Convention
 //! (Arm DEN0028).
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! UUIDs: of the API, of OP-TEE, of trusted applications.
 
 use core::fmt;

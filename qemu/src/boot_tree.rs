@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot device tree: QEMU's own, and in `/chosen` what the hypervisor is to do, after the binding of
 //! Xen's dom0less guests (see docs/configuration.md). And for a native run, what Linux is to do.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How the user calls the tool: by `make`, or by its own name. Errors speak of what was typed.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Builds the project's own programs for the machine.
 
 use crate::paths::Paths;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The monitor from outside: while a system runs, a socket beside its logs takes commands of
 //! `postern-tool ctl` and hands them to the hypervisor's monitor.
 //!

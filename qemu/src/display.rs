@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a user sees while guests run: a line for each of them, rewritten in place on a terminal, else
 //! printed every ten seconds.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What this tool wants to know of ELF files, all of them 64-bit little-endian.
 
 use anyhow::{Context, Result, bail};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How a machine ended, from what hypervisor and QEMU said, in the words of a user of this tool.
 
 use crate::launch::{Qemu, Wiring};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The firmware: TF-A, built from Debian's source, with an OP-TEE in it, as one flash image.
 
 use crate::boot_tree::TREE;

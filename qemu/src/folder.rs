@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The folder of a system's boot tree, logs and socket: one system at a time has it.
 
 use anyhow::{Context, Result, bail};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is known of a guest while it runs, from what its console says.
 
 use crate::monitor::{HypervisorEvent, Stats};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest boots: Debian's kernel, and an initramfs with Debian's OP-TEE client, xtest and trusted
 //! applications, whose first process is the agent. All guests boot the same, and so does a native run.
 

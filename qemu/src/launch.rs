@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine as QEMU is told it, and QEMU as a child.
 
 use crate::config::{System, Tee};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `postern-tool`: boots Postern with its guests in QEMU and tells how it went.
 
 use clap::Parser;

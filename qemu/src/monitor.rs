@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the hypervisor says of itself: lines of its log that start with `@postern `.
 
 use serde::{Deserialize, Serialize};

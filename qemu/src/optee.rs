@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which OP-TEE is in the firmware: Debian's binary, or one that is built for as many VMs as a system needs,
 //! from Debian's source package or from a tree that the user names.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The real parts, from Debian's archive: fetched by apt with a configuration of our own, so that the
 //! machine's own set-up stays as it is and its packages do not matter. apt checks every signature.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where things are: downloads under `.cache/`, everything built under `out/`, nothing elsewhere
 //! (cargo's own `target/` excepted).
 

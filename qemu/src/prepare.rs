@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From a system's description to everything that QEMU needs: [`prepare`].
 
 use crate::boot_tree::{self, Modules, Placement};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Says what is going on while something takes long: on a terminal one line that is rewritten, else a
 //! line every ten seconds. What is done within two seconds says nothing.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a run came to: `report.json`, whose schema `docs/report.md` has, and the picture and table that
 //! are made of it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A whole run: boot, measure, xtest in all guests at once, measure again, power off, report.
 
 mod sequence;

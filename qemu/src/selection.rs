@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which cases of xtest a run is made of, and which cases it must therefore have.
 
 use crate::prepare::Versions;

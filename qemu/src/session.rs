@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A machine that runs, with all its consoles: what they say arrives as items, in order; every byte
 //! also goes to a log file per console.
 

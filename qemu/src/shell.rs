@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `postern-tool shell`: the system's consoles on the user's terminal.
 
 mod keys;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ctrl-C and its relatives: remembered, so that whoever waits can stop and clean up, and never
 //! survived by the machine that we started.
 

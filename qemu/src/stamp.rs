@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Remembers what a built file was made of, in a file beside it, so that it is built once.
 
 use anyhow::{Context, Result};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The tool as a process: what a user who made a mistake sees, and that nothing was fetched or built before.
 
 use postern_qemu::folder::Claim;

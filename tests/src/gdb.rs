@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Just enough of GDB's remote protocol to stop one CPU of QEMU's while the others go on.
 
 use anyhow::{Context, Result, bail, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the scenarios have in common: a place for their logs, a machine prepared from a system's
 //! description, and small talk with guests.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How long EL2 kept interrupts waiting, and that it was not too long.
 //!
 //! By a clock that is only right where QEMU counts instructions, and there with one CPU: with several, QEMU lets one after the other

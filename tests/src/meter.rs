@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Measurements that guests take of their way into the TEE, where QEMU counts instructions instead of
 //! looking at a clock: times are the machine's own then, and the same on every host.
 

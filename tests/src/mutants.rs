@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Mutation testing: what the host tests notice when a line of the product is wrong.
 //!
 //! `cargo-mutants` changes one expression or one function at a time and runs the tests of its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that runs xtest all the time and must not notice what happens to another.
 
 use anyhow::{Result, ensure};

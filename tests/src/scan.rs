@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The scan guest's host side: what two VMs on one pCPU see behind each name of a system register, on one CPU model
 //! after the other, held against the hypervisor's table. Then whether Linux guests and OP-TEE work there.
 

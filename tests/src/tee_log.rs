@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! OP-TEE's own log: what it says about an attack.
 
 use std::path::PathBuf;

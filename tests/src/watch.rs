@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A machine with neighbours at work: whatever is waited for, they are listened to, and OP-TEE's log
 //! is looked at.
 

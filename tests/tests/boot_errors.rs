@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A boot that is impossible says why in one line and powers off: never a silent hang.
 
 use anyhow::{Result, ensure};

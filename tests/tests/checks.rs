@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest finds its machine as it would find a real one: guests/checks, on the bare machine and under Postern.
 
 use anyhow::{Context, Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Console input reaches the guest that it is for, whole.
 
 use anyhow::{Context, Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that shares its CPU with one that floods it waits for its turn, and no longer.
 //!
 //! QEMU counts instructions here instead of looking at a clock, so times are the machine's own and

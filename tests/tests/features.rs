@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The optional parts of OP-TEE's ABI. With `RPC_ARG` a guest is not asked for memory for messages; and
 //! notifications reach the guest that wants them. Nothing here depends on how long something takes.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that attacks gets nowhere, and its neighbour does not notice. The important attacks;
 //! `make test-hostile` plays all of them.
 

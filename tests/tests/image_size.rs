@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The hypervisor is small, and stays so.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A privileged guest, an unmodified Linux, manages the others and itself by its second UART.
 
 use anyhow::{Context, Result, bail, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Nothing that a guest brings about, and nothing that is done for one, keeps interrupts waiting for long.
 //!
 //! QEMU counts instructions here, two nanoseconds each, so the figures repeat on every host.

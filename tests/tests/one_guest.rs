@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One guest, from its first instruction to its last.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! More vCPUs than CPUs: eight on two.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guests that the description gives a part of the TEE: what is not theirs is denied with the error that
 //! a client expects, and the other guest does not notice.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that resets or powers off leaves the other alone, and comes back to a working TEE.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Two VMs look behind every name of a system register, and neither sees what the other leaves there. Two CPU models;
 //! `make test-cpus` has all.
 

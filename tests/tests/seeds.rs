@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Each start of a guest's kernel has random bytes of its own from the first instruction on.
 
 use anyhow::{Context, Result, ensure};

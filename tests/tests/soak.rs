@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A VM that is ended in the middle of everything leaves nothing behind, and its neighbour does not
 //! notice. The short form of `make test-soak`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An OP-TEE that does not come back is noticed and reported, and a guest without a TEE goes on.
 //!
 //! QEMU's debugger stops a CPU in the middle of OP-TEE, which to the others looks like an OP-TEE

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Kernels that handle interrupts in threads end a level-sensitive interrupt while its line is high, and unmask it
 //! later: with `threadirqs` any kernel does, and a fully preemptible one always.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The main thing: two guests run the default selection of xtest on one OP-TEE at the same time.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who gets the TEE where there is not enough of it: `tee = "required"` and `"optional"`, on an OP-TEE that is
 //! built for two VMs and on one that knows of none.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot device tree: people write it, so that it may be anything.
 
 use hypervisor::boot::machine::read;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whole conversations: two VMs with several calls each under way, an OP-TEE that asks for
 //! anything in any order, memory that changes under the reader, VMs that come and go.
 

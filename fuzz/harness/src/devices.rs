@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The devices that every guest has, and what stands before them: any traps, any accesses to the
 //! interrupt controller and the UART, from several vCPUs.
 

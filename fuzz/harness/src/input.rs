@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Decisions out of bytes. Where the bytes end, everything is zero.
 
 use arbitrary::Unstructured;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the fuzz targets do with their input, and what must hold.
 //!
 //! Each module is one target: a function that takes any bytes and panics where a promise is

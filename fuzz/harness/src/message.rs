@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One command page of any content, through the whole way of a call.
 //!
 //! What the mediator accepts is compared with a second opinion, written down here from the ABI.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Page lists of any content and shape, which may change while they are read, registered by the
 //! guest or given to OP-TEE at its request.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The corpus in the repository, without a fuzzer.
 
 use crate::world::Reach;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Virtual machines on the mediator's made-up machine, for guests that do anything.
 
 use crate::input::Input;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the host may ask for: one command a line, words separated by blanks.
 
 use crate::latency::{Kind, Measurement, WARM_UP};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The console: whole lines out, never mixed with the kernel's own.
 //!
 //! The kernel's messages go to the same UART and would cut an event in two. So the kernel is told to

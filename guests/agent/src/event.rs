@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the guest tells the host: one event a line, `@postern ` and a JSON object.
 
 use serde::{Deserialize, Serialize};

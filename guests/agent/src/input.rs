@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What Linux's input devices tell: records of `struct input_event` (`linux/input.h`).
 
 /// Bytes of a record on a 64-bit machine: a time of two 64-bit words, type, code and value.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The meter: how long a call into the TEE and back takes, seen by a program in the guest.
 //!
 //! A call goes through the system call, Linux's driver, an SMC, the hypervisor and OP-TEE, and all the way

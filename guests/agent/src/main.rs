@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What runs in Postern's Linux guests.
 //!
 //! One static program with two faces, chosen by the name it is started under:

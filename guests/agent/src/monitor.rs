@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The hypervisor's monitor, which a privileged guest has behind its second UART.
 //!
 //! A plain answer does not say where it ends, and an earlier user of the line may have left half an

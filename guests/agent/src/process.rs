@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Children of the first process. Whatever dies in the system is inherited by it and must be reaped;
 //! the statuses of the children that it started itself must find the thread that waits for them.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The system calls that the standard library does not have, as safe functions.
 
 use std::ffi::CString;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A client of `/dev/tee0` that needs no library: sessions, invocations and shared memory, with the
 //! structures of `linux/tee.h`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The PL011, polled, or Xen's console where there is none. A line goes out in one piece, whoever says it.
 
 use crate::machine::machine;

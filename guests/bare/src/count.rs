@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Counting the instructions of a call.
 //!
 //! Under QEMU's `-icount shift=0` an instruction takes a nanosecond, at whatever exception level it is

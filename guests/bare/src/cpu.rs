@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! vCPUs: starting them, and having several do something at once.
 
 use crate::entry::{secondary_address, stack_top};

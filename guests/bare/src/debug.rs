@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The self-hosted debug registers of this vCPU (Arm ARM DDI 0487, D2).
 
 use core::arch::asm;

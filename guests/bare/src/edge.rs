@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of the address space, for instructions behind which there is nothing.
 
 use crate::exception::Fault;

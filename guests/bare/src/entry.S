@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 // The first instructions: Linux boot protocol (Documentation/arch/arm64/booting in Linux), MMU and
 // data cache off, x0 = the device tree, at EL1 (a guest) or EL2 (the bare machine).
 

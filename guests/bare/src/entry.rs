@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The way from the first instruction to the program's main function.
 
 use crate::machine::Range;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a program tells the host: lines of `@postern ` and one JSON object.
 
 use crate::console;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 // Code that takes exceptions on purpose.
 
 // x0 = address of the code, x1 = its x0, x2 = the PSTATE in which it runs. The code may change what a call may, and

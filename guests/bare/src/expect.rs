@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Exceptions that a program wants to take, to look at what the hardware says of them.
 
 use crate::exception::Frame;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! As much of a GICv3 (IHI0069) as polling needs: interrupts stay masked and are asked for.
 
 use crate::cpu;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A small heap for formatted texts and lists.
 
 use buddy_system_allocator::Heap;

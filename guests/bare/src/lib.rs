@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the bare-metal programs of this project start from.
 //!
 //! A program is an arm64 `Image` that runs as a guest of Postern (EL1) or in its place on the bare

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the device tree says about the machine.
 
 use crate::{MAX_CPUS, PAGE_SIZE};

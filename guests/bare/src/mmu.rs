@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The identity map: gigabyte blocks, one table.
 
 use crate::machine::Range;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Pages of RAM that the program shares, with the TEE or between vCPUs.
 
 use crate::PAGE_SIZE;

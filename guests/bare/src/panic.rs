@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of a program that is wrong: say so, then power off.
 
 use crate::event::Event;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses that may fail.
 
 use crate::PAGE_SIZE;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The PL031 that the tree names (ARM DDI 0224).
 
 use crate::machine::machine;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls by SMC and HVC (SMCCC, DEN0028), with every argument register under the caller's control.
 
 pub use crate::exception::Fault;

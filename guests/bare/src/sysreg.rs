@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! System registers by number: MRS and MSR of any encoding, which may be undefined.
 
 use crate::exception::Fault;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Time: the virtual counter and its timer, which a guest and EL2 both have.
 
 use crate::gic;

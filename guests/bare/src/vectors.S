@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 // Exceptions of the program itself. They go to Rust, which ends the program, unless the instruction
 // stands between `probes_start` and `probes_end`: those are expected to fail, and are skipped with
 // the syndrome in x18. What one of them has jumped to ends where it would have come back to. An interrupt on the program's own stack is for who waits in

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses to devices: what the hypervisor emulates, and the interrupts it passes on.
 
 use crate::meter::{self, Meter};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Interrupts that come while a call is in OP-TEE: one that is for somebody else, and one by which this vCPU's turn
 //! is over.
 //!

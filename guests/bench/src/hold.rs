@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Holds buffers for who looks how much memory the hypervisor keeps for them.
 //!
 //! A line of input `pages N` has it register a buffer of so many pages; the event `held` follows.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Counts the instructions of calls into hypervisor, firmware and OP-TEE, from the instruction that calls
 //! to the one after it.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Sums over calls, and what they mean in instructions.
 
 use alloc::format;

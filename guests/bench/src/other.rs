@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Switches: to another vCPU of this VM, and to another VM that wakes up and waits again.
 //!
 //! The other VM is this program, too. It sleeps until all else is measured, and then wakes up now and then.

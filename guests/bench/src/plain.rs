@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls that need no TEE.
 
 use crate::meter::{self, Meter};

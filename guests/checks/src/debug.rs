@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Hardware breakpoints, watchpoints and software step at EL1 (Arm ARM DDI 0487, D2).
 
 use crate::check::{Case, Found, ensure, exceptions, same, with};

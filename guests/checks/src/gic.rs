@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The interrupt controller (IHI 0069H): SGIs, priorities, states.
 
 use crate::check::{Case, Found, ensure, same};

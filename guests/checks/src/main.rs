@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Checks that timers, interrupt controller, PSCI, debug registers and exceptions do what the architecture says.
 //!
 //! It runs as a guest, and on the bare machine at EL1, where QEMU itself is the firmware: what it finds has to be

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! PSCI (DEN0022).
 
 use crate::check::{Case, Found, ensure, same};

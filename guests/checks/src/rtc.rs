@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The real-time clock, a PL031 (ARM DDI 0224).
 
 use crate::check::{Case, Found, ensure, same};

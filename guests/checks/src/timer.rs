@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! EL1's two timers (Arm ARM DDI 0487, D11.2): the same of each.
 
 use crate::check::{Case, Found, ensure, same};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Exceptions that are taken to EL1: vector, ESR, ELR, SPSR and FAR (Arm ARM DDI 0487, D1.3).
 
 use crate::check::{Case, Found, exceptions, same, with};

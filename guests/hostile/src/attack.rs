@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What an attack is, and how it tells what came of it.
 
 use crate::kit::Kit;

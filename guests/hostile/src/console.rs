@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The commands of the host, and the answers to them.
 
 use crate::attack::Attack;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Floods: what a guest does without a rest that wants the machine for itself, on all of its vCPUs
 //! and without ever waiting.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What attacks are made with.
 
 use crate::attack::{holds, same};

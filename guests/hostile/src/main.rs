@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that attacks: Postern, and OP-TEE through it.
 //!
 //! Each attack has a number, a title and an expected answer ([`attack::Attack`]). It can also bring

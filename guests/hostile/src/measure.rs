@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is left of OP-TEE's resources, as a guest can see it.
 
 use crate::kit::{Kit, fresh_cookie, of_client};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls that are left suspended at an RPC of choice, and one that takes as long as one likes.
 
 use crate::kit::{Got, Kit};

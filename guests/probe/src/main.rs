@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Asks the real OP-TEE what its sources only suggest. The program runs at EL2 in the hypervisor's
 //! place, so it can do what no guest may: create VMs, forge a7, hand out physical addresses.
 //!

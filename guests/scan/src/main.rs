@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that looks behind every name of a system register, and leaves marks there.
 //!
 //! Two of them on one pCPU show what leaks from VM to VM: `tests/src/scan` gives the commands, compares what both

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which VM, which vCPU, which physical CPU: small indices that cannot be mixed up.
 
 /// The most VMs that can be started.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! EL2's locks, and the order that they are taken in.
 //!
 //! A [`Lock`] is a spin lock of a [`Class`] at which nobody starves: whoever finds it free has it, and who has

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One guest access to a device register.
 //!
 //! A device is a plain state machine: it is given an [`Access`] whose offset lies in its window

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Ranges of memory, and small ordered sets of physical ones.
 
 use core::fmt;

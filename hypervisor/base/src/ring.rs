@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A queue of bytes of fixed size.
 
 /// At most `N` bytes, first in, first out. `N` is at least 1.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What must not stay in memory.
 
 use core::hint::black_box;

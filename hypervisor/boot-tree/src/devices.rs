@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The devices that the hypervisor itself drives: interrupt controller, console, timers, and
 //! the firmware's interfaces.
 

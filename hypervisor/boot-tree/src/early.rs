@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the boot CPU needs to know before it has an MMU, a heap or atomics: where to write.
 //!
 //! These functions only read the tree: no allocation, no atomic, no lock, no global.

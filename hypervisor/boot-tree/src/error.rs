@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Why the machine cannot be started, each in one line that says what to do about it.
 
 use dtoolkit::error::FdtParseError;

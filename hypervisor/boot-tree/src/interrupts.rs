@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Interrupt numbers as the GICv3 binding of the device tree writes them.
 
 use core::fmt;

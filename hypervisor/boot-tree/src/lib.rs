@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the boot loader left us: the machine that the boot device tree describes, and the VMs that it names.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot device tree as Postern understands it: the machine, and the VMs to start on it.
 
 use dtoolkit::Node;

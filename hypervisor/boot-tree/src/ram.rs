@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where RAM is, and what of it nobody uses yet.
 
 use dtoolkit::Node;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Random bytes that the boot loader left in the boot tree: `/chosen/rng-seed` and `kaslr-seed`.
 
 use super::tree;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Small readers over the boot device tree.
 //!
 //! The tree comes from firmware and a boot loader, so it is not hostile, but it is written by

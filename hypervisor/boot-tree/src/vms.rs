@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which virtual machines to start: the nodes of `/chosen` after Xen's dom0less binding.
 //! `docs/device-tree-binding.md` is the binding for users.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A vCPU's self-hosted debug registers (Arm ARM DDI 0487, D2): breakpoints, watchpoints, single step, the OS lock.
 //!
 //! All accesses trap, and what the guest reads is kept here. The hardware's registers are only ever written, by what

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A vCPU's EL1 physical timer, CNTP_* (Arm ARM DDI 0487, D11.2.4): no hardware is behind it, since EL2's own
 //! timer is all that a pCPU has besides the virtual one.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's UART: the PL011 of ARM DDI 0183, revision r1p5.
 //!
 //! It differs from the part on a board in three ways, each harmless to a driver. It has no

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's real-time clock: the PL031 of ARM DDI 0224, which counts seconds since 1970.
 //!
 //! It is given the time, in the machine's seconds, with each access, and once a second or so beside

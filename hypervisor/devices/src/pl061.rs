@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's GPIO controller with a power button on one of its lines: the PL061 of ARM DDI 0190,
 //! as on QEMU's `virt` machine.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What an exception taken to EL2 says: ESR_EL2, HPFAR_EL2 and FAR_EL2 (their descriptions in the Arm ARM, part D).
 //!
 //! Nothing here decides anything; the values come from the hardware, the meaning from the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ID registers that a guest sees: `op0=3, op1=0, CRn=0, CRm=1..7`, trapped by HCR_EL2.TID3.
 //!
 //! A field that is not named here reads zero. So an extension that this hypervisor has never

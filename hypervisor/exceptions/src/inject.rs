@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Taking a synchronous exception to a guest's EL1 on its behalf.
 //!
 //! What the hardware does of itself, the hypervisor does here for exceptions that it makes up:

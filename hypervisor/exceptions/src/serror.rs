@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whose an SError is, and how bad: ESR_EL2 of an exception of class 0x2F (DDI 0487, D24.2.40, "ISS encoding for an
 //! SError exception").
 //!

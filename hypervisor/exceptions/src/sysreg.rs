@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The system registers whose accesses trap, and what a guest finds in them.
 //!
 //! Three answers: a value of ours, nothing at all (reads zero, ignores writes), or an undefined

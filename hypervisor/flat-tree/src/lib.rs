@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Writes a flattened device tree, version 17 (Devicetree Specification, chapter 5), from front to back.
 //!
 //! `dtoolkit` can do that too, by way of a tree of hash maps, which is ten times as much code.

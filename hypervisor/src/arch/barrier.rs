@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Barriers and hints.
 
 use aarch64_cpu::asm;

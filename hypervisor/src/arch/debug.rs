@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The debug registers of this pCPU that guests use: breakpoints, watchpoints, single step. But for MDSCR_EL1 they are only
 //! written.
 

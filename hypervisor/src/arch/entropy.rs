@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! True random numbers of the machine: from firmware (DEN0098) or from the CPU (FEAT_RNG).
 
 use super::{id_registers, smc};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 // The first instructions: Linux boot protocol (Documentation/arch/arm64/booting in Linux), MMU
 // and data cache off, x0 = the device tree. Until stage 1 is on, memory is Device-like: no
 // exclusives, no unaligned access, so the work here is what must be done before Rust's atomics.

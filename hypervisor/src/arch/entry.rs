@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The entry code and what it needs from Rust.
 
 use super::{mmu, stack};

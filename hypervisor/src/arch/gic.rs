@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The physical GICv3 (IHI 0069), non-secure side, as EL2 uses it: EOImode 1, so that EL2 drops
 //! the priority and a guest's end of interrupt deactivates what list registers link to hardware.
 //!

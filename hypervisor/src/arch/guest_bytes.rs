@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Copies to and from memory that somebody else may write at the same time: guests' RAM and the
 //! pages that OP-TEE sees. Never a reference to it, always a volatile access a word or byte wide,
 //! each byte once.

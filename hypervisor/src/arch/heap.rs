@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! EL2's heap: page tables, VMs, the mediators' books. An INVOKE allocates nothing; registering
 //! memory and opening sessions may.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The virtual CPU interface's control: list registers and what belongs to them (IHI 0069,
 //! ICH_*_EL2).
 

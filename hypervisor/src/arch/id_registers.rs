@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ID registers of the pCPU: op0 3, op1 0, CRn 0, CRm 1 to 7.
 
 use super::read_register;

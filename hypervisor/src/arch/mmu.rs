@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! EL2's own stage 1: an identity map in which no page is both writable and executable.
 
 use super::stack;

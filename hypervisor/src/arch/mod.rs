@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The architecture layer: the only room with `unsafe`. Everything it offers upwards is safe.
 
 pub mod barrier;

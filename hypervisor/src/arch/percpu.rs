@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What each pCPU has of its own, reached through TPIDR_EL2 without a lock.
 
 use crate::devices::vgic::Hcr;

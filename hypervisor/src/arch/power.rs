@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! PSCI calls to EL3 (DEN0022): start pCPUs, power off.
 
 use super::{barrier, mmu, smc, stack};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine's real-time clock, a PL031 (ARM DDI 0224).
 
 use mediator::addr::Pa;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The SMC instruction: the way into the secure world.
 
 use core::arch::asm;

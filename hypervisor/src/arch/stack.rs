@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The pCPUs' stacks, each above a page that is never mapped, so that an overflow faults instead
 //! of writing on.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Stage-2 tables in memory and in the TLB.
 
 use super::{barrier, read_register, write_register};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The registers of the physical PL011 (ARM DDI 0183), already set up by firmware.
 
 use mediator::addr::Pa;

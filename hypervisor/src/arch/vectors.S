@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 // The way in from a guest and back. EL2 itself always runs with interrupts masked, and its stack
 // is empty whenever a guest runs: the frame is always at the same place, at the stack's top.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The exception vectors.
 
 use super::world::{CallFrame, Frame};

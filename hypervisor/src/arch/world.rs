@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's share of a pCPU's registers, put on and taken off when vCPUs are switched.
 //!
 //! What EL2 and TF-A do not touch stays in the registers across exits; only a switch saves it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot story, on one page.
 
 use super::seed::{self, BootSeed};

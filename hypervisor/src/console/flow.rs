@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Flow control for guests' input: how the other end of the UART finds out that a guest has room.
 //!
 //! It asks, by the guest's channel number on the channel [`mux::FLOW`](super::mux::Channel::FLOW), and gets one

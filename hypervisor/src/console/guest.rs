@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's console: its PL011, and its channel on the physical UART.
 
 use super::flow::{ANSWER_BYTES, Flow};

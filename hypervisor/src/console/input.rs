@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The physical UART's interrupt, and what arrives there: for a guest, or for the hypervisor's
 //! monitor.
 

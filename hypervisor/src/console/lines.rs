@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The hypervisor's own channel: its log lines and events, the monitor's answers, and the line that a
 //! user edits there.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What log lines look like, and how a guest is kept from filling the log.
 //!
 //! Guests choose some of the text (names, numbers that they pass): none of it may begin a line of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The second UART of a privileged VM: a PL011 with the monitor behind it instead of a line.
 //!
 //! Nothing gets lost on the way. A guest that does not read its answers has its commands wait: first

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The consoles of all guests and of the hypervisor, over one UART.
 
 pub use postern_base::ring;

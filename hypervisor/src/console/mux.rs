@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Many consoles over one line of bytes.
 //!
 //! `0xFF c` makes `c` the current channel, `0xFF 0xFF` is a byte 0xFF of the current channel, and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The physical UART, shared: what the hypervisor and the guests say, each on its channel.
 //!
 //! A byte stream with channel switches, `0xFF c`, and `0xFF 0xFF` for a literal 0xFF; see

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of the log: lines in a ring, the oldest of which make room for new ones.
 
 /// Lines of text, `N` bytes with their newlines. `N` is at least 2.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What waits to go out on the machine's UART, which is slow: 11.5 bytes in a millisecond at 115,200
 //! baud. Nobody waits for it. Bytes go into a queue, and from there into the FIFO as it has room:
 //! some whenever somebody adds to the queue, the others in the transmit interrupt.

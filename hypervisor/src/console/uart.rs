@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The driver of the physical PL011 (ARM DDI 0183), which firmware has set up.
 //!
 //! The receive and the transmit interrupt come with a step of a FIFO's level through its trigger,

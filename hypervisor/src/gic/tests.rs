@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A GIC of two pCPUs with the extended ranges, in which firmware has left all kinds of things, whose registers take their
 //! time, or for ever.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! When waiting vCPUs want to be woken.
 
 use crate::ids::{MAX_VCPUS_OF_ALL, VcpuId};

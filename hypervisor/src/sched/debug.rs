@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The debug registers of the vCPU that is on this pCPU.
 
 use crate::arch::debug;

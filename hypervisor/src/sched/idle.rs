@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How much of its time a pCPU has nothing to do. Times are ticks.
 
 /// A pCPU's idle time.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest does with its interrupt controller, where that traps.
 
 use super::run::{kick, refill_later};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The list registers of this pCPU: between the hardware and the vGIC's books.
 
 use super::run::kick;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How long EL2 keeps interrupts waiting: the longest time on each pCPU that it was busy and asked for none, and
 //! what with.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which vCPU runs where.
 
 pub mod deadlines;

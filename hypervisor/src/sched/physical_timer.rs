@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The physical timer of the vCPU that is on this pCPU: EL2's own timer interrupts when it is due.
 
 use super::run::kick;

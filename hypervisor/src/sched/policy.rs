@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which vCPU runs where, and for how long: the policy alone.
 //!
 //! Each pCPU has a queue and takes its vCPUs in turn. Who wakes goes where it was, or to an idle

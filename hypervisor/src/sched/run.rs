@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Puts vCPUs on pCPUs and takes them off: the one way out of every exit.
 //!
 //! The policy is [`super::Scheduler`]'s, and what follows from it on a pCPU is [`super::turn`]'s; here are the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which pCPU a vCPU is on.
 //!
 //! A VM that stops must miss none of its vCPUs: it interrupts those that are on a pCPU, and those

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The sections of the pCPU that this runs on ([`super::masked`]), by its clock.
 
 use super::masked::Cause;

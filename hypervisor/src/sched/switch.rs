@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Puts vCPUs on this pCPU and takes them off: the registers.
 
 use super::lists::{fill, read_back, set_timer_active};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whose turn it is on a pCPU, and for how long: what is done before a guest goes on, when EL2's timer is to
 //! interrupt, and how much of the time pieces of work for VMs get.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Notices a secure world that does not come back.
 //!
 //! OP-TEE leaves a call when an interrupt for the normal world is pending, and every pCPU has one

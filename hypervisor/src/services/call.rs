@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A call by the SMC Calling Convention (DEN0028): who is called, and with what.
 
 /// The hint that the caller has no live SVE state (SMCCC 1.3): not a part of the identifier.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls by which software asks whether a service exists.
 //!
 //! Kernels and firmware probe for services that no VM has. NOT_SUPPORTED is the answer that they

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From a trapped SMC or HVC to the service that answers it.
 
 use super::call::{Call, FunctionId, NOT_SUPPORTED, Returned};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Postern's own calls about memory: a guest gives pages back.
 //!
 //! `POSTERN_MEM_RELINQUISH`, 0xc600_0010, a fast SMC64 call in the vendor-specific hypervisor range,

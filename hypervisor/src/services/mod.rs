@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who answers an SMC or HVC: one service an owning entity.
 
 pub mod call;

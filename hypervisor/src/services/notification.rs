@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! OP-TEE's asynchronous notifications (`optee_smc.h`, OPTEE_SMC_ASYNC_NOTIF_VALUE).
 //!
 //! OP-TEE has one physical interrupt for all VMs. EL2 owns it; when it arrives, every VM that has

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether a vCPU is on, as PSCI sees it (DEN0022, AFFINITY_INFO).
 //!
 //! Two vCPUs may call CPU_ON for the same third at once; exactly one may win. So the state moves

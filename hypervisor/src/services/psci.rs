@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! PSCI 1.1 for guests (DEN0022): their vCPUs on and off, and the whole VM off.
 //!
 //! The guest's PSCI never reaches the firmware: its CPUs are not the machine's.

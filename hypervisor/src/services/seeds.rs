@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The random bytes that guests' kernels start from.
 //!
 //! One state for the machine, from which every start of every VM gets bytes of its own. It is a hash

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The calls about calls (DEN0028): which version, which workarounds, and who the hypervisor is.
 
 use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned, value};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is done about a secure world that does not come back: other pCPUs take over what waits for the one that is
 //! there, and it is said, once.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The TEE as a service: what the mediator needs of this hypervisor, and the way to it.
 
 use crate::arch::world::CallFrame;

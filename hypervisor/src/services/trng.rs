@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The firmware interface to true random numbers, version 1.0 (DEN0098).
 
 use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned, value};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The time of day: read once from the machine's clock, and counted by the generic timer from then on.
 
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Makes the running vCPU take an exception at its EL1.
 
 use super::decode::GuestVa;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every exit from a guest comes here and leaves by [`run::before_return`].
 
 use super::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap};

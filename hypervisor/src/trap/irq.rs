@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Physical interrupts. EL2 runs with interrupts masked and asks for them here: after an exit
 //! from a guest, when OP-TEE was interrupted, and when idle.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses to the guest's devices.
 
 use super::decode::Transfer;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An exception taken from a guest, what the guest wanted, and who answers.
 
 pub use postern_exceptions::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! All virtual machines, and what they share.
 
 use super::frames::{Frames, FramesError, PoolError, SharedPool};

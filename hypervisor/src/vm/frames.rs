@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who owns which physical memory: RAM for guests in blocks of 2 MiB, and single pages that the
 //! hypervisor shares with the secure world.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Fills a guest's memory before its start: kernel, initial RAM disk, device tree.
 
 use super::guest_tree::{GuestTee, GuestTree, IpaRange};

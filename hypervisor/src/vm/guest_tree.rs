@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The device tree that a guest boots from.
 //!
 //! It is written from nothing: a guest sees the devices that Postern emulates and no others.

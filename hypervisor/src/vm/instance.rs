@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A virtual machine and its vCPUs, and how they start and stop.
 
 use super::guest_image::Images;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where things are in a guest's physical address space: the same in every VM.
 
 use mediator::addr::Ipa;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The life of a VM as a state machine: what may happen when, and what follows from it.
 //!
 //! It touches nothing: [`Life::order`] and [`Life::happened`] say what is to be done, and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The RAM that a VM has now: its frames, and the stage-2 tables that map what of them it has not
 //! given back.
 

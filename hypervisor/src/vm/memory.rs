@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The RAM of one VM: where it is, and which of its pages the secure world may be using.
 //!
 //! RAM begins at [`layout::RAM`] and has no holes for the guest; physically it lies in a few

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Virtual machines.
 
 pub(crate) use postern_flat_tree as flat_tree;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The RAM that VMs take when they start and give back when they have ended.
 
 use super::frames::{Chunks, Frames, FramesError};

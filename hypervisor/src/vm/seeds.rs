@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine's state of random bytes for guests' kernels.
 
 use crate::arch::entropy::{self, Kind, Source};

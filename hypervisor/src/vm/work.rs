@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What it takes to start a VM and to take one down, piece by piece: which piece follows which.
 //!
 //! It touches nothing itself: a [`Site`] does, which the hypervisor implements for a VM and the tests

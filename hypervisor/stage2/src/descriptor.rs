@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The format of stage-2 entries (Arm ARM D8.3, D8.4.2, D8.6.6).
 
 use mediator::addr::Pa;

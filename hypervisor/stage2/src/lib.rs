@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Stage 2: which physical memory a guest's addresses lead to.
 //!
 //! Tables in the VMSAv8-64 format (Arm ARM D8.2, D8.3) with the 4 KiB granule, for a 40-bit IPA

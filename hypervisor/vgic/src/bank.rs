@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The state of the interrupts, 32 in a word.
 
 use super::ids::IntId;

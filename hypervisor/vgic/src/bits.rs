@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The registers with one bit for each interrupt, where list registers of running vCPUs matter.
 
 use super::ids::VcpuSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Software state into list registers and back.
 //!
 //! While everything fits, all pending and active interrupts of a vCPU are in its list registers

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The names of interrupts and of the vCPUs that take them.
 
 use core::fmt;

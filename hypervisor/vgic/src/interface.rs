@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The registers of a vCPU's CPU interface that belong to both groups, for where they trap.
 //!
 //! They are the hardware's. But a CPU that cannot trap writes to ICC_DIR_EL1 alone (ICH_VTR_EL2.TDS is 0, as on

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The virtual GICv3 of one VM: distributor, redistributors, and the list registers of its vCPUs.
 //!
 //! One security state (GICD_CTLR.DS is 1), affinity routing always on, 288 INTIDs, up to

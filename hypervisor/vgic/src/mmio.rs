@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The distributor's and the redistributors' registers (IHI 0069, 12.9 to 12.11).
 //!
 //! Whatever is reserved, not implemented, misaligned or of a width that the register does not

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Software-generated interrupts: the values of ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1.
 
 use super::ids::{IntId, VcpuSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a VM's interrupt controller knows, and how its inputs change it.
 
 use super::bank::{Banks, SGIS, WORDS, each_bit, place};

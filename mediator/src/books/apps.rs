@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which applications OP-TEE has loaded for the VM, and how many of its address spaces they take.
 
 use super::{Books, Denied};

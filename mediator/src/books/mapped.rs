@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What OP-TEE's core may map of the VM's memory: see [`Quotas::mapped_pages`].
 //!
 //! [`Quotas::mapped_pages`]: crate::Quotas::mapped_pages

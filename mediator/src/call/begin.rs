@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A call begins: the message is fetched, checked, and built anew for OP-TEE.
 
 use super::{Call, INTAKE_STEP, Pending, Refused, Work};

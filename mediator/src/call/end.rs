@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A call ends: its result goes to the guest, and what it used is given back.
 
 use super::{Call, Loads, MAX_USES, Pending, Work, code};

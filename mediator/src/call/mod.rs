@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One yielding call's life: begin → (RPC → resume)* → end. All its state is private.
 //!
 //! A [`Call`] is owned by exactly one party at a time: the books while it is idle or suspended,

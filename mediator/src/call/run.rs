@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A call is in OP-TEE, and comes out again: done, or with something to ask for.
 
 use super::{Answer, Call, MAX_CALLS, MAX_ROUNDS, Pending, SLOT_BITS, Work, code};

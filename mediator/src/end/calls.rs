@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls that are under way when a VM ends, and those that the mediator makes then: which goes on next.
 //!
 //! Calls depend on each other. One that waits inside OP-TEE for another, for a mutex, say, asks the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What OP-TEE still has when no call is under way any more: sessions, applications, buffers, memory for RPC
 //! messages. Each is given back by a call of the mediator's own.
 

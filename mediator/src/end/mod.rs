@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of a VM in OP-TEE, step by step.
 //!
 //! The order of the end is what keeps a neighbour safe. OP-TEE may use the VM's pages until it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! OP-TEE forgets the VM, and then its pages are its own again.
 
 use crate::books::{Books, Life};

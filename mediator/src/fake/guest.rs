@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that behaves like Linux's driver, unless told otherwise.
 
 use super::machine::FakeHost;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The [`Host`] of one VM in the made-up machine.
 
 use super::machine::FakeHost;

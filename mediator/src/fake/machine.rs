@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Memory with owners and pins, and the part of it that one VM has.
 
 use super::ram::Ram;

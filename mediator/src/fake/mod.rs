@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A machine made up for tests: memory with owners and pins, an OP-TEE that does what a script
 //! says and watches what it is given, and a guest that behaves like Linux's driver, or not.
 //!

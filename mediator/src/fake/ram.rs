@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Memory with owners and pins. A page takes no room until it is written to or pinned.
 
 use crate::addr::{Ipa, PAGE_SIZE};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A shared buffer, and the memory behind an RPC message.
 
 use crate::addr::{Ipa, PAGE_SIZE};

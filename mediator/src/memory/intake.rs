@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's page list is read, its pages are pinned, and our own list of them is written.
 //!
 //! The list is read piece by piece, each word once, into private memory. What OP-TEE gets is a

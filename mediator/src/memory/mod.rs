@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a VM shares with OP-TEE: buffers, their pages, the lists that name the pages.
 //!
 //! * [`table`]: objects under two names, the guest's cookie and ours.

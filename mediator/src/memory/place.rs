@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where in guest memory a message lies.
 
 use crate::addr::{Ipa, PAGE_SIZE};

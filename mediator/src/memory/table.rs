@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Objects that a guest and OP-TEE know by different names.
 //!
 //! A guest names its buffers by cookies of its own choice, addresses in its kernel for instance.

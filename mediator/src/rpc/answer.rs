@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The guest's answer to a command is fetched, and its outputs get through.
 
 use super::{Message, Request};

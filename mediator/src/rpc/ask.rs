@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! OP-TEE's request is fetched, checked, translated, and put before the guest.
 
 use super::{Function, Message, Request, Source, room_is_used};

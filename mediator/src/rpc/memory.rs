@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The RPCs that allocate and free: ALLOC and FREE for memory that carries RPC messages,
 //! SHM_ALLOC for memory that carries data. (SHM_FREE is a command like others but for the
 //! cookie, see [`super::ask`].)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What each RPC may ask of the guest, and what each answer may contain.
 //!
 //! * [`ask`]: OP-TEE's request is fetched, checked, translated, and put before the guest.

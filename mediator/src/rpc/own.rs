@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What OP-TEE asks for during a call of the mediator's own, at the end of a VM.
 //!
 //! There is no guest to ask any more. The answers are such that OP-TEE goes on looking for an

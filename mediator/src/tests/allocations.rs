@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! RPCs that allocate and free.
 
 use super::{BAD, SESSION, Vm, value, vm};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Yielding calls without memory.
 
 use super::{APP, SESSION, Vm, bare, vm};

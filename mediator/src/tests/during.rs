@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Something that happens while a call is in OP-TEE.
 
 use super::Vm;

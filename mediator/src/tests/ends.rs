@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of a VM in steps, and with an OP-TEE that knows of no VMs.
 
 use super::{APP, SESSION, Vm, vm};

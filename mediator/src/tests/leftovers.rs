@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a VM leaves behind in OP-TEE when it ends is found out, counted, and bounded.
 
 use super::{APP, Vm};

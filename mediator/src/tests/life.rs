@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of a VM: sessions are closed for it, calls that wait are ended.
 
 use super::during::during_smc;

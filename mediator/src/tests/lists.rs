@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Page lists: every length, every fault, and no pin left behind.
 
 use super::{BAD, Vm, vm};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What OP-TEE's core may map of a VM's memory is bounded: too much of it would stop OP-TEE.
 
 use super::{APP, SESSION, Vm};

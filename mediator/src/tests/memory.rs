@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Registered buffers: coming, used, going.
 
 use super::{BAD, SESSION, Vm, vm};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The mediator against the made-up machine.
 
 mod abi;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Several vCPUs in every order that matters, tried by `shuttle`: `make test-models`.
 //!
 //! It switches between vCPUs wherever they touch what they share, and wherever the mediator asks

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls that wait until no other names what they end: the guest sleeps meanwhile.
 
 use super::{SESSION, Vm};

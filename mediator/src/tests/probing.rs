@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which TEEs can be shared, and what is said of the others.
 
 use crate::fake::Machine;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls with room for RPC messages: by address, and in a registered buffer.
 
 use super::{SESSION, Vm};

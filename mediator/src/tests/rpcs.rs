@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! RPCs: what OP-TEE asks for, and what guests answer.
 
 use super::{SESSION, Vm, value, vm};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Pages that are shared with OP-TEE on a VM's behalf.
 
 use super::{SESSION, Vm, vm};

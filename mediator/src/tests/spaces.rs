@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Of OP-TEE's address space numbers each VM takes no more than its share.
 
 use super::{APP, Vm};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! However many pages a buffer has, no entry of the mediator's unpins many of them: the guest runs in between, or
 //! the hypervisor does something else.
 

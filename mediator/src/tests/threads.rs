@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Several vCPUs of a VM at once, on the same buffers.
 
 extern crate std;

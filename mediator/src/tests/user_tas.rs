@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A VM that may open user TAs and no pseudo TAs.
 
 use super::{APP, Vm};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of a VM whose calls wait for each other inside OP-TEE.
 
 use super::{APP, Vm};

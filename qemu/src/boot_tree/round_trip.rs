@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From the text of a description to what the hypervisor makes of the tree.
 
 use super::tests::BASE;

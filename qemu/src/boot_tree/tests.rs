@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The trees, read back by another parser than the one that wrote them. `testdata/virt.dtb` is what
 //! QEMU 7.2 dumps for the default machine.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What can be said about the files that a description names before anything is fetched or built: whether they are
 //! there, what they are, and whether they fit.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A system with another number of guests: `make run GUESTS=4`.
 
 use super::{MAX_VMS, Memory, PACKAGED_GUESTS, System, Vm};

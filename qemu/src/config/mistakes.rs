@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is wrong with the form of a description, in the words of whoever wrote it: the parser's speak of Rust's types.
 
 /// What the parser says, and what is said instead; of several that fit, all in this order.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a VM may do with the TEE: the tables `[vm.tee_policy]` and `[vm.tee_quota]`.
 
 use optee_proto::Uuid;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The multiplexing of the UART: `0xFF c` switches to channel `c`, `0xFF 0xFF` is a literal 0xFF, any
 //! other byte belongs to the current channel. The same both ways.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Flow control for guests' input: no more is sent to a guest than its emulated UART has room for, and the rest waits
 //! here. `docs/console.md` has the rules; the other end is `hypervisor/src/console/flow.rs`.
 

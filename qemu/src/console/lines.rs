@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Lines out of a console's bytes.
 
 /// A line that grows longer than this is cut, bytes: an endless one must not eat the memory.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The one UART's byte stream, taken apart into consoles and put together again.
 
 mod demux;

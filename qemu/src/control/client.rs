@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The side of `postern-tool ctl`.
 
 use super::{Reply, Request, SOCKET, check, socket};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The side that runs the machine.
 
 use super::{PATIENCE, Reply, Request, SOCKET, Wire, check, socket};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Commands to a machine whose QEMU is a shell script that plays the monitor.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Writes the archive format of an initramfs (`newc`).
 
 use super::rootfs::Node;

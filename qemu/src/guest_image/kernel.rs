@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The kernel and its modules, out of the forms that Debian packs them in.
 
 use crate::elf;

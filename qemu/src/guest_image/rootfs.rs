@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The tree of files that an initramfs is made of.
 
 use crate::elf;

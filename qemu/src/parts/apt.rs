@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! apt with a configuration, lists and downloads of our own. It needs no root.
 
 use super::Package;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads Debian packages: an `ar` archive whose member `data.tar.*` is the files.
 
 use anyhow::{Context, Result, bail};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A newer QEMU than the machine's, for CPU models that an older one lacks: Debian trixie's, with all libraries that
 //! it needs, in a folder of its own. It runs beside the machine's, and nothing is installed.
 

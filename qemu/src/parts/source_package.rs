@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Source packages: fetched as the others are, unpacked with Debian's patches applied.
 
 use super::apt::{ARCHITECTURE, Apt, SourceFiles, Suites};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine's own apt sources, read for two things: the mirror that its user chose, and the
 //! keyring that signs it. Both file formats are read, the one-line one and deb822.
 

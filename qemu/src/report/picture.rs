@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The picture of a run: when which case ran in which guest, how long the way into the TEE was, what
 //! the mediator did. A self-contained SVG.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The table that ends a run.
 
 use super::{BUSY, GuestReport, IDLE, Report, clock};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether a run passed, and if not, why.
 
 use super::{BUSY, GuestReport, IDLE, Report};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The order of things in a run.
 //!
 //! Every guest with the TEE gets two measurements: with nothing else going on, and while another one

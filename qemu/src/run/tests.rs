@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whole runs on a machine whose QEMU is a shell script that plays hypervisor and guests.
 
 use super::*;

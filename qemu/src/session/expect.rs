@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Waiting for one thing on one console.
 
 use super::{Item, Session, What};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the user's keys mean.
 
 const PREFIX: u8 = 0x01;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The user's terminal, raw while a console is on it.
 
 use std::io::{Error, IsTerminal, Result};

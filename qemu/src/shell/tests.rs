@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
 use crate::launch::{Firmware, Vm};
 use std::os::unix::fs::PermissionsExt;

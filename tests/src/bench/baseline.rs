@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The committed figures, and whether new ones are as good: `make bench-check`.
 
 use super::place::Found;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What `docs/performance.md` shows: figures are put there by the bench, and by nobody else.
 
 use crate::Lab;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The bench: what calls cost in instructions, on the bare machine (the floor, which no mediator can beat),
 //! under Postern, and under another hypervisor. QEMU counts instructions on one CPU, so the figures repeat.
 //!

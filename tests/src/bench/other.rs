@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Another hypervisor in Postern's place: an arm64 `Image` that is entered as Linux would be, and finds its first
 //! guest as Xen finds it, by the modules in `/chosen` (the binding of Xen's `docs/misc/arm/device-tree/booting.txt`).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The figures as pictures: self-contained SVG.
 
 use super::place::Found;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One place that the program runs in: boots it and takes down what it says.
 
 use super::other;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where the instructions of a call go: QEMU tells each instruction that the hypervisor executes, and the
 //! program marks where a call begins and ends.
 

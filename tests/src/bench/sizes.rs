@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What Postern takes beside instructions of calls: image, memory at EL2, the instructions of its boot, lines of
 //! code.
 

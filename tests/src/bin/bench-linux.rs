@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `make bench-linux`: what a program in a Linux guest sees of the way into the TEE and back, alone and
 //! with other guests at the same; and how many SMCs and RPCs that takes, with `RPC_ARG` and without.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `make bench`, `make bench-check`, `make bench-profile`: see [`postern_tests::bench`].
 
 use anyhow::{Context, Result, bail};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `make test-hostile`: the whole plan of attacks, or those whose numbers are given. With `counted`, on one CPU where
 //! QEMU counts instructions.
 

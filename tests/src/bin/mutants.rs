@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `make mutants`: changes the product line by line and sees whether its host tests notice.
 //!
 //! Words: names of areas (all by default), `sample` for the fixed part that `make test` tries, `jobs=N`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `make test-cpus`: the scan, and a case of xtest in two guests, on all CPU models or on those that are named.
 
 use anyhow::{Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `make test-soak`: starts and ends a VM so many times, in all states that it can be in. There are two
 //! neighbours where an OP-TEE can be built that has room for them, else one.
 

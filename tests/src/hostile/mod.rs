@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The hostile guest's scenario: every attack of the plan, with a neighbour at work.
 //!
 //! After each attack four things are looked at: whether the guest got exactly the expected answer,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The 52 attacks of the test plan, and those that were thought of since: who plays each.
 
 use anyhow::{Context, Result, ensure};

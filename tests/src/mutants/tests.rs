@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the report of cargo-mutants comes to.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One life of the VM: it starts, gets into a state, and is ended there.
 
 use super::figures::{HELD, LOST};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What must be the same before and after.
 
 use anyhow::{Context, Result};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A VM that starts, gets into a state and is ended there, again and again, while its neighbours work.
 //!
 //! A cycle is one life of VM `c`: it starts, opens sessions, gets into a state of `guests/hostile` on

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Neighbours are paused for a moment, and the last one is reset, now and then: in the middle of what
 //! they do, and while their kernel boots.
 

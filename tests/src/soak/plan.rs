@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which state the VM is brought into, and how it ends there: all states in turn, then whatever the
 //! seed gives.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The VM that is started and ended: orders to the monitor, and what it and its guest say.
 
 use crate::watch::Watch;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest does: its calls, its answers, and everything that it should not.
 
 use super::script::script;

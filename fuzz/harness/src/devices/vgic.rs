@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The interrupt controller, driven as the hypervisor drives it.
 
 use crate::input::Input;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The power button: who presses it wants the guest to power off, as `poweroff` does.
 
 use crate::{console, sys};

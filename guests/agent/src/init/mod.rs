@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The guest's first process: makes the system usable, then does as it is told.
 
 mod button;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The supplicant, which answers OP-TEE's requests for files and sockets. Without it no TA is loaded.
 
 use crate::{console, process};

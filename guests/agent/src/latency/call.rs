@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The calls that can be measured.
 
 use crate::tee::{self, Device, Memory, Param, Session};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `tee-latency` as a program of its own, for people at a shell.
 
 use super::call::Kind;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads xtest's output as it comes.
 //!
 //! What its test framework (`adbg`) prints, line by line:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! xtest as a child.
 
 use super::parse::Parser;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Applications of the packaged OP-TEE and of xtest: UUIDs, functions, and what they do.
 
 use super::client::{Client, Failure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls: single SMCs, and conversations with their RPCs.
 
 use super::message::{Message, PageList};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads the initial RAM disk: an uncompressed cpio archive in the "newc" form.
 
 use crate::machine::machine;

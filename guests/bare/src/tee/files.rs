@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Files for OP-TEE's secure storage, in memory: as much of a file system as it asks for.
 
 use super::memory;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Words of shared memory, by address.
 //!
 //! What OP-TEE names, it names by cookie or address, so there is no [`Pages`] at hand. The same rules

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Messages and page lists, in shared pages.
 
 use super::memory;

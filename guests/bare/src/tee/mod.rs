@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A client of OP-TEE for bare-metal programs: messages, shared memory, calls step by step, and
 //! a supplicant whose answers a program can replace one by one.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Answers to RPCs, as Linux with its supplicant gives them, out of free pages and the initial RAM
 //! disk.
 

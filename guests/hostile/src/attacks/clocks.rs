@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 64, 65 and 68: the physical timer and the clock, which Postern keeps by deadlines of its own. A deadline that
 //! overflows comes at once, or never; one that is set again and again is work for EL2 each time.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 19 to 25: the names of buffers.
 
 use super::race::ROUNDS;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 66 and 67: the debug registers, while OP-TEE and other vCPUs run on the same pCPU.
 //!
 //! The guest itself has debug exceptions masked (PSTATE.D), so it meets none of its own.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 37 to 41: fast calls, and who is calling.
 
 use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};

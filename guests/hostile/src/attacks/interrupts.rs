@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 36 and 51: calls that are interrupted all the time, and calls that never rest.
 
 use crate::attack::{Attack, Seen, Verdict, holds, same};

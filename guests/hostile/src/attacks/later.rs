@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 53 on, which were thought of after the plan was written.
 
 use super::interrupts::interrupted;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 50 and 52: what a guest can see that it should not, and memory without caches.
 
 use crate::attack::{Attack, Seen, Verdict, holds, same};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 11 to 18: page lists.
 
 use super::race::{ENOUGH, flip};

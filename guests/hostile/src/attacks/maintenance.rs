@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 56 to 60 and 63: everything that makes the virtual interface ask for the hypervisor (IHI 0069H,
 //! ICH_MISR_EL2), again and again, and interrupts that other vCPUs send without a rest.
 //!

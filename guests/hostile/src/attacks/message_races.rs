@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 3 to 5: a message that others use at the same time.
 
 use super::race::{ENOUGH, ROUNDS, flip};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 1 to 10: the command buffer.
 
 use super::message_races;

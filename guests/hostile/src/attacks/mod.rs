@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The attacks, in the groups of the test plan.
 
 mod clocks;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! vCPUs that race.
 
 use alloc::string::String;

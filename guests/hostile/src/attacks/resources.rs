@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 61 on: what OP-TEE has for all VMs is used up.
 
 use crate::attack::{Attack, Seen, Verdict, holds, same};

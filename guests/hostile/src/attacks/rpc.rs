@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 26 to 28 and 33 to 35: calls that wait for the normal world, resumed by the wrong, twice,
 //! late, or with nonsense.
 

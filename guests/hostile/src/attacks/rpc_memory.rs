@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 29 to 32: memory that OP-TEE asks for, and gets something else.
 
 use super::rpc::{failed, lie_about_size};

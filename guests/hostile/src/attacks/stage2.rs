@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 42 and 47: memory that OP-TEE uses, and calls that move between CPUs.
 
 use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};

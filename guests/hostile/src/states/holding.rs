@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Things that OP-TEE keeps while nothing happens.
 
 use super::{State, state};

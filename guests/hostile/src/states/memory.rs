@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Memory that is shared, or on its way there or back.
 
 use super::running::running_application;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! States that a VM may be in when it ends: one that only a guest with such intentions gets into, on
 //! purpose and for as long as one likes.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls that run, on other vCPUs than the one that speaks to the host.
 
 use super::{State, hold, state};

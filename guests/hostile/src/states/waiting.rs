@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Calls that wait for the guest, at each kind of RPC that OP-TEE makes.
 
 use super::{State, hold, state};

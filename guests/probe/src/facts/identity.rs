@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Who calls, and what calls there are.
 
 use crate::lab::{Code, Lab, client, create, hypervisor, led, told};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Shared memory: what OP-TEE lets the normal world name.
 
 use crate::lab::{Lab, client, create, destroy, led, told};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Sessions that are being opened.
 
 use crate::lab::{Lab, client, create, led, told};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! VMs come and go.
 
 use crate::lab::{Code, Lab, client, create, destroy, led, told};

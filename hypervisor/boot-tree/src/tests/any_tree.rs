@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Trees with anything in them: none makes the reader panic.
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a user reads when the boot tree cannot be booted.
 
 use dtoolkit::model::DeviceTree;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A tree as QEMU's `virt` machine (secure, virtualization, GICv3, 4 CPUs, 3 GiB) writes it,
 //! TF-A and OP-TEE patch it and the launcher extends it: only the nodes that matter, and a few
 //! that must be overlooked.

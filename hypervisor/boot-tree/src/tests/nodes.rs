@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where nodes are found, which are overlooked, and the limits of what they may say.
 
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the `tee-…` properties of a VM's node become.
 
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a VM may do with the TEE: the `tee-…` properties of its node.
 
 use alloc::vec::Vec;

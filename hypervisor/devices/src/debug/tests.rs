@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
 use DebugRegister::{
     BreakpointControl, BreakpointValue, ClaimClear, ClaimSet, Control, OsLockAccess, OsLockStatus,

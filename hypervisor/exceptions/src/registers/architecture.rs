@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The registers that the architecture names, on the host: `architecture.txt` as values.
 
 use crate::decode::SysReg;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What EL2 sets in its own registers, so that guests use what they are to use and the rest traps.
 //!
 //! Where a bit came with a later extension, a CPU without it ignores the bit (it is RES0), so all that trap

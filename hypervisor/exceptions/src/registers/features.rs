@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Features of a CPU that bring registers which EL2 must set up or switch.
 
 use crate::decode::SysReg;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest meets behind the name of a system register, for every register that there is.
 //!
 //! Each register is *switched*, *trapped*, *constant* or *absent*. Four places make it so: the list of what a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The registers that each vCPU has for itself: put on with it, taken off with it.
 
 /// Calls the macro `$then` with the one list of them: groups, of which each has the feature that brings its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The one table of all system registers of EL1 and EL0. `tests.rs` holds the hypervisor to it.
 
 use super::architecture::Register;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Holds the hypervisor to the table: a register without a row fails, and so does a row that the rest of the code
 //! contradicts.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's console and the tool at the other end of the line, which asks how much input has room.
 
 use super::*;

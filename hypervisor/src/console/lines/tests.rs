@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is said on the hypervisor's channel, on a line of 115,200 baud at most.
 
 use super::*;

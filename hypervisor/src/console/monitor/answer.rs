@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Answers a line: parses, asks the system, and only then writes, so that whatever lock guards
 //! the output is not held while something is done.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the word before the cursor may become.
 
 use super::specs::{Arguments, SPECS, Spec};

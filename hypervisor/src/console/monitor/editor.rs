@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A line that is edited at a terminal: keys in, what the terminal is to be told out.
 //!
 //! The line may be longer than the screen is wide: a window of it is shown, in which the cursor

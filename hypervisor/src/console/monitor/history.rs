@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The lines that were entered, the newest of them.
 
 use super::editor::Line;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Answers for programs: one line, `@postern ` and a JSON object (RFC 8259).
 
 use super::answer::Answer;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine as the monitor sees it, and the session on the hypervisor's channel.
 
 use super::system::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The monitor: commands to the hypervisor, typed or sent by programs.
 //!
 //! Bytes come from the hypervisor's channel of the physical UART, or from the second UART of a

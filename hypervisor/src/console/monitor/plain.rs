@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Lines as programs send them: nothing is echoed.
 
 use super::MAX_LINE;

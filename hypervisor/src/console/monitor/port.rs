@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A source of bytes and where its answers go: [`Port`], and what a guest gets, [`Answers`].
 
 use super::{Session, System, respond};

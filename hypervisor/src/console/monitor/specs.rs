@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The table of commands, which parsing, help and completion follow.
 
 use super::system::Order;

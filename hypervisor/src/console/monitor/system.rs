@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the monitor knows of the machine, as plain data, and the little that it can do to it.
 
 use crate::ids::{MAX_PCPUS, MAX_VCPUS, MAX_VMS, PcpuSet, VmIndex};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A PL011 as software sees it: with the interrupts of the part, or with those of QEMU's model.
 
 use super::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A made-up pCPU, whose clock goes on at every look.
 
 use super::*;

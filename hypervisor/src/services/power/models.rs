@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Turning a vCPU on and off from several others, tried by `loom`: `make test-models`.
 
 use super::*;

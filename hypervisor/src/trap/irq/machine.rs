@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine's interrupts.
 
 use super::{Handled, Handlers, PhysicalGic, Source};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A GIC whose level-sensitive lines stay high until their source is quiet.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads the trees back with another parser than the one that wrote them.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A VM's devices but its interrupt controller: the guest's accesses, and what reaches them from
 //! outside.
 

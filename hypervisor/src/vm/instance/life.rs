@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A VM starts, pauses and ends: what follows from the state machine in [`crate::vm::life`].
 
 use super::{Running, Saved, Vcpu, Vm};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The pieces of a VM's start and end ([`crate::vm::work`]), as they are done on the machine.
 //!
 //! Pieces are done by pCPUs that have nothing else to do, and by busy ones now and then

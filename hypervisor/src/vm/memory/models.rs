@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Pins, withdrawals and returns of one page by several pCPUs, in every order and with every
 //! delay that the memory model allows, tried by `loom`: `make test-models`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! VMs that start and end on a made-up machine, whose OP-TEE lets go of them or does not.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A machine that watches: memory for tables, a TLB that remembers, and the rules of
 //! break-before-make, each breach of which is a panic.
 

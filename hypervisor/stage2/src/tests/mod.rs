@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 mod machine;
 
 use aarch64_paging::descriptor::{PhysicalAddress, Stage2Attributes};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a Linux kernel does to a GICv3 from the first vCPU's boot to the last one's, in its order.
 
 use super::harness::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's virtual CPU interface as the hardware provides it, working on list registers, and a
 //! caller that drives a [`Vgic`] the way the hypervisor does.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A GIC without list registers: what a guest may expect of a [`super::Vgic`] at any moment.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Random guests whose kicks arrive late: nothing is lost or delivered twice all the same.
 
 use super::harness::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! List registers: what goes in, what comes back, what is asked for.
 
 use super::harness::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Random guests and devices. With prompt kicks, what each vCPU is signalled is at every moment
 //! what a GIC without list registers would signal.
 

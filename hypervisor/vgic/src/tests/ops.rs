@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What random guests and devices do.
 
 use proptest::prelude::*;

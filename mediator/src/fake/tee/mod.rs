@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An OP-TEE that does what a script says, and watches what it is given.
 
 mod reply;

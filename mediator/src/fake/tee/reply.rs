@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether the answer to a command is one that OP-TEE may be given.
 
 use alloc::format;

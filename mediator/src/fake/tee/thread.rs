@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One of OP-TEE's threads: begins, does its steps, asks, goes on, ends.
 
 use super::{Object, Outcome, Partition, Step, Thread, is_shared, partition};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attributes of parameters: what OP-TEE gets, and what comes back. OP-TEE, here, changes every
 //! attribute, complements values, halves the sizes of memory, and adds one to those of NULL.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Commands of messages. (Those of notifications are in `notifications`.)
 
 use super::{offering, plain};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Fast calls.
 
 use super::{ALL, UNKNOWN, answered_unknown, config, offering, plain, with};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One test for each row of `docs/abi.md`, named after the row: `fid_` for functions, `sec_cap_` and
 //! `nsec_cap_` for capabilities, `cmd_` for commands, `attr_` for attributes, `rpc_func_` and
 //! `rpc_cmd_` for what OP-TEE asks for.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Asynchronous notifications: two functions, two commands, one interrupt for all VMs.
 
 use super::{answered_unknown, offering, plain};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Commands of RPC messages: what OP-TEE asks of the guest.
 
 use super::{offering, owner, plain};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Yielding calls.
 
 use super::{answered_unknown, offering, plain};

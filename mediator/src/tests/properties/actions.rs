@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What guests do, and what OP-TEE does meanwhile.
 
 use super::play::PAGES;

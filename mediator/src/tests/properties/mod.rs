@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What holds whatever guests do and OP-TEE asks, in every order.
 //!
 //! Two hostile VMs play at once, with an OP-TEE that asks for everything in every order, while a

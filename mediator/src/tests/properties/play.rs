@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A hostile guest at play.
 
 use super::actions::{Action, Breaks, How};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Over the hypervisor's own code: its multiplexer, its questions and answers, and the PL011 that guests see.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What apt's output means. That apt itself is run rightly shows when parts are fetched.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Sources as Debian's installer, its container images and people write them.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How long the way into the TEE was, as bars on a logarithmic axis.
 
 use super::scale::Log;

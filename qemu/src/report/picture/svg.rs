@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The few SVG elements that the picture is made of.
 
 use std::fmt::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 /// In the order of the probe's list.
 const FACTS: &[Fact] = &[
     Fact {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `make optee-facts`: has `guests/probe` ask the real OP-TEE what its sources only suggest, one boot an
 //! experiment, and prints what it did beside what is written down here (and in `docs/optee-facts.md`).
 //! It fails when anything differs. Words on the command line choose experiments by name.

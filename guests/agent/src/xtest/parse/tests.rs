@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
 
 /// Feeds lines one millisecond apart from 1000 on; gives all events.

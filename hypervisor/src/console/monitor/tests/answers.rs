@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is answered, to the letter; JSON is read back by another parser.
 
 use super::super::plain::LineError;

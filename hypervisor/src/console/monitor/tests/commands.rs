@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which line says what.
 
 use super::super::command::{Command, Request};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Keys, and what is then on the screen.
 
 use super::super::editor::{Edited, Editor, PROMPT, VIEW};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The monitor, with a made-up machine behind it.
 
 mod answers;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Bytes in, bytes out, from several CPUs at once.
 
 use super::super::port::{INPUT, PIECE};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A terminal of 80 columns that knows what the editor uses (ECMA-48), and nothing else.
 
 use core::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What of one life of a VM is in the next, and when that begins.
 
 use super::*;
