@@ -343,6 +343,12 @@ mod tests {
             state = state.after_instruction();
             assert_eq!(state, thumb(it));
         }
+        // ITTTT EQ, where IT[0] is set: the bit moves and leaves nothing behind.
+        let mut state = thumb(0b0000_0001);
+        for it in [0b0000_0010, 0b0000_0100, 0b0000_1000, 0] {
+            state = state.after_instruction();
+            assert_eq!(state, thumb(it));
+        }
         // The base condition stays.
         assert_eq!(
             thumb(0b1010_1010).after_instruction(),

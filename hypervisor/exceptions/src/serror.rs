@@ -80,4 +80,17 @@ mod tests {
             assert_eq!(Severity::of(Esr::new(CLASS | iss)), severity, "{iss:#x}");
         }
     }
+
+    #[test]
+    fn the_log_names_each_severity() {
+        for (severity, name) in [
+            (Severity::Corrected, "corrected"),
+            (Severity::Restartable, "not consumed"),
+            (Severity::Contained, "contained"),
+            (Severity::Uncontainable, "not contained"),
+            (Severity::Unknown, "of unknown origin"),
+        ] {
+            assert_eq!(severity.name(), name);
+        }
+    }
 }
