@@ -2,7 +2,7 @@
 //! Access rules of each register.
 
 use super::harness::*;
-use crate::{REDISTRIBUTOR_SIZE, Window::*};
+use crate::{REDISTRIBUTOR_SIZE, Vgic, Window::*};
 use postern_base::mmio::{Access, AccessSize::*};
 
 const SGI_BASE: u64 = 0x1_0000;
@@ -43,6 +43,33 @@ fn constants() {
     ] {
         let read = machine.access(0, window, Access::read(offset, size));
         assert_eq!(read, expected, "{window:?} {offset:#x} {size:?}");
+    }
+}
+
+/// A read that needs no state of the list registers leaves them alone: to read them back costs an exit more than the
+/// rest of it (docs/performance.md, GICD_TYPER).
+#[test]
+fn only_writes_and_reads_of_pending_and_active_bits_need_the_list_registers() {
+    for (offset, state) in [
+        (0x0000, false), // CTLR
+        (0x0004, false), // TYPER
+        (0x0100, false), // ISENABLER
+        (0x01fc, false), // ICENABLER, the last
+        (0x0200, true),  // ISPENDR
+        (0x0280, true),  // ICPENDR
+        (0x0300, true),  // ISACTIVER
+        (0x03fc, true),  // ICACTIVER, the last
+        (0x0400, false), // IPRIORITYR
+        (0x6100, false), // IROUTER
+        (SGI_BASE + 0x0100, false),
+        (SGI_BASE + 0x0200, true),
+        (SGI_BASE + 0x03fc, true),
+        (SGI_BASE + 0x0400, false),
+    ] {
+        let read = Access::read(offset, Word);
+        assert_eq!(Vgic::wants_sync(&read), state, "{offset:#x}");
+        let write = Access::write(offset, Word, 0);
+        assert!(Vgic::wants_sync(&write), "{offset:#x}");
     }
 }
 
