@@ -155,7 +155,9 @@ fn run_part(
         .env("CARGO_INCREMENTAL", "1")
         .env_remove("CARGO_TARGET_DIR")
         // Fewer cases of each property: the rest of the tests is many.
-        .env("PROPTEST_CASES", "64");
+        .env("PROPTEST_CASES", "64")
+        // A case that fails is enough; the smallest one is of no interest.
+        .env("PROPTEST_MAX_SHRINK_ITERS", "0");
     for file in area.files {
         command.args(["--file", file]);
     }
