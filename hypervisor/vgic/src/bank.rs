@@ -200,3 +200,37 @@ pub(super) fn each_word(words: u16) -> impl Iterator<Item = usize> {
 pub(super) const fn place(intid: IntId) -> (usize, u32) {
     (intid.word(), intid.bit())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What nothing is pending or active in is not looked at: each exit of the vGIC would pay for it.
+    #[test]
+    fn only_a_word_with_something_in_it_is_busy() {
+        let mut banks = Banks::new();
+        let vcpu = VcpuIndex::default();
+        assert_eq!(banks.busy_words(vcpu), 0);
+        let fields: [fn(&mut Bank) -> &mut u32; 4] = [
+            |bank| &mut bank.latch,
+            |bank| &mut bank.line,
+            |bank| &mut bank.active,
+            |bank| &mut bank.loaded,
+        ];
+        for field in fields {
+            for word in [0, 1, WORDS - 1] {
+                *field(banks.get_mut(vcpu, word)) = 1 << 31;
+                banks.note(word);
+                assert_eq!(banks.busy_words(vcpu), 1 << word);
+                *field(banks.get_mut(vcpu, word)) = 0;
+                banks.note(word);
+                assert_eq!(banks.busy_words(vcpu), 0);
+            }
+        }
+        // What is only configured is not busy.
+        let bank = banks.get_mut(vcpu, 1);
+        (bank.enabled, bank.group1, bank.edge) = (!0, !0, !0);
+        banks.note(1);
+        assert_eq!(banks.busy_words(vcpu), 0);
+    }
+}
