@@ -233,4 +233,34 @@ mod tests {
         banks.note(1);
         assert_eq!(banks.busy_words(vcpu), 0);
     }
+
+    /// An active interrupt keeps the group and priority that it was taken with, whatever it has now; one taken anew has
+    /// the new ones, and no other interrupt is concerned.
+    #[test]
+    fn an_active_interrupt_has_the_group_and_priority_that_it_was_taken_with() {
+        let (bit, other) = (1 << 3, 1 << 4);
+        let mut bank = Bank::new(0);
+        bank.took(bit, 0x80, true);
+        bank.took(other, 0x40, true);
+        bank.active = bit | other;
+        assert!(bank.is_group1(bit) && bank.is_group1(other));
+        assert_eq!(
+            (bank.priority_of(bit), bank.priority_of(other)),
+            (0x80, 0x40)
+        );
+        assert!(bank.was_changed(bit));
+        // As Group 0, the next time.
+        bank.took(bit, 0x20, false);
+        bank.group1 = bit;
+        assert!(!bank.is_group1(bit) && bank.is_group1(other));
+        assert_eq!(
+            (bank.priority_of(bit), bank.priority_of(other)),
+            (0x20, 0x40)
+        );
+        // What was made active by hand was not taken.
+        bank.forced = bit;
+        assert!(bank.is_group1(bit));
+        assert_eq!(bank.priority_of(bit), 0);
+        assert!(!bank.was_changed(bit));
+    }
 }
