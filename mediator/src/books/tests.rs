@@ -49,6 +49,50 @@ fn each_quota_has_its_share_of_the_heap() {
     assert!(calls(MAX_CALLS - 1) < calls(MAX_CALLS));
 }
 
+/// A hypervisor is told the same sum.
+#[test]
+fn quotas_say_what_the_books_take() {
+    for quotas in [NONE, Quotas::default()] {
+        assert_eq!(quotas.heap_bytes(), Books::heap_bytes(&quotas));
+    }
+}
+
+/// Pages of the mediator's that OP-TEE has borrowed come back by the name that it got them under, once.
+#[test]
+fn a_lent_page_comes_back_by_its_name() {
+    let mut books = Books::new(Quotas::default());
+    books.suspended = (0..2).map(|_| None).collect();
+    let page = |at| SharedPage::new(crate::addr::Pa::new(at));
+    let first = books.lend(page(0x1000)).unwrap();
+    let second = books.lend(page(0x2000)).unwrap();
+    assert_ne!(first, second);
+    assert_eq!(books.lend(page(0x3000)), Err(page(0x3000)), "one per call");
+    assert_eq!(books.take_lent(second + 1), None);
+    assert_eq!(books.take_lent(second), Some(page(0x2000)));
+    assert_eq!(books.take_lent(second), None);
+    assert_eq!(books.take_lent(first), Some(page(0x1000)));
+}
+
+/// What OP-TEE may still use is told when it does not let go of a VM.
+#[test]
+fn everything_that_optee_may_use_counts_as_held() {
+    let mut books = Books::new(Quotas::default());
+    books.suspended = (0..2).map(|_| None).collect();
+    assert_eq!(books.held(), 0);
+    for name in 0..3 {
+        let cookie = books.reserve(GuestCookie(name), Provenance::Registered, 4096, 0, 1);
+        cookie.unwrap();
+    }
+    assert_eq!(books.held(), 3);
+    for name in 0..5 {
+        assert!(books.rpc_buffers.insert(GuestCookie(name), None).is_ok());
+    }
+    assert_eq!(books.held(), 3 + 5);
+    let page = SharedPage::new(crate::addr::Pa::new(0x1000));
+    books.lend(page).unwrap();
+    assert_eq!(books.held(), 3 + 5 + 1);
+}
+
 fn table_of_sixty<T>() -> u64 {
     Table::<T>::heap_bytes(60) - Table::<T>::heap_bytes(0)
 }

@@ -47,6 +47,21 @@ fn a_vm_has_its_share_of_pages() {
     vm.end();
 }
 
+/// All pages that a VM may share can lie in lists of one buffer: a page for each that is full.
+#[test]
+fn each_full_list_of_pages_has_a_page() {
+    let most = |pages| {
+        let mut config = Config::default();
+        config.quotas.pages = pages;
+        Vm::new(&Machine::new(), 1, config)
+            .mediator
+            .shared_pages_max()
+    };
+    let entries = optee_proto::msg::PAGE_LIST_ENTRIES as u32;
+    assert_eq!(most(entries), most(0) + 1);
+    assert_eq!(most(3 * entries - 1), most(0) + 2);
+}
+
 /// The list that named a buffer's pages to OP-TEE is free when the buffer is, however long the call
 /// goes on.
 #[test]
