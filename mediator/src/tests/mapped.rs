@@ -491,3 +491,31 @@ fn a_vm_that_optee_did_not_forget_is_not_created_twice() {
     mediator.create(&host).unwrap();
     Vm { host, mediator }.end();
 }
+
+/// However few pages there are to share, a VM is either created whole or OP-TEE has forgotten it, and it can be created
+/// when there are more.
+#[test]
+fn a_vm_that_lacks_pages_for_its_tables_leaves_nothing() {
+    let machine = Machine::new();
+    let host = machine.add_vm(1, 400);
+    let tee = probe(&host).unwrap();
+    let client = ClientId::new(NonZeroU16::new(1).unwrap());
+    let mediator = Mediator::new(client, Config::default(), tee);
+    let mut without = 0;
+    for pages in 0.. {
+        machine.limit_shared_pages(pages);
+        let created = mediator.create(&host);
+        if created.is_ok() {
+            break;
+        }
+        assert_eq!(created, Err(CreateError::NoSharedPages), "{pages} pages");
+        assert!(!machine.knows(1), "{pages} pages");
+        assert_eq!(machine.shared_pages(), 0, "{pages} pages");
+        without = pages;
+    }
+    assert!(
+        without > tee.threads as usize,
+        "it had none for tables once"
+    );
+    Vm { host, mediator }.end();
+}
