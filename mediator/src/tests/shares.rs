@@ -6,6 +6,7 @@ use crate::Config;
 use crate::addr::PAGE_SIZE;
 use crate::fake::{Guest, Machine, Step};
 use alloc::vec;
+use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param};
 use optee_proto::rpc::{self, Function, SHM_TYPE_APPL};
 use optee_proto::smc;
@@ -44,6 +45,22 @@ fn a_vm_has_its_share_of_pages() {
     }
     let most = vm.mediator.shared_pages_max() as usize;
     assert_eq!(vm.host.shared_pages() + crate::pages::SPARE_PAGES, most);
+    vm.end();
+}
+
+/// A VM keeps a few pages at hand, and no more, however many it had.
+#[test]
+fn surplus_pages_go_back_to_the_hypervisor() {
+    use crate::pages::SPARE_PAGES;
+    let vm = vm();
+    let before = vm.host.shared_pages();
+    let take = || vm.mediator.take_page(&vm.host).unwrap();
+    let pages: Vec<_> = (0..2 * SPARE_PAGES).map(|_| take()).collect();
+    for page in pages {
+        vm.mediator.give_page(&vm.host, page);
+    }
+    let at_hand = vm.host.shared_pages() - before;
+    assert!(at_hand <= SPARE_PAGES, "{at_hand}");
     vm.end();
 }
 
