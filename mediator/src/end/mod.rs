@@ -125,7 +125,8 @@ impl Mediator {
         {
             let mut books = self.books.lock();
             match books.life {
-                Life::Unknown if self.end.lock().is_none() => return Ok(Progress::Done),
+                // The end is over, or there was no beginning.
+                Life::Unknown => return Ok(Progress::Done),
                 Life::Live => {
                     books.life = Life::Dying;
                     books.notify = false;
@@ -138,7 +139,7 @@ impl Mediator {
                     books.life = Life::Dying;
                     *self.end.lock() = Some(End::new(Stage::Tables(tables)));
                 }
-                Life::Unknown | Life::Dying => {}
+                Life::Dying => {}
             }
         }
         // From here on nobody begins. Who began before is counted.
