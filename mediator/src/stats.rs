@@ -196,3 +196,18 @@ impl Counters {
         stats
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    /// Reports and the monitor's answers have these names.
+    #[test]
+    fn each_kind_of_rpc_has_its_name() {
+        let names: Vec<_> = RpcKind::ALL.iter().map(|kind| kind.name()).collect();
+        let expected = "alloc free load_ta rpmb fs get_time notification suspend shm_alloc shm_free gprof socket \
+                        ftrace plugin i2c other";
+        assert_eq!(names, expected.split(' ').collect::<Vec<_>>());
+    }
+}

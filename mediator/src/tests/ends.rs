@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::{Attr, Command, Param, login};
+use optee_proto::rpc::Function;
 use optee_proto::{Return, TeeResult, rpc, smc, uuid};
 
 /// A VM whose OP-TEE is not virtualised.
@@ -227,6 +228,22 @@ fn a_call_that_sleeps_and_sleeps_is_given_up() {
     guest.begin(guest.message(Command::INVOKE, session, &[]));
     assert_eq!(waits(&vm), [4000, 4000, 2000]);
     vm.end_after_destroy();
+}
+
+/// What OP-TEE asks for in memory of its own for messages is given back with the call.
+#[test]
+fn a_call_that_asks_and_asks_is_given_up_with_its_request() {
+    let vm = vm();
+    let guest = vm.guest();
+    let ask = |_| Step::Command(rpc::Command::FS, vec![]);
+    vm.host.machine().script(1, (0..20_000).map(ask));
+    let begun = guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
+    assert_eq!(begun[0], Function::ALLOC.a0());
+    let at = guest.alloc(1);
+    let ((a1, a2), (a4, a5)) = (smc::pair(at.get()), smc::pair(Guest::cookie(at)));
+    let asked = guest.resume(begun[3], [a1, a2, a4, a5]);
+    assert_eq!(asked[0], Function::CMD.a0());
+    vm.end();
 }
 
 /// One call that does not end costs no other session.

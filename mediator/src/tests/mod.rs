@@ -21,6 +21,7 @@ mod rpcs;
 mod shares;
 mod spaces;
 mod steps;
+mod tables;
 mod threads;
 mod user_tas;
 mod waits;

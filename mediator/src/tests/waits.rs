@@ -192,6 +192,27 @@ fn a_session_whose_end_sleeps_is_waited_for() {
     vm.end_after_destroy();
 }
 
+/// One cancellation at a time: what interrupts one does not begin the next, which would take another of OP-TEE's threads.
+#[test]
+fn a_cancellation_ends_before_the_next_begins() {
+    let vm = with_calls(6);
+    let session = open(&vm);
+    for _ in 0..3 {
+        begin(&vm, session, [sleep(SECONDS)]);
+    }
+    for _ in 0..3 {
+        vm.host.machine().script(1, interrupts(2));
+    }
+    let mut most = 0;
+    while vm.mediator.destroy_step(&vm.host).unwrap() != Progress::Done {
+        let books = vm.mediator.books.lock();
+        let own = books.suspended.iter().flatten();
+        most = most.max(own.filter(|call| call.is_own()).count());
+    }
+    assert_eq!(most, 1);
+    vm.end_after_destroy();
+}
+
 /// Nobody comes: that costs little, and no other session.
 #[test]
 fn who_waits_for_nobody_is_given_up_soon() {
