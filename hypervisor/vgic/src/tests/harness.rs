@@ -257,24 +257,29 @@ impl Machine {
         }
     }
 
+    /// One execution of an access by a vCPU. Whom it concerns is in the outcome, and was not kicked.
+    pub fn execute(&mut self, vcpu: usize, window: Window, access: &Access) -> MmioOutcome {
+        let was_loaded = self.loaded[vcpu] && Vgic::wants_sync(access);
+        if was_loaded {
+            let icv = &mut self.icv[vcpu];
+            let result = self.vgic.sync(cpu(vcpu), &icv.lrs[..], icv.interface());
+            icv.eoi_count = 0;
+            self.kick(result.kick);
+        }
+        let outcome = self.vgic.access(cpu(vcpu), window, access);
+        if was_loaded {
+            let icv = &mut self.icv[vcpu];
+            let vmcr = Vmcr::from_bits(icv.vmcr);
+            let result = self.vgic.fill(cpu(vcpu), vmcr, &mut icv.lrs[..]);
+            self.apply(vcpu, result, false);
+        }
+        outcome
+    }
+
     /// One access by a vCPU, with as many executions as it takes.
     pub fn access(&mut self, vcpu: usize, window: Window, access: Access) -> u64 {
         for _ in 0..20 {
-            let was_loaded = self.loaded[vcpu] && Vgic::wants_sync(&access);
-            if was_loaded {
-                let icv = &mut self.icv[vcpu];
-                let result = self.vgic.sync(cpu(vcpu), &icv.lrs[..], icv.interface());
-                icv.eoi_count = 0;
-                self.kick(result.kick);
-            }
-            let outcome = self.vgic.access(cpu(vcpu), window, &access);
-            if was_loaded {
-                let icv = &mut self.icv[vcpu];
-                let vmcr = Vmcr::from_bits(icv.vmcr);
-                let result = self.vgic.fill(cpu(vcpu), vmcr, &mut icv.lrs[..]);
-                self.apply(vcpu, result, false);
-            }
-            match outcome {
+            match self.execute(vcpu, window, &access) {
                 MmioOutcome::Done { value, kick } => {
                     self.kick(kick.without(cpu(vcpu)));
                     return value;
@@ -357,7 +362,8 @@ impl Machine {
     }
 }
 
-fn place(of: usize, register: u64, word: usize) -> (Window, u64) {
+/// Where a word of a set of per-interrupt bits is.
+pub fn place(of: usize, register: u64, word: usize) -> (Window, u64) {
     if word == 0 {
         let frame = REDISTRIBUTOR_SIZE * of as u64 + 0x1_0000;
         (Window::Redistributors, frame + register)

@@ -2,6 +2,7 @@
 mod boot;
 mod harness;
 mod ideal;
+mod kicks;
 mod late;
 mod lists;
 mod model;
