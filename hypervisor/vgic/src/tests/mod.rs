@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+mod active;
 mod boot;
 mod harness;
 mod ideal;
