@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 mod active;
 mod boot;
+mod choice;
 mod harness;
 mod ideal;
 mod kicks;
