@@ -277,4 +277,13 @@ mod tests {
         assert_eq!(wanted.on(Hcr::TDIR), Hcr::EN | Hcr::LRENPIE | Hcr::TC);
         assert_eq!((Hcr::EN | Hcr::NPIE).on(Hcr::TDIR), Hcr::EN | Hcr::NPIE);
     }
+
+    /// ICH_HCR_EL2.EOIcount has bits 31 to 27 (IHI 0069H, 12.4.8).
+    #[test]
+    fn ends_without_a_list_register_are_counted_in_five_bits() {
+        assert_eq!(Hcr::eoi_count(!(0x1f << 27)), 0);
+        for count in 0..32 {
+            assert_eq!(Hcr::eoi_count(u64::from(count) << 27), count);
+        }
+    }
 }

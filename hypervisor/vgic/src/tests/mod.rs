@@ -10,3 +10,4 @@ mod lists;
 mod model;
 mod ops;
 mod registers;
+mod words;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Names of interrupts and inputs, and the bits of the hardware's words.
+
+use super::harness::*;
+use crate::{INTIDS, IntId, Lr, VcpuSet, Wire};
+
+#[test]
+fn an_input_is_a_peripheral_interrupt_that_the_hardware_does_not_drive() {
+    for number in 0..u32::from(INTIDS) {
+        let intid = id(number);
+        assert_eq!(intid.get(), number);
+        assert_eq!(intid.is_sgi(), number < 16);
+        assert_eq!(intid.is_private(), number < 32);
+        let is_ppi = (16..32).contains(&number) && number != 27;
+        assert_eq!(Wire::ppi(cpu(1), intid).is_some(), is_ppi, "{number}");
+        assert_eq!(Wire::spi(intid).is_some(), number >= 32, "{number}");
+    }
+    assert_eq!(IntId::new(INTIDS.into()), None);
+}
+
+#[test]
+fn a_set_of_vcpus_holds_what_was_put_in() {
+    let set = VcpuSet::only(cpu(7)).union(VcpuSet::only(cpu(2)));
+    assert_eq!(set, VcpuSet::from_bits(0x84));
+    assert!(set.iter().eq([cpu(2), cpu(7)]));
+    assert!(set.contains(cpu(7)) && !set.contains(cpu(0)));
+    assert_eq!(set.without(cpu(2)), VcpuSet::only(cpu(7)));
+    assert_eq!(set.without(cpu(0)), set);
+    assert_eq!(
+        set.intersection(VcpuSet::from_bits(0x7f)),
+        VcpuSet::only(cpu(2))
+    );
+    assert!(!set.is_empty() && VcpuSet::EMPTY.is_empty());
+    assert_eq!(VcpuSet::EMPTY.iter().next(), None);
+}
+
+/// ICH_LR<n>_EL2 (IHI 0069H, 12.4.9).
+#[test]
+fn a_list_register_has_its_fields_where_the_hardware_looks() {
+    const STATE: [u64; 4] = [0, 1 << 62, 1 << 63, 3 << 62];
+    for (index, state) in STATE.into_iter().enumerate() {
+        let (pending, active) = (index & 1 == 1, index & 2 == 2);
+        let lr = Lr::new(id(287), 0xa8, true)
+            .with_pending(pending)
+            .with_active(active)
+            .with_eoi(true);
+        assert_eq!(lr.bits(), state | 1 << 60 | 0xa8 << 48 | 1 << 41 | 287);
+        assert_eq!(lr, Lr::from_bits(lr.bits()));
+        assert_eq!((lr.is_pending(), lr.is_active()), (pending, active));
+        assert_eq!(lr.is_valid(), pending || active);
+        assert_eq!((lr.vintid(), lr.pintid()), (Some(id(287)), None));
+        assert!(lr.is_group1() && lr.wants_eoi() && !lr.is_linked());
+        assert_eq!(lr.priority(), 0xa8);
+    }
+    // A linked one has a physical INTID where the others have the EOI bit.
+    let lr = Lr::new(id(27), 0x80, false).with_eoi(true).linked(id(27));
+    assert_eq!(lr.bits(), 1 << 61 | 0x80 << 48 | 27 << 32 | 27);
+    assert_eq!((lr.vintid(), lr.pintid()), (Some(id(27)), Some(id(27))));
+    assert!(lr.is_linked() && !lr.wants_eoi() && !lr.is_group1() && !lr.is_valid());
+    let extended = Lr::from_bits(1 << 61 | 0x1fff << 32 | u64::from(INTIDS));
+    assert_eq!((extended.vintid(), extended.pintid()), (None, None));
+}
