@@ -20,6 +20,8 @@ fn constants() {
         (Distributor, 0xffe8, Word, 0x3b),        // PIDR2
         (Distributor, 0x0000, Double, 0),         // wrong width
         (Distributor, 0x0004, Half, 0),
+        (Distributor, 0x0008, Half, 0),
+        (Distributor, 0xffe8, Double, 0),
         (Distributor, 0x0006, Word, 0),    // misaligned
         (Redistributors, 0x0000, Word, 0), // CTLR
         (Redistributors, 0x0004, Word, 0x5000_043b),
@@ -27,6 +29,10 @@ fn constants() {
         (Redistributors, second + 0x0008, Double, 1 << 32 | 1 << 8),
         (Redistributors, second + 0x0008, Word, 1 << 8),
         (Redistributors, second + 0x000c, Word, 1),
+        (Redistributors, 0x0004, Half, 0), // wrong width
+        (Redistributors, second + 0x0008, Half, 0),
+        (Redistributors, second + 0x000c, Half, 0),
+        (Redistributors, 0xffe8, Double, 0),
         (
             Redistributors,
             2 * second + 0x0008,
@@ -118,8 +124,10 @@ fn words_that_keep_their_bits() {
         for pattern in [u32::MAX, 0x5a69_0ff0, 0] {
             machine.write(0, window, offset, pattern);
             let expected = fixed & !kept | pattern & kept;
-            let read = machine.read(1, window, offset);
-            assert_eq!(read, expected, "{window:?} {offset:#x} {pattern:#x}");
+            for reader in [1, 0] {
+                let read = machine.read(reader, window, offset);
+                assert_eq!(read, expected, "{window:?} {offset:#x} {pattern:#x}");
+            }
         }
         machine.write(0, window, offset, fixed);
     }
@@ -163,6 +171,19 @@ fn words_that_set_and_clear() {
                 assert_eq!(read, expected & kept, "{window:?} {offset:#x}");
             }
         }
+    }
+}
+
+/// A write to the SGIs' configuration changes neither theirs, which is fixed, nor that of the PPIs in the same word.
+#[test]
+fn sgis_are_edges_and_ppis_what_they_are_configured_as() {
+    let mut machine = Machine::new(1, 4);
+    let (sgis, ppis) = (SGI_BASE + 0x0c00, SGI_BASE + 0x0c04);
+    for value in [0xaaaa_aaaa, 0x2222_8888, 0] {
+        machine.write(0, Redistributors, ppis, value);
+        machine.write(0, Redistributors, sgis, 0x8080_0202);
+        assert_eq!(machine.read(0, Redistributors, sgis), 0xaaaa_aaaa);
+        assert_eq!(machine.read(0, Redistributors, ppis), value);
     }
 }
 
