@@ -2,7 +2,8 @@
 //! List registers: what goes in, what comes back, what is asked for.
 
 use super::harness::*;
-use crate::{Hcr, Lr, SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire};
+use crate::{Hcr, Lr, MmioOutcome, SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire};
+use postern_base::mmio::{Access, AccessSize};
 
 fn spi(number: u32) -> Wire {
     Wire::spi(id(number)).unwrap()
@@ -374,9 +375,38 @@ fn waiting_for_an_interrupt() {
         let vmcr = Vmcr::from_bits(vmcr);
         assert_eq!(machine.vgic.has_deliverable_through(cpu(1), vmcr), expected);
     }
+    // Of Group 0, the other way round.
+    machine.write_word(0, 1, 0x80, 0, 0);
+    for (groups, expected) in [(1, true), (2, false)] {
+        let vmcr = Vmcr::from_bits(0xf0 << 24 | groups);
+        assert_eq!(machine.vgic.has_deliverable_through(cpu(1), vmcr), expected);
+    }
     machine.vgic.reset();
     assert!(!machine.vgic.has_deliverable(cpu(1)));
     assert!(!machine.vgic.needs_fill(cpu(1)));
+}
+
+/// Another vCPU may have taken it already: a vCPU that waits is woken when that is known.
+#[test]
+fn what_another_vcpu_has_in_a_list_register_wakes_nobody() {
+    let mut machine = Machine::configured(2, 4);
+    machine.prompt = false;
+    let kick = machine.vgic.set_line(spi(32), true);
+    machine.kick(kick);
+    machine.settle();
+    machine.unload(1);
+    machine.write(0, Window::Distributor, 0x6100, 1);
+    // vCPU 0 wrote it, so that it has it no more.
+    assert!(machine.vgic.has_deliverable(cpu(1)));
+    machine.load(1);
+    machine.unload(0);
+    let route = Access::write(0x6100, AccessSize::Word, 0);
+    let outcome = machine.vgic.access(cpu(0), Window::Distributor, &route);
+    let kick = VcpuSet::only(cpu(1));
+    assert_eq!(outcome, MmioOutcome::Done { value: 0, kick });
+    assert!(!machine.vgic.has_deliverable(cpu(0)));
+    machine.update(1);
+    assert!(machine.vgic.has_deliverable(cpu(0)));
 }
 
 #[test]
