@@ -83,11 +83,6 @@ impl VcpuSet {
         Self(bits)
     }
 
-    /// One bit a vCPU.
-    pub const fn bits(self) -> u8 {
-        self.0
-    }
-
     /// Only this vCPU.
     pub const fn only(vcpu: VcpuIndex) -> Self {
         Self(1 << vcpu.get())
