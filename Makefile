@@ -126,7 +126,7 @@ lint: setup ## Formatting and clippy, as CI checks them
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --package postern-base --package postern-boot-tree --package postern-devices --package postern-exceptions \
-		--package postern-flat-tree --package postern-stage2 --package postern-vgic --package hypervisor --package postern --target aarch64-unknown-none-softfloat --release -- -D warnings
+		--package postern-flat-tree --package postern-monitor --package postern-stage2 --package postern-vgic --package hypervisor --package postern --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-bench --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-checks --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy --package guest-scan --target aarch64-unknown-none-softfloat --release -- -D warnings

@@ -2,7 +2,7 @@
 //! How a machine ended, from what hypervisor and QEMU said, in the words of a user of this tool.
 
 use crate::launch::{Qemu, Wiring};
-use crate::monitor::{HypervisorEvent, is_panic};
+use crate::monitor::{HypervisorEvent, Told, is_panic};
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,13 +33,13 @@ impl Ending {
         if let Some((_, text)) = line.split_once("] error: ") {
             self.error = Some(text.trim_end().to_owned());
         }
-        match HypervisorEvent::find(line) {
-            Some(Ok(HypervisorEvent::Up { .. })) => self.up = true,
-            Some(Ok(HypervisorEvent::AllOff)) => self.all_off = true,
-            Some(Ok(HypervisorEvent::BootError { text })) => {
+        match Told::find(line) {
+            Some(Ok(Told::Event(HypervisorEvent::Up { .. }))) => self.up = true,
+            Some(Ok(Told::Event(HypervisorEvent::AllOff))) => self.all_off = true,
+            Some(Ok(Told::Event(HypervisorEvent::BootError { text }))) => {
                 self.death.get_or_insert_with(|| boot_failed(&text));
             }
-            Some(Ok(HypervisorEvent::VmOff { vm, reason })) if reason == "error" => {
+            Some(Ok(Told::Event(HypervisorEvent::VmOff { vm, reason }))) if reason == "error" => {
                 let about = self.error.take().filter(|text| text.contains(&vm));
                 let notice = stopped(&vm, about.as_deref());
                 self.stopped.push((vm, about));

@@ -182,7 +182,11 @@ impl Guest {
                 Some(Severity::Warning | Severity::Slow) => self.warnings.push(line.clone()),
                 _ => {}
             },
-            What::Program(_) | What::Hypervisor(_) | What::Closed => {}
+            What::Program(_)
+            | What::Hypervisor(_)
+            | What::Answer(_)
+            | What::Stats(_)
+            | What::Closed => {}
         }
     }
 
@@ -195,10 +199,14 @@ impl Guest {
                     self.death = Some("the hypervisor stopped it".into());
                 }
             }
-            HypervisorEvent::Stats(stats) if stats.vm == self.name => {
-                self.stats = Some((**stats).clone());
-            }
             _ => {}
+        }
+    }
+
+    /// Takes in what the hypervisor counted, where it is of this guest.
+    pub fn count(&mut self, stats: &Stats) {
+        if stats.vm == self.name {
+            self.stats = Some(stats.clone());
         }
     }
 

@@ -2,85 +2,28 @@
 //! What the hypervisor says of itself: lines of its log that start with `@postern `.
 
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// The word in front of an event in the hypervisor's log.
-pub const MARK: &str = "@postern ";
+pub use postern_monitor::MARK;
 
 /// Whether a line of the hypervisor's log is its last: it has found itself to be wrong.
 pub fn is_panic(line: &str) -> bool {
     line.contains("postern: panic on CPU ")
 }
 
-/// An event of the hypervisor's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-pub enum HypervisorEvent {
-    /// It runs.
-    Up {
-        /// Its version.
-        version: String,
-        /// Physical CPUs that it brought up.
-        cpus: u32,
-    },
-    /// A VM was started.
-    VmStarted {
-        /// Its name.
-        vm: String,
-        /// Its console's channel.
-        channel: u8,
-        /// Its vCPUs.
-        vcpus: u32,
-        /// Its RAM.
-        memory_kib: u64,
-        /// Whether it has the TEE.
-        tee: bool,
-    },
-    /// A VM has stopped, for good or to start again.
-    VmOff {
-        /// Its name.
-        vm: String,
-        /// `off`, `reset`, `killed` or `error`.
-        reason: String,
-    },
-    /// A VM's vCPUs stand still, all of them outside of the secure world.
-    VmPaused {
-        /// Its name.
-        vm: String,
-    },
-    /// They go on.
-    VmResumed {
-        /// Its name.
-        vm: String,
-    },
-    /// The boot is impossible.
-    BootError {
-        /// What is wrong and what to do.
-        text: String,
-    },
-    /// The last VM has stopped; the machine powers off.
-    AllOff,
-    /// A physical CPU does not come back from the secure world.
-    TeeStuck {
-        /// Its number.
-        cpu: u32,
-        /// The VM that it ran for, empty where none.
-        vm: String,
-    },
-    /// It has come back after all.
-    TeeBack {
-        /// Its number.
-        cpu: u32,
-        /// The VM that it runs.
-        vm: String,
-    },
-    /// What was done for one VM.
+/// An event of the hypervisor.
+pub type HypervisorEvent = postern_monitor::Event<String>;
+
+/// What the hypervisor tells programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Something that happens.
+    Event(HypervisorEvent),
+    /// What was done for one VM: a part of the answer to `stats`.
     Stats(Box<Stats>),
-    /// The answer to a command with `--json`.
+    /// The answer to a command with a tag or `--json`.
     Answer(Box<Answer>),
-    /// Something that this tool is too old for.
-    #[serde(other)]
-    Unknown,
 }
 
 /// The answer to a command of the monitor.
@@ -146,15 +89,29 @@ pub struct Stats {
     pub more: BTreeMap<String, serde_json::Value>,
 }
 
-impl HypervisorEvent {
-    /// Finds the event in a line of the hypervisor's log. `None` when the line has no mark.
+impl Told {
+    /// Finds what is told in a line of the hypervisor's channel. `None` when the line has no mark.
     ///
     /// # Errors
     ///
-    /// There is a mark and no event behind it.
+    /// There is a mark and nothing that can be read behind it.
     pub fn find(line: &str) -> Option<Result<Self, serde_json::Error>> {
         let (_, json) = line.split_once(MARK)?;
-        Some(serde_json::from_str(json.trim_end()))
+        Some(Self::read(json.trim_end()))
+    }
+
+    fn read(json: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Kind<'a> {
+            #[serde(borrow)]
+            event: Cow<'a, str>,
+        }
+        let kind: Kind = serde_json::from_str(json)?;
+        Ok(match &*kind.event {
+            "stats" => Self::Stats(serde_json::from_str(json)?),
+            "answer" => Self::Answer(serde_json::from_str(json)?),
+            _ => Self::Event(serde_json::from_str(json)?),
+        })
     }
 }
 
@@ -164,27 +121,24 @@ mod tests {
 
     #[test]
     fn the_hypervisor_s_lines_are_understood() {
-        let read = |line: &str| {
-            HypervisorEvent::find(line)
-                .expect("a mark")
-                .expect("an event")
+        let read = |line: &str| Told::find(line).expect("a mark").expect("an event");
+        let off = HypervisorEvent::VmOff {
+            vm: "a".into(),
+            reason: "reset".into(),
         };
         assert_eq!(
             read(r#"@postern {"event":"vm-off","vm":"a","reason":"reset"}"#),
-            HypervisorEvent::VmOff {
-                vm: "a".into(),
-                reason: "reset".into()
-            }
+            Told::Event(off)
         );
         assert_eq!(
             read(r#"@postern {"event":"all-off"}"#),
-            HypervisorEvent::AllOff
+            Told::Event(HypervisorEvent::AllOff)
         );
         assert_eq!(
             read(r#"@postern {"event":"new","x":1}"#),
-            HypervisorEvent::Unknown
+            Told::Event(HypervisorEvent::Unknown)
         );
-        let HypervisorEvent::Answer(answer) = read(
+        let Told::Answer(answer) = read(
             r#"@postern {"event":"answer","tag":"t1","command":"mem","ok":true,"free_kib":1024}"#,
         ) else {
             panic!("not an answer")
@@ -192,7 +146,7 @@ mod tests {
         assert_eq!(answer.tag.as_deref(), Some("t1"));
         assert_eq!((answer.ok, &answer.error), (true, &None));
         assert_eq!(answer.more["free_kib"], 1024);
-        let HypervisorEvent::Stats(stats) = read(concat!(
+        let Told::Stats(stats) = read(concat!(
             r#"@postern {"event":"stats","vm":"a","smc_fast":7,"smc_yielding":40000,"rpc":{"shm_alloc":3,"load_ta":1},"#,
             r#""foreign_intr":9,"pages_pinned":2,"pages_pinned_max":80,"buffers":1,"buffers_max":5,"denied":0,"#,
             r#""exits":{"smc":1,"wfx":2},"slices":12}"#
@@ -208,11 +162,53 @@ mod tests {
             "postern: panic on CPU 2: attempt to add with overflow"
         ));
         assert!(!is_panic("[    0.1] error: vm a: Kernel panic"));
-        assert!(HypervisorEvent::find("[    0.1] info: up").is_none());
+        assert!(Told::find("[    0.1] info: up").is_none());
         assert!(
-            HypervisorEvent::find("@postern {\"event\":\"st")
+            Told::find("@postern {\"event\":\"st")
                 .expect("a mark")
                 .is_err()
         );
+    }
+
+    /// What one end writes the other one reads.
+    #[test]
+    fn both_ends_speak_of_the_same_events() {
+        let text = |text: &str| text.to_owned();
+        for event in [
+            HypervisorEvent::Up {
+                version: text("0.1.0"),
+                cpus: 4,
+            },
+            HypervisorEvent::VmStarted {
+                vm: text("a"),
+                channel: 1,
+                vcpus: 2,
+                memory_kib: u64::MAX,
+                tee: false,
+            },
+            HypervisorEvent::VmOff {
+                vm: text("a"),
+                reason: text("killed"),
+            },
+            HypervisorEvent::VmPaused { vm: text("a") },
+            HypervisorEvent::VmResumed { vm: text("a") },
+            HypervisorEvent::BootError {
+                text: text("vm \"ä\u{7f}\n\\\": no kernel"),
+            },
+            HypervisorEvent::AllOff,
+            HypervisorEvent::TeeStuck {
+                cpu: 7,
+                vm: text(""),
+            },
+            HypervisorEvent::TeeBack {
+                cpu: 0,
+                vm: text("b"),
+            },
+        ] {
+            let mut line = text(MARK);
+            event.write(&mut line);
+            let read = Told::find(&line).expect("a mark").expect("an event");
+            assert_eq!(read, Told::Event(event));
+        }
     }
 }

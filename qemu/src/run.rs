@@ -160,6 +160,11 @@ impl Running {
                     guest.hear_of(event);
                 }
             }
+            (What::Stats(stats), _) => {
+                for guest in &mut self.guests {
+                    guest.count(stats);
+                }
+            }
             (What::Line(line), None | Some(0)) if is_panic(line) => {
                 self.hypervisor_death
                     .get_or_insert_with(|| format!("the hypervisor died: {line}"));

@@ -10,7 +10,7 @@ use crate::console::{Channel, Demux, FlowControl, Lines};
 use crate::control::{Control, Ear, Wire};
 use crate::folder::clear_logs;
 use crate::launch::{Machine, Qemu, Vm, Wiring};
-use crate::monitor::HypervisorEvent;
+use crate::monitor::{Answer, HypervisorEvent, Stats, Told};
 use crate::signals;
 use anyhow::{Context, Result, bail};
 use guest_agent::event::{Event, MARK};
@@ -40,6 +40,10 @@ pub enum What {
     Program(serde_json::Value),
     /// An event of the hypervisor.
     Hypervisor(HypervisorEvent),
+    /// The monitor's answer to a command.
+    Answer(Box<Answer>),
+    /// A VM's counters: a part of the monitor's answer to `stats`.
+    Stats(Box<Stats>),
     /// A line with an event's mark and no event that can be read behind it.
     Garbled(String),
     /// The UART was closed: QEMU has ended or is about to.
@@ -221,6 +225,8 @@ impl Session {
             What::Guest(event) => event.line(),
             What::Program(event) => event.to_string(),
             What::Hypervisor(event) => format!("{event:?}"),
+            What::Answer(answer) => format!("{answer:?}"),
+            What::Stats(stats) => format!("{stats:?}"),
             What::Closed => {
                 self.closed = true;
                 return;
@@ -401,9 +407,13 @@ fn understand(channel: Channel, programs: &[bool], line: String) -> What {
             .map(|(_, json)| serde_json::from_str(json.trim_end()).map(What::Program)),
         Channel::Vm(_) => Event::find(&line).map(|event| event.map(What::Guest)),
         // The hypervisor's last words may come before it has switched to its channel.
-        Channel::Hypervisor | Channel::Firmware | Channel::Flow => {
-            HypervisorEvent::find(&line).map(|event| event.map(What::Hypervisor))
-        }
+        Channel::Hypervisor | Channel::Firmware | Channel::Flow => Told::find(&line).map(|told| {
+            told.map(|told| match told {
+                Told::Event(event) => What::Hypervisor(event),
+                Told::Answer(answer) => What::Answer(answer),
+                Told::Stats(stats) => What::Stats(stats),
+            })
+        }),
     };
     match found {
         None => What::Line(line),

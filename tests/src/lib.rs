@@ -286,14 +286,7 @@ pub fn stats(session: &mut Session, vm: &str) -> Result<Stats> {
         Channel::Hypervisor,
         &format!("#{tag} tee stats {vm} --json"),
     )?;
-    let answer = session
-        .expect(Channel::Hypervisor, SOON)
-        .hypervisor("the counters", |event| match event {
-            HypervisorEvent::Answer(answer) if answer.tag.as_ref() == Some(&tag) => {
-                Some((**answer).clone())
-            }
-            _ => None,
-        })?;
+    let answer = session.expect(Channel::Hypervisor, SOON).answer(&tag)?;
     let counters = answer
         .more
         .get("vms")

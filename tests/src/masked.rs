@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
-use postern_qemu::monitor::{Answer, HypervisorEvent};
+use postern_qemu::monitor::Answer;
 use postern_qemu::session::{Session, What};
 
 /// The longest that EL2 may keep interrupts waiting: 250,000 instructions where they are counted.
@@ -61,7 +61,7 @@ impl Masked {
     pub fn ask(watch: &mut Watch) -> Result<Self> {
         watch.session.send(Channel::Hypervisor, &question())?;
         let answer = watch.wait("the longest masked time", SOON, |item| match &item.what {
-            What::Hypervisor(event) => answer(event),
+            What::Answer(answer) if answer.tag.as_deref() == Some(TAG) => Some((**answer).clone()),
             _ => None,
         })?;
         Self::of(&answer)
@@ -74,9 +74,7 @@ impl Masked {
     /// It does not answer.
     pub fn ask_session(session: &mut Session) -> Result<Self> {
         session.send(Channel::Hypervisor, &question())?;
-        let answer = session
-            .expect(Channel::Hypervisor, SOON)
-            .hypervisor("the longest masked time", answer)?;
+        let answer = session.expect(Channel::Hypervisor, SOON).answer(TAG)?;
         Self::of(&answer)
     }
 
@@ -106,15 +104,6 @@ impl Masked {
 
 fn question() -> String {
     format!("#{TAG} cpu --json")
-}
-
-fn answer(event: &HypervisorEvent) -> Option<Answer> {
-    match event {
-        HypervisorEvent::Answer(answer) if answer.tag.as_deref() == Some(TAG) => {
-            Some((**answer).clone())
-        }
-        _ => None,
-    }
 }
 
 /// Makes of a system one whose instructions can be counted.

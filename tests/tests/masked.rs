@@ -5,7 +5,6 @@
 
 use anyhow::{Result, ensure};
 use postern_qemu::console::Channel;
-use postern_qemu::monitor::HypervisorEvent;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use postern_tests::masked::{BOUND_NS, Masked, count};
@@ -16,15 +15,7 @@ const LIVES: [&str; 4] = ["split", "largest", "buffers-most", "registering"];
 
 fn order(session: &mut Session, command: &str) -> Result<()> {
     session.send(Channel::Hypervisor, &format!("#order {command} --json"))?;
-    let answer =
-        session
-            .expect(Channel::Hypervisor, BOOT)
-            .hypervisor(command, |event| match event {
-                HypervisorEvent::Answer(answer) if answer.tag.as_deref() == Some("order") => {
-                    Some((**answer).clone())
-                }
-                _ => None,
-            })?;
+    let answer = session.expect(Channel::Hypervisor, BOOT).answer("order")?;
     ensure!(answer.ok, "{command}: {answer:?}");
     Ok(())
 }

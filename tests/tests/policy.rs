@@ -5,8 +5,8 @@
 use anyhow::{Context, Result, ensure};
 use guest_agent::event::{CaseState, Event};
 use postern_qemu::console::Channel;
-use postern_qemu::monitor::{HypervisorEvent, Stats};
-use postern_qemu::session::Session;
+use postern_qemu::monitor::Stats;
+use postern_qemu::session::{Session, What};
 use postern_tests::{Lab, SOON, WORK, power_off};
 
 /// The cases of one run of xtest: name, whether it passed, what it printed if it did not.
@@ -54,12 +54,12 @@ fn counters(session: &mut Session) -> Result<[Stats; 2]> {
     session.send(Channel::Hypervisor, "stats")?;
     session
         .expect(Channel::Hypervisor, SOON)
-        .hypervisor("the counters", |event| match event {
-            HypervisorEvent::Stats(stats) if stats.vm == "a" => {
+        .find("the counters", |what| match what {
+            What::Stats(stats) if stats.vm == "a" => {
                 first = Some((**stats).clone());
                 None
             }
-            HypervisorEvent::Stats(stats) => Some([first.take()?, (**stats).clone()]),
+            What::Stats(stats) => Some([first.take()?, (**stats).clone()]),
             _ => None,
         })
 }

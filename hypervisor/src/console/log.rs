@@ -72,28 +72,6 @@ impl Write for Plain<'_, '_> {
     }
 }
 
-/// Text within the quotes of a JSON string (RFC 8259, section 7).
-pub struct InJson<T>(
-    /// What it says, as `Display` has it.
-    pub T,
-);
-
-impl<T: fmt::Display> fmt::Display for InJson<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Escaping<'a, 'b>(&'a mut fmt::Formatter<'b>);
-        impl Write for Escaping<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                text.chars().try_for_each(|c| match c {
-                    '"' | '\\' => write!(self.0, "\\{c}"),
-                    c if c.is_control() => write!(self.0, "\\u{:04x}", u32::from(c)),
-                    c => self.0.write_char(c),
-                })
-            }
-        }
-        write!(Escaping(f), "{}", self.0)
-    }
-}
-
 /// Counts something that a guest can make happen, and says when it is the first time: each is
 /// counted, and logged once.
 #[derive(Debug, Default)]
@@ -154,14 +132,6 @@ mod tests {
             line.to_string(),
             "[    0.000000] info: vm evil  @postern {\"event\":\"all-off\"} [2J ä is up"
         );
-    }
-
-    #[test]
-    fn json_strings() {
-        let text = format!("\"{}\"", InJson("a\"b\\c\nd\u{7f}ä"));
-        assert_eq!(text, r#""a\"b\\c\u000ad\u007fä""#);
-        let text = InJson(format_args!("{}-{}", 1, '"')).to_string();
-        assert_eq!(text, "1-\\\"");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::flow::ANSWER_BYTES;
 use super::guest::{Console, Outside};
 use super::lines::{Kind, Lines, MAX_EDITED};
-use super::log::{InJson, Level, LogLine, Stamp};
+use super::log::{Level, LogLine, Stamp};
 use super::monitor::Session;
 use super::monitor::port::{Pieces, Terminal};
 use super::mux::{Channel, Encoder};
@@ -19,7 +19,8 @@ use crate::arch::timer;
 use crate::arch::uart::UartRegisters;
 use crate::ids::VmIndex;
 use crate::lock::{Class, Lock};
-use core::fmt::{self, Write};
+use core::fmt::{self, Display, Write};
+use postern_monitor::{Event, MARK};
 use spin::Once;
 
 /// The driver of the machine's UART.
@@ -211,14 +212,15 @@ fn micros() -> u64 {
     timer::now() / (timer::frequency() / 1_000_000).max(1)
 }
 
-/// Sends an event on the hypervisor's channel: what follows the mark by which programs know it. It is kept for the
+/// Sends an event on the hypervisor's channel, behind the mark by which programs know it. It is kept for the
 /// monitor, without the mark: it happens once. `cause` is the VM that it happens to, or because of.
-pub fn event(cause: Option<VmIndex>, event: fmt::Arguments<'_>) {
-    keep(&Line::of(format_args!(
-        "{} event: {event}",
-        Stamp(micros())
-    )));
-    Line::of(format_args!("@postern {event}")).send(cause, Kind::Event);
+pub fn event(cause: Option<VmIndex>, event: &Event<&dyn Display>) {
+    let mut line = Line::of(format_args!("{} event: ", Stamp(micros())));
+    event.write(&mut line);
+    keep(&line);
+    let mut line = Line::of(format_args!("{MARK}"));
+    event.write(&mut line);
+    line.send(cause, Kind::Event);
 }
 
 /// Sends one log line with the time since the counter started, and keeps it for the monitor. `cause` is the VM
@@ -299,10 +301,7 @@ pub fn monitor(
 /// Says why there will be no guests, for people and for programs.
 pub fn boot_error(why: fmt::Arguments<'_>) {
     log(Level::Error, why);
-    event(
-        None,
-        format_args!("{{\"event\":\"boot-error\",\"text\":\"{}\"}}", InJson(why)),
-    );
+    event(None, &Event::BootError { text: &why });
 }
 
 /// Says what has gone wrong for good on this pCPU, as [`last_words`].

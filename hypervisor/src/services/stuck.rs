@@ -13,6 +13,8 @@ use crate::sched::run;
 use crate::sched::watch::{News, PATIENCE_SECONDS, Passages, Watch};
 use crate::services::notification;
 use crate::vm;
+use core::fmt::Display;
+use postern_monitor::Event;
 
 static PASSAGES: [Passages; MAX_PCPUS] = [const { Passages::new() }; MAX_PCPUS];
 static WATCH: Lock<Watch> = Lock::new(Class::Watch, Watch::new());
@@ -48,7 +50,7 @@ pub fn look() {
             Some(News::Back(pcpu)) => {
                 run::regained(pcpu);
                 crate::warn!("CPU {} is back from the secure world", pcpu.get());
-                tell("tee-back", pcpu);
+                tell(pcpu, |cpu, vm| Event::TeeBack { cpu, vm });
             }
             Some(News::Stuck(pcpu)) => {
                 let how = if is_inside(pcpu) {
@@ -61,20 +63,14 @@ pub fn look() {
                      its own log",
                     pcpu.get()
                 );
-                tell("tee-stuck", pcpu);
+                tell(pcpu, |cpu, vm| Event::TeeStuck { cpu, vm });
             }
         }
     }
 }
 
-fn tell(event: &str, pcpu: PcpuIndex) {
+fn tell<'a>(pcpu: PcpuIndex, event: impl FnOnce(u32, &'a dyn Display) -> Event<&'a dyn Display>) {
     let on_it = |vm: &&vm::Vm| vm.vcpus.iter().any(|vcpu| vcpu.pcpu() == Some(pcpu));
-    let vm = vm::all().iter().find(on_it).map_or("", |vm| vm.name);
-    output::event(
-        None,
-        format_args!(
-            "{{\"event\":\"{event}\",\"cpu\":{},\"vm\":\"{vm}\"}}",
-            pcpu.get()
-        ),
-    );
+    let name: &'static &'static str = vm::all().iter().find(on_it).map_or(&"", |vm| &vm.name);
+    output::event(None, &event(pcpu.get() as u32, name));
 }

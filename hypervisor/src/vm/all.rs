@@ -19,9 +19,11 @@ use crate::services::smccc::{self, Workaround, Workarounds};
 use crate::services::tee::SecureWorld;
 use crate::trap::ids::IdValues;
 use alloc::vec::Vec;
+use core::fmt::Display;
 use core::num::NonZeroU16;
 use mediator::addr::PAGE_SIZE;
 use mediator::{ClientId, CreateError, Mediator, ProbeError, Progress, TeeInfo};
+use postern_monitor::Event;
 use spin::Once;
 use thiserror::Error;
 
@@ -144,14 +146,11 @@ pub fn start_all(configs: &VmConfigs<'static>) {
             }
             input::init();
             notification::init();
-            output::event(
-                None,
-                format_args!(
-                    "{{\"event\":\"up\",\"version\":\"{}\",\"cpus\":{}}}",
-                    env!("CARGO_PKG_VERSION"),
-                    machine().cpus.list().len()
-                ),
-            );
+            let up = Event::<&dyn Display>::Up {
+                version: &env!("CARGO_PKG_VERSION"),
+                cpus: machine().cpus.list().len() as u32,
+            };
+            output::event(None, &up);
             for vm in vms.iter().filter(|vm| vm.autostart) {
                 // It is off, so there is nothing to refuse.
                 let _ = vm.order(Order::Start);
@@ -324,7 +323,7 @@ pub fn work_step() -> bool {
 pub fn one_ended() {
     let over = |vm: &Vm| matches!(vm.phase(), Phase::Off | Phase::Failed);
     if all().iter().all(over) && !machine().stay {
-        output::event(None, format_args!("{{\"event\":\"all-off\"}}"));
+        output::event(None, &Event::AllOff);
         output::flush();
         power::off();
     }

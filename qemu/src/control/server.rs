@@ -4,7 +4,7 @@
 use super::{PATIENCE, Reply, Request, SOCKET, Wire, check, socket};
 use crate::console::plain;
 use crate::launch::Wiring;
-use crate::monitor::HypervisorEvent;
+use crate::monitor::Told;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::fs::File;
@@ -134,8 +134,8 @@ fn tag_of(line: &str) -> Option<u32> {
     if let Some(rest) = line.strip_prefix('#') {
         return number(rest.split(' ').next()?);
     }
-    match HypervisorEvent::find(line) {
-        Some(Ok(HypervisorEvent::Answer(answer))) => number(answer.tag.as_deref()?),
+    match Told::find(line) {
+        Some(Ok(Told::Answer(answer))) => number(answer.tag.as_deref()?),
         _ => None,
     }
 }
@@ -202,7 +202,7 @@ impl Shared {
                 }
                 continue;
             }
-            let Some(Ok(HypervisorEvent::Answer(answer))) = HypervisorEvent::find(&line) else {
+            let Some(Ok(Told::Answer(answer))) = Told::find(&line) else {
                 continue;
             };
             if request.json

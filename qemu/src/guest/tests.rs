@@ -149,14 +149,12 @@ fn the_hypervisor_tells_of_the_right_guest() {
     );
     guest.hear_of(&off("a", "error"));
     assert!(guest.death.is_some());
-    let stats = |vm: &str, smc_fast| {
-        HypervisorEvent::Stats(Box::new(Stats {
-            vm: vm.into(),
-            smc_fast,
-            ..Stats::default()
-        }))
+    let stats = |vm: &str, smc_fast| Stats {
+        vm: vm.into(),
+        smc_fast,
+        ..Stats::default()
     };
-    guest.hear_of(&stats("a", 1));
-    guest.hear_of(&stats("b", 2));
+    guest.count(&stats("a", 1));
+    guest.count(&stats("b", 2));
     assert_eq!(guest.stats.map(|stats| stats.smc_fast), Some(1));
 }

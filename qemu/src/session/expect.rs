@@ -5,7 +5,7 @@ use super::{Item, Session, What};
 use crate::console::Channel;
 use crate::ending::said;
 use crate::guest::{Severity, trouble};
-use crate::monitor::{HypervisorEvent, is_panic};
+use crate::monitor::{Answer, HypervisorEvent, is_panic};
 use anyhow::{Result, bail};
 use guest_agent::event::Event;
 use serde_json::Value;
@@ -140,6 +140,18 @@ impl Expectation<'_> {
     ) -> Result<T> {
         self.find(what, |item| match item {
             What::Hypervisor(event) => pick(event),
+            _ => None,
+        })
+    }
+
+    /// Waits for the monitor's answer to the command with this tag.
+    ///
+    /// # Errors
+    ///
+    /// As [`Expectation::find`].
+    pub fn answer(self, tag: &str) -> Result<Answer> {
+        self.find(&format!("the answer to #{tag}"), |item| match item {
+            What::Answer(answer) if answer.tag.as_deref() == Some(tag) => Some((**answer).clone()),
             _ => None,
         })
     }

@@ -9,9 +9,9 @@ use guest_agent::event::Event;
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::elf;
-use postern_qemu::monitor::{Answer, HypervisorEvent};
+use postern_qemu::monitor::Answer;
 use postern_qemu::prepare::Flavour;
-use postern_qemu::session::Session;
+use postern_qemu::session::{Session, What};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -74,13 +74,12 @@ fn system(lab: &Lab, guests: u32, memory: u64, calls: u64) -> Result<System> {
 
 fn ask(session: &mut Session, command: &str) -> Result<Answer> {
     session.send(Channel::Hypervisor, &format!("{command} --json"))?;
-    session.expect(Channel::Hypervisor, SOON).hypervisor(
-        &format!("the answer to `{command}`"),
-        |event| match event {
-            HypervisorEvent::Answer(answer) if answer.ok => Some((**answer).clone()),
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .find(&format!("the answer to `{command}`"), |what| match what {
+            What::Answer(answer) if answer.ok => Some((**answer).clone()),
             _ => None,
-        },
-    )
+        })
 }
 
 /// Bytes that EL2 has taken for VMs: of its heap, and of the pages for OP-TEE.

@@ -224,7 +224,7 @@ impl Arena {
         // One event a VM; the last VM's ends the answer.
         self.watch
             .wait("the counters", SOON, |item| match &item.what {
-                What::Hypervisor(HypervisorEvent::Stats(stats)) => {
+                What::Stats(stats) => {
                     if stats.vm == vm {
                         found = Some((**stats).clone());
                     }

@@ -137,9 +137,7 @@ impl Victim {
             let item = self.watch.next(left)?;
             let item = item.with_context(|| format!("`{command}` is not answered"))?;
             match &item.what {
-                What::Hypervisor(HypervisorEvent::Answer(answer))
-                    if answer.tag.as_ref() == Some(&tag) =>
-                {
+                What::Answer(answer) if answer.tag.as_ref() == Some(&tag) => {
                     break answer.clone();
                 }
                 _ => self.hear(&item),

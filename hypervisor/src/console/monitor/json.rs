@@ -7,10 +7,10 @@ use super::system::{
     Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmDetails,
     VmSummary,
 };
-use crate::console::log::InJson;
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use core::fmt::{self, Display, Write};
 use mediator::{RpcKind, Stats};
+use postern_monitor::write::Escaped;
 
 /// An object or an array that is being written.
 pub struct Json<'o> {
@@ -55,7 +55,7 @@ impl<'o> Json<'o> {
     /// A string.
     pub fn text(&mut self, name: &str, text: impl Display) -> fmt::Result {
         self.name(name)?;
-        write!(self.out, "\"{}\"", InJson(text))
+        write!(self.out, "\"{}\"", Escaped(text))
     }
 
     /// An object.
@@ -93,7 +93,7 @@ impl<'o> Json<'o> {
     /// A string in an array.
     pub fn text_item(&mut self, text: impl Display) -> fmt::Result {
         self.comma()?;
-        write!(self.out, "\"{}\"", InJson(text))
+        write!(self.out, "\"{}\"", Escaped(text))
     }
 
     /// A number in an array.

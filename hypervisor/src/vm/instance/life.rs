@@ -11,9 +11,10 @@ use crate::ids::VcpuIndex;
 use crate::sched::{run, turn};
 use crate::vm::guest_image::Entry;
 use crate::vm::life::{Ending, Event, Order, Phase, Refused, Then};
-use core::fmt;
+use core::fmt::Display;
 use core::sync::atomic::{AtomicU8, Ordering};
 use mediator::addr::Ipa;
+use postern_monitor::Event as Told;
 
 /// Whether a VM's vCPUs may be on pCPUs. Follows the VM's phase, changed under the same lock, and
 /// read without it.
@@ -140,7 +141,7 @@ impl Vm {
                 self.tell_if_paused();
             }
             Then::Resume => {
-                self.tell("vm-resumed", format_args!(""));
+                self.tell(Told::VmResumed { vm: &self.name });
                 run::wake_all(self);
             }
             Then::StopVcpus => run::stop(self),
@@ -156,22 +157,22 @@ impl Vm {
         }
     }
 
-    fn tell(&self, event: &str, more: fmt::Arguments<'_>) {
-        output::event(
-            Some(self.index),
-            format_args!("{{\"event\":\"{event}\",\"vm\":\"{}\"{more}}}", self.name),
-        );
+    fn tell(&self, event: Told<&dyn Display>) {
+        output::event(Some(self.index), &event);
     }
 
     fn tell_end(&self, ending: Ending) {
-        self.tell("vm-off", format_args!(",\"reason\":\"{}\"", ending.name()));
+        self.tell(Told::VmOff {
+            vm: &self.name,
+            reason: &ending.name(),
+        });
     }
 
     /// A vCPU of a paused VM has left its pCPU, or the VM was paused just now.
     pub fn tell_if_paused(&self) {
         let moving = self.vcpus.iter().any(|vcpu| vcpu.pcpu().is_some());
         if !moving && self.is_paused() && !self.pause_is_told.swap(true, Ordering::Relaxed) {
-            self.tell("vm-paused", format_args!(""));
+            self.tell(Told::VmPaused { vm: &self.name });
         }
     }
 
@@ -197,16 +198,13 @@ impl Vm {
         self.counter_offset.store(now, Ordering::Relaxed);
         self.started_at.store(now, Ordering::Relaxed);
         self.starts.fetch_add(1, Ordering::Relaxed);
-        self.tell(
-            "vm-started",
-            format_args!(
-                ",\"channel\":{},\"vcpus\":{},\"memory_kib\":{},\"tee\":{}",
-                self.console.channel().get(),
-                self.vcpus.len(),
-                self.memory.bytes() / 1024,
-                self.has_tee(),
-            ),
-        );
+        self.tell(Told::VmStarted {
+            vm: &self.name,
+            channel: self.console.channel().get(),
+            vcpus: self.vcpus.len() as u32,
+            memory_kib: self.memory.bytes() / 1024,
+            tee: self.has_tee(),
+        });
         if let Some(boot) = VcpuIndex::new(0)
             && self.vcpus[0].power.claim().is_ok()
         {
