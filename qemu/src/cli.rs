@@ -140,13 +140,10 @@ impl Cli {
                 json,
                 command,
             } => {
-                let folder = control::find(&Paths::discover()?, system.as_deref())?;
-                let (options, words): (Vec<&str>, Vec<&str>) = command
-                    .iter()
-                    .flat_map(|word| word.split_whitespace())
-                    .partition(|word| *word == "--json");
-                let json = json || !options.is_empty();
-                control::ctl(&folder, &words.join(" "), json, |line| println!("{line}"))?;
+                let option = if json { " --json" } else { "" };
+                let line = command.join(" ") + option;
+                let find = || control::find(&Paths::discover()?, system.as_deref());
+                print!("{}", control::ctl(&line, find)?);
                 Ok(true)
             }
             Command::Report { file } => {

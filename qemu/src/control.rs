@@ -2,8 +2,7 @@
 //! The monitor from outside: while a system runs, a socket beside its logs takes commands of
 //! `postern-tool ctl` and hands them to the hypervisor's monitor.
 //!
-//! A conversation is one line each way and lines between: [`Request`], then [`Reply`]s, the last of which
-//! says how it went.
+//! A conversation is one line each way: a [`Request`] and a [`Reply`].
 
 mod client;
 mod server;
@@ -26,52 +25,24 @@ use std::time::Duration;
 
 /// The socket's name in the folder of a system's logs.
 pub const SOCKET: &str = "control.sock";
-/// The longest command, in bytes: the monitor's line without the tag and option that are added.
-const MAX_COMMAND: usize = 128;
 /// How long the monitor may take for an answer. It takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a client asks for.
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
-    /// The monitor's command.
+    /// The monitor's command, without a tag or an option.
     command: String,
-    /// Whether its answer is to be one line of JSON.
-    json: bool,
 }
 
 /// What it hears.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Reply {
-    /// A line of the answer.
-    Line(String),
-    /// The end: the command was executed.
-    Done,
-    /// The end: it was not, since…
+    /// The monitor's answer, a JSON object.
+    Answer(String),
+    /// There is none, since…
     Failed(String),
-}
-
-/// Why a command cannot be sent.
-fn check(command: &str) -> Result<(), String> {
-    if command.trim().is_empty() {
-        return Err("there is no command; `help` lists them".into());
-    }
-    if !command.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return Err("a command is plain ASCII".into());
-    }
-    if command.len() > MAX_COMMAND {
-        return Err(format!("a command has at most {MAX_COMMAND} characters"));
-    }
-    match command.split_whitespace().next() {
-        Some(tag) if tag.starts_with('#') => Err("the tool sets the tag itself".into()),
-        Some("terminal") => Err("the monitor's terminal is in `make shell`: press Ctrl-A 0".into()),
-        // Its answer is events, which belong to nobody in particular.
-        Some("stats") => {
-            Err("the same figures are in `tee stats`, with --json for programs".into())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The way to the machine's UART, for everybody who writes there.
@@ -81,18 +52,12 @@ pub struct Wire(Arc<Mutex<End>>);
 struct End {
     input: ChildStdin,
     sender: FlowControl,
-    /// Somebody is in the middle of a line for the monitor.
-    typing: bool,
 }
 
 impl Wire {
     /// The end of QEMU's input.
     pub fn new(input: ChildStdin, sender: FlowControl) -> Self {
-        Self(Arc::new(Mutex::new(End {
-            input,
-            sender,
-            typing: false,
-        })))
+        Self(Arc::new(Mutex::new(End { input, sender })))
     }
 
     /// Writes bytes to a console, as far as it has room, and the others when it has.
@@ -111,17 +76,6 @@ impl Wire {
         let _ = end.write(&wire);
     }
 
-    /// Writes a line to the monitor; not while somebody else is in the middle of one.
-    fn send_command(&self, line: &str) -> Result<bool> {
-        let mut end = self.end();
-        if end.typing {
-            return Ok(false);
-        }
-        // Alone, a line feed would make no terminal of the monitor; behind a line both end it.
-        end.send(Channel::Hypervisor, format!("{line}\n").as_bytes())?;
-        Ok(true)
-    }
-
     fn end(&self) -> std::sync::MutexGuard<'_, End> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,11 +83,6 @@ impl Wire {
 
 impl End {
     fn send(&mut self, channel: Channel, bytes: &[u8]) -> Result<()> {
-        if channel == Channel::Hypervisor {
-            // Return, Ctrl-C and Ctrl-U leave an empty line behind.
-            let ends = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0x03 | 0x15);
-            self.typing = bytes.last().map_or(self.typing, |byte| !ends(byte));
-        }
         let wire = self.sender.send(channel, bytes)?;
         self.write(&wire)
     }

@@ -2,7 +2,7 @@
 //! How a machine ended, from what hypervisor and QEMU said, in the words of a user of this tool.
 
 use crate::launch::{Qemu, Wiring};
-use crate::monitor::{HypervisorEvent, Told, is_panic};
+use postern_ctl::told::{HypervisorEvent, Told, is_panic};
 use std::path::Path;
 use std::time::Duration;
 

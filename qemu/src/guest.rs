@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is known of a guest while it runs, from what its console says.
 
-use crate::monitor::{HypervisorEvent, Stats};
 use crate::session::What;
 use guest_agent::event::{CaseState, Event, Latency, XtestEnd};
+use postern_ctl::told::{HypervisorEvent, Stats};
 use std::time::Duration;
 
 /// How bad a kernel message is.

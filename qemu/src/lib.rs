@@ -16,7 +16,6 @@ pub mod folder;
 pub mod guest;
 pub mod guest_image;
 pub mod launch;
-pub mod monitor;
 pub mod optee;
 pub mod parts;
 pub mod paths;

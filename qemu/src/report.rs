@@ -12,9 +12,9 @@ pub use verdict::{Checks, judge};
 
 use crate::guest::{Guest, Run};
 use crate::launch::Vm;
-use crate::monitor::Stats;
 use crate::prepare::Versions;
 use guest_agent::event::{CaseState, Latency};
+use postern_ctl::told::Stats;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 

@@ -8,7 +8,6 @@ use crate::display::Display;
 use crate::ending::{boot_failed, said};
 use crate::guest::{Guest, Phase};
 use crate::launch::{Machine, Wiring};
-use crate::monitor::{HypervisorEvent, is_panic};
 use crate::prepare::Versions;
 use crate::report::{
     Checks, GuestReport, Report, ReportMachine, ReportVersions, SCHEMA, judge, overlap_ms, picture,
@@ -18,6 +17,7 @@ use crate::selection::{Baseline, Selection};
 use crate::session::{Item, Session, What};
 use anyhow::{Context, Result, bail};
 use guest_agent::event::CaseState;
+use postern_ctl::told::{HypervisorEvent, is_panic};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `postern-tool shell`: the system's consoles on the user's terminal.
 
+mod desk;
 mod keys;
-mod terminal;
 
 use crate::console::{Channel, Demux, FlowControl, Full, Lines, plain};
 use crate::control::{Control, Ear, Wire};
@@ -12,9 +12,11 @@ use crate::launch::{Machine, Qemu, Wiring};
 use crate::session::Interrupted;
 use crate::signals;
 use anyhow::{Context, Result, bail};
+use desk::Desk;
 use keys::{Action, Keys};
+use postern_ctl::tty;
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -41,6 +43,8 @@ struct Consoles {
     logs: HashMap<Channel, std::fs::File>,
     /// Those who ask the monitor something from outside, and the lines that they hear.
     ear: Option<Ear>,
+    /// The monitor's terminal; none on a machine without a hypervisor.
+    desk: Option<Desk>,
     /// Of the hypervisor and of the firmware, as whose the hypervisor's first and last words may come.
     lines: HashMap<Channel, Lines>,
     /// What the hypervisor said of the end.
@@ -65,9 +69,10 @@ enum Over {
 ///
 /// Standard input is no terminal, QEMU cannot be started, or the terminal cannot be set.
 pub fn run(machine: &Machine, folder: &Path) -> Result<bool> {
-    let Some(raw) = terminal::raw().context("the terminal cannot be set to raw")? else {
+    if !std::io::stdin().is_terminal() {
         bail!("a shell needs a terminal on its standard input");
-    };
+    }
+    let raw = tty::raw(std::io::stdin()).context("the terminal cannot be set to raw")?;
     let (over, failure) = connect(machine, folder, std::io::stdin())?;
     drop(raw);
     let ended = match (&over, &failure) {
@@ -109,7 +114,7 @@ fn connect(
     let control = Control::beside(folder, machine.wiring, &wire);
     let mut consoles = Consoles::new(machine, folder);
     consoles.ear = control.as_ref().map(Control::ear);
-    let mut terminal = false;
+    consoles.desk = (!plain_wire).then(|| Desk::new(wire.clone(), consoles.names.clone()));
     let mut keys = Keys::default();
     show(format!("\r\n{}\r\n", consoles.help()).as_bytes());
     let (mut quiet, mut reminded) = (Duration::ZERO, false);
@@ -117,6 +122,7 @@ fn connect(
         if let Some(signal) = signals::received() {
             break Over::Signal(signal);
         }
+        consoles.wait_no_longer();
         match inputs.recv_timeout(GLANCE) {
             Ok(Input::Machine(bytes)) if bytes.is_empty() => break Over::Machine,
             Ok(Input::Machine(bytes)) => {
@@ -133,6 +139,7 @@ fn connect(
                 let mut quit = false;
                 for action in keys.feed(&bytes) {
                     match action {
+                        Action::Send(bytes) if consoles.types(&bytes) => {}
                         Action::Send(bytes) => {
                             // A machine that ends reads no more; the loop sees its end next.
                             if let Err(why) = wire.send(consoles.shown, &bytes)
@@ -144,15 +151,8 @@ fn connect(
                                 );
                             }
                         }
-                        Action::Switch(number) => {
-                            consoles.switch(number);
-                            // Enter, the first time, makes it a terminal with a prompt.
-                            if consoles.shown == Channel::Hypervisor && !terminal {
-                                terminal = true;
-                                let _ = wire.send(consoles.shown, b"\r");
-                            }
-                        }
-                        Action::Help => show(format!("\r\n{}\r\n", consoles.help()).as_bytes()),
+                        Action::Switch(number) => consoles.switch(number),
+                        Action::Help => consoles.notice(&consoles.help()),
                         Action::Quit => quit = true,
                     }
                 }
@@ -165,7 +165,7 @@ fn connect(
                 // The boot has scrolled the help away.
                 if quiet >= SETTLED && !reminded {
                     reminded = true;
-                    show(format!("\r\n{}\r\n", consoles.help()).as_bytes());
+                    consoles.notice(&consoles.help());
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break Over::Machine,
@@ -240,6 +240,7 @@ impl Consoles {
             kept: HashMap::new(),
             logs,
             ear: None,
+            desk: None,
             lines: HashMap::new(),
             ending: Ending::default(),
         }
@@ -270,44 +271,89 @@ impl Consoles {
             let _ = log.write_all(bytes);
         }
         self.listen(channel, bytes);
+        if channel == Channel::Hypervisor && self.desk.is_some() {
+            return;
+        }
         // Firmware speaks before there is anything else to show, and when things go wrong.
         if channel == self.shown || channel == Channel::Firmware {
             show(bytes);
             return;
         }
-        let kept = self.kept.entry(channel).or_default();
-        kept.extend_from_slice(bytes);
-        if kept.len() > KEPT {
-            kept.drain(..kept.len() - KEPT);
-        }
+        keep(&mut self.kept, channel, bytes);
     }
 
-    /// Hears what is said of the boot's and the machine's end, and what is answered to somebody else, which is
-    /// shown all the same: it happens on this console.
+    /// Hears what is said of the boot's and the machine's end, and what the hypervisor answers: to somebody else, which
+    /// is not shown, or to the user. Its other lines stand above the one that the user edits.
     fn listen(&mut self, channel: Channel, bytes: &[u8]) {
         if !matches!(channel, Channel::Hypervisor | Channel::Firmware) {
             return;
         }
         let Self {
-            ear, ending, lines, ..
+            ear,
+            ending,
+            lines,
+            desk,
+            kept,
+            shown,
+            ..
         } = self;
         lines.entry(channel).or_default().feed(bytes, |line| {
-            if let (Channel::Hypervisor, Some(ear)) = (channel, &ear) {
-                ear.hear(&line);
+            if channel == Channel::Hypervisor {
+                let is_shown = *shown == channel;
+                let others = ear.as_ref().is_some_and(|ear| ear.hear(&line));
+                if let Some(desk) = desk.as_mut().filter(|_| !others) {
+                    let text = desk.hear(&line);
+                    if is_shown {
+                        show(text.as_bytes());
+                    } else {
+                        keep(kept, channel, text.as_bytes());
+                    }
+                }
             }
             if let Some(notice) = ending.hear(&line) {
-                show(format!("\r\n--- {notice} ---\r\n").as_bytes());
+                let text = format!("--- {notice} ---");
+                show(notice_at(*shown, desk.as_ref(), &text).as_bytes());
             }
         });
+    }
+
+    /// Gives keys to the monitor's terminal; false where it is not shown.
+    fn types(&mut self, keys: &[u8]) -> bool {
+        match self.desk.as_mut() {
+            Some(desk) if self.shown == Channel::Hypervisor => {
+                show(desk.types(keys).as_bytes());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Gives up on an answer of the monitor's that should have come.
+    fn wait_no_longer(&mut self) {
+        if let Some(text) = self.desk.as_mut().and_then(Desk::wait_no_longer) {
+            if self.shown == Channel::Hypervisor {
+                show(text.as_bytes());
+            } else {
+                keep(&mut self.kept, Channel::Hypervisor, text.as_bytes());
+            }
+        }
+    }
+
+    /// Shows something that no console has said.
+    fn notice(&self, text: &str) {
+        show(notice_at(self.shown, self.desk.as_ref(), text).as_bytes());
     }
 
     fn switch(&mut self, number: u8) {
         let channel = Channel::from_number(number);
         if usize::from(number) > self.names.len() {
-            show(format!("\r\n{}\r\n", self.help()).as_bytes());
+            self.notice(&self.help());
             return;
         }
         self.shown = channel;
+        if let Some(desk) = &mut self.desk {
+            desk.hide(channel != Channel::Hypervisor);
+        }
         show(format!("\r\n--- {}; Ctrl-A h for help ---\r\n", self.name(channel)).as_bytes());
         let missed = self.kept.remove(&channel).unwrap_or_default();
         let text = String::from_utf8_lossy(&missed);
@@ -317,6 +363,30 @@ impl Consoles {
                 show(b"\r\n");
             }
         }
+        if let Some(desk) = &mut self.desk
+            && channel == Channel::Hypervisor
+        {
+            show(desk.line().as_bytes());
+            // Keys that were typed ahead.
+            show(desk.types(b"").as_bytes());
+        }
+    }
+}
+
+/// Keeps the end of what a console that is not shown has said.
+fn keep(kept: &mut HashMap<Channel, Vec<u8>>, channel: Channel, bytes: &[u8]) {
+    let kept = kept.entry(channel).or_default();
+    kept.extend_from_slice(bytes);
+    if kept.len() > KEPT {
+        kept.drain(..kept.len() - KEPT);
+    }
+}
+
+/// What shows a notice: at the monitor's terminal above the line.
+fn notice_at(shown: Channel, desk: Option<&Desk>, text: &str) -> String {
+    match desk {
+        Some(desk) if shown == Channel::Hypervisor => desk.above(&format!("{text}\n")),
+        _ => format!("\r\n{text}\r\n"),
     }
 }
 

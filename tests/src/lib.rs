@@ -20,11 +20,11 @@ pub mod watch;
 
 use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{CaseState, Event, XtestEnd};
+use postern_ctl::told::{HypervisorEvent, Stats};
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::folder::{Claim, empty};
 use postern_qemu::launch::{Firmware, Machine};
-use postern_qemu::monitor::{HypervisorEvent, Stats};
 use postern_qemu::paths::Paths;
 use postern_qemu::prepare::{Artifacts, Flavour, PrepareOptions, Suite, Versions, prepare};
 use postern_qemu::progress::Progress;

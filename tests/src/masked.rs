@@ -9,10 +9,10 @@ use crate::SOON;
 use crate::meter::CLOCK;
 use crate::watch::Watch;
 use anyhow::{Context, Result, ensure};
+use postern_ctl::told::Answer;
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
-use postern_qemu::monitor::Answer;
 use postern_qemu::session::{Session, What};
 
 /// The longest that EL2 may keep interrupts waiting: 250,000 instructions where they are counted.

@@ -6,8 +6,8 @@ use crate::neighbour::Neighbour;
 use crate::tee_log::TeeLog;
 use anyhow::{Result, bail};
 use guest_agent::event::MARK;
+use postern_ctl::told::is_panic;
 use postern_qemu::console::Channel;
-use postern_qemu::monitor::is_panic;
 use postern_qemu::session::{Item, Session, What};
 use std::time::{Duration, Instant};
 

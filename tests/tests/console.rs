@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use guest_agent::event::Event;
+use postern_ctl::told::HypervisorEvent;
 use postern_qemu::console::Channel;
-use postern_qemu::monitor::HypervisorEvent;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use postern_tests::{BOOT, Lab, SOON, WORK, power_off, stats};

@@ -3,8 +3,8 @@
 //! notifications reach the guest that wants them. Nothing here depends on how long something takes.
 
 use anyhow::{Result, bail, ensure};
+use postern_ctl::told::Stats;
 use postern_qemu::config::Feature;
-use postern_qemu::monitor::Stats;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use postern_tests::{BOOT, Lab, power_off, stats, xtest};

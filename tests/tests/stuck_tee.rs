@@ -6,9 +6,9 @@
 
 use anyhow::{Context, Result, ensure};
 use guest_agent::event::Event;
+use postern_ctl::told::HypervisorEvent;
 use postern_qemu::config::{System, Tee};
 use postern_qemu::console::Channel;
-use postern_qemu::monitor::HypervisorEvent;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use postern_tests::gdb::{Gdb, Place};

@@ -3,9 +3,9 @@
 //! built for two VMs and on one that knows of none.
 
 use anyhow::{Result, ensure};
+use postern_ctl::told::HypervisorEvent;
 use postern_qemu::config::{System, Tee, Vm, WhenAllOff};
 use postern_qemu::console::Channel;
-use postern_qemu::monitor::HypervisorEvent;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use postern_tests::{BOOT, Lab, SOON, power_off, stopped, xtest};

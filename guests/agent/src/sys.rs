@@ -178,26 +178,6 @@ pub fn set_echo(terminal: RawFd, on: bool) -> Result<()> {
     check(unsafe { libc::tcsetattr(terminal, libc::TCSANOW, &raw const settings) }).map(drop)
 }
 
-/// Makes a terminal a plain line of bytes. A read gives up after five seconds without any.
-///
-/// # Errors
-///
-/// As tcgetattr(3); not a terminal.
-pub fn set_raw(terminal: &File) -> Result<()> {
-    let terminal = terminal.as_raw_fd();
-    // SAFETY: `termios` is a plain C structure for which all zeroes is a valid value.
-    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
-    // SAFETY: the call fills in the structure that the pointer is to.
-    check(unsafe { libc::tcgetattr(terminal, &raw mut settings) })?;
-    // SAFETY: the call only changes the structure, which tcgetattr filled in.
-    unsafe { libc::cfmakeraw(&raw mut settings) };
-    settings.c_cc[libc::VMIN] = 0;
-    // Tenths of a second.
-    settings.c_cc[libc::VTIME] = 50;
-    // SAFETY: the call only reads the structure.
-    check(unsafe { libc::tcsetattr(terminal, libc::TCSANOW, &raw const settings) }).map(drop)
-}
-
 /// In a new child: a session of its own, with its standard input as controlling terminal. Calls only
 /// what is safe between fork and exec.
 ///

@@ -3,10 +3,15 @@
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 
+pub mod command;
 pub mod event;
+mod order;
+pub mod specs;
 pub mod write;
 
+pub use command::{Command, Mistake, Request};
 pub use event::Event;
+pub use order::Order;
 pub use write::Writer;
 
 /// The word in front of what is told to programs.

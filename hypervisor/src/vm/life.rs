@@ -21,6 +21,8 @@
 use core::fmt;
 use thiserror::Error;
 
+pub use postern_monitor::Order;
+
 /// Where a VM is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -65,47 +67,6 @@ impl Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
-    }
-}
-
-/// What a user wants of a VM.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Order {
-    /// That it boots.
-    Start,
-    /// That its guest shuts itself down.
-    Stop,
-    /// That it starts anew, without asking its guest.
-    Reset,
-    /// That it is off, without asking its guest.
-    Kill,
-    /// That its vCPUs stand still.
-    Pause,
-    /// That they go on.
-    Resume,
-}
-
-impl Order {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Start,
-        Self::Stop,
-        Self::Reset,
-        Self::Kill,
-        Self::Pause,
-        Self::Resume,
-    ];
-
-    /// Its name, as users write it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Reset => "reset",
-            Self::Kill => "kill",
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-        }
     }
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The side of `postern-tool ctl`.
 
-use super::{Reply, Request, SOCKET, check, socket};
+use super::{Reply, Request, SOCKET, socket};
 use crate::caller::Caller;
 use crate::folder::Holder;
 use crate::paths::Paths;
 use anyhow::{Context, Result, bail};
+use postern_ctl::{Command, Plan, plan};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -83,25 +84,38 @@ fn connect(folder: &Path) -> Result<UnixStream> {
     Ok(UnixStream::connect(path)?)
 }
 
-/// Has the monitor of the system in `folder` execute a command; `show` gets each line of the answer.
+/// Carries out a command line: most are for the monitor of the running system, which `find` finds. Returns what is to be
+/// shown, whole lines.
 ///
 /// # Errors
-/// What the monitor has against it, or why it cannot be asked.
-pub fn ctl(folder: &Path, command: &str, json: bool, mut show: impl FnMut(&str)) -> Result<()> {
-    check(command).map_err(anyhow::Error::msg)?;
+/// What is wrong with the command, what the monitor has against it, or why it cannot be asked.
+pub fn ctl(line: &str, find: impl FnOnce() -> Result<PathBuf>) -> Result<String> {
+    match plan(line) {
+        Plan::Nothing => bail!("there is no command; `help` lists them"),
+        Plan::Say(text) => Ok(text),
+        Plan::Refuse(why) => bail!("{why}"),
+        Plan::Ask(command) => {
+            let answer = ask(&find()?, &command)?;
+            command.show(&answer).map_err(anyhow::Error::msg)
+        }
+    }
+}
+
+/// Asks the monitor of the system in `folder`; its answer is a JSON object.
+fn ask(folder: &Path, command: &Command) -> Result<String> {
     let mut stream = connect(folder).context("the system has ended")?;
     let request = Request {
-        command: command.to_owned(),
-        json,
+        command: command.line.clone(),
     };
     let text = serde_json::to_string(&request)? + "\n";
     stream.write_all(text.as_bytes())?;
-    for line in BufReader::new(stream).lines() {
-        match serde_json::from_str(&line?).context("the running tool is of another version")? {
-            Reply::Line(line) => show(&line),
-            Reply::Done => return Ok(()),
-            Reply::Failed(why) => bail!("{why}"),
-        }
+    let mut reply = String::new();
+    BufReader::new(stream).read_line(&mut reply)?;
+    if reply.is_empty() {
+        bail!("the system has ended");
     }
-    bail!("the system has ended")
+    match serde_json::from_str(&reply).context("the running tool is of another version")? {
+        Reply::Answer(json) => Ok(json),
+        Reply::Failed(why) => bail!("{why}"),
+    }
 }

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The side that runs the machine.
 
-use super::{PATIENCE, Reply, Request, SOCKET, Wire, check, socket};
-use crate::console::plain;
+use super::{PATIENCE, Reply, Request, SOCKET, Wire, socket};
+use crate::console::{Channel, plain};
 use crate::launch::Wiring;
-use crate::monitor::Told;
 use anyhow::{Context, Result};
+use postern_ctl::Command;
+use postern_ctl::told::{MARK, Told};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What every tag of ours begins with.
 const TAG: &str = "ctl-";
@@ -22,7 +23,7 @@ const TAG: &str = "ctl-";
 const LONGEST_REQUEST: u64 = 4096;
 /// How long a client may take to say what it wants.
 const HURRY: Duration = Duration::from_secs(5);
-/// Between two looks whether nobody is typing.
+/// Between two looks whether there is a file descriptor again.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// The socket of a running system. It goes with this value.
@@ -104,10 +105,8 @@ impl Drop for Control {
 }
 
 impl Ear {
-    /// Hears a line. True when it is part of an answer to a client, and so nobody else's.
+    /// Hears a line. True when it is the answer to a client, and so nobody else's.
     pub fn hear(&self, line: &str) -> bool {
-        // What a terminal shows before a line is no part of it.
-        let line = line.rsplit('\r').next().unwrap_or_default();
         let line = plain(line);
         match tag_of(&line) {
             Some(tag) => {
@@ -128,14 +127,10 @@ impl Ear {
     }
 }
 
-/// Whose answer a line is part of.
+/// Whose answer a line is.
 fn tag_of(line: &str) -> Option<u32> {
-    let number = |tag: &str| tag.strip_prefix(TAG)?.parse().ok();
-    if let Some(rest) = line.strip_prefix('#') {
-        return number(rest.split(' ').next()?);
-    }
     match Told::find(line) {
-        Some(Ok(Told::Answer(answer))) => number(answer.tag.as_deref()?),
+        Some(Ok(Told::Answer(answer))) => answer.tag?.strip_prefix(TAG)?.parse().ok(),
         _ => None,
     }
 }
@@ -149,72 +144,48 @@ impl Shared {
         self.clients().clear();
     }
 
-    /// Asks the monitor, and gives each line of its answer.
-    fn ask(&self, request: &Request, mut give: impl FnMut(Reply)) -> Result<(), String> {
-        check(&request.command)?;
+    /// Asks the monitor; its answer.
+    fn ask(&self, request: Request) -> Result<String, String> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, lines) = channel();
         self.clients().insert(number, sender);
-        let asked = self.ask_as(number, request, &lines, &mut give);
+        let answer = self.ask_as(number, request, &lines);
         self.clients().remove(&number);
-        asked
+        answer
     }
 
     fn ask_as(
         &self,
         number: u32,
-        request: &Request,
+        request: Request,
         lines: &Receiver<String>,
-        give: &mut impl FnMut(Reply),
-    ) -> Result<(), String> {
+    ) -> Result<String, String> {
         let ended = || "the machine has ended".to_owned();
         if self.over.load(Ordering::Relaxed) {
             return Err(ended());
         }
-        let option = if request.json { " --json" } else { "" };
-        let line = format!("#{TAG}{number} {}{option}", request.command);
-        let deadline = Instant::now() + PATIENCE;
-        while !self.wire.send_command(&line).map_err(|_| ended())? {
-            if Instant::now() >= deadline {
-                return Err(
-                    "somebody is typing a command at the monitor's terminal in `make shell`".into(),
-                );
-            }
-            std::thread::sleep(GLANCE);
+        // A line of a client's that ended would be two lines.
+        if request.command.contains(|letter: char| letter.is_control()) {
+            return Err("a command is plain ASCII".into());
         }
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let line = match lines.recv_timeout(left) {
-                Ok(line) => line,
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return Err(ended()),
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
-                    return Err(format!(
-                        "the monitor has not answered for {} s: the machine may still be booting",
-                        PATIENCE.as_secs()
-                    ));
-                }
-            };
-            if let Some(rest) = line.strip_prefix('#') {
-                let text = rest.split_once(' ').map_or("", |(_, text)| text);
-                // The event that follows says it too.
-                if !text.starts_with("monitor: ") {
-                    give(Reply::Line(text.to_owned()));
-                }
-                continue;
+        let command = Command {
+            line: request.command,
+            json: true,
+        };
+        let line = command.tagged(&format!("{TAG}{number}"));
+        self.wire
+            .send(Channel::Hypervisor, format!("{line}\n").as_bytes())
+            .map_err(|_| ended())?;
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                let json = line.split_once(MARK).map_or("", |(_, json)| json);
+                Ok(json.trim_end().to_owned())
             }
-            let Some(Ok(Told::Answer(answer))) = Told::find(&line) else {
-                continue;
-            };
-            if request.json
-                && let Some((_, json)) = line.split_once(crate::monitor::MARK)
-            {
-                give(Reply::Line(json.trim_end().to_owned()));
-            }
-            return if answer.ok {
-                Ok(())
-            } else {
-                Err(answer.error.unwrap_or_default())
-            };
+            Err(RecvTimeoutError::Disconnected) => Err(ended()),
+            Err(RecvTimeoutError::Timeout) => Err(format!(
+                "the monitor has not answered for {} s: the machine may still be booting",
+                PATIENCE.as_secs()
+            )),
         }
     }
 }
@@ -241,17 +212,11 @@ fn converse(client: &UnixStream, shared: &Shared) -> Result<()> {
     let mut request = String::new();
     BufReader::new(client.take(LONGEST_REQUEST)).read_line(&mut request)?;
     let request: Request = serde_json::from_str(&request)?;
-    let mut to = client;
-    let mut give = |reply: Reply| {
-        let mut text = serde_json::to_string(&reply).unwrap_or_default();
-        text.push('\n');
-        // As above.
-        let _ = to.write_all(text.as_bytes());
-    };
-    let end = match shared.ask(&request, &mut give) {
-        Ok(()) => Reply::Done,
+    let reply = match shared.ask(request) {
+        Ok(answer) => Reply::Answer(answer),
         Err(why) => Reply::Failed(why),
     };
-    give(end);
+    let mut to = client;
+    to.write_all((serde_json::to_string(&reply)? + "\n").as_bytes())?;
     Ok(())
 }

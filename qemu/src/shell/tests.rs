@@ -145,7 +145,12 @@ impl User {
 
     /// Waits until the terminal has shown this.
     fn sees(&mut self, text: &[u8]) {
-        while self.times(text) == 0 {
+        self.sees_times(text, 1);
+    }
+
+    /// Waits until the terminal has shown this so often.
+    fn sees_times(&mut self, text: &[u8], times: usize) {
+        while self.times(text) < times {
             let Ok(bytes) = self.output.recv_timeout(Duration::from_secs(60)) else {
                 let seen = String::from_utf8_lossy(&self.seen);
                 panic!("{:?} is not in {seen:?}", text.escape_ascii().to_string());
@@ -160,11 +165,35 @@ impl User {
     }
 }
 
+impl Drop for User {
+    fn drop(&mut self) {
+        // Where the test has failed the other end still runs; without its terminal it ends.
+        let _ = self.script.kill();
+        let _ = self.script.wait();
+    }
+}
+
+/// The environment variable that has a test run on a terminal, in this folder.
+const FOLDER: &str = "POSTERN_TEST_SHELL_IN";
+
+/// Runs a test once more, on a terminal. Whether its settings come back is said at the end.
+fn once_more(test: &str, folder: &Path) -> User {
+    let program = std::env::current_exe().expect("this program");
+    User::at(&format!(
+        "before=$(stty -g)
+        {FOLDER}='{}' '{}' --exact shell::tests::{test} --nocapture
+        code=$?
+        test \"$before\" = \"$(stty -g)\" && echo settings restored
+        exit $code",
+        folder.display(),
+        program.display(),
+    ))
+}
+
 /// What is typed at a terminal goes to the guest as it is, Ctrl-C too, and comes back from nobody but the guest;
 /// Ctrl-A x leaves, and the terminal is as it was before.
 #[test]
 fn a_line_is_typed_on_a_terminal_and_a_key_leaves() {
-    const FOLDER: &str = "POSTERN_TEST_SHELL_IN";
     if let Some(folder) = std::env::var_os(FOLDER) {
         let folder = Path::new(&folder);
         // A guest that echoes: what comes in for its channel goes out on it.
@@ -173,16 +202,10 @@ fn a_line_is_typed_on_a_terminal_and_a_key_leaves() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let test = std::env::current_exe().expect("this program");
-    let mut user = User::at(&format!(
-        "before=$(stty -g)
-        {FOLDER}='{}' '{}' --exact shell::tests::a_line_is_typed_on_a_terminal_and_a_key_leaves --nocapture
-        code=$?
-        test \"$before\" = \"$(stty -g)\" && echo settings restored
-        exit $code",
-        folder.path().display(),
-        test.display(),
-    ));
+    let mut user = once_more(
+        "a_line_is_typed_on_a_terminal_and_a_key_leaves",
+        folder.path(),
+    );
     user.sees(b"press Ctrl-A");
     user.sees(b"guest$ ");
     user.types(b"echo hello\r");
@@ -200,4 +223,84 @@ fn a_line_is_typed_on_a_terminal_and_a_key_leaves() {
         1,
         "the terminal has echoed as well"
     );
+}
+
+/// A hypervisor that answers orders, and says something before it does.
+const MONITOR: &str = r#"
+say() { printf "\\377\\000%s\\r\\n" "$*"; }
+E=$(printf '\377')
+while IFS= read -r line; do
+    line=${line#"$E"}
+    tag=${line%% *} command=${line#* }
+    command=${command% --json}
+    answer="@postern {\"event\":\"answer\",\"tag\":\"${tag#\#}\",\"ok\":true,\"command\":"
+    case "$command" in
+        'vm list') say "$answer\"vm list\",\"vms\":[]}" ;;
+        'vm stop a') say '[ 0.1] info: meanwhile'; say "$answer\"vm stop\",\"vm\":\"a\"}" ;;
+        *) say "[ 0.2] info: heard $line" ;;
+    esac
+done
+"#;
+
+/// The monitor's terminal: editing, completion, history and tables are here, and whole commands go to the hypervisor.
+#[test]
+fn commands_are_edited_on_a_terminal() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let folder = Path::new(&folder);
+        let machine = machine(folder, &(says(UP) + MONITOR));
+        assert!(run(&machine, &folder.join("logs")).expect("a terminal"));
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut user = once_more("commands_are_edited_on_a_terminal", folder.path());
+    user.sees(b"press Ctrl-A");
+    user.types(b"\x010");
+    // What the hypervisor said before is there.
+    user.sees(br#"@postern {"event":"up""#);
+    user.sees(b"postern> ");
+    // Completed, from the middle, with a list of what fits, and a name that the tool knows.
+    user.types(b"sto\x01\x01vm \x05\t\t");
+    user.sees(b"vm stop a");
+    user.types(b"\r");
+    user.sees(b"[ 0.1] info: meanwhile\r\n");
+    user.sees(b"vm a was asked to shut down\r\n");
+    user.types(b"vm st\t");
+    user.sees(b"start  stop\r\n");
+    // Somebody else's command does not wait for the half line, and its answer is not shown here.
+    let list = crate::control::ctl("vm list", || Ok(folder.path().join("logs")));
+    assert!(list.expect("answered").starts_with("NAME  STATE"));
+    user.types(b"x\x15\x1b[A\r");
+    user.sees_times(b"vm a was asked to shut down\r\n", 2);
+    user.types(b"vm dance\r");
+    user.sees(b"monitor: `vm` goes on with list, info, ");
+    user.types(b"help vm kill\r");
+    user.sees(b"vm kill NAME  end it at once\r\n");
+    assert_eq!(user.times(b"NAME  STATE"), 0);
+    user.types(b"vm list\r");
+    user.sees(b"NAME  STATE     VCPUS");
+    user.types(b"\x01x");
+    user.sees(b"settings restored");
+    assert!(user.script.wait().expect("it ends").success());
+    // Half a line has never left the tool.
+    let log = std::fs::read_to_string(folder.path().join("logs/hypervisor.log")).expect("a log");
+    assert!(!log.contains("heard"), "{log}");
+}
+
+/// Before the hypervisor is up nobody would answer.
+#[test]
+fn commands_wait_for_the_boot() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let folder = Path::new(&folder);
+        let machine = machine(folder, "echo NOTICE: BL1; exec cat");
+        assert!(run(&machine, &folder.join("logs")).expect("a terminal"));
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut user = once_more("commands_wait_for_the_boot", folder.path());
+    user.sees(b"NOTICE: BL1");
+    user.types(b"\x010vm list\r");
+    user.sees(b"monitor: the hypervisor has not booted yet\r\n");
+    user.types(b"\x01x");
+    user.sees(b"settings restored");
+    assert!(user.script.wait().expect("it ends").success());
 }

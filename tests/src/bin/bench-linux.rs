@@ -4,8 +4,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{Event, Latency};
+use postern_ctl::told::Stats;
 use postern_qemu::console::Channel;
-use postern_qemu::monitor::Stats;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::report::latency_picture;
 use postern_qemu::session::{Session, What};

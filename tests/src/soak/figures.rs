@@ -2,7 +2,7 @@
 //! What must be the same before and after.
 
 use anyhow::{Context, Result};
-use postern_qemu::monitor::Answer;
+use postern_ctl::told::Answer;
 use serde_json::Value;
 use std::collections::BTreeMap;
 

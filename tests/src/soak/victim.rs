@@ -3,8 +3,8 @@
 
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail, ensure};
+use postern_ctl::told::{Answer, HypervisorEvent};
 use postern_qemu::console::Channel;
-use postern_qemu::monitor::{Answer, HypervisorEvent};
 use postern_qemu::session::{Item, What};
 use serde_json::Value;
 use std::collections::VecDeque;

@@ -6,7 +6,7 @@ mod supplicant;
 mod system;
 
 use crate::command::{Command, Words};
-use crate::{console, latency, monitor, process, sys, xtest};
+use crate::{console, latency, process, sys, xtest};
 use guest_agent::event::Event;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -92,17 +92,16 @@ fn carry_out(line: &str) {
                 console::error(format_args!("sysrq: {why}"));
             }
         }
-        Ok(Some(Command::Monitor(line))) => {
-            let mut lines = 0;
-            let told = monitor::ask(&line, |line| {
-                lines += 1;
-                console::emit(&Event::Monitor { line });
-            });
-            match told {
-                Ok(()) => console::emit(&Event::MonitorEnd { lines }),
-                Err(why) => console::error(format_args!("monitor: {why}")),
+        Ok(Some(Command::Monitor(line))) => match postern_ctl::ask(&line) {
+            Ok(text) => {
+                for line in text.lines() {
+                    console::emit(&Event::Monitor { line: line.into() });
+                }
+                let lines = text.lines().count() as u32;
+                console::emit(&Event::MonitorEnd { lines });
             }
-        }
+            Err(why) => console::error(format_args!("monitor: {why}")),
+        },
         Ok(Some(Command::Shell)) if xtest::is_running() => {
             console::error("no shell while xtest is running");
         }

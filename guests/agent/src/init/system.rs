@@ -45,12 +45,13 @@ pub fn bring_up() -> Vec<String> {
             problems.push(format!("{folder}: {why}"));
         }
     }
-    // The other face of this program, for people at a shell; an image may bring its own.
-    let meter = Path::new("/bin/tee-latency");
-    if !meter.exists()
-        && let Err(why) = std::os::unix::fs::symlink("/init", meter)
-    {
-        problems.push(format!("{}: {why}", meter.display()));
+    // The other faces of this program, for people at a shell; an image may bring its own.
+    for name in ["/bin/tee-latency", "/bin/postern-ctl"] {
+        if !Path::new(name).exists()
+            && let Err(why) = std::os::unix::fs::symlink("/init", name)
+        {
+            problems.push(format!("{name}: {why}"));
+        }
     }
     if let Err(why) = sys::loopback_up() {
         problems.push(format!("loopback interface: {why}"));

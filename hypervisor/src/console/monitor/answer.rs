@@ -3,7 +3,6 @@
 //! the output is not held while something is done.
 
 use super::Entered;
-use super::command::{Command, Request};
 use super::json::{self, Json};
 use super::system::{
     CpuFigures, MemoryFigures, Order, PerCpu, PerVm, Refusal, SharedPages, System, TeeFigures,
@@ -12,6 +11,7 @@ use super::system::{
 use super::text;
 use crate::ids::{MAX_VMS, VmIndex};
 use core::fmt::{self, Display, Write};
+use postern_monitor::{Command, MARK, Request};
 
 /// What writes a piece of an answer.
 pub type Written<'a> = &'a mut dyn FnMut(&mut dyn Write) -> fmt::Result;
@@ -38,7 +38,7 @@ pub enum Answer<'a> {
     /// `log`: so many lines
     Log(usize),
     /// `help`
-    Help([Option<&'a str>; 2]),
+    Help,
     /// `terminal`
     Terminal(bool),
     /// `stats`
@@ -129,7 +129,7 @@ fn execute<'a, S: System>(
         Command::Cpu => Answer::Cpus(system.cpus()),
         Command::Memory => Answer::Memory(system.memory(), system.shared_pages()),
         Command::Log(lines) => Answer::Log(lines),
-        Command::Help(words) => Answer::Help(words),
+        Command::Help => Answer::Help,
         Command::Terminal(on) => Answer::Terminal(on),
         Command::Stats => Answer::Stats(tee(system)),
     })
@@ -204,13 +204,13 @@ fn event(
     ok: bool,
     more: impl FnOnce(&mut Json<'_>) -> fmt::Result,
 ) -> fmt::Result {
-    out.write_str("@postern ")?;
+    out.write_str(MARK)?;
     let mut json = Json::object(out)?;
     json.text("event", "answer")?;
     if let Some(tag) = request.tag {
         json.text("tag", tag)?;
     }
-    json.text("command", request.path)?;
+    json.text("command", request.spec.map_or("", |spec| spec.path))?;
     json.value("ok", ok)?;
     more(&mut json)?;
     json.end()?;

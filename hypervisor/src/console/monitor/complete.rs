@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the word before the cursor may become.
 
-use super::specs::{Arguments, SPECS, Spec};
 use super::system::System;
 use crate::ids::{MAX_VMS, VmIndex};
+use postern_monitor::specs::{Arguments, SPECS, Spec};
 
 /// The most words that matter.
 const MAX_WORDS: usize = 4;

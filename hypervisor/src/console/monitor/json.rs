@@ -2,7 +2,6 @@
 //! Answers for programs: one line, `@postern ` and a JSON object (RFC 8259).
 
 use super::answer::Answer;
-use super::specs::SPECS;
 use super::system::{
     Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmDetails,
     VmSummary,
@@ -10,6 +9,8 @@ use super::system::{
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use core::fmt::{self, Display, Write};
 use mediator::{RpcKind, Stats};
+use postern_monitor::MARK;
+use postern_monitor::specs::SPECS;
 use postern_monitor::write::Escaped;
 
 /// An object or an array that is being written.
@@ -143,14 +144,11 @@ pub fn members(json: &mut Json<'_>, answer: &Answer<'_>, system: &impl System) -
         Answer::Log(lines) => json.array("lines", |array| {
             system.log(*lines, &mut |line| array.text_item(line))
         }),
-        Answer::Help(words) => json.array("commands", |array| {
-            let words: heapless::Vec<&str, 2> = words.iter().copied().flatten().collect();
-            let mut specs = SPECS.iter().filter(|spec| spec.begins_with(&words));
-            specs.try_for_each(|spec| {
+        Answer::Help => json.array("commands", |array| {
+            SPECS.iter().try_for_each(|spec| {
                 array.item(|object| {
                     object.text("command", spec.path)?;
-                    object.text("arguments", spec.arguments.text().trim_start())?;
-                    object.text("summary", spec.summary)
+                    object.text("arguments", spec.arguments.text().trim_start())
                 })
             })
         }),
@@ -275,7 +273,7 @@ fn memory(json: &mut Json<'_>, figures: &MemoryFigures) -> fmt::Result {
 
 /// The `stats` event of a VM, a whole line.
 pub fn stats_event(out: &mut dyn Write, vm: &TeeFigures<'_>, shared: SharedPages) -> fmt::Result {
-    out.write_str("@postern ")?;
+    out.write_str(MARK)?;
     let mut json = Json::object(out)?;
     json.text("event", "stats")?;
     tee(&mut json, vm, shared)?;

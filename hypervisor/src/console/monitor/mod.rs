@@ -9,7 +9,6 @@
 //! costs a bounded amount of work, and a session is shared with nobody.
 
 pub mod answer;
-pub mod command;
 mod complete;
 pub mod editor;
 mod history;
@@ -18,7 +17,6 @@ mod json;
 pub mod machine;
 pub mod plain;
 pub mod port;
-pub mod specs;
 pub mod system;
 mod text;
 

@@ -2,8 +2,8 @@
 //! Lines as programs send them: nothing is echoed.
 
 use super::MAX_LINE;
-use super::command::is_echo;
 use super::editor::Line;
+use postern_monitor::command::is_echo;
 
 /// Puts lines together.
 #[derive(Clone, Debug, Default)]

@@ -3,13 +3,13 @@
 
 use super::answer::Answer;
 use super::json::now;
-use super::specs::{SPECS, Spec};
 use super::system::{
     Counts, CpuFigures, MemoryFigures, SharedPages, TeeFigures, VmDetails, VmSummary,
 };
 use crate::ids::{MAX_PCPUS, PcpuIndex};
 use core::fmt::{self, Write};
 use mediator::RpcKind;
+use postern_monitor::specs::SPECS;
 
 /// Puts the tag in front of each line, so that a program finds them among others.
 pub struct Tagged<'o, 't> {
@@ -57,7 +57,7 @@ pub fn answer(out: &mut impl Write, answer: &Answer<'_>) -> fmt::Result {
         }
         Answer::Cpus(cpus) => pcpus(out, cpus),
         Answer::Memory(figures, shared) => memory(out, figures, *shared),
-        Answer::Help(words) => help(out, *words),
+        Answer::Help => SPECS.iter().try_for_each(|spec| writeln!(out, "{spec}")),
         Answer::Terminal(on) => writeln!(out, "terminal is {}", if *on { "on" } else { "off" }),
         Answer::Log(_) | Answer::Stats(_) => Ok(()),
     }
@@ -247,31 +247,4 @@ fn memory(out: &mut impl Write, figures: &MemoryFigures, shared: SharedPages) ->
         figures.heap_used_bytes, figures.heap_total_bytes
     )?;
     shared_pages(out, shared)
-}
-
-fn help(out: &mut impl Write, words: [Option<&str>; 2]) -> fmt::Result {
-    let words: heapless::Vec<&str, 2> = words.into_iter().flatten().collect();
-    let usage = |spec: &Spec| spec.path.len() + spec.arguments.text().len();
-    let found = || SPECS.iter().filter(|spec| spec.begins_with(&words));
-    let width = found().map(usage).max().unwrap_or(0);
-    for spec in found() {
-        let rest = width - usage(spec);
-        let arguments = spec.arguments.text();
-        writeln!(
-            out,
-            "{}{arguments}{:rest$}  {}",
-            spec.path, "", spec.summary
-        )?;
-        if found().count() == 1 && !spec.more.is_empty() {
-            writeln!(out, "{}", spec.more)?;
-        }
-    }
-    if words.is_empty() {
-        writeln!(
-            out,
-            "With --json the answer is a line of JSON. A line that begins with #TAG gets an\n\
-             answer that says so."
-        )?;
-    }
-    Ok(())
 }

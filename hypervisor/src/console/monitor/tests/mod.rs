@@ -2,8 +2,8 @@
 //! The monitor, with a made-up machine behind it.
 
 mod answers;
-mod commands;
 mod editing;
+mod lines;
 mod ports;
 mod screen;
 

@@ -31,14 +31,13 @@ fn plain_and_terminal() {
     write(&port, b"\rvm st\ta\r");
     while port.work(&system, &answers) {}
     let expected = "postern> vm st\r\nstart  stop\r\npostern> vm sta\r\n\
-                    monitor: `vm` goes on with list, info, start, stop, reset, kill, pause, resume, mem, not with `sta`\r\n\
+                    monitor: unknown command `vm sta`: try help\r\n\
                     postern> ";
     assert_eq!(read(&answers), expected);
 
     write(&port, b"terminal off\r\ncpu x\n");
     while port.work(&system, &answers) {}
-    let expected =
-        "terminal off\r\nterminal is off\r\nmonitor: `x` is a word too many: write `cpu`\n";
+    let expected = "terminal off\r\nterminal is off\r\nmonitor: not `x`: write `cpu`\n";
     assert_eq!(read(&answers), expected);
 
     write(&port, b"\rhalf a line");

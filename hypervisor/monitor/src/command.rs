@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a command line says.
 
-use super::specs::{Arguments, SPECS, Spec, Verb};
-use super::system::Order;
-use crate::boot::BLOCK_SIZE;
+use crate::specs::{Arguments, SPECS, Spec, Verb};
+use crate::{MARK, Order};
 use core::fmt;
 
 /// The most words of a line that are looked at; no command has so many.
 const MAX_WORDS: usize = 6;
+/// What a size is a multiple of, bytes: a block of stage 2.
+pub const SIZE_UNIT: u64 = 2 << 20;
 /// The most characters of a tag.
 pub const MAX_TAG: usize = 16;
 /// Lines of the log that are shown unless a number is given.
@@ -22,7 +23,7 @@ pub enum Command<'a> {
     Info(&'a str),
     /// `vm start NAME` and the like
     Order(Order, &'a str),
-    /// `vm mem NAME SIZE`, in bytes, a multiple of [`BLOCK_SIZE`] above zero
+    /// `vm mem NAME SIZE`, in bytes, a multiple of [`SIZE_UNIT`] above zero
     VmMemory(&'a str, u64),
     /// `tee stats [NAME]`
     TeeStats(Option<&'a str>),
@@ -32,103 +33,49 @@ pub enum Command<'a> {
     Memory,
     /// `log [N]`, at least 1
     Log(usize),
-    /// `help [COMMAND]`: the words, for which there is a command
-    Help([Option<&'a str>; 2]),
+    /// `help [COMMAND]`
+    Help,
     /// `terminal on`, `terminal off`
     Terminal(bool),
     /// `stats`
     Stats,
 }
 
-/// Why a line is no command, and what to write instead.
+/// Why a line is no command. As text it is what EL2 says; another end may have more words for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mistake<'a> {
     /// A tag or an option, and no word beside it.
     #[error("no command: try help")]
     Nothing,
-    /// The first word.
-    #[error("unknown command `{0}`: try help")]
-    Unknown(&'a str),
-    /// The second word.
-    #[error("`{first}` goes on with {}, not with `{second}`", Next(.first))]
-    UnknownNext {
-        /// The first word.
-        first: &'a str,
-        /// The one that does not fit.
-        second: &'a str,
-    },
-    /// The second word is missing.
-    #[error("`{}` goes on with {}", .0, Next(.0))]
-    NoNext(&'a str),
-    /// A name is missing.
-    #[error("`{path}` needs {}: write `{path}{}`", needs(*.arguments), .arguments.text())]
-    Missing {
-        /// The command's words.
-        path: &'static str,
-        /// What it takes.
-        arguments: Arguments,
-    },
+    /// There is no such command. The second word is there where commands begin with the first.
+    #[error("unknown command `{0}{behind}`: try help", behind = Behind(.1))]
+    Unknown(&'a str, Option<&'a str>),
+    /// A word is missing.
+    #[error("write `{0}`")]
+    Missing(&'static Spec),
     /// A word too many.
-    #[error("`{word}` is a word too many: write `{path}{}`", .arguments.text())]
-    TooMany {
-        /// The word.
-        word: &'a str,
-        /// The command's words.
-        path: &'static str,
-        /// What it takes.
-        arguments: Arguments,
-    },
+    #[error("not `{1}`: write `{0}`")]
+    TooMany(&'static Spec, &'a str),
+    /// A word is not what it is to be.
+    #[error("not `{1}`: write `{0}`")]
+    Wrong(&'static Spec, &'a str),
     /// An option.
     #[error("unknown option `{0}`: there is --json only")]
     Option(&'a str),
     /// A tag.
     #[error("a tag is # and 1 to 16 of A-Z a-z 0-9 _ -, then a blank")]
     Tag,
-    /// A size.
-    #[error("`{0}` is no size: write a multiple of 2 MiB, such as 512M or 1G")]
-    Size(&'a str),
-    /// A number.
-    #[error("`{0}` is no number of lines: write a number from 1 on")]
-    Count(&'a str),
-    /// Neither on nor off.
-    #[error("`terminal` goes on with on or off, not with `{0}`")]
-    OnOff(&'a str),
-    /// Help on what does not exist.
-    #[error("no command begins with `{}`: `help` lists them", Words(.0))]
-    Topic([Option<&'a str>; 2]),
 }
 
-/// The words that may follow a first one.
-struct Next<'a>(&'a str);
+/// A word with a blank in front, if there is one.
+struct Behind<'a>(&'a Option<&'a str>);
 
-impl fmt::Display for Next<'_> {
+impl fmt::Display for Behind<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let specs = SPECS.iter().filter(|spec| spec.begins_with(&[self.0]));
-        let words = specs.filter_map(|spec| spec.path.split(' ').nth(1));
-        for (index, word) in words.enumerate() {
-            write!(f, "{}{word}", if index == 0 { "" } else { ", " })?;
+        match self.0 {
+            Some(word) => write!(f, " {word}"),
+            None => Ok(()),
         }
-        Ok(())
-    }
-}
-
-/// Words with a blank between.
-struct Words<'a>(&'a [Option<&'a str>]);
-
-impl fmt::Display for Words<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, word) in self.0.iter().flatten().enumerate() {
-            write!(f, "{}{word}", if index == 0 { "" } else { " " })?;
-        }
-        Ok(())
-    }
-}
-
-const fn needs(arguments: Arguments) -> &'static str {
-    match arguments {
-        Arguments::VmAndSize => "the name of a virtual machine and a size",
-        Arguments::OnOff => "on or off",
-        _ => "the name of a virtual machine",
     }
 }
 
@@ -139,8 +86,8 @@ pub struct Request<'a> {
     pub tag: Option<&'a str>,
     /// The answer is to be JSON.
     pub json: bool,
-    /// The command's words as far as they were understood; may be empty.
-    pub path: &'static str,
+    /// Which command it is, where there is one of these words.
+    pub spec: Option<&'static Spec>,
     /// What is to be done.
     pub command: Result<Command<'a>, Mistake<'a>>,
 }
@@ -153,7 +100,7 @@ impl<'a> Request<'a> {
         let mut request = Self {
             tag: None,
             json: false,
-            path: "",
+            spec: None,
             command: Err(Mistake::Nothing),
         };
         let mut wrong_tag = false;
@@ -181,7 +128,7 @@ impl<'a> Request<'a> {
         }
         let found = find(&list);
         if let Ok((spec, _)) = found {
-            request.path = spec.path;
+            request.spec = Some(spec);
         }
         request.command = match (found, option) {
             _ if wrong_tag => Err(Mistake::Tag),
@@ -202,7 +149,7 @@ fn is_tag(tag: &str) -> bool {
 
 /// Whether no line of a user's begins with this word, but some of the monitor's do.
 pub fn is_echo(word: &str) -> bool {
-    word == "@postern" || word == "monitor:"
+    word == MARK.trim_ascii_end() || word == "monitor:"
 }
 
 /// The command, and the words behind it.
@@ -214,13 +161,10 @@ fn find<'a, 'w>(words: &'w [&'a str]) -> Result<(&'static Spec, &'w [&'a str]), 
             |spec: &&Spec| spec.begins_with(begin) && spec.path.split(' ').count() == length;
         Some((SPECS.iter().find(whole)?, &words[length..]))
     };
-    fits(1)
-        .or_else(|| fits(2))
-        .ok_or_else(|| match words.get(1) {
-            _ if !SPECS.iter().any(|spec| spec.begins_with(&[first])) => Mistake::Unknown(first),
-            Some(second) => Mistake::UnknownNext { first, second },
-            None => Mistake::NoNext(first),
-        })
+    fits(1).or_else(|| fits(2)).ok_or_else(|| {
+        let known = SPECS.iter().any(|spec| spec.begins_with(&[first]));
+        Mistake::Unknown(first, words.get(1).copied().filter(|_| known))
+    })
 }
 
 impl Spec {
@@ -231,64 +175,58 @@ impl Spec {
             Arguments::Vm | Arguments::AnyVm | Arguments::Count | Arguments::OnOff => 1,
         };
         if let Some(word) = words.get(most) {
-            return Err(Mistake::TooMany {
-                word,
-                path: self.path,
-                arguments: self.arguments,
-            });
+            return Err(Mistake::TooMany(self, word));
         }
-        let missing = Mistake::Missing {
-            path: self.path,
-            arguments: self.arguments,
-        };
+        let missing = Mistake::Missing(self);
+        let wrong = |word| Mistake::Wrong(self, word);
         let word = |index: usize| words.get(index).copied();
         let first = word(0).ok_or(missing);
         Ok(match self.verb {
             Verb::List => Command::List,
             Verb::Info => Command::Info(first?),
             Verb::Order(order) => Command::Order(order, first?),
-            Verb::VmMemory => Command::VmMemory(first?, size(word(1).ok_or(missing)?)?),
+            Verb::VmMemory => {
+                let (name, bytes) = (first?, word(1).ok_or(missing)?);
+                Command::VmMemory(name, size(bytes).ok_or(wrong(bytes))?)
+            }
             Verb::TeeStats => Command::TeeStats(word(0)),
             Verb::Cpu => Command::Cpu,
             Verb::Memory => Command::Memory,
-            Verb::Log => Command::Log(word(0).map_or(Ok(DEFAULT_LOG_LINES), count)?),
-            Verb::Help => {
-                let topic = [word(0), word(1)];
-                if !SPECS.iter().any(|spec| spec.begins_with(words)) {
-                    return Err(Mistake::Topic(topic));
-                }
-                Command::Help(topic)
-            }
+            Verb::Log => Command::Log(match word(0) {
+                Some(word) => count(word).ok_or(wrong(word))?,
+                None => DEFAULT_LOG_LINES,
+            }),
+            Verb::Help => Command::Help,
             Verb::Terminal => Command::Terminal(match first? {
                 "on" => true,
                 "off" => false,
-                other => return Err(Mistake::OnOff(other)),
+                other => return Err(wrong(other)),
             }),
             Verb::Stats => Command::Stats,
         })
     }
 }
 
-fn count(word: &str) -> Result<usize, Mistake<'_>> {
-    let number = word.parse().ok().filter(|&number| number > 0);
-    number.ok_or(Mistake::Count(word))
+fn count(word: &str) -> Option<usize> {
+    word.parse().ok().filter(|&number| number > 0)
 }
 
 /// Bytes: a number with K, M or G behind it.
-fn size(word: &str) -> Result<u64, Mistake<'_>> {
-    let shift = match word.as_bytes().last() {
-        Some(b'K' | b'k') => 10,
-        Some(b'M' | b'm') => 20,
-        Some(b'G' | b'g') => 30,
-        _ => return Err(Mistake::Size(word)),
+fn size(word: &str) -> Option<u64> {
+    let shift = match word.as_bytes().last()? {
+        b'K' | b'k' => 10,
+        b'M' | b'm' => 20,
+        b'G' | b'g' => 30,
+        _ => return None,
     };
+    let digits = word.get(..word.len() - 1)?;
     // `parse` takes a sign.
-    let digits = word
-        .get(..word.len() - 1)
-        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    let number = digits.and_then(|digits| digits.parse::<u64>().ok());
-    number
-        .and_then(|number| number.checked_mul(1 << shift))
-        .filter(|&bytes| bytes > 0 && bytes.is_multiple_of(BLOCK_SIZE))
-        .ok_or(Mistake::Size(word))
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let bytes = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    (bytes > 0 && bytes.is_multiple_of(SIZE_UNIT)).then_some(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The monitor as a privileged guest has it: behind its second UART.
+//!
+//! An earlier user of the line may have left half a command, or half an answer unread. So a command begins with
+//! Ctrl-U, and its answer is found by a tag that nobody else uses.
+
+use crate::plan::Command;
+use crate::told::{MARK, Told};
+use crate::tty::{self, Wait};
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind, Read, Result, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The second UART of a privileged guest.
+pub const DEVICE: &str = "/dev/ttyAMA1";
+/// How long an answer may take. It takes milliseconds, but the guest may be paused meanwhile.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The line to the monitor.
+pub struct Device {
+    file: File,
+    /// What has come of a line.
+    partial: Vec<u8>,
+    next: u64,
+}
+
+impl Device {
+    /// Opens the line.
+    ///
+    /// # Errors
+    /// The guest has no such UART.
+    pub fn open(path: &Path) -> Result<Self> {
+        let explain = |why: Error| Error::new(why.kind(), format!("{}: {why}", path.display()));
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(path)
+            .map_err(explain)?;
+        // It stays raw: an echo of what the monitor says would be a command to it.
+        tty::set_raw(&file, Wait::HalfASecond).map_err(explain)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(Self {
+            file,
+            partial: Vec::new(),
+            next: now.map_or(0, |now| now.as_micros() as u64) % 1_000_000_000,
+        })
+    }
+
+    /// Has the monitor execute a command; the answer is a JSON object.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn ask(&mut self, command: &Command) -> Result<String> {
+        let tag = format!("g{}", self.next);
+        self.next += 1;
+        let line = format!("\x15{}\n", command.tagged(&tag));
+        self.file.write_all(line.as_bytes())?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut chunk = [0; 512];
+        loop {
+            // Reads give up after half a second.
+            let count = self.file.read(&mut chunk)?;
+            if let Some(answer) = self.hear(&chunk[..count], &tag) {
+                return Ok(answer);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    "the monitor does not answer",
+                ));
+            }
+        }
+    }
+
+    /// Takes what was read; the answer with this tag, if it is there.
+    fn hear(&mut self, bytes: &[u8], tag: &str) -> Option<String> {
+        hear(&mut self.partial, bytes, tag)
+    }
+}
+
+fn hear(partial: &mut Vec<u8>, bytes: &[u8], tag: &str) -> Option<String> {
+    partial.extend_from_slice(bytes);
+    while let Some(end) = partial.iter().position(|&byte| byte == b'\n') {
+        let line: Vec<u8> = partial.drain(..=end).collect();
+        let line = String::from_utf8_lossy(&line);
+        if let Some(Ok(Told::Answer(answer))) = Told::find(&line)
+            && answer.tag.as_deref() == Some(tag)
+            && let Some((_, json)) = line.split_once(MARK)
+        {
+            return Some(json.trim_end().to_owned());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_is_found_among_what_else_comes() {
+        let answer = |tag: &str| {
+            format!(
+                "@postern {{\"event\":\"answer\",\"tag\":\"{tag}\",\"command\":\"cpu\",\"ok\":true}}\r\n"
+            )
+        };
+        let expected = "{\"event\":\"answer\",\"tag\":\"g1\",\"command\":\"cpu\",\"ok\":true}";
+        let stream = format!(
+            "half an ans\r\n{}#g1 cpu --json\r\n@postern {{\"event\":\r\n\u{fffd}{}rest",
+            answer("g0"),
+            answer("g1")
+        );
+        for size in [1, 7, 512] {
+            let mut partial = Vec::new();
+            let found: Vec<String> = stream
+                .as_bytes()
+                .chunks(size)
+                .filter_map(|chunk| hear(&mut partial, chunk, "g1"))
+                .collect();
+            assert_eq!(found, [expected]);
+            assert!(b"rest".starts_with(&partial) || partial == b"rest");
+        }
+        let mut partial = Vec::new();
+        assert_eq!(hear(&mut partial, answer("g2").as_bytes(), "g1"), None);
+    }
+}

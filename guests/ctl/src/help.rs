@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the commands are for, and what is wrong with a line that is none.
+
+use postern_monitor::Order;
+use postern_monitor::command::Mistake;
+use postern_monitor::specs::{Arguments, SPECS, Spec, Verb};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// The commands that are offered here: all but those that are about the line to the monitor itself.
+pub fn specs() -> impl Iterator<Item = &'static Spec> {
+    SPECS.iter().filter(|spec| instead(spec.verb).is_none())
+}
+
+/// Why a command is not for users of this end, and what is.
+pub const fn instead(verb: Verb) -> Option<&'static str> {
+    match verb {
+        Verb::Terminal => Some("this is a terminal already"),
+        // Its answer is events, which belong to nobody in particular.
+        Verb::Stats => Some("the same figures are in `tee stats`, with --json for programs"),
+        _ => None,
+    }
+}
+
+/// What a command does, in a line.
+const fn summary(verb: Verb) -> &'static str {
+    match verb {
+        Verb::List => "the virtual machines and their states",
+        Verb::Info => "all about one virtual machine",
+        Verb::Order(Order::Start) => "start one that is off",
+        Verb::Order(Order::Stop) => "press its power button: the guest shuts itself down",
+        Verb::Order(Order::Reset) => "end it at once, and start it again",
+        Verb::Order(Order::Kill) => "end it at once",
+        Verb::Order(Order::Pause) => "stop its vCPUs where they are",
+        Verb::Order(Order::Resume) => "let the vCPUs go on",
+        Verb::VmMemory => "the RAM that it has from its next start on",
+        Verb::TeeStats => "what OP-TEE was asked, and what it holds",
+        Verb::Cpu => "what runs on the physical CPUs",
+        Verb::Memory => "where the machine's RAM has gone",
+        Verb::Log => "the last N log lines and events, 20 unless said",
+        Verb::Help => "the commands, or more on one",
+        Verb::Terminal => "whether the line shows what is typed, with a prompt",
+        Verb::Stats => "one `stats` event per VM, for programs",
+    }
+}
+
+/// What else there is to know of a command; may be empty.
+const fn more(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Order(Order::Stop) => "A guest that does not listen goes on; `vm kill` asks nobody.",
+        Verb::Order(Order::Kill) => "What it has open in the TEE is closed for it.",
+        Verb::VmMemory => "SIZE is a multiple of 2 MiB, such as 512M or 1G.",
+        Verb::Cpu => {
+            "IDLE NOW is the share of the last second or two. LONGEST MASKED is the longest time that EL2 took no\n\
+             interrupts, and what it did then."
+        }
+        _ => "",
+    }
+}
+
+/// The commands that begin with these words, whole lines.
+///
+/// # Errors
+/// No command does.
+pub fn help(words: &[&str]) -> Result<String, String> {
+    let usage = |spec: &Spec| format!("{}{}", spec.path, spec.arguments.text());
+    let found = found(words)?;
+    let width = found.iter().map(|spec| usage(spec).len()).max();
+    let mut text = String::new();
+    for spec in &found {
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            text,
+            "{:2$}  {}",
+            usage(spec),
+            summary(spec.verb),
+            width.unwrap_or(0)
+        );
+        if found.len() == 1 && !more(spec.verb).is_empty() {
+            let _ = writeln!(text, "{}", more(spec.verb));
+        }
+    }
+    if words.is_empty() {
+        text += "With --json the answer is one line of JSON.\n";
+    }
+    Ok(text)
+}
+
+/// The same as one line of JSON.
+///
+/// # Errors
+/// No command begins with these words.
+pub fn json(words: &[&str]) -> Result<Value, String> {
+    let commands = found(words)?.into_iter().map(|spec| {
+        json!({
+            "command": spec.path,
+            "arguments": spec.arguments.text().trim_start(),
+            "summary": summary(spec.verb),
+        })
+    });
+    let commands: Vec<Value> = commands.collect();
+    Ok(json!({"event": "answer", "command": "help", "ok": true, "commands": commands}))
+}
+
+fn found(words: &[&str]) -> Result<Vec<&'static Spec>, String> {
+    let found: Vec<&Spec> = specs().filter(|spec| spec.begins_with(words)).collect();
+    if found.is_empty() {
+        let words = words.join(" ");
+        return Err(format!(
+            "no command begins with `{words}`: `help` lists them"
+        ));
+    }
+    Ok(found)
+}
+
+/// Why a line is no command, and what to write instead.
+pub fn explain(mistake: &Mistake<'_>) -> String {
+    match *mistake {
+        Mistake::Nothing => "no command: try help".into(),
+        Mistake::Unknown(first, None) if next(first).is_empty() => {
+            format!("unknown command `{first}`: try help")
+        }
+        Mistake::Unknown(first, Some(_)) if next(first).is_empty() => {
+            format!("unknown command `{first}`: try help")
+        }
+        Mistake::Unknown(first, None) => {
+            format!("`{first}` goes on with {}", next(first).join(", "))
+        }
+        Mistake::Unknown(first, Some(second)) => format!(
+            "`{first}` goes on with {}, not with `{second}`",
+            next(first).join(", ")
+        ),
+        Mistake::Missing(spec) => {
+            let (path, arguments) = (spec.path, spec.arguments.text());
+            let needs = match spec.arguments {
+                Arguments::VmAndSize => "the name of a virtual machine and a size",
+                Arguments::OnOff => "on or off",
+                _ => "the name of a virtual machine",
+            };
+            format!("`{path}` needs {needs}: write `{path}{arguments}`")
+        }
+        Mistake::TooMany(spec, word) => format!(
+            "`{word}` is a word too many: write `{}{}`",
+            spec.path,
+            spec.arguments.text()
+        ),
+        Mistake::Wrong(spec, word) => match spec.arguments {
+            Arguments::VmAndSize => {
+                format!("`{word}` is no size: write a multiple of 2 MiB, such as 512M or 1G")
+            }
+            Arguments::OnOff => {
+                format!("`{}` goes on with on or off, not with `{word}`", spec.path)
+            }
+            _ => format!("`{word}` is no number of lines: write a number from 1 on"),
+        },
+        Mistake::Option(word) => format!("unknown option `{word}`: there is --json only"),
+        Mistake::Tag => "a tag is # and 1 to 16 of A-Z a-z 0-9 _ -, then a blank".into(),
+    }
+}
+
+/// The words that may follow a first one.
+fn next(first: &str) -> Vec<&'static str> {
+    let specs = SPECS.iter().filter(|spec| spec.begins_with(&[first]));
+    specs
+        .filter_map(|spec| spec.path.split(' ').nth(1))
+        .collect()
+}
+
+/// Whether it is the command that [`help`] answers.
+pub fn is_help(spec: &Spec) -> bool {
+    spec.verb == Verb::Help
+}

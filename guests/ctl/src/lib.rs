@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The terminal of the hypervisor's monitor: keys, history, completion, help and tables.
+//!
+//! The monitor itself takes whole lines and answers by one line of JSON. What a person wants beside that is here, for
+//! `make shell` and `make ctl` on the host, and for the program `postern-ctl` in a privileged guest.
+
+mod complete;
+mod device;
+mod editor;
+mod help;
+mod history;
+mod plan;
+mod program;
+mod table;
+mod terminal;
+pub mod told;
+pub mod tty;
+
+pub use editor::{MAX_LINE, PROMPT};
+pub use plan::{Command, Plan, plan};
+pub use program::{ask, program};
+pub use table::text;
+pub use terminal::{Entered, Terminal};
+
+#[cfg(test)]
+mod screen;

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The monitor's terminal on the hypervisor's console.
+
+use crate::console::{Channel, plain};
+use crate::control::{PATIENCE, Wire};
+use postern_ctl::told::{HypervisorEvent, MARK, Told};
+use postern_ctl::{Command, Entered, Terminal};
+use std::time::Instant;
+
+/// What every tag of this end begins with.
+const TAG: &str = "shell-";
+
+/// The terminal, and the way to the monitor.
+pub(super) struct Desk {
+    terminal: Terminal,
+    wire: Wire,
+    /// The number of the command that was sent last, and when its answer is late.
+    asked: u32,
+    late: Option<Instant>,
+    /// The hypervisor listens.
+    up: bool,
+}
+
+impl Desk {
+    /// A terminal with an empty line.
+    pub(super) fn new(wire: Wire, names: Vec<String>) -> Self {
+        let mut terminal = Terminal::new(names);
+        terminal.hide(true);
+        Self {
+            terminal,
+            wire,
+            asked: 0,
+            late: None,
+            up: false,
+        }
+    }
+
+    /// Another console is shown, or this one.
+    pub(super) fn hide(&mut self, hidden: bool) {
+        self.terminal.hide(hidden);
+    }
+
+    /// What shows the line that is edited.
+    pub(super) fn line(&self) -> String {
+        self.terminal.line()
+    }
+
+    /// What shows whole lines of others above it.
+    pub(super) fn above(&self, text: &str) -> String {
+        self.terminal.above(text)
+    }
+
+    /// Takes keys; what the screen is to be told.
+    pub(super) fn types(&mut self, keys: &[u8]) -> String {
+        let mut screen = String::new();
+        let entered = self.terminal.keys(keys, &mut screen);
+        self.send(entered, &mut screen);
+        screen
+    }
+
+    /// Takes a line of the hypervisor's; what the screen is to be told.
+    pub(super) fn hear(&mut self, line: &str) -> String {
+        match number(line) {
+            // Nobody waits for it any more.
+            Some(number) if number != self.asked || self.late.is_none() => String::new(),
+            Some(_) => {
+                let json = line
+                    .split_once(MARK)
+                    .map_or("", |(_, json)| json.trim_end());
+                self.answered(Ok(json))
+            }
+            None => {
+                self.up |= matches!(
+                    Told::find(line),
+                    Some(Ok(Told::Event(HypervisorEvent::Up { .. })))
+                );
+                self.above(&format!("{}\n", plain(line)))
+            }
+        }
+    }
+
+    /// Gives up on an answer that should have come; what the screen is to be told.
+    pub(super) fn wait_no_longer(&mut self) -> Option<String> {
+        let late = self.late?;
+        (Instant::now() >= late).then(|| {
+            let why = format!("the monitor has not answered for {} s", PATIENCE.as_secs());
+            self.answered(Err(&why))
+        })
+    }
+
+    fn answered(&mut self, answer: Result<&str, &str>) -> String {
+        self.late = None;
+        let mut screen = String::new();
+        let entered = self.terminal.answered(answer, &mut screen);
+        self.send(entered, &mut screen);
+        screen
+    }
+
+    /// Sends a command to the monitor.
+    fn send(&mut self, entered: Entered, screen: &mut String) {
+        let Entered::Command(command) = entered else {
+            return;
+        };
+        let refused = if self.up {
+            self.ask(&command).err()
+        } else {
+            Some("the hypervisor has not booted yet".to_owned())
+        };
+        if let Some(why) = refused {
+            screen.push_str(&self.answered(Err(&why)));
+        }
+    }
+
+    fn ask(&mut self, command: &Command) -> Result<(), String> {
+        self.asked += 1;
+        let line = command.tagged(&format!("{TAG}{}", self.asked));
+        self.late = Some(Instant::now() + PATIENCE);
+        self.wire
+            .send(Channel::Hypervisor, format!("{line}\n").as_bytes())
+            .map_err(|why| format!("{why:#}"))
+    }
+}
+
+/// The number of the command that a line answers, if it is one of this terminal's.
+fn number(line: &str) -> Option<u32> {
+    match Told::find(line) {
+        Some(Ok(Told::Answer(answer))) => answer.tag?.strip_prefix(TAG)?.parse().ok(),
+        _ => None,
+    }
+}
