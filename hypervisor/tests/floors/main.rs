@@ -1,0 +1,197 @@
+//! No import upwards: `docs/architecture.md` has the floors of the house, and here is what keeps the modules to them.
+//!
+//! - A module names what is on its own floor or on a lower one.
+//! - No modules name each other in a circle.
+//! - A module and its own private children (`mod`, or `pub(super) mod`) count as one; children that others can name do not.
+//! - An inherent `impl` is on the floor of its type: else the type's module could use what is above it without naming it.
+//! - Nothing is handed on by a glob, since that hides where it lives.
+//!
+//! What was wrong when the test came is in `known-arrows.txt`, which may only become shorter.
+// Miri has no files.
+#![cfg(not(miri))]
+
+mod arrows;
+mod source;
+
+use arrows::House;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The crates, by the files of their roots.
+const CRATES: [(&str, &str); 10] = [
+    ("optee_proto", "optee-proto/src/lib.rs"),
+    ("mediator", "mediator/src/lib.rs"),
+    ("postern_base", "hypervisor/base/src/lib.rs"),
+    ("postern_boot_tree", "hypervisor/boot-tree/src/lib.rs"),
+    ("postern_devices", "hypervisor/devices/src/lib.rs"),
+    ("postern_exceptions", "hypervisor/exceptions/src/lib.rs"),
+    ("postern_flat_tree", "hypervisor/flat-tree/src/lib.rs"),
+    ("postern_stage2", "hypervisor/stage2/src/lib.rs"),
+    ("postern_vgic", "hypervisor/vgic/src/lib.rs"),
+    ("hypervisor", "hypervisor/src/lib.rs"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn house() -> House {
+    let mut modules = Vec::new();
+    let mut roots = BTreeMap::new();
+    for (name, file) in CRATES {
+        let place = source::read(name, &root().join(file), &mut modules);
+        roots.insert(name.to_owned(), place);
+    }
+    House { modules, roots }
+}
+
+/// The floors of the document's table, the highest first: each the paths of what is on it.
+fn floors() -> Vec<Vec<String>> {
+    let document = read("docs/architecture.md");
+    let section = document
+        .split("\n## The floors\n")
+        .nth(1)
+        .expect("a section about the floors");
+    let rows = section
+        .lines()
+        .skip_while(|line| !line.starts_with("|---"))
+        .skip(1);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|row| {
+            let cell = row.split('|').nth(2).expect("a cell of modules");
+            cell.split('`')
+                .skip(1)
+                .step_by(2)
+                .map(str::to_owned)
+                .collect()
+        })
+        .collect()
+}
+
+/// The floor of each module: that of the longest path in the table that it is below.
+fn floor_of(path: &str, floors: &[Vec<String>]) -> Option<usize> {
+    let is_below = |whole: &str| {
+        path.strip_prefix(whole)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let rooms = floors
+        .iter()
+        .enumerate()
+        .flat_map(|(floor, rooms)| rooms.iter().map(move |room| (floor, room)));
+    rooms
+        .filter(|(_, room)| is_below(room))
+        .max_by_key(|(_, room)| room.len())
+        .map(|(floor, _)| floor)
+}
+
+/// What is wrong: a short name, which `known-arrows.txt` may have, and where it is.
+fn findings() -> BTreeMap<String, Vec<String>> {
+    let house = house();
+    let floors = floors();
+    let modules = &house.modules;
+    let place = |module: usize, line: usize| {
+        let file = modules[module].file.strip_prefix(root());
+        let file = file.unwrap_or(&modules[module].file);
+        format!("{}:{line}", file.display())
+    };
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut note = |what: String, place: String| found.entry(what).or_default().push(place);
+
+    let mut floor_at = Vec::new();
+    for (index, module) in modules.iter().enumerate() {
+        let floor = floor_of(&module.path, &floors);
+        // A root that has floors above each other has nothing but their names.
+        if floor.is_none() && module.parent.is_some() {
+            note(format!("{} is on no floor", module.path), place(index, 1));
+        }
+        floor_at.push(floor);
+        for line in &module.public_globs {
+            let what = format!("{} hands on a glob", module.path);
+            note(what, place(index, *line));
+        }
+    }
+    let arrows = house.arrows();
+    for arrow in &arrows {
+        let (from, to) = (floor_at[arrow.from], floor_at[arrow.to]);
+        if from.zip(to).is_some_and(|(from, to)| to < from) {
+            let (from, to) = (&modules[arrow.from].path, &modules[arrow.to].path);
+            note(format!("{from} -> {to}"), place(arrow.from, arrow.line));
+        }
+    }
+    for arrow in house.strange_impls() {
+        if floor_at[arrow.from] >= floor_at[arrow.to] {
+            continue;
+        }
+        let (from, to) = (&modules[arrow.from].path, &modules[arrow.to].path);
+        let what = format!("{from} has an impl of {to}'s");
+        note(what, place(arrow.from, arrow.line));
+    }
+    for circle in house.circles(&arrows) {
+        let is_in = |module: usize| circle.contains(&module);
+        for arrow in arrows.iter().filter(|a| is_in(a.from) && is_in(a.to)) {
+            let (from, to) = (&modules[arrow.from].path, &modules[arrow.to].path);
+            let what = format!("{from} -> {to}, in a circle");
+            note(what, place(arrow.from, arrow.line));
+        }
+    }
+    found
+}
+
+#[test]
+fn no_module_names_what_is_above_it() {
+    let found = findings();
+    let known = read("hypervisor/tests/floors/known-arrows.txt");
+    let known: BTreeSet<&str> = known
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .collect();
+    let new = found
+        .iter()
+        .filter(|(what, _)| !known.contains(what.as_str()))
+        .map(|(what, places)| format!("{what}\n    {}", places.join("\n    ")))
+        .collect::<Vec<_>>();
+    assert!(
+        new.is_empty(),
+        "docs/architecture.md, \"The floors\", says otherwise:\n{}",
+        new.join("\n")
+    );
+    let gone = known.iter().filter(|what| !found.contains_key(**what));
+    let gone: Vec<_> = gone.copied().collect();
+    assert!(
+        gone.is_empty(),
+        "no more, so take them off known-arrows.txt:\n{}",
+        gone.join("\n")
+    );
+}
+
+#[test]
+fn every_room_of_the_table_is_there() {
+    let house = house();
+    let paths: BTreeSet<_> = house.modules.iter().map(|m| m.path.as_str()).collect();
+    for room in floors().iter().flatten() {
+        assert!(paths.contains(room.as_str()), "there is no {room}");
+    }
+}
+
+#[test]
+fn every_crate_below_the_image_is_looked_at() {
+    let manifest = read("Cargo.toml");
+    let members = manifest
+        .lines()
+        .find(|line| line.starts_with("members"))
+        .expect("members");
+    for member in members.split('"').skip(1).step_by(2) {
+        let is_ours =
+            ["optee-proto", "mediator"].contains(&member) || member.starts_with("hypervisor");
+        let is_read = CRATES
+            .iter()
+            .any(|(_, file)| *file == format!("{member}/src/lib.rs"));
+        assert_eq!(is_ours, is_read, "{member}");
+    }
+}
