@@ -2,6 +2,8 @@
 //! The source tree as its own checks see it. They read files, need no network and no emulator, and are
 //! part of `make test-host`.
 
+pub mod markdown;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
