@@ -2,7 +2,7 @@
 //! The monitor from outside: while a system runs, a socket beside its logs takes commands of
 //! `postern-tool ctl` and hands them to the hypervisor's monitor.
 //!
-//! A conversation is one line each way: a [`Request`] and a [`Reply`].
+//! A conversation is one line each way: a `Request` and a `Reply`.
 
 mod client;
 mod server;

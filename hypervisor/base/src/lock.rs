@@ -2,7 +2,7 @@
 //! EL2's locks, and the order that they are taken in.
 //!
 //! A [`Lock`] is a spin lock of a [`Class`] at which nobody starves: whoever finds it free has it, and who has
-//! looked [`PATIENCE`] times in vain has the right of way before all that come later. A guest can have its pCPUs take
+//! looked `PATIENCE` times in vain has the right of way before all that come later. A guest can have its pCPUs take
 //! nearly every class without end; they keep another pCPU from it for a bounded time. Why it is not a ticket lock is
 //! in `docs/decisions/0028-locks-without-turns.md`.
 //!

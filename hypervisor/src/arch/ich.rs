@@ -79,7 +79,7 @@ pub fn write_lr(index: usize, value: u64) {
 }
 
 /// Turns the virtual interface off, with nothing in it: list registers and active priorities are
-/// UNKNOWN after a reset (IHI 0069H, 12.4, ICH_LR<n>_EL2, ICH_AP0R<n>_EL2 and ICH_AP1R<n>_EL2).
+/// UNKNOWN after a reset (IHI 0069H, 12.4, `ICH_LR<n>_EL2`, `ICH_AP0R<n>_EL2` and `ICH_AP1R<n>_EL2`).
 pub fn init() {
     turn_off();
     for index in 0..list_registers() {

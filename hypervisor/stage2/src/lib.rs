@@ -95,7 +95,7 @@ pub enum Stage2Error {
 }
 
 /// The stage-2 tables of one VM. They are memory of a [`TablePages`], always the same one, to
-/// which [`Stage2::free`] gives them back.
+/// which [`Stage2::retire`] gives them back.
 #[derive(Debug)]
 #[must_use]
 pub struct Stage2 {

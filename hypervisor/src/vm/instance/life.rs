@@ -109,7 +109,7 @@ impl Vm {
         Ok(())
     }
 
-    /// Something has happened to it. The caller holds no lock but that of [`Vm::work`], and that
+    /// Something has happened to it. The caller holds no lock but that of `Vm::work`, and that
     /// only where it is the one that does the work.
     pub fn happened(&'static self, event: Event) {
         let then = self.transition(event);
