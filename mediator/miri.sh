@@ -30,21 +30,21 @@ fi
 miri() { cargo +nightly miri test --quiet --lib "$@"; }
 
 if [ $# -gt 0 ]; then
-    miri --package optee-proto --package mediator -- "$@"
+    miri --package optee-proto --package optee-mediator -- "$@"
     exit
 fi
 
 # Miri uses one processor, so two run, with half of the work each.
 SOME='tests::abi:: tests::properties:: tests::lists::'
 mkdir -p "$(dirname "$LOG")"
-miri --package optee-proto --package mediator --no-run
+miri --package optee-proto --package optee-mediator --no-run
 # shellcheck disable=SC2046,SC2086
-miri --package optee-proto --package mediator -- $(printf -- '--skip %s ' $SOME) > "$LOG" 2>&1 &
+miri --package optee-proto --package optee-mediator -- $(printf -- '--skip %s ' $SOME) > "$LOG" 2>&1 &
 others=$!
 trap 'kill $others 2> /dev/null || true' EXIT INT TERM
 status=0
 # shellcheck disable=SC2086
-miri --package mediator -- $SOME || status=1
+miri --package optee-mediator -- $SOME || status=1
 wait $others || status=1
 trap - EXIT INT TERM
 cat "$LOG"

@@ -25,6 +25,14 @@
 //! A VM's vCPUs share its books behind one ticket lock, held for look-ups only. Whoever holds it
 //! must not be interrupted by something that calls the mediator again: the hypervisor calls with
 //! interrupts masked, or without preemption at EL2.
+#![cfg_attr(
+    feature = "fakes",
+    doc = concat!(
+        "\n# Example\n\nA hypervisor of 130 lines: `cargo run --example toy_hypervisor --features fakes`.\n\n```\n",
+        include_str!("../examples/toy_hypervisor.rs"),
+        "```"
+    )
+)]
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The OP-TEE wire ABI between normal and secure world, as types and constants.
+#![doc = include_str!("../README.md")]
 //!
-//! What OP-TEE's headers `optee_smc.h`, `optee_msg.h` and `optee_rpc_cmd.h` say, and nothing
-//! else: no logic, no policy, no state. Every item names its origin, so that it can be checked.
+//! # Modules
+//!
+//! Every item names its origin in OP-TEE's headers, so that it can be checked.
 //!
 //! * [`smc`]: function identifiers, what comes back in a0, registers.
 //! * [`caps`]: the capability bits that both worlds exchange.

@@ -28,7 +28,7 @@ pub struct Area {
 pub const AREAS: [Area; 5] = [
     Area {
         name: "mediator",
-        package: "mediator",
+        package: "optee-mediator",
         files: &["mediator/src/**/*.rs"],
         without: &[
             "mediator/src/fake/**",
