@@ -31,7 +31,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-cpus test-soak miri fuzz mutants test-mutants test-models optee-facts bench bench-check bench-profile bench-linux lint clean distclean
+.PHONY: help setup setup-ci tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-cpus test-soak miri fuzz mutants test-mutants test-models optee-facts bench bench-check bench-profile bench-linux lint doc spell package deny ci clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -68,7 +68,9 @@ shell: tool ## Boot the same system and give its consoles to this terminal
 test: test-host test-qemu bench-check ## All tests: on the host, then scenarios in QEMU, then what calls cost
 	@echo 'PASS: all host tests, all scenarios, and no call costs more; logs are in out/tests'
 
+# Examples in documents are the one kind of test that nextest does not run.
 test-host: setup ## The tests that need no emulator
+	cargo test --quiet --doc $$(sh .ci/packages.sh published) --all-features
 ifneq ($(NEXTEST),)
 	cargo nextest run --workspace --exclude postern-tests
 else
@@ -122,16 +124,33 @@ bench-profile: tool prepare ## Where the instructions of calls go, by function; 
 bench-linux: tool ## What calls cost seen from Linux: alone, with other guests at it, and in SMCs
 	@cargo run --quiet --profile host --package postern-tests --bin bench-linux
 
-lint: setup ## Formatting and clippy, as CI checks them
+setup-ci:
+	@sh qemu/setup.sh ci
+
+lint: setup-ci ## Formatting and clippy, for the host, EL2, guests and the fuzzers
 	cargo fmt --all --check
+	cd fuzz && cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --package postern-base --package postern-boot-tree --package postern-devices --package postern-exceptions \
-		--package postern-flat-tree --package postern-monitor --package postern-stage2 --package postern-vgic --package hypervisor --package postern --target aarch64-unknown-none-softfloat --release -- -D warnings
-	cargo clippy --package guest-bench --target aarch64-unknown-none-softfloat --release -- -D warnings
-	cargo clippy --package guest-checks --target aarch64-unknown-none-softfloat --release -- -D warnings
-	cargo clippy --package guest-scan --target aarch64-unknown-none-softfloat --release -- -D warnings
-	cargo clippy --package guest-hostile --target aarch64-unknown-none-softfloat --release -- -D warnings
-	cargo clippy --package guest-agent --target aarch64-unknown-linux-musl --release -- -D warnings
+	cargo clippy $$(sh .ci/packages.sh bare) --target aarch64-unknown-none-softfloat --release -- -D warnings
+	cargo clippy $$(sh .ci/packages.sh linux) --target aarch64-unknown-linux-musl --release -- -D warnings
+	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz-lint --all-targets -- -D warnings
+
+doc: setup ## The crates' documents, in target/doc; a warning is an error
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps $$(sh .ci/packages.sh programs)
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps $$(sh .ci/packages.sh bare) --target aarch64-unknown-none-softfloat --release
+
+spell: setup ## The spelling of all text
+	@sh .ci/tools.sh typos
+	typos
+
+package: setup ## Whether the crates for others can be published: packed and built as crates.io would
+	cargo publish --dry-run --allow-dirty $$(sh .ci/packages.sh published)
+
+deny: setup ## Licences, sources and known vulnerabilities of dependencies; ADVISORIES=required where those must be known
+	@sh .ci/deny.sh $(ADVISORIES)
+
+ci: lint doc spell package deny test ## What continuous integration runs, all of it
+	@echo 'PASS: make ci'
 
 prepare: tool ## Fetch and build what `run` needs, and start nothing
 	$(TOOL) prepare $(DESCRIPTION)

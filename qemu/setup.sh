@@ -5,7 +5,8 @@
 # lacks it says nothing, changes nothing and needs no network.
 #
 # make runs it before everything else; `sh qemu/setup.sh` does the same. `sh qemu/setup.sh optee` also
-# installs what a build of OP-TEE needs; the host tool runs that before one.
+# installs what a build of OP-TEE needs; the host tool runs that before one. `sh qemu/setup.sh ci` also installs what
+# `make lint` needs.
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$HOME/.cargo/bin:$PATH"
@@ -59,6 +60,10 @@ fi
 if ! [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] &&
     ! [ -e /usr/share/keyrings/debian-archive-keyring.pgp ]; then
     need debian-archive-keyring "checks Debian's signatures"
+fi
+
+if [ "${1-}" = ci ]; then
+    have c++ || need g++ "compiles libFuzzer, which the fuzzers are checked with"
 fi
 
 if [ "${1-}" = optee ]; then
