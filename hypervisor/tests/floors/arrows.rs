@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From paths to arrows between modules.
 
 use crate::source::{Mention, Module};

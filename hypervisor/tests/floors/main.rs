@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! No import upwards: `docs/architecture.md` has the floors of the house, and here is what keeps the modules to them.
 //!
 //! - A module names what is on its own floor or on a lower one.

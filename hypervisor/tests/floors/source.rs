@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads the modules of a crate: their `use` declarations, their paths and their inherent `impl`s.
 //!
 //! The sources are taken apart into tokens and no further, so that the bodies of macros count as well. What only tests
