@@ -31,7 +31,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-ci tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-cpus test-soak miri fuzz mutants test-mutants test-models optee-facts bench bench-check bench-profile bench-linux lint doc spell package deny ci clean distclean
+.PHONY: help setup setup-ci tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-cpus test-soak miri fuzz mutants test-mutants test-models optee-facts bench bench-check bench-profile bench-linux lint doc spell package deny ci dist clean distclean
 
 help: ## This list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -142,6 +142,9 @@ doc: setup ## The crates' documents, in target/doc; a warning is an error
 spell: setup ## The spelling of all text
 	@sh .ci/tools.sh typos
 	typos
+
+dist: tool ## What a release has, in out/dist: image, ELF file, host tool, lists of what is in them, checksums
+	$(TOOL) dist $(call option,--out,$(OUT))
 
 package: setup ## Whether the crates for others can be published: packed and built as crates.io would
 	cargo publish --dry-run --allow-dirty $$(sh .ci/packages.sh published)

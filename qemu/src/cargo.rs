@@ -39,7 +39,7 @@ pub fn build(paths: &Paths, package: &str, target: &str, progress: &Progress) ->
 }
 
 /// The last executable that cargo's messages name.
-fn executable(messages: &[u8]) -> Option<PathBuf> {
+pub(crate) fn executable(messages: &[u8]) -> Option<PathBuf> {
     String::from_utf8_lossy(messages)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())

@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::report::{Report, picture, table};
 use crate::run::{Plan, run};
 use crate::selection::{Baseline, Selection};
-use crate::{control, optee, shell, signals};
+use crate::{control, dist, optee, shell, signals};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
@@ -79,6 +79,12 @@ enum Command {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// Build what a release has: image, ELF file, this tool, lists of what is in them, checksums.
+    Dist {
+        /// The folder that gets the files [default: out/dist].
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Draw and print the report of an earlier run again.
     Report {
         /// Its `report.json`.
@@ -144,6 +150,21 @@ impl Cli {
                 let line = command.join(" ") + option;
                 let find = || control::find(&Paths::discover()?, system.as_deref());
                 print!("{}", control::ctl(&line, find)?);
+                Ok(true)
+            }
+            Command::Dist { out } => {
+                let paths = Paths::discover()?;
+                let out = out.unwrap_or_else(|| paths.out().join("dist"));
+                dist::build(
+                    &dist::Plan {
+                        root: paths.root(),
+                        cargo_home: &dist::cargo_home()?,
+                        out: &out,
+                        date: dist::date(paths.root())?,
+                    },
+                    &Progress::on_stderr(),
+                )?;
+                println!("{}", out.display());
                 Ok(true)
             }
             Command::Report { file } => {

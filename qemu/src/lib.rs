@@ -9,6 +9,7 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod display;
+pub mod dist;
 pub mod elf;
 pub mod ending;
 pub mod firmware;

@@ -14,16 +14,16 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The checkout that the current folder is in, or else the one that this tool was built from.
+    /// The checkout that the current folder is in, or else the one that this program is in.
     ///
     /// # Errors
     /// When neither is a checkout of this project.
     pub fn discover() -> Result<Self> {
         let current = std::env::current_dir().context("the current folder cannot be read")?;
-        let built_from = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let program = std::env::current_exe().unwrap_or_default();
         let found = current
             .ancestors()
-            .chain(built_from.ancestors())
+            .chain(program.ancestors())
             .find(|folder| folder.join("guests").is_dir() && folder.join("hypervisor").is_dir());
         match found {
             Some(root) => Ok(Self { root: root.into() }),

@@ -376,7 +376,7 @@ fn build_bare(
 }
 
 /// The raw `Image` in an ELF file, whose header must ask for all the memory that the program uses.
-fn image_of(file: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn image_of(file: &[u8]) -> Result<Vec<u8>> {
     let flat = elf::flatten(file)?;
     let Some(size) = guest_image::image_size(&flat) else {
         bail!("it does not begin with an arm64 Image header");
