@@ -2,6 +2,7 @@
 //! Yielding calls without memory.
 
 use super::{APP, SESSION, Vm, bare, vm};
+use crate::call::Call;
 use crate::fake::{Machine, Step};
 use crate::{Config, CreateError, Quotas};
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -465,4 +466,40 @@ fn creation_fails_cleanly_and_resets_work() {
     a.mediator.create(&a.host).unwrap();
     assert_eq!(a.guest().open(APP, login::PUBLIC).1, 0);
     a.end();
+}
+
+/// What a call has no result in is the guest's: what it has written there meanwhile stays.
+#[test]
+fn a_report_writes_results_and_nothing_beside_them() {
+    let vm = vm();
+    let guest = vm.guest();
+    let input = Param::new(Attr::VALUE_INPUT, 1, 2, 3);
+    vm.host.machine().script(1, [Step::ForeignInterrupt]);
+    let message = guest.message(Command::INVOKE, SESSION, &[input]);
+    let begun = guest.begin(message);
+    assert_eq!(begun[0], Function::FOREIGN_INTR.a0());
+    let mark = [0x5a; 64];
+    vm.host.poke(message, &mark);
+    assert_eq!(guest.resume(begun[3], [0; 4])[0], Return::OK.get());
+    let mut now = mark;
+    vm.host.peek(message, &mut now);
+    let changed = (0..mark.len()).filter(|at| now[*at] != mark[*at]);
+    let result = optee_proto::msg::RET_OFFSET;
+    // The result and its origin, two words.
+    assert!(changed.eq(result..result + 8), "{now:x?}");
+    vm.end();
+}
+
+/// Between calls nothing but a call's own page is kept for it.
+#[test]
+fn a_call_that_is_over_keeps_no_pages() {
+    let vm = vm();
+    let guest = vm.guest();
+    let (cookie, result) = guest.register(3);
+    assert_eq!((result, guest.unregister(cookie)), (0, 0));
+    let books = vm.mediator.books.lock();
+    let kept = |call: &Call| !call.list.is_empty() || call.retired.is_some();
+    assert!(!books.idle.iter().any(|call| kept(call)));
+    drop(books);
+    vm.end();
 }
