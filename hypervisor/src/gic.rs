@@ -4,8 +4,8 @@
 //!
 //! Nothing here waits for ever. A register that does not change in time is an error, which names it.
 
-use crate::boot::Trigger;
 use mediator::addr::Pa;
+use postern_boot_tree::Trigger;
 use thiserror::Error;
 
 /// The SGI that makes a pCPU leave its guest and look around.

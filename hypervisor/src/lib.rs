@@ -4,13 +4,10 @@
 
 extern crate alloc;
 
-pub use postern_base::{ids, lock, range, secret};
-
 #[cfg(target_os = "none")]
 pub mod arch;
 pub mod boot;
 pub mod console;
-pub mod devices;
 pub mod gic;
 #[cfg(target_os = "none")]
 mod panic;

@@ -4,9 +4,9 @@
 
 use crate::{BOOT, Lab, SOON, power_off, without_firmware, xtest_end};
 use anyhow::{Context, Result, bail, ensure};
-use hypervisor::trap::decode::SysReg;
-use hypervisor::trap::registers::architecture::{Register, registers};
-use hypervisor::trap::registers::table::{Decision, decision};
+use postern_exceptions::decode::SysReg;
+use postern_exceptions::registers::architecture::{Register, registers};
+use postern_exceptions::registers::table::{Decision, decision};
 use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
 use postern_qemu::parts::newer_qemu;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot device tree: people write it, so that it may be anything.
 
-use hypervisor::boot::machine::read;
-use hypervisor::boot::{BLOCK_SIZE, Found, MAX_BOOTARGS, MAX_NAME};
-use hypervisor::ids::MAX_VCPUS;
-use hypervisor::range::PaRange;
 use mediator::addr::Pa;
+use postern_base::ids::MAX_VCPUS;
+use postern_base::range::PaRange;
+use postern_boot_tree::machine::read;
+use postern_boot_tree::{BLOCK_SIZE, Found, MAX_BOOTARGS, MAX_NAME};
 
 /// The whole input is the tree.
 pub fn run(data: &[u8]) {
     let range = |start, bytes| PaRange::new(Pa::new(start), bytes).expect("does not wrap");
     let occupied = Found {
-        boot_cpu: hypervisor::boot::Mpidr::new(0),
+        boot_cpu: postern_boot_tree::Mpidr::new(0),
         hypervisor: range(0x4020_0000, 0x20_0000),
         tree: range(0x4000_0000, 0x10_0000),
     };

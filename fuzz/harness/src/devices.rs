@@ -6,8 +6,8 @@ mod uart;
 mod vgic;
 
 use crate::input::Input;
-use hypervisor::trap::decode::{Esr, GuestVa, Hpfar, Trap};
 use mediator::addr::PAGE_SIZE;
+use postern_exceptions::decode::{Esr, GuestVa, Hpfar, Trap};
 
 /// The most steps.
 const STEPS: usize = 400;

@@ -3,7 +3,7 @@
 //! written.
 
 use super::{barrier, read_register, write_register};
-use crate::devices::debug::{DebugUnit, MAX_PAIRS, Pair, TDCC};
+use postern_devices::debug::{DebugUnit, MAX_PAIRS, Pair, TDCC};
 
 /// Writes both registers of the first so many pairs, from an array of [`Pair`]s. Straight code, entered where it writes
 /// that many: a choice by number would take a kilobyte.

@@ -3,8 +3,8 @@
 
 use super::{id_registers, smc};
 use crate::services::trng::Entropy;
-use crate::trap::decode::SysReg;
 use core::arch::asm;
+use postern_exceptions::decode::SysReg;
 use spin::Once;
 
 const TRNG_VERSION: u64 = 0x8400_0050;

@@ -5,10 +5,10 @@
 //! What is done to the registers in memory is plain code, [`crate::gic`].
 
 use super::{barrier, read_register, timer, write_register};
-use crate::boot::Interrupt;
 use crate::gic::{self, Bus, FIRST_SPECIAL_INTID, GicError, LAST_SPECIAL_INTID};
-use crate::trap::registers::controls;
 use mediator::addr::Pa;
+use postern_boot_tree::Interrupt;
+use postern_exceptions::registers::controls;
 use spin::Once;
 
 pub use crate::gic::KICK_INTID;

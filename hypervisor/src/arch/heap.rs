@@ -2,11 +2,11 @@
 //! EL2's heap: page tables, VMs, the mediators' books. An INVOKE allocates nothing; registering
 //! memory and opening sessions may.
 
-use crate::lock::{Class, Lock};
 use buddy_system_allocator::Heap;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ptr::{NonNull, null_mut};
+use postern_base::lock::{Class, Lock};
 
 /// Enough for EL2's page tables, before RAM is known.
 const BOOT_BYTES: usize = 512 * 1024;

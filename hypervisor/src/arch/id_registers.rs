@@ -2,7 +2,7 @@
 //! The ID registers of the pCPU: op0 3, op1 0, CRn 0, CRm 1 to 7.
 
 use super::read_register;
-use crate::trap::decode::SysReg;
+use postern_exceptions::decode::SysReg;
 
 /// The value of an ID register; zero for any other register. Those that the architecture has not
 /// allocated read as zero.

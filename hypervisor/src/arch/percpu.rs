@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What each pCPU has of its own, reached through TPIDR_EL2 without a lock.
 
-use crate::devices::vgic::Hcr;
-use crate::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
 use crate::sched::masked::{self, Longest, Section};
 use crate::sched::turn::Wanted;
 use crate::sched::watch::Passages;
 use crate::services::stuck;
-use crate::trap::registers::features::CpuFeatures;
 use crate::vm::Running;
 use aarch64_cpu::registers::TPIDR_EL2;
 use alloc::boxed::Box;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use mediator::addr::Pa;
+use postern_base::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
+use postern_exceptions::registers::features::CpuFeatures;
+use postern_vgic::Hcr;
 use tock_registers::interfaces::{Readable, Writeable};
 
 /// A pCPU's own state. Not `Sync`: only its pCPU ever sees it.

@@ -2,8 +2,8 @@
 //! The pCPUs' stacks, each above a page that is never mapped, so that an overflow faults instead
 //! of writing on.
 
-use crate::boot::MAX_CPUS as MAX_PCPUS;
 use core::cell::UnsafeCell;
+use postern_boot_tree::MAX_CPUS as MAX_PCPUS;
 
 /// Bytes of a pCPU's stack.
 pub const STACK_BYTES: usize = 64 * 1024;

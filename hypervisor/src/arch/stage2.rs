@@ -2,14 +2,14 @@
 //! Stage-2 tables in memory and in the TLB.
 
 use super::{barrier, read_register, write_register};
-use crate::trap::registers::controls::no_walks;
-use crate::vm::stage2::{TablePages, Tlb};
 use aarch64_cpu::registers::VTTBR_EL2;
 use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
+use postern_exceptions::registers::controls::no_walks;
+use postern_stage2::{TablePages, Tlb};
 use tock_registers::interfaces::{Readable, Writeable};
 
 /// The two concatenated level-1 tables of a stage 2 that translates nothing. A walk ends in a fault, which no TLB keeps.

@@ -4,11 +4,11 @@
 //! What EL2 and TF-A do not touch stays in the registers across exits; only a switch saves it.
 
 use super::{barrier, debug, ich, read_register, write_register};
-use crate::trap::inject::Spsr;
-use crate::trap::registers::controls;
-use crate::trap::registers::features::CpuFeatures;
 use aarch64_cpu::registers::*;
 use core::arch::asm;
+use postern_exceptions::inject::Spsr;
+use postern_exceptions::registers::controls;
+use postern_exceptions::registers::features::CpuFeatures;
 use postern_exceptions::switched_registers;
 
 /// A guest's general registers while EL2 runs: pushed by `vectors.S`, at the top of the stack.
@@ -230,11 +230,11 @@ pub struct Machine {
 }
 
 /// VTCR_EL2 for 4 KiB pages and a 40-bit IPA space from two concatenated level-1 tables, as
-/// `vm::stage2` builds them.
+/// `postern_stage2` builds them.
 fn vtcr() -> u64 {
     let physical_size = read_register!("id_aa64mmfr0_el1") & 7;
     VTCR_EL2::SL0.val(1).value
-        | VTCR_EL2::T0SZ.val(crate::vm::stage2::T0SZ).value
+        | VTCR_EL2::T0SZ.val(postern_stage2::T0SZ).value
         | VTCR_EL2::IRGN0.val(1).value
         | VTCR_EL2::ORGN0.val(1).value
         | VTCR_EL2::SH0.val(3).value

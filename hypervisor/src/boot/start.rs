@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot story, on one page.
 
-use super::seed::{self, BootSeed};
-use super::{
-    BootError, Conduit, Found, Machine, Mpidr, VmConfigs, early_psci, early_uart, total_size,
-};
 use crate::arch::{self, gic, heap, id_registers, mmu, percpu, power, vectors, world};
 use crate::console::output::{self, MachineUart};
 use crate::console::uart::Uart;
 use crate::gic::wait_until;
-use crate::range::PaRange;
 use crate::services::wall_clock::WallClock;
-use crate::trap::registers::features::CpuFeatures;
 use crate::{info, vm};
 use aarch64_cpu::registers::MPIDR_EL1;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use mediator::addr::Pa;
+use postern_base::range::PaRange;
+use postern_boot_tree::seed::{self, BootSeed};
+use postern_boot_tree::{
+    BLOCK_SIZE, BootError, Conduit, Found, Machine, Mpidr, VmConfigs, early_psci, early_uart,
+    heap_bytes, total_size,
+};
+use postern_exceptions::registers::features::CpuFeatures;
 use spin::Once;
 use tock_registers::interfaces::Readable;
 
@@ -76,11 +77,11 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
         boot_cpu: Mpidr::new(MPIDR_EL1.get()),
     };
     let (mut machine, vms) = postern_boot_tree::machine::read(bytes, found)?;
-    let heap_bytes = super::heap_bytes(&vms);
+    let heap_bytes = heap_bytes(&vms);
     let heap = machine
         .free
         .iter()
-        .map(|range| range.aligned_inward(super::BLOCK_SIZE))
+        .map(|range| range.aligned_inward(BLOCK_SIZE))
         .find(|range| range.bytes() >= heap_bytes)
         .and_then(|range| PaRange::new(range.start(), heap_bytes))
         .ok_or(BootError::NoMemory)?;
@@ -179,7 +180,7 @@ fn start_others(machine: &Machine<'_>) {
     info!(
         "{} CPUs, GICv3, {} MiB free for guests",
         machine.cpus.list().len(),
-        machine.free.bytes_in_units(super::BLOCK_SIZE) >> 20
+        machine.free.bytes_in_units(BLOCK_SIZE) >> 20
     );
     if machine.cpus.ignored > 0 {
         crate::warn!("{} more CPUs stay off", machine.cpus.ignored);
@@ -210,7 +211,7 @@ fn this_pcpu_up(index: usize, machine: &Machine<'_>) {
     world::init_traps(features);
     percpu::init(index, redistributor, features);
     #[cfg(debug_assertions)]
-    crate::lock::check_order_by(|| percpu::is_ready().then(|| percpu::this().id()));
+    postern_base::lock::check_order_by(|| percpu::is_ready().then(|| percpu::this().id()));
     PCPUS_UP.fetch_add(1, Ordering::Release);
 }
 

@@ -7,7 +7,7 @@
 //! them. A guest that does not read has its own answer wait, and nobody else's.
 
 use super::mux::Channel;
-use crate::devices::pl011::INPUT_QUEUE;
+use postern_devices::pl011::INPUT_QUEUE;
 
 /// The least room that is worth an answer, bytes. Half of the queue, so that there are few answers and the guest
 /// does not run dry.

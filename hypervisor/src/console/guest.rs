@@ -3,10 +3,10 @@
 
 use super::flow::{ANSWER_BYTES, Flow};
 use super::mux::Channel;
-use crate::devices::mmio::Access;
-use crate::devices::pl011::{Pl011, TxSink};
-use crate::lock::{Class, Lock};
 use alloc::boxed::Box;
+use postern_base::lock::{Class, Lock};
+use postern_base::mmio::Access;
+use postern_devices::pl011::{Pl011, TxSink};
 
 /// The way to the physical UART.
 pub trait Outside {

@@ -7,10 +7,10 @@ use super::mux::{Channel, Decoder};
 use super::output;
 use crate::arch::{gic, percpu};
 use crate::boot::start::machine;
-use crate::ids::PcpuIndex;
-use crate::lock::{Class, Lock};
 use crate::vm;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use postern_base::ids::PcpuIndex;
+use postern_base::lock::{Class, Lock};
 
 static DECODER: Lock<Decoder> = Lock::new(Class::Decoder, Decoder::new(Some(Channel::HYPERVISOR)));
 /// The pCPU that the UART interrupts.

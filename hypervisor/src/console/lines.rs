@@ -9,8 +9,8 @@
 
 use super::log::Stamp;
 use super::transmit::{ANSWER_SHARE, LINE_SHARE, Owned, Owner, Transmitter};
-use crate::ids::{MAX_VMS, VmIndex};
 use core::fmt::Write;
+use postern_base::ids::{MAX_VMS, VmIndex};
 
 /// Room that log lines leave to events, of each share, in bytes.
 const FOR_EVENTS: usize = 1024;

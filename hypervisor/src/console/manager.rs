@@ -5,9 +5,9 @@
 //! in the monitor's input, then in the device's transmit FIFO, which the guest sees to be full.
 
 use super::monitor::{Answers, Port, System};
-use crate::devices::mmio::Access;
-use crate::devices::pl011::{Pl011, TxSink};
-use crate::lock::{Class, Lock};
+use postern_base::lock::{Class, Lock};
+use postern_base::mmio::Access;
+use postern_devices::pl011::{Pl011, TxSink};
 
 /// One privileged VM's.
 pub struct Manager {

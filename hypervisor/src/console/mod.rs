@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The consoles of all guests and of the hypervisor, over one UART.
 
-pub use postern_base::ring;
-
 pub mod flow;
 pub mod guest;
 #[cfg(target_os = "none")]

@@ -5,7 +5,7 @@
 //! every other byte is one of the current channel's. Both directions speak so. A stream without
 //! 0xFF is its own encoding: what speaks before the first switch need not know of it.
 
-use crate::ids::VmIndex;
+use postern_base::ids::VmIndex;
 
 const ESCAPE: u8 = 0xff;
 
@@ -209,7 +209,7 @@ mod tests {
     fn a_channel_is_never_the_escape() {
         assert_eq!(Channel::new(0xff), None);
         assert_eq!(Channel::new(0xfe).map(Channel::get), Some(0xfe));
-        let last = VmIndex::new(crate::ids::MAX_VMS - 1).unwrap();
+        let last = VmIndex::new(postern_base::ids::MAX_VMS - 1).unwrap();
         assert_eq!(Channel::of_vm(last).get(), 8);
         assert_eq!(Channel::of_vm(last).vm(), Some(last));
         assert_eq!(Channel::HYPERVISOR.vm(), None);

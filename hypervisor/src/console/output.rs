@@ -17,9 +17,9 @@ use super::uart::{Registers, Uart};
 use crate::arch::percpu;
 use crate::arch::timer;
 use crate::arch::uart::UartRegisters;
-use crate::ids::VmIndex;
-use crate::lock::{Class, Lock};
 use core::fmt::{self, Display, Write};
+use postern_base::ids::VmIndex;
+use postern_base::lock::{Class, Lock};
 use postern_monitor::{Event, MARK};
 use spin::Once;
 

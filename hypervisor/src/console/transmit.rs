@@ -10,9 +10,9 @@
 
 use super::flow::ANSWER_BYTES;
 use super::mux::{Channel, Encoder};
-use super::ring::Ring;
 use super::uart::{Registers, Uart};
-use crate::ids::{MAX_VMS, VmIndex};
+use postern_base::ids::{MAX_VMS, VmIndex};
+use postern_base::ring::Ring;
 
 /// Bytes of one guest that wait: 44 ms at 115,200 baud.
 pub const GUEST_SHARE: usize = 512;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! When waiting vCPUs want to be woken.
 
-use crate::ids::{MAX_VCPUS_OF_ALL, VcpuId};
 use heapless::Vec;
+use postern_base::ids::{MAX_VCPUS_OF_ALL, VcpuId};
 
 /// When a timer fires, in physical ticks: its CTL and CVAL registers, and what its counter lags behind the
 /// physical one (CNTVOFF_EL2). `None` where it does not: it is off or masked, or its time comes when the
@@ -71,7 +71,7 @@ impl Default for Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{MAX_VCPUS, VcpuIndex, VmIndex};
+    use postern_base::ids::{MAX_VCPUS, VcpuIndex, VmIndex};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

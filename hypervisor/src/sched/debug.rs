@@ -3,8 +3,8 @@
 
 use crate::arch::debug;
 use crate::arch::percpu::{self, Pcpu};
-use crate::devices::debug::{DebugRegister, DebugUnit};
 use crate::vm::Running;
+use postern_devices::debug::{DebugRegister, DebugUnit};
 
 /// Does the running vCPU's access to `register`: the write of a value, or a read. Returns what was read.
 pub fn access(running: Running, register: DebugRegister, write: Option<u64>) -> u64 {

@@ -3,9 +3,9 @@
 
 use super::run::{kick, refill_later};
 use crate::arch::ich;
-use crate::devices::mmio::Access;
-use crate::devices::vgic::{CpuInterface, InterfaceRegister, Vgic, Vmcr};
 use crate::vm::{Running, layout};
+use postern_base::mmio::Access;
+use postern_vgic::{CpuInterface, InterfaceRegister, Vgic, Vmcr};
 
 /// The guest ends an interrupt by a trapped write to ICC_DIR_EL1.
 pub fn deactivate(running: Running, value: u64) {
@@ -18,7 +18,7 @@ pub fn deactivate(running: Running, value: u64) {
 /// A guest's access to a register of its CPU interface that traps together with ICC_DIR_EL1 ([`Hcr::TC`]): the
 /// write of a value, or a read, and its result.
 ///
-/// [`Hcr::TC`]: crate::devices::vgic::Hcr::TC
+/// [`Hcr::TC`]: postern_vgic::Hcr::TC
 pub fn interface_access(running: Running, register: InterfaceRegister, write: Option<u64>) -> u64 {
     // What traps follows from ICC_CTLR_EL1.EOImode.
     refill_later(running);

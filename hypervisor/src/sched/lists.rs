@@ -4,8 +4,8 @@
 use super::run::kick;
 use crate::arch::percpu::Pcpu;
 use crate::arch::{gic, ich, timer};
-use crate::devices::vgic::{FillResult, Hcr, Interface, ListRegisters, Lr, Vmcr};
 use crate::vm::Running;
+use postern_vgic::{FillResult, Hcr, Interface, ListRegisters, Lr, Vmcr};
 
 struct Hardware<'a>(&'a Pcpu);
 

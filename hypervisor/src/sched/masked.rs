@@ -9,9 +9,9 @@
 //! The way of a short call is not measured, since a look at the clock would cost as much as the rest of it: see
 //! `docs/performance.md`. What may take long on it opens a section of its own.
 
-use crate::ids::{MAX_PCPUS, PcpuIndex};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
+use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 
 /// What EL2 was busy with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

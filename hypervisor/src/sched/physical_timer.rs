@@ -4,9 +4,9 @@
 use super::run::kick;
 use crate::arch::percpu::{self, Pcpu};
 use crate::arch::timer;
-use crate::devices::physical_timer::TimerRegister;
-use crate::devices::vgic::{IntId, Wire};
 use crate::vm::{Running, layout};
+use postern_devices::physical_timer::TimerRegister;
+use postern_vgic::{IntId, Wire};
 
 /// Its interrupt. PPIs begin at INTID 16.
 const INTID: IntId = match IntId::new(16 + layout::PHYSICAL_TIMER_PPI) {

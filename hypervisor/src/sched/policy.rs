@@ -12,8 +12,10 @@
 //! Times are counter ticks. Nothing here knows of locks, timers or registers.
 
 use super::deadlines::Deadlines;
-use crate::ids::{MAX_PCPUS, MAX_VCPUS, MAX_VCPUS_OF_ALL, MAX_VMS, PcpuIndex, PcpuSet, VcpuId};
 use heapless::Deque;
+use postern_base::ids::{
+    MAX_PCPUS, MAX_VCPUS, MAX_VCPUS_OF_ALL, MAX_VMS, PcpuIndex, PcpuSet, VcpuId,
+};
 
 /// Where a vCPU was put. If that is another pCPU, it must be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,12 +14,12 @@ use crate::arch::world::Frame;
 use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
 use crate::boot::start::machine;
 use crate::console::monitor::machine as monitor;
-use crate::devices::vgic::{VcpuSet, Vmcr};
-use crate::ids::{MAX_PCPUS, PcpuIndex, PcpuSet, VcpuId};
-use crate::lock::{Class, Lock};
 use crate::services::stuck;
 use crate::vm::{self, Running, Vm};
 use core::cell::Cell;
+use postern_base::ids::{MAX_PCPUS, PcpuIndex, PcpuSet, VcpuId};
+use postern_base::lock::{Class, Lock};
+use postern_vgic::{VcpuSet, Vmcr};
 
 static SCHEDULER: Lock<Scheduler> = Lock::new(Class::Scheduler, Scheduler::new());
 /// Of each pCPU; written by itself only.

@@ -5,8 +5,8 @@
 //! that are not must not be put on one any more. Both sides say what they do before they ask what
 //! the other does, so that one of the two sees the other: hence the sequential consistency.
 
-use crate::ids::PcpuIndex;
 use crate::sync::atomic::{AtomicU8, Ordering};
+use postern_base::ids::PcpuIndex;
 
 /// The pCPU that a vCPU is on, plus one; zero is none.
 #[derive(Debug)]

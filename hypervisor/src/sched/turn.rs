@@ -9,8 +9,8 @@
 //! - **Whoever waits for a time is woken then**, whatever the pCPU is busy with.
 
 use super::{Placement, Scheduler};
-use crate::ids::{PcpuIndex, PcpuSet, VcpuId};
 use core::cell::Cell;
+use postern_base::ids::{PcpuIndex, PcpuSet, VcpuId};
 
 /// What must be done before a guest goes on: bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 //! in a trusted OS that has panicked or hangs with interrupts masked. So is a pCPU that has made no
 //! call and misses its tick: a secure interrupt has taken it there, from wherever it was. The pCPU itself cannot say so; the others do, in their ticks.
 
-use crate::ids::{MAX_PCPUS, PcpuIndex};
 use core::sync::atomic::{AtomicU32, Ordering};
+use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 
 /// How long a pCPU may show no sign before others take over what waits for it. That does no harm where it comes back, so
 /// it is soon: twice the time between two ticks, which also end a call of a secure world that works.

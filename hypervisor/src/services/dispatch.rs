@@ -6,12 +6,12 @@ use super::{discovery, memory, psci, smccc, tee, trng};
 use crate::arch::world::CallFrame;
 use crate::arch::{entropy, smc};
 use crate::console::log::Level;
-use crate::ids::VcpuIndex;
 use crate::sched::masked::Cause;
 use crate::sched::{run, sections};
 use crate::vm::life::Event;
 use crate::vm::{self, Running};
 use mediator::addr::Ipa;
+use postern_base::ids::VcpuIndex;
 
 /// Answers the call in `frame`.
 #[inline]

@@ -7,8 +7,8 @@
 //! cleared, and accesses to them are aborts, until the VM starts the next time.
 
 use super::call::{Call, FunctionId, Returned, value};
-use crate::range::IpaRange;
 use mediator::addr::{Ipa, PAGE_SIZE};
+use postern_base::range::IpaRange;
 
 /// The call's identifier.
 pub const RELINQUISH: FunctionId = FunctionId::new(0xc600_0010);

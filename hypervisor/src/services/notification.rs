@@ -7,11 +7,11 @@
 //! nothing, which the ABI allows.
 
 use crate::arch::{gic, percpu};
-use crate::boot::Interrupt;
 use crate::boot::start::machine;
-use crate::ids::PcpuIndex;
 use crate::vm;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use postern_base::ids::PcpuIndex;
+use postern_boot_tree::Interrupt;
 
 /// The physical interrupt, where OP-TEE has one.
 pub fn interrupt() -> Option<Interrupt> {

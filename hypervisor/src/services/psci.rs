@@ -5,9 +5,9 @@
 
 use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned, value};
 use super::power::{NotOff, Power, PowerState};
-use crate::ids::VcpuIndex;
 use crate::vm::life::Event;
 use mediator::addr::Ipa;
+use postern_base::ids::VcpuIndex;
 
 const VERSION: FunctionId = FunctionId::new(0x8400_0000);
 const CPU_SUSPEND: FunctionId = FunctionId::new(0x8400_0001);

@@ -6,8 +6,8 @@
 //! outputs that do not tell the state, and replaces the state by one that does not tell the step
 //! before. So what one guest gets tells nothing of what another gets, before or after it.
 
-use crate::secret::wipe;
 use core::fmt;
+use postern_base::secret::wipe;
 use sha2::{Digest, Sha256};
 
 /// Fresh entropy for one step: bits from the machine's source, three times 192 of them.

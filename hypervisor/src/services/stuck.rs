@@ -7,13 +7,13 @@
 use crate::arch::timer;
 use crate::boot::start::machine;
 use crate::console::{input, output};
-use crate::ids::{MAX_PCPUS, PcpuIndex};
-use crate::lock::{Class, Lock};
 use crate::sched::run;
 use crate::sched::watch::{News, PATIENCE_SECONDS, Passages, Watch};
 use crate::services::notification;
 use crate::vm;
 use core::fmt::Display;
+use postern_base::ids::{MAX_PCPUS, PcpuIndex};
+use postern_base::lock::{Class, Lock};
 use postern_monitor::Event;
 
 static PASSAGES: [Passages; MAX_PCPUS] = [const { Passages::new() }; MAX_PCPUS];

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Every exit from a guest comes here and leaves by [`run::before_return`].
 
-use super::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap};
-use super::inject::Exception;
-use super::serror::Severity;
-use super::sysreg::{self, Outcome};
 use super::{guest_exception, irq, mmio};
 use crate::arch::percpu::{self, Pcpu};
 use crate::arch::timer;
@@ -15,6 +11,10 @@ use crate::sched::{debug, interface, physical_timer, run, sections};
 use crate::services;
 use crate::vm::{Exit, Running};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
+use postern_exceptions::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap};
+use postern_exceptions::inject::Exception;
+use postern_exceptions::serror::Severity;
+use postern_exceptions::sysreg::{self, Outcome};
 use tock_registers::interfaces::Readable;
 
 const CLASS_HVC: u8 = 0x16;

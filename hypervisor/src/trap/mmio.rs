@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses to the guest's devices.
 
-use super::decode::Transfer;
 use crate::arch::world::Frame;
-use crate::devices::mmio::Access;
 use crate::sched::interface;
 use crate::vm::{Running, layout};
 use mediator::addr::Ipa;
+use postern_base::mmio::Access;
+use postern_exceptions::decode::Transfer;
 
 /// What came of an access.
 pub enum Done {

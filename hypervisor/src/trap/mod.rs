@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An exception taken from a guest, what the guest wanted, and who answers.
 
-pub use postern_exceptions::*;
-
 #[cfg(target_os = "none")]
 pub mod guest_exception;
 #[cfg(target_os = "none")]

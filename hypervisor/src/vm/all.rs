@@ -7,22 +7,22 @@ use super::life::{Order, Phase};
 use super::mapping::Mapping;
 use super::memory::{Memory, MemoryError};
 use super::ram::{self, TakeError};
-use super::{guest_image, layout, stage2};
+use super::{guest_image, layout};
 use crate::arch::{id_registers, power, smc, timer};
 use crate::boot::start::{WALL_CLOCK, fail, machine};
-use crate::boot::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
 use crate::console::{input, output};
-use crate::ids::{PcpuIndex, VcpuId, VmIndex};
-use crate::range::PaRange;
 use crate::services::notification;
 use crate::services::smccc::{self, Workaround, Workarounds};
 use crate::services::tee::SecureWorld;
-use crate::trap::ids::IdValues;
 use alloc::vec::Vec;
 use core::fmt::Display;
 use core::num::NonZeroU16;
 use mediator::addr::PAGE_SIZE;
 use mediator::{ClientId, CreateError, Mediator, ProbeError, Progress, TeeInfo};
+use postern_base::ids::{PcpuIndex, VcpuId, VmIndex};
+use postern_base::range::PaRange;
+use postern_boot_tree::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
+use postern_exceptions::ids::IdValues;
 use postern_monitor::Event;
 use spin::Once;
 use thiserror::Error;
@@ -95,7 +95,7 @@ pub fn mpidr_of(pcpu: PcpuIndex) -> u64 {
 
 /// What guests read in ID registers.
 pub fn id_values() -> &'static IdValues {
-    IDS.call_once(|| IdValues::new(id_registers::read, stage2::IPA_BITS))
+    IDS.call_once(|| IdValues::new(id_registers::read, postern_stage2::IPA_BITS))
 }
 
 /// What firmware has against speculation.

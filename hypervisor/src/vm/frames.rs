@@ -8,8 +8,8 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 
-use crate::boot::{self, BLOCK_SIZE};
-use crate::range::{PaRange, TooManyRanges};
+use postern_base::range::{PaRange, TooManyRanges};
+use postern_boot_tree::BLOCK_SIZE;
 
 /// Pieces that the RAM of one VM may lie in.
 pub const MAX_CHUNKS: usize = 16;
@@ -45,10 +45,10 @@ pub enum FramesError {
 /// The RAM that guests can have.
 #[derive(Clone, Debug)]
 pub struct Frames {
-    all: boot::Memory,
-    free: boot::Memory,
+    all: postern_boot_tree::Memory,
+    free: postern_boot_tree::Memory,
     /// What may hold anything. The rest is zero.
-    dirty: boot::Memory,
+    dirty: postern_boot_tree::Memory,
 }
 
 impl Frames {
@@ -56,8 +56,8 @@ impl Frames {
     ///
     /// # Errors
     /// [`FramesError::Full`] never comes for a set of the boot's own.
-    pub fn new(memory: &boot::Memory) -> Result<Self, FramesError> {
-        let mut all = boot::Memory::new();
+    pub fn new(memory: &postern_boot_tree::Memory) -> Result<Self, FramesError> {
+        let mut all = postern_boot_tree::Memory::new();
         for range in memory.iter() {
             all.insert(range.aligned_inward(BLOCK_SIZE))?;
         }

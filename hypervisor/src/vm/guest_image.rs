@@ -7,12 +7,12 @@ use super::memory::Memory;
 use super::seeds;
 use super::work::PIECE_BYTES;
 use crate::arch::{guest_bytes, id_registers, mmu};
-use crate::boot::BLOCK_SIZE;
 use crate::boot::start::WALL_CLOCK;
-use crate::range::PaRange;
-use crate::secret::wipe;
 use crate::services::seeds::GuestSeeds;
 use mediator::addr::{Ipa, Pa};
+use postern_base::range::PaRange;
+use postern_base::secret::wipe;
+use postern_boot_tree::BLOCK_SIZE;
 use thiserror::Error;
 
 /// What a guest starts from: where the boot loader put it.

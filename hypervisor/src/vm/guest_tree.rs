@@ -9,10 +9,10 @@ use alloc::vec::Vec;
 
 use mediator::addr::Ipa;
 
-use super::flat_tree::FlatTree;
 use super::layout;
-use crate::devices::pl061::POWER_LINE;
-pub use crate::range::IpaRange;
+pub use postern_base::range::IpaRange;
+use postern_devices::pl061::POWER_LINE;
+use postern_flat_tree::FlatTree;
 
 /// The level-sensitive, active-high trigger in an `interrupts` entry.
 const LEVEL_HIGH: u32 = 4;

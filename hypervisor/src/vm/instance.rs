@@ -7,16 +7,9 @@ use super::layout;
 use super::life::Life;
 use super::mapping::Mapping;
 use crate::arch::world::{Context, Frame, Machine};
-use crate::boot::{Tee, VmConfig};
 use crate::console::log::{Counted, Level};
 use crate::console::mux::Channel;
 use crate::console::output::{self, MachineConsole, MachineLine};
-use crate::devices::debug::DebugUnit;
-use crate::devices::mmio::Access;
-use crate::devices::physical_timer::PhysicalTimer;
-use crate::devices::vgic::{IntId, MmioOutcome, Vgic, Vmcr, Window, Wire};
-use crate::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
-use crate::lock::{Class, Lock};
 use crate::sched::deadlines;
 use crate::sched::interface::VgicAnswer;
 use crate::sched::run;
@@ -30,6 +23,13 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use mediator::addr::Ipa;
 use mediator::{CreateError, Mediator, Progress};
+use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
+use postern_base::lock::{Class, Lock};
+use postern_base::mmio::Access;
+use postern_boot_tree::{Tee, VmConfig};
+use postern_devices::debug::DebugUnit;
+use postern_devices::physical_timer::PhysicalTimer;
+use postern_vgic::{IntId, MmioOutcome, Vgic, Vmcr, Window, Wire};
 
 /// The INTID by which the guest is told of OP-TEE's notifications. SPIs begin at 32.
 const TEE_INTID: IntId = match IntId::new(32 + layout::TEE_SPI) {

@@ -64,7 +64,7 @@ pub fn device_at(ipa: Ipa) -> Option<(Device, u64)> {
         let offset = ipa.get().checked_sub(start.get())?;
         (offset < bytes).then_some(offset)
     };
-    let all_redistributors = REDISTRIBUTOR_BYTES * crate::ids::MAX_VCPUS as u64;
+    let all_redistributors = REDISTRIBUTOR_BYTES * postern_base::ids::MAX_VCPUS as u64;
     [
         (Device::Uart, within(UART, UART_BYTES)),
         (Device::Manager, within(MANAGER, UART_BYTES)),

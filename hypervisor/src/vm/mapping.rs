@@ -3,14 +3,14 @@
 //! given back.
 
 use super::memory::{Memory, WithdrawError};
-use super::stage2::{Attributes, Retired, Stage2, Stage2Error};
 use super::work::PIECE_BYTES;
 use crate::arch::guest_bytes;
 use crate::arch::stage2::Tables;
-use crate::lock::{Class, Lock};
-use crate::range::IpaRange;
 use crate::services::memory::Answer;
 use mediator::addr::Pa;
+use postern_base::lock::{Class, Lock};
+use postern_base::range::IpaRange;
+use postern_stage2::{Attributes, Retired, Stage2, Stage2Error};
 
 /// The most that is mapped in one piece: what one entry of the first level stands for, so that blocks are used where
 /// they fit.

@@ -15,9 +15,9 @@ use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 
 use super::frames::{Chunks, MAX_CHUNKS};
 use super::layout;
-use crate::boot::BLOCK_SIZE;
-use crate::range::{IpaRange, PaRange};
 use crate::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use postern_base::range::{IpaRange, PaRange};
+use postern_boot_tree::BLOCK_SIZE;
 // Where RAM lies is no matter between pCPUs: see `Memory::assign`.
 use core::sync::atomic::AtomicU64;
 

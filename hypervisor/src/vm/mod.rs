@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Virtual machines.
 
-pub(crate) use postern_flat_tree as flat_tree;
-pub use postern_stage2 as stage2;
-
 #[cfg(target_os = "none")]
 mod all;
 #[cfg(target_os = "none")]

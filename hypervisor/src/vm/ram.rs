@@ -4,9 +4,9 @@
 use super::frames::{Chunks, Frames, FramesError};
 use super::layout;
 use super::memory::{Memory, MemoryError};
-use crate::lock::{Class, Lock};
-use crate::range::PaRange;
 use mediator::addr::Pa;
+use postern_base::lock::{Class, Lock};
+use postern_base::range::PaRange;
 use thiserror::Error;
 
 /// Taken when a VM starts or has ended, by nobody on the way of an SMC.
@@ -58,7 +58,7 @@ fn free(frames: &mut Frames, chunks: &Chunks) {
 }
 
 fn ranges(memory: &Memory) -> impl Iterator<Item = PaRange> + '_ {
-    let range = |(range, to): (crate::range::IpaRange, Pa)| PaRange::new(to, range.bytes);
+    let range = |(range, to): (postern_base::range::IpaRange, Pa)| PaRange::new(to, range.bytes);
     memory.mappings().filter_map(range)
 }
 

@@ -2,10 +2,10 @@
 //! The machine's state of random bytes for guests' kernels.
 
 use crate::arch::entropy::{self, Kind, Source};
-use crate::boot::seed::BootSeed;
-use crate::lock::{Class, Lock};
 use crate::services::seeds::{Fresh, GuestSeeds, Origin, Seeds};
 use crate::services::trng::Entropy;
+use postern_base::lock::{Class, Lock};
+use postern_boot_tree::seed::BootSeed;
 use spin::Once;
 
 static SEEDS: Once<Lock<Seeds>> = Once::new();

@@ -4,10 +4,10 @@
 use super::tests::BASE;
 use super::*;
 use crate::config::{Application, Device, Feature, Login, MAX_APPLICATIONS};
-use hypervisor::boot::{Found, Machine, VmConfigs, machine};
-use hypervisor::range::PaRange;
 use mediator::addr::Pa;
 use mediator::{Config, Offer, Policy, Quotas};
+use postern_base::range::PaRange;
+use postern_boot_tree::{Found, Machine, VmConfigs, machine};
 
 fn range(start: u64, end: u64) -> PaRange {
     PaRange::between(Pa::new(start), Pa::new(end))
@@ -46,7 +46,7 @@ fn read<T>(
     let modules = vec![modules; system.vms.len()];
     let tree = with_psci(&for_hypervisor(BASE, system, &modules, true).unwrap());
     let occupied = Found {
-        boot_cpu: hypervisor::boot::Mpidr::new(0),
+        boot_cpu: postern_boot_tree::Mpidr::new(0),
         hypervisor: range(0x4020_0000, 0x40a0_0000),
         tree: range(TREE, TREE + 0x10_0000),
     };

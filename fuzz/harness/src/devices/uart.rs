@@ -2,8 +2,8 @@
 //! A guest's UART.
 
 use crate::input::Input;
-use hypervisor::devices::mmio::{Access, AccessSize};
-use hypervisor::devices::pl011::{INPUT_QUEUE, Pl011, TxSink};
+use postern_base::mmio::{Access, AccessSize};
+use postern_devices::pl011::{INPUT_QUEUE, Pl011, TxSink};
 
 const FR: u64 = 0x018;
 const RIS: u64 = 0x03c;

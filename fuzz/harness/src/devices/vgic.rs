@@ -2,12 +2,12 @@
 //! The interrupt controller, driven as the hypervisor drives it.
 
 use crate::input::Input;
-use hypervisor::devices::mmio::{Access, AccessSize};
-use hypervisor::devices::vgic::{
+use postern_base::ids::VcpuIndex;
+use postern_base::mmio::{Access, AccessSize};
+use postern_vgic::{
     DISTRIBUTOR_SIZE, FillResult, Hcr, IntId, Interface, Lr, MmioOutcome, REDISTRIBUTOR_SIZE,
     SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire,
 };
-use hypervisor::ids::VcpuIndex;
 
 /// VMCR with both groups on and everything let in.
 const OPEN: u64 = 0xf0 << 24 | 3;

@@ -6,9 +6,9 @@ use crate::console::mux::Decoder;
 use crate::console::transmit::{FLOW_SHARE, Transmitter};
 use crate::console::uart::Uart;
 use crate::console::uart::model::{Kind, Model};
-use crate::devices::mmio::AccessSize;
-use crate::devices::pl011::INPUT_QUEUE;
-use crate::ids::MAX_VMS;
+use postern_base::ids::MAX_VMS;
+use postern_base::mmio::AccessSize;
+use postern_devices::pl011::INPUT_QUEUE;
 use std::cell::RefCell;
 
 /// The machine's UART.

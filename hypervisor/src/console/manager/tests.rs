@@ -4,10 +4,10 @@ use crate::console::monitor::system::{
     CpuFigures, MemoryFigures, Order, PerCpu, Refusal, SharedPages, TeeFigures, VmDetails,
     VmSummary,
 };
-use crate::devices::mmio::AccessSize;
-use crate::ids::VmIndex;
 use core::cell::{Cell, RefCell};
 use core::fmt;
+use postern_base::ids::VmIndex;
+use postern_base::mmio::AccessSize;
 
 /// Registers and bits of ARM DDI 0183 that the guest uses here.
 const DR: u64 = 0;

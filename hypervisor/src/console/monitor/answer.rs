@@ -9,8 +9,8 @@ use super::system::{
     VmDetails, VmSummary,
 };
 use super::text;
-use crate::ids::{MAX_VMS, VmIndex};
 use core::fmt::{self, Display, Write};
+use postern_base::ids::{MAX_VMS, VmIndex};
 use postern_monitor::{Command, MARK, Request};
 
 /// What writes a piece of an answer.

@@ -2,7 +2,7 @@
 //! What the word before the cursor may become.
 
 use super::system::System;
-use crate::ids::{MAX_VMS, VmIndex};
+use postern_base::ids::{MAX_VMS, VmIndex};
 use postern_monitor::specs::{Arguments, SPECS, Spec};
 
 /// The most words that matter.

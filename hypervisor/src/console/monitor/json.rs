@@ -6,9 +6,9 @@ use super::system::{
     Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmDetails,
     VmSummary,
 };
-use crate::ids::{MAX_PCPUS, PcpuIndex};
 use core::fmt::{self, Display, Write};
 use mediator::{RpcKind, Stats};
+use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 use postern_monitor::MARK;
 use postern_monitor::specs::SPECS;
 use postern_monitor::write::Escaped;

@@ -9,7 +9,6 @@ use super::{Output, Port, Session};
 use crate::arch::{heap, timer};
 use crate::boot::start::machine;
 use crate::console::output;
-use crate::ids::{MAX_PCPUS, PcpuIndex, VmIndex};
 use crate::sched::masked::Cause;
 use crate::sched::{masked, run, sections};
 use crate::services::power::PowerState;
@@ -19,6 +18,7 @@ use crate::vm::life::Order;
 use crate::vm::{self, EXIT_NAMES, ODDITY_NAMES, Vm, ram};
 use core::fmt::{self, Write};
 use mediator::Mediator;
+use postern_base::ids::{MAX_PCPUS, PcpuIndex, VmIndex};
 
 /// The session on the hypervisor's channel.
 static CONSOLE: Port = Port::new();

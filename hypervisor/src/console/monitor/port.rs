@@ -2,11 +2,11 @@
 //! A source of bytes and where its answers go: [`Port`], and what a guest gets, [`Answers`].
 
 use super::{Session, System, respond};
-use crate::console::ring::Ring;
-use crate::lock::{Class, Lock};
 use alloc::collections::VecDeque;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
+use postern_base::lock::{Class, Lock};
+use postern_base::ring::Ring;
 
 /// Bytes that wait to be looked at.
 pub const INPUT: usize = 1024;

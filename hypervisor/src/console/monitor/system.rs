@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the monitor knows of the machine, as plain data, and the little that it can do to it.
 
-use crate::ids::{MAX_PCPUS, MAX_VCPUS, MAX_VMS, PcpuSet, VmIndex};
 use crate::vm::life::{Refused, SetMemoryError};
 use core::fmt;
 use mediator::Stats;
+use postern_base::ids::{MAX_PCPUS, MAX_VCPUS, MAX_VMS, PcpuSet, VmIndex};
 use thiserror::Error;
 
 pub use crate::vm::life::Order;

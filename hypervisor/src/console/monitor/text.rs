@@ -6,9 +6,9 @@ use super::json::now;
 use super::system::{
     Counts, CpuFigures, MemoryFigures, SharedPages, TeeFigures, VmDetails, VmSummary,
 };
-use crate::ids::{MAX_PCPUS, PcpuIndex};
 use core::fmt::{self, Write};
 use mediator::RpcKind;
+use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 use postern_monitor::specs::SPECS;
 
 /// Puts the tag in front of each line, so that a program finds them among others.

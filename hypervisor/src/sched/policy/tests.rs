@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
-use crate::ids::{VcpuIndex, VmIndex};
+use postern_base::ids::{VcpuIndex, VmIndex};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 

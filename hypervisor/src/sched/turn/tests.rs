@@ -2,7 +2,7 @@
 //! A made-up pCPU, whose clock goes on at every look.
 
 use super::*;
-use crate::ids::{VcpuIndex, VmIndex};
+use postern_base::ids::{VcpuIndex, VmIndex};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 

@@ -12,7 +12,7 @@ fn range(start: u64, end: u64) -> PaRange {
 }
 
 fn frames(ranges: &[PaRange]) -> Frames {
-    let mut memory = boot::Memory::new();
+    let mut memory = postern_boot_tree::Memory::new();
     ranges
         .iter()
         .for_each(|range| memory.insert(*range).unwrap());

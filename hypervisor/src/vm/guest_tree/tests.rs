@@ -155,17 +155,17 @@ fn another_parser_reads_the_same_machine() {
 /// It did not grow, and left no copy of its seeds in the heap.
 #[test]
 fn the_largest_tree_is_written_in_one_place() {
-    let bootargs = "x".repeat(crate::boot::MAX_BOOTARGS);
+    let bootargs = "x".repeat(postern_boot_tree::MAX_BOOTARGS);
     let largest = GuestTree {
-        vcpus: crate::ids::MAX_VCPUS,
+        vcpus: postern_base::ids::MAX_VCPUS,
         unified_cache_levels: 6,
         bootargs: &bootargs,
         rng_seed: &[1; 64],
         ..full()
     };
     let dtb = largest.write();
-    assert!(dtb.len() <= crate::vm::flat_tree::CAPACITY, "{}", dtb.len());
-    assert_eq!(dtb.capacity(), crate::vm::flat_tree::CAPACITY);
+    assert!(dtb.len() <= postern_flat_tree::CAPACITY, "{}", dtb.len());
+    assert_eq!(dtb.capacity(), postern_flat_tree::CAPACITY);
 }
 
 #[test]

@@ -7,14 +7,14 @@ use crate::arch::timer;
 use crate::boot::start::WALL_CLOCK;
 use crate::console::manager::Manager;
 use crate::console::monitor::machine::ThisMachine;
-use crate::devices::mmio::Access;
-use crate::devices::pl031::Pl031;
-use crate::devices::pl061::Pl061;
-use crate::devices::vgic::{IntId, VcpuSet, Wire};
-use crate::lock::{Class, Lock};
 use crate::sched::{run, sections};
 use crate::vm::layout::{self, Device};
 use alloc::boxed::Box;
+use postern_base::lock::{Class, Lock};
+use postern_base::mmio::Access;
+use postern_devices::pl031::Pl031;
+use postern_devices::pl061::Pl061;
+use postern_vgic::{IntId, VcpuSet, Wire};
 
 /// The interrupts' inputs at the vGIC. SPIs begin at INTID 32.
 const UART_INTID: IntId = intid(layout::UART_SPI);

@@ -5,15 +5,15 @@ use super::{Running, Saved, Vcpu, Vm};
 use crate::arch::timer;
 use crate::arch::world::{Context, Frame};
 use crate::console::output;
-use crate::devices::debug::DebugUnit;
-use crate::devices::physical_timer::PhysicalTimer;
-use crate::ids::VcpuIndex;
 use crate::sched::{run, turn};
 use crate::vm::guest_image::Entry;
 use crate::vm::life::{Ending, Event, Order, Phase, Refused, Then};
 use core::fmt::Display;
 use core::sync::atomic::{AtomicU8, Ordering};
 use mediator::addr::Ipa;
+use postern_base::ids::VcpuIndex;
+use postern_devices::debug::DebugUnit;
+use postern_devices::physical_timer::PhysicalTimer;
 use postern_monitor::Event as Told;
 
 /// Whether a VM's vCPUs may be on pCPUs. Follows the VM's phase, changed under the same lock, and

@@ -7,7 +7,6 @@
 
 use super::Vm;
 use crate::arch::{guest_bytes, mmu, timer};
-use crate::boot::BLOCK_SIZE;
 use crate::console::log::Level;
 use crate::console::output;
 use crate::sched::masked::Cause;
@@ -20,6 +19,7 @@ use crate::vm::work::{self, CannotStart, PIECE_BYTES, Site};
 use core::fmt;
 use core::sync::atomic::Ordering;
 use mediator::{DestroyError, Progress};
+use postern_boot_tree::BLOCK_SIZE;
 
 /// What a VM waits for.
 pub(super) type Work = work::Work<Loader>;

@@ -2,12 +2,6 @@
 //! VMs that start and end on a made-up machine, whose OP-TEE lets go of them or does not.
 
 use super::*;
-use crate::boot::{self, BLOCK_SIZE};
-use crate::devices::mmio::{Access, AccessSize};
-use crate::devices::pl011::{Pl011, TxSink};
-use crate::devices::vgic::{IntId, MmioOutcome, Vgic, Window, Wire};
-use crate::ids::VcpuIndex;
-use crate::range::PaRange;
 use crate::vm::frames::Frames;
 use crate::vm::layout;
 use crate::vm::life::{Ending, Life, Order, Phase};
@@ -16,6 +10,12 @@ use mediator::addr::{Ipa, Pa};
 use mediator::fake::{FakeHost, Guest, Machine};
 use mediator::{ClientId, Config, CreateError, Mediator, probe};
 use optee_proto::smc;
+use postern_base::ids::VcpuIndex;
+use postern_base::mmio::{Access, AccessSize};
+use postern_base::range::PaRange;
+use postern_boot_tree::BLOCK_SIZE;
+use postern_devices::pl011::{Pl011, TxSink};
+use postern_vgic::{IntId, MmioOutcome, Vgic, Window, Wire};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
@@ -38,7 +38,7 @@ struct Ram {
 impl Ram {
     /// Room for `vms` VMs, with what firmware has left everywhere.
     fn new(vms: u64) -> Rc<RefCell<Self>> {
-        let mut memory = boot::Memory::new();
+        let mut memory = postern_boot_tree::Memory::new();
         let all = PaRange::new(Pa::new(START), vms * BYTES).unwrap();
         memory.insert(all).unwrap();
         Rc::new(RefCell::new(Self {
@@ -378,7 +378,7 @@ fn what_is_given_back_is_overwritten() {
     let mut a = Vm::new(&machine, 1, &ram);
     let b = Vm::new(&machine, 2, &ram);
     a.start();
-    let page = crate::range::IpaRange {
+    let page = postern_base::range::IpaRange {
         start: Ipa::new(layout::RAM.get() + 0x5000),
         bytes: 0x1000,
     };

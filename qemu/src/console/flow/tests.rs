@@ -5,9 +5,9 @@ use super::*;
 use crate::console::Demux;
 use hypervisor::console::flow::{ANSWER_BYTES, Flow};
 use hypervisor::console::mux;
-use hypervisor::console::ring::Ring;
-use hypervisor::devices::mmio::{Access, AccessSize};
-use hypervisor::devices::pl011::{INPUT_QUEUE, Pl011};
+use postern_base::mmio::{Access, AccessSize};
+use postern_base::ring::Ring;
+use postern_devices::pl011::{INPUT_QUEUE, Pl011};
 
 const DR: u64 = 0;
 const FR: u64 = 0x18;

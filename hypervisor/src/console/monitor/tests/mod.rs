@@ -11,10 +11,10 @@ use super::system::{
     Counts, CpuFigures, MemoryFigures, PerCpu, Refusal, SharedPages, System, TeeFigures, VcpuState,
     VmDetails, VmSummary,
 };
-use crate::ids::{PcpuIndex, PcpuSet, VmIndex};
 use crate::vm::life::{Order, Phase, Refused, SetMemoryError};
 use core::fmt;
 use mediator::{RpcKind, Stats};
+use postern_base::ids::{PcpuIndex, PcpuSet, VmIndex};
 use std::sync::Mutex;
 
 /// Three VMs, and what was ordered.

@@ -4,7 +4,7 @@
 use super::super::port::{INPUT, PIECE};
 use super::super::{Answers, Port};
 use super::Fake;
-use crate::lock::{Class, Lock};
+use postern_base::lock::{Class, Lock};
 use std::cell::{Cell, RefCell};
 
 /// All that a guest can read now.
