@@ -8,9 +8,11 @@ extern crate alloc;
 pub mod arch;
 pub mod boot;
 pub mod console;
+#[cfg(target_os = "none")]
+pub mod fatal;
 pub mod gic;
 #[cfg(target_os = "none")]
-mod panic;
+pub mod platform;
 pub mod sched;
 pub mod services;
 mod sync;

@@ -2,7 +2,6 @@
 //! True random numbers of the machine: from firmware (DEN0098) or from the CPU (FEAT_RNG).
 
 use super::{id_registers, smc};
-use crate::services::trng::Entropy;
 use core::arch::asm;
 use postern_exceptions::decode::SysReg;
 use spin::Once;
@@ -42,20 +41,15 @@ pub fn is_available() -> bool {
     kind() != Kind::None
 }
 
-/// The machine's source.
-pub struct Source;
-
-impl Entropy for Source {
-    fn bits(&mut self) -> Option<[u64; 3]> {
-        match kind() {
-            Kind::None => None,
-            Kind::Firmware => {
-                let [result, high, middle, low, ..] =
-                    smc::call([TRNG_RND64, 192, 0, 0, 0, 0, 0, 0]);
-                (result == 0).then_some([high, middle, low])
-            }
-            Kind::Cpu => Some([reseeded()?, reseeded()?, reseeded()?]),
+/// Returns bits of the machine's source; `None` where it has none, or too few now.
+pub fn bits() -> Option<[u64; 3]> {
+    match kind() {
+        Kind::None => None,
+        Kind::Firmware => {
+            let [result, high, middle, low, ..] = smc::call([TRNG_RND64, 192, 0, 0, 0, 0, 0, 0]);
+            (result == 0).then_some([high, middle, low])
         }
+        Kind::Cpu => Some([reseeded()?, reseeded()?, reseeded()?]),
     }
 }
 

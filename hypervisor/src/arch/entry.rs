@@ -25,8 +25,8 @@ extern "C" fn boot_wrong_level(tree: u64, current_el: u64) -> ! {
 
 /// Another pCPU, at EL2 with the final table on.
 extern "C" fn boot_secondary(start: u64) -> ! {
-    // SAFETY: `start` is what `power::start_pcpu` passed to CPU_ON: the address of a leaked
+    // SAFETY: `start` is what `psci::start_pcpu` passed to CPU_ON: the address of a leaked
     // `SecondaryStart` that nobody changes any more.
-    let start = unsafe { &*(start as *const super::power::SecondaryStart) };
+    let start = unsafe { &*(start as *const super::psci::SecondaryStart) };
     crate::boot::start::secondary(start.index)
 }

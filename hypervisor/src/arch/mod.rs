@@ -12,7 +12,7 @@ pub mod ich;
 pub mod id_registers;
 pub mod mmu;
 pub mod percpu;
-pub mod power;
+pub mod psci;
 pub mod rtc;
 pub mod smc;
 pub mod stack;

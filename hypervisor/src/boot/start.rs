@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot story, on one page.
 
-use crate::arch::{self, gic, heap, id_registers, mmu, percpu, power, vectors, world};
+use crate::arch::{self, gic, heap, id_registers, mmu, percpu, psci, vectors, world};
 use crate::console::output::{self, MachineUart};
 use crate::console::uart::Uart;
+use crate::fatal::fail;
 use crate::gic::wait_until;
-use crate::services::wall_clock::WallClock;
+use crate::platform::{self, WALL_CLOCK, machine};
 use crate::{info, vm};
 use aarch64_cpu::registers::MPIDR_EL1;
 use core::fmt::Write;
@@ -18,7 +19,6 @@ use postern_boot_tree::{
     heap_bytes, total_size,
 };
 use postern_exceptions::registers::features::CpuFeatures;
-use spin::Once;
 use tock_registers::interfaces::Readable;
 
 /// The largest tree that is looked at: what Linux's boot protocol allows, in bytes.
@@ -27,16 +27,7 @@ const MAX_TREE: usize = 2 * 1024 * 1024;
 /// How long a pCPU may take from CPU_ON until it is up.
 const SECONDS_TO_START: u64 = 10;
 
-/// The time of day.
-pub static WALL_CLOCK: WallClock = WallClock::new();
-
-static MACHINE: Once<Machine<'static>> = Once::new();
 static PCPUS_UP: AtomicUsize = AtomicUsize::new(0);
-
-/// What the boot device tree said. After `primary` has read it.
-pub fn machine() -> &'static Machine<'static> {
-    MACHINE.get().expect("the boot path reads the tree first")
-}
 
 /// The boot pCPU, at EL2, on the boot table. `tree` is x0, `image` where the image begins.
 pub fn primary(tree: u64, image: u64) -> ! {
@@ -106,7 +97,7 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
     // SAFETY: free RAM by the tree, mapped just now, and nobody else's from here on.
     unsafe { heap::add(heap.start().get(), heap.bytes()) };
 
-    let machine = MACHINE.call_once(|| machine);
+    let machine = platform::init(machine);
     if let Some(rtc) = machine.rtc {
         // SAFETY: the tree says so, and it was mapped just now.
         let seconds = unsafe { arch::rtc::seconds(rtc.start()) };
@@ -158,7 +149,7 @@ fn page_end(range: PaRange) -> Pa {
 fn start_others(machine: &Machine<'_>) {
     for (index, cpu) in machine.cpus.list().iter().enumerate().skip(1) {
         let before = PCPUS_UP.load(Ordering::Acquire);
-        match power::start_pcpu(cpu.mpidr.get(), index) {
+        match psci::start_pcpu(cpu.mpidr.get(), index) {
             // One after the other: what each does is short, and the log stays readable.
             Ok(()) => {
                 let is_up = || PCPUS_UP.load(Ordering::Acquire) != before;
@@ -243,13 +234,6 @@ fn take_seed(tree: u64) -> BootSeed {
     seed
 }
 
-/// Says in one line why there will be no guests, and powers off.
-pub fn fail(why: core::fmt::Arguments<'_>) -> ! {
-    output::boot_error(why);
-    output::flush();
-    power::off()
-}
-
 /// Entered at another exception level than EL2, MMU off: no atomics here, no heap, no log.
 pub fn wrong_level(tree: u64, level: u64) -> ! {
     let bytes = tree_bytes(tree);
@@ -263,7 +247,7 @@ pub fn wrong_level(tree: u64, level: u64) -> ! {
             "postern: entered at EL{level}, needs EL2: {text}\r\n@postern {{\"event\":\"boot-error\",\"text\":\"entered at EL{level}, needs EL2: {text}\"}}\r\n"
         );
     }
-    power::off_from_wrong_level(bytes.and_then(early_psci) == Some(Conduit::Hvc))
+    psci::off_from_wrong_level(bytes.and_then(early_psci) == Some(Conduit::Hvc))
 }
 
 /// Writes to a UART without a lock.

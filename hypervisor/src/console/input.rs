@@ -6,7 +6,7 @@ use super::monitor::machine as monitor;
 use super::mux::{Channel, Decoder};
 use super::output;
 use crate::arch::{gic, percpu};
-use crate::boot::start::machine;
+use crate::platform::{self, machine};
 use crate::vm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use postern_base::ids::PcpuIndex;
@@ -18,7 +18,10 @@ static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
 /// Has the boot pCPU take what arrives on the UART, and takes what has arrived before.
 pub fn init() {
-    gic::enable_spi(machine().uart.interrupt, vm::mpidr_of(PcpuIndex::BOOT));
+    gic::enable_spi(
+        machine().uart.interrupt,
+        platform::mpidr_of(PcpuIndex::BOOT),
+    );
     if let Some(uart) = output::uart() {
         let mut decoder = DECODER.lock();
         uart.listen(|byte| deliver(&mut decoder, byte));
@@ -32,7 +35,7 @@ pub fn instead_of(stuck: PcpuIndex) {
     if TAKER.load(Ordering::Relaxed) == stuck.get() {
         let here = percpu::this().id();
         TAKER.store(here.get(), Ordering::Relaxed);
-        gic::route_spi(machine().uart.interrupt, vm::mpidr_of(here));
+        gic::route_spi(machine().uart.interrupt, platform::mpidr_of(here));
     }
 }
 

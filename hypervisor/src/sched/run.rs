@@ -12,8 +12,8 @@ use super::turn::{self, Gate, Site, Wanted};
 use super::{Scheduler, physical_timer, sections, switch};
 use crate::arch::world::Frame;
 use crate::arch::{barrier, gic, ich, percpu, percpu::Pcpu, timer};
-use crate::boot::start::machine;
 use crate::console::monitor::machine as monitor;
+use crate::platform::{self, machine};
 use crate::services::stuck;
 use crate::vm::{self, Running, Vm};
 use core::cell::Cell;
@@ -95,7 +95,7 @@ pub fn work_waits() {
     let here = percpu::this();
     for pcpu in machine().cpus.list() {
         let mpidr = pcpu.mpidr.get();
-        if mpidr != vm::mpidr_of(here.id()) {
+        if mpidr != platform::mpidr_of(here.id()) {
             gic::kick(mpidr);
         }
     }
@@ -108,7 +108,7 @@ pub fn look_around(vm: &'static Vm) {
     for vcpu in &vm.vcpus {
         match vcpu.pcpu() {
             Some(pcpu) if pcpu == here.id() => ask(Wanted::RESCHEDULE),
-            Some(pcpu) => gic::kick(vm::mpidr_of(pcpu)),
+            Some(pcpu) => gic::kick(platform::mpidr_of(pcpu)),
             None => {}
         }
     }
@@ -210,7 +210,7 @@ pub fn kick(vm: &'static Vm, vcpus: VcpuSet) {
         match vcpu.pcpu() {
             // The flag is looked at before it goes on.
             Some(pcpu) if pcpu == here.id() => {}
-            Some(pcpu) => gic::kick(vm::mpidr_of(pcpu)),
+            Some(pcpu) => gic::kick(platform::mpidr_of(pcpu)),
             None => wake(Running { vm, vcpu }),
         }
     }
@@ -232,7 +232,7 @@ pub fn stop(vm: &'static Vm) {
     for vcpu in &vm.vcpus {
         match vcpu.pcpu() {
             Some(pcpu) if pcpu == here.id() => ask(Wanted::OFF),
-            Some(pcpu) => gic::kick(vm::mpidr_of(pcpu)),
+            Some(pcpu) => gic::kick(platform::mpidr_of(pcpu)),
             // It finds out that its VM stops before it runs.
             None => wake(Running { vm, vcpu }),
         }
@@ -291,7 +291,7 @@ impl Site for Pcpu {
     }
 
     fn kick(&self, pcpu: PcpuIndex) {
-        gic::kick(vm::mpidr_of(pcpu));
+        gic::kick(platform::mpidr_of(pcpu));
     }
 
     fn take_pending(&self) {

@@ -46,7 +46,7 @@ fn others(frame: &mut CallFrame, running: Running, function: FunctionId) {
         }
     } else if trng::owns(function) {
         if entropy::is_available() {
-            trng::answer(&call, &mut entropy::Source)
+            trng::answer(&call, &mut MachineEntropy)
         } else {
             NOT_SUPPORTED
         }
@@ -76,6 +76,15 @@ fn relinquish(call: &Call, running: Running) -> Returned {
 
 fn power(call: &Call, running: Running) -> Option<Returned> {
     psci::carry_out(psci::decide(call, running.vm), &running)
+}
+
+/// The machine's true random numbers.
+struct MachineEntropy;
+
+impl trng::Entropy for MachineEntropy {
+    fn bits(&mut self) -> Option<[u64; 3]> {
+        entropy::bits()
+    }
 }
 
 impl psci::Caller for Running {

@@ -7,7 +7,7 @@
 //! nothing, which the ABI allows.
 
 use crate::arch::{gic, percpu};
-use crate::boot::start::machine;
+use crate::platform::{self, machine};
 use crate::vm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use postern_base::ids::PcpuIndex;
@@ -23,7 +23,7 @@ static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
 /// Has the boot pCPU take it.
 pub fn init() {
-    let boot = vm::mpidr_of(PcpuIndex::BOOT);
+    let boot = platform::mpidr_of(PcpuIndex::BOOT);
     if let Some(spi) = interrupt() {
         gic::enable_spi(spi, boot);
     }
@@ -37,7 +37,7 @@ pub fn instead_of(stuck: PcpuIndex) {
         && TAKER.load(Ordering::Relaxed) == stuck.get()
     {
         TAKER.store(here.get(), Ordering::Relaxed);
-        gic::route_spi(spi, vm::mpidr_of(here));
+        gic::route_spi(spi, platform::mpidr_of(here));
     }
 }
 

@@ -5,8 +5,8 @@
 //! The guests that do not call it go on. Those that do are stuck with it, and so is the pCPU.
 
 use crate::arch::timer;
-use crate::boot::start::machine;
 use crate::console::{input, output};
+use crate::platform::machine;
 use crate::sched::run;
 use crate::sched::watch::{News, PATIENCE_SECONDS, Passages, Watch};
 use crate::services::notification;

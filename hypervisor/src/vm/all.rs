@@ -8,9 +8,10 @@ use super::mapping::Mapping;
 use super::memory::{Memory, MemoryError};
 use super::ram::{self, TakeError};
 use super::{guest_image, layout};
-use crate::arch::{id_registers, power, smc, timer};
-use crate::boot::start::{WALL_CLOCK, fail, machine};
+use crate::arch::{id_registers, smc, timer};
 use crate::console::{input, output};
+use crate::fatal::{fail, power_off};
+use crate::platform::{WALL_CLOCK, machine};
 use crate::services::notification;
 use crate::services::smccc::{self, Workaround, Workarounds};
 use crate::services::tee::SecureWorld;
@@ -19,7 +20,7 @@ use core::fmt::Display;
 use core::num::NonZeroU16;
 use mediator::addr::PAGE_SIZE;
 use mediator::{ClientId, CreateError, Mediator, ProbeError, Progress, TeeInfo};
-use postern_base::ids::{PcpuIndex, VcpuId, VmIndex};
+use postern_base::ids::{VcpuId, VmIndex};
 use postern_base::range::PaRange;
 use postern_boot_tree::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
 use postern_exceptions::ids::IdValues;
@@ -86,11 +87,6 @@ pub fn by_id(id: VcpuId) -> Running {
         vm,
         vcpu: &vm.vcpus[id.vcpu.get()],
     }
-}
-
-/// The affinity of a pCPU.
-pub fn mpidr_of(pcpu: PcpuIndex) -> u64 {
-    machine().cpus.list()[pcpu.get()].mpidr.get()
 }
 
 /// What guests read in ID registers.
@@ -325,7 +321,7 @@ pub fn one_ended() {
     if all().iter().all(over) && !machine().stay {
         output::event(None, &Event::AllOff);
         output::flush();
-        power::off();
+        power_off();
     }
 }
 

@@ -7,7 +7,7 @@ use super::memory::Memory;
 use super::seeds;
 use super::work::PIECE_BYTES;
 use crate::arch::{guest_bytes, id_registers, mmu};
-use crate::boot::start::WALL_CLOCK;
+use crate::platform::WALL_CLOCK;
 use crate::services::seeds::GuestSeeds;
 use mediator::addr::{Ipa, Pa};
 use postern_base::range::PaRange;

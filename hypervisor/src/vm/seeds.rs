@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine's state of random bytes for guests' kernels.
 
-use crate::arch::entropy::{self, Kind, Source};
+use crate::arch::entropy::{self, Kind};
 use crate::services::seeds::{Fresh, GuestSeeds, Origin, Seeds};
-use crate::services::trng::Entropy;
 use postern_base::lock::{Class, Lock};
 use postern_boot_tree::seed::BootSeed;
 use spin::Once;
@@ -45,5 +44,5 @@ fn fresh() -> Option<Fresh> {
     if !entropy::is_available() {
         return None;
     }
-    Some([Source.bits()?, Source.bits()?, Source.bits()?])
+    Some([entropy::bits()?, entropy::bits()?, entropy::bits()?])
 }

@@ -7,8 +7,8 @@ use super::system::{
 };
 use super::{Output, Port, Session};
 use crate::arch::{heap, timer};
-use crate::boot::start::machine;
 use crate::console::output;
+use crate::platform::machine;
 use crate::sched::masked::Cause;
 use crate::sched::{masked, run, sections};
 use crate::services::power::PowerState;

@@ -4,9 +4,9 @@
 
 use super::Vm;
 use crate::arch::timer;
-use crate::boot::start::WALL_CLOCK;
 use crate::console::manager::Manager;
 use crate::console::monitor::machine::ThisMachine;
+use crate::platform::WALL_CLOCK;
 use crate::sched::{run, sections};
 use crate::vm::layout::{self, Device};
 use alloc::boxed::Box;

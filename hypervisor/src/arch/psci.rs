@@ -2,13 +2,10 @@
 //! PSCI calls to EL3 (DEN0022): start pCPUs, power off.
 
 use super::{barrier, mmu, smc, stack};
-use crate::console::output;
 use alloc::boxed::Box;
 
-const PSCI_VERSION: u64 = 0x8400_0000;
 const CPU_ON: u64 = 0xc400_0003;
 const SYSTEM_OFF: u64 = 0x8400_0008;
-const SYSTEM_RESET: u64 = 0x8400_0009;
 
 /// What a starting pCPU reads with its MMU off. The first two fields are `entry.S`'s.
 #[repr(C, align(64))]
@@ -44,26 +41,9 @@ pub fn start_pcpu(mpidr: u64, index: usize) -> Result<(), i32> {
     }
 }
 
-/// PSCI's version at EL3, major in the upper half.
-pub fn psci_version() -> u32 {
-    smc::call([PSCI_VERSION, 0, 0, 0, 0, 0, 0, 0])[0] as u32
-}
-
-/// Powers the machine off. Where firmware does not, says so and stands still.
-pub fn off() -> ! {
-    let code = smc::call([SYSTEM_OFF, 0, 0, 0, 0, 0, 0, 0])[0] as i32;
-    output::last_words(format_args!(
-        "PSCI SYSTEM_OFF came back with {code}: switch the machine off by hand"
-    ));
-    loop {
-        barrier::wait_for_interrupt();
-    }
-}
-
-/// Resets the machine.
-pub fn reset() -> ! {
-    smc::call([SYSTEM_RESET, 0, 0, 0, 0, 0, 0, 0]);
-    off()
+/// Has firmware power the machine off. Returns PSCI's negative code where it does not.
+pub fn system_off() -> i32 {
+    smc::call([SYSTEM_OFF, 0, 0, 0, 0, 0, 0, 0])[0] as i32
 }
 
 /// Powers off from a place where the conduit may be HVC and Postern is not at EL2.

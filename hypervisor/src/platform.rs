@@ -1,0 +1,29 @@
+//! The machine that EL2 runs on: what the boot device tree said of it, and its time of day.
+
+use crate::services::wall_clock::WallClock;
+use postern_base::ids::PcpuIndex;
+use postern_boot_tree::Machine;
+use spin::Once;
+
+/// The time of day.
+pub static WALL_CLOCK: WallClock = WallClock::new();
+
+static MACHINE: Once<Machine<'static>> = Once::new();
+
+/// Keeps what the boot device tree said, for [`machine`]. Once.
+pub fn init(machine: Machine<'static>) -> &'static Machine<'static> {
+    MACHINE.call_once(|| machine)
+}
+
+/// Returns what the boot device tree said.
+///
+/// # Panics
+/// Before [`init`].
+pub fn machine() -> &'static Machine<'static> {
+    MACHINE.get().expect("the boot path reads the tree first")
+}
+
+/// Returns the affinity of a pCPU.
+pub fn mpidr_of(pcpu: PcpuIndex) -> u64 {
+    machine().cpus.list()[pcpu.get()].mpidr.get()
+}
