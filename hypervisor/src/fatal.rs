@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ends of the machine: powered off, a boot that is impossible, and a panic.
 
 use crate::arch::{barrier, psci};

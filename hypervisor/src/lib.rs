@@ -9,12 +9,20 @@ pub mod arch;
 pub mod boot;
 pub mod console;
 #[cfg(target_os = "none")]
+pub mod control;
+#[cfg(target_os = "none")]
+pub mod exit;
+#[cfg(target_os = "none")]
 pub mod fatal;
 pub mod gic;
+pub mod irq;
+#[cfg(target_os = "none")]
+pub mod lifecycle;
 #[cfg(target_os = "none")]
 pub mod platform;
 pub mod sched;
 pub mod services;
 mod sync;
-pub mod trap;
+#[cfg(target_os = "none")]
+pub mod tee;
 pub mod vm;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine that EL2 runs on: what the boot device tree said of it, and its time of day.
 
 use crate::services::wall_clock::WallClock;

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where the exception vectors go on in Rust with a guest's call (`hypervisor/src/arch/vectors.S`).
+//! Where the entry code and the exception vectors go on in Rust (`hypervisor/src/arch/entry.S`, `vectors.S`).
 
-use hypervisor::arch::vectors;
-use hypervisor::arch::world::CallFrame;
+use hypervisor::boot::start;
+use hypervisor::exit::{handler, run};
 
-#[unsafe(no_mangle)]
-extern "C" fn guest_smc(frame: &mut CallFrame) -> bool {
-    vectors::smc(frame)
+hypervisor::entry! {
+    primary: start::primary,
+    wrong_level: start::wrong_level,
+    secondary: start::secondary,
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn guest_hvc(frame: &mut CallFrame) -> bool {
-    vectors::hvc(frame)
+hypervisor::vectors! {
+    smc: handler::smc,
+    hvc: handler::hvc,
+    after_call: run::before_return,
+    synchronous: handler::synchronous,
+    interrupt: handler::interrupt,
+    system_error: handler::system_error,
+    first: run::first,
 }

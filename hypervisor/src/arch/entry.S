@@ -71,6 +71,7 @@ _start:
     b.ne    6f
 
     mov     sp, x1
+    msr     tpidr_el2, xzr              // the index of the boot pCPU: arch/percpu.rs
     bl      own_translation
     // A first stage-1 table: the gigabytes that hold this image are normal memory, all others
     // device and never executed. Rust replaces it once it has read the device tree.
@@ -84,13 +85,13 @@ _start:
     bl      enable_mmu
     mov     x0, x19
     mov     x1, x20
-    b       {boot_primary}
+    b       boot_primary
 
     // Not at EL2: say so. This runs with the MMU off, and so does all that it calls.
 6:  mov     sp, x1
     mov     x0, x19
     mrs     x1, CurrentEL
-    b       {boot_wrong_level}
+    b       boot_wrong_level
 
 // x0 = table, x1 = first byte of the image, x2 = end of the image.
 fill_boot_table:
@@ -152,8 +153,8 @@ enable_mmu:
     isb
     ret
 
-// Where PSCI CPU_ON starts a pCPU: x0 = its `SecondaryStart` (stack top, root table), read with
-// the MMU off, so the starter cleaned it to memory.
+// Where PSCI CPU_ON starts a pCPU: x0 = its `SecondaryStart` (stack top, root table, index), read
+// with the MMU off, so the starter cleaned it to memory.
 .global secondary_entry
 secondary_entry:
     msr     daifset, #0xf
@@ -161,6 +162,7 @@ secondary_entry:
     bl      own_translation
     ldp     x1, x0, [x19]
     mov     sp, x1
+    ldr     x1, [x19, #16]
+    msr     tpidr_el2, x1
     bl      enable_mmu
-    mov     x0, x19
-    b       {boot_secondary}
+    b       boot_secondary

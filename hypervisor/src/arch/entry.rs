@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The entry code and what it needs from Rust.
+//! The entry code, and the names of what it goes on to in Rust.
 
 use super::{mmu, stack};
 use core::arch::global_asm;
@@ -8,25 +8,30 @@ global_asm!(
     include_str!("entry.S"),
     stack0_top = sym stack::BOOT_STACK_TOP,
     boot_table = sym mmu::BOOT_TABLE,
-    boot_primary = sym boot_primary,
-    boot_wrong_level = sym boot_wrong_level,
-    boot_secondary = sym boot_secondary,
 );
 
-/// The boot pCPU, at EL2 with the boot table on. `tree` is x0 as the loader left it.
-extern "C" fn boot_primary(tree: u64, image: u64) -> ! {
-    crate::boot::start::primary(tree, image)
-}
+/// Has the entry code go on to these functions. For the image, once.
+///
+/// - `primary(tree, image)`: the boot pCPU, at EL2 with the boot table on. `tree` is x0 as the loader left it, `image` where
+///   the image begins.
+/// - `wrong_level(tree, level)`: the boot pCPU at an exception level other than 2, MMU off.
+/// - `secondary()`: another pCPU, at EL2 with the final table on.
+#[macro_export]
+macro_rules! entry {
+    (primary: $primary:path, wrong_level: $wrong_level:path, secondary: $secondary:path $(,)?) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn boot_primary(tree: u64, image: u64) -> ! {
+            $primary(tree, image)
+        }
 
-/// The boot pCPU at an exception level other than 2, MMU off.
-extern "C" fn boot_wrong_level(tree: u64, current_el: u64) -> ! {
-    crate::boot::start::wrong_level(tree, (current_el >> 2) & 3)
-}
+        #[unsafe(no_mangle)]
+        extern "C" fn boot_wrong_level(tree: u64, current_el: u64) -> ! {
+            $wrong_level(tree, (current_el >> 2) & 3)
+        }
 
-/// Another pCPU, at EL2 with the final table on.
-extern "C" fn boot_secondary(start: u64) -> ! {
-    // SAFETY: `start` is what `psci::start_pcpu` passed to CPU_ON: the address of a leaked
-    // `SecondaryStart` that nobody changes any more.
-    let start = unsafe { &*(start as *const super::psci::SecondaryStart) };
-    crate::boot::start::secondary(start.index)
+        #[unsafe(no_mangle)]
+        extern "C" fn boot_secondary() -> ! {
+            $secondary()
+        }
+    };
 }

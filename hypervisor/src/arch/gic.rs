@@ -4,9 +4,12 @@
 //!
 //! What is done to the registers in memory is plain code, [`crate::gic`].
 
+use super::percpu::PerPcpu;
 use super::{barrier, read_register, timer, write_register};
 use crate::gic::{self, Bus, FIRST_SPECIAL_INTID, GicError, LAST_SPECIAL_INTID};
+use core::cell::Cell;
 use mediator::addr::Pa;
+use postern_base::ids::MAX_PCPUS;
 use postern_boot_tree::Interrupt;
 use postern_exceptions::registers::controls;
 use spin::Once;
@@ -17,6 +20,9 @@ pub use crate::gic::KICK_INTID;
 pub const MAINTENANCE_INTID: u32 = 25;
 
 static DISTRIBUTOR: Once<Pa> = Once::new();
+/// The first frame of the redistributor of each pCPU.
+static REDISTRIBUTOR: PerPcpu<Cell<Pa>> =
+    PerPcpu::new([const { Cell::new(Pa::new(0)) }; MAX_PCPUS]);
 
 /// The GIC that the device tree names.
 struct Machine;
@@ -84,6 +90,7 @@ pub fn init_pcpu(redistributor: Pa) -> Result<(), GicError> {
         | 1 << timer::HYPERVISOR_TIMER_INTID
         | 1 << timer::VIRTUAL_TIMER_INTID;
     gic::init_redistributor(&Machine, redistributor, own)?;
+    REDISTRIBUTOR.this().set(redistributor);
 
     // ICC_SRE_EL1 counts only while ICC_SRE_EL2.SRE is set, so that comes first.
     write_register!("S3_4_C12_C9_5", controls::ICC_SRE_EL2);
@@ -113,9 +120,10 @@ pub fn route_spi(spi: Interrupt, mpidr: u64) {
     }
 }
 
-/// Disables an interrupt: a private one on this pCPU, whose redistributor is given, or an SPI.
-pub fn disable(redistributor: Pa, intid: u32) {
+/// Disables an interrupt: a private one on this pCPU, or an SPI.
+pub fn disable(intid: u32) {
     if let Some(base) = DISTRIBUTOR.get() {
+        let redistributor = REDISTRIBUTOR.this().get();
         gic::disable(&Machine, *base, redistributor, intid);
         barrier::dsb();
     }
@@ -144,8 +152,8 @@ pub fn deactivate(intid: u32) {
 }
 
 /// Sets or clears the active state of a private interrupt of this pCPU.
-pub fn set_private_active(redistributor: Pa, intid: u32, active: bool) {
-    gic::set_private_active(&Machine, redistributor, intid, active);
+pub fn set_private_active(intid: u32, active: bool) {
+    gic::set_private_active(&Machine, REDISTRIBUTOR.this().get(), intid, active);
     barrier::dsb();
 }
 

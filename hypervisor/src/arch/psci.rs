@@ -3,17 +3,17 @@
 
 use super::{barrier, mmu, smc, stack};
 use alloc::boxed::Box;
+use postern_base::ids::PcpuIndex;
 
 const CPU_ON: u64 = 0xc400_0003;
 const SYSTEM_OFF: u64 = 0x8400_0008;
 
-/// What a starting pCPU reads with its MMU off. The first two fields are `entry.S`'s.
+/// What `entry.S` reads on a starting pCPU with its MMU off.
 #[repr(C, align(64))]
-pub struct SecondaryStart {
+struct SecondaryStart {
     stack_top: u64,
     root_table: u64,
-    /// The pCPU's index.
-    pub index: usize,
+    index: u64,
 }
 
 unsafe extern "C" {
@@ -21,15 +21,15 @@ unsafe extern "C" {
     fn secondary_entry();
 }
 
-/// Starts the pCPU with this MPIDR affinity; it enters `boot::start::secondary(index)`.
+/// Starts the pCPU with this MPIDR affinity; it runs the image's `boot_secondary`.
 ///
 /// # Errors
 /// PSCI's negative code.
-pub fn start_pcpu(mpidr: u64, index: usize) -> Result<(), i32> {
+pub fn start_pcpu(mpidr: u64, pcpu: PcpuIndex) -> Result<(), i32> {
     let start = Box::leak(Box::new(SecondaryStart {
-        stack_top: stack::top(index),
+        stack_top: stack::top(pcpu),
         root_table: mmu::root(),
-        index,
+        index: pcpu.get() as u64,
     }));
     let address = core::ptr::from_ref(start) as u64;
     mmu::clean_to_memory(address, size_of::<SecondaryStart>() as u64);

@@ -3,7 +3,7 @@
 //! of writing on.
 
 use core::cell::UnsafeCell;
-use postern_boot_tree::MAX_CPUS as MAX_PCPUS;
+use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 
 /// Bytes of a pCPU's stack.
 pub const STACK_BYTES: usize = 64 * 1024;
@@ -52,9 +52,9 @@ pub static SPARE_STACK_TOP: StackTop = StackTop(
         .wrapping_add((MAX_PCPUS + 1) * size_of::<Slot>()),
 );
 
-/// The address just above the stack of pCPU `index`.
-pub fn top(index: usize) -> u64 {
-    SLOTS.0.get() as u64 + ((index + 1) * size_of::<Slot>()) as u64
+/// Returns the address just above the stack of a pCPU.
+pub fn top(pcpu: PcpuIndex) -> u64 {
+    SLOTS.0.get() as u64 + ((pcpu.get() + 1) * size_of::<Slot>()) as u64
 }
 
 /// The addresses of the pages that stay unmapped.

@@ -75,14 +75,14 @@ vectors:
     from_el2 6
     from_el2 7
     from_guest_by_itself
-    from_guest {guest_irq}
-    from_guest {guest_irq}
-    from_guest {guest_serror}
+    from_guest guest_irq
+    from_guest guest_irq
+    from_guest guest_serror
     // From EL0 in AArch32 state: the register file is the same one.
-    from_guest {guest_sync}
-    from_guest {guest_irq}
-    from_guest {guest_irq}
-    from_guest {guest_serror}
+    from_guest guest_sync
+    from_guest guest_irq
+    from_guest guest_irq
+    from_guest guest_serror
 
 guest_calls_by_smc:
     // A trapped SMC's return address is its own.
@@ -93,7 +93,7 @@ guest_calls_by_smc:
     tbnz    x2, #21, guest_steps_over_smc
 go_on_with_smc:
     mov     x0, sp
-    bl      {guest_smc}
+    bl      guest_smc
     tbz     w0, #0, return_from_call
     b       after_call
 
@@ -105,20 +105,20 @@ guest_steps_over_smc:
 
 guest_calls_by_hvc:
     mov     x0, sp
-    bl      {guest_hvc}
+    bl      guest_hvc
     tbz     w0, #0, return_from_call
 
 // There is more to do than the call: perhaps another vCPU's turn.
 after_call:
     save_others
     mov     x0, sp
-    bl      {after_call}
+    bl      guest_call_end
     b       return_to_guest
 
 guest_does_something_else:
     save_others
     mov     x0, sp
-    bl      {guest_sync}
+    bl      guest_sync
     b       return_to_guest
 
 // An exception taken from EL2 is a bug of ours. The stack may be the reason: use the spare one.
@@ -171,5 +171,5 @@ enter_first_guest:
     mov     x0, sp
     mov     x29, #0
     mov     x30, #0
-    bl      {first_guest}
+    bl      first_guest
     b       return_to_guest

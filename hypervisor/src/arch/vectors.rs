@@ -1,32 +1,74 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The exception vectors.
 
-use super::world::{CallFrame, Frame};
-use super::{barrier, stack};
-use crate::vm::Exit;
+use super::{barrier, percpu, stack};
 use aarch64_cpu::registers::VBAR_EL2;
 use core::arch::global_asm;
 use tock_registers::interfaces::Writeable;
 
 global_asm!(
     include_str!("vectors.S"),
-    guest_smc = sym guest_smc,
-    guest_hvc = sym guest_hvc,
-    after_call = sym after_call,
-    guest_sync = sym guest_sync,
-    guest_irq = sym guest_irq,
-    guest_serror = sym guest_serror,
-    first_guest = sym first_guest,
     el2_exception = sym el2_exception,
     spare_stack_top = sym stack::SPARE_STACK_TOP,
 );
 
 unsafe extern "C" {
-    // In the package `postern`, for how they are compiled.
-    fn guest_smc(frame: &mut CallFrame) -> bool;
-    fn guest_hvc(frame: &mut CallFrame) -> bool;
     static vectors: u8;
     fn enter_first_guest(stack_top: u64) -> !;
+}
+
+/// Has the vectors go on to these functions. For the image, once, which is compiled for speed.
+///
+/// - `smc` and `hvc` get the head of the frame of a call with immediate zero. They return whether there is more to do
+///   before the guest goes on: `after_call` does that, with the whole frame.
+/// - `synchronous`, `interrupt` and `system_error` get the frame at any other exit.
+/// - `first` fills the frame of the first vCPU of a pCPU.
+#[macro_export]
+macro_rules! vectors {
+    (
+        smc: $smc:path,
+        hvc: $hvc:path,
+        after_call: $after_call:path,
+        synchronous: $synchronous:path,
+        interrupt: $interrupt:path,
+        system_error: $system_error:path,
+        first: $first:path $(,)?
+    ) => {
+        #[unsafe(no_mangle)]
+        extern "C" fn guest_smc(frame: &mut $crate::arch::world::CallFrame) -> bool {
+            $smc(frame)
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn guest_hvc(frame: &mut $crate::arch::world::CallFrame) -> bool {
+            $hvc(frame)
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn guest_call_end(frame: &mut $crate::arch::world::Frame) {
+            $after_call(frame);
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn guest_sync(frame: &mut $crate::arch::world::Frame) {
+            $synchronous(frame);
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn guest_irq(frame: &mut $crate::arch::world::Frame) {
+            $interrupt(frame);
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn guest_serror(frame: &mut $crate::arch::world::Frame) {
+            $system_error(frame);
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn first_guest(frame: &mut $crate::arch::world::Frame) {
+            $first(frame);
+        }
+    };
 }
 
 /// Points this pCPU at the vectors.
@@ -35,42 +77,10 @@ pub fn install() {
     barrier::isb();
 }
 
-/// Leaves the boot path of pCPU `index` for good: its stack starts anew, and the scheduler runs.
-pub fn enter_scheduler(index: usize) -> ! {
+/// Leaves the boot path of this pCPU for good: its stack starts anew, and the scheduler runs.
+pub fn enter_scheduler() -> ! {
     // SAFETY: the stack is this pCPU's own, and nothing on it is used any more: we never return.
-    unsafe { enter_first_guest(stack::top(index)) }
-}
-
-/// An SMC. Whether there is more to do before the guest goes on, for which `after_call` has the whole frame.
-#[inline]
-pub fn smc(frame: &mut CallFrame) -> bool {
-    crate::trap::handler::call(frame, Exit::Smc)
-}
-
-/// As [`smc`], for an HVC.
-#[inline]
-pub fn hvc(frame: &mut CallFrame) -> bool {
-    crate::trap::handler::call(frame, Exit::Hvc)
-}
-
-extern "C" fn after_call(frame: &mut Frame) {
-    crate::sched::run::before_return(frame);
-}
-
-extern "C" fn guest_sync(frame: &mut Frame) {
-    crate::trap::handler::synchronous(frame);
-}
-
-extern "C" fn guest_irq(frame: &mut Frame) {
-    crate::trap::handler::interrupt(frame);
-}
-
-extern "C" fn guest_serror(frame: &mut Frame) {
-    crate::trap::handler::system_error(frame);
-}
-
-extern "C" fn first_guest(frame: &mut Frame) {
-    crate::sched::run::first(frame);
+    unsafe { enter_first_guest(stack::top(percpu::id())) }
 }
 
 extern "C" fn el2_exception(kind: u64, esr: u64, elr: u64, far: u64, sp: u64) -> ! {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! From power-on to the first guest: what the boot loader left us.
+//! From power-on to the first guest.
 
+pub mod share;
 #[cfg(target_os = "none")]
 pub mod start;
+#[cfg(target_os = "none")]
+pub mod vms_up;

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot story, on one page.
 
+use super::vms_up;
 use crate::arch::{self, gic, heap, id_registers, mmu, percpu, psci, vectors, world};
 use crate::console::output::{self, MachineUart};
 use crate::console::uart::Uart;
 use crate::fatal::fail;
 use crate::gic::wait_until;
 use crate::platform::{self, WALL_CLOCK, machine};
-use crate::{info, vm};
+use crate::vm::{pcpu, seeds};
+use crate::{exit, info};
 use aarch64_cpu::registers::MPIDR_EL1;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use mediator::addr::Pa;
+use postern_base::ids::PcpuIndex;
 use postern_base::range::PaRange;
 use postern_boot_tree::seed::{self, BootSeed};
 use postern_boot_tree::{
@@ -50,13 +53,13 @@ pub fn primary(tree: u64, image: u64) -> ! {
     };
     match bring_up(tree, bytes) {
         Ok(vms) => {
-            vm::init_seeds(&seed);
+            seeds::init(&seed);
             drop(seed);
-            vm::start_all(&vms);
+            vms_up::start_all(&vms);
         }
         Err(error) => fail(format_args!("{error}")),
     }
-    vectors::enter_scheduler(0)
+    vectors::enter_scheduler()
 }
 
 /// Reads the tree, maps memory, starts the interrupt controller and all pCPUs.
@@ -106,7 +109,8 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
     if let Err(error) = gic::init_distributor(machine.gic.distributor.start()) {
         fail(format_args!("{error}"));
     }
-    this_pcpu_up(0, machine);
+    exit::run::own_interrupts();
+    this_pcpu_up(machine);
     start_others(machine);
     Ok(vms)
 }
@@ -147,9 +151,11 @@ fn page_end(range: PaRange) -> Pa {
 }
 
 fn start_others(machine: &Machine<'_>) {
-    for (index, cpu) in machine.cpus.list().iter().enumerate().skip(1) {
+    let pcpus = (0..).filter_map(PcpuIndex::new);
+    for (pcpu, cpu) in pcpus.zip(machine.cpus.list()).skip(1) {
+        let index = pcpu.get();
         let before = PCPUS_UP.load(Ordering::Acquire);
-        match psci::start_pcpu(cpu.mpidr.get(), index) {
+        match psci::start_pcpu(cpu.mpidr.get(), pcpu) {
             // One after the other: what each does is short, and the log stays readable.
             Ok(()) => {
                 let is_up = || PCPUS_UP.load(Ordering::Acquire) != before;
@@ -179,14 +185,15 @@ fn start_others(machine: &Machine<'_>) {
 }
 
 /// Another pCPU, at EL2, on the final table.
-pub fn secondary(index: usize) -> ! {
+pub fn secondary() -> ! {
     mmu::set_write_implies_execute_never();
     vectors::install();
-    this_pcpu_up(index, machine());
-    vectors::enter_scheduler(index)
+    this_pcpu_up(machine());
+    vectors::enter_scheduler()
 }
 
-fn this_pcpu_up(index: usize, machine: &Machine<'_>) {
+fn this_pcpu_up(machine: &Machine<'_>) {
+    let index = percpu::index();
     let mpidr = machine.cpus.list()[index].mpidr.get();
     let regions = machine.gic.redistributors.iter();
     let regions = regions.map(|range| (range.start(), range.end()));
@@ -200,9 +207,9 @@ fn this_pcpu_up(index: usize, machine: &Machine<'_>) {
     }
     let features = CpuFeatures::new(id_registers::read);
     world::init_traps(features);
-    percpu::init(index, redistributor, features);
+    pcpu::init(features);
     #[cfg(debug_assertions)]
-    postern_base::lock::check_order_by(|| percpu::is_ready().then(|| percpu::this().id()));
+    postern_base::lock::check_order_by(|| Some(percpu::id()));
     PCPUS_UP.fetch_add(1, Ordering::Release);
 }
 

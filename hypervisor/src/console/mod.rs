@@ -3,8 +3,6 @@
 
 pub mod flow;
 pub mod guest;
-#[cfg(target_os = "none")]
-pub mod input;
 pub mod lines;
 pub mod log;
 pub mod manager;

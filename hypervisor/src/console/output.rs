@@ -306,11 +306,7 @@ pub fn boot_error(why: fmt::Arguments<'_>) {
 
 /// Says what has gone wrong for good on this pCPU, as [`last_words`].
 pub fn panic(text: fmt::Arguments<'_>) {
-    let pcpu = if percpu::is_ready() {
-        percpu::this().index
-    } else {
-        0
-    };
+    let pcpu = percpu::index();
     last_words(format_args!("panic on CPU {pcpu}: {text}"));
 }
 

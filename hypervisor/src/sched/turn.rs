@@ -2,67 +2,17 @@
 //! Whose turn it is on a pCPU, and for how long: what is done before a guest goes on, when EL2's timer is to
 //! interrupt, and how much of the time pieces of work for VMs get.
 //!
-//! Decisions only. The policy behind them is [`Scheduler`]'s, and a [`Site`] does what is decided: the hypervisor's
+//! Decisions only. The policy behind them is [`Scheduler`](super::policy::Scheduler)'s, and a [`Site`] does what is decided: the hypervisor's
 //! (`super::run`), or the tests' made-up pCPU. Three things are kept here:
 //! - **What is asked for is done before a guest goes on**, or the timer asks again within a slice.
 //! - **A slice lasts as long as it is to**: its end interrupts, and nothing else ends it.
 //! - **Whoever waits for a time is woken then**, whatever the pCPU is busy with.
 
-use super::{Placement, Scheduler};
-use core::cell::Cell;
-use postern_base::ids::{PcpuIndex, PcpuSet, VcpuId};
-
-/// What must be done before a guest goes on: bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct Wanted(u32);
-
-impl Wanted {
-    /// Nothing.
-    pub const NOTHING: Self = Self(0);
-    /// The scheduler is to be asked.
-    pub const RESCHEDULE: Self = Self(1);
-    /// The list registers were read back and must be filled again.
-    pub const REFILL: Self = Self(2);
-    /// The running vCPU waits for an interrupt.
-    pub const BLOCK: Self = Self(4);
-    /// The running vCPU is turned off.
-    pub const OFF: Self = Self(8);
-    /// The monitor has something to do, with no lock held.
-    pub const MONITOR: Self = Self(16);
-    /// A piece of work for some VM is to be done.
-    pub const WORK: Self = Self(32);
-    /// What the scheduler does.
-    const SCHEDULE: Self = Self(Self::RESCHEDULE.0 | Self::BLOCK.0 | Self::OFF.0);
-    /// All but the list registers.
-    const MORE: Self = Self(Self::SCHEDULE.0 | Self::MONITOR.0 | Self::WORK.0);
-
-    /// Both.
-    #[must_use]
-    #[inline]
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// What is in both.
-    #[must_use]
-    #[inline]
-    const fn only(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-
-    /// Whether something is in both.
-    #[inline]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Whether it is nothing.
-    #[inline]
-    pub const fn is_nothing(self) -> bool {
-        self.0 == 0
-    }
-}
+use super::queues::{
+    Queues, Wanted, arm_timer, ask, keep, look_at_slice, placed_on, put_off_work, take, wake,
+    work_due,
+};
+use postern_base::ids::{PcpuSet, VcpuId};
 
 /// Whether a VM's vCPUs may be on pCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,41 +26,19 @@ pub enum Gate {
 }
 
 /// A pCPU, which this runs on, and what is on it. Times are counter ticks.
-pub trait Site {
+pub trait Site: Queues {
     /// A vCPU.
     type Vcpu: Copy;
     /// Where the registers of the vCPU on this pCPU are, while EL2 runs.
     type Frame;
 
-    /// Which pCPU it is.
-    fn pcpu(&self) -> PcpuIndex;
-    /// What must be done on it before a guest goes on.
-    fn wanted(&self) -> &Cell<Wanted>;
-    /// When a piece of work for some VM is due next, though a guest runs; `u64::MAX` while none is known.
-    fn work_at(&self) -> &Cell<u64>;
-    /// The time.
-    fn now(&self) -> u64;
-    /// How long a vCPU runs when others wait.
-    fn slice(&self) -> u64;
-    /// Has the timer interrupt then, and at no other time.
-    fn arm(&self, at: u64);
-    /// Has the timer interrupt no later than then.
-    fn arm_no_later_than(&self, at: u64);
-    /// When the timer is to interrupt for something else.
-    fn next_tick(&self) -> u64;
     /// The timer has interrupted: does what is due of that.
     fn tick(&self, now: u64);
-    /// Asks the scheduler, under its lock.
-    fn scheduler<R>(&self, ask: impl FnOnce(&mut Scheduler) -> R) -> R;
-    /// Interrupts another pCPU.
-    fn kick(&self, pcpu: PcpuIndex);
     /// Takes the interrupts that are pending.
     fn take_pending(&self);
     /// Waits until one is.
     fn idle(&self);
 
-    /// Whether there are pieces of work for VMs.
-    fn has_work(&self) -> bool;
     /// Does a piece; `false` where there is none now. A call to OP-TEE in it is interrupted by what interrupts this pCPU.
     fn work_step(&self) -> bool;
     /// Has the monitor do what is asked of it.
@@ -149,26 +77,6 @@ pub trait Site {
 /// How often [`rounds`] looks whether something was asked for meanwhile. What asks is a vCPU that was woken,
 /// each time another, or a person at the monitor.
 const MOST_ROUNDS: usize = 4;
-
-/// Has this done before the guest goes on.
-pub fn ask<S: Site>(site: &S, what: Wanted) {
-    let wanted = site.wanted();
-    wanted.set(wanted.get().and(what));
-}
-
-/// Whether this was asked for; it is not any more.
-fn take<S: Site>(site: &S, what: Wanted) -> bool {
-    let wanted = site.wanted().get();
-    site.wanted().set(Wanted(wanted.0 & !what.0));
-    wanted.has(what)
-}
-
-/// Only this of what was asked for is still to be done: what was.
-fn keep<S: Site>(site: &S, what: Wanted) -> Wanted {
-    let wanted = site.wanted().get();
-    site.wanted().set(wanted.only(what));
-    wanted
-}
 
 /// Does what was asked for, before the guest on this pCPU goes on, or another.
 #[inline]
@@ -251,55 +159,11 @@ fn do_pieces<S: Site>(site: &S, most: u64) {
     }
 }
 
-/// Gives way if the slice is over and somebody waits; else sees to it that the timer says so.
-pub fn look_at_slice<S: Site>(site: &S) {
-    let now = site.now();
-    if site.scheduler(|scheduler| scheduler.slice_is_over(site.pcpu(), now)) {
-        ask(site, Wanted::RESCHEDULE);
-    }
-    arm_timer(site);
-}
-
-/// Has the timer interrupt when something is due on this pCPU.
-fn arm_timer<S: Site>(site: &S) {
-    let pcpu = site.pcpu();
-    // What is asked for already needs no interrupt, which would come at once, again and again. What is not does: the
-    // slice may have ended since somebody looked.
-    let is_asked = site.wanted().get().has(Wanted::RESCHEDULE);
-    let event = site.scheduler(|scheduler| {
-        let slice_end = scheduler.slice_end(pcpu).filter(|_| !is_asked);
-        slice_end.into_iter().chain(scheduler.deadline(pcpu)).min()
-    });
-    let for_work = work_due(site).filter(|_| !site.wanted().get().has(Wanted::WORK));
-    let events = event.into_iter().chain(for_work);
-    site.arm(events.fold(site.next_tick(), u64::min));
-}
-
-/// When a piece of work is due though a guest runs, if there is work: a slice after the last one, whatever interrupts
-/// come before. So who runs here can neither put work off nor have more of it done in its neighbour's time.
-fn work_due<S: Site>(site: &S) -> Option<u64> {
-    let at = site.work_at();
-    if !site.has_work() {
-        at.set(u64::MAX);
-        return None;
-    }
-    if at.get() == u64::MAX {
-        at.set(site.now() + site.slice());
-    }
-    Some(at.get())
-}
-
-/// Work was done: it is due a slice after the timer is armed next.
-fn put_off_work<S: Site>(site: &S) {
-    take(site, Wanted::WORK);
-    site.work_at().set(u64::MAX);
-}
-
 /// The timer has interrupted: a slice is over, or a waiting vCPU's time has come.
 pub fn timer_fired<S: Site>(site: &S) {
     let now = site.now();
     while let Some(id) = site.scheduler(|scheduler| scheduler.expired(site.pcpu(), now)) {
-        wake(site, site.by_id(id));
+        wake(site, id, site.affinity(site.by_id(id)));
     }
     site.tick(now);
     // Busy pCPUs too do their part, a piece at a time: a VM's start or end must not wait until its
@@ -308,50 +172,6 @@ pub fn timer_fired<S: Site>(site: &S) {
         ask(site, Wanted::WORK);
     }
     look_at_slice(site);
-}
-
-/// Makes a vCPU that waits runnable; no effect on others.
-pub fn wake<S: Site>(site: &S, sleeper: S::Vcpu) {
-    let (id, affinity) = (site.id(sleeper), site.affinity(sleeper));
-    placed_on(
-        site,
-        site.scheduler(|scheduler| scheduler.wake(id, affinity)),
-    );
-}
-
-/// Makes a vCPU that is off runnable.
-pub fn start<S: Site>(site: &S, newcomer: S::Vcpu) {
-    let (id, affinity) = (site.id(newcomer), site.affinity(newcomer));
-    placed_on(
-        site,
-        site.scheduler(|scheduler| scheduler.start(id, affinity)),
-    );
-}
-
-fn placed_on<S: Site>(site: &S, placed: Option<Placement>) {
-    match placed {
-        Some(Placement { pcpu }) if pcpu == site.pcpu() => look_at_slice(site),
-        Some(Placement { pcpu }) => site.kick(pcpu),
-        None => {}
-    }
-}
-
-/// Another pCPU stays in the secure world: others take over what waits for it, this one its deadlines.
-pub fn lost<S: Site>(site: &S, pcpu: PcpuIndex) {
-    let told = site.scheduler(|scheduler| scheduler.lose(pcpu, site.pcpu()));
-    tell(site, told);
-}
-
-/// It is back.
-pub fn regained<S: Site>(site: &S, pcpu: PcpuIndex) {
-    let told = site.scheduler(|scheduler| scheduler.regain(pcpu));
-    tell(site, told);
-}
-
-fn tell<S: Site>(site: &S, pcpus: PcpuSet) {
-    for pcpu in pcpus.iter() {
-        placed_on(site, Some(Placement { pcpu }));
-    }
 }
 
 /// Takes the current vCPU off if it is to leave, and puts the next one on.
@@ -440,7 +260,7 @@ fn block<S: Site>(site: &S, vcpu: S::Vcpu) {
         || site.gate(vcpu) == Gate::Closed
         || site.has_deliverable(vcpu);
     if is_ready {
-        wake(site, vcpu);
+        wake(site, id, site.affinity(vcpu));
     }
 }
 
@@ -454,7 +274,7 @@ fn rest<S: Site>(site: &S, vcpu: S::Vcpu) {
     site.rests(vcpu);
     // A VM that went on or stopped before now found nobody to wake.
     if site.gate(vcpu) != Gate::Paused {
-        wake(site, vcpu);
+        wake(site, id, site.affinity(vcpu));
     }
 }
 

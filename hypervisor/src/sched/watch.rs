@@ -20,25 +20,25 @@ pub const PATIENCE_SECONDS: u64 = 10;
 /// On a cache line of its own, since only its pCPU writes it.
 #[repr(align(64))]
 #[derive(Debug, Default)]
-pub struct Passages(AtomicU32);
+pub struct SecureEntryCount(AtomicU32);
 
-impl Passages {
+impl SecureEntryCount {
     /// None yet.
     pub const fn new() -> Self {
         Self(AtomicU32::new(0))
     }
 
-    /// The pCPU whose passages these are goes in, does something there, and comes back.
+    /// Counts an entry, makes the call, and counts the exit. For the pCPU whose count it is.
     #[inline]
-    pub fn pass<T>(&self, visit: impl FnOnce() -> T) -> T {
+    pub fn around<T>(&self, call: impl FnOnce() -> T) -> T {
         let count = self.0.load(Ordering::Relaxed);
         self.0.store(count.wrapping_add(1), Ordering::Relaxed);
-        let result = visit();
+        let result = call();
         self.0.store(count.wrapping_add(2), Ordering::Relaxed);
         result
     }
 
-    /// The pCPU whose passages these are is at its tick, outside.
+    /// Counts a tick, outside. For the pCPU whose count it is.
     #[inline]
     pub fn tick(&self) {
         let count = self.0.load(Ordering::Relaxed);
@@ -53,7 +53,7 @@ impl Passages {
 
 /// What is new about a pCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum WatchdogEvent {
     /// It has shown no sign for [`AWAY_SECONDS`].
     Away(PcpuIndex),
     /// It was said to be away, no more than that, and has come back.
@@ -83,11 +83,11 @@ enum Told {
 
 /// What was seen of all pCPUs.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct TeeWatchdog {
     seen: [Seen; MAX_PCPUS],
 }
 
-impl Watch {
+impl TeeWatchdog {
     /// Nothing seen.
     pub const fn new() -> Self {
         Self {
@@ -100,7 +100,13 @@ impl Watch {
     }
 
     /// Looks at the count of a pCPU at `now`, in ticks, of which a `second` has so many.
-    pub fn look(&mut self, pcpu: PcpuIndex, count: u32, now: u64, second: u64) -> Option<News> {
+    pub fn poll(
+        &mut self,
+        pcpu: PcpuIndex,
+        count: u32,
+        now: u64,
+        second: u64,
+    ) -> Option<WatchdogEvent> {
         let seen = &mut self.seen[pcpu.get()];
         let Some(since) = seen.since.filter(|_| seen.count == count) else {
             let told = seen.told;
@@ -111,13 +117,13 @@ impl Watch {
             };
             return match told {
                 Told::Nothing => None,
-                Told::Away => Some(News::Returned(pcpu)),
-                Told::Stuck => Some(News::Back(pcpu)),
+                Told::Away => Some(WatchdogEvent::Returned(pcpu)),
+                Told::Stuck => Some(WatchdogEvent::Back(pcpu)),
             };
         };
         let (seconds, told, news) = match seen.told {
-            Told::Nothing => (AWAY_SECONDS, Told::Away, News::Away(pcpu)),
-            Told::Away => (PATIENCE_SECONDS, Told::Stuck, News::Stuck(pcpu)),
+            Told::Nothing => (AWAY_SECONDS, Told::Away, WatchdogEvent::Away(pcpu)),
+            Told::Away => (PATIENCE_SECONDS, Told::Stuck, WatchdogEvent::Stuck(pcpu)),
             Told::Stuck => return None,
         };
         if now.saturating_sub(since) < seconds * second {
@@ -136,80 +142,80 @@ mod tests {
 
     #[test]
     fn the_count_is_odd_inside() {
-        let passages = Passages(AtomicU32::new(u32::MAX - 1));
-        assert!(passages.get().is_multiple_of(2));
-        let inside = passages.pass(|| passages.get());
+        let entries = SecureEntryCount(AtomicU32::new(u32::MAX - 1));
+        assert!(entries.get().is_multiple_of(2));
+        let inside = entries.around(|| entries.get());
         assert!(!inside.is_multiple_of(2));
-        assert_eq!(passages.get(), 0, "wraps to an even number");
+        assert_eq!(entries.get(), 0, "wraps to an even number");
     }
 
     #[test]
     fn only_who_stays_in_one_call_is_away_and_then_stuck_and_is_told_once() {
-        let mut watch = Watch::new();
+        let mut watchdog = TeeWatchdog::new();
         // Nobody has looked before, however late it is.
-        assert_eq!(watch.look(P, 0, 1_000_000, 10), None);
+        assert_eq!(watchdog.poll(P, 0, 1_000_000, 10), None);
         // Inside at every look, but never in the same call.
         for step in 0..20 {
             let now = 2_000_000 + 19 * u64::from(step);
-            assert_eq!(watch.look(P, 2 * step + 1, now, 10), None);
+            assert_eq!(watchdog.poll(P, 2 * step + 1, now, 10), None);
         }
         for (count, now, news) in [
             (41, 3_000_000, None),
             (41, 3_000_019, None),
-            (41, 3_000_020, Some(News::Away(P))),
+            (41, 3_000_020, Some(WatchdogEvent::Away(P))),
             (41, 3_000_099, None),
-            (41, 3_000_100, Some(News::Stuck(P))),
+            (41, 3_000_100, Some(WatchdogEvent::Stuck(P))),
             (41, 4_000_000, None),
-            (42, 4_000_001, Some(News::Back(P))),
+            (42, 4_000_001, Some(WatchdogEvent::Back(P))),
             (43, 4_000_002, None),
-            (43, 4_000_022, Some(News::Away(P))),
-            (45, 4_000_023, Some(News::Returned(P))),
+            (43, 4_000_022, Some(WatchdogEvent::Away(P))),
+            (45, 4_000_023, Some(WatchdogEvent::Returned(P))),
             (46, 4_000_024, None),
             (47, 5_000_001, None),
             // Where nobody looked for long, one comes after the other all the same.
-            (47, 6_000_000, Some(News::Away(P))),
-            (47, 6_000_001, Some(News::Stuck(P))),
-            (49, 6_000_002, Some(News::Back(P))),
+            (47, 6_000_000, Some(WatchdogEvent::Away(P))),
+            (47, 6_000_001, Some(WatchdogEvent::Stuck(P))),
+            (49, 6_000_002, Some(WatchdogEvent::Back(P))),
         ] {
-            assert_eq!(watch.look(P, count, now, 10), news, "{count} at {now}");
+            assert_eq!(watchdog.poll(P, count, now, 10), news, "{count} at {now}");
         }
     }
 
     /// A secure interrupt can take a pCPU from wherever it is.
     #[test]
     fn who_does_not_come_to_its_tick_is_away_although_it_has_called_nobody() {
-        let passages = Passages::new();
-        let mut watch = Watch::new();
-        let mut look = |passages: &Passages, now| watch.look(P, passages.get(), now, 10);
+        let entries = SecureEntryCount::new();
+        let mut watchdog = TeeWatchdog::new();
+        let mut look = |entries: &SecureEntryCount, now| watchdog.poll(P, entries.get(), now, 10);
         // Idle for ever, however long: there is a tick a second.
         for now in (1000..2000).step_by(10) {
-            passages.tick();
-            assert!(passages.get().is_multiple_of(2), "it is outside");
-            assert_eq!(look(&passages, now), None);
+            entries.tick();
+            assert!(entries.get().is_multiple_of(2), "it is outside");
+            assert_eq!(look(&entries, now), None);
         }
         let last = 1990;
-        assert_eq!(look(&passages, last + 19), None);
-        assert_eq!(look(&passages, last + 20), Some(News::Away(P)));
-        assert_eq!(look(&passages, last + 99), None);
-        assert_eq!(look(&passages, last + 100), Some(News::Stuck(P)));
-        passages.tick();
-        assert_eq!(look(&passages, last + 200), Some(News::Back(P)));
+        assert_eq!(look(&entries, last + 19), None);
+        assert_eq!(look(&entries, last + 20), Some(WatchdogEvent::Away(P)));
+        assert_eq!(look(&entries, last + 99), None);
+        assert_eq!(look(&entries, last + 100), Some(WatchdogEvent::Stuck(P)));
+        entries.tick();
+        assert_eq!(look(&entries, last + 200), Some(WatchdogEvent::Back(P)));
     }
 
     #[test]
     fn a_clock_that_another_cpu_reads_a_little_earlier_does_no_harm() {
-        let mut watch = Watch::new();
-        assert_eq!(watch.look(P, 1, 100, 10), None);
-        assert_eq!(watch.look(P, 1, 99, 10), None);
+        let mut watchdog = TeeWatchdog::new();
+        assert_eq!(watchdog.poll(P, 1, 100, 10), None);
+        assert_eq!(watchdog.poll(P, 1, 99, 10), None);
     }
 
     #[test]
     fn pcpus_are_told_apart() {
-        let mut watch = Watch::new();
+        let mut watchdog = TeeWatchdog::new();
         let other = PcpuIndex::new(1).unwrap();
-        watch.look(P, 1, 0, 10);
-        watch.look(other, 2, 0, 10);
-        assert_eq!(watch.look(other, 4, 50, 10), None);
-        assert_eq!(watch.look(P, 1, 50, 10), Some(News::Away(P)));
+        watchdog.poll(P, 1, 0, 10);
+        watchdog.poll(other, 2, 0, 10);
+        assert_eq!(watchdog.poll(other, 4, 50, 10), None);
+        assert_eq!(watchdog.poll(P, 1, 50, 10), Some(WatchdogEvent::Away(P)));
     }
 }

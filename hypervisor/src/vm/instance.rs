@@ -1,60 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A virtual machine and its vCPUs, and how they start and stop.
+//! A virtual machine and its vCPUs: what they are made of.
 
-use super::guest_image::Images;
+use super::devices::Devices;
+use super::guest_image::{Images, Loader};
 use super::guest_tree::GuestTee;
 use super::layout;
 use super::life::Life;
 use super::mapping::Mapping;
+use super::memory::Memory;
+use super::run_permission::RunPermission;
+use super::work::Work;
 use crate::arch::world::{Context, Frame, Machine};
 use crate::console::log::{Counted, Level};
 use crate::console::mux::Channel;
 use crate::console::output::{self, MachineConsole, MachineLine};
 use crate::sched::deadlines;
-use crate::sched::interface::VgicAnswer;
-use crate::sched::run;
 use crate::sched::seat::Seat;
 use crate::services::power::Power;
 use crate::services::psci::PowerView;
-use crate::services::tee::VmHost;
-use crate::vm::memory::Memory;
 use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use mediator::Mediator;
 use mediator::addr::Ipa;
-use mediator::{CreateError, Mediator, Progress};
 use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use postern_base::lock::{Class, Lock};
-use postern_base::mmio::Access;
 use postern_boot_tree::{Tee, VmConfig};
 use postern_devices::debug::DebugUnit;
 use postern_devices::physical_timer::PhysicalTimer;
-use postern_vgic::{IntId, MmioOutcome, Vgic, Vmcr, Window, Wire};
-
-/// The INTID by which the guest is told of OP-TEE's notifications. SPIs begin at 32.
-const TEE_INTID: IntId = match IntId::new(32 + layout::TEE_SPI) {
-    Some(intid) => intid,
-    None => panic!("the TEE's SPI is one that the vGIC has"),
-};
-
-mod devices;
-mod life;
-mod steps;
-
-use devices::Devices;
-use life::Gate;
-use steps::Work;
+use postern_vgic::{Vgic, Vmcr};
 
 /// A vCPU and whose it is.
 #[derive(Clone, Copy)]
-pub struct Running {
+pub struct VcpuRef {
     /// The VM.
     pub vm: &'static Vm,
     /// One of its vCPUs.
     pub vcpu: &'static Vcpu,
 }
 
-impl Running {
+impl VcpuRef {
     /// Which one of all it is.
     pub fn id(self) -> VcpuId {
         VcpuId {
@@ -216,7 +201,8 @@ pub struct Vm {
     pub vcpus: Box<[Vcpu]>,
     /// Its console.
     pub console: MachineConsole,
-    devices: Devices,
+    /// Its other devices.
+    pub devices: Devices,
     /// It starts with the machine.
     pub autostart: bool,
     /// It may give the monitor orders.
@@ -224,27 +210,37 @@ pub struct Vm {
     affinity: PcpuSet,
     mediator: Option<Mediator>,
     needs_tee: bool,
-    has_tee: AtomicBool,
-    images: Images,
-    /// Set before its first vCPU starts.
-    vttbr: AtomicU64,
-    counter_offset: AtomicU64,
-    life: Lock<Life>,
-    gate: Gate,
-    vcpus_on: AtomicUsize,
+    /// Whether OP-TEE knows it now.
+    pub has_tee: AtomicBool,
+    /// What it boots from.
+    pub images: Images,
+    /// VTTBR_EL2 of its vCPUs. Set before its first vCPU starts.
+    pub vttbr: AtomicU64,
+    /// What its counter lags behind the physical one, in ticks.
+    pub counter_offset: AtomicU64,
+    /// Which phase it is in.
+    pub life: Lock<Life>,
+    /// Whether its vCPUs may be on pCPUs. Follows [`Vm::life`], changed under its lock, and read without it.
+    pub run_permission: RunPermission,
+    /// How many of its vCPUs are on.
+    pub vcpus_on: AtomicUsize,
     oddities: [Counted; ODDITY_NAMES.len()],
-    work: Lock<Work>,
-    /// What is to become of `work`; see [`steps`].
-    wanted: AtomicU8,
-    busy: AtomicBool,
+    /// What it waits for.
+    pub work: Lock<Work<Loader>>,
+    /// What is to become of [`Vm::work`]; zero: nothing new.
+    pub requested: AtomicU8,
+    /// Whether [`Vm::work`] is something.
+    pub busy: AtomicBool,
     /// Bytes of RAM at its next start.
-    next_bytes: AtomicU64,
-    starts: AtomicU64,
+    pub next_bytes: AtomicU64,
+    /// How often it was started, resets included.
+    pub starts: AtomicU64,
     /// When its first vCPU started, in ticks.
-    started_at: AtomicU64,
+    pub started_at: AtomicU64,
     /// When the last of its vCPUs was seen to run before it was paused, in ticks.
-    paused_at: AtomicU64,
-    pause_is_told: AtomicBool,
+    pub paused_at: AtomicU64,
+    /// Whether it was said that it is paused.
+    pub pause_is_told: AtomicBool,
 }
 
 /// What [`Vm::new`] is made of.
@@ -292,11 +288,11 @@ impl Vm {
             vttbr: AtomicU64::new(0),
             counter_offset: AtomicU64::new(0),
             life: Lock::new(Class::Life, Life::new()),
-            gate: Gate::closed(),
+            run_permission: RunPermission::closed(),
             vcpus_on: AtomicUsize::new(0),
             oddities: [const { Counted::new() }; ODDITY_NAMES.len()],
             work: Lock::new(Class::Work, Work::Nothing),
-            wanted: AtomicU8::new(0),
+            requested: AtomicU8::new(0),
             busy: AtomicBool::new(false),
             next_bytes: AtomicU64::new(config.memory),
             starts: AtomicU64::new(0),
@@ -340,25 +336,10 @@ impl Vm {
     }
 
     /// What its device tree says of the TEE.
-    fn guest_tee(&self) -> Option<GuestTee> {
+    pub fn guest_tee(&self) -> Option<GuestTee> {
         let mediator = self.mediator.as_ref().filter(|_| self.has_tee())?;
         let notification = mediator.offers_notifications().then_some(layout::TEE_SPI);
         Some(GuestTee { notification })
-    }
-
-    /// Makes the VM known to OP-TEE, if it is to have a TEE: a step.
-    ///
-    /// # Errors
-    /// When OP-TEE or memory has no room for it.
-    pub fn create_tee(&'static self) -> Result<Progress, CreateError> {
-        let Some(mediator) = self.mediator.as_ref().filter(|_| !self.has_tee()) else {
-            return Ok(Progress::Done);
-        };
-        let progress = mediator.create_step(&VmHost { vm: self })?;
-        if progress == Progress::Done {
-            self.has_tee.store(true, Ordering::Release);
-        }
-        Ok(progress)
     }
 
     /// Logs a line that it is the cause of, with its name.
@@ -389,49 +370,6 @@ impl Vm {
             }
         }
         sums
-    }
-
-    /// OP-TEE has notifications for somebody: the guest is to ask whether they are its own, if it
-    /// wants any.
-    pub fn notify(&'static self) {
-        let wanted = self
-            .mediator
-            .as_ref()
-            .is_some_and(Mediator::wants_notifications);
-        // A VM that ends between the question and the pulse has its vGIC reset, or sees an
-        // interrupt with nothing behind it, as any VM does whose neighbour was meant.
-        if wanted && let Some(wire) = Wire::spi(TEE_INTID) {
-            run::kick(self, self.vgic.pulse(wire));
-        }
-    }
-
-    /// An access of one of its vCPUs, which is synchronised, to its interrupt controller.
-    pub fn vgic_access(
-        &'static self,
-        vcpu: &Vcpu,
-        device: layout::Device,
-        access: &Access,
-    ) -> VgicAnswer {
-        let window = match device {
-            layout::Device::Distributor => Window::Distributor,
-            layout::Device::Redistributors => Window::Redistributors,
-            layout::Device::Uart
-            | layout::Device::Manager
-            | layout::Device::Gpio
-            | layout::Device::Rtc => {
-                return VgicAnswer::Nothing;
-            }
-        };
-        match self.vgic.access(vcpu.index, window, access) {
-            MmioOutcome::Done { value, kick } => {
-                run::kick(self, kick);
-                VgicAnswer::Value(value)
-            }
-            MmioOutcome::Retry { sync } => {
-                run::kick(self, sync);
-                VgicAnswer::Again
-            }
-        }
     }
 }
 

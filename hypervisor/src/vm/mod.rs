@@ -2,27 +2,44 @@
 //! Virtual machines.
 
 #[cfg(target_os = "none")]
-mod all;
+pub mod debug;
 #[cfg(target_os = "none")]
-mod guest_image;
+pub mod device_access;
+#[cfg(target_os = "none")]
+pub mod devices;
+pub mod frames;
+#[cfg(target_os = "none")]
+pub mod guest_image;
 pub mod guest_tree;
 #[cfg(target_os = "none")]
-mod instance;
-pub mod layout;
+pub mod idle;
 #[cfg(target_os = "none")]
-mod mapping;
+pub mod instance;
+#[cfg(target_os = "none")]
+pub mod interface;
+pub mod layout;
+pub mod life;
+#[cfg(target_os = "none")]
+pub mod list_registers;
+#[cfg(target_os = "none")]
+pub mod mapping;
+pub mod memory;
+#[cfg(target_os = "none")]
+pub mod pcpu;
+#[cfg(target_os = "none")]
+pub mod physical_timer;
+#[cfg(target_os = "none")]
+pub mod queues;
 #[cfg(target_os = "none")]
 pub mod ram;
 #[cfg(target_os = "none")]
-mod seeds;
-
-pub mod frames;
-pub mod life;
-pub mod memory;
+pub mod registry;
+#[cfg(target_os = "none")]
+pub mod run_permission;
+#[cfg(target_os = "none")]
+pub mod seeds;
+#[cfg(target_os = "none")]
+pub mod state;
+#[cfg(target_os = "none")]
+pub mod switch;
 pub mod work;
-#[cfg(target_os = "none")]
-pub use all::*;
-#[cfg(target_os = "none")]
-pub use instance::*;
-#[cfg(target_os = "none")]
-pub use seeds::init as init_seeds;

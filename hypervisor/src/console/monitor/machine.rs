@@ -8,14 +8,17 @@ use super::system::{
 use super::{Output, Port, Session};
 use crate::arch::{heap, timer};
 use crate::console::output;
+use crate::irq::sections;
+use crate::lifecycle::orders;
 use crate::platform::machine;
-use crate::sched::masked::Cause;
-use crate::sched::{masked, run, sections};
+use crate::sched::masked::{self, Cause};
+use crate::sched::queues::Wanted;
 use crate::services::power::PowerState;
-use crate::services::stuck;
+use crate::tee::{host::SHARED_PAGES, secure_entries};
 use crate::vm::frames::SharedPool;
+use crate::vm::instance::{EXIT_NAMES, ODDITY_NAMES, Vm};
 use crate::vm::life::Order;
-use crate::vm::{self, EXIT_NAMES, ODDITY_NAMES, Vm, ram};
+use crate::vm::{idle, queues, ram, registry};
 use core::fmt::{self, Write};
 use mediator::Mediator;
 use postern_base::ids::{MAX_PCPUS, PcpuIndex, VmIndex};
@@ -30,12 +33,12 @@ const COMMANDS_AT_ONCE: usize = 16;
 pub fn receive(byte: u8) {
     // A user who types more than a thousand bytes ahead loses what is too much.
     let _ = CONSOLE.receive(byte);
-    run::ask_for_monitor();
+    queues::ask(Wanted::MONITOR);
 }
 
 /// There is room for answers again.
 pub fn go_on() {
-    run::ask_for_monitor();
+    queues::ask(Wanted::MONITOR);
 }
 
 /// Does what is asked of the monitor. The caller holds no lock, and a guest that runs on this pCPU is
@@ -43,7 +46,7 @@ pub fn go_on() {
 pub fn work() {
     let more = (0..COMMANDS_AT_ONCE).all(|_| CONSOLE.work(&ThisMachine, &Console));
     if more {
-        run::ask_for_monitor();
+        queues::ask(Wanted::MONITOR);
     }
 }
 
@@ -70,7 +73,7 @@ impl Output for Console {
 pub struct ThisMachine;
 
 fn find(vm: VmIndex) -> Option<&'static Vm> {
-    vm::all().get(vm.get())
+    registry::all().get(vm.get())
 }
 
 fn milliseconds(ticks: u64) -> u64 {
@@ -141,7 +144,7 @@ impl System for ThisMachine {
     }
 
     fn order(&self, vm: VmIndex, order: Order) -> Result<(), Refusal> {
-        Ok(find(vm).ok_or(Refusal::NoVm)?.order(order)?)
+        Ok(orders::order(find(vm).ok_or(Refusal::NoVm)?, order)?)
     }
 
     fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), Refusal> {
@@ -149,7 +152,7 @@ impl System for ThisMachine {
     }
 
     fn shared_pages(&self) -> SharedPages {
-        vm::SHARED_PAGES
+        SHARED_PAGES
             .get()
             .map_or(SharedPages::default(), |pool: &SharedPool| SharedPages {
                 used: pool.in_use() as u64,
@@ -161,16 +164,16 @@ impl System for ThisMachine {
         let count = machine().cpus.list().len().min(MAX_PCPUS);
         let cpus = (0..count).filter_map(PcpuIndex::new);
         cpus.map(|cpu| {
-            let clock = run::idle_clock(cpu);
+            let clock = idle::clock_of(cpu);
             let now = timer::now();
             let (masked, masked_by) = masked::longest(cpu).get();
-            let mut vcpus = vm::all()
+            let mut vcpus = registry::all()
                 .iter()
                 .flat_map(|vm| vm.vcpus.iter().map(move |vcpu| (vm, vcpu)));
             let on_it = vcpus.find(|(_, vcpu)| vcpu.pcpu() == Some(cpu));
             CpuFigures {
                 runs: on_it.map(|(vm, vcpu)| (vm.name, vcpu.index.get())),
-                secure: stuck::is_inside(cpu),
+                secure: secure_entries::is_inside(cpu),
                 idle_percent: clock.percent(now),
                 idle_ms: milliseconds(clock.total(now)),
                 masked_ns: nanoseconds(masked),
@@ -182,7 +185,10 @@ impl System for ThisMachine {
 
     fn memory(&self) -> MemoryFigures {
         let total_kib = machine().ram.bytes_in_units(1024) / 1024;
-        let guests_kib = vm::all().iter().map(|vm| vm.memory.bytes() / 1024).sum();
+        let guests_kib = registry::all()
+            .iter()
+            .map(|vm| vm.memory.bytes() / 1024)
+            .sum();
         let free_kib = ram::free_bytes() / 1024;
         let (used, total) = heap::usage();
         MemoryFigures {

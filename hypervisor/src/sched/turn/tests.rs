@@ -2,7 +2,10 @@
 //! A made-up pCPU, whose clock goes on at every look.
 
 use super::*;
-use postern_base::ids::{VcpuIndex, VmIndex};
+use crate::sched::policy::Scheduler;
+use crate::sched::queues::{lost, regained, start};
+use postern_base::ids::{PcpuIndex, VcpuIndex, VmIndex};
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -83,7 +86,7 @@ impl Site0 {
             put_on_at: Cell::new(0),
         };
         for number in 0..vcpus {
-            start(&site, id(number));
+            start(&site, id(number), PcpuSet::EMPTY.with(HERE));
         }
         before_guest(&site, &mut ());
         site
@@ -132,10 +135,7 @@ impl Site0 {
     }
 }
 
-impl Site for Site0 {
-    type Vcpu = VcpuId;
-    type Frame = ();
-
+impl Queues for Site0 {
     fn pcpu(&self) -> PcpuIndex {
         HERE
     }
@@ -169,18 +169,27 @@ impl Site for Site0 {
         self.watch_at.get()
     }
 
-    fn tick(&self, now: u64) {
-        if now >= self.watch_at.get() {
-            self.watch_at.set(now + WATCH);
-        }
-    }
-
     fn scheduler<R>(&self, ask: impl FnOnce(&mut Scheduler) -> R) -> R {
         ask(&mut self.scheduler.borrow_mut())
     }
 
     fn kick(&self, pcpu: PcpuIndex) {
         self.kicked.borrow_mut().push(pcpu);
+    }
+
+    fn has_work(&self) -> bool {
+        self.piece.get().is_some() && self.clock.get() < ALL_DONE
+    }
+}
+
+impl Site for Site0 {
+    type Vcpu = VcpuId;
+    type Frame = ();
+
+    fn tick(&self, now: u64) {
+        if now >= self.watch_at.get() {
+            self.watch_at.set(now + WATCH);
+        }
     }
 
     fn take_pending(&self) {
@@ -194,10 +203,6 @@ impl Site for Site0 {
         self.idled.set(self.idled.get() + 1);
         assert!(self.idled.get() < 1000, "it does not sleep");
         self.clock.set(self.armed.get().max(self.clock.get()));
-    }
-
-    fn has_work(&self) -> bool {
-        self.piece.get().is_some() && self.clock.get() < ALL_DONE
     }
 
     fn work_step(&self) -> bool {
@@ -430,7 +435,7 @@ fn who_is_woken_while_list_registers_are_filled_is_not_kept_waiting() {
                 .borrow_mut()
                 .push_back(Box::new(move |site| {
                     if is_last {
-                        wake(site, id(0));
+                        wake(site, id(0), PcpuSet::EMPTY.with(HERE));
                     } else {
                         ask(site, Wanted::MONITOR);
                     }
@@ -471,7 +476,7 @@ fn a_vm_that_pauses_or_stops_leaves_the_pcpu_to_others() {
         assert_eq!(site.current.get(), Some(id(1)));
         // It goes on when it is woken, unless it has ended.
         list.borrow_mut().clear();
-        wake(&site, id(0));
+        wake(&site, id(0), PcpuSet::EMPTY.with(HERE));
         site.spin_until(3 * SLICE);
         assert_eq!(site.share(id(0)) > 0, !stops);
     }

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! How VMs share what OP-TEE has for all of them.
+
+/// What each VM with the TEE may have of what OP-TEE has for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Address space numbers, for applications that run for the VM and for those that its earlier lives left
+    /// behind.
+    pub address_spaces: u32,
+    /// Of these, the most that it may leave behind.
+    pub leftovers: u32,
+    /// How often it may be created; `None`: as often as it likes.
+    pub lives: Option<u32>,
+}
+
+impl Share {
+    /// Address space numbers of OP-TEE's. Each VM with the TEE takes one for itself.
+    const ADDRESS_SPACES: u32 = 64;
+    /// Those that are nobody's share: for applications that applications open.
+    const RESERVE: u32 = 6;
+    /// Of a share, what leftovers leave for applications that run.
+    const LIVE: u32 = 4;
+
+    /// Returns one of so many, where all VMs together may be created so often.
+    pub fn of(sharers: u32, lives: Option<u32>) -> Self {
+        let sharers = sharers.max(1);
+        let spaces = Self::ADDRESS_SPACES.saturating_sub(sharers + Self::RESERVE);
+        let address_spaces = (spaces / sharers).max(1);
+        Self {
+            address_spaces,
+            leftovers: address_spaces.saturating_sub(Self::LIVE).max(1),
+            lives: lives.map(|lives| (lives / sharers).max(1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_shares_together_are_what_there_is() {
+        for sharers in 1..=8 {
+            let share = Share::of(sharers, Some(40));
+            assert!(sharers * (share.address_spaces + 1) + Share::RESERVE <= 64);
+            assert!((1..share.address_spaces).contains(&share.leftovers));
+            assert!(sharers * share.lives.unwrap() <= 40);
+        }
+        assert_eq!(Share::of(2, None).address_spaces, 28);
+        assert_eq!(Share::of(2, None).leftovers, 24);
+        assert_eq!(Share::of(0, None), Share::of(1, None));
+    }
+}

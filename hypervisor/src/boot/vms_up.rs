@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Makes all virtual machines and asks for their start.
+
+use super::share::Share;
+use crate::arch::timer;
+use crate::console::output;
+use crate::control::input;
+use crate::fatal::fail;
+use crate::lifecycle::{orders, steps};
+use crate::platform::machine;
+use crate::tee::host::{SHARED_PAGES, secure_call};
+use crate::tee::notification;
+use crate::vm::frames::{Frames, FramesError, PoolError, SharedPool};
+use crate::vm::instance::{Parts, Vm};
+use crate::vm::life::Order;
+use crate::vm::mapping::Mapping;
+use crate::vm::memory::{Memory, MemoryError};
+use crate::vm::ram::{self, TakeError};
+use crate::vm::{guest_image, layout, registry};
+use alloc::vec::Vec;
+use core::fmt::Display;
+use core::num::NonZeroU16;
+use mediator::addr::{Ipa, PAGE_SIZE, Pa};
+use mediator::{
+    ClientId, CreateError, ForeignInterrupt, GuestMemoryError, Host, Leftover, Mediator, PinError,
+    ProbeError, Progress, SharedPage, TeeInfo,
+};
+use optee_proto::Uuid;
+use postern_base::ids::VmIndex;
+use postern_base::range::PaRange;
+use postern_boot_tree::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
+use postern_monitor::Event;
+use thiserror::Error;
+
+/// Why the VMs cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+enum StartError {
+    #[error("vm memory: {0}")]
+    Frames(#[from] FramesError),
+    #[error("vm memory: {0}")]
+    Memory(#[from] MemoryError),
+    #[error("vm `{0}`: {1}")]
+    NoRam(&'static str, TakeError),
+    #[error("pages to share with OP-TEE: {0}")]
+    Pool(#[from] PoolError),
+    #[error("vm `{0}` has tee = \"required\": {1}")]
+    NoTee(&'static str, ProbeError),
+    #[error(
+        "vm `{0}`: no arm64 Image at {1}, where its multiboot,kernel module is said to be: \
+         have the boot loader place the kernel's raw Image there"
+    )]
+    NoKernel(&'static str, PaRange),
+    #[error("vm `{0}` has tee = \"required\" and cannot have it: {1}")]
+    NoRoom(&'static str, CreateError),
+}
+
+/// Makes all VMs and asks for their start. Powers off where that is impossible.
+pub fn start_all(configs: &VmConfigs<'static>) {
+    match make_all(configs) {
+        Ok(vms) => {
+            let vms = registry::init(vms);
+            if let Err(error) = equip(vms) {
+                fail(format_args!("{error}"));
+            }
+            input::init();
+            notification::init();
+            let up = Event::<&dyn Display>::Up {
+                version: &env!("CARGO_PKG_VERSION"),
+                cpus: machine().cpus.list().len() as u32,
+            };
+            output::event(None, &up);
+            for vm in vms.iter().filter(|vm| vm.autostart) {
+                // It is off, so there is nothing to refuse.
+                let _ = orders::order(vm, Order::Start);
+            }
+            // Without any the machine may have nothing to do.
+            orders::on_vm_off();
+        }
+        Err(error) => fail(format_args!("{error}")),
+    }
+}
+
+// Not inlined: VMs are large, and the stack is not.
+#[inline(never)]
+fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
+    let mut frames = Frames::new(&machine().free)?;
+    let tee = probe_tee(configs)?;
+    let owner = match tee {
+        Some(info) if !info.virtualised => only_owner(configs)?,
+        _ => None,
+    };
+    let with_tee = configs.iter().filter(|config| config.tee != Tee::None);
+    let lives = tee.and_then(|info| info.lives());
+    let share = Share::of(with_tee.count() as u32, lives);
+    let mut vms = Vec::new();
+    let indices = (0..).filter_map(VmIndex::new);
+    for (config, index) in configs.iter().zip(indices) {
+        // With numbers for VMs each may have the TEE.
+        let may_have = tee.filter(|info| info.virtualised || owner == Some(config.name));
+        let vm = make(config, index, may_have, share)?;
+        vms.push(vm);
+    }
+    let shared = vms.iter().filter_map(Vm::mediator);
+    let shared = shared.map(|mediator| u64::from(mediator.shared_pages_max()));
+    let pool = shared_pool(&mut frames, shared.sum())?;
+    SHARED_PAGES.call_once(|| pool);
+    ram::init(frames);
+    Ok(vms)
+}
+
+/// A pool of at least so many pages.
+#[inline(never)]
+fn shared_pool(frames: &mut Frames, pages: u64) -> Result<SharedPool, StartError> {
+    let bytes = (pages * PAGE_SIZE).max(1).next_multiple_of(BLOCK_SIZE);
+    let chunks = frames.allocate(bytes, layout::RAM)?;
+    let whole = chunks.iter().find(|chunk| chunk.bytes() == bytes);
+    let range = whole.ok_or(PoolError::OutOfMemory)?;
+    Ok(SharedPool::new(*range)?)
+}
+
+/// The secure world without a VM, for what EL2 asks it at boot.
+struct SecureWorld;
+
+impl Host for SecureWorld {
+    fn read_guest(&self, from: Ipa, _: &mut [u8]) -> Result<(), GuestMemoryError> {
+        Err(GuestMemoryError(from))
+    }
+
+    fn write_guest(&self, to: Ipa, _: &[u8]) -> Result<(), GuestMemoryError> {
+        Err(GuestMemoryError(to))
+    }
+
+    fn pin(&self, page: Ipa) -> Result<Pa, PinError> {
+        Err(PinError::NotOwnMemory(page))
+    }
+
+    fn unpin(&self, _: Ipa) {}
+
+    fn alloc_shared(&self) -> Option<SharedPage> {
+        None
+    }
+
+    fn clear_shared(&self, _: &SharedPage) {}
+
+    fn free_shared(&self, _: SharedPage) {}
+
+    fn read_shared(&self, _: &SharedPage, _: usize, _: &mut [u8]) {}
+
+    fn write_shared(&self, _: &SharedPage, _: usize, _: &[u8]) {}
+
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        secure_call(args)
+    }
+
+    fn foreign_interrupt(&self) -> ForeignInterrupt {
+        ForeignInterrupt::Resume
+    }
+
+    fn left_behind(&self, _: Leftover, _: Uuid) {}
+}
+
+/// What the TEE is, if any VM wants it.
+fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError> {
+    if configs.iter().all(|config| config.tee == Tee::None) {
+        return Ok(None);
+    }
+    match mediator::probe(&SecureWorld) {
+        Ok(info) => {
+            let info = TeeInfo {
+                static_tables: machine().static_tables,
+                ..info
+            };
+            crate::info!(
+                "OP-TEE {}.{}, {}, {} threads{}",
+                info.major,
+                info.minor,
+                if info.virtualised {
+                    "virtualised"
+                } else {
+                    "not virtualised: one VM can have it"
+                },
+                info.threads,
+                if info.virtualised { " a VM" } else { "" },
+            );
+            Ok(Some(info))
+        }
+        Err(error) => match configs.iter().find(|config| config.tee == Tee::Required) {
+            Some(config) => Err(StartError::NoTee(config.name, error)),
+            None => {
+                crate::warn!("no TEE for anybody: {error}");
+                Ok(None)
+            }
+        },
+    }
+}
+
+/// Which VM has an OP-TEE that is not virtualised: the one that cannot do without, else the first
+/// that would like to have it.
+fn only_owner(configs: &VmConfigs<'static>) -> Result<Option<&'static str>, StartError> {
+    let names = |tee| {
+        let wanting = configs.iter().filter(move |config| config.tee == tee);
+        wanting.map(|config| config.name)
+    };
+    if let Some(second) = names(Tee::Required).nth(1) {
+        return Err(StartError::NoTee(second, ProbeError::NotVirtualised));
+    }
+    let owner = names(Tee::Required).chain(names(Tee::Optional)).next();
+    for name in names(Tee::Optional).filter(|name| Some(*name) != owner) {
+        let error = ProbeError::NotVirtualised;
+        crate::warn!("vm {name}: starts without a TEE: {error}");
+    }
+    Ok(owner)
+}
+
+#[inline(never)]
+fn make(
+    config: &VmConfig<'static>,
+    index: VmIndex,
+    tee: Option<TeeInfo>,
+    share: Share,
+) -> Result<Vm, StartError> {
+    if !guest_image::is_kernel(config.kernel) {
+        return Err(StartError::NoKernel(config.name, config.kernel));
+    }
+    let memory = Memory::for_bytes(config.memory)?;
+    let vmid = index.get() as u16 + 1;
+    let client = NonZeroU16::new(vmid).map(ClientId::new);
+    let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
+    let mut tee_config = config.tee_config.clone();
+    // Linux refuses an OP-TEE that has notifications and no interrupt for them.
+    tee_config.offer.async_notif &= notification::interrupt().is_some();
+    let quotas = &mut tee_config.quotas;
+    quotas.address_spaces = quotas.address_spaces.min(share.address_spaces);
+    quotas.leftovers = quotas.leftovers.min(share.leftovers);
+    tee_config.lives = share.lives;
+    Ok(Vm::new(Parts {
+        config: config.clone(),
+        index,
+        memory,
+        mapping: Mapping::new(vmid),
+        mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),
+    }))
+}
+
+/// Gives the VMs that start with the machine their memory and makes them known to OP-TEE, before
+/// any of them runs: they have it before those that are started later.
+#[inline(never)]
+fn equip(vms: &'static [Vm]) -> Result<(), StartError> {
+    for vm in vms.iter().filter(|vm| vm.autostart) {
+        steps::take_memory(vm).map_err(|error| StartError::NoRam(vm.name, error))?;
+        match create_tee(vm) {
+            Err(error) if vm.needs_tee() => return Err(StartError::NoRoom(vm.name, error)),
+            // Its start tries again, and logs what comes of it.
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Makes a VM known to OP-TEE. How long that takes is bounded by how often OP-TEE is interrupted.
+fn create_tee(vm: &'static Vm) -> Result<(), CreateError> {
+    loop {
+        timer::arm(timer::now() + timer::frequency() / 100);
+        if steps::create_tee(vm)? != Progress::More {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The physical UART's interrupt, and what arrives there: for a guest, or for the hypervisor's
+//! monitor.
+
+use crate::arch::{gic, percpu};
+use crate::console::monitor::machine as monitor;
+use crate::console::mux::{Channel, Decoder};
+use crate::console::output;
+use crate::irq::Handled;
+use crate::irq::machine::register;
+use crate::platform::{self, machine};
+use crate::vm::instance::Vm;
+use crate::vm::registry;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use postern_base::ids::PcpuIndex;
+use postern_base::lock::{Class, Lock};
+
+static DECODER: Lock<Decoder> = Lock::new(Class::Decoder, Decoder::new(Some(Channel::HYPERVISOR)));
+/// The pCPU that the UART interrupts.
+static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
+
+/// Has the boot pCPU take what arrives on the UART, and takes what has arrived before.
+pub fn init() {
+    register(machine().uart.interrupt.intid.get(), on_interrupt);
+    gic::enable_spi(
+        machine().uart.interrupt,
+        platform::mpidr_of(PcpuIndex::BOOT),
+    );
+    if let Some(uart) = output::uart() {
+        let mut decoder = DECODER.lock();
+        uart.listen(|byte| deliver(&mut decoder, byte));
+    }
+    output::allow_interrupt();
+}
+
+/// A pCPU does not come back from the secure world: if it was to take what arrives, this one does.
+/// A user can then still see what has happened, and type in guests that do not use the TEE.
+pub fn instead_of(stuck: PcpuIndex) {
+    if TAKER.load(Ordering::Relaxed) == stuck.get() {
+        let here = percpu::id();
+        TAKER.store(here.get(), Ordering::Relaxed);
+        gic::route_spi(machine().uart.interrupt, platform::mpidr_of(here));
+    }
+}
+
+/// Takes what the UART has received, and gives it what waits to be sent. Where a visit is not enough
+/// the interrupt stays asserted, and the rest is for the next time.
+fn on_interrupt() -> Handled {
+    if let Some(uart) = output::uart() {
+        let mut decoder = DECODER.lock();
+        uart.drain(|byte| deliver(&mut decoder, byte));
+        drop(decoder);
+        let ready = output::transmit();
+        for channel in ready.guests.channels() {
+            if let Some(vm) = vm_of(channel) {
+                vm.console_goes_on();
+            }
+        }
+        if ready.monitor {
+            monitor::go_on();
+        }
+    }
+    Handled::Quiet
+}
+
+/// Gives what a byte from the line means to whom it is for.
+fn deliver(decoder: &mut Decoder, byte: u8) {
+    let Some(decoded) = decoder.push(byte) else {
+        return;
+    };
+    match decoded.channel {
+        None | Some(Channel::HYPERVISOR) => monitor::receive(decoded.byte),
+        Some(Channel::FLOW) => {
+            if let Some(vm) = Channel::new(decoded.byte).and_then(vm_of) {
+                vm.console.tell_room();
+            }
+        }
+        Some(channel) => {
+            if let Some(vm) = vm_of(channel) {
+                vm.receive(decoded.byte);
+            }
+        }
+    }
+}
+
+/// The VM whose console a channel is.
+fn vm_of(channel: Channel) -> Option<&'static Vm> {
+    channel
+        .vm()
+        .and_then(|index| registry::all().get(index.get()))
+}

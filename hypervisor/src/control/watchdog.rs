@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What is done about a secure world that does not come back: other pCPUs take over what waits for the one that is
+//! there, and it is said, once.
+//!
+//! The guests that do not call it go on. Those that do are stuck with it, and so is the pCPU.
+
+use super::input;
+use crate::arch::timer;
+use crate::console::output;
+use crate::platform::machine;
+use crate::sched::watch::{PATIENCE_SECONDS, TeeWatchdog, WatchdogEvent};
+use crate::tee::{notification, secure_entries};
+use crate::vm::instance::Vm;
+use crate::vm::{queues, registry};
+use core::fmt::Display;
+use postern_base::ids::PcpuIndex;
+use postern_base::lock::{Class, Lock};
+use postern_monitor::Event;
+
+static WATCH: Lock<TeeWatchdog> = Lock::new(Class::Watch, TeeWatchdog::new());
+
+/// Looks at the other pCPUs: a part of every pCPU's tick.
+pub fn poll() {
+    // Whoever holds it does the same.
+    let Some(mut watch) = WATCH.try_lock() else {
+        return;
+    };
+    let now = timer::now();
+    let second = timer::frequency();
+    let pcpus = (0..machine().cpus.list().len()).filter_map(PcpuIndex::new);
+    for pcpu in pcpus {
+        match watch.poll(pcpu, secure_entries::of(pcpu).get(), now, second) {
+            None => {}
+            Some(WatchdogEvent::Away(pcpu)) => {
+                queues::lost(pcpu);
+                input::instead_of(pcpu);
+                notification::instead_of(pcpu);
+            }
+            Some(WatchdogEvent::Returned(pcpu)) => queues::regained(pcpu),
+            Some(WatchdogEvent::Back(pcpu)) => {
+                queues::regained(pcpu);
+                crate::warn!("CPU {} is back from the secure world", pcpu.get());
+                report(pcpu, |cpu, vm| Event::TeeBack { cpu, vm });
+            }
+            Some(WatchdogEvent::Stuck(pcpu)) => {
+                let how = if secure_entries::is_inside(pcpu) {
+                    "been in the secure world"
+                } else {
+                    "taken no interrupt, as if the secure world had interrupted it,"
+                };
+                crate::error!(
+                    "CPU {} has {how} for {PATIENCE_SECONDS} s: OP-TEE has panicked or hangs; see \
+                     its own log",
+                    pcpu.get()
+                );
+                report(pcpu, |cpu, vm| Event::TeeStuck { cpu, vm });
+            }
+        }
+    }
+}
+
+fn report<'a>(pcpu: PcpuIndex, event: impl FnOnce(u32, &'a dyn Display) -> Event<&'a dyn Display>) {
+    let on_it = |vm: &&Vm| vm.vcpus.iter().any(|vcpu| vcpu.pcpu() == Some(pcpu));
+    let vm = registry::all().iter().find(on_it);
+    let name: &'static &'static str = vm.map_or(&"", |vm| &vm.name);
+    output::event(None, &event(pcpu.get() as u32, name));
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! From a trapped SMC or HVC to the service that answers it.
+
+use super::host_cpu;
+use crate::arch::world::CallFrame;
+use crate::arch::{entropy, smc};
+use crate::console::log::Level;
+use crate::irq::sections;
+use crate::lifecycle::orders;
+use crate::sched::masked::Cause;
+use crate::sched::queues::Wanted;
+use crate::services::call::{Call, FunctionId, NOT_SUPPORTED, Returned};
+use crate::services::{discovery, memory, psci, smccc, trng};
+use crate::tee::host::VmHost;
+use crate::vm::instance::{Oddity, VcpuRef};
+use crate::vm::life::Event;
+use crate::vm::{queues, switch};
+use mediator::addr::Ipa;
+use postern_base::ids::VcpuIndex;
+
+/// Answers the call in `frame`.
+#[inline]
+pub fn dispatch(frame: &mut CallFrame, running: VcpuRef) {
+    let function = FunctionId::from_x0(frame.x[0]);
+    if function.is_for_tee() {
+        tee(frame, running);
+    } else {
+        others(frame, running, function);
+    }
+}
+
+/// SMCCC: no such function.
+const UNKNOWN_FUNCTION: u64 = 0xffff_ffff;
+
+/// Answers a call to the trusted OS or a trusted application.
+#[inline]
+fn tee(frame: &mut CallFrame, running: VcpuRef) {
+    let Some(mediator) = running.vm.mediator() else {
+        frame.x[..4].copy_from_slice(&[UNKNOWN_FUNCTION, 0, 0, 0]);
+        return;
+    };
+    let answer = mediator.smc_from_aarch64(&VmHost { vm: running.vm }, &frame.x);
+    frame.x[..4].copy_from_slice(&answer);
+}
+
+// Its own, so that the way to the TEE need not keep what this needs.
+#[inline(never)]
+fn others(frame: &mut CallFrame, running: VcpuRef, function: FunctionId) {
+    let call = Call::new(&frame.x);
+    let answer = if psci::owns(function) {
+        match power(&call, running) {
+            Some(answer) => answer,
+            // It does not come back.
+            None => return,
+        }
+    } else if function == memory::RELINQUISH {
+        relinquish(&call, running)
+    } else if smccc::owns(function) {
+        match smccc::decide(&call, host_cpu::workarounds()) {
+            smccc::Action::Return(answer) => answer,
+            smccc::Action::Forward(id) => {
+                smc::call([u64::from(id.get()), 0, 0, 0, 0, 0, 0, 0]);
+                [0; 4]
+            }
+        }
+    } else if trng::owns(function) {
+        if entropy::is_available() {
+            trng::answer(&call, &mut MachineEntropy)
+        } else {
+            NOT_SUPPORTED
+        }
+    } else {
+        // Asking what there is is no oddity.
+        if !discovery::is_query(function) && running.vm.log_once(Oddity::Call) {
+            let vm = running.vm;
+            vm.log(Level::Warn, format_args!("unknown call {function:?}"));
+        }
+        NOT_SUPPORTED
+    };
+    frame.x[..4].copy_from_slice(&answer);
+}
+
+#[inline(never)]
+fn relinquish(call: &Call, running: VcpuRef) -> Returned {
+    let vm = running.vm;
+    let answer = match memory::range(call) {
+        Ok(range) => sections::lengthy(Cause::Call, || {
+            vm.mapping
+                .relinquish(&vm.memory, range, sections::take_pending)
+        }),
+        Err(answer) => answer,
+    };
+    answer.returned()
+}
+
+fn power(call: &Call, running: VcpuRef) -> Option<Returned> {
+    psci::carry_out(psci::decide(call, running.vm), &running)
+}
+
+/// The machine's true random numbers.
+struct MachineEntropy;
+
+impl trng::Entropy for MachineEntropy {
+    fn bits(&mut self) -> Option<[u64; 3]> {
+        entropy::bits()
+    }
+}
+
+impl psci::Caller for VcpuRef {
+    fn turn_on(&self, vcpu: VcpuIndex, entry: Ipa, context: u64) {
+        sections::lengthy(Cause::Call, || {
+            orders::turn_on(self.vm, vcpu, entry, context);
+        });
+    }
+
+    fn suspend(&self) {
+        switch::wait_for_interrupt(*self);
+    }
+
+    fn happened(&self, event: Event) {
+        sections::lengthy(Cause::Call, || orders::happened(self.vm, event));
+    }
+
+    fn leave(&self) {
+        queues::ask(Wanted::OFF);
+    }
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Every exit from a guest comes here and leaves by [`run::before_return`].
+
+use super::{dispatch, guest_exception, host_cpu, mmio, run};
+use crate::arch::timer;
+use crate::arch::world::{CallFrame, Frame};
+use crate::console::log::{Counted, Level};
+use crate::irq::{machine as irq, sections};
+use crate::lifecycle::orders;
+use crate::sched::masked::Cause;
+use crate::sched::queues::Wanted;
+use crate::vm::instance::{Exit, Oddity, VcpuRef};
+use crate::vm::pcpu::{Pcpu, here};
+use crate::vm::{debug, interface, physical_timer, queues, switch};
+use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
+use postern_exceptions::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap};
+use postern_exceptions::inject::Exception;
+use postern_exceptions::serror::Severity;
+use postern_exceptions::sysreg::{self, Outcome};
+use tock_registers::interfaces::Readable;
+
+const CLASS_HVC: u8 = 0x16;
+const CLASS_SMC: u8 = 0x17;
+
+/// Answers an SMC with immediate zero. Returns whether there is more to do before the guest goes on:
+/// [`run::before_return`] does that, with the whole frame.
+#[inline]
+pub fn smc(frame: &mut CallFrame) -> bool {
+    call(frame, Exit::Smc)
+}
+
+/// Answers an HVC with immediate zero, as [`smc`].
+#[inline]
+pub fn hvc(frame: &mut CallFrame) -> bool {
+    call(frame, Exit::Hvc)
+}
+
+// The guest is behind the instruction already.
+#[inline]
+fn call(frame: &mut CallFrame, exit: Exit) -> bool {
+    let here = here();
+    let running = running(here);
+    running.vcpu.count(exit);
+    dispatch::dispatch(frame, running);
+    switch::is_wanted(here, running)
+}
+
+/// A guest's own doing that is no call: an access that traps, WFI.
+pub fn synchronous(frame: &mut Frame) {
+    let since = timer::now();
+    let here = here();
+    let running = running(here);
+    let esr = Esr::new(ESR_EL2.get());
+    match esr.class() {
+        CLASS_SMC => {
+            running.vcpu.count(Exit::Smc);
+            undefined(frame);
+        }
+        CLASS_HVC => {
+            running.vcpu.count(Exit::Hvc);
+            // It is behind the instruction already.
+            frame.step_back(4);
+            undefined(frame);
+        }
+        _ => other(frame, running, esr),
+    }
+    run::before_return_from_trap(frame, here, running, since);
+}
+
+/// A physical interrupt.
+pub fn interrupt(frame: &mut Frame) {
+    sections::open();
+    running(here()).vcpu.count(Exit::Irq);
+    irq::take_pending();
+    sections::did(Cause::Interrupt);
+    run::before_return(frame);
+    sections::close();
+}
+
+/// An SError while a guest ran. It may be anybody's; nothing that guests can reach raises one on purpose. It is reported
+/// as the machine's, and only where the syndrome says that what ran has consumed it the VM ends.
+///
+/// # Panics
+/// The error may have spread to EL2.
+pub fn system_error(frame: &mut Frame) {
+    static OTHERS: Counted = Counted::new();
+    let here = here();
+    let running = running(here);
+    let esr = Esr::new(ESR_EL2.get());
+    let severity = Severity::of(esr);
+    let is_new = match severity {
+        Severity::Contained => running.vm.log_once(Oddity::SystemError),
+        _ => OTHERS.happens(),
+    };
+    if is_new {
+        running.vm.log(
+            Level::Warn,
+            format_args!(
+                "SError {:#x}, {}, while it ran on CPU {}",
+                esr.get(),
+                severity.name(),
+                here.id().get()
+            ),
+        );
+    }
+    match severity {
+        Severity::Corrected | Severity::Restartable | Severity::Unknown => {}
+        Severity::Contained => orders::lost_state(running.vm),
+        Severity::Uncontainable => panic!("SError {:#x}: the error is not contained", esr.get()),
+    }
+    run::before_return(frame);
+}
+
+#[inline]
+fn running(here: &Pcpu) -> VcpuRef {
+    here.current
+        .get()
+        .expect("a guest was running, or there would be no exit from it")
+}
+
+/// A call with an immediate that is not zero: SMCCC 1.2, 2.9 reserves them, and nothing answers to them.
+fn undefined(frame: &mut Frame) {
+    guest_exception::take(frame, Exception::Undefined);
+}
+
+fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
+    let far = GuestVa::new(FAR_EL2.get());
+    let trap = Trap::decode(esr, Hpfar::new(HPFAR_EL2.get()), far);
+    if is_passing(&trap, running) {
+        return;
+    }
+    match trap {
+        Trap::Wfi => {
+            running.vcpu.count(Exit::Wfx);
+            frame.skip(esr.instruction_length());
+            switch::wait_for_interrupt(running);
+        }
+        Trap::Wfe => {
+            running.vcpu.count(Exit::Wfx);
+            frame.skip(esr.instruction_length());
+            queues::ask(Wanted::RESCHEDULE);
+        }
+        Trap::DataAbort(abort) => match (abort.ipa, abort.transfer) {
+            (Some(ipa), Some(transfer)) if abort.fault == Fault::Translation => {
+                running.vcpu.count(Exit::Mmio);
+                let length = esr.instruction_length();
+                match mmio::access(frame, running, ipa, transfer, abort.write) {
+                    mmio::Done::Next => frame.skip(length),
+                    mmio::Done::Again => {}
+                    mmio::Done::Nothing => {
+                        refuse_access(frame, running, ipa.get(), abort.va, abort.write);
+                    }
+                }
+            }
+            _ => {
+                let at = abort.ipa.map_or(far.get(), mediator::addr::Ipa::get);
+                refuse_access(frame, running, at, abort.va, abort.write);
+            }
+        },
+        Trap::InstructionAbort(abort) => {
+            running.vcpu.count(Exit::Abort);
+            if running.vm.log_once(Oddity::Abort) {
+                let text = format_args!("executes outside its memory at {far:?}");
+                running.vm.log(Level::Warn, text);
+            }
+            guest_exception::take(frame, Exception::InstructionAbort { va: abort.va });
+        }
+        Trap::SysReg(access) => {
+            running.vcpu.count(Exit::Sysreg);
+            system_register(frame, running, access, esr.instruction_length());
+        }
+        _ => {
+            running.vcpu.count(Exit::Other);
+            if running.vm.log_once(Oddity::Instruction) {
+                running.vm.log(
+                    Level::Warn,
+                    format_args!(
+                        "undefined: {trap} (ESR {:#x}) at {:#x}",
+                        esr.get(),
+                        frame.pc
+                    ),
+                );
+            }
+            guest_exception::take(frame, Exception::Undefined);
+        }
+    }
+}
+
+/// A fault on RAM that the VM has: another vCPU was just having the tables around it changed,
+/// which makes entries invalid for a moment. The guest tries again.
+#[inline]
+fn is_passing(trap: &Trap, running: VcpuRef) -> bool {
+    let (ipa, fault) = match trap {
+        Trap::DataAbort(abort) => (abort.ipa, abort.fault),
+        Trap::InstructionAbort(abort) => (abort.ipa, abort.fault),
+        _ => return false,
+    };
+    fault == Fault::Translation
+        && ipa.is_some_and(|ipa| running.vm.memory.translate(ipa, 1).is_some())
+}
+
+fn refuse_access(frame: &mut Frame, running: VcpuRef, at: u64, va: Option<GuestVa>, write: bool) {
+    running.vcpu.count(Exit::Abort);
+    if running.vm.log_once(Oddity::Abort) {
+        running.vm.log(
+            Level::Warn,
+            format_args!(
+                "{} outside its memory: IPA {at:#x}, at {:#x}",
+                if write { "write" } else { "read" },
+                frame.pc
+            ),
+        );
+    }
+    guest_exception::take(frame, Exception::DataAbort { va, write });
+}
+
+/// Gives a read its value; a write has none.
+fn answer(frame: &mut Frame, access: SysRegAccess, value: u64) {
+    if !access.write
+        && let Some(index) = access.rt.index()
+    {
+        frame.x[index] = value;
+    }
+}
+
+fn system_register(frame: &mut Frame, running: VcpuRef, access: SysRegAccess, length: u64) {
+    let register = |frame: &Frame| access.rt.index().map_or(0, |index| frame.x[index]);
+    let write = access.write.then(|| register(frame));
+    match sysreg::access(access.reg, write, host_cpu::id_values()) {
+        Outcome::Value(value) => answer(frame, access, value),
+        Outcome::Ignored => {}
+        Outcome::Sgi(register, value) => {
+            let set = running
+                .vm
+                .vgic
+                .send_sgi(running.vcpu.index, register, value);
+            queues::kick(running.vm, set);
+        }
+        Outcome::Deactivate(value) => interface::deactivate(running, value),
+        Outcome::Interface(register, write) => {
+            let value = interface::interface_access(running, register, write);
+            answer(frame, access, value);
+        }
+        Outcome::PhysicalTimer(register, write) => {
+            let value = physical_timer::access(running, register, write);
+            answer(frame, access, value);
+        }
+        Outcome::Debug(register, write) => {
+            let value = debug::access(running, register, write);
+            answer(frame, access, value);
+        }
+        Outcome::Undefined => {
+            if running.vm.log_once(Oddity::Register) {
+                running.vm.log(
+                    Level::Warn,
+                    format_args!(
+                        "{} of unknown system register {:?} at {:#x}",
+                        if access.write { "write" } else { "read" },
+                        access.reg,
+                        frame.pc
+                    ),
+                );
+            }
+            guest_exception::take(frame, Exception::Undefined);
+            return;
+        }
+    }
+    frame.skip(length);
+}

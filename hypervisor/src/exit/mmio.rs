@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Accesses to the guest's devices.
+
+use crate::arch::world::Frame;
+use crate::console::monitor::machine::ThisMachine;
+use crate::irq::sections;
+use crate::vm::instance::VcpuRef;
+use crate::vm::{interface, layout};
+use mediator::addr::Ipa;
+use postern_base::mmio::Access;
+use postern_exceptions::decode::Transfer;
+
+/// What came of an access.
+pub enum Done {
+    /// It is done: on to the next instruction.
+    Next,
+    /// The guest is to try again.
+    Again,
+    /// There is nothing at that address.
+    Nothing,
+}
+
+/// One access of the running vCPU to `ipa`.
+pub fn access(
+    frame: &mut Frame,
+    running: VcpuRef,
+    ipa: Ipa,
+    transfer: Transfer,
+    write: bool,
+) -> Done {
+    let Some((device, offset)) = layout::device_at(ipa) else {
+        return Done::Nothing;
+    };
+    let access = if write {
+        let value = transfer.register.index().map_or(0, |index| frame.x[index]);
+        Access::write(offset, transfer.size, value)
+    } else {
+        Access::read(offset, transfer.size)
+    };
+    if !access.is_aligned() {
+        return Done::Nothing;
+    }
+    let value = match device {
+        layout::Device::Distributor | layout::Device::Redistributors => {
+            match interface::vgic_access(running, device, access) {
+                interface::VgicAnswer::Value(value) => value,
+                interface::VgicAnswer::Again => return Done::Again,
+                interface::VgicAnswer::Nothing => return Done::Nothing,
+            }
+        }
+        layout::Device::Manager => {
+            // A command may take long, and takes interrupts meanwhile. The trap's end closes it.
+            sections::open();
+            match running.vm.manager_access(access, &ThisMachine) {
+                Some(value) => value,
+                None => return Done::Nothing,
+            }
+        }
+        layout::Device::Uart | layout::Device::Gpio | layout::Device::Rtc => {
+            match running.vm.device_access(device, access) {
+                Some(value) => value,
+                None => return Done::Nothing,
+            }
+        }
+    };
+    if !write && let Some(index) = transfer.register.index() {
+        frame.x[index] = transfer
+            .size
+            .extend(value, transfer.sign_extend, transfer.sixty_four);
+    }
+    Done::Next
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What is done before a guest goes on, on the machine: the one way out of every exit.
+//!
+//! [`crate::sched::turn`] decides; here is what it decides about.
+
+use crate::arch::gic;
+use crate::arch::timer;
+use crate::arch::world::Frame;
+use crate::console::monitor::machine as monitor;
+use crate::control::watchdog;
+use crate::irq::machine::register;
+use crate::irq::{Handled, sections};
+use crate::lifecycle::{orders, steps};
+use crate::platform::WALL_CLOCK;
+use crate::sched::masked::Cause;
+use crate::sched::turn::{self, Gate, Site};
+use crate::tee::secure_entries;
+use crate::vm::instance::{VcpuRef, Vm};
+use crate::vm::pcpu::{Pcpu, here};
+use crate::vm::switch::is_wanted;
+use crate::vm::{idle, list_registers, physical_timer, registry, switch};
+use postern_base::ids::{PcpuSet, VcpuId};
+
+/// Gives EL2's private interrupts their owners. Before a pCPU enables them.
+pub fn own_interrupts() {
+    register(gic::KICK_INTID, switch::kicked);
+    register(timer::HYPERVISOR_TIMER_INTID, timer_fired);
+    register(gic::MAINTENANCE_INTID, switch::refill);
+    register(timer::VIRTUAL_TIMER_INTID, switch::virtual_timer_fired);
+}
+
+/// Handles the interrupt of EL2's timer: a slice is over, or a waiting vCPU's time has come. Arms the timer for what comes
+/// next, so the line falls.
+fn timer_fired() -> Handled {
+    turn::timer_fired(here());
+    Handled::Quiet
+}
+
+/// Lets the time of day of all VMs pass: what their clocks have to do with it.
+fn pass_time() {
+    if WALL_CLOCK.is_set() {
+        registry::all().iter().for_each(Vm::pass_time);
+    }
+}
+
+/// Puts the first vCPU on this pCPU, into an empty frame.
+pub fn first(frame: &mut Frame) {
+    with_work(frame);
+}
+
+/// The last thing before a guest goes on.
+#[inline]
+pub fn before_return(frame: &mut Frame) {
+    let here = here();
+    let Some(running) = here.current.get() else {
+        return first(frame);
+    };
+    if is_wanted(here, running) {
+        with_work(frame);
+    }
+}
+
+/// [`before_return`] after an exit at this time, in ticks, that was answered with what is usual for a trap.
+#[inline]
+pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: VcpuRef, since: u64) {
+    if is_wanted(here, running) {
+        sections::open_since(since, Cause::Trap);
+        with_work(frame);
+    } else {
+        sections::note(since, Cause::Trap);
+    }
+}
+
+#[cold]
+fn with_work(frame: &mut Frame) {
+    sections::open();
+    turn::before_guest(here(), frame);
+    sections::did(Cause::Switch);
+    sections::close();
+}
+
+impl Site for Pcpu {
+    type Vcpu = VcpuRef;
+    type Frame = Frame;
+
+    fn tick(&self, now: u64) {
+        physical_timer::look(self, now);
+        if now >= self.tick_at.get() {
+            self.tick_at.set(now + timer::frequency());
+            idle::mark(now);
+            secure_entries::here().tick();
+            watchdog::poll();
+            pass_time();
+        }
+    }
+
+    fn take_pending(&self) {
+        sections::take_pending();
+    }
+
+    fn idle(&self) {
+        idle::wait();
+    }
+
+    fn work_step(&self) -> bool {
+        steps::work_step()
+    }
+
+    fn monitor(&self) {
+        sections::lengthy(Cause::Monitor, monitor::work);
+    }
+
+    fn id(&self, vcpu: VcpuRef) -> VcpuId {
+        vcpu.id()
+    }
+
+    fn by_id(&self, id: VcpuId) -> VcpuRef {
+        registry::by_id(id)
+    }
+
+    fn affinity(&self, vcpu: VcpuRef) -> PcpuSet {
+        vcpu.affinity()
+    }
+
+    fn gate(&self, vcpu: VcpuRef) -> Gate {
+        vcpu.vm.gate()
+    }
+
+    fn current(&self) -> Option<VcpuRef> {
+        self.current.get()
+    }
+
+    fn needs_fill(&self, vcpu: VcpuRef) -> bool {
+        vcpu.vm.vgic.needs_fill(vcpu.vcpu.index)
+    }
+
+    fn refresh(&self, vcpu: VcpuRef) {
+        list_registers::refresh(self, vcpu);
+    }
+
+    fn take_off(&self, vcpu: VcpuRef, frame: &mut Frame) {
+        switch::take_off(self, vcpu, frame);
+    }
+
+    fn put_on(&self, vcpu: VcpuRef, frame: &mut Frame) -> bool {
+        switch::put_on(self, vcpu, frame)
+    }
+
+    fn deadline(&self, vcpu: VcpuRef) -> Option<u64> {
+        vcpu.vcpu.timer_deadline(vcpu.vm)
+    }
+
+    fn has_deliverable(&self, vcpu: VcpuRef) -> bool {
+        vcpu.vcpu.has_deliverable(vcpu.vm)
+    }
+
+    fn note_pause(&self, vcpu: VcpuRef) {
+        vcpu.vm.note_pause();
+    }
+
+    fn rests(&self, vcpu: VcpuRef) {
+        orders::tell_if_paused(vcpu.vm);
+    }
+
+    fn ended(&self, vcpu: VcpuRef) {
+        orders::vcpu_stopped(vcpu.vm, vcpu.vcpu);
+    }
+}

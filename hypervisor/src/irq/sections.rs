@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The sections of the pCPU that this runs on ([`crate::sched::masked`]), by its clock.
+
+use super::machine;
+use crate::arch::percpu::{self, PerPcpu};
+use crate::arch::timer;
+use crate::sched::masked::{self, Cause, Section};
+use postern_base::ids::MAX_PCPUS;
+
+/// What each pCPU is busy with while interrupts wait.
+static SECTIONS: PerPcpu<Section> = PerPcpu::new([const { Section::closed() }; MAX_PCPUS]);
+
+/// A section begins, unless it has already.
+pub fn open() {
+    SECTIONS.this().open(timer::now());
+}
+
+/// A section that began at this time, in ticks, unless it has begun already, was this so far, and goes on.
+pub fn open_since(since: u64, cause: Cause) {
+    let section = SECTIONS.this();
+    section.open(since);
+    section.did(cause, timer::now());
+}
+
+/// What was done last was this.
+pub fn did(cause: Cause) {
+    SECTIONS.this().did(cause, timer::now());
+}
+
+/// The section is over, if there was one.
+pub fn close() {
+    if let Some((ticks, cause)) = SECTIONS.this().close(timer::now()) {
+        masked::longest(percpu::id()).note(ticks, cause);
+    }
+}
+
+/// A whole section, which began at this time; or, where one is open, its end: it took interrupts meanwhile.
+#[inline]
+pub fn note(since: u64, cause: Cause) {
+    if SECTIONS.this().is_open() {
+        did(cause);
+        close();
+        return;
+    }
+    // The counter is read out of order, so the second look may be the older one.
+    let ticks = timer::now().saturating_sub(since);
+    masked::longest(percpu::id()).note(ticks, cause);
+}
+
+/// Does something that may take long, as a part of the section that is open, or as one of its own.
+pub fn lengthy<T>(cause: Cause, act: impl FnOnce() -> T) -> T {
+    let section = SECTIONS.this();
+    let is_part = section.is_open();
+    open();
+    let result = act();
+    did(cause);
+    if !is_part {
+        close();
+    }
+    result
+}
+
+/// Enters the secure world, or something that does, between two sections.
+pub fn outside<T>(act: impl FnOnce() -> T) -> T {
+    let is_open = SECTIONS.this().is_open();
+    close();
+    let result = act();
+    if is_open {
+        open();
+    }
+    result
+}
+
+/// Takes the interrupts that are pending: between two sections, and one of its own.
+pub fn take_pending() {
+    outside(|| lengthy(Cause::Interrupt, machine::take_pending));
+}
+
+/// Takes the interrupts that are pending in the midst of something that goes on, which was this so far.
+pub fn breathe(cause: Cause) {
+    did(cause);
+    take_pending();
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A VM starts, pauses and ends: what follows from the state machine in [`crate::vm::life`].
+
+use crate::arch::timer;
+use crate::arch::world::{Context, Frame};
+use crate::console::output;
+use crate::fatal::power_off;
+use crate::platform::machine;
+use crate::vm::guest_image::Entry;
+use crate::vm::instance::{Saved, Vcpu, VcpuRef, Vm};
+use crate::vm::life::{Ending, Event, Order, Phase, Refused, Then};
+use crate::vm::{queues, registry};
+use core::fmt::Display;
+use core::sync::atomic::Ordering;
+use mediator::addr::Ipa;
+use postern_base::ids::VcpuIndex;
+use postern_devices::debug::DebugUnit;
+use postern_devices::physical_timer::PhysicalTimer;
+use postern_monitor::Event as Told;
+
+/// `Vm::requested`: that the VM starts.
+pub(super) const START: u8 = 1;
+/// `Vm::requested`: that it is torn down.
+pub(super) const TEAR_DOWN: u8 = 2;
+
+/// Asks for a VM's start.
+fn want_start(vm: &Vm) {
+    vm.requested.store(START, Ordering::Release);
+    queues::notify_work();
+}
+
+/// Asks for a VM's end. None of its vCPUs runs.
+fn want_tear_down(vm: &Vm) {
+    vm.requested.store(TEAR_DOWN, Ordering::Release);
+    queues::notify_work();
+}
+
+/// Ends the machine, if the VM that is off now was the last one and nothing else is asked of the machine.
+pub fn on_vm_off() {
+    let over = |vm: &Vm| matches!(vm.phase(), Phase::Off | Phase::Failed);
+    if registry::all().iter().all(over) && !machine().stay {
+        output::event(None, &Told::AllOff);
+        output::flush();
+        power_off();
+    }
+}
+
+/// Does what a user wants of a VM, or begins to. The caller holds no lock.
+///
+/// # Errors
+/// When that makes no sense now.
+pub fn order(vm: &'static Vm, order: Order) -> Result<(), Refused> {
+    let then = {
+        let mut life = vm.life.lock();
+        let now = timer::now();
+        let then = life.order(order)?;
+        match then {
+            Then::Pause => vm.paused_at.store(now, Ordering::Relaxed),
+            // While the gate is closed yet, so that no vCPU goes on with the old offset.
+            Then::Resume => forget_pause(vm, now),
+            _ => {}
+        }
+        vm.run_permission.follow(life.phase());
+        then
+    };
+    carry_out(vm, then);
+    Ok(())
+}
+
+/// Does what follows from something that has happened to a VM. The caller holds no lock but that of `Vm::work`, and that
+/// only where it is the one that does the work.
+pub fn happened(vm: &'static Vm, event: Event) {
+    let then = transition(vm, event);
+    carry_out(vm, then);
+}
+
+/// Notes that something has happened to a VM, and returns what is to be done.
+pub(super) fn transition(vm: &Vm, event: Event) -> Then {
+    let mut life = vm.life.lock();
+    let then = life.happened(event);
+    vm.run_permission.follow(life.phase());
+    then
+}
+
+/// Ends a VM: the hardware has lost some of its state, so that it cannot go on.
+pub fn lost_state(vm: &'static Vm) {
+    happened(vm, Event::LostState);
+}
+
+/// Does what is to be done.
+pub(super) fn carry_out(vm: &'static Vm, then: Then) {
+    match then {
+        // Who loads it knows where it begins, and lets it run.
+        Then::Nothing | Then::Run => {}
+        Then::Start => want_start(vm),
+        Then::PressButton => vm.press_power_button(),
+        Then::Pause => {
+            vm.pause_is_told.store(false, Ordering::Relaxed);
+            queues::reschedule(vm);
+            tell_if_paused(vm);
+        }
+        Then::Resume => {
+            tell(vm, Told::VmResumed { vm: &vm.name });
+            queues::wake_all(vm);
+        }
+        Then::StopVcpus => queues::stop(vm),
+        Then::TearDown => want_tear_down(vm),
+        Then::Ended(ending) => {
+            tell_end(vm, ending);
+            on_vm_off();
+        }
+        Then::Again => {
+            tell_end(vm, Ending::Reset);
+            want_start(vm);
+        }
+    }
+}
+
+fn tell(vm: &Vm, event: Told<&dyn Display>) {
+    output::event(Some(vm.index), &event);
+}
+
+fn tell_end(vm: &Vm, ending: Ending) {
+    let reason: &dyn Display = &ending.name();
+    tell(
+        vm,
+        Told::VmOff {
+            vm: &vm.name,
+            reason,
+        },
+    );
+}
+
+/// Says once that a paused VM has no vCPU on a pCPU any more: one has just left, or the VM was paused just now.
+pub fn tell_if_paused(vm: &Vm) {
+    let moving = vm.vcpus.iter().any(|vcpu| vcpu.pcpu().is_some());
+    if !moving && vm.is_paused() && !vm.pause_is_told.swap(true, Ordering::Relaxed) {
+        tell(vm, Told::VmPaused { vm: &vm.name });
+    }
+}
+
+/// Has the guest's time go on where it stopped. Where a vCPU is still on its pCPU, none was
+/// paused for long enough to speak of.
+fn forget_pause(vm: &Vm, now: u64) {
+    if vm.vcpus.iter().all(|vcpu| vcpu.pcpu().is_none()) {
+        let lost = now.saturating_sub(vm.paused_at.load(Ordering::Relaxed));
+        vm.counter_offset.fetch_add(lost, Ordering::Relaxed);
+    }
+}
+
+/// Starts the first vCPU: everything is in place.
+///
+/// Whoever has ended the VM since then closed its gate: the vCPU ends before it runs.
+pub(super) fn run(vm: &'static Vm, entry: Entry) {
+    let now = timer::now();
+    vm.counter_offset.store(now, Ordering::Relaxed);
+    vm.started_at.store(now, Ordering::Relaxed);
+    vm.starts.fetch_add(1, Ordering::Relaxed);
+    tell(
+        vm,
+        Told::VmStarted {
+            vm: &vm.name,
+            channel: vm.console.channel().get(),
+            vcpus: vm.vcpus.len() as u32,
+            memory_kib: vm.memory.bytes() / 1024,
+            tee: vm.has_tee(),
+        },
+    );
+    if let Some(boot) = VcpuIndex::new(0)
+        && vm.vcpus[0].power.claim().is_ok()
+    {
+        turn_on(vm, boot, entry.kernel, entry.tree.get());
+    }
+}
+
+/// Starts a vCPU whose power state the caller has claimed.
+pub fn turn_on(vm: &'static Vm, index: VcpuIndex, entry: Ipa, context: u64) {
+    let Some(vcpu) = vm.vcpus.get(index.get()) else {
+        return;
+    };
+    *vcpu.saved.lock() = Saved {
+        frame: Frame::start(entry.get(), context),
+        context: Context::new(),
+        physical_timer: PhysicalTimer::new(),
+        debug: DebugUnit::new(),
+    };
+    vm.vcpus_on.fetch_add(1, Ordering::AcqRel);
+    let set = vm.vgic.vcpu_on(vcpu.index);
+    vcpu.power.started();
+    queues::start(VcpuRef { vm, vcpu });
+    queues::kick(vm, set);
+}
+
+/// Notes that a vCPU has left its pCPU for good.
+pub fn vcpu_stopped(vm: &'static Vm, vcpu: &'static Vcpu) {
+    let set = vm.vgic.vcpu_off(vcpu.index);
+    vcpu.power.turned_off();
+    queues::kick(vm, set);
+    if vm.vcpus_on.fetch_sub(1, Ordering::AcqRel) == 1 {
+        happened(vm, Event::VcpusStopped);
+    }
+}

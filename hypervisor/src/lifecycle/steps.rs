@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The pieces of a VM's start and end ([`crate::vm::work`]), as they are done on the machine.
+//!
+//! Pieces are done by pCPUs that have nothing else to do, and by busy ones now and then
+//! ([`crate::sched::turn`]). One pCPU at a time works for a VM. An order only notes what is wanted;
+//! so it never waits for the work's lock.
+
+use super::orders::{self, START, TEAR_DOWN};
+use crate::arch::{guest_bytes, mmu, timer};
+use crate::console::log::Level;
+use crate::console::output;
+use crate::irq::sections;
+use crate::sched::masked::Cause;
+use crate::tee::host::VmHost;
+use crate::vm::guest_image::Loader;
+use crate::vm::instance::Vm;
+use crate::vm::life::{Event, Then};
+use crate::vm::ram;
+use crate::vm::registry;
+use crate::vm::work::{self, CannotStart, PIECE_BYTES, Site};
+use core::fmt;
+use core::sync::atomic::Ordering;
+use mediator::{CreateError, DestroyError, Progress};
+
+/// Does a piece of work for some VM, a block of memory or so; `false` where there is none.
+pub fn work_step() -> bool {
+    registry::all().iter().any(step)
+}
+
+type Work = work::Work<Loader>;
+
+/// Does a piece of what the VM waits for; `false` where there is nothing, or another pCPU is
+/// at it.
+pub fn step(vm: &'static Vm) -> bool {
+    if !vm.has_work() {
+        return false;
+    }
+    let Some(mut work) = vm.work.try_lock() else {
+        return false;
+    };
+    vm.busy.store(true, Ordering::Release);
+    match vm.requested.swap(0, Ordering::AcqRel) {
+        START => *work = Work::Prepare,
+        TEAR_DOWN => *work = Work::Leave,
+        _ => {}
+    }
+    let site = Grounds { vm };
+    let cause = cause(&work);
+    let done = match cause {
+        Some(cause) => sections::lengthy(cause, || work::step(&site, &mut work)),
+        // Most of it is OP-TEE's. What may take long beside that says so.
+        None => sections::outside(|| work::step(&site, &mut work)),
+    };
+    if !done {
+        return false;
+    }
+    if matches!(*work, Work::Nothing) {
+        vm.busy.store(false, Ordering::Release);
+    }
+    true
+}
+
+/// Gives a VM its memory, if it has none.
+///
+/// # Errors
+/// When there is not so much left.
+pub fn take_memory(vm: &Vm) -> Result<(), ram::TakeError> {
+    if vm.memory.bytes() == 0 {
+        ram::take(&vm.memory, vm.next_bytes.load(Ordering::Relaxed))?;
+    }
+    Ok(())
+}
+
+/// Makes a VM known to OP-TEE, if it is to have a TEE: a step.
+///
+/// # Errors
+/// When OP-TEE or memory has no room for it.
+pub fn create_tee(vm: &'static Vm) -> Result<Progress, CreateError> {
+    let Some(mediator) = vm.mediator().filter(|_| !vm.has_tee()) else {
+        return Ok(Progress::Done);
+    };
+    let progress = mediator.create_step(&VmHost { vm })?;
+    if progress == Progress::Done {
+        vm.has_tee.store(true, Ordering::Release);
+    }
+    Ok(progress)
+}
+
+/// What a piece is, where it does not enter the secure world.
+fn cause(work: &Work) -> Option<Cause> {
+    match work {
+        Work::CreateTee | Work::Leave | Work::Wait(_) => None,
+        Work::Nothing => Some(Cause::Other),
+        Work::Prepare => Some(Cause::Prepare),
+        Work::Map(_) => Some(Cause::Map),
+        Work::Clear(_) | Work::Scrub(_) => Some(Cause::Clear),
+        Work::Load(_) => Some(Cause::Load),
+        Work::Unmap => Some(Cause::Unmap),
+    }
+}
+
+/// The VM that is worked for.
+struct Grounds {
+    vm: &'static Vm,
+}
+
+impl Grounds {
+    fn cannot_start(&self, why: fmt::Arguments<'_>) -> CannotStart {
+        self.vm.log(Level::Error, why);
+        CannotStart
+    }
+}
+
+impl Site for Grounds {
+    type Loader = Loader;
+
+    fn now(&self) -> u64 {
+        timer::now()
+    }
+
+    fn ticks(&self, milliseconds: u32) -> u64 {
+        u64::from(milliseconds) * (timer::frequency() / 1000)
+    }
+
+    fn may_start(&self) -> bool {
+        output::has_room_for_life(self.vm.index)
+    }
+
+    fn take_memory(&self) -> Result<(), CannotStart> {
+        let taken = take_memory(self.vm);
+        taken.map_err(|error| self.cannot_start(format_args!("{error}")))
+    }
+
+    fn map(&self, offset: u64) -> Result<Option<u64>, CannotStart> {
+        let Vm {
+            mapping, memory, ..
+        } = self.vm;
+        let mapped = mapping.map_some(memory, offset);
+        self.vm.vttbr.store(mapping.vttbr(), Ordering::Relaxed);
+        mapped.map_err(|error| self.cannot_start(format_args!("stage 2: {error}")))
+    }
+
+    fn create_tee(&self) -> Result<bool, CannotStart> {
+        match create_tee(self.vm) {
+            Ok(progress) => Ok(progress == Progress::Done),
+            Err(error) if self.vm.needs_tee() => {
+                Err(self.cannot_start(format_args!("tee = \"required\": {error}")))
+            }
+            Err(error) => {
+                let why = format_args!("starts without a TEE: {error}");
+                self.vm.log(Level::Warn, why);
+                Ok(true)
+            }
+        }
+    }
+
+    fn is_clear(&self) -> bool {
+        ram::is_clear(&self.vm.memory)
+    }
+
+    fn clear(&self, offset: u64) -> Option<u64> {
+        let memory = &self.vm.memory;
+        let (range, at) = memory.piece(offset, PIECE_BYTES)?;
+        // SAFETY: RAM of this VM, which EL2 maps and refers to nowhere. It has no vCPU that runs,
+        // and OP-TEE does not know it.
+        unsafe { guest_bytes::zero(at, range.bytes) };
+        // A guest starts with its caches off.
+        mmu::clean_to_memory(at.get(), range.bytes);
+        memory.restore(range);
+        Some(offset + range.bytes)
+    }
+
+    fn cleared(&self) {
+        ram::cleared(&self.vm.memory);
+    }
+
+    fn begin_load(&self) -> Loader {
+        ram::used(&self.vm.memory);
+        Loader::new()
+    }
+
+    fn load(&self, mut loader: Loader) -> Result<Option<Loader>, CannotStart> {
+        let vm = self.vm;
+        match loader.step(&vm.images, &vm.memory, vm.guest_tee()) {
+            Ok(None) => Ok(Some(loader)),
+            Ok(Some(entry)) => {
+                // Another VM's kernel may have been where this one's is now.
+                mmu::forget_instructions();
+                match orders::transition(vm, Event::Loaded) {
+                    Then::Run => orders::run(vm, entry),
+                    other => orders::carry_out(vm, other),
+                }
+                Ok(None)
+            }
+            Err(error) => Err(self.cannot_start(format_args!("{error}"))),
+        }
+    }
+
+    fn leave(&self) -> Result<Progress, DestroyError> {
+        match self.vm.mediator() {
+            Some(mediator) => mediator.destroy_step(&VmHost { vm: self.vm }),
+            None => Ok(Progress::Done),
+        }
+    }
+
+    fn reset_devices(&self) {
+        let vm = self.vm;
+        vm.has_tee.store(false, Ordering::Release);
+        sections::lengthy(Cause::Reset, || {
+            vm.console.reset();
+            vm.devices.reset();
+        });
+    }
+
+    fn reset_interrupts(&self) {
+        sections::lengthy(Cause::Reset, || self.vm.vgic.reset());
+    }
+
+    fn hold(&self, why: DestroyError) {
+        let kib = self.vm.memory.bytes() / 1024;
+        self.vm.log(
+            Level::Error,
+            format_args!(
+                "{why}; its memory, {kib} KiB, is nobody else's until the machine restarts"
+            ),
+        );
+        self.vm.has_tee.store(false, Ordering::Release);
+    }
+
+    fn unmap(&self) -> bool {
+        self.vm.mapping.unmap_some()
+    }
+
+    fn transition(&self, event: Event) -> Then {
+        orders::transition(self.vm, event)
+    }
+
+    fn carry_out(&self, then: Then) {
+        orders::carry_out(self.vm, then);
+    }
+
+    fn give_memory_back(&self) {
+        match self.vm.memory.release() {
+            Some(chunks) => ram::give_back(&chunks),
+            None => self.vm.log(
+                Level::Error,
+                format_args!("pages are pinned still: it keeps its memory"),
+            ),
+        }
+    }
+}

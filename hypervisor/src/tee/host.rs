@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the mediator needs of this hypervisor.
+
+use super::secure_entries;
+use crate::arch::{debug, guest_bytes, smc};
+use crate::console::log::Level;
+use crate::irq::sections;
+use crate::sched::masked::Cause;
+use crate::vm::frames::SharedPool;
+use crate::vm::instance::Vm;
+use crate::vm::pcpu::here;
+use crate::vm::switch;
+use mediator::addr::{Ipa, PAGE_SIZE, Pa};
+use mediator::{ForeignInterrupt, GuestMemoryError, Host, Leftover, Lengthy, PinError, SharedPage};
+use optee_proto::Uuid;
+use spin::Once;
+
+/// Pages that the mediators share with OP-TEE: shadows of messages and page lists. As many as all
+/// VMs together can have, so that none can take another's.
+pub static SHARED_PAGES: Once<SharedPool> = Once::new();
+
+/// Makes one call to the secure world.
+#[inline]
+pub fn secure_call(args: [u64; 8]) -> [u64; 4] {
+    let [x0, x1, x2, x3, ..] = smc::call(args);
+    [x0, x1, x2, x3]
+}
+
+/// One VM, on the pCPU that this runs on.
+pub struct VmHost {
+    /// Whose memory and pins these are.
+    pub vm: &'static Vm,
+}
+
+impl Host for VmHost {
+    #[inline]
+    fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
+        let at = self
+            .vm
+            .memory
+            .translate(from, into.len() as u64)
+            .ok_or(GuestMemoryError(from))?;
+        // SAFETY: `translate` found the whole range in this VM's RAM, which EL2 maps and never
+        // refers to.
+        unsafe { guest_bytes::read(at, into) };
+        Ok(())
+    }
+
+    #[inline]
+    fn write_guest(&self, to: Ipa, bytes: &[u8]) -> Result<(), GuestMemoryError> {
+        let at = self
+            .vm
+            .memory
+            .translate(to, bytes.len() as u64)
+            .ok_or(GuestMemoryError(to))?;
+        // SAFETY: as in `read_guest`.
+        unsafe { guest_bytes::write(at, bytes) };
+        Ok(())
+    }
+
+    #[inline]
+    fn pin(&self, page: Ipa) -> Result<Pa, PinError> {
+        self.vm.memory.pin(page)
+    }
+
+    #[inline]
+    fn unpin(&self, page: Ipa) {
+        self.vm.memory.unpin(page);
+    }
+
+    fn alloc_shared(&self) -> Option<SharedPage> {
+        let page = SHARED_PAGES.get()?.allocate()?;
+        // SAFETY: the page is RAM that the pool owned and nobody else uses.
+        unsafe { guest_bytes::zero(page, PAGE_SIZE) };
+        Some(SharedPage::new(page))
+    }
+
+    #[inline]
+    fn clear_shared(&self, page: &SharedPage) {
+        // SAFETY: a page of the pool, which EL2 maps and never refers to, and which is not shared now.
+        unsafe { guest_bytes::zero(page.pa(), PAGE_SIZE) };
+    }
+
+    fn free_shared(&self, page: SharedPage) {
+        if let Some(pages) = SHARED_PAGES.get() {
+            pages
+                .free(page.pa())
+                .expect("a shared page is given back once, as its type sees to");
+        }
+    }
+
+    #[inline]
+    fn read_shared(&self, page: &SharedPage, offset: usize, into: &mut [u8]) {
+        assert!(offset + into.len() <= PAGE_SIZE as usize);
+        // SAFETY: within a page of the pool, which EL2 maps and never refers to.
+        unsafe { guest_bytes::read(Pa::new(page.pa().get() + offset as u64), into) };
+    }
+
+    #[inline]
+    fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= PAGE_SIZE as usize);
+        // SAFETY: as in `read_shared`.
+        unsafe { guest_bytes::write(Pa::new(page.pa().get() + offset as u64), bytes) };
+    }
+
+    #[inline]
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        let enter = || secure_entries::here().around(|| secure_call(args));
+        if here().debug_is_loaded.get() {
+            debug::quietly(enter)
+        } else {
+            enter()
+        }
+    }
+
+    fn foreign_interrupt(&self) -> ForeignInterrupt {
+        sections::take_pending();
+        match here().current.get() {
+            Some(running) if !switch::guest_must_run(running) => ForeignInterrupt::Resume,
+            // Or this is the end of a VM: the next piece of it comes after what waits here.
+            _ => ForeignInterrupt::ReturnToGuest,
+        }
+    }
+
+    #[inline]
+    fn lengthy<T>(&self, what: Lengthy, act: impl FnOnce() -> T) -> T {
+        let cause = match what {
+            Lengthy::SetAside => Cause::Prepare,
+            Lengthy::TakeIn => Cause::TakeIn,
+            Lengthy::Unpin => Cause::Unpin,
+        };
+        sections::lengthy(cause, act)
+    }
+
+    fn left_behind(&self, what: Leftover, app: Uuid) {
+        match what {
+            Leftover::Session => self.vm.log(
+                Level::Warn,
+                format_args!("OP-TEE is not done with a session with application {app}"),
+            ),
+            Leftover::Application => self.vm.log(
+                Level::Info,
+                format_args!("OP-TEE keeps application {app} in memory"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! How often each pCPU has entered the secure world.
+
+use crate::arch::percpu;
+use crate::sched::watch::SecureEntryCount;
+use postern_base::ids::{MAX_PCPUS, PcpuIndex};
+
+/// Each is written by its pCPU alone, and read by all.
+static ENTRIES: [SecureEntryCount; MAX_PCPUS] = [const { SecureEntryCount::new() }; MAX_PCPUS];
+
+/// Returns the count of this pCPU.
+#[inline]
+pub fn here() -> &'static SecureEntryCount {
+    of(percpu::id())
+}
+
+/// Returns the count of a pCPU.
+#[inline]
+pub fn of(pcpu: PcpuIndex) -> &'static SecureEntryCount {
+    &ENTRIES[pcpu.get()]
+}
+
+/// Returns whether a pCPU is in the secure world on behalf of a VM.
+pub fn is_inside(pcpu: PcpuIndex) -> bool {
+    !of(pcpu).get().is_multiple_of(2)
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A guest's accesses to its devices but the interrupt controller, and what reaches them from outside.
+
+use super::devices::seconds;
+use super::instance::Vm;
+use super::layout::{self, Device};
+use super::queues::kick;
+use crate::console::monitor::System;
+use crate::platform::WALL_CLOCK;
+use mediator::Mediator;
+use postern_base::mmio::Access;
+use postern_devices::pl031::Pl031;
+use postern_devices::pl061::Pl061;
+use postern_vgic::{IntId, VcpuSet, Wire};
+
+/// The interrupts' inputs at the vGIC. SPIs begin at INTID 32.
+const UART_INTID: IntId = intid(layout::UART_SPI);
+const MANAGER_INTID: IntId = intid(layout::MANAGER_SPI);
+const GPIO_INTID: IntId = intid(layout::GPIO_SPI);
+const RTC_INTID: IntId = intid(layout::RTC_SPI);
+
+/// The INTID by which the guest is told of OP-TEE's notifications.
+const TEE_INTID: IntId = intid(layout::TEE_SPI);
+
+const fn intid(spi: u32) -> IntId {
+    match IntId::new(32 + spi) {
+        Some(intid) => intid,
+        None => panic!("the devices' SPIs are some that the vGIC has"),
+    }
+}
+
+impl Vm {
+    /// A guest's access to a device that EL2 has for each VM, but the interrupt controller: what a read finds; `None`
+    /// where this VM does not have it.
+    pub fn device_access(&'static self, device: Device, access: Access) -> Option<u64> {
+        match device {
+            Device::Uart => {
+                let (value, set) = self
+                    .console
+                    .access(access, |level| self.drive(UART_INTID, level));
+                kick(self, set);
+                Some(value)
+            }
+            Device::Rtc if !WALL_CLOCK.is_set() => None,
+            Device::Rtc => Some(self.with_rtc(|rtc| rtc.access(access, seconds()))),
+            Device::Gpio => Some(self.with_gpio(|gpio| gpio.access(access))),
+            Device::Distributor | Device::Redistributors | Device::Manager => None,
+        }
+    }
+
+    /// A privileged guest's access to its second UART: what a read finds; `None` where this VM has none. If it
+    /// completes a command, `system` does that.
+    pub fn manager_access(&'static self, access: Access, system: &impl System) -> Option<u64> {
+        let manager = self.devices.manager.as_ref()?;
+        let drive = |level| self.drive(MANAGER_INTID, level);
+        Some(manager.access(access, system, drive, |set| kick(self, set)))
+    }
+
+    /// Tells the guest that OP-TEE has notifications for somebody, if it wants any: it is to ask whether they are its own.
+    pub fn notify(&'static self) {
+        let wanted = self.mediator().is_some_and(Mediator::wants_notifications);
+        // A VM that ends between the question and the pulse has its vGIC reset, or sees an
+        // interrupt with nothing behind it, as any VM does whose neighbour was meant.
+        if wanted && let Some(wire) = Wire::spi(TEE_INTID) {
+            kick(self, self.vgic.pulse(wire));
+        }
+    }
+
+    /// A byte for the guest's console.
+    pub fn receive(&'static self, byte: u8) {
+        let set = self
+            .console
+            .receive(byte, |level| self.drive(UART_INTID, level));
+        kick(self, set);
+    }
+
+    /// The machine's UART has room again for what the guest has to say.
+    pub fn console_goes_on(&'static self) {
+        let set = self.console.go_on(|level| self.drive(UART_INTID, level));
+        kick(self, set);
+    }
+
+    /// Presses the guest's power button, and releases it as soon as the guest has seen it pressed.
+    /// What it makes of that is its own business.
+    pub fn press_power_button(&'static self) {
+        self.with_gpio(Pl061::press);
+    }
+
+    /// Raises the alarm of the guest's clock if its time has come.
+    pub fn pass_time(&'static self) {
+        self.with_rtc(|rtc| rtc.pass(seconds()));
+    }
+
+    fn with_rtc<R>(&'static self, change: impl FnOnce(&mut Pl031) -> R) -> R {
+        let mut rtc = self.devices.rtc.lock();
+        let result = change(&mut rtc);
+        // Under the device's lock, as in `with_gpio`.
+        let set = self.drive(RTC_INTID, rtc.irq_line());
+        drop(rtc);
+        kick(self, set);
+        result
+    }
+
+    fn with_gpio<R>(&'static self, change: impl FnOnce(&mut Pl061) -> R) -> R {
+        let mut gpio = self.devices.gpio.lock();
+        let result = change(&mut gpio);
+        // Under the device's lock, so that levels arrive in their order.
+        let set = self.drive(GPIO_INTID, gpio.irq_line());
+        drop(gpio);
+        kick(self, set);
+        result
+    }
+
+    fn drive(&self, intid: IntId, level: bool) -> VcpuSet {
+        match Wire::spi(intid) {
+            Some(wire) => self.vgic.set_line(wire, level),
+            None => VcpuSet::EMPTY,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A VM's devices but its interrupt controller and its console.
+
+use crate::arch::timer;
+use crate::console::manager::Manager;
+use crate::platform::WALL_CLOCK;
+use alloc::boxed::Box;
+use postern_base::lock::{Class, Lock};
+use postern_devices::pl031::Pl031;
+use postern_devices::pl061::Pl061;
+
+/// Returns the machine's time: seconds since 1970.
+pub fn seconds() -> u32 {
+    WALL_CLOCK.seconds_at(timer::now(), timer::frequency())
+}
+
+/// The devices that `Vm::console` does not have.
+pub struct Devices {
+    /// A privileged VM's second UART.
+    pub manager: Option<Box<Manager>>,
+    /// With the power button.
+    pub gpio: Lock<Pl061>,
+    /// The clock.
+    pub rtc: Lock<Pl031>,
+}
+
+impl Devices {
+    /// As after power-on.
+    pub fn new(privileged: bool) -> Self {
+        Self {
+            manager: privileged.then(|| Box::new(Manager::new())),
+            gpio: Lock::new(Class::Gpio, Pl061::new()),
+            rtc: Lock::new(Class::Rtc, Pl031::new(seconds())),
+        }
+    }
+
+    /// As after power-on.
+    pub fn reset(&self) {
+        *self.gpio.lock() = Pl061::new();
+        // What a guest set was its own: the next one has the machine's time.
+        *self.rtc.lock() = Pl031::new(seconds());
+        if let Some(manager) = &self.manager {
+            manager.reset();
+        }
+    }
+}

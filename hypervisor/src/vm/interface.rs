@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a guest does with its interrupt controller, where that traps.
+
+use super::instance::VcpuRef;
+use super::layout;
+use super::list_registers::refill_later;
+use super::queues::kick;
+use crate::arch::ich;
+use postern_base::mmio::Access;
+use postern_vgic::{CpuInterface, InterfaceRegister, MmioOutcome, Vgic, Vmcr, Window};
+
+/// The guest ends an interrupt by a trapped write to ICC_DIR_EL1.
+pub fn deactivate(running: VcpuRef, value: u64) {
+    refill_later(running);
+    let vmcr = Vmcr::from_bits(ich::vmcr());
+    let set = running.vm.vgic.deactivate(running.vcpu.index, vmcr, value);
+    kick(running.vm, set);
+}
+
+/// A guest's access to a register of its CPU interface that traps together with ICC_DIR_EL1 ([`Hcr::TC`]): the
+/// write of a value, or a read, and its result.
+///
+/// [`Hcr::TC`]: postern_vgic::Hcr::TC
+pub fn interface_access(running: VcpuRef, register: InterfaceRegister, write: Option<u64>) -> u64 {
+    // What traps follows from ICC_CTLR_EL1.EOImode.
+    refill_later(running);
+    let mut interface = CpuInterface {
+        vmcr: Vmcr::from_bits(ich::vmcr()),
+        vtr: ich::vtr(),
+        active: ich::active_priorities(),
+    };
+    let value = interface.access(register, write);
+    if write.is_some() {
+        ich::set_vmcr(interface.vmcr.bits());
+    }
+    value
+}
+
+/// What came of an access to the vGIC.
+pub enum VgicAnswer {
+    /// The value read; zero for a write.
+    Value(u64),
+    /// The guest is to try again.
+    Again,
+    /// There is no register.
+    Nothing,
+}
+
+/// An access of the running vCPU to its distributor or redistributors.
+pub fn vgic_access(running: VcpuRef, device: layout::Device, access: Access) -> VgicAnswer {
+    if Vgic::wants_sync(&access) {
+        refill_later(running);
+    }
+    let window = match device {
+        layout::Device::Distributor => Window::Distributor,
+        layout::Device::Redistributors => Window::Redistributors,
+        layout::Device::Uart
+        | layout::Device::Manager
+        | layout::Device::Gpio
+        | layout::Device::Rtc => {
+            return VgicAnswer::Nothing;
+        }
+    };
+    let vm = running.vm;
+    match vm.vgic.access(running.vcpu.index, window, &access) {
+        MmioOutcome::Done { value, kick: set } => {
+            kick(vm, set);
+            VgicAnswer::Value(value)
+        }
+        MmioOutcome::Retry { sync } => {
+            kick(vm, sync);
+            VgicAnswer::Again
+        }
+    }
+}

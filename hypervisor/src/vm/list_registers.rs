@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The list registers of this pCPU: between the hardware and the vGIC's books.
+
+use super::instance::VcpuRef;
+use super::pcpu::{Pcpu, here};
+use super::queues::{ask, kick};
+use crate::arch::{gic, ich, timer};
+use crate::sched::queues::Wanted;
+use postern_vgic::{FillResult, Hcr, Interface, ListRegisters, Lr, Vmcr};
+
+struct Hardware<'a>(&'a Pcpu);
+
+impl ListRegisters for Hardware<'_> {
+    fn count(&self) -> usize {
+        self.0.list_registers.get()
+    }
+
+    fn read(&self, index: usize) -> Lr {
+        Lr::from_bits(ich::read_lr(index))
+    }
+
+    fn write(&mut self, index: usize, value: Lr) {
+        ich::write_lr(index, value.bits());
+    }
+
+    fn clear_from(&mut self, used: usize) {
+        for index in used..self.0.list_registers_used.replace(used) {
+            ich::write_lr(index, Lr::EMPTY.bits());
+        }
+    }
+}
+
+fn interface() -> Interface {
+    Interface {
+        eoi_count: Hcr::eoi_count(ich::hcr()),
+        vmcr: Vmcr::from_bits(ich::vmcr()),
+    }
+}
+
+/// Reads the list registers back into the vGIC's books, once.
+pub fn read_back(here: &Pcpu, running: VcpuRef) {
+    if !here.list_registers_loaded.replace(false) {
+        return;
+    }
+    let vcpu = running.vcpu.index;
+    let synced = running.vm.vgic.sync(vcpu, &Hardware(here), interface());
+    here.timer_is_active.set(synced.hw_active);
+    kick(running.vm, synced.kick);
+}
+
+/// Gives the vCPU's most urgent interrupts to the hardware.
+pub fn fill(here: &Pcpu, running: VcpuRef) {
+    let vmcr = Vmcr::from_bits(ich::vmcr());
+    let vcpu = running.vcpu.index;
+    let filled = running.vm.vgic.fill(vcpu, vmcr, &mut Hardware(here));
+    take_effect(here, filled);
+}
+
+/// [`read_back`] and [`fill`] in one.
+pub fn refresh(here: &Pcpu, running: VcpuRef) {
+    if !here.list_registers_loaded.get() {
+        return fill(here, running);
+    }
+    let vcpu = running.vcpu.index;
+    let vgic = &running.vm.vgic;
+    let (synced, filled) = vgic.update(vcpu, interface(), &mut Hardware(here));
+    here.timer_is_active.set(synced.hw_active);
+    take_effect(here, filled);
+    kick(running.vm, synced.kick);
+}
+
+fn take_effect(here: &Pcpu, filled: FillResult) {
+    here.list_registers_loaded.set(true);
+    ich::set_hcr(filled.hcr.on(here.unusable_hcr.get()).bits());
+    if filled.hw_deactivate {
+        set_timer_active(here, false);
+    }
+    if here.timer_is_active.get() != filled.hw_active {
+        set_timer_active(here, filled.hw_active);
+    }
+}
+
+/// Makes the physical timer interrupt's active state what it is to be for the vCPU that is here.
+pub fn set_timer_active(here: &Pcpu, active: bool) {
+    gic::set_private_active(timer::VIRTUAL_TIMER_INTID, active);
+    here.timer_is_active.set(active);
+}
+
+/// Has the list registers filled again before the guest goes on: until then the vGIC's books are complete.
+pub fn refill_later(running: VcpuRef) {
+    read_back(here(), running);
+    ask(Wanted::REFILL);
+}

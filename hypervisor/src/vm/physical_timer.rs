@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The physical timer of the vCPU that is on this pCPU: EL2's own timer interrupts when it is due.
+
+use super::instance::VcpuRef;
+use super::layout;
+use super::pcpu::{self, Pcpu};
+use super::queues::kick;
+use crate::arch::timer;
+use postern_devices::physical_timer::TimerRegister;
+use postern_vgic::{IntId, Wire};
+
+/// Its interrupt. PPIs begin at INTID 16.
+const INTID: IntId = match IntId::new(16 + layout::PHYSICAL_TIMER_PPI) {
+    Some(intid) => intid,
+    None => panic!("the vGIC has every PPI"),
+};
+
+/// Does the running vCPU's access to `register`: the write of a value, or a read. Returns what was read.
+pub fn access(running: VcpuRef, register: TimerRegister, write: Option<u64>) -> u64 {
+    let count = running.vm.count_at(timer::now());
+    let mut saved = running.vcpu.saved.lock();
+    let Some(value) = write else {
+        return saved.physical_timer.read(register, count);
+    };
+    saved.physical_timer.write(register, value, count);
+    drop(saved);
+    let here = pcpu::here();
+    settle(here, running);
+    // Without the scheduler's lock: too early an interrupt does no harm, and sets the next one.
+    timer::arm_no_later_than(here.guest_timer_at.get());
+    0
+}
+
+/// Brings the timer's interrupt up to date for the vCPU on this pCPU, and notes when it changes next.
+#[inline]
+pub fn settle(here: &Pcpu, running: VcpuRef) {
+    let mut saved = running.vcpu.saved.lock();
+    let timer = &mut saved.physical_timer;
+    if timer.is_idle() {
+        here.guest_timer_at.set(u64::MAX);
+        return;
+    }
+    let changed = timer.update(running.vm.count_at(timer::now()));
+    let at = timer
+        .deadline()
+        .map_or(u64::MAX, |count| running.vm.time_of(count));
+    here.guest_timer_at.set(at);
+    drop(saved);
+    if let (Some(level), Some(wire)) = (changed, Wire::ppi(running.vcpu.index, INTID)) {
+        kick(running.vm, running.vm.vgic.set_line(wire, level));
+    }
+}
+
+/// EL2's timer fired at `now`: perhaps for the vCPU on this pCPU.
+pub fn look(here: &Pcpu, now: u64) {
+    if now < here.guest_timer_at.get() {
+        return;
+    }
+    if let Some(running) = here.current.get() {
+        settle(here, running);
+    }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The run queues of the machine, behind one lock, and what is done to the vCPUs of a VM through them.
+//!
+//! On the way of an SMC the lock is taken only where OP-TEE was interrupted.
+
+use super::instance::{VcpuRef, Vm};
+use super::pcpu::{Pcpu, here};
+use super::registry;
+use crate::arch::{gic, timer};
+use crate::platform::{self, machine};
+use crate::sched::policy::Scheduler;
+use crate::sched::queues::{self, Queues, Wanted};
+use core::cell::Cell;
+use postern_base::ids::PcpuIndex;
+use postern_base::lock::{Class, Lock};
+use postern_vgic::VcpuSet;
+
+static SCHEDULER: Lock<Scheduler> = Lock::new(Class::Scheduler, Scheduler::new());
+
+/// How long a vCPU runs when others wait, in milliseconds.
+const SLICE_MS: u64 = 10;
+
+impl Queues for Pcpu {
+    fn pcpu(&self) -> PcpuIndex {
+        self.id()
+    }
+
+    fn wanted(&self) -> &Cell<Wanted> {
+        &self.wanted
+    }
+
+    fn work_at(&self) -> &Cell<u64> {
+        &self.work_at
+    }
+
+    fn now(&self) -> u64 {
+        timer::now()
+    }
+
+    fn slice(&self) -> u64 {
+        SLICE_MS * timer::frequency() / 1000
+    }
+
+    fn arm(&self, at: u64) {
+        timer::arm(at);
+    }
+
+    fn arm_no_later_than(&self, at: u64) {
+        timer::arm_no_later_than(at);
+    }
+
+    fn next_tick(&self) -> u64 {
+        self.tick_at.get().min(self.guest_timer_at.get())
+    }
+
+    fn scheduler<R>(&self, ask: impl FnOnce(&mut Scheduler) -> R) -> R {
+        ask(&mut SCHEDULER.lock())
+    }
+
+    fn kick(&self, pcpu: PcpuIndex) {
+        gic::kick(platform::mpidr_of(pcpu));
+    }
+
+    fn has_work(&self) -> bool {
+        registry::has_work()
+    }
+}
+
+/// Has this done on this pCPU before a guest goes on.
+pub fn ask(what: Wanted) {
+    queues::ask(here(), what);
+}
+
+/// Has pCPUs do a piece of work for some VM that have nothing else to do.
+pub fn notify_work() {
+    let here = here();
+    for pcpu in machine().cpus.list() {
+        let mpidr = pcpu.mpidr.get();
+        if mpidr != platform::mpidr_of(here.id()) {
+            gic::kick(mpidr);
+        }
+    }
+    ask(Wanted::WORK);
+}
+
+/// Has the vCPUs of `vm` that run ask whether they may.
+pub fn reschedule(vm: &'static Vm) {
+    let here = here();
+    for vcpu in &vm.vcpus {
+        match vcpu.pcpu() {
+            Some(pcpu) if pcpu == here.id() => ask(Wanted::RESCHEDULE),
+            Some(pcpu) => here.kick(pcpu),
+            None => {}
+        }
+    }
+}
+
+/// Lets the vCPUs of `vm` run again. Those that wait for something wake up and wait again.
+pub fn wake_all(vm: &'static Vm) {
+    for vcpu in &vm.vcpus {
+        wake(VcpuRef { vm, vcpu });
+    }
+}
+
+/// Forgets where vCPUs of `vm` wait: it is stopping. Those that run are interrupted.
+pub fn stop(vm: &'static Vm) {
+    let here = here();
+    for vcpu in &vm.vcpus {
+        match vcpu.pcpu() {
+            Some(pcpu) if pcpu == here.id() => ask(Wanted::OFF),
+            Some(pcpu) => here.kick(pcpu),
+            // It finds out that its VM stops before it runs.
+            None => wake(VcpuRef { vm, vcpu }),
+        }
+    }
+}
+
+/// Interrupts those of these vCPUs of `vm` that run, and wakes the others: something became pending for them.
+pub fn kick(vm: &'static Vm, vcpus: VcpuSet) {
+    let here = here();
+    for index in vcpus.iter() {
+        let Some(vcpu) = vm.vcpus.get(index.get()) else {
+            continue;
+        };
+        match vcpu.pcpu() {
+            // The flag is looked at before it goes on.
+            Some(pcpu) if pcpu == here.id() => {}
+            Some(pcpu) => here.kick(pcpu),
+            None => wake(VcpuRef { vm, vcpu }),
+        }
+    }
+}
+
+/// Makes a vCPU that waits runnable; no effect on others.
+pub fn wake(sleeper: VcpuRef) {
+    queues::wake(here(), sleeper.id(), sleeper.affinity());
+}
+
+/// Makes a vCPU that is off runnable.
+pub fn start(newcomer: VcpuRef) {
+    queues::start(here(), newcomer.id(), newcomer.affinity());
+}
+
+/// Has others take over what waits for a pCPU that stays in the secure world.
+pub fn lost(pcpu: PcpuIndex) {
+    queues::lost(here(), pcpu);
+}
+
+/// Gives a pCPU that is back its part again.
+pub fn regained(pcpu: PcpuIndex) {
+    queues::regained(here(), pcpu);
+}

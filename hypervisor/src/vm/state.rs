@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where a VM is in its life, and what it has: what there is to ask, and the little that is changed by who asks.
+
+use super::instance::Vm;
+use super::life::{Phase, SetMemoryError};
+use crate::arch::timer;
+use crate::sched::turn::Gate;
+use core::sync::atomic::Ordering;
+use postern_boot_tree::BLOCK_SIZE;
+
+impl Vm {
+    /// Where it is in its life.
+    pub fn phase(&self) -> Phase {
+        self.life.lock().phase()
+    }
+
+    /// Whether its vCPUs may be on pCPUs, or what is to become of them.
+    #[inline]
+    pub fn gate(&self) -> Gate {
+        self.run_permission.get()
+    }
+
+    /// Whether its vCPUs may be on pCPUs.
+    #[inline]
+    pub fn may_run(&self) -> bool {
+        self.run_permission.is_given()
+    }
+
+    /// Whether its vCPUs are to wait.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.gate() == Gate::Paused
+    }
+
+    /// How often it was started, resets included.
+    pub fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
+    }
+
+    /// For how many ticks it has been running or paused; zero when it is neither.
+    pub fn up_ticks(&self) -> u64 {
+        match self.phase() {
+            Phase::Running | Phase::Paused => {
+                timer::now().saturating_sub(self.started_at.load(Ordering::Relaxed))
+            }
+            _ => 0,
+        }
+    }
+
+    /// A vCPU of a paused VM was running until now.
+    pub fn note_pause(&self) {
+        self.paused_at.fetch_max(timer::now(), Ordering::Relaxed);
+    }
+
+    /// Whether some pCPU is to do a piece of work for it.
+    #[inline]
+    pub fn has_work(&self) -> bool {
+        self.requested.load(Ordering::Acquire) != 0 || self.busy.load(Ordering::Acquire)
+    }
+
+    /// The memory that it gets when it starts next.
+    ///
+    /// # Errors
+    /// When it was not made for so much, or it is not off.
+    pub fn set_memory(&self, bytes: u64) -> Result<(), SetMemoryError> {
+        let most = self.memory.most_bytes();
+        if bytes == 0 || !bytes.is_multiple_of(BLOCK_SIZE) || bytes > most {
+            return Err(SetMemoryError::Size(most));
+        }
+        let life = self.life.lock();
+        if life.phase() != Phase::Off {
+            return Err(SetMemoryError::NotOff(life.phase()));
+        }
+        self.next_bytes.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The memory that it gets when it starts: bytes.
+    pub fn next_memory_bytes(&self) -> u64 {
+        self.next_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The memory that it has, or gets when it starts: bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        match self.memory.bytes() {
+            0 => self.next_memory_bytes(),
+            bytes => bytes,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Puts vCPUs on this pCPU and takes them off: the registers. And what interrupts and the vCPU itself make of that.
+
+use super::instance::VcpuRef;
+use super::list_registers::{fill, read_back, refill_later, set_timer_active};
+use super::pcpu::{Pcpu, here};
+use super::queues::{ask, kick};
+use super::{debug, physical_timer};
+use crate::arch::world::Frame;
+use crate::arch::{barrier, ich, timer};
+use crate::irq::Handled;
+use crate::sched::queues::{self, Wanted};
+use postern_vgic::Vmcr;
+
+/// Takes the vCPU off, whose general registers are in `frame`.
+pub fn take_off(here: &Pcpu, running: VcpuRef, frame: &Frame) {
+    read_back(here, running);
+    ich::set_hcr(0);
+    let mut saved = running.vcpu.saved.lock();
+    saved.frame = frame.clone();
+    saved.context.save(here.switched.get());
+    drop(saved);
+    if here.timer_is_active.get() {
+        set_timer_active(here, false);
+    }
+    debug::take_off(here);
+    here.guest_timer_at.set(u64::MAX);
+    here.current.set(None);
+    running.vcpu.seat.leave();
+}
+
+/// Puts a vCPU on this pCPU; `false` where its VM is paused or stopping, so that it must not run.
+pub fn put_on(here: &Pcpu, running: VcpuRef, frame: &mut Frame) -> bool {
+    // `stop` asks who is where after it has said that the VM stops.
+    let seat = &running.vcpu.seat;
+    if !seat.take(here.id(), || !running.vm.may_run()) {
+        return false;
+    }
+    here.current.set(Some(running));
+    let saved = running.vcpu.saved.lock();
+    *frame = saved.frame.clone();
+    saved
+        .context
+        .load(&running.vcpu.machine(running.vm), here.switched.get());
+    debug::put_on(here, &saved.debug);
+    // Two vCPUs of a VM share its VMID, and may use one address space identifier differently.
+    let last = &here.last_vcpu[running.vm.index.get()];
+    if last.replace(Some(running.vcpu.index)) != Some(running.vcpu.index) {
+        barrier::invalidate_guest_tlb();
+    }
+    drop(saved);
+    physical_timer::settle(here, running);
+    fill(here, running);
+    true
+}
+
+/// Returns whether there is something to do before the vCPU that is on this pCPU goes on: two loads.
+#[inline]
+pub fn is_wanted(here: &Pcpu, running: VcpuRef) -> bool {
+    !here.wanted.get().is_nothing() || running.vm.vgic.needs_fill(running.vcpu.index)
+}
+
+/// Returns whether the vCPU has something to do that a call in the secure world must not keep it from.
+#[inline]
+pub fn guest_must_run(running: VcpuRef) -> bool {
+    is_wanted(here(), running)
+}
+
+/// Lets others run: the guest executed WFI. The frame is behind it already.
+pub fn wait_for_interrupt(running: VcpuRef) {
+    refill_later(running);
+    let vmcr = Vmcr::from_bits(ich::vmcr());
+    if !running
+        .vm
+        .vgic
+        .has_deliverable_through(running.vcpu.index, vmcr)
+    {
+        ask(Wanted::BLOCK);
+    }
+}
+
+/// Handles the SGI by which another pCPU wants this one to look around.
+pub fn kicked() -> Handled {
+    let here = here();
+    if let Some(running) = here.current.get() {
+        refill_later(running);
+        if !running.vm.may_run() {
+            ask(Wanted::RESCHEDULE);
+        }
+    }
+    queues::look_at_slice(here);
+    Handled::Quiet
+}
+
+/// Handles the maintenance interrupt: a list register ran empty while more interrupts wait, or the like. It is
+/// level-sensitive, and what asserts it is in ICH_HCR_EL2 and the list registers (ICH_MISR_EL2), which
+/// reading changes nothing about. So the virtual interface is off until it is filled.
+pub fn refill() -> Handled {
+    if let Some(running) = here().current.get() {
+        refill_later(running);
+    }
+    ich::turn_off();
+    Handled::Quiet
+}
+
+/// Handles the virtual timer's interrupt: for the vCPU that is here, or, where there is none, for one that has just left.
+pub fn virtual_timer_fired() -> Handled {
+    let here = here();
+    let Some(running) = here.current.get() else {
+        timer::silence_virtual();
+        return Handled::Quiet;
+    };
+    here.timer_is_active.set(true);
+    let set = running.vm.vgic.timer_fired(running.vcpu.index);
+    kick(running.vm, set);
+    Handled::Linked
+}
