@@ -8,16 +8,13 @@
 //! - Nothing is handed on by a glob, since that hides where it lives.
 //!
 //! What was wrong when the test came is in `known-arrows.txt`, which may only become shorter.
-// Miri has no files.
-#![cfg(not(miri))]
-
 mod arrows;
 mod source;
 
 use arrows::House;
+use postern_tree::{read, top};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The crates, by the files of their roots.
 const CRATES: [(&str, &str); 10] = [
@@ -33,20 +30,11 @@ const CRATES: [(&str, &str); 10] = [
     ("hypervisor", "hypervisor/src/lib.rs"),
 ];
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn read(path: &str) -> String {
-    let path = root().join(path);
-    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
 fn house() -> House {
     let mut modules = Vec::new();
     let mut roots = BTreeMap::new();
     for (name, file) in CRATES {
-        let place = source::read(name, &root().join(file), &mut modules);
+        let place = source::read(name, &top().join(file), &mut modules);
         roots.insert(name.to_owned(), place);
     }
     House { modules, roots }
@@ -54,7 +42,7 @@ fn house() -> House {
 
 /// The floors of the document's table, the highest first: each the paths of what is on it.
 fn floors() -> Vec<Vec<String>> {
-    let document = read("docs/architecture.md");
+    let document = read(Path::new("docs/architecture.md"));
     let section = document
         .split("\n## The floors\n")
         .nth(1)
@@ -97,7 +85,7 @@ fn findings() -> BTreeMap<String, Vec<String>> {
     let floors = floors();
     let modules = &house.modules;
     let place = |module: usize, line: usize| {
-        let file = modules[module].file.strip_prefix(root());
+        let file = modules[module].file.strip_prefix(top());
         let file = file.unwrap_or(&modules[module].file);
         format!("{}:{line}", file.display())
     };
@@ -147,7 +135,7 @@ fn findings() -> BTreeMap<String, Vec<String>> {
 #[test]
 fn no_module_names_what_is_above_it() {
     let found = findings();
-    let known = read("hypervisor/tests/floors/known-arrows.txt");
+    let known = read(Path::new("tests/tree/tests/floors/known-arrows.txt"));
     let known: BTreeSet<&str> = known
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
@@ -182,7 +170,7 @@ fn every_room_of_the_table_is_there() {
 
 #[test]
 fn every_crate_below_the_image_is_looked_at() {
-    let manifest = read("Cargo.toml");
+    let manifest = read(Path::new("Cargo.toml"));
     let members = manifest
         .lines()
         .find(|line| line.starts_with("members"))
