@@ -37,7 +37,7 @@ fn an_instruction_is_the_innermost_function_s_that_is_ours() {
     assert_eq!(places[&0x10].line, "mediator/src/books.rs:7");
     assert_eq!(places[&0x14].line, "assembly");
     assert_eq!(
-        short_name("hypervisor::trap::handler::call"),
+        short_name("hypervisor::exit::handler::call"),
         "handler::call"
     );
 }
