@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The physical CPUs.
 
-use core::fmt;
-
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
 
 use super::error::BootError;
+use super::mpidr::Mpidr;
 use super::tree;
 use postern_base::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
 
@@ -14,31 +13,6 @@ use postern_base::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
 pub const MAX_CPUS: usize = 8;
 
 const _: () = assert!(MAX_CPUS <= MAX_PCPUS);
-
-/// The affinity fields of a CPU's `MPIDR_EL1`, Aff3 to Aff0 in their places, all other bits
-/// zero: what PSCI's CPU_ON takes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Mpidr(u64);
-
-impl Mpidr {
-    const AFFINITY: u64 = 0xff_00ff_ffff;
-
-    /// The affinity fields of a register value; other bits are dropped.
-    pub const fn new(register: u64) -> Self {
-        Self(register & Self::AFFINITY)
-    }
-
-    /// The value, in the layout of the register.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Debug for Mpidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mpidr({:#x})", self.0)
-    }
-}
 
 /// A physical CPU as the tree describes it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,8 +3,7 @@
 
 use dtoolkit::error::FdtParseError;
 
-use super::cpus::Mpidr;
-use super::vms::VmError;
+use super::mpidr::Mpidr;
 use postern_base::range::{PaRange, TooManyRanges};
 
 /// Why the boot device tree does not describe a machine that Postern can run on, with names
@@ -112,5 +111,123 @@ pub enum BootError<'t> {
         vm: &'t str,
         /// What is wrong.
         error: VmError<'t>,
+    },
+}
+
+/// What is wrong with a VM's node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VmError<'t> {
+    /// The name cannot be shown or is too long.
+    #[error("vm-name must be 1 to 31 of the characters A-Z a-z 0-9 . _ -")]
+    Name,
+    /// Two VMs have one name.
+    #[error("another virtual machine has this name: set a different vm-name")]
+    DuplicateName,
+    /// `memory` is absent or malformed.
+    #[error("memory must be a 64-bit number of KiB, such as memory = <0x0 0x80000> for 512 MiB")]
+    Memory,
+    /// The memory is not a whole number of blocks.
+    #[error("memory of {kib} KiB is not a multiple of 2 MiB (2048 KiB) above zero")]
+    MemoryUnit {
+        /// What the node asks for.
+        kib: u64,
+    },
+    /// Kernel and RAM disk do not fit.
+    #[error("memory of {kib} KiB does not hold kernel and ramdisk: raise it")]
+    MemoryTooSmall {
+        /// What the node asks for.
+        kib: u64,
+    },
+    /// `cpus` is absent or out of range.
+    #[error("cpus must be 1 to 8")]
+    Cpus,
+    /// `tee` has an unknown value.
+    #[error("tee must be \"required\", \"optional\" or \"none\"")]
+    Tee,
+    /// A property that says all by being there has a value.
+    #[error("{0} has a value: write `{0};`, or leave it out")]
+    Flag(&'static str),
+    /// A `tee-…` property.
+    #[error("{0}")]
+    Rights(RightsError<'t>),
+    /// `affinity` names no pCPU of this machine.
+    #[error("affinity must list CPUs of this machine, 0 to {last}")]
+    Affinity {
+        /// The last pCPU's index.
+        last: usize,
+    },
+    /// The node has a property that means nothing.
+    #[error("property `{0}` is unknown: see docs/device-tree-binding.md")]
+    Unknown(heapless::String<31>),
+    /// There is no kernel.
+    #[error("module multiboot,kernel is missing: add a module node with the kernel's address")]
+    NoKernel,
+    /// Two modules of one kind.
+    #[error("module {0} is a second one of its kind: keep one")]
+    SecondModule(&'t str),
+    /// A module of a kind that Postern does not take.
+    #[error("module {0} is neither multiboot,kernel nor multiboot,ramdisk: remove it")]
+    ModuleKind(&'t str),
+    /// A module's address.
+    #[error("module {module}: reg {problem}")]
+    ModuleReg {
+        /// The module node's name.
+        module: &'t str,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// A module lies where it must not.
+    #[error("module {kind} at {range} {problem}: load it elsewhere and correct its reg")]
+    ModulePlace {
+        /// `kernel` or `ramdisk`.
+        kind: &'static str,
+        /// Where it lies.
+        range: PaRange,
+        /// What is wrong with the place.
+        problem: &'static str,
+    },
+    /// The command line is malformed or too long.
+    #[error("bootargs must be one string of at most 2047 bytes")]
+    Bootargs,
+}
+
+/// What is wrong with a `tee-…` property.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RightsError<'t> {
+    /// Not a string list.
+    #[error("{0} must be a list of strings")]
+    NoList(&'static str),
+    /// An application's name.
+    #[error(
+        "tee-applications: string {0} (the first is 0) is neither \"user\" nor a UUID, \
+         such as \"8aaaf200-2450-11e4-abe2-0002a5d5c51b\""
+    )]
+    Application(usize),
+    /// Too many applications.
+    #[error("tee-applications has more than {0} UUIDs: without it, all are allowed")]
+    TooManyApplications(usize),
+    /// A word that means nothing.
+    #[error("{property} must list some of: {words}")]
+    Word {
+        /// The property.
+        property: &'static str,
+        /// What it may say.
+        words: &'static str,
+    },
+    /// A quota.
+    #[error("{property} must be 1 to {most}")]
+    Quota {
+        /// The property.
+        property: &'static str,
+        /// Its highest value.
+        most: u32,
+    },
+    /// Two VMs own a device.
+    #[error("tee-devices: vm `{owner}` owns \"{device}\": one virtual machine at most can")]
+    Owned {
+        /// The device.
+        device: &'static str,
+        /// The VM that has it.
+        owner: &'t str,
     },
 }

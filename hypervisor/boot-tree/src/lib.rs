@@ -11,6 +11,7 @@ mod early;
 mod error;
 mod interrupts;
 pub mod machine;
+mod mpidr;
 mod ram;
 pub mod seed;
 mod tree;
@@ -19,15 +20,13 @@ mod vms;
 #[cfg(test)]
 mod tests;
 
-pub use cpus::{Cpu, Cpus, MAX_CPUS, Mpidr};
+pub use cpus::{Cpu, Cpus, MAX_CPUS};
 pub use devices::{Conduit, Gic, MAX_REDISTRIBUTOR_REGIONS, Optee, Timers, Uart};
 pub use early::{early_psci, early_uart};
-pub use error::BootError;
+pub use error::{BootError, RightsError, VmError};
 pub use interrupts::{IntId, Interrupt, Trigger};
 pub use machine::{Found, Machine};
+pub use mpidr::Mpidr;
 pub use ram::{MAX_PIECES, Memory, heap_bytes};
 pub use tree::total_size;
-pub use vms::{
-    BLOCK_SIZE, MAX_APPLICATIONS, MAX_BOOTARGS, MAX_NAME, RightsError, Tee, VmConfig, VmConfigs,
-    VmError,
-};
+pub use vms::{BLOCK_SIZE, MAX_APPLICATIONS, MAX_BOOTARGS, MAX_NAME, Tee, VmConfig, VmConfigs};

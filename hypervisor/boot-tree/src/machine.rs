@@ -3,12 +3,14 @@
 
 use dtoolkit::Node;
 
-use super::cpus::{Cpus, Mpidr};
+use super::cpus::Cpus;
 use super::devices::{self, Gic, Optee, Timers, Uart};
 use super::error::BootError;
+use super::error::VmError;
+use super::mpidr::Mpidr;
 use super::ram::{self, Memory};
 use super::tree;
-use super::vms::{self, BLOCK_SIZE, VmConfigs, VmError};
+use super::vms::{self, BLOCK_SIZE, VmConfigs};
 use postern_base::range::PaRange;
 
 /// The property of `/chosen` that keeps the machine on when no VM runs.

@@ -6,7 +6,7 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
 
 use super::cpus::Cpus;
-use super::error::BootError;
+use super::error::{BootError, VmError};
 use super::tree;
 use mediator::Config;
 use postern_base::ids::{MAX_VCPUS, MAX_VMS, PcpuSet};
@@ -14,7 +14,7 @@ use postern_base::range::PaRange;
 
 mod rights;
 
-pub use rights::{MAX_APPLICATIONS, RightsError};
+pub use rights::MAX_APPLICATIONS;
 
 /// Characters of a virtual machine's name.
 pub const MAX_NAME: usize = 31;
@@ -82,83 +82,6 @@ pub struct VmConfig<'t> {
     pub ramdisk: Option<PaRange>,
     /// The kernel's command line, at most [`MAX_BOOTARGS`] bytes; may be empty.
     pub bootargs: &'t str,
-}
-
-/// What is wrong with a VM's node.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum VmError<'t> {
-    /// The name cannot be shown or is too long.
-    #[error("vm-name must be 1 to 31 of the characters A-Z a-z 0-9 . _ -")]
-    Name,
-    /// Two VMs have one name.
-    #[error("another virtual machine has this name: set a different vm-name")]
-    DuplicateName,
-    /// `memory` is absent or malformed.
-    #[error("memory must be a 64-bit number of KiB, such as memory = <0x0 0x80000> for 512 MiB")]
-    Memory,
-    /// The memory is not a whole number of blocks.
-    #[error("memory of {kib} KiB is not a multiple of 2 MiB (2048 KiB) above zero")]
-    MemoryUnit {
-        /// What the node asks for.
-        kib: u64,
-    },
-    /// Kernel and RAM disk do not fit.
-    #[error("memory of {kib} KiB does not hold kernel and ramdisk: raise it")]
-    MemoryTooSmall {
-        /// What the node asks for.
-        kib: u64,
-    },
-    /// `cpus` is absent or out of range.
-    #[error("cpus must be 1 to 8")]
-    Cpus,
-    /// `tee` has an unknown value.
-    #[error("tee must be \"required\", \"optional\" or \"none\"")]
-    Tee,
-    /// A property that says all by being there has a value.
-    #[error("{0} has a value: write `{0};`, or leave it out")]
-    Flag(&'static str),
-    /// A `tee-…` property.
-    #[error("{0}")]
-    Rights(RightsError<'t>),
-    /// `affinity` names no pCPU of this machine.
-    #[error("affinity must list CPUs of this machine, 0 to {last}")]
-    Affinity {
-        /// The last pCPU's index.
-        last: usize,
-    },
-    /// The node has a property that means nothing.
-    #[error("property `{0}` is unknown: see docs/device-tree-binding.md")]
-    Unknown(heapless::String<31>),
-    /// There is no kernel.
-    #[error("module multiboot,kernel is missing: add a module node with the kernel's address")]
-    NoKernel,
-    /// Two modules of one kind.
-    #[error("module {0} is a second one of its kind: keep one")]
-    SecondModule(&'t str),
-    /// A module of a kind that Postern does not take.
-    #[error("module {0} is neither multiboot,kernel nor multiboot,ramdisk: remove it")]
-    ModuleKind(&'t str),
-    /// A module's address.
-    #[error("module {module}: reg {problem}")]
-    ModuleReg {
-        /// The module node's name.
-        module: &'t str,
-        /// What is wrong.
-        problem: &'static str,
-    },
-    /// A module lies where it must not.
-    #[error("module {kind} at {range} {problem}: load it elsewhere and correct its reg")]
-    ModulePlace {
-        /// `kernel` or `ramdisk`.
-        kind: &'static str,
-        /// Where it lies.
-        range: PaRange,
-        /// What is wrong with the place.
-        problem: &'static str,
-    },
-    /// The command line is malformed or too long.
-    #[error("bootargs must be one string of at most 2047 bytes")]
-    Bootargs,
 }
 
 /// The VMs of a tree.

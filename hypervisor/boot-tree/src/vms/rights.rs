@@ -8,7 +8,8 @@ use mediator::{Config, Offer, Policy, Quotas};
 use optee_proto::Uuid;
 use optee_proto::msg::login;
 
-use super::{Tee, VmConfig, VmError};
+use super::{Tee, VmConfig};
+use crate::error::{RightsError, VmError};
 use crate::tree;
 
 /// The properties that are read here.
@@ -99,47 +100,6 @@ const QUOTAS: [Quota; 8] = [
     },
 ];
 
-/// What is wrong with a `tee-…` property.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RightsError<'t> {
-    /// Not a string list.
-    #[error("{0} must be a list of strings")]
-    NoList(&'static str),
-    /// An application's name.
-    #[error(
-        "tee-applications: string {0} (the first is 0) is neither \"user\" nor a UUID, \
-         such as \"8aaaf200-2450-11e4-abe2-0002a5d5c51b\""
-    )]
-    Application(usize),
-    /// Too many applications.
-    #[error("tee-applications has more than {MAX_APPLICATIONS} UUIDs: without it, all are allowed")]
-    TooManyApplications,
-    /// A word that means nothing.
-    #[error("{property} must list some of: {words}")]
-    Word {
-        /// The property.
-        property: &'static str,
-        /// What it may say.
-        words: &'static str,
-    },
-    /// A quota.
-    #[error("{property} must be 1 to {most}")]
-    Quota {
-        /// The property.
-        property: &'static str,
-        /// Its highest value.
-        most: u32,
-    },
-    /// Two VMs own a device.
-    #[error("tee-devices: vm `{owner}` owns \"{device}\": one virtual machine at most can")]
-    Owned {
-        /// The device.
-        device: &'static str,
-        /// The VM that has it.
-        owner: &'t str,
-    },
-}
-
 /// Reads the properties; what is absent has its default: every application and login, no device,
 /// the mediator's quotas, all features.
 pub(super) fn read<'t>(node: FdtNode<'t>) -> Result<Config, VmError<'t>> {
@@ -223,7 +183,7 @@ fn applications<'t>(node: FdtNode<'t>) -> Result<(Option<Vec<Uuid>>, bool), Righ
         }
         let uuid = text.parse().map_err(|_| RightsError::Application(index))?;
         if list.len() == MAX_APPLICATIONS {
-            return Err(RightsError::TooManyApplications);
+            return Err(RightsError::TooManyApplications(MAX_APPLICATIONS));
         }
         list.push(uuid);
     }

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! How a CPU is named: by its affinity.
+
+use core::fmt;
+
+/// The affinity fields of a CPU's `MPIDR_EL1`, Aff3 to Aff0 in their places, all other bits
+/// zero: what PSCI's CPU_ON takes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mpidr(u64);
+
+impl Mpidr {
+    const AFFINITY: u64 = 0xff_00ff_ffff;
+
+    /// The affinity fields of a register value; other bits are dropped.
+    pub const fn new(register: u64) -> Self {
+        Self(register & Self::AFFINITY)
+    }
+
+    /// The value, in the layout of the register.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Mpidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mpidr({:#x})", self.0)
+    }
+}
