@@ -6,7 +6,7 @@ pub mod debug;
 pub mod entropy;
 pub mod entry;
 pub mod gic;
-pub mod guest_bytes;
+pub mod guest_ram;
 pub mod heap;
 pub mod ich;
 pub mod id_registers;

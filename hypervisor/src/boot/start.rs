@@ -2,7 +2,7 @@
 //! The boot story, on one page.
 
 use super::vms_up;
-use crate::arch::{self, gic, heap, id_registers, mmu, percpu, psci, vectors, world};
+use crate::arch::{self, gic, guest_ram, heap, id_registers, mmu, percpu, psci, vectors, world};
 use crate::console::output::{self, MachineUart};
 use crate::console::uart::Uart;
 use crate::fatal::fail;
@@ -99,6 +99,14 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
     }
     // SAFETY: free RAM by the tree, mapped just now, and nobody else's from here on.
     unsafe { heap::add(heap.start().get(), heap.bytes()) };
+
+    let mut ram = machine.free.clone();
+    for vm in &vms {
+        ram.insert(vm.kernel)?;
+        vm.ramdisk.map_or(Ok(()), |range| ram.insert(range))?;
+    }
+    // SAFETY: free RAM by the tree, without the heap, and the modules: mapped just now. EL2 reaches them by copies alone.
+    unsafe { guest_ram::init(ram) };
 
     let machine = platform::init(machine);
     if let Some(rtc) = machine.rtc {

@@ -6,7 +6,7 @@
 //! so it never waits for the work's lock.
 
 use super::orders::{self, START, TEAR_DOWN};
-use crate::arch::{guest_bytes, mmu, timer};
+use crate::arch::{guest_ram, mmu, timer};
 use crate::console::log::Level;
 use crate::console::output;
 use crate::irq::sections;
@@ -161,9 +161,7 @@ impl Site for Grounds {
     fn clear(&self, offset: u64) -> Option<u64> {
         let memory = &self.vm.memory;
         let (range, at) = memory.piece(offset, PIECE_BYTES)?;
-        // SAFETY: RAM of this VM, which EL2 maps and refers to nowhere. It has no vCPU that runs,
-        // and OP-TEE does not know it.
-        unsafe { guest_bytes::zero(at, range.bytes) };
+        guest_ram::zero(at, range.bytes);
         // A guest starts with its caches off.
         mmu::clean_to_memory(at.get(), range.bytes);
         memory.restore(range);

@@ -2,7 +2,7 @@
 //! What the mediator needs of this hypervisor.
 
 use super::secure_entries;
-use crate::arch::{debug, guest_bytes, smc};
+use crate::arch::{debug, guest_ram, smc};
 use crate::console::log::Level;
 use crate::irq::sections;
 use crate::sched::masked::Cause;
@@ -40,9 +40,7 @@ impl Host for VmHost {
             .memory
             .translate(from, into.len() as u64)
             .ok_or(GuestMemoryError(from))?;
-        // SAFETY: `translate` found the whole range in this VM's RAM, which EL2 maps and never
-        // refers to.
-        unsafe { guest_bytes::read(at, into) };
+        guest_ram::read(at, into);
         Ok(())
     }
 
@@ -53,8 +51,7 @@ impl Host for VmHost {
             .memory
             .translate(to, bytes.len() as u64)
             .ok_or(GuestMemoryError(to))?;
-        // SAFETY: as in `read_guest`.
-        unsafe { guest_bytes::write(at, bytes) };
+        guest_ram::write(at, bytes);
         Ok(())
     }
 
@@ -70,15 +67,13 @@ impl Host for VmHost {
 
     fn alloc_shared(&self) -> Option<SharedPage> {
         let page = SHARED_PAGES.get()?.allocate()?;
-        // SAFETY: the page is RAM that the pool owned and nobody else uses.
-        unsafe { guest_bytes::zero(page, PAGE_SIZE) };
+        guest_ram::zero(page, PAGE_SIZE);
         Some(SharedPage::new(page))
     }
 
     #[inline]
     fn clear_shared(&self, page: &SharedPage) {
-        // SAFETY: a page of the pool, which EL2 maps and never refers to, and which is not shared now.
-        unsafe { guest_bytes::zero(page.pa(), PAGE_SIZE) };
+        guest_ram::zero(page.pa(), PAGE_SIZE);
     }
 
     fn free_shared(&self, page: SharedPage) {
@@ -92,15 +87,13 @@ impl Host for VmHost {
     #[inline]
     fn read_shared(&self, page: &SharedPage, offset: usize, into: &mut [u8]) {
         assert!(offset + into.len() <= PAGE_SIZE as usize);
-        // SAFETY: within a page of the pool, which EL2 maps and never refers to.
-        unsafe { guest_bytes::read(Pa::new(page.pa().get() + offset as u64), into) };
+        guest_ram::read(Pa::new(page.pa().get() + offset as u64), into);
     }
 
     #[inline]
     fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
         assert!(offset + bytes.len() <= PAGE_SIZE as usize);
-        // SAFETY: as in `read_shared`.
-        unsafe { guest_bytes::write(Pa::new(page.pa().get() + offset as u64), bytes) };
+        guest_ram::write(Pa::new(page.pa().get() + offset as u64), bytes);
     }
 
     #[inline]

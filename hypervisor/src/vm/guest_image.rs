@@ -6,7 +6,7 @@ use super::layout;
 use super::memory::Memory;
 use super::seeds;
 use super::work::PIECE_BYTES;
-use crate::arch::{guest_bytes, id_registers, mmu};
+use crate::arch::{guest_ram, id_registers, mmu};
 use crate::platform::WALL_CLOCK;
 use crate::services::seeds::GuestSeeds;
 use mediator::addr::{Ipa, Pa};
@@ -66,8 +66,7 @@ impl Header {
         if kernel.bytes() < 64 {
             return None;
         }
-        // SAFETY: a module lies in RAM that EL2 maps and nobody refers to.
-        unsafe { guest_bytes::read(kernel.start(), &mut bytes) };
+        guest_ram::read(kernel.start(), &mut bytes);
         let word = |at: usize| {
             bytes[at..]
                 .first_chunk::<8>()
@@ -159,8 +158,7 @@ impl Loader {
                     .ok_or(ImageError::TooSmall)?;
                 let mut bytes = Self::tree(images, memory, ramdisk, tee);
                 put(memory, tree, bytes.len() as u64, |at| {
-                    // SAFETY: `put` found it in this VM's RAM, which EL2 maps and nobody refers to.
-                    unsafe { guest_bytes::write(at, &bytes) };
+                    guest_ram::write(at, &bytes);
                 })?;
                 // It has the guest's seeds in it.
                 wipe(&mut bytes);
@@ -179,8 +177,7 @@ impl Loader {
         let length = (from.bytes() - self.done).min(in_block);
         let source = Pa::new(from.start().get() + self.done);
         put(memory, target, length, |at| {
-            // SAFETY: a module and a VM's RAM: both mapped at EL2, referred to by nobody, disjoint.
-            unsafe { guest_bytes::copy(source, at, length) };
+            guest_ram::copy(source, at, length);
         })?;
         self.done += length;
         if self.done < from.bytes() {

@@ -4,7 +4,7 @@
 
 use super::memory::{Memory, WithdrawError};
 use super::work::PIECE_BYTES;
-use crate::arch::guest_bytes;
+use crate::arch::guest_ram;
 use crate::arch::stage2::Tables;
 use crate::services::memory::Answer;
 use mediator::addr::Pa;
@@ -110,9 +110,7 @@ impl Mapping {
             for done in (0..bytes).step_by(PIECE_BYTES as usize) {
                 pause();
                 let (pa, bytes) = (Pa::new(pa.get() + done), PIECE_BYTES.min(bytes - done));
-                // SAFETY: RAM of this VM, which EL2 maps and refers to nowhere. The guest does not
-                // map it any more.
-                unsafe { guest_bytes::zero(pa, bytes) };
+                guest_ram::zero(pa, bytes);
             }
         }
         Answer::Success

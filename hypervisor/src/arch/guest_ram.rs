@@ -1,31 +1,83 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Copies to and from memory that somebody else may write at the same time: guests' RAM and the
-//! pages that OP-TEE sees. Never a reference to it, always a volatile access a word or byte wide,
-//! each byte once.
+//! RAM that EL2 never refers to, and that somebody else may write at the same time: guests' RAM, the pages that OP-TEE
+//! sees, and the modules that the boot loader left.
+//!
+//! Rust has no reference to any of it. It is copied by volatile accesses a word or byte wide, each byte once, and every
+//! copy is checked against the ranges that [`init`] was given: what is not in them, such as EL2's own image and heap,
+//! cannot be reached from here.
 
 use super::read_register;
 use core::arch::asm;
+use core::cell::UnsafeCell;
 use mediator::addr::Pa;
+use postern_base::range::PaRange;
+use postern_boot_tree::Memory;
+use spin::Once;
+
+/// The largest range of [`RAM`], where nearly all accesses are: its first byte and its length.
+struct Largest(UnsafeCell<(u64, u64)>);
+
+// SAFETY: `init` writes it while no other pCPU is up, once, and nobody writes it later.
+unsafe impl Sync for Largest {}
+
+static LARGEST: Largest = Largest(UnsafeCell::new((0, 0)));
+static RAM: Once<Memory> = Once::new();
+
+/// Opens these ranges. Once, at boot, before another pCPU is up.
+///
+/// # Safety
+/// They are mapped at EL2 as normal memory, and no Rust reference covers any of it, now or later.
+pub unsafe fn init(ram: Memory) {
+    RAM.call_once(|| {
+        if let Some(largest) = ram.iter().max_by_key(|range| range.bytes()) {
+            // SAFETY: only the boot pCPU is up, and it reads this in `check` alone.
+            unsafe { *LARGEST.0.get() = (largest.start().get(), largest.bytes()) };
+        }
+        ram
+    });
+}
+
+/// Panics where a range of so many bytes is not open: a bug of EL2's, for what guests name was translated.
+#[inline]
+fn check(at: Pa, bytes: u64) {
+    // SAFETY: nobody writes it any more.
+    let (start, length) = unsafe { *LARGEST.0.get() };
+    let offset = at.get().wrapping_sub(start);
+    if offset >= length || bytes > length - offset {
+        check_others(at, bytes);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn check_others(at: Pa, bytes: u64) {
+    let is_open = PaRange::new(at, bytes)
+        .zip(RAM.get())
+        .is_some_and(|(range, ram)| ram.contains(range));
+    assert!(is_open, "{at:?} is no guest's RAM");
+}
 
 /// Copies `into.len()` bytes from physical memory at `from`.
 ///
-/// # Safety
-/// The range is RAM mapped at EL2, and no Rust reference covers it.
+/// # Panics
+/// The range is not open.
 #[inline]
-pub unsafe fn read(from: Pa, into: &mut [u8]) {
+pub fn read(from: Pa, into: &mut [u8]) {
+    check(from, into.len() as u64);
     let to = into.as_mut_ptr() as u64;
-    // SAFETY: `into` is ours and as long; the rest is the contract.
+    // SAFETY: `into` is ours and as long; the other range is open.
     unsafe { copy_once(from.get(), to, into.len()) };
 }
 
 /// Copies `bytes` to physical memory at `to`.
 ///
-/// # Safety
+/// # Panics
 /// As [`read`].
 #[inline]
-pub unsafe fn write(to: Pa, bytes: &[u8]) {
+pub fn write(to: Pa, bytes: &[u8]) {
+    check(to, bytes.len() as u64);
     let from = bytes.as_ptr() as u64;
-    // SAFETY: `bytes` may be read and is as long; the rest is the contract.
+    // SAFETY: `bytes` may be read and is as long; the other range is open.
     unsafe { copy_once(from, to.get(), bytes.len()) };
 }
 
@@ -131,9 +183,10 @@ unsafe fn copy_one<T: Copy>(from: u64, to: u64) {
 
 /// Sets `length` bytes to zero.
 ///
-/// # Safety
+/// # Panics
 /// As [`read`].
-pub unsafe fn zero(to: Pa, length: u64) {
+pub fn zero(to: Pa, length: u64) {
+    check(to, length);
     let start = to.get();
     // The block size that DC ZVA clears, in words of four bytes as a power of two, and whether it may be used
     // (DCZID_EL0).
@@ -141,27 +194,33 @@ pub unsafe fn zero(to: Pa, length: u64) {
     let block = 4_u64 << (zva & 0xf);
     if zva & 1 << 4 == 0 && (start | length).is_multiple_of(block) {
         for at in (start..start + length).step_by(block as usize) {
-            // SAFETY: a whole aligned block within the range, which is normal memory.
+            // SAFETY: a whole aligned block within the range, which is open.
             unsafe { asm!("dc zva, {at}", at = in(reg) at, options(nostack)) };
         }
     } else {
-        // SAFETY: by the contract nobody else uses the range.
+        // SAFETY: the range is open; nobody reads what is half done.
         unsafe { core::ptr::write_bytes(start as *mut u8, 0, length as usize) };
     }
 }
 
 /// Copies `length` bytes between two ranges of RAM that do not overlap.
 ///
-/// # Safety
-/// As [`read`], for both.
-pub unsafe fn copy(from: Pa, to: Pa, length: u64) {
+/// # Panics
+/// As [`read`], for both; or they overlap.
+pub fn copy(from: Pa, to: Pa, length: u64) {
+    check(from, length);
+    check(to, length);
+    assert!(
+        from.get().abs_diff(to.get()) >= length,
+        "a copy onto itself"
+    );
     let (from, to) = (from.get(), to.get());
     let words = if (from | to).is_multiple_of(8) {
         length & !7
     } else {
         0
     };
-    // SAFETY: within the ranges, by the contract; aligned where there are words.
+    // SAFETY: both ranges are open and do not overlap; aligned where there are words.
     unsafe {
         if words != 0 {
             copy_words(from, to, words as usize);
