@@ -11,7 +11,7 @@ use postern_qemu::{cargo, elf};
 /// consists of, is in docs/decisions/0021-small-and-fast.md.
 const MOST: u64 = 336 << 10;
 
-/// What the hypervisor writes while it runs. All else is mapped read-only (`image/image.ld`), whatever the
+/// What the hypervisor writes while it runs. All else is mapped read-only (`hypervisor/image/image.ld`), whatever the
 /// linker has marked it.
 const WRITABLE: [&str; 2] = [".data", ".bss"];
 

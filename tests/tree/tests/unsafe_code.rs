@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The folders that are EL2's.
-const FOLDERS: [&str; 4] = ["hypervisor", "image", "mediator", "optee-proto"];
+const FOLDERS: [&str; 3] = ["hypervisor", "mediator", "optee-proto"];
 
 /// Returns whether the keyword is in the code; attributes such as `#[unsafe(no_mangle)]` do not count.
 fn has_unsafe(code: TokenStream) -> bool {

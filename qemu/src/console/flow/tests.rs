@@ -13,7 +13,7 @@ const DR: u64 = 0;
 const FR: u64 = 0x18;
 const FR_RXFE: u64 = 1 << 4;
 
-/// The UART's end of the machine, as `hypervisor/src/console/{input,guest}.rs` have it.
+/// The UART's end of the machine, as `hypervisor/src/{control/input,console/guest}.rs` have it.
 struct Far {
     decoder: mux::Decoder,
     encoder: mux::Encoder,
