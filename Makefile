@@ -23,7 +23,7 @@ DESCRIPTION = $(call option,--suite,$(SUITE)) $(call option,--config,$(CONFIG)) 
 
 # A value that is misspelt would change nothing and say nothing.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-TEXT := $(if $(GIVEN),$(shell cat $(firstword $(MAKEFILE_LIST)) */*.sh))
+TEXT := $(if $(GIVEN),$(shell cat $(firstword $(MAKEFILE_LIST)) */*.sh */*/*.sh))
 known = $(foreach use,$$($(1)) $(1)= {$(1):,$(findstring $(use),$(TEXT)))
 $(foreach name,$(filter-out MAKEFLAGS,$(GIVEN)),$(if $(strip $(call known,$(name))),,$(error $(name)=$($(name)): there is no value $(name); `make help` lists them)))
 # Tests run under nextest where it is, else under cargo itself; both run all of them.
@@ -98,7 +98,7 @@ miri: setup ## The host tests of the mediator under Miri, an interpreter that fi
 	@sh mediator/miri.sh
 
 fuzz: setup ## Fuzz each target for SECONDS=60 seconds; COVERAGE=1 counts lines as well
-	@sh fuzz/run.sh $(SECONDS)
+	@sh tests/fuzz/run.sh $(SECONDS)
 
 mutants: setup ## Change the product line by line and see what the host tests notice (hours); AREAS="vgic trap": of these only
 	@RUST_BACKTRACE=0 cargo run --quiet --profile host --package postern-tests --bin mutants -- $(AREAS)
@@ -107,7 +107,7 @@ test-mutants: setup ## A fixed sample of that, as a quick look (minutes)
 	@RUST_BACKTRACE=0 cargo run --quiet --profile host --package postern-tests --bin mutants -- sample $(AREAS)
 
 test-models: setup ## Try what several CPUs can do to each other, order by order
-	@sh fuzz/models.sh
+	@sh tests/fuzz/models.sh
 
 optee-facts: tool prepare ## Ask the real OP-TEE what its sources only suggest: docs/optee-facts.md
 	@cargo run --quiet --profile host --package postern-tests --bin optee-facts

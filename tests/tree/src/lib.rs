@@ -13,9 +13,9 @@ const NOT_SOURCE: [&str; 7] = [
     ".cache",
     "target",
     "out",
-    "fuzz/corpus",
-    "fuzz/coverage",
-    "fuzz/artifacts",
+    "tests/fuzz/corpus",
+    "tests/fuzz/coverage",
+    "tests/fuzz/artifacts",
 ];
 
 /// Returns the top folder of the checkout.

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Fuzzes, one target after the other, and tells what came of it. docs/fuzzing.md has more.
 #
-#   sh fuzz/run.sh [SECONDS]     each target for so long, 60 unless told; `make fuzz SECONDS=60` does the same
-#   sh fuzz/run.sh --minimise    takes over into fuzz/corpus/ what earlier runs found and covers more
+#   sh tests/fuzz/run.sh [SECONDS]     each target for so long, 60 unless told; `make fuzz SECONDS=60` does the same
+#   sh tests/fuzz/run.sh --minimise    takes over into tests/fuzz/corpus/ what earlier runs found and covers more
 #
 # TARGETS='message devices' in the environment chooses among the targets. COVERAGE=1 counts the covered lines as
 # well, which takes another build and rustup's component llvm-tools.
 #
 # Exit code: 0 if nothing was found, 1 if something was, 2 if a target could not be run.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 PATH="$HOME/.cargo/bin:$PATH"
 CARGO_FUZZ=0.13.2
 
@@ -31,12 +31,12 @@ case ${1:-} in
 --minimise) mode=minimise ;;
 '') ;;
 *[!0-9]*)
-    say "usage: fuzz/run.sh [SECONDS | --minimise]"
+    say "usage: tests/fuzz/run.sh [SECONDS | --minimise]"
     exit 2
     ;;
 *) seconds=$1 ;;
 esac
-targets=${TARGETS:-$(cargo fuzz list)}
+targets=${TARGETS:-$(cargo fuzz list --fuzz-dir tests/fuzz)}
 host=$(rustc -vV | sed -n 's/^host: //p')
 built=target/fuzz/$host/release
 
@@ -50,7 +50,7 @@ fi
 # debug assertions are on.
 say "Building the targets"
 mkdir -p out/fuzz
-if ! cargo fuzz build --sanitizer none --target-dir target/fuzz > out/fuzz/build.log 2>&1; then
+if ! cargo fuzz build --fuzz-dir tests/fuzz --sanitizer none --target-dir target/fuzz > out/fuzz/build.log 2>&1; then
     cat out/fuzz/build.log
     exit 2
 fi
@@ -68,16 +68,16 @@ longest() {
 
 if [ $mode = minimise ]; then
     for target in $targets; do
-        mkdir -p "out/fuzz/$target/corpus" "fuzz/corpus/$target"
+        mkdir -p "out/fuzz/$target/corpus" "tests/fuzz/corpus/$target"
         new=out/fuzz/$target/minimised
         rm -rf "$new"
         mkdir "$new"
         # One input for each edge is enough to begin with; libFuzzer finds the rest again.
-        "$built/$target" -merge=1 -use_counters=0 -max_len="$(longest "$target")" "$new" "fuzz/corpus/$target" \
+        "$built/$target" -merge=1 -use_counters=0 -max_len="$(longest "$target")" "$new" "tests/fuzz/corpus/$target" \
             "out/fuzz/$target/corpus" > "out/fuzz/$target/minimise.log" 2>&1 || exit 2
-        rm -rf "fuzz/corpus/$target"
-        mv "$new" "fuzz/corpus/$target"
-        say "$target: $(find "fuzz/corpus/$target" -type f | wc -l) inputs"
+        rm -rf "tests/fuzz/corpus/$target"
+        mv "$new" "tests/fuzz/corpus/$target"
+        say "$target: $(find "tests/fuzz/corpus/$target" -type f | wc -l) inputs"
     done
     exit 0
 fi
@@ -96,11 +96,11 @@ sources() {
 
 # Lines of it that the inputs cover, and how many there are.
 lines() {
-    cargo fuzz coverage --sanitizer none --target-dir target/fuzz-coverage "$1" "out/fuzz/$1/corpus" \
-        "fuzz/corpus/$1" > "out/fuzz/$1/coverage.log" 2>&1 || return 0
+    cargo fuzz coverage --fuzz-dir tests/fuzz --sanitizer none --target-dir target/fuzz-coverage "$1" "out/fuzz/$1/corpus" \
+        "tests/fuzz/corpus/$1" > "out/fuzz/$1/coverage.log" 2>&1 || return 0
     # shellcheck disable=SC2046
     "$llvm_cov" export --summary-only \
-        --instr-profile="fuzz/coverage/$1/coverage.profdata" --ignore-filename-regex='/mediator/src/fake/' \
+        --instr-profile="tests/fuzz/coverage/$1/coverage.profdata" --ignore-filename-regex='/mediator/src/fake/' \
         "target/fuzz-coverage/$host/release/$1" $(sources "$1") > "out/fuzz/$1/coverage.json" 2> /dev/null || return 0
     sed -n 's/.*"totals":.*"lines":{"count":\([0-9]*\),"covered":\([0-9]*\).*/\2 of \1/p' "out/fuzz/$1/coverage.json"
 }
@@ -114,7 +114,7 @@ for target in $targets; do
     mkdir -p "$folder/corpus" "$folder/found"
     say "$target: $seconds s"
     if "$built/$target" -max_total_time="$seconds" -max_len="$(longest "$target")" -timeout=10 -rss_limit_mb=2048 \
-        -print_final_stats=1 -artifact_prefix="$folder/found/" "$folder/corpus" "fuzz/corpus/$target" > "$log" 2>&1; then
+        -print_final_stats=1 -artifact_prefix="$folder/found/" "$folder/corpus" "tests/fuzz/corpus/$target" > "$log" 2>&1; then
         verdict=good
     else
         found=1
@@ -124,7 +124,7 @@ for target in $targets; do
     covered=-
     if [ -n "${COVERAGE:-}" ]; then covered=$(lines "$target"); fi
     printf '%-14s %12s %8s %7s %8s %8s %13s  %s\n' "$target" "$(number number_of_executed_units)" \
-        "$(number average_exec_per_sec)" "$(last cov)" "$(last ft)" "$(find "$folder/corpus" "fuzz/corpus/$target" -type f | wc -l)" \
+        "$(number average_exec_per_sec)" "$(last cov)" "$(last ft)" "$(find "$folder/corpus" "tests/fuzz/corpus/$target" -type f | wc -l)" \
         "${covered:--}" "$verdict" >> $table
 done
 cat $table

@@ -5,7 +5,7 @@
 #
 # Exit code: 0 if all hold.
 set -eu
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 PATH="$HOME/.cargo/bin:$PATH"
 
 status=0
