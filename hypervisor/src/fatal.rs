@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ends of the machine: powered off, a boot that is impossible, and a panic.
 
-use crate::arch::{barrier, psci};
 use crate::console::output;
 use core::fmt;
 use core::panic::PanicInfo;
+use postern_arch::{barrier, psci};
 
 /// Powers the machine off. Where firmware does not, says so and stands still.
 pub fn power_off() -> ! {

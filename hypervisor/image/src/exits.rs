@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where the entry code and the exception vectors go on in Rust (`hypervisor/src/arch/entry.S`, `vectors.S`).
+//! Where the entry code and the exception vectors go on in Rust (`hypervisor/arch/src/entry.S`, `vectors.S`).
 
 use hypervisor::boot::start;
 use hypervisor::exit::{handler, run};
 
-hypervisor::entry! {
+postern_arch::entry! {
     primary: start::primary,
     wrong_level: start::wrong_level,
     secondary: start::secondary,
 }
 
-hypervisor::vectors! {
+postern_arch::vectors! {
     smc: handler::smc,
     hvc: handler::hvc,
     after_call: run::before_return,

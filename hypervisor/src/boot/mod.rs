@@ -3,6 +3,7 @@
 
 pub mod share;
 #[cfg(target_os = "none")]
+#[allow(unsafe_code, reason = "the boot protocol is what makes it sound")]
 pub mod start;
 #[cfg(target_os = "none")]
 pub mod vms_up;

@@ -2,11 +2,9 @@
 //! The boot story, on one page.
 
 use super::vms_up;
-use crate::arch::{self, gic, guest_ram, heap, id_registers, mmu, percpu, psci, vectors, world};
 use crate::console::output::{self, MachineUart};
 use crate::console::uart::Uart;
 use crate::fatal::fail;
-use crate::gic::wait_until;
 use crate::platform::{self, WALL_CLOCK, machine};
 use crate::vm::{pcpu, seeds};
 use crate::{exit, info};
@@ -14,6 +12,10 @@ use aarch64_cpu::registers::MPIDR_EL1;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use mediator::addr::Pa;
+use postern_arch::gicv3::wait_until;
+use postern_arch::{
+    self as arch, gic, guest_ram, heap, id_registers, mmu, percpu, psci, vectors, world,
+};
 use postern_base::ids::PcpuIndex;
 use postern_base::range::PaRange;
 use postern_boot_tree::seed::{self, BootSeed};

@@ -2,7 +2,6 @@
 //! Makes all virtual machines and asks for their start.
 
 use super::share::Share;
-use crate::arch::timer;
 use crate::console::output;
 use crate::control::input;
 use crate::fatal::fail;
@@ -26,6 +25,7 @@ use mediator::{
     ProbeError, Progress, SharedPage, TeeInfo,
 };
 use optee_proto::Uuid;
+use postern_arch::timer;
 use postern_base::ids::VmIndex;
 use postern_base::range::PaRange;
 use postern_boot_tree::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};

@@ -2,7 +2,6 @@
 //! The physical UART's interrupt, and what arrives there: for a guest, or for the hypervisor's
 //! monitor.
 
-use crate::arch::{gic, percpu};
 use crate::console::monitor::machine as monitor;
 use crate::console::mux::{Channel, Decoder};
 use crate::console::output;
@@ -12,6 +11,7 @@ use crate::platform::{self, machine};
 use crate::vm::instance::Vm;
 use crate::vm::registry;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use postern_arch::{gic, percpu};
 use postern_base::ids::PcpuIndex;
 use postern_base::lock::{Class, Lock};
 

@@ -5,7 +5,6 @@
 //! The guests that do not call it go on. Those that do are stuck with it, and so is the pCPU.
 
 use super::input;
-use crate::arch::timer;
 use crate::console::output;
 use crate::platform::machine;
 use crate::sched::watch::{PATIENCE_SECONDS, TeeWatchdog, WatchdogEvent};
@@ -13,6 +12,7 @@ use crate::tee::{notification, secure_entries};
 use crate::vm::instance::Vm;
 use crate::vm::{queues, registry};
 use core::fmt::Display;
+use postern_arch::timer;
 use postern_base::ids::PcpuIndex;
 use postern_base::lock::{Class, Lock};
 use postern_monitor::Event;

@@ -2,8 +2,6 @@
 //! From a trapped SMC or HVC to the service that answers it.
 
 use super::host_cpu;
-use crate::arch::world::CallFrame;
-use crate::arch::{entropy, smc};
 use crate::console::log::Level;
 use crate::irq::sections;
 use crate::lifecycle::orders;
@@ -16,6 +14,8 @@ use crate::vm::instance::{Oddity, VcpuRef};
 use crate::vm::life::Event;
 use crate::vm::{queues, switch};
 use mediator::addr::Ipa;
+use postern_arch::world::CallFrame;
+use postern_arch::{entropy, smc};
 use postern_base::ids::VcpuIndex;
 
 /// Answers the call in `frame`.

@@ -2,8 +2,6 @@
 //! Every exit from a guest comes here and leaves by [`run::before_return`].
 
 use super::{dispatch, guest_exception, host_cpu, mmio, run};
-use crate::arch::timer;
-use crate::arch::world::{CallFrame, Frame};
 use crate::console::log::{Counted, Level};
 use crate::irq::{machine as irq, sections};
 use crate::lifecycle::orders;
@@ -13,6 +11,8 @@ use crate::vm::instance::{Exit, Oddity, VcpuRef};
 use crate::vm::pcpu::{Pcpu, here};
 use crate::vm::{debug, interface, physical_timer, queues, switch};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
+use postern_arch::timer;
+use postern_arch::world::{CallFrame, Frame};
 use postern_exceptions::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap};
 use postern_exceptions::inject::Exception;
 use postern_exceptions::serror::Severity;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the CPU and the firmware below tell guests of themselves.
 
-use crate::arch::{id_registers, smc};
 use crate::services::call::FunctionId;
 use crate::services::smccc::{self, Workaround, Workarounds};
+use postern_arch::{id_registers, smc};
 use postern_exceptions::ids::IdValues;
 use spin::Once;
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses to the guest's devices.
 
-use crate::arch::world::Frame;
 use crate::console::monitor::machine::ThisMachine;
 use crate::irq::sections;
 use crate::vm::instance::VcpuRef;
 use crate::vm::{interface, layout};
 use mediator::addr::Ipa;
+use postern_arch::world::Frame;
 use postern_base::mmio::Access;
 use postern_exceptions::decode::Transfer;
 

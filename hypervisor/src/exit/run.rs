@@ -3,9 +3,6 @@
 //!
 //! [`crate::sched::turn`] decides; here is what it decides about.
 
-use crate::arch::gic;
-use crate::arch::timer;
-use crate::arch::world::Frame;
 use crate::console::monitor::machine as monitor;
 use crate::control::watchdog;
 use crate::irq::machine::register;
@@ -19,6 +16,9 @@ use crate::vm::instance::{VcpuRef, Vm};
 use crate::vm::pcpu::{Pcpu, here};
 use crate::vm::switch::is_wanted;
 use crate::vm::{idle, list_registers, physical_timer, registry, switch};
+use postern_arch::gic;
+use postern_arch::timer;
+use postern_arch::world::Frame;
 use postern_base::ids::{PcpuSet, VcpuId};
 
 /// Gives EL2's private interrupts their owners. Before a pCPU enables them.

@@ -2,8 +2,8 @@
 //! The machine's interrupts, and who owns them.
 
 use super::{Handled, Handlers, PhysicalGic};
-use crate::arch::gic;
 use crate::console::log::Counted;
+use postern_arch::gic;
 use spin::Once;
 
 /// What an owner does with its interrupt, see [`Handlers::handle`].

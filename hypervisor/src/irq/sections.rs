@@ -2,9 +2,9 @@
 //! The sections of the pCPU that this runs on ([`crate::sched::masked`]), by its clock.
 
 use super::machine;
-use crate::arch::percpu::{self, PerPcpu};
-use crate::arch::timer;
 use crate::sched::masked::{self, Cause, Section};
+use postern_arch::percpu::{self, PerPcpu};
+use postern_arch::timer;
 use postern_base::ids::MAX_PCPUS;
 
 /// What each pCPU is busy with while interrupts wait.

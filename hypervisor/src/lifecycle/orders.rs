@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A VM starts, pauses and ends: what follows from the state machine in [`crate::vm::life`].
 
-use crate::arch::timer;
-use crate::arch::world::{Context, Frame};
 use crate::console::output;
 use crate::fatal::power_off;
 use crate::platform::machine;
@@ -13,6 +11,8 @@ use crate::vm::{queues, registry};
 use core::fmt::Display;
 use core::sync::atomic::Ordering;
 use mediator::addr::Ipa;
+use postern_arch::timer;
+use postern_arch::world::{Context, Frame};
 use postern_base::ids::VcpuIndex;
 use postern_devices::debug::DebugUnit;
 use postern_devices::physical_timer::PhysicalTimer;

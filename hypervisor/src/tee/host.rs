@@ -2,7 +2,6 @@
 //! What the mediator needs of this hypervisor.
 
 use super::secure_entries;
-use crate::arch::{debug, guest_ram, smc};
 use crate::console::log::Level;
 use crate::irq::sections;
 use crate::sched::masked::Cause;
@@ -13,6 +12,7 @@ use crate::vm::switch;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use mediator::{ForeignInterrupt, GuestMemoryError, Host, Leftover, Lengthy, PinError, SharedPage};
 use optee_proto::Uuid;
+use postern_arch::{debug, guest_ram, smc};
 use spin::Once;
 
 /// Pages that the mediators share with OP-TEE: shadows of messages and page lists. As many as all

@@ -6,13 +6,13 @@
 //! what is meant for it. OP-TEE keeps the events of the VMs apart. A VM that was not meant finds
 //! nothing, which the ABI allows.
 
-use crate::arch::{gic, percpu};
 use crate::irq::Handled;
 use crate::irq::machine::register;
 use crate::platform::{self, machine};
 use crate::vm::instance::Vm;
 use crate::vm::registry;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use postern_arch::{gic, percpu};
 use postern_base::ids::PcpuIndex;
 use postern_boot_tree::Interrupt;
 

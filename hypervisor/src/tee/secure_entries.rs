@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How often each pCPU has entered the secure world.
 
-use crate::arch::percpu;
 use crate::sched::watch::SecureEntryCount;
+use postern_arch::percpu;
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 
 /// Each is written by its pCPU alone, and read by all.

@@ -3,7 +3,7 @@
 
 use super::instance::VcpuRef;
 use super::pcpu::{Pcpu, here};
-use crate::arch::debug;
+use postern_arch::debug;
 use postern_devices::debug::{DebugRegister, DebugUnit};
 
 /// Does the running vCPU's access to `register`: the write of a value, or a read. Returns what was read.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A VM's devices but its interrupt controller and its console.
 
-use crate::arch::timer;
 use crate::console::manager::Manager;
 use crate::platform::WALL_CLOCK;
 use alloc::boxed::Box;
+use postern_arch::timer;
 use postern_base::lock::{Class, Lock};
 use postern_devices::pl031::Pl031;
 use postern_devices::pl061::Pl061;

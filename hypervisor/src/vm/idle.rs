@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How long each pCPU has had nothing to do.
 
-use crate::arch::{barrier, percpu, timer};
 use crate::irq::sections;
 use crate::sched::idle::IdleClock;
+use postern_arch::{barrier, percpu, timer};
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 use postern_base::lock::{Class, Lock};
 

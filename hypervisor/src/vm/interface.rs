@@ -5,7 +5,7 @@ use super::instance::VcpuRef;
 use super::layout;
 use super::list_registers::refill_later;
 use super::queues::kick;
-use crate::arch::ich;
+use postern_arch::ich;
 use postern_base::mmio::Access;
 use postern_vgic::{CpuInterface, InterfaceRegister, MmioOutcome, Vgic, Vmcr, Window};
 

@@ -4,8 +4,8 @@
 use super::instance::VcpuRef;
 use super::pcpu::{Pcpu, here};
 use super::queues::{ask, kick};
-use crate::arch::{gic, ich, timer};
 use crate::sched::queues::Wanted;
+use postern_arch::{gic, ich, timer};
 use postern_vgic::{FillResult, Hcr, Interface, ListRegisters, Lr, Vmcr};
 
 struct Hardware<'a>(&'a Pcpu);

@@ -4,10 +4,10 @@
 
 use super::memory::{Memory, WithdrawError};
 use super::work::PIECE_BYTES;
-use crate::arch::guest_ram;
-use crate::arch::stage2::Tables;
 use crate::services::memory::Answer;
 use mediator::addr::Pa;
+use postern_arch::guest_ram;
+use postern_arch::stage2::Tables;
 use postern_base::lock::{Class, Lock};
 use postern_base::range::IpaRange;
 use postern_stage2::{Attributes, Retired, Stage2, Stage2Error};

@@ -2,10 +2,10 @@
 //! What each pCPU has of its own about the vCPU whose registers it holds.
 
 use super::instance::VcpuRef;
-use crate::arch::ich;
-use crate::arch::percpu::{self, PerPcpu};
 use crate::sched::queues::Wanted;
 use core::cell::Cell;
+use postern_arch::ich;
+use postern_arch::percpu::{self, PerPcpu};
 use postern_base::ids::{MAX_PCPUS, MAX_VMS, PcpuIndex, VcpuIndex};
 use postern_exceptions::registers::features::CpuFeatures;
 use postern_vgic::Hcr;

@@ -5,7 +5,7 @@ use super::instance::VcpuRef;
 use super::layout;
 use super::pcpu::{self, Pcpu};
 use super::queues::kick;
-use crate::arch::timer;
+use postern_arch::timer;
 use postern_devices::physical_timer::TimerRegister;
 use postern_vgic::{IntId, Wire};
 

@@ -6,11 +6,11 @@
 use super::instance::{VcpuRef, Vm};
 use super::pcpu::{Pcpu, here};
 use super::registry;
-use crate::arch::{gic, timer};
 use crate::platform::{self, machine};
 use crate::sched::policy::Scheduler;
 use crate::sched::queues::{self, Queues, Wanted};
 use core::cell::Cell;
+use postern_arch::{gic, timer};
 use postern_base::ids::PcpuIndex;
 use postern_base::lock::{Class, Lock};
 use postern_vgic::VcpuSet;

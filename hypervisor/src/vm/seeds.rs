@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine's state of random bytes for guests' kernels.
 
-use crate::arch::entropy::{self, Kind};
 use crate::services::seeds::{Fresh, GuestSeeds, Origin, Seeds};
+use postern_arch::entropy::{self, Kind};
 use postern_base::lock::{Class, Lock};
 use postern_boot_tree::seed::BootSeed;
 use spin::Once;

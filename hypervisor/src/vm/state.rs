@@ -3,9 +3,9 @@
 
 use super::instance::Vm;
 use super::life::{Phase, SetMemoryError};
-use crate::arch::timer;
 use crate::sched::turn::Gate;
 use core::sync::atomic::Ordering;
+use postern_arch::timer;
 use postern_boot_tree::BLOCK_SIZE;
 
 impl Vm {

@@ -6,10 +6,10 @@ use super::list_registers::{fill, read_back, refill_later, set_timer_active};
 use super::pcpu::{Pcpu, here};
 use super::queues::{ask, kick};
 use super::{debug, physical_timer};
-use crate::arch::world::Frame;
-use crate::arch::{barrier, ich, timer};
 use crate::irq::Handled;
 use crate::sched::queues::{self, Wanted};
+use postern_arch::world::Frame;
+use postern_arch::{barrier, ich, timer};
 use postern_vgic::Vmcr;
 
 /// Takes the vCPU off, whose general registers are in `frame`.

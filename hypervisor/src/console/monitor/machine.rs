@@ -6,7 +6,6 @@ use super::system::{
     VmDetails, VmSummary,
 };
 use super::{Output, Port, Session};
-use crate::arch::{heap, timer};
 use crate::console::output;
 use crate::irq::sections;
 use crate::lifecycle::orders;
@@ -21,6 +20,7 @@ use crate::vm::life::Order;
 use crate::vm::{idle, queues, ram, registry};
 use core::fmt::{self, Write};
 use mediator::Mediator;
+use postern_arch::{heap, timer};
 use postern_base::ids::{MAX_PCPUS, PcpuIndex, VmIndex};
 
 /// The session on the hypervisor's channel.

@@ -17,9 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The crates, by the files of their roots.
-const CRATES: [(&str, &str); 11] = [
+const CRATES: [(&str, &str); 12] = [
     ("optee_proto", "optee-proto/src/lib.rs"),
     ("mediator", "mediator/src/lib.rs"),
+    ("postern_arch", "hypervisor/arch/src/lib.rs"),
     ("postern_base", "hypervisor/base/src/lib.rs"),
     ("postern_boot_tree", "hypervisor/boot-tree/src/lib.rs"),
     ("postern_devices", "hypervisor/devices/src/lib.rs"),

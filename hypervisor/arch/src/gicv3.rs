@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The physical GICv3's registers in memory (IHI 0069H): the distributor, and the redistributors. What is in system
-//! registers is `arch/gic.rs`'s.
+//! registers is `gic.rs`'s.
 //!
 //! Nothing here waits for ever. A register that does not change in time is an error, which names it.
 

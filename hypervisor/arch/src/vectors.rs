@@ -35,37 +35,37 @@ macro_rules! vectors {
         first: $first:path $(,)?
     ) => {
         #[unsafe(no_mangle)]
-        extern "C" fn guest_smc(frame: &mut $crate::arch::world::CallFrame) -> bool {
+        extern "C" fn guest_smc(frame: &mut $crate::world::CallFrame) -> bool {
             $smc(frame)
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn guest_hvc(frame: &mut $crate::arch::world::CallFrame) -> bool {
+        extern "C" fn guest_hvc(frame: &mut $crate::world::CallFrame) -> bool {
             $hvc(frame)
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn guest_call_end(frame: &mut $crate::arch::world::Frame) {
+        extern "C" fn guest_call_end(frame: &mut $crate::world::Frame) {
             $after_call(frame);
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn guest_sync(frame: &mut $crate::arch::world::Frame) {
+        extern "C" fn guest_sync(frame: &mut $crate::world::Frame) {
             $synchronous(frame);
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn guest_irq(frame: &mut $crate::arch::world::Frame) {
+        extern "C" fn guest_irq(frame: &mut $crate::world::Frame) {
             $interrupt(frame);
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn guest_serror(frame: &mut $crate::arch::world::Frame) {
+        extern "C" fn guest_serror(frame: &mut $crate::world::Frame) {
             $system_error(frame);
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn first_guest(frame: &mut $crate::arch::world::Frame) {
+        extern "C" fn first_guest(frame: &mut $crate::world::Frame) {
             $first(frame);
         }
     };

@@ -2,11 +2,11 @@
 //! The physical GICv3 (IHI 0069), non-secure side, as EL2 uses it: EOImode 1, so that EL2 drops
 //! the priority and a guest's end of interrupt deactivates what list registers link to hardware.
 //!
-//! What is done to the registers in memory is plain code, [`crate::gic`].
+//! What is done to the registers in memory is plain code, [`super::gicv3`].
 
+use super::gicv3::{self, Bus, FIRST_SPECIAL_INTID, GicError, LAST_SPECIAL_INTID};
 use super::percpu::PerPcpu;
 use super::{barrier, read_register, timer, write_register};
-use crate::gic::{self, Bus, FIRST_SPECIAL_INTID, GicError, LAST_SPECIAL_INTID};
 use core::cell::Cell;
 use mediator::addr::Pa;
 use postern_base::ids::MAX_PCPUS;
@@ -14,7 +14,7 @@ use postern_boot_tree::Interrupt;
 use postern_exceptions::registers::controls;
 use spin::Once;
 
-pub use crate::gic::KICK_INTID;
+pub use super::gicv3::KICK_INTID;
 
 /// INTID of the virtual interface's maintenance interrupt (PPI 9).
 pub const MAINTENANCE_INTID: u32 = 25;
@@ -68,16 +68,16 @@ impl Bus for Machine {
 /// It does not get ready.
 pub fn init_distributor(base: Pa) -> Result<(), GicError> {
     DISTRIBUTOR.call_once(|| base);
-    gic::init_distributor(&Machine, base)
+    gicv3::init_distributor(&Machine, base)
 }
 
-/// Finds the redistributor of the pCPU with this affinity, see [`gic::find_redistributor`].
+/// Finds the redistributor of the pCPU with this affinity, see [`gicv3::find_redistributor`].
 pub fn find_redistributor(
     regions: impl Iterator<Item = (Pa, Pa)>,
     stride: u64,
     mpidr: u64,
 ) -> Option<Pa> {
-    gic::find_redistributor(&Machine, regions, stride, mpidr)
+    gicv3::find_redistributor(&Machine, regions, stride, mpidr)
 }
 
 /// Sets this pCPU's redistributor and CPU interface up, and enables EL2's own private interrupts.
@@ -89,7 +89,7 @@ pub fn init_pcpu(redistributor: Pa) -> Result<(), GicError> {
         | 1 << MAINTENANCE_INTID
         | 1 << timer::HYPERVISOR_TIMER_INTID
         | 1 << timer::VIRTUAL_TIMER_INTID;
-    gic::init_redistributor(&Machine, redistributor, own)?;
+    gicv3::init_redistributor(&Machine, redistributor, own)?;
     REDISTRIBUTOR.this().set(redistributor);
 
     // ICC_SRE_EL1 counts only while ICC_SRE_EL2.SRE is set, so that comes first.
@@ -109,14 +109,14 @@ pub fn init_pcpu(redistributor: Pa) -> Result<(), GicError> {
 /// Enables an SPI and routes it to the pCPU with `mpidr`. Once each.
 pub fn enable_spi(spi: Interrupt, mpidr: u64) {
     if let Some(base) = DISTRIBUTOR.get() {
-        gic::enable_spi(&Machine, *base, spi.intid.get(), spi.trigger, mpidr);
+        gicv3::enable_spi(&Machine, *base, spi.intid.get(), spi.trigger, mpidr);
     }
 }
 
 /// Has another pCPU take an SPI, the one with `mpidr`.
 pub fn route_spi(spi: Interrupt, mpidr: u64) {
     if let Some(base) = DISTRIBUTOR.get() {
-        gic::route_spi(&Machine, *base, spi.intid.get(), mpidr);
+        gicv3::route_spi(&Machine, *base, spi.intid.get(), mpidr);
     }
 }
 
@@ -124,7 +124,7 @@ pub fn route_spi(spi: Interrupt, mpidr: u64) {
 pub fn disable(intid: u32) {
     if let Some(base) = DISTRIBUTOR.get() {
         let redistributor = REDISTRIBUTOR.this().get();
-        gic::disable(&Machine, *base, redistributor, intid);
+        gicv3::disable(&Machine, *base, redistributor, intid);
         barrier::dsb();
     }
 }
@@ -153,7 +153,7 @@ pub fn deactivate(intid: u32) {
 
 /// Sets or clears the active state of a private interrupt of this pCPU.
 pub fn set_private_active(intid: u32, active: bool) {
-    gic::set_private_active(&Machine, REDISTRIBUTOR.this().get(), intid, active);
+    gicv3::set_private_active(&Machine, REDISTRIBUTOR.this().get(), intid, active);
     barrier::dsb();
 }
 
