@@ -15,7 +15,7 @@ use crate::vm::life::Order;
 use crate::vm::mapping::Mapping;
 use crate::vm::memory::{Memory, MemoryError};
 use crate::vm::ram::{self, TakeError};
-use crate::vm::{guest_image, layout, registry};
+use crate::vm::{guest_image, registry};
 use alloc::vec::Vec;
 use core::fmt::Display;
 use core::num::NonZeroU16;
@@ -30,6 +30,7 @@ use postern_base::ids::VmIndex;
 use postern_base::range::PaRange;
 use postern_boot_tree::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
 use postern_monitor::Event;
+use postern_guest_tree::layout;
 use thiserror::Error;
 
 /// Why the VMs cannot be made.

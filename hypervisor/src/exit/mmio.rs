@@ -4,11 +4,12 @@
 use crate::console::monitor::machine::ThisMachine;
 use crate::irq::sections;
 use crate::vm::instance::VcpuRef;
-use crate::vm::{interface, layout};
+use crate::vm::interface;
 use mediator::addr::Ipa;
 use postern_arch::world::Frame;
 use postern_base::mmio::Access;
 use postern_exceptions::decode::Transfer;
+use postern_guest_tree::layout;
 
 /// What came of an access.
 pub enum Done {

@@ -3,7 +3,6 @@
 
 use super::devices::seconds;
 use super::instance::Vm;
-use super::layout::{self, Device};
 use super::queues::kick;
 use crate::console::monitor::System;
 use crate::platform::WALL_CLOCK;
@@ -11,6 +10,7 @@ use mediator::Mediator;
 use postern_base::mmio::Access;
 use postern_devices::pl031::Pl031;
 use postern_devices::pl061::Pl061;
+use postern_guest_tree::layout::{self, Device};
 use postern_vgic::{IntId, VcpuSet, Wire};
 
 /// The interrupts' inputs at the vGIC. SPIs begin at INTID 32.

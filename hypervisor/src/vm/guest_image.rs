@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Fills a guest's memory before its start: kernel, initial RAM disk, device tree.
 
-use super::guest_tree::{GuestTee, GuestTree, IpaRange};
-use super::layout;
 use super::memory::Memory;
 use super::seeds;
 use super::work::PIECE_BYTES;
@@ -10,9 +8,12 @@ use crate::platform::WALL_CLOCK;
 use crate::services::seeds::GuestSeeds;
 use mediator::addr::{Ipa, Pa};
 use postern_arch::{guest_ram, id_registers, mmu};
+use postern_base::range::IpaRange;
 use postern_base::range::PaRange;
 use postern_base::secret::wipe;
 use postern_boot_tree::BLOCK_SIZE;
+use postern_guest_tree::layout;
+use postern_guest_tree::{GuestTee, GuestTree};
 use thiserror::Error;
 
 /// What a guest starts from: where the boot loader put it.

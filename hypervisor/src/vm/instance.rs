@@ -3,8 +3,6 @@
 
 use super::devices::Devices;
 use super::guest_image::{Images, Loader};
-use super::guest_tree::GuestTee;
-use super::layout;
 use super::life::Life;
 use super::mapping::Mapping;
 use super::memory::Memory;
@@ -28,6 +26,8 @@ use postern_base::lock::{Class, Lock};
 use postern_boot_tree::{Tee, VmConfig};
 use postern_devices::debug::DebugUnit;
 use postern_devices::physical_timer::PhysicalTimer;
+use postern_guest_tree::GuestTee;
+use postern_guest_tree::layout;
 use postern_vgic::{Vgic, Vmcr};
 
 /// A vCPU and whose it is.

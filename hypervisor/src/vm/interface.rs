@@ -2,11 +2,11 @@
 //! What a guest does with its interrupt controller, where that traps.
 
 use super::instance::VcpuRef;
-use super::layout;
 use super::list_registers::refill_later;
 use super::queues::kick;
 use postern_arch::ich;
 use postern_base::mmio::Access;
+use postern_guest_tree::layout;
 use postern_vgic::{CpuInterface, InterfaceRegister, MmioOutcome, Vgic, Vmcr, Window};
 
 /// The guest ends an interrupt by a trapped write to ICC_DIR_EL1.

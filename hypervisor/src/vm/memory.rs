@@ -14,10 +14,10 @@ use mediator::PinError;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 
 use super::frames::{Chunks, MAX_CHUNKS};
-use super::layout;
 use crate::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use postern_base::range::{IpaRange, PaRange};
 use postern_boot_tree::BLOCK_SIZE;
+use postern_guest_tree::layout;
 // Where RAM lies is no matter between pCPUs: see `Memory::assign`.
 use core::sync::atomic::AtomicU64;
 

@@ -10,14 +10,12 @@ pub mod devices;
 pub mod frames;
 #[cfg(target_os = "none")]
 pub mod guest_image;
-pub mod guest_tree;
 #[cfg(target_os = "none")]
 pub mod idle;
 #[cfg(target_os = "none")]
 pub mod instance;
 #[cfg(target_os = "none")]
 pub mod interface;
-pub mod layout;
 pub mod life;
 #[cfg(target_os = "none")]
 pub mod list_registers;

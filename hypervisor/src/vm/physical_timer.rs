@@ -2,11 +2,11 @@
 //! The physical timer of the vCPU that is on this pCPU: EL2's own timer interrupts when it is due.
 
 use super::instance::VcpuRef;
-use super::layout;
 use super::pcpu::{self, Pcpu};
 use super::queues::kick;
 use postern_arch::timer;
 use postern_devices::physical_timer::TimerRegister;
+use postern_guest_tree::layout;
 use postern_vgic::{IntId, Wire};
 
 /// Its interrupt. PPIs begin at INTID 16.

@@ -2,11 +2,11 @@
 //! The RAM that VMs take when they start and give back when they have ended.
 
 use super::frames::{Chunks, Frames, FramesError};
-use super::layout;
 use super::memory::{Memory, MemoryError};
 use mediator::addr::Pa;
 use postern_base::lock::{Class, Lock};
 use postern_base::range::PaRange;
+use postern_guest_tree::layout;
 use thiserror::Error;
 
 /// Taken when a VM starts or has ended, by nobody on the way of an SMC.

@@ -22,7 +22,7 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// Where the program is in a guest: at the start of its RAM, `RAM` in `hypervisor/src/vm/layout.rs`. What the
+/// Where the program is in a guest: at the start of its RAM, `RAM` in `hypervisor/guest-tree/src/layout.rs`. What the
 /// program says is compared with it.
 const PROGRAM: u64 = 0x1_0000_0000;
 const BARE_TARGET: &str = "aarch64-unknown-none-softfloat";

@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::vm::frames::Frames;
-use crate::vm::layout;
 use crate::vm::life::{Ending, Life, Order, Phase};
 use crate::vm::memory::Memory;
 use mediator::addr::{Ipa, Pa};
@@ -15,6 +14,7 @@ use postern_base::mmio::{Access, AccessSize};
 use postern_base::range::PaRange;
 use postern_boot_tree::BLOCK_SIZE;
 use postern_devices::pl011::{Pl011, TxSink};
+use postern_guest_tree::layout;
 use postern_vgic::{IntId, MmioOutcome, Vgic, Window, Wire};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

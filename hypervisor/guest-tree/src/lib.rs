@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The device tree that a guest boots from.
+//! The device tree that a guest boots from, and what it tells: [`layout`].
 //!
 //! It is written from nothing: a guest sees the devices that Postern emulates and no others.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod layout;
 
 use alloc::format;
 use alloc::string::String;
@@ -9,8 +15,7 @@ use alloc::vec::Vec;
 
 use mediator::addr::Ipa;
 
-use super::layout;
-pub use postern_base::range::IpaRange;
+use postern_base::range::IpaRange;
 use postern_devices::pl061::POWER_LINE;
 use postern_flat_tree::FlatTree;
 

@@ -59,6 +59,7 @@ pub enum Device {
 }
 
 /// The device at `ipa`, and how many bytes into its registers that is.
+#[inline]
 pub fn device_at(ipa: Ipa) -> Option<(Device, u64)> {
     let within = |start: Ipa, bytes: u64| {
         let offset = ipa.get().checked_sub(start.get())?;
