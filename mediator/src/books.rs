@@ -9,16 +9,15 @@ mod apps;
 mod mapped;
 
 pub(crate) use apps::{App, MAX_APPS};
-pub(crate) use mapped::{Mapped, TooMuch};
+pub(crate) use mapped::TooMuch;
 
 use crate::call::{Call, MAX_CALLS};
 use crate::config::Quotas;
+use crate::denied::Denied;
 use crate::host::SharedPage;
 use crate::memory::buffer::{PageNumber, Release};
 use crate::memory::table::grown;
-use crate::memory::{
-    Buffer, Cookie, GuestCookie, Insert, Provenance, RpcBuffer, Space, State, Table,
-};
+use crate::memory::{Buffer, Cookie, GuestCookie, Provenance, RpcBuffer, Space, State, Table};
 use crate::sessions::Sessions;
 use crate::tables::Making;
 use alloc::boxed::Box;
@@ -38,18 +37,6 @@ pub(crate) enum Life {
     Live,
     /// It is being taken down; no call begins or resumes.
     Dying,
-}
-
-/// What a guest may not have, and why, as it is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Denied(pub(crate) TeeResult);
-
-impl<T> From<(Insert, T)> for Denied {
-    fn from((why, _): (Insert, T)) -> Self {
-        Self(match why {
-            Insert::Quota | Insert::NoMemory => TeeResult::OUT_OF_MEMORY,
-        })
-    }
 }
 
 /// Everything that the vCPUs of a VM share.
@@ -408,6 +395,14 @@ impl Books {
         core::mem::take(&mut self.lent)
             .into_iter()
             .map(|(_, page)| page)
+    }
+}
+
+impl Quotas {
+    /// The most bytes of the heap that the mediator takes for a VM with these quotas, whatever that
+    /// does. The heap's blocks are powers of two.
+    pub const fn heap_bytes(&self) -> u64 {
+        Books::heap_bytes(self)
     }
 }
 

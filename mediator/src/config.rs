@@ -59,14 +59,6 @@ pub struct Quotas {
     pub address_spaces: u32,
 }
 
-impl Quotas {
-    /// The most bytes of the heap that the mediator takes for a VM with these quotas, whatever that
-    /// does. The heap's blocks are powers of two.
-    pub const fn heap_bytes(&self) -> u64 {
-        crate::books::Books::heap_bytes(self)
-    }
-}
-
 impl Default for Quotas {
     /// Enough for all of `xtest`, and for 64 MiB in one registration next to it.
     ///

@@ -43,12 +43,14 @@ mod books;
 mod call;
 mod capabilities;
 pub mod config;
+mod denied;
 mod end;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 mod fast;
 pub mod host;
 mod life;
+mod mapped;
 mod memory;
 mod message;
 mod pages;

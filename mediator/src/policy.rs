@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which applications and logins a VM may use, and which devices it owns.
 
-use crate::books::Denied;
 use crate::config::Policy;
+use crate::denied::Denied;
 use crate::pseudo_tas::is_pseudo_ta;
 use optee_proto::rpc::Command;
 use optee_proto::{TeeResult, Uuid};

@@ -8,7 +8,7 @@
 //! Such a call need not have come to look for its session yet. A guest can have it interrupted right when it
 //! enters OP-TEE, and leave it there.
 
-use crate::books::Denied;
+use crate::denied::Denied;
 use crate::memory::table::grown;
 use alloc::vec::Vec;
 use optee_proto::msg::Command;

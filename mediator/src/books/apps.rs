@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which applications OP-TEE has loaded for the VM, and how many of its address spaces they take.
 
-use super::{Books, Denied};
+use super::Books;
 use crate::call::Loads;
+use crate::denied::Denied;
 use crate::pseudo_tas::{PseudoTas, is_pseudo_ta};
 use crate::sessions::Reserved;
 use alloc::vec::Vec;

@@ -3,7 +3,9 @@
 //!
 //! [`Quotas::mapped_pages`]: crate::Quotas::mapped_pages
 
-use super::{Books, Denied};
+use super::Books;
+use crate::denied::Denied;
+use crate::mapped::Mapped;
 use optee_proto::{TeeResult, Uuid};
 
 /// A call that hands over no more pages than this is counted without a look at its session.
@@ -16,22 +18,6 @@ pub(crate) enum TooMuch {
     ForNow,
     /// They are more than the VM may have mapped, or what OP-TEE has asked for and keeps leaves no room for them.
     ForGood(Denied),
-}
-
-/// Pages that OP-TEE's core may map and that a call holds: they come back at its end at the latest.
-#[derive(Default, Debug)]
-pub(crate) struct Mapped {
-    /// Those of the buffers that it names.
-    named: u32,
-    /// Those that OP-TEE has asked for during the call, and has not given back.
-    asked: u32,
-}
-
-impl Mapped {
-    /// How many there are.
-    pub(crate) const fn all(&self) -> u32 {
-        self.named + self.asked
-    }
 }
 
 impl Books {

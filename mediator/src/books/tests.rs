@@ -2,6 +2,7 @@
 //! The books by themselves.
 
 use super::*;
+use crate::mapped::Mapped;
 use crate::sessions::Session;
 
 const NONE: Quotas = Quotas {

@@ -3,7 +3,8 @@
 
 use super::{Call, INTAKE_STEP, Pending, Refused, Work};
 use crate::addr::Ipa;
-use crate::books::{Denied, Life, TooMuch};
+use crate::books::{Life, TooMuch};
+use crate::denied::Denied;
 use crate::host::Host;
 use crate::memory::{Buffer, GuestCookie, Intake, Place, Progress, Provenance, Refusal};
 use crate::message::{Kind, PageList, USUAL_SIZE, arity};

@@ -12,8 +12,9 @@ mod run;
 pub(crate) use begin::code;
 pub(crate) use run::Next;
 
-use crate::books::{Denied, Mapped};
+use crate::denied::Denied;
 use crate::host::SharedPage;
+use crate::mapped::Mapped;
 use crate::memory::buffer::Release;
 use crate::memory::{Cookie, Intake, Place};
 use crate::message::{Kind, MAX_PARAMS, Message};

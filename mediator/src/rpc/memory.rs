@@ -10,8 +10,8 @@
 use super::{Function, Message, Request};
 use crate::Mediator;
 use crate::addr::{Ipa, PAGE_SIZE};
-use crate::books::Denied;
 use crate::call::{Answer, Call, INTAKE_STEP, Next, Pending};
+use crate::denied::Denied;
 use crate::host::Host;
 use crate::memory::buffer::Release;
 use crate::memory::{

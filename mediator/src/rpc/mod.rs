@@ -14,17 +14,19 @@ mod answer;
 mod ask;
 mod memory;
 mod own;
+mod request;
 
 pub(crate) use optee_proto::rpc::Function;
+pub(crate) use request::Request;
 
 use crate::call::Call;
 use crate::host::{GuestMemoryError, Host, SharedPage};
-use crate::memory::{Cookie, Place, RpcBuffer};
-use crate::message::Kind;
+use crate::memory::Place;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, HEADER_SIZE, Header, Param};
-use optee_proto::rpc::{Command, MAX_PARAMS, NOTIFICATION_SEND, NOTIFICATION_WAIT};
+use optee_proto::rpc::{Command, MAX_PARAMS};
 use optee_proto::{Origin, TeeResult};
+use request::Source;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of room for an RPC message behind a call's message.
@@ -46,55 +48,7 @@ struct Message {
     params: [Param; MAX_PARAMS],
 }
 
-/// Where OP-TEE has its request.
-#[derive(Debug)]
-enum Source {
-    /// Behind the call's message.
-    Room,
-    /// In memory of its own, which nobody else can use meanwhile.
-    Buffer(Cookie, RpcBuffer),
-}
-
-/// A request that the guest has been asked to do.
-#[derive(Debug)]
-pub(crate) struct Request {
-    source: Source,
-    command: Command,
-    /// As OP-TEE wrote them.
-    params: [Param; MAX_PARAMS],
-    kinds: [Kind; MAX_PARAMS],
-    count: usize,
-}
-
 impl Request {
-    /// The page of ours that the request was in, if it had one to itself.
-    pub(crate) fn into_page(self) -> Option<SharedPage> {
-        match self.source {
-            Source::Room => None,
-            Source::Buffer(_, buffer) => Some(buffer.shadow),
-        }
-    }
-
-    /// How many milliseconds OP-TEE wants to sleep, if that is what it asked for.
-    pub(crate) fn sleep(&self) -> Option<u32> {
-        let milliseconds = u32::try_from(self.params[0].a.get()).unwrap_or(u32::MAX);
-        (self.command == Command::SUSPEND).then_some(milliseconds)
-    }
-
-    /// Whether OP-TEE waits for another call of the VM's.
-    pub(crate) fn waits(&self) -> bool {
-        self.is_notification(NOTIFICATION_WAIT)
-    }
-
-    /// Whether OP-TEE wakes another call of the VM's.
-    fn wakes(&self) -> bool {
-        self.is_notification(NOTIFICATION_SEND)
-    }
-
-    fn is_notification(&self, what: u64) -> bool {
-        self.command == Command::NOTIFICATION && self.params[0].a.get() == what
-    }
-
     /// The page that OP-TEE's request is in, and where.
     fn ours<'a>(&'a self, call: &'a Call) -> (&'a SharedPage, usize) {
         match &self.source {

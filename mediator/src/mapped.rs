@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a call holds of what OP-TEE's core may map.
+
+/// Pages that OP-TEE's core may map and that a call holds: they come back at its end at the latest.
+#[derive(Default, Debug)]
+pub(crate) struct Mapped {
+    /// Those of the buffers that it names.
+    pub(crate) named: u32,
+    /// Those that OP-TEE has asked for during the call, and has not given back.
+    pub(crate) asked: u32,
+}
+
+impl Mapped {
+    /// How many there are.
+    pub(crate) const fn all(&self) -> u32 {
+        self.named + self.asked
+    }
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What OP-TEE has asked of the guest, in private memory.
+
+use crate::host::SharedPage;
+use crate::memory::{Cookie, RpcBuffer};
+use crate::message::Kind;
+use optee_proto::msg::Param;
+use optee_proto::rpc::{Command, MAX_PARAMS, NOTIFICATION_SEND, NOTIFICATION_WAIT};
+
+/// Where OP-TEE has its request.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// Behind the call's message.
+    Room,
+    /// In memory of its own, which nobody else can use meanwhile.
+    Buffer(Cookie, RpcBuffer),
+}
+
+/// A request that the guest has been asked to do.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(super) source: Source,
+    pub(super) command: Command,
+    /// As OP-TEE wrote them.
+    pub(super) params: [Param; MAX_PARAMS],
+    pub(super) kinds: [Kind; MAX_PARAMS],
+    pub(super) count: usize,
+}
+
+impl Request {
+    /// The page of ours that the request was in, if it had one to itself.
+    pub(crate) fn into_page(self) -> Option<SharedPage> {
+        match self.source {
+            Source::Room => None,
+            Source::Buffer(_, buffer) => Some(buffer.shadow),
+        }
+    }
+
+    /// How many milliseconds OP-TEE wants to sleep, if that is what it asked for.
+    pub(crate) fn sleep(&self) -> Option<u32> {
+        let milliseconds = u32::try_from(self.params[0].a.get()).unwrap_or(u32::MAX);
+        (self.command == Command::SUSPEND).then_some(milliseconds)
+    }
+
+    /// Whether OP-TEE waits for another call of the VM's.
+    pub(crate) fn waits(&self) -> bool {
+        self.is_notification(NOTIFICATION_WAIT)
+    }
+
+    /// Whether OP-TEE wakes another call of the VM's.
+    pub(super) fn wakes(&self) -> bool {
+        self.is_notification(NOTIFICATION_SEND)
+    }
+
+    fn is_notification(&self, what: u64) -> bool {
+        self.command == Command::NOTIFICATION && self.params[0].a.get() == what
+    }
+}
