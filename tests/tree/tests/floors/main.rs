@@ -188,3 +188,46 @@ fn every_crate_of_el2_is_looked_at() {
         assert_eq!(is_ours, is_read, "{member}");
     }
 }
+
+#[test]
+fn arrows_lead_to_where_a_thing_lives() {
+    let mut modules = Vec::new();
+    let file = top().join("tests/tree/tests/floors/fixture/lib.rs");
+    let place = source::read("fixture", &file, &mut modules);
+    let roots = BTreeMap::from([("fixture".to_owned(), place)]);
+    let house = House { modules, roots };
+    let name = |place: usize| {
+        let path = house.modules[place].path.as_str();
+        path.strip_prefix("fixture").expect("one crate")
+    };
+    let arrows = house.arrows();
+    let mut found: Vec<_> = arrows
+        .iter()
+        .map(|arrow| (name(arrow.from), arrow.line, name(arrow.to)))
+        .collect();
+    found.sort_unstable();
+    // Not among them: what is only tested or only text, and a module with its own private parts.
+    let expected = [
+        ("::facade", 5, "::high"),
+        ("::high", 2, "::low"),
+        ("::high", 12, "::low"),
+        ("::high::inner", 18, "::high"),
+        ("::low", 2, "::high"),
+        ("::low", 12, "::facade"),
+        ("::low", 18, ""),
+        ("::low", 18, "::high::inner"),
+    ];
+    assert_eq!(found, expected);
+    let impls: Vec<_> = house
+        .strange_impls()
+        .iter()
+        .map(|arrow| (name(arrow.from), arrow.line, name(arrow.to)))
+        .collect();
+    assert_eq!(impls, [("::high", 6, "::low")]);
+    let circle = house.circles(&arrows);
+    let names: BTreeSet<_> = circle.iter().flatten().map(|&place| name(place)).collect();
+    assert_eq!(
+        names,
+        ["::facade", "::high", "::high::inner", "::low"].into()
+    );
+}
