@@ -124,8 +124,10 @@ impl Longest {
     }
 }
 
-/// The section that a pCPU is in, part by part. Times are ticks, and given by who knows them.
+/// The section that a pCPU is in, part by part. Times are ticks, and given by who knows them. On a cache line of its own, since
+/// its pCPU writes it at every trap.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Section {
     /// When it began; zero where it is not measured.
     since: Cell<u64>,
