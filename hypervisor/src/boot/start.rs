@@ -4,10 +4,10 @@
 use super::vms_up;
 use crate::console::output::{self, MachineUart};
 use crate::console::uart::Uart;
+use crate::exit;
 use crate::fatal::fail;
 use crate::platform::{self, WALL_CLOCK, machine};
 use crate::vm::{pcpu, seeds};
-use crate::{exit, info};
 use aarch64_cpu::registers::MPIDR_EL1;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -44,7 +44,7 @@ pub fn primary(tree: u64, image: u64) -> ! {
         // SAFETY: the tree says that a PL011 is there, and the boot table maps all devices.
         output::init(unsafe { arch::uart::UartRegisters::new(base) });
     }
-    info!(
+    log::info!(
         "Postern {} at {image:#x}, device tree at {tree:#x}",
         env!("CARGO_PKG_VERSION")
     );
@@ -184,13 +184,13 @@ fn start_others(machine: &Machine<'_>) {
             )),
         }
     }
-    info!(
+    log::info!(
         "{} CPUs, GICv3, {} MiB free for guests",
         machine.cpus.list().len(),
         machine.free.bytes_in_units(BLOCK_SIZE) >> 20
     );
     if machine.cpus.ignored > 0 {
-        crate::warn!("{} more CPUs stay off", machine.cpus.ignored);
+        log::warn!("{} more CPUs stay off", machine.cpus.ignored);
     }
 }
 

@@ -171,7 +171,7 @@ fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError
                 static_tables: machine().static_tables,
                 ..info
             };
-            crate::info!(
+            log::info!(
                 "OP-TEE {}.{}, {}, {} threads{}",
                 info.major,
                 info.minor,
@@ -188,7 +188,7 @@ fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError
         Err(error) => match configs.iter().find(|config| config.tee == Tee::Required) {
             Some(config) => Err(StartError::NoTee(config.name, error)),
             None => {
-                crate::warn!("no TEE for anybody: {error}");
+                log::warn!("no TEE for anybody: {error}");
                 Ok(None)
             }
         },
@@ -208,7 +208,7 @@ fn only_owner(configs: &VmConfigs<'static>) -> Result<Option<&'static str>, Star
     let owner = names(Tee::Required).chain(names(Tee::Optional)).next();
     for name in names(Tee::Optional).filter(|name| Some(*name) != owner) {
         let error = ProbeError::NotVirtualised;
-        crate::warn!("vm {name}: starts without a TEE: {error}");
+        log::warn!("vm {name}: starts without a TEE: {error}");
     }
     Ok(owner)
 }

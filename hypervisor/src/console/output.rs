@@ -80,8 +80,32 @@ fn patience() -> u64 {
     timer::frequency() / 10
 }
 
-/// Everything goes to this UART from here on; before, it goes nowhere.
+/// Where the macros of the crate `log` lead: lines that no VM is the cause of.
+struct Sink;
+
+impl log::Log for Sink {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let level = match record.level() {
+            log::Level::Error => Level::Error,
+            log::Level::Warn => Level::Warn,
+            log::Level::Info => Level::Info,
+            log::Level::Debug | log::Level::Trace => Level::Debug,
+        };
+        log_of(None, level, *record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Sends everything to this UART from here on; before, it goes nowhere. Once.
 pub fn init(registers: UartRegisters) {
+    // There is no other logger, so this does not fail.
+    let _ = log::set_logger(&Sink);
+    log::set_max_level(log::LevelFilter::Info);
     let uart = Uart::new(registers);
     UART.call_once(|| uart);
     let mut output = OUTPUT.lock();
@@ -236,11 +260,6 @@ pub fn log_of(cause: Option<VmIndex>, level: Level, text: fmt::Arguments<'_>) {
     line.send(cause, Kind::Log);
 }
 
-/// Sends one log line that no VM is the cause of, see [`log_of`].
-pub fn log(level: Level, text: fmt::Arguments<'_>) {
-    log_of(None, level, text);
-}
-
 fn keep(line: &Line) {
     RECENT.lock().push(&line.0);
 }
@@ -300,7 +319,7 @@ pub fn monitor(
 
 /// Says why there will be no guests, for people and for programs.
 pub fn boot_error(why: fmt::Arguments<'_>) {
-    log(Level::Error, why);
+    log_of(None, Level::Error, why);
     event(None, &Event::BootError { text: &why });
 }
 
@@ -333,28 +352,4 @@ pub fn last_words(text: fmt::Arguments<'_>) {
     });
     // The FIFO's content, before the power goes.
     let _ = (0..LOOKS).find(|_| !uart.is_busy());
-}
-
-/// Logs for the user.
-#[macro_export]
-macro_rules! info {
-    ($($text:tt)*) => {
-        $crate::console::output::log($crate::console::log::Level::Info, format_args!($($text)*))
-    };
-}
-
-/// Logs what is not as it should be.
-#[macro_export]
-macro_rules! warn {
-    ($($text:tt)*) => {
-        $crate::console::output::log($crate::console::log::Level::Warn, format_args!($($text)*))
-    };
-}
-
-/// Logs what does not work.
-#[macro_export]
-macro_rules! error {
-    ($($text:tt)*) => {
-        $crate::console::output::log($crate::console::log::Level::Error, format_args!($($text)*))
-    };
 }

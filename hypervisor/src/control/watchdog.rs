@@ -39,7 +39,7 @@ pub fn poll() {
             Some(WatchdogEvent::Returned(pcpu)) => queues::regained(pcpu),
             Some(WatchdogEvent::Back(pcpu)) => {
                 queues::regained(pcpu);
-                crate::warn!("CPU {} is back from the secure world", pcpu.get());
+                log::warn!("CPU {} is back from the secure world", pcpu.get());
                 report(pcpu, |cpu, vm| Event::TeeBack { cpu, vm });
             }
             Some(WatchdogEvent::Stuck(pcpu)) => {
@@ -48,7 +48,7 @@ pub fn poll() {
                 } else {
                     "taken no interrupt, as if the secure world had interrupted it,"
                 };
-                crate::error!(
+                log::error!(
                     "CPU {} has {how} for {PATIENCE_SECONDS} s: OP-TEE has panicked or hangs; see \
                      its own log",
                     pcpu.get()

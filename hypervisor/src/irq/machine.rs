@@ -72,7 +72,7 @@ impl Handlers for Machine {
         let _ = UNEXPECTED.happens();
         let times = UNEXPECTED.times();
         if times <= TOLD {
-            crate::warn!("interrupt {intid} came, which nobody here asked for: it is disabled");
+            log::warn!("interrupt {intid} came, which nobody here asked for: it is disabled");
         }
     }
 }

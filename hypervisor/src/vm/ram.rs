@@ -52,7 +52,7 @@ pub fn give_back(chunks: &Chunks) {
 fn free(frames: &mut Frames, chunks: &Chunks) {
     for chunk in chunks {
         if let Err(error) = frames.free(*chunk) {
-            crate::error!("memory of a VM is lost: {error}");
+            log::error!("memory of a VM is lost: {error}");
         }
     }
 }

@@ -27,8 +27,8 @@ pub fn init(boot: &BootSeed) {
     };
     SEEDS.call_once(|| Lock::new(Class::Seeds, seeds));
     match origin {
-        Origin::Nowhere => crate::warn!("seeds of guests' kernels: {origin}"),
-        _ => crate::info!("seeds of guests' kernels: {origin}"),
+        Origin::Nowhere => log::warn!("seeds of guests' kernels: {origin}"),
+        _ => log::info!("seeds of guests' kernels: {origin}"),
     }
 }
 
