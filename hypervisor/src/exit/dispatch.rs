@@ -25,7 +25,7 @@ pub fn dispatch(frame: &mut CallFrame, running: VcpuRef) {
     if function.is_for_tee() {
         tee(frame, running);
     } else {
-        others(frame, running, function);
+        dispatch_local(frame, running, function);
     }
 }
 
@@ -45,7 +45,7 @@ fn tee(frame: &mut CallFrame, running: VcpuRef) {
 
 // Its own, so that the way to the TEE need not keep what this needs.
 #[inline(never)]
-fn others(frame: &mut CallFrame, running: VcpuRef, function: FunctionId) {
+fn dispatch_local(frame: &mut CallFrame, running: VcpuRef, function: FunctionId) {
     let call = Call::new(&frame.x);
     let answer = if psci::owns(function) {
         match power(&call, running) {

@@ -10,7 +10,7 @@ use postern_exceptions::inject::{self, Exception, Interrupted, PstateFeatures, S
 use tock_registers::interfaces::{Readable, Writeable};
 
 /// The running vCPU, whose `frame` this is, takes `exception` when it goes on.
-pub fn take(frame: &mut Frame, exception: Exception) {
+pub fn inject(frame: &mut Frame, exception: Exception) {
     let mmfr1 = id_registers::read(SysReg::new(3, 0, 0, 7, 1));
     let pfr1 = id_registers::read(SysReg::new(3, 0, 0, 4, 1));
     let features = PstateFeatures {

@@ -42,7 +42,7 @@ fn call(frame: &mut CallFrame, exit: Exit) -> bool {
     let running = running(here);
     running.vcpu.count(exit);
     dispatch::dispatch(frame, running);
-    switch::is_wanted(here, running)
+    switch::has_exit_work(here, running)
 }
 
 /// A guest's own doing that is no call: an access that traps, WFI.
@@ -120,7 +120,7 @@ fn running(here: &Pcpu) -> VcpuRef {
 
 /// A call with an immediate that is not zero: SMCCC 1.2, 2.9 reserves them, and nothing answers to them.
 fn undefined(frame: &mut Frame) {
-    guest_exception::take(frame, Exception::Undefined);
+    guest_exception::inject(frame, Exception::Undefined);
 }
 
 fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
@@ -163,7 +163,7 @@ fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
                 let text = format_args!("executes outside its memory at {far:?}");
                 running.vm.log(Level::Warn, text);
             }
-            guest_exception::take(frame, Exception::InstructionAbort { va: abort.va });
+            guest_exception::inject(frame, Exception::InstructionAbort { va: abort.va });
         }
         Trap::SysReg(access) => {
             running.vcpu.count(Exit::Sysreg);
@@ -181,7 +181,7 @@ fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
                     ),
                 );
             }
-            guest_exception::take(frame, Exception::Undefined);
+            guest_exception::inject(frame, Exception::Undefined);
         }
     }
 }
@@ -211,7 +211,7 @@ fn refuse_access(frame: &mut Frame, running: VcpuRef, at: u64, va: Option<GuestV
             ),
         );
     }
-    guest_exception::take(frame, Exception::DataAbort { va, write });
+    guest_exception::inject(frame, Exception::DataAbort { va, write });
 }
 
 /// Gives a read its value; a write has none.
@@ -261,7 +261,7 @@ fn system_register(frame: &mut Frame, running: VcpuRef, access: SysRegAccess, le
                     ),
                 );
             }
-            guest_exception::take(frame, Exception::Undefined);
+            guest_exception::inject(frame, Exception::Undefined);
             return;
         }
     }

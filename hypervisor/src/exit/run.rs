@@ -14,7 +14,7 @@ use crate::sched::turn::{self, Gate, Site};
 use crate::tee::secure_entries;
 use crate::vm::instance::{VcpuRef, Vm};
 use crate::vm::pcpu::{Pcpu, here};
-use crate::vm::switch::is_wanted;
+use crate::vm::switch::has_exit_work;
 use crate::vm::{idle, list_registers, physical_timer, registry, switch};
 use postern_arch::gic;
 use postern_arch::timer;
@@ -23,15 +23,15 @@ use postern_base::ids::{PcpuSet, VcpuId};
 
 /// Gives EL2's private interrupts their owners. Before a pCPU enables them.
 pub fn own_interrupts() {
-    register(gic::KICK_INTID, switch::kicked);
-    register(timer::HYPERVISOR_TIMER_INTID, timer_fired);
-    register(gic::MAINTENANCE_INTID, switch::refill);
-    register(timer::VIRTUAL_TIMER_INTID, switch::virtual_timer_fired);
+    register(gic::KICK_INTID, switch::on_kick);
+    register(timer::HYPERVISOR_TIMER_INTID, on_hypervisor_timer);
+    register(gic::MAINTENANCE_INTID, switch::on_maintenance);
+    register(timer::VIRTUAL_TIMER_INTID, switch::on_virtual_timer);
 }
 
 /// Handles the interrupt of EL2's timer: a slice is over, or a waiting vCPU's time has come. Arms the timer for what comes
 /// next, so the line falls.
-fn timer_fired() -> Handled {
+fn on_hypervisor_timer() -> Handled {
     turn::timer_fired(here());
     Handled::Quiet
 }
@@ -55,7 +55,7 @@ pub fn before_return(frame: &mut Frame) {
     let Some(running) = here.current.get() else {
         return first(frame);
     };
-    if is_wanted(here, running) {
+    if has_exit_work(here, running) {
         with_work(frame);
     }
 }
@@ -63,7 +63,7 @@ pub fn before_return(frame: &mut Frame) {
 /// [`before_return`] after an exit at this time, in ticks, that was answered with what is usual for a trap.
 #[inline]
 pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: VcpuRef, since: u64) {
-    if is_wanted(here, running) {
+    if has_exit_work(here, running) {
         sections::open_since(since, Cause::Trap);
         with_work(frame);
     } else {
@@ -135,7 +135,7 @@ impl Site for Pcpu {
     }
 
     fn refresh(&self, vcpu: VcpuRef) {
-        list_registers::refresh(self, vcpu);
+        list_registers::resync_lrs(self, vcpu);
     }
 
     fn take_off(&self, vcpu: VcpuRef, frame: &mut Frame) {

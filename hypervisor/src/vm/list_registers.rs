@@ -38,7 +38,7 @@ fn interface() -> Interface {
 }
 
 /// Reads the list registers back into the vGIC's books, once.
-pub fn read_back(here: &Pcpu, running: VcpuRef) {
+pub fn sync_lrs(here: &Pcpu, running: VcpuRef) {
     if !here.list_registers_loaded.replace(false) {
         return;
     }
@@ -49,17 +49,17 @@ pub fn read_back(here: &Pcpu, running: VcpuRef) {
 }
 
 /// Gives the vCPU's most urgent interrupts to the hardware.
-pub fn fill(here: &Pcpu, running: VcpuRef) {
+pub fn flush_lrs(here: &Pcpu, running: VcpuRef) {
     let vmcr = Vmcr::from_bits(ich::vmcr());
     let vcpu = running.vcpu.index;
     let filled = running.vm.vgic.fill(vcpu, vmcr, &mut Hardware(here));
     take_effect(here, filled);
 }
 
-/// [`read_back`] and [`fill`] in one.
-pub fn refresh(here: &Pcpu, running: VcpuRef) {
+/// [`sync_lrs`] and [`flush_lrs`] in one.
+pub fn resync_lrs(here: &Pcpu, running: VcpuRef) {
     if !here.list_registers_loaded.get() {
-        return fill(here, running);
+        return flush_lrs(here, running);
     }
     let vcpu = running.vcpu.index;
     let vgic = &running.vm.vgic;
@@ -88,6 +88,6 @@ pub fn set_timer_active(here: &Pcpu, active: bool) {
 
 /// Has the list registers filled again before the guest goes on: until then the vGIC's books are complete.
 pub fn refill_later(running: VcpuRef) {
-    read_back(here(), running);
+    sync_lrs(here(), running);
     ask(Wanted::REFILL);
 }

@@ -2,7 +2,7 @@
 //! Puts vCPUs on this pCPU and takes them off: the registers. And what interrupts and the vCPU itself make of that.
 
 use super::instance::VcpuRef;
-use super::list_registers::{fill, read_back, refill_later, set_timer_active};
+use super::list_registers::{flush_lrs, refill_later, set_timer_active, sync_lrs};
 use super::pcpu::{Pcpu, here};
 use super::queues::{ask, kick};
 use super::{debug, physical_timer};
@@ -14,7 +14,7 @@ use postern_vgic::Vmcr;
 
 /// Takes the vCPU off, whose general registers are in `frame`.
 pub fn take_off(here: &Pcpu, running: VcpuRef, frame: &Frame) {
-    read_back(here, running);
+    sync_lrs(here, running);
     ich::set_hcr(0);
     let mut saved = running.vcpu.saved.lock();
     saved.frame = frame.clone();
@@ -50,20 +50,20 @@ pub fn put_on(here: &Pcpu, running: VcpuRef, frame: &mut Frame) -> bool {
     }
     drop(saved);
     physical_timer::settle(here, running);
-    fill(here, running);
+    flush_lrs(here, running);
     true
 }
 
 /// Returns whether there is something to do before the vCPU that is on this pCPU goes on: two loads.
 #[inline]
-pub fn is_wanted(here: &Pcpu, running: VcpuRef) -> bool {
+pub fn has_exit_work(here: &Pcpu, running: VcpuRef) -> bool {
     !here.wanted.get().is_nothing() || running.vm.vgic.needs_fill(running.vcpu.index)
 }
 
 /// Returns whether the vCPU has something to do that a call in the secure world must not keep it from.
 #[inline]
 pub fn guest_must_run(running: VcpuRef) -> bool {
-    is_wanted(here(), running)
+    has_exit_work(here(), running)
 }
 
 /// Lets others run: the guest executed WFI. The frame is behind it already.
@@ -80,7 +80,7 @@ pub fn wait_for_interrupt(running: VcpuRef) {
 }
 
 /// Handles the SGI by which another pCPU wants this one to look around.
-pub fn kicked() -> Handled {
+pub fn on_kick() -> Handled {
     let here = here();
     if let Some(running) = here.current.get() {
         refill_later(running);
@@ -95,7 +95,7 @@ pub fn kicked() -> Handled {
 /// Handles the maintenance interrupt: a list register ran empty while more interrupts wait, or the like. It is
 /// level-sensitive, and what asserts it is in ICH_HCR_EL2 and the list registers (ICH_MISR_EL2), which
 /// reading changes nothing about. So the virtual interface is off until it is filled.
-pub fn refill() -> Handled {
+pub fn on_maintenance() -> Handled {
     if let Some(running) = here().current.get() {
         refill_later(running);
     }
@@ -104,7 +104,7 @@ pub fn refill() -> Handled {
 }
 
 /// Handles the virtual timer's interrupt: for the vCPU that is here, or, where there is none, for one that has just left.
-pub fn virtual_timer_fired() -> Handled {
+pub fn on_virtual_timer() -> Handled {
     let here = here();
     let Some(running) = here.current.get() else {
         timer::silence_virtual();
