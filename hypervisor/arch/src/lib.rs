@@ -46,9 +46,9 @@ pub mod timer;
 #[cfg(target_os = "none")]
 pub mod uart;
 #[cfg(target_os = "none")]
-pub mod vectors;
+pub mod vcpu_context;
 #[cfg(target_os = "none")]
-pub mod world;
+pub mod vectors;
 
 /// Reads a system register that is not in `aarch64-cpu`. Reading has no side effect unless the
 /// register's own description says so (ICC_IAR1_EL1 acknowledges).

@@ -35,37 +35,37 @@ macro_rules! vectors {
         first: $first:path $(,)?
     ) => {
         #[unsafe(no_mangle)]
-        extern "C" fn guest_smc(frame: &mut $crate::world::CallFrame) -> bool {
+        extern "C" fn guest_smc(frame: &mut $crate::vcpu_context::CallFrame) -> bool {
             $smc(frame)
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn guest_hvc(frame: &mut $crate::world::CallFrame) -> bool {
+        extern "C" fn guest_hvc(frame: &mut $crate::vcpu_context::CallFrame) -> bool {
             $hvc(frame)
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn guest_call_end(frame: &mut $crate::world::Frame) {
+        extern "C" fn guest_call_end(frame: &mut $crate::vcpu_context::Frame) {
             $after_call(frame);
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn guest_sync(frame: &mut $crate::world::Frame) {
+        extern "C" fn guest_sync(frame: &mut $crate::vcpu_context::Frame) {
             $synchronous(frame);
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn guest_irq(frame: &mut $crate::world::Frame) {
+        extern "C" fn guest_irq(frame: &mut $crate::vcpu_context::Frame) {
             $interrupt(frame);
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn guest_serror(frame: &mut $crate::world::Frame) {
+        extern "C" fn guest_serror(frame: &mut $crate::vcpu_context::Frame) {
             $system_error(frame);
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn first_guest(frame: &mut $crate::world::Frame) {
+        extern "C" fn first_guest(frame: &mut $crate::vcpu_context::Frame) {
             $first(frame);
         }
     };

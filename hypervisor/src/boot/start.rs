@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use mediator::addr::Pa;
 use postern_arch::gicv3::wait_until;
 use postern_arch::{
-    self as arch, gic, guest_ram, heap, id_registers, mmu, percpu, psci, vectors, world,
+    self as arch, gic, guest_ram, heap, id_registers, mmu, percpu, psci, vcpu_context, vectors,
 };
 use postern_base::ids::PcpuIndex;
 use postern_base::range::PaRange;
@@ -216,7 +216,7 @@ fn this_pcpu_up(machine: &Machine<'_>) {
         fail(format_args!("CPU {index} (MPIDR {mpidr:#x}): {error}"));
     }
     let features = CpuFeatures::new(id_registers::read);
-    world::init_traps(features);
+    vcpu_context::init_traps(features);
     pcpu::init(features);
     #[cfg(debug_assertions)]
     postern_base::lock::check_order_by(|| Some(percpu::id()));

@@ -14,7 +14,7 @@ use crate::vm::instance::{Oddity, VcpuRef};
 use crate::vm::life::Event;
 use crate::vm::{queues, switch};
 use mediator::addr::Ipa;
-use postern_arch::world::CallFrame;
+use postern_arch::vcpu_context::CallFrame;
 use postern_arch::{entropy, smc};
 use postern_base::ids::VcpuIndex;
 

@@ -3,7 +3,7 @@
 
 use aarch64_cpu::registers::{ELR_EL1, ESR_EL1, FAR_EL1, SCTLR_EL1, SPSR_EL1, VBAR_EL1};
 use postern_arch::id_registers;
-use postern_arch::world::Frame;
+use postern_arch::vcpu_context::Frame;
 use postern_exceptions::decode::GuestVa;
 use postern_exceptions::decode::SysReg;
 use postern_exceptions::inject::{self, Exception, Interrupted, PstateFeatures, Spsr};

@@ -12,7 +12,7 @@ use crate::vm::pcpu::{Pcpu, here};
 use crate::vm::{debug, interface, physical_timer, queues, switch};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
 use postern_arch::timer;
-use postern_arch::world::{CallFrame, Frame};
+use postern_arch::vcpu_context::{CallFrame, Frame};
 use postern_exceptions::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap};
 use postern_exceptions::inject::Exception;
 use postern_exceptions::serror::Severity;

@@ -6,7 +6,7 @@ use crate::irq::sections;
 use crate::vm::instance::VcpuRef;
 use crate::vm::interface;
 use mediator::addr::Ipa;
-use postern_arch::world::Frame;
+use postern_arch::vcpu_context::Frame;
 use postern_base::mmio::Access;
 use postern_exceptions::decode::Transfer;
 use postern_guest_tree::layout;

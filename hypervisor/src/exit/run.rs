@@ -18,7 +18,7 @@ use crate::vm::switch::has_exit_work;
 use crate::vm::{idle, list_registers, physical_timer, registry, switch};
 use postern_arch::gic;
 use postern_arch::timer;
-use postern_arch::world::Frame;
+use postern_arch::vcpu_context::Frame;
 use postern_base::ids::{PcpuSet, VcpuId};
 
 /// Gives EL2's private interrupts their owners. Before a pCPU enables them.

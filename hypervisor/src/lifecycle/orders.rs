@@ -12,7 +12,7 @@ use core::fmt::Display;
 use core::sync::atomic::Ordering;
 use mediator::addr::Ipa;
 use postern_arch::timer;
-use postern_arch::world::{Context, Frame};
+use postern_arch::vcpu_context::{Context, Frame};
 use postern_base::ids::VcpuIndex;
 use postern_devices::debug::DebugUnit;
 use postern_devices::physical_timer::PhysicalTimer;

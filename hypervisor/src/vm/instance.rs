@@ -20,7 +20,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use mediator::Mediator;
 use mediator::addr::Ipa;
-use postern_arch::world::{Context, Frame, Machine};
+use postern_arch::vcpu_context::{Context, Frame, VcpuEl2Regs};
 use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use postern_base::lock::{Class, Lock};
 use postern_boot_tree::{Tee, VmConfig};
@@ -160,8 +160,8 @@ impl Vcpu {
     }
 
     /// What it sees of the machine.
-    pub fn machine(&self, vm: &Vm) -> Machine {
-        Machine {
+    pub fn el2_registers(&self, vm: &Vm) -> VcpuEl2Regs {
+        VcpuEl2Regs {
             mpidr: 1 << 31 | self.index.get() as u64,
             vttbr: vm.vttbr.load(Ordering::Relaxed),
             counter_offset: vm.counter_offset.load(Ordering::Relaxed),

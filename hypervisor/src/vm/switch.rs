@@ -8,7 +8,7 @@ use super::queues::{ask, kick};
 use super::{debug, physical_timer};
 use crate::irq::Handled;
 use crate::sched::queues::{self, Wanted};
-use postern_arch::world::Frame;
+use postern_arch::vcpu_context::Frame;
 use postern_arch::{barrier, ich, timer};
 use postern_vgic::Vmcr;
 
@@ -41,7 +41,7 @@ pub fn put_on(here: &Pcpu, running: VcpuRef, frame: &mut Frame) -> bool {
     *frame = saved.frame.clone();
     saved
         .context
-        .load(&running.vcpu.machine(running.vm), here.switched.get());
+        .load(&running.vcpu.el2_registers(running.vm), here.switched.get());
     debug::put_on(here, &saved.debug);
     // Two vCPUs of a VM share its VMID, and may use one address space identifier differently.
     let last = &here.last_vcpu[running.vm.index.get()];

@@ -22,7 +22,7 @@ fn answers(register: &Register) -> Vec<Outcome> {
 
 macro_rules! listed {
     ($($feature:ident { $($field:ident $encoding:literal = $reset:literal,)+ })+) => {
-        /// Feature, name and encoding of what `arch/src/world.rs` saves and loads.
+        /// Feature, name and encoding of what `arch/src/vcpu_context.rs` saves and loads.
         const LISTED: &[(&str, &str, &str)] = &[
             $($((stringify!($feature), stringify!($field), $encoding),)+)+
         ];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest's share of a pCPU's registers, put on and taken off when vCPUs are switched.
+//! The context of a vCPU: its share of a pCPU's registers, put on and taken off when vCPUs are switched.
 //!
 //! What EL2 and TF-A do not touch stays in the registers across exits; only a switch saves it.
 
@@ -196,7 +196,7 @@ impl Context {
     ///
     /// Whatever the CPU translates by speculation until then it must not keep: so all else comes first, stage 2 too, and
     /// only then stage 1. This is the order of Linux's KVM, for the errata that [`controls::no_walks`] names.
-    pub fn load(&self, machine: &Machine, features: CpuFeatures) {
+    pub fn load(&self, machine: &VcpuEl2Regs, features: CpuFeatures) {
         self.registers.load(features);
         write_register!("vpidr_el2", read_register!("midr_el1"));
         VMPIDR_EL2.set(machine.mpidr);
@@ -220,7 +220,7 @@ impl Default for Context {
 
 /// What a vCPU sees of the machine: the EL2 registers that belong to it and never change.
 #[derive(Clone, Copy)]
-pub struct Machine {
+pub struct VcpuEl2Regs {
     /// Its MPIDR_EL1, with the RES1 bit.
     pub mpidr: u64,
     /// Its stage 2 and VMID.
