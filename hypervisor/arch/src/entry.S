@@ -71,7 +71,9 @@ _start:
     b.ne    6f
 
     mov     sp, x1
-    msr     tpidr_el2, xzr              // the index of the boot pCPU: arch/percpu.rs
+    adrp    x1, PERCPU_AREAS            // the boot pCPU's: percpu.rs
+    add     x1, x1, :lo12:PERCPU_AREAS
+    msr     tpidr_el2, x1
     bl      own_translation
     // A first stage-1 table: the gigabytes that hold this image are normal memory, all others
     // device and never executed. Rust replaces it once it has read the device tree.
@@ -163,6 +165,9 @@ secondary_entry:
     ldp     x1, x0, [x19]
     mov     sp, x1
     ldr     x1, [x19, #16]
+    adrp    x2, PERCPU_AREAS
+    add     x2, x2, :lo12:PERCPU_AREAS
+    add     x1, x2, x1, lsl #7          // an area has 128 bytes
     msr     tpidr_el2, x1
     bl      enable_mmu
     b       boot_secondary

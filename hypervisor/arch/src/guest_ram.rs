@@ -64,9 +64,8 @@ fn check_others(at: Pa, bytes: u64) {
 #[inline]
 pub fn read(from: Pa, into: &mut [u8]) {
     check(from, into.len() as u64);
-    let to = into.as_mut_ptr() as u64;
-    // SAFETY: `into` is ours and as long; the other range is open.
-    unsafe { copy_once(from.get(), to, into.len()) };
+    // SAFETY: it is open.
+    unsafe { read_open(from, into) };
 }
 
 /// Copies `bytes` to physical memory at `to`.
@@ -76,6 +75,27 @@ pub fn read(from: Pa, into: &mut [u8]) {
 #[inline]
 pub fn write(to: Pa, bytes: &[u8]) {
     check(to, bytes.len() as u64);
+    // SAFETY: it is open.
+    unsafe { write_open(to, bytes) };
+}
+
+/// [`read`] without the check, for the way of an SMC.
+///
+/// # Safety
+/// The range is open: it was just found in the RAM of a VM.
+#[inline]
+pub unsafe fn read_open(from: Pa, into: &mut [u8]) {
+    let to = into.as_mut_ptr() as u64;
+    // SAFETY: `into` is ours and as long; the other range is open.
+    unsafe { copy_once(from.get(), to, into.len()) };
+}
+
+/// [`write`] without the check, for the way of an SMC.
+///
+/// # Safety
+/// As [`read_open`].
+#[inline]
+pub unsafe fn write_open(to: Pa, bytes: &[u8]) {
     let from = bytes.as_ptr() as u64;
     // SAFETY: `bytes` may be read and is as long; the other range is open.
     unsafe { copy_once(from, to.get(), bytes.len()) };

@@ -6,7 +6,7 @@ use crate::console::monitor::machine as monitor;
 use crate::console::mux::{Channel, Decoder};
 use crate::console::output;
 use crate::irq::Handled;
-use crate::irq::machine::register;
+use crate::irq::machine::register_spi;
 use crate::platform::{self, machine};
 use crate::vm::instance::Vm;
 use crate::vm::registry;
@@ -21,7 +21,7 @@ static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
 /// Has the boot pCPU take what arrives on the UART, and takes what has arrived before.
 pub fn init() {
-    register(machine().uart.interrupt.intid.get(), on_interrupt);
+    register_spi(machine().uart.interrupt.intid.get(), on_interrupt);
     gic::enable_spi(
         machine().uart.interrupt,
         platform::mpidr_of(PcpuIndex::BOOT),

@@ -107,6 +107,8 @@ impl trng::Entropy for MachineEntropy {
 }
 
 impl psci::Caller for VcpuRef {
+    // Not inlined, so that a call that needs less saves fewer registers.
+    #[inline(never)]
     fn turn_on(&self, vcpu: VcpuIndex, entry: Ipa, context: u64) {
         sections::lengthy(Cause::Call, || {
             orders::turn_on(self.vm, vcpu, entry, context);
@@ -117,6 +119,7 @@ impl psci::Caller for VcpuRef {
         switch::wait_for_interrupt(*self);
     }
 
+    #[inline(never)]
     fn happened(&self, event: Event) {
         sections::lengthy(Cause::Call, || orders::happened(self.vm, event));
     }

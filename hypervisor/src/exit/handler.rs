@@ -46,6 +46,8 @@ fn call(frame: &mut CallFrame, exit: Exit) -> bool {
 }
 
 /// A guest's own doing that is no call: an access that traps, WFI.
+// Not inlined into the image, which is compiled for speed.
+#[inline(never)]
 pub fn synchronous(frame: &mut Frame) {
     let since = timer::now();
     let here = here();
@@ -82,6 +84,8 @@ pub fn interrupt(frame: &mut Frame) {
 ///
 /// # Panics
 /// The error may have spread to EL2.
+// As `synchronous`.
+#[inline(never)]
 pub fn system_error(frame: &mut Frame) {
     static OTHERS: Counted = Counted::new();
     let here = here();

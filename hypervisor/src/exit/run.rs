@@ -5,7 +5,7 @@
 
 use crate::console::monitor::machine as monitor;
 use crate::control::watchdog;
-use crate::irq::machine::register;
+use crate::irq::machine::register_private;
 use crate::irq::{Handled, sections};
 use crate::lifecycle::{orders, steps};
 use crate::platform::WALL_CLOCK;
@@ -23,10 +23,12 @@ use postern_base::ids::{PcpuSet, VcpuId};
 
 /// Gives EL2's private interrupts their owners. Before a pCPU enables them.
 pub fn own_interrupts() {
-    register(gic::KICK_INTID, switch::on_kick);
-    register(timer::HYPERVISOR_TIMER_INTID, on_hypervisor_timer);
-    register(gic::MAINTENANCE_INTID, switch::on_maintenance);
-    register(timer::VIRTUAL_TIMER_INTID, switch::on_virtual_timer);
+    register_private(&[
+        (gic::KICK_INTID, switch::on_kick),
+        (timer::HYPERVISOR_TIMER_INTID, on_hypervisor_timer),
+        (gic::MAINTENANCE_INTID, switch::on_maintenance),
+        (timer::VIRTUAL_TIMER_INTID, switch::on_virtual_timer),
+    ]);
 }
 
 /// Handles the interrupt of EL2's timer: a slice is over, or a waiting vCPU's time has come. Arms the timer for what comes

@@ -9,30 +9,54 @@ use spin::Once;
 /// What an owner does with its interrupt, see [`Handlers::handle`].
 pub type Handler = fn() -> Handled;
 
-/// The most interrupts that have an owner: four private ones, the UART's, OP-TEE's, and room.
-const MAX_OWNERS: usize = 8;
+/// The private interrupts: SGIs and PPIs.
+const PRIVATE: usize = 32;
+/// The most SPIs that have an owner: the UART's, OP-TEE's, and room.
+const MAX_SPIS: usize = 4;
 
-/// Which interrupt goes to whom. Filled from the front on.
-static OWNERS: [Once<(u32, Handler)>; MAX_OWNERS] = [const { Once::new() }; MAX_OWNERS];
+/// The owners of private interrupts, by INTID.
+static PRIVATE_OWNERS: Once<[Option<Handler>; PRIVATE]> = Once::new();
+/// Those of SPIs. Filled from the front on.
+static SPI_OWNERS: [Once<(u32, Handler)>; MAX_SPIS] = [const { Once::new() }; MAX_SPIS];
 
 /// Interrupts that nobody asked for.
 static UNEXPECTED: Counted = Counted::new();
 /// How many of them are logged: each is disabled and so comes once, but for those that cannot be.
 const TOLD: u64 = 16;
 
-/// Gives an interrupt an owner, on all pCPUs, before it is enabled. At boot, by the boot pCPU.
+/// Gives EL2's private interrupts their owners, on all pCPUs, before one enables them. Once.
 ///
 /// # Panics
-/// There are more than [`MAX_OWNERS`].
-pub fn register(intid: u32, handler: Handler) {
-    let free = OWNERS.iter().find(|owner| !owner.is_completed());
-    free.expect("an interrupt more needs a place more")
+/// One is no private interrupt.
+pub fn register_private(owners: &[(u32, Handler)]) {
+    PRIVATE_OWNERS.call_once(|| {
+        let mut table = [None; PRIVATE];
+        for (intid, handler) in owners {
+            table[*intid as usize] = Some(*handler);
+        }
+        table
+    });
+}
+
+/// Gives an SPI an owner, before it is enabled. At boot, by the boot pCPU.
+///
+/// # Panics
+/// There are more than [`MAX_SPIS`].
+pub fn register_spi(intid: u32, handler: Handler) {
+    let free = SPI_OWNERS.iter().find(|owner| !owner.is_completed());
+    free.expect("an SPI more needs a place more")
         .call_once(|| (intid, handler));
 }
 
 /// Takes what is pending at this pCPU, see [`super::take`].
 pub fn take_pending() {
     super::take(&mut Gic, &mut Machine);
+}
+
+fn spi_owner(intid: u32) -> Option<Handler> {
+    let mut owners = SPI_OWNERS.iter().map_while(Once::get);
+    let (_, handler) = owners.find(|(owned, _)| *owned == intid)?;
+    Some(*handler)
 }
 
 struct Gic;
@@ -63,8 +87,10 @@ struct Machine;
 impl Handlers for Machine {
     #[inline]
     fn handle(&mut self, intid: u32) -> Option<Handled> {
-        let mut owners = OWNERS.iter().map_while(Once::get);
-        let (_, handler) = owners.find(|(owned, _)| *owned == intid)?;
+        let handler = match PRIVATE_OWNERS.get()?.get(intid as usize) {
+            Some(private) => (*private)?,
+            None => spi_owner(intid)?,
+        };
         Some(handler())
     }
 

@@ -7,7 +7,7 @@
 //! nothing, which the ABI allows.
 
 use crate::irq::Handled;
-use crate::irq::machine::register;
+use crate::irq::machine::register_spi;
 use crate::platform::{self, machine};
 use crate::vm::instance::Vm;
 use crate::vm::registry;
@@ -28,7 +28,7 @@ static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 pub fn init() {
     let boot = platform::mpidr_of(PcpuIndex::BOOT);
     if let Some(spi) = interrupt() {
-        register(spi.intid.get(), on_interrupt);
+        register_spi(spi.intid.get(), on_interrupt);
         gic::enable_spi(spi, boot);
     }
 }

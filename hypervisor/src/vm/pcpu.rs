@@ -5,13 +5,12 @@ use super::instance::VcpuRef;
 use crate::sched::queues::Wanted;
 use core::cell::Cell;
 use postern_arch::ich;
-use postern_arch::percpu::{self, PerPcpu};
-use postern_base::ids::{MAX_PCPUS, MAX_VMS, PcpuIndex, VcpuIndex};
+use postern_arch::percpu;
+use postern_base::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
 use postern_exceptions::registers::features::CpuFeatures;
 use postern_vgic::Hcr;
 
-/// A pCPU's own state.
-#[repr(align(64))]
+/// A pCPU's own state, which every exit needs.
 pub struct Pcpu {
     /// The vCPU whose registers it holds.
     pub current: Cell<Option<VcpuRef>>,
@@ -41,12 +40,12 @@ pub struct Pcpu {
     pub last_vcpu: [Cell<Option<VcpuIndex>>; MAX_VMS],
 }
 
-static PCPUS: PerPcpu<Pcpu> = PerPcpu::new([const { Pcpu::new() }; MAX_PCPUS]);
+postern_arch::percpu_block!(Pcpu, Pcpu::new());
 
 /// Returns this pCPU's state.
 #[inline]
 pub fn here() -> &'static Pcpu {
-    PCPUS.this()
+    percpu::block()
 }
 
 /// Finds out what this pCPU, which has these features, can do. Once, before a vCPU comes.
