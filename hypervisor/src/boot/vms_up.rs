@@ -29,8 +29,8 @@ use postern_arch::timer;
 use postern_base::ids::VmIndex;
 use postern_base::range::PaRange;
 use postern_boot_tree::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
-use postern_monitor::Event;
 use postern_guest_tree::layout;
+use postern_monitor::Event;
 use thiserror::Error;
 
 /// Why the VMs cannot be made.
