@@ -29,7 +29,11 @@ pub fn did(cause: Cause) {
 
 /// The section is over, if there was one.
 pub fn close() {
-    if let Some((ticks, cause)) = SECTIONS.this().close(timer::now()) {
+    close_it(SECTIONS.this());
+}
+
+fn close_it(section: &Section) {
+    if let Some((ticks, cause)) = section.close(timer::now()) {
         masked::longest(percpu::id()).note(ticks, cause);
     }
 }
@@ -37,9 +41,10 @@ pub fn close() {
 /// A whole section, which began at this time; or, where one is open, its end: it took interrupts meanwhile.
 #[inline]
 pub fn note(since: u64, cause: Cause) {
-    if SECTIONS.this().is_open() {
-        did(cause);
-        close();
+    let section = SECTIONS.this();
+    if section.is_open() {
+        section.did(cause, timer::now());
+        close_it(section);
         return;
     }
     // The counter is read out of order, so the second look may be the older one.
@@ -51,29 +56,39 @@ pub fn note(since: u64, cause: Cause) {
 pub fn lengthy<T>(cause: Cause, act: impl FnOnce() -> T) -> T {
     let section = SECTIONS.this();
     let is_part = section.is_open();
-    open();
+    section.open(timer::now());
     let result = act();
-    did(cause);
+    section.did(cause, timer::now());
     if !is_part {
-        close();
+        close_it(section);
     }
     result
 }
 
 /// Enters the secure world, or something that does, between two sections.
 pub fn outside<T>(act: impl FnOnce() -> T) -> T {
-    let is_open = SECTIONS.this().is_open();
-    close();
+    let section = SECTIONS.this();
+    let is_open = section.is_open();
+    close_it(section);
     let result = act();
     if is_open {
-        open();
+        section.open(timer::now());
     }
     result
 }
 
 /// Takes the interrupts that are pending: between two sections, and one of its own.
 pub fn take_pending() {
-    outside(|| lengthy(Cause::Interrupt, machine::take_pending));
+    let section = SECTIONS.this();
+    let is_open = section.is_open();
+    close_it(section);
+    section.open(timer::now());
+    machine::take_pending();
+    section.did(Cause::Interrupt, timer::now());
+    close_it(section);
+    if is_open {
+        section.open(timer::now());
+    }
 }
 
 /// Takes the interrupts that are pending in the midst of something that goes on, which was this so far.
