@@ -129,11 +129,11 @@ setup-ci:
 
 lint: setup-ci ## Formatting and clippy, for the host, EL2, guests and the fuzzers
 	cargo fmt --all --check
-	cd fuzz && cargo fmt --check
+	cd tests/fuzz && cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy $$(sh .ci/packages.sh bare) --target aarch64-unknown-none-softfloat --release -- -D warnings
 	cargo clippy $$(sh .ci/packages.sh linux) --target aarch64-unknown-linux-musl --release -- -D warnings
-	cargo clippy --manifest-path fuzz/Cargo.toml --target-dir target/fuzz-lint --all-targets -- -D warnings
+	cargo clippy --manifest-path tests/fuzz/Cargo.toml --target-dir target/fuzz-lint --all-targets -- -D warnings
 
 doc: setup ## The crates' documents, in target/doc; a warning is an error
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps $$(sh .ci/packages.sh programs)

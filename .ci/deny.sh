@@ -16,12 +16,12 @@ mkdir -p out/logs
 
 # both COMMAND...: the same for the two workspaces.
 both() {
-    for manifest in Cargo.toml fuzz/Cargo.toml; do
+    for manifest in Cargo.toml tests/fuzz/Cargo.toml; do
         cargo deny --manifest-path "$manifest" "$@" || return 1
     done
 }
 
-for manifest in Cargo.toml fuzz/Cargo.toml; do
+for manifest in Cargo.toml tests/fuzz/Cargo.toml; do
     cargo fetch --quiet --manifest-path "$manifest"
 done
 # What fetches nothing works without network. An entry of deny.toml may be for one of the two only.
