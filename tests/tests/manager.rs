@@ -122,14 +122,17 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
     xtest(&mut session, b, "-t regression 1001", 1)?;
 
     // Somebody at the machine's own console has a session beside it.
-    session.send_bytes(Channel::Hypervisor, b"\rvm inf\ta\r")?;
+    session.send_bytes(Channel::Hypervisor, b"\rvm infx\x7fo a\r")?;
     session
         .expect(Channel::Hypervisor, SOON)
-        .line("vm a: running")?;
-    session.send_bytes(Channel::Hypervisor, b"terminal off\r")?;
+        .line("postern> vm inf")?;
     session
         .expect(Channel::Hypervisor, SOON)
-        .line("terminal is off")?;
+        .line("name=a index=0 phase=running")?;
+    session.send_bytes(Channel::Hypervisor, b"echo off\r")?;
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .line("echo=false")?;
 
     // Many lines.
     let log = manage(&mut session, a, "log 1000")?;

@@ -15,7 +15,7 @@ pub fn specs() -> impl Iterator<Item = &'static Spec> {
 /// Why a command is not for users of this end, and what is.
 pub const fn instead(verb: Verb) -> Option<&'static str> {
     match verb {
-        Verb::Terminal => Some("this is a terminal already"),
+        Verb::Echo => Some("this is a terminal already"),
         // Its answer is events, which belong to nobody in particular.
         Verb::Stats => Some("the same figures are in `tee stats`, with --json for programs"),
         _ => None,
@@ -39,7 +39,7 @@ const fn summary(verb: Verb) -> &'static str {
         Verb::Memory => "where the machine's RAM has gone",
         Verb::Log => "the last N log lines and events, 20 unless said",
         Verb::Help => "the commands, or more on one",
-        Verb::Terminal => "whether the line shows what is typed, with a prompt",
+        Verb::Echo => "whether the line shows what is typed, with a prompt",
         Verb::Stats => "one `stats` event per VM, for programs",
     }
 }

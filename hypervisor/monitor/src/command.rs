@@ -35,8 +35,8 @@ pub enum Command<'a> {
     Log(usize),
     /// `help [COMMAND]`
     Help,
-    /// `terminal on`, `terminal off`
-    Terminal(bool),
+    /// `echo on`, `echo off`
+    Echo(bool),
     /// `stats`
     Stats,
 }
@@ -197,7 +197,7 @@ impl Spec {
                 None => DEFAULT_LOG_LINES,
             }),
             Verb::Help => Command::Help,
-            Verb::Terminal => Command::Terminal(match first? {
+            Verb::Echo => Command::Echo(match first? {
                 "on" => true,
                 "off" => false,
                 other => return Err(wrong(other)),

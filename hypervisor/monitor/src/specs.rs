@@ -59,8 +59,8 @@ pub enum Verb {
     Log,
     /// The commands.
     Help,
-    /// Editing on and off.
-    Terminal,
+    /// Whether what is typed is shown.
+    Echo,
     /// The `stats` events.
     Stats,
 }
@@ -100,7 +100,7 @@ pub static SPECS: [Spec; 16] = [
     spec(Verb::Memory, "mem", Arguments::None),
     spec(Verb::Log, "log", Arguments::Count),
     spec(Verb::Help, "help", Arguments::Command),
-    spec(Verb::Terminal, "terminal", Arguments::OnOff),
+    spec(Verb::Echo, "echo", Arguments::OnOff),
     spec(Verb::Stats, "stats", Arguments::None),
 ];
 

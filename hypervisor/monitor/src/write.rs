@@ -1,34 +1,86 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Writes JSON objects (RFC 8259).
+//! Writes what is told: as one JSON object (RFC 8259) for programs, or as the same members in plain text for people.
+//!
+//! As text a member is `name=value`, and what JSON has in arrays at the top is a line each.
 
 use core::fmt::{self, Display, Write};
 
-/// Writes the members of an object or an array.
+/// Writes members, one after the other.
 ///
 /// What it writes to takes everything: its errors are ignored.
 pub struct Writer<'o> {
     out: &'o mut dyn Write,
-    /// A comma stands before the next member.
+    json: bool,
+    /// Something stands in front of the next member.
     begun: bool,
+    /// Nothing was written at all.
+    empty: bool,
 }
 
 impl<'o> Writer<'o> {
-    /// Begins an object.
+    /// Begins a JSON object.
     pub fn object(out: &'o mut dyn Write) -> Self {
         let _ = out.write_char('{');
-        Self { out, begun: false }
+        Self {
+            out,
+            json: true,
+            begun: false,
+            empty: false,
+        }
     }
 
-    /// Ends the object.
-    pub fn end(self) {
-        let _ = self.out.write_char('}');
+    /// Begins a text.
+    pub const fn plain(out: &'o mut dyn Write) -> Self {
+        Self {
+            out,
+            json: false,
+            begun: false,
+            empty: true,
+        }
+    }
+
+    /// Returns whether it writes JSON.
+    pub const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Ends the object; or the text, which is `ok` where there was nothing to write.
+    pub fn end(mut self) {
+        if self.json {
+            self.put("}");
+        } else if self.empty {
+            self.put("ok\n");
+        } else if self.begun {
+            self.put("\n");
+        }
+    }
+
+    fn put(&mut self, text: &str) {
+        let _ = self.out.write_str(text);
+    }
+
+    fn separate(&mut self, text: &str) {
+        if core::mem::replace(&mut self.begun, true) {
+            self.put(if self.json { "," } else { text });
+        }
+        self.empty = false;
     }
 
     fn name(&mut self, name: &str) {
-        if core::mem::replace(&mut self.begun, true) {
-            let _ = self.out.write_char(',');
-        }
-        let _ = write!(self.out, "\"{name}\":");
+        self.separate(" ");
+        let quote = if self.json { "\"" } else { "" };
+        self.put(quote);
+        self.put(name);
+        self.put(quote);
+        self.put(if self.json { ":" } else { "=" });
+    }
+
+    fn string(&mut self, text: &dyn Display) {
+        let _ = if self.json {
+            write!(self.out, "\"{}\"", Escaped(text))
+        } else {
+            write!(self.out, "{text}")
+        };
     }
 
     /// Writes a number.
@@ -40,13 +92,102 @@ impl<'o> Writer<'o> {
     /// Writes `true` or `false`.
     pub fn boolean(&mut self, name: &str, value: bool) {
         self.name(name);
-        let _ = self.out.write_str(if value { "true" } else { "false" });
+        self.put(if value { "true" } else { "false" });
+    }
+
+    /// Writes `null`.
+    pub fn null(&mut self, name: &str) {
+        self.name(name);
+        self.put("null");
     }
 
     /// Writes a string.
     pub fn text(&mut self, name: &str, text: &dyn Display) {
         self.name(name);
-        let _ = write!(self.out, "\"{}\"", Escaped(text));
+        self.string(text);
+    }
+
+    /// Begins an object that is a member.
+    pub fn begin_object(&mut self, name: &str) {
+        self.name(name);
+        self.open("{");
+    }
+
+    /// Begins an array that is a member of another object than the outermost.
+    pub fn begin_array(&mut self, name: &str) {
+        self.name(name);
+        self.open("[");
+    }
+
+    /// Begins an object in an array.
+    pub fn begin_item(&mut self) {
+        self.separate(" ");
+        self.open("{");
+    }
+
+    /// Writes a number in an array.
+    pub fn item(&mut self, number: u64) {
+        self.separate(" ");
+        let _ = write!(self.out, "{number}");
+    }
+
+    /// Ends an object that was begun.
+    pub fn end_object(&mut self) {
+        self.close("}");
+    }
+
+    /// Ends an array that was begun.
+    pub fn end_array(&mut self) {
+        self.close("]");
+    }
+
+    fn open(&mut self, bracket: &str) {
+        self.put(bracket);
+        self.begun = false;
+    }
+
+    fn close(&mut self, bracket: &str) {
+        self.put(bracket);
+        self.begun = true;
+    }
+
+    /// Begins an array of the outermost object: lines, as text.
+    pub fn begin_lines(&mut self, name: &str) {
+        if self.json {
+            self.begin_array(name);
+        }
+    }
+
+    /// Writes a string in an array of the outermost object.
+    pub fn line(&mut self, text: &dyn Display) {
+        self.separate("\n");
+        self.string(text);
+    }
+
+    /// Begins an object in an array of the outermost object.
+    pub fn begin_line(&mut self) {
+        self.separate("\n");
+        if self.json {
+            self.put("{");
+        }
+        self.begun = false;
+    }
+
+    /// Ends it.
+    pub fn end_line(&mut self) {
+        if self.json {
+            self.put("}");
+        }
+        self.begun = true;
+    }
+
+    /// Ends an array of the outermost object.
+    pub fn end_lines(&mut self) {
+        if self.json {
+            self.end_array();
+        } else if core::mem::replace(&mut self.begun, false) {
+            self.put("\n");
+        }
     }
 }
 
@@ -97,5 +238,71 @@ mod tests {
         let mut text = String::new();
         Writer::object(&mut text).end();
         assert_eq!(text, "{}");
+    }
+
+    fn written(mut writer: Writer<'_>) {
+        writer.number("a", 1);
+        writer.begin_object("o");
+        writer.null("n");
+        writer.begin_array("l");
+        writer.item(2);
+        writer.item(3);
+        writer.end_array();
+        writer.begin_array("i");
+        for number in 4..6 {
+            writer.begin_item();
+            writer.number("x", number);
+            writer.end_object();
+        }
+        writer.end_array();
+        writer.end_object();
+        writer.text("t", &"\"");
+        writer.end();
+    }
+
+    #[test]
+    fn nested_members_in_both_forms() {
+        let mut text = String::new();
+        written(Writer::object(&mut text));
+        assert_eq!(
+            text,
+            r#"{"a":1,"o":{"n":null,"l":[2,3],"i":[{"x":4},{"x":5}]},"t":"\""}"#
+        );
+        let mut text = String::new();
+        written(Writer::plain(&mut text));
+        assert_eq!(text, "a=1 o={n=null l=[2 3] i=[{x=4} {x=5}]} t=\"\n");
+        let mut text = String::new();
+        Writer::plain(&mut text).end();
+        assert_eq!(text, "ok\n");
+    }
+
+    fn listed(mut writer: Writer<'_>) {
+        writer.begin_lines("rows");
+        for number in 0..2 {
+            writer.begin_line();
+            writer.number("x", number);
+            writer.text("y", &"z");
+            writer.end_line();
+        }
+        writer.end_lines();
+        writer.begin_lines("texts");
+        writer.line(&"one");
+        writer.line(&"");
+        writer.end_lines();
+        writer.number("more", 7);
+        writer.end();
+    }
+
+    #[test]
+    fn lines_in_both_forms() {
+        let mut text = String::new();
+        listed(Writer::object(&mut text));
+        assert_eq!(
+            text,
+            r#"{"rows":[{"x":0,"y":"z"},{"x":1,"y":"z"}],"texts":["one",""],"more":7}"#
+        );
+        let mut text = String::new();
+        listed(Writer::plain(&mut text));
+        assert_eq!(text, "x=0 y=z\nx=1 y=z\none\n\nmore=7\n");
     }
 }

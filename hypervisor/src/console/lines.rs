@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The hypervisor's own channel: its log lines and events, the monitor's answers, and the line that a
-//! user edits there.
+//! The hypervisor's own channel: its log lines and events, and the monitor's answers.
 //!
 //! Guests cause lines: each restart of one is two events. So each line has a cause, a VM or none, and each
 //! cause a share of the queue ([`super::transmit`]). A VM whose share is full loses its own lines, which
@@ -22,10 +21,8 @@ const FOR_AN_ANSWER: usize = 48 * 1024;
 const PARKED: usize = (MAX_VMS + 1) * LINE_SHARE;
 /// The most bytes of a note about lost lines.
 const MAX_NOTE: usize = 128;
-/// The most bytes that stand in a line that is being edited.
-pub const MAX_EDITED: usize = 128;
-/// Clears the line that is being edited.
-const CLEAR: &[u8] = b"\r\x1b[K";
+/// Ends a line that a user types.
+const BREAK: &[u8] = b"\r\n";
 
 /// Answers, echoes and prompts behind each other have room beside the longest answer.
 const _: () = assert!(FOR_AN_ANSWER + 4 * 1024 <= ANSWER_SHARE);
@@ -43,9 +40,8 @@ pub enum Kind {
 pub struct Lines {
     /// What waits, on all channels.
     pub transmitter: Transmitter,
-    /// What stands in the line that a user of the monitor edits: written again after whatever comes in
-    /// between.
-    edited: heapless::String<MAX_EDITED>,
+    /// A user of the monitor is in the middle of a line: others begin one behind it.
+    in_line: bool,
     /// Somebody is writing an answer, piece by piece.
     is_answering: bool,
     /// Lines that came meanwhile. They have their room in the queue.
@@ -59,15 +55,14 @@ impl Lines {
     pub const fn new() -> Self {
         Self {
             transmitter: Transmitter::new(),
-            edited: heapless::String::new(),
+            in_line: false,
             is_answering: false,
             parked: Owned::new(),
             lost: [0; MAX_VMS + 1],
         }
     }
 
-    /// A line, with its end, past the one that is being edited: in one piece or not at all. Where there
-    /// is no room for it, it is lost and counted.
+    /// A line, with its end, in one piece or not at all. Where there is no room for it, it is lost and counted.
     pub fn line(&mut self, cause: Option<VmIndex>, kind: Kind, bytes: &[u8], micros: u64) {
         let lost = cause.map_or(0, |vm| vm.get() + 1);
         let mut note = heapless::String::<MAX_NOTE>::new();
@@ -84,13 +79,13 @@ impl Lines {
             Kind::Event => 0,
         };
         let owner = Owner::Lines(cause);
-        // All of it is the cause's: a line that is edited is written again for it.
-        let around = if self.is_answering || self.edited.is_empty() {
-            0
+        // Behind an answer it is the answer's to break the line.
+        let behind: &[u8] = if self.in_line && !self.is_answering {
+            BREAK
         } else {
-            CLEAR.len() + self.edited.len()
+            b""
         };
-        let needs = around + note.len() + bytes.len();
+        let needs = behind.len() + note.len() + bytes.len();
         if self.transmitter.room(owner) < needs + reserve || !self.transmitter.claim(owner, needs) {
             self.lost[lost] += 1;
             return;
@@ -100,7 +95,7 @@ impl Lines {
             transmitter,
             parked,
             is_answering,
-            edited,
+            in_line,
             ..
         } = self;
         let mut send = |bytes: &[u8]| {
@@ -112,13 +107,11 @@ impl Lines {
                 }
             }
         };
-        if around > 0 {
-            send(CLEAR);
-        }
+        send(behind);
         send(note.as_bytes());
         send(bytes);
-        if around > 0 {
-            send(edited.as_bytes());
+        if !*is_answering {
+            *in_line = false;
         }
     }
 
@@ -147,20 +140,19 @@ impl Lines {
         self.transmitter.push_answer(piece);
     }
 
-    /// The answer ends. `edited` is what stands in the line behind it.
-    pub fn end_answer(&mut self, edited: heapless::String<MAX_EDITED>) {
+    /// The answer ends; `in_line` where its last line has no end.
+    pub fn end_answer(&mut self, in_line: bool) {
         self.is_answering = false;
-        self.edited = edited;
+        self.in_line = in_line && self.parked.is_empty();
         if self.parked.is_empty() {
             return;
         }
-        if !self.edited.is_empty() {
-            self.transmitter.push_answer(CLEAR);
+        if in_line {
+            self.transmitter.push_answer(BREAK);
         }
         while let Some((owner, byte)) = self.parked.pop() {
             self.transmitter.push_claimed(owner, byte);
         }
-        self.transmitter.push_answer(self.edited.as_bytes());
     }
 }
 

@@ -43,7 +43,7 @@ impl Manager {
     pub fn access<R>(
         &self,
         access: Access,
-        system: &impl System,
+        system: &dyn System,
         drive: impl Fn(bool) -> R,
         tell: impl Fn(R),
     ) -> u64 {

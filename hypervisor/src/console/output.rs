@@ -6,10 +6,10 @@
 
 use super::flow::ANSWER_BYTES;
 use super::guest::{Console, Outside};
-use super::lines::{Kind, Lines, MAX_EDITED};
+use super::lines::{Kind, Lines};
 use super::log::{Level, LogLine, Stamp};
-use super::monitor::Session;
-use super::monitor::port::{Pieces, Terminal};
+use super::monitor::Written;
+use super::monitor::port::Pieces;
 use super::mux::{Channel, Encoder};
 use super::recent::Recent;
 use super::transmit::Ready;
@@ -265,7 +265,7 @@ fn keep(line: &Line) {
 }
 
 /// Gives `each` the last `lines` lines of the log, oldest first; those only that are there now.
-pub fn recent(lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::Result {
+pub fn recent(lines: usize, each: &mut dyn FnMut(&str)) {
     let (mut place, end) = {
         let recent = RECENT.lock();
         (recent.last(lines), recent.end())
@@ -282,19 +282,13 @@ pub fn recent(lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::R
             // It was cut in the middle of a character.
             Err(error) => core::str::from_utf8(&line[..error.valid_up_to()]).unwrap_or_default(),
         };
-        each(text)?;
+        each(text);
     }
-    Ok(())
 }
 
 /// Sends what the monitor says on the hypervisor's channel, with nothing of others in between: their lines come behind it.
-/// After each piece `between` is called, with the lock free. `session` has what then stands in the line that is being
-/// edited. One caller at a time.
-pub fn monitor(
-    session: Option<&Session>,
-    between: &dyn Fn(),
-    write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result,
-) {
+/// After each piece `between` is called, with the lock free. One caller at a time.
+pub fn monitor(between: &dyn Fn(), write: Written<'_>) {
     OUTPUT.lock().lines.begin_answer();
     let mut send = |piece: &[u8]| {
         let mut output = OUTPUT.lock();
@@ -303,17 +297,11 @@ pub fn monitor(
         drop(output);
         between();
     };
-    let mut pieces = Pieces::new(&mut send);
-    // What the queue is given does not fail.
-    let _ = write(&mut Terminal(&mut pieces));
-    pieces.end();
-    let mut edited = heapless::String::<MAX_EDITED>::new();
-    if let Some(session) = session {
-        // It has room for what a screen's line has.
-        let _ = session.show(&mut edited);
-    }
+    let mut pieces = Pieces::new(true, &mut send);
+    write(&mut pieces);
+    let in_line = pieces.end();
     let mut output = OUTPUT.lock();
-    output.lines.end_answer(edited);
+    output.lines.end_answer(in_line);
     output.go();
 }
 

@@ -104,7 +104,7 @@ fn commands_that_would_disturb_are_not_sent() {
         ("", "there is no command"),
         ("vm list\nvm kill a", "plain ASCII"),
         ("#x vm list", "sets the tag itself"),
-        ("terminal on", "a terminal already"),
+        ("echo on", "a terminal already"),
         ("vm dance", "goes on with"),
         ("stats", "`tee stats`"),
     ] {

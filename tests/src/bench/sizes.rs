@@ -183,7 +183,7 @@ fn linux(lab: &Lab, flavour: Flavour) -> Result<u64> {
 }
 
 /// The folders whose lines are counted: crates.
-const CRATES: [&str; 12] = [
+const CRATES: [&str; 13] = [
     "hypervisor",
     "mediator",
     "optee-proto",
@@ -191,6 +191,7 @@ const CRATES: [&str; 12] = [
     "guests/bare",
     "guests/bench",
     "guests/checks",
+    "guests/ctl",
     "guests/hostile",
     "guests/probe",
     "qemu",

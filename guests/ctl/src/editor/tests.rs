@@ -182,7 +182,7 @@ fn completion() {
         (b"tee \ta\t", "tee stats a |"),
         (b"help vm inf\t", "help vm info |"),
         (b"help tee\t\t", "help tee stats |"),
-        (b"ter\t", "ter|"),
+        (b"ec\t", "ec|"),
         (b"cpu --\t", "cpu --json |"),
         (b"--json tee st\t", "--json tee stats |"),
         (b"x\t", "x|"),

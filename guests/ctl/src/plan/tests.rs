@@ -119,7 +119,7 @@ fn mistakes_say_what_to_write() {
         ),
         ("#1 vm list", "this program sets the tag itself"),
         ("# vm list", "this program sets the tag itself"),
-        ("terminal on", "this is a terminal already"),
+        ("echo on", "this is a terminal already"),
         (
             "stats",
             "the same figures are in `tee stats`, with --json for programs",

@@ -32,8 +32,8 @@ fn commands() {
         ("log 1", Command::Log(1)),
         ("help", Command::Help),
         ("help vm mem", Command::Help),
-        ("terminal on", Command::Terminal(true)),
-        ("terminal off", Command::Terminal(false)),
+        ("echo on", Command::Echo(true)),
+        ("echo off", Command::Echo(false)),
         ("stats", Command::Stats),
     ] {
         assert_eq!(command(line), Ok(expected), "{line}");
@@ -53,7 +53,7 @@ fn mistakes_say_what_to_write() {
         ("vm info", "write `vm info NAME`"),
         ("vm kill --json", "write `vm kill NAME`"),
         ("vm mem a", "write `vm mem NAME SIZE`"),
-        ("terminal", "write `terminal on|off`"),
+        ("echo", "write `echo on|off`"),
         ("vm list a", "not `a`: write `vm list`"),
         ("vm start a b", "not `b`: write `vm start NAME`"),
         (
@@ -92,7 +92,7 @@ fn mistakes_say_what_to_write() {
         ),
         ("log 0", "not `0`: write `log [N]`"),
         ("log -5", "not `-5`: write `log [N]`"),
-        ("terminal maybe", "not `maybe`: write `terminal on|off`"),
+        ("echo maybe", "not `maybe`: write `echo on|off`"),
         ("help a b c", "not `c`: write `help [COMMAND]`"),
     ] {
         assert_eq!(command(line), Err(expected.into()), "{line}");

@@ -1,218 +1,373 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Answers a line: parses, asks the system, and only then writes, so that whatever lock guards
-//! the output is not held while something is done.
+//! Answers a line: parses, does what it says, and only then writes.
+//!
+//! A line with a tag or `--json` is answered by one line, `@postern ` and a JSON object, any other by plain text.
 
 use super::Entered;
-use super::json::{self, Json};
-use super::system::{
-    CpuFigures, MemoryFigures, Order, PerCpu, PerVm, Refusal, SharedPages, System, TeeFigures,
-    VmDetails, VmSummary,
-};
-use super::text;
-use core::fmt::{self, Display, Write};
-use postern_base::ids::{MAX_VMS, VmIndex};
-use postern_monitor::{Command, MARK, Request};
+use super::system::{Refusal, System, TeeFigures};
+use core::fmt::{Display, Write};
+use mediator::RpcKind;
+use postern_base::ids::{MAX_PCPUS, MAX_VMS, PcpuIndex, VmIndex};
+use postern_monitor::specs::SPECS;
+use postern_monitor::{Command, MARK, Request, Writer};
 
 /// What writes a piece of an answer.
-pub type Written<'a> = &'a mut dyn FnMut(&mut dyn Write) -> fmt::Result;
+pub type Written<'a> = &'a mut dyn FnMut(&mut dyn Write);
+/// Sends what something writes, with nothing of others in between.
+pub type Send<'a> = &'a mut dyn FnMut(Written<'_>);
 
 /// What was asked for.
-pub enum Answer<'a> {
+enum Report<'a> {
     /// `vm list`
-    Vms(PerVm<VmSummary<'a>>),
+    List,
     /// `vm info`
-    Vm(VmDetails<'a>),
-    /// An order, which is taken.
-    Done {
-        /// The VM.
-        vm: &'a str,
-        /// What will happen.
-        what: &'static str,
-    },
+    Info(VmIndex),
+    /// An order, which is taken: the VM's name.
+    Done(&'a str),
     /// `tee stats`
-    Tee(PerVm<TeeFigures<'a>>, SharedPages),
+    Tee(Option<VmIndex>),
     /// `cpu`
-    Cpus(PerCpu<CpuFigures<'a>>),
+    Cpus,
     /// `mem`
-    Memory(MemoryFigures, SharedPages),
+    Memory,
     /// `log`: so many lines
     Log(usize),
     /// `help`
     Help,
-    /// `terminal`
-    Terminal(bool),
+    /// `echo`
+    Echo(bool),
     /// `stats`
-    Stats(PerVm<TeeFigures<'a>>),
+    Stats,
+}
+
+/// Why a command is not executed.
+#[derive(Debug, thiserror::Error)]
+enum Complaint<'a> {
+    #[error("no virtual machine is called `{0}`: see vm list")]
+    NoVm(&'a str),
+    #[error("vm {0}: {1}")]
+    Refused(&'a str, Refusal),
 }
 
 /// Answers a line. `send` is given each piece that is to go out in one. What the line makes of
-/// the session, a terminal or not, if it says so.
-pub fn respond<S: System>(
-    entered: &Entered,
-    system: &S,
-    mut send: impl FnMut(Written<'_>),
-) -> Option<bool> {
+/// the session, with an echo or without, if it says so.
+pub fn respond(entered: &Entered, system: &dyn System, send: Send<'_>) -> Option<bool> {
     let line = match entered {
         Ok(line) => line,
         Err(error) => {
-            send(&mut |out| writeln!(out, "monitor: {error}"));
+            complain(&error, send);
             return None;
         }
     };
     let request = Request::parse(line)?;
-    let answer = match request.command {
-        Ok(command) => execute(command, system),
+    let command = match request.command {
+        Ok(command) => command,
         Err(mistake) => {
             fail(&request, &mistake, send);
             return None;
         }
     };
-    match answer {
-        Ok(answer) => {
-            succeed(&request, &answer, system, send);
-            match answer {
-                Answer::Terminal(on) => Some(on),
+    match execute(command, system) {
+        Ok(report) => {
+            succeed(&request, &report, system, send);
+            match report {
+                Report::Echo(on) => Some(on),
                 _ => None,
             }
         }
-        Err(Complaint::NoVm(name)) => {
-            let why = format_args!("no virtual machine is called `{name}`: see vm list");
-            fail(&request, &why, send);
-            None
-        }
-        Err(Complaint::Refused(vm, why)) => {
-            fail(&request, &format_args!("vm {vm}: {why}"), send);
+        Err(complaint) => {
+            fail(&request, &complaint, send);
             None
         }
     }
 }
 
-/// Why a command is not executed.
-enum Complaint<'a> {
-    NoVm(&'a str),
-    Refused(&'a str, Refusal),
-}
-
-fn execute<'a, S: System>(
-    command: Command<'a>,
-    system: &'a S,
-) -> Result<Answer<'a>, Complaint<'a>> {
+fn execute<'a>(command: Command<'a>, system: &dyn System) -> Result<Report<'a>, Complaint<'a>> {
     let find = |name: &'a str| {
-        let known = indices().find(|&vm| system.name(vm) == Some(name));
+        let known = vms(system).find(|&vm| system.name(vm) == Some(name));
         known.ok_or(Complaint::NoVm(name))
     };
     Ok(match command {
-        Command::List => Answer::Vms(indices().map_while(|vm| system.summary(vm)).collect()),
-        Command::Info(name) => {
-            let details = system.details(find(name)?);
-            Answer::Vm(details.ok_or(Complaint::NoVm(name))?)
-        }
+        Command::List => Report::List,
+        Command::Info(name) => Report::Info(find(name)?),
         Command::Order(order, vm) => {
-            let index = find(vm)?;
-            let ordered = system.order(index, order);
+            let ordered = system.order(find(vm)?, order);
             ordered.map_err(|why| Complaint::Refused(vm, why))?;
-            let what = consequence(order);
-            Answer::Done { vm, what }
+            Report::Done(vm)
         }
         Command::VmMemory(vm, bytes) => {
-            let index = find(vm)?;
-            let set = system.set_memory(index, bytes);
+            let set = system.set_memory(find(vm)?, bytes);
             set.map_err(|why| Complaint::Refused(vm, why))?;
-            let what = "has this much memory from its next start on";
-            Answer::Done { vm, what }
+            Report::Done(vm)
         }
-        Command::TeeStats(None) => Answer::Tee(tee(system), system.shared_pages()),
-        Command::TeeStats(Some(name)) => {
-            let figures = system.tee(find(name)?).into_iter().collect();
-            Answer::Tee(figures, system.shared_pages())
-        }
-        Command::Cpu => Answer::Cpus(system.cpus()),
-        Command::Memory => Answer::Memory(system.memory(), system.shared_pages()),
-        Command::Log(lines) => Answer::Log(lines),
-        Command::Help => Answer::Help,
-        Command::Terminal(on) => Answer::Terminal(on),
-        Command::Stats => Answer::Stats(tee(system)),
+        Command::TeeStats(None) => Report::Tee(None),
+        Command::TeeStats(Some(name)) => Report::Tee(Some(find(name)?)),
+        Command::Cpu => Report::Cpus,
+        Command::Memory => Report::Memory,
+        Command::Log(lines) => Report::Log(lines),
+        Command::Help => Report::Help,
+        Command::Echo(on) => Report::Echo(on),
+        Command::Stats => Report::Stats,
     })
 }
 
-fn indices() -> impl Iterator<Item = VmIndex> {
-    (0..MAX_VMS).filter_map(VmIndex::new)
+fn vms(system: &dyn System) -> impl Iterator<Item = VmIndex> {
+    let indices = (0..MAX_VMS).filter_map(VmIndex::new);
+    indices.take_while(|&vm| system.name(vm).is_some())
 }
 
-fn tee<S: System>(system: &S) -> PerVm<TeeFigures<'_>> {
-    indices().map_while(|vm| system.tee(vm)).collect()
+/// Whether a line is answered by an `answer` event.
+fn is_for_programs(request: &Request<'_>) -> bool {
+    request.json || request.tag.is_some()
 }
 
-const fn consequence(order: Order) -> &'static str {
-    match order {
-        Order::Start => "starts",
-        Order::Stop => "was asked to shut down",
-        Order::Reset => "ends and starts again",
-        Order::Kill => "ends",
-        Order::Pause => "pauses",
-        Order::Resume => "goes on",
-    }
-}
-
-fn succeed(
-    request: &Request<'_>,
-    answer: &Answer<'_>,
-    system: &impl System,
-    mut send: impl FnMut(Written<'_>),
-) {
-    if let Answer::Stats(vms) = answer {
-        let shared = system.shared_pages();
-        for vm in vms {
-            send(&mut |out| json::stats_event(out, vm, shared));
+fn succeed(request: &Request<'_>, report: &Report<'_>, system: &dyn System, send: Send<'_>) {
+    if let Report::Stats = report {
+        for vm in vms(system) {
+            send(&mut |out| {
+                let _ = out.write_str(MARK);
+                let mut json = Writer::object(out);
+                json.text("event", &"stats");
+                tee(&mut json, vm, system);
+                json.end();
+                let _ = out.write_char('\n');
+            });
         }
     }
-    if request.json {
-        send(&mut |out| {
-            event(out, request, true, |json| {
-                json::members(json, answer, system)
-            })
-        });
-        return;
-    }
-    if let Answer::Log(lines) = answer {
+    if is_for_programs(request) {
+        event(request, true, send, &|json| members(json, report, system));
+    } else if let Report::Log(lines) = report {
         // A line at a time: others have something to say as well.
-        let _ = system.log(*lines, &mut |line| {
-            send(&mut |out| writeln!(text::Tagged::new(out, request.tag), "{line}"));
-            Ok(())
+        system.log(*lines, &mut |line| {
+            send(&mut |out| {
+                let _ = writeln!(out, "{line}");
+            });
         });
+    } else if !matches!(report, Report::Stats) {
+        send(&mut |out| {
+            let mut text = Writer::plain(out);
+            members(&mut text, report, system);
+            text.end();
+        });
+    }
+}
+
+fn fail(request: &Request<'_>, why: &dyn Display, send: Send<'_>) {
+    if is_for_programs(request) {
+        event(request, false, send, &|json| json.text("error", why));
     } else {
-        send(&mut |out| text::answer(&mut text::Tagged::new(out, request.tag), answer));
-    }
-    if request.tag.is_some() {
-        send(&mut |out| event(out, request, true, |_| Ok(())));
+        complain(why, send);
     }
 }
 
-fn fail(request: &Request<'_>, why: &impl Display, mut send: impl FnMut(Written<'_>)) {
-    if !request.json {
-        send(&mut |out| writeln!(text::Tagged::new(out, request.tag), "monitor: {why}"));
-    }
-    if request.json || request.tag.is_some() {
-        send(&mut |out| event(out, request, false, |json| json.text("error", why)));
+fn complain(why: &dyn Display, send: Send<'_>) {
+    send(&mut |out| {
+        let _ = writeln!(out, "monitor: {why}");
+    });
+}
+
+/// Sends the `answer` event.
+fn event(request: &Request<'_>, ok: bool, send: Send<'_>, more: &dyn Fn(&mut Writer<'_>)) {
+    send(&mut |out| {
+        let _ = out.write_str(MARK);
+        let mut json = Writer::object(out);
+        json.text("event", &"answer");
+        if let Some(tag) = &request.tag {
+            json.text("tag", tag);
+        }
+        json.text("command", &request.spec.map_or("", |spec| spec.path));
+        json.boolean("ok", ok);
+        more(&mut json);
+        json.end();
+        let _ = out.write_char('\n');
+    });
+}
+
+/// Writes what was asked for.
+fn members(to: &mut Writer<'_>, report: &Report<'_>, system: &dyn System) {
+    match *report {
+        Report::List => {
+            to.begin_lines("vms");
+            for vm in vms(system) {
+                to.begin_line();
+                summary(to, vm, system);
+                to.end_line();
+            }
+            to.end_lines();
+        }
+        Report::Info(vm) => {
+            if to.is_json() {
+                to.begin_object("vm");
+                details(to, vm, system);
+                to.end_object();
+            } else {
+                details(to, vm, system);
+            }
+        }
+        Report::Done(vm) if to.is_json() => to.text("vm", &vm),
+        Report::Tee(one) => {
+            to.begin_lines("vms");
+            for vm in vms(system).filter(|vm| one.is_none_or(|one| one == *vm)) {
+                to.begin_line();
+                tee(to, vm, system);
+                to.end_line();
+            }
+            to.end_lines();
+            shared_pages(to, system);
+        }
+        Report::Cpus => {
+            to.begin_lines("cpus");
+            for cpu in (0..MAX_PCPUS).filter_map(PcpuIndex::new) {
+                let Some(figures) = system.cpu(cpu) else {
+                    break;
+                };
+                to.begin_line();
+                to.number("cpu", cpu.get() as u64);
+                match figures.runs {
+                    Some((vm, vcpu)) => {
+                        to.text("vm", &vm);
+                        to.number("vcpu", vcpu as u64);
+                    }
+                    None => {
+                        to.null("vm");
+                        to.null("vcpu");
+                    }
+                }
+                to.boolean("secure", figures.secure);
+                to.number("idle_percent", figures.idle_percent);
+                to.number("idle_ms", figures.idle_ms);
+                to.number("masked_ns", figures.masked_ns);
+                to.text("masked_by", &figures.masked_by);
+                to.end_line();
+            }
+            to.end_lines();
+        }
+        Report::Memory => {
+            let figures = system.memory();
+            for (name, number) in [
+                ("total_kib", figures.total_kib),
+                ("hypervisor_kib", figures.hypervisor_kib),
+                ("guests_kib", figures.guests_kib),
+                ("free_kib", figures.free_kib),
+                ("heap_used_bytes", figures.heap_used_bytes),
+                ("heap_total_bytes", figures.heap_total_bytes),
+            ] {
+                to.number(name, number);
+            }
+            shared_pages(to, system);
+        }
+        Report::Log(lines) => {
+            to.begin_lines("lines");
+            system.log(lines, &mut |line| to.line(&line));
+            to.end_lines();
+        }
+        Report::Help => {
+            to.begin_lines("commands");
+            for spec in &SPECS {
+                to.line(spec);
+            }
+            to.end_lines();
+        }
+        Report::Echo(on) => to.boolean("echo", on),
+        Report::Done(_) | Report::Stats => {}
     }
 }
 
-/// The `answer` event.
-fn event(
-    out: &mut dyn Write,
-    request: &Request<'_>,
-    ok: bool,
-    more: impl FnOnce(&mut Json<'_>) -> fmt::Result,
-) -> fmt::Result {
-    out.write_str(MARK)?;
-    let mut json = Json::object(out)?;
-    json.text("event", "answer")?;
-    if let Some(tag) = request.tag {
-        json.text("tag", tag)?;
+fn summary(to: &mut Writer<'_>, vm: VmIndex, system: &dyn System) {
+    let Some(figures) = system.summary(vm) else {
+        return;
+    };
+    to.text("name", &figures.name);
+    to.number("index", vm.get() as u64);
+    to.text("phase", &figures.phase);
+    to.number("vcpus", figures.vcpus as u64);
+    to.number("memory_kib", figures.memory_kib);
+    to.boolean("tee", figures.tee);
+    to.boolean("privileged", figures.privileged);
+    to.number("starts", figures.starts);
+    to.number("up_ms", figures.up_ms);
+}
+
+fn details(to: &mut Writer<'_>, vm: VmIndex, system: &dyn System) {
+    summary(to, vm, system);
+    let Some(figures) = system.details(vm) else {
+        return;
+    };
+    to.number("channel", u64::from(figures.channel));
+    to.begin_array("vcpu");
+    for vcpu in &figures.vcpus {
+        to.begin_item();
+        to.boolean("on", vcpu.on);
+        match vcpu.pcpu {
+            Some(pcpu) => to.number("cpu", pcpu as u64),
+            None => to.null("cpu"),
+        }
+        to.end_object();
     }
-    json.text("command", request.spec.map_or("", |spec| spec.path))?;
-    json.value("ok", ok)?;
-    more(&mut json)?;
-    json.end()?;
-    out.write_char('\n')
+    to.end_array();
+    to.begin_array("affinity");
+    for cpu in (0..MAX_PCPUS).filter_map(PcpuIndex::new) {
+        if figures.affinity.contains(cpu) {
+            to.item(cpu.get() as u64);
+        }
+    }
+    to.end_array();
+    to.number("next_memory_kib", figures.next_memory_kib);
+    to.number("pages_held", figures.pages_held);
+    counts(to, "exits", figures.exits.iter());
+    counts(to, "refused", figures.refused.iter());
+}
+
+fn counts(to: &mut Writer<'_>, name: &str, counts: impl Iterator<Item = (&'static str, u64)>) {
+    to.begin_object(name);
+    for (name, count) in counts {
+        to.number(name, count);
+    }
+    to.end_object();
+}
+
+fn shared_pages(to: &mut Writer<'_>, system: &dyn System) {
+    let shared = system.shared_pages();
+    to.number("shared_pages_used", shared.used);
+    to.number("shared_pages_total", shared.total);
+}
+
+/// Writes the members of the `stats` event but its name.
+fn tee(to: &mut Writer<'_>, vm: VmIndex, system: &dyn System) {
+    let Some(figures) = system.tee(vm) else {
+        return;
+    };
+    let TeeFigures {
+        stats, pages_held, ..
+    } = &figures;
+    to.text("vm", &figures.vm);
+    for (name, number) in [
+        // What is held now,
+        ("pages_pinned", stats.pages_pinned),
+        ("pages_held", *pages_held),
+        ("buffers", stats.buffers),
+        ("rpc_buffers", stats.rpc_buffers),
+        ("sessions", stats.sessions),
+        ("calls", stats.calls),
+        ("mapped_pages", stats.mapped_pages),
+        // and what has been counted.
+        ("smc_fast", stats.fast),
+        ("smc_yielding", stats.yielding),
+        ("smcs", stats.smcs),
+        ("foreign_intr", stats.foreign_intr),
+        ("pages_pinned_max", stats.pages_pinned_max),
+        ("buffers_max", stats.buffers_max),
+        ("denied", stats.denied),
+        ("withheld", stats.withheld),
+        ("lost", stats.lost),
+        ("leaked", stats.leaked),
+        ("kept", stats.kept),
+    ] {
+        to.number(name, number);
+    }
+    let kinds = RpcKind::ALL.iter().map(|kind| kind.name());
+    counts(to, "rpc", kinds.zip(stats.rpc));
+    counts(to, "exits", figures.exits.iter());
+    counts(to, "refused", figures.refused.iter());
+    to.number("shared_pages", system.shared_pages().used);
 }

@@ -2,10 +2,10 @@
 //! The machine as the monitor sees it, and the session on the hypervisor's channel.
 
 use super::system::{
-    Counts, CpuFigures, MemoryFigures, PerCpu, Refusal, SharedPages, System, TeeFigures, VcpuState,
+    Counts, CpuFigures, MemoryFigures, Refusal, SharedPages, System, TeeFigures, VcpuState,
     VmDetails, VmSummary,
 };
-use super::{Output, Port, Session};
+use super::{Output, Port, Written};
 use crate::console::output;
 use crate::irq::sections;
 use crate::lifecycle::orders;
@@ -18,10 +18,9 @@ use crate::vm::frames::SharedPool;
 use crate::vm::instance::{EXIT_NAMES, ODDITY_NAMES, Vm};
 use crate::vm::life::Order;
 use crate::vm::{idle, queues, ram, registry};
-use core::fmt::{self, Write};
 use mediator::Mediator;
 use postern_arch::{heap, timer};
-use postern_base::ids::{MAX_PCPUS, PcpuIndex, VmIndex};
+use postern_base::ids::{PcpuIndex, VmIndex};
 
 /// The session on the hypervisor's channel.
 static CONSOLE: Port = Port::new();
@@ -58,14 +57,8 @@ impl Output for Console {
         output::has_room_for_answer()
     }
 
-    fn send(
-        &self,
-        _: bool,
-        session: Option<&Session>,
-        between: &dyn Fn(),
-        write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result,
-    ) {
-        output::monitor(session, between, write);
+    fn send(&self, _: bool, between: &dyn Fn(), write: Written<'_>) {
+        output::monitor(between, write);
     }
 }
 
@@ -104,7 +97,6 @@ impl System for ThisMachine {
     fn summary(&self, vm: VmIndex) -> Option<VmSummary<'_>> {
         find(vm).map(|vm| VmSummary {
             name: vm.name,
-            index: vm.index.get(),
             phase: vm.phase().name(),
             vcpus: vm.vcpus.len(),
             memory_kib: vm.memory_bytes() / 1024,
@@ -122,7 +114,6 @@ impl System for ThisMachine {
             pcpu: vcpu.pcpu().map(PcpuIndex::get),
         });
         Some(VmDetails {
-            summary: self.summary(index)?,
             channel: vm.console.channel().get(),
             vcpus: vcpus.collect(),
             affinity: vm.affinity(),
@@ -160,27 +151,25 @@ impl System for ThisMachine {
             })
     }
 
-    fn cpus(&self) -> PerCpu<CpuFigures<'_>> {
-        let count = machine().cpus.list().len().min(MAX_PCPUS);
-        let cpus = (0..count).filter_map(PcpuIndex::new);
-        cpus.map(|cpu| {
-            let clock = idle::clock_of(cpu);
-            let now = timer::now();
-            let (masked, masked_by) = masked::longest(cpu).get();
-            let mut vcpus = registry::all()
-                .iter()
-                .flat_map(|vm| vm.vcpus.iter().map(move |vcpu| (vm, vcpu)));
-            let on_it = vcpus.find(|(_, vcpu)| vcpu.pcpu() == Some(cpu));
-            CpuFigures {
-                runs: on_it.map(|(vm, vcpu)| (vm.name, vcpu.index.get())),
-                secure: secure_entries::is_inside(cpu),
-                idle_percent: clock.percent(now),
-                idle_ms: milliseconds(clock.total(now)),
-                masked_ns: nanoseconds(masked),
-                masked_by: masked_by.name(),
-            }
+    fn cpu(&self, cpu: PcpuIndex) -> Option<CpuFigures<'_>> {
+        if cpu.get() >= machine().cpus.list().len() {
+            return None;
+        }
+        let clock = idle::clock_of(cpu);
+        let now = timer::now();
+        let (masked, masked_by) = masked::longest(cpu).get();
+        let mut vcpus = registry::all()
+            .iter()
+            .flat_map(|vm| vm.vcpus.iter().map(move |vcpu| (vm, vcpu)));
+        let on_it = vcpus.find(|(_, vcpu)| vcpu.pcpu() == Some(cpu));
+        Some(CpuFigures {
+            runs: on_it.map(|(vm, vcpu)| (vm.name, vcpu.index.get())),
+            secure: secure_entries::is_inside(cpu),
+            idle_percent: clock.percent(now),
+            idle_ms: milliseconds(clock.total(now)),
+            masked_ns: nanoseconds(masked),
+            masked_by: masked_by.name(),
         })
-        .collect()
     }
 
     fn memory(&self) -> MemoryFigures {
@@ -201,7 +190,7 @@ impl System for ThisMachine {
         }
     }
 
-    fn log(&self, lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::Result {
-        output::recent(lines, each)
+    fn log(&self, lines: usize, each: &mut dyn FnMut(&str)) {
+        output::recent(lines, each);
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A source of bytes and where its answers go: [`Port`], and what a guest gets, [`Answers`].
 
-use super::{Session, System, respond};
+use super::answer::Written;
+use super::session::{Echo, Session};
+use super::{System, respond};
 use alloc::collections::VecDeque;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -23,18 +25,12 @@ pub trait Output {
     /// Whether commands are to be answered now; they wait otherwise.
     fn has_room(&self) -> bool;
 
-    /// Sends what `write` writes, with nothing of others in between. `session` is what the line then belongs to that
-    /// is being edited, if any. One caller at a time.
+    /// Sends what `write` writes, with nothing of others in between. One caller at a time. With an echo lines end as a
+    /// terminal wants them, and what does not end with one has others begin a line behind it.
     ///
     /// It goes out in pieces of at most [`PIECE`] bytes. After each of them `between` is called, with no lock held
     /// that this takes.
-    fn send(
-        &self,
-        terminal: bool,
-        session: Option<&Session>,
-        between: &dyn Fn(),
-        write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result,
-    );
+    fn send(&self, echo: bool, between: &dyn Fn(), write: Written<'_>);
 }
 
 /// The most bytes of a [`Pieces`]' piece.
@@ -43,14 +39,20 @@ pub const PIECE: usize = 128;
 /// Cuts what is written into pieces.
 pub struct Pieces<'a> {
     piece: heapless::Vec<u8, PIECE>,
+    /// A line ends with CR LF, as a terminal wants it, and not with LF alone.
+    returns: bool,
+    /// The last byte is within a line.
+    in_line: bool,
     send: &'a mut dyn FnMut(&[u8]),
 }
 
 impl<'a> Pieces<'a> {
-    /// Nothing is written. `send` gets the pieces.
-    pub const fn new(send: &'a mut dyn FnMut(&[u8])) -> Self {
+    /// Nothing is written. `send` gets the pieces. With `returns` a line ends with CR LF, as a terminal wants it.
+    pub const fn new(returns: bool, send: &'a mut dyn FnMut(&[u8])) -> Self {
         Self {
             piece: heapless::Vec::new(),
+            returns,
+            in_line: false,
             send,
         }
     }
@@ -60,19 +62,28 @@ impl<'a> Pieces<'a> {
         self.piece.clear();
     }
 
-    /// The last piece.
-    pub fn end(mut self) {
+    /// Sends the last piece. Returns whether the last line has no end.
+    pub fn end(mut self) -> bool {
         self.end_piece();
+        self.in_line
+    }
+
+    fn push(&mut self, byte: u8) {
+        if self.piece.is_full() {
+            self.end_piece();
+        }
+        let _ = self.piece.push(byte);
     }
 }
 
 impl Write for Pieces<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            if self.piece.is_full() {
-                self.end_piece();
+            if byte == b'\n' && self.returns {
+                self.push(b'\r');
             }
-            let _ = self.piece.push(byte);
+            self.push(byte);
+            self.in_line = byte != b'\n';
         }
         Ok(())
     }
@@ -115,7 +126,7 @@ impl Port {
     /// soon, for what is left.
     ///
     /// To be called with no lock held that a command might want.
-    pub fn work(&self, system: &impl System, output: &impl Output) -> bool {
+    pub fn work(&self, system: &dyn System, output: &dyn Output) -> bool {
         // The second time for who has found it busy meanwhile.
         for _ in 0..2 {
             if !output.has_room() || !self.has_input() {
@@ -135,36 +146,28 @@ impl Port {
     }
 
     /// True where it is enough for now.
-    fn look(&self, system: &impl System, output: &impl Output) -> bool {
+    fn look(&self, system: &dyn System, output: &dyn Output) -> bool {
         for _ in 0..BYTES_AT_ONCE {
             let Some(byte) = self.input.lock().pop() else {
                 return false;
             };
-            let mut entered = None;
+            let mut echo = Echo::new();
             let mut session = self.session.lock();
-            let terminal = session.is_terminal();
-            let mut echo = heapless::String::<ECHO>::new();
-            // Longer ones than there is room for are cut: candidates for a completion are few.
-            if let Ok(Some(line)) = session.receive(byte, system, &mut Cut(&mut echo)) {
-                entered = Some(line);
-            }
-            let edited = entered.is_none().then_some(&*session);
-            if terminal || session.is_terminal() {
-                output.send(true, edited, &|| {}, &mut |out| out.write_str(&echo));
-            }
+            let entered = session.receive(byte, &mut echo);
+            let has_echo = session.has_echo();
             drop(session);
+            say(output, has_echo, &echo);
             if let Some(entered) = entered {
                 let between = || system.breathe();
-                let switch = respond(&entered, system, |write| {
-                    output.send(terminal, None, &between, write);
+                let switch = respond(&entered, system, &mut |write| {
+                    output.send(has_echo, &between, write);
                 });
+                let mut prompt = Echo::new();
                 let mut session = self.session.lock();
-                let mut prompt = heapless::String::<ECHO>::new();
-                let _ = session.answered(switch, &mut Cut(&mut prompt));
-                let terminal = session.is_terminal();
-                output.send(terminal, Some(&session), &|| {}, &mut |out| {
-                    out.write_str(&prompt)
-                });
+                session.answered(switch, &mut prompt);
+                let has_echo = session.has_echo();
+                drop(session);
+                say(output, has_echo, &prompt);
                 return true;
             }
         }
@@ -184,36 +187,12 @@ impl Default for Port {
     }
 }
 
-/// The most that one byte makes a session say.
-const ECHO: usize = 1024;
-
-/// Takes what fits.
-struct Cut<'a>(&'a mut heapless::String<ECHO>);
-
-impl Write for Cut<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            let _ = self.0.push(c);
-        }
-        Ok(())
-    }
-}
-
-/// Newlines as a terminal wants them.
-pub struct Terminal<'a>(
-    /// Where the text goes.
-    pub &'a mut dyn Write,
-);
-
-impl Write for Terminal<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for (index, line) in text.split('\n').enumerate() {
-            if index > 0 {
-                self.0.write_str("\r\n")?;
-            }
-            self.0.write_str(line)?;
-        }
-        Ok(())
+/// Sends what a session says by itself.
+fn say(output: &dyn Output, has_echo: bool, echo: &Echo) {
+    if !echo.is_empty() {
+        output.send(has_echo, &|| {}, &mut |out| {
+            let _ = out.write_str(echo);
+        });
     }
 }
 
@@ -252,13 +231,7 @@ impl Output for Answers {
         self.bytes.lock().len() < ENOUGH_ANSWERS
     }
 
-    fn send(
-        &self,
-        terminal: bool,
-        _: Option<&Session>,
-        between: &dyn Fn(),
-        write: &mut dyn FnMut(&mut dyn Write) -> fmt::Result,
-    ) {
+    fn send(&self, echo: bool, between: &dyn Fn(), write: Written<'_>) {
         let mut send = |piece: &[u8]| {
             let mut bytes = self.bytes.lock();
             let room = ANSWERS - bytes.len();
@@ -266,13 +239,8 @@ impl Output for Answers {
             drop(bytes);
             between();
         };
-        let mut pieces = Pieces::new(&mut send);
-        // Nothing here fails.
-        let _ = if terminal {
-            write(&mut Terminal(&mut pieces))
-        } else {
-            write(&mut pieces)
-        };
+        let mut pieces = Pieces::new(echo, &mut send);
+        write(&mut pieces);
         pieces.end();
     }
 }

@@ -2,9 +2,8 @@
 //! What the monitor knows of the machine, as plain data, and the little that it can do to it.
 
 use crate::vm::life::{Refused, SetMemoryError};
-use core::fmt;
 use mediator::Stats;
-use postern_base::ids::{MAX_PCPUS, MAX_VCPUS, MAX_VMS, PcpuSet, VmIndex};
+use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VmIndex};
 use thiserror::Error;
 
 pub use crate::vm::life::Order;
@@ -28,8 +27,6 @@ pub enum Refusal {
 pub struct VmSummary<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its place in the tree.
-    pub index: usize,
     /// What it is doing, in one lower-case word.
     pub phase: &'a str,
     /// Its vCPUs.
@@ -86,8 +83,6 @@ pub struct VcpuState {
 /// What there is to know of a VM beside its [`VmSummary`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmDetails<'a> {
-    /// The line.
-    pub summary: VmSummary<'a>,
     /// Its console's channel.
     pub channel: u8,
     /// Its vCPUs.
@@ -163,11 +158,6 @@ pub struct SharedPages {
     pub total: u64,
 }
 
-/// One thing for each VM.
-pub type PerVm<T> = heapless::Vec<T, MAX_VMS>;
-/// One thing for each pCPU.
-pub type PerCpu<T> = heapless::Vec<T, MAX_PCPUS>;
-
 /// The machine. Each answer is a snapshot; none waits for a guest.
 pub trait System {
     /// An answer is interrupted for a moment, between two pieces of it: the machine takes the interrupts that are
@@ -201,12 +191,12 @@ pub trait System {
     /// The pages that are shared with OP-TEE.
     fn shared_pages(&self) -> SharedPages;
 
-    /// The pCPUs.
-    fn cpus(&self) -> PerCpu<CpuFigures<'_>>;
+    /// A pCPU; `None` behind the last one.
+    fn cpu(&self, pcpu: PcpuIndex) -> Option<CpuFigures<'_>>;
 
     /// RAM.
     fn memory(&self) -> MemoryFigures;
 
     /// Gives `each` the last `lines` lines of the log, oldest first. It may log nothing itself.
-    fn log(&self, lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::Result;
+    fn log(&self, lines: usize, each: &mut dyn FnMut(&str));
 }

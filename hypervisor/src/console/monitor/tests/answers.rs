@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is answered, to the letter; JSON is read back by another parser.
 
-use super::super::plain::LineError;
 use super::super::respond;
+use super::super::session::LineError;
 use super::Fake;
 use postern_monitor::specs::SPECS;
 use serde_json::{Value, json};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 /// The answer, and what it makes of the session.
 fn answer(system: &Fake, line: &str) -> (String, Option<bool>) {
     let mut text = String::new();
-    let terminal = respond(&Ok(line.try_into().unwrap()), system, |write| {
-        write(&mut text).unwrap();
+    let echo = respond(&Ok(line.try_into().unwrap()), system, &mut |write| {
+        write(&mut text);
     });
-    (text, terminal)
+    (text, echo)
 }
 
 fn said(line: &str) -> String {
@@ -26,95 +26,64 @@ fn text() {
         (
             "vm list",
             "\
-NAME     STATE     VCPUS      MEMORY  TEE  PRIVILEGED  STARTS  UP
-a        running       2     512 MiB  yes  yes              1  1d 2:03:04
-builder  off           1      10 MiB  no   no               0  0:00:00
-blue-2   off           1      10 MiB  no   no               0  0:00:00
+name=a index=0 phase=running vcpus=2 memory_kib=524288 tee=true privileged=true starts=1 up_ms=93784999
+name=builder index=1 phase=off vcpus=1 memory_kib=10240 tee=false privileged=false starts=0 up_ms=0
+name=blue-2 index=2 phase=off vcpus=1 memory_kib=10240 tee=false privileged=false starts=0 up_ms=0
 ",
         ),
         (
             "vm info a",
             "\
-vm a: running
-  starts      1, up 1d 2:03:04
-  memory      512 MiB, 1 MiB at its next start; 7 pages held by OP-TEE
-  tee         yes
-  privileged  yes
-  channel     1
-  vcpu 0      on CPU 3
-  vcpu 1      waits
-  vcpu 2      off
-  may use     CPUs 0 3
-  exits       smc 5, irq 6
-  refused     none
+name=a index=0 phase=running vcpus=2 memory_kib=524288 tee=true privileged=true starts=1 up_ms=93784999 \
+channel=1 vcpu=[{on=true cpu=3} {on=true cpu=null} {on=false cpu=null}] affinity=[0 3] next_memory_kib=1024 \
+pages_held=7 exits={smc=5 mmio=0 irq=6} refused={abort=0 call=0}
 ",
         ),
-        ("vm start builder", "vm builder starts\n"),
-        ("vm stop a", "vm a was asked to shut down\n"),
+        ("vm start builder", "ok\n"),
         ("vm kill blue-2", "monitor: vm blue-2: it is off: start it first\n"),
-        (
-            "vm mem a 2M",
-            "vm a has this much memory from its next start on\n",
-        ),
+        ("vm mem a 2M", "ok\n"),
         (
             "vm info nobody",
             "monitor: no virtual machine is called `nobody`: see vm list\n",
         ),
         (
-            "tee stats a",
-            "\
-vm a:
-  calls       fast 1, yielding 2, SMCs 10, foreign interrupts 4, refused 5
-  now         pages_pinned 11, pages_held 7, buffers 13, rpc_buffers 15, sessions 16, calls 17, mapped_pages 18
-  at most     pages_pinned 12, buffers 14
-  RPCs        fs 12, shm_alloc 3
-  lasting     withheld 6, lost 7, leaked 8, kept 9
-pages shared with OP-TEE: 3 of 512
-",
-        ),
-        (
             "cpu",
             "\
-CPU  IDLE NOW  IDLE IN ALL  LONGEST MASKED           RUNS
-  0       3 %         61 s       123 us, unpin      vm a, vCPU 1, in the secure world
-  1     100 %      12345 s         0 us, other      nothing
+cpu=0 vm=a vcpu=1 secure=true idle_percent=3 idle_ms=61500 masked_ns=123456 masked_by=unpin
+cpu=1 vm=null vcpu=null secure=false idle_percent=100 idle_ms=12345678 masked_ns=0 masked_by=other
 ",
         ),
         (
             "mem",
             "\
-RAM           3072 MiB
-hypervisor  1048577 KiB
-guests        1024 MiB
-free        1048575 KiB
-heap: 123 of 456 bytes used
-pages shared with OP-TEE: 3 of 512
+total_kib=3145728 hypervisor_kib=1048577 guests_kib=1048576 free_kib=1048575 heap_used_bytes=123 \
+heap_total_bytes=456 shared_pages_used=3 shared_pages_total=512
 ",
         ),
         ("log 2", "\nlast\n"),
-        ("terminal off", "terminal is off\n"),
+        ("echo off", "echo=false\n"),
         ("x", "monitor: unknown command `x`: try help\n"),
         ("monitor: unknown command `x`: try help", ""),
-        // A tag without JSON: each line has it, and an event says that it is all.
-        (
-            "#t1 log 3",
-            "\
-#t1 say \"hi\\\" ä
-#t1 
-#t1 last
-@postern {\"event\":\"answer\",\"tag\":\"t1\",\"command\":\"log\",\"ok\":true}
-",
-        ),
+        // A tag has the answer be an event, so that it is known where it ends.
         (
             "#t1 vm",
             "\
-#t1 monitor: unknown command `vm`: try help
 @postern {\"event\":\"answer\",\"tag\":\"t1\",\"command\":\"\",\"ok\":false,\"error\":\"unknown command `vm`: try help\"}
 ",
         ),
     ] {
         assert_eq!(said(line), expected, "{line}");
     }
+    let tee = said("tee stats a");
+    assert!(
+        tee.starts_with("vm=a pages_pinned=11 pages_held=7 "),
+        "{tee}"
+    );
+    assert!(
+        tee.ends_with("\nshared_pages_used=3 shared_pages_total=512\n"),
+        "{tee}"
+    );
+    assert_eq!(tee.lines().count(), 2);
 }
 
 #[test]
@@ -187,12 +156,13 @@ fn json() {
             json!({"lines": ["[    0.000001] info: first", "say \"hi\\\" ä", "", "last"]}),
         ),
         ("log 1", "log", json!({"lines": ["last"]})),
-        ("terminal on", "terminal", json!({"terminal": true})),
+        ("echo on", "echo", json!({"echo": true})),
     ] {
         let mut expected = json!({"event": "answer", "tag": "7", "command": command, "ok": true});
         let members = members.as_object().unwrap().clone();
         expected.as_object_mut().unwrap().extend(members);
         assert_eq!(event(&format!("#7 {line} --json")), expected, "{line}");
+        assert_eq!(event(&format!("#7 {line}")), expected, "{line}");
         expected.as_object_mut().unwrap().remove("tag");
         assert_eq!(event(&format!("--json {line}")), expected, "{line}");
     }
@@ -276,16 +246,16 @@ fn orders_reach_the_machine() {
         "memory 0 536870912",
     ];
     assert_eq!(*system.orders.lock().unwrap(), expected);
-    assert_eq!(answer(&system, "terminal on").1, Some(true));
-    assert_eq!(answer(&system, "#1 terminal off --json").1, Some(false));
+    assert_eq!(answer(&system, "echo on").1, Some(true));
+    assert_eq!(answer(&system, "#1 echo off --json").1, Some(false));
 }
 
 #[test]
 fn lines_that_are_none() {
     let mut text = String::new();
-    let terminal = respond(&Err(LineError::TooLong), &Fake::new(), |write| {
-        write(&mut text).unwrap();
+    let echo = respond(&Err(LineError::TooLong), &Fake::new(), &mut |write| {
+        write(&mut text);
     });
     let expected = "monitor: the line has more than 160 characters: write it shorter\n";
-    assert_eq!((text.as_str(), terminal), (expected, None));
+    assert_eq!((text.as_str(), echo), (expected, None));
 }

@@ -2,17 +2,14 @@
 //! The monitor, with a made-up machine behind it.
 
 mod answers;
-mod editing;
 mod lines;
 mod ports;
-mod screen;
 
 use super::system::{
-    Counts, CpuFigures, MemoryFigures, PerCpu, Refusal, SharedPages, System, TeeFigures, VcpuState,
+    Counts, CpuFigures, MemoryFigures, Refusal, SharedPages, System, TeeFigures, VcpuState,
     VmDetails, VmSummary,
 };
 use crate::vm::life::{Order, Phase, Refused, SetMemoryError};
-use core::fmt;
 use mediator::{RpcKind, Stats};
 use postern_base::ids::{PcpuIndex, PcpuSet, VmIndex};
 use std::sync::Mutex;
@@ -85,7 +82,6 @@ impl System for Fake<'_> {
         Some(match vm.get() {
             0 => VmSummary {
                 name,
-                index: 0,
                 phase: "running",
                 vcpus: 2,
                 memory_kib: 512 * 1024,
@@ -94,9 +90,8 @@ impl System for Fake<'_> {
                 starts: 1,
                 up_ms: 93_784_999,
             },
-            index => VmSummary {
+            _ => VmSummary {
                 name,
-                index,
                 phase: "off",
                 vcpus: 1,
                 memory_kib: 10 * 1024,
@@ -108,7 +103,7 @@ impl System for Fake<'_> {
         })
     }
 
-    fn details(&self, vm: VmIndex) -> Option<VmDetails<'_>> {
+    fn details(&self, _: VmIndex) -> Option<VmDetails<'_>> {
         let vcpus = [
             VcpuState {
                 on: true,
@@ -124,7 +119,6 @@ impl System for Fake<'_> {
             },
         ];
         Some(VmDetails {
-            summary: self.summary(vm)?,
             channel: 1,
             vcpus: vcpus.into_iter().collect(),
             affinity: [0, 3]
@@ -180,27 +174,26 @@ impl System for Fake<'_> {
         }
     }
 
-    fn cpus(&self) -> PerCpu<CpuFigures<'_>> {
-        [
-            CpuFigures {
+    fn cpu(&self, pcpu: PcpuIndex) -> Option<CpuFigures<'_>> {
+        match pcpu.get() {
+            0 => Some(CpuFigures {
                 runs: Some(("a", 1)),
                 secure: true,
                 idle_percent: 3,
                 idle_ms: 61_500,
                 masked_ns: 123_456,
                 masked_by: "unpin",
-            },
-            CpuFigures {
+            }),
+            1 => Some(CpuFigures {
                 runs: None,
                 secure: false,
                 idle_percent: 100,
                 idle_ms: 12_345_678,
                 masked_ns: 0,
                 masked_by: "other",
-            },
-        ]
-        .into_iter()
-        .collect()
+            }),
+            _ => None,
+        }
     }
 
     fn memory(&self) -> MemoryFigures {
@@ -214,8 +207,8 @@ impl System for Fake<'_> {
         }
     }
 
-    fn log(&self, lines: usize, each: &mut dyn FnMut(&str) -> fmt::Result) -> fmt::Result {
+    fn log(&self, lines: usize, each: &mut dyn FnMut(&str)) {
         let skip = self.log.len().saturating_sub(lines);
-        self.log[skip..].iter().try_for_each(|line| each(line))
+        self.log[skip..].iter().for_each(|line| each(line));
     }
 }

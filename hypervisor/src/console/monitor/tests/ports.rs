@@ -18,26 +18,26 @@ fn write(port: &Port, bytes: &[u8]) {
 }
 
 #[test]
-fn plain_and_terminal() {
+fn silent_and_with_an_echo() {
     let (port, answers, system) = (Port::new(), Answers::new(), Fake::new());
     write(&port, b"vm kill a\nx\n");
     // A command at a time.
     assert!(port.work(&system, &answers));
-    assert_eq!(read(&answers), "vm a ends\n");
+    assert_eq!(read(&answers), "ok\n");
     assert!(!port.work(&system, &answers));
     assert_eq!(read(&answers), "monitor: unknown command `x`: try help\n");
     assert!(!port.work(&system, &answers));
 
-    write(&port, b"\rvm st\ta\r");
+    write(&port, b"\rvm stx\x7fa\rlog 1\r");
     while port.work(&system, &answers) {}
-    let expected = "postern> vm st\r\nstart  stop\r\npostern> vm sta\r\n\
+    let expected = "postern> vm stx\x08 \x08a\r\n\
                     monitor: unknown command `vm sta`: try help\r\n\
-                    postern> ";
+                    postern> log 1\r\nlast\r\npostern> ";
     assert_eq!(read(&answers), expected);
 
-    write(&port, b"terminal off\r\ncpu x\n");
+    write(&port, b"echo off\r\ncpu x\n");
     while port.work(&system, &answers) {}
-    let expected = "terminal off\r\nterminal is off\r\nmonitor: not `x`: write `cpu`\n";
+    let expected = "echo off\r\necho=false\r\nmonitor: not `x`: write `cpu`\n";
     assert_eq!(read(&answers), expected);
 
     write(&port, b"\rhalf a line");
@@ -46,7 +46,7 @@ fn plain_and_terminal() {
     answers.reset();
     write(&port, b"vm stop a\n");
     assert!(!port.work(&system, &answers));
-    assert_eq!(read(&answers), "vm a was asked to shut down\n");
+    assert_eq!(read(&answers), "ok\n");
 }
 
 /// A guest that only writes is made to wait, by its own UART, before it costs anybody anything.
@@ -100,7 +100,7 @@ fn an_order_may_reset_the_port_that_it_came_from() {
     assert_eq!(*system.orders.lock().unwrap(), ["kill 0"]);
     // The session is as new: plain.
     assert!(!port.work(&system, &answers));
-    assert_eq!(read(&answers), "vm a ends\r\n");
+    assert_eq!(read(&answers), "ok\r\n");
 }
 
 /// Whoever brings a byte works, or somebody else who is at it takes the byte as well.
@@ -136,6 +136,7 @@ fn an_answer_is_written_in_pieces() {
         "log 9999 --json",
         "log 9999",
         "#t log 9",
+        "vm list",
         "tee stats --json",
         "help",
     ] {
