@@ -90,7 +90,7 @@ pub unsafe fn read_open(from: Pa, into: &mut [u8]) {
     unsafe { copy_once(from.get(), to, into.len()) };
 }
 
-/// [`write`] without the check, for the way of an SMC.
+/// `write` without the check, for the way of an SMC.
 ///
 /// # Safety
 /// As [`read_open`].

@@ -41,7 +41,7 @@ pub fn register_private(owners: &[(u32, Handler)]) {
 /// Gives an SPI an owner, before it is enabled. At boot, by the boot pCPU.
 ///
 /// # Panics
-/// There are more than [`MAX_SPIS`].
+/// There are more than `MAX_SPIS`.
 pub fn register_spi(intid: u32, handler: Handler) {
     let free = SPI_OWNERS.iter().find(|owner| !owner.is_completed());
     free.expect("an SPI more needs a place more")
