@@ -65,8 +65,8 @@ ctl: tool ## A command for the monitor of a system that runs: make ctl CMD="vm l
 shell: tool ## Boot the same system and give its consoles to this terminal
 	$(TOOL) shell $(DESCRIPTION) $(call option,--out,$(OUT))
 
-test: test-host test-qemu bench-check ## All tests: on the host, then scenarios in QEMU, then what calls cost
-	@echo 'PASS: all host tests, all scenarios, and no call costs more; logs are in out/tests'
+test: test-host test-mutants test-qemu bench-check ## All tests: on the host, a sample of mutants, scenarios in QEMU, what calls cost
+	@echo 'PASS: all host tests, all scenarios, no mutant that is new, and no call costs more; logs are in out/tests'
 
 # Examples in documents are the one kind of test that nextest does not run.
 test-host: setup ## The tests that need no emulator

@@ -28,13 +28,14 @@ const KNOWN: &str = "tests/mutants-known.txt";
 fn main() -> Result<()> {
     let paths = Paths::discover()?;
     let root = paths.root();
-    let (mut areas, mut sample, mut jobs) = (Vec::new(), false, 2_u32);
+    let (mut areas, mut sample, mut jobs) = (Vec::new(), false, None);
     for word in std::env::args().skip(1) {
         if word == "sample" {
             sample = true;
         } else if let Some(number) = word.strip_prefix("jobs=") {
-            jobs = number.parse().with_context(|| word.clone())?;
-            ensure!(jobs > 0, "{word}: at least one");
+            let number: u32 = number.parse().with_context(|| word.clone())?;
+            ensure!(number > 0, "{word}: at least one");
+            jobs = Some(number);
         } else if let Some(area) = AREAS.iter().find(|area| area.name == word) {
             areas.push(area);
         } else {
@@ -45,6 +46,8 @@ fn main() -> Result<()> {
     if areas.is_empty() {
         areas = AREAS.iter().collect();
     }
+    // Each job compiles all that does not change once more, which takes longer than a sample of an area.
+    let jobs = jobs.unwrap_or(if sample { 1 } else { 2 });
     install()?;
     let known = std::fs::read_to_string(root.join(KNOWN)).context(KNOWN)?;
     let known = Known::parse(&known).context(KNOWN)?;
