@@ -347,6 +347,24 @@ mod tests {
     }
 
     #[test]
+    fn cookies_are_unlike_addresses_and_sizes() {
+        for space in [Space::Payload, Space::Rpc] {
+            let first = Table::new(space, 4).insert(GuestCookie(1), ()).unwrap();
+            assert!(first.get() > 1 << 40, "{first:?}");
+        }
+    }
+
+    /// What is taken out goes without memory from the heap.
+    #[test]
+    fn there_is_room_to_take_every_slot_back() {
+        let mut table = Table::new(Space::Payload, 20);
+        for number in 1..=20 {
+            table.insert(GuestCookie(number), ()).unwrap();
+            assert!(table.free.capacity() >= table.entries.len(), "{number}");
+        }
+    }
+
+    #[test]
     fn cookies_end_rather_than_come_back() {
         let mut table = Table::new(Space::Rpc, 4);
         table.serial = LAST_SERIAL - 1;

@@ -233,6 +233,75 @@ fn who_waits_for_nobody_is_given_up_soon() {
     vm.end_after_destroy();
 }
 
+/// What a call waits for can come without a word that its mediator hears: it is tried again when there is nobody else.
+#[test]
+fn who_waits_alone_goes_on_to_its_end() {
+    let vm = with_calls(3);
+    let session = open(&vm);
+    let param = Param::new(Attr::VALUE_INPUT, rpc::NOTIFICATION_WAIT, 5, 0);
+    let wait = || Step::Command(rpc::Command::NOTIFICATION, vec![param]);
+    begin(&vm, session, [wait(), wait(), wait()]);
+    let (waits, calls) = end(&vm);
+    assert_eq!(waits, [0; 0]);
+    assert!(calls < 10, "{calls} calls");
+    let done = vm.host.machine().outcomes(1).into_iter();
+    let mut invoked = done.filter(|seen| seen.header.cmd.get() == Command::INVOKE.0);
+    assert!(invoked.next().is_some());
+    vm.end_after_destroy();
+}
+
+/// Two calls that work go on by turns.
+#[test]
+fn calls_that_work_take_turns() {
+    let vm = with_calls(3);
+    let session = open(&vm);
+    for _ in 0..2 {
+        begin(&vm, session, interrupts(4));
+    }
+    let machine = vm.host.machine();
+    let before = machine.smcs().len();
+    end(&vm);
+    let smcs = machine.smcs().into_iter().skip(before);
+    let resumed = smcs.filter(|args| args[0] == smc::CALL_RETURN_FROM_RPC.get().into());
+    let threads: Vec<u64> = resumed.map(|args| args[3]).collect();
+    assert_eq!(threads.len(), 8);
+    let take_turns = threads.windows(2).all(|pair| pair[0] != pair[1]);
+    assert!(take_turns, "{threads:?}");
+    vm.end_after_destroy();
+}
+
+/// Closing a session can take long.
+#[test]
+fn a_session_whose_end_takes_long_is_closed() {
+    let vm = with_calls(3);
+    open(&vm);
+    let very_long = if cfg!(miri) { 12 } else { 1500 };
+    vm.host.machine().script(1, interrupts(very_long));
+    end(&vm);
+    assert_eq!(vm.stats().leaked, 0);
+    vm.end_after_destroy();
+}
+
+/// Each of the mediator's own calls has time to work, whatever others have used up; all of them together have not any
+/// number of times as much.
+#[test]
+fn sessions_whose_ends_hang_leave_time_for_others_and_are_given_up() {
+    let vm = with_calls(9);
+    for _ in 0..8 {
+        open(&vm);
+    }
+    let most = if cfg!(miri) { 100 } else { 8100 };
+    let hangs = ENDLESS / 4;
+    for length in [hangs, LONG / 2, hangs, hangs, hangs, hangs, hangs, hangs] {
+        vm.host.machine().script(1, interrupts(length));
+    }
+    let (waits, calls) = end(&vm);
+    assert_eq!(waits, [0; 0]);
+    assert_eq!(vm.stats().leaked, 7);
+    assert!(calls <= most, "{calls} calls");
+    vm.end_after_destroy();
+}
+
 /// Calls that wait for each other and go on for ever keep no VM from its end.
 #[test]
 fn calls_that_wake_each_other_for_ever_are_given_up() {
