@@ -175,9 +175,13 @@ impl Plan<'_> {
             .find_map(|line| line.strip_prefix("commit-hash: ").map(str::to_owned))
             .context("rustc does not say which one it is")?;
         let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
+        // Cargo compiles a crate of the registry in its folder, whose name has no links in it.
+        let registry = self.cargo_home.join("registry");
+        let registry = registry.canonicalize().unwrap_or(registry);
         let names = [
             (self.root, "/postern".to_owned()),
             (self.cargo_home, "/cargo".to_owned()),
+            (&registry, "/cargo/registry".to_owned()),
             (&library, format!("/rustc/{commit}")),
         ];
         let mut flags = Vec::new();
