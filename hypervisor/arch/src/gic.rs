@@ -152,6 +152,7 @@ pub fn deactivate(intid: u32) {
 }
 
 /// Sets or clears the active state of a private interrupt of this pCPU.
+#[inline]
 pub fn set_private_active(intid: u32, active: bool) {
     gicv3::set_private_active(&Machine, REDISTRIBUTOR.this().get(), intid, active);
     barrier::dsb();

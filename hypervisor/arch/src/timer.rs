@@ -22,6 +22,7 @@ pub fn frequency() -> u64 {
 }
 
 /// Has EL2's timer interrupt at `deadline`.
+#[inline]
 pub fn arm(deadline: u64) {
     super::write_register!("cnthp_cval_el2", deadline);
     CNTHP_CTL_EL2.set(1);
@@ -35,6 +36,7 @@ pub fn silence_virtual() {
 }
 
 /// Has EL2's timer, which is armed, interrupt at `deadline` if it would do so later.
+#[inline]
 pub fn arm_no_later_than(deadline: u64) {
     if deadline < super::read_register!("cnthp_cval_el2") {
         arm(deadline);

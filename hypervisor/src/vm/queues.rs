@@ -53,6 +53,7 @@ impl Queues for Pcpu {
         self.tick_at.get().min(self.guest_timer_at.get())
     }
 
+    #[inline]
     fn scheduler<R>(&self, ask: impl FnOnce(&mut Scheduler) -> R) -> R {
         ask(&mut SCHEDULER.lock())
     }

@@ -19,6 +19,7 @@ pub fn all() -> &'static [Vm] {
 }
 
 /// Returns a vCPU by its number.
+#[inline]
 pub fn by_id(id: VcpuId) -> VcpuRef {
     let vm = &all()[id.vm.get()];
     VcpuRef {
