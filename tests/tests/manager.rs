@@ -64,12 +64,14 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
     // By hand, in the program that is there for it.
     session.send(a, "shell")?;
     session.expect(a, SOON).line("A shell")?;
-    session.send(a, "postern-ctl")?;
+    session.send(a, "postern-ctl; echo it has \"left\"")?;
     session.send_bytes(a, b"vm li\t\r")?;
     session.expect(a, SOON).line("NAME  STATE")?;
     session.send_bytes(a, b"vm inf\tb\t\r")?;
     session.expect(a, SOON).line("vm b: off")?;
     session.send_bytes(a, b"\x04")?;
+    // What comes before that is the program's still.
+    session.expect(a, SOON).line("it has left")?;
     session.send(a, "postern-ctl vm stop b; exit")?;
     session
         .expect(a, SOON)
