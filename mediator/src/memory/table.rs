@@ -260,6 +260,28 @@ impl<T> Table<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A cookie tells by itself whether it is of a buffer or of memory for RPC messages.
+    #[test]
+    fn a_cookie_tells_its_space() {
+        for (space, bit) in [(Space::Rpc, SPACE_BIT), (Space::Payload, 0)] {
+            let cookie = Table::new(space, 1).insert(GuestCookie(7), ()).unwrap();
+            assert_eq!(cookie.get() & SPACE_BIT, bit);
+        }
+    }
+
+    #[test]
+    fn what_is_popped_does_not_count_any_more() {
+        let mut table = Table::new(Space::Rpc, 3);
+        for name in 0..3 {
+            table.insert(GuestCookie(name), ()).unwrap();
+        }
+        for left in [2, 1, 0] {
+            assert!(table.pop().is_some());
+            assert_eq!(table.len(), left);
+        }
+        assert_eq!(table.pop(), None);
+    }
     use alloc::collections::BTreeMap;
     use proptest::prelude::*;
 

@@ -497,6 +497,10 @@ fn a_call_that_is_over_keeps_no_pages() {
     let guest = vm.guest();
     let (cookie, result) = guest.register(3);
     assert_eq!((result, guest.unregister(cookie)), (0, 0));
+    // The list of what the guest has handed over is OP-TEE's to read until the call is over.
+    let ask = Step::ShmAlloc(optee_proto::rpc::SHM_TYPE_APPL, 5000);
+    vm.host.machine().script(1, [ask]);
+    guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     let books = vm.mediator.books.lock();
     let kept = |call: &Call| !call.list.is_empty() || call.retired.is_some();
     assert!(!books.idle.iter().any(|call| kept(call)));

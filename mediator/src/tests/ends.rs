@@ -246,6 +246,45 @@ fn a_call_that_asks_and_asks_is_given_up_with_its_request() {
     vm.end();
 }
 
+/// OP-TEE borrows pages for the mediator's own calls, of a page at most, and they come back as often as they are lent.
+#[test]
+fn pages_lent_to_own_calls_come_back() {
+    let vm = vm();
+    let most = 2 * vm.mediator.shared_pages_max() as usize;
+    let whole = |number| [Step::ShmAlloc(0, 4096), Step::ShmFree(0, number)];
+    let steps = (0..most).flat_map(whole).chain([Step::ShmAlloc(0, 4097)]);
+    let machine = vm.host.machine();
+    machine.script(1, steps);
+    vm.mediator.destroy(&vm.host).unwrap();
+    let mut closed = machine.outcomes(1).into_iter();
+    let closed = closed.rfind(|call| call.header.cmd.get() == Command::CLOSE_SESSION.0);
+    let lent: Vec<bool> = closed
+        .unwrap()
+        .allocated
+        .iter()
+        .map(Option::is_some)
+        .collect();
+    assert_eq!(lent.len(), most + 1);
+    assert!(lent[..most].iter().all(|lent| *lent), "{lent:?}");
+    assert!(!lent[most]);
+    vm.end_after_destroy();
+}
+
+/// The list of what the guest has handed over is OP-TEE's to read until the call is over, and no longer.
+#[test]
+fn a_list_that_was_handed_over_goes_with_the_call() {
+    let vm = with_room();
+    let guest = guest_with_room(&vm);
+    let (session, _) = guest.open(APP, login::PUBLIC);
+    let ask = Step::ShmAlloc(rpc::SHM_TYPE_APPL, 5000);
+    vm.host.machine().script(1, [Step::UseRoom(true), ask]);
+    guest.run(guest.message(Command::INVOKE, session, &[]));
+    let books = vm.mediator.books.lock();
+    assert!(books.idle.iter().all(|call| call.list.is_empty()));
+    drop(books);
+    vm.end();
+}
+
 /// One call that does not end costs no other session.
 #[test]
 fn one_call_that_does_not_end_leaves_the_other_sessions_alone() {

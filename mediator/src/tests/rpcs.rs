@@ -99,6 +99,40 @@ fn a_guest_whose_rpc_memory_went_away_answers_nothing() {
     vm.end();
 }
 
+/// SHM_ALLOC and SHM_FREE have one parameter, of values: what OP-TEE asks otherwise is not put before the guest.
+#[test]
+fn memory_is_asked_for_and_given_back_in_one_form() {
+    let values = value(Attr::VALUE_INPUT);
+    for command in [rpc::Command::SHM_ALLOC, rpc::Command::SHM_FREE] {
+        for params in [
+            vec![],
+            vec![value(Attr::VALUE_INOUT)],
+            vec![values, values],
+            vec![value(Attr::VALUE_INOUT), values],
+        ] {
+            let vm = vm();
+            let seen = invoke(&vm, [Step::Command(command, params)]);
+            let result = seen.replies[0].0.ret.get();
+            assert_eq!(result, TeeResult::BAD_PARAMETERS.0);
+            vm.end();
+        }
+    }
+}
+
+/// The guest is asked for memory for messages up to a whole page, and for no more.
+#[test]
+fn memory_for_messages_is_at_most_a_page() {
+    for (size, asked) in [(0, false), (1, true), (4096, true), (4097, false)] {
+        let vm = vm();
+        let guest = vm.guest();
+        let ask = [Function::ALLOC.a0(), size, 0];
+        vm.host.machine().script(1, [Step::Raw(ask, None)]);
+        let answer = guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
+        assert_eq!(answer[0] == ask[0], asked, "{size}");
+        vm.end();
+    }
+}
+
 #[test]
 fn the_answer_is_fetched_once() {
     let vm = vm();

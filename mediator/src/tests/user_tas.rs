@@ -59,6 +59,17 @@ fn user_tas_are_opened_and_pseudo_tas_are_not() {
     vm.end();
 }
 
+/// That OP-TEE loads something else meanwhile, such as a library, says nothing of what is opened.
+#[test]
+fn code_of_another_application_makes_no_user_ta() {
+    let vm = vm(&[]);
+    vm.host.machine().script(1, [load(APP)]);
+    assert_eq!(vm.guest().open(UNKNOWN, login::PUBLIC), (0, DENIED));
+    // Nor does it make an application of a library.
+    assert!(!vm.mediator.books.lock().is_user_app(APP));
+    vm.end();
+}
+
 #[test]
 fn what_is_listed_may_be_anything() {
     let vm = vm(&[KNOWN, UNKNOWN]);
