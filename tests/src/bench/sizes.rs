@@ -196,7 +196,7 @@ const CRATES: [&str; 13] = [
     "guests/probe",
     "qemu",
     "tests",
-    "fuzz",
+    "tests/fuzz",
 ];
 
 fn lines(root: &Path) -> Result<Vec<(String, u64, u64)>> {
