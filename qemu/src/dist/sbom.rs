@@ -105,7 +105,7 @@ fn library(toolchain: &str) -> Value {
         "SPDXID": LIBRARY,
         "versionInfo": version,
         "comment": toolchain.trim(),
-        "downloadLocation": format!("https://static.rust-lang.org/dist/rustc-{version}-src.tar.xz"),
+        "downloadLocation": "NOASSERTION",
         "filesAnalyzed": false,
         "licenseConcluded": "NOASSERTION",
         "licenseDeclared": "MIT OR Apache-2.0",
@@ -125,11 +125,8 @@ fn one(package: &Value, id: &str, checksum: Option<&String>, is_program: bool) -
         "name": name,
         "SPDXID": id,
         "versionInfo": version,
-        "downloadLocation": if from_registry {
-            format!("https://static.crates.io/crates/{name}/{name}-{version}.crate")
-        } else {
-            "NOASSERTION".to_owned()
-        },
+        // Builders use mirrors. The package URL and the checksum say which crate it is.
+        "downloadLocation": "NOASSERTION",
         "filesAnalyzed": false,
         "licenseConcluded": "NOASSERTION",
         "licenseDeclared": licence,
