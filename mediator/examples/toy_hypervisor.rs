@@ -25,7 +25,7 @@ struct Toy {
 }
 
 impl Toy {
-    /// Stage 2: where an address of the guest's is in `ram`, if all of the range is.
+    /// Translates a guest address (stage 2) to an offset in `ram`, if all of the range is there.
     fn offset(&self, at: Ipa, bytes: usize) -> Option<usize> {
         let offset = usize::try_from(at.get().checked_sub(RAM)?).ok()?;
         (offset.checked_add(bytes)? <= self.ram.borrow().len()).then_some(offset)

@@ -42,7 +42,7 @@ pub enum What {
     Hypervisor(HypervisorEvent),
     /// The monitor's answer to a command.
     Answer(Box<Answer>),
-    /// A VM's counters: a part of the monitor's answer to `stats`.
+    /// The counters per VM, from the monitor answer to `stats`.
     Stats(Box<Stats>),
     /// A line with an event's mark and no event that can be read behind it.
     Garbled(String),

@@ -328,7 +328,7 @@ impl Consoles {
         }
     }
 
-    /// Gives up on an answer of the monitor's that should have come.
+    /// Gives up on an overdue monitor answer.
     fn wait_no_longer(&mut self) {
         if let Some(text) = self.desk.as_mut().and_then(Desk::wait_no_longer) {
             if self.shown == Channel::Hypervisor {

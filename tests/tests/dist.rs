@@ -50,7 +50,7 @@ fn a_release_is_the_same_wherever_it_is_built() -> Result<()> {
     };
     dist::build(&first, &progress)?;
 
-    // The source elsewhere, under a longer name, with the same crates in another home of cargo's.
+    // The source elsewhere, under a longer name, with the same crates in another `CARGO_HOME`.
     let elsewhere = tempfile::Builder::new()
         .prefix("postern, built elsewhere ")
         .tempdir()?;

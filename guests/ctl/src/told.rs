@@ -90,7 +90,7 @@ pub struct Stats {
 }
 
 impl Told {
-    /// Finds what is told in a line of the hypervisor's channel. `None` when the line has no mark.
+    /// Finds the event in a line on the hypervisor channel. Returns `None` if the line has no mark.
     ///
     /// # Errors
     ///

@@ -37,7 +37,7 @@ pub unsafe fn init(ram: Memory) {
     });
 }
 
-/// Panics where a range of so many bytes is not open: a bug of EL2's, for what guests name was translated.
+/// Panics if the range is not open. EL2 translates every address that a guest names, so this is a bug in EL2.
 #[inline]
 fn check(at: Pa, bytes: u64) {
     // SAFETY: nobody writes it any more.

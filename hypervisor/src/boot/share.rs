@@ -4,24 +4,23 @@
 /// What each VM with the TEE may have of what OP-TEE has for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Address space numbers, for applications that run for the VM and for those that its earlier lives left
-    /// behind.
+    /// ASIDs, for the applications that run for the VM and for those that its earlier lives left behind.
     pub address_spaces: u32,
-    /// Of these, the most that it may leave behind.
+    /// The most ASIDs of these that the VM may leave behind.
     pub leftovers: u32,
-    /// How often it may be created; `None`: as often as it likes.
+    /// How often the VM may be created; `None` if there is no limit.
     pub lives: Option<u32>,
 }
 
 impl Share {
-    /// Address space numbers of OP-TEE's. Each VM with the TEE takes one for itself.
+    /// Number of ASIDs that OP-TEE has. Each VM with the TEE takes one for itself.
     const ADDRESS_SPACES: u32 = 64;
-    /// Those that are nobody's share: for applications that applications open.
+    /// ASIDs in no share, for applications that other applications open.
     const RESERVE: u32 = 6;
-    /// Of a share, what leftovers leave for applications that run.
+    /// ASIDs per share that leftovers must not take from running applications.
     const LIVE: u32 = 4;
 
-    /// Returns one of so many, where all VMs together may be created so often.
+    /// Returns the share of one of `sharers` VMs, which may be created `lives` times in total.
     pub fn of(sharers: u32, lives: Option<u32>) -> Self {
         let sharers = sharers.max(1);
         let spaces = Self::ADDRESS_SPACES.saturating_sub(sharers + Self::RESERVE);

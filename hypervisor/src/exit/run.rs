@@ -31,7 +31,7 @@ pub fn own_interrupts() {
     ]);
 }
 
-/// Handles the interrupt of EL2's timer: a slice is over, or a waiting vCPU's time has come. Arms the timer for what comes
+/// Handles the EL2 timer interrupt: a slice is over, or a waiting vCPU's time has come. Arms the timer for what comes
 /// next, so the line falls.
 fn on_hypervisor_timer() -> Handled {
     turn::timer_fired(here());

@@ -187,7 +187,7 @@ mod tests {
         let entries = SecureEntryCount::new();
         let mut watchdog = TeeWatchdog::new();
         let mut look = |entries: &SecureEntryCount, now| watchdog.poll(P, entries.get(), now, 10);
-        // Idle for ever, however long: there is a tick a second.
+        // An idle pCPU ticks once per second, however long it is idle.
         for now in (1000..2000).step_by(10) {
             entries.tick();
             assert!(entries.get().is_multiple_of(2), "it is outside");

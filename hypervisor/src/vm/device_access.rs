@@ -19,7 +19,7 @@ const MANAGER_INTID: IntId = intid(layout::MANAGER_SPI);
 const GPIO_INTID: IntId = intid(layout::GPIO_SPI);
 const RTC_INTID: IntId = intid(layout::RTC_SPI);
 
-/// The INTID by which the guest is told of OP-TEE's notifications.
+/// The INTID that notifies the guest of OP-TEE notifications.
 const TEE_INTID: IntId = intid(layout::TEE_SPI);
 
 const fn intid(spi: u32) -> IntId {

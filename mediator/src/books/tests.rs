@@ -58,7 +58,7 @@ fn quotas_say_what_the_books_take() {
     }
 }
 
-/// Pages of the mediator's that OP-TEE has borrowed come back by the name that it got them under, once.
+/// OP-TEE gives a borrowed mediator page back by the name that it got, once.
 #[test]
 fn a_lent_page_comes_back_by_its_name() {
     let mut books = Books::new(Quotas::default());

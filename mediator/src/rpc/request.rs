@@ -28,7 +28,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The page of ours that the request was in, if it had one to itself.
+    /// Returns the mediator page that held the request, if the request had a page of its own.
     pub(crate) fn into_page(self) -> Option<SharedPage> {
         match self.source {
             Source::Room => None,
@@ -42,12 +42,12 @@ impl Request {
         (self.command == Command::SUSPEND).then_some(milliseconds)
     }
 
-    /// Whether OP-TEE waits for another call of the VM's.
+    /// Returns whether OP-TEE waits for another call from the VM.
     pub(crate) fn waits(&self) -> bool {
         self.is_notification(NOTIFICATION_WAIT)
     }
 
-    /// Whether OP-TEE wakes another call of the VM's.
+    /// Returns whether OP-TEE wakes another call from the VM.
     pub(super) fn wakes(&self) -> bool {
         self.is_notification(NOTIFICATION_SEND)
     }

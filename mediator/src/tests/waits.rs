@@ -192,7 +192,7 @@ fn a_session_whose_end_sleeps_is_waited_for() {
     vm.end_after_destroy();
 }
 
-/// One cancellation at a time: what interrupts one does not begin the next, which would take another of OP-TEE's threads.
+/// Cancellations run one at a time: an interrupted one ends before the next takes another OP-TEE thread.
 #[test]
 fn a_cancellation_ends_before_the_next_begins() {
     let vm = with_calls(6);

@@ -58,7 +58,7 @@ impl Desk {
         screen
     }
 
-    /// Takes a line of the hypervisor's; what the screen is to be told.
+    /// Takes a line from the hypervisor. Returns what the screen shows.
     pub(super) fn hear(&mut self, line: &str) -> String {
         match number(line) {
             // Nobody waits for it any more.

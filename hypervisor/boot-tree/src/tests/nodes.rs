@@ -9,7 +9,7 @@ use crate::machine::read;
 use crate::*;
 use postern_base::range::PaRange;
 
-/// A tree with a PL031 below so many buses, each of which `change` makes.
+/// Builds a tree with a PL031 below `buses` nested buses; `change` sets up each bus.
 fn rtc_below(buses: usize, change: fn(&mut DeviceTreeNode)) -> Option<PaRange> {
     let mut tree = fixture::two_vms();
     let mut node = &mut tree.root;
