@@ -4,7 +4,7 @@
 //! A [`Lock`] is a spin lock of a [`Class`] at which nobody starves: whoever finds it free has it, and who has
 //! looked `PATIENCE` times in vain has the right of way before all that come later. A guest can have its pCPUs take
 //! nearly every class without end; they keep another pCPU from it for a bounded time. Why it is not a ticket lock is
-//! in `docs/decisions/0028-locks-without-turns.md`.
+//! in `docs/decisions/0028-starvation-free-locks.md`.
 //!
 //! Where debug assertions are on, in tests and in a hypervisor that is built with them, each pCPU
 //! remembers the classes that it holds, and taking one out of order panics, whether or not another pCPU is in the way
