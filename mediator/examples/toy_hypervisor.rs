@@ -5,7 +5,7 @@ use optee_mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use optee_mediator::fake::{FakeHost, Machine};
 use optee_mediator::{
     ClientId, Config, ForeignInterrupt, GuestMemoryError, Host, Leftover, Mediator, PinError,
-    SharedPage, probe,
+    SecureMonitor, SharedPage, probe,
 };
 use optee_proto::le::U32;
 use optee_proto::msg::{Attr, Command, Header, Param, login};
@@ -29,6 +29,12 @@ impl Toy {
     fn offset(&self, at: Ipa, bytes: usize) -> Option<usize> {
         let offset = usize::try_from(at.get().checked_sub(RAM)?).ok()?;
         (offset.checked_add(bytes)? <= self.ram.borrow().len()).then_some(offset)
+    }
+}
+
+impl SecureMonitor for Toy {
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        self.secure.smc(args)
     }
 }
 
@@ -77,10 +83,6 @@ impl Host for Toy {
         self.secure.write_shared(page, offset, bytes);
     }
 
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
-        self.secure.smc(args)
-    }
-
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         ForeignInterrupt::Resume
     }
@@ -121,7 +123,7 @@ pub fn main() {
     // The guest makes its SMC, which traps. The hypervisor hands the registers to the mediator.
     let (a1, a2) = smc::pair(message.get());
     let call = [smc::CALL_WITH_ARG.get().into(), a1, a2, 0, 0, 0, 0, 0];
-    let answer = mediator.smc_from_aarch64(&host, &call);
+    let answer = mediator.smc(&host, &call);
     assert_eq!(Return::from_x0(answer[0]), Return::OK);
 
     let mut reply = [0; size_of::<Header>()];

@@ -80,8 +80,17 @@ pub enum Lengthy {
     Unpin,
 }
 
+/// The way into the secure world.
+pub trait SecureMonitor {
+    /// Makes one SMC to the secure world, with `args` in x0..x7. Returns x0..x3.
+    ///
+    /// The implementation keeps the vCPU's context. The call takes unbounded time only where the secure world masks
+    /// interrupts for that long.
+    fn smc(&self, args: [u64; 8]) -> [u64; 4];
+}
+
 /// What the mediator needs of a hypervisor, for one VM.
-pub trait Host {
+pub trait Host: SecureMonitor {
     /// Copies guest memory, each byte once, into memory that no guest can reach. The range lies
     /// within one page.
     ///
@@ -122,12 +131,6 @@ pub trait Host {
 
     /// Copies into a shared page. `offset + bytes.len()` is at most a page.
     fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]);
-
-    /// One SMC to the secure world: `args` are x0..x7, the answer is x0..x3.
-    ///
-    /// The vCPU's context is the hypervisor's business; the call comes back after an unbounded
-    /// time only if the secure world masks interrupts that long.
-    fn smc(&self, args: [u64; 8]) -> [u64; 4];
 
     /// OP-TEE left a yielding call because an interrupt for the normal world is pending at this
     /// pCPU. The hypervisor takes it (otherwise the same interrupt ends the next attempt at

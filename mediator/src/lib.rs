@@ -41,13 +41,11 @@ extern crate alloc;
 pub mod addr;
 mod books;
 mod call;
-mod capabilities;
 pub mod config;
 mod denied;
 mod end;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
-mod fast;
 pub mod host;
 mod life;
 mod mapped;
@@ -55,39 +53,33 @@ mod memory;
 mod message;
 mod pages;
 mod policy;
-mod probe;
 mod pseudo_tas;
 mod rpc;
 mod sessions;
+mod smc;
 mod stats;
 mod sync;
-mod tables;
+mod tee_info;
 #[cfg(test)]
 mod tests;
 
 pub use config::{ClientId, Config, Offer, Policy, Quotas};
 pub use end::Progress;
-pub use host::{ForeignInterrupt, GuestMemoryError, Host, Leftover, Lengthy, PinError, SharedPage};
-pub use probe::{ProbeError, TeeInfo, probe};
+pub use host::{
+    ForeignInterrupt, GuestMemoryError, Host, Leftover, Lengthy, PinError, SecureMonitor,
+    SharedPage,
+};
+pub use smc::{ProbeError, probe};
 pub use stats::{RpcKind, Stats};
+pub use tee_info::TeeInfo;
 
 use books::Books;
 use end::End;
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
-use optee_proto::{FunctionId, smc};
 use stats::Counters;
 use sync::{AtomicBool, AtomicU32, Ordering, TicketMutex};
 use thiserror::Error;
-
-/// An SMC or HVC as the guest made it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct GuestCall {
-    /// x0..x7 (r0..r7 of an AArch32 guest).
-    pub regs: [u64; 8],
-    /// The caller runs in AArch32: registers have 32 bits, and so have the answers.
-    pub aarch32: bool,
-}
 
 /// Why a VM gets no TEE.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -191,79 +183,9 @@ impl Mediator {
         }
     }
 
-    /// What OP-TEE gets in a7: the VM's number, where there are numbers.
-    pub(crate) const fn tag(&self) -> u64 {
-        if self.tee.virtualised {
-            self.client.get()
-        } else {
-            0
-        }
-    }
-
     /// The VM's number in OP-TEE.
     pub const fn client(&self) -> ClientId {
         self.client
-    }
-
-    /// Whether the function is the TEE's business: owning entities 48 to 63, trusted
-    /// applications and trusted OS, under either calling convention, with or without hints. The
-    /// rest is not for the mediator.
-    #[inline]
-    pub const fn owns(function: FunctionId) -> bool {
-        function.owner() as u32 >= smc::OWNER_TRUSTED_APP
-    }
-
-    /// Answers one call of the guest's: x0..x3 afterwards. The other registers keep the guest's
-    /// values.
-    ///
-    /// Several vCPUs may be in here at once. It returns after at most one SMC to OP-TEE, plus
-    /// those that resume a call at once after a foreign interrupt
-    /// ([`ForeignInterrupt::Resume`]) or after an RPC that the guest must not see.
-    pub fn smc<H: Host>(&self, host: &H, call: &GuestCall) -> [u64; 4] {
-        if !call.aarch32 {
-            return self.smc_from_aarch64(host, &call.regs);
-        }
-        // An AArch32 caller has no upper halves. Results have 32 bits anyway, but for the "unknown"
-        // of an SMC64 call.
-        let mask = 0xffff_ffff;
-        let regs = call.regs.map(|word| word & mask);
-        self.smc_from_aarch64(host, &regs).map(|word| word & mask)
-    }
-
-    /// [`Mediator::smc`] with x0..x7 of a guest in AArch64.
-    #[inline]
-    pub fn smc_from_aarch64<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
-        // Counted before the books are asked whether the VM is live, so that `destroy`, which
-        // does it the other way round, overlooks nobody.
-        self.inside.fetch_add(1, Ordering::SeqCst);
-        let answer = self.dispatch(host, regs);
-        self.inside.fetch_sub(1, Ordering::SeqCst);
-        answer
-    }
-
-    /// Which call it is.
-    #[inline]
-    fn dispatch<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
-        let function = FunctionId::from_x0(regs[0]).without_hint();
-        if function.is_fast() {
-            return self.fast(host, function, regs);
-        }
-        match function {
-            smc::CALL_WITH_ARG => self.begin(host, function, regs),
-            smc::CALL_RETURN_FROM_RPC => self.resume(host, regs),
-            smc::CALL_WITH_RPC_ARG | smc::CALL_WITH_REGD_ARG if self.config.offer.rpc_arg => {
-                self.begin(host, function, regs)
-            }
-            // OP-TEE would spend a thread on any other yielding call.
-            _ => self.unknown(function),
-        }
-    }
-
-    /// One SMC to OP-TEE.
-    #[inline]
-    fn secure<H: Host>(&self, host: &H, args: [u64; 8]) -> [u64; 4] {
-        self.counters.smcs.bump();
-        host.smc(args)
     }
 
     /// How many yielding calls the VM can have under way.

@@ -6,12 +6,11 @@ use crate::books::Life;
 use crate::call::Call;
 use crate::host::{Host, Lengthy};
 use crate::pages::SPARE_PAGES;
+use crate::smc::Making;
 use crate::sync::Ordering;
-use crate::tables::Making;
 use crate::{CreateError, Mediator};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use optee_proto::{Return, smc};
 
 impl Mediator {
     /// Makes the VM known to OP-TEE: [`Mediator::create_step`] to the end.
@@ -89,14 +88,9 @@ impl Mediator {
             give_back(idle);
             return Err(CreateError::NoSharedPages);
         }
-        if self.tee.virtualised {
-            let created = smc::VM_CREATED.get().into();
-            let args = [created, self.client.get(), 0, 0, 0, 0, 0, 0];
-            let [a0, ..] = self.secure(host, args);
-            if Return::from_x0(a0) != Return::OK {
-                give_back(idle);
-                return Err(CreateError::Refused(a0 as u32));
-            }
+        if let Err(why) = self.tell_created(host) {
+            give_back(idle);
+            return Err(CreateError::Refused(why));
         }
         // A life that ends before the guest sees it costs OP-TEE as much as any other.
         self.lives.store(lives + 1, Ordering::Relaxed);

@@ -19,12 +19,8 @@ use crate::vm::{guest_image, registry};
 use alloc::vec::Vec;
 use core::fmt::Display;
 use core::num::NonZeroU16;
-use mediator::addr::{Ipa, PAGE_SIZE, Pa};
-use mediator::{
-    ClientId, CreateError, ForeignInterrupt, GuestMemoryError, Host, Leftover, Mediator, PinError,
-    ProbeError, Progress, SharedPage, TeeInfo,
-};
-use optee_proto::Uuid;
+use mediator::addr::PAGE_SIZE;
+use mediator::{ClientId, CreateError, Mediator, ProbeError, Progress, SecureMonitor, TeeInfo};
 use postern_arch::timer;
 use postern_base::ids::VmIndex;
 use postern_base::range::PaRange;
@@ -122,42 +118,10 @@ fn shared_pool(frames: &mut Frames, pages: u64) -> Result<SharedPool, StartError
 /// The secure world without a VM, for what EL2 asks it at boot.
 struct SecureWorld;
 
-impl Host for SecureWorld {
-    fn read_guest(&self, from: Ipa, _: &mut [u8]) -> Result<(), GuestMemoryError> {
-        Err(GuestMemoryError(from))
-    }
-
-    fn write_guest(&self, to: Ipa, _: &[u8]) -> Result<(), GuestMemoryError> {
-        Err(GuestMemoryError(to))
-    }
-
-    fn pin(&self, page: Ipa) -> Result<Pa, PinError> {
-        Err(PinError::NotOwnMemory(page))
-    }
-
-    fn unpin(&self, _: Ipa) {}
-
-    fn alloc_shared(&self) -> Option<SharedPage> {
-        None
-    }
-
-    fn clear_shared(&self, _: &SharedPage) {}
-
-    fn free_shared(&self, _: SharedPage) {}
-
-    fn read_shared(&self, _: &SharedPage, _: usize, _: &mut [u8]) {}
-
-    fn write_shared(&self, _: &SharedPage, _: usize, _: &[u8]) {}
-
+impl SecureMonitor for SecureWorld {
     fn smc(&self, args: [u64; 8]) -> [u64; 4] {
         secure_call(args)
     }
-
-    fn foreign_interrupt(&self) -> ForeignInterrupt {
-        ForeignInterrupt::Resume
-    }
-
-    fn left_behind(&self, _: Leftover, _: Uuid) {}
 }
 
 /// What the TEE is, if any VM wants it.

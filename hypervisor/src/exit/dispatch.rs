@@ -13,6 +13,7 @@ use crate::tee::host::VmHost;
 use crate::vm::instance::{Oddity, VcpuRef};
 use crate::vm::life::Event;
 use crate::vm::{queues, switch};
+use mediator::Mediator;
 use mediator::addr::Ipa;
 use postern_arch::vcpu_context::CallFrame;
 use postern_arch::{entropy, smc};
@@ -21,11 +22,10 @@ use postern_base::ids::VcpuIndex;
 /// Answers the call in `frame`.
 #[inline]
 pub fn dispatch(frame: &mut CallFrame, running: VcpuRef) {
-    let function = FunctionId::from_x0(frame.x[0]);
-    if function.is_for_tee() {
+    if Mediator::owns(optee_proto::FunctionId::from_x0(frame.x[0])) {
         tee(frame, running);
     } else {
-        dispatch_local(frame, running, function);
+        dispatch_local(frame, running);
     }
 }
 
@@ -39,13 +39,14 @@ fn tee(frame: &mut CallFrame, running: VcpuRef) {
         frame.x[..4].copy_from_slice(&[UNKNOWN_FUNCTION, 0, 0, 0]);
         return;
     };
-    let answer = mediator.smc_from_aarch64(&VmHost { vm: running.vm }, &frame.x);
+    let answer = mediator.smc(&VmHost { vm: running.vm }, &frame.x);
     frame.x[..4].copy_from_slice(&answer);
 }
 
 // Its own, so that the way to the TEE need not keep what this needs.
 #[inline(never)]
-fn dispatch_local(frame: &mut CallFrame, running: VcpuRef, function: FunctionId) {
+fn dispatch_local(frame: &mut CallFrame, running: VcpuRef) {
+    let function = FunctionId::from_x0(frame.x[0]);
     let call = Call::new(&frame.x);
     let answer = if psci::owns(function) {
         match power(&call, running) {

@@ -58,12 +58,6 @@ impl FunctionId {
         }
     }
 
-    /// Whether its owner is a trusted application or the trusted OS: 48 to 63, the last quarter of them.
-    #[inline]
-    pub const fn is_for_tee(self) -> bool {
-        self.0 >> 28 & 3 == 3
-    }
-
     /// The function within its owner's range, and for fast calls the bits that must be zero:
     /// bits 23:0 but the hint.
     #[inline]
@@ -198,7 +192,8 @@ mod tests {
             let function = FunctionId::new(id);
             assert_eq!(function.owner(), owner, "{id:#x}");
             let for_tee = [OwningEntity::TrustedApplication, OwningEntity::TrustedOs];
-            assert_eq!(function.is_for_tee(), for_tee.contains(&owner), "{id:#x}");
+            let is_for_tee = mediator::Mediator::owns(optee_proto::FunctionId::new(id));
+            assert_eq!(is_for_tee, for_tee.contains(&owner), "{id:#x}");
         }
     }
 

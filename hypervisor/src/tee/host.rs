@@ -10,7 +10,10 @@ use crate::vm::instance::Vm;
 use crate::vm::pcpu::here;
 use crate::vm::switch;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
-use mediator::{ForeignInterrupt, GuestMemoryError, Host, Leftover, Lengthy, PinError, SharedPage};
+use mediator::{
+    ForeignInterrupt, GuestMemoryError, Host, Leftover, Lengthy, PinError, SecureMonitor,
+    SharedPage,
+};
 use optee_proto::Uuid;
 use postern_arch::{debug, guest_ram, smc};
 use spin::Once;
@@ -30,6 +33,18 @@ pub fn secure_call(args: [u64; 8]) -> [u64; 4] {
 pub struct VmHost {
     /// Whose memory and pins these are.
     pub vm: &'static Vm,
+}
+
+impl SecureMonitor for VmHost {
+    #[inline]
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        let enter = || secure_entries::here().around(|| secure_call(args));
+        if here().debug_is_loaded.get() {
+            debug::quietly(enter)
+        } else {
+            enter()
+        }
+    }
 }
 
 impl Host for VmHost {
@@ -98,16 +113,6 @@ impl Host for VmHost {
     fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
         assert!(offset + bytes.len() <= PAGE_SIZE as usize);
         guest_ram::write(Pa::new(page.pa().get() + offset as u64), bytes);
-    }
-
-    #[inline]
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
-        let enter = || secure_entries::here().around(|| secure_call(args));
-        if here().debug_is_loaded.get() {
-            debug::quietly(enter)
-        } else {
-            enter()
-        }
     }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {

@@ -1,60 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A call ends: its result goes to the guest, and what it used is given back.
 
-use super::{Call, Loads, MAX_USES, Pending, Work, code};
+use super::{Call, Loads, MAX_USES, Pending, Work};
 use crate::Mediator;
-use crate::host::{Host, Lengthy};
-use crate::memory::buffer::{FREE_COST, Release, UNPIN_STEP, unpin};
+use crate::host::{GuestMemoryError, Host, Lengthy};
+use crate::memory::pin::{FREE_COST, Release, UNPIN_STEP, unpin};
 use crate::message::{Kind, MAX_PARAMS};
 use alloc::boxed::Box;
 use core::mem;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Command};
-use optee_proto::{Origin, Return, TeeResult};
+use optee_proto::{Origin, TeeResult};
 use zerocopy::IntoBytes;
 
 impl Mediator {
-    /// OP-TEE is done with a call.
-    pub(crate) fn end<H: Host>(&self, host: &H, mut call: Box<Call>, answer: Return) -> [u64; 4] {
-        let is_done = match answer {
-            Return::OK => true,
-            // These say that the message was not acted upon.
-            Return::EBADADDR | Return::EBADCMD | Return::ENOMEM => false,
-            Return::ETHREAD_LIMIT | Return::ENOTAVAIL | Return::EBUSY if call.thread.is_none() => {
-                false
-            }
-            // Anything else leaves open what OP-TEE still uses.
-            _ => return self.lose(call),
-        };
-        if matches!(call.work, Work::Refuse { .. }) {
-            return self.end_refusal(host, call, answer);
-        }
-        if !is_done {
-            return self.settle(host, call, None, code(answer));
-        }
-        let result = call.collect(host);
-        if result == TeeResult::SUCCESS && self.must_not_have(&call) {
-            return self.close_again(host, call);
-        }
-        let answer = call.report(host);
-        self.settle(host, call, Some(result), answer)
-    }
-
     /// Whether OP-TEE has opened something for the guest that this one must not have: no user TA, as its code was never
     /// asked for.
     #[inline]
-    fn must_not_have(&self, call: &Call) -> bool {
+    pub(crate) fn must_not_have(&self, call: &Call) -> bool {
         matches!(&call.work, Work::Open(reserved)
             if self.config.policy.wants_user_ta(reserved.app())
                 && !call.is_own()
                 && !self.books.lock().is_user_app(reserved.app()))
     }
 
-    /// Has OP-TEE close a session that it has just opened. The guest hears that it was denied.
+    /// Turns a call that has opened a session which the policy denies into one that closes it. The guest hears that it was
+    /// denied.
     #[cold]
-    fn close_again<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
+    pub(crate) fn turn_into_close<H: Host>(&self, host: &H, call: &mut Call) {
         self.counters.denied.bump();
-        self.give_pages(host, &mut call);
+        self.give_pages(host, call);
         let header = &mut call.message.header;
         let session = mem::take(&mut header.session).get();
         header.ret = TeeResult::ACCESS_DENIED.0.into();
@@ -66,33 +41,16 @@ impl Mediator {
         call.thread = None;
         call.sent = 0;
         call.kinds = [Kind::None; MAX_PARAMS];
-        self.enter(host, call)
     }
 
-    /// OP-TEE has closed a session that it had just opened, or it has not. In the end the guest hears that it was denied.
-    #[cold]
-    fn end_refusal<H: Host>(&self, host: &H, call: Box<Call>, answer: Return) -> [u64; 4] {
-        // It must not stay open, so this goes on when there is a thread for it.
-        if answer == Return::ETHREAD_LIMIT {
-            return self.pause(call, Pending::Enter);
-        }
-        let mut result = U32::new(u32::MAX);
-        if answer == Return::OK {
-            host.read_shared(&call.shadow, msg::RET_OFFSET, result.as_mut_bytes());
-        }
-        let told = call.report(host);
-        self.settle(host, call, Some(TeeResult(result.get())), told)
-    }
-
-    /// Gives back what a call used, and draws the consequences of its result: `None` if OP-TEE
-    /// never acted upon the message. What the guest gets: `answer`, now or when all is given back.
+    /// Gives back what a call used, and draws the consequences of its result: `None` where OP-TEE has not acted upon the
+    /// message. Returns the call where it still has pages to unpin; otherwise it is idle.
     pub(crate) fn settle<H: Host>(
         &self,
         host: &H,
         mut call: Box<Call>,
         result: Option<TeeResult>,
-        answer: [u64; 4],
-    ) -> [u64; 4] {
+    ) -> Option<Box<Call>> {
         if !matches!(call.work, Work::Plain) {
             self.settle_work(host, &mut call, result == Some(TeeResult::SUCCESS));
         }
@@ -126,31 +84,24 @@ impl Mediator {
             books.unmap(&mut call.mapped);
             if unused.is_empty() && call.releases.is_empty() {
                 books.idle.push(call);
-                return answer;
+                return None;
             }
         }
         for release in unused {
             call.give_back(release);
         }
-        self.finish(host, call, answer)
+        self.finish(host, call)
     }
 
-    /// Unpins some of what a call is to give back. When all is, the call is idle, and the guest gets its answer.
-    /// Else it runs, and comes back for that.
+    /// Unpins some of the pages that a call is to give back. Returns the call where there are more; otherwise it is idle.
     #[cold]
-    pub(crate) fn finish<H: Host>(
-        &self,
-        host: &H,
-        mut call: Box<Call>,
-        answer: [u64; 4],
-    ) -> [u64; 4] {
+    pub(crate) fn finish<H: Host>(&self, host: &H, mut call: Box<Call>) -> Option<Box<Call>> {
         self.unpin_some(host, &mut call);
-        if call.releases.is_empty() {
-            self.books.lock().idle.push(call);
-            answer
-        } else {
-            self.pause(call, Pending::Release(answer))
+        if !call.releases.is_empty() {
+            return Some(call);
         }
+        self.books.lock().idle.push(call);
+        None
     }
 
     /// A call that goes on is to give pages back. Some are unpinned at once, and the others before it goes back to
@@ -279,7 +230,7 @@ impl Call {
 
     /// Takes over from OP-TEE's answer what is an output, into the private copy of the guest's
     /// message. OP-TEE's answer is in memory that is not trusted: it is fetched once.
-    fn collect<H: Host>(&mut self, host: &H) -> TeeResult {
+    pub(crate) fn collect<H: Host>(&mut self, host: &H) -> TeeResult {
         let Self {
             shadow,
             message,
@@ -309,8 +260,11 @@ impl Call {
         TeeResult(message.header.ret.get())
     }
 
-    /// Writes the outputs to the guest's message: in one piece, from the first to the last. What the guest gets.
-    fn report<H: Host>(&self, host: &H) -> [u64; 4] {
+    /// Writes the outputs to the guest's message, in one piece from the first to the last.
+    ///
+    /// # Errors
+    /// When the guest has taken its message away.
+    pub(crate) fn report<H: Host>(&self, host: &H) -> Result<(), GuestMemoryError> {
         let open = Command(self.message.header.cmd.get()) == Command::OPEN_SESSION;
         let from = if open {
             msg::SESSION_OFFSET
@@ -322,10 +276,13 @@ impl Call {
             .rposition(|kind| kind.is_out());
         let to = last.map_or(msg::HEADER_SIZE - 4, |last| msg::size(last + 1));
         let outputs = &self.message.as_bytes()[from..to];
-        code(match self.place.write(host, from, outputs) {
-            Ok(()) => Return::OK,
-            // A guest that took its message away has no result.
-            Err(_) => Return::EBADADDR,
-        })
+        self.place.write(host, from, outputs)
+    }
+
+    /// Reads OP-TEE's result, and nothing else.
+    pub(crate) fn read_result<H: Host>(&self, host: &H) -> TeeResult {
+        let mut result = U32::new(u32::MAX);
+        host.read_shared(&self.shadow, msg::RET_OFFSET, result.as_mut_bytes());
+        TeeResult(result.get())
     }
 }

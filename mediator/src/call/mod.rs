@@ -5,24 +5,22 @@
 //! the vCPU that runs it otherwise. So there is nothing to lock in it, and of two vCPUs that
 //! resume the same call exactly one gets it.
 
-mod begin;
 mod end;
-mod run;
-
-pub(crate) use begin::code;
-pub(crate) use run::Next;
+mod prepare;
+mod suspend;
 
 use crate::denied::Denied;
 use crate::host::SharedPage;
 use crate::mapped::Mapped;
-use crate::memory::buffer::Release;
-use crate::memory::{Cookie, Intake, Place};
+use crate::memory::pin::Release;
+use crate::memory::{Cookie, Place};
 use crate::message::{Kind, MAX_PARAMS, Message};
-use crate::rpc::Request;
+use crate::rpc::{Function, Request};
 use crate::sessions::{Reserved, Sessions};
+use crate::smc::page_list::Intake;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Header, Param};
-use optee_proto::{FunctionId, Uuid, smc};
+use optee_proto::{Return, Uuid};
 
 /// Bits of a resume token that hold the call's slot; the rest tells one suspension from another.
 const SLOT_BITS: u32 = 6;
@@ -39,7 +37,7 @@ pub(crate) const INTAKE_STEP: usize = if cfg!(miri) { 128 } else { 1024 };
 const LONGEST_NAP: u32 = 32;
 
 /// How many SMCs one trap makes at most before the guest gets the pCPU back.
-const MAX_ROUNDS: u32 = 64;
+pub(crate) const MAX_ROUNDS: u32 = 64;
 
 /// The most buffers that a call names to OP-TEE and is in: all its parameters, and the one that its
 /// message is in.
@@ -51,17 +49,22 @@ pub(crate) const MAX_RELEASES: usize = MAX_USES + 1;
 
 /// What the registers say when OP-TEE resumes: a1, a2, a4, a5.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Answer([u64; 4]);
+pub(crate) struct Answer(pub(crate) [u64; 4]);
 
 impl Answer {
     /// Nothing; the answer, if any, is in memory.
     pub(crate) const NOTHING: Self = Self([0; 4]);
+}
 
-    /// An address and a cookie, for the RPC ALLOC.
-    pub(crate) fn memory(at: u64, cookie: u64) -> Self {
-        let ((a1, a2), (a4, a5)) = (smc::pair(at), smc::pair(cookie));
-        Self([a1, a2, a4, a5])
-    }
+/// Where a call goes from the mediator.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Back to OP-TEE.
+    Tee(Answer),
+    /// To the guest, with this function and its value; what the call waits for is in [`Call::pending`].
+    Guest(Function, u64),
+    /// Nowhere: OP-TEE has broken the protocol.
+    Lost,
 }
 
 /// What a suspended call waits for.
@@ -88,7 +91,7 @@ pub(crate) enum Pending {
     Undo(Request),
     /// The guest had to run in between; the call is done, but for pages that it is to give back. The guest then gets
     /// this.
-    Release([u64; 4]),
+    Release(Return),
 }
 
 /// What a call does besides what its message says.
@@ -136,9 +139,9 @@ pub(crate) struct Call {
     /// Behind the message is room for RPC messages.
     pub(crate) rpc_room: bool,
     /// The guest's message as it was fetched, and later with its outputs.
-    message: Message,
+    pub(crate) message: Message,
     /// What OP-TEE gets in its place, and later what it has made of that.
-    ours: Message,
+    pub(crate) ours: Message,
     /// How many parameters the guest's message has.
     params: usize,
     /// How many of them OP-TEE gets: those at the end that are nothing are left out.
@@ -162,7 +165,7 @@ pub(crate) struct Call {
     /// Pages that it is to give back.
     pub(crate) releases: heapless::Vec<Release, MAX_RELEASES>,
     /// OP-TEE's thread, once it has one.
-    thread: Option<u32>,
+    pub(crate) thread: Option<u32>,
     /// What the guest must say to resume it.
     token: u32,
     /// It sleeps, and has slept for as long as it wanted.
@@ -338,23 +341,13 @@ impl Call {
     pub(crate) const fn room(&self) -> usize {
         optee_proto::msg::size(self.sent)
     }
-
-    /// The function that brings the call to OP-TEE. Whichever the guest chose, OP-TEE gets the
-    /// message by address, in the shadow page.
-    const fn function(&self) -> FunctionId {
-        if self.rpc_room {
-            smc::CALL_WITH_RPC_ARG
-        } else {
-            smc::CALL_WITH_ARG
-        }
-    }
 }
 
 /// Why a call does not begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Refused {
+pub(crate) enum Refused {
     /// By a code in a0.
-    Code(optee_proto::Return),
+    Code(Return),
     /// By a result in the message.
     Result(Denied),
 }

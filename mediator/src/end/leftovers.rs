@@ -8,7 +8,7 @@ use crate::books::App;
 use crate::host::{Host, Leftover};
 use crate::memory::Cookie;
 use alloc::vec::Vec;
-use optee_proto::{Return, Uuid, smc};
+use optee_proto::Uuid;
 
 impl Mediator {
     /// A session cannot be closed, or does not come to be open: OP-TEE may keep an address space for it.
@@ -80,29 +80,6 @@ impl Mediator {
             Some(session) => Some(session.app),
             None => books.take_unsettled(),
         }
-    }
-
-    /// Has OP-TEE give back one buffer for RPC messages; `false` where it has none, or names none that it has.
-    pub(super) fn drop_cached<H: Host>(&self, host: &H) -> bool {
-        let args = [
-            smc::DISABLE_SHM_CACHE.get().into(),
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            self.tag(),
-        ];
-        let [a0, a1, a2, _] = self.secure(host, args);
-        if Return::from_x0(a0) != Return::OK {
-            return false;
-        }
-        let Some((_, shadow)) = self.forget_rpc_buffer(smc::unpair(a1, a2)) else {
-            return false;
-        };
-        self.give_page(host, shadow);
-        true
     }
 
     /// Has OP-TEE forget a registered buffer, if it can be asked.

@@ -26,8 +26,8 @@ mod release;
 use crate::books::{App, Life};
 use crate::host::{Host, Leftover};
 use crate::memory::Cookie;
+use crate::smc::{Made, Making};
 use crate::sync::Ordering;
-use crate::tables::{Made, Making};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
 use calls::Budget;
@@ -235,7 +235,7 @@ impl Mediator {
                 None => Stage::Cache,
             },
             Stage::Cache => {
-                if self.drop_cached(host) {
+                if self.drop_cached_rpc_buffer(host) {
                     Stage::Cache
                 } else {
                     let books = self.books.lock();

@@ -4,10 +4,9 @@
 use crate::books::{Books, Life};
 use crate::call::{Call, MAX_RELEASES, Pending, Work};
 use crate::host::{Host, Lengthy};
-use crate::memory::buffer::{FREE_COST, PageNumber, UNPIN_STEP, unpin};
+use crate::memory::pin::{FREE_COST, PageNumber, UNPIN_STEP, unpin};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
-use optee_proto::{Return, smc};
 
 /// What is left of a VM that OP-TEE has forgotten.
 #[derive(Debug)]
@@ -25,12 +24,7 @@ impl Mediator {
     /// Has OP-TEE forget the VM: the books, with what is to be given back.
     pub(super) fn forget<H: Host>(&self, host: &H) -> Result<Remains, DestroyError> {
         if self.tee.virtualised {
-            let destroyed = smc::VM_DESTROYED.get().into();
-            let args = [destroyed, self.client.get(), 0, 0, 0, 0, 0, 0];
-            let [a0, ..] = self.secure(host, args);
-            if Return::from_x0(a0) != Return::OK {
-                return Err(DestroyError::Refused(a0 as u32));
-            }
+            self.tell_destroyed(host).map_err(DestroyError::Refused)?;
         } else {
             let held = self.books.lock().held();
             if held > 0 {

@@ -3,8 +3,8 @@
 
 use super::machine::FakeHost;
 use super::ram::RAM_BASE;
+use crate::Mediator;
 use crate::addr::{Ipa, PAGE_SIZE};
-use crate::{GuestCall, Mediator};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -45,8 +45,8 @@ pub struct Guest<'a> {
     next: AtomicU64,
     /// How it begins calls: without or with room for RPC messages.
     pub function: FunctionId,
-    /// Its vCPU runs in AArch32, and there is garbage in the upper halves of its registers.
-    pub aarch32: bool,
+    /// There is garbage in the upper halves of its registers.
+    pub has_garbage: bool,
     /// What the TEE asked for: everything, in order.
     pub requests: spin::Mutex<Vec<Request>>,
     /// The cookies of FREE.
@@ -61,7 +61,7 @@ impl<'a> Guest<'a> {
             mediator,
             next: AtomicU64::new(0),
             function: smc::CALL_WITH_ARG,
-            aarch32: false,
+            has_garbage: false,
             requests: spin::Mutex::new(Vec::new()),
             freed: spin::Mutex::new(Vec::new()),
         }
@@ -79,16 +79,14 @@ impl<'a> Guest<'a> {
 
     /// One SMC, and what comes back is looked at for secrets.
     pub fn smc(&self, regs: [u64; 8]) -> [u64; 4] {
-        let aarch32 = self.aarch32;
-        let garbage = if aarch32 { 0xdead_beef << 32 } else { 0 };
+        let garbage = if self.has_garbage {
+            0xdead_beef << 32
+        } else {
+            0
+        };
         let regs = regs.map(|reg| reg | garbage);
-        self.call(GuestCall { regs, aarch32 })
-    }
-
-    /// The same in either execution state.
-    pub fn call(&self, call: GuestCall) -> [u64; 4] {
-        self.host.machine().note_registers(&call.regs);
-        let answer = self.mediator.smc(self.host, &call);
+        self.host.machine().note_registers(&regs);
+        let answer = self.mediator.smc(self.host, &regs);
         self.host.machine().check_registers(answer);
         answer
     }

@@ -3,10 +3,20 @@
 
 use super::machine::FakeHost;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::host::{ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SharedPage};
+use crate::host::{
+    ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SecureMonitor, SharedPage,
+};
 use alloc::format;
 use alloc::vec::Vec;
 use optee_proto::Uuid;
+
+impl SecureMonitor for FakeHost {
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        let mut state = self.machine.state();
+        state.smcs.push(args);
+        super::tee::smc(&mut state, self.vm, args)
+    }
+}
 
 impl Host for FakeHost {
     fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
@@ -112,12 +122,6 @@ impl Host for FakeHost {
         if !state.ram.write(page.pa().get() + offset as u64, bytes) {
             state.violate(format!("write_shared({page:?}, {offset}, {})", bytes.len()));
         }
-    }
-
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
-        let mut state = self.machine.state();
-        state.smcs.push(args);
-        super::tee::smc(&mut state, self.vm, args)
     }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {

@@ -1,29 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A shared buffer, and the memory behind an RPC message.
 
-use crate::addr::{Ipa, PAGE_SIZE};
-use crate::host::{Host, SharedPage};
+use crate::addr::PAGE_SIZE;
+use crate::host::SharedPage;
 use crate::memory::Place;
+use crate::memory::pin::PageNumber;
 use alloc::vec::Vec;
-
-/// A page of a guest, by its number: an IPA divided by the page size. 32 bits reach 16 TiB.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct PageNumber(u32);
-
-impl PageNumber {
-    /// The number of the page at an address; `None` for one inside a page, and beyond 16 TiB.
-    #[inline]
-    pub(crate) fn of(page: Ipa) -> Option<Self> {
-        // With the offset in the page as its highest bits, a number that is too large is both.
-        let number = page.get().rotate_right(PAGE_SIZE.trailing_zeros());
-        u32::try_from(number).ok().map(Self)
-    }
-
-    /// The page's address.
-    pub(crate) const fn ipa(self) -> Ipa {
-        Ipa::new(self.0 as u64 * PAGE_SIZE)
-    }
-}
 
 /// How a buffer came about, and so how it may end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,31 +74,6 @@ impl Buffer {
     }
 }
 
-/// Pages that are unpinned in one step. Under Miri fewer, so that a test need not wait for so many.
-pub(crate) const UNPIN_STEP: usize = if cfg!(miri) { 128 } else { 2048 };
-/// How many pages' time it takes to free what a buffer had beside its pages.
-pub(crate) const FREE_COST: usize = 64;
-
-/// The pages of a buffer that has ended, which OP-TEE has let go of: they are to be unpinned, which is the last thing
-/// that happens to them. Until all are, they count.
-#[derive(Debug)]
-pub(crate) struct Release {
-    /// Those that are still pinned.
-    pub(crate) pages: Vec<PageNumber>,
-    /// As how many pages it counts.
-    pub(crate) count: u32,
-}
-
-/// Takes back the pins of some pages, the last ones first: `left` at most, which becomes less. Whether none is left.
-pub(crate) fn unpin<H: Host>(host: &H, pages: &mut Vec<PageNumber>, left: &mut usize) -> bool {
-    let stay = pages.len().saturating_sub(*left);
-    *left -= pages.len() - stay;
-    for page in pages.drain(stay..) {
-        host.unpin(page.ipa());
-    }
-    pages.is_empty()
-}
-
 /// Memory for RPC messages: OP-TEE sees our page, the guest its own. Neither sees the other's,
 /// so the guest's needs no pin: a look-up at each copy decides.
 #[derive(Debug)]
@@ -130,6 +87,7 @@ pub(crate) struct RpcBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::Ipa;
 
     #[test]
     fn page_counts_do_not_truncate() {
@@ -167,20 +125,5 @@ mod tests {
         assert_eq!(buffer.place(6001), None);
         assert!(buffer.holds(0, 6000) && buffer.holds(6000, 0));
         assert!(!buffer.holds(1, 6000) && !buffer.holds(u64::MAX, 2));
-    }
-
-    #[test]
-    fn page_numbers_end_at_16_tib() {
-        assert_eq!(
-            PageNumber::of(Ipa::new(0xfff_ffff_f000))
-                .unwrap()
-                .ipa()
-                .get(),
-            0xfff_ffff_f000
-        );
-        assert_eq!(PageNumber::of(Ipa::new(0x1000_0000_0000)), None);
-        for inside in [1, 8, 0x800, 0xfff, 0xfff_ffff_f001, u64::MAX] {
-            assert_eq!(PageNumber::of(Ipa::new(inside)), None, "{inside:#x}");
-        }
     }
 }

@@ -26,7 +26,7 @@ impl Mediator {
             return Next::Tee(Answer::NOTHING);
         };
         if request.command == Command::SHM_ALLOC && theirs.header.ret.get() == 0 {
-            return self.answer_shm_alloc(host, call, request, &theirs);
+            return self.answer_shm_alloc(host, call, request, &theirs.params[0]);
         }
         if request.command == Command::LOAD_TA && theirs.header.ret.get() == 0 {
             self.learn_application(call, &request);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! OP-TEE's request is fetched, checked, translated, and put before the guest.
 
-use super::{Function, Message, Request, Source, room_is_used};
+use super::{Function, Message, Request, Source};
 use crate::Mediator;
 use crate::call::{Answer, Call, Loads, Next, Pending, Work};
 use crate::host::Host;
@@ -15,11 +15,8 @@ use optee_proto::{Origin, TeeResult, Uuid};
 use zerocopy::IntoBytes;
 
 impl Mediator {
-    /// RPC CMD: a request in memory, under this cookie, or behind the call's message.
-    pub(crate) fn ask_command<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) -> Next {
-        let Some(source) = self.find_request(host, call, cookie) else {
-            return Next::Lost;
-        };
+    /// Has the guest do the request that OP-TEE has made in `source`.
+    pub(crate) fn ask_command<H: Host>(&self, host: &H, call: &mut Call, source: Source) -> Next {
         let mut request = Request {
             source,
             command: Command(0),
@@ -40,23 +37,8 @@ impl Mediator {
         }
     }
 
-    /// Where the request is. Memory of its own belongs to the call until the request is answered.
-    fn find_request<H: Host>(&self, host: &H, call: &Call, cookie: u64) -> Option<Source> {
-        let Some(cookie) = Cookie::from_tee(cookie) else {
-            return call.rpc_room.then_some(Source::Room);
-        };
-        // OP-TEE names the memory that it had before it took the room into use, even when it
-        // uses the room.
-        if call.rpc_room && room_is_used(host, call) {
-            return Some(Source::Room);
-        }
-        let mut books = self.books.lock();
-        let (_, buffer) = books.rpc_buffers.get(cookie)?;
-        Some(Source::Buffer(cookie, buffer.take()?))
-    }
-
     /// The memory that a request was in is free for the next one.
-    pub(super) fn done_with(&self, request: Request) {
+    pub(crate) fn done_with(&self, request: Request) {
         if let Source::Buffer(cookie, memory) = request.source {
             let mut books = self.books.lock();
             if let Some((_, buffer)) = books.rpc_buffers.get(cookie) {

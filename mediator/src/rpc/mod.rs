@@ -4,7 +4,7 @@
 //! * [`ask`]: OP-TEE's request is fetched, checked, translated, and put before the guest.
 //! * [`answer`]: the guest's answer is fetched, and only what the request made an output gets
 //!   through, whatever the guest wrote besides.
-//! * [`memory`]: the RPCs that allocate and free.
+//! * [`shm`]: memory for OP-TEE's data that does not come about, or goes.
 //! * [`own`]: what is asked during the mediator's own calls.
 //!
 //! The request as OP-TEE made it stays in private memory until it is answered. So nothing that
@@ -12,12 +12,12 @@
 
 mod answer;
 mod ask;
-mod memory;
 mod own;
 mod request;
+mod shm;
 
 pub(crate) use optee_proto::rpc::Function;
-pub(crate) use request::Request;
+pub(crate) use request::{Request, Source};
 
 use crate::call::Call;
 use crate::host::{GuestMemoryError, Host, SharedPage};
@@ -26,7 +26,6 @@ use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, HEADER_SIZE, Header, Param};
 use optee_proto::rpc::{Command, MAX_PARAMS};
 use optee_proto::{Origin, TeeResult};
-use request::Source;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of room for an RPC message behind a call's message.
@@ -50,7 +49,7 @@ struct Message {
 
 impl Request {
     /// The page that OP-TEE's request is in, and where.
-    fn ours<'a>(&'a self, call: &'a Call) -> (&'a SharedPage, usize) {
+    pub(crate) fn ours<'a>(&'a self, call: &'a Call) -> (&'a SharedPage, usize) {
         match &self.source {
             Source::Room => (&call.shadow, call.room()),
             Source::Buffer(_, buffer) => (&buffer.shadow, 0),
@@ -96,7 +95,7 @@ impl Request {
     }
 
     /// Writes result and origin, the last thing to happen to OP-TEE's request.
-    fn conclude<H: Host>(&self, host: &H, call: &Call, ret: U32, origin: U32) {
+    pub(crate) fn conclude<H: Host>(&self, host: &H, call: &Call, ret: U32, origin: U32) {
         let (page, offset) = self.ours(call);
         let words = [U32::new(MARK), ret, origin];
         host.write_shared(page, offset + PAD_OFFSET, words.as_bytes());
@@ -124,7 +123,7 @@ pub(crate) fn mark_room<H: Host>(host: &H, call: &Call) {
 }
 
 /// Whether OP-TEE has written a request into the room behind a message.
-fn room_is_used<H: Host>(host: &H, call: &Call) -> bool {
+pub(crate) fn room_is_used<H: Host>(host: &H, call: &Call) -> bool {
     let mut pad = U32::ZERO;
     host.read_shared(&call.shadow, call.room() + PAD_OFFSET, pad.as_mut_bytes());
     pad.get() != MARK

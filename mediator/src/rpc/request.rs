@@ -9,7 +9,7 @@ use optee_proto::rpc::{Command, MAX_PARAMS, NOTIFICATION_SEND, NOTIFICATION_WAIT
 
 /// Where OP-TEE has its request.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(crate) enum Source {
     /// Behind the call's message.
     Room,
     /// In memory of its own, which nobody else can use meanwhile.
@@ -22,7 +22,7 @@ pub(crate) struct Request {
     pub(super) source: Source,
     pub(super) command: Command,
     /// As OP-TEE wrote them.
-    pub(super) params: [Param; MAX_PARAMS],
+    pub(crate) params: [Param; MAX_PARAMS],
     pub(super) kinds: [Kind; MAX_PARAMS],
     pub(super) count: usize,
 }

@@ -453,11 +453,8 @@ fn creation_fails_cleanly_and_resets_work() {
     machine.limit_shared_pages(100);
 
     // Without OP-TEE there are no calls.
-    let call = crate::GuestCall {
-        regs: [smc::CALL_WITH_ARG.get().into(); 8],
-        aarch32: false,
-    };
-    assert_eq!(b.smc(&host, &call), [7, 0, 0, 0]);
+    let regs = [smc::CALL_WITH_ARG.get().into(); 8];
+    assert_eq!(b.smc(&host, &regs), [7, 0, 0, 0]);
     assert_eq!(b.destroy(&host), Ok(()));
 
     a.mediator.destroy(&a.host).unwrap();

@@ -3,7 +3,9 @@
 
 use super::Vm;
 use crate::addr::{Ipa, Pa};
-use crate::{ForeignInterrupt, GuestCall, GuestMemoryError, Host, Leftover, PinError, SharedPage};
+use crate::{
+    ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SecureMonitor, SharedPage,
+};
 use core::cell::RefCell;
 use optee_proto::Uuid;
 
@@ -19,8 +21,14 @@ pub(crate) fn during_smc(vm: &Vm, regs: [u64; 8], happens: impl FnMut(&Vm)) -> [
         vm,
         happens: RefCell::new(happens),
     };
-    let aarch32 = false;
-    vm.mediator.smc(&host, &GuestCall { regs, aarch32 })
+    vm.mediator.smc(&host, &regs)
+}
+
+impl<F: FnMut(&Vm)> SecureMonitor for During<'_, F> {
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        (self.happens.borrow_mut())(self.vm);
+        self.vm.host.smc(args)
+    }
 }
 
 impl<F: FnMut(&Vm)> Host for During<'_, F> {
@@ -58,11 +66,6 @@ impl<F: FnMut(&Vm)> Host for During<'_, F> {
 
     fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
         self.vm.host.write_shared(page, offset, bytes);
-    }
-
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
-        (self.happens.borrow_mut())(self.vm);
-        self.vm.host.smc(args)
     }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {

@@ -9,8 +9,10 @@ extern crate std;
 use super::{SESSION, Vm};
 use crate::addr::{Ipa, Pa};
 use crate::fake::{FakeHost, Guest, Machine, Step};
-use crate::host::{ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SharedPage};
-use crate::{Config, DestroyError, GuestCall, Mediator};
+use crate::host::{
+    ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SecureMonitor, SharedPage,
+};
+use crate::{Config, DestroyError, Mediator};
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param};
 use optee_proto::rpc::Function;
@@ -29,6 +31,15 @@ fn model(run: fn()) {
 
 /// A vCPU's view of the machine: another one may come in between before everything it does.
 struct Stepping<'a>(&'a FakeHost);
+
+impl SecureMonitor for Stepping<'_> {
+    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+        yield_now();
+        let answer = self.0.smc(args);
+        yield_now();
+        answer
+    }
+}
 
 impl Host for Stepping<'_> {
     fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
@@ -67,12 +78,6 @@ impl Host for Stepping<'_> {
         yield_now();
         self.0.write_shared(page, offset, bytes);
     }
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
-        yield_now();
-        let answer = self.0.smc(args);
-        yield_now();
-        answer
-    }
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.0.foreign_interrupt()
     }
@@ -109,8 +114,7 @@ impl Shared {
     /// One SMC of a vCPU.
     fn smc(&self, regs: [u64; 8]) -> [u64; 4] {
         let host = Stepping(&self.vm.host);
-        let aarch32 = false;
-        self.mediator().smc(&host, &GuestCall { regs, aarch32 })
+        self.mediator().smc(&host, &regs)
     }
 
     /// A page for RPC messages.

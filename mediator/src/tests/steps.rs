@@ -5,7 +5,7 @@
 use super::{Vm, vm};
 use crate::call::INTAKE_STEP;
 use crate::fake::{Machine, Step};
-use crate::memory::buffer::UNPIN_STEP;
+use crate::memory::pin::UNPIN_STEP;
 use crate::memory::{Cookie, GuestCookie, Provenance};
 use crate::{Config, Progress};
 use optee_proto::msg::{Attr, Command, Param};

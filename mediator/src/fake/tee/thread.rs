@@ -5,7 +5,7 @@ use super::{Object, Outcome, Partition, Step, Thread, is_shared, partition};
 use crate::addr::PAGE_SIZE;
 use crate::fake::machine::State;
 use crate::fake::ram::Owner;
-use crate::tables;
+use crate::smc::COOKIE;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec;
@@ -93,7 +93,7 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
 
 /// Whether a call is one of those with which the mediator has tables made. They are in no script.
 fn is_for_tables(params: &[Param]) -> bool {
-    matches!(params, [param] if param.c.get() == tables::COOKIE)
+    matches!(params, [param] if param.c.get() == COOKIE)
 }
 
 /// A call whose message is said to be in a buffer. Only the mediator itself makes one, before there are others, so
@@ -104,7 +104,7 @@ pub(super) fn begin_in_buffer(state: &mut State, vm: u16, args: &[u64; 8]) -> [u
     let known = partition.objects.get(&cookie).map(|object| object.size);
     let first = partition.threads.is_empty() && partition.outcomes.is_empty();
     match known {
-        Some(size) if first && cookie == tables::COOKIE && !args[3].is_multiple_of(8) => {
+        Some(size) if first && cookie == COOKIE && !args[3].is_multiple_of(8) => {
             map(state, vm, size.div_ceil(PAGE_SIZE));
         }
         _ => state.violate(format!("a message in the buffer {cookie:#x}")),
@@ -239,7 +239,7 @@ fn take_allocation(
 /// Reads a page list and takes a buffer in.
 fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<Vec<u64>> {
     let (pointer, size) = (param.a.get(), param.b.get());
-    if param.c.get() == tables::COOKIE {
+    if param.c.get() == COOKIE {
         return register_for_tables(state, vm, param);
     }
     let offset = pointer % PAGE_SIZE;

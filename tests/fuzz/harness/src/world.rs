@@ -4,7 +4,7 @@
 use crate::input::Input;
 use mediator::addr::{Ipa, PAGE_SIZE};
 use mediator::fake::{FakeHost, Guest, Machine, RAM_BASE};
-use mediator::{ClientId, Config, GuestCall, Mediator, Stats, probe};
+use mediator::{ClientId, Config, Mediator, Stats, probe};
 use optee_proto::le::{U32, U64};
 use optee_proto::msg::{Attr, Command, Header, Param};
 use optee_proto::{FunctionId, smc};
@@ -132,16 +132,8 @@ impl Vm {
     }
 
     /// One SMC; registers that come back are looked at for secrets.
-    pub(crate) fn call(&self, call: GuestCall) -> [u64; 4] {
-        Guest::new(&self.host, &self.mediator).call(call)
-    }
-
-    /// One SMC from AArch64.
     pub(crate) fn smc(&self, regs: [u64; 8]) -> [u64; 4] {
-        self.call(GuestCall {
-            regs,
-            aarch32: false,
-        })
+        Guest::new(&self.host, &self.mediator).smc(regs)
     }
 
     /// A call with a pair of registers.

@@ -4,9 +4,9 @@
 use super::script::script;
 use crate::input::Input;
 use crate::world::{NAMES, PAGES, Vm, message, page, word};
+use mediator::ForeignInterrupt;
 use mediator::addr::{Ipa, PAGE_SIZE};
 use mediator::fake::{FakeHost, Guest as Kernel};
-use mediator::{ForeignInterrupt, GuestCall};
 use optee_proto::le::{U32, U64};
 use optee_proto::msg::{self, Attr, Command, Header, Param};
 use optee_proto::rpc::{self, Function};
@@ -101,8 +101,8 @@ impl<'a> Guest<'a> {
                 if input.flag() {
                     regs[0] = u64::from(input.below(24) as u32 | 0x3200_0000);
                 }
-                let aarch32 = input.flag();
-                let answer = self.vm.call(GuestCall { regs, aarch32 });
+                let regs = truncate(regs, input.flag());
+                let answer = self.vm.smc(regs);
                 self.note(page(0), answer);
             }
             23 => {
@@ -238,10 +238,8 @@ impl<'a> Guest<'a> {
             _ => {}
         }
         let [a1, a2, a7] = [(); 3].map(|()| self.word(input));
-        self.vm.call(GuestCall {
-            regs: [function.get().into(), a1, a2, 0, 0, 0, 0, a7],
-            aarch32: input.flag(),
-        });
+        let regs = [function.get().into(), a1, a2, 0, 0, 0, 0, a7];
+        self.vm.smc(truncate(regs, input.flag()));
     }
 
     /// Where the guest finds what a call asks for.
@@ -340,4 +338,9 @@ impl<'a> Guest<'a> {
         bytes.extend_from_slice(params.as_bytes());
         self.vm.poke(at, &bytes);
     }
+}
+
+/// Clears the upper halves of a guest's registers where `is_narrow` says so.
+fn truncate(regs: [u64; 8], is_narrow: bool) -> [u64; 8] {
+    regs.map(|reg| if is_narrow { reg & 0xffff_ffff } else { reg })
 }

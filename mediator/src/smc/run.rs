@@ -1,28 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A call is in OP-TEE, and comes out again: done, or with something to ask for.
 
-use super::{Answer, Call, MAX_CALLS, MAX_ROUNDS, Pending, SLOT_BITS, Work, code};
+use super::code;
 use crate::Mediator;
-use crate::books::Life;
+use crate::call::{Answer, Call, MAX_ROUNDS, Next, Pending, Work};
 use crate::host::{ForeignInterrupt, Host};
 use crate::rpc::Function;
 use alloc::boxed::Box;
 use core::mem;
 use optee_proto::{Return, smc};
 
-/// What the guest is told that is no more.
-const NOBODY: [u64; 4] = [0; 4];
-
-/// Where a call goes from the mediator.
-#[derive(Debug)]
-pub(crate) enum Next {
-    /// Back to OP-TEE.
-    Tee(Answer),
-    /// To the guest, with these a0 and a1:a2; what it waits for is in [`Call::pending`].
-    Guest(Function, u64),
-    /// Nowhere: OP-TEE has broken the protocol.
-    Lost,
-}
+/// What a guest that is no more is told.
+const NOBODY: Return = Return::OK;
 
 impl Mediator {
     /// Does SMCs for a call until it is done or the guest has to do something.
@@ -85,7 +74,7 @@ impl Mediator {
                     }
                 }
             }
-            Function::CMD => self.ask_command(host, call, smc::unpair(a1, a2)),
+            Function::CMD => self.ask_command_by_cookie(host, call, smc::unpair(a1, a2)),
             Function::ALLOC => self.ask_alloc(call, a1 & 0xffff_ffff),
             Function::FREE => self.ask_free(host, call, smc::unpair(a1, a2)),
             _ => Next::Lost,
@@ -98,39 +87,21 @@ impl Mediator {
         [function, a1, a2, thread.into(), a4, a5, 0, self.tag()]
     }
 
-    /// Leaves a call to the guest, until it resumes it.
-    pub(crate) fn suspend(&self, mut call: Box<Call>, a0: u64, value: u64) -> [u64; 4] {
+    /// Leaves a call to the guest, with `a0` and `value` to tell it.
+    pub(super) fn suspend(&self, call: Box<Call>, a0: u64, value: u64) -> [u64; 4] {
         let (a1, a2) = smc::pair(value);
-        let mut books = self.books.lock();
-        books.suspensions = books.suspensions.wrapping_add(1);
-        let token = books.suspensions << SLOT_BITS | call.slot as u32;
-        call.token = token;
-        let slot = call.slot;
-        books.suspended[slot] = Some(call);
-        [a0, a1, a2, token.into()]
+        [a0, a1, a2, self.store_suspended(call).into()]
     }
 
-    /// The guest returns from an RPC.
-    pub(crate) fn resume<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
-        let token = regs[3] as u32;
-        let taken = {
-            let mut books = self.books.lock();
-            if books.life != Life::Live {
-                return code(Return::ENOTAVAIL);
-            }
-            let slot = (token & (MAX_CALLS - 1)) as usize;
-            books
-                .suspended
-                .get_mut(slot)
-                .and_then(|at| at.take_if(|call| call.token == token))
-        };
-        let Some(mut call) = taken else {
-            self.counters.denied.bump();
-            return code(Return::ERESUME);
+    /// Goes on with a call when the guest returns from an RPC.
+    pub(super) fn resume<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
+        let mut call = match self.take_suspended(regs[3] as u32) {
+            Ok(call) => call,
+            Err(answer) => return code(answer),
         };
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
             Pending::Enter => return self.enter(host, call),
-            Pending::Release(answer) => return self.finish(host, call, answer),
+            Pending::Release(answer) => return self.conclude_release(host, call, answer),
             Pending::Resume(answer) => self.carry_on(host, &mut call, answer),
             Pending::Alloc => self.answer_alloc(
                 host,
@@ -160,11 +131,11 @@ impl Mediator {
                 return;
             }
             Pending::Enter => {
-                self.settle(host, call, None, NOBODY);
+                self.conclude(host, call, None, NOBODY);
                 return;
             }
             Pending::Release(_) => {
-                self.finish(host, call, NOBODY);
+                self.conclude_release(host, call, NOBODY);
                 return;
             }
             Pending::Resume(answer) => self.carry_on(host, &mut call, answer),
@@ -208,13 +179,5 @@ impl Mediator {
             Next::Guest(function, value) => self.suspend(call, function.a0(), value),
             Next::Lost => self.lose(call),
         }
-    }
-
-    /// OP-TEE has broken the protocol. What the call holds stays as it is, since OP-TEE may go
-    /// on using it, until the VM ends.
-    pub(crate) fn lose(&self, call: Box<Call>) -> [u64; 4] {
-        self.counters.lost.bump();
-        self.books.lock().lose(call);
-        code(Return::ENOTAVAIL)
     }
 }

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A call begins: the message is fetched, checked, and built anew for OP-TEE.
+//! A guest's message is fetched, checked, and built anew for OP-TEE.
 
-use super::{Call, INTAKE_STEP, Pending, Refused, Work};
-use crate::addr::Ipa;
+use super::{Call, Pending, Refused, Work};
+use crate::Mediator;
 use crate::books::{Life, TooMuch};
 use crate::denied::Denied;
-use crate::host::Host;
-use crate::memory::{Buffer, GuestCookie, Intake, Place, Progress, Provenance, Refusal};
-use crate::message::{Kind, PageList, USUAL_SIZE, arity};
-use crate::{Mediator, rpc};
+use crate::host::{GuestMemoryError, Host};
+use crate::memory::{GuestCookie, Progress, Refusal};
+use crate::message::{Kind, USUAL_SIZE, arity};
+use crate::rpc;
 use alloc::boxed::Box;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, Command, Header, Param};
-use optee_proto::{FunctionId, Origin, Return, TeeResult, Uuid, smc};
+use optee_proto::{Origin, Return, TeeResult, Uuid};
 use zerocopy::IntoBytes;
 
 impl From<Refusal> for Refused {
@@ -35,60 +35,37 @@ impl From<TooMuch> for Refused {
 }
 
 impl Mediator {
-    /// One of the three calls that begin with a message.
-    pub(crate) fn begin<H: Host>(
-        &self,
-        host: &H,
-        function: FunctionId,
-        regs: &[u64; 8],
-    ) -> [u64; 4] {
-        let mut call = {
-            let mut books = self.books.lock();
-            if books.life != Life::Live {
-                return code(Return::ENOTAVAIL);
-            }
-            match books.idle.pop() {
-                Some(call) => call,
-                // Nobody ends whom the guest could wait for.
-                None if books.all_are_lost() => return code(Return::ENOTAVAIL),
-                None => return code(Return::ETHREAD_LIMIT),
-            }
-        };
-        self.counters.yielding.bump();
-        let prepared = self
-            .find_message(&mut call, function, regs)
-            .and_then(|()| call.fetch(host, || self.offers_notifications()))
-            .and_then(|()| self.prepare(&mut call));
-        match prepared {
-            Ok(()) => self.enter(host, call),
-            Err(refused) => self.refuse(host, call, refused),
+    /// Takes a call that nobody uses.
+    ///
+    /// # Errors
+    /// What the guest hears where the VM is not live, or has no call left.
+    #[inline]
+    pub(crate) fn take_idle_call(&self) -> Result<Box<Call>, Return> {
+        let mut books = self.books.lock();
+        if books.life != Life::Live {
+            return Err(Return::ENOTAVAIL);
+        }
+        match books.idle.pop() {
+            Some(call) => Ok(call),
+            // No call ends for which the guest could wait.
+            None if books.all_are_lost() => Err(Return::ENOTAVAIL),
+            None => Err(Return::ETHREAD_LIMIT),
         }
     }
 
-    /// Where the guest has its message.
+    /// Fetches the guest's message from where the transport has found it, checks it, and decides what the call may do.
     #[inline]
-    fn find_message(
+    pub(crate) fn prepare_message<H: Host>(
         &self,
+        host: &H,
         call: &mut Call,
-        function: FunctionId,
-        regs: &[u64; 8],
     ) -> Result<(), Refused> {
-        let value = smc::unpair(regs[1], regs[2]);
-        call.rpc_room = function != smc::CALL_WITH_ARG;
-        if function == smc::CALL_WITH_REGD_ARG {
-            self.find_in_buffer(call, GuestCookie(value), regs[3] & 0xffff_ffff)?;
-        } else {
-            let at = Ipa::new(value);
-            if !at.is_page_aligned() {
-                return Err(Refused::Code(Return::EBADADDR));
-            }
-            call.place = Place::page(at);
-        }
-        Ok(())
+        call.fetch(host, || self.offers_notifications())?;
+        self.prepare(call)
     }
 
     /// The message is at `offset` of a registered buffer.
-    fn find_in_buffer(
+    pub(crate) fn find_in_buffer(
         &self,
         call: &mut Call,
         guest: GuestCookie,
@@ -212,92 +189,14 @@ impl Mediator {
         Ok(())
     }
 
-    /// Reserves a buffer; its pages are taken in by [`Mediator::enter`].
-    fn prepare_register(&self, call: &mut Call) -> Result<(), Refused> {
-        let param = call.message.params[0];
-        if param.attr() != Attr::PAGE_LIST {
-            return Err(Denied(TeeResult::BAD_PARAMETERS).into());
-        }
-        let PageList {
-            buf_ptr,
-            size,
-            cookie,
-        } = PageList::of(&param).map_err(Denied)?;
-        let list = Ipa::new(buf_ptr);
-        let offset = list.page_offset();
-        let count = Buffer::pages(size, offset).ok_or(Denied(TeeResult::BAD_PARAMETERS))?;
-        let cookie =
-            self.books
-                .lock()
-                .reserve(cookie, Provenance::Registered, size, offset, count)?;
-        match Intake::new(count, list.page()) {
-            Ok(intake) => call.work = Work::Register { cookie, intake },
-            Err(refusal) => {
-                let mut books = self.books.lock();
-                // No page is pinned.
-                if let Some((_, release)) = books.remove(cookie) {
-                    books.released(release.count);
-                }
-                return Err(refusal.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings a call whose message is checked to OP-TEE, as soon as all pages of the buffer that
-    /// comes with it are there, or no other call names the buffer or the session that goes with it.
-    pub(crate) fn enter<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
-        if !matches!(call.work, Work::Plain) {
-            match self.get_ready(host, &mut call) {
-                Ok(Progress::Done) => {}
-                Ok(Progress::More) => return self.wait(host, call),
-                Err(refused) => return self.refuse(host, call, refused),
-            }
-        }
-        let Call {
-            message,
-            ours,
-            sent,
-            work,
-            ..
-        } = &mut *call;
-        let (cmd, session) = match work {
-            Work::Refuse { session, .. } => (Command::CLOSE_SESSION, (*session).into()),
-            _ => (Command(message.header.cmd.get()), message.header.session),
-        };
-        let (ret, origin) = match cmd {
-            // OP-TEE does these without a word about how it went.
-            Command::DO_BOTTOM_HALF | Command::STOP_ASYNC_NOTIF => {
-                (TeeResult::SUCCESS, Origin::TEE)
-            }
-            // Until OP-TEE says otherwise, nothing has succeeded.
-            _ => (TeeResult::COMMUNICATION, Origin::COMMS),
-        };
-        ours.header = Header {
-            cmd: cmd.0.into(),
-            session,
-            pad: U32::ZERO,
-            ret: U32::new(ret.0),
-            ret_origin: U32::new(origin.0),
-            num_params: U32::new(*sent as u32),
-            ..message.header
-        };
-        let size = msg::size(call.sent);
-        host.write_shared(&call.shadow, 0, &call.ours.as_bytes()[..size]);
-        if call.rpc_room {
-            rpc::mark_room(host, &call);
-        }
-        let (a1, a2) = smc::pair(call.shadow.pa().get());
-        let function = call.function();
-        let cached = if call.rpc_room { 0 } else { smc::SHM_CACHED };
-        let args = [function.get().into(), a1, a2, cached, 0, 0, 0, self.tag()];
-        self.run(host, call, args)
-    }
-
     /// Sees to it that all pages of a buffer that comes are there, and that nobody uses a buffer or a session
     /// that goes. Where that is not so yet, the guest runs, and the call waits for that.
     #[inline(never)]
-    fn get_ready<H: Host>(&self, host: &H, call: &mut Call) -> Result<Progress, Refused> {
+    pub(crate) fn get_ready<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+    ) -> Result<Progress, Refused> {
         if let Work::Unregister(cookie) = call.work {
             // OP-TEE panics when a call names a buffer while another has it forgotten: for a moment
             // the name is still there, and no reference is left. So nobody may be on the way.
@@ -325,51 +224,7 @@ impl Mediator {
             }
             call.work = Work::Close(session);
         }
-        if let Work::Register { cookie, intake } = &mut call.work {
-            if intake.step(host, INTAKE_STEP, || self.take_page(host))? == Progress::More {
-                call.pending = Pending::Enter;
-                return Ok(Progress::More);
-            }
-            let Param { a, b, .. } = call.message.params[0];
-            let offset = Ipa::new(a.get()).page_offset();
-            let start = intake.list_start().map_or(0, |pa| pa.get());
-            call.ours.params[0] =
-                Param::new(Attr::PAGE_LIST, start | offset, b.get(), cookie.get());
-        }
-        Ok(Progress::Done)
-    }
-
-    /// Gives the guest the pCPU back. A call that waits for others asks it to sleep meanwhile, if there is room
-    /// for a request: a kernel comes back from an interrupt at once, and would be busy with nothing else.
-    #[inline(never)]
-    fn wait<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
-        let works = matches!(call.work, Work::Register { .. });
-        let function = if !works && rpc::ask_to_sleep(host, &call, call.nap()) {
-            call.naps = call.naps.saturating_add(1);
-            rpc::Function::CMD
-        } else {
-            rpc::Function::FOREIGN_INTR
-        };
-        self.suspend(call, function.a0(), 0)
-    }
-
-    /// Tells the guest that its call does not begin, and why.
-    #[cold]
-    fn refuse<H: Host>(&self, host: &H, call: Box<Call>, refused: Refused) -> [u64; 4] {
-        if refused != Refused::Code(Return::ETHREAD_LIMIT) {
-            self.counters.denied.bump();
-        }
-        let answer = match refused {
-            Refused::Code(answer) => answer,
-            Refused::Result(Denied(result)) => {
-                let words = [U32::new(result.0), U32::new(Origin::COMMS.0)];
-                match call.place.write(host, msg::RET_OFFSET, words.as_bytes()) {
-                    Ok(()) => Return::OK,
-                    Err(_) => Return::EBADADDR,
-                }
-            }
-        };
-        self.settle(host, call, None, code(answer))
+        self.pin_registered(host, call)
     }
 }
 
@@ -423,9 +278,61 @@ impl Call {
         }
         Ok(())
     }
-}
 
-/// An answer that is a code in a0 and nothing else.
-pub(crate) const fn code(answer: Return) -> [u64; 4] {
-    [answer.get(), 0, 0, 0]
+    /// Builds OP-TEE's message field by field, and writes it to the shadow page.
+    #[inline]
+    pub(crate) fn rebuild<H: Host>(&mut self, host: &H) {
+        let Self {
+            message,
+            ours,
+            sent,
+            work,
+            ..
+        } = self;
+        let (cmd, session) = match work {
+            Work::Refuse { session, .. } => (Command::CLOSE_SESSION, (*session).into()),
+            _ => (Command(message.header.cmd.get()), message.header.session),
+        };
+        let (ret, origin) = match cmd {
+            // OP-TEE does these without a word about how it went.
+            Command::DO_BOTTOM_HALF | Command::STOP_ASYNC_NOTIF => {
+                (TeeResult::SUCCESS, Origin::TEE)
+            }
+            // Until OP-TEE says otherwise, nothing has succeeded.
+            _ => (TeeResult::COMMUNICATION, Origin::COMMS),
+        };
+        ours.header = Header {
+            cmd: cmd.0.into(),
+            session,
+            pad: U32::ZERO,
+            ret: U32::new(ret.0),
+            ret_origin: U32::new(origin.0),
+            num_params: U32::new(*sent as u32),
+            ..message.header
+        };
+        let size = msg::size(self.sent);
+        host.write_shared(&self.shadow, 0, &self.ours.as_bytes()[..size]);
+        if self.rpc_room {
+            rpc::mark_room(host, self);
+        }
+    }
+
+    /// Asks the guest to sleep, by a request behind its message. Returns `false` where there is no room for one.
+    pub(crate) fn ask_to_sleep<H: Host>(&mut self, host: &H) -> bool {
+        let is_asked = rpc::ask_to_sleep(host, self, self.nap());
+        if is_asked {
+            self.naps = self.naps.saturating_add(1);
+        }
+        is_asked
+    }
+
+    /// Writes a result of the mediator's own to the guest's message.
+    pub(crate) fn write_result<H: Host>(
+        &self,
+        host: &H,
+        result: TeeResult,
+    ) -> Result<(), GuestMemoryError> {
+        let words = [U32::new(result.0), U32::new(Origin::COMMS.0)];
+        self.place.write(host, msg::RET_OFFSET, words.as_bytes())
+    }
 }

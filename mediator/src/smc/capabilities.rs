@@ -2,7 +2,7 @@
 //! Which capabilities each side hears of.
 
 use crate::config::Config;
-use crate::probe::TeeInfo;
+use crate::tee_info::TeeInfo;
 use optee_proto::caps::{NormalCaps, SecureCaps};
 
 /// What OP-TEE hears of the guest. It refuses the call over a bit that it does not know, so

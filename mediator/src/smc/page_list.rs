@@ -7,8 +7,9 @@
 //! guest runs: no guest can hold a pCPU with one.
 
 use crate::addr::{Ipa, Pa};
-use crate::host::{Host, Lengthy, PinError, SharedPage};
-use crate::memory::buffer::PageNumber;
+use crate::host::{Host, Lengthy, SharedPage};
+use crate::memory::Progress;
+use crate::memory::pin::{PageNumber, Refusal, pin};
 use alloc::vec::Vec;
 use optee_proto::le::U64;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
@@ -16,24 +17,6 @@ use zerocopy::IntoBytes;
 
 /// How many words are fetched at once. Seven times this is an eighth less than a page of a list.
 const CHUNK: usize = 64;
-
-/// Why a list was not taken in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refusal {
-    /// The guest's fault: something in the list is not its RAM, or not aligned.
-    BadAddress,
-    /// The hypervisor's memory is exhausted, or a page is pinned too often.
-    NoMemory,
-}
-
-/// How far a list is taken in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Progress {
-    /// All of it.
-    Done,
-    /// Not all; call again.
-    More,
-}
 
 /// A buffer's pages on their way from the guest's list to ours.
 #[derive(Debug)]
@@ -149,16 +132,7 @@ impl Intake {
             }
             self.list.push(page);
         }
-        for word in &mut *pages {
-            let page = Ipa::new(word.get());
-            let number = PageNumber::of(page).ok_or(Refusal::BadAddress)?;
-            let pa = host.pin(page).map_err(|error| match error {
-                PinError::NotOwnMemory(_) => Refusal::BadAddress,
-                PinError::TooManyPins(_) => Refusal::NoMemory,
-            })?;
-            self.pins.push(number);
-            *word = U64::new(pa.get());
-        }
+        pin(host, pages, &mut self.pins)?;
         if let Some(page) = self.list.last() {
             host.write_shared(page, at * 8, pages.as_bytes());
         }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Fast calls: answered here, or passed on with the VM's own number.
 
+use super::{capabilities, code};
 use crate::Mediator;
-use crate::call::code;
-use crate::capabilities;
 use crate::host::Host;
 use crate::sync::Ordering;
 use optee_proto::{FunctionId, Return, smc};
@@ -17,7 +16,7 @@ const CALLS_OF_AN_OFFER: u64 = 2;
 impl Mediator {
     /// A fast call of the guest's. Its identifier is without the hint bit.
     #[inline]
-    pub(crate) fn fast<H: Host>(
+    pub(super) fn fast<H: Host>(
         &self,
         host: &H,
         function: FunctionId,
@@ -58,7 +57,7 @@ impl Mediator {
 
     /// Nothing that the guest may call.
     #[cold]
-    pub(crate) fn unknown(&self, function: FunctionId) -> [u64; 4] {
+    pub(super) fn unknown(&self, function: FunctionId) -> [u64; 4] {
         self.counters.denied.bump();
         // SMCCC wants -1 in the width of the convention.
         if function.is_smc64() {

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A call waits for its guest, under a token that names one suspension of one call.
+
+use super::{Call, MAX_CALLS, SLOT_BITS};
+use crate::Mediator;
+use crate::books::Life;
+use alloc::boxed::Box;
+use optee_proto::Return;
+
+impl Mediator {
+    /// Leaves a call to the guest, until the guest resumes it with the token that this returns.
+    #[inline]
+    pub(crate) fn store_suspended(&self, mut call: Box<Call>) -> u32 {
+        let mut books = self.books.lock();
+        books.suspensions = books.suspensions.wrapping_add(1);
+        let token = books.suspensions << SLOT_BITS | call.slot as u32;
+        call.token = token;
+        let slot = call.slot;
+        books.suspended[slot] = Some(call);
+        token
+    }
+
+    /// Takes the call that the guest resumes with a token. Of two vCPUs with the same token one gets it.
+    ///
+    /// # Errors
+    /// What the guest hears where the VM is not live, or there is no such call.
+    #[inline]
+    pub(crate) fn take_suspended(&self, token: u32) -> Result<Box<Call>, Return> {
+        let taken = {
+            let mut books = self.books.lock();
+            if books.life != Life::Live {
+                return Err(Return::ENOTAVAIL);
+            }
+            let slot = (token & (MAX_CALLS - 1)) as usize;
+            books
+                .suspended
+                .get_mut(slot)
+                .and_then(|at| at.take_if(|call| call.token == token))
+        };
+        taken.ok_or_else(|| {
+            self.counters.denied.bump();
+            Return::ERESUME
+        })
+    }
+
+    /// Keeps a call until the VM's end, since OP-TEE has broken the protocol: it may go on using what the call holds.
+    pub(crate) fn keep_lost(&self, call: Box<Call>) {
+        self.counters.lost.bump();
+        self.books.lock().lose(call);
+    }
+}

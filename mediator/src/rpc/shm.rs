@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What follows where memory for OP-TEE's data does not come about, or goes: SHM_ALLOC and SHM_FREE.
+
+use super::{Function, Message, Request};
+use crate::Mediator;
+use crate::call::{Answer, Call, Next, Pending};
+use crate::host::Host;
+use crate::memory::GuestCookie;
+use crate::memory::pin::Release;
+use optee_proto::TeeResult;
+use optee_proto::le::U32;
+use optee_proto::msg::{Attr, Header, Param};
+use optee_proto::rpc::Command;
+
+impl Mediator {
+    /// A call that goes on is to give back what OP-TEE had asked for.
+    pub(crate) fn release_asked<H: Host>(&self, host: &H, call: &mut Call, release: Release) {
+        let count = release.count;
+        self.books.lock().given_back(&mut call.mapped, count);
+        self.release(host, call, release);
+    }
+
+    /// Has the guest free what it allocated in vain, by a request of our own; OP-TEE hears of
+    /// the failure afterwards.
+    pub(crate) fn undo<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        request: Request,
+        guest: GuestCookie,
+    ) -> Next {
+        self.counters.denied.bump();
+        let kind = request.params[0].a.get();
+        let mut message = Message {
+            header: Header {
+                cmd: U32::new(Command::SHM_FREE.0),
+                num_params: U32::new(1),
+                ..Header::default()
+            },
+            ..Message::default()
+        };
+        message.params[0] = Param::new(Attr::VALUE_INPUT, kind, guest.0, 0);
+        if request.write_guest(host, call, &message, 1).is_err() {
+            return self.fail_shm_alloc(host, call, request);
+        }
+        let name = self.guest_name(&request);
+        call.pending = Pending::Undo(request);
+        Next::Guest(Function::CMD, name)
+    }
+
+    /// There is no memory after all: the guest has freed what it allocated in vain.
+    pub(crate) fn answer_undone<H: Host>(&self, host: &H, call: &Call, request: Request) -> Next {
+        request.fail(host, call, TeeResult::OUT_OF_MEMORY);
+        self.done_with(request);
+        Next::Tee(Answer::NOTHING)
+    }
+
+    /// OP-TEE hears that there is no memory.
+    pub(crate) fn fail_shm_alloc<H: Host>(&self, host: &H, call: &Call, request: Request) -> Next {
+        self.counters.denied.bump();
+        self.answer_undone(host, call, request)
+    }
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A yielding call's return code.
+
+use super::code;
+use crate::Mediator;
+use crate::call::{Call, Pending, Work};
+use crate::host::Host;
+use alloc::boxed::Box;
+use optee_proto::{Return, TeeResult};
+
+impl Mediator {
+    /// Ends a call that OP-TEE has returned from with `answer` in a0.
+    pub(super) fn end<H: Host>(&self, host: &H, mut call: Box<Call>, answer: Return) -> [u64; 4] {
+        let is_done = match answer {
+            Return::OK => true,
+            // OP-TEE has not acted upon the message.
+            Return::EBADADDR | Return::EBADCMD | Return::ENOMEM => false,
+            Return::ETHREAD_LIMIT | Return::ENOTAVAIL | Return::EBUSY if call.thread.is_none() => {
+                false
+            }
+            // Anything else leaves open what OP-TEE still uses.
+            _ => return self.lose(call),
+        };
+        if matches!(call.work, Work::Refuse { .. }) {
+            return self.end_refusal(host, call, answer);
+        }
+        if !is_done {
+            return self.conclude(host, call, None, answer);
+        }
+        let result = call.collect(host);
+        if result == TeeResult::SUCCESS && self.must_not_have(&call) {
+            self.turn_into_close(host, &mut call);
+            return self.enter(host, call);
+        }
+        let answer = reported(call.report(host).is_ok());
+        self.conclude(host, call, Some(result), answer)
+    }
+
+    /// Ends the call in which OP-TEE was to close a session that the policy denies. The guest hears that it was denied.
+    #[cold]
+    fn end_refusal<H: Host>(&self, host: &H, call: Box<Call>, answer: Return) -> [u64; 4] {
+        // The session must not stay open, so this goes on when there is a thread for it.
+        if answer == Return::ETHREAD_LIMIT {
+            return self.pause(call, Pending::Enter);
+        }
+        let result = if answer == Return::OK {
+            call.read_result(host)
+        } else {
+            TeeResult(u32::MAX)
+        };
+        let told = reported(call.report(host).is_ok());
+        self.conclude(host, call, Some(result), told)
+    }
+
+    /// Settles a call, of which OP-TEE has said `result`, or nothing where it has not acted upon the message. The guest gets
+    /// `answer`, now or when all pages are unpinned.
+    pub(super) fn conclude<H: Host>(
+        &self,
+        host: &H,
+        call: Box<Call>,
+        result: Option<TeeResult>,
+        answer: Return,
+    ) -> [u64; 4] {
+        match self.settle(host, call, result) {
+            None => code(answer),
+            Some(call) => self.pause(call, Pending::Release(answer)),
+        }
+    }
+
+    /// Goes on unpinning the pages of a call that is done.
+    #[cold]
+    pub(super) fn conclude_release<H: Host>(
+        &self,
+        host: &H,
+        call: Box<Call>,
+        answer: Return,
+    ) -> [u64; 4] {
+        match self.finish(host, call) {
+            None => code(answer),
+            Some(call) => self.pause(call, Pending::Release(answer)),
+        }
+    }
+
+    /// Keeps a call that OP-TEE broke until the VM's end.
+    pub(super) fn lose(&self, call: Box<Call>) -> [u64; 4] {
+        self.keep_lost(call);
+        code(Return::ENOTAVAIL)
+    }
+}
+
+/// Returns what the guest hears of a call whose result was written to its message, or was not since the guest has taken
+/// the memory away.
+const fn reported(is_written: bool) -> Return {
+    if is_written {
+        Return::OK
+    } else {
+        Return::EBADADDR
+    }
+}

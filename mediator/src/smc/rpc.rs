@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The RPCs that registers carry: ALLOC and FREE for memory that RPC messages lie in, and the cookie of a CMD.
+//!
+//! What OP-TEE gives back is forgotten before the guest hears of it, since the guest may use the name again at once.
+
+use crate::Mediator;
+use crate::addr::{Ipa, PAGE_SIZE};
+use crate::call::{Answer, Call, Next, Pending};
+use crate::host::Host;
+use crate::memory::{Cookie, GuestCookie, Place, RpcBuffer};
+use crate::rpc::{Function, Source, room_is_used};
+use crate::stats::RpcKind;
+use optee_proto::smc;
+
+/// Returns the registers that tell OP-TEE of memory for RPC messages: its address and its cookie.
+fn memory(at: u64, cookie: u64) -> Answer {
+    let ((a1, a2), (a4, a5)) = (smc::pair(at), smc::pair(cookie));
+    Answer([a1, a2, a4, a5])
+}
+
+impl Mediator {
+    /// RPC CMD: a request in the memory of this cookie, or behind the call's message.
+    pub(super) fn ask_command_by_cookie<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        cookie: u64,
+    ) -> Next {
+        match self.find_request(host, call, cookie) {
+            Some(source) => self.ask_command(host, call, source),
+            None => Next::Lost,
+        }
+    }
+
+    /// Where the request is. Memory of its own belongs to the call until the request is answered.
+    fn find_request<H: Host>(&self, host: &H, call: &Call, cookie: u64) -> Option<Source> {
+        let Some(cookie) = Cookie::from_tee(cookie) else {
+            return call.rpc_room.then_some(Source::Room);
+        };
+        // OP-TEE names the memory that it had before it took the room into use, even when it
+        // uses the room.
+        if call.rpc_room && room_is_used(host, call) {
+            return Some(Source::Room);
+        }
+        let mut books = self.books.lock();
+        let (_, buffer) = books.rpc_buffers.get(cookie)?;
+        Some(Source::Buffer(cookie, buffer.take()?))
+    }
+
+    /// RPC ALLOC: OP-TEE wants memory for RPC messages.
+    pub(crate) fn ask_alloc(&self, call: &mut Call, size: u64) -> Next {
+        self.counters.rpc[RpcKind::Alloc as usize].bump();
+        if size == 0 || size > PAGE_SIZE {
+            return Next::Tee(Answer::NOTHING);
+        }
+        call.pending = Pending::Alloc;
+        Next::Guest(Function::ALLOC, size << 32)
+    }
+
+    /// The guest's answer to ALLOC. OP-TEE gets a page of ours and a cookie of ours.
+    pub(crate) fn answer_alloc<H: Host>(
+        &self,
+        host: &H,
+        at: u64,
+        guest: u64,
+        call: &mut Call,
+    ) -> Next {
+        if at == 0 {
+            // The guest has none to give.
+            return Next::Tee(Answer::NOTHING);
+        }
+        let place = Place::page(Ipa::new(at));
+        let mut probe = [0; 8];
+        if guest == 0 || !at.is_multiple_of(PAGE_SIZE) || place.read(host, 0, &mut probe).is_err() {
+            return self.refuse_alloc(call, guest);
+        }
+        let Some(shadow) = self.take_page(host) else {
+            return self.refuse_alloc(call, guest);
+        };
+        let pa = shadow.pa();
+        let buffer = RpcBuffer {
+            shadow,
+            guest: place,
+        };
+        let inserted = self
+            .books
+            .lock()
+            .rpc_buffers
+            .insert(GuestCookie(guest), Some(buffer));
+        match inserted {
+            Ok(cookie) => Next::Tee(memory(pa.get(), cookie.get())),
+            Err((_, buffer)) => {
+                if let Some(buffer) = buffer {
+                    self.give_page(host, buffer.shadow);
+                }
+                self.refuse_alloc(call, guest)
+            }
+        }
+    }
+
+    /// OP-TEE gets nothing; the guest gets back what it gave, if that has a name.
+    fn refuse_alloc(&self, call: &mut Call, guest: u64) -> Next {
+        self.counters.denied.bump();
+        if guest == 0 {
+            return Next::Tee(Answer::NOTHING);
+        }
+        call.pending = Pending::Resume(Answer::NOTHING);
+        Next::Guest(Function::FREE, guest)
+    }
+
+    /// RPC FREE: OP-TEE is done with memory for RPC messages.
+    pub(crate) fn ask_free<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) -> Next {
+        self.counters.rpc[RpcKind::Free as usize].bump();
+        let Some((guest, shadow)) = self.forget_rpc_buffer(cookie) else {
+            return Next::Lost;
+        };
+        // OP-TEE unmaps the page after this RPC, and surely before it frees another one.
+        if let Some(page) = call.retired.replace(shadow) {
+            self.give_page(host, page);
+        }
+        call.pending = Pending::Resume(Answer::NOTHING);
+        Next::Guest(Function::FREE, guest.0)
+    }
+
+    /// Takes memory for RPC messages out of the books: its name and our page. `None` if there is
+    /// none of that name, or a request is in it.
+    pub(crate) fn forget_rpc_buffer(
+        &self,
+        cookie: u64,
+    ) -> Option<(GuestCookie, crate::host::SharedPage)> {
+        let cookie = Cookie::from_tee(cookie)?;
+        let mut books = self.books.lock();
+        books.rpc_buffers.get(cookie)?.1.as_ref()?;
+        let (guest, buffer) = books.rpc_buffers.remove(cookie)?;
+        buffer.map(|buffer| (guest, buffer.shadow))
+    }
+}

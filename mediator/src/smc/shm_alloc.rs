@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! SHM_ALLOC's answer: the guest names the memory by a page list, or by one address.
+//!
+//! Memory of the guest's reaches OP-TEE only when it is pinned and in the books.
+
+use super::page_list::Intake;
+use crate::Mediator;
+use crate::addr::{Ipa, PAGE_SIZE};
+use crate::call::{Answer, Call, INTAKE_STEP, Next, Pending};
+use crate::denied::Denied;
+use crate::host::Host;
+use crate::memory::{Buffer, Cookie, GuestCookie, Progress, Provenance, Refusal};
+use crate::message::PageList;
+use crate::rpc::{Function, Request};
+use optee_proto::le::U32;
+use optee_proto::msg::{self, Attr, Param};
+use zerocopy::IntoBytes;
+
+impl Mediator {
+    /// The guest's answer to SHM_ALLOC, which says that there is memory.
+    pub(crate) fn answer_shm_alloc<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        request: Request,
+        param: &Param,
+    ) -> Next {
+        let (list, single) = match (param.attr(), PageList::of(param)) {
+            (Attr::PAGE_LIST, Ok(list)) => (list, false),
+            // Linux answers so when the memory is the kernel's; one page can be translated.
+            (Attr::TMEM_OUTPUT, Ok(list))
+                if list.size <= PAGE_SIZE && list.buf_ptr.is_multiple_of(PAGE_SIZE) =>
+            {
+                (list, true)
+            }
+            (Attr::TMEM_OUTPUT, Ok(list)) => {
+                return self.undo(host, call, request, list.cookie);
+            }
+            // Not an answer to this question: there is nothing that could be freed.
+            _ => return self.fail_shm_alloc(host, call, request),
+        };
+        let wanted = request.params[0].b.get();
+        let at = Ipa::new(list.buf_ptr);
+        let offset = at.page_offset();
+        let reserved = match Buffer::pages(list.size, offset) {
+            Some(count) if list.size >= wanted => {
+                let mut books = self.books.lock();
+                let asked = Provenance::Allocated;
+                books
+                    .reserve(list.cookie, asked, list.size, offset, count)
+                    .inspect(|_| books.asked(&mut call.mapped, count))
+                    .map(|cookie| (cookie, count))
+            }
+            _ => return self.undo(host, call, request, list.cookie),
+        };
+        let (cookie, count) = match reserved {
+            Ok(reserved) => reserved,
+            Err(Denied(_)) => return self.undo(host, call, request, list.cookie),
+        };
+        let intake = if single {
+            Intake::single(host, at, || self.take_page(host))
+        } else {
+            Intake::new(count, at.page()).map_err(|refusal| (refusal, None))
+        };
+        match intake {
+            Ok(intake) => self.take_in(host, call, request, cookie, intake),
+            Err((_, intake)) => self.abandon(host, call, request, cookie, intake),
+        }
+    }
+
+    /// Takes in the pages of what the guest allocated, or some of them.
+    pub(crate) fn take_in<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        request: Request,
+        cookie: Cookie,
+        mut intake: Intake,
+    ) -> Next {
+        match intake.step(host, INTAKE_STEP, || self.take_page(host)) {
+            Ok(Progress::Done) => {}
+            Ok(Progress::More) => {
+                call.pending = Pending::TakeIn {
+                    request,
+                    cookie,
+                    intake,
+                };
+                return Next::Guest(Function::FOREIGN_INTR, 0);
+            }
+            Err(Refusal::BadAddress | Refusal::NoMemory) => {
+                return self.abandon(host, call, request, cookie, Some(intake));
+            }
+        }
+        let start = intake.list_start().map_or(0, |pa| pa.get());
+        let (pins, list) = intake.into_parts();
+        let known = {
+            let mut books = self.books.lock();
+            books.establish(cookie, pins);
+            books
+                .buffers
+                .get(cookie)
+                .map_or((0, 0), |(_, buffer)| (buffer.offset, buffer.size))
+        };
+        let (offset, size) = known;
+        call.list = list;
+        let param = Param::new(Attr::PAGE_LIST, start | offset, size, cookie.get());
+        let (page, at) = request.ours(call);
+        host.write_shared(page, at + msg::HEADER_SIZE, param.as_bytes());
+        request.conclude(host, call, U32::ZERO, U32::ZERO);
+        self.done_with(request);
+        Next::Tee(Answer::NOTHING)
+    }
+
+    /// Takes back what was pinned of an allocation that cannot be used, and has it freed.
+    fn abandon<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        request: Request,
+        cookie: Cookie,
+        intake: Option<Intake>,
+    ) -> Next {
+        match self.put_back(host, call, cookie, intake) {
+            Some(guest) => self.undo(host, call, request, guest),
+            None => self.fail_shm_alloc(host, call, request),
+        }
+    }
+
+    /// Takes back what was pinned for a buffer that does not come about. The guest's name for it.
+    pub(crate) fn put_back<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        cookie: Cookie,
+        intake: Option<Intake>,
+    ) -> Option<GuestCookie> {
+        let removed = self.books.lock().remove(cookie);
+        let (pins, list) = intake.map_or_else(Default::default, Intake::into_parts);
+        for page in list {
+            self.give_page(host, page);
+        }
+        let (guest, mut release) = removed?;
+        release.pages = pins;
+        self.release_asked(host, call, release);
+        Some(guest)
+    }
+}
