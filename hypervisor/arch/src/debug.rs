@@ -2,7 +2,9 @@
 //! The debug registers of this pCPU that guests use: breakpoints, watchpoints, single step. But for MDSCR_EL1 they are only
 //! written.
 
-use super::{barrier, read_register, write_register};
+use super::barrier;
+use super::registers::OSDLR_EL1;
+use aarch64_cpu::registers::{ID_AA64DFR0_EL1, MDSCR_EL1, OSLAR_EL1, Readable, Writeable};
 use postern_devices::debug::{DebugUnit, MAX_PAIRS, Pair, TDCC};
 
 /// Writes both registers of the first so many pairs, from an array of [`Pair`]s. Straight code, entered where it writes
@@ -37,14 +39,14 @@ macro_rules! write_pairs {
 /// No debug exceptions, and the OS lock open so that there can be any. The lock and the double lock are as the
 /// firmware left them; whether a guest has locked its own is known elsewhere.
 pub fn init() {
-    write_register!("osdlr_el1", 0);
-    write_register!("oslar_el1", 0);
+    OSDLR_EL1.set(0);
+    OSLAR_EL1.write(OSLAR_EL1::OSLK::Unlocked);
     quiet();
 }
 
 /// No debug exceptions. The breakpoints stay, without effect (MDSCR_EL1.MDE).
 pub fn quiet() {
-    write_register!("mdscr_el1", TDCC);
+    MDSCR_EL1.set(TDCC);
 }
 
 /// Does something in the secure world while the registers are a vCPU's. Software step knows no security state. A guest's
@@ -52,10 +54,10 @@ pub fn quiet() {
 /// MDSCR_EL1. The SMC and the return from it synchronise.
 #[cold]
 pub fn quietly<T>(act: impl FnOnce() -> T) -> T {
-    let control = read_register!("mdscr_el1");
+    let control = MDSCR_EL1.get();
     quiet();
     let result = act();
-    write_register!("mdscr_el1", control);
+    MDSCR_EL1.set(control);
     result
 }
 
@@ -63,7 +65,7 @@ pub fn quietly<T>(act: impl FnOnce() -> T) -> T {
 pub fn load(unit: &DebugUnit) {
     // Nothing matches while the registers are of two vCPUs.
     quiet();
-    let features = read_register!("id_aa64dfr0_el1");
+    let features = ID_AA64DFR0_EL1.get();
     let pairs = |low: u32| ((features >> low & 0xf) as usize + 1).min(MAX_PAIRS);
     write_pairs!(
         "b",
@@ -75,6 +77,6 @@ pub fn load(unit: &DebugUnit) {
         core::array::from_fn(|index| unit.watchpoint(index)),
         pairs(20)
     );
-    write_register!("mdscr_el1", unit.control_in_use());
+    MDSCR_EL1.set(unit.control_in_use());
     barrier::isb();
 }

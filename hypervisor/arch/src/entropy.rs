@@ -59,7 +59,7 @@ fn reseeded() -> Option<u64> {
     let failed: u64;
     // SAFETY: only after ID_AA64ISAR0_EL1.RNDR said that the register is there.
     unsafe {
-        asm!("mrs {0}, S3_3_C2_C4_1", "cset {1}, eq", out(reg) value, out(reg) failed,
+        asm!(".arch_extension rng", "mrs {0}, rndrrs", "cset {1}, eq", out(reg) value, out(reg) failed,
             options(nostack, nomem));
     }
     (failed == 0).then_some(value)

@@ -6,7 +6,9 @@
 
 use super::gicv3::{self, Bus, FIRST_SPECIAL_INTID, GicError, LAST_SPECIAL_INTID};
 use super::percpu::PerPcpu;
-use super::{barrier, read_register, timer, write_register};
+use super::registers::*;
+use super::{barrier, timer};
+use aarch64_cpu::registers::{ICC_SRE_EL2, Readable, Writeable};
 use core::cell::Cell;
 use mediator::addr::Pa;
 use postern_base::ids::MAX_PCPUS;
@@ -18,6 +20,12 @@ pub use super::gicv3::KICK_INTID;
 
 /// INTID of the virtual interface's maintenance interrupt (PPI 9).
 pub const MAINTENANCE_INTID: u32 = 25;
+/// ICC_PMR_EL1 that masks no interrupt.
+const LOWEST_PRIORITY: u64 = 0xff;
+/// ICC_CTLR_EL1.EOImode: the end of an interrupt only drops the priority.
+const CTLR_EOI_MODE: u64 = 1 << 1;
+/// ICC_IGRPEN1_EL1.Enable.
+const IGRPEN1_ENABLE: u64 = 1;
 
 static DISTRIBUTOR: Once<Pa> = Once::new();
 /// The first frame of the redistributor of each pCPU.
@@ -93,14 +101,14 @@ pub fn init_pcpu(redistributor: Pa) -> Result<(), GicError> {
     REDISTRIBUTOR.this().set(redistributor);
 
     // ICC_SRE_EL1 counts only while ICC_SRE_EL2.SRE is set, so that comes first.
-    write_register!("S3_4_C12_C9_5", controls::ICC_SRE_EL2);
+    ICC_SRE_EL2.set(controls::ICC_SRE_EL2);
     barrier::isb();
-    write_register!("S3_0_C12_C12_5", controls::ICC_SRE_EL1);
+    ICC_SRE_EL1.set(controls::ICC_SRE_EL1);
     barrier::isb();
-    write_register!("S3_0_C4_C6_0", 0xff); // ICC_PMR_EL1: everything
-    write_register!("S3_0_C12_C12_3", 0); // ICC_BPR1_EL1
-    write_register!("S3_0_C12_C12_4", 1 << 1); // ICC_CTLR_EL1: EOImode 1
-    write_register!("S3_0_C12_C12_7", 1); // ICC_IGRPEN1_EL1
+    ICC_PMR_EL1.set(LOWEST_PRIORITY);
+    ICC_BPR1_EL1.set(0);
+    ICC_CTLR_EL1.set(CTLR_EOI_MODE);
+    ICC_IGRPEN1_EL1.set(IGRPEN1_ENABLE);
     barrier::isb();
     super::ich::init();
     Ok(())
@@ -132,7 +140,7 @@ pub fn disable(intid: u32) {
 /// Takes the highest pending interrupt, if any: it is active from here on.
 #[inline]
 pub fn acknowledge() -> Option<u32> {
-    let intid = read_register!("S3_0_C12_C12_0") as u32 & 0xff_ffff; // ICC_IAR1_EL1
+    let intid = ICC_IAR1_EL1.get() as u32 & 0xff_ffff;
     barrier::dsb();
     // What is above them (LPIs) is taken too, and raises the running priority.
     (!(FIRST_SPECIAL_INTID..=LAST_SPECIAL_INTID).contains(&intid)).then_some(intid)
@@ -141,13 +149,13 @@ pub fn acknowledge() -> Option<u32> {
 /// Drops the running priority; the interrupt stays active until deactivated.
 #[inline]
 pub fn drop_priority(intid: u32) {
-    write_register!("S3_0_C12_C12_1", u64::from(intid)); // ICC_EOIR1_EL1
+    ICC_EOIR1_EL1.set(u64::from(intid));
 }
 
 /// Deactivates an interrupt that is active on this pCPU (or any SPI).
 #[inline]
 pub fn deactivate(intid: u32) {
-    write_register!("S3_0_C12_C11_1", u64::from(intid)); // ICC_DIR_EL1
+    ICC_DIR_EL1.set(u64::from(intid));
     barrier::isb();
 }
 
@@ -169,6 +177,6 @@ pub fn kick(mpidr: u64) {
         | (low >> 4) << 44
         | u64::from(KICK_INTID) << 24;
     barrier::dsb();
-    write_register!("S3_0_C12_C11_5", target); // ICC_SGI1R_EL1
+    ICC_SGI1R_EL1.set(target);
     barrier::isb();
 }

@@ -6,7 +6,8 @@
 //! copy is checked against the ranges that [`init`] was given: what is not in them, such as EL2's own image and heap,
 //! cannot be reached from here.
 
-use super::read_register;
+use super::registers::DCZID_EL0;
+use aarch64_cpu::registers::Readable;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use mediator::addr::Pa;
@@ -210,7 +211,7 @@ pub fn zero(to: Pa, length: u64) {
     let start = to.get();
     // The block size that DC ZVA clears, in words of four bytes as a power of two, and whether it may be used
     // (DCZID_EL0).
-    let zva = read_register!("dczid_el0");
+    let zva = DCZID_EL0.get();
     let block = 4_u64 << (zva & 0xf);
     if zva & 1 << 4 == 0 && (start | length).is_multiple_of(block) {
         for at in (start..start + length).step_by(block as usize) {

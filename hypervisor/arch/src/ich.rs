@@ -2,7 +2,8 @@
 //! The virtual CPU interface's control: list registers and what belongs to them (IHI 0069,
 //! ICH_*_EL2).
 
-use super::{barrier, read_register, write_register};
+use super::barrier;
+use aarch64_cpu::registers::*;
 
 /// The most list registers that the architecture knows.
 pub const MAX_LRS: usize = 16;
@@ -33,7 +34,7 @@ pub fn list_registers() -> usize {
 
 /// ICH_VTR_EL2: what the virtual interface can do.
 pub fn vtr() -> u64 {
-    read_register!("S3_4_C12_C11_1")
+    ICH_VTR_EL2.get()
 }
 
 /// Whether writes to ICC_DIR_EL1 can be trapped alone (ICH_VTR_EL2.TDS).
@@ -45,37 +46,49 @@ fn preemption_bits() -> u64 {
     (vtr() >> 26 & 7) + 1
 }
 
+macro_rules! read {
+    ($lr:ident) => {
+        $lr.get()
+    };
+}
+
+macro_rules! write {
+    ($lr:ident, $value:expr) => {
+        $lr.set($value)
+    };
+}
+
 macro_rules! by_index {
     ($index:expr, $act:ident $(, $value:expr)?) => {
         match $index {
-            0 => $act!("S3_4_C12_C12_0" $(, $value)?),
-            1 => $act!("S3_4_C12_C12_1" $(, $value)?),
-            2 => $act!("S3_4_C12_C12_2" $(, $value)?),
-            3 => $act!("S3_4_C12_C12_3" $(, $value)?),
-            4 => $act!("S3_4_C12_C12_4" $(, $value)?),
-            5 => $act!("S3_4_C12_C12_5" $(, $value)?),
-            6 => $act!("S3_4_C12_C12_6" $(, $value)?),
-            7 => $act!("S3_4_C12_C12_7" $(, $value)?),
-            8 => $act!("S3_4_C12_C13_0" $(, $value)?),
-            9 => $act!("S3_4_C12_C13_1" $(, $value)?),
-            10 => $act!("S3_4_C12_C13_2" $(, $value)?),
-            11 => $act!("S3_4_C12_C13_3" $(, $value)?),
-            12 => $act!("S3_4_C12_C13_4" $(, $value)?),
-            13 => $act!("S3_4_C12_C13_5" $(, $value)?),
-            14 => $act!("S3_4_C12_C13_6" $(, $value)?),
-            _ => $act!("S3_4_C12_C13_7" $(, $value)?),
+            0 => $act!(ICH_LR0_EL2 $(, $value)?),
+            1 => $act!(ICH_LR1_EL2 $(, $value)?),
+            2 => $act!(ICH_LR2_EL2 $(, $value)?),
+            3 => $act!(ICH_LR3_EL2 $(, $value)?),
+            4 => $act!(ICH_LR4_EL2 $(, $value)?),
+            5 => $act!(ICH_LR5_EL2 $(, $value)?),
+            6 => $act!(ICH_LR6_EL2 $(, $value)?),
+            7 => $act!(ICH_LR7_EL2 $(, $value)?),
+            8 => $act!(ICH_LR8_EL2 $(, $value)?),
+            9 => $act!(ICH_LR9_EL2 $(, $value)?),
+            10 => $act!(ICH_LR10_EL2 $(, $value)?),
+            11 => $act!(ICH_LR11_EL2 $(, $value)?),
+            12 => $act!(ICH_LR12_EL2 $(, $value)?),
+            13 => $act!(ICH_LR13_EL2 $(, $value)?),
+            14 => $act!(ICH_LR14_EL2 $(, $value)?),
+            _ => $act!(ICH_LR15_EL2 $(, $value)?),
         }
     };
 }
 
 /// Reads ICH_LR`index`_EL2.
 pub fn read_lr(index: usize) -> u64 {
-    by_index!(index, read_register)
+    by_index!(index, read)
 }
 
 /// Writes ICH_LR`index`_EL2.
 pub fn write_lr(index: usize, value: u64) {
-    by_index!(index, write_register, value);
+    by_index!(index, write, value);
 }
 
 /// Turns the virtual interface off, with nothing in it: list registers and active priorities are
@@ -95,7 +108,7 @@ pub fn lrenpie_storms() -> bool {
     const MISR_LRENP: u64 = 1 << 2;
     set_hcr(EN_AND_LRENPIE);
     barrier::isb();
-    let raised = read_register!("S3_4_C12_C11_2") & MISR_LRENP != 0; // ICH_MISR_EL2
+    let raised = ICH_MISR_EL2.get() & MISR_LRENP != 0;
     set_hcr(0);
     barrier::isb();
     raised
@@ -103,12 +116,12 @@ pub fn lrenpie_storms() -> bool {
 
 /// ICH_HCR_EL2, with EOIcount in bits 31..27.
 pub fn hcr() -> u64 {
-    read_register!("S3_4_C12_C11_0")
+    ICH_HCR_EL2.get()
 }
 
 /// Sets ICH_HCR_EL2; zero turns the virtual interface off.
 pub fn set_hcr(value: u64) {
-    write_register!("S3_4_C12_C11_0", value);
+    ICH_HCR_EL2.set(value);
 }
 
 /// Turns the virtual interface off: no maintenance interrupt is asserted on return, whatever the list
@@ -120,12 +133,12 @@ pub fn turn_off() {
 
 /// ICH_VMCR_EL2 of the running vCPU.
 pub fn vmcr() -> u64 {
-    read_register!("S3_4_C12_C11_7")
+    ICH_VMCR_EL2.get()
 }
 
 /// Sets ICH_VMCR_EL2.
 pub fn set_vmcr(value: u64) {
-    write_register!("S3_4_C12_C11_7", value);
+    ICH_VMCR_EL2.set(value);
 }
 
 /// The active priorities of the running vCPU: ICH_AP0R&lt;n&gt;_EL2 or ICH_AP1R&lt;n&gt;_EL2.
@@ -138,34 +151,34 @@ pub fn active_priorities() -> [u32; 4] {
 /// Saves what is not a list register.
 pub fn save(into: &mut Interface) {
     into.vmcr = vmcr();
-    into.ap0[0] = read_register!("S3_4_C12_C8_0");
-    into.ap1[0] = read_register!("S3_4_C12_C9_0");
+    into.ap0[0] = ICH_AP0R0_EL2.get();
+    into.ap1[0] = ICH_AP1R0_EL2.get();
     if preemption_bits() >= 6 {
-        into.ap0[1] = read_register!("S3_4_C12_C8_1");
-        into.ap1[1] = read_register!("S3_4_C12_C9_1");
+        into.ap0[1] = ICH_AP0R1_EL2.get();
+        into.ap1[1] = ICH_AP1R1_EL2.get();
     }
     if preemption_bits() >= 7 {
-        into.ap0[2] = read_register!("S3_4_C12_C8_2");
-        into.ap0[3] = read_register!("S3_4_C12_C8_3");
-        into.ap1[2] = read_register!("S3_4_C12_C9_2");
-        into.ap1[3] = read_register!("S3_4_C12_C9_3");
+        into.ap0[2] = ICH_AP0R2_EL2.get();
+        into.ap0[3] = ICH_AP0R3_EL2.get();
+        into.ap1[2] = ICH_AP1R2_EL2.get();
+        into.ap1[3] = ICH_AP1R3_EL2.get();
     }
 }
 
 /// Puts a vCPU's virtual interface on this pCPU.
 pub fn load(from: &Interface) {
-    write_register!("S3_4_C12_C11_7", from.vmcr);
-    write_register!("S3_4_C12_C8_0", from.ap0[0]);
-    write_register!("S3_4_C12_C9_0", from.ap1[0]);
+    ICH_VMCR_EL2.set(from.vmcr);
+    ICH_AP0R0_EL2.set(from.ap0[0]);
+    ICH_AP1R0_EL2.set(from.ap1[0]);
     if preemption_bits() >= 6 {
-        write_register!("S3_4_C12_C8_1", from.ap0[1]);
-        write_register!("S3_4_C12_C9_1", from.ap1[1]);
+        ICH_AP0R1_EL2.set(from.ap0[1]);
+        ICH_AP1R1_EL2.set(from.ap1[1]);
     }
     if preemption_bits() >= 7 {
-        write_register!("S3_4_C12_C8_2", from.ap0[2]);
-        write_register!("S3_4_C12_C8_3", from.ap0[3]);
-        write_register!("S3_4_C12_C9_2", from.ap1[2]);
-        write_register!("S3_4_C12_C9_3", from.ap1[3]);
+        ICH_AP0R2_EL2.set(from.ap0[2]);
+        ICH_AP0R3_EL2.set(from.ap0[3]);
+        ICH_AP1R2_EL2.set(from.ap1[2]);
+        ICH_AP1R3_EL2.set(from.ap1[3]);
     }
     barrier::isb();
 }

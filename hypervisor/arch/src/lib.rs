@@ -34,6 +34,8 @@ pub mod percpu;
 #[cfg(target_os = "none")]
 pub mod psci;
 #[cfg(target_os = "none")]
+pub mod registers;
+#[cfg(target_os = "none")]
 pub mod rtc;
 #[cfg(target_os = "none")]
 pub mod smc;
@@ -49,39 +51,3 @@ pub mod uart;
 pub mod vcpu_context;
 #[cfg(target_os = "none")]
 pub mod vectors;
-
-/// Reads a system register that is not in `aarch64-cpu`. Reading has no side effect unless the
-/// register's own description says so (ICC_IAR1_EL1 acknowledges).
-#[cfg(target_os = "none")]
-macro_rules! read_register {
-    ($name:literal) => {{
-        let value: u64;
-        // SAFETY: MRS of a register that exists at EL2 with GICv3 or the base architecture;
-        // it touches no memory that Rust knows of.
-        unsafe {
-            core::arch::asm!(concat!("mrs {}, ", $name), out(reg) value,
-                options(nostack, preserves_flags));
-        }
-        value
-    }};
-}
-
-/// Writes a system register that is not in `aarch64-cpu`. Used only for registers whose write
-/// cannot break Rust's memory model: the interrupt controller's and the guest's own state.
-#[cfg(target_os = "none")]
-macro_rules! write_register {
-    ($name:literal, $value:expr) => {{
-        let value: u64 = $value;
-        // SAFETY: MSR of an interrupt controller or EL1 register; EL2's own translation and
-        // stack do not depend on it.
-        unsafe {
-            core::arch::asm!(concat!("msr ", $name, ", {}"), in(reg) value,
-                options(nostack, preserves_flags));
-        }
-    }};
-}
-
-#[cfg(target_os = "none")]
-pub(crate) use read_register;
-#[cfg(target_os = "none")]
-pub(crate) use write_register;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! EL2's own stage 1: an identity map in which no page is both writable and executable.
 
+use super::registers::CTR_EL0;
 use super::stack;
+use aarch64_cpu::registers::{ReadWriteable, Readable, SCTLR_EL2};
 use aarch64_paging::descriptor::El23Attributes as Attributes;
 use aarch64_paging::idmap::IdMap;
 use aarch64_paging::paging::{El2, MemoryRegion};
@@ -118,8 +120,6 @@ pub fn root() -> u64 {
 
 /// SCTLR_EL2.WXN: even a wrong entry cannot make a writable page executable.
 pub fn set_write_implies_execute_never() {
-    use aarch64_cpu::registers::SCTLR_EL2;
-    use tock_registers::interfaces::ReadWriteable;
     SCTLR_EL2.modify(SCTLR_EL2::WXN.val(1));
     super::barrier::isb();
 }
@@ -127,7 +127,7 @@ pub fn set_write_implies_execute_never() {
 /// Cleans and invalidates the data cache over a range, to the point of coherency: what a reader
 /// with its caches off will see.
 pub fn clean_to_memory(start: u64, bytes: u64) {
-    let line = 4u64 << (super::read_register!("ctr_el0") >> 16 & 0xf);
+    let line = 4u64 << (CTR_EL0.get() >> 16 & 0xf);
     let mut address = start & !(line - 1);
     while address < start + bytes {
         // SAFETY: cache maintenance by address changes no memory content.

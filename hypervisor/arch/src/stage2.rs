@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Stage-2 tables in memory and in the TLB.
 
-use super::{barrier, read_register, write_register};
-use aarch64_cpu::registers::VTTBR_EL2;
+use super::barrier;
+use aarch64_cpu::registers::{SCTLR_EL1, TCR_EL1, VTTBR_EL2};
 use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
 use core::arch::asm;
@@ -30,8 +30,8 @@ fn nothing(vmid: u16) -> u64 {
 
 /// From here on this pCPU walks no tables for EL1 and EL0, whatever it speculates: no vCPU's registers are on it.
 pub fn walk_nothing() {
-    write_register!("sctlr_el1", no_walks::SCTLR_EL1);
-    write_register!("tcr_el1", no_walks::TCR_EL1);
+    SCTLR_EL1.set(no_walks::SCTLR_EL1);
+    TCR_EL1.set(no_walks::TCR_EL1);
     barrier::isb();
     // No VM has VMID 0. What was loaded may be given back before the next vCPU comes.
     VTTBR_EL2.set(nothing(0));
@@ -62,17 +62,17 @@ impl Tables {
         }
         // No guest runs here meanwhile, but the registers of another VM's vCPU may be there: none of what the CPU
         // speculates with them must be kept under this VMID.
-        let (sctlr, tcr) = (read_register!("sctlr_el1"), read_register!("tcr_el1"));
-        write_register!("sctlr_el1", no_walks::SCTLR_EL1);
-        write_register!("tcr_el1", tcr | no_walks::TCR_EL1);
+        let (sctlr, tcr) = (SCTLR_EL1.get(), TCR_EL1.get());
+        SCTLR_EL1.set(no_walks::SCTLR_EL1);
+        TCR_EL1.set(tcr | no_walks::TCR_EL1);
         barrier::isb();
         VTTBR_EL2.set(nothing(self.vmid));
         barrier::isb();
         act();
         VTTBR_EL2.set(before);
         barrier::isb();
-        write_register!("sctlr_el1", sctlr);
-        write_register!("tcr_el1", tcr);
+        SCTLR_EL1.set(sctlr);
+        TCR_EL1.set(tcr);
         barrier::isb();
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The generic timer: EL2's own (CNTHP) and the guests' virtual one. Times are counter ticks.
 
+use super::registers::CNTHP_CVAL_EL2;
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0, CNTV_CTL_EL0};
 use tock_registers::interfaces::{Readable, Writeable};
 
@@ -24,8 +25,8 @@ pub fn frequency() -> u64 {
 /// Has EL2's timer interrupt at `deadline`.
 #[inline]
 pub fn arm(deadline: u64) {
-    super::write_register!("cnthp_cval_el2", deadline);
-    CNTHP_CTL_EL2.set(1);
+    CNTHP_CVAL_EL2.set(deadline);
+    CNTHP_CTL_EL2.write(CNTHP_CTL_EL2::ENABLE.val(1));
     super::barrier::isb();
 }
 
@@ -38,7 +39,7 @@ pub fn silence_virtual() {
 /// Has EL2's timer, which is armed, interrupt at `deadline` if it would do so later.
 #[inline]
 pub fn arm_no_later_than(deadline: u64) {
-    if deadline < super::read_register!("cnthp_cval_el2") {
+    if deadline < CNTHP_CVAL_EL2.get() {
         arm(deadline);
     }
 }

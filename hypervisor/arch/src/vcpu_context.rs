@@ -3,7 +3,12 @@
 //!
 //! What EL2 and TF-A do not touch stays in the registers across exits; only a switch saves it.
 
-use super::{barrier, debug, ich, read_register, write_register};
+use super::registers::{
+    CNTPOFF_EL2, FPCR, FPSR, HACR_EL2, HCRX_EL2, HDFGRTR2_EL2, HDFGWTR2_EL2, HFGITR2_EL2,
+    HFGRTR2_EL2, HFGWTR2_EL2, HSTR_EL2, MPAM2_EL2, MPAMHCR_EL2, MPAMIDR_EL1, PMCR_EL0, SMCR_EL2,
+    VPIDR_EL2, VSESR_EL2, ZCR_EL2, read_register,
+};
+use super::{barrier, debug, ich};
 use aarch64_cpu::registers::*;
 use core::arch::asm;
 use postern_exceptions::inject::Spsr;
@@ -87,7 +92,7 @@ struct Simd {
 }
 
 macro_rules! context {
-    ($($feature:ident { $($field:ident $name:literal = $reset:literal,)+ })+) => {
+    ($($feature:ident { $($field:ident = $reset:literal,)+ })+) => {
         /// The registers of `exceptions/src/registers/switched.rs`, while their vCPU does not run.
         #[derive(Clone)]
         struct Registers {
@@ -101,25 +106,37 @@ macro_rules! context {
 
             fn save(&mut self, features: CpuFeatures) {
                 $(for_feature!($feature, features, {
-                    $(self.$field = read_register!($name);)+
+                    $(self.$field = read_register!(stringify!($field));)+
                 });)+
             }
 
             /// All but what has the CPU walk tables.
             fn load(&self, features: CpuFeatures) {
                 $(before_translation!($feature, features, {
-                    $(write_register!($name, self.$field);)+
+                    $(put_on!($field, self.$field);)+
                 });)+
             }
 
             /// The rest.
             fn load_translation(&self) {
                 $(only_translation!($feature, {
-                    $(write_register!($name, self.$field);)+
+                    $(put_on!($field, self.$field);)+
                 });)+
             }
         }
     };
+}
+
+/// Writes a register of a vCPU. Nothing in memory depends on it, so that the compiler may load the values in pairs.
+macro_rules! put_on {
+    ($name:ident, $value:expr) => {{
+        let value: u64 = $value;
+        // SAFETY: MSR of a register of EL1 and EL0, on which nothing of EL2 depends.
+        unsafe {
+            asm!(".arch armv9.6-a+sme", concat!("msr ", stringify!($name), ", {}"), in(reg) value,
+                options(nomem, nostack, preserves_flags));
+        }
+    }};
 }
 
 /// Does something where the pCPU has a feature; only newer ones have any that matters here.
@@ -198,7 +215,7 @@ impl Context {
     /// only then stage 1. This is the order of Linux's KVM, for the errata that [`controls::no_walks`] names.
     pub fn load(&self, machine: &VcpuEl2Regs, features: CpuFeatures) {
         self.registers.load(features);
-        write_register!("vpidr_el2", read_register!("midr_el1"));
+        VPIDR_EL2.set(MIDR_EL1.get());
         VMPIDR_EL2.set(machine.mpidr);
         VTTBR_EL2.set(machine.vttbr);
         CNTVOFF_EL2.set(machine.counter_offset);
@@ -232,7 +249,7 @@ pub struct VcpuEl2Regs {
 /// VTCR_EL2 for 4 KiB pages and a 40-bit IPA space from two concatenated level-1 tables, as
 /// `postern_stage2` builds them.
 fn vtcr() -> u64 {
-    let physical_size = read_register!("id_aa64mmfr0_el1") & 7;
+    let physical_size = ID_AA64MMFR0_EL1.get() & 7;
     VTCR_EL2::SL0.val(1).value
         | VTCR_EL2::T0SZ.val(postern_stage2::T0SZ).value
         | VTCR_EL2::IRGN0.val(1).value
@@ -252,15 +269,15 @@ pub fn init_traps(features: CpuFeatures) {
     init_newer(features);
     CPTR_EL2.set(controls::cptr::GUEST);
     let counters = if features.contains(CpuFeatures::PMU) {
-        controls::mdcr::hpmn(read_register!("pmcr_el0"))
+        controls::mdcr::hpmn(PMCR_EL0.get())
     } else {
         0
     };
-    write_register!("mdcr_el2", controls::mdcr::GUEST | counters);
-    write_register!("hstr_el2", controls::HSTR);
+    MDCR_EL2.set(controls::mdcr::GUEST | counters);
+    HSTR_EL2.set(controls::HSTR);
     // Implementation defined traps: none of ours.
-    write_register!("hacr_el2", 0);
-    write_register!("cnthctl_el2", controls::CNTHCTL);
+    HACR_EL2.set(0);
+    CNTHCTL_EL2.set(controls::CNTHCTL);
     CNTV_CTL_EL0.set(0);
     debug::init();
     barrier::isb();
@@ -269,43 +286,42 @@ pub fn init_traps(features: CpuFeatures) {
 /// Writes the registers of EL2 that only newer CPUs have: what firmware left there must not count.
 fn init_newer(features: CpuFeatures) {
     if features.contains(CpuFeatures::HCX) {
-        write_register!("S3_4_C1_C2_2", controls::HCRX); // HCRX_EL2
+        HCRX_EL2.set(controls::HCRX);
     }
     if features.contains(CpuFeatures::FGT) {
-        write_register!("S3_4_C1_C1_4", controls::FINE_GRAINED); // HFGRTR_EL2
-        write_register!("S3_4_C1_C1_5", controls::FINE_GRAINED); // HFGWTR_EL2
-        write_register!("S3_4_C1_C1_6", controls::FINE_GRAINED); // HFGITR_EL2
-        write_register!("S3_4_C3_C1_4", controls::FINE_GRAINED); // HDFGRTR_EL2
-        write_register!("S3_4_C3_C1_5", controls::FINE_GRAINED); // HDFGWTR_EL2
+        HFGRTR_EL2.set(controls::FINE_GRAINED);
+        HFGWTR_EL2.set(controls::FINE_GRAINED);
+        HFGITR_EL2.set(controls::FINE_GRAINED);
+        HDFGRTR_EL2.set(controls::FINE_GRAINED);
+        HDFGWTR_EL2.set(controls::FINE_GRAINED);
         if features.contains(CpuFeatures::AMU) {
-            write_register!("S3_4_C3_C1_6", controls::FINE_GRAINED); // HAFGRTR_EL2
+            HAFGRTR_EL2.set(controls::FINE_GRAINED);
         }
     }
     if features.contains(CpuFeatures::FGT2) {
-        write_register!("S3_4_C3_C1_0", controls::FINE_GRAINED); // HDFGRTR2_EL2
-        write_register!("S3_4_C3_C1_1", controls::FINE_GRAINED); // HDFGWTR2_EL2
-        write_register!("S3_4_C3_C1_2", controls::FINE_GRAINED); // HFGRTR2_EL2
-        write_register!("S3_4_C3_C1_3", controls::FINE_GRAINED); // HFGWTR2_EL2
-        write_register!("S3_4_C3_C1_7", controls::FINE_GRAINED); // HFGITR2_EL2
+        HDFGRTR2_EL2.set(controls::FINE_GRAINED);
+        HDFGWTR2_EL2.set(controls::FINE_GRAINED);
+        HFGRTR2_EL2.set(controls::FINE_GRAINED);
+        HFGWTR2_EL2.set(controls::FINE_GRAINED);
+        HFGITR2_EL2.set(controls::FINE_GRAINED);
     }
     if features.contains(CpuFeatures::COUNTER_OFFSET) {
-        write_register!("S3_4_C14_C0_6", controls::CNTPOFF); // CNTPOFF_EL2
+        CNTPOFF_EL2.set(controls::CNTPOFF);
     }
     if features.contains(CpuFeatures::MPAM) {
-        write_register!("S3_4_C10_C5_0", controls::MPAM2); // MPAM2_EL2
-        // MPAMIDR_EL1
-        if read_register!("S3_0_C10_C4_4") & controls::MPAMIDR_HAS_HCR != 0 {
-            write_register!("S3_4_C10_C4_0", controls::MPAMHCR); // MPAMHCR_EL2
+        MPAM2_EL2.set(controls::MPAM2);
+        if MPAMIDR_EL1.get() & controls::MPAMIDR_HAS_HCR != 0 {
+            MPAMHCR_EL2.set(controls::MPAMHCR);
         }
     }
     if features.contains(CpuFeatures::RAS) {
-        write_register!("S3_4_C5_C2_3", 0); // VSESR_EL2
+        VSESR_EL2.set(0);
     }
     if features.contains(CpuFeatures::SVE) {
-        write_register!("S3_4_C1_C2_0", 0); // ZCR_EL2
+        ZCR_EL2.set(0);
     }
     if features.contains(CpuFeatures::SME) {
-        write_register!("S3_4_C1_C2_6", 0); // SMCR_EL2
+        SMCR_EL2.set(0);
     }
     barrier::isb();
 }
@@ -327,8 +343,8 @@ impl Simd {
                 in(reg) self.q.as_mut_ptr(), options(nostack, preserves_flags),
             );
         }
-        self.fpcr = read_register!("S3_3_C4_C4_0");
-        self.fpsr = read_register!("S3_3_C4_C4_1");
+        self.fpcr = FPCR.get();
+        self.fpsr = FPSR.get();
     }
 
     fn load(&self) {
@@ -347,7 +363,7 @@ impl Simd {
                 in(reg) self.q.as_ptr(), options(nostack, preserves_flags),
             );
         }
-        write_register!("S3_3_C4_C4_0", self.fpcr);
-        write_register!("S3_3_C4_C4_1", self.fpsr);
+        FPCR.set(self.fpcr);
+        FPSR.set(self.fpsr);
     }
 }

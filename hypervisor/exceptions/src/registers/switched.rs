@@ -2,7 +2,7 @@
 //! The registers that each vCPU has for itself: put on with it, taken off with it.
 
 /// Calls the macro `$then` with the one list of them: groups, of which each has the feature that brings its
-/// registers, and in it each register's field, its name for the assembler, and its value at a vCPU's start.
+/// registers, and in it each register's name, which is the assembler's too, and its value at a vCPU's start.
 ///
 /// What saves them, what loads them and what the tests compare with the architecture are made from this list. By
 /// hand are switched: the virtual timer, which must be stopped in between, FP and SIMD, and the virtual
@@ -12,40 +12,40 @@ macro_rules! switched_registers {
     ($then:ident) => {
         $then! {
             always {
-                sp_el0 "S3_0_C4_C1_0" = 0,
-                sp_el1 "S3_4_C4_C1_0" = 0,
-                elr_el1 "S3_0_C4_C0_1" = 0,
-                spsr_el1 "S3_0_C4_C0_0" = 0,
-                ttbr0_el1 "S3_0_C2_C0_0" = 0,
-                ttbr1_el1 "S3_0_C2_C0_1" = 0,
-                mair_el1 "S3_0_C10_C2_0" = 0,
-                amair_el1 "S3_0_C10_C3_0" = 0,
-                vbar_el1 "S3_0_C12_C0_0" = 0,
-                contextidr_el1 "S3_0_C13_C0_1" = 0,
-                tpidr_el0 "S3_3_C13_C0_2" = 0,
-                tpidrro_el0 "S3_3_C13_C0_3" = 0,
-                tpidr_el1 "S3_0_C13_C0_4" = 0,
-                cpacr_el1 "S3_0_C1_C0_2" = 0,
-                esr_el1 "S3_0_C5_C2_0" = 0,
-                far_el1 "S3_0_C6_C0_0" = 0,
-                afsr0_el1 "S3_0_C5_C1_0" = 0,
-                afsr1_el1 "S3_0_C5_C1_1" = 0,
-                par_el1 "S3_0_C7_C4_0" = 0,
-                cntkctl_el1 "S3_0_C14_C1_0" = 0,
-                csselr_el1 "S3_2_C0_C0_0" = 0,
+                sp_el0 = 0,
+                sp_el1 = 0,
+                elr_el1 = 0,
+                spsr_el1 = 0,
+                ttbr0_el1 = 0,
+                ttbr1_el1 = 0,
+                mair_el1 = 0,
+                amair_el1 = 0,
+                vbar_el1 = 0,
+                contextidr_el1 = 0,
+                tpidr_el0 = 0,
+                tpidrro_el0 = 0,
+                tpidr_el1 = 0,
+                cpacr_el1 = 0,
+                esr_el1 = 0,
+                far_el1 = 0,
+                afsr0_el1 = 0,
+                afsr1_el1 = 0,
+                par_el1 = 0,
+                cntkctl_el1 = 0,
+                csselr_el1 = 0,
             }
             // With or without its stage 2 these have the CPU walk its stage 1: see `Context::load`.
             translation {
                 // The RES1 bits; MMU and caches off.
-                sctlr_el1 "S3_0_C1_C0_0" = 0x30d0_0800,
-                tcr_el1 "S3_0_C2_C0_2" = 0,
+                sctlr_el1 = 0x30d0_0800,
+                tcr_el1 = 0,
             }
             RAS {
                 // What DISR_EL1 is at EL1, since HCR_EL2.AMO is set.
-                vdisr_el2 "S3_4_C12_C1_1" = 0,
+                vdisr_el2 = 0,
             }
             OPEN_TPIDR2 {
-                tpidr2_el0 "S3_3_C13_C0_5" = 0,
+                tpidr2_el0 = 0,
             }
         }
     };
