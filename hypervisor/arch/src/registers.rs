@@ -34,7 +34,7 @@ macro_rules! write_register {
     }};
 }
 
-pub(crate) use read_register;
+pub(crate) use {read_register, write_register};
 
 macro_rules! registers {
     ($($access:ident $name:ident,)+) => {

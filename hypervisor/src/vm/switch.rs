@@ -17,7 +17,7 @@ pub fn take_off(here: &Pcpu, running: VcpuRef, frame: &Frame) {
     sync_lrs(here, running);
     ich::set_hcr(0);
     let mut saved = running.vcpu.saved.lock();
-    saved.frame = frame.clone();
+    saved.frame.copy_from(frame);
     saved.context.save(here.switched.get());
     drop(saved);
     if here.timer_is_active.get() {
@@ -38,7 +38,7 @@ pub fn put_on(here: &Pcpu, running: VcpuRef, frame: &mut Frame) -> bool {
     }
     here.current.set(Some(running));
     let saved = running.vcpu.saved.lock();
-    *frame = saved.frame.clone();
+    frame.copy_from(&saved.frame);
     saved
         .context
         .load(&running.vcpu.el2_registers(running.vm), here.switched.get());
