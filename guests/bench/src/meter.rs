@@ -152,11 +152,6 @@ impl Meter {
         })
     }
 
-    /// Whether each is done once for who watches, and not counted.
-    pub const fn watched(&self) -> bool {
-        self.watched
-    }
-
     fn tell(&self, name: &str, sum: Sum) {
         let own = self.own * sum.calls / ROUND;
         let all = (sum.ticks * self.tick).saturating_sub(own);

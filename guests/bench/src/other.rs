@@ -82,15 +82,15 @@ pub fn measure(meter: &Meter, beside_sleeper: bool) {
             meter::failed("sgi-other", "the other vCPU does not end");
         }
     }
-    if beside_sleeper && !meter.watched() {
+    if beside_sleeper {
         let now = timer::duration(timer::now());
         if let Some(rest) = LOOK.checked_sub(now) {
             timer::sleep(rest);
         }
         let patience = timer::ticks(PERIOD * 4);
         meter.measure("vm-switch", 1, || {
-            let ticks =
-                timer::gap(GAP, timer::now() + patience).ok_or("the other VM does not wake up")?;
+            let ticks = meter::marked(|| timer::gap(GAP, timer::now() + patience))
+                .ok_or("the other VM does not wake up")?;
             meter::waited(ticks);
             Ok(())
         });

@@ -149,9 +149,8 @@ fn begin(monitor: &Path) -> Result<()> {
 /// It does not come to an end, or what was watched does not fit what the program says.
 pub fn watch(lab: &Lab) -> Result<Watched> {
     let mut system = lab.system("bench.toml")?;
-    system.vms.truncate(1);
     let vm = system.vms.first_mut().context("there is no VM")?;
-    vm.cmdline = "watched".into();
+    vm.cmdline.push_str(" watched");
     let mut ready = place::ready(lab, &system, Flavour::Shared)?;
     let file = ready.artifacts.hypervisor_elf.clone();
     let file = file.context("there is no hypervisor")?;
