@@ -25,7 +25,7 @@ DESCRIPTION = $(call option,--suite,$(SUITE)) $(call option,--config,$(CONFIG)) 
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 TEXT := $(if $(GIVEN),$(shell cat $(firstword $(MAKEFILE_LIST)) */*.sh */*/*.sh))
 known = $(foreach use,$$($(1)) $(1)= {$(1):,$(findstring $(use),$(TEXT)))
-$(foreach name,$(filter-out MAKEFLAGS,$(GIVEN)),$(if $(strip $(call known,$(name))),,$(error $(name)=$($(name)): there is no value $(name); `make help` lists them)))
+$(foreach name,$(filter-out MAKEFLAGS,$(GIVEN)),$(if $(strip $(call known,$(name))),,$(error $(name)=$($(name)): there is no variable $(name); `make help` lists them)))
 # Tests run under nextest where it is, else under cargo itself; both run all of them.
 NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 

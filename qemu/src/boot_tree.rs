@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The boot device tree: QEMU's own, and in `/chosen` what the hypervisor is to do, after the binding of
-//! Xen's dom0less guests (see docs/configuration.md). And for a native run, what Linux is to do.
+//! Writes the boot device tree: QEMU's own tree, plus the hypervisor's instructions in `/chosen`,
+//! which follow the binding of Xen's dom0less guests (see docs/configuration.md). For a native run,
+//! `/chosen` has Linux's instructions instead.
 
 use crate::config::{System, Vm, WhenAllOff, Word};
 use crate::prepare::Load;
@@ -19,18 +20,18 @@ mod tests;
 pub const TREE: u64 = 0x4000_0000;
 /// The physical address from which on kernels and initramfs are loaded.
 pub const MODULES: u64 = 0x4800_0000;
-/// TF-A opens the tree in place for as many bytes, to add to it (`PLAT_QEMU_DT_MAX_SIZE`); so does
-/// OP-TEE. A quarter of it is left for what they add.
+/// The most bytes of the tree, three quarters of the room in which TF-A opens it in place
+/// (`PLAT_QEMU_DT_MAX_SIZE`). The last quarter is left for the nodes that TF-A and OP-TEE add.
 const TREE_LIMIT: usize = 0xc_0000;
 /// The start of RAM on every `virt` machine.
 const RAM: u64 = 0x4000_0000;
-/// Modules begin at multiples of this, so that a kernel may be mapped where it is.
+/// Modules begin at multiples of this number of bytes, so that a kernel may be mapped where it is.
 const ALIGNMENT: u64 = 2 << 20;
-/// Where OP-TEE's asynchronous notifications arrive: SPI 187, edge triggered. Linux does not take
-/// OP-TEE for present without it.
+/// The interrupt of OP-TEE's asynchronous notifications: SPI 187, edge triggered. Without it
+/// Linux's driver does not find OP-TEE.
 const OPTEE_INTERRUPT: [u32; 3] = [0, 187, 1];
-/// What Linux cannot use on the bare machine. These belong to the secure world, or answer an access from
-/// the other with an abort once the firmware has set the machine up.
+/// Nodes that Linux cannot use on the bare machine. The devices belong to the secure world, or
+/// answer a non-secure access with an abort once the firmware has set the machine up.
 const NOT_FOR_LINUX: [&str; 9] = [
     "gpio-keys",
     "gpio-restart",
@@ -46,13 +47,13 @@ const NOT_FOR_LINUX: [&str; 9] = [
 /// A file's place in RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Region {
-    /// The physical address of its first byte.
+    /// The physical address of the file's first byte.
     pub address: u64,
-    /// Its length in bytes, never 0.
+    /// The file's length in bytes, never 0.
     pub size: u64,
 }
 
-/// What one VM boots.
+/// The files that one VM boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Modules {
     /// The kernel.
@@ -61,7 +62,7 @@ pub struct Modules {
     pub initrd: Region,
 }
 
-/// Hands out places in RAM, one a file, however many VMs use it.
+/// Allocates RAM for files: one place per file, however many VMs use it.
 #[derive(Debug)]
 pub struct Placement {
     next: u64,
@@ -70,7 +71,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// From [`MODULES`] up to the end of a machine's RAM.
+    /// Allocates from [`MODULES`] up to the end of a machine's RAM.
     #[must_use]
     pub fn new(memory_mib: u64) -> Self {
         Self {
@@ -80,10 +81,10 @@ impl Placement {
         }
     }
 
-    /// The place of a file.
+    /// Returns the place of a file, which it allocates at the first call for that file.
     ///
     /// # Errors
-    /// When the file is not there or empty, or does not fit.
+    /// Fails when the file does not exist, is empty or does not fit.
     pub fn place(&mut self, file: &Path) -> Result<Region> {
         if let Some((_, region)) = self.placed.iter().find(|(known, _)| known == file) {
             return Ok(*region);
@@ -107,13 +108,13 @@ impl Placement {
         Ok(region)
     }
 
-    /// What they take of the RAM, alignment included.
+    /// Returns how much RAM the files take, alignment included, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.next - MODULES
     }
 
-    /// The files and their addresses.
+    /// Returns the files and their addresses.
     #[must_use]
     pub fn loads(&self) -> Vec<Load> {
         let load = |(file, region): &(PathBuf, Region)| Load {
@@ -124,11 +125,11 @@ impl Placement {
     }
 }
 
-/// The tree for the hypervisor: `base` is QEMU's, `modules` has one entry a VM, in their order. `static_tables` says
-/// what OP-TEE was built like.
+/// Returns the tree for the hypervisor. `base` is QEMU's tree; `modules` has one entry per VM, in
+/// the VMs' order; `static_tables` tells whether OP-TEE's translation tables are a fixed number.
 ///
 /// # Errors
-/// When `base` is no sound tree, or the result is larger than the firmware takes.
+/// Fails when `base` is no valid tree, or the result is larger than the firmware takes.
 pub fn for_hypervisor(
     base: &[u8],
     system: &System,
@@ -152,10 +153,10 @@ pub fn for_hypervisor(
     finish(&tree)
 }
 
-/// The tree for Linux on the bare machine.
+/// Returns the tree for Linux on the bare machine.
 ///
 /// # Errors
-/// When `base` is no sound tree, or the result is larger than the firmware takes.
+/// Fails when `base` is no valid tree, or the result is larger than the firmware takes.
 pub fn for_linux(base: &[u8], cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
     for name in NOT_FOR_LINUX {
@@ -172,18 +173,18 @@ pub fn for_linux(base: &[u8], cmdline: &str, initrd: Region) -> Result<Vec<u8>> 
     finish(&tree)
 }
 
-/// The tree for a bare-metal program in the hypervisor's place: the machine as the hypervisor would see
-/// it, and a RAM disk.
+/// Returns the tree for a bare-metal program that replaces the hypervisor: the machine as the
+/// hypervisor would see it, and a RAM disk.
 ///
 /// # Errors
-/// When `base` is no sound tree, or the result is larger than the firmware takes.
+/// Fails when `base` is no valid tree, or the result is larger than the firmware takes.
 pub fn for_program(base: &[u8], cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
     start(&mut tree, cmdline, initrd);
     finish(&tree)
 }
 
-/// What the Linux boot protocol has in `/chosen`.
+/// Writes the properties of the Linux boot protocol into `/chosen`.
 fn start(tree: &mut DeviceTree, cmdline: &str, initrd: Region) {
     let chosen = chosen(tree);
     set(chosen, "bootargs", cmdline);
@@ -238,7 +239,7 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
     Ok(node)
 }
 
-/// What the VM may do with the TEE; what the file does not say is absent.
+/// Writes the VM's rights to the TEE. A key that the file does not have gives no property.
 fn set_rights(node: &mut DeviceTreeNode, vm: &Vm) {
     fn words<T: Word>(list: &[T]) -> Vec<&'static str> {
         list.iter().map(|one| one.word()).collect()

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How the user calls the tool: by `make`, or by its own name. Errors speak of what was typed.
+//! How the user calls the tool: through `make`, or by its own name. Errors use the words that the
+//! user typed.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// The Makefile sets it.
+/// The environment variable that the Makefile sets.
 pub const VARIABLE: &str = "POSTERN_MAKE";
 
-/// Who calls.
+/// The way in which the tool was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// The Makefile, for a user who typed `make run GUESTS=4`.
@@ -16,7 +17,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// The caller of this process.
+    /// Returns the caller of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
         match std::env::var_os(VARIABLE) {
@@ -25,7 +26,7 @@ impl Caller {
         }
     }
 
-    /// A command of the tool's as the user types it: `make run`.
+    /// Returns a command of the tool as the user types it: `make run`.
     #[must_use]
     pub fn command(self, name: &str) -> String {
         match self {
@@ -34,7 +35,7 @@ impl Caller {
         }
     }
 
-    /// An option with a value as the user types it: `GUESTS=4`.
+    /// Returns an option with a value as the user types it: `GUESTS=4`.
     #[must_use]
     pub fn option(self, name: &str, value: &str) -> String {
         match self {
@@ -43,7 +44,8 @@ impl Caller {
         }
     }
 
-    /// What is wrong with the command line in a user's words; `None` where clap's own do.
+    /// Explains an error in the command line in a user's words; returns `None` where clap's message
+    /// serves.
     #[must_use]
     pub fn explain(self, error: &clap::Error) -> Option<String> {
         if self == Self::Shell {

@@ -7,18 +7,19 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Builds the one binary of a package of this workspace, in release mode, and gives its path.
+/// Builds the one binary of a package of this workspace in release mode and returns its path.
 ///
 /// # Errors
-/// When it does not compile: the end of the compiler's output, and where all of it is.
+/// Fails when it does not compile. The error has the end of the compiler's output and the path of
+/// its log.
 pub fn build(paths: &Paths, package: &str, target: &str, progress: &Progress) -> Result<PathBuf> {
     let step = progress.step(&format!("Building {package}"));
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = Command::new(program);
     cargo
         .current_dir(paths.root())
-        // These would take the place of the flags in .cargo/config.toml, without which the hypervisor
-        // is no position-independent image.
+        // These variables would replace the flags in .cargo/config.toml, without which the
+        // hypervisor is not position-independent.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .args([
@@ -38,7 +39,7 @@ pub fn build(paths: &Paths, package: &str, target: &str, progress: &Progress) ->
     Ok(built)
 }
 
-/// The last executable that cargo's messages name.
+/// Returns the last executable that cargo's messages name.
 pub(crate) fn executable(messages: &[u8]) -> Option<PathBuf> {
     String::from_utf8_lossy(messages)
         .lines()
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_executable_is_found_among_cargos_messages() {
+    fn executable_is_found_in_cargo_messages() {
         let messages = br#"{"reason":"compiler-artifact","executable":null}
             {"reason":"build-script-executed"}
             {"reason":"compiler-artifact","executable":"/t/release/postern"}

@@ -17,7 +17,7 @@ use clap::{Args, Parser, Subcommand};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// Fetches the parts of a system with Postern, builds it, boots it in QEMU and tells how it went.
+/// Fetches the parts of a system with Postern, builds it, boots it in QEMU and reports the result.
 #[derive(Parser, Debug)]
 #[command(name = "postern-tool", version, about, max_term_width = 100)]
 pub struct Cli {
@@ -39,7 +39,7 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// The same on the bare machine, without the hypervisor: what the others are compared with.
+    /// Run the same on the bare machine, without the hypervisor: the baseline of comparisons.
     RunNative {
         #[command(flatten)]
         system: SystemArgs,
@@ -54,54 +54,54 @@ enum Command {
     Shell {
         #[command(flatten)]
         system: SystemArgs,
-        /// The bare machine, without the hypervisor.
+        /// Boot the bare machine, without the hypervisor.
         #[arg(long)]
         native: bool,
         /// Where logs go [default: out/shell].
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// Fetch and build everything that `run` needs, and start nothing.
+    /// Fetch and build everything that `run` needs, without starting anything.
     Prepare {
         #[command(flatten)]
         system: SystemArgs,
     },
-    /// Have the monitor of a system that runs in this checkout execute a command, such as `vm list`.
+    /// Send a command, such as `vm list`, to the monitor of a system that runs in this checkout.
     Ctl {
-        /// The folder of the system's logs: its name below out/, such as `run` or `shell`, or its path; needed
-        /// when several run.
+        /// Folder of the system's logs: its name below out/, such as `run` or `shell`, or its path;
+        /// needed when several systems run.
         #[arg(long)]
         system: Option<String>,
-        /// The answer as one line of JSON.
+        /// Print the answer as one line of JSON.
         #[arg(long)]
         json: bool,
-        /// The command: `help` tells which there are.
+        /// Command for the monitor; `help` lists all of them.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
-    /// Build what a release has: image, ELF file, this tool, lists of what is in them, checksums.
+    /// Build the files of a release: image, ELF file, this tool, SBOMs, checksums.
     Dist {
-        /// The folder that gets the files [default: out/dist].
+        /// Folder for the files [default: out/dist].
         #[arg(long)]
         out: Option<PathBuf>,
     },
     /// Draw and print the report of an earlier run again.
     Report {
-        /// Its `report.json`.
+        /// The run's `report.json`.
         file: PathBuf,
     },
 }
 
 #[derive(Args, Debug)]
 struct SystemArgs {
-    /// The description of the system [default: guests/two.toml].
+    /// Description of the system [default: guests/two.toml].
     #[arg(long)]
     config: Option<PathBuf>,
-    /// The Debian suite that the parts come from: `trixie` or `sid`.
+    /// Debian suite that the parts come from: `trixie` or `sid`.
     #[arg(long, default_value = "trixie")]
     suite: Suite,
-    /// So many guests instead of those of the description, all like its last one; above two, with an
-    /// OP-TEE that is built for them.
+    /// Number of guests instead of the description's, all like its last one; above two, OP-TEE is
+    /// built for that number.
     #[arg(long, value_parser = guests)]
     guests: Option<u32>,
 }
@@ -114,11 +114,11 @@ fn guests(text: &str) -> Result<u32, String> {
 }
 
 impl Cli {
-    /// Does what was asked for; whether it went well.
+    /// Executes the command; returns whether it succeeded.
     ///
     /// # Errors
     ///
-    /// Something that is needed is not there or does not work; the message says what.
+    /// Fails when something that is needed is missing or does not work; the message says what.
     pub fn carry_out(self) -> Result<bool> {
         match self.command {
             Command::Run { system, xtest, out } => {
@@ -135,7 +135,7 @@ impl Cli {
             Command::Prepare { system } => {
                 let paths = Paths::discover()?;
                 let described = system.describe(&paths, Flavour::Shared)?;
-                // A folder of its own: a system may be running in another's.
+                // `prepare` has its own folder: another system may be running in the others.
                 let folder = paths.run("prepare");
                 let _claim = claim(&folder, "prepare")?;
                 system.machine(&paths, Flavour::Shared, described, &folder, "")?;
@@ -194,7 +194,7 @@ impl SystemArgs {
         let file = self.config(paths);
         if !file.is_file() {
             bail!(
-                "{} is no system's description: there is no such file. {}",
+                "{}: there is no such file; {}",
                 Caller::of_this_process().option("config", &file.display().to_string()),
                 descriptions(paths)
             );
@@ -300,7 +300,7 @@ impl SystemArgs {
     }
 }
 
-/// Takes the folder of a system for a command.
+/// Claims a system's folder for a command.
 fn claim(folder: &Path, command: &str) -> Result<Claim> {
     let caller = Caller::of_this_process();
     let another = format!(
@@ -310,7 +310,7 @@ fn claim(folder: &Path, command: &str) -> Result<Claim> {
     Claim::take(folder, &caller.command(command), &another)
 }
 
-/// The descriptions that come with Postern, in a sentence.
+/// Lists, in a sentence, the descriptions that come with Postern.
 fn descriptions(paths: &Paths) -> String {
     let files = std::fs::read_dir(paths.guests());
     let mut names: Vec<String> = files
@@ -324,7 +324,7 @@ fn descriptions(paths: &Paths) -> String {
     format!("{} has {}", paths.guests().display(), names.join(", "))
 }
 
-/// Whether `run` can do its work with a system; what the user should know of it beforehand.
+/// Checks that `run` can do its work with a system; returns notes for the user.
 fn can_run(system: &System, flavour: Flavour) -> Result<Vec<String>> {
     let shell = Caller::of_this_process().command("shell");
     let shared = flavour == Flavour::Shared;
@@ -362,12 +362,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn xtest_s_own_words_may_begin_with_a_dash() {
+    fn xtest_arguments_may_begin_with_a_dash() {
         let cli = Cli::try_parse_from(["postern-tool", "run", "--xtest", "-t regression 1001"]);
         let Ok(Cli {
             command: Command::Run { xtest, .. },
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_speak_of_what_was_typed() {
+    fn errors_use_the_words_that_were_typed() {
         let explained = |words: &[&str]| {
             let words = ["postern-tool"].iter().chain(words);
             let error = Cli::try_parse_from(words).expect_err("wrong");
@@ -400,13 +400,13 @@ mod tests {
         );
         let error = explained(&["run-native", "--xtest", "1001; x"]);
         assert!(
-            error.starts_with("XTEST=1001; x: ';' is in no xtest option"),
+            error.starts_with("XTEST=1001; x: ';' cannot be part of an xtest option"),
             "{error}"
         );
     }
 
     #[test]
-    fn a_run_that_would_wait_in_vain_is_refused() {
+    fn run_that_cannot_end_is_refused() {
         let refusal = |text: &str, flavour| {
             let system = System::parse(text).expect("a system");
             can_run(&system, flavour).map_err(|error| format!("{error:#}"))
@@ -420,7 +420,7 @@ mod tests {
         ] {
             let text = format!("{two}{key}");
             assert!(shared(&text).is_err_and(|why| why.contains("vm \"b\"") && why.contains(word)));
-            // The bare machine runs the first one only.
+            // The bare machine runs only the first guest.
             assert_eq!(refusal(&text, Flavour::Native), Ok(Vec::new()));
         }
         let stay = format!("machine.when_all_off = \"stay\"\n{two}");

@@ -24,14 +24,15 @@ pub const MAX_VMS: usize = 8;
 pub const MAX_VCPUS: u32 = 8;
 /// The most CPUs that the machine may have: OP-TEE is built for four cores.
 pub const MAX_CPUS: u32 = 4;
-/// VMs that Debian's OP-TEE has room for at once.
+/// How many VMs Debian's OP-TEE has room for at once.
 pub const PACKAGED_GUESTS: u32 = 2;
-/// The longest command line of a VM, bytes: what the hypervisor takes, and room for what this tool adds.
+/// The longest command line of a VM in bytes: the hypervisor's limit less the room for this tool's
+/// own words.
 const MAX_CMDLINE: usize = 2047 - 64;
-/// Stage 2 maps a guest's RAM in blocks of this many bytes.
+/// The bytes of a block, in which stage 2 maps a guest's RAM.
 const BLOCK: u64 = 2 << 20;
 
-/// One system.
+/// The description of one system.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct System {
@@ -46,23 +47,24 @@ pub struct System {
     pub vms: Vec<Vm>,
 }
 
-/// The machine that QEMU emulates.
+/// The `[machine]` table: the machine that QEMU emulates.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Machine {
-    /// Physical CPUs, 1 to 4.
+    /// Number of physical CPUs, 1 to 4.
     pub cpus: u32,
-    /// Their model, as QEMU's `-cpu` has it.
+    /// CPU model, as for QEMU's `-cpu`.
     pub cpu: String,
     /// RAM in MiB, at least 512. It starts at 0x4000_0000, as on every `virt` machine.
     pub memory_mib: u64,
-    /// VMs that OP-TEE has room for at once, 1 to 8. It is built for them, from Debian's source or the
-    /// user's; when absent it is Debian's binary, which has room for [`PACKAGED_GUESTS`].
+    /// The number of VMs that OP-TEE has room for at once, 1 to 8. When present, OP-TEE is built
+    /// for it, from Debian's or the user's source; when absent, Debian's binary is used, which has
+    /// room for [`PACKAGED_GUESTS`].
     pub optee_guests: Option<u32>,
-    /// Settings of OP-TEE's build, `CFG_NAME=VALUE`, beside or instead of Debian's. With some of them it is
-    /// built, for [`PACKAGED_GUESTS`] unless `optee_guests` says otherwise.
+    /// Settings of OP-TEE's build, `CFG_NAME=VALUE`, that add to Debian's or replace them. With any
+    /// of them OP-TEE is built, for [`PACKAGED_GUESTS`] unless `optee_guests` gives a number.
     pub optee_flags: Vec<String>,
-    /// Whether OP-TEE is the one for virtualisation. The other knows no VMs and serves one.
+    /// Whether OP-TEE is built for virtualisation. An OP-TEE that is not serves one VM.
     pub optee_virtualised: bool,
     /// What happens when no VM runs any more.
     pub when_all_off: WhenAllOff,
@@ -72,10 +74,10 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WhenAllOff {
-    /// It powers off.
+    /// The machine powers off.
     #[default]
     PowerOff,
-    /// It stays on and waits for an order to start one.
+    /// The machine stays on and waits for a command that starts a VM.
     Stay,
 }
 
@@ -93,56 +95,56 @@ impl Default for Machine {
     }
 }
 
-/// What the hypervisor itself is told.
+/// The `[hypervisor]` table: the hypervisor's own settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hypervisor {
-    /// Its command line, the boot tree's `/chosen/bootargs`.
+    /// The hypervisor's command line, `/chosen/bootargs` in the boot tree.
     pub cmdline: String,
 }
 
-/// One VM.
+/// A `[[vm]]` table: one VM.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vm {
-    /// Its name: 1 to 15 of `a`-`z`, `0`-`9` and `-`, starting with a letter.
+    /// The VM's name: 1 to 15 of `a`-`z`, `0`-`9` and `-`, starting with a letter.
     pub name: String,
-    /// Virtual CPUs, 1 to 8.
+    /// Number of vCPUs, 1 to 8.
     #[serde(default = "default_vcpus")]
     pub vcpus: u32,
     /// RAM: a number with `M` or `G`, a multiple of 2 MiB.
     #[serde(default)]
     pub memory: Memory,
-    /// An arm64 kernel; the suite's Debian kernel when absent. Relative to the TOML file.
+    /// An arm64 kernel, relative to the TOML file; the suite's Debian kernel when absent.
     pub kernel: Option<PathBuf>,
-    /// Which of the suite's Debian kernels, where it has no kernel of its own.
+    /// Which of the suite's Debian kernels the VM boots, when `kernel` is absent.
     #[serde(default)]
     pub linux: Linux,
-    /// Instead of a kernel, a bare-metal program of this workspace: NAME is the package `guest-NAME`
-    /// in `guests/NAME`.
+    /// A bare-metal program of this workspace instead of a kernel: NAME stands for the package
+    /// `guest-NAME` in `guests/NAME`.
     pub program: Option<String>,
-    /// An initramfs; the one that this tool builds when absent: Linux's, or all trusted applications
-    /// for a program. Relative to the TOML file.
+    /// An initramfs, relative to the TOML file. When absent, one that this tool builds: Linux's, or
+    /// for a program an archive of all trusted applications.
     pub initrd: Option<PathBuf>,
     /// The kernel's command line.
     #[serde(default = "default_cmdline")]
     pub cmdline: String,
-    /// Whether it has the TEE.
+    /// Whether the VM has the TEE.
     #[serde(default)]
     pub tee: Tee,
-    /// Whether it starts with the machine; else by an order of the monitor.
+    /// Whether the VM starts with the machine; otherwise a monitor command starts it.
     #[serde(default = "yes")]
     pub autostart: bool,
-    /// Whether it may give the monitor orders, through its second serial port.
+    /// Whether the VM may give the monitor commands, through its second serial port.
     #[serde(default)]
     pub privileged: bool,
-    /// What it may use of it.
+    /// Which functions of the TEE the VM may use.
     #[serde(default)]
     pub tee_policy: TeePolicy,
-    /// How much.
+    /// How much of the TEE's resources the VM may use.
     #[serde(default)]
     pub tee_quota: TeeQuota,
-    /// The physical CPUs that may run it; all of them when absent.
+    /// The physical CPUs that may run the VM; all of them when absent.
     pub affinity: Option<Vec<u32>>,
 }
 
@@ -154,13 +156,13 @@ fn default_vcpus() -> u32 {
     2
 }
 
-/// The command line that a VM has unless the file says otherwise.
+/// Returns the command line of a VM whose table has none.
 #[must_use]
 pub fn default_cmdline() -> String {
     "console=ttyAMA0 earlycon=pl011,0x9000000".into()
 }
 
-/// A kernel of Debian's.
+/// One of Debian's kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Linux {
@@ -171,21 +173,21 @@ pub enum Linux {
     Rt,
 }
 
-/// A VM's share in the TEE.
+/// Whether a VM gets the TEE.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tee {
-    /// The boot fails when the VM cannot have it.
+    /// The boot fails when the VM cannot have the TEE.
     #[default]
     Required,
-    /// The VM goes without when it cannot have it.
+    /// The VM starts without the TEE when it cannot have it.
     Optional,
-    /// The VM has none.
+    /// The VM has no TEE.
     None,
 }
 
 impl Tee {
-    /// The word of the boot tree's `tee` property.
+    /// Returns the value of the boot tree's `tee` property.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -201,16 +203,16 @@ impl Tee {
 pub struct Memory(u64);
 
 impl Memory {
-    /// In KiB, the unit of the boot tree.
+    /// Returns the amount in KiB, the unit of the boot tree.
     #[must_use]
     pub fn kib(self) -> u64 {
         self.0 >> 10
     }
 
-    /// Reads "512M" or "1G".
+    /// Parses an amount such as "512M" or "1G".
     ///
     /// # Errors
-    /// Text that says what would be right.
+    /// Returns a text that says which values are valid.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong =
             || format!("\"{text}\" is no amount of memory; write for example \"512M\" or \"1G\"");
@@ -221,7 +223,7 @@ impl Memory {
             _ => return Err(wrong()),
         };
         let number: u64 = digits.parse().map_err(|_| wrong())?;
-        // More than a TiB is a mistake, and keeps the shift from losing bits.
+        // More than 1 TiB is a mistake; the limit also keeps the shift from losing bits.
         if number == 0 || number > 1 << 20 {
             return Err(wrong());
         }
@@ -265,7 +267,7 @@ impl System {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// Names the file, the key and what would be right.
+    /// Names the file, the key and the fix.
     pub fn load(file: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("the system description {} cannot be read", file.display()))?;
@@ -282,7 +284,7 @@ impl System {
     /// Reads and checks the text of a file; relative paths stay as they are.
     ///
     /// # Errors
-    /// Names the key and what would be right.
+    /// Names the key and the fix.
     pub fn parse(text: &str) -> Result<Self> {
         let system: Self = toml::from_str(text)
             .map_err(|error| anyhow::Error::msg(mistakes::in_words(&error.to_string())))?;
@@ -290,10 +292,10 @@ impl System {
         Ok(system)
     }
 
-    /// Whether OP-TEE has room for the VMs that must have it.
+    /// Checks that OP-TEE has room for the VMs that must have it.
     ///
     /// # Errors
-    /// It has not; names them and the keys that change it.
+    /// Names the VMs and the keys that change the room.
     pub fn check_room(&self) -> Result<(), String> {
         let machine = &self.machine;
         let must = |vm: &&Vm| vm.autostart && vm.tee == Tee::Required;
@@ -325,7 +327,7 @@ impl System {
         ))
     }
 
-    /// The limits that a type cannot express.
+    /// Checks the limits that a type cannot express.
     fn check(&self) -> Result<(), String> {
         let machine = &self.machine;
         if !(1..=MAX_CPUS).contains(&machine.cpus) {
@@ -357,7 +359,7 @@ impl System {
         }
         if let Some(flag) = machine.optee_flags.iter().find(|flag| !is_setting(flag)) {
             return Err(format!(
-                "machine.optee_flags: \"{flag}\" is none; write for example \"CFG_TEE_CORE_LOG_LEVEL=1\""
+                "machine.optee_flags: \"{flag}\" is no setting of OP-TEE's build; write for example \"CFG_TEE_CORE_LOG_LEVEL=1\""
             ));
         }
         if !machine.optee_flags.is_empty() && !machine.optee_virtualised {
@@ -368,11 +370,11 @@ impl System {
             );
         }
         if self.vms.is_empty() {
-            return Err("there is no [[vm]]; add one, it needs no more than a name".into());
+            return Err("there is no [[vm]]; add one, which needs only a name".into());
         }
         if self.vms.len() > MAX_VMS {
             return Err(format!(
-                "there are {} [[vm]]; the hypervisor takes {MAX_VMS}",
+                "there are {} [[vm]]; the hypervisor takes at most {MAX_VMS}",
                 self.vms.len()
             ));
         }
@@ -404,7 +406,7 @@ impl System {
             for other in &self.vms[..index] {
                 if let Some(device) = vm.tee_policy.shared_device(&other.tee_policy) {
                     return Err(format!(
-                        "vm \"{}\": tee_policy.devices: vm \"{}\" owns \"{}\"; take it from one of them",
+                        "vm \"{}\": tee_policy.devices: vm \"{}\" owns \"{}\"; remove it from one of them",
                         vm.name,
                         other.name,
                         device.word()
@@ -416,7 +418,8 @@ impl System {
     }
 }
 
-/// Whether it is a setting of OP-TEE's build, and nothing that make would take for something else.
+/// Returns whether a text is a setting of OP-TEE's build, and not something that make would read
+/// differently.
 fn is_setting(flag: &str) -> bool {
     let word = |text: &str| {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -459,7 +462,7 @@ impl Vm {
         }
         if self.linux != Linux::Standard && (self.kernel.is_some() || self.program.is_some()) {
             return Err(
-                "linux chooses among Debian's kernels: drop it, or what is booted instead of one"
+                "linux chooses among Debian's kernels: remove it, or remove kernel or program"
                     .into(),
             );
         }
@@ -474,7 +477,7 @@ impl Vm {
             self.tee_policy != TeePolicy::default() || self.tee_quota != TeeQuota::default();
         if restricted && self.tee == Tee::None {
             return Err(
-                "it has tee = \"none\": drop tee_policy and tee_quota, or give it the TEE".into(),
+                "it has tee = \"none\": remove tee_policy and tee_quota, or give it the TEE".into(),
             );
         }
         if let Some(affinity) = &self.affinity {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The monitor from outside: while a system runs, a socket beside its logs takes commands of
-//! `postern-tool ctl` and hands them to the hypervisor's monitor.
+//! Access to the monitor from outside: while a system runs, a socket in the folder of its logs
+//! takes commands of `postern-tool ctl` and passes them to the hypervisor's monitor.
 //!
-//! A conversation is one line each way: a `Request` and a `Reply`.
+//! A client sends one line, a `Request`, and gets one line, a `Reply`.
 
 mod client;
 mod server;
@@ -25,27 +25,27 @@ use std::time::Duration;
 
 /// The socket's name in the folder of a system's logs.
 pub const SOCKET: &str = "control.sock";
-/// How long the monitor may take for an answer. It takes milliseconds.
+/// The most time for the monitor's answer, which takes milliseconds.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a client asks for.
+/// A client's request.
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
     /// The monitor's command, without a tag or an option.
     command: String,
 }
 
-/// What it hears.
+/// The reply to a client.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Reply {
     /// The monitor's answer, a JSON object.
     Answer(String),
-    /// There is none, since…
+    /// The reason why there is no answer.
     Failed(String),
 }
 
-/// The way to the machine's UART, for everybody who writes there.
+/// The way to the machine's UART, shared by all writers.
 #[derive(Clone)]
 pub struct Wire(Arc<Mutex<End>>);
 
@@ -55,24 +55,25 @@ struct End {
 }
 
 impl Wire {
-    /// The end of QEMU's input.
+    /// Wraps the end of QEMU's input.
     pub fn new(input: ChildStdin, sender: FlowControl) -> Self {
         Self(Arc::new(Mutex::new(End { input, sender })))
     }
 
-    /// Writes bytes to a console, as far as it has room, and the others when it has.
+    /// Writes bytes to a console as far as it has room, and the rest later.
     ///
     /// # Errors
-    /// QEMU has ended, or [`Full`](crate::console::Full): the guest does not read.
+    /// Fails when QEMU has ended, or with [`Full`](crate::console::Full) when the guest does not
+    /// read.
     pub fn send(&self, channel: Channel, bytes: &[u8]) -> Result<()> {
         self.end().send(channel, bytes)
     }
 
-    /// Takes in what the hypervisor said on [`Channel::Flow`].
+    /// Takes bytes of the hypervisor on [`Channel::Flow`].
     pub fn heard(&self, bytes: &[u8]) {
         let mut end = self.end();
         let wire = end.sender.heard(bytes);
-        // A machine that has ended reads no more, which whoever sends next is told.
+        // A machine that has ended reads no more; the next sender gets the error.
         let _ = end.write(&wire);
     }
 
@@ -91,12 +92,12 @@ impl End {
         self.input
             .write_all(wire)
             .and_then(|()| self.input.flush())
-            .context("QEMU reads no more: it has ended")
+            .context("QEMU has ended and takes no more input")
     }
 }
 
-/// A path to the socket that is short enough for one, however deep the folder is; good while the file is
-/// open.
+/// Returns a path to the socket that is short enough for `sockaddr_un`, however deep the folder is.
+/// It is valid while the file is open.
 fn socket(folder: &Path) -> Result<(File, PathBuf)> {
     let open = File::open(folder).with_context(|| folder.display().to_string())?;
     let path = format!("/proc/self/fd/{}/{SOCKET}", open.as_raw_fd());

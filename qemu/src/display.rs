@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a user sees while guests run: a line for each of them, rewritten in place on a terminal, else
-//! printed every ten seconds.
+//! Shows the state of running guests: one line per guest, rewritten in place on a terminal,
+//! otherwise printed every ten seconds.
 
 use crate::guest::{Guest, Phase};
 use crate::report::clock;
@@ -8,9 +8,9 @@ use guest_agent::event::CaseState;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Between two redraws on a terminal.
+/// The time between two redraws on a terminal.
 const FAST: Duration = Duration::from_millis(200);
-/// Between two reports elsewhere.
+/// The time between two reports elsewhere.
 const SLOW: Duration = Duration::from_secs(10);
 
 /// Where and how the state of the guests is shown.
@@ -23,7 +23,7 @@ pub struct Display {
 }
 
 impl Display {
-    /// On standard error, as it is: a terminal or not.
+    /// Shows on standard error, whether or not it is a terminal.
     pub fn on_stderr(guests: &[Guest]) -> Self {
         let width = guests
             .iter()
@@ -39,21 +39,22 @@ impl Display {
         }
     }
 
-    /// Says something once, above the guests' lines.
+    /// Prints a text once, above the guests' lines.
     pub fn say(&mut self, now: Duration, text: &str) {
         self.erase();
         eprintln!("  {} {text}", clock(millis(now)));
         self.last = None;
     }
 
-    /// Shows how things stand, if it is time to. `expected` is how many cases each guest will run.
+    /// Shows the guests' state, if it is time to. `expected` is the number of cases that each guest
+    /// will run.
     pub fn show(&mut self, now: Duration, guests: &[Guest], expected: Option<usize>) {
         let pause = if self.terminal { FAST } else { SLOW };
         if self.last.is_some_and(|last| last.elapsed() < pause) {
             return;
         }
         if !self.terminal && self.last.is_none() {
-            // What has just been said is enough for now.
+            // The text that was just printed is enough for now.
             self.last = Some(Instant::now());
             return;
         }
@@ -64,7 +65,7 @@ impl Display {
                 .map(|guest| line(now, guest, expected, self.width));
             let lines: Vec<String> = lines.collect();
             let mut text = self.erasure();
-            // Line wrap is off for as long as it takes: a line that is too long is cut.
+            // Line wrap is off meanwhile, so that a line that is too long is cut.
             text += "\x1b[?7l";
             for line in &lines {
                 text += line;
@@ -72,7 +73,7 @@ impl Display {
             }
             text += "\x1b[?7h";
             self.drawn = lines.len();
-            // Nobody to tell when standard error is gone.
+            // When standard error is closed there is no reader.
             let _ = std::io::stderr().write_all(text.as_bytes());
         } else {
             for guest in guests.iter().filter(|guest| guest.phase != Phase::Off) {
@@ -81,7 +82,7 @@ impl Display {
         }
     }
 
-    /// Takes the guests' lines away.
+    /// Removes the guests' lines.
     pub fn erase(&mut self) {
         if self.drawn > 0 {
             eprint!("{}", self.erasure());
@@ -108,11 +109,11 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A guest in a line: `  a     57/108 ok, 0 failed   1:23  regression_4009 (3 s)`.
+/// Formats a guest's line: `  a     57/108 ok, 0 failed   1:23  regression_4009 (3 s)`.
 fn line(now: Duration, guest: &Guest, expected: Option<usize>, width: usize) -> String {
     let name = &guest.name;
     let state = match (&guest.phase, guest.runs.first()) {
-        _ if guest.death.is_some() => "its kernel died".to_owned(),
+        _ if guest.death.is_some() => "its kernel crashed".to_owned(),
         (Phase::Off, _) => "off".to_owned(),
         (Phase::Booting, _) => format!("booting, {}", clock(millis(now))),
         (Phase::Ready, None) => "ready".to_owned(),
@@ -143,7 +144,7 @@ mod tests {
     use guest_agent::event::Event;
 
     #[test]
-    fn a_line_says_what_the_guest_does() {
+    fn display_line_shows_guest_phase() {
         let mut guest = Guest::new("a");
         let mut at = 0;
         let mut play = |guest: &mut Guest, json: &str| {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Builds what a release has: the image, its ELF file, this tool, a list of all that is in them, checksums.
+//! Builds the files of a release: the image, its ELF file, this tool, the SBOMs and the checksums.
 //!
-//! The files depend on the source, the toolchain and a date, and not on where they are built: the compiler is told
-//! to write other names for the folders of this machine.
+//! The files depend on the source, the toolchain and a date, and not on where they are built: the
+//! compiler is told other names for this machine's folders.
 
 pub mod sbom;
 
@@ -15,23 +15,23 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where a release is built from, and into what.
+/// The input and output of a release build.
 #[derive(Debug)]
 pub struct Plan<'a> {
-    /// The source.
+    /// The root of the source.
     pub root: &'a Path,
     /// Cargo's folder of downloads, which has all crates already.
     pub cargo_home: &'a Path,
-    /// The folder that gets the files. What is in it is replaced.
+    /// The folder for the files. Its content is replaced.
     pub out: &'a Path,
-    /// The date that the release bears, in seconds since 1970.
+    /// The date of the release in seconds since 1970.
     pub date: u64,
 }
 
-/// The date of a release: what `SOURCE_DATE_EPOCH` says, else that of the newest commit.
+/// Returns the date of a release: `SOURCE_DATE_EPOCH`, otherwise the date of the newest commit.
 ///
 /// # Errors
-/// When it says no number, or there is neither.
+/// Fails when `SOURCE_DATE_EPOCH` is no number, or there is neither.
 pub fn date(root: &Path) -> Result<u64> {
     if let Ok(date) = std::env::var("SOURCE_DATE_EPOCH") {
         return date.parse().context("SOURCE_DATE_EPOCH is no number");
@@ -42,10 +42,10 @@ pub fn date(root: &Path) -> Result<u64> {
     text.trim().parse().context("git gives no date")
 }
 
-/// Cargo's folder of downloads, as cargo itself finds it.
+/// Returns cargo's folder of downloads, which it finds as cargo does.
 ///
 /// # Errors
-/// When the environment names no home.
+/// Fails when the environment names no home folder.
 pub fn cargo_home() -> Result<PathBuf> {
     std::env::var_os("CARGO_HOME")
         .map(PathBuf::from)
@@ -56,12 +56,12 @@ pub fn cargo_home() -> Result<PathBuf> {
 /// Builds a release.
 ///
 /// # Errors
-/// When something does not compile or a file cannot be written.
+/// Fails when something does not compile or a file cannot be written.
 pub fn build(plan: &Plan<'_>, progress: &Progress) -> Result<()> {
     let host = rustc(&["-vV"])?
         .lines()
         .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))
-        .context("rustc does not say what machine this is")?;
+        .context("rustc does not report its host")?;
     let image = plan.program("postern", "release", BARE_TARGET, progress)?;
     let tool = plan.program("postern-qemu", "host", &host, progress)?;
 
@@ -130,7 +130,8 @@ pub fn build(plan: &Plan<'_>, progress: &Progress) -> Result<()> {
 }
 
 impl Plan<'_> {
-    /// Builds the program of a package, in a target folder of its own since its flags differ, and gives its path.
+    /// Builds the program of a package and returns its path. Its flags differ, so it has a target
+    /// folder of its own.
     fn program(
         &self,
         package: &str,
@@ -150,7 +151,7 @@ impl Plan<'_> {
                 package,
             ])
             .args(["--profile", profile, "--target", target])
-            // What is not needed to run the tool names this machine's folders.
+            // Debug information, which the tool does not need, would name this machine's folders.
             .args(["--config", "profile.host.strip = true"])
             .arg("--config")
             .arg(format!("target.{target}.rustflags = [{}]", self.flags()?))
@@ -166,16 +167,16 @@ impl Plan<'_> {
         Ok(built)
     }
 
-    /// Flags for rustc that give folders the same names everywhere, as the content of a TOML array. Of several that
-    /// apply the last one is taken.
+    /// Returns flags for rustc that give folders the same names everywhere, as the content of a
+    /// TOML array. rustc uses the last one that applies.
     fn flags(&self) -> Result<String> {
         let sysroot = rustc(&["--print", "sysroot"])?;
         let commit = rustc(&["-vV"])?
             .lines()
             .find_map(|line| line.strip_prefix("commit-hash: ").map(str::to_owned))
-            .context("rustc does not say which one it is")?;
+            .context("rustc does not report its commit")?;
         let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
-        // Cargo compiles a crate of the registry in its folder, whose name has no links in it.
+        // Cargo compiles a crate of the registry in its folder, by a path without symbolic links.
         let registry = self.cargo_home.join("registry");
         let registry = registry.canonicalize().unwrap_or(registry);
         let names = [
@@ -250,7 +251,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Text of a JSON value, or nothing.
+/// Returns the text of a JSON value; empty when it is no text.
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What this tool wants to know of ELF files, all of them 64-bit little-endian.
+//! Reads the few properties of ELF files that this tool needs. All files are 64-bit little-endian.
 
 use anyhow::{Context, Result, bail};
 use object::elf::{DT_NEEDED, PT_DYNAMIC, PT_LOAD, SHF_ALLOC, SHF_WRITE};
@@ -12,10 +12,10 @@ fn parse(file: &[u8]) -> Result<Elf<'_>> {
     Elf::parse(file).context("it is no 64-bit ELF file")
 }
 
-/// The bytes of a named section.
+/// Returns the bytes of a named section.
 ///
 /// # Errors
-/// When the file is no ELF file or has no such section.
+/// Fails when the file is no ELF file or has no such section.
 pub fn section<'a>(file: &'a [u8], name: &str) -> Result<&'a [u8]> {
     let elf = parse(file)?;
     let section = elf
@@ -26,10 +26,11 @@ pub fn section<'a>(file: &'a [u8], name: &str) -> Result<&'a [u8]> {
         .with_context(|| format!("its section {name} is damaged"))
 }
 
-/// The names of the libraries that a program or library is linked with. None when it is static.
+/// Returns the names of the libraries that a program or library is linked with; none when it is
+/// static.
 ///
 /// # Errors
-/// When the file is no ELF file or is damaged.
+/// Fails when the file is no ELF file or is damaged.
 pub fn needed(file: &[u8]) -> Result<Vec<String>> {
     let elf = parse(file)?;
     let endian = LittleEndian;
@@ -56,10 +57,11 @@ pub fn needed(file: &[u8]) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Bytes of memory from the first loadable segment to the end of the last, with what is only zeroes.
+/// Returns the bytes of memory from the first loadable segment to the end of the last,
+/// zero-initialised memory included.
 ///
 /// # Errors
-/// When the file is no ELF file or has nothing to load.
+/// Fails when the file is no ELF file or has nothing to load.
 pub fn extent(file: &[u8]) -> Result<u64> {
     let elf = parse(file)?;
     let endian = LittleEndian;
@@ -77,23 +79,23 @@ pub fn extent(file: &[u8]) -> Result<u64> {
     Ok(end - start)
 }
 
-/// A section that is in memory.
+/// A section that occupies memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// Its name.
+    /// The section's name.
     pub name: String,
-    /// Its bytes in memory.
+    /// The section's size in memory in bytes.
     pub bytes: u64,
-    /// Whether it can be written to.
+    /// Whether the section is writable.
     pub writable: bool,
-    /// Whether the file has its bytes, and they are not only zeroes.
+    /// Whether the file has the section's bytes, and not only zeroes.
     pub in_file: bool,
 }
 
-/// The sections that are in memory, by address; empty ones are left out.
+/// Returns the non-empty sections that occupy memory, by address.
 ///
 /// # Errors
-/// When the file is no ELF file or is damaged.
+/// Fails when the file is no ELF file or is damaged.
 pub fn sections(file: &[u8]) -> Result<Vec<Section>> {
     let elf = parse(file)?;
     let mut found: Vec<(u64, Section)> = Vec::new();
@@ -119,10 +121,10 @@ pub fn sections(file: &[u8]) -> Result<Vec<Section>> {
     Ok(found.into_iter().map(|(_, section)| section).collect())
 }
 
-/// The address of a symbol, as the file was linked.
+/// Returns the address of a symbol as linked.
 ///
 /// # Errors
-/// When the file is no ELF file or has no such symbol.
+/// Fails when the file is no ELF file or has no such symbol.
 pub fn symbol(file: &[u8], name: &str) -> Result<u64> {
     let elf = parse(file)?;
     elf.symbols()
@@ -131,11 +133,11 @@ pub fn symbol(file: &[u8], name: &str) -> Result<u64> {
         .with_context(|| format!("it has no symbol {name}"))
 }
 
-/// The loadable segments as they are in memory, from the lowest physical address on. What is only
-/// zeroes at the end is left out, as in the file.
+/// Returns the loadable segments as they are in memory, from the lowest physical address on,
+/// without the zeroes at the end, which the file does not have either.
 ///
 /// # Errors
-/// When the file is no ELF file, is damaged, or its segments are further apart than 256 MiB.
+/// Fails when the file is no ELF file, is damaged, or its segments are further apart than 256 MiB.
 pub fn flatten(file: &[u8]) -> Result<Vec<u8>> {
     const LIMIT: u64 = 256 << 20;
     let elf = parse(file)?;
@@ -173,7 +175,7 @@ pub fn flatten(file: &[u8]) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// An ELF file with these loadable segments: physical address and bytes.
+    /// Returns an ELF file with these loadable segments: physical address and bytes.
     fn elf(segments: &[(u64, &[u8])]) -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
         file.extend([2, 0, 183, 0, 1, 0, 0, 0]);
@@ -189,7 +191,7 @@ mod tests {
         for (address, data) in segments {
             file.extend([1, 0, 0, 0, 7, 0, 0, 0]);
             let size = data.len() as u64;
-            // The virtual address differs, so that a mix-up shows.
+            // The virtual address differs, so that a mix-up would show.
             for word in [at, address + (7 << 32), *address, size, size + 64, 4096] {
                 file.extend(word.to_le_bytes());
             }
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_land_where_they_are_in_memory() {
+    fn flatten_places_segments_by_physical_address() {
         let file = elf(&[(0x1008, b"data"), (0x1000, b"text"), (0x2000, b"")]);
         assert_eq!(flatten(&file).unwrap(), b"text\0\0\0\0data");
         // In memory every one of these segments is 64 bytes longer than in the file.
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_program_is_refused() {
+    fn invalid_elf_is_an_error() {
         let mut cut = elf(&[(0, b"text")]);
         cut.pop();
         let cases: [(Vec<u8>, &str); 4] = [
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_and_sections_of_a_real_program_are_found() {
+    fn libraries_and_sections_of_real_program_are_found() {
         // This test itself is linked with the C library.
         let file = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert!(needed(&file).unwrap().contains(&"libc.so.6".to_owned()));

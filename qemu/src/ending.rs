@@ -1,34 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How a machine ended, from what hypervisor and QEMU said, in the words of a user of this tool.
+//! Tells how a machine ended, from the output of hypervisor and QEMU, in the words of this tool's
+//! users.
 
 use crate::launch::{Qemu, Wiring};
 use postern_ctl::told::{HypervisorEvent, Told, is_panic};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long QEMU may take to end once it has closed the UART.
+/// The most time that QEMU may take to end once it has closed the UART.
 const LAST: Duration = Duration::from_secs(5);
-/// Lines of QEMU's that are shown.
+/// The number of QEMU's last lines that are shown.
 const TAIL: usize = 10;
 
-/// What the hypervisor said that tells how its machine ended.
+/// The hypervisor's output that tells how its machine ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ending {
     up: bool,
     all_off: bool,
     death: Option<String>,
-    /// The last line of the log about an error.
+    /// The last line of the log that reports an error.
     error: Option<String>,
-    /// VMs that the hypervisor stopped because of an error, and what the log said before.
+    /// The VMs that the hypervisor stopped because of an error, each with the log's line before
+    /// that.
     stopped: Vec<(String, Option<String>)>,
 }
 
 impl Ending {
-    /// Hears a line of the hypervisor's or the firmware's; gives what somebody at a guest's console should know.
+    /// Takes a line of the hypervisor or the firmware; returns a notice for the user at a guest's
+    /// console, if it deserves one.
     pub fn hear(&mut self, line: &str) -> Option<String> {
         if is_panic(line) {
             self.death
-                .get_or_insert_with(|| format!("the hypervisor died: {line}"));
+                .get_or_insert_with(|| format!("the hypervisor panicked: {line}"));
         }
         if let Some((_, text)) = line.split_once("] error: ") {
             self.error = Some(text.trim_end().to_owned());
@@ -50,7 +53,7 @@ impl Ending {
         None
     }
 
-    /// Why a machine that has ended did not end well; `None` where it did.
+    /// Returns why a machine that has ended did not end well; `None` where it did.
     pub fn why(&self, qemu: &mut Qemu, folder: &Path, wiring: Wiring) -> Option<String> {
         let status = qemu.wait(LAST).ok().flatten();
         if let Some(death) = &self.death {
@@ -64,7 +67,7 @@ impl Ending {
         }
         if !self.up {
             return Some(format!(
-                "the machine ended before Postern was up{}; firmware.log and optee.log have what came before",
+                "the machine ended before Postern was up{}; firmware.log and optee.log have the earlier output",
                 said(folder)
             ));
         }
@@ -85,7 +88,7 @@ fn stopped(vm: &str, about: Option<&str>) -> String {
     format!("the hypervisor stopped vm {vm}{about}")
 }
 
-/// A boot error of the hypervisor's, which speaks to whoever writes a boot tree, in the words of whoever writes a
+/// Translates a boot error of the hypervisor, which speaks of boot trees, into the words of a
 /// description.
 #[must_use]
 pub fn boot_failed(text: &str) -> String {
@@ -111,7 +114,7 @@ pub fn boot_failed(text: &str) -> String {
     format!("the boot failed: {text}")
 }
 
-/// What QEMU said on its standard error, to stand behind a sentence; empty when it said nothing.
+/// Returns QEMU's standard error as the end of a sentence; empty when QEMU printed nothing.
 #[must_use]
 pub fn said(folder: &Path) -> String {
     let said = std::fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
@@ -127,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boot_errors_name_the_keys_of_the_description() {
+    fn boot_errors_name_description_keys() {
         let kernel = boot_failed(
             "vm `a`: no arm64 Image at 0x48000000..0x48000010, where its multiboot,kernel module is said to be: \
              have the boot loader place the kernel's raw Image there",
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_is_stopped_is_worth_a_notice_and_others_are_not() {
+    fn only_stopped_guest_gives_notice() {
         let mut ending = Ending::default();
         for line in [
             "[    1.0] error: vm a: its memory is too small",
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_end_of_what_qemu_said_is_shown() {
+    fn qemu_output_is_shown_from_its_end() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(said(folder.path()), "");
         let lines: String = (0..30).map(|line| format!("line {line}\n")).collect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The firmware: TF-A, built from Debian's source, with an OP-TEE in it, as one flash image.
+//! Builds the firmware: one flash image with TF-A, from Debian's source, and an OP-TEE.
 
 use crate::boot_tree::TREE;
 use crate::optee::{self, Optee};
@@ -14,27 +14,27 @@ use std::process::Command;
 
 /// TF-A's names of OP-TEE's images, in the order of [`optee::IMAGES`].
 const BL32: [&str; 3] = ["BL32", "BL32_EXTRA1", "BL32_EXTRA2"];
-/// TF-A reads its FIP here (`PLAT_QEMU_FIP_BASE`); BL1 is at 0.
+/// The flash offset from which TF-A reads its FIP (`PLAT_QEMU_FIP_BASE`); BL1 is at 0.
 const FIP: usize = 0x4_0000;
-/// A bank of the `virt` machine's flash.
+/// The size of a bank of the `virt` machine's flash in bytes.
 const FLASH: usize = 64 << 20;
-/// Where BL33 is in RAM at reset, by whether OP-TEE is the virtualised one. The hypervisor is small and
-/// comes right behind the tree; a kernel would reach into OP-TEE's shared memory at 0x4200_0000 there,
-/// and comes behind that.
+/// The address of BL33 in RAM at reset, by whether OP-TEE is virtualised. The hypervisor is small
+/// and comes directly after the tree. A kernel there would overlap OP-TEE's shared memory at
+/// 0x4200_0000, so it comes after that.
 const BL33: [u64; 2] = [0x4400_0000, 0x4020_0000];
-/// Counts the changes to the way the flash image is made.
+/// The version of the recipe for the flash image; a change of the recipe increments it.
 const RECIPE: u32 = 1;
 
-/// The physical address at which the firmware enters what follows it.
+/// Returns the physical address at which the firmware enters BL33.
 #[must_use]
 pub fn entry(virtualised: bool) -> u64 {
     BL33[usize::from(virtualised)]
 }
 
-/// The flash image of a suite with an OP-TEE; built if need be.
+/// Returns the flash image of a suite with an OP-TEE, and builds it if need be.
 ///
 /// # Errors
-/// When a part is not as expected or TF-A does not build; names the build's log.
+/// Fails when a part is not as expected or TF-A does not build; names the build's log.
 pub fn flash(
     paths: &Paths,
     suite: Suite,
@@ -82,7 +82,7 @@ fn unpack(tf_a: &Package, folder: &Path, step: &Step) -> Result<PathBuf> {
     step.detail("unpacking");
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{} cannot be made", folder.display()))?;
-    // Beside the final place, so that half a tree is never taken for a whole one.
+    // Unpacks beside the final place, so that half a tree is never taken for a whole one.
     let new = tempfile::tempdir_in(folder)?;
     let tree = parts::unpack(&tf_a.file, new.path())?;
     std::fs::rename(tree, &source)?;
@@ -92,8 +92,8 @@ fn unpack(tf_a: &Package, folder: &Path, step: &Step) -> Result<PathBuf> {
 fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let mut make = Command::new("make");
-    // TF-A takes variables such as DEBUG and E from the environment, and what a surrounding make left
-    // there too; it gets neither.
+    // TF-A reads variables such as DEBUG and E from the environment, and what a surrounding make
+    // left there; it gets neither.
     make.env_clear()
         .envs(
             ["PATH", "HOME", "TMPDIR"]
@@ -113,7 +113,7 @@ fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
             "BL32_RAM_LOCATION=tdram",
             // BL33 is no part of the firmware: it is in RAM at reset, and is entered as Linux would be.
             "ARM_LINUX_KERNEL_AS_BL33=1",
-            // A warning of a compiler that TF-A's makers have not seen is no error.
+            // A warning of a newer compiler is no error.
             "E=0",
         ])
         .arg(format!("PRELOADED_BL33_BASE={bl33:#x}"))
@@ -127,10 +127,10 @@ fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
     make
 }
 
-/// The flash as the CPU and BL1 expect it.
+/// Lays out the flash as the CPU and BL1 expect it.
 fn lay_out(bl1: &[u8], fip: &[u8]) -> Result<Vec<u8>> {
     if bl1.len() > FIP || fip.len() > FLASH - FIP {
-        bail!("TF-A has grown out of the flash");
+        bail!("TF-A does not fit into the flash");
     }
     let mut flash = vec![0; FLASH];
     flash[..bl1.len()].copy_from_slice(bl1);
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_flash_has_bl1_at_0_and_the_fip_behind_it() {
+    fn flash_has_bl1_at_0_and_then_the_fip() {
         let flash = lay_out(b"bl1", b"fip").unwrap();
         assert_eq!(flash.len(), FLASH);
         assert_eq!(&flash[..4], b"bl1\0");

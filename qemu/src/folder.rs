@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The folder of a system's boot tree, logs and socket: one system at a time has it.
+//! Claims the folder of a system's boot tree, logs and socket: one system at a time uses it.
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -8,36 +8,37 @@ use std::io::{Seek, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The file in it that is locked (flock(2)) for as long as the folder is in use. The kernel releases the lock of
-/// a process that was killed.
+/// The file in the folder that is locked (flock(2)) while the folder is in use. When a process is
+/// killed, the kernel releases its lock.
 const LOCK: &str = "lock";
-/// How often a lock is tried for again, and after what time.
+/// How many times a lock is tried, and the time between two attempts.
 const TRIES: u32 = 3;
 const INSTANT: Duration = Duration::from_millis(20);
 
-/// The right to use a folder. It ends with this value.
+/// The right to use a folder. Dropping this value ends it.
 #[derive(Debug)]
 pub struct Claim {
     _lock: File,
 }
 
-/// Who uses a folder, as the lock file says it.
+/// The process that uses a folder, as recorded in the lock file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// What it does: `make run`, for example.
+    /// The process's command, such as `make run`.
     pub what: String,
-    /// Its process.
+    /// The process's ID.
     pub pid: u32,
-    /// When it took the folder, seconds since 1970.
+    /// When the process took the folder, in seconds since 1970.
     pub since: u64,
 }
 
 impl Claim {
-    /// Takes a folder, which is made if need be, for what is called `what`. `another` says how a user gives a
-    /// system another folder.
+    /// Claims a folder for the command `what` and makes it if need be. `another` tells how a user
+    /// gives a system another folder.
     ///
     /// # Errors
-    /// Somebody else uses it: the error says who and what to do. Or it cannot be made or locked.
+    /// Fails when another process uses the folder, with its name and the fix, or when the folder
+    /// cannot be made or locked.
     pub fn take(folder: &Path, what: &str, another: &str) -> Result<Self> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
@@ -51,7 +52,7 @@ impl Claim {
             .with_context(|| format!("cannot write {}", path.display()))?;
         let mut locked = lock.try_lock();
         for _ in 0..TRIES {
-            // Who only looks ([`Holder::of`]) has it for an instant.
+            // A reader of the file ([`Holder::of`]) has it locked for an instant.
             if matches!(locked, Err(TryLockError::WouldBlock)) {
                 std::thread::sleep(INSTANT);
                 locked = lock.try_lock();
@@ -85,7 +86,7 @@ impl Claim {
 }
 
 impl Holder {
-    /// Who uses the folder now; `None` where nobody does.
+    /// Returns the process that uses the folder now; `None` when it is free.
     #[must_use]
     pub fn of(folder: &Path) -> Option<Self> {
         let path = folder.join(LOCK);
@@ -97,7 +98,7 @@ impl Holder {
         serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
     }
 
-    /// Who it is, since when, and how to stop it.
+    /// Says which process it is, since when, and how to stop it.
     fn sentence(&self, now: u64) -> String {
         let Self { what, pid, since } = self;
         format!(
@@ -113,7 +114,7 @@ fn now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// A time span in the unit that fits.
+/// Formats a time span in the unit that fits.
 fn age(seconds: u64) -> String {
     if seconds < 120 {
         format!("{seconds} s")
@@ -127,7 +128,7 @@ fn age(seconds: u64) -> String {
 /// Removes the console logs that an earlier system left in a folder.
 ///
 /// # Errors
-/// One cannot be removed.
+/// Fails when a log cannot be removed.
 pub fn clear_logs(folder: &Path) -> Result<()> {
     let failed = || format!("cannot empty {}", folder.display());
     for entry in std::fs::read_dir(folder).with_context(failed)?.flatten() {
@@ -139,10 +140,10 @@ pub fn clear_logs(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes all that is in a folder, but for the lock.
+/// Removes everything in a folder except the lock.
 ///
 /// # Errors
-/// Something cannot be removed.
+/// Fails when something cannot be removed.
 pub fn empty(folder: &Path) -> Result<()> {
     let failed = || format!("cannot empty {}", folder.display());
     for entry in std::fs::read_dir(folder).with_context(failed)? {
@@ -165,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_refused_by_the_name_of_the_first() {
+    fn second_claim_names_the_first() {
         let top = tempfile::tempdir().expect("a folder");
         let folder = top.path().join("out/run");
         let first = Claim::take(&folder, "make run", "use OUT=").expect("free");
@@ -184,7 +185,7 @@ mod tests {
             Holder::of(&folder).map(|holder| holder.what),
             Some("make run".into())
         );
-        // Another folder is another system's.
+        // Another folder belongs to another system.
         Claim::take(&top.path().join("out/shell"), "make shell", "").expect("free");
         drop(first);
         assert_eq!(Holder::of(&folder), None);
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_file_that_nobody_holds_says_nothing() {
+    fn unlocked_lock_file_has_no_holder() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(Holder::of(folder.path()), None);
         std::fs::write(
@@ -206,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_told_in_the_unit_that_fits() {
+    fn age_uses_fitting_unit() {
         assert_eq!(age(119), "119 s");
         assert_eq!(age(120), "2 min");
         assert_eq!(age(7300), "2 h");
     }
 
     #[test]
-    fn what_is_emptied_keeps_its_lock() {
+    fn empty_keeps_the_lock() {
         let folder = tempfile::tempdir().expect("a folder");
         let _claim = Claim::take(folder.path(), "a test", "").expect("free");
         let file = |name: &str| std::fs::write(folder.path().join(name), "x").expect("written");

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is known of a guest while it runs, from what its console says.
+//! Follows the state of a running guest from its console's output.
 
 use crate::session::What;
 use guest_agent::event::{CaseState, Event, Latency, XtestEnd};
 use postern_ctl::told::{HypervisorEvent, Stats};
 use std::time::Duration;
 
-/// How bad a kernel message is.
+/// The severity of a kernel message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// The kernel finds that something took too long, as it may on a host that is busy.
+    /// Something took too long, as happens on a busy host.
     Slow,
-    /// The kernel complains and goes on.
+    /// The kernel reports a problem and goes on.
     Warning,
-    /// The kernel, or what it did, is dead.
+    /// The kernel, or the task that it ran, is dead.
     Fatal,
 }
 
-/// Whether a console line is a kernel's cry for help.
+/// Returns the severity of a console line that is a kernel's complaint.
 pub fn trouble(line: &str) -> Option<Severity> {
-    // In this order: a soft lockup is announced as a bug, too.
+    // The order matters: a soft lockup is announced as a bug, too.
     const CRIES: [(Severity, &[&str]); 3] = [
         (
             Severity::Slow,
@@ -49,70 +49,70 @@ pub fn trouble(line: &str) -> Option<Severity> {
     cry.map(|&(severity, _)| severity)
 }
 
-/// What a guest does.
+/// The phase of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Not ready yet.
+    /// The guest is not ready yet.
     Booting,
-    /// Reads commands.
+    /// The guest reads commands.
     Ready,
-    /// Runs xtest.
+    /// The guest runs xtest.
     Testing,
-    /// Has powered off.
+    /// The guest has powered off.
     Off,
 }
 
 /// A case of xtest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// Its name.
+    /// The case's name.
     pub name: String,
-    /// When it began, on the host, since the machine was started.
+    /// When the case began, on the host's clock since the machine's start.
     pub start: Duration,
-    /// When it ended.
+    /// When the case ended.
     pub end: Option<Duration>,
-    /// How it ended; [`CaseState::Start`] while it runs.
+    /// The result; [`CaseState::Start`] while the case runs.
     pub state: CaseState,
-    /// Its titled parts.
+    /// The number of the case's titled parts.
     pub subcases: u32,
-    /// What it printed, if it failed.
+    /// The output of a case that failed.
     pub log: Vec<String>,
 }
 
 /// One run of xtest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
-    /// The suites.
+    /// The suites that were run.
     pub suites: String,
-    /// When it began, on the host, since the machine was started.
+    /// When the run began, on the host's clock since the machine's start.
     pub start: Duration,
-    /// When it ended.
+    /// When the run ended.
     pub end: Option<Duration>,
-    /// Its cases, in order.
+    /// The run's cases, in order.
     pub cases: Vec<Case>,
-    /// What it came to, in the guest's own count.
+    /// The result, in the guest's own count.
     pub summary: Option<XtestEnd>,
-    /// What xtest said outside any case.
+    /// xtest's output outside any case.
     pub said: Vec<String>,
 }
 
 impl Run {
-    /// Cases that have ended in a state.
+    /// Returns the number of cases that ended in a state.
     pub fn count(&self, state: CaseState) -> usize {
         self.cases.iter().filter(|case| case.state == state).count()
     }
 
-    /// Whether it has ended without a single case: xtest did not take its command line.
+    /// Returns whether the run ended without any case: xtest rejected its command line.
     pub fn is_empty(&self) -> bool {
         self.summary.is_some() && self.cases.is_empty()
     }
 
-    /// Cases that have ended.
+    /// Returns the number of cases that have ended.
     pub fn ended(&self) -> usize {
         self.cases.len() - self.count(CaseState::Start)
     }
 
-    /// The case that runs.
+    /// Returns the case that runs.
     pub fn current(&self) -> Option<&Case> {
         self.cases
             .last()
@@ -120,39 +120,39 @@ impl Run {
     }
 }
 
-/// What is known of a guest.
+/// The state of a guest.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// Its name.
+    /// The guest's name.
     pub name: String,
-    /// What it does.
+    /// The guest's phase.
     pub phase: Phase,
-    /// Its kernel, once ready.
+    /// The release of the guest's kernel, once it is ready.
     pub kernel: Option<String>,
-    /// When it was first ready.
+    /// When the guest was first ready.
     pub ready: Option<Duration>,
-    /// Whether it said that it has the TEE and xtest.
+    /// Whether the guest reported the TEE and xtest.
     pub tee: bool,
-    /// Its runs of xtest, in order.
+    /// The guest's runs of xtest, in order.
     pub runs: Vec<Run>,
-    /// Its measurements, in order.
+    /// The guest's measurements, in order.
     pub latencies: Vec<Latency>,
-    /// What its agent complained about.
+    /// Errors that the guest's agent reported.
     pub errors: Vec<String>,
-    /// What its kernel complained about.
+    /// Warnings of the guest's kernel.
     pub warnings: Vec<String>,
-    /// Why its kernel died.
+    /// The kernel's message about its death, if it died.
     pub death: Option<String>,
-    /// Events that could not be read.
+    /// The number of events that could not be read.
     pub garbled: usize,
-    /// What the hypervisor counted for it.
+    /// The hypervisor's counters for the guest.
     pub stats: Option<Stats>,
-    /// When its console last said anything.
+    /// When the guest's console last had output.
     pub last_word: Duration,
 }
 
 impl Guest {
-    /// A guest of which nothing is known yet.
+    /// Returns a guest in its initial state.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -171,7 +171,7 @@ impl Guest {
         }
     }
 
-    /// Takes in what the guest's console said.
+    /// Updates the state from an item of the guest's console.
     pub fn hear(&mut self, at: Duration, what: &What) {
         self.last_word = at;
         match what {
@@ -190,7 +190,7 @@ impl Guest {
         }
     }
 
-    /// Takes in what the hypervisor said of this guest.
+    /// Updates the state from an event of the hypervisor about this guest.
     pub fn hear_of(&mut self, event: &HypervisorEvent) {
         match event {
             HypervisorEvent::VmOff { vm, reason } if *vm == self.name => {
@@ -203,7 +203,7 @@ impl Guest {
         }
     }
 
-    /// Takes in what the hypervisor counted, where it is of this guest.
+    /// Stores the hypervisor's counters, if they are this guest's.
     pub fn count(&mut self, stats: &Stats) {
         if stats.vm == self.name {
             self.stats = Some(stats.clone());
@@ -275,7 +275,7 @@ impl Guest {
                 case.end = Some(at);
                 case.subcases = subcases;
             }
-            // An end whose start was lost still is a case.
+            // An end whose start was lost is still a case.
             _ => run.cases.push(Case {
                 name: name.to_owned(),
                 start: at,
@@ -287,7 +287,7 @@ impl Guest {
         }
     }
 
-    /// The last measurement of that label.
+    /// Returns the last measurement with this label.
     pub fn latency(&self, label: &str) -> Option<&Latency> {
         self.latencies
             .iter()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a guest boots: Debian's kernel, and an initramfs with Debian's OP-TEE client, xtest and trusted
-//! applications, whose first process is the agent. All guests boot the same, and so does a native run.
+//! Builds the image that a guest boots: Debian's kernel, and an initramfs with Debian's OP-TEE
+//! client, xtest and trusted applications, whose first process is the agent. All guests and native
+//! runs boot the same image.
 
 mod cpio;
 mod kernel;
@@ -18,17 +19,17 @@ pub(crate) use kernel::image_size;
 use rootfs::RootFs;
 use std::path::{Path, PathBuf};
 
-/// Counts the changes to the way the image is made.
+/// The version of the recipe for the image; a change of the recipe increments it.
 const RECIPE: u32 = 2;
-/// Where modules, and in newer packages the kernel too, are; then the kernel's release.
+/// The folder of the modules, and in newer packages of the kernel; the kernel's release follows.
 const MODULES: &str = "usr/lib/modules/";
-/// The modules that a guest needs; what they depend on comes along.
+/// The modules that a guest needs; their dependencies are added.
 const DRIVERS: &[&str] = &["evdev", "gpio_keys", "tee", "optee", "optee_rng"];
 /// The folder of the TA development kit that has OP-TEE's own TAs, such as PKCS#11.
 const OPTEE_TAS: &str = "usr/lib/optee-os-dev/vexpress-qemu_armv8a-virtualized/ta/";
-/// Where the supplicant looks for TAs.
+/// The folder in which the supplicant looks for TAs.
 const TAS: &str = "usr/lib/optee_armtz/";
-/// Where libraries are.
+/// The folder of the libraries.
 const LIBRARIES: &str = "usr/lib/aarch64-linux-gnu/";
 
 /// A kernel and an initramfs.
@@ -42,10 +43,10 @@ pub struct GuestImage {
     pub release: String,
 }
 
-/// Makes the image of a suite with `agent`, a static program, as its `/init`.
+/// Builds a suite's image with `agent`, a static program, as its `/init`.
 ///
 /// # Errors
-/// When a package is not as expected; names it.
+/// Fails when a package is not as expected; names it.
 pub fn build(
     paths: &Paths,
     suite: Suite,
@@ -71,7 +72,7 @@ pub fn build(
         step.done();
     }
     let initrd = folder.join("initrd.gz");
-    // The kernel unpacks archives that follow each other, so a new agent needs no new base.
+    // The kernel unpacks concatenated archives, so a new agent needs no new base.
     let agent = std::fs::read(agent).with_context(|| agent.display().to_string())?;
     let mut init = RootFs::default();
     init.file("init", 0o755, agent);
@@ -88,11 +89,11 @@ pub fn build(
     })
 }
 
-/// All trusted applications of a suite, for guests that are no Linux: an uncompressed archive of the
-/// files `UUID.ta`.
+/// Builds an archive of all trusted applications of a suite for guests other than Linux: the files
+/// `UUID.ta`, uncompressed.
 ///
 /// # Errors
-/// When a package is not as expected; names it.
+/// Fails when a package is not as expected; names it.
 pub fn applications(
     paths: &Paths,
     suite: Suite,
@@ -121,7 +122,7 @@ pub fn applications(
     Ok(archive)
 }
 
-/// Everything that the base of the image is made of.
+/// Lists everything that the image's base is made of.
 fn inputs(parts: &Parts) -> String {
     let mut text = format!("recipe {RECIPE}\n");
     for package in parts.packages(|name| name != "optee-os") {
@@ -130,10 +131,10 @@ fn inputs(parts: &Parts) -> String {
     text
 }
 
-/// A kernel as its packages have it.
+/// A kernel from its packages.
 struct Kernel {
     raw: Vec<u8>,
-    /// Path and content of every module, decompressed when it is asked for.
+    /// The path and content of every module; a module is decompressed when it is needed.
     modules: Vec<(String, Vec<u8>)>,
 }
 
@@ -163,7 +164,7 @@ fn take_kernel(parts: &Parts, step: &Step) -> Result<(String, Kernel)> {
     Ok((release, Kernel { raw, modules }))
 }
 
-/// The release in `boot/vmlinuz-R` or `usr/lib/modules/R/vmlinuz`.
+/// Returns the release in `boot/vmlinuz-R` or `usr/lib/modules/R/vmlinuz`.
 fn release_of(path: &str) -> String {
     let rest = path
         .strip_prefix("boot/vmlinuz-")
@@ -222,7 +223,7 @@ fn root_file_system(parts: &Parts, modules: &[(String, Vec<u8>)], step: &Step) -
     Ok(root)
 }
 
-/// Puts those files of a package into the tree for which `place` gives a path there.
+/// Copies into the tree those files of a package to which `place` gives a path.
 fn take(
     root: &mut RootFs,
     package: &Package,
@@ -257,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_release_is_in_the_kernels_path() {
+    fn release_comes_from_kernel_path() {
         let paths = [
             "boot/vmlinuz-6.12.1+deb13-arm64",
             "usr/lib/modules/6.12.1+deb13-arm64/vmlinuz",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The machine as QEMU is told it, and QEMU as a child.
+//! Translates the machine into QEMU's arguments, and runs QEMU as a child process.
 
 use crate::config::{System, Tee};
 use crate::prepare::{Artifacts, Load};
@@ -11,27 +11,27 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// What the host knows of a VM that will run.
+/// The host's knowledge of a VM that will run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vm {
-    /// Its name.
+    /// The VM's name.
     pub name: String,
-    /// Its vCPUs.
+    /// The number of vCPUs.
     pub vcpus: u32,
-    /// Its RAM.
+    /// The VM's RAM in KiB.
     pub memory_kib: u64,
-    /// Whether it has the TEE.
+    /// Whether the VM has the TEE.
     pub tee: bool,
-    /// Whether it runs a bare-metal program and not Linux with the agent.
+    /// Whether the VM runs a bare-metal program instead of Linux with the agent.
     pub program: bool,
 }
 
-/// How consoles reach us.
+/// How the consoles reach the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
     /// The hypervisor multiplexes them.
     Multiplexed,
-    /// No hypervisor: the UART is the one guest's.
+    /// There is no hypervisor: the UART belongs to the one guest.
     Plain,
 }
 
@@ -40,39 +40,40 @@ pub enum Wiring {
 pub enum Firmware {
     /// The first flash bank: TF-A and OP-TEE.
     Flash(PathBuf),
-    /// QEMU's own PSCI and nothing else; this image is started as a kernel would be.
+    /// QEMU's own PSCI and nothing else; QEMU starts this image as it starts a kernel.
     Kernel(PathBuf),
 }
 
-/// A machine that can be started.
+/// A machine that QEMU can start.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// QEMU's program.
+    /// The path of QEMU's program.
     pub qemu: PathBuf,
-    /// `-M`.
+    /// The argument of `-M`.
     pub board: String,
-    /// `-cpu`.
+    /// The argument of `-cpu`.
     pub cpu: String,
-    /// `-smp`.
+    /// The argument of `-smp`.
     pub cpus: u32,
-    /// `-m`, MiB.
+    /// The argument of `-m` in MiB.
     pub memory_mib: u64,
-    /// What runs first.
+    /// What runs first on the machine.
     pub firmware: Firmware,
-    /// The boot tree, when it is not QEMU's own.
+    /// The boot tree; QEMU's own when absent.
     pub tree: Option<PathBuf>,
-    /// What is in memory.
+    /// The files that are in RAM at reset.
     pub loads: Vec<Load>,
-    /// More arguments.
+    /// Additional arguments.
     pub extra: Vec<OsString>,
     /// The VMs, in the order of the boot tree.
     pub vms: Vec<Vm>,
-    /// How consoles reach us.
+    /// How the consoles reach the host.
     pub wiring: Wiring,
 }
 
 impl Machine {
-    /// The machine for what was prepared. Without a hypervisor the first VM's system has it all.
+    /// Returns the machine for what was prepared. Without a hypervisor the first VM's system has
+    /// the whole machine.
     pub fn new(artifacts: &Artifacts, system: &System, wiring: Wiring) -> Self {
         let cpus = artifacts.machine.cpus;
         let mut vms: Vec<Vm> = system
@@ -112,8 +113,8 @@ impl Machine {
         }
     }
 
-    /// QEMU's arguments. The first serial is standard input and output, the second, the secure
-    /// world's, goes to a file.
+    /// Returns QEMU's arguments. The first serial port is standard input and output; the second,
+    /// the secure world's, goes to a file.
     pub fn arguments(&self, secure_log: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: OsString| arguments.extend([name.into(), value]);
@@ -149,24 +150,24 @@ impl Machine {
     }
 }
 
-/// A path inside a comma-separated QEMU option, in which a comma is written twice.
+/// Inserts a path into a comma-separated QEMU option, in which a comma is written twice.
 fn with_path(before: &str, path: &Path, after: &str) -> OsString {
     let path = path.to_string_lossy().replace(',', ",,");
     format!("{before}{path}{after}").into()
 }
 
-/// A running QEMU. It ends with this value.
+/// A running QEMU. Dropping this value ends it.
 #[derive(Debug)]
 pub struct Qemu {
     child: Child,
 }
 
 impl Qemu {
-    /// Starts the machine. Its log files go to `folder`; gives the UART's two ends beside it.
+    /// Starts the machine, with its log files in `folder`; returns it and the two ends of the UART.
     ///
     /// # Errors
     ///
-    /// A file cannot be made, or QEMU cannot be started.
+    /// Fails when a file cannot be made or QEMU cannot be started.
     pub fn start(machine: &Machine, folder: &Path) -> Result<(Self, ChildStdin, ChildStdout)> {
         let errors = folder.join("qemu.log");
         let errors =
@@ -190,11 +191,11 @@ impl Qemu {
         Ok((qemu, input, output))
     }
 
-    /// Waits for QEMU's own end; `None` when it did not come in time.
+    /// Waits for QEMU to end; returns `None` when it did not end in time.
     ///
     /// # Errors
     ///
-    /// As waitpid(2).
+    /// Fails as waitpid(2) does.
     pub fn wait(&mut self, within: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + within;
         loop {
@@ -210,7 +211,7 @@ impl Qemu {
 
     /// Ends QEMU now.
     pub fn kill(&mut self) {
-        // Already gone is fine; the wait keeps no zombie.
+        // The process may have ended already; the wait leaves no zombie.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_serials_are_in_order_and_commas_in_paths_are_doubled() {
+    fn arguments_order_serials_and_double_commas() {
         let arguments = machine().arguments(Path::new("/out/optee.log"));
         let arguments: Vec<_> = arguments
             .iter()
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_qemu_that_is_not_there_is_said_to_be_missing() {
+    fn missing_qemu_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
         let machine = Machine {
             qemu: "/nonexistent/qemu".into(),
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_child_does_not_outlive_its_handle() {
+    fn dropped_handle_kills_qemu() {
         let folder = tempfile::tempdir().expect("a folder");
         let script = folder.path().join("fake-qemu");
         std::fs::write(&script, "#!/bin/sh\necho $$\nexec sleep 1000\n").expect("written");

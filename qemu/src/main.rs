@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `postern-tool`: boots Postern with its guests in QEMU and tells how it went.
+//! `postern-tool`: boots Postern with its guests in QEMU and reports the result.
 
 use clap::Parser;
 use postern_qemu::caller::Caller;
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
                 eprintln!("postern-tool: {text}");
                 return ExitCode::from(2);
             }
-            // Help and version come here too, and end with 0.
+            // Help and version come here too, with exit status 0.
             None => error.exit(),
         },
     };
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             if let Some(Interrupted(signal)) = error.downcast_ref() {
-                eprintln!("postern-tool: interrupted; what was started is ended");
+                eprintln!("postern-tool: interrupted; the machine has been stopped");
                 return ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX));
             }
             eprintln!("postern-tool: {error:#}");

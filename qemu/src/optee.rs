@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which OP-TEE is in the firmware: Debian's binary, or one that is built for as many VMs as a system needs,
-//! from Debian's source package or from a tree that the user names.
+//! Chooses the OP-TEE in the firmware: Debian's binary, or a build for the system's number of VMs,
+//! from Debian's source package or the user's source tree.
 
 use crate::config::{Machine, PACKAGED_GUESTS};
 use crate::parts::deb::{self, Content};
@@ -14,22 +14,24 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Set to a folder, it makes every OP-TEE be built from the source there.
+/// The environment variable with the folder of a source tree from which every OP-TEE is built.
 pub const SOURCE_VARIABLE: &str = "POSTERN_OPTEE_SRC";
-/// OP-TEE's images: its header, itself, and what it pages in (nothing here).
+/// OP-TEE's images: the header, the core, and the pageable part (empty here).
 pub const IMAGES: [&str; 3] = [
     "tee-header_v2.bin",
     "tee-pager_v2.bin",
     "tee-pageable_v2.bin",
 ];
-/// Where OP-TEE's package keeps the build for QEMU; the one for virtualisation has an ending.
+/// The folder in OP-TEE's package of the build for QEMU; the build for virtualisation has a suffix.
 const PACKAGED: &str = "usr/lib/optee/vexpress-qemu_armv8a";
 const VIRTUALISED: &str = "-virtualized";
-/// In the package of OP-TEE's development kit, the key that its suite's trusted applications are signed with.
+/// The key that signs the suite's trusted applications, in the package of OP-TEE's development kit.
 const KEY: &str = "usr/lib/optee-os-dev/vexpress-qemu_armv8a-virtualized/keys/default.pem";
-/// The flags of Debian's own build; those that say who uses it come from [`flags`].
+/// The flags of Debian's own build, without those that depend on its use, which come from
+/// [`flags`].
 ///
-/// One is our own: a panic does not halt the CPUs that are not in OP-TEE, so that guests without a TEE go on.
+/// One flag is added: a panic does not halt the CPUs that are not in OP-TEE, so that guests without
+/// a TEE go on.
 const FLAGS: [&str; 9] = [
     "CFG_HALT_CORES_ON_PANIC=n",
     "PLATFORM=vexpress-qemu_armv8a",
@@ -41,39 +43,40 @@ const FLAGS: [&str; 9] = [
     "DEBUG=0",
     "CROSS_COMPILE=aarch64-linux-gnu-",
 ];
-/// A setting of the user's. With it a VM's translation tables are a fixed number, which the hypervisor has to be told.
+/// A user's setting with which a VM's translation tables are a fixed number. The hypervisor has to
+/// be told.
 const STATIC_TABLES: &str = "CFG_DYN_CONFIG=n";
-/// Debian's Python, which has the modules that OP-TEE's build needs. One that the user has put before it
-/// on the path has them rarely.
+/// Debian's Python, which has the modules that OP-TEE's build needs. Another Python that comes
+/// first in the user's `PATH` rarely has them.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// An OP-TEE.
+/// An OP-TEE for the firmware.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Optee {
-    /// Whether it is built for virtualisation.
+    /// Whether OP-TEE is built for virtualisation.
     pub virtualised: bool,
-    /// Names it among the others of its suite, as part of a file's name.
+    /// The part of a file's name that identifies this OP-TEE among those of its suite.
     pub kind: String,
-    /// Its version, with what is special about it.
+    /// The version, with what is special about this build.
     pub version: String,
-    /// Whether it is no package's binary.
+    /// Whether it is built here rather than a package's binary.
     pub is_built: bool,
-    /// Whether its translation tables are known to be a fixed number.
+    /// Whether OP-TEE's translation tables are known to be a fixed number.
     pub static_tables: bool,
     from: From,
 }
 
-/// Where the images are.
+/// The place of the images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum From {
-    /// In a package, in this folder.
+    /// A package, and the folder in it.
     Package(Package, String),
-    /// In this folder; the number tells their content from others'.
+    /// A folder, and a hash of its content.
     Folder(PathBuf, u64),
 }
 
 impl Optee {
-    /// What it is made of, for a stamp.
+    /// Describes the inputs of this OP-TEE, for a stamp.
     #[must_use]
     pub fn made_of(&self) -> String {
         let Self { kind, version, .. } = self;
@@ -83,10 +86,10 @@ impl Optee {
         }
     }
 
-    /// Puts the images into a folder.
+    /// Copies the images into a folder.
     ///
     /// # Errors
-    /// When they are not all there.
+    /// Fails when an image is missing.
     pub fn put(&self, into: &Path) -> Result<()> {
         match &self.from {
             From::Package(package, folder) => take(package, folder, into),
@@ -99,10 +102,10 @@ impl Optee {
     }
 }
 
-/// Debian's binary.
+/// Returns Debian's binary.
 ///
 /// # Errors
-/// When the package was not fetched.
+/// Fails when the package was not fetched.
 pub fn packaged(parts: &Parts, virtualised: bool) -> Result<Optee> {
     let (kind, ending) = if virtualised {
         ("virtualised", VIRTUALISED)
@@ -120,7 +123,7 @@ pub fn packaged(parts: &Parts, virtualised: bool) -> Result<Optee> {
     })
 }
 
-/// Takes the images out of a package.
+/// Copies the images from a package.
 fn take(package: &Package, folder: &str, into: &Path) -> Result<()> {
     let wanted = |path: &str| {
         path.strip_prefix(folder)
@@ -146,10 +149,10 @@ fn take(package: &Package, folder: &str, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether what the user names as OP-TEE's source is one, where one is named.
+/// Checks that the folder that the user names as OP-TEE's source is one, if the user names one.
 ///
 /// # Errors
-/// It is none.
+/// Fails when it is not; says how to fix it.
 pub fn check_source() -> Result<()> {
     match std::env::var_os(SOURCE_VARIABLE).filter(|folder| !folder.is_empty()) {
         Some(tree) => settings(Path::new(&tree)).map(drop),
@@ -157,7 +160,7 @@ pub fn check_source() -> Result<()> {
     }
 }
 
-/// The defaults of a source tree, which no other tree has.
+/// Reads the defaults of a source tree from a file that no other tree has.
 fn settings(tree: &Path) -> Result<String> {
     std::fs::read_to_string(tree.join("mk/config.mk")).with_context(|| {
         format!(
@@ -167,18 +170,18 @@ fn settings(tree: &Path) -> Result<String> {
     })
 }
 
-/// Whose source is built.
+/// The source to build.
 enum Source {
-    /// Debian's package.
+    /// Debian's source package.
     Debian,
     /// The user's tree.
     Own(PathBuf),
 }
 
-/// The OP-TEE for a machine; built if need be.
+/// Returns the OP-TEE for a machine, and builds it if need be.
 ///
 /// # Errors
-/// When a part cannot be had, or OP-TEE does not build; names the build's log.
+/// Fails when a part cannot be fetched or OP-TEE does not build; names the build's log.
 pub fn choose(
     paths: &Paths,
     suite: Suite,
@@ -214,12 +217,12 @@ pub fn choose(
 struct Build<'a> {
     paths: &'a Paths,
     suite: Suite,
-    /// VMs that it has room for; none without virtualisation.
+    /// The number of VMs that OP-TEE has room for; `None` without virtualisation.
     guests: Option<u32>,
-    /// What the system's description adds to the flags, or has instead of them.
+    /// The description's settings, which add to the flags or replace them.
     settings: &'a [String],
-    /// The key of the suite's trusted applications, which are packages' and not built here. A source of another
-    /// version has another one.
+    /// The key that signs the suite's trusted applications, which come from packages. Each source
+    /// version has another key.
     key: Vec<u8>,
     progress: &'a Progress,
 }
@@ -233,7 +236,7 @@ fn key(parts: &Parts) -> Result<Vec<u8>> {
     }
 }
 
-/// What a build is told, after the folder that it goes to: `settings` take the place of flags of the same name.
+/// Returns make's arguments after the output folder. `settings` replace flags of the same name.
 fn flags(guests: Option<u32>, settings: &[String]) -> Vec<String> {
     let own = match guests {
         Some(guests) => vec![
@@ -274,7 +277,7 @@ impl Build<'_> {
         }
     }
 
-    /// From Debian's source, kept with the downloads: it takes minutes.
+    /// Builds from Debian's source, in minutes, and keeps the result with the downloads.
     fn debian(&self, refresh: bool) -> Result<Optee> {
         let source = optee_source(self.paths, self.suite, refresh, self.progress)?;
         let version = &source.orig.version;
@@ -311,9 +314,10 @@ impl Build<'_> {
         )
     }
 
-    /// From the user's tree. What has changed there only its own build knows, so that it runs each time.
+    /// Builds from the user's tree. Only the tree's own build knows what has changed there, so it
+    /// runs each time.
     fn own(&self, tree: &Path) -> Result<Optee> {
-        let tree = std::path::absolute(tree).context("the current folder is lost")?;
+        let tree = std::path::absolute(tree).context("the current folder no longer exists")?;
         let settings = settings(&tree)?;
         self.install_tools()?;
         let kind = format!("own-{}", self.ending());
@@ -322,7 +326,7 @@ impl Build<'_> {
         let title = format!("Building OP-TEE in {} {}", tree.display(), self.what());
         let step = self.progress.step(&title);
         let log = self.paths.build_logs().join(format!("optee-{name}.log"));
-        // Another tree's objects would be taken for this one's.
+        // Objects of another tree would be taken for this one's.
         if !stamp::is_fresh(&folder, &format!("{}\n", tree.display())) && folder.is_dir() {
             std::fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
@@ -353,7 +357,7 @@ impl Build<'_> {
         })
     }
 
-    /// What only this build needs; says what it installs.
+    /// Installs what only this build needs, and says so.
     fn install_tools(&self) -> Result<()> {
         let status = Command::new("sh")
             .arg(self.paths.root().join("qemu/setup.sh"))
@@ -361,7 +365,7 @@ impl Build<'_> {
             .status()
             .context("sh cannot be run")?;
         if !status.success() {
-            bail!("OP-TEE cannot be built without what qemu/setup.sh names");
+            bail!("OP-TEE cannot be built without the packages that qemu/setup.sh lists");
         }
         Ok(())
     }
@@ -373,7 +377,8 @@ impl Build<'_> {
         }
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         let mut make = Command::new("make");
-        // OP-TEE takes every CFG_ variable from the environment, and what a surrounding make left there too.
+        // OP-TEE reads every CFG_ variable from the environment, and what a surrounding make left
+        // there.
         make.env_clear()
             .envs(
                 ["PATH", "HOME", "TMPDIR"]
@@ -381,7 +386,7 @@ impl Build<'_> {
                     .filter_map(|name| Some((name, std::env::var_os(name)?))),
             )
             .env("LC_ALL", "C.UTF-8")
-            // Python's cryptography need not find OpenSSL's old algorithms.
+            // Python's cryptography module does not have to find OpenSSL's old algorithms.
             .env("CRYPTOGRAPHY_OPENSSL_NO_LEGACY", "1")
             .arg("-C")
             .arg(tree)
@@ -394,14 +399,14 @@ impl Build<'_> {
     }
 }
 
-/// Tells contents apart that a user's changes lead to, not those of somebody with bad intentions.
+/// Hashes content, to tell apart a user's changes. It does not resist an attacker.
 fn hash(content: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     hasher.finish()
 }
 
-/// The version that OP-TEE's `mk/config.mk` says.
+/// Returns the version in OP-TEE's `mk/config.mk`.
 fn version(settings: &str) -> Option<String> {
     let find = |name: &str| {
         let mut lines = settings.lines();
@@ -419,7 +424,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_say_who_uses_it() {
+    fn flags_depend_on_virtualisation() {
         let words = |guests| flags(guests, &[]).join(" ");
         assert!(words(Some(4)).ends_with("CFG_NS_VIRTUALIZATION=y CFG_VIRT_GUEST_COUNT=4"));
         assert!(
@@ -429,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_takes_the_place_of_a_flag_of_its_name() {
+    fn setting_replaces_flag_of_same_name() {
         let settings = ["CFG_TEE_CORE_LOG_LEVEL=1", "CFG_CORE_HEAP_SIZE=262144"].map(String::from);
         let words = flags(Some(2), &settings).join(" ");
         assert!(!words.contains("LOG_LEVEL=3") && words.contains("LOG_LEVEL=1"));
@@ -438,16 +443,16 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_halts_no_cpu_that_is_not_in_optee() {
+    fn panic_halts_only_cpus_in_optee() {
         let words = flags(Some(2), &[]);
         assert!(words.iter().any(|flag| flag == "CFG_HALT_CORES_ON_PANIC=n"));
-        // Who wants it otherwise gets it.
+        // A user's setting wins.
         let words = flags(Some(2), &["CFG_HALT_CORES_ON_PANIC=y".into()]);
         assert!(words.iter().all(|flag| flag != "CFG_HALT_CORES_ON_PANIC=n"));
     }
 
     #[test]
-    fn the_version_of_a_tree_is_found() {
+    fn version_is_read_from_config_mk() {
         let text = "A = 1\nCFG_OPTEE_REVISION_MAJOR ?= 4\nCFG_OPTEE_REVISION_MINOR ?= 10\n\
                     CFG_OPTEE_REVISION_EXTRA ?= -rc1\n";
         assert_eq!(version(text).as_deref(), Some("4.10.0-rc1"));
@@ -455,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn other_content_makes_another_firmware() {
+    fn firmware_depends_on_image_content() {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::at(folder.path());
         let build = Build {
@@ -488,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_no_optee_is_named() {
+    fn folder_without_optee_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let build = Build {
             paths: &Paths::at(folder.path()),

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The real parts, from Debian's archive: fetched by apt with a configuration of our own, so that the
-//! machine's own set-up stays as it is and its packages do not matter. apt checks every signature.
+//! Fetches the real parts from Debian's archive by apt with a configuration of its own. The
+//! machine's own apt settings stay as they are, and its packages do not matter. apt checks every
+//! signature.
 //!
-//! What was fetched is remembered in `parts.json`; as long as its files are there, no network is used.
+//! `parts.json` records what was fetched; as long as the files exist, no network is used.
 
 mod apt;
 pub mod deb;
@@ -30,22 +31,22 @@ const PACKAGES: &[&str] = &[
     "tee-supplicant",
     "busybox-static",
 ];
-/// The package whose dependencies name the packages of the current kernel, and packages that guests
-/// with this kernel have besides.
+/// Returns the package whose dependencies are the packages of the current kernel, and further
+/// packages for guests with this kernel.
 const fn kernel(linux: Linux) -> (&'static str, &'static [&'static str]) {
     match linux {
         Linux::Standard => ("linux-image-arm64", &[]),
         Linux::Rt => ("linux-image-rt-arm64", &["rt-tests"]),
     }
 }
-/// The source package of TF-A, and the suite that it always comes from: sid's moves, and what a
-/// newer OP-TEE needs of the firmware has not changed.
+/// The source package of TF-A and its suite, which is the same for all systems: sid's version
+/// changes, and newer OP-TEEs need no newer firmware.
 const TF_A: (&str, Suite) = ("arm-trusted-firmware", Suite::Trixie);
 
-/// What was fetched for one suite.
+/// The packages of one suite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parts {
-    /// The packages that were asked for: when the tool asks for others, these are out of date.
+    /// The names that were asked for: when the tool asks for others, the record is out of date.
     asked: Vec<String>,
     /// The binary packages.
     packages: Vec<Package>,
@@ -56,12 +57,12 @@ pub struct Parts {
 /// One fetched package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
-    /// Its name.
+    /// The package's name.
     pub name: String,
-    /// Its version, with epoch and revision.
+    /// The package's version, with epoch and revision.
     pub version: String,
-    /// The `.deb`, or the upstream tarball of a source package. In `parts.json` relative to its folder,
-    /// so that a checkout can be moved.
+    /// The `.deb` file, or the upstream tarball of a source package. `parts.json` has the path
+    /// relative to its folder, so that a checkout can be moved.
     pub file: PathBuf,
     /// The length of `file` in bytes.
     size: u64,
@@ -74,30 +75,30 @@ impl Package {
 }
 
 impl Parts {
-    /// A binary package.
+    /// Returns a binary package.
     ///
     /// # Errors
-    /// When it was not fetched.
+    /// Fails when the package was not fetched.
     pub fn package(&self, name: &str) -> Result<&Package> {
         let mut all = self.packages.iter();
         all.find(|package| package.name == name)
             .with_context(|| format!("the package {name} was not fetched"))
     }
 
-    /// The packages whose names pass `filter`, in a fixed order.
+    /// Returns the packages whose names pass `filter`, in a fixed order.
     pub fn packages(&self, filter: impl Fn(&str) -> bool) -> impl Iterator<Item = &Package> {
         self.packages
             .iter()
             .filter(move |package| filter(&package.name))
     }
 
-    /// TF-A's upstream tarball.
+    /// Returns TF-A's upstream tarball.
     #[must_use]
     pub fn tf_a(&self) -> &Package {
         &self.tf_a
     }
 
-    /// With the files' paths changed, all of them.
+    /// Applies a change to the paths of all files.
     fn with_files(mut self, change: impl Fn(&Path) -> PathBuf) -> Self {
         for package in self.packages.iter_mut().chain([&mut self.tf_a]) {
             package.file = change(&package.file);
@@ -122,11 +123,12 @@ fn asked(linux: Linux) -> Vec<String> {
         .collect()
 }
 
-/// The parts of a suite: from the cache when they are there, else fetched. With `refresh` the archive
-/// is asked for newer ones, and what is in the cache serves when it cannot be reached.
+/// Returns the parts of a suite: from the cache when they are there, otherwise from the archive.
+/// With `refresh` it asks the archive for newer ones, and uses the cache when the archive cannot be
+/// reached.
 ///
 /// # Errors
-/// When the machine's apt sources name no Debian mirror, or a part cannot be had.
+/// Fails when the machine's apt sources name no Debian mirror, or a part cannot be fetched.
 pub fn fetch(
     paths: &Paths,
     suite: Suite,
@@ -135,7 +137,7 @@ pub fn fetch(
     progress: &Progress,
 ) -> Result<Parts> {
     let folder = std::path::absolute(paths.guest_cache(suite, linux))
-        .context("the current folder is lost")?;
+        .context("the current folder no longer exists")?;
     let stamp = folder.join("parts.json");
     let cached = read_stamp(&stamp, &folder, linux);
     match cached {
@@ -149,7 +151,9 @@ pub fn fetch(
         }
         Err(why) => match cached {
             Some(parts) => {
-                eprintln!("  Debian's archive is not asked for newer parts: {why:#}");
+                eprintln!(
+                    "  Debian's archive cannot be asked for newer parts, so the cached ones are used: {why:#}"
+                );
                 Ok(parts)
             }
             None => Err(why.context(format!(
@@ -167,7 +171,7 @@ fn write_stamp(stamp: &Path, folder: &Path, parts: Parts) -> Result<()> {
 
 fn read_stamp(stamp: &Path, folder: &Path, linux: Linux) -> Option<Parts> {
     let text = std::fs::read(stamp).ok()?;
-    // A stamp of another version of this tool is as good as none.
+    // A record of another version of this tool does not count.
     let parts: Parts = serde_json::from_slice(&text).ok()?;
     let parts = parts.with_files(|file| folder.join(file));
     parts.are_there(linux).then_some(parts)
@@ -208,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_fetched_is_found_again_and_only_while_it_is_whole() {
+    fn cached_parts_serve_only_while_complete() {
         let top = tempfile::tempdir().unwrap();
         let (old, new) = (top.path().join("old"), top.path().join("new"));
         std::fs::create_dir(&old).unwrap();
@@ -233,7 +237,7 @@ mod tests {
             read_stamp(&old.join("parts.json"), &old, Linux::Standard),
             Some(parts)
         );
-        // Moved as a whole, it is still good.
+        // A cache that was moved as a whole is still valid.
         std::fs::rename(&old, &new).unwrap();
         let stamp = new.join("parts.json");
         let moved = read_stamp(&stamp, &new, Linux::Standard).unwrap();

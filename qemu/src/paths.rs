@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where things are: downloads under `.cache/`, everything built under `out/`, nothing elsewhere
-//! (cargo's own `target/` excepted).
+//! The folders of a checkout: downloads are in `.cache/`, everything that is built is in `out/`
+//! (except cargo's own `target/`).
 
 use crate::config::Linux;
 use crate::prepare::Suite;
@@ -14,10 +14,10 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The checkout that the current folder is in, or else the one that this program is in.
+    /// Finds the checkout that the current folder is in, or the one that this program is in.
     ///
     /// # Errors
-    /// When neither is a checkout of this project.
+    /// Fails when neither is a checkout of this project.
     pub fn discover() -> Result<Self> {
         let current = std::env::current_dir().context("the current folder cannot be read")?;
         let program = std::env::current_exe().unwrap_or_default();
@@ -34,67 +34,68 @@ impl Paths {
         }
     }
 
-    /// A checkout at a known place (for tests).
+    /// Returns a checkout at a known place (for tests).
     #[must_use]
     pub fn at(root: &Path) -> Self {
         Self { root: root.into() }
     }
 
-    /// The root of the checkout.
+    /// Returns the root of the checkout.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where the system descriptions are.
+    /// Returns the folder of the system descriptions.
     #[must_use]
     pub fn guests(&self) -> PathBuf {
         self.root.join("guests")
     }
 
-    /// Downloads of one suite.
+    /// Returns the folder of one suite's downloads.
     #[must_use]
     pub fn cache(&self, suite: Suite) -> PathBuf {
         self.root.join(".cache").join(suite.name())
     }
 
-    /// Downloads for guests with one of the suite's kernels.
+    /// Returns the folder of downloads for guests with one of the suite's kernels.
     #[must_use]
     pub fn guest_cache(&self, suite: Suite, linux: Linux) -> PathBuf {
         of_kernel(self.cache(suite), linux)
     }
 
-    /// OP-TEEs that were built from Debian's source, by version and flags. They stay with the downloads.
+    /// Returns the folder of OP-TEEs built from Debian's source, by version and flags. They are
+    /// kept with the downloads.
     #[must_use]
     pub fn built_optee(&self, suite: Suite) -> PathBuf {
         self.cache(suite).join("optee-built")
     }
 
-    /// What is built.
+    /// Returns the folder of everything that is built.
     #[must_use]
     pub fn out(&self) -> PathBuf {
         self.root.join("out")
     }
 
-    /// Firmware and guest images of one suite.
+    /// Returns the folder of one suite's firmware and guest images.
     #[must_use]
     pub fn built(&self, suite: Suite) -> PathBuf {
         self.out().join("images").join(suite.name())
     }
 
-    /// Images of guests with one of the suite's kernels.
+    /// Returns the folder of images for guests with one of the suite's kernels.
     #[must_use]
     pub fn built_guest(&self, suite: Suite, linux: Linux) -> PathBuf {
         of_kernel(self.built(suite), linux)
     }
 
-    /// The output of the programs that are run on the way.
+    /// Returns the folder of the build logs.
     #[must_use]
     pub fn build_logs(&self) -> PathBuf {
         self.out().join("logs")
     }
 
-    /// What is made anew for one boot: device tree, logs, reports.
+    /// Returns a folder for the files of one boot: device tree, logs, reports.
     #[must_use]
     pub fn run(&self, name: &str) -> PathBuf {
         self.out().join(name)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! From a system's description to everything that QEMU needs: [`prepare`].
+//! Prepares everything that QEMU needs from a system's description: [`prepare`].
 
 use crate::boot_tree::{self, Modules, Placement};
 use crate::config::{self, Linux, Machine, System, Vm};
@@ -14,26 +14,27 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The emulator.
+/// The name of the emulator.
 pub const QEMU: &str = "qemu-system-aarch64";
-/// Set to anything, it makes [`prepare`] ask Debian for newer parts than those in the cache.
+/// The environment variable that, when set, makes [`prepare`] ask Debian for newer parts than the
+/// cache's.
 pub const UPDATE_VARIABLE: &str = "POSTERN_UPDATE";
-/// What the hypervisor and bare-metal programs are built for.
+/// The target of the hypervisor and of bare-metal programs.
 pub const BARE_TARGET: &str = "aarch64-unknown-none-softfloat";
 const GUEST_TARGET: &str = "aarch64-unknown-linux-musl";
 
 /// A Debian suite that the parts come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Suite {
-    /// The stable release: what is tested most.
+    /// The stable release, which is tested most.
     #[default]
     Trixie,
-    /// The newest OP-TEE and Linux that Debian has.
+    /// Debian's newest OP-TEE and Linux.
     Sid,
 }
 
 impl Suite {
-    /// Debian's name for it.
+    /// Returns Debian's name of the suite.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -61,29 +62,29 @@ impl std::str::FromStr for Suite {
     }
 }
 
-/// What runs above the firmware, and which OP-TEE is in it.
+/// The program above the firmware, and the kind of OP-TEE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flavour {
     /// The hypervisor on the virtualised OP-TEE: the product.
     Shared,
     /// Linux on the non-virtualised OP-TEE, no hypervisor: the baseline. The first VM's kernel,
-    /// initramfs and command line are taken, and the whole machine.
+    /// initramfs and command line get the whole machine.
     Native,
     /// The hypervisor on the non-virtualised OP-TEE, which it must refuse.
     Mismatched,
-    /// A bare-metal program in the hypervisor's place, at EL2 on the virtualised OP-TEE. The first
-    /// VM's program, RAM disk and command line are taken, and the whole machine.
+    /// A bare-metal program that replaces the hypervisor, at EL2 on the virtualised OP-TEE. The
+    /// first VM's program, RAM disk and command line get the whole machine.
     Bare,
 }
 
 impl Flavour {
-    /// Whether OP-TEE is the one built for virtualisation.
+    /// Returns whether OP-TEE is built for virtualisation.
     #[must_use]
     pub fn virtualised_tee(self) -> bool {
         matches!(self, Self::Shared | Self::Bare)
     }
 
-    /// How the consoles reach us.
+    /// Returns how the consoles reach the host.
     #[must_use]
     pub fn wiring(self) -> Wiring {
         match self {
@@ -93,38 +94,38 @@ impl Flavour {
     }
 }
 
-/// What to prepare.
+/// The options of [`prepare`].
 #[derive(Clone, Debug)]
 pub struct PrepareOptions {
     /// The checkout.
     pub paths: Paths,
-    /// Where the parts come from.
+    /// The suite that the parts come from.
     pub suite: Suite,
-    /// What runs.
+    /// The program above the firmware.
     pub flavour: Flavour,
-    /// The system. The caller may have changed it, for example appended to a command line.
+    /// The system. The caller may have changed it, for example extended a command line.
     pub system: System,
-    /// The folder for what is made for this boot alone (`boot.dtb`); it is created.
+    /// The folder for files of this boot alone (`boot.dtb`); it is created.
     pub folder: PathBuf,
 }
 
 /// A file that QEMU puts into RAM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// The file.
+    /// The path of the file.
     pub file: PathBuf,
-    /// The physical address of its first byte.
+    /// The physical address of the file's first byte.
     pub address: u64,
 }
 
-/// Which versions of the real parts run.
+/// The versions of the real parts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Versions {
     /// The Debian suite.
     pub suite: String,
-    /// The package version of OP-TEE OS, and what is special about one that is no package's.
+    /// The package version of OP-TEE OS, and what is special about a build.
     pub optee: String,
-    /// Whether it is none.
+    /// Whether OP-TEE is built here rather than a package's binary.
     pub optee_is_built: bool,
     /// The package version of xtest and its TAs.
     pub xtest: String,
@@ -141,20 +142,20 @@ pub struct Artifacts {
     pub flash: PathBuf,
     /// The boot device tree.
     pub tree: PathBuf,
-    /// What is in RAM at reset: BL33 first, then kernels and initramfs.
+    /// The files in RAM at reset: BL33 first, then kernels and initramfs.
     pub loads: Vec<Load>,
-    /// What kernels and initramfs take of the RAM, bytes.
+    /// The RAM that kernels and initramfs take, in bytes.
     pub modules: u64,
-    /// The ELF file of the hypervisor or of what is in its place, for symbols; none for a native boot.
+    /// The ELF file of the hypervisor or its replacement, for symbols; none for a native boot.
     pub hypervisor_elf: Option<PathBuf>,
     /// The machine.
     pub machine: Machine,
-    /// The parts.
+    /// The versions of the real parts.
     pub versions: Versions,
 }
 
 impl Artifacts {
-    /// QEMU's arguments, all but serial ports, monitor and control sockets.
+    /// Returns QEMU's arguments, except serial ports, monitor and control sockets.
     #[must_use]
     pub fn qemu_args(&self) -> Vec<OsString> {
         let mut args = machine_args(&self.machine);
@@ -175,7 +176,7 @@ impl Artifacts {
     }
 }
 
-/// QEMU's arguments for the bare machine.
+/// Returns QEMU's arguments for the bare machine.
 pub(crate) fn machine_args(machine: &Machine) -> Vec<OsString> {
     let text = format!(
         "-M virt,secure=on,virtualization=on,gic-version=3 -cpu {} -smp {} -m {} \
@@ -185,18 +186,18 @@ pub(crate) fn machine_args(machine: &Machine) -> Vec<OsString> {
     text.split_whitespace().map(OsString::from).collect()
 }
 
-/// A QEMU option with a file name in it, whose commas QEMU wants doubled.
+/// Returns a QEMU option with a file name, in which commas are doubled.
 fn with_file(head: &str, file: &Path, tail: &str) -> OsString {
     let file = file.to_string_lossy().replace(',', ",,");
     format!("{head}{file}{tail}").into()
 }
 
-/// Fetches, builds and composes what is missing or out of date, and says so while it takes long.
-/// Takes a second when nothing changed, and needs no network once the parts are there. Only one process
-/// at a time does it in a checkout; others wait.
+/// Fetches, builds and composes what is missing or out of date, and reports progress when it takes
+/// long. It takes a second when nothing changed, and needs no network once the parts are there. In
+/// a checkout one process at a time does it; others wait.
 ///
 /// # Errors
-/// Names what could not be had or built, and where its log is.
+/// Names what could not be fetched or built, and its log.
 pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifacts> {
     let PrepareOptions {
         paths,
@@ -321,13 +322,13 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     })
 }
 
-/// Whether a VM's memory holds what it boots.
+/// Checks that a VM's memory holds what it boots.
 fn fits_into(vm: &Vm, kernel: &Path, initrd: &Path) -> Result<()> {
     let initrd = std::fs::metadata(initrd).with_context(|| initrd.display().to_string())?;
     config::fits(vm.memory, config::kernel_memory(kernel)?, initrd.len())
 }
 
-/// Holds others off for as long as it lives.
+/// Locks the checkout for as long as the returned value lives.
 fn lock(paths: &Paths, progress: &Progress) -> Result<File> {
     let path = paths.out().join("lock");
     stamp::write_if_missing(&path)?;
@@ -339,10 +340,10 @@ fn lock(paths: &Paths, progress: &Progress) -> Result<File> {
     Ok(file)
 }
 
-/// A bare-metal program as built: the hypervisor or a guest.
+/// A built bare-metal program: the hypervisor or a guest.
 struct BareProgram {
     elf: PathBuf,
-    /// A raw arm64 `Image`.
+    /// The raw arm64 `Image`.
     image: PathBuf,
 }
 
@@ -375,7 +376,8 @@ fn build_bare(
     Ok(BareProgram { elf, image })
 }
 
-/// The raw `Image` in an ELF file, whose header must ask for all the memory that the program uses.
+/// Returns the raw `Image` in an ELF file, whose header must ask for all the memory that the
+/// program uses.
 pub(crate) fn image_of(file: &[u8]) -> Result<Vec<u8>> {
     let flat = elf::flatten(file)?;
     let Some(size) = guest_image::image_size(&flat) else {
@@ -388,7 +390,7 @@ pub(crate) fn image_of(file: &[u8]) -> Result<Vec<u8>> {
     Ok(flat)
 }
 
-/// The device tree that QEMU makes for the machine.
+/// Returns the device tree that QEMU generates for the machine.
 fn dump_tree(machine: &Machine, folder: &Path) -> Result<Vec<u8>> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{} cannot be made", folder.display()))?;
@@ -405,7 +407,7 @@ fn dump_tree(machine: &Machine, folder: &Path) -> Result<Vec<u8>> {
         .with_context(|| format!("{QEMU} cannot be run; `make` installs what is missing"))?;
     if !output.status.success() {
         bail!(
-            "{QEMU} does not make this machine: {}",
+            "{QEMU} cannot emulate this machine: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }

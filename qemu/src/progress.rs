@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Says what is going on while something takes long: on a terminal one line that is rewritten, else a
-//! line every ten seconds. What is done within two seconds says nothing.
+//! Reports progress of long steps: on a terminal one line that is rewritten, otherwise a line every
+//! ten seconds. A step that ends within two seconds prints nothing.
 
 use anyhow::{Context, Result, bail};
 use std::collections::VecDeque;
@@ -12,18 +12,18 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What is shorter than this is not worth a line.
+/// The shortest step that prints a line.
 const QUIET: Duration = Duration::from_secs(2);
-/// Between two lines of a step when the output is no terminal.
+/// The time between two lines of a step when the output is no terminal.
 const SLOW: Duration = Duration::from_secs(10);
-/// Between two redraws on a terminal.
+/// The time between two redraws on a terminal.
 const FAST: Duration = Duration::from_millis(250);
-/// Lines of a failed program's output that its error shows.
+/// The number of a failed program's last lines that its error shows.
 const TAIL: usize = 15;
-/// Characters of a progress line at most.
+/// The most characters of a progress line.
 const WIDEST: usize = 160;
 
-/// Where steps are announced.
+/// The output on which steps are announced.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     how: How,
@@ -37,7 +37,7 @@ enum How {
 }
 
 impl Progress {
-    /// On standard error, as it is: a terminal or not.
+    /// Reports on standard error, whether or not it is a terminal.
     #[must_use]
     pub fn on_stderr() -> Self {
         let how = if std::io::stderr().is_terminal() {
@@ -48,14 +48,14 @@ impl Progress {
         Self { how }
     }
 
-    /// Nowhere.
+    /// Reports nothing.
     #[must_use]
     pub fn silent() -> Self {
         Self { how: How::Silent }
     }
 
-    /// Begins a step; `what` is a phrase such as "Building TF-A". It ends when the value is dropped
-    /// (without a word) or with [`Step::done`].
+    /// Begins a step; `what` is a phrase such as "Building TF-A". The step ends when the value is
+    /// dropped (silently) or with [`Step::done`].
     #[must_use]
     pub fn step(&self, what: &str) -> Step {
         let shared = Arc::new(Shared {
@@ -73,7 +73,7 @@ impl Progress {
     }
 }
 
-/// One step under way.
+/// A step in progress.
 #[derive(Debug)]
 pub struct Step {
     shared: Arc<Shared>,
@@ -96,7 +96,7 @@ struct State {
 }
 
 impl Step {
-    /// Says where the step is, for example "3 of 12 packages".
+    /// Sets the step's detail, for example "3 of 12 packages".
     pub fn detail(&self, detail: impl Into<String>) {
         self.shared.lock().detail = detail.into();
     }
@@ -110,10 +110,11 @@ impl Step {
         }
     }
 
-    /// Runs a program to its end; all its output goes to `log`, and its last line is the step's detail.
+    /// Runs a program to its end. Its output goes to `log`, and its last line is the step's detail.
     ///
     /// # Errors
-    /// When the program is not there or fails: the end of its output, and where all of it is.
+    /// Fails when the program is missing or fails, with the end of its output and the path of its
+    /// log.
     pub fn run(&self, command: &mut Command, log: &Path) -> Result<()> {
         let (reader, writer) = std::io::pipe().context("no pipe")?;
         command
@@ -121,15 +122,16 @@ impl Step {
             .stdout(writer.try_clone().context("no pipe")?)
             .stderr(writer);
         let child = spawn(command)?;
-        // The command holds the pipe's writing end, which would keep the reader from its end.
+        // The command holds the pipe's writing end; without this the reader would not see the end.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         self.follow(&name_of(command), child, reader, log)
     }
 
-    /// As [`Step::run`], but standard output is given back; only standard error goes to `log`.
+    /// Runs a program as [`Step::run`] does, but returns its standard output; only standard error
+    /// goes to `log`.
     ///
     /// # Errors
-    /// As [`Step::run`].
+    /// Fails as [`Step::run`] does.
     pub fn run_for_output(&self, command: &mut Command, log: &Path) -> Result<Vec<u8>> {
         command
             .stdin(Stdio::null())
@@ -176,7 +178,7 @@ impl Step {
         }
         let status = child
             .wait()
-            .with_context(|| format!("{name} was lost sight of"))?;
+            .with_context(|| format!("cannot wait for the end of {name}"))?;
         if !status.success() {
             let tail: Vec<String> = tail.into_iter().map(|line| format!("    {line}")).collect();
             bail!(
@@ -231,7 +233,7 @@ impl Shared {
             if self.how == How::Terminal {
                 pause = FAST;
                 drawn = true;
-                // Without line wrap for as long as it takes, a line that is too long is cut.
+                // Line wrap is off meanwhile, so that a line that is too long is cut.
                 eprint!(
                     "\r\x1b[K\x1b[?7l{}\x1b[?7h",
                     fit(&format!("{line}{detail}"))
@@ -260,7 +262,7 @@ fn spawn(command: &mut Command) -> Result<Child> {
         .with_context(|| format!("{name} cannot be run; `make` installs what is missing"))
 }
 
-/// A duration as people say it.
+/// Formats a duration for a user.
 #[must_use]
 pub fn seconds(time: Duration) -> String {
     match time.as_secs() {
@@ -269,7 +271,7 @@ pub fn seconds(time: Duration) -> String {
     }
 }
 
-/// At most `WIDEST` characters, none of them a control character.
+/// Returns at most `WIDEST` characters of a text, without control characters.
 fn fit(text: &str) -> String {
     text.chars()
         .filter(|c| !c.is_control())
@@ -282,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_program_is_told_with_the_end_of_its_output() {
+    fn failed_program_error_has_end_of_output() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("logs/it.log");
         let step = Progress::silent().step("Testing");
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_kept_apart_from_messages() {
+    fn stdout_and_stderr_stay_separate() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         let step = Progress::silent().step("Testing");
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_is_named() {
+    fn missing_program_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let step = Progress::silent().step("Testing");
         let error = step
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_fit_and_carry_no_control_characters() {
+    fn progress_lines_fit_without_control_characters() {
         assert_eq!(fit("ab\x1b[Kc\rd"), "ab[Kcd");
         assert_eq!(fit(&"x".repeat(500)).len(), WIDEST);
         assert_eq!(seconds(Duration::from_secs(61)), "1 min 01 s");

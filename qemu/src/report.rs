@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a run came to: `report.json`, whose schema `docs/report.md` has, and the picture and table that
-//! are made of it.
+//! The result of a run: `report.json`, whose schema is in `docs/report.md`, and the picture and
+//! table made of it.
 
 pub mod picture;
 mod table;
@@ -20,136 +20,136 @@ use std::time::Duration;
 
 /// The version of the schema.
 pub const SCHEMA: u32 = 1;
-/// The label of a measurement with nothing else going on.
+/// The label of a measurement while no other guest works.
 pub const IDLE: &str = "idle";
 /// The label of a measurement while another guest runs xtest.
 pub const BUSY: &str = "busy";
 
-/// A whole run. Times are milliseconds of the host's clock since the machine was started.
+/// A report. Times are milliseconds of the host's clock since the machine's start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// The version of the schema, [`SCHEMA`].
     pub schema: u32,
-    /// `PASS` or `FAIL`.
+    /// The verdict: `PASS` or `FAIL`.
     pub verdict: String,
-    /// Why it failed; empty when it passed.
+    /// The reasons for a failure; empty when the run passed.
     pub why: Vec<String>,
-    /// What is worth a look but no failure.
+    /// Remarks that are no failure.
     pub notes: Vec<String>,
-    /// Whether the hypervisor ran, or a bare machine: `shared` or `native`.
+    /// What was run: `shared` with the hypervisor, `native` on a bare machine.
     pub mode: String,
     /// The system description's file name.
     pub system: String,
     /// The Debian suite.
     pub suite: String,
-    /// What xtest was asked for, in the words of `--xtest`.
+    /// The selection of xtest's cases, as given to `--xtest`.
     pub selection: String,
-    /// Versions of what ran.
+    /// The versions of the parts that ran.
     pub versions: ReportVersions,
     /// The machine.
     pub machine: ReportMachine,
-    /// From the start of the machine to its end.
+    /// The time from the machine's start to its end.
     pub duration_ms: u64,
     /// How long at least two guests ran xtest at once.
     pub overlap_ms: u64,
-    /// Cases that the selection has on the bare machine; none when that is not known.
+    /// The number of cases that the selection has on the bare machine; none when that is not known.
     pub expected_cases: Option<usize>,
     /// The guests, in the order of the boot tree.
     pub guests: Vec<GuestReport>,
 }
 
-/// Versions of what ran.
+/// The versions of the parts that ran.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportVersions {
-    /// This project.
+    /// The version of this project.
     pub postern: String,
-    /// Package version of OP-TEE.
+    /// The package version of OP-TEE.
     pub optee: String,
-    /// Package version of xtest.
+    /// The package version of xtest.
     pub xtest: String,
-    /// Release of the guest kernel.
+    /// The release of the guest kernel.
     pub linux: String,
-    /// Package version of TF-A.
+    /// The package version of TF-A.
     pub tf_a: String,
 }
 
-/// The machine.
+/// The emulated machine and its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportMachine {
-    /// Emulated CPUs.
+    /// The number of emulated CPUs.
     pub cpus: u32,
-    /// Their model.
+    /// The CPU model.
     pub cpu: String,
-    /// Emulated RAM.
+    /// The emulated RAM in MiB.
     pub memory_mib: u64,
-    /// CPUs of the host that emulates them.
+    /// The number of the host's CPUs.
     pub host_cpus: usize,
 }
 
-/// One guest's part.
+/// The results of one guest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GuestReport {
-    /// Its name.
+    /// The guest's name.
     pub name: String,
-    /// Its vCPUs.
+    /// The number of vCPUs.
     pub vcpus: u32,
-    /// Its RAM.
+    /// The guest's RAM in KiB.
     pub memory_kib: u64,
-    /// Whether it has the TEE.
+    /// Whether the guest has the TEE.
     pub tee: bool,
-    /// When it was ready.
+    /// When the guest was ready.
     pub ready_ms: Option<u64>,
-    /// What xtest came to.
+    /// The result of xtest.
     pub xtest: Option<XtestReport>,
-    /// xtest's cases.
+    /// The results of xtest's cases.
     pub cases: Vec<CaseReport>,
-    /// The round trip into the TEE.
+    /// The measured round-trip times to the TEE.
     pub latency: Vec<Latency>,
-    /// What the hypervisor counted.
+    /// The hypervisor's counters.
     pub stats: Option<Stats>,
-    /// What its kernel complained about.
+    /// Warnings of the guest's kernel.
     pub warnings: Vec<String>,
 }
 
-/// What xtest came to in one guest.
+/// The result of xtest in one guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct XtestReport {
-    /// The suites.
+    /// The suites that were run.
     pub suites: String,
-    /// Cases that were run.
+    /// The number of cases that were run.
     pub cases: u32,
-    /// Cases that failed.
+    /// The number of cases that failed.
     pub failed: u32,
-    /// Cases that found nothing to test.
+    /// The number of cases that found nothing to test.
     pub skipped: u32,
-    /// Single checks.
+    /// The number of single checks.
     pub subtests: u64,
-    /// Failed single checks.
+    /// The number of single checks that failed.
     pub failed_subtests: u64,
-    /// xtest's exit status, or minus a signal.
+    /// xtest's exit status, or a negative signal number.
     pub exit: Option<i32>,
-    /// When it began.
+    /// When xtest began.
     pub start_ms: u64,
-    /// When it ended.
+    /// When xtest ended.
     pub end_ms: Option<u64>,
-    /// How long it took by the guest's own clock.
+    /// The duration by the guest's own clock.
     pub guest_ms: Option<u64>,
 }
 
-/// One case.
+/// The result of one case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaseReport {
-    /// Its name.
+    /// The case's name.
     pub name: String,
-    /// `ok`, `failed`, `skipped`; `start` when it never ended.
+    /// The state: `ok`, `failed`, `skipped`, or `start` when the case never ended.
     pub state: CaseState,
-    /// When it began.
+    /// When the case began.
     pub start_ms: u64,
-    /// When it ended.
+    /// When the case ended.
     pub end_ms: Option<u64>,
-    /// Its titled parts.
+    /// The number of titled parts.
     pub subcases: u32,
-    /// What it printed, if it failed.
+    /// The output of a case that failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
 }
@@ -159,7 +159,7 @@ fn ms(time: Duration) -> u64 {
 }
 
 impl Report {
-    /// Whether the verdict is `PASS`.
+    /// Returns whether the verdict is `PASS`.
     pub fn passed(&self) -> bool {
         self.verdict == "PASS"
     }
@@ -168,7 +168,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// It is none, or of another schema.
+    /// Fails when the text is no report, or of another schema.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let report: Self = serde_json::from_str(text)?;
         anyhow::ensure!(
@@ -193,11 +193,11 @@ impl From<&Versions> for ReportVersions {
 }
 
 impl GuestReport {
-    /// What is known of a guest. Its first run of xtest is the one that counts: later ones only kept
-    /// the TEE busy for another guest's measurement.
+    /// Returns the results of a guest. Its first run of xtest counts: later runs only kept the TEE
+    /// busy for another guest's measurement.
     pub fn new(vm: &Vm, guest: &Guest) -> Self {
         let run = guest.runs.first();
-        // Of measurements that had to be repeated, the last one counts.
+        // The last of repeated measurements counts.
         let latency = [IDLE, BUSY]
             .into_iter()
             .filter_map(|label| guest.latency(label).cloned());
@@ -219,7 +219,7 @@ impl GuestReport {
         }
     }
 
-    /// The measurement of that label.
+    /// Returns the measurement with this label.
     pub fn latency(&self, label: &str) -> Option<&Latency> {
         self.latency.iter().find(|latency| latency.label == label)
     }
@@ -257,7 +257,7 @@ impl CaseReport {
     }
 }
 
-/// How long at least two of the spans lie over each other.
+/// Returns how long at least two of the spans overlap.
 pub fn overlap_ms(spans: &[(u64, u64)]) -> u64 {
     let mut edges: Vec<(u64, i32)> = spans
         .iter()
@@ -275,7 +275,7 @@ pub fn overlap_ms(spans: &[(u64, u64)]) -> u64 {
     total
 }
 
-/// A time as people say it: `2:05`.
+/// Formats a time in minutes and seconds: `2:05`.
 pub fn clock(ms: u64) -> String {
     format!("{}:{:02}", ms / 60_000, ms / 1000 % 60)
 }

@@ -21,41 +21,41 @@ use postern_ctl::told::{HypervisorEvent, is_panic};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long the host waits for one item before it looks at the clock.
+/// The longest wait for one item before the host looks at the clock.
 const GLANCE: Duration = Duration::from_millis(200);
-/// What guests and hypervisor are given to say why they are stuck.
+/// The time that guests and hypervisor get to report why they are stuck.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
-/// What is run.
+/// The input of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The machine.
     pub machine: Machine,
-    /// Its parts.
+    /// The versions of the parts.
     pub versions: Versions,
-    /// The system description's name.
+    /// The name of the system description.
     pub system: String,
-    /// What xtest runs.
+    /// The selection of xtest's cases.
     pub selection: Selection,
-    /// What the bare machine does, if that is known.
+    /// The results on the bare machine, if they are known.
     pub baseline: Option<Baseline>,
-    /// Where logs and reports go.
+    /// The folder for logs and reports.
     pub folder: PathBuf,
 }
 
-/// A run under way.
+/// A run in progress.
 struct Running {
     session: Session,
     guests: Vec<Guest>,
     display: Display,
     expected: Option<usize>,
-    /// Whether the hypervisor said that all guests are off.
+    /// Whether the hypervisor reported that all guests are off.
     all_off: bool,
-    /// Why the hypervisor cannot go on.
+    /// Why the hypervisor cannot go on, if it cannot.
     hypervisor_death: Option<String>,
-    /// How long a guest may be inside one case of xtest.
+    /// The most time that a guest may spend in one case of xtest.
     longest_case: Duration,
-    /// How the user asked for the cases.
+    /// The user's selection, as it was typed.
     asked: String,
 }
 
@@ -63,8 +63,8 @@ struct Running {
 ///
 /// # Errors
 ///
-/// QEMU cannot be started, or the report cannot be written. A run that fails is no error: the report
-/// says so.
+/// Fails when QEMU cannot be started or the report cannot be written. A run that fails is no error:
+/// the report says so.
 pub fn run(plan: &Plan) -> Result<Report> {
     let session = Session::boot(&plan.machine, &plan.folder)?;
     let guests: Vec<Guest> = plan
@@ -93,7 +93,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
         Ok(()) => None,
         Err(error) if error.is::<crate::session::Interrupted>() => return Err(error),
         Err(error) => {
-            // Of xtest's complaint about its words nobody knows more.
+            // When xtest rejected its arguments, the guests have nothing to add.
             if running.refused().is_none() {
                 running.ask_for_last_words();
             }
@@ -106,7 +106,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
-/// Writes `report.json` and `report.svg`, and the table to standard output.
+/// Writes `report.json` and `report.svg`, and prints the table.
 fn write(report: &Report, folder: &Path) -> Result<()> {
     let save = |name: &str, text: &str| {
         let path = folder.join(name);
@@ -126,10 +126,10 @@ fn write(report: &Report, folder: &Path) -> Result<()> {
 }
 
 impl Running {
-    /// Takes in the next item, if one comes soon, and shows how things stand.
+    /// Processes the next item, if one comes soon, and updates the display.
     fn pump(&mut self) -> Result<()> {
         let item = self.session.next(GLANCE)?;
-        // The items that are there already need no redraw each.
+        // Items that have already arrived do not need a redraw each.
         let hurry = Instant::now() + GLANCE;
         let mut next = item;
         while let Some(item) = next {
@@ -167,7 +167,7 @@ impl Running {
             }
             (What::Line(line), None | Some(0)) if is_panic(line) => {
                 self.hypervisor_death
-                    .get_or_insert_with(|| format!("the hypervisor died: {line}"));
+                    .get_or_insert_with(|| format!("the hypervisor panicked: {line}"));
             }
             (_, Some(number @ 1..)) => {
                 if let Some(guest) = self.guests.get_mut(usize::from(number) - 1) {
@@ -178,7 +178,7 @@ impl Running {
         }
     }
 
-    /// Goes on until something holds, or fails: when it takes too long, or can never hold any more.
+    /// Waits until a condition holds; fails when it takes too long or can never hold any more.
     fn until(
         &mut self,
         what: &str,
@@ -202,7 +202,7 @@ impl Running {
                 );
             }
             if let Some(guest) = self.guests.iter().find(|guest| guest.death.is_some()) {
-                bail!("guest {} died while waiting for {what}", guest.name);
+                bail!("guest {} crashed while waiting for {what}", guest.name);
             }
             let silence = |guest: &Guest| self.session.now().saturating_sub(guest.last_word);
             let hangs = |guest: &&Guest| {
@@ -211,7 +211,7 @@ impl Running {
             if let Some(guest) = self.guests.iter().find(hangs) {
                 let seconds = silence(guest).as_secs();
                 bail!(
-                    "guest {} has not said a word in xtest for {seconds} s",
+                    "guest {} has printed nothing in xtest for {seconds} s",
                     guest.name
                 );
             }
@@ -226,7 +226,7 @@ impl Running {
         Ok(())
     }
 
-    /// A guest in which xtest ran no case, and what xtest said.
+    /// Returns a guest in which xtest ran no case, and xtest's output.
     fn refused(&self) -> Option<(&str, &[String])> {
         self.guests.iter().find_map(|guest| {
             let run = guest.runs.last().filter(|run| run.is_empty())?;
@@ -234,12 +234,12 @@ impl Running {
         })
     }
 
-    /// Something hangs or died: has everybody who can write into the logs what it is doing.
+    /// Makes guests and hypervisor write their state into the logs, after something hung or died.
     fn ask_for_last_words(&mut self) {
         for number in 1..=self.guests.len() {
             let channel = crate::console::Channel::Vm(u8::try_from(number).unwrap_or(u8::MAX));
             for letter in ["w", "l"] {
-                // Who does not listen any more does not answer.
+                // A guest that does not read does not answer either.
                 let _ = self.session.send(channel, &format!("sysrq {letter}"));
             }
         }
@@ -272,7 +272,7 @@ impl Running {
                 .collect::<Vec<(String, CaseState)>>()
         });
         let checks = Checks {
-            // A bare machine is what the others are measured by.
+            // A bare machine is the baseline itself.
             expected: expected.clone().filter(|_| shared),
             overlap: with_tee > 1 && !matches!(plan.selection, Selection::Words(_)),
             stats: shared,
@@ -303,7 +303,7 @@ impl Running {
         judge(&mut report, &self.guests, &checks);
         if shared && plan.baseline.is_none() {
             report.notes.push(format!(
-                "no run of everything on the bare machine is known for xtest {}, so no case can be missed; \
+                "no native run of all cases is known for xtest {}, so missing cases cannot be noticed; \
                  `make run-native XTEST=all` makes one",
                 plan.versions.xtest
             ));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which cases of xtest a run is made of, and which cases it must therefore have.
+//! Selects the cases of xtest for a run, and with them the results that it must have.
 
 use crate::prepare::Versions;
 use crate::report::Report;
@@ -8,22 +8,22 @@ use std::path::Path;
 
 /// The cases of [`Selection::Default`], in the order of xtest.
 const DEFAULT: &str = include_str!("selection/default.txt");
-/// Native runs of everything, by Debian suite.
+/// Native runs of all cases, by Debian suite.
 const STORED: [(&str, &str); 2] = [
     ("trixie", include_str!("selection/native-trixie.json")),
     ("sid", include_str!("selection/native-sid.json")),
 ];
-/// Every suite that xtest runs when none is named.
+/// The suites that xtest runs when none is named.
 const ALL_SUITES: &str = "regression+pkcs11";
 
-/// Which cases a run is made of.
+/// A selection of cases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// A few minutes that cover every path of the ABI that Linux uses, without the slow cryptography.
     Default,
     /// All of `regression` and `pkcs11`.
     All,
-    /// What the user says, in xtest's own words: `-t SUITES`, names or parts of names, `-x NAME`.
+    /// The user's selection in xtest's own words: `-t SUITES`, names or parts of names, `-x NAME`.
     Words(Vec<String>),
 }
 
@@ -38,7 +38,9 @@ impl std::str::FromStr for Selection {
                 let good =
                     |letter: char| letter.is_ascii_alphanumeric() || " +-_.".contains(letter);
                 match words.chars().find(|&letter| !good(letter)) {
-                    Some(letter) => Err(format!("{letter:?} is in no xtest option or case name")),
+                    Some(letter) => Err(format!(
+                        "{letter:?} cannot be part of an xtest option or case name"
+                    )),
                     None => Ok(Self::Words(
                         words.split_whitespace().map(str::to_owned).collect(),
                     )),
@@ -58,7 +60,8 @@ impl std::fmt::Display for Selection {
     }
 }
 
-/// The names in the file of the default selection: the first word of each line that is no comment.
+/// Returns the names in the file of the default selection: the first word of each line that is no
+/// comment.
 fn default_names() -> impl Iterator<Item = &'static str> {
     DEFAULT
         .lines()
@@ -67,7 +70,7 @@ fn default_names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Selection {
-    /// xtest's arguments.
+    /// Returns xtest's arguments.
     pub fn arguments(&self) -> Vec<String> {
         let suites = |suites: &str| vec!["-t".to_owned(), suites.to_owned()];
         match self {
@@ -80,12 +83,12 @@ impl Selection {
         }
     }
 
-    /// The command line for a guest's agent.
+    /// Returns the command line for a guest's agent.
     pub fn command(&self) -> String {
         format!("xtest {}", self.arguments().join(" "))
     }
 
-    /// Whether xtest, given this selection, runs a case of that name.
+    /// Returns whether xtest, given this selection, runs a case of that name.
     pub fn matches(&self, case: &str) -> bool {
         let arguments = self.arguments();
         let mut words = arguments.iter().map(String::as_str).peekable();
@@ -101,7 +104,8 @@ impl Selection {
             case.strip_prefix(suite)
                 .is_some_and(|rest| rest.starts_with('_'))
         });
-        // As in xtest: everything when there is no filter or the first one excludes; later words win.
+        // As in xtest: everything is selected when there is no filter or the first one excludes;
+        // later words win.
         let mut selected = words.peek().is_none_or(|first| *first == "-x");
         while let Some(word) = words.next() {
             let (part, wanted) = if word == "-x" {
@@ -117,28 +121,29 @@ impl Selection {
     }
 }
 
-/// What the same cases do on the bare machine.
+/// The results of the same cases on the bare machine.
 #[derive(Clone, Debug)]
 pub struct Baseline {
-    /// Where it is from, in words.
+    /// A description of the run's origin.
     pub origin: String,
     /// The whole native run.
     pub report: Report,
 }
 
 impl Baseline {
-    /// The native run of everything with the same OP-TEE and xtest: the newest of this machine, if
-    /// `native` is one, else the one that comes with the tool. None when neither has those versions.
+    /// Loads the native run of all cases with the same OP-TEE and xtest: the newest of this
+    /// machine, if `native` is one, otherwise the one that comes with the tool. Returns `None` when
+    /// neither has those versions.
     ///
     /// # Errors
     ///
-    /// The one that comes with the tool cannot be read.
+    /// Fails when the run that comes with the tool cannot be read.
     pub fn load(versions: &Versions, native: &Path) -> Result<Option<Self>> {
         let fits = |report: &Report| {
             report.mode == "native"
                 && report.selection == Selection::All.to_string()
                 && report.passed()
-                // Which cases there are depends on xtest.
+                // The list of cases depends on xtest.
                 && (versions.optee_is_built || report.versions.optee == versions.optee)
                 && report.versions.xtest == versions.xtest
         };
@@ -161,7 +166,7 @@ impl Baseline {
         Ok(fits(&report).then_some(Self { origin, report }))
     }
 
-    /// The names of the cases that a selection must run, in order.
+    /// Returns the names of the cases that a selection must run, in order.
     pub fn expected(&self, selection: &Selection) -> Vec<String> {
         let cases = self.report.guests.iter().flat_map(|guest| &guest.cases);
         cases
@@ -180,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn selections_are_read_and_written() {
+    fn selection_reads_back_as_written() {
         assert_eq!(words("default"), Selection::Default);
         assert_eq!(words(""), Selection::Default);
         assert_eq!(words("all"), Selection::All);
@@ -195,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_mean_what_they_mean_to_xtest() {
+    fn filters_select_as_in_xtest() {
         let table = [
             ("all", "regression_1001", true),
             ("all", "pkcs11_1001", true),
@@ -210,7 +215,7 @@ mod tests {
             ("-l 0 -t regression _10 -x _1001", "regression_1002", true),
             ("-l 0 -t regression _10 -x _1001", "regression_2002", false),
             ("-t regression -x _10 1001", "regression_1001", true),
-            // The first filter decides what happens to those that none speaks of.
+            // The first filter decides about the cases that no filter names.
             ("-t regression 1001 -x 1002", "regression_1003", false),
         ];
         for (selection, case, runs) in table {
@@ -218,7 +223,8 @@ mod tests {
         }
     }
 
-    /// The versions of a stored run, and the run for them without any on this machine.
+    /// Returns the versions of a stored run, and the baseline for them without any run of this
+    /// machine.
     fn stored(suite: &str) -> (Versions, Baseline) {
         let (_, text) = STORED
             .iter()
@@ -236,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_the_default_selection_is_a_case_of_both_suites() {
+    fn default_selection_exists_in_both_suites() {
         for (suite, _) in STORED {
             let expected = stored(suite).1.expected(&Selection::Default);
             for name in default_names() {
@@ -245,13 +251,13 @@ mod tests {
                     "{suite} has no case {name}"
                 );
             }
-            // A name that is part of another's would bring that one along.
+            // A name that is part of another's would select that one too.
             assert_eq!(expected.len(), default_names().count(), "{suite}");
         }
     }
 
     #[test]
-    fn the_stored_runs_have_all_cases() {
+    fn stored_runs_have_all_cases() {
         for (suite, regression, pkcs11) in [("trixie", 108, 31), ("sid", 112, 31)] {
             let expected = stored(suite).1.expected(&Selection::All);
             let of = |suite: &str| {
@@ -269,10 +275,10 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_compared_with_the_same_versions_only() {
+    fn baseline_needs_same_versions() {
         let (mut versions, baseline) = stored("trixie");
         assert!(baseline.origin.contains("stored"));
-        // This machine's own run comes first, when it is one of everything that passed.
+        // This machine's own run comes first, if it ran all cases and passed.
         let folder = tempfile::tempdir().expect("a folder");
         let native = folder.path().join("report.json");
         let mut own = baseline.report;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A machine that runs, with all its consoles: what they say arrives as items, in order; every byte
-//! also goes to a log file per console.
+//! A running machine with all its consoles. Their output arrives as items, in order; every byte
+//! also goes to one log file per console.
 
 mod expect;
 
@@ -22,21 +22,21 @@ use std::process::{ChildStdout, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// Lines of each console that are kept for error messages.
+/// The number of each console's lines that are kept for error messages.
 const TAIL: usize = 15;
-/// Characters of such a line that are shown.
+/// The number of such a line's characters that are shown.
 const TAIL_WIDTH: usize = 200;
-/// How often a wait looks whether it was interrupted.
+/// The time between two checks whether a wait was interrupted.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// Something that a console said.
+/// The content of an item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
     /// A line that is no event.
     Line(String),
     /// An event of a guest's agent.
     Guest(Event),
-    /// An event of a bare-metal program, whose meaning is between it and who waits for it.
+    /// An event of a bare-metal program, whose meaning only its test knows.
     Program(serde_json::Value),
     /// An event of the hypervisor.
     Hypervisor(HypervisorEvent),
@@ -44,27 +44,27 @@ pub enum What {
     Answer(Box<Answer>),
     /// The counters per VM, from the monitor answer to `stats`.
     Stats(Box<Stats>),
-    /// A line with an event's mark and no event that can be read behind it.
+    /// A line with an event's mark but no readable event.
     Garbled(String),
     /// The UART was closed: QEMU has ended or is about to.
     Closed,
 }
 
-/// What a console said and when.
+/// A piece of console output and its time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// Whose console.
+    /// The console.
     pub channel: Channel,
-    /// Since the machine was started.
+    /// The time since the machine's start.
     pub at: Duration,
-    /// What.
+    /// The content.
     pub what: What,
 }
 
-/// A wait was ended by Ctrl-C or a signal like it.
+/// A wait was ended by Ctrl-C or a similar signal.
 #[derive(Debug)]
 pub struct Interrupted(
-    /// The signal.
+    /// The signal's number.
     pub i32,
 );
 
@@ -76,11 +76,11 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// A machine that runs. It ends with this value.
+/// A running machine. Dropping this value ends it.
 pub struct Session {
     qemu: Qemu,
     wire: Wire,
-    /// Where `postern-tool ctl` comes in, as long as this is there.
+    /// The socket for `postern-tool ctl`, open for as long as this value exists.
     _control: Option<Control>,
     items: Receiver<Item>,
     backlog: VecDeque<Item>,
@@ -92,11 +92,12 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts a machine with its logs in `folder`, which is emptied of the logs of an earlier run.
+    /// Starts a machine with its logs in `folder`, from which the logs of an earlier run are
+    /// removed.
     ///
     /// # Errors
     ///
-    /// The folder cannot be written to, or QEMU cannot be started.
+    /// Fails when the folder cannot be written to or QEMU cannot be started.
     pub fn boot(machine: &Machine, folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
@@ -138,26 +139,26 @@ impl Session {
         })
     }
 
-    /// Since the machine was started.
+    /// Returns the time since the machine's start.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Where the logs are.
+    /// Returns the folder of the logs.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The VMs, in the order of the boot tree.
+    /// Returns the VMs, in the order of the boot tree.
     pub fn vms(&self) -> &[Vm] {
         &self.vms
     }
 
-    /// The console of the VM of that name.
+    /// Returns the console of the VM of that name.
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// Fails when there is no such VM.
     pub fn vm(&self, name: &str) -> Result<Channel> {
         let index = self.vms.iter().position(|vm| vm.name == name);
         let number = index.and_then(|index| u8::try_from(index + 1).ok());
@@ -170,7 +171,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// QEMU has ended.
+    /// Fails when QEMU has ended.
     pub fn send(&mut self, channel: Channel, line: &str) -> Result<()> {
         self.send_bytes(channel, format!("{line}\n").as_bytes())
     }
@@ -179,17 +180,17 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// QEMU has ended.
+    /// Fails when QEMU has ended.
     pub fn send_bytes(&mut self, channel: Channel, bytes: &[u8]) -> Result<()> {
         self.wire.send(channel, bytes)
     }
 
-    /// The next item of any console, those set aside first; `None` when none came in time. After
-    /// [`What::Closed`] there is none any more.
+    /// Returns the next item of any console, those that were set aside first; `None` when none came
+    /// in time. No item follows [`What::Closed`].
     ///
     /// # Errors
     ///
-    /// [`Interrupted`].
+    /// Fails with [`Interrupted`].
     pub fn next(&mut self, within: Duration) -> Result<Option<Item>> {
         if let Some(item) = self.backlog.pop_front() {
             return Ok(Some(item));
@@ -197,7 +198,7 @@ impl Session {
         self.receive(Instant::now() + within)
     }
 
-    /// The next new item; leaves the backlog alone.
+    /// Returns the next new item; leaves the backlog alone.
     fn receive(&mut self, deadline: Instant) -> Result<Option<Item>> {
         loop {
             if let Some(signal) = signals::received() {
@@ -239,12 +240,12 @@ impl Session {
         tail.push_back(line);
     }
 
-    /// Whether the UART is closed, which no item comes after.
+    /// Returns whether the UART is closed. No item comes after that.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// The last lines of a console, for an error message.
+    /// Returns the last lines of a console, for an error message.
     pub fn tail(&self, channel: Channel) -> String {
         let lines = self.tails.get(&channel).into_iter().flatten();
         let shown = |line: &String| {
@@ -257,7 +258,7 @@ impl Session {
         lines.map(shown).collect()
     }
 
-    /// How a console is called: by its VM's name.
+    /// Returns the name of a console, which is that of its VM.
     pub fn name(&self, channel: Channel) -> String {
         match channel {
             Channel::Vm(number) => self
@@ -268,11 +269,11 @@ impl Session {
         }
     }
 
-    /// Waits for QEMU's own end.
+    /// Waits for QEMU to end.
     ///
     /// # Errors
     ///
-    /// It did not come in time.
+    /// Fails when QEMU does not end in time.
     pub fn exit(&mut self, within: Duration) -> Result<ExitStatus> {
         match self.qemu.wait(within)? {
             Some(status) => Ok(status),
@@ -281,7 +282,7 @@ impl Session {
     }
 }
 
-/// The log files, one a console, made when there is something to write.
+/// The log files, one per console, made when there is something to write.
 struct Logs {
     folder: PathBuf,
     names: BTreeMap<u8, String>,
@@ -317,13 +318,13 @@ impl Logs {
             File::create(self.folder.join(name)).ok()
         });
         if let Some(file) = file {
-            // A full disk must not stop the run; what matters arrives as items.
+            // A full disk must not stop the run, which works on items.
             let _ = file.write_all(bytes);
         }
     }
 }
 
-/// A VM's name as part of a file's.
+/// Returns a VM's name as part of a file's name.
 fn file_name(name: &str) -> String {
     let safe = |letter: char| {
         if letter.is_ascii_alphanumeric() || "-_".contains(letter) {
@@ -335,17 +336,17 @@ fn file_name(name: &str) -> String {
     name.chars().map(safe).collect()
 }
 
-/// Who is to understand what is read.
+/// The receivers of the machine's output.
 struct Listeners {
-    /// Of each VM whether it runs a program.
+    /// Whether each VM runs a program.
     programs: Vec<bool>,
-    /// Those who ask the monitor something from outside.
+    /// The handle that passes the monitor's lines to its clients.
     ear: Option<Ear>,
-    /// Who sends to guests.
+    /// The way to the guests.
     wire: Wire,
 }
 
-/// The reading thread: until QEMU closes the UART.
+/// Reads the UART until QEMU closes it; runs on a thread of its own.
 fn read(
     mut uart: ChildStdout,
     mut demux: Demux,
@@ -356,7 +357,7 @@ fn read(
 ) {
     let mut lines: HashMap<Channel, Lines> = HashMap::new();
     let mut bytes = vec![0; 64 * 1024];
-    // Nobody listens any more when the session is dropped, which also ends QEMU and so this thread.
+    // When the session is dropped nothing receives any more; that also ends QEMU and this thread.
     let give = |channel, what| {
         drop(items.send(Item {
             channel,
@@ -398,7 +399,7 @@ fn read(
     give(Channel::Firmware, What::Closed);
 }
 
-/// What a line is; `programs` says of each VM whether it runs a program.
+/// Classifies a line; `programs` tells of each VM whether it runs a program.
 fn understand(channel: Channel, programs: &[bool], line: String) -> What {
     let is_program = |number: u8| programs.get(usize::from(number).wrapping_sub(1)) == Some(&true);
     let found = match channel {
@@ -406,7 +407,7 @@ fn understand(channel: Channel, programs: &[bool], line: String) -> What {
             .split_once(MARK)
             .map(|(_, json)| serde_json::from_str(json.trim_end()).map(What::Program)),
         Channel::Vm(_) => Event::find(&line).map(|event| event.map(What::Guest)),
-        // The hypervisor's last words may come before it has switched to its channel.
+        // The hypervisor's last lines may come before it has switched to its channel.
         Channel::Hypervisor | Channel::Firmware | Channel::Flow => Told::find(&line).map(|told| {
             told.map(|told| match told {
                 Told::Event(event) => What::Hypervisor(event),

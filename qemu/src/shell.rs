@@ -21,53 +21,55 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-/// What is kept of a console that is not shown, bytes.
+/// The bytes that are kept of a console that is not shown.
 const KEPT: usize = 16 * 1024;
 const GLANCE: Duration = Duration::from_millis(100);
-/// When nobody has said anything for this long, the boot is over.
+/// The boot is over when no console has printed anything for this long.
 const SETTLED: Duration = Duration::from_secs(4);
 
-/// What wakes the loop.
+/// An input that wakes the loop.
 enum Input {
-    /// Bytes of the UART; none when QEMU has closed it.
+    /// Bytes of the UART; `None` when QEMU has closed it.
     Machine(Vec<u8>),
-    /// Keys of the user's; none when standard input has ended.
+    /// Keys of the user; `None` when standard input has ended.
     User(Vec<u8>),
 }
 
-/// The consoles and which of them is shown.
+/// The consoles, and which of them is shown.
 struct Consoles {
     names: Vec<String>,
     shown: Channel,
     kept: HashMap<Channel, Vec<u8>>,
     logs: HashMap<Channel, std::fs::File>,
-    /// Those who ask the monitor something from outside, and the lines that they hear.
+    /// The handle that passes the monitor's lines to clients outside.
     ear: Option<Ear>,
-    /// The monitor's terminal; none on a machine without a hypervisor.
+    /// The monitor's terminal; `None` on a machine without a hypervisor.
     desk: Option<Desk>,
-    /// Of the hypervisor and of the firmware, as whose the hypervisor's first and last words may come.
+    /// The lines of hypervisor and firmware. The hypervisor's first and last lines may come on the
+    /// firmware's channel.
     lines: HashMap<Channel, Lines>,
-    /// What the hypervisor said of the end.
+    /// The hypervisor's output that tells how the machine ended.
     ending: Ending,
 }
 
-/// Why the loop is over.
+/// The reason why the loop ends.
 #[derive(Debug, PartialEq, Eq)]
 enum Over {
-    /// The user has left.
+    /// The user left.
     Left(&'static str),
-    /// The machine has.
+    /// The machine ended.
     Machine,
-    /// A signal came.
+    /// A signal arrived.
     Signal(i32),
 }
 
-/// Boots the machine and connects the terminal with its consoles until the user leaves or the machine
-/// ends. Whether all went well: the machine came up, and ended as its guests wanted or with the user's leaving.
+/// Boots the machine and connects the terminal with its consoles until the user leaves or the
+/// machine ends. Returns whether all went well: the machine came up, and ended as its guests wanted
+/// or because the user left.
 ///
 /// # Errors
 ///
-/// Standard input is no terminal, QEMU cannot be started, or the terminal cannot be set.
+/// Fails when standard input is no terminal, QEMU cannot be started, or the terminal cannot be set.
 pub fn run(machine: &Machine, folder: &Path) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         bail!("a shell needs a terminal on its standard input");
@@ -88,8 +90,8 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Boots the machine and passes keys and consoles' output on until it is over; where the machine ended, why it
-/// did not end well.
+/// Boots the machine and passes keys and output on until either side ends. If the machine ended
+/// badly, returns why.
 fn connect(
     machine: &Machine,
     folder: &Path,
@@ -141,7 +143,7 @@ fn connect(
                     match action {
                         Action::Send(bytes) if consoles.types(&bytes) => {}
                         Action::Send(bytes) => {
-                            // A machine that ends reads no more; the loop sees its end next.
+                            // A machine that has ended reads no more; the loop sees its end next.
                             if let Err(why) = wire.send(consoles.shown, &bytes)
                                 && why.is::<Full>()
                             {
@@ -162,7 +164,7 @@ fn connect(
             }
             Err(RecvTimeoutError::Timeout) => {
                 quiet += GLANCE;
-                // The boot has scrolled the help away.
+                // The boot's output has scrolled the help away.
                 if quiet >= SETTLED && !reminded {
                     reminded = true;
                     consoles.notice(&consoles.help());
@@ -180,7 +182,7 @@ fn connect(
     Ok((over, failure))
 }
 
-/// One thread a source; both end with the process at the latest.
+/// Starts one thread per source; both end with the process at the latest.
 fn readers(
     mut uart: impl Read + Send + 'static,
     keys: impl Read + Send + 'static,
@@ -213,7 +215,7 @@ fn readers(
 
 fn show(bytes: &[u8]) {
     let mut out = std::io::stdout().lock();
-    // A terminal that is gone ends us by SIGHUP.
+    // When the terminal is closed, SIGHUP ends the process.
     let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
@@ -229,7 +231,7 @@ impl Consoles {
                 Channel::Vm(number) => format!("vm-{}.log", names[usize::from(number) - 1]),
                 other => format!("{other}.log"),
             };
-            // Without a log the console still works.
+            // The console works without a log.
             if let Ok(file) = std::fs::File::create(folder.join(name)) {
                 logs.insert(channel, file);
             }
@@ -267,14 +269,14 @@ impl Consoles {
 
     fn output(&mut self, channel: Channel, bytes: &[u8]) {
         if let Some(log) = self.logs.get_mut(&channel) {
-            // As everywhere: a full disk must not stop the console.
+            // A full disk must not stop the console.
             let _ = log.write_all(bytes);
         }
         self.listen(channel, bytes);
         if channel == Channel::Hypervisor && self.desk.is_some() {
             return;
         }
-        // Firmware speaks before there is anything else to show, and when things go wrong.
+        // The firmware's output is shown: it comes before any other, and when something goes wrong.
         if channel == self.shown || channel == Channel::Firmware {
             show(bytes);
             return;
@@ -282,8 +284,9 @@ impl Consoles {
         keep(&mut self.kept, channel, bytes);
     }
 
-    /// Hears what is said of the boot's and the machine's end, and what the hypervisor answers: to somebody else, which
-    /// is not shown, or to the user. Its other lines stand above the one that the user edits.
+    /// Processes lines about the boot's and the machine's end, and the hypervisor's answers: those
+    /// to clients, which are not shown, and those to the user. Other lines of the hypervisor appear
+    /// above the line that the user edits.
     fn listen(&mut self, channel: Channel, bytes: &[u8]) {
         if !matches!(channel, Channel::Hypervisor | Channel::Firmware) {
             return;
@@ -317,7 +320,7 @@ impl Consoles {
         });
     }
 
-    /// Gives keys to the monitor's terminal; false where it is not shown.
+    /// Passes keys to the monitor's terminal; returns false where it is not shown.
     fn types(&mut self, keys: &[u8]) -> bool {
         match self.desk.as_mut() {
             Some(desk) if self.shown == Channel::Hypervisor => {
@@ -339,7 +342,7 @@ impl Consoles {
         }
     }
 
-    /// Shows something that no console has said.
+    /// Shows a text of the tool itself.
     fn notice(&self, text: &str) {
         show(notice_at(self.shown, self.desk.as_ref(), text).as_bytes());
     }
@@ -367,13 +370,13 @@ impl Consoles {
             && channel == Channel::Hypervisor
         {
             show(desk.line().as_bytes());
-            // Keys that were typed ahead.
+            // These keys were typed ahead.
             show(desk.types(b"").as_bytes());
         }
     }
 }
 
-/// Keeps the end of what a console that is not shown has said.
+/// Keeps the last bytes of a console that is not shown.
 fn keep(kept: &mut HashMap<Channel, Vec<u8>>, channel: Channel, bytes: &[u8]) {
     let kept = kept.entry(channel).or_default();
     kept.extend_from_slice(bytes);
@@ -382,7 +385,7 @@ fn keep(kept: &mut HashMap<Channel, Vec<u8>>, channel: Channel, bytes: &[u8]) {
     }
 }
 
-/// What shows a notice: at the monitor's terminal above the line.
+/// Returns the bytes that show a notice; at the monitor's terminal it appears above the line.
 fn notice_at(shown: Channel, desk: Option<&Desk>, text: &str) -> String {
     match desk {
         Some(desk) if shown == Channel::Hypervisor => desk.above(&format!("{text}\n")),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Ctrl-C and its relatives: remembered, so that whoever waits can stop and clean up, and never
-//! survived by the machine that we started.
+//! Remembers Ctrl-C and similar signals, so that waits can stop and clean up. The machine never
+//! survives the tool.
 
 use std::io::{Error, Result};
 use std::os::unix::process::CommandExt;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
 extern "C" fn remember(signal: libc::c_int) {
-    // A second signal means it: the first was not answered.
+    // After a second signal the process ends at once: nothing reacted to the first.
     if RECEIVED.swap(signal, Ordering::AcqRel) != 0 {
         // SAFETY: _exit may be called in a signal handler and does not return. The machine dies with us
         // (`dies_with_us`).
@@ -18,11 +18,11 @@ extern "C" fn remember(signal: libc::c_int) {
     }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP are remembered instead of ending the process.
+/// Makes SIGINT, SIGTERM and SIGHUP be remembered instead of ending the process.
 ///
 /// # Errors
 ///
-/// As sigaction(2).
+/// Fails as sigaction(2) does.
 pub fn catch() -> Result<()> {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         // SAFETY: `sigaction` is a plain C structure for which all zeroes is a valid value: no flags, an
@@ -38,7 +38,7 @@ pub fn catch() -> Result<()> {
     Ok(())
 }
 
-/// The signal that was received, if any.
+/// Returns the signal that was received, if any.
 pub fn received() -> Option<i32> {
     match RECEIVED.load(Ordering::Acquire) {
         0 => None,
@@ -46,8 +46,8 @@ pub fn received() -> Option<i32> {
     }
 }
 
-/// Puts a child into a process group of its own, so that the terminal's Ctrl-C is ours alone to
-/// answer, and has the kernel kill it when we die without having ended it.
+/// Puts a child into a process group of its own, so that the terminal's Ctrl-C reaches only this
+/// process, and makes the kernel kill the child when this process dies.
 pub fn dies_with_us(command: &mut Command) {
     command.process_group(0);
     // SAFETY: the closure runs between fork and exec and makes one system call that takes no memory.

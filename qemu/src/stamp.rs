@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Remembers what a built file was made of, in a file beside it, so that it is built once.
+//! Records the inputs of a built file in a file beside it, so that it is built once.
 
 use anyhow::{Context, Result};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Whether `output` is there and was made of just these inputs.
+/// Returns whether `output` exists and was made of exactly these inputs.
 #[must_use]
 pub fn is_fresh(output: &Path, inputs: &str) -> bool {
     output.exists()
         && std::fs::read_to_string(beside(output)).is_ok_and(|made_of| made_of == inputs)
 }
 
-/// Says that `output` was made of these inputs.
+/// Records that `output` was made of these inputs.
 ///
 /// # Errors
-/// When the note beside it cannot be written.
+/// Fails when the record cannot be written.
 pub fn mark(output: &Path, inputs: &str) -> Result<()> {
     write(&beside(output), inputs.as_bytes())
 }
 
-/// Writes a file whole or not at all, and its folder if need be.
+/// Writes a file atomically, and makes its folder if need be.
 ///
 /// # Errors
-/// When the disk does not take it.
+/// Fails when the file cannot be written.
 pub fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     let folder = file.parent().context("a file has a folder")?;
     std::fs::create_dir_all(folder)
@@ -39,10 +39,10 @@ pub fn write(file: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Makes an empty file, and its folder, unless there is one.
+/// Makes an empty file and its folder, unless the file exists.
 ///
 /// # Errors
-/// When the disk does not take it.
+/// Fails when the file cannot be written.
 pub fn write_if_missing(file: &Path) -> Result<()> {
     if file.exists() {
         Ok(())
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fresh_is_what_is_there_and_was_made_of_the_same() {
+    fn output_is_fresh_while_inputs_are_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("deep/image");
         assert!(!is_fresh(&output, "a 1"));

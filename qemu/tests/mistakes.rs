@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The tool as a process: what a user who made a mistake sees, and that nothing was fetched or built before.
+//! Tests the tool as a process: a user's mistake gives an error before anything is fetched or
+//! built.
 
 use postern_qemu::folder::Claim;
 use std::path::Path;
@@ -33,7 +34,8 @@ impl Checkout {
             .expect("started")
     }
 
-    /// What the tool has against these words; it must fail without having touched anything.
+    /// Returns the tool's error for these words; the tool must fail without having changed
+    /// anything.
     fn refusal(&self, words: &[&str]) -> String {
         let output = self.tool(words);
         assert!(!output.status.success(), "{words:?} went well");
@@ -52,7 +54,7 @@ fn says(text: &str, parts: &[&str]) {
 }
 
 #[test]
-fn a_kernel_that_is_a_text_file() {
+fn text_file_as_kernel_is_an_error() {
     let checkout = Checkout::new("[[vm]]\nname = \"a\"\nkernel = \"notes.txt\"\n");
     std::fs::write(checkout.path().join("guests/notes.txt"), "to do\n").expect("written");
     for command in ["prepare", "run", "run-native"] {
@@ -72,7 +74,7 @@ fn a_kernel_that_is_a_text_file() {
 }
 
 #[test]
-fn more_vms_with_the_tee_than_there_is_room_for() {
+fn too_many_tee_vms_are_an_error() {
     let vms: String = ["a", "b", "c"]
         .map(|name| format!("[[vm]]\nname = \"{name}\"\n"))
         .concat();
@@ -100,13 +102,13 @@ fn more_vms_with_the_tee_than_there_is_room_for() {
 }
 
 #[test]
-fn a_shell_without_a_terminal() {
+fn shell_without_terminal_is_an_error() {
     let refusal = Checkout::new("[[vm]]\nname = \"a\"\n").refusal(&["shell"]);
     says(&refusal, &["`make shell` needs a terminal", "`make run`"]);
 }
 
 #[test]
-fn a_folder_that_is_in_use() {
+fn folder_in_use_is_an_error() {
     let checkout = Checkout::new("[[vm]]\nname = \"a\"\n");
     let folder = checkout.path().join("out/run");
     let _first = Claim::take(&folder, "make run", "").expect("free");
@@ -116,7 +118,7 @@ fn a_folder_that_is_in_use() {
 }
 
 #[test]
-fn words_that_make_has_passed_on() {
+fn make_variables_are_named_in_errors() {
     let checkout = Checkout::new("[[vm]]\nname = \"a\"\n");
     says(
         &checkout.refusal(&["run", "--guests=x"]),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! From the text of a description to what the hypervisor makes of the tree.
+//! Tests the way from the text of a description to the hypervisor's reading of the tree.
 
 use super::tests::BASE;
 use super::*;
@@ -13,7 +13,7 @@ fn range(start: u64, end: u64) -> PaRange {
     PaRange::between(Pa::new(start), Pa::new(end))
 }
 
-/// The tree with the node that TF-A adds.
+/// Returns the tree with the node that TF-A adds.
 fn with_psci(tree: &[u8]) -> Vec<u8> {
     let mut tree = parse(tree).unwrap();
     let mut psci = DeviceTreeNode::new("psci").unwrap();
@@ -23,12 +23,12 @@ fn with_psci(tree: &[u8]) -> Vec<u8> {
     tree.to_dtb()
 }
 
-/// What the hypervisor reads of the first VM's rights, or its complaint.
+/// Returns the rights that the hypervisor reads for the first VM, or its error.
 fn through(system: &System) -> Result<Config, String> {
     read(system, |_, vms| vms[0].tee_config.clone())
 }
 
-/// Something of what the hypervisor reads, or its complaint.
+/// Returns a part of what the hypervisor reads, or its error.
 fn read<T>(
     system: &System,
     take: impl FnOnce(&Machine<'_>, &VmConfigs<'_>) -> T,
@@ -59,7 +59,7 @@ fn parsed(text: &str) -> System {
 }
 
 #[test]
-fn what_the_file_says_of_the_tee_reaches_the_mediator() {
+fn tee_keys_reach_the_mediator() {
     let all = Offer {
         rpc_arg: true,
         async_notif: true,
@@ -121,11 +121,11 @@ fn what_the_file_says_of_the_tee_reaches_the_mediator() {
 }
 
 #[test]
-fn what_the_file_says_of_start_and_end_reaches_the_hypervisor() {
+fn autostart_keys_reach_the_hypervisor() {
     let flags = |text: &str| {
         let text = format!("[machine]\n{text}[[vm]]\nname = \"b\"");
         read(&System::parse(&text).unwrap(), |machine, vms| {
-            // What OP-TEE was built like is no matter of the file's.
+            // The file does not say how OP-TEE was built.
             assert!(machine.static_tables);
             (machine.stay, vms[0].autostart, vms[0].privileged)
         })
@@ -138,7 +138,7 @@ fn what_the_file_says_of_start_and_end_reaches_the_hypervisor() {
 }
 
 #[test]
-fn user_tas_are_a_word_or_part_of_a_list() {
+fn user_tas_may_be_a_word_or_a_list_entry() {
     let word = parsed("[vm.tee_policy]\napplications = \"user\"");
     let list = parsed("[vm.tee_policy]\napplications = [\"user\"]");
     assert_eq!(word.vms[0].tee_policy, list.vms[0].tee_policy);
@@ -147,7 +147,7 @@ fn user_tas_are_a_word_or_part_of_a_list() {
 }
 
 #[test]
-fn both_sides_know_the_same_words_and_limits() {
+fn words_and_limits_of_both_ends_match() {
     let mut system = parsed("");
     let policy = &mut system.vms[0].tee_policy;
     policy.logins = Some(Login::ALL.to_vec());

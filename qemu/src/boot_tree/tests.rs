@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The trees, read back by another parser than the one that wrote them. `testdata/virt.dtb` is what
-//! QEMU 7.2 dumps for the default machine.
+//! Reads the trees back with a parser that is independent of the writer. `testdata/virt.dtb` is the
+//! dump of QEMU 7.2 for the default machine.
 
 use super::*;
 use fdt::node::FdtNode;
@@ -31,7 +31,7 @@ fn region(address: u64, size: u64) -> Region {
 }
 
 #[test]
-fn every_vm_has_a_node_after_the_binding() {
+fn vm_nodes_follow_the_binding() {
     let system = System::parse(
         r#"
         [machine]
@@ -99,7 +99,7 @@ fn every_vm_has_a_node_after_the_binding() {
 }
 
 #[test]
-fn the_rest_of_the_tree_stays_as_qemu_wrote_it() {
+fn other_nodes_stay_as_qemu_wrote_them() {
     let system = System::parse("[[vm]]\nname = \"a\"").unwrap();
     let modules = [Modules {
         kernel: region(0x4800_0000, 1),
@@ -124,7 +124,7 @@ fn the_rest_of_the_tree_stays_as_qemu_wrote_it() {
 }
 
 #[test]
-fn linux_alone_gets_its_initramfs_and_the_tee_and_nothing_it_cannot_touch() {
+fn native_tree_has_initramfs_and_tee_without_secure_devices() {
     let bytes = for_linux(BASE, "console=ttyAMA0", region(0x4800_0000, 0x1234)).unwrap();
     let tree = fdt::Fdt::new(&bytes).unwrap();
     let chosen = tree.find_node("/chosen").unwrap();
@@ -141,7 +141,7 @@ fn linux_alone_gets_its_initramfs_and_the_tee_and_nothing_it_cannot_touch() {
 }
 
 #[test]
-fn a_program_gets_the_whole_machine_and_its_files() {
+fn program_tree_has_all_devices_and_files() {
     let bytes = for_program(BASE, "x", region(0x4800_0000, 0x1234)).unwrap();
     let tree = fdt::Fdt::new(&bytes).unwrap();
     let chosen = tree.find_node("/chosen").unwrap();
@@ -155,7 +155,7 @@ fn a_program_gets_the_whole_machine_and_its_files() {
 }
 
 #[test]
-fn a_file_is_placed_once_and_everything_at_2_mib() {
+fn files_are_placed_once_at_multiples_of_2_mib() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, size: u64| {
         let path = folder.path().join(name);
@@ -181,7 +181,7 @@ fn a_file_is_placed_once_and_everything_at_2_mib() {
 }
 
 #[test]
-fn a_damaged_base_is_refused() {
+fn damaged_base_tree_is_an_error() {
     let system = System::parse("[[vm]]\nname = \"a\"").unwrap();
     assert!(for_hypervisor(&BASE[..100], &system, &[], false).is_err());
     assert!(for_linux(b"", "", region(1, 1)).is_err());

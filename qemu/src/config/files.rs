@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What can be said about the files that a description names before anything is fetched or built: whether they are
-//! there, what they are, and whether they fit.
+//! Checks the files that a description names, before anything is fetched or built: that they exist,
+//! are of the right kind, and fit.
 
 use super::{Memory, System, Vm};
 use anyhow::{Context, Result, bail, ensure};
@@ -8,22 +8,23 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Guests get kernel, RAM disk and device tree at multiples of this.
+/// Alignment of a guest's kernel, RAM disk and device tree in bytes.
 const BLOCK: u64 = 2 << 20;
 /// The least memory in which Debian's Linux unpacks the tool's own RAM disk and runs xtest, in MiB. With 64 its
 /// kernel panics: "System is deadlocked on memory".
 const LEAST_LINUX_MIB: u64 = 96;
-/// RAM that the hypervisor and the firmware need at the very least, and what they have enough with, in MiB.
+/// RAM for the hypervisor and the firmware in MiB: the minimum, and an amount that always suffices.
 const LEAST_HYPERVISOR_MIB: u64 = 4;
 const SPARE_MIB: u64 = 28;
-/// What is read of a file to see what it is.
+/// How many bytes of a file are read to find out its kind.
 const HEAD: u64 = 4096;
 
 impl System {
-    /// Looks at the files that the description names; `guests` is the folder of the bare-metal programs.
+    /// Checks the files that the description names. `guests` is the folder of the bare-metal
+    /// programs.
     ///
     /// # Errors
-    /// Names the VM, the key, the file and what to do.
+    /// Names the VM, the key, the file and the fix.
     pub fn check_files(&self, guests: &Path) -> Result<()> {
         for vm in &self.vms {
             vm.check_files(guests)
@@ -32,11 +33,12 @@ impl System {
         Ok(())
     }
 
-    /// Whether the machine's RAM holds the VMs that start with it, beside `modules` bytes of kernels and RAM disks,
-    /// and the hypervisor. Where it is about a few MiB the hypervisor itself finds out.
+    /// Checks that the machine's RAM holds the VMs that start with it, `modules` bytes of kernels
+    /// and RAM disks, and the hypervisor. The check is off by a few MiB at most; within them the
+    /// hypervisor itself decides at boot.
     ///
     /// # Errors
-    /// It does not; says which keys to change.
+    /// Names the keys to change.
     pub fn check_ram(&self, modules: u64) -> Result<()> {
         let has = self.machine.memory_mib;
         let starts = self.vms.iter().filter(|vm| vm.autostart);
@@ -64,7 +66,7 @@ impl Vm {
             None => None,
         };
         let initrd = match &self.initrd {
-            // What a kernel of the user's own makes of it is between the two.
+            // The need of a user's own kernel lies between the two.
             Some(file) => Some(
                 initrd(file, self.kernel.is_some() || self.program.is_some())
                     .with_context(|| key("initrd", file))?,
@@ -89,11 +91,11 @@ fn key(key: &str, file: &Path) -> String {
     format!("{key} = \"{}\"", file.display())
 }
 
-/// Whether the memory of a VM holds its kernel, its RAM disk and its device tree, as the hypervisor lays them
-/// out; both sizes in bytes.
+/// Checks that a VM's memory holds its kernel, its RAM disk and its device tree in the hypervisor's
+/// layout. Both sizes are in bytes.
 ///
 /// # Errors
-/// It does not; says how much would do.
+/// Names an amount that suffices.
 pub fn fits(memory: Memory, kernel: u64, initrd: u64) -> Result<()> {
     let blocks = |bytes: u64| bytes.div_ceil(BLOCK);
     let least = (blocks(kernel) + blocks(initrd) + 1) * (BLOCK >> 20);
@@ -124,19 +126,19 @@ fn check_program(guests: &Path, name: &str) -> Result<()> {
     )
 }
 
-/// Whether a folder has the package of a bare-metal program: one that is built on `guests/bare`.
+/// Returns whether a folder has the package of a bare-metal program, that is one built on
+/// `guests/bare`.
 fn is_program(folder: &Path) -> bool {
     let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
     manifest.contains("guest-bare") && folder.join("src/main.rs").is_file()
 }
 
-/// The first bytes of a file, and its size.
+/// Reads the first bytes of a file; returns them and its size.
 fn read(file: &Path) -> Result<(Vec<u8>, u64)> {
-    let about = std::fs::metadata(file).context(
-        "it cannot be read; a path that does not begin with / begins in the folder of the description",
-    )?;
+    let about = std::fs::metadata(file)
+        .context("it cannot be read; a relative path starts at the description's folder")?;
     ensure!(!about.is_dir(), "it is a folder; name a file");
-    ensure!(about.is_file(), "it is no plain file; name one");
+    ensure!(about.is_file(), "it is not a regular file; name one");
     ensure!(about.len() > 0, "it is empty");
     let mut head = Vec::new();
     File::open(file)
@@ -145,10 +147,10 @@ fn read(file: &Path) -> Result<(Vec<u8>, u64)> {
     Ok((head, about.len()))
 }
 
-/// The memory that a kernel takes from the start of RAM on, bytes.
+/// Returns the memory that a kernel takes from the start of RAM on, in bytes.
 ///
 /// # Errors
-/// It is none that Postern starts; says what it is and what to do.
+/// Fails when Postern cannot start the file; says what it is and the fix.
 pub fn kernel_memory(file: &Path) -> Result<u64> {
     let (head, size) = read(file)?;
     let word = |at: usize| {
@@ -183,11 +185,12 @@ pub fn kernel_memory(file: &Path) -> Result<u64> {
     Ok(text_offset.saturating_add(image_size.max(size)))
 }
 
-/// What a kernel should be.
+/// The kind of kernel file that the errors ask for.
 const WANTED: &str = "give the raw arm64 Image, arch/arm64/boot/Image of a Linux build, or leave kernel out for Debian's";
 
-/// How to unpack an EFI zboot image (Linux, drivers/firmware/efi/libstub/zboot-header.S): where its payload is and
-/// how that is compressed is in its header.
+/// Returns the commands that unpack an EFI zboot image (Linux,
+/// drivers/firmware/efi/libstub/zboot-header.S). Its header says where the payload is and how it is
+/// compressed.
 fn unpack_zboot(file: &Path, head: &[u8]) -> Option<String> {
     let word = |at: usize| {
         head.get(at..at + 4)?
@@ -209,7 +212,7 @@ fn unpack_zboot(file: &Path, head: &[u8]) -> Option<String> {
     ))
 }
 
-/// Checks a RAM disk: its size.
+/// Checks a RAM disk and returns its size.
 fn initrd(file: &Path, own_kernel: bool) -> Result<u64> {
     let (head, size) = read(file)?;
     match Kind::of(&head) {
@@ -232,7 +235,7 @@ fn unzipped(head: &[u8]) -> Option<Vec<u8>> {
     Some(inside.to_vec())
 }
 
-/// What a file is, as far as its first bytes say.
+/// The kind of a file, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Image,
@@ -296,7 +299,7 @@ impl Kind {
         }
     }
 
-    /// What it is, behind "it is".
+    /// Returns the kind as the end of a sentence that begins with "it is".
     fn words(self) -> &'static str {
         match self {
             Self::Image => "an arm64 kernel",
@@ -316,13 +319,13 @@ impl Kind {
             Self::Efi => "an EFI program",
             Self::Deb => "a Debian package or another ar archive",
             Self::Text => "a text file",
-            Self::Unknown => "of no kind that is known here",
+            Self::Unknown => "a file of an unknown kind",
         }
     }
 }
 
 fn is_text(head: &[u8]) -> bool {
-    // The last character may be cut.
+    // The last character may be cut off.
     let text = match std::str::from_utf8(head) {
         Ok(text) => text,
         Err(error) if error.error_len().is_none() => {

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A system with another number of guests: `make run GUESTS=4`.
+//! Changes the number of a system's guests: `make run GUESTS=4`.
 
 use super::{MAX_VMS, Memory, PACKAGED_GUESTS, System, Vm};
 
-/// What the hypervisor and the guests' files take of the machine, generously, in MiB.
+/// RAM for the hypervisor and the guests' files, on the safe side, in MiB.
 const REST_MIB: u64 = 512;
 
 impl System {
-    /// The same system with so many guests: the first ones of the description, and copies of the last one under
-    /// names of their own. OP-TEE gets room for them, and the machine RAM.
+    /// Returns the same system with another number of guests: the first ones of the description,
+    /// then copies of the last one under new names. OP-TEE's room and the machine's RAM grow with
+    /// them.
     ///
     /// # Errors
-    /// When the hypervisor does not take so many, or not one like these.
+    /// Fails when the hypervisor does not take this number of VMs, or not of this kind.
     pub fn with_guests(mut self, guests: u32) -> Result<Self, String> {
         let count = guests as usize;
         if !(1..=MAX_VMS).contains(&count) {
@@ -19,7 +20,7 @@ impl System {
         }
         self.vms.truncate(count);
         let mut last = self.vms.last().cloned().ok_or("there is no [[vm]]")?;
-        // A device has one owner.
+        // A device has one owner: the copies get none.
         last.tee_policy.devices.clear();
         while self.vms.len() < count {
             let name = self.free_name();
@@ -39,7 +40,7 @@ impl System {
         Ok(self)
     }
 
-    /// The first of `a`, `b`, … that is no VM's name.
+    /// Returns the first of `a`, `b`, … that is not yet a VM's name.
     fn free_name(&self) -> String {
         let mut names = ('a'..='z').map(String::from);
         let free = names.find(|name| self.vms.iter().all(|vm| vm.name != *name));
@@ -56,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_are_added_like_the_last_one_and_taken_from_the_end() {
+    fn guest_count_copies_or_drops_last_guests() {
         let two = system(
             "[[vm]]\nname = \"b\"\nmemory = \"1G\"\n\
              [[vm]]\nname = \"x\"\nvcpus = 1\ntee_policy.devices = [\"rpmb\"]",
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_machine_grows_with_them() {
+    fn machine_grows_with_guest_count() {
         let eight = system("[[vm]]\nname = \"a\"").with_guests(8).unwrap();
         assert_eq!(eight.machine.memory_mib, 8 * 512 + 512);
         let room = "[machine]\noptee_guests = 6\n[[vm]]\nname = \"a\"";
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_optee_without_virtualisation_stays_with_one() {
+    fn unvirtualised_optee_allows_one_guest() {
         let one = system("[machine]\noptee_virtualised = false\n[[vm]]\nname = \"a\"");
         assert!(one.clone().with_guests(1).is_ok());
         assert!(one.with_guests(3).unwrap_err().contains("serves one VM"));

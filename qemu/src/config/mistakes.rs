@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is wrong with the form of a description, in the words of whoever wrote it: the parser's speak of Rust's types.
+//! Translates the TOML parser's errors, which speak of Rust's types, into the words of a
+//! description.
 
-/// What the parser says, and what is said instead; of several that fit, all in this order.
-const WORDS: [(&str, &str); 12] = [
+/// The parser's words, and their replacements; all that fit are applied in this order.
+const WORDS: [(&str, &str); 15] = [
+    ("unknown field", "unknown key"),
+    ("missing field", "missing key"),
+    ("unknown variant", "unknown value"),
     (
         "invalid type: map, expected a sequence",
-        "there may be several of it: put its name in double brackets, [[vm]]",
+        "this table can be repeated: write its name in double brackets, [[vm]]",
     ),
     (
         "expected u32",
-        "expected a whole number from 0 on, without quotes",
+        "expected a whole number, 0 or more, without quotes",
     ),
     (
         "expected u64",
-        "expected a whole number from 0 on, without quotes",
+        "expected a whole number, 0 or more, without quotes",
     ),
     (
         "expected a sequence",
@@ -44,7 +48,7 @@ const WORDS: [(&str, &str); 12] = [
     ),
 ];
 
-/// The parser's message, with the place that it shows, in the writer's words.
+/// Returns the parser's message, with the excerpt that it shows, in a description's words.
 pub(super) fn in_words(message: &str) -> String {
     let mut text = message.trim_end().to_owned();
     for (theirs, ours) in WORDS {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a VM may do with the TEE: the tables `[vm.tee_policy]` and `[vm.tee_quota]`.
+//! A VM's rights to the TEE: the tables `[vm.tee_policy]` and `[vm.tee_quota]`.
 
 use optee_proto::Uuid;
 use serde::Deserialize;
@@ -7,27 +7,28 @@ use serde::Deserialize;
 /// The most trusted applications that a list may name.
 pub const MAX_APPLICATIONS: usize = 64;
 
-/// What a VM may use. An absent list allows everything, an empty one nothing.
+/// Which functions of the TEE a VM may use. An absent list allows everything, an empty list
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TeePolicy {
-    /// The trusted applications that it may open sessions to; at most [`MAX_APPLICATIONS`].
+    /// The trusted applications that the VM may open sessions to; at most [`MAX_APPLICATIONS`].
     #[serde(deserialize_with = "one_or_several")]
     pub applications: Option<Vec<Application>>,
-    /// The login methods that its clients may claim.
+    /// The login methods that the VM's clients may claim.
     pub logins: Option<Vec<Login>>,
-    /// The devices that it serves to the TEE; none when absent. Each has one VM at most.
+    /// The devices that the VM serves to the TEE; none when absent. Each device has at most one VM.
     pub devices: Vec<Device>,
-    /// The optional parts of OP-TEE's ABI that it is offered.
+    /// The optional features of OP-TEE's ABI that the VM is offered.
     pub features: Option<Vec<Feature>>,
 }
 
-/// What a list of trusted applications allows.
+/// An entry of the list of trusted applications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Application {
-    /// The one of this UUID.
+    /// The trusted application of this UUID.
     Named(Uuid),
-    /// All that are no part of OP-TEE's core.
+    /// All trusted applications that are not built into OP-TEE's core.
     UserTas,
 }
 
@@ -35,7 +36,7 @@ pub enum Application {
 const USER_TAS: &str = "user";
 
 impl Application {
-    /// As the boot tree says it.
+    /// Returns the entry as the boot tree has it.
     #[must_use]
     pub fn text(self) -> String {
         match self {
@@ -95,9 +96,9 @@ impl Application {
     }
 }
 
-/// A word of a list, as the file and the boot tree say it.
+/// A word of a list, as the file and the boot tree spell it.
 pub trait Word: Copy {
-    /// The word.
+    /// Returns the word.
     fn word(self) -> &'static str;
 }
 
@@ -110,7 +111,7 @@ macro_rules! words {
         }
 
         impl $name {
-            /// All of them.
+            /// All words.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
         }
 
@@ -127,11 +128,11 @@ macro_rules! words {
 words! {
     /// A login method of the GlobalPlatform TEE Client API (`TEEC_LOGIN_…`).
     Login {
-        /// Nobody in particular.
+        /// No identity.
         Public = "public",
         /// The user that the client runs as.
         User = "user",
-        /// A group of that user's.
+        /// A group of the user that the client runs as.
         Group = "group",
         /// The client's program.
         Application = "application",
@@ -155,16 +156,17 @@ words! {
 }
 
 words! {
-    /// An optional part of OP-TEE's ABI.
+    /// An optional feature of OP-TEE's ABI.
     Feature {
-        /// RPC messages behind the call's message.
+        /// RPC messages in the memory of the call's message.
         RpcArg = "rpc-arg",
         /// Asynchronous notifications.
         Notifications = "notifications",
     }
 }
 
-/// How much a VM may use at once; what is absent has the hypervisor's default.
+/// How much of the TEE's resources a VM may use at once; the hypervisor has a default for each
+/// absent key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TeeQuota {
@@ -172,13 +174,13 @@ pub struct TeeQuota {
     pub pages: Option<u32>,
     /// Shared buffers.
     pub buffers: Option<u32>,
-    /// Calls under way.
+    /// Concurrent calls.
     pub calls: Option<u32>,
     /// Open sessions.
     pub sessions: Option<u32>,
     /// Buffers for RPC messages.
     pub rpc_buffers: Option<u32>,
-    /// Pages that OP-TEE's core may have mapped.
+    /// Pages of which OP-TEE's core may have a mapping.
     pub mapped_pages: Option<u32>,
     /// Applications that the VM's lives may leave behind in OP-TEE.
     pub leftovers: Option<u32>,
@@ -189,18 +191,18 @@ pub struct TeeQuota {
 /// One quota of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// The key in the file.
+    /// The quota's key in the file.
     pub key: &'static str,
-    /// The property in the boot tree.
+    /// The quota's property in the boot tree.
     pub property: &'static str,
-    /// The highest value; the lowest is 1.
+    /// The highest valid value; the lowest is 1.
     pub most: u32,
-    /// What the file says.
+    /// The value in the file, if any.
     pub value: Option<u32>,
 }
 
 impl TeeQuota {
-    /// All quotas, said or not.
+    /// Returns all quotas, whether or not the file sets them.
     #[must_use]
     pub fn all(&self) -> [Quota; 8] {
         let quota = |key, property, most, value| Quota {
@@ -236,7 +238,7 @@ impl TeeQuota {
         ]
     }
 
-    /// The limits that a type cannot express.
+    /// Checks the limits that a type cannot express.
     pub(super) fn check(&self) -> Result<(), String> {
         for Quota {
             key, most, value, ..
@@ -253,7 +255,7 @@ impl TeeQuota {
 }
 
 impl TeePolicy {
-    /// The limits that a type cannot express.
+    /// Checks the limits that a type cannot express.
     pub(super) fn check(&self) -> Result<(), String> {
         let list = self.applications.iter().flatten();
         let count = list
@@ -267,7 +269,7 @@ impl TeePolicy {
         Ok(())
     }
 
-    /// A device that both own.
+    /// Returns a device that both policies claim.
     pub(super) fn shared_device(&self, other: &Self) -> Option<Device> {
         let mut mine = self.devices.iter().copied();
         mine.find(|device| other.devices.contains(device))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a description may say, and what its errors say.
+//! Tests which descriptions are valid, and the errors for the others.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn a_vm_needs_only_a_name() {
+fn vm_needs_only_a_name() {
     let system = System::parse("[[vm]]\nname = \"a\"").unwrap();
     assert_eq!(system.machine, Machine::default());
     assert_eq!(
@@ -33,7 +33,7 @@ fn a_vm_needs_only_a_name() {
 }
 
 #[test]
-fn everything_can_be_said() {
+fn all_keys_parse() {
     let text = r#"
         [machine]
         cpus = 2
@@ -69,7 +69,7 @@ fn everything_can_be_said() {
         panic!("two VMs were described");
     };
     assert_eq!(left.memory.kib(), 1 << 20);
-    // Beside the TOML file, whatever the current folder is; an absolute path stays.
+    // A path is relative to the TOML file, whatever the current folder is; an absolute path stays.
     assert_eq!(left.kernel, Some(folder.path().join("my/Image")));
     assert_eq!(left.initrd, Some("/my/initrd".into()));
     assert_eq!((left.vcpus, left.tee), (8, Tee::None));
@@ -81,7 +81,7 @@ fn everything_can_be_said() {
 }
 
 #[test]
-fn mistakes_are_named_with_their_place_and_the_fix() {
+fn invalid_descriptions_name_place_and_fix() {
     let long = format!("[[vm]]\nname=\"a\"\ncmdline=\"{}\"", "x".repeat(1984));
     let applications = format!(
         "[[vm]]\nname=\"a\"\ntee_policy.applications = [{}]",
@@ -90,10 +90,10 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
     let many: String = (0..9).map(|i| format!("[[vm]]\nname=\"v{i}\"\n")).collect();
     let cases: &[(&str, &[&str])] = &[
         ("", &["no [[vm]]"]),
-        ("[[vm]]\nvcpus = 2", &["line 1", "missing field `name`"]),
+        ("[[vm]]\nvcpus = 2", &["line 1", "missing key `name`"]),
         (
             "[[vm]]\nname = \"a\"\nvcpu = 2",
-            &["line 3", "unknown field `vcpu`", "`vcpus`"],
+            &["line 3", "unknown key `vcpu`", "`vcpus`"],
         ),
         (
             "[machine]\nmemory = 2\n[[vm]]\nname=\"a\"",
@@ -123,11 +123,11 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
         ("[vm]\nname = \"a\"", &["line 1", "double brackets, [[vm]]"]),
         (
             "[[vm]]\nname = \"a\"\nvcpus = \"2\"",
-            &["line 3", "a whole number from 0 on, without quotes"],
+            &["line 3", "a whole number, 0 or more, without quotes"],
         ),
         (
             "[[vm]]\nname = \"a\"\nvcpus = -1",
-            &["line 3", "a whole number from 0 on"],
+            &["line 3", "a whole number, 0 or more"],
         ),
         (
             "[[vm]]\nname = \"a\"\naffinity = 3",
@@ -180,7 +180,7 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
         ),
         (
             "[machine]\noptee_flags = [\"CFG_A=1 O=/\"]\n[[vm]]\nname=\"a\"",
-            &["optee_flags: \"CFG_A=1 O=/\" is none"],
+            &["optee_flags: \"CFG_A=1 O=/\" is no setting"],
         ),
         (
             "[machine]\noptee_virtualised = false\noptee_flags = [\"CFG_A=1\"]\n[[vm]]\nname=\"a\"",
@@ -198,7 +198,7 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
             "[[vm]]\nname = \"a\"\n[vm.tee_policy]\nlogins = [\"root\"]",
             &[
                 "line 4",
-                "unknown variant `root`",
+                "unknown value `root`",
                 "`group-application`, `kernel`",
             ],
         ),
@@ -212,11 +212,11 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
         ),
         (
             "[[vm]]\nname = \"a\"\n[vm.tee_policy]\nlogin = []",
-            &["line 4", "unknown field `login`", "`logins`"],
+            &["line 4", "unknown key `login`", "`logins`"],
         ),
         (
             "[[vm]]\nname = \"a\"\n[vm.tee_quota]\nrpc-buffers = 3",
-            &["line 4", "unknown field `rpc-buffers`", "`rpc_buffers`"],
+            &["line 4", "unknown key `rpc-buffers`", "`rpc_buffers`"],
         ),
         (
             "[[vm]]\nname = \"a\"\n[vm.tee_quota]\nsessions = 0",
@@ -271,13 +271,13 @@ fn mistakes_are_named_with_their_place_and_the_fix() {
 }
 
 #[test]
-fn a_missing_file_is_named() {
+fn missing_file_is_named() {
     let error = System::load(Path::new("/no/such.toml")).unwrap_err();
     assert!(error.to_string().contains("/no/such.toml"));
 }
 
 #[test]
-fn the_descriptions_that_come_with_the_project_are_right() {
+fn shipped_descriptions_parse() {
     let folder = crate::paths::Paths::discover().unwrap().guests();
     for (name, vms, vcpus) in [
         ("one", 1, 2),
@@ -299,9 +299,9 @@ fn the_descriptions_that_come_with_the_project_are_right() {
     }
 }
 
-/// The examples of the document, which are whole descriptions, are right.
+/// Parses the document's examples that are whole descriptions.
 #[test]
-fn the_document_s_examples_are_right() {
+fn examples_in_the_document_parse() {
     let text = include_str!("../../../docs/configuration.md");
     let examples: Vec<&str> = text
         .split("```toml\n")

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The multiplexing of the UART: `0xFF c` switches to channel `c`, `0xFF 0xFF` is a literal 0xFF, any
-//! other byte belongs to the current channel. The same both ways.
+//! Multiplexing of the UART: `0xFF c` switches to channel `c`, `0xFF 0xFF` is a literal 0xFF, and
+//! any other byte belongs to the current channel. Both directions use the same format.
 
 use super::Channel;
 
 const ESCAPE: u8 = 0xff;
 
-/// Takes the output stream apart.
+/// Splits the output stream into channels.
 #[derive(Debug)]
 pub struct Demux {
     current: Channel,
@@ -15,7 +15,8 @@ pub struct Demux {
 }
 
 impl Demux {
-    /// For a machine with the hypervisor: bytes before the first switch are the firmware's.
+    /// Returns a demultiplexer for a machine with the hypervisor: bytes before the first switch are
+    /// the firmware's.
     pub const fn multiplexed() -> Self {
         Self {
             current: Channel::Firmware,
@@ -24,7 +25,8 @@ impl Demux {
         }
     }
 
-    /// For a machine without: everything is the one guest's, and 0xFF is a byte like any other.
+    /// Returns one for a machine without a hypervisor: everything belongs to the one guest, and
+    /// 0xFF is an ordinary byte.
     pub const fn plain() -> Self {
         Self {
             current: Channel::Vm(1),
@@ -33,7 +35,7 @@ impl Demux {
         }
     }
 
-    /// Takes bytes as they come, cut anywhere, and gives them out in runs of one channel.
+    /// Takes bytes, cut anywhere, and passes them to `sink` in runs of one channel.
     pub fn feed(&mut self, bytes: &[u8], mut sink: impl FnMut(Channel, &[u8])) {
         if self.plain {
             sink(self.current, bytes);
@@ -64,7 +66,7 @@ impl Demux {
     }
 }
 
-/// Puts the input stream together.
+/// Merges channels into the input stream.
 #[derive(Debug)]
 pub struct Mux {
     current: u8,
@@ -72,7 +74,8 @@ pub struct Mux {
 }
 
 impl Mux {
-    /// For a machine with the hypervisor, which first expects bytes for itself.
+    /// Returns a multiplexer for a machine with the hypervisor, which first expects bytes for
+    /// itself.
     pub const fn multiplexed() -> Self {
         Self {
             current: 0,
@@ -80,7 +83,7 @@ impl Mux {
         }
     }
 
-    /// For a machine without.
+    /// Returns one for a machine without a hypervisor.
     pub const fn plain() -> Self {
         Self {
             current: 1,
@@ -88,7 +91,7 @@ impl Mux {
         }
     }
 
-    /// The bytes to write for `bytes` to arrive on `channel`. Nobody listens to what is for the firmware.
+    /// Returns the bytes to write so that `bytes` arrive on `channel`. The firmware takes no input.
     pub fn encode(&mut self, channel: Channel, bytes: &[u8]) -> Vec<u8> {
         if self.plain {
             return bytes.to_vec();
@@ -115,7 +118,7 @@ impl Mux {
 mod tests {
     use super::*;
 
-    /// Feeds a stream in pieces of `size` and joins what each channel got, in order of change.
+    /// Feeds a stream in pieces of `size` bytes; returns the joined runs of each channel, in order.
     fn runs(stream: &[u8], size: usize) -> Vec<(Channel, Vec<u8>)> {
         let mut demux = Demux::multiplexed();
         let mut runs: Vec<(Channel, Vec<u8>)> = Vec::new();
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_come_apart_wherever_the_stream_is_cut() {
+    fn demux_splits_channels_at_any_cut() {
         let stream = b"NOTICE\n\xff\x00[0] up\n\xff\x01login\xff\xff\xff\x02b\xff\x01\xff\x02\xff\xff\xff\x00end";
         let expected = [
             (Channel::Firmware, &b"NOTICE\n"[..]),
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_together_comes_apart_again() {
+    fn demux_inverts_mux() {
         let mut mux = Mux::multiplexed();
         let mut wire = Vec::new();
         let parts = [
@@ -165,7 +168,7 @@ mod tests {
         for (channel, bytes) in parts {
             wire.extend(mux.encode(channel, bytes));
         }
-        // The receiving end starts with the hypervisor's channel, so no switch stands in front.
+        // The receiver starts at the hypervisor's channel, so no switch precedes the first bytes.
         assert!(wire.starts_with(b"stats\n\xff\x01"));
         let mut ends = runs(&[b"\xff\x00", &wire[..]].concat(), 3);
         ends.retain(|(_, bytes)| !bytes.is_empty());
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_machine_escapes_nothing() {
+    fn plain_mux_escapes_nothing() {
         let mut got = Vec::new();
         Demux::plain().feed(b"a\xff\x00b", |channel, bytes| {
             got.push((channel, bytes.to_vec()));

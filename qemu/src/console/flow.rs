@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Flow control for guests' input: no more is sent to a guest than its emulated UART has room for, and the rest waits
-//! here. `docs/console.md` has the rules; the other end is `hypervisor/src/console/flow.rs`.
+//! Flow control for guests' input: a guest is sent no more bytes than its emulated UART has room
+//! for; the rest waits here. `docs/console.md` has the rules; the other end is
+//! `hypervisor/src/console/flow.rs`.
 
 use super::{Channel, Mux};
 use std::collections::{HashMap, VecDeque};
 
-/// The room that a guest has before anything was sent to it, bytes.
+/// The room of each guest before the first byte, in bytes.
 const INITIAL: usize = 4096;
-/// The most that waits for one guest, bytes.
+/// The most bytes that wait for one guest.
 const LONGEST: usize = 4 << 20;
 
-/// More waits for a guest than is kept: it does not read.
+/// More bytes wait for a guest than are kept: the guest does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -26,13 +27,13 @@ impl std::fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// What is known of one guest's input.
+/// The state of one guest's input.
 #[derive(Debug)]
 struct Window {
-    /// Bytes that it takes for sure.
+    /// The number of bytes that the guest certainly has room for.
     room: usize,
-    /// Whether the hypervisor has been asked for more. Until it answers nothing is sent: its answer counts from the
-    /// question on.
+    /// Whether a question to the hypervisor is open. Nothing is sent until the answer comes,
+    /// because the answer counts from the question on.
     asked: bool,
     waiting: VecDeque<u8>,
 }
@@ -47,25 +48,27 @@ impl Default for Window {
     }
 }
 
-/// The sending end of all consoles. What its methods give is to be written to the UART, in their order.
+/// The sending end of all consoles. The caller writes the bytes that its methods return to the
+/// UART, in order.
 #[derive(Debug)]
 pub struct FlowControl {
     mux: Mux,
-    /// Whether there is a hypervisor to ask.
+    /// Whether a hypervisor answers questions.
     multiplexed: bool,
     windows: HashMap<u8, Window>,
-    /// An answer that has come in part.
+    /// The part of an answer that has arrived.
     answer: Vec<u8>,
 }
 
 impl FlowControl {
-    /// For a machine with the hypervisor.
+    /// Returns the sending end for a machine with the hypervisor.
     #[must_use]
     pub fn multiplexed() -> Self {
         Self::new(Mux::multiplexed(), true)
     }
 
-    /// For a machine without: its UART is the guest's, and QEMU waits for room by itself.
+    /// Returns the sending end for a machine without it: the UART belongs to the guest, and QEMU
+    /// itself waits for room.
     #[must_use]
     pub fn plain() -> Self {
         Self::new(Mux::plain(), false)
@@ -80,10 +83,10 @@ impl FlowControl {
         }
     }
 
-    /// Sends bytes to a console, or has them wait until there is room. The monitor reads at once.
+    /// Sends bytes to a console, or queues them until there is room. The monitor reads at once.
     ///
     /// # Errors
-    /// Too much waits already.
+    /// Fails when too much waits already.
     pub fn send(&mut self, channel: Channel, bytes: &[u8]) -> Result<Vec<u8>, Full> {
         match channel {
             Channel::Vm(number) if self.multiplexed => {
@@ -98,7 +101,7 @@ impl FlowControl {
         }
     }
 
-    /// Takes in what came on [`Channel::Flow`], cut anywhere.
+    /// Takes bytes of [`Channel::Flow`], cut anywhere.
     pub fn heard(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut wire = Vec::new();
         for &byte in bytes {
@@ -106,7 +109,7 @@ impl FlowControl {
             if let [number, low, high] = self.answer[..] {
                 self.answer.clear();
                 let window = self.windows.entry(number).or_default();
-                // An answer to nothing would be a mistake of the hypervisor's.
+                // An answer without a question would be an error of the hypervisor.
                 if window.asked {
                     window.asked = false;
                     window.room = usize::from(u16::from_le_bytes([low, high]));
@@ -117,7 +120,7 @@ impl FlowControl {
         wire
     }
 
-    /// Sends what has room, and asks for more where something still waits.
+    /// Sends what has room, and asks for more room where bytes still wait.
     fn flush(&mut self, number: u8) -> Vec<u8> {
         let Some(window) = self.windows.get_mut(&number).filter(|window| !window.asked) else {
             return Vec::new();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Lines out of a console's bytes.
+//! Splits a console's bytes into lines.
 
-/// A line that grows longer than this is cut, bytes: an endless one must not eat the memory.
+/// The most bytes of a line; a longer one is cut, so that an endless line does not use up the
+/// memory.
 const LONGEST: usize = 64 * 1024;
 
 /// Collects bytes into lines.
@@ -11,7 +12,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes bytes; gives each line that they complete, without its end.
+    /// Takes bytes; passes each line that they complete to `sink`, without its end.
     pub fn feed(&mut self, bytes: &[u8], mut sink: impl FnMut(String)) {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
@@ -25,12 +26,12 @@ impl Lines {
         }
     }
 
-    /// What has come of a line that is not complete: a prompt.
+    /// Returns the start of an incomplete line, such as a prompt.
     pub fn partial(&self) -> String {
         String::from_utf8_lossy(&self.partial).into_owned()
     }
 
-    /// Gives out the incomplete line, if there is one.
+    /// Passes the incomplete line to `sink`, if there is one.
     pub fn finish(&mut self, mut sink: impl FnMut(String)) {
         if !self.partial.is_empty() {
             self.flush(&mut sink);
@@ -44,8 +45,8 @@ impl Lines {
     }
 }
 
-/// A line as it may be shown on a terminal: colours and cursor movements taken out, so that no console
-/// can draw over the display.
+/// Returns a line for a terminal, without colours and cursor movements, so that no console can draw
+/// over the display.
 pub fn plain(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut letters = line.chars().peekable();
@@ -72,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_whole_wherever_the_bytes_are_cut() {
+    fn lines_are_whole_at_any_cut() {
         let bytes = b"one\r\n\ntw\xc3\xb6\r\nrest";
         for size in 1..=bytes.len() {
             let mut lines = Lines::default();
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_cut() {
+    fn endless_line_is_cut() {
         let mut lines = Lines::default();
         let mut count = 0;
         for _ in 0..100 {
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shown_line_has_no_control_characters() {
+    fn plain_line_has_no_control_characters() {
         assert_eq!(plain("a\u{1b}[31;1mred\u{1b}[0m\tb\u{7}\u{1b}c"), "ared bc");
         assert_eq!(plain("\u{1b}[2J"), "");
     }

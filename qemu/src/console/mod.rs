@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The one UART's byte stream, taken apart into consoles and put together again.
+//! Splits the one UART's byte stream into consoles and merges them.
 
 mod demux;
 mod flow;
@@ -11,17 +11,17 @@ pub use lines::{Lines, plain};
 
 use std::fmt;
 
-/// Whose bytes they are.
+/// The console that bytes belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Channel {
-    /// What came before the hypervisor took the UART over: TF-A, and the hypervisor's own first words
-    /// when it does not get far.
+    /// Output from before the hypervisor took the UART over: TF-A's, and the hypervisor's own first
+    /// lines when it does not get far.
     Firmware,
     /// The hypervisor's log and monitor.
     Hypervisor,
-    /// The console of a VM: 1 for the first one of the boot tree.
+    /// A VM's console: 1 is that of the boot tree's first VM.
     Vm(u8),
-    /// No console: how much input guests have room for.
+    /// Flow control: how much input guests have room for.
     Flow,
 }
 
@@ -29,7 +29,7 @@ pub enum Channel {
 const FLOW: u8 = 0xfe;
 
 impl Channel {
-    /// The channel of a number on the wire (0xFF is never one).
+    /// Returns the channel of a number on the wire (0xFF is never one).
     pub const fn from_number(number: u8) -> Self {
         match number {
             0 => Self::Hypervisor,
@@ -38,7 +38,7 @@ impl Channel {
         }
     }
 
-    /// The number on the wire; firmware has none.
+    /// Returns the number on the wire; the firmware has none.
     pub const fn number(self) -> Option<u8> {
         match self {
             Self::Firmware => None,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The side of `postern-tool ctl`.
+//! The client's side: `postern-tool ctl`.
 
 use super::{Reply, Request, SOCKET, socket};
 use crate::caller::Caller;
@@ -11,10 +11,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// Where the system runs that a command is for: the one in `out/NAME`, or the only one that there is.
+/// Finds the folder of the system that a command is for: the one in `out/NAME`, or the only running
+/// one.
 ///
 /// # Errors
-/// None runs, or several do.
+/// Fails when none runs, or several do.
 pub fn find(paths: &Paths, name: Option<&str>) -> Result<PathBuf> {
     let caller = Caller::of_this_process();
     let how = format!(
@@ -36,7 +37,7 @@ pub fn find(paths: &Paths, name: Option<&str>) -> Result<PathBuf> {
     }
     let mut running = Vec::new();
     let mut others = Vec::new();
-    // The tests' systems are one folder deeper.
+    // The folders of tests' systems are one level deeper.
     for top in [paths.out(), paths.out().join("tests")] {
         for entry in std::fs::read_dir(&top).into_iter().flatten().flatten() {
             let folder = entry.path();
@@ -70,7 +71,7 @@ pub fn find(paths: &Paths, name: Option<&str>) -> Result<PathBuf> {
     }
 }
 
-/// Who is in a folder without a monitor that answers, in a sentence.
+/// Describes, in a sentence, the holder of a folder without a monitor that answers.
 fn busy(folder: &Path) -> Option<String> {
     let Holder { what, pid, .. } = Holder::of(folder)?;
     Some(format!(
@@ -84,11 +85,11 @@ fn connect(folder: &Path) -> Result<UnixStream> {
     Ok(UnixStream::connect(path)?)
 }
 
-/// Carries out a command line: most are for the monitor of the running system, which `find` finds. Returns what is to be
-/// shown, whole lines.
+/// Executes a command line, most of which go to the monitor of the running system that `find`
+/// returns. Returns whole lines to show.
 ///
 /// # Errors
-/// What is wrong with the command, what the monitor has against it, or why it cannot be asked.
+/// Fails when the command is wrong, the monitor refuses it, or the monitor cannot be reached.
 pub fn ctl(line: &str, find: impl FnOnce() -> Result<PathBuf>) -> Result<String> {
     match plan(line) {
         Plan::Nothing => bail!("there is no command; `help` lists them"),
@@ -101,7 +102,7 @@ pub fn ctl(line: &str, find: impl FnOnce() -> Result<PathBuf>) -> Result<String>
     }
 }
 
-/// Asks the monitor of the system in `folder`; its answer is a JSON object.
+/// Asks the monitor of the system in `folder`; returns its answer, a JSON object.
 fn ask(folder: &Path, command: &Command) -> Result<String> {
     let mut stream = connect(folder).context("the system has ended")?;
     let request = Request {

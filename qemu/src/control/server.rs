@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The side that runs the machine.
+//! The server's side, in the process that runs the machine.
 
 use super::{PATIENCE, Reply, Request, SOCKET, Wire, socket};
 use crate::console::{Channel, plain};
@@ -17,16 +17,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What every tag of ours begins with.
+/// The prefix of all tags of this server.
 const TAG: &str = "ctl-";
-/// A request is shorter than this, bytes.
+/// The most bytes of a request.
 const LONGEST_REQUEST: u64 = 4096;
-/// How long a client may take to say what it wants.
+/// The most time that a client may take to send its request.
 const HURRY: Duration = Duration::from_secs(5);
-/// Between two looks whether there is a file descriptor again.
+/// The time between two attempts to accept a client when file descriptors have run out.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// The socket of a running system. It goes with this value.
+/// The socket of a running system. Dropping this value removes it.
 pub struct Control {
     shared: Arc<Shared>,
     folder: PathBuf,
@@ -34,13 +34,13 @@ pub struct Control {
 
 struct Shared {
     wire: Wire,
-    /// Who waits for the answer to which tag.
+    /// The clients that wait, by the number of their tag.
     waiting: Mutex<HashMap<u32, Sender<String>>>,
     next: AtomicU32,
     over: AtomicBool,
 }
 
-/// The side of it that hears the hypervisor.
+/// The handle that receives the hypervisor's lines.
 #[derive(Clone)]
 pub struct Ear(Arc<Shared>);
 
@@ -48,16 +48,17 @@ impl Control {
     /// Opens the socket in a folder.
     ///
     /// # Errors
-    /// There cannot be one.
+    /// Fails when the socket cannot be made.
     pub fn open(folder: &Path, wire: Wire) -> Result<Self> {
         let (open, path) = socket(folder)?;
-        // Of a tool that was killed. A system in the same folder that still runs loses its.
+        // Removes the socket of a tool that was killed. A system that still runs in the same folder
+        // loses its own.
         match std::fs::remove_file(&path) {
             Err(why) if why.kind() != ErrorKind::NotFound => return Err(why.into()),
             _ => {}
         }
         let listener = UnixListener::bind(&path)
-            .with_context(|| format!("there can be no socket in {}", folder.display()))?;
+            .with_context(|| format!("cannot make a socket in {}", folder.display()))?;
         let shared = Arc::new(Shared {
             wire,
             waiting: Mutex::default(),
@@ -72,7 +73,8 @@ impl Control {
         })
     }
 
-    /// As [`Control::open`] for a machine with a hypervisor. A system without the socket is still a system.
+    /// Opens the socket as [`Control::open`] does, on a machine with a hypervisor. A failure is
+    /// only printed: the system works without the socket.
     pub fn beside(folder: &Path, wiring: Wiring, wire: &Wire) -> Option<Self> {
         if wiring == Wiring::Plain {
             return None;
@@ -86,7 +88,7 @@ impl Control {
         }
     }
 
-    /// What is to hear each line of the hypervisor's.
+    /// Returns the handle that is given each line of the hypervisor.
     pub fn ear(&self) -> Ear {
         Ear(Arc::clone(&self.shared))
     }
@@ -97,7 +99,7 @@ impl Drop for Control {
         self.shared.over.store(true, Ordering::Relaxed);
         self.shared.hang_up();
         if let Ok((_open, path)) = socket(&self.folder) {
-            // Wakes the thread, which then sees that it is over.
+            // Wakes the thread, which then sees that the server is closed.
             let _ = UnixStream::connect(&path);
             let _ = std::fs::remove_file(self.folder.join(SOCKET));
         }
@@ -105,12 +107,12 @@ impl Drop for Control {
 }
 
 impl Ear {
-    /// Hears a line. True when it is the answer to a client, and so nobody else's.
+    /// Takes a line. Returns true when it is the answer to a client, which nothing else shows.
     pub fn hear(&self, line: &str) -> bool {
         let line = plain(line);
         match tag_of(&line) {
             Some(tag) => {
-                // One whose client has gone is nobody's either.
+                // An answer whose client has gone is dropped.
                 if let Some(client) = self.0.clients().get(&tag) {
                     let _ = client.send(line);
                 }
@@ -120,14 +122,14 @@ impl Ear {
         }
     }
 
-    /// The machine has ended: nobody is answered any more.
+    /// Closes the server when the machine has ended: no more requests are answered.
     pub fn close(&self) {
         self.0.over.store(true, Ordering::Relaxed);
         self.0.hang_up();
     }
 }
 
-/// Whose answer a line is.
+/// Returns the number of the tag that a line answers.
 fn tag_of(line: &str) -> Option<u32> {
     match Told::find(line) {
         Some(Ok(Told::Answer(answer))) => answer.tag?.strip_prefix(TAG)?.parse().ok(),
@@ -144,7 +146,7 @@ impl Shared {
         self.clients().clear();
     }
 
-    /// Asks the monitor; its answer.
+    /// Asks the monitor; returns its answer.
     fn ask(&self, request: Request) -> Result<String, String> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, lines) = channel();
@@ -164,9 +166,9 @@ impl Shared {
         if self.over.load(Ordering::Relaxed) {
             return Err(ended());
         }
-        // A line of a client's that ended would be two lines.
+        // A client's line with a line end in it would be two lines.
         if request.command.contains(|letter: char| letter.is_control()) {
-            return Err("a command is plain ASCII".into());
+            return Err("a command must be plain ASCII".into());
         }
         let command = Command {
             line: request.command,
@@ -190,19 +192,20 @@ impl Shared {
     }
 }
 
-/// Answers clients, each in a thread of its own, until it is over. The folder stays open for as long.
+/// Answers clients, one thread per client, until the server is closed. The folder stays open until
+/// then.
 fn serve(listener: &UnixListener, _folder: &File, shared: &Arc<Shared>) {
     for client in listener.incoming() {
         if shared.over.load(Ordering::Relaxed) {
             return;
         }
         let Ok(client) = client else {
-            // No file descriptors, for a while.
+            // File descriptors have run out; some will be free later.
             std::thread::sleep(GLANCE);
             continue;
         };
         let shared = Arc::clone(shared);
-        // A client that is gone hears nothing; it is its own business.
+        // A client that has gone gets no reply.
         std::thread::spawn(move || drop(converse(&client, &shared)));
     }
 }

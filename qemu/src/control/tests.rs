@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Commands to a machine whose QEMU is a shell script that plays the monitor.
+//! Sends commands to a machine whose QEMU is a shell script that plays the monitor.
 
 use super::*;
 use crate::launch::{Firmware, Machine, Wiring};
@@ -7,7 +7,7 @@ use crate::session::{Session, What};
 use postern_ctl::told::HypervisorEvent;
 use std::os::unix::fs::PermissionsExt;
 
-/// Plays the monitor; for the command `cpu` one with an echo, which colours.
+/// Plays the monitor. The answer to `cpu` has an echo and colours.
 const MONITOR: &str = r#"#!/bin/sh
 say() { printf "\\377\\000%s\\n" "$*"; }
 say '@postern {"event":"up","version":"0.1.0","cpus":4}'
@@ -47,7 +47,7 @@ fn boot(folder: &Path) -> Session {
     Session::boot(&machine, folder).unwrap()
 }
 
-/// A folder whose name is longer than a socket's path may be.
+/// Makes a folder whose path is longer than a socket's path may be.
 fn deep() -> tempfile::TempDir {
     tempfile::Builder::new()
         .prefix(&"x".repeat(120))
@@ -60,7 +60,7 @@ fn ask(folder: &Path, command: &str) -> Result<String, String> {
 }
 
 #[test]
-fn answers_reach_who_asked_and_nobody_else() {
+fn answers_reach_only_the_asking_client() {
     let folder = deep();
     let mut session = boot(folder.path());
     let ask = |command| ask(folder.path(), command);
@@ -77,9 +77,9 @@ fn answers_reach_who_asked_and_nobody_else() {
     assert_eq!(ask("vm stop x"), Err(why.into()));
     let heading = "CPU  IDLE NOW  IDLE IN ALL  LONGEST MASKED           RUNS\n";
     assert_eq!(ask("cpu"), Ok(heading.into()));
-    // No system is asked.
+    // `help` asks no system.
     assert!(ask("help").unwrap().starts_with("vm list "));
-    // The session goes on beside it, and hears nothing of it.
+    // The session goes on, and does not see the answer.
     session.send(Channel::Hypervisor, "ping").unwrap();
     let mut heard = Vec::new();
     while !matches!(heard.last(), Some(What::Line(line)) if line.contains("heard")) {
@@ -97,7 +97,7 @@ fn answers_reach_who_asked_and_nobody_else() {
 }
 
 #[test]
-fn commands_that_would_disturb_are_not_sent() {
+fn invalid_commands_are_not_sent() {
     let folder = tempfile::tempdir().unwrap();
     let _session = boot(folder.path());
     for (command, why) in [
@@ -115,7 +115,7 @@ fn commands_that_would_disturb_are_not_sent() {
 }
 
 #[test]
-fn a_machine_that_ends_answers_nobody_and_its_socket_goes() {
+fn ended_machine_removes_socket_and_fails_clients() {
     let folder = tempfile::tempdir().unwrap();
     let session = boot(folder.path());
     let error = ask(folder.path(), "mem").unwrap_err();
@@ -130,7 +130,7 @@ fn a_machine_that_ends_answers_nobody_and_its_socket_goes() {
 }
 
 #[test]
-fn the_only_running_system_is_found_and_others_are_named() {
+fn ctl_finds_single_system_or_names_several() {
     let top = tempfile::tempdir().unwrap();
     let paths = crate::paths::Paths::at(top.path());
     let out = paths.out();
@@ -141,7 +141,7 @@ fn the_only_running_system_is_found_and_others_are_named() {
     };
     let error = |name| format!("{:#}", find(&paths, name).unwrap_err());
     assert!(error(None).contains("no system runs in this checkout"));
-    // What a tool that was killed left behind is no system.
+    // A socket that a killed tool left behind is not a system.
     let dead = std::os::unix::net::UnixListener::bind(folder("dead").join(SOCKET)).unwrap();
     drop(dead);
     let run = boot(&folder("run"));
@@ -152,13 +152,13 @@ fn the_only_running_system_is_found_and_others_are_named() {
     drop(run);
     assert!(error(Some("run")).contains("no monitor answers in"));
     assert_eq!(find(&paths, None).unwrap(), out.join("tests/short"));
-    // Also by its path.
+    // The system is also found by its path.
     let path = out.join("tests/short");
     assert_eq!(find(&paths, path.to_str()).unwrap(), path);
 }
 
 #[test]
-fn who_has_not_booted_yet_is_named() {
+fn system_before_boot_is_named() {
     let top = tempfile::tempdir().unwrap();
     let paths = crate::paths::Paths::at(top.path());
     let folder = paths.out().join("run");

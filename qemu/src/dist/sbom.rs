@@ -7,27 +7,28 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What cargo says of a program.
+/// Cargo's description of a program.
 #[derive(Debug)]
 pub struct Source<'a> {
-    /// The program's package.
+    /// The name of the program's package.
     pub package: &'a str,
-    /// `cargo metadata`, of the whole workspace.
+    /// The output of `cargo metadata` for the whole workspace.
     pub metadata: &'a Value,
-    /// `cargo tree --prefix none --format {p}`: the packages that are compiled for this program.
+    /// The output of `cargo tree --prefix none --format {p}`: the packages that are compiled for
+    /// this program.
     pub tree: &'a str,
-    /// `Cargo.lock`.
+    /// The content of `Cargo.lock`.
     pub lock: &'a str,
-    /// `rustc --version`.
+    /// The output of `rustc --version`.
     pub toolchain: &'a str,
     /// The document's date, in seconds since 1970.
     pub date: u64,
 }
 
-/// Returns the document.
+/// Returns the SPDX document.
 ///
 /// # Errors
-/// When what cargo says does not fit together.
+/// Fails when cargo's outputs contradict each other.
 pub fn spdx(source: &Source<'_>) -> Result<Value> {
     let compiled: BTreeSet<(&str, &str)> =
         source.tree.lines().filter_map(name_and_version).collect();
@@ -95,7 +96,7 @@ pub fn spdx(source: &Source<'_>) -> Result<Value> {
     }))
 }
 
-/// Rust's own libraries, which cargo does not list.
+/// The identifier of Rust's own libraries, which cargo does not list.
 const LIBRARY: &str = "SPDXRef-rust-library";
 
 fn library(toolchain: &str) -> Value {
@@ -150,7 +151,7 @@ fn relation(from: &str, kind: &str, to: &str) -> Value {
     json!({ "spdxElementId": from, "relationshipType": kind, "relatedSpdxElement": to })
 }
 
-/// A name in the document: letters, digits, points and dashes.
+/// Returns a package's identifier in the document: letters, digits, dots and dashes.
 fn identifier((name, version): (&str, &str)) -> String {
     let plain = |c: char| {
         if c.is_ascii_alphanumeric() || c == '.' {
@@ -165,13 +166,13 @@ fn identifier((name, version): (&str, &str)) -> String {
         .collect()
 }
 
-/// The first two words of a line such as `libc v0.2.1 (*)`.
+/// Returns the first two words of a line such as `libc v0.2.1 (*)`.
 fn name_and_version(line: &str) -> Option<(&str, &str)> {
     let mut words = line.split_whitespace();
     Some((words.next()?, words.next()?.strip_prefix('v')?))
 }
 
-/// The checksums of the crates in `Cargo.lock`, by name and version.
+/// Returns the checksums in `Cargo.lock`, by crate name and version.
 fn checksums(lock: &str) -> Result<BTreeMap<(String, String), String>> {
     let lock: toml::Table = lock.parse().context("Cargo.lock is no TOML")?;
     let packages = lock.get("package").and_then(toml::Value::as_array);
@@ -186,7 +187,7 @@ fn checksums(lock: &str) -> Result<BTreeMap<(String, String), String>> {
         .collect())
 }
 
-/// A time in seconds since 1970 as ISO 8601 has it, in UTC.
+/// Formats a time in seconds since 1970 as ISO 8601 in UTC.
 fn timestamp(seconds: u64) -> String {
     let (mut days, rest) = (seconds / 86_400, seconds % 86_400);
     let mut year = 1970;
@@ -229,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates() {
+    fn timestamps_are_iso_8601() {
         for (seconds, expected) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compiled_is_listed_and_nothing_else() {
+    fn sbom_lists_exactly_the_compiled_packages() {
         let tree =
             "app v0.1.0 (/x)\nlib v1.2.3+4\nbuilder v2.0.0 (proc-macro)\nlib v1.2.3+4 (*)\n\n";
         let document = spdx(&source(&metadata(), tree)).unwrap();
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_package_that_cargo_does_not_describe_is_an_error() {
+    fn package_missing_in_metadata_is_an_error() {
         let wrong = spdx(&source(&metadata(), "app v0.1.0\nother v1.0.0\n"));
         assert!(wrong.unwrap_err().to_string().contains("names 2 packages"));
     }

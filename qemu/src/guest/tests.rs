@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
 
-/// Plays lines of a console, a second apart, to a guest.
+/// Feeds lines of a console to a guest, a second apart.
 fn play(lines: &[&str]) -> Guest {
     let mut guest = Guest::new("a");
     for (at, line) in (1..).zip(lines) {
@@ -31,7 +31,7 @@ const STORY: [&str; 12] = [
 ];
 
 #[test]
-fn a_story_is_followed_to_its_end() {
+fn guest_state_follows_a_whole_run() {
     let guest = play(&STORY);
     assert_eq!(
         (guest.phase, guest.tee, guest.ready),
@@ -62,7 +62,7 @@ fn a_story_is_followed_to_its_end() {
 }
 
 #[test]
-fn the_running_case_is_known() {
+fn current_case_is_known() {
     let guest = play(&STORY[..8]);
     assert_eq!(guest.phase, Phase::Testing);
     assert_eq!(
@@ -73,7 +73,7 @@ fn the_running_case_is_known() {
 }
 
 #[test]
-fn lost_lines_lose_no_case() {
+fn lost_lines_still_count_cases() {
     // The start of 1002 and the end of 1003 did not arrive.
     let mut lines = STORY.to_vec();
     lines.remove(10);
@@ -84,7 +84,7 @@ fn lost_lines_lose_no_case() {
 }
 
 #[test]
-fn kernel_messages_are_judged() {
+fn kernel_messages_have_severities() {
     let table = [
         (
             "[ 1.0] Kernel panic - not syncing: Attempted to kill init!",
@@ -134,7 +134,7 @@ fn kernel_messages_are_judged() {
 }
 
 #[test]
-fn the_hypervisor_tells_of_the_right_guest() {
+fn hypervisor_events_reach_their_guest() {
     let mut guest = Guest::new("a");
     let off = |vm: &str, reason: &str| HypervisorEvent::VmOff {
         vm: vm.into(),

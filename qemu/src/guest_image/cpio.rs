@@ -11,8 +11,8 @@ const DEVICE: u32 = 0o020_000;
 const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_000;
 
-/// An archive of these entries, which come parents first. Everything belongs to root and has no time,
-/// so that the same content gives the same bytes.
+/// Returns an archive of these entries, in which parents come first. All files belong to root and
+/// have time 0, so that the same content gives the same bytes.
 pub(super) fn archive<'a>(entries: impl Iterator<Item = (&'a str, &'a Node)>) -> Result<Vec<u8>> {
     let mut archive = Vec::new();
     for (index, (path, node)) in entries.enumerate() {
@@ -50,7 +50,7 @@ mod tests {
     use std::io::Read;
 
     #[test]
-    fn an_archive_reads_back() {
+    fn archive_reads_back() {
         let mut root = RootFs::skeleton();
         root.file("usr/bin/tool", 0o755, b"abc".to_vec());
         root.link("usr/bin/other", "tool");
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(of("usr/bin/other").2, b"tool");
         assert_eq!((of("dev/console").1, of("dev/console").3), (0o020_600, 1));
         assert_eq!(of("usr").1, 0o040_755);
-        // The kernel makes no parents of its own.
+        // The kernel does not create missing parents.
         assert!(find("usr") < find("usr/bin") && find("usr/bin") < find("usr/bin/tool"));
     }
 }

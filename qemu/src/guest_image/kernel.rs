@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The kernel and its modules, out of the forms that Debian packs them in.
+//! Extracts the kernel and its modules from the forms in which Debian packs them.
 
 use crate::elf;
 use anyhow::{Context, Result, bail};
@@ -9,18 +9,18 @@ use std::io::Read;
 /// Documentation/arch/arm64/booting.rst).
 const MAGIC: (usize, &[u8; 4]) = (56, b"ARM\x64");
 
-/// Whether these bytes begin as an arm64 `Image` does.
+/// Returns whether these bytes begin like an arm64 `Image`.
 fn is_image(bytes: &[u8]) -> bool {
     bytes.get(MAGIC.0..MAGIC.0 + 4) == Some(MAGIC.1)
 }
 
-/// The memory that the header of an arm64 `Image` asks for, bytes from its beginning.
+/// Returns the memory that an arm64 `Image`'s header asks for, in bytes from its beginning.
 pub(crate) fn image_size(image: &[u8]) -> Option<u64> {
     let word = is_image(image).then(|| image[16..].first_chunk())??;
     Some(u64::from_le_bytes(*word))
 }
 
-/// A kernel as a boot loader wants it, decompressed if need be.
+/// Returns a kernel as a boot loader needs it, decompressed if need be.
 pub(super) fn raw_image(data: Vec<u8>) -> Result<Vec<u8>> {
     let data = if data.starts_with(&[0x1f, 0x8b]) {
         let mut raw = Vec::new();
@@ -37,8 +37,8 @@ pub(super) fn raw_image(data: Vec<u8>) -> Result<Vec<u8>> {
     Ok(data)
 }
 
-/// The named modules and those that they depend on, in an order to load them in: names and plain
-/// files. `all` has every module's path and file, compressed or not.
+/// Returns the named modules and their dependencies, in loading order, as names and plain files.
+/// `all` has every module's path and file, compressed or not.
 pub(super) fn modules(
     all: &[(String, Vec<u8>)],
     wanted: &[&str],
@@ -75,7 +75,7 @@ fn add(
     Ok(())
 }
 
-/// A module's name as the kernel says it: `optee_rng` for `…/optee-rng.ko.xz`.
+/// Returns a module's name as the kernel spells it: `optee_rng` for `…/optee-rng.ko.xz`.
 fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or_default();
     let name = file.split(".ko").next().unwrap_or_default();
@@ -89,12 +89,13 @@ fn unpack(path: &str, packed: &[u8]) -> Result<Vec<u8>> {
     } else if path.ends_with(".xz") {
         lzma_rust2::XzReader::new(packed, true).read_to_end(&mut plain)?;
     } else {
-        bail!("it is compressed in a way that is not known here");
+        bail!("it is compressed in an unknown format");
     }
     Ok(plain)
 }
 
-/// What `depends=` names in a module's information, whose strings end with a zero byte.
+/// Returns the modules that `depends=` names in a module's information, whose strings end with a
+/// zero byte.
 fn dependencies(info: &[u8]) -> Vec<String> {
     info.split(|&byte| byte == 0)
         .filter_map(|entry| entry.strip_prefix(b"depends="))
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_is_taken_plain_or_from_gzip() {
+    fn raw_image_accepts_plain_and_gzip() {
         assert_eq!(raw_image(image()).unwrap(), image());
         let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gz.write_all(&image()).unwrap();
@@ -126,7 +127,7 @@ mod tests {
         assert!(raw_image(b"MZ\0\0zimg".to_vec()).is_err());
     }
 
-    /// A relocatable ELF file whose only content is `.modinfo`.
+    /// Returns a relocatable ELF file whose only content is `.modinfo`.
     fn module(info: &[u8]) -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
         file.extend([1, 0, 183, 0, 1, 0, 0, 0]);
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_come_after_what_they_depend_on() {
+    fn modules_follow_their_dependencies() {
         let xz = |data: &[u8]| {
             let options = lzma_rust2::XzOptions::with_preset(1);
             let mut writer = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
@@ -182,7 +183,7 @@ mod tests {
         assert_eq!(names, ["ffa_core", "tee", "optee"]);
         assert!(order[2].1.starts_with(b"\x7fELF"));
         for (name, wanted) in [
-            ("unused", "not known here"),
+            ("unused", "an unknown format"),
             ("absent", "no module absent"),
             ("loop", "depends on itself"),
         ] {

@@ -5,7 +5,7 @@ use crate::elf;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 
-/// What a path is.
+/// The content of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Node {
     Directory,
@@ -28,7 +28,7 @@ const APPLETS: &str = "ash awk base64 cat chmod chroot clear cp cut date dd df d
     timeout top touch tr true tty umount uname uniq uptime vi watch wc which xargs xxd yes";
 
 impl RootFs {
-    /// The folders, links and devices that every system has.
+    /// Returns the folders, links and devices that every system has.
     pub(super) fn skeleton() -> Self {
         let mut root = Self::default();
         for folder in ["dev", "etc", "proc", "root", "run", "sys", "tmp", "var"] {
@@ -38,7 +38,8 @@ impl RootFs {
             root.folder(&format!("usr/{name}"));
             root.link(name, &format!("usr/{name}"));
         }
-        // The kernel opens it for the first process, before anything mounts a file system on /dev.
+        // The kernel opens the console for the first process before anything mounts a file system
+        // on /dev.
         let console = Node::CharacterDevice { major: 5, minor: 1 };
         root.nodes.insert("dev/console".into(), console);
         root.file("etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/sh\n".to_vec());
@@ -61,28 +62,28 @@ impl RootFs {
         self.nodes.insert(path.into(), node);
     }
 
-    /// Puts a file there.
+    /// Adds a file.
     pub(super) fn file(&mut self, path: &str, mode: u32, data: Vec<u8>) {
         self.insert(path, Node::File { mode, data });
     }
 
-    /// Puts a symbolic link there.
+    /// Adds a symbolic link.
     pub(super) fn link(&mut self, path: &str, target: &str) {
         let target = target.into();
         self.insert(path, Node::Link { target });
     }
 
-    /// Whether there is something of that path.
+    /// Returns whether a path exists.
     pub(super) fn has(&self, path: &str) -> bool {
         self.nodes.contains_key(path)
     }
 
-    /// Everything, parents first.
+    /// Returns all entries, parents first.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.nodes.iter().map(|(path, node)| (path.as_str(), node))
     }
 
-    /// Gives busybox its names.
+    /// Adds the links to busybox.
     pub(super) fn busybox_links(&mut self) {
         for name in APPLETS.split_whitespace() {
             let path = format!("usr/bin/{name}");
@@ -92,8 +93,8 @@ impl RootFs {
         }
     }
 
-    /// Takes from `libraries` what the programs here are linked with, and what those are linked with
-    /// in turn, and the links that lead to them.
+    /// Copies from `libraries` the libraries that the programs here are linked with, their own
+    /// dependencies, and the links that lead to them.
     pub(super) fn link_libraries(&mut self, libraries: &RootFs, folder: &str) -> Result<()> {
         let mut wanted: Vec<(String, String)> = Vec::new();
         for (path, node) in self.entries() {
@@ -141,14 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_brings_its_libraries_or_an_error() {
+    fn missing_library_of_program_is_an_error() {
         // A real program of the machine that the test runs on: this test.
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         let names = elf::needed(&program).unwrap();
         assert!(!names.is_empty());
         let mut libraries = RootFs::default();
         for name in &names {
-            // Stands for a library that needs no other: a kernel module is such a file too.
+            // A kernel module stands for a library without dependencies.
             libraries.link(&format!("lib/{name}"), &format!("{name}.real"));
             libraries.file(&format!("lib/{name}.real"), 0o644, tiny_elf());
         }
@@ -171,7 +172,7 @@ mod tests {
         );
     }
 
-    /// An ELF header and nothing more.
+    /// Returns an ELF header and nothing more.
     fn tiny_elf() -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01\x01".to_vec();
         file.resize(64, 0);

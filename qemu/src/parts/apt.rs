@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! apt with a configuration, lists and downloads of our own. It needs no root.
+//! Runs apt with its own configuration, lists and downloads, without root.
 
 use super::Package;
 use super::sources::Mirror;
@@ -18,26 +18,26 @@ mod tests;
 /// The architecture of everything that runs on the machine.
 pub(super) const ARCHITECTURE: &str = "arm64";
 
-/// apt, set up for one suite.
+/// apt, configured for one suite.
 pub(super) struct Apt<'a> {
     folder: PathBuf,
     logs: &'a Path,
     suites: Suites,
 }
 
-/// Which suites packages come from.
+/// The suites that packages come from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Suites {
-    /// Binary packages; none are asked for when absent.
+    /// The suite of binary packages; none are fetched when absent.
     pub binaries: Option<Suite>,
-    /// Source packages.
+    /// The suite of source packages.
     pub sources: Suite,
-    /// What the binary packages are for, in Debian's words.
+    /// The architecture of the binary packages, in Debian's spelling.
     pub architecture: &'static str,
 }
 
 impl Suites {
-    /// Binary packages' suite, or where there are none that of the sources.
+    /// Returns the suite of the binary packages, or that of the sources when there are none.
     fn main(self) -> Suite {
         self.binaries.unwrap_or(self.sources)
     }
@@ -46,9 +46,9 @@ impl Suites {
 /// A fetched source package.
 #[derive(Debug)]
 pub(super) struct SourceFiles {
-    /// The upstream tarball, with the version of the whole.
+    /// The upstream tarball, with the version of the whole package.
     pub orig: Package,
-    /// What Debian adds to it: its patches among others.
+    /// Debian's part, which has its patches.
     pub debian: Option<Package>,
 }
 
@@ -60,14 +60,14 @@ struct Wanted {
 }
 
 impl<'a> Apt<'a> {
-    /// Writes the configuration into `folder`, where lists and packages go as well.
+    /// Writes the configuration into `folder`, where lists and packages are kept too.
     pub(super) fn new(
         folder: &Path,
         logs: &'a Path,
         suites: Suites,
         mirror: &Mirror,
     ) -> Result<Self> {
-        let folder = std::path::absolute(folder).context("the current folder is lost")?;
+        let folder = std::path::absolute(folder).context("the current folder no longer exists")?;
         for name in [
             "apt/lists/partial",
             "apt/cache/archives/partial",
@@ -95,8 +95,8 @@ impl<'a> Apt<'a> {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        // The file comes after the machine's own configuration, so that it has the last word, and the
-        // machine's proxy settings still count.
+        // APT_CONFIG is read after the machine's own configuration and overrides it; the machine's
+        // proxy settings still apply.
         command
             .arg("-c")
             .arg(self.folder.join("apt/apt.conf"))
@@ -112,7 +112,9 @@ impl<'a> Apt<'a> {
             .args(names)
             .stdin(Stdio::null())
             .output()
-            .with_context(|| format!("{program} cannot be run; Postern's parts come by apt"))?;
+            .with_context(|| {
+                format!("{program} cannot be run; Postern fetches its parts with apt")
+            })?;
         if !output.status.success() {
             bail!(
                 "{program} {} failed: {}",
@@ -136,7 +138,7 @@ impl<'a> Apt<'a> {
         Ok(())
     }
 
-    /// The packages that make up the kernel that `meta` stands for: one in trixie, several in sid.
+    /// Returns the packages of the kernel that `meta` depends on: one in trixie, several in sid.
     pub(super) fn kernel_packages(&self, meta: &str) -> Result<Vec<String>> {
         let part = |name: &str| {
             ["linux-image-", "linux-binary-", "linux-modules-"]
@@ -147,13 +149,13 @@ impl<'a> Apt<'a> {
         Ok(all.into_iter().filter(|name| name != meta).collect())
     }
 
-    /// The packages and the libraries that they depend on.
+    /// Returns the packages and the libraries that they depend on.
     pub(super) fn with_libraries(&self, names: Vec<String>) -> Result<Vec<String>> {
         let library = |name: &str| name.starts_with("lib") || name == "zlib1g";
         Ok(self.closure(names, library)?.into_iter().collect())
     }
 
-    /// The packages and those that they depend on, as far as `follow` says.
+    /// Returns the packages and their dependencies, of which `follow` selects.
     fn closure(
         &self,
         roots: Vec<String>,
@@ -172,7 +174,7 @@ impl<'a> Apt<'a> {
         Ok(known)
     }
 
-    /// Fetches packages into `debs/` and removes what else is there.
+    /// Fetches packages into `debs/` and removes other files there.
     pub(super) fn download(&self, names: &[String], progress: &Progress) -> Result<Vec<Package>> {
         let step = progress.step(&format!("Fetching {} packages", names.len()));
         let folder = self.folder.join("debs");
@@ -228,7 +230,7 @@ impl<'a> Apt<'a> {
         Ok(SourceFiles { orig, debian })
     }
 
-    /// Runs a fetching command and tells how far it is by the size of the folder.
+    /// Runs a fetching command and reports its progress by the size of the folder.
     fn fetch(
         &self,
         step: &Step,
@@ -258,7 +260,7 @@ impl<'a> Apt<'a> {
     }
 }
 
-/// The lines of our own sources: binary packages of one suite, source packages of another.
+/// Returns the sources list: binary packages of one suite, source packages of another.
 fn sources_list(suites: Suites, mirror: &Mirror) -> String {
     let from = format!("[signed-by={}] {}", mirror.keyring.display(), mirror.uri);
     let binaries = suites.binaries;
@@ -267,8 +269,8 @@ fn sources_list(suites: Suites, mirror: &Mirror) -> String {
     binaries.unwrap_or_default() + &format!("deb-src {from} {sources} main\n")
 }
 
-/// Our configuration. What begins with `#clear` takes back what the machine's own says: hooks that are
-/// meant for its own packages, lists that we do not need.
+/// Returns the configuration. Lines that begin with `#clear` undo settings of the machine: hooks
+/// for its own packages, and lists that are not needed here.
 fn configuration(folder: &Path, architecture: &str) -> String {
     let folder = folder.display();
     format!(
@@ -299,7 +301,8 @@ Dir::Log "{folder}/apt";
     )
 }
 
-/// The first alternative of every dependency in `apt-cache show`'s output, without versions.
+/// Returns the first alternative of every dependency in the output of `apt-cache show`, without
+/// versions.
 fn dependencies(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .filter_map(|line| {
@@ -312,7 +315,7 @@ fn dependencies(text: &str) -> impl Iterator<Item = &str> {
         .filter(|name| !name.is_empty())
 }
 
-/// What `--print-uris` says: `'uri' file size hash` a line.
+/// Parses the output of `--print-uris`: one `'uri' file size hash` per line.
 fn wanted(text: &str) -> Vec<Wanted> {
     text.lines()
         .filter_map(|line| {
@@ -339,7 +342,7 @@ fn package(folder: &Path, wanted: &Wanted) -> Result<Package> {
     })
 }
 
-/// The version in a file name such as `zlib1g_1%3a1.3.1-1_arm64.deb`.
+/// Returns the version in a file name such as `zlib1g_1%3a1.3.1-1_arm64.deb`.
 fn version_of(file: &str) -> String {
     let version = file.split('_').nth(1).unwrap_or_default();
     let version = version.strip_suffix(".dsc").unwrap_or(version);

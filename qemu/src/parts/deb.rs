@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Reads Debian packages: an `ar` archive whose member `data.tar.*` is the files.
+//! Reads Debian packages: `ar` archives whose member `data.tar.*` has the files.
 
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -12,40 +12,40 @@ mod tests;
 /// A file of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its path, without a leading `/` or `./`.
+    /// The file's path, without a leading `/` or `./`.
     pub path: String,
-    /// What it is.
+    /// The file's content.
     pub content: Content,
 }
 
-/// What a file is.
+/// The content of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A regular file.
     File {
-        /// Permission bits.
+        /// The permission bits.
         mode: u32,
-        /// Its bytes.
+        /// The file's bytes.
         data: Vec<u8>,
     },
-    /// A symbolic link, or a hard one, whose target is then a path like the entry's own.
+    /// A symbolic or hard link. A hard link's target is a path like the entry's own.
     Link {
-        /// Where it points.
+        /// The link's target.
         target: String,
-        /// Whether it is a symbolic link.
+        /// Whether the link is symbolic.
         symbolic: bool,
     },
 }
 
-/// The files of a package whose paths pass `wanted`, in the archive's order. Directories and devices
-/// are left out.
+/// Returns the files of a package whose paths pass `wanted`, in the archive's order, without
+/// directories and devices.
 ///
 /// # Errors
-/// When the file is no package or is damaged.
+/// Fails when the file is no package or is damaged.
 pub fn read(file: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry>> {
     let open = File::open(file).with_context(|| format!("{} cannot be read", file.display()))?;
     read_from(BufReader::new(open), wanted)
-        .with_context(|| format!("{} is no sound Debian package", file.display()))
+        .with_context(|| format!("{} is no valid Debian package", file.display()))
 }
 
 fn read_from(from: impl Read, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry>> {
@@ -69,7 +69,7 @@ fn read_from(from: impl Read, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry
                 "" => read_tar(member, wanted),
                 ".gz" => read_tar(flate2::read::GzDecoder::new(member), wanted),
                 ".xz" => read_tar(lzma_rust2::XzReader::new(member, true), wanted),
-                _ => bail!("{name} is compressed in a way that is not known here"),
+                _ => bail!("{name} is compressed in an unknown format"),
             };
         }
     }
@@ -114,7 +114,7 @@ fn read_tar(from: impl Read, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry>
     Ok(entries)
 }
 
-/// A path without `./`, which must not lead out of its folder.
+/// Removes `./` from a path, and refuses a path that leads out of its folder.
 fn clean(path: &str) -> Result<String> {
     let mut parts = Vec::new();
     for part in path.split('/') {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A newer QEMU than the machine's, for CPU models that an older one lacks: Debian trixie's, with all libraries that
-//! it needs, in a folder of its own. It runs beside the machine's, and nothing is installed.
+//! Fetches a newer QEMU than the machine's, for CPU models that an older one lacks: Debian
+//! trixie's, with all its libraries, in a folder of its own. Nothing is installed.
 
 use super::apt::{Apt, Suites};
 use super::deb::{self, Content};
@@ -12,12 +12,12 @@ use anyhow::{Context, Result, bail};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// The package.
+/// The package's name.
 const PACKAGE: &str = "qemu-system-arm";
-/// The program in it.
+/// The program in the package.
 const PROGRAM: &str = "usr/bin/qemu-system-aarch64";
 
-/// What this machine's programs are for, in Debian's words, and the loader that starts them.
+/// Returns the architecture of this machine's programs in Debian's spelling, and their loader.
 fn host() -> Result<(&'static str, &'static str)> {
     match std::env::consts::ARCH {
         "x86_64" => Ok(("amd64", "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")),
@@ -26,13 +26,13 @@ fn host() -> Result<(&'static str, &'static str)> {
     }
 }
 
-/// The program: from the cache when it is there, else fetched.
+/// Returns the path of the program, and fetches it if it is not in the cache.
 ///
 /// # Errors
-/// When the machine's apt sources name no Debian mirror, or a package cannot be had.
+/// Fails when the machine's apt sources name no Debian mirror, or a package cannot be fetched.
 pub fn newer_qemu(paths: &Paths, progress: &Progress) -> Result<PathBuf> {
     let folder = paths.root().join(".cache").join("qemu");
-    let folder = std::path::absolute(folder).context("the current folder is lost")?;
+    let folder = std::path::absolute(folder).context("the current folder no longer exists")?;
     let program = folder.join("qemu-system-aarch64");
     if program.is_file() {
         return Ok(program);
@@ -68,15 +68,15 @@ pub fn newer_qemu(paths: &Paths, progress: &Progress) -> Result<PathBuf> {
         libraries.display(),
         binary.display()
     );
-    // Last, since it says that all is there.
+    // The script is written last: its presence means that everything is there.
     crate::stamp::write(&program, script.as_bytes())?;
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755))?;
     Ok(program)
 }
 
-/// Puts a file of a package where it belongs below `root`.
+/// Writes a file of a package to its place below `root`.
 fn unpack(root: &Path, path: &str, content: &Content) -> Result<()> {
-    // Some packages still name `/lib`, which is a link to `/usr/lib`.
+    // Some packages still use `/lib`, which is a link to `/usr/lib`.
     let path = match path.strip_prefix("lib/") {
         Some(rest) => format!("usr/lib/{rest}"),
         None => path.to_owned(),
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_and_links_go_below_the_root() {
+    fn files_and_links_unpack_below_root() {
         let root = tempfile::tempdir().unwrap();
         let file = |data: &str| Content::File {
             mode: 0o755,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Source packages: fetched as the others are, unpacked with Debian's patches applied.
+//! Fetches source packages and unpacks them with Debian's patches.
 
 use super::apt::{ARCHITECTURE, Apt, SourceFiles, Suites};
 use super::{Package, sources};
@@ -16,7 +16,7 @@ use std::process::Command;
 /// OP-TEE's source package.
 const OPTEE: &str = "optee-os";
 
-/// What was fetched of a source package.
+/// The files of a fetched source package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourcePackage {
     /// The upstream tarball, with the package's version.
@@ -38,11 +38,12 @@ impl SourcePackage {
     }
 }
 
-/// OP-TEE's source for a suite: from the cache when it is there, else fetched. A mirror that has lost an
-/// older suite's source still has that of sid, which works with either suite's other parts.
+/// Returns OP-TEE's source for a suite: from the cache when it is there, otherwise from the
+/// archive. A mirror that has lost an older suite's source still has sid's, which works with the
+/// other parts of either suite.
 ///
 /// # Errors
-/// When the machine's apt sources name no Debian mirror, or it has neither.
+/// Fails when the machine's apt sources name no Debian mirror, or the mirror has neither source.
 pub fn optee_source(
     paths: &Paths,
     suite: Suite,
@@ -50,7 +51,7 @@ pub fn optee_source(
     progress: &Progress,
 ) -> Result<SourcePackage> {
     let folder = paths.cache(suite).join("optee-source");
-    let folder = std::path::absolute(folder).context("the current folder is lost")?;
+    let folder = std::path::absolute(folder).context("the current folder no longer exists")?;
     let stamp = folder.join("package.json");
     let cached = read_stamp(&stamp, &folder);
     if let Some(cached) = cached.as_ref().filter(|_| !refresh) {
@@ -60,8 +61,8 @@ pub fn optee_source(
     let mut fetched = fetch(&folder, &logs, suite, progress);
     if let (Err(why), true) = (&fetched, suite != Suite::Sid && cached.is_none()) {
         eprintln!(
-            "  The source of OP-TEE in Debian {suite} cannot be fetched, that of sid is taken: {}",
-            // The log has the rest.
+            "  The source of OP-TEE in Debian {suite} cannot be fetched; sid's is used instead: {}",
+            // The log has the other causes.
             format!("{why:#}")
                 .split("; the end of it")
                 .next()
@@ -77,7 +78,9 @@ pub fn optee_source(
             Ok(fetched)
         }
         (Err(why), Some(cached)) => {
-            eprintln!("  Debian's archive is not asked for a newer OP-TEE: {why:#}");
+            eprintln!(
+                "  Debian's archive cannot be asked for a newer OP-TEE, so the cached one is used: {why:#}"
+            );
             Ok(cached)
         }
         (Err(why), None) => Err(why.context("the source of OP-TEE cannot be fetched")),
@@ -100,15 +103,16 @@ fn fetch(folder: &Path, logs: &Path, suite: Suite, progress: &Progress) -> Resul
     let apt = Apt::new(folder, logs, suites, &sources::mirror()?)?;
     apt.update(progress)?;
     let SourceFiles { orig, debian } = apt.download_source(OPTEE, progress)?;
-    let debian = debian.with_context(|| format!("{OPTEE} has no part of Debian's"))?;
+    let debian =
+        debian.with_context(|| format!("the source package {OPTEE} has no Debian tarball"))?;
     Ok(SourcePackage { orig, debian })
 }
 
 impl SourcePackage {
-    /// Unpacks it once to a folder, which is there whole or not at all, with Debian's patches applied.
+    /// Unpacks the source once, with Debian's patches, to a folder that exists whole or not at all.
     ///
     /// # Errors
-    /// When a file is damaged or a patch does not fit; names it.
+    /// Fails when a file is damaged or a patch does not apply; names it.
     pub fn unpack(&self, into: &Path, step: &Step, log: &Path) -> Result<()> {
         if into.is_dir() {
             return Ok(());
@@ -133,23 +137,23 @@ impl SourcePackage {
                 .arg("--input")
                 .arg(debian.join("patches").join(name));
             step.run(&mut patch, log)
-                .with_context(|| format!("Debian's {name} does not fit"))?;
+                .with_context(|| format!("Debian's patch {name} does not apply"))?;
         }
         std::fs::rename(&tree, into).with_context(|| into.display().to_string())
     }
 }
 
-/// The patches that a series names, in order.
+/// Returns the patches that a series file names, in order.
 fn patches(series: &str) -> impl Iterator<Item = &str> {
     series
         .lines()
         .filter_map(|line| line.split('#').next()?.split_whitespace().next())
 }
 
-/// Unpacks a tarball, which must be one folder, and gives the path of that folder below `into`.
+/// Unpacks a tarball, which must have one top folder, and returns that folder's path below `into`.
 ///
 /// # Errors
-/// When it is damaged, or of another form.
+/// Fails when the tarball is damaged or has another form.
 pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
     let open = File::open(tarball).with_context(|| tarball.display().to_string())?;
     let packed = BufReader::new(open);
@@ -164,7 +168,7 @@ pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
         .with_context(|| format!("{} cannot be unpacked", tarball.display()))?;
     let mut inside = std::fs::read_dir(into)?;
     let (Some(top), None) = (inside.next(), inside.next()) else {
-        bail!("{} is not one folder", tarball.display());
+        bail!("{} does not have exactly one top folder", tarball.display());
     };
     Ok(top?.path())
 }
@@ -173,7 +177,7 @@ pub fn unpack(tarball: &Path, into: &Path) -> Result<PathBuf> {
 mod tests {
     use super::*;
 
-    /// A tarball of files below one folder.
+    /// Writes a tarball of files below one folder.
     fn tarball(path: &Path, files: &[(&str, &str)]) {
         let packed =
             flate2::write::GzEncoder::new(File::create(path).unwrap(), flate2::Compression::fast());
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn debian_s_patches_are_applied_in_order_and_all_of_them() {
+    fn all_debian_patches_apply_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let change = |from: &str, to: &str| {
             format!("--- a/version\n+++ b/version\n@@ -1 +1 @@\n-{from}\n+{to}\n")
@@ -234,12 +238,12 @@ mod tests {
         };
         let other = folder.path().join("other");
         let error = bad.unpack(&other, &step, &log).unwrap_err().to_string();
-        assert_eq!(error, "Debian's two.patch does not fit");
+        assert_eq!(error, "Debian's patch two.patch does not apply");
         assert!(!other.exists());
     }
 
     #[test]
-    fn a_stamp_is_good_while_both_files_are_there() {
+    fn record_is_valid_while_both_files_exist() {
         let folder = tempfile::tempdir().unwrap();
         let files = SourcePackage {
             orig: package(folder.path(), "o.tar.gz", &[("o/a", "1")]),

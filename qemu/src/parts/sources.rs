@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The machine's own apt sources, read for two things: the mirror that its user chose, and the
-//! keyring that signs it. Both file formats are read, the one-line one and deb822.
+//! Reads the machine's own apt sources for the mirror that its user chose and the keyring that
+//! signs it, in both file formats: one-line and deb822.
 
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 #[cfg(test)]
 mod tests;
 
-/// Names a mirror when the machine's sources do not.
+/// The environment variable with a mirror, for machines whose sources have none.
 pub const MIRROR_VARIABLE: &str = "POSTERN_MIRROR";
-/// Where Debian's keyring package puts the keys of all its suites.
+/// The keyrings of Debian's keyring package, with the keys of all suites.
 const KEYRINGS: [&str; 2] = [
     "/usr/share/keyrings/debian-archive-keyring.gpg",
     "/usr/share/keyrings/debian-archive-keyring.pgp",
 ];
-/// What a suite of Debian's main archive may be called, without an ending such as `-updates`.
+/// The names of suites in Debian's main archive, without an ending such as `-updates`.
 const SUITES: &[&str] = &[
     "oldoldstable",
     "oldstable",
@@ -30,30 +30,30 @@ const SUITES: &[&str] = &[
     "sid",
 ];
 
-/// Where Debian's archive is had from.
+/// A mirror of Debian's archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// Its address, as apt writes it.
+    /// The mirror's address, as apt writes it.
     pub uri: String,
-    /// The keyring that its release files are checked with.
+    /// The keyring that verifies the mirror's release files.
     pub keyring: PathBuf,
 }
 
 /// One source of packages, as a file names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Its address.
+    /// The source's address.
     uri: String,
     suite: String,
     components: Vec<String>,
-    /// A keyring file, when one is named.
+    /// The keyring file that the source names, if any.
     signed_by: Option<PathBuf>,
 }
 
-/// The mirror that this machine uses, or the one that `POSTERN_MIRROR` names.
+/// Returns the mirror that this machine uses, or the one that `POSTERN_MIRROR` names.
 ///
 /// # Errors
-/// When there is no mirror or no keyring; says how to name one.
+/// Fails when there is no mirror or no keyring; says how to name one.
 pub fn mirror() -> Result<Mirror> {
     let named = std::env::var(MIRROR_VARIABLE).ok();
     let named = named.filter(|uri| !uri.is_empty());
@@ -74,7 +74,7 @@ pub fn mirror() -> Result<Mirror> {
         .map(PathBuf::from)
         .chain(signed_by)
         .find(|file| file.is_file())
-        .context("Debian's keyring is not there; install the package debian-archive-keyring")?;
+        .context("Debian's keyring is missing; install the package debian-archive-keyring")?;
     Ok(Mirror { uri, keyring })
 }
 
@@ -103,7 +103,7 @@ fn read_all(folder: &Path) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// Reads the one-line format: `deb [options] uri suite component…`.
+/// Parses the one-line format: `deb [options] uri suite component…`.
 #[must_use]
 pub fn parse_lines(text: &str) -> Vec<Source> {
     text.lines().filter_map(parse_line).collect()
@@ -133,7 +133,7 @@ fn parse_line(line: &str) -> Option<Source> {
     })
 }
 
-/// Reads the deb822 format: paragraphs of `Field: values`.
+/// Parses the deb822 format: paragraphs of `Field: values`.
 #[must_use]
 pub fn parse_deb822(text: &str) -> Vec<Source> {
     let mut sources = Vec::new();
@@ -177,14 +177,14 @@ pub fn parse_deb822(text: &str) -> Vec<Source> {
     sources
 }
 
-/// A keyring's path; apt allows fingerprints and whole keys in its place.
+/// Returns the path of a keyring; apt also allows fingerprints and whole keys there.
 fn keyring_file(value: &str) -> Option<PathBuf> {
     let first = value.split(',').next()?;
     first.starts_with('/').then(|| first.into())
 }
 
 impl Source {
-    /// Whether it is a mirror of Debian's main archive, which has every suite beside the one named.
+    /// Returns whether it is a mirror of Debian's main archive, which has all suites.
     fn is_debian(&self) -> bool {
         let endings = ["-updates", "-proposed-updates", "-backports"];
         let name = endings

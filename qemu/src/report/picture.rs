@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The picture of a run: when which case ran in which guest, how long the way into the TEE was, what
-//! the mediator did. A self-contained SVG.
+//! Draws a run as a self-contained SVG: which case ran when in which guest, the round-trip times to
+//! the TEE, the mediator's counters.
 
 mod latency;
 pub mod scale;
@@ -14,22 +14,22 @@ use svg::{Anchor, Svg};
 
 const WIDTH: f64 = 1000.0;
 const MARGIN: f64 = 32.0;
-/// Where the plots begin, right of the guests' names.
+/// The left edge of the plots, right of the guests' names.
 const LEFT: f64 = 148.0;
 const RIGHT: f64 = WIDTH - MARGIN;
 const LANE: f64 = 44.0;
 
-/// A colour.
+/// The colour of text.
 pub const INK: &str = "#1d2733";
-/// A colour.
+/// The colour of minor text.
 pub const FAINT: &str = "#6b7785";
-/// A colour.
+/// The colour of grid lines.
 pub const GRID: &str = "#e3e7ec";
 const BAND: &str = "#eef4fb";
 const RED: &str = "#c8322b";
 const GREEN: &str = "#2c8a4b";
 
-/// Families of cases: the number they begin with, what they are about, their colour.
+/// The families of cases: first digit, subject, colour.
 const FAMILIES: [(&str, &str, &str); 8] = [
     ("regression_1", "sessions, TAs, memory", "#2f6fb2"),
     ("regression_2", "sockets", "#7a5bb0"),
@@ -117,7 +117,7 @@ fn heading(svg: &mut Svg, y: f64, title: &str, note: &str) {
     svg.text(RIGHT, y, 12.0, FAINT, Anchor::End, false, note);
 }
 
-/// A guest's spans of time on the common clock.
+/// Returns a guest's time span on the common clock.
 fn span(guest: &GuestReport) -> Option<(u64, u64)> {
     let xtest = guest.xtest.as_ref()?;
     let last = guest
@@ -142,7 +142,7 @@ fn timeline(svg: &mut Svg, report: &Report, top: f64) -> f64 {
     let plot = top + 34.0;
     let bottom = plot + LANE * report.guests.len() as f64;
     let x = |ms: u64| LEFT + (RIGHT - LEFT) * ms as f64 / last.max(1) as f64;
-    // The time in which two or more run, shaded behind the lanes.
+    // The time in which two or more guests run is shaded behind the lanes.
     if let [first, others @ ..] = &spans[..] {
         for other in others {
             let (from, to) = (first.0.max(other.0), first.1.min(other.1));
@@ -202,7 +202,7 @@ fn bar(svg: &mut Svg, case: &CaseReport, y: f64, x: &dyn Fn(u64) -> f64, last: u
         CaseState::Skipped => "#b9c1ca",
         _ => FAMILIES[family(&case.name)].2,
     };
-    // A hair between neighbours, where there is room for one.
+    // A thin gap separates neighbours where there is room for it.
     let gap = if width > 2.0 { 0.6 } else { 0.0 };
     let (top, height) = if failed { (y - 3.0, 36.0) } else { (y, 30.0) };
     svg.titled_rect(
@@ -276,7 +276,7 @@ fn counters(svg: &mut Svg, report: &Report, top: f64) -> f64 {
     heading(
         svg,
         top + 14.0,
-        "What the mediator did",
+        "Counters of the mediator",
         "since the machine started",
     );
     let columns = [
@@ -321,7 +321,7 @@ fn counters(svg: &mut Svg, report: &Report, top: f64) -> f64 {
     y + 24.0
 }
 
-/// `12345` as `12,345`.
+/// Formats `12345` as `12,345`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();

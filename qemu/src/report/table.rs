@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The table that ends a run.
+//! Formats the table at the end of a run.
 
 use super::{BUSY, GuestReport, IDLE, Report, clock};
 use guest_agent::event::Latency;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// The report for a terminal, ending in its verdict.
+/// Formats the report for a terminal, with the verdict at the end.
 pub fn table(report: &Report) -> String {
     let mut out = String::new();
     let mut row = |title: &str, cell: &dyn Fn(&GuestReport) -> String| {
@@ -24,7 +24,7 @@ pub fn table(report: &Report) -> String {
     xtest_rows(&mut row);
     latency_rows(report, &mut row);
     stats_rows(report, &mut row);
-    // Where nothing ran, as after a boot that failed, there is nothing to compare.
+    // Where nothing ran, as after a failed boot, there is nothing to compare.
     let ran = report.guests.iter().any(|guest| guest.xtest.is_some());
     if ran && report.guests.len() > 1 {
         let _ = writeln!(
@@ -119,7 +119,7 @@ fn stats_rows(report: &Report, row: Row<'_>) {
         "  suspended by interrupts",
         &of(|s| s.foreign_intr.to_string()),
     );
-    // Kinds that nobody asked for would make the table long and say nothing.
+    // Rows for kinds that nobody used would only lengthen the table.
     let counted = report
         .guests
         .iter()
@@ -152,7 +152,7 @@ fn of_rpc(kind: &str) -> impl Fn(&GuestReport) -> String {
     }
 }
 
-/// Nanoseconds as microseconds with one digit behind the point.
+/// Formats nanoseconds as microseconds with one decimal.
 pub fn us(ns: u64) -> String {
     format!("{}.{}", ns / 1000, ns % 1000 / 100)
 }

@@ -19,7 +19,7 @@ fn latency(label: &str, times: [u64; 4]) -> Latency {
     }
 }
 
-/// Two guests with two cases each, run at once for 70 s.
+/// Returns a report of two guests with two cases each, run at once for 70 s.
 pub(super) fn example() -> Report {
     let case = |name: &str, start_ms, end_ms| CaseReport {
         name: name.into(),
@@ -109,7 +109,7 @@ fn checks() -> Checks {
 }
 
 #[test]
-fn a_report_survives_being_written_and_read() {
+fn report_reads_back_as_written() {
     let report = example();
     let text = serde_json::to_string_pretty(&report).expect("written");
     assert_eq!(Report::parse(&text).expect("read"), report);
@@ -117,7 +117,7 @@ fn a_report_survives_being_written_and_read() {
 }
 
 #[test]
-fn a_good_run_passes() {
+fn good_run_passes() {
     let mut report = example();
     judge(&mut report, &guests(), &checks());
     assert_eq!(
@@ -127,7 +127,7 @@ fn a_good_run_passes() {
 }
 
 #[test]
-fn every_way_to_fail_is_told() {
+fn every_failure_has_its_reason() {
     type Spoil = fn(&mut Report, &mut [Guest], &mut Checks);
     let table: [(Spoil, &str); 15] = [
         (
@@ -165,11 +165,11 @@ fn every_way_to_fail_is_told() {
         ),
         (
             |r, _, _| r.guests[1].stats = None,
-            "b: the hypervisor told no counters",
+            "b: the hypervisor reported no counters",
         ),
         (
             |r, _, _| r.overlap_ms = 40_000,
-            "at once for 40 s only, of 80 s",
+            "at once for only 40 of the shorter run's 80 s",
         ),
         (
             |_, g, _| g[1].death = Some("Kernel panic".into()),
@@ -201,7 +201,7 @@ fn table_text(report: &Report) -> String {
 }
 
 #[test]
-fn what_was_not_asked_for_is_not_missed() {
+fn unchecked_conditions_do_not_fail() {
     let mut report = example();
     report.overlap_ms = 0;
     for guest in &mut report.guests {
@@ -218,7 +218,7 @@ fn what_was_not_asked_for_is_not_missed() {
     };
     judge(&mut report, &guests(), &checks);
     assert_eq!(report.why, [] as [String; 0]);
-    // A guest without the TEE owes nothing.
+    // A guest without the TEE has no results to miss.
     report.guests[0].tee = false;
     report.guests[0].xtest = None;
     judge(
@@ -235,7 +235,7 @@ fn what_was_not_asked_for_is_not_missed() {
 }
 
 #[test]
-fn a_broken_run_tells_where_it_was_and_not_what_it_never_got_to() {
+fn broken_run_reports_only_its_last_case() {
     let mut report = example();
     report.guests[0].cases[1].state = CaseState::Start;
     report.guests[1].stats = None;
@@ -247,11 +247,11 @@ fn a_broken_run_tells_where_it_was_and_not_what_it_never_got_to() {
             ..checks()
         },
     );
-    assert_eq!(report.why, ["time-out", "a: it was in regression_6001"]);
+    assert_eq!(report.why, ["time-out", "a: not ended: regression_6001"]);
 }
 
 #[test]
-fn warnings_are_noted() {
+fn kernel_warnings_are_noted() {
     let (mut report, mut guests) = (example(), guests());
     guests[0].warnings = vec!["rcu stall".into(), "another".into()];
     judge(&mut report, &guests, &checks());
@@ -260,7 +260,7 @@ fn warnings_are_noted() {
 }
 
 #[test]
-fn overlaps_are_added_up() {
+fn overlap_sums_all_spans() {
     let table: [(&[(u64, u64)], u64); 7] = [
         (&[], 0),
         (&[(0, 10)], 0),
@@ -276,7 +276,7 @@ fn overlaps_are_added_up() {
 }
 
 #[test]
-fn the_table_has_a_column_a_guest() {
+fn table_has_one_column_per_guest() {
     let text = table(&example());
     let row = |title: &str| {
         text.lines()
@@ -301,13 +301,13 @@ fn the_table_has_a_column_a_guest() {
 }
 
 #[test]
-fn every_key_is_documented() {
+fn every_report_key_is_documented() {
     fn keys(value: &serde_json::Value, all: &mut Vec<String>) {
         match value {
             serde_json::Value::Object(fields) => {
                 for (key, value) in fields {
                     all.push(key.clone());
-                    // The kinds of RPCs and exits are the hypervisor's to name.
+                    // The hypervisor defines the kinds of RPCs and exits.
                     if key != "rpc" && key != "exits" {
                         keys(value, all);
                     }

@@ -1,31 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether a run passed, and if not, why.
+//! Decides whether a run passed, and why not.
 
 use super::{BUSY, GuestReport, IDLE, Report};
 use crate::guest::Guest;
 use guest_agent::event::CaseState;
 
-/// The least part of the shorter run that must have overlapped with another, percent.
+/// The least part of the shorter run that must have overlapped with another, in percent.
 const OVERLAP_PERCENT: u64 = 60;
 
-/// What a run must show beyond itself.
+/// The conditions that a run must meet.
 #[derive(Clone, Debug, Default)]
 pub struct Checks {
-    /// The cases that every guest must have run, with how they end on the bare machine; none when
-    /// that is not known.
+    /// The cases that every guest must have run, with their results on the bare machine; `None`
+    /// when those are not known.
     pub expected: Option<Vec<(String, CaseState)>>,
     /// Whether guests must have run at the same time for most of the time.
     pub overlap: bool,
-    /// Whether the hypervisor must have told its counters.
+    /// Whether the hypervisor must have reported its counters.
     pub stats: bool,
     /// Whether the round trip must have been measured while another guest was busy.
     pub busy: bool,
-    /// Why the sequence itself did not get to its end.
+    /// Why the sequence itself broke off, if it did.
     pub broken: Option<String>,
 }
 
-/// Fills in the verdict of a report: every reason why the run failed, worst first, and what is worth
-/// a look besides.
+/// Fills in the verdict of a report: all reasons for a failure, worst first, and the remarks.
 pub fn judge(report: &mut Report, guests: &[Guest], checks: &Checks) {
     let mut why: Vec<String> = checks.broken.iter().cloned().collect();
     let mut notes = Vec::new();
@@ -48,7 +47,7 @@ pub fn judge(report: &mut Report, guests: &[Guest], checks: &Checks) {
             ));
         }
     }
-    // When the sequence broke off, what is missing after that says nothing new.
+    // When the sequence broke off, everything after that is missing anyway.
     let complete = why.is_empty();
     for guest in report.guests.iter().filter(|guest| guest.tee) {
         cases(guest, checks, complete, &mut why);
@@ -64,7 +63,7 @@ pub fn judge(report: &mut Report, guests: &[Guest], checks: &Checks) {
         let shortest = lengths.min().unwrap_or(0);
         if report.overlap_ms * 100 < shortest * OVERLAP_PERCENT {
             why.push(format!(
-                "the guests ran at once for {} s only, of {} s of the shorter run",
+                "the guests ran at once for only {} of the shorter run's {} s",
                 report.overlap_ms / 1000,
                 shortest / 1000
             ));
@@ -75,7 +74,7 @@ pub fn judge(report: &mut Report, guests: &[Guest], checks: &Checks) {
     report.notes = notes;
 }
 
-/// Failed and missing cases.
+/// Adds failed and missing cases.
 fn cases(guest: &GuestReport, checks: &Checks, complete: bool, why: &mut Vec<String>) {
     let name = &guest.name;
     let in_state = |state| -> Vec<&str> {
@@ -93,7 +92,7 @@ fn cases(guest: &GuestReport, checks: &Checks, complete: bool, why: &mut Vec<Str
     if !complete {
         let stuck = in_state(CaseState::Start);
         if !stuck.is_empty() {
-            why.push(format!("{name}: it was in {}", some(&stuck)));
+            why.push(format!("{name}: not ended: {}", some(&stuck)));
         }
         return;
     }
@@ -103,7 +102,7 @@ fn cases(guest: &GuestReport, checks: &Checks, complete: bool, why: &mut Vec<Str
     };
     match xtest.exit {
         Some(0) => {}
-        // A failed case makes the exit status; it is told already.
+        // A failed case, which is reported already, makes the exit status.
         Some(_) if !failed.is_empty() => {}
         Some(exit) => why.push(format!("{name}: xtest ended with {exit}")),
         None => why.push(format!("{name}: xtest did not end")),
@@ -149,7 +148,7 @@ fn cases(guest: &GuestReport, checks: &Checks, complete: bool, why: &mut Vec<Str
     }
 }
 
-/// Measurements and counters.
+/// Adds missing measurements and counters.
 fn rest(guest: &GuestReport, checks: &Checks, why: &mut Vec<String>) {
     let name = &guest.name;
     let mut labels = vec![IDLE];
@@ -160,7 +159,7 @@ fn rest(guest: &GuestReport, checks: &Checks, why: &mut Vec<String>) {
         }
     }
     if checks.stats && guest.stats.is_none() {
-        why.push(format!("{name}: the hypervisor told no counters"));
+        why.push(format!("{name}: the hypervisor reported no counters"));
     }
 }
 
@@ -168,7 +167,7 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The first few of a list.
+/// Returns the first few entries of a list.
 fn some(names: &[&str]) -> String {
     const SHOWN: usize = 8;
     let more = if names.len() > SHOWN {

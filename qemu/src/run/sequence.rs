@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The order of things in a run.
+//! The sequence of a run.
 //!
-//! Every guest with the TEE gets two measurements: with nothing else going on, and while another one
-//! runs xtest. So the first guest starts xtest and the others measure, then they start as well; a guest
-//! that ends while another still runs measures then. Whoever has no second figure after that gets one
-//! while another guest repeats a few cases.
+//! Every guest with the TEE gets two measurements: one while no other guest works, and one while
+//! another runs xtest. So the first guest starts xtest and the others measure; then they start as
+//! well. A guest that ends while another still runs measures then. A guest without a second figure
+//! after that gets one while another guest repeats a few cases.
 
 use super::{Plan, Running};
 use crate::console::Channel;
@@ -15,22 +15,22 @@ use crate::selection::Selection;
 use anyhow::{Result, bail, ensure};
 use std::time::Duration;
 
-/// Calls that the idle measurement times.
+/// The number of calls in the idle measurement.
 const IDLE_SAMPLES: u32 = 2000;
-/// Calls that the measurement beside a busy guest times.
+/// The number of calls in the measurement beside a busy guest.
 const BUSY_SAMPLES: u32 = 500;
-/// The cases that keep a guest busy for another one's measurement: TAs loaded, sessions, storage.
+/// The cases that keep a guest busy for another's measurement: TA loading, sessions, storage.
 const LOAD: &str = "xtest -t regression 1004 1006 6001 6010";
-/// How often a measurement is repeated for which the other guest was not busy long enough.
+/// The most attempts at a measurement for which the other guest was not busy long enough.
 const TRIES: u32 = 3;
 
-/// Seconds on a host with nothing else to do; minutes beside builds.
+/// The most time for a boot: seconds on an idle host, minutes beside builds.
 const BOOT: Duration = Duration::from_secs(600);
 const MEASURE: Duration = Duration::from_secs(150);
 const SHORT_TALK: Duration = Duration::from_secs(30);
 const OFF: Duration = Duration::from_secs(60);
 
-/// How long xtest may take in all.
+/// Returns the most time for xtest as a whole.
 const fn patience(selection: &Selection) -> Duration {
     match selection {
         Selection::Default => Duration::from_secs(25 * 60),
@@ -38,7 +38,7 @@ const fn patience(selection: &Selection) -> Duration {
     }
 }
 
-/// How long one case may take: many times what the longest one of the selection takes.
+/// Returns the most time for one case: many times that of the selection's longest one.
 pub(super) const fn longest_case(selection: &Selection) -> Duration {
     match selection {
         Selection::Default => Duration::from_secs(6 * 60),
@@ -46,7 +46,7 @@ pub(super) const fn longest_case(selection: &Selection) -> Duration {
     }
 }
 
-/// From the machine's first instruction to its last.
+/// Executes the sequence, from the machine's start to its end.
 pub(super) fn run(running: &mut Running, plan: &Plan) -> Result<()> {
     let shared = plan.machine.wiring == Wiring::Multiplexed;
     let origin = plan
@@ -56,7 +56,7 @@ pub(super) fn run(running: &mut Running, plan: &Plan) -> Result<()> {
         .map(|baseline| baseline.origin.as_str());
     running.say(&origin.map_or_else(
         || "Booting".to_owned(),
-        |origin| format!("Booting; the cases that there must be are those of {origin}"),
+        |origin| format!("Booting; the expected cases are those of {origin}"),
     ));
     running.until("all guests to be ready", BOOT, |now| {
         now.guests.iter().all(|guest| guest.phase == Phase::Ready)
@@ -120,7 +120,7 @@ pub(super) fn run(running: &mut Running, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Whether a guest is inside xtest.
+/// Returns whether a guest is inside xtest.
 fn busy(now: &Running, guest: usize) -> bool {
     now.guests[guest]
         .runs
@@ -128,7 +128,7 @@ fn busy(now: &Running, guest: usize) -> bool {
         .is_some_and(|run| run.end.is_none() && run.current().is_some())
 }
 
-/// Whether a guest is through its first run.
+/// Returns whether a guest has ended its first run.
 fn tested(now: &Running, guest: usize) -> bool {
     now.guests[guest]
         .runs
@@ -162,8 +162,8 @@ impl Running {
         Ok(())
     }
 
-    /// Measures while others are busy. A figure for which no other guest was busy to the end is thrown
-    /// away; whether one was kept.
+    /// Measures while others are busy. A figure for which no other guest was busy to the end is
+    /// discarded; returns whether one was kept.
     fn measure_beside(&mut self, guest: usize) -> Result<bool> {
         self.measure(guest, BUSY, BUSY_SAMPLES)?;
         let others = 0..self.guests.len();
@@ -176,7 +176,8 @@ impl Running {
         Ok(kept)
     }
 
-    /// Waits for the end of every guest's first run. Who ends before another measures at once.
+    /// Waits for the end of every guest's first run. A guest that ends before another measures at
+    /// once.
     fn all_tests(&mut self, guests: &[usize], patience: Duration) -> Result<()> {
         let begin = self.session.now();
         loop {
@@ -209,7 +210,7 @@ impl Running {
         }
     }
 
-    /// Gives a guest its second figure if it has none yet.
+    /// Measures a guest's second figure beside a load, if the guest has none yet.
     fn measure_beside_a_load(&mut self, guest: usize, guests: &[usize]) -> Result<()> {
         let Some(&other) = guests.iter().find(|&&other| other != guest) else {
             return Ok(());
@@ -240,7 +241,7 @@ impl Running {
     }
 }
 
-/// Whether a guest's last run has not ended.
+/// Returns whether a guest's last run has not ended.
 fn busy_still(now: &Running, guest: usize) -> bool {
     now.guests[guest]
         .runs

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whole runs on a machine whose QEMU is a shell script that plays hypervisor and guests.
+//! Tests whole runs on a machine whose QEMU is a shell script that plays hypervisor and guests.
 
 use super::*;
 use crate::launch::{Firmware, Vm};
 use std::os::unix::fs::PermissionsExt;
 
-/// Plays two guests. Each line is one write, so that the two stay whole on the pipe. `$CASE` is how the
-/// second guest's case ends, `$LONG` how long each case takes.
+/// Plays two guests. Each line is one write, so that two of them stay whole on the pipe. `$CASE` is
+/// the result of the second guest's case; `$LONG` is how long each case takes.
 const FAKE: &str = r#"#!/bin/sh
 say() { printf "\\377\\00$1%s\\n" "$2"; }
 event() { say "$1" "@postern $2"; }
@@ -53,7 +53,7 @@ while IFS= read -r line; do
 done
 "#;
 
-/// Runs the script with variables set, and gives the report and the folder with what was written.
+/// Runs the script with variables set; returns the report and the folder with the files.
 fn play(variables: &str) -> (Report, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let qemu = folder.path().join("fake-qemu");
@@ -97,7 +97,7 @@ fn play(variables: &str) -> (Report, tempfile::TempDir) {
 }
 
 #[test]
-fn two_guests_are_measured_and_tested_to_the_end() {
+fn run_measures_and_tests_two_guests() {
     let (report, folder) = play("LONG=4");
     assert_eq!(report.why, [] as [String; 0]);
     assert!(report.passed());
@@ -126,8 +126,9 @@ fn two_guests_are_measured_and_tested_to_the_end() {
 }
 
 #[test]
-fn a_figure_counts_only_when_the_other_guest_was_busy_to_its_end() {
-    // Cases end before any measurement beside them does, so each is thrown away; the loads as well.
+fn figure_without_busy_neighbour_is_discarded() {
+    // Cases end before any measurement beside them does, so each measurement is discarded, also
+    // those beside a load.
     let (report, _folder) = play("LONG=0");
     assert!(!report.passed());
     let why = report.why.join("\n");
@@ -142,24 +143,24 @@ fn a_figure_counts_only_when_the_other_guest_was_busy_to_its_end() {
 }
 
 #[test]
-fn a_failed_case_fails_the_run_and_keeps_its_output() {
+fn failed_case_fails_run_with_its_output() {
     let (report, _folder) = play("CASE=failed EXIT=1");
     assert_eq!(report.why, ["b: 1 case failed: regression_1001"]);
     assert_eq!(report.guests[1].cases[0].log, ["why it failed"]);
 }
 
 #[test]
-fn a_dead_guest_ends_the_run_at_once() {
+fn crashed_guest_ends_run_at_once() {
     let (report, _folder) = play("DIES=2");
     let why = report.why.join("\n");
     assert!(
-        why.contains("guest b died") && why.contains("b: Kernel panic"),
+        why.contains("guest b crashed") && why.contains("b: Kernel panic"),
         "{why}"
     );
 }
 
 #[test]
-fn a_machine_that_ends_early_is_told_with_its_last_words() {
+fn early_end_of_machine_reports_its_last_output() {
     let (report, _folder) = play("echo 'no such machine' >&2; exit 1");
     let why = report.why.join("\n");
     assert!(
@@ -170,7 +171,7 @@ fn a_machine_that_ends_early_is_told_with_its_last_words() {
 }
 
 #[test]
-fn what_xtest_has_against_its_words_is_told_at_once() {
+fn rejected_xtest_arguments_end_run_at_once() {
     let begin = Instant::now();
     let (report, _folder) = play("SAYS='No test suite matches'");
     assert_eq!(
@@ -181,7 +182,7 @@ fn what_xtest_has_against_its_words_is_told_at_once() {
 }
 
 #[test]
-fn a_boot_error_is_told_in_the_words_of_the_description() {
+fn boot_error_uses_description_words() {
     let (report, _folder) = play(concat!(
         r#"printf '\377\000@postern {"event":"boot-error","text":"vm `a`: no arm64 Image at 0x48000000, where its "#,
         r#"multiboot,kernel module is said to be: have the boot loader place it there"}\n'; exit 0"#

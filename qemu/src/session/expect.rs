@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Waiting for one thing on one console.
+//! Waits for one item on one console.
 
 use super::{Item, Session, What};
 use crate::console::Channel;
@@ -20,8 +20,8 @@ pub struct Expectation<'a> {
 }
 
 impl Session {
-    /// Begins a wait of at most `within`. What other consoles say meanwhile is set aside for later
-    /// waits on them; what this one says before the awaited thing is passed over.
+    /// Begins a wait of at most `within`. Output of other consoles is set aside for later waits on
+    /// them; this console's output before the awaited item is skipped.
     pub const fn expect(&mut self, channel: Channel, within: Duration) -> Expectation<'_> {
         Expectation {
             session: self,
@@ -32,12 +32,13 @@ impl Session {
 }
 
 impl Expectation<'_> {
-    /// Waits for an item that `pick` makes something of; `what` names it in the error.
+    /// Waits for an item for which `pick` returns a value; `what` names it in the error.
     ///
     /// # Errors
     ///
-    /// It did not come in time, QEMU ended before, the guest's kernel died, the hypervisor says that
-    /// it cannot boot, or the wait was interrupted. The error has the console's last lines.
+    /// Fails when the item did not come in time, QEMU ended before, the guest's kernel crashed, the
+    /// hypervisor reports that it cannot boot, or the wait was interrupted. The error has the
+    /// console's last lines.
     pub fn find<T>(self, what: &str, mut pick: impl FnMut(&What) -> Option<T>) -> Result<T> {
         let Self {
             session,
@@ -86,12 +87,12 @@ impl Expectation<'_> {
         }
     }
 
-    /// Waits for an event of the guest's agent. An `error` event of the agent's fails the wait, unless
-    /// it is what `pick` looks for.
+    /// Waits for an event of the guest's agent. An `error` event of the agent fails the wait,
+    /// unless `pick` accepts it.
     ///
     /// # Errors
     ///
-    /// As [`Expectation::find`].
+    /// Fails as [`Expectation::find`] does.
     pub fn event<T>(self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> Result<T> {
         let found = self.find(what, |item| match item {
             What::Guest(event) => match (pick(event), event) {
@@ -103,16 +104,16 @@ impl Expectation<'_> {
         })?;
         match found {
             Ok(found) => Ok(found),
-            Err(text) => bail!("waiting for {what}, the guest reports: {text}"),
+            Err(text) => bail!("while waiting for {what}, the guest reported: {text}"),
         }
     }
 
-    /// Waits for an event of a bare-metal program. Its `{"event":"error","text":"…"}` fails the wait,
-    /// unless it is what `pick` looks for.
+    /// Waits for an event of a bare-metal program. Its `{"event":"error","text":"…"}` fails the
+    /// wait, unless `pick` accepts it.
     ///
     /// # Errors
     ///
-    /// As [`Expectation::find`].
+    /// Fails as [`Expectation::find`] does.
     pub fn program<T>(self, what: &str, mut pick: impl FnMut(&Value) -> Option<T>) -> Result<T> {
         let found = self.find(what, |item| match item {
             What::Program(event) => match pick(event) {
@@ -124,7 +125,7 @@ impl Expectation<'_> {
         })?;
         match found {
             Ok(found) => Ok(found),
-            Err(text) => bail!("waiting for {what}, the program reports: {text}"),
+            Err(text) => bail!("while waiting for {what}, the program reported: {text}"),
         }
     }
 
@@ -132,7 +133,7 @@ impl Expectation<'_> {
     ///
     /// # Errors
     ///
-    /// As [`Expectation::find`].
+    /// Fails as [`Expectation::find`] does.
     pub fn hypervisor<T>(
         self,
         what: &str,
@@ -148,7 +149,7 @@ impl Expectation<'_> {
     ///
     /// # Errors
     ///
-    /// As [`Expectation::find`].
+    /// Fails as [`Expectation::find`] does.
     pub fn answer(self, tag: &str) -> Result<Answer> {
         self.find(&format!("the answer to #{tag}"), |item| match item {
             What::Answer(answer) if answer.tag.as_deref() == Some(tag) => Some((**answer).clone()),
@@ -156,11 +157,11 @@ impl Expectation<'_> {
         })
     }
 
-    /// Waits for a line that contains a text, and gives the line.
+    /// Waits for a line that contains a text, and returns the line.
     ///
     /// # Errors
     ///
-    /// As [`Expectation::find`].
+    /// Fails as [`Expectation::find`] does.
     pub fn line(self, text: &str) -> Result<String> {
         self.find(&format!("a line with {text:?}"), |item| match item {
             What::Line(line) if line.contains(text) => Some(line.clone()),
@@ -168,11 +169,11 @@ impl Expectation<'_> {
         })
     }
 
-    /// Waits until the guest says that it is ready, be it Linux or a program.
+    /// Waits until the guest reports that it is ready, whether Linux or a program.
     ///
     /// # Errors
     ///
-    /// As [`Expectation::find`].
+    /// Fails as [`Expectation::find`] does.
     pub fn ready(self) -> Result<()> {
         let what = "the guest's \"ready\"";
         let is_program = match self.channel {
@@ -193,13 +194,13 @@ impl Expectation<'_> {
     }
 }
 
-/// Why there is no use in waiting on.
+/// Returns why waiting is useless after this item, if it is.
 fn hopeless(item: &Item, folder: &Path) -> Option<String> {
     match &item.what {
         What::Line(line) if matches!(item.channel, Channel::Vm(_)) => (trouble(line)
             == Some(Severity::Fatal))
-        .then(|| format!("the guest's kernel died: {line}")),
-        What::Line(line) if is_panic(line) => Some(format!("the hypervisor died: {line}")),
+        .then(|| format!("the guest's kernel crashed: {line}")),
+        What::Line(line) if is_panic(line) => Some(format!("the hypervisor panicked: {line}")),
         What::Hypervisor(HypervisorEvent::BootError { text }) => {
             Some(format!("the boot failed: {text}"))
         }
@@ -208,7 +209,7 @@ fn hopeless(item: &Item, folder: &Path) -> Option<String> {
     }
 }
 
-/// That QEMU has ended, with what it said itself.
+/// Says that QEMU has ended, with QEMU's own output.
 fn ended(folder: &Path) -> String {
     format!("QEMU ended{}", said(folder))
 }

@@ -4,7 +4,7 @@ use crate::launch::Firmware;
 use guest_agent::event::CaseState;
 use std::os::unix::fs::PermissionsExt;
 
-/// A machine whose QEMU is a shell script that plays the guests' part.
+/// Returns a machine whose QEMU is a shell script that plays the guests.
 fn machine(folder: &Path, script: &str) -> Machine {
     let qemu = folder.join("fake-qemu");
     std::fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).expect("written");
@@ -39,7 +39,7 @@ const A: Channel = Channel::Vm(1);
 const B: Channel = Channel::Vm(2);
 
 #[test]
-fn consoles_come_apart_into_items_and_logs() {
+fn output_splits_into_items_and_logs() {
     let folder = tempfile::tempdir().expect("a folder");
     let script = r#"
 printf 'NOTICE: BL1\n\377\000@postern {"event":"up","version":"0.1.0","cpus":4}\n'
@@ -93,9 +93,10 @@ printf '@postern {"event":"ca\n\377\000@postern {"event":"all-off"}\nlast'
 }
 
 #[test]
-fn what_is_sent_arrives_on_its_channel_and_answers_wait_for_their_turn() {
+fn input_reaches_its_channel_and_backlog_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
-    // The bytes that arrive are told in hexadecimal on the first VM's console; the second's spoke before.
+    // The first VM's console prints the bytes that arrive in hexadecimal; the second's has printed
+    // before.
     let script = r#"
 printf '\377\002early\n\377\001'
 head -c 12 | od -An -tx1
@@ -111,7 +112,7 @@ head -c 12 | od -An -tx1
         wire.split_whitespace().collect::<String>(),
         "73740aff01780affffff0279"
     );
-    // Said before, awaited later.
+    // A line that came before the wait is found.
     session.expect(B, SOON).line("early").expect("kept");
     let error = session
         .expect(B, SOON)
@@ -126,7 +127,7 @@ head -c 12 | od -An -tx1
 }
 
 #[test]
-fn a_wait_ends_when_there_is_no_hope() {
+fn hopeless_wait_ends_at_once() {
     let wait = |says: &str, within: Duration| {
         let folder = tempfile::tempdir().expect("a folder");
         let script = format!("printf '{says}'\nexec sleep 1000");
@@ -138,7 +139,7 @@ fn a_wait_ends_when_there_is_no_hope() {
     };
     let (error, quick) = wait(r"\377\001Kernel panic - not syncing: no init\n", PATIENCE);
     assert!(
-        quick && error.contains("the guest's kernel died"),
+        quick && error.contains("the guest's kernel crashed"),
         "{error}"
     );
     let (error, quick) = wait(
@@ -151,7 +152,7 @@ fn a_wait_ends_when_there_is_no_hope() {
     );
     let (error, quick) = wait(r"\377\000postern: panic on CPU 0: overflow\n", PATIENCE);
     assert!(
-        quick && error.contains("the hypervisor died: postern: panic"),
+        quick && error.contains("the hypervisor panicked: postern: panic"),
         "{error}"
     );
     let (error, quick) = wait(
@@ -159,16 +160,16 @@ fn a_wait_ends_when_there_is_no_hope() {
         PATIENCE,
     );
     assert!(
-        quick && error.contains("the guest reports: no TEE"),
+        quick && error.contains("the guest reported: no TEE"),
         "{error}"
     );
-    // Another guest's death is not this one's.
+    // Another guest's death does not end the wait.
     let (error, quick) = wait(r"\377\002Kernel panic - not syncing: b\n", BRIEF);
     assert!(!quick && error.contains("nothing in 2 s"), "{error}");
 }
 
 #[test]
-fn an_event_that_is_awaited_is_given() {
+fn awaited_event_is_returned() {
     let folder = tempfile::tempdir().expect("a folder");
     let script = r#"printf '\377\001@postern {"event":"pong","text":"x"}\n@postern {"event":"pong","text":"y"}\n'"#;
     let mut session =
@@ -189,7 +190,7 @@ fn an_event_that_is_awaited_is_given() {
 }
 
 #[test]
-fn a_program_s_events_have_no_form_of_their_own() {
+fn program_events_may_have_any_form() {
     let folder = tempfile::tempdir().expect("a folder");
     let script = r#"
 printf '\377\002@postern {"event":"ready","program":"p"}\n'
@@ -208,7 +209,10 @@ printf '@postern {"event":"attack","name":"17"}\n@postern {"event":"error","text
     assert_eq!(attack.expect("an attack"), "17");
     let error = session.expect(A, SOON).program("an attack", name);
     let error = format!("{:#}", error.expect_err("an error"));
-    assert!(error.contains("the program reports: \"no TEE\""), "{error}");
+    assert!(
+        error.contains("the program reported: \"no TEE\""),
+        "{error}"
+    );
     // The other VM runs Linux, whose agent has no such event.
     session
         .expect(B, SOON)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The monitor's terminal on the hypervisor's console.
+//! The terminal of the monitor, on the hypervisor's console.
 
 use crate::console::{Channel, plain};
 use crate::control::{PATIENCE, Wire};
@@ -7,22 +7,22 @@ use postern_ctl::told::{HypervisorEvent, MARK, Told};
 use postern_ctl::{Command, Entered, Terminal};
 use std::time::Instant;
 
-/// What every tag of this end begins with.
+/// The prefix of all tags of this terminal.
 const TAG: &str = "shell-";
 
 /// The terminal, and the way to the monitor.
 pub(super) struct Desk {
     terminal: Terminal,
     wire: Wire,
-    /// The number of the command that was sent last, and when its answer is late.
+    /// The number of the last command, and the time at which its answer is late.
     asked: u32,
     late: Option<Instant>,
-    /// The hypervisor listens.
+    /// Whether the hypervisor accepts commands.
     up: bool,
 }
 
 impl Desk {
-    /// A terminal with an empty line.
+    /// Returns a terminal with an empty line.
     pub(super) fn new(wire: Wire, names: Vec<String>) -> Self {
         let mut terminal = Terminal::new(names);
         terminal.hide(true);
@@ -35,22 +35,22 @@ impl Desk {
         }
     }
 
-    /// Another console is shown, or this one.
+    /// Hides the terminal while another console is shown, or shows it again.
     pub(super) fn hide(&mut self, hidden: bool) {
         self.terminal.hide(hidden);
     }
 
-    /// What shows the line that is edited.
+    /// Returns the bytes that draw the edited line.
     pub(super) fn line(&self) -> String {
         self.terminal.line()
     }
 
-    /// What shows whole lines of others above it.
+    /// Returns the bytes that draw whole lines above the edited one.
     pub(super) fn above(&self, text: &str) -> String {
         self.terminal.above(text)
     }
 
-    /// Takes keys; what the screen is to be told.
+    /// Takes keys; returns the bytes for the screen.
     pub(super) fn types(&mut self, keys: &[u8]) -> String {
         let mut screen = String::new();
         let entered = self.terminal.keys(keys, &mut screen);
@@ -58,10 +58,10 @@ impl Desk {
         screen
     }
 
-    /// Takes a line from the hypervisor. Returns what the screen shows.
+    /// Takes a line from the hypervisor; returns the bytes for the screen.
     pub(super) fn hear(&mut self, line: &str) -> String {
         match number(line) {
-            // Nobody waits for it any more.
+            // The command was given up or replaced.
             Some(number) if number != self.asked || self.late.is_none() => String::new(),
             Some(_) => {
                 let json = line
@@ -79,7 +79,7 @@ impl Desk {
         }
     }
 
-    /// Gives up on an answer that should have come; what the screen is to be told.
+    /// Gives up on an overdue answer; returns the bytes for the screen.
     pub(super) fn wait_no_longer(&mut self) -> Option<String> {
         let late = self.late?;
         (Instant::now() >= late).then(|| {
@@ -121,7 +121,7 @@ impl Desk {
     }
 }
 
-/// The number of the command that a line answers, if it is one of this terminal's.
+/// Returns the number of this terminal's command that a line answers, if it answers one.
 fn number(line: &str) -> Option<u32> {
     match Told::find(line) {
         Some(Ok(Told::Answer(answer))) => answer.tag?.strip_prefix(TAG)?.parse().ok(),

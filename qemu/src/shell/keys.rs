@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the user's keys mean.
+//! Interprets the user's keys.
 
 const PREFIX: u8 = 0x01;
 
-/// What to do about keys.
+/// The action for some keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Send them to the console that is shown.
+    /// Send the bytes to the console that is shown.
     Send(Vec<u8>),
-    /// Show the console of that number.
+    /// Show the console of this number.
     Switch(u8),
-    /// Say which keys there are.
+    /// Print the list of keys.
     Help,
-    /// Leave.
+    /// Leave the shell.
     Quit,
 }
 
@@ -23,7 +23,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Takes keys as they come.
+    /// Takes keys as they arrive; returns their actions.
     pub(super) fn feed(&mut self, keys: &[u8]) -> Vec<Action> {
         let mut actions = Vec::new();
         let mut plain = Vec::new();
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_behind_ctrl_a_are_ours_wherever_the_input_is_cut() {
+    fn keys_after_ctrl_a_are_commands_at_any_cut() {
         let input = b"ls\r\x012\x01aw\x01?\x01x";
         let expected = [
             Action::Send(b"ls\r".to_vec()),

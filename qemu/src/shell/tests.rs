@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// A QEMU that is a shell script, made in this folder, with one guest.
+/// Makes a QEMU that is a shell script, in this folder, with one guest.
 fn machine(folder: &Path, script: &str) -> Machine {
     let qemu = folder.join("fake-qemu");
     std::fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).expect("written");
@@ -31,7 +31,8 @@ fn machine(folder: &Path, script: &str) -> Machine {
     }
 }
 
-/// Connects a user who types nothing with a QEMU that is a shell script: why the machine did not end well.
+/// Runs a shell script as QEMU for a user who types nothing; returns why the machine did not end
+/// well.
 fn play(script: &str) -> (Option<String>, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("vm-old.log"), "of another system").expect("written");
@@ -42,7 +43,7 @@ fn play(script: &str) -> (Option<String>, tempfile::TempDir) {
     (failure, folder)
 }
 
-/// A line of the hypervisor's, as the script prints it.
+/// Returns a line of the hypervisor as the script prints it.
 fn says(line: &str) -> String {
     format!("printf '\\377\\000%s\\n' '{line}'\n")
 }
@@ -51,7 +52,7 @@ const UP: &str = r#"@postern {"event":"up","version":"0.1.0","cpus":4}"#;
 const ALL_OFF: &str = r#"@postern {"event":"all-off"}"#;
 
 #[test]
-fn a_machine_whose_guests_power_off_has_ended_well() {
+fn guest_power_off_is_a_good_end() {
     let (failure, folder) = play(&(says(UP) + &says(ALL_OFF)));
     assert_eq!(failure, None);
     assert!(
@@ -61,17 +62,17 @@ fn a_machine_whose_guests_power_off_has_ended_well() {
 }
 
 #[test]
-fn a_boot_error_is_told() {
+fn boot_error_is_reported() {
     let error = r#"@postern {"event":"boot-error","text":"no OP-TEE"}"#;
     let (failure, _folder) = play(&says(error));
     assert_eq!(failure.as_deref(), Some("the boot failed: no OP-TEE"));
-    // Also where it comes before the hypervisor has switched to its channel.
+    // The event also counts before the hypervisor has switched to its channel.
     let (failure, _folder) = play(&format!("echo '{error}'"));
     assert_eq!(failure.as_deref(), Some("the boot failed: no OP-TEE"));
 }
 
 #[test]
-fn qemu_s_own_errors_are_told() {
+fn qemu_error_is_reported() {
     let (failure, _folder) = play("echo 'unable to find CPU model' >&2; exit 1");
     let failure = failure.expect("a failure");
     assert!(
@@ -82,17 +83,15 @@ fn qemu_s_own_errors_are_told() {
 }
 
 #[test]
-fn a_machine_that_dies_has_not_powered_off() {
+fn hypervisor_panic_is_no_power_off() {
     let (failure, _folder) = play(&says(UP));
     assert!(failure.is_some_and(|why| why.contains("while guests were running")));
     let (failure, _folder) = play("echo NOTICE: BL1");
     assert!(failure.is_some_and(|why| why.contains("before Postern was up")));
     let (failure, _folder) = play(&(says(UP) + &says("postern: panic on CPU 0: overflow")));
-    assert!(
-        failure.is_some_and(
-            |why| why.contains("the hypervisor died: postern: panic on CPU 0: overflow")
-        )
-    );
+    assert!(failure.is_some_and(|why| {
+        why.contains("the hypervisor panicked: postern: panic on CPU 0: overflow")
+    }));
     let stopped = says("[    1.2] error: vm a: its memory is too small")
         + &says(r#"@postern {"event":"vm-off","vm":"a","reason":"error"}"#);
     let (failure, _folder) = play(&(says(UP) + &stopped + &says(ALL_OFF)));
@@ -102,7 +101,7 @@ fn a_machine_that_dies_has_not_powered_off() {
     );
 }
 
-/// A user at a terminal, which `script` makes, and on which this test runs once more.
+/// A user at a terminal that `script` makes, on which this test runs again.
 struct User {
     script: Child,
     keys: ChildStdin,
@@ -111,7 +110,7 @@ struct User {
 }
 
 impl User {
-    /// Has this shell command run on a terminal.
+    /// Runs this shell command on a terminal.
     fn at(command: &str) -> Self {
         let mut script = Command::new("script")
             .args(["-q", "-e", "-c", command, "/dev/null"])
@@ -143,12 +142,12 @@ impl User {
         places.filter(|place| *place == text).count()
     }
 
-    /// Waits until the terminal has shown this.
+    /// Waits until the terminal has shown this text.
     fn sees(&mut self, text: &[u8]) {
         self.sees_times(text, 1);
     }
 
-    /// Waits until the terminal has shown this so often.
+    /// Waits until the terminal has shown this text a number of times.
     fn sees_times(&mut self, text: &[u8], times: usize) {
         while self.times(text) < times {
             let Ok(bytes) = self.output.recv_timeout(Duration::from_secs(60)) else {
@@ -167,16 +166,16 @@ impl User {
 
 impl Drop for User {
     fn drop(&mut self) {
-        // Where the test has failed the other end still runs; without its terminal it ends.
+        // When the test has failed the other end still runs; without its terminal it ends.
         let _ = self.script.kill();
         let _ = self.script.wait();
     }
 }
 
-/// The environment variable that has a test run on a terminal, in this folder.
+/// The environment variable that tells a test to run on a terminal, in this folder.
 const FOLDER: &str = "POSTERN_TEST_SHELL_IN";
 
-/// Runs a test once more, on a terminal. Whether its settings come back is said at the end.
+/// Runs a test again, on a terminal. At the end the terminal's settings are compared.
 fn once_more(test: &str, folder: &Path) -> User {
     let program = std::env::current_exe().expect("this program");
     User::at(&format!(
@@ -190,22 +189,19 @@ fn once_more(test: &str, folder: &Path) -> User {
     ))
 }
 
-/// What is typed at a terminal goes to the guest as it is, Ctrl-C too, and comes back from nobody but the guest;
-/// Ctrl-A x leaves, and the terminal is as it was before.
+/// Keys go to the guest as they are, Ctrl-C too, and only the guest echoes them. Ctrl-A x leaves,
+/// and the terminal is as it was before.
 #[test]
-fn a_line_is_typed_on_a_terminal_and_a_key_leaves() {
+fn typed_line_reaches_guest_and_key_leaves() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         let folder = Path::new(&folder);
-        // A guest that echoes: what comes in for its channel goes out on it.
+        // The guest echoes: input on its channel is output on it.
         let machine = machine(folder, &(says(UP) + "printf '\\377\\001guest$ '; exec cat"));
         assert!(run(&machine, &folder.join("logs")).expect("a terminal"));
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let mut user = once_more(
-        "a_line_is_typed_on_a_terminal_and_a_key_leaves",
-        folder.path(),
-    );
+    let mut user = once_more("typed_line_reaches_guest_and_key_leaves", folder.path());
     user.sees(b"press Ctrl-A");
     user.sees(b"guest$ ");
     user.types(b"echo hello\r");
@@ -225,7 +221,7 @@ fn a_line_is_typed_on_a_terminal_and_a_key_leaves() {
     );
 }
 
-/// A hypervisor that answers orders, and says something before it does.
+/// Plays a hypervisor that prints something before it answers a command.
 const MONITOR: &str = r#"
 say() { printf "\\377\\000%s\\r\\n" "$*"; }
 E=$(printf '\377')
@@ -242,9 +238,10 @@ while IFS= read -r line; do
 done
 "#;
 
-/// The monitor's terminal: editing, completion, history and tables are here, and whole commands go to the hypervisor.
+/// Editing, completion, history and tables work in the monitor's terminal, and whole commands go to
+/// the hypervisor.
 #[test]
-fn commands_are_edited_on_a_terminal() {
+fn monitor_commands_are_edited_on_a_terminal() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         let folder = Path::new(&folder);
         let machine = machine(folder, &(says(UP) + MONITOR));
@@ -252,13 +249,14 @@ fn commands_are_edited_on_a_terminal() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let mut user = once_more("commands_are_edited_on_a_terminal", folder.path());
+    let mut user = once_more("monitor_commands_are_edited_on_a_terminal", folder.path());
     user.sees(b"press Ctrl-A");
     user.types(b"\x010");
-    // What the hypervisor said before is there.
+    // The hypervisor's earlier output is shown.
     user.sees(br#"@postern {"event":"up""#);
     user.sees(b"postern> ");
-    // Completed, from the middle, with a list of what fits, and a name that the tool knows.
+    // The command is completed, from the middle, with a list of candidates, and a name that the
+    // tool knows.
     user.types(b"sto\x01\x01vm \x05\t\t");
     user.sees(b"vm stop a");
     user.types(b"\r");
@@ -266,7 +264,7 @@ fn commands_are_edited_on_a_terminal() {
     user.sees(b"vm a was asked to shut down\r\n");
     user.types(b"vm st\t");
     user.sees(b"start  stop\r\n");
-    // Somebody else's command does not wait for the half line, and its answer is not shown here.
+    // A client's command does not wait for the half line, and its answer is not shown here.
     let list = crate::control::ctl("vm list", || Ok(folder.path().join("logs")));
     assert!(list.expect("answered").starts_with("NAME  STATE"));
     user.types(b"x\x15\x1b[A\r");
@@ -281,14 +279,14 @@ fn commands_are_edited_on_a_terminal() {
     user.types(b"\x01x");
     user.sees(b"settings restored");
     assert!(user.script.wait().expect("it ends").success());
-    // Half a line has never left the tool.
+    // The half line never left the tool.
     let log = std::fs::read_to_string(folder.path().join("logs/hypervisor.log")).expect("a log");
     assert!(!log.contains("heard"), "{log}");
 }
 
-/// Before the hypervisor is up nobody would answer.
+/// A command before the hypervisor is up waits: it would get no answer.
 #[test]
-fn commands_wait_for_the_boot() {
+fn monitor_commands_wait_for_boot() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         let folder = Path::new(&folder);
         let machine = machine(folder, "echo NOTICE: BL1; exec cat");
@@ -296,7 +294,7 @@ fn commands_wait_for_the_boot() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    let mut user = once_more("commands_wait_for_the_boot", folder.path());
+    let mut user = once_more("monitor_commands_wait_for_boot", folder.path());
     user.sees(b"NOTICE: BL1");
     user.types(b"\x010vm list\r");
     user.sees(b"monitor: the hypervisor has not booted yet\r\n");

@@ -2,7 +2,7 @@
 use super::*;
 use std::path::PathBuf;
 
-/// The start of an arm64 `Image`, as a kernel of `mib` MiB has it.
+/// Returns the start of an arm64 `Image` of a kernel of `mib` MiB.
 fn image(mib: u64, flags: u64) -> Vec<u8> {
     let mut image = vec![0; 4096];
     image[16..24].copy_from_slice(&(mib << 20).to_le_bytes());
@@ -17,7 +17,7 @@ fn gzipped(data: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// A file of the programs' folder, and the folder itself.
+/// A temporary folder with programs and files.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -47,7 +47,7 @@ impl Place {
         path
     }
 
-    /// What is wrong with the VM `a` that has these keys; the description lies in this place.
+    /// Returns the error for a VM `a` with these keys, in a description in this folder.
     fn complaint(&self, keys: &str) -> Option<String> {
         let file = self.file(
             "system.toml",
@@ -60,7 +60,7 @@ impl Place {
 }
 
 #[test]
-fn a_kernel_that_is_none_is_named_with_its_key_and_the_fix() {
+fn invalid_kernel_error_names_key_and_fix() {
     let place = Place::new();
     let mut zimage = vec![0; 100];
     zimage[36..40].copy_from_slice(b"\x18\x28\x6f\x01");
@@ -96,7 +96,7 @@ fn a_kernel_that_is_none_is_named_with_its_key_and_the_fix() {
             &zboot,
             &["EFI zboot", "tail -c +4097", "head -c 9 | gunzip > Image"],
         ),
-        (&[0x91; 300], &["no kind that is known"]),
+        (&[0x91; 300], &["unknown kind"]),
         (&image(40, 1), &["big-endian"]),
         (&old, &["image_size is 0"]),
     ];
@@ -113,7 +113,7 @@ fn a_kernel_that_is_none_is_named_with_its_key_and_the_fix() {
         .complaint("kernel = \"nowhere\"")
         .expect("a complaint");
     assert!(
-        missing.contains("No such file") && missing.contains("the folder of the description"),
+        missing.contains("No such file") && missing.contains("the description's folder"),
         "{missing}"
     );
     let folder = place.complaint("kernel = \"guests\"").expect("a complaint");
@@ -123,7 +123,7 @@ fn a_kernel_that_is_none_is_named_with_its_key_and_the_fix() {
 }
 
 #[test]
-fn an_initrd_that_linux_cannot_read_is_refused() {
+fn unreadable_initrd_is_an_error() {
     let place = Place::new();
     place.file("kernel", &image(40, 0));
     for (bytes, word) in [
@@ -139,7 +139,7 @@ fn an_initrd_that_linux_cannot_read_is_refused() {
             "{complaint}"
         );
     }
-    // A kernel of the user's own, and a program, take what they take.
+    // The check does not apply to a user's own kernel, or to a program.
     place.file("initrd", b"text\n");
     assert_eq!(
         place.complaint("kernel = \"kernel\"\ninitrd = \"initrd\""),
@@ -162,7 +162,7 @@ fn an_initrd_that_linux_cannot_read_is_refused() {
 }
 
 #[test]
-fn memory_that_does_not_hold_what_is_booted_is_too_little() {
+fn memory_below_need_of_boot_files_is_an_error() {
     let place = Place::new();
     place.file("kernel", &image(40, 0));
     place.file("initrd", &[b'0'; 3 << 20]);
@@ -188,7 +188,7 @@ fn memory_that_does_not_hold_what_is_booted_is_too_little() {
 }
 
 #[test]
-fn a_program_is_one_that_there_is() {
+fn unknown_program_error_lists_programs() {
     let place = Place::new();
     assert_eq!(place.complaint("program = \"bench\""), None);
     for name in ["bnech", "agent", "bare"] {
@@ -204,7 +204,7 @@ fn a_program_is_one_that_there_is() {
 }
 
 #[test]
-fn the_descriptions_that_come_along_name_files_that_are_there() {
+fn shipped_descriptions_name_existing_files() {
     let guests = crate::paths::Paths::discover()
         .expect("a checkout")
         .guests();
@@ -219,7 +219,7 @@ fn the_descriptions_that_come_along_name_files_that_are_there() {
 }
 
 #[test]
-fn machines_have_ram_for_more_than_the_guests() {
+fn machine_ram_must_hold_guests_and_hypervisor() {
     let two =
         "[[vm]]\nname = \"a\"\n[[vm]]\nname = \"b\"\n[[vm]]\nname = \"later\"\nautostart = false\n";
     let check = |mib: u64| {

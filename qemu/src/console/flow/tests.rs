@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Over the hypervisor's own code: its multiplexer, its questions and answers, and the PL011 that guests see.
+//! Tests flow control against the hypervisor's own code: its multiplexer, its questions and
+//! answers, and the guests' PL011.
 
 use super::*;
 use crate::console::Demux;
@@ -13,15 +14,15 @@ const DR: u64 = 0;
 const FR: u64 = 0x18;
 const FR_RXFE: u64 = 1 << 4;
 
-/// The UART's end of the machine, as `hypervisor/src/{control/input,console/guest}.rs` have it.
+/// The machine's end of the UART, as in `hypervisor/src/{control/input,console/guest}.rs`.
 struct Far {
     decoder: mux::Decoder,
     encoder: mux::Encoder,
     guests: Vec<(Pl011, Flow)>,
-    /// What the monitor got, and how much input was lost.
+    /// The bytes that the monitor got, and how much input was lost.
     monitor: Vec<u8>,
     lost: usize,
-    /// What goes back.
+    /// The bytes for the tool.
     line: Vec<u8>,
 }
 
@@ -69,7 +70,7 @@ impl Far {
         }
     }
 
-    /// A guest reads up to `most` bytes.
+    /// Lets a guest read up to `most` bytes.
     fn read(&mut self, index: usize, most: usize) -> Vec<u8> {
         let mut nowhere = Ring::<1>::new();
         let mut got = Vec::new();
@@ -86,7 +87,7 @@ impl Far {
         got
     }
 
-    /// What goes back, taken apart by the tool: only answers may.
+    /// Returns the bytes for the tool, which may be answers only.
     fn answers(&mut self) -> Vec<u8> {
         let mut answers = Vec::new();
         let mut demux = Demux::multiplexed();
@@ -99,7 +100,7 @@ impl Far {
     }
 }
 
-/// Numbers that look random and are the same each time.
+/// Reproducible pseudo-random numbers.
 struct Numbers(u64);
 
 impl Numbers {
@@ -112,7 +113,7 @@ impl Numbers {
     }
 }
 
-/// As a paste: every byte there is, the escape more often than by chance.
+/// Makes a paste of all byte values, with more escapes than by chance.
 fn paste(length: usize, numbers: &mut Numbers) -> Vec<u8> {
     (0..length)
         .map(|_| match numbers.below(300) {
@@ -123,7 +124,7 @@ fn paste(length: usize, numbers: &mut Numbers) -> Vec<u8> {
 }
 
 #[test]
-fn both_ends_speak_of_the_same_queue_and_channel() {
+fn queue_size_and_channel_of_both_ends_match() {
     assert_eq!(INITIAL, INPUT_QUEUE);
     assert_eq!(Channel::Flow.number(), Some(mux::Channel::FLOW.get()));
     assert_eq!(
@@ -132,9 +133,10 @@ fn both_ends_speak_of_the_same_queue_and_channel() {
     );
 }
 
-/// Pastes for several guests at once, each of which reads when it likes: everything arrives, in order.
+/// Pastes for several guests at once, each of which reads at its own pace, arrive whole and in
+/// order.
 #[test]
-fn nothing_is_lost_however_slowly_guests_read() {
+fn slow_readers_lose_no_input() {
     for seed in 0..20 {
         let mut numbers = Numbers(seed);
         let mut far = Far::new(3);
@@ -164,7 +166,7 @@ fn nothing_is_lost_however_slowly_guests_read() {
                 let read = far.read(index, most);
                 got[index].extend(read);
             }
-            // The answers come cut anywhere.
+            // The answers arrive cut anywhere.
             let answers = far.answers();
             let cut = numbers.below(answers.len() + 1);
             for part in [&answers[..cut], &answers[cut..]] {
@@ -182,7 +184,7 @@ fn nothing_is_lost_however_slowly_guests_read() {
 }
 
 #[test]
-fn without_waiting_for_room_most_of_a_paste_is_lost() {
+fn paste_without_flow_control_is_lost() {
     let mut far = Far::new(1);
     let mut mux = Mux::multiplexed();
     far.receive(&mux.encode(Channel::Vm(1), &[b'x'; 34_000]));
@@ -190,12 +192,12 @@ fn without_waiting_for_room_most_of_a_paste_is_lost() {
 }
 
 #[test]
-fn a_guest_that_never_reads_holds_up_nobody_else() {
+fn unread_input_of_one_guest_delays_no_other() {
     let mut far = Far::new(2);
     let mut sender = FlowControl::multiplexed();
     far.receive(&sender.send(Channel::Vm(1), &[b'x'; 100_000]).unwrap());
     assert_eq!(far.answers(), b"");
-    // What waits is the tool's business; the line carries the full queue and one question.
+    // The tool keeps what waits; the wire carries the full queue and one question.
     for _ in 0..100 {
         far.receive(&sender.send(Channel::Vm(1), b"more").unwrap());
     }
@@ -205,7 +207,7 @@ fn a_guest_that_never_reads_holds_up_nobody_else() {
     far.receive(&sender.send(Channel::Vm(2), b"ls\n").unwrap());
     assert_eq!(far.read(1, 100), b"ls\n");
     assert_eq!(sender.send(Channel::Vm(1), &vec![b'x'; LONGEST]), Err(Full));
-    // It comes to life: all goes on.
+    // The guest begins to read: everything goes on.
     let mut got = 1;
     while got < 100_400 {
         let read = far.read(0, 5000).len();
@@ -219,12 +221,12 @@ fn a_guest_that_never_reads_holds_up_nobody_else() {
 }
 
 #[test]
-fn little_input_needs_no_question() {
+fn input_within_room_asks_no_question() {
     let mut sender = FlowControl::multiplexed();
     let wire = sender.send(Channel::Vm(1), &[b'x'; INITIAL]).unwrap();
     assert_eq!(wire.len(), INITIAL + 2);
     assert_eq!(sender.send(Channel::Vm(1), b"y").unwrap(), [0xff, 0xfe, 1]);
-    // An answer that nobody waits for changes nothing.
+    // An answer without a question changes nothing.
     assert_eq!(sender.heard(&[2, 0, 16]), b"");
     assert_eq!(sender.heard(&[1, 0, 16]), [0xff, 1, b'y']);
     assert_eq!(

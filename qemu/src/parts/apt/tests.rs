@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What apt's output means. That apt itself is run rightly shows when parts are fetched.
+//! Tests the reading of apt's output. Fetching the parts tests the calls of apt itself.
 
 use super::*;
 
 #[test]
-fn print_uris_gives_files_and_sizes() {
+fn print_uris_output_gives_files_and_sizes() {
     let text = "\
 Reading package lists...
 'http://m/pool/z_1.3+b1_arm64.deb' zlib1g_1%3a1.3+b1_arm64.deb 85116 SHA256:ab
@@ -30,7 +30,7 @@ Need to get 85.1 kB
 }
 
 #[test]
-fn the_first_alternative_of_every_dependency_counts() {
+fn first_alternative_of_each_dependency_counts() {
     let text = "\
 Package: x
 Depends: libc6 (>= 2.38), libteec2:any, dracut | initramfs-tools, linux-binary-7.2 (= 7.2-1)
@@ -52,7 +52,7 @@ Suggests: libno
 }
 
 #[test]
-fn signatures_are_checked_against_the_named_keyring_only() {
+fn only_the_named_keyring_verifies() {
     let mirror = Mirror {
         uri: "http://m/debian".into(),
         keyring: "/k.gpg".into(),

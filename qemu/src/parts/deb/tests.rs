@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Packages made here, sound and damaged.
+//! Tests packages made here, valid and damaged.
 
 use super::*;
 use std::io::Write;
@@ -10,7 +10,7 @@ fn tar_of(files: &[(&str, tar::EntryType, &str)]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(*kind);
         header.set_mode(0o644);
-        // Set in the header itself: the builder refuses paths that lead out.
+        // The builder refuses paths that lead out, so the header is written directly.
         header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
         let data: &[u8] = match kind {
             tar::EntryType::Regular => text.as_bytes(),
@@ -89,7 +89,7 @@ fn read_bytes(deb: &[u8]) -> Result<Vec<Entry>> {
 }
 
 #[test]
-fn files_and_links_are_read_from_every_compression() {
+fn files_and_links_read_from_all_compressions() {
     let data = sample();
     let forms: [(&str, Vec<u8>); 3] = [
         ("data.tar", data.clone()),
@@ -107,7 +107,7 @@ fn files_and_links_are_read_from_every_compression() {
 }
 
 #[test]
-fn damage_is_told() {
+fn damaged_packages_are_errors() {
     let good = xz(&sample());
     let cut = &good[..good.len() / 2];
     let outside = tar_of(&[("./../etc/passwd", tar::EntryType::Regular, "x")]);
@@ -120,7 +120,7 @@ fn damage_is_told() {
         ),
         (
             &[("debian-binary", b"2.0\n"), ("data.tar.lzo", b"")],
-            "not known here",
+            "an unknown format",
         ),
         (
             &[("debian-binary", b"2.0\n"), ("data.tar", &outside)],

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Sources as Debian's installer, its container images and people write them.
+//! Tests sources as Debian's installer, container images and people write them.
 
 use super::*;
 
-/// The first mirror that a list of sources names.
+/// Returns the first mirror in a list of sources.
 fn debian(sources: Vec<Source>) -> Option<(String, Option<PathBuf>)> {
     let found = sources.into_iter().find(Source::is_debian)?;
     Some((found.uri, found.signed_by))
 }
 
 #[test]
-fn one_line_sources() {
+fn one_line_sources_parse() {
     let text = "\
 # deb cdrom:[Debian GNU/Linux 12]/ bookworm main
 deb cdrom:[Debian]/ bookworm main
@@ -34,7 +34,7 @@ deb http://short.example.org
 }
 
 #[test]
-fn deb822_sources() {
+fn deb822_sources_parse() {
     let text = "\
 Types: deb
 # a comment inside
@@ -67,7 +67,7 @@ signed-by:
 }
 
 #[test]
-fn only_a_mirror_of_debians_main_archive_will_do() {
+fn only_debian_main_archive_mirrors_count() {
     let of = |line: &str| debian(parse_lines(line)).is_some();
     assert!(of("deb http://m trixie-updates main"));
     assert!(of("deb http://m sid contrib main"));
@@ -79,7 +79,7 @@ fn only_a_mirror_of_debians_main_archive_will_do() {
 }
 
 #[test]
-fn both_formats_are_found_in_a_folder() {
+fn folder_may_mix_both_formats() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("sources.list.d")).unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How long the way into the TEE was, as bars on a logarithmic axis.
+//! Draws round-trip times to the TEE as bars on a logarithmic axis.
 
 use super::scale::Log;
 use super::svg::{Anchor, Svg};
@@ -11,11 +11,10 @@ use guest_agent::event::Latency;
 const IDLE_COLOUR: &str = "#2f6fb2";
 const BUSY_COLOUR: &str = "#d9822b";
 
-/// A row: what it belongs to, said once for the rows of it that follow each other; which row it is; its
-/// colour.
+/// A row: its group, which is printed once for consecutive rows; its name; its colour; its figures.
 type Row<'a> = (&'a str, &'a str, &'a str, &'a Latency);
 
-/// A picture of measurements alone: what each is of, how it differs from others of that, and its figures.
+/// Draws measurements alone: the group of each, its name within the group, and its figures.
 pub fn latency_picture(title: &str, note: &str, rows: &[(&str, String, &Latency)]) -> String {
     let mut last = None;
     let rows: Vec<Row<'_>> = rows
@@ -32,7 +31,7 @@ pub fn latency_picture(title: &str, note: &str, rows: &[(&str, String, &Latency)
     svg.finish(end)
 }
 
-/// The measurements of a run's guests.
+/// Draws the measurements of a run's guests.
 pub(super) fn of_guests(svg: &mut Svg, report: &Report, top: f64) -> f64 {
     let rows: Vec<Row<'_>> = report
         .guests

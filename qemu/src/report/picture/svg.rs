@@ -3,25 +3,25 @@
 
 use std::fmt::Write;
 
-/// Where a text's position is.
+/// The point of a text that its position refers to.
 #[derive(Clone, Copy, Debug)]
 pub enum Anchor {
-    /// Its left end.
+    /// The left end.
     Start,
-    /// Its middle.
+    /// The middle.
     Middle,
-    /// Its right end.
+    /// The right end.
     End,
 }
 
-/// A picture under way. Lengths are in pixels at 100 %.
+/// A picture in progress. Lengths are in pixels at 100 %.
 #[derive(Debug)]
 pub struct Svg {
     width: f64,
     body: String,
 }
 
-/// Text as XML wants it; control characters, which XML does not allow at all, go.
+/// Escapes a text for XML and drops control characters, which XML does not allow.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -38,7 +38,7 @@ pub fn escape(text: &str) -> String {
 }
 
 impl Svg {
-    /// An empty picture.
+    /// Returns an empty picture.
     pub const fn new(width: f64) -> Self {
         Self {
             width,
@@ -47,24 +47,24 @@ impl Svg {
     }
 
     fn element(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = self.body.write_fmt(text);
         self.body.push('\n');
     }
 
-    /// A filled rectangle.
+    /// Adds a filled rectangle.
     pub fn rect(&mut self, x: f64, y: f64, width: f64, height: f64, fill: &str) {
         self.rounded(x, y, width, height, 0.0, fill);
     }
 
-    /// A filled rectangle with round corners.
+    /// Adds a filled rectangle with round corners.
     pub fn rounded(&mut self, x: f64, y: f64, width: f64, height: f64, radius: f64, fill: &str) {
         self.element(format_args!(
             r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" rx="{radius}" fill="{fill}"/>"#
         ));
     }
 
-    /// A filled rectangle that says something when a mouse is over it.
+    /// Adds a filled rectangle with a tooltip.
     pub fn titled_rect(
         &mut self,
         x: f64,
@@ -80,21 +80,21 @@ impl Svg {
         ));
     }
 
-    /// A straight line.
+    /// Adds a straight line.
     pub fn line(&mut self, x1: f64, y1: f64, x2: f64, y2: f64, colour: &str, width: f64) {
         self.element(format_args!(
             r#"<line x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}" stroke="{colour}" stroke-width="{width}"/>"#
         ));
     }
 
-    /// A ring.
+    /// Adds a ring.
     pub fn dot(&mut self, x: f64, y: f64, radius: f64, fill: &str, colour: &str) {
         self.element(format_args!(
             r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}" fill="{fill}" stroke="{colour}" stroke-width="2"/>"#
         ));
     }
 
-    /// A line of text on the base line `y`.
+    /// Adds a line of text on the base line `y`.
     #[expect(
         clippy::too_many_arguments,
         reason = "what a text needs; a builder would say the same longer"
@@ -121,7 +121,7 @@ impl Svg {
         ));
     }
 
-    /// The whole file.
+    /// Returns the whole file.
     pub fn finish(self, height: f64) -> String {
         let Self { width, body } = self;
         format!(

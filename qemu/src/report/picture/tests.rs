@@ -3,14 +3,14 @@ use super::*;
 use crate::report::tests::example;
 
 #[test]
-fn the_picture_is_well_formed_and_shows_what_is_in_the_report() {
+fn picture_is_well_formed_and_shows_the_report() {
     let mut report = example();
     report.guests[0].name = "a<b>&\"c\"".into();
     let svg = picture(&report);
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
     assert!(svg.contains("a&lt;b&gt;&amp;&quot;c&quot;"));
     assert!(!svg.contains("NaN") && !svg.contains("inf"));
-    // Every case has its bar.
+    // Every case has a bar.
     let cases: usize = report.guests.iter().map(|guest| guest.cases.len()).sum();
     assert_eq!(svg.matches("<title>").count(), cases);
     assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
@@ -18,7 +18,7 @@ fn the_picture_is_well_formed_and_shows_what_is_in_the_report() {
 }
 
 #[test]
-fn nothing_is_needed_for_a_picture() {
+fn empty_report_gives_a_picture() {
     let mut report = example();
     for guest in &mut report.guests {
         guest.xtest = None;
@@ -32,7 +32,7 @@ fn nothing_is_needed_for_a_picture() {
 }
 
 #[test]
-fn numbers_are_grouped() {
+fn thousands_are_grouped() {
     for (number, text) in [
         (0, "0"),
         (999, "999"),
