@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the host may ask for: one command a line, words separated by blanks.
+//! Parses the host's commands: one command per line, words separated by blanks.
 
 use crate::latency::{Kind, Measurement, WARM_UP};
 
-/// A command.
+/// A command of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Run xtest with these arguments.
     Xtest(Vec<String>),
-    /// Measure the round trip into the TEE.
+    /// Measure the round trip to the TEE.
     Latency(Measurement),
     /// Ask the hypervisor's monitor through the second UART.
     Monitor(String),
@@ -20,7 +20,7 @@ pub enum Command {
     Reboot,
     /// Answer with the text.
     Ping(String),
-    /// Have the kernel write what its tasks do (`/proc/sysrq-trigger`) into the console.
+    /// Make the kernel write the state of its tasks (`/proc/sysrq-trigger`) to the console.
     SysRq(char),
 }
 
@@ -28,7 +28,7 @@ pub enum Command {
 pub const MAX_SAMPLES: u32 = 1_000_000;
 
 impl Command {
-    /// Parses a line. A blank line is no command.
+    /// Parses a line. A blank line gives `None`.
     ///
     /// # Errors
     ///
@@ -97,20 +97,20 @@ fn latency(rest: &str) -> Result<Command, String> {
     }))
 }
 
-/// What the kernel command line asks of the agent.
+/// The agent's settings on the kernel command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Words {
-    /// `postern.shell`: a shell first.
+    /// `postern.shell`: start a shell first.
     pub shell: bool,
-    /// `postern.auto=CMD,CMD`: these command lines first.
+    /// `postern.auto=CMD,CMD`: execute these command lines first.
     pub auto: Vec<String>,
-    /// `postern.hostname=NAME`.
+    /// `postern.hostname=NAME`: the guest's host name.
     pub hostname: Option<String>,
 }
 
 impl Words {
-    /// Picks the agent's words out of the kernel command line. In `postern.auto` a `+` stands for a
-    /// blank and a comma separates commands, since a blank would end the word.
+    /// Extracts the agent's settings from the kernel command line. In `postern.auto` a `+` stands
+    /// for a blank, which would end the word, and a comma separates commands.
     pub fn parse(command_line: &str) -> Self {
         let mut words = Self::default();
         for word in command_line.split_whitespace() {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_parsed_or_refused_with_a_reason() {
+    fn commands_parse_or_give_a_reason() {
         let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let good = [
             ("", None),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_command_line_gives_commands() {
+    fn kernel_command_line_gives_commands() {
         let words = Words::parse(
             "console=ttyAMA0 postern.auto=xtest+1001,,poweroff postern.shell postern.hostname=a quiet",
         );

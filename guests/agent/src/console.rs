@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The console: whole lines out, never mixed with the kernel's own.
+//! Writes whole lines to the console, never mixed with the kernel's own.
 //!
-//! The kernel's messages go to the same UART and would cut an event in two. So the kernel is told to
-//! print emergencies only, and its log is read from `/dev/kmsg` and written here, line by line, under
-//! the same lock as the events.
+//! The kernel's messages go to the same UART and would cut an event in two. So the agent makes the
+//! kernel print emergencies only, reads its log from `/dev/kmsg`, and writes it here line by line,
+//! under the same lock as the events.
 
 use crate::sys;
 use guest_agent::event::Event;
@@ -18,16 +18,16 @@ pub fn emit(event: &Event) {
     line(&event.line());
 }
 
-/// Tells the host of something wrong.
+/// Reports an error to the host.
 pub fn error(text: impl std::fmt::Display) {
     emit(&Event::Error {
         text: text.to_string(),
     });
 }
 
-/// Writes one line. A console that cannot be written to has nobody to tell about it.
+/// Writes one line. An error is ignored: there is no other place to report it.
 pub fn line(text: &str) {
-    // A thread that panicked while it wrote left at worst half a line.
+    // A thread that panicked while it wrote left at most half a line.
     let _guard = OUT
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -40,18 +40,19 @@ pub fn line(text: &str) {
         .and_then(|()| std::io::stdout().flush());
 }
 
-/// Makes the kernel's console our standard input, output and error, without echo: the host knows what
-/// it typed.
+/// Makes the kernel's console the standard input, output and error, without echo, which the host
+/// does not need.
 ///
 /// # Errors
 ///
-/// The console cannot be opened or set.
+/// Fails when the console cannot be opened or set.
 pub fn take_over() -> std::io::Result<()> {
     sys::become_stdio(&path())?;
     sys::set_echo(0, false)
 }
 
-/// The terminal behind `/dev/console`, which unlike that one can be a shell's controlling terminal.
+/// Returns the terminal behind `/dev/console`, which unlike that one can be a shell's controlling
+/// terminal.
 pub fn path() -> String {
     std::fs::read_to_string("/sys/class/tty/console/active")
         .ok()
@@ -64,14 +65,14 @@ pub fn path() -> String {
         .unwrap_or_else(|| "/dev/console".to_owned())
 }
 
-/// Takes the kernel's messages over from the kernel's own console output and passes them on for good,
-/// on a thread of its own. Messages that the kernel printed before are not repeated.
+/// Stops the kernel's own console output and forwards its messages from now on, on a thread of its
+/// own. Earlier messages are not repeated.
 pub fn forward_kernel_log() {
     let Ok(log) = sys::open_kernel_log_at_end("/dev/kmsg") else {
         error("/dev/kmsg cannot be read; kernel messages may cut events");
         return;
     };
-    // Level 1: only emergencies still reach the UART by themselves; a panic raises it again.
+    // Level 1: only emergencies still reach the UART directly; a panic raises the level again.
     if let Err(why) = std::fs::write("/proc/sys/kernel/printk", "1\n") {
         error(format_args!(
             "the kernel's console level could not be set: {why}"
@@ -88,7 +89,8 @@ pub fn forward_kernel_log() {
                         line(&text);
                     }
                 }
-                // EPIPE: messages were overwritten before they were read; the next read goes on.
+                // EPIPE: messages were overwritten before they were read; the next read continues
+                // after them.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
                     line("(kernel messages lost)");
                 }
@@ -99,8 +101,8 @@ pub fn forward_kernel_log() {
     });
 }
 
-/// A record of `/dev/kmsg` (`priority,sequence,microseconds,flags;text`) in the form in which the
-/// kernel prints it. `None` when it is no record, or debugging output.
+/// Formats a record of `/dev/kmsg` (`priority,sequence,microseconds,flags;text`) as the kernel
+/// prints it. Returns `None` when it is no record, or a debug message.
 fn kernel_line(record: &str) -> Option<String> {
     let (head, body) = record.split_once(';')?;
     let mut fields = head.split(',');
@@ -136,7 +138,7 @@ mod tests {
     use super::kernel_line;
 
     #[test]
-    fn kernel_records_become_the_lines_the_kernel_would_print() {
+    fn kmsg_records_become_console_lines() {
         let table = [
             (
                 "6,339,5140900,-;optee: initialized driver\n SUBSYSTEM=tee\n",

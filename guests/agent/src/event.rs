@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the guest tells the host: one event a line, `@postern ` and a JSON object.
+//! Events for the host: one per line, `@postern ` and a JSON object.
 
 use serde::{Deserialize, Serialize};
 
-/// The word in front of every event, by which the host tells it from the rest of the console.
+/// The mark in front of every event, which distinguishes it from other console output.
 pub const MARK: &str = "@postern ";
 
-/// How a case of xtest stands.
+/// The state of a case of xtest.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum CaseState {
-    /// It has begun.
+    /// The case has begun.
     Start,
-    /// It ended without a failure.
+    /// The case ended without a failure.
     Ok,
-    /// It ended with a failure, or xtest ended inside it.
+    /// The case ended with a failure, or xtest ended inside it.
     Failed,
-    /// It ended without a failure because it did nothing: what it tests is not there.
+    /// The case ended without a failure but did nothing: its subject does not exist here.
     Skipped,
 }
 
@@ -26,15 +26,15 @@ pub enum CaseState {
 pub enum Event {
     /// The guest reads commands.
     Ready {
-        /// `uname -r`.
+        /// The release of the kernel, `uname -r`.
         kernel: String,
-        /// CPUs online.
+        /// The number of CPUs online.
         cpus: usize,
-        /// Whether `/dev/tee0` is there.
+        /// Whether `/dev/tee0` exists.
         tee: bool,
         /// Whether `xtest` is in the image.
         xtest: bool,
-        /// Since the kernel started.
+        /// The time since the kernel's start.
         ms: u64,
     },
     /// xtest was started.
@@ -44,85 +44,87 @@ pub enum Event {
     },
     /// A case began or ended.
     Case {
-        /// `regression_1001`.
+        /// The case's name, such as `regression_1001`.
         name: String,
-        /// How it stands.
+        /// The case's state.
         state: CaseState,
-        /// How long it took.
+        /// The duration of the case.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ms: Option<u64>,
-        /// Titled parts it reported. (xtest counts its single checks only over the whole run.)
+        /// The number of titled parts that the case reported. (xtest counts its single checks only
+        /// over the whole run.)
         #[serde(default, skip_serializing_if = "Option::is_none")]
         subcases: Option<u32>,
-        /// How many of those failed.
+        /// The number of those parts that failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failed_subcases: Option<u32>,
     },
-    /// A line of xtest's own output: after the failed case it belongs to, or before the end, where no case tells it. Those
-    /// are failures that only the closing table has, and, of a run without cases, what xtest said instead.
+    /// A line of xtest's own output: after the failed case that it belongs to, or before the end of
+    /// the run where it belongs to no case. The latter are failures that only the closing table has
+    /// and, in a run without cases, xtest's other output.
     Log {
-        /// The line, cut where it is very long.
+        /// The line; a very long one is cut.
         line: String,
     },
     /// xtest ended.
     XtestEnd(XtestEnd),
-    /// A measurement of the round trip into the TEE.
+    /// The result of a measurement of the round trip to the TEE.
     Latency(Latency),
     /// The answer to `ping`.
     Pong {
-        /// What `ping` was given.
+        /// The argument of `ping`.
         text: String,
     },
-    /// A line of the hypervisor's answer to `monitor`.
+    /// A line of the monitor's answer to `monitor`.
     Monitor {
-        /// The line as it came.
+        /// The line as it arrived.
         line: String,
     },
     /// The answer to `monitor` is complete.
     MonitorEnd {
-        /// How many lines it had.
+        /// The number of lines.
         lines: u32,
     },
-    /// Something is wrong that the host should show.
+    /// An error that the host should show.
     Error {
-        /// What.
+        /// The error's text.
         text: String,
     },
     /// The guest powers off or restarts now.
     Bye,
 }
 
-/// What a run of xtest came to.
+/// The result of a run of xtest.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct XtestEnd {
-    /// Cases run to their end, as counted while they ran.
+    /// The number of cases that ended, as counted during the run.
     pub cases: u32,
-    /// Cases that failed.
+    /// The number of cases that failed.
     pub failed: u32,
-    /// Cases that found nothing to test.
+    /// The number of cases that found nothing to test.
     pub skipped: u32,
-    /// Single checks, from xtest's own closing table.
+    /// The number of single checks, from xtest's own closing table.
     pub subtests: u64,
-    /// Failed single checks, from the same table.
+    /// The number of failed single checks, from the same table.
     pub failed_subtests: u64,
-    /// Cases that xtest's closing table counts, or nothing when xtest ended without one.
+    /// The number of cases in xtest's closing table; `None` when xtest ended without one.
     pub table_cases: Option<u32>,
-    /// How long it took.
+    /// The duration of the run.
     pub ms: u64,
-    /// Its exit status, or minus the signal that ended it.
+    /// xtest's exit status, or the negative number of the signal that ended it.
     pub exit: i32,
-    /// When it began.
+    /// When the run began.
     pub start_ms: u64,
-    /// When it ended.
+    /// When the run ended.
     pub end_ms: u64,
 }
 
-/// A measurement of the round trip into the TEE. All times are nanoseconds.
+/// The result of a measurement of the round trip to the TEE. All times are nanoseconds.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Latency {
-    /// What the measurement was called.
+    /// The measurement's label.
     pub label: String,
-    /// Calls timed.
+    /// The number of calls.
     pub samples: u64,
     /// The fastest call.
     pub min_ns: u64,
@@ -132,33 +134,33 @@ pub struct Latency {
     pub p90_ns: u64,
     /// 99 of 100 calls were at most this long.
     pub p99_ns: u64,
-    /// 999 of 1,000 calls were at most this long; zero in reports of before it was told.
+    /// 999 of 1,000 calls were at most this long; zero in reports from before this field existed.
     #[serde(default)]
     pub p999_ns: u64,
     /// The slowest call.
     pub max_ns: u64,
-    /// The mean.
+    /// The mean time of a call.
     pub mean_ns: u64,
-    /// How long the measurement took.
+    /// The duration of the measurement.
     pub total_ns: u64,
-    /// What was measured, in words.
+    /// A description of the call.
     pub what: String,
 }
 
 impl Event {
-    /// Finds the event in a console line: behind the mark, which other output may stand before.
-    /// `None` when the line has no mark.
+    /// Finds the event in a console line. The mark may come after other output. Returns `None` when
+    /// the line has no mark.
     ///
     /// # Errors
     ///
-    /// There is a mark and no known event behind it: something has cut the line.
+    /// Fails when there is a mark but no known event after it: something has cut the line.
     pub fn find(line: &str) -> Option<Result<Self, serde_json::Error>> {
         let (_, json) = line.split_once(MARK)?;
         Some(serde_json::from_str(json.trim_end()))
     }
 
-    /// The console line for the event, without the newline. JSON escapes every control character, so
-    /// it is always one line.
+    /// Returns the console line for the event, without the newline. JSON escapes control
+    /// characters, so it is always one line.
     pub fn line(&self) -> String {
         let json = serde_json::to_string(self)
             .unwrap_or_else(|error| format!(r#"{{"event":"error","text":"event lost: {error}"}}"#));
@@ -171,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_one_line_of_the_agreed_form() {
+    fn event_is_one_line_of_marked_json() {
         let table = [
             (
                 Event::Case {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What Linux's input devices tell: records of `struct input_event` (`linux/input.h`).
+//! Reads records of Linux's input devices, `struct input_event` (`linux/input.h`).
 
 /// Bytes of a record on a 64-bit machine: a time of two 64-bit words, type, code and value.
 pub const RECORD: usize = 24;
@@ -20,7 +20,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// The record's fields.
+    /// Reads a record's fields.
     pub fn of(record: &[u8; RECORD]) -> Self {
         Self {
             kind: u16::from_ne_bytes([record[16], record[17]]),
@@ -29,7 +29,7 @@ impl Input {
         }
     }
 
-    /// Whether the power key goes down.
+    /// Returns whether the power key goes down.
     pub fn presses_power(self) -> bool {
         (self.kind, self.code, self.value) == (KEY, POWER, DOWN)
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_power_key_going_down_counts() {
+    fn only_power_key_down_presses_power() {
         let record = |kind: u16, code: u16, value: i32| {
             let mut record = [0xa5; RECORD];
             record[16..18].copy_from_slice(&kind.to_ne_bytes());
@@ -50,7 +50,7 @@ mod tests {
         };
         for (kind, code, value, presses) in [
             (1, 116, 1, true),
-            // Up again, held, the record that ends each report, another key, another type.
+            // Released, held, the record that ends each report, another key, another type.
             (1, 116, 0, false),
             (1, 116, 2, false),
             (0, 0, 0, false),

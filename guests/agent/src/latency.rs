@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The meter: how long a call into the TEE and back takes, seen by a program in the guest.
+//! Measures how long a call to the TEE and back takes, seen from a program in the guest.
 //!
-//! A call goes through the system call, Linux's driver, an SMC, the hypervisor and OP-TEE, and all the way
-//! back. [`call`] has the kinds of it, [`program`] what a person at a shell sees.
+//! A call goes through the system call, Linux's driver, an SMC, the hypervisor and OP-TEE, and all
+//! the way back. [`call`] has the kinds of calls, [`program`] the program for a shell.
 
 mod call;
 mod program;
@@ -17,23 +17,24 @@ use std::io::{Error, Result};
 use std::path::Path;
 use std::time::Duration;
 
-/// Calls before the first one that counts: session, caches and the driver's buffers are then in place.
+/// The calls before the first one that counts, which bring the session, caches and the driver's
+/// buffers into place.
 pub const WARM_UP: u32 = 50;
-/// A measurement ends here even when it has not timed all calls.
+/// The longest measurement; it ends then even if calls are left.
 const LONGEST: Duration = Duration::from_secs(60);
-/// The longest single call that the histogram tells apart from longer ones.
+/// The longest call that the histogram resolves.
 const LONGEST_CALL: Duration = Duration::from_secs(100);
 
-/// What is to be measured.
+/// The parameters of a measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Measurement {
-    /// What it is called.
+    /// The measurement's label.
     pub label: String,
-    /// How many calls are timed.
+    /// The number of calls to time.
     pub samples: u32,
-    /// Which call.
+    /// The kind of call.
     pub kind: Kind,
-    /// How many calls come before those.
+    /// The number of untimed calls before those.
     pub warm_up: u32,
 }
 
@@ -41,7 +42,7 @@ pub struct Measurement {
 ///
 /// # Errors
 ///
-/// The TEE cannot be reached, or answers something wrong.
+/// Fails when the TEE cannot be reached or answers wrongly.
 pub fn measure(device: &Path, measurement: &Measurement) -> Result<Latency> {
     let mut calls = Calls::prepare(device, measurement.kind)?;
     for _ in 0..measurement.warm_up {
@@ -54,7 +55,7 @@ pub fn measure(device: &Path, measurement: &Measurement) -> Result<Latency> {
     })
 }
 
-/// Times calls with a clock until there are enough, or [`LONGEST`] is over.
+/// Times calls with a clock until there are enough, or [`LONGEST`] has passed.
 fn record(
     measurement: &Measurement,
     mut clock: impl FnMut() -> Duration,
@@ -65,7 +66,7 @@ fn record(
         Histogram::new_with_bounds(1, nanoseconds(LONGEST_CALL), 3).map_err(Error::other)?;
     let begin = clock();
     let mut total = Duration::ZERO;
-    // The ends are kept beside the histogram, which rounds to three digits.
+    // The extremes are kept beside the histogram, which rounds to three digits.
     let (mut shortest, mut longest) = (u64::MAX, 0);
     while histogram.len() < u64::from(measurement.samples) && total < LONGEST {
         let time = nanoseconds(call()?);
@@ -110,7 +111,7 @@ mod tests {
         }
     }
 
-    /// 1,000 calls: 989 of 1 ms, 10 of 10 ms, one of 5 s.
+    /// Returns a report of 1,000 calls: 989 of 1 ms, 10 of 10 ms, one of 5 s.
     fn example() -> Latency {
         let mut calls = (0..1000).map(|call| match call {
             17 => Duration::from_secs(5),
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_those_of_the_calls() {
+    fn percentiles_match_the_calls() {
         let report = example();
         assert_eq!(report.samples, 1000);
         assert_eq!(report.min_ns, 1_000_000);
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_tee_ends_the_measurement_in_time() {
+    fn slow_tee_ends_measurement_at_time_limit() {
         let mut now = Duration::ZERO;
         let clock = || {
             now += Duration::from_secs(7);
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_call_is_no_measurement() {
+    fn failing_call_fails_measurement() {
         let failed = record(
             &measurement(10),
             || Duration::ZERO,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The language between the guests' first process and the host tool, for both of them.
+//! The protocol between the guests' first process and the host tool, for both ends.
 
 pub mod event;
 pub mod input;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What runs in Postern's Linux guests.
+//! The program in Postern's Linux guests.
 //!
-//! One static program with three faces, chosen by the name it is started under:
+//! One static program with three functions, chosen by the name under which it is started:
 //!
-//! - `/init`: the guest's first process. It makes the system usable ([`init`]), announces itself with a
-//!   `ready` event on the console and then carries out command lines ([`command`]): it runs `xtest` and
-//!   tells each case's result as it comes ([`xtest`]), measures the way into the TEE and back
-//!   ([`latency`]), gives a shell, powers off.
-//! - `tee-latency`: the meter alone, for people at a shell prompt.
+//! - `/init`: the guest's first process. It sets the system up ([`init`]), sends a `ready` event to
+//!   the console and then executes command lines ([`command`]): it runs `xtest` and reports each
+//!   case's result at once ([`xtest`]), measures the round trip to the TEE ([`latency`]), starts a
+//!   shell, powers off.
+//! - `tee-latency`: the measurement alone, for users at a shell.
 //! - `postern-ctl`: the hypervisor's monitor, in a privileged guest ([`postern_ctl`]).
 //!
-//! What the guest tells the host is one JSON object a line behind the word `@postern` ([`guest_agent::event`]).
+//! An event for the host is one JSON object per line after the mark `@postern`
+//! ([`guest_agent::event`]).
 
 mod command;
 mod console;

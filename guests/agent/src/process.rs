@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Children of the first process. Whatever dies in the system is inherited by it and must be reaped;
-//! the statuses of the children that it started itself must find the thread that waits for them.
+//! Children of the first process. It inherits all orphans of the system and must reap them; the
+//! status of a child that it started itself must reach the thread that waits for it.
 
 use crate::sys;
 use std::collections::HashMap;
@@ -12,35 +12,37 @@ use std::time::Duration;
 
 static WAITED_FOR: LazyLock<Mutex<HashMap<u32, Sender<i32>>>> = LazyLock::new(Mutex::default);
 
-/// A child of ours that runs, or has ended.
+/// A child that runs or has ended.
 pub struct Running {
     status: Receiver<i32>,
 }
 
-/// Starts a program whose end somebody will wait for.
+/// Starts a program; [`Running::wait`] returns its status.
 ///
 /// # Errors
 ///
-/// It cannot be started.
+/// Fails when the program cannot be started.
 pub fn spawn(command: &mut Command) -> Result<Running> {
     let (sender, status) = channel();
-    // Held across the start, so that the reaper cannot see the end of a child that is not yet listed.
+    // Locked during the start, so that the reaper cannot see the end of a child that is not yet
+    // listed.
     let mut waited_for = WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner);
-    // The handle is let go: std's own wait would find nothing, the reaper gets the status.
+    // The handle is dropped: std's own wait would find nothing, because the reaper takes the
+    // status.
     let child = command.spawn()?;
     waited_for.insert(child.id(), sender);
     Ok(Running { status })
 }
 
 impl Running {
-    /// Waits for the end: the exit status, or minus the signal.
+    /// Waits for the end; returns the exit status or the negative signal number.
     pub fn wait(&self) -> i32 {
-        // The sender goes away without a word only when the reaper has died.
+        // The sender disappears without a value only when the reaper has panicked.
         self.status.recv().unwrap_or(-1)
     }
 }
 
-/// Reaps for good, on a thread of its own.
+/// Reaps children for the rest of the system's life, on a thread of its own.
 pub fn reap() {
     std::thread::spawn(|| {
         loop {
@@ -51,11 +53,11 @@ pub fn reap() {
                         .unwrap_or_else(PoisonError::into_inner)
                         .remove(&pid);
                     if let Some(waiter) = waiter {
-                        // Nobody listening any more is fine.
+                        // The waiting thread may have gone.
                         let _ = waiter.send(sys::exit_code(status));
                     }
                 }
-                // No child at the moment.
+                // There is no child at the moment.
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         }

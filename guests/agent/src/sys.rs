@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The system calls that the standard library does not have, as safe functions.
+//! Safe functions for system calls that the standard library lacks.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -22,11 +22,11 @@ fn c_string(bytes: impl Into<Vec<u8>>) -> Result<CString> {
     CString::new(bytes).map_err(|_| Error::from(std::io::ErrorKind::InvalidInput))
 }
 
-/// Mounts a file system without a device, `mount -t KIND KIND TARGET`.
+/// Mounts a file system without a device: `mount -t KIND KIND TARGET`.
 ///
 /// # Errors
 ///
-/// As mount(2).
+/// Fails as mount(2) does.
 pub fn mount(kind: &str, target: &Path, options: &str) -> Result<()> {
     let kind = c_string(kind)?;
     let target = c_string(target.as_os_str().as_bytes())?;
@@ -48,23 +48,23 @@ pub fn mount(kind: &str, target: &Path, options: &str) -> Result<()> {
 ///
 /// # Errors
 ///
-/// As sethostname(2).
+/// Fails as sethostname(2) does.
 pub fn set_hostname(name: &str) -> Result<()> {
     // SAFETY: the pointer and the length are those of a live string, which the call only reads.
     check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }).map(drop)
 }
 
-/// `uname -r`.
+/// Returns the kernel's release, as `uname -r` prints it.
 pub fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
         .map_or_else(|_| "unknown".into(), |s| s.trim().into())
 }
 
-/// Loads a kernel module from a file; one that is already there is fine.
+/// Loads a kernel module from a file; a module that is already loaded is no error.
 ///
 /// # Errors
 ///
-/// As finit_module(2), or the file cannot be opened.
+/// Fails as finit_module(2) does, or when the file cannot be opened.
 pub fn load_module(path: &Path) -> Result<()> {
     let file = File::open(path)?;
     // SAFETY: finit_module(fd, parameters, flags) with an open descriptor, an empty C string and no flags;
@@ -77,11 +77,11 @@ pub fn load_module(path: &Path) -> Result<()> {
     }
 }
 
-/// Brings the loopback interface up; the kernel gives it 127.0.0.1 by itself.
+/// Brings the loopback interface up; the kernel itself gives it 127.0.0.1.
 ///
 /// # Errors
 ///
-/// As socket(2) or ioctl(2).
+/// Fails as socket(2) or ioctl(2) does.
 pub fn loopback_up() -> Result<()> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
     // SAFETY: `ifreq` is a plain C structure for which all zeroes is a valid value.
@@ -109,7 +109,7 @@ pub fn loopback_up() -> Result<()> {
     .map(drop)
 }
 
-/// What ends a guest.
+/// The way in which a guest ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Power off.
@@ -118,7 +118,7 @@ pub enum End {
     Restart,
 }
 
-/// Writes everything out and powers off or restarts. Returns only when that failed.
+/// Syncs the file systems and powers off or restarts. Returns only on failure.
 pub fn end(how: End) -> Error {
     let command = match how {
         End::Off => libc::RB_POWER_OFF,
@@ -136,7 +136,7 @@ pub fn end(how: End) -> Error {
 ///
 /// # Errors
 ///
-/// It cannot be opened or duplicated.
+/// Fails when the terminal cannot be opened or duplicated.
 pub fn become_stdio(path: &str) -> Result<()> {
     let terminal = OpenOptions::new()
         .read(true)
@@ -162,7 +162,7 @@ pub fn become_stdio(path: &str) -> Result<()> {
 ///
 /// # Errors
 ///
-/// As tcgetattr(3); not a terminal.
+/// Fails as tcgetattr(3) does, among others when it is no terminal.
 pub fn set_echo(terminal: RawFd, on: bool) -> Result<()> {
     // SAFETY: `termios` is a plain C structure for which all zeroes is a valid value.
     let mut settings: libc::termios = unsafe { std::mem::zeroed() };
@@ -178,12 +178,12 @@ pub fn set_echo(terminal: RawFd, on: bool) -> Result<()> {
     check(unsafe { libc::tcsetattr(terminal, libc::TCSANOW, &raw const settings) }).map(drop)
 }
 
-/// In a new child: a session of its own, with its standard input as controlling terminal. Calls only
-/// what is safe between fork and exec.
+/// Gives a new child its own session, with its standard input as controlling terminal. Calls only
+/// functions that are safe between fork and exec.
 ///
 /// # Errors
 ///
-/// As setsid(2) or ioctl(2).
+/// Fails as setsid(2) or ioctl(2) does.
 pub fn own_terminal_session() -> Result<()> {
     // SAFETY: no memory is passed.
     check(unsafe { libc::setsid() })?;
@@ -191,11 +191,11 @@ pub fn own_terminal_session() -> Result<()> {
     check(unsafe { libc::ioctl(0, libc::TIOCSCTTY as _, 0) }).map(drop)
 }
 
-/// Waits for any child to end: its process id and its status as of waitpid(2).
+/// Waits for any child to end; returns its process ID and its status as of waitpid(2).
 ///
 /// # Errors
 ///
-/// ECHILD when there is no child.
+/// Fails with ECHILD when there is no child.
 pub fn wait_any() -> Result<(u32, i32)> {
     let mut status = 0;
     // SAFETY: the pointer is to an integer that the call fills in.
@@ -203,7 +203,8 @@ pub fn wait_any() -> Result<(u32, i32)> {
     Ok((pid.unsigned_abs(), status))
 }
 
-/// An exit status, or minus the signal that ended the process.
+/// Returns the exit status in a status, or the negative number of the signal that ended the
+/// process.
 pub fn exit_code(status: i32) -> i32 {
     if libc::WIFEXITED(status) {
         libc::WEXITSTATUS(status)
@@ -212,11 +213,11 @@ pub fn exit_code(status: i32) -> i32 {
     }
 }
 
-/// Opens the kernel's log behind its last message.
+/// Opens the kernel's log after its last message.
 ///
 /// # Errors
 ///
-/// It cannot be opened or positioned.
+/// Fails when the log cannot be opened or positioned.
 pub fn open_kernel_log_at_end(path: &str) -> Result<File> {
     let mut log = File::open(path)?;
     log.seek(SeekFrom::End(0))?;
@@ -236,17 +237,17 @@ fn clock(which: libc::clockid_t) -> Duration {
     )
 }
 
-/// Milliseconds of `CLOCK_MONOTONIC`: since the kernel started.
+/// Returns the milliseconds of `CLOCK_MONOTONIC`, which counts from the kernel's start.
 pub fn monotonic_ms() -> u64 {
     u64::try_from(clock(libc::CLOCK_MONOTONIC).as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `CLOCK_MONOTONIC_RAW`: the counter itself, which nobody slews.
+/// Returns the time of `CLOCK_MONOTONIC_RAW`: the counter itself, which is never adjusted.
 pub fn raw_time() -> Duration {
     clock(libc::CLOCK_MONOTONIC_RAW)
 }
 
-/// An ioctl(2) on a structure that it reads and may write.
+/// Calls ioctl(2) on a structure that it reads and may write.
 ///
 /// # Safety
 ///
@@ -255,7 +256,7 @@ pub fn raw_time() -> Duration {
 ///
 /// # Errors
 ///
-/// As ioctl(2).
+/// Fails as ioctl(2) does.
 pub unsafe fn ioctl<T>(file: &File, request: u32, argument: &mut T) -> Result<libc::c_int> {
     // SAFETY: the caller vouches for the structure and what it points to.
     check(unsafe { libc::ioctl(file.as_raw_fd(), request as _, std::ptr::from_mut(argument)) })
@@ -266,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_tell_exits_from_signals() {
+    fn exit_code_distinguishes_exits_and_signals() {
         // The encoding of waitpid(2) on Linux: exit status in bits 8..16, signal in bits 0..7.
         for (status, code) in [(0, 0), (0x0100, 1), (0xff00, 255), (9, -9), (0x8b, -11)] {
             assert_eq!(exit_code(status), code, "{status:#x}");
@@ -274,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_go_forward() {
+    fn clocks_are_monotonic() {
         let (raw, mono) = (raw_time(), monotonic_ms());
         std::thread::sleep(Duration::from_millis(2));
         assert!(raw_time() > raw);

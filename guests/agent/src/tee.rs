@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A client of `/dev/tee0` that needs no library: sessions, invocations and shared memory, with the
+//! A client of `/dev/tee0` without libraries: sessions, invocations and shared memory, with the
 //! structures of `linux/tee.h`.
 
 use crate::sys;
@@ -8,19 +8,19 @@ use std::io::{Error, Result};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 
-/// Whose session it is to be.
+/// The UUID of an application.
 #[derive(Clone, Copy, Debug)]
 pub struct Uuid(pub [u8; 16]);
 
-/// OP-TEE's own tests (`PTA_INVOKE_TESTS_UUID`, d96a5b40-c3e5-21e3-8794-1002a5d5c61b), a pseudo TA: part
-/// of OP-TEE itself, so that opening it loads nothing through the supplicant.
+/// OP-TEE's own tests (`PTA_INVOKE_TESTS_UUID`, d96a5b40-c3e5-21e3-8794-1002a5d5c61b), a pseudo TA.
+/// It is part of OP-TEE itself, so the supplicant loads nothing.
 pub const INVOKE_TESTS: Uuid = Uuid([
     0xd9, 0x6a, 0x5b, 0x40, 0xc3, 0xe5, 0x21, 0xe3, 0x87, 0x94, 0x10, 0x02, 0xa5, 0xd5, 0xc6, 0x1b,
 ]);
 /// `PTA_INVOKE_TESTS_CMD_PARAMS`: with one in/out value, a becomes a + b.
 pub const INVOKE_TESTS_PARAMS: u32 = 1;
-/// A command that the pseudo TA does not have. It looks at no parameter then and answers
-/// [`BAD_PARAMETERS`], for which OP-TEE does all that it does for any command.
+/// A command that the pseudo TA does not have. It then reads no parameter and answers
+/// [`BAD_PARAMETERS`]; OP-TEE's work for the call is the same as for any command.
 pub const INVOKE_TESTS_NONE: u32 = 0x1234;
 /// OP-TEE's statistics (`STATS_UUID`, d96a5b40-e2c7-b1af-8794-1002a5d5c61b), a pseudo TA.
 pub const STATS: Uuid = Uuid([
@@ -35,7 +35,7 @@ pub const CRYPT: Uuid = Uuid([
 
 /// `TEE_ERROR_BAD_PARAMETERS`.
 pub const BAD_PARAMETERS: u32 = 0xffff_0006;
-/// `TEEC_ORIGIN_TRUSTED_APP`: neither Linux nor OP-TEE's core answered, but who was asked.
+/// `TEEC_ORIGIN_TRUSTED_APP`: the application itself answered, and not Linux or OP-TEE's core.
 pub const ORIGIN_APPLICATION: u32 = 4;
 
 /// `TEE_IOCTL_PARAM_ATTR_TYPE_VALUE_OUTPUT`.
@@ -59,13 +59,13 @@ pub struct Param {
     attr: u64,
     /// The first word of a value.
     pub a: u64,
-    /// The second one.
+    /// The second word of a value.
     pub b: u64,
     c: u64,
 }
 
 impl Param {
-    /// A value that goes in and comes out.
+    /// Returns an input and output value.
     pub fn value(a: u64, b: u64) -> Self {
         Self {
             attr: VALUE_INOUT,
@@ -75,7 +75,7 @@ impl Param {
         }
     }
 
-    /// A value that comes out.
+    /// Returns an output value.
     pub fn output() -> Self {
         Self {
             attr: VALUE_OUTPUT,
@@ -83,7 +83,7 @@ impl Param {
         }
     }
 
-    /// The first bytes of shared memory, to read and to write.
+    /// Returns a reference to the first bytes of shared memory, to read and to write.
     pub fn memory(memory: &Memory, bytes: u64) -> Self {
         Self {
             attr: MEMREF_INOUT,
@@ -108,7 +108,8 @@ struct OpenArg {
     num_params: u32,
 }
 
-/// `struct tee_ioctl_invoke_arg` with four parameters, as GlobalPlatform's client library always sends.
+/// `struct tee_ioctl_invoke_arg` with four parameters, the number that GlobalPlatform's client
+/// library always sends.
 #[repr(C)]
 #[derive(Default)]
 struct InvokeArg {
@@ -147,30 +148,30 @@ const OPEN_SESSION: u32 = read_request::<BufData>(2);
 const INVOKE: u32 = read_request::<BufData>(3);
 const CLOSE_SESSION: u32 = read_request::<CloseArg>(5);
 
-/// The device, open. Its sessions end with it.
+/// The open device. Dropping it closes its sessions.
 pub struct Device(File);
 
 /// A session, by the driver's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session(u32);
 
-/// Memory that is shared with the TEE, registered as long as this is there.
+/// Memory that is shared with the TEE, registered until this value is dropped.
 pub struct Memory {
     id: u64,
     _file: OwnedFd,
 }
 
-/// What the TEE answered.
+/// An answer of the TEE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// `TEEC_SUCCESS` is zero.
+    /// The result; `TEEC_SUCCESS` is zero.
     pub code: u32,
-    /// Who answered.
+    /// The origin of the result.
     pub origin: u32,
 }
 
 impl Answer {
-    /// An error unless it is as wanted.
+    /// Returns an error unless the answer is the expected one.
     fn wanted(self, what: &str, code: u32) -> Result<()> {
         let origin = self.origin;
         if self.code != code {
@@ -193,7 +194,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// As open(2).
+    /// Fails as open(2) does.
     pub fn open(path: &Path) -> Result<Self> {
         OpenOptions::new()
             .read(true)
@@ -202,11 +203,11 @@ impl Device {
             .map(Self)
     }
 
-    /// Opens a session, without parameters, as nobody in particular.
+    /// Opens a session without parameters, with the public login.
     ///
     /// # Errors
     ///
-    /// The ioctl fails, or the TEE refuses (its code and who refused).
+    /// Fails when the ioctl fails or the TEE refuses; the error has the result and its origin.
     pub fn open_session(&self, application: Uuid) -> Result<Session> {
         let mut argument = OpenArg {
             uuid: application.0,
@@ -231,18 +232,19 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// The ioctl fails.
+    /// Fails when the ioctl fails.
     pub fn close_session(&self, session: Session) -> Result<()> {
         let mut argument = CloseArg { session: session.0 };
         // SAFETY: TEE_IOC_CLOSE_SESSION takes a `tee_ioctl_close_session_arg`, which has no pointers.
         unsafe { sys::ioctl(&self.0, CLOSE_SESSION, &mut argument).map(drop) }
     }
 
-    /// Invokes a command, whose answer must be `code`. Values that come out are in the parameters then.
+    /// Invokes a command, whose answer must be `code`. Output values are then in the parameters.
     ///
     /// # Errors
     ///
-    /// The ioctl fails, or the TEE answers something else (its code and who answered).
+    /// Fails when the ioctl fails or the TEE answers otherwise; the error has the result and its
+    /// origin.
     pub fn invoke(
         &self,
         session: Session,
@@ -276,7 +278,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// The ioctl fails.
+    /// Fails when the ioctl fails.
     pub fn allocate(&self, bytes: u64) -> Result<Memory> {
         let mut argument = AllocData {
             size: bytes,
@@ -296,12 +298,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn structures_and_numbers_are_those_of_the_kernel_header() {
+    fn structures_and_numbers_match_the_kernel_header() {
         assert_eq!(size_of::<Param>(), 32);
         assert_eq!(size_of::<OpenArg>(), 56);
         assert_eq!(size_of::<InvokeArg>(), 24 + 4 * 32);
-        // `_IOWR(0xa4, 1, struct tee_ioctl_shm_alloc_data)`, then what `_IOR(0xa4, 2, struct
-        // tee_ioctl_buf_data)` and the like come to.
+        // `_IOWR(0xa4, 1, struct tee_ioctl_shm_alloc_data)`, then the values of `_IOR(0xa4, 2,
+        // struct tee_ioctl_buf_data)` and similar ones.
         assert_eq!(ALLOC, 0xc010_a401);
         assert_eq!(OPEN_SESSION, 0x8010_a402);
         assert_eq!(INVOKE, 0x8010_a403);
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_no_tee_is_an_error() {
+    fn device_without_tee_is_an_error() {
         let null = Device::open(Path::new("/dev/null")).expect("there is always one");
         assert!(null.open_session(INVOKE_TESTS).is_err());
         assert!(null.close_session(Session(1)).is_err());
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_from_who_was_asked() {
+    fn answer_must_come_from_the_application() {
         let answer = |code, origin| Answer { code, origin };
         assert!(answer(0, 3).wanted("x", 0).is_ok());
         assert!(
@@ -326,7 +328,7 @@ mod tests {
                 .wanted("x", BAD_PARAMETERS)
                 .is_ok()
         );
-        // From OP-TEE's core, which did not ask the application.
+        // The answer of OP-TEE's core, which did not ask the application.
         assert!(
             answer(BAD_PARAMETERS, 3)
                 .wanted("x", BAD_PARAMETERS)

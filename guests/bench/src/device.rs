@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Accesses to devices: what the hypervisor emulates, and the interrupts it passes on.
+//! Measures accesses to devices: those that the hypervisor emulates, and the interrupts that it
+//! forwards.
 
 use crate::meter::{self, Meter};
 use alloc::format;
@@ -7,9 +8,9 @@ use alloc::string::String;
 use guest_bare::machine::machine;
 use guest_bare::{cpu, gic, timer};
 
-/// Rounds of each.
+/// The rounds of each measurement.
 const ROUNDS: usize = 8;
-/// Ticks until the timer's interrupt: more than it takes to wait for it.
+/// The ticks until the timer's interrupt: more than preparing the wait takes.
 const SOON: u64 = 2000;
 /// GICD_TYPER, IHI0069 12.9.38.
 const GICD_TYPER: u64 = 0x4;
@@ -17,7 +18,7 @@ const GICD_TYPER: u64 = 0x4;
 const UARTFR: u64 = 0x18;
 const UARTFR_RXFE: u32 = 1 << 4;
 
-/// Takes the interrupt that was sent to this vCPU.
+/// Acknowledges the interrupt that was sent to this vCPU.
 fn take() -> Result<u32, String> {
     match gic::take() {
         Some(gic::POKE) => Ok(gic::POKE),
@@ -25,7 +26,7 @@ fn take() -> Result<u32, String> {
     }
 }
 
-/// Measures them.
+/// Measures all of them.
 pub fn measure(meter: &Meter) {
     let machine = machine();
     meter.measure("mmio-gicd-typer", ROUNDS, || {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Interrupts that come while a call is in OP-TEE: one that is for somebody else, and one by which this vCPU's turn
-//! is over.
+//! Measures interrupts that arrive while a call is in OP-TEE: one for another vCPU, and one that
+//! ends this vCPU's time slice.
 //!
-//! The guest's own timer is none of these: TF-A switches EL1's timers with the world, so that it comes when OP-TEE
-//! is done. Here another vCPU waits for its timer, which is kept by the hypervisor then. At EL2 it is EL2's own.
+//! The guest's own timer cannot serve: TF-A switches EL1's timers with the world, so its interrupt
+//! arrives after OP-TEE has returned. Here another vCPU waits for its timer, which the hypervisor
+//! then runs. At EL2 it is EL2's own timer.
 
 use crate::meter::{self, Meter};
 use crate::tee::{Bench, text};
@@ -18,25 +19,27 @@ use guest_bare::{PAGE_SIZE, cpu, gic, timer};
 use optee_proto::msg::Attr;
 use optee_proto::{rpc, smc};
 
-/// Rounds of each.
+/// The rounds of each measurement.
 const ROUNDS: usize = 2;
-/// Pages that OP-TEE adds up the bytes of: some hundred thousand instructions, and no time slice.
+/// The pages whose bytes OP-TEE adds up: several hundred thousand instructions, less than a time
+/// slice.
 const PAGES: usize = 16;
-/// The cookie of their buffer.
+/// The cookie of the pages' buffer.
 const COOKIE: u64 = 0x00be_0000_0001_0000;
-/// How long this vCPU sleeps before a call, so that its time slice is a new one and the other has come to its
-/// own sleep.
+/// The time that this vCPU sleeps before a call, so that its time slice is new and the other vCPU
+/// has gone to sleep.
 const NAP: Duration = Duration::from_micros(200);
-/// A time slice is shorter.
+/// A time that is longer than a time slice.
 const OVER: Duration = Duration::from_millis(12);
-/// How long the other vCPU may take to end.
+/// The most time that the other vCPU may take to end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// When the other vCPU is to wake up, in ticks; zero while there is no such order, [`QUIT`] when it is to end.
+/// When the other vCPU is to wake up, in ticks; zero while there is no request, [`QUIT`] when it is
+/// to end.
 static WAKE: AtomicU64 = AtomicU64::new(0);
 const QUIT: u64 = u64::MAX;
 
-/// The other vCPU's part: it sleeps until it is told to wake up, again and again.
+/// Runs on the other vCPU: sleeps until the requested time, again and again.
 fn sleep_on_order(_: u64) {
     loop {
         timer::wait_for_interrupt();
@@ -53,16 +56,17 @@ fn sleep_on_order(_: u64) {
     }
 }
 
-/// A call that takes OP-TEE a while.
+/// A call that keeps OP-TEE busy for a while.
 struct Long<'a> {
     bench: &'a Bench<'a>,
     message: Message,
-    /// Ticks that it takes where nothing comes in between.
+    /// The call's duration in ticks without an interruption.
     ticks: u64,
 }
 
 impl Long<'_> {
-    /// Makes the call. An interrupt of this vCPU's that OP-TEE comes back for is ended before it goes on.
+    /// Makes the call. An interrupt of this vCPU for which OP-TEE returns is ended before the call
+    /// is resumed.
     fn call(&self) -> Result<(), String> {
         let Bench {
             client, supplicant, ..
@@ -76,12 +80,13 @@ impl Long<'_> {
         text(took)
     }
 
-    /// Half of it, in ticks.
+    /// Returns half of the duration in ticks.
     const fn half(&self) -> u64 {
         self.ticks / 2
     }
 
-    /// Makes the call, during which the other vCPU is woken up. This vCPU's time slice began `before` the call.
+    /// Makes the call, during which the other vCPU wakes up. This vCPU's time slice began `before`
+    /// the call.
     fn beside(&self, other: usize, before: Duration) -> Result<(), String> {
         let begin = timer::now() + timer::ticks(NAP + before);
         WAKE.store(begin + self.half(), Ordering::Release);
@@ -105,7 +110,7 @@ impl Long<'_> {
     }
 }
 
-/// Measures them.
+/// Measures all of them.
 pub fn measure(bench: &Bench, session: u32) {
     let meter: &Meter = bench.meter;
     let buffer = Pages::take(PAGES);

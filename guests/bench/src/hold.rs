@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Holds buffers for who looks how much memory the hypervisor keeps for them.
+//! Holds buffers while the host measures the hypervisor's memory for them.
 //!
-//! A line of input `pages N` has it register a buffer of so many pages; the event `held` follows.
+//! An input line `pages N` registers a buffer of N pages; the event `held` follows.
 
 use crate::tee::text;
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ fn smc(registers: [u64; 8]) -> [u64; 8] {
     [x0, x1, x2, x3, x4, x5, x6, x7]
 }
 
-/// Does what it is told, for ever.
+/// Executes the host's commands; never returns.
 pub fn run() -> ! {
     let client = Client::new(smc, 0);
     let supplicant = Supplicant::new(cpio::initrd());

@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Counts the instructions of calls into hypervisor, firmware and OP-TEE, from the instruction that calls
-//! to the one after it.
+//! Counts the instructions of calls into hypervisor, firmware and OP-TEE, from the calling
+//! instruction to the one after it.
 //!
-//! It runs as a guest, or on the bare machine at EL2 in the hypervisor's place. There it is the floor:
-//! it talks to the virtualised OP-TEE itself, which no mediator can beat. QEMU must count instructions
-//! (`-icount shift=0`) on one CPU.
+//! It runs as a guest, or on the bare machine at EL2 in the hypervisor's place. The latter is the
+//! baseline, which no mediator can beat: the program itself talks to the virtualised OP-TEE. QEMU
+//! must count instructions (`-icount shift=0`) on one CPU.
 //!
-//! It needs no input. After `ready` there is one event a measurement,
-//! `{"event":"bench","name":"…","instructions":N,"samples":N,"calls":N}`, in instructions and counted
-//! calls or accesses a sample; `{"event":"bench-failed","name":"…","text":"…"}` where there is no figure; then `bench-end`, and
-//! the program turns its machine off.
+//! It needs no input. After `ready` there is one event per measurement,
+//! `{"event":"bench","name":"…","instructions":N,"samples":N,"calls":N}`, with the instructions and
+//! the counted calls or accesses per sample, or `{"event":"bench-failed","name":"…","text":"…"}`
+//! where there is no figure; then `bench-end`, and the program powers its machine off.
 //!
-//! With `sleeper` on its command line it is the other VM, whose waking up is measured, and
+//! With `sleeper` on its command line it is the other VM, whose wake-ups are measured;
 //! `beside-sleeper` says that there is one.
 //!
-//! With `hold` it measures nothing, and holds buffers that it is told to register.
+//! With `hold` it measures nothing, and holds the buffers that the host makes it register.
 //!
-//! With `watched` on its command line it counts nothing, waits for a line of input, and does each thing once for who watches
-//! the instructions that the machine executes: [`guest_bare::count::mark_call`] runs before and behind each
-//! call, [`guest_bare::count::mark_item`] behind all that belong to one name, and the event is
-//! `{"event":"bench-shown","name":"…"}`.
+//! With `watched` on its command line it counts nothing, waits for a line of input, and makes each
+//! call once, for a host that traces the machine's instructions: [`guest_bare::count::mark_call`]
+//! runs before and after each call, [`guest_bare::count::mark_item`] after all calls of one name,
+//! and the event is `{"event":"bench-shown","name":"…"}`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -60,14 +60,14 @@ fn start() -> ! {
         hold::run();
     }
     if word("watched") {
-        // Who watches has to begin first.
+        // The host has to start tracing first.
         guest_bare::console::read_line();
     }
     match meter::Meter::new(word("watched")) {
         Ok(meter) => {
             plain::measure(&meter);
             device::measure(&meter);
-            // The bare machine's tree does not name it.
+            // The bare machine's tree does not name the TEE.
             if machine().tee || at_el2() {
                 tee::measure(&meter);
             }
@@ -81,7 +81,7 @@ fn start() -> ! {
     guest_bare::psci::system_off()
 }
 
-/// The program runs in a machine of its own only.
+/// The program runs only in a machine of its own.
 #[cfg(not(target_os = "none"))]
 fn main() {
     eprintln!("a bare-metal program: build it for aarch64-unknown-none-softfloat");

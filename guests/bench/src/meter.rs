@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Sums over calls, and what they mean in instructions.
+//! Adds up the ticks of calls, and converts them to instructions.
 
 use alloc::format;
 use alloc::string::String;
@@ -9,20 +9,20 @@ use guest_bare::count::{self, Span};
 use guest_bare::event::Event;
 use guest_bare::timer;
 
-/// Samples that begin at each place in a tick once, so that their mean is exact.
+/// The samples of a round. They begin at each place in a tick once, so that their mean is exact.
 pub const ROUND: u64 = 16;
 
-/// Ticks of all calls since the last [`take`].
+/// The ticks of all calls since the last [`take`].
 static TICKS: AtomicU64 = AtomicU64::new(0);
-/// Calls since then.
+/// The calls since the last [`take`].
 static CALLS: AtomicU64 = AtomicU64::new(0);
-/// Which sample of a round this is, and so where in a tick its calls begin.
+/// The number of the sample in its round, and so the place in a tick where its calls begin.
 static SAMPLE: AtomicU64 = AtomicU64::new(0);
 
-/// Whether what is counted is marked for who watches from outside.
+/// Whether counted calls are marked for a host that traces them.
 static MARKED: AtomicBool = AtomicBool::new(false);
 
-/// Does something, between two marks while a call is to be watched.
+/// Runs `work`, between two marks while calls are traced.
 pub fn marked<T>(work: impl FnOnce() -> T) -> T {
     let watched = MARKED.load(Ordering::Relaxed);
     if watched {
@@ -42,33 +42,33 @@ fn add(count: fn(&mut [u64; 8], u64) -> Span, mut registers: [u64; 8]) -> [u64; 
     registers
 }
 
-/// An SMC that is counted.
+/// Makes an SMC that is counted.
 pub fn smc(registers: [u64; 8]) -> [u64; 8] {
     add(count::smc, registers)
 }
 
-/// An HVC that is counted.
+/// Makes an HVC that is counted.
 pub fn hvc(registers: [u64; 8]) -> [u64; 8] {
     add(count::hvc, registers)
 }
 
-/// A load from a device's register, that is counted. The value.
+/// Loads from a device's register, counted; returns the value.
 pub fn load(address: u64) -> u32 {
     add(count::load, [address, 0, 0, 0, 0, 0, 0, 0])[0] as u32
 }
 
-/// A software generated interrupt that is counted, see [`guest_bare::gic::sgi_to`].
+/// Sends a software-generated interrupt, counted; see [`guest_bare::gic::sgi_to`].
 pub fn send_sgi(target: u64) {
     add(count::send_sgi, [target, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// The same, and waits for an interrupt. Back: the time before it, in ticks; nothing is counted.
+/// Sends one and waits for an interrupt, uncounted; returns the time before it in ticks.
 pub fn send_sgi_and_wait(target: u64) -> u64 {
     let mut registers = [target, 0, 0, 0, 0, 0, 0, 0];
     count::send_sgi_and_wait(&mut registers, SAMPLE.load(Ordering::Relaxed)).begin
 }
 
-/// The end of an interrupt, that is counted.
+/// Ends an interrupt, counted.
 pub fn end_interrupt(intid: u32) {
     add(count::end_interrupt, [intid.into(), 0, 0, 0, 0, 0, 0, 0]);
 }
@@ -78,7 +78,7 @@ pub fn waited(ticks: u64) {
     TICKS.fetch_add(ticks, Ordering::Relaxed);
 }
 
-/// What some calls took.
+/// The ticks of some calls.
 #[derive(Clone, Copy, Default)]
 pub struct Sum {
     ticks: u64,
@@ -92,7 +92,7 @@ impl core::ops::AddAssign for Sum {
     }
 }
 
-/// The calls since this was last asked.
+/// Returns and resets the sum since the last call.
 pub fn take() -> Sum {
     if MARKED.load(Ordering::Relaxed) {
         count::mark_item();
@@ -106,7 +106,7 @@ pub fn take() -> Sum {
 /// Takes one round of samples.
 ///
 /// # Errors
-/// The first that a sample gives.
+/// Fails with the first error of a sample.
 pub fn round(mut sample: impl FnMut() -> Result<(), String>) -> Result<(), String> {
     (0..ROUND).try_for_each(|number| {
         SAMPLE.store(number, Ordering::Relaxed);
@@ -114,24 +114,24 @@ pub fn round(mut sample: impl FnMut() -> Result<(), String>) -> Result<(), Strin
     })
 }
 
-/// Turns ticks into instructions.
+/// Converts ticks to instructions.
 pub struct Meter {
-    /// Nanoseconds, and so instructions, a tick.
+    /// Nanoseconds, and so instructions, per tick.
     tick: u64,
-    /// Instructions of [`ROUND`] calls that are the counting's own.
+    /// The instructions that counting itself adds to [`ROUND`] calls.
     own: u64,
     watched: bool,
 }
 
-/// Times that something is done before it is watched.
+/// How many times each call is made before it is traced.
 const WARM_UP: usize = 3;
 
 impl Meter {
-    /// Finds out what the counting itself takes. With `watched`, all is done once only, for who watches the
-    /// program's instructions.
+    /// Measures what counting itself takes. With `watched` each call is made only once, for a host
+    /// that traces the instructions.
     ///
     /// # Errors
-    /// The counter does not count instructions.
+    /// Fails when the counter does not count instructions.
     pub fn new(watched: bool) -> Result<Self, String> {
         let tick = 1_000_000_000 / timer::frequency();
         take();
@@ -140,7 +140,7 @@ impl Meter {
             Ok(())
         })?;
         let sum = take();
-        // The `nop` itself stands for the call's instruction, which is the call's.
+        // The `nop` stands for the call's own instruction, which belongs to the call.
         let own = (sum.ticks * tick)
             .checked_sub(ROUND)
             .filter(|own| (ROUND..=4 * ROUND).contains(own));
@@ -164,8 +164,8 @@ impl Meter {
             .send();
     }
 
-    /// Takes so many rounds of samples and tells the one that took least: what something else came into
-    /// took more. A round that is not counted comes first, for what is done once.
+    /// Takes a number of rounds of samples and reports the one with the fewest ticks: in others
+    /// something interfered. An uncounted round comes first, for work that is done once.
     pub fn measure(
         &self,
         name: &str,
@@ -179,7 +179,7 @@ impl Meter {
         });
     }
 
-    /// The same for a sample with several parts, each with a name.
+    /// Measures, as [`Meter::measure`] does, a sample of several parts with a name each.
     pub fn measure_parts<const N: usize>(
         &self,
         names: [&str; N],
@@ -207,7 +207,8 @@ impl Meter {
         }
     }
 
-    /// Does it once for who watches, after a few times for what is done once. Each part is one call.
+    /// Makes each call once for a tracing host, after a few calls for work that is done once. Each
+    /// part is one call.
     fn show<const N: usize>(
         &self,
         names: [&str; N],
@@ -231,7 +232,7 @@ impl Meter {
         }
     }
 
-    /// Tells the least of several rounds, but for the first.
+    /// Reports the least of several rounds, without the first.
     fn best(&self, name: &str, all: Vec<Sum>) {
         match all.into_iter().skip(1).min_by_key(|sum| sum.ticks) {
             Some(sum) => self.tell(name, sum),
@@ -240,7 +241,7 @@ impl Meter {
     }
 }
 
-/// Tells why there is no figure.
+/// Reports why there is no figure.
 pub fn failed(name: &str, text: &str) {
     Event::new("bench-failed")
         .text("name", name)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Switches: to another vCPU of this VM, and to another VM that wakes up and waits again.
+//! Measures switches: to another vCPU of this VM, and to another VM that wakes up and waits again.
 //!
-//! The other VM is this program, too. It sleeps until all else is measured, and then wakes up now and then.
+//! The other VM runs this program, too. It sleeps until everything else is measured, and then wakes
+//! up periodically.
 
 use crate::meter::{self, Meter};
 use alloc::format;
@@ -11,29 +12,30 @@ use core::time::Duration;
 use guest_bare::machine::machine;
 use guest_bare::{cpu, gic, timer};
 
-/// Rounds.
+/// The rounds of each measurement.
 const ROUNDS: usize = 4;
-/// When the other VM wakes up first, on its own clock, which is within a second of this VM's.
+/// When the other VM first wakes up, on its own clock, which is within a second of this VM's.
 const FIRST: Duration = Duration::from_secs(60);
-/// When this VM begins to look.
+/// When this VM begins to measure.
 const LOOK: Duration = Duration::from_secs(62);
-/// How often it wakes up: a time slice is shorter, so that it need not wait for its turn.
+/// The period of the wake-ups, longer than a time slice, so that the other VM need not wait for its
+/// turn.
 const PERIOD: Duration = Duration::from_millis(30);
-/// A gap of so many ticks is a switch, and none that QEMU or an interrupt of this VM's leaves.
+/// The least gap in ticks that is a switch, and not an effect of QEMU or an interrupt of this VM.
 const GAP: u64 = 20;
-/// How long a vCPU may take to answer.
+/// The most time that a vCPU may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// When the other vCPU was interrupted, in ticks; zero while it waits, [`QUIT`] when it is to end.
 static INTERRUPTED: AtomicU64 = AtomicU64::new(0);
 const QUIT: u64 = u64::MAX;
 
-/// The other VM's part.
+/// Runs as the other VM.
 pub fn sleep() -> ! {
     timer::wake_up_for_ever(timer::ticks(FIRST), timer::ticks(PERIOD))
 }
 
-/// The other vCPU's part: it tells when it was interrupted, and by an interrupt that it did.
+/// Runs on the other vCPU: stores when it was interrupted, and answers by an interrupt.
 fn answer(asker: u64) {
     loop {
         let at = timer::wait_for_interrupt();
@@ -62,17 +64,17 @@ fn ask(other: usize) -> Result<u64, String> {
     }
 }
 
-/// Measures them.
+/// Measures all of them.
 pub fn measure(meter: &Meter, beside_sleeper: bool) {
     let this = cpu::index();
     if machine().cpus > 1 {
         let other = usize::from(this == 0);
         cpu::spawn(other, answer, this as u64);
-        // It comes to its WFI.
+        // Meanwhile the other vCPU reaches its WFI.
         timer::sleep(Duration::from_millis(1));
         meter.measure("sgi-other", ROUNDS, || {
             meter::waited(ask(other)?);
-            // It waits again.
+            // Meanwhile the other vCPU reaches its WFI again.
             timer::sleep(Duration::from_micros(100));
             Ok(())
         });

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Calls that need no TEE.
+//! Measures calls that need no TEE.
 
 use crate::meter::{self, Meter};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::machine::at_el2;
 
-/// Rounds of each.
+/// The rounds of each measurement.
 const ROUNDS: usize = 8;
 
-/// An id among the vendor's hypervisor services (SMCCC owner 6, fast, 64 bits) that nobody has.
+/// An unassigned function ID of the vendor-specific hypervisor services (SMCCC owner 6, fast, 64
+/// bits).
 const UNKNOWN: u64 = 0xc600_fe77;
 const PSCI_VERSION: u64 = 0x8400_0000;
 const SMCCC_VERSION: u64 = 0x8000_0000;
-/// SMCCC NOT_SUPPORTED, as a 64-bit call's answer.
+/// SMCCC NOT_SUPPORTED as the result of a 64-bit call.
 const NOT_SUPPORTED: u64 = u64::MAX;
 
 type Call = fn([u64; 8]) -> [u64; 8];
@@ -25,9 +26,9 @@ fn sample(call: Call, id: u64, good: fn(u64) -> bool) -> Result<(), String> {
     }
 }
 
-/// Measures them.
+/// Measures all of them.
 pub fn measure(meter: &Meter) {
-    // At EL2 an HVC would be the program's own exception.
+    // At EL2 an HVC would be an exception of the program itself.
     if !at_el2() {
         meter.measure("hvc-unknown", ROUNDS, || {
             sample(meter::hvc, UNKNOWN, |x0| x0 == NOT_SUPPORTED)

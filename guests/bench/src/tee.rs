@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Calls into OP-TEE.
+//! Measures calls into OP-TEE.
 
 use crate::foreign;
 use crate::meter::{self, Meter, failed};
@@ -14,43 +14,43 @@ use guest_bare::tee::{Act, Client, Message, PageList, Supplicant, apps, cpio};
 use optee_proto::msg::{Attr, Param};
 use optee_proto::{FunctionId, TeeResult, smc};
 
-/// The VM's number in OP-TEE where the program is the hypervisor.
+/// The VM's number in OP-TEE when the program replaces the hypervisor.
 const VM: u64 = 1;
-/// Rounds of the short ones.
+/// The rounds of short calls.
 const ROUNDS: usize = 4;
-/// A function that `invoke_tests.pta` does not have: it looks at the number and at no parameter, for which
-/// OP-TEE and hypervisor do all the same work.
+/// A function that `invoke_tests.pta` does not have. It reads the number but no parameter, while
+/// the work of OP-TEE and hypervisor is the same as for any function.
 const NO_FUNCTION: u32 = 0x1234;
-/// A session that OP-TEE never gives: it counts up from one.
+/// A session ID that OP-TEE never assigns: it counts up from one.
 const NO_SESSION: u32 = 0x7fff_0000;
 /// The cookie of the first buffer.
 const COOKIE: u64 = 0x00be_0000_0000_0001;
-/// Bytes that each memory reference passes.
+/// The bytes of each memory reference.
 const PASSED: u64 = 64;
-/// Buffers that are registered and unregistered, in pages.
+/// The sizes of the registered buffers in pages.
 const BUFFERS: [usize; 7] = [1, 16, 128, 256, 1024, 4096, 16_384];
-/// Rounds of each.
+/// The rounds of each buffer.
 const BUFFER_ROUNDS: usize = 2;
 
-/// What went wrong, in words.
+/// Converts an error to text.
 ///
 /// # Errors
-/// That.
+/// Fails with the error as text.
 pub fn text<T, E: Debug>(result: Result<T, E>) -> Result<T, String> {
     result.map_err(|error| format!("{error:?}"))
 }
 
-/// Who measures, and with what.
+/// The state of the measurements.
 pub struct Bench<'a> {
-    /// What counts.
+    /// The counter of instructions.
     pub meter: &'a Meter,
-    /// What calls are made with.
+    /// The client for calls.
     pub client: Client,
-    /// What answers OP-TEE's requests.
+    /// The supplicant for OP-TEE's requests.
     pub supplicant: Supplicant,
 }
 
-/// Measures them.
+/// Measures all of them.
 pub fn measure(meter: &Meter) {
     let hypervisor = Client::new(meter::smc, 0);
     let client = hypervisor.with_a7(if at_el2() { VM } else { 0 });
@@ -89,15 +89,15 @@ impl Bench<'_> {
         });
     }
 
-    /// Sends one message again and again. OP-TEE's answer in it is the same each time.
+    /// Sends one message repeatedly. OP-TEE's answer in it is the same each time.
     fn again(&self, name: &str, message: &Message, wanted: TeeResult) {
         self.again_by(smc::CALL_WITH_ARG, name, message, wanted);
     }
 
-    /// The same by one of the two functions that take an address.
+    /// Sends one message repeatedly by one of the two functions that take an address.
     fn again_by(&self, id: FunctionId, name: &str, message: &Message, wanted: TeeResult) {
         self.meter.measure(name, ROUNDS, || {
-            // Its result alone is looked at: it may be one that is no success.
+            // Only the result is compared; it may be an error.
             let sent = self
                 .client
                 .call_by(id, message, &self.supplicant, |_| Act::Default);

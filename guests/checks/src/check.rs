@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a case is.
+//! The form of a case, and functions for its checks.
 
 use alloc::format;
 use alloc::string::String;
@@ -8,13 +8,13 @@ use core::fmt::Debug;
 use guest_bare::event::Event;
 use guest_bare::expect::{self, Code, How, Taken};
 
-/// What a case found: nothing that is wrong, or this.
+/// The result of a case: nothing wrong, or a description of the fault.
 pub type Found = Result<(), String>;
 
-/// A case: its name, which begins with its group's, and what it does.
+/// A case: its name, which begins with its group's, and its function.
 pub type Case = (&'static str, fn() -> Found);
 
-/// Does a case and says what it found.
+/// Runs a case and reports its result.
 pub fn run((name, check): &Case) {
     let found = check();
     let event = Event::new("case")
@@ -41,18 +41,18 @@ pub fn with(argument: u64) -> How {
     }
 }
 
-/// Finds fault unless `condition` holds.
+/// Fails unless `condition` holds.
 ///
 /// # Errors
-/// With this text.
+/// Fails with this text.
 pub fn ensure(condition: bool, text: &str) -> Found {
     if condition { Ok(()) } else { Err(text.into()) }
 }
 
-/// Finds fault unless both are the same.
+/// Fails unless both are the same.
 ///
 /// # Errors
-/// With what was found.
+/// Fails with what was found.
 pub fn same<T: PartialEq + Debug>(what: &str, found: T, expected: T) -> Found {
     if found == expected {
         Ok(())

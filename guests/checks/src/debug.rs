@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Hardware breakpoints, watchpoints and software step at EL1 (Arm ARM DDI 0487, D2).
+//! Checks hardware breakpoints, watchpoints and software step at EL1 (Arm ARM DDI 0487, D2).
 
 use crate::check::{Case, Found, ensure, exceptions, same, with};
 use alloc::vec::Vec;
@@ -11,7 +11,7 @@ use guest_bare::machine::machine;
 use guest_bare::timer;
 use guest_bare::{cpu, gic};
 
-/// The cases.
+/// The cases of this group.
 pub const CASES: &[Case] = &[
     ("debug/os-lock", os_lock),
     ("debug/mdscr", mdscr),
@@ -59,16 +59,16 @@ const SVC: u64 = 0x15;
 /// ESR_EL1.ISS of a debug exception.
 const DEBUG_STATUS: u64 = 0x22;
 const WNR: u64 = 1 << 6;
-/// DBGBCR: all of the instruction, enabled, and where.
+/// DBGBCR: all bytes of the instruction, at EL1, enabled.
 const AT_EL1: u64 = 0b1111 << 5 | 0b01 << 1 | 1;
 const AT_EL0: u64 = 0b1111 << 5 | 0b10 << 1 | 1;
-/// DBGWCR: at EL1, enabled, without which bytes.
+/// DBGWCR: at EL1, enabled, without the byte selection.
 const WATCH: u64 = 0b01 << 1 | 1;
 const LOADS: u64 = 0b01 << 3;
 const STORES: u64 = 0b10 << 3;
 const LOW_WORD: u64 = 0x0f << 5;
 
-/// What the watchpoints watch.
+/// The memory that the watchpoints watch.
 #[repr(align(8))]
 struct Watched([AtomicU32; 4]);
 static WATCHED: Watched = Watched([const { AtomicU32::new(0) }; 4]);
@@ -77,7 +77,7 @@ fn watched(word: usize) -> u64 {
     (&raw const WATCHED.0[word]) as u64
 }
 
-/// All debug registers as after reset, but for the OS lock, which is open; and again when this goes.
+/// Puts all debug registers into their reset state, except that the OS lock is open; again on drop.
 struct Used;
 
 impl Used {
@@ -110,7 +110,7 @@ fn quiet(what: &str, code: Code, how: How) -> Found {
     same(what, classes(&exceptions(code, how)), Vec::new())
 }
 
-/// The code runs into one debug exception of that class at its first instruction.
+/// Checks that the code takes one debug exception of that class at its first instruction.
 fn hits(what: &str, class: u64, code: Code, argument: u64) -> Result<Taken, alloc::string::String> {
     let taken = exceptions(code, with(argument));
     same(what, classes(&taken), [class].to_vec())?;
@@ -145,7 +145,7 @@ fn pairs_hold() -> Found {
         breakpoints >= 2 && watchpoints >= 2,
         "there are fewer than two",
     )?;
-    // Not enabled.
+    // The breakpoint is not enabled.
     for index in 0..breakpoints {
         debug::set_breakpoint(index, 0x1000 * (index as u64 + 1), AT_EL1 & !1);
     }
@@ -174,7 +174,7 @@ fn each_breakpoint() -> Found {
         debug::set_mdscr(MDE | KDE);
         let taken = hits("the exception", BREAKPOINT, Code::Nops, 0)?;
         same("the vector", taken.vector, 4)?;
-        // Taken once, MDE was cleared.
+        // The exception has cleared MDE.
         quiet("behind it", Code::Nops, How::default())?;
     }
     Ok(())
@@ -217,7 +217,7 @@ fn breakpoint_of_el0_at_el1() -> Found {
 fn breakpoint_at_el0() -> Found {
     let _used = Used::new();
     debug::set_breakpoint(0, Code::El0Svc.address_at_el0(), AT_EL0);
-    // KDE is EL1's own.
+    // KDE enables debug exceptions from EL1 itself.
     debug::set_mdscr(MDE);
     let taken = exceptions(Code::El0Svc, How::default());
     same(
@@ -229,7 +229,7 @@ fn breakpoint_at_el0() -> Found {
     same("the vector", taken[0].vector, 8)
 }
 
-/// Others run here in between, under a hypervisor at least.
+/// Other vCPUs run here meanwhile, at least under a hypervisor.
 fn breakpoint_after_waiting() -> Found {
     let _used = Used::new();
     let (breakpoints, watchpoints) = debug::pairs();
@@ -248,7 +248,7 @@ fn breakpoint_after_waiting() -> Found {
 
 static OTHER: AtomicU64 = AtomicU64::new(0);
 
-/// The other would end the program with an exception that it does not expect.
+/// On the other vCPU the exception would end the program as unexpected.
 fn breakpoint_not_on_the_other() -> Found {
     let _used = Used::new();
     debug::set_breakpoint(0, Code::Nops.address(), AT_EL1);
@@ -298,7 +298,7 @@ fn watchpoint_for(what: u64, hit: Code, passes: Code, write: bool) -> Found {
 
 fn watchpoint_of_bytes() -> Found {
     let _used = Used::new();
-    // The upper word of the doubleword.
+    // The watchpoint covers the upper word of the doubleword.
     debug::set_watchpoint(0, watched(0), 0xf0 << 5 | LOADS | WATCH);
     debug::set_mdscr(MDE | KDE);
     quiet("the lower word", Code::Load, with(watched(0)))?;
@@ -314,7 +314,7 @@ fn watchpoint_elsewhere() -> Found {
     quiet("elsewhere", Code::Store, with(watched(1)))
 }
 
-/// Each step is behind one instruction.
+/// Checks that each step is taken after one instruction.
 fn step(code: Code, argument: u64, instructions: usize) -> Found {
     let _used = Used::new();
     debug::set_mdscr(SS | KDE);
@@ -350,7 +350,7 @@ fn step_masked() -> Found {
     quiet("masked", Code::Nops, how)
 }
 
-/// By the instruction that PSCI is called by.
+/// Returns the stepped instruction is the one that calls PSCI.
 fn step_over_call() -> Found {
     let code = if machine().psci_by_hvc {
         Code::Hvc
@@ -367,7 +367,8 @@ fn step_at_el0() -> Found {
         steps: 1,
         ..How::default()
     };
-    // The step's exception comes before the next instruction; an SVC is stepped into EL1, where it is masked.
+    // The step's exception comes before the next instruction; an SVC steps into EL1, where the
+    // exception is masked.
     let taken = exceptions(Code::El0Nop, how);
     debug::set_mdscr(0);
     same("the exception", classes(&taken), [STEP_LOWER].to_vec())?;

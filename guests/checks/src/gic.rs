@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The interrupt controller (IHI 0069H): SGIs, priorities, states.
+//! Checks the interrupt controller (IHI 0069H): SGIs, priorities, states.
 
 use crate::check::{Case, Found, ensure, same};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use guest_bare::cpu;
 use guest_bare::gic::{self, Group, Property};
 use guest_bare::timer::Deadline;
 
-/// The cases.
+/// The cases of this group.
 pub const CASES: &[Case] = &[
     ("gic/sgi-to-itself", to_itself),
     ("gic/sgi-to-another-and-back", to_another),
@@ -28,10 +28,10 @@ pub const CASES: &[Case] = &[
 
 const SOON: Duration = Duration::from_secs(20);
 const SELF: u16 = 1;
-/// An SPI that no device has here, nor on QEMU's `virt` machine.
+/// An SPI without a device, here and on QEMU's `virt` machine.
 const SPI: u32 = 42;
 
-/// What is used of the interrupt controller, as it was before when this goes.
+/// The used settings of the interrupt controller; dropping it restores them.
 struct Used;
 
 impl Used {
@@ -57,7 +57,7 @@ impl Drop for Used {
     }
 }
 
-/// Waits for an interrupt; nothing where none comes.
+/// Waits for an interrupt; returns `None` when none comes.
 fn wait() -> Option<u32> {
     let mut found = None;
     Deadline::after(SOON).wait(|| {
@@ -144,7 +144,7 @@ fn priority_decides() -> Found {
     gic::set_priority_mask(0xff);
     same("the first", wait(), Some(3))?;
     same("the running priority", gic::running_priority(), 0x40)?;
-    // The other does not preempt it.
+    // The other interrupt does not preempt it.
     nothing()?;
     gic::end(3);
     same("the second", wait(), Some(2))?;
@@ -261,7 +261,7 @@ fn spi_by_register() -> Found {
     nothing()
 }
 
-/// More than there are list registers in any implementation but the largest.
+/// Returns all of them are more than the list registers of any implementation but the largest.
 fn all_at_once() -> Found {
     let _used = Used::new();
     gic::set_priority_mask(0);

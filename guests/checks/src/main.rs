@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Checks that timers, interrupt controller, PSCI, debug registers and exceptions do what the architecture says.
+//! Checks that timers, interrupt controller, PSCI, debug registers and exceptions behave as the
+//! architecture specifies.
 //!
-//! It runs as a guest, and on the bare machine at EL1, where QEMU itself is the firmware: what it finds has to be
-//! the same, line by line. The ideas are those of kvm-unit-tests; the code is not.
+//! It runs as a guest, and on the bare machine at EL1, where QEMU itself is the firmware. The
+//! results have to be the same, line by line. The ideas come from kvm-unit-tests; the code does
+//! not.
 //!
-//! It needs no input. After `ready` there is `{"event":"clock","seconds":N}`, the time of day, then one event a case, `{"event":"case","name":"…","ok":true}`, with a
-//! `text` where it is not as it should be; then `checks-end` with how many cases there were, and the program turns
-//! its machine off. No event of a case has anything in it that may differ from run to run.
+//! It needs no input. After `ready` there is `{"event":"clock","seconds":N}`, the time of day, then
+//! one event per case, `{"event":"case","name":"…","ok":true}`, with a `text` when it failed; then
+//! `checks-end` with the number of cases, and the program powers its machine off. A case's event
+//! contains nothing that may differ from run to run.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -54,7 +57,7 @@ fn start() -> ! {
     guest_bare::psci::system_off()
 }
 
-/// The program runs in a machine of its own only.
+/// The program runs only in a machine of its own.
 #[cfg(not(target_os = "none"))]
 fn main() {
     eprintln!("a bare-metal program: build it for aarch64-unknown-none-softfloat");

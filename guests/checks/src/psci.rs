@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! PSCI (DEN0022).
+//! Checks PSCI (DEN0022).
 
 use crate::check::{Case, Found, ensure, same};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use guest_bare::timer::{self, Deadline};
 use guest_bare::timers::{ENABLE, Timer};
 use guest_bare::{cpu, gic, psci};
 
-/// The cases.
+/// The cases of this group.
 pub const CASES: &[Case] = &[
     ("psci/version", version),
     ("psci/features", features),
@@ -33,19 +33,19 @@ const AFFINITY_INFO: u64 = 0xc400_0004;
 const SYSTEM_OFF: u64 = 0x8400_0008;
 const SYSTEM_RESET: u64 = 0x8400_0009;
 const FEATURES: u64 = 0x8400_000a;
-/// In PSCI's range, and no function.
+/// An unassigned function ID in PSCI's range.
 const NONE: u64 = 0x8400_001f;
 
 const NOT_SUPPORTED: i32 = -1;
 const INVALID_PARAMETERS: i32 = -2;
 const ALREADY_ON: i32 = -4;
 
-/// 32-bit answers: the upper half of x0 is not looked at.
+/// Makes a call with a 32-bit result: the upper half of x0 is ignored.
 fn call(function: u64, arguments: [u64; 3]) -> i32 {
     psci::raw(function, arguments) as i32
 }
 
-/// Somewhere that a CPU could start, though none does.
+/// Returns an address at which a CPU could start, though none does.
 fn entry() -> u64 {
     machine().image.start
 }
@@ -125,7 +125,7 @@ fn cpu_on_twice() -> Found {
 fn cpu_on_and_off() -> Found {
     for number in 1..=5 {
         STATE.store(0, Ordering::Relaxed);
-        // The number comes by way of the context in x0.
+        // The number is passed as the context in x0.
         cpu::spawn(1, |number| STATE.store(number, Ordering::Release), number);
         ensure(cpu::join(1, SOON), "the other CPU does not end")?;
         same("what it was given", STATE.load(Ordering::Acquire), number)?;
@@ -138,7 +138,7 @@ fn cpu_suspend() -> Found {
     let at = Timer::Virtual.count() + timer::ticks(Duration::from_millis(5));
     Timer::Virtual.set_compare(at);
     Timer::Virtual.set_control(ENABLE);
-    // Standby.
+    // The power state is standby.
     let answer = call(CPU_SUSPEND, [0, 0, 0]);
     let mut found = None;
     Deadline::after(SOON).wait(|| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The real-time clock, a PL031 (ARM DDI 0224).
+//! Checks the real-time clock, a PL031 (ARM DDI 0224).
 
 use crate::check::{Case, Found, ensure, same};
 use alloc::string::String;
@@ -9,7 +9,7 @@ use guest_bare::machine::machine;
 use guest_bare::rtc::{self, Register};
 use guest_bare::timer::Deadline;
 
-/// The cases.
+/// The cases of this group.
 pub const CASES: &[Case] = &[
     ("rtc/identification", identification),
     ("rtc/counts", counts),
@@ -20,16 +20,16 @@ pub const CASES: &[Case] = &[
 
 const SOON: Duration = Duration::from_secs(20);
 
-/// The time, where there is a clock: seconds since 1970.
+/// Returns the time in seconds since 1970, if there is a clock.
 pub fn time() -> Option<u32> {
     machine().rtc.map(|_| rtc::read(Register::Data))
 }
 
-/// The INTID, the alarm off and masked.
+/// Turns the alarm off and masks it; returns the INTID.
 fn quiet() -> Result<u32, String> {
     let (_, intid) = machine().rtc.ok_or("there is none")?;
     rtc::write(Register::Mask, 0);
-    // In 136 years.
+    // The alarm would come in 136 years.
     rtc::write(Register::Match, rtc::read(Register::Data).wrapping_sub(1));
     rtc::write(Register::Clear, 1);
     gic::drain();

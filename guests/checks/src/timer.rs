@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! EL1's two timers (Arm ARM DDI 0487, D11.2): the same of each.
+//! Checks EL1's two timers (Arm ARM DDI 0487, D11.2), each in the same way.
 
 use crate::check::{Case, Found, ensure, same};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use guest_bare::{cpu, gic};
 
 use Timer::{Physical, Virtual};
 
-/// The cases.
+/// The cases of this group.
 pub const CASES: &[Case] = &[
     ("timer/counters-agree", counters_agree),
     ("timer/virtual-counts", || counts(Virtual)),
@@ -49,14 +49,14 @@ pub const CASES: &[Case] = &[
     ("timer/other-cpu-has-its-own", other_cpu),
 ];
 
-/// Enough for an interrupt that is due.
+/// The longest wait for an interrupt that is due.
 const SOON: Duration = Duration::from_secs(20);
-/// What a timer is set to that is to fire after some work of the processor.
+/// The setting of a timer that is to fire after some work of the processor.
 const SHORT: Duration = Duration::from_millis(5);
-/// What no timer reaches here.
+/// A time that no counter reaches here.
 const NEVER: u64 = 1 << 62;
 
-/// A timer that is stopped when the case is over, its interrupt taken.
+/// A timer. Dropping it stops the timer and takes its interrupt.
 struct Used(Timer);
 
 impl Used {
@@ -80,7 +80,7 @@ fn soon() -> u64 {
     timer::ticks(SHORT)
 }
 
-/// Waits for an interrupt, busily. What it was; it is not ended.
+/// Polls for an interrupt and acknowledges it; the caller ends it.
 fn wait() -> Option<u32> {
     let mut found = None;
     Deadline::after(SOON).wait(|| {
@@ -118,7 +118,7 @@ fn counts(which: Timer) -> Found {
 fn control(which: Timer) -> Found {
     let _used = Used::new(which);
     which.set_compare(0);
-    // Of ISTATUS nothing is said while the timer is disabled.
+    // ISTATUS is not defined while the timer is disabled.
     same("disabled", which.control() & !ISTATUS, 0)?;
     which.set_control(IMASK);
     same("disabled and masked", which.control() & !ISTATUS, IMASK)?;
@@ -156,7 +156,7 @@ fn timer_value(which: Timer) -> Found {
         Deadline::after(SOON).wait(|| which.value() < first),
         "TVAL does not count down",
     )?;
-    // It is signed, and 32 bits wide whatever is written.
+    // The register is signed and 32 bits wide, whatever is written.
     let before = which.count();
     which.set_value(0xdead_beef_ffff_fff0);
     let after = which.count();
@@ -173,10 +173,11 @@ fn timer_value(which: Timer) -> Found {
     same("CTL", which.control(), ENABLE | IMASK | ISTATUS)
 }
 
-/// Not of the virtual timer: QEMU 7.2 adds its offset without a look at the overflow, and fires for ever.
+/// Only for the physical timer: QEMU 7.2 adds the virtual timer's offset without an overflow check,
+/// and fires without end.
 fn end_of_time() -> Found {
     let _used = Used::new(Physical);
-    // Values are unsigned: far in the future.
+    // The values are unsigned, so they are far in the future.
     for value in [u64::MAX, u64::MAX - 1, 1 << 63, Physical.count() + NEVER] {
         Physical.set_compare(value);
         Physical.set_control(ENABLE);
@@ -236,15 +237,15 @@ fn level_stays(which: Timer) -> Found {
         same("while it is active", gic::take(), None)?;
         gic::end(which.intid());
     }
-    // Withdrawn while it is active: it does not come again.
+    // The timer withdraws the interrupt while it is active: it does not come again.
     same("the interrupt", wait(), Some(which.intid()))?;
     which.set_compare(NEVER);
     gic::end(which.intid());
     same("withdrawn", gic::take(), None)
 }
 
-/// An interrupt that is pending and was not taken goes when the timer moves. (Not of the virtual timer, which a
-/// hypervisor may see a moment late.)
+/// A pending interrupt that was not taken goes away when the timer moves. (Only for the physical
+/// timer: a hypervisor may see the virtual one a moment late.)
 fn level_lowers() -> Found {
     let _used = Used::new(Physical);
     for (what, lower) in [
@@ -268,7 +269,7 @@ fn level_lowers() -> Found {
 
 fn interrupts_a_loop(which: Timer) -> Found {
     let _used = Used::new(which);
-    // The loop is not longer than some milliseconds.
+    // The loop takes at most some milliseconds.
     let at = which.count() + soon() / 10;
     which.set_compare(at);
     which.set_control(ENABLE);
@@ -322,7 +323,7 @@ fn both_at_once() -> Found {
         timer.set_control(ENABLE);
     }
     Deadline::after(SOON).wait(|| Virtual.count() > at + soon());
-    // Of one priority: the lower number is first.
+    // At the same priority the lower INTID comes first.
     for timer in [Virtual, Physical] {
         same("the interrupt", wait(), Some(timer.intid()))?;
         timer.set_control(0);

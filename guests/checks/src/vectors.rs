@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Exceptions that are taken to EL1: vector, ESR, ELR, SPSR and FAR (Arm ARM DDI 0487, D1.3).
+//! Checks exceptions that are taken to EL1: vector, ESR, ELR, SPSR and FAR (Arm ARM DDI 0487,
+//! D1.3).
 
 use crate::check::{Case, Found, exceptions, same, with};
 use alloc::vec::Vec;
 use guest_bare::expect::{self, Code, How, Taken};
 use guest_bare::machine::machine;
 
-/// The cases.
+/// The cases of this group.
 pub const CASES: &[Case] = &[
     ("vectors/svc", || one(Code::Svc, 0, 0x5600_0234, 4)),
     ("vectors/brk", || one(Code::Brk, 0, 0xf200_0123, 0)),
@@ -42,13 +43,14 @@ pub const CASES: &[Case] = &[
     ("vectors/el0-counter-allowed", counter_allowed),
 ];
 
-/// Behind what TTBR0_EL1 translates.
+/// An address beyond the range that TTBR0_EL1 translates.
 const NOWHERE: u64 = 1 << 39;
-/// SPSR_EL1 of the code: EL1h or EL0t, all but D masked.
+/// SPSR_EL1 of the code: EL1h or EL0t, all masked but D.
 const SPSR_EL1H: u64 = 0x1c5;
 const SPSR_EL0T: u64 = 0x1c0;
 
-/// The only exception that the code takes, in what all have in common.
+/// Returns the only exception that the code takes, after checking the fields that all exceptions
+/// share.
 fn only(code: Code, how: How, esr: u64) -> Result<Taken, alloc::string::String> {
     let taken = exceptions(code, how);
     let syndromes: Vec<u64> = taken.iter().map(|one| one.esr).collect();

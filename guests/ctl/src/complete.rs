@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the word before the cursor may become.
+//! Finds completions of the word before the cursor.
 
 use postern_monitor::specs::{Arguments, Spec};
 
-/// Returns what the last word of `before` may become, each word once; the word may be empty. `names` are those of the
-/// VMs.
+/// Returns the completions of the last word of `before`, which may be empty, each once. `names` are
+/// those of the VMs.
 pub fn candidates<'a>(before: &str, names: &'a [String]) -> Vec<&'a str> {
     let (done, begun) = before
         .rsplit_once(' ')
@@ -32,7 +32,7 @@ pub fn candidates<'a>(before: &str, names: &'a [String]) -> Vec<&'a str> {
     found
 }
 
-/// The words that follow `words` in commands, each once.
+/// Returns the words that follow `words` in commands, each once.
 fn next_words(words: &[&str]) -> Vec<&'static str> {
     let specs = crate::help::specs().filter(|spec| spec.begins_with(words));
     let mut next: Vec<&str> = specs
@@ -42,7 +42,7 @@ fn next_words(words: &[&str]) -> Vec<&'static str> {
     next
 }
 
-/// What stands behind a command's words; `None` where they do not stand there.
+/// Returns the words after a command's own words; `None` when `words` does not begin with those.
 fn arguments_behind<'w, 'a>(spec: &Spec, words: &'w [&'a str]) -> Option<&'w [&'a str]> {
     let length = spec.path.split(' ').count();
     let path = words.get(..length)?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The monitor as a privileged guest has it: behind its second UART.
+//! The way to the monitor in a privileged guest: its second UART.
 //!
-//! An earlier user of the line may have left half a command, or half an answer unread. So a command begins with
-//! Ctrl-U, and its answer is found by a tag that nobody else uses.
+//! An earlier user of the line may have left half a command, or an unread half of an answer. So a
+//! command begins with Ctrl-U, and its answer is found by a unique tag.
 
 use crate::plan::Command;
 use crate::told::{MARK, Told};
@@ -15,22 +15,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The second UART of a privileged guest.
 pub const DEVICE: &str = "/dev/ttyAMA1";
-/// How long an answer may take. It takes milliseconds, but the guest may be paused meanwhile.
+/// The most time for an answer. It takes milliseconds, but the guest may be paused meanwhile.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The line to the monitor.
+/// The connection to the monitor.
 pub struct Device {
     file: File,
-    /// What has come of a line.
+    /// The incomplete line that has arrived.
     partial: Vec<u8>,
     next: u64,
 }
 
 impl Device {
-    /// Opens the line.
+    /// Opens the connection.
     ///
     /// # Errors
-    /// The guest has no such UART.
+    /// Fails when the guest has no such UART.
     pub fn open(path: &Path) -> Result<Self> {
         let explain = |why: Error| Error::new(why.kind(), format!("{}: {why}", path.display()));
         let file = OpenOptions::new()
@@ -39,7 +39,7 @@ impl Device {
             .custom_flags(libc::O_NOCTTY)
             .open(path)
             .map_err(explain)?;
-        // It stays raw: an echo of what the monitor says would be a command to it.
+        // The terminal stays raw: an echo of the monitor's output would be a command for it.
         tty::set_raw(&file, Wait::HalfASecond).map_err(explain)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Self {
@@ -49,10 +49,10 @@ impl Device {
         })
     }
 
-    /// Has the monitor execute a command; the answer is a JSON object.
+    /// Makes the monitor execute a command; returns the answer, a JSON object.
     ///
     /// # Errors
-    /// There is none.
+    /// Fails when there is no answer.
     pub fn ask(&mut self, command: &Command) -> Result<String> {
         let tag = format!("g{}", self.next);
         self.next += 1;
@@ -61,7 +61,7 @@ impl Device {
         let deadline = Instant::now() + PATIENCE;
         let mut chunk = [0; 512];
         loop {
-            // Reads give up after half a second.
+            // A read without data returns after half a second.
             let count = self.file.read(&mut chunk)?;
             if let Some(answer) = self.hear(&chunk[..count], &tag) {
                 return Ok(answer);
@@ -75,7 +75,7 @@ impl Device {
         }
     }
 
-    /// Takes what was read; the answer with this tag, if it is there.
+    /// Takes bytes; returns the answer with this tag, if it is complete.
     fn hear(&mut self, bytes: &[u8], tag: &str) -> Option<String> {
         hear(&mut self.partial, bytes, tag)
     }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_is_found_among_what_else_comes() {
+    fn answer_is_found_by_tag_among_other_output() {
         let answer = |tag: &str| {
             format!(
                 "@postern {{\"event\":\"answer\",\"tag\":\"{tag}\",\"command\":\"cpu\",\"ok\":true}}\r\n"

@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A line that is edited at a terminal: keys in, what the terminal is to be told out.
+//! A line editor for a terminal: takes keys, returns the bytes for the terminal.
 //!
-//! The line may be longer than the screen is wide: a window of it is shown, in which the cursor
-//! always is. Newlines come out as `\n`; whoever sends them makes them what the terminal wants.
+//! The line may be longer than the screen is wide: a window of it is shown, which always contains
+//! the cursor. Newlines are `\n`; the caller converts them for the terminal.
 
 use crate::history::History;
 use std::fmt::{self, Write};
 
-/// The most characters of a line. The monitor takes 160, of which a tag and an option have their share.
+/// The most characters of a line. The monitor takes 160, which include a tag and an option.
 pub const MAX_LINE: usize = 128;
-/// What stands in front of the line.
+/// The prompt in front of the line.
 pub const PROMPT: &str = "postern> ";
-/// The characters of the line that are shown: with the prompt in front and the cursor or a `^C`
-/// behind them, less than 80.
+/// The most characters of the line that are shown: less than 80 together with the prompt and the
+/// cursor or a `^C`.
 pub const VIEW: usize = 68;
 
-/// What a byte from a terminal is, or belongs to.
+/// The meaning of a byte from a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Char(u8),
@@ -38,7 +38,7 @@ enum Key {
     Enter,
 }
 
-/// Where a key that is more than one byte stands.
+/// The state inside a key of several bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 enum Escape {
     #[default]
@@ -51,7 +51,7 @@ enum Escape {
     Control(u8),
 }
 
-/// Finds keys in bytes (ECMA-48 and what xterm sends for keys).
+/// Decodes keys from bytes (ECMA-48, and the keys of xterm).
 #[derive(Clone, Debug, Default)]
 struct Keys {
     escape: Escape,
@@ -83,7 +83,7 @@ impl Keys {
                         3 => Some(Key::Delete),
                         _ => None,
                     },
-                    // With modifiers there are several numbers.
+                    // A key with modifiers has several numbers.
                     b';' => {
                         self.escape = Escape::Control(0);
                         None
@@ -130,16 +130,16 @@ impl Keys {
     }
 }
 
-/// What a byte has led to, beside what it changed.
+/// The result of a byte, besides the changes to the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edited {
-    /// Nothing more.
+    /// Nothing else.
     Nothing,
-    /// The line is ended; it is empty again.
+    /// The line is complete; the edited one is empty again.
     Line(String),
-    /// The word before the cursor is to be completed: [`Editor::complete`].
+    /// The word before the cursor needs completion: [`Editor::complete`].
     Complete,
-    /// Ctrl-D on an empty line: the user has had enough.
+    /// Ctrl-D on an empty line: the user wants to leave.
     End,
 }
 
@@ -147,38 +147,40 @@ pub enum Edited {
 #[derive(Clone, Debug, Default)]
 pub struct Editor {
     keys: Keys,
-    /// The last byte was a CR: a LF belongs to it.
+    /// Whether the last byte was a CR: a LF then belongs to it.
     after_return: bool,
-    /// Printable ASCII only.
+    /// The line, printable ASCII only.
     line: String,
     cursor: usize,
     /// The first character that is shown: `first <= cursor <= first + VIEW`.
     first: usize,
     history: History,
-    /// The entry of the history that is shown, from the newest on, and what was typed before.
+    /// The entry of the history that is shown, counted from the newest, and the line that was typed
+    /// before.
     browsing: Option<(usize, String)>,
 }
 
 impl Editor {
-    /// Makes an empty line without a history.
+    /// Returns an empty line without a history.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The line.
+    /// Returns the line.
     pub fn line(&self) -> &str {
         &self.line
     }
 
-    /// What of it is before the cursor.
+    /// Returns the part of the line before the cursor.
     pub fn before_cursor(&self) -> &str {
         self.line().get(..self.cursor).unwrap_or_default()
     }
 
-    /// Tells a terminal whose cursor is at the beginning of an empty line what it is to show.
+    /// Writes the bytes that show the line on a terminal whose cursor is at the beginning of an
+    /// empty line.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Fails as `out` does.
     pub fn show(&self, out: &mut impl Write) -> fmt::Result {
         let end = self.line.len().min(self.first + VIEW);
         let shown = self.line().get(self.first..end).unwrap_or_default();
@@ -192,7 +194,7 @@ impl Editor {
     fn redraw(&mut self, out: &mut impl Write) -> fmt::Result {
         self.first = self.first.min(self.cursor);
         self.first = self.first.max(self.cursor.saturating_sub(VIEW));
-        // No empty columns at the right while something is hidden at the left.
+        // No columns stay empty at the right while characters are hidden at the left.
         self.first = self.first.min(self.line.len().saturating_sub(VIEW));
         out.write_str("\r\x1b[K")?;
         self.show(out)
@@ -201,7 +203,7 @@ impl Editor {
     /// Takes a byte from the terminal. CR, LF, or both end the line.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Fails as `out` does.
     pub fn receive(&mut self, byte: u8, out: &mut impl Write) -> Result<Edited, fmt::Error> {
         let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
         if byte == b'\n' && after_return {
@@ -288,7 +290,7 @@ impl Editor {
         let text = match next {
             Some(index) => match self.history.get(index) {
                 Some(entry) => entry.to_owned(),
-                // There is none older.
+                // There is no older entry.
                 None => return,
             },
             None => match self.browsing.take() {
@@ -307,14 +309,13 @@ impl Editor {
         self.cursor = self.line.len();
     }
 
-    /// Completes the word before the cursor. `candidates` are the words that it may become; they begin with what is
-    /// there.
+    /// Completes the word before the cursor. All `candidates` begin with that word.
     ///
-    /// One candidate is written out with a blank behind it, of several what they have in common.
-    /// Where that is nothing new they are listed.
+    /// A single candidate is inserted with a blank after it; of several, their common start is.
+    /// When that adds nothing they are listed.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Fails as `out` does.
     pub fn complete(&mut self, candidates: &[&str], out: &mut impl Write) -> fmt::Result {
         let before = self.before_cursor();
         let begun = before.len() - before.rfind(' ').map_or(0, |blank| blank + 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the commands are for, and what is wrong with a line that is none.
+//! The help for commands, and errors for lines that are no command.
 
 use postern_monitor::Order;
 use postern_monitor::command::Mistake;
@@ -7,22 +7,23 @@ use postern_monitor::specs::{Arguments, SPECS, Spec, Verb};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// The commands that are offered here: all but those that are about the line to the monitor itself.
+/// Returns the commands that are offered here: all except those about the line to the monitor
+/// itself.
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
     SPECS.iter().filter(|spec| instead(spec.verb).is_none())
 }
 
-/// Why a command is not for users of this end, and what is.
+/// Returns why a command is not for users of this end, and what replaces it.
 pub const fn instead(verb: Verb) -> Option<&'static str> {
     match verb {
         Verb::Echo => Some("this is a terminal already"),
-        // Its answer is events, which belong to nobody in particular.
+        // Its answer is events, which do not belong to one client.
         Verb::Stats => Some("the same figures are in `tee stats`, with --json for programs"),
         _ => None,
     }
 }
 
-/// What a command does, in a line.
+/// Returns the summary of a command in one line.
 const fn summary(verb: Verb) -> &'static str {
     match verb {
         Verb::List => "the virtual machines and their states",
@@ -44,7 +45,7 @@ const fn summary(verb: Verb) -> &'static str {
     }
 }
 
-/// What else there is to know of a command; may be empty.
+/// Returns further details of a command, if there are any.
 const fn more(verb: Verb) -> &'static str {
     match verb {
         Verb::Order(Order::Stop) => "A guest that does not listen goes on; `vm kill` asks nobody.",
@@ -58,17 +59,17 @@ const fn more(verb: Verb) -> &'static str {
     }
 }
 
-/// The commands that begin with these words, whole lines.
+/// Returns the help for the commands that begin with these words, as whole lines.
 ///
 /// # Errors
-/// No command does.
+/// Fails when no command begins with them.
 pub fn help(words: &[&str]) -> Result<String, String> {
     let usage = |spec: &Spec| format!("{}{}", spec.path, spec.arguments.text());
     let found = found(words)?;
     let width = found.iter().map(|spec| usage(spec).len()).max();
     let mut text = String::new();
     for spec in &found {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(
             text,
             "{:2$}  {}",
@@ -86,10 +87,10 @@ pub fn help(words: &[&str]) -> Result<String, String> {
     Ok(text)
 }
 
-/// The same as one line of JSON.
+/// Returns the same help as one line of JSON.
 ///
 /// # Errors
-/// No command begins with these words.
+/// Fails when no command begins with these words.
 pub fn json(words: &[&str]) -> Result<Value, String> {
     let commands = found(words)?.into_iter().map(|spec| {
         json!({
@@ -113,7 +114,7 @@ fn found(words: &[&str]) -> Result<Vec<&'static Spec>, String> {
     Ok(found)
 }
 
-/// Why a line is no command, and what to write instead.
+/// Explains why a line is no command, and what to write instead.
 pub fn explain(mistake: &Mistake<'_>) -> String {
     match *mistake {
         Mistake::Nothing => "no command: try help".into(),
@@ -158,7 +159,7 @@ pub fn explain(mistake: &Mistake<'_>) -> String {
     }
 }
 
-/// The words that may follow a first one.
+/// Returns the words that may follow a first one.
 fn next(first: &str) -> Vec<&'static str> {
     let specs = SPECS.iter().filter(|spec| spec.begins_with(&[first]));
     specs
@@ -166,7 +167,7 @@ fn next(first: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// Whether it is the command that [`help`] answers.
+/// Returns whether it is the command that [`help`] answers.
 pub fn is_help(spec: &Spec) -> bool {
     spec.verb == Verb::Help
 }

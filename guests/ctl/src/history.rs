@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The lines that were entered, the newest of them.
+//! The most recent lines that were entered.
 
 use std::collections::VecDeque;
 
-/// How many are kept.
+/// The number of lines that are kept.
 pub const ENTRIES: usize = 16;
 
-/// Lines, none empty, none twice in a row.
+/// The lines; none is empty, and no two consecutive ones are equal.
 #[derive(Clone, Debug, Default)]
 pub struct History(VecDeque<String>);
 
 impl History {
-    /// Adds a line; the oldest goes where there are too many.
+    /// Adds a line and drops the oldest if there are too many.
     pub fn add(&mut self, line: &str) {
         if line.trim().is_empty() || self.0.front().is_some_and(|last| last == line) {
             return;
@@ -20,7 +20,7 @@ impl History {
         self.0.push_front(line.to_owned());
     }
 
-    /// A line: 0 is the newest.
+    /// Returns a line; 0 is the newest.
     pub fn get(&self, age: usize) -> Option<&str> {
         self.0.get(age).map(String::as_str)
     }

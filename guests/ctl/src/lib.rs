@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The terminal of the hypervisor's monitor: keys, history, completion, help and tables.
 //!
-//! The monitor itself takes whole lines and answers by one line of JSON. What a person wants beside that is here, for
-//! `make shell` and `make ctl` on the host, and for the program `postern-ctl` in a privileged guest.
+//! The monitor itself takes whole lines and answers with one line of JSON. This crate adds what a
+//! user needs besides, for `make shell` and `make ctl` on the host and for the program
+//! `postern-ctl` in a privileged guest.
 
 mod complete;
 mod device;

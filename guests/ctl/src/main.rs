@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `postern-ctl`: the hypervisor's monitor from a privileged guest.
+//! `postern-ctl`: the hypervisor's monitor in a privileged guest.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is to become of a line: some are answered here, the others are for the monitor.
+//! Decides about a line: some are answered here, the others go to the monitor.
 
 use crate::editor::MAX_LINE;
 use crate::help;
@@ -8,22 +8,22 @@ use postern_monitor::command::Request;
 /// A command for the monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// Its words.
+    /// The command's words.
     pub line: String,
     /// Whether the user wants the answer as JSON.
     pub json: bool,
 }
 
 impl Command {
-    /// Returns the line that asks the monitor, without its end. The answer has this tag.
+    /// Returns the line for the monitor, without its end. The answer will have this tag.
     pub fn tagged(&self, tag: &str) -> String {
         format!("#{tag} {} --json", self.line)
     }
 
-    /// Returns what to show of the answer, a JSON object: whole lines.
+    /// Returns what to show of the answer, a JSON object, as whole lines.
     ///
     /// # Errors
-    /// Why the command was not executed.
+    /// Fails when the command was not executed; says why.
     pub fn show(&self, answer: &str) -> Result<String, String> {
         let text = crate::table::text(answer)?;
         Ok(if self.json {
@@ -34,20 +34,20 @@ impl Command {
     }
 }
 
-/// What is to become of a line.
+/// What to do about a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Nothing: it is empty.
+    /// The line is empty.
     Nothing,
-    /// It is answered: whole lines.
+    /// The answer, as whole lines.
     Say(String),
-    /// It is wrong, and this is why.
+    /// The line is wrong; the text says why.
     Refuse(String),
-    /// The monitor is to answer it.
+    /// The command is for the monitor.
     Ask(Command),
 }
 
-/// Says what is to become of a line.
+/// Decides what to do about a line.
 pub fn plan(line: &str) -> Plan {
     match decide(line) {
         Ok(plan) => plan,
@@ -57,7 +57,7 @@ pub fn plan(line: &str) -> Plan {
 
 fn decide(line: &str) -> Result<Plan, String> {
     if !line.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return Err("a command is plain ASCII".into());
+        return Err("a command must be plain ASCII".into());
     }
     if line.len() > MAX_LINE {
         return Err(format!("a command has at most {MAX_LINE} characters"));

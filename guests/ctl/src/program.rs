@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The program `postern-ctl`: a command for the monitor, or a terminal.
+//! The program `postern-ctl`: executes one command, or runs a terminal.
 
 use crate::device::{DEVICE, Device};
 use crate::plan::{Command, Plan, plan};
@@ -17,7 +17,7 @@ Has the hypervisor's monitor execute a command. Without one it is a terminal for
 and completion; Ctrl-D leaves it. From a pipe it takes commands line by line. `postern-ctl help` lists them.
 Only a guest with `privileged = true` has the monitor, behind its second UART, /dev/ttyAMA1.";
 
-/// Carries out `postern-ctl` with these arguments, those behind the program's name.
+/// Runs `postern-ctl` with these arguments, without the program's name.
 pub fn program(args: impl IntoIterator<Item = String>) -> ExitCode {
     match carry_out(args.into_iter().collect()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -56,16 +56,16 @@ fn carry_out(mut args: Vec<String>) -> io::Result<bool> {
     Ok(good)
 }
 
-/// Has the monitor carry out a line, and returns what is to be shown: whole lines.
+/// Makes the monitor execute a line; returns whole lines to show.
 ///
 /// # Errors
-/// The guest has no monitor, or it does not answer.
+/// Fails when the guest has no monitor, or the monitor does not answer.
 pub fn ask(line: &str) -> io::Result<String> {
     let answer = answer(line, || Device::open(Path::new(DEVICE)))?;
     Ok(answer.unwrap_or_else(|why| format!("monitor: {why}\n")))
 }
 
-/// What a line leads to, or why not.
+/// Returns the answer to a line, or why there is none.
 fn answer<D: BorrowMut<Device>>(
     line: &str,
     device: impl FnOnce() -> io::Result<D>,
@@ -81,7 +81,7 @@ fn answer<D: BorrowMut<Device>>(
     })
 }
 
-/// Prints it; whether it went well.
+/// Prints an answer; returns whether it is no error.
 fn print(answer: Result<String, String>) -> bool {
     match answer {
         Ok(text) => {
@@ -127,7 +127,7 @@ fn show(screen: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// The names of the VMs.
+/// Returns the names of the VMs.
 fn names(device: &mut Device) -> io::Result<Vec<String>> {
     let answer = device.ask(&Command {
         line: "vm list".into(),

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A terminal of 80 columns that knows what the editor uses (ECMA-48), and nothing else.
+//! A terminal of 80 columns that understands only the sequences of the editor (ECMA-48), for tests.
 
 use std::fmt;
 
-/// What a user sees.
+/// The content of the screen.
 #[derive(Debug)]
 pub struct Screen {
     lines: Vec<Vec<u8>>,
     row: usize,
     column: usize,
     bells: usize,
-    /// What there is of an escape sequence, behind the ESC.
+    /// The incomplete escape sequence, without the ESC.
     sequence: Option<String>,
 }
 
@@ -25,13 +25,13 @@ impl Screen {
         }
     }
 
-    /// The line with the cursor, and its column.
+    /// Returns the line with the cursor, and the cursor's column.
     pub fn line(&self) -> (String, usize) {
         let text = String::from_utf8(self.lines[self.row].clone()).unwrap();
         (text.trim_end().into(), self.column)
     }
 
-    /// All lines.
+    /// Returns all lines.
     pub fn text(&self) -> String {
         let lines = self.lines.iter();
         let lines = lines.map(|line| String::from_utf8(line.clone()).unwrap());
@@ -64,7 +64,7 @@ impl Screen {
     }
 }
 
-/// Text as it is before newlines become CR LF.
+/// Takes text whose newlines are not yet CR LF.
 impl fmt::Write for Screen {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Answers of the monitor as tables and sentences, for people.
+//! Formats answers of the monitor as tables and sentences.
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt::{self, Write};
 
-/// What every answer has.
+/// The fields that every answer has.
 #[derive(Deserialize)]
 struct Head {
     #[serde(default)]
@@ -14,10 +14,10 @@ struct Head {
     error: Option<String>,
 }
 
-/// The text of an answer, given as the JSON object that it is: whole lines.
+/// Formats an answer, a JSON object, as whole lines of text.
 ///
 /// # Errors
-/// Why the command was not executed.
+/// Fails when the command was not executed; says why.
 pub fn text(json: &str) -> Result<String, String> {
     let unreadable = |why: serde_json::Error| format!("the answer cannot be read: {why}");
     let head: Head = serde_json::from_str(json).map_err(unreadable)?;
@@ -44,11 +44,11 @@ pub fn text(json: &str) -> Result<String, String> {
             Some(what) => {
                 read(json).map(|answer: One<String>| writeln!(out, "vm {} {what}", answer.vm))
             }
-            // Of a newer hypervisor's.
+            // The answer comes from a newer hypervisor.
             None => Ok(writeln!(out, "{json}")),
         },
     };
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = written.map_err(unreadable)?;
     Ok(out)
 }
@@ -57,7 +57,7 @@ fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, serde_json::Error> {
     serde_json::from_str(json)
 }
 
-/// What comes of an order.
+/// Returns a sentence about the effect of a command that changes a VM.
 fn consequence(command: &str) -> Option<&'static str> {
     Some(match command {
         "vm start" => "starts",
@@ -183,7 +183,7 @@ struct Log {
     lines: Vec<String>,
 }
 
-/// Counts by name, in the order in which they come.
+/// Counters by name, in the order of the answer.
 struct Counts(Vec<(String, u64)>);
 
 impl<'de> Deserialize<'de> for Counts {
@@ -209,7 +209,7 @@ impl<'de> Deserialize<'de> for Counts {
 }
 
 impl Counts {
-    /// Writes what was counted at all.
+    /// Writes the counters that are not zero.
     fn write(&self, out: &mut String, what: &str) -> fmt::Result {
         let some: Vec<String> = self
             .0
@@ -230,7 +230,7 @@ const fn yes_no(yes: bool) -> &'static str {
     if yes { "yes" } else { "no" }
 }
 
-/// RAM: MiB, or KiB where it is not whole.
+/// Formats an amount of RAM in MiB, or in KiB if it is not a whole number.
 fn kib(kib: u64) -> String {
     if kib.is_multiple_of(1024) {
         format!("{} MiB", kib / 1024)
@@ -239,7 +239,7 @@ fn kib(kib: u64) -> String {
     }
 }
 
-/// A time: days where there are some, hours, minutes, seconds.
+/// Formats a time as days, if any, hours, minutes and seconds.
 fn up(ms: u64) -> String {
     let seconds = ms / 1000;
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);

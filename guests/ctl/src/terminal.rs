@@ -1,38 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A terminal with the monitor behind it, without either: keys and answers in, what the screen is to be told out.
+//! The logic of a terminal for the monitor, without I/O: takes keys and answers, returns the bytes
+//! for the screen.
 
 use crate::complete::candidates;
 use crate::editor::{Edited, Editor};
 use crate::plan::{Command, Plan, plan};
 use std::collections::VecDeque;
 
-/// What keys have led to.
+/// The result of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entered {
-    /// Nothing that anybody else has to do with.
+    /// Nothing for the caller.
     Nothing,
-    /// A command, which is to be sent to the monitor. Then [`Terminal::answered`].
+    /// A command for the monitor; the caller then calls [`Terminal::answered`].
     Command(Command),
     /// Ctrl-D on an empty line.
     End,
 }
 
-/// The terminal. What it gives out is for a raw one: lines end with CR LF.
+/// The terminal. Its output is for a raw one: lines end with CR LF.
 #[derive(Debug)]
 pub struct Terminal {
     editor: Editor,
     /// The VMs' names, for completion.
     names: Vec<String>,
-    /// The command that the monitor has not answered yet.
+    /// The command that waits for the monitor's answer.
     asked: Option<Command>,
-    /// Keys that are for afterwards.
+    /// Keys that were typed ahead.
     ahead: VecDeque<u8>,
-    /// The screen shows something else, where no line is edited.
+    /// Whether the screen shows something else, and no line is edited.
     hidden: bool,
 }
 
 impl Terminal {
-    /// Makes a terminal with an empty line, and shows nothing.
+    /// Returns a terminal with an empty line, and shows nothing.
     pub fn new(names: Vec<String>) -> Self {
         Self {
             editor: Editor::new(),
@@ -43,8 +44,8 @@ impl Terminal {
         }
     }
 
-    /// Hides the line, or lets it be seen again: [`Terminal::line`] shows it. Keys that wait then
-    /// wait for [`Terminal::keys`].
+    /// Hides the line, or makes it visible again: [`Terminal::line`] then draws it, and
+    /// [`Terminal::keys`] takes the keys that wait.
     pub fn hide(&mut self, hidden: bool) {
         self.hidden = hidden;
     }
@@ -53,26 +54,26 @@ impl Terminal {
         self.asked.is_none() && !self.hidden
     }
 
-    /// Returns what a screen whose cursor is in column 0 is to be told, so that it shows the line.
+    /// Returns the bytes that draw the line on a screen whose cursor is in column 0.
     pub fn line(&self) -> String {
         let mut out = String::new();
         if self.has_line() {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = self.editor.show(&mut out);
         }
         out
     }
 
-    /// Returns what the screen is to be told, so that `text`, whole lines of others, stands above the line.
+    /// Returns the bytes that draw `text`, whole lines, above the edited line.
     pub fn above(&self, text: &str) -> String {
         let clear = if self.has_line() { "\r\x1b[K" } else { "" };
         format!("{clear}{}{}", crlf(text), self.line())
     }
 
-    /// Takes keys. Adds to `screen` what the screen is to be told.
+    /// Takes keys. Adds the bytes for the screen to `screen`.
     pub fn keys(&mut self, keys: &[u8], screen: &mut String) -> Entered {
         if self.asked.is_some() {
-            // Ctrl-C: the user does not want to wait.
+            // Ctrl-C: the user gives the wait up.
             if let Some(place) = keys.iter().rposition(|&key| key == 0x03) {
                 self.asked = None;
                 self.ahead.clear();
@@ -85,7 +86,7 @@ impl Terminal {
         self.go_on(screen)
     }
 
-    /// Takes the answer to the command that was entered last, a JSON object, or why there is none.
+    /// Takes the answer to the last command, a JSON object, or the reason why there is none.
     pub fn answered(&mut self, answer: Result<&str, &str>, screen: &mut String) -> Entered {
         if let Some(command) = self.asked.take() {
             let shown = match answer {
@@ -113,7 +114,7 @@ impl Terminal {
 
     fn key(&mut self, key: u8, screen: &mut String) -> Entered {
         let mut out = String::new();
-        // As above.
+        // Writing to a string cannot fail.
         let edited = self
             .editor
             .receive(key, &mut out)
@@ -146,7 +147,7 @@ impl Terminal {
     }
 }
 
-/// Adds an answer in the user's words.
+/// Adds an answer as the user sees it.
 fn say(answer: Result<String, String>, out: &mut String) {
     match answer {
         Ok(text) => out.push_str(&crlf(&text)),
@@ -154,7 +155,7 @@ fn say(answer: Result<String, String>, out: &mut String) {
     }
 }
 
-/// Newlines as a raw terminal wants them; those that are already stay.
+/// Converts newlines for a raw terminal; CR LF stays.
 fn crlf(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     let mut last = ' ';

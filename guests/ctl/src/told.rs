@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the hypervisor says of itself: lines of its log that start with `@postern `.
+//! Parses the hypervisor's messages for programs: lines of its log that start with `@postern `.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 pub use postern_monitor::MARK;
 
-/// Whether a line of the hypervisor's log is its last: it has found itself to be wrong.
+/// Returns whether a line of the hypervisor's log reports its panic, after which it stops.
 pub fn is_panic(line: &str) -> bool {
     line.contains("postern: panic on CPU ")
 }
@@ -15,12 +15,12 @@ pub fn is_panic(line: &str) -> bool {
 /// An event of the hypervisor.
 pub type HypervisorEvent = postern_monitor::Event<String>;
 
-/// What the hypervisor tells programs.
+/// A message of the hypervisor for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// Something that happens.
+    /// An event.
     Event(HypervisorEvent),
-    /// What was done for one VM: a part of the answer to `stats`.
+    /// The counters of one VM: a part of the answer to `stats`.
     Stats(Box<Stats>),
     /// The answer to a command with a tag or `--json`.
     Answer(Box<Answer>),
@@ -29,26 +29,26 @@ pub enum Told {
 /// The answer to a command of the monitor.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// What stood before the command as `#TAG`.
+    /// The tag that the command had, as `#TAG`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// The command, without its arguments.
+    /// The command's words without its arguments.
     #[serde(default)]
     pub command: String,
-    /// Whether it was done, or is being done.
+    /// Whether the command was executed, or is being executed.
     pub ok: bool,
-    /// Why not.
+    /// Why it was not executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What was asked for.
+    /// The command's results.
     #[serde(flatten)]
     pub more: BTreeMap<String, serde_json::Value>,
 }
 
-/// Counters of one VM, since the machine started.
+/// The counters of one VM since the machine's start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// Its name.
+    /// The VM's name.
     pub vm: String,
     /// Fast calls to the TEE.
     #[serde(default)]
@@ -56,29 +56,30 @@ pub struct Stats {
     /// Yielding calls to the TEE, without those that return from an RPC.
     #[serde(default)]
     pub smc_yielding: u64,
-    /// RPCs that the TEE made, by kind.
+    /// RPCs of the TEE, by kind.
     #[serde(default)]
     pub rpc: BTreeMap<String, u64>,
-    /// Entries to the TEE on the VM's behalf: for calls, for returns from RPCs, and after interrupts.
+    /// Entries to the TEE on the VM's behalf: calls, returns from RPCs, and resumptions after
+    /// interrupts.
     #[serde(default)]
     pub smcs: u64,
-    /// Times that an interrupt for the normal world took a call out of the TEE. The VM hears of those
-    /// only after which it has something else to do.
+    /// How many times an interrupt for the normal world suspended a call in the TEE. The VM notices
+    /// only those after which other work waits for it.
     #[serde(default)]
     pub foreign_intr: u64,
-    /// Guest pages that the TEE may reach now.
+    /// Guest pages that the TEE may access now.
     #[serde(default)]
     pub pages_pinned: u64,
-    /// The most there were at once.
+    /// The largest number of pinned pages so far.
     #[serde(default)]
     pub pages_pinned_max: u64,
     /// Shared buffers now.
     #[serde(default)]
     pub buffers: u64,
-    /// The most there were at once.
+    /// The largest number of shared buffers so far.
     #[serde(default)]
     pub buffers_max: u64,
-    /// Requests that were refused.
+    /// Requests that the mediator denied.
     #[serde(default)]
     pub denied: u64,
     /// Exits to EL2, by cause.
@@ -90,11 +91,12 @@ pub struct Stats {
 }
 
 impl Told {
-    /// Finds the event in a line on the hypervisor channel. Returns `None` if the line has no mark.
+    /// Finds the message in a line of the hypervisor's channel. Returns `None` when the line has no
+    /// mark.
     ///
     /// # Errors
     ///
-    /// There is a mark and nothing that can be read behind it.
+    /// Fails when there is a mark but nothing readable after it.
     pub fn find(line: &str) -> Option<Result<Self, serde_json::Error>> {
         let (_, json) = line.split_once(MARK)?;
         Some(Self::read(json.trim_end()))
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hypervisor_s_lines_are_understood() {
+    fn hypervisor_lines_parse() {
         let read = |line: &str| Told::find(line).expect("a mark").expect("an event");
         let off = HypervisorEvent::VmOff {
             vm: "a".into(),
@@ -170,9 +172,9 @@ mod tests {
         );
     }
 
-    /// What one end writes the other one reads.
+    /// Each end reads what the other one writes.
     #[test]
-    fn both_ends_speak_of_the_same_events() {
+    fn events_of_both_ends_match() {
         let text = |text: &str| text.to_owned();
         for event in [
             HypervisorEvent::Up {

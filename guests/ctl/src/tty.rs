@@ -1,39 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A terminal that is raw while a console is on it.
+//! Raw mode of a terminal.
 
 use std::io::{Error, Result};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-/// The terminal's settings, put back when this goes.
+/// The terminal's previous settings. Dropping this value restores them.
 #[derive(Debug)]
 pub struct Raw {
     terminal: OwnedFd,
     before: libc::termios,
 }
 
-/// How reads from a raw terminal wait.
+/// How a read from a raw terminal waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// For a byte.
+    /// The read waits for a byte.
     ForBytes,
-    /// For a byte, half a second at most; then there are none.
+    /// The read waits for a byte for at most half a second, and may return none.
     HalfASecond,
 }
 
-/// Sets a terminal to raw for as long as the value is there.
+/// Sets a terminal to raw mode until the returned value is dropped.
 ///
 /// # Errors
-/// It is no terminal, or cannot be set.
+/// Fails when it is no terminal, or cannot be set.
 pub fn raw(terminal: impl AsFd) -> Result<Raw> {
     let terminal = terminal.as_fd().try_clone_to_owned()?;
     let before = set_raw(&terminal, Wait::ForBytes)?;
     Ok(Raw { terminal, before })
 }
 
-/// Sets a terminal to raw: every key is ours, Ctrl-C too, and nothing is echoed. Returns the settings before.
+/// Sets a terminal to raw mode: every key is passed on, Ctrl-C too, and nothing is echoed. Returns
+/// the previous settings.
 ///
 /// # Errors
-/// It is no terminal, or cannot be set.
+/// Fails when it is no terminal, or cannot be set.
 pub fn set_raw(terminal: impl AsFd, wait: Wait) -> Result<libc::termios> {
     let terminal = terminal.as_fd().as_raw_fd();
     // SAFETY: `termios` is a plain C structure for which all zeroes is a valid value.
@@ -47,7 +48,7 @@ pub fn set_raw(terminal: impl AsFd, wait: Wait) -> Result<libc::termios> {
     unsafe { libc::cfmakeraw(&raw mut raw) };
     if wait == Wait::HalfASecond {
         raw.c_cc[libc::VMIN] = 0;
-        // Tenths of a second.
+        // The unit is a tenth of a second.
         raw.c_cc[libc::VTIME] = 5;
     }
     // SAFETY: the call only reads the structure.

@@ -1,39 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What an attack is, and how it tells what came of it.
+//! The form of an attack, and functions for its checks.
 
 use crate::kit::Kit;
 use alloc::format;
 use alloc::string::String;
 use core::fmt::Debug;
 
-/// One of the attacks of the test plan.
+/// An attack of the test plan.
 pub struct Attack {
-    /// Its number: 1 to 52 are those of the test plan, the others were thought of later.
+    /// The attack's number: 1 to 52 are those of the test plan, the others were added later.
     pub number: u8,
-    /// What is done.
+    /// A description of the attack.
     pub title: &'static str,
-    /// What has to come of it.
+    /// A description of the expected result.
     pub expected: &'static str,
-    /// Does it.
+    /// Plays the attack.
     pub run: fn(&Kit) -> Verdict,
 }
 
-/// What was seen, when all was as expected; else the first thing that was not.
+/// What was seen, when everything was as expected; otherwise the first deviation.
 pub type Verdict = Result<Seen, String>;
 
-/// What was seen, and what the host finds in the hypervisor's counters if that is true.
+/// An attack's observation, and its effect on the hypervisor's counters, which the host checks.
 #[derive(Debug, Default)]
 pub struct Seen {
-    /// One line.
+    /// The observation in one line.
     pub text: String,
-    /// By how much `denied` has grown, where the attack knows.
+    /// The increase of `denied`, where the attack knows it.
     pub denied: Option<u64>,
-    /// By how much `smcs` has grown, where the attack knows.
+    /// The increase of `smcs`, where the attack knows it.
     pub smcs: Option<u64>,
 }
 
 impl Seen {
-    /// Only the line.
+    /// Returns an observation without counters.
     pub const fn new(text: String) -> Self {
         Self {
             text,
@@ -42,7 +42,7 @@ impl Seen {
         }
     }
 
-    /// The line, and exactly so many requests refused.
+    /// Returns an observation with the exact number of denied requests.
     pub const fn denied(text: String, denied: u64) -> Self {
         Self {
             text,
@@ -51,7 +51,8 @@ impl Seen {
         }
     }
 
-    /// The line, and so many requests refused by the hypervisor alone: none reached OP-TEE.
+    /// Returns an observation with the number of requests that the hypervisor denied by itself:
+    /// none reached OP-TEE.
     pub const fn none_passed(text: String, denied: u64) -> Self {
         Self {
             text,
@@ -64,7 +65,7 @@ impl Seen {
 /// Fails unless both are equal.
 ///
 /// # Errors
-/// What was got in place of what was wanted.
+/// Fails with both values.
 pub fn same<T: PartialEq + Debug>(what: &str, got: &T, wanted: &T) -> Result<(), String> {
     if got == wanted {
         Ok(())
@@ -73,10 +74,10 @@ pub fn same<T: PartialEq + Debug>(what: &str, got: &T, wanted: &T) -> Result<(),
     }
 }
 
-/// Fails unless it is one of several.
+/// Fails unless the value is one of several.
 ///
 /// # Errors
-/// What was got in place of what was wanted.
+/// Fails with the value and the expected ones.
 pub fn one_of<T: PartialEq + Debug>(what: &str, got: &T, wanted: &[T]) -> Result<(), String> {
     if wanted.contains(got) {
         Ok(())
@@ -85,10 +86,10 @@ pub fn one_of<T: PartialEq + Debug>(what: &str, got: &T, wanted: &[T]) -> Result
     }
 }
 
-/// Fails unless it holds.
+/// Fails unless the condition holds.
 ///
 /// # Errors
-/// `what`.
+/// Fails with `what`.
 pub fn holds(condition: bool, what: &str) -> Result<(), String> {
     if condition { Ok(()) } else { Err(what.into()) }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The commands of the host, and the answers to them.
+//! Executes the host's commands and answers them.
 
 use crate::attack::Attack;
 use crate::attacks::ATTACKS;
@@ -12,7 +12,7 @@ use alloc::string::String;
 use guest_bare::event::Event;
 use guest_bare::{console, pages, psci, timer};
 
-/// Runs on the boot vCPU for good.
+/// Runs on the boot vCPU; never returns.
 pub fn main() -> ! {
     let traces = pages::look_for_traces();
     let kit = Kit::new();
@@ -121,14 +121,14 @@ fn since(start: u64) -> u64 {
     timer::duration(timer::now() - start).as_millis() as u64
 }
 
-/// Brings a state about. A session is open in each, so that the VM has something to be closed when it
+/// Brings about a state. Each has an open session, so that something has to be closed when the VM
 /// ends.
 fn reach(kit: &Kit, state: &State) -> Result<(), String> {
     kit.open_tests()?;
     (state.reach)(kit)
 }
 
-/// Brings a state about and stays in it. The console goes on working.
+/// Brings about a state and stays in it, while the console goes on working.
 fn park(kit: &Kit, state: &State) {
     let start = timer::now();
     match reach(kit, state) {
@@ -140,7 +140,7 @@ fn park(kit: &Kit, state: &State) {
     }
 }
 
-/// Brings a state about and has the VM reset in it.
+/// Brings about a state and resets the VM in it.
 fn end(kit: &Kit, state: &State) {
     Event::new("ending").text("name", state.name).send();
     match reach(kit, state) {
@@ -149,7 +149,7 @@ fn end(kit: &Kit, state: &State) {
     }
 }
 
-/// Floods until the next line comes.
+/// Runs a flood until the next line of input.
 fn tell_flood(kit: &Kit, flood: &Flood) {
     Event::new("flooding").text("flood", flood.name).send();
     let start = timer::now();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Floods: what a guest does without a rest that wants the machine for itself, on all of its vCPUs
-//! and without ever waiting.
+//! Floods: uninterrupted work on all vCPUs, without any wait, of a guest that wants the machine for
+//! itself.
 
 use crate::kit::{Kit, fresh_cookie};
 use alloc::string::String;
@@ -14,14 +14,15 @@ use guest_bare::tee::{Message, PageList, apps};
 use optee_proto::msg::Attr;
 use optee_proto::smc;
 
-/// A flood: its name, and what one vCPU does until the flag is set. It gives the number of rounds.
+/// A flood: its name, and the work of one vCPU until the flag is set, which returns the number of
+/// rounds.
 pub struct Flood {
-    /// Its name.
+    /// The flood's name.
     pub name: &'static str,
     run: fn(&Kit, &mut dyn FnMut() -> bool) -> Result<u64, String>,
 }
 
-/// Those that there are.
+/// All floods.
 pub const FLOODS: &[Flood] = &[
     Flood {
         name: "spin",
@@ -45,19 +46,20 @@ pub const FLOODS: &[Flood] = &[
     },
 ];
 
-/// Rounds between two looks at the console, which cost an exit.
+/// The rounds between two checks of the console, which cost an exit.
 const ROUNDS: u64 = 50;
-/// Pages of each buffer: as many as are taken in at once, and so the longest that Postern is busy with one SMC.
+/// The pages of each buffer: the most that Postern processes at once, and so its longest work for
+/// one SMC.
 const PAGES: usize = 2048;
 
-/// An SGI that nobody else uses.
+/// An SGI that this program does not use otherwise.
 const SGI: u32 = 2;
 
 impl Flood {
-    /// Goes on until there is input on the console; how many rounds that were.
+    /// Runs until there is input on the console; returns the number of rounds.
     ///
     /// # Errors
-    /// The flood could not begin on some vCPU.
+    /// Fails when the flood cannot begin on a vCPU.
     pub fn run(&self, kit: &Kit) -> Result<u64, String> {
         let stop = AtomicBool::new(false);
         let rounds = AtomicU64::new(0);
@@ -97,19 +99,19 @@ fn repeat(goes_on: &mut dyn FnMut() -> bool, rounds: u64, mut round: impl FnMut(
     count
 }
 
-/// Nothing at all, and no WFI either.
+/// Spins without work, and without WFI.
 fn spin(_: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
     Ok(repeat(goes_on, 100_000, core::hint::spin_loop))
 }
 
-/// Fast calls, which OP-TEE answers with interrupts masked.
+/// Makes fast calls, which OP-TEE answers with interrupts masked.
 fn fast(kit: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
     Ok(repeat(goes_on, ROUNDS, || {
         kit.client.fast(smc::GET_OS_REVISION, 0);
     }))
 }
 
-/// Calls to a pseudo TA. Where all of OP-TEE's threads are taken already, each is refused.
+/// Calls a pseudo TA. When all of OP-TEE's threads are in use, the calls are refused.
 fn calls(kit: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
     let session = kit.open_tests();
     let param = value(Attr::VALUE_INOUT, 1, 2);
@@ -125,7 +127,7 @@ fn calls(kit: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
     Ok(count)
 }
 
-/// Large buffers, registered and unregistered.
+/// Registers and unregisters large buffers.
 fn buffers(kit: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
     let pages = Pages::take(PAGES);
     let list = PageList::of(&pages);
@@ -141,7 +143,8 @@ fn buffers(kit: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> 
     failure.map_or(Ok(count), Err)
 }
 
-/// SGIs of each vCPU's to itself, each taken and ended: traps, list registers that are filled anew, and interrupts of EL2's.
+/// Sends SGIs from each vCPU to itself and ends each: traps, refilled list registers, and
+/// interrupts to EL2.
 fn sgis(_: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
     gic::enable_private(1 << SGI);
     let mut taken = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What attacks are made with.
+//! The means of attacks.
 
 use crate::attack::{holds, same};
 use alloc::format;
@@ -20,27 +20,28 @@ use optee_proto::{FunctionId, Origin, Return, TeeResult};
 /// POSTERN_MEM_RELINQUISH.
 const RELINQUISH: u64 = 0xc600_0010;
 
-/// What `relinquish` says when the pages are gone.
+/// The result of `relinquish` when the pages were given back.
 pub const GONE: i64 = 0;
-/// What `relinquish` says of a page that OP-TEE may be using.
+/// The result of `relinquish` for a page that OP-TEE may be using.
 pub const IN_USE: i64 = -2;
 
-/// A number that no buffer has had as its cookie.
+/// Returns a number that has not been a buffer's cookie.
 pub fn fresh_cookie() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0x00c0_ffee_0000_0001);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Gives pages back to Postern for good; the answer is [`GONE`], [`IN_USE`] or another error.
+/// Gives pages back to Postern; returns [`GONE`], [`IN_USE`] or another error.
 pub fn relinquish(address: u64, pages: u64) -> i64 {
     let [x0, ..] = smccc::hvc([RELINQUISH, address, pages, 0, 0, 0, 0, 0]);
     x0.cast_signed()
 }
 
-/// How a call ended: the SMC's code, and the message's result and its origin where that is OK.
+/// The result of a call: the SMC's code, or the message's result and its origin when the code is
+/// OK.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Got {
-    /// A code that says that the message was not acted upon.
+    /// A code that says that the message was not processed.
     Code(Return),
     /// The message's result and its origin.
     Result(TeeResult, Origin),
@@ -49,29 +50,29 @@ pub enum Got {
 }
 
 impl Got {
-    /// Refused by the hypervisor: parameters that no honest guest passes.
+    /// Denied by the hypervisor: parameters that no honest guest passes.
     pub const BAD_PARAMETERS: Self = Self::Result(TeeResult::BAD_PARAMETERS, Origin::COMMS);
-    /// Refused by the hypervisor: more than the buffer has.
+    /// Denied by the hypervisor: a range that exceeds the buffer.
     pub const SECURITY: Self = Self::Result(TeeResult::SECURITY, Origin::COMMS);
-    /// Refused by the hypervisor: more than the VM may have.
+    /// Denied by the hypervisor: more than the VM's quota.
     pub const OUT_OF_MEMORY: Self = Self::Result(TeeResult::OUT_OF_MEMORY, Origin::COMMS);
-    /// Refused by the hypervisor: the message is not where it is said to be.
+    /// Denied by the hypervisor: the message is not at the given address.
     pub const EBADADDR: Self = Self::Code(Return::EBADADDR);
-    /// Refused by the hypervisor: not a command for guests.
+    /// Denied by the hypervisor: not a command for guests.
     pub const EBADCMD: Self = Self::Code(Return::EBADCMD);
 
-    /// Whether OP-TEE did what was asked, whoever says so.
+    /// Returns whether the result is success, of whatever origin.
     pub fn is_success(self) -> bool {
         matches!(self, Self::Result(TeeResult::SUCCESS, _))
     }
 }
 
-/// What attacks are made with.
+/// The means of attacks: a client and a supplicant.
 #[derive(Clone, Copy)]
 pub struct Kit {
-    /// Calls into the TEE.
+    /// The client for calls to the TEE.
     pub client: Client,
-    /// Answers to its RPCs.
+    /// The supplicant, which answers its RPCs.
     pub supplicant: Supplicant,
 }
 
@@ -81,27 +82,27 @@ fn conduit(arguments: [u64; 8]) -> [u64; 8] {
 }
 
 impl Kit {
-    /// With the applications of the initial RAM disk.
+    /// Returns a kit with the applications of the initial RAM disk.
     pub fn new() -> Self {
         let archive = guest_bare::tee::cpio::initrd();
         Self {
-            // What a guest has in a7 must not matter.
+            // A guest's value in a7 must not matter.
             client: Client::new(conduit, 0),
             supplicant: Supplicant::new(archive),
         }
     }
 
-    /// A whole call, its RPCs answered as Linux would.
+    /// Makes a whole call; its RPCs are answered as Linux would.
     pub fn send(&self, message: &Message) -> Got {
         self.send_hooked(message, |_| Act::Default)
     }
 
-    /// A whole call, its RPCs shown to `hook` first.
+    /// Makes a whole call; `hook` sees its RPCs first.
     pub fn send_hooked(&self, message: &Message, hook: impl FnMut(&Suspended) -> Act) -> Got {
         self.send_by(CALL_WITH_ARG, message, hook)
     }
 
-    /// The same by one of the two functions that take an address.
+    /// Makes a whole call by one of the two functions that take an address.
     pub fn send_by(
         &self,
         id: FunctionId,
@@ -111,18 +112,18 @@ impl Kit {
         self.go_on(message, self.client.begin(id, message), hook)
     }
 
-    /// A call from wherever it is to its end.
+    /// Continues a call from a step to its end.
     pub fn go_on(&self, message: &Message, step: Step, hook: impl FnMut(&Suspended) -> Act) -> Got {
         let supplicant = self.supplicant.with_message(message);
         Self::got(message, self.client.run(step, &supplicant, hook))
     }
 
-    /// Goes on with a parked call to its end, as Linux would.
+    /// Continues a parked call to its end, as Linux would.
     pub fn finish(&self, message: &Message, call: &Suspended) -> Got {
         self.finish_hooked(message, call, |_| Act::Default)
     }
 
-    /// Goes on with a parked call: `hook` sees the RPC that it is parked at first.
+    /// Continues a parked call: `hook` first sees the RPC at which it is parked.
     pub fn finish_hooked(
         &self,
         message: &Message,
@@ -140,7 +141,7 @@ impl Kit {
         }
     }
 
-    /// Begins a call whose message is said to be at `address`, whatever is there.
+    /// Begins a call with `address` as the address of its message.
     pub fn send_at(&self, address: u64) -> Return {
         let (upper, lower) = optee_proto::smc::pair(address);
         let [a0, ..] = self.client.smc(CALL_WITH_ARG, [upper, lower, 0, 0, 0, 0]);
@@ -161,11 +162,11 @@ impl Kit {
             .map_err(|why| failure("close a session", why))
     }
 
-    /// Does something with a session to OP-TEE's own test application.
+    /// Runs `work` with a session to OP-TEE's own test application.
     pub fn with_tests<T>(&self, work: impl FnOnce(u32) -> Result<T, String>) -> Result<T, String> {
         let session = self.open_tests()?;
         let done = work(session);
-        // What failed first is told; a session that does not close shows in the counters.
+        // The first error is reported; a session that does not close shows in the counters.
         let closed = self.close(session);
         let done = done?;
         closed.map(|()| done)
@@ -193,19 +194,19 @@ impl Kit {
         self.send(&Message::unregister(cookie))
     }
 
-    /// Has OP-TEE add up the bytes of part of a buffer, which puts the sum into the first of them.
+    /// Makes OP-TEE add up the bytes in part of a buffer; it writes the sum into the first of them.
     pub fn sum(&self, session: u32, cookie: u64, offset: u64, size: u64) -> Got {
         let param = rmem(Attr::RMEM_INOUT, offset, size, cookie);
         self.send(&Message::invoke(session, apps::TESTS_PARAMS, &[param]))
     }
 
-    /// Has OP-TEE's test application take one parameter.
+    /// Passes one parameter to OP-TEE's test application.
     pub fn try_param(&self, session: u32, param: Param) -> Got {
         self.send(&Message::invoke(session, apps::TESTS_PARAMS, &[param]))
     }
 
-    /// Whether the TEE serves this VM: a session, a buffer that OP-TEE reads and writes, and both
-    /// gone again.
+    /// Checks that the TEE serves this VM: a session, a buffer that OP-TEE reads and writes, and
+    /// the end of both.
     pub fn alive(&self) -> Result<(), String> {
         self.with_tests(|session| {
             let sum = apps::add(&self.client, &self.supplicant, session, 40, 2)
@@ -218,52 +219,52 @@ impl Kit {
     }
 }
 
-/// A failure in words.
+/// Describes a failure.
 pub fn failure(what: &str, why: impl Debug) -> String {
     format!("{what}: {why:?}")
 }
 
-/// Pages that are registered.
+/// Registered pages.
 pub struct Shared<'k> {
     kit: &'k Kit,
-    /// Their cookie.
+    /// The buffer's cookie.
     pub cookie: u64,
-    /// Where they are.
+    /// The pages.
     pub pages: Pages,
 }
 
 impl Shared<'_> {
-    /// Has OP-TEE read and write the first page.
+    /// Makes OP-TEE read and write the first page.
     ///
     /// # Errors
-    /// It does not see these pages.
+    /// Fails when OP-TEE does not see these pages.
     pub fn check(&self, session: u32) -> Result<(), String> {
         check_bytes(self.kit, session, self.cookie, &self.pages)
     }
 
-    /// Fails unless Postern knows that OP-TEE may use the first page.
+    /// Checks that Postern knows that OP-TEE may use the first page.
     ///
     /// # Errors
-    /// It gives the page away.
+    /// Fails when Postern lets the page be given back.
     pub fn check_pinned(&self) -> Result<(), String> {
         let answer = relinquish(self.pages.address(), 1);
         same("relinquish a registered page", &answer, &IN_USE)
     }
 
-    /// Unregisters them.
+    /// Unregisters the pages.
     ///
     /// # Errors
-    /// OP-TEE does not.
+    /// Fails when OP-TEE does not unregister them.
     pub fn unshare(self) -> Result<(), String> {
         let got = self.kit.unregister(self.cookie);
         holds(got.is_success(), &format!("unregister: {got:?}"))
     }
 }
 
-/// Has OP-TEE read and write the first bytes of a buffer that begins at the start of `pages`.
+/// Makes OP-TEE read and write the first bytes of a buffer that begins at the start of `pages`.
 ///
 /// # Errors
-/// It does not see these pages.
+/// Fails when OP-TEE does not see these pages.
 pub fn check_bytes(kit: &Kit, session: u32, cookie: u64, pages: &Pages) -> Result<(), String> {
     pages.write(0, &[1, 2, 3, 4, 5, 6, 7, 8]);
     let got = kit.sum(session, cookie, 0, 8);
@@ -273,15 +274,15 @@ pub fn check_bytes(kit: &Kit, session: u32, cookie: u64, pages: &Pages) -> Resul
     same("what OP-TEE wrote", &bytes, &[36, 2, 3, 4, 5, 6, 7, 8])
 }
 
-/// An address without RAM, in each sense of the word that a guest could try.
+/// An address without RAM of this VM.
 pub struct BadAddress {
-    /// What is there.
+    /// What is at the address.
     pub what: &'static str,
     /// The address, a multiple of the page size.
     pub address: u64,
 }
 
-/// Page-aligned addresses that are not RAM of this VM.
+/// Returns page-aligned addresses that are not RAM of this VM.
 pub fn bad_addresses() -> [BadAddress; 14] {
     let ram = machine().ram;
     let bad = |what, address| BadAddress { what, address };
@@ -303,7 +304,7 @@ pub fn bad_addresses() -> [BadAddress; 14] {
     ]
 }
 
-/// A failure of the client's, for attacks that use it directly.
+/// Converts a failure of the client, for attacks that use it directly.
 pub fn of_client<T>(what: &str, result: Result<T, Failure>) -> Result<T, String> {
     result.map_err(|why| failure(what, why))
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest that attacks: Postern, and OP-TEE through it.
+//! A guest that attacks Postern, and OP-TEE through it.
 //!
-//! Each attack has a number, a title and an expected answer ([`attack::Attack`]). It can also bring
-//! itself into any of the states ([`states::State`]) that a VM may be in when it is ended. `README.md`
-//! has the commands and events by which the host has it do so.
+//! Each attack has a number, a title and an expected result ([`attack::Attack`]). The program can
+//! also bring itself into each of the states ([`states::State`]) in which a VM may be ended.
+//! `README.md` has the commands and events for the host.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -29,7 +29,7 @@ mod states;
 #[cfg(target_os = "none")]
 guest_bare::program!(console::main);
 
-/// The program runs in a VM only.
+/// The program runs only in a VM.
 #[cfg(not(target_os = "none"))]
 fn main() {
     eprintln!("a bare-metal program: build it for aarch64-unknown-none-softfloat");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is left of OP-TEE's resources, as a guest can see it.
+//! Measures what is left of OP-TEE's resources, as far as a guest can see it.
 
 use crate::kit::{Kit, fresh_cookie, of_client};
 use alloc::string::String;
@@ -10,7 +10,7 @@ use guest_bare::tee::apps::{self, POOL_APPS, POOL_HEAP, POOL_NEXUS};
 /// More instances than all VMs together can have.
 const MOST: usize = 70;
 
-/// What is left.
+/// The resources of OP-TEE.
 pub struct Measured {
     /// Bytes in use of the heap that all VMs share.
     shared_heap: u32,
@@ -23,7 +23,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Adds it to an event.
+    /// Adds the figures to an event.
     pub fn add_to(&self, event: Event) -> Event {
         event
             .number("shared_heap", self.shared_heap.into())
@@ -33,10 +33,10 @@ impl Measured {
     }
 }
 
-/// Measures, and opens up to `instances` instances of an application to see how many there can be.
+/// Measures; opens up to `instances` instances of an application to count how many are possible.
 ///
 /// # Errors
-/// OP-TEE does not say, or does not close what it opened.
+/// Fails when OP-TEE does not report its statistics, or does not close what it opened.
 pub fn measure(kit: &Kit, instances: usize) -> Result<Measured, String> {
     let used = |pool| {
         let cookie = fresh_cookie();

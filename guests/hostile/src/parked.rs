@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Calls that are left suspended at an RPC of choice, and one that takes as long as one likes.
+//! Calls that are left suspended at a chosen RPC, and a call of adjustable length.
 
 use crate::kit::{Got, Kit};
 use alloc::format;
@@ -10,11 +10,11 @@ use optee_proto::msg::Attr;
 use optee_proto::rpc;
 use optee_proto::smc::CALL_WITH_ARG;
 
-/// A call that waits for its RPC to be answered.
+/// A call that waits for the answer to its RPC.
 pub struct Parked {
-    /// Its message.
+    /// The call's message.
     pub message: Message,
-    /// Where it waits.
+    /// The suspended call.
     pub call: Suspended,
 }
 
@@ -22,7 +22,7 @@ impl Parked {
     /// Begins a call and leaves it at the first RPC that `here` picks.
     ///
     /// # Errors
-    /// It ends before.
+    /// Fails when the call ends before.
     pub fn at(
         kit: &Kit,
         message: Message,
@@ -32,10 +32,10 @@ impl Parked {
         Self::from(kit, message, step, here)
     }
 
-    /// Goes on with a call from wherever it is and leaves it at the first RPC that `here` picks.
+    /// Continues a call from a step and leaves it at the first RPC that `here` picks.
     ///
     /// # Errors
-    /// It ends before.
+    /// Fails when the call ends before.
     pub fn from(
         kit: &Kit,
         message: Message,
@@ -52,7 +52,7 @@ impl Parked {
     /// Begins a call and leaves it at a command that `here` picks.
     ///
     /// # Errors
-    /// It ends before.
+    /// Fails when the call ends before.
     pub fn at_command(
         kit: &Kit,
         message: Message,
@@ -62,10 +62,10 @@ impl Parked {
         Self::from_command(kit, message, step, here)
     }
 
-    /// Goes on with a call from wherever it is and leaves it at a command that `here` picks.
+    /// Continues a call from a step and leaves it at a command that `here` picks.
     ///
     /// # Errors
-    /// It ends before.
+    /// Fails when the call ends before.
     pub fn from_command(
         kit: &Kit,
         message: Message,
@@ -81,20 +81,20 @@ impl Parked {
         })
     }
 
-    /// A call to `stats.pta` that waits for the time.
+    /// Begins a call to `stats.pta` and leaves it at the request for the time.
     ///
     /// # Errors
-    /// It does not ask for it.
+    /// Fails when the call does not ask for it.
     pub fn at_get_time(kit: &Kit, session: u32) -> Result<Self, String> {
         Self::at_command(kit, time(session), |command, _| {
             command == rpc::Command::GET_TIME
         })
     }
 
-    /// The RPC's message.
+    /// Returns the RPC's message.
     ///
     /// # Errors
-    /// It has none.
+    /// Fails when the RPC has none.
     pub fn view(&self, kit: &Kit) -> Result<View, String> {
         kit.supplicant
             .with_message(&self.message)
@@ -102,19 +102,19 @@ impl Parked {
             .ok_or_else(|| "an RPC without message".into())
     }
 
-    /// Goes on to the end, as Linux would.
+    /// Continues to the end, as Linux would.
     pub fn finish(&self, kit: &Kit) -> Got {
         kit.finish(&self.message, &self.call)
     }
 }
 
-/// A call to `stats.pta` that asks for the time.
+/// Returns a call to `stats.pta` that asks for the time.
 pub fn time(session: u32) -> Message {
     let none = value(Attr::VALUE_OUTPUT, 0, 0);
     Message::invoke(session, apps::STATS_TIME, &[none, none])
 }
 
-/// A call that counts to so many in OP-TEE.
+/// Returns a call that counts `rounds` rounds in OP-TEE.
 pub fn long_call(session: u32, rounds: u64) -> Message {
     let params = [
         value(Attr::VALUE_INPUT, 0, rounds),

@@ -11,10 +11,10 @@ mod vms;
 use crate::lab::Lab;
 use alloc::string::String;
 
-/// An experiment: what OP-TEE did, in a sentence.
+/// An experiment; returns a sentence about OP-TEE's behaviour.
 pub type Experiment = fn(&Lab) -> String;
 
-/// All of them.
+/// All experiments.
 pub const ALL: &[(&str, Experiment)] = &[
     ("versions", identity::versions),
     ("ptas", identity::ptas),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What experiments have in common.
+//! Functions that the experiments share.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,9 +11,9 @@ use guest_bare::tee::{
 use optee_proto::msg::login;
 use optee_proto::{Return, Uuid, rpc, smc};
 
-/// The bench: the hypervisor's view of OP-TEE, and a supplicant.
+/// The test bench: the hypervisor's view of OP-TEE, and a supplicant.
 pub struct Lab {
-    /// Answers RPCs.
+    /// The supplicant, which answers RPCs.
     pub supplicant: Supplicant,
 }
 
@@ -23,18 +23,18 @@ fn conduit(args: [u64; 8]) -> [u64; 8] {
     back
 }
 
-/// The client with this a7.
+/// Returns the client with this a7.
 pub fn client(a7: u64) -> Client {
     Client::new(conduit, a7)
 }
 
-/// What the hypervisor itself says: a7 = 0.
+/// Returns the client of the hypervisor itself: a7 = 0.
 pub fn hypervisor() -> Client {
     client(0)
 }
 
 impl Lab {
-    /// The bench.
+    /// Returns a test bench.
     pub fn new() -> Self {
         Self {
             supplicant: Supplicant::new(cpio::initrd()),
@@ -85,7 +85,7 @@ impl Lab {
         self.go_on(a7, message, call, |_, _| Act::Default)
     }
 
-    /// Goes on with a call that was left, up to the next RPC of this command.
+    /// Continues a call that was left, up to the next RPC of this command.
     pub fn go_on_until(
         &self,
         a7: u64,
@@ -122,7 +122,7 @@ impl Lab {
         }
     }
 
-    /// Whether a VM's calls work: a PTA adds two numbers.
+    /// Returns whether a VM's calls work: a PTA adds two numbers.
     pub fn works(&self, a7: u64) -> bool {
         let client = client(a7);
         let Ok(session) = client.open(&self.supplicant, apps::TESTS) else {
@@ -133,12 +133,12 @@ impl Lab {
     }
 }
 
-/// VM_CREATED.
+/// Calls VM_CREATED.
 pub fn create(id: u64) -> Code {
     Code(hypervisor().fast(smc::VM_CREATED, id)[0])
 }
 
-/// VM_DESTROYED.
+/// Calls VM_DESTROYED.
 pub fn destroy(id: u64) -> Code {
     supplicant::forget_all();
     files::clear();
@@ -167,7 +167,7 @@ impl core::fmt::Display for Code {
     }
 }
 
-/// A call's end in words.
+/// Describes the result of a call.
 pub fn told<T>(result: &Result<T, Failure>) -> String {
     match result {
         Ok(_) => "success".into(),
@@ -188,7 +188,7 @@ pub fn told<T>(result: &Result<T, Failure>) -> String {
     }
 }
 
-/// Where one step led.
+/// Describes the result of one step.
 pub fn led(step: Step) -> String {
     match step {
         Step::Done(code) => format!("{}", Code(code.get())),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Asks the real OP-TEE what its sources only suggest. The program runs at EL2 in the hypervisor's
-//! place, so it can do what no guest may: create VMs, forge a7, hand out physical addresses.
+//! place, so it can do what no guest may: create VMs, forge a7, pass physical addresses.
 //!
-//! It reads the name of an experiment from its console, does it once, and says in one sentence what
-//! OP-TEE did: `{"event":"fact","name":"…","saw":"…"}`. Some experiments make OP-TEE stop, so the
-//! host starts the machine anew for each (`tests/tests/optee_facts.rs`). What was found is in
-//! `docs/optee-facts.md`.
+//! It reads the name of an experiment from its console, runs it once, and describes OP-TEE's
+//! behaviour in one sentence: `{"event":"fact","name":"…","saw":"…"}`. Some experiments make OP-TEE
+//! panic, so the host restarts the machine for each (`tests/src/bin/optee-facts`). The results are
+//! in `docs/optee-facts.md`.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -28,7 +28,7 @@ fn start() -> ! {
         let name = guest_bare::console::read_line();
         let event = match facts::ALL.iter().find(|(known, _)| *known == name) {
             Some((_, experiment)) => {
-                // The last line where OP-TEE does not come back.
+                // The last line when OP-TEE does not return.
                 Event::new("begin").text("name", &name).send();
                 Event::new("fact").text("saw", &experiment(&lab::Lab::new()))
             }
@@ -38,7 +38,7 @@ fn start() -> ! {
     }
 }
 
-/// The program runs on the bare machine only.
+/// The program runs only on the bare machine.
 #[cfg(not(target_os = "none"))]
 fn main() {
     eprintln!("a bare-metal program: build it for aarch64-unknown-none-softfloat");

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest that looks behind every name of a system register, and leaves marks there.
+//! A guest that reads every system register, and leaves marks in those that it can write.
 //!
-//! Two of them on one pCPU show what leaks from VM to VM: `tests/src/scan` gives the commands, compares what both
-//! see, and holds it against the hypervisor's table. Commands are lines on the console, answers are lines of
-//! `@postern ` and a JSON object:
+//! Two of them on one pCPU show what leaks from VM to VM: `tests/src/scan.rs` gives the commands
+//! and compares both results with each other and with the hypervisor's table. Commands are lines on
+//! the console, answers are lines of `@postern ` and a JSON object:
 //!
 //! | command | answer |
 //! |---|---|
@@ -23,7 +23,7 @@ mod scan;
 #[cfg(target_os = "none")]
 guest_bare::program!(scan::main);
 
-/// The program runs in a VM only.
+/// The program runs only in a VM.
 #[cfg(not(target_os = "none"))]
 fn main() {
     eprintln!("a bare-metal program: build it for aarch64-unknown-none-softfloat");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the program does on the host's word.
+//! Executes the host's commands.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -8,17 +8,17 @@ use guest_bare::sysreg::{COUNT, SystemRegisters, encoding};
 use guest_bare::{console, psci};
 
 const CPACR_EL1: u32 = encoding(3, 0, 1, 0, 2);
-/// FP, SVE and SME do not trap to EL1: where they trap, it is EL2 that has them trap.
+/// With this value FP, SVE and SME do not trap to EL1: a trap is EL2's.
 const CPACR_OPEN: u64 = 3 << 24 | 3 << 20 | 3 << 16;
 
-/// Not read: reading takes an interrupt that nobody would end.
+/// Registers that are not read: reading acknowledges an interrupt that is never ended.
 const UNREAD: [u32; 3] = [
     encoding(3, 0, 12, 8, 0),  // ICC_IAR0_EL1
     encoding(3, 0, 12, 9, 5),  // ICC_NMIAR1_EL1
     encoding(3, 0, 12, 12, 0), // ICC_IAR1_EL1
 ];
 
-/// Not written: the program's own life depends on them.
+/// Registers that are not written: the program itself depends on them.
 const UNWRITTEN: [u32; 31] = [
     encoding(3, 0, 1, 0, 0),   // SCTLR_EL1
     encoding(3, 0, 2, 0, 0),   // TTBR0_EL1
@@ -53,7 +53,7 @@ const UNWRITTEN: [u32; 31] = [
     encoding(2, 0, 1, 0, 4),   // OSLAR_EL1
 ];
 
-/// Written last: exceptions that other accesses take change them.
+/// Registers that are written last: exceptions from other accesses change them.
 const LAST: [u32; 4] = [
     encoding(3, 0, 4, 0, 0), // SPSR_EL1
     encoding(3, 0, 4, 0, 1), // ELR_EL1
@@ -61,20 +61,21 @@ const LAST: [u32; 4] = [
     encoding(3, 0, 6, 0, 0), // FAR_EL1
 ];
 
-/// A register that keeps some of what is written to it.
+/// A register that keeps part of a written value.
 struct Mark {
     encoding: u32,
     value: u64,
 }
 
-/// What is written to a register by the VM with this salt: no two registers of two VMs have the same.
+/// Returns the value for a register and a VM's salt; no two registers or VMs share one.
 fn pattern(encoding: u32, salt: u64) -> u64 {
     let value = (u64::from(encoding) << 8 | salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    // The breakpoints and watchpoints stay disabled, and alignment checks of addresses are none of ours.
+    // Breakpoints and watchpoints stay disabled; the alignment of their addresses does not matter
+    // here.
     value & !1
 }
 
-/// Runs on the boot vCPU for good.
+/// Runs on the boot vCPU; never returns.
 pub fn main() -> ! {
     let registers = SystemRegisters::new();
     registers
@@ -121,7 +122,7 @@ fn scan(registers: &SystemRegisters) {
 fn mark(registers: &SystemRegisters, salt: u64) -> Vec<Mark> {
     let can_do_without =
         |encoding: &u32| !UNREAD.contains(encoding) && !UNWRITTEN.contains(encoding);
-    // CPACR_EL1 keeps FP open for who reads FPCR_EL1 next.
+    // CPACR_EL1 keeps FP enabled for the read of FPCR_EL1 that follows.
     let bulk = (0..COUNT)
         .filter(|encoding| !LAST.contains(encoding) && *encoding != CPACR_EL1)
         .filter(can_do_without)
@@ -130,7 +131,7 @@ fn mark(registers: &SystemRegisters, salt: u64) -> Vec<Mark> {
         .chain(LAST)
         .filter(|&encoding| keeps(registers, encoding, salt))
         .collect();
-    // Some registers are views of others: what counts is how all are in the end.
+    // Some registers are views of others: what counts is the final state of all.
     let marks: Vec<Mark> = written
         .into_iter()
         .filter_map(|encoding| {
@@ -144,7 +145,8 @@ fn mark(registers: &SystemRegisters, salt: u64) -> Vec<Mark> {
     marks
 }
 
-/// Writes the pattern's complement, then the pattern; whether the register tells one from the other.
+/// Writes the pattern's complement, then the pattern; returns whether the register distinguishes
+/// them.
 fn keeps(registers: &SystemRegisters, encoding: u32, salt: u64) -> bool {
     let pattern = pattern(encoding, salt);
     let mut written = [!pattern & !1, pattern].map(|value| {
@@ -156,7 +158,7 @@ fn keeps(registers: &SystemRegisters, encoding: u32, salt: u64) -> bool {
 }
 
 fn check(registers: &SystemRegisters, marks: &[Mark]) {
-    // Those that an exception changes come first, and none is taken before.
+    // Registers that an exception changes come first, before any exception is taken.
     let found: Vec<_> = marks
         .iter()
         .rev()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The power button: who presses it wants the guest to power off, as `poweroff` does.
+//! The power button: pressing it powers the guest off, as `poweroff` does.
 
 use crate::{console, sys};
 use guest_agent::input::{Input, RECORD};
@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
-/// Where the kernel's evdev driver puts input devices.
+/// The folder of the kernel's evdev devices.
 const INPUTS: &str = "/dev/input";
 
 /// Watches all input devices, each on a thread of its own. A guest without any has no button.
@@ -36,7 +36,7 @@ fn devices() -> Vec<PathBuf> {
 
 fn follow(mut device: File) {
     let mut record = [0; RECORD];
-    // The driver gives whole records. A device that goes away ends its thread.
+    // The driver delivers whole records. The thread of a device that is removed ends.
     while device.read_exact(&mut record).is_ok() {
         if Input::of(&record).presses_power() {
             super::end(sys::End::Off);

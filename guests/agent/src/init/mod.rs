@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The guest's first process: makes the system usable, then does as it is told.
+//! The guest's first process: sets the system up, then executes commands.
 
 mod button;
 mod supplicant;
@@ -16,8 +16,8 @@ use std::process::ExitCode;
 const TEE: &str = "/dev/tee0";
 const SHELL: &str = "/bin/sh";
 
-/// Brings the system up and carries out commands. Returns only when the console is lost, which ends
-/// the guest by a kernel panic; so it powers off first.
+/// Sets the system up and executes commands. When the console is lost it powers the guest off; a
+/// return would end the guest by a kernel panic.
 pub fn run() -> ExitCode {
     let problems = system::bring_up();
     if let Err(why) = console::take_over() {
@@ -46,7 +46,7 @@ pub fn run() -> ExitCode {
     ready();
     for line in words.auto {
         carry_out(&line);
-        // The next command may need what this one leaves.
+        // The next command may need the result of this one.
         while xtest::is_running() {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
@@ -121,15 +121,16 @@ fn end(how: sys::End) {
     console::error(format_args!("the kernel does not {how:?}: {why}"));
 }
 
-/// A shell with the console as its terminal, until it exits.
+/// Runs a shell with the console as its terminal until it exits.
 fn shell() {
-    // Asked first: std waits itself for a child whose exec fails, and the reaper would have taken it.
+    // Checked first: std itself waits for a child whose exec fails, and the reaper would have taken
+    // its status.
     if !Path::new(SHELL).exists() {
         console::error(format_args!("there is no {SHELL}"));
         return;
     }
     console::line("A shell; `exit` gives the console back to the agent.");
-    // Failing to echo is no reason to refuse the shell.
+    // The shell also works without echo.
     let _ = sys::set_echo(0, true);
     let mut command = std::process::Command::new(SHELL);
     command
@@ -143,7 +144,7 @@ fn shell() {
         Ok(running) => drop(running.wait()),
         Err(why) => console::error(format_args!("{SHELL}: {why}")),
     }
-    // The end of a session hangs its terminal up, for everybody who has it open.
+    // The end of a session hangs up its terminal for all processes that have it open.
     if let Err(why) = console::take_over() {
         console::error(format_args!("console: {why}"));
     }

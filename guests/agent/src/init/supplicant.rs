@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The supplicant, which answers OP-TEE's requests for files and sockets. Without it no TA is loaded.
+//! Runs the supplicant, which serves OP-TEE's requests for files and sockets. Without it no TA is
+//! loaded.
 
 use crate::{console, process};
 use std::fs::File;
@@ -8,16 +9,16 @@ use std::time::Duration;
 
 const PROGRAM: &str = "/usr/sbin/tee-supplicant";
 const LOG: &str = "/tmp/tee-supplicant.log";
-/// Deaths after which it is not started again.
+/// The number of ends after which the supplicant is not restarted.
 const PATIENCE: u32 = 5;
 
-/// Keeps the supplicant running, on a thread of its own. Each death is told to the host.
+/// Keeps the supplicant running, on a thread of its own. Each end is reported to the host.
 pub fn start() {
     if !std::path::Path::new(PROGRAM).exists() {
         console::error(format_args!("there is no {PROGRAM}; no TA can be loaded"));
         return;
     }
-    // The first start happens here, so that it is under way before the guest says that it is ready.
+    // The first start happens here, before the guest reports that it is ready.
     let mut running = launch();
     std::thread::spawn(move || {
         for _ in 0..PATIENCE {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a system needs before anything can run in it.
+//! Sets up what programs need.
 
 use crate::sys;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long the driver may take to make the device.
+/// The most time that the driver may take to make the device.
 const TEE_WAIT: Duration = Duration::from_secs(20);
-/// The modules and the order to load them in, one file name a line.
+/// The file with the modules in loading order, one file name per line.
 const MODULES: &str = "/modules";
 
 /// Mounts the kernel's file systems, makes the folders that programs expect and brings up the
-/// loopback interface. Gives back what went wrong: there may be no console yet to say it on.
+/// loopback interface. Returns the errors, because there may be no console yet to report them on.
 pub fn bring_up() -> Vec<String> {
     let mut problems = Vec::new();
     let mounts = [
@@ -27,7 +27,7 @@ pub fn bring_up() -> Vec<String> {
         let path = Path::new(target);
         let done = std::fs::create_dir_all(path).and_then(|()| sys::mount(kind, path, options));
         match done {
-            // EBUSY: the kernel mounted it itself (CONFIG_DEVTMPFS_MOUNT).
+            // EBUSY: the kernel itself mounted it (CONFIG_DEVTMPFS_MOUNT).
             Err(why) if why.raw_os_error() != Some(libc::EBUSY) => {
                 problems.push(format!("mounting {target}: {why}"));
             }
@@ -45,7 +45,7 @@ pub fn bring_up() -> Vec<String> {
             problems.push(format!("{folder}: {why}"));
         }
     }
-    // The other faces of this program, for people at a shell; an image may bring its own.
+    // The other names of this program, for users at a shell; an image may have its own programs.
     for name in ["/bin/tee-latency", "/bin/postern-ctl"] {
         if !Path::new(name).exists()
             && let Err(why) = std::os::unix::fs::symlink("/init", name)
@@ -59,12 +59,12 @@ pub fn bring_up() -> Vec<String> {
     problems
 }
 
-/// Loads the modules that the image brings. Gives back what went wrong.
+/// Loads the modules of the image. Returns the errors.
 pub fn load_modules() -> Vec<String> {
     let folder = Path::new(MODULES);
     let order = match std::fs::read_to_string(folder.join("order")) {
         Ok(order) => order,
-        // A guest without modules is a guest.
+        // A guest may have no modules.
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(why) => return vec![format!("{MODULES}/order: {why}")],
     };
@@ -72,13 +72,13 @@ pub fn load_modules() -> Vec<String> {
     files
         .filter_map(|file| {
             let why = sys::load_module(&folder.join(file)).err()?;
-            // A device that is not there is no mistake of the image's: a guest without a TEE.
+            // ENODEV is no error of the image: the guest has no TEE.
             (why.raw_os_error() != Some(libc::ENODEV)).then(|| format!("{MODULES}/{file}: {why}"))
         })
         .collect()
 }
 
-/// Waits for the TEE's device when the device tree announces a TEE; whether it is there.
+/// Waits for the TEE's device when the device tree announces a TEE; returns whether it exists.
 pub fn wait_for_tee() -> bool {
     let device = Path::new(super::TEE);
     if !Path::new("/proc/device-tree/firmware/optee").exists() {

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The calls that can be measured.
+//! The kinds of calls that can be measured.
 
 use crate::tee::{self, Device, Memory, Param, Session};
 use std::io::{Error, Result};
 use std::path::Path;
 
-/// Bytes that a memory reference passes.
+/// The bytes of a memory reference.
 const PASSED: u64 = 64;
-/// Bytes of a buffer that is registered: two pages.
+/// The bytes of a buffer that is registered: two pages.
 const BUFFER: u64 = 8192;
 
-/// What one call is.
+/// A kind of call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     /// INVOKE without parameters.
@@ -22,16 +22,16 @@ pub enum Kind {
     Memref,
     /// INVOKE with an RPC that Linux answers.
     Time,
-    /// A buffer registered and unregistered.
+    /// Registering and unregistering a buffer.
     Buffer,
-    /// A session opened and closed.
+    /// Opening and closing a session.
     Session,
-    /// The same with a TA that is loaded.
+    /// Opening and closing a session with a TA that is loaded.
     Application,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::Plain,
         Self::Values,
@@ -42,7 +42,7 @@ impl Kind {
         Self::Application,
     ];
 
-    /// Its name, for options.
+    /// Returns the kind's name, for options.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain",
@@ -55,7 +55,7 @@ impl Kind {
         }
     }
 
-    /// What it is, in words.
+    /// Returns a description of the kind.
     pub const fn what(self) -> &'static str {
         match self {
             Self::Plain => {
@@ -81,13 +81,13 @@ impl Kind {
         }
     }
 
-    /// The one of that name.
+    /// Returns the kind of that name.
     pub fn find(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 
-/// All that it takes to make such a call again and again.
+/// Everything that repeated calls of one kind need.
 pub struct Calls {
     device: Device,
     ready: Ready,
@@ -108,7 +108,7 @@ impl Calls {
     ///
     /// # Errors
     ///
-    /// The TEE cannot be reached, or refuses.
+    /// Fails when the TEE cannot be reached or refuses.
     pub fn prepare(device: &Path, kind: Kind) -> Result<Self> {
         let device = Device::open(device)?;
         let tests = || device.open_session(tee::INVOKE_TESTS);
@@ -128,11 +128,11 @@ impl Calls {
         })
     }
 
-    /// Makes one. What comes back is checked, so that no shortcut can answer for the TEE.
+    /// Makes one call. The result is checked, so that only the TEE can have answered.
     ///
     /// # Errors
     ///
-    /// The TEE cannot be reached, or answers something wrong.
+    /// Fails when the TEE cannot be reached or answers wrongly.
     pub fn once(&mut self) -> Result<()> {
         let device = &self.device;
         let mut params = [Param::default(); 4];
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_call_has_a_name_of_its_own() {
+    fn call_names_are_unique() {
         for kind in Kind::ALL {
             assert_eq!(Kind::find(kind.name()), Some(kind));
             assert!(!kind.what().is_empty());
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_tee_there_is_no_call() {
+    fn call_without_tee_is_an_error() {
         for kind in Kind::ALL {
             let calls = Calls::prepare(Path::new("/dev/null"), kind);
             assert!(

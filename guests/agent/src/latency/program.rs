@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `tee-latency` as a program of its own, for people at a shell.
+//! The program `tee-latency` for users at a shell.
 
 use super::call::Kind;
 use super::{Measurement, WARM_UP, measure};
@@ -8,7 +8,7 @@ use guest_agent::event::Latency;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// What `--help` says, but for the list of calls.
+/// The text of `--help` without the list of calls.
 const USAGE: &str = "\
 usage: tee-latency [OPTION]...
 Measures the round trip into OP-TEE and back as a program in this guest sees it.
@@ -31,7 +31,7 @@ fn usage() -> String {
     })
 }
 
-/// Runs it.
+/// Runs the program.
 pub fn program(arguments: impl Iterator<Item = String>) -> ExitCode {
     let options = match Options::parse(arguments) {
         Ok(Some(options)) => options,
@@ -62,7 +62,7 @@ pub fn program(arguments: impl Iterator<Item = String>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The result for a person.
+/// Formats the result for a terminal.
 fn text(report: &Latency) -> String {
     let us = |ns: u64| format!("{}.{:03}", ns / 1000, ns % 1000);
     let rows = [
@@ -85,7 +85,7 @@ fn text(report: &Latency) -> String {
     })
 }
 
-/// What `tee-latency` was asked for.
+/// The options of `tee-latency`.
 #[derive(Debug, PartialEq, Eq)]
 struct Options {
     measurement: Measurement,
@@ -94,7 +94,7 @@ struct Options {
 }
 
 impl Options {
-    /// `None` when help was asked for.
+    /// Parses the arguments; returns `None` for `--help`.
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut options = Self {
             measurement: Measurement {
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_parsed_or_refused() {
+    fn options_parse_or_give_a_reason() {
         let parse = |line: &str| Options::parse(line.split_whitespace().map(str::to_owned));
         let options = parse("--json --count 10 --call memref --warm-up 0 --device /dev/tee1")
             .expect("good")
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_has_each_figure() {
+    fn text_shows_all_figures() {
         let report = Latency {
             label: "idle".into(),
             samples: 3,

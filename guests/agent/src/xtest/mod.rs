@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Runs xtest and tells what it does while it does it.
+//! Runs xtest and reports its results as they come.
 
 mod parse;
 mod run;

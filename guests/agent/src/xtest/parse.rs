@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Reads xtest's output as it comes.
+//! Parses xtest's output as it comes.
 //!
-//! What its test framework (`adbg`) prints, line by line:
+//! Its test framework (`adbg`) prints these lines:
 //!
 //! ```text
 //! * regression_1004 Test User Crypt TA        a case begins
@@ -20,11 +20,11 @@
 use guest_agent::event::{CaseState, Event, XtestEnd};
 use std::collections::VecDeque;
 
-/// Lines of a case's output that are kept for the event that it fails.
+/// The lines of a case's output that are kept for its failure.
 const KEPT_LINES: usize = 200;
-/// Lines outside any case that are kept: what xtest says when it finds nothing to run.
+/// The lines outside any case that are kept: they tell why xtest found nothing to run.
 const KEPT_OUTSIDE: usize = 20;
-/// A kept line is cut here, bytes.
+/// The most bytes of a kept line.
 const LINE_LENGTH: usize = 400;
 
 /// A case that has begun.
@@ -39,19 +39,19 @@ struct Case {
     dropped: usize,
 }
 
-/// The state of reading one run's output.
+/// The state of parsing one run's output.
 #[derive(Debug, Default)]
 pub struct Parser {
     current: Option<Case>,
     end: XtestEnd,
-    /// Failures that only the closing table tells of.
+    /// Failures that only the closing table reports.
     first_errors: Vec<String>,
     /// The first lines outside any case.
     outside: Vec<String>,
 }
 
 impl Parser {
-    /// Takes a line of output, without its newline, read at `now_ms`; gives the events it makes.
+    /// Takes a line of output, without its newline, read at `now_ms`; returns its events.
     pub fn line(&mut self, line: &str, now_ms: u64) -> Vec<Event> {
         let line = line.trim_end();
         if let Some(name) = line
@@ -96,8 +96,8 @@ impl Parser {
         }
     }
 
-    /// xtest has ended: the events that close the run. A case that was still running has failed. When there was no
-    /// case, what xtest said is all that tells why.
+    /// Returns the events that close the run, after xtest has ended. A case that was still running
+    /// has failed. When there was no case, xtest's output is the only explanation.
     pub fn finished(mut self, exit: i32, start_ms: u64, end_ms: u64) -> Vec<Event> {
         let mut events = self.abandon(end_ms);
         if self.end.cases == 0 {
@@ -148,7 +148,7 @@ impl Parser {
         events
     }
 
-    /// A line outside any case: the closing table.
+    /// Takes a line outside any case, as in the closing table.
     fn table(&mut self, line: &str) {
         if line.contains(" FAILED first error at ") {
             self.first_errors.push(cut(line));
@@ -171,7 +171,7 @@ impl Parser {
 }
 
 impl Case {
-    /// Takes a line inside the case; when it ends the case, whether the case failed.
+    /// Takes a line inside the case; returns whether the case failed when the line ends it.
     fn line(&mut self, line: &str) -> Option<bool> {
         let words: Vec<&str> = line.split_whitespace().collect();
         if let (true, [name, verdict @ ("OK" | "FAILED")]) = (line.starts_with("  "), &words[..]) {
@@ -195,21 +195,23 @@ impl Case {
         None
     }
 
-    /// `regression_1004.1` of `regression_1004`.
+    /// Returns whether `regression_1004.1` is part of `regression_1004`.
     fn is_part(&self, name: &str) -> bool {
         name.strip_prefix(self.name.as_str())
             .is_some_and(|rest| rest.starts_with('.'))
     }
 }
 
-/// `suite_number`, perhaps with more behind it: `regression_4007_rsa`.
+/// Returns whether a name has the form `suite_number`, perhaps with a suffix:
+/// `regression_4007_rsa`.
 fn is_case_name(name: &str) -> bool {
     name.split_once('_').is_some_and(|(suite, number)| {
         !suite.is_empty() && number.starts_with(|first: char| first.is_ascii_digit())
     })
 }
 
-/// The ways in which xtest says that a case finds nothing to test. (Parts are skipped as "subcase".)
+/// Returns whether a line says that a case finds nothing to test. (For parts xtest writes
+/// "subcase".)
 fn says_skipped(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     ["skip test", "skipping test", "test skipped"]
@@ -217,7 +219,8 @@ fn says_skipped(line: &str) -> bool {
         .any(|words| line.contains(words))
 }
 
-/// A line for an event: bounded, and without control characters other than those of a line.
+/// Prepares a line for an event: of bounded length, without control characters except those of a
+/// line.
 fn cut(line: &str) -> String {
     let end = line.floor_char_boundary(LINE_LENGTH);
     line[..end].replace(|letter: char| letter.is_control(), " ")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! xtest as a child.
+//! Runs xtest as a child process.
 
 use super::parse::Parser;
 use crate::{console, process, sys};
@@ -11,28 +11,28 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const XTEST: &str = "/usr/bin/xtest";
-/// Everything that xtest printed in the last run.
+/// The file with everything that xtest printed in the last run.
 const LOG: &str = "/tmp/xtest.log";
 /// The suites that xtest runs when none are named.
 const DEFAULT_SUITES: &str = "regression+pkcs11";
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
-/// Whether a run is going on.
+/// Returns whether a run is in progress.
 pub fn is_running() -> bool {
     RUNNING.load(Ordering::Acquire)
 }
 
-/// Whether the guest has xtest.
+/// Returns whether the guest has xtest.
 pub fn present() -> bool {
     Path::new(XTEST).exists()
 }
 
-/// Starts a run, on a thread of its own so that commands are answered meanwhile.
+/// Starts a run on a thread of its own, so that commands are answered meanwhile.
 ///
 /// # Errors
 ///
-/// There is one already, or xtest cannot be started.
+/// Fails when a run is in progress or xtest cannot be started.
 pub fn start(arguments: Vec<String>) -> Result<(), String> {
     if RUNNING.swap(true, Ordering::AcqRel) {
         return Err("xtest is running already".into());
@@ -43,7 +43,7 @@ pub fn start(arguments: Vec<String>) -> Result<(), String> {
             let suites = suites(&arguments).to_owned();
             std::thread::spawn(move || {
                 let last = follow(&running, output, suites);
-                // Before the end is told: whoever reads it may start the next run at once.
+                // Cleared before the end is reported: the reader may start the next run at once.
                 RUNNING.store(false, Ordering::Release);
                 last.iter().for_each(console::emit);
             });
@@ -64,11 +64,11 @@ fn launch(arguments: &[String]) -> std::io::Result<(process::Running, std::io::P
         .stdin(Stdio::null())
         .stdout(input.try_clone()?)
         .stderr(input);
-    // The command holds the pipe's writing end; when it goes, only xtest has it.
+    // The command holds the pipe's writing end; after this only xtest has it.
     process::spawn(&mut command).map(|running| (running, output))
 }
 
-/// Tells of a run while it goes on. What is left to tell when it is over.
+/// Reports the progress of a run. Returns the events for its end.
 fn follow(running: &process::Running, output: impl Read, suites: String) -> Vec<Event> {
     let start_ms = sys::monotonic_ms();
     console::emit(&Event::XtestStart { suites });
@@ -83,7 +83,7 @@ fn follow(running: &process::Running, output: impl Read, suites: String) -> Vec<
             Ok(_) => {}
         }
         if let Some(file) = &mut log {
-            // A full disk must not end the run; the events still tell what happened.
+            // A full disk must not end the run; the events still report the results.
             let _ = file.write_all(&bytes);
         }
         for event in parser.line(&String::from_utf8_lossy(&bytes), sys::monotonic_ms()) {
@@ -94,7 +94,7 @@ fn follow(running: &process::Running, output: impl Read, suites: String) -> Vec<
     parser.finished(exit, start_ms, sys::monotonic_ms())
 }
 
-/// The suites that the arguments name.
+/// Returns the suites that the arguments name.
 fn suites(arguments: &[String]) -> &str {
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_suites_are_those_after_t() {
+    fn suites_follow_option_t() {
         let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(suites(&words("-l 0 -t regression 1001")), "regression");
         assert_eq!(suites(&words("1001")), DEFAULT_SUITES);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Keys, and what is then on the screen.
+//! Tests keys and the resulting screen.
 
 use super::*;
 use crate::complete::candidates;
@@ -14,7 +14,7 @@ const HOME: &[u8] = b"\x1b[1~";
 const END: &[u8] = b"\x1bOF";
 const DELETE: &[u8] = b"\x1b[3~";
 
-/// A user's keys at work on an editor with a screen; the lines that were entered.
+/// An editor with a screen, and the lines that were entered.
 struct Desk {
     editor: Editor,
     screen: Screen,
@@ -25,7 +25,7 @@ fn names() -> Vec<String> {
     ["a", "builder", "blue-2"].map(str::to_owned).to_vec()
 }
 
-/// Takes a byte, and does what is asked for then; the line that it ends.
+/// Takes a byte and does what the editor asks for; returns the line that it ends.
 fn press(editor: &mut Editor, screen: &mut Screen, byte: u8) -> Option<String> {
     match editor.receive(byte, screen).unwrap() {
         Edited::Nothing | Edited::End => None,
@@ -62,7 +62,7 @@ impl Desk {
         }
     }
 
-    /// The line as it is on the screen, with a bar for the cursor.
+    /// Returns the line on the screen, with a bar for the cursor.
     fn shown(&self) -> String {
         let (mut line, column) = self.screen.line();
         while line.len() < column {
@@ -80,7 +80,7 @@ fn shown(keys: &[&[u8]]) -> String {
 }
 
 #[test]
-fn keys() {
+fn keys_edit_the_line() {
     for (keys, expected) in [
         (&[&b""[..]][..], "|"),
         (&[b"cpu"], "cpu|"),
@@ -106,7 +106,7 @@ fn keys() {
         (&[b"\x17\x17a"], "a|"),
         (&[b"vm \x03a"], "a|"),
         (&[b"vm \x0clist"], "vm list|"),
-        // What means nothing changes nothing.
+        // A byte without a meaning changes nothing.
         (&[b"cpu\x00\x07\x12\x80\xff\xc3\xa4"], "cpu|"),
         (&[b"cpu\x1b[5~\x1b[99~\x1bx\x1b[Z\x1b[1;5D"], "cp|u"),
         (&[b"cpu\x1b[15~\x1bOP"], "cpu|"),
@@ -116,7 +116,7 @@ fn keys() {
 }
 
 #[test]
-fn lines_and_history() {
+fn entered_lines_return_from_history() {
     let mut desk = Desk::new();
     desk.type_in(b"one\rtwo\ntwo\r\n  \rthree\r");
     assert_eq!(desk.entered, ["one", "two", "two", "  ", "three"]);
@@ -130,7 +130,7 @@ fn lines_and_history() {
         "three|", "two|", "one|", "one|", "two|", "three|", "draft|", "draft|",
     ];
     assert_eq!(seen, expected);
-    // A line out of the history can be changed, and is another one then.
+    // A line from the history can be changed, and then is a new one.
     desk.type_in(&[UP, UP, b"x\r", b"\x10"].concat());
     assert_eq!(desk.entered.last().unwrap(), "twox");
     assert_eq!(desk.shown(), "twox|");
@@ -144,7 +144,7 @@ fn lines_and_history() {
 }
 
 #[test]
-fn the_screen_as_a_whole() {
+fn screen_shows_prompt_line_and_lists() {
     let mut desk = Desk::new();
     desk.type_in(b"cpu\rme\x03log");
     let expected = "postern> cpu\npostern> me^C\npostern> log";
@@ -154,7 +154,7 @@ fn the_screen_as_a_whole() {
 }
 
 #[test]
-fn a_line_longer_than_the_screen() {
+fn long_line_scrolls_in_a_window() {
     let mut desk = Desk::new();
     let line: String = ('a'..='z').cycle().take(MAX_LINE).collect();
     desk.type_in(line.as_bytes());
@@ -169,7 +169,7 @@ fn a_line_longer_than_the_screen() {
 }
 
 #[test]
-fn completion() {
+fn tab_completes_the_word_before_the_cursor() {
     for (keys, expected) in [
         (&b"v\t"[..], "vm |"),
         (b"vm l\t", "vm list |"),
@@ -191,13 +191,13 @@ fn completion() {
     ] {
         assert_eq!(shown(&[keys]), expected, "{:?}", keys.escape_ascii());
     }
-    // In the middle of a line.
+    // The cursor is in the middle of the line.
     assert_eq!(shown(&[b"vm inf b", LEFT, LEFT, b"\t"]), "vm info| b");
     assert_eq!(shown(&[b"vm infb", LEFT, b"\t"]), "vm info |b");
 }
 
 #[test]
-fn candidates_are_listed() {
+fn tab_lists_several_candidates() {
     let mut desk = Desk::new();
     desk.type_in(b"vm info \tb\t");
     let expected = "postern> vm info \na  builder  blue-2\npostern> vm info b\nbuilder  blue-2\npostern> vm info b";
@@ -212,7 +212,7 @@ fn candidates_are_listed() {
 }
 
 #[test]
-fn ctrl_d_on_an_empty_line_is_the_end() {
+fn ctrl_d_on_empty_line_ends() {
     let mut editor = Editor::new();
     let mut press = |byte| editor.receive(byte, &mut String::new()).unwrap();
     assert_eq!(press(b'x'), Edited::Nothing);
@@ -221,7 +221,7 @@ fn ctrl_d_on_an_empty_line_is_the_end() {
     assert_eq!(press(0x04), Edited::End);
 }
 
-/// Keys that matter, more often than bytes that do not.
+/// Generates keys with a meaning more often than other bytes.
 fn key() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         8 => "[a-z -]{1,12}".prop_map(String::into_bytes),
@@ -234,10 +234,9 @@ fn key() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    /// What is on the screen is what is in the line, around the cursor; and the screen can be made
-    /// anew at any time.
+    /// The screen shows the line around the cursor, and can be redrawn at any time.
     #[test]
-    fn the_screen_shows_the_line(keys in proptest::collection::vec(key(), 0..60)) {
+    fn screen_shows_the_line_around_the_cursor(keys in proptest::collection::vec(key(), 0..60)) {
         let mut editor = Editor::new();
         let mut screen = Screen::new();
         editor.show(&mut screen).unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is answered here, and in which words.
+//! Tests the answers that are given here.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn said(line: &str) -> String {
 }
 
 #[test]
-fn commands_are_for_the_monitor() {
+fn commands_go_to_the_monitor() {
     for (line, expected, json) in [
         ("vm list", "vm list", false),
         ("  vm   mem  a  512M ", "vm mem a 512M", false),
@@ -37,7 +37,7 @@ fn commands_are_for_the_monitor() {
 }
 
 #[test]
-fn answers_are_shown_as_the_user_wants_them() {
+fn answers_show_as_text_or_json() {
     let answer = r#"{"event":"answer","tag":"t","command":"vm kill","ok":true,"vm":"b"}"#;
     let mut command = Command {
         line: "vm kill b".into(),
@@ -51,7 +51,7 @@ fn answers_are_shown_as_the_user_wants_them() {
 }
 
 #[test]
-fn mistakes_say_what_to_write() {
+fn wrong_commands_give_the_fix() {
     for (line, expected) in [
         ("--json", "no command: try help"),
         ("vms", "unknown command `vms`: try help"),
@@ -124,8 +124,8 @@ fn mistakes_say_what_to_write() {
             "stats",
             "the same figures are in `tee stats`, with --json for programs",
         ),
-        ("vm list\nvm kill a", "a command is plain ASCII"),
-        ("vm info ä", "a command is plain ASCII"),
+        ("vm list\nvm kill a", "a command must be plain ASCII"),
+        ("vm info ä", "a command must be plain ASCII"),
     ] {
         assert_eq!(refused(line), expected, "{line}");
     }
@@ -136,7 +136,7 @@ fn mistakes_say_what_to_write() {
 }
 
 #[test]
-fn help_lists_all_commands_in_lines_of_a_screen() {
+fn help_lists_all_commands_within_screen_width() {
     let text = said("help");
     assert_eq!(text.lines().count(), help::specs().count() + 1);
     assert!(text.lines().all(|line| line.len() < 80), "{text}");

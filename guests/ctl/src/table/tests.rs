@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tables to the letter, made of JSON as the hypervisor writes it.
+//! Compares tables character by character, for JSON as the hypervisor writes it.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn answer(command: &str, members: &str) -> String {
 const A: &str = r#""name":"a","index":0,"phase":"running","vcpus":2,"memory_kib":524288,"tee":true,"privileged":true,"starts":1,"up_ms":93784999"#;
 
 #[test]
-fn vms() {
+fn vm_list_is_a_table() {
     let members = format!(
         r#""vms":[{{{A}}},{{"name":"builder","index":1,"phase":"off","vcpus":1,"memory_kib":10240,"tee":false,"privileged":false,"starts":0,"up_ms":0,"newer":[]}},{{"name":"blue-2","index":2,"phase":"off","vcpus":1,"memory_kib":10240,"tee":false,"privileged":false,"starts":0,"up_ms":0}}]"#
     );
@@ -29,7 +29,7 @@ blue-2   off           1      10 MiB  no   no               0  0:00:00
 }
 
 #[test]
-fn all_about_one() {
+fn vm_info_is_a_table() {
     let members = format!(
         r#""vm":{{{A},"channel":1,"vcpu":[{{"on":true,"cpu":3}},{{"on":true,"cpu":null}},{{"on":false,"cpu":null}}],"affinity":[0,3],"next_memory_kib":1024,"pages_held":7,"exits":{{"smc":5,"mmio":0,"irq":6}},"refused":{{"abort":0,"call":0}}}}"#
     );
@@ -53,7 +53,7 @@ vm a: running
 }
 
 #[test]
-fn the_tee() {
+fn tee_status_is_a_table() {
     let members = r#""vms":[{"vm":"a","pages_pinned":11,"pages_held":7,"buffers":13,"rpc_buffers":15,"sessions":16,"calls":17,"mapped_pages":18,"smc_fast":1,"smc_yielding":2,"smcs":10,"foreign_intr":4,"pages_pinned_max":12,"buffers_max":14,"denied":5,"withheld":6,"lost":7,"leaked":8,"kept":9,"rpc":{"fs":12,"free":0,"shm_alloc":3},"exits":{"smc":5},"refused":{"call":1},"shared_pages":3}],"shared_pages_used":3,"shared_pages_total":512"#;
     assert_eq!(
         answer("tee stats", members),
@@ -70,7 +70,7 @@ pages shared with OP-TEE: 3 of 512
 }
 
 #[test]
-fn the_machine() {
+fn cpu_and_mem_are_tables() {
     let members = r#""cpus":[{"cpu":0,"vm":"a","vcpu":1,"secure":true,"idle_percent":3,"idle_ms":61500,"masked_ns":123456,"masked_by":"unpin"},{"cpu":1,"vm":null,"vcpu":null,"secure":false,"idle_percent":100,"idle_ms":12345678,"masked_ns":0,"masked_by":"other"}]"#;
     assert_eq!(
         answer("cpu", members),
@@ -100,7 +100,7 @@ pages shared with OP-TEE: 3 of 512
 }
 
 #[test]
-fn orders() {
+fn vm_commands_give_a_sentence() {
     for (command, expected) in [
         ("vm start", "vm b starts\n"),
         ("vm stop", "vm b was asked to shut down\n"),
@@ -115,7 +115,7 @@ fn orders() {
     ] {
         assert_eq!(answer(command, r#""vm":"b""#), expected);
     }
-    // Of a hypervisor that knows more.
+    // The answer comes from a hypervisor that knows more.
     assert_eq!(
         answer("vm dance", r#""vm":"b""#),
         "{\"event\":\"answer\",\"tag\":\"t\",\"command\":\"vm dance\",\"ok\":true,\"vm\":\"b\"}\n"
@@ -123,7 +123,7 @@ fn orders() {
 }
 
 #[test]
-fn what_fails() {
+fn failed_commands_give_the_reason() {
     for (json, expected) in [
         (
             r#"{"event":"answer","command":"vm kill","ok":false,"error":"vm b: it is off: start it first"}"#,

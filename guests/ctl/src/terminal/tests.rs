@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a user types, what the monitor answers, and what is then on the screen.
+//! Tests a user's keys, the monitor's answers, and the resulting screen.
 
 use super::*;
 use crate::screen::Screen;
 use std::fmt::Write;
 
-/// A terminal, its screen, and the commands that were for the monitor.
+/// A terminal, its screen, and the commands for the monitor.
 struct Desk {
     terminal: Terminal,
     screen: Screen,
@@ -55,7 +55,7 @@ fn done(command: &str) -> String {
 }
 
 #[test]
-fn a_conversation() {
+fn commands_and_answers_appear_in_order() {
     let mut desk = Desk::new();
     desk.types(b"vm ki\ta\r");
     assert_eq!(desk.asked, ["vm kill a"]);
@@ -79,7 +79,7 @@ fn a_conversation() {
     );
 }
 
-/// Keys are not lost while an answer is under way, and commands are executed one after the other.
+/// Keys are not lost while an answer is pending, and commands are executed one after the other.
 #[test]
 fn keys_wait_for_the_answer() {
     let mut desk = Desk::new();
@@ -89,7 +89,7 @@ fn keys_wait_for_the_answer() {
     assert_eq!(desk.asked, ["vm pause a", "vm resume a"]);
     desk.types(b"x");
     desk.hears(Ok(&done("vm resume")));
-    // Nobody has asked for it.
+    // An answer without a command changes nothing.
     desk.hears(Ok(&done("vm kill")));
     assert_eq!(
         desk.screen.text(),
@@ -98,7 +98,7 @@ fn keys_wait_for_the_answer() {
 }
 
 #[test]
-fn ctrl_c_ends_the_wait() {
+fn ctrl_c_gives_up_the_answer() {
     let mut desk = Desk::new();
     desk.types(b"cpu\rgone");
     desk.types(b"too\x03mem\r");
@@ -109,7 +109,7 @@ fn ctrl_c_ends_the_wait() {
 }
 
 #[test]
-fn what_others_say_stands_above_the_line() {
+fn other_output_appears_above_the_line() {
     let mut desk = Desk::new();
     desk.types(b"vm kill a\x1b[D\x1b[D");
     desk.others_say("[    1.0] info: x\n");
@@ -128,9 +128,9 @@ fn what_others_say_stands_above_the_line() {
     );
 }
 
-/// The screen shows something else meanwhile.
+/// Meanwhile the screen shows something else.
 #[test]
-fn a_hidden_line_comes_back() {
+fn hidden_line_reappears() {
     let mut desk = Desk::new();
     desk.types(b"vm kill a\rmem");
     desk.terminal.hide(true);

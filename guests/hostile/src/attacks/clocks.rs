@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 64, 65 and 68: the physical timer and the clock, which Postern keeps by deadlines of its own. A deadline that
-//! overflows comes at once, or never; one that is set again and again is work for EL2 each time.
+//! Attacks 64, 65 and 68: the physical timer and the clock, for which Postern keeps deadlines of
+//! its own. A deadline that overflows fires at once, or never; one that is set repeatedly is work
+//! for EL2 each time.
 
 use crate::attack::{Attack, Seen, Verdict, holds, same};
 use crate::kit::Kit;
@@ -14,7 +15,7 @@ use guest_bare::rtc::{self, Register};
 use guest_bare::timers::{ENABLE, IMASK, ISTATUS, Timer};
 use guest_bare::{gic, timer};
 
-/// In their order.
+/// The attacks, in numerical order.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 64,
@@ -38,12 +39,12 @@ pub const ATTACKS: &[Attack] = &[
 
 const PHYSICAL: Timer = Timer::Physical;
 const BIT: u32 = 1 << PHYSICAL.intid();
-/// How long each storm is.
+/// The duration of each storm.
 const STORM: Duration = Duration::from_secs(3);
-/// What a vCPU sleeps while the timer is far away.
+/// The time that a vCPU sleeps while the timer is far in the future.
 const NAP: Duration = Duration::from_millis(20);
 
-/// Does `work` with the physical timer's interrupt enabled on this vCPU, and stops the timer.
+/// Runs `work` with the physical timer's interrupt enabled on this vCPU, and then stops the timer.
 fn with_timer<T>(work: impl FnOnce() -> T) -> T {
     gic::enable_private(BIT);
     let result = work();
@@ -53,7 +54,8 @@ fn with_timer<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// CNTP_CTL_EL0.ISTATUS, as the architecture has it: the counter is at the time, or past it, without a sign.
+/// Returns CNTP_CTL_EL0.ISTATUS as the architecture defines it: the counter has reached the time,
+/// in an unsigned comparison.
 fn is_due(at: u64) -> bool {
     PHYSICAL.count() >= at
 }
@@ -90,7 +92,7 @@ fn far_times(_: &Kit) -> Verdict {
                 comes(&text, due && control == ENABLE)?;
             }
         }
-        // 32 bits with a sign, added to the counter.
+        // The value is signed, 32 bits wide, and added to the counter.
         for value in [i32::MIN, i32::MIN + 1, -1, i32::MAX] {
             PHYSICAL.set_control(ENABLE | IMASK);
             let before = PHYSICAL.count();
@@ -108,7 +110,8 @@ fn far_times(_: &Kit) -> Verdict {
     })
 }
 
-/// Whether the timer's interrupt comes, and whether the vCPU goes on by its other timer when that is not.
+/// Checks whether the timer's interrupt comes, and, when it should not, that the vCPU wakes up by
+/// its other timer.
 fn comes(what: &str, wanted: bool) -> Result<(), String> {
     if !wanted {
         let before = timer::now();
@@ -131,7 +134,8 @@ fn comes(what: &str, wanted: bool) -> Result<(), String> {
     same(what, &taken, &Some(PHYSICAL.intid()))
 }
 
-/// Has all vCPUs do `again` for a while, and OP-TEE serve the first in the middle of it. How often all of them did it.
+/// Runs `again` on all vCPUs for a while, and in the middle checks that OP-TEE serves the first
+/// one. Returns how often all of them ran it.
 fn storm(kit: &Kit, again: &(dyn Fn(u64) + Sync)) -> Result<u64, String> {
     let stop = AtomicBool::new(false);
     let rounds = AtomicU64::new(0);
@@ -159,7 +163,7 @@ fn storm(kit: &Kit, again: &(dyn Fn(u64) + Sync)) -> Result<u64, String> {
 fn timer_storm(kit: &Kit) -> Verdict {
     let taken = AtomicU64::new(0);
     let rounds = storm(kit, &|round| {
-        // Past, now, and so close that it comes while EL2 sets its own.
+        // In the past, now, and so soon that it fires while EL2 sets its own.
         match round % 4 {
             0 => PHYSICAL.set_compare(0),
             1 => PHYSICAL.set_value(0),
@@ -190,7 +194,7 @@ fn alarm_storm(kit: &Kit) -> Verdict {
     rtc::write(Register::Mask, 1);
     let rounds = storm(kit, &|round| {
         match round % 4 {
-            // At the end of 32 bits, where the next second is none.
+            // At the end of 32 bits, where there is no next second.
             0 => rtc::write(Register::Load, u32::MAX),
             1 => rtc::write(Register::Load, round as u32),
             _ => {}

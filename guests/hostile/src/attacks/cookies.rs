@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 19 to 25: the names of buffers.
+//! Attacks 19 to 25: the cookies of buffers.
 
 use super::race::ROUNDS;
 use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
@@ -17,7 +17,7 @@ use optee_proto::msg::{Attr, login};
 use optee_proto::{Return, TeeResult, rpc};
 use spin::Mutex;
 
-/// In the order of the plan.
+/// The attacks, in the order of the plan.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 19,
@@ -76,7 +76,7 @@ fn rpc_cookies(kit: &Kit) -> Verdict {
     for name in [0, cookie] {
         for attr in [Attr::RMEM_INPUT, Attr::RMEM_OUTPUT, Attr::RMEM_INOUT] {
             for (offset, size) in [(0, 8), (0, 0), (0, 4096), (4088, 8)] {
-                // No bytes of cookie 0 are the NULL reference: attack 9 has that.
+                // Cookie 0 with no bytes is the NULL reference, which attack 9 covers.
                 if (size, name) == (0, 0) {
                     continue;
                 }
@@ -93,7 +93,7 @@ fn rpc_cookies(kit: &Kit) -> Verdict {
             tries += 1;
         }
     }
-    // The waiting call is none the worse.
+    // The waiting call is not affected.
     let got = parked.finish(kit);
     holds(got.is_success(), &format!("the waiting call: {got:?}"))?;
     kit.close(stats)?;
@@ -102,7 +102,8 @@ fn rpc_cookies(kit: &Kit) -> Verdict {
 }
 
 fn foreign_cookies(kit: &Kit) -> Verdict {
-    /// How the hypervisor makes its names: a serial number from this on, above the kind and slot.
+    /// The first serial number in the hypervisor's cookies, which stands above the kind and the
+    /// slot.
     const FIRST_SERIAL: u64 = 1 << 24;
     kit.with_tests(|session| {
         let shared = kit.share(1)?;
@@ -116,17 +117,17 @@ fn foreign_cookies(kit: &Kit) -> Verdict {
                 Err(format!("cookie {name:#x}: {got:?}"))
             }
         };
-        // The hypervisor's: the first serial numbers, both kinds, the first slots.
+        // The hypervisor's cookies: the first serial numbers, both kinds, the first slots.
         for serial in FIRST_SERIAL..FIRST_SERIAL + 3000 {
             for low in [0, 1, 2, 1 << 16, 1 << 16 | 1] {
                 refuse(serial << 17 | low)?;
             }
         }
-        // Linux uses addresses of its kernel's heap.
+        // Linux uses addresses of its kernel's heap as cookies.
         for page in 0..2000 {
             refuse(0xffff_0000_0000_0000 + page * 0x680)?;
         }
-        // One that was this VM's, and one beside one that is.
+        // A cookie that was this VM's, and one beside one that is.
         let gone = kit.share(1)?;
         let name = gone.cookie;
         gone.unshare()?;
@@ -150,7 +151,7 @@ fn one_cookie_twice(kit: &Kit) -> Verdict {
         let wrong: Mutex<Option<String>> = Mutex::new(None);
         parallel(2, &|cpu| {
             for round in 0..ROUNDS {
-                // The same name in both, a new one each round.
+                // Both use the same cookie, a new one each round.
                 let cookie = 0x1_0000_0000 + u64::from(round);
                 barrier.wait();
                 let got = kit.send(&Message::register(cookie, &lists[cpu]));
@@ -178,7 +179,8 @@ fn one_cookie_twice(kit: &Kit) -> Verdict {
     ))
 }
 
-/// Whose buffer the cookie means, where two have registered under it. Both are used and ended.
+/// Finds out which buffer a cookie names after two registered under it. Both are used and
+/// unregistered.
 fn judge_twins(
     kit: &Kit,
     session: u32,
@@ -235,7 +237,7 @@ fn out_of_bounds(kit: &Kit) -> Verdict {
                 tries += 2;
             }
         }
-        // The last bytes are the buffer's.
+        // The last bytes belong to the buffer.
         shared.pages.write(SIZE as usize - 8, &[1; 8]);
         let got = kit.sum(session, shared.cookie, SIZE - 8, 8);
         holds(got.is_success(), &format!("the last bytes: {got:?}"))?;
@@ -248,11 +250,11 @@ fn out_of_bounds(kit: &Kit) -> Verdict {
 }
 
 /// OP-TEE 4.10 and before panic when a call names a buffer that another call unregisters: the
-/// reference count is zero already, the name still there. So Postern holds an UNREGISTER back, as if an
-/// interrupt had come in between, until no call uses the buffer.
+/// reference count is already zero, but the name is still there. So Postern defers an UNREGISTER,
+/// as if an interrupt had come, until no call uses the buffer.
 fn unregister_in_use(kit: &Kit) -> Verdict {
-    // A session is opened to an application that is not there, with the buffer as parameter, and waits
-    // for LOAD_TA.
+    // Opening a session to an application that does not exist, with the buffer as a parameter,
+    // waits for LOAD_TA.
     let shared = kit.share(1)?;
     let cookie = shared.cookie;
     let params = [rmem(Attr::RMEM_INOUT, 0, 8, cookie)];
@@ -287,7 +289,7 @@ fn unregister_in_use(kit: &Kit) -> Verdict {
     let page = shared.pages.forget();
     same("give the page back", &relinquish(page, 1), &GONE)?;
 
-    // Two at once, and one against a use.
+    // Two of them at once, and one against a use.
     let page = Pages::take(1);
     let list = PageList::of(&page);
     let counts = [const { AtomicU32::new(0) }; 2];
@@ -340,7 +342,7 @@ fn unregister_in_use(kit: &Kit) -> Verdict {
     )))
 }
 
-/// What vCPU 0's UNREGISTER and vCPU 1's UNREGISTER or use came to; whether both were done.
+/// Judges vCPU 0's UNREGISTER and vCPU 1's UNREGISTER or use; returns whether both succeeded.
 fn judge_race(results: [Option<Got>; 2], uses: bool) -> Result<bool, String> {
     let [Some(first), Some(second)] = results else {
         return Err("a result is missing".into());
@@ -373,7 +375,8 @@ fn unregister_allocated(kit: &Kit) -> Verdict {
         same("use", &kit.sum(tests, cookie, 0, 8), &Got::BAD_PARAMETERS)?;
         tries += 2;
     }
-    // A buffer that is registered under its name is another object, and OP-TEE's memory stays what it is.
+    // A buffer that is registered under its cookie is another object, and OP-TEE's memory stays as
+    // it is.
     let page = Pages::take(1);
     for (what, got) in [
         (
@@ -408,7 +411,7 @@ fn reuse_at_once(kit: &Kit) -> Verdict {
         kit.client.open(&kit.supplicant, apps::STATS),
     )?;
     for _ in 0..TIMES {
-        // SHM_FREE: the name of the memory that the application was loaded through.
+        // SHM_FREE with the cookie of the memory through which the application was loaded.
         let message = Message::open(apps::SMALL, login::PUBLIC, &[]);
         let parked =
             Parked::at_command(kit, message, |command, _| command == rpc::Command::SHM_FREE)?;
@@ -426,7 +429,7 @@ fn reuse_at_once(kit: &Kit) -> Verdict {
         holds(kit.unregister(name).is_success(), "unregister")?;
         kit.close(parked.message.view().session())?;
 
-        // FREE: the name of memory for RPC messages, for memory of another call.
+        // FREE with the cookie of RPC message memory, for memory of another call.
         let none = guest_bare::tee::message::value(Attr::VALUE_OUTPUT, 0, 0);
         let invoke = || Message::invoke(stats, apps::STATS_TIME, &[none, none]);
         let free = |call: &Suspended| call.function == rpc::Function::FREE;
@@ -454,7 +457,7 @@ fn reuse_at_once(kit: &Kit) -> Verdict {
             &format!("a call with memory under {name:#x}: {got:?}"),
         )?;
         holds(given && asked, "the memory was not used")?;
-        // The first call only hears that it is free.
+        // Only the first call learns that the memory is free.
         let mut first = true;
         let got = kit.finish_hooked(&parked.message, &parked.call, |_| {
             if core::mem::take(&mut first) {

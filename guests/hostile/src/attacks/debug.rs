@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 66 and 67: the debug registers, while OP-TEE and other vCPUs run on the same pCPU.
 //!
-//! The guest itself has debug exceptions masked (PSTATE.D), so it meets none of its own.
+//! The guest itself has debug exceptions masked (PSTATE.D), so it takes none.
 
 use crate::attack::{Attack, Seen, Verdict, same};
 use crate::kit::{Kit, failure};
@@ -14,7 +14,7 @@ use guest_bare::expect::{self, Code, How};
 use guest_bare::tee::apps;
 use guest_bare::timer;
 
-/// In their order.
+/// The attacks, in numerical order.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 66,
@@ -37,17 +37,17 @@ const LEVELS: u64 = 4;
 const STATES: u64 = 8;
 /// All bytes, loads and stores.
 const BYTES: u64 = 0xff << 5 | 0b11 << 3;
-/// MASK: the 2 GiB around.
+/// DBGWCR.MASK: the surrounding 2 GiB.
 const ALL_OF_IT: u64 = 31 << 24;
-/// DBGBCR.BT: an address that does not match.
+/// DBGBCR.BT: address mismatch.
 const MISMATCH: u64 = 0b0100 << 20;
-/// A breakpoint of the guest's own: all of the instruction, at EL1.
+/// A breakpoint for the guest itself: all bytes of the instruction, at EL1.
 const AT_EL1: u64 = INSTRUCTION | 0b01 << 1 | ENABLE;
-/// The exception class of one that is met.
+/// The exception class of a breakpoint exception.
 const BREAKPOINT: u64 = 0x31;
-/// BAS of a breakpoint.
+/// DBGBCR.BAS: all bytes of the instruction.
 const INSTRUCTION: u64 = 0b1111 << 5;
-/// What is executed: where EL2, OP-TEE, its applications and Linux may be.
+/// Addresses of breakpoints: where EL2, OP-TEE, its applications and Linux may have code.
 const CODE: [u64; 6] = [
     0x4020_0000,
     0x0e10_0000,
@@ -56,10 +56,10 @@ const CODE: [u64; 6] = [
     0xffff_8000_8000_0000,
     0x1_0020_0000,
 ];
-/// What is read and written: all below 8 GiB, 2 GiB each, and the kernel's.
+/// Addresses of watchpoints: everything below 8 GiB in blocks of 2 GiB, and Linux's kernel.
 const DATA: [u64; 4] = [0, 0x8000_0000, 0x1_0000_0000, 0xffff_8000_8000_0000];
 
-/// The registers as after reset, but for the OS lock, which is open.
+/// Puts the registers into their reset state, except that the OS lock is open.
 fn clear() {
     debug::set_os_lock(false);
     debug::set_mdscr(0);
@@ -68,7 +68,8 @@ fn clear() {
     (0..watchpoints).for_each(|index| debug::set_watchpoint(index, 0, 0));
 }
 
-/// An application of its own is loaded and run, OP-TEE itself reads and writes, and another vCPU may run here.
+/// Checks that OP-TEE serves: it loads and runs an application, reads and writes memory; another
+/// vCPU may run here meanwhile.
 fn serves(kit: &Kit) -> Result<(), String> {
     let session = kit
         .client
@@ -80,7 +81,7 @@ fn serves(kit: &Kit) -> Result<(), String> {
     Ok(())
 }
 
-/// Sets all pairs, with that in PMC and PAC, and that in HMC and SSC.
+/// Sets all pairs, with `level` in PMC and PAC, and `state` in HMC and SSC.
 fn set_all(level: u64, state: u64) {
     let (breakpoints, watchpoints) = debug::pairs();
     let place = level << 1 | (state & 1) << 13 | (state >> 1) << 14;
@@ -122,7 +123,7 @@ fn stepping(kit: &Kit) -> Verdict {
         clear();
         served.map_err(|why| format!("MDSCR {control:#x}: {why}"))?;
     }
-    // It is the guest's again afterwards.
+    // Afterwards the register is the guest's again.
     debug::set_breakpoint(0, Code::Nops.address(), AT_EL1);
     debug::set_mdscr(MDE | KDE);
     let served = kit.alive();

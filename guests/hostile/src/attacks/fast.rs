@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 37 to 41: fast calls, and who is calling.
+//! Attacks 37 to 41: fast calls, and the caller's identity.
 
 use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
 use crate::kit::{Got, Kit, of_client};
@@ -18,7 +18,7 @@ use optee_proto::msg::Command;
 use optee_proto::{FunctionId, Return, smc, uuid};
 use spin::Mutex;
 
-/// In the order of the plan.
+/// The attacks, in the order of the plan.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 37,
@@ -52,7 +52,7 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// Where results are compared: what does not change from call to call.
+/// The calls whose results are compared, because they do not change from call to call.
 const STEADY: [FunctionId; 8] = [
     smc::CALLS_COUNT,
     smc::CALLS_UID,
@@ -64,7 +64,8 @@ const STEADY: [FunctionId; 8] = [
     smc::GET_SHM_CONFIG,
 ];
 
-/// All eight argument registers after a call, the others being checked: they stay as they were.
+/// Makes a call and returns its four results; checks that the other argument registers stay
+/// unchanged.
 fn raw(conduit: Conduit, function: u64, a1: u64, a7: u64) -> Result<[u64; 4], String> {
     let mut registers: [u64; 18] = core::array::from_fn(|index| 0x5a5a_0000 + index as u64);
     (registers[0], registers[1], registers[7]) = (function, a1, a7);
@@ -95,7 +96,7 @@ fn forged_identity(kit: &Kit) -> Verdict {
             same(&what, &raw(Conduit::Smc, id, 0, a7)?, &wanted)?;
         }
     }
-    // A session of this VM's, whatever number its calls claim; and the buffers are this VM's.
+    // A session belongs to this VM, whatever VM its calls claim, and so do the buffers.
     for a7 in forged {
         let forger = Kit {
             client: kit.client.with_a7(a7),
@@ -155,7 +156,7 @@ fn forbidden_functions(kit: &Kit) -> Verdict {
         }
         Ok::<_, String>(2)
     };
-    // What is the hypervisor's alone, for every VM's number.
+    // Functions for the hypervisor alone, for every VM's number.
     for function in [
         smc::VM_CREATED,
         smc::VM_DESTROYED,
@@ -166,7 +167,8 @@ fn forbidden_functions(kit: &Kit) -> Verdict {
             denied += unknown(function.get(), vm)?;
         }
     }
-    // All other numbers of the trusted OS's first 300, and of all owners from 48 to 63 the first.
+    // All other function numbers of the trusted OS's first 300, and the first of each owner from 48
+    // to 63.
     for number in (0..300).filter(|number| !known.contains(&(0xb200_0000 + number))) {
         denied += unknown(0xb200_0000 + number, 0)?;
     }
@@ -176,7 +178,7 @@ fn forbidden_functions(kit: &Kit) -> Verdict {
             if !known.contains(&function) {
                 denied += unknown(function, 0)?;
             }
-            // The SMC64 alias of anything, and yielding calls that nobody has.
+            // The SMC64 alias of each function, and unassigned yielding calls.
             denied += unknown(function | 1 << 30, 0)?;
             denied += unknown(owner << 24 | 0x40 | number, 0)?;
         }
@@ -192,11 +194,11 @@ fn forbidden_functions(kit: &Kit) -> Verdict {
     ] {
         denied += unknown(function.get() | 1 << 30, 0)?;
     }
-    // OP-TEE's reserved yielding numbers, which would take a thread of it.
+    // OP-TEE's reserved yielding numbers, which would occupy a thread.
     for number in [0, 1, 2, 5, 6, 0x11, 0x14] {
         denied += unknown(0x3200_0000 | number, 0)?;
     }
-    // Their answers would be physical addresses.
+    // Their results would be physical addresses.
     for function in [smc::GET_SHM_CONFIG, smc::GET_PROTMEM_CONFIG] {
         let got = raw(Conduit::Smc, function.get().into(), 0, 0)?;
         same(
@@ -205,12 +207,12 @@ fn forbidden_functions(kit: &Kit) -> Verdict {
             &[Return::ENOTAVAIL.get(), 0, 0, 0],
         )?;
     }
-    // The machine's one watchdog is behind a SiP number.
+    // A SiP function controls the machine's one watchdog.
     for conduit in [Conduit::Smc, Conduit::Hvc] {
         let got = raw(conduit, 0x8200_3d06, 0, 0)?;
         same("the watchdog", &(got[0] as u32), &u32::MAX)?;
     }
-    // The hint says nothing about the function; garbage above it does not either; HVC is as good.
+    // The hint bit does not change the function, nor do the bits above it; HVC works as well.
     let uid = u64::from(smc::CALLS_UID.get());
     let wanted = uuid::API_UID.map(u64::from);
     for function in [uid, uid | 1 << 16, uid | 0xdead_beef << 32] {
@@ -260,7 +262,7 @@ fn shm_cache(kit: &Kit) -> Verdict {
     let got = parked.finish(kit);
     holds(got.is_success(), &format!("the call: {got:?}"))?;
 
-    // The buffer of that call is kept, and comes back to exactly one of all vCPUs that ask.
+    // The buffer of that call is cached, and goes to exactly one of the vCPUs that ask.
     let vcpus = cpu::count();
     let barrier = Barrier::new(vcpus);
     let answers: Mutex<Vec<[u64; 4]>> = Mutex::new(Vec::new());
@@ -295,7 +297,7 @@ fn shm_cache(kit: &Kit) -> Verdict {
     ))
 }
 
-/// OP-TEE keeps a buffer again.
+/// Makes OP-TEE cache a buffer again.
 fn refill(kit: &Kit, session: u32) -> Result<(), String> {
     let answer = kit.client.fast(smc::ENABLE_SHM_CACHE, 0);
     same("ENABLE", &Return::from_x0(answer[0]), &Return::OK)?;
@@ -304,7 +306,7 @@ fn refill(kit: &Kit, session: u32) -> Result<(), String> {
     holds(got.is_success(), &format!("the call: {got:?}"))
 }
 
-/// Exactly one buffer came back, one that is ours, and it is forgotten here.
+/// Checks that exactly one buffer was returned, which belongs to this VM, and forgets it.
 fn judge_disables(answers: &[[u64; 4]]) -> Result<(), String> {
     let mut found = 0;
     for &[a0, a1, a2, _] in answers {
@@ -351,7 +353,7 @@ fn capabilities(kit: &Kit) -> Verdict {
     Ok(Seen::denied(format!("capabilities {a1:#x}, {a2}, {a3}"), 0))
 }
 
-/// A command without parameters; its result is not looked at, for OP-TEE leaves it as it was.
+/// Sends a command without parameters; OP-TEE leaves its result unchanged, so it is not compared.
 fn command(kit: &Kit, command: Command) -> Result<(), String> {
     let got = kit.send(&Message::new(command, 0, 0, &[]));
     match got {
@@ -367,7 +369,7 @@ fn notifications(kit: &Kit) -> Verdict {
         let [a0, a1, a2, a3] = kit.client.fast(smc::GET_ASYNC_NOTIF_VALUE, 0);
         same("GET_VALUE", &(a0, a3), &(0, 0))?;
         holds(a2 & !3 == 0, &format!("flags {a2:#x}"))?;
-        // Without one the value means nothing.
+        // Without a notification the value is undefined.
         let most = kit.client.fast(smc::EXCHANGE_CAPABILITIES, 0)[2];
         holds(
             a2 & 1 == 0 || a1 <= most,
@@ -385,7 +387,7 @@ fn notifications(kit: &Kit) -> Verdict {
             }
         }
     }
-    // OP-TEE announces something every second, while the VM wants to hear of it.
+    // OP-TEE sends a notification every second while the VM has them enabled.
     same("ENABLE", &enable(), &Return::OK)?;
     let mut heard = 0;
     let deadline = timer::Deadline::after(Duration::from_secs(5));

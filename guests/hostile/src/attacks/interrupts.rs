@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 36 and 51: calls that are interrupted all the time, and calls that never rest.
+//! Attacks 36 and 51: calls under constant interruption, and calls without pause.
 
 use crate::attack::{Attack, Seen, Verdict, holds, same};
 use crate::kit::{Got, Kit};
@@ -14,7 +14,7 @@ use guest_bare::{gic, timer};
 use optee_proto::msg::login;
 use optee_proto::{Return, rpc};
 
-/// In the order of the plan.
+/// The attacks, in the order of the plan.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 36,
@@ -30,9 +30,9 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// How far a long call counts.
+/// The rounds that a long call counts.
 const ROUNDS: u64 = 3_000_000;
-/// How many calls are disturbed.
+/// The number of calls that are interrupted.
 const CALLS: u64 = 10;
 
 fn storm(kit: &Kit) -> Verdict {
@@ -50,7 +50,7 @@ fn storm(kit: &Kit) -> Verdict {
     })
 }
 
-/// Does `work` on the first vCPU while the second one interrupts it `every` so often.
+/// Runs `work` on the first vCPU while the second one interrupts it at intervals of `every`.
 pub fn interrupted(
     every: Duration,
     work: impl Fn() -> Result<u64, String> + Sync,
@@ -72,7 +72,7 @@ pub fn interrupted(
     result.into_inner()
 }
 
-/// Calls while interrupts come; how many there were in calls.
+/// Makes calls while interrupts come; returns how many of them came during calls.
 fn disturbed(kit: &Kit, session: u32, calm: &Message) -> Result<u64, String> {
     let (mut interrupts, mut garbage) = (0, 0x9e37_79b9_7f4a_7c15_u64);
     for _ in 0..CALLS {
@@ -96,7 +96,7 @@ fn disturbed(kit: &Kit, session: u32, calm: &Message) -> Result<u64, String> {
     Ok(interrupts)
 }
 
-/// Makes a call again and again until there is a thread for it.
+/// Repeats a call until there is a thread for it.
 fn until_served(kit: &Kit, message: &Message, limited: &AtomicU64) -> Result<(), String> {
     loop {
         match kit.send(message) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 53 on, which were thought of after the plan was written.
+//! Attacks 53 to 55, which were added after the plan.
 
 use super::interrupts::interrupted;
 use crate::attack::{Attack, Seen, Verdict, holds, same};
@@ -17,7 +17,7 @@ use optee_proto::msg::{Command, login};
 use optee_proto::smc::CALL_WITH_ARG;
 use optee_proto::{Origin, Return, TeeResult, rpc};
 
-/// In their order.
+/// The attacks, in numerical order.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 53,
@@ -39,12 +39,12 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// How many calls are held back.
+/// The number of calls that are held back.
 const HELD: u64 = 20;
-/// How far each of them counts.
+/// The rounds that each of them counts.
 const ROUNDS: u64 = 300_000;
 
-/// Where the instruction is the last of the address space, there is no address behind it.
+/// Returns when the instruction is the last one of the address space, no address follows it.
 fn at_the_end(kit: &Kit) -> Verdict {
     const UNKNOWN_CALL: u64 = 0x8400_ffff;
     let (distributor, nowhere) = (machine().distributor, 0x4020_0000);
@@ -91,10 +91,10 @@ fn at_the_end(kit: &Kit) -> Verdict {
     Ok(Seen::denied(format!("{tried} instructions"), 0))
 }
 
-/// OP-TEE finds a session by its number from the moment on at which it begins to open it, and frees it
-/// when that fails, whoever waits for it then.
+/// OP-TEE finds a session by its number as soon as it begins to open it, and frees the session when
+/// that fails, even if a call waits for it then.
 fn half_open(kit: &Kit) -> Verdict {
-    // OP-TEE counts on from the last one.
+    // OP-TEE numbers sessions upwards from the last one.
     let last = kit.open_tests()?;
     let mut denied = 0;
     for _ in 0..20 {
@@ -133,15 +133,15 @@ fn half_open(kit: &Kit) -> Verdict {
     Ok(Seen::denied(format!("{denied} calls"), denied))
 }
 
-/// OP-TEE can be interrupted when it has a call and has not come to look for its session. Were that closed then, and
-/// another one opened under its number, the call would find that one.
+/// OP-TEE can be interrupted between taking a call and finding its session. If the session were
+/// closed then, and another one opened under its number, the call would reach that one.
 fn renumber(kit: &Kit) -> Verdict {
     let denied = interrupted(Duration::from_micros(50), || close_under_calls(kit))?;
     kit.alive()?;
     Ok(Seen::denied(format!("{HELD} calls"), denied))
 }
 
-/// How many calls were denied.
+/// Returns how many calls were denied.
 fn close_under_calls(kit: &Kit) -> Result<u64, String> {
     let is_held = |call: &Suspended| call.function == rpc::Function::FOREIGN_INTR;
     let (mut held, mut denied) = (0, 0);

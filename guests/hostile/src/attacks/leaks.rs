@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 50 and 52: what a guest can see that it should not, and memory without caches.
+//! Attacks 50 and 52: information that a guest must not see, and memory without caches.
 
 use crate::attack::{Attack, Seen, Verdict, holds, same};
 use crate::kit::{Kit, fresh_cookie};
@@ -14,7 +14,7 @@ use optee_proto::msg::{self, Attr, login};
 use optee_proto::smc::{self, pair};
 use optee_proto::{Return, rpc};
 
-/// In the order of the plan.
+/// The attacks, in the order of the plan.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 50,
@@ -30,12 +30,12 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// What pages are filled with, to see what is written.
+/// The pattern of filled pages, which reveals what is written.
 const FILL: u64 = 0xa5a5_5a5a_c3c3_3c3c;
-/// RAM of the machine below the guest's addresses: everything the hypervisor has.
+/// The machine's RAM below the guest's addresses, which contains all of the hypervisor's memory.
 const PHYSICAL: core::ops::Range<u64> = 0x4000_0000..0x1_0000_0000;
 
-/// Fails when a word looks like the address of a page of the machine.
+/// Fails when a word looks like the physical address of a page.
 fn no_address(what: &str, word: u64) -> Result<(), String> {
     let page = word & !(PAGE_SIZE - 1);
     let list = word & 0xfff == 0 && PHYSICAL.contains(&page);
@@ -45,7 +45,7 @@ fn no_address(what: &str, word: u64) -> Result<(), String> {
     )
 }
 
-/// Fails when a page from an offset on is not as it was filled.
+/// Fails when a page has changed from an offset on.
 fn untouched(what: &str, page: u64, from: usize) -> Result<(), String> {
     for at in (from.next_multiple_of(8)..PAGE_SIZE as usize).step_by(8) {
         let word = memory::read_u64(page + at as u64);
@@ -56,7 +56,7 @@ fn untouched(what: &str, page: u64, from: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Fills a message's page behind the message.
+/// Fills the rest of a message's page.
 fn fill(message: &Message) -> usize {
     let from = msg::size(message.view().num_params() as usize);
     for at in (from..PAGE_SIZE as usize).step_by(8) {
@@ -65,7 +65,7 @@ fn fill(message: &Message) -> usize {
     from
 }
 
-/// An SMC whose registers are all full of something; gives x0..x3 and checks the others.
+/// Makes an SMC with all registers set; returns x0..x3 and checks the others.
 fn call(what: &str, arguments: [u64; 7]) -> Result<[u64; 4], String> {
     let mut registers: [u64; 18] = core::array::from_fn(|at| FILL + at as u64);
     registers[..7].copy_from_slice(&arguments);
@@ -83,7 +83,7 @@ fn call(what: &str, arguments: [u64; 7]) -> Result<[u64; 4], String> {
     Ok([x0, x1, x2, x3])
 }
 
-/// A whole call by registers, with memory for RPC messages that is filled before each use.
+/// Makes a whole call by registers, with memory for RPC messages that is filled before each use.
 fn converse(kit: &Kit, what: &str, message: &Message) -> Result<u32, String> {
     let from = fill(message);
     let room = Pages::take(1);
@@ -113,7 +113,7 @@ fn converse(kit: &Kit, what: &str, message: &Message) -> Result<u32, String> {
             same(what, &waiting.cookie(), &room.address())?;
             let view = View(room.address());
             let size = msg::size(view.num_params() as usize);
-            // What the one before had in it is the guest's own.
+            // Bytes of the previous message belong to the guest itself.
             let behind = size.max(core::mem::replace(&mut longest, size));
             untouched(&format!("{what}: behind an RPC"), room.address(), behind)?;
             for at in (0..size).step_by(8) {
@@ -148,17 +148,17 @@ fn converse(kit: &Kit, what: &str, message: &Message) -> Result<u32, String> {
 
 fn look(kit: &Kit) -> Verdict {
     let (mut fast, mut rpcs) = (0, 0);
-    // Fast calls, all there are and some that are not.
+    // All fast calls, and some that do not exist.
     for function in (0xb200_0000..0xb200_0020)
         .filter(|&id| {
-            // These two would change what OP-TEE does later on.
+            // These two would change OP-TEE's later behaviour.
             let keep = [smc::ENABLE_ASYNC_NOTIF, smc::ENABLE_SHM_CACHE];
             keep.iter().all(|function| id != u64::from(function.get()))
         })
         .chain([0xbf00_ff00, 0xbf00_ff01, 0xbf00_ff03, 0xb200_ffff])
     {
         let got = call(&format!("{function:#x}"), [function, 0, 0, 0, 0, 0, 0])?;
-        // UUIDs are no addresses; the others are small.
+        // UUIDs are no addresses; the other results are small.
         if !matches!(function, 0xb200_0000 | 0xbf00_ff01) {
             for word in got {
                 no_address(&format!("{function:#x}"), word)?;
@@ -166,14 +166,14 @@ fn look(kit: &Kit) -> Verdict {
         }
         fast += 1;
     }
-    // A session with an application, whose loading takes files, memory and more.
+    // A session to an application, whose loading takes files, memory and more.
     let open = Message::open(apps::SMALL, login::PUBLIC, &[]);
     rpcs += converse(kit, "open", &open)?;
     same("open", &open.view().ret().0, &0)?;
     let close = Message::close(open.view().session());
     rpcs += converse(kit, "close", &close)?;
     same("close", &close.view().ret().0, &0)?;
-    // A buffer, of which OP-TEE is told more than the list has.
+    // A buffer whose stated size is more than the list has.
     let pages = Pages::take(2);
     pages.fill(FILL);
     let cookie = fresh_cookie();
@@ -191,7 +191,7 @@ fn look(kit: &Kit) -> Verdict {
     rpcs += converse(kit, "unregister", &unregister)?;
     same("unregister", &unregister.view().ret().0, &0)?;
     untouched("the buffer", pages.address(), 0)?;
-    // Values that nobody sets.
+    // Result values that no function sets.
     kit.with_tests(|session| {
         let invoke = Message::invoke(
             session,
@@ -219,7 +219,8 @@ fn uncached(kit: &Kit) -> Verdict {
         holds(got.is_success(), &format!("use a buffer: {got:?}"))?;
         let seen = guest_bare::probe::load(alias)
             .map_err(|fault| format!("read without caches: {fault}"))?;
-        // This machine has no caches; where there are some, the guest sees what it deserves.
+        // This machine has no caches; with caches, a guest that maps memory otherwise sees stale
+        // data, which is its own fault.
         same("what OP-TEE wrote", &seen, &0x0807_0605_0403_0224)?;
         shared.check(session)?;
         shared.unshare()?;

@@ -12,7 +12,7 @@ use guest_bare::pages::Pages;
 use guest_bare::tee::{Message, PageList, memory};
 use optee_proto::msg::{Attr, Command, PAGE_LIST_ENTRIES, Param};
 
-/// In the order of the plan.
+/// The attacks, in the order of the plan.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 11,
@@ -64,11 +64,11 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// How often attack 16 fails on purpose.
+/// How many times attack 16 fails on purpose.
 const FAILURES: u64 = 100_000;
-/// `tee_quota` of `guests/hostile.toml`: buffers.
+/// The quota of buffers, `tee_quota` in `guests/hostile.toml`.
 const QUOTA_BUFFERS: usize = 64;
-/// `tee_quota` of `guests/hostile.toml`: pages.
+/// The quota of pages, `tee_quota` in `guests/hostile.toml`.
 const QUOTA_PAGES: usize = 4096;
 
 /// Registers a list of these entries.
@@ -85,7 +85,7 @@ fn bad_entries(kit: &Kit) -> Verdict {
     let bad = bad_addresses().map(|bad| bad.address);
     let mut tries = 0;
     for &address in bad.iter().chain(&unaligned) {
-        // Of a short list the first, a middle and the last entry; of a long one those around the
+        // For a short list the first, a middle and the last entry; for a long one those around the
         // end of its first page.
         let places = [
             (1, 0),
@@ -105,10 +105,10 @@ fn bad_entries(kit: &Kit) -> Verdict {
             tries += 1;
         }
     }
-    // Nothing is pinned any more, or these could not be given back.
+    // No pages are pinned any more, otherwise these could not be given back.
     let (address, count) = (pages.forget(), 4);
     same("give the pages back", &relinquish(address, count), &GONE)?;
-    // And what was given back is nobody's to share.
+    // Pages that were given back cannot be shared.
     let got = register(kit, fresh_cookie(), &[address]);
     same("a page that was given back", &got, &Got::BAD_PARAMETERS)?;
     tries += 1;
@@ -123,7 +123,7 @@ fn zero(kit: &Kit) -> Verdict {
         same("an entry of 0", &got, &Got::BAD_PARAMETERS)?;
         tries += 1;
     }
-    // With an offset the pointer to a list at 0 is not NULL.
+    // With an offset, the pointer to a list at 0 is not NULL.
     for pointer in [0, 1, 8, 0xfff] {
         let param = Param::new(Attr::PAGE_LIST, pointer, 8, fresh_cookie());
         let message = Message::new(Command::REGISTER_SHM, 0, 0, &[param]);
@@ -144,7 +144,7 @@ fn register_at(kit: &Kit, cookie: u64, pointer: u64, size: u64) -> Got {
     kit.send(&Message::new(Command::REGISTER_SHM, 0, 0, &[param]))
 }
 
-/// Unregisters what was registered under a cookie, after OP-TEE has used it.
+/// Unregisters a cookie after OP-TEE has used its buffer.
 fn use_and_end(
     kit: &Kit,
     session: u32,
@@ -166,7 +166,7 @@ fn strange_lists(kit: &Kit) -> Verdict {
     let entries = PAGE_LIST_ENTRIES as u64;
     let mut denied = 0;
     kit.with_tests(|session| {
-        // Round and round: as many pages as the size says, and no more.
+        // A circular list has exactly as many pages as the size requires.
         list.write_u64(LINK, list.address());
         let cookie = fresh_cookie();
         let got = register_at(kit, cookie, list.address(), (entries + 89) * PAGE_SIZE);
@@ -188,7 +188,7 @@ fn strange_lists(kit: &Kit) -> Verdict {
                 &Got::BAD_PARAMETERS,
             )?;
             denied += 1;
-            // Where the list ends with its page the link is not looked at.
+            // When the list ends with its page the link is not read.
             let cookie = fresh_cookie();
             let got = register_at(kit, cookie, list.address(), entries * PAGE_SIZE);
             holds(
@@ -198,7 +198,7 @@ fn strange_lists(kit: &Kit) -> Verdict {
             holds(kit.unregister(cookie).is_success(), "unregister")?;
         }
 
-        // A page that lists itself. What OP-TEE writes into it changes nothing.
+        // A page that lists itself: OP-TEE's writes to it change nothing.
         let own = Pages::take(1);
         own.write_u64(0, own.address());
         let cookie = fresh_cookie();
@@ -209,7 +209,7 @@ fn strange_lists(kit: &Kit) -> Verdict {
         )?;
         use_and_end(kit, session, cookie, &own)?;
 
-        // A list in the last page of RAM, which may go on, but not behind it.
+        // A list in the last page of RAM may continue elsewhere, but not after it.
         let end = machine().ram.end;
         let last = Pages::take_at(end - PAGE_SIZE, 1).ok_or("the last page is not free")?;
         for entry in 0..PAGE_LIST_ENTRIES {
@@ -231,7 +231,7 @@ fn strange_lists(kit: &Kit) -> Verdict {
         );
         same("a list that goes on behind RAM", &got, &Got::BAD_PARAMETERS)?;
         denied += 1;
-        // The last page as data.
+        // The last page of RAM as data.
         let cookie = fresh_cookie();
         let got = register(kit, cookie, &[last.address()]);
         holds(got.is_success(), &format!("the last page: {got:?}"))?;
@@ -263,7 +263,7 @@ fn sizes(kit: &Kit) -> Verdict {
         (0xfff, u64::MAX - 0xffe, bad),
         (0xfff, u64::MAX - 0xfff, bad),
         (0, 1 << 63, bad),
-        // The page count of these is small in 32 bits.
+        // The page counts of these sizes are small in 32 bits.
         (0, (1 << 44) + PAGE_SIZE, bad),
         (0, (1 << 45) + 1, bad),
     ] {
@@ -317,7 +317,8 @@ fn changing_list(kit: &Kit) -> Verdict {
     let (good, other) = (pages.page(0), pages.page(2));
     let mut seen = alloc::string::String::new();
     kit.with_tests(|session| {
-        // While it is read: an entry is a page of ours, or the hypervisor's memory.
+        // A change while the list is read: an entry names a page of this VM, or the hypervisor's
+        // memory.
         let list = PageList::new([good, pages.page(1)].into_iter(), 0, 2 * PAGE_SIZE);
         let word = list.entry(1);
         let counts = flip(word, [pages.page(1), 0x4020_0000], || {
@@ -337,7 +338,7 @@ fn changing_list(kit: &Kit) -> Verdict {
             &format!("no race: {counts:?}"),
         )?;
 
-        // Afterwards: the buffer stays where it was.
+        // A change afterwards: the buffer stays where it was.
         let list = PageList::new([good].into_iter(), 0, PAGE_SIZE);
         let cookie = fresh_cookie();
         let got = kit.send(&Message::register(cookie, &list));
@@ -374,7 +375,7 @@ fn partial_failures(kit: &Kit) -> Verdict {
             return Err(format!("round {round}: {got:?}"));
         }
     }
-    // A page can be pinned 65,534 times: seven times that many pins have been taken back.
+    // A page can be pinned 65,534 times; seven times as many pins have been released.
     same("give the pages back", &relinquish(pages.forget(), 8), &GONE)?;
     Ok(Seen::none_passed(format!("{FAILURES} times"), FAILURES))
 }
@@ -409,7 +410,7 @@ fn quotas(kit: &Kit) -> Verdict {
     let page = Pages::take(1);
     let mut cookies = Vec::new();
     kit.with_tests(|session| {
-        // Buffers.
+        // The quota of buffers.
         for _ in 0..QUOTA_BUFFERS {
             let cookie = fresh_cookie();
             let got = register(kit, cookie, &[page.address()]);
@@ -426,7 +427,7 @@ fn quotas(kit: &Kit) -> Verdict {
         for &cookie in &cookies {
             use_and_end(kit, session, cookie, &page)?;
         }
-        // Pages: two buffers fill it.
+        // The quota of pages, which two buffers exhaust.
         let half: Vec<u64> = core::iter::repeat_n(page.address(), QUOTA_PAGES / 2).collect();
         let two = [fresh_cookie(), fresh_cookie()];
         for cookie in two {
@@ -435,7 +436,7 @@ fn quotas(kit: &Kit) -> Verdict {
         }
         let got = register(kit, fresh_cookie(), &[page.address()]);
         same("a page more", &got, &Got::OUT_OF_MEMORY)?;
-        // OP-TEE's core would have to map all of it for a pseudo TA, and stop for everybody when
+        // For a pseudo TA, OP-TEE's core would have to map all of it, and panic for all VMs when
         // its tables do not suffice.
         for cookie in two {
             let got = kit.sum(session, cookie, 0, 8);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 56 to 60 and 63: everything that makes the virtual interface ask for the hypervisor (IHI 0069H,
-//! ICH_MISR_EL2), again and again, and interrupts that other vCPUs send without a rest.
+//! Attacks 56 to 60 and 63: all causes of the virtual interface's maintenance interrupt (IHI 0069H,
+//! ICH_MISR_EL2), again and again, and constant interrupts from other vCPUs.
 //!
-//! What asks is level-sensitive. A hypervisor that does not see to its being quiet takes the same interrupt
-//! for ever, with all others masked.
+//! The maintenance interrupt is level-sensitive. A hypervisor that does not remove its cause takes
+//! the same interrupt without end, with all others masked.
 
 use crate::attack::{Attack, Seen, Verdict, holds, same};
 use crate::kit::Kit;
@@ -15,7 +15,7 @@ use guest_bare::cpu::{self, parallel};
 use guest_bare::gic::{self, Group};
 use guest_bare::{console, timer};
 
-/// In their order.
+/// The attacks, in numerical order.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 56,
@@ -55,17 +55,18 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// How often each is done.
+/// The rounds of each attack.
 const ROUNDS: u32 = 200;
 /// The PL011's interrupt: SPI 1.
 const UART: u32 = 33;
-/// SGIs that nobody else uses, one after the other: twice as many as QEMU has list registers.
+/// The first of consecutive SGIs that this program does not use otherwise: twice as many as QEMU
+/// has list registers.
 const FIRST: u32 = 2;
 const COUNT: u32 = 8;
 const ALL: u32 = ((1 << COUNT) - 1) << FIRST;
-/// Every other one.
+/// Every other SGI.
 const EVEN: u32 = 0x5555 & ALL;
-/// How long an interrupt may take.
+/// The most time for an interrupt.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn sgis() -> impl DoubleEndedIterator<Item = u32> {
@@ -76,7 +77,7 @@ fn this() -> u16 {
     1 << cpu::index()
 }
 
-/// Does `work` with the SGIs enabled, and has them as they were afterwards.
+/// Runs `work` with the SGIs enabled, and restores their settings.
 fn with_sgis(work: impl FnOnce() -> Verdict) -> Verdict {
     gic::drain();
     gic::enable_private(ALL);
@@ -93,7 +94,7 @@ fn with_sgis(work: impl FnOnce() -> Verdict) -> Verdict {
     verdict
 }
 
-/// The next interrupt.
+/// Acknowledges the next interrupt.
 fn next(what: &str) -> Result<u32, String> {
     let mut taken = None;
     timer::Deadline::after(PATIENCE).wait(|| {
@@ -126,7 +127,7 @@ fn high_line(_: &Kit) -> Verdict {
     Ok(Seen::denied(format!("{ROUNDS} times"), 0))
 }
 
-/// Takes and ends all of a group that comes; a bit for each.
+/// Acknowledges and ends all interrupts of a group that arrive; returns one bit for each.
 fn collect(group: Group) -> Result<u32, String> {
     let mut seen = 0;
     loop {
@@ -185,7 +186,7 @@ fn groups(_: &Kit) -> Verdict {
             for (group, _) in both {
                 gic::enable_group(group, false);
             }
-            // First the one, then the other.
+            // First one, then the other.
             for at in [round / 2 % 2, 1 - round / 2 % 2] {
                 let (group, sgis) = both[at as usize];
                 gic::enable_group(group, true);
@@ -228,7 +229,7 @@ fn split_ends(_: &Kit) -> Verdict {
             gic::split_end(true);
             same("the mode", &gic::is_split_end(), &true)?;
             for (at, sgi) in (0..).zip(sgis()) {
-                // Held back by the mask first.
+                // The mask holds them back first.
                 let priority = 0xe0 - 0x10 * at;
                 gic::set_priority_mask(priority);
                 same("the mask", &gic::priority_mask(), &priority)?;
@@ -273,7 +274,7 @@ fn sgi_storm(kit: &Kit) -> Verdict {
                     taken.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            // In the middle of it.
+            // The check runs in the middle of it.
             *alive.lock() = kit.alive();
             stop.store(true, Ordering::Relaxed);
         }

@@ -17,7 +17,7 @@ use optee_proto::msg::Attr;
 use optee_proto::smc::CALL_WITH_ARG;
 use optee_proto::{Return, TeeResult};
 
-/// Which of two outcomes it is.
+/// Returns which of two outcomes it is.
 fn either(what: &str, got: Got, first: bool, second: Got) -> Result<bool, String> {
     if first {
         return Ok(true);
@@ -30,14 +30,14 @@ pub fn rewrite_during_call(kit: &Kit) -> Verdict {
     let mut seen = String::new();
     let mut note = |what: &str, [first, second]: [u32; 2]| {
         seen += &format!("{what} {first}/{second} ");
-        // Without both the two vCPUs did not race.
+        // Unless both occur the two vCPUs did not race.
         holds(
             first.min(second) >= ENOUGH,
             &format!("{what}: no race: {first} and {second}"),
         )
     };
     kit.with_tests(|session| {
-        // cmd and func share a word: INVOKE of PARAMS, or no command at all.
+        // cmd and func share a word: INVOKE of PARAMS, or an invalid command.
         let add = value(Attr::VALUE_INOUT, 40, 2);
         let message = Message::invoke(session, apps::TESTS_PARAMS, &[add]);
         let at = message.address();
@@ -49,7 +49,7 @@ pub fn rewrite_during_call(kit: &Kit) -> Verdict {
         })?;
         note("cmd", counts)?;
 
-        // num_params: one, or more than a page holds.
+        // num_params: one, or more than fit into a page.
         let message = Message::invoke(session, apps::TESTS_PARAMS, &[add]);
         let word = message.address() + 24;
         let origin = memory::read_u32(word);
@@ -62,7 +62,7 @@ pub fn rewrite_during_call(kit: &Kit) -> Verdict {
         })?;
         note("num_params", counts)?;
 
-        // attr: a value, or memory at an address that is the hypervisor's.
+        // attr: a value, or memory at an address of the hypervisor.
         let aimed = value(Attr::VALUE_INOUT, 0x4020_0000, 2);
         let message = Message::invoke(session, apps::TESTS_PARAMS, &[aimed]);
         let word = message.address() + 32;
@@ -73,7 +73,7 @@ pub fn rewrite_during_call(kit: &Kit) -> Verdict {
         })?;
         note("attr", counts)?;
 
-        // buf_ptr of a page list: ours, or the hypervisor's memory.
+        // buf_ptr of a page list: this VM's, or the hypervisor's memory.
         let pages = Pages::take(1);
         let list = PageList::of(&pages);
         let cookie = fresh_cookie();
@@ -100,10 +100,10 @@ pub fn give_message_back(kit: &Kit) -> Verdict {
     )?;
     let Parked { message, call } = Parked::at_get_time(kit, session)?;
     let address = message.address();
-    // Nothing of a message's page is OP-TEE's, so it is not pinned.
+    // A message's page has no memory of OP-TEE, so it is not pinned.
     same("give the page back", &relinquish(address, 1), &GONE)?;
     holds(probe::load(address).is_err(), "the page is still there")?;
-    // The message's page must not be touched any more, nor go back to the free ones.
+    // The message's page must not be accessed any more, nor return to the free pages.
     let supplicant = kit.supplicant;
     let mut step = kit.client.resume(&call, supplicant.answer(&call));
     let code = loop {
@@ -122,7 +122,7 @@ pub fn give_message_back(kit: &Kit) -> Verdict {
     )?;
     kit.close(session)?;
 
-    // The same while the call runs, at any moment of it.
+    // The same while the call runs, at any moment.
     const RACES: u32 = 48;
     let ended = AtomicU32::new(0);
     let (mut early, mut late) = (0, 0);
@@ -157,7 +157,7 @@ pub fn give_message_back(kit: &Kit) -> Verdict {
     )))
 }
 
-/// A call whose message may vanish: only registers are looked at. Its code.
+/// Runs a call whose message may vanish to its end; returns its code, from registers only.
 fn run_to_end(kit: &Kit, address: u64) -> u32 {
     let (upper, lower) = optee_proto::smc::pair(address);
     let mut step = kit.client.step(CALL_WITH_ARG, [upper, lower, 0, 0, 0, 0]);
@@ -176,7 +176,7 @@ pub fn one_message_twice(kit: &Kit) -> Verdict {
     let failures = AtomicU32::new(0);
     let bad = AtomicU32::new(0);
     let first = kit.open_tests()?;
-    // Memory by which OP-TEE shows that it has done each call, and not only once.
+    // Memory by which OP-TEE shows that it has executed each call, and not only one.
     let message = Message::invoke(first, apps::TESTS_PARAMS, &[value(Attr::VALUE_INOUT, 1, 1)]);
     let address = message.address();
     parallel(2, &|_| {
@@ -195,7 +195,7 @@ pub fn one_message_twice(kit: &Kit) -> Verdict {
     let failures = failures.load(Ordering::Relaxed);
     let bad = bad.load(Ordering::Relaxed);
     same(&format!("failed calls (last {bad:#x})"), &failures, &0)?;
-    // The value is what the last call made of the one before it: a + b, and a sum of ones.
+    // Each call computes a + b from the previous value, so the value is a sum of ones.
     let sum = message.param(0).a.get();
     holds(
         sum > 1 && sum <= 2 * u64::from(ROUNDS) + 1,

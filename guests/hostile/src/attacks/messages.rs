@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 1 to 10: the command buffer.
+//! Attacks 1 to 10: the message.
 
 use super::message_races;
 use crate::attack::{Attack, Seen, Verdict, holds, same};
@@ -13,7 +13,7 @@ use optee_proto::msg::{Attr, Command, Param, login};
 use optee_proto::smc::CALL_WITH_ARG;
 use optee_proto::{Return, TeeResult};
 
-/// In the order of the plan.
+/// The attacks, in the order of the plan.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 1,
@@ -91,11 +91,11 @@ fn bad_message_addresses(kit: &Kit) -> Verdict {
     for bad in bad_addresses() {
         refuse(bad.what, bad.address)?;
     }
-    // An IPA of 52 bits, and one whose low 40 bits are this VM's RAM.
+    // An IPA of 52 bits, and one whose low 40 bits are in this VM's RAM.
     refuse("52 bits", (1 << 51) + own)?;
     refuse("41 bits", (1 << 40) + own)?;
-    // a1 and a2 are 32-bit registers of an SMC32 call: what is above is not there. The message is
-    // found, and names a session that nobody has.
+    // a1 and a2 are 32-bit registers in an SMC32 call: the bits above are ignored. The message is
+    // found; the session in it does not exist.
     let message = Message::close(0x7fff_ffff);
     let (upper, lower) = optee_proto::smc::pair(message.address());
     let garbage = 0xdead_beef_0000_0000;
@@ -150,7 +150,7 @@ fn bad_attributes(kit: &Kit) -> Verdict {
         let mut tries = 0;
         let mut refuse = |attr: u64| {
             tries += 1;
-            // The payload is that of a good reference, so that only the attribute is wrong.
+            // The payload is that of a valid reference, so that only the attribute is wrong.
             let got = kit.try_param(session, rmem(Attr(attr), 0, 8, shared.cookie));
             same(&format!("{attr:#x}"), &got, &Got::BAD_PARAMETERS)
         };
@@ -169,7 +169,7 @@ fn bad_attributes(kit: &Kit) -> Verdict {
         }
         refuse(u64::MAX)?;
         shared.unshare()?;
-        // OPEN_SESSION: its first two are META, the others are not.
+        // OPEN_SESSION: the first two parameters are META, the others are not.
         for (index, attr) in [
             (0, 1),
             (0, 0x103),
@@ -197,11 +197,11 @@ fn bad_attributes(kit: &Kit) -> Verdict {
 
 fn bad_commands(kit: &Kit) -> Verdict {
     let mut tries = 0;
-    // 6 and 7 are the guest's where it has notifications; attack 41 is about them.
+    // 6 and 7 are valid for a guest with notifications; attack 41 covers them.
     for command in (8..=64).chain([0xff, 0x100, 0xffff, 0x1_0000, 0x8000_0001, u32::MAX]) {
         let message = Message::new(Command(command), 0, 0, &[]);
         same(&format!("{command:#x}"), &kit.send(&message), &Got::EBADCMD)?;
-        // Protected memory by address is what 8 and 11 are about.
+        // Attacks 8 and 11 cover protected memory by address.
         let tmem = Param::new(Attr::TMEM_INPUT, 0x4020_0000, PAGE_SIZE, 1);
         let message = Message::new(Command(command), 0, 0, &[tmem]);
         same(&format!("{command:#x}"), &kit.send(&message), &Got::EBADCMD)?;
@@ -246,7 +246,7 @@ fn memory_by_address(kit: &Kit) -> Verdict {
                 tries += 2;
             }
         }
-        // Page lists, which OP-TEE 4.10 would take here and never let go.
+        // Page lists, which OP-TEE 4.10 would accept here and never release.
         let list = PageList::of(&own);
         for attr in kinds {
             let attr = Attr(attr.0 | Attr::NONCONTIG);
@@ -272,7 +272,7 @@ fn null_with_cookie(kit: &Kit) -> Verdict {
         for _ in 0..TIMES {
             for param in [
                 Param::new(Attr::TMEM_INOUT, 0, 0, shared.cookie),
-                // As U-Boot and Zephyr write it.
+                // The form that U-Boot and Zephyr use.
                 Param::new(Attr::RMEM_INOUT, 0, 0, 0),
             ] {
                 let got = kit.send(&Message::invoke(session, apps::TESTS_NULL, &[param]));
@@ -339,7 +339,7 @@ fn bad_registrations(kit: &Kit) -> Verdict {
         )?;
         refuse("NULL", &[Param::new(Attr::PAGE_LIST, 0, size, cookie)])?;
         refuse("cookie 0", &[Param::new(Attr::PAGE_LIST, pointer, size, 0)])?;
-        // A name that is in use means the newer buffer, until that is unregistered.
+        // A name in use refers to the newer buffer until that is unregistered.
         let again = Param::new(Attr::PAGE_LIST, pointer, size, cookie);
         let again = Message::new(Command::REGISTER_SHM, 0, 0, &[again]);
         for (what, got) in [

@@ -20,7 +20,7 @@ mod stage2;
 
 use crate::attack::Attack;
 
-/// All attacks that the guest plays alone.
+/// All attacks, of which the guest can play each alone.
 pub const ATTACKS: &[&[Attack]] = &[
     messages::ATTACKS,
     lists::ATTACKS,

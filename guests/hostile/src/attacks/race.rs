@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! vCPUs that race.
+//! Races between vCPUs.
 
 use alloc::string::String;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -8,20 +8,19 @@ use guest_bare::cpu::parallel;
 use guest_bare::tee::memory;
 use guest_bare::timer::Deadline;
 
-/// Rounds in which vCPUs race.
+/// The rounds of a race.
 pub const ROUNDS: u32 = 3000;
 
-/// How often each of two versions has to be met, so that they can be said to have raced.
+/// How often each of the two versions has to be seen for the vCPUs to have raced.
 pub const ENOUGH: u32 = 10;
-/// How long that is waited for.
+/// The most time to wait for that.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Has another vCPU put `versions` into a word in turns while `round` is called [`ROUNDS`] times, or
-/// more often until it has met both.
-/// Gives how often `round` said which of the two it was.
+/// Makes another vCPU write `versions` into a word alternately, and calls `round` [`ROUNDS`] times,
+/// or more often until both versions were seen. Returns how often `round` reported each of the two.
 ///
 /// # Errors
-/// The first of `round`'s.
+/// Fails with the first error of `round`.
 pub fn flip(
     word: u64,
     versions: [u64; 2],
@@ -32,7 +31,7 @@ pub fn flip(
     let round = spin::Mutex::new(&mut round);
     parallel(2, &|cpu| {
         if cpu == 1 {
-            // One a round: wherever this vCPU is stopped, it may have been either.
+            // One write per round: wherever this vCPU is stopped, it may have been either.
             let mut turn = 0;
             while !stop.load(Ordering::Relaxed) {
                 memory::write_u64(word, versions[turn]);
@@ -42,7 +41,7 @@ pub fn flip(
         }
         let mut counts = [0; 2];
         let mut outcome = Ok(());
-        // The host may not let the two vCPUs run at the same time all the while.
+        // The host may not always run the two vCPUs at the same time.
         let deadline = Deadline::after(PATIENCE);
         let more = |[first, second]: [u32; 2]| {
             first + second < ROUNDS || (first.min(second) < ENOUGH && !deadline.passed())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 61 on: what OP-TEE has for all VMs is used up.
+//! Attacks 61 and 62: exhausting OP-TEE's resources that all VMs share.
 
 use crate::attack::{Attack, Seen, Verdict, holds, same};
 use crate::kit::{Got, Kit};
@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use guest_bare::tee::{Message, apps};
 use optee_proto::msg::login;
 
-/// In their order.
+/// The attacks, in numerical order.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 61,
@@ -24,7 +24,7 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// The share of OP-TEE's 64 address spaces that one of two VMs has.
+/// The share of OP-TEE's 64 address spaces that one of two VMs gets.
 const SHARE: usize = 28;
 
 /// Each session takes an address space of its own.
@@ -43,7 +43,7 @@ fn address_spaces(kit: &Kit) -> Verdict {
     };
     same("one more", &refused, &Got::OUT_OF_MEMORY)?;
     let opened = sessions.len();
-    // What is in OP-TEE itself has no address space.
+    // A pseudo TA takes no address space.
     kit.with_tests(|_| Ok(()))?;
     for session in sessions {
         kit.close(session)?;
@@ -54,15 +54,16 @@ fn address_spaces(kit: &Kit) -> Verdict {
     ))
 }
 
-/// Pages of a buffer that OP-TEE's core may map, but has not mapped so many of before.
+/// The pages of a buffer that OP-TEE's core may map, and that is larger than all it has mapped
+/// before.
 const LARGE: usize = 600;
 
-/// OP-TEE takes the tables for what it maps of the memory that applications have left.
+/// OP-TEE allocates translation tables from the memory that applications have left.
 fn tables(kit: &Kit) -> Verdict {
     let session = kit.open_tests()?;
     let shared = kit.share(LARGE)?;
     let mut sessions = Vec::new();
-    // First what takes much, then what fits into the rest.
+    // First an application that takes much, then those that fit into the rest.
     for app in [apps::OS_TEST, apps::CONCURRENT, apps::SMALL] {
         loop {
             let message = Message::open(app, login::PUBLIC, &[]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 26 to 28 and 33 to 35: calls that wait for the normal world, resumed by the wrong, twice,
-//! late, or with nonsense.
+//! Attacks 26 to 28 and 33 to 35: calls that wait for the normal world, resumed by the wrong
+//! caller, twice, late, or with invalid values.
 
 use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
 use crate::kit::{GONE, Got, Kit, of_client, relinquish};
@@ -18,7 +18,7 @@ use guest_bare::timer;
 use optee_proto::msg::{Attr, login};
 use optee_proto::{Origin, Return, TeeResult, rpc};
 
-/// In the order of the plan.
+/// The attacks, in the order of the plan.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 26,
@@ -82,7 +82,7 @@ fn wrong_calls(kit: &Kit) -> Verdict {
             &Step::Done(Return::ERESUME),
         )
     };
-    // OP-TEE's own thread numbers, all other bits of the name changed one by one, names to come.
+    // OP-TEE's own thread numbers, all single-bit changes of the name, and future names.
     for thread in (0..256).chain([u64::from(u32::MAX), 1 << 31]) {
         if thread != token {
             refuse(thread)?;
@@ -94,7 +94,7 @@ fn wrong_calls(kit: &Kit) -> Verdict {
     for step in 1..200 {
         refuse((token + step) & 0xffff_ffff)?;
     }
-    // A call that runs on another vCPU, whose name would be one of these.
+    // A call that runs on another vCPU, and whose name would be one of these.
     tries += run_beside(kit, || {
         for refused in 0..2000 {
             let thread = (token + 1 + refused) & 0xffff_ffff;
@@ -102,7 +102,7 @@ fn wrong_calls(kit: &Kit) -> Verdict {
             if step != Step::Done(Return::ERESUME) {
                 let outcome = kit.client.run(step, &kit.supplicant, |_| Act::Default);
                 return match outcome {
-                    // The other vCPU was refused when it came back to its call.
+                    // The other vCPU was refused when it returned to its call.
                     Outcome::Done(Return::OK) => Ok(Beside::TakenOver(refused + 1)),
                     _ => Err(format!("thread {thread:#x} is resumed: {outcome:?}")),
                 };
@@ -112,7 +112,7 @@ fn wrong_calls(kit: &Kit) -> Verdict {
     })?;
     let got = parked.finish(kit);
     holds(got.is_success(), &format!("the waiting call: {got:?}"))?;
-    // It is over, and its name with it.
+    // The call has ended, and its name with it.
     tries += 1;
     same(
         "a call that is over",
@@ -123,17 +123,17 @@ fn wrong_calls(kit: &Kit) -> Verdict {
     Ok(Seen::denied(format!("{tries} names"), tries))
 }
 
-/// What a vCPU finds beside another one's call.
+/// The result of attempts on another vCPU's call.
 enum Beside {
-    /// All of so many attempts were refused.
+    /// All of this many attempts were refused.
     Refused(u64),
-    /// An interrupt had suspended the call, so that it could be resumed here, and it went on to its end. So many
-    /// attempts were refused, those of the other vCPU among them.
+    /// An interrupt had suspended the call, so this vCPU resumed it and ran it to its end. The
+    /// number is that of refused attempts, with those of the other vCPU.
     TakenOver(u64),
 }
 
-/// Does something while another vCPU runs a long call. Where an interrupt suspends the call, whoever resumes it first
-/// has it, and the attempt counts for nothing.
+/// Runs `work` while another vCPU runs a long call. When an interrupt suspends the call, the first
+/// vCPU that resumes it gets it, and the attempt does not count.
 fn run_beside(kit: &Kit, work: impl Fn() -> Result<Beside, String> + Sync) -> Result<u64, String> {
     const ATTEMPTS: usize = 20;
     let session = kit.open_tests()?;
@@ -188,7 +188,7 @@ fn resume_twice(kit: &Kit) -> Verdict {
             if cpu == 0 {
                 match Parked::at_get_time(kit, stats) {
                     Ok(at) => {
-                        // The answer is there before anybody resumes.
+                        // The answer is there before the call is resumed.
                         let with = kit.supplicant.with_message(&at.message);
                         with.answer(&at.call);
                         *call.lock() = Some(at.call);
@@ -203,7 +203,7 @@ fn resume_twice(kit: &Kit) -> Verdict {
             let mine = !matches!(step, None | Some(Step::Done(Return::ERESUME)));
             lost.fetch_add(u64::from(!mine), Ordering::SeqCst);
             if let Some(step @ Step::Rpc(_)) = step {
-                // Whoever has the call goes on with it.
+                // The vCPU that has the call goes on with it.
                 let outcome = kit.client.run(step, &kit.supplicant, |_| Act::Default);
                 if outcome != guest_bare::tee::Outcome::Done(Return::OK) {
                     *wrong.lock() = Some(format!("the winner's call: {outcome:?}"));
@@ -252,7 +252,7 @@ fn other_cookie(kit: &Kit) -> Verdict {
             first.take().unwrap_or(Act::Default)
         });
         holds(got.is_success(), &format!("cookie {cookie:#x}: {got:?}"))?;
-        // The supplicant's time: the answer was read where it was asked for.
+        // The time of the supplicant: the answer was read from the message of the request.
         same(
             "the time",
             &parked.message.param(0).a.get(),
@@ -337,7 +337,7 @@ fn page_gone(kit: &Kit) -> Verdict {
 }
 
 fn nonsense(kit: &Kit) -> Verdict {
-    // What OP-TEE makes of the result of LOAD_TA is its own affair: it must fail.
+    // OP-TEE may treat the result of LOAD_TA in any way, but must fail.
     let mut tries = 0;
     for result in [1, 0x1234_5678, 0x7fff_ffff, 0xffff_0000, u32::MAX] {
         let message = Message::open(apps::SMALL, login::PUBLIC, &[]);
@@ -353,12 +353,12 @@ fn nonsense(kit: &Kit) -> Verdict {
         failed(&format!("result {result:#x}"), got)?;
         tries += 1;
     }
-    // The size of an application, first as it is asked for and then as it is loaded.
+    // The size of an application, first in the question for it and then in the loading.
     for second in [false, true] {
         for size in [0, 1, 7, PAGE_SIZE, u64::from(u32::MAX), 1 << 63, u64::MAX] {
             let got = lie_about_size(kit, size, second)?;
             if second {
-                // OP-TEE keeps to the size that it asked for.
+                // OP-TEE keeps to the size of the first answer.
                 holds(
                     got.is_success(),
                     &format!("loading, with size {size:#x} in the end: {got:?}"),
@@ -372,10 +372,10 @@ fn nonsense(kit: &Kit) -> Verdict {
     Ok(Seen::new(format!("{tries} answers")))
 }
 
-/// Fails where a call succeeded, or did not get as far as that.
+/// Fails when a call succeeded, or did not get to the application.
 ///
 /// # Errors
-/// How it ended.
+/// Fails with the call's result.
 pub fn failed(what: &str, got: Got) -> Result<(), String> {
     match got {
         Got::Result(TeeResult::SUCCESS, _) => Err(format!("{what}: success")),
@@ -393,7 +393,7 @@ pub fn lie_about_size(kit: &Kit, size: u64, second: bool) -> Result<Got, String>
             return Act::Default;
         };
         let view = with.message(call).expect("a request has a message");
-        // The first time there is no memory yet.
+        // The first request has no memory yet.
         let is_second = view.param(1).c.get() != 0;
         let answer = with.answer(call);
         if is_second == second {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 29 to 32: memory that OP-TEE asks for, and gets something else.
+//! Attacks 29 to 32: wrong answers to OP-TEE's requests for memory.
 
 use super::rpc::{failed, lie_about_size};
 use crate::attack::{Attack, Seen, Verdict, holds, same};
@@ -16,10 +16,10 @@ use guest_bare::tee::{Act, Message, PageList, apps, memory};
 use optee_proto::msg::{Attr, Param, login};
 use optee_proto::{Origin, TeeResult, rpc};
 
-/// How often an answer is given while another vCPU changes it.
+/// How many times an answer is given while another vCPU changes it.
 const ROUNDS: u32 = 100;
 
-/// In the order of the plan.
+/// The attacks, in the order of the plan.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 29,
@@ -47,19 +47,20 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// What the SHM_ALLOC of a call was answered with, and what became of it.
+/// What happened to the memory in the answer to a call's SHM_ALLOC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
-    /// OP-TEE took it: it used it, and gave it back.
+    /// OP-TEE accepted it, used it and freed it.
     Taken,
-    /// The hypervisor had it freed at once.
+    /// The hypervisor made the guest free it at once.
     Freed,
-    /// Nobody heard of it again.
+    /// It was not used at all.
     Ignored,
 }
 
-/// A conversation in which OP-TEE asks for memory for data: loading an application that nobody has.
-/// `answer` writes the answer to the first SHM_ALLOC. Gives the call's end and the memory's fate.
+/// Makes a call in which OP-TEE asks for memory for data: loading an application that does not
+/// exist. `answer` writes the answer to the first SHM_ALLOC. Returns the call's result and the
+/// memory's fate.
 fn allocate(
     kit: &Kit,
     cookie: u64,
@@ -77,7 +78,7 @@ fn allocate(
             return Act::Default;
         };
         match with.command(call) {
-            // The memory is to be as large as the application is said to be.
+            // The memory has the size that the application is said to have.
             Some(rpc::Command::LOAD_TA) if !loaded => {
                 loaded = true;
                 let mut to = view.param(1);
@@ -147,7 +148,7 @@ fn other_question(kit: &Kit) -> Verdict {
         };
     let nothing = |_: View| {};
     let command = |view: View| view.set_cmd(rpc::Command::GET_TIME.0);
-    // What was asked is remembered, whatever the answer says.
+    // The request is remembered, whatever command the answer has.
     play("another command", &command, list(&good), Fate::Taken)?;
     for count in [0, 2, 5, 1 << 27, 1 << 31, u32::MAX] {
         let counts = |view: View| view.set_num_params(count);
@@ -158,7 +159,7 @@ fn other_question(kit: &Kit) -> Verdict {
             Fate::Taken,
         )?;
     }
-    // Physical addresses get nowhere, whatever the command.
+    // A physical address is refused, whatever the command.
     for change in [&nothing as &dyn Fn(View), &command] {
         play(
             "a list of the hypervisor's page",
@@ -170,7 +171,7 @@ fn other_question(kit: &Kit) -> Verdict {
             play(bad.what, change, address(bad.address), Fate::Freed)?;
         }
     }
-    // No answer to this question.
+    // These attributes are no answer to the request.
     for attr in [
         Attr::NONE,
         Attr::VALUE_OUTPUT,
@@ -191,9 +192,9 @@ fn other_question(kit: &Kit) -> Verdict {
     )))
 }
 
-/// Another vCPU changes the page list of the answer while it is fetched.
+/// Makes another vCPU change the page list of the answer while it is fetched.
 fn flip_answer(kit: &Kit, cookie: u64, good: &PageList, bad: &PageList) -> Result<(), String> {
-    // Where the next SHM_ALLOC's first parameter will be is known once there is a call.
+    // The place of the next SHM_ALLOC's first parameter is known once there is a call.
     let room = Pages::take(1);
     let param = room.address() + optee_proto::msg::size(0) as u64;
     let round = || {
@@ -254,7 +255,7 @@ fn flip_answer(kit: &Kit, cookie: u64, good: &PageList, bad: &PageList) -> Resul
 fn bad_memory(kit: &Kit) -> Verdict {
     let page = Pages::take(1);
     let taken = kit.share(1)?;
-    // Memory for RPC messages that OP-TEE has: a call that waits.
+    // Memory for RPC messages that OP-TEE has, in a call that waits.
     let stats = of_client(
         "open stats.pta",
         kit.client.open(&kit.supplicant, apps::STATS),
@@ -285,7 +286,7 @@ fn bad_memory(kit: &Kit) -> Verdict {
         }
     };
     for bad in bad_addresses() {
-        // Zero is how a guest says that it has none.
+        // With address zero a guest says that it has no memory.
         let back = u32::from(bad.address != 0);
         play(bad.what, bad.address, cookie, back)?;
     }
@@ -337,7 +338,8 @@ fn bad_sizes(kit: &Kit) -> Verdict {
     Ok(Seen::new("7 sizes, and 12 MiB for applications".into()))
 }
 
-/// A buffer that OP-TEE can register, and a bit of it for an application that has all of it mapped.
+/// Registers a buffer that OP-TEE accepts, and passes a part of it to a pseudo TA, for which all of
+/// it is mapped.
 fn map_for_pta(kit: &Kit, page: &Pages, size: u64) -> Result<(), String> {
     let cookie = fresh_cookie();
     let count = (size / PAGE_SIZE) as usize;
@@ -374,7 +376,7 @@ fn by_address(kit: &Kit) -> Verdict {
     let (got, fate) = allocate(kit, cookie, answer(2 * PAGE_SIZE), Some(2 * PAGE_SIZE))?;
     same("two pages", &fate, &Fate::Freed)?;
     same("two pages", &ended(got), &Some(TeeResult::OUT_OF_MEMORY))?;
-    // Linux does so for its kernel's memory: a whole conversation.
+    // Linux does so for its kernel's memory: a whole call.
     let linux = Kit {
         supplicant: kit.supplicant.by_address(),
         ..*kit

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 42 and 47: memory that OP-TEE uses, and calls that move between CPUs.
+//! Attacks 42 and 47: giving back memory that OP-TEE uses, and calls that move between CPUs.
 
 use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
 use crate::kit::{GONE, Got, IN_USE, Kit, bad_addresses, fresh_cookie, relinquish};
@@ -18,7 +18,7 @@ use optee_proto::smc::CALL_WITH_ARG;
 use optee_proto::{Return, TeeResult};
 use spin::Mutex;
 
-/// In the order of the plan.
+/// The attacks, in the order of the plan.
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 42,
@@ -34,10 +34,10 @@ pub const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// What `relinquish` says of a range that is not all RAM of the VM's.
+/// The result of `relinquish` for a range that is not entirely RAM of the VM.
 const INVALID: i64 = -3;
 
-/// A registration of one page at an address.
+/// Registers one page at an address.
 fn register(kit: &Kit, cookie: u64, page: u64) -> Got {
     let list = PageList::new([page].into_iter(), 0, PAGE_SIZE);
     kit.send(&Message::register(cookie, &list))
@@ -52,7 +52,7 @@ fn give_pinned_back(kit: &Kit) -> Verdict {
         let pinned = pages.page(3);
         let got = register(kit, cookie, pinned);
         holds(got.is_success(), &format!("register: {got:?}"))?;
-        // Whatever the range, when the page is in it nothing happens.
+        // No range that contains the page is given back, not even in part.
         for (first, count) in [(3, 1), (0, 4), (3, 5), (0, 8), (2, 2)] {
             for (page, mark) in (0..8).zip(0xab00..) {
                 pages.write_u64(page * PAGE_SIZE as usize, mark);
@@ -65,7 +65,7 @@ fn give_pinned_back(kit: &Kit) -> Verdict {
             }
             refused += 1;
         }
-        // Ranges that are none.
+        // Invalid ranges.
         let end = machine().ram.end;
         for (address, count) in [
             (start + 8, 1),
@@ -110,7 +110,7 @@ fn give_pinned_back(kit: &Kit) -> Verdict {
         same("as a message", &kit.send_at(at), &Return::EBADADDR)?;
     }
 
-    // Against a registration on another vCPU: one of the two, never both.
+    // Against a registration on another vCPU: one of the two succeeds, never both.
     const RACES: u32 = 64;
     let mut kept = 0;
     for _ in 0..RACES {
@@ -140,7 +140,7 @@ fn give_pinned_back(kit: &Kit) -> Verdict {
                 kept += 1;
             }
             GONE => {
-                // Or the registration had ended badly before: then nothing was pinned.
+                // The registration may have failed before: then nothing was pinned.
                 same("gone, so not registered", &got, &Got::BAD_PARAMETERS)?;
             }
             other => return Err(format!("relinquish: {other}")),
@@ -157,7 +157,7 @@ fn wandering_call(kit: &Kit) -> Verdict {
     let vcpus = cpu::count();
     let (mut steps, mut turn) = (0, 0);
     for call in 0..CALLS {
-        // Loading an application: many RPCs of all kinds.
+        // Loading an application takes many RPCs of all kinds.
         let message = Message::open(apps::SMALL, login::PUBLIC, &[]);
         let supplicant = kit.supplicant.with_message(&message);
         let (upper, lower) = optee_proto::smc::pair(message.address());

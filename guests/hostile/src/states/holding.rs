@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Things that OP-TEE keeps while nothing happens.
+//! States in which OP-TEE keeps something without a call in progress.
 
 use super::{State, state};
 use crate::attack::{holds, same};
@@ -11,7 +11,7 @@ use guest_bare::tee::{Message, apps};
 use optee_proto::msg::{Attr, Param};
 use optee_proto::{Return, TeeResult, Uuid, smc};
 
-/// These states.
+/// The states of this kind.
 pub const STATES: &[State] = &[
     state("idle", |_| Ok(())),
     state("sessions", |kit| open(kit, apps::TESTS, 16)),
@@ -27,7 +27,7 @@ pub const STATES: &[State] = &[
     }),
 ];
 
-/// Leaves sessions open.
+/// Opens sessions and leaves them open.
 fn open(kit: &Kit, app: Uuid, count: usize) -> Result<(), String> {
     for _ in 0..count {
         let opened = kit.client.open(&kit.supplicant, app);
@@ -36,7 +36,7 @@ fn open(kit: &Kit, app: Uuid, count: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// A session with an application that has panicked.
+/// Returns a session to an application that has panicked stays open.
 fn panicked(kit: &Kit) -> Result<(), String> {
     let opened = kit.client.open(&kit.supplicant, apps::SIMS);
     let session = of_client("open an application", opened)?;

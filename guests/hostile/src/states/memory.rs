@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Memory that is shared, or on its way there or back.
+//! States of shared memory: registered, being registered, or being unregistered.
 
 use super::running::running_application;
 use super::waiting::register;
@@ -15,7 +15,7 @@ use guest_bare::tee::{Message, PageList, Suspended, apps};
 use guest_bare::{PAGE_SIZE, cpu};
 use optee_proto::rpc;
 
-/// These states.
+/// The states of this kind.
 pub const STATES: &[State] = &[
     state("registering", registering),
     state("unregistering", unregistering),
@@ -24,36 +24,36 @@ pub const STATES: &[State] = &[
     state("buffers-many", |kit| hold(many(kit, 200))),
 ];
 
-/// Those that take long, or more memory than the soak's guest has: `tests/tests/masked.rs`.
+/// States that take long, or more memory than the soak test's guest has: `tests/tests/masked.rs`.
 pub const LONG: &[State] = &[
     state("split", split),
     state("largest", largest),
     state("buffers-most", buffers_most),
 ];
 
-/// As many pages as a VM may have in its buffers (the quota `pages`).
+/// The most pages that a VM may have in its buffers (the quota `pages`).
 const MOST: usize = 65_536;
-/// What OP-TEE has the memory for in any case.
+/// The number of pages for which OP-TEE certainly has the memory.
 const LEAST: usize = 2048;
-/// Bytes of a block of stage 2.
+/// The bytes of a block of stage 2.
 const BLOCK: u64 = 0x20_0000;
-/// Bytes at the beginning of RAM that the program itself may use.
+/// The bytes at the beginning of RAM that the program itself may use.
 const OWN: u64 = 32 << 20;
 
-/// More than is taken in before the guest gets the pCPU back.
+/// More pages than are processed before the guest gets the pCPU back.
 const LARGE: usize = 3000;
 
 fn returned(call: &Suspended) -> bool {
     call.function == rpc::Function::FOREIGN_INTR
 }
 
-/// A page of each block of RAM is given back, so that each block has a table of its own.
+/// Gives back a page of each block of RAM, so that each block needs a table.
 fn split(_: &Kit) -> Result<(), String> {
     let ram = machine().ram;
     for block in (ram.start + OWN..ram.end).step_by(BLOCK as usize) {
         same("give a page back", &relinquish(block + 0x5000, 1), &GONE)?;
     }
-    // And whole blocks of it.
+    // Whole blocks are given back as well.
     for block in (ram.start + OWN..ram.start + 2 * OWN).step_by(BLOCK as usize) {
         same(
             "give half of a block back",
@@ -64,14 +64,16 @@ fn split(_: &Kit) -> Result<(), String> {
     Ok(())
 }
 
-/// A buffer of so many pages, which are two that take turns, as none may be pinned more often than 65,534 times.
+/// Returns a list of `count` pages, in which two alternate: a page may be pinned at most 65,534
+/// times.
 fn huge(pages: &Pages, count: usize) -> PageList {
     let entries = (0..count).map(|index| pages.page(index % 2));
     PageList::new(entries, 0, count as u64 * PAGE_SIZE)
 }
 
-/// The largest buffer that a VM can register is refused, by OP-TEE or for an entry at the end of its list; the largest that OP-TEE takes is
-/// registered, unregistered, and registered again.
+/// Returns the largest buffer that a VM can register is refused, by OP-TEE or for an entry at the
+/// end of its list; the largest that OP-TEE accepts is registered, unregistered, and registered
+/// again.
 fn largest(kit: &Kit) -> Result<(), String> {
     let pages = Pages::take(2);
     let most = huge(&pages, MOST);
@@ -89,7 +91,7 @@ fn largest(kit: &Kit) -> Result<(), String> {
     same("the last entry is bad", &got, &Got::BAD_PARAMETERS)?;
     let mut count = MOST;
     loop {
-        // As large as OP-TEE has the memory for.
+        // Halved until OP-TEE has the memory for it.
         count /= 2;
         let list = huge(&pages, count);
         let cookie = fresh_cookie();
@@ -105,7 +107,7 @@ fn largest(kit: &Kit) -> Result<(), String> {
     }
 }
 
-/// Buffers of one page, as many as OP-TEE has the memory for.
+/// Registers buffers of one page, as many as OP-TEE has the memory for.
 fn buffers_most(kit: &Kit) -> Result<(), String> {
     many(kit, 200)?;
     while let Ok(buffer) = kit.share(1) {
@@ -114,14 +116,14 @@ fn buffers_most(kit: &Kit) -> Result<(), String> {
     Ok(())
 }
 
-/// Half of a large buffer is taken in.
+/// Half of a large buffer has been processed.
 fn registering(kit: &Kit) -> Result<(), String> {
     let (list, page) = large();
     let message = Message::register(fresh_cookie(), &list);
     hold(Parked::at(kit, message, returned).map(|parked| (parked, list, page)))
 }
 
-/// A list of many pages, which are all the same one.
+/// Returns a list of many entries, all of the same page.
 fn large() -> (PageList, Pages) {
     let page = Pages::take(1);
     let pages = (0..LARGE).map(|_| page.address());
@@ -129,7 +131,7 @@ fn large() -> (PageList, Pages) {
     (list, page)
 }
 
-/// A buffer is to go, and a call that runs uses it.
+/// Returns a buffer is being unregistered while a running call uses it.
 fn unregistering(kit: &Kit) -> Result<(), String> {
     let mut last = Err("no other vCPU".into());
     for cpu in 1..cpu::count() {
@@ -138,12 +140,12 @@ fn unregistering(kit: &Kit) -> Result<(), String> {
         if last.is_ok() {
             break;
         }
-        // It came between two calls.
+        // The request came between two calls.
     }
     last
 }
 
-/// A buffer is gone for OP-TEE, and a call that waits has its message in it.
+/// OP-TEE has unregistered a buffer that contains the message of a waiting call.
 fn unregistered(kit: &Kit) -> Result<(), String> {
     let opened = kit.client.open(&kit.supplicant, apps::STATS);
     let message = time(of_client("open stats.pta", opened)?);
@@ -157,7 +159,7 @@ fn unregistered(kit: &Kit) -> Result<(), String> {
     hold(Ok(user))
 }
 
-/// Buffers of all sizes.
+/// Registers buffers of all sizes.
 fn buffers(kit: &Kit) -> Result<(), String> {
     for count in [1, 2, 3, 16, 64, 511, 512, 600] {
         core::mem::forget(kit.share(count)?);
@@ -167,7 +169,7 @@ fn buffers(kit: &Kit) -> Result<(), String> {
     hold(of_client("register a large buffer", registered).map(|()| (list, page)))
 }
 
-/// Many buffers of one page.
+/// Registers many buffers of one page.
 fn many(kit: &Kit, count: usize) -> Result<(), String> {
     (0..count).try_for_each(|_| kit.share(1).map(core::mem::forget))
 }

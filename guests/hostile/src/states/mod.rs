@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! States that a VM may be in when it ends: one that only a guest with such intentions gets into, on
-//! purpose and for as long as one likes.
+//! States in which a VM may be ended, and which only a malicious guest brings about on purpose and
+//! holds for any time.
 //!
-//! What a state holds is never dropped: a VM in a state holds it until it is ended from outside, or
-//! ends itself. What OP-TEE cannot be brought into is listed in `README.md`.
+//! The content of a state is never dropped: a VM holds it until it is ended from outside or ends
+//! itself. `README.md` lists the states into which OP-TEE cannot be brought.
 
 mod holding;
 mod memory;
@@ -15,16 +15,16 @@ use alloc::string::String;
 
 /// A state.
 pub struct State {
-    /// How the host names it.
+    /// The state's name for the host.
     pub name: &'static str,
-    /// Brings it about.
+    /// Brings the state about.
     ///
     /// # Errors
-    /// Why that is impossible.
+    /// Fails with the reason why that is impossible.
     pub reach: fn(&Kit) -> Result<(), String>,
 }
 
-/// All of them.
+/// All states.
 pub const STATES: &[&[State]] = &[
     waiting::STATES,
     running::STATES,
@@ -32,14 +32,14 @@ pub const STATES: &[&[State]] = &[
     holding::STATES,
 ];
 
-/// Those that take long, which the list leaves out.
+/// States that take long, which the list leaves out.
 pub const LONG: &[State] = memory::LONG;
 
 const fn state(name: &'static str, reach: fn(&Kit) -> Result<(), String>) -> State {
     State { name, reach }
 }
 
-/// Holds what makes up a state for good.
+/// Keeps the content of a state forever.
 fn hold<T>(what: Result<T, String>) -> Result<(), String> {
     what.map(core::mem::forget)
 }

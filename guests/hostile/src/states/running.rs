@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Calls that run, on other vCPUs than the one that speaks to the host.
+//! States with calls that run on other vCPUs than the one that talks to the host.
 
 use super::{State, hold, state};
 use crate::attack::holds;
@@ -16,7 +16,7 @@ use optee_proto::msg::{Attr, Command, Param};
 use optee_proto::{rpc, smc};
 use spin::Mutex;
 
-/// These states.
+/// The states of this kind.
 pub const STATES: &[State] = &[
     state("running", running_pta),
     state("running-application", |kit| {
@@ -40,15 +40,15 @@ pub const STATES: &[State] = &[
     }),
 ];
 
-/// Until a vCPU that was sent into OP-TEE is there, where nothing else tells.
+/// The time after which a vCPU that was sent into OP-TEE is certainly there.
 const INSIDE: Duration = Duration::from_millis(30);
-/// How long an application may take to say that it runs.
+/// The most time that an application may take to report that it runs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A vCPU has begun what it does for good.
+/// Whether a vCPU has begun its endless work.
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
-/// Has a vCPU do something for good, and waits until it does.
+/// Starts endless work on a vCPU, and waits until it has begun.
 fn begin(cpu: usize, work: fn(u64)) {
     BEGUN.store(false, Ordering::Relaxed);
     cpu::spawn(cpu, work, cpu as u64);
@@ -57,11 +57,11 @@ fn begin(cpu: usize, work: fn(u64)) {
     }
 }
 
-/// How long a call takes: OP-TEE can do nothing about a call that never ends, and what it has open
-/// cannot be closed. So there is always a call in OP-TEE, and none of them takes for ever.
+/// The duration of a call. OP-TEE cannot stop a call, and what a call has open cannot be closed. So
+/// there is always a call in OP-TEE, but each one ends.
 const LONG: Duration = Duration::from_millis(300);
 
-/// How many rounds take [`LONG`], where `call` makes so many.
+/// Returns how many rounds take [`LONG`]; `call` makes a call of a given number of rounds.
 fn rounds(mut call: impl FnMut(u64) -> Got) -> Result<u64, String> {
     let mut rounds = 1000;
     loop {
@@ -76,7 +76,7 @@ fn rounds(mut call: impl FnMut(u64) -> Got) -> Result<u64, String> {
     }
 }
 
-/// What a vCPU does again and again: a function of a session's.
+/// The repeated work of a vCPU: a function of a session.
 struct Work {
     session: u32,
     func: u32,
@@ -96,13 +96,13 @@ fn work_for_ever(cpu: u64) {
     }
 }
 
-/// Has a vCPU do that work.
+/// Starts that work on a vCPU.
 fn work(cpu: usize, work: Work) {
     *WORK[cpu].lock() = Some(work);
     begin(cpu, work_for_ever);
 }
 
-/// A vCPU is in OP-TEE itself.
+/// Returns a vCPU is in OP-TEE's core.
 fn running_pta(kit: &Kit) -> Result<(), String> {
     let session = kit.open_tests()?;
     let rounds = rounds(|rounds| kit.send(&long_call(session, rounds)))?;
@@ -121,7 +121,7 @@ fn running_pta(kit: &Kit) -> Result<(), String> {
     Ok(())
 }
 
-/// A vCPU is in an application that counts in a buffer who is in it. Gives the buffer's name.
+/// A vCPU is in an application that counts its callers in a buffer. Returns the buffer's cookie.
 pub fn running_application(kit: &Kit, cpu: usize) -> Result<u64, String> {
     let opened = kit.client.open(&kit.supplicant, apps::CONCURRENT);
     let session = of_client("open an application", opened)?;
@@ -150,14 +150,14 @@ pub fn running_application(kit: &Kit, cpu: usize) -> Result<u64, String> {
     Ok(cookie)
 }
 
-/// A call waits at a foreign interrupt, which another vCPU has seen to. The guest's own timer does not
-/// run while OP-TEE does.
+/// A call waits at a foreign interrupt, which another vCPU has caused. The guest's own timer does
+/// not run while OP-TEE does.
 fn interrupted(kit: &Kit) -> Result<(), String> {
     let session = kit.open_tests()?;
     begin(1, poke_for_a_while);
     let mut parked = Err(String::new());
     for _ in 0..TRIES {
-        // Measured each time: who was kept from running meanwhile takes a short call for a long one.
+        // Measured each time: a vCPU that did not run meanwhile takes a short call for a long one.
         let rounds = rounds(|rounds| kit.send(&long_call(session, rounds)))?;
         parked = Parked::at(kit, long_call(session, rounds), |call| {
             call.function == rpc::Function::FOREIGN_INTR
@@ -170,10 +170,10 @@ fn interrupted(kit: &Kit) -> Result<(), String> {
     hold(parked)
 }
 
-/// How many calls may end before one is interrupted. The vCPU that does it may be kept from it.
+/// How many calls may end before one is interrupted. The interrupting vCPU may not get to run.
 const TRIES: u32 = 50;
 
-/// The call is where it is to be.
+/// Whether the call has reached its place.
 static DONE: AtomicBool = AtomicBool::new(false);
 
 fn poke_for_a_while(_: u64) {
@@ -184,7 +184,7 @@ fn poke_for_a_while(_: u64) {
     }
 }
 
-/// vCPUs that register and unregister, open, call and close, without a rest.
+/// Returns all vCPUs register and unregister, open, call and close without pause.
 fn restless(_: &Kit) -> Result<(), String> {
     begin(1, register_for_ever);
     if cpu::count() > 2 {
@@ -207,7 +207,7 @@ fn register_for_ever(_: u64) {
 fn open_for_ever(_: u64) {
     let kit = Kit::new();
     loop {
-        // There may be no thread left: that is an answer as well.
+        // An error for lack of a thread counts as well.
         let done = kit.with_tests(|session| {
             kit.send(&long_call(session, 10_000));
             Ok(())

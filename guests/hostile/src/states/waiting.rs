@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Calls that wait for the guest, at each kind of RPC that OP-TEE makes.
+//! States with calls that wait for the guest, at each kind of RPC that OP-TEE makes.
 
 use super::{State, hold, state};
 use crate::attack::holds;
@@ -14,12 +14,12 @@ use optee_proto::msg::{Attr, login};
 use optee_proto::smc::{CALL_WITH_ARG, CALL_WITH_RPC_ARG};
 use optee_proto::{FunctionId, Uuid, rpc};
 
-/// These states.
+/// The states of this kind.
 pub const STATES: &[State] = &[
     state("alloc", |kit| {
         at_function(kit, apps::NOBODY, rpc::Function::ALLOC)
     }),
-    // The session is open, and the guest does not know.
+    // The session is open, but the guest does not know it yet.
     state("free", |kit| {
         at_function(kit, apps::SMALL, rpc::Function::FREE)
     }),
@@ -97,17 +97,17 @@ pub const STATES: &[State] = &[
     state("all-calls", all_calls),
 ];
 
-/// Whether a request is of this command.
+/// Returns a test for requests of this command.
 fn is(wanted: rpc::Command) -> impl Fn(rpc::Command, View) -> bool {
     move |command, _| command == wanted
 }
 
-/// LOAD_TA that asks how large the application is.
+/// Returns whether it is a LOAD_TA that asks for the application's size.
 fn is_size(command: rpc::Command, view: View) -> bool {
     command == rpc::Command::LOAD_TA && view.param(1).c.get() == 0
 }
 
-/// LOAD_TA that comes with the memory that OP-TEE wants it in.
+/// Returns whether it is a LOAD_TA that brings the memory for the application.
 fn is_load(command: rpc::Command, view: View) -> bool {
     command == rpc::Command::LOAD_TA && view.param(1).c.get() != 0
 }
@@ -129,7 +129,7 @@ fn at_function(kit: &Kit, app: Uuid, function: rpc::Function) -> Result<(), Stri
     }))
 }
 
-/// While a session is being opened.
+/// Leaves a session half open, at a request that `here` picks.
 fn opening(
     kit: &Kit,
     id: FunctionId,
@@ -141,7 +141,7 @@ fn opening(
     hold(Parked::from_command(kit, message, step, here))
 }
 
-/// The message is in a buffer that is registered.
+/// Returns the message is in a registered buffer.
 fn load_registered(kit: &Kit) -> Result<(), String> {
     let message = opens(apps::SMALL);
     let cookie = register(kit, &message)?;
@@ -160,8 +160,8 @@ pub fn register(kit: &Kit, message: &Message) -> Result<u64, String> {
     Ok(cookie)
 }
 
-/// OP-TEE frees memory; before the guest says that it has heard of it, it is another buffer already,
-/// of the same pages and the same name.
+/// OP-TEE frees memory; before the guest acknowledges it, the same pages are another buffer under
+/// the same cookie.
 fn shm_free_reused(kit: &Kit) -> Result<(), String> {
     let parked = Parked::at_command(kit, opens(apps::SMALL), is(rpc::Command::SHM_FREE))?;
     let cookie = parked.view(kit)?.param(0).b.get();
@@ -172,7 +172,7 @@ fn shm_free_reused(kit: &Kit) -> Result<(), String> {
     hold(Ok((parked, object)))
 }
 
-/// A file of the secure storage is being written.
+/// Returns a file of the secure storage is being written.
 fn files_write(kit: &Kit) -> Result<(), String> {
     let session = open(kit, apps::STORAGE)?;
     let params = [value(Attr::VALUE_INPUT, apps::STORAGE_PRIVATE, 0)];
@@ -186,7 +186,7 @@ fn get_time(kit: &Kit) -> Result<(), String> {
     open(kit, apps::STATS).and_then(|session| hold(Parked::at_get_time(kit, session)))
 }
 
-/// An application that waits.
+/// Returns an application waits.
 fn suspend(kit: &Kit) -> Result<(), String> {
     let session = open(kit, apps::OS_TEST)?;
     let params = [value(Attr::VALUE_INPUT, 1500, 0)];
@@ -201,7 +201,8 @@ fn two_calls(kit: &Kit) -> Result<(Parked, Parked), String> {
     Ok((first, second))
 }
 
-/// The other has what it waited for, and wakes the one, but the guest does not pass that on.
+/// Returns the other call has got its answer and wakes the first one, but the guest does not pass
+/// that on.
 fn notification_send(kit: &Kit) -> Result<(), String> {
     let (first, second) = two_calls(kit)?;
     let Parked { message, call } = first;
@@ -212,7 +213,7 @@ fn notification_send(kit: &Kit) -> Result<(), String> {
     hold(Ok((first, second)))
 }
 
-/// An application opens a connection.
+/// Returns an application opens a connection.
 fn socket(kit: &Kit) -> Result<(), String> {
     const ADDRESS: &[u8] = b"127.0.0.1\0";
     let session = open(kit, apps::SOCKET)?;
@@ -230,7 +231,7 @@ fn socket(kit: &Kit) -> Result<(), String> {
     hold(parked)
 }
 
-/// All calls wait, with memory, sessions and buffers.
+/// Calls on all threads wait, with memory, sessions and buffers.
 fn all_calls(kit: &Kit) -> Result<(), String> {
     core::mem::forget(kit.share(16)?);
     get_time(kit)?;

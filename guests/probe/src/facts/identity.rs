@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Who calls, and what calls there are.
+//! Experiments about the caller's identity, and about which calls exist.
 
 use crate::lab::{Code, Lab, client, create, hypervisor, led, told};
 use alloc::format;
@@ -9,7 +9,7 @@ use guest_bare::tee::{Message, apps};
 use optee_proto::msg::Command;
 use optee_proto::{FunctionId, smc};
 
-/// What it is.
+/// OP-TEE's versions.
 pub fn versions(_: &Lab) -> String {
     let hypervisor = hypervisor();
     let [major, minor, build, _] = hypervisor.fast(smc::GET_OS_REVISION, 0);
@@ -22,7 +22,7 @@ pub fn versions(_: &Lab) -> String {
     )
 }
 
-/// Which pseudo applications a guest can open.
+/// Returns the pseudo applications that a guest can open.
 pub fn ptas(lab: &Lab) -> String {
     create(1);
     let found = [
@@ -59,7 +59,7 @@ pub fn client_zero(lab: &Lab) -> String {
     )
 }
 
-/// The upper half of a7.
+/// Returns the upper half of a7.
 pub fn alias(lab: &Lab) -> String {
     let created = create(1);
     let other = lab.works(0x1_0001);
@@ -81,7 +81,7 @@ pub fn enable_cache_zero(lab: &Lab) -> String {
     format!("{}; VM 1 works: {}", Code(a0), lab.works(1))
 }
 
-/// Functions and commands that nobody defined.
+/// Undefined functions and commands.
 pub fn unknown_ids(lab: &Lab) -> String {
     create(1);
     let works = lab.works(1);

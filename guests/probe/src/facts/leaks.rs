@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a VM leaves behind in OP-TEE when it ends.
+//! Experiments about what a VM leaves behind in OP-TEE when it ends.
 
 use crate::lab::{Lab, client, create, destroy, told};
 use alloc::format;
@@ -8,10 +8,10 @@ use guest_bare::tee::apps;
 use optee_proto::msg::{Attr, Param};
 use optee_proto::rpc;
 
-/// More VMs in a row than OP-TEE has address space numbers.
+/// More consecutive VMs than OP-TEE has address space numbers.
 const CYCLES: u32 = 70;
 
-/// Creates and destroys VM 1 again and again; in between `in_vm` does something, which is to succeed.
+/// Creates and destroys VM 1 repeatedly; `in_vm` runs in between and must succeed.
 fn cycles(lab: &Lab, mut in_vm: impl FnMut() -> Result<(), String>) -> String {
     for cycle in 1..=CYCLES {
         let created = create(1);
@@ -31,7 +31,7 @@ fn cycles(lab: &Lab, mut in_vm: impl FnMut() -> Result<(), String>) -> String {
     format!("{CYCLES} VMs, nothing fails")
 }
 
-/// A session with a user application is left open.
+/// Returns a session with a user application is left open.
 pub fn open(lab: &Lab) -> String {
     cycles(lab, || match lab.open(1, apps::SMALL) {
         Ok(_) => Ok(()),
@@ -39,7 +39,7 @@ pub fn open(lab: &Lab) -> String {
     })
 }
 
-/// The session is closed.
+/// Returns the session is closed.
 pub fn closed(lab: &Lab) -> String {
     cycles(lab, || {
         let done = lab
@@ -49,7 +49,7 @@ pub fn closed(lab: &Lab) -> String {
     })
 }
 
-/// The session is closed, and the application stays.
+/// Returns the session is closed, and the application stays.
 pub fn keep_alive(lab: &Lab) -> String {
     cycles(lab, || {
         let done = lab
@@ -59,7 +59,7 @@ pub fn keep_alive(lab: &Lab) -> String {
     })
 }
 
-/// The application panicked, the session is not closed.
+/// Returns the application panicked, the session is not closed.
 pub fn panicked(lab: &Lab) -> String {
     cycles(lab, || {
         let client = client(1);
@@ -76,7 +76,7 @@ pub fn panicked(lab: &Lab) -> String {
     })
 }
 
-/// A session is being opened, and the VM ends before the application is loaded.
+/// Returns the VM ends while a session is being opened, before the application is loaded.
 pub fn loading(lab: &Lab) -> String {
     cycles(lab, || {
         let (_message, parked) = lab.open_until(1, apps::NOBODY, rpc::Command::LOAD_TA);
@@ -90,7 +90,7 @@ pub fn loading(lab: &Lab) -> String {
     })
 }
 
-/// A session with a pseudo application is left open.
+/// Returns a session with a pseudo application is left open.
 pub fn pta(lab: &Lab) -> String {
     cycles(lab, || match lab.open(1, apps::TESTS) {
         Ok(_) => Ok(()),

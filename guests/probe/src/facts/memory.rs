@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Shared memory: what OP-TEE lets the normal world name.
+//! Experiments about shared memory: what OP-TEE lets the normal world name.
 
 use crate::lab::{Lab, client, create, destroy, led, told};
 use alloc::format;
@@ -17,18 +17,18 @@ use optee_proto::{Return, TeeResult, Uuid, rpc, smc};
 
 const COOKIE: u64 = 0x5555;
 
-/// INVOKE of a PTA that adds up a memref and puts the sum into its first byte.
+/// Returns an INVOKE of a PTA that adds up a memref and writes the sum into its first byte.
 fn sum(session: u32, param: Param) -> Message {
     Message::invoke(session, apps::TESTS_PARAMS, &[param])
 }
 
-/// VM 1 with a session.
+/// Creates VM 1 and opens a session.
 fn begin(lab: &Lab) -> Result<u32, Failure> {
     create(1);
     lab.open(1, apps::TESTS)
 }
 
-/// A memory reference with cookie 0.
+/// Returns a memory reference with cookie 0.
 pub fn cookie_zero(lab: &Lab) -> String {
     let session = match begin(lab) {
         Ok(session) => session,
@@ -48,7 +48,7 @@ pub fn cookie_zero(lab: &Lab) -> String {
     )
 }
 
-/// The cookie of the page for RPC messages as a memory reference.
+/// Returns the cookie of the page for RPC messages as a memory reference.
 pub fn cookie_rpc(lab: &Lab) -> String {
     let session = match begin(lab) {
         Ok(session) => session,
@@ -61,7 +61,7 @@ pub fn cookie_rpc(lab: &Lab) -> String {
         failed => return told(&failed),
     };
     let page = object_at(call.cookie(), 0).expect("the page of the RPC");
-    // The first word behind the message: nobody else writes there.
+    // The first word after the message, which OP-TEE does not write.
     let at = 2048;
     memory::write_u32(page + at, 0x0101_0101);
     let message = sum(session, rmem(Attr::RMEM_INOUT, at, 4, call.cookie()));
@@ -104,7 +104,7 @@ pub fn cookie_twice(lab: &Lab) -> String {
     )
 }
 
-/// Loads an application up to SHM_ALLOC and answers that with what `answer` writes; tells what comes next.
+/// Loads an application up to SHM_ALLOC, which `answer` answers; describes what comes next.
 fn alloc(lab: &Lab, size: u64, answer: impl Fn(&Pages, guest_bare::tee::message::View)) -> String {
     create(1);
     let message = Message::open(apps::NOBODY, 0, &[]);
@@ -159,7 +159,7 @@ fn next(with: &guest_bare::tee::Supplicant, call: &Suspended) -> String {
     }
 }
 
-/// The reply to SHM_ALLOC has another command in it (W3).
+/// Returns the reply to SHM_ALLOC has another command in it (W3).
 pub fn other_command(lab: &Lab) -> String {
     alloc(lab, 2 * PAGE_SIZE, |pages, view| {
         let list = PageList::of(pages);
@@ -170,7 +170,7 @@ pub fn other_command(lab: &Lab) -> String {
     })
 }
 
-/// The reply to SHM_ALLOC is one page by address (W4).
+/// Returns the reply to SHM_ALLOC is one page by address (W4).
 pub fn contiguous(lab: &Lab) -> String {
     alloc(lab, PAGE_SIZE, |pages, view| {
         let param = Param::new(Attr::TMEM_OUTPUT, pages.address(), PAGE_SIZE, COOKIE);
@@ -178,7 +178,7 @@ pub fn contiguous(lab: &Lab) -> String {
     })
 }
 
-/// The reply to SHM_ALLOC is two pages by address.
+/// Returns the reply to SHM_ALLOC is two pages by address.
 pub fn contiguous_two(lab: &Lab) -> String {
     alloc(lab, 2 * PAGE_SIZE, |pages, view| {
         let param = Param::new(Attr::TMEM_OUTPUT, pages.address(), 2 * PAGE_SIZE, COOKIE);
@@ -186,7 +186,7 @@ pub fn contiguous_two(lab: &Lab) -> String {
     })
 }
 
-/// The reply to FUNC_ALLOC is no memory, with a cookie.
+/// Returns the reply to FUNC_ALLOC is no memory, with a cookie.
 pub fn nothing(lab: &Lab) -> String {
     create(1);
     let message = Message::open(apps::NOBODY, 0, &[]);
@@ -217,7 +217,7 @@ pub fn nothing(lab: &Lab) -> String {
     )
 }
 
-/// A page list in INVOKE.
+/// Returns a page list in INVOKE.
 pub fn list_leak(lab: &Lab) -> String {
     let session = match begin(lab) {
         Ok(session) => session,
@@ -257,7 +257,7 @@ pub fn reserved(lab: &Lab) -> String {
     )
 }
 
-/// Pages of whom OP-TEE takes.
+/// Returns whose pages OP-TEE accepts.
 pub fn anything(lab: &Lab) -> String {
     create(1);
     let client = client(1);
@@ -284,12 +284,12 @@ pub fn anything(lab: &Lab) -> String {
     )
 }
 
-/// How large a buffer OP-TEE takes.
+/// Returns the largest buffer that OP-TEE accepts.
 pub fn large(lab: &Lab) -> String {
     create(1);
     let client = client(1);
     let page = Pages::take(1);
-    // One page again and again: what counts is the list.
+    // The same page repeatedly: only the list's length counts.
     let size_of = |count: usize| {
         PageList::new(
             (0..count).map(|_| page.address()),
@@ -329,7 +329,8 @@ pub fn unregister_used(lab: &Lab) -> String {
     let pages = Pages::take(1);
     let list = PageList::of(&pages);
     let registered = told(&client.register(&lab.supplicant, COOKIE, &list));
-    // Opening an application that nobody has, with the buffer as a parameter: it waits for LOAD_TA.
+    // Opening an application that does not exist, with the buffer as a parameter, waits for
+    // LOAD_TA.
     let param = rmem(Attr::RMEM_INOUT, 0, PAGE_SIZE, COOKIE);
     let open = Message::open(apps::NOBODY, 0, &[param]);
     let parked = match lab.run_until(1, &open, rpc::Command::LOAD_TA) {
@@ -350,8 +351,8 @@ pub fn unregister_used(lab: &Lab) -> String {
     )
 }
 
-/// Registers a buffer of so many MiB, one page again and again, gives 64 bytes of it to an application,
-/// and unregisters it.
+/// Registers a buffer of `mib` MiB, made of one page repeatedly, passes 64 bytes of it to an
+/// application, and unregisters it.
 fn reach(lab: &Lab, app: Uuid, func: u32, mib: u64) -> String {
     let client = client(1);
     let page = Pages::take(1);
@@ -373,7 +374,7 @@ fn reach(lab: &Lab, app: Uuid, func: u32, mib: u64) -> String {
     told(&result)
 }
 
-/// A growing buffer of which a PTA uses a little.
+/// Returns a growing buffer of which a PTA uses a small part.
 pub fn map_pta(lab: &Lab) -> String {
     create(1);
     for mib in 1..=32 {
@@ -386,10 +387,10 @@ pub fn map_pta(lab: &Lab) -> String {
     "up to 32 MiB: success".into()
 }
 
-/// The same with a user application.
+/// Returns the same with a user application.
 pub fn map_app(lab: &Lab) -> String {
     create(1);
-    // The function exists and wants other parameters; what counts is that the call gets there.
+    // The function exists and needs other parameters; only the call counts.
     let done = [1, 8, 16, 32, 60].map(|mib| {
         Event::new("note").number("mib", mib).send();
         format!(
@@ -403,7 +404,7 @@ pub fn map_app(lab: &Lab) -> String {
     )
 }
 
-/// An application whose size the normal world makes up.
+/// Returns an application whose size the normal world invents.
 pub fn map_load(lab: &Lab) -> String {
     for mib in 1..=32 {
         Event::new("note").number("mib", mib).send();

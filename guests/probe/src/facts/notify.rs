@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Asynchronous notifications.
+//! Experiments about asynchronous notifications.
 
 use crate::lab::{Code, Lab, client, create, destroy, hypervisor, told};
 use alloc::format;
@@ -35,7 +35,7 @@ fn value(vm: u64) -> [u64; 3] {
     [a0, a1, a2]
 }
 
-/// Waits for a notification of a VM.
+/// Waits for a notification for a VM.
 fn notified(vm: u64) -> Option<u64> {
     let mut found = None;
     Deadline::after(Duration::from_secs(4)).wait(|| {
@@ -48,7 +48,7 @@ fn notified(vm: u64) -> Option<u64> {
     found
 }
 
-/// A command of VM 1's. OP-TEE leaves the result of these as it was.
+/// Sends a command of VM 1. OP-TEE leaves the result of these commands unchanged.
 fn command(lab: &Lab, command: Command) -> String {
     match client(1).command(&lab.supplicant, command) {
         Err(Failure::Tee(TeeResult(0xdead_beef))) => "OK, no result".into(),
@@ -93,7 +93,7 @@ fn enable_always(_: u64) {
     }
 }
 
-/// ENABLE_ASYNC_NOTIF on three CPUs while the VM comes and goes on the fourth.
+/// ENABLE_ASYNC_NOTIF on three CPUs while the VM is created and destroyed on the fourth.
 pub fn race(lab: &Lab) -> String {
     let cpus = cpu::count();
     for cpu in 1..cpus {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Sessions that are being opened.
+//! Experiments about sessions that are being opened.
 
 use crate::lab::{Lab, client, create, led, told};
 use alloc::format;
@@ -10,13 +10,13 @@ use guest_bare::tee::{Message, Step, Suspended, apps};
 use guest_bare::timer;
 use optee_proto::{rpc, smc};
 
-/// Sessions that may get the memory of one that was freed.
+/// The sessions that may get the memory of one that was freed.
 const OTHERS: usize = 12;
-/// How often whoever waits in OP-TEE looks again.
+/// How often a call that waits in OP-TEE checks again.
 const LOOKS: usize = 20;
 
-/// Begins to open a session and leaves the call where OP-TEE asks for the application, which nobody has: the
-/// session's number, the message and the call. Numbers are given out one after the other.
+/// Begins to open a session and leaves the call where OP-TEE asks for the application, which does
+/// not exist; returns the session's number, the message and the call. Numbers are consecutive.
 fn half_open(lab: &Lab) -> Result<(u32, Message, Suspended), Failure> {
     create(1);
     create(2);
@@ -25,7 +25,7 @@ fn half_open(lab: &Lab) -> Result<(u32, Message, Suspended), Failure> {
     parked.map(|call| (first + 1, message, call))
 }
 
-/// Opens and closes sessions: how many of [`OTHERS`] can be opened, and closed.
+/// Opens and closes sessions; says how many of [`OTHERS`] can be opened and closed.
 fn others_come_and_go(lab: &Lab) -> String {
     let others: [_; OTHERS] = core::array::from_fn(|_| lab.open(1, apps::TESTS));
     let opened = others.iter().flatten().count();
@@ -38,8 +38,8 @@ fn others_come_and_go(lab: &Lab) -> String {
     format!("of {OTHERS} other sessions {opened} open and {closed} close")
 }
 
-/// INVOKE of a session that OP-TEE only begins to open. The opening fails, and other sessions come and go where
-/// OP-TEE may have had it.
+/// INVOKE of a session that OP-TEE has only begun to open. The opening fails, and other sessions
+/// come and go where OP-TEE may have had it.
 pub fn invoked(lab: &Lab) -> String {
     let (number, opening, call) = match half_open(lab) {
         Ok(begun) => begun,
@@ -57,12 +57,12 @@ pub fn invoked(lab: &Lab) -> String {
     )
 }
 
-/// The same with CLOSE_SESSION.
+/// Returns the same with CLOSE_SESSION.
 pub fn closed(lab: &Lab) -> String {
     close_with(lab, |_| {})
 }
 
-/// The same with INVOKE and CLOSE_SESSION.
+/// Returns the same with INVOKE and CLOSE_SESSION.
 pub fn invoked_and_closed(lab: &Lab) -> String {
     close_with(lab, |number| {
         let invoked = told(&client(1).invoke(&lab.supplicant, number, 0, []));
@@ -94,8 +94,8 @@ fn close_with(lab: &Lab, before: impl Fn(u32)) -> String {
     )
 }
 
-/// INVOKE of an open session, interrupted before OP-TEE looks for the session. Meanwhile that is closed, and its
-/// number goes to one that is being opened.
+/// INVOKE of an open session, interrupted before OP-TEE looks for the session. Meanwhile the
+/// session is closed, and its number goes to one that is being opened.
 pub fn renumbered(lab: &Lab) -> String {
     create(1);
     create(2);
@@ -104,7 +104,7 @@ pub fn renumbered(lab: &Lab) -> String {
         return "no sessions".into();
     };
     let message = Message::invoke(session, 0, &[]);
-    // An interrupt that waits already: OP-TEE lets it come as soon as it has a thread.
+    // The interrupt is already pending: OP-TEE takes it as soon as it has a thread.
     timer::arm_el2(0);
     let begun = client(1).begin(smc::CALL_WITH_ARG, &message);
     timer::disarm_el2();
@@ -130,7 +130,7 @@ pub fn renumbered(lab: &Lab) -> String {
     )
 }
 
-/// Lets a call that waits look [`LOOKS`] times whether it still has to: its state, and how it got on.
+/// Lets a waiting call check [`LOOKS`] times; returns its state and a description.
 fn look_again(lab: &Lab, message: &Message, mut call: Suspended) -> (Suspended, String) {
     for _ in 0..LOOKS {
         match lab.go_on_until(1, message, &call, rpc::Command::NOTIFICATION) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! VMs come and go.
+//! Experiments about creating and destroying VMs.
 
 use crate::lab::{Code, Lab, client, create, destroy, led, told};
 use alloc::format;
@@ -67,7 +67,7 @@ pub fn unknown_destroyed(lab: &Lab) -> String {
 
 static LONG: AtomicU64 = AtomicU64::new(0);
 
-/// Begins a long call of VM 1 on another CPU: a PTA counts. Its end is left in [`LONG`].
+/// Begins a long call of VM 1 on another CPU: a PTA counts. Its result goes to [`LONG`].
 fn long_call(session: u64) {
     let lab = Lab::new();
     let rounds = 0x1fff_ffff;
@@ -114,7 +114,7 @@ pub fn busy_destroyed(lab: &Lab) -> String {
 
 static FIRST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// The first two calls of a VM at once, on two CPUs.
+/// Returns the first two calls of a VM at once, on two CPUs.
 pub fn first_calls(_: &Lab) -> String {
     create(1);
     cpu::parallel(2, &|cpu| {
@@ -146,7 +146,7 @@ pub fn first_calls(_: &Lab) -> String {
 pub fn threads(lab: &Lab) -> String {
     create(1);
     create(2);
-    // OP-TEE loads one application of a VM at a time: the second waits for the first.
+    // OP-TEE loads one application per VM at a time: the second waits for the first.
     let stops = [
         rpc::Command::LOAD_TA,
         rpc::Command::NOTIFICATION,
@@ -160,7 +160,7 @@ pub fn threads(lab: &Lab) -> String {
     format!("{}; VM 2 works: {}", told.join(", "), lab.works(2))
 }
 
-/// RETURN_FROM_RPC with threads that are not the caller's to resume.
+/// RETURN_FROM_RPC with threads that the caller may not resume.
 pub fn resume(lab: &Lab) -> String {
     create(1);
     create(2);
@@ -192,7 +192,7 @@ pub fn resume(lab: &Lab) -> String {
     )
 }
 
-/// What a VM takes of the memory that all VMs share.
+/// Returns how much of the heap that all VMs share a VM takes.
 pub fn nexus_heap(lab: &Lab) -> String {
     create(1);
     let nexus = || apps::pool_stats(&client(1), &lab.supplicant, 0x77, apps::POOL_NEXUS);

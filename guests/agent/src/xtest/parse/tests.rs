@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
 
-/// Feeds lines one millisecond apart from 1000 on; gives all events.
+/// Feeds lines one millisecond apart from 1000 on; returns all events.
 fn read(output: &str, exit: i32) -> Vec<Event> {
     let mut parser = Parser::default();
     let mut now = 1000;
@@ -78,7 +78,7 @@ TEE test application done!
 ";
 
 #[test]
-fn a_good_run_is_told_case_by_case() {
+fn good_run_reports_each_case() {
     let events = read(GOOD, 0);
     assert_eq!(
         cases(&events),
@@ -101,7 +101,7 @@ fn a_good_run_is_told_case_by_case() {
 }
 
 #[test]
-fn a_start_comes_before_its_end_with_the_time_between() {
+fn case_reports_start_then_end_with_duration() {
     let events = read(GOOD, 0);
     let of = |wanted: &str| -> Vec<(CaseState, Option<u64>)> {
         let cases = events.iter().filter_map(|event| match event {
@@ -123,7 +123,7 @@ fn a_start_comes_before_its_end_with_the_time_between() {
 }
 
 #[test]
-fn a_failing_case_brings_its_output_and_no_other() {
+fn failing_case_reports_only_its_own_output() {
     let output = "\
 * regression_1001 Core self tests
 fine
@@ -164,7 +164,7 @@ regression_1004 FAILED
 }
 
 #[test]
-fn a_case_that_never_ended_has_failed() {
+fn case_without_end_has_failed() {
     let output = "* regression_1013 Test concurrency\nhalf of it\n";
     let events = read(output, -11);
     assert_eq!(
@@ -173,7 +173,7 @@ fn a_case_that_never_ended_has_failed() {
     );
     assert_eq!(logs(&events), ["half of it"]);
     assert_eq!((end(&events).exit, end(&events).table_cases), (-11, None));
-    // Nor one behind which the next begins.
+    // A case also fails when the next one begins before its end.
     let output = "* regression_1 A\n* regression_2 B\n  regression_2 OK\n";
     let events = read(output, 0);
     let verdicts: Vec<_> = cases(&events)
@@ -184,7 +184,7 @@ fn a_case_that_never_ended_has_failed() {
 }
 
 #[test]
-fn a_case_s_own_words_do_not_end_it() {
+fn output_of_a_case_does_not_end_it() {
     let output = "\
 * regression_1004 Test
 * not a case
@@ -211,7 +211,7 @@ regression_1004 OK
 }
 
 #[test]
-fn output_is_bounded() {
+fn kept_output_is_bounded() {
     let mut output = String::from("* regression_1 Long\n");
     for line in 0..KEPT_LINES + 50 {
         output.push_str(&format!("line {line} {}\n", "\u{e4}".repeat(LINE_LENGTH)));
@@ -226,13 +226,13 @@ fn output_is_bounded() {
 }
 
 #[test]
-fn what_is_said_instead_of_cases_is_kept() {
+fn output_of_a_run_without_cases_is_reported() {
     let events = read("No test suite matches\n\nusage: xtest\n", 255);
     assert_eq!(logs(&events), ["No test suite matches", "usage: xtest"]);
     assert_eq!((end(&events).cases, end(&events).exit), (0, 255));
     let endless = "again\n".repeat(KEPT_OUTSIDE + 9);
     assert_eq!(logs(&read(&endless, 1)).len(), KEPT_OUTSIDE);
-    // Behind cases it says nothing new.
+    // After cases, output outside them is not reported.
     let events = read("Run test suite\n* regression_1 A\n  regression_1 OK\n", 0);
     assert_eq!(logs(&events), [] as [String; 0]);
 }
