@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Just enough of GDB's remote protocol to stop one CPU of QEMU's while the others go on.
+//! A client of GDB's remote protocol that can stop one CPU of QEMU while the others go on.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const PC: usize = 32 * 16;
 const CPSR: usize = PC + 16;
 
-/// A CPU's place in the program.
+/// A CPU's position in the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// The program counter, a virtual address.
@@ -21,7 +21,8 @@ pub struct Place {
     pub level: u8,
 }
 
-/// A connection to QEMU's `-gdb`. While it exists and nothing was told to go on, all CPUs stand.
+/// A connection to QEMU's `-gdb`. While it exists all CPUs are stopped, except those that were let
+/// go on.
 pub struct Gdb {
     stream: UnixStream,
 }
@@ -31,7 +32,7 @@ impl Gdb {
     ///
     /// # Errors
     ///
-    /// QEMU does not listen, or does not answer.
+    /// Fails when QEMU does not listen or does not answer.
     pub fn connect(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket)
             .with_context(|| format!("cannot connect to {}", socket.display()))?;
@@ -39,11 +40,11 @@ impl Gdb {
         Ok(Self { stream })
     }
 
-    /// The numbers of the CPUs, as the protocol has them, in order.
+    /// Returns the numbers of the CPUs in the protocol, in order.
     ///
     /// # Errors
     ///
-    /// QEMU does not answer.
+    /// Fails when QEMU does not answer.
     pub fn cpus(&mut self) -> Result<Vec<u32>> {
         let mut cpus = Vec::new();
         let mut answer = self.ask("qfThreadInfo")?;
@@ -56,11 +57,11 @@ impl Gdb {
         Ok(cpus)
     }
 
-    /// Where a CPU stands.
+    /// Returns a CPU's position.
     ///
     /// # Errors
     ///
-    /// QEMU does not answer as expected.
+    /// Fails when QEMU does not answer as expected.
     pub fn place(&mut self, cpu: u32) -> Result<Place> {
         let selected = self.ask(&format!("Hg{cpu:x}"))?;
         ensure!(selected == "OK", "no CPU {cpu}: {selected}");
@@ -78,15 +79,15 @@ impl Gdb {
         })
     }
 
-    /// Has a CPU go on elsewhere when it goes on.
+    /// Sets the address at which a CPU will go on.
     ///
     /// # Errors
     ///
-    /// QEMU does not do it.
+    /// Fails when QEMU refuses.
     pub fn jump(&mut self, cpu: u32, to: u64) -> Result<()> {
         let selected = self.ask(&format!("Hg{cpu:x}"))?;
         ensure!(selected == "OK", "no CPU {cpu}: {selected}");
-        // A single register can be written by those only who have read what registers there are.
+        // QEMU accepts the write of a single register only after a read of all registers.
         let mut registers = self.ask("g")?;
         ensure!(registers.len() >= PC + 16, "too few registers");
         registers.replace_range(PC..PC + 16, &format!("{:016x}", to.swap_bytes()));
@@ -95,11 +96,11 @@ impl Gdb {
         Ok(())
     }
 
-    /// Lets these CPUs go on; the others stand.
+    /// Lets these CPUs go on; the others stay stopped.
     ///
     /// # Errors
     ///
-    /// The connection is broken.
+    /// Fails when the connection is broken.
     pub fn go_on(&mut self, cpus: &[u32]) -> Result<()> {
         let each: String = cpus.iter().map(|cpu| format!(";c:{cpu:x}")).collect();
         self.send(&format!("vCont{each}"))
@@ -109,18 +110,18 @@ impl Gdb {
     ///
     /// # Errors
     ///
-    /// QEMU does not answer.
+    /// Fails when QEMU does not answer.
     pub fn stop(&mut self) -> Result<()> {
         self.stream.write_all(&[3])?;
         while !self.receive()?.starts_with('T') {}
         Ok(())
     }
 
-    /// Lets all CPUs go on and leaves.
+    /// Lets all CPUs go on and disconnects.
     ///
     /// # Errors
     ///
-    /// QEMU does not answer.
+    /// Fails when QEMU does not answer.
     pub fn leave(mut self) -> Result<()> {
         self.ask("D").map(|_| ())
     }
@@ -129,8 +130,7 @@ impl Gdb {
         self.send(what)?;
         loop {
             let answer = self.receive()?;
-            // That all CPUs have stopped is also said unasked, once they have after a connection
-            // was made.
+            // QEMU also reports unasked that all CPUs have stopped after a connection.
             if !answer.starts_with('T') {
                 return Ok(answer);
             }
@@ -142,7 +142,7 @@ impl Gdb {
         Ok(write!(self.stream, "${what}#{sum:02x}")?)
     }
 
-    /// The next packet, acknowledged.
+    /// Returns the next packet, after acknowledging it.
     fn receive(&mut self) -> Result<String> {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut byte = [0];

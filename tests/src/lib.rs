@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the scenarios have in common: a place for their logs, a machine prepared from a system's
-//! description, and small talk with guests.
+//! Functions that the scenarios share: a folder for their logs, a machine prepared from a system's
+//! description, and simple exchanges with guests.
 //!
-//! A scenario boots real firmware, OP-TEE and Linux in QEMU and takes seconds to minutes, so they run
-//! one after the other. One that fails says what it waited for, the last lines of the consoles, and
-//! where all of the logs are: `out/tests/NAME`.
+//! A scenario boots real firmware, OP-TEE and Linux in QEMU and takes seconds to minutes, so they
+//! run one after the other. A failed one says what it waited for and prints the last lines of the
+//! consoles and the folder of all logs: `out/tests/NAME`.
 
 pub mod bench;
 pub mod gdb;
@@ -37,26 +37,28 @@ use std::time::{Duration, Instant};
 pub const BOOT: Duration = Duration::from_secs(480);
 /// Enough for an answer.
 pub const SOON: Duration = Duration::from_secs(60);
-/// Enough for a VM to end: what it has under way in OP-TEE is waited for, and case 1006, say, is one call.
+/// Enough for a VM to end: its calls in OP-TEE run to their end, and case 1006, for example, is one
+/// call.
 pub const END: Duration = Duration::from_secs(240);
 /// Enough for a handful of cases beside another guest.
 pub const WORK: Duration = Duration::from_secs(800);
 
-/// A scenario's place.
+/// A scenario's checkout and folder.
 pub struct Lab {
     /// The checkout.
     pub paths: Paths,
-    /// Where its logs go.
+    /// The folder of its logs.
     pub folder: PathBuf,
     _claim: Claim,
 }
 
 impl Lab {
-    /// A place for the scenario of that name, emptied.
+    /// Makes the empty folder of the scenario of that name.
     ///
     /// # Errors
     ///
-    /// Not in a checkout, or the folder cannot be made, or the same scenario runs in this checkout.
+    /// Fails outside a checkout, when the folder cannot be made, or when the same scenario runs in
+    /// this checkout.
     pub fn new(name: &str) -> Result<Self> {
         let paths = Paths::discover()?;
         let folder = paths.out().join("tests").join(name);
@@ -74,29 +76,29 @@ impl Lab {
         })
     }
 
-    /// The description in `guests/`.
+    /// Loads a description in `guests/`.
     ///
     /// # Errors
     ///
-    /// It cannot be read.
+    /// Fails when it cannot be read.
     pub fn system(&self, file: &str) -> Result<System> {
         System::load(&self.paths.guests().join(file))
     }
 
-    /// The machine for a system, everything fetched and built.
+    /// Returns the machine for a system, with everything fetched and built.
     ///
     /// # Errors
     ///
-    /// Something could not be had.
+    /// Fails when a part cannot be fetched or built.
     pub fn machine(&self, system: &System, flavour: Flavour) -> Result<Machine> {
         self.parts(system, flavour).map(|(machine, _)| machine)
     }
 
-    /// The machine and the versions of what it is made of.
+    /// Returns the machine and the versions of its parts.
     ///
     /// # Errors
     ///
-    /// Something could not be had.
+    /// Fails when a part cannot be fetched or built.
     pub fn parts(&self, system: &System, flavour: Flavour) -> Result<(Machine, Versions)> {
         let artifacts = self.artifacts(system, flavour)?;
         Ok((
@@ -105,11 +107,11 @@ impl Lab {
         ))
     }
 
-    /// All that a machine is made of.
+    /// Returns all parts of a machine.
     ///
     /// # Errors
     ///
-    /// Something could not be had.
+    /// Fails when a part cannot be fetched or built.
     pub fn artifacts(&self, system: &System, flavour: Flavour) -> Result<Artifacts> {
         let options = PrepareOptions {
             paths: self.paths.clone(),
@@ -121,11 +123,11 @@ impl Lab {
         prepare(&options, &Progress::on_stderr())
     }
 
-    /// Boots a system that is described in `guests/` and waits until all its guests are ready.
+    /// Boots a system described in `guests/` and waits until all its guests are ready.
     ///
     /// # Errors
     ///
-    /// It does not come up.
+    /// Fails when it does not boot.
     pub fn up(&self, file: &str) -> Result<Session> {
         let machine = self.machine(&self.system(file)?, Flavour::Shared)?;
         let mut session = Session::boot(&machine, &self.folder)?;
@@ -138,12 +140,12 @@ impl Lab {
     }
 }
 
-/// The Debian suite that OP-TEE and Linux come from: that of `POSTERN_TEST_SUITE`, else trixie, which the scenarios
-/// know the cases of.
+/// Returns the Debian suite of OP-TEE and Linux: `POSTERN_TEST_SUITE`, otherwise trixie, whose
+/// cases the scenarios know.
 ///
 /// # Errors
 ///
-/// There is none of that name.
+/// Fails when there is no suite of that name.
 fn suite() -> Result<Suite> {
     match std::env::var("POSTERN_TEST_SUITE") {
         Ok(name) => name.parse().map_err(anyhow::Error::msg),
@@ -151,13 +153,13 @@ fn suite() -> Result<Suite> {
     }
 }
 
-/// The machine as QEMU itself starts it, without TF-A and OP-TEE. QEMU wants its tree where the guests'
-/// kernel and initramfs are, so they become one file in their places, which it takes for an initrd and
-/// puts the tree behind.
+/// Returns the machine as QEMU itself starts it, without TF-A and OP-TEE. QEMU would place its tree
+/// where the guests' kernel and initramfs are. So they become one file at their addresses, which
+/// QEMU takes for an initrd and places the tree after it.
 ///
 /// # Errors
 ///
-/// There is nothing to load, or a file cannot be read or written.
+/// Fails when there is nothing to load, or a file cannot be read or written.
 pub fn without_firmware(lab: &Lab, mut machine: Machine, board: &str) -> Result<Machine> {
     let mut loads = machine.loads.drain(..);
     let hypervisor = loads.next().context("nothing to load")?;
@@ -176,12 +178,12 @@ pub fn without_firmware(lab: &Lab, mut machine: Machine, board: &str) -> Result<
     Ok(machine)
 }
 
-/// Waits for the one line that says why a boot is impossible, and for the machine to power off by
-/// itself after it; gives the line.
+/// Waits for the line that says why a boot is impossible, and for the machine to power off after
+/// it; returns the line.
 ///
 /// # Errors
 ///
-/// Either does not come.
+/// Fails when either does not come.
 pub fn boot_error(session: &mut Session) -> Result<String> {
     let deadline = Instant::now() + BOOT;
     let mut text = None;
@@ -206,11 +208,11 @@ pub fn boot_error(session: &mut Session) -> Result<String> {
     )
 }
 
-/// Runs xtest in a guest to its end; fails when a case does, or when it ran another number of cases.
+/// Runs xtest in a guest to its end; fails when a case does, or when another number of cases ran.
 ///
 /// # Errors
 ///
-/// It does not go well.
+/// Fails when the run does.
 pub fn xtest(
     session: &mut Session,
     guest: Channel,
@@ -225,7 +227,7 @@ pub fn xtest(
 ///
 /// # Errors
 ///
-/// It does not go well.
+/// Fails when the run does.
 pub fn xtest_end(session: &mut Session, guest: Channel, cases: u32) -> Result<XtestEnd> {
     let mut failed = Vec::new();
     let end = session
@@ -260,7 +262,7 @@ pub fn xtest_end(session: &mut Session, guest: Channel, cases: u32) -> Result<Xt
 ///
 /// # Errors
 ///
-/// It does not come.
+/// Fails when the case does not begin.
 pub fn in_case(session: &mut Session, guest: Channel, case: &str) -> Result<()> {
     session
         .expect(guest, WORK)
@@ -274,11 +276,12 @@ pub fn in_case(session: &mut Session, guest: Channel, case: &str) -> Result<()> 
         })
 }
 
-/// The hypervisor's counters of a VM, as they are now: the answer to this question and to none before.
+/// Returns the hypervisor's current counters of a VM: the answer to this question and not to an
+/// earlier one.
 ///
 /// # Errors
 ///
-/// They are not told.
+/// Fails when there is no answer.
 pub fn stats(session: &mut Session, vm: &str) -> Result<Stats> {
     static ASKED: AtomicU32 = AtomicU32::new(0);
     let tag = format!("s{}", ASKED.fetch_add(1, Ordering::Relaxed));
@@ -295,11 +298,11 @@ pub fn stats(session: &mut Session, vm: &str) -> Result<Stats> {
     Ok(serde_json::from_value(counters.clone())?)
 }
 
-/// Waits for the hypervisor's word that a VM has stopped, and why.
+/// Waits until the hypervisor reports that a VM has stopped, and compares the reason.
 ///
 /// # Errors
 ///
-/// It does not come, or the reason is another.
+/// Fails when it does not, or for another reason.
 pub fn stopped(session: &mut Session, vm: &str, reason: &str) -> Result<()> {
     let found =
         session
@@ -315,11 +318,11 @@ pub fn stopped(session: &mut Session, vm: &str, reason: &str) -> Result<()> {
     Ok(())
 }
 
-/// Powers guests off, waits for the hypervisor's word and for the machine's end.
+/// Powers guests off, and waits for the hypervisor's report and for the machine's end.
 ///
 /// # Errors
 ///
-/// Something of it does not come.
+/// Fails when part of it does not happen.
 pub fn power_off(mut session: Session, guests: &[&str]) -> Result<()> {
     for name in guests {
         let guest = session.vm(name)?;

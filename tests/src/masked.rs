@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How long EL2 kept interrupts waiting, and that it was not too long.
+//! Checks how long EL2 kept interrupts masked.
 //!
-//! By a clock that is only right where QEMU counts instructions, and there with one CPU: with several, QEMU lets one after the other
-//! run, and what the others do counts as well. On a busy host any other clock says how busy the host is. So the
-//! bound holds in runs that are counted, and in others the figure is only told.
+//! The clock is exact only where QEMU counts instructions, and there with one CPU: with several,
+//! QEMU runs one after the other, and the others' instructions count as well. On a busy host any
+//! other clock measures the host's load. So the bound applies to counted runs; in others the figure
+//! is only printed.
 
 use crate::SOON;
 use crate::meter::CLOCK;
@@ -15,28 +16,28 @@ use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
 use postern_qemu::session::{Session, What};
 
-/// The longest that EL2 may keep interrupts waiting: 250,000 instructions where they are counted.
+/// The longest time that EL2 may keep interrupts masked: 250,000 instructions where they are
+/// counted.
 pub const BOUND_NS: u64 = 500_000;
-/// What the question is recognised by.
+/// The tag of the question.
 const TAG: &str = "masked";
 
-/// The longest time of a machine.
+/// The longest masked time of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masked {
-    /// Nanoseconds.
+    /// The time in nanoseconds.
     pub ns: u64,
-    /// What EL2 was busy with.
+    /// The work of EL2 at that time.
     pub by: String,
-    /// On which CPU.
+    /// The CPU.
     pub cpu: u64,
 }
 
 impl Masked {
-    /// What an answer to `cpu` says.
-    ///
+    /// Returns what an answer to `cpu` says. Extracts the time from an answer to `cpu`.
     /// # Errors
     ///
-    /// It does not.
+    /// Fails when the answer lacks it.
     pub fn of(answer: &Answer) -> Result<Self> {
         let cpus = answer.more.get("cpus").and_then(|cpus| cpus.as_array());
         let each = cpus.into_iter().flatten().map(|cpu| {
@@ -57,7 +58,7 @@ impl Masked {
     ///
     /// # Errors
     ///
-    /// It does not answer.
+    /// Fails when it does not answer.
     pub fn ask(watch: &mut Watch) -> Result<Self> {
         watch.session.send(Channel::Hypervisor, &question())?;
         let answer = watch.wait("the longest masked time", SOON, |item| match &item.what {
@@ -71,18 +72,18 @@ impl Masked {
     ///
     /// # Errors
     ///
-    /// It does not answer.
+    /// Fails when it does not answer.
     pub fn ask_session(session: &mut Session) -> Result<Self> {
         session.send(Channel::Hypervisor, &question())?;
         let answer = session.expect(Channel::Hypervisor, SOON).answer(TAG)?;
         Self::of(&answer)
     }
 
-    /// Prints it. Where instructions were counted it must be within the bound.
+    /// Prints the time. Where instructions were counted it must be within the bound.
     ///
     /// # Errors
     ///
-    /// It is not.
+    /// Fails when it is not.
     pub fn judge(&self, counted: bool) -> Result<()> {
         let Self { ns, by, cpu } = self;
         println!(
@@ -106,12 +107,12 @@ fn question() -> String {
     format!("#{TAG} cpu --json")
 }
 
-/// Makes of a system one whose instructions can be counted.
+/// Changes a system so that its instructions can be counted.
 pub const fn one_cpu(system: &mut System) {
     system.machine.cpus = 1;
 }
 
-/// Has QEMU count instructions, two nanoseconds each.
+/// Makes QEMU count instructions, two nanoseconds each.
 pub fn count(machine: &mut Machine) {
     machine.extra = CLOCK.map(Into::into).into();
 }
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_of_all_cpus_counts() {
+    fn longest_time_of_all_cpus_counts() {
         let found = masked(
             r#"{"command":"cpu","ok":true,"cpus":[{"cpu":0,"masked_ns":7,"masked_by":"trap"},
                {"cpu":1,"masked_ns":500000,"masked_by":"unpin"}]}"#,
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn no_figure_is_no_pass() {
+    fn missing_figure_fails() {
         assert!(masked(r#"{"command":"cpu","ok":true,"cpus":[]}"#).is_err());
         assert!(masked(r#"{"command":"cpu","ok":true,"cpus":[{"cpu":0}]}"#).is_err());
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Measurements that guests take of their way into the TEE, where QEMU counts instructions instead of
-//! looking at a clock: times are the machine's own then, and the same on every host.
+//! Measurements in guests of their round trip to the TEE, where QEMU counts instructions instead of
+//! using a clock: times are the machine's own then, and the same on every host.
 
 use crate::WORK;
 use anyhow::{Result, bail};
@@ -8,23 +8,23 @@ use guest_agent::event::{Event, Latency};
 use postern_qemu::console::Channel;
 use postern_qemu::session::Session;
 
-/// What an instruction takes.
+/// The duration of an instruction.
 pub const INSTRUCTION_NS: u64 = 2;
-/// QEMU's options for that; and who waits for a timer does not really wait.
+/// QEMU's options for that; waiting for a timer takes no real time.
 pub const CLOCK: [&str; 2] = ["-icount", "shift=1,sleep=off"];
-/// How long a vCPU runs when others wait (`SLICE_MS` in the hypervisor).
+/// A vCPU's time slice while others wait (`SLICE_MS` in the hypervisor).
 pub const SLICE_NS: u64 = 10_000_000;
-/// Calls that are timed, enough for many turns of everybody.
+/// The number of timed calls, enough for many time slices of each vCPU.
 pub const SAMPLES: u32 = 2000;
-/// Measurements until a guest that has just booted is at rest.
+/// The most measurements until a guest that has just booted is idle.
 const SETTLE: u32 = 50;
 
-/// Has a guest measure, and waits for the result. `more` is which call, and how many come before those
-/// that are timed; both may be left out.
+/// Makes a guest measure, and waits for the result. `more` is the kind of call and the number of
+/// untimed calls before; both are optional.
 ///
 /// # Errors
 ///
-/// The guest says why not, or says nothing.
+/// Fails when the guest reports an error or nothing.
 pub fn latency(
     session: &mut Session,
     guest: Channel,
@@ -41,12 +41,12 @@ pub fn latency(
         })
 }
 
-/// The first measurement in which Linux has nothing else to do: at first its kernel tests its own
-/// cryptography.
+/// Returns the first measurement in which Linux has no other work: after boot its kernel tests its
+/// own cryptography.
 ///
 /// # Errors
 ///
-/// There is none.
+/// Fails when there is none.
 pub fn quiet(session: &mut Session, guest: Channel) -> Result<Latency> {
     for _ in 0..SETTLE {
         let latency = latency(session, guest, "quiet", SAMPLES, "")?;

@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Mutation testing: what the host tests notice when a line of the product is wrong.
+//! Mutation testing: checks that the host tests fail when a line of the product is wrong.
 //!
 //! `cargo-mutants` changes one expression or one function at a time and runs the tests of its
-//! crate. A change that no test notices has *survived*. Here are the areas that are mutated, the
-//! reading of what the tool reports, and the verdict.
+//! crate. A change that fails no test has *survived*. This module has the areas that are mutated,
+//! the parser of the tool's reports, and the verdict.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Part of the product that is mutated on its own.
+/// A part of the product that is mutated on its own.
 #[derive(Debug)]
 pub struct Area {
-    /// Its name on the command line.
+    /// The area's name on the command line.
     pub name: &'static str,
-    /// The crate that it belongs to, whose tests have to notice.
+    /// The crate whose tests have to fail.
     pub package: &'static str,
     /// The files, as globs from the top of the checkout.
     pub files: &'static [&'static str],
-    /// Files among them that are left out, because they are tests, or compiled for the target only.
+    /// Files among them that are left out, because they are tests or only compiled for the target.
     pub without: &'static [&'static str],
-    /// The least share of mutants that tests have to notice, in percent.
+    /// The least percentage of mutants that tests have to catch.
     pub target: u32,
 }
 
-/// Everything that is mutated.
+/// All areas.
 pub const AREAS: [Area; 5] = [
     Area {
         name: "mediator",
@@ -33,7 +33,7 @@ pub const AREAS: [Area; 5] = [
         without: &[
             "mediator/src/fake/**",
             "mediator/src/tests/**",
-            // Stand-ins for the models of concurrency, which host tests do not compile.
+            // Replacements for the models of concurrency, which host tests do not compile.
             "mediator/src/sync.rs",
         ],
         target: 95,
@@ -50,7 +50,7 @@ pub const AREAS: [Area; 5] = [
         package: "postern-exceptions",
         files: &["hypervisor/exceptions/src/**/*.rs"],
         without: &[
-            // The table that the tests hold the hypervisor to.
+            // The table with which the tests compare the hypervisor.
             "hypervisor/exceptions/src/registers/architecture.rs",
             "hypervisor/exceptions/src/registers/table.rs",
         ],
@@ -72,32 +72,33 @@ pub const AREAS: [Area; 5] = [
     },
 ];
 
-/// Mutants that are not tried, as regular expressions over their names: text for people, which no test
-/// compares, and `|` to `^`, since fields of a register are put together by `|` and have no bit in common.
+/// Mutants that are not tried, as regular expressions over their names: texts for users, which no
+/// test compares, and `|` to `^`, because the fields of a register that `|` joins have no bit in
+/// common.
 pub const NOT_TRIED: [&str; 2] = [
     r"<impl fmt::(Debug|Display) for",
     r"replace \| with \^|replace \|= with \^=",
 ];
 
-/// What became of the mutants of an area.
+/// The results for the mutants of an area.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Tests failed, as they should.
+    /// Mutants that fail a test.
     pub caught: usize,
-    /// The tests did not come to an end, which counts as caught: they hung.
+    /// Mutants with which the tests hang, which counts as caught.
     pub timeout: usize,
-    /// The change did not compile, which says nothing.
+    /// Mutants that do not compile, which do not count.
     pub unviable: usize,
-    /// Nobody noticed: what was changed, without line numbers, sorted.
+    /// Mutants that fail no test, without line numbers, sorted.
     pub survivors: Vec<String>,
 }
 
 impl Outcome {
-    /// Reads `outcomes.json` as cargo-mutants 27 writes it.
+    /// Parses `outcomes.json` as cargo-mutants 27 writes it.
     ///
     /// # Errors
     ///
-    /// It is not such a file, or the tests failed before anything was changed.
+    /// Fails when it is no such file, or the tests failed without any change.
     pub fn parse(json: &str) -> Result<Self> {
         let report: Value = serde_json::from_str(json).context("outcomes.json")?;
         let outcomes = report["outcomes"]
@@ -125,11 +126,11 @@ impl Outcome {
         Ok(all)
     }
 
-    /// Puts parts together.
+    /// Merges the results of parts.
     ///
     /// # Errors
     ///
-    /// No mutant was tried.
+    /// Fails when no mutant was tried.
     pub fn whole(parts: Vec<Self>) -> Result<Self> {
         let mut all = Self::default();
         for part in parts {
@@ -143,21 +144,21 @@ impl Outcome {
         Ok(all)
     }
 
-    /// How many mutants compiled.
+    /// Returns how many mutants compiled.
     #[must_use]
     pub fn tried(&self) -> usize {
         self.caught + self.timeout + self.survivors.len()
     }
 
-    /// The share that was noticed, in tenths of a percent, rounded down.
+    /// Returns the share of caught mutants in tenths of a percent, rounded down.
     #[must_use]
     pub fn per_mille(&self) -> usize {
         (self.caught + self.timeout) * 1000 / self.tried().max(1)
     }
 }
 
-/// The name of a mutant, `FILE:LINE:COLUMN: what`, without its position: other changes of the file
-/// move it.
+/// Returns the name of a mutant, `FILE:LINE:COLUMN: what`, without its position, which changes with
+/// other parts of the file.
 fn without_position(name: &str) -> String {
     let mut parts = name.splitn(4, ':');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
@@ -166,20 +167,21 @@ fn without_position(name: &str) -> String {
     }
 }
 
-/// The survivors that are known, and how many of each: changes of one kind in one function have the same name.
+/// The known survivors and the number of each: changes of one kind in one function have the same
+/// name.
 #[derive(Debug, Default)]
 pub struct Known(BTreeMap<String, usize>);
 
 impl Known {
-    /// Reads the list: a line is a mutant without its position, the lines below it that are
-    /// indented are the reason. Lines that begin with `#` are comments.
+    /// Parses the list: a line is a mutant without its position, the indented lines below it are
+    /// the reason. Lines that begin with `#` are comments.
     ///
     /// # Errors
     ///
-    /// A reason has no mutant, or a mutant no reason.
+    /// Fails when a reason has no mutant, or a mutant no reason.
     pub fn parse(text: &str) -> Result<Self> {
         let mut known: BTreeMap<String, usize> = BTreeMap::new();
-        // The mutant that lacks a reason, and whether there was any yet.
+        // The mutant that still lacks a reason, and whether there was any mutant yet.
         let (mut bare, mut any) = (None, false);
         let lines = text
             .lines()
@@ -198,7 +200,8 @@ impl Known {
         Ok(Self(known))
     }
 
-    /// The survivors that are not known; of those with the same name, those beyond the known number.
+    /// Returns the survivors that are not known; of those with the same name, those beyond the
+    /// known number.
     #[must_use]
     pub fn news<'a>(&self, outcome: &'a Outcome) -> Vec<&'a str> {
         let mut left = self.0.clone();

@@ -7,32 +7,32 @@ use postern_qemu::console::Channel;
 use postern_qemu::guest::{Severity, trouble};
 use postern_qemu::session::{Item, Session, What};
 
-/// The guest and what it has said.
+/// The guest and its results so far.
 pub struct Neighbour {
-    /// Its name.
+    /// The guest's name.
     pub name: String,
-    /// Its console.
+    /// The guest's console.
     pub channel: Channel,
-    /// Cases that have ended well.
+    /// The number of cases that passed.
     pub cases: u32,
-    /// How often it got through all of its cases.
+    /// How many times it has run all of its cases.
     pub rounds: u32,
-    /// What xtest is told, run by run, and how many cases each run has.
+    /// xtest's arguments, run by run, and the number of cases of each run.
     runs: Vec<(String, usize)>,
-    /// The run that comes next.
+    /// The index of the next run.
     next: usize,
-    /// What must not have been.
+    /// The faults so far.
     trouble: Vec<String>,
-    /// Whether it begins again when a run is through.
+    /// Whether it begins again when a run has ended.
     again: bool,
-    /// Whether no run is under way.
+    /// Whether no run is in progress.
     idle: bool,
-    /// Whether it starts anew, as it was told to.
+    /// Whether it restarts, as requested.
     away: bool,
 }
 
 impl Neighbour {
-    /// The guest on that console, which is ready and has nothing to do yet.
+    /// Returns the guest on that console, which is ready and idle.
     pub fn new(session: &Session, channel: Channel) -> Self {
         Self {
             name: session.name(channel),
@@ -48,11 +48,11 @@ impl Neighbour {
         }
     }
 
-    /// Has it run these cases, again and again, so many at a time.
+    /// Makes it run these cases repeatedly, a number of them at a time.
     ///
     /// # Errors
     ///
-    /// QEMU has ended.
+    /// Fails when QEMU has ended.
     pub fn work<'a>(
         &mut self,
         session: &mut Session,
@@ -83,32 +83,32 @@ impl Neighbour {
         Ok(())
     }
 
-    /// Does not begin again.
+    /// Stops it from beginning again.
     pub const fn stop(&mut self) {
         self.again = false;
     }
 
-    /// Whether it has nothing to do, and is there.
+    /// Returns whether it is idle and running.
     pub const fn is_idle(&self) -> bool {
         self.idle && !self.away
     }
 
-    /// It was reset: what it did is lost, and it starts anew.
+    /// Records that it was reset: its current run is lost, and it restarts.
     pub const fn reset(&mut self) {
         self.idle = true;
         self.away = true;
     }
 
-    /// Whether it starts anew, and is not ready yet.
+    /// Returns whether it restarts and is not ready yet.
     pub const fn is_away(&self) -> bool {
         self.away
     }
 
-    /// Takes note of what a console said.
+    /// Records an item of its console.
     ///
     /// # Errors
     ///
-    /// QEMU has ended.
+    /// Fails when QEMU has ended.
     pub fn note(&mut self, session: &mut Session, item: &Item) -> Result<()> {
         if item.channel != self.channel {
             return Ok(());
@@ -123,7 +123,7 @@ impl Neighbour {
                     self.begin(session)?;
                 }
             }
-            // Half a line of the life before may be the last of it.
+            // Half a line of the previous life may be left over.
             _ if self.away => {}
             What::Guest(Event::Case { name, state, .. }) => match state {
                 CaseState::Ok => self.cases += 1,
@@ -155,11 +155,11 @@ impl Neighbour {
         Ok(())
     }
 
-    /// Fails when something has happened to it since the last time.
+    /// Checks that no fault has happened since the last call.
     ///
     /// # Errors
     ///
-    /// What.
+    /// Fails with the fault.
     pub fn unharmed(&mut self) -> Result<()> {
         let trouble = std::mem::take(&mut self.trouble);
         ensure!(trouble.is_empty(), "{}: {}", self.name, trouble.join("; "));

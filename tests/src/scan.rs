@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The scan guest's host side: what two VMs on one pCPU see behind each name of a system register, on one CPU model
-//! after the other, held against the hypervisor's table. Then whether Linux guests and OP-TEE work there.
+//! The host side of the scan guest: compares what two VMs on one pCPU see of each system register
+//! with each other and with the hypervisor's table, for each CPU model. Then checks that Linux
+//! guests and OP-TEE work there.
 
 use crate::{BOOT, Lab, SOON, power_off, without_firmware, xtest_end};
 use anyhow::{Context, Result, bail, ensure};
@@ -19,12 +20,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// A CPU to scan.
+/// A CPU model to scan.
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
-    /// QEMU's `-cpu`.
+    /// The argument of QEMU's `-cpu`.
     pub cpu: &'static str,
-    /// The same, without what takes the emulator too long once Linux runs.
+    /// The same, without features that are too slow to emulate once Linux runs.
     with_tee: &'static str,
     /// Whether `make test` scans it.
     pub quick: bool,
@@ -38,7 +39,7 @@ const fn model(cpu: &'static str, quick: bool) -> Model {
     }
 }
 
-/// All CPUs that are scanned. `max` has what QEMU has, SVE, SME and MTE among them.
+/// All models that are scanned. `max` has all of QEMU's features, SVE, SME and MTE among them.
 pub const MODELS: &[Model] = &[
     model("cortex-a53", false),
     model("cortex-a57", false),
@@ -53,9 +54,9 @@ pub const MODELS: &[Model] = &[
     },
 ];
 
-/// Enough for a VM to go over all registers.
+/// Enough for a VM to access all registers.
 const SCAN: Duration = Duration::from_secs(240);
-/// What is not the same at each reading: clocks, a timer's distance, random numbers.
+/// Registers that differ at each read: clocks, a timer's distance, random numbers.
 const MOVING: &[&str] = &[
     "CNTPCT_EL0",
     "CNTPCTSS_EL0",
@@ -66,21 +67,22 @@ const MOVING: &[&str] = &[
     "CNTP_TVAL_EL0",
     "RNDR",
     "RNDRRS",
-    // What the last undefined instruction of a scan left, and the program's own code and stack.
+    // Values from the last undefined instruction of a scan, and from the program's own code and
+    // stack.
     "ELR_EL1",
     "SPSR_EL1",
     "NZCV",
 ];
 
-/// The first QEMU that has HCR_EL2.TIDCP: 8.1, as a number.
+/// The first QEMU with HCR_EL2.TIDCP, 8.1, as a number.
 const TIDCP: u32 = 801;
-/// Registers that every model has and that keep what is written; there are more.
+/// A lower bound for the registers that every model has and that keep a written value.
 const LEAST_MARKS: u64 = 12;
 
-/// What a VM reads, by encoding.
+/// The values that a VM reads, by encoding.
 type Values = BTreeMap<u32, u64>;
 
-/// The number that the guest has for a register.
+/// Returns the guest's number for a register.
 fn number(reg: SysReg) -> u32 {
     let part = |value: u8, low: u32| u32::from(value) << low;
     part(reg.op0 & 1, 14)
@@ -122,20 +124,20 @@ impl Names {
         }
     }
 
-    /// Whether the register is among those of that list.
+    /// Returns whether the register is in that list.
     fn is_one_of(&self, number: u32, list: &[&str]) -> bool {
         self.0
             .get(&number)
             .is_some_and(|found| list.contains(&found.name))
     }
 
-    /// What is wrong about a register that a guest can read.
+    /// Returns what is wrong about a register that a guest can read, if anything is.
     fn judge(&self, number: u32, value: u64, qemu: u32) -> Option<String> {
         if qemu < TIDCP && self.is_shown_by_old_qemu(number) {
             return None;
         }
         let Some(register) = self.0.get(&number) else {
-            // The reserved ones of the ID space read as zero (DDI 0487, D24.2).
+            // The reserved encodings of the ID space read as zero (DDI 0487, D24.2).
             let is_reserved_id = (encoding_name(number).starts_with("S3_0_C0_C")) && value == 0;
             return (!is_reserved_id).then(|| "nobody decided about it".into());
         };
@@ -152,15 +154,16 @@ impl Names {
         }
     }
 
-    /// What a QEMU before 8.1 shows although its traps are set: it has no HCR_EL2.TIDCP, which holds what is
-    /// implementation defined, and has FEAT_SME without FEAT_FGT, where SMPRI_EL1 reads as zero.
+    /// Returns whether a QEMU before 8.1 shows the register although its trap is set: such a QEMU
+    /// lacks HCR_EL2.TIDCP, which traps implementation-defined registers, and has FEAT_SME without
+    /// FEAT_FGT, where SMPRI_EL1 reads as zero.
     fn is_shown_by_old_qemu(&self, number: u32) -> bool {
         matches!(number >> 7 & 15, 11 | 15) || self.is_one_of(number, &["SMPRI_EL1"])
     }
 
-    /// What every guest is to find and this one does not.
+    /// Returns what every guest should find but this one does not.
     fn missing(&self, values: &Values) -> Vec<String> {
-        // Those that all Armv8.0 CPUs have.
+        // Registers that all Armv8.0 CPUs have.
         let always = [
             "TTBR0_EL1",
             "TPIDR_EL0",
@@ -190,7 +193,7 @@ impl Guest {
         Ok(Self { name, channel })
     }
 
-    /// Gives a command; what the events of that name say, up to the last one, whose name is `end`.
+    /// Sends a command; returns the fields of the events of that name, up to the event `end`.
     fn ask(
         &self,
         session: &mut Session,
@@ -223,13 +226,13 @@ impl Guest {
         found.iter().map(value_of).collect()
     }
 
-    /// Leaves marks; how many.
+    /// Leaves marks; returns how many.
     fn mark(&self, session: &mut Session, salt: u32) -> Result<u64> {
         let (_, count) = self.ask(session, &format!("mark {salt}"), "", "marked")?;
         Ok(count)
     }
 
-    /// Marks that are not there any more.
+    /// Returns the marks that are lost.
     fn check(&self, session: &mut Session, names: &Names) -> Result<Vec<String>> {
         let (lost, _) = self.ask(session, "check", "lost", "checked")?;
         lost.iter()
@@ -255,7 +258,7 @@ fn value_of(event: &Value) -> Result<(u32, u64)> {
     ))
 }
 
-/// What differs between two readings.
+/// Returns the differences between two readings.
 fn differences(names: &Names, before: &Values, after: &Values) -> Vec<String> {
     let numbers: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
     numbers
@@ -278,7 +281,7 @@ fn differences(names: &Names, before: &Values, after: &Values) -> Vec<String> {
         .collect()
 }
 
-/// QEMU's version: major times 100, and minor.
+/// Returns QEMU's version: 100 times major, plus minor.
 fn version(qemu: &Path) -> Result<u32> {
     let output = Command::new(qemu)
         .arg("--version")
@@ -292,7 +295,7 @@ fn version(qemu: &Path) -> Result<u32> {
     Ok(major * 100 + minor)
 }
 
-/// Whether QEMU knows the model.
+/// Returns whether QEMU knows the model.
 fn knows(qemu: &Path, cpu: &str) -> Result<bool> {
     let output = Command::new(qemu)
         .args(["-M", "virt", "-cpu", "help"])
@@ -303,12 +306,13 @@ fn knows(qemu: &Path, cpu: &str) -> Result<bool> {
     Ok(text.split_whitespace().any(|word| word == model))
 }
 
-/// Scans the models and prints a line for each; whether nothing was found on any. With `newest` all run in the newer
-/// QEMU, which traps more, else those only that the machine's does not know.
+/// Scans the models and prints one line for each; returns whether no fault was found. With `newest`
+/// all run in the newer QEMU, which traps more, otherwise only those that the machine's QEMU does
+/// not know.
 ///
 /// # Errors
 ///
-/// A machine cannot be had, or dies.
+/// Fails when a machine cannot be prepared, or ends early.
 pub fn play(lab: &Lab, newest: bool, wanted: impl Fn(&Model) -> bool) -> Result<bool> {
     let names = Names::new();
     let mut good = true;
@@ -324,17 +328,17 @@ pub fn play(lab: &Lab, newest: bool, wanted: impl Fn(&Model) -> bool) -> Result<
     Ok(good)
 }
 
-/// Runs a case of xtest in two Linux guests at once, with TF-A and OP-TEE, on each of the models. Whether it went well on
-/// all of them.
+/// Runs a case of xtest in two Linux guests at once, with TF-A and OP-TEE, on each of the models.
+/// Returns whether it passed on all of them.
 ///
 /// # Errors
 ///
-/// A machine cannot be had.
+/// Fails when a machine cannot be prepared.
 pub fn with_tee(lab: &Lab, wanted: impl Fn(&Model) -> bool) -> Result<bool> {
     let mut good = true;
     for model in MODELS.iter().filter(|model| wanted(model)) {
         let mut machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
-        // The machine's QEMU, which says what else there is, may not know it.
+        // The machine's QEMU, which only generates the tree, may not know the model.
         machine.cpu = model.with_tee.into();
         machine.qemu = newer_qemu(&lab.paths, &Progress::on_stderr())?;
         let folder = lab.folder.join(format!("{}-tee", model.cpu));
@@ -365,7 +369,7 @@ fn two_guests(machine: &Machine, folder: &Path) -> Result<()> {
 }
 
 impl Model {
-    /// What differs with the TEE, for a reader.
+    /// Describes how the CPU with the TEE differs from the scanned one.
     fn reduced(&self) -> String {
         match self.with_tee.strip_prefix(self.cpu) {
             Some("") | None => String::new(),
@@ -374,7 +378,7 @@ impl Model {
     }
 }
 
-/// What is wrong on one model.
+/// Returns the faults on one model.
 fn scan(lab: &Lab, names: &Names, model: Model, newest: bool) -> Result<Vec<String>> {
     let system = lab.system("scan.toml")?;
     let machine = lab.machine(&system, Flavour::Shared)?;
@@ -392,7 +396,7 @@ fn scan(lab: &Lab, names: &Names, model: Model, newest: bool) -> Result<Vec<Stri
     let session = &mut session;
     let (a, b) = (Guest::new(session, "a")?, Guest::new(session, "b")?);
     let mut wrong = Vec::new();
-    // What both find at their start is the same, and what they are to find.
+    // Both find the same at their start, and what they should find.
     let of_a = a.scan(session)?;
     let of_b = b.scan(session)?;
     wrong.extend(
@@ -413,7 +417,7 @@ fn scan(lab: &Lab, names: &Names, model: Model, newest: bool) -> Result<Vec<Stri
             .into_iter()
             .map(|name| format!("{name} is missing")),
     );
-    // What a leaves, b does not see; and when b leaves its own, a's are still there.
+    // b does not see a's marks; and after b has left its own, a's are still there.
     let marks = a.mark(session, 1)?;
     let after = b.scan(session)?;
     wrong.extend(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A machine with neighbours at work: whatever is waited for, they are listened to, and OP-TEE's log
-//! is looked at.
+//! A machine with neighbours at work: every wait also processes their items and checks OP-TEE's
+//! log.
 
 use crate::neighbour::Neighbour;
 use crate::tee_log::TeeLog;
@@ -11,7 +11,7 @@ use postern_qemu::console::Channel;
 use postern_qemu::session::{Item, Session, What};
 use std::time::{Duration, Instant};
 
-/// How often a wait looks whether OP-TEE is still there.
+/// The time between two checks whether OP-TEE still works.
 const GLANCE: Duration = Duration::from_secs(2);
 
 /// The machine.
@@ -35,11 +35,11 @@ impl Watch {
         }
     }
 
-    /// The next thing that a console says, which the neighbours have taken note of.
+    /// Returns the next item, after the neighbours have recorded it.
     ///
     /// # Errors
     ///
-    /// QEMU, the hypervisor or OP-TEE has ended, or the wait was interrupted.
+    /// Fails when QEMU, the hypervisor or OP-TEE has ended, or the wait was interrupted.
     pub fn next(&mut self, within: Duration) -> Result<Option<Item>> {
         let deadline = Instant::now() + within;
         loop {
@@ -59,13 +59,14 @@ impl Watch {
             }
             match &item.what {
                 What::Closed => bail!("QEMU ended"),
-                What::Line(line) if is_panic(line) => bail!("the hypervisor died: {line}"),
+                What::Line(line) if is_panic(line) => bail!("the hypervisor panicked: {line}"),
                 _ => return Ok(Some(item)),
             }
         }
     }
 
-    /// A VM that is ended in the middle of a line begins its next life behind that: the event there is one.
+    /// Removes the half line of a VM that was ended in the middle of one: its next life begins
+    /// after it, and the event there counts.
     fn whole(&self, item: Item) -> Item {
         let (What::Garbled(line), Channel::Vm(number)) = (&item.what, item.channel) else {
             return item;
@@ -85,12 +86,12 @@ impl Watch {
         }
     }
 
-    /// Takes what the consoles say, until `pick` makes something of it. A program's `error` event that
-    /// it makes nothing of fails the wait.
+    /// Processes items until `pick` returns a value. A program's `error` event that it does not
+    /// pick fails the wait.
     ///
     /// # Errors
     ///
-    /// As [`Watch::next`]; or it did not come in time.
+    /// Fails as [`Watch::next`] does, or when it did not come in time.
     pub fn wait<T>(
         &mut self,
         what: &str,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A boot that is impossible says why in one line and powers off: never a silent hang.
+//! An impossible boot says why in one line and powers the machine off, and never hangs silently.
 
 use anyhow::{Result, ensure};
 use postern_qemu::config::Memory;
@@ -8,7 +8,7 @@ use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use postern_tests::{Lab, boot_error, without_firmware};
 
-/// Boots a machine that cannot work; each of the words must be in the reason.
+/// Boots a machine that cannot work; the reason must contain each of the words.
 fn refused(lab: &Lab, machine: &Machine, words: &[&str]) -> Result<()> {
     let mut session = Session::boot(machine, &lab.folder)?;
     let text = boot_error(&mut session)?;
@@ -20,7 +20,7 @@ fn refused(lab: &Lab, machine: &Machine, words: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn entered_at_el1() -> Result<()> {
+fn boot_at_el1_is_reported() -> Result<()> {
     let lab = Lab::new("boot-at-el1")?;
     let mut machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
     machine.board = "virt,secure=on,virtualization=off,gic-version=3".into();
@@ -28,17 +28,17 @@ fn entered_at_el1() -> Result<()> {
 }
 
 #[test]
-fn no_gicv3() -> Result<()> {
+fn boot_without_gicv3_is_reported() -> Result<()> {
     let lab = Lab::new("boot-gicv2")?;
     let machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
     let mut machine = without_firmware(&lab, machine, "virt,virtualization=on,gic-version=2")?;
-    // The prepared tree describes a GICv3; QEMU's own tells the truth.
+    // The prepared tree describes a GICv3; QEMU's own describes the actual machine.
     machine.tree = None;
     refused(&lab, &machine, &["GICv3"])
 }
 
 #[test]
-fn a_kernel_that_was_not_loaded() -> Result<()> {
+fn missing_kernel_is_reported() -> Result<()> {
     let lab = Lab::new("boot-no-kernel")?;
     let mut machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
     // The hypervisor is first, the kernel second; the tree still names the kernel.
@@ -47,7 +47,7 @@ fn a_kernel_that_was_not_loaded() -> Result<()> {
 }
 
 #[test]
-fn no_optee() -> Result<()> {
+fn boot_without_optee_is_reported() -> Result<()> {
     let lab = Lab::new("boot-no-optee")?;
     let machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
     let machine = without_firmware(&lab, machine, "virt,virtualization=on,gic-version=3")?;
@@ -55,14 +55,14 @@ fn no_optee() -> Result<()> {
 }
 
 #[test]
-fn optee_without_virtualisation() -> Result<()> {
+fn unvirtualised_optee_with_two_vms_is_reported() -> Result<()> {
     let lab = Lab::new("boot-plain-optee")?;
     let machine = lab.machine(&lab.system("two.toml")?, Flavour::Mismatched)?;
     refused(&lab, &machine, &["OP-TEE", "CFG_NS_VIRTUALIZATION"])
 }
 
 #[test]
-fn more_guests_than_optee_was_built_for() -> Result<()> {
+fn more_guests_than_optee_takes_is_reported() -> Result<()> {
     let lab = Lab::new("boot-three-guests")?;
     let mut system = lab.system("two.toml")?;
     let mut third = system.vms[1].clone();
@@ -73,7 +73,7 @@ fn more_guests_than_optee_was_built_for() -> Result<()> {
 }
 
 #[test]
-fn no_ram_for_a_guest() -> Result<()> {
+fn missing_guest_ram_is_reported() -> Result<()> {
     let lab = Lab::new("boot-no-ram")?;
     let mut system = lab.system("two.toml")?;
     system.vms[1].memory = Memory::parse("4G").map_err(anyhow::Error::msg)?;

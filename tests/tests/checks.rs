@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest finds its machine as it would find a real one: guests/checks, on the bare machine and under Postern.
+//! A guest finds its machine as it would find a real one: `guests/checks` on the bare machine and
+//! under Postern.
 
 use anyhow::{Context, Result, ensure};
 use postern_qemu::console::Channel;
@@ -13,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Enough for all cases.
 const CHECKS: Duration = Duration::from_secs(240);
 
-/// What each case found, in order.
+/// Returns the result of each case, in order.
 fn run(machine: &Machine, lab: &Lab, place: &str) -> Result<Vec<String>> {
     let mut session = Session::boot(machine, &lab.folder.join(place))?;
     let program = Channel::Vm(1);
@@ -46,7 +47,7 @@ fn run(machine: &Machine, lab: &Lab, place: &str) -> Result<Vec<String>> {
         u64::try_from(lines.len())? == cases,
         "{place}: {cases} cases, {lines:#?}"
     );
-    // QEMU's clock is the host's. Some minutes may lie between its start, at which it is read, and now.
+    // QEMU's clock follows the host's, and is read at its start, which may be some minutes ago.
     let host = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     ensure!(
         clock.is_some_and(|clock| clock.abs_diff(host) < 600),
@@ -55,7 +56,8 @@ fn run(machine: &Machine, lab: &Lab, place: &str) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// The same machine without firmware, hypervisor and OP-TEE: QEMU starts the program at EL1 with a tree of its own.
+/// Returns the same machine without firmware, hypervisor and OP-TEE: QEMU starts the program at EL1
+/// with its own tree.
 fn bare(lab: &Lab) -> Result<Machine> {
     let mut machine = lab.machine(&lab.system("checks.toml")?, Flavour::Bare)?;
     let program = machine
@@ -71,7 +73,7 @@ fn bare(lab: &Lab) -> Result<Machine> {
 }
 
 #[test]
-fn a_guest_finds_what_the_bare_machine_has() -> Result<()> {
+fn guest_machine_matches_bare_machine() -> Result<()> {
     let lab = Lab::new("checks")?;
     let bare = run(&bare(&lab)?, &lab, "bare")?;
     let shared = lab.machine(&lab.system("checks.toml")?, Flavour::Shared)?;

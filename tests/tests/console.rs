@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Console input reaches the guest that it is for, whole.
+//! Console input reaches its guest, whole.
 
 use anyhow::{Context, Result, ensure};
 use guest_agent::event::Event;
@@ -21,12 +21,12 @@ fn pong(session: &mut Session, guest: Channel) -> Result<String> {
 }
 
 #[test]
-fn input_reaches_the_right_guest() -> Result<()> {
+fn input_reaches_its_guest_whole() -> Result<()> {
     let lab = Lab::new("console")?;
     let mut session = lab.up("two.toml")?;
     let (a, b) = (session.vm("a")?, session.vm("b")?);
 
-    // Interleaved in the middle of lines: each guest puts its own together.
+    // The input is interleaved in the middle of lines: each guest joins its own.
     session.send_bytes(a, b"ping for-")?;
     session.send_bytes(b, b"ping for-")?;
     session.send_bytes(a, b"a 1\nping for-a 2\n")?;
@@ -35,7 +35,8 @@ fn input_reaches_the_right_guest() -> Result<()> {
     ensure!(pong(&mut session, b)? == "for-b 1");
     ensure!(pong(&mut session, a)? == "for-a 2");
 
-    // Longer than any FIFO on the way, to both at once, with the monitor in between.
+    // The lines are longer than any FIFO on the way and go to both at once, with the monitor in
+    // between.
     let long: String = (0..1500)
         .map(|index| char::from(b'a' + (index % 26) as u8))
         .collect();
@@ -46,7 +47,7 @@ fn input_reaches_the_right_guest() -> Result<()> {
     ensure!(pong(&mut session, b)? == long.to_uppercase());
     stats(&mut session, "b")?;
 
-    // A shell in one guest, with the other one at work beside it.
+    // A shell in one guest, while the other one works beside it.
     session.send(a, "shell")?;
     session.expect(a, SOON).line("A shell")?;
     session.send(b, "ping still here")?;
@@ -58,15 +59,15 @@ fn input_reaches_the_right_guest() -> Result<()> {
     power_off(session, &["a", "b"])
 }
 
-/// A key that is pressed while the firmware still boots: its byte is in the UART's FIFO before anybody
-/// listens.
+/// The key is pressed while the firmware boots: its byte is in the UART's FIFO before anything
+/// reads it.
 #[test]
-fn a_key_before_the_hypervisor_is_up_does_not_silence_the_console() -> Result<()> {
+fn key_before_boot_leaves_console_working() -> Result<()> {
     let lab = Lab::new("early-key")?;
     let machine = lab.machine(&lab.system("one.toml")?, Flavour::Shared)?;
     let mut session = Session::boot(&machine, &lab.folder)?;
     session.send_bytes(Channel::Hypervisor, b"\r")?;
-    // TF-A has switched the FIFO on, which empties it; OP-TEE and Postern come after this.
+    // TF-A has enabled the FIFO, which empties it; OP-TEE and Postern come after this.
     session.expect(Channel::Firmware, BOOT).line("BL31")?;
     session.send_bytes(Channel::Hypervisor, b"\r")?;
 
@@ -79,7 +80,7 @@ fn a_key_before_the_hypervisor_is_up_does_not_silence_the_console() -> Result<()
     power_off(session, &[&name])
 }
 
-/// The MD5 sum of some bytes, as `md5sum` prints it here and in the guest.
+/// Returns the MD5 sum of some bytes, as `md5sum` prints it here and in the guest.
 fn md5(bytes: &[u8]) -> Result<String> {
     let mut child = Command::new("md5sum")
         .stdin(Stdio::piped())
@@ -93,13 +94,13 @@ fn md5(bytes: &[u8]) -> Result<String> {
 }
 
 #[test]
-fn a_paste_arrives_whole_and_holds_up_nobody_else() -> Result<()> {
+fn paste_arrives_whole_and_delays_no_other_guest() -> Result<()> {
     let lab = Lab::new("paste")?;
     let mut session = lab.up("two.toml")?;
     let (a, b) = (session.vm("a")?, session.vm("b")?);
     let monitor = Channel::Hypervisor;
 
-    // One guest does not read at all, since it is paused.
+    // One guest is paused and does not read at all.
     session.send(monitor, "vm pause b")?;
     session
         .expect(monitor, SOON)
@@ -114,7 +115,7 @@ fn a_paste_arrives_whole_and_holds_up_nobody_else() -> Result<()> {
         session.send(b, &format!("ping {line}"))?;
     }
 
-    // 34 KB in one piece, as a terminal pastes a file.
+    // 34 KB in one piece, as when a terminal pastes a file.
     let paste: String = (0..680)
         .map(|line| {
             format!(

@@ -10,10 +10,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// What is at the top of a checkout and not its source.
+/// Entries at the top of a checkout that are not its source.
 const NOT_SOURCE: [&str; 4] = [".git", ".cache", "out", "target"];
 
-/// Copies a folder with all that is in it, but for some names at its top.
+/// Copies a folder and its content, except for some names at its top.
 fn copy(from: &Path, to: &Path, without: &[&str]) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -35,7 +35,7 @@ fn copy(from: &Path, to: &Path, without: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn a_release_is_the_same_wherever_it_is_built() -> Result<()> {
+fn release_is_reproducible_in_another_folder() -> Result<()> {
     let paths = Paths::discover()?;
     let progress = Progress::on_stderr();
     let here = paths.out().join("tests/dist/here");
@@ -94,7 +94,7 @@ fn a_release_is_the_same_wherever_it_is_built() -> Result<()> {
     contents(&here)
 }
 
-/// The lists name what is compiled into each, and nothing that is for tests only.
+/// Checks that the SBOMs name what is compiled into each file, and nothing that only tests use.
 fn contents(folder: &Path) -> Result<()> {
     for (file, with, without) in [
         ("postern.spdx.json", "optee-mediator", "clap"),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that shares its CPU with one that floods it waits for its turn, and no longer.
 //!
-//! QEMU counts instructions here instead of looking at a clock, so times are the machine's own and
-//! the same on every host.
+//! QEMU counts instructions here instead of using a clock, so times are the machine's own and the
+//! same on every host.
 
 use anyhow::{Result, ensure};
 use guest_agent::event::Latency;
@@ -12,18 +12,18 @@ use postern_qemu::session::Session;
 use postern_tests::meter::{CLOCK, SAMPLES, SLICE_NS, latency, quiet};
 use postern_tests::{BOOT, Lab, SOON, power_off};
 
-/// What a turn may take longer, because neither EL2 nor OP-TEE's fast calls are ever interrupted. The
-/// longest that was seen is 1.3 ms, with a buffer of 2048 pages.
+/// How much longer a turn may take, because neither EL2 nor OP-TEE's fast calls are interrupted.
+/// The longest observed time is 1.3 ms, with a buffer of 2048 pages.
 const STEP_NS: u64 = 2_000_000;
 
-/// What the hostile guest does on all of its vCPUs: a state to be in, and a flood.
+/// The hostile guest's work on all of its vCPUs: a state to enter, and a flood.
 const FLOODS: [(Option<&str>, &str); 6] = [
     (None, "spin"),
     (None, "fast"),
     (None, "calls"),
     (None, "buffers"),
     (None, "sgis"),
-    // The last one: this state is for good.
+    // It comes last: this state is never left.
     (Some("all-calls"), "calls"),
 ];
 
@@ -39,7 +39,7 @@ fn tell(label: &str, latency: &Latency) {
     );
 }
 
-/// Waits for an event of the hostile guest's.
+/// Waits for an event of the hostile guest.
 fn wait(session: &mut Session, hostile: Channel, event: &str) -> Result<()> {
     session
         .expect(hostile, SOON)
@@ -47,7 +47,7 @@ fn wait(session: &mut Session, hostile: Channel, event: &str) -> Result<()> {
 }
 
 #[test]
-fn a_flood_costs_its_neighbour_a_turn_and_no_more() -> Result<()> {
+fn flood_delays_neighbour_by_one_turn_at_most() -> Result<()> {
     let lab = Lab::new("fairness")?;
     let system = lab.system("fairness.toml")?;
     let others = u64::from(system.vms[1].vcpus);
@@ -79,13 +79,13 @@ fn a_flood_costs_its_neighbour_a_turn_and_no_more() -> Result<()> {
         wait(&mut session, hostile, "flooded")?;
         wait(&mut session, hostile, "pong")?;
         tell(&label, &flooded);
-        // Else nobody was in anybody's way.
+        // Otherwise the guests did not share the CPU.
         ensure!(
             flooded.max_ns > SLICE_NS,
             "{label}: the longest call took {} ns",
             flooded.max_ns
         );
-        // It does not get more than its share either: nobody's turn is cut short.
+        // It does not get more than its share either: no turn is cut short.
         ensure!(
             flooded.total_ns > quiet.total_ns * (others + 1) * 9 / 10,
             "{label}: {} calls in {} ns",

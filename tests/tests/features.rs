@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The optional parts of OP-TEE's ABI. With `RPC_ARG` a guest is not asked for memory for messages; and
-//! notifications reach the guest that wants them. Nothing here depends on how long something takes.
+//! The optional features of OP-TEE's ABI. With `RPC_ARG` a guest is not asked for memory for
+//! messages, and notifications reach the guest that enables them. Nothing here depends on
+//! durations.
 
 use anyhow::{Result, bail, ensure};
 use postern_ctl::told::Stats;
@@ -13,23 +14,23 @@ use std::time::{Duration, Instant};
 /// Sessions, invocations with and without memory, loading, and storage.
 const WORK: &str = "-t regression 1004 6001";
 const WORK_CASES: u32 = 2;
-/// Notifications that are waited for. OP-TEE's test watchdog makes one from time to time.
+/// The number of notifications to wait for. OP-TEE's test watchdog makes one from time to time.
 const NOTIFICATIONS: u64 = 3;
-/// Far more than they take.
+/// Far more time than they take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What a guest did meanwhile.
+/// A guest's calls and RPCs during a work.
 #[derive(Debug)]
 struct Done {
     /// Calls that it began.
     calls: u64,
-    /// RPCs that asked it for memory for messages, or took that back.
+    /// RPCs that asked it for memory for messages, or gave that back.
     messages: u64,
-    /// RPCs because a call waits for another one: a matter of time, not of the work.
+    /// RPCs of a call that waits for another one, which depend on timing.
     waits: u64,
     /// All other RPCs.
     rpcs: u64,
-    /// SMCs of its calls, from one begun to its end.
+    /// SMCs of its calls, from the beginning of each to its end.
     smcs: u64,
 }
 
@@ -42,7 +43,7 @@ impl Done {
         let all: u64 = after.rpc.keys().map(|kind| rpcs(kind)).sum();
         let messages = rpcs("alloc") + rpcs("free");
         let waits = rpcs("notification");
-        // How many interrupts there were depends on how long it took, and the guest hears of few of them.
+        // The number of interrupts depends on durations, and the guest sees few of them.
         let entries = |stats: &Stats| stats.smcs - stats.foreign_intr - stats.smc_fast;
         Self {
             calls: after.smc_yielding - before.smc_yielding,
@@ -54,7 +55,7 @@ impl Done {
     }
 }
 
-/// The same work twice in a guest that has done nothing yet.
+/// Runs the same work twice in a guest that has done nothing yet.
 fn work(session: &mut Session, vm: &str) -> Result<[Done; 2]> {
     let guest = session.vm(vm)?;
     let boot = stats(session, vm)?;
@@ -65,7 +66,7 @@ fn work(session: &mut Session, vm: &str) -> Result<[Done; 2]> {
     let done = [Done::between(&boot, &first), Done::between(&first, &second)];
     for done in &done {
         println!("{vm}: {done:?}");
-        // An RPC is an SMC more, and nothing else is.
+        // An RPC is one more SMC, and nothing else is.
         ensure!(
             done.smcs == done.calls + done.rpcs + done.messages + done.waits,
             "{vm}: {done:?}"
@@ -75,10 +76,10 @@ fn work(session: &mut Session, vm: &str) -> Result<[Done; 2]> {
 }
 
 #[test]
-fn rpc_arg_saves_rpcs() -> Result<()> {
+fn rpc_arg_saves_memory_rpcs() -> Result<()> {
     let lab = Lab::new("features")?;
     let mut system = lab.system("two.toml")?;
-    // Neither has notifications, which cost calls now and then.
+    // Neither guest has notifications, which sometimes cost calls.
     system.vms[0].tee_policy.features = Some(vec![Feature::RpcArg]);
     system.vms[1].tee_policy.features = Some(Vec::new());
     let machine = lab.machine(&system, Flavour::Shared)?;
@@ -89,11 +90,12 @@ fn rpc_arg_saves_rpcs() -> Result<()> {
     }
     let with = work(&mut session, "a")?;
     let without = work(&mut session, "b")?;
-    // Without RPC_ARG OP-TEE asks for memory for its messages when a call is the first in one of its
-    // threads, and then keeps it, since Linux has told it to.
+    // Without RPC_ARG OP-TEE asks for memory for its messages at the first call of each of its
+    // threads, and then keeps it, since Linux enables that cache.
     ensure!(with.iter().all(|done| done.messages == 0), "{with:?}");
     ensure!(without[0].messages > 0, "{without:?}");
-    // Else it was not the same work. Calls are not compared: Linux begins some whenever it likes at first.
+    // Otherwise it was not the same work. Calls are not compared: after boot Linux begins some at
+    // any time.
     for (with, without) in with.iter().zip(&without) {
         ensure!(
             with.rpcs > 0 && with.rpcs == without.rpcs,
@@ -104,7 +106,7 @@ fn rpc_arg_saves_rpcs() -> Result<()> {
 }
 
 #[test]
-fn notifications_reach_who_wants_them() -> Result<()> {
+fn notifications_reach_only_the_subscribed_guest() -> Result<()> {
     let lab = Lab::new("notifications")?;
     let mut system = lab.system("two.toml")?;
     system.vms[0].tee_policy.features = Some(vec![Feature::Notifications]);
@@ -116,8 +118,8 @@ fn notifications_reach_who_wants_them() -> Result<()> {
         session.expect(guest, BOOT).ready()?;
     }
     let (a, b) = (stats(&mut session, "a")?, stats(&mut session, "b")?);
-    // Who hears of one asks what it is by a fast call, and Linux makes no other once it is up. (It begins
-    // yielding calls whenever it likes.)
+    // The guest asks for a notification's value by a fast call, and Linux makes no other once it is
+    // up. (It begins yielding calls at any time.)
     let deadline = Instant::now() + PATIENCE;
     loop {
         let now = stats(&mut session, "a")?;
@@ -127,7 +129,7 @@ fn notifications_reach_who_wants_them() -> Result<()> {
         if Instant::now() > deadline {
             bail!("after {PATIENCE:?}: {a:?}, {now:?}");
         }
-        // The session goes on listening, and nobody else has anything to say.
+        // The session processes the consoles meanwhile.
         let _ = session.next(Duration::from_secs(1))?;
     }
     let still = stats(&mut session, "b")?;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest that attacks gets nowhere, and its neighbour does not notice. The important attacks;
-//! `make test-hostile` plays all of them.
+//! A guest's attacks fail, and its neighbour does not notice. This scenario plays the important
+//! attacks; `make test-hostile` plays all of them.
 
 use anyhow::{Result, ensure};
 use postern_tests::Lab;
 use postern_tests::hostile::play;
 
 #[test]
-fn the_important_attacks_get_nowhere() -> Result<()> {
+fn quick_attacks_give_expected_results() -> Result<()> {
     let lab = Lab::new("hostile")?;
     ensure!(play(&lab, false, |row| row.quick)?, "see the lines above");
     Ok(())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The hypervisor is small, and stays so.
+//! The hypervisor's image stays small.
 
 use anyhow::{Result, ensure};
 use postern_qemu::paths::Paths;
@@ -7,16 +7,16 @@ use postern_qemu::prepare::BARE_TARGET;
 use postern_qemu::progress::Progress;
 use postern_qemu::{cargo, elf};
 
-/// The most that code and data that nobody writes may take, in bytes. What this has come to, and what it
-/// consists of, is in docs/decisions/0021-small-and-fast.md.
+/// The bound for code and constant data in bytes. docs/decisions/0021-small-and-fast.md has the
+/// history and the parts.
 const MOST: u64 = 318 << 10;
 
-/// What the hypervisor writes while it runs. All else is mapped read-only (`hypervisor/image/image.ld`), whatever the
-/// linker has marked it.
+/// The sections that the hypervisor writes to. All others are mapped read-only
+/// (`hypervisor/image/image.ld`), whatever the linker's flags say.
 const WRITABLE: [&str; 2] = [".data", ".bss"];
 
 #[test]
-fn code_and_constants_do_not_grow() -> Result<()> {
+fn code_and_constants_stay_within_bound() -> Result<()> {
     let paths = Paths::discover()?;
     let image = cargo::build(&paths, "postern", BARE_TARGET, &Progress::on_stderr())?;
     let sections = elf::sections(&std::fs::read(image)?)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A privileged guest, an unmodified Linux, manages the others and itself by its second UART.
+//! A privileged guest, an unmodified Linux, manages the others and itself through its second UART.
 
 use anyhow::{Result, bail, ensure};
 use guest_agent::event::Event;
@@ -9,10 +9,10 @@ use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use postern_tests::{BOOT, Lab, SOON, in_case, stopped, xtest, xtest_end};
 
-/// What the other guest does meanwhile.
+/// The other guest's work meanwhile.
 const WORK: &str = "-t regression 1006";
 
-/// Has a guest send a line to its monitor; the lines of the answer.
+/// Makes a guest send a line to its monitor; returns the lines of the answer.
 fn manage(session: &mut Session, guest: Channel, line: &str) -> Result<Vec<String>> {
     session.send(guest, &format!("monitor {line}"))?;
     let mut answer = Vec::new();
@@ -42,7 +42,7 @@ fn told(session: &mut Session, what: &str) -> Result<()> {
 }
 
 #[test]
-fn a_guest_manages_another_and_itself() -> Result<()> {
+fn privileged_guest_manages_itself_and_another() -> Result<()> {
     let lab = Lab::new("manager")?;
     let mut system = lab.system("two.toml")?;
     system.vms[0].privileged = true;
@@ -61,7 +61,7 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
     ensure!(seen(0, "privileged") == true && seen(0, "phase") == "running");
     ensure!(seen(1, "privileged") == false && seen(1, "phase") == "off");
 
-    // By hand, in the program that is there for it.
+    // By hand, in the terminal program.
     session.send(a, "shell")?;
     session.expect(a, SOON).line("A shell")?;
     session.send(a, "postern-ctl; echo it has \"left\"")?;
@@ -70,7 +70,7 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
     session.send_bytes(a, b"vm inf\tb\t\r")?;
     session.expect(a, SOON).line("vm b: off")?;
     session.send_bytes(a, b"\x04")?;
-    // What comes before that is the program's still.
+    // Input before that still goes to the program.
     session.expect(a, SOON).line("it has left")?;
     session.send(a, "postern-ctl vm stop b; exit")?;
     session
@@ -80,7 +80,7 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
 
     ensure!(manage(&mut session, a, "vm start b")? == ["vm b starts"]);
     session.expect(b, BOOT).ready()?;
-    // It has no such UART.
+    // The other guest has no such UART.
     session.send(b, "monitor vm kill a")?;
     let refused = session
         .expect(b, SOON)
@@ -96,7 +96,7 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
     session.expect(b, SOON).line("Bus error")?;
     session.expect(b, SOON).ready()?;
 
-    // In the middle of calls into the TEE.
+    // In the middle of calls to the TEE.
     session.send(b, &format!("xtest {WORK}"))?;
     in_case(&mut session, b, "regression_1006")?;
     ensure!(manage(&mut session, a, "vm pause b")? == ["vm b pauses"]);
@@ -123,7 +123,7 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
     session.expect(b, BOOT).ready()?;
     xtest(&mut session, b, "-t regression 1001", 1)?;
 
-    // Somebody at the machine's own console has a session beside it.
+    // A user at the machine's own console has a session beside it.
     session.send_bytes(Channel::Hypervisor, b"\rvm infx\x7fo a\r")?;
     session
         .expect(Channel::Hypervisor, SOON)
@@ -136,14 +136,14 @@ fn a_guest_manages_another_and_itself() -> Result<()> {
         .expect(Channel::Hypervisor, SOON)
         .line("echo=false")?;
 
-    // Many lines.
+    // An answer of many lines.
     let log = manage(&mut session, a, "log 1000")?;
     ensure!(log.iter().any(|line| line.contains("OP-TEE")), "{log:?}");
 
     // The guest shuts itself down.
     ensure!(manage(&mut session, a, "vm stop b")? == ["vm b was asked to shut down"]);
     stopped(&mut session, "b", "off")?;
-    // Who gives the order does not live to hear the answer.
+    // The guest that sends this command ends before the answer.
     session.send(a, "monitor vm kill a")?;
     stopped(&mut session, "a", "killed")?;
     session

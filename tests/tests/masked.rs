@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Nothing that a guest brings about, and nothing that is done for one, keeps interrupts waiting for long.
+//! Nothing that a guest causes, and nothing that is done for one, keeps interrupts masked for long.
 //!
-//! QEMU counts instructions here, two nanoseconds each, so the figures repeat on every host.
+//! QEMU counts instructions here, two nanoseconds each, so the figures are the same on every host.
 
 use anyhow::{Result, ensure};
 use postern_qemu::console::Channel;
@@ -10,7 +10,7 @@ use postern_qemu::session::Session;
 use postern_tests::masked::{BOUND_NS, Masked, count};
 use postern_tests::{BOOT, Lab, WORK, stopped};
 
-/// What the large guest does before it is ended: first, in its own calls, what it is to be in.
+/// What the large guest does in its own calls before it is ended: the states to enter.
 const LIVES: [&str; 4] = ["split", "largest", "buffers-most", "registering"];
 
 fn order(session: &mut Session, command: &str) -> Result<()> {
@@ -27,7 +27,7 @@ fn wait(session: &mut Session, guest: Channel, event: &str) -> Result<()> {
 }
 
 #[test]
-fn interrupts_wait_for_less_than_half_a_millisecond() -> Result<()> {
+fn masked_time_stays_below_half_a_millisecond() -> Result<()> {
     let lab = Lab::new("masked")?;
     let mut machine = lab.machine(&lab.system("masked.toml")?, Flavour::Shared)?;
     count(&mut machine);
@@ -50,7 +50,7 @@ fn interrupts_wait_for_less_than_half_a_millisecond() -> Result<()> {
         Ok(())
     };
     look(&mut session, "boot")?;
-    // Once with nobody else on the CPU, and once where pieces are done between another's instructions.
+    // Once with no other work on the CPU, and once with steps between another guest's instructions.
     for flooded in [false, true] {
         if flooded {
             session.send(busy, "flood spin")?;
@@ -73,7 +73,7 @@ fn interrupts_wait_for_less_than_half_a_millisecond() -> Result<()> {
             )?;
         }
     }
-    // The longest answer, in one line. What all of this has left in the log is a part of it.
+    // The longest answer, in one line, which contains the log of all of this.
     order(&mut session, "log 9999")?;
     look(&mut session, "the log as JSON")?;
     session.send(busy, "ping x")?;

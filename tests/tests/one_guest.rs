@@ -6,11 +6,11 @@ use guest_agent::event::Event;
 use postern_tests::{Lab, SOON, power_off, stats, xtest};
 
 #[test]
-fn a_guest_uses_the_tee_and_powers_off() -> Result<()> {
+fn guest_uses_tee_and_powers_off() -> Result<()> {
     let lab = Lab::new("one-guest")?;
     let mut session = lab.up("one.toml")?;
     let a = session.vm("a")?;
-    // Its clock told it the time of day.
+    // The guest's clock gave it the time of day.
     let log = std::fs::read_to_string(lab.folder.join("vm-a.log"))?;
     ensure!(
         log.contains("pl031: setting system clock to 20"),
@@ -34,7 +34,7 @@ fn a_guest_uses_the_tee_and_powers_off() -> Result<()> {
     ensure!(counted.smc_yielding > 100, "{counted:?}");
     ensure!(counted.rpc.values().sum::<u64>() > 0, "{counted:?}");
     ensure!(counted.denied == 0, "{counted:?}");
-    // 5006 registers memory and lets it go again.
+    // 5006 registers memory and unregisters it.
     ensure!(
         counted.pages_pinned_max > counted.pages_pinned,
         "{counted:?}"

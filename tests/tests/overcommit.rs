@@ -34,7 +34,7 @@ fn eight_vcpus_share_two_cpus() -> Result<()> {
             vm.vcpus
         );
     }
-    // Threads that wait for each other on vCPUs that do not all run, in both guests at once.
+    // Threads that wait for each other, on vCPUs that do not all run, in both guests at once.
     for guest in guests {
         session.send(guest, "xtest -t regression 1003 1004 1009 1012 1040")?;
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Guests that the description gives a part of the TEE: what is not theirs is denied with the error that
+//! Guests to which the description gives a part of the TEE: the rest is denied with the error that
 //! a client expects, and the other guest does not notice.
 
 use anyhow::{Context, Result, ensure};
@@ -9,7 +9,7 @@ use postern_qemu::console::Channel;
 use postern_qemu::session::{Session, What};
 use postern_tests::{Lab, SOON, WORK, power_off};
 
-/// The cases of one run of xtest: name, whether it passed, what it printed if it did not.
+/// The cases of one run of xtest: name, whether it passed, its output if it did not.
 type Cases = Vec<(String, bool, String)>;
 
 fn end(session: &mut Session, guest: Channel) -> Result<Cases> {
@@ -48,7 +48,7 @@ fn check(cases: &Cases, name: &str, error: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// The counters of both guests, which one command tells.
+/// Returns the counters of both guests, from one command.
 fn counters(session: &mut Session) -> Result<[Stats; 2]> {
     let mut first = None;
     session.send(Channel::Hypervisor, "stats")?;
@@ -65,16 +65,16 @@ fn counters(session: &mut Session) -> Result<[Stats; 2]> {
 }
 
 #[test]
-fn a_guest_gets_of_the_tee_what_the_description_says() -> Result<()> {
+fn policy_limits_each_guest_as_described() -> Result<()> {
     let lab = Lab::new("policy")?;
     let mut session = lab.up("policy.toml")?;
     let (a, b) = (session.vm("a")?, session.vm("b")?);
-    // The kernels have asked for pseudo TAs on their way up.
+    // The kernels have asked for pseudo TAs during boot.
     let [before_a, before_b] = counters(&mut session)?;
 
-    // Both at once, since the second guest's limits must not touch the first guest, which opens the
-    // same TAs. 1004 opens the crypt TA, which has 93 pages, 1005 three sessions of the concurrent
-    // TA, 1007 os_test.
+    // Both run at once, since the second guest's limits must not affect the first guest, which
+    // opens the same TAs. 1004 opens the crypt TA, which has 93 pages, 1005 three sessions of the
+    // concurrent TA, 1007 os_test.
     for guest in [a, b] {
         session.send(guest, "xtest -t regression 1004 1005 1007")?;
     }
@@ -103,7 +103,7 @@ fn a_guest_gets_of_the_tee_what_the_description_says() -> Result<()> {
     ensure!(after_b.denied > before_b.denied, "{after_b:?}");
     ensure!(after_b.pages_pinned_max <= 80, "{after_b:?}");
 
-    // What failed has left nothing behind.
+    // The failed cases have left nothing behind.
     ensure!(after_b.pages_pinned == before_b.pages_pinned, "{after_b:?}");
     ensure!(after_a.pages_pinned == before_a.pages_pinned, "{after_a:?}");
     power_off(session, &["a", "b"])

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Two VMs look behind every name of a system register, and neither sees what the other leaves there. Two CPU models;
-//! `make test-cpus` has all.
+//! Two VMs access every system register, and neither sees what the other leaves there. This
+//! scenario has two CPU models; `make test-cpus` has all.
 
 use anyhow::{Result, ensure};
 use postern_tests::Lab;
 use postern_tests::scan::play;
 
 #[test]
-fn no_register_leaks() -> Result<()> {
+fn system_registers_do_not_leak_between_vms() -> Result<()> {
     let lab = Lab::new("scan")?;
     ensure!(
         play(&lab, false, |model| model.quick)?,

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Each start of a guest's kernel has random bytes of its own from the first instruction on.
+//! Each start of a guest's kernel has fresh random bytes from the first instruction on.
 
 use anyhow::{Context, Result, ensure};
 use postern_qemu::console::Channel;
 use postern_qemu::session::Session;
 use postern_tests::{BOOT, Lab, SOON, power_off, stopped};
 
-/// Where the kernel of a guest has placed itself.
+/// Returns the address at which a guest's kernel has placed itself.
 fn placement(session: &mut Session, guest: Channel) -> Result<String> {
     session.send(guest, "shell")?;
     session.expect(guest, SOON).line("A shell")?;
@@ -18,7 +18,8 @@ fn placement(session: &mut Session, guest: Channel) -> Result<String> {
     Ok(place.context("no address")?.to_owned())
 }
 
-/// What a guest's console says of the kernel's random numbers: all that it said until now.
+/// Checks a guest's console for the kernel's messages about random numbers, in all of its output so
+/// far.
 fn check_log(lab: &Lab, guest: &str, starts: usize) -> Result<()> {
     let log = std::fs::read(lab.folder.join(format!("vm-{guest}.log")))?;
     let log = String::from_utf8_lossy(&log);
@@ -38,7 +39,7 @@ fn check_log(lab: &Lab, guest: &str, starts: usize) -> Result<()> {
 }
 
 #[test]
-fn every_start_has_seeds_of_its_own() -> Result<()> {
+fn each_start_has_fresh_seeds() -> Result<()> {
     let lab = Lab::new("seeds")?;
     let mut session = lab.up("two.toml")?;
     let (a, b) = (session.vm("a")?, session.vm("b")?);
@@ -54,7 +55,7 @@ fn every_start_has_seeds_of_its_own() -> Result<()> {
     places.sort();
     places.dedup();
     ensure!(places.len() == 3, "kernels are where others are: {said}");
-    // QEMU's boot tree has 32 and 8.
+    // QEMU's boot tree has 32 and 8 bytes.
     let log = std::fs::read_to_string(lab.folder.join("hypervisor.log"))?;
     let origin = "seeds of guests' kernels: 40 random bytes in the boot tree";
     ensure!(

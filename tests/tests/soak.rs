@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A VM that is ended in the middle of everything leaves nothing behind, and its neighbour does not
-//! notice. The short form of `make test-soak`.
+//! A VM that is ended in the middle of its work leaves nothing behind, and its neighbour does not
+//! notice. This is the short form of `make test-soak`.
 
 use anyhow::{Result, ensure};
 use postern_tests::Lab;
 use postern_tests::soak::{Options, play};
 
 #[test]
-fn a_vm_that_is_ended_in_any_state_leaves_nothing() -> Result<()> {
+fn vm_ended_in_any_state_leaves_nothing() -> Result<()> {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
     let options = Options {
         cycles: 24,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! An OP-TEE that does not come back is noticed and reported, and a guest without a TEE goes on.
+//! An OP-TEE that does not return is noticed and reported, and a guest without a TEE goes on.
 //!
-//! QEMU's debugger stops a CPU in the middle of OP-TEE, which to the others looks like an OP-TEE
-//! that hangs with its interrupts masked or has panicked.
+//! QEMU's debugger stops a CPU inside OP-TEE, which looks to the others like an OP-TEE that hangs
+//! with its interrupts masked or has panicked.
 
 use anyhow::{Context, Result, ensure};
 use guest_agent::event::Event;
@@ -16,13 +16,13 @@ use postern_tests::{BOOT, Lab, SOON, in_case};
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// OP-TEE's core runs at S-EL1 below 4 GiB; guests' kernels have all their addresses above.
+/// The addresses of OP-TEE's core at S-EL1, below 4 GiB; those of guests' kernels are all above.
 const OPTEE: std::ops::Range<u64> = 0..0x1_0000_0000;
-/// Where it maps nothing.
+/// An address at which OP-TEE maps nothing.
 const NOWHERE: u64 = 0x10;
 
-/// Waits for the hypervisor to say of the CPU that runs VM a what the event of this name says. Where a secure
-/// interrupt takes another CPU into OP-TEE, it says so of that one, too.
+/// Waits until the hypervisor reports this event for the CPU that runs VM a. When a secure
+/// interrupt takes another CPU into OP-TEE, the event comes for that one, too.
 fn told(session: &mut Session, event: &str) -> Result<()> {
     session
         .expect(Channel::Hypervisor, SOON)
@@ -37,8 +37,8 @@ fn told(session: &mut Session, event: &str) -> Result<()> {
         })
 }
 
-/// Tells what can be known where nobody answers: where all CPUs stand, twice; whether the monitor still hears;
-/// and whether the guest answers when the CPU in the secure world goes on.
+/// Collects what can be known when nothing answers: the positions of all CPUs, twice; whether the
+/// monitor still reads; and whether the guest answers when the CPU in the secure world goes on.
 fn diagnosis(session: &mut Session, mut gdb: Gdb, others: &[u32]) -> Result<String> {
     let mut text = String::new();
     for _ in 0..2 {
@@ -84,7 +84,7 @@ impl Stage {
     /// Boots the system.
     fn boot(lab: &Lab, system: &System) -> Result<Self> {
         let mut machine = lab.machine(system, Flavour::Shared)?;
-        // Paths of sockets are short, those of checkouts need not be.
+        // A socket's path has to be short, a checkout's may be long.
         let sockets = tempfile::tempdir()?;
         let socket = sockets.path().join("gdb");
         machine.extra.extend([
@@ -103,7 +103,7 @@ impl Stage {
         Ok(Self { session, gdb, cpus })
     }
 
-    /// Has VM a work with the TEE, and stops all CPUs when one is in OP-TEE: that one.
+    /// Makes VM a work with the TEE, and stops all CPUs when one is in OP-TEE; returns that one.
     fn stop_in_optee(&mut self) -> Result<u32> {
         let Self { session, gdb, cpus } = self;
         let a = session.vm("a")?;
@@ -127,7 +127,7 @@ impl Stage {
 }
 
 #[test]
-fn a_secure_world_that_hangs_is_reported_and_others_go_on() -> Result<()> {
+fn hanging_secure_world_is_reported_and_others_go_on() -> Result<()> {
     let lab = Lab::new("stuck-tee")?;
     let mut system = lab.system("two.toml")?;
     system.vms[1].tee = Tee::None;
@@ -154,10 +154,10 @@ fn a_secure_world_that_hangs_is_reported_and_others_go_on() -> Result<()> {
     Ok(())
 }
 
-/// The CPU of the guest that is stuck is one that a guest without a TEE may use, too, and used just then: its vCPUs, those
-/// that ran and those that slept, go on where they can.
+/// A guest without a TEE may use the CPU that hangs, and was using it: its vCPUs, both those that
+/// ran and those that slept, go on elsewhere.
 #[test]
-fn who_shares_the_cpu_that_hangs_goes_on_elsewhere() -> Result<()> {
+fn vcpus_of_a_hanging_cpu_go_on_elsewhere() -> Result<()> {
     const VCPUS: u32 = 4;
     let lab = Lab::new("shared-with-stuck-tee")?;
     let mut system = lab.system("two.toml")?;
@@ -187,7 +187,8 @@ fn who_shares_the_cpu_that_hangs_goes_on_elsewhere() -> Result<()> {
     ensure!(inside == cpus[0], "CPU {inside} of {cpus:?} is in OP-TEE");
     let others: Vec<u32> = cpus.iter().copied().filter(|&cpu| cpu != inside).collect();
     gdb.go_on(&others)?;
-    // Each of its vCPUs works, and has its timer: before the CPU counts as stuck, and while it does.
+    // Each of its vCPUs works, and has its timer: before the CPU counts as stuck, and while it
+    // does.
     for round in ["soon", "then"] {
         session.send(
             b,
@@ -206,10 +207,10 @@ fn who_shares_the_cpu_that_hangs_goes_on_elsewhere() -> Result<()> {
     told(&mut session, "tee-back")
 }
 
-/// A panic of OP-TEE's own: its core is made to fetch an instruction where there is none. It is an OP-TEE that this tool
-/// builds, since the packaged ones halt all CPUs then.
+/// A panic of OP-TEE itself: its core is made to fetch an instruction from an unmapped address.
+/// This OP-TEE is built here, because the packaged ones then halt all CPUs.
 #[test]
-fn a_real_panic_is_reported_and_others_go_on() -> Result<()> {
+fn optee_panic_is_reported_and_others_go_on() -> Result<()> {
     let lab = Lab::new("panicked-tee")?;
     let mut system = lab.system("two.toml")?;
     system.machine.optee_guests = Some(2);

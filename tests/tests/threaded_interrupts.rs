@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Kernels that handle interrupts in threads end a level-sensitive interrupt while its line is high, and unmask it
-//! later: with `threadirqs` any kernel does, and a fully preemptible one always.
+//! Kernels that handle interrupts in threads end a level-sensitive interrupt while its line is
+//! high, and unmask it later: any kernel with `threadirqs`, and a fully preemptible one always.
 
 use anyhow::{Context, Result, ensure};
 use guest_agent::event::Event;
@@ -9,13 +9,14 @@ use postern_qemu::session::{Session, What};
 use postern_tests::{BOOT, Lab, SOON, WORK, power_off};
 use std::time::{Duration, Instant};
 
-/// Lines that are typed.
+/// The number of typed lines.
 const LINES: u32 = 20;
-/// How long half of them may take, on a busy host. Where each waited for the next timer interrupt it was seconds.
+/// The most time for half of them, on a busy host. When each waited for the next timer interrupt it
+/// was seconds.
 const PROMPT: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_typed_line_is_echoed_promptly_with_threaded_handlers() -> Result<()> {
+fn threaded_handlers_echo_typed_lines_promptly() -> Result<()> {
     let lab = Lab::new("threaded-handlers")?;
     let mut system = lab.system("two.toml")?;
     system.machine.cpus = 1;
@@ -46,11 +47,11 @@ fn a_typed_line_is_echoed_promptly_with_threaded_handlers() -> Result<()> {
     power_off(session, &["a", "b"])
 }
 
-/// How often the first of cyclictest's threads wakes up that is done; then all end.
+/// The number of wake-ups after which the first of cyclictest's threads ends, and with it all.
 const LOOPS: u64 = 5000;
 
 #[test]
-fn a_preemptible_kernel_works_on_all_cpus() -> Result<()> {
+fn preemptible_kernel_works_on_all_cpus() -> Result<()> {
     let lab = Lab::new("preemptible-kernel")?;
     let system = lab.system("rt.toml")?;
     let vcpus = system.vms[0].vcpus as usize;
@@ -60,7 +61,7 @@ fn a_preemptible_kernel_works_on_all_cpus() -> Result<()> {
     session.expect(rt, BOOT).ready()?;
     session.send(rt, "shell")?;
     session.expect(rt, SOON).line("A shell")?;
-    // What is typed is echoed, too, and must not look like an answer.
+    // The typed line is echoed, too, and must not look like an answer.
     session.send(rt, "echo preemptible: $(uname -v)")?;
     session.expect(rt, SOON).line("PREEMPT_RT")?;
     session.send(
@@ -92,7 +93,8 @@ fn a_preemptible_kernel_works_on_all_cpus() -> Result<()> {
     power_off(session, &["rt"])
 }
 
-/// How often a thread has woken up, in a line such as `T: 0 (  113) P:80 I:2000 C:   5000 Min: …`.
+/// Returns how many times a thread has woken up, from a line such as `T: 0 (  113) P:80 I:2000 C:
+/// 5000 Min: …`.
 fn loops(line: &str) -> Result<u64> {
     let count = line.split("C:").nth(1);
     let count = count.and_then(|rest| rest.split_whitespace().next());

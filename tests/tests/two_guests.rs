@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The main thing: two guests run the default selection of xtest on one OP-TEE at the same time.
+//! Two guests run the default selection of xtest on one OP-TEE at the same time.
 
 use anyhow::{Result, ensure};
 use postern_qemu::guest::{Severity, trouble};
@@ -28,7 +28,7 @@ fn two_guests_share_one_optee() -> Result<()> {
     };
     let report = run(&plan)?;
     ensure!(report.passed(), "{:#?}", report.why);
-    // The verdict has compared every case with the bare machine's; these are beyond it.
+    // The verdict has compared every case with the bare machine's; these checks are additional.
     let [a, b] = &report.guests[..] else {
         anyhow::bail!("{} guests", report.guests.len())
     };
@@ -41,7 +41,7 @@ fn two_guests_share_one_optee() -> Result<()> {
             "{}: an honest guest was refused: {stats:?}",
             guest.name
         );
-        // A busy host makes things slow; nothing else may make the kernel complain.
+        // A busy host makes things slow; the kernel must not report anything else.
         let complaints = guest
             .warnings
             .iter()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Who gets the TEE where there is not enough of it: `tee = "required"` and `"optional"`, on an OP-TEE that is
-//! built for two VMs and on one that knows of none.
+//! VMs compete for the TEE: `tee = "required"` and `"optional"`, on an OP-TEE that is built for two
+//! VMs and on one that is not virtualised.
 
 use anyhow::{Result, ensure};
 use postern_ctl::told::HypervisorEvent;
@@ -10,7 +10,7 @@ use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use postern_tests::{BOOT, Lab, SOON, power_off, stopped, xtest};
 
-/// A VM with the bare-metal program of `guests/soak.toml`.
+/// Returns a VM with the bare-metal program of `guests/soak.toml`.
 fn program(lab: &Lab, name: &str, tee: Tee) -> Result<Vm> {
     let mut vm = lab.system("soak.toml")?.vms.pop().expect("it has three");
     vm.name = name.into();
@@ -24,7 +24,7 @@ fn boot(lab: &Lab, system: &System) -> Result<Session> {
     Session::boot(&machine, &lab.folder)
 }
 
-/// Waits until those VMs have started, in any order, and says which have the TEE.
+/// Waits until those VMs have started, in any order; returns which have the TEE.
 fn have_tee<const N: usize>(session: &mut Session, names: [&str; N]) -> Result<[bool; N]> {
     let mut found = [None; N];
     session
@@ -40,7 +40,7 @@ fn have_tee<const N: usize>(session: &mut Session, names: [&str; N]) -> Result<[
     Ok(found.map(|tee| tee == Some(true)))
 }
 
-/// Whether the program in a VM can use the TEE.
+/// Checks whether the program in a VM can use the TEE.
 fn alive(session: &mut Session, name: &str) -> Result<()> {
     let channel = session.vm(name)?;
     session.expect(channel, SOON).ready()?;
@@ -60,7 +60,7 @@ fn order(session: &mut Session, line: &str) -> Result<()> {
 }
 
 #[test]
-fn a_vm_that_must_have_it_does_not_start_without() -> Result<()> {
+fn vm_requiring_tee_does_not_start_without() -> Result<()> {
     let lab = Lab::new("who-gets-the-tee")?;
     let mut system = lab.system("soak.toml")?;
     system.machine.optee_guests = None;
@@ -81,7 +81,7 @@ fn a_vm_that_must_have_it_does_not_start_without() -> Result<()> {
     let told = log.matches("vm late: starts without a TEE").count();
     ensure!(told == 1, "told {told} times that it has no TEE");
 
-    // It is told why, and the others go on.
+    // The command fails with a reason, and the others go on.
     order(&mut session, "vm start must")?;
     let why = session
         .expect(Channel::Hypervisor, SOON)
@@ -89,7 +89,7 @@ fn a_vm_that_must_have_it_does_not_start_without() -> Result<()> {
     ensure!(why.contains("CFG_VIRT_GUEST_COUNT"), "{why}");
     stopped(&mut session, "must", "error")?;
 
-    // There is room as soon as another has ended.
+    // There is room as soon as another VM has ended.
     order(&mut session, "vm kill wants")?;
     stopped(&mut session, "wants", "killed")?;
     order(&mut session, "vm start must")?;
@@ -104,7 +104,7 @@ fn a_vm_that_must_have_it_does_not_start_without() -> Result<()> {
 }
 
 #[test]
-fn an_optee_that_knows_no_vms_serves_one() -> Result<()> {
+fn unvirtualised_optee_serves_one_vm() -> Result<()> {
     let lab = Lab::new("not-virtualised")?;
     let mut system = lab.system("not-virtualised.toml")?;
     system.vms.push(program(&lab, "other", Tee::Optional)?);

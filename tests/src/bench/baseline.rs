@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The committed figures, and whether new ones are as good: `make bench-check`.
+//! Compares new figures with the committed ones: `make bench-check`.
 
 use super::place::Found;
 use super::rows;
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// How much worse a figure may be, in percent.
+/// The bound for a difference, in percent.
 const WORSE: u64 = 2;
 
 /// The figures of one state of the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Baseline {
-    /// What they were measured with.
+    /// The versions of the parts during the measurement.
     pub parts: String,
     /// Instructions on the bare machine, by name.
     pub floor: BTreeMap<String, u64>,
@@ -23,7 +23,8 @@ pub struct Baseline {
     pub postern: BTreeMap<String, u64>,
 }
 
-/// The name of the bytes of the image that are neither written to nor only zeroes.
+/// The name of the figure for the image's constant bytes, which are neither written nor only
+/// zeroes.
 pub const IMAGE: &str = "image-bytes";
 
 fn instructions(found: &Found) -> BTreeMap<String, u64> {
@@ -39,14 +40,14 @@ fn numbers(value: &Value) -> Option<BTreeMap<String, u64>> {
         .collect()
 }
 
-/// Where it is kept.
+/// Returns the path of the committed file.
 #[must_use]
 pub fn file(lab: &Lab) -> PathBuf {
     lab.paths.root().join("tests/bench-baseline.json")
 }
 
 impl Baseline {
-    /// From what was found.
+    /// Returns the baseline of new measurements.
     #[must_use]
     pub fn new(parts: String, floor: &Found, postern: &Found, image: u64) -> Self {
         let mut postern = instructions(postern);
@@ -58,10 +59,10 @@ impl Baseline {
         }
     }
 
-    /// Reads the committed one.
+    /// Reads the committed file.
     ///
     /// # Errors
-    /// It is not there or not whole.
+    /// Fails when the file is missing or incomplete.
     pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read(file).with_context(|| file.display().to_string())?;
         let value: Value = serde_json::from_slice(&text)?;
@@ -75,10 +76,10 @@ impl Baseline {
         whole().with_context(|| format!("{} is not whole", file.display()))
     }
 
-    /// Writes it.
+    /// Writes the file.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Fails when the file cannot be written.
     pub fn write(&self, file: &Path) -> Result<()> {
         let Self {
             parts,
@@ -90,26 +91,26 @@ impl Baseline {
     }
 }
 
-/// How a figure compares with the committed one.
+/// The comparison of a figure with the committed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Within the bounds.
+    /// The difference is within the bound.
     Same,
-    /// Better by more than that.
+    /// The figure is better by more than the bound.
     Better,
-    /// Worse by more than that.
+    /// The figure is worse by more than the bound.
     Worse,
-    /// There is none now.
+    /// The figure is missing now.
     Gone,
-    /// There was none.
+    /// The figure was missing before.
     New,
 }
 
-/// One figure: its name, the committed value and the one now.
+/// One figure: its name, the committed value, the new one, and the verdict.
 pub type Line = (String, Option<u64>, Option<u64>, Verdict);
 
-/// Compares all figures. `floor` is what the bare machine takes now; it is only of interest where the parts are
-/// others than those of the baseline, and then the difference in it is not Postern's.
+/// Compares all figures. `floor` is what the bare machine takes now. It is used when the parts
+/// differ from those of the baseline: its difference is then not Postern's.
 #[must_use]
 pub fn compare(
     baseline: &Baseline,
@@ -144,7 +145,7 @@ pub fn compare(
     names.into_iter().map(one).collect()
 }
 
-/// Prints what is not the same; whether all is well.
+/// Prints the figures that differ; returns whether they pass.
 #[must_use]
 pub fn judge(lines: &[Line]) -> bool {
     let value = |value: Option<u64>| value.map_or_else(|| "–".into(), |value| value.to_string());
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn two_percent_are_the_bound_in_both_directions() {
+    fn difference_over_two_percent_is_reported() {
         use Verdict::*;
         assert_eq!(
             verdicts(None, &[("a", 1020), ("b", 981)]),
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_parts_take_is_not_postern_s() {
+    fn difference_of_other_parts_is_subtracted() {
         let mut floor = Found::default();
         floor.figures.insert("a".into(), (700, 1));
         let now = [("a", 1200), ("b", 1200), ("gone", 1)];
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_worse_or_strange_is_no_pass() {
+    fn worse_or_missing_figures_fail() {
         let line = |verdict| ("a".to_owned(), Some(1), Some(1), verdict);
         assert!(judge(&[line(Verdict::Same), line(Verdict::Better)]));
         for verdict in [Verdict::Worse, Verdict::Gone, Verdict::New] {
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_baseline_is_read_as_it_was_written() {
+    fn baseline_reads_back_as_written() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("b.json");
         baseline().write(&file).unwrap();

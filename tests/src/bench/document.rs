@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What `docs/performance.md` shows: figures are put there by the bench, and by nobody else.
+//! Writes the bench's figures into `docs/performance.md`, where they are not edited by hand.
 
 use crate::Lab;
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 
-/// Where the pictures are kept.
+/// The folder of the pictures.
 pub const PICTURES: &str = "docs/performance";
 
 fn file(lab: &Lab) -> PathBuf {
     lab.paths.root().join("docs/performance.md")
 }
 
-/// Puts `new` in the place of what is between the marks of `part`.
+/// Replaces the text between the marks of `part` by `new`.
 fn replace(text: &str, part: &str, new: &str) -> Option<String> {
     let (begin, end) = (
         format!("<!-- {part} -->\n"),
@@ -23,10 +23,10 @@ fn replace(text: &str, part: &str, new: &str) -> Option<String> {
     Some(format!("{before}{begin}\n{}\n\n{end}{after}", new.trim()))
 }
 
-/// Puts figures into the document.
+/// Writes figures into the document.
 ///
 /// # Errors
-/// It has no such part.
+/// Fails when the document has no such part.
 pub fn write(lab: &Lab, part: &str, new: &str) -> Result<()> {
     let file = file(lab);
     let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
@@ -35,10 +35,10 @@ pub fn write(lab: &Lab, part: &str, new: &str) -> Result<()> {
     std::fs::write(&file, text).with_context(|| file.display().to_string())
 }
 
-/// Puts pictures beside it.
+/// Writes pictures beside the document.
 ///
 /// # Errors
-/// They cannot be written.
+/// Fails when they cannot be written.
 pub fn keep(lab: &Lab, pictures: &[(&str, String)]) -> Result<()> {
     let folder = lab.paths.root().join(PICTURES);
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_between_the_marks_is_replaced() {
+    fn only_text_between_marks_is_replaced() {
         let text = "a\n<!-- x -->\nold\n<!-- end of x -->\nb\n";
         let new = replace(text, "x", "new\n").unwrap();
         assert_eq!(new, "a\n<!-- x -->\n\nnew\n\n<!-- end of x -->\nb\n");

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The bench: what calls cost in instructions, on the bare machine (the floor, which no mediator can beat),
-//! under Postern, and under another hypervisor. QEMU counts instructions on one CPU, so the figures repeat.
+//! The bench: the cost of calls in instructions, on the bare machine (the baseline, which no
+//! mediator can beat), under Postern, and under another hypervisor. QEMU counts instructions on one
+//! CPU, so the figures are reproducible.
 //!
-//! * [`rows`]: what is measured, and what is to be reached.
-//! * [`place`]: boots the program in one place and takes down what it says; [`other`]: in the place of Postern
-//!   another hypervisor.
+//! * [`rows`]: the measurements and their targets.
+//! * [`place`]: boots the program in one place and collects its figures; [`other`]: another
+//!   hypervisor in Postern's place.
 //! * [`table`]: the figures as a table.
-//! * [`baseline`]: the committed figures, and what is worse now.
+//! * [`baseline`]: the committed figures, and the comparison with new ones.
 //! * [`sizes`]: image, memory, boot, lines of code.
 //! * [`picture`]: the figures as pictures.
 //! * [`document`]: the figures in `docs/performance.md`.
-//! * [`profile`]: where the instructions of a call go.
+//! * [`profile`]: the instructions of a call by function.
 
 pub mod baseline;
 pub mod document;
@@ -34,7 +35,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use table::Figures;
 
-/// Bytes of the hypervisor's image that are neither written to nor only zeroes: code and constants.
+/// Returns the constant bytes of the hypervisor's image, which are neither written nor only zeroes:
+/// code and constants.
 fn image_bytes(ready: &Ready) -> Result<u64> {
     let file = ready.artifacts.hypervisor_elf.as_ref();
     let file = file.context("there is no hypervisor")?;
@@ -42,10 +44,11 @@ fn image_bytes(ready: &Ready) -> Result<u64> {
     Ok(sizes::constant(&elf::sections(&file)?))
 }
 
-/// `make bench`: measures in all places and prints the table. With `update` the figures are the new baseline.
+/// Runs `make bench`: measures in all places and prints the table. With `update` the figures become
+/// the new baseline.
 ///
 /// # Errors
-/// One place gives no figures.
+/// Fails when a place gives no figures.
 pub fn run(lab: &Lab, hypervisor: Option<&Path>, update: bool) -> Result<bool> {
     let (floor, _) = measure(lab, Place::Floor).context("the floor")?;
     let (postern, ready) = measure(lab, Place::Postern).context("under Postern")?;
@@ -72,7 +75,7 @@ pub fn run(lab: &Lab, hypervisor: Option<&Path>, update: bool) -> Result<bool> {
     let mut missing = String::new();
     for (place, found) in places.into_iter().chain(others) {
         for (name, text) in &found.failed {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(missing, "- {place}: no figure for {name}: `{text}`");
         }
     }
@@ -92,12 +95,12 @@ pub fn run(lab: &Lab, hypervisor: Option<&Path>, update: bool) -> Result<bool> {
             file.display()
         );
     }
-    // What OP-TEE does not take on the bare machine, it need not take under Postern.
+    // A call that OP-TEE refuses on the bare machine may also fail under Postern.
     let also = |name: &String| floor.failed.contains_key(name);
     Ok(postern.failed.keys().all(also))
 }
 
-/// What the figures are, in front of them.
+/// Returns the introduction of the figures.
 fn about(parts: &str) -> String {
     format!(
         "> {parts}  \n\
@@ -114,7 +117,7 @@ fn pictures(figures: &Figures<'_>) -> [(&'static str, String); 2] {
     ]
 }
 
-/// Writes all figures to `bench/bench.json` in the output folder, for programs to read, and the pictures beside it.
+/// Writes all figures to `bench/bench.json` in the output folder, and the pictures beside it.
 fn write(lab: &Lab, parts: &str, figures: &Figures<'_>, sizes: &Sizes) -> Result<()> {
     let folder = lab.paths.out().join("bench");
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -140,15 +143,16 @@ fn write(lab: &Lab, parts: &str, figures: &Figures<'_>, sizes: &Sizes) -> Result
     Ok(())
 }
 
-/// `make bench-check`: measures under Postern and compares with the committed baseline; whether nothing is worse.
+/// Runs `make bench-check`: measures under Postern and compares with the committed baseline;
+/// returns whether no figure is worse.
 ///
 /// # Errors
-/// There are no figures or there is no baseline.
+/// Fails when there are no figures or no baseline.
 pub fn check(lab: &Lab) -> Result<bool> {
     let baseline = Baseline::read(&baseline::file(lab))?;
     let (postern, ready) = measure(lab, Place::Postern).context("under Postern")?;
     let parts = ready.parts();
-    // With other parts the floor is another one, too.
+    // With other parts the floor differs, too.
     let floor = if parts == baseline.parts {
         None
     } else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Another hypervisor in Postern's place: an arm64 `Image` that is entered as Linux would be, and finds its first
-//! guest as Xen finds it, by the modules in `/chosen` (the binding of Xen's `docs/misc/arm/device-tree/booting.txt`).
+//! Boots another hypervisor in Postern's place: an arm64 `Image` that is entered like Linux and
+//! finds its first guest like Xen, by the modules in `/chosen` (the binding of Xen's
+//! `docs/misc/arm/device-tree/booting.txt`).
 
 use super::place::Ready;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -9,15 +10,15 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use postern_qemu::prepare::Load;
 use std::path::Path;
 
-/// Where the program is loaded, behind its RAM disk.
+/// The address of the program, after its RAM disk.
 const PROGRAM: u64 = 0x5000_0000;
-/// What Xen is told: the console, and the machine that the bench's VM has.
+/// Xen's command line: the console, and the size of the bench's VM.
 const XEN: &str = "console=dtuart bootscrub=0 dom0_mem=256M dom0_max_vcpus=2";
 
-/// The machine with another hypervisor below the program.
+/// Replaces the hypervisor of a machine by another one.
 ///
 /// # Errors
-/// The image is not there, or does not leave room.
+/// Fails when the image cannot be read or does not leave room.
 pub fn under(mut ready: Ready, hypervisor: &Path) -> Result<Ready> {
     let loads = &mut ready.machine.loads;
     let [first, disk] = &mut loads[..] else {
@@ -46,7 +47,7 @@ pub fn under(mut ready: Ready, hypervisor: &Path) -> Result<Ready> {
     Ok(ready)
 }
 
-/// What the hypervisor calls itself: of Xen the version in its log, else the file's name.
+/// Returns the hypervisor's name: for Xen the version in its log, otherwise the file's name.
 #[must_use]
 pub fn name(image: &Path, log: &Path) -> String {
     let log = std::fs::read(log).unwrap_or_default();
@@ -58,7 +59,7 @@ pub fn name(image: &Path, log: &Path) -> String {
     version.map_or_else(|| file.into_owned(), |version| format!("Xen {version}"))
 }
 
-/// The program's tree with the modules: addresses and lengths.
+/// Returns the program's tree with the modules: addresses and lengths.
 fn tree(bytes: &[u8], program: (u64, u64), disk: (u64, u64)) -> Result<Vec<u8>> {
     let fdt = Fdt::new(bytes).map_err(|error| anyhow!("{error}"))?;
     let mut tree = DeviceTree::from_fdt(&fdt);
@@ -93,7 +94,7 @@ mod tests {
     const BASE: &[u8] = include_bytes!("../../../qemu/testdata/virt.dtb");
 
     #[test]
-    fn the_program_is_the_first_guest_s_kernel() {
+    fn xen_tree_names_program_as_kernel() {
         let bytes = tree(BASE, (0x5000_0000, 0x1234), (0x4800_0000, 0x10)).unwrap();
         let fdt = Fdt::new(&bytes).unwrap();
         let chosen = fdt.root().child("chosen").unwrap();
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn xen_says_its_version() {
+    fn xen_version_comes_from_its_log() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("log");
         std::fs::write(&log, "(XEN) Xen version 4.20.4 (@) x\n").unwrap();

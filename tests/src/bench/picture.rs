@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The figures as pictures: self-contained SVG.
+//! Draws the figures as self-contained SVG.
 
 use super::place::Found;
 use super::rows;
@@ -33,7 +33,7 @@ const CALLS: [&str; 14] = [
     "sgi-other",
     "vm-switch",
 ];
-/// The sizes of the second one.
+/// The sizes of the second picture in pages.
 const PAGES: [u64; 7] = [1, 16, 128, 256, 1024, 4096, 16_384];
 
 fn heading(svg: &mut Svg, title: &str, note: &str) {
@@ -50,10 +50,10 @@ fn legend(svg: &mut Svg, y: f64, entries: &[(&str, &str)]) {
     }
 }
 
-/// What a call costs above the floor; the whole of it where the floor has none.
+/// Returns the cost of a call above the floor; the whole cost where the floor has no figure.
 fn cost(figures: &Figures<'_>, found: &Found, name: &str) -> Option<u64> {
     let whole = found.instructions(name)?;
-    // PSCI is answered below the hypervisor there, and by it here.
+    // On the bare machine PSCI is answered below the hypervisor, and here by it.
     let floor = match name {
         "psci-version" => None,
         _ => figures.floor.instructions(name),
@@ -61,7 +61,7 @@ fn cost(figures: &Figures<'_>, found: &Found, name: &str) -> Option<u64> {
     Some(whole.saturating_sub(floor.unwrap_or(0)))
 }
 
-/// What calls cost above the floor, a bar each.
+/// Draws the cost of calls above the floor, one bar each.
 #[must_use]
 pub fn calls(figures: &Figures<'_>) -> String {
     let mut svg = Svg::new(WIDTH);
@@ -127,7 +127,7 @@ pub fn calls(figures: &Figures<'_>) -> String {
     svg.finish(y + 36.0)
 }
 
-/// What it costs to register and unregister a buffer, by its pages; both axes are logarithmic.
+/// Draws the cost of registering and unregistering a buffer, by its pages, on logarithmic axes.
 #[must_use]
 pub fn pages(figures: &Figures<'_>) -> String {
     let mut svg = Svg::new(WIDTH);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_have_the_figures_and_no_bar_for_what_was_not_measured() {
+    fn pictures_omit_bars_without_figures() {
         let (floor, postern, other) = (found(10_000), found(11_511), found(14_882));
         let mut figures = Figures {
             floor: &floor,

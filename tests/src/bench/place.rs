@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One place that the program runs in: boots it and takes down what it says.
+//! Boots the program in one place and collects its figures.
 
 use super::other;
 use super::rows::DIFFERENCES;
@@ -18,26 +18,26 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// A nanosecond for each instruction; and who waits for a timer does not really wait.
+/// One nanosecond per instruction; waiting for a timer takes no real time.
 const CLOCK: [&str; 2] = ["-icount", "shift=0,sleep=off"];
-/// Enough for the firmware to start where instructions are counted.
+/// Enough for the firmware to start while instructions are counted.
 const BOOT: Duration = Duration::from_secs(480);
 /// Enough for all measurements.
 const MEASURE: Duration = Duration::from_secs(900);
-/// What random numbers are made of here.
+/// The seed of random numbers on this machine.
 const SEED: u8 = 0x5a;
 
-/// What one place gave.
+/// The figures of one place.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Instructions, and calls or accesses, a sample, by name.
+    /// Instructions, and calls or accesses, per sample, by name.
     pub figures: BTreeMap<String, (u64, u64)>,
-    /// What has no figure, and why.
+    /// The measurements without a figure, and why.
     pub failed: BTreeMap<String, String>,
 }
 
 impl Found {
-    /// For programs to read.
+    /// Returns the figures as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         let figures: BTreeMap<_, _> = (self.figures.iter())
@@ -49,7 +49,7 @@ impl Found {
         json!({ "figures": figures, "failed": self.failed })
     }
 
-    /// The instructions of a row.
+    /// Returns the instructions of a row.
     #[must_use]
     pub fn instructions(&self, name: &str) -> Option<u64> {
         self.figures
@@ -57,7 +57,7 @@ impl Found {
             .map(|&(instructions, _)| instructions)
     }
 
-    /// Adds what an event says; something when it was the last.
+    /// Adds an event's figure; returns a value when the event was the last.
     fn add(&mut self, event: &Value) -> Option<()> {
         let name = event["name"].as_str().unwrap_or_default();
         match event["event"].as_str()? {
@@ -76,7 +76,7 @@ impl Found {
         }
     }
 
-    /// Adds what is the difference of two others. Its calls are those of what is taken from.
+    /// Adds the figures that are differences of two others. Their calls are those of the minuend.
     fn add_differences(&mut self) {
         for (name, of, without) in DIFFERENCES {
             let both = self.figures.get(of).zip(self.figures.get(without));
@@ -87,8 +87,9 @@ impl Found {
         }
     }
 
-    /// Instructions to register and unregister a page more, in hundredths: between buffers of `few` and of `many`
-    /// pages, so that what comes with any buffer is in neither.
+    /// Returns the instructions per additional page of registering and unregistering, in
+    /// hundredths: the slope between buffers of `few` and of `many` pages, without the fixed cost
+    /// of a buffer.
     #[must_use]
     pub fn page(&self, few: u64, many: u64) -> Option<u64> {
         let both = |pages| {
@@ -101,8 +102,8 @@ impl Found {
     }
 }
 
-/// Gives firmware and OP-TEE the same random numbers in each boot. OP-TEE places itself by them, and looks
-/// things up in an order that follows: up to 2 % of a call.
+/// Gives firmware and OP-TEE the same random numbers at each boot. OP-TEE's address depends on
+/// them, and with it the order of searches: up to 2 % of a call.
 fn fix_seeds(file: &Path) -> Result<()> {
     let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
     let fdt = Fdt::new(&bytes).map_err(|error| anyhow!("{}: {error}", file.display()))?;
@@ -124,18 +125,18 @@ fn fix_seeds(file: &Path) -> Result<()> {
     std::fs::write(file, tree.to_dtb()).with_context(|| file.display().to_string())
 }
 
-/// A machine that is ready to be started, and what it is made of.
+/// A machine that is ready to start, and its parts.
 pub struct Ready {
     /// The machine.
     pub machine: Machine,
-    /// Its files and versions.
+    /// The machine's files and versions.
     pub artifacts: Artifacts,
 }
 
 /// Prepares a machine that counts instructions and is the same each time.
 ///
 /// # Errors
-/// Something could not be had.
+/// Fails when a part cannot be fetched or built.
 pub fn ready(lab: &Lab, system: &System, flavour: Flavour) -> Result<Ready> {
     let artifacts = lab.artifacts(system, flavour)?;
     let mut machine = Machine::new(&artifacts, system, flavour.wiring());
@@ -145,7 +146,7 @@ pub fn ready(lab: &Lab, system: &System, flavour: Flavour) -> Result<Ready> {
 }
 
 impl Ready {
-    /// The versions of the parts, in words.
+    /// Returns the versions of the parts as text.
     #[must_use]
     pub fn parts(&self) -> String {
         let versions = &self.artifacts.versions;
@@ -155,11 +156,11 @@ impl Ready {
         )
     }
 
-    /// Boots the program, gives its `ready` event to `first` and all that comes behind it to `each`, until that
-    /// gives something.
+    /// Boots the program, passes its `ready` event to `first` and all later events to `each`, until
+    /// that returns a value.
     ///
     /// # Errors
-    /// It does not come up or not to an end.
+    /// Fails when the program does not start or does not end.
     pub fn run<T>(
         &self,
         folder: &Path,
@@ -180,14 +181,14 @@ impl Ready {
     }
 }
 
-/// Where the program runs.
+/// The place in which the program runs.
 #[derive(Clone, Copy, Debug)]
 pub enum Place<'a> {
     /// On the bare machine, at EL2.
     Floor,
     /// Under Postern.
     Postern,
-    /// Under another hypervisor, this arm64 `Image`.
+    /// Under another hypervisor, which is this arm64 `Image`.
     Other(&'a Path),
 }
 
@@ -201,10 +202,10 @@ impl Place<'_> {
     }
 }
 
-/// Boots the program in one place and takes down what it says. With it, the machine.
+/// Boots the program in one place and collects its figures; returns them and the machine.
 ///
 /// # Errors
-/// It does not come to an end there, or has no figures.
+/// Fails when the program does not end there, or has no figures.
 pub fn measure(lab: &Lab, place: Place<'_>) -> Result<(Found, Ready)> {
     let system = lab.system("bench.toml")?;
     let ready = match place {

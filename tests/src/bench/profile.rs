@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where the instructions of a call go: QEMU tells each instruction that the hypervisor executes, and the
-//! program marks where a call begins and ends.
+//! Profiles calls: QEMU reports each instruction that the hypervisor executes, and the program
+//! marks where a call begins and ends.
 
 use super::document;
 use super::place;
@@ -22,20 +22,20 @@ use std::time::Duration;
 #[cfg(test)]
 mod tests;
 
-/// Where the program is in a guest: at the start of its RAM, `RAM` in `hypervisor/guest-tree/src/layout.rs`. What the
-/// program says is compared with it.
+/// The address of the program in a guest: the start of its RAM, `RAM` in
+/// `hypervisor/guest-tree/src/layout.rs`. It is compared with the address that the program reports.
 const PROGRAM: u64 = 0x1_0000_0000;
 const BARE_TARGET: &str = "aarch64-unknown-none-softfloat";
-/// What turns addresses into functions and lines; it comes with the cross compiler.
+/// The tool that converts addresses to functions and lines; it comes with the cross compiler.
 const ADDR2LINE: &str = "aarch64-linux-gnu-addr2line";
-/// Enough for QEMU's monitor to answer.
+/// The most time for an answer of QEMU's monitor.
 const MONITOR: Duration = Duration::from_secs(60);
-/// Parts of the paths of what is not our own source.
+/// Parts of the paths of other projects' sources.
 const FOREIGN: [&str; 3] = ["/rustc/", "/library/", "/registry/"];
-/// Rows that are printed of a call; the file has them all.
+/// The rows of a call that are printed; the file has all of them.
 const PRINTED: usize = 24;
 
-/// What the hypervisor executed during one call: offsets into its image, in order.
+/// The hypervisor's instructions during one call: offsets into its image, in order.
 pub struct Trace {
     /// The program's name for the call.
     pub name: String,
@@ -43,15 +43,15 @@ pub struct Trace {
     pub offsets: Vec<u32>,
 }
 
-/// What Postern executed.
+/// The traces of all calls.
 pub struct Watched {
-    /// During calls.
+    /// The traces, one per call.
     pub calls: Vec<Trace>,
     /// The hypervisor's ELF file.
     pub elf: PathBuf,
 }
 
-/// What QEMU's lines mean.
+/// The addresses that QEMU's lines are compared with.
 struct Watch {
     mark_item: u64,
     mark_call: u64,
@@ -59,7 +59,7 @@ struct Watch {
     bytes: u64,
 }
 
-/// All that was watched.
+/// The state of reading QEMU's lines.
 #[derive(Default)]
 struct Seen {
     counting: bool,
@@ -73,7 +73,7 @@ impl Seen {
     fn add(&mut self, watch: &Watch, pc: u64) {
         match pc.checked_sub(watch.image) {
             Some(offset) if offset < watch.bytes => {
-                // An access to a device may make QEMU begin an instruction anew.
+                // An access to a device may make QEMU restart an instruction.
                 let again = std::mem::replace(&mut self.last, pc) == pc;
                 if self.counting && !again {
                     self.item.push(offset as u32);
@@ -84,7 +84,7 @@ impl Seen {
                 self.called = true;
                 self.last = 0;
             }
-            // Before a call of an item it marks the end of nothing.
+            // Before the first call of an item this mark ends nothing.
             _ if pc == watch.mark_item && std::mem::take(&mut self.called) => {
                 self.items.push(std::mem::take(&mut self.item));
             }
@@ -93,7 +93,7 @@ impl Seen {
     }
 }
 
-/// The address in a line of `-d exec`: `Trace 0: 0x… [cs_base/pc/flags/cflags] …`.
+/// Returns the address in a line of `-d exec`: `Trace 0: 0x… [cs_base/pc/flags/cflags] …`.
 fn address(line: &str) -> Option<u64> {
     let inside = line.strip_prefix("Trace ")?.split_once('[')?.1;
     u64::from_str_radix(inside.split('/').nth(1)?, 16).ok()
@@ -114,11 +114,12 @@ fn follow(pipe: &Path, watch: &Watch) -> Result<Seen> {
     }
 }
 
-/// Has QEMU execute each instruction by itself and tell it, from now on.
+/// Makes QEMU execute instructions one at a time and report them, from now on.
 fn begin(monitor: &Path) -> Result<()> {
     let mut socket = UnixStream::connect(monitor).context("QEMU's monitor does not answer")?;
     socket.set_read_timeout(Some(MONITOR))?;
-    // The first is for QEMU before 8.1, the second from then on; either answers that it does not know the other.
+    // The first is for QEMU before 8.1, the second for later versions; each version rejects the
+    // other.
     for command in [
         "singlestep on",
         "one-insn-per-tb on",
@@ -127,7 +128,8 @@ fn begin(monitor: &Path) -> Result<()> {
     ] {
         writeln!(socket, "{command}")?;
     }
-    // All is done when the last is answered: what the monitor echoes ends with no dot and number.
+    // The last answer ends the wait: the monitor's echo does not contain a dot and a number at its
+    // end.
     let (mut text, mut part) = (String::new(), [0; 4096]);
     while !text
         .rsplit("info version")
@@ -143,10 +145,10 @@ fn begin(monitor: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Boots the program under Postern and watches what Postern executes during each call.
+/// Boots the program under Postern and traces Postern's instructions during each call.
 ///
 /// # Errors
-/// It does not come to an end, or what was watched does not fit what the program says.
+/// Fails when the program does not end, or the traces contradict its events.
 pub fn watch(lab: &Lab) -> Result<Watched> {
     let mut system = lab.system("bench.toml")?;
     let vm = system.vms.first_mut().context("there is no VM")?;
@@ -167,7 +169,7 @@ pub fn watch(lab: &Lab) -> Result<Watched> {
     };
     let folder = lab.folder.join("watched");
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    // A socket's path is to be short.
+    // A socket's path has to be short.
     let short = tempfile::tempdir()?;
     let (pipe, monitor) = (short.path().join("log"), short.path().join("monitor"));
     let made = Command::new("mkfifo").arg(&pipe).status()?;
@@ -224,16 +226,16 @@ pub fn watch(lab: &Lab) -> Result<Watched> {
     })
 }
 
-/// A function in whose source an instruction is, inlined or not.
+/// A function whose source contains an instruction, inlined or not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    /// Its name, without the crate's and generic arguments.
+    /// The function's name without the crate and generic arguments.
     function: String,
     /// The file and line.
     line: String,
 }
 
-/// The innermost function of each offset.
+/// Returns the innermost function of each offset.
 fn places(elf: &Path, offsets: &[u32]) -> Result<BTreeMap<u32, Place>> {
     let mut child = Command::new(ADDR2LINE)
         .args(["-a", "-i", "-f", "-C", "-e"])
@@ -263,8 +265,8 @@ fn read_places(text: &str) -> BTreeMap<u32, Place> {
         let Some(offset) = offset else {
             continue;
         };
-        // Behind an address the innermost function and its line, then those that it is inlined in. The innermost
-        // of our own is who is to blame for what it uses of others.
+        // An address is followed by the innermost function and its line, then by those into which
+        // it is inlined. The instruction belongs to the innermost one of this project.
         let mut frames = Vec::new();
         while lines.peek().is_some_and(|line| !line.starts_with("0x")) {
             let function = lines.next().unwrap_or_default();
@@ -280,7 +282,7 @@ fn read_places(text: &str) -> BTreeMap<u32, Place> {
     found
 }
 
-/// `<a::b::C<D> as e::F>::g::h` becomes `C::g::h`, and `a::b::c::d` becomes `c::d`.
+/// Shortens `<a::b::C<D> as e::F>::g::h` to `C::g::h`, and `a::b::c::d` to `c::d`.
 fn short_name(name: &str) -> String {
     let (head, tail) = match name.strip_prefix('<').and_then(|rest| {
         let end = closing(rest)?;
@@ -311,7 +313,7 @@ fn short_name(name: &str) -> String {
     }
 }
 
-/// Where the bracket closes that was opened before `text`.
+/// Returns the position of the bracket that closes the one before `text`.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 1;
     for (at, letter) in text.char_indices() {
@@ -327,7 +329,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// The last two folders of a path, without what addr2line says about a discriminator.
+/// Returns the last two folders of a path, without addr2line's discriminator.
 fn short_line(line: &str) -> String {
     let line = line.split(' ').next().unwrap_or_default();
     if line.starts_with("??") || line.contains("-cgu.") {
@@ -337,21 +339,21 @@ fn short_line(line: &str) -> String {
     words[words.len().saturating_sub(3)..].join("/")
 }
 
-/// What one call came to.
+/// The profile of one call.
 pub struct Share {
     /// The program's name for the call.
     pub name: String,
-    /// Its instructions in the hypervisor.
+    /// The call's instructions in the hypervisor.
     pub instructions: usize,
-    /// Instructions by function, most first, and the file that the function is in.
+    /// The instructions by function, the largest number first, with the function's file.
     pub functions: Vec<(usize, String, String)>,
 }
 
-/// Puts the instructions of each call down to functions, and writes a file for each into `folder`: the functions,
-/// and below them the way through them in order.
+/// Assigns the instructions of each call to functions, and writes a file per call into `folder`:
+/// the functions, and below them the sequence of calls.
 ///
 /// # Errors
-/// A file cannot be written, or addresses are not understood.
+/// Fails when a file cannot be written, or addresses cannot be resolved.
 pub fn shares(traces: &[Trace], elf: &Path, folder: &Path) -> Result<Vec<Share>> {
     std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     let mut offsets: Vec<u32> = traces
@@ -400,7 +402,7 @@ pub fn shares(traces: &[Trace], elf: &Path, folder: &Path) -> Result<Vec<Share>>
     Ok(shares)
 }
 
-/// The functions of a call as a table, the largest `most` of them.
+/// Formats the largest `most` functions of a call as a table.
 #[must_use]
 pub fn markdown(share: &Share, most: usize) -> String {
     let mut text = format!(
@@ -409,7 +411,7 @@ pub fn markdown(share: &Share, most: usize) -> String {
         share.instructions
     );
     for (count, function, file) in share.functions.iter().take(most) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = writeln!(text, "| {count} | `{function}` | `{file}` |");
     }
     let rest = share.functions.iter().skip(most);
@@ -422,14 +424,14 @@ pub fn markdown(share: &Share, most: usize) -> String {
     text
 }
 
-/// The calls whose tables the document has.
+/// The calls whose tables are in the document.
 const SHOWN: [&str; 4] = ["psci-version", "calls-uid", "invoke", "register-128"];
 
-/// `make bench-profile`: prints the tables of the calls that are asked for, of all of them where none is. With
-/// `update` the document gets some.
+/// Runs `make bench-profile`: prints the tables of the wanted calls, or of all when none is named.
+/// With `update` the document gets those of some calls.
 ///
 /// # Errors
-/// As [`watch`] and [`shares`].
+/// Fails as [`watch`] and [`shares`] do.
 pub fn run(lab: &Lab, wanted: &[String], update: bool) -> Result<()> {
     let watched = watch(lab)?;
     let folder = lab.paths.out().join("bench/profile");

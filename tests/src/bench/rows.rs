@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The rows of the table.
+//! The rows of the table and their targets.
 
-/// What a target is for.
+/// The figure that a target bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     /// The instructions of the whole call.
     Whole,
-    /// The instructions that are added to the floor.
+    /// The instructions in addition to the floor.
     Added,
-    /// How often the guest enters the hypervisor for one call.
+    /// How many times the guest enters the hypervisor for one call.
     Calls,
 }
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// The program's name for it.
+    /// The program's name for the measurement.
     pub name: &'static str,
-    /// What it is.
+    /// A description of the measurement.
     pub title: &'static str,
-    /// What is to be reached.
+    /// The target, if there is one.
     pub target: Option<(Of, u64)>,
 }
 
@@ -39,7 +39,7 @@ const fn aim(name: &'static str, title: &'static str, of: Of, most: u64) -> Row 
     }
 }
 
-/// All of them.
+/// All rows.
 pub const ROWS: [Row; 36] = [
     row("hvc-unknown", "HVC, unknown id"),
     aim("psci-version", "PSCI_VERSION", Of::Whole, 160),
@@ -93,17 +93,17 @@ pub const ROWS: [Row; 36] = [
     row("unregister-16384", "UNREGISTER_SHM, 16384 pages"),
 ];
 
-/// What is the difference of two others: an interrupt during a call that another vCPU is woken up by.
+/// The name of a difference: an interrupt during a call that wakes up another vCPU.
 pub const INTERRUPT_OTHER: &str = "interrupt-other";
-/// Likewise, where that vCPU runs at once.
+/// The name of the same where that vCPU runs at once.
 pub const INTERRUPT_TURN: &str = "interrupt-turn";
-/// Each of those, what it is taken from, and what is taken away.
+/// The differences: name, minuend, subtrahend.
 pub const DIFFERENCES: [(&str, &str, &str); 2] = [
     (INTERRUPT_OTHER, "long-call-other", "long-call"),
     (INTERRUPT_TURN, "long-call-turn", "long-call"),
 ];
 
-/// What a row is, by the program's name for it.
+/// Returns the description of a row by the program's name for it.
 #[must_use]
 pub fn title(name: &str) -> &str {
     ROWS.iter()

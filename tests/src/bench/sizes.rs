@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What Postern takes beside instructions of calls: image, memory at EL2, the instructions of its boot, lines of
+//! Measures Postern's other costs: image, memory at EL2, the instructions of its boot, lines of
 //! code.
 
 use super::place;
@@ -17,25 +17,25 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-/// Enough for the machine to come up where instructions are counted.
+/// Enough for the machine to boot while instructions are counted.
 const BOOT: Duration = Duration::from_secs(480);
-/// Enough for Linux to come up there.
+/// Enough for Linux to boot then.
 const LINUX: Duration = Duration::from_secs(1500);
 /// Enough for an answer.
 const SOON: Duration = Duration::from_secs(120);
-/// Pages of the buffer whose memory is looked at.
+/// The pages of the buffer whose memory is measured.
 const PAGES: u64 = 1024;
-/// Calls that OP-TEE has threads for, of a VM's; a quota of more takes no memory.
+/// The calls of a VM for which OP-TEE has threads; a higher quota takes no memory.
 const CALLS: u64 = 2;
-/// MiB of RAM that one VM has more than another.
+/// The MiB of RAM that one VM has more than another.
 const MORE_MIB: u64 = 128;
-/// What the image's constant part is to have at most.
+/// The target for the image's constant part in bytes.
 const IMAGE: u64 = 128 << 10;
 
-/// All of it.
+/// All sizes.
 #[derive(Clone, Debug, Default)]
 pub struct Sizes {
-    /// Sections of the image: name, bytes, whether written to, whether in the file.
+    /// The sections of the image: name, bytes, whether written, whether in the file.
     pub sections: Vec<elf::Section>,
     /// Bytes at EL2 for a VM of 32 MiB.
     pub vm: u64,
@@ -43,22 +43,23 @@ pub struct Sizes {
     pub mib: u64,
     /// Bytes at EL2 for each page that a guest shares, in hundredths.
     pub page: u64,
-    /// Bytes at EL2 for each call that a VM may have under way.
+    /// Bytes at EL2 for each concurrent call that a VM may have.
     pub call: u64,
-    /// Thousands of instructions from the hypervisor's first line to the start of a guest of 32 MiB.
+    /// Thousands of instructions from the hypervisor's first line to the start of a guest of 32
+    /// MiB.
     pub boot: u64,
-    /// Millions of instructions from the start of Linux's clock to its first process with the TEE: on the bare machine,
-    /// and under Postern.
+    /// Millions of instructions from the start of Linux's clock to its first process with the TEE:
+    /// on the bare machine, and under Postern.
     pub linux: [u64; 2],
-    /// Lines of code by folder: that run in the product, tests' own.
+    /// Lines of code by folder: of the product, of tests.
     pub lines: Vec<(String, u64, u64)>,
 }
 
-/// Guests on the bench's machine.
+/// Returns a system of guests on the bench's machine.
 fn system(lab: &Lab, guests: u32, memory: u64, calls: u64) -> Result<System> {
     let mut text = String::new();
     for guest in 0..guests {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(
             text,
             "[[vm]]\nname = \"vm{guest}\"\nprogram = \"bench\"\ncmdline = \"hold\"\nvcpus = 1\n\
@@ -82,7 +83,7 @@ fn ask(session: &mut Session, command: &str) -> Result<Answer> {
         })
 }
 
-/// Bytes that EL2 has taken for VMs: of its heap, and of the pages for OP-TEE.
+/// Returns the bytes that EL2 has allocated for VMs: in its heap, and of the pages for OP-TEE.
 fn taken(session: &mut Session) -> Result<u64> {
     let answer = ask(session, "mem")?;
     let figure = |name: &str| answer.more.get(name).and_then(Value::as_u64);
@@ -90,7 +91,7 @@ fn taken(session: &mut Session) -> Result<u64> {
     Ok(heap + figure("shared_pages_used").context("no shared_pages_used")? * 4096)
 }
 
-/// Boots guests that wait for orders.
+/// Boots guests that wait for commands.
 fn up(lab: &Lab, name: &str, system: &System) -> Result<Session> {
     let ready = place::ready(lab, system, Flavour::Shared)?;
     let mut session = Session::boot(&ready.machine, &lab.folder.join(name))?;
@@ -104,7 +105,7 @@ fn up(lab: &Lab, name: &str, system: &System) -> Result<Session> {
     Ok(session)
 }
 
-/// Microseconds in front of the first line of the log that contains `words`.
+/// Returns the microseconds in front of the first line of the log that contains `words`.
 fn time(log: &Answer, words: &str) -> Option<u64> {
     let lines = log.more.get("lines")?.as_array()?.iter();
     let line = lines
@@ -119,10 +120,10 @@ fn time(log: &Answer, words: &str) -> Option<u64> {
     Some(seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?)
 }
 
-/// Measures it.
+/// Measures all sizes.
 ///
 /// # Errors
-/// A system does not come up, or does not answer.
+/// Fails when a system does not boot or does not answer.
 pub fn measure(lab: &Lab) -> Result<Sizes> {
     let mut one = up(lab, "one", &system(lab, 1, 32, CALLS)?)?;
     let base = taken(&mut one)?;
@@ -167,7 +168,7 @@ pub fn measure(lab: &Lab) -> Result<Sizes> {
     })
 }
 
-/// Boots Linux, and takes its word for how many milliseconds, and so millions of instructions, that took.
+/// Boots Linux; returns the milliseconds that it reports, which are millions of instructions.
 fn linux(lab: &Lab, flavour: Flavour) -> Result<u64> {
     let mut system = System::parse("[[vm]]\nname = \"linux\"\nvcpus = 1\n")?;
     system.machine = lab.system("bench.toml")?.machine;
@@ -182,7 +183,7 @@ fn linux(lab: &Lab, flavour: Flavour) -> Result<u64> {
         })
 }
 
-/// The folders whose lines are counted: crates.
+/// The crates whose lines are counted.
 const CRATES: [&str; 13] = [
     "hypervisor",
     "mediator",
@@ -236,8 +237,8 @@ fn count(folder: &Path, all_tests: bool, code: &mut u64, tests: &mut u64) -> Res
     Ok(())
 }
 
-/// Lines with code, of the program and of its tests: all that are not empty and no comment. From a
-/// `#[cfg(test)]` at the beginning of a line that a `mod … {` follows, all that follow are tests.
+/// Counts the lines of code of the program and of its tests, without empty lines and comments. A
+/// `#[cfg(test)]` at the beginning of a line, followed by a `mod … {`, begins the tests.
 fn count_text(text: &str) -> (u64, u64) {
     let (mut code, mut tests, mut in_tests) = (0, 0, false);
     let mut lines = text.lines().peekable();
@@ -257,13 +258,13 @@ fn hundredths(value: u64) -> String {
 }
 
 impl Sizes {
-    /// Bytes of the image that are neither written to nor only zeroes.
+    /// Returns the constant bytes of the image, which are neither written nor only zeroes.
     #[must_use]
     pub fn constant(&self) -> u64 {
         constant(&self.sections)
     }
 
-    /// For programs to read.
+    /// Returns the sizes as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         let sections = self.sections.iter();
@@ -288,7 +289,7 @@ impl Sizes {
         })
     }
 
-    /// As tables, in Markdown.
+    /// Formats the sizes as Markdown tables.
     #[must_use]
     pub fn tables(&self) -> String {
         let mut text = String::from("| section of the image | bytes | |\n|---|--:|---|\n");
@@ -298,7 +299,7 @@ impl Sizes {
                 (true, true) => "written to",
                 (true, false) => "constant",
             };
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "| `{}` | {} | {kind} |", section.name, section.bytes);
         }
         let constant = self.constant();
@@ -341,7 +342,7 @@ impl Sizes {
     }
 }
 
-/// Bytes of sections that are neither written to nor only zeroes.
+/// Returns the bytes of sections that are neither written nor only zeroes.
 #[must_use]
 pub fn constant(sections: &[elf::Section]) -> u64 {
     let constant = sections.iter();
@@ -354,14 +355,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_empty_lines_and_tests_are_told_apart() {
+    fn line_count_separates_code_comments_and_tests() {
         let text = "//! About.\nuse a;\n\n/// B.\nfn b() {} // c\n#[cfg(test)]\nmod tests;\n\
                     #[cfg(test)]\nmod more {\n    // d\n    e();\n}\n";
         assert_eq!(count_text(text), (4, 4));
     }
 
     #[test]
-    fn the_log_s_times_are_microseconds() {
+    fn log_times_are_microseconds() {
         let mut log = Answer::default();
         let lines = json!([
             "[    0.014789] info: Postern 0.1.0",

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The figures as a table.
+//! Formats the figures as a table.
 
 use super::place::Found;
 use super::rows::{Of, ROWS, Row};
 use std::fmt::Write as _;
 
-/// What was found in the three places.
+/// The figures of the three places.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures<'a> {
     /// At EL2 on the bare machine.
@@ -27,7 +27,8 @@ fn hundredths(value: Option<u64>) -> String {
     )
 }
 
-/// What is added to the floor. It may be less than nothing: what OP-TEE does depends on who asks.
+/// Returns the instructions in addition to the floor. They may be negative: OP-TEE's work depends
+/// on the caller.
 #[must_use]
 pub fn difference(floor: Option<u64>, place: Option<u64>) -> Option<i64> {
     place?.checked_signed_diff(floor?)
@@ -55,7 +56,7 @@ fn target(row: &Row, postern: Option<(u64, u64)>, added: Option<i64>) -> String 
     format!("{what} ≤ {most}: {verdict}")
 }
 
-/// The table, in Markdown.
+/// Formats the table in Markdown.
 #[must_use]
 pub fn table(figures: &Figures<'_>) -> String {
     let Figures {
@@ -65,7 +66,7 @@ pub fn table(figures: &Figures<'_>) -> String {
     } = *figures;
     let mut text = String::from("| call | counted | floor | Postern | added |");
     if let Some((name, _)) = other {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, " {name} | counted | added |");
     }
     text.push_str(" to reach |\n|---|--:|--:|--:|--:|");
@@ -98,10 +99,11 @@ pub fn table(figures: &Figures<'_>) -> String {
     text
 }
 
-/// Sizes of buffers between which a page's share is taken. Xen refuses those of 256 pages.
+/// The sizes of buffers between which the cost per page is computed. Xen refuses buffers of 256
+/// pages.
 const SHARES: [(u64, u64); 2] = [(16, 128), (128, 1024)];
 
-/// What a page costs more, as a row.
+/// Formats the cost per page as a row.
 fn share(figures: &Figures<'_>, few: u64, many: u64) -> String {
     let floor = figures.floor.page(few, many);
     let of = |found: &Found| {
@@ -122,7 +124,7 @@ fn share(figures: &Figures<'_>, few: u64, many: u64) -> String {
     let mut reach = "";
     if let Some((_, found)) = figures.other {
         let (there, there_added) = of(found);
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(
             text,
             " {} | | {} |",

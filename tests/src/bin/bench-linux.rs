@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `make bench-linux`: what a program in a Linux guest sees of the way into the TEE and back, alone and
-//! with other guests at the same; and how many SMCs and RPCs that takes, with `RPC_ARG` and without.
+//! `make bench-linux`: measures the round trip to the TEE as a program in a Linux guest sees it,
+//! idle and with load from other guests, and the SMCs and RPCs per call, with `RPC_ARG` and
+//! without.
 
 use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{Event, Latency};
@@ -16,22 +17,22 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// The guests; the first one measures. The first has `RPC_ARG` and the second has not.
+/// The guests; the first one measures. The first has `RPC_ARG`, the second has not.
 const GUESTS: [&str; 4] = ["a", "b", "c", "d"];
-/// So many of them work.
+/// The numbers of working guests.
 const LOADED: [usize; 3] = [1, 2, 4];
-/// Calls that are timed.
+/// The number of calls that are timed.
 const SAMPLES: u32 = 5000;
-/// Calls of the others, who begin first and end last.
+/// The number of the other guests' calls, which begin first and end last.
 const OTHERS: u32 = SAMPLES / 4 * 5;
-/// Calls after the first, among which SMCs are divided.
+/// The number of calls after the first, by which the SMCs are divided.
 const MORE: u32 = 100;
 
-/// A call, by its name in `tee-latency`.
+/// A kind of call, by its name in `tee-latency`.
 struct Call {
     name: &'static str,
     title: &'static str,
-    /// Whether it is timed as well.
+    /// Whether the call is timed as well.
     timed: bool,
 }
 
@@ -49,7 +50,7 @@ const CALLS: [Call; 7] = [
     call("application", "the same with a TA that is loaded", false),
 ];
 
-/// What a guest's calls took.
+/// The cost of a guest's calls.
 #[derive(Clone, Copy, Default)]
 struct Cost {
     smcs: u64,
@@ -57,7 +58,7 @@ struct Cost {
 }
 
 impl Cost {
-    /// Interrupts are a matter of time, so they are not counted.
+    /// Interrupts depend on the time, so they are not counted.
     fn so_far(stats: &Stats) -> Self {
         Self {
             smcs: stats.smcs - stats.foreign_intr,
@@ -77,13 +78,13 @@ impl Cost {
     }
 }
 
-/// One guest's SMCs for one kind of call.
+/// The SMCs of one guest for one kind of call.
 struct Count {
-    /// One call with all that belongs to it, for the first time in this guest.
+    /// One call with all that it needs, for the first time in this guest.
     first: Cost,
     /// The same again.
     again: Cost,
-    /// [`MORE`] calls more.
+    /// [`MORE`] further calls.
     more: Cost,
 }
 
@@ -99,7 +100,7 @@ fn count(session: &mut Session, vm: &str, call: &str) -> Result<Count> {
     Ok(Count { first, again, more })
 }
 
-/// Measures in the first of the guests while the others do the same for longer.
+/// Measures in the first guest while the others make the same calls for longer.
 fn round(session: &mut Session, guests: &[Channel], call: &str) -> Result<Latency> {
     let (first, others) = guests.split_first().context("no guest")?;
     for other in others {
@@ -131,7 +132,7 @@ fn round(session: &mut Session, guests: &[Channel], call: &str) -> Result<Latenc
     Ok(found)
 }
 
-/// The figures of a measurement, by their columns' names.
+/// Returns the figures of a measurement, by their columns' names.
 fn figures(latency: &Latency) -> [(&'static str, u64); 8] {
     [
         ("min", latency.min_ns),

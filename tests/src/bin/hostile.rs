@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `make test-hostile`: the whole plan of attacks, or those whose numbers are given. With `counted`, on one CPU where
-//! QEMU counts instructions.
+//! `make test-hostile`: plays all attacks of the plan, or those with the given numbers. With
+//! `counted`, on one CPU where QEMU counts instructions.
 
 use anyhow::{Context, Result, ensure};
 use postern_tests::Lab;

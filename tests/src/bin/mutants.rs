@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `make mutants`: changes the product line by line and sees whether its host tests notice.
+//! `make mutants`: changes the product line by line and checks whether its host tests fail.
 //!
-//! Words: names of areas (all by default), `sample` for the fixed part that `make test` tries, `jobs=N`.
+//! Arguments: names of areas (all by default), `sample` for the fixed part that `make test` tries,
+//! `jobs=N`.
 
 use anyhow::{Context, Result, bail, ensure};
 use postern_qemu::paths::Paths;
@@ -13,16 +14,16 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// The version of the tool whose mutants and reports these are.
+/// The version of the tool that makes the mutants and reports.
 const VERSION: &str = "27.1.0";
-/// The sample is every so manieth mutant.
+/// The sample is every n-th mutant.
 const SAMPLE: u32 = 60;
-/// Runs a test binary: one that takes so much CPU time (seconds) hangs, and one that takes so much memory (bytes)
-/// would. Tests of an area take a second; time on the clock says little on a machine that does other things as well.
+/// Runs a test binary with limits: a test hangs when it uses this much CPU time (seconds) or memory
+/// (bytes). Tests of an area take a second; elapsed time says little on a busy machine.
 const RUNNER: &str = "prlimit --cpu=15 --as=8589934592";
-/// What is not source, at any depth.
+/// Folders that are not source, at any depth.
 const NO_SOURCE: [&str; 4] = [".cache", ".git", "out", "target"];
-/// Survivors that are known, each with its reason.
+/// The list of known survivors, each with its reason.
 const KNOWN: &str = "tests/mutants-known.txt";
 
 fn main() -> Result<()> {
@@ -46,7 +47,8 @@ fn main() -> Result<()> {
     if areas.is_empty() {
         areas = AREAS.iter().collect();
     }
-    // Each job compiles all that does not change once more, which takes longer than a sample of an area.
+    // Each job compiles everything that does not change once more, which takes longer than a sample
+    // of an area.
     let jobs = jobs.unwrap_or(if sample { 1 } else { 2 });
     install()?;
     let known = std::fs::read_to_string(root.join(KNOWN)).context(KNOWN)?;
@@ -74,7 +76,7 @@ fn main() -> Result<()> {
         for name in &news {
             println!("  survived: {name}");
         }
-        // A sample is too small for a share.
+        // A sample is too small for a percentage.
         if !news.is_empty() || (!sample && score < target * 10) {
             bad.push(area.name);
         }
@@ -88,7 +90,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Installs cargo-mutants where it lacks, and says so first.
+/// Installs cargo-mutants if it is missing, and says so first.
 fn install() -> Result<()> {
     let there = Command::new("cargo")
         .args(["mutants", "--version"])
@@ -108,8 +110,8 @@ fn install() -> Result<()> {
     Ok(())
 }
 
-/// Tries the mutants of an area: `jobs` copies of the source side by side, each with its part of them. Their
-/// reports stay in `out/mutants`.
+/// Tries the mutants of an area in `jobs` copies of the source at the same time. Their reports stay
+/// in `out/mutants`.
 fn run(root: &Path, area: &Area, sample: bool, jobs: u32) -> Result<Outcome> {
     let all = root.join("out").join("mutants");
     let parts: Vec<Result<Outcome>> = std::thread::scope(|scope| {
@@ -136,7 +138,7 @@ fn run_part(
     part: (u32, u32),
 ) -> Result<Outcome> {
     let (job, jobs) = part;
-    // A copy that stays, with a target folder of its own: only what changed is compiled anew, not 60 crates.
+    // The copy stays, with a target folder of its own: only changes are compiled, not 60 crates.
     let copy = all.join(format!("tree-{job}"));
     copy_tree(root, &copy).with_context(|| copy.display().to_string())?;
     let folder = all.join(format!("{}-{job}", area.name));
@@ -147,7 +149,7 @@ fn run_part(
         .current_dir(&copy)
         .args(["mutants", "--in-place", "--colors=never", "--no-times"])
         .args(["--cap-lints=true", "--profile=mutants"])
-        // The limit of CPU time below is the one that counts; this is for tests that sleep.
+        // The limit of CPU time counts; this one is for tests that sleep.
         .args(["--minimum-test-timeout=60", "--build-timeout=300"])
         .args(["--package", area.package, "--test-package", area.package])
         .args(["--shard", &format!("{}/{}", job * every, jobs * every)])
@@ -157,9 +159,9 @@ fn run_part(
         .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", RUNNER)
         .env("CARGO_INCREMENTAL", "1")
         .env_remove("CARGO_TARGET_DIR")
-        // Fewer cases of each property: the rest of the tests is many.
+        // The tests are many, so fewer cases of each property suffice.
         .env("PROPTEST_CASES", "64")
-        // A case that fails is enough; the smallest one is of no interest.
+        // A failing case is enough; its smallest form does not matter.
         .env("PROPTEST_MAX_SHRINK_ITERS", "0");
     for file in area.files {
         command.args(["--file", file]);
@@ -170,10 +172,10 @@ fn run_part(
     for name in NOT_TRIED {
         command.args(["--exclude-re", name]);
     }
-    // Not under nextest: starting a process for each test takes longer than the tests.
+    // Not under nextest: starting one process per test takes longer than the tests.
     command.arg("--cargo-arg=--lib");
     let status = command.status().context("cargo mutants")?;
-    // 2: some survived; 3: some hung. Both are in the report.
+    // 2: some survived; 3: some hung. The report has both.
     ensure!(
         matches!(status.code(), Some(0 | 2 | 3)),
         "cargo mutants failed for {}: {status}",
@@ -184,7 +186,7 @@ fn run_part(
     Outcome::parse(&json).with_context(|| report.display().to_string())
 }
 
-/// Makes `copy` the same as the source tree. Files that are the same already keep their times.
+/// Makes `copy` identical to the source tree. Unchanged files keep their times.
 fn copy_tree(from: &Path, copy: &Path) -> Result<()> {
     std::fs::create_dir_all(copy)?;
     let names = |folder: &Path| -> Result<BTreeSet<OsString>> {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `make test-cpus`: the scan, and a case of xtest in two guests, on all CPU models or on those that are named.
+//! `make test-cpus`: runs the scan, and a case of xtest in two guests, on all CPU models or on the
+//! named ones.
 
 use anyhow::{Result, ensure};
 use postern_tests::Lab;

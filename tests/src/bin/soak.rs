@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `make test-soak`: starts and ends a VM so many times, in all states that it can be in. There are two
-//! neighbours where an OP-TEE can be built that has room for them, else one.
+//! `make test-soak`: starts and ends a VM N times, in all states that it can be in. There are two
+//! neighbours where an OP-TEE with room for them can be built, otherwise one.
 
 use anyhow::{Context, Result, ensure};
 use postern_qemu::optee::SOURCE_VARIABLE;
@@ -13,10 +13,11 @@ use postern_tests::Lab;
 use postern_tests::soak::{Options, play};
 use std::time::{Duration, SystemTime};
 
-/// The case of xtest's default selection whose application is made to stay (`sims_keepalive`). It ends by a
-/// panic of it; a VM that ends before that leaves it in OP-TEE until the machine restarts.
+/// The case of xtest's default selection whose application stays in OP-TEE (`sims_keepalive`). The
+/// case ends the application by a panic; a VM that ends before that leaves it in OP-TEE until the
+/// machine restarts.
 const KEEPING: &str = "regression_1021";
-/// The version of OP-TEE whose source is good for three VMs. Newer ones forget some pages with each VM
+/// The version of OP-TEE whose source works with three VMs. Newer ones leak some pages with each VM
 /// that ends, and stop after fifty.
 const GOOD: &str = "4.5.";
 
@@ -34,7 +35,7 @@ fn main() -> Result<()> {
     let now = SystemTime::UNIX_EPOCH
         .elapsed()
         .map_or(0, |time: Duration| time.as_secs());
-    // Behind the suite's name are those of the cases.
+    // The suite's name is followed by those of the cases.
     let cases = Selection::Default.arguments().split_off(2);
     let lab = Lab::new(if counted {
         "soak-counted"
@@ -57,7 +58,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// How many neighbours there is room for. The packaged OP-TEE has room for one beside the VM that ends.
+/// Returns the number of neighbours. The packaged OP-TEE has room for one beside the VM that ends.
 fn neighbours(paths: &Paths) -> usize {
     if std::env::var_os(SOURCE_VARIABLE).is_some_and(|folder| !folder.is_empty()) {
         return 2;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The hostile guest's scenario: every attack of the plan, with a neighbour at work.
+//! The hostile guest's scenario: every attack of the plan, beside a neighbour at work.
 //!
-//! After each attack four things are looked at: whether the guest got exactly the expected answer,
-//! whether the neighbour goes on unharmed, whether the hypervisor's counters of the hostile VM are
-//! where they were at the beginning, and whether OP-TEE serves the hostile VM still.
+//! After each attack four things are checked: the guest got exactly the expected answer, the
+//! neighbour goes on unharmed, the hypervisor's counters of the hostile VM are as at the beginning,
+//! and OP-TEE still serves the hostile VM.
 
 mod plan;
 
@@ -21,14 +21,14 @@ use postern_qemu::session::{Session, What};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The longest that an attack may take.
+/// The most time for an attack.
 const ATTACK: Duration = Duration::from_secs(400);
-/// The longest that the neighbour may take for a call or a case, on a busy host.
+/// The most time for a call or a case of the neighbour, on a busy host.
 const CASE: Duration = Duration::from_secs(120);
-/// What the neighbour runs: sessions, loading, shared memory, cryptography, storage. None of it takes
-/// long, and none has an application panic on purpose, which OP-TEE would log.
+/// The neighbour's cases: sessions, loading, shared memory, cryptography, storage. None of them
+/// takes long, and in none an application panics on purpose, which OP-TEE would log.
 const CASES: [&str; 6] = ["1001", "1002", "1004", "1005", "4001", "6001"];
-/// The counters that tell what the VM holds now. They have to go back to where they were.
+/// The counters of what the VM holds now. They have to return to their initial values.
 const HELD: [&str; 6] = [
     "pages_pinned",
     "pages_held",
@@ -39,10 +39,10 @@ const HELD: [&str; 6] = [
 ];
 /// The hostile VM's name.
 const HOSTILE: &str = "hostile";
-/// Its neighbour's, which is the last in the description.
+/// The neighbour's name; it is the last VM in the description.
 const NEIGHBOUR: &str = "b";
 
-/// What came of an attack: for each of the four questions nothing, or what is wrong.
+/// The result of an attack: for each of the four checks nothing, or the fault.
 struct Outcome {
     text: String,
     answer: Result<()>,
@@ -77,7 +77,7 @@ impl Outcome {
     }
 }
 
-/// An attack as the guest describes it.
+/// The guest's description of an attack.
 #[derive(Default)]
 struct Described {
     title: String,
@@ -89,18 +89,18 @@ struct Arena {
     watch: Watch,
     hostile: Channel,
     baseline: BTreeMap<&'static str, u64>,
-    /// The longest masked time so far, in nanoseconds.
+    /// The longest masked time so far in nanoseconds.
     masked: u64,
     described: BTreeMap<u64, Described>,
 }
 
-/// Plays the rows of the plan that `wanted` picks and prints a line for each. Whether all went as
-/// expected. `counted`: on one CPU, where QEMU counts instructions, and EL2 must not keep interrupts waiting for too
-/// long.
+/// Plays the rows of the plan that `wanted` selects and prints one line for each. Returns whether
+/// all went as expected. With `counted` the machine has one CPU, QEMU counts instructions, and EL2
+/// must not keep interrupts waiting for too long.
 ///
 /// # Errors
 ///
-/// The machine cannot be had, or dies.
+/// Fails when the machine cannot be prepared, or ends early.
 pub fn play(lab: &Lab, counted: bool, wanted: impl Fn(&Row) -> bool) -> Result<bool> {
     for row in PLAN {
         row.check(lab.paths.root())?;
@@ -151,7 +151,7 @@ impl Arena {
             described: BTreeMap::new(),
         };
         arena.list()?;
-        // The first call of a VM has OP-TEE set things up, which then stay.
+        // The first call of a VM makes OP-TEE allocate things, which then stay.
         arena.alive()?;
         let stats = arena.stats()?;
         arena.baseline = HELD
@@ -163,12 +163,12 @@ impl Arena {
         Ok(arena)
     }
 
-    /// The guest that must not notice.
+    /// Returns the guest that must not notice.
     fn neighbour(&mut self) -> &mut Neighbour {
         &mut self.watch.neighbours[0]
     }
 
-    /// Gives the hostile guest a command and waits for the event that answers it.
+    /// Sends the hostile guest a command and waits for the event that answers it.
     fn ask(&mut self, command: &str, answer: &str, within: Duration) -> Result<serde_json::Value> {
         self.watch.session.send(self.hostile, command)?;
         self.answer(answer, within)
@@ -213,7 +213,7 @@ impl Arena {
         Ok(())
     }
 
-    /// The counters of the hostile VM.
+    /// Returns the counters of the hostile VM.
     fn stats(&mut self) -> Result<Stats> {
         self.stats_of(HOSTILE)
     }
@@ -221,7 +221,7 @@ impl Arena {
     fn stats_of(&mut self, vm: &str) -> Result<Stats> {
         self.watch.session.send(Channel::Hypervisor, "stats")?;
         let mut found = None;
-        // One event a VM; the last VM's ends the answer.
+        // There is one event per VM; the last VM's ends the answer.
         self.watch
             .wait("the counters", SOON, |item| match &item.what {
                 What::Stats(stats) => {
@@ -235,7 +235,7 @@ impl Arena {
         found.with_context(|| format!("there are no counters of {vm}"))
     }
 
-    /// Plays an attack; whether all was as it should.
+    /// Plays an attack; returns whether everything was as expected.
     fn turn(&mut self, row: &Row) -> Result<bool> {
         let start = Instant::now();
         let calls = self.neighbours_calls()?;
@@ -289,7 +289,7 @@ impl Arena {
         Ok(outcome.is_good())
     }
 
-    /// Whether the TEE serves the hostile VM, and did not complain.
+    /// Checks that the TEE serves the hostile VM, and has logged no error.
     fn tee(&mut self, row: &Row) -> Result<()> {
         self.alive()?;
         let complaints = self.watch.log.complaints(row.log);
@@ -301,7 +301,8 @@ impl Arena {
         Ok(())
     }
 
-    /// The attack's own verdict, with what it says about the hypervisor's counters.
+    /// Makes the guest play an attack; returns its verdict, with its claims about the hypervisor's
+    /// counters.
     fn guest_plays(&mut self, number: u8) -> Result<(Result<()>, String)> {
         let before = self.stats()?;
         let event = self.ask(&format!("run {number}"), "attack", ATTACK)?;
@@ -326,7 +327,7 @@ impl Arena {
         Ok((Ok(()), text))
     }
 
-    /// The VM ends in these states, and comes back from each to a TEE that works.
+    /// Ends the VM in these states, and checks each time that it restarts with a working TEE.
     fn endings(&mut self, endings: &[(&str, u32)]) -> Result<(Result<()>, String)> {
         let mut text = Vec::new();
         for (name, times) in endings {
@@ -354,7 +355,7 @@ impl Arena {
         Ok((Ok(()), text.join(", ")))
     }
 
-    /// Whether what the VM holds is what it held at the beginning.
+    /// Checks that the VM holds what it held at the beginning.
     fn counters(&mut self) -> Result<Result<()>> {
         let stats = self.stats()?;
         let mut off = Vec::new();
@@ -371,13 +372,13 @@ impl Arena {
         })
     }
 
-    /// How often the neighbour has been in the secure world.
+    /// Returns how many times the neighbour has entered the secure world.
     fn neighbours_calls(&mut self) -> Result<u64> {
         counter(&self.stats_of(NEIGHBOUR)?, "smcs")
     }
 
-    /// Waits until the neighbour has been in the secure world again, which all of its cases are again
-    /// and again, and fails when one of them has gone wrong.
+    /// Waits until the neighbour has entered the secure world again, as all of its cases often do,
+    /// and fails when one of them has failed.
     fn goes_on(&mut self, calls: u64) -> Result<()> {
         let deadline = Instant::now() + CASE;
         while self.neighbours_calls()? == calls {
@@ -391,7 +392,7 @@ impl Arena {
         self.neighbour().unharmed()
     }
 
-    /// Says when the longest masked time has grown with an attack.
+    /// Reports when the longest masked time has grown with an attack.
     fn look_at_masked(&mut self, number: u8) -> Result<()> {
         let Masked { ns, by, .. } = Masked::ask(&mut self.watch)?;
         if ns > self.masked {
@@ -419,7 +420,7 @@ impl Arena {
     }
 }
 
-/// A counter by its name.
+/// Returns a counter by its name.
 fn counter(stats: &Stats, name: &str) -> Result<u64> {
     serde_json::to_value(stats)?
         .get(name)

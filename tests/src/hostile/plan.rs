@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The 52 attacks of the test plan, and those that were thought of since: who plays each.
+//! The 52 attacks of the test plan and those added since, and what plays each.
 
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 
-/// Who plays an attack.
+/// What plays an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Player {
-    /// The hostile guest, alone.
+    /// The hostile guest alone.
     Guest,
-    /// The hostile guest, by ending again and again ([`Row::endings`]).
+    /// The hostile guest, by ending repeatedly ([`Row::endings`]).
     Ends,
-    /// Tests elsewhere: the guest cannot.
+    /// Other tests, since the guest cannot.
     Elsewhere {
-        /// What the attack is.
+        /// A description of the attack.
         title: &'static str,
-        /// Why the guest cannot.
+        /// Why the guest cannot play it.
         why: &'static str,
-        /// Files and what must be in them: the tests' names.
+        /// The files of the tests and their names.
         tests: &'static [(&'static str, &'static str)],
     },
 }
@@ -25,16 +25,16 @@ pub enum Player {
 /// An attack's row in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Its number.
+    /// The attack's number.
     pub number: u8,
-    /// Who plays it.
+    /// What plays the attack.
     pub player: Player,
     /// Whether `make test` plays it too: it is important, and does not take long.
     pub quick: bool,
-    /// How the VM ends, each so often, after what the guest does alone. It has to come back.
+    /// The states in which the VM ends after the attack itself, each with a number of times. The VM
+    /// has to restart each time.
     pub endings: &'static [(&'static str, u32)],
-    /// Besides what the guest itself sees, what OP-TEE logs as an error because of it: words that
-    /// make a line expected.
+    /// Words of error lines that OP-TEE is expected to log because of the attack.
     pub log: &'static [&'static str],
 }
 
@@ -85,11 +85,11 @@ impl Row {
         }
     }
 
-    /// Fails unless the tests that are said to play it exist.
+    /// Checks that the tests that play it exist.
     ///
     /// # Errors
     ///
-    /// One does not.
+    /// Fails when one does not.
     pub fn check(&self, root: &Path) -> Result<()> {
         let Player::Elsewhere { tests, .. } = self.player else {
             return Ok(());
@@ -109,16 +109,18 @@ impl Row {
     }
 }
 
-/// What OP-TEE says of an application that the attack has it fail to load.
+/// OP-TEE's log lines about an application that fails to load in the attack.
 const LOADING: &[&str] = &[
     "ldelf failed with res: 0x",
     "RPC allocation failed. Non-secure world result",
 ];
 
-/// The same of those that are ended while they are opened; one calls a plugin, which does not answer.
+/// Its log lines about applications that are ended while they are opened; one calls a plugin, which
+/// does not answer.
 const ENDING: &[&str] = &[LOADING[0], LOADING[1], "Failed for TA 380231ac"];
 
-/// The same of applications that there is no room for. 4.5 gives up the program that loads one, and dumps it.
+/// Its log lines about applications for which there is no room. OP-TEE 4.5 ends the program that
+/// loads one, and dumps it.
 const ROOM: &[&str] = &[
     LOADING[0],
     LOADING[1],
@@ -129,7 +131,7 @@ const ROOM: &[&str] = &[
     " region ",
 ];
 
-/// All of them, in order.
+/// All rows, in order.
 pub const PLAN: &[Row] = &[
     guest(1).quick(),
     guest(2).quick(),
@@ -153,7 +155,7 @@ pub const PLAN: &[Row] = &[
     guest(20),
     guest(21),
     guest(22).quick(),
-    // An application that is not there.
+    // The application does not exist.
     guest(23)
         .quick()
         .logging(&["ldelf failed with res: 0xffff0008"]),
@@ -174,7 +176,7 @@ pub const PLAN: &[Row] = &[
     guest(38).quick(),
     guest(39),
     guest(40).quick(),
-    // At a VM's end Postern looks which applications have stayed, without giving their code.
+    // At a VM's end Postern asks which applications have stayed, but does not provide their code.
     guest(41)
         .ending(&[("enabling-notifications", 3)])
         .logging(LOADING),
@@ -224,7 +226,7 @@ pub const PLAN: &[Row] = &[
         "it is refused at boot, before any guest runs",
         &[(
             "tests/tests/boot_errors.rs",
-            "more_guests_than_optee_was_built_for",
+            "more_guests_than_optee_takes_is_reported",
         )],
     ),
     endings(46, &[("all-calls", 3)]).quick().logging(LOADING),
@@ -251,7 +253,7 @@ pub const PLAN: &[Row] = &[
         "no guest can have it do so on purpose; the scenario stops a CPU inside OP-TEE by QEMU's debugger",
         &[(
             "tests/tests/stuck_tee.rs",
-            "a_secure_world_that_hangs_is_reported_and_others_go_on",
+            "hanging_secure_world_is_reported_and_others_go_on",
         )],
     ),
     guest(50).quick().logging(LOADING),
@@ -266,7 +268,7 @@ pub const PLAN: &[Row] = &[
     guest(59).quick(),
     guest(60).quick(),
     guest(61).quick(),
-    // Applications for which there is no room any more.
+    // Applications for which there is no room left.
     guest(62).quick().logging(ROOM),
     guest(63).quick(),
     guest(64).quick(),
@@ -281,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_attacks_are_accounted_for() {
+    fn plan_covers_all_attacks() {
         let numbers: Vec<u8> = PLAN.iter().map(|row| row.number).collect();
         assert_eq!(numbers, (1..=68).collect::<Vec<_>>());
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

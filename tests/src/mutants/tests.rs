@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the report of cargo-mutants comes to.
+//! Tests the parser of cargo-mutants' reports.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn report(summaries: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn counts_and_survivors_are_read() {
+fn counts_and_survivors_parse() {
     let json = report(&[
         ("a.rs:1:2: replace + with - in f", "CaughtMutant"),
         ("a.rs:9:2: replace g -> u8 with 0", "MissedMutant"),
@@ -29,7 +29,7 @@ fn counts_and_survivors_are_read() {
 }
 
 #[test]
-fn a_report_that_says_nothing_is_an_error() {
+fn report_without_mutants_is_an_error() {
     for json in [
         "",
         "{}",
@@ -41,7 +41,7 @@ fn a_report_that_says_nothing_is_an_error() {
 }
 
 #[test]
-fn parts_make_a_whole() {
+fn outcomes_of_parts_add_up() {
     let part = |summaries: &[_]| Outcome::parse(&report(summaries)).unwrap();
     let (one, two) = (
         part(&[("b.rs:1:2: x", "MissedMutant"), ("b.rs:2:2: y", "Timeout")]),
@@ -50,13 +50,13 @@ fn parts_make_a_whole() {
     let all = Outcome::whole(vec![one, two]).unwrap();
     assert_eq!((all.caught, all.timeout, all.unviable), (0, 1, 1));
     assert_eq!(all.survivors, ["a.rs: x", "b.rs: x"]);
-    // What tried nothing says nothing.
+    // A report without tried mutants is an error.
     let nothing = part(&[("b.rs:3:2: y", "Unviable")]);
     assert!(Outcome::whole(vec![nothing, part(&[])]).is_err());
 }
 
 #[test]
-fn only_unknown_survivors_are_news() {
+fn only_unknown_survivors_are_reported() {
     let known = Known::parse("# why\na.rs: one\n  it is the same\n  for all\n").unwrap();
     let outcome = Outcome {
         survivors: vec!["a.rs: one".into(), "a.rs: two".into()],
@@ -66,7 +66,7 @@ fn only_unknown_survivors_are_news() {
 }
 
 #[test]
-fn survivors_of_one_name_are_known_one_by_one() {
+fn survivors_of_same_name_are_counted() {
     let known = Known::parse("a.rs: one\n  r\na.rs: one\n  s\n").unwrap();
     let outcome = Outcome {
         survivors: vec!["a.rs: one".into(); 3],
@@ -76,7 +76,7 @@ fn survivors_of_one_name_are_known_one_by_one() {
 }
 
 #[test]
-fn a_known_survivor_has_a_reason() {
+fn known_survivor_needs_a_reason() {
     for text in ["a.rs: one\n", "  reason\n", "a\nb\n  r\n"] {
         assert!(Known::parse(text).is_err(), "{text:?}");
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One life of the VM: it starts, gets into a state, and is ended there.
+//! One life of the VM: it starts, enters a state, and is ended in it.
 
 use super::figures::{HELD, LOST};
 use super::plan::{BOOTING, Ending, Turn};
@@ -8,9 +8,9 @@ use crate::neighbour::Neighbour;
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
-/// How long after its start a VM is ended that boots.
+/// The most time after its start before a booting VM is ended.
 const BOOTS: Duration = Duration::from_millis(250);
-/// How long a VM stays in its state, or paused, at most.
+/// The most time that a VM stays in its state, or paused.
 const STAYS: Duration = Duration::from_millis(60);
 
 impl Soak {
@@ -26,7 +26,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Has the VM end by an order to the monitor, or else by a command to its guest.
+    /// Ends the VM by a monitor command, or by a command to its guest.
     fn off(&mut self, command: &str, reason: &str) -> Result<()> {
         let start = Instant::now();
         if command.starts_with("vm ") {
@@ -39,7 +39,7 @@ impl Soak {
         Ok(())
     }
 
-    /// One life of the VM.
+    /// Runs one life of the VM.
     pub(super) fn cycle(&mut self, cycle: u32, Turn { state, ending }: Turn) -> Result<()> {
         if state == BOOTING {
             return self.end_booting(ending);
@@ -54,14 +54,14 @@ impl Soak {
         self.end(cycle, ending)
     }
 
-    /// It is ended before it says that it is ready, perhaps before its first instruction.
+    /// Ends the VM before it is ready, perhaps before its first instruction.
     fn end_booting(&mut self, ending: Ending) -> Result<()> {
         if self.on {
             self.kill()?;
         }
         self.victim.forget();
         self.victim.order("vm start c")?;
-        // What does not run yet can be killed, and not be reset or paused.
+        // A VM that does not run yet can be killed, but not reset or paused.
         if ending != Ending::Kill {
             self.victim.started(VICTIM)?;
         }
@@ -96,7 +96,7 @@ impl Soak {
         }
     }
 
-    /// Has it start anew, and waits until it has.
+    /// Restarts the VM, and waits until it has restarted.
     fn restart(&mut self, command: &str) -> Result<()> {
         self.off(command, "reset")?;
         self.victim.started(VICTIM)?;
@@ -105,7 +105,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Has the guest go on, which was asked for something while it stood still.
+    /// Lets the guest go on, which got a request while it was paused.
     fn resume(&mut self, cycle: u32) -> Result<()> {
         let text = format!("cycle-{cycle}");
         self.victim.tell(&format!("ping {text}"))?;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What must be the same before and after.
+//! Figures that must be the same before and after.
 
 use anyhow::{Context, Result};
 use postern_ctl::told::Answer;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Counters of a VM that tell what it holds now: all zero when it is off.
+/// Counters of what a VM holds now: all zero when it is off.
 pub const HELD: [&str; 7] = [
     "pages_pinned",
     "pages_held",
@@ -16,23 +16,23 @@ pub const HELD: [&str; 7] = [
     "calls",
     "mapped_pages",
 ];
-/// Counters of a VM that tell what could not be given back: they never grow.
+/// Counters of what could not be given back: they never grow.
 pub const LOST: [&str; 3] = ["leaked", "kept", "lost"];
-/// Of `mem`: what does not change while the same VMs are on.
+/// Members of `mem` that do not change while the same VMs are on.
 pub const MEMORY: [&str; 4] = ["hypervisor_kib", "guests_kib", "free_kib", HEAP];
 /// The hypervisor's heap.
 pub const HEAP: &str = "heap_used_bytes";
-/// Pages of the hypervisor's that OP-TEE may use, for all VMs together.
+/// The hypervisor's pages that OP-TEE may use, for all VMs together.
 pub const SHARED: &str = "shared_pages_used";
 
 /// Figures by name.
 pub type Figures = BTreeMap<String, u64>;
 
-/// A number in an answer.
+/// Returns a number in an answer.
 ///
 /// # Errors
 ///
-/// It is not there.
+/// Fails when it is missing.
 pub fn number(members: &BTreeMap<String, Value>, name: &str) -> Result<u64> {
     members
         .get(name)
@@ -40,11 +40,11 @@ pub fn number(members: &BTreeMap<String, Value>, name: &str) -> Result<u64> {
         .with_context(|| format!("the monitor tells no {name}: {members:?}"))
 }
 
-/// Some counters of the one VM that an answer to `tee stats` is about.
+/// Returns some counters of the one VM in an answer to `tee stats`.
 ///
 /// # Errors
 ///
-/// They are not there.
+/// Fails when they are missing.
 pub fn counters(answer: &Answer, names: &[&str]) -> Result<Figures> {
     let vm = answer
         .more
@@ -56,7 +56,7 @@ pub fn counters(answer: &Answer, names: &[&str]) -> Result<Figures> {
     names.iter().map(counter).collect()
 }
 
-/// Prints both columns; whether all is the same.
+/// Prints both columns; returns whether they are the same.
 pub fn compare(before: &Figures, after: &Figures) -> bool {
     let width = before.keys().map(String::len).max().unwrap_or(0);
     println!("{:width$}  {:>12}  {:>12}", "", "baseline", "at the end");
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_one() {
+    fn compare_reports_a_difference() {
         let figures = |value| Figures::from([("pins".to_owned(), value), ("heap".to_owned(), 7)]);
         assert!(compare(&figures(0), &figures(0)));
         assert!(!compare(&figures(0), &figures(1)));
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_are_read_from_an_answer() {
+    fn counters_parse_from_an_answer() {
         let answer: Answer = serde_json::from_str(
             r#"{"command":"tee stats","ok":true,"vms":[{"vm":"c","sessions":3,"kept":0}]}"#,
         )

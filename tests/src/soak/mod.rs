@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A VM that starts, gets into a state and is ended there, again and again, while its neighbours work.
+//! The soak test: a VM repeatedly starts, enters a state and is ended in it, while its neighbours
+//! work.
 //!
-//! A cycle is one life of VM `c`: it starts, opens sessions, gets into a state of `guests/hostile` on
-//! purpose, and is killed, reset or paused at a random moment in it. After each cycle the hypervisor
-//! must hold nothing for it; at the end neither must OP-TEE, and all is as it was at the beginning.
+//! A cycle is one life of VM `c`: it starts, opens sessions, enters a state of `guests/hostile` on
+//! purpose, and is killed, reset or paused at a random moment. After each cycle the hypervisor must
+//! hold nothing for it; at the end OP-TEE must not either, and all figures are as at the beginning.
 
 mod cycle;
 mod figures;
@@ -28,65 +29,67 @@ use victim::Victim;
 
 /// The VM that is ended.
 const VICTIM: &str = "c";
-/// How often progress is told.
+/// The time between two reports of progress.
 const PROGRESS: Duration = Duration::from_secs(15);
-/// More instances of an application than there can be.
+/// More instances of an application than are possible.
 const INSTANCES: u32 = 70;
 
-/// What is to be done.
+/// The parameters of the test.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many cycles.
+    /// The number of cycles.
     pub cycles: u32,
-    /// What decides their order.
+    /// The seed of their order.
     pub seed: u64,
-    /// How many neighbours there are, 1 or 2. With one the packaged OP-TEE has room for all.
+    /// The number of neighbours, 1 or 2. With one, the packaged OP-TEE has room for all.
     pub neighbours: usize,
-    /// The states; all, where it is empty.
+    /// The states; all when empty.
     pub states: Vec<String>,
-    /// What the neighbours run, case by case.
+    /// The neighbours' cases.
     pub cases: Vec<String>,
-    /// Those among them in the middle of which a VM must not end, since OP-TEE would keep an application
+    /// Those among them during which a VM must not end, because OP-TEE would keep an application
     /// until the machine restarts. A neighbour that is reset does not run them.
     pub keeping: Vec<String>,
-    /// How many of these each of them runs before anything is counted, so that all that stays is there.
+    /// The number of these that each neighbour runs before the first count, so that everything that
+    /// stays is there.
     pub warm_up: u32,
-    /// Every how many cycles a neighbour is paused, and every how many the last one is reset; 0 is
-    /// never.
+    /// The intervals, in cycles, at which a neighbour is paused and at which the last one is reset;
+    /// 0 is never.
     pub disturb: (u32, u32),
-    /// On one CPU, where QEMU counts instructions, and EL2 must not keep interrupts waiting for too long.
+    /// Whether the machine has one CPU and QEMU counts instructions; EL2 must not keep interrupts
+    /// masked for too long then.
     pub counted: bool,
 }
 
-/// What came of a state so far.
+/// The results for a state so far.
 #[derive(Default)]
 struct Tally {
     times: u32,
     endings: BTreeMap<Ending, u32>,
     took: Duration,
-    /// The longest that an end took, from the order on.
+    /// The longest time from the command to the end.
     longest: Duration,
 }
 
-/// The machine in the middle of it.
+/// The machine during the test.
 struct Soak {
     victim: Victim,
     plan: Plan,
-    /// The VM is on, and its guest is ready: the cycle before ended with a reset.
+    /// Whether the VM is on and its guest ready, because the cycle before ended with a reset.
     on: bool,
-    /// Of the hypervisor, with the victim off and nothing under way.
+    /// The hypervisor's figures with the victim off and nothing in progress.
     quiet: Figures,
     tallies: BTreeMap<String, Tally>,
-    /// How long the last end took, from the order on.
+    /// The time from the last command to the end.
     ended_in: Duration,
     disturbed: Disturbed,
 }
 
-/// Does it and prints what came of it; whether all is as it was.
+/// Runs the test and prints its results; returns whether all is as it was.
 ///
 /// # Errors
 ///
-/// A cycle goes wrong, or the machine cannot be had.
+/// Fails when a cycle does, or the machine cannot be prepared.
 pub fn play(lab: &Lab, options: &Options) -> Result<bool> {
     let mut system = lab.system("soak.toml")?;
     let neighbours = system.vms.iter().filter(|vm| vm.name != VICTIM);
@@ -98,7 +101,7 @@ pub fn play(lab: &Lab, options: &Options) -> Result<bool> {
     if options.neighbours == 1 {
         system.machine.optee_guests = None;
     }
-    // What the hypervisor has is looked at with no VM on.
+    // The hypervisor's memory is compared with no VM on.
     system.machine.when_all_off = WhenAllOff::Stay;
     if options.counted {
         masked::one_cpu(&mut system);
@@ -171,7 +174,7 @@ impl Soak {
         Ok(same)
     }
 
-    /// Has the neighbours begin.
+    /// Starts the neighbours' work.
     fn work(&mut self, options: &Options) -> Result<()> {
         let Watch {
             session,
@@ -180,7 +183,7 @@ impl Soak {
         } = &mut self.victim.watch;
         let last = neighbours.len() - 1;
         for (index, neighbour) in neighbours.iter_mut().enumerate() {
-            // Not all the same at the same time.
+            // The neighbours do not run the same cases at the same time.
             let (late, early) = options.cases.split_at(options.cases.len() / 2 * index);
             let is_reset = index == last && options.disturb.1 != 0;
             let cases = early.iter().chain(late);
@@ -190,7 +193,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Ends all VMs and gives what the hypervisor's memory is then.
+    /// Ends all VMs and returns the figures of the hypervisor's memory.
     fn all_off(&mut self) -> Result<Figures> {
         for neighbour in &mut self.victim.watch.neighbours {
             neighbour.reset();
@@ -215,13 +218,13 @@ impl Soak {
         self.unharmed()
     }
 
-    /// Their names.
+    /// Returns the neighbours' names.
     fn neighbours(&self) -> Vec<String> {
         let neighbours = self.victim.watch.neighbours.iter();
         neighbours.map(|one| one.name.clone()).collect()
     }
 
-    /// Has the neighbours run a few cases: what OP-TEE and Linux keep from then on is no leak.
+    /// Makes the neighbours run a few cases: what OP-TEE and Linux keep from then on is no leak.
     fn warm_up(&mut self, options: &Options) -> Result<()> {
         self.work(options)?;
         while {
@@ -238,7 +241,7 @@ impl Soak {
         self.unharmed()
     }
 
-    /// Has the neighbours end what they are at.
+    /// Lets the neighbours end their runs.
     fn rest(&mut self) -> Result<()> {
         let neighbours = &mut self.victim.watch.neighbours;
         neighbours.iter_mut().for_each(Neighbour::stop);
@@ -253,7 +256,7 @@ impl Soak {
         neighbours.try_for_each(Neighbour::unharmed)
     }
 
-    /// The states that the guest has.
+    /// Returns the states of the guest's list.
     fn states(&mut self) -> Result<Vec<String>> {
         self.start()?;
         self.victim.says("ready")?;
@@ -270,7 +273,8 @@ impl Soak {
         Ok(states)
     }
 
-    /// All figures, with the VM off and nobody at work. One life is spent on asking OP-TEE.
+    /// Returns all figures, with the VM off and the neighbours idle. One life of the VM asks
+    /// OP-TEE.
     fn everything(&mut self) -> Result<Figures> {
         if self.on {
             self.kill()?;
@@ -295,7 +299,7 @@ impl Soak {
         }
         self.quiet = self.memory()?;
         for (name, value) in &self.quiet {
-            // The neighbours' lists of what they have loaded grow with what they do.
+            // The neighbours' lists of loaded things grow with their work.
             if name != HEAP {
                 all.insert(format!("hypervisor: {name}"), *value);
             }
@@ -309,7 +313,7 @@ impl Soak {
         Ok(all)
     }
 
-    /// The hypervisor's memory.
+    /// Returns the figures of the hypervisor's memory.
     fn memory(&mut self) -> Result<Figures> {
         let answer = self.victim.order("mem")?;
         let names = MEMORY.iter().chain([&SHARED]);

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Neighbours are paused for a moment, and the last one is reset, now and then: in the middle of what
-//! they do, and while their kernel boots.
+//! Pauses the neighbours for a moment, and resets the last one, from time to time: in the middle of
+//! their work, and while their kernel boots.
 
 use super::Soak;
 use crate::neighbour::Neighbour;
 use anyhow::Result;
 use std::time::Duration;
 
-/// The longest that a neighbour stands still: less than its cases wait for anything.
+/// The longest pause of a neighbour: shorter than any time-out in its cases.
 const PAUSE: Duration = Duration::from_millis(300);
-/// The longest until a neighbour that boots is reset again.
+/// The longest time until a booting neighbour is reset again.
 const BOOTS: Duration = Duration::from_secs(4);
 
-/// How often that was.
+/// How many times each was done.
 #[derive(Default)]
 pub struct Disturbed {
     pauses: u32,
@@ -21,7 +21,7 @@ pub struct Disturbed {
 }
 
 impl Disturbed {
-    /// Prints it.
+    /// Prints the numbers.
     pub fn print(&self) {
         let Self {
             pauses,
@@ -36,7 +36,7 @@ impl Disturbed {
 }
 
 impl Soak {
-    /// After a cycle, every so often.
+    /// Disturbs the neighbours after a cycle, at these intervals.
     pub(super) fn disturb(&mut self, cycle: u32, (pause, reset): (u32, u32)) -> Result<()> {
         let due = |every: u32| every != 0 && cycle.is_multiple_of(every);
         let count = self.victim.watch.neighbours.len();

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which state the VM is brought into, and how it ends there: all states in turn, then whatever the
-//! seed gives.
+//! Selects the VM's state and its end there: all states in turn, then at random by the seed.
 
 use std::time::Duration;
 
-/// How the VM ends.
+/// The way in which the VM ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ending {
     /// `vm kill`.
@@ -24,7 +23,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// All of them.
+    /// All ways.
     pub const ALL: [Self; 7] = [
         Self::Kill,
         Self::Reset,
@@ -35,7 +34,7 @@ impl Ending {
         Self::Restart,
     ];
 
-    /// In the table.
+    /// Returns the name for the table.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
@@ -48,7 +47,7 @@ impl Ending {
         }
     }
 
-    /// What the guest cannot do while it boots is an order instead.
+    /// Replaces what the guest cannot do while it boots by a monitor command.
     const fn while_booting(self) -> Self {
         match self {
             Self::Off | Self::ResumeKill => Self::Kill,
@@ -58,19 +57,19 @@ impl Ending {
     }
 }
 
-/// The state of a VM that has not said anything yet.
+/// The state of a VM that has not printed anything yet.
 pub const BOOTING: &str = "booting";
 
-/// What comes next.
+/// The next state and end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The state, or [`BOOTING`].
     pub state: String,
-    /// How it ends.
+    /// The way in which it ends there.
     pub ending: Ending,
 }
 
-/// All turns, in an order that the seed decides.
+/// All turns, in an order that the seed determines.
 pub struct Plan {
     states: Vec<String>,
     random: Random,
@@ -78,7 +77,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan over these states and [`BOOTING`].
+    /// Returns a plan for these states and [`BOOTING`].
     pub fn new(mut states: Vec<String>, seed: u64) -> Self {
         states.push(BOOTING.into());
         let mut random = Random::new(seed);
@@ -92,7 +91,7 @@ impl Plan {
         }
     }
 
-    /// The next turn.
+    /// Returns the next turn.
     pub fn take(&mut self) -> Turn {
         let first = self.states.get(self.turn).cloned();
         self.turn += 1;
@@ -109,24 +108,24 @@ impl Plan {
         Turn { state, ending }
     }
 
-    /// A random moment.
+    /// Returns a random time.
     pub fn moment(&mut self, most: Duration) -> Duration {
         let most = usize::try_from(most.as_micros()).unwrap_or(usize::MAX - 1);
         Duration::from_micros(self.random.below(most + 1) as u64)
     }
 
-    /// True once in so many times.
+    /// Returns true once in this many times on average.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.random.below(times) == 0
     }
 }
 
-/// Numbers that the seed decides (xorshift64*, Vigna 2016).
+/// Pseudo-random numbers from the seed (xorshift64*, Vigna 2016).
 struct Random(u64);
 
 impl Random {
     fn new(seed: u64) -> Self {
-        // Zero would stay zero, and small seeds begin alike.
+        // Zero would stay zero, and small seeds would begin alike.
         let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         for _ in 0..8 {
             random.next();
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn all_states_come_first_and_the_seed_decides_the_rest() {
+    fn plan_takes_all_states_then_random_ones() {
         let turns = |seed| {
             let mut plan = Plan::new(states(), seed);
             (0..40).map(|_| plan.take()).collect::<Vec<_>>()
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_boots_is_not_asked_for_anything() {
+    fn booting_guest_gets_monitor_commands_only() {
         let mut plan = Plan::new(Vec::new(), 1);
         for _ in 0..100 {
             let ending = plan.take().ending;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The VM that is started and ended: orders to the monitor, and what it and its guest say.
+//! The VM that is started and ended: monitor commands, and the events of the VM and its guest.
 
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail, ensure};
@@ -10,35 +10,35 @@ use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The longest that anything may take on a busy host.
+/// The most time for any wait, on a busy host.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Something about a VM's life, or from the victim's guest.
+/// An event of the VM's life, or of its guest.
 #[derive(Clone, Debug)]
 enum Heard {
     Life(HypervisorEvent),
     Said(Value),
 }
 
-/// The machine, with one VM that is ended.
+/// The machine, and the VM that is ended.
 pub struct Victim {
     /// The machine.
     pub watch: Watch,
     /// The VM's name.
     pub name: String,
     channel: Channel,
-    /// What was heard and not yet waited for. An order's answer and what follows from it come in
-    /// any order.
+    /// Events that nothing has waited for yet. A command's answer and its effects come in any
+    /// order.
     heard: VecDeque<Heard>,
     tag: u32,
 }
 
 impl Victim {
-    /// The VM of that name.
+    /// Returns the VM of that name.
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// Fails when there is none.
     pub fn new(watch: Watch, name: &str) -> Result<Self> {
         let channel = watch.session.vm(name)?;
         Ok(Self {
@@ -69,7 +69,7 @@ impl Victim {
     ///
     /// # Errors
     ///
-    /// The machine ends meanwhile.
+    /// Fails when the machine ends meanwhile.
     pub fn linger(&mut self, time: Duration) -> Result<()> {
         let deadline = Instant::now() + time;
         while let Some(item) = self
@@ -81,11 +81,11 @@ impl Victim {
         Ok(())
     }
 
-    /// Takes the next thing that can happen, so that [`Victim::linger`] is not the only one who listens.
+    /// Processes the next item, so that not only [`Victim::linger`] does.
     ///
     /// # Errors
     ///
-    /// The machine ends, or nothing happens for too long.
+    /// Fails when the machine ends, or nothing happens for too long.
     pub fn listen(&mut self, what: &str) -> Result<()> {
         let item = self.watch.next(PATIENCE)?;
         let item = item.with_context(|| format!("nothing happened, waiting for {what}"))?;
@@ -93,7 +93,7 @@ impl Victim {
         Ok(())
     }
 
-    /// Waits for something that `pick` makes something of. What was heard before it is forgotten.
+    /// Waits for an event for which `pick` returns a value. Earlier events are dropped.
     fn expect<T>(&mut self, what: &str, mut pick: impl FnMut(&Heard) -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -121,11 +121,11 @@ impl Victim {
         }
     }
 
-    /// Gives the monitor a command.
+    /// Sends the monitor a command.
     ///
     /// # Errors
     ///
-    /// It is refused, or not answered.
+    /// Fails when it is refused or not answered.
     pub fn order(&mut self, command: &str) -> Result<Answer> {
         self.tag += 1;
         let tag = format!("soak-{}", self.tag);
@@ -150,7 +150,7 @@ impl Victim {
         Ok(*answer)
     }
 
-    /// Forgets what was heard.
+    /// Drops all events so far.
     pub fn forget(&mut self) {
         self.heard.clear();
     }
@@ -159,7 +159,7 @@ impl Victim {
     ///
     /// # Errors
     ///
-    /// It does not go off, or for another reason.
+    /// Fails when it is not, or for another reason.
     pub fn off(&mut self, vm: &str, wanted: &str) -> Result<()> {
         let reason = self.expect(&format!("{vm}'s end"), |heard| match heard {
             Heard::Life(HypervisorEvent::VmOff { vm: name, reason }) if name == vm => {
@@ -175,7 +175,7 @@ impl Victim {
     ///
     /// # Errors
     ///
-    /// It does not, or without.
+    /// Fails when it has not, or without a TEE.
     pub fn started(&mut self, vm: &str) -> Result<()> {
         let tee = self.expect(&format!("{vm}'s start"), |heard| match heard {
             Heard::Life(HypervisorEvent::VmStarted { vm: name, tee, .. }) if name == vm => {
@@ -187,11 +187,11 @@ impl Victim {
         Ok(())
     }
 
-    /// Waits until a VM stands still.
+    /// Waits until a VM is paused.
     ///
     /// # Errors
     ///
-    /// It does not.
+    /// Fails when it is not.
     pub fn paused(&mut self, vm: &str) -> Result<()> {
         self.expect(&format!("{vm} to stand still"), |heard| {
             matches!(heard, Heard::Life(HypervisorEvent::VmPaused { vm: name }) if name == vm)
@@ -199,11 +199,11 @@ impl Victim {
         })
     }
 
-    /// Waits until a VM goes on.
+    /// Waits until a VM is resumed.
     ///
     /// # Errors
     ///
-    /// It does not.
+    /// Fails when it is not.
     pub fn resumed(&mut self, vm: &str) -> Result<()> {
         self.expect(&format!("{vm} to go on"), |heard| {
             matches!(heard, Heard::Life(HypervisorEvent::VmResumed { vm: name }) if name == vm)
@@ -211,20 +211,20 @@ impl Victim {
         })
     }
 
-    /// Waits for an event of the guest's.
+    /// Waits for an event of the guest.
     ///
     /// # Errors
     ///
-    /// It does not come, or the guest has a complaint.
+    /// Fails when it does not come, or the guest reports an error.
     pub fn says(&mut self, name: &str) -> Result<Value> {
         self.says_one_of(&[name])
     }
 
-    /// Waits for one of several events of the guest's.
+    /// Waits for one of several events of the guest.
     ///
     /// # Errors
     ///
-    /// None comes, or the guest has a complaint.
+    /// Fails when none comes, or the guest reports an error.
     pub fn says_one_of(&mut self, names: &[&str]) -> Result<Value> {
         self.expect(&format!("the guest's {names:?}"), |heard| match heard {
             Heard::Said(event) if names.iter().any(|name| event["event"] == *name) => {
@@ -234,27 +234,27 @@ impl Victim {
         })
     }
 
-    /// Whether the guest has said something that was not waited for.
+    /// Returns whether an event of the guest has come that nothing waited for.
     pub fn has_said(&self, name: &str) -> bool {
         self.heard
             .iter()
             .any(|heard| matches!(heard, Heard::Said(event) if event["event"] == name))
     }
 
-    /// Gives the guest a command.
+    /// Sends the guest a command.
     ///
     /// # Errors
     ///
-    /// QEMU has ended.
+    /// Fails when QEMU has ended.
     pub fn tell(&mut self, command: &str) -> Result<()> {
         self.watch.session.send(self.channel, command)
     }
 
-    /// Gives the guest a command and waits for the event that answers it.
+    /// Sends the guest a command and waits for the event that answers it.
     ///
     /// # Errors
     ///
-    /// It does not come, or the guest has a complaint.
+    /// Fails when it does not come, or the guest reports an error.
     pub fn ask(&mut self, command: &str, answer: &str) -> Result<Value> {
         self.tell(command)?;
         self.says(answer)

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The source tree as its own checks see it. They read files, need no network and no emulator, and are
-//! part of `make test-host`.
+//! Reads the source tree for its own checks, which need no network and no emulator, and are part of
+//! `make test-host`.
 
 pub mod markdown;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders below the top that are not source: what was built or downloaded, and what fuzz targets are fed with.
+/// Folders below the top that are not source: builds, downloads, and the inputs of fuzz targets.
 const NOT_SOURCE: [&str; 7] = [
     ".git",
     ".cache",
@@ -22,7 +22,7 @@ const NOT_SOURCE: [&str; 7] = [
 ///
 /// # Panics
 ///
-/// Where this crate is not two folders below it.
+/// Panics when this crate is not two folders below it.
 pub fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
@@ -34,7 +34,7 @@ pub fn top() -> &'static Path {
 ///
 /// # Panics
 ///
-/// Where a folder cannot be read.
+/// Panics when a folder cannot be read.
 pub fn files() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::new()];
@@ -61,7 +61,7 @@ pub fn files() -> Vec<PathBuf> {
 ///
 /// # Panics
 ///
-/// Where it is not text.
+/// Panics when the file is not text.
 pub fn read(path: &Path) -> String {
     fs::read_to_string(top().join(path))
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()))

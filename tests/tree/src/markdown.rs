@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Markdown, as far as links need it: what a document links to, and the anchors that its headings make.
+//! Parses Markdown for its links and the anchors of its headings.
 
 use std::collections::BTreeMap;
 
-/// A link as it is written.
+/// A link as written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
-    /// Its line, from 1 on.
+    /// The number of the link's line, from 1 on.
     pub line: usize,
-    /// Where it leads.
+    /// The link's target.
     pub target: String,
 }
 
@@ -29,7 +29,7 @@ fn prose(text: &str, mut each: impl FnMut(usize, &str)) {
     }
 }
 
-/// Replaces code within a line by nothing, since what looks like a link there is none.
+/// Removes code within a line: what looks like a link in it is none.
 fn without_code(line: &str) -> String {
     let mut kept = String::new();
     let mut rest = line;
@@ -38,7 +38,7 @@ fn without_code(line: &str) -> String {
         let ticks = 1 + behind.len() - behind.trim_start_matches('`').len();
         let behind = behind.trim_start_matches('`');
         let Some((_, after)) = behind.split_once(&"`".repeat(ticks)) else {
-            // Not closed on this line: it is a plain character.
+            // The backtick is not closed on this line: it is a plain character.
             rest = behind;
             continue;
         };
@@ -77,7 +77,7 @@ pub fn links(text: &str) -> Vec<Link> {
 fn slug(heading: &str) -> String {
     let mut text = String::new();
     let mut rest = heading;
-    // Of a link within a heading only the text counts.
+    // In a link within a heading only the text counts.
     while let Some((before, behind)) = rest.split_once("](") {
         text.push_str(before);
         rest = behind.split_once(')').map_or("", |(_, after)| after);
@@ -92,8 +92,8 @@ fn slug(heading: &str) -> String {
     kept.flat_map(char::to_lowercase).collect()
 }
 
-/// Returns all anchors of a document: those of its headings, a repeated one with a number, and those that
-/// it sets itself by `<a id="…">`.
+/// Returns all anchors of a document: those of its headings, a repeated one with a number, and
+/// explicit ones, `<a id="…">`.
 pub fn anchors(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut seen = BTreeMap::new();

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Each source file says in its first line under which licence it is, so that a file that travels alone
+//! Checks that each source file names its licence in its first line, so that a single copied file
 //! still does.
 
 use postern_tree::{files, read};
 use std::path::Path;
 
-/// What follows the mark of a comment.
+/// The text after the comment mark.
 const TAG: &str = "SPDX-License-Identifier: Apache-2.0 OR MIT";
 
-/// Returns the first line that a file of this name has, or none where a header is not asked for.
+/// Returns the required first line of a file of this name, or `None` where no header is required.
 fn header(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let extension = path
@@ -48,7 +48,7 @@ fn every_source_file_names_its_licence() {
 }
 
 #[test]
-fn each_kind_of_file_has_its_comment() {
+fn header_comment_fits_the_file_kind() {
     assert_eq!(header(Path::new("a/b.rs")).unwrap(), format!("// {TAG}"));
     assert_eq!(header(Path::new("a/b.ld")).unwrap(), format!("/* {TAG} */"));
     assert_eq!(header(Path::new("Makefile")).unwrap(), format!("# {TAG}"));

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The documents' links lead somewhere. Other sites are not asked: the check needs no network.
+//! Checks that the documents' links have targets. Other sites are not asked: the check needs no
+//! network.
 
 use postern_tree::markdown::{anchors, links};
 use postern_tree::{files, read, top};
 use std::path::{Component, Path, PathBuf};
 
-/// The documents that come with the source.
+/// Returns the documents that come with the source.
 fn documents() -> Vec<PathBuf> {
     let mut files = files();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     files
 }
 
-/// Puts a relative path behind a folder's, and takes `..` out. None where it leaves the tree.
+/// Appends a relative path to a folder's and resolves `..`; returns `None` when it leaves the tree.
 fn join(folder: &Path, relative: &str) -> Option<PathBuf> {
     let mut path = folder.to_path_buf();
     for part in Path::new(relative).components() {
@@ -30,7 +31,7 @@ fn join(folder: &Path, relative: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// What is wrong with a link in a document, if anything is.
+/// Returns what is wrong with a link in a document, if anything is.
 fn mistake(document: &Path, target: &str) -> Option<&'static str> {
     let (path, anchor) = match target.split_once('#') {
         Some((path, anchor)) => (path, Some(anchor)),
@@ -62,7 +63,7 @@ fn mistake(document: &Path, target: &str) -> Option<&'static str> {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let (mut checked, mut mistakes) = (0, Vec::new());
     for document in documents() {
         for link in links(&read(&document)) {
@@ -82,7 +83,7 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
-fn every_document_is_linked_from_another() {
+fn every_document_is_linked() {
     let documents = documents();
     let mut linked = Vec::new();
     for document in &documents {
@@ -92,7 +93,7 @@ fn every_document_is_linked_from_another() {
             linked.extend(join(folder, path));
         }
     }
-    // A README is found by its folder, and .github is read by the site that the project is on.
+    // A README is found by its folder, and .github is read by the hosting site.
     let lost: Vec<String> = documents
         .iter()
         .filter(|path| !path.ends_with("README.md") && !path.starts_with(".github"))
@@ -103,7 +104,7 @@ fn every_document_is_linked_from_another() {
 }
 
 #[test]
-fn mistakes_are_told() {
+fn broken_links_are_reported() {
     let readme = Path::new("README.md");
     assert_eq!(mistake(readme, "docs/architecture.md#boot"), None);
     assert_eq!(mistake(readme, "https://example.com/#x"), None);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `docs/architecture.md`, "Unsafe code", names the files of EL2 that have any: these and no others.
+//! Checks that `docs/architecture.md`, "Unsafe code", names exactly the files of EL2 that have any.
 
 use postern_tree::{files, read};
 use proc_macro2::{TokenStream, TokenTree};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The folders that are EL2's.
+/// The folders of EL2's code.
 const FOLDERS: [&str; 3] = ["hypervisor", "mediator", "optee-proto"];
 
 /// Returns whether the keyword is in the code; attributes such as `#[unsafe(no_mangle)]` do not count.
@@ -28,7 +28,7 @@ fn parse(text: &str) -> TokenStream {
 }
 
 #[test]
-fn the_document_names_every_file_with_unsafe_code() {
+fn document_names_every_file_with_unsafe_code() {
     let sources = files().into_iter().filter(|path| {
         FOLDERS.iter().any(|folder| path.starts_with(folder))
             && path.extension().is_some_and(|extension| extension == "rs")
@@ -46,7 +46,7 @@ fn the_document_names_every_file_with_unsafe_code() {
     let named: BTreeSet<String> = code
         .filter(|word| word.ends_with(".rs") && !word.starts_with("tests/"))
         .map(|word| {
-            // As everywhere in the document, a file of a crate names the crate.
+            // In the document a file of a crate is written with the crate's name.
             let folder = if word.starts_with("arch/src/") {
                 "hypervisor"
             } else {
@@ -59,7 +59,7 @@ fn the_document_names_every_file_with_unsafe_code() {
 }
 
 #[test]
-fn the_keyword_is_found_and_nothing_else() {
+fn only_the_unsafe_keyword_is_found() {
     assert!(has_unsafe(parse("fn f() { let a = (unsafe { g() }); }")));
     assert!(has_unsafe(parse("#[inline] unsafe fn f() {}")));
     assert!(!has_unsafe(parse(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The boot device tree: people write it, so that it may be anything.
+//! Fuzzes the parser of the boot device tree, which users write.
 
 use mediator::addr::Pa;
 use postern_base::ids::MAX_VCPUS;
@@ -7,7 +7,7 @@ use postern_base::range::PaRange;
 use postern_boot_tree::machine::read;
 use postern_boot_tree::{BLOCK_SIZE, Found, MAX_BOOTARGS, MAX_NAME};
 
-/// The whole input is the tree.
+/// Parses the whole input as a tree.
 pub fn run(data: &[u8]) {
     let range = |start, bytes| PaRange::new(Pa::new(start), bytes).expect("does not wrap");
     let occupied = Found {
@@ -18,7 +18,7 @@ pub fn run(data: &[u8]) {
     let (machine, vms) = match read(data, occupied) {
         Ok(read) => read,
         Err(error) => {
-            // The user reads it, so it must be sayable.
+            // The user reads the error, so it must format without a panic.
             let _ = error.to_string();
             return;
         }

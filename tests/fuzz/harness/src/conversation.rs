@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whole conversations: two VMs with several calls each under way, an OP-TEE that asks for
-//! anything in any order, memory that changes under the reader, VMs that come and go.
+//! Fuzzes whole conversations: two VMs with several concurrent calls each, an OP-TEE that asks for
+//! anything in any order, memory that changes while it is read, VMs that start and end.
 
 mod play;
 mod script;
@@ -16,12 +16,12 @@ use play::Guest;
 /// The most steps of one conversation.
 const STEPS: usize = 120;
 
-/// Bytes decide: how the VMs are configured, then what happens, step by step.
+/// Runs one conversation: the bytes decide how the VMs are configured, then each step.
 pub fn run(data: &[u8]) {
     reach(data);
 }
 
-/// Does the same, and tells how far that got.
+/// Runs one conversation and returns how far it got.
 pub(crate) fn reach(data: &[u8]) -> Reach {
     let mut input = Input::new(data);
     let machine = Machine::new();
@@ -56,7 +56,7 @@ pub(crate) fn reach(data: &[u8]) -> Reach {
         let now: [Stats; 2] = [0, 1].map(|n| vms[n].mediator.stats());
         assert_eq!(now[1 - who], before, "a neighbour notices");
         assert!(is_within(&now[who], &configs[who]), "{:?}", now[who]);
-        // So no VM ever takes what was promised to the other.
+        // Otherwise a VM could take pages that were promised to the other.
         assert!(machine.shared_pages() <= promised);
     }
 
@@ -68,7 +68,7 @@ pub(crate) fn reach(data: &[u8]) -> Reach {
     }
     check_end(&machine);
     let reach = Reach::of(&machine, &[1, 2]);
-    // Whatever happened, the next life is as good as the first.
+    // Whatever happened, each VM can be created again and served.
     for guest in &mut guests {
         if guest.create() {
             serves(guest.vm);
@@ -104,7 +104,7 @@ fn config(input: &mut Input<'_>) -> Config {
     }
 }
 
-/// Tries what every guest can do.
+/// Checks that the VM can do what every guest can.
 fn serves(vm: &Vm) {
     let at = page(PAGES - 1);
     if !vm.is_mapped(at) || !vm.is_mapped(page(PAGES - 2)) || !vm.is_mapped(page(1)) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The devices that every guest has, and what stands before them: any traps, any accesses to the
+//! Fuzzes each guest's devices and the decoder in front of them: any traps, any accesses to the
 //! interrupt controller and the UART, from several vCPUs.
 
 mod uart;
@@ -12,7 +12,7 @@ use postern_exceptions::decode::{Esr, GuestVa, Hpfar, Trap};
 /// The most steps.
 const STEPS: usize = 400;
 
-/// Bytes decide: how many vCPUs and list registers, then what happens, step by step.
+/// Runs the devices: the bytes decide the numbers of vCPUs and list registers, then each step.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let mut gic = vgic::Machine::new(1 + input.below(4) as usize, 1 + input.below(6) as usize);
@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
     gic.end();
 }
 
-/// Every syndrome means something, and what it means is within bounds.
+/// Decodes any syndrome, and checks that the result is within bounds.
 fn trap(input: &mut Input<'_>) {
     let (esr, hpfar, far) = (input.double(), input.double(), input.double());
     let trap = Trap::decode(Esr::new(esr), Hpfar::new(hpfar), GuestVa::new(far));

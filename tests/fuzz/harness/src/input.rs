@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Decisions out of bytes. Where the bytes end, everything is zero.
+//! Decodes decisions from bytes. After the end of the bytes everything is zero.
 
 use arbitrary::Unstructured;
 
-/// What is left of the fuzzer's bytes.
+/// The rest of the fuzzer's bytes.
 pub(crate) struct Input<'a>(Unstructured<'a>);
 
 impl<'a> Input<'a> {
@@ -35,23 +35,23 @@ impl<'a> Input<'a> {
         self.0.arbitrary().unwrap_or(0)
     }
 
-    /// A number below `bound`, which is at most 256 and not zero.
+    /// Returns a number below `bound`, which is 1 to 256.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         u64::from(self.byte()) % bound
     }
 
-    /// One of these.
+    /// Returns one of these.
     pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.below(of.len() as u64) as usize]
     }
 
-    /// Up to `most` bytes, less where there are no more.
+    /// Returns `most` bytes, or fewer if no more are left.
     pub(crate) fn bytes(&mut self, most: usize) -> &'a [u8] {
         let count = most.min(self.0.len());
         self.0.bytes(count).unwrap_or_default()
     }
 
-    /// All that is left.
+    /// Returns all that is left.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         self.bytes(usize::MAX)
     }

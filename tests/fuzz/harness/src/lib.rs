@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the fuzz targets do with their input, and what must hold.
+//! The fuzz targets' functions, and the properties that they check.
 //!
-//! Each module is one target: a function that takes any bytes and panics where a promise is
-//! broken. It needs no fuzzer. `fuzz_targets/` gives these functions to libFuzzer, and the tests
+//! Each module is one target: a function that takes any bytes and panics when a property is
+//! violated. It needs no fuzzer. `fuzz_targets/` passes these functions to libFuzzer, and the tests
 //! here run them on the corpus in the repository.
 
 pub mod boot_tree;

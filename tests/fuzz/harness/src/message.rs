@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One command page of any content, through the whole way of a call.
+//! Fuzzes one message of any content, through a whole call.
 //!
-//! What the mediator accepts is compared with a second opinion, written down here from the ABI.
+//! What the mediator accepts is compared with an independent implementation of the ABI here.
 
 use crate::input::Input;
 use crate::world::{NAMES, PAGES, Vm, check, check_end, is_within, message, page};
@@ -12,12 +12,12 @@ use optee_proto::msg::{self, Attr, Command, HEADER_SIZE, Header, PARAM_SIZE, Par
 use optee_proto::{Return, smc};
 use zerocopy::FromBytes;
 
-/// The two buffers that there are: name and bytes.
+/// The two buffers: cookie and bytes.
 const BUFFERS: [(u64, u64); 2] = [(NAMES[0], 3 * PAGE_SIZE), (NAMES[1], 5000)];
-/// Where in its first page the second one begins.
+/// The offset of the second buffer in its first page.
 const OFFSET: u64 = 0x123 & !7;
 
-/// Byte 0: how the call is made. Bytes 1 and 2: where. The rest: the message.
+/// Byte 0 decides how the call is made, bytes 1 and 2 the address; the rest is the message.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let how = input.byte();
@@ -43,7 +43,7 @@ pub fn run(data: &[u8]) {
     let session = vm.open();
     let before = machine.outcomes(1).len();
 
-    // The message, and where its bytes are. Every other one names the session that there is.
+    // The message's bytes and address. Every other message names the open session.
     let bytes = input.rest();
     let mut bytes = bytes[..bytes.len().min(PAGE_SIZE as usize)].to_vec();
     if let Some(named) = bytes.get_mut(8..12)
@@ -76,12 +76,12 @@ pub fn run(data: &[u8]) {
         let room = (PAGE_SIZE - at.page_offset()) as usize;
         let (head, tail) = bytes.split_at(room.min(bytes.len()));
         vm.poke(at, head);
-        // What goes on in the second page.
+        // The part of the message in the second page.
         vm.poke(second[1], tail);
     }
     machine.scramble(how & 0x10 != 0);
     let mut regs = vm.begin(function, value, a3);
-    // A long registration lets the guest run in between.
+    // A long registration returns to the guest in between.
     for _ in 0..8 {
         if Return::from_x0(regs[0]).rpc().is_some() {
             regs = vm.resume(regs[3], [0; 4]);
@@ -101,7 +101,7 @@ pub fn run(data: &[u8]) {
     if !offered {
         assert_eq!(regs[0], Return::UNKNOWN_FUNCTION.get());
     }
-    // Still usable.
+    // The VM is still served.
     let command = message(Command::CLOSE_SESSION, session, &[]);
     vm.poke(page(PAGES - 1), &command);
     assert_eq!(vm.begin(smc::CALL_WITH_ARG, page(PAGES - 1).get(), 0)[0], 0);
@@ -109,7 +109,7 @@ pub fn run(data: &[u8]) {
     check_end(&machine);
 }
 
-/// Whether OP-TEE got what it should have got of a message, and nothing of any other.
+/// Checks that OP-TEE got exactly the message that it should have got, or none.
 fn judge(bytes: &[u8], session: u32, offered: bool, room: bool, reached: Option<&Outcome>) {
     let mut page = bytes.to_vec();
     page.resize(PAGE_SIZE as usize, 0);
@@ -141,8 +141,8 @@ fn judge(bytes: &[u8], session: u32, offered: bool, room: bool, reached: Option<
                     && params[0].attr() == Attr::RMEM_INPUT
                     && BUFFERS.iter().any(|known| known.0 == params[0].c.get())
             }
-            // The target `page_list` has an opinion on these; the other two depend on what the
-            // VM is offered.
+            // The target `page_list` covers the first; the other two depend on what the VM is
+            // offered.
             Command::REGISTER_SHM | Command::DO_BOTTOM_HALF | Command::STOP_ASYNC_NOTIF => return,
             _ => false,
         };
@@ -154,7 +154,7 @@ fn judge(bytes: &[u8], session: u32, offered: bool, room: bool, reached: Option<
     assert_eq!(outcome.header.cancel_id, header.cancel_id);
     for (at, theirs) in params.iter().enumerate() {
         let ours = outcome.params.get(at).copied().unwrap_or_default();
-        // No bytes of no buffer are the NULL reference.
+        // A reference to no bytes of no buffer is the NULL reference.
         if is_null(theirs) && Command(header.cmd.get()) != Command::UNREGISTER_SHM {
             let attr = Attr(theirs.attr().0 + (Attr::TMEM_INPUT.0 - Attr::RMEM_INPUT.0));
             assert_eq!(ours, Param::new(attr, 0, 0, 0));
@@ -174,12 +174,12 @@ fn judge(bytes: &[u8], session: u32, offered: bool, room: bool, reached: Option<
     }
 }
 
-/// Whether it refers to no bytes of the buffer with the cookie 0.
+/// Returns whether it refers to no bytes of the buffer with cookie 0.
 fn is_null(param: &Param) -> bool {
     (5..=7).contains(&param.attr().0) && (param.b.get(), param.c.get()) == (0, 0)
 }
 
-/// Whether an application's parameter may be so.
+/// Returns whether an application's parameter is valid.
 fn is_allowed(param: &Param) -> bool {
     let (a, b, c) = (param.a.get(), param.b.get(), param.c.get());
     match param.attr().0 {

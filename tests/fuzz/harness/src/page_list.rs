@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Page lists of any content and shape, which may change while they are read, registered by the
-//! guest or given to OP-TEE at its request.
+//! Fuzzes page lists of any content and shape, which may change while they are read, registered by
+//! the guest or given to OP-TEE at its request.
 //!
-//! Where nothing changes meanwhile, what OP-TEE gets is compared with a walk of our own.
+//! If nothing changes meanwhile, what OP-TEE gets is compared with an independent walk of the list.
 
 use crate::input::Input;
 use crate::world::{NAMES, PAGES, Reach, Vm, check, check_end, is_within, message, page, word};
@@ -15,19 +15,19 @@ use optee_proto::{Return, smc};
 use std::collections::BTreeMap;
 use zerocopy::IntoBytes;
 
-/// The most pages that the VM may have in buffers. More than are taken in in one step.
+/// The quota of pages, more than one step takes in.
 const QUOTA: u64 = 4500;
-/// Where the message is. Lists may be there as well.
+/// The address of the message. Lists may be there as well.
 const MESSAGE: Ipa = page(PAGES - 1);
-/// Bytes that OP-TEE asks for.
+/// The bytes that OP-TEE asks for.
 const WANTED: u64 = 100;
 
-/// Bytes decide: the shape of the list, then what changes when.
+/// Runs the target: the bytes decide the shape of the list, then what changes when.
 pub fn run(data: &[u8]) {
     reach(data);
 }
 
-/// Does the same, and tells how far that got.
+/// Runs the target and returns how far it got.
 pub(crate) fn reach(data: &[u8]) -> Reach {
     let mut input = Input::new(data);
     let machine = Machine::new();
@@ -133,7 +133,7 @@ pub(crate) fn reach(data: &[u8]) -> Reach {
     Reach::of(&machine, &[1, 2])
 }
 
-/// Writes a page of a list: some words again and again, and where it goes on.
+/// Writes a page of a list: some words repeatedly, and a link.
 fn write_list(vm: &Vm, input: &mut Input<'_>, other: &Vm) {
     let at = page(input.below(PAGES - 1));
     let hosts = [&vm.host, &other.host];
@@ -149,7 +149,7 @@ fn write_list(vm: &Vm, input: &mut Input<'_>, other: &Vm) {
     vm.poke(at, words.as_bytes());
 }
 
-/// The guest's answer to SHM_ALLOC, in the room behind its message.
+/// Writes the guest's answer to SHM_ALLOC into the memory after its message.
 fn answer(vm: &Vm, param: Param) {
     let header = Header {
         num_params: U32::new(1),
@@ -160,7 +160,7 @@ fn answer(vm: &Vm, param: Param) {
     vm.poke(Ipa::new(MESSAGE.get() + HEADER_SIZE as u64), &bytes);
 }
 
-/// The physical pages of the buffer, if there is to be one.
+/// Returns the physical pages of the buffer, if one is to be registered.
 fn walk(vm: &Vm, param: Param, asked: bool, single: bool, max_pins: u32) -> Option<Vec<u64>> {
     let (pointer, size, name) = (param.a.get(), param.b.get(), param.c.get());
     let offset = pointer % PAGE_SIZE;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The corpus in the repository, without a fuzzer.
+//! Runs the targets on the corpus in the repository, without a fuzzer.
 
 use crate::world::Reach;
 use std::path::Path;
 
-/// Gives a target each of its inputs.
+/// Passes each of its inputs to a target.
 fn replay(name: &str, mut target: impl FnMut(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../corpus")
@@ -12,7 +12,7 @@ fn replay(name: &str, mut target: impl FnMut(&[u8])) {
     let mut count = 0;
     for entry in std::fs::read_dir(&folder).expect("the target's corpus") {
         let path = entry.expect("an entry").path();
-        // Where a promise is broken, this is the input.
+        // When a property is violated, this is the input.
         println!("{}", path.display());
         target(&std::fs::read(&path).expect("a file"));
         count += 1;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Virtual machines on the mediator's made-up machine, for guests that do anything.
+//! Virtual machines on the mediator's fake machine, whose guests are the fuzzer.
 
 use crate::input::Input;
 use mediator::addr::{Ipa, PAGE_SIZE};
@@ -11,24 +11,24 @@ use optee_proto::{FunctionId, smc};
 use std::num::NonZeroU16;
 use zerocopy::IntoBytes;
 
-/// Pages of each guest.
+/// The number of pages of each guest.
 pub(crate) const PAGES: u64 = 64;
 
-/// What guests call their buffers, if they are not inventive.
+/// The cookies that guests usually give their buffers.
 pub(crate) const NAMES: [u64; 4] = [
     0xffff_8000_0000_0001,
     0xffff_8000_0000_0002,
     0x7700,
-    // Where Linux's would be if it were the buffer in the first page.
+    // Linux's cookie for a buffer in the first page.
     0xffff_8001_0000_0000,
 ];
 
-/// The address of a guest's n-th page.
+/// Returns the address of a guest's n-th page.
 pub(crate) const fn page(number: u64) -> Ipa {
     Ipa::new(RAM_BASE + number % PAGES * PAGE_SIZE)
 }
 
-/// A message's bytes.
+/// Returns a message's bytes.
 pub(crate) fn message(command: Command, session: u32, params: &[Param]) -> Vec<u8> {
     let header = Header {
         cmd: U32::new(command.0),
@@ -42,21 +42,21 @@ pub(crate) fn message(command: Command, session: u32, params: &[Param]) -> Vec<u
     bytes
 }
 
-/// How far inputs get: what the made-up OP-TEE has done for the VMs of a machine.
+/// How far inputs get: what the fake OP-TEE has done for the VMs of a machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Reach {
-    /// INVOKE and CANCEL that reached it.
+    /// The number of INVOKE and CANCEL that reached it.
     pub in_sessions: usize,
-    /// REGISTER_SHM and UNREGISTER_SHM that reached it.
+    /// The number of REGISTER_SHM and UNREGISTER_SHM that reached it.
     pub buffers: usize,
-    /// Answers to its requests that came back to it.
+    /// The number of answers to its requests that reached it.
     pub replies: usize,
-    /// Buffers that guests gave it at its request.
+    /// The number of buffers that guests gave it at its request.
     pub allocated: usize,
 }
 
 impl Reach {
-    /// What has been done for some VMs.
+    /// Returns what has been done for some VMs.
     pub(crate) fn of(machine: &Machine, clients: &[u16]) -> Self {
         let mut reach = Self::default();
         for outcome in clients.iter().flat_map(|&client| machine.outcomes(client)) {
@@ -75,7 +75,7 @@ impl Reach {
 
 #[cfg(test)]
 impl Reach {
-    /// Whether they got as far as this, in every respect.
+    /// Returns whether each number is at least that of `least`.
     pub(crate) const fn is_at_least(&self, least: &Self) -> bool {
         self.in_sessions >= least.in_sessions
             && self.buffers >= least.buffers
@@ -100,7 +100,7 @@ pub(crate) struct Vm {
 }
 
 impl Vm {
-    /// A VM that OP-TEE knows.
+    /// Creates a VM, also in OP-TEE.
     pub(crate) fn new(machine: &Machine, client: u16, config: Config) -> Self {
         let host = machine.add_vm(client, PAGES);
         let tee = probe(&host).expect("the made-up OP-TEE is a good one");
@@ -110,7 +110,7 @@ impl Vm {
         Self { host, mediator }
     }
 
-    /// Opens a session if the VM may have one more, so that there is one that a call can name. Its number.
+    /// Opens a session if the quota allows, so that calls have one to name; returns its ID.
     pub(crate) fn plant_session(&self) -> Option<u32> {
         let at = page(PAGES - 1);
         let [a0, ..] = self.open_at(at);
@@ -118,12 +118,12 @@ impl Vm {
         done.then(|| self.peek_word(Ipa::new(at.get() + 8)))
     }
 
-    /// The session that a call names which was told `number`: mostly one that OP-TEE has open for the VM,
-    /// since calls that name none do not get far.
+    /// Returns the session that a call with `number` in its input names: mostly one that OP-TEE has
+    /// open for the VM, because calls without one do not get far.
     pub(crate) fn session(&self, number: u32) -> u32 {
         let open = self.host.machine().sessions(self.host.vm());
         match number {
-            // Any, and so mostly none.
+            // Any number, which is mostly no session.
             6 | 7 => number,
             _ => *open
                 .get(number as usize % open.len().max(1))
@@ -131,12 +131,12 @@ impl Vm {
         }
     }
 
-    /// One SMC; registers that come back are looked at for secrets.
+    /// Makes an SMC; the returned registers are searched for secrets.
     pub(crate) fn smc(&self, regs: [u64; 8]) -> [u64; 4] {
         Guest::new(&self.host, &self.mediator).smc(regs)
     }
 
-    /// A call with a pair of registers.
+    /// Makes a call with a pair of registers.
     pub(crate) fn begin(&self, function: FunctionId, value: u64, a3: u64) -> [u64; 4] {
         let (a1, a2) = smc::pair(value);
         self.smc([function.get().into(), a1, a2, a3, 0, 0, 0, 0])
@@ -152,7 +152,7 @@ impl Vm {
         self.host.physical(at).is_some()
     }
 
-    /// Writes what of it is in guest memory, across pages.
+    /// Writes the part of `bytes` that is in guest memory, across pages.
     pub(crate) fn poke(&self, at: Ipa, bytes: &[u8]) {
         let (mut at, mut bytes) = (at, bytes);
         while !bytes.is_empty() {
@@ -188,7 +188,7 @@ impl Vm {
         u32::from_le_bytes(self.peek(at))
     }
 
-    /// Registers pages, with the message and the list in two others. The result.
+    /// Registers pages, with the message and the list in two others; returns the result.
     pub(crate) fn register(&self, pages: &[Ipa], size: u64, offset: u64, name: u64) -> u32 {
         let words: Vec<U64> = pages.iter().map(|page| U64::new(page.get())).collect();
         let list = page(PAGES - 2);
@@ -201,7 +201,7 @@ impl Vm {
         self.peek_word(Ipa::new(at.get() + 20))
     }
 
-    /// Opens a session, with the message in the last page. Its number.
+    /// Opens a session, with the message in the last page; returns its ID.
     pub(crate) fn open(&self) -> u32 {
         self.plant_session().expect("there is room for it")
     }
@@ -212,7 +212,7 @@ impl Vm {
         self.begin(smc::CALL_WITH_ARG, at.get(), 0)
     }
 
-    /// Ends the VM and looks at whether anything stayed behind.
+    /// Ends the VM and checks that nothing is left.
     pub(crate) fn end(&self) {
         let machine = self.host.machine();
         self.mediator.destroy(&self.host).expect("nobody is inside");
@@ -237,22 +237,23 @@ impl Vm {
     }
 }
 
-/// What must hold after each step.
+/// Checks the properties that hold after each step.
 ///
-/// The OP-TEE of these conversations may say that one thread is done under another's number. Then
-/// nobody can know that the page of the first one's message, which is the VM's own, is not free yet.
-/// With an OP-TEE that keeps its threads apart, the mediator's own properties hold this as well.
+/// The OP-TEE of these conversations may report the end of one thread under another's number. Then
+/// it cannot be known that the page of the first one's message, which belongs to the VM, is not
+/// free yet. With an OP-TEE that keeps its threads apart, the mediator's own property tests check
+/// this as well.
 pub(crate) fn check(machine: &Machine) {
     assert_eq!(machine.violations_with_mixed_threads(), [""; 0]);
 }
 
-/// What must hold once no VM is left.
+/// Checks the properties that hold when no VM is left.
 pub(crate) fn check_end(machine: &Machine) {
     assert_eq!(machine.pins(), 0, "pages stay pinned");
     assert_eq!(machine.shared_pages(), 0, "pages stay shared");
 }
 
-/// What counts things that there are now, and not what has been done.
+/// Checks the counters of things that exist now against the quotas.
 pub(crate) fn is_within(stats: &Stats, config: &Config) -> bool {
     let quotas = &config.quotas;
     stats.pages_pinned <= u64::from(quotas.pages)
@@ -263,7 +264,7 @@ pub(crate) fn is_within(stats: &Stats, config: &Config) -> bool {
         && stats.calls <= u64::from(quotas.calls)
 }
 
-/// A word such as those that messages and page lists are made of.
+/// Returns a word like those in messages and page lists.
 pub(crate) fn word(input: &mut Input<'_>, hosts: &[&FakeHost]) -> u64 {
     match input.below(10) {
         0 => input.byte().into(),
@@ -272,9 +273,9 @@ pub(crate) fn word(input: &mut Input<'_>, hosts: &[&FakeHost]) -> u64 {
         3 => input.pick(&NAMES),
         4 => input.double(),
         5 => input.half().into(),
-        // Sizes around whole pages, and around the end of everything.
+        // Sizes around whole pages, and around the end of the address space.
         6 => (input.below(16) * PAGE_SIZE).wrapping_add_signed(input.byte().cast_signed().into()),
-        // A physical address that the guest guessed, its own or another's.
+        // A physical address that the guest guessed, its own or another VM's.
         7 => {
             let host = input.pick(hosts);
             host.physical(page(input.byte().into()))

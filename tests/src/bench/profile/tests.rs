@@ -2,7 +2,7 @@
 use super::*;
 
 #[test]
-fn what_runs_between_the_marks_of_a_call_is_the_call_s() {
+fn instructions_between_marks_belong_to_the_call() {
     let watch = Watch {
         mark_item: 1,
         mark_call: 2,
@@ -10,7 +10,8 @@ fn what_runs_between_the_marks_of_a_call_is_the_call_s() {
         bytes: 0x100,
     };
     let mut seen = Seen::default();
-    // An item whose call leaves no trace, and one with two calls; an instruction that begins anew is one.
+    // An item whose call leaves no trace, and one with two calls; an instruction that restarts
+    // counts once.
     for pc in [
         1, 0x1000, 2, 2, 0x1004, 1, 2, 0x1008, 0x1008, 0x100c, 2, 0x1010, 2, 0x1014, 2, 1, 1,
         0x2000,
@@ -21,14 +22,14 @@ fn what_runs_between_the_marks_of_a_call_is_the_call_s() {
 }
 
 #[test]
-fn qemu_s_line_has_the_address_behind_the_first_slash() {
+fn qemu_trace_line_gives_address() {
     let line = "Trace 0: 0x7f4e4c0 [0000000000000000/0000000040201abc/0000/ff020001] \n";
     assert_eq!(address(line), Some(0x4020_1abc));
     assert_eq!(address("Stopped execution of TB chain"), None);
 }
 
 #[test]
-fn an_instruction_is_the_innermost_function_s_that_is_ours() {
+fn instruction_belongs_to_innermost_own_function() {
     let text = "0x10\ncore::ptr::read\n/rustc/abc/library/core/src/ptr.rs:1\n\
                 <mediator::Books<T> as a::B>::find::<X>\n/x/mediator/src/books.rs:7 (discriminator 2)\n\
                 0x14\nvectors\n??:?\n";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-/// In the order of the probe's list.
+/// The facts, in the order of the probe's list.
 const FACTS: &[Fact] = &[
     Fact {
         name: "versions",

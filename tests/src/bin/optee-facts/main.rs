@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `make optee-facts`: has `guests/probe` ask the real OP-TEE what its sources only suggest, one boot an
-//! experiment, and prints what it did beside what is written down here (and in `docs/optee-facts.md`).
-//! It fails when anything differs. Words on the command line choose experiments by name.
+//! `make optee-facts`: makes `guests/probe` ask the real OP-TEE what its sources only suggest, one
+//! boot per experiment, and prints its behaviour beside the expectation here (and in
+//! `docs/optee-facts.md`). It fails when they differ. Arguments select experiments by name.
 
 use anyhow::{Context, Result, ensure};
 use postern_qemu::console::Channel;
@@ -17,18 +17,18 @@ use std::time::{Duration, Instant};
 const BOOT: Duration = Duration::from_secs(120);
 /// Enough for the longest experiment.
 const EXPERIMENT: Duration = Duration::from_secs(900);
-/// How often OP-TEE's log is looked at meanwhile.
+/// The time between two checks of OP-TEE's log.
 const GLANCE: Duration = Duration::from_secs(2);
 
-/// What OP-TEE does.
+/// OP-TEE's behaviour.
 enum Did {
-    /// This, in the probe's words.
+    /// The behaviour in the probe's words.
     Saw(&'static str),
-    /// It stops for good; its log has a line that contains this.
+    /// OP-TEE stops for good; its log has a line that contains this.
     Stops(&'static str),
 }
 
-/// An experiment.
+/// An experiment and its expected result.
 struct Fact {
     name: &'static str,
     question: &'static str,
@@ -37,7 +37,7 @@ struct Fact {
 
 include!("facts.rs");
 
-/// What one boot gave.
+/// The result of one boot.
 struct Found {
     saw: Option<String>,
     log: Option<String>,
@@ -64,7 +64,7 @@ impl Found {
     }
 }
 
-/// The line of OP-TEE's log that says why it stopped.
+/// Returns the line of OP-TEE's log that says why it stopped.
 fn last_words(folder: &Path) -> Result<Option<String>> {
     let log = std::fs::read(folder.join("optee.log")).context("OP-TEE's log")?;
     let log = String::from_utf8_lossy(&log);

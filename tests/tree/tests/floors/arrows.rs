@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! From paths to arrows between modules.
+//! Resolves paths to arrows between modules.
 
 use crate::source::{Mention, Module};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ pub struct House {
     pub roots: BTreeMap<String, usize>,
 }
 
-/// One module names something of another.
+/// A module's use of something in another module.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Arrow {
     pub from: usize,
@@ -18,7 +18,7 @@ pub struct Arrow {
     pub line: usize,
 }
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Copy)]
 enum Target {
     Module(usize),
@@ -26,11 +26,12 @@ enum Target {
     Item(usize),
 }
 
-/// Names that lead to names: more are a circle.
+/// The longest chain of names for names; a longer one is a circle.
 const MOST_STEPS: usize = 16;
 
 impl House {
-    /// The arrows between modules that count: not those between a module and its own private parts.
+    /// Returns the arrows between modules that count: not those between a module and its own
+    /// private parts.
     pub fn arrows(&self) -> BTreeSet<Arrow> {
         let mut arrows = BTreeSet::new();
         for (from, module) in self.modules.iter().enumerate() {
@@ -53,8 +54,8 @@ impl House {
         arrows
     }
 
-    /// Inherent `impl`s away from their type, which its own module could use without naming them: where, and the
-    /// type's module.
+    /// Returns the inherent `impl`s outside their type's module, which that module could use
+    /// without naming them: the place, and the type's module.
     pub fn strange_impls(&self) -> Vec<Arrow> {
         let mut strange = Vec::new();
         for (from, module) in self.modules.iter().enumerate() {
@@ -72,12 +73,12 @@ impl House {
         strange
     }
 
-    /// Whether one is a private part of the other.
+    /// Returns whether one is a private part of the other.
     fn is_own(&self, one: usize, other: usize) -> bool {
         self.is_part(one, other) || self.is_part(other, one)
     }
 
-    /// Whether `part` is in `whole`, and nobody outside can name it.
+    /// Returns whether `part` is inside `whole` and cannot be named from outside.
     fn is_part(&self, part: usize, whole: usize) -> bool {
         let mut at = part;
         while let Some(parent) = self.modules[at].parent {
@@ -124,7 +125,7 @@ impl House {
         Some(Target::Module(at))
     }
 
-    /// What a module calls by this name.
+    /// Returns what a name means in a module.
     fn named(&self, at: usize, name: &str, steps: usize) -> Option<Target> {
         let module = &self.modules[at];
         if let Some(child) = module.children.get(name) {
@@ -134,7 +135,7 @@ impl House {
             return Some(Target::Item(at));
         }
         if let Some(alias) = module.aliases.get(name) {
-            // `use mediator;` says no more than the name of the crate.
+            // `use mediator;` only names the crate.
             if alias.segments.len() == 1 && alias.segments[0] == name {
                 return self.roots.get(name).map(|root| Target::Module(*root));
             }
@@ -156,7 +157,7 @@ impl House {
         at
     }
 
-    /// Modules that can be reached from each other, more than one at a time.
+    /// Returns the sets of several modules that can be reached from each other.
     pub fn circles(&self, arrows: &BTreeSet<Arrow>) -> Vec<Vec<usize>> {
         let mut next = vec![BTreeSet::new(); self.modules.len()];
         for arrow in arrows {

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! No import upwards: `docs/architecture.md` has the floors of the house, and here is what keeps the modules to them.
+//! Checks that no import goes upwards: `docs/architecture.md` has the floors, and this test holds
+//! the modules to them.
 //!
 //! - A module names what is on its own floor or on a lower one.
 //! - No modules name each other in a circle.
 //! - A module and its own private children (`mod`, or `pub(super) mod`) count as one; children that others can name do not.
-//! - An inherent `impl` is on the floor of its type: else the type's module could use what is above it without naming it.
-//! - Nothing is handed on by a glob, since that hides where it lives.
+//! - An inherent `impl` is on the floor of its type: otherwise the type's module could use what is
+//!   above it without naming it.
+//! - No glob re-exports, because they hide where a thing is defined.
 //!
-//! What was wrong when the test came is in `known-arrows.txt`, which may only become shorter.
+//! `known-arrows.txt` has the violations from before this test, and may only become shorter.
 mod arrows;
 mod source;
 
@@ -44,7 +46,7 @@ fn house() -> House {
     House { modules, roots }
 }
 
-/// The floors of the document's table, the highest first: each the paths of what is on it.
+/// Returns the floors of the document's table, the highest first: each is the list of its paths.
 fn floors() -> Vec<Vec<String>> {
     let document = read(Path::new("docs/architecture.md"));
     let section = document
@@ -67,7 +69,8 @@ fn floors() -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The floor of each module: that of the longest path in the table that it is below.
+/// Returns the floor of a module: that of the longest path in the table that is a prefix of the
+/// module's.
 fn floor_of(path: &str, floors: &[Vec<String>]) -> Option<usize> {
     let is_below = |whole: &str| {
         path.strip_prefix(whole)
@@ -83,7 +86,7 @@ fn floor_of(path: &str, floors: &[Vec<String>]) -> Option<usize> {
         .map(|(floor, _)| floor)
 }
 
-/// What is wrong: a short name, which `known-arrows.txt` may have, and where it is.
+/// Returns the violations: a short name, which `known-arrows.txt` may have, and the places.
 fn findings() -> BTreeMap<String, Vec<String>> {
     let house = house();
     let floors = floors();
@@ -99,7 +102,7 @@ fn findings() -> BTreeMap<String, Vec<String>> {
     let mut floor_at = Vec::new();
     for (index, module) in modules.iter().enumerate() {
         let floor = floor_of(&module.path, &floors);
-        // A root that has floors above each other has nothing but their names.
+        // A root that has several floors only has their names.
         if floor.is_none() && module.parent.is_some() {
             note(format!("{} is on no floor", module.path), place(index, 1));
         }
@@ -137,7 +140,7 @@ fn findings() -> BTreeMap<String, Vec<String>> {
 }
 
 #[test]
-fn no_module_names_what_is_above_it() {
+fn modules_import_only_lower_floors() {
     let found = findings();
     let known = read(Path::new("tests/tree/tests/floors/known-arrows.txt"));
     let known: BTreeSet<&str> = known
@@ -164,7 +167,7 @@ fn no_module_names_what_is_above_it() {
 }
 
 #[test]
-fn every_room_of_the_table_is_there() {
+fn every_path_in_the_floor_table_exists() {
     let house = house();
     let paths: BTreeSet<_> = house.modules.iter().map(|m| m.path.as_str()).collect();
     for room in floors().iter().flatten() {
@@ -173,7 +176,7 @@ fn every_room_of_the_table_is_there() {
 }
 
 #[test]
-fn every_crate_of_el2_is_looked_at() {
+fn every_el2_crate_is_checked() {
     let manifest = read(Path::new("Cargo.toml"));
     let members = manifest
         .lines()
@@ -191,7 +194,7 @@ fn every_crate_of_el2_is_looked_at() {
 }
 
 #[test]
-fn arrows_lead_to_where_a_thing_lives() {
+fn arrows_lead_to_the_defining_module() {
     let mut modules = Vec::new();
     let file = top().join("tests/tree/tests/floors/fixture/lib.rs");
     let place = source::read("fixture", &file, &mut modules);
@@ -207,7 +210,7 @@ fn arrows_lead_to_where_a_thing_lives() {
         .map(|arrow| (name(arrow.from), arrow.line, name(arrow.to)))
         .collect();
     found.sort_unstable();
-    // Not among them: what is only tested or only text, and a module with its own private parts.
+    // Not among them: what only tests or texts contain, and a module with its own private parts.
     let expected = [
         ("::facade", 5, "::high"),
         ("::high", 2, "::low"),

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads the modules of a crate: their `use` declarations, their paths and their inherent `impl`s.
 //!
-//! The sources are taken apart into tokens and no further, so that the bodies of macros count as well. What only tests
-//! compile is left out.
+//! The sources are only split into tokens, so that the bodies of macros count as well. Code for
+//! tests is left out.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A path as it stands in a source, and its line.
+/// A path as written in a source, and its line.
 #[derive(Clone, Debug)]
 pub struct Mention {
     pub segments: Vec<String>,
@@ -19,20 +19,20 @@ pub struct Mention {
 /// A module.
 #[derive(Debug)]
 pub struct Module {
-    /// Its path, with the crate's name in front: `hypervisor::vm::life`.
+    /// The module's path, with the crate's name in front: `hypervisor::vm::life`.
     pub path: String,
     pub file: PathBuf,
-    /// Whether others than its parent can name it.
+    /// Whether modules other than its parent can name it.
     pub is_public: bool,
     pub parent: Option<usize>,
     pub children: BTreeMap<String, usize>,
-    /// What `use` declarations call by a name here.
+    /// The names that `use` declarations introduce here.
     pub aliases: BTreeMap<String, Mention>,
-    /// What `use` declarations take over whole.
+    /// The modules that `use` declarations import whole.
     pub globs: Vec<Mention>,
-    /// Lines of globs that are handed on to others.
+    /// The lines of globs that are re-exported.
     pub public_globs: Vec<usize>,
-    /// Names that are declared here.
+    /// The names that are declared here.
     pub items: BTreeSet<String>,
     /// All paths, those of `use` declarations too.
     pub mentions: Vec<Mention>,
@@ -89,7 +89,7 @@ struct Reader<'a> {
     modules: &'a mut Vec<Module>,
 }
 
-/// What stands before an item.
+/// The attributes and visibility in front of an item.
 #[derive(Default)]
 struct Before {
     is_test: bool,
@@ -103,7 +103,7 @@ impl Reader<'_> {
         &mut self.modules[self.place]
     }
 
-    /// Scans tokens; `is_top` where they are a module's own.
+    /// Scans tokens; `is_top` tells whether they are a module's own.
     fn scan(&mut self, tokens: TokenStream, is_top: bool) {
         let tokens: Vec<_> = tokens.into_iter().collect();
         let mut before = Before::default();
@@ -148,7 +148,7 @@ impl Reader<'_> {
         }
     }
 
-    /// An item that the word begins; where it ends, if it is one that is read as a whole.
+    /// Reads an item that the word begins; returns its end, if it is one that is read as a whole.
     fn item(
         &mut self,
         word: &str,
@@ -228,7 +228,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The file of a child.
+    /// Returns the file of a child.
     fn file_of(&mut self, name: &str) -> PathBuf {
         let file = self.module().file.clone();
         let folder = file.parent().expect("a file is in a folder");
@@ -301,7 +301,7 @@ impl Reader<'_> {
         self.module().aliases.insert(name, mention);
     }
 
-    /// A path of two segments or more that begins here; where to go on.
+    /// Reads a path of two segments or more that begins here; returns where to go on.
     fn path(&mut self, tokens: &[TokenTree], at: usize) -> usize {
         let line = tokens[at].span().start().line;
         let mut segments = vec![tokens[at].to_string()];
@@ -313,14 +313,14 @@ impl Reader<'_> {
             segments.push(name);
             end += 3;
         }
-        // A call of a macro that others export: `crate::info!`, or by its name alone.
+        // A use of a macro that another crate exports: `crate::info!`, or its name alone.
         if segments.len() > 1 || is_punct(tokens, end, '!') {
             self.module().mentions.push(Mention { segments, line });
         }
         end
     }
 
-    /// Notes an `impl` without a trait.
+    /// Records an `impl` without a trait.
     fn inherent_impl(&mut self, tokens: &[TokenTree], at: usize) {
         let mut depth = 0;
         let mut segments = Vec::new();
@@ -358,7 +358,7 @@ fn group(tokens: &[TokenTree], at: usize, delimiter: Delimiter) -> Option<TokenS
     }
 }
 
-/// The attribute at `at`, and where it ends.
+/// Returns the attribute at `at`, and its end.
 fn attribute(tokens: &[TokenTree], at: usize) -> (String, usize) {
     let at = at + 1 + usize::from(is_punct(tokens, at + 1, '!'));
     match tokens.get(at) {
@@ -367,7 +367,7 @@ fn attribute(tokens: &[TokenTree], at: usize) -> (String, usize) {
     }
 }
 
-/// Whether the attribute leaves its item to tests, or to the models of concurrency.
+/// Returns whether the attribute restricts its item to tests, or to the models of concurrency.
 fn is_test(attribute: &str) -> bool {
     let mut words = attribute.split(|c: char| !c.is_alphanumeric() && c != '_');
     words.next() == Some("cfg")
@@ -375,7 +375,7 @@ fn is_test(attribute: &str) -> bool {
         && words.any(|word| matches!(word, "test" | "loom" | "shuttle"))
 }
 
-/// Where an item ends.
+/// Returns the end of an item.
 fn skip_item(tokens: &[TokenTree], at: usize, is_top: bool) -> usize {
     for (end, token) in tokens.iter().enumerate().skip(at) {
         let is_end = match token {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a guest does: its calls, its answers, and everything that it should not.
+//! A guest's steps: its calls, its answers, valid and invalid ones.
 
 use super::script::script;
 use crate::input::Input;
@@ -13,17 +13,18 @@ use optee_proto::rpc::{self, Function};
 use optee_proto::{FunctionId, Return, smc};
 use zerocopy::IntoBytes;
 
-/// Attributes that mean something, each with its neighbours.
+/// Attributes with a meaning, each with its neighbours.
 const ATTRS: [u64; 16] = [
     0, 1, 2, 3, 5, 6, 7, 9, 0xa, 0xb, 4, 8, 0x101, 0x20a, 0x209, 0x1_0005,
 ];
 
-/// A guest, with the calls that wait for it: where the message is, and the registers.
+/// A guest with its waiting calls: the message's address and the registers.
 pub(super) struct Guest<'a> {
     pub(super) vm: &'a Vm,
     hosts: [&'a FakeHost; 2],
     waiting: Vec<(Ipa, [u64; 4])>,
-    /// Buffers that it has tried to register: name, where the first page is, offset into it.
+    /// Buffers that the guest has tried to register: cookie, address of the first page, offset in
+    /// it.
     buffers: Vec<(u64, u64, u64)>,
     live: bool,
 }
@@ -39,11 +40,11 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Has the VM made known to OP-TEE, if there is room and it did not leave too much behind.
+    /// Creates the VM in OP-TEE, if there is room and it has not leaked too much.
     pub(super) fn create(&mut self) -> bool {
         if !self.live && self.vm.mediator.create(&self.vm.host).is_ok() {
             self.live = true;
-            // There may be no page left for that.
+            // There may be no page left for a session.
             let _ = self.vm.plant_session();
         }
         self.live
@@ -67,7 +68,7 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// One step.
+    /// Takes one step.
     pub(super) fn act(&mut self, step: u8, input: &mut Input<'_>) {
         let machine = self.vm.host.machine();
         match step % 32 {
@@ -136,12 +137,12 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Puts a message into some page and makes the call, with something for OP-TEE to do.
+    /// Writes a message into a page and makes the call, with a script for OP-TEE.
     fn send(&mut self, input: &mut Input<'_>, command: Command, session: u32, params: &[Param]) {
         let how = input.byte();
         let at = page(input.below(PAGES));
         self.vm.poke(at, &message(command, session, params));
-        // What a VM without a life leaves would come in its next.
+        // What a VM that does not exist leaves behind would reach its next life.
         if how & 0x80 != 0 && self.live {
             let steps = script(input);
             self.vm.host.machine().script(self.vm.host.vm(), steps);
@@ -198,7 +199,7 @@ impl<'a> Guest<'a> {
         self.send(input, command, session, &params);
     }
 
-    /// Some pages' list in another page; what of it is wrong is up to the input.
+    /// Writes a list of pages into another page; the input decides what is wrong with it.
     fn list(&self, input: &mut Input<'_>, count: u64) -> (Ipa, u64) {
         let first = input.below(PAGES);
         let mut words: Vec<U64> = (0..count.min(64))
@@ -242,7 +243,7 @@ impl<'a> Guest<'a> {
         self.vm.smc(truncate(regs, input.flag()));
     }
 
-    /// Where the guest finds what a call asks for.
+    /// Returns the address of a call's request.
     fn request_at(&self, at: Ipa, regs: [u64; 4]) -> Ipa {
         match smc::unpair(regs[1], regs[2]) {
             0 => {
@@ -253,14 +254,14 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Answers one of the calls that wait: well, or not.
+    /// Answers one of the waiting calls, correctly or not.
     fn answer(&mut self, input: &mut Input<'_>) {
         if self.waiting.is_empty() {
             return;
         }
         let which = input.below(self.waiting.len() as u64) as usize;
         let how = input.byte();
-        // Once in a while an answer comes twice.
+        // Occasionally an answer comes twice.
         let (at, regs) = if how & 0xf0 == 0xf0 {
             self.waiting[which]
         } else {
@@ -292,7 +293,7 @@ impl<'a> Guest<'a> {
         self.note(at, regs);
     }
 
-    /// Does what a request asks for, and writes the answer.
+    /// Executes a request and writes the answer.
     fn command(&self, at: Ipa, well: bool, input: &mut Input<'_>) {
         let request = Kernel::new(&self.vm.host, &self.vm.mediator).read_message(at);
         let mut params = request.params.clone();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What OP-TEE does in a call.
+//! OP-TEE's steps in a call.
 
 use crate::input::Input;
 use mediator::fake::Step;
@@ -9,16 +9,17 @@ use optee_proto::msg::{Attr, Header, Param};
 use optee_proto::rpc::Command;
 use zerocopy::IntoBytes;
 
-/// A few steps.
+/// Generates a few steps.
 pub(super) fn script(input: &mut Input<'_>) -> Vec<Step> {
     match input.below(64) {
-        // More than the mediator puts up with in one go.
+        // More foreign interrupts than the mediator handles in one entry.
         63 => vec![Step::ForeignInterrupt; 70],
         count => (0..count % 6).map(|_| step(input)).collect(),
     }
 }
 
-/// One. Its numbers have 16 bits at most, and so are no secrets by chance.
+/// Generates one step. Its numbers have 16 bits at most, so that they do not equal a secret by
+/// chance.
 fn step(input: &mut Input<'_>) -> Step {
     match input.below(20) {
         0 => Step::ForeignInterrupt,
@@ -38,7 +39,7 @@ fn step(input: &mut Input<'_>) -> Step {
         12 => Step::FreeRpc,
         13 => Step::Raw(
             [
-                // All functions of RPCs, those that there are not too.
+                // All RPC functions, undefined ones too.
                 0xffff_0000 | u64::from(input.byte()),
                 input.below(4),
                 input.half().into(),
@@ -47,7 +48,7 @@ fn step(input: &mut Input<'_>) -> Step {
         ),
         14 => Step::RawCommand(raw(input)),
         15 if input.flag() => Step::Scribble(input.byte()),
-        // The code of one of the applications that guests open sessions to.
+        // The UUID of one of the applications to which guests open sessions.
         15 => {
             let app = Param::new(Attr::VALUE_INPUT, input.below(32), 2, 0);
             Step::Command(Command::LOAD_TA, vec![app])
@@ -70,7 +71,7 @@ fn param(input: &mut Input<'_>) -> Param {
     Param::new(Attr(attr), a, b, input.below(4))
 }
 
-/// A request that is none: too many parameters, or none where there must be some.
+/// Generates an invalid request: too many parameters, or none where some are required.
 fn raw(input: &mut Input<'_>) -> Vec<u8> {
     let header = Header {
         cmd: U32::new(input.below(32) as u32),

@@ -11,7 +11,7 @@ const MIS: u64 = 0x040;
 /// FR: the transmit FIFO is empty.
 const TXFE: u64 = 1 << 7;
 
-/// Where the guest's bytes go: as many as there is room for.
+/// Takes the guest's bytes as far as there is room.
 #[derive(Default)]
 struct Sink {
     room: usize,
@@ -64,7 +64,7 @@ impl Uart {
             0 => u64::from(input.half() % 4096),
             _ => input.below(0x50),
         };
-        // The caller sees to alignment.
+        // The caller ensures alignment.
         let at = at & !(size.bytes() - 1);
         let access = if input.flag() {
             Access::write(at, size, input.double())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The interrupt controller, driven as the hypervisor drives it.
+//! The interrupt controller, driven as the hypervisor does.
 
 use crate::input::Input;
 use postern_base::ids::VcpuIndex;
@@ -9,19 +9,19 @@ use postern_vgic::{
     SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire,
 };
 
-/// VMCR with both groups on and everything let in.
+/// VMCR with both groups enabled and the lowest priority mask.
 const OPEN: u64 = 0xf0 << 24 | 3;
 
-/// What the hardware has of a vCPU.
+/// The hardware state of a vCPU.
 struct Cpu {
     index: VcpuIndex,
-    /// On a pCPU: its list registers are there.
+    /// Whether the vCPU is on a pCPU, with its list registers loaded.
     loaded: bool,
     online: bool,
     lrs: Vec<Lr>,
     eoi_count: u8,
     vmcr: u64,
-    /// The physical timer interrupt is active at its pCPU.
+    /// Whether the physical timer interrupt is active on its pCPU.
     timer_active: bool,
     tdir: bool,
 }
@@ -76,7 +76,7 @@ impl Machine {
         self.kicked(kick);
     }
 
-    /// Who is kicked has something to do, and is on.
+    /// Checks that each kicked vCPU has work and is on.
     fn kicked(&self, kick: VcpuSet) {
         for vcpu in kick.iter() {
             assert!(self.vgic.needs_fill(vcpu), "kicked for nothing");
@@ -152,7 +152,7 @@ impl Machine {
         }
     }
 
-    /// One step of the hardware, a device, a guest or the hypervisor.
+    /// Takes one step of the hardware, a device, a guest or the hypervisor.
     pub(super) fn step(&mut self, input: &mut Input<'_>) {
         let at = input.below(self.cpus.len() as u64) as usize;
         let index = self.cpus[at].index;
@@ -265,7 +265,7 @@ impl Machine {
         }
     }
 
-    /// The guest takes an interrupt out of one of its list registers.
+    /// The guest acknowledges an interrupt in one of its list registers.
     fn acknowledge(&mut self, at: usize, input: &mut Input<'_>) {
         let cpu = &mut self.cpus[at];
         let which = input.below(cpu.lrs.len() as u64) as usize;
@@ -275,7 +275,7 @@ impl Machine {
         }
     }
 
-    /// The guest ends an interrupt, or one that is in no list register.
+    /// The guest ends an interrupt, perhaps one that is in no list register.
     fn end_one(&mut self, at: usize, input: &mut Input<'_>) {
         let cpu = &mut self.cpus[at];
         let which = input.below(cpu.lrs.len() as u64 + 1) as usize;
@@ -303,7 +303,7 @@ impl Machine {
         self.kicked(kick.without(self.cpus[at].index));
     }
 
-    /// Everything off, and a new beginning.
+    /// Switches everything off and starts anew.
     pub(super) fn end(&mut self) {
         for at in 0..self.cpus.len() {
             self.turn_off(at);
