@@ -69,10 +69,18 @@ impl FunctionId {
         (self.0 >> 24 & 0x3f) as u8
     }
 
-    /// The function number within its owner, without the hint bits 16..=23.
+    /// Returns the function within its owner's range: bits 23:0 but the hint. In a fast call bits 23:16 must be zero.
     #[inline]
-    pub const fn number(self) -> u16 {
-        self.0 as u16
+    pub const fn number(self) -> u32 {
+        self.0 & 0xff_ffff & !Self::SVE_HINT
+    }
+}
+
+impl From<FunctionId> for u64 {
+    /// The identifier as x0 carries it.
+    #[inline]
+    fn from(id: FunctionId) -> Self {
+        id.0.into()
     }
 }
 
@@ -253,6 +261,7 @@ mod tests {
         assert_eq!(id.get(), 0x7201_0004);
         assert!(id.is_smc64() && !id.is_fast());
         assert_eq!((id.owner(), id.number()), (50, 4));
+        assert_eq!(FunctionId::new(0x8450_0063).number(), 0x50_0063);
         assert_eq!(id.without_hint().get(), 0x7200_0004);
     }
 

@@ -3,16 +3,10 @@
 
 use crate::machine::machine;
 use crate::smccc;
-
-const VERSION: u64 = 0x8400_0000;
-const CPU_OFF: u64 = 0x8400_0002;
-const CPU_ON: u64 = 0xc400_0003;
-const AFFINITY_INFO: u64 = 0xc400_0004;
-const SYSTEM_OFF: u64 = 0x8400_0008;
-const SYSTEM_RESET: u64 = 0x8400_0009;
-
-/// The answer ALREADY_ON.
-pub const ALREADY_ON: i32 = -4;
+use optee_proto::smc::FunctionId;
+use postern_smccc::psci::{
+    AFFINITY_INFO_64, CPU_OFF, CPU_ON_64, OFF, PsciError, SYSTEM_OFF, SYSTEM_RESET, VERSION,
+};
 
 /// One call by its number, whatever it is. Back: x0, signed.
 pub fn raw(function: u64, arguments: [u64; 3]) -> i64 {
@@ -20,8 +14,9 @@ pub fn raw(function: u64, arguments: [u64; 3]) -> i64 {
     full([function, x1, x2, x3])[0].cast_signed()
 }
 
-fn call(arguments: [u64; 4]) -> i32 {
-    full(arguments)[0] as i32
+fn call(function: FunctionId, arguments: [u64; 3]) -> u64 {
+    let [x1, x2, x3] = arguments;
+    full([function.into(), x1, x2, x3])[0]
 }
 
 fn full(arguments: [u64; 4]) -> [u64; 18] {
@@ -36,41 +31,38 @@ fn full(arguments: [u64; 4]) -> [u64; 18] {
 
 /// The version, major in the upper half.
 pub fn version() -> u32 {
-    call([VERSION, 0, 0, 0]) as u32
+    call(VERSION, [0; 3]) as u32
 }
 
 /// Starts the CPU with this MPIDR affinity.
 ///
 /// # Errors
-/// PSCI's negative code.
-pub fn cpu_on(mpidr: u64, entry: u64, context: u64) -> Result<(), i32> {
-    match call([CPU_ON, mpidr, entry, context]) {
-        0 => Ok(()),
-        error => Err(error),
-    }
+/// PSCI's.
+pub fn cpu_on(mpidr: u64, entry: u64, context: u64) -> Result<(), PsciError> {
+    PsciError::check(call(CPU_ON_64, [mpidr, entry, context]))
 }
 
 /// Whether the CPU is off.
 pub fn is_off(mpidr: u64) -> bool {
-    call([AFFINITY_INFO, mpidr, 0, 0]) == 1
+    call(AFFINITY_INFO_64, [mpidr, 0, 0]) as u32 == OFF
 }
 
 /// Turns this CPU off.
 pub fn cpu_off() -> ! {
-    call([CPU_OFF, 0, 0, 0]);
+    call(CPU_OFF, [0; 3]);
     panic!("CPU_OFF came back");
 }
 
 /// Powers the machine off.
 pub fn system_off() -> ! {
     loop {
-        call([SYSTEM_OFF, 0, 0, 0]);
+        call(SYSTEM_OFF, [0; 3]);
     }
 }
 
 /// Restarts the machine.
 pub fn system_reset() -> ! {
     loop {
-        call([SYSTEM_RESET, 0, 0, 0]);
+        call(SYSTEM_RESET, [0; 3]);
     }
 }

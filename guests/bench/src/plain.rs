@@ -5,6 +5,8 @@ use crate::meter::{self, Meter};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::machine::at_el2;
+use postern_smccc::call::SmcReturn;
+use postern_smccc::{arch, psci};
 
 /// The rounds of each measurement.
 const ROUNDS: usize = 8;
@@ -12,10 +14,6 @@ const ROUNDS: usize = 8;
 /// An unassigned function ID of the vendor-specific hypervisor services (SMCCC owner 6, fast, 64
 /// bits).
 const UNKNOWN: u64 = 0xc600_fe77;
-const PSCI_VERSION: u64 = 0x8400_0000;
-const SMCCC_VERSION: u64 = 0x8000_0000;
-/// SMCCC NOT_SUPPORTED as the result of a 64-bit call.
-const NOT_SUPPORTED: u64 = u64::MAX;
 
 type Call = fn([u64; 8]) -> [u64; 8];
 
@@ -31,12 +29,14 @@ pub fn measure(meter: &Meter) {
     // At EL2 an HVC would be an exception of the program itself.
     if !at_el2() {
         meter.measure("hvc-unknown", ROUNDS, || {
-            sample(meter::hvc, UNKNOWN, |x0| x0 == NOT_SUPPORTED)
+            sample(meter::hvc, UNKNOWN, |x0| {
+                x0 == SmcReturn::NOT_SUPPORTED.words()[0]
+            })
         });
     }
     for (name, id) in [
-        ("psci-version", PSCI_VERSION),
-        ("smccc-version", SMCCC_VERSION),
+        ("psci-version", psci::VERSION.into()),
+        ("smccc-version", arch::VERSION.into()),
     ] {
         meter.measure(name, ROUNDS, || {
             sample(meter::smc, id, |x0| (0x1_0000..0x10_0000).contains(&x0))

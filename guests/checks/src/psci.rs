@@ -8,6 +8,11 @@ use guest_bare::machine::machine;
 use guest_bare::timer::{self, Deadline};
 use guest_bare::timers::{ENABLE, Timer};
 use guest_bare::{cpu, gic, psci};
+use optee_proto::smc::FunctionId;
+use postern_smccc::psci::{
+    AFFINITY_INFO_64, CPU_OFF, CPU_ON_64, CPU_SUSPEND_64, FEATURES, PsciError, SYSTEM_OFF,
+    SYSTEM_RESET, VERSION,
+};
 
 /// The cases of this group.
 pub const CASES: &[Case] = &[
@@ -25,24 +30,16 @@ pub const CASES: &[Case] = &[
 
 const SOON: Duration = Duration::from_secs(20);
 
-const VERSION: u64 = 0x8400_0000;
-const CPU_SUSPEND: u64 = 0xc400_0001;
-const CPU_OFF: u64 = 0x8400_0002;
-const CPU_ON: u64 = 0xc400_0003;
-const AFFINITY_INFO: u64 = 0xc400_0004;
-const SYSTEM_OFF: u64 = 0x8400_0008;
-const SYSTEM_RESET: u64 = 0x8400_0009;
-const FEATURES: u64 = 0x8400_000a;
 /// An unassigned function ID in PSCI's range.
-const NONE: u64 = 0x8400_001f;
+const NONE: FunctionId = FunctionId::new(0x8400_001f);
 
-const NOT_SUPPORTED: i32 = -1;
-const INVALID_PARAMETERS: i32 = -2;
-const ALREADY_ON: i32 = -4;
+const NOT_SUPPORTED: i32 = PsciError::NOT_SUPPORTED.code();
+const INVALID_PARAMETERS: i32 = PsciError::INVALID_PARAMETERS.code();
+const ALREADY_ON: i32 = PsciError::ALREADY_ON.code();
 
 /// Makes a call with a 32-bit result: the upper half of x0 is ignored.
-fn call(function: u64, arguments: [u64; 3]) -> i32 {
-    psci::raw(function, arguments) as i32
+fn call(function: FunctionId, arguments: [u64; 3]) -> i32 {
+    psci::raw(function.into(), arguments) as i32
 }
 
 /// Returns an address at which a CPU could start, though none does.
@@ -58,15 +55,19 @@ fn features() -> Found {
     for function in [
         VERSION,
         CPU_OFF,
-        CPU_ON,
-        AFFINITY_INFO,
+        CPU_ON_64,
+        AFFINITY_INFO_64,
         SYSTEM_OFF,
         SYSTEM_RESET,
         FEATURES,
     ] {
-        same("a feature", call(FEATURES, [function, 0, 0]), 0)?;
+        same("a feature", call(FEATURES, [function.into(), 0, 0]), 0)?;
     }
-    same("no feature", call(FEATURES, [NONE, 0, 0]), NOT_SUPPORTED)
+    same(
+        "no feature",
+        call(FEATURES, [NONE.into(), 0, 0]),
+        NOT_SUPPORTED,
+    )
 }
 
 fn unknown_function() -> Found {
@@ -74,7 +75,7 @@ fn unknown_function() -> Found {
 }
 
 fn affinity_info() -> Found {
-    same("of this CPU", call(AFFINITY_INFO, [0, 0, 0]), 0)?;
+    same("of this CPU", call(AFFINITY_INFO_64, [0, 0, 0]), 0)?;
     ensure(
         Deadline::after(SOON).wait(|| psci::is_off(1)),
         "the other CPU is not off",
@@ -82,18 +83,18 @@ fn affinity_info() -> Found {
 }
 
 fn affinity_info_of_none() -> Found {
-    let found = call(AFFINITY_INFO, [7, 0, 0]);
+    let found = call(AFFINITY_INFO_64, [7, 0, 0]);
     same("of a CPU that is not there", found, INVALID_PARAMETERS)
 }
 
 fn cpu_on_itself() -> Found {
-    same("the answer", call(CPU_ON, [0, entry(), 0]), ALREADY_ON)
+    same("the answer", call(CPU_ON_64, [0, entry(), 0]), ALREADY_ON)
 }
 
 fn cpu_on_none() -> Found {
     same(
         "the answer",
-        call(CPU_ON, [7, entry(), 0]),
+        call(CPU_ON_64, [7, entry(), 0]),
         INVALID_PARAMETERS,
     )
 }
@@ -111,15 +112,15 @@ fn cpu_on_twice() -> Found {
         0,
     );
     let came = Deadline::after(SOON).wait(|| STATE.load(Ordering::Acquire) == 1);
-    let again = call(CPU_ON, [1, entry(), 0]);
-    let info = call(AFFINITY_INFO, [1, 0, 0]);
+    let again = call(CPU_ON_64, [1, entry(), 0]);
+    let info = call(AFFINITY_INFO_64, [1, 0, 0]);
     STATE.store(2, Ordering::Release);
     ensure(
         cpu::join(1, 2 * SOON) && came,
         "the other CPU does not come or go",
     )?;
     same("the answer", again, ALREADY_ON)?;
-    same("AFFINITY_INFO", info, 0)
+    same("AFFINITY_INFO_64", info, 0)
 }
 
 fn cpu_on_and_off() -> Found {
@@ -139,7 +140,7 @@ fn cpu_suspend() -> Found {
     Timer::Virtual.set_compare(at);
     Timer::Virtual.set_control(ENABLE);
     // The power state is standby.
-    let answer = call(CPU_SUSPEND, [0, 0, 0]);
+    let answer = call(CPU_SUSPEND_64, [0, 0, 0]);
     let mut found = None;
     Deadline::after(SOON).wait(|| {
         found = gic::take();

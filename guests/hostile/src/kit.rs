@@ -16,9 +16,7 @@ use guest_bare::tee::{Act, Client, Message, Outcome, PageList, Step, Supplicant,
 use optee_proto::msg::{Attr, Param};
 use optee_proto::smc::CALL_WITH_ARG;
 use optee_proto::{FunctionId, Origin, Return, TeeResult};
-
-/// POSTERN_MEM_RELINQUISH.
-const RELINQUISH: u64 = 0xc600_0010;
+use postern_smccc::vendor::MEM_RELINQUISH;
 
 /// The result of `relinquish` when the pages were given back.
 pub const GONE: i64 = 0;
@@ -33,7 +31,7 @@ pub fn fresh_cookie() -> u64 {
 
 /// Gives pages back to Postern; returns [`GONE`], [`IN_USE`] or another error.
 pub fn relinquish(address: u64, pages: u64) -> i64 {
-    let [x0, ..] = smccc::hvc([RELINQUISH, address, pages, 0, 0, 0, 0, 0]);
+    let [x0, ..] = smccc::hvc([MEM_RELINQUISH.into(), address, pages, 0, 0, 0, 0, 0]);
     x0.cast_signed()
 }
 

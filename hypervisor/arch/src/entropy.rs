@@ -4,10 +4,8 @@
 use super::{id_registers, smc};
 use core::arch::asm;
 use postern_exceptions::decode::SysReg;
+use postern_smccc::trng::{MAX_BITS_64, RND64, VERSION, VERSION_1_0};
 use spin::Once;
-
-const TRNG_VERSION: u64 = 0x8400_0050;
-const TRNG_RND64: u64 = 0xc400_0053;
 
 /// Where true random numbers come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,8 +23,8 @@ static KIND: Once<Kind> = Once::new();
 /// The machine's source: firmware's where it has one.
 pub fn kind() -> Kind {
     *KIND.call_once(|| {
-        let version = smc::call([TRNG_VERSION, 0, 0, 0, 0, 0, 0, 0])[0] as i32;
-        if version >= 0x1_0000 {
+        let version = smc::call([VERSION.into(), 0, 0, 0, 0, 0, 0, 0])[0] as i32;
+        if version >= VERSION_1_0 as i32 {
             Kind::Firmware
         } else if id_registers::read(SysReg::new(3, 0, 0, 6, 0)) >> 60 != 0 {
             Kind::Cpu
@@ -46,7 +44,8 @@ pub fn bits() -> Option<[u64; 3]> {
     match kind() {
         Kind::None => None,
         Kind::Firmware => {
-            let [result, high, middle, low, ..] = smc::call([TRNG_RND64, 192, 0, 0, 0, 0, 0, 0]);
+            let [result, high, middle, low, ..] =
+                smc::call([RND64.into(), MAX_BITS_64, 0, 0, 0, 0, 0, 0]);
             (result == 0).then_some([high, middle, low])
         }
         Kind::Cpu => Some([reseeded()?, reseeded()?, reseeded()?]),

@@ -4,9 +4,7 @@
 use super::{barrier, mmu, smc, stack};
 use alloc::boxed::Box;
 use postern_base::ids::PcpuIndex;
-
-const CPU_ON: u64 = 0xc400_0003;
-const SYSTEM_OFF: u64 = 0x8400_0008;
+use postern_smccc::psci::{CPU_ON_64, PsciError, SYSTEM_OFF};
 
 /// What `entry.S` reads on a starting pCPU with its MMU off.
 #[repr(C, align(64))]
@@ -24,8 +22,8 @@ unsafe extern "C" {
 /// Starts the pCPU with this MPIDR affinity; it runs the image's `boot_secondary`.
 ///
 /// # Errors
-/// PSCI's negative code.
-pub fn start_pcpu(mpidr: u64, pcpu: PcpuIndex) -> Result<(), i32> {
+/// The firmware's.
+pub fn start_pcpu(mpidr: u64, pcpu: PcpuIndex) -> Result<(), PsciError> {
     let start = Box::leak(Box::new(SecondaryStart {
         stack_top: stack::top(pcpu),
         root_table: mmu::root(),
@@ -35,23 +33,21 @@ pub fn start_pcpu(mpidr: u64, pcpu: PcpuIndex) -> Result<(), i32> {
     mmu::clean_to_memory(address, size_of::<SecondaryStart>() as u64);
     barrier::dsb();
     let entry = secondary_entry as *const () as u64;
-    match smc::call([CPU_ON, mpidr, entry, address, 0, 0, 0, 0])[0] as i32 {
-        0 => Ok(()),
-        error => Err(error),
-    }
+    let [x0, ..] = smc::call([CPU_ON_64.into(), mpidr, entry, address, 0, 0, 0, 0]);
+    PsciError::check(x0)
 }
 
 /// Has firmware power the machine off. Returns PSCI's negative code where it does not.
 pub fn system_off() -> i32 {
-    smc::call([SYSTEM_OFF, 0, 0, 0, 0, 0, 0, 0])[0] as i32
+    smc::call([SYSTEM_OFF.into(), 0, 0, 0, 0, 0, 0, 0])[0] as i32
 }
 
 /// Powers off from a place where the conduit may be HVC and Postern is not at EL2.
 pub fn off_from_wrong_level(conduit_is_hvc: bool) -> ! {
     if conduit_is_hvc {
-        smc::call_hvc(SYSTEM_OFF);
+        smc::call_hvc(SYSTEM_OFF.into());
     } else {
-        smc::call([SYSTEM_OFF, 0, 0, 0, 0, 0, 0, 0]);
+        smc::call([SYSTEM_OFF.into(), 0, 0, 0, 0, 0, 0, 0]);
     }
     loop {
         barrier::wait_for_interrupt();

@@ -7,7 +7,6 @@ use crate::irq::sections;
 use crate::lifecycle::orders;
 use crate::sched::masked::Cause;
 use crate::sched::queues::Wanted;
-use crate::services::call::{Call, FunctionId, NOT_SUPPORTED, Returned};
 use crate::services::{discovery, memory, psci, smccc, trng};
 use crate::tee::host::VmHost;
 use crate::vm::instance::{Oddity, VcpuRef};
@@ -15,28 +14,28 @@ use crate::vm::life::Event;
 use crate::vm::{queues, switch};
 use mediator::Mediator;
 use mediator::addr::Ipa;
+use optee_proto::smc::{FunctionId, Return};
 use postern_arch::vcpu_context::CallFrame;
 use postern_arch::{entropy, smc};
 use postern_base::ids::VcpuIndex;
+use postern_smccc::call::{Call, SmcReturn};
+use postern_smccc::vendor;
 
 /// Answers the call in `frame`.
 #[inline]
 pub fn dispatch(frame: &mut CallFrame, running: VcpuRef) {
-    if Mediator::owns(optee_proto::FunctionId::from_x0(frame.x[0])) {
+    if Mediator::owns(FunctionId::from_x0(frame.x[0])) {
         tee(frame, running);
     } else {
         dispatch_local(frame, running);
     }
 }
 
-/// SMCCC: no such function.
-const UNKNOWN_FUNCTION: u64 = 0xffff_ffff;
-
 /// Answers a call to the trusted OS or a trusted application.
 #[inline]
 fn tee(frame: &mut CallFrame, running: VcpuRef) {
     let Some(mediator) = running.vm.mediator() else {
-        frame.x[..4].copy_from_slice(&[UNKNOWN_FUNCTION, 0, 0, 0]);
+        frame.x[..4].copy_from_slice(&[Return::UNKNOWN_FUNCTION.get(), 0, 0, 0]);
         return;
     };
     let answer = mediator.smc(&VmHost { vm: running.vm }, &frame.x);
@@ -46,29 +45,29 @@ fn tee(frame: &mut CallFrame, running: VcpuRef) {
 // Its own, so that the way to the TEE need not keep what this needs.
 #[inline(never)]
 fn dispatch_local(frame: &mut CallFrame, running: VcpuRef) {
-    let function = FunctionId::from_x0(frame.x[0]);
     let call = Call::new(&frame.x);
+    let function = call.function();
     let answer = if psci::owns(function) {
         match power(&call, running) {
             Some(answer) => answer,
             // It does not come back.
             None => return,
         }
-    } else if function == memory::RELINQUISH {
+    } else if function == vendor::MEM_RELINQUISH {
         relinquish(&call, running)
     } else if smccc::owns(function) {
         match smccc::decide(&call, host_cpu::workarounds()) {
             smccc::Action::Return(answer) => answer,
             smccc::Action::Forward(id) => {
-                smc::call([u64::from(id.get()), 0, 0, 0, 0, 0, 0, 0]);
-                [0; 4]
+                smc::call([id.into(), 0, 0, 0, 0, 0, 0, 0]);
+                SmcReturn::SUCCESS
             }
         }
     } else if trng::owns(function) {
         if entropy::is_available() {
             trng::answer(&call, &mut MachineEntropy)
         } else {
-            NOT_SUPPORTED
+            SmcReturn::NOT_SUPPORTED
         }
     } else {
         // Asking what there is is no oddity.
@@ -76,13 +75,13 @@ fn dispatch_local(frame: &mut CallFrame, running: VcpuRef) {
             let vm = running.vm;
             vm.log(Level::Warn, format_args!("unknown call {function:?}"));
         }
-        NOT_SUPPORTED
+        SmcReturn::NOT_SUPPORTED
     };
-    frame.x[..4].copy_from_slice(&answer);
+    frame.x[..4].copy_from_slice(&answer.words());
 }
 
 #[inline(never)]
-fn relinquish(call: &Call, running: VcpuRef) -> Returned {
+fn relinquish(call: &Call, running: VcpuRef) -> SmcReturn {
     let vm = running.vm;
     let answer = match memory::range(call) {
         Ok(range) => sections::lengthy(Cause::Call, || {
@@ -94,7 +93,7 @@ fn relinquish(call: &Call, running: VcpuRef) -> Returned {
     answer.returned()
 }
 
-fn power(call: &Call, running: VcpuRef) -> Option<Returned> {
+fn power(call: &Call, running: VcpuRef) -> Option<SmcReturn> {
     psci::carry_out(psci::decide(call, running.vm), &running)
 }
 

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the CPU and the firmware below tell guests of themselves.
 
-use crate::services::call::FunctionId;
-use crate::services::smccc::{self, Workaround, Workarounds};
+use crate::services::smccc::{Workaround, Workarounds};
+use optee_proto::smc::FunctionId;
 use postern_arch::{id_registers, smc};
 use postern_exceptions::ids::IdValues;
+use postern_smccc::arch;
 use spin::Once;
 
 static IDS: Once<IdValues> = Once::new();
 static WORKAROUNDS: Once<Workarounds> = Once::new();
-
-/// SMCCC_ARCH_FEATURES.
-const ARCH_FEATURES: u64 = 0x8000_0001;
 
 /// Returns what guests read in ID registers.
 pub fn id_values() -> &'static IdValues {
@@ -22,13 +20,13 @@ pub fn id_values() -> &'static IdValues {
 pub fn workarounds() -> &'static Workarounds {
     WORKAROUNDS.call_once(|| {
         let ask = |id: FunctionId| {
-            let answer = smc::call([ARCH_FEATURES, u64::from(id.get()), 0, 0, 0, 0, 0, 0]);
+            let answer = smc::call([arch::FEATURES.into(), id.into(), 0, 0, 0, 0, 0, 0]);
             Workaround::from_features(answer[0] as i32)
         };
         Workarounds {
-            one: ask(smccc::ARCH_WORKAROUND_1),
-            two: ask(smccc::ARCH_WORKAROUND_2),
-            three: ask(smccc::ARCH_WORKAROUND_3),
+            one: ask(arch::WORKAROUND_1),
+            two: ask(arch::WORKAROUND_2),
+            three: ask(arch::WORKAROUND_3),
         }
     })
 }

@@ -5,7 +5,8 @@
 //! expect, so there is nothing to report. Any other function of such a service is odd: nobody calls
 //! it who has asked before.
 
-use super::call::{FunctionId, OwningEntity};
+use optee_proto::smc::FunctionId;
+use postern_smccc::call::OwningEntity;
 
 /// General service queries, which every owning entity has (DEN0028E 6.2): call count, call UID and
 /// revision.
@@ -32,7 +33,7 @@ const PV_TIME_FEATURES: u32 = 0x20;
 pub fn is_query(function: FunctionId) -> bool {
     let number = function.number();
     function.is_fast()
-        && match function.owner() {
+        && match OwningEntity::of(function) {
             OwningEntity::Reserved => false,
             _ if GENERAL_QUERIES.contains(&number) => true,
             OwningEntity::StandardSecure => VERSIONS.contains(&number),
@@ -71,7 +72,21 @@ mod tests {
             (0x8450_0063, false), // bits that must be zero
             (0xc601_0000, false),
         ] {
-            assert_eq!(is_query(FunctionId::new(id)), query, "{id:#x}");
+            assert_eq!(
+                is_query(FunctionId::new(id).without_hint()),
+                query,
+                "{id:#x}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_mediator_has_what_belongs_to_the_tee_and_nothing_else() {
+        let tee = [OwningEntity::TrustedApplication, OwningEntity::TrustedOs];
+        for owner in 0..64 {
+            let function = FunctionId::new(0x8000_0000 | owner << 24);
+            let expected = tee.contains(&OwningEntity::of(function));
+            assert_eq!(mediator::Mediator::owns(function), expected, "{owner}");
         }
     }
 }

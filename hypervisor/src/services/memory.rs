@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Postern's own calls about memory: a guest gives pages back.
 //!
-//! `POSTERN_MEM_RELINQUISH`, 0xc600_0010, a fast SMC64 call in the vendor-specific hypervisor range,
+//! [`MEM_RELINQUISH`](postern_smccc::vendor::MEM_RELINQUISH), a fast SMC64 call in the vendor-specific hypervisor range,
 //! after the model of KVM's. X1 is the first IPA, a multiple of 4 KiB; X2 the number of 4 KiB
 //! pages, 1 to 512; X3 is zero. X0 is then one of [`Answer`]. Pages that were given back are
 //! cleared, and accesses to them are aborts, until the VM starts the next time.
 
-use super::call::{Call, FunctionId, Returned, value};
 use mediator::addr::{Ipa, PAGE_SIZE};
 use postern_base::range::IpaRange;
+use postern_smccc::call::{Call, SmcReturn};
 
-/// The call's identifier.
-pub const RELINQUISH: FunctionId = FunctionId::new(0xc600_0010);
 /// The most pages in one call, so that it takes a bounded time.
 pub const MAX_PAGES: u64 = 512;
 
@@ -32,8 +30,8 @@ pub enum Answer {
 
 impl Answer {
     /// X0 to X3.
-    pub const fn returned(self) -> Returned {
-        value(self as i32)
+    pub const fn returned(self) -> SmcReturn {
+        SmcReturn::error(self as i32)
     }
 }
 
@@ -42,7 +40,7 @@ impl Answer {
 /// # Errors
 /// [`Answer::InvalidParameter`].
 pub fn range(call: &Call) -> Result<IpaRange, Answer> {
-    let [start, pages, reserved] = call.first_three();
+    let [start, pages, reserved] = call.args();
     let start = Ipa::new(start);
     if reserved != 0 || pages == 0 || pages > MAX_PAGES || !start.is_page_aligned() {
         return Err(Answer::InvalidParameter);
@@ -57,9 +55,10 @@ pub fn range(call: &Call) -> Result<IpaRange, Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use postern_smccc::vendor::MEM_RELINQUISH;
 
     fn asked(x1: u64, x2: u64, x3: u64) -> Result<(u64, u64), Answer> {
-        let call = Call::new(&[RELINQUISH.get().into(), x1, x2, x3, 9, 9, 9, 9]);
+        let call = Call::new(&[MEM_RELINQUISH.get().into(), x1, x2, x3, 9, 9, 9, 9]);
         range(&call).map(|range| (range.start.get(), range.bytes))
     }
 
@@ -89,9 +88,9 @@ mod tests {
 
     #[test]
     fn the_function_is_the_hypervisors_own() {
-        assert!(super::super::smccc::owns(RELINQUISH));
+        assert!(super::super::smccc::owns(MEM_RELINQUISH));
         assert_eq!(
-            Answer::Denied.returned(),
+            Answer::Denied.returned().words(),
             [(-2_i64).cast_unsigned(), 0, 0, 0]
         );
     }

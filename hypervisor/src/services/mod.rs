@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The answers to SMCs and HVCs: one file per owner of function ids.
 
-pub mod call;
 pub mod discovery;
 pub mod memory;
 pub mod power;

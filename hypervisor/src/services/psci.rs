@@ -3,41 +3,14 @@
 //!
 //! The guest's PSCI never reaches the firmware: its CPUs are not the machine's.
 
-use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned, value};
 use super::power::{NotOff, Power, PowerState};
 use crate::vm::life::Event;
 use mediator::addr::Ipa;
+use optee_proto::smc::FunctionId;
 use postern_base::ids::VcpuIndex;
-
-const VERSION: FunctionId = FunctionId::new(0x8400_0000);
-const CPU_SUSPEND: FunctionId = FunctionId::new(0x8400_0001);
-const CPU_SUSPEND_64: FunctionId = FunctionId::new(0xc400_0001);
-const CPU_OFF: FunctionId = FunctionId::new(0x8400_0002);
-const CPU_ON: FunctionId = FunctionId::new(0x8400_0003);
-const CPU_ON_64: FunctionId = FunctionId::new(0xc400_0003);
-const AFFINITY_INFO: FunctionId = FunctionId::new(0x8400_0004);
-const AFFINITY_INFO_64: FunctionId = FunctionId::new(0xc400_0004);
-const MIGRATE_INFO_TYPE: FunctionId = FunctionId::new(0x8400_0006);
-const SYSTEM_OFF: FunctionId = FunctionId::new(0x8400_0008);
-const SYSTEM_RESET: FunctionId = FunctionId::new(0x8400_0009);
-const FEATURES: FunctionId = FunctionId::new(0x8400_000a);
-const SYSTEM_RESET2: FunctionId = FunctionId::new(0x8400_0012);
-const SYSTEM_RESET2_64: FunctionId = FunctionId::new(0xc400_0012);
-/// Not PSCI's, but how a guest that knows PSCI finds the rest of SMCCC (DEN0028, discovery).
-const SMCCC_VERSION: FunctionId = FunctionId::new(0x8000_0000);
-
-/// Major 1, minor 1.
-const VERSION_1_1: i32 = 0x1_0001;
-/// MIGRATE_INFO_TYPE: the trusted OS is not bound to a CPU, or there is none.
-const MIGRATION_NOT_REQUIRED: i32 = 2;
-/// The only architectural type of SYSTEM_RESET2.
-const SYSTEM_WARM_RESET: u64 = 0;
-
-const SUCCESS: i32 = 0;
-const INVALID_PARAMETERS: i32 = -2;
-const ALREADY_ON: i32 = -4;
-const ON_PENDING: i32 = -5;
-const INVALID_ADDRESS: i32 = -9;
+use postern_smccc::arch;
+use postern_smccc::call::{Call, OwningEntity, SmcReturn};
+use postern_smccc::psci::*;
 
 /// What PSCI asks of the caller's VM.
 pub trait PowerView {
@@ -52,10 +25,10 @@ pub trait PowerView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Nothing: the guest goes on with this in X0 to X3.
-    Return(Returned),
+    Return(SmcReturn),
     /// Start a vCPU, which [`decide`] has moved from off to pending for the caller: reset its
     /// registers, set these two, make it runnable; then the guest goes on with X0 = 0
-    /// ([`SUCCESS_RETURNED`]).
+    /// ([`SmcReturn::SUCCESS`]).
     TurnOn {
         /// Which.
         vcpu: VcpuIndex,
@@ -67,16 +40,13 @@ pub enum Action {
     /// Stop the calling vCPU; the call does not return.
     TurnOffSelf,
     /// Let the calling vCPU sleep as WFI does; then it goes on with X0 = 0
-    /// ([`SUCCESS_RETURNED`]).
+    /// ([`SmcReturn::SUCCESS`]).
     Suspend,
     /// The whole VM ends.
     SystemOff,
     /// The whole VM wants to start anew.
     SystemReset,
 }
-
-/// What a guest finds in X0 to X3 after [`Action::TurnOn`] or [`Action::Suspend`].
-pub const SUCCESS_RETURNED: Returned = value(SUCCESS);
 
 /// The vCPU that makes a call, and what is done to it and to its VM.
 pub trait Caller {
@@ -94,7 +64,7 @@ pub trait Caller {
 }
 
 /// Does what [`decide`] has said. Returns what the guest goes on with, or `None` where the vCPU does not come back.
-pub fn carry_out(action: Action, caller: &impl Caller) -> Option<Returned> {
+pub fn carry_out(action: Action, caller: &impl Caller) -> Option<SmcReturn> {
     match action {
         Action::Return(answer) => return Some(answer),
         Action::TurnOn {
@@ -103,11 +73,11 @@ pub fn carry_out(action: Action, caller: &impl Caller) -> Option<Returned> {
             context,
         } => {
             caller.turn_on(vcpu, entry, context);
-            return Some(SUCCESS_RETURNED);
+            return Some(SmcReturn::SUCCESS);
         }
         Action::Suspend => {
             caller.suspend();
-            return Some(SUCCESS_RETURNED);
+            return Some(SmcReturn::SUCCESS);
         }
         Action::TurnOffSelf => {}
         Action::SystemOff => caller.happened(Event::GuestOff),
@@ -124,32 +94,32 @@ pub fn carry_out(action: Action, caller: &impl Caller) -> Option<Returned> {
 #[inline]
 pub const fn owns(function: FunctionId) -> bool {
     function.is_fast()
-        && matches!(function.owner(), OwningEntity::StandardSecure)
+        && matches!(OwningEntity::of(function), OwningEntity::StandardSecure)
         && function.number() < 0x20
 }
 
 /// What to do for `call`. A successful CPU_ON has claimed the target's [`Power`] on return.
 pub fn decide(call: &Call, vm: &impl PowerView) -> Action {
-    let args = call.first_three();
+    let args = call.args();
     match call.function() {
-        VERSION => Action::Return(value(VERSION_1_1)),
+        VERSION => Action::Return(SmcReturn::value(VERSION_1_1)),
         CPU_SUSPEND | CPU_SUSPEND_64 => cpu_suspend(args[0], Ipa::new(args[1]), vm),
         CPU_OFF => Action::TurnOffSelf,
         CPU_ON | CPU_ON_64 => cpu_on(args[0], Ipa::new(args[1]), args[2], vm),
         AFFINITY_INFO | AFFINITY_INFO_64 => Action::Return(affinity_info(args[0], args[1], vm)),
-        MIGRATE_INFO_TYPE => Action::Return(value(MIGRATION_NOT_REQUIRED)),
+        MIGRATE_INFO_TYPE => Action::Return(SmcReturn::value(MIGRATION_NOT_REQUIRED)),
         SYSTEM_OFF => Action::SystemOff,
         SYSTEM_RESET => Action::SystemReset,
         SYSTEM_RESET2 | SYSTEM_RESET2_64 => {
             // The type is a 32-bit argument; of those with bit 31 (vendor) there are none.
-            if args[0] & 0xffff_ffff == SYSTEM_WARM_RESET {
+            if args[0] as u32 == SYSTEM_WARM_RESET {
                 Action::SystemReset
             } else {
-                Action::Return(value(INVALID_PARAMETERS))
+                Action::Return(PsciError::INVALID_PARAMETERS.into())
             }
         }
-        FEATURES => Action::Return(features(call.asked())),
-        _ => Action::Return(NOT_SUPPORTED),
+        FEATURES => Action::Return(features(call.queried_function())),
+        _ => Action::Return(SmcReturn::NOT_SUPPORTED),
     }
 }
 
@@ -165,10 +135,10 @@ fn is_entry(entry: Ipa, vm: &impl PowerView) -> bool {
 
 fn cpu_on(affinity: u64, entry: Ipa, context: u64, vm: &impl PowerView) -> Action {
     let Some((vcpu, power)) = target(affinity, vm) else {
-        return Action::Return(value(INVALID_PARAMETERS));
+        return Action::Return(PsciError::INVALID_PARAMETERS.into());
     };
     if !is_entry(entry, vm) {
-        return Action::Return(value(INVALID_ADDRESS));
+        return Action::Return(PsciError::INVALID_ADDRESS.into());
     }
     // Last, because a claim that leads to nothing would have to be undone.
     match power.claim() {
@@ -177,8 +147,8 @@ fn cpu_on(affinity: u64, entry: Ipa, context: u64, vm: &impl PowerView) -> Actio
             entry,
             context,
         },
-        Err(NotOff::AlreadyOn) => Action::Return(value(ALREADY_ON)),
-        Err(NotOff::OnPending) => Action::Return(value(ON_PENDING)),
+        Err(NotOff::AlreadyOn) => Action::Return(PsciError::ALREADY_ON.into()),
+        Err(NotOff::OnPending) => Action::Return(PsciError::ON_PENDING.into()),
     }
 }
 
@@ -190,33 +160,48 @@ fn cpu_suspend(power_state: u64, entry: Ipa, vm: &impl PowerView) -> Action {
     const POWER_DOWN: u64 = 1 << 16;
     // The state is a 32-bit argument of the SMC64 call, too.
     if power_state & RESERVED != 0 {
-        Action::Return(value(INVALID_PARAMETERS))
+        Action::Return(PsciError::INVALID_PARAMETERS.into())
     } else if power_state & POWER_DOWN != 0 && !is_entry(entry, vm) {
-        Action::Return(value(INVALID_ADDRESS))
+        Action::Return(PsciError::INVALID_ADDRESS.into())
     } else {
         Action::Suspend
     }
 }
 
-fn affinity_info(affinity: u64, lowest_level: u64, vm: &impl PowerView) -> Returned {
+fn affinity_info(affinity: u64, lowest_level: u64, vm: &impl PowerView) -> SmcReturn {
     // From PSCI 1.0 on, levels above 0 need not be answered.
     match target(affinity, vm) {
-        Some((_, power)) if lowest_level & 0xffff_ffff == 0 => value(match power.state() {
-            PowerState::On => 0,
-            PowerState::Off => 1,
-            PowerState::OnPending => 2,
-        }),
-        _ => value(INVALID_PARAMETERS),
+        Some((_, power)) if lowest_level & 0xffff_ffff == 0 => {
+            SmcReturn::value(match power.state() {
+                PowerState::On => ON,
+                PowerState::Off => OFF,
+                PowerState::OnPending => ON_PENDING,
+            })
+        }
+        _ => PsciError::INVALID_PARAMETERS.into(),
     }
 }
 
-const fn features(function: FunctionId) -> Returned {
+const fn features(function: FunctionId) -> SmcReturn {
     match function {
+        // SMCCC_VERSION is not PSCI's, but how a guest that knows PSCI finds the rest of SMCCC (DEN0028E, discovery).
         // For CPU_SUSPEND the zero says more: original format, no OS-initiated mode.
-        VERSION | CPU_SUSPEND | CPU_SUSPEND_64 | CPU_OFF | CPU_ON | CPU_ON_64 | AFFINITY_INFO
-        | AFFINITY_INFO_64 | MIGRATE_INFO_TYPE | SYSTEM_OFF | SYSTEM_RESET | FEATURES
-        | SYSTEM_RESET2 | SYSTEM_RESET2_64 | SMCCC_VERSION => value(SUCCESS),
-        _ => NOT_SUPPORTED,
+        VERSION
+        | CPU_SUSPEND
+        | CPU_SUSPEND_64
+        | CPU_OFF
+        | CPU_ON
+        | CPU_ON_64
+        | AFFINITY_INFO
+        | AFFINITY_INFO_64
+        | MIGRATE_INFO_TYPE
+        | SYSTEM_OFF
+        | SYSTEM_RESET
+        | FEATURES
+        | SYSTEM_RESET2
+        | SYSTEM_RESET2_64
+        | arch::VERSION => SmcReturn::SUCCESS,
+        _ => SmcReturn::NOT_SUPPORTED,
     }
 }
 

@@ -1,30 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The calls about calls (DEN0028): which version, which workarounds, and who the hypervisor is.
 
-use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned, value};
-
-const VERSION: FunctionId = FunctionId::new(0x8000_0000);
-const ARCH_FEATURES: FunctionId = FunctionId::new(0x8000_0001);
-/// CVE-2017-5715, branch target injection.
-pub const ARCH_WORKAROUND_1: FunctionId = FunctionId::new(0x8000_8000);
-/// CVE-2018-3639, speculative store bypass: a switch, not an action.
-pub const ARCH_WORKAROUND_2: FunctionId = FunctionId::new(0x8000_7fff);
-/// CVE-2022-23960, branch history injection.
-pub const ARCH_WORKAROUND_3: FunctionId = FunctionId::new(0x8000_3fff);
-const VENDOR_UID: FunctionId = FunctionId::new(0x8600_ff01);
-const VENDOR_REVISION: FunctionId = FunctionId::new(0x8600_ff03);
-
-/// SMCCC 1.3. From 1.2 on, guests may use X4 to X17 for arguments and results, which the trap
-/// handler keeps whole; and FF-A and ARCH_SOC_ID callers start from there. What 1.3 adds is the
-/// SVE hint in the identifier, which [`FunctionId`] masks. What 1.4 adds to ARCH_SOC_ID we do not
-/// have.
-const VERSION_1_3: i32 = 0x1_0003;
+use optee_proto::smc::FunctionId;
+use postern_smccc::arch::{self, FEATURES, VERSION, WORKAROUND_1, WORKAROUND_2, WORKAROUND_3};
+use postern_smccc::call::{Call, OwningEntity, SmcReturn};
+use postern_smccc::vendor;
 
 /// ec02dbaa-1aed-4cab-9a1a-4b0c77351e70, this hypervisor's alone, in the order of a UID call:
 /// the first byte is the lowest of W0.
-const POSTERN_UUID: Returned = [0xaadb_02ec, 0xab4c_ed1a, 0x0c4b_1a9a, 0x701e_3577];
-/// Of our own calls: major 0 and minor 2. Minor 2 has [`super::memory::RELINQUISH`].
-const POSTERN_REVISION: Returned = [0, 2, 0, 0];
+const POSTERN_UUID: SmcReturn =
+    SmcReturn::new([0xaadb_02ec, 0xab4c_ed1a, 0x0c4b_1a9a, 0x701e_3577]);
+/// Of our own calls: major 0 and minor 2. Minor 2 has [`vendor::MEM_RELINQUISH`].
+const POSTERN_REVISION: SmcReturn = SmcReturn::new([0, 2, 0, 0]);
 
 /// What the firmware says of one workaround.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,17 +30,17 @@ impl Workaround {
     /// versions of workaround 2 answered for 1.)
     pub const fn from_features(w0: i32) -> Self {
         match w0 {
-            0 => Self::Required,
-            1 | -2 => Self::NotRequired,
+            arch::SUCCESS => Self::Required,
+            1 | arch::NOT_REQUIRED => Self::NotRequired,
             _ => Self::Unavailable,
         }
     }
 
-    const fn features(self) -> Returned {
+    const fn features(self) -> SmcReturn {
         match self {
-            Self::Unavailable => NOT_SUPPORTED,
-            Self::Required => value(0),
-            Self::NotRequired => value(1),
+            Self::Unavailable => SmcReturn::NOT_SUPPORTED,
+            Self::Required => SmcReturn::value(0),
+            Self::NotRequired => SmcReturn::value(1),
         }
     }
 }
@@ -61,11 +48,11 @@ impl Workaround {
 /// What the firmware says of all workarounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workarounds {
-    /// [`ARCH_WORKAROUND_1`].
+    /// [`WORKAROUND_1`].
     pub one: Workaround,
-    /// [`ARCH_WORKAROUND_2`].
+    /// [`WORKAROUND_2`].
     pub two: Workaround,
-    /// [`ARCH_WORKAROUND_3`].
+    /// [`WORKAROUND_3`].
     pub three: Workaround,
 }
 
@@ -73,7 +60,7 @@ pub struct Workarounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Nothing: the guest goes on with this in X0 to X3.
-    Return(Returned),
+    Return(SmcReturn),
     /// Make this call, which has no arguments, to the firmware; then the guest goes on with
     /// zero in X0 to X3.
     Forward(FunctionId),
@@ -85,7 +72,7 @@ pub enum Action {
 pub const fn owns(function: FunctionId) -> bool {
     function.is_fast()
         && matches!(
-            function.owner(),
+            OwningEntity::of(function),
             OwningEntity::Arch | OwningEntity::VendorHypervisor
         )
 }
@@ -93,25 +80,28 @@ pub const fn owns(function: FunctionId) -> bool {
 /// What to do for `call`.
 pub const fn decide(call: &Call, firmware: &Workarounds) -> Action {
     match call.function() {
-        VERSION => Action::Return(value(VERSION_1_3)),
-        ARCH_FEATURES => Action::Return(arch_features(call.asked(), firmware)),
-        ARCH_WORKAROUND_1 => workaround(ARCH_WORKAROUND_1, firmware.one),
-        ARCH_WORKAROUND_2 => workaround(ARCH_WORKAROUND_2, always_on(firmware.two)),
-        ARCH_WORKAROUND_3 => workaround(ARCH_WORKAROUND_3, firmware.three),
-        VENDOR_UID => Action::Return(POSTERN_UUID),
-        VENDOR_REVISION => Action::Return(POSTERN_REVISION),
+        // From 1.2 on, guests may use X4 to X17 for arguments and results, which the trap handler keeps whole; and callers of
+        // FF-A and ARCH_SOC_ID start from there. What 1.3 adds is the SVE hint in the identifier, which `Call` drops. What
+        // 1.4 adds to ARCH_SOC_ID we do not have.
+        VERSION => Action::Return(SmcReturn::value(arch::VERSION_1_3)),
+        FEATURES => Action::Return(arch_features(call.queried_function(), firmware)),
+        WORKAROUND_1 => workaround(WORKAROUND_1, firmware.one),
+        WORKAROUND_2 => workaround(WORKAROUND_2, always_on(firmware.two)),
+        WORKAROUND_3 => workaround(WORKAROUND_3, firmware.three),
+        vendor::UID => Action::Return(POSTERN_UUID),
+        vendor::REVISION => Action::Return(POSTERN_REVISION),
         // ARCH_SOC_ID too: the machine is not the guest's to know.
-        _ => Action::Return(NOT_SUPPORTED),
+        _ => Action::Return(SmcReturn::NOT_SUPPORTED),
     }
 }
 
-const fn arch_features(function: FunctionId, firmware: &Workarounds) -> Returned {
+const fn arch_features(function: FunctionId, firmware: &Workarounds) -> SmcReturn {
     match function {
-        VERSION | ARCH_FEATURES => value(0),
-        ARCH_WORKAROUND_1 => firmware.one.features(),
-        ARCH_WORKAROUND_2 => always_on(firmware.two).features(),
-        ARCH_WORKAROUND_3 => firmware.three.features(),
-        _ => NOT_SUPPORTED,
+        VERSION | FEATURES => SmcReturn::value(0),
+        WORKAROUND_1 => firmware.one.features(),
+        WORKAROUND_2 => always_on(firmware.two).features(),
+        WORKAROUND_3 => firmware.three.features(),
+        _ => SmcReturn::NOT_SUPPORTED,
     }
 }
 
@@ -127,9 +117,9 @@ const fn always_on(two: Workaround) -> Workaround {
 
 const fn workaround(function: FunctionId, firmware: Workaround) -> Action {
     match firmware {
-        Workaround::Unavailable => Action::Return(NOT_SUPPORTED),
+        Workaround::Unavailable => Action::Return(SmcReturn::NOT_SUPPORTED),
         Workaround::Required => Action::Forward(function),
-        Workaround::NotRequired => Action::Return(value(0)),
+        Workaround::NotRequired => Action::Return(SmcReturn::value(0)),
     }
 }
 
@@ -142,7 +132,7 @@ mod tests {
     }
 
     fn returns(x0: i64) -> Action {
-        Action::Return([x0 as u64, 0, 0, 0])
+        Action::Return(SmcReturn::new([x0 as u64, 0, 0, 0]))
     }
 
     #[test]
@@ -166,7 +156,10 @@ mod tests {
         ] {
             assert_eq!(call(function, x1, &none), returns(x0), "{function:#x}");
         }
-        assert_eq!(call(0x8600_ff03, 0, &none), Action::Return([0, 2, 0, 0]));
+        assert_eq!(
+            call(0x8600_ff03, 0, &none),
+            Action::Return(SmcReturn::new([0, 2, 0, 0]))
+        );
     }
 
     #[test]
@@ -174,6 +167,7 @@ mod tests {
         let Action::Return(words) = call(0x8600_ff01, 0, &Workarounds::default()) else {
             panic!("no answer");
         };
+        let words = words.words();
         let bytes: Vec<u8> = words
             .iter()
             .flat_map(|&word| u32::try_from(word).unwrap().to_le_bytes())
@@ -188,7 +182,7 @@ mod tests {
     fn workarounds() {
         for (w0, features, action) in [
             (-1, -1, returns(-1)),
-            (0, 0, Action::Forward(ARCH_WORKAROUND_1)),
+            (0, 0, Action::Forward(WORKAROUND_1)),
             (1, 1, returns(0)),
             (-2, 1, returns(0)),
         ] {
@@ -205,10 +199,7 @@ mod tests {
             two: Workaround::Required,
             three: Workaround::Required,
         };
-        assert_eq!(
-            call(0x8000_3fff, 0, &all),
-            Action::Forward(ARCH_WORKAROUND_3)
-        );
+        assert_eq!(call(0x8000_3fff, 0, &all), Action::Forward(WORKAROUND_3));
         // The switch is out of the guests' reach.
         assert_eq!(call(0x8000_0001, 0x8000_7fff, &all), returns(1));
         assert_eq!(call(0x8000_7fff, 0, &all), returns(0));

@@ -1,21 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The firmware interface to true random numbers, version 1.0 (DEN0098).
 
-use super::call::{Call, FunctionId, NOT_SUPPORTED, OwningEntity, Returned, value};
-
-const VERSION: FunctionId = FunctionId::new(0x8400_0050);
-const FEATURES: FunctionId = FunctionId::new(0x8400_0051);
-const GET_UUID: FunctionId = FunctionId::new(0x8400_0052);
-const RND32: FunctionId = FunctionId::new(0x8400_0053);
-const RND64: FunctionId = FunctionId::new(0xc400_0053);
-
-/// Major 1, minor 0.
-const VERSION_1_0: i32 = 0x1_0000;
-const INVALID_PARAMETERS: i32 = -2;
-const NO_ENTROPY: i32 = -3;
+use optee_proto::smc::FunctionId;
+use postern_smccc::call::{Call, OwningEntity, SmcReturn};
+use postern_smccc::trng::*;
 
 /// 4dd26f64-d043-483c-8b77-734b78ff88fb: this source, in the order of a UID call.
-const SOURCE_UUID: Returned = [0x646f_d24d, 0x3c48_43d0, 0x4b73_778b, 0xfb88_ff78];
+const SOURCE_UUID: SmcReturn = SmcReturn::new([0x646f_d24d, 0x3c48_43d0, 0x4b73_778b, 0xfb88_ff78]);
 
 /// Where random numbers come from.
 pub trait Entropy {
@@ -28,36 +19,36 @@ pub trait Entropy {
 #[inline]
 pub const fn owns(function: FunctionId) -> bool {
     function.is_fast()
-        && matches!(function.owner(), OwningEntity::StandardSecure)
+        && matches!(OwningEntity::of(function), OwningEntity::StandardSecure)
         && matches!(function.number(), 0x50..=0x5f)
 }
 
-/// The answer to `call`. Where there is no source at all, answer NOT_SUPPORTED instead of
+/// The answer to `call`. Where there is no source at all, answer SmcReturn::NOT_SUPPORTED instead of
 /// calling this, so that guests do not wait for one.
-pub fn answer(call: &Call, source: &mut impl Entropy) -> Returned {
+pub fn answer(call: &Call, source: &mut impl Entropy) -> SmcReturn {
     match call.function() {
-        VERSION => value(VERSION_1_0),
-        FEATURES => match call.asked() {
-            VERSION | FEATURES | GET_UUID | RND32 | RND64 => value(0),
-            _ => NOT_SUPPORTED,
+        VERSION => SmcReturn::value(VERSION_1_0),
+        FEATURES => match call.queried_function() {
+            VERSION | FEATURES | GET_UUID | RND32 | RND64 => SmcReturn::SUCCESS,
+            _ => SmcReturn::NOT_SUPPORTED,
         },
         GET_UUID => SOURCE_UUID,
-        RND32 => random(call.first_three()[0], 32, source),
-        RND64 => random(call.first_three()[0], 64, source),
-        _ => NOT_SUPPORTED,
+        RND32 => random(call.args()[0], 32, source),
+        RND64 => random(call.args()[0], 64, source),
+        _ => SmcReturn::NOT_SUPPORTED,
     }
 }
 
 /// `wanted` bits, the lowest in the low bits of the third result, the next above them in the
 /// second, then in the first; bits not asked for are zero.
-fn random(wanted: u64, width: u32, source: &mut impl Entropy) -> Returned {
+fn random(wanted: u64, width: u32, source: &mut impl Entropy) -> SmcReturn {
     if wanted == 0 || wanted > 3 * u64::from(width) {
-        return value(INVALID_PARAMETERS);
+        return SmcReturn::error(INVALID_PARAMETERS);
     }
     let Some(bits) = source.bits() else {
-        return value(NO_ENTROPY);
+        return SmcReturn::error(NO_ENTROPY);
     };
-    let mut returned = value(0);
+    let mut returned = [0; 4];
     let mut left = wanted as u32;
     for (place, word) in returned[1..].iter_mut().rev().zip(bits) {
         let count = left.min(width);
@@ -66,7 +57,7 @@ fn random(wanted: u64, width: u32, source: &mut impl Entropy) -> Returned {
         }
         left -= count;
     }
-    returned
+    SmcReturn::new(returned)
 }
 
 #[cfg(test)]
@@ -94,7 +85,10 @@ mod tests {
     #[test]
     fn what_linux_probes() {
         // VERSION of at least 1.0, and RND64 among the features.
-        assert_eq!(answer(&call(0x8400_0050, 0), &mut Empty)[0], 0x1_0000);
+        assert_eq!(
+            answer(&call(0x8400_0050, 0), &mut Empty).words()[0],
+            0x1_0000
+        );
         for (id, x0) in [
             (0x8400_0053, 0),
             (0xc400_0053, 0),
@@ -103,10 +97,14 @@ mod tests {
             (0x8400_0054, u64::MAX),
             (0x8400_0000, u64::MAX),
         ] {
-            assert_eq!(answer(&call(0x8400_0051, id), &mut Empty)[0], x0, "{id:#x}");
+            assert_eq!(
+                answer(&call(0x8400_0051, id), &mut Empty).words()[0],
+                x0,
+                "{id:#x}"
+            );
         }
         for id in [0x8400_0054, 0x8400_005f, 0xc400_0050, 0xc400_0052] {
-            assert_eq!(answer(&call(id, 0), &mut Full), NOT_SUPPORTED);
+            assert_eq!(answer(&call(id, 0), &mut Full), SmcReturn::NOT_SUPPORTED);
         }
     }
 
@@ -114,7 +112,8 @@ mod tests {
     fn exactly_as_many_bits_as_asked_for() {
         for (function, most) in [(0x8400_0053, 96), (0xc400_0053, 192)] {
             for wanted in 1..=most {
-                let [status, high, middle, low] = answer(&call(function, wanted), &mut Full);
+                let [status, high, middle, low] =
+                    answer(&call(function, wanted), &mut Full).words();
                 assert_eq!(status, 0);
                 let ones = high.count_ones() + middle.count_ones() + low.count_ones();
                 assert_eq!(u64::from(ones), wanted);
@@ -128,10 +127,10 @@ mod tests {
             }
             for wanted in [0, most + 1, u64::MAX] {
                 let x0 = answer(&call(function, wanted), &mut Full);
-                assert_eq!(x0, [-2_i64 as u64, 0, 0, 0], "{wanted}");
+                assert_eq!(x0, SmcReturn::error(-2), "{wanted}");
             }
             let x0 = answer(&call(function, most), &mut Empty);
-            assert_eq!(x0, [-3_i64 as u64, 0, 0, 0]);
+            assert_eq!(x0, SmcReturn::error(-3));
         }
     }
 
@@ -145,9 +144,12 @@ mod tests {
         }
         assert_eq!(
             answer(&call(0xc400_0053, 192), &mut Numbered),
-            [0, 0xc_0000_0003, 0xb_0000_0002, 0xa_0000_0001]
+            SmcReturn::new([0, 0xc_0000_0003, 0xb_0000_0002, 0xa_0000_0001])
         );
-        assert_eq!(answer(&call(0x8400_0053, 96), &mut Numbered), [0, 3, 2, 1]);
+        assert_eq!(
+            answer(&call(0x8400_0053, 96), &mut Numbered),
+            SmcReturn::new([0, 3, 2, 1])
+        );
     }
 
     #[test]

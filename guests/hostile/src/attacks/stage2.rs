@@ -16,6 +16,7 @@ use guest_bare::tee::{Message, PageList, Step, apps};
 use optee_proto::msg::login;
 use optee_proto::smc::CALL_WITH_ARG;
 use optee_proto::{Return, TeeResult};
+use postern_smccc::vendor::MEM_RELINQUISH;
 use spin::Mutex;
 
 /// The attacks, in the order of the plan.
@@ -87,7 +88,7 @@ fn give_pinned_back(kit: &Kit) -> Verdict {
             same(bad.what, &relinquish(bad.address, 1), &INVALID)?;
             refused += 1;
         }
-        let [x0, ..] = smccc::hvc([0xc600_0010, start, 1, 1, 0, 0, 0, 0]);
+        let [x0, ..] = smccc::hvc([MEM_RELINQUISH.into(), start, 1, 1, 0, 0, 0, 0]);
         same("x3 = 1", &x0.cast_signed(), &INVALID)?;
         let got = kit.sum(session, cookie, 0, 8);
         holds(got.is_success(), &format!("use it: {got:?}"))?;

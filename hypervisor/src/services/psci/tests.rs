@@ -33,7 +33,7 @@ impl PowerView for Vm {
 const ENTRY: u64 = 0x1_0000_8000;
 
 fn returns(x0: i64) -> Action {
-    Action::Return([x0 as u64, 0, 0, 0])
+    Action::Return(SmcReturn::new([x0 as u64, 0, 0, 0]))
 }
 
 #[test]
@@ -217,7 +217,7 @@ struct Two {
     then: RefCell<Vec<Then>>,
     /// What the second vCPU calls, once.
     second: Cell<Option<Action>>,
-    returned: RefCell<Vec<Option<Returned>>>,
+    returned: RefCell<Vec<Option<SmcReturn>>>,
     left: RefCell<Vec<&'static str>>,
 }
 

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The crates, by the files of their roots.
-const CRATES: [(&str, &str); 14] = [
+const CRATES: [(&str, &str); 15] = [
     ("optee_proto", "optee-proto/src/lib.rs"),
     ("mediator", "mediator/src/lib.rs"),
     ("postern_arch", "hypervisor/arch/src/lib.rs"),
@@ -30,6 +30,7 @@ const CRATES: [(&str, &str); 14] = [
     ("postern_flat_tree", "hypervisor/flat-tree/src/lib.rs"),
     ("postern_guest_tree", "hypervisor/guest-tree/src/lib.rs"),
     ("postern_monitor", "hypervisor/monitor/src/lib.rs"),
+    ("postern_smccc", "hypervisor/smccc/src/lib.rs"),
     ("postern_stage2", "hypervisor/stage2/src/lib.rs"),
     ("postern_vgic", "hypervisor/vgic/src/lib.rs"),
     ("hypervisor", "hypervisor/src/lib.rs"),
