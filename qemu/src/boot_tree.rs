@@ -138,7 +138,6 @@ pub fn for_hypervisor(
 ) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
     let chosen = chosen(&mut tree);
-    set(chosen, "bootargs", system.hypervisor.cmdline.as_str());
     set(chosen, "#address-cells", 2_u32);
     set(chosen, "#size-cells", 2_u32);
     if system.machine.when_all_off == WhenAllOff::Stay {

@@ -39,9 +39,6 @@ pub struct System {
     /// The machine.
     #[serde(default)]
     pub machine: Machine,
-    /// The hypervisor's own settings.
-    #[serde(default)]
-    pub hypervisor: Hypervisor,
     /// The VMs, in the order of their console channels.
     #[serde(rename = "vm", default)]
     pub vms: Vec<Vm>,
@@ -93,14 +90,6 @@ impl Default for Machine {
             when_all_off: WhenAllOff::default(),
         }
     }
-}
-
-/// The `[hypervisor]` table: the hypervisor's own settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Hypervisor {
-    /// The hypervisor's command line, `/chosen/bootargs` in the boot tree.
-    pub cmdline: String,
 }
 
 /// A `[[vm]]` table: one VM.

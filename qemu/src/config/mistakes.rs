@@ -4,6 +4,10 @@
 
 /// The parser's words, and their replacements; all that fit are applied in this order.
 const WORDS: [(&str, &str); 15] = [
+    (
+        "unknown field `hypervisor`",
+        "[hypervisor] with its `cmdline` is gone, since Postern has no options: remove it",
+    ),
     ("unknown field", "unknown key"),
     ("missing field", "missing key"),
     ("unknown variant", "unknown value"),
@@ -42,10 +46,6 @@ const WORDS: [(&str, &str); 15] = [
         "expected a table, [vm.tee_quota]",
     ),
     ("expected struct Machine", "expected a table, [machine]"),
-    (
-        "expected struct Hypervisor",
-        "expected a table, [hypervisor]",
-    ),
 ];
 
 /// Returns the parser's message, with the excerpt that it shows, in a description's words.

@@ -39,8 +39,6 @@ fn all_keys_parse() {
         cpus = 2
         memory_mib = 2048
         when_all_off = "stay"
-        [hypervisor]
-        cmdline = "log=debug"
         [[vm]]
         name = "left"
         vcpus = 8
@@ -64,7 +62,6 @@ fn all_keys_parse() {
     let system = System::load(&file).unwrap();
     assert_eq!((system.machine.cpus, system.machine.memory_mib), (2, 2048));
     assert_eq!(system.machine.when_all_off, WhenAllOff::Stay);
-    assert_eq!(system.hypervisor.cmdline, "log=debug");
     let [left, right] = &system.vms[..] else {
         panic!("two VMs were described");
     };
@@ -90,6 +87,10 @@ fn invalid_descriptions_name_place_and_fix() {
     let many: String = (0..9).map(|i| format!("[[vm]]\nname=\"v{i}\"\n")).collect();
     let cases: &[(&str, &[&str])] = &[
         ("", &["no [[vm]]"]),
+        (
+            "[hypervisor]\ncmdline = \"\"\n[[vm]]\nname=\"a\"",
+            &["line 1", "`cmdline` is gone", "remove it"],
+        ),
         ("[[vm]]\nvcpus = 2", &["line 1", "missing key `name`"]),
         (
             "[[vm]]\nname = \"a\"\nvcpu = 2",

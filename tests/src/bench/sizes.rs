@@ -66,11 +66,9 @@ fn system(lab: &Lab, guests: u32, memory: u64, calls: u64) -> Result<System> {
              memory = \"{memory}M\"\ntee_quota.calls = {calls}\n"
         );
     }
-    let machine = lab.system("bench.toml")?.machine;
-    Ok(System {
-        machine,
-        ..System::parse(&text)?
-    })
+    let mut system = System::parse(&text)?;
+    system.machine = lab.system("bench.toml")?.machine;
+    Ok(system)
 }
 
 fn ask(session: &mut Session, command: &str) -> Result<Answer> {
