@@ -122,9 +122,3 @@ impl SystemRegisters {
         self.run(self.writer.address())
     }
 }
-
-impl Default for SystemRegisters {
-    fn default() -> Self {
-        Self::new()
-    }
-}

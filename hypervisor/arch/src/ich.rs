@@ -5,8 +5,6 @@
 use super::barrier;
 use aarch64_cpu::registers::*;
 
-/// The most list registers that the architecture knows.
-pub const MAX_LRS: usize = 16;
 /// What a vCPU keeps of the virtual interface while it does not run, besides list registers.
 #[derive(Clone, Copy, Default)]
 pub struct Interface {

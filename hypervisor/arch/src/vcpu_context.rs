@@ -273,12 +273,6 @@ impl Context {
     }
 }
 
-impl Default for Context {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// What a vCPU sees of the machine: the EL2 registers that belong to it and never change.
 #[derive(Clone, Copy)]
 pub struct VcpuEl2Regs {

@@ -210,11 +210,5 @@ impl DebugUnit {
     }
 }
 
-impl Default for DebugUnit {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -109,12 +109,6 @@ impl PhysicalTimer {
     }
 }
 
-impl Default for PhysicalTimer {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

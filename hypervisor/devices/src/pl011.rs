@@ -321,12 +321,6 @@ impl Pl011 {
     }
 }
 
-impl Default for Pl011 {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// A trigger level of IFLS in bytes: 1/8, 1/4, 1/2, 3/4 or 7/8 of the FIFO; the reserved values
 /// count as the last.
 const fn eighths(select: u32) -> usize {

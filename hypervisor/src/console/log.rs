@@ -16,8 +16,6 @@ pub enum Level {
     Warn,
     /// What a user wants to know.
     Info,
-    /// What helps to find a mistake of ours.
-    Debug,
 }
 
 impl fmt::Display for Level {
@@ -26,7 +24,6 @@ impl fmt::Display for Level {
             Self::Error => "error",
             Self::Warn => "warn",
             Self::Info => "info",
-            Self::Debug => "debug",
         })
     }
 }
@@ -108,7 +105,7 @@ mod tests {
             (1_234_567, Level::Warn, "[    1.234567] warn: x"),
             (0, Level::Error, "[    0.000000] error: x"),
             (98_765_000_042, Level::Info, "[98765.000042] info: x"),
-            (1_000_000_000_000, Level::Debug, "[1000000.000000] debug: x"),
+            (1_000_000_000_000, Level::Info, "[1000000.000000] info: x"),
         ] {
             let text = format_args!("{}", 'x');
             let line = LogLine {

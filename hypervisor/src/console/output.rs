@@ -92,8 +92,8 @@ impl log::Log for Sink {
         let level = match record.level() {
             log::Level::Error => Level::Error,
             log::Level::Warn => Level::Warn,
-            log::Level::Info => Level::Info,
-            log::Level::Debug | log::Level::Trace => Level::Debug,
+            // What is below is not logged (`set_max_level`).
+            log::Level::Info | log::Level::Debug | log::Level::Trace => Level::Info,
         };
         log_of(None, level, *record.args());
     }

@@ -77,12 +77,6 @@ impl<const N: usize> Recent<N> {
     }
 }
 
-impl<const N: usize> Default for Recent<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

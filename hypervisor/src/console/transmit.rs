@@ -118,12 +118,6 @@ impl<const N: usize> Owned<N> {
     }
 }
 
-impl<const N: usize> Default for Owned<N> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// The queue, and how far it has gone out.
 pub struct Transmitter {
     queue: Owned<{ 2 * QUEUE }>,
@@ -350,12 +344,6 @@ impl Transmitter {
             }
             core::hint::spin_loop();
         }
-    }
-}
-
-impl Default for Transmitter {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -17,13 +17,6 @@ use postern_base::ids::{
     MAX_PCPUS, MAX_VCPUS, MAX_VCPUS_OF_ALL, MAX_VMS, PcpuIndex, PcpuSet, VcpuId,
 };
 
-/// Where a vCPU was put. If that is another pCPU, it must be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placement {
-    /// The pCPU in whose queue the vCPU waits.
-    pub pcpu: PcpuIndex,
-}
-
 /// Where a vCPU is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -93,21 +86,21 @@ impl Scheduler {
         }
     }
 
-    /// A vCPU that is off is turned on, and may run on the pCPUs of `affinity`, which all exist.
-    /// `None` where it is not off or may run nowhere.
+    /// Turns a vCPU on that is off, and may run on the pCPUs of `affinity`, which all exist. Returns the pCPU in whose queue it
+    /// waits; `None` where it is not off or may run nowhere.
     #[must_use = "another pCPU must be told"]
-    pub fn start(&mut self, id: VcpuId, affinity: PcpuSet) -> Option<Placement> {
+    pub fn start(&mut self, id: VcpuId, affinity: PcpuSet) -> Option<PcpuIndex> {
         match self.vcpu(id).place {
             Place::Off => self.put(id, affinity, None),
             _ => None,
         }
     }
 
-    /// A vCPU that waits goes on, and may run on the pCPUs of `affinity`, which all exist. `None`
-    /// where it does not wait: then there is nothing to do, and if it is just about to wait, it
+    /// Wakes a vCPU that waits, and may run on the pCPUs of `affinity`, which all exist. Returns the pCPU in whose queue it
+    /// waits for its turn; `None` where it was not waiting: then there is nothing to do, and if it is just about to wait, it
     /// will not.
     #[must_use = "another pCPU must be told"]
-    pub fn wake(&mut self, id: VcpuId, affinity: PcpuSet) -> Option<Placement> {
+    pub fn wake(&mut self, id: VcpuId, affinity: PcpuSet) -> Option<PcpuIndex> {
         match &mut self.vcpu(id).place {
             Place::Blocked(last) => {
                 let last = *last;
@@ -136,7 +129,7 @@ impl Scheduler {
         id: VcpuId,
         pcpu: PcpuIndex,
         deadline: Option<u64>,
-    ) -> Option<Placement> {
+    ) -> Option<PcpuIndex> {
         let Place::Running { on, woken } = self.vcpu(id).place else {
             return None;
         };
@@ -155,7 +148,7 @@ impl Scheduler {
     /// The vCPU that runs on `pcpu` makes room for the others, and waits for its next turn: there,
     /// or where it comes sooner.
     #[must_use = "another pCPU must be told"]
-    pub fn requeue(&mut self, id: VcpuId, pcpu: PcpuIndex) -> Option<Placement> {
+    pub fn requeue(&mut self, id: VcpuId, pcpu: PcpuIndex) -> Option<PcpuIndex> {
         let Vcpu { place, affinity } = *self.vcpu(id);
         let Place::Running { on, .. } = place else {
             return None;
@@ -251,7 +244,7 @@ impl Scheduler {
                 break;
             };
             let affinity = self.vcpu(id).affinity;
-            if let Some(Placement { pcpu }) = self.put(id, affinity, Some(pcpu)) {
+            if let Some(pcpu) = self.put(id, affinity, Some(pcpu)) {
                 told = told.with(pcpu);
             }
         }
@@ -268,7 +261,7 @@ impl Scheduler {
 
     /// Queues a vCPU that is in no queue where it has the least to wait for, and of such places
     /// where it was last: its caches may still be warm.
-    fn put(&mut self, id: VcpuId, affinity: PcpuSet, last: Option<PcpuIndex>) -> Option<Placement> {
+    fn put(&mut self, id: VcpuId, affinity: PcpuSet, last: Option<PcpuIndex>) -> Option<PcpuIndex> {
         let pcpu = affinity.iter().min_by_key(|&pcpu| {
             let load = self.pcpus[pcpu.get()].load();
             (self.lost.contains(pcpu), load, Some(pcpu) != last)
@@ -282,7 +275,7 @@ impl Scheduler {
         };
         // A queue has room for every vCPU, and none is in two.
         let _ = self.pcpu(pcpu).queue.push_back(id);
-        Some(Placement { pcpu })
+        Some(pcpu)
     }
 
     /// Takes the longest-waiting vCPU that may run on `thief` from the longest queue that has
@@ -300,12 +293,6 @@ impl Scheduler {
             .max_by_key(|(queue, _)| queue.len())?;
         queue.retain(|&other| other != id);
         Some(id)
-    }
-}
-
-impl Default for Scheduler {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Decisions only, by the numbers of vCPUs. The policy behind them is [`Scheduler`]'s, and a [`Queues`] does what is decided.
 
-use super::policy::{Placement, Scheduler};
+use super::policy::Scheduler;
 use core::cell::Cell;
 use postern_base::ids::{PcpuIndex, PcpuSet, VcpuId};
 
@@ -162,10 +162,10 @@ pub fn start<Q: Queues>(queues: &Q, newcomer: VcpuId, affinity: PcpuSet) {
     placed_on(queues, placed);
 }
 
-pub(super) fn placed_on<Q: Queues>(queues: &Q, placed: Option<Placement>) {
+pub(super) fn placed_on<Q: Queues>(queues: &Q, placed: Option<PcpuIndex>) {
     match placed {
-        Some(Placement { pcpu }) if pcpu == queues.pcpu() => look_at_slice(queues),
-        Some(Placement { pcpu }) => queues.kick(pcpu),
+        Some(pcpu) if pcpu == queues.pcpu() => look_at_slice(queues),
+        Some(pcpu) => queues.kick(pcpu),
         None => {}
     }
 }
@@ -184,6 +184,6 @@ pub fn regained<Q: Queues>(queues: &Q, pcpu: PcpuIndex) {
 
 fn tell<Q: Queues>(queues: &Q, pcpus: PcpuSet) {
     for pcpu in pcpus.iter() {
-        placed_on(queues, Some(Placement { pcpu }));
+        placed_on(queues, Some(pcpu));
     }
 }

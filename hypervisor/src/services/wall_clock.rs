@@ -41,12 +41,6 @@ impl WallClock {
     }
 }
 
-impl Default for WallClock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -98,12 +98,6 @@ enum Stage {
     Ready(Entry),
 }
 
-impl Default for Loader {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Loader {
     /// At the beginning.
     pub const fn new() -> Self {

@@ -188,12 +188,6 @@ pub struct Life {
     has_vcpus: bool,
 }
 
-impl Default for Life {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Life {
     /// Off.
     pub const fn new() -> Self {

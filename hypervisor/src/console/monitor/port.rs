@@ -181,12 +181,6 @@ impl Port {
     }
 }
 
-impl Default for Port {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 /// Sends what a session says by itself.
 fn say(output: &dyn Output, has_echo: bool, echo: &Echo) {
     if !echo.is_empty() {
@@ -217,12 +211,6 @@ impl Answers {
     /// Forgets all.
     pub fn reset(&self) {
         self.bytes.lock().clear();
-    }
-}
-
-impl Default for Answers {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

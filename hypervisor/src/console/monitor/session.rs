@@ -131,9 +131,3 @@ impl Session {
         }
     }
 }
-
-impl Default for Session {
-    fn default() -> Self {
-        Self::new()
-    }
-}

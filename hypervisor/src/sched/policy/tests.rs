@@ -23,8 +23,8 @@ fn set(indices: impl IntoIterator<Item = usize>) -> PcpuSet {
         .fold(PcpuSet::EMPTY, |set, index| set.with(pcpu(index)))
 }
 
-fn at(index: usize) -> Option<Placement> {
-    Some(Placement { pcpu: pcpu(index) })
+fn at(index: usize) -> Option<PcpuIndex> {
+    Some(pcpu(index))
 }
 
 impl Scheduler {
@@ -322,8 +322,8 @@ impl Machine {
         self.affinity[id.vm.get() * MAX_VCPUS + id.vcpu.get()]
     }
 
-    fn placed(&mut self, id: VcpuId, placed: Option<Placement>) {
-        let Some(Placement { pcpu }) = placed else {
+    fn placed(&mut self, id: VcpuId, placed: Option<PcpuIndex>) {
+        let Some(pcpu) = placed else {
             return;
         };
         self.deadlines.remove(&id);
@@ -406,7 +406,7 @@ impl Machine {
     }
 
     /// `id` ran on `pcpu` until now.
-    fn leaves(&mut self, id: VcpuId, pcpu: PcpuIndex, placed: Option<Placement>) {
+    fn leaves(&mut self, id: VcpuId, pcpu: PcpuIndex, placed: Option<PcpuIndex>) {
         self.placed(id, placed);
         if self.running[pcpu.get()].is_none() {
             self.pick(pcpu);

@@ -16,7 +16,7 @@ const STEPS: usize = 400;
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let mut gic = vgic::Machine::new(1 + input.below(4) as usize, 1 + input.below(6) as usize);
-    let mut uart = uart::Uart::default();
+    let mut uart = uart::Uart::new();
     for _ in 0..STEPS {
         if input.is_empty() {
             break;

@@ -26,13 +26,19 @@ impl TxSink for Sink {
 }
 
 /// The device and its two ends.
-#[derive(Default)]
 pub(super) struct Uart {
     device: Pl011,
     sink: Sink,
 }
 
 impl Uart {
+    pub(super) fn new() -> Self {
+        Self {
+            device: Pl011::new(),
+            sink: Sink::default(),
+        }
+    }
+
     pub(super) fn step(&mut self, input: &mut Input<'_>) {
         match input.below(8) {
             0 => self.sink.room = input.byte().into(),
