@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! vCPUs: starting them, and having several do something at once.
 
-use crate::entry::{secondary_address, stack_top};
 use crate::machine::machine;
+use crate::stack;
 use crate::timer::Deadline;
 use crate::{MAX_CPUS, mmu, psci};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
+pub use crate::machine::cpu_index as index;
+
 /// How long another vCPU may take to start, end, or do its part of some work.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+unsafe extern "C" {
+    /// In `entry.S`: where PSCI has a vCPU begin.
+    fn secondary_entry();
+}
 
 /// What a starting vCPU reads. The first two fields are `entry.S`'s.
 #[repr(C, align(64))]
@@ -43,16 +50,6 @@ static STARTS: Starts = Starts(
 /// Whether a vCPU has something to run: from its start to the end of its function.
 static CLAIMED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
-/// The number of this vCPU: affinity level 0 of MPIDR_EL1.
-pub fn index() -> usize {
-    let mpidr: u64;
-    // SAFETY: reading MPIDR has no effect.
-    unsafe {
-        core::arch::asm!("mrs {}, mpidr_el1", out(reg) mpidr, options(nomem, nostack, preserves_flags));
-    }
-    (mpidr & 0xff) as usize
-}
-
 /// How many vCPUs there are.
 pub fn count() -> usize {
     machine().cpus
@@ -79,14 +76,15 @@ pub fn spawn(cpu: usize, run: fn(u64), argument: u64) {
     unsafe {
         slot.write(Start {
             root_table: mmu::root(),
-            stack_top: stack_top(cpu),
+            stack_top: stack::top(cpu),
             cpu,
             run,
             argument,
         });
     }
     mmu::clean(slot as u64, size_of::<Start>() as u64);
-    psci::cpu_on(cpu as u64, secondary_address(), slot as u64).expect("a vCPU that is off starts");
+    psci::cpu_on(cpu as u64, secondary_entry as *const () as u64, slot as u64)
+        .expect("a vCPU that is off starts");
 }
 
 /// Whether a vCPU runs what [`spawn`] gave it.

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! As much of a GICv3 (IHI0069) as polling needs: interrupts stay masked and are asked for.
 
-use crate::cpu;
-use crate::machine::{at_el2, machine};
-use crate::timer;
-use crate::timers::Timer;
+use crate::machine::{at_el2, cpu_index, machine};
+use crate::timers::{self, EL2_INTID, Timer};
 use core::arch::asm;
 
 const GICD_CTLR: u64 = 0;
@@ -22,6 +20,7 @@ const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
 const SGI: u64 = 1;
 /// [`poke`]'s interrupt, as [`take`] gives it.
 pub const POKE: u32 = SGI as u32;
+const VIRTUAL_TIMER: u32 = Timer::Virtual.intid();
 const PHYSICAL_TIMER: u32 = Timer::Physical.intid();
 /// No interrupt is pending.
 const SPURIOUS: u64 = 1020;
@@ -45,7 +44,7 @@ pub fn init() {
 
 /// Turns this vCPU's part on, with the timer's interrupt.
 pub fn init_cpu() {
-    let frame = machine().redistributors + cpu::index() as u64 * REDISTRIBUTOR_BYTES;
+    let frame = machine().redistributors + cpu_index() as u64 * REDISTRIBUTOR_BYTES;
     write(frame + GICR_WAKER, read(frame + GICR_WAKER) & !(1 << 1));
     while read(frame + GICR_WAKER) & 1 << 2 != 0 {
         core::hint::spin_loop();
@@ -55,8 +54,8 @@ pub fn init_cpu() {
     for register in 0..8 {
         write(frame + GICD_IPRIORITYR + register * 4, 0xa0a0_a0a0);
     }
-    let el2 = u32::from(at_el2()) << timer::EL2_INTID;
-    write(frame + GICD_ISENABLER, 1 << timer::INTID | 1 << SGI | el2);
+    let el2 = u32::from(at_el2()) << EL2_INTID;
+    write(frame + GICD_ISENABLER, 1 << VIRTUAL_TIMER | 1 << SGI | el2);
     // SAFETY: the CPU interface's registers. Interrupts are masked, so no handler is needed.
     unsafe {
         asm!(
@@ -88,7 +87,7 @@ pub fn enable_spi(intid: u32) {
     let priority = distributor + GICD_IPRIORITYR + u64::from(intid & !3);
     write(priority, 0xa0a0_a0a0);
     let route = distributor + GICD_IROUTER + u64::from(intid) * 8;
-    write(route, cpu::index() as u32);
+    write(route, cpu_index() as u32);
     write(route + 4, 0);
     write(distributor + GICD_ISENABLER + word, bit);
 }
@@ -104,7 +103,7 @@ pub enum Group {
 
 /// This vCPU's frame for SGIs and PPIs.
 fn own_frame() -> u64 {
-    machine().redistributors + cpu::index() as u64 * REDISTRIBUTOR_BYTES + SGI_BASE
+    machine().redistributors + cpu_index() as u64 * REDISTRIBUTOR_BYTES + SGI_BASE
 }
 
 /// Enables private interrupts of this vCPU, a bit each.
@@ -336,8 +335,8 @@ pub fn end(intid: u32) {
 pub fn drain() {
     while let Some(intid) = take() {
         match intid {
-            timer::INTID => timer::disarm(),
-            timer::EL2_INTID => timer::disarm_el2(),
+            VIRTUAL_TIMER => Timer::Virtual.set_control(0),
+            EL2_INTID => timers::disarm_el2(),
             PHYSICAL_TIMER => Timer::Physical.set_control(0),
             _ => {}
         }

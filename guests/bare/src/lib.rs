@@ -32,6 +32,7 @@ pub mod probe;
 pub mod psci;
 pub mod rtc;
 pub mod smccc;
+mod stack;
 pub mod sysreg;
 pub mod tee;
 pub mod timer;

@@ -84,6 +84,16 @@ pub fn at_el2() -> bool {
     level >> 2 & 3 == 2
 }
 
+/// Returns the number of this vCPU: affinity level 0 of MPIDR_EL1.
+pub fn cpu_index() -> usize {
+    let mpidr: u64;
+    // SAFETY: reading MPIDR has no effect.
+    unsafe {
+        core::arch::asm!("mrs {}, mpidr_el1", out(reg) mpidr, options(nomem, nostack, preserves_flags));
+    }
+    (mpidr & 0xff) as usize
+}
+
 /// Reads the tree at `tree`.
 ///
 /// # Safety

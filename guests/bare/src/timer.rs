@@ -2,11 +2,9 @@
 //! Time: the virtual counter and its timer, which a guest and EL2 both have.
 
 use crate::gic;
+use crate::timers::Timer;
 use core::arch::asm;
 use core::time::Duration;
-
-/// The timer's interrupt: PPI 11.
-pub const INTID: u32 = 27;
 
 /// Ticks of the virtual counter (CNTVCT_EL0).
 #[inline]
@@ -26,28 +24,12 @@ pub fn frequency() -> u64 {
     ticks
 }
 
-/// EL2's own timer's interrupt, which a program at EL2 has: PPI 10. Unlike the others it goes on while the secure
-/// world runs: TF-A switches EL1's timers with the world.
-pub const EL2_INTID: u32 = 26;
-
 /// Has EL2's own timer interrupt at `deadline`, in ticks. For programs at EL2.
 pub fn arm_el2(deadline: u64) {
     // SAFETY: the timer's registers, which EL2 has; no memory depends on them. Interrupts are masked.
     unsafe {
         asm!("msr cnthp_cval_el2, {}", "msr cnthp_ctl_el2, {}", "isb",
             in(reg) deadline, in(reg) 1_u64, options(nostack, preserves_flags));
-    }
-}
-
-/// Stops EL2's own timer. For programs at EL2.
-pub fn disarm_el2() {
-    // SAFETY: as in `arm_el2`.
-    unsafe {
-        asm!(
-            "msr cnthp_ctl_el2, xzr",
-            "isb",
-            options(nostack, preserves_flags)
-        );
     }
 }
 
@@ -72,14 +54,7 @@ pub fn arm(deadline: u64) {
 
 /// Stops this vCPU's timer.
 pub fn disarm() {
-    // SAFETY: as in `arm`.
-    unsafe {
-        asm!(
-            "msr cntv_ctl_el0, xzr",
-            "isb",
-            options(nostack, preserves_flags)
-        );
-    }
+    Timer::Virtual.set_control(0);
 }
 
 /// Lets the timer interrupt the program in so many ticks, 10,000 at most. Back: the ticks from then to the

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! EL1's two timers, register by register (Arm ARM DDI 0487, D11.2).
+//! EL1's two timers, register by register (Arm ARM DDI 0487, D11.2), and the end of EL2's.
 
 use core::arch::asm;
 
@@ -9,6 +9,22 @@ pub const ENABLE: u64 = 1;
 pub const IMASK: u64 = 1 << 1;
 /// CNTx_CTL_EL0.ISTATUS.
 pub const ISTATUS: u64 = 1 << 2;
+
+/// The interrupt of EL2's own timer, which a program at EL2 has: PPI 10. Unlike the others it goes on while the secure
+/// world runs: TF-A switches EL1's timers with the world.
+pub const EL2_INTID: u32 = 26;
+
+/// Stops EL2's own timer. For programs at EL2.
+pub fn disarm_el2() {
+    // SAFETY: the timer's register, which EL2 has; no memory depends on it.
+    unsafe {
+        asm!(
+            "msr cnthp_ctl_el2, xzr",
+            "isb",
+            options(nostack, preserves_flags)
+        );
+    }
+}
 
 /// One of EL1's timers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

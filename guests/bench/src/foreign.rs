@@ -15,7 +15,7 @@ use guest_bare::machine::{at_el2, machine};
 use guest_bare::pages::Pages;
 use guest_bare::tee::message::rmem;
 use guest_bare::tee::{Act, Message, PageList, apps};
-use guest_bare::{PAGE_SIZE, cpu, gic, timer};
+use guest_bare::{PAGE_SIZE, cpu, gic, timer, timers};
 use optee_proto::msg::Attr;
 use optee_proto::{rpc, smc};
 
@@ -104,7 +104,7 @@ impl Long<'_> {
     fn at_el2(&self) -> Result<(), String> {
         timer::arm_el2(timer::now() + self.half());
         let called = self.call();
-        timer::disarm_el2();
+        timers::disarm_el2();
         gic::drain();
         called
     }

@@ -7,7 +7,7 @@ use alloc::string::String;
 use guest_bare::event::Event;
 use guest_bare::tee::client::Failure;
 use guest_bare::tee::{Message, Step, Suspended, apps};
-use guest_bare::timer;
+use guest_bare::{timer, timers};
 use optee_proto::{rpc, smc};
 
 /// The sessions that may get the memory of one that was freed.
@@ -107,7 +107,7 @@ pub fn renumbered(lab: &Lab) -> String {
     // The interrupt is already pending: OP-TEE takes it as soon as it has a thread.
     timer::arm_el2(0);
     let begun = client(1).begin(smc::CALL_WITH_ARG, &message);
-    timer::disarm_el2();
+    timers::disarm_el2();
     let held = match begun {
         Step::Rpc(call) if call.function == rpc::Function::FOREIGN_INTR => call,
         other => return format!("INVOKE: {}", led(other)),
