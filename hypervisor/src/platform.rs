@@ -3,7 +3,7 @@
 
 use crate::services::wall_clock::WallClock;
 use postern_base::ids::PcpuIndex;
-use postern_boot_tree::Machine;
+use postern_boot_tree::{Machine, Mpidr};
 use spin::Once;
 
 /// The time of day.
@@ -25,6 +25,6 @@ pub fn machine() -> &'static Machine<'static> {
 }
 
 /// Returns the affinity of a pCPU.
-pub fn mpidr_of(pcpu: PcpuIndex) -> u64 {
-    machine().cpus.list()[pcpu.get()].mpidr.get()
+pub fn mpidr_of(pcpu: PcpuIndex) -> Mpidr {
+    machine().cpus.list()[pcpu.get()].mpidr
 }

@@ -12,7 +12,7 @@ use aarch64_cpu::registers::{ICC_SRE_EL2, Readable, Writeable};
 use core::cell::Cell;
 use mediator::addr::Pa;
 use postern_base::ids::MAX_PCPUS;
-use postern_boot_tree::Interrupt;
+use postern_boot_tree::{Interrupt, Mpidr};
 use postern_exceptions::registers::controls;
 use spin::Once;
 
@@ -83,7 +83,7 @@ pub fn init_distributor(base: Pa) -> Result<(), GicError> {
 pub fn find_redistributor(
     regions: impl Iterator<Item = (Pa, Pa)>,
     stride: u64,
-    mpidr: u64,
+    mpidr: Mpidr,
 ) -> Option<Pa> {
     gicv3::find_redistributor(&Machine, regions, stride, mpidr)
 }
@@ -115,14 +115,14 @@ pub fn init_pcpu(redistributor: Pa) -> Result<(), GicError> {
 }
 
 /// Enables an SPI and routes it to the pCPU with `mpidr`. Once each.
-pub fn enable_spi(spi: Interrupt, mpidr: u64) {
+pub fn enable_spi(spi: Interrupt, mpidr: Mpidr) {
     if let Some(base) = DISTRIBUTOR.get() {
         gicv3::enable_spi(&Machine, *base, spi.intid.get(), spi.trigger, mpidr);
     }
 }
 
 /// Has another pCPU take an SPI, the one with `mpidr`.
-pub fn route_spi(spi: Interrupt, mpidr: u64) {
+pub fn route_spi(spi: Interrupt, mpidr: Mpidr) {
     if let Some(base) = DISTRIBUTOR.get() {
         gicv3::route_spi(&Machine, *base, spi.intid.get(), mpidr);
     }
@@ -167,8 +167,8 @@ pub fn set_private_active(intid: u32, active: bool) {
 }
 
 /// Makes another pCPU leave its guest.
-pub fn kick(mpidr: u64) {
-    let aff = |level: u32| (mpidr >> (if level == 3 { 32 } else { 8 * level })) & 0xff;
+pub fn kick(mpidr: Mpidr) {
+    let aff = |level: u32| (mpidr.get() >> (if level == 3 { 32 } else { 8 * level })) & 0xff;
     let low = aff(0);
     let target = 1 << (low & 0xf)
         | aff(1) << 16

@@ -5,7 +5,7 @@
 //! Nothing here waits for ever. A register that does not change in time is an error, which names it.
 
 use mediator::addr::Pa;
-use postern_boot_tree::Trigger;
+use postern_boot_tree::{Mpidr, Trigger};
 use thiserror::Error;
 
 /// The SGI that makes a pCPU leave its guest and look around.
@@ -187,15 +187,15 @@ pub fn init_distributor(bus: &impl Bus, base: Pa) -> Result<(), GicError> {
     DISTRIBUTOR_WRITES.wait(bus, base)
 }
 
-/// Finds the redistributor of the pCPU with this affinity (MPIDR_EL1 without its flag bits)
+/// Finds the redistributor of the pCPU with this affinity
 /// among regions of (start, end), in bytes; `stride` is the distance that the tree asks for.
 pub fn find_redistributor(
     bus: &impl Bus,
     regions: impl Iterator<Item = (Pa, Pa)>,
     stride: u64,
-    mpidr: u64,
+    mpidr: Mpidr,
 ) -> Option<Pa> {
-    let affinity = (mpidr & 0xff_ffff) | ((mpidr >> 32) & 0xff) << 24;
+    let affinity = (mpidr.get() & 0xff_ffff) | (mpidr.get() >> 32) << 24;
     for (start, end) in regions {
         let mut frame = start.get();
         while frame + REDISTRIBUTOR_STRIDE <= end.get() {
@@ -252,7 +252,7 @@ pub fn init_redistributor(bus: &impl Bus, base: Pa, own: u32) -> Result<(), GicE
 
 /// Enables an SPI, which is disabled, and routes it to the pCPU with `mpidr`. Without a trigger it stays level or edge as
 /// firmware left it.
-pub fn enable_spi(bus: &impl Bus, base: Pa, intid: u32, trigger: Option<Trigger>, mpidr: u64) {
+pub fn enable_spi(bus: &impl Bus, base: Pa, intid: u32, trigger: Option<Trigger>, mpidr: Mpidr) {
     if let Some(trigger) = trigger {
         let at = offset(base, GICD_ICFGR + 4 * u64::from(intid / 16));
         let edge = 0b10 << (intid % 16 * 2);
@@ -269,9 +269,9 @@ pub fn enable_spi(bus: &impl Bus, base: Pa, intid: u32, trigger: Option<Trigger>
 }
 
 /// Has another pCPU take an SPI, the one with `mpidr`.
-pub fn route_spi(bus: &impl Bus, base: Pa, intid: u32, mpidr: u64) {
+pub fn route_spi(bus: &impl Bus, base: Pa, intid: u32, mpidr: Mpidr) {
     let at = offset(base, GICD_IROUTER + 8 * u64::from(intid));
-    bus.write_double(at, mpidr & 0xff_00ff_ffff);
+    bus.write_double(at, mpidr.get());
 }
 
 /// Disables an interrupt of any kind but LPIs: a private one in the redistributor of this pCPU, or an SPI. LPIs are not

@@ -4,6 +4,7 @@
 use super::{barrier, mmu, smc, stack};
 use alloc::boxed::Box;
 use postern_base::ids::PcpuIndex;
+use postern_boot_tree::Mpidr;
 use postern_smccc::psci::{CPU_ON_64, PsciError, SYSTEM_OFF};
 
 /// What `entry.S` reads on a starting pCPU with its MMU off.
@@ -19,11 +20,11 @@ unsafe extern "C" {
     fn secondary_entry();
 }
 
-/// Starts the pCPU with this MPIDR affinity; it runs the image's `boot_secondary`.
+/// Starts the pCPU with this affinity; it runs the image's `boot_secondary`.
 ///
 /// # Errors
 /// The firmware's.
-pub fn start_pcpu(mpidr: u64, pcpu: PcpuIndex) -> Result<(), PsciError> {
+pub fn start_pcpu(mpidr: Mpidr, pcpu: PcpuIndex) -> Result<(), PsciError> {
     let start = Box::leak(Box::new(SecondaryStart {
         stack_top: stack::top(pcpu),
         root_table: mmu::root(),
@@ -33,7 +34,7 @@ pub fn start_pcpu(mpidr: u64, pcpu: PcpuIndex) -> Result<(), PsciError> {
     mmu::clean_to_memory(address, size_of::<SecondaryStart>() as u64);
     barrier::dsb();
     let entry = secondary_entry as *const () as u64;
-    let [x0, ..] = smc::call([CPU_ON_64.into(), mpidr, entry, address, 0, 0, 0, 0]);
+    let [x0, ..] = smc::call([CPU_ON_64.into(), mpidr.get(), entry, address, 0, 0, 0, 0]);
     PsciError::check(x0)
 }
 

@@ -165,7 +165,7 @@ fn start_others(machine: &Machine<'_>) {
     for (pcpu, cpu) in pcpus.zip(machine.cpus.list()).skip(1) {
         let index = pcpu.get();
         let before = PCPUS_UP.load(Ordering::Acquire);
-        match psci::start_pcpu(cpu.mpidr.get(), pcpu) {
+        match psci::start_pcpu(cpu.mpidr, pcpu) {
             // One after the other: what each does is short, and the log stays readable.
             Ok(()) => {
                 let is_up = || PCPUS_UP.load(Ordering::Acquire) != before;
@@ -204,16 +204,20 @@ pub fn secondary() -> ! {
 
 fn this_pcpu_up(machine: &Machine<'_>) {
     let index = percpu::index();
-    let mpidr = machine.cpus.list()[index].mpidr.get();
+    let mpidr = machine.cpus.list()[index].mpidr;
     let regions = machine.gic.redistributors.iter();
     let regions = regions.map(|range| (range.start(), range.end()));
     let Some(redistributor) = gic::find_redistributor(regions, machine.gic.stride, mpidr) else {
         fail(format_args!(
-            "CPU {index} (MPIDR {mpidr:#x}) has no redistributor: check the GICv3 node's reg"
+            "CPU {index} (MPIDR {:#x}) has no redistributor: check the GICv3 node's reg",
+            mpidr.get()
         ));
     };
     if let Err(error) = gic::init_pcpu(redistributor) {
-        fail(format_args!("CPU {index} (MPIDR {mpidr:#x}): {error}"));
+        fail(format_args!(
+            "CPU {index} (MPIDR {:#x}): {error}",
+            mpidr.get()
+        ));
     }
     let features = CpuFeatures::new(id_registers::read);
     vcpu_context::init_traps(features);

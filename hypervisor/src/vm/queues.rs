@@ -76,7 +76,7 @@ pub fn ask(what: Wanted) {
 pub fn notify_work() {
     let here = here();
     for pcpu in machine().cpus.list() {
-        let mpidr = pcpu.mpidr.get();
+        let mpidr = pcpu.mpidr;
         if mpidr != platform::mpidr_of(here.id()) {
             gic::kick(mpidr);
         }

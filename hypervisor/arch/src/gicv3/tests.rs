@@ -239,7 +239,7 @@ fn ready() -> Model {
     assert_eq!(init_distributor(&model, D), Ok(()));
     for cpu in 0..2 {
         let regions = [(R, Pa::new(R.get() + 2 * REDISTRIBUTOR_STRIDE))];
-        let found = find_redistributor(&model, regions.into_iter(), 0, 1 << 31 | cpu);
+        let found = find_redistributor(&model, regions.into_iter(), 0, Mpidr::new(1 << 31 | cpu));
         assert_eq!(found, Some(Pa::new(R.get() + cpu * REDISTRIBUTOR_STRIDE)));
         assert_eq!(init_redistributor(&model, found.unwrap(), OWN), Ok(()));
     }
@@ -312,7 +312,13 @@ fn an_spi_is_what_the_tree_says() {
                 let at = D.get() + GICD_ICFGR + u64::from(intid / 16 * 4);
                 let word = if before { 0xaaaa_aaaa } else { 0 };
                 model.state.borrow_mut().plain.insert(at, word);
-                enable_spi(&model, D, intid, trigger, 1 << 31 | 0x2_0000_0103);
+                enable_spi(
+                    &model,
+                    D,
+                    intid,
+                    trigger,
+                    Mpidr::new(1 << 31 | 0x2_0000_0103),
+                );
                 assert_eq!(model.edge(intid), after, "{intid} {before} {trigger:?}");
                 // Its neighbours stay.
                 assert_eq!(model.edge(intid ^ 1), before);
