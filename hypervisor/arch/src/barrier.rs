@@ -3,7 +3,7 @@
 
 use aarch64_cpu::asm;
 
-/// Instruction synchronisation: what was written to system registers holds from here on.
+/// Synchronises instructions: writes to system registers hold from here on.
 #[inline]
 pub fn isb() {
     asm::barrier::isb(asm::barrier::SY);

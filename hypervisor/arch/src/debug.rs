@@ -7,14 +7,14 @@ use super::registers::OSDLR_EL1;
 use aarch64_cpu::registers::{ID_AA64DFR0_EL1, MDSCR_EL1, OSLAR_EL1, Readable, Writeable};
 use postern_devices::debug::{DebugUnit, MAX_PAIRS, Pair, TDCC};
 
-/// Writes both registers of the first so many pairs, from an array of [`Pair`]s. Straight code, entered where it writes
+/// Writes both registers of the first `$count` pairs, from an array of [`Pair`]s. Straight code, entered where it writes
 /// that many: a choice by number would take a kilobyte.
 macro_rules! write_pairs {
     ($kind:literal, $pairs:expr, $count:expr) => {
         let pairs: [Pair; MAX_PAIRS] = $pairs;
         // SAFETY: registers that this pCPU has, by ID_AA64DFR0_EL1; `$count` is at most `MAX_PAIRS`, so the branch stays in
         // this code, each pair of which is three instructions. It reads `pairs`, two words each (`repr(C)`). Debug
-        // exceptions whose target is EL1, as MDCR_EL2.TDE is 0, are none of EL2's.
+        // exceptions whose target is EL1, as MDCR_EL2.TDE is 0, do not reach EL2.
         unsafe {
             core::arch::asm!(
                 "adr {value}, 2f",
@@ -36,15 +36,15 @@ macro_rules! write_pairs {
     };
 }
 
-/// No debug exceptions, and the OS lock open so that there can be any. The lock and the double lock are as the
-/// firmware left them; whether a guest has locked its own is known elsewhere.
+/// Turns debug exceptions off, and opens the OS lock so that there can be any. The firmware may have left the lock and
+/// the double lock closed; whether a guest has locked its own is known elsewhere.
 pub fn init() {
     OSDLR_EL1.set(0);
     OSLAR_EL1.write(OSLAR_EL1::OSLK::Unlocked);
     quiet();
 }
 
-/// No debug exceptions. The breakpoints stay, without effect (MDSCR_EL1.MDE).
+/// Turns debug exceptions off. The breakpoints stay, without effect (MDSCR_EL1.MDE).
 pub fn quiet() {
     MDSCR_EL1.set(TDCC);
 }

@@ -20,7 +20,7 @@ pub enum Kind {
 
 static KIND: Once<Kind> = Once::new();
 
-/// The machine's source: firmware's where it has one.
+/// Returns the machine's source: that of the firmware, if it has one.
 pub fn kind() -> Kind {
     *KIND.call_once(|| {
         let version = smc::call([VERSION.into(), 0, 0, 0, 0, 0, 0, 0])[0] as i32;
@@ -34,7 +34,7 @@ pub fn kind() -> Kind {
     })
 }
 
-/// Whether this machine has any.
+/// Returns whether this machine has true random numbers.
 pub fn is_available() -> bool {
     kind() != Kind::None
 }
@@ -52,7 +52,7 @@ pub fn bits() -> Option<[u64; 3]> {
     }
 }
 
-/// RNDRRS: a number from a freshly seeded generator; `None` where it failed in time.
+/// Reads RNDRRS, a number from a freshly seeded generator; `None` if the CPU had none in time.
 fn reseeded() -> Option<u64> {
     let value: u64;
     let failed: u64;

@@ -121,7 +121,7 @@ pub fn enable_spi(spi: Interrupt, mpidr: Mpidr) {
     }
 }
 
-/// Has another pCPU take an SPI, the one with `mpidr`.
+/// Routes an SPI to the pCPU with `mpidr`.
 pub fn route_spi(spi: Interrupt, mpidr: Mpidr) {
     if let Some(base) = DISTRIBUTOR.get() {
         gicv3::route_spi(&Machine, *base, spi.intid.get(), mpidr);

@@ -2,7 +2,7 @@
 //! The physical GICv3's registers in memory (IHI 0069H): the distributor, and the redistributors. What is in system
 //! registers is `gic.rs`'s.
 //!
-//! Nothing here waits for ever. A register that does not change in time is an error, which names it.
+//! All waits are bounded. A register that does not change in time is an error, which names the register.
 
 use mediator::addr::Pa;
 use postern_boot_tree::{Mpidr, Trigger};
@@ -66,9 +66,9 @@ pub trait Bus {
     fn read_double(&self, at: Pa) -> u64;
     /// Writes one.
     fn write_double(&self, at: Pa, value: u64);
-    /// The time, in ticks.
+    /// Returns the time, in ticks.
     fn now(&self) -> u64;
-    /// Ticks in the second that a register may take.
+    /// Returns the number of ticks in one second, the time that a register may take.
     fn second(&self) -> u64;
 }
 
@@ -152,12 +152,12 @@ const fn offset(base: Pa, bytes: u64) -> Pa {
     Pa::new(base.get() + bytes)
 }
 
-/// Where the bit of an interrupt is among 32 in a word.
+/// Returns the bit of an interrupt within its word of 32.
 const fn bit(number: u32) -> u32 {
     1 << (number % 32)
 }
 
-/// Where the word of an interrupt is, bytes from the first.
+/// Returns the offset of an interrupt's word from the first word, in bytes.
 const fn word(number: u32) -> u64 {
     4 * (number / 32) as u64
 }
@@ -268,7 +268,7 @@ pub fn enable_spi(bus: &impl Bus, base: Pa, intid: u32, trigger: Option<Trigger>
     bus.write(offset(base, GICD_ISENABLER + word(intid)), bit(intid));
 }
 
-/// Has another pCPU take an SPI, the one with `mpidr`.
+/// Routes an SPI to the pCPU with `mpidr`.
 pub fn route_spi(bus: &impl Bus, base: Pa, intid: u32, mpidr: Mpidr) {
     let at = offset(base, GICD_IROUTER + 8 * u64::from(intid));
     bus.write_double(at, mpidr.get());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! RAM that EL2 never refers to, and that somebody else may write at the same time: guests' RAM, the pages that OP-TEE
+//! RAM to which EL2 has no reference, and which others may write at the same time: guests' RAM, the pages that OP-TEE
 //! sees, and the modules that the boot loader left.
 //!
 //! Rust has no reference to any of it. It is copied by volatile accesses a word or byte wide, each byte once, and every
@@ -18,7 +18,7 @@ use spin::Once;
 /// The largest range of [`RAM`], where nearly all accesses are: its first byte and its length.
 struct Largest(UnsafeCell<(u64, u64)>);
 
-// SAFETY: `init` writes it while no other pCPU is up, once, and nobody writes it later.
+// SAFETY: `init` writes it while no other pCPU is up, once, and nothing writes it later.
 unsafe impl Sync for Largest {}
 
 static LARGEST: Largest = Largest(UnsafeCell::new((0, 0)));
@@ -41,7 +41,7 @@ pub unsafe fn init(ram: Memory) {
 /// Panics if the range is not open. EL2 translates every address that a guest names, so this is a bug in EL2.
 #[inline]
 fn check(at: Pa, bytes: u64) {
-    // SAFETY: nobody writes it any more.
+    // SAFETY: nothing writes it any more.
     let (start, length) = unsafe { *LARGEST.0.get() };
     let offset = at.get().wrapping_sub(start);
     if offset >= length || bytes > length - offset {
@@ -80,7 +80,7 @@ pub fn write(to: Pa, bytes: &[u8]) {
     unsafe { write_open(to, bytes) };
 }
 
-/// [`read`] without the check, for the way of an SMC.
+/// Reads as [`read`] does, without the check, on the path of an SMC.
 ///
 /// # Safety
 /// The range is open: it was just found in the RAM of a VM.
@@ -91,7 +91,7 @@ pub unsafe fn read_open(from: Pa, into: &mut [u8]) {
     unsafe { copy_once(from.get(), to, into.len()) };
 }
 
-/// `write` without the check, for the way of an SMC.
+/// Writes as `write` does, without the check, on the path of an SMC.
 ///
 /// # Safety
 /// As [`read_open`].
@@ -219,7 +219,7 @@ pub fn zero(to: Pa, length: u64) {
             unsafe { asm!("dc zva, {at}", at = in(reg) at, options(nostack)) };
         }
     } else {
-        // SAFETY: the range is open; nobody reads what is half done.
+        // SAFETY: the range is open; nothing reads it before it is complete.
         unsafe { core::ptr::write_bytes(start as *mut u8, 0, length as usize) };
     }
 }

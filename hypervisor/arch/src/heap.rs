@@ -48,10 +48,10 @@ pub fn init() {
     unsafe { HEAP.0.lock().init(BOOT.0.get() as usize, BOOT_BYTES) };
 }
 
-/// Gives the heap a piece of RAM that nobody else uses, `bytes` long at `start`.
+/// Adds a piece of unused RAM to the heap, `bytes` long at `start`.
 ///
 /// # Safety
-/// The range is mapped at EL2 and belongs to the caller, who forgets it.
+/// The range is mapped at EL2 and belongs to the caller, which does not use it any more.
 pub unsafe fn add(start: u64, bytes: u64) {
     // SAFETY: by this function's contract.
     unsafe {

@@ -15,7 +15,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// As after reset.
+    /// Holds the values after reset.
     pub const fn new() -> Self {
         Self {
             vmcr: 0,
@@ -25,17 +25,17 @@ impl Interface {
     }
 }
 
-/// The number of list registers.
+/// Returns the number of list registers.
 pub fn list_registers() -> usize {
     ((vtr() & 0x1f) + 1) as usize
 }
 
-/// ICH_VTR_EL2: what the virtual interface can do.
+/// Reads ICH_VTR_EL2: the capabilities of the virtual interface.
 pub fn vtr() -> u64 {
     ICH_VTR_EL2.get()
 }
 
-/// Whether writes to ICC_DIR_EL1 can be trapped alone (ICH_VTR_EL2.TDS).
+/// Returns whether writes to ICC_DIR_EL1 can be trapped alone (ICH_VTR_EL2.TDS).
 pub fn traps_deactivation() -> bool {
     vtr() & 1 << 19 != 0
 }
@@ -99,8 +99,8 @@ pub fn init() {
     load(&Interface::new());
 }
 
-/// Whether LRENPIE raises the maintenance interrupt with nothing to report, as in QEMU 7.2. There
-/// a non-zero EOIcount raises it without.
+/// Returns whether LRENPIE raises the maintenance interrupt with nothing to report, as in QEMU 7.2. There a non-zero
+/// EOIcount raises it without.
 pub fn lrenpie_storms() -> bool {
     const EN_AND_LRENPIE: u64 = 1 | 1 << 2;
     const MISR_LRENP: u64 = 1 << 2;
@@ -112,7 +112,7 @@ pub fn lrenpie_storms() -> bool {
     raised
 }
 
-/// ICH_HCR_EL2, with EOIcount in bits 31..27.
+/// Reads ICH_HCR_EL2, with EOIcount in bits 31:27.
 pub fn hcr() -> u64 {
     ICH_HCR_EL2.get()
 }
@@ -129,7 +129,7 @@ pub fn turn_off() {
     barrier::isb();
 }
 
-/// ICH_VMCR_EL2 of the running vCPU.
+/// Reads ICH_VMCR_EL2 of the running vCPU.
 pub fn vmcr() -> u64 {
     ICH_VMCR_EL2.get()
 }
@@ -139,7 +139,7 @@ pub fn set_vmcr(value: u64) {
     ICH_VMCR_EL2.set(value);
 }
 
-/// The active priorities of the running vCPU: ICH_AP0R&lt;n&gt;_EL2 or ICH_AP1R&lt;n&gt;_EL2.
+/// Returns the active priorities of the running vCPU: ICH_AP0R&lt;n&gt;_EL2 or ICH_AP1R&lt;n&gt;_EL2.
 pub fn active_priorities() -> [u32; 4] {
     let mut interface = Interface::new();
     save(&mut interface);

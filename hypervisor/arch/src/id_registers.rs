@@ -25,8 +25,8 @@ macro_rules! by_number {
     };
 }
 
-/// The value of an ID register; zero for any other register. Those that the architecture has not
-/// allocated read as zero.
+/// Returns the value of an ID register; zero for any other register. Those that the architecture has not allocated read
+/// as zero.
 pub fn read(register: SysReg) -> u64 {
     if (register.op0, register.op1, register.crn) != (3, 0, 0) {
         return 0;
@@ -34,7 +34,7 @@ pub fn read(register: SysReg) -> u64 {
     by_number!(register, 1 2 3 4 5 6 7)
 }
 
-/// Levels of unified cache, as CLIDR_EL1 tells.
+/// Returns the number of levels of unified cache, by CLIDR_EL1.
 pub fn unified_cache_levels() -> u32 {
     let clidr = CLIDR_EL1.get();
     (0..7).filter(|level| clidr >> (3 * level) & 7 == 4).count() as u32

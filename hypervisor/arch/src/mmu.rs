@@ -62,7 +62,7 @@ pub struct Image {
     pub end: u64,
 }
 
-/// The image's own extent, in physical addresses.
+/// Returns the image's own extent, in physical addresses.
 pub fn image() -> Image {
     Image {
         start: (&raw const _image_start) as u64,
@@ -107,18 +107,18 @@ pub fn activate(
     core::mem::forget(map);
     ROOT.store(root, Ordering::Release);
     // SAFETY: the map is an identity map like the boot table, holds this code executable and this
-    // stack writable, and lives for ever.
+    // stack writable, and is never freed.
     unsafe { enable_mmu(root) };
     set_write_implies_execute_never();
     Ok(())
 }
 
-/// The final root table's address; zero before [`activate`].
+/// Returns the final root table's address; zero before [`activate`].
 pub fn root() -> u64 {
     ROOT.load(Ordering::Acquire)
 }
 
-/// SCTLR_EL2.WXN: even a wrong entry cannot make a writable page executable.
+/// Sets SCTLR_EL2.WXN: even a wrong entry cannot make a writable page executable.
 pub fn set_write_implies_execute_never() {
     SCTLR_EL2.modify(SCTLR_EL2::WXN.val(1));
     super::barrier::isb();

@@ -2,7 +2,7 @@
 //! What each pCPU has of its own, reached without a lock. Its owner declares it: as a static [`PerPcpu`], or, for the one block
 //! that every exit from a guest needs, by [`percpu_block!`](crate::percpu_block).
 //!
-//! `entry.S` puts the address of a pCPU's [`Area`] into its TPIDR_EL2 before Rust runs there, and nobody changes it.
+//! `entry.S` puts the address of a pCPU's [`Area`] into its TPIDR_EL2 before Rust runs there, and nothing changes it later.
 
 use core::arch::asm;
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
@@ -15,7 +15,7 @@ pub struct Area<T> {
 }
 
 impl<T> Area<T> {
-    /// That of the pCPU with this index.
+    /// Holds the block of the pCPU with this index.
     pub const fn new(index: usize, block: T) -> Self {
         assert!(size_of::<Self>() == 128, "entry.S knows this size");
         Self { index, block }
@@ -62,7 +62,7 @@ macro_rules! percpu_block {
     };
 }
 
-/// The address of this pCPU's area.
+/// Returns the address of this pCPU's area.
 #[inline]
 fn area() -> u64 {
     let area: u64;
@@ -84,7 +84,7 @@ pub fn block<T: Block>() -> &'static T {
 /// Returns the index of this pCPU, 0 for the boot pCPU; below [`MAX_PCPUS`].
 #[inline]
 pub fn index() -> usize {
-    // SAFETY: the index comes first in an area, whatever its block is, and nobody writes it.
+    // SAFETY: the index comes first in an area, whatever its block is, and nothing writes it.
     unsafe { *(area() as *const usize) }
 }
 

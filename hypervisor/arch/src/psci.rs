@@ -38,7 +38,7 @@ pub fn start_pcpu(mpidr: Mpidr, pcpu: PcpuIndex) -> Result<(), PsciError> {
     PsciError::check(x0)
 }
 
-/// Has firmware power the machine off. Returns PSCI's negative code where it does not.
+/// Calls SYSTEM_OFF, which powers the machine off. Returns its error code if the call comes back.
 pub fn system_off() -> i32 {
     smc::call([SYSTEM_OFF.into(), 0, 0, 0, 0, 0, 0, 0])[0] as i32
 }

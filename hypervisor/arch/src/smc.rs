@@ -34,8 +34,7 @@ pub fn call(args: [u64; 8]) -> [u64; 8] {
     [x0, x1, x2, x3, x4, x5, x6, x7]
 }
 
-/// The same by HVC, for the one place where Postern may itself be below a hypervisor: the line
-/// that says that it was entered at EL1.
+/// Calls by HVC, in the one place where Postern may itself run under a hypervisor: when it was entered at EL1.
 pub fn call_hvc(function: u64) {
     // SAFETY: as `call`; used for PSCI SYSTEM_OFF only.
     unsafe {

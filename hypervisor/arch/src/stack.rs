@@ -16,7 +16,7 @@ struct Slot {
     stack: [u8; STACK_BYTES],
 }
 
-/// One slot a pCPU, and a spare one for the report of an overflow.
+/// One slot per pCPU, and a spare one for the report of an overflow.
 #[repr(transparent)]
 struct Slots(UnsafeCell<[Slot; MAX_PCPUS + 1]>);
 
@@ -57,7 +57,7 @@ pub fn top(pcpu: PcpuIndex) -> u64 {
     SLOTS.0.get() as u64 + ((pcpu.get() + 1) * size_of::<Slot>()) as u64
 }
 
-/// The addresses of the pages that stay unmapped.
+/// Returns the addresses of the pages that stay unmapped.
 pub fn guards() -> impl Iterator<Item = u64> {
     (0..=MAX_PCPUS).map(|index| SLOTS.0.get() as u64 + (index * size_of::<Slot>()) as u64)
 }

@@ -23,12 +23,12 @@ unsafe impl Sync for Nothing {}
 
 static NOTHING: Nothing = Nothing(UnsafeCell::new([0; 1024]));
 
-/// VTTBR_EL2 with a stage 2 that translates nothing.
+/// Returns VTTBR_EL2 for a stage 2 that translates nothing.
 fn nothing(vmid: u16) -> u64 {
     (&raw const NOTHING) as u64 | u64::from(vmid) << 48
 }
 
-/// From here on this pCPU walks no tables for EL1 and EL0, whatever it speculates: no vCPU's registers are on it.
+/// Stops this pCPU's table walks for EL1 and EL0, even speculative ones. No vCPU's registers are on it from here on.
 pub fn walk_nothing() {
     SCTLR_EL1.set(no_walks::SCTLR_EL1);
     TCR_EL1.set(no_walks::TCR_EL1);
@@ -43,7 +43,7 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// For the VM with this VMID, which no other VM has.
+    /// Makes the tables of the VM with this VMID, which no other VM has.
     pub const fn new(vmid: u16) -> Self {
         Self { vmid }
     }

@@ -10,19 +10,19 @@ pub const HYPERVISOR_TIMER_INTID: u32 = 26;
 /// INTID of the virtual timer (PPI 11).
 pub const VIRTUAL_TIMER_INTID: u32 = 27;
 
-/// Ticks since the counter started.
+/// Returns the time: ticks since the counter started.
 #[inline]
 pub fn now() -> u64 {
     CNTPCT_EL0.get()
 }
 
-/// Ticks a second.
+/// Returns the number of ticks per second.
 #[inline]
 pub fn frequency() -> u64 {
     CNTFRQ_EL0.get()
 }
 
-/// Has EL2's timer interrupt at `deadline`.
+/// Arms EL2's timer, which interrupts at `deadline`.
 #[inline]
 pub fn arm(deadline: u64) {
     CNTHP_CVAL_EL2.set(deadline);
@@ -30,13 +30,13 @@ pub fn arm(deadline: u64) {
     super::barrier::isb();
 }
 
-/// Stops the virtual timer. For a pCPU that has no vCPU, whose timer it would be.
+/// Stops the virtual timer, on a pCPU without a vCPU.
 pub fn silence_virtual() {
     CNTV_CTL_EL0.set(0);
     super::barrier::isb();
 }
 
-/// Has EL2's timer, which is armed, interrupt at `deadline` if it would do so later.
+/// Moves the deadline of EL2's timer, which is armed, to `deadline` if that is earlier.
 #[inline]
 pub fn arm_no_later_than(deadline: u64) {
     if deadline < CNTHP_CVAL_EL2.get() {

@@ -10,8 +10,8 @@ pub struct UartRegisters {
 }
 
 impl UartRegisters {
-    /// The PL011 whose registers start at `base`, mapped as device memory at its own address
-    /// (or the MMU is off).
+    /// Returns the PL011 whose registers start at `base`, mapped as device memory at its own address (or the MMU is
+    /// off).
     ///
     /// # Safety
     /// There is a PL011 at `base`.
@@ -33,7 +33,7 @@ impl UartRegisters {
         unsafe { core::ptr::write_volatile(self.address(offset) as *mut u32, value) }
     }
 
-    /// Masked, so that no offset leads out of the device's page.
+    /// Returns a register's address. The offset is masked, so that none leads out of the device's page.
     #[inline]
     const fn address(self, offset: u16) -> u64 {
         self.base + (offset & 0xffc) as u64

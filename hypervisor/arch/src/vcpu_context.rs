@@ -43,7 +43,7 @@ pub struct CallFrame {
 pub const PSTATE_EL1H_MASKED: u64 = 0x3c5;
 
 impl Frame {
-    /// A vCPU that starts at `pc` with `x0`, at EL1 with everything masked.
+    /// Returns the frame of a vCPU that starts at `pc` with `x0`, at EL1 with all interrupts masked.
     pub fn start(pc: u64, x0: u64) -> Self {
         let mut x = [0; 31];
         x[0] = x0;
@@ -74,21 +74,21 @@ impl Frame {
         }
     }
 
-    /// The guest goes on behind an instruction that is so many bytes long, as if it had executed it. Its
-    /// address may be the last one: it wraps as the program counter does.
+    /// Skips an instruction of `bytes` bytes, as if the guest had executed it. The instruction may be the last one of
+    /// the address space: the address wraps as the program counter does.
     #[inline]
     pub const fn skip(&mut self, bytes: u64) {
         self.pc = self.pc.wrapping_add(bytes);
         self.pstate = Spsr::new(self.pstate).after_instruction().get();
     }
 
-    /// The guest does an instruction again, which is so many bytes long and was the last one.
+    /// Steps back to the last instruction, of `bytes` bytes, which the guest executes again.
     #[inline]
     pub const fn step_back(&mut self, bytes: u64) {
         self.pc = self.pc.wrapping_sub(bytes);
     }
 
-    /// Register `index` as an instruction names it: 31 is the zero register.
+    /// Returns register `index` as an instruction names it: 31 is the zero register.
     pub fn register(&self, index: u8) -> u64 {
         self.x.get(usize::from(index)).copied().unwrap_or(0)
     }
@@ -130,14 +130,14 @@ macro_rules! context {
                 });)+
             }
 
-            /// All but what has the CPU walk tables.
+            /// Loads all registers but those that make the CPU walk tables.
             fn load(&self, features: CpuFeatures) {
                 $(before_translation!($feature, features, {
                     load_pairs!(self, $($field)+);
                 });)+
             }
 
-            /// The rest.
+            /// Loads the registers that make the CPU walk tables.
             fn load_translation(&self) {
                 $(only_translation!($feature, {
                     load_pairs!(self, $($field)+);
@@ -147,7 +147,7 @@ macro_rules! context {
     };
 }
 
-/// Reads registers of a vCPU. Two at a time, as the compiler stores neighbours by one instruction where nothing is between.
+/// Reads registers of a vCPU. Two at a time, as the compiler stores neighbours by one instruction if nothing stands between.
 macro_rules! save_pairs {
     ($to:ident, $first:ident $second:ident $($rest:ident)*) => {
         let (first, second): (u64, u64);
@@ -226,7 +226,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// The registers of a vCPU that was just turned on.
+    /// Holds the registers of a vCPU that was just turned on.
     pub const fn new() -> Self {
         Self {
             registers: Registers::new(),
@@ -284,8 +284,8 @@ pub struct VcpuEl2Regs {
     pub counter_offset: u64,
 }
 
-/// VTCR_EL2 for 4 KiB pages and a 40-bit IPA space from two concatenated level-1 tables, as
-/// `postern_stage2` builds them.
+/// Returns VTCR_EL2 for 4 KiB pages and a 40-bit IPA space from two concatenated level-1 tables, as `postern_stage2`
+/// builds them.
 fn vtcr() -> u64 {
     let physical_size = ID_AA64MMFR0_EL1.get() & 7;
     VTCR_EL2::SL0.val(1).value
@@ -313,7 +313,7 @@ pub fn init_traps(features: CpuFeatures) {
     };
     MDCR_EL2.set(controls::mdcr::GUEST | counters);
     HSTR_EL2.set(controls::HSTR);
-    // Implementation defined traps: none of ours.
+    // No implementation defined trap is set.
     HACR_EL2.set(0);
     CNTHCTL_EL2.set(controls::CNTHCTL);
     CNTV_CTL_EL0.set(0);

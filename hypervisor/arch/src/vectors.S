@@ -121,7 +121,7 @@ guest_does_something_else:
     bl      guest_sync
     b       return_to_guest
 
-// An exception taken from EL2 is a bug of ours. The stack may be the reason: use the spare one.
+// An exception taken from EL2 is a bug in EL2. The stack may be the reason: use the spare one.
 broken:
     mrs     x1, esr_el2
     mrs     x2, elr_el2

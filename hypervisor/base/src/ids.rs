@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which VM, which vCPU, which physical CPU: small indices that cannot be mixed up.
+//! Indices of VMs, vCPUs and physical CPUs, which cannot be mixed up.
 
 /// The most VMs that can be started.
 pub const MAX_VMS: usize = 8;
@@ -18,7 +18,7 @@ macro_rules! index {
         pub struct $name(u8);
 
         impl $name {
-            /// The index with this value; `None` where it is beyond the limit.
+            /// Returns the index with this value; `None` where it is beyond the limit.
             #[inline]
             pub const fn new(index: usize) -> Option<Self> {
                 if index < $limit {
@@ -28,7 +28,7 @@ macro_rules! index {
                 }
             }
 
-            /// The index, to look something up with.
+            /// Returns the index, to look something up with.
             #[inline]
             pub const fn get(self) -> usize {
                 self.0 as usize
@@ -60,12 +60,12 @@ impl VcpuIndex {
     pub const BOOT: Self = Self(0);
 }
 
-/// One vCPU of all.
+/// The identity of a vCPU among all VMs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VcpuId {
-    /// Whose it is.
+    /// The VM of the vCPU.
     pub vm: VmIndex,
-    /// Which of its VM's.
+    /// The vCPU within its VM.
     pub vcpu: VcpuIndex,
 }
 
@@ -80,27 +80,27 @@ impl PcpuSet {
     /// Every CPU that there may be.
     pub const ALL: Self = Self(u64::MAX);
 
-    /// The same set and `pcpu`.
+    /// Returns the set with `pcpu` added.
     #[must_use]
     #[inline]
     pub const fn with(self, pcpu: PcpuIndex) -> Self {
         Self(self.0 | 1 << pcpu.0)
     }
 
-    /// The same set without `pcpu`.
+    /// Returns the set without `pcpu`.
     #[must_use]
     #[inline]
     pub const fn without(self, pcpu: PcpuIndex) -> Self {
         Self(self.0 & !(1 << pcpu.0))
     }
 
-    /// Whether `pcpu` is in the set.
+    /// Returns whether `pcpu` is in the set.
     #[inline]
     pub const fn contains(self, pcpu: PcpuIndex) -> bool {
         self.0 >> pcpu.0 & 1 == 1
     }
 
-    /// Its CPUs of which there can be one ([`MAX_PCPUS`]).
+    /// Returns the CPUs of the set with an index below [`MAX_PCPUS`].
     #[inline]
     pub fn iter(self) -> impl Iterator<Item = PcpuIndex> {
         let mut left = self.0;
@@ -111,21 +111,21 @@ impl PcpuSet {
         })
     }
 
-    /// The CPUs in one of the sets or in both.
+    /// Returns the CPUs in one of the sets or in both.
     #[must_use]
     #[inline]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The CPUs in both sets.
+    /// Returns the CPUs in both sets.
     #[must_use]
     #[inline]
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Whether no CPU is in the set.
+    /// Returns whether no CPU is in the set.
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.0 == 0

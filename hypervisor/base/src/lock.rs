@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! EL2's locks, and the order that they are taken in.
 //!
-//! A [`Lock`] is a spin lock of a [`Class`] at which nobody starves: whoever finds it free has it, and who has
-//! looked `PATIENCE` times in vain has the right of way before all that come later. A guest can have its pCPUs take
+//! A [`Lock`] is a spin lock of a [`Class`] at which no pCPU starves. A pCPU that finds it free takes it. After
+//! `PATIENCE` vain looks a pCPU has the right of way before all that come later. A guest can make its pCPUs take
 //! nearly every class without end; they keep another pCPU from it for a bounded time. Why it is not a ticket lock is
 //! in `docs/decisions/0028-starvation-free-locks.md`.
 //!
 //! Where debug assertions are on, in tests and in a hypervisor that is built with them, each pCPU
 //! remembers the classes that it holds, and taking one out of order panics, whether or not another pCPU is in the way
-//! just then. In a release build nothing of it is left.
+//! just then. A release build has none of it.
 //!
 //! [`ORDER`] is the order. `docs/architecture.md` has it as well, and a test compares the two.
 
@@ -16,9 +16,9 @@ use core::hint::spin_loop;
 use core::ops::{Deref, DerefMut};
 use spin::mutex::{FairMutex, fair::FairMutexGuard};
 
-/// How often one looks at a lock that is taken before one has the right of way. A look is an ISB or so, all of them about
-/// 100 µs. Eight pCPUs that have a lock one after the other take less, so whoever had it and waits again is behind all
-/// that have the right of way.
+/// The number of vain looks before a pCPU has the right of way. A look takes about as long as an ISB, all of them about
+/// 100 µs. Eight pCPUs that hold a lock one after the other take less, so a pCPU that held it and waits again is behind
+/// all that have the right of way.
 const PATIENCE: u32 = 8192;
 
 /// What a lock guards.
@@ -95,7 +95,7 @@ pub const ORDER: &[&[Class]] = &[
 ];
 
 impl Class {
-    /// Its name in the code.
+    /// Returns the class's name in the code.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Work => "Vm::work",
@@ -141,7 +141,7 @@ pub struct Guard<'a, T> {
 }
 
 impl<T> Lock<T> {
-    /// A lock that nobody holds.
+    /// Makes a lock, which is free.
     pub const fn new(class: Class, value: T) -> Self {
         #[cfg(not(debug_assertions))]
         let _ = class;
@@ -152,7 +152,7 @@ impl<T> Lock<T> {
         }
     }
 
-    /// Takes it, waiting for whoever holds it.
+    /// Takes the lock, and waits while it is held.
     ///
     /// # Panics
     /// With debug assertions: it is taken out of order.
@@ -167,7 +167,7 @@ impl<T> Lock<T> {
         self.held(inner)
     }
 
-    /// Waits for it.
+    /// Waits for the lock.
     #[cold]
     fn wait(&self) -> FairMutexGuard<'_, T> {
         for _ in 0..PATIENCE {
@@ -181,7 +181,7 @@ impl<T> Lock<T> {
         self.inner.starve().lock()
     }
 
-    /// Takes it unless somebody holds it or has the right of way. Who does not wait may do so in any order.
+    /// Takes the lock unless it is held or a pCPU has the right of way. Without a wait the order does not matter.
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         self.inner.try_lock().map(|inner| self.held(inner))
@@ -213,11 +213,11 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-/// Gives the pCPU that this runs on, once it knows.
+/// Returns the index of this pCPU, once it is known.
 #[cfg(all(debug_assertions, target_os = "none"))]
 static THIS_PCPU: spin::Once<fn() -> Option<crate::ids::PcpuIndex>> = spin::Once::new();
 
-/// Tells how a pCPU finds out which one it is. Until then nobody remembers what is held.
+/// Sets the function that returns the index of this pCPU. Until then held locks are not noted.
 #[cfg(all(debug_assertions, target_os = "none"))]
 pub fn check_order_by(this_pcpu: fn() -> Option<crate::ids::PcpuIndex>) {
     THIS_PCPU.call_once(|| this_pcpu);
@@ -233,7 +233,7 @@ mod held {
         1 << class as u8
     }
 
-    /// Gives the place where the classes are noted; nothing before a pCPU knows which one it is.
+    /// Calls `act` with the classes that this pCPU holds, once its index is known.
     #[cfg(target_os = "none")]
     fn with(act: impl FnOnce(&AtomicU32)) {
         use crate::ids::MAX_PCPUS;
@@ -251,7 +251,7 @@ mod held {
         HELD.with(act);
     }
 
-    /// The line of [`ORDER`] that a class is in.
+    /// Returns the line of [`ORDER`] that a class is in.
     fn line(class: Class) -> Option<usize> {
         ORDER.iter().position(|line| line.contains(&class))
     }

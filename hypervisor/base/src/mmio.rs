@@ -18,7 +18,7 @@ pub enum AccessSize {
 }
 
 impl AccessSize {
-    /// The width whose number of bytes is two to the power of the low two bits of `sas`.
+    /// Returns the width whose number of bytes is two to the power of the low two bits of `sas`.
     #[inline]
     pub const fn from_sas(sas: u64) -> Self {
         match sas & 3 {
@@ -29,27 +29,26 @@ impl AccessSize {
         }
     }
 
-    /// The number of bytes: 1, 2, 4 or 8.
+    /// Returns the number of bytes: 1, 2, 4 or 8.
     #[inline]
     pub const fn bytes(self) -> u64 {
         1 << self as u32
     }
 
-    /// The number of bits: 8, 16, 32 or 64.
+    /// Returns the number of bits: 8, 16, 32 or 64.
     #[inline]
     pub const fn bits(self) -> u32 {
         8 << self as u32
     }
 
-    /// The low bits of `value` that an access of this width carries; the others are zero.
+    /// Returns the low bits of `value` that an access of this width carries; the others are zero.
     #[inline]
     pub const fn truncate(self, value: u64) -> u64 {
         value & (u64::MAX >> (64 - self.bits()))
     }
 
-    /// What a load of this width leaves in its register: `value` truncated, sign-extended where
-    /// the instruction does (ISS.SSE), and cut to 32 bits where it writes a W register (ISS.SF
-    /// is 0).
+    /// Returns what a load of this width leaves in its register: `value` truncated, sign-extended where the instruction
+    /// does (ISS.SSE), and cut to 32 bits where it writes a W register (ISS.SF is 0).
     #[inline]
     pub const fn extend(self, value: u64, signed: bool, to_64_bits: bool) -> u64 {
         let narrow = self.truncate(value);
@@ -75,7 +74,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// A read of `size` at `offset`.
+    /// Describes a read of `size` at `offset`.
     #[inline]
     pub const fn read(offset: u64, size: AccessSize) -> Self {
         Self {
@@ -85,7 +84,7 @@ impl Access {
         }
     }
 
-    /// A write of the low bits of `value` at `offset`.
+    /// Describes a write of the low bits of `value` at `offset`.
     #[inline]
     pub const fn write(offset: u64, size: AccessSize, value: u64) -> Self {
         Self {
@@ -95,20 +94,20 @@ impl Access {
         }
     }
 
-    /// Whether the offset is a multiple of the width, as every device here demands.
+    /// Returns whether the offset is a multiple of the width, as every device here demands.
     #[inline]
     pub const fn is_aligned(&self) -> bool {
         self.offset.is_multiple_of(self.size.bytes())
     }
 
-    /// The offset of the 32-bit register that holds the first byte of the access.
+    /// Returns the offset of the 32-bit register that holds the first byte of the access.
     #[inline]
     pub const fn register(&self) -> u64 {
         self.offset & !3
     }
 
-    /// What this access reads of the 32-bit register `value` that it hits: the bytes from its
-    /// offset on. A 64-bit access sees zero in its upper half.
+    /// Returns what this access reads of the 32-bit register `value` that it hits: the bytes from its offset on. A
+    /// 64-bit access sees zero in its upper half.
     #[inline]
     pub const fn part_of(&self, value: u32) -> u64 {
         self.size

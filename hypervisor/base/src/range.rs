@@ -12,8 +12,8 @@ pub struct PaRange {
 }
 
 impl PaRange {
-    /// The range of `bytes` bytes from `start` on (any alignment), or `None` where it passes the
-    /// end of the 64-bit address space.
+    /// Returns the range of `bytes` bytes from `start` on (any alignment), or `None` where it passes the end of the
+    /// 64-bit address space.
     pub const fn new(start: Pa, bytes: u64) -> Option<Self> {
         match start.get().checked_add(bytes) {
             Some(end) => Some(Self {
@@ -24,7 +24,7 @@ impl PaRange {
         }
     }
 
-    /// The range from `start` up to, not including, `end`; empty where `end` is not above it.
+    /// Returns the range from `start` up to, not including, `end`; empty where `end` is not above it.
     pub const fn between(start: Pa, end: Pa) -> Self {
         let (start, end) = (start.get(), end.get());
         Self {
@@ -33,38 +33,38 @@ impl PaRange {
         }
     }
 
-    /// The first address.
+    /// Returns the first address.
     pub const fn start(self) -> Pa {
         Pa::new(self.start)
     }
 
-    /// The first address behind the range.
+    /// Returns the first address behind the range.
     pub const fn end(self) -> Pa {
         Pa::new(self.end)
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
     pub const fn bytes(self) -> u64 {
         self.end - self.start
     }
 
-    /// Whether the range holds no byte.
+    /// Returns whether the range holds no byte.
     pub const fn is_empty(self) -> bool {
         self.start == self.end
     }
 
-    /// Whether every byte of `other` is in this range; an empty `other` always is.
+    /// Returns whether every byte of `other` is in this range; an empty `other` always is.
     pub const fn contains(self, other: Self) -> bool {
         other.is_empty() || (self.start <= other.start && other.end <= self.end)
     }
 
-    /// Whether the two have a byte in common.
+    /// Returns whether the two have a byte in common.
     pub const fn overlaps(self, other: Self) -> bool {
         !self.is_empty() && !other.is_empty() && self.start < other.end && other.start < self.end
     }
 
-    /// The largest range inside this one whose ends are multiples of `unit`, a power of two;
-    /// empty where there is none.
+    /// Returns the largest range inside this one whose ends are multiples of `unit`, a power of two; empty where there
+    /// is none.
     pub const fn aligned_inward(self, unit: u64) -> Self {
         let Some(start) = self.start.checked_next_multiple_of(unit) else {
             return Self {
@@ -75,8 +75,8 @@ impl PaRange {
         Self::between(Pa::new(start), Pa::new(self.end & !(unit - 1)))
     }
 
-    /// The smallest range around this one whose ends are multiples of `unit`, a power of two;
-    /// `None` where its end would pass the end of the address space.
+    /// Returns the smallest range around this one whose ends are multiples of `unit`, a power of two; `None` where its
+    /// end would pass the end of the address space.
     pub const fn aligned_outward(self, unit: u64) -> Option<Self> {
         match self.end.checked_next_multiple_of(unit) {
             Some(end) => Some(Self {
@@ -100,7 +100,7 @@ impl fmt::Display for PaRange {
     }
 }
 
-/// A range of a guest's memory. It may wrap until somebody has checked it.
+/// A range of a guest's memory. It may wrap until it is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IpaRange {
     /// The first address.
@@ -110,7 +110,7 @@ pub struct IpaRange {
 }
 
 impl IpaRange {
-    /// The first address behind the range; `None` where it wraps.
+    /// Returns the first address behind the range; `None` where it wraps.
     pub const fn end(self) -> Option<Ipa> {
         self.start.checked_add(self.bytes)
     }
@@ -132,7 +132,7 @@ pub struct RangeSet<const N: usize> {
 }
 
 impl<const N: usize> RangeSet<N> {
-    /// The empty set.
+    /// Makes an empty set.
     pub const fn new() -> Self {
         Self {
             ranges: heapless::Vec::new(),
@@ -200,22 +200,22 @@ impl<const N: usize> RangeSet<N> {
         Ok(())
     }
 
-    /// Whether every byte of `range` is in the set.
+    /// Returns whether every byte of `range` is in the set.
     pub fn contains(&self, range: PaRange) -> bool {
         range.is_empty() || self.ranges.iter().any(|r| r.contains(range))
     }
 
-    /// Whether some byte of `range` is in the set.
+    /// Returns whether some byte of `range` is in the set.
     pub fn overlaps(&self, range: PaRange) -> bool {
         self.ranges.iter().any(|r| r.overlaps(range))
     }
 
-    /// The ranges, ascending.
+    /// Returns the ranges, ascending.
     pub fn iter(&self) -> impl Iterator<Item = PaRange> + '_ {
         self.ranges.iter().copied()
     }
 
-    /// The bytes in whole blocks of `unit` bytes (a power of two), aligned to it.
+    /// Returns the bytes in whole blocks of `unit` bytes (a power of two), aligned to it.
     pub fn bytes_in_units(&self, unit: u64) -> u64 {
         self.iter().map(|r| r.aligned_inward(unit).bytes()).sum()
     }

@@ -11,7 +11,7 @@ pub struct Ring<const N: usize> {
 }
 
 impl<const N: usize> Ring<N> {
-    /// An empty queue.
+    /// Makes an empty queue.
     pub const fn new() -> Self {
         Self {
             bytes: [0; N],
@@ -20,19 +20,19 @@ impl<const N: usize> Ring<N> {
         }
     }
 
-    /// The number of bytes in it.
+    /// Returns the number of bytes in it.
     #[inline]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether the queue is empty.
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The number of bytes that it still takes.
+    /// Returns the number of bytes that it still takes.
     #[inline]
     pub const fn room(&self) -> usize {
         N - self.len
@@ -59,7 +59,7 @@ impl<const N: usize> Ring<N> {
         Some(byte)
     }
 
-    /// The oldest byte, which stays.
+    /// Returns the oldest byte, which stays.
     #[inline]
     pub fn peek(&self) -> Option<u8> {
         (self.len > 0).then(|| self.bytes[self.first])

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What must not stay in memory.
+//! The end of secrets in memory.
 
 use core::hint::black_box;
 
-/// Overwrites bytes that nobody is to find later. To the compiler the zeros are used, so it keeps the
-/// writes.
+/// Overwrites secret bytes. To the compiler the zeros are used, so it keeps the writes.
 pub fn wipe(bytes: &mut [u8]) {
     bytes.fill(0);
     black_box(bytes);

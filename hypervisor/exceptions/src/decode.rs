@@ -14,19 +14,19 @@ use postern_base::mmio::AccessSize;
 pub struct GuestVa(u64);
 
 impl GuestVa {
-    /// The address with this numeric value.
+    /// Holds this address.
     #[inline]
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
 
-    /// The numeric value.
+    /// Returns the numeric value.
     #[inline]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The address `bytes` further on; wraps as the program counter does.
+    /// Returns the address `bytes` further on; wraps as the program counter does.
     #[inline]
     pub const fn wrapping_add(self, bytes: u64) -> Self {
         Self(self.0.wrapping_add(bytes))
@@ -45,25 +45,25 @@ impl fmt::Debug for GuestVa {
 pub struct Esr(u64);
 
 impl Esr {
-    /// The syndrome with this numeric value.
+    /// Holds this syndrome.
     #[inline]
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
 
-    /// The numeric value.
+    /// Returns the numeric value.
     #[inline]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The exception class, bits 31:26.
+    /// Returns the exception class, bits 31:26.
     #[inline]
     pub const fn class(self) -> u8 {
         (self.0 >> 26 & 0x3f) as u8
     }
 
-    /// The length of the trapped instruction in bytes (IL): 2 for a 16-bit T32 one, else 4.
+    /// Returns the length of the trapped instruction in bytes (IL): 2 for a 16-bit T32 one, else 4.
     #[inline]
     pub const fn instruction_length(self) -> u64 {
         if self.bit(25) { 4 } else { 2 }
@@ -90,13 +90,13 @@ impl fmt::Debug for Esr {
 pub struct Hpfar(u64);
 
 impl Hpfar {
-    /// The register's numeric value.
+    /// Holds this register value.
     #[inline]
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
 
-    /// The start of the page of the faulting IPA: FIPA, bits 47:4, holds address bits 55:12.
+    /// Returns the start of the page of the faulting IPA: FIPA, bits 47:4, holds address bits 55:12.
     #[inline]
     pub const fn page(self) -> Ipa {
         Ipa::new((self.0 & 0xffff_ffff_fff0) << 8)
@@ -109,14 +109,14 @@ impl Hpfar {
 pub struct Gpr(u8);
 
 impl Gpr {
-    /// The register whose number is the low five bits of `number`.
+    /// Returns the register whose number is the low five bits of `number`.
     #[inline]
     pub const fn new(number: u64) -> Self {
         Self((number & 0x1f) as u8)
     }
 
-    /// Where the register lies among X0 to X30; `None` for the zero register, which reads zero
-    /// and forgets what is written.
+    /// Returns where the register lies among X0 to X30; `None` for the zero register, which reads zero and forgets what
+    /// is written.
     #[inline]
     pub const fn index(self) -> Option<usize> {
         if self.0 < 31 {
@@ -147,7 +147,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The meaning of a six-bit fault status code.
+    /// Returns the meaning of a six-bit fault status code.
     pub const fn from_status(code: u64) -> Self {
         match code & 0x3f {
             // Level -1 has codes of its own (FEAT_LPA2).
@@ -161,9 +161,9 @@ impl Fault {
         }
     }
 
-    /// Whether HPFAR_EL2 holds the IPA of a fault with this reason (Arm ARM, HPFAR_EL2): always for
-    /// those that the walk of stage 2 itself finds. A permission fault leaves it UNKNOWN unless
-    /// it was the walk of stage 1 that faulted.
+    /// Returns whether HPFAR_EL2 holds the IPA of a fault with this reason (Arm ARM, HPFAR_EL2): always for those that
+    /// the walk of stage 2 itself finds. A permission fault leaves it UNKNOWN unless it was the walk of stage 1 that
+    /// faulted.
     const fn gives_ipa(self, on_stage_1_walk: bool) -> bool {
         match self {
             Self::AddressSize | Self::Translation | Self::AccessFlag => true,
@@ -236,7 +236,7 @@ pub struct SysReg {
 }
 
 impl SysReg {
-    /// The register with these numbers.
+    /// Returns the register with these numbers.
     pub const fn new(op0: u8, op1: u8, crn: u8, crm: u8, op2: u8) -> Self {
         Self {
             op0,
@@ -322,7 +322,7 @@ impl fmt::Display for Trap {
 }
 
 impl Trap {
-    /// What the three registers say. `hpfar` and `far` matter to aborts only.
+    /// Decodes the three registers. `hpfar` and `far` matter to aborts only.
     pub const fn decode(esr: Esr, hpfar: Hpfar, far: GuestVa) -> Self {
         match esr.class() {
             0x01 if esr.bit(0) => Self::Wfe,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ID registers that a guest sees: `op0=3, op1=0, CRn=0, CRm=1..7`, trapped by HCR_EL2.TID3.
 //!
-//! A field that is not named here reads zero. So an extension that this hypervisor has never
-//! heard of, and whose state it does not switch, does not exist for the guests.
+//! A field that is not named here reads zero. So an extension that this hypervisor does
+//! not know, and whose state it does not switch, does not exist for the guests.
 
 use super::decode::SysReg;
 
@@ -40,8 +40,8 @@ const EVERY_32: &[u32] = &[0, 4, 8, 12, 16, 20, 24, 28];
 /// The AArch64 registers, and why a field of today's architecture is missing. Those of CRm 4 to 7
 /// without a row read zero: PFR2, ZFR0, SMFR0, FPFR0, DFR1, AFR0, AFR1, ISAR3, MMFR3, MMFR4.
 const RULES: [Rule; 9] = [
-    // ID_AA64PFR0_EL1: EL0, FP, AdvSIMD, DIT, CSV3; CSV2 without SCXTNUM_ELx, which nobody
-    // switches. EL1 is AArch64 only (HCR_EL2.RW), there is no EL2, SMC works (so EL3 is there),
+    // ID_AA64PFR0_EL1: EL0, FP, AdvSIMD, DIT, CSV3; CSV2 without SCXTNUM_ELx, which EL2 does not
+    // switch. EL1 is AArch64 only (HCR_EL2.RW), there is no EL2, SMC works (so EL3 is there),
     // and the GIC has system registers. Not RAS, SVE, SEL2, MPAM, AMU, RME.
     rule(
         4,
@@ -147,9 +147,8 @@ pub struct IdValues {
 }
 
 impl IdValues {
-    /// The values for guests whose physical addresses have `ipa_bits` bits, on a host whose own
-    /// registers `host` reads. It is asked for the registers of [`IdValues::host_registers`] and
-    /// no others.
+    /// Returns the values for guests whose physical addresses have `ipa_bits` bits, on a host whose own registers
+    /// `host` reads. It is asked for the registers of [`IdValues::host_registers`] and no others.
     pub fn new(host: impl Fn(SysReg) -> u64, ipa_bits: u32) -> Self {
         let mut values = [[0; 8]; 7];
         let el0_runs_aarch32 = host(RULES[0].register()) & FIELD == 2;
@@ -166,13 +165,13 @@ impl IdValues {
         Self { values }
     }
 
-    /// The registers of the host that matter; all exist on every Armv8-A CPU, but those with
-    /// CRm 1 to 3 are UNKNOWN where no exception level runs AArch32.
+    /// Returns the registers of the host that matter; all exist on every Armv8-A CPU, but those with CRm 1 to 3 are
+    /// UNKNOWN where no exception level runs AArch32.
     pub fn host_registers() -> impl Iterator<Item = SysReg> {
         RULES.iter().chain(&RULES_32).map(Rule::register)
     }
 
-    /// What the register with this CRm (1 to 7) and op2 (0 to 7) reads; `None` for others.
+    /// Returns what the register with this CRm (1 to 7) and op2 (0 to 7) reads; `None` for others.
     #[inline]
     pub fn get(&self, crm: u8, op2: u8) -> Option<u64> {
         let row = self.values.get(usize::from(crm.checked_sub(1)?))?;
@@ -180,7 +179,7 @@ impl IdValues {
     }
 }
 
-/// The largest ID_AA64MMFR0_EL1.PARange of no more than `bits` bits.
+/// Returns the largest ID_AA64MMFR0_EL1.PARange of no more than `bits` bits.
 fn pa_range(bits: u32) -> u64 {
     match bits {
         0..36 => 0,

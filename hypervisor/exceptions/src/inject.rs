@@ -37,34 +37,34 @@ impl Spsr {
     /// T32 rather than A32 instructions (AArch32 only).
     const THUMB: u64 = 1 << 5;
 
-    /// The state with this numeric value.
+    /// Holds this state.
     #[inline]
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
 
-    /// The numeric value.
+    /// Returns the numeric value.
     #[inline]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// Whether the code ran in AArch32 state.
+    /// Returns whether the code ran in AArch32 state.
     #[inline]
     pub const fn is_aarch32(self) -> bool {
         self.0 & Self::AARCH32 != 0
     }
 
-    /// Whether the code ran at EL0.
+    /// Returns whether the code ran at EL0.
     #[inline]
     pub const fn is_el0(self) -> bool {
         // AArch32 User mode is 0b10000: the same low bits as AArch64's EL0t.
         self.0 & Self::MODE == 0
     }
 
-    /// The state after the instruction is stepped over, as if it had been executed: a single step is done
-    /// (Arm ARM, D2.12), a branch is long past (PSTATE.BTYPE), and an If-Then block of T32 moves on by one
-    /// condition (AArch32.ITAdvance). Everything else stays.
+    /// Returns the state after the instruction is stepped over, as if it had been executed: a single step is done (Arm
+    /// ARM, D2.12), a branch is long past (PSTATE.BTYPE), and an If-Then block of T32 moves on by one condition
+    /// (AArch32.ITAdvance). Everything else stays.
     #[must_use]
     #[inline]
     pub const fn after_instruction(self) -> Self {
@@ -168,8 +168,12 @@ const WNR: u64 = 1 << 6;
 const SCTLR_SPAN: u64 = 1 << 23;
 const SCTLR_DSSBS: u64 = 1 << 44;
 
-/// How a vCPU that was interrupted so takes `exception` to its EL1.
-pub const fn take(from: &Interrupted, exception: Exception, features: PstateFeatures) -> Taken {
+/// Returns how a vCPU that was interrupted so takes `exception` to its EL1.
+pub const fn take_exception_to_el1(
+    from: &Interrupted,
+    exception: Exception,
+    features: PstateFeatures,
+) -> Taken {
     let (esr_el1, far_el1) = syndrome(exception, !from.spsr.is_el0());
     Taken {
         elr: GuestVa::new((from.vbar.get() & !0x7ff).wrapping_add(vector(from.spsr))),
@@ -181,8 +185,8 @@ pub const fn take(from: &Interrupted, exception: Exception, features: PstateFeat
     }
 }
 
-/// The offset of the synchronous vector: current level with SP_EL0, current level with SP_EL1,
-/// lower level in AArch64, lower level in AArch32.
+/// Returns the offset of the synchronous vector: current level with SP_EL0, current level with SP_EL1, lower level in
+/// AArch64, lower level in AArch32.
 const fn vector(spsr: Spsr) -> u64 {
     if spsr.is_aarch32() {
         0x600
@@ -271,7 +275,7 @@ mod tests {
             (0x010, 0x600, 0x9200_0010, 0x8200_0010), // EL0, A32
             (0x030, 0x600, 0x9200_0010, 0x8200_0010), // EL0, T32
         ] {
-            let taken = take(&from(spsr, 0), read, ALL);
+            let taken = take_exception_to_el1(&from(spsr, 0), read, ALL);
             assert_eq!(taken.elr.get(), 0xffff_8000_1001_0800 + offset, "{spsr:#x}");
             assert_eq!(taken.esr_el1.get(), data);
             assert_eq!(taken.far_el1, Some(VA));
@@ -279,11 +283,11 @@ mod tests {
             assert_eq!(taken.spsr_el1.get(), spsr);
 
             let fetch = Exception::InstructionAbort { va: Some(VA) };
-            let taken = take(&from(spsr, 0), fetch, ALL);
+            let taken = take_exception_to_el1(&from(spsr, 0), fetch, ALL);
             assert_eq!(taken.esr_el1.get(), instruction);
             assert_eq!(taken.far_el1, Some(VA));
 
-            let taken = take(&from(spsr, 0), Exception::Undefined, ALL);
+            let taken = take_exception_to_el1(&from(spsr, 0), Exception::Undefined, ALL);
             assert_eq!(taken.esr_el1.get(), 0x0200_0000);
             assert_eq!(taken.far_el1, None);
             assert_eq!(taken.elr.get(), 0xffff_8000_1001_0800 + offset);
@@ -296,11 +300,14 @@ mod tests {
             va: None,
             write: true,
         };
-        let taken = take(&from(0x3c5, 0), write, ALL);
+        let taken = take_exception_to_el1(&from(0x3c5, 0), write, ALL);
         assert_eq!(taken.esr_el1.get(), 0x9600_0450, "WnR and FnV");
         assert_eq!(taken.far_el1, None);
         let fetch = Exception::InstructionAbort { va: None };
-        assert_eq!(take(&from(0, 0), fetch, ALL).esr_el1.get(), 0x8200_0410);
+        assert_eq!(
+            take_exception_to_el1(&from(0, 0), fetch, ALL).esr_el1.get(),
+            0x8200_0410
+        );
     }
 
     #[test]
@@ -321,12 +328,12 @@ mod tests {
             // SSBS comes from DSSBS, not from the interrupted code.
             (0, SCTLR_SPAN | SCTLR_DSSBS, ALL, 0x0200_13c5),
         ] {
-            let taken = take(&from(spsr, sctlr), Exception::Undefined, features);
+            let taken = take_exception_to_el1(&from(spsr, sctlr), Exception::Undefined, features);
             assert_eq!(taken.spsr.get(), expected, "{spsr:#x} {sctlr:#x}");
             assert_eq!(taken.spsr_el1.get(), spsr);
         }
         // From AArch32 the T bit and the mode are gone.
-        let taken = take(
+        let taken = take_exception_to_el1(
             &from(0x6000_0030, SCTLR_SPAN),
             Exception::Undefined,
             PstateFeatures::default(),

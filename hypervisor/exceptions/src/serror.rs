@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whose an SError is, and how bad: ESR_EL2 of an exception of class 0x2F (DDI 0487, D24.2.40, "ISS encoding for an
+//! The severity of an SError: ESR_EL2 of an exception of class 0x2F (DDI 0487, D24.2.40, "ISS encoding for an
 //! SError exception").
 //!
-//! An SError is asynchronous: it comes when a guest runs, since EL2 masks it, and who runs then need not be who caused
+//! An SError is asynchronous: it comes when a guest runs, since EL2 masks it, and that guest need not have caused
 //! it. With FEAT_RAS the syndrome says how far the error has spread. Without it, or where the syndrome is the
 //! implementation's own, nothing is known.
 
 use super::decode::Esr;
 
-/// What has become of the state of the pCPU and of whoever runs on it.
+/// The state of the pCPU and of the vCPU on it after an SError.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// CE: the hardware has corrected the error.
@@ -24,7 +24,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// What the syndrome says.
+    /// Returns the severity that the syndrome reports.
     pub const fn of(esr: Esr) -> Self {
         let iss = esr.get() & 0x1ff_ffff;
         let is_implementation_defined = iss >> 24 & 1 == 1; // IDS
@@ -41,7 +41,7 @@ impl Severity {
         }
     }
 
-    /// In words, for the log.
+    /// Returns the severity in words, for the log.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Corrected => "corrected",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The system registers whose accesses trap, and what a guest finds in them.
 //!
-//! Three answers: a value of ours, nothing at all (reads zero, ignores writes), or an undefined
+//! Three answers: a value that EL2 chooses, nothing at all (reads zero, ignores writes), or an undefined
 //! instruction. The last is the answer to everything that has no row here.
 
 use super::decode::SysReg;
@@ -73,7 +73,7 @@ pub enum Outcome {
     PhysicalTimer(TimerRegister, Option<u64>),
 }
 
-/// What becomes of a guest's access to `reg`: the write of a value, or a read.
+/// Decides a guest's access to `reg`: the write of a value, or a read.
 pub fn access(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {
     match (reg, write) {
         (ICC_SGI1R_EL1, Some(value)) => Outcome::Sgi(SgiRegister::Sgi1r, value),
@@ -106,7 +106,7 @@ pub fn access(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {
     }
 }
 
-/// The self-hosted debug registers (trapped by MDCR_EL2.TDA, TDOSA and TDRA). There are as many breakpoints and
+/// Decides an access to the self-hosted debug registers (trapped by MDCR_EL2.TDA, TDOSA and TDRA). There are as many breakpoints and
 /// watchpoints as ID_AA64DFR0_EL1 says. The communications channel to a debugger outside reads as zero and ignores
 /// writes. The trace registers, op1 1, do not exist.
 fn debug_register(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {

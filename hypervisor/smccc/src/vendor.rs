@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Calls in the range of the hypervisor's vendor: who the hypervisor is (DEN0028E 6.2), and Postern's own.
+//! Calls in the range of the hypervisor's vendor: its identity (DEN0028E 6.2), and Postern's own.
 
 use optee_proto::smc::FunctionId;
 

@@ -24,7 +24,7 @@ pub fn inject(frame: &mut Frame, exception: Exception) {
         vbar: GuestVa::new(VBAR_EL1.get()),
         sctlr: SCTLR_EL1.get(),
     };
-    let taken = inject::take(&from, exception, features);
+    let taken = inject::take_exception_to_el1(&from, exception, features);
     frame.pc = taken.elr.get();
     frame.pstate = taken.spsr.get();
     ELR_EL1.set(taken.elr_el1.get());

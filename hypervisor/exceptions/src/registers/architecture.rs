@@ -19,7 +19,7 @@ pub struct Register {
     pub write: bool,
 }
 
-/// The register that `S<op0>_<op1>_C<CRn>_C<CRm>_<op2>` names.
+/// Returns the register that `S<op0>_<op1>_C<CRn>_C<CRm>_<op2>` names.
 ///
 /// # Panics
 /// The text is no such name.
@@ -35,7 +35,7 @@ pub fn parse(name: &str) -> SysReg {
     SysReg::new(op0, op1, crn, crm, op2)
 }
 
-/// All of them, in the order of their encodings.
+/// Returns all registers, in the order of their encodings.
 ///
 /// # Panics
 /// A line of the list is none.

@@ -96,7 +96,7 @@ pub mod mdcr {
     /// While a guest runs, but for HPMN. Zero, and so EL2's own: E2PB, E2TB (the buffers of profiling and
     /// trace, whose registers then trap), EnSPM, EnSTEPOP, EBWE.
     pub const GUEST: u64 = TPMCR | TPM | TDA | TDOSA | TDRA | TPMS | TTRF;
-    /// All event counters belong to EL1, as after reset: HPMN is how many there are (PMCR_EL0.N), zero without PMU.
+    /// Returns HPMN: all event counters (PMCR_EL0.N) belong to EL1, as after reset; zero without PMU.
     pub const fn hpmn(pmcr: u64) -> u64 {
         pmcr >> 11 & 0x1f
     }

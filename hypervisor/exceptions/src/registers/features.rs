@@ -37,7 +37,7 @@ impl CpuFeatures {
     /// The features with state of guests' that only newer CPUs have, and that a switch of vCPUs must not forget.
     pub const SWITCHED: Self = Self::RAS.union(Self::OPEN_TPIDR2);
 
-    /// What the ID registers that `read` reads tell (DDI 0487, D24.2).
+    /// Returns what the ID registers that `read` reads tell (DDI 0487, D24.2).
     pub fn new(read: impl Fn(SysReg) -> u64) -> Self {
         let field = |crm, op2, low: u32| read(SysReg::new(3, 0, 0, crm, op2)) >> low & 0xf;
         let pmu_version = field(5, 0, 8);

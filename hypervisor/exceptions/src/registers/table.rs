@@ -59,7 +59,7 @@ pub enum Trap {
 }
 
 impl Trap {
-    /// Whether EL2 has set it so.
+    /// Returns whether EL2 has set the trap.
     #[must_use]
     pub fn is_set(self) -> bool {
         let is_one = |value: u64, mask: u64| value & mask == mask && mask != 0;
@@ -389,7 +389,7 @@ pub(super) const TABLE: &[(&str, Decision)] = &[
     ),
 ];
 
-/// Whether a name is what a pattern says: `?` is one letter, `*` any, and a `~` at the end any but "ITECR_EL1".
+/// Returns whether a name is what a pattern says: `?` is one letter, `*` any, and a `~` at the end any but "ITECR_EL1".
 pub(super) fn fits(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern, name) {
         ([], []) => true,
@@ -406,7 +406,7 @@ pub(super) fn fits(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// The decision on a register.
+/// Returns the decision on a register.
 ///
 /// # Panics
 /// It has no row or several; the tests see to it that none has.
