@@ -39,6 +39,26 @@ impl fmt::Debug for GuestVa {
     }
 }
 
+/// Exception classes: ESR_ELx.EC (DDI 0487, D24.2.40).
+pub mod class {
+    /// WFI or WFE.
+    pub const WFX: u8 = 0x01;
+    /// FP or SIMD.
+    pub const FP: u8 = 0x07;
+    /// HVC in AArch64 state.
+    pub const HVC: u8 = 0x16;
+    /// SMC in AArch64 state.
+    pub const SMC: u8 = 0x17;
+    /// MSR, MRS or a system instruction in AArch64 state.
+    pub const SYSTEM_REGISTER: u8 = 0x18;
+    /// SVE.
+    pub const SVE: u8 = 0x19;
+    /// An instruction abort from a lower exception level.
+    pub const INSTRUCTION_ABORT_LOWER: u8 = 0x20;
+    /// A data abort from a lower exception level.
+    pub const DATA_ABORT_LOWER: u8 = 0x24;
+}
+
 /// A value of ESR_ELx.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
@@ -325,16 +345,16 @@ impl Trap {
     /// Decodes the three registers. `hpfar` and `far` matter to aborts only.
     pub const fn decode(esr: Esr, hpfar: Hpfar, far: GuestVa) -> Self {
         match esr.class() {
-            0x01 if esr.bit(0) => Self::Wfe,
-            0x01 => Self::Wfi,
-            0x07 => Self::Fp,
-            0x16 => Self::Hvc {
+            class::WFX if esr.bit(0) => Self::Wfe,
+            class::WFX => Self::Wfi,
+            class::FP => Self::Fp,
+            class::HVC => Self::Hvc {
                 imm: esr.field(0, 16) as u16,
             },
-            0x17 => Self::Smc {
+            class::SMC => Self::Smc {
                 imm: esr.field(0, 16) as u16,
             },
-            0x18 => Self::SysReg(SysRegAccess {
+            class::SYSTEM_REGISTER => Self::SysReg(SysRegAccess {
                 reg: SysReg::new(
                     esr.field(20, 2) as u8,
                     esr.field(14, 3) as u8,
@@ -345,8 +365,8 @@ impl Trap {
                 rt: Gpr::new(esr.field(5, 5)),
                 write: !esr.bit(0),
             }),
-            0x19 => Self::Sve,
-            0x20 => {
+            class::SVE => Self::Sve,
+            class::INSTRUCTION_ABORT_LOWER => {
                 let (va, ipa, fault) = addresses(esr, hpfar, far);
                 Self::InstructionAbort(InstructionAbort {
                     va,
@@ -355,7 +375,7 @@ impl Trap {
                     fault,
                 })
             }
-            0x24 => {
+            class::DATA_ABORT_LOWER => {
                 let (va, ipa, fault) = addresses(esr, hpfar, far);
                 let stage_1_walk = esr.bit(7);
                 // ISV is not to be believed for a fault that is not the access's own.

@@ -5,7 +5,7 @@
 //! the pseudocode of AArch64.TakeException in the Arm ARM, for a target of EL1. EL1 is always
 //! AArch64 (HCR_EL2.RW is 1); EL0 may be AArch32.
 
-use super::decode::{Esr, GuestVa};
+use super::decode::{Esr, GuestVa, class};
 use core::fmt;
 
 /// A value of SPSR_ELx: the PSTATE of the interrupted code.
@@ -155,11 +155,9 @@ pub struct Taken {
     pub far_el1: Option<GuestVa>,
 }
 
-/// The exception's classes from the same and from a lower level, and the fault status of a
-/// synchronous external abort that is not on a table walk.
-const CLASS_INSTRUCTION_ABORT_LOWER: u64 = 0x20;
-const CLASS_DATA_ABORT_LOWER: u64 = 0x24;
+/// Added to the class of an abort from a lower level: the class of one from the same level.
 const SAME_LEVEL: u64 = 1;
+/// The fault status of a synchronous external abort that is not on a table walk.
 const STATUS_EXTERNAL: u64 = 0x10;
 const IL: u64 = 1 << 25;
 const FNV: u64 = 1 << 10;
@@ -223,11 +221,14 @@ const fn syndrome(exception: Exception, same_level: bool) -> (u64, Option<GuestV
     match exception {
         Exception::Undefined => (IL, None),
         Exception::InstructionAbort { va } => (
-            (CLASS_INSTRUCTION_ABORT_LOWER + level) << 26 | IL | unknown(va) | STATUS_EXTERNAL,
+            (class::INSTRUCTION_ABORT_LOWER as u64 + level) << 26
+                | IL
+                | unknown(va)
+                | STATUS_EXTERNAL,
             va,
         ),
         Exception::DataAbort { va, write } => (
-            (CLASS_DATA_ABORT_LOWER + level) << 26
+            (class::DATA_ABORT_LOWER as u64 + level) << 26
                 | IL
                 | unknown(va)
                 | if write { WNR } else { 0 }

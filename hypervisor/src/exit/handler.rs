@@ -13,14 +13,11 @@ use crate::vm::{debug, interface, physical_timer, queues, switch};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
 use postern_arch::timer;
 use postern_arch::vcpu_context::{CallFrame, Frame};
-use postern_exceptions::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap};
+use postern_exceptions::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap, class};
 use postern_exceptions::inject::Exception;
 use postern_exceptions::serror::Severity;
 use postern_exceptions::sysreg::{self, Outcome};
 use tock_registers::interfaces::Readable;
-
-const CLASS_HVC: u8 = 0x16;
-const CLASS_SMC: u8 = 0x17;
 
 /// Answers an SMC with immediate zero. Returns whether there is more to do before the guest goes on:
 /// [`run::before_return`] does that, with the whole frame.
@@ -54,11 +51,11 @@ pub fn synchronous(frame: &mut Frame) {
     let running = running(here);
     let esr = Esr::new(ESR_EL2.get());
     match esr.class() {
-        CLASS_SMC => {
+        class::SMC => {
             running.vcpu.count(Exit::Smc);
             undefined(frame);
         }
-        CLASS_HVC => {
+        class::HVC => {
             running.vcpu.count(Exit::Hvc);
             // It is behind the instruction already.
             frame.step_back(4);
