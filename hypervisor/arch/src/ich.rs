@@ -148,14 +148,15 @@ pub fn active_priorities() -> [u32; 4] {
 
 /// Saves what is not a list register.
 pub fn save(into: &mut Interface) {
+    let bits = preemption_bits();
     into.vmcr = vmcr();
     into.ap0[0] = ICH_AP0R0_EL2.get();
     into.ap1[0] = ICH_AP1R0_EL2.get();
-    if preemption_bits() >= 6 {
+    if bits >= 6 {
         into.ap0[1] = ICH_AP0R1_EL2.get();
         into.ap1[1] = ICH_AP1R1_EL2.get();
     }
-    if preemption_bits() >= 7 {
+    if bits >= 7 {
         into.ap0[2] = ICH_AP0R2_EL2.get();
         into.ap0[3] = ICH_AP0R3_EL2.get();
         into.ap1[2] = ICH_AP1R2_EL2.get();
@@ -165,14 +166,15 @@ pub fn save(into: &mut Interface) {
 
 /// Puts a vCPU's virtual interface on this pCPU.
 pub fn load(from: &Interface) {
+    let bits = preemption_bits();
     ICH_VMCR_EL2.set(from.vmcr);
     ICH_AP0R0_EL2.set(from.ap0[0]);
     ICH_AP1R0_EL2.set(from.ap1[0]);
-    if preemption_bits() >= 6 {
+    if bits >= 6 {
         ICH_AP0R1_EL2.set(from.ap0[1]);
         ICH_AP1R1_EL2.set(from.ap1[1]);
     }
-    if preemption_bits() >= 7 {
+    if bits >= 7 {
         ICH_AP0R2_EL2.set(from.ap0[2]);
         ICH_AP0R3_EL2.set(from.ap0[3]);
         ICH_AP1R2_EL2.set(from.ap1[2]);
