@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The debug registers of this pCPU that guests use: breakpoints, watchpoints, single step. But for MDSCR_EL1 they are only
-//! written.
+//! The debug registers of this pCPU that guests use: breakpoints, watchpoints, single step. EL2 reads
+//! MDSCR_EL1 alone; the others are only written.
 
 use super::barrier;
 use super::registers::OSDLR_EL1;

@@ -7,14 +7,14 @@ use postern_exceptions::decode::SysReg;
 use postern_smccc::trng::{MAX_BITS_64, RND64, VERSION, VERSION_1_0};
 use spin::Once;
 
-/// Where true random numbers come from.
+/// The source of true random numbers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// There are none.
+    /// The machine has none.
     None,
-    /// TRNG_RND of the firmware.
+    /// The TRNG_RND call of the firmware.
     Firmware,
-    /// RNDRRS of the CPU.
+    /// The RNDRRS register of the CPU.
     Cpu,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The entry code, and the names of what it goes on to in Rust.
+//! The entry code, and the Rust functions that it calls.
 
 use super::{mmu, stack};
 use core::arch::global_asm;
@@ -10,7 +10,7 @@ global_asm!(
     boot_table = sym mmu::BOOT_TABLE,
 );
 
-/// Has the entry code go on to these functions. For the image, once.
+/// Names the functions that the entry code calls. For the image, once.
 ///
 /// - `primary(tree, image)`: the boot pCPU, at EL2 with the boot table on. `tree` is x0 as the loader left it, `image` where
 ///   the image begins.

@@ -2,7 +2,7 @@
 //! The physical GICv3 (IHI 0069), non-secure side, as EL2 uses it: EOImode 1, so that EL2 drops
 //! the priority and a guest's end of interrupt deactivates what list registers link to hardware.
 //!
-//! What is done to the registers in memory is plain code, [`super::gicv3`].
+//! The registers in memory belong to [`super::gicv3`], which is plain code.
 
 use super::gicv3::{self, Bus, FIRST_SPECIAL_INTID, GicError, LAST_SPECIAL_INTID};
 use super::percpu::PerPcpu;
@@ -32,7 +32,7 @@ static DISTRIBUTOR: Once<Pa> = Once::new();
 static REDISTRIBUTOR: PerPcpu<Cell<Pa>> =
     PerPcpu::new([const { Cell::new(Pa::new(0)) }; MAX_PCPUS]);
 
-/// The GIC that the device tree names.
+/// The machine's GIC, which the device tree names.
 struct Machine;
 
 impl Bus for Machine {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The physical GICv3's registers in memory (IHI 0069H): the distributor, and the redistributors. What is in system
-//! registers is `gic.rs`'s.
+//! The physical GICv3's registers in memory (IHI 0069H): the distributor, and the redistributors. The system registers
+//! belong to `gic.rs`.
 //!
 //! All waits are bounded. A register that does not change in time is an error, which names the register.
 
@@ -72,7 +72,7 @@ pub trait Bus {
     fn second(&self) -> u64;
 }
 
-/// A register does not change.
+/// An error: a register does not change in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "the GIC does not get ready: {field} of {register} at {:#x} stays one for more than a second: \
@@ -80,15 +80,15 @@ pub trait Bus {
     at.get()
 )]
 pub struct GicError {
-    /// Which.
+    /// The name of the register.
     pub register: &'static str,
-    /// The field of it that is waited for.
+    /// The field that does not change.
     pub field: &'static str,
-    /// Where the register is.
+    /// The address of the register.
     pub at: Pa,
 }
 
-/// Waits until something is so, for `patience` ticks of the clock `now`; whether it is.
+/// Waits until `is_so` holds, for `patience` ticks of the clock `now` at most. Returns whether it holds.
 pub fn wait_until(
     mut now: impl FnMut() -> u64,
     patience: u64,
@@ -105,7 +105,7 @@ pub fn wait_until(
     true
 }
 
-/// The bits of a register that are waited for, and their names.
+/// A bit of a register to wait for, and its name.
 struct Flag {
     register: &'static str,
     field: &'static str,

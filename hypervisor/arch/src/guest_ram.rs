@@ -15,7 +15,7 @@ use postern_base::range::PaRange;
 use postern_boot_tree::Memory;
 use spin::Once;
 
-/// The largest range of [`RAM`], where nearly all accesses are: its first byte and its length.
+/// The first byte and the length of the largest range of [`RAM`], which nearly all accesses are in.
 struct Largest(UnsafeCell<(u64, u64)>);
 
 // SAFETY: `init` writes it while no other pCPU is up, once, and nothing writes it later.

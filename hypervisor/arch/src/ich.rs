@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The virtual CPU interface's control: list registers and what belongs to them (IHI 0069,
-//! ICH_*_EL2).
+//! The control of the virtual CPU interface: list registers and their kin, ICH_*_EL2 (IHI 0069H 12.4).
 
 use super::barrier;
 use aarch64_cpu::registers::*;
 
-/// What a vCPU keeps of the virtual interface while it does not run, besides list registers.
+/// The state of a vCPU's virtual interface while the vCPU does not run, without list registers.
 #[derive(Clone, Copy, Default)]
 pub struct Interface {
     /// ICH_VMCR_EL2: priority mask, binary points, group enables.
@@ -146,7 +145,7 @@ pub fn active_priorities() -> [u32; 4] {
     core::array::from_fn(|word| (interface.ap0[word] | interface.ap1[word]) as u32)
 }
 
-/// Saves what is not a list register.
+/// Saves all but the list registers.
 pub fn save(into: &mut Interface) {
     let bits = preemption_bits();
     into.vmcr = vmcr();

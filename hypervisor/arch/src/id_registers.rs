@@ -6,7 +6,7 @@ use aarch64_cpu::registers::CLIDR_EL1;
 use postern_exceptions::decode::SysReg;
 use tock_registers::interfaces::Readable;
 
-/// Reads one of the ID registers with these CRm. By number, since guests look at whole rows, and not all places have a name.
+/// Reads one of the ID registers with these CRm. By number, since guests read whole rows, and not all encodings have a name.
 macro_rules! by_number {
     ($register:ident, $($crm:literal)+) => {
         match ($register.crm, $register.op2) {

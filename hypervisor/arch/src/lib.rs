@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! EL2 on Armv8-A: entry and vectors, system registers, EL2's own tables, the TLB, the physical GIC, timer and UART, the SMC
-//! instruction, guests' RAM. What it offers is safe to use; inside is nearly all `unsafe` code of the hypervisor.
+//! instruction, guests' RAM. Its interface is safe to use; nearly all `unsafe` code of the hypervisor is inside.
 //!
-//! All but [`gicv3`] compiles for the machine only.
+//! Only [`gicv3`] compiles on the host, too.
 #![cfg_attr(target_os = "none", no_std)]
 
 #[cfg(target_os = "none")]

@@ -50,15 +50,15 @@ unsafe extern "C" {
     fn enable_mmu(root: u64);
 }
 
-/// Where a part of the image begins and ends.
+/// The addresses of the parts of the image.
 pub struct Image {
-    /// First byte.
+    /// The first byte.
     pub start: u64,
-    /// End of what is executed.
+    /// The end of the code.
     pub text_end: u64,
-    /// End of what is only read.
+    /// The end of the constants.
     pub rodata_end: u64,
-    /// End of everything, with stacks and boot heap.
+    /// The end of the image, with stacks and boot heap.
     pub end: u64,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What each pCPU has of its own, reached without a lock. Its owner declares it: as a static [`PerPcpu`], or, for the one block
+//! Values per pCPU, reached without a lock. Its owner declares it: as a static [`PerPcpu`], or, for the one block
 //! that every exit from a guest needs, by [`percpu_block!`](crate::percpu_block).
 //!
 //! `entry.S` puts the address of a pCPU's [`Area`] into its TPIDR_EL2 before Rust runs there, and nothing changes it later.
@@ -7,7 +7,7 @@
 use core::arch::asm;
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 
-/// The index of a pCPU, and the block that every exit needs. `entry.S` knows how large it is.
+/// The index of a pCPU, and the block that every exit needs. `entry.S` knows its size.
 #[repr(C, align(128))]
 pub struct Area<T> {
     index: usize,
@@ -25,7 +25,7 @@ impl<T> Area<T> {
 /// The areas of all pCPUs, that of the boot pCPU first.
 #[repr(C)]
 pub struct Areas<T>(
-    /// One each.
+    /// One area per pCPU.
     pub [Area<T>; MAX_PCPUS],
 );
 
@@ -40,7 +40,7 @@ unsafe impl<T: Send> Sync for Areas<T> {}
 /// its being the only one.
 pub unsafe trait Block: Send + 'static {}
 
-/// Declares the block that every exit from a guest needs: its type, and what it begins as. Once in the image.
+/// Declares the block that every exit from a guest needs: its type and its first value. Once in the image.
 #[macro_export]
 macro_rules! percpu_block {
     ($block:ty, $new:expr) => {
@@ -94,7 +94,7 @@ pub fn id() -> PcpuIndex {
     PcpuIndex::new(index()).expect("there are MAX_PCPUS areas")
 }
 
-/// One value for each pCPU.
+/// One value per pCPU.
 pub struct PerPcpu<T>([T; MAX_PCPUS]);
 
 // SAFETY: of the values each pCPU reaches its own (`this`), and EL2 is never preempted or migrated: so no value is ever

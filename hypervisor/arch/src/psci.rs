@@ -7,7 +7,7 @@ use postern_base::ids::PcpuIndex;
 use postern_boot_tree::Mpidr;
 use postern_smccc::psci::{CPU_ON_64, PsciError, SYSTEM_OFF};
 
-/// What `entry.S` reads on a starting pCPU with its MMU off.
+/// The arguments of a starting pCPU, which `entry.S` reads with the MMU off.
 #[repr(C, align(64))]
 struct SecondaryStart {
     stack_top: u64,

@@ -2,7 +2,7 @@
 //! The system registers that `aarch64-cpu` lacks, by their names and with the same traits.
 //!
 //! The assembler knows each name only for an architecture that has the register, hence `.arch` in the two macros. It says
-//! nothing about the CPU: whether a register is there is the caller's to know.
+//! nothing about the CPU: the caller knows whether a register is there.
 
 use tock_registers::interfaces::{Readable, Writeable};
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The pCPUs' stacks, each above a page that is never mapped, so that an overflow faults instead
-//! of writing on.
+//! The pCPUs' stacks, each above a page that is never mapped, so that an overflow faults.
 
 use core::cell::UnsafeCell;
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
@@ -43,7 +42,7 @@ unsafe impl Sync for StackTop {}
 /// The boot pCPU's stack, for `entry.S`.
 pub static BOOT_STACK_TOP: StackTop =
     StackTop(SLOTS.0.get().cast::<u8>().wrapping_add(size_of::<Slot>()));
-/// The spare stack, for `vectors.S`: every pCPU that dies of an exception in EL2 uses it.
+/// The spare stack, for `vectors.S`: a pCPU with an exception in EL2 uses it.
 pub static SPARE_STACK_TOP: StackTop = StackTop(
     SLOTS
         .0

@@ -22,16 +22,16 @@ use postern_exceptions::switched_registers;
 pub struct Frame {
     /// x0..x30.
     pub x: [u64; 31],
-    /// Where the guest goes on (ELR_EL2).
+    /// The address at which the guest continues (ELR_EL2).
     pub pc: u64,
-    /// Its PSTATE (SPSR_EL2).
+    /// The guest's PSTATE (SPSR_EL2).
     pub pstate: u64,
     reserved: u64,
 }
 
 const _: () = assert!(size_of::<Frame>() == 272, "vectors.S knows this size");
 
-/// The head of a [`Frame`], for a call (SMCCC): what it passes and what it gets. Of the rest of the frame
+/// The head of a [`Frame`], for a call (SMCCC): its arguments and its results. Of the rest of the frame
 /// only what calls leave as it was is there.
 #[repr(C)]
 pub struct CallFrame {
@@ -183,7 +183,7 @@ macro_rules! load_pairs {
     ($from:ident,) => {};
 }
 
-/// Does something where the pCPU has a feature; only newer ones have any that matters here.
+/// Runs a block if the pCPU has a feature.
 macro_rules! for_feature {
     (always, $features:ident, $then:block) => {
         $then
@@ -212,7 +212,7 @@ macro_rules! only_translation {
 
 switched_registers!(context);
 
-/// Everything of a vCPU that is not in its frame and not the vGIC's.
+/// The state of a vCPU outside its frame and outside the vGIC.
 #[derive(Clone)]
 pub struct Context {
     registers: Registers,
@@ -220,7 +220,7 @@ pub struct Context {
     pub timer_control: u64,
     /// CNTV_CVAL_EL0, in the guest's ticks.
     pub timer_compare: u64,
-    /// The virtual GIC interface but for its list registers.
+    /// The virtual GIC interface without its list registers.
     pub interface: ich::Interface,
     simd: Simd,
 }
@@ -273,14 +273,14 @@ impl Context {
     }
 }
 
-/// What a vCPU sees of the machine: the EL2 registers that belong to it and never change.
+/// The EL2 registers that belong to a vCPU and never change: its view of the machine.
 #[derive(Clone, Copy)]
 pub struct VcpuEl2Regs {
-    /// Its MPIDR_EL1, with the RES1 bit.
+    /// VMPIDR_EL2: its MPIDR_EL1, with the RES1 bit.
     pub mpidr: u64,
-    /// Its stage 2 and VMID.
+    /// VTTBR_EL2: its stage 2 and VMID.
     pub vttbr: u64,
-    /// What its counter lags behind the physical one, in ticks.
+    /// CNTVOFF_EL2: the lag of its counter behind the physical one, in ticks.
     pub counter_offset: u64,
 }
 

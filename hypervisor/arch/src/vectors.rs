@@ -17,7 +17,7 @@ unsafe extern "C" {
     fn enter_first_guest(stack_top: u64) -> !;
 }
 
-/// Has the vectors go on to these functions. For the image, once, which is compiled for speed.
+/// Names the functions that the vectors call. For the image, once, which is compiled for speed.
 ///
 /// - `smc` and `hvc` get the head of the frame of a call with immediate zero. They return whether there is more to do
 ///   before the guest goes on: `after_call` does that, with the whole frame.

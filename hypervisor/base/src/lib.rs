@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What all of EL2's crates speak of: indices of VMs, vCPUs and pCPUs, ranges of addresses, locks that know their
-//! order, accesses to device registers, and the end of a secret.
+//! The types that all crates of EL2 share: indices of VMs, vCPUs and pCPUs, address ranges, locks that check their order,
+//! accesses to device registers, and the end of secrets.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 

@@ -21,7 +21,7 @@ use spin::mutex::{FairMutex, fair::FairMutexGuard};
 /// all that have the right of way.
 const PATIENCE: u32 = 8192;
 
-/// What a lock guards.
+/// The class of a lock: what it guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Class {
@@ -131,7 +131,7 @@ pub struct Lock<T> {
     inner: FairMutex<T>,
 }
 
-/// What a [`Lock`] guards, for as long as it is held.
+/// The value that a [`Lock`] guards, while the lock is held.
 #[derive(Debug)]
 pub struct Guard<'a, T> {
     inner: FairMutexGuard<'a, T>,
@@ -223,7 +223,7 @@ pub fn check_order_by(this_pcpu: fn() -> Option<crate::ids::PcpuIndex>) {
     THIS_PCPU.call_once(|| this_pcpu);
 }
 
-/// What this pCPU holds, or this thread of a test.
+/// The classes that this pCPU holds, or this thread of a test.
 #[cfg(debug_assertions)]
 mod held {
     use super::{Class, ORDER};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One guest access to a device register.
 //!
-//! A device is a plain state machine: it is given an [`Access`] whose offset lies in its window
-//! and answers a value, and knows nothing of guest addresses, registers or traps.
+//! A device is a plain state machine. It gets an [`Access`] with an offset in its window and returns a value. It knows
+//! nothing of guest addresses, registers or traps.
 
 /// The width of an access, as in ESR_ELx.ISS.SAS (Arm ARM, the description of ESR_EL2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,7 @@
 #[derive(Clone, Debug)]
 pub struct Ring<const N: usize> {
     bytes: [u8; N],
-    /// Where the oldest byte is.
+    /// The place of the oldest byte.
     first: usize,
     len: usize,
 }

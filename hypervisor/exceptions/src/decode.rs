@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What an exception taken to EL2 says: ESR_EL2, HPFAR_EL2 and FAR_EL2 (their descriptions in the Arm ARM, part D).
+//! The syndrome of an exception taken to EL2: ESR_EL2, HPFAR_EL2 and FAR_EL2 (their descriptions in the Arm ARM, part D).
 //!
-//! Nothing here decides anything; the values come from the hardware, the meaning from the
-//! Arm ARM, and every bit pattern decodes to something.
+//! The values come from the hardware and the meaning from the Arm ARM. Every bit pattern decodes to something, and the
+//! decisions are elsewhere.
 
 use core::fmt;
 use mediator::addr::Ipa;
@@ -223,7 +223,7 @@ pub struct DataAbort {
     pub stage_1_walk: bool,
     /// Whether a cache maintenance or address translation instruction faulted (CM).
     pub cache_maintenance: bool,
-    /// Why.
+    /// The reason.
     pub fault: Fault,
 }
 
@@ -236,7 +236,7 @@ pub struct InstructionAbort {
     pub ipa: Option<Ipa>,
     /// Whether the walk of the guest's own tables faulted rather than the fetch (S1PTW).
     pub stage_1_walk: bool,
-    /// Why.
+    /// The reason.
     pub fault: Fault,
 }
 
@@ -292,7 +292,7 @@ pub struct SysRegAccess {
     pub write: bool,
 }
 
-/// What a synchronous exception from a guest asks for.
+/// The cause of a synchronous exception from a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trap {
     /// HVC from AArch64. ELR_EL2 is past the instruction.
@@ -319,11 +319,11 @@ pub enum Trap {
     Fp,
     /// SVE, which guests do not have.
     Sve,
-    /// Any other exception class: an undefined instruction to the guest, or our own bug.
+    /// Any other exception class: an undefined instruction to the guest, or a bug in EL2.
     Other(u8),
 }
 
-/// Its name, and no more: this is for a log, and deriving all of it would be more code than the decoder.
+/// The name of the cause alone: this is for a log, and a derived `Debug` would be more code than the decoder.
 impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -6,7 +6,7 @@
 
 use super::decode::SysReg;
 
-/// What becomes of the fields of one ID register. Numbers are the fields' lowest bits; every
+/// The rule for the fields of one ID register. Numbers are the fields' lowest bits; every
 /// field is four bits wide.
 struct Rule {
     crm: u8,
@@ -15,7 +15,7 @@ struct Rule {
     keep: &'static [u32],
     /// Fields that are as the host has them, up to a limit. All are unsigned.
     cap: &'static [(u32, u64)],
-    /// Fields with a value of our own.
+    /// Fields with a value that EL2 chooses.
     set: &'static [(u32, u64)],
 }
 

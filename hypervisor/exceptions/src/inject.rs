@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Taking a synchronous exception to a guest's EL1 on its behalf.
+//! Synchronous exceptions that EL2 makes a guest take to its EL1.
 //!
-//! What the hardware does of itself, the hypervisor does here for exceptions that it makes up:
+//! The hypervisor does here for its own exceptions what the hardware does for others:
 //! the pseudocode of AArch64.TakeException in the Arm ARM, for a target of EL1. EL1 is always
 //! AArch64 (HCR_EL2.RW is 1); EL0 may be AArch32.
 
@@ -93,7 +93,7 @@ impl fmt::Debug for Spsr {
     }
 }
 
-/// What of the interrupted vCPU decides how it takes an exception.
+/// The state of the interrupted vCPU that decides how it takes an exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupted {
     /// ELR_EL2: for an undefined instruction and for an abort, the instruction's own address.
@@ -107,7 +107,7 @@ pub struct Interrupted {
     pub sctlr: u64,
 }
 
-/// Which extensions the CPU has that give PSTATE more bits: those bits are RES0 without them.
+/// The extensions of the CPU that give PSTATE more bits, which are RES0 without them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PstateFeatures {
     /// FEAT_PAN: ID_AA64MMFR1_EL1.PAN is not 0.
@@ -121,7 +121,7 @@ pub struct PstateFeatures {
 /// An exception to take to EL1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exception {
-    /// The instruction is undefined: exception class 0, as for one that does not exist.
+    /// The instruction is undefined: exception class 0, as for an unallocated one.
     Undefined,
     /// A synchronous external abort of a load, store or cache maintenance: nothing answers
     /// at the address.
@@ -138,7 +138,7 @@ pub enum Exception {
     },
 }
 
-/// What to put into the vCPU's registers so that it has taken the exception.
+/// The registers of a vCPU that has just taken the exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// ELR_EL2: the vector.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What an exception that a guest took to EL2 means, which exception the guest gets for it, and what EL2 has
-//! decided about each system register.
+//! The meaning of exceptions that guests take to EL2, the exceptions that guests get for them, and the decision on each
+//! system register.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 

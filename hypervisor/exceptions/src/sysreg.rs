@@ -51,12 +51,12 @@ const CNTP_CVAL_EL0: SysReg = SysReg::new(3, 3, 14, 2, 2);
 /// ICC_SRE_EL1: system registers and nothing else (SRE, DFB, DIB: all read as one).
 const SRE_ONLY: u64 = 7;
 
-/// What becomes of a trapped access.
+/// The answer to a trapped access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A read, and its value for Rt.
+    /// The value of a read, for Rt.
     Value(u64),
-    /// A write without effect.
+    /// No effect, for a write.
     Ignored,
     /// The guest takes an undefined-instruction exception.
     Undefined,
@@ -106,9 +106,9 @@ pub fn access(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {
     }
 }
 
-/// Decides an access to the self-hosted debug registers (trapped by MDCR_EL2.TDA, TDOSA and TDRA). There are as many breakpoints and
-/// watchpoints as ID_AA64DFR0_EL1 says. The communications channel to a debugger outside reads as zero and ignores
-/// writes. The trace registers, op1 1, do not exist.
+/// Decides an access to the self-hosted debug registers (trapped by MDCR_EL2.TDA, TDOSA and TDRA). There are as many
+/// breakpoints and watchpoints as ID_AA64DFR0_EL1 says. The communications channel to an external debugger reads as zero
+/// and ignores writes. The trace registers, op1 1, do not exist.
 fn debug_register(reg: SysReg, write: Option<u64>, ids: &IdValues) -> Outcome {
     let features = ids.get(5, 0).unwrap_or(0);
     let pairs = |low: u32| (features >> low & 0xf) as u8;

@@ -74,8 +74,8 @@ impl SmcReturn {
         Self([w0 as u64, 0, 0, 0])
     }
 
-    /// Returns the answer that is one error code, a negative number, sign-extended to 64 bits. (In an SMC32 call W0 alone has
-    /// a meaning, so the extension is right for both.)
+    /// Returns the answer that is one error code, a negative number, sign-extended to 64 bits. (In an SMC32 call W0
+    /// alone has a meaning, so the extension is right for both.)
     #[inline]
     pub const fn error(code: i32) -> Self {
         Self([code as i64 as u64, 0, 0, 0])

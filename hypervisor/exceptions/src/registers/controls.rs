@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What EL2 sets in its own registers, so that guests use what they are to use and the rest traps.
+//! The values of EL2's own control registers, which let guests use what they may use and trap the rest.
 //!
 //! Where a bit came with a later extension, a CPU without it ignores the bit (it is RES0), so all that trap
 //! something are set everywhere. A CPU that has the registers, but whose firmware hides them in the ID registers, is

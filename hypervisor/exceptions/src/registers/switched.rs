@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The registers that each vCPU has for itself: put on with it, taken off with it.
+//! The registers that each vCPU has for itself, loaded and saved with it.
 
 /// Calls the macro `$then` with the one list of them: groups, of which each has the feature that brings its
 /// registers, and in it each register's name, which is the assembler's too, and its value at a vCPU's start.

@@ -4,7 +4,7 @@
 use super::architecture::Register;
 use super::controls::{self, cptr, hcr, mdcr};
 
-/// What a guest meets behind the name of a register.
+/// The decision on a register: what a guest meets behind its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Each vCPU has its own, by the list in `switched.rs`.
@@ -16,11 +16,11 @@ pub enum Decision {
     /// What the machine or the vCPU has, the same at each reading or a clock: no VM changes it, and none learns by
     /// it of another.
     Constant(&'static str),
-    /// Undefined for guests: accesses trap, and are answered so.
+    /// Undefined for guests: accesses trap, and EL2 injects the exception.
     Absent(Trap),
     /// Undefined for guests, by the architecture alone.
     AbsentBy(&'static str),
-    /// Of an extension that no CPU known to us has; EL2 does not enable it, and the ID registers hide it.
+    /// Part of an extension that no known CPU has; EL2 does not enable it, and the ID registers hide it.
     AbsentYet {
         /// The extension.
         feature: &'static str,
