@@ -5,7 +5,7 @@
 # checked, and the last line says that advisories were NOT.
 #
 #   sh .ci/deny.sh            `make deny` does the same
-#   sh .ci/deny.sh required   as a release needs it: without advisories it fails
+#   sh .ci/deny.sh required   fails without advisories, as a release needs
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$HOME/.cargo/bin:$PATH"
@@ -14,7 +14,7 @@ LOG=out/logs/deny.log
 sh .ci/tools.sh cargo-deny
 mkdir -p out/logs
 
-# both COMMAND...: the same for the two workspaces.
+# both COMMAND...: runs it for the two workspaces.
 both() {
     for manifest in Cargo.toml tests/fuzz/Cargo.toml; do
         cargo deny --manifest-path "$manifest" "$@" || return 1
@@ -24,7 +24,7 @@ both() {
 for manifest in Cargo.toml tests/fuzz/Cargo.toml; do
     cargo fetch --quiet --manifest-path "$manifest"
 done
-# What fetches nothing works without network. An entry of deny.toml may be for one of the two only.
+# Checks that fetch nothing work without network. An entry of deny.toml may apply to only one workspace.
 both --offline check --hide-inclusion-graph --allow license-exception-not-encountered --allow license-not-encountered bans licenses sources
 if cargo deny fetch db > "$LOG" 2>&1; then
     both --offline check --hide-inclusion-graph advisories
@@ -32,7 +32,7 @@ if cargo deny fetch db > "$LOG" 2>&1; then
     exit
 fi
 if ls .cache/advisory-db/*/.git > /dev/null 2>&1; then
-    # One that is older than deny.toml allows is refused, and a machine without network cannot help that.
+    # A copy that is older than deny.toml allows is refused, which a machine without network cannot change.
     if both --offline check --hide-inclusion-graph advisories > "$LOG" 2>&1; then
         echo 'PASS: licences, sources and versions of all dependencies, and no advisory in the copy of .cache/advisory-db'
         exit

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Prints the packages of a kind as cargo's options, so that no list has to be kept.
+# Prints the packages of a kind as cargo's options, so that no list has to be maintained.
 #
 #   sh .ci/packages.sh bare      --package for each that also compiles without an operating system
 #   sh .ci/packages.sh linux     --package for each program in a Linux guest
-#   sh .ci/packages.sh programs  --exclude for each of those that has nothing on the host
-#   sh .ci/packages.sh published --package for each that others can have from crates.io
+#   sh .ci/packages.sh programs  --exclude for each of those without code for the host
+#   sh .ci/packages.sh published --package for each that is published on crates.io
 set -eu
 cd "$(dirname "$0")/.."
 

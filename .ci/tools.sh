@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Installs the checkers that `make ci` needs besides what builds Postern, each in one version, into cargo's own
-# folder. Says first what it will do. One that is there is left as it is: later runs need no network.
+# folder, after it has printed what it will do. An installed one is left as it is: later runs need no network.
 #
 #   sh .ci/tools.sh cargo-deny typos
 set -eu
@@ -15,16 +15,16 @@ for tool in "$@"; do
     cargo-deny) package=cargo-deny version=0.20.2 ;;
     typos) package=typos-cli version=1.52.0 ;;
     *)
-        say "there is no tool $tool here"
+        say "$tool: unknown tool; this script installs cargo-deny and typos"
         exit 2
         ;;
     esac
     case $($tool --version 2> /dev/null) in *" $version") continue ;; esac
     say "This machine lacks $tool $version. Running, which takes minutes: cargo install $package --version $version --locked"
-    # They check text: how fast they are does not matter, how long they take to compile does.
+    # They check text: their speed does not matter, the time to compile them does.
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
         cargo install --quiet $package --version $version --locked || {
-        say "cargo could not install $tool."
+        say "cargo could not install $tool; see its output above."
         exit 2
     }
 done

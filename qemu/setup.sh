@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Installs what Postern's build needs and this machine lacks: Debian packages by apt (as root or through
 # sudo) and the Rust toolchain that rust-toolchain.toml names. Says first what it will do. When nothing
-# lacks it says nothing, changes nothing and needs no network.
+# is missing it prints nothing, changes nothing and needs no network.
 #
 # make runs it before everything else; `sh qemu/setup.sh` does the same. `sh qemu/setup.sh optee` also
 # installs what a build of OP-TEE needs; the host tool runs that before one. `sh qemu/setup.sh ci` also installs what
@@ -19,7 +19,7 @@ die() {
 }
 have() { command -v "$1" > /dev/null 2>&1; }
 
-# loudly WHAT COMMAND...: runs it with its output in the log, and says every ten seconds that it still runs.
+# loudly WHAT COMMAND...: runs it with its output in the log, and reports every ten seconds that it still runs.
 loudly() {
     what=$1
     shift
@@ -41,7 +41,7 @@ loudly() {
     return $status
 }
 
-# What is needed: a test, the package that passes it, and what it is for.
+# The requirements: a test, the package that provides it, and its purpose.
 packages=
 reasons=
 need() {
@@ -128,7 +128,7 @@ if [ -n "$packages" ]; then
         die "Install them as root, and run make again: $command"
     fi
     loudly "Reading the package lists" as_root apt-get -q update ||
-        say "  Not every list could be read (see $LOG); going on."
+        say "  Some package lists could not be read (see $LOG); continuing."
     # shellcheck disable=SC2086
     loudly "Installing$packages" as_root apt-get -q -y install --no-install-recommends $packages || {
         tail -n 15 "$LOG" >&2
@@ -139,7 +139,7 @@ fi
 if ! rust_is_there; then
     say "This machine lacks Rust $channel for: this machine, $(echo "$targets" | sed 's/ /, /g')"
     if [ "$rustup_comes_from" = web ]; then
-        say "Installing rustup into $HOME/.cargo with its makers' installer, https://sh.rustup.rs"
+        say "Installing rustup into $HOME/.cargo with its official installer, https://sh.rustup.rs"
         installer=$(mktemp)
         trap 'rm -f "$installer"' EXIT
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs -o "$installer" ||

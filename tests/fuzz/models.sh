@@ -11,5 +11,5 @@ PATH="$HOME/.cargo/bin:$PATH"
 status=0
 RUSTFLAGS='--cfg shuttle' cargo test --quiet --package optee-mediator --package hypervisor --lib --target-dir target/models models || status=1
 RUSTFLAGS='--cfg loom' cargo test --quiet --package hypervisor --lib --target-dir target/models models || status=1
-if [ $status -eq 0 ]; then echo 'PASS: all models hold'; else echo 'FAIL: a model does not hold; see above'; fi
+if [ $status -eq 0 ]; then echo 'PASS: all models hold'; else echo 'FAIL: a model does not hold; see the output above'; fi
 exit $status

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Fuzzes, one target after the other, and tells what came of it. docs/fuzzing.md has more.
+# Fuzzes one target after the other and prints the results. docs/fuzzing.md has more.
 #
-#   sh tests/fuzz/run.sh [SECONDS]     each target for so long, 60 unless told; `make fuzz SECONDS=60` does the same
-#   sh tests/fuzz/run.sh --minimise    takes over into tests/fuzz/corpus/ what earlier runs found and covers more
+#   sh tests/fuzz/run.sh [SECONDS]     each target for that long, 60 by default; `make fuzz SECONDS=60` does the same
+#   sh tests/fuzz/run.sh --minimise    copies inputs of earlier runs that cover more to tests/fuzz/corpus/
 #
-# TARGETS='message devices' in the environment chooses among the targets. COVERAGE=1 counts the covered lines as
+# TARGETS='message devices' in the environment selects targets. COVERAGE=1 counts the covered lines as
 # well, which takes another build and rustup's component llvm-tools.
 #
 # Exit code: 0 if nothing was found, 1 if something was, 2 if a target could not be run.
@@ -46,7 +46,7 @@ if [ -n "${COVERAGE:-}" ] && ! [ -x "$llvm_cov" ]; then
     rustup component add llvm-tools || exit 2
 fi
 
-# No sanitizer: what is fuzzed has no unsafe code, and so the pinned stable toolchain is enough. Overflow checks and
+# No sanitizer: the fuzzed code has no unsafe code, so the pinned stable toolchain suffices. Overflow checks and
 # debug assertions are on.
 say "Building the targets"
 mkdir -p out/fuzz
@@ -55,7 +55,7 @@ if ! cargo fuzz build --fuzz-dir tests/fuzz --sanitizer none --target-dir target
     exit 2
 fi
 
-# The longest input that makes sense.
+# The longest useful input in bytes.
 longest() {
     case $1 in
     message) say 4096 ;;
@@ -85,7 +85,7 @@ fi
 number() { sed -n "s/^stat::$1: *//p" "$log"; }
 last() { grep -o "$1: [0-9]*" "$log" | tail -n 1 | tr -dc 0-9; }
 
-# What a target is there for.
+# The source that a target covers.
 sources() {
     case $1 in
     boot_tree) say hypervisor/boot-tree/src ;;
@@ -94,7 +94,7 @@ sources() {
     esac
 }
 
-# Lines of it that the inputs cover, and how many there are.
+# The number of those lines that the inputs cover, and their total.
 lines() {
     cargo fuzz coverage --fuzz-dir tests/fuzz --sanitizer none --target-dir target/fuzz-coverage "$1" "out/fuzz/$1/corpus" \
         "tests/fuzz/corpus/$1" > "out/fuzz/$1/coverage.log" 2>&1 || return 0
@@ -129,7 +129,7 @@ for target in $targets; do
 done
 cat $table
 if [ $found -ne 0 ]; then
-    say 'FAIL: give the input to its target again by: target/fuzz/HOST/release/TARGET FILE'
+    say 'FAIL: reproduce a finding with: target/fuzz/HOST/release/TARGET FILE'
     exit 1
 fi
-say 'PASS: no target found anything'
+say 'PASS: no target found an error'
