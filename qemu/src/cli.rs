@@ -9,7 +9,7 @@ use crate::paths::Paths;
 use crate::prepare::{Artifacts, Flavour, PrepareOptions, Suite, prepare};
 use crate::progress::Progress;
 use crate::report::{Report, picture, table};
-use crate::run::{Plan, run};
+use crate::run::{RunPlan, run};
 use crate::selection::{Baseline, Selection};
 use crate::{control, dist, optee, shell, signals};
 use anyhow::{Context, Result, bail, ensure};
@@ -119,7 +119,7 @@ impl Cli {
     /// # Errors
     ///
     /// Fails when something that is needed is missing or does not work; the message says what.
-    pub fn carry_out(self) -> Result<bool> {
+    pub fn execute(self) -> Result<bool> {
         match self.command {
             Command::Run { system, xtest, out } => {
                 system.run(Flavour::Shared, xtest, out.as_deref())
@@ -156,7 +156,7 @@ impl Cli {
                 let paths = Paths::discover()?;
                 let out = out.unwrap_or_else(|| paths.out().join("dist"));
                 dist::build(
-                    &dist::Plan {
+                    &dist::ReleasePlan {
                         root: paths.root(),
                         cargo_home: &dist::cargo_home()?,
                         out: &out,
@@ -285,7 +285,7 @@ impl SystemArgs {
         let native = paths.run("native").join("report.json");
         let config = self.config(&paths);
         let baseline = Baseline::load(&artifacts.versions, &native)?;
-        let plan = Plan {
+        let plan = RunPlan {
             machine,
             versions: artifacts.versions,
             system: config

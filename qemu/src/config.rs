@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 mod files;
 mod guests;
-mod mistakes;
+mod parser_errors;
 mod tee;
 #[cfg(test)]
 mod tests;
@@ -38,7 +38,7 @@ const BLOCK: u64 = 2 << 20;
 pub struct System {
     /// The machine.
     #[serde(default)]
-    pub machine: Machine,
+    pub machine: MachineConfig,
     /// The VMs, in the order of their console channels.
     #[serde(rename = "vm", default)]
     pub vms: Vec<Vm>,
@@ -47,7 +47,7 @@ pub struct System {
 /// The `[machine]` table: the machine that QEMU emulates.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Machine {
+pub struct MachineConfig {
     /// Number of physical CPUs, 1 to 4.
     pub cpus: u32,
     /// CPU model, as for QEMU's `-cpu`.
@@ -78,7 +78,7 @@ pub enum WhenAllOff {
     Stay,
 }
 
-impl Default for Machine {
+impl Default for MachineConfig {
     fn default() -> Self {
         Self {
             cpus: 4,
@@ -276,7 +276,7 @@ impl System {
     /// Names the key and the fix.
     pub fn parse(text: &str) -> Result<Self> {
         let system: Self = toml::from_str(text)
-            .map_err(|error| anyhow::Error::msg(mistakes::in_words(&error.to_string())))?;
+            .map_err(|error| anyhow::Error::msg(parser_errors::translate(&error.to_string())))?;
         system.check().map_err(anyhow::Error::msg)?;
         Ok(system)
     }

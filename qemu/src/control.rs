@@ -10,7 +10,7 @@ mod server;
 mod tests;
 
 pub use client::{ctl, find};
-pub use server::{Control, Ear};
+pub use server::{AnswerRouter, Control};
 
 use crate::console::{Channel, FlowControl};
 use anyhow::{Context, Result};
@@ -63,16 +63,16 @@ impl Wire {
     /// Writes bytes to a console as far as it has room, and the rest later.
     ///
     /// # Errors
-    /// Fails when QEMU has ended, or with [`Full`](crate::console::Full) when the guest does not
+    /// Fails when QEMU has ended, or with [`InputFullError`](crate::console::InputFullError) when the guest does not
     /// read.
     pub fn send(&self, channel: Channel, bytes: &[u8]) -> Result<()> {
         self.end().send(channel, bytes)
     }
 
     /// Takes bytes of the hypervisor on [`Channel::Flow`].
-    pub fn heard(&self, bytes: &[u8]) {
+    pub fn take_answers(&self, bytes: &[u8]) {
         let mut end = self.end();
-        let wire = end.sender.heard(bytes);
+        let wire = end.sender.take_answers(bytes);
         // A machine that has ended reads no more; the next sender gets the error.
         let _ = end.write(&wire);
     }

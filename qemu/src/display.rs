@@ -150,7 +150,7 @@ mod tests {
         let mut play = |guest: &mut Guest, json: &str| {
             at += 5;
             let event: Event = serde_json::from_str(json).expect("an event");
-            guest.hear(Duration::from_secs(at), &What::Guest(event));
+            guest.take_item(Duration::from_secs(at), &What::Guest(event));
             line(Duration::from_secs(at + 3), guest, Some(108), 4)
         };
         let ready = r#"{"event":"ready","kernel":"6","cpus":2,"tee":true,"xtest":true,"ms":1}"#;

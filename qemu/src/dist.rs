@@ -17,7 +17,7 @@ use std::process::Command;
 
 /// The input and output of a release build.
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub struct ReleasePlan<'a> {
     /// The root of the source.
     pub root: &'a Path,
     /// Cargo's folder of downloads, which has all crates already.
@@ -57,7 +57,7 @@ pub fn cargo_home() -> Result<PathBuf> {
 ///
 /// # Errors
 /// Fails when something does not compile or a file cannot be written.
-pub fn build(plan: &Plan<'_>, progress: &Progress) -> Result<()> {
+pub fn build(plan: &ReleasePlan<'_>, progress: &Progress) -> Result<()> {
     let host = rustc(&["-vV"])?
         .lines()
         .find_map(|line| line.strip_prefix("host: ").map(str::to_owned))
@@ -98,7 +98,7 @@ pub fn build(plan: &Plan<'_>, progress: &Progress) -> Result<()> {
             "--filter-platform",
             target,
         ])?;
-        let source = sbom::Source {
+        let source = sbom::SbomSource {
             package,
             metadata: &serde_json::from_str(&metadata)?,
             tree: &tree,
@@ -129,7 +129,7 @@ pub fn build(plan: &Plan<'_>, progress: &Progress) -> Result<()> {
     Ok(())
 }
 
-impl Plan<'_> {
+impl ReleasePlan<'_> {
     /// Builds the program of a package and returns its path. Its flags differ, so it has a target
     /// folder of its own.
     fn program(

@@ -3,7 +3,7 @@
 //! users.
 
 use crate::launch::{Qemu, Wiring};
-use postern_ctl::told::{HypervisorEvent, Told, is_panic};
+use postern_ctl::messages::{HypervisorEvent, MonitorMessage, is_panic};
 use std::path::Path;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub struct Ending {
 impl Ending {
     /// Takes a line of the hypervisor or the firmware; returns a notice for the user at a guest's
     /// console, if it deserves one.
-    pub fn hear(&mut self, line: &str) -> Option<String> {
+    pub fn take_line(&mut self, line: &str) -> Option<String> {
         if is_panic(line) {
             self.death
                 .get_or_insert_with(|| format!("the hypervisor panicked: {line}"));
@@ -36,13 +36,15 @@ impl Ending {
         if let Some((_, text)) = line.split_once("] error: ") {
             self.error = Some(text.trim_end().to_owned());
         }
-        match Told::find(line) {
-            Some(Ok(Told::Event(HypervisorEvent::Up { .. }))) => self.up = true,
-            Some(Ok(Told::Event(HypervisorEvent::AllOff))) => self.all_off = true,
-            Some(Ok(Told::Event(HypervisorEvent::BootError { text }))) => {
-                self.death.get_or_insert_with(|| boot_failed(&text));
+        match MonitorMessage::find(line) {
+            Some(Ok(MonitorMessage::Event(HypervisorEvent::Up { .. }))) => self.up = true,
+            Some(Ok(MonitorMessage::Event(HypervisorEvent::AllOff))) => self.all_off = true,
+            Some(Ok(MonitorMessage::Event(HypervisorEvent::BootError { text }))) => {
+                self.death.get_or_insert_with(|| explain_boot_error(&text));
             }
-            Some(Ok(Told::Event(HypervisorEvent::VmOff { vm, reason }))) if reason == "error" => {
+            Some(Ok(MonitorMessage::Event(HypervisorEvent::VmOff { vm, reason })))
+                if reason == "error" =>
+            {
                 let about = self.error.take().filter(|text| text.contains(&vm));
                 let notice = stopped(&vm, about.as_deref());
                 self.stopped.push((vm, about));
@@ -91,7 +93,7 @@ fn stopped(vm: &str, about: Option<&str>) -> String {
 /// Translates a boot error of the hypervisor, which speaks of boot trees, into the words of a
 /// description.
 #[must_use]
-pub fn boot_failed(text: &str) -> String {
+pub fn explain_boot_error(text: &str) -> String {
     let kernel = text.contains("multiboot,kernel");
     let text = text
         .replace("give one manual-start", "give one autostart = false")
@@ -131,7 +133,7 @@ mod tests {
 
     #[test]
     fn boot_errors_name_description_keys() {
-        let kernel = boot_failed(
+        let kernel = explain_boot_error(
             "vm `a`: no arm64 Image at 0x48000000..0x48000010, where its multiboot,kernel module is said to be: \
              have the boot loader place the kernel's raw Image there",
         );
@@ -140,18 +142,18 @@ mod tests {
                 && kernel.contains("`kernel =`")
         );
         assert!(!kernel.contains("boot loader"), "{kernel}");
-        let memory = boot_failed(
+        let memory = explain_boot_error(
             "VMs ask for 9 MiB: lower their `memory`, give one manual-start, or give the machine more",
         );
         assert!(
             memory.contains("autostart = false, or raise machine.memory_mib"),
             "{memory}"
         );
-        let room = boot_failed(
+        let room = explain_boot_error(
             "vm `c` has tee = \"required\" and cannot have it: raise CFG_VIRT_GUEST_COUNT",
         );
         assert!(room.contains("machine.optee_guests"), "{room}");
-        assert_eq!(boot_failed("no GICv3"), "the boot failed: no GICv3");
+        assert_eq!(explain_boot_error("no GICv3"), "the boot failed: no GICv3");
     }
 
     #[test]
@@ -162,10 +164,10 @@ mod tests {
             r#"@postern {"event":"vm-off","vm":"b","reason":"off"}"#,
             r#"@postern {"event":"all-off"}"#,
         ] {
-            assert_eq!(ending.hear(line), None, "{line}");
+            assert_eq!(ending.take_line(line), None, "{line}");
         }
         assert_eq!(
-            ending.hear(r#"@postern {"event":"vm-off","vm":"a","reason":"error"}"#),
+            ending.take_line(r#"@postern {"event":"vm-off","vm":"a","reason":"error"}"#),
             Some("the hypervisor stopped vm a: vm a: its memory is too small".into())
         );
     }

@@ -2,6 +2,7 @@
 //! Builds the firmware: one flash image with TF-A, from Debian's source, and an OP-TEE.
 
 use crate::boot_tree::TREE;
+use crate::make;
 use crate::optee::{self, Optee};
 use crate::parts::{self, Package, Parts};
 use crate::paths::Paths;
@@ -90,21 +91,8 @@ fn unpack(tf_a: &Package, folder: &Path, step: &Step) -> Result<PathBuf> {
 }
 
 fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut make = Command::new("make");
-    // TF-A reads variables such as DEBUG and E from the environment, and what a surrounding make
-    // left there; it gets neither.
-    make.env_clear()
-        .envs(
-            ["PATH", "HOME", "TMPDIR"]
-                .iter()
-                .filter_map(|name| Some((name, std::env::var_os(name)?))),
-        )
-        .env("LC_ALL", "C.UTF-8")
-        .arg("-C")
-        .arg(source)
-        .arg(format!("-j{jobs}"))
-        .arg(format!("BUILD_BASE={}", build.display()))
+    let mut make = make::command(source);
+    make.arg(format!("BUILD_BASE={}", build.display()))
         .args([
             "CROSS_COMPILE=aarch64-linux-gnu-",
             "PLAT=qemu",

@@ -3,7 +3,7 @@
 
 use crate::session::What;
 use guest_agent::event::{CaseState, Event, Latency, XtestEnd};
-use postern_ctl::told::{HypervisorEvent, Stats};
+use postern_ctl::messages::{HypervisorEvent, Stats};
 use std::time::Duration;
 
 /// The severity of a kernel message.
@@ -18,7 +18,7 @@ pub enum Severity {
 }
 
 /// Returns the severity of a console line that is a kernel's complaint.
-pub fn trouble(line: &str) -> Option<Severity> {
+pub fn kernel_severity(line: &str) -> Option<Severity> {
     // The order matters: a soft lockup is announced as a bug, too.
     const CRIES: [(Severity, &[&str]); 3] = [
         (
@@ -172,12 +172,12 @@ impl Guest {
     }
 
     /// Updates the state from an item of the guest's console.
-    pub fn hear(&mut self, at: Duration, what: &What) {
+    pub fn take_item(&mut self, at: Duration, what: &What) {
         self.last_word = at;
         match what {
             What::Guest(event) => self.event(at, event),
             What::Garbled(_) => self.garbled += 1,
-            What::Line(line) => match trouble(line) {
+            What::Line(line) => match kernel_severity(line) {
                 Some(Severity::Fatal) if self.death.is_none() => self.death = Some(line.clone()),
                 Some(Severity::Warning | Severity::Slow) => self.warnings.push(line.clone()),
                 _ => {}
@@ -191,7 +191,7 @@ impl Guest {
     }
 
     /// Updates the state from an event of the hypervisor about this guest.
-    pub fn hear_of(&mut self, event: &HypervisorEvent) {
+    pub fn take_event(&mut self, event: &HypervisorEvent) {
         match event {
             HypervisorEvent::VmOff { vm, reason } if *vm == self.name => {
                 self.phase = Phase::Off;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// The host's knowledge of a VM that will run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vm {
+pub struct VmInfo {
     /// The VM's name.
     pub name: String,
     /// The number of vCPUs.
@@ -66,7 +66,7 @@ pub struct Machine {
     /// Additional arguments.
     pub extra: Vec<OsString>,
     /// The VMs, in the order of the boot tree.
-    pub vms: Vec<Vm>,
+    pub vms: Vec<VmInfo>,
     /// How the consoles reach the host.
     pub wiring: Wiring,
 }
@@ -76,10 +76,10 @@ impl Machine {
     /// the whole machine.
     pub fn new(artifacts: &Artifacts, system: &System, wiring: Wiring) -> Self {
         let cpus = artifacts.machine.cpus;
-        let mut vms: Vec<Vm> = system
+        let mut vms: Vec<VmInfo> = system
             .vms
             .iter()
-            .map(|vm| Vm {
+            .map(|vm| VmInfo {
                 name: vm.name.clone(),
                 vcpus: vm.vcpus,
                 memory_kib: vm.memory.kib(),
@@ -178,7 +178,7 @@ impl Qemu {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors);
-        signals::dies_with_us(&mut command);
+        signals::kill_with_parent(&mut command);
         let mut child = command.spawn().with_context(|| {
             format!(
                 "cannot start {}: is QEMU installed?",
@@ -226,6 +226,7 @@ impl Drop for Qemu {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_qemu;
 
     fn machine() -> Machine {
         Machine {
@@ -289,14 +290,7 @@ mod tests {
     #[test]
     fn dropped_handle_kills_qemu() {
         let folder = tempfile::tempdir().expect("a folder");
-        let script = folder.path().join("fake-qemu");
-        std::fs::write(&script, "#!/bin/sh\necho $$\nexec sleep 1000\n").expect("written");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&script, mode).expect("executable");
-        let machine = Machine {
-            qemu: script,
-            ..machine()
-        };
+        let machine = fake_qemu::machine(folder.path(), "echo $$\nexec sleep 1000", &[]);
         let (mut qemu, _input, output) = Qemu::start(&machine, folder.path()).expect("started");
         let mut pid = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut pid)

@@ -12,11 +12,14 @@ pub mod display;
 pub mod dist;
 pub mod elf;
 pub mod ending;
+#[cfg(test)]
+mod fake_qemu;
 pub mod firmware;
 pub mod folder;
 pub mod guest;
 pub mod guest_image;
 pub mod launch;
+mod make;
 pub mod optee;
 pub mod parts;
 pub mod paths;

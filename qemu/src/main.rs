@@ -4,7 +4,7 @@
 use clap::Parser;
 use postern_qemu::caller::Caller;
 use postern_qemu::cli::Cli;
-use postern_qemu::session::Interrupted;
+use postern_qemu::session::InterruptedError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -19,11 +19,11 @@ fn main() -> ExitCode {
             None => error.exit(),
         },
     };
-    match cli.carry_out() {
+    match cli.execute() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            if let Some(Interrupted(signal)) = error.downcast_ref() {
+            if let Some(InterruptedError(signal)) = error.downcast_ref() {
                 eprintln!("postern-tool: interrupted; the machine has been stopped");
                 return ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX));
             }

@@ -2,7 +2,8 @@
 //! Chooses the OP-TEE in the firmware: Debian's binary, or a build for the system's number of VMs,
 //! from Debian's source package or the user's source tree.
 
-use crate::config::{Machine, PACKAGED_GUESTS};
+use crate::config::{MachineConfig, PACKAGED_GUESTS};
+use crate::make;
 use crate::parts::deb::{self, Content};
 use crate::parts::{Package, Parts, optee_source};
 use crate::paths::Paths;
@@ -171,7 +172,7 @@ fn settings(tree: &Path) -> Result<String> {
 }
 
 /// The source to build.
-enum Source {
+enum TeeSource {
     /// Debian's source package.
     Debian,
     /// The user's tree.
@@ -185,7 +186,7 @@ enum Source {
 pub fn choose(
     paths: &Paths,
     suite: Suite,
-    machine: &Machine,
+    machine: &MachineConfig,
     virtualised: bool,
     parts: &Parts,
     refresh: bool,
@@ -194,8 +195,8 @@ pub fn choose(
     let own = std::env::var_os(SOURCE_VARIABLE).filter(|folder| !folder.is_empty());
     let special = machine.optee_guests.is_some() || !machine.optee_flags.is_empty();
     let source = match own {
-        Some(folder) => Source::Own(folder.into()),
-        None if virtualised && special => Source::Debian,
+        Some(folder) => TeeSource::Own(folder.into()),
+        None if virtualised && special => TeeSource::Debian,
         None => return packaged(parts, virtualised),
     };
     let guests = virtualised.then_some(machine.optee_guests.unwrap_or(PACKAGED_GUESTS));
@@ -208,8 +209,8 @@ pub fn choose(
         progress,
     };
     match source {
-        Source::Debian => build.debian(refresh),
-        Source::Own(tree) => build.own(&tree),
+        TeeSource::Debian => build.debian(refresh),
+        TeeSource::Own(tree) => build.own(&tree),
     }
 }
 
@@ -375,22 +376,9 @@ impl Build<'_> {
         if std::fs::read(&key).ok().as_ref() != Some(&self.key) {
             stamp::write(&key, &self.key)?;
         }
-        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut make = Command::new("make");
-        // OP-TEE reads every CFG_ variable from the environment, and what a surrounding make left
-        // there.
-        make.env_clear()
-            .envs(
-                ["PATH", "HOME", "TMPDIR"]
-                    .iter()
-                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
-            )
-            .env("LC_ALL", "C.UTF-8")
-            // Python's cryptography module does not have to find OpenSSL's old algorithms.
-            .env("CRYPTOGRAPHY_OPENSSL_NO_LEGACY", "1")
-            .arg("-C")
-            .arg(tree)
-            .arg(format!("-j{jobs}"))
+        let mut make = make::command(tree);
+        // Python's cryptography module does not have to find OpenSSL's old algorithms.
+        make.env("CRYPTOGRAPHY_OPENSSL_NO_LEGACY", "1")
             .arg(format!("O={}", folder.display()))
             .args(flags(self.guests, self.settings))
             .arg(format!("TA_SIGN_KEY={}", key.display()))

@@ -2,7 +2,7 @@
 //! Prepares everything that QEMU needs from a system's description: [`prepare`].
 
 use crate::boot_tree::{self, Modules, Placement};
-use crate::config::{self, Linux, Machine, System, Vm};
+use crate::config::{self, Linux, MachineConfig, System, Vm};
 use crate::launch::Wiring;
 use crate::paths::Paths;
 use crate::progress::Progress;
@@ -149,7 +149,7 @@ pub struct Artifacts {
     /// The ELF file of the hypervisor or its replacement, for symbols; none for a native boot.
     pub hypervisor_elf: Option<PathBuf>,
     /// The machine.
-    pub machine: Machine,
+    pub machine: MachineConfig,
     /// The versions of the real parts.
     pub versions: Versions,
 }
@@ -177,7 +177,7 @@ impl Artifacts {
 }
 
 /// Returns QEMU's arguments for the bare machine.
-pub(crate) fn machine_args(machine: &Machine) -> Vec<OsString> {
+pub(crate) fn machine_args(machine: &MachineConfig) -> Vec<OsString> {
     let text = format!(
         "-M virt,secure=on,virtualization=on,gic-version=3 -cpu {} -smp {} -m {} \
          -nographic -net none",
@@ -391,7 +391,7 @@ pub(crate) fn image_of(file: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Returns the device tree that QEMU generates for the machine.
-fn dump_tree(machine: &Machine, folder: &Path) -> Result<Vec<u8>> {
+fn dump_tree(machine: &MachineConfig, folder: &Path) -> Result<Vec<u8>> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{} cannot be made", folder.display()))?;
     let file = tempfile::NamedTempFile::new_in(folder)?;

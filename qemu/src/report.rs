@@ -11,10 +11,10 @@ pub use table::table;
 pub use verdict::{Checks, judge};
 
 use crate::guest::{Guest, Run};
-use crate::launch::Vm;
+use crate::launch::VmInfo;
 use crate::prepare::Versions;
 use guest_agent::event::{CaseState, Latency};
-use postern_ctl::told::Stats;
+use postern_ctl::messages::Stats;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -195,7 +195,7 @@ impl From<&Versions> for ReportVersions {
 impl GuestReport {
     /// Returns the results of a guest. Its first run of xtest counts: later runs only kept the TEE
     /// busy for another guest's measurement.
-    pub fn new(vm: &Vm, guest: &Guest) -> Self {
+    pub fn new(vm: &VmInfo, guest: &Guest) -> Self {
         let run = guest.runs.first();
         // The last of repeated measurements counts.
         let latency = [IDLE, BUSY]

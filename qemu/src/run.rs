@@ -5,7 +5,7 @@ mod sequence;
 
 use crate::caller::Caller;
 use crate::display::Display;
-use crate::ending::{boot_failed, said};
+use crate::ending::{explain_boot_error, said};
 use crate::guest::{Guest, Phase};
 use crate::launch::{Machine, Wiring};
 use crate::prepare::Versions;
@@ -17,7 +17,7 @@ use crate::selection::{Baseline, Selection};
 use crate::session::{Item, Session, What};
 use anyhow::{Context, Result, bail};
 use guest_agent::event::CaseState;
-use postern_ctl::told::{HypervisorEvent, is_panic};
+use postern_ctl::messages::{HypervisorEvent, is_panic};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// The input of a run.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct RunPlan {
     /// The machine.
     pub machine: Machine,
     /// The versions of the parts.
@@ -44,7 +44,7 @@ pub struct Plan {
 }
 
 /// A run in progress.
-struct Running {
+struct ActiveRun {
     session: Session,
     guests: Vec<Guest>,
     display: Display,
@@ -65,7 +65,7 @@ struct Running {
 ///
 /// Fails when QEMU cannot be started or the report cannot be written. A run that fails is no error:
 /// the report says so.
-pub fn run(plan: &Plan) -> Result<Report> {
+pub fn run(plan: &RunPlan) -> Result<Report> {
     let session = Session::boot(&plan.machine, &plan.folder)?;
     let guests: Vec<Guest> = plan
         .machine
@@ -78,7 +78,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
         .as_ref()
         .map(|baseline| baseline.expected(&plan.selection));
     let display = Display::on_stderr(&guests);
-    let mut running = Running {
+    let mut running = ActiveRun {
         session,
         guests,
         display,
@@ -91,7 +91,7 @@ pub fn run(plan: &Plan) -> Result<Report> {
     let outcome = sequence::run(&mut running, plan);
     let broken = match outcome {
         Ok(()) => None,
-        Err(error) if error.is::<crate::session::Interrupted>() => return Err(error),
+        Err(error) if error.is::<crate::session::InterruptedError>() => return Err(error),
         Err(error) => {
             // When xtest rejected its arguments, the guests have nothing to add.
             if running.refused().is_none() {
@@ -125,7 +125,7 @@ fn write(report: &Report, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-impl Running {
+impl ActiveRun {
     /// Processes the next item, if one comes soon, and updates the display.
     fn pump(&mut self) -> Result<()> {
         let item = self.session.next(GLANCE)?;
@@ -133,7 +133,7 @@ impl Running {
         let hurry = Instant::now() + GLANCE;
         let mut next = item;
         while let Some(item) = next {
-            self.hear(item);
+            self.take_item(item);
             next = if Instant::now() < hurry {
                 self.session.next(Duration::ZERO)?
             } else {
@@ -145,19 +145,19 @@ impl Running {
         Ok(())
     }
 
-    fn hear(&mut self, item: Item) {
+    fn take_item(&mut self, item: Item) {
         let Item { channel, at, what } = item;
         match (&what, channel.number()) {
             (What::Hypervisor(event), _) => {
                 match event {
                     HypervisorEvent::AllOff => self.all_off = true,
                     HypervisorEvent::BootError { text } => {
-                        self.hypervisor_death = Some(boot_failed(text));
+                        self.hypervisor_death = Some(explain_boot_error(text));
                     }
                     _ => {}
                 }
                 for guest in &mut self.guests {
-                    guest.hear_of(event);
+                    guest.take_event(event);
                 }
             }
             (What::Stats(stats), _) => {
@@ -171,7 +171,7 @@ impl Running {
             }
             (_, Some(number @ 1..)) => {
                 if let Some(guest) = self.guests.get_mut(usize::from(number) - 1) {
-                    guest.hear(at, &what);
+                    guest.take_item(at, &what);
                 }
             }
             _ => {}
@@ -250,7 +250,7 @@ impl Running {
         while Instant::now() < deadline && !self.session.is_closed() && self.pump().is_ok() {}
     }
 
-    fn report(&self, plan: &Plan, broken: Option<String>) -> Report {
+    fn report(&self, plan: &RunPlan, broken: Option<String>) -> Report {
         let shared = plan.machine.wiring == Wiring::Multiplexed;
         let vms = plan.machine.vms.iter().zip(&self.guests);
         let guests: Vec<GuestReport> = vms.map(|(vm, guest)| GuestReport::new(vm, guest)).collect();

@@ -7,13 +7,13 @@ mod expect;
 pub use expect::Expectation;
 
 use crate::console::{Channel, Demux, FlowControl, Lines};
-use crate::control::{Control, Ear, Wire};
+use crate::control::{AnswerRouter, Control, Wire};
 use crate::folder::clear_logs;
-use crate::launch::{Machine, Qemu, Vm, Wiring};
+use crate::launch::{Machine, Qemu, VmInfo, Wiring};
 use crate::signals;
 use anyhow::{Context, Result, bail};
 use guest_agent::event::{Event, MARK};
-use postern_ctl::told::{Answer, HypervisorEvent, Stats, Told};
+use postern_ctl::messages::{Answer, HypervisorEvent, MonitorMessage, Stats};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -63,18 +63,18 @@ pub struct Item {
 
 /// A wait was ended by Ctrl-C or a similar signal.
 #[derive(Debug)]
-pub struct Interrupted(
+pub struct InterruptedError(
     /// The signal's number.
     pub i32,
 );
 
-impl std::fmt::Display for Interrupted {
+impl std::fmt::Display for InterruptedError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "interrupted (signal {})", self.0)
     }
 }
 
-impl std::error::Error for Interrupted {}
+impl std::error::Error for InterruptedError {}
 
 /// A running machine. Dropping this value ends it.
 pub struct Session {
@@ -85,7 +85,7 @@ pub struct Session {
     items: Receiver<Item>,
     backlog: VecDeque<Item>,
     tails: HashMap<Channel, VecDeque<String>>,
-    vms: Vec<Vm>,
+    vms: Vec<VmInfo>,
     folder: PathBuf,
     started: Instant,
     closed: bool,
@@ -121,7 +121,7 @@ impl Session {
         let control = Control::beside(folder, machine.wiring, &wire);
         let listeners = Listeners {
             programs: machine.vms.iter().map(|vm| vm.program).collect(),
-            ear: control.as_ref().map(Control::ear),
+            router: control.as_ref().map(Control::router),
             wire: wire.clone(),
         };
         std::thread::spawn(move || read(output, demux, logs, &listeners, started, &sender));
@@ -150,7 +150,7 @@ impl Session {
     }
 
     /// Returns the VMs, in the order of the boot tree.
-    pub fn vms(&self) -> &[Vm] {
+    pub fn vms(&self) -> &[VmInfo] {
         &self.vms
     }
 
@@ -190,7 +190,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Fails with [`Interrupted`].
+    /// Fails with [`InterruptedError`].
     pub fn next(&mut self, within: Duration) -> Result<Option<Item>> {
         if let Some(item) = self.backlog.pop_front() {
             return Ok(Some(item));
@@ -202,7 +202,7 @@ impl Session {
     fn receive(&mut self, deadline: Instant) -> Result<Option<Item>> {
         loop {
             if let Some(signal) = signals::received() {
-                bail!(Interrupted(signal));
+                bail!(InterruptedError(signal));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.items.recv_timeout(left.min(GLANCE)) {
@@ -341,7 +341,7 @@ struct Listeners {
     /// Whether each VM runs a program.
     programs: Vec<bool>,
     /// The handle that passes the monitor's lines to its clients.
-    ear: Option<Ear>,
+    router: Option<AnswerRouter>,
     /// The way to the guests.
     wire: Wire,
 }
@@ -367,9 +367,12 @@ fn read(
     };
     let say = |channel, line: String| {
         let answers = channel == Channel::Hypervisor
-            && listeners.ear.as_ref().is_some_and(|ear| ear.hear(&line));
+            && listeners
+                .router
+                .as_ref()
+                .is_some_and(|router| router.take_line(&line));
         if !answers {
-            give(channel, understand(channel, &listeners.programs, line));
+            give(channel, classify(channel, &listeners.programs, line));
         }
     };
     loop {
@@ -381,7 +384,7 @@ fn read(
         };
         demux.feed(&bytes[..length], |channel, bytes| {
             if channel == Channel::Flow {
-                return listeners.wire.heard(bytes);
+                return listeners.wire.take_answers(bytes);
             }
             logs.write(channel, bytes);
             lines
@@ -393,14 +396,14 @@ fn read(
     for (&channel, lines) in &mut lines {
         lines.finish(|line| say(channel, line));
     }
-    if let Some(ear) = &listeners.ear {
-        ear.close();
+    if let Some(router) = &listeners.router {
+        router.close();
     }
     give(Channel::Firmware, What::Closed);
 }
 
 /// Classifies a line; `programs` tells of each VM whether it runs a program.
-fn understand(channel: Channel, programs: &[bool], line: String) -> What {
+fn classify(channel: Channel, programs: &[bool], line: String) -> What {
     let is_program = |number: u8| programs.get(usize::from(number).wrapping_sub(1)) == Some(&true);
     let found = match channel {
         Channel::Vm(number) if is_program(number) => line
@@ -408,13 +411,15 @@ fn understand(channel: Channel, programs: &[bool], line: String) -> What {
             .map(|(_, json)| serde_json::from_str(json.trim_end()).map(What::Program)),
         Channel::Vm(_) => Event::find(&line).map(|event| event.map(What::Guest)),
         // The hypervisor's last lines may come before it has switched to its channel.
-        Channel::Hypervisor | Channel::Firmware | Channel::Flow => Told::find(&line).map(|told| {
-            told.map(|told| match told {
-                Told::Event(event) => What::Hypervisor(event),
-                Told::Answer(answer) => What::Answer(answer),
-                Told::Stats(stats) => What::Stats(stats),
+        Channel::Hypervisor | Channel::Firmware | Channel::Flow => {
+            MonitorMessage::find(&line).map(|found| {
+                found.map(|message| match message {
+                    MonitorMessage::Event(event) => What::Hypervisor(event),
+                    MonitorMessage::Answer(answer) => What::Answer(answer),
+                    MonitorMessage::Stats(stats) => What::Stats(stats),
+                })
             })
-        }),
+        }
     };
     match found {
         None => What::Line(line),

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `postern-tool shell`: the system's consoles on the user's terminal.
 
-mod desk;
 mod keys;
+mod monitor_terminal;
 
-use crate::console::{Channel, Demux, FlowControl, Full, Lines, plain};
-use crate::control::{Control, Ear, Wire};
+use crate::console::{Channel, Demux, FlowControl, InputFullError, Lines, plain};
+use crate::control::{AnswerRouter, Control, Wire};
 use crate::ending::Ending;
 use crate::folder::clear_logs;
 use crate::launch::{Machine, Qemu, Wiring};
-use crate::session::Interrupted;
+use crate::session::InterruptedError;
 use crate::signals;
 use anyhow::{Context, Result, bail};
-use desk::Desk;
 use keys::{Action, Keys};
+use monitor_terminal::MonitorTerminal;
 use postern_ctl::tty;
 use std::collections::HashMap;
 use std::io::{IsTerminal, Read, Write};
@@ -42,9 +42,9 @@ struct Consoles {
     kept: HashMap<Channel, Vec<u8>>,
     logs: HashMap<Channel, std::fs::File>,
     /// The handle that passes the monitor's lines to clients outside.
-    ear: Option<Ear>,
+    router: Option<AnswerRouter>,
     /// The monitor's terminal; `None` on a machine without a hypervisor.
-    desk: Option<Desk>,
+    monitor: Option<MonitorTerminal>,
     /// The lines of hypervisor and firmware. The hypervisor's first and last lines may come on the
     /// firmware's channel.
     lines: HashMap<Channel, Lines>,
@@ -78,7 +78,7 @@ pub fn run(machine: &Machine, folder: &Path) -> Result<bool> {
     let (over, failure) = connect(machine, folder, std::io::stdin())?;
     drop(raw);
     let ended = match (&over, &failure) {
-        (Over::Signal(signal), _) => bail!(Interrupted(*signal)),
+        (Over::Signal(signal), _) => bail!(InterruptedError(*signal)),
         (Over::Left(how), _) => *how,
         (Over::Machine, None) => "the machine has powered off",
         (Over::Machine, Some(why)) => {
@@ -115,8 +115,9 @@ fn connect(
     let wire = Wire::new(input, flow);
     let control = Control::beside(folder, machine.wiring, &wire);
     let mut consoles = Consoles::new(machine, folder);
-    consoles.ear = control.as_ref().map(Control::ear);
-    consoles.desk = (!plain_wire).then(|| Desk::new(wire.clone(), consoles.names.clone()));
+    consoles.router = control.as_ref().map(Control::router);
+    consoles.monitor =
+        (!plain_wire).then(|| MonitorTerminal::new(wire.clone(), consoles.names.clone()));
     let mut keys = Keys::default();
     show(format!("\r\n{}\r\n", consoles.help()).as_bytes());
     let (mut quiet, mut reminded) = (Duration::ZERO, false);
@@ -124,13 +125,13 @@ fn connect(
         if let Some(signal) = signals::received() {
             break Over::Signal(signal);
         }
-        consoles.wait_no_longer();
+        consoles.give_up_overdue();
         match inputs.recv_timeout(GLANCE) {
             Ok(Input::Machine(bytes)) if bytes.is_empty() => break Over::Machine,
             Ok(Input::Machine(bytes)) => {
                 quiet = Duration::ZERO;
                 demux.feed(&bytes, |channel, bytes| match channel {
-                    Channel::Flow => wire.heard(bytes),
+                    Channel::Flow => wire.take_answers(bytes),
                     channel => consoles.output(channel, bytes),
                 });
             }
@@ -145,7 +146,7 @@ fn connect(
                         Action::Send(bytes) => {
                             // A machine that has ended reads no more; the loop sees its end next.
                             if let Err(why) = wire.send(consoles.shown, &bytes)
-                                && why.is::<Full>()
+                                && why.is::<InputFullError>()
                             {
                                 show(
                                     format!("\r\n--- {why}; what was typed is lost ---\r\n")
@@ -241,8 +242,8 @@ impl Consoles {
             shown: Channel::Vm(1),
             kept: HashMap::new(),
             logs,
-            ear: None,
-            desk: None,
+            router: None,
+            monitor: None,
             lines: HashMap::new(),
             ending: Ending::default(),
         }
@@ -273,7 +274,7 @@ impl Consoles {
             let _ = log.write_all(bytes);
         }
         self.listen(channel, bytes);
-        if channel == Channel::Hypervisor && self.desk.is_some() {
+        if channel == Channel::Hypervisor && self.monitor.is_some() {
             return;
         }
         // The firmware's output is shown: it comes before any other, and when something goes wrong.
@@ -292,10 +293,10 @@ impl Consoles {
             return;
         }
         let Self {
-            ear,
+            router,
             ending,
             lines,
-            desk,
+            monitor,
             kept,
             shown,
             ..
@@ -303,9 +304,11 @@ impl Consoles {
         lines.entry(channel).or_default().feed(bytes, |line| {
             if channel == Channel::Hypervisor {
                 let is_shown = *shown == channel;
-                let others = ear.as_ref().is_some_and(|ear| ear.hear(&line));
-                if let Some(desk) = desk.as_mut().filter(|_| !others) {
-                    let text = desk.hear(&line);
+                let others = router
+                    .as_ref()
+                    .is_some_and(|router| router.take_line(&line));
+                if let Some(monitor) = monitor.as_mut().filter(|_| !others) {
+                    let text = monitor.take_line(&line);
                     if is_shown {
                         show(text.as_bytes());
                     } else {
@@ -313,18 +316,18 @@ impl Consoles {
                     }
                 }
             }
-            if let Some(notice) = ending.hear(&line) {
+            if let Some(notice) = ending.take_line(&line) {
                 let text = format!("--- {notice} ---");
-                show(notice_at(*shown, desk.as_ref(), &text).as_bytes());
+                show(notice_at(*shown, monitor.as_ref(), &text).as_bytes());
             }
         });
     }
 
     /// Passes keys to the monitor's terminal; returns false where it is not shown.
     fn types(&mut self, keys: &[u8]) -> bool {
-        match self.desk.as_mut() {
-            Some(desk) if self.shown == Channel::Hypervisor => {
-                show(desk.types(keys).as_bytes());
+        match self.monitor.as_mut() {
+            Some(monitor) if self.shown == Channel::Hypervisor => {
+                show(monitor.types(keys).as_bytes());
                 true
             }
             _ => false,
@@ -332,8 +335,12 @@ impl Consoles {
     }
 
     /// Gives up on an overdue monitor answer.
-    fn wait_no_longer(&mut self) {
-        if let Some(text) = self.desk.as_mut().and_then(Desk::wait_no_longer) {
+    fn give_up_overdue(&mut self) {
+        if let Some(text) = self
+            .monitor
+            .as_mut()
+            .and_then(MonitorTerminal::give_up_overdue)
+        {
             if self.shown == Channel::Hypervisor {
                 show(text.as_bytes());
             } else {
@@ -344,7 +351,7 @@ impl Consoles {
 
     /// Shows a text of the tool itself.
     fn notice(&self, text: &str) {
-        show(notice_at(self.shown, self.desk.as_ref(), text).as_bytes());
+        show(notice_at(self.shown, self.monitor.as_ref(), text).as_bytes());
     }
 
     fn switch(&mut self, number: u8) {
@@ -354,8 +361,8 @@ impl Consoles {
             return;
         }
         self.shown = channel;
-        if let Some(desk) = &mut self.desk {
-            desk.hide(channel != Channel::Hypervisor);
+        if let Some(monitor) = &mut self.monitor {
+            monitor.hide(channel != Channel::Hypervisor);
         }
         show(format!("\r\n--- {}; Ctrl-A h for help ---\r\n", self.name(channel)).as_bytes());
         let missed = self.kept.remove(&channel).unwrap_or_default();
@@ -366,12 +373,12 @@ impl Consoles {
                 show(b"\r\n");
             }
         }
-        if let Some(desk) = &mut self.desk
+        if let Some(monitor) = &mut self.monitor
             && channel == Channel::Hypervisor
         {
-            show(desk.line().as_bytes());
+            show(monitor.line().as_bytes());
             // These keys were typed ahead.
-            show(desk.types(b"").as_bytes());
+            show(monitor.types(b"").as_bytes());
         }
     }
 }
@@ -386,9 +393,9 @@ fn keep(kept: &mut HashMap<Channel, Vec<u8>>, channel: Channel, bytes: &[u8]) {
 }
 
 /// Returns the bytes that show a notice; at the monitor's terminal it appears above the line.
-fn notice_at(shown: Channel, desk: Option<&Desk>, text: &str) -> String {
-    match desk {
-        Some(desk) if shown == Channel::Hypervisor => desk.above(&format!("{text}\n")),
+fn notice_at(shown: Channel, monitor: Option<&MonitorTerminal>, text: &str) -> String {
+    match monitor {
+        Some(monitor) if shown == Channel::Hypervisor => monitor.above(&format!("{text}\n")),
         _ => format!("\r\n{text}\r\n"),
     }
 }

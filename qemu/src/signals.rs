@@ -13,7 +13,7 @@ extern "C" fn remember(signal: libc::c_int) {
     // After a second signal the process ends at once: nothing reacted to the first.
     if RECEIVED.swap(signal, Ordering::AcqRel) != 0 {
         // SAFETY: _exit may be called in a signal handler and does not return. The machine dies with us
-        // (`dies_with_us`).
+        // (`kill_with_parent`).
         unsafe { libc::_exit(128 + signal) };
     }
 }
@@ -48,7 +48,7 @@ pub fn received() -> Option<i32> {
 
 /// Puts a child into a process group of its own, so that the terminal's Ctrl-C reaches only this
 /// process, and makes the kernel kill the child when this process dies.
-pub fn dies_with_us(command: &mut Command) {
+pub fn kill_with_parent(command: &mut Command) {
     command.process_group(0);
     // SAFETY: the closure runs between fork and exec and makes one system call that takes no memory.
     unsafe {

@@ -14,7 +14,7 @@ const CPSR: usize = PC + 16;
 
 /// A CPU's position in the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CpuPosition {
     /// The program counter, a virtual address.
     pub pc: u64,
     /// The exception level, 0 to 3.
@@ -62,7 +62,7 @@ impl Gdb {
     /// # Errors
     ///
     /// Fails when QEMU does not answer as expected.
-    pub fn place(&mut self, cpu: u32) -> Result<Place> {
+    pub fn position(&mut self, cpu: u32) -> Result<CpuPosition> {
         let selected = self.ask(&format!("Hg{cpu:x}"))?;
         ensure!(selected == "OK", "no CPU {cpu}: {selected}");
         let registers = self.ask("g")?;
@@ -73,7 +73,7 @@ impl Gdb {
                 Ok(sum << 8 | u64::from_str_radix(&digits[at..at + 2], 16)?)
             })
         };
-        Ok(Place {
+        Ok(CpuPosition {
             pc: number(PC..PC + 16)?,
             level: (number(CPSR..CPSR + 8)? >> 2 & 3) as u8,
         })
@@ -92,7 +92,10 @@ impl Gdb {
         ensure!(registers.len() >= PC + 16, "too few registers");
         registers.replace_range(PC..PC + 16, &format!("{:016x}", to.swap_bytes()));
         let answer = self.ask(&format!("G{registers}"))?;
-        ensure!(answer == "OK", "the registers are not written: {answer}");
+        ensure!(
+            answer == "OK",
+            "QEMU does not write the registers: {answer}"
+        );
         Ok(())
     }
 

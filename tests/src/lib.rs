@@ -20,7 +20,7 @@ pub mod watch;
 
 use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{CaseState, Event, XtestEnd};
-use postern_ctl::told::{HypervisorEvent, Stats};
+use postern_ctl::messages::{HypervisorEvent, Stats};
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::folder::{Claim, empty};
@@ -203,7 +203,7 @@ pub fn boot_error(session: &mut Session) -> Result<String> {
     }
     let folder = session.folder().display();
     bail!(
-        "{} s after the start the machine still runs ({text:?}); logs: {folder}",
+        "the machine still runs {} s after its start ({text:?}); logs: {folder}",
         BOOT.as_secs()
     )
 }

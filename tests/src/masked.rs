@@ -10,7 +10,7 @@ use crate::SOON;
 use crate::meter::CLOCK;
 use crate::watch::Watch;
 use anyhow::{Context, Result, ensure};
-use postern_ctl::told::Answer;
+use postern_ctl::messages::Answer;
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
@@ -51,7 +51,7 @@ impl Masked {
         all.into_iter()
             .flatten()
             .max_by_key(|one| one.ns)
-            .with_context(|| format!("the monitor does not say how long: {answer:?}"))
+            .with_context(|| format!("the answer of the monitor has no masked time: {answer:?}"))
     }
 
     /// Asks a machine that is watched.
@@ -92,7 +92,7 @@ impl Masked {
             if counted {
                 "; QEMU counted instructions"
             } else {
-                ", by the host's clock: not a bound"
+                ", by the host's clock, so not compared with the bound"
             }
         );
         ensure!(

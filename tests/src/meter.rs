@@ -54,5 +54,5 @@ pub fn quiet(session: &mut Session, guest: Channel) -> Result<Latency> {
             return Ok(latency);
         }
     }
-    bail!("after {SETTLE} measurements the guest still has something else to do")
+    bail!("the guest is still busy after {SETTLE} measurements")
 }

@@ -108,10 +108,7 @@ impl Outcome {
         for outcome in outcomes {
             let summary = outcome["summary"].as_str().unwrap_or_default();
             let Some(name) = outcome["scenario"]["Mutant"]["name"].as_str() else {
-                ensure!(
-                    summary == "Success",
-                    "the tests fail before anything is changed"
-                );
+                ensure!(summary == "Success", "the tests fail without any change");
                 continue;
             };
             match summary {
@@ -203,7 +200,7 @@ impl Known {
     /// Returns the survivors that are not known; of those with the same name, those beyond the
     /// known number.
     #[must_use]
-    pub fn news<'a>(&self, outcome: &'a Outcome) -> Vec<&'a str> {
+    pub fn unknown_survivors<'a>(&self, outcome: &'a Outcome) -> Vec<&'a str> {
         let mut left = self.0.clone();
         let mut is_new = |name: &&str| match left.get_mut(*name) {
             Some(count) if *count > 0 => {

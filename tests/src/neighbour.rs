@@ -4,7 +4,7 @@
 use anyhow::{Result, ensure};
 use guest_agent::event::{CaseState, Event};
 use postern_qemu::console::Channel;
-use postern_qemu::guest::{Severity, trouble};
+use postern_qemu::guest::{Severity, kernel_severity};
 use postern_qemu::session::{Item, Session, What};
 
 /// The guest and its results so far.
@@ -116,7 +116,7 @@ impl Neighbour {
         match &item.what {
             What::Guest(Event::Ready { .. }) => {
                 if !self.away {
-                    self.trouble.push("it has started anew".into());
+                    self.trouble.push("it has restarted".into());
                 }
                 self.away = false;
                 if self.again {
@@ -135,7 +135,7 @@ impl Neighbour {
                 self.idle = true;
                 let wanted = self.runs.get(self.next).map_or(0, |(_, cases)| *cases);
                 if end.exit != 0 || end.cases as usize != wanted {
-                    self.trouble.push(format!("xtest ended badly: {end:?}"));
+                    self.trouble.push(format!("xtest failed: {end:?}"));
                 }
                 self.next += 1;
                 if self.next >= self.runs.len() {
@@ -147,7 +147,7 @@ impl Neighbour {
                 }
             }
             What::Guest(Event::Error { text }) => self.trouble.push(text.clone()),
-            What::Line(line) if trouble(line) == Some(Severity::Fatal) => {
+            What::Line(line) if kernel_severity(line) == Some(Severity::Fatal) => {
                 self.trouble.push(line.clone());
             }
             _ => {}

@@ -139,16 +139,16 @@ impl Names {
         let Some(register) = self.0.get(&number) else {
             // The reserved encodings of the ID space read as zero (DDI 0487, D24.2).
             let is_reserved_id = (encoding_name(number).starts_with("S3_0_C0_C")) && value == 0;
-            return (!is_reserved_id).then(|| "nobody decided about it".into());
+            return (!is_reserved_id).then(|| "the hypervisor's table does not have it".into());
         };
         match decision(register) {
             Decision::Absent(_) | Decision::AbsentBy(_) | Decision::AbsentYet { .. } => {
-                Some("guests are not to have it".into())
+                Some("guests must not have it".into())
             }
             Decision::Trapped(_)
                 if ["REVIDR_EL1", "AIDR_EL1", "ACTLR_EL1"].contains(&register.name) =>
             {
-                (value != 0).then(|| format!("it is the machine's: {value:#x}"))
+                (value != 0).then(|| format!("it has the machine's value: {value:#x}"))
             }
             _ => None,
         }
@@ -181,12 +181,12 @@ impl Names {
 }
 
 /// A VM with the program.
-struct Guest {
+struct ScanGuest {
     name: &'static str,
     channel: Channel,
 }
 
-impl Guest {
+impl ScanGuest {
     fn new(session: &mut Session, name: &'static str) -> Result<Self> {
         let channel = session.vm(name)?;
         session.expect(channel, SCAN).ready()?;
@@ -394,7 +394,7 @@ fn scan(lab: &Lab, names: &Names, model: Model, newest: bool) -> Result<Vec<Stri
     let qemu = version(&machine.qemu)?;
     let mut session = Session::boot(&machine, &lab.folder.join(model.cpu))?;
     let session = &mut session;
-    let (a, b) = (Guest::new(session, "a")?, Guest::new(session, "b")?);
+    let (a, b) = (ScanGuest::new(session, "a")?, ScanGuest::new(session, "b")?);
     let mut wrong = Vec::new();
     // Both find the same at their start, and what they should find.
     let of_a = a.scan(session)?;

@@ -6,7 +6,7 @@ use crate::neighbour::Neighbour;
 use crate::tee_log::TeeLog;
 use anyhow::{Result, bail};
 use guest_agent::event::MARK;
-use postern_ctl::told::is_panic;
+use postern_ctl::messages::is_panic;
 use postern_qemu::console::Channel;
 use postern_qemu::session::{Item, Session, What};
 use std::time::{Duration, Instant};
@@ -112,7 +112,10 @@ impl Watch {
             if let What::Program(event) = &item.what
                 && event["event"] == "error"
             {
-                bail!("waiting for {what}, the guest says: {}", event["text"]);
+                bail!(
+                    "while waiting for {what}, the guest reported: {}",
+                    event["text"]
+                );
             }
         }
         bail!(

@@ -14,7 +14,7 @@ fn refused(lab: &Lab, machine: &Machine, words: &[&str]) -> Result<()> {
     let text = boot_error(&mut session)?;
     println!("{text}");
     for word in words {
-        ensure!(text.contains(word), "{text:?} does not speak of {word:?}");
+        ensure!(text.contains(word), "{text:?} does not contain {word:?}");
     }
     Ok(())
 }

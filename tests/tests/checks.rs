@@ -51,7 +51,7 @@ fn run(machine: &Machine, lab: &Lab, place: &str) -> Result<Vec<String>> {
     let host = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     ensure!(
         clock.is_some_and(|clock| clock.abs_diff(host) < 600),
-        "{place}: the clock says {clock:?}, here it is {host}"
+        "{place}: the guest's clock has {clock:?}, the host's {host}"
     );
     Ok(lines)
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use guest_agent::event::Event;
-use postern_ctl::told::HypervisorEvent;
+use postern_ctl::messages::HypervisorEvent;
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;

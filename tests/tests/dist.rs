@@ -2,7 +2,7 @@
 //! A release is the same, byte by byte, wherever it is built.
 
 use anyhow::{Context, Result, ensure};
-use postern_qemu::dist::{self, Plan};
+use postern_qemu::dist::{self, ReleasePlan};
 use postern_qemu::paths::Paths;
 use postern_qemu::progress::Progress;
 use serde_json::Value;
@@ -42,7 +42,7 @@ fn release_is_reproducible_in_another_folder() -> Result<()> {
     let there = paths.out().join("tests/dist/there");
     let date = 1_764_000_000;
     let cargo_home = dist::cargo_home()?;
-    let first = Plan {
+    let first = ReleasePlan {
         root: paths.root(),
         cargo_home: &cargo_home,
         out: &here,
@@ -66,7 +66,7 @@ fn release_is_reproducible_in_another_folder() -> Result<()> {
             symlink(real, home.join(name))?;
         }
     }
-    let second = Plan {
+    let second = ReleasePlan {
         root: &root,
         cargo_home: &home,
         out: &there,

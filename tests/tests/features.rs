@@ -4,7 +4,7 @@
 //! durations.
 
 use anyhow::{Result, bail, ensure};
-use postern_ctl::told::Stats;
+use postern_ctl::messages::Stats;
 use postern_qemu::config::Feature;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
@@ -75,12 +75,10 @@ fn work(session: &mut Session, vm: &str) -> Result<[Done; 2]> {
     Ok(done)
 }
 
-#[test]
-fn rpc_arg_saves_memory_rpcs() -> Result<()> {
-    let lab = Lab::new("features")?;
+/// Boots two guests, of which only the first has a feature, and no other one.
+fn boot(lab: &Lab, feature: Feature) -> Result<Session> {
     let mut system = lab.system("two.toml")?;
-    // Neither guest has notifications, which sometimes cost calls.
-    system.vms[0].tee_policy.features = Some(vec![Feature::RpcArg]);
+    system.vms[0].tee_policy.features = Some(vec![feature]);
     system.vms[1].tee_policy.features = Some(Vec::new());
     let machine = lab.machine(&system, Flavour::Shared)?;
     let mut session = Session::boot(&machine, &lab.folder)?;
@@ -88,6 +86,14 @@ fn rpc_arg_saves_memory_rpcs() -> Result<()> {
         let guest = session.vm(vm)?;
         session.expect(guest, BOOT).ready()?;
     }
+    Ok(session)
+}
+
+#[test]
+fn rpc_arg_saves_memory_rpcs() -> Result<()> {
+    let lab = Lab::new("features")?;
+    // Neither guest has notifications, which sometimes cost calls.
+    let mut session = boot(&lab, Feature::RpcArg)?;
     let with = work(&mut session, "a")?;
     let without = work(&mut session, "b")?;
     // Without RPC_ARG OP-TEE asks for memory for its messages at the first call of each of its
@@ -108,15 +114,7 @@ fn rpc_arg_saves_memory_rpcs() -> Result<()> {
 #[test]
 fn notifications_reach_only_the_subscribed_guest() -> Result<()> {
     let lab = Lab::new("notifications")?;
-    let mut system = lab.system("two.toml")?;
-    system.vms[0].tee_policy.features = Some(vec![Feature::Notifications]);
-    system.vms[1].tee_policy.features = Some(Vec::new());
-    let machine = lab.machine(&system, Flavour::Shared)?;
-    let mut session = Session::boot(&machine, &lab.folder)?;
-    for vm in ["a", "b"] {
-        let guest = session.vm(vm)?;
-        session.expect(guest, BOOT).ready()?;
-    }
+    let mut session = boot(&lab, Feature::Notifications)?;
     let (a, b) = (stats(&mut session, "a")?, stats(&mut session, "b")?);
     // The guest asks for a notification's value by a fast call, and Linux makes no other once it is
     // up. (It begins yielding calls at any time.)

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use guest_agent::event::{CaseState, Event};
-use postern_ctl::told::Stats;
+use postern_ctl::messages::Stats;
 use postern_qemu::console::Channel;
 use postern_qemu::session::{Session, What};
 use postern_tests::{Lab, SOON, WORK, power_off};

@@ -54,13 +54,10 @@ fn each_start_has_fresh_seeds() -> Result<()> {
     let said = places.join(" ");
     places.sort();
     places.dedup();
-    ensure!(places.len() == 3, "kernels are where others are: {said}");
+    ensure!(places.len() == 3, "kernels share an address: {said}");
     // QEMU's boot tree has 32 and 8 bytes.
     let log = std::fs::read_to_string(lab.folder.join("hypervisor.log"))?;
     let origin = "seeds of guests' kernels: 40 random bytes in the boot tree";
-    ensure!(
-        log.contains(origin),
-        "the log does not say where they are from"
-    );
+    ensure!(log.contains(origin), "the log does not name their source");
     power_off(session, &["a", "b"])
 }

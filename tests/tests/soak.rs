@@ -4,12 +4,12 @@
 
 use anyhow::{Result, ensure};
 use postern_tests::Lab;
-use postern_tests::soak::{Options, play};
+use postern_tests::soak::{SoakOptions, play};
 
 #[test]
 fn vm_ended_in_any_state_leaves_nothing() -> Result<()> {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-    let options = Options {
+    let options = SoakOptions {
         cycles: 24,
         seed: 4,
         neighbours: 1,

@@ -6,12 +6,12 @@
 
 use anyhow::{Context, Result, ensure};
 use guest_agent::event::Event;
-use postern_ctl::told::HypervisorEvent;
+use postern_ctl::messages::HypervisorEvent;
 use postern_qemu::config::{System, Tee};
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
-use postern_tests::gdb::{Gdb, Place};
+use postern_tests::gdb::{CpuPosition, Gdb};
 use postern_tests::{BOOT, Lab, SOON, in_case};
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ fn diagnosis(session: &mut Session, mut gdb: Gdb, others: &[u32]) -> Result<Stri
     for _ in 0..2 {
         gdb.stop()?;
         for cpu in gdb.cpus()? {
-            let Place { pc, level } = gdb.place(cpu)?;
+            let CpuPosition { pc, level } = gdb.position(cpu)?;
             writeln!(text, "CPU {cpu} is at {pc:#x} in EL{level}")?;
         }
         gdb.go_on(others)?;
@@ -113,8 +113,8 @@ impl Stage {
         let deadline = Instant::now() + SOON;
         loop {
             for &cpu in cpus.iter() {
-                let place = gdb.place(cpu)?;
-                if place.level == 1 && OPTEE.contains(&place.pc) {
+                let position = gdb.position(cpu)?;
+                if position.level == 1 && OPTEE.contains(&position.pc) {
                     return Ok(cpu);
                 }
             }

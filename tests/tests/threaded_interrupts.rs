@@ -86,7 +86,7 @@ fn preemptible_kernel_works_on_all_cpus() -> Result<()> {
     ensure!(counts.len() == vcpus, "threads of cyclictest: {counts:?}");
     for count in counts {
         let count = count?;
-        ensure!(count >= LOOPS / 2, "a thread woke {count} times only");
+        ensure!(count >= LOOPS / 2, "a thread woke up only {count} times");
     }
     session.send(rt, "exit")?;
     session.expect(rt, SOON).ready()?;

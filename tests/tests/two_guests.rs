@@ -2,9 +2,9 @@
 //! Two guests run the default selection of xtest on one OP-TEE at the same time.
 
 use anyhow::{Result, ensure};
-use postern_qemu::guest::{Severity, trouble};
+use postern_qemu::guest::{Severity, kernel_severity};
 use postern_qemu::prepare::Flavour;
-use postern_qemu::run::{Plan, run};
+use postern_qemu::run::{RunPlan, run};
 use postern_qemu::selection::{Baseline, Selection};
 use postern_tests::Lab;
 
@@ -18,7 +18,7 @@ fn two_guests_share_one_optee() -> Result<()> {
         "there is no native run of xtest {} to compare with",
         versions.xtest
     );
-    let plan = Plan {
+    let plan = RunPlan {
         machine,
         versions,
         system: "two.toml".into(),
@@ -38,14 +38,14 @@ fn two_guests_share_one_optee() -> Result<()> {
         };
         ensure!(
             stats.denied == 0,
-            "{}: an honest guest was refused: {stats:?}",
+            "{}: requests of an honest guest were denied: {stats:?}",
             guest.name
         );
         // A busy host makes things slow; the kernel must not report anything else.
         let complaints = guest
             .warnings
             .iter()
-            .filter(|line| trouble(line) != Some(Severity::Slow));
+            .filter(|line| kernel_severity(line) != Some(Severity::Slow));
         let complaints: Vec<&String> = complaints.collect();
         ensure!(complaints.is_empty(), "{}: {complaints:#?}", guest.name);
     }

@@ -3,7 +3,7 @@
 //! VMs and on one that is not virtualised.
 
 use anyhow::{Result, ensure};
-use postern_ctl::told::HypervisorEvent;
+use postern_ctl::messages::HypervisorEvent;
 use postern_qemu::config::{System, Tee, Vm, WhenAllOff};
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
@@ -79,7 +79,7 @@ fn vm_requiring_tee_does_not_start_without() -> Result<()> {
     alive(&mut session, "wants")?;
     let log = std::fs::read_to_string(lab.folder.join("hypervisor.log"))?;
     let told = log.matches("vm late: starts without a TEE").count();
-    ensure!(told == 1, "told {told} times that it has no TEE");
+    ensure!(told == 1, "reported {told} times that it has no TEE");
 
     // The command fails with a reason, and the others go on.
     order(&mut session, "vm start must")?;

@@ -84,7 +84,7 @@ fn latency(rest: &str) -> Result<Command, String> {
         return Err(format!("`latency` times 1 to {MAX_SAMPLES} calls"));
     }
     let kind = more.first().map_or(Ok(Kind::default()), |name| {
-        Kind::find(name).ok_or(format!("`latency` knows no call `{name}`"))
+        Kind::find(name).ok_or(format!("`latency` has no call `{name}`"))
     })?;
     let warm_up = more
         .get(1)

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     }
     if std::process::id() != 1 {
         eprintln!(
-            "{program}: this is a guest's first process; the meter is `{program} tee-latency`"
+            "{program}: this program is a guest's first process; run the measurement as `{program} tee-latency`"
         );
         return ExitCode::from(2);
     }

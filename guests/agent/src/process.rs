@@ -13,16 +13,16 @@ use std::time::Duration;
 static WAITED_FOR: LazyLock<Mutex<HashMap<u32, Sender<i32>>>> = LazyLock::new(Mutex::default);
 
 /// A child that runs or has ended.
-pub struct Running {
+pub struct ChildProcess {
     status: Receiver<i32>,
 }
 
-/// Starts a program; [`Running::wait`] returns its status.
+/// Starts a program; [`ChildProcess::wait`] returns its status.
 ///
 /// # Errors
 ///
 /// Fails when the program cannot be started.
-pub fn spawn(command: &mut Command) -> Result<Running> {
+pub fn spawn(command: &mut Command) -> Result<ChildProcess> {
     let (sender, status) = channel();
     // Locked during the start, so that the reaper cannot see the end of a child that is not yet
     // listed.
@@ -31,10 +31,10 @@ pub fn spawn(command: &mut Command) -> Result<Running> {
     // status.
     let child = command.spawn()?;
     waited_for.insert(child.id(), sender);
-    Ok(Running { status })
+    Ok(ChildProcess { status })
 }
 
-impl Running {
+impl ChildProcess {
     /// Waits for the end; returns the exit status or the negative signal number.
     pub fn wait(&self) -> i32 {
         // The sender disappears without a value only when the reaper has panicked.

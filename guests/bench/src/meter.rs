@@ -146,7 +146,7 @@ impl Meter {
             .filter(|own| (ROUND..=4 * ROUND).contains(own));
         own.map(|own| Self { tick, own, watched }).ok_or_else(|| {
             format!(
-                "{ROUND} times nothing took {} ns: QEMU does not count instructions (-icount shift=0)",
+                "{ROUND} empty measurements took {} ns: QEMU does not count instructions (-icount shift=0)",
                 sum.ticks * tick
             )
         })

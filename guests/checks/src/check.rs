@@ -5,8 +5,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Debug;
+use core::time::Duration;
 use guest_bare::event::Event;
 use guest_bare::expect::{self, Code, How, Taken};
+use guest_bare::gic;
+use guest_bare::timer::Deadline;
+
+/// The longest wait for an interrupt that is due.
+pub const SOON: Duration = Duration::from_secs(20);
 
 /// The result of a case: nothing wrong, or a description of the fault.
 pub type Found = Result<(), String>;
@@ -39,6 +45,16 @@ pub fn with(argument: u64) -> How {
         argument,
         ..How::default()
     }
+}
+
+/// Polls for an interrupt and acknowledges it; the caller ends it. Returns `None` when none comes.
+pub fn wait() -> Option<u32> {
+    let mut found = None;
+    Deadline::after(SOON).wait(|| {
+        found = gic::take();
+        found.is_some()
+    });
+    found
 }
 
 /// Fails unless `condition` holds.

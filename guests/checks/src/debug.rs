@@ -143,7 +143,7 @@ fn pairs_hold() -> Found {
     let (breakpoints, watchpoints) = debug::pairs();
     ensure(
         breakpoints >= 2 && watchpoints >= 2,
-        "there are fewer than two",
+        "there are fewer than two breakpoints",
     )?;
     // The breakpoint is not enabled.
     for index in 0..breakpoints {

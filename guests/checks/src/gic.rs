@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Checks the interrupt controller (IHI 0069H): SGIs, priorities, states.
 
-use crate::check::{Case, Found, ensure, same};
+use crate::check::{Case, Found, SOON, ensure, same, wait};
 use core::sync::atomic::{AtomicU64, Ordering};
-use core::time::Duration;
 use guest_bare::cpu;
 use guest_bare::gic::{self, Group, Property};
 use guest_bare::timer::Deadline;
@@ -26,7 +25,6 @@ pub const CASES: &[Case] = &[
     ("gic/all-sgis-at-once", all_at_once),
 ];
 
-const SOON: Duration = Duration::from_secs(20);
 const SELF: u16 = 1;
 /// An SPI without a device, here and on QEMU's `virt` machine.
 const SPI: u32 = 42;
@@ -55,16 +53,6 @@ impl Drop for Used {
         }
         gic::drain();
     }
-}
-
-/// Waits for an interrupt; returns `None` when none comes.
-fn wait() -> Option<u32> {
-    let mut found = None;
-    Deadline::after(SOON).wait(|| {
-        found = gic::take();
-        found.is_some()
-    });
-    found
 }
 
 fn nothing() -> Found {
@@ -98,7 +86,7 @@ fn to_another() -> Found {
     );
     ensure(
         Deadline::after(SOON).wait(|| OTHER.load(Ordering::Acquire) == 1),
-        "the other CPU does not come",
+        "the other CPU does not start",
     )?;
     gic::send(Group::One, 9, 1 << 1);
     let found = wait();

@@ -84,7 +84,7 @@ fn affinity_info() -> Found {
 
 fn affinity_info_of_none() -> Found {
     let found = call(AFFINITY_INFO_64, [7, 0, 0]);
-    same("of a CPU that is not there", found, INVALID_PARAMETERS)
+    same("of a CPU that does not exist", found, INVALID_PARAMETERS)
 }
 
 fn cpu_on_itself() -> Found {
@@ -117,7 +117,7 @@ fn cpu_on_twice() -> Found {
     STATE.store(2, Ordering::Release);
     ensure(
         cpu::join(1, 2 * SOON) && came,
-        "the other CPU does not come or go",
+        "the other CPU does not start or end",
     )?;
     same("the answer", again, ALREADY_ON)?;
     same("AFFINITY_INFO_64", info, 0)

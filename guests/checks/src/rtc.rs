@@ -48,7 +48,7 @@ fn counts() -> Found {
     let first = rtc::read(Register::Data);
     ensure(
         Deadline::after(SOON).wait(|| rtc::read(Register::Data) != first),
-        "it stands still",
+        "it does not advance",
     )?;
     ensure(
         (1..5).contains(&(rtc::read(Register::Data) - first)),

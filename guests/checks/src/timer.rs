@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Checks EL1's two timers (Arm ARM DDI 0487, D11.2), each in the same way.
 
-use crate::check::{Case, Found, ensure, same};
+use crate::check::{Case, Found, SOON, ensure, same, wait};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use guest_bare::gic::Property;
@@ -49,8 +49,6 @@ pub const CASES: &[Case] = &[
     ("timer/other-cpu-has-its-own", other_cpu),
 ];
 
-/// The longest wait for an interrupt that is due.
-const SOON: Duration = Duration::from_secs(20);
 /// The setting of a timer that is to fire after some work of the processor.
 const SHORT: Duration = Duration::from_millis(5);
 /// A time that no counter reaches here.
@@ -80,16 +78,6 @@ fn soon() -> u64 {
     timer::ticks(SHORT)
 }
 
-/// Polls for an interrupt and acknowledges it; the caller ends it.
-fn wait() -> Option<u32> {
-    let mut found = None;
-    Deadline::after(SOON).wait(|| {
-        found = gic::take();
-        found.is_some()
-    });
-    found
-}
-
 fn counters_agree() -> Found {
     let first = Virtual.count();
     let second = Physical.count();
@@ -104,7 +92,7 @@ fn counts(which: Timer) -> Found {
     let first = which.count();
     ensure(
         Deadline::after(SOON).wait(|| which.count() > first),
-        "the counter stands still",
+        "the counter does not advance",
     )?;
     let mut last = first;
     for _ in 0..1000 {

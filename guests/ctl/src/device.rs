@@ -4,8 +4,8 @@
 //! An earlier user of the line may have left half a command, or an unread half of an answer. So a
 //! command begins with Ctrl-U, and its answer is found by a unique tag.
 
+use crate::messages::{MARK, MonitorMessage};
 use crate::plan::Command;
-use crate::told::{MARK, Told};
 use crate::tty::{self, Wait};
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
@@ -63,7 +63,7 @@ impl Device {
         loop {
             // A read without data returns after half a second.
             let count = self.file.read(&mut chunk)?;
-            if let Some(answer) = self.hear(&chunk[..count], &tag) {
+            if let Some(answer) = self.take_bytes(&chunk[..count], &tag) {
                 return Ok(answer);
             }
             if Instant::now() >= deadline {
@@ -76,17 +76,17 @@ impl Device {
     }
 
     /// Takes bytes; returns the answer with this tag, if it is complete.
-    fn hear(&mut self, bytes: &[u8], tag: &str) -> Option<String> {
-        hear(&mut self.partial, bytes, tag)
+    fn take_bytes(&mut self, bytes: &[u8], tag: &str) -> Option<String> {
+        take_bytes(&mut self.partial, bytes, tag)
     }
 }
 
-fn hear(partial: &mut Vec<u8>, bytes: &[u8], tag: &str) -> Option<String> {
+fn take_bytes(partial: &mut Vec<u8>, bytes: &[u8], tag: &str) -> Option<String> {
     partial.extend_from_slice(bytes);
     while let Some(end) = partial.iter().position(|&byte| byte == b'\n') {
         let line: Vec<u8> = partial.drain(..=end).collect();
         let line = String::from_utf8_lossy(&line);
-        if let Some(Ok(Told::Answer(answer))) = Told::find(&line)
+        if let Some(Ok(MonitorMessage::Answer(answer))) = MonitorMessage::find(&line)
             && answer.tag.as_deref() == Some(tag)
             && let Some((_, json)) = line.split_once(MARK)
         {
@@ -118,12 +118,15 @@ mod tests {
             let found: Vec<String> = stream
                 .as_bytes()
                 .chunks(size)
-                .filter_map(|chunk| hear(&mut partial, chunk, "g1"))
+                .filter_map(|chunk| take_bytes(&mut partial, chunk, "g1"))
                 .collect();
             assert_eq!(found, [expected]);
             assert!(b"rest".starts_with(&partial) || partial == b"rest");
         }
         let mut partial = Vec::new();
-        assert_eq!(hear(&mut partial, answer("g2").as_bytes(), "g1"), None);
+        assert_eq!(
+            take_bytes(&mut partial, answer("g2").as_bytes(), "g1"),
+            None
+        );
     }
 }

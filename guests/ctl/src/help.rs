@@ -27,20 +27,20 @@ pub const fn instead(verb: Verb) -> Option<&'static str> {
 const fn summary(verb: Verb) -> &'static str {
     match verb {
         Verb::List => "the virtual machines and their states",
-        Verb::Info => "all about one virtual machine",
+        Verb::Info => "the state and counters of one virtual machine",
         Verb::Order(Order::Start) => "start one that is off",
-        Verb::Order(Order::Stop) => "press its power button: the guest shuts itself down",
-        Verb::Order(Order::Reset) => "end it at once, and start it again",
+        Verb::Order(Order::Stop) => "press its power button, so that the guest shuts down",
+        Verb::Order(Order::Reset) => "end it at once and restart it",
         Verb::Order(Order::Kill) => "end it at once",
-        Verb::Order(Order::Pause) => "stop its vCPUs where they are",
-        Verb::Order(Order::Resume) => "let the vCPUs go on",
-        Verb::VmMemory => "the RAM that it has from its next start on",
-        Verb::TeeStats => "what OP-TEE was asked, and what it holds",
-        Verb::Cpu => "what runs on the physical CPUs",
-        Verb::Memory => "where the machine's RAM has gone",
-        Verb::Log => "the last N log lines and events, 20 unless said",
-        Verb::Help => "the commands, or more on one",
-        Verb::Echo => "whether the line shows what is typed, with a prompt",
+        Verb::Order(Order::Pause) => "stop its vCPUs",
+        Verb::Order(Order::Resume) => "let its vCPUs run again",
+        Verb::VmMemory => "set its RAM from the next start on",
+        Verb::TeeStats => "the calls to OP-TEE, and what it holds",
+        Verb::Cpu => "what each physical CPU runs",
+        Verb::Memory => "the use of the machine's RAM",
+        Verb::Log => "the last N log lines and events, 20 by default",
+        Verb::Help => "the commands, or the details of one",
+        Verb::Echo => "turn the echo of the line, and its prompt, on or off",
         Verb::Stats => "one `stats` event per VM, for programs",
     }
 }
@@ -48,8 +48,8 @@ const fn summary(verb: Verb) -> &'static str {
 /// Returns further details of a command, if there are any.
 const fn more(verb: Verb) -> &'static str {
     match verb {
-        Verb::Order(Order::Stop) => "A guest that does not listen goes on; `vm kill` asks nobody.",
-        Verb::Order(Order::Kill) => "What it has open in the TEE is closed for it.",
+        Verb::Order(Order::Stop) => "A guest may ignore it; `vm kill` does not ask the guest.",
+        Verb::Order(Order::Kill) => "Postern closes what it has open in the TEE.",
         Verb::VmMemory => "SIZE is a multiple of 2 MiB, such as 512M or 1G.",
         Verb::Cpu => {
             "IDLE NOW is the share of the last second or two. LONGEST MASKED is the longest time that EL2 took no\n\
@@ -108,7 +108,7 @@ fn found(words: &[&str]) -> Result<Vec<&'static Spec>, String> {
     if found.is_empty() {
         let words = words.join(" ");
         return Err(format!(
-            "no command begins with `{words}`: `help` lists them"
+            "no command begins with `{words}`; `help` lists the commands"
         ));
     }
     Ok(found)
@@ -125,10 +125,10 @@ pub fn explain(mistake: &Mistake<'_>) -> String {
             format!("unknown command `{first}`: try help")
         }
         Mistake::Unknown(first, None) => {
-            format!("`{first}` goes on with {}", next(first).join(", "))
+            format!("`{first}` is followed by {}", next(first).join(", "))
         }
         Mistake::Unknown(first, Some(second)) => format!(
-            "`{first}` goes on with {}, not with `{second}`",
+            "`{first}` is followed by {}, not by `{second}`",
             next(first).join(", ")
         ),
         Mistake::Missing(spec) => {
@@ -141,7 +141,7 @@ pub fn explain(mistake: &Mistake<'_>) -> String {
             format!("`{path}` needs {needs}: write `{path}{arguments}`")
         }
         Mistake::TooMany(spec, word) => format!(
-            "`{word}` is a word too many: write `{}{}`",
+            "`{word}` is one word too many: write `{}{}`",
             spec.path,
             spec.arguments.text()
         ),
@@ -150,11 +150,11 @@ pub fn explain(mistake: &Mistake<'_>) -> String {
                 format!("`{word}` is no size: write a multiple of 2 MiB, such as 512M or 1G")
             }
             Arguments::OnOff => {
-                format!("`{}` goes on with on or off, not with `{word}`", spec.path)
+                format!("`{}` is followed by on or off, not by `{word}`", spec.path)
             }
-            _ => format!("`{word}` is no number of lines: write a number from 1 on"),
+            _ => format!("`{word}` is no number of lines: write a number of 1 or more"),
         },
-        Mistake::Option(word) => format!("unknown option `{word}`: there is --json only"),
+        Mistake::Option(word) => format!("unknown option `{word}`: the only option is --json"),
         Mistake::Tag => "a tag is # and 1 to 16 of A-Z a-z 0-9 _ -, then a blank".into(),
     }
 }

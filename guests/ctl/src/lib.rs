@@ -10,11 +10,11 @@ mod device;
 mod editor;
 mod help;
 mod history;
+pub mod messages;
 mod plan;
 mod program;
 mod table;
 mod terminal;
-pub mod told;
 pub mod tty;
 
 pub use editor::{MAX_LINE, PROMPT};

@@ -13,13 +13,13 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: postern-ctl [--device PATH] [COMMAND]
 
-Has the hypervisor's monitor execute a command. Without one it is a terminal for the monitor, with editing, history
-and completion; Ctrl-D leaves it. From a pipe it takes commands line by line. `postern-ctl help` lists them.
-Only a guest with `privileged = true` has the monitor, behind its second UART, /dev/ttyAMA1.";
+Sends a command to the hypervisor's monitor and prints the answer. Without a command it is a terminal for the monitor,
+with editing, history and completion; Ctrl-D leaves it. From a pipe it reads commands line by line. `postern-ctl help`
+lists the commands. Only a guest with `privileged = true` has the monitor, on its second UART, /dev/ttyAMA1.";
 
 /// Runs `postern-ctl` with these arguments, without the program's name.
 pub fn program(args: impl IntoIterator<Item = String>) -> ExitCode {
-    match carry_out(args.into_iter().collect()) {
+    match execute(args.into_iter().collect()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
@@ -29,7 +29,7 @@ pub fn program(args: impl IntoIterator<Item = String>) -> ExitCode {
     }
 }
 
-fn carry_out(mut args: Vec<String>) -> io::Result<bool> {
+fn execute(mut args: Vec<String>) -> io::Result<bool> {
     let mut path = PathBuf::from(DEVICE);
     match args.first().map(String::as_str) {
         Some("--help" | "-h") => {

@@ -19,11 +19,11 @@ pub struct Attack {
 }
 
 /// What was seen, when everything was as expected; otherwise the first deviation.
-pub type Verdict = Result<Seen, String>;
+pub type Verdict = Result<Observation, String>;
 
 /// An attack's observation, and its effect on the hypervisor's counters, which the host checks.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Observation {
     /// The observation in one line.
     pub text: String,
     /// The increase of `denied`, where the attack knows it.
@@ -32,7 +32,7 @@ pub struct Seen {
     pub smcs: Option<u64>,
 }
 
-impl Seen {
+impl Observation {
     /// Returns an observation without counters.
     pub const fn new(text: String) -> Self {
         Self {

@@ -17,7 +17,7 @@ pub fn main() -> ! {
     let traces = pages::look_for_traces();
     let kit = Kit::new();
     if traces > 0 {
-        wrong(&format!("{traces} pages hold what somebody left there"));
+        wrong(&format!("{traces} pages hold data of an earlier user"));
     }
     Event::new("ready").text("program", "hostile").send();
     loop {

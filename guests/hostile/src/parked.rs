@@ -45,7 +45,7 @@ impl Parked {
         let hook = |call: &Suspended| if here(call) { Act::Park } else { Act::Default };
         match kit.go_on(&message, step, hook) {
             Got::Parked(call) => Ok(Self { message, call }),
-            got => Err(format!("a call that was to be parked ended: {got:?}")),
+            got => Err(format!("a call that should have parked ended: {got:?}")),
         }
     }
 

@@ -168,7 +168,7 @@ impl core::fmt::Display for Code {
 }
 
 /// Describes the result of a call.
-pub fn told<T>(result: &Result<T, Failure>) -> String {
+pub fn describe<T>(result: &Result<T, Failure>) -> String {
     match result {
         Ok(_) => "success".into(),
         Err(Failure::Smc(code)) => format!("{}", Code(code.get())),
@@ -189,7 +189,7 @@ pub fn told<T>(result: &Result<T, Failure>) -> String {
 }
 
 /// Describes the result of one step.
-pub fn led(step: Step) -> String {
+pub fn describe_step(step: Step) -> String {
     match step {
         Step::Done(code) => format!("{}", Code(code.get())),
         Step::Rpc(call) => format!("RPC function {}", call.function.get()),

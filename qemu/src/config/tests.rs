@@ -10,7 +10,7 @@ fn error(text: &str) -> String {
 #[test]
 fn vm_needs_only_a_name() {
     let system = System::parse("[[vm]]\nname = \"a\"").unwrap();
-    assert_eq!(system.machine, Machine::default());
+    assert_eq!(system.machine, MachineConfig::default());
     assert_eq!(
         system.vms,
         [Vm {

@@ -13,9 +13,9 @@ const LONGEST: usize = 4 << 20;
 
 /// More bytes wait for a guest than are kept: the guest does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub struct InputFullError;
 
-impl std::fmt::Display for Full {
+impl std::fmt::Display for InputFullError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
@@ -25,7 +25,7 @@ impl std::fmt::Display for Full {
     }
 }
 
-impl std::error::Error for Full {}
+impl std::error::Error for InputFullError {}
 
 /// The state of one guest's input.
 #[derive(Debug)]
@@ -87,12 +87,12 @@ impl FlowControl {
     ///
     /// # Errors
     /// Fails when too much waits already.
-    pub fn send(&mut self, channel: Channel, bytes: &[u8]) -> Result<Vec<u8>, Full> {
+    pub fn send(&mut self, channel: Channel, bytes: &[u8]) -> Result<Vec<u8>, InputFullError> {
         match channel {
             Channel::Vm(number) if self.multiplexed => {
                 let window = self.windows.entry(number).or_default();
                 if window.waiting.len() + bytes.len() > LONGEST {
-                    return Err(Full);
+                    return Err(InputFullError);
                 }
                 window.waiting.extend(bytes);
                 Ok(self.flush(number))
@@ -102,7 +102,7 @@ impl FlowControl {
     }
 
     /// Takes bytes of [`Channel::Flow`], cut anywhere.
-    pub fn heard(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub fn take_answers(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut wire = Vec::new();
         for &byte in bytes {
             self.answer.push(byte);

@@ -6,7 +6,7 @@ mod flow;
 mod lines;
 
 pub use demux::{Demux, Mux};
-pub use flow::{FlowControl, Full};
+pub use flow::{FlowControl, InputFullError};
 pub use lines::{Lines, plain};
 
 use std::fmt;

@@ -6,7 +6,7 @@ use crate::console::{Channel, plain};
 use crate::launch::Wiring;
 use anyhow::{Context, Result};
 use postern_ctl::Command;
-use postern_ctl::told::{MARK, Told};
+use postern_ctl::messages::{MARK, MonitorMessage};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -42,7 +42,7 @@ struct Shared {
 
 /// The handle that receives the hypervisor's lines.
 #[derive(Clone)]
-pub struct Ear(Arc<Shared>);
+pub struct AnswerRouter(Arc<Shared>);
 
 impl Control {
     /// Opens the socket in a folder.
@@ -89,8 +89,8 @@ impl Control {
     }
 
     /// Returns the handle that is given each line of the hypervisor.
-    pub fn ear(&self) -> Ear {
-        Ear(Arc::clone(&self.shared))
+    pub fn router(&self) -> AnswerRouter {
+        AnswerRouter(Arc::clone(&self.shared))
     }
 }
 
@@ -106,9 +106,9 @@ impl Drop for Control {
     }
 }
 
-impl Ear {
+impl AnswerRouter {
     /// Takes a line. Returns true when it is the answer to a client, which nothing else shows.
-    pub fn hear(&self, line: &str) -> bool {
+    pub fn take_line(&self, line: &str) -> bool {
         let line = plain(line);
         match tag_of(&line) {
             Some(tag) => {
@@ -131,8 +131,8 @@ impl Ear {
 
 /// Returns the number of the tag that a line answers.
 fn tag_of(line: &str) -> Option<u32> {
-    match Told::find(line) {
-        Some(Ok(Told::Answer(answer))) => answer.tag?.strip_prefix(TAG)?.parse().ok(),
+    match MonitorMessage::find(line) {
+        Some(Ok(MonitorMessage::Answer(answer))) => answer.tag?.strip_prefix(TAG)?.parse().ok(),
         _ => None,
     }
 }

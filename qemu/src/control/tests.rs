@@ -2,13 +2,12 @@
 //! Sends commands to a machine whose QEMU is a shell script that plays the monitor.
 
 use super::*;
-use crate::launch::{Firmware, Machine, Wiring};
+use crate::fake_qemu;
 use crate::session::{Session, What};
-use postern_ctl::told::HypervisorEvent;
-use std::os::unix::fs::PermissionsExt;
+use postern_ctl::messages::HypervisorEvent;
 
 /// Plays the monitor. The answer to `cpu` has an echo and colours.
-const MONITOR: &str = r#"#!/bin/sh
+const MONITOR: &str = r#"
 say() { printf "\\377\\000%s\\n" "$*"; }
 say '@postern {"event":"up","version":"0.1.0","cpus":4}'
 E=$(printf '\377')
@@ -28,22 +27,7 @@ done
 "#;
 
 fn boot(folder: &Path) -> Session {
-    let qemu = folder.join("fake-qemu");
-    std::fs::write(&qemu, MONITOR).unwrap();
-    std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let machine = Machine {
-        qemu,
-        board: "virt".into(),
-        cpu: "x".into(),
-        cpus: 1,
-        memory_mib: 1,
-        firmware: Firmware::Flash("/flash".into()),
-        tree: None,
-        loads: Vec::new(),
-        extra: Vec::new(),
-        vms: Vec::new(),
-        wiring: Wiring::Multiplexed,
-    };
+    let machine = fake_qemu::machine(folder, MONITOR, &[]);
     Session::boot(&machine, folder).unwrap()
 }
 
@@ -105,7 +89,7 @@ fn invalid_commands_are_not_sent() {
         ("vm list\nvm kill a", "plain ASCII"),
         ("#x vm list", "sets the tag itself"),
         ("echo on", "a terminal already"),
-        ("vm dance", "goes on with"),
+        ("vm dance", "is followed by"),
         ("stats", "`tee stats`"),
     ] {
         let error = ask(folder.path(), command).unwrap_err();

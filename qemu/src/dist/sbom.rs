@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Cargo's description of a program.
 #[derive(Debug)]
-pub struct Source<'a> {
+pub struct SbomSource<'a> {
     /// The name of the program's package.
     pub package: &'a str,
     /// The output of `cargo metadata` for the whole workspace.
@@ -29,7 +29,7 @@ pub struct Source<'a> {
 ///
 /// # Errors
 /// Fails when cargo's outputs contradict each other.
-pub fn spdx(source: &Source<'_>) -> Result<Value> {
+pub fn spdx(source: &SbomSource<'_>) -> Result<Value> {
     let compiled: BTreeSet<(&str, &str)> =
         source.tree.lines().filter_map(name_and_version).collect();
     let checksums = checksums(source.lock)?;
@@ -242,8 +242,8 @@ mod tests {
         }
     }
 
-    fn source<'a>(metadata: &'a Value, tree: &'a str) -> Source<'a> {
-        Source {
+    fn source<'a>(metadata: &'a Value, tree: &'a str) -> SbomSource<'a> {
+        SbomSource {
             package: "app",
             metadata,
             tree,

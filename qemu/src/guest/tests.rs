@@ -10,7 +10,7 @@ fn play(lines: &[&str]) -> Guest {
             Some(Ok(event)) => What::Guest(event),
             Some(Err(_)) => What::Garbled((*line).to_owned()),
         };
-        guest.hear(Duration::from_secs(at), &what);
+        guest.take_item(Duration::from_secs(at), &what);
     }
     guest
 }
@@ -122,7 +122,7 @@ fn kernel_messages_have_severities() {
         ("[ 1.0] mitigations: BUGs none", None),
     ];
     for (line, severity) in table {
-        assert_eq!(trouble(line), severity, "{line}");
+        assert_eq!(kernel_severity(line), severity, "{line}");
     }
     let guest = play(&[table[0].0, table[1].0, table[6].0]);
     assert_eq!(
@@ -140,14 +140,14 @@ fn hypervisor_events_reach_their_guest() {
         vm: vm.into(),
         reason: reason.into(),
     };
-    guest.hear_of(&off("b", "off"));
+    guest.take_event(&off("b", "off"));
     assert_eq!(guest.phase, Phase::Booting);
-    guest.hear_of(&off("a", "off"));
+    guest.take_event(&off("a", "off"));
     assert_eq!(
         (guest.phase.clone(), guest.death.is_none()),
         (Phase::Off, true)
     );
-    guest.hear_of(&off("a", "error"));
+    guest.take_event(&off("a", "error"));
     assert!(guest.death.is_some());
     let stats = |vm: &str, smc_fast| Stats {
         vm: vm.into(),

@@ -41,7 +41,7 @@ pub struct Mirror {
 
 /// One source of packages, as a file names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct AptSource {
     /// The source's address.
     uri: String,
     suite: String,
@@ -61,7 +61,7 @@ pub fn mirror() -> Result<Mirror> {
         Some(_) => Vec::new(),
         None => read_all(Path::new("/etc/apt"))?,
     };
-    let source = sources.into_iter().find(Source::is_debian);
+    let source = sources.into_iter().find(AptSource::is_debian);
     let signed_by = source.as_ref().and_then(|found| found.signed_by.clone());
     let Some(uri) = named.or(source.map(|found| found.uri)) else {
         bail!(
@@ -78,7 +78,7 @@ pub fn mirror() -> Result<Mirror> {
     Ok(Mirror { uri, keyring })
 }
 
-fn read_all(folder: &Path) -> Result<Vec<Source>> {
+fn read_all(folder: &Path) -> Result<Vec<AptSource>> {
     let mut files = vec![folder.join("sources.list")];
     if let Ok(entries) = std::fs::read_dir(folder.join("sources.list.d")) {
         let mut more: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -105,11 +105,11 @@ fn read_all(folder: &Path) -> Result<Vec<Source>> {
 
 /// Parses the one-line format: `deb [options] uri suite component…`.
 #[must_use]
-pub fn parse_lines(text: &str) -> Vec<Source> {
+pub fn parse_lines(text: &str) -> Vec<AptSource> {
     text.lines().filter_map(parse_line).collect()
 }
 
-fn parse_line(line: &str) -> Option<Source> {
+fn parse_line(line: &str) -> Option<AptSource> {
     let line = line.split('#').next()?.trim();
     let mut rest = line.strip_prefix("deb")?;
     if !rest.starts_with([' ', '\t']) {
@@ -125,7 +125,7 @@ fn parse_line(line: &str) -> Option<Source> {
         rest = after;
     }
     let mut words = rest.split_whitespace().map(String::from);
-    Some(Source {
+    Some(AptSource {
         uri: words.next()?,
         suite: words.next()?,
         components: words.collect(),
@@ -135,7 +135,7 @@ fn parse_line(line: &str) -> Option<Source> {
 
 /// Parses the deb822 format: paragraphs of `Field: values`.
 #[must_use]
-pub fn parse_deb822(text: &str) -> Vec<Source> {
+pub fn parse_deb822(text: &str) -> Vec<AptSource> {
     let mut sources = Vec::new();
     let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
     for paragraph in lines.split(|line| line.trim().is_empty()) {
@@ -165,7 +165,7 @@ pub fn parse_deb822(text: &str) -> Vec<Source> {
             .and_then(|&file| keyring_file(file));
         for uri in field("URIs") {
             for suite in field("Suites") {
-                sources.push(Source {
+                sources.push(AptSource {
                     uri: uri.into(),
                     suite: suite.into(),
                     components: field("Components").into_iter().map(String::from).collect(),
@@ -183,7 +183,7 @@ fn keyring_file(value: &str) -> Option<PathBuf> {
     first.starts_with('/').then(|| first.into())
 }
 
-impl Source {
+impl AptSource {
     /// Returns whether it is a mirror of Debian's main archive, which has all suites.
     fn is_debian(&self) -> bool {
         let endings = ["-updates", "-proposed-updates", "-backports"];

@@ -6,7 +6,7 @@
 //! well. A guest that ends while another still runs measures then. A guest without a second figure
 //! after that gets one while another guest repeats a few cases.
 
-use super::{Plan, Running};
+use super::{ActiveRun, RunPlan};
 use crate::console::Channel;
 use crate::guest::{Guest, Phase};
 use crate::launch::Wiring;
@@ -47,7 +47,7 @@ pub(super) const fn longest_case(selection: &Selection) -> Duration {
 }
 
 /// Executes the sequence, from the machine's start to its end.
-pub(super) fn run(running: &mut Running, plan: &Plan) -> Result<()> {
+pub(super) fn run(running: &mut ActiveRun, plan: &RunPlan) -> Result<()> {
     let shared = plan.machine.wiring == Wiring::Multiplexed;
     let origin = plan
         .baseline
@@ -121,7 +121,7 @@ pub(super) fn run(running: &mut Running, plan: &Plan) -> Result<()> {
 }
 
 /// Returns whether a guest is inside xtest.
-fn busy(now: &Running, guest: usize) -> bool {
+fn busy(now: &ActiveRun, guest: usize) -> bool {
     now.guests[guest]
         .runs
         .last()
@@ -129,14 +129,14 @@ fn busy(now: &Running, guest: usize) -> bool {
 }
 
 /// Returns whether a guest has ended its first run.
-fn tested(now: &Running, guest: usize) -> bool {
+fn tested(now: &ActiveRun, guest: usize) -> bool {
     now.guests[guest]
         .runs
         .first()
         .is_some_and(|run| run.end.is_some())
 }
 
-impl Running {
+impl ActiveRun {
     fn say(&mut self, text: &str) {
         self.display.say(self.session.now(), text);
     }
@@ -242,7 +242,7 @@ impl Running {
 }
 
 /// Returns whether a guest's last run has not ended.
-fn busy_still(now: &Running, guest: usize) -> bool {
+fn busy_still(now: &ActiveRun, guest: usize) -> bool {
     now.guests[guest]
         .runs
         .last()

@@ -2,12 +2,11 @@
 //! Tests whole runs on a machine whose QEMU is a shell script that plays hypervisor and guests.
 
 use super::*;
-use crate::launch::{Firmware, Vm};
-use std::os::unix::fs::PermissionsExt;
+use crate::fake_qemu;
 
 /// Plays two guests. Each line is one write, so that two of them stay whole on the pipe. `$CASE` is
 /// the result of the second guest's case; `$LONG` is how long each case takes.
-const FAKE: &str = r#"#!/bin/sh
+const FAKE: &str = r#"
 say() { printf "\\377\\00$1%s\\n" "$2"; }
 event() { say "$1" "@postern $2"; }
 name() { [ "$1" = 1 ] && echo a || echo b; }
@@ -56,35 +55,9 @@ done
 /// Runs the script with variables set; returns the report and the folder with the files.
 fn play(variables: &str) -> (Report, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
-    let qemu = folder.path().join("fake-qemu");
-    let script = FAKE.replacen(
-        '\n',
-        &format!("\nCASE=ok EXIT=0 LONG=1 DIES=no SAYS=\n{variables}\n"),
-        1,
-    );
-    std::fs::write(&qemu, script).expect("written");
-    std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("executable");
-    let vm = |name: &str| Vm {
-        name: name.into(),
-        vcpus: 1,
-        memory_kib: 1024,
-        tee: true,
-        program: false,
-    };
-    let machine = Machine {
-        qemu,
-        board: "virt".into(),
-        cpu: "x".into(),
-        cpus: 1,
-        memory_mib: 1,
-        firmware: Firmware::Flash("/flash".into()),
-        tree: None,
-        loads: Vec::new(),
-        extra: Vec::new(),
-        vms: vec![vm("a"), vm("b")],
-        wiring: Wiring::Multiplexed,
-    };
-    let plan = Plan {
+    let script = format!("CASE=ok EXIT=0 LONG=1 DIES=no SAYS=\n{variables}\n{FAKE}");
+    let machine = fake_qemu::machine(folder.path(), &script, &["a", "b"]);
+    let plan = RunPlan {
         machine,
         versions: Versions::default(),
         system: "two.toml".into(),

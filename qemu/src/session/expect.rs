@@ -4,10 +4,10 @@
 use super::{Item, Session, What};
 use crate::console::Channel;
 use crate::ending::said;
-use crate::guest::{Severity, trouble};
+use crate::guest::{Severity, kernel_severity};
 use anyhow::{Result, bail};
 use guest_agent::event::Event;
-use postern_ctl::told::{Answer, HypervisorEvent, is_panic};
+use postern_ctl::messages::{Answer, HypervisorEvent, is_panic};
 use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ impl Expectation<'_> {
                 if let Some(found) = pick(&item.what) {
                     return Ok(found);
                 }
-                if let Some(why) = hopeless(&item, session.folder()) {
+                if let Some(why) = why_hopeless(&item, session.folder()) {
                     return session.failed(channel, what, &why);
                 }
             } else {
@@ -76,7 +76,7 @@ impl Expectation<'_> {
             {
                 return Ok(found);
             }
-            if let Some(why) = hopeless(&item, session.folder())
+            if let Some(why) = why_hopeless(&item, session.folder())
                 && (item.channel == channel || !matches!(item.channel, Channel::Vm(_)))
             {
                 return session.failed(channel, what, &why);
@@ -195,9 +195,9 @@ impl Expectation<'_> {
 }
 
 /// Returns why waiting is useless after this item, if it is.
-fn hopeless(item: &Item, folder: &Path) -> Option<String> {
+fn why_hopeless(item: &Item, folder: &Path) -> Option<String> {
     match &item.what {
-        What::Line(line) if matches!(item.channel, Channel::Vm(_)) => (trouble(line)
+        What::Line(line) if matches!(item.channel, Channel::Vm(_)) => (kernel_severity(line)
             == Some(Severity::Fatal))
         .then(|| format!("the guest's kernel crashed: {line}")),
         What::Line(line) if is_panic(line) => Some(format!("the hypervisor panicked: {line}")),

@@ -1,34 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
-use crate::launch::Firmware;
+use crate::fake_qemu;
 use guest_agent::event::CaseState;
-use std::os::unix::fs::PermissionsExt;
 
 /// Returns a machine whose QEMU is a shell script that plays the guests.
 fn machine(folder: &Path, script: &str) -> Machine {
-    let qemu = folder.join("fake-qemu");
-    std::fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).expect("written");
-    std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("executable");
-    let vm = |name: &str| Vm {
-        name: name.into(),
-        vcpus: 1,
-        memory_kib: 1024,
-        tee: true,
-        program: false,
-    };
-    Machine {
-        qemu,
-        board: "virt".into(),
-        cpu: "x".into(),
-        cpus: 1,
-        memory_mib: 1,
-        firmware: Firmware::Flash("/flash".into()),
-        tree: None,
-        loads: Vec::new(),
-        extra: Vec::new(),
-        vms: vec![vm("a"), vm("b/c")],
-        wiring: Wiring::Multiplexed,
-    }
+    fake_qemu::machine(folder, script, &["a", "b/c"])
 }
 
 const SOON: Duration = Duration::from_secs(60);

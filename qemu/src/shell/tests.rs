@@ -1,34 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
-use crate::launch::{Firmware, Vm};
-use std::os::unix::fs::PermissionsExt;
+use crate::fake_qemu;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Makes a QEMU that is a shell script, in this folder, with one guest.
 fn machine(folder: &Path, script: &str) -> Machine {
-    let qemu = folder.join("fake-qemu");
-    std::fs::write(&qemu, format!("#!/bin/sh\n{script}\n")).expect("written");
-    std::fs::set_permissions(&qemu, std::fs::Permissions::from_mode(0o755)).expect("executable");
-    Machine {
-        qemu,
-        board: "virt".into(),
-        cpu: "x".into(),
-        cpus: 1,
-        memory_mib: 1,
-        firmware: Firmware::Flash("/flash".into()),
-        tree: None,
-        loads: Vec::new(),
-        extra: Vec::new(),
-        vms: vec![Vm {
-            name: "a".into(),
-            vcpus: 1,
-            memory_kib: 1024,
-            tee: true,
-            program: false,
-        }],
-        wiring: Wiring::Multiplexed,
-    }
+    fake_qemu::machine(folder, script, &["a"])
 }
 
 /// Runs a shell script as QEMU for a user who types nothing; returns why the machine did not end
@@ -270,7 +248,7 @@ fn monitor_commands_are_edited_on_a_terminal() {
     user.types(b"x\x15\x1b[A\r");
     user.sees_times(b"vm a was asked to shut down\r\n", 2);
     user.types(b"vm dance\r");
-    user.sees(b"monitor: `vm` goes on with list, info, ");
+    user.sees(b"monitor: `vm` is followed by list, info, ");
     user.types(b"help vm kill\r");
     user.sees(b"vm kill NAME  end it at once\r\n");
     assert_eq!(user.times(b"NAME  STATE"), 0);

@@ -73,7 +73,7 @@ impl Baseline {
                 postern: numbers(&value["postern"])?,
             })
         };
-        whole().with_context(|| format!("{} is not whole", file.display()))
+        whole().with_context(|| format!("{} is incomplete", file.display()))
     }
 
     /// Writes the file.

@@ -54,7 +54,8 @@ pub fn run(lab: &Lab, hypervisor: Option<&Path>, update: bool) -> Result<bool> {
     let (postern, ready) = measure(lab, Place::Postern).context("under Postern")?;
     let other = hypervisor
         .map(|image| {
-            let (found, _) = measure(lab, Place::Other(image)).context("under the other")?;
+            let (found, _) =
+                measure(lab, Place::Other(image)).context("under the other hypervisor")?;
             let log = lab.folder.join("other/vm-bench.log");
             anyhow::Ok((other::name(image, &log), found))
         })
@@ -105,7 +106,7 @@ fn about(parts: &str) -> String {
     format!(
         "> {parts}  \n\
          > Instructions, on one CPU, from the call's to the one after it.  \n\
-         > counted: so many calls (SMCs, HVCs) or accesses are one sample, whose sum the figures are.  \n\
+         > counted: the number of calls (SMCs, HVCs) or accesses in one sample, whose sum the figures are.  \n\
          > floor: the same program at EL2 in the hypervisor's place.\n"
     )
 }
@@ -156,18 +157,21 @@ pub fn check(lab: &Lab) -> Result<bool> {
     let floor = if parts == baseline.parts {
         None
     } else {
-        println!("The baseline is of other parts: {}", baseline.parts);
-        println!("Here they are: {parts}");
-        println!("What the bare machine takes more or less is left out of account.");
+        println!(
+            "The baseline was measured with other parts: {}",
+            baseline.parts
+        );
+        println!("Parts here: {parts}");
+        println!("The difference on the bare machine is subtracted.");
         Some(measure(lab, Place::Floor).context("the floor")?.0)
     };
     let now = Baseline::new(parts, &Found::default(), &postern, image_bytes(&ready)?);
     let lines = baseline::compare(&baseline, floor.as_ref(), &now.postern);
     let well = baseline::judge(&lines);
     if well {
-        println!("PASS: nothing takes more instructions than before");
+        println!("PASS: no call takes more instructions than before");
     } else {
-        println!("FAIL: if it has to be so, `make bench BASELINE=update` accepts it");
+        println!("FAIL: if the increase is intended, accept it with `make bench BASELINE=update`");
     }
     Ok(well)
 }

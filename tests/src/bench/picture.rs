@@ -4,7 +4,7 @@
 use super::place::Found;
 use super::rows;
 use super::table::Figures;
-use postern_qemu::report::picture::scale::Log;
+use postern_qemu::report::picture::scale::LogAxis;
 use postern_qemu::report::picture::svg::{Anchor, Svg};
 use postern_qemu::report::picture::{FAINT, GRID, INK, thousands};
 
@@ -68,7 +68,7 @@ pub fn calls(figures: &Figures<'_>) -> String {
     heading(
         &mut svg,
         "What a hypervisor adds to a call",
-        "Instructions above the floor: the same program at EL2 on the same OP-TEE. Calls that end in the hypervisor: all.",
+        "Instructions above the floor: the same program at EL2 on the same OP-TEE. For calls that end in the hypervisor: all instructions.",
     );
     let cost_of = |name: &str| {
         let ours = cost(figures, figures.postern, name);
@@ -134,7 +134,7 @@ pub fn pages(figures: &Figures<'_>) -> String {
     heading(
         &mut svg,
         "Registering and unregistering a buffer",
-        "Instructions by pages, both together and OP-TEE's own part in them. Both axes are logarithmic.",
+        "Instructions by pages: the sum of both calls, and OP-TEE's own part. Both axes are logarithmic.",
     );
     let both = |found: &Found, pages: u64| {
         let there = found.instructions(&format!("register-{pages}"))?;
@@ -154,8 +154,8 @@ pub fn pages(figures: &Figures<'_>) -> String {
     let (least, most) = (values().min().unwrap_or(1), values().max().unwrap_or(2));
     let (left, right, top, bottom) = (MARGIN + 80.0, WIDTH - MARGIN - 20.0, 96.0, 456.0);
     let (across, up) = (
-        Log::new(PAGES[0], PAGES[PAGES.len() - 1], left + 20.0, right),
-        Log::new(least, most, bottom - 10.0, top),
+        LogAxis::new(PAGES[0], PAGES[PAGES.len() - 1], left + 20.0, right),
+        LogAxis::new(least, most, bottom - 10.0, top),
     );
     for tick in up.ticks() {
         svg.line(left, up.x(tick), right, up.x(tick), GRID, 1.0);

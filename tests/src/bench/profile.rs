@@ -44,7 +44,7 @@ pub struct Trace {
 }
 
 /// The traces of all calls.
-pub struct Watched {
+pub struct Traces {
     /// The traces, one per call.
     pub calls: Vec<Trace>,
     /// The hypervisor's ELF file.
@@ -52,7 +52,7 @@ pub struct Watched {
 }
 
 /// The addresses that QEMU's lines are compared with.
-struct Watch {
+struct TraceMarks {
     mark_item: u64,
     mark_call: u64,
     image: u64,
@@ -61,7 +61,7 @@ struct Watch {
 
 /// The state of reading QEMU's lines.
 #[derive(Default)]
-struct Seen {
+struct TraceReader {
     counting: bool,
     called: bool,
     item: Vec<u32>,
@@ -69,8 +69,8 @@ struct Seen {
     last: u64,
 }
 
-impl Seen {
-    fn add(&mut self, watch: &Watch, pc: u64) {
+impl TraceReader {
+    fn add(&mut self, watch: &TraceMarks, pc: u64) {
         match pc.checked_sub(watch.image) {
             Some(offset) if offset < watch.bytes => {
                 // An access to a device may make QEMU restart an instruction.
@@ -99,10 +99,10 @@ fn address(line: &str) -> Option<u64> {
     u64::from_str_radix(inside.split('/').nth(1)?, 16).ok()
 }
 
-fn follow(pipe: &Path, watch: &Watch) -> Result<Seen> {
+fn follow(pipe: &Path, watch: &TraceMarks) -> Result<TraceReader> {
     let file = File::open(pipe).with_context(|| pipe.display().to_string())?;
     let mut lines = BufReader::with_capacity(1 << 20, file);
-    let (mut seen, mut line) = (Seen::default(), Vec::new());
+    let (mut seen, mut line) = (TraceReader::default(), Vec::new());
     loop {
         line.clear();
         if lines.read_until(b'\n', &mut line)? == 0 {
@@ -149,7 +149,7 @@ fn begin(monitor: &Path) -> Result<()> {
 ///
 /// # Errors
 /// Fails when the program does not end, or the traces contradict its events.
-pub fn watch(lab: &Lab) -> Result<Watched> {
+pub fn watch(lab: &Lab) -> Result<Traces> {
     let mut system = lab.system("bench.toml")?;
     let vm = system.vms.first_mut().context("there is no VM")?;
     vm.cmdline.push_str(" watched");
@@ -161,7 +161,7 @@ pub fn watch(lab: &Lab) -> Result<Watched> {
     let program = cargo::build(&lab.paths, "guest-bench", BARE_TARGET, &progress)?;
     let program = std::fs::read(&program).with_context(|| program.display().to_string())?;
     let image = ready.artifacts.loads.first().context("nothing is loaded")?;
-    let watch = Watch {
+    let watch = TraceMarks {
         mark_item: PROGRAM + elf::symbol(&program, "mark_item")?,
         mark_call: PROGRAM + elf::symbol(&program, "mark_call")?,
         image: image.address,
@@ -182,7 +182,7 @@ pub fn watch(lab: &Lab) -> Result<Watched> {
     ]);
     extra.extend(["-mon", "chardev=log,mode=readline", "-D"].map(Into::into));
     extra.push(pipe.clone().into());
-    let Watch {
+    let TraceMarks {
         mark_item,
         mark_call,
         image,
@@ -197,7 +197,7 @@ pub fn watch(lab: &Lab) -> Result<Watched> {
         |event, session| {
             ensure!(
                 event["image"] == PROGRAM,
-                "the program is at another place: {event}"
+                "the program is at another address: {event}"
             );
             begin(&monitor)?;
             session.send(Channel::Vm(1), "go")
@@ -214,13 +214,13 @@ pub fn watch(lab: &Lab) -> Result<Watched> {
     let seen = seen.join().ok().context("the reader panicked")??;
     ensure!(
         seen.items.len() == names.len() && !names.is_empty(),
-        "{} calls were watched, and {} named: {names:?}",
+        "{} calls were traced, and {} named: {names:?}",
         seen.items.len(),
         names.len()
     );
     let traces = names.into_iter().zip(seen.items);
     let traces = traces.map(|(name, offsets)| Trace { name, offsets });
-    Ok(Watched {
+    Ok(Traces {
         calls: traces.collect(),
         elf: file,
     })
@@ -228,7 +228,7 @@ pub fn watch(lab: &Lab) -> Result<Watched> {
 
 /// A function whose source contains an instruction, inlined or not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct SourceFunction {
     /// The function's name without the crate and generic arguments.
     function: String,
     /// The file and line.
@@ -236,7 +236,7 @@ struct Place {
 }
 
 /// Returns the innermost function of each offset.
-fn places(elf: &Path, offsets: &[u32]) -> Result<BTreeMap<u32, Place>> {
+fn places(elf: &Path, offsets: &[u32]) -> Result<BTreeMap<u32, SourceFunction>> {
     let mut child = Command::new(ADDR2LINE)
         .args(["-a", "-i", "-f", "-C", "-e"])
         .arg(elf)
@@ -255,8 +255,8 @@ fn places(elf: &Path, offsets: &[u32]) -> Result<BTreeMap<u32, Place>> {
     Ok(read_places(&String::from_utf8_lossy(&output.stdout)))
 }
 
-fn read_places(text: &str) -> BTreeMap<u32, Place> {
-    let mut found: BTreeMap<u32, Place> = BTreeMap::new();
+fn read_places(text: &str) -> BTreeMap<u32, SourceFunction> {
+    let mut found: BTreeMap<u32, SourceFunction> = BTreeMap::new();
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         let offset = line
@@ -276,7 +276,7 @@ fn read_places(text: &str) -> BTreeMap<u32, Place> {
         let frame = frames.iter().find(|(_, line)| ours(line));
         if let Some((function, line)) = frame.or(frames.first()) {
             let (function, line) = (short_name(function), short_line(line));
-            found.insert(offset, Place { function, line });
+            found.insert(offset, SourceFunction { function, line });
         }
     }
     found
@@ -363,7 +363,7 @@ pub fn shares(traces: &[Trace], elf: &Path, folder: &Path) -> Result<Vec<Share>>
     offsets.sort_unstable();
     offsets.dedup();
     let places = places(elf, &offsets)?;
-    let unknown = Place {
+    let unknown = SourceFunction {
         function: "?".into(),
         line: "?".into(),
     };
@@ -371,7 +371,7 @@ pub fn shares(traces: &[Trace], elf: &Path, folder: &Path) -> Result<Vec<Share>>
     for trace in traces {
         let place = |offset: &u32| places.get(offset).unwrap_or(&unknown);
         let mut by_function: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        let mut way: Vec<(&Place, usize)> = Vec::new();
+        let mut way: Vec<(&SourceFunction, usize)> = Vec::new();
         for at in trace.offsets.iter().map(place) {
             let file = at.line.split(':').next().unwrap_or_default();
             *by_function.entry((&at.function, file)).or_default() += 1;
@@ -391,7 +391,7 @@ pub fn shares(traces: &[Trace], elf: &Path, folder: &Path) -> Result<Vec<Share>>
             functions,
         };
         let mut text = markdown(&share, usize::MAX);
-        text.push_str("\nThe way through them:\n\n");
+        text.push_str("\nThe sequence of calls:\n\n");
         for (at, count) in way {
             let _ = writeln!(text, "{count:6}  {:50} {}", at.function, at.line);
         }
@@ -436,9 +436,7 @@ pub fn run(lab: &Lab, wanted: &[String], update: bool) -> Result<()> {
     let watched = watch(lab)?;
     let folder = lab.paths.out().join("bench/profile");
     let shares = shares(&watched.calls, &watched.elf, &folder)?;
-    println!(
-        "Instructions that Postern executes during one call, by the function that they are written in.\n"
-    );
+    println!("Instructions that Postern executes during one call, by function.\n");
     println!("| call | instructions in Postern |\n|---|--:|");
     for share in &shares {
         println!("| {} | {} |", rows::title(&share.name), share.instructions);
@@ -451,7 +449,7 @@ pub fn run(lab: &Lab, wanted: &[String], update: bool) -> Result<()> {
     let asked = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     println!("{}", tables(&asked).join("\n"));
     println!(
-        "All functions, and the way through them, call by call: {}",
+        "All functions and the sequence of each call: {}",
         folder.display()
     );
     if update {

@@ -69,10 +69,7 @@ pub const ROWS: [Row; 36] = [
         1,
     ),
     row("long-call-turn", "the same, whose time slice that ends"),
-    row(
-        INTERRUPT_OTHER,
-        "foreign interrupt, nothing for the guest to do",
-    ),
+    row(INTERRUPT_OTHER, "foreign interrupt, no work for the guest"),
     row(
         INTERRUPT_TURN,
         "foreign interrupt, with the other vCPU's turn",

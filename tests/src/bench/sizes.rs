@@ -6,7 +6,7 @@ use super::place;
 use crate::Lab;
 use anyhow::{Context, Result, bail};
 use guest_agent::event::Event;
-use postern_ctl::told::Answer;
+use postern_ctl::messages::Answer;
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::elf;

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{Event, Latency};
-use postern_ctl::told::Stats;
+use postern_ctl::messages::Stats;
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::report::latency_picture;
@@ -111,11 +111,13 @@ fn round(session: &mut Session, guests: &[Channel], call: &str) -> Result<Latenc
     let (mut found, mut ended) = (None, 0);
     while found.is_none() || ended < others.len() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let item = session.next(left)?.context("the measurement takes long")?;
+        let item = session
+            .next(left)?
+            .context("the measurement takes too long")?;
         match item.what {
             What::Guest(Event::Latency(latency)) if item.channel == *first => found = Some(latency),
             What::Guest(Event::Latency(_)) => {
-                ensure!(found.is_some(), "another guest was done before");
+                ensure!(found.is_some(), "another guest ended before");
                 ended += 1;
             }
             What::Guest(Event::Error { text }) => bail!("{}: {text}", session.name(item.channel)),
@@ -156,7 +158,7 @@ fn tell_latencies(all: &[(&Call, Vec<Latency>)]) {
         .and_then(|(_, latencies)| latencies.first())
         .map(|latency| figures(latency).map(|(name, _)| name))
         .unwrap_or_default();
-    println!("| call | guests at it | {} |", names.join(" | "));
+    println!("| call | working guests | {} |", names.join(" | "));
     println!("|---|--:{}|", "|--:".repeat(names.len()));
     for (call, latencies) in all {
         let Some(alone) = latencies.first() else {
@@ -236,7 +238,7 @@ fn write(
         })
         .collect();
     let picture = latency_picture(
-        "Round trip from Linux into OP-TEE and back: one CPU, one to four guests at it",
+        "Round trip from Linux to OP-TEE and back: one CPU, one to four working guests",
         parts,
         &rows,
     );

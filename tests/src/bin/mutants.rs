@@ -58,7 +58,7 @@ fn main() -> Result<()> {
     for area in areas {
         let begin = Instant::now();
         let outcome = run(root, area, sample, jobs)?;
-        let news = known.news(&outcome);
+        let unknown_survivors = known.unknown_survivors(&outcome);
         let (score, target) = (outcome.per_mille(), area.target as usize);
         println!(
             "{:9} {:6} {:7} {:5} {:9} {:3}.{} % {:5} % {:6}   ({} s)",
@@ -70,14 +70,14 @@ fn main() -> Result<()> {
             score / 10,
             score % 10,
             target,
-            news.len(),
+            unknown_survivors.len(),
             begin.elapsed().as_secs(),
         );
-        for name in &news {
+        for name in &unknown_survivors {
             println!("  survived: {name}");
         }
         // A sample is too small for a percentage.
-        if !news.is_empty() || (!sample && score < target * 10) {
+        if !unknown_survivors.is_empty() || (!sample && score < target * 10) {
             bad.push(area.name);
         }
     }

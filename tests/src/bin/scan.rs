@@ -14,9 +14,9 @@ fn main() -> Result<()> {
     let worked = with_tee(&lab, wanted)?;
     ensure!(
         scanned,
-        "registers leak, or are the machine's: see the lines above"
+        "registers leak, or have the machine's values: see the lines above"
     );
-    ensure!(worked, "xtest fails on some model: see the lines above");
+    ensure!(worked, "xtest fails on a model: see the lines above");
     println!("PASS");
     Ok(())
 }

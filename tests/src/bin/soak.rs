@@ -10,7 +10,7 @@ use postern_qemu::prepare::Suite;
 use postern_qemu::progress::Progress;
 use postern_qemu::selection::Selection;
 use postern_tests::Lab;
-use postern_tests::soak::{Options, play};
+use postern_tests::soak::{SoakOptions, play};
 use std::time::{Duration, SystemTime};
 
 /// The case of xtest's default selection whose application stays in OP-TEE (`sims_keepalive`). The
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     } else {
         "soak-whole"
     })?;
-    let options = Options {
+    let options = SoakOptions {
         cycles,
         seed: number("the seed", now)?,
         neighbours: neighbours(&lab.paths),
@@ -53,7 +53,10 @@ fn main() -> Result<()> {
         disturb: (20, (cycles / 8).max(50)),
         counted,
     };
-    ensure!(play(&lab, &options)?, "FAIL: not all is as it was");
+    ensure!(
+        play(&lab, &options)?,
+        "FAIL: something is not as it was at the beginning"
+    );
     println!("PASS");
     Ok(())
 }
@@ -69,7 +72,7 @@ fn neighbours(paths: &Paths) -> usize {
         Err(why) => format!("{why:#}"),
     };
     println!(
-        "one neighbour, on the packaged OP-TEE: for two it takes the source of OP-TEE {GOOD}0, and {why}"
+        "one neighbour, on the packaged OP-TEE: two need the source of OP-TEE {GOOD}0, and {why}"
     );
     1
 }

@@ -7,14 +7,14 @@
 
 mod plan;
 
-pub use plan::{PLAN, Player, Row};
+pub use plan::{AttackRow, PLAN, Player};
 
 use crate::masked::{self, Masked};
 use crate::neighbour::Neighbour;
 use crate::watch::Watch;
 use crate::{BOOT, Lab, SOON};
 use anyhow::{Context, Result, ensure};
-use postern_ctl::told::{HypervisorEvent, Stats};
+use postern_ctl::messages::{HypervisorEvent, Stats};
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::{Session, What};
@@ -43,7 +43,7 @@ const HOSTILE: &str = "hostile";
 const NEIGHBOUR: &str = "b";
 
 /// The result of an attack: for each of the four checks nothing, or the fault.
-struct Outcome {
+struct AttackOutcome {
     text: String,
     answer: Result<()>,
     neighbour: Result<()>,
@@ -51,7 +51,7 @@ struct Outcome {
     tee: Result<()>,
 }
 
-impl Outcome {
+impl AttackOutcome {
     fn is_good(&self) -> bool {
         [&self.answer, &self.neighbour, &self.counters, &self.tee]
             .into_iter()
@@ -101,7 +101,7 @@ struct Arena {
 /// # Errors
 ///
 /// Fails when the machine cannot be prepared, or ends early.
-pub fn play(lab: &Lab, counted: bool, wanted: impl Fn(&Row) -> bool) -> Result<bool> {
+pub fn play(lab: &Lab, counted: bool, wanted: impl Fn(&AttackRow) -> bool) -> Result<bool> {
     for row in PLAN {
         row.check(lab.paths.root())?;
     }
@@ -121,7 +121,7 @@ pub fn play(lab: &Lab, counted: bool, wanted: impl Fn(&Row) -> bool) -> Result<b
         if !arena.turn(row)? {
             bad.push(row.number);
         }
-        arena.look_at_masked(row.number)?;
+        arena.report_masked(row.number)?;
         played += 1;
     }
     let masked = Masked::ask(&mut arena.watch)?;
@@ -236,9 +236,9 @@ impl Arena {
     }
 
     /// Plays an attack; returns whether everything was as expected.
-    fn turn(&mut self, row: &Row) -> Result<bool> {
+    fn turn(&mut self, row: &AttackRow) -> Result<bool> {
         let start = Instant::now();
-        let calls = self.neighbours_calls()?;
+        let calls = self.neighbour_entries()?;
         let described = self.described.get(&row.number.into());
         let (mut title, mut expected) = described.map_or_else(
             || ("?".into(), "?".into()),
@@ -254,15 +254,15 @@ impl Arena {
                     .iter()
                     .map(|(file, test)| format!("{file}: {test}"))
                     .collect();
-                println!("{:2}  not the guest's: {what}", row.number);
+                println!("{:2}  not played by the guest: {what}", row.number);
                 println!("      {why}; played by {}", names.join(", "));
                 return Ok(true);
             }
             Player::Guest => self.guest_plays(row.number)?,
             Player::Ends => {
                 if described.is_none() {
-                    title = "the VM ends in bad moments".into();
-                    expected = "it comes back to a TEE that works, and nothing is left over".into();
+                    title = "the VM ends at critical moments".into();
+                    expected = "it restarts with a working TEE, and nothing is left behind".into();
                 }
                 (Ok(()), String::new())
             }
@@ -277,8 +277,8 @@ impl Arena {
         };
         let tee = self.tee(row);
         let counters = self.counters()?;
-        let neighbour = self.goes_on(calls);
-        let outcome = Outcome {
+        let neighbour = self.neighbour_makes_progress(calls);
+        let outcome = AttackOutcome {
             text,
             answer,
             neighbour,
@@ -290,7 +290,7 @@ impl Arena {
     }
 
     /// Checks that the TEE serves the hostile VM, and has logged no error.
-    fn tee(&mut self, row: &Row) -> Result<()> {
+    fn tee(&mut self, row: &AttackRow) -> Result<()> {
         self.alive()?;
         let complaints = self.watch.log.complaints(row.log);
         ensure!(
@@ -373,18 +373,18 @@ impl Arena {
     }
 
     /// Returns how many times the neighbour has entered the secure world.
-    fn neighbours_calls(&mut self) -> Result<u64> {
+    fn neighbour_entries(&mut self) -> Result<u64> {
         counter(&self.stats_of(NEIGHBOUR)?, "smcs")
     }
 
     /// Waits until the neighbour has entered the secure world again, as all of its cases often do,
     /// and fails when one of them has failed.
-    fn goes_on(&mut self, calls: u64) -> Result<()> {
+    fn neighbour_makes_progress(&mut self, calls: u64) -> Result<()> {
         let deadline = Instant::now() + CASE;
-        while self.neighbours_calls()? == calls {
+        while self.neighbour_entries()? == calls {
             ensure!(
                 Instant::now() < deadline,
-                "not one call into the TEE in {} s",
+                "no call to the TEE in {} s",
                 CASE.as_secs()
             );
             std::thread::sleep(Duration::from_millis(100));
@@ -393,7 +393,7 @@ impl Arena {
     }
 
     /// Reports when the longest masked time has grown with an attack.
-    fn look_at_masked(&mut self, number: u8) -> Result<()> {
+    fn report_masked(&mut self, number: u8) -> Result<()> {
         let Masked { ns, by, .. } = Masked::ask(&mut self.watch)?;
         if ns > self.masked {
             println!(
@@ -415,7 +415,7 @@ impl Arena {
         }
         self.neighbour().unharmed()?;
         let Neighbour { cases, rounds, .. } = self.neighbour();
-        println!("the neighbour ran {cases} cases well, {rounds} whole runs");
+        println!("the neighbour passed {cases} cases in {rounds} whole runs");
         crate::power_off(self.watch.session, &[HOSTILE, NEIGHBOUR])
     }
 }
@@ -425,5 +425,5 @@ fn counter(stats: &Stats, name: &str) -> Result<u64> {
     serde_json::to_value(stats)?
         .get(name)
         .and_then(serde_json::Value::as_u64)
-        .with_context(|| format!("the monitor tells no {name}"))
+        .with_context(|| format!("the answer of the monitor has no {name}"))
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 pub enum Player {
     /// The hostile guest alone.
     Guest,
-    /// The hostile guest, by ending repeatedly ([`Row::endings`]).
+    /// The hostile guest, by ending repeatedly ([`AttackRow::endings`]).
     Ends,
     /// Other tests, since the guest cannot.
     Elsewhere {
@@ -24,7 +24,7 @@ pub enum Player {
 
 /// An attack's row in the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct AttackRow {
     /// The attack's number.
     pub number: u8,
     /// What plays the attack.
@@ -38,8 +38,8 @@ pub struct Row {
     pub log: &'static [&'static str],
 }
 
-const fn guest(number: u8) -> Row {
-    Row {
+const fn guest(number: u8) -> AttackRow {
+    AttackRow {
         number,
         player: Player::Guest,
         quick: false,
@@ -53,23 +53,23 @@ const fn elsewhere(
     title: &'static str,
     why: &'static str,
     tests: &'static [(&'static str, &'static str)],
-) -> Row {
-    Row {
+) -> AttackRow {
+    AttackRow {
         player: Player::Elsewhere { title, why, tests },
         quick: true,
         ..guest(number)
     }
 }
 
-const fn endings(number: u8, endings: &'static [(&'static str, u32)]) -> Row {
-    Row {
+const fn endings(number: u8, endings: &'static [(&'static str, u32)]) -> AttackRow {
+    AttackRow {
         player: Player::Ends,
         endings,
         ..guest(number)
     }
 }
 
-impl Row {
+impl AttackRow {
     const fn logging(self, log: &'static [&'static str]) -> Self {
         Self { log, ..self }
     }
@@ -94,7 +94,11 @@ impl Row {
         let Player::Elsewhere { tests, .. } = self.player else {
             return Ok(());
         };
-        ensure!(!tests.is_empty(), "attack {}: nobody plays it", self.number);
+        ensure!(
+            !tests.is_empty(),
+            "attack {}: no test plays it",
+            self.number
+        );
         for (file, test) in tests {
             let path = root.join(file);
             let text = std::fs::read_to_string(&path)
@@ -132,7 +136,7 @@ const ROOM: &[&str] = &[
 ];
 
 /// All rows, in order.
-pub const PLAN: &[Row] = &[
+pub const PLAN: &[AttackRow] = &[
     guest(1).quick(),
     guest(2).quick(),
     guest(3).quick(),

@@ -62,7 +62,7 @@ fn only_unknown_survivors_are_reported() {
         survivors: vec!["a.rs: one".into(), "a.rs: two".into()],
         ..Outcome::default()
     };
-    assert_eq!(known.news(&outcome), ["a.rs: two"]);
+    assert_eq!(known.unknown_survivors(&outcome), ["a.rs: two"]);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn survivors_of_same_name_are_counted() {
         survivors: vec!["a.rs: one".into(); 3],
         ..Outcome::default()
     };
-    assert_eq!(known.news(&outcome), ["a.rs: one"]);
+    assert_eq!(known.unknown_survivors(&outcome), ["a.rs: one"]);
 }
 
 #[test]

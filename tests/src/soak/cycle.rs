@@ -32,7 +32,7 @@ impl Soak {
         if command.starts_with("vm ") {
             self.victim.order(command)?;
         } else {
-            self.victim.tell(command)?;
+            self.victim.send(command)?;
         }
         self.victim.off(VICTIM, reason)?;
         self.ended_in = start.elapsed();
@@ -46,11 +46,11 @@ impl Soak {
         }
         if !self.on {
             self.start()?;
-            self.victim.says("ready")?;
+            self.victim.event("ready")?;
         }
         self.victim.ask(&format!("park {state}"), "parked")?;
         let moment = self.plan.moment(STAYS);
-        self.victim.linger(moment)?;
+        self.victim.wait_for(moment)?;
         self.end(cycle, ending)
     }
 
@@ -66,7 +66,7 @@ impl Soak {
             self.victim.started(VICTIM)?;
         }
         let moment = self.plan.moment(BOOTS);
-        self.victim.linger(moment)?;
+        self.victim.wait_for(moment)?;
         self.end(0, ending)
     }
 
@@ -100,7 +100,7 @@ impl Soak {
     fn restart(&mut self, command: &str) -> Result<()> {
         self.off(command, "reset")?;
         self.victim.started(VICTIM)?;
-        self.victim.says("ready")?;
+        self.victim.event("ready")?;
         self.on = true;
         Ok(())
     }
@@ -108,13 +108,13 @@ impl Soak {
     /// Lets the guest go on, which got a request while it was paused.
     fn resume(&mut self, cycle: u32) -> Result<()> {
         let text = format!("cycle-{cycle}");
-        self.victim.tell(&format!("ping {text}"))?;
+        self.victim.send(&format!("ping {text}"))?;
         let moment = self.plan.moment(STAYS);
-        self.victim.linger(moment)?;
-        ensure!(!self.victim.has_said("pong"), "it runs while it is paused");
+        self.victim.wait_for(moment)?;
+        ensure!(!self.victim.has_event("pong"), "it runs while it is paused");
         self.victim.order("vm resume c")?;
         self.victim.resumed(VICTIM)?;
-        let pong = self.victim.says("pong")?;
+        let pong = self.victim.event("pong")?;
         ensure!(pong["text"] == text, "another pong: {pong}");
         Ok(())
     }
@@ -123,15 +123,15 @@ impl Soak {
         self.victim.order("vm pause c")?;
         self.victim.paused(VICTIM)?;
         let moment = self.plan.moment(STAYS);
-        self.victim.linger(moment)
+        self.victim.wait_for(moment)
     }
 
     /// Fails unless the hypervisor holds nothing for the VM.
-    pub(super) fn nothing_left(&mut self) -> Result<()> {
+    pub(super) fn check_nothing_held(&mut self) -> Result<()> {
         let wanted = [&HELD[..], &LOST[..]].concat();
         let found = self.counters(VICTIM, &wanted)?;
         let off: Vec<_> = found.iter().filter(|(_, value)| **value != 0).collect();
-        ensure!(off.is_empty(), "it has left something: {off:?}");
+        ensure!(off.is_empty(), "it has left something behind: {off:?}");
         let away = self.victim.watch.neighbours.iter().any(Neighbour::is_away);
         if !self.on && !away {
             let memory = self.memory()?;

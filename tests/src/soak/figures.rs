@@ -2,7 +2,7 @@
 //! Figures that must be the same before and after.
 
 use anyhow::{Context, Result};
-use postern_ctl::told::Answer;
+use postern_ctl::messages::Answer;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub fn number(members: &BTreeMap<String, Value>, name: &str) -> Result<u64> {
     members
         .get(name)
         .and_then(Value::as_u64)
-        .with_context(|| format!("the monitor tells no {name}: {members:?}"))
+        .with_context(|| format!("the answer of the monitor has no {name}: {members:?}"))
 }
 
 /// Returns some counters of the one VM in an answer to `tee stats`.

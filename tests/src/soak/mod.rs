@@ -19,7 +19,7 @@ use crate::{BOOT, Lab};
 use anyhow::{Context, Result, ensure};
 use figures::{Figures, HEAP, HELD, LOST, MEMORY, SHARED, compare, counters, number};
 use neighbours::Disturbed;
-use plan::{Ending, Plan, Turn};
+use plan::{Ending, SoakPlan, Turn};
 use postern_qemu::config::WhenAllOff;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
@@ -36,7 +36,7 @@ const INSTANCES: u32 = 70;
 
 /// The parameters of the test.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct SoakOptions {
     /// The number of cycles.
     pub cycles: u32,
     /// The seed of their order.
@@ -74,7 +74,7 @@ struct Tally {
 /// The machine during the test.
 struct Soak {
     victim: Victim,
-    plan: Plan,
+    plan: SoakPlan,
     /// Whether the VM is on and its guest ready, because the cycle before ended with a reset.
     on: bool,
     /// The hypervisor's figures with the victim off and nothing in progress.
@@ -90,7 +90,7 @@ struct Soak {
 /// # Errors
 ///
 /// Fails when a cycle does, or the machine cannot be prepared.
-pub fn play(lab: &Lab, options: &Options) -> Result<bool> {
+pub fn play(lab: &Lab, options: &SoakOptions) -> Result<bool> {
     let mut system = lab.system("soak.toml")?;
     let neighbours = system.vms.iter().filter(|vm| vm.name != VICTIM);
     let dropped: Vec<String> = neighbours
@@ -121,7 +121,7 @@ pub fn play(lab: &Lab, options: &Options) -> Result<bool> {
     println!("{} cycles, seed {}", options.cycles, options.seed);
     let mut soak = Soak {
         victim,
-        plan: Plan::new(Vec::new(), options.seed),
+        plan: SoakPlan::new(Vec::new(), options.seed),
         on: false,
         quiet: Figures::new(),
         tallies: BTreeMap::new(),
@@ -136,7 +136,7 @@ pub fn play(lab: &Lab, options: &Options) -> Result<bool> {
 }
 
 impl Soak {
-    fn whole(&mut self, options: &Options) -> Result<bool> {
+    fn whole(&mut self, options: &SoakOptions) -> Result<bool> {
         let states = self.states()?;
         let unknown = options.states.iter().find(|name| !states.contains(name));
         ensure!(unknown.is_none(), "there is no state {unknown:?}");
@@ -145,7 +145,7 @@ impl Soak {
         } else {
             options.states.clone()
         };
-        self.plan = Plan::new(states, options.seed);
+        self.plan = SoakPlan::new(states, options.seed);
         // What the first life of a VM leaves for good is no leak.
         let mut before = self.all_off().context("at the beginning")?;
         self.all_on()?;
@@ -167,7 +167,7 @@ impl Soak {
             ..
         } in &self.victim.watch.neighbours
         {
-            println!("{name} ran {cases} cases of xtest well, all of them {rounds} times");
+            println!("{name} passed {cases} cases of xtest, all of them {rounds} times");
         }
         let same = compare(&before, &after);
         masked.judge(options.counted)?;
@@ -175,7 +175,7 @@ impl Soak {
     }
 
     /// Starts the neighbours' work.
-    fn work(&mut self, options: &Options) -> Result<()> {
+    fn work(&mut self, options: &SoakOptions) -> Result<()> {
         let Watch {
             session,
             neighbours,
@@ -225,7 +225,7 @@ impl Soak {
     }
 
     /// Makes the neighbours run a few cases: what OP-TEE and Linux keep from then on is no leak.
-    fn warm_up(&mut self, options: &Options) -> Result<()> {
+    fn warm_up(&mut self, options: &SoakOptions) -> Result<()> {
         self.work(options)?;
         while {
             let neighbours = &mut self.victim.watch.neighbours;
@@ -259,11 +259,11 @@ impl Soak {
     /// Returns the states of the guest's list.
     fn states(&mut self) -> Result<Vec<String>> {
         self.start()?;
-        self.victim.says("ready")?;
-        self.victim.tell("list")?;
+        self.victim.event("ready")?;
+        self.victim.send("list")?;
         let mut states = Vec::new();
         loop {
-            let item = self.victim.says_one_of(&["item", "list-end"])?;
+            let item = self.victim.event_of(&["item", "list-end"])?;
             if item["event"] == "list-end" {
                 break;
             }
@@ -280,7 +280,7 @@ impl Soak {
             self.kill()?;
         }
         self.start()?;
-        self.victim.says("ready")?;
+        self.victim.event("ready")?;
         let alive = self.victim.ask("alive", "alive")?;
         ensure!(alive["ok"] == true, "no TEE: {}", alive["text"]);
         let measured = self
@@ -327,7 +327,7 @@ impl Soak {
         counters(&answer, names)
     }
 
-    fn cycles(&mut self, options: &Options) -> Result<()> {
+    fn cycles(&mut self, options: &SoakOptions) -> Result<()> {
         let start = Instant::now();
         let mut told = Instant::now();
         for cycle in 1..=options.cycles {
@@ -336,7 +336,7 @@ impl Soak {
             let what = format!("cycle {cycle}: {state}, {}", ending.name());
             let began = Instant::now();
             self.cycle(cycle, turn).with_context(|| what.clone())?;
-            self.nothing_left().with_context(|| what.clone())?;
+            self.check_nothing_held().with_context(|| what.clone())?;
             let tally = self.tallies.entry(state).or_default();
             tally.times += 1;
             tally.took += began.elapsed();
@@ -353,7 +353,7 @@ impl Soak {
                     .map(|one| format!("{}: {} cases", one.name, one.cases))
                     .collect();
                 println!(
-                    "{cycle} of {} cycles, {took:.0} s, {:.2} s a cycle; {}",
+                    "{cycle} of {} cycles, {took:.0} s, {:.2} s per cycle; {}",
                     options.cycles,
                     took / cycle as f32,
                     cases.join(", ")

@@ -48,7 +48,7 @@ impl Soak {
                 self.victim.order(&format!("vm pause {name}"))?;
                 self.victim.paused(&name)?;
                 let moment = self.plan.moment(PAUSE);
-                self.victim.linger(moment)?;
+                self.victim.wait_for(moment)?;
                 self.victim.order(&format!("vm resume {name}"))?;
                 self.victim.resumed(&name)?;
                 self.disturbed.pauses += 1;
@@ -59,7 +59,7 @@ impl Soak {
             self.disturbed.resets += 1;
             if self.plan.once_in(2) {
                 let moment = self.plan.moment(BOOTS);
-                self.victim.linger(moment)?;
+                self.victim.wait_for(moment)?;
                 if self.victim.watch.neighbours[count - 1].is_away() {
                     self.reset(count - 1)?;
                     self.disturbed.resets_in_boot += 1;

@@ -70,13 +70,13 @@ pub struct Turn {
 }
 
 /// All turns, in an order that the seed determines.
-pub struct Plan {
+pub struct SoakPlan {
     states: Vec<String>,
     random: Random,
     turn: usize,
 }
 
-impl Plan {
+impl SoakPlan {
     /// Returns a plan for these states and [`BOOTING`].
     pub fn new(mut states: Vec<String>, seed: u64) -> Self {
         states.push(BOOTING.into());
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn plan_takes_all_states_then_random_ones() {
         let turns = |seed| {
-            let mut plan = Plan::new(states(), seed);
+            let mut plan = SoakPlan::new(states(), seed);
             (0..40).map(|_| plan.take()).collect::<Vec<_>>()
         };
         let first: BTreeSet<String> = turns(7).into_iter().take(4).map(|t| t.state).collect();
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn booting_guest_gets_monitor_commands_only() {
-        let mut plan = Plan::new(Vec::new(), 1);
+        let mut plan = SoakPlan::new(Vec::new(), 1);
         for _ in 0..100 {
             let ending = plan.take().ending;
             let own = [Ending::Off, Ending::Restart, Ending::ResumeKill];

@@ -3,7 +3,7 @@
 
 use crate::watch::Watch;
 use anyhow::{Context, Result, bail, ensure};
-use postern_ctl::told::{Answer, HypervisorEvent};
+use postern_ctl::messages::{Answer, HypervisorEvent};
 use postern_qemu::console::Channel;
 use postern_qemu::session::{Item, What};
 use serde_json::Value;
@@ -50,7 +50,7 @@ impl Victim {
         })
     }
 
-    fn hear(&mut self, item: &Item) {
+    fn take_item(&mut self, item: &Item) {
         match &item.what {
             What::Hypervisor(
                 event @ (HypervisorEvent::VmOff { .. }
@@ -70,18 +70,18 @@ impl Victim {
     /// # Errors
     ///
     /// Fails when the machine ends meanwhile.
-    pub fn linger(&mut self, time: Duration) -> Result<()> {
+    pub fn wait_for(&mut self, time: Duration) -> Result<()> {
         let deadline = Instant::now() + time;
         while let Some(item) = self
             .watch
             .next(deadline.saturating_duration_since(Instant::now()))?
         {
-            self.hear(&item);
+            self.take_item(&item);
         }
         Ok(())
     }
 
-    /// Processes the next item, so that not only [`Victim::linger`] does.
+    /// Processes the next item, so that not only [`Victim::wait_for`] does.
     ///
     /// # Errors
     ///
@@ -89,7 +89,7 @@ impl Victim {
     pub fn listen(&mut self, what: &str) -> Result<()> {
         let item = self.watch.next(PATIENCE)?;
         let item = item.with_context(|| format!("nothing happened, waiting for {what}"))?;
-        self.hear(&item);
+        self.take_item(&item);
         Ok(())
     }
 
@@ -104,12 +104,16 @@ impl Victim {
                 if let Heard::Said(event) = &heard
                     && event["event"] == "error"
                 {
-                    bail!("waiting for {what}, {} says: {}", self.name, event["text"]);
+                    bail!(
+                        "while waiting for {what}, {} reported: {}",
+                        self.name,
+                        event["text"]
+                    );
                 }
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.watch.next(left) {
-                Ok(Some(item)) => self.hear(&item),
+                Ok(Some(item)) => self.take_item(&item),
                 Ok(None) => bail!(
                     "waited {} s for {what}\n{}{}",
                     PATIENCE.as_secs(),
@@ -140,13 +144,13 @@ impl Victim {
                 What::Answer(answer) if answer.tag.as_ref() == Some(&tag) => {
                     break answer.clone();
                 }
-                _ => self.hear(&item),
+                _ => self.take_item(&item),
             }
         };
         if let Some(error) = &answer.error {
             bail!("`{command}`: {error}");
         }
-        ensure!(answer.ok, "`{command}` is refused without a word");
+        ensure!(answer.ok, "`{command}` is refused without a reason");
         Ok(*answer)
     }
 
@@ -193,7 +197,7 @@ impl Victim {
     ///
     /// Fails when it is not.
     pub fn paused(&mut self, vm: &str) -> Result<()> {
-        self.expect(&format!("{vm} to stand still"), |heard| {
+        self.expect(&format!("{vm} to pause"), |heard| {
             matches!(heard, Heard::Life(HypervisorEvent::VmPaused { vm: name }) if name == vm)
                 .then_some(())
         })
@@ -216,8 +220,8 @@ impl Victim {
     /// # Errors
     ///
     /// Fails when it does not come, or the guest reports an error.
-    pub fn says(&mut self, name: &str) -> Result<Value> {
-        self.says_one_of(&[name])
+    pub fn event(&mut self, name: &str) -> Result<Value> {
+        self.event_of(&[name])
     }
 
     /// Waits for one of several events of the guest.
@@ -225,7 +229,7 @@ impl Victim {
     /// # Errors
     ///
     /// Fails when none comes, or the guest reports an error.
-    pub fn says_one_of(&mut self, names: &[&str]) -> Result<Value> {
+    pub fn event_of(&mut self, names: &[&str]) -> Result<Value> {
         self.expect(&format!("the guest's {names:?}"), |heard| match heard {
             Heard::Said(event) if names.iter().any(|name| event["event"] == *name) => {
                 Some(event.clone())
@@ -235,7 +239,7 @@ impl Victim {
     }
 
     /// Returns whether an event of the guest has come that nothing waited for.
-    pub fn has_said(&self, name: &str) -> bool {
+    pub fn has_event(&self, name: &str) -> bool {
         self.heard
             .iter()
             .any(|heard| matches!(heard, Heard::Said(event) if event["event"] == name))
@@ -246,7 +250,7 @@ impl Victim {
     /// # Errors
     ///
     /// Fails when QEMU has ended.
-    pub fn tell(&mut self, command: &str) -> Result<()> {
+    pub fn send(&mut self, command: &str) -> Result<()> {
         self.watch.session.send(self.channel, command)
     }
 
@@ -256,7 +260,7 @@ impl Victim {
     ///
     /// Fails when it does not come, or the guest reports an error.
     pub fn ask(&mut self, command: &str, answer: &str) -> Result<Value> {
-        self.tell(command)?;
-        self.says(answer)
+        self.send(command)?;
+        self.event(answer)
     }
 }

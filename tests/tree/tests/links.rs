@@ -47,7 +47,7 @@ fn mistake(document: &Path, target: &str) -> Option<&'static str> {
         document.to_path_buf()
     } else {
         let Some(file) = join(document.parent().unwrap_or(Path::new("")), path) else {
-            return Some("it leads out of the tree");
+            return Some("it leaves the tree");
         };
         file
     };

@@ -45,16 +45,16 @@ pub fn run() -> ExitCode {
     }
     ready();
     for line in words.auto {
-        carry_out(&line);
+        execute(&line);
         // The next command may need the result of this one.
         while xtest::is_running() {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
     }
     for line in console::lines() {
-        carry_out(&line);
+        execute(&line);
     }
-    console::error("the console has ended");
+    console::error("the console is closed");
     end(sys::End::Off);
     ExitCode::FAILURE
 }
@@ -69,7 +69,7 @@ fn ready() {
     });
 }
 
-fn carry_out(line: &str) {
+fn execute(line: &str) {
     match Command::parse(line) {
         Ok(None) => {}
         Ok(Some(Command::Xtest(arguments))) => {

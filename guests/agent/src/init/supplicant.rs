@@ -35,12 +35,12 @@ pub fn start() {
             running = launch();
         }
         console::error(format_args!(
-            "{PROGRAM} died {PATIENCE} times; not started again"
+            "{PROGRAM} ended {PATIENCE} times and is not restarted"
         ));
     });
 }
 
-fn launch() -> std::io::Result<process::Running> {
+fn launch() -> std::io::Result<process::ChildProcess> {
     let log = File::create(LOG)?;
     let mut command = Command::new(PROGRAM);
     command

@@ -11,15 +11,15 @@ use std::process::ExitCode;
 /// The text of `--help` without the list of calls.
 const USAGE: &str = "\
 usage: tee-latency [OPTION]...
-Measures the round trip into OP-TEE and back as a program in this guest sees it.
+Measures the round trip to OP-TEE and back as a program in this guest sees it.
 
-  --call NAME     what is measured, see below; values by default
-  --count N       so many calls are timed, 2000 by default; a minute at most
-  --warm-up N     so many before them are not, 50 by default
-  --json          the result as JSON: nanoseconds
-  --label TEXT    the result's label, idle by default
-  --device FILE   /dev/tee0 by default
-  --help          this text
+  --call NAME     kind of call, see below; values by default
+  --count N       number of timed calls, 2000 by default; a minute at most
+  --warm-up N     number of untimed calls before them, 50 by default
+  --json          print the result as JSON, in nanoseconds
+  --label TEXT    label of the result, idle by default
+  --device FILE   device of the TEE, /dev/tee0 by default
+  --help          print this text
 
 Calls:
 ";

@@ -56,7 +56,7 @@ pub fn start(arguments: Vec<String>) -> Result<(), String> {
     }
 }
 
-fn launch(arguments: &[String]) -> std::io::Result<(process::Running, std::io::PipeReader)> {
+fn launch(arguments: &[String]) -> std::io::Result<(process::ChildProcess, std::io::PipeReader)> {
     let (output, input) = std::io::pipe()?;
     let mut command = Command::new(XTEST);
     command
@@ -69,7 +69,7 @@ fn launch(arguments: &[String]) -> std::io::Result<(process::Running, std::io::P
 }
 
 /// Reports the progress of a run. Returns the events for its end.
-fn follow(running: &process::Running, output: impl Read, suites: String) -> Vec<Event> {
+fn follow(running: &process::ChildProcess, output: impl Read, suites: String) -> Vec<Event> {
     let start_ms = sys::monotonic_ms();
     console::emit(&Event::XtestStart { suites });
     let mut log = File::create(LOG).ok();

@@ -15,7 +15,7 @@ const END: &[u8] = b"\x1bOF";
 const DELETE: &[u8] = b"\x1b[3~";
 
 /// An editor with a screen, and the lines that were entered.
-struct Desk {
+struct TestTerminal {
     editor: Editor,
     screen: Screen,
     entered: Vec<String>,
@@ -44,15 +44,15 @@ fn press(editor: &mut Editor, screen: &mut Screen, byte: u8) -> Option<String> {
     }
 }
 
-impl Desk {
+impl TestTerminal {
     fn new() -> Self {
-        let mut desk = Self {
+        let mut user = Self {
             editor: Editor::new(),
             screen: Screen::new(),
             entered: Vec::new(),
         };
-        desk.editor.show(&mut desk.screen).unwrap();
-        desk
+        user.editor.show(&mut user.screen).unwrap();
+        user
     }
 
     fn type_in(&mut self, keys: &[u8]) {
@@ -74,9 +74,9 @@ impl Desk {
 }
 
 fn shown(keys: &[&[u8]]) -> String {
-    let mut desk = Desk::new();
-    desk.type_in(&keys.concat());
-    desk.shown()
+    let mut user = TestTerminal::new();
+    user.type_in(&keys.concat());
+    user.shown()
 }
 
 #[test]
@@ -117,55 +117,55 @@ fn keys_edit_the_line() {
 
 #[test]
 fn entered_lines_return_from_history() {
-    let mut desk = Desk::new();
-    desk.type_in(b"one\rtwo\ntwo\r\n  \rthree\r");
-    assert_eq!(desk.entered, ["one", "two", "two", "  ", "three"]);
-    desk.type_in(b"draft");
+    let mut user = TestTerminal::new();
+    user.type_in(b"one\rtwo\ntwo\r\n  \rthree\r");
+    assert_eq!(user.entered, ["one", "two", "two", "  ", "three"]);
+    user.type_in(b"draft");
     let mut seen = Vec::new();
     for key in [UP, UP, UP, UP, DOWN, DOWN, DOWN, DOWN] {
-        desk.type_in(key);
-        seen.push(desk.shown());
+        user.type_in(key);
+        seen.push(user.shown());
     }
     let expected = [
         "three|", "two|", "one|", "one|", "two|", "three|", "draft|", "draft|",
     ];
     assert_eq!(seen, expected);
     // A line from the history can be changed, and then is a new one.
-    desk.type_in(&[UP, UP, b"x\r", b"\x10"].concat());
-    assert_eq!(desk.entered.last().unwrap(), "twox");
-    assert_eq!(desk.shown(), "twox|");
-    desk.type_in(b"\x10\x10\x0e\x03");
-    assert_eq!(desk.shown(), "|");
+    user.type_in(&[UP, UP, b"x\r", b"\x10"].concat());
+    assert_eq!(user.entered.last().unwrap(), "twox");
+    assert_eq!(user.shown(), "twox|");
+    user.type_in(b"\x10\x10\x0e\x03");
+    assert_eq!(user.shown(), "|");
     for line in 0..30 {
-        desk.type_in(format!("line {line}\r").as_bytes());
+        user.type_in(format!("line {line}\r").as_bytes());
     }
-    desk.type_in(&UP.repeat(99));
-    assert_eq!(desk.shown(), "line 14|");
+    user.type_in(&UP.repeat(99));
+    assert_eq!(user.shown(), "line 14|");
 }
 
 #[test]
 fn screen_shows_prompt_line_and_lists() {
-    let mut desk = Desk::new();
-    desk.type_in(b"cpu\rme\x03log");
+    let mut user = TestTerminal::new();
+    user.type_in(b"cpu\rme\x03log");
     let expected = "postern> cpu\npostern> me^C\npostern> log";
-    assert_eq!(desk.screen.text(), expected);
-    desk.type_in(b"\x0c");
-    assert_eq!(desk.screen.text(), "postern> log");
+    assert_eq!(user.screen.text(), expected);
+    user.type_in(b"\x0c");
+    assert_eq!(user.screen.text(), "postern> log");
 }
 
 #[test]
 fn long_line_scrolls_in_a_window() {
-    let mut desk = Desk::new();
+    let mut user = TestTerminal::new();
     let line: String = ('a'..='z').cycle().take(MAX_LINE).collect();
-    desk.type_in(line.as_bytes());
-    assert_eq!(desk.shown(), format!("{}|", &line[MAX_LINE - VIEW..]));
-    assert_eq!(desk.screen.bells(), 0);
-    desk.type_in(b"x");
-    assert_eq!(desk.screen.bells(), 1);
-    desk.type_in(HOME);
-    assert_eq!(desk.shown(), format!("|{}", &line[..VIEW]));
-    desk.type_in(b"\r");
-    assert_eq!(desk.entered, [line]);
+    user.type_in(line.as_bytes());
+    assert_eq!(user.shown(), format!("{}|", &line[MAX_LINE - VIEW..]));
+    assert_eq!(user.screen.bells(), 0);
+    user.type_in(b"x");
+    assert_eq!(user.screen.bells(), 1);
+    user.type_in(HOME);
+    assert_eq!(user.shown(), format!("|{}", &line[..VIEW]));
+    user.type_in(b"\r");
+    assert_eq!(user.entered, [line]);
 }
 
 #[test]
@@ -198,17 +198,17 @@ fn tab_completes_the_word_before_the_cursor() {
 
 #[test]
 fn tab_lists_several_candidates() {
-    let mut desk = Desk::new();
-    desk.type_in(b"vm info \tb\t");
+    let mut user = TestTerminal::new();
+    user.type_in(b"vm info \tb\t");
     let expected = "postern> vm info \na  builder  blue-2\npostern> vm info b\nbuilder  blue-2\npostern> vm info b";
-    assert_eq!(desk.screen.text(), expected);
-    let mut desk = Desk::new();
-    desk.type_in(b"\t");
+    assert_eq!(user.screen.text(), expected);
+    let mut user = TestTerminal::new();
+    user.type_in(b"\t");
     let expected = "postern> \nvm  tee  cpu  mem  log  help\npostern> ";
-    assert_eq!(desk.screen.text(), expected);
-    let mut desk = Desk::new();
-    desk.type_in(b"x\t");
-    assert_eq!(desk.screen.bells(), 1);
+    assert_eq!(user.screen.text(), expected);
+    let mut user = TestTerminal::new();
+    user.type_in(b"x\t");
+    assert_eq!(user.screen.bells(), 1);
 }
 
 #[test]

@@ -58,14 +58,14 @@ fn wrong_commands_give_the_fix() {
         ("VM list", "unknown command `VM`: try help"),
         (
             "vm",
-            "`vm` goes on with list, info, start, stop, reset, kill, pause, resume, mem",
+            "`vm` is followed by list, info, start, stop, reset, kill, pause, resume, mem",
         ),
         (
             "vm lst",
-            "`vm` goes on with list, info, start, stop, reset, kill, pause, resume, mem, not with `lst`",
+            "`vm` is followed by list, info, start, stop, reset, kill, pause, resume, mem, not by `lst`",
         ),
-        ("tee", "`tee` goes on with stats"),
-        ("tee state", "`tee` goes on with stats, not with `state`"),
+        ("tee", "`tee` is followed by stats"),
+        ("tee state", "`tee` is followed by stats, not by `state`"),
         (
             "vm info",
             "`vm info` needs the name of a virtual machine: write `vm info NAME`",
@@ -78,23 +78,23 @@ fn wrong_commands_give_the_fix() {
             "vm mem a",
             "`vm mem` needs the name of a virtual machine and a size: write `vm mem NAME SIZE`",
         ),
-        ("vm list a", "`a` is a word too many: write `vm list`"),
+        ("vm list a", "`a` is one word too many: write `vm list`"),
         (
             "vm start a b",
-            "`b` is a word too many: write `vm start NAME`",
+            "`b` is one word too many: write `vm start NAME`",
         ),
         (
             "tee stats a b c d e f g",
-            "`b` is a word too many: write `tee stats [NAME]`",
+            "`b` is one word too many: write `tee stats [NAME]`",
         ),
-        ("log 1 2", "`2` is a word too many: write `log [N]`"),
+        ("log 1 2", "`2` is one word too many: write `log [N]`"),
         (
             "vm list --JSON",
-            "unknown option `--JSON`: there is --json only",
+            "unknown option `--JSON`: the only option is --json",
         ),
         (
             "vm list --json --yaml",
-            "unknown option `--yaml`: there is --json only",
+            "unknown option `--yaml`: the only option is --json",
         ),
         (
             "vm mem a 512",
@@ -106,16 +106,19 @@ fn wrong_commands_give_the_fix() {
         ),
         (
             "log 0",
-            "`0` is no number of lines: write a number from 1 on",
+            "`0` is no number of lines: write a number of 1 or more",
         ),
         (
             "log -5",
-            "`-5` is no number of lines: write a number from 1 on",
+            "`-5` is no number of lines: write a number of 1 or more",
         ),
-        ("help me", "no command begins with `me`: `help` lists them"),
+        (
+            "help me",
+            "no command begins with `me`; `help` lists the commands",
+        ),
         (
             "help vm lst",
-            "no command begins with `vm lst`: `help` lists them",
+            "no command begins with `vm lst`; `help` lists the commands",
         ),
         ("#1 vm list", "this program sets the tag itself"),
         ("# vm list", "this program sets the tag itself"),
@@ -144,11 +147,11 @@ fn help_lists_all_commands_within_screen_width() {
     for (line, expected) in [
         (
             "help tee",
-            "tee stats [NAME]  what OP-TEE was asked, and what it holds\n",
+            "tee stats [NAME]  the calls to OP-TEE, and what it holds\n",
         ),
         (
             "help vm kill",
-            "vm kill NAME  end it at once\nWhat it has open in the TEE is closed for it.\n",
+            "vm kill NAME  end it at once\nPostern closes what it has open in the TEE.\n",
         ),
     ] {
         assert_eq!(said(line), expected);
@@ -158,7 +161,7 @@ fn help_lists_all_commands_within_screen_width() {
         json["commands"],
         serde_json::json!([{
             "command": "tee stats", "arguments": "[NAME]",
-            "summary": "what OP-TEE was asked, and what it holds",
+            "summary": "the calls to OP-TEE, and what it holds",
         }])
     );
 }

@@ -6,13 +6,13 @@ use crate::screen::Screen;
 use std::fmt::Write;
 
 /// A terminal, its screen, and the commands for the monitor.
-struct Desk {
+struct TestTerminal {
     terminal: Terminal,
     screen: Screen,
     asked: Vec<String>,
 }
 
-impl Desk {
+impl TestTerminal {
     fn new() -> Self {
         let terminal = Terminal::new(vec!["a".into(), "builder".into()]);
         let mut screen = Screen::new();
@@ -38,7 +38,7 @@ impl Desk {
         self.then(entered, &screen)
     }
 
-    fn hears(&mut self, answer: Result<&str, &str>) -> Entered {
+    fn takes_answer(&mut self, answer: Result<&str, &str>) -> Entered {
         let mut screen = String::new();
         let entered = self.terminal.answered(answer, &mut screen);
         self.then(entered, &screen)
@@ -56,22 +56,22 @@ fn done(command: &str) -> String {
 
 #[test]
 fn commands_and_answers_appear_in_order() {
-    let mut desk = Desk::new();
-    desk.types(b"vm ki\ta\r");
-    assert_eq!(desk.asked, ["vm kill a"]);
-    desk.hears(Ok(&done("vm kill")));
-    desk.types(b"tee\rhelp mem\r\n\r");
-    desk.types(b"cpu\r");
-    desk.hears(Err("it has hung up"));
-    desk.types(b"cpu");
+    let mut user = TestTerminal::new();
+    user.types(b"vm ki\ta\r");
+    assert_eq!(user.asked, ["vm kill a"]);
+    user.takes_answer(Ok(&done("vm kill")));
+    user.types(b"tee\rhelp mem\r\n\r");
+    user.types(b"cpu\r");
+    user.takes_answer(Err("it has hung up"));
+    user.types(b"cpu");
     assert_eq!(
-        desk.screen.text(),
+        user.screen.text(),
         "postern> vm kill a\n\
          vm a ends\n\
          postern> tee\n\
-         monitor: `tee` goes on with stats\n\
+         monitor: `tee` is followed by stats\n\
          postern> help mem\n\
-         mem  where the machine's RAM has gone\n\
+         mem  the use of the machine's RAM\n\
          postern> \n\
          postern> cpu\n\
          monitor: it has hung up\n\
@@ -82,48 +82,48 @@ fn commands_and_answers_appear_in_order() {
 /// Keys are not lost while an answer is pending, and commands are executed one after the other.
 #[test]
 fn keys_wait_for_the_answer() {
-    let mut desk = Desk::new();
-    desk.types(b"vm pause a\rvm resume a\rmem");
-    assert_eq!(desk.asked, ["vm pause a"]);
-    desk.hears(Ok(&done("vm pause")));
-    assert_eq!(desk.asked, ["vm pause a", "vm resume a"]);
-    desk.types(b"x");
-    desk.hears(Ok(&done("vm resume")));
+    let mut user = TestTerminal::new();
+    user.types(b"vm pause a\rvm resume a\rmem");
+    assert_eq!(user.asked, ["vm pause a"]);
+    user.takes_answer(Ok(&done("vm pause")));
+    assert_eq!(user.asked, ["vm pause a", "vm resume a"]);
+    user.types(b"x");
+    user.takes_answer(Ok(&done("vm resume")));
     // An answer without a command changes nothing.
-    desk.hears(Ok(&done("vm kill")));
+    user.takes_answer(Ok(&done("vm kill")));
     assert_eq!(
-        desk.screen.text(),
+        user.screen.text(),
         "postern> vm pause a\nvm a pauses\npostern> vm resume a\nvm a goes on\npostern> memx"
     );
 }
 
 #[test]
 fn ctrl_c_gives_up_the_answer() {
-    let mut desk = Desk::new();
-    desk.types(b"cpu\rgone");
-    desk.types(b"too\x03mem\r");
-    assert_eq!(desk.asked, ["cpu", "mem"]);
-    assert_eq!(desk.screen.text(), "postern> cpu\n^C\npostern> mem\n");
-    assert_eq!(desk.hears(Ok(&done("vm kill"))), Entered::Nothing);
-    assert_eq!(desk.types(b"\x04"), Entered::End);
+    let mut user = TestTerminal::new();
+    user.types(b"cpu\rgone");
+    user.types(b"too\x03mem\r");
+    assert_eq!(user.asked, ["cpu", "mem"]);
+    assert_eq!(user.screen.text(), "postern> cpu\n^C\npostern> mem\n");
+    assert_eq!(user.takes_answer(Ok(&done("vm kill"))), Entered::Nothing);
+    assert_eq!(user.types(b"\x04"), Entered::End);
 }
 
 #[test]
 fn other_output_appears_above_the_line() {
-    let mut desk = Desk::new();
-    desk.types(b"vm kill a\x1b[D\x1b[D");
-    desk.others_say("[    1.0] info: x\n");
-    desk.others_say("one\r\ntwo\r\n");
+    let mut user = TestTerminal::new();
+    user.types(b"vm kill a\x1b[D\x1b[D");
+    user.others_say("[    1.0] info: x\n");
+    user.others_say("one\r\ntwo\r\n");
     assert_eq!(
-        desk.screen.text(),
+        user.screen.text(),
         "[    1.0] info: x\none\ntwo\npostern> vm kill a"
     );
-    assert_eq!(desk.screen.line(), ("postern> vm kill a".into(), 16));
-    desk.types(b"\r");
-    desk.others_say("meanwhile\n");
-    desk.hears(Ok(&done("vm kill")));
+    assert_eq!(user.screen.line(), ("postern> vm kill a".into(), 16));
+    user.types(b"\r");
+    user.others_say("meanwhile\n");
+    user.takes_answer(Ok(&done("vm kill")));
     assert_eq!(
-        desk.screen.text(),
+        user.screen.text(),
         "[    1.0] info: x\none\ntwo\npostern> vm kill a\nmeanwhile\nvm a ends\npostern> "
     );
 }
@@ -131,16 +131,16 @@ fn other_output_appears_above_the_line() {
 /// Meanwhile the screen shows something else.
 #[test]
 fn hidden_line_reappears() {
-    let mut desk = Desk::new();
-    desk.types(b"vm kill a\rmem");
-    desk.terminal.hide(true);
-    let mut kept = desk.terminal.above("said\n");
-    desk.terminal.answered(Ok(&done("vm kill")), &mut kept);
-    kept += &desk.terminal.above("also said\n");
+    let mut user = TestTerminal::new();
+    user.types(b"vm kill a\rmem");
+    user.terminal.hide(true);
+    let mut kept = user.terminal.above("said\n");
+    user.terminal.answered(Ok(&done("vm kill")), &mut kept);
+    kept += &user.terminal.above("also said\n");
     assert_eq!(kept, "said\r\nvm a ends\r\nalso said\r\n");
-    desk.terminal.hide(false);
-    assert_eq!(desk.terminal.line(), "postern> ");
+    user.terminal.hide(false);
+    assert_eq!(user.terminal.line(), "postern> ");
     let mut screen = String::new();
-    desk.terminal.keys(b"x", &mut screen);
+    user.terminal.keys(b"x", &mut screen);
     assert_eq!(screen, "memx");
 }

@@ -3,7 +3,7 @@
 //! its own. A deadline that overflows fires at once, or never; one that is set repeatedly is work
 //! for EL2 each time.
 
-use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::attack::{Attack, Observation, Verdict, holds, same};
 use crate::kit::Kit;
 use alloc::format;
 use alloc::string::String;
@@ -19,20 +19,20 @@ use guest_bare::{gic, timer};
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 64,
-        title: "the physical timer is set to times at the ends of 64 bits",
-        expected: "its status is what the formula says, and what never comes keeps nobody waiting",
+        title: "the physical timer is set to the extremes of 64 bits",
+        expected: "its status follows the architecture's formula, and a time that is never reached delays nothing",
         run: far_times,
     },
     Attack {
         number: 65,
-        title: "all vCPUs set the physical timer again and again, to times that are past or about to be",
-        expected: "it comes, they go on, and so does the neighbour",
+        title: "all vCPUs set the physical timer repeatedly, to times in the past or in the near future",
+        expected: "its interrupt is taken, they make progress, and so does the neighbour",
         run: timer_storm,
     },
     Attack {
         number: 68,
-        title: "all vCPUs set the clock and its alarm again and again",
-        expected: "the alarm comes, they go on, and so does the neighbour",
+        title: "all vCPUs set the clock and its alarm repeatedly",
+        expected: "the alarm is taken, they make progress, and so does the neighbour",
         run: alarm_storm,
     },
 ];
@@ -106,7 +106,7 @@ fn far_times(_: &Kit) -> Verdict {
             let status = PHYSICAL.control() & ISTATUS != 0;
             same(&format!("TVAL {value:#x}"), &status, &is_due(at))?;
         }
-        Ok(Seen::denied(format!("{} times", times.len()), 0))
+        Ok(Observation::denied(format!("{} times", times.len()), 0))
     })
 }
 
@@ -181,7 +181,9 @@ fn timer_storm(kit: &Kit) -> Verdict {
     })?;
     let taken = taken.into_inner();
     holds(taken > 0, "not one came")?;
-    Ok(Seen::new(format!("set {rounds} times, {taken} came")))
+    Ok(Observation::new(format!(
+        "set {rounds} times, {taken} came"
+    )))
 }
 
 fn alarm_storm(kit: &Kit) -> Verdict {
@@ -216,5 +218,7 @@ fn alarm_storm(kit: &Kit) -> Verdict {
     gic::disable_spi(intid);
     let (rounds, raised) = (rounds?, raised.into_inner());
     holds(raised > 0, "not one alarm came")?;
-    Ok(Seen::new(format!("set {rounds} times, {raised} alarms")))
+    Ok(Observation::new(format!(
+        "set {rounds} times, {raised} alarms"
+    )))
 }

@@ -2,7 +2,7 @@
 //! Attacks 19 to 25: the cookies of buffers.
 
 use super::race::ROUNDS;
-use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
+use crate::attack::{Attack, Observation, Verdict, holds, one_of, same};
 use crate::kit::{GONE, Got, IN_USE, Kit, check_bytes, of_client, relinquish};
 use crate::parked::Parked;
 use alloc::format;
@@ -21,44 +21,44 @@ use spin::Mutex;
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 19,
-        title: "a reference to cookie 0, and to the memory of an RPC message (W5)",
+        title: "references to cookie 0, and to the memory of an RPC message (W5)",
         expected: "BAD_PARAMETERS",
         run: rpc_cookies,
     },
     Attack {
         number: 20,
-        title: "references to another VM's cookies, to the hypervisor's own, to one that is gone",
+        title: "references to another VM's cookies, to the hypervisor's own, and to an unregistered one",
         expected: "BAD_PARAMETERS",
         run: foreign_cookies,
     },
     Attack {
         number: 21,
         title: "two vCPUs register under one cookie at once",
-        expected: "both succeed; the cookie means the newer buffer, and when that is gone the older one",
+        expected: "both succeed; the cookie names the newer buffer, and the older one once that is unregistered",
         run: one_cookie_twice,
     },
     Attack {
         number: 22,
-        title: "offset and size that wrap or leave the buffer",
+        title: "offsets and sizes that wrap around or exceed the buffer",
         expected: "SECURITY, before OP-TEE",
         run: out_of_bounds,
     },
     Attack {
         number: 23,
-        title: "UNREGISTER while a call uses the buffer, twice at once, against a new use",
-        expected: "it waits, the pages stay pinned until it is done; the second gets BAD_PARAMETERS",
+        title: "UNREGISTER while a call uses the buffer, twice at once, and against a new use",
+        expected: "it waits, and the pages stay pinned until it ends; the second gets BAD_PARAMETERS",
         run: unregister_in_use,
     },
     Attack {
         number: 24,
-        title: "UNREGISTER and use of memory that OP-TEE had asked for",
-        expected: "BAD_PARAMETERS, and OP-TEE has its memory still",
+        title: "UNREGISTER and use of memory that OP-TEE asked for",
+        expected: "BAD_PARAMETERS, and OP-TEE keeps its memory",
         run: unregister_allocated,
     },
     Attack {
         number: 25,
-        title: "a cookie is used again as soon as SHM_FREE or FREE tells that it is free",
-        expected: "accepted: the old object is forgotten already",
+        title: "a cookie is reused as soon as SHM_FREE or FREE says that it is free",
+        expected: "accepted: the old object has already been removed",
         run: reuse_at_once,
     },
 ];
@@ -98,7 +98,7 @@ fn rpc_cookies(kit: &Kit) -> Verdict {
     holds(got.is_success(), &format!("the waiting call: {got:?}"))?;
     kit.close(stats)?;
     kit.close(tests)?;
-    Ok(Seen::denied(format!("{tries} references"), tries))
+    Ok(Observation::denied(format!("{tries} references"), tries))
 }
 
 fn foreign_cookies(kit: &Kit) -> Verdict {
@@ -137,7 +137,7 @@ fn foreign_cookies(kit: &Kit) -> Verdict {
         let count = tries;
         shared.check(session)?;
         shared.unshare()?;
-        Ok(Seen::denied(format!("{count} names"), count))
+        Ok(Observation::denied(format!("{count} names"), count))
     })
 }
 
@@ -173,7 +173,7 @@ fn one_cookie_twice(kit: &Kit) -> Verdict {
         wrong.into_inner().map_or(Ok(()), Err)
     })?;
     let [first, second] = wins.map(AtomicU32::into_inner);
-    Ok(Seen::denied(
+    Ok(Observation::denied(
         format!("{ROUNDS} rounds: vCPU 0 was the last {first} times, vCPU 1 {second} times"),
         ROUNDS.into(),
     ))
@@ -245,7 +245,7 @@ fn out_of_bounds(kit: &Kit) -> Verdict {
         shared.pages.read(SIZE as usize - 8, &mut last);
         same("their sum", &last, &[8, 1, 1, 1, 1, 1, 1, 1])?;
         shared.unshare()?;
-        Ok(Seen::denied(format!("{tries} references"), tries))
+        Ok(Observation::denied(format!("{tries} references"), tries))
     })
 }
 
@@ -337,7 +337,7 @@ fn unregister_in_use(kit: &Kit) -> Verdict {
         &GONE,
     )?;
     let [refused, used] = counts.map(AtomicU32::into_inner);
-    Ok(Seen::new(format!(
+    Ok(Observation::new(format!(
         "waited for the call; {ROUNDS} races: second refused {refused}, use came first {used}"
     )))
 }
@@ -397,7 +397,7 @@ fn unregister_allocated(kit: &Kit) -> Verdict {
     holds(got.is_success(), &format!("the session: {got:?}"))?;
     kit.close(parked.message.view().session())?;
     kit.close(tests)?;
-    Ok(Seen::denied(
+    Ok(Observation::denied(
         format!("{tries} tries; the application was loaded"),
         tries,
     ))
@@ -471,5 +471,5 @@ fn reuse_at_once(kit: &Kit) -> Verdict {
     kit.close(stats)?;
     kit.close(tests)?;
     one_of("objects left", &supplicant::objects(), &[0])?;
-    Ok(Seen::denied(format!("{TIMES} times each"), 0))
+    Ok(Observation::denied(format!("{TIMES} times each"), 0))
 }

@@ -3,7 +3,7 @@
 //!
 //! The guest itself has debug exceptions masked (PSTATE.D), so it takes none.
 
-use crate::attack::{Attack, Seen, Verdict, same};
+use crate::attack::{Attack, Observation, Verdict, same};
 use crate::kit::{Kit, failure};
 use alloc::format;
 use alloc::string::String;
@@ -19,7 +19,7 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 66,
         title: "breakpoints and watchpoints are on every address, in every security state, while OP-TEE is called",
-        expected: "nobody meets them: OP-TEE and its applications serve, and others run",
+        expected: "none of them fires: OP-TEE and its applications serve, and other vCPUs run",
         run: everywhere,
     },
     Attack {
@@ -110,7 +110,7 @@ fn everywhere(kit: &Kit) -> Verdict {
         }
     }
     let (breakpoints, watchpoints) = debug::pairs();
-    Ok(Seen::new(format!(
+    Ok(Observation::new(format!(
         "{breakpoints} breakpoints, {watchpoints} watchpoints, {rounds} times"
     )))
 }
@@ -134,5 +134,7 @@ fn stepping(kit: &Kit) -> Verdict {
     clear();
     served?;
     same("a breakpoint after a call", &taken, &[BREAKPOINT].to_vec())?;
-    Ok(Seen::new("an application, OP-TEE, another vCPU".into()))
+    Ok(Observation::new(
+        "an application, OP-TEE, another vCPU".into(),
+    ))
 }

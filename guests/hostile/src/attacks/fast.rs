@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 37 to 41: fast calls, and the caller's identity.
 
-use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
+use crate::attack::{Attack, Observation, Verdict, holds, one_of, same};
 use crate::kit::{Got, Kit, of_client};
 use crate::parked::Parked;
 use alloc::format;
@@ -22,32 +22,32 @@ use spin::Mutex;
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 37,
-        title: "a7 forged: zero, the neighbour's number, one that is longer than 16 bits",
-        expected: "replaced: every answer is the one without",
+        title: "a7 forged: zero, the neighbour's number, and a number of more than 16 bits",
+        expected: "replaced: every answer is the same as without",
         run: forged_identity,
     },
     Attack {
         number: 38,
         title: "VM_CREATED, VM_DESTROYED, BOOT_SECONDARY, L2CC, watchdog, PROTMEM, unknown ids, SMC64 aliases, hint bit, HVC, immediates",
-        expected: "UNKNOWN_FUNCTION; ENOTAVAIL where an answer would be an address; the hint ignored; undefined with an immediate",
+        expected: "UNKNOWN_FUNCTION; ENOTAVAIL where the result would be an address; the hint is ignored; an immediate is undefined",
         run: forbidden_functions,
     },
     Attack {
         number: 39,
-        title: "ENABLE and DISABLE_SHM_CACHE while a call is under way, and on all vCPUs at once",
-        expected: "EBUSY; each buffer comes back exactly once",
+        title: "ENABLE and DISABLE_SHM_CACHE during a call, and on all vCPUs at once",
+        expected: "EBUSY; each buffer is returned exactly once",
         run: shm_cache,
     },
     Attack {
         number: 40,
-        title: "EXCHANGE_CAPABILITIES with all bits, and with each",
-        expected: "OK, filtered both ways",
+        title: "EXCHANGE_CAPABILITIES with all bits, and with each single bit",
+        expected: "OK, filtered in both directions",
         run: capabilities,
     },
     Attack {
         number: 41,
         title: "notifications: ENABLE, GET_VALUE, bottom half and STOP in any order, on all vCPUs at once",
-        expected: "no panic of OP-TEE's, and the VM's own values only",
+        expected: "no panic of OP-TEE, and only the VM's own values",
         run: notifications,
     },
 ];
@@ -119,7 +119,7 @@ fn forged_identity(kit: &Kit) -> Verdict {
             shared.unshare()
         })?;
     }
-    Ok(Seen::denied(
+    Ok(Observation::denied(
         format!(
             "{} functions and whole calls with {} numbers",
             STEADY.len(),
@@ -232,7 +232,10 @@ fn forbidden_functions(kit: &Kit) -> Verdict {
         }
     }
     kit.alive()?;
-    Ok(Seen::denied(format!("{denied} calls to nobody"), denied))
+    Ok(Observation::denied(
+        format!("{denied} calls to unassigned functions"),
+        denied,
+    ))
 }
 
 fn shm_cache(kit: &Kit) -> Verdict {
@@ -291,7 +294,7 @@ fn shm_cache(kit: &Kit) -> Verdict {
     judge_disables(&answers)?;
     kit.close(stats)?;
     same("objects that OP-TEE has", &supplicant::objects(), &0)?;
-    Ok(Seen::denied(
+    Ok(Observation::denied(
         format!("EBUSY while a call waits; {TIMES} times on {vcpus} vCPUs at once"),
         0,
     ))
@@ -350,7 +353,10 @@ fn capabilities(kit: &Kit) -> Verdict {
         let got = kit.client.fast(smc::EXCHANGE_CAPABILITIES, bits);
         same(&format!("with {bits:#x}"), &got, &wanted)?;
     }
-    Ok(Seen::denied(format!("capabilities {a1:#x}, {a2}, {a3}"), 0))
+    Ok(Observation::denied(
+        format!("capabilities {a1:#x}, {a2}, {a3}"),
+        0,
+    ))
 }
 
 /// Sends a command without parameters; OP-TEE leaves its result unchanged, so it is not compared.
@@ -425,7 +431,7 @@ fn notifications(kit: &Kit) -> Verdict {
         return Err(why);
     }
     command(kit, Command::STOP_ASYNC_NOTIF)?;
-    Ok(Seen::denied(
+    Ok(Observation::denied(
         format!(
             "{heard} notifications; {} calls in any order on {vcpus} vCPUs",
             calls.into_inner()

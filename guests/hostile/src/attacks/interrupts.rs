@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 36 and 51: calls under constant interruption, and calls without pause.
 
-use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::attack::{Attack, Observation, Verdict, holds, same};
 use crate::kit::{Got, Kit};
 use crate::parked::long_call;
 use alloc::format;
@@ -18,14 +18,14 @@ use optee_proto::{Return, rpc};
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 36,
-        title: "a storm of interrupts in a call, each answered with garbage in the registers",
-        expected: "the call goes on where it was, and ends as an undisturbed one",
+        title: "a storm of interrupts during a call, each resumed with garbage in the registers",
+        expected: "the call continues where it was, and ends like an undisturbed one",
         run: storm,
     },
     Attack {
         number: 51,
-        title: "all vCPUs run long calls without a rest",
-        expected: "the neighbour goes on; this VM's calls all end well",
+        title: "all vCPUs run long calls without pause",
+        expected: "the neighbour makes progress; all calls of this VM succeed",
         run: hog,
     },
 ];
@@ -46,7 +46,7 @@ fn storm(kit: &Kit) -> Verdict {
             interrupts >= CALLS,
             &format!("only {interrupts} interrupts"),
         )?;
-        Ok(Seen::denied(format!("{interrupts} interrupts"), 0))
+        Ok(Observation::denied(format!("{interrupts} interrupts"), 0))
     })
 }
 
@@ -133,8 +133,8 @@ fn hog(kit: &Kit) -> Verdict {
     }
     let calls = calls.into_inner();
     holds(calls > 0, "no call ended")?;
-    Ok(Seen::new(format!(
-        "{calls} calls on {count} vCPUs in 30 s, {} refused for want of a thread",
+    Ok(Observation::new(format!(
+        "{calls} calls on {count} vCPUs in 30 s, {} refused for lack of a thread",
         limited.into_inner()
     )))
 }

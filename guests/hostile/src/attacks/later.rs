@@ -2,7 +2,7 @@
 //! Attacks 53 to 55, which were added after the plan.
 
 use super::interrupts::interrupted;
-use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::attack::{Attack, Observation, Verdict, holds, same};
 use crate::kit::{Got, Kit};
 use crate::parked::{Parked, long_call};
 use alloc::format;
@@ -22,19 +22,19 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 53,
         title: "calls and accesses that trap, in the last instruction of the address space",
-        expected: "they are done, and the fetch behind them fails",
+        expected: "they are executed, and the fetch after them fails",
         run: at_the_end,
     },
     Attack {
         number: 54,
-        title: "a session is invoked, cancelled and closed while it is being opened, and after that failed",
-        expected: "BAD_PARAMETERS, and ITEM_NOT_FOUND where it is closed; OP-TEE hears nothing",
+        title: "a session is invoked, cancelled and closed while it is being opened, and after the opening failed",
+        expected: "BAD_PARAMETERS, and ITEM_NOT_FOUND for the close; nothing reaches OP-TEE",
         run: half_open,
     },
     Attack {
         number: 55,
-        title: "a session is closed while a call that names it is held back at an interrupt",
-        expected: "the CLOSE_SESSION waits, and OP-TEE hears nothing, until that call is over; nobody else can use it",
+        title: "a session is closed while a call that names it is suspended at an interrupt",
+        expected: "the CLOSE_SESSION waits, and does not reach OP-TEE, until that call has ended; no other call can use the session",
         run: renumber,
     },
 ];
@@ -88,7 +88,7 @@ fn at_the_end(kit: &Kit) -> Verdict {
     }
     drop(page);
     kit.alive()?;
-    Ok(Seen::denied(format!("{tried} instructions"), 0))
+    Ok(Observation::denied(format!("{tried} instructions"), 0))
 }
 
 /// OP-TEE finds a session by its number as soon as it begins to open it, and frees the session when
@@ -130,7 +130,7 @@ fn half_open(kit: &Kit) -> Verdict {
     }
     kit.close(last)?;
     kit.alive()?;
-    Ok(Seen::denied(format!("{denied} calls"), denied))
+    Ok(Observation::denied(format!("{denied} calls"), denied))
 }
 
 /// OP-TEE can be interrupted between taking a call and finding its session. If the session were
@@ -138,7 +138,7 @@ fn half_open(kit: &Kit) -> Verdict {
 fn renumber(kit: &Kit) -> Verdict {
     let denied = interrupted(Duration::from_micros(50), || close_under_calls(kit))?;
     kit.alive()?;
-    Ok(Seen::denied(format!("{HELD} calls"), denied))
+    Ok(Observation::denied(format!("{HELD} calls"), denied))
 }
 
 /// Returns how many calls were denied.

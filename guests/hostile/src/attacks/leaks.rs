@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 50 and 52: information that a guest must not see, and memory without caches.
 
-use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::attack::{Attack, Observation, Verdict, holds, same};
 use crate::kit::{Kit, fresh_cookie};
 use alloc::format;
 use alloc::string::String;
@@ -18,14 +18,14 @@ use optee_proto::{Return, rpc};
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 50,
-        title: "what is behind messages, in registers, and in what OP-TEE asks: the hypervisor's memory?",
-        expected: "nothing of it: no physical address, no byte that was not there before",
+        title: "whether memory after messages, registers, or OP-TEE's requests show memory of the hypervisor",
+        expected: "they do not: no physical address, no byte that was not there before",
         run: look,
     },
     Attack {
         number: 52,
-        title: "shared memory that the guest reaches without caches",
-        expected: "works as memory; nobody else is concerned",
+        title: "shared memory that the guest accesses without caches",
+        expected: "works as memory; no other VM is affected",
         run: uncached,
     },
 ];
@@ -206,7 +206,7 @@ fn look(kit: &Kit) -> Verdict {
             &[42, 2, 0],
         )
     })?;
-    Ok(Seen::new(format!("{fast} fast calls, {rpcs} RPCs")))
+    Ok(Observation::new(format!("{fast} fast calls, {rpcs} RPCs")))
 }
 
 fn uncached(kit: &Kit) -> Verdict {
@@ -224,7 +224,7 @@ fn uncached(kit: &Kit) -> Verdict {
         same("what OP-TEE wrote", &seen, &0x0807_0605_0403_0224)?;
         shared.check(session)?;
         shared.unshare()?;
-        Ok(Seen::new(
+        Ok(Observation::new(
             "the sum of what was written without caches".into(),
         ))
     })

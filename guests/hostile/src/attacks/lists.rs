@@ -2,7 +2,7 @@
 //! Attacks 11 to 18: page lists.
 
 use super::race::{ENOUGH, flip};
-use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::attack::{Attack, Observation, Verdict, holds, same};
 use crate::kit::{GONE, Got, IN_USE, Kit, bad_addresses, check_bytes, fresh_cookie, relinquish};
 use alloc::format;
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ use optee_proto::msg::{Attr, Command, PAGE_LIST_ENTRIES, Param};
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 11,
-        title: "a page list with a device, EL2's memory, another VM's, a hole, OP-TEE's carve-out, an unaligned entry, at its begin, in its middle, at its end",
+        title: "a page list with an entry for a device, EL2's memory, another VM's, a hole, OP-TEE's carve-out, or an unaligned one, at its beginning, middle or end",
         expected: "BAD_PARAMETERS, all pins undone",
         run: bad_entries,
     },
@@ -28,38 +28,38 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         number: 13,
-        title: "a list that goes round, goes on in a device, lists itself, lies in the last page of RAM",
-        expected: "bounded: what is RAM is taken, everything else BAD_PARAMETERS",
+        title: "a list that is circular, continues in a device, lists itself, or is in the last page of RAM",
+        expected: "bounded: RAM is accepted, everything else is BAD_PARAMETERS",
         run: strange_lists,
     },
     Attack {
         number: 14,
         title: "sizes 0, 1, 2^44, 2^64-1, size + offset wraps, offset 0xfff (W11)",
-        expected: "BAD_PARAMETERS or OUT_OF_MEMORY, nothing truncated; the true ones work",
+        expected: "BAD_PARAMETERS or OUT_OF_MEMORY, nothing truncated; correct sizes work",
         run: sizes,
     },
     Attack {
         number: 15,
-        title: "the list is changed while it is read, and after the registration",
+        title: "the list changes while it is read, and after the registration",
         expected: "the buffer is what the list said when it was read",
         run: changing_list,
     },
     Attack {
         number: 16,
-        title: "a list whose last entry is bad, again and again (W9, W10)",
+        title: "a list whose last entry is invalid, repeatedly (W9, W10)",
         expected: "BAD_PARAMETERS each time, nothing leaks",
         run: partial_failures,
     },
     Attack {
         number: 17,
         title: "one page twice in a list and in two registrations",
-        expected: "pinned until the last one goes",
+        expected: "pinned until the last one is unregistered",
         run: shared_page,
     },
     Attack {
         number: 18,
-        title: "more buffers and more pages than the VM may have, more than OP-TEE can map",
-        expected: "OUT_OF_MEMORY, and the others stay usable",
+        title: "more buffers and pages than the VM's quota, and more than OP-TEE can map",
+        expected: "OUT_OF_MEMORY, and the other buffers stay usable",
         run: quotas,
     },
 ];
@@ -112,7 +112,7 @@ fn bad_entries(kit: &Kit) -> Verdict {
     let got = register(kit, fresh_cookie(), &[address]);
     same("a page that was given back", &got, &Got::BAD_PARAMETERS)?;
     tries += 1;
-    Ok(Seen::none_passed(format!("{tries} lists"), tries))
+    Ok(Observation::none_passed(format!("{tries} lists"), tries))
 }
 
 fn zero(kit: &Kit) -> Verdict {
@@ -135,7 +135,7 @@ fn zero(kit: &Kit) -> Verdict {
         )?;
         tries += 1;
     }
-    Ok(Seen::none_passed(format!("{tries} lists"), tries))
+    Ok(Observation::none_passed(format!("{tries} lists"), tries))
 }
 
 /// Registers by a list that begins at `pointer`.
@@ -237,7 +237,7 @@ fn strange_lists(kit: &Kit) -> Verdict {
         holds(got.is_success(), &format!("the last page: {got:?}"))?;
         use_and_end(kit, session, cookie, &last)
     })?;
-    Ok(Seen::denied(
+    Ok(Observation::denied(
         format!("{denied} bad lists, and the good ones"),
         denied,
     ))
@@ -309,7 +309,7 @@ fn sizes(kit: &Kit) -> Verdict {
         }
         Ok(())
     })?;
-    Ok(Seen::denied(format!("{denied} refused"), denied))
+    Ok(Observation::denied(format!("{denied} refused"), denied))
 }
 
 fn changing_list(kit: &Kit) -> Verdict {
@@ -355,7 +355,9 @@ fn changing_list(kit: &Kit) -> Verdict {
         let got = kit.unregister(cookie);
         holds(got.is_success(), &format!("unregister: {got:?}"))
     })?;
-    Ok(Seen::new(format!("{seen}changed afterwards: nothing")))
+    Ok(Observation::new(format!(
+        "{seen}changed afterwards: nothing"
+    )))
 }
 
 fn partial_failures(kit: &Kit) -> Verdict {
@@ -377,7 +379,10 @@ fn partial_failures(kit: &Kit) -> Verdict {
     }
     // A page can be pinned 65,534 times; seven times as many pins have been released.
     same("give the pages back", &relinquish(pages.forget(), 8), &GONE)?;
-    Ok(Seen::none_passed(format!("{FAILURES} times"), FAILURES))
+    Ok(Observation::none_passed(
+        format!("{FAILURES} times"),
+        FAILURES,
+    ))
 }
 
 fn shared_page(kit: &Kit) -> Verdict {
@@ -401,9 +406,12 @@ fn shared_page(kit: &Kit) -> Verdict {
     })?;
     holds(
         guest_bare::probe::load(page).is_err(),
-        "the page is still there",
+        "the page is still accessible",
     )?;
-    Ok(Seen::denied("pinned by two, by one, by none".into(), 0))
+    Ok(Observation::denied(
+        "pinned by two, by one, by none".into(),
+        0,
+    ))
 }
 
 fn quotas(kit: &Kit) -> Verdict {
@@ -447,7 +455,7 @@ fn quotas(kit: &Kit) -> Verdict {
         }
         Ok(())
     })?;
-    Ok(Seen::denied(
+    Ok(Observation::denied(
         format!("{QUOTA_BUFFERS} buffers or {QUOTA_PAGES} pages, and not one more"),
         6,
     ))

@@ -5,7 +5,7 @@
 //! The maintenance interrupt is level-sensitive. A hypervisor that does not remove its cause takes
 //! the same interrupt without end, with all others masked.
 
-use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::attack::{Attack, Observation, Verdict, holds, same};
 use crate::kit::Kit;
 use alloc::format;
 use alloc::string::String;
@@ -19,38 +19,38 @@ use guest_bare::{console, timer};
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 56,
-        title: "an interrupt is ended while its line is high, again and again",
+        title: "an interrupt is ended while its line is high, repeatedly",
         expected: "it comes again each time, until the line is low",
         run: high_line,
     },
     Attack {
         number: 57,
-        title: "twice as many interrupts are pending as there are list registers",
-        expected: "each comes once",
+        title: "twice as many interrupts as list registers are pending",
+        expected: "each is taken once",
         run: many_pending,
     },
     Attack {
         number: 58,
-        title: "groups are disabled and enabled while more is pending than there are list registers",
-        expected: "each interrupt comes once, when its group is enabled",
+        title: "groups are disabled and enabled while more interrupts than list registers are pending",
+        expected: "each interrupt is taken once, when its group is enabled",
         run: groups,
     },
     Attack {
         number: 59,
-        title: "more interrupts are active than there are list registers, and all are ended",
-        expected: "each is over then, and comes again when it is sent again",
+        title: "more interrupts than list registers are active, and all are ended",
+        expected: "each is inactive then, and is taken again when it is sent again",
         run: many_active,
     },
     Attack {
         number: 60,
-        title: "all other vCPUs interrupt one without a rest",
-        expected: "that one goes on, and so does the neighbour",
+        title: "all other vCPUs interrupt one without pause",
+        expected: "that vCPU makes progress, and so does the neighbour",
         run: sgi_storm,
     },
     Attack {
         number: 63,
-        title: "more interrupts are active than there are list registers, and are deactivated in another order",
-        expected: "each is active until it is deactivated; mask, priority and mode are what they are set to",
+        title: "more interrupts than list registers are active, and are deactivated in another order",
+        expected: "each is active until it is deactivated; mask, priority and mode keep their settings",
         run: split_ends,
     },
 ];
@@ -124,7 +124,7 @@ fn high_line(_: &Kit) -> Verdict {
     gic::disable_spi(UART);
     result?;
     same("an interrupt whose line is low", &more, &None)?;
-    Ok(Seen::denied(format!("{ROUNDS} times"), 0))
+    Ok(Observation::denied(format!("{ROUNDS} times"), 0))
 }
 
 /// Acknowledges and ends all interrupts of a group that arrive; returns one bit for each.
@@ -156,7 +156,10 @@ fn many_pending(_: &Kit) -> Verdict {
             }
             same("what comes", &collect(Group::One)?, &ALL)?;
         }
-        Ok(Seen::denied(format!("{COUNT} SGIs, {ROUNDS} times"), 0))
+        Ok(Observation::denied(
+            format!("{COUNT} SGIs, {ROUNDS} times"),
+            0,
+        ))
     })
 }
 
@@ -195,7 +198,7 @@ fn groups(_: &Kit) -> Verdict {
                 same("what comes of a disabled group", &collect(group)?, &0)?;
             }
         }
-        Ok(Seen::denied(format!("{ROUNDS} times"), 0))
+        Ok(Observation::denied(format!("{ROUNDS} times"), 0))
     })
 }
 
@@ -216,7 +219,10 @@ fn many_active(_: &Kit) -> Verdict {
             same("what is active still", &(gic::active_private() & ALL), &0)?;
             same("what comes", &gic::take(), &None)?;
         }
-        Ok(Seen::denied(format!("{COUNT} SGIs, {ROUNDS} times"), 0))
+        Ok(Observation::denied(
+            format!("{COUNT} SGIs, {ROUNDS} times"),
+            0,
+        ))
     })
 }
 
@@ -253,7 +259,10 @@ fn split_ends(_: &Kit) -> Verdict {
             gic::split_end(false);
             same("the mode", &gic::is_split_end(), &false)?;
         }
-        Ok(Seen::denied(format!("{COUNT} SGIs, {ROUNDS} times"), 0))
+        Ok(Observation::denied(
+            format!("{COUNT} SGIs, {ROUNDS} times"),
+            0,
+        ))
     });
     gic::split_end(false);
     gic::set_priority_mask(0xff);
@@ -287,5 +296,5 @@ fn sgi_storm(kit: &Kit) -> Verdict {
     alive.into_inner()?;
     let (sent, taken) = (sent.into_inner(), taken.into_inner());
     holds(taken > 0, "not one came")?;
-    Ok(Seen::new(format!("{sent} sent, {taken} taken")))
+    Ok(Observation::new(format!("{sent} sent, {taken} taken")))
 }

@@ -2,7 +2,7 @@
 //! Attacks 3 to 5: a message that others use at the same time.
 
 use super::race::{ENOUGH, ROUNDS, flip};
-use crate::attack::{Seen, Verdict, holds, one_of, same};
+use crate::attack::{Observation, Verdict, holds, one_of, same};
 use crate::kit::{GONE, Got, Kit, check_bytes, fresh_cookie, of_client, relinquish};
 use crate::parked::Parked;
 use alloc::format;
@@ -89,7 +89,9 @@ pub fn rewrite_during_call(kit: &Kit) -> Verdict {
         })?;
         note("buf_ptr", counts)
     })?;
-    Ok(Seen::new(format!("first and second version met: {seen}")))
+    Ok(Observation::new(format!(
+        "first and second version met: {seen}"
+    )))
 }
 
 /// Attack 4.
@@ -102,7 +104,10 @@ pub fn give_message_back(kit: &Kit) -> Verdict {
     let address = message.address();
     // A message's page has no memory of OP-TEE, so it is not pinned.
     same("give the page back", &relinquish(address, 1), &GONE)?;
-    holds(probe::load(address).is_err(), "the page is still there")?;
+    holds(
+        probe::load(address).is_err(),
+        "the page is still accessible",
+    )?;
     // The message's page must not be accessed any more, nor return to the free pages.
     let supplicant = kit.supplicant;
     let mut step = kit.client.resume(&call, supplicant.answer(&call));
@@ -148,11 +153,14 @@ pub fn give_message_back(kit: &Kit) -> Verdict {
             } else {
                 early += 1;
             }
-            holds(probe::load(address).is_err(), "the page is still there")?;
+            holds(
+                probe::load(address).is_err(),
+                "the page is still accessible",
+            )?;
         }
         Ok(())
     })?;
-    Ok(Seen::new(format!(
+    Ok(Observation::new(format!(
         "EBADADDR at the end of a parked call; {RACES} races: page gone before {early}, after {late}"
     )))
 }
@@ -202,7 +210,7 @@ pub fn one_message_twice(kit: &Kit) -> Verdict {
         &format!("{sum} calls show, of {}", 2 * ROUNDS),
     )?;
     kit.close(first)?;
-    Ok(Seen::denied(
+    Ok(Observation::denied(
         format!("{} calls, {sum} of them one after the other", 2 * ROUNDS),
         0,
     ))

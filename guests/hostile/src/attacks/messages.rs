@@ -2,7 +2,7 @@
 //! Attacks 1 to 10: the message.
 
 use super::message_races;
-use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::attack::{Attack, Observation, Verdict, holds, same};
 use crate::kit::{Got, IN_USE, Kit, bad_addresses, fresh_cookie, relinquish};
 use alloc::format;
 use guest_bare::pages::Pages;
@@ -17,32 +17,32 @@ use optee_proto::{Return, TeeResult};
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 1,
-        title: "message unaligned, not RAM, a device's, behind RAM, behind the IPA space, garbage above bit 31",
+        title: "message unaligned, not in RAM, in a device, after RAM, outside the IPA space, with garbage above bit 31",
         expected: "EBADADDR, no SMC; the garbage is ignored",
         run: bad_message_addresses,
     },
     Attack {
         number: 2,
         title: "num_params 128, 0x0800_0000, 0xffff_ffff, and more than the command has",
-        expected: "EBADADDR where no page holds so many, else BAD_PARAMETERS",
+        expected: "EBADADDR where a page cannot hold this many, otherwise BAD_PARAMETERS",
         run: too_many_params,
     },
     Attack {
         number: 3,
         title: "another vCPU rewrites cmd, num_params, attr, buf_ptr while the call begins",
-        expected: "the outcome of one version or of the other, never of a mixture",
+        expected: "the outcome of one version or the other, never of a mixture",
         run: message_races::rewrite_during_call,
     },
     Attack {
         number: 4,
-        title: "the message's page is given back while the call is under way",
+        title: "the message's page is given back during the call",
         expected: "EBADADDR, and nothing is written to the page's next owner",
         run: message_races::give_message_back,
     },
     Attack {
         number: 5,
         title: "two vCPUs use one page as message at once",
-        expected: "two independent calls, each well",
+        expected: "two independent calls, both successful",
         run: message_races::one_message_twice,
     },
     Attack {
@@ -53,7 +53,7 @@ pub const ATTACKS: &[Attack] = &[
     },
     Attack {
         number: 7,
-        title: "unknown commands, and those that are not for guests",
+        title: "unknown commands, and commands that guests must not use",
         expected: "EBADCMD, no thread consumed",
         run: bad_commands,
     },
@@ -106,7 +106,10 @@ fn bad_message_addresses(kit: &Kit) -> Verdict {
     same("garbage above bit 31", &Return::from_x0(a0), &Return::OK)?;
     let result = message.view().ret();
     same("its result", &result, &TeeResult::ITEM_NOT_FOUND)?;
-    Ok(Seen::none_passed(format!("{tries} addresses"), tries + 1))
+    Ok(Observation::none_passed(
+        format!("{tries} addresses"),
+        tries + 1,
+    ))
 }
 
 fn too_many_params(kit: &Kit) -> Verdict {
@@ -141,7 +144,7 @@ fn too_many_params(kit: &Kit) -> Verdict {
         )?;
         tries += 1;
     }
-    Ok(Seen::none_passed(format!("{tries} messages"), tries))
+    Ok(Observation::none_passed(format!("{tries} messages"), tries))
 }
 
 fn bad_attributes(kit: &Kit) -> Verdict {
@@ -191,7 +194,7 @@ fn bad_attributes(kit: &Kit) -> Verdict {
             )?;
             tries += 1;
         }
-        Ok(Seen::denied(format!("{tries} attributes"), tries))
+        Ok(Observation::denied(format!("{tries} attributes"), tries))
     })
 }
 
@@ -207,7 +210,7 @@ fn bad_commands(kit: &Kit) -> Verdict {
         same(&format!("{command:#x}"), &kit.send(&message), &Got::EBADCMD)?;
         tries += 2;
     }
-    Ok(Seen::none_passed(format!("{tries} messages"), tries))
+    Ok(Observation::none_passed(format!("{tries} messages"), tries))
 }
 
 fn memory_by_address(kit: &Kit) -> Verdict {
@@ -261,7 +264,7 @@ fn memory_by_address(kit: &Kit) -> Verdict {
             )?;
             tries += 2;
         }
-        Ok(Seen::denied(format!("{tries} references"), tries))
+        Ok(Observation::denied(format!("{tries} references"), tries))
     })
 }
 
@@ -285,7 +288,7 @@ fn null_with_cookie(kit: &Kit) -> Verdict {
         shared.check(session)?;
         shared.check_pinned()?;
         shared.unshare()?;
-        Ok(Seen::denied(
+        Ok(Observation::denied(
             format!(
                 "{TIMES} NULL references of each kind; the buffer is pinned and OP-TEE uses it"
             ),
@@ -355,6 +358,6 @@ fn bad_registrations(kit: &Kit) -> Verdict {
             &IN_USE,
         )?;
         victim.unshare()?;
-        Ok(Seen::denied(format!("{tries} registrations"), tries))
+        Ok(Observation::denied(format!("{tries} registrations"), tries))
     })
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 61 and 62: exhausting OP-TEE's resources that all VMs share.
 
-use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::attack::{Attack, Observation, Verdict, holds, same};
 use crate::kit::{Got, Kit};
 use alloc::format;
 use alloc::vec::Vec;
@@ -12,14 +12,14 @@ use optee_proto::msg::login;
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 61,
-        title: "as many applications are opened as there is room for",
+        title: "applications are opened until there is no more room",
         expected: "OUT_OF_MEMORY from the hypervisor at the VM's share of address spaces; the neighbour opens its own",
         run: address_spaces,
     },
     Attack {
         number: 62,
-        title: "applications take all memory that OP-TEE has for the VM, and then it has to map a large buffer",
-        expected: "it maps the buffer, and what it has no memory for it refuses",
+        title: "applications use up OP-TEE's memory for the VM, and then OP-TEE has to map a large buffer",
+        expected: "OP-TEE maps the buffer, or refuses what it has no memory for",
         run: tables,
     },
 ];
@@ -48,7 +48,7 @@ fn address_spaces(kit: &Kit) -> Verdict {
     for session in sessions {
         kit.close(session)?;
     }
-    Ok(Seen::denied(
+    Ok(Observation::denied(
         format!("{opened} applications run; one more: {refused:?}"),
         1,
     ))
@@ -80,7 +80,7 @@ fn tables(kit: &Kit) -> Verdict {
     }
     shared.unshare()?;
     kit.close(session)?;
-    Ok(Seen::new(format!(
+    Ok(Observation::new(format!(
         "beside {opened} applications it maps {LARGE} pages"
     )))
 }

@@ -2,7 +2,7 @@
 //! Attacks 26 to 28 and 33 to 35: calls that wait for the normal world, resumed by the wrong
 //! caller, twice, late, or with invalid values.
 
-use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
+use crate::attack::{Attack, Observation, Verdict, holds, one_of, same};
 use crate::kit::{GONE, Got, Kit, of_client, relinquish};
 use crate::parked::{Parked, long_call};
 use alloc::format;
@@ -22,38 +22,38 @@ use optee_proto::{Origin, Return, TeeResult, rpc};
 pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 26,
-        title: "RETURN_FROM_RPC of calls that do not wait: never issued, running, done, other numbers",
+        title: "RETURN_FROM_RPC for calls that do not wait: never issued, running, ended, other numbers",
         expected: "ERESUME",
         run: wrong_calls,
     },
     Attack {
         number: 27,
         title: "two vCPUs resume one call at once",
-        expected: "one of them does, the other gets ERESUME",
+        expected: "one of them succeeds, the other gets ERESUME",
         run: resume_twice,
     },
     Attack {
         number: 28,
-        title: "another cookie comes back with the answer to a command (W8, W12)",
-        expected: "it is not looked at",
+        title: "the answer to a command has another cookie (W8, W12)",
+        expected: "it is ignored",
         run: other_cookie,
     },
     Attack {
         number: 33,
         title: "all calls wait for answers that do not come",
-        expected: "ETHREAD_LIMIT for this VM alone; answered late, they end well",
+        expected: "ETHREAD_LIMIT for this VM alone; answered late, they succeed",
         run: never_answered,
     },
     Attack {
         number: 34,
-        title: "the page of an RPC message is gone when the next one comes (W7)",
+        title: "the page of an RPC message is given back before the next one (W7)",
         expected: "the call ends with COMMUNICATION",
         run: page_gone,
     },
     Attack {
         number: 35,
-        title: "sizes and results that make no sense in answers",
-        expected: "OP-TEE gets them as they are, and the call fails",
+        title: "invalid sizes and results in answers",
+        expected: "they reach OP-TEE unchanged, and the call fails",
         run: nonsense,
     },
 ];
@@ -120,7 +120,7 @@ fn wrong_calls(kit: &Kit) -> Verdict {
         &Step::Done(Return::ERESUME),
     )?;
     kit.close(stats)?;
-    Ok(Seen::denied(format!("{tries} names"), tries))
+    Ok(Observation::denied(format!("{tries} names"), tries))
 }
 
 /// The result of attempts on another vCPU's call.
@@ -225,7 +225,7 @@ fn resume_twice(kit: &Kit) -> Verdict {
     kit.close(stats)?;
     let lost = lost.into_inner();
     same("how often a vCPU came too late", &lost, &TIMES)?;
-    Ok(Seen::denied(format!("{TIMES} times"), TIMES))
+    Ok(Observation::denied(format!("{TIMES} times"), TIMES))
 }
 
 fn other_cookie(kit: &Kit) -> Verdict {
@@ -262,7 +262,7 @@ fn other_cookie(kit: &Kit) -> Verdict {
     }
     shared.unshare()?;
     kit.close(stats)?;
-    Ok(Seen::denied(format!("{tries} cookies"), 0))
+    Ok(Observation::denied(format!("{tries} cookies"), 0))
 }
 
 fn never_answered(kit: &Kit) -> Verdict {
@@ -297,7 +297,7 @@ fn never_answered(kit: &Kit) -> Verdict {
     let got = first.finish(kit);
     holds(got.is_success(), &format!("the first call: {got:?}"))?;
     kit.close(stats)?;
-    Ok(Seen::new(format!("{tries} refused in 10 s")))
+    Ok(Observation::new(format!("{tries} refused in 10 s")))
 }
 
 fn page_gone(kit: &Kit) -> Verdict {
@@ -333,7 +333,7 @@ fn page_gone(kit: &Kit) -> Verdict {
     )?;
     same("FREE of the page", &freed, &1)?;
     kit.close(stats)?;
-    Ok(Seen::denied("COMMUNICATION".into(), 1))
+    Ok(Observation::denied("COMMUNICATION".into(), 1))
 }
 
 fn nonsense(kit: &Kit) -> Verdict {
@@ -369,7 +369,7 @@ fn nonsense(kit: &Kit) -> Verdict {
             tries += 1;
         }
     }
-    Ok(Seen::new(format!("{tries} answers")))
+    Ok(Observation::new(format!("{tries} answers")))
 }
 
 /// Fails when a call succeeded, or did not get to the application.

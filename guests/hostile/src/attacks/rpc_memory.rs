@@ -2,7 +2,7 @@
 //! Attacks 29 to 32: wrong answers to OP-TEE's requests for memory.
 
 use super::rpc::{failed, lie_about_size};
-use crate::attack::{Attack, Seen, Verdict, holds, same};
+use crate::attack::{Attack, Observation, Verdict, holds, same};
 use crate::kit::{Got, Kit, bad_addresses, fresh_cookie, of_client};
 use crate::parked::Parked;
 use alloc::format;
@@ -24,25 +24,25 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 29,
         title: "the answer has another command, other counts and attributes, and physical addresses (W3, W4, W6)",
-        expected: "command and counts are not looked at; bad memory is freed, and OP-TEE has none",
+        expected: "command and counts are ignored; invalid memory is freed, and OP-TEE gets none",
         run: other_question,
     },
     Attack {
         number: 30,
-        title: "memory for RPC messages that is none: no RAM, not aligned, without a name",
-        expected: "it is given back by FREE, and OP-TEE has none: OUT_OF_MEMORY",
+        title: "invalid memory for RPC messages: no RAM, not aligned, without a cookie",
+        expected: "it is returned by FREE, and OP-TEE gets none: OUT_OF_MEMORY",
         run: bad_memory,
     },
     Attack {
         number: 31,
-        title: "memory for data that is smaller than asked for, more than the VM may share, or more than OP-TEE can map",
-        expected: "SHM_FREE by the hypervisor, and OP-TEE has none; OUT_OF_MEMORY",
+        title: "memory for data that is smaller than requested, exceeds the VM's quota, or exceeds what OP-TEE can map",
+        expected: "SHM_FREE by the hypervisor, and OP-TEE gets none: OUT_OF_MEMORY",
         run: bad_sizes,
     },
     Attack {
         number: 32,
         title: "memory for data by address: one page, and two",
-        expected: "one is translated, two are freed again",
+        expected: "one is translated, two are freed",
         run: by_address,
     },
 ];
@@ -187,7 +187,7 @@ fn other_question(kit: &Kit) -> Verdict {
         play(&format!("{attr:?}"), &nothing, param, Fate::Ignored)?;
     }
     flip_answer(kit, cookie, &good, &hypervisor)?;
-    Ok(Seen::new(format!(
+    Ok(Observation::new(format!(
         "{denied} refused, and some while they changed"
     )))
 }
@@ -298,7 +298,7 @@ fn bad_memory(kit: &Kit) -> Verdict {
     holds(got.is_success(), &format!("the call in between: {got:?}"))?;
     taken.unshare()?;
     kit.close(stats)?;
-    Ok(Seen::denied(format!("{denied} refused"), denied))
+    Ok(Observation::denied(format!("{denied} refused"), denied))
 }
 
 fn bad_sizes(kit: &Kit) -> Verdict {
@@ -335,7 +335,9 @@ fn bad_sizes(kit: &Kit) -> Verdict {
         lie_about_size(kit, 12 * mib, false)?,
     )?;
     map_for_pta(kit, &page, 12 * mib)?;
-    Ok(Seen::new("7 sizes, and 12 MiB for applications".into()))
+    Ok(Observation::new(
+        "7 sizes, and 12 MiB for applications".into(),
+    ))
 }
 
 /// Registers a buffer that OP-TEE accepts, and passes a part of it to a pseudo TA, for which all of
@@ -386,5 +388,5 @@ fn by_address(kit: &Kit) -> Verdict {
         linux.client.open(&linux.supplicant, apps::SMALL),
     )?;
     linux.close(session)?;
-    Ok(Seen::denied("one page taken, two refused".into(), 1))
+    Ok(Observation::denied("one page taken, two refused".into(), 1))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 42 and 47: giving back memory that OP-TEE uses, and calls that move between CPUs.
 
-use crate::attack::{Attack, Seen, Verdict, holds, one_of, same};
+use crate::attack::{Attack, Observation, Verdict, holds, one_of, same};
 use crate::kit::{GONE, Got, IN_USE, Kit, bad_addresses, fresh_cookie, relinquish};
 use alloc::format;
 use alloc::string::String;
@@ -24,13 +24,13 @@ pub const ATTACKS: &[Attack] = &[
     Attack {
         number: 42,
         title: "pages that OP-TEE may use are given back",
-        expected: "refused until OP-TEE has let go; all or nothing; gone for good afterwards",
+        expected: "refused until OP-TEE has released them; all or nothing; afterwards they are gone",
         run: give_pinned_back,
     },
     Attack {
         number: 47,
         title: "each step of a call on another vCPU",
-        expected: "any vCPU, on any pCPU, may go on with it",
+        expected: "any vCPU, on any pCPU, may continue the call",
         run: wandering_call,
     },
 ];
@@ -100,7 +100,7 @@ fn give_pinned_back(kit: &Kit) -> Verdict {
         let at = start + page * PAGE_SIZE;
         holds(
             probe::load(at).is_err(),
-            "a page that was given back is there",
+            "a page that was given back is still accessible",
         )?;
         same("once more", &relinquish(at, 1), &INVALID)?;
         same(
@@ -147,7 +147,7 @@ fn give_pinned_back(kit: &Kit) -> Verdict {
             other => return Err(format!("relinquish: {other}")),
         }
     }
-    Ok(Seen::new(format!(
+    Ok(Observation::new(format!(
         "{refused} times refused; {RACES} races: registered {kept}, given back {}",
         RACES - kept
     )))
@@ -185,5 +185,5 @@ fn wandering_call(kit: &Kit) -> Verdict {
         kit.close(message.view().session())?;
     }
     let text: String = format!("{CALLS} calls, {steps} steps on {vcpus} vCPUs in turn");
-    Ok(Seen::denied(text, 0))
+    Ok(Observation::denied(text, 0))
 }

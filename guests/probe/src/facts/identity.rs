@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Experiments about the caller's identity, and about which calls exist.
 
-use crate::lab::{Code, Lab, client, create, hypervisor, led, told};
+use crate::lab::{Code, Lab, client, create, describe, describe_step, hypervisor};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,7 +31,7 @@ pub fn ptas(lab: &Lab) -> String {
         ("device", apps::DEVICES),
         ("system", apps::SYSTEM),
     ]
-    .map(|(name, app)| format!("{name}: {}", told(&lab.open(1, app))));
+    .map(|(name, app)| format!("{name}: {}", describe(&lab.open(1, app))));
     found.join(", ")
 }
 
@@ -42,7 +42,7 @@ pub fn unknown_vm(lab: &Lab) -> String {
     format!(
         "fast: {}; yielding: {}; a VM that exists works: {}",
         Code(client(7).fast(smc::CALLS_UID, 0)[0]),
-        led(client(7).begin(smc::CALL_WITH_ARG, &message)),
+        describe_step(client(7).begin(smc::CALL_WITH_ARG, &message)),
         lab.works(1)
     )
 }
@@ -53,7 +53,7 @@ pub fn client_zero(lab: &Lab) -> String {
     let message = Message::open(apps::TESTS, 0, &[]);
     format!(
         "yielding: {}; VM_CREATED with a7 = 1: {}; a VM that exists works: {}",
-        led(hypervisor().begin(smc::CALL_WITH_ARG, &message)),
+        describe_step(hypervisor().begin(smc::CALL_WITH_ARG, &message)),
         Code(client(1).fast(smc::VM_CREATED, 2)[0]),
         lab.works(1)
     )
@@ -89,9 +89,9 @@ pub fn unknown_ids(lab: &Lab) -> String {
         .into_iter()
         .map(|id| format!("{}", Code(client(1).fast(FunctionId::new(id), 0)[0])))
         .collect();
-    let yielding = led(client(1).step(FunctionId::new(0x3200_0014), [0; 6]));
+    let yielding = describe_step(client(1).step(FunctionId::new(0x3200_0014), [0; 6]));
     let commands: Vec<_> = [8, 12, u32::MAX]
-        .map(|cmd| told(&client(1).command(&lab.supplicant, Command(cmd))))
+        .map(|cmd| describe(&client(1).command(&lab.supplicant, Command(cmd))))
         .into();
     format!(
         "fast 0xb2000012, 0xb20000ff, 0xf2000000, 0x82003d06: {}; yielding 0x32000014: {yielding}; \

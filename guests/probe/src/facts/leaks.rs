@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Experiments about what a VM leaves behind in OP-TEE when it ends.
 
-use crate::lab::{Lab, client, create, destroy, told};
+use crate::lab::{Lab, client, create, describe, destroy};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::tee::apps;
@@ -35,7 +35,7 @@ fn cycles(lab: &Lab, mut in_vm: impl FnMut() -> Result<(), String>) -> String {
 pub fn open(lab: &Lab) -> String {
     cycles(lab, || match lab.open(1, apps::SMALL) {
         Ok(_) => Ok(()),
-        failed => Err(format!("opening a session: {}", told(&failed))),
+        failed => Err(format!("opening a session: {}", describe(&failed))),
     })
 }
 
@@ -45,7 +45,7 @@ pub fn closed(lab: &Lab) -> String {
         let done = lab
             .open(1, apps::SMALL)
             .and_then(|session| client(1).close(&lab.supplicant, session));
-        done.map_err(|_| format!("opening or closing a session: {}", told(&done)))
+        done.map_err(|_| format!("opening or closing a session: {}", describe(&done)))
     })
 }
 
@@ -55,7 +55,7 @@ pub fn keep_alive(lab: &Lab) -> String {
         let done = lab
             .open(1, apps::KEEP_ALIVE)
             .and_then(|session| client(1).close(&lab.supplicant, session));
-        done.map_err(|_| format!("opening or closing a session: {}", told(&done)))
+        done.map_err(|_| format!("opening or closing a session: {}", describe(&done)))
     })
 }
 
@@ -65,13 +65,14 @@ pub fn panicked(lab: &Lab) -> String {
         let client = client(1);
         let session = lab
             .open(1, apps::SIMS)
-            .map_err(|failure| format!("opening a session: {}", told::<()>(&Err(failure))))?;
+            .map_err(|failure| format!("opening a session: {}", describe::<()>(&Err(failure))))?;
         let nothing = Param::new(Attr::TMEM_INPUT, 0, 0, 0);
-        let told = told(&client.invoke(&lab.supplicant, session, apps::SIMS_PANIC, [nothing]));
-        if told == "TARGET_DEAD" {
+        let result =
+            describe(&client.invoke(&lab.supplicant, session, apps::SIMS_PANIC, [nothing]));
+        if result == "TARGET_DEAD" {
             Ok(())
         } else {
-            Err(format!("the panic: {told}"))
+            Err(format!("the panic: {result}"))
         }
     })
 }
@@ -84,7 +85,7 @@ pub fn loading(lab: &Lab) -> String {
             Ok(_) => Ok(()),
             failed => Err(format!(
                 "opening a session up to LOAD_TA: {}",
-                told(&failed)
+                describe(&failed)
             )),
         }
     })
@@ -94,6 +95,6 @@ pub fn loading(lab: &Lab) -> String {
 pub fn pta(lab: &Lab) -> String {
     cycles(lab, || match lab.open(1, apps::TESTS) {
         Ok(_) => Ok(()),
-        failed => Err(format!("opening a session: {}", told(&failed))),
+        failed => Err(format!("opening a session: {}", describe(&failed))),
     })
 }

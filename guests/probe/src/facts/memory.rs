@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Experiments about shared memory: what OP-TEE lets the normal world name.
 
-use crate::lab::{Lab, client, create, destroy, led, told};
+use crate::lab::{Lab, client, create, describe, describe_step, destroy};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::PAGE_SIZE;
@@ -32,7 +32,7 @@ fn begin(lab: &Lab) -> Result<u32, Failure> {
 pub fn cookie_zero(lab: &Lab) -> String {
     let session = match begin(lab) {
         Ok(session) => session,
-        failed => return told(&failed),
+        failed => return describe(&failed),
     };
     let at = 2048;
     let message = sum(session, rmem(Attr::RMEM_INOUT, at, 4, 0));
@@ -40,11 +40,11 @@ pub fn cookie_zero(lab: &Lab) -> String {
     let result = client(1).call(&message, &lab.supplicant);
     let wrote = memory::read_u32(message.address() + at) == 0x0101_0104;
     let list = Message::register(0, &PageList::of(&Pages::take(1)));
-    let registered = told(&client(1).call(&list, &lab.supplicant));
+    let registered = describe(&client(1).call(&list, &lab.supplicant));
     format!(
         "INVOKE with RMEM shm_ref = 0: {}; the application wrote into the page of the call's own message: {wrote}; \
          REGISTER_SHM with cookie 0: {registered}",
-        told(&result)
+        describe(&result)
     )
 }
 
@@ -52,13 +52,13 @@ pub fn cookie_zero(lab: &Lab) -> String {
 pub fn cookie_rpc(lab: &Lab) -> String {
     let session = match begin(lab) {
         Ok(session) => session,
-        failed => return told(&failed),
+        failed => return describe(&failed),
     };
     let load = rpc::Command::LOAD_TA;
     let (_message, parked) = lab.open_until(1, apps::NOBODY, load);
     let call = match parked {
         Ok(call) => call,
-        failed => return told(&failed),
+        failed => return describe(&failed),
     };
     let page = object_at(call.cookie(), 0).expect("the page of the RPC");
     // The first word after the message, which OP-TEE does not write.
@@ -68,7 +68,7 @@ pub fn cookie_rpc(lab: &Lab) -> String {
     let result = client(1).call(&message, &lab.supplicant);
     format!(
         "INVOKE with the RPC page's cookie: {}; the application wrote there: {}",
-        told(&result),
+        describe(&result),
         memory::read_u32(page + at) == 0x0101_0104
     )
 }
@@ -77,19 +77,19 @@ pub fn cookie_rpc(lab: &Lab) -> String {
 pub fn cookie_twice(lab: &Lab) -> String {
     let session = match begin(lab) {
         Ok(session) => session,
-        failed => return told(&failed),
+        failed => return describe(&failed),
     };
     let client = client(1);
     let (small, large) = (Pages::take(1), Pages::take(2));
     let register =
-        |pages: &Pages| told(&client.register(&lab.supplicant, COOKIE, &PageList::of(pages)));
+        |pages: &Pages| describe(&client.register(&lab.supplicant, COOKIE, &PageList::of(pages)));
     let reach = |size: u64| {
-        told(&client.call(
+        describe(&client.call(
             &sum(session, rmem(Attr::RMEM_INOUT, 0, size, COOKIE)),
             &lab.supplicant,
         ))
     };
-    let unregister = || told(&client.unregister(&lab.supplicant, COOKIE));
+    let unregister = || describe(&client.unregister(&lab.supplicant, COOKIE));
     format!(
         "registering 1 page, then 2: {}, {}; reaching 2 pages: {}; unregistering: {}; reaching 2 pages: {}, \
          1 page: {}; unregistering: {}, {}",
@@ -136,7 +136,7 @@ fn alloc(lab: &Lab, size: u64, answer: impl Fn(&Pages, guest_bare::tee::message:
         Outcome::Done(Return::OK) => {
             format!("refused: the call ends with {:#x}", message.view().ret().0)
         }
-        Outcome::Done(code) => led(Step::Done(code)),
+        Outcome::Done(code) => describe_step(Step::Done(code)),
         Outcome::Parked(call) => next(&with, &call),
     }
 }
@@ -207,7 +207,7 @@ pub fn nothing(lab: &Lab) -> String {
     });
     let end = match outcome {
         Outcome::Done(Return::OK) => format!("the call ends with {:#x}", message.view().ret().0),
-        Outcome::Done(code) => led(Step::Done(code)),
+        Outcome::Done(code) => describe_step(Step::Done(code)),
         Outcome::Parked(_) => "parked".into(),
     };
     format!(
@@ -221,18 +221,18 @@ pub fn nothing(lab: &Lab) -> String {
 pub fn list_leak(lab: &Lab) -> String {
     let session = match begin(lab) {
         Ok(session) => session,
-        failed => return told(&failed),
+        failed => return describe(&failed),
     };
     let client = client(1);
     let pages = Pages::take(1);
     let list = PageList::of(&pages);
     let attr = Attr(Attr::TMEM_INOUT.0 | Attr::NONCONTIG);
     let param = Param::new(attr, list.pointer(), PAGE_SIZE, COOKIE);
-    let first = told(&client.call(&sum(session, param), &lab.supplicant));
+    let first = describe(&client.call(&sum(session, param), &lab.supplicant));
     let reach = sum(session, rmem(Attr::RMEM_INOUT, 0, PAGE_SIZE, COOKIE));
-    let later = told(&client.call(&reach, &lab.supplicant));
-    let unregistered = told(&client.unregister(&lab.supplicant, COOKIE));
-    let still = told(&client.call(&reach, &lab.supplicant));
+    let later = describe(&client.call(&reach, &lab.supplicant));
+    let unregistered = describe(&client.unregister(&lab.supplicant, COOKIE));
+    let still = describe(&client.call(&reach, &lab.supplicant));
     format!(
         "INVOKE with TMEM|NONCONTIG: {first}; afterwards its cookie as RMEM: {later}; UNREGISTER_SHM: \
          {unregistered}; its cookie as RMEM: {still}"
@@ -243,11 +243,11 @@ pub fn list_leak(lab: &Lab) -> String {
 pub fn reserved(lab: &Lab) -> String {
     let session = match begin(lab) {
         Ok(session) => session,
-        failed => return told(&failed),
+        failed => return describe(&failed),
     };
     let invoke = |address: u64| {
         let param = Param::new(Attr::TMEM_INOUT, address, 64, 0);
-        told(&client(1).call(&sum(session, param), &lab.supplicant))
+        describe(&client(1).call(&sum(session, param), &lab.supplicant))
     };
     format!(
         "INVOKE with contiguous TMEM at 0x42000000: {}, elsewhere in normal memory: {}, in secure memory: {}",
@@ -267,7 +267,7 @@ pub fn anything(lab: &Lab) -> String {
         if result.is_ok() {
             let _ = client.unregister(&lab.supplicant, COOKIE);
         }
-        told(&result)
+        describe(&result)
     };
     format!(
         "the hypervisor's image: {}, its device tree: {}, the static shared memory: {}, OP-TEE's own: {}, \
@@ -328,20 +328,20 @@ pub fn unregister_used(lab: &Lab) -> String {
     let client = client(1);
     let pages = Pages::take(1);
     let list = PageList::of(&pages);
-    let registered = told(&client.register(&lab.supplicant, COOKIE, &list));
+    let registered = describe(&client.register(&lab.supplicant, COOKIE, &list));
     // Opening an application that does not exist, with the buffer as a parameter, waits for
     // LOAD_TA.
     let param = rmem(Attr::RMEM_INOUT, 0, PAGE_SIZE, COOKIE);
     let open = Message::open(apps::NOBODY, 0, &[param]);
     let parked = match lab.run_until(1, &open, rpc::Command::LOAD_TA) {
         Ok(call) => call,
-        failed => return told(&failed),
+        failed => return describe(&failed),
     };
     let message = Message::unregister(COOKIE);
     let waits = lab.run_until(1, &message, rpc::Command::NOTIFICATION);
-    let ended = told(&lab.finish(1, &open, &parked));
+    let ended = describe(&lab.finish(1, &open, &parked));
     let done = match &waits {
-        Ok(call) => told(&lab.finish(1, &message, call)),
+        Ok(call) => describe(&lab.finish(1, &message, call)),
         Err(_) => "-".into(),
     };
     format!(
@@ -361,7 +361,7 @@ fn reach(lab: &Lab, app: Uuid, func: u32, mib: u64) -> String {
     let list = PageList::new(entries, 0, mib << 20);
     let result = client.register(&lab.supplicant, COOKIE, &list);
     if result.is_err() {
-        return format!("registering: {}", told(&result));
+        return format!("registering: {}", describe(&result));
     }
     let session = lab.open(1, app);
     let result = session.and_then(|session| {
@@ -371,7 +371,7 @@ fn reach(lab: &Lab, app: Uuid, func: u32, mib: u64) -> String {
         result
     });
     let _ = client.unregister(&lab.supplicant, COOKIE);
-    told(&result)
+    describe(&result)
 }
 
 /// Returns a growing buffer of which a PTA uses a small part.

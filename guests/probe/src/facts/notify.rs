@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Experiments about asynchronous notifications.
 
-use crate::lab::{Code, Lab, client, create, destroy, hypervisor, told};
+use crate::lab::{Code, Lab, client, create, describe, destroy, hypervisor};
 use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,7 @@ fn notified(vm: u64) -> Option<u64> {
 fn command(lab: &Lab, command: Command) -> String {
     match client(1).command(&lab.supplicant, command) {
         Err(Failure::Tee(TeeResult(0xdead_beef))) => "OK, no result".into(),
-        other => told(&other),
+        other => describe(&other),
     }
 }
 

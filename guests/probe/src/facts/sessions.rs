@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Experiments about sessions that are being opened.
 
-use crate::lab::{Lab, client, create, led, told};
+use crate::lab::{Lab, client, create, describe, describe_step};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::event::Event;
@@ -43,11 +43,11 @@ fn others_come_and_go(lab: &Lab) -> String {
 pub fn invoked(lab: &Lab) -> String {
     let (number, opening, call) = match half_open(lab) {
         Ok(begun) => begun,
-        Err(failure) => return told::<()>(&Err(failure)),
+        Err(failure) => return describe::<()>(&Err(failure)),
     };
-    let invoked = told(&client(1).invoke(&lab.supplicant, number, 0, []));
+    let invoked = describe(&client(1).invoke(&lab.supplicant, number, 0, []));
     Event::new("note").text("invoked", &invoked).send();
-    let ended = told(&lab.finish(1, &opening, &call));
+    let ended = describe(&lab.finish(1, &opening, &call));
     Event::new("note").text("opening", &ended).send();
     let others = others_come_and_go(lab);
     format!(
@@ -65,7 +65,7 @@ pub fn closed(lab: &Lab) -> String {
 /// Returns the same with INVOKE and CLOSE_SESSION.
 pub fn invoked_and_closed(lab: &Lab) -> String {
     close_with(lab, |number| {
-        let invoked = told(&client(1).invoke(&lab.supplicant, number, 0, []));
+        let invoked = describe(&client(1).invoke(&lab.supplicant, number, 0, []));
         Event::new("note").text("invoked", &invoked).send();
     })
 }
@@ -73,15 +73,15 @@ pub fn invoked_and_closed(lab: &Lab) -> String {
 fn close_with(lab: &Lab, before: impl Fn(u32)) -> String {
     let (number, opening, call) = match half_open(lab) {
         Ok(begun) => begun,
-        Err(failure) => return told::<()>(&Err(failure)),
+        Err(failure) => return describe::<()>(&Err(failure)),
     };
     before(number);
     let closing = Message::close(number);
     let waiting = match lab.run_until(1, &closing, rpc::Command::NOTIFICATION) {
         Ok(call) => call,
-        done => return format!("CLOSE_SESSION does not wait: {}", told(&done)),
+        done => return format!("CLOSE_SESSION does not wait: {}", describe(&done)),
     };
-    let ended = told(&lab.finish(1, &opening, &call));
+    let ended = describe(&lab.finish(1, &opening, &call));
     let (waiting, then) = look_again(lab, &closing, waiting);
     Event::new("note").text("closing", &then).send();
     let others = others_come_and_go(lab);
@@ -110,18 +110,18 @@ pub fn renumbered(lab: &Lab) -> String {
     timers::disarm_el2();
     let held = match begun {
         Step::Rpc(call) if call.function == rpc::Function::FOREIGN_INTR => call,
-        other => return format!("INVOKE: {}", led(other)),
+        other => return format!("INVOKE: {}", describe_step(other)),
     };
-    let closed = told(&client(1).close(&lab.supplicant, session));
+    let closed = describe(&client(1).close(&lab.supplicant, session));
     let (opening, parked) = lab.open_until(1, apps::NOBODY, rpc::Command::LOAD_TA);
     let Ok(call) = parked else {
         return format!(
             "CLOSE_SESSION: {closed}; opening another: {}",
-            told(&parked)
+            describe(&parked)
         );
     };
-    let invoked = told(&lab.finish(1, &message, &held));
-    let ended = told(&lab.finish(1, &opening, &call));
+    let invoked = describe(&lab.finish(1, &message, &held));
+    let ended = describe(&lab.finish(1, &opening, &call));
     format!(
         "CLOSE_SESSION meanwhile: {closed}; INVOKE goes on while another session is being opened: {invoked}; the \
          opening ends: {ended}; VM 1 works: {}, VM 2: {}",
@@ -135,7 +135,7 @@ fn look_again(lab: &Lab, message: &Message, mut call: Suspended) -> (Suspended, 
     for _ in 0..LOOKS {
         match lab.go_on_until(1, message, &call, rpc::Command::NOTIFICATION) {
             Err(Failure::Parked(next)) => call = next,
-            done => return (call, told(&done)),
+            done => return (call, describe(&done)),
         }
     }
     (call, "waits".into())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Experiments about creating and destroying VMs.
 
-use crate::lab::{Code, Lab, client, create, destroy, led, told};
+use crate::lab::{Code, Lab, client, create, describe, describe_step, destroy};
 use alloc::format;
 use alloc::string::String;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +27,8 @@ pub fn twice(lab: &Lab) -> String {
     let session = lab.open(1, apps::TESTS);
     let client = client(1);
     let sum = |session: &Result<u32, Failure>| match session {
-        Ok(session) => told(&apps::add(&client, &lab.supplicant, *session, 1, 2)),
-        failed => told(failed),
+        Ok(session) => describe(&apps::add(&client, &lab.supplicant, *session, 1, 2)),
+        failed => describe(failed),
     };
     let before = sum(&session);
     let second = create(1);
@@ -153,11 +153,11 @@ pub fn threads(lab: &Lab) -> String {
         rpc::Command::LOAD_TA,
     ];
     let calls = stops.map(|stop| lab.open_until(1, apps::NOBODY, stop));
-    let told = calls.each_ref().map(|(_, parked)| match parked {
+    let results = calls.each_ref().map(|(_, parked)| match parked {
         Ok(call) => format!("suspended as thread {}", call.thread),
-        failed => told(failed),
+        failed => describe(failed),
     });
-    format!("{}; VM 2 works: {}", told.join(", "), lab.works(2))
+    format!("{}; VM 2 works: {}", results.join(", "), lab.works(2))
 }
 
 /// RETURN_FROM_RPC with threads that the caller may not resume.
@@ -168,11 +168,11 @@ pub fn resume(lab: &Lab) -> String {
     let load = rpc::Command::LOAD_TA;
     let (message, parked) = lab.open_until(1, apps::NOBODY, load);
     let Ok(call) = parked else {
-        return told(&parked);
+        return describe(&parked);
     };
     let with = |a7: u64, thread: u64| {
         let call = Suspended { thread, ..call };
-        led(client(a7).resume(&call, [0; 4]))
+        describe_step(client(a7).resume(&call, [0; 4]))
     };
     let other_vm = with(2, call.thread);
     let wrong = [call.thread + 1, 2, u32::MAX.into()].map(|thread| with(1, thread));
@@ -184,7 +184,7 @@ pub fn resume(lab: &Lab) -> String {
         lab.supplicant.with_message(&message).answer(&call),
     ) {
         Step::Rpc(_) | Step::Done(Return::OK) => "resumes it".into(),
-        step => led(step),
+        step => describe_step(step),
     };
     format!(
         "another VM: {other_vm}; a free thread, one too many, -1: {}; 2^32 + the thread: {far}",
@@ -197,7 +197,7 @@ pub fn nexus_heap(lab: &Lab) -> String {
     create(1);
     let nexus = || apps::pool_stats(&client(1), &lab.supplicant, 0x77, apps::POOL_NEXUS);
     let Ok(one) = nexus() else {
-        return told(&nexus());
+        return describe(&nexus());
     };
     create(2);
     let two = nexus().map_or(0, |stats| stats.used);

@@ -170,7 +170,7 @@ fn slow_readers_lose_no_input() {
             let answers = far.answers();
             let cut = numbers.below(answers.len() + 1);
             for part in [&answers[..cut], &answers[cut..]] {
-                let wire = sender.heard(part);
+                let wire = sender.take_answers(part);
                 far.receive(&wire);
             }
         }
@@ -206,7 +206,10 @@ fn unread_input_of_one_guest_delays_no_other() {
     assert_eq!(far.monitor, b"vm list\n");
     far.receive(&sender.send(Channel::Vm(2), b"ls\n").unwrap());
     assert_eq!(far.read(1, 100), b"ls\n");
-    assert_eq!(sender.send(Channel::Vm(1), &vec![b'x'; LONGEST]), Err(Full));
+    assert_eq!(
+        sender.send(Channel::Vm(1), &vec![b'x'; LONGEST]),
+        Err(InputFullError)
+    );
     // The guest begins to read: everything goes on.
     let mut got = 1;
     while got < 100_400 {
@@ -215,7 +218,7 @@ fn unread_input_of_one_guest_delays_no_other() {
         got += read;
         let answers = far.answers();
         assert!(answers.len() <= 2 * ANSWER_BYTES);
-        far.receive(&sender.heard(&answers));
+        far.receive(&sender.take_answers(&answers));
     }
     assert_eq!(far.lost, 0);
 }
@@ -227,8 +230,8 @@ fn input_within_room_asks_no_question() {
     assert_eq!(wire.len(), INITIAL + 2);
     assert_eq!(sender.send(Channel::Vm(1), b"y").unwrap(), [0xff, 0xfe, 1]);
     // An answer without a question changes nothing.
-    assert_eq!(sender.heard(&[2, 0, 16]), b"");
-    assert_eq!(sender.heard(&[1, 0, 16]), [0xff, 1, b'y']);
+    assert_eq!(sender.take_answers(&[2, 0, 16]), b"");
+    assert_eq!(sender.take_answers(&[1, 0, 16]), [0xff, 1, b'y']);
     assert_eq!(
         FlowControl::plain()
             .send(Channel::Vm(1), &[0xff; 9000])

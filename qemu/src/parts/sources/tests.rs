@@ -4,8 +4,8 @@
 use super::*;
 
 /// Returns the first mirror in a list of sources.
-fn debian(sources: Vec<Source>) -> Option<(String, Option<PathBuf>)> {
-    let found = sources.into_iter().find(Source::is_debian)?;
+fn debian(sources: Vec<AptSource>) -> Option<(String, Option<PathBuf>)> {
+    let found = sources.into_iter().find(AptSource::is_debian)?;
     Some((found.uri, found.signed_by))
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Draws round-trip times to the TEE as bars on a logarithmic axis.
 
-use super::scale::Log;
+use super::scale::LogAxis;
 use super::svg::{Anchor, Svg};
 use super::{FAINT, GRID, INK, LEFT, MARGIN, RIGHT, WIDTH, heading};
 use crate::report::table::us;
@@ -62,7 +62,7 @@ fn bars(svg: &mut Svg, title: &str, rows: &[Row<'_>], top: f64) -> f64 {
     let plot = top + 34.0;
     let height = 34.0;
     let bottom = plot + height * rows.len() as f64;
-    let scale = Log::new(least, most, LEFT + 24.0, RIGHT - 8.0);
+    let scale = LogAxis::new(least, most, LEFT + 24.0, RIGHT - 8.0);
     for tick in scale.ticks() {
         svg.line(scale.x(tick), plot - 8.0, scale.x(tick), bottom, GRID, 1.0);
         let words = if tick >= 1000 {

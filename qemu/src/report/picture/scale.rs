@@ -3,7 +3,7 @@
 
 /// A logarithmic axis.
 #[derive(Debug)]
-pub struct Log {
+pub struct LogAxis {
     from: f64,
     to: f64,
     left: f64,
@@ -12,7 +12,7 @@ pub struct Log {
     most: u64,
 }
 
-impl Log {
+impl LogAxis {
     /// Returns an axis on which `least` to `most` (at least 1) fills `left` to `right`.
     pub fn new(least: u64, most: u64, left: f64, right: f64) -> Self {
         let (least, most) = (least.max(1), most.max(least).max(2));
@@ -65,15 +65,15 @@ mod tests {
 
     #[test]
     fn logarithmic_axis_maps_its_ends() {
-        let log = Log::new(100, 10_000, 0.0, 200.0);
+        let log = LogAxis::new(100, 10_000, 0.0, 200.0);
         for (value, x) in [(100, 0.0), (1000, 100.0), (10_000, 200.0)] {
             assert!((log.x(value) - x).abs() < 1e-6, "{value}");
         }
         assert_eq!(log.ticks(), [100, 200, 500, 1000, 2000, 5000, 10_000]);
-        assert_eq!(Log::new(1, 10_u64.pow(6), 0.0, 1.0).ticks().len(), 7);
+        assert_eq!(LogAxis::new(1, 10_u64.pow(6), 0.0, 1.0).ticks().len(), 7);
         // A single value, or none, must not divide by zero.
         for (least, most) in [(5, 5), (0, 0)] {
-            assert!(Log::new(least, most, 0.0, 1.0).x(least).is_finite());
+            assert!(LogAxis::new(least, most, 0.0, 1.0).x(least).is_finite());
         }
     }
 

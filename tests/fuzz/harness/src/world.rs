@@ -215,7 +215,9 @@ impl Vm {
     /// Ends the VM and checks that nothing is left.
     pub(crate) fn end(&self) {
         let machine = self.host.machine();
-        self.mediator.destroy(&self.host).expect("nobody is inside");
+        self.mediator
+            .destroy(&self.host)
+            .expect("no call is inside");
         check(machine);
         assert!(!machine.knows(self.host.vm()));
         let now = self.mediator.stats();

@@ -3,13 +3,13 @@ use super::*;
 
 #[test]
 fn instructions_between_marks_belong_to_the_call() {
-    let watch = Watch {
+    let watch = TraceMarks {
         mark_item: 1,
         mark_call: 2,
         image: 0x1000,
         bytes: 0x100,
     };
-    let mut seen = Seen::default();
+    let mut seen = TraceReader::default();
     // An item whose call leaves no trace, and one with two calls; an instruction that restarts
     // counts once.
     for pc in [

@@ -66,7 +66,7 @@ const FACTS: &[Fact] = &[
     },
     Fact {
         name: "unknown-ids",
-        question: "Functions and commands that nobody defined?",
+        question: "Undefined functions and commands?",
         did: Did::Saw(
             "fast 0xb2000012, 0xb20000ff, 0xf2000000, 0x82003d06: UNKNOWN_FUNCTION UNKNOWN_FUNCTION UNKNOWN_FUNCTION UNKNOWN_FUNCTION; yielding 0x32000014: EBADCMD; commands 8, 12, 0xffffffff: EBADCMD EBADCMD EBADCMD; the VM works before and after: true true",
         ),

@@ -38,13 +38,13 @@ struct Fact {
 include!("facts.rs");
 
 /// The result of one boot.
-struct Found {
+struct BootResult {
     saw: Option<String>,
     log: Option<String>,
     took: Duration,
 }
 
-impl Found {
+impl BootResult {
     fn is(&self, did: &Did) -> bool {
         match did {
             Did::Saw(text) => self.saw.as_deref() == Some(text) && self.log.is_none(),
@@ -80,7 +80,7 @@ fn last_words(folder: &Path) -> Result<Option<String>> {
     Ok(line.map(|line| line.trim().to_owned()))
 }
 
-fn experiment(machine: &Machine, folder: &Path, fact: &Fact) -> Result<Found> {
+fn experiment(machine: &Machine, folder: &Path, fact: &Fact) -> Result<BootResult> {
     let folder = folder.join(fact.name);
     let probe = Channel::Vm(1);
     let started = Instant::now();
@@ -97,7 +97,7 @@ fn experiment(machine: &Machine, folder: &Path, fact: &Fact) -> Result<Found> {
             break (fact.ok(), log);
         }
     };
-    Ok(Found {
+    Ok(BootResult {
         saw,
         log,
         took: started.elapsed(),
@@ -110,7 +110,10 @@ fn run() -> Result<bool> {
         .iter()
         .filter(|fact| wanted.is_empty() || wanted.iter().any(|name| name == fact.name))
         .collect();
-    ensure!(!facts.is_empty(), "there is no experiment of that name");
+    ensure!(
+        !facts.is_empty(),
+        "there is no experiment of that name; docs/optee-facts.md lists them"
+    );
     let lab = Lab::new("optee-facts")?;
     let system = lab.system("probe.toml")?;
     let (machine, versions) = lab.parts(&system, Flavour::Bare)?;
@@ -131,9 +134,9 @@ fn run() -> Result<bool> {
     }
     println!();
     if wrong.is_empty() {
-        println!("PASS: OP-TEE does what is written down");
+        println!("PASS: OP-TEE behaves as expected");
     } else {
-        println!("FAIL: not what is written down: {}", wrong.join(", "));
+        println!("FAIL: unexpected behaviour: {}", wrong.join(", "));
     }
     Ok(wrong.is_empty())
 }

@@ -56,7 +56,7 @@ impl House {
 
     /// Returns the inherent `impl`s outside their type's module, which that module could use
     /// without naming them: the place, and the type's module.
-    pub fn strange_impls(&self) -> Vec<Arrow> {
+    pub fn misplaced_impls(&self) -> Vec<Arrow> {
         let mut strange = Vec::new();
         for (from, module) in self.modules.iter().enumerate() {
             for Mention { segments, line } in &module.impls {

@@ -121,7 +121,7 @@ fn findings() -> BTreeMap<String, Vec<String>> {
             note(format!("{from} -> {to}"), place(arrow.from, arrow.line));
         }
     }
-    for arrow in house.strange_impls() {
+    for arrow in house.misplaced_impls() {
         if floor_at[arrow.from] >= floor_at[arrow.to] {
             continue;
         }
@@ -224,7 +224,7 @@ fn arrows_lead_to_the_defining_module() {
     ];
     assert_eq!(found, expected);
     let impls: Vec<_> = house
-        .strange_impls()
+        .misplaced_impls()
         .iter()
         .map(|arrow| (name(arrow.from), arrow.line, name(arrow.to)))
         .collect();

@@ -17,7 +17,7 @@ pub type HypervisorEvent = postern_monitor::Event<String>;
 
 /// A message of the hypervisor for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum MonitorMessage {
     /// An event.
     Event(HypervisorEvent),
     /// The counters of one VM: a part of the answer to `stats`.
@@ -90,7 +90,7 @@ pub struct Stats {
     pub more: BTreeMap<String, serde_json::Value>,
 }
 
-impl Told {
+impl MonitorMessage {
     /// Finds the message in a line of the hypervisor's channel. Returns `None` when the line has no
     /// mark.
     ///
@@ -123,24 +123,28 @@ mod tests {
 
     #[test]
     fn hypervisor_lines_parse() {
-        let read = |line: &str| Told::find(line).expect("a mark").expect("an event");
+        let read = |line: &str| {
+            MonitorMessage::find(line)
+                .expect("a mark")
+                .expect("an event")
+        };
         let off = HypervisorEvent::VmOff {
             vm: "a".into(),
             reason: "reset".into(),
         };
         assert_eq!(
             read(r#"@postern {"event":"vm-off","vm":"a","reason":"reset"}"#),
-            Told::Event(off)
+            MonitorMessage::Event(off)
         );
         assert_eq!(
             read(r#"@postern {"event":"all-off"}"#),
-            Told::Event(HypervisorEvent::AllOff)
+            MonitorMessage::Event(HypervisorEvent::AllOff)
         );
         assert_eq!(
             read(r#"@postern {"event":"new","x":1}"#),
-            Told::Event(HypervisorEvent::Unknown)
+            MonitorMessage::Event(HypervisorEvent::Unknown)
         );
-        let Told::Answer(answer) = read(
+        let MonitorMessage::Answer(answer) = read(
             r#"@postern {"event":"answer","tag":"t1","command":"mem","ok":true,"free_kib":1024}"#,
         ) else {
             panic!("not an answer")
@@ -148,7 +152,7 @@ mod tests {
         assert_eq!(answer.tag.as_deref(), Some("t1"));
         assert_eq!((answer.ok, &answer.error), (true, &None));
         assert_eq!(answer.more["free_kib"], 1024);
-        let Told::Stats(stats) = read(concat!(
+        let MonitorMessage::Stats(stats) = read(concat!(
             r#"@postern {"event":"stats","vm":"a","smc_fast":7,"smc_yielding":40000,"rpc":{"shm_alloc":3,"load_ta":1},"#,
             r#""foreign_intr":9,"pages_pinned":2,"pages_pinned_max":80,"buffers":1,"buffers_max":5,"denied":0,"#,
             r#""exits":{"smc":1,"wfx":2},"slices":12}"#
@@ -164,9 +168,9 @@ mod tests {
             "postern: panic on CPU 2: attempt to add with overflow"
         ));
         assert!(!is_panic("[    0.1] error: vm a: Kernel panic"));
-        assert!(Told::find("[    0.1] info: up").is_none());
+        assert!(MonitorMessage::find("[    0.1] info: up").is_none());
         assert!(
-            Told::find("@postern {\"event\":\"st")
+            MonitorMessage::find("@postern {\"event\":\"st")
                 .expect("a mark")
                 .is_err()
         );
@@ -209,8 +213,10 @@ mod tests {
         ] {
             let mut line = text(MARK);
             event.write(&mut line);
-            let read = Told::find(&line).expect("a mark").expect("an event");
-            assert_eq!(read, Told::Event(event));
+            let read = MonitorMessage::find(&line)
+                .expect("a mark")
+                .expect("an event");
+            assert_eq!(read, MonitorMessage::Event(event));
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::console::{Channel, plain};
 use crate::control::{PATIENCE, Wire};
-use postern_ctl::told::{HypervisorEvent, MARK, Told};
+use postern_ctl::messages::{HypervisorEvent, MARK, MonitorMessage};
 use postern_ctl::{Command, Entered, Terminal};
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use std::time::Instant;
 const TAG: &str = "shell-";
 
 /// The terminal, and the way to the monitor.
-pub(super) struct Desk {
+pub(super) struct MonitorTerminal {
     terminal: Terminal,
     wire: Wire,
     /// The number of the last command, and the time at which its answer is late.
@@ -21,7 +21,7 @@ pub(super) struct Desk {
     up: bool,
 }
 
-impl Desk {
+impl MonitorTerminal {
     /// Returns a terminal with an empty line.
     pub(super) fn new(wire: Wire, names: Vec<String>) -> Self {
         let mut terminal = Terminal::new(names);
@@ -59,7 +59,7 @@ impl Desk {
     }
 
     /// Takes a line from the hypervisor; returns the bytes for the screen.
-    pub(super) fn hear(&mut self, line: &str) -> String {
+    pub(super) fn take_line(&mut self, line: &str) -> String {
         match number(line) {
             // The command was given up or replaced.
             Some(number) if number != self.asked || self.late.is_none() => String::new(),
@@ -71,8 +71,8 @@ impl Desk {
             }
             None => {
                 self.up |= matches!(
-                    Told::find(line),
-                    Some(Ok(Told::Event(HypervisorEvent::Up { .. })))
+                    MonitorMessage::find(line),
+                    Some(Ok(MonitorMessage::Event(HypervisorEvent::Up { .. })))
                 );
                 self.above(&format!("{}\n", plain(line)))
             }
@@ -80,7 +80,7 @@ impl Desk {
     }
 
     /// Gives up on an overdue answer; returns the bytes for the screen.
-    pub(super) fn wait_no_longer(&mut self) -> Option<String> {
+    pub(super) fn give_up_overdue(&mut self) -> Option<String> {
         let late = self.late?;
         (Instant::now() >= late).then(|| {
             let why = format!("the monitor has not answered for {} s", PATIENCE.as_secs());
@@ -123,8 +123,8 @@ impl Desk {
 
 /// Returns the number of this terminal's command that a line answers, if it answers one.
 fn number(line: &str) -> Option<u32> {
-    match Told::find(line) {
-        Some(Ok(Told::Answer(answer))) => answer.tag?.strip_prefix(TAG)?.parse().ok(),
+    match MonitorMessage::find(line) {
+        Some(Ok(MonitorMessage::Answer(answer))) => answer.tag?.strip_prefix(TAG)?.parse().ok(),
         _ => None,
     }
 }

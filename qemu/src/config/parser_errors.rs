@@ -45,11 +45,14 @@ const WORDS: [(&str, &str); 15] = [
         "expected struct TeeQuota",
         "expected a table, [vm.tee_quota]",
     ),
-    ("expected struct Machine", "expected a table, [machine]"),
+    (
+        "expected struct MachineConfig",
+        "expected a table, [machine]",
+    ),
 ];
 
 /// Returns the parser's message, with the excerpt that it shows, in a description's words.
-pub(super) fn in_words(message: &str) -> String {
+pub(super) fn translate(message: &str) -> String {
     let mut text = message.trim_end().to_owned();
     for (theirs, ours) in WORDS {
         text = text.replace(theirs, ours);
