@@ -165,30 +165,46 @@ unsafe fn copy_words(from: u64, to: u64, length: usize) {
 /// As [`copy_once`].
 #[inline(never)]
 unsafe fn copy_pieces(from: u64, to: u64, length: usize) {
-    let end = from.wrapping_add(length as u64);
+    let length = length as u64;
+    let end = from.wrapping_add(length);
     if !(from | to | end).is_multiple_of(4) {
-        for at in 0..length as u64 {
-            // SAFETY: within the ranges.
-            unsafe { copy_one::<u8>(from + at, to + at) };
-        }
+        // SAFETY: as here.
+        unsafe { copy_each::<u8>(from, to, length) };
     } else if (from ^ to).is_multiple_of(8) {
-        let head = (from % 8).min(length as u64);
-        let words = (length as u64 - head) & !7;
+        let head = (from % 8).min(length);
+        let words = (length - head) & !7;
+        let behind = head + words;
         // SAFETY: within the ranges; aligned: `head` leads both to a multiple of eight.
         unsafe {
             if head != 0 {
                 copy_one::<u32>(from, to);
             }
-            copy_words(from + head, to + head, words as usize);
-            if head + words != length as u64 {
-                copy_one::<u32>(from + head + words, to + head + words);
+            copy_words(
+                from.wrapping_add(head),
+                to.wrapping_add(head),
+                words as usize,
+            );
+            if behind != length {
+                copy_one::<u32>(from.wrapping_add(behind), to.wrapping_add(behind));
             }
         }
     } else {
-        for at in (0..length as u64).step_by(4) {
-            // SAFETY: within the ranges, and aligned.
-            unsafe { copy_one::<u32>(from + at, to + at) };
-        }
+        // SAFETY: as here, and all are multiples of four.
+        unsafe { copy_each::<u32>(from, to, length) };
+    }
+}
+
+/// Copies numbers one by one. Neither range wraps, so no addition here needs a check.
+///
+/// # Safety
+/// As [`copy_once`]; both addresses and the length are multiples of the number's size.
+#[inline]
+unsafe fn copy_each<T: Copy>(from: u64, to: u64, length: u64) {
+    let mut at = 0_u64;
+    while at < length {
+        // SAFETY: within the ranges, and aligned.
+        unsafe { copy_one::<T>(from.wrapping_add(at), to.wrapping_add(at)) };
+        at = at.wrapping_add(size_of::<T>() as u64);
     }
 }
 
