@@ -52,7 +52,7 @@ need() {
 have qemu-system-aarch64 || need qemu-system-arm "the emulated machine"
 have make || need make "builds TF-A"
 have gcc || need gcc "builds TF-A's tools, links Rust programs"
-[ -e /usr/include/stdio.h ] || need libc6-dev "the C library that they are linked with"
+[ -e /usr/include/stdio.h ] || need libc6-dev "the C library of these programs"
 [ -e /usr/include/openssl/sha.h ] || need libssl-dev "builds TF-A's tools"
 if ! have aarch64-linux-gnu-gcc && [ "$(uname -m)" != aarch64 ]; then
     need gcc-aarch64-linux-gnu "compiles TF-A"

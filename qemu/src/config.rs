@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The description of a system: the machine and the VMs on it, a TOML file such as `guests/two.toml`.
-//! `docs/configuration.md` is its reference.
+//! The description of a system: the machine and the VMs on it, a TOML file such as
+//! `guests/two.toml`. `docs/configuration.md` is its reference.
 
 use anyhow::{Context, Result};
 use serde::Deserialize;

@@ -63,8 +63,8 @@ impl Wire {
     /// Writes bytes to a console as far as it has room, and the rest later.
     ///
     /// # Errors
-    /// Fails when QEMU has ended, or with [`InputFullError`](crate::console::InputFullError) when the guest does not
-    /// read.
+    /// Fails when QEMU has ended, or with [`InputFullError`](crate::console::InputFullError) when
+    /// the guest does not read.
     pub fn send(&self, channel: Channel, bytes: &[u8]) -> Result<()> {
         self.end().send(channel, bytes)
     }

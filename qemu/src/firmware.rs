@@ -99,7 +99,8 @@ fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
             "SPD=opteed",
             "QEMU_USE_GIC_DRIVER=QEMU_GICV3",
             "BL32_RAM_LOCATION=tdram",
-            // BL33 is no part of the firmware: it is in RAM at reset, and is entered as Linux would be.
+            // BL33 is no part of the firmware: it is in RAM at reset, and is entered as Linux would
+            // be.
             "ARM_LINUX_KERNEL_AS_BL33=1",
             // A warning of a newer compiler is no error.
             "E=0",

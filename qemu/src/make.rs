@@ -6,8 +6,8 @@ use std::process::Command;
 
 /// Returns `make` in the folder `source`, with one job per CPU and a clean environment.
 ///
-/// TF-A reads variables such as DEBUG and E from the environment, and OP-TEE every CFG_ variable. They
-/// get neither those nor what a surrounding make left there.
+/// TF-A reads variables such as DEBUG and E from the environment, and OP-TEE every CFG_ variable.
+/// They get neither those nor what a surrounding make left there.
 pub fn command(source: &Path) -> Command {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let mut make = Command::new("make");

@@ -23,7 +23,8 @@ use apt::{Apt, Suites};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// The packages that are asked for by name. [`apt::Apt::with_libraries`] adds the libraries they need.
+/// The packages that are asked for by name. [`apt::Apt::with_libraries`] adds the libraries they
+/// need.
 const PACKAGES: &[&str] = &[
     "optee-os",
     "optee-os-dev",

@@ -19,7 +19,8 @@ const ALL_SUITES: &str = "regression+pkcs11";
 /// A selection of cases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// A few minutes that cover every path of the ABI that Linux uses, without the slow cryptography.
+    /// A few minutes that cover every path of the ABI that Linux uses, without the slow
+    /// cryptography.
     Default,
     /// All of `regression` and `pkcs11`.
     All,

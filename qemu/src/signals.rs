@@ -12,8 +12,8 @@ static RECEIVED: AtomicI32 = AtomicI32::new(0);
 extern "C" fn remember(signal: libc::c_int) {
     // After a second signal the process ends at once: nothing reacted to the first.
     if RECEIVED.swap(signal, Ordering::AcqRel) != 0 {
-        // SAFETY: _exit may be called in a signal handler and does not return. The machine dies with us
-        // (`kill_with_parent`).
+        // SAFETY: _exit may be called in a signal handler and does not return. The machine ends
+        // with this process (`kill_with_parent`).
         unsafe { libc::_exit(128 + signal) };
     }
 }
@@ -25,12 +25,12 @@ extern "C" fn remember(signal: libc::c_int) {
 /// Fails as sigaction(2) does.
 pub fn catch() -> Result<()> {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: `sigaction` is a plain C structure for which all zeroes is a valid value: no flags, an
-        // empty mask.
+        // SAFETY: `sigaction` is a plain C structure for which all zeroes is a valid value: no
+        // flags, an empty mask.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = remember as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        // SAFETY: the structure is live and complete, and the handler only touches an atomic and may call
-        // _exit, both allowed in a signal handler.
+        // SAFETY: the structure is live and complete, and the handler only touches an atomic and
+        // may call _exit, both allowed in a signal handler.
         if unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } != 0 {
             return Err(Error::last_os_error());
         }
@@ -50,7 +50,8 @@ pub fn received() -> Option<i32> {
 /// process, and makes the kernel kill the child when this process dies.
 pub fn kill_with_parent(command: &mut Command) {
     command.process_group(0);
-    // SAFETY: the closure runs between fork and exec and makes one system call that takes no memory.
+    // SAFETY: the closure runs between fork and exec and makes one system call that takes no
+    // memory.
     unsafe {
         command.pre_exec(
             || match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {

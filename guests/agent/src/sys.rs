@@ -31,7 +31,8 @@ pub fn mount(kind: &str, target: &Path, options: &str) -> Result<()> {
     let kind = c_string(kind)?;
     let target = c_string(target.as_os_str().as_bytes())?;
     let options = c_string(options)?;
-    // SAFETY: the four pointers are to NUL-terminated strings that outlive the call, which copies them.
+    // SAFETY: the four pointers are to NUL-terminated strings that outlive the call, which copies
+    // them.
     let status = unsafe {
         libc::mount(
             kind.as_ptr(),
@@ -67,8 +68,8 @@ pub fn kernel_release() -> String {
 /// Fails as finit_module(2) does, or when the file cannot be opened.
 pub fn load_module(path: &Path) -> Result<()> {
     let file = File::open(path)?;
-    // SAFETY: finit_module(fd, parameters, flags) with an open descriptor, an empty C string and no flags;
-    // the kernel checks the module itself.
+    // SAFETY: finit_module(fd, parameters, flags) with an open descriptor, an empty C string and no
+    // flags; the kernel checks the module itself.
     let status =
         unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
     match check(if status < 0 { -1 } else { 0 }) {
@@ -88,7 +89,8 @@ pub fn loopback_up() -> Result<()> {
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     request.ifr_name[0] = b'l' as libc::c_char;
     request.ifr_name[1] = b'o' as libc::c_char;
-    // SAFETY: SIOCGIFFLAGS takes a pointer to an `ifreq` with a terminated name and fills in its flags.
+    // SAFETY: SIOCGIFFLAGS takes a pointer to an `ifreq` with a terminated name and fills in its
+    // flags.
     check(unsafe {
         libc::ioctl(
             socket.as_raw_fd(),
@@ -98,7 +100,8 @@ pub fn loopback_up() -> Result<()> {
     })?;
     // SAFETY: the call above filled in this member of the union.
     unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
-    // SAFETY: SIOCSIFFLAGS takes a pointer to an `ifreq` with a terminated name and flags, as set above.
+    // SAFETY: SIOCSIFFLAGS takes a pointer to an `ifreq` with a terminated name and flags, as set
+    // above.
     check(unsafe {
         libc::ioctl(
             socket.as_raw_fd(),
@@ -146,13 +149,13 @@ pub fn become_stdio(path: &str) -> Result<()> {
         .into_raw_fd();
     for standard in 0..3 {
         if standard != terminal {
-            // SAFETY: dup2 on a descriptor that we own and the three standard numbers; nobody holds those
-            // as owned descriptors, the standard library only borrows them.
+            // SAFETY: dup2 on a descriptor that we own and the three standard numbers; no code holds
+            // those as owned descriptors, the standard library only borrows them.
             check(unsafe { libc::dup2(terminal, standard) })?;
         }
     }
     if terminal > 2 {
-        // SAFETY: `into_raw_fd` gave us this descriptor to close, and nobody else has it.
+        // SAFETY: `into_raw_fd` gave us this descriptor to close, and no other code owns it.
         check(unsafe { libc::close(terminal) })?;
     }
     Ok(())
@@ -229,7 +232,8 @@ fn clock(which: libc::clockid_t) -> Duration {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the pointer is to a timespec that the call fills in. Both clocks used here always exist.
+    // SAFETY: the pointer is to a timespec that the call fills in. Both clocks used here always
+    // exist.
     unsafe { libc::clock_gettime(which, &raw mut time) };
     Duration::new(
         time.tv_sec.unsigned_abs(),
@@ -251,8 +255,8 @@ pub fn raw_time() -> Duration {
 ///
 /// # Safety
 ///
-/// `T` is the structure that `request` is defined for on this descriptor, and every pointer inside it
-/// is to memory that lives through the call and is as long as the structure says.
+/// `T` is the structure that `request` is defined for on this descriptor, and every pointer inside
+/// it is to memory that lives through the call and is as long as the structure says.
 ///
 /// # Errors
 ///

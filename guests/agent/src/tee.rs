@@ -218,7 +218,8 @@ impl Device {
             length: size_of::<OpenArg>() as u64,
         };
         // SAFETY: TEE_IOC_OPEN_SESSION takes a `tee_ioctl_buf_data` that points to a live
-        // `tee_ioctl_open_session_arg` of exactly the length it names, with no parameters behind it.
+        // `tee_ioctl_open_session_arg` of exactly the length it names, with no parameters behind
+        // it.
         unsafe { sys::ioctl(&self.0, OPEN_SESSION, &mut data)? };
         let answer = Answer {
             code: argument.ret,
@@ -235,7 +236,8 @@ impl Device {
     /// Fails when the ioctl fails.
     pub fn close_session(&self, session: Session) -> Result<()> {
         let mut argument = CloseArg { session: session.0 };
-        // SAFETY: TEE_IOC_CLOSE_SESSION takes a `tee_ioctl_close_session_arg`, which has no pointers.
+        // SAFETY: TEE_IOC_CLOSE_SESSION takes a `tee_ioctl_close_session_arg`, which has no
+        // pointers.
         unsafe { sys::ioctl(&self.0, CLOSE_SESSION, &mut argument).map(drop) }
     }
 
@@ -263,8 +265,9 @@ impl Device {
             pointer: (&raw mut argument) as u64,
             length: size_of::<InvokeArg>() as u64,
         };
-        // SAFETY: TEE_IOC_INVOKE takes a `tee_ioctl_buf_data` that points to a live `tee_ioctl_invoke_arg`
-        // and the four parameters that it announces, of exactly the length it names.
+        // SAFETY: TEE_IOC_INVOKE takes a `tee_ioctl_buf_data` that points to a live
+        // `tee_ioctl_invoke_arg` and the four parameters that it announces, of exactly the length
+        // it names.
         unsafe { sys::ioctl(&self.0, INVOKE, &mut data)? };
         *params = argument.params;
         let answer = Answer {
@@ -286,7 +289,7 @@ impl Device {
         };
         // SAFETY: TEE_IOC_SHM_ALLOC takes a `tee_ioctl_shm_alloc_data`, which has no pointers.
         let file = unsafe { sys::ioctl(&self.0, ALLOC, &mut argument)? };
-        // SAFETY: the ioctl gave a new descriptor, and nobody else has it.
+        // SAFETY: the ioctl gave a new descriptor, and no other code owns it.
         let file = unsafe { OwnedFd::from_raw_fd(file) };
         let id = u64::try_from(argument.id).map_err(Error::other)?;
         Ok(Memory { id, _file: file })

@@ -10,8 +10,8 @@ use std::path::Path;
 
 /// Alignment of a guest's kernel, RAM disk and device tree in bytes.
 const BLOCK: u64 = 2 << 20;
-/// The least memory in which Debian's Linux unpacks the tool's own RAM disk and runs xtest, in MiB. With 64 its
-/// kernel panics: "System is deadlocked on memory".
+/// The least memory in which Debian's Linux unpacks the tool's own RAM disk and runs xtest, in MiB.
+/// With 64 its kernel panics: "System is deadlocked on memory".
 const LEAST_LINUX_MIB: u64 = 96;
 /// RAM for the hypervisor and the firmware in MiB: the minimum, and an amount that always suffices.
 const LEAST_HYPERVISOR_MIB: u64 = 4;

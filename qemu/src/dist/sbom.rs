@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Writes what a program consists of as an SPDX document (version 2.3, ISO/IEC 5962), from what cargo says.
+//! Writes a program's parts as an SPDX document (version 2.3, ISO/IEC 5962), from cargo's output.
 
 use super::{hex, text};
 use anyhow::{Context, Result};

@@ -9,7 +9,8 @@ use std::path::Path;
 /// The folders of EL2's code.
 const FOLDERS: [&str; 3] = ["hypervisor", "mediator", "optee-proto"];
 
-/// Returns whether the keyword is in the code; attributes such as `#[unsafe(no_mangle)]` do not count.
+/// Returns whether the keyword is in the code; attributes such as `#[unsafe(no_mangle)]` do not
+/// count.
 fn has_unsafe(code: TokenStream) -> bool {
     let mut is_attribute = false;
     code.into_iter().any(|token| match token {

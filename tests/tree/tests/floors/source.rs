@@ -40,7 +40,8 @@ pub struct Module {
     pub impls: Vec<Mention>,
 }
 
-/// Reads the crate `name` whose root is the file `root`, into `modules`. Returns the root's place among them.
+/// Reads the crate `name` whose root is the file `root`, into `modules`. Returns the root's place
+/// among them.
 pub fn read(name: &str, root: &Path, modules: &mut Vec<Module>) -> usize {
     let place = add(name.to_owned(), root.to_owned(), true, None, modules);
     read_file(place, place, root, modules);
