@@ -17,12 +17,12 @@
 //! then used.
 //!
 //! The way of a call: `call::begin` fetches the guest's message, `message` says what each
-//! parameter may be, `books` gives OP-TEE's names for the guest's buffers; `call::run` does the
+//! parameter may be, `state` gives OP-TEE's names for the guest's buffers; `call::run` does the
 //! SMC; `rpc::ask` puts what OP-TEE asks for before the guest and `rpc::answer` takes over what
 //! the guest may answer; `call::end` writes the outputs back. `memory` holds what is shared,
 //! `life` the beginning and the end of a VM.
 //!
-//! A VM's vCPUs share its books behind one ticket lock, held for look-ups only. Whoever holds it
+//! A VM's vCPUs share its state behind one ticket lock, held for look-ups only. Whoever holds it
 //! must not be interrupted by something that calls the mediator again: the hypervisor calls with
 //! interrupts masked, or without preemption at EL2.
 #![cfg_attr(
@@ -39,7 +39,6 @@
 extern crate alloc;
 
 pub mod addr;
-mod books;
 mod call;
 pub mod config;
 mod denied;
@@ -62,6 +61,7 @@ mod sync;
 mod tee_info;
 #[cfg(test)]
 mod tests;
+mod vm_state;
 
 pub use config::{ClientId, Config, Offer, Policy, Quotas};
 pub use end::Progress;
@@ -73,13 +73,13 @@ pub use smc::{ProbeError, probe};
 pub use stats::{RpcKind, Stats};
 pub use tee_info::TeeInfo;
 
-use books::Books;
 use end::End;
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
 use stats::Counters;
 use sync::{AtomicBool, AtomicU32, Ordering, TicketMutex};
 use thiserror::Error;
+use vm_state::VmState;
 
 /// Why a VM gets no TEE.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -87,8 +87,8 @@ pub enum CreateError {
     /// The hypervisor has no page to share with OP-TEE left.
     #[error("out of pages to share with OP-TEE: give the hypervisor more memory")]
     NoSharedPages,
-    /// The hypervisor has no memory for the VM's books.
-    #[error("out of memory for the mediator's books: give the hypervisor more memory")]
+    /// The hypervisor has no memory for the VM's state.
+    #[error("out of memory for the mediator's state: give the hypervisor more memory")]
     NoMemory,
     /// OP-TEE has no room for one more VM.
     #[error(
@@ -145,7 +145,7 @@ pub struct Mediator {
     config: Config,
     tee: TeeInfo,
     counters: Counters,
-    books: TicketMutex<Books>,
+    state: TicketMutex<VmState>,
     /// How far the VM's end is. Taken while a step is being done.
     end: TicketMutex<Option<End>>,
     /// vCPUs that are in [`Mediator::smc`].
@@ -172,7 +172,7 @@ impl Mediator {
             client,
             tee,
             counters: Counters::default(),
-            books: TicketMutex::new(Books::new(config.quotas)),
+            state: TicketMutex::new(VmState::new(config.quotas)),
             end: TicketMutex::new(None),
             inside: AtomicU32::new(0),
             live: AtomicBool::new(false),
@@ -213,7 +213,7 @@ impl Mediator {
     /// TEE's physical one arrives, the hypervisor injects a virtual one into every VM that
     /// wants it; one too many does no harm.
     pub fn wants_notifications(&self) -> bool {
-        self.books.lock().notify
+        self.state.lock().notify
     }
 
     /// Whether the VM is offered asynchronous notifications in this life: its device tree then has to
@@ -224,18 +224,18 @@ impl Mediator {
 
     /// What has been done so far.
     pub fn stats(&self) -> Stats {
-        let books = self.books.lock();
-        let (pages_pinned, pages_pinned_max) = books.pages();
-        let (buffers, buffers_max) = books.buffer_counts();
+        let state = self.state.lock();
+        let (pages_pinned, pages_pinned_max) = state.pages();
+        let (buffers, buffers_max) = state.buffer_counts();
         Stats {
             pages_pinned,
             pages_pinned_max,
             buffers,
             buffers_max,
-            rpc_buffers: books.rpc_buffers.len() as u64,
-            sessions: books.sessions.len() as u64,
-            calls: (books.suspended.len() - books.idle.len()) as u64,
-            mapped_pages: books.mapped().into(),
+            rpc_buffers: state.rpc_buffers.len() as u64,
+            sessions: state.sessions.len() as u64,
+            calls: (state.suspended.len() - state.idle.len()) as u64,
+            mapped_pages: state.mapped().into(),
             ..self.counters.snapshot()
         }
     }

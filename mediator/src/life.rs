@@ -2,12 +2,12 @@
 //! A VM becomes known to OP-TEE. How OP-TEE lets go of it is in [`crate::end`].
 
 use crate::Progress;
-use crate::books::Life;
 use crate::call::Call;
 use crate::host::{Host, Lengthy};
 use crate::pages::SPARE_PAGES;
 use crate::smc::Making;
 use crate::sync::Ordering;
+use crate::vm_state::Life;
 use crate::{CreateError, Mediator};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -32,11 +32,11 @@ impl Mediator {
     /// [`Mediator::destroy_step`] asks it once more.
     pub fn create_step<H: Host>(&self, host: &H) -> Result<Progress, CreateError> {
         let making = {
-            let mut books = self.books.lock();
-            match books.life {
+            let mut state = self.state.lock();
+            match state.life {
                 Life::Unknown => None,
                 // Where they are not there, another pCPU does a step.
-                Life::Beginning => Some(books.tables.take().ok_or(CreateError::Exists)?),
+                Life::Beginning => Some(state.tables.take().ok_or(CreateError::Exists)?),
                 Life::Live | Life::Dying => return Err(CreateError::Exists),
             }
         };
@@ -95,14 +95,14 @@ impl Mediator {
         // A life that ends before the guest sees it costs OP-TEE as much as any other.
         self.lives.store(lives + 1, Ordering::Relaxed);
         {
-            let mut books = self.books.lock();
-            (books.idle, books.suspended, books.lost, books.spare) = (idle, suspended, lost, spare);
-            books.lost_spaces = u32::try_from(left).unwrap_or(u32::MAX);
-            books.life = Life::Beginning;
+            let mut state = self.state.lock();
+            (state.idle, state.suspended, state.lost, state.spare) = (idle, suspended, lost, spare);
+            state.lost_spaces = u32::try_from(left).unwrap_or(u32::MAX);
+            state.life = Life::Beginning;
         }
         if self.tee.makes_tables_late() {
             match self.begin_tables(host) {
-                Ok(making) => self.books.lock().tables = Some(making),
+                Ok(making) => self.state.lock().tables = Some(making),
                 Err(error) => return Err(self.undo_start(host, error)),
             }
             return Ok(Progress::More);
@@ -119,7 +119,7 @@ impl Mediator {
             self.now_lives();
             return Ok(Progress::Done);
         }
-        self.books.lock().tables = Some(making);
+        self.state.lock().tables = Some(making);
         match more {
             Ok(_) => Ok(Progress::More),
             Err(error) => Err(self.undo_start(host, error)),
@@ -130,7 +130,7 @@ impl Mediator {
     fn now_lives(&self) {
         let is_mute = self.has_notified.load(Ordering::Relaxed) && !self.tee.notifies_again();
         self.is_mute.store(is_mute, Ordering::Relaxed);
-        self.books.lock().life = Life::Live;
+        self.state.lock().life = Life::Live;
         self.live.store(true, Ordering::SeqCst);
     }
 

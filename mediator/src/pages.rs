@@ -11,7 +11,7 @@ pub(crate) const SPARE_PAGES: usize = 8;
 impl Mediator {
     /// A page filled with zeroes.
     pub(crate) fn take_page<H: Host>(&self, host: &H) -> Option<SharedPage> {
-        let spare = self.books.lock().spare.pop();
+        let spare = self.state.lock().spare.pop();
         match spare {
             Some(page) => {
                 // OP-TEE sees what this VM's call needs, and nothing of its past.
@@ -25,9 +25,9 @@ impl Mediator {
     /// Takes back a page that OP-TEE does not use any more.
     pub(crate) fn give_page<H: Host>(&self, host: &H, page: SharedPage) {
         let surplus = {
-            let mut books = self.books.lock();
-            if books.spare.len() < books.spare.capacity() {
-                books.spare.push(page);
+            let mut state = self.state.lock();
+            if state.spare.len() < state.spare.capacity() {
+                state.spare.push(page);
                 None
             } else {
                 Some(page)

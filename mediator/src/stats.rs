@@ -176,7 +176,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// The counts so far; what is counted in the books is zero.
+    /// The counts so far; what is counted in the VM's state is zero.
     pub(crate) fn snapshot(&self) -> Stats {
         let mut stats = Stats {
             fast: self.fast.get(),

@@ -21,7 +21,7 @@ impl Mediator {
         matches!(&call.work, Work::Open(reserved)
             if self.config.policy.wants_user_ta(reserved.app())
                 && !call.is_own()
-                && !self.books.lock().is_user_app(reserved.app()))
+                && !self.state.lock().is_user_app(reserved.app()))
     }
 
     /// Turns a call that has opened a session which the policy denies into one that closes it. The guest hears that it was
@@ -66,12 +66,12 @@ impl Mediator {
         call.kinds = [Kind::None; MAX_PARAMS];
         let mut unused = heapless::Vec::<_, MAX_USES>::new();
         {
-            let mut books = self.books.lock();
+            let mut state = self.state.lock();
             for cookie in &call.uses {
-                books.name_no_more(*cookie);
+                state.name_no_more(*cookie);
             }
             for cookie in call.uses.iter().chain(&call.home) {
-                if let Some(release) = books.give_back(*cookie) {
+                if let Some(release) = state.give_back(*cookie) {
                     // There is room for all that it can have used.
                     let _ = unused.push(release);
                 }
@@ -79,11 +79,11 @@ impl Mediator {
             call.uses.clear();
             call.home = None;
             if let Some(session) = call.session.take() {
-                books.sessions.leave(session);
+                state.sessions.leave(session);
             }
-            books.unmap(&mut call.mapped);
+            state.unmap(&mut call.mapped);
             if unused.is_empty() && call.releases.is_empty() {
-                books.idle.push(call);
+                state.idle.push(call);
                 return None;
             }
         }
@@ -100,7 +100,7 @@ impl Mediator {
         if !call.releases.is_empty() {
             return Some(call);
         }
-        self.books.lock().idle.push(call);
+        self.state.lock().idle.push(call);
         None
     }
 
@@ -124,7 +124,7 @@ impl Mediator {
                     let count = *count;
                     // Its list is freed before it counts no more.
                     call.releases.pop();
-                    self.books.lock().released(count);
+                    self.state.lock().released(count);
                     left = left.saturating_sub(FREE_COST);
                 }
             }
@@ -145,59 +145,59 @@ impl Mediator {
     fn settle_work<H: Host>(&self, host: &H, call: &mut Call, success: bool) {
         let session = call.message.header.session.get();
         let work = mem::replace(&mut call.work, Work::Plain);
-        let mut books = self.books.lock();
+        let mut state = self.state.lock();
         let release = match work {
             Work::Plain => None,
             Work::Open(reserved) => {
                 if success && call.is_own() {
                     // That the mediator asks again for what there was says nothing of it, and the session is closed.
-                    books.sessions.open(session, reserved, false, true);
+                    state.sessions.open(session, reserved, false, true);
                 } else if success {
-                    books.open_session(session, reserved, call.loads);
+                    state.open_session(session, reserved, call.loads);
                 } else {
-                    books.sessions.not_opened(reserved);
+                    state.sessions.not_opened(reserved);
                 }
                 None
             }
             Work::Refuse { reserved, session } => {
                 if success {
-                    books.sessions.not_opened(reserved);
+                    state.sessions.not_opened(reserved);
                 } else {
-                    books.sessions.withhold(session, reserved);
+                    state.sessions.withhold(session, reserved);
                 }
                 None
             }
             Work::Leave(id) => {
-                books.sessions.not_closed(id);
+                state.sessions.not_closed(id);
                 None
             }
             Work::Close(id) => {
-                books.sessions.end_close(id, success);
+                state.sessions.end_close(id, success);
                 None
             }
             // A guest's own CLOSE has waited for all users, so calls that name the session now are those of another:
             // OP-TEE gives a number away again before it says that it is free. This one has not.
             Work::CloseLeft { session, .. } if success => {
-                books.give_up_users(session);
+                state.give_up_users(session);
                 None
             }
             Work::CloseLeft { app, .. } => {
-                drop(books);
+                drop(state);
                 return self.leaks(host, app);
             }
             Work::Register { cookie, intake } => {
                 let (pins, list) = intake.into_parts();
                 let unused = if success {
-                    books.establish(cookie, pins);
+                    state.establish(cookie, pins);
                     None
                 } else {
-                    let removed = books.remove(cookie);
+                    let removed = state.remove(cookie);
                     removed.map(|(_, release)| Release {
                         pages: pins,
                         ..release
                     })
                 };
-                drop(books);
+                drop(state);
                 // Registered or not, OP-TEE has read the list.
                 for page in list {
                     self.give_page(host, page);
@@ -207,13 +207,13 @@ impl Mediator {
                 }
                 return;
             }
-            Work::Unregister(cookie) => books.end_unregister(cookie, success),
+            Work::Unregister(cookie) => state.end_unregister(cookie, success),
             Work::StopNotifications => {
-                books.notify &= !success;
+                state.notify &= !success;
                 None
             }
         };
-        drop(books);
+        drop(state);
         if let Some(release) = release {
             call.give_back(release);
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One yielding call's life: begin → (RPC → resume)* → end. All its state is private.
 //!
-//! A [`Call`] is owned by exactly one party at a time: the books while it is idle or suspended,
+//! A [`Call`] is owned by exactly one party at a time: the VM's state while it is idle or suspended,
 //! the vCPU that runs it otherwise. So there is nothing to lock in it, and of two vCPUs that
 //! resume the same call exactly one gets it.
 
@@ -107,7 +107,7 @@ pub(crate) enum Work {
     Leave(u32),
     /// A session ends with it.
     Close(u32),
-    /// A session of a guest that is no more ends with it, to this application. It is not in the books any more.
+    /// A session of a guest that is no more ends with it, to this application. It is not in the VM's state any more.
     CloseLeft { app: Uuid, session: u32 },
     /// A buffer is coming.
     Register { cookie: Cookie, intake: Intake },
@@ -151,7 +151,7 @@ pub(crate) struct Call {
     home: Option<Cookie>,
     /// The buffers that its parameters name.
     uses: heapless::Vec<Cookie, MAX_PARAMS>,
-    /// Pages that OP-TEE's core may map because of it, as counted in the books.
+    /// Pages that OP-TEE's core may map because of it, as counted in the VM's state.
     pub(crate) mapped: Mapped,
     /// The session that it names, where it is counted as a user of that.
     session: Option<u32>,

@@ -3,12 +3,12 @@
 
 use super::{Call, Pending, Refused, Work};
 use crate::Mediator;
-use crate::books::{Life, TooMuch};
 use crate::denied::Denied;
 use crate::host::{GuestMemoryError, Host};
 use crate::memory::{GuestCookie, Progress, Refusal};
 use crate::message::{Kind, USUAL_SIZE, arity};
 use crate::rpc;
+use crate::vm_state::{Life, TooMuch};
 use alloc::boxed::Box;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, Command, Header, Param};
@@ -41,14 +41,14 @@ impl Mediator {
     /// What the guest hears where the VM is not live, or has no call left.
     #[inline]
     pub(crate) fn take_idle_call(&self) -> Result<Box<Call>, Return> {
-        let mut books = self.books.lock();
-        if books.life != Life::Live {
+        let mut state = self.state.lock();
+        if state.life != Life::Live {
             return Err(Return::ENOTAVAIL);
         }
-        match books.idle.pop() {
+        match state.idle.pop() {
             Some(call) => Ok(call),
             // No call ends for which the guest could wait.
-            None if books.all_are_lost() => Err(Return::ENOTAVAIL),
+            None if state.all_are_lost() => Err(Return::ENOTAVAIL),
             None => Err(Return::ETHREAD_LIMIT),
         }
     }
@@ -72,8 +72,8 @@ impl Mediator {
         offset: u64,
     ) -> Result<(), Refused> {
         let wrong = Refused::Code(Return::EBADADDR);
-        let mut books = self.books.lock();
-        let (cookie, buffer) = books.registered(guest).map_err(|_| wrong)?;
+        let mut state = self.state.lock();
+        let (cookie, buffer) = state.registered(guest).map_err(|_| wrong)?;
         if !offset.is_multiple_of(8) {
             return Err(wrong);
         }
@@ -97,7 +97,7 @@ impl Mediator {
     #[inline]
     fn use_session(&self, call: &mut Call, by: Command) -> Result<(), Refused> {
         let session = call.message.header.session.get();
-        call.session = self.books.lock().sessions.begin_use(session, by)?;
+        call.session = self.state.lock().sessions.begin_use(session, by)?;
         Ok(())
     }
 
@@ -114,11 +114,11 @@ impl Mediator {
                 self.config.policy.check_session(uuid, client.c.get())?;
                 [call.ours.params[0], call.ours.params[1]] = [app, client];
                 self.translate(call, 2, Some(uuid))?;
-                call.work = Work::Open(self.books.lock().reserve_session(uuid)?);
+                call.work = Work::Open(self.state.lock().reserve_session(uuid)?);
             }
             Command::CLOSE_SESSION => {
                 let session = call.message.header.session.get();
-                self.books.lock().sessions.begin_close(session)?;
+                self.state.lock().sessions.begin_close(session)?;
                 call.work = Work::Leave(session);
             }
             Command::REGISTER_SHM => self.prepare_register(call)?,
@@ -128,7 +128,7 @@ impl Mediator {
                     return Err(Denied(TeeResult::BAD_PARAMETERS).into());
                 }
                 let guest = GuestCookie(param.c.get());
-                let cookie = self.books.lock().begin_unregister(guest)?;
+                let cookie = self.state.lock().begin_unregister(guest)?;
                 call.work = Work::Unregister(cookie);
                 call.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
             }
@@ -167,15 +167,15 @@ impl Mediator {
             memory |= matches!(kind, Kind::Memory { .. });
         }
         if memory || app.is_none() {
-            let mut books = self.books.lock();
+            let mut state = self.state.lock();
             if app.is_none() {
-                *session = books.sessions.begin_use(number, Command::INVOKE)?;
+                *session = state.sessions.begin_use(number, Command::INVOKE)?;
             }
             let mut pages = 0_u32;
             for ((theirs, ours), kind) in theirs.iter().zip(ours).zip(kinds) {
                 if let Kind::Memory { .. } = kind {
                     let guest = GuestCookie(theirs.c.get());
-                    let (cookie, count) = books.borrow(guest, theirs.a.get(), theirs.b.get())?;
+                    let (cookie, count) = state.borrow(guest, theirs.a.get(), theirs.b.get())?;
                     if !uses.contains(&cookie) {
                         pages = pages.saturating_add(count);
                     }
@@ -184,7 +184,7 @@ impl Mediator {
                     ours.c = cookie.get().into();
                 }
             }
-            books.map(mapped, pages, number, app)?;
+            state.map(mapped, pages, number, app)?;
         }
         Ok(())
     }
@@ -200,11 +200,11 @@ impl Mediator {
         if let Work::Unregister(cookie) = call.work {
             // OP-TEE panics when a call names a buffer while another has it forgotten: for a moment
             // the name is still there, and no reference is left. So nobody may be on the way.
-            let mut books = self.books.lock();
-            let named = books.named(cookie) > 0;
+            let mut state = self.state.lock();
+            let named = state.named(cookie) > 0;
             // Who waits for a call that OP-TEE broke waits for ever.
-            let for_good = books.lost.iter().any(|lost| lost.uses.contains(&cookie));
-            drop(books);
+            let for_good = state.lost.iter().any(|lost| lost.uses.contains(&cookie));
+            drop(state);
             if for_good {
                 return Err(Denied(TeeResult::BUSY).into());
             }
@@ -214,11 +214,11 @@ impl Mediator {
             }
         }
         if let Work::Leave(session) = call.work {
-            let mut books = self.books.lock();
-            if books.lost.iter().any(|lost| lost.names(session)) {
+            let mut state = self.state.lock();
+            if state.lost.iter().any(|lost| lost.names(session)) {
                 return Err(Denied(TeeResult::BUSY).into());
             }
-            if !books.sessions.may_close(session) {
+            if !state.sessions.may_close(session) {
                 call.pending = Pending::Enter;
                 return Ok(Progress::More);
             }

@@ -3,7 +3,7 @@
 
 use super::{Call, MAX_CALLS, SLOT_BITS};
 use crate::Mediator;
-use crate::books::Life;
+use crate::vm_state::Life;
 use alloc::boxed::Box;
 use optee_proto::Return;
 
@@ -11,12 +11,12 @@ impl Mediator {
     /// Leaves a call to the guest, until the guest resumes it with the token that this returns.
     #[inline]
     pub(crate) fn store_suspended(&self, mut call: Box<Call>) -> u32 {
-        let mut books = self.books.lock();
-        books.suspensions = books.suspensions.wrapping_add(1);
-        let token = books.suspensions << SLOT_BITS | call.slot as u32;
+        let mut state = self.state.lock();
+        state.suspensions = state.suspensions.wrapping_add(1);
+        let token = state.suspensions << SLOT_BITS | call.slot as u32;
         call.token = token;
         let slot = call.slot;
-        books.suspended[slot] = Some(call);
+        state.suspended[slot] = Some(call);
         token
     }
 
@@ -27,12 +27,12 @@ impl Mediator {
     #[inline]
     pub(crate) fn take_suspended(&self, token: u32) -> Result<Box<Call>, Return> {
         let taken = {
-            let mut books = self.books.lock();
-            if books.life != Life::Live {
+            let mut state = self.state.lock();
+            if state.life != Life::Live {
                 return Err(Return::ENOTAVAIL);
             }
             let slot = (token & (MAX_CALLS - 1)) as usize;
-            books
+            state
                 .suspended
                 .get_mut(slot)
                 .and_then(|at| at.take_if(|call| call.token == token))
@@ -46,6 +46,6 @@ impl Mediator {
     /// Keeps a call until the VM's end, since OP-TEE has broken the protocol: it may go on using what the call holds.
     pub(crate) fn keep_lost(&self, call: Box<Call>) {
         self.counters.lost.bump();
-        self.books.lock().lose(call);
+        self.state.lock().lose(call);
     }
 }

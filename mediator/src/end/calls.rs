@@ -111,8 +111,8 @@ impl Mediator {
 
     /// Whether a call of the mediator's own is under way.
     pub(super) fn own_call_waits(&self) -> bool {
-        let books = self.books.lock();
-        books.suspended.iter().flatten().any(|call| call.is_own())
+        let state = self.state.lock();
+        state.suspended.iter().flatten().any(|call| call.is_own())
     }
 
     /// Where all calls that may go on sleep, or wait for others: how long the first of them sleeps, in
@@ -122,9 +122,9 @@ impl Mediator {
         if matches!(end.stage, Stage::Cancel(_)) {
             return None;
         }
-        let mut books = self.books.lock();
-        let sent = books.sent;
-        let calls = books.suspended.iter_mut().flatten();
+        let mut state = self.state.lock();
+        let sent = state.sent;
+        let calls = state.suspended.iter_mut().flatten();
         let mut first: Option<(u32, &mut Box<Call>)> = None;
         for call in calls.filter(|call| budget.has_some_for(call) && !call.rests(sent)) {
             // Where one is awake nobody waits.
@@ -149,12 +149,12 @@ impl Mediator {
         slot: usize,
     ) -> Option<usize> {
         let (at, session, cancel_id, mut call) = {
-            let mut books = self.books.lock();
-            let waiting = books.suspended.iter().enumerate().skip(slot);
+            let mut state = self.state.lock();
+            let waiting = state.suspended.iter().enumerate().skip(slot);
             let mut cancellable =
                 waiting.filter_map(|(at, call)| call.as_ref()?.cancellable().map(|id| (at, id)));
             let (at, (session, cancel_id)) = cancellable.next()?;
-            (at, session, cancel_id, books.idle.pop()?)
+            (at, session, cancel_id, state.idle.pop()?)
         };
         call.cancel_for_guest(session, cancel_id);
         self.enter_own(host, end, call);
@@ -181,14 +181,14 @@ impl Mediator {
     fn take_next(&self, end: &mut End) -> Option<(Box<Call>, bool)> {
         let slots = self.call_limit() as usize;
         let Budget { in_vain, .. } = end.budget;
-        let mut books = self.books.lock();
-        let sent = books.sent;
+        let mut state = self.state.lock();
+        let sent = state.sent;
         let budget = &end.budget;
         let can = |call: &Call| budget.has_some_for(call) && budget.sleeps(call).is_none();
         let mut next = |may: &dyn Fn(&Call) -> bool| {
             let mut turns = (0..slots).map(|turn| (end.slot + turn) % slots);
             turns.find_map(|slot| {
-                let call = books.suspended.get_mut(slot)?;
+                let call = state.suspended.get_mut(slot)?;
                 Some((slot, call.take_if(|call| may(call))?))
             })
         };

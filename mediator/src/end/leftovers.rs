@@ -4,9 +4,9 @@
 
 use super::End;
 use crate::Mediator;
-use crate::books::App;
 use crate::host::{Host, Leftover};
 use crate::memory::Cookie;
+use crate::vm_state::App;
 use alloc::vec::Vec;
 use optee_proto::Uuid;
 
@@ -23,14 +23,14 @@ impl Mediator {
     /// and keeps its call where the budget is used up: so this ends.
     pub(super) fn close_one<H: Host>(&self, host: &H, end: &mut End) -> bool {
         let (session, mut call) = {
-            let mut books = self.books.lock();
-            let Some(call) = books.idle.pop() else {
+            let mut state = self.state.lock();
+            let Some(call) = state.idle.pop() else {
                 return false;
             };
-            match books.sessions.pop() {
+            match state.sessions.pop() {
                 Some(session) => (session, call),
                 None => {
-                    books.idle.push(call);
+                    state.idle.push(call);
                     return false;
                 }
             }
@@ -43,7 +43,7 @@ impl Mediator {
     /// The applications that OP-TEE has loaded for the VM. Those that were too many for the list
     /// count as kept.
     pub(super) fn loaded_apps(&self) -> Vec<App> {
-        let (apps, more) = self.books.lock().take_apps();
+        let (apps, more) = self.state.lock().take_apps();
         self.counters.kept.add(more.into());
         apps
     }
@@ -55,12 +55,12 @@ impl Mediator {
     /// does not get, it has not kept it; nor where it asks for files, of one whose code it has never asked for.
     pub(super) fn open_once_more<H: Host>(&self, host: &H, end: &mut End, app: Uuid) {
         let begun = {
-            let mut books = self.books.lock();
-            match books.sessions.reserve(app, true) {
-                Ok(reserved) => match books.idle.pop() {
+            let mut state = self.state.lock();
+            match state.sessions.reserve(app, true) {
+                Ok(reserved) => match state.idle.pop() {
                     Some(call) => Some((call, reserved)),
                     None => {
-                        books.sessions.not_opened(reserved);
+                        state.sessions.not_opened(reserved);
                         None
                     }
                 },
@@ -75,19 +75,19 @@ impl Mediator {
 
     /// The application of a session that nobody can close, or of a call that does not end and may have left one.
     pub(super) fn take_leftover(&self) -> Option<Uuid> {
-        let mut books = self.books.lock();
-        match books.sessions.pop() {
+        let mut state = self.state.lock();
+        match state.sessions.pop() {
             Some(session) => Some(session.app),
-            None => books.take_unsettled(),
+            None => state.take_unsettled(),
         }
     }
 
     /// Has OP-TEE forget a registered buffer, if it can be asked.
     pub(super) fn unregister<H: Host>(&self, host: &H, end: &mut End, cookie: Cookie) {
         let call = {
-            let mut books = self.books.lock();
-            if books.begin_own_unregister(cookie) {
-                books.idle.pop()
+            let mut state = self.state.lock();
+            if state.begin_own_unregister(cookie) {
+                state.idle.pop()
             } else {
                 None
             }

@@ -23,11 +23,11 @@ mod calls;
 mod leftovers;
 mod release;
 
-use crate::books::{App, Life};
 use crate::host::{Host, Leftover};
 use crate::memory::Cookie;
 use crate::smc::{Made, Making};
 use crate::sync::Ordering;
+use crate::vm_state::{App, Life};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
 use calls::Budget;
@@ -123,20 +123,20 @@ impl Mediator {
     /// its pages stay pinned. Trying again asks it once more.
     pub fn destroy_step<H: Host>(&self, host: &H) -> Result<Progress, DestroyError> {
         {
-            let mut books = self.books.lock();
-            match books.life {
+            let mut state = self.state.lock();
+            match state.life {
                 // The end is over, or there was no beginning.
                 Life::Unknown => return Ok(Progress::Done),
                 Life::Live => {
-                    books.life = Life::Dying;
-                    books.notify = false;
+                    state.life = Life::Dying;
+                    state.notify = false;
                     *self.end.lock() = Some(End::new(Stage::Cancel(0)));
                     self.live.store(false, Ordering::SeqCst);
                 }
                 Life::Beginning => {
                     // Where they are not there, another pCPU does a step.
-                    let tables = books.tables.take().ok_or(DestroyError::Busy)?;
-                    books.life = Life::Dying;
+                    let tables = state.tables.take().ok_or(DestroyError::Busy)?;
+                    state.life = Life::Dying;
                     *self.end.lock() = Some(End::new(Stage::Tables(tables)));
                 }
                 Life::Dying => {}
@@ -175,8 +175,8 @@ impl Mediator {
 
     /// OP-TEE is to forget a VM that has not come to live.
     pub(crate) fn begin_forgetting(&self) {
-        let mut books = self.books.lock();
-        books.life = Life::Dying;
+        let mut state = self.state.lock();
+        state.life = Life::Dying;
         *self.end.lock() = Some(End::new(Stage::Forget));
     }
 
@@ -192,7 +192,7 @@ impl Mediator {
                 {
                     Stage::Tables(making)
                 } else {
-                    self.books.lock().tables = Some(making);
+                    self.state.lock().tables = Some(making);
                     Stage::Forget
                 }
             }
@@ -212,7 +212,7 @@ impl Mediator {
                 (false, After::Apps(apps)) => Stage::Apps(apps, None),
             },
             Stage::Apps(apps, Some(opened)) => {
-                let is_gone = self.books.lock().has_gone(opened);
+                let is_gone = self.state.lock().has_gone(opened);
                 if !is_gone {
                     self.counters.kept.bump();
                     host.left_behind(Leftover::Application, opened.id);
@@ -238,8 +238,8 @@ impl Mediator {
                 if self.drop_cached_rpc_buffer(host) {
                     Stage::Cache
                 } else {
-                    let books = self.books.lock();
-                    Stage::Buffers(books.buffers.all_cookies())
+                    let state = self.state.lock();
+                    Stage::Buffers(state.buffers.all_cookies())
                 }
             }
             Stage::Buffers(mut cookies) => match cookies.pop() {

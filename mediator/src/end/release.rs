@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! OP-TEE forgets the VM, and then its pages are its own again.
 
-use crate::books::{Books, Life};
 use crate::call::{Call, MAX_RELEASES, Pending, Work};
 use crate::host::{Host, Lengthy};
 use crate::memory::pin::{FREE_COST, PageNumber, UNPIN_STEP, unpin};
+use crate::vm_state::{Life, VmState};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
 
 /// What is left of a VM that OP-TEE has forgotten.
 #[derive(Debug)]
 pub(super) struct Remains {
-    books: Books,
+    state: VmState,
     /// Pages of one buffer, or of one call, that are to be unpinned next.
     pages: heapless::Vec<Vec<PageNumber>, MAX_LISTS>,
 }
@@ -21,24 +21,24 @@ pub(super) struct Remains {
 const MAX_LISTS: usize = MAX_RELEASES + 2;
 
 impl Mediator {
-    /// Has OP-TEE forget the VM: the books, with what is to be given back.
+    /// Has OP-TEE forget the VM: the VM's state, with what is to be given back.
     pub(super) fn forget<H: Host>(&self, host: &H) -> Result<Remains, DestroyError> {
         if self.tee.virtualised {
             self.tell_destroyed(host).map_err(DestroyError::Refused)?;
         } else {
-            let held = self.books.lock().held();
+            let held = self.state.lock().held();
             if held > 0 {
                 return Err(DestroyError::Held(held));
             }
         }
-        let fresh = Books::new(self.config.quotas);
-        let mut books = self.books.lock();
-        let old = core::mem::replace(&mut *books, fresh);
-        books.inherit(&old);
+        let fresh = VmState::new(self.config.quotas);
+        let mut state = self.state.lock();
+        let old = core::mem::replace(&mut *state, fresh);
+        state.inherit(&old);
         // Nobody creates the VM before its end is over.
-        books.life = Life::Dying;
+        state.life = Life::Dying;
         let pages = heapless::Vec::new();
-        Ok(Remains { books: old, pages })
+        Ok(Remains { state: old, pages })
     }
 
     /// Unpins and frees some of what the VM had, which OP-TEE does not know any more. What is left;
@@ -48,7 +48,7 @@ impl Mediator {
         if !done {
             return Some(old);
         }
-        self.books.lock().life = Life::Unknown;
+        self.state.lock().life = Life::Unknown;
         None
     }
 }
@@ -67,15 +67,15 @@ impl Remains {
             if left == 0 {
                 return false;
             }
-            if let Some(call) = self.books.take_call() {
+            if let Some(call) = self.state.take_call() {
                 left = left.saturating_sub(self.release_call(host, *call));
-            } else if let Some(entry) = self.books.buffers.pop() {
+            } else if let Some(entry) = self.state.buffers.pop() {
                 left -= 1;
                 if let Some(buffer) = entry {
                     // There is room: nothing is in it.
                     let _ = self.pages.push(buffer.pages);
                 }
-            } else if let Some(entry) = self.books.rpc_buffers.pop() {
+            } else if let Some(entry) = self.state.rpc_buffers.pop() {
                 left = left.saturating_sub(FREE_COST);
                 if let Some(buffer) = entry.flatten() {
                     host.free_shared(buffer.shadow);
@@ -84,11 +84,11 @@ impl Remains {
                 break;
             }
         }
-        let spare = core::mem::take(&mut self.books.spare);
-        for page in spare.into_iter().chain(self.books.take_all_lent()) {
+        let spare = core::mem::take(&mut self.state.spare);
+        for page in spare.into_iter().chain(self.state.take_all_lent()) {
             host.free_shared(page);
         }
-        if let Some(making) = self.books.tables.take() {
+        if let Some(making) = self.state.tables.take() {
             making.give_back(host);
         }
         true

@@ -42,7 +42,7 @@ impl Mediator {
     #[inline(never)]
     pub(super) fn learn_application(&self, call: &Call, request: &Request) {
         if let Some(app) = request.code_of(call) {
-            self.books.lock().learn_user_app(app);
+            self.state.lock().learn_user_app(app);
         }
     }
 }

@@ -40,8 +40,8 @@ impl Mediator {
     /// The memory that a request was in is free for the next one.
     pub(crate) fn done_with(&self, request: Request) {
         if let Source::Buffer(cookie, memory) = request.source {
-            let mut books = self.books.lock();
-            if let Some((_, buffer)) = books.rpc_buffers.get(cookie) {
+            let mut state = self.state.lock();
+            if let Some((_, buffer)) = state.rpc_buffers.get(cookie) {
                 *buffer = Some(memory);
             }
         }
@@ -79,8 +79,8 @@ impl Mediator {
             *theirs = kind.plain(param);
         }
         if request.wakes() {
-            let mut books = self.books.lock();
-            books.sent = books.sent.wrapping_add(1);
+            let mut state = self.state.lock();
+            state.sent = state.sent.wrapping_add(1);
         }
         if call.place == Place::nowhere() {
             // Others go on meanwhile.
@@ -97,7 +97,7 @@ impl Mediator {
                 // OP-TEE would map all of it, and not survive too much.
                 let wanted = request.params[0].b.get();
                 let fits = Buffer::pages(wanted, 0)
-                    .is_none_or(|pages| self.books.lock().with_mapped(pages).is_ok());
+                    .is_none_or(|pages| self.state.lock().with_mapped(pages).is_ok());
                 if !fits {
                     self.counters.denied.bump();
                     return Err(TeeResult::OUT_OF_MEMORY);
@@ -110,7 +110,7 @@ impl Mediator {
                 }
                 // Forgotten before the guest hears of it: it may use the name at once.
                 let cookie = Cookie::from_tee(request.params[0].b.get());
-                let freed = cookie.and_then(|cookie| self.books.lock().free_allocated(cookie));
+                let freed = cookie.and_then(|cookie| self.state.lock().free_allocated(cookie));
                 let (guest, release) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
                 self.release_asked(host, call, release);
                 self.drop_list(host, call);
@@ -119,7 +119,7 @@ impl Mediator {
             Command::LOAD_TA => {
                 if let Some(app) = request.code_of(call) {
                     call.loads = Loads::Code;
-                    self.books.lock().comes_for_code(app);
+                    self.state.lock().comes_for_code(app);
                 }
                 self.name_buffers(request, &mut theirs)?;
             }
@@ -168,10 +168,10 @@ impl Mediator {
         if !request.kinds.iter().any(is_memory) {
             return Ok(());
         }
-        let mut books = self.books.lock();
+        let mut state = self.state.lock();
         for ((param, kind), theirs) in request.params.iter().zip(&request.kinds).zip(theirs) {
             if is_memory(kind) {
-                let name = books.name_for_guest(param.c.get());
+                let name = state.name_for_guest(param.c.get());
                 theirs.c = name.ok_or(TeeResult::ITEM_NOT_FOUND)?.0.into();
             }
         }
@@ -183,8 +183,8 @@ impl Mediator {
         match &request.source {
             Source::Room => 0,
             Source::Buffer(cookie, _) => {
-                let mut books = self.books.lock();
-                books.rpc_buffers.get(*cookie).map_or(0, |(name, _)| name.0)
+                let mut state = self.state.lock();
+                state.rpc_buffers.get(*cookie).map_or(0, |(name, _)| name.0)
             }
         }
     }

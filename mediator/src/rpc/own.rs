@@ -45,7 +45,7 @@ impl Mediator {
             | Command::RPMB_PROBE_NEXT
             | Command::RPMB_FRAMES => {
                 if let Work::Open(reserved) = &call.work {
-                    self.books.lock().comes_for_files(reserved.app());
+                    self.state.lock().comes_for_files(reserved.app());
                 }
                 TeeResult::ITEM_NOT_FOUND
             }
@@ -64,7 +64,7 @@ impl Mediator {
             return refused;
         };
         let pa = lent.pa().get();
-        let named = self.books.lock().lend(lent);
+        let named = self.state.lock().lend(lent);
         let cookie = match named {
             Ok(cookie) => cookie,
             Err(page) => {
@@ -80,7 +80,7 @@ impl Mediator {
 
     /// OP-TEE gives back a page of ours, or what it still had of the guest's.
     fn take_back<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) {
-        let lent = self.books.lock().take_lent(cookie);
+        let lent = self.state.lock().take_lent(cookie);
         if let Some(page) = lent {
             // It asks for that before it unmaps the page.
             if let Some(page) = call.retired.replace(page) {
@@ -89,7 +89,7 @@ impl Mediator {
             return;
         }
         let freed =
-            Cookie::from_tee(cookie).and_then(|cookie| self.books.lock().free_allocated(cookie));
+            Cookie::from_tee(cookie).and_then(|cookie| self.state.lock().free_allocated(cookie));
         if let Some((_, release)) = freed {
             self.release_asked(host, call, release);
         }

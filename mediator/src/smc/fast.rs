@@ -117,10 +117,10 @@ impl Mediator {
     #[inline(never)]
     fn enable_notifications<H: Host>(&self, host: &H) -> [u64; 4] {
         self.has_notified.store(true, Ordering::Relaxed);
-        let before = core::mem::replace(&mut self.books.lock().notify, true);
+        let before = core::mem::replace(&mut self.state.lock().notify, true);
         let answer = self.pass(host, smc::ENABLE_ASYNC_NOTIF, 0, 1);
         if answer[0] != Return::OK.get() {
-            self.books.lock().notify = before;
+            self.state.lock().notify = before;
         }
         answer
     }

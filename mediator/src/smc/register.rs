@@ -28,16 +28,16 @@ impl Mediator {
         let offset = list.page_offset();
         let count = Buffer::pages(size, offset).ok_or(Denied(TeeResult::BAD_PARAMETERS))?;
         let cookie =
-            self.books
+            self.state
                 .lock()
                 .reserve(cookie, Provenance::Registered, size, offset, count)?;
         match Intake::new(count, list.page()) {
             Ok(intake) => call.work = Work::Register { cookie, intake },
             Err(refusal) => {
-                let mut books = self.books.lock();
+                let mut state = self.state.lock();
                 // No page is pinned.
-                if let Some((_, release)) = books.remove(cookie) {
-                    books.released(release.count);
+                if let Some((_, release)) = state.remove(cookie) {
+                    state.released(release.count);
                 }
                 return Err(refusal.into());
             }

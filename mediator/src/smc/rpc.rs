@@ -42,8 +42,8 @@ impl Mediator {
         if call.rpc_room && room_is_used(host, call) {
             return Some(Source::Room);
         }
-        let mut books = self.books.lock();
-        let (_, buffer) = books.rpc_buffers.get(cookie)?;
+        let mut state = self.state.lock();
+        let (_, buffer) = state.rpc_buffers.get(cookie)?;
         Some(Source::Buffer(cookie, buffer.take()?))
     }
 
@@ -83,7 +83,7 @@ impl Mediator {
             guest: place,
         };
         let inserted = self
-            .books
+            .state
             .lock()
             .rpc_buffers
             .insert(GuestCookie(guest), Some(buffer));
@@ -122,16 +122,16 @@ impl Mediator {
         Next::Guest(Function::FREE, guest.0)
     }
 
-    /// Takes memory for RPC messages out of the books: its name and our page. `None` if there is
+    /// Takes memory for RPC messages out of the VM's state: its name and our page. `None` if there is
     /// none of that name, or a request is in it.
     pub(crate) fn forget_rpc_buffer(
         &self,
         cookie: u64,
     ) -> Option<(GuestCookie, crate::host::SharedPage)> {
         let cookie = Cookie::from_tee(cookie)?;
-        let mut books = self.books.lock();
-        books.rpc_buffers.get(cookie)?.1.as_ref()?;
-        let (guest, buffer) = books.rpc_buffers.remove(cookie)?;
+        let mut state = self.state.lock();
+        state.rpc_buffers.get(cookie)?.1.as_ref()?;
+        let (guest, buffer) = state.rpc_buffers.remove(cookie)?;
         buffer.map(|buffer| (guest, buffer.shadow))
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! SHM_ALLOC's answer: the guest names the memory by a page list, or by one address.
 //!
-//! Memory of the guest's reaches OP-TEE only when it is pinned and in the books.
+//! Memory of the guest's reaches OP-TEE only when it is pinned and in the VM's state.
 
 use super::page_list::Intake;
 use crate::Mediator;
@@ -44,11 +44,11 @@ impl Mediator {
         let offset = at.page_offset();
         let reserved = match Buffer::pages(list.size, offset) {
             Some(count) if list.size >= wanted => {
-                let mut books = self.books.lock();
+                let mut state = self.state.lock();
                 let asked = Provenance::Allocated;
-                books
+                state
                     .reserve(list.cookie, asked, list.size, offset, count)
-                    .inspect(|_| books.asked(&mut call.mapped, count))
+                    .inspect(|_| state.asked(&mut call.mapped, count))
                     .map(|cookie| (cookie, count))
             }
             _ => return self.undo(host, call, request, list.cookie),
@@ -94,9 +94,9 @@ impl Mediator {
         let start = intake.list_start().map_or(0, |pa| pa.get());
         let (pins, list) = intake.into_parts();
         let known = {
-            let mut books = self.books.lock();
-            books.establish(cookie, pins);
-            books
+            let mut state = self.state.lock();
+            state.establish(cookie, pins);
+            state
                 .buffers
                 .get(cookie)
                 .map_or((0, 0), |(_, buffer)| (buffer.offset, buffer.size))
@@ -134,7 +134,7 @@ impl Mediator {
         cookie: Cookie,
         intake: Option<Intake>,
     ) -> Option<GuestCookie> {
-        let removed = self.books.lock().remove(cookie);
+        let removed = self.state.lock().remove(cookie);
         let (pins, list) = intake.map_or_else(Default::default, Intake::into_parts);
         for page in list {
             self.give_page(host, page);

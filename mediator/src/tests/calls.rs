@@ -498,9 +498,9 @@ fn a_call_that_is_over_keeps_no_pages() {
     let ask = Step::ShmAlloc(optee_proto::rpc::SHM_TYPE_APPL, 5000);
     vm.host.machine().script(1, [ask]);
     guest.run(guest.message(Command::INVOKE, SESSION, &[]));
-    let books = vm.mediator.books.lock();
+    let state = vm.mediator.state.lock();
     let kept = |call: &Call| !call.list.is_empty() || call.retired.is_some();
-    assert!(!books.idle.iter().any(|call| kept(call)));
-    drop(books);
+    assert!(!state.idle.iter().any(|call| kept(call)));
+    drop(state);
     vm.end();
 }

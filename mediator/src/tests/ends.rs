@@ -279,9 +279,9 @@ fn a_list_that_was_handed_over_goes_with_the_call() {
     let ask = Step::ShmAlloc(rpc::SHM_TYPE_APPL, 5000);
     vm.host.machine().script(1, [Step::UseRoom(true), ask]);
     guest.run(guest.message(Command::INVOKE, session, &[]));
-    let books = vm.mediator.books.lock();
-    assert!(books.idle.iter().all(|call| call.list.is_empty()));
-    drop(books);
+    let state = vm.mediator.state.lock();
+    assert!(state.idle.iter().all(|call| call.list.is_empty()));
+    drop(state);
     vm.end();
 }
 

@@ -2,8 +2,8 @@
 //! What a VM leaves behind in OP-TEE when it ends is found out, counted, and bounded.
 
 use super::{APP, Vm};
-use crate::books::MAX_APPS;
 use crate::fake::{Machine, Step};
+use crate::vm_state::MAX_APPS;
 use crate::{Config, CreateError, Leftover};
 use alloc::vec;
 use optee_proto::caps::SecureCaps;
@@ -170,13 +170,13 @@ fn more_applications_than_are_remembered_count_as_kept() {
 fn any_number_of_applications_can_be_counted() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
     {
-        let mut books = vm.mediator.books.lock();
+        let mut state = vm.mediator.state.lock();
         for number in 0..MAX_APPS as u8 {
-            books.learn_user_app(Uuid([number; 16]));
+            state.learn_user_app(Uuid([number; 16]));
         }
-        books.apps.more = u32::MAX - 1;
+        state.apps.more = u32::MAX - 1;
         for number in 0..3 {
-            books.learn_user_app(Uuid([0xf0 + number; 16]));
+            state.learn_user_app(Uuid([0xf0 + number; 16]));
         }
     }
     vm.mediator.destroy(&vm.host).unwrap();
@@ -234,7 +234,7 @@ fn a_session_whose_opening_does_not_end_is_counted() {
         assert_eq!((vm.stats().leaked, vm.stats().kept), (life, 0));
         if life == 1 {
             vm.mediator.create(&vm.host).unwrap();
-            assert_eq!(vm.mediator.books.lock().address_spaces(), 1);
+            assert_eq!(vm.mediator.state.lock().address_spaces(), 1);
         }
     }
     let left = vm.host.machine().left_behind();
@@ -268,7 +268,7 @@ fn a_session_whose_opening_was_lost_is_counted() {
     machine.script(1, [Step::Raw([0xffff_0001, 0, 0], None)]);
     let message = guest.message(Command::OPEN_SESSION, 0, &is_opening(APP));
     assert_eq!(guest.begin(message)[0], Return::ENOTAVAIL.get());
-    assert_eq!(vm.mediator.books.lock().address_spaces(), 1);
+    assert_eq!(vm.mediator.state.lock().address_spaces(), 1);
     vm.mediator.destroy(&vm.host).unwrap();
     assert_eq!(vm.stats().leaked, 1);
     assert_eq!(machine.left_behind(), [(Leftover::Session, APP)]);

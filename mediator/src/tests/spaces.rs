@@ -43,7 +43,7 @@ fn close(guest: &Guest<'_>, session: u32) {
 }
 
 fn used(vm: &Vm) -> u32 {
-    vm.mediator.books.lock().address_spaces()
+    vm.mediator.state.lock().address_spaces()
 }
 
 #[test]

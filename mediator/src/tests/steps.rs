@@ -152,7 +152,7 @@ fn a_vm_with_large_buffers_ends_in_steps() {
     }
 }
 
-/// The books of a VM with many buffers go in steps, too, whatever the guest calls them.
+/// The VM's state of a VM with many buffers go in steps, too, whatever the guest calls them.
 #[test]
 fn a_vm_with_many_buffers_ends_in_steps() {
     let vm = vm();
@@ -174,7 +174,7 @@ fn a_vm_with_many_buffers_ends_in_steps() {
     vm.end_after_destroy();
 }
 
-/// Buffers that have gone leave empty entries in the books, of which no step takes any number.
+/// Buffers that have gone leave empty entries in the VM's state, of which no step takes any number.
 #[test]
 fn a_vm_that_had_many_buffers_ends_in_steps() {
     let entries = 2 * UNPIN_STEP as u32 + 1;
@@ -182,16 +182,16 @@ fn a_vm_that_had_many_buffers_ends_in_steps() {
     config.quotas.buffers = entries;
     let vm = Vm::bare(&Machine::new(), 1, config);
     {
-        let mut books = vm.mediator.books.lock();
+        let mut state = vm.mediator.state.lock();
         let mut reserve = |name: u32| {
             let name = GuestCookie(name.into());
-            let reserved = books.reserve(name, Provenance::Registered, 1, 0, 1);
+            let reserved = state.reserve(name, Provenance::Registered, 1, 0, 1);
             reserved.unwrap()
         };
         let cookies: alloc::vec::Vec<Cookie> = (0..entries).map(&mut reserve).collect();
         for cookie in cookies {
-            let (_, release) = books.remove(cookie).unwrap();
-            books.released(release.count);
+            let (_, release) = state.remove(cookie).unwrap();
+            state.released(release.count);
         }
     }
     let mut steps = 0;

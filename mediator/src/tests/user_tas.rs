@@ -66,7 +66,7 @@ fn code_of_another_application_makes_no_user_ta() {
     vm.host.machine().script(1, [load(APP)]);
     assert_eq!(vm.guest().open(UNKNOWN, login::PUBLIC), (0, DENIED));
     // Nor does it make an application of a library.
-    assert!(!vm.mediator.books.lock().is_user_app(APP));
+    assert!(!vm.mediator.state.lock().is_user_app(APP));
     vm.end();
 }
 
@@ -168,7 +168,7 @@ fn what_cannot_be_closed_again_is_closed_at_the_end() {
             }
             assert_eq!(machine.sessions(1), [1]);
             assert_eq!(vm.stats().sessions, 1);
-            assert_eq!(vm.mediator.books.lock().address_spaces(), 1);
+            assert_eq!(vm.mediator.state.lock().address_spaces(), 1);
             machine.script(1, [Step::Result(at_the_end)]);
             vm.mediator.destroy(&vm.host).unwrap();
             let leaked = u64::from(at_the_end != TeeResult::SUCCESS);

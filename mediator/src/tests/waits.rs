@@ -205,8 +205,8 @@ fn a_cancellation_ends_before_the_next_begins() {
     }
     let mut most = 0;
     while vm.mediator.destroy_step(&vm.host).unwrap() != Progress::Done {
-        let books = vm.mediator.books.lock();
-        let own = books.suspended.iter().flatten();
+        let state = vm.mediator.state.lock();
+        let own = state.suspended.iter().flatten();
         most = most.max(own.filter(|call| call.is_own()).count());
     }
     assert_eq!(most, 1);

@@ -97,8 +97,8 @@ impl<'a> Play<'a> {
             address_spaces,
         } = self.quotas;
         {
-            let books = self.vm.mediator.books.lock();
-            assert!(books.address_spaces() <= address_spaces.max(books.lost_spaces));
+            let state = self.vm.mediator.state.lock();
+            assert!(state.address_spaces() <= address_spaces.max(state.lost_spaces));
         }
         assert!(stats.pages_pinned <= pages.into() && stats.buffers <= buffers.into());
         assert!(stats.sessions <= sessions.into() && stats.rpc_buffers <= rpc_buffers.into());

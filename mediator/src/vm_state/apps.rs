@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which applications OP-TEE has loaded for the VM, and how many of its address spaces they take.
 
-use super::Books;
+use super::VmState;
 use crate::call::Loads;
 use crate::denied::Denied;
 use crate::pseudo_tas::{PseudoTas, is_pseudo_ta};
@@ -70,7 +70,7 @@ impl Apps {
     }
 }
 
-impl Books {
+impl VmState {
     /// OP-TEE comes for the code of an application, so no instance of it has stayed.
     pub(crate) fn comes_for_code(&mut self, app: Uuid) {
         if let Some(known) = self.apps.get(app) {
@@ -88,7 +88,7 @@ impl Books {
         self.apps.remember(app, false);
     }
 
-    /// Whether an application had not stayed, by what OP-TEE has come for since [`Books::take_apps`], when it was opened
+    /// Whether an application had not stayed, by what OP-TEE has come for since [`VmState::take_apps`], when it was opened
     /// once more. Where it has come for no code before, it does not have to.
     pub(crate) fn has_gone(&mut self, app: App) -> bool {
         let known = self.apps.get(app.id);

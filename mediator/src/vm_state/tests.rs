@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The books by themselves.
+//! The VM's state by itself.
 
 use super::*;
 use crate::mapped::Mapped;
@@ -20,7 +20,7 @@ const NONE: Quotas = Quotas {
 fn more(change: impl Fn(&mut Quotas)) -> u64 {
     let mut quotas = NONE;
     change(&mut quotas);
-    Books::heap_bytes(&quotas) - Books::heap_bytes(&NONE)
+    VmState::heap_bytes(&quotas) - VmState::heap_bytes(&NONE)
 }
 
 /// The same for a list of 60, which begins with room for four and doubles.
@@ -52,46 +52,50 @@ fn each_quota_has_its_share_of_the_heap() {
 
 /// A hypervisor is told the same sum.
 #[test]
-fn quotas_say_what_the_books_take() {
+fn quotas_heap_bytes_equal_vm_state_heap_bytes() {
     for quotas in [NONE, Quotas::default()] {
-        assert_eq!(quotas.heap_bytes(), Books::heap_bytes(&quotas));
+        assert_eq!(quotas.heap_bytes(), VmState::heap_bytes(&quotas));
     }
 }
 
 /// OP-TEE gives a borrowed mediator page back by the name that it got, once.
 #[test]
 fn a_lent_page_comes_back_by_its_name() {
-    let mut books = Books::new(Quotas::default());
-    books.suspended = (0..2).map(|_| None).collect();
+    let mut vm_state = VmState::new(Quotas::default());
+    vm_state.suspended = (0..2).map(|_| None).collect();
     let page = |at| SharedPage::new(crate::addr::Pa::new(at));
-    let first = books.lend(page(0x1000)).unwrap();
-    let second = books.lend(page(0x2000)).unwrap();
+    let first = vm_state.lend(page(0x1000)).unwrap();
+    let second = vm_state.lend(page(0x2000)).unwrap();
     assert_ne!(first, second);
-    assert_eq!(books.lend(page(0x3000)), Err(page(0x3000)), "one per call");
-    assert_eq!(books.take_lent(second + 1), None);
-    assert_eq!(books.take_lent(second), Some(page(0x2000)));
-    assert_eq!(books.take_lent(second), None);
-    assert_eq!(books.take_lent(first), Some(page(0x1000)));
+    assert_eq!(
+        vm_state.lend(page(0x3000)),
+        Err(page(0x3000)),
+        "one per call"
+    );
+    assert_eq!(vm_state.take_lent(second + 1), None);
+    assert_eq!(vm_state.take_lent(second), Some(page(0x2000)));
+    assert_eq!(vm_state.take_lent(second), None);
+    assert_eq!(vm_state.take_lent(first), Some(page(0x1000)));
 }
 
 /// What OP-TEE may still use is told when it does not let go of a VM.
 #[test]
 fn everything_that_optee_may_use_counts_as_held() {
-    let mut books = Books::new(Quotas::default());
-    books.suspended = (0..2).map(|_| None).collect();
-    assert_eq!(books.held(), 0);
+    let mut vm_state = VmState::new(Quotas::default());
+    vm_state.suspended = (0..2).map(|_| None).collect();
+    assert_eq!(vm_state.held(), 0);
     for name in 0..3 {
-        let cookie = books.reserve(GuestCookie(name), Provenance::Registered, 4096, 0, 1);
+        let cookie = vm_state.reserve(GuestCookie(name), Provenance::Registered, 4096, 0, 1);
         cookie.unwrap();
     }
-    assert_eq!(books.held(), 3);
+    assert_eq!(vm_state.held(), 3);
     for name in 0..5 {
-        assert!(books.rpc_buffers.insert(GuestCookie(name), None).is_ok());
+        assert!(vm_state.rpc_buffers.insert(GuestCookie(name), None).is_ok());
     }
-    assert_eq!(books.held(), 3 + 5);
+    assert_eq!(vm_state.held(), 3 + 5);
     let page = SharedPage::new(crate::addr::Pa::new(0x1000));
-    books.lend(page).unwrap();
-    assert_eq!(books.held(), 3 + 5 + 1);
+    vm_state.lend(page).unwrap();
+    assert_eq!(vm_state.held(), 3 + 5 + 1);
 }
 
 fn table_of_sixty<T>() -> u64 {
@@ -104,90 +108,90 @@ fn only_what_is_registered_live_and_not_in_use_is_unregistered_at_the_end() {
     for state in [State::Coming, State::Live, State::Going, State::Gone] {
         for provenance in [Provenance::Registered, Provenance::Allocated] {
             for users in [0, 1] {
-                let mut books = Books::new(Quotas::default());
-                let cookie = books.reserve(GuestCookie(7), provenance, 4096, 0, 1);
+                let mut vm_state = VmState::new(Quotas::default());
+                let cookie = vm_state.reserve(GuestCookie(7), provenance, 4096, 0, 1);
                 let cookie = cookie.unwrap();
-                let buffer = books.buffers.get(cookie).unwrap().1;
+                let buffer = vm_state.buffers.get(cookie).unwrap().1;
                 (buffer.state, buffer.users) = (state, users);
                 let is_fit = (state, provenance, users) == (State::Live, Provenance::Registered, 0);
-                assert_eq!(books.begin_own_unregister(cookie), is_fit);
-                let after = books.buffers.get(cookie).unwrap().1.state;
+                assert_eq!(vm_state.begin_own_unregister(cookie), is_fit);
+                let after = vm_state.buffers.get(cookie).unwrap().1.state;
                 assert_eq!(after, if is_fit { State::Going } else { state });
             }
         }
     }
-    let mut books = Books::new(Quotas::default());
-    let gone = books.reserve(GuestCookie(7), Provenance::Registered, 4096, 0, 1);
+    let mut vm_state = VmState::new(Quotas::default());
+    let gone = vm_state.reserve(GuestCookie(7), Provenance::Registered, 4096, 0, 1);
     let gone = gone.unwrap();
-    books.remove(gone).unwrap();
-    assert!(!books.begin_own_unregister(gone));
+    vm_state.remove(gone).unwrap();
+    assert!(!vm_state.begin_own_unregister(gone));
 }
 
 /// Pages that may be mapped, of which calls hold some.
 const MOST: u32 = 40;
 
-fn with_kept(pages: u32) -> Books {
+fn with_kept(pages: u32) -> VmState {
     let quotas = Quotas {
         mapped_pages: MOST,
         ..Quotas::default()
     };
-    let mut books = Books::new(quotas);
+    let mut vm_state = VmState::new(quotas);
     let mut call = Mapped::default();
-    ask(&mut books, &mut call, pages);
-    books.unmap(&mut call);
-    assert_eq!((books.mapped(), call.all()), (pages, 0));
-    books
+    ask(&mut vm_state, &mut call, pages);
+    vm_state.unmap(&mut call);
+    assert_eq!((vm_state.mapped(), call.all()), (pages, 0));
+    vm_state
 }
 
 /// OP-TEE asks for so many pages during a call.
-fn ask(books: &mut Books, call: &mut Mapped, pages: u32) -> Cookie {
+fn ask(vm_state: &mut VmState, call: &mut Mapped, pages: u32) -> Cookie {
     let asked = Provenance::Allocated;
-    let cookie = books.reserve(GuestCookie(7), asked, u64::from(pages) * 4096, 0, pages);
-    books.asked(call, pages);
+    let cookie = vm_state.reserve(GuestCookie(7), asked, u64::from(pages) * 4096, 0, pages);
+    vm_state.asked(call, pages);
     cookie.unwrap()
 }
 
 /// Whether a call that hands over so many pages may wait for others; `None` where it need not.
-fn waits(books: &mut Books, pages: u32) -> Option<bool> {
+fn waits(vm_state: &mut VmState, pages: u32) -> Option<bool> {
     let mut call = Mapped::default();
-    let mapped = books.map(&mut call, pages, 1, None);
-    books.unmap(&mut call);
+    let mapped = vm_state.map(&mut call, pages, 1, None);
+    vm_state.unmap(&mut call);
     mapped.err().map(|why| why == TooMuch::ForNow)
 }
 
 #[test]
 fn what_is_waited_for_makes_room_to_the_last_page() {
-    let mut books = with_kept(30);
+    let mut vm_state = with_kept(30);
     let mut other = Mapped::default();
-    books.map(&mut other, 5, 1, None).unwrap();
-    assert_eq!(waits(&mut books, 5), None);
-    assert_eq!(waits(&mut books, 6), Some(true));
-    assert_eq!(waits(&mut books, 10), Some(true));
-    assert_eq!(waits(&mut books, 11), Some(false));
-    assert_eq!(waits(&mut books, u32::MAX), Some(false));
-    books.unmap(&mut other);
-    assert_eq!(waits(&mut books, 10), None);
-    assert_eq!(waits(&mut books, 11), Some(false));
+    vm_state.map(&mut other, 5, 1, None).unwrap();
+    assert_eq!(waits(&mut vm_state, 5), None);
+    assert_eq!(waits(&mut vm_state, 6), Some(true));
+    assert_eq!(waits(&mut vm_state, 10), Some(true));
+    assert_eq!(waits(&mut vm_state, 11), Some(false));
+    assert_eq!(waits(&mut vm_state, u32::MAX), Some(false));
+    vm_state.unmap(&mut other);
+    assert_eq!(waits(&mut vm_state, 10), None);
+    assert_eq!(waits(&mut vm_state, 11), Some(false));
 }
 
 #[test]
 fn what_optee_has_given_back_is_not_waited_for() {
-    let mut books = with_kept(30);
+    let mut vm_state = with_kept(30);
     let (mut one, mut other) = (Mapped::default(), Mapped::default());
-    let asked = ask(&mut books, &mut one, 5);
-    assert_eq!((one.all(), waits(&mut books, 10)), (5, Some(true)));
-    books.remove(asked).unwrap();
-    books.given_back(&mut one, 5);
+    let asked = ask(&mut vm_state, &mut one, 5);
+    assert_eq!((one.all(), waits(&mut vm_state, 10)), (5, Some(true)));
+    vm_state.remove(asked).unwrap();
+    vm_state.given_back(&mut one, 5);
     let mut held = Mapped::default();
-    books.map(&mut held, 4, 1, None).unwrap();
-    assert_eq!((one.all(), waits(&mut books, 11)), (0, Some(false)));
+    vm_state.map(&mut held, 4, 1, None).unwrap();
+    assert_eq!((one.all(), waits(&mut vm_state, 11)), (0, Some(false)));
     // In another call than the one that it has asked in.
-    let asked = ask(&mut books, &mut one, 3);
-    books.remove(asked).unwrap();
-    books.given_back(&mut other, 3);
-    assert_eq!((one.all(), other.all(), books.mapped()), (3, 0, 34));
-    books.unmap(&mut one);
-    books.unmap(&mut other);
-    books.unmap(&mut held);
-    assert_eq!((books.mapped(), waits(&mut books, 10)), (30, None));
+    let asked = ask(&mut vm_state, &mut one, 3);
+    vm_state.remove(asked).unwrap();
+    vm_state.given_back(&mut other, 3);
+    assert_eq!((one.all(), other.all(), vm_state.mapped()), (3, 0, 34));
+    vm_state.unmap(&mut one);
+    vm_state.unmap(&mut other);
+    vm_state.unmap(&mut held);
+    assert_eq!((vm_state.mapped(), waits(&mut vm_state, 10)), (30, None));
 }

@@ -3,7 +3,7 @@
 //!
 //! [`Quotas::mapped_pages`]: crate::Quotas::mapped_pages
 
-use super::Books;
+use super::VmState;
 use crate::denied::Denied;
 use crate::mapped::Mapped;
 use optee_proto::{TeeResult, Uuid};
@@ -20,7 +20,7 @@ pub(crate) enum TooMuch {
     ForGood(Denied),
 }
 
-impl Books {
+impl VmState {
     /// Pages that OP-TEE's core may have mapped.
     pub(crate) const fn mapped(&self) -> u32 {
         self.mapped
@@ -35,7 +35,7 @@ impl Books {
     }
 
     /// A call hands `pages` pages to an application, in `session` or, when it opens one, to `app`. OP-TEE's core may map
-    /// them, unless that is known to be a user TA: they count until [`Books::unmap`].
+    /// them, unless that is known to be a user TA: they count until [`VmState::unmap`].
     ///
     /// # Errors
     /// Where that is too much, whether it may do when another call has ended.
@@ -74,7 +74,7 @@ impl Books {
         stay.saturating_add(pages) <= self.quotas.mapped_pages
     }
 
-    /// OP-TEE has got so many pages that it asked for during a call. [`Books::reserve`] has counted them as mapped.
+    /// OP-TEE has got so many pages that it asked for during a call. [`VmState::reserve`] has counted them as mapped.
     pub(crate) fn asked(&mut self, held: &mut Mapped, pages: u32) {
         held.asked += pages;
         self.passing += pages;

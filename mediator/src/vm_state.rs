@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The books of one VM: everything that its vCPUs share, behind one lock.
+//! The state of one VM: everything that its vCPUs share, behind one lock.
 //!
 //! The lock is held for look-ups and moves only: never across an SMC, never while guest memory
-//! is copied, pinned or unpinned. A call that is under way is not in the books but owned by the
-//! vCPU that runs it; a suspended one is in the books, and whoever resumes it takes it out.
+//! is copied, pinned or unpinned. A call that is under way is not in the VM's state but owned by the
+//! vCPU that runs it; a suspended one is in the VM's state, and whoever resumes it takes it out.
 
 mod apps;
 mod mapped;
@@ -45,7 +45,7 @@ pub(crate) enum Life {
     clippy::vec_box,
     reason = "calls move from hand to hand; a pointer moves faster"
 )]
-pub(crate) struct Books {
+pub(crate) struct VmState {
     pub(crate) life: Life,
     /// Its tables, while OP-TEE makes them. Taken out while a step is being done.
     pub(crate) tables: Option<Making>,
@@ -84,7 +84,7 @@ pub(crate) struct Books {
     quotas: Quotas,
 }
 
-impl Books {
+impl VmState {
     pub(crate) fn new(quotas: Quotas) -> Self {
         Self {
             life: Life::Unknown,
@@ -112,7 +112,7 @@ impl Books {
         }
     }
 
-    /// The most bytes of a heap that a VM's books take, where blocks are powers of two, whatever the
+    /// The most bytes of a heap that a VM's state take, where blocks are powers of two, whatever the
     /// VM does: what its quotas are for, calls with their lists, and applications.
     pub(crate) const fn heap_bytes(quotas: &Quotas) -> u64 {
         let calls = if quotas.calls < MAX_CALLS {
@@ -206,7 +206,7 @@ impl Books {
     }
 
     /// Ends a buffer that nobody uses. Its pages, to be unpinned without the lock, which count until
-    /// [`Books::released`].
+    /// [`VmState::released`].
     pub(crate) fn remove(&mut self, cookie: Cookie) -> Option<(GuestCookie, Release)> {
         let (guest, buffer) = self.buffers.remove(cookie)?;
         if buffer.provenance == Provenance::Allocated {
@@ -237,7 +237,7 @@ impl Books {
         Ok((cookie, buffer.count))
     }
 
-    /// A call that had [`Books::borrow`]ed a buffer is done.
+    /// A call that had [`VmState::borrow`]ed a buffer is done.
     pub(crate) fn name_no_more(&mut self, cookie: Cookie) {
         if let Some((_, buffer)) = self.buffers.get(cookie) {
             buffer.named -= 1;
@@ -279,7 +279,7 @@ impl Books {
         Ok(cookie)
     }
 
-    /// As [`Books::begin_unregister`], for the mediator itself. `false` where the buffer is none that
+    /// As [`VmState::begin_unregister`], for the mediator itself. `false` where the buffer is none that
     /// OP-TEE could be asked to forget.
     pub(crate) fn begin_own_unregister(&mut self, cookie: Cookie) -> bool {
         match self.buffers.get(cookie) {
@@ -402,7 +402,7 @@ impl Quotas {
     /// The most bytes of the heap that the mediator takes for a VM with these quotas, whatever that
     /// does. The heap's blocks are powers of two.
     pub const fn heap_bytes(&self) -> u64 {
-        Books::heap_bytes(self)
+        VmState::heap_bytes(self)
     }
 }
 
