@@ -4,7 +4,7 @@
 use optee_mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use optee_mediator::fake::{FakeHost, Machine};
 use optee_mediator::{
-    ClientId, Config, ForeignInterrupt, GuestMemoryError, Host, Leftover, Mediator, PinError,
+    ClientId, Config, ForeignInterrupt, GuestMemoryError, Host, Leak, Mediator, PinError,
     SecureMonitor, SharedPage, probe,
 };
 use optee_proto::le::U32;
@@ -87,7 +87,7 @@ impl Host for Toy {
         ForeignInterrupt::Resume
     }
 
-    fn left_behind(&self, what: Leftover, app: Uuid) {
+    fn report_leak(&self, what: Leak, app: Uuid) {
         println!("the VM leaves behind: {what:?} of {app}");
     }
 }

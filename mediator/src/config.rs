@@ -53,7 +53,7 @@ pub struct Quotas {
     /// Applications that all lives of the VM together may leave behind in OP-TEE. Each takes one
     /// of the 64 address space numbers that OP-TEE has for all VMs; no VM can use a user TA any
     /// more when there is none left. A VM with so many gets no TEE when it starts again.
-    pub leftovers: u32,
+    pub max_leaked_asids: u32,
     /// Of these numbers, those that the VM may have at once: for its sessions with user TAs, as many as
     /// have an instance of the application to themselves, and for what its earlier lives have left behind.
     pub address_spaces: u32,
@@ -73,7 +73,7 @@ impl Default for Quotas {
             sessions: 256,
             rpc_buffers: 64,
             mapped_pages: 640,
-            leftovers: 24,
+            max_leaked_asids: 24,
             address_spaces: 64,
         }
     }
@@ -129,6 +129,6 @@ pub struct Config {
     /// Which parts of the ABI.
     pub offer: Offer,
     /// How often the VM may be made known to OP-TEE, once at each of its starts; `None` is no limit.
-    /// Its share of [`crate::TeeInfo::lives`].
-    pub lives: Option<u32>,
+    /// Its share of [`crate::TeeInfo::max_creations`].
+    pub max_creations: Option<u32>,
 }

@@ -62,7 +62,7 @@ pub enum ForeignInterrupt {
 
 /// What a VM leaves behind in OP-TEE when it ends. It costs OP-TEE an address space number for ever.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Leftover {
+pub enum Leak {
     /// A session that could not be closed, or whose opening did not end.
     Session,
     /// An application that OP-TEE keeps although no session to it is open.
@@ -147,7 +147,7 @@ pub trait Host: SecureMonitor {
 
     /// The VM, which ends, leaves something behind in OP-TEE: this application, or a session with it.
     /// Told once for each that the counters have, for whoever wants to know which they are.
-    fn left_behind(&self, what: Leftover, app: Uuid);
+    fn report_leak(&self, what: Leak, app: Uuid);
 }
 
 const _: () = assert!(PAGE_SIZE == optee_proto::msg::PAGE_LIST_SIZE as u64);

@@ -66,8 +66,7 @@ mod vm_state;
 pub use config::{ClientId, Config, Offer, Policy, Quotas};
 pub use end::Progress;
 pub use host::{
-    ForeignInterrupt, GuestMemoryError, Host, Leftover, Lengthy, PinError, SecureMonitor,
-    SharedPage,
+    ForeignInterrupt, GuestMemoryError, Host, Leak, Lengthy, PinError, SecureMonitor, SharedPage,
 };
 pub use smc::{ProbeError, probe};
 pub use stats::{RpcKind, Stats};
@@ -100,25 +99,25 @@ pub enum CreateError {
         "OP-TEE does not make its tables for this VM (code {0:#x}): build it for fewer VMs, \
          so that each has more memory"
     )]
-    Tables(u32),
+    TablesRefused(u32),
     /// OP-TEE does not come to an end with these tables.
     #[error(
         "OP-TEE has not made its tables for this VM after {0} entries: it hangs in that call, so \
          restart the machine, or use another version of OP-TEE"
     )]
-    Endless(u32),
+    TablesUnfinished(u32),
     /// It has been created so often, and this OP-TEE leaks memory each time.
     #[error(
         "this OP-TEE leaks memory with every VM, and stops when there is none left: after {0} starts \
          of this VM restart the machine, or use another version of OP-TEE"
     )]
-    Lives(u32),
+    TooManyCreations(u32),
     /// Earlier lives of the VM have left so many applications behind in OP-TEE.
     #[error(
         "{0} applications of this VM's earlier lives stay in OP-TEE, which has numbers for few: \
-         restart the machine, or raise the VM's quota of leftovers"
+         restart the machine, or raise the VM's quota of max_leaked_asids"
     )]
-    Leftovers(u64),
+    TooManyLeakedAsids(u64),
     /// The VM has its TEE already.
     #[error("the VM has been created already")]
     Exists,
@@ -153,7 +152,7 @@ pub struct Mediator {
     /// OP-TEE knows the VM.
     live: AtomicBool,
     /// How often it was created.
-    lives: AtomicU32,
+    creations: AtomicU32,
     /// It has enabled notifications in this life or an earlier one.
     has_notified: AtomicBool,
     /// It must not do so in this life.
@@ -176,7 +175,7 @@ impl Mediator {
             end: TicketMutex::new(None),
             inside: AtomicU32::new(0),
             live: AtomicBool::new(false),
-            lives: AtomicU32::new(0),
+            creations: AtomicU32::new(0),
             has_notified: AtomicBool::new(false),
             is_mute: AtomicBool::new(false),
             config,

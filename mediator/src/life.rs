@@ -52,13 +52,17 @@ impl Mediator {
         reason = "calls move from hand to hand; a pointer moves faster"
     )]
     fn introduce<H: Host>(&self, host: &H) -> Result<Progress, CreateError> {
-        let left = self.counters.leaked.get() + self.counters.kept.get();
-        if left >= self.config.quotas.leftovers.into() {
-            return Err(CreateError::Leftovers(left));
+        let leaked = self.counters.leaked.get() + self.counters.kept.get();
+        if leaked >= self.config.quotas.max_leaked_asids.into() {
+            return Err(CreateError::TooManyLeakedAsids(leaked));
         }
-        let lives = self.lives.load(Ordering::Relaxed);
-        if self.config.lives.is_some_and(|most| lives >= most) {
-            return Err(CreateError::Lives(lives));
+        let creations = self.creations.load(Ordering::Relaxed);
+        if self
+            .config
+            .max_creations
+            .is_some_and(|most| creations >= most)
+        {
+            return Err(CreateError::TooManyCreations(creations));
         }
         let slots = self.call_limit() as usize;
         let mut idle: Vec<Box<Call>> = Vec::new();
@@ -93,11 +97,11 @@ impl Mediator {
             return Err(CreateError::Refused(why));
         }
         // A life that ends before the guest sees it costs OP-TEE as much as any other.
-        self.lives.store(lives + 1, Ordering::Relaxed);
+        self.creations.store(creations + 1, Ordering::Relaxed);
         {
             let mut state = self.state.lock();
             (state.idle, state.suspended, state.lost, state.spare) = (idle, suspended, lost, spare);
-            state.lost_spaces = u32::try_from(left).unwrap_or(u32::MAX);
+            state.leaked_asids = u32::try_from(leaked).unwrap_or(u32::MAX);
             state.life = Life::Beginning;
         }
         if self.tee.makes_tables_late() {

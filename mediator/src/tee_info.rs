@@ -29,7 +29,7 @@ pub struct TeeInfo {
 
 /// Of an OP-TEE that leaks memory with each VM, how many VMs it is asked to create in all. 4.10.0 as
 /// Debian builds it stops for all VMs at about the 56th.
-const LIVES: u32 = 40;
+const MAX_CREATIONS: u32 = 40;
 
 impl TeeInfo {
     /// It is a version that was tried, and does not do what newer ones do: docs/optee-facts.md.
@@ -39,11 +39,11 @@ impl TeeInfo {
 
     /// How many VMs it can be asked to create before the machine restarts, resets included; `None` is
     /// no limit. What leaks are translation tables.
-    pub const fn lives(&self) -> Option<u32> {
+    pub const fn max_creations(&self) -> Option<u32> {
         if self.is_sound() || self.static_tables || !self.virtualised {
             None
         } else {
-            Some(LIVES)
+            Some(MAX_CREATIONS)
         }
     }
 

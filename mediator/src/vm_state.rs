@@ -73,7 +73,7 @@ pub(crate) struct VmState {
     pub(crate) notify: bool,
     pub(crate) apps: Apps,
     /// Address space numbers of OP-TEE's that the VM's earlier lives have cost it.
-    pub(crate) lost_spaces: u32,
+    pub(crate) leaked_asids: u32,
     /// Pages that OP-TEE's core may have mapped; see [`Quotas::mapped_pages`].
     mapped: u32,
     /// Of these, as many as calls under way hold, which come back when those end.
@@ -102,7 +102,7 @@ impl VmState {
             sent: 0,
             notify: false,
             apps: Apps::new(),
-            lost_spaces: 0,
+            leaked_asids: 0,
             mapped: 0,
             passing: 0,
             pages: 0,

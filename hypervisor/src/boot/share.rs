@@ -7,9 +7,9 @@ pub struct Share {
     /// ASIDs, for the applications that run for the VM and for those that its earlier lives left behind.
     pub address_spaces: u32,
     /// The most ASIDs of these that the VM may leave behind.
-    pub leftovers: u32,
+    pub max_leaked_asids: u32,
     /// How often the VM may be created; `None` if there is no limit.
-    pub lives: Option<u32>,
+    pub max_creations: Option<u32>,
 }
 
 impl Share {
@@ -20,15 +20,15 @@ impl Share {
     /// ASIDs per share that leftovers must not take from running applications.
     const LIVE: u32 = 4;
 
-    /// Returns the share of one of `sharers` VMs, which may be created `lives` times in total.
-    pub fn of(sharers: u32, lives: Option<u32>) -> Self {
+    /// Returns the share of one of `sharers` VMs, which may be created `max_creations` times in total.
+    pub fn of(sharers: u32, max_creations: Option<u32>) -> Self {
         let sharers = sharers.max(1);
         let spaces = Self::ADDRESS_SPACES.saturating_sub(sharers + Self::RESERVE);
         let address_spaces = (spaces / sharers).max(1);
         Self {
             address_spaces,
-            leftovers: address_spaces.saturating_sub(Self::LIVE).max(1),
-            lives: lives.map(|lives| (lives / sharers).max(1)),
+            max_leaked_asids: address_spaces.saturating_sub(Self::LIVE).max(1),
+            max_creations: max_creations.map(|all| (all / sharers).max(1)),
         }
     }
 }
@@ -42,11 +42,11 @@ mod tests {
         for sharers in 1..=8 {
             let share = Share::of(sharers, Some(40));
             assert!(sharers * (share.address_spaces + 1) + Share::RESERVE <= 64);
-            assert!((1..share.address_spaces).contains(&share.leftovers));
-            assert!(sharers * share.lives.unwrap() <= 40);
+            assert!((1..share.address_spaces).contains(&share.max_leaked_asids));
+            assert!(sharers * share.max_creations.unwrap() <= 40);
         }
         assert_eq!(Share::of(2, None).address_spaces, 28);
-        assert_eq!(Share::of(2, None).leftovers, 24);
+        assert_eq!(Share::of(2, None).max_leaked_asids, 24);
         assert_eq!(Share::of(0, None), Share::of(1, None));
     }
 }

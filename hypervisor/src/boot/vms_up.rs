@@ -87,8 +87,8 @@ fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
         _ => None,
     };
     let with_tee = configs.iter().filter(|config| config.tee != Tee::None);
-    let lives = tee.and_then(|info| info.lives());
-    let share = Share::of(with_tee.count() as u32, lives);
+    let max_creations = tee.and_then(|info| info.max_creations());
+    let share = Share::of(with_tee.count() as u32, max_creations);
     let mut vms = Vec::new();
     let indices = (0..).filter_map(VmIndex::new);
     for (config, index) in configs.iter().zip(indices) {
@@ -196,8 +196,8 @@ fn make(
     tee_config.offer.async_notif &= notification::interrupt().is_some();
     let quotas = &mut tee_config.quotas;
     quotas.address_spaces = quotas.address_spaces.min(share.address_spaces);
-    quotas.leftovers = quotas.leftovers.min(share.leftovers);
-    tee_config.lives = share.lives;
+    quotas.max_leaked_asids = quotas.max_leaked_asids.min(share.max_leaked_asids);
+    tee_config.max_creations = share.max_creations;
     Ok(Vm::new(Parts {
         config: config.clone(),
         index,

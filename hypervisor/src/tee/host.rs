@@ -11,8 +11,7 @@ use crate::vm::pcpu::here;
 use crate::vm::switch;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use mediator::{
-    ForeignInterrupt, GuestMemoryError, Host, Leftover, Lengthy, PinError, SecureMonitor,
-    SharedPage,
+    ForeignInterrupt, GuestMemoryError, Host, Leak, Lengthy, PinError, SecureMonitor, SharedPage,
 };
 use optee_proto::Uuid;
 use postern_arch::{debug, guest_ram, smc};
@@ -134,13 +133,13 @@ impl Host for VmHost {
         sections::lengthy(cause, act)
     }
 
-    fn left_behind(&self, what: Leftover, app: Uuid) {
+    fn report_leak(&self, what: Leak, app: Uuid) {
         match what {
-            Leftover::Session => self.vm.log(
+            Leak::Session => self.vm.log(
                 Level::Warn,
                 format_args!("OP-TEE is not done with a session with application {app}"),
             ),
-            Leftover::Application => self.vm.log(
+            Leak::Application => self.vm.log(
                 Level::Info,
                 format_args!("OP-TEE keeps application {app} in memory"),
             ),

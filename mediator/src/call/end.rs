@@ -183,7 +183,7 @@ impl Mediator {
             }
             Work::CloseLeft { app, .. } => {
                 drop(state);
-                return self.leaks(host, app);
+                return self.count_leak(host, app);
             }
             Work::Register { cookie, intake } => {
                 let (pins, list) = intake.into_parts();

@@ -16,14 +16,14 @@
 //! down does other things in between.
 //!
 //! * [`calls`]: which call goes on next, and for how long all of them may.
-//! * [`leftovers`]: sessions, applications and buffers that OP-TEE still has.
+//! * [`leaks`]: sessions, applications and buffers that OP-TEE still has.
 //! * [`release`]: VM_DESTROYED, and what comes after it.
 
 mod calls;
-mod leftovers;
+mod leaks;
 mod release;
 
-use crate::host::{Host, Leftover};
+use crate::host::{Host, Leak};
 use crate::memory::Cookie;
 use crate::smc::{Made, Making};
 use crate::sync::Ordering;
@@ -215,7 +215,7 @@ impl Mediator {
                 let is_gone = self.state.lock().has_gone(opened);
                 if !is_gone {
                     self.counters.kept.bump();
-                    host.left_behind(Leftover::Application, opened.id);
+                    host.report_leak(Leak::Application, opened.id);
                 }
                 Stage::Sessions(After::Apps(apps))
             }
@@ -226,9 +226,9 @@ impl Mediator {
                 }
                 None => Stage::Count,
             },
-            Stage::Count => match self.take_leftover() {
+            Stage::Count => match self.take_leaked_app() {
                 Some(app) => {
-                    self.leaks(host, app);
+                    self.count_leak(host, app);
                     Stage::Count
                 }
                 None if self.tee.virtualised => Stage::Forget,

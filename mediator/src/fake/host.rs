@@ -4,7 +4,7 @@
 use super::machine::FakeHost;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::host::{
-    ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SecureMonitor, SharedPage,
+    ForeignInterrupt, GuestMemoryError, Host, Leak, PinError, SecureMonitor, SharedPage,
 };
 use alloc::format;
 use alloc::vec::Vec;
@@ -132,7 +132,7 @@ impl Host for FakeHost {
             .unwrap_or(ForeignInterrupt::ReturnToGuest)
     }
 
-    fn left_behind(&self, what: Leftover, app: Uuid) {
-        self.machine.state().left_behind.push((what, app));
+    fn report_leak(&self, what: Leak, app: Uuid) {
+        self.machine.state().report_leak.push((what, app));
     }
 }

@@ -4,7 +4,7 @@
 use super::ram::Ram;
 use super::tee::Tee;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::host::{ForeignInterrupt, Leftover};
+use crate::host::{ForeignInterrupt, Leak};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -27,7 +27,7 @@ pub(super) struct State {
     pub(super) flips: Vec<(u64, Vec<u8>)>,
     pub(super) foreign: VecDeque<ForeignInterrupt>,
     pub(super) max_pins: u32,
-    pub(super) left_behind: Vec<(Leftover, Uuid)>,
+    pub(super) report_leak: Vec<(Leak, Uuid)>,
     /// All that guests wrote and said, once it is remembered.
     said: Option<Vec<u8>>,
 }
@@ -108,7 +108,7 @@ impl Machine {
             flips: Vec::new(),
             foreign: VecDeque::new(),
             max_pins: u32::MAX,
-            left_behind: Vec::new(),
+            report_leak: Vec::new(),
             said: None,
         })))
     }
@@ -242,8 +242,8 @@ impl Machine {
     }
 
     /// What VMs that have ended have left behind.
-    pub fn left_behind(&self) -> Vec<(Leftover, Uuid)> {
-        self.state().left_behind.clone()
+    pub fn report_leak(&self) -> Vec<(Leak, Uuid)> {
+        self.state().report_leak.clone()
     }
 
     /// Their numbers.

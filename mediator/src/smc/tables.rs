@@ -213,7 +213,7 @@ impl Mediator {
     /// Does a step: registers the buffer, has it mapped, unregisters it. Whether there is more to do.
     ///
     /// # Errors
-    /// [`CreateError::Tables`] and [`CreateError::Endless`] where OP-TEE does not do it. It may go on using the pages
+    /// [`CreateError::TablesRefused`] and [`CreateError::TablesUnfinished`] where OP-TEE does not do it. It may go on using the pages
     /// then, until it has forgotten the VM.
     pub(crate) fn make_some_tables<H: Host>(
         &self,
@@ -224,10 +224,10 @@ impl Mediator {
             Made::Some => Ok(true),
             Made::Call(answer) => {
                 let next = making.next_call(self, host, answer);
-                next.map_err(CreateError::Tables)
+                next.map_err(CreateError::TablesRefused)
             }
-            Made::Asks(a0) => Err(CreateError::Tables(a0)),
-            Made::Endless => Err(CreateError::Endless(ENTRIES)),
+            Made::Asks(a0) => Err(CreateError::TablesRefused(a0)),
+            Made::Endless => Err(CreateError::TablesUnfinished(ENTRIES)),
         }
     }
 

@@ -3,9 +3,7 @@
 
 use super::Vm;
 use crate::addr::{Ipa, Pa};
-use crate::{
-    ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SecureMonitor, SharedPage,
-};
+use crate::{ForeignInterrupt, GuestMemoryError, Host, Leak, PinError, SecureMonitor, SharedPage};
 use core::cell::RefCell;
 use optee_proto::Uuid;
 
@@ -72,7 +70,7 @@ impl<F: FnMut(&Vm)> Host for During<'_, F> {
         self.vm.host.foreign_interrupt()
     }
 
-    fn left_behind(&self, what: Leftover, app: Uuid) {
-        self.vm.host.left_behind(what, app);
+    fn report_leak(&self, what: Leak, app: Uuid) {
+        self.vm.host.report_leak(what, app);
     }
 }

@@ -318,7 +318,7 @@ fn of_version(machine: &Machine, minor: u32, lives: Option<u32>) -> (FakeHost, M
     };
     let mut config = Config::default();
     config.offer.async_notif = true;
-    config.lives = lives;
+    config.max_creations = lives;
     let client = ClientId::new(NonZeroU16::MIN);
     (host, Mediator::new(client, config, tee))
 }
@@ -359,7 +359,10 @@ fn an_optee_that_leaks_is_not_asked_for_ever() {
         mediator.create(&host).unwrap();
         mediator.destroy(&host).unwrap();
     }
-    assert_eq!(mediator.create(&host), Err(CreateError::Lives(3)));
+    assert_eq!(
+        mediator.create(&host),
+        Err(CreateError::TooManyCreations(3))
+    );
     assert!(!machine.knows(1));
 
     // A VM whose tables OP-TEE does not make was created all the same.
@@ -369,10 +372,13 @@ fn an_optee_that_leaks_is_not_asked_for_ever() {
         machine.answer_next(smc::CALL_WITH_REGD_ARG, [Return::ENOMEM.get(), 0, 0, 0]);
         assert!(matches!(
             mediator.create(&host),
-            Err(CreateError::Tables(_))
+            Err(CreateError::TablesRefused(_))
         ));
     }
-    assert_eq!(mediator.create(&host), Err(CreateError::Lives(3)));
+    assert_eq!(
+        mediator.create(&host),
+        Err(CreateError::TooManyCreations(3))
+    );
 
     let version = |major, minor, virtualised| TeeInfo {
         major,
@@ -381,12 +387,15 @@ fn an_optee_that_leaks_is_not_asked_for_ever() {
         ..probe(&host).unwrap()
     };
     for (major, minor, limited) in [(3, 20, false), (4, 5, false), (4, 6, true), (5, 0, true)] {
-        assert_eq!(version(major, minor, true).lives().is_some(), limited);
-        assert_eq!(version(major, minor, false).lives(), None);
+        assert_eq!(
+            version(major, minor, true).max_creations().is_some(),
+            limited
+        );
+        assert_eq!(version(major, minor, false).max_creations(), None);
         let built_otherwise = TeeInfo {
             static_tables: true,
             ..version(major, minor, true)
         };
-        assert_eq!(built_otherwise.lives(), None);
+        assert_eq!(built_otherwise.max_creations(), None);
     }
 }

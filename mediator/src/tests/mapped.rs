@@ -272,7 +272,10 @@ fn a_vm_whose_tables_are_not_made_is_not_created() {
         let client = ClientId::new(NonZeroU16::new(1).unwrap());
         let mediator = Mediator::new(client, Config::default(), tee);
         machine.answer_next(function, [code, 0, 0, 0]);
-        assert_eq!(mediator.create(&host), Err(CreateError::Tables(told)));
+        assert_eq!(
+            mediator.create(&host),
+            Err(CreateError::TablesRefused(told))
+        );
         assert!(!machine.knows(1));
         assert_eq!(machine.shared_pages(), 0);
         // It can be tried again.
@@ -480,7 +483,7 @@ fn a_vm_that_optee_did_not_forget_is_not_created_twice() {
     let mediator = Mediator::new(client, Config::default(), tee);
     machine.answer_next(smc::CALL_WITH_REGD_ARG, [Return::ENOMEM.get(), 0, 0, 0]);
     machine.answer_next(smc::VM_DESTROYED, [7, 0, 0, 0]);
-    assert_eq!(mediator.create(&host), Err(CreateError::Tables(6)));
+    assert_eq!(mediator.create(&host), Err(CreateError::TablesRefused(6)));
     assert!(machine.knows(1) && machine.shared_pages() > 0);
     assert_eq!(mediator.create(&host), Err(CreateError::Exists));
     machine.answer_next(smc::VM_DESTROYED, [5, 0, 0, 0]);

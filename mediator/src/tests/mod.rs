@@ -6,7 +6,7 @@ mod allocations;
 mod calls;
 mod during;
 mod ends;
-mod leftovers;
+mod leaks;
 mod life;
 mod lists;
 mod mapped;

@@ -10,7 +10,7 @@ use super::{SESSION, Vm};
 use crate::addr::{Ipa, Pa};
 use crate::fake::{FakeHost, Guest, Machine, Step};
 use crate::host::{
-    ForeignInterrupt, GuestMemoryError, Host, Leftover, PinError, SecureMonitor, SharedPage,
+    ForeignInterrupt, GuestMemoryError, Host, Leak, PinError, SecureMonitor, SharedPage,
 };
 use crate::{Config, DestroyError, Mediator};
 use alloc::vec::Vec;
@@ -81,8 +81,8 @@ impl Host for Stepping<'_> {
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.0.foreign_interrupt()
     }
-    fn left_behind(&self, what: Leftover, app: Uuid) {
-        self.0.left_behind(what, app);
+    fn report_leak(&self, what: Leak, app: Uuid) {
+        self.0.report_leak(what, app);
     }
 }
 

@@ -162,7 +162,7 @@ fn an_application_under_a_pseudo_tas_name_counts() {
 #[test]
 fn what_stays_of_earlier_lives_counts() {
     let mut config = Config::default();
-    (config.quotas.address_spaces, config.quotas.leftovers) = (MOST, 3);
+    (config.quotas.address_spaces, config.quotas.max_leaked_asids) = (MOST, 3);
     let machine = Machine::new();
     let neighbour = Vm::bare(&machine, 2, config.clone());
     let vm = Vm::bare(&machine, 1, config);

@@ -75,6 +75,6 @@ fn a_call_without_a_result_makes_no_tables() {
     let ok = [Return::OK.get(), 0, 0, 0];
     host.machine().answer_next(smc::CALL_WITH_ARG, ok);
     let created = mediator.create(&host);
-    assert_eq!(created, Err(CreateError::Tables(u32::MAX)));
+    assert_eq!(created, Err(CreateError::TablesRefused(u32::MAX)));
     Vm { host, mediator }.end_after_destroy();
 }

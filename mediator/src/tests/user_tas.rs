@@ -3,7 +3,7 @@
 
 use super::{APP, Vm};
 use crate::fake::{Machine, Step};
-use crate::{Config, Leftover};
+use crate::{Config, Leak};
 use alloc::vec;
 use optee_proto::msg::{Attr, Command, Param, login};
 use optee_proto::rpc::{self, Function};
@@ -195,7 +195,7 @@ fn what_is_not_closed_again_at_the_end_is_counted() {
         guest.begin(guest.message(Command::OPEN_SESSION, 0, &params));
         vm.mediator.destroy(&vm.host).unwrap();
         assert_eq!(vm.stats().leaked, 1);
-        assert_eq!(machine.left_behind(), [(Leftover::Session, UNKNOWN)]);
+        assert_eq!(machine.report_leak(), [(Leak::Session, UNKNOWN)]);
         vm.end_after_destroy();
     }
 }

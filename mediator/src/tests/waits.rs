@@ -3,7 +3,7 @@
 
 use super::{APP, Vm};
 use crate::fake::{Guest, Machine, Step};
-use crate::{Config, Leftover, Offer, Progress};
+use crate::{Config, Leak, Offer, Progress};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -229,7 +229,7 @@ fn who_waits_for_nobody_is_given_up_soon() {
     assert_eq!(waits, [0; 0]);
     assert!(calls < 3 * LONG + 1000, "{calls} calls");
     assert_eq!(vm.stats().leaked, 1);
-    assert_eq!(vm.host.machine().left_behind(), [(Leftover::Session, APP)]);
+    assert_eq!(vm.host.machine().report_leak(), [(Leak::Session, APP)]);
     vm.end_after_destroy();
 }
 
@@ -337,6 +337,6 @@ fn what_the_guest_closes_is_not_taken_for_what_the_mediator_closes() {
     let closed = closed.iter().map(|seen| seen.header.session.get());
     assert_eq!(closed.collect::<Vec<u32>>()[2..], [first, second]);
     assert_eq!(vm.stats().leaked, 1);
-    assert_eq!(vm.host.machine().left_behind(), [(Leftover::Session, APP)]);
+    assert_eq!(vm.host.machine().report_leak(), [(Leak::Session, APP)]);
     vm.end_after_destroy();
 }

@@ -112,7 +112,7 @@ impl VmState {
     /// earlier lives have left behind. See [`crate::Quotas::address_spaces`].
     pub(crate) fn address_spaces(&self) -> u32 {
         let staying = self.apps.loaded.iter().filter(|known| known.stays).count();
-        self.lost_spaces + staying as u32 + self.sessions.address_spaces()
+        self.leaked_asids + staying as u32 + self.sessions.address_spaces()
     }
 
     /// Reserves a session to an application for the guest, within its share of address spaces.

@@ -12,7 +12,7 @@ const NONE: Quotas = Quotas {
     sessions: 0,
     rpc_buffers: 0,
     mapped_pages: 0,
-    leftovers: 0,
+    max_leaked_asids: 0,
     address_spaces: 0,
 };
 

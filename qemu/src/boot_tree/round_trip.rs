@@ -85,7 +85,7 @@ fn tee_keys_reach_the_mediator() {
         sessions = 4
         rpc_buffers = 5
         mapped_pages = 6
-        leftovers = 7
+        max_leaked_asids = 7
         address_spaces = 8
         "#,
     );
@@ -99,7 +99,7 @@ fn tee_keys_reach_the_mediator() {
                 sessions: 4,
                 rpc_buffers: 5,
                 mapped_pages: 6,
-                leftovers: 7,
+                max_leaked_asids: 7,
                 address_spaces: 8,
             },
             policy: Policy {
@@ -115,7 +115,7 @@ fn tee_keys_reach_the_mediator() {
                 rpc_arg: true,
                 async_notif: false,
             },
-            lives: None,
+            max_creations: None,
         }
     );
 }

@@ -51,9 +51,19 @@ const WORDS: [(&str, &str); 15] = [
     ),
 ];
 
+/// Keys that have another name since a release: the old one and the new one.
+const RENAMED: [(&str, &str); 1] = [("leftovers", "max_leaked_asids")];
+
 /// Returns the parser's message, with the excerpt that it shows, in a description's words.
 pub(super) fn translate(message: &str) -> String {
     let mut text = message.trim_end().to_owned();
+    for (old, new) in RENAMED {
+        let unknown = format!("unknown field `{old}`");
+        if let Some(at) = text.find(&unknown) {
+            text.truncate(at);
+            text += &format!("`{old}` is called `{new}`");
+        }
+    }
     for (theirs, ours) in WORDS {
         text = text.replace(theirs, ours);
     }

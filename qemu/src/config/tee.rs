@@ -182,8 +182,8 @@ pub struct TeeQuota {
     pub rpc_buffers: Option<u32>,
     /// Pages of which OP-TEE's core may have a mapping.
     pub mapped_pages: Option<u32>,
-    /// Applications that the VM's lives may leave behind in OP-TEE.
-    pub leftovers: Option<u32>,
+    /// Address space identifiers (ASIDs) that the VM, over all its restarts, may leave in use in OP-TEE.
+    pub max_leaked_asids: Option<u32>,
     /// OP-TEE's address space numbers that the VM may have.
     pub address_spaces: Option<u32>,
 }
@@ -228,7 +228,12 @@ impl TeeQuota {
                 16_384,
                 self.mapped_pages,
             ),
-            quota("leftovers", "tee-quota-leftovers", 64, self.leftovers),
+            quota(
+                "max_leaked_asids",
+                "tee-quota-max-leaked-asids",
+                64,
+                self.max_leaked_asids,
+            ),
             quota(
                 "address_spaces",
                 "tee-quota-address-spaces",

@@ -220,6 +220,10 @@ fn invalid_descriptions_name_place_and_fix() {
             &["line 4", "unknown key `rpc-buffers`", "`rpc_buffers`"],
         ),
         (
+            "[[vm]]\nname = \"a\"\n[vm.tee_quota]\nleftovers = 24",
+            &["line 4", "`leftovers` is called `max_leaked_asids`"],
+        ),
+        (
             "[[vm]]\nname = \"a\"\n[vm.tee_quota]\nsessions = 0",
             &["vm \"a\": tee_quota.sessions = 0: it must be 1 to 4096"],
         ),

@@ -56,7 +56,7 @@ pub fn restrict(vm: &mut DeviceTreeNode) {
     set(vm, "tee-quota-sessions", 4_u32);
     set(vm, "tee-quota-rpc-buffers", 5_u32);
     set(vm, "tee-quota-mapped-pages", 6_u32);
-    set(vm, "tee-quota-leftovers", 7_u32);
+    set(vm, "tee-quota-max-leaked-asids", 7_u32);
     set(vm, "tee-quota-address-spaces", 8_u32);
 }
 
@@ -74,7 +74,7 @@ fn each_property_becomes_its_part_of_the_configuration() {
                 sessions: 4,
                 rpc_buffers: 5,
                 mapped_pages: 6,
-                leftovers: 7,
+                max_leaked_asids: 7,
                 address_spaces: 8,
             },
             policy: Policy {
@@ -88,7 +88,7 @@ fn each_property_becomes_its_part_of_the_configuration() {
                 rpc_arg: false,
                 async_notif: true,
             },
-            lives: None,
+            max_creations: None,
         }
     );
 }
@@ -132,7 +132,7 @@ fn the_highest_quotas_are_taken() {
         set(vm, "tee-quota-sessions", 4096_u32);
         set(vm, "tee-quota-rpc-buffers", 1024_u32);
         set(vm, "tee-quota-mapped-pages", 16_384_u32);
-        set(vm, "tee-quota-leftovers", 64_u32);
+        set(vm, "tee-quota-max-leaked-asids", 64_u32);
         set(vm, "tee-quota-address-spaces", 64_u32);
     });
     assert_eq!((read.quotas.calls, read.quotas.buffers), (64, 65_000));

@@ -89,9 +89,9 @@ const QUOTAS: [Quota; 8] = [
         place: |quotas| &mut quotas.mapped_pages,
     },
     Quota {
-        property: "tee-quota-leftovers",
+        property: "tee-quota-max-leaked-asids",
         most: 64,
-        place: |quotas| &mut quotas.leftovers,
+        place: |quotas| &mut quotas.max_leaked_asids,
     },
     Quota {
         property: "tee-quota-address-spaces",
@@ -121,7 +121,7 @@ fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, RightsError<'t>> {
             async_notif: true,
         },
         // OP-TEE's own matter, not the description's.
-        lives: None,
+        max_creations: None,
     };
     for word in strings(node, DEVICES)?.into_iter().flatten() {
         match word {

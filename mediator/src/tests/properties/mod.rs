@@ -39,7 +39,7 @@ const TIGHT: Quotas = Quotas {
     sessions: 3,
     rpc_buffers: 3,
     mapped_pages: 12,
-    leftovers: 1000,
+    max_leaked_asids: 1000,
     address_spaces: 1002,
 };
 
@@ -51,7 +51,7 @@ const TIGHTER: Quotas = Quotas {
     sessions: 1,
     rpc_buffers: 2,
     mapped_pages: 3,
-    leftovers: 1000,
+    max_leaked_asids: 1000,
     address_spaces: 1002,
 };
 

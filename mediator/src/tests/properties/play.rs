@@ -93,12 +93,12 @@ impl<'a> Play<'a> {
             sessions,
             rpc_buffers,
             mapped_pages,
-            leftovers: _,
+            max_leaked_asids: _,
             address_spaces,
         } = self.quotas;
         {
             let state = self.vm.mediator.state.lock();
-            assert!(state.address_spaces() <= address_spaces.max(state.lost_spaces));
+            assert!(state.address_spaces() <= address_spaces.max(state.leaked_asids));
         }
         assert!(stats.pages_pinned <= pages.into() && stats.buffers <= buffers.into());
         assert!(stats.sessions <= sessions.into() && stats.rpc_buffers <= rpc_buffers.into());

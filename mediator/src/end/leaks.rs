@@ -4,7 +4,7 @@
 
 use super::End;
 use crate::Mediator;
-use crate::host::{Host, Leftover};
+use crate::host::{Host, Leak};
 use crate::memory::Cookie;
 use crate::vm_state::App;
 use alloc::vec::Vec;
@@ -12,9 +12,9 @@ use optee_proto::Uuid;
 
 impl Mediator {
     /// A session cannot be closed, or does not come to be open: OP-TEE may keep an address space for it.
-    pub(crate) fn leaks<H: Host>(&self, host: &H, app: Uuid) {
+    pub(crate) fn count_leak<H: Host>(&self, host: &H, app: Uuid) {
         self.counters.leaked.bump();
-        host.left_behind(Leftover::Session, app);
+        host.report_leak(Leak::Session, app);
     }
 
     /// Begins to close a session; `false` where none is open.
@@ -74,7 +74,7 @@ impl Mediator {
     }
 
     /// The application of a session that nobody can close, or of a call that does not end and may have left one.
-    pub(super) fn take_leftover(&self) -> Option<Uuid> {
+    pub(super) fn take_leaked_app(&self) -> Option<Uuid> {
         let mut state = self.state.lock();
         match state.sessions.pop() {
             Some(session) => Some(session.app),

@@ -4,7 +4,7 @@
 use super::{APP, Vm};
 use crate::fake::{Machine, Step};
 use crate::vm_state::MAX_APPS;
-use crate::{Config, CreateError, Leftover};
+use crate::{Config, CreateError, Leak};
 use alloc::vec;
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -123,7 +123,7 @@ fn pseudo_tas_are_not_asked() {
 #[test]
 fn a_vm_that_leaves_too_much_behind_does_not_come_back() {
     let mut config = Config::default();
-    config.quotas.leftovers = 3;
+    config.quotas.max_leaked_asids = 3;
     let machine = Machine::new();
     let neighbour = Vm::bare(&machine, 2, Config::default());
     let vm = Vm::bare(&machine, 1, config);
@@ -133,7 +133,10 @@ fn a_vm_that_leaves_too_much_behind_does_not_come_back() {
         }
         live_and_end_beside(&vm);
     }
-    assert_eq!(vm.mediator.create(&vm.host), Err(CreateError::Leftovers(3)));
+    assert_eq!(
+        vm.mediator.create(&vm.host),
+        Err(CreateError::TooManyLeakedAsids(3))
+    );
     assert!(!machine.knows(1));
     // That is its own affair.
     assert_eq!(neighbour.guest().open(APP, login::PUBLIC).1, 0);
@@ -184,7 +187,7 @@ fn any_number_of_applications_can_be_counted() {
     assert_eq!((vm.stats().kept, vm.stats().leaked), (all, 0));
     assert_eq!(
         vm.mediator.create(&vm.host),
-        Err(CreateError::Leftovers(all))
+        Err(CreateError::TooManyLeakedAsids(all))
     );
     vm.end_after_destroy();
 }
@@ -226,7 +229,7 @@ fn open_for_ever(vm: &Vm, app: Uuid) {
 #[test]
 fn a_session_whose_opening_does_not_end_is_counted() {
     let mut config = Config::default();
-    config.quotas.leftovers = 2;
+    config.quotas.max_leaked_asids = 2;
     let vm = Vm::bare(&Machine::new(), 1, config);
     for life in 1..=2 {
         open_for_ever(&vm, APP);
@@ -237,9 +240,12 @@ fn a_session_whose_opening_does_not_end_is_counted() {
             assert_eq!(vm.mediator.state.lock().address_spaces(), 1);
         }
     }
-    let left = vm.host.machine().left_behind();
-    assert_eq!(left, [(Leftover::Session, APP); 2]);
-    assert_eq!(vm.mediator.create(&vm.host), Err(CreateError::Leftovers(2)));
+    let left = vm.host.machine().report_leak();
+    assert_eq!(left, [(Leak::Session, APP); 2]);
+    assert_eq!(
+        vm.mediator.create(&vm.host),
+        Err(CreateError::TooManyLeakedAsids(2))
+    );
     vm.end_after_destroy();
 }
 
@@ -271,7 +277,7 @@ fn a_session_whose_opening_was_lost_is_counted() {
     assert_eq!(vm.mediator.state.lock().address_spaces(), 1);
     vm.mediator.destroy(&vm.host).unwrap();
     assert_eq!(vm.stats().leaked, 1);
-    assert_eq!(machine.left_behind(), [(Leftover::Session, APP)]);
+    assert_eq!(machine.report_leak(), [(Leak::Session, APP)]);
     vm.end_after_destroy();
 }
 
@@ -302,7 +308,7 @@ fn an_application_that_hangs_when_it_is_opened_once_more_counts_once() {
 #[test]
 fn names_of_applications_that_nobody_has_are_not_remembered() {
     let mut config = Config::default();
-    config.quotas.leftovers = 1;
+    config.quotas.max_leaked_asids = 1;
     let vm = Vm::bare(&Machine::new(), 1, config);
     let machine = vm.host.machine();
     let guest = vm.guest();
