@@ -111,7 +111,7 @@ impl Default for Policy {
 
 /// Which optional parts of the ABI the VM is offered, as far as OP-TEE has them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Offer {
+pub struct Features {
     /// `OPTEE_SMC_SEC_CAP_RPC_ARG`: RPC messages behind the call's message, which saves the
     /// guest two round trips a call.
     pub rpc_arg: bool,
@@ -127,7 +127,7 @@ pub struct Config {
     /// What.
     pub policy: Policy,
     /// Which parts of the ABI.
-    pub offer: Offer,
+    pub features: Features,
     /// How often the VM may be made known to OP-TEE, once at each of its starts; `None` is no limit.
     /// Its share of [`crate::TeeInfo::max_creations`].
     pub max_creations: Option<u32>,

@@ -63,7 +63,7 @@ mod tee_info;
 mod tests;
 mod vm_state;
 
-pub use config::{ClientId, Config, Offer, Policy, Quotas};
+pub use config::{ClientId, Config, Features, Policy, Quotas};
 pub use end::Progress;
 pub use host::{
     ForeignInterrupt, GuestMemoryError, Host, Leak, Lengthy, PinError, SecureMonitor, SharedPage,
@@ -164,9 +164,9 @@ impl Mediator {
     ///
     /// What `config` offers but the TEE does not have is not offered.
     pub fn new(client: ClientId, mut config: Config, tee: TeeInfo) -> Self {
-        config.offer.rpc_arg &= tee.caps.contains(SecureCaps::RPC_ARG)
+        config.features.rpc_arg &= tee.caps.contains(SecureCaps::RPC_ARG)
             && tee.rpc_params as usize == optee_proto::rpc::MAX_PARAMS;
-        config.offer.async_notif &= tee.caps.contains(SecureCaps::ASYNC_NOTIF);
+        config.features.async_notif &= tee.caps.contains(SecureCaps::ASYNC_NOTIF);
         Self {
             client,
             tee,
@@ -218,7 +218,7 @@ impl Mediator {
     /// Whether the VM is offered asynchronous notifications in this life: its device tree then has to
     /// name the interrupt.
     pub fn offers_notifications(&self) -> bool {
-        self.config.offer.async_notif && !self.is_mute.load(Ordering::Relaxed)
+        self.config.features.async_notif && !self.is_mute.load(Ordering::Relaxed)
     }
 
     /// What has been done so far.

@@ -2,14 +2,14 @@
 //! Which applications and logins a VM may use, and which devices it owns.
 
 use crate::config::Policy;
-use crate::denied::Denied;
+use crate::denied::DeniedError;
 use crate::pseudo_tas::is_pseudo_ta;
 use optee_proto::rpc::Command;
 use optee_proto::{TeeResult, Uuid};
 
 impl Policy {
     /// Whether a session to an application may be opened under a login method.
-    pub(crate) fn check_session(&self, app: Uuid, login: u64) -> Result<(), Denied> {
+    pub(crate) fn check_session(&self, app: Uuid, login: u64) -> Result<(), DeniedError> {
         let allowed = (self.lists(app) || self.user_tas && !is_pseudo_ta(app))
             && self
                 .logins
@@ -18,7 +18,7 @@ impl Policy {
         if allowed {
             Ok(())
         } else {
-            Err(Denied(TeeResult::ACCESS_DENIED))
+            Err(DeniedError(TeeResult::ACCESS_DENIED))
         }
     }
 
@@ -71,7 +71,7 @@ mod tests {
     fn sessions() {
         let open = Policy::default();
         assert_eq!(open.check_session(OTHER, login::REE_KERNEL.into()), Ok(()));
-        let denied = Err(Denied(TeeResult::ACCESS_DENIED));
+        let denied = Err(DeniedError(TeeResult::ACCESS_DENIED));
         let strict = Policy {
             trusted_apps: Some(vec![APP]),
             logins: Some(vec![login::PUBLIC, login::USER]),

@@ -8,7 +8,7 @@
 //! Such a call need not have come to look for its session yet. A guest can have it interrupted right when it
 //! enters OP-TEE, and leave it there.
 
-use crate::denied::Denied;
+use crate::denied::DeniedError;
 use crate::memory::table::grown;
 use alloc::vec::Vec;
 use optee_proto::msg::Command;
@@ -110,11 +110,11 @@ impl Sessions {
     }
 
     /// Reserves one to an application. `counts` says that OP-TEE may make an address space for it.
-    pub(crate) fn reserve(&mut self, app: Uuid, counts: bool) -> Result<Reserved, Denied> {
+    pub(crate) fn reserve(&mut self, app: Uuid, counts: bool) -> Result<Reserved, DeniedError> {
         let opening = self.opening as usize + 1;
         let wanted = self.known.len() + opening;
         if wanted > self.quota as usize || self.known.try_reserve(opening).is_err() {
-            return Err(Denied(TeeResult::OUT_OF_MEMORY));
+            return Err(DeniedError(TeeResult::OUT_OF_MEMORY));
         }
         self.opening += 1;
         self.opening_apps += u32::from(counts);
@@ -160,7 +160,11 @@ impl Sessions {
     /// A call that does `command` begins to use one, until [`Self::leave`] with what this gives. It must be one
     /// that the guest has open, and not be about to be closed, unless somebody who still uses it is to be cancelled.
     #[inline]
-    pub(crate) fn begin_use(&mut self, id: u32, command: Command) -> Result<Option<u32>, Denied> {
+    pub(crate) fn begin_use(
+        &mut self,
+        id: u32,
+        command: Command,
+    ) -> Result<Option<u32>, DeniedError> {
         let may = |known: &&mut Session| {
             known.id == id
                 && match known.stage {
@@ -173,7 +177,7 @@ impl Sessions {
             session.users += 1;
             return Ok(Some(id));
         }
-        Err(Denied(TeeResult::BAD_PARAMETERS))
+        Err(DeniedError(TeeResult::BAD_PARAMETERS))
     }
 
     /// A call that had [`Self::begin_use`]d one is done.
@@ -187,9 +191,9 @@ impl Sessions {
     }
 
     /// One is to be closed; nobody can begin to use it any more.
-    pub(crate) fn begin_close(&mut self, id: u32) -> Result<(), Denied> {
+    pub(crate) fn begin_close(&mut self, id: u32) -> Result<(), DeniedError> {
         // That is what OP-TEE says of a session that it does not know.
-        let unknown = Denied(TeeResult::ITEM_NOT_FOUND);
+        let unknown = DeniedError(TeeResult::ITEM_NOT_FOUND);
         let at = self.at(id, Stage::Open).ok_or(unknown)?;
         self.known[at].stage = Stage::Leaving;
         Ok(())
@@ -317,7 +321,7 @@ mod tests {
         let third = sessions.reserve(PSEUDO, false).unwrap();
         assert_eq!((second.app(), second.counts()), (APP, true));
         assert_eq!((third.app(), third.counts()), (PSEUDO, false));
-        let refused = Err(Denied(TeeResult::OUT_OF_MEMORY));
+        let refused = Err(DeniedError(TeeResult::OUT_OF_MEMORY));
         assert_eq!(sessions.reserve(APP, true), refused);
         assert_eq!((sessions.len(), sessions.address_spaces()), (1, 2));
         sessions.not_opened(third);

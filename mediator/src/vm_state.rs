@@ -9,11 +9,11 @@ mod apps;
 mod mapped;
 
 pub(crate) use apps::{App, MAX_APPS};
-pub(crate) use mapped::TooMuch;
+pub(crate) use mapped::MapError;
 
 use crate::call::{Call, MAX_CALLS};
 use crate::config::Quotas;
-use crate::denied::Denied;
+use crate::denied::DeniedError;
 use crate::host::SharedPage;
 use crate::memory::pin::{PageNumber, Release};
 use crate::memory::table::grown;
@@ -166,10 +166,10 @@ impl VmState {
         size: u64,
         offset: u64,
         count: u32,
-    ) -> Result<Cookie, Denied> {
+    ) -> Result<Cookie, DeniedError> {
         let pages = self.pages + u64::from(count);
         if pages > u64::from(self.quotas.pages) {
-            return Err(Denied(TeeResult::OUT_OF_MEMORY));
+            return Err(DeniedError(TeeResult::OUT_OF_MEMORY));
         }
         // OP-TEE maps at once what it asked for.
         let mapped = match provenance {
@@ -227,10 +227,10 @@ impl VmState {
         guest: GuestCookie,
         offset: u64,
         size: u64,
-    ) -> Result<(Cookie, u32), Denied> {
+    ) -> Result<(Cookie, u32), DeniedError> {
         let (cookie, buffer) = self.registered(guest)?;
         if !buffer.holds(offset, size) {
-            return Err(Denied(TeeResult::SECURITY));
+            return Err(DeniedError(TeeResult::SECURITY));
         }
         buffer.users += 1;
         buffer.named += 1;
@@ -259,10 +259,10 @@ impl VmState {
     pub(crate) fn registered(
         &mut self,
         guest: GuestCookie,
-    ) -> Result<(Cookie, &mut Buffer), Denied> {
+    ) -> Result<(Cookie, &mut Buffer), DeniedError> {
         self.buffers
             .newest(guest, |buffer| buffer.state == State::Live)
-            .ok_or(Denied(TeeResult::BAD_PARAMETERS))
+            .ok_or(DeniedError(TeeResult::BAD_PARAMETERS))
     }
 
     /// How often calls under way name a buffer to OP-TEE.
@@ -273,7 +273,7 @@ impl VmState {
     }
 
     /// OP-TEE is about to be asked to forget a buffer; nobody can begin to use it any more.
-    pub(crate) fn begin_unregister(&mut self, guest: GuestCookie) -> Result<Cookie, Denied> {
+    pub(crate) fn begin_unregister(&mut self, guest: GuestCookie) -> Result<Cookie, DeniedError> {
         let (cookie, buffer) = self.registered(guest)?;
         buffer.state = State::Going;
         Ok(cookie)

@@ -193,7 +193,7 @@ fn make(
     let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
     let mut tee_config = config.tee_config.clone();
     // Linux refuses an OP-TEE that has notifications and no interrupt for them.
-    tee_config.offer.async_notif &= notification::interrupt().is_some();
+    tee_config.features.async_notif &= notification::interrupt().is_some();
     let quotas = &mut tee_config.quotas;
     quotas.address_spaces = quotas.address_spaces.min(share.address_spaces);
     quotas.max_leaked_asids = quotas.max_leaked_asids.min(share.max_leaked_asids);

@@ -9,7 +9,7 @@ mod end;
 mod prepare;
 mod suspend;
 
-use crate::denied::Denied;
+use crate::denied::DeniedError;
 use crate::host::SharedPage;
 use crate::mapped::Mapped;
 use crate::memory::pin::Release;
@@ -345,15 +345,15 @@ impl Call {
 
 /// Why a call does not begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refused {
+pub(crate) enum BeginError {
     /// By a code in a0.
     Code(Return),
     /// By a result in the message.
-    Result(Denied),
+    Result(DeniedError),
 }
 
-impl From<Denied> for Refused {
-    fn from(denied: Denied) -> Self {
+impl From<DeniedError> for BeginError {
+    fn from(denied: DeniedError) -> Self {
         Self::Result(denied)
     }
 }

@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's message is fetched, checked, and built anew for OP-TEE.
 
-use super::{Call, Pending, Refused, Work};
+use super::{BeginError, Call, Pending, Work};
 use crate::Mediator;
-use crate::denied::Denied;
+use crate::denied::DeniedError;
 use crate::host::{GuestMemoryError, Host};
-use crate::memory::{GuestCookie, Progress, Refusal};
+use crate::memory::{GuestCookie, ImportError, Progress};
 use crate::message::{Kind, USUAL_SIZE, arity};
 use crate::rpc;
-use crate::vm_state::{Life, TooMuch};
+use crate::vm_state::{Life, MapError};
 use alloc::boxed::Box;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, Command, Header, Param};
 use optee_proto::{Origin, Return, TeeResult, Uuid};
 use zerocopy::IntoBytes;
 
-impl From<Refusal> for Refused {
-    fn from(why: Refusal) -> Self {
-        Self::Result(Denied(match why {
-            Refusal::BadAddress => TeeResult::BAD_PARAMETERS,
-            Refusal::NoMemory => TeeResult::OUT_OF_MEMORY,
+impl From<ImportError> for BeginError {
+    fn from(why: ImportError) -> Self {
+        Self::Result(DeniedError(match why {
+            ImportError::BadAddress => TeeResult::BAD_PARAMETERS,
+            ImportError::NoMemory => TeeResult::OUT_OF_MEMORY,
         }))
     }
 }
 
-impl From<TooMuch> for Refused {
-    fn from(why: TooMuch) -> Self {
+impl From<MapError> for BeginError {
+    fn from(why: MapError) -> Self {
         match why {
             // A client waits then until a call of its own has ended, and tries again.
-            TooMuch::ForNow => Self::Code(Return::ETHREAD_LIMIT),
-            TooMuch::ForGood(denied) => denied.into(),
+            MapError::Temporary => Self::Code(Return::ETHREAD_LIMIT),
+            MapError::Permanent(denied) => denied.into(),
         }
     }
 }
@@ -59,7 +59,7 @@ impl Mediator {
         &self,
         host: &H,
         call: &mut Call,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), BeginError> {
         call.fetch(host, || self.offers_notifications())?;
         self.prepare(call)
     }
@@ -70,8 +70,8 @@ impl Mediator {
         call: &mut Call,
         guest: GuestCookie,
         offset: u64,
-    ) -> Result<(), Refused> {
-        let wrong = Refused::Code(Return::EBADADDR);
+    ) -> Result<(), BeginError> {
+        let wrong = BeginError::Code(Return::EBADADDR);
         let mut state = self.state.lock();
         let (cookie, buffer) = state.registered(guest).map_err(|_| wrong)?;
         if !offset.is_multiple_of(8) {
@@ -85,7 +85,7 @@ impl Mediator {
 
     /// Decides what the call may do, and what its parameters are for OP-TEE.
     #[inline]
-    fn prepare(&self, call: &mut Call) -> Result<(), Refused> {
+    fn prepare(&self, call: &mut Call) -> Result<(), BeginError> {
         match Command(call.message.header.cmd.get()) {
             Command::INVOKE if call.sent == 0 => self.use_session(call, Command::INVOKE),
             Command::INVOKE => self.translate(call, 0, None),
@@ -95,7 +95,7 @@ impl Mediator {
 
     /// The call uses the session that it names, which the guest must have open.
     #[inline]
-    fn use_session(&self, call: &mut Call, by: Command) -> Result<(), Refused> {
+    fn use_session(&self, call: &mut Call, by: Command) -> Result<(), BeginError> {
         let session = call.message.header.session.get();
         call.session = self.state.lock().sessions.begin_use(session, by)?;
         Ok(())
@@ -103,12 +103,12 @@ impl Mediator {
 
     /// [`Mediator::prepare`] for all commands but INVOKE.
     #[inline(never)]
-    fn prepare_other(&self, call: &mut Call, command: Command) -> Result<(), Refused> {
+    fn prepare_other(&self, call: &mut Call, command: Command) -> Result<(), BeginError> {
         match command {
             Command::OPEN_SESSION => {
                 let [app, client] = [call.message.params[0], call.message.params[1]];
                 if [app.attr(), client.attr()] != [Attr::META_VALUE_INPUT; 2] {
-                    return Err(Denied(TeeResult::BAD_PARAMETERS).into());
+                    return Err(DeniedError(TeeResult::BAD_PARAMETERS).into());
                 }
                 let uuid = Uuid::from_value(app.a.get(), app.b.get());
                 self.config.policy.check_session(uuid, client.c.get())?;
@@ -125,7 +125,7 @@ impl Mediator {
             Command::UNREGISTER_SHM => {
                 let param = call.message.params[0];
                 if param.attr() != Attr::RMEM_INPUT {
-                    return Err(Denied(TeeResult::BAD_PARAMETERS).into());
+                    return Err(DeniedError(TeeResult::BAD_PARAMETERS).into());
                 }
                 let guest = GuestCookie(param.c.get());
                 let cookie = self.state.lock().begin_unregister(guest)?;
@@ -142,7 +142,12 @@ impl Mediator {
 
     /// The parameters from `first` on, those of the application; `app` is whose session is being
     /// opened.
-    fn translate(&self, call: &mut Call, first: usize, app: Option<Uuid>) -> Result<(), Refused> {
+    fn translate(
+        &self,
+        call: &mut Call,
+        first: usize,
+        app: Option<Uuid>,
+    ) -> Result<(), BeginError> {
         let mut memory = false;
         let number = call.message.header.session.get();
         let Call {
@@ -162,7 +167,7 @@ impl Mediator {
         );
         let kinds = &mut kinds[range];
         for ((theirs, ours), kind) in theirs.iter().zip(&mut *ours).zip(&mut *kinds) {
-            *kind = Kind::of_guest(theirs).map_err(Denied)?;
+            *kind = Kind::of_guest(theirs).map_err(DeniedError)?;
             *ours = kind.plain(theirs);
             memory |= matches!(kind, Kind::Memory { .. });
         }
@@ -196,7 +201,7 @@ impl Mediator {
         &self,
         host: &H,
         call: &mut Call,
-    ) -> Result<Progress, Refused> {
+    ) -> Result<Progress, BeginError> {
         if let Work::Unregister(cookie) = call.work {
             // OP-TEE panics when a call names a buffer while another has it forgotten: for a moment
             // the name is still there, and no reference is left. So nobody may be on the way.
@@ -206,7 +211,7 @@ impl Mediator {
             let for_good = state.lost.iter().any(|lost| lost.uses.contains(&cookie));
             drop(state);
             if for_good {
-                return Err(Denied(TeeResult::BUSY).into());
+                return Err(DeniedError(TeeResult::BUSY).into());
             }
             if named {
                 call.pending = Pending::Enter;
@@ -216,7 +221,7 @@ impl Mediator {
         if let Work::Leave(session) = call.work {
             let mut state = self.state.lock();
             if state.lost.iter().any(|lost| lost.names(session)) {
-                return Err(Denied(TeeResult::BUSY).into());
+                return Err(DeniedError(TeeResult::BUSY).into());
             }
             if !state.sessions.may_close(session) {
                 call.pending = Pending::Enter;
@@ -235,8 +240,8 @@ impl Call {
         &mut self,
         host: &H,
         notifications: impl Fn() -> bool,
-    ) -> Result<(), Refused> {
-        let wrong = Refused::Code(Return::EBADADDR);
+    ) -> Result<(), BeginError> {
+        let wrong = BeginError::Code(Return::EBADADDR);
         // Nearly always everything is there at once. Otherwise the header says how much there is.
         let usual = self.place.holds(0, USUAL_SIZE);
         let have = if usual { USUAL_SIZE } else { msg::HEADER_SIZE };
@@ -252,10 +257,10 @@ impl Call {
         }
         let command = Command(header.cmd.get());
         let Some((least, most)) = arity(command, notifications) else {
-            return Err(Refused::Code(Return::EBADCMD));
+            return Err(BeginError::Code(Return::EBADCMD));
         };
         if !(least..=most).contains(&count) {
-            return Err(Denied(TeeResult::BAD_PARAMETERS).into());
+            return Err(DeniedError(TeeResult::BAD_PARAMETERS).into());
         }
         self.params = count;
         let size = msg::size(count);

@@ -119,7 +119,7 @@ impl Mediator {
     /// # Errors
     /// [`DestroyError::Busy`] when a vCPU is still in [`Mediator::smc`], or another pCPU in this:
     /// try again.
-    /// [`DestroyError::Refused`] and [`DestroyError::Held`] when OP-TEE does not let go of the VM:
+    /// [`DestroyError::BeginError`] and [`DestroyError::Held`] when OP-TEE does not let go of the VM:
     /// its pages stay pinned. Trying again asks it once more.
     pub fn destroy_step<H: Host>(&self, host: &H) -> Result<Progress, DestroyError> {
         {

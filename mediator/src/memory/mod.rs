@@ -12,6 +12,6 @@ pub(crate) mod place;
 pub(crate) mod table;
 
 pub(crate) use buffer::{Buffer, Provenance, RpcBuffer, State};
-pub(crate) use pin::{Progress, Refusal};
+pub(crate) use pin::{ImportError, Progress};
 pub(crate) use place::Place;
-pub(crate) use table::{Cookie, GuestCookie, Insert, Space, Table};
+pub(crate) use table::{Cookie, GuestCookie, InsertError, Space, Table};

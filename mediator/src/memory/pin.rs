@@ -36,7 +36,7 @@ pub(crate) enum Progress {
 
 /// Why pages were not taken in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum ImportError {
     /// The guest's fault: something that it names is not its RAM, or not aligned.
     BadAddress,
     /// The hypervisor's memory is exhausted, or a page is pinned too often.
@@ -50,13 +50,13 @@ pub(crate) fn pin<H: Host>(
     host: &H,
     pages: &mut [U64],
     pins: &mut Vec<PageNumber>,
-) -> Result<(), Refusal> {
+) -> Result<(), ImportError> {
     for word in pages {
         let page = Ipa::new(word.get());
-        let number = PageNumber::of(page).ok_or(Refusal::BadAddress)?;
+        let number = PageNumber::of(page).ok_or(ImportError::BadAddress)?;
         let pa = host.pin(page).map_err(|error| match error {
-            PinError::NotOwnMemory(_) => Refusal::BadAddress,
-            PinError::TooManyPins(_) => Refusal::NoMemory,
+            PinError::NotOwnMemory(_) => ImportError::BadAddress,
+            PinError::TooManyPins(_) => ImportError::NoMemory,
         })?;
         pins.push(number);
         *word = U64::new(pa.get());

@@ -60,7 +60,7 @@ impl Cookie {
 
 /// Why an object was not taken in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Insert {
+pub(crate) enum InsertError {
     /// The VM's quota is exhausted.
     Quota,
     /// The hypervisor's memory is exhausted.
@@ -131,7 +131,11 @@ impl<T> Table<T> {
     }
 
     /// Takes an object in under a new cookie. The guest's name for it is remembered, but does not find it.
-    pub(crate) fn insert(&mut self, guest: GuestCookie, object: T) -> Result<Cookie, (Insert, T)> {
+    pub(crate) fn insert(
+        &mut self,
+        guest: GuestCookie,
+        object: T,
+    ) -> Result<Cookie, (InsertError, T)> {
         let slot = match self.make_room() {
             Ok(slot) => slot,
             Err(why) => return Err((why, object)),
@@ -158,9 +162,9 @@ impl<T> Table<T> {
         &mut self,
         guest: GuestCookie,
         object: T,
-    ) -> Result<Cookie, (Insert, T)> {
+    ) -> Result<Cookie, (InsertError, T)> {
         if self.by_guest.try_reserve(1).is_err() {
-            return Err((Insert::NoMemory, object));
+            return Err((InsertError::NoMemory, object));
         }
         let cookie = self.insert(guest, object)?;
         let end = self.end_of(guest);
@@ -169,20 +173,22 @@ impl<T> Table<T> {
     }
 
     /// The slot for a new object.
-    fn make_room(&mut self) -> Result<u32, Insert> {
+    fn make_room(&mut self) -> Result<u32, InsertError> {
         // 47 bits of serial numbers last for years of registrations without a pause. After
         // that there are no new cookies, rather than old ones.
         if self.len >= self.limit || self.serial >= LAST_SERIAL {
-            return Err(Insert::Quota);
+            return Err(InsertError::Quota);
         }
         if let Some(slot) = self.free.pop() {
             return Ok(slot);
         }
-        self.entries.try_reserve(1).map_err(|_| Insert::NoMemory)?;
+        self.entries
+            .try_reserve(1)
+            .map_err(|_| InsertError::NoMemory)?;
         // Room to take every slot back, so that removing never allocates.
         self.free
             .try_reserve(self.entries.len() + 1)
-            .map_err(|_| Insert::NoMemory)?;
+            .map_err(|_| InsertError::NoMemory)?;
         self.entries.push(None);
         Ok((self.entries.len() - 1) as u32)
     }
@@ -360,9 +366,12 @@ mod tests {
         let mut table = Table::new(Space::Payload, 2);
         table.insert_named(GuestCookie(1), ()).unwrap();
         let second = table.insert(GuestCookie(1), ()).unwrap();
-        assert_eq!(table.insert(GuestCookie(3), ()), Err((Insert::Quota, ())));
+        assert_eq!(
+            table.insert(GuestCookie(3), ()),
+            Err((InsertError::Quota, ()))
+        );
         let refused = table.insert_named(GuestCookie(1), ());
-        assert_eq!(refused, Err((Insert::Quota, ())));
+        assert_eq!(refused, Err((InsertError::Quota, ())));
         table.remove(second).unwrap();
         table.insert(GuestCookie(3), ()).unwrap();
         assert_eq!(table.len(), 2);
@@ -393,7 +402,10 @@ mod tests {
         let last = table.insert(GuestCookie(1), ()).unwrap();
         assert_eq!(last.get() >> SERIAL_SHIFT, LAST_SERIAL);
         table.remove(last).unwrap();
-        assert_eq!(table.insert(GuestCookie(1), ()), Err((Insert::Quota, ())));
+        assert_eq!(
+            table.insert(GuestCookie(1), ()),
+            Err((InsertError::Quota, ()))
+        );
         assert_eq!(table.len(), 0);
     }
 
@@ -426,8 +438,8 @@ mod tests {
                                     named.entry(guest).or_default().push(cookie.get());
                                 }
                             }
-                            Err((Insert::Quota, _)) => prop_assert_eq!(all.len(), 8),
-                            Err((Insert::NoMemory, _)) => prop_assert!(false),
+                            Err((InsertError::Quota, _)) => prop_assert_eq!(all.len(), 8),
+                            Err((InsertError::NoMemory, _)) => prop_assert!(false),
                         }
                     }
                     // The oldest of a name, not only the newest.

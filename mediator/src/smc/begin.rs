@@ -3,8 +3,8 @@
 
 use super::code;
 use crate::addr::Ipa;
-use crate::call::{Call, Refused, Work};
-use crate::denied::Denied;
+use crate::call::{BeginError, Call, Work};
+use crate::denied::DeniedError;
 use crate::host::Host;
 use crate::memory::{GuestCookie, Place, Progress};
 use crate::{Mediator, rpc};
@@ -40,7 +40,7 @@ impl Mediator {
         call: &mut Call,
         function: FunctionId,
         regs: &[u64; 8],
-    ) -> Result<(), Refused> {
+    ) -> Result<(), BeginError> {
         let value = smc::unpair(regs[1], regs[2]);
         call.rpc_room = function != smc::CALL_WITH_ARG;
         if function == smc::CALL_WITH_REGD_ARG {
@@ -48,7 +48,7 @@ impl Mediator {
         } else {
             let at = Ipa::new(value);
             if !at.is_page_aligned() {
-                return Err(Refused::Code(Return::EBADADDR));
+                return Err(BeginError::Code(Return::EBADADDR));
             }
             call.place = Place::page(at);
         }
@@ -92,13 +92,13 @@ impl Mediator {
 
     /// Tells the guest why its call does not begin.
     #[cold]
-    fn refuse<H: Host>(&self, host: &H, call: Box<Call>, refused: Refused) -> [u64; 4] {
-        if refused != Refused::Code(Return::ETHREAD_LIMIT) {
+    fn refuse<H: Host>(&self, host: &H, call: Box<Call>, refused: BeginError) -> [u64; 4] {
+        if refused != BeginError::Code(Return::ETHREAD_LIMIT) {
             self.counters.denied.bump();
         }
         let answer = match refused {
-            Refused::Code(answer) => answer,
-            Refused::Result(Denied(result)) => match call.write_result(host, result) {
+            BeginError::Code(answer) => answer,
+            BeginError::Result(DeniedError(result)) => match call.write_result(host, result) {
                 Ok(()) => Return::OK,
                 Err(_) => Return::EBADADDR,
             },

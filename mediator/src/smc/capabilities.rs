@@ -18,7 +18,7 @@ pub(crate) const fn for_tee(guest: u64) -> NormalCaps {
 pub(crate) fn for_guest(tee: SecureCaps, config: &Config, notifications: bool) -> SecureCaps {
     let mut passed = SecureCaps::DYNAMIC_SHM.union(SecureCaps::MEMREF_NULL);
     passed.set(SecureCaps::ASYNC_NOTIF, notifications);
-    passed.set(SecureCaps::RPC_ARG, config.offer.rpc_arg);
+    passed.set(SecureCaps::RPC_ARG, config.features.rpc_arg);
     passed.set(SecureCaps::RPMB_PROBE, config.policy.rpmb);
     tee & passed
 }

@@ -40,7 +40,7 @@ impl Mediator {
         match function {
             smc::CALL_WITH_ARG => self.begin(host, function, regs),
             smc::CALL_RETURN_FROM_RPC => self.resume(host, regs),
-            smc::CALL_WITH_RPC_ARG | smc::CALL_WITH_REGD_ARG if self.config.offer.rpc_arg => {
+            smc::CALL_WITH_RPC_ARG | smc::CALL_WITH_REGD_ARG if self.config.features.rpc_arg => {
                 self.begin(host, function, regs)
             }
             // OP-TEE would spend a thread on any other yielding call.

@@ -10,8 +10,8 @@ use optee_proto::{FunctionId, Return, smc};
 /// How many functions every guest has: what [`Mediator::fast`] answers by anything but "unknown",
 /// CALL_WITH_ARG, and CALL_RETURN_FROM_RPC.
 const CALLS: u64 = 13;
-/// How many more it has with each part of [`crate::Offer`].
-const CALLS_OF_AN_OFFER: u64 = 2;
+/// How many more it has with each part of [`crate::Features`].
+const CALLS_PER_FEATURE: u64 = 2;
 
 impl Mediator {
     /// A fast call of the guest's. Its identifier is without the hint bit.
@@ -51,8 +51,9 @@ impl Mediator {
 
     /// How many functions the guest has.
     fn calls_count(&self) -> u64 {
-        let offers = u64::from(self.config.offer.rpc_arg) + u64::from(self.offers_notifications());
-        CALLS + CALLS_OF_AN_OFFER * offers
+        let offers =
+            u64::from(self.config.features.rpc_arg) + u64::from(self.offers_notifications());
+        CALLS + CALLS_PER_FEATURE * offers
     }
 
     /// Nothing that the guest may call.

@@ -9,7 +9,7 @@
 use crate::addr::{Ipa, Pa};
 use crate::host::{Host, Lengthy, SharedPage};
 use crate::memory::Progress;
-use crate::memory::pin::{PageNumber, Refusal, pin};
+use crate::memory::pin::{ImportError, PageNumber, pin};
 use alloc::vec::Vec;
 use optee_proto::le::U64;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
@@ -34,15 +34,15 @@ pub(crate) struct Intake {
 impl Intake {
     /// Prepares for a buffer of `total` pages whose list begins at `guest_list`. Nothing is
     /// pinned yet.
-    pub(crate) fn new(total: u32, guest_list: Ipa) -> Result<Self, Refusal> {
+    pub(crate) fn new(total: u32, guest_list: Ipa) -> Result<Self, ImportError> {
         let total = total as usize;
         let (mut pins, mut list) = (Vec::new(), Vec::new());
         pins.try_reserve_exact(total)
-            .map_err(|_| Refusal::NoMemory)?;
+            .map_err(|_| ImportError::NoMemory)?;
         list.try_reserve_exact(total.div_ceil(PAGE_LIST_ENTRIES))
-            .map_err(|_| Refusal::NoMemory)?;
+            .map_err(|_| ImportError::NoMemory)?;
         if !guest_list.is_page_aligned() {
-            return Err(Refusal::BadAddress);
+            return Err(ImportError::BadAddress);
         }
         Ok(Self {
             total,
@@ -57,7 +57,7 @@ impl Intake {
         host: &H,
         page: Ipa,
         new_page: impl FnMut() -> Option<SharedPage>,
-    ) -> Result<Self, (Refusal, Option<Self>)> {
+    ) -> Result<Self, (ImportError, Option<Self>)> {
         let mut intake = Self::new(1, page).map_err(|refusal| (refusal, None))?;
         let mut new_page = new_page;
         match intake.take(host, &mut [U64::new(page.get())], &mut new_page) {
@@ -73,7 +73,7 @@ impl Intake {
         host: &H,
         budget: usize,
         mut new_page: impl FnMut() -> Option<SharedPage>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<Progress, ImportError> {
         host.lengthy(Lengthy::TakeIn, || {
             self.step_measured(host, budget, &mut new_page)
         })
@@ -84,7 +84,7 @@ impl Intake {
         host: &H,
         budget: usize,
         new_page: &mut impl FnMut() -> Option<SharedPage>,
-    ) -> Result<Progress, Refusal> {
+    ) -> Result<Progress, ImportError> {
         let stop = self.pins.len().saturating_add(budget);
         while self.pins.len() < self.total {
             if self.pins.len() >= stop {
@@ -101,14 +101,14 @@ impl Intake {
             let from = self
                 .guest_list
                 .checked_add(at as u64 * 8)
-                .ok_or(Refusal::BadAddress)?;
+                .ok_or(ImportError::BadAddress)?;
             host.read_guest(from, words.as_mut_bytes())
-                .map_err(|_| Refusal::BadAddress)?;
+                .map_err(|_| ImportError::BadAddress)?;
             self.take(host, &mut words[..entries], new_page)?;
             if link {
                 self.guest_list = Ipa::new(words[entries].get());
                 if !self.guest_list.is_page_aligned() {
-                    return Err(Refusal::BadAddress);
+                    return Err(ImportError::BadAddress);
                 }
             }
         }
@@ -122,10 +122,10 @@ impl Intake {
         host: &H,
         pages: &mut [U64],
         new_page: &mut impl FnMut() -> Option<SharedPage>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ImportError> {
         let at = self.pins.len() % PAGE_LIST_ENTRIES;
         if at == 0 {
-            let page = new_page().ok_or(Refusal::NoMemory)?;
+            let page = new_page().ok_or(ImportError::NoMemory)?;
             if let Some(last) = self.list.last() {
                 let link = page.pa().get().to_le_bytes();
                 host.write_shared(last, PAGE_LIST_ENTRIES * 8, &link);

@@ -4,8 +4,8 @@
 use super::page_list::Intake;
 use crate::Mediator;
 use crate::addr::Ipa;
-use crate::call::{Call, INTAKE_STEP, Pending, Refused, Work};
-use crate::denied::Denied;
+use crate::call::{BeginError, Call, INTAKE_STEP, Pending, Work};
+use crate::denied::DeniedError;
 use crate::host::Host;
 use crate::memory::{Buffer, Progress, Provenance};
 use crate::message::PageList;
@@ -14,19 +14,19 @@ use optee_proto::msg::{Attr, Param};
 
 impl Mediator {
     /// Reserves the buffer; [`Mediator::pin_registered`] pins its pages.
-    pub(crate) fn prepare_register(&self, call: &mut Call) -> Result<(), Refused> {
+    pub(crate) fn prepare_register(&self, call: &mut Call) -> Result<(), BeginError> {
         let param = call.message.params[0];
         if param.attr() != Attr::PAGE_LIST {
-            return Err(Denied(TeeResult::BAD_PARAMETERS).into());
+            return Err(DeniedError(TeeResult::BAD_PARAMETERS).into());
         }
         let PageList {
             buf_ptr,
             size,
             cookie,
-        } = PageList::of(&param).map_err(Denied)?;
+        } = PageList::of(&param).map_err(DeniedError)?;
         let list = Ipa::new(buf_ptr);
         let offset = list.page_offset();
-        let count = Buffer::pages(size, offset).ok_or(Denied(TeeResult::BAD_PARAMETERS))?;
+        let count = Buffer::pages(size, offset).ok_or(DeniedError(TeeResult::BAD_PARAMETERS))?;
         let cookie =
             self.state
                 .lock()
@@ -50,7 +50,7 @@ impl Mediator {
         &self,
         host: &H,
         call: &mut Call,
-    ) -> Result<Progress, Refused> {
+    ) -> Result<Progress, BeginError> {
         let Work::Register { cookie, intake } = &mut call.work else {
             return Ok(Progress::Done);
         };

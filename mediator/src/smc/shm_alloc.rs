@@ -7,9 +7,9 @@ use super::page_list::Intake;
 use crate::Mediator;
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::call::{Answer, Call, INTAKE_STEP, Next, Pending};
-use crate::denied::Denied;
+use crate::denied::DeniedError;
 use crate::host::Host;
-use crate::memory::{Buffer, Cookie, GuestCookie, Progress, Provenance, Refusal};
+use crate::memory::{Buffer, Cookie, GuestCookie, ImportError, Progress, Provenance};
 use crate::message::PageList;
 use crate::rpc::{Function, Request};
 use optee_proto::le::U32;
@@ -55,7 +55,7 @@ impl Mediator {
         };
         let (cookie, count) = match reserved {
             Ok(reserved) => reserved,
-            Err(Denied(_)) => return self.undo(host, call, request, list.cookie),
+            Err(DeniedError(_)) => return self.undo(host, call, request, list.cookie),
         };
         let intake = if single {
             Intake::single(host, at, || self.take_page(host))
@@ -87,7 +87,7 @@ impl Mediator {
                 };
                 return Next::Guest(Function::FOREIGN_INTR, 0);
             }
-            Err(Refusal::BadAddress | Refusal::NoMemory) => {
+            Err(ImportError::BadAddress | ImportError::NoMemory) => {
                 return self.abandon(host, call, request, cookie, Some(intake));
             }
         }

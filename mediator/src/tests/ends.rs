@@ -4,7 +4,7 @@
 use super::{APP, SESSION, Vm, vm};
 use crate::fake::{FakeHost, Guest, Machine, Step};
 use crate::{
-    ClientId, Config, CreateError, DestroyError, Mediator, Offer, Progress, TeeInfo, probe,
+    ClientId, Config, CreateError, DestroyError, Features, Mediator, Progress, TeeInfo, probe,
 };
 use alloc::vec;
 use alloc::vec::Vec;
@@ -164,12 +164,12 @@ fn sleep(milliseconds: u64) -> Step {
 
 /// A VM whose calls have room for RPC messages, so that what OP-TEE asks first is what it wants.
 fn with_room() -> Vm {
-    let offer = Offer {
+    let features = Features {
         rpc_arg: true,
         async_notif: false,
     };
     let config = Config {
-        offer,
+        features,
         ..Config::default()
     };
     let machine = Machine::new();
@@ -317,7 +317,7 @@ fn of_version(machine: &Machine, minor: u32, lives: Option<u32>) -> (FakeHost, M
         ..probe(&host).unwrap()
     };
     let mut config = Config::default();
-    config.offer.async_notif = true;
+    config.features.async_notif = true;
     config.max_creations = lives;
     let client = ClientId::new(NonZeroU16::MIN);
     (host, Mediator::new(client, config, tee))

@@ -4,7 +4,7 @@
 use super::during::during_smc;
 use super::{APP, SESSION, Vm, bare, vm};
 use crate::fake::{Machine, Step};
-use crate::{Config, CreateError, DestroyError, Offer};
+use crate::{Config, CreateError, DestroyError, Features};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -170,7 +170,7 @@ fn sessions_without_a_call_to_close_them_are_counted() {
 fn a_poor_tee_is_not_made_rich() {
     let machine = Machine::new();
     machine.set_tee(optee_proto::uuid::API_UID, 0b0_1101, 2);
-    let offer = Offer {
+    let features = Features {
         rpc_arg: true,
         async_notif: true,
     };
@@ -178,7 +178,7 @@ fn a_poor_tee_is_not_made_rich() {
         &machine,
         1,
         Config {
-            offer,
+            features,
             ..Config::default()
         },
     );

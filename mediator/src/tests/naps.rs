@@ -4,7 +4,7 @@
 use super::{SESSION, Vm};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, Machine, Step};
-use crate::{Config, Offer};
+use crate::{Config, Features};
 use optee_proto::msg::{self, Attr, Command, Param};
 use optee_proto::rpc::{self, Function};
 use optee_proto::{Return, smc};
@@ -13,12 +13,12 @@ use optee_proto::{Return, smc};
 fn vm() -> Vm {
     let machine = Machine::new();
     machine.set_tee(optee_proto::uuid::API_UID, 0b111_1101, 4);
-    let offer = Offer {
+    let features = Features {
         rpc_arg: true,
         async_notif: false,
     };
     let config = Config {
-        offer,
+        features,
         ..Config::default()
     };
     Vm::new(&machine, 1, config)
@@ -155,7 +155,7 @@ fn a_guest_without_room_comes_back_at_once() {
 fn a_call_that_works_does_not_sleep() {
     let pages = 2 * crate::call::INTAKE_STEP as u64;
     let config = Config {
-        offer: Offer {
+        features: Features {
             rpc_arg: true,
             async_notif: false,
         },

@@ -4,13 +4,13 @@
 use super::{SESSION, Vm};
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::fake::{Guest, Machine, Step};
-use crate::{Config, Offer, RpcKind};
+use crate::{Config, Features, RpcKind};
 use alloc::vec;
 use optee_proto::msg::{self, Attr, Command, Param};
 use optee_proto::{Return, TeeResult, rpc, smc};
 
 fn vm() -> Vm {
-    let offer = Offer {
+    let features = Features {
         rpc_arg: true,
         async_notif: false,
     };
@@ -18,7 +18,7 @@ fn vm() -> Vm {
         &Machine::new(),
         1,
         Config {
-            offer,
+            features,
             ..Config::default()
         },
     )

@@ -3,7 +3,7 @@
 
 use super::{APP, Vm};
 use crate::fake::{Guest, Machine, Step};
-use crate::{Config, Leak, Offer, Progress};
+use crate::{Config, Features, Leak, Progress};
 use alloc::vec;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -21,7 +21,7 @@ fn with_calls(calls: usize) -> Vm {
     let machine = Machine::new();
     machine.set_tee(uuid::API_UID, 0b111_1101, calls);
     let config = Config {
-        offer: Offer {
+        features: Features {
             rpc_arg: true,
             async_notif: false,
         },

@@ -3,7 +3,7 @@
 
 use super::VmState;
 use crate::call::Loads;
-use crate::denied::Denied;
+use crate::denied::DeniedError;
 use crate::pseudo_tas::{PseudoTas, is_pseudo_ta};
 use crate::sessions::Reserved;
 use alloc::vec::Vec;
@@ -119,14 +119,14 @@ impl VmState {
     ///
     /// OP-TEE makes an address space before it looks for code. Only what was opened before, and is no application for
     /// certain, is opened without.
-    pub(crate) fn reserve_session(&mut self, app: Uuid) -> Result<Reserved, Denied> {
+    pub(crate) fn reserve_session(&mut self, app: Uuid) -> Result<Reserved, DeniedError> {
         let known = self.apps.get(app).copied();
         let takes_none = known.is_none() && self.apps.pseudo.contains(app);
         // The instance has its number already; and where there is none any more, one new instance can have it.
         let has_one = known.is_some_and(|known| known.stays);
         let most = self.quotas.address_spaces + u32::from(has_one);
         if !takes_none && self.address_spaces() >= most {
-            return Err(Denied(TeeResult::OUT_OF_MEMORY));
+            return Err(DeniedError(TeeResult::OUT_OF_MEMORY));
         }
         self.sessions.reserve(app, !takes_none)
     }

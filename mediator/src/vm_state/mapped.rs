@@ -4,7 +4,7 @@
 //! [`Quotas::mapped_pages`]: crate::Quotas::mapped_pages
 
 use super::VmState;
-use crate::denied::Denied;
+use crate::denied::DeniedError;
 use crate::mapped::Mapped;
 use optee_proto::{TeeResult, Uuid};
 
@@ -13,11 +13,11 @@ const FEW_PAGES: u32 = 16;
 
 /// Why OP-TEE's core may not map a call's buffers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum TooMuch {
+pub(crate) enum MapError {
     /// Other calls hold what is too much, and they end.
-    ForNow,
+    Temporary,
     /// They are more than the VM may have mapped, or what OP-TEE has asked for and keeps leaves no room for them.
-    ForGood(Denied),
+    Permanent(DeniedError),
 }
 
 impl VmState {
@@ -27,11 +27,11 @@ impl VmState {
     }
 
     /// How many pages OP-TEE's core may have mapped with so many more.
-    pub(crate) fn with_mapped(&self, more: u32) -> Result<u32, Denied> {
+    pub(crate) fn with_mapped(&self, more: u32) -> Result<u32, DeniedError> {
         self.mapped
             .checked_add(more)
             .filter(|&mapped| mapped <= self.quotas.mapped_pages)
-            .ok_or(Denied(TeeResult::OUT_OF_MEMORY))
+            .ok_or(DeniedError(TeeResult::OUT_OF_MEMORY))
     }
 
     /// A call hands `pages` pages to an application, in `session` or, when it opens one, to `app`. OP-TEE's core may map
@@ -45,7 +45,7 @@ impl VmState {
         pages: u32,
         session: u32,
         app: Option<Uuid>,
-    ) -> Result<(), TooMuch> {
+    ) -> Result<(), MapError> {
         let user = pages > FEW_PAGES
             && match app {
                 Some(app) => self.is_user_app(app),
@@ -62,8 +62,8 @@ impl VmState {
                 Ok(())
             }
             // Who waits must be woken: by the end of a call that is not as badly off itself.
-            Err(_) if self.fits_without_others(pages) => Err(TooMuch::ForNow),
-            Err(denied) => Err(TooMuch::ForGood(denied)),
+            Err(_) if self.fits_without_others(pages) => Err(MapError::Temporary),
+            Err(denied) => Err(MapError::Permanent(denied)),
         }
     }
 

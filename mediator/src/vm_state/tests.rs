@@ -156,7 +156,7 @@ fn waits(vm_state: &mut VmState, pages: u32) -> Option<bool> {
     let mut call = Mapped::default();
     let mapped = vm_state.map(&mut call, pages, 1, None);
     vm_state.unmap(&mut call);
-    mapped.err().map(|why| why == TooMuch::ForNow)
+    mapped.err().map(|why| why == MapError::Temporary)
 }
 
 #[test]

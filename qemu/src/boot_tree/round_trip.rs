@@ -5,7 +5,7 @@ use super::tests::BASE;
 use super::*;
 use crate::config::{Application, Device, Feature, Login, MAX_APPLICATIONS};
 use mediator::addr::Pa;
-use mediator::{Config, Offer, Policy, Quotas};
+use mediator::{Config, Features, Policy, Quotas};
 use postern_base::range::PaRange;
 use postern_boot_tree::{Found, Machine, VmConfigs, machine};
 
@@ -60,14 +60,14 @@ fn parsed(text: &str) -> System {
 
 #[test]
 fn tee_keys_reach_the_mediator() {
-    let all = Offer {
+    let all = Features {
         rpc_arg: true,
         async_notif: true,
     };
     assert_eq!(
         through(&parsed("")).unwrap(),
         Config {
-            offer: all,
+            features: all,
             ..Config::default()
         }
     );
@@ -111,7 +111,7 @@ fn tee_keys_reach_the_mediator() {
                 rpmb: true,
                 i2c: false,
             },
-            offer: Offer {
+            features: Features {
                 rpc_arg: true,
                 async_notif: false,
             },
@@ -168,7 +168,7 @@ fn words_and_limits_of_both_ends_match() {
     );
     assert_eq!(config.policy.logins.map(|list| list.len()), Some(7));
     assert!(config.policy.rpmb && config.policy.i2c);
-    assert!(config.offer.rpc_arg && config.offer.async_notif);
+    assert!(config.features.rpc_arg && config.features.async_notif);
     let applications = system.vms[0].tee_policy.applications.as_mut().unwrap();
     applications.push(Application::Named(uuid));
     assert!(through(&system).unwrap_err().contains("more than 64"));

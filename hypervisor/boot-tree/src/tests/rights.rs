@@ -2,7 +2,7 @@
 //! What the `tee-…` properties of a VM's node become.
 
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
-use mediator::{Config, Offer, Policy, Quotas};
+use mediator::{Config, Features, Policy, Quotas};
 use optee_proto::Uuid;
 
 use super::fixture::{at, cells, set};
@@ -17,7 +17,7 @@ const EMPTY: [&str; 0] = [];
 /// What a VM has whose node has none of the properties.
 pub fn everything() -> Config {
     Config {
-        offer: Offer {
+        features: Features {
             rpc_arg: true,
             async_notif: true,
         },
@@ -84,7 +84,7 @@ fn each_property_becomes_its_part_of_the_configuration() {
                 rpmb: true,
                 i2c: true,
             },
-            offer: Offer {
+            features: Features {
                 rpc_arg: false,
                 async_notif: true,
             },
@@ -103,7 +103,7 @@ fn an_empty_list_is_not_an_absent_one() {
     assert_eq!(read.policy.trusted_apps, Some(vec![]));
     assert_eq!(read.policy.logins, Some(vec![]));
     assert_eq!((read.policy.rpmb, read.policy.i2c), (false, false));
-    assert_eq!(read.offer, Offer::default());
+    assert_eq!(read.features, Features::default());
     assert_eq!(read.quotas, Quotas::default());
 }
 
@@ -115,11 +115,11 @@ fn each_feature_is_offered_by_its_own_name() {
         (&["notifications", "rpc-arg"], true, true),
     ] {
         let read = with(|vm| set(vm, "tee-features", names));
-        let offer = Offer {
+        let features = Features {
             rpc_arg,
             async_notif,
         };
-        assert_eq!(read.offer, offer);
+        assert_eq!(read.features, features);
     }
 }
 

@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use dtoolkit::Node;
 use dtoolkit::fdt::FdtNode;
-use mediator::{Config, Offer, Policy, Quotas};
+use mediator::{Config, Features, Policy, Quotas};
 use optee_proto::Uuid;
 use optee_proto::msg::login;
 
@@ -116,7 +116,7 @@ fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, RightsError<'t>> {
             logins: logins(node)?,
             ..Policy::default()
         },
-        offer: Offer {
+        features: Features {
             rpc_arg: true,
             async_notif: true,
         },
@@ -136,11 +136,11 @@ fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, RightsError<'t>> {
         }
     }
     if let Some(words) = strings(node, FEATURES)? {
-        config.offer = Offer::default();
+        config.features = Features::default();
         for word in words {
             match word {
-                "rpc-arg" => config.offer.rpc_arg = true,
-                "notifications" => config.offer.async_notif = true,
+                "rpc-arg" => config.features.rpc_arg = true,
+                "notifications" => config.features.async_notif = true,
                 _ => {
                     return Err(RightsError::Word {
                         property: FEATURES,

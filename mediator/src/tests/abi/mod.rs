@@ -14,7 +14,7 @@ mod yielding;
 
 use super::Vm;
 use crate::fake::Machine;
-use crate::{Config, Offer};
+use crate::{Config, Features};
 use optee_proto::{FunctionId, smc};
 
 /// All functions that OP-TEE has a name for.
@@ -46,7 +46,7 @@ const UNKNOWN: [u64; 4] = [0xffff_ffff, 0, 0, 0];
 
 fn config(rpc_arg: bool, async_notif: bool) -> Config {
     Config {
-        offer: Offer {
+        features: Features {
             rpc_arg,
             async_notif,
         },

@@ -22,7 +22,7 @@ mod play;
 
 use super::{APP, SESSION, Vm, tries};
 use crate::fake::Machine;
-use crate::{Config, Offer, Quotas};
+use crate::{Config, Features, Quotas};
 use actions::{Action, Breaks, action};
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
@@ -61,7 +61,7 @@ const QUIET_PAGES: u32 = if cfg!(miri) { 8 } else { 600 };
 fn config(quotas: Quotas) -> Config {
     Config {
         quotas,
-        offer: Offer {
+        features: Features {
             rpc_arg: true,
             async_notif: true,
         },

@@ -8,7 +8,7 @@ mod script;
 use crate::input::Input;
 use crate::world::{PAGES, Reach, Vm, check, check_end, is_within, page};
 use mediator::fake::Machine;
-use mediator::{Config, Offer, Policy, Quotas, Stats};
+use mediator::{Config, Features, Policy, Quotas, Stats};
 use optee_proto::msg::{Attr, Command, Param};
 use optee_proto::smc;
 use play::Guest;
@@ -96,7 +96,7 @@ fn config(input: &mut Input<'_>) -> Config {
             i2c: bits & 2 != 0,
             ..Policy::default()
         },
-        offer: Offer {
+        features: Features {
             rpc_arg: bits & 4 == 0,
             async_notif: bits & 8 == 0,
         },

@@ -7,7 +7,7 @@ use crate::input::Input;
 use crate::world::{NAMES, PAGES, Vm, check, check_end, is_within, message, page};
 use mediator::addr::{Ipa, PAGE_SIZE};
 use mediator::fake::{Machine, Outcome};
-use mediator::{Config, Offer, Quotas};
+use mediator::{Config, Features, Quotas};
 use optee_proto::msg::{self, Attr, Command, HEADER_SIZE, Header, PARAM_SIZE, Param};
 use optee_proto::{Return, smc};
 use zerocopy::FromBytes;
@@ -29,7 +29,7 @@ pub fn run(data: &[u8]) {
             pages: 5000,
             ..Quotas::default()
         },
-        offer: Offer {
+        features: Features {
             rpc_arg: how & 4 == 0,
             async_notif: how & 8 == 0,
         },
@@ -93,7 +93,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(vm.mediator.stats().calls, 0, "{regs:x?}");
     let all = machine.outcomes(1);
     let reached = all.get(before);
-    let offered = function == smc::CALL_WITH_ARG || config.offer.rpc_arg;
+    let offered = function == smc::CALL_WITH_ARG || config.features.rpc_arg;
     if let (Some(_), true) = (at, function != smc::CALL_WITH_REGD_ARG) {
         let room = function == smc::CALL_WITH_RPC_ARG;
         judge(bytes, session, offered, room, reached);

@@ -8,7 +8,7 @@ use crate::input::Input;
 use crate::world::{NAMES, PAGES, Reach, Vm, check, check_end, is_within, message, page, word};
 use mediator::addr::{Ipa, PAGE_SIZE};
 use mediator::fake::{Machine, Step};
-use mediator::{Config, Offer, Quotas};
+use mediator::{Config, Features, Quotas};
 use optee_proto::le::{U32, U64};
 use optee_proto::msg::{self, Attr, Command, HEADER_SIZE, Header, Param};
 use optee_proto::{Return, smc};
@@ -38,7 +38,7 @@ pub(crate) fn reach(data: &[u8]) -> Reach {
             mapped_pages: QUOTA as u32,
             ..Quotas::default()
         },
-        offer: Offer {
+        features: Features {
             rpc_arg: true,
             async_notif: false,
         },
