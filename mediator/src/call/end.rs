@@ -185,8 +185,8 @@ impl Mediator {
                 drop(state);
                 return self.count_leak(host, app);
             }
-            Work::Register { cookie, intake } => {
-                let (pins, list) = intake.into_parts();
+            Work::Register { cookie, import } => {
+                let (pins, list) = import.into_parts();
                 let unused = if success {
                     state.establish(cookie, pins);
                     None
@@ -276,7 +276,7 @@ impl Call {
             .rposition(|kind| kind.is_out());
         let to = last.map_or(msg::HEADER_SIZE - 4, |last| msg::size(last + 1));
         let outputs = &self.message.as_bytes()[from..to];
-        self.place.write(host, from, outputs)
+        self.location.write(host, from, outputs)
     }
 
     /// Reads OP-TEE's result, and nothing else.

@@ -13,11 +13,11 @@ use crate::denied::DeniedError;
 use crate::host::SharedPage;
 use crate::mapped::Mapped;
 use crate::memory::pin::Release;
-use crate::memory::{Cookie, Place};
+use crate::memory::{Cookie, MessageLocation};
 use crate::message::{Kind, MAX_PARAMS, Message};
 use crate::rpc::{Function, Request};
 use crate::sessions::{Reserved, Sessions};
-use crate::smc::page_list::Intake;
+use crate::smc::page_list::PageListImport;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Header, Param};
 use optee_proto::{Return, Uuid};
@@ -30,7 +30,7 @@ pub(crate) const MAX_CALLS: u32 = 1 << SLOT_BITS;
 
 /// How many pages of a list are taken in before the guest gets the pCPU back: 4 MiB. Under Miri
 /// fewer, so that a test need not wait for so many.
-pub(crate) const INTAKE_STEP: usize = if cfg!(miri) { 128 } else { 1024 };
+pub(crate) const IMPORT_STEP: usize = if cfg!(miri) { 128 } else { 1024 };
 
 /// For how long at most, in milliseconds, a guest is asked to sleep while its call waits for others. Their end
 /// is noticed so late.
@@ -82,10 +82,10 @@ pub(crate) enum Pending {
     /// The guest does a command, and its answer is in memory.
     Command(Request),
     /// The guest had to run in between; its answer to SHM_ALLOC is still being taken in.
-    TakeIn {
+    Import {
         request: Request,
         cookie: Cookie,
-        intake: Intake,
+        import: PageListImport,
     },
     /// The guest frees, at our request, what it allocated in vain; OP-TEE then hears of failure.
     Undo(Request),
@@ -110,7 +110,10 @@ pub(crate) enum Work {
     /// A session of a guest that is no more ends with it, to this application. It is not in the VM's state any more.
     CloseLeft { app: Uuid, session: u32 },
     /// A buffer is coming.
-    Register { cookie: Cookie, intake: Intake },
+    Register {
+        cookie: Cookie,
+        import: PageListImport,
+    },
     /// A buffer is going.
     Unregister(Cookie),
     /// Notifications end with it.
@@ -135,7 +138,7 @@ pub(crate) struct Call {
     /// The page that OP-TEE sees as the message.
     pub(crate) shadow: SharedPage,
     /// Where the guest has its message.
-    pub(crate) place: Place,
+    pub(crate) location: MessageLocation,
     /// Behind the message is room for RPC messages.
     pub(crate) rpc_room: bool,
     /// The guest's message as it was fetched, and later with its outputs.
@@ -185,7 +188,7 @@ impl Call {
         Self {
             slot,
             shadow,
-            place: Place::page(crate::addr::Ipa::new(0)),
+            location: MessageLocation::page(crate::addr::Ipa::new(0)),
             rpc_room: false,
             message: Message::default(),
             ours: Message::default(),
@@ -218,7 +221,7 @@ impl Call {
 
     /// Makes it a call of the mediator's own that names a session and nothing else.
     fn name_for_guest(&mut self, session: u32, command: optee_proto::msg::Command) {
-        self.place = Place::nowhere();
+        self.location = MessageLocation::none();
         (self.params, self.sent) = (0, 0);
         self.message.header = Header::default();
         self.message.header.cmd = command.0.into();
@@ -228,7 +231,7 @@ impl Call {
     /// Makes it a call of the mediator's own that opens a session to an application, for which
     /// one is reserved.
     pub(crate) fn open_for_guest(&mut self, reserved: Reserved) {
-        self.place = Place::nowhere();
+        self.location = MessageLocation::none();
         self.message.header = Header::default();
         self.message.header.cmd = optee_proto::msg::Command::OPEN_SESSION.0.into();
         let (a, b) = reserved.app().to_value();
@@ -241,7 +244,7 @@ impl Call {
 
     /// Makes it a call of the mediator's own that has OP-TEE forget a buffer.
     pub(crate) fn unregister_for_guest(&mut self, cookie: Cookie) {
-        self.place = Place::nowhere();
+        self.location = MessageLocation::none();
         self.message.header = Header::default();
         self.message.header.cmd = optee_proto::msg::Command::UNREGISTER_SHM.0.into();
         self.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
@@ -287,7 +290,7 @@ impl Call {
 
     /// Whether it is the mediator's own, on behalf of a guest that is no more.
     pub(crate) const fn is_own(&self) -> bool {
-        self.place.is_nowhere()
+        self.location.is_none()
     }
 
     /// What names it to OP-TEE, where it is something that can be cancelled: session and identifier.

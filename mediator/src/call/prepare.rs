@@ -5,7 +5,7 @@ use super::{BeginError, Call, Pending, Work};
 use crate::Mediator;
 use crate::denied::DeniedError;
 use crate::host::{GuestMemoryError, Host};
-use crate::memory::{GuestCookie, ImportError, Progress};
+use crate::memory::{GuestCookie, ImportError, ImportProgress};
 use crate::message::{Kind, USUAL_SIZE, arity};
 use crate::rpc;
 use crate::vm_state::{Life, MapError};
@@ -77,7 +77,7 @@ impl Mediator {
         if !offset.is_multiple_of(8) {
             return Err(wrong);
         }
-        call.place = buffer.place(offset).ok_or(wrong)?;
+        call.location = buffer.location(offset).ok_or(wrong)?;
         buffer.users += 1;
         call.home = Some(cookie);
         Ok(())
@@ -201,7 +201,7 @@ impl Mediator {
         &self,
         host: &H,
         call: &mut Call,
-    ) -> Result<Progress, BeginError> {
+    ) -> Result<ImportProgress, BeginError> {
         if let Work::Unregister(cookie) = call.work {
             // OP-TEE panics when a call names a buffer while another has it forgotten: for a moment
             // the name is still there, and no reference is left. So nobody may be on the way.
@@ -215,7 +215,7 @@ impl Mediator {
             }
             if named {
                 call.pending = Pending::Enter;
-                return Ok(Progress::More);
+                return Ok(ImportProgress::More);
             }
         }
         if let Work::Leave(session) = call.work {
@@ -225,7 +225,7 @@ impl Mediator {
             }
             if !state.sessions.may_close(session) {
                 call.pending = Pending::Enter;
-                return Ok(Progress::More);
+                return Ok(ImportProgress::More);
             }
             call.work = Work::Close(session);
         }
@@ -243,10 +243,10 @@ impl Call {
     ) -> Result<(), BeginError> {
         let wrong = BeginError::Code(Return::EBADADDR);
         // Nearly always everything is there at once. Otherwise the header says how much there is.
-        let usual = self.place.holds(0, USUAL_SIZE);
+        let usual = self.location.holds(0, USUAL_SIZE);
         let have = if usual { USUAL_SIZE } else { msg::HEADER_SIZE };
         let bytes = self.message.as_mut_bytes();
-        self.place
+        self.location
             .read(host, 0, &mut bytes[..have])
             .map_err(|_| wrong)?;
 
@@ -266,7 +266,7 @@ impl Call {
         let size = msg::size(count);
         if have < size {
             let bytes = self.message.as_mut_bytes();
-            self.place
+            self.location
                 .read(host, have, &mut bytes[have..size])
                 .map_err(|_| wrong)?;
         }
@@ -278,7 +278,7 @@ impl Call {
             .take_while(nothing)
             .count();
         self.sent = count - trailing;
-        if self.rpc_room && !self.place.holds(size, rpc::ROOM) {
+        if self.rpc_room && !self.location.holds(size, rpc::ROOM) {
             return Err(wrong);
         }
         Ok(())
@@ -338,6 +338,6 @@ impl Call {
         result: TeeResult,
     ) -> Result<(), GuestMemoryError> {
         let words = [U32::new(result.0), U32::new(Origin::COMMS.0)];
-        self.place.write(host, msg::RET_OFFSET, words.as_bytes())
+        self.location.write(host, msg::RET_OFFSET, words.as_bytes())
     }
 }

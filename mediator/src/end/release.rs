@@ -105,15 +105,15 @@ impl Remains {
             work,
             ..
         } = call;
-        let intake = match work {
-            Work::Register { intake, .. } => Some(intake),
+        let import = match work {
+            Work::Register { import, .. } => Some(import),
             _ => None,
         };
         let (request, taken) = match pending {
             Pending::Command(request) | Pending::Undo(request) => (Some(request), None),
-            Pending::TakeIn {
-                request, intake, ..
-            } => (Some(request), Some(intake)),
+            Pending::Import {
+                request, import, ..
+            } => (Some(request), Some(import)),
             _ => (None, None),
         };
         let mut cost = FREE_COST;
@@ -122,8 +122,8 @@ impl Remains {
             cost += 2;
         };
         // There is room for all of them.
-        for intake in intake.into_iter().chain(taken) {
-            let (pins, pages) = intake.into_parts();
+        for import in import.into_iter().chain(taken) {
+            let (pins, pages) = import.into_parts();
             let _ = self.pages.push(pins);
             pages.into_iter().for_each(&mut free);
         }

@@ -3,7 +3,7 @@
 
 use crate::addr::PAGE_SIZE;
 use crate::host::SharedPage;
-use crate::memory::Place;
+use crate::memory::MessageLocation;
 use crate::memory::pin::PageNumber;
 use alloc::vec::Vec;
 
@@ -64,13 +64,13 @@ impl Buffer {
     }
 
     /// Where in guest memory `offset` is, with as much of what follows as a message may need.
-    pub(crate) fn place(&self, offset: u64) -> Option<Place> {
+    pub(crate) fn location(&self, offset: u64) -> Option<MessageLocation> {
         let left = self.size.checked_sub(offset)?;
         let at = self.offset.checked_add(offset)?;
         let page = usize::try_from(at / PAGE_SIZE).ok()?;
         let first = self.pages.get(page)?.ipa().checked_add(at % PAGE_SIZE)?;
         let second = self.pages.get(page + 1).map(|next| next.ipa());
-        Some(Place::new(first, second, left))
+        Some(MessageLocation::new(first, second, left))
     }
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct RpcBuffer {
     /// Ours, which OP-TEE knows.
     pub(crate) shadow: SharedPage,
     /// The guest's.
-    pub(crate) guest: Place,
+    pub(crate) guest: MessageLocation,
 }
 
 #[cfg(test)]
@@ -115,14 +115,18 @@ mod tests {
             pages: alloc::vec![page(0x5000), page(0x9000)],
         };
         assert_eq!(
-            buffer.place(0),
-            Some(Place::new(Ipa::new(0x5f00), Some(Ipa::new(0x9000)), 6000))
+            buffer.location(0),
+            Some(MessageLocation::new(
+                Ipa::new(0x5f00),
+                Some(Ipa::new(0x9000)),
+                6000
+            ))
         );
         assert_eq!(
-            buffer.place(0x110),
-            Some(Place::new(Ipa::new(0x9010), None, 6000 - 0x110))
+            buffer.location(0x110),
+            Some(MessageLocation::new(Ipa::new(0x9010), None, 6000 - 0x110))
         );
-        assert_eq!(buffer.place(6001), None);
+        assert_eq!(buffer.location(6001), None);
         assert!(buffer.holds(0, 6000) && buffer.holds(6000, 0));
         assert!(!buffer.holds(1, 6000) && !buffer.holds(u64::MAX, 2));
     }

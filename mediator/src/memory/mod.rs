@@ -4,14 +4,14 @@
 //! * [`table`]: objects under two names, the guest's cookie and ours.
 //! * [`buffer`]: a shared buffer, and the memory behind an RPC message.
 //! * [`pin`]: pages of a guest are pinned and unpinned.
-//! * [`place`]: where in guest memory a message lies.
+//! * [`message_location`]: where in guest memory a message lies.
 
 pub(crate) mod buffer;
+pub(crate) mod message_location;
 pub(crate) mod pin;
-pub(crate) mod place;
 pub(crate) mod table;
 
 pub(crate) use buffer::{Buffer, Provenance, RpcBuffer, State};
-pub(crate) use pin::{ImportError, Progress};
-pub(crate) use place::Place;
+pub(crate) use message_location::MessageLocation;
+pub(crate) use pin::{ImportError, ImportProgress};
 pub(crate) use table::{Cookie, GuestCookie, InsertError, Space, Table};

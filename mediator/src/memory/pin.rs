@@ -27,7 +27,7 @@ impl PageNumber {
 
 /// How far a list is taken in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Progress {
+pub(crate) enum ImportProgress {
     /// All of it.
     Done,
     /// Not all; call again.

@@ -5,7 +5,7 @@ use super::{Function, Message, Request, Source};
 use crate::Mediator;
 use crate::call::{Answer, Call, Loads, Next, Pending, Work};
 use crate::host::Host;
-use crate::memory::{Buffer, Cookie, Place};
+use crate::memory::{Buffer, Cookie, MessageLocation};
 use crate::message::Kind;
 use crate::stats::RpcKind;
 use optee_proto::le::U32;
@@ -82,7 +82,7 @@ impl Mediator {
             let mut state = self.state.lock();
             state.sent = state.sent.wrapping_add(1);
         }
-        if call.place == Place::nowhere() {
+        if call.location == MessageLocation::none() {
             // Others go on meanwhile.
             if request.waits() || request.sleep().is_some() {
                 return Ok(0);

@@ -21,7 +21,7 @@ pub(crate) use request::{Request, Source};
 
 use crate::call::Call;
 use crate::host::{GuestMemoryError, Host, SharedPage};
-use crate::memory::Place;
+use crate::memory::MessageLocation;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, HEADER_SIZE, Header, Param};
 use optee_proto::rpc::{Command, MAX_PARAMS};
@@ -58,18 +58,18 @@ impl Request {
 
     /// Where the guest gets its copy, and has its answer. A guest that left room behind its
     /// message looks nowhere else.
-    fn theirs(&self, call: &Call) -> (Place, usize) {
+    fn theirs(&self, call: &Call) -> (MessageLocation, usize) {
         match &self.source {
             Source::Buffer(_, buffer) if !call.rpc_room => (buffer.guest, 0),
-            _ => (call.place, call.guest_room()),
+            _ => (call.location, call.guest_room()),
         }
     }
 
     /// Reads what the guest has in its copy, from its header to its last parameter.
     fn read_guest<H: Host>(&self, host: &H, call: &Call) -> Result<Message, GuestMemoryError> {
         let mut message = Message::default();
-        let (place, offset) = self.theirs(call);
-        place.read(
+        let (location, offset) = self.theirs(call);
+        location.read(
             host,
             offset,
             &mut message.as_mut_bytes()[..msg::size(self.count)],
@@ -85,8 +85,8 @@ impl Request {
         message: &Message,
         count: usize,
     ) -> Result<(), GuestMemoryError> {
-        let (place, offset) = self.theirs(call);
-        place.write(host, offset, &message.as_bytes()[..msg::size(count)])
+        let (location, offset) = self.theirs(call);
+        location.write(host, offset, &message.as_bytes()[..msg::size(count)])
     }
 
     /// Tells OP-TEE the result, without any output.
@@ -110,7 +110,7 @@ pub(crate) fn ask_to_sleep<H: Host>(host: &H, call: &Call, milliseconds: u32) ->
     message.header.num_params = U32::new(1);
     message.params[0] = Param::new(Attr::VALUE_INPUT, milliseconds.into(), 0, 0);
     let bytes = &message.as_bytes()[..msg::size(1)];
-    call.rpc_room && call.place.write(host, call.guest_room(), bytes).is_ok()
+    call.rpc_room && call.location.write(host, call.guest_room(), bytes).is_ok()
 }
 
 /// Makes the room behind a message recognisable as not used by OP-TEE yet.

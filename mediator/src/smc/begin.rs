@@ -6,7 +6,7 @@ use crate::addr::Ipa;
 use crate::call::{BeginError, Call, Work};
 use crate::denied::DeniedError;
 use crate::host::Host;
-use crate::memory::{GuestCookie, Place, Progress};
+use crate::memory::{GuestCookie, ImportProgress, MessageLocation};
 use crate::{Mediator, rpc};
 use alloc::boxed::Box;
 use optee_proto::{FunctionId, Return, smc};
@@ -50,7 +50,7 @@ impl Mediator {
             if !at.is_page_aligned() {
                 return Err(BeginError::Code(Return::EBADADDR));
             }
-            call.place = Place::page(at);
+            call.location = MessageLocation::page(at);
         }
         Ok(())
     }
@@ -60,8 +60,8 @@ impl Mediator {
     pub(crate) fn enter<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
         if !matches!(call.work, Work::Plain) {
             match self.get_ready(host, &mut call) {
-                Ok(Progress::Done) => {}
-                Ok(Progress::More) => return self.wait(host, call),
+                Ok(ImportProgress::Done) => {}
+                Ok(ImportProgress::More) => return self.wait(host, call),
                 Err(refused) => return self.refuse(host, call, refused),
             }
         }

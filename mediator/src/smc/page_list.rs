@@ -8,7 +8,7 @@
 
 use crate::addr::{Ipa, Pa};
 use crate::host::{Host, Lengthy, SharedPage};
-use crate::memory::Progress;
+use crate::memory::ImportProgress;
 use crate::memory::pin::{ImportError, PageNumber, pin};
 use alloc::vec::Vec;
 use optee_proto::le::U64;
@@ -20,7 +20,7 @@ const CHUNK: usize = 64;
 
 /// A buffer's pages on their way from the guest's list to ours.
 #[derive(Debug)]
-pub(crate) struct Intake {
+pub(crate) struct PageListImport {
     /// Pages that the buffer has.
     total: usize,
     /// Those pinned so far.
@@ -31,7 +31,7 @@ pub(crate) struct Intake {
     guest_list: Ipa,
 }
 
-impl Intake {
+impl PageListImport {
     /// Prepares for a buffer of `total` pages whose list begins at `guest_list`. Nothing is
     /// pinned yet.
     pub(crate) fn new(total: u32, guest_list: Ipa) -> Result<Self, ImportError> {
@@ -58,22 +58,22 @@ impl Intake {
         page: Ipa,
         new_page: impl FnMut() -> Option<SharedPage>,
     ) -> Result<Self, (ImportError, Option<Self>)> {
-        let mut intake = Self::new(1, page).map_err(|refusal| (refusal, None))?;
+        let mut import = Self::new(1, page).map_err(|refusal| (refusal, None))?;
         let mut new_page = new_page;
-        match intake.take(host, &mut [U64::new(page.get())], &mut new_page) {
-            Ok(()) => Ok(intake),
-            Err(refusal) => Err((refusal, Some(intake))),
+        match import.take(host, &mut [U64::new(page.get())], &mut new_page) {
+            Ok(()) => Ok(import),
+            Err(refusal) => Err((refusal, Some(import))),
         }
     }
 
-    /// Takes in up to about `budget` pages. After an error, [`Intake::into_parts`] says what to
+    /// Takes in up to about `budget` pages. After an error, [`PageListImport::into_parts`] says what to
     /// undo.
     pub(crate) fn step<H: Host>(
         &mut self,
         host: &H,
         budget: usize,
         mut new_page: impl FnMut() -> Option<SharedPage>,
-    ) -> Result<Progress, ImportError> {
+    ) -> Result<ImportProgress, ImportError> {
         host.lengthy(Lengthy::TakeIn, || {
             self.step_measured(host, budget, &mut new_page)
         })
@@ -84,11 +84,11 @@ impl Intake {
         host: &H,
         budget: usize,
         new_page: &mut impl FnMut() -> Option<SharedPage>,
-    ) -> Result<Progress, ImportError> {
+    ) -> Result<ImportProgress, ImportError> {
         let stop = self.pins.len().saturating_add(budget);
         while self.pins.len() < self.total {
             if self.pins.len() >= stop {
-                return Ok(Progress::More);
+                return Ok(ImportProgress::More);
             }
             // Where in its page of the list the next word is.
             let at = self.pins.len() % PAGE_LIST_ENTRIES;
@@ -112,7 +112,7 @@ impl Intake {
                 }
             }
         }
-        Ok(Progress::Done)
+        Ok(ImportProgress::Done)
     }
 
     /// Pins some pages and appends them to our list. They all go into the same page of it. In `pages` they

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! REGISTER_SHM: a guest registers a buffer by a page list.
 
-use super::page_list::Intake;
+use super::page_list::PageListImport;
 use crate::Mediator;
 use crate::addr::Ipa;
-use crate::call::{BeginError, Call, INTAKE_STEP, Pending, Work};
+use crate::call::{BeginError, Call, IMPORT_STEP, Pending, Work};
 use crate::denied::DeniedError;
 use crate::host::Host;
-use crate::memory::{Buffer, Progress, Provenance};
+use crate::memory::{Buffer, ImportProgress, Provenance};
 use crate::message::PageList;
 use optee_proto::TeeResult;
 use optee_proto::msg::{Attr, Param};
@@ -31,8 +31,8 @@ impl Mediator {
             self.state
                 .lock()
                 .reserve(cookie, Provenance::Registered, size, offset, count)?;
-        match Intake::new(count, list.page()) {
-            Ok(intake) => call.work = Work::Register { cookie, intake },
+        match PageListImport::new(count, list.page()) {
+            Ok(import) => call.work = Work::Register { cookie, import },
             Err(refusal) => {
                 let mut state = self.state.lock();
                 // No page is pinned.
@@ -50,18 +50,18 @@ impl Mediator {
         &self,
         host: &H,
         call: &mut Call,
-    ) -> Result<Progress, BeginError> {
-        let Work::Register { cookie, intake } = &mut call.work else {
-            return Ok(Progress::Done);
+    ) -> Result<ImportProgress, BeginError> {
+        let Work::Register { cookie, import } = &mut call.work else {
+            return Ok(ImportProgress::Done);
         };
-        if intake.step(host, INTAKE_STEP, || self.take_page(host))? == Progress::More {
+        if import.step(host, IMPORT_STEP, || self.take_page(host))? == ImportProgress::More {
             call.pending = Pending::Enter;
-            return Ok(Progress::More);
+            return Ok(ImportProgress::More);
         }
         let Param { a, b, .. } = call.message.params[0];
         let offset = Ipa::new(a.get()).page_offset();
-        let start = intake.list_start().map_or(0, |pa| pa.get());
+        let start = import.list_start().map_or(0, |pa| pa.get());
         call.ours.params[0] = Param::new(Attr::PAGE_LIST, start | offset, b.get(), cookie.get());
-        Ok(Progress::Done)
+        Ok(ImportProgress::Done)
     }
 }

@@ -7,7 +7,7 @@ use crate::Mediator;
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::call::{Answer, Call, Next, Pending};
 use crate::host::Host;
-use crate::memory::{Cookie, GuestCookie, Place, RpcBuffer};
+use crate::memory::{Cookie, GuestCookie, MessageLocation, RpcBuffer};
 use crate::rpc::{Function, Source, room_is_used};
 use crate::stats::RpcKind;
 use optee_proto::smc;
@@ -69,9 +69,12 @@ impl Mediator {
             // The guest has none to give.
             return Next::Tee(Answer::NOTHING);
         }
-        let place = Place::page(Ipa::new(at));
+        let location = MessageLocation::page(Ipa::new(at));
         let mut probe = [0; 8];
-        if guest == 0 || !at.is_multiple_of(PAGE_SIZE) || place.read(host, 0, &mut probe).is_err() {
+        if guest == 0
+            || !at.is_multiple_of(PAGE_SIZE)
+            || location.read(host, 0, &mut probe).is_err()
+        {
             return self.refuse_alloc(call, guest);
         }
         let Some(shadow) = self.take_page(host) else {
@@ -80,7 +83,7 @@ impl Mediator {
         let pa = shadow.pa();
         let buffer = RpcBuffer {
             shadow,
-            guest: place,
+            guest: location,
         };
         let inserted = self
             .state

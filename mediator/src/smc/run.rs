@@ -110,11 +110,11 @@ impl Mediator {
                 &mut call,
             ),
             Pending::Command(request) => self.answer_command(host, &mut call, request),
-            Pending::TakeIn {
+            Pending::Import {
                 request,
                 cookie,
-                intake,
-            } => self.take_in(host, &mut call, request, cookie, intake),
+                import,
+            } => self.import_allocation(host, &mut call, request, cookie, import),
             Pending::Undo(request) => self.answer_undone(host, &call, request),
             // A call that waits for nothing is not among the suspended ones.
             Pending::Nothing => Next::Lost,
@@ -143,12 +143,12 @@ impl Mediator {
             Pending::Command(request) | Pending::Undo(request) => {
                 self.answer_undone(host, &call, request)
             }
-            Pending::TakeIn {
+            Pending::Import {
                 request,
                 cookie,
-                intake,
+                import,
             } => {
-                self.put_back(host, &mut call, cookie, Some(intake));
+                self.release_import(host, &mut call, cookie, Some(import));
                 self.answer_undone(host, &call, request)
             }
             Pending::Nothing => Next::Lost,

@@ -3,13 +3,13 @@
 //!
 //! Memory of the guest's reaches OP-TEE only when it is pinned and in the VM's state.
 
-use super::page_list::Intake;
+use super::page_list::PageListImport;
 use crate::Mediator;
 use crate::addr::{Ipa, PAGE_SIZE};
-use crate::call::{Answer, Call, INTAKE_STEP, Next, Pending};
+use crate::call::{Answer, Call, IMPORT_STEP, Next, Pending};
 use crate::denied::DeniedError;
 use crate::host::Host;
-use crate::memory::{Buffer, Cookie, GuestCookie, ImportError, Progress, Provenance};
+use crate::memory::{Buffer, Cookie, GuestCookie, ImportError, ImportProgress, Provenance};
 use crate::message::PageList;
 use crate::rpc::{Function, Request};
 use optee_proto::le::U32;
@@ -57,42 +57,42 @@ impl Mediator {
             Ok(reserved) => reserved,
             Err(DeniedError(_)) => return self.undo(host, call, request, list.cookie),
         };
-        let intake = if single {
-            Intake::single(host, at, || self.take_page(host))
+        let import = if single {
+            PageListImport::single(host, at, || self.take_page(host))
         } else {
-            Intake::new(count, at.page()).map_err(|refusal| (refusal, None))
+            PageListImport::new(count, at.page()).map_err(|refusal| (refusal, None))
         };
-        match intake {
-            Ok(intake) => self.take_in(host, call, request, cookie, intake),
-            Err((_, intake)) => self.abandon(host, call, request, cookie, intake),
+        match import {
+            Ok(import) => self.import_allocation(host, call, request, cookie, import),
+            Err((_, import)) => self.abandon(host, call, request, cookie, import),
         }
     }
 
     /// Takes in the pages of what the guest allocated, or some of them.
-    pub(crate) fn take_in<H: Host>(
+    pub(crate) fn import_allocation<H: Host>(
         &self,
         host: &H,
         call: &mut Call,
         request: Request,
         cookie: Cookie,
-        mut intake: Intake,
+        mut import: PageListImport,
     ) -> Next {
-        match intake.step(host, INTAKE_STEP, || self.take_page(host)) {
-            Ok(Progress::Done) => {}
-            Ok(Progress::More) => {
-                call.pending = Pending::TakeIn {
+        match import.step(host, IMPORT_STEP, || self.take_page(host)) {
+            Ok(ImportProgress::Done) => {}
+            Ok(ImportProgress::More) => {
+                call.pending = Pending::Import {
                     request,
                     cookie,
-                    intake,
+                    import,
                 };
                 return Next::Guest(Function::FOREIGN_INTR, 0);
             }
             Err(ImportError::BadAddress | ImportError::NoMemory) => {
-                return self.abandon(host, call, request, cookie, Some(intake));
+                return self.abandon(host, call, request, cookie, Some(import));
             }
         }
-        let start = intake.list_start().map_or(0, |pa| pa.get());
-        let (pins, list) = intake.into_parts();
+        let start = import.list_start().map_or(0, |pa| pa.get());
+        let (pins, list) = import.into_parts();
         let known = {
             let mut state = self.state.lock();
             state.establish(cookie, pins);
@@ -118,24 +118,24 @@ impl Mediator {
         call: &mut Call,
         request: Request,
         cookie: Cookie,
-        intake: Option<Intake>,
+        import: Option<PageListImport>,
     ) -> Next {
-        match self.put_back(host, call, cookie, intake) {
+        match self.release_import(host, call, cookie, import) {
             Some(guest) => self.undo(host, call, request, guest),
             None => self.fail_shm_alloc(host, call, request),
         }
     }
 
     /// Takes back what was pinned for a buffer that does not come about. The guest's name for it.
-    pub(crate) fn put_back<H: Host>(
+    pub(crate) fn release_import<H: Host>(
         &self,
         host: &H,
         call: &mut Call,
         cookie: Cookie,
-        intake: Option<Intake>,
+        import: Option<PageListImport>,
     ) -> Option<GuestCookie> {
         let removed = self.state.lock().remove(cookie);
-        let (pins, list) = intake.map_or_else(Default::default, Intake::into_parts);
+        let (pins, list) = import.map_or_else(Default::default, PageListImport::into_parts);
         for page in list {
             self.give_page(host, page);
         }

@@ -153,7 +153,7 @@ fn a_guest_without_room_comes_back_at_once() {
 /// A buffer whose pages are still being taken in has work to do, and does not sleep.
 #[test]
 fn a_call_that_works_does_not_sleep() {
-    let pages = 2 * crate::call::INTAKE_STEP as u64;
+    let pages = 2 * crate::call::IMPORT_STEP as u64;
     let config = Config {
         features: Features {
             rpc_arg: true,

@@ -3,7 +3,7 @@
 //! the hypervisor does something else.
 
 use super::{Vm, vm};
-use crate::call::INTAKE_STEP;
+use crate::call::IMPORT_STEP;
 use crate::fake::{Machine, Step};
 use crate::memory::pin::UNPIN_STEP;
 use crate::memory::{Cookie, GuestCookie, Provenance};
@@ -109,7 +109,7 @@ fn a_large_buffer_that_optee_refuses_is_released_in_steps() {
     let (answer, message) = register(&vm, MANY, None);
     let (answer, times) = to_its_end(&vm, answer);
     assert_eq!(answer[0], Return::OK.get());
-    let least = MANY / INTAKE_STEP as u64 + MANY / UNPIN_STEP as u64;
+    let least = MANY / IMPORT_STEP as u64 + MANY / UNPIN_STEP as u64;
     assert!(u64::from(times) >= least, "{times}");
     let result = vm.guest().read_message(message).header.ret.get();
     assert_eq!(result, TeeResult::OUT_OF_MEMORY.0);
@@ -134,7 +134,7 @@ fn a_long_list_that_ends_badly_is_released_in_steps() {
 fn a_vm_with_large_buffers_ends_in_steps() {
     let vm = large(Config::default());
     let (mut answer, _) = register(&vm, MANY, None);
-    while vm.host.machine().pins() < MANY - INTAKE_STEP as u64 {
+    while vm.host.machine().pins() < MANY - IMPORT_STEP as u64 {
         answer = vm.guest().resume(answer[3], [0; 4]);
     }
     assert_eq!(answer[0], COME_BACK);

@@ -7,7 +7,7 @@ use crate::host::{GuestMemoryError, Host};
 /// Up to two pieces of guest memory that a message lies in: from an address to the end of its
 /// page, and the page that follows in the buffer, which may be anywhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Place {
+pub(crate) struct MessageLocation {
     at: Ipa,
     second: Option<Ipa>,
     /// Bytes of the message's memory that are in the first piece.
@@ -16,7 +16,7 @@ pub(crate) struct Place {
     len: u64,
 }
 
-impl Place {
+impl MessageLocation {
     /// From `at` on, `limit` bytes at most, the second piece in the page `second`.
     pub(crate) fn new(at: Ipa, second: Option<Ipa>, limit: u64) -> Self {
         let first = PAGE_SIZE - at.page_offset();
@@ -40,7 +40,7 @@ impl Place {
     }
 
     /// Nowhere: nothing can be read there, and what is written goes nowhere.
-    pub(crate) const fn nowhere() -> Self {
+    pub(crate) const fn none() -> Self {
         Self {
             at: Ipa::new(0),
             second: None,
@@ -50,7 +50,7 @@ impl Place {
     }
 
     /// Whether it is in no memory at all.
-    pub(crate) const fn is_nowhere(&self) -> bool {
+    pub(crate) const fn is_none(&self) -> bool {
         self.len == 0
     }
 
@@ -67,7 +67,7 @@ impl Place {
         offset: usize,
         into: &mut [u8],
     ) -> Result<(), GuestMemoryError> {
-        match self.whole(offset, into.len()) {
+        match self.in_first_piece(offset, into.len()) {
             Some(from) => host.read_guest(from, into),
             None => self.read_split(host, offset, into),
         }
@@ -98,7 +98,7 @@ impl Place {
         offset: usize,
         bytes: &[u8],
     ) -> Result<(), GuestMemoryError> {
-        match self.whole(offset, bytes.len()) {
+        match self.in_first_piece(offset, bytes.len()) {
             Some(to) => host.write_guest(to, bytes),
             None => self.write_split(host, offset, bytes),
         }
@@ -123,11 +123,11 @@ impl Place {
 
     /// Where `size` bytes from `offset` on begin, if they are all in the first piece, as nearly always.
     #[inline]
-    fn whole(&self, offset: usize, size: usize) -> Option<Ipa> {
+    fn in_first_piece(&self, offset: usize, size: usize) -> Option<Ipa> {
         let end = (offset as u64).checked_add(size as u64)?;
-        let is_whole = end <= self.first;
+        let is_inside = end <= self.first;
         // An offset within a page does not wrap.
-        is_whole.then(|| Ipa::new(self.at.get().wrapping_add(offset as u64)))
+        is_inside.then(|| Ipa::new(self.at.get().wrapping_add(offset as u64)))
     }
 
     /// How many of `size` bytes from `offset` on are in the first piece, and where they are in the first
@@ -155,18 +155,18 @@ mod tests {
 
     #[test]
     fn pieces() {
-        let place = Place::new(Ipa::new(0x5f00), Some(Ipa::new(0x9000)), 600);
-        assert!(place.holds(0, 600) && !place.holds(1, 600));
+        let location = MessageLocation::new(Ipa::new(0x5f00), Some(Ipa::new(0x9000)), 600);
+        assert!(location.holds(0, 600) && !location.holds(1, 600));
         let (here, there) = (Ipa::new(0x5f00), Ipa::new(0x9000));
-        assert_eq!(place.split(0, 256), Ok((256, [here; 2])));
-        assert_eq!(place.split(0, 257), Ok((256, [here, there])));
-        assert_eq!(place.split(255, 2), Ok((1, [Ipa::new(0x5fff), there])));
-        let (cut, [_, tail]) = place.split(256, 8).unwrap();
+        assert_eq!(location.split(0, 256), Ok((256, [here; 2])));
+        assert_eq!(location.split(0, 257), Ok((256, [here, there])));
+        assert_eq!(location.split(255, 2), Ok((1, [Ipa::new(0x5fff), there])));
+        let (cut, [_, tail]) = location.split(256, 8).unwrap();
         assert_eq!((cut, tail), (0, there));
-        let (cut, [_, tail]) = place.split(300, 8).unwrap();
+        let (cut, [_, tail]) = location.split(300, 8).unwrap();
         assert_eq!((cut, tail), (0, Ipa::new(0x902c)));
-        assert!(place.split(593, 8).is_err());
-        let alone = Place::new(Ipa::new(0x5f00), None, 600);
+        assert!(location.split(593, 8).is_err());
+        let alone = MessageLocation::new(Ipa::new(0x5f00), None, 600);
         assert!(alone.holds(0, 256) && !alone.holds(0, 257));
     }
 }
