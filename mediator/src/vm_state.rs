@@ -68,7 +68,7 @@ pub(crate) struct VmState {
     /// The name of the last one. Buffers' names are larger, by far.
     last_lent: u64,
     /// How often OP-TEE has woken a call that waits for another.
-    pub(crate) sent: u32,
+    pub(crate) wake_count: u32,
     /// The guest wants notifications.
     pub(crate) notify: bool,
     pub(crate) apps: Apps,
@@ -99,7 +99,7 @@ impl VmState {
             sessions: Sessions::new(quotas.sessions),
             lent: Vec::new(),
             last_lent: 0,
-            sent: 0,
+            wake_count: 0,
             notify: false,
             apps: Apps::new(),
             leaked_asids: 0,

@@ -30,7 +30,7 @@ impl Mediator {
     pub(crate) fn turn_into_close<H: Host>(&self, host: &H, call: &mut Call) {
         self.counters.denied.bump();
         self.give_pages(host, call);
-        let header = &mut call.message.header;
+        let header = &mut call.guest_message.header;
         let session = mem::take(&mut header.session).get();
         header.ret = TeeResult::ACCESS_DENIED.0.into();
         header.ret_origin = Origin::COMMS.0.into();
@@ -39,7 +39,7 @@ impl Mediator {
             other => other,
         };
         call.thread = None;
-        call.sent = 0;
+        call.tee_param_count = 0;
         call.kinds = [Kind::None; MAX_PARAMS];
     }
 
@@ -62,7 +62,7 @@ impl Mediator {
         call.loads = Loads::Nothing;
         call.naps = 0;
         call.thread = None;
-        (call.params, call.sent) = (0, 0);
+        (call.guest_param_count, call.tee_param_count) = (0, 0);
         call.kinds = [Kind::None; MAX_PARAMS];
         let mut unused = heapless::Vec::<_, MAX_USES>::new();
         {
@@ -70,14 +70,14 @@ impl Mediator {
             for cookie in &call.uses {
                 state.name_no_more(*cookie);
             }
-            for cookie in call.uses.iter().chain(&call.home) {
+            for cookie in call.uses.iter().chain(&call.message_buffer) {
                 if let Some(release) = state.give_back(*cookie) {
                     // There is room for all that it can have used.
                     let _ = unused.push(release);
                 }
             }
             call.uses.clear();
-            call.home = None;
+            call.message_buffer = None;
             if let Some(session) = call.session.take() {
                 state.sessions.leave(session);
             }
@@ -143,7 +143,7 @@ impl Mediator {
     /// What a call did besides what its message says is done or undone.
     #[inline(never)]
     fn settle_work<H: Host>(&self, host: &H, call: &mut Call, success: bool) {
-        let session = call.message.header.session.get();
+        let session = call.guest_message.header.session.get();
         let work = mem::replace(&mut call.work, Work::Plain);
         let mut state = self.state.lock();
         let release = match work {
@@ -233,31 +233,35 @@ impl Call {
     pub(crate) fn collect<H: Host>(&mut self, host: &H) -> TeeResult {
         let Self {
             shadow,
-            message,
-            ours,
+            guest_message,
+            tee_message,
             kinds,
-            sent,
+            tee_param_count,
             ..
         } = self;
-        let kinds = &kinds[..*sent];
+        let kinds = &kinds[..*tee_param_count];
         let outputs = kinds.iter().any(|kind| kind.is_out());
         let size = if outputs {
-            msg::size(*sent)
+            msg::size(*tee_param_count)
         } else {
             msg::HEADER_SIZE
         };
-        host.read_shared(shadow, 0, &mut ours.as_mut_bytes()[..size]);
-        message.header.ret = ours.header.ret;
-        message.header.ret_origin = ours.header.ret_origin;
-        if Command(message.header.cmd.get()) == Command::OPEN_SESSION {
-            message.header.session = ours.header.session;
+        host.read_shared(shadow, 0, &mut tee_message.as_mut_bytes()[..size]);
+        guest_message.header.ret = tee_message.header.ret;
+        guest_message.header.ret_origin = tee_message.header.ret_origin;
+        if Command(guest_message.header.cmd.get()) == Command::OPEN_SESSION {
+            guest_message.header.session = tee_message.header.session;
         }
         if outputs {
-            for ((kind, ours), theirs) in kinds.iter().zip(&ours.params).zip(&mut message.params) {
-                kind.copy_out(ours, theirs);
+            for ((kind, tee), guest) in kinds
+                .iter()
+                .zip(&tee_message.params)
+                .zip(&mut guest_message.params)
+            {
+                kind.copy_out(tee, guest);
             }
         }
-        TeeResult(message.header.ret.get())
+        TeeResult(guest_message.header.ret.get())
     }
 
     /// Writes the outputs to the guest's message, in one piece from the first to the last.
@@ -265,17 +269,17 @@ impl Call {
     /// # Errors
     /// When the guest has taken its message away.
     pub(crate) fn report<H: Host>(&self, host: &H) -> Result<(), GuestMemoryError> {
-        let open = Command(self.message.header.cmd.get()) == Command::OPEN_SESSION;
+        let open = Command(self.guest_message.header.cmd.get()) == Command::OPEN_SESSION;
         let from = if open {
             msg::SESSION_OFFSET
         } else {
             msg::RET_OFFSET
         };
-        let last = self.kinds[..self.sent]
+        let last = self.kinds[..self.tee_param_count]
             .iter()
             .rposition(|kind| kind.is_out());
         let to = last.map_or(msg::HEADER_SIZE - 4, |last| msg::size(last + 1));
-        let outputs = &self.message.as_bytes()[from..to];
+        let outputs = &self.guest_message.as_bytes()[from..to];
         self.location.write(host, from, outputs)
     }
 

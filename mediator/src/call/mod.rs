@@ -140,18 +140,18 @@ pub(crate) struct Call {
     /// Where the guest has its message.
     pub(crate) location: MessageLocation,
     /// Behind the message is room for RPC messages.
-    pub(crate) rpc_room: bool,
+    pub(crate) has_rpc_arg: bool,
     /// The guest's message as it was fetched, and later with its outputs.
-    pub(crate) message: Message,
+    pub(crate) guest_message: Message,
     /// What OP-TEE gets in its place, and later what it has made of that.
-    pub(crate) ours: Message,
+    pub(crate) tee_message: Message,
     /// How many parameters the guest's message has.
-    params: usize,
+    guest_param_count: usize,
     /// How many of them OP-TEE gets: those at the end that are nothing are left out.
-    sent: usize,
+    tee_param_count: usize,
     kinds: [Kind; MAX_PARAMS],
     /// The buffer that its message is in.
-    home: Option<Cookie>,
+    message_buffer: Option<Cookie>,
     /// The buffers that its parameters name.
     uses: heapless::Vec<Cookie, MAX_PARAMS>,
     /// Pages that OP-TEE's core may map because of it, as counted in the VM's state.
@@ -189,13 +189,13 @@ impl Call {
             slot,
             shadow,
             location: MessageLocation::page(crate::addr::Ipa::new(0)),
-            rpc_room: false,
-            message: Message::default(),
-            ours: Message::default(),
-            params: 0,
-            sent: 0,
+            has_rpc_arg: false,
+            guest_message: Message::default(),
+            tee_message: Message::default(),
+            guest_param_count: 0,
+            tee_param_count: 0,
             kinds: [Kind::None; MAX_PARAMS],
-            home: None,
+            message_buffer: None,
             uses: heapless::Vec::new(),
             mapped: Mapped::default(),
             session: None,
@@ -222,40 +222,40 @@ impl Call {
     /// Makes it a call of the mediator's own that names a session and nothing else.
     fn name_for_guest(&mut self, session: u32, command: optee_proto::msg::Command) {
         self.location = MessageLocation::none();
-        (self.params, self.sent) = (0, 0);
-        self.message.header = Header::default();
-        self.message.header.cmd = command.0.into();
-        self.message.header.session = session.into();
+        (self.guest_param_count, self.tee_param_count) = (0, 0);
+        self.guest_message.header = Header::default();
+        self.guest_message.header.cmd = command.0.into();
+        self.guest_message.header.session = session.into();
     }
 
     /// Makes it a call of the mediator's own that opens a session to an application, for which
     /// one is reserved.
     pub(crate) fn open_for_guest(&mut self, reserved: Reserved) {
         self.location = MessageLocation::none();
-        self.message.header = Header::default();
-        self.message.header.cmd = optee_proto::msg::Command::OPEN_SESSION.0.into();
+        self.guest_message.header = Header::default();
+        self.guest_message.header.cmd = optee_proto::msg::Command::OPEN_SESSION.0.into();
         let (a, b) = reserved.app().to_value();
         let login = optee_proto::msg::login::PUBLIC.into();
-        self.ours.params[0] = Param::new(Attr::META_VALUE_INPUT, a, b, 0);
-        self.ours.params[1] = Param::new(Attr::META_VALUE_INPUT, 0, 0, login);
-        (self.params, self.sent) = (2, 2);
+        self.tee_message.params[0] = Param::new(Attr::META_VALUE_INPUT, a, b, 0);
+        self.tee_message.params[1] = Param::new(Attr::META_VALUE_INPUT, 0, 0, login);
+        (self.guest_param_count, self.tee_param_count) = (2, 2);
         self.work = Work::Open(reserved);
     }
 
     /// Makes it a call of the mediator's own that has OP-TEE forget a buffer.
     pub(crate) fn unregister_for_guest(&mut self, cookie: Cookie) {
         self.location = MessageLocation::none();
-        self.message.header = Header::default();
-        self.message.header.cmd = optee_proto::msg::Command::UNREGISTER_SHM.0.into();
-        self.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
-        (self.params, self.sent) = (1, 1);
+        self.guest_message.header = Header::default();
+        self.guest_message.header.cmd = optee_proto::msg::Command::UNREGISTER_SHM.0.into();
+        self.tee_message.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
+        (self.guest_param_count, self.tee_param_count) = (1, 1);
         self.work = Work::Unregister(cookie);
     }
 
     /// Makes it a call of the mediator's own that asks for another's cancellation.
     pub(crate) fn cancel_for_guest(&mut self, session: u32, cancel_id: u32) {
         self.name_for_guest(session, optee_proto::msg::Command::CANCEL);
-        self.message.header.cancel_id = cancel_id.into();
+        self.guest_message.header.cancel_id = cancel_id.into();
     }
 
     /// The application that it has to do with, once, where OP-TEE may keep a session to that, or an address space for
@@ -295,7 +295,7 @@ impl Call {
 
     /// What names it to OP-TEE, where it is something that can be cancelled: session and identifier.
     pub(crate) fn cancellable(&self) -> Option<(u32, u32)> {
-        let header = &self.message.header;
+        let header = &self.guest_message.header;
         let command = optee_proto::msg::Command(header.cmd.get());
         let is_done = matches!(self.pending, Pending::Release(_));
         let invokes = command == optee_proto::msg::Command::INVOKE && !self.is_own();
@@ -324,25 +324,25 @@ impl Call {
         matches!(&self.pending, Pending::Command(request) if request.waits())
     }
 
-    /// It goes on now, after OP-TEE has woken somebody `sent` times.
-    pub(crate) fn wait_from(&mut self, sent: u32) {
-        self.waits_from = self.waits().then_some(sent);
+    /// It goes on now, after OP-TEE has woken somebody `wake_count` times.
+    pub(crate) fn wait_from(&mut self, wake_count: u32) {
+        self.waits_from = self.waits().then_some(wake_count);
     }
 
     /// Whether it waits for another call and nobody was woken since it last went on, so that it would
-    /// only ask again. `sent` is how often OP-TEE has woken somebody.
-    pub(crate) fn rests(&self, sent: u32) -> bool {
-        self.waits() && self.waits_from == Some(sent)
+    /// only ask again. `wake_count` is how often OP-TEE has woken somebody.
+    pub(crate) fn rests(&self, wake_count: u32) -> bool {
+        self.waits() && self.waits_from == Some(wake_count)
     }
 
     /// Where behind the guest's message the room for RPC messages begins.
-    pub(crate) const fn guest_room(&self) -> usize {
-        optee_proto::msg::size(self.params)
+    pub(crate) const fn guest_rpc_arg_offset(&self) -> usize {
+        optee_proto::msg::size(self.guest_param_count)
     }
 
     /// Where behind OP-TEE's message the room for RPC messages begins.
-    pub(crate) const fn room(&self) -> usize {
-        optee_proto::msg::size(self.sent)
+    pub(crate) const fn rpc_arg_offset(&self) -> usize {
+        optee_proto::msg::size(self.tee_param_count)
     }
 }
 

@@ -79,15 +79,15 @@ impl Mediator {
         }
         call.location = buffer.location(offset).ok_or(wrong)?;
         buffer.users += 1;
-        call.home = Some(cookie);
+        call.message_buffer = Some(cookie);
         Ok(())
     }
 
     /// Decides what the call may do, and what its parameters are for OP-TEE.
     #[inline]
     fn prepare(&self, call: &mut Call) -> Result<(), BeginError> {
-        match Command(call.message.header.cmd.get()) {
-            Command::INVOKE if call.sent == 0 => self.use_session(call, Command::INVOKE),
+        match Command(call.guest_message.header.cmd.get()) {
+            Command::INVOKE if call.tee_param_count == 0 => self.use_session(call, Command::INVOKE),
             Command::INVOKE => self.translate(call, 0, None),
             command => self.prepare_other(call, command),
         }
@@ -96,7 +96,7 @@ impl Mediator {
     /// The call uses the session that it names, which the guest must have open.
     #[inline]
     fn use_session(&self, call: &mut Call, by: Command) -> Result<(), BeginError> {
-        let session = call.message.header.session.get();
+        let session = call.guest_message.header.session.get();
         call.session = self.state.lock().sessions.begin_use(session, by)?;
         Ok(())
     }
@@ -106,31 +106,31 @@ impl Mediator {
     fn prepare_other(&self, call: &mut Call, command: Command) -> Result<(), BeginError> {
         match command {
             Command::OPEN_SESSION => {
-                let [app, client] = [call.message.params[0], call.message.params[1]];
+                let [app, client] = [call.guest_message.params[0], call.guest_message.params[1]];
                 if [app.attr(), client.attr()] != [Attr::META_VALUE_INPUT; 2] {
                     return Err(DeniedError(TeeResult::BAD_PARAMETERS).into());
                 }
                 let uuid = Uuid::from_value(app.a.get(), app.b.get());
                 self.config.policy.check_session(uuid, client.c.get())?;
-                [call.ours.params[0], call.ours.params[1]] = [app, client];
+                [call.tee_message.params[0], call.tee_message.params[1]] = [app, client];
                 self.translate(call, 2, Some(uuid))?;
                 call.work = Work::Open(self.state.lock().reserve_session(uuid)?);
             }
             Command::CLOSE_SESSION => {
-                let session = call.message.header.session.get();
+                let session = call.guest_message.header.session.get();
                 self.state.lock().sessions.begin_close(session)?;
                 call.work = Work::Leave(session);
             }
             Command::REGISTER_SHM => self.prepare_register(call)?,
             Command::UNREGISTER_SHM => {
-                let param = call.message.params[0];
+                let param = call.guest_message.params[0];
                 if param.attr() != Attr::RMEM_INPUT {
                     return Err(DeniedError(TeeResult::BAD_PARAMETERS).into());
                 }
                 let guest = GuestCookie(param.c.get());
                 let cookie = self.state.lock().begin_unregister(guest)?;
                 call.work = Work::Unregister(cookie);
-                call.ours.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
+                call.tee_message.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
             }
             Command::CANCEL => self.use_session(call, command)?,
             Command::STOP_ASYNC_NOTIF => call.work = Work::StopNotifications,
@@ -149,26 +149,26 @@ impl Mediator {
         app: Option<Uuid>,
     ) -> Result<(), BeginError> {
         let mut memory = false;
-        let number = call.message.header.session.get();
+        let number = call.guest_message.header.session.get();
         let Call {
-            message,
-            ours,
+            guest_message,
+            tee_message,
             kinds,
-            sent,
+            tee_param_count,
             uses,
             mapped,
             session,
             ..
         } = call;
-        let range = first..*sent;
-        let (theirs, ours) = (
-            &message.params[range.clone()],
-            &mut ours.params[range.clone()],
+        let range = first..*tee_param_count;
+        let (guest_params, tee_params) = (
+            &guest_message.params[range.clone()],
+            &mut tee_message.params[range.clone()],
         );
         let kinds = &mut kinds[range];
-        for ((theirs, ours), kind) in theirs.iter().zip(&mut *ours).zip(&mut *kinds) {
-            *kind = Kind::of_guest(theirs).map_err(DeniedError)?;
-            *ours = kind.plain(theirs);
+        for ((guest, tee), kind) in guest_params.iter().zip(&mut *tee_params).zip(&mut *kinds) {
+            *kind = Kind::of_guest(guest).map_err(DeniedError)?;
+            *tee = kind.plain(guest);
             memory |= matches!(kind, Kind::Memory { .. });
         }
         if memory || app.is_none() {
@@ -177,16 +177,16 @@ impl Mediator {
                 *session = state.sessions.begin_use(number, Command::INVOKE)?;
             }
             let mut pages = 0_u32;
-            for ((theirs, ours), kind) in theirs.iter().zip(ours).zip(kinds) {
+            for ((guest, tee), kind) in guest_params.iter().zip(tee_params).zip(kinds) {
                 if let Kind::Memory { .. } = kind {
-                    let guest = GuestCookie(theirs.c.get());
-                    let (cookie, count) = state.borrow(guest, theirs.a.get(), theirs.b.get())?;
+                    let name = GuestCookie(guest.c.get());
+                    let (cookie, count) = state.borrow(name, guest.a.get(), guest.b.get())?;
                     if !uses.contains(&cookie) {
                         pages = pages.saturating_add(count);
                     }
                     // There is room for all parameters.
                     let _ = uses.push(cookie);
-                    ours.c = cookie.get().into();
+                    tee.c = cookie.get().into();
                 }
             }
             state.map(mapped, pages, number, app)?;
@@ -245,12 +245,12 @@ impl Call {
         // Nearly always everything is there at once. Otherwise the header says how much there is.
         let usual = self.location.holds(0, USUAL_SIZE);
         let have = if usual { USUAL_SIZE } else { msg::HEADER_SIZE };
-        let bytes = self.message.as_mut_bytes();
+        let bytes = self.guest_message.as_mut_bytes();
         self.location
             .read(host, 0, &mut bytes[..have])
             .map_err(|_| wrong)?;
 
-        let header = &self.message.header;
+        let header = &self.guest_message.header;
         let count = header.num_params.get() as usize;
         if count > msg::MAX_PARAMS {
             return Err(wrong);
@@ -262,23 +262,23 @@ impl Call {
         if !(least..=most).contains(&count) {
             return Err(DeniedError(TeeResult::BAD_PARAMETERS).into());
         }
-        self.params = count;
+        self.guest_param_count = count;
         let size = msg::size(count);
         if have < size {
-            let bytes = self.message.as_mut_bytes();
+            let bytes = self.guest_message.as_mut_bytes();
             self.location
                 .read(host, have, &mut bytes[have..size])
                 .map_err(|_| wrong)?;
         }
         // A client library passes four parameters, whatever its client passes.
         let nothing = |param: &&Param| param.attr() == Attr::NONE;
-        let trailing = self.message.params[..count]
+        let trailing = self.guest_message.params[..count]
             .iter()
             .rev()
             .take_while(nothing)
             .count();
-        self.sent = count - trailing;
-        if self.rpc_room && !self.location.holds(size, rpc::ROOM) {
+        self.tee_param_count = count - trailing;
+        if self.has_rpc_arg && !self.location.holds(size, rpc::RPC_ARG_SIZE) {
             return Err(wrong);
         }
         Ok(())
@@ -288,15 +288,18 @@ impl Call {
     #[inline]
     pub(crate) fn rebuild<H: Host>(&mut self, host: &H) {
         let Self {
-            message,
-            ours,
-            sent,
+            guest_message,
+            tee_message,
+            tee_param_count,
             work,
             ..
         } = self;
         let (cmd, session) = match work {
             Work::Refuse { session, .. } => (Command::CLOSE_SESSION, (*session).into()),
-            _ => (Command(message.header.cmd.get()), message.header.session),
+            _ => (
+                Command(guest_message.header.cmd.get()),
+                guest_message.header.session,
+            ),
         };
         let (ret, origin) = match cmd {
             // OP-TEE does these without a word about how it went.
@@ -306,19 +309,19 @@ impl Call {
             // Until OP-TEE says otherwise, nothing has succeeded.
             _ => (TeeResult::COMMUNICATION, Origin::COMMS),
         };
-        ours.header = Header {
+        tee_message.header = Header {
             cmd: cmd.0.into(),
             session,
             pad: U32::ZERO,
             ret: U32::new(ret.0),
             ret_origin: U32::new(origin.0),
-            num_params: U32::new(*sent as u32),
-            ..message.header
+            num_params: U32::new(*tee_param_count as u32),
+            ..guest_message.header
         };
-        let size = msg::size(self.sent);
-        host.write_shared(&self.shadow, 0, &self.ours.as_bytes()[..size]);
-        if self.rpc_room {
-            rpc::mark_room(host, self);
+        let size = msg::size(self.tee_param_count);
+        host.write_shared(&self.shadow, 0, &self.tee_message.as_bytes()[..size]);
+        if self.has_rpc_arg {
+            rpc::mark_rpc_arg_unused(host, self);
         }
     }
 

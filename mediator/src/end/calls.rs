@@ -105,7 +105,7 @@ impl Mediator {
     /// that it wait, where it needs no memory of the guest's for that.
     pub(super) fn enter_own<H: Host>(&self, host: &H, end: &mut End, mut call: Box<Call>) {
         end.budget.begin_own();
-        call.rpc_room = self.tee.rpc_params as usize == optee_proto::rpc::MAX_PARAMS;
+        call.has_rpc_arg = self.tee.rpc_params as usize == optee_proto::rpc::MAX_PARAMS;
         self.enter(host, call);
     }
 
@@ -123,10 +123,10 @@ impl Mediator {
             return None;
         }
         let mut state = self.state.lock();
-        let sent = state.sent;
+        let wake_count = state.wake_count;
         let calls = state.suspended.iter_mut().flatten();
         let mut first: Option<(u32, &mut Box<Call>)> = None;
-        for call in calls.filter(|call| budget.has_some_for(call) && !call.rests(sent)) {
+        for call in calls.filter(|call| budget.has_some_for(call) && !call.rests(wake_count)) {
             // Where one is awake nobody waits.
             let sleeps = budget.sleeps(call)?;
             if first.as_ref().is_none_or(|(least, _)| sleeps < *least) {
@@ -182,7 +182,7 @@ impl Mediator {
         let slots = self.call_limit() as usize;
         let Budget { in_vain, .. } = end.budget;
         let mut state = self.state.lock();
-        let sent = state.sent;
+        let wake_count = state.wake_count;
         let budget = &end.budget;
         let can = |call: &Call| budget.has_some_for(call) && budget.sleeps(call).is_none();
         let mut next = |may: &dyn Fn(&Call) -> bool| {
@@ -192,13 +192,13 @@ impl Mediator {
                 Some((slot, call.take_if(|call| may(call))?))
             })
         };
-        let (found, in_vain) = match next(&|call| can(call) && !call.rests(sent)) {
+        let (found, in_vain) = match next(&|call| can(call) && !call.rests(wake_count)) {
             None if in_vain > 0 => (next(&can), true),
             found => (found, false),
         };
         let (slot, mut call) = found?;
         end.slot = slot + 1;
-        call.wait_from(sent);
+        call.wait_from(wake_count);
         Some((call, in_vain))
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The guest's answer to a command is fetched, and its outputs get through.
 
-use super::{Message, Request};
+use super::{Request, RpcMessage};
 use crate::Mediator;
 use crate::call::{Answer, Call, Next};
 use crate::host::Host;
@@ -18,21 +18,26 @@ impl Mediator {
         call: &mut Call,
         request: Request,
     ) -> Next {
-        let Ok(theirs) = request.read_guest(host, call) else {
+        let Ok(guest_answer) = request.read_guest(host, call) else {
             self.counters.denied.bump();
             // Whatever it did, it cannot say so any more.
             request.fail(host, call, TeeResult::COMMUNICATION);
             self.done_with(request);
             return Next::Tee(Answer::NOTHING);
         };
-        if request.command == Command::SHM_ALLOC && theirs.header.ret.get() == 0 {
-            return self.answer_shm_alloc(host, call, request, &theirs.params[0]);
+        if request.command == Command::SHM_ALLOC && guest_answer.header.ret.get() == 0 {
+            return self.answer_shm_alloc(host, call, request, &guest_answer.params[0]);
         }
-        if request.command == Command::LOAD_TA && theirs.header.ret.get() == 0 {
+        if request.command == Command::LOAD_TA && guest_answer.header.ret.get() == 0 {
             self.learn_application(call, &request);
         }
-        request.copy_outputs(host, call, &theirs);
-        request.conclude(host, call, theirs.header.ret, theirs.header.ret_origin);
+        request.copy_outputs(host, call, &guest_answer);
+        request.conclude(
+            host,
+            call,
+            guest_answer.header.ret,
+            guest_answer.header.ret_origin,
+        );
         self.done_with(request);
         Next::Tee(Answer::NOTHING)
     }
@@ -49,12 +54,12 @@ impl Mediator {
 
 impl Request {
     /// Writes what is an output into OP-TEE's request, and nothing else.
-    fn copy_outputs<H: Host>(&self, host: &H, call: &Call, theirs: &Message) {
-        let (page, offset) = self.ours(call);
+    fn copy_outputs<H: Host>(&self, host: &H, call: &Call, guest_answer: &RpcMessage) {
+        let (page, offset) = self.tee_copy(call);
         for at in 0..self.count {
             if self.kinds[at].is_out() {
                 let mut param = self.params[at];
-                self.kinds[at].copy_out(&theirs.params[at], &mut param);
+                self.kinds[at].copy_out(&guest_answer.params[at], &mut param);
                 let at = offset + msg::size(at);
                 host.write_shared(page, at, &param.as_bytes()[..PARAM_SIZE]);
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! OP-TEE's request is fetched, checked, translated, and put before the guest.
 
-use super::{Function, Message, Request, Source};
+use super::{Function, Request, RpcMessage, Source};
 use crate::Mediator;
 use crate::call::{Answer, Call, Loads, Next, Pending, Work};
 use crate::host::Host;
@@ -56,9 +56,9 @@ impl Mediator {
         call: &mut Call,
         request: &mut Request,
     ) -> Result<u64, TeeResult> {
-        let mut asked = Message::default();
+        let mut asked = RpcMessage::default();
         {
-            let (page, offset) = request.ours(call);
+            let (page, offset) = request.tee_copy(call);
             host.read_shared(page, offset, asked.as_mut_bytes());
         }
         request.command = Command(asked.header.cmd.get());
@@ -72,15 +72,15 @@ impl Mediator {
             return Err(TeeResult::BAD_PARAMETERS);
         }
         request.params = asked.params;
-        let mut theirs = [Param::default(); MAX_PARAMS];
+        let mut guest_params = [Param::default(); MAX_PARAMS];
         let asked_params = asked.params.iter().take(request.count);
-        for ((param, kind), theirs) in asked_params.zip(&mut request.kinds).zip(&mut theirs) {
+        for ((param, kind), guest) in asked_params.zip(&mut request.kinds).zip(&mut guest_params) {
             *kind = Kind::of(param)?;
-            *theirs = kind.plain(param);
+            *guest = kind.plain(param);
         }
         if request.wakes() {
             let mut state = self.state.lock();
-            state.sent = state.sent.wrapping_add(1);
+            state.wake_count = state.wake_count.wrapping_add(1);
         }
         if call.location == MessageLocation::none() {
             // Others go on meanwhile.
@@ -114,14 +114,14 @@ impl Mediator {
                 let (guest, release) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
                 self.release_asked(host, call, release);
                 self.drop_list(host, call);
-                theirs[0].b = guest.0.into();
+                guest_params[0].b = guest.0.into();
             }
             Command::LOAD_TA => {
                 if let Some(app) = request.code_of(call) {
                     call.loads = Loads::Code;
                     self.state.lock().comes_for_code(app);
                 }
-                self.name_buffers(request, &mut theirs)?;
+                self.name_buffers(request, &mut guest_params)?;
             }
             Command::FS
             | Command::RPMB
@@ -131,11 +131,11 @@ impl Mediator {
                 if call.loads == Loads::Nothing {
                     call.loads = Loads::Files;
                 }
-                self.name_buffers(request, &mut theirs)?;
+                self.name_buffers(request, &mut guest_params)?;
             }
-            _ => self.name_buffers(request, &mut theirs)?,
+            _ => self.name_buffers(request, &mut guest_params)?,
         }
-        let message = Message {
+        let message = RpcMessage {
             header: Header {
                 cmd: asked.header.cmd,
                 ret: U32::new(TeeResult::GENERIC.0),
@@ -143,7 +143,7 @@ impl Mediator {
                 num_params: asked.header.num_params,
                 ..Header::default()
             },
-            params: theirs,
+            params: guest_params,
         };
         request
             .write_guest(host, call, &message, request.count)
@@ -162,17 +162,17 @@ impl Mediator {
     fn name_buffers(
         &self,
         request: &Request,
-        theirs: &mut [Param; MAX_PARAMS],
+        guest_params: &mut [Param; MAX_PARAMS],
     ) -> Result<(), TeeResult> {
         let is_memory = |kind: &Kind| matches!(kind, Kind::Memory { .. });
         if !request.kinds.iter().any(is_memory) {
             return Ok(());
         }
         let mut state = self.state.lock();
-        for ((param, kind), theirs) in request.params.iter().zip(&request.kinds).zip(theirs) {
+        for ((param, kind), guest) in request.params.iter().zip(&request.kinds).zip(guest_params) {
             if is_memory(kind) {
                 let name = state.name_for_guest(param.c.get());
-                theirs.c = name.ok_or(TeeResult::ITEM_NOT_FOUND)?.0.into();
+                guest.c = name.ok_or(TeeResult::ITEM_NOT_FOUND)?.0.into();
             }
         }
         Ok(())
@@ -181,7 +181,7 @@ impl Mediator {
     /// What the guest calls the memory that the request is in; zero for the room.
     pub(super) fn guest_name(&self, request: &Request) -> u64 {
         match &request.source {
-            Source::Room => 0,
+            Source::RpcArg => 0,
             Source::Buffer(cookie, _) => {
                 let mut state = self.state.lock();
                 state.rpc_buffers.get(*cookie).map_or(0, |(name, _)| name.0)
@@ -227,4 +227,4 @@ impl RpcKind {
     }
 }
 
-const _: () = assert!(size_of::<Message>() == msg::size(MAX_PARAMS) && HEADER_SIZE == 32);
+const _: () = assert!(size_of::<RpcMessage>() == msg::size(MAX_PARAMS) && HEADER_SIZE == 32);

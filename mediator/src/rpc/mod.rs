@@ -29,10 +29,10 @@ use optee_proto::{Origin, TeeResult};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes of room for an RPC message behind a call's message.
-pub(crate) const ROOM: usize = msg::size(MAX_PARAMS);
+pub(crate) const RPC_ARG_SIZE: usize = msg::size(MAX_PARAMS);
 
 /// What `pad` holds in a room that OP-TEE has not written a request into; OP-TEE zeroes it.
-const MARK: u32 = 0x5043_4552;
+const UNUSED_MARK: u32 = 0x5043_4552;
 
 /// Where `pad` is in a header.
 const PAD_OFFSET: usize = 16;
@@ -42,33 +42,33 @@ const PAD_OFFSET: usize = 16;
     Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
-struct Message {
+struct RpcMessage {
     header: Header,
     params: [Param; MAX_PARAMS],
 }
 
 impl Request {
     /// The page that OP-TEE's request is in, and where.
-    pub(crate) fn ours<'a>(&'a self, call: &'a Call) -> (&'a SharedPage, usize) {
+    pub(crate) fn tee_copy<'a>(&'a self, call: &'a Call) -> (&'a SharedPage, usize) {
         match &self.source {
-            Source::Room => (&call.shadow, call.room()),
+            Source::RpcArg => (&call.shadow, call.rpc_arg_offset()),
             Source::Buffer(_, buffer) => (&buffer.shadow, 0),
         }
     }
 
     /// Where the guest gets its copy, and has its answer. A guest that left room behind its
     /// message looks nowhere else.
-    fn theirs(&self, call: &Call) -> (MessageLocation, usize) {
+    fn guest_copy(&self, call: &Call) -> (MessageLocation, usize) {
         match &self.source {
-            Source::Buffer(_, buffer) if !call.rpc_room => (buffer.guest, 0),
-            _ => (call.location, call.guest_room()),
+            Source::Buffer(_, buffer) if !call.has_rpc_arg => (buffer.guest, 0),
+            _ => (call.location, call.guest_rpc_arg_offset()),
         }
     }
 
     /// Reads what the guest has in its copy, from its header to its last parameter.
-    fn read_guest<H: Host>(&self, host: &H, call: &Call) -> Result<Message, GuestMemoryError> {
-        let mut message = Message::default();
-        let (location, offset) = self.theirs(call);
+    fn read_guest<H: Host>(&self, host: &H, call: &Call) -> Result<RpcMessage, GuestMemoryError> {
+        let mut message = RpcMessage::default();
+        let (location, offset) = self.guest_copy(call);
         location.read(
             host,
             offset,
@@ -82,10 +82,10 @@ impl Request {
         &self,
         host: &H,
         call: &Call,
-        message: &Message,
+        message: &RpcMessage,
         count: usize,
     ) -> Result<(), GuestMemoryError> {
-        let (location, offset) = self.theirs(call);
+        let (location, offset) = self.guest_copy(call);
         location.write(host, offset, &message.as_bytes()[..msg::size(count)])
     }
 
@@ -96,8 +96,8 @@ impl Request {
 
     /// Writes result and origin, the last thing to happen to OP-TEE's request.
     pub(crate) fn conclude<H: Host>(&self, host: &H, call: &Call, ret: U32, origin: U32) {
-        let (page, offset) = self.ours(call);
-        let words = [U32::new(MARK), ret, origin];
+        let (page, offset) = self.tee_copy(call);
+        let words = [U32::new(UNUSED_MARK), ret, origin];
         host.write_shared(page, offset + PAD_OFFSET, words.as_bytes());
     }
 }
@@ -105,32 +105,40 @@ impl Request {
 /// Asks the guest to sleep for so many milliseconds, by a request of ours behind its message; whatever it answers,
 /// nobody reads that. `false` where it has left no room there, or taken the memory away.
 pub(crate) fn ask_to_sleep<H: Host>(host: &H, call: &Call, milliseconds: u32) -> bool {
-    let mut message = Message::default();
+    let mut message = RpcMessage::default();
     message.header.cmd = U32::new(Command::SUSPEND.0);
     message.header.num_params = U32::new(1);
     message.params[0] = Param::new(Attr::VALUE_INPUT, milliseconds.into(), 0, 0);
     let bytes = &message.as_bytes()[..msg::size(1)];
-    call.rpc_room && call.location.write(host, call.guest_room(), bytes).is_ok()
+    call.has_rpc_arg
+        && call
+            .location
+            .write(host, call.guest_rpc_arg_offset(), bytes)
+            .is_ok()
 }
 
 /// Makes the room behind a message recognisable as not used by OP-TEE yet.
-pub(crate) fn mark_room<H: Host>(host: &H, call: &Call) {
+pub(crate) fn mark_rpc_arg_unused<H: Host>(host: &H, call: &Call) {
     let header = Header {
-        pad: U32::new(MARK),
+        pad: U32::new(UNUSED_MARK),
         ..Header::default()
     };
-    host.write_shared(&call.shadow, call.room(), header.as_bytes());
+    host.write_shared(&call.shadow, call.rpc_arg_offset(), header.as_bytes());
 }
 
 /// Whether OP-TEE has written a request into the room behind a message.
-pub(crate) fn room_is_used<H: Host>(host: &H, call: &Call) -> bool {
+pub(crate) fn rpc_arg_is_used<H: Host>(host: &H, call: &Call) -> bool {
     let mut pad = U32::ZERO;
-    host.read_shared(&call.shadow, call.room() + PAD_OFFSET, pad.as_mut_bytes());
-    pad.get() != MARK
+    host.read_shared(
+        &call.shadow,
+        call.rpc_arg_offset() + PAD_OFFSET,
+        pad.as_mut_bytes(),
+    );
+    pad.get() != UNUSED_MARK
 }
 
 const _: () = {
     assert!(core::mem::offset_of!(Header, pad) == PAD_OFFSET);
     assert!(PAD_OFFSET + 4 == msg::RET_OFFSET);
-    assert!(ROOM == HEADER_SIZE + 4 * 32);
+    assert!(RPC_ARG_SIZE == HEADER_SIZE + 4 * 32);
 };

@@ -73,7 +73,7 @@ impl Mediator {
             }
         };
         let param = Param::new(Attr::TMEM_OUTPUT, pa, PAGE_SIZE, cookie);
-        let (page, at) = request.ours(call);
+        let (page, at) = request.tee_copy(call);
         host.write_shared(page, at + msg::HEADER_SIZE, param.as_bytes());
         TeeResult::SUCCESS
     }

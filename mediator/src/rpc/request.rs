@@ -11,7 +11,7 @@ use optee_proto::rpc::{Command, MAX_PARAMS, NOTIFICATION_SEND, NOTIFICATION_WAIT
 #[derive(Debug)]
 pub(crate) enum Source {
     /// Behind the call's message.
-    Room,
+    RpcArg,
     /// In memory of its own, which nobody else can use meanwhile.
     Buffer(Cookie, RpcBuffer),
 }
@@ -31,7 +31,7 @@ impl Request {
     /// Returns the mediator page that held the request, if the request had a page of its own.
     pub(crate) fn into_page(self) -> Option<SharedPage> {
         match self.source {
-            Source::Room => None,
+            Source::RpcArg => None,
             Source::Buffer(_, buffer) => Some(buffer.shadow),
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What follows where memory for OP-TEE's data does not come about, or goes: SHM_ALLOC and SHM_FREE.
 
-use super::{Function, Message, Request};
+use super::{Function, Request, RpcMessage};
 use crate::Mediator;
 use crate::call::{Answer, Call, Next, Pending};
 use crate::host::Host;
@@ -31,13 +31,13 @@ impl Mediator {
     ) -> Next {
         self.counters.denied.bump();
         let kind = request.params[0].a.get();
-        let mut message = Message {
+        let mut message = RpcMessage {
             header: Header {
                 cmd: U32::new(Command::SHM_FREE.0),
                 num_params: U32::new(1),
                 ..Header::default()
             },
-            ..Message::default()
+            ..RpcMessage::default()
         };
         message.params[0] = Param::new(Attr::VALUE_INPUT, kind, guest.0, 0);
         if request.write_guest(host, call, &message, 1).is_err() {

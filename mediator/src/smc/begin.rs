@@ -42,7 +42,7 @@ impl Mediator {
         regs: &[u64; 8],
     ) -> Result<(), BeginError> {
         let value = smc::unpair(regs[1], regs[2]);
-        call.rpc_room = function != smc::CALL_WITH_ARG;
+        call.has_rpc_arg = function != smc::CALL_WITH_ARG;
         if function == smc::CALL_WITH_REGD_ARG {
             self.find_in_buffer(call, GuestCookie(value), regs[3] & 0xffff_ffff)?;
         } else {
@@ -68,7 +68,7 @@ impl Mediator {
         call.rebuild(host);
         let (a1, a2) = smc::pair(call.shadow.pa().get());
         // Whichever function the guest chose, OP-TEE gets the message by address, in the shadow page.
-        let (function, cached) = if call.rpc_room {
+        let (function, cached) = if call.has_rpc_arg {
             (smc::CALL_WITH_RPC_ARG, 0)
         } else {
             (smc::CALL_WITH_ARG, smc::SHM_CACHED)

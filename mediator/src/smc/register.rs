@@ -15,7 +15,7 @@ use optee_proto::msg::{Attr, Param};
 impl Mediator {
     /// Reserves the buffer; [`Mediator::pin_registered`] pins its pages.
     pub(crate) fn prepare_register(&self, call: &mut Call) -> Result<(), BeginError> {
-        let param = call.message.params[0];
+        let param = call.guest_message.params[0];
         if param.attr() != Attr::PAGE_LIST {
             return Err(DeniedError(TeeResult::BAD_PARAMETERS).into());
         }
@@ -58,10 +58,11 @@ impl Mediator {
             call.pending = Pending::Enter;
             return Ok(ImportProgress::More);
         }
-        let Param { a, b, .. } = call.message.params[0];
+        let Param { a, b, .. } = call.guest_message.params[0];
         let offset = Ipa::new(a.get()).page_offset();
         let start = import.list_start().map_or(0, |pa| pa.get());
-        call.ours.params[0] = Param::new(Attr::PAGE_LIST, start | offset, b.get(), cookie.get());
+        call.tee_message.params[0] =
+            Param::new(Attr::PAGE_LIST, start | offset, b.get(), cookie.get());
         Ok(ImportProgress::Done)
     }
 }

@@ -8,7 +8,7 @@ use crate::addr::{Ipa, PAGE_SIZE};
 use crate::call::{Answer, Call, Next, Pending};
 use crate::host::Host;
 use crate::memory::{Cookie, GuestCookie, MessageLocation, RpcBuffer};
-use crate::rpc::{Function, Source, room_is_used};
+use crate::rpc::{Function, Source, rpc_arg_is_used};
 use crate::stats::RpcKind;
 use optee_proto::smc;
 
@@ -35,12 +35,12 @@ impl Mediator {
     /// Where the request is. Memory of its own belongs to the call until the request is answered.
     fn find_request<H: Host>(&self, host: &H, call: &Call, cookie: u64) -> Option<Source> {
         let Some(cookie) = Cookie::from_tee(cookie) else {
-            return call.rpc_room.then_some(Source::Room);
+            return call.has_rpc_arg.then_some(Source::RpcArg);
         };
         // OP-TEE names the memory that it had before it took the room into use, even when it
         // uses the room.
-        if call.rpc_room && room_is_used(host, call) {
-            return Some(Source::Room);
+        if call.has_rpc_arg && rpc_arg_is_used(host, call) {
+            return Some(Source::RpcArg);
         }
         let mut state = self.state.lock();
         let (_, buffer) = state.rpc_buffers.get(cookie)?;

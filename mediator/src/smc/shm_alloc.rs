@@ -104,7 +104,7 @@ impl Mediator {
         let (offset, size) = known;
         call.list = list;
         let param = Param::new(Attr::PAGE_LIST, start | offset, size, cookie.get());
-        let (page, at) = request.ours(call);
+        let (page, at) = request.tee_copy(call);
         host.write_shared(page, at + msg::HEADER_SIZE, param.as_bytes());
         request.conclude(host, call, U32::ZERO, U32::ZERO);
         self.done_with(request);
