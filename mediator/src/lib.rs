@@ -47,7 +47,7 @@ mod end;
 pub mod fake;
 pub mod host;
 mod life;
-mod mapped;
+mod mapped_pages;
 mod memory;
 mod message;
 mod pages;

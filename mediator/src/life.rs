@@ -66,11 +66,11 @@ impl Mediator {
         }
         let slots = self.call_limit() as usize;
         let mut idle: Vec<Box<Call>> = Vec::new();
-        let (mut suspended, mut lost, mut spare) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut suspended, mut poisoned, mut spare) = (Vec::new(), Vec::new(), Vec::new());
         let reserved = idle
             .try_reserve_exact(slots)
             .and_then(|()| suspended.try_reserve_exact(slots))
-            .and_then(|()| lost.try_reserve_exact(slots))
+            .and_then(|()| poisoned.try_reserve_exact(slots))
             .and_then(|()| spare.try_reserve_exact(SPARE_PAGES));
         if reserved.is_err() {
             return Err(CreateError::NoMemory);
@@ -100,7 +100,8 @@ impl Mediator {
         self.creations.store(creations + 1, Ordering::Relaxed);
         {
             let mut state = self.state.lock();
-            (state.idle, state.suspended, state.lost, state.spare) = (idle, suspended, lost, spare);
+            (state.idle, state.suspended, state.poisoned, state.spare) =
+                (idle, suspended, poisoned, spare);
             state.leaked_asids = u32::try_from(leaked).unwrap_or(u32::MAX);
             state.life = Life::Beginning;
         }

@@ -102,7 +102,7 @@ pub struct Stats {
     /// nobody may have the answer. They are counted by kind as well.
     pub withheld: u64,
     /// Calls that OP-TEE broke. They hold what they held until the VM ends.
-    pub lost: u64,
+    pub poisoned: u64,
     /// Sessions that could not be closed when the VM ended, or whose opening did not end. Each may cost
     /// OP-TEE an address space number for ever.
     pub leaked: u64,
@@ -169,7 +169,7 @@ pub(crate) struct Counters {
     pub(crate) foreign_intr: Counter,
     pub(crate) denied: Counter,
     pub(crate) withheld: Counter,
-    pub(crate) lost: Counter,
+    pub(crate) poisoned: Counter,
     pub(crate) leaked: Counter,
     pub(crate) kept: Counter,
     pub(crate) smcs: Counter,
@@ -184,7 +184,7 @@ impl Counters {
             foreign_intr: self.foreign_intr.get(),
             denied: self.denied.get(),
             withheld: self.withheld.get(),
-            lost: self.lost.get(),
+            poisoned: self.poisoned.get(),
             leaked: self.leaked.get(),
             kept: self.kept.get(),
             smcs: self.smcs.get(),

@@ -6,10 +6,10 @@
 //! vCPU that runs it; a suspended one is in the VM's state, and whoever resumes it takes it out.
 
 mod apps;
-mod mapped;
+mod mapping_quota;
 
 pub(crate) use apps::{App, MAX_APPS};
-pub(crate) use mapped::MapError;
+pub(crate) use mapping_quota::MapError;
 
 use crate::call::{Call, MAX_CALLS};
 use crate::config::Quotas;
@@ -54,7 +54,7 @@ pub(crate) struct VmState {
     /// Calls that wait for the guest to resume them, by slot.
     pub(crate) suspended: Vec<Option<Box<Call>>>,
     /// Calls that OP-TEE broke: they never end, and what they hold stays held.
-    pub(crate) lost: Vec<Box<Call>>,
+    pub(crate) poisoned: Vec<Box<Call>>,
     /// How often a call was suspended, which makes each resume token a new one.
     pub(crate) suspensions: u32,
     pub(crate) buffers: Table<Buffer>,
@@ -77,7 +77,7 @@ pub(crate) struct VmState {
     /// Pages that OP-TEE's core may have mapped; see [`Quotas::mapped_pages`].
     mapped: u32,
     /// Of these, as many as calls under way hold, which come back when those end.
-    passing: u32,
+    mapped_by_calls: u32,
     pages: u64,
     pages_max: u64,
     buffers_max: u64,
@@ -91,7 +91,7 @@ impl VmState {
             tables: None,
             idle: Vec::new(),
             suspended: Vec::new(),
-            lost: Vec::new(),
+            poisoned: Vec::new(),
             suspensions: 0,
             buffers: Table::new(Space::Payload, quotas.buffers as usize),
             rpc_buffers: Table::new(Space::Rpc, quotas.rpc_buffers as usize),
@@ -104,7 +104,7 @@ impl VmState {
             apps: Apps::new(),
             leaked_asids: 0,
             mapped: 0,
-            passing: 0,
+            mapped_by_calls: 0,
             pages: 0,
             pages_max: 0,
             buffers_max: 0,
@@ -182,7 +182,7 @@ impl VmState {
             size,
             offset,
             users: 0,
-            named: 0,
+            in_flight: 0,
             count,
             pages: Vec::new(),
         };
@@ -233,14 +233,14 @@ impl VmState {
             return Err(DeniedError(TeeResult::SECURITY));
         }
         buffer.users += 1;
-        buffer.named += 1;
+        buffer.in_flight += 1;
         Ok((cookie, buffer.count))
     }
 
     /// A call that had [`VmState::borrow`]ed a buffer is done.
-    pub(crate) fn name_no_more(&mut self, cookie: Cookie) {
+    pub(crate) fn release_in_flight(&mut self, cookie: Cookie) {
         if let Some((_, buffer)) = self.buffers.get(cookie) {
-            buffer.named -= 1;
+            buffer.in_flight -= 1;
         }
     }
 
@@ -266,10 +266,10 @@ impl VmState {
     }
 
     /// How often calls under way name a buffer to OP-TEE.
-    pub(crate) fn named(&mut self, cookie: Cookie) -> u32 {
+    pub(crate) fn in_flight(&mut self, cookie: Cookie) -> u32 {
         self.buffers
             .get(cookie)
-            .map_or(0, |(_, buffer)| buffer.named)
+            .map_or(0, |(_, buffer)| buffer.in_flight)
     }
 
     /// OP-TEE is about to be asked to forget a buffer; nobody can begin to use it any more.
@@ -297,19 +297,19 @@ impl VmState {
 
     /// How many things OP-TEE may still use: buffers, memory for RPC messages, calls.
     pub(crate) fn held(&self) -> u64 {
-        let calls = self.suspended.iter().flatten().count() + self.lost.len();
+        let calls = self.suspended.iter().flatten().count() + self.poisoned.len();
         (self.buffers.len() + self.rpc_buffers.len() + self.lent.len() + calls) as u64
     }
 
     /// OP-TEE broke a call, or nobody can tell what becomes of it: it never ends.
-    pub(crate) fn lose(&mut self, call: Box<Call>) {
-        self.passing -= call.mapped.all();
-        self.lost.push(call);
+    pub(crate) fn poison(&mut self, call: Box<Call>) {
+        self.mapped_by_calls -= call.mapped.all();
+        self.poisoned.push(call);
     }
 
     /// Whether no call can begin any more, whoever ends.
-    pub(crate) const fn all_are_lost(&self) -> bool {
-        self.lost.len() == self.suspended.len()
+    pub(crate) const fn all_calls_poisoned(&self) -> bool {
+        self.poisoned.len() == self.suspended.len()
     }
 
     /// A session is closed. Calls that name it are there only where the mediator closed it for a guest that is no
@@ -317,7 +317,7 @@ impl VmState {
     pub(crate) fn give_up_users(&mut self, session: u32) {
         for slot in 0..self.suspended.len() {
             if let Some(call) = self.suspended[slot].take_if(|call| call.names(session)) {
-                self.lose(call);
+                self.poison(call);
             }
         }
     }
@@ -325,7 +325,11 @@ impl VmState {
     /// An application that OP-TEE may have opened, or may not have closed, in a call that does not end. `None` where there
     /// is none any more.
     pub(crate) fn take_unsettled(&mut self) -> Option<Uuid> {
-        let calls = self.suspended.iter_mut().flatten().chain(&mut self.lost);
+        let calls = self
+            .suspended
+            .iter_mut()
+            .flatten()
+            .chain(&mut self.poisoned);
         let sessions = &mut self.sessions;
         calls
             .into_iter()
@@ -335,7 +339,7 @@ impl VmState {
     /// One of all calls, when OP-TEE has forgotten the VM.
     pub(crate) fn take_call(&mut self) -> Option<Box<Call>> {
         let suspended = || self.suspended.iter_mut().find_map(Option::take);
-        let idle = self.idle.pop().or_else(|| self.lost.pop());
+        let idle = self.idle.pop().or_else(|| self.poisoned.pop());
         idle.or_else(suspended)
     }
 

@@ -68,7 +68,7 @@ impl Mediator {
         {
             let mut state = self.state.lock();
             for cookie in &call.uses {
-                state.name_no_more(*cookie);
+                state.release_in_flight(*cookie);
             }
             for cookie in call.uses.iter().chain(&call.message_buffer) {
                 if let Some(release) = state.give_back(*cookie) {

@@ -11,7 +11,7 @@ mod suspend;
 
 use crate::denied::DeniedError;
 use crate::host::SharedPage;
-use crate::mapped::Mapped;
+use crate::mapped_pages::MappedPages;
 use crate::memory::pin::Release;
 use crate::memory::{Cookie, MessageLocation};
 use crate::message::{Kind, MAX_PARAMS, Message};
@@ -64,7 +64,7 @@ pub(crate) enum Next {
     /// To the guest, with this function and its value; what the call waits for is in [`Call::pending`].
     Guest(Function, u64),
     /// Nowhere: OP-TEE has broken the protocol.
-    Lost,
+    Poison,
 }
 
 /// What a suspended call waits for.
@@ -155,7 +155,7 @@ pub(crate) struct Call {
     /// The buffers that its parameters name.
     uses: heapless::Vec<Cookie, MAX_PARAMS>,
     /// Pages that OP-TEE's core may map because of it, as counted in the VM's state.
-    pub(crate) mapped: Mapped,
+    pub(crate) mapped: MappedPages,
     /// The session that it names, where it is counted as a user of that.
     session: Option<u32>,
     pub(crate) work: Work,
@@ -197,7 +197,7 @@ impl Call {
             kinds: [Kind::None; MAX_PARAMS],
             message_buffer: None,
             uses: heapless::Vec::new(),
-            mapped: Mapped::default(),
+            mapped: MappedPages::default(),
             session: None,
             work: Work::Plain,
             list: Vec::new(),

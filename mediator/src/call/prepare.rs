@@ -48,7 +48,7 @@ impl Mediator {
         match state.idle.pop() {
             Some(call) => Ok(call),
             // No call ends for which the guest could wait.
-            None if state.all_are_lost() => Err(Return::ENOTAVAIL),
+            None if state.all_calls_poisoned() => Err(Return::ENOTAVAIL),
             None => Err(Return::ETHREAD_LIMIT),
         }
     }
@@ -206,21 +206,24 @@ impl Mediator {
             // OP-TEE panics when a call names a buffer while another has it forgotten: for a moment
             // the name is still there, and no reference is left. So nobody may be on the way.
             let mut state = self.state.lock();
-            let named = state.named(cookie) > 0;
+            let is_in_flight = state.in_flight(cookie) > 0;
             // Who waits for a call that OP-TEE broke waits for ever.
-            let for_good = state.lost.iter().any(|lost| lost.uses.contains(&cookie));
+            let is_poisoned = state
+                .poisoned
+                .iter()
+                .any(|call| call.uses.contains(&cookie));
             drop(state);
-            if for_good {
+            if is_poisoned {
                 return Err(DeniedError(TeeResult::BUSY).into());
             }
-            if named {
+            if is_in_flight {
                 call.pending = Pending::Enter;
                 return Ok(ImportProgress::More);
             }
         }
         if let Work::Leave(session) = call.work {
             let mut state = self.state.lock();
-            if state.lost.iter().any(|lost| lost.names(session)) {
+            if state.poisoned.iter().any(|call| call.names(session)) {
                 return Err(DeniedError(TeeResult::BUSY).into());
             }
             if !state.sessions.may_close(session) {

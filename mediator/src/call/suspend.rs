@@ -44,8 +44,8 @@ impl Mediator {
     }
 
     /// Keeps a call until the VM's end, since OP-TEE has broken the protocol: it may go on using what the call holds.
-    pub(crate) fn keep_lost(&self, call: Box<Call>) {
-        self.counters.lost.bump();
-        self.state.lock().lose(call);
+    pub(crate) fn keep_poisoned(&self, call: Box<Call>) {
+        self.counters.poisoned.bump();
+        self.state.lock().poison(call);
     }
 }

@@ -41,7 +41,7 @@ pub(crate) struct Buffer {
     /// How many calls use it.
     pub(crate) users: u32,
     /// How often calls name it to OP-TEE. That a message lies in it, OP-TEE does not know.
-    pub(crate) named: u32,
+    pub(crate) in_flight: u32,
     /// How many pages it has, `pages` filled in or not.
     pub(crate) count: u32,
     /// Its pages, all pinned. Empty while it is coming.
@@ -110,7 +110,7 @@ mod tests {
             size: 6000,
             offset: 0xf00,
             users: 0,
-            named: 0,
+            in_flight: 0,
             count: 2,
             pages: alloc::vec![page(0x5000), page(0x9000)],
         };

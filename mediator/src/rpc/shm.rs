@@ -16,7 +16,9 @@ impl Mediator {
     /// A call that goes on is to give back what OP-TEE had asked for.
     pub(crate) fn release_asked<H: Host>(&self, host: &H, call: &mut Call, release: Release) {
         let count = release.count;
-        self.state.lock().given_back(&mut call.mapped, count);
+        self.state
+            .lock()
+            .subtract_requested(&mut call.mapped, count);
         self.release(host, call, release);
     }
 

@@ -19,7 +19,7 @@ impl Mediator {
                 false
             }
             // Anything else leaves open what OP-TEE still uses.
-            _ => return self.lose(call),
+            _ => return self.poison(call),
         };
         if matches!(call.work, Work::Refuse { .. }) {
             return self.end_refusal(host, call, answer);
@@ -82,8 +82,8 @@ impl Mediator {
     }
 
     /// Keeps a call that OP-TEE broke until the VM's end.
-    pub(super) fn lose(&self, call: Box<Call>) -> [u64; 4] {
-        self.keep_lost(call);
+    pub(super) fn poison(&self, call: Box<Call>) -> [u64; 4] {
+        self.keep_poisoned(call);
         code(Return::ENOTAVAIL)
     }
 }

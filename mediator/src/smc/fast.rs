@@ -105,7 +105,7 @@ impl Mediator {
                 [a0, a1, a2, 0]
             }
             None => {
-                self.counters.lost.bump();
+                self.counters.poisoned.bump();
                 code(Return::ENOTAVAIL)
             }
         }

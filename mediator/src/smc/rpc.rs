@@ -28,7 +28,7 @@ impl Mediator {
     ) -> Next {
         match self.find_request(host, call, cookie) {
             Some(source) => self.ask_command(host, call, source),
-            None => Next::Lost,
+            None => Next::Poison,
         }
     }
 
@@ -115,7 +115,7 @@ impl Mediator {
     pub(crate) fn ask_free<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) -> Next {
         self.counters.rpc[RpcKind::Free as usize].bump();
         let Some((guest, shadow)) = self.forget_rpc_buffer(cookie) else {
-            return Next::Lost;
+            return Next::Poison;
         };
         // OP-TEE unmaps the page after this RPC, and surely before it frees another one.
         if let Some(page) = call.retired.replace(shadow) {

@@ -32,7 +32,7 @@ impl Mediator {
             let next = if *call.thread.get_or_insert(thread) == thread {
                 self.ask(host, &mut call, function, [a1, a2])
             } else {
-                Next::Lost
+                Next::Poison
             };
             match next {
                 Next::Tee(answer) if !call.releases.is_empty() => {
@@ -40,7 +40,7 @@ impl Mediator {
                 }
                 Next::Tee(answer) => args = self.resumption(thread, answer),
                 Next::Guest(function, value) => return self.suspend(call, function.a0(), value),
-                Next::Lost => return self.lose(call),
+                Next::Poison => return self.poison(call),
             }
         }
         // Whatever keeps OP-TEE coming back, the guest and the hypervisor get their turn.
@@ -77,7 +77,7 @@ impl Mediator {
             Function::CMD => self.ask_command_by_cookie(host, call, smc::unpair(a1, a2)),
             Function::ALLOC => self.ask_alloc(call, a1 & 0xffff_ffff),
             Function::FREE => self.ask_free(host, call, smc::unpair(a1, a2)),
-            _ => Next::Lost,
+            _ => Next::Poison,
         }
     }
 
@@ -117,7 +117,7 @@ impl Mediator {
             } => self.import_allocation(host, &mut call, request, cookie, import),
             Pending::Undo(request) => self.answer_undone(host, &call, request),
             // A call that waits for nothing is not among the suspended ones.
-            Pending::Nothing => Next::Lost,
+            Pending::Nothing => Next::Poison,
         };
         self.proceed(host, call, next)
     }
@@ -151,7 +151,7 @@ impl Mediator {
                 self.release_import(host, &mut call, cookie, Some(import));
                 self.answer_undone(host, &call, request)
             }
-            Pending::Nothing => Next::Lost,
+            Pending::Nothing => Next::Poison,
         };
         self.proceed(host, call, next);
     }
@@ -177,7 +177,7 @@ impl Mediator {
                 self.run(host, call, self.resumption(thread, answer))
             }
             Next::Guest(function, value) => self.suspend(call, function.a0(), value),
-            Next::Lost => self.lose(call),
+            Next::Poison => self.poison(call),
         }
     }
 }

@@ -48,7 +48,7 @@ impl Mediator {
                 let asked = Provenance::Allocated;
                 state
                     .reserve(list.cookie, asked, list.size, offset, count)
-                    .inspect(|_| state.asked(&mut call.mapped, count))
+                    .inspect(|_| state.add_requested(&mut call.mapped, count))
                     .map(|cookie| (cookie, count))
             }
             _ => return self.undo(host, call, request, list.cookie),

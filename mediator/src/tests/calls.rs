@@ -158,7 +158,7 @@ fn calls_of_the_next_session_of_a_number_outlive_the_close_of_the_last() {
     let invoked = held(Command::INVOKE, session);
     over(closing);
     over(invoked);
-    assert_eq!((vm.stats().lost, vm.stats().calls), (0, 0));
+    assert_eq!((vm.stats().poisoned, vm.stats().calls), (0, 0));
     vm.end();
 }
 
@@ -221,7 +221,7 @@ fn a_session_in_use_is_not_closed() {
     let (session, _) = guest.open(APP, login::PUBLIC);
     machine.script(1, [Step::End(0x99)]);
     begin(Command::INVOKE, session);
-    assert_eq!(vm.stats().lost, 1);
+    assert_eq!(vm.stats().poisoned, 1);
     for _ in 0..2 {
         assert_eq!(result(Command::CLOSE_SESSION, session), TeeResult::BUSY.0);
     }

@@ -147,7 +147,7 @@ fn a_lost_call_keeps_the_vm_of_an_optee_without_vms() {
     machine.script(1, [Step::Raw([0xdead, 0, 0], None)]);
     let memory = Param::new(Attr::RMEM_INOUT, 0, 10, cookie);
     guest.begin(guest.message(Command::INVOKE, SESSION, &[memory]));
-    assert_eq!(vm.stats().lost, 1);
+    assert_eq!(vm.stats().poisoned, 1);
     assert_eq!(
         vm.mediator.destroy(&vm.host),
         Err(DestroyError::Held(2)),

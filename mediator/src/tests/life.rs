@@ -161,7 +161,7 @@ fn sessions_without_a_call_to_close_them_are_counted() {
             .begin(vm.guest().message(Command::INVOKE, SESSION, &[]));
     }
     vm.mediator.destroy(&vm.host).unwrap();
-    assert_eq!((vm.stats().lost, vm.stats().leaked), (2, 1));
+    assert_eq!((vm.stats().poisoned, vm.stats().leaked), (2, 1));
     vm.end_after_destroy();
 }
 

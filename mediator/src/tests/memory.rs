@@ -200,7 +200,7 @@ fn optee_refuses_a_registration() {
     let list = guest.page_list(&[at]);
     let param = Param::new(Attr::PAGE_LIST, list.get(), PAGE_SIZE, 9);
     guest.begin(guest.message(Command::REGISTER_SHM, 0, &[param]));
-    assert_eq!((vm.stats().lost, vm.host.machine().pins()), (1, 1));
+    assert_eq!((vm.stats().poisoned, vm.host.machine().pins()), (1, 1));
     vm.end();
 }
 
@@ -322,7 +322,7 @@ fn a_buffer_in_use_is_not_unregistered() {
     vm.host.machine().script(1, [Step::End(0x99)]);
     let memory = Param::new(Attr::RMEM_INPUT, 0, 1, cookie);
     guest.begin(guest.message(Command::INVOKE, SESSION, &[memory]));
-    assert_eq!(vm.stats().lost, 1);
+    assert_eq!(vm.stats().poisoned, 1);
     assert_eq!(guest.unregister(cookie), TeeResult::BUSY.0);
     assert_eq!(vm.host.machine().pins(), 2);
     vm.mediator.destroy(&vm.host).unwrap();

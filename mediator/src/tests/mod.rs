@@ -9,7 +9,7 @@ mod ends;
 mod leaks;
 mod life;
 mod lists;
-mod mapped;
+mod mapping_quota;
 mod memory;
 #[cfg(shuttle)]
 mod models;

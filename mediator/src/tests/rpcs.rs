@@ -188,7 +188,7 @@ fn a_broken_tee_loses_the_call_and_nothing_else() {
             regs = guest.resume(regs[3], [0; 4]);
         }
         assert_eq!(regs, [Return::ENOTAVAIL.get(), 0, 0, 0], "{number}");
-        assert_eq!((vm.stats().lost, vm.stats().calls), (1, 1));
+        assert_eq!((vm.stats().poisoned, vm.stats().calls), (1, 1));
         // The VM has one thread less, and goes on.
         assert_eq!(
             guest
@@ -281,13 +281,13 @@ fn a_call_with_a_thread_is_not_refused_any_more() {
         let begin = || guest.begin(guest.message(Command::INVOKE, SESSION, &[]));
         machine.answer_next(smc::CALL_WITH_ARG, [code.get(), 0, 0, 0]);
         assert_eq!(begin()[0], code.get());
-        assert_eq!((vm.stats().lost, vm.stats().calls), (0, 0));
+        assert_eq!((vm.stats().poisoned, vm.stats().calls), (0, 0));
         machine.script(1, [Step::ForeignInterrupt, Step::End(code.get())]);
         let regs = begin();
         assert_eq!(regs[0], Function::FOREIGN_INTR.a0());
         let ended = guest.resume(regs[3], [0; 4]);
         assert_eq!(ended[0], Return::ENOTAVAIL.get());
-        assert_eq!((vm.stats().lost, vm.stats().calls), (1, 1));
+        assert_eq!((vm.stats().poisoned, vm.stats().calls), (1, 1));
         vm.end();
     }
 }

@@ -2,7 +2,7 @@
 //! The VM's state by itself.
 
 use super::*;
-use crate::mapped::Mapped;
+use crate::mapped_pages::MappedPages;
 use crate::sessions::Session;
 
 const NONE: Quotas = Quotas {
@@ -136,7 +136,7 @@ fn with_kept(pages: u32) -> VmState {
         ..Quotas::default()
     };
     let mut vm_state = VmState::new(quotas);
-    let mut call = Mapped::default();
+    let mut call = MappedPages::default();
     ask(&mut vm_state, &mut call, pages);
     vm_state.unmap(&mut call);
     assert_eq!((vm_state.mapped(), call.all()), (pages, 0));
@@ -144,16 +144,16 @@ fn with_kept(pages: u32) -> VmState {
 }
 
 /// OP-TEE asks for so many pages during a call.
-fn ask(vm_state: &mut VmState, call: &mut Mapped, pages: u32) -> Cookie {
+fn ask(vm_state: &mut VmState, call: &mut MappedPages, pages: u32) -> Cookie {
     let asked = Provenance::Allocated;
     let cookie = vm_state.reserve(GuestCookie(7), asked, u64::from(pages) * 4096, 0, pages);
-    vm_state.asked(call, pages);
+    vm_state.add_requested(call, pages);
     cookie.unwrap()
 }
 
 /// Whether a call that hands over so many pages may wait for others; `None` where it need not.
 fn waits(vm_state: &mut VmState, pages: u32) -> Option<bool> {
-    let mut call = Mapped::default();
+    let mut call = MappedPages::default();
     let mapped = vm_state.map(&mut call, pages, 1, None);
     vm_state.unmap(&mut call);
     mapped.err().map(|why| why == MapError::Temporary)
@@ -162,7 +162,7 @@ fn waits(vm_state: &mut VmState, pages: u32) -> Option<bool> {
 #[test]
 fn what_is_waited_for_makes_room_to_the_last_page() {
     let mut vm_state = with_kept(30);
-    let mut other = Mapped::default();
+    let mut other = MappedPages::default();
     vm_state.map(&mut other, 5, 1, None).unwrap();
     assert_eq!(waits(&mut vm_state, 5), None);
     assert_eq!(waits(&mut vm_state, 6), Some(true));
@@ -177,18 +177,18 @@ fn what_is_waited_for_makes_room_to_the_last_page() {
 #[test]
 fn what_optee_has_given_back_is_not_waited_for() {
     let mut vm_state = with_kept(30);
-    let (mut one, mut other) = (Mapped::default(), Mapped::default());
+    let (mut one, mut other) = (MappedPages::default(), MappedPages::default());
     let asked = ask(&mut vm_state, &mut one, 5);
     assert_eq!((one.all(), waits(&mut vm_state, 10)), (5, Some(true)));
     vm_state.remove(asked).unwrap();
-    vm_state.given_back(&mut one, 5);
-    let mut held = Mapped::default();
+    vm_state.subtract_requested(&mut one, 5);
+    let mut held = MappedPages::default();
     vm_state.map(&mut held, 4, 1, None).unwrap();
     assert_eq!((one.all(), waits(&mut vm_state, 11)), (0, Some(false)));
     // In another call than the one that it has asked in.
     let asked = ask(&mut vm_state, &mut one, 3);
     vm_state.remove(asked).unwrap();
-    vm_state.given_back(&mut other, 3);
+    vm_state.subtract_requested(&mut other, 3);
     assert_eq!((one.all(), other.all(), vm_state.mapped()), (3, 0, 34));
     vm_state.unmap(&mut one);
     vm_state.unmap(&mut other);

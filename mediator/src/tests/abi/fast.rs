@@ -130,7 +130,7 @@ fn fid_disable_shm_cache() {
         machine.answer_next(smc::DISABLE_SHM_CACHE, [0, a1, a2, 0]);
         assert_eq!(guest.fast(smc::DISABLE_SHM_CACHE), nothing);
     }
-    assert_eq!(vm.stats().lost, 2);
+    assert_eq!(vm.stats().poisoned, 2);
     vm.end();
 }
 

@@ -124,7 +124,7 @@ fn broken(regs: [u64; 3]) {
     let vm = plain();
     let answer = begin(&vm, [Step::Raw(regs, None)]);
     assert_eq!(answer, [Return::ENOTAVAIL.get(), 0, 0, 0], "{regs:x?}");
-    assert_eq!((vm.stats().lost, vm.stats().calls), (1, 1));
+    assert_eq!((vm.stats().poisoned, vm.stats().calls), (1, 1));
     vm.end();
 }
 

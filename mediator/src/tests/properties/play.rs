@@ -107,11 +107,11 @@ impl<'a> Play<'a> {
         assert!(host.shared_pages() <= self.vm.mediator.shared_pages_max() as usize);
         assert!(host.pins() <= stats.pages_pinned);
         if breaks == Breaks::Nothing {
-            assert_eq!(stats.lost, 0);
+            assert_eq!(stats.poisoned, 0);
         }
-        assert_eq!(stats.calls, self.waiting.len() as u64 + stats.lost);
+        assert_eq!(stats.calls, self.waiting.len() as u64 + stats.poisoned);
         // What a lost call holds, OP-TEE may know or not.
-        if self.waiting.is_empty() && stats.lost == 0 {
+        if self.waiting.is_empty() && stats.poisoned == 0 {
             let machine = host.machine();
             let known = machine.buffers(host.vm());
             let known_pages = known.iter().map(Vec::len).sum::<usize>() as u64;

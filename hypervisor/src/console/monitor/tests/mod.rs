@@ -50,7 +50,7 @@ impl Fake<'_> {
             foreign_intr: 4,
             denied: 5,
             withheld: 6,
-            lost: 7,
+            poisoned: 7,
             leaked: 8,
             kept: 9,
             smcs: 10,

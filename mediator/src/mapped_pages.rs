@@ -3,16 +3,16 @@
 
 /// Pages that OP-TEE's core may map and that a call holds: they come back at its end at the latest.
 #[derive(Default, Debug)]
-pub(crate) struct Mapped {
+pub(crate) struct MappedPages {
     /// Those of the buffers that it names.
-    pub(crate) named: u32,
+    pub(crate) passed: u32,
     /// Those that OP-TEE has asked for during the call, and has not given back.
-    pub(crate) asked: u32,
+    pub(crate) requested: u32,
 }
 
-impl Mapped {
+impl MappedPages {
     /// How many there are.
     pub(crate) const fn all(&self) -> u32 {
-        self.named + self.asked
+        self.passed + self.requested
     }
 }

@@ -407,7 +407,7 @@ fn nobody_waits_for_a_call_that_is_lost() {
     // When all are lost, none begins any more, and there is nobody to wait for.
     machine.script(1, [Step::Raw([0xffff_0001, 0, 0], None)]);
     assert_eq!(guest.begin(invoke(half))[0], Return::ENOTAVAIL.get());
-    assert_eq!(vm.stats().lost, 2);
+    assert_eq!(vm.stats().poisoned, 2);
     assert_eq!(guest.begin(invoke(half))[0], Return::ENOTAVAIL.get());
     vm.end();
 }

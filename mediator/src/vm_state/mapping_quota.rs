@@ -5,7 +5,7 @@
 
 use super::VmState;
 use crate::denied::DeniedError;
-use crate::mapped::Mapped;
+use crate::mapped_pages::MappedPages;
 use optee_proto::{TeeResult, Uuid};
 
 /// A call that hands over no more pages than this is counted without a look at its session.
@@ -41,7 +41,7 @@ impl VmState {
     /// Where that is too much, whether it may do when another call has ended.
     pub(crate) fn map(
         &mut self,
-        held: &mut Mapped,
+        held: &mut MappedPages,
         pages: u32,
         session: u32,
         app: Option<Uuid>,
@@ -57,8 +57,8 @@ impl VmState {
         match self.with_mapped(pages) {
             Ok(mapped) => {
                 self.mapped = mapped;
-                self.passing += pages;
-                held.named = pages;
+                self.mapped_by_calls += pages;
+                held.passed = pages;
                 Ok(())
             }
             // Who waits must be woken: by the end of a call that is not as badly off itself.
@@ -70,28 +70,28 @@ impl VmState {
     /// Whether there is room for so many pages once all calls that hold some have ended.
     const fn fits_without_others(&self, pages: u32) -> bool {
         // OP-TEE can give back in one call what it had asked for in another.
-        let stay = self.mapped.saturating_sub(self.passing);
+        let stay = self.mapped.saturating_sub(self.mapped_by_calls);
         stay.saturating_add(pages) <= self.quotas.mapped_pages
     }
 
     /// OP-TEE has got so many pages that it asked for during a call. [`VmState::reserve`] has counted them as mapped.
-    pub(crate) fn asked(&mut self, held: &mut Mapped, pages: u32) {
-        held.asked += pages;
-        self.passing += pages;
+    pub(crate) fn add_requested(&mut self, held: &mut MappedPages, pages: u32) {
+        held.requested += pages;
+        self.mapped_by_calls += pages;
     }
 
     /// OP-TEE has given so many pages back during a call that it had asked for, in this one as a rule.
-    pub(crate) fn given_back(&mut self, held: &mut Mapped, pages: u32) {
-        let own = held.asked.min(pages);
-        held.asked -= own;
-        self.passing -= own;
+    pub(crate) fn subtract_requested(&mut self, held: &mut MappedPages, pages: u32) {
+        let own = held.requested.min(pages);
+        held.requested -= own;
+        self.mapped_by_calls -= own;
     }
 
     /// A call is done.
     #[inline]
-    pub(crate) fn unmap(&mut self, held: &mut Mapped) {
-        let Mapped { named, asked } = core::mem::take(held);
-        self.mapped -= named;
-        self.passing -= named + asked;
+    pub(crate) fn unmap(&mut self, held: &mut MappedPages) {
+        let MappedPages { passed, requested } = core::mem::take(held);
+        self.mapped -= passed;
+        self.mapped_by_calls -= passed + requested;
     }
 }
