@@ -12,6 +12,8 @@ use zerocopy::IntoBytes;
 
 impl Mediator {
     /// The guest has done what a request asked for, or says so.
+    // Large, and not on the way of a call without RPCs.
+    #[inline(never)]
     pub(crate) fn answer_command<H: Host>(
         &self,
         host: &H,

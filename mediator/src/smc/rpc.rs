@@ -58,6 +58,8 @@ impl Mediator {
     }
 
     /// The guest's answer to ALLOC. OP-TEE gets a page of ours and a cookie of ours.
+    // As `answer_command`.
+    #[inline(never)]
     pub(crate) fn answer_alloc<H: Host>(
         &self,
         host: &H,
