@@ -71,11 +71,11 @@ pub enum Leak {
 
 /// What takes longer than the rest, outside of the secure world.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lengthy {
+pub enum LongOperation {
     /// What calls need is set aside.
-    SetAside,
+    Reserve,
     /// Some pages of a list are taken in.
-    TakeIn,
+    Import,
     /// Some pages are unpinned, and what belongs to them is freed.
     Unpin,
 }
@@ -140,7 +140,7 @@ pub trait Host: SecureMonitor {
     /// Does something that takes as long as there are pages or calls, up to a bound. The hypervisor may look at
     /// its clock before and after.
     #[inline]
-    fn lengthy<T>(&self, what: Lengthy, act: impl FnOnce() -> T) -> T {
+    fn long_operation<T>(&self, what: LongOperation, act: impl FnOnce() -> T) -> T {
         let _ = what;
         act()
     }

@@ -66,7 +66,8 @@ mod vm_state;
 pub use config::{ClientId, Config, Features, Policy, Quotas};
 pub use end::Progress;
 pub use host::{
-    ForeignInterrupt, GuestMemoryError, Host, Leak, Lengthy, PinError, SecureMonitor, SharedPage,
+    ForeignInterrupt, GuestMemoryError, Host, Leak, LongOperation, PinError, SecureMonitor,
+    SharedPage,
 };
 pub use smc::{ProbeError, probe};
 pub use stats::{RpcKind, Stats};

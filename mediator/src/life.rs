@@ -3,9 +3,9 @@
 
 use crate::Progress;
 use crate::call::Call;
-use crate::host::{Host, Lengthy};
+use crate::host::{Host, LongOperation};
 use crate::pages::SPARE_PAGES;
-use crate::smc::Making;
+use crate::smc::TableCreation;
 use crate::sync::Ordering;
 use crate::vm_state::Life;
 use crate::{CreateError, Mediator};
@@ -80,7 +80,7 @@ impl Mediator {
                 host.free_shared(call.shadow);
             }
         };
-        let set_aside = host.lengthy(Lengthy::SetAside, || {
+        let set_aside = host.long_operation(LongOperation::Reserve, || {
             (0..slots).rev().all(|slot| {
                 let page = host.alloc_shared();
                 idle.extend(page.map(|page| Box::new(Call::new(slot, page))));
@@ -117,7 +117,7 @@ impl Mediator {
     }
 
     /// Has OP-TEE make some of the VM's tables.
-    fn go_on<H: Host>(&self, host: &H, mut making: Making) -> Result<Progress, CreateError> {
+    fn go_on<H: Host>(&self, host: &H, mut making: TableCreation) -> Result<Progress, CreateError> {
         let more = self.make_some_tables(host, &mut making);
         if more == Ok(false) {
             making.give_back(host);

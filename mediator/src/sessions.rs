@@ -28,12 +28,12 @@ pub(crate) struct Session {
     counts: bool,
     /// Calls under way that name it to OP-TEE, but for the one that closes it.
     users: u32,
-    stage: Stage,
+    stage: SessionStage,
 }
 
 /// How far a session is from its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
+enum SessionStage {
     /// It can be used.
     Open,
     /// It is to be closed as soon as no other call names it.
@@ -47,13 +47,13 @@ enum Stage {
 /// That there is room for one more session, to an application. [`Sessions::open`], [`Sessions::withhold`] or
 /// [`Sessions::not_opened`] settles it.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) struct Reserved {
+pub(crate) struct SessionReservation {
     app: Uuid,
     /// It counts for an address space number of OP-TEE's.
     counts: bool,
 }
 
-impl Reserved {
+impl SessionReservation {
     /// The application.
     pub(crate) const fn app(&self) -> Uuid {
         self.app
@@ -110,7 +110,11 @@ impl Sessions {
     }
 
     /// Reserves one to an application. `counts` says that OP-TEE may make an address space for it.
-    pub(crate) fn reserve(&mut self, app: Uuid, counts: bool) -> Result<Reserved, DeniedError> {
+    pub(crate) fn reserve(
+        &mut self,
+        app: Uuid,
+        counts: bool,
+    ) -> Result<SessionReservation, DeniedError> {
         let opening = self.opening as usize + 1;
         let wanted = self.known.len() + opening;
         if wanted > self.quota as usize || self.known.try_reserve(opening).is_err() {
@@ -118,21 +122,28 @@ impl Sessions {
         }
         self.opening += 1;
         self.opening_apps += u32::from(counts);
-        Ok(Reserved { app, counts })
+        Ok(SessionReservation { app, counts })
     }
 
     /// A reserved one is open, to a user TA if `user`. `counts` says that the instance of the application which
     /// serves it may have an address space to itself.
-    pub(crate) fn open(&mut self, id: u32, reserved: Reserved, user: bool, counts: bool) {
-        self.add(id, reserved, user, counts, Stage::Open);
+    pub(crate) fn open(&mut self, id: u32, reserved: SessionReservation, user: bool, counts: bool) {
+        self.add(id, reserved, user, counts, SessionStage::Open);
     }
 
     /// A reserved one is open and must not be, and is not closed. It is the guest's as far as it costs something.
-    pub(crate) fn withhold(&mut self, id: u32, reserved: Reserved) {
-        self.add(id, reserved, false, true, Stage::Withheld);
+    pub(crate) fn withhold(&mut self, id: u32, reserved: SessionReservation) {
+        self.add(id, reserved, false, true, SessionStage::Withheld);
     }
 
-    fn add(&mut self, id: u32, reserved: Reserved, user: bool, counts: bool, stage: Stage) {
+    fn add(
+        &mut self,
+        id: u32,
+        reserved: SessionReservation,
+        user: bool,
+        counts: bool,
+        stage: SessionStage,
+    ) {
         let app = reserved.app;
         self.not_opened(reserved);
         self.known.push(Session {
@@ -146,14 +157,14 @@ impl Sessions {
     }
 
     /// A reserved one was not opened.
-    pub(crate) fn not_opened(&mut self, Reserved { counts, .. }: Reserved) {
+    pub(crate) fn not_opened(&mut self, SessionReservation { counts, .. }: SessionReservation) {
         self.opening -= 1;
         self.opening_apps -= u32::from(counts);
     }
 
     /// Whether one is open to a user TA.
     pub(crate) fn is_user(&self, id: u32) -> bool {
-        self.at(id, Stage::Open)
+        self.at(id, SessionStage::Open)
             .is_some_and(|at| self.known[at].user)
     }
 
@@ -168,9 +179,9 @@ impl Sessions {
         let may = |known: &&mut Session| {
             known.id == id
                 && match known.stage {
-                    Stage::Open => true,
-                    Stage::Leaving => command == Command::CANCEL,
-                    Stage::Closing | Stage::Withheld => false,
+                    SessionStage::Open => true,
+                    SessionStage::Leaving => command == Command::CANCEL,
+                    SessionStage::Closing | SessionStage::Withheld => false,
                 }
         };
         if let Some(session) = self.known.iter_mut().find(may) {
@@ -194,34 +205,34 @@ impl Sessions {
     pub(crate) fn begin_close(&mut self, id: u32) -> Result<(), DeniedError> {
         // That is what OP-TEE says of a session that it does not know.
         let unknown = DeniedError(TeeResult::ITEM_NOT_FOUND);
-        let at = self.at(id, Stage::Open).ok_or(unknown)?;
-        self.known[at].stage = Stage::Leaving;
+        let at = self.at(id, SessionStage::Open).ok_or(unknown)?;
+        self.known[at].stage = SessionStage::Leaving;
         Ok(())
     }
 
     /// Whether OP-TEE can be asked to close one that is to be closed: not while other calls name it.
     pub(crate) fn may_close(&mut self, id: u32) -> bool {
-        let Some(at) = self.at(id, Stage::Leaving) else {
+        let Some(at) = self.at(id, SessionStage::Leaving) else {
             return true;
         };
         let session = &mut self.known[at];
         let may = session.users == 0;
         if may {
-            session.stage = Stage::Closing;
+            session.stage = SessionStage::Closing;
         }
         may
     }
 
     /// OP-TEE was not asked to close one that was to be closed.
     pub(crate) fn not_closed(&mut self, id: u32) {
-        if let Some(at) = self.at(id, Stage::Leaving) {
-            self.known[at].stage = Stage::Open;
+        if let Some(at) = self.at(id, SessionStage::Leaving) {
+            self.known[at].stage = SessionStage::Open;
         }
     }
 
     /// OP-TEE has answered: one is closed, or it is not.
     pub(crate) fn end_close(&mut self, id: u32, closed: bool) {
-        if let Some(at) = self.at(id, Stage::Closing) {
+        if let Some(at) = self.at(id, SessionStage::Closing) {
             if closed {
                 let gone = self.known.swap_remove(at);
                 // Others that the same instance serves keep it alive.
@@ -232,7 +243,7 @@ impl Sessions {
                     heir.counts = true;
                 }
             } else {
-                self.known[at].stage = Stage::Open;
+                self.known[at].stage = SessionStage::Open;
             }
         }
     }
@@ -242,7 +253,7 @@ impl Sessions {
         self.known.pop()
     }
 
-    fn at(&self, id: u32, stage: Stage) -> Option<usize> {
+    fn at(&self, id: u32, stage: SessionStage) -> Option<usize> {
         let is_it = |known: &Session| known.id == id && known.stage == stage;
         self.known.iter().position(is_it)
     }

@@ -17,9 +17,11 @@ use crate::denied::DeniedError;
 use crate::host::SharedPage;
 use crate::memory::pin::{PageNumber, Release};
 use crate::memory::table::grown;
-use crate::memory::{Buffer, Cookie, GuestCookie, Provenance, RpcBuffer, Space, State, Table};
+use crate::memory::{
+    Buffer, BufferState, Cookie, GuestCookie, Provenance, RpcBuffer, Space, Table,
+};
 use crate::sessions::Sessions;
-use crate::smc::Making;
+use crate::smc::TableCreation;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use apps::Apps;
@@ -48,7 +50,7 @@ pub(crate) enum Life {
 pub(crate) struct VmState {
     pub(crate) life: Life,
     /// Its tables, while OP-TEE makes them. Taken out while a step is being done.
-    pub(crate) tables: Option<Making>,
+    pub(crate) tables: Option<TableCreation>,
     /// Calls that nobody uses.
     pub(crate) idle: Vec<Box<Call>>,
     /// Calls that wait for the guest to resume them, by slot.
@@ -178,7 +180,7 @@ impl VmState {
         };
         let buffer = Buffer {
             provenance,
-            state: State::Coming,
+            state: BufferState::Coming,
             size,
             offset,
             users: 0,
@@ -200,7 +202,7 @@ impl VmState {
     /// A reserved buffer is usable from here on.
     pub(crate) fn establish(&mut self, cookie: Cookie, pages: Vec<PageNumber>) {
         if let Some((_, buffer)) = self.buffers.get(cookie) {
-            buffer.state = State::Live;
+            buffer.state = BufferState::Live;
             buffer.pages = pages;
         }
     }
@@ -249,7 +251,7 @@ impl VmState {
     pub(crate) fn give_back(&mut self, cookie: Cookie) -> Option<Release> {
         let (_, buffer) = self.buffers.get(cookie)?;
         buffer.users -= 1;
-        if buffer.users == 0 && buffer.state == State::Gone {
+        if buffer.users == 0 && buffer.state == BufferState::Gone {
             return self.remove(cookie).map(|(_, release)| release);
         }
         None
@@ -261,7 +263,7 @@ impl VmState {
         guest: GuestCookie,
     ) -> Result<(Cookie, &mut Buffer), DeniedError> {
         self.buffers
-            .newest(guest, |buffer| buffer.state == State::Live)
+            .newest(guest, |buffer| buffer.state == BufferState::Live)
             .ok_or(DeniedError(TeeResult::BAD_PARAMETERS))
     }
 
@@ -275,7 +277,7 @@ impl VmState {
     /// OP-TEE is about to be asked to forget a buffer; nobody can begin to use it any more.
     pub(crate) fn begin_unregister(&mut self, guest: GuestCookie) -> Result<Cookie, DeniedError> {
         let (cookie, buffer) = self.registered(guest)?;
-        buffer.state = State::Going;
+        buffer.state = BufferState::Going;
         Ok(cookie)
     }
 
@@ -284,11 +286,11 @@ impl VmState {
     pub(crate) fn begin_own_unregister(&mut self, cookie: Cookie) -> bool {
         match self.buffers.get(cookie) {
             Some((_, buffer))
-                if buffer.state == State::Live
+                if buffer.state == BufferState::Live
                     && buffer.provenance == Provenance::Registered
                     && buffer.users == 0 =>
             {
-                buffer.state = State::Going;
+                buffer.state = BufferState::Going;
                 true
             }
             _ => false,
@@ -348,10 +350,10 @@ impl VmState {
     pub(crate) fn end_unregister(&mut self, cookie: Cookie, forgotten: bool) -> Option<Release> {
         let (_, buffer) = self.buffers.get(cookie)?;
         if !forgotten {
-            buffer.state = State::Live;
+            buffer.state = BufferState::Live;
             return None;
         }
-        buffer.state = State::Gone;
+        buffer.state = BufferState::Gone;
         if buffer.users == 0 {
             return self.remove(cookie).map(|(_, release)| release);
         }
@@ -363,7 +365,7 @@ impl VmState {
     /// `None` if there is no such buffer.
     pub(crate) fn free_allocated(&mut self, cookie: Cookie) -> Option<(GuestCookie, Release)> {
         let (_, buffer) = self.buffers.get(cookie)?;
-        if buffer.provenance != Provenance::Allocated || buffer.state != State::Live {
+        if buffer.provenance != Provenance::Allocated || buffer.state != BufferState::Live {
             return None;
         }
         self.remove(cookie)
@@ -372,7 +374,7 @@ impl VmState {
     /// The guest's name for a buffer that OP-TEE names in a request.
     pub(crate) fn name_for_guest(&mut self, cookie: u64) -> Option<GuestCookie> {
         let (guest, buffer) = self.buffers.get(Cookie::from_tee(cookie)?)?;
-        matches!(buffer.state, State::Live | State::Going).then_some(guest)
+        matches!(buffer.state, BufferState::Live | BufferState::Going).then_some(guest)
     }
 
     /// OP-TEE is to get a page of the mediator's: the name that it gets it under.

@@ -11,7 +11,8 @@ use crate::vm::pcpu::here;
 use crate::vm::switch;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use mediator::{
-    ForeignInterrupt, GuestMemoryError, Host, Leak, Lengthy, PinError, SecureMonitor, SharedPage,
+    ForeignInterrupt, GuestMemoryError, Host, Leak, LongOperation, PinError, SecureMonitor,
+    SharedPage,
 };
 use optee_proto::Uuid;
 use postern_arch::{debug, guest_ram, smc};
@@ -124,11 +125,11 @@ impl Host for VmHost {
     }
 
     #[inline]
-    fn lengthy<T>(&self, what: Lengthy, act: impl FnOnce() -> T) -> T {
+    fn long_operation<T>(&self, what: LongOperation, act: impl FnOnce() -> T) -> T {
         let cause = match what {
-            Lengthy::SetAside => Cause::Prepare,
-            Lengthy::TakeIn => Cause::TakeIn,
-            Lengthy::Unpin => Cause::Unpin,
+            LongOperation::Reserve => Cause::Prepare,
+            LongOperation::Import => Cause::TakeIn,
+            LongOperation::Unpin => Cause::Unpin,
         };
         sections::lengthy(cause, act)
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A call ends: its result goes to the guest, and what it used is given back.
 
-use super::{Call, Loads, MAX_USES, Pending, Work};
+use super::{AppLoad, Call, Completion, MAX_USES, Pending};
 use crate::Mediator;
-use crate::host::{GuestMemoryError, Host, Lengthy};
+use crate::host::{GuestMemoryError, Host, LongOperation};
 use crate::memory::pin::{FREE_COST, Release, UNPIN_STEP, unpin};
 use crate::message::{Kind, MAX_PARAMS};
 use alloc::boxed::Box;
@@ -18,7 +18,7 @@ impl Mediator {
     /// asked for.
     #[inline]
     pub(crate) fn must_not_have(&self, call: &Call) -> bool {
-        matches!(&call.work, Work::Open(reserved)
+        matches!(&call.completion, Completion::OpenSession(reserved)
             if self.config.policy.wants_user_ta(reserved.app())
                 && !call.is_own()
                 && !self.state.lock().is_user_app(reserved.app()))
@@ -34,8 +34,8 @@ impl Mediator {
         let session = mem::take(&mut header.session).get();
         header.ret = TeeResult::ACCESS_DENIED.0.into();
         header.ret_origin = Origin::COMMS.0.into();
-        call.work = match mem::replace(&mut call.work, Work::Plain) {
-            Work::Open(reserved) => Work::Refuse { reserved, session },
+        call.completion = match mem::replace(&mut call.completion, Completion::Plain) {
+            Completion::OpenSession(reserved) => Completion::CloseDenied { reserved, session },
             other => other,
         };
         call.thread = None;
@@ -51,16 +51,16 @@ impl Mediator {
         mut call: Box<Call>,
         result: Option<TeeResult>,
     ) -> Option<Box<Call>> {
-        if !matches!(call.work, Work::Plain) {
-            self.settle_work(host, &mut call, result == Some(TeeResult::SUCCESS));
+        if !matches!(call.completion, Completion::Plain) {
+            self.settle_completion(host, &mut call, result == Some(TeeResult::SUCCESS));
         }
-        if !call.list.is_empty() || call.retired.is_some() {
+        if !call.page_list.is_empty() || call.freed_rpc_page.is_some() {
             self.give_pages(host, &mut call);
         }
         call.pending = Pending::Nothing;
-        call.waits_from = None;
-        call.loads = Loads::Nothing;
-        call.naps = 0;
+        call.resumed_at_wake_count = None;
+        call.app_load = AppLoad::Nothing;
+        call.backoff_count = 0;
         call.thread = None;
         (call.guest_param_count, call.tee_param_count) = (0, 0);
         call.kinds = [Kind::None; MAX_PARAMS];
@@ -116,7 +116,7 @@ impl Mediator {
     #[inline(never)]
     pub(crate) fn unpin_some<H: Host>(&self, host: &H, call: &mut Call) {
         let mut left = UNPIN_STEP;
-        host.lengthy(Lengthy::Unpin, || {
+        host.long_operation(LongOperation::Unpin, || {
             while left > 0
                 && let Some(Release { pages, count }) = call.releases.last_mut()
             {
@@ -134,32 +134,32 @@ impl Mediator {
     /// OP-TEE is done with these.
     #[inline(never)]
     fn give_pages<H: Host>(&self, host: &H, call: &mut Call) {
-        let list = mem::take(&mut call.list);
-        for page in list.into_iter().chain(call.retired.take()) {
+        let list = mem::take(&mut call.page_list);
+        for page in list.into_iter().chain(call.freed_rpc_page.take()) {
             self.give_page(host, page);
         }
     }
 
     /// What a call did besides what its message says is done or undone.
     #[inline(never)]
-    fn settle_work<H: Host>(&self, host: &H, call: &mut Call, success: bool) {
+    fn settle_completion<H: Host>(&self, host: &H, call: &mut Call, success: bool) {
         let session = call.guest_message.header.session.get();
-        let work = mem::replace(&mut call.work, Work::Plain);
+        let work = mem::replace(&mut call.completion, Completion::Plain);
         let mut state = self.state.lock();
         let release = match work {
-            Work::Plain => None,
-            Work::Open(reserved) => {
+            Completion::Plain => None,
+            Completion::OpenSession(reserved) => {
                 if success && call.is_own() {
                     // That the mediator asks again for what there was says nothing of it, and the session is closed.
                     state.sessions.open(session, reserved, false, true);
                 } else if success {
-                    state.open_session(session, reserved, call.loads);
+                    state.open_session(session, reserved, call.app_load);
                 } else {
                     state.sessions.not_opened(reserved);
                 }
                 None
             }
-            Work::Refuse { reserved, session } => {
+            Completion::CloseDenied { reserved, session } => {
                 if success {
                     state.sessions.not_opened(reserved);
                 } else {
@@ -167,25 +167,25 @@ impl Mediator {
                 }
                 None
             }
-            Work::Leave(id) => {
+            Completion::AwaitClose(id) => {
                 state.sessions.not_closed(id);
                 None
             }
-            Work::Close(id) => {
+            Completion::CloseSession(id) => {
                 state.sessions.end_close(id, success);
                 None
             }
             // A guest's own CLOSE has waited for all users, so calls that name the session now are those of another:
             // OP-TEE gives a number away again before it says that it is free. This one has not.
-            Work::CloseLeft { session, .. } if success => {
+            Completion::CloseAtTeardown { session, .. } if success => {
                 state.give_up_users(session);
                 None
             }
-            Work::CloseLeft { app, .. } => {
+            Completion::CloseAtTeardown { app, .. } => {
                 drop(state);
                 return self.count_leak(host, app);
             }
-            Work::Register { cookie, import } => {
+            Completion::Register { cookie, import } => {
                 let (pins, list) = import.into_parts();
                 let unused = if success {
                     state.establish(cookie, pins);
@@ -207,8 +207,8 @@ impl Mediator {
                 }
                 return;
             }
-            Work::Unregister(cookie) => state.end_unregister(cookie, success),
-            Work::StopNotifications => {
+            Completion::Unregister(cookie) => state.end_unregister(cookie, success),
+            Completion::StopNotifications => {
                 state.notify &= !success;
                 None
             }

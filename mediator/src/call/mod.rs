@@ -16,7 +16,7 @@ use crate::memory::pin::Release;
 use crate::memory::{Cookie, MessageLocation};
 use crate::message::{Kind, MAX_PARAMS, Message};
 use crate::rpc::{Function, Request};
-use crate::sessions::{Reserved, Sessions};
+use crate::sessions::{SessionReservation, Sessions};
 use crate::smc::page_list::PageListImport;
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Header, Param};
@@ -34,7 +34,7 @@ pub(crate) const IMPORT_STEP: usize = if cfg!(miri) { 128 } else { 1024 };
 
 /// For how long at most, in milliseconds, a guest is asked to sleep while its call waits for others. Their end
 /// is noticed so late.
-const LONGEST_NAP: u32 = 32;
+const MAX_BACKOFF_MS: u32 = 32;
 
 /// How many SMCs one trap makes at most before the guest gets the pCPU back.
 pub(crate) const MAX_ROUNDS: u32 = 64;
@@ -49,20 +49,20 @@ pub(crate) const MAX_RELEASES: usize = MAX_USES + 1;
 
 /// What the registers say when OP-TEE resumes: a1, a2, a4, a5.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Answer(pub(crate) [u64; 4]);
+pub(crate) struct ResumeArgs(pub(crate) [u64; 4]);
 
-impl Answer {
+impl ResumeArgs {
     /// Nothing; the answer, if any, is in memory.
     pub(crate) const NOTHING: Self = Self([0; 4]);
 }
 
 /// Where a call goes from the mediator.
 #[derive(Debug)]
-pub(crate) enum Next {
+pub(crate) enum CallStep {
     /// Back to OP-TEE.
-    Tee(Answer),
+    Resume(ResumeArgs),
     /// To the guest, with this function and its value; what the call waits for is in [`Call::pending`].
-    Guest(Function, u64),
+    AskGuest(Function, u64),
     /// Nowhere: OP-TEE has broken the protocol.
     Poison,
 }
@@ -73,7 +73,7 @@ pub(crate) enum Pending {
     /// Nothing: it is running or idle.
     Nothing,
     /// The guest had to run in between; OP-TEE then gets this.
-    Resume(Answer),
+    Resume(ResumeArgs),
     /// The guest had to run in between; the message has not reached OP-TEE yet. The buffer's pages are
     /// still being taken in, or other calls name what OP-TEE is to forget.
     Enter,
@@ -96,19 +96,22 @@ pub(crate) enum Pending {
 
 /// What a call does besides what its message says.
 #[derive(Debug)]
-pub(crate) enum Work {
+pub(crate) enum Completion {
     /// Nothing.
     Plain,
     /// A session is reserved for it.
-    Open(Reserved),
+    OpenSession(SessionReservation),
     /// A session is reserved for it, and OP-TEE has opened that although the VM must not have it. It is closed again.
-    Refuse { reserved: Reserved, session: u32 },
+    CloseDenied {
+        reserved: SessionReservation,
+        session: u32,
+    },
     /// A session is to end with it, when no other call names that.
-    Leave(u32),
+    AwaitClose(u32),
     /// A session ends with it.
-    Close(u32),
+    CloseSession(u32),
     /// A session of a guest that is no more ends with it, to this application. It is not in the VM's state any more.
-    CloseLeft { app: Uuid, session: u32 },
+    CloseAtTeardown { app: Uuid, session: u32 },
     /// A buffer is coming.
     Register {
         cookie: Cookie,
@@ -122,7 +125,7 @@ pub(crate) enum Work {
 
 /// What OP-TEE has come for while it opened a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Loads {
+pub(crate) enum AppLoad {
     /// Nothing that it makes an application of.
     Nothing,
     /// A file, in the guest's file system or in the RPMB. Applications can be there.
@@ -158,13 +161,13 @@ pub(crate) struct Call {
     pub(crate) mapped: MappedPages,
     /// The session that it names, where it is counted as a user of that.
     session: Option<u32>,
-    pub(crate) work: Work,
+    pub(crate) completion: Completion,
     /// The list of the last buffer that the guest allocated at OP-TEE's request. OP-TEE reads it
     /// while it resumes, and is done with it once it asks for the next one, or frees one, or is
     /// done at all.
-    pub(crate) list: Vec<SharedPage>,
+    pub(crate) page_list: Vec<SharedPage>,
     /// The last RPC buffer that OP-TEE freed. It asks for that before it unmaps the page.
-    pub(crate) retired: Option<SharedPage>,
+    pub(crate) freed_rpc_page: Option<SharedPage>,
     /// Pages that it is to give back.
     pub(crate) releases: heapless::Vec<Release, MAX_RELEASES>,
     /// OP-TEE's thread, once it has one.
@@ -172,13 +175,13 @@ pub(crate) struct Call {
     /// What the guest must say to resume it.
     token: u32,
     /// It sleeps, and has slept for as long as it wanted.
-    pub(crate) awake: bool,
+    pub(crate) has_slept: bool,
     /// What OP-TEE has come for meanwhile.
-    pub(crate) loads: Loads,
+    pub(crate) app_load: AppLoad,
     /// How often the guest was asked to sleep until the call can begin.
-    naps: u32,
+    backoff_count: u32,
     /// It waits for another call, and has gone on when OP-TEE had woken others so often.
-    waits_from: Option<u32>,
+    resumed_at_wake_count: Option<u32>,
     pub(crate) pending: Pending,
 }
 
@@ -199,16 +202,16 @@ impl Call {
             uses: heapless::Vec::new(),
             mapped: MappedPages::default(),
             session: None,
-            work: Work::Plain,
-            list: Vec::new(),
-            retired: None,
+            completion: Completion::Plain,
+            page_list: Vec::new(),
+            freed_rpc_page: None,
             releases: heapless::Vec::new(),
             thread: None,
             token: 0,
-            awake: false,
-            loads: Loads::Nothing,
-            naps: 0,
-            waits_from: None,
+            has_slept: false,
+            app_load: AppLoad::Nothing,
+            backoff_count: 0,
+            resumed_at_wake_count: None,
             pending: Pending::Nothing,
         }
     }
@@ -216,7 +219,7 @@ impl Call {
     /// Makes it a call of the mediator's own that closes a session to an application.
     pub(crate) fn close_for_guest(&mut self, session: u32, app: Uuid) {
         self.name_for_guest(session, optee_proto::msg::Command::CLOSE_SESSION);
-        self.work = Work::CloseLeft { app, session };
+        self.completion = Completion::CloseAtTeardown { app, session };
     }
 
     /// Makes it a call of the mediator's own that names a session and nothing else.
@@ -230,7 +233,7 @@ impl Call {
 
     /// Makes it a call of the mediator's own that opens a session to an application, for which
     /// one is reserved.
-    pub(crate) fn open_for_guest(&mut self, reserved: Reserved) {
+    pub(crate) fn open_for_guest(&mut self, reserved: SessionReservation) {
         self.location = MessageLocation::none();
         self.guest_message.header = Header::default();
         self.guest_message.header.cmd = optee_proto::msg::Command::OPEN_SESSION.0.into();
@@ -239,7 +242,7 @@ impl Call {
         self.tee_message.params[0] = Param::new(Attr::META_VALUE_INPUT, a, b, 0);
         self.tee_message.params[1] = Param::new(Attr::META_VALUE_INPUT, 0, 0, login);
         (self.guest_param_count, self.tee_param_count) = (2, 2);
-        self.work = Work::Open(reserved);
+        self.completion = Completion::OpenSession(reserved);
     }
 
     /// Makes it a call of the mediator's own that has OP-TEE forget a buffer.
@@ -249,7 +252,7 @@ impl Call {
         self.guest_message.header.cmd = optee_proto::msg::Command::UNREGISTER_SHM.0.into();
         self.tee_message.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
         (self.guest_param_count, self.tee_param_count) = (1, 1);
-        self.work = Work::Unregister(cookie);
+        self.completion = Completion::Unregister(cookie);
     }
 
     /// Makes it a call of the mediator's own that asks for another's cancellation.
@@ -261,23 +264,23 @@ impl Call {
     /// The application that it has to do with, once, where OP-TEE may keep a session to that, or an address space for
     /// it, because the call does not end.
     pub(crate) fn take_unsettled(&mut self, sessions: &mut Sessions) -> Option<Uuid> {
-        match core::mem::replace(&mut self.work, Work::Plain) {
-            Work::Open(reserved) => {
+        match core::mem::replace(&mut self.completion, Completion::Plain) {
+            Completion::OpenSession(reserved) => {
                 let app = reserved.app();
                 // Of what the mediator opens, it is known whether there was one before.
-                let is_new = !self.is_own() || self.loads == Loads::Code;
+                let is_new = !self.is_own() || self.app_load == AppLoad::Code;
                 let counts = reserved.counts() && is_new;
                 sessions.not_opened(reserved);
                 counts.then_some(app)
             }
-            Work::Refuse { reserved, .. } => {
+            Completion::CloseDenied { reserved, .. } => {
                 let app = reserved.app();
                 sessions.not_opened(reserved);
                 Some(app)
             }
-            Work::CloseLeft { app, .. } => Some(app),
+            Completion::CloseAtTeardown { app, .. } => Some(app),
             other => {
-                self.work = other;
+                self.completion = other;
                 None
             }
         }
@@ -303,36 +306,36 @@ impl Call {
     }
 
     /// For how many milliseconds the guest is to sleep before the call is tried again: one, then twice as many
-    /// each time, up to [`LONGEST_NAP`].
-    fn nap(&self) -> u32 {
+    /// each time, up to [`MAX_BACKOFF_MS`].
+    fn backoff_ms(&self) -> u32 {
         1_u32
-            .checked_shl(self.naps)
-            .unwrap_or(LONGEST_NAP)
-            .min(LONGEST_NAP)
+            .checked_shl(self.backoff_count)
+            .unwrap_or(MAX_BACKOFF_MS)
+            .min(MAX_BACKOFF_MS)
     }
 
     /// For how many milliseconds it sleeps, at OP-TEE's wish and if nobody has counted them yet.
     pub(crate) fn sleeps(&self) -> Option<u32> {
         match &self.pending {
-            Pending::Command(request) if !self.awake => request.sleep(),
+            Pending::Command(request) if !self.has_slept => request.sleep(),
             _ => None,
         }
     }
 
     /// Whether it waits inside OP-TEE for another call.
-    fn waits(&self) -> bool {
+    fn waits_in_tee(&self) -> bool {
         matches!(&self.pending, Pending::Command(request) if request.waits())
     }
 
     /// It goes on now, after OP-TEE has woken somebody `wake_count` times.
-    pub(crate) fn wait_from(&mut self, wake_count: u32) {
-        self.waits_from = self.waits().then_some(wake_count);
+    pub(crate) fn note_resume(&mut self, wake_count: u32) {
+        self.resumed_at_wake_count = self.waits_in_tee().then_some(wake_count);
     }
 
     /// Whether it waits for another call and nobody was woken since it last went on, so that it would
     /// only ask again. `wake_count` is how often OP-TEE has woken somebody.
-    pub(crate) fn rests(&self, wake_count: u32) -> bool {
-        self.waits() && self.waits_from == Some(wake_count)
+    pub(crate) fn waits_for_wake(&self, wake_count: u32) -> bool {
+        self.waits_in_tee() && self.resumed_at_wake_count == Some(wake_count)
     }
 
     /// Where behind the guest's message the room for RPC messages begins.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's message is fetched, checked, and built anew for OP-TEE.
 
-use super::{BeginError, Call, Pending, Work};
+use super::{BeginError, Call, Completion, Pending};
 use crate::Mediator;
 use crate::denied::DeniedError;
 use crate::host::{GuestMemoryError, Host};
@@ -114,12 +114,12 @@ impl Mediator {
                 self.config.policy.check_session(uuid, client.c.get())?;
                 [call.tee_message.params[0], call.tee_message.params[1]] = [app, client];
                 self.translate(call, 2, Some(uuid))?;
-                call.work = Work::Open(self.state.lock().reserve_session(uuid)?);
+                call.completion = Completion::OpenSession(self.state.lock().reserve_session(uuid)?);
             }
             Command::CLOSE_SESSION => {
                 let session = call.guest_message.header.session.get();
                 self.state.lock().sessions.begin_close(session)?;
-                call.work = Work::Leave(session);
+                call.completion = Completion::AwaitClose(session);
             }
             Command::REGISTER_SHM => self.prepare_register(call)?,
             Command::UNREGISTER_SHM => {
@@ -129,11 +129,11 @@ impl Mediator {
                 }
                 let guest = GuestCookie(param.c.get());
                 let cookie = self.state.lock().begin_unregister(guest)?;
-                call.work = Work::Unregister(cookie);
+                call.completion = Completion::Unregister(cookie);
                 call.tee_message.params[0] = Param::new(Attr::RMEM_INPUT, 0, 0, cookie.get());
             }
             Command::CANCEL => self.use_session(call, command)?,
-            Command::STOP_ASYNC_NOTIF => call.work = Work::StopNotifications,
+            Command::STOP_ASYNC_NOTIF => call.completion = Completion::StopNotifications,
             // DO_BOTTOM_HALF names nothing.
             _ => {}
         }
@@ -202,7 +202,7 @@ impl Mediator {
         host: &H,
         call: &mut Call,
     ) -> Result<ImportProgress, BeginError> {
-        if let Work::Unregister(cookie) = call.work {
+        if let Completion::Unregister(cookie) = call.completion {
             // OP-TEE panics when a call names a buffer while another has it forgotten: for a moment
             // the name is still there, and no reference is left. So nobody may be on the way.
             let mut state = self.state.lock();
@@ -221,7 +221,7 @@ impl Mediator {
                 return Ok(ImportProgress::More);
             }
         }
-        if let Work::Leave(session) = call.work {
+        if let Completion::AwaitClose(session) = call.completion {
             let mut state = self.state.lock();
             if state.poisoned.iter().any(|call| call.names(session)) {
                 return Err(DeniedError(TeeResult::BUSY).into());
@@ -230,7 +230,7 @@ impl Mediator {
                 call.pending = Pending::Enter;
                 return Ok(ImportProgress::More);
             }
-            call.work = Work::Close(session);
+            call.completion = Completion::CloseSession(session);
         }
         self.pin_registered(host, call)
     }
@@ -294,11 +294,11 @@ impl Call {
             guest_message,
             tee_message,
             tee_param_count,
-            work,
+            completion,
             ..
         } = self;
-        let (cmd, session) = match work {
-            Work::Refuse { session, .. } => (Command::CLOSE_SESSION, (*session).into()),
+        let (cmd, session) = match completion {
+            Completion::CloseDenied { session, .. } => (Command::CLOSE_SESSION, (*session).into()),
             _ => (
                 Command(guest_message.header.cmd.get()),
                 guest_message.header.session,
@@ -330,9 +330,9 @@ impl Call {
 
     /// Asks the guest to sleep, by a request behind its message. Returns `false` where there is no room for one.
     pub(crate) fn ask_to_sleep<H: Host>(&mut self, host: &H) -> bool {
-        let is_asked = rpc::ask_to_sleep(host, self, self.nap());
+        let is_asked = rpc::ask_to_sleep(host, self, self.backoff_ms());
         if is_asked {
-            self.naps = self.naps.saturating_add(1);
+            self.backoff_count = self.backoff_count.saturating_add(1);
         }
         is_asked
     }

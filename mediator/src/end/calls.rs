@@ -6,7 +6,7 @@
 //! goes on when one of the others has said that there is something for it, and else only when nobody
 //! else can go on: what is there to spend is spent on those that get somewhere.
 
-use super::{End, Stage};
+use super::{End, TeardownStage};
 use crate::Mediator;
 use crate::call::Call;
 use crate::host::Host;
@@ -119,14 +119,16 @@ impl Mediator {
     /// milliseconds. It counts as awake from then on.
     pub(super) fn until_one_wakes(&self, end: &mut End) -> Option<u32> {
         let budget = &mut end.budget;
-        if matches!(end.stage, Stage::Cancel(_)) {
+        if matches!(end.stage, TeardownStage::Cancel(_)) {
             return None;
         }
         let mut state = self.state.lock();
         let wake_count = state.wake_count;
         let calls = state.suspended.iter_mut().flatten();
         let mut first: Option<(u32, &mut Box<Call>)> = None;
-        for call in calls.filter(|call| budget.has_some_for(call) && !call.rests(wake_count)) {
+        for call in
+            calls.filter(|call| budget.has_some_for(call) && !call.waits_for_wake(wake_count))
+        {
             // Where one is awake nobody waits.
             let sleeps = budget.sleeps(call)?;
             if first.as_ref().is_none_or(|(least, _)| sleeps < *least) {
@@ -136,7 +138,7 @@ impl Mediator {
         let (milliseconds, call) = first?;
         let milliseconds = milliseconds.min(budget.sleep);
         budget.sleep -= milliseconds;
-        call.awake = true;
+        call.has_slept = true;
         Some(milliseconds)
     }
 
@@ -167,7 +169,7 @@ impl Mediator {
         let Some((mut call, in_vain)) = self.take_next(end) else {
             return false;
         };
-        call.awake = false;
+        call.has_slept = false;
         let is_own = call.is_own();
         let before = self.counters.foreign_intr.get();
         self.resume_without_guest(host, call);
@@ -192,13 +194,13 @@ impl Mediator {
                 Some((slot, call.take_if(|call| may(call))?))
             })
         };
-        let (found, in_vain) = match next(&|call| can(call) && !call.rests(wake_count)) {
+        let (found, in_vain) = match next(&|call| can(call) && !call.waits_for_wake(wake_count)) {
             None if in_vain > 0 => (next(&can), true),
             found => (found, false),
         };
         let (slot, mut call) = found?;
         end.slot = slot + 1;
-        call.wait_from(wake_count);
+        call.note_resume(wake_count);
         Some((call, in_vain))
     }
 }

@@ -25,7 +25,7 @@ mod release;
 
 use crate::host::{Host, Leak};
 use crate::memory::Cookie;
-use crate::smc::{Made, Making};
+use crate::smc::{TableCreation, TableStep};
 use crate::sync::Ordering;
 use crate::vm_state::{App, Life};
 use crate::{DestroyError, Mediator};
@@ -51,7 +51,7 @@ pub(crate) struct End {
     budget: Budget,
     /// Where the next look for a suspended call begins.
     slot: usize,
-    stage: Stage,
+    stage: TeardownStage,
 }
 
 #[derive(Debug)]
@@ -59,9 +59,9 @@ pub(crate) struct End {
     clippy::large_enum_variant,
     reason = "a box would have to be allocated, and the end must not fail"
 )]
-enum Stage {
+enum TeardownStage {
     /// The VM has not come to live: the call is ended in which OP-TEE makes its tables.
-    Tables(Making),
+    Tables(TableCreation),
     /// Calls that wait for the guest are cancelled, those of these slots.
     Cancel(usize),
     /// They are ended.
@@ -92,7 +92,7 @@ enum After {
 }
 
 impl End {
-    const fn new(stage: Stage) -> Self {
+    const fn new(stage: TeardownStage) -> Self {
         Self {
             budget: Budget::new(),
             slot: 0,
@@ -130,14 +130,14 @@ impl Mediator {
                 Life::Live => {
                     state.life = Life::Dying;
                     state.notify = false;
-                    *self.end.lock() = Some(End::new(Stage::Cancel(0)));
+                    *self.end.lock() = Some(End::new(TeardownStage::Cancel(0)));
                     self.live.store(false, Ordering::SeqCst);
                 }
                 Life::Beginning => {
                     // Where they are not there, another pCPU does a step.
                     let tables = state.tables.take().ok_or(DestroyError::Busy)?;
                     state.life = Life::Dying;
-                    *self.end.lock() = Some(End::new(Stage::Tables(tables)));
+                    *self.end.lock() = Some(End::new(TeardownStage::Tables(tables)));
                 }
                 Life::Dying => {}
             }
@@ -163,9 +163,9 @@ impl Mediator {
             Ok(None) => Ok(Progress::Done),
             Err(error) => {
                 end.stage = if self.tee.virtualised {
-                    Stage::Forget
+                    TeardownStage::Forget
                 } else {
-                    Stage::Cache
+                    TeardownStage::Cache
                 };
                 *self.end.lock() = Some(end);
                 Err(error)
@@ -177,77 +177,83 @@ impl Mediator {
     pub(crate) fn begin_forgetting(&self) {
         let mut state = self.state.lock();
         state.life = Life::Dying;
-        *self.end.lock() = Some(End::new(Stage::Forget));
+        *self.end.lock() = Some(End::new(TeardownStage::Forget));
     }
 
     /// Does a step. Where the end is then; `None` when it is over.
-    fn end_stage<H: Host>(&self, host: &H, end: &mut End) -> Result<Option<Stage>, DestroyError> {
-        let stage = core::mem::replace(&mut end.stage, Stage::Forget);
+    fn end_stage<H: Host>(
+        &self,
+        host: &H,
+        end: &mut End,
+    ) -> Result<Option<TeardownStage>, DestroyError> {
+        let stage = core::mem::replace(&mut end.stage, TeardownStage::Forget);
         Ok(Some(match stage {
-            Stage::Release(old) => return Ok(self.release_some(host, old).map(Stage::Release)),
-            Stage::Forget => Stage::Release(self.forget(host)?),
-            Stage::Tables(mut making) => {
+            TeardownStage::Release(old) => {
+                return Ok(self.release_some(host, old).map(TeardownStage::Release));
+            }
+            TeardownStage::Forget => TeardownStage::Release(self.forget(host)?),
+            TeardownStage::Tables(mut making) => {
                 if making.is_under_way()
-                    && let Made::Some = self.early_step(host, &mut making)
+                    && let TableStep::Some = self.early_step(host, &mut making)
                 {
-                    Stage::Tables(making)
+                    TeardownStage::Tables(making)
                 } else {
                     self.state.lock().tables = Some(making);
-                    Stage::Forget
+                    TeardownStage::Forget
                 }
             }
             // What calls are under way is first, but that those which sleep are cancelled.
-            Stage::Cancel(slot) if !self.own_call_waits() => {
+            TeardownStage::Cancel(slot) if !self.own_call_waits() => {
                 match self.cancel_next(host, end, slot) {
-                    Some(next) => Stage::Cancel(next),
-                    None => Stage::Calls,
+                    Some(next) => TeardownStage::Cancel(next),
+                    None => TeardownStage::Calls,
                 }
             }
             stage if self.resume_one(host, end) => stage,
-            Stage::Cancel(_) => Stage::Calls,
-            Stage::Calls => Stage::Sessions(After::Ask),
-            Stage::Sessions(after) => match (self.close_one(host, end), after) {
-                (true, after) => Stage::Sessions(after),
-                (false, After::Ask) => Stage::Apps(self.loaded_apps(), None),
-                (false, After::Apps(apps)) => Stage::Apps(apps, None),
+            TeardownStage::Cancel(_) => TeardownStage::Calls,
+            TeardownStage::Calls => TeardownStage::Sessions(After::Ask),
+            TeardownStage::Sessions(after) => match (self.close_one(host, end), after) {
+                (true, after) => TeardownStage::Sessions(after),
+                (false, After::Ask) => TeardownStage::Apps(self.loaded_apps(), None),
+                (false, After::Apps(apps)) => TeardownStage::Apps(apps, None),
             },
-            Stage::Apps(apps, Some(opened)) => {
+            TeardownStage::Apps(apps, Some(opened)) => {
                 let is_gone = self.state.lock().has_gone(opened);
                 if !is_gone {
                     self.counters.kept.bump();
                     host.report_leak(Leak::Application, opened.id);
                 }
-                Stage::Sessions(After::Apps(apps))
+                TeardownStage::Sessions(After::Apps(apps))
             }
-            Stage::Apps(mut apps, None) => match apps.pop() {
+            TeardownStage::Apps(mut apps, None) => match apps.pop() {
                 Some(app) => {
                     self.open_once_more(host, end, app.id);
-                    Stage::Apps(apps, Some(app))
+                    TeardownStage::Apps(apps, Some(app))
                 }
-                None => Stage::Count,
+                None => TeardownStage::Count,
             },
-            Stage::Count => match self.take_leaked_app() {
+            TeardownStage::Count => match self.take_leaked_app() {
                 Some(app) => {
                     self.count_leak(host, app);
-                    Stage::Count
+                    TeardownStage::Count
                 }
-                None if self.tee.virtualised => Stage::Forget,
-                None => Stage::Cache,
+                None if self.tee.virtualised => TeardownStage::Forget,
+                None => TeardownStage::Cache,
             },
-            Stage::Cache => {
+            TeardownStage::Cache => {
                 if self.drop_cached_rpc_buffer(host) {
-                    Stage::Cache
+                    TeardownStage::Cache
                 } else {
                     let state = self.state.lock();
-                    Stage::Buffers(state.buffers.all_cookies())
+                    TeardownStage::Buffers(state.buffers.all_cookies())
                 }
             }
-            Stage::Buffers(mut cookies) => match cookies.pop() {
+            TeardownStage::Buffers(mut cookies) => match cookies.pop() {
                 Some(cookie) => {
                     self.unregister(host, end, cookie);
-                    Stage::Buffers(cookies)
+                    TeardownStage::Buffers(cookies)
                 }
-                None => Stage::Forget,
+                None => TeardownStage::Forget,
             },
         }))
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! OP-TEE forgets the VM, and then its pages are its own again.
 
-use crate::call::{Call, MAX_RELEASES, Pending, Work};
-use crate::host::{Host, Lengthy};
+use crate::call::{Call, Completion, MAX_RELEASES, Pending};
+use crate::host::{Host, LongOperation};
 use crate::memory::pin::{FREE_COST, PageNumber, UNPIN_STEP, unpin};
 use crate::vm_state::{Life, VmState};
 use crate::{DestroyError, Mediator};
@@ -44,7 +44,7 @@ impl Mediator {
     /// Unpins and frees some of what the VM had, which OP-TEE does not know any more. What is left;
     /// `None` when nothing is.
     pub(super) fn release_some<H: Host>(&self, host: &H, mut old: Remains) -> Option<Remains> {
-        let done = host.lengthy(Lengthy::Unpin, || old.release(host, UNPIN_STEP));
+        let done = host.long_operation(LongOperation::Unpin, || old.release(host, UNPIN_STEP));
         if !done {
             return Some(old);
         }
@@ -98,15 +98,15 @@ impl Remains {
     fn release_call<H: Host>(&mut self, host: &H, call: Call) -> usize {
         let Call {
             shadow,
-            list,
-            retired,
+            page_list,
+            freed_rpc_page,
             releases,
             pending,
-            work,
+            completion,
             ..
         } = call;
-        let import = match work {
-            Work::Register { import, .. } => Some(import),
+        let import = match completion {
+            Completion::Register { import, .. } => Some(import),
             _ => None,
         };
         let (request, taken) = match pending {
@@ -131,7 +131,7 @@ impl Remains {
             let _ = self.pages.push(release.pages);
         }
         let message = request.and_then(|request| request.into_page());
-        let pages = list.into_iter().chain(retired).chain(message);
+        let pages = page_list.into_iter().chain(freed_rpc_page).chain(message);
         pages.chain([shadow]).for_each(free);
         cost
     }

@@ -18,7 +18,7 @@ pub(crate) enum Provenance {
 
 /// Where a buffer is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum State {
+pub(crate) enum BufferState {
     /// OP-TEE is being told. Not usable yet; its name is taken.
     Coming,
     /// Usable.
@@ -33,7 +33,7 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Buffer {
     pub(crate) provenance: Provenance,
-    pub(crate) state: State,
+    pub(crate) state: BufferState,
     /// Bytes.
     pub(crate) size: u64,
     /// Where in the first page it begins.
@@ -106,7 +106,7 @@ mod tests {
         let page = |ipa| PageNumber::of(Ipa::new(ipa)).unwrap();
         let buffer = Buffer {
             provenance: Provenance::Registered,
-            state: State::Live,
+            state: BufferState::Live,
             size: 6000,
             offset: 0xf00,
             users: 0,

@@ -11,7 +11,7 @@ pub(crate) mod message_location;
 pub(crate) mod pin;
 pub(crate) mod table;
 
-pub(crate) use buffer::{Buffer, Provenance, RpcBuffer, State};
+pub(crate) use buffer::{Buffer, BufferState, Provenance, RpcBuffer};
 pub(crate) use message_location::MessageLocation;
 pub(crate) use pin::{ImportError, ImportProgress};
 pub(crate) use table::{Cookie, GuestCookie, InsertError, Space, Table};

@@ -3,7 +3,7 @@
 
 use super::{Request, RpcMessage};
 use crate::Mediator;
-use crate::call::{Answer, Call, Next};
+use crate::call::{Call, CallStep, ResumeArgs};
 use crate::host::Host;
 use optee_proto::TeeResult;
 use optee_proto::msg::{self, PARAM_SIZE};
@@ -19,13 +19,13 @@ impl Mediator {
         host: &H,
         call: &mut Call,
         request: Request,
-    ) -> Next {
+    ) -> CallStep {
         let Ok(guest_answer) = request.read_guest(host, call) else {
             self.counters.denied.bump();
             // Whatever it did, it cannot say so any more.
             request.fail(host, call, TeeResult::COMMUNICATION);
             self.done_with(request);
-            return Next::Tee(Answer::NOTHING);
+            return CallStep::Resume(ResumeArgs::NOTHING);
         };
         if request.command == Command::SHM_ALLOC && guest_answer.header.ret.get() == 0 {
             return self.answer_shm_alloc(host, call, request, &guest_answer.params[0]);
@@ -41,7 +41,7 @@ impl Mediator {
             guest_answer.header.ret_origin,
         );
         self.done_with(request);
-        Next::Tee(Answer::NOTHING)
+        CallStep::Resume(ResumeArgs::NOTHING)
     }
 
     /// The guest has code that OP-TEE asked for. A name that nobody has code for says nothing, however many a client

@@ -3,7 +3,7 @@
 
 use super::{Function, Request, RpcMessage, Source};
 use crate::Mediator;
-use crate::call::{Answer, Call, Loads, Next, Pending, Work};
+use crate::call::{AppLoad, Call, CallStep, Completion, Pending, ResumeArgs};
 use crate::host::Host;
 use crate::memory::{Buffer, Cookie, MessageLocation};
 use crate::message::Kind;
@@ -16,7 +16,12 @@ use zerocopy::IntoBytes;
 
 impl Mediator {
     /// Has the guest do the request that OP-TEE has made in `source`.
-    pub(crate) fn ask_command<H: Host>(&self, host: &H, call: &mut Call, source: Source) -> Next {
+    pub(crate) fn ask_command<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        source: Source,
+    ) -> CallStep {
         let mut request = Request {
             source,
             command: Command(0),
@@ -27,12 +32,12 @@ impl Mediator {
         match self.put_before_guest(host, call, &mut request) {
             Ok(name) => {
                 call.pending = Pending::Command(request);
-                Next::Guest(Function::CMD, name)
+                CallStep::AskGuest(Function::CMD, name)
             }
             Err(result) => {
                 request.fail(host, call, result);
                 self.done_with(request);
-                Next::Tee(Answer::NOTHING)
+                CallStep::Resume(ResumeArgs::NOTHING)
             }
         }
     }
@@ -118,7 +123,7 @@ impl Mediator {
             }
             Command::LOAD_TA => {
                 if let Some(app) = request.code_of(call) {
-                    call.loads = Loads::Code;
+                    call.app_load = AppLoad::Code;
                     self.state.lock().comes_for_code(app);
                 }
                 self.name_buffers(request, &mut guest_params)?;
@@ -128,8 +133,8 @@ impl Mediator {
             | Command::RPMB_PROBE_RESET
             | Command::RPMB_PROBE_NEXT
             | Command::RPMB_FRAMES => {
-                if call.loads == Loads::Nothing {
-                    call.loads = Loads::Files;
+                if call.app_load == AppLoad::Nothing {
+                    call.app_load = AppLoad::Files;
                 }
                 self.name_buffers(request, &mut guest_params)?;
             }
@@ -153,7 +158,7 @@ impl Mediator {
 
     /// OP-TEE comes for more memory, or gives some back, so it has read the list of what it got last.
     fn drop_list<H: Host>(&self, host: &H, call: &mut Call) {
-        for page in core::mem::take(&mut call.list) {
+        for page in core::mem::take(&mut call.page_list) {
             self.give_page(host, page);
         }
     }
@@ -197,7 +202,7 @@ impl Request {
         let Param { a, b, .. } = self.params[0];
         let wanted = Uuid::from_value(a.get(), b.get());
         let is_its_own = self.params[0].attr() == Attr::VALUE_INPUT
-            && matches!(&call.work, Work::Open(reserved) if reserved.app() == wanted);
+            && matches!(&call.completion, Completion::OpenSession(reserved) if reserved.app() == wanted);
         is_its_own.then_some(wanted)
     }
 }

@@ -8,7 +8,7 @@
 use super::Request;
 use crate::Mediator;
 use crate::addr::PAGE_SIZE;
-use crate::call::{Call, Loads, Work};
+use crate::call::{AppLoad, Call, Completion};
 use crate::host::Host;
 use crate::memory::Cookie;
 use optee_proto::TeeResult;
@@ -34,7 +34,7 @@ impl Mediator {
             }
             Command::LOAD_TA => {
                 if request.code_of(call).is_some() {
-                    call.loads = Loads::Code;
+                    call.app_load = AppLoad::Code;
                 }
                 self.learn_application(call, request);
                 TeeResult::ITEM_NOT_FOUND
@@ -44,7 +44,7 @@ impl Mediator {
             | Command::RPMB_PROBE_RESET
             | Command::RPMB_PROBE_NEXT
             | Command::RPMB_FRAMES => {
-                if let Work::Open(reserved) = &call.work {
+                if let Completion::OpenSession(reserved) = &call.completion {
                     self.state.lock().comes_for_files(reserved.app());
                 }
                 TeeResult::ITEM_NOT_FOUND
@@ -83,7 +83,7 @@ impl Mediator {
         let lent = self.state.lock().take_lent(cookie);
         if let Some(page) = lent {
             // It asks for that before it unmaps the page.
-            if let Some(page) = call.retired.replace(page) {
+            if let Some(page) = call.freed_rpc_page.replace(page) {
                 self.give_page(host, page);
             }
             return;

@@ -3,7 +3,7 @@
 
 use super::{Function, Request, RpcMessage};
 use crate::Mediator;
-use crate::call::{Answer, Call, Next, Pending};
+use crate::call::{Call, CallStep, Pending, ResumeArgs};
 use crate::host::Host;
 use crate::memory::GuestCookie;
 use crate::memory::pin::Release;
@@ -30,7 +30,7 @@ impl Mediator {
         call: &mut Call,
         request: Request,
         guest: GuestCookie,
-    ) -> Next {
+    ) -> CallStep {
         self.counters.denied.bump();
         let kind = request.params[0].a.get();
         let mut message = RpcMessage {
@@ -47,18 +47,28 @@ impl Mediator {
         }
         let name = self.guest_name(&request);
         call.pending = Pending::Undo(request);
-        Next::Guest(Function::CMD, name)
+        CallStep::AskGuest(Function::CMD, name)
     }
 
     /// There is no memory after all: the guest has freed what it allocated in vain.
-    pub(crate) fn answer_undone<H: Host>(&self, host: &H, call: &Call, request: Request) -> Next {
+    pub(crate) fn answer_undone<H: Host>(
+        &self,
+        host: &H,
+        call: &Call,
+        request: Request,
+    ) -> CallStep {
         request.fail(host, call, TeeResult::OUT_OF_MEMORY);
         self.done_with(request);
-        Next::Tee(Answer::NOTHING)
+        CallStep::Resume(ResumeArgs::NOTHING)
     }
 
     /// OP-TEE hears that there is no memory.
-    pub(crate) fn fail_shm_alloc<H: Host>(&self, host: &H, call: &Call, request: Request) -> Next {
+    pub(crate) fn fail_shm_alloc<H: Host>(
+        &self,
+        host: &H,
+        call: &Call,
+        request: Request,
+    ) -> CallStep {
         self.counters.denied.bump();
         self.answer_undone(host, call, request)
     }

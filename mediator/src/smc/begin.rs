@@ -3,7 +3,7 @@
 
 use super::code;
 use crate::addr::Ipa;
-use crate::call::{BeginError, Call, Work};
+use crate::call::{BeginError, Call, Completion};
 use crate::denied::DeniedError;
 use crate::host::Host;
 use crate::memory::{GuestCookie, ImportProgress, MessageLocation};
@@ -58,7 +58,7 @@ impl Mediator {
     /// Brings a call whose message is checked to OP-TEE, once all pages of the buffer that it registers are pinned, and
     /// no other call uses the buffer or the session that it ends.
     pub(crate) fn enter<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
-        if !matches!(call.work, Work::Plain) {
+        if !matches!(call.completion, Completion::Plain) {
             match self.get_ready(host, &mut call) {
                 Ok(ImportProgress::Done) => {}
                 Ok(ImportProgress::More) => return self.wait(host, call),
@@ -81,7 +81,7 @@ impl Mediator {
     /// for a request. A kernel comes back from an interrupt at once, and would do nothing else.
     #[inline(never)]
     fn wait<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
-        let works = matches!(call.work, Work::Register { .. });
+        let works = matches!(call.completion, Completion::Register { .. });
         let function = if !works && call.ask_to_sleep(host) {
             rpc::Function::CMD
         } else {

@@ -3,7 +3,7 @@
 
 use super::code;
 use crate::Mediator;
-use crate::call::{Call, Pending, Work};
+use crate::call::{Call, Completion, Pending};
 use crate::host::Host;
 use alloc::boxed::Box;
 use optee_proto::{Return, TeeResult};
@@ -21,7 +21,7 @@ impl Mediator {
             // Anything else leaves open what OP-TEE still uses.
             _ => return self.poison(call),
         };
-        if matches!(call.work, Work::Refuse { .. }) {
+        if matches!(call.completion, Completion::CloseDenied { .. }) {
             return self.end_refusal(host, call, answer);
         }
         if !is_done {

@@ -32,7 +32,7 @@ mod vm;
 pub use probe::{ProbeError, probe};
 #[cfg(any(test, feature = "fakes"))]
 pub(crate) use tables::COOKIE;
-pub(crate) use tables::{Made, Making};
+pub(crate) use tables::{TableCreation, TableStep};
 
 use crate::Mediator;
 use crate::host::Host;

@@ -7,7 +7,7 @@
 //! guest runs: no guest can hold a pCPU with one.
 
 use crate::addr::{Ipa, Pa};
-use crate::host::{Host, Lengthy, SharedPage};
+use crate::host::{Host, LongOperation, SharedPage};
 use crate::memory::ImportProgress;
 use crate::memory::pin::{ImportError, PageNumber, pin};
 use alloc::vec::Vec;
@@ -74,7 +74,7 @@ impl PageListImport {
         budget: usize,
         mut new_page: impl FnMut() -> Option<SharedPage>,
     ) -> Result<ImportProgress, ImportError> {
-        host.lengthy(Lengthy::TakeIn, || {
+        host.long_operation(LongOperation::Import, || {
             self.step_measured(host, budget, &mut new_page)
         })
     }

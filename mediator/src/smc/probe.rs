@@ -17,7 +17,7 @@ pub enum ProbeError {
     Absent,
     /// TF-A waits for the kernel to load OP-TEE.
     #[error(
-        "OP-TEE is not loaded yet: build TF-A without OPTEE_ALLOW_SMC_LOAD, so that BL2 loads it"
+        "OP-TEE is not loaded yet: build TF-A without OPTEE_ALLOW_SMC_LOAD, so that BL2 app_load it"
     )]
     NotLoaded,
     /// Some other trusted OS.

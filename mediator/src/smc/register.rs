@@ -4,7 +4,7 @@
 use super::page_list::PageListImport;
 use crate::Mediator;
 use crate::addr::Ipa;
-use crate::call::{BeginError, Call, IMPORT_STEP, Pending, Work};
+use crate::call::{BeginError, Call, Completion, IMPORT_STEP, Pending};
 use crate::denied::DeniedError;
 use crate::host::Host;
 use crate::memory::{Buffer, ImportProgress, Provenance};
@@ -32,7 +32,7 @@ impl Mediator {
                 .lock()
                 .reserve(cookie, Provenance::Registered, size, offset, count)?;
         match PageListImport::new(count, list.page()) {
-            Ok(import) => call.work = Work::Register { cookie, import },
+            Ok(import) => call.completion = Completion::Register { cookie, import },
             Err(refusal) => {
                 let mut state = self.state.lock();
                 // No page is pinned.
@@ -51,7 +51,7 @@ impl Mediator {
         host: &H,
         call: &mut Call,
     ) -> Result<ImportProgress, BeginError> {
-        let Work::Register { cookie, import } = &mut call.work else {
+        let Completion::Register { cookie, import } = &mut call.completion else {
             return Ok(ImportProgress::Done);
         };
         if import.step(host, IMPORT_STEP, || self.take_page(host))? == ImportProgress::More {

@@ -5,7 +5,7 @@
 
 use crate::Mediator;
 use crate::addr::{Ipa, PAGE_SIZE};
-use crate::call::{Answer, Call, Next, Pending};
+use crate::call::{Call, CallStep, Pending, ResumeArgs};
 use crate::host::Host;
 use crate::memory::{Cookie, GuestCookie, MessageLocation, RpcBuffer};
 use crate::rpc::{Function, Source, rpc_arg_is_used};
@@ -13,9 +13,9 @@ use crate::stats::RpcKind;
 use optee_proto::smc;
 
 /// Returns the registers that tell OP-TEE of memory for RPC messages: its address and its cookie.
-fn memory(at: u64, cookie: u64) -> Answer {
+fn memory(at: u64, cookie: u64) -> ResumeArgs {
     let ((a1, a2), (a4, a5)) = (smc::pair(at), smc::pair(cookie));
-    Answer([a1, a2, a4, a5])
+    ResumeArgs([a1, a2, a4, a5])
 }
 
 impl Mediator {
@@ -25,10 +25,10 @@ impl Mediator {
         host: &H,
         call: &mut Call,
         cookie: u64,
-    ) -> Next {
+    ) -> CallStep {
         match self.find_request(host, call, cookie) {
             Some(source) => self.ask_command(host, call, source),
-            None => Next::Poison,
+            None => CallStep::Poison,
         }
     }
 
@@ -48,13 +48,13 @@ impl Mediator {
     }
 
     /// RPC ALLOC: OP-TEE wants memory for RPC messages.
-    pub(crate) fn ask_alloc(&self, call: &mut Call, size: u64) -> Next {
+    pub(crate) fn ask_alloc(&self, call: &mut Call, size: u64) -> CallStep {
         self.counters.rpc[RpcKind::Alloc as usize].bump();
         if size == 0 || size > PAGE_SIZE {
-            return Next::Tee(Answer::NOTHING);
+            return CallStep::Resume(ResumeArgs::NOTHING);
         }
         call.pending = Pending::Alloc;
-        Next::Guest(Function::ALLOC, size << 32)
+        CallStep::AskGuest(Function::ALLOC, size << 32)
     }
 
     /// The guest's answer to ALLOC. OP-TEE gets a page of ours and a cookie of ours.
@@ -66,10 +66,10 @@ impl Mediator {
         at: u64,
         guest: u64,
         call: &mut Call,
-    ) -> Next {
+    ) -> CallStep {
         if at == 0 {
             // The guest has none to give.
-            return Next::Tee(Answer::NOTHING);
+            return CallStep::Resume(ResumeArgs::NOTHING);
         }
         let location = MessageLocation::page(Ipa::new(at));
         let mut probe = [0; 8];
@@ -93,7 +93,7 @@ impl Mediator {
             .rpc_buffers
             .insert(GuestCookie(guest), Some(buffer));
         match inserted {
-            Ok(cookie) => Next::Tee(memory(pa.get(), cookie.get())),
+            Ok(cookie) => CallStep::Resume(memory(pa.get(), cookie.get())),
             Err((_, buffer)) => {
                 if let Some(buffer) = buffer {
                     self.give_page(host, buffer.shadow);
@@ -104,27 +104,27 @@ impl Mediator {
     }
 
     /// OP-TEE gets nothing; the guest gets back what it gave, if that has a name.
-    fn refuse_alloc(&self, call: &mut Call, guest: u64) -> Next {
+    fn refuse_alloc(&self, call: &mut Call, guest: u64) -> CallStep {
         self.counters.denied.bump();
         if guest == 0 {
-            return Next::Tee(Answer::NOTHING);
+            return CallStep::Resume(ResumeArgs::NOTHING);
         }
-        call.pending = Pending::Resume(Answer::NOTHING);
-        Next::Guest(Function::FREE, guest)
+        call.pending = Pending::Resume(ResumeArgs::NOTHING);
+        CallStep::AskGuest(Function::FREE, guest)
     }
 
     /// RPC FREE: OP-TEE is done with memory for RPC messages.
-    pub(crate) fn ask_free<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) -> Next {
+    pub(crate) fn ask_free<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) -> CallStep {
         self.counters.rpc[RpcKind::Free as usize].bump();
         let Some((guest, shadow)) = self.forget_rpc_buffer(cookie) else {
-            return Next::Poison;
+            return CallStep::Poison;
         };
         // OP-TEE unmaps the page after this RPC, and surely before it frees another one.
-        if let Some(page) = call.retired.replace(shadow) {
+        if let Some(page) = call.freed_rpc_page.replace(shadow) {
             self.give_page(host, page);
         }
-        call.pending = Pending::Resume(Answer::NOTHING);
-        Next::Guest(Function::FREE, guest.0)
+        call.pending = Pending::Resume(ResumeArgs::NOTHING);
+        CallStep::AskGuest(Function::FREE, guest.0)
     }
 
     /// Takes memory for RPC messages out of the VM's state: its name and our page. `None` if there is

@@ -3,7 +3,7 @@
 
 use super::code;
 use crate::Mediator;
-use crate::call::{Answer, Call, MAX_ROUNDS, Next, Pending, Work};
+use crate::call::{Call, CallStep, Completion, MAX_ROUNDS, Pending, ResumeArgs};
 use crate::host::{ForeignInterrupt, Host};
 use crate::rpc::Function;
 use alloc::boxed::Box;
@@ -32,19 +32,21 @@ impl Mediator {
             let next = if *call.thread.get_or_insert(thread) == thread {
                 self.ask(host, &mut call, function, [a1, a2])
             } else {
-                Next::Poison
+                CallStep::Poison
             };
             match next {
-                Next::Tee(answer) if !call.releases.is_empty() => {
+                CallStep::Resume(answer) if !call.releases.is_empty() => {
                     return self.pause(call, Pending::Resume(answer));
                 }
-                Next::Tee(answer) => args = self.resumption(thread, answer),
-                Next::Guest(function, value) => return self.suspend(call, function.a0(), value),
-                Next::Poison => return self.poison(call),
+                CallStep::Resume(answer) => args = self.resumption(thread, answer),
+                CallStep::AskGuest(function, value) => {
+                    return self.suspend(call, function.a0(), value);
+                }
+                CallStep::Poison => return self.poison(call),
             }
         }
         // Whatever keeps OP-TEE coming back, the guest and the hypervisor get their turn.
-        let answer = Answer([args[1], args[2], args[4], args[5]]);
+        let answer = ResumeArgs([args[1], args[2], args[4], args[5]]);
         self.pause(call, Pending::Resume(answer))
     }
 
@@ -62,27 +64,27 @@ impl Mediator {
         call: &mut Call,
         function: Function,
         [a1, a2]: [u64; 2],
-    ) -> Next {
+    ) -> CallStep {
         match function {
             Function::FOREIGN_INTR => {
                 self.counters.foreign_intr.bump();
                 match host.foreign_interrupt() {
-                    ForeignInterrupt::Resume => Next::Tee(Answer::NOTHING),
+                    ForeignInterrupt::Resume => CallStep::Resume(ResumeArgs::NOTHING),
                     ForeignInterrupt::ReturnToGuest => {
-                        call.pending = Pending::Resume(Answer::NOTHING);
-                        Next::Guest(Function::FOREIGN_INTR, 0)
+                        call.pending = Pending::Resume(ResumeArgs::NOTHING);
+                        CallStep::AskGuest(Function::FOREIGN_INTR, 0)
                     }
                 }
             }
             Function::CMD => self.ask_command_by_cookie(host, call, smc::unpair(a1, a2)),
             Function::ALLOC => self.ask_alloc(call, a1 & 0xffff_ffff),
             Function::FREE => self.ask_free(host, call, smc::unpair(a1, a2)),
-            _ => Next::Poison,
+            _ => CallStep::Poison,
         }
     }
 
     /// The registers that resume an OP-TEE thread.
-    fn resumption(&self, thread: u32, Answer([a1, a2, a4, a5]): Answer) -> [u64; 8] {
+    fn resumption(&self, thread: u32, ResumeArgs([a1, a2, a4, a5]): ResumeArgs) -> [u64; 8] {
         let function = smc::CALL_RETURN_FROM_RPC.get().into();
         [function, a1, a2, thread.into(), a4, a5, 0, self.tag()]
     }
@@ -117,7 +119,7 @@ impl Mediator {
             } => self.import_allocation(host, &mut call, request, cookie, import),
             Pending::Undo(request) => self.answer_undone(host, &call, request),
             // A call that waits for nothing is not among the suspended ones.
-            Pending::Nothing => Next::Poison,
+            Pending::Nothing => CallStep::Poison,
         };
         self.proceed(host, call, next)
     }
@@ -126,7 +128,7 @@ impl Mediator {
     pub(crate) fn resume_without_guest<H: Host>(&self, host: &H, mut call: Box<Call>) {
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
             // What is open is closed.
-            Pending::Enter if matches!(call.work, Work::Refuse { .. }) => {
+            Pending::Enter if matches!(call.completion, Completion::CloseDenied { .. }) => {
                 self.enter(host, call);
                 return;
             }
@@ -139,7 +141,7 @@ impl Mediator {
                 return;
             }
             Pending::Resume(answer) => self.carry_on(host, &mut call, answer),
-            Pending::Alloc => Next::Tee(Answer::NOTHING),
+            Pending::Alloc => CallStep::Resume(ResumeArgs::NOTHING),
             Pending::Command(request) | Pending::Undo(request) => {
                 self.answer_undone(host, &call, request)
             }
@@ -151,33 +153,33 @@ impl Mediator {
                 self.release_import(host, &mut call, cookie, Some(import));
                 self.answer_undone(host, &call, request)
             }
-            Pending::Nothing => Next::Poison,
+            Pending::Nothing => CallStep::Poison,
         };
         self.proceed(host, call, next);
     }
 
     /// The guest has run, and the call goes back to OP-TEE once what that gave back is unpinned: some of it is now.
     #[inline]
-    fn carry_on<H: Host>(&self, host: &H, call: &mut Call, answer: Answer) -> Next {
+    fn carry_on<H: Host>(&self, host: &H, call: &mut Call, answer: ResumeArgs) -> CallStep {
         if !call.releases.is_empty() {
             self.unpin_some(host, call);
         }
-        Next::Tee(answer)
+        CallStep::Resume(answer)
     }
 
     /// A call goes where the answer to its RPC sends it.
-    fn proceed<H: Host>(&self, host: &H, call: Box<Call>, next: Next) -> [u64; 4] {
+    fn proceed<H: Host>(&self, host: &H, call: Box<Call>, next: CallStep) -> [u64; 4] {
         match next {
             // OP-TEE could give back more and more, and all of it would be unpinned in the end at once.
-            Next::Tee(answer) if !call.releases.is_empty() => {
+            CallStep::Resume(answer) if !call.releases.is_empty() => {
                 self.pause(call, Pending::Resume(answer))
             }
-            Next::Tee(answer) => {
+            CallStep::Resume(answer) => {
                 let thread = call.thread.unwrap_or(0);
                 self.run(host, call, self.resumption(thread, answer))
             }
-            Next::Guest(function, value) => self.suspend(call, function.a0(), value),
-            Next::Poison => self.poison(call),
+            CallStep::AskGuest(function, value) => self.suspend(call, function.a0(), value),
+            CallStep::Poison => self.poison(call),
         }
     }
 }

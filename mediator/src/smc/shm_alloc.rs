@@ -6,7 +6,7 @@
 use super::page_list::PageListImport;
 use crate::Mediator;
 use crate::addr::{Ipa, PAGE_SIZE};
-use crate::call::{Answer, Call, IMPORT_STEP, Next, Pending};
+use crate::call::{Call, CallStep, IMPORT_STEP, Pending, ResumeArgs};
 use crate::denied::DeniedError;
 use crate::host::Host;
 use crate::memory::{Buffer, Cookie, GuestCookie, ImportError, ImportProgress, Provenance};
@@ -24,7 +24,7 @@ impl Mediator {
         call: &mut Call,
         request: Request,
         param: &Param,
-    ) -> Next {
+    ) -> CallStep {
         let (list, single) = match (param.attr(), PageList::of(param)) {
             (Attr::PAGE_LIST, Ok(list)) => (list, false),
             // Linux answers so when the memory is the kernel's; one page can be translated.
@@ -76,7 +76,7 @@ impl Mediator {
         request: Request,
         cookie: Cookie,
         mut import: PageListImport,
-    ) -> Next {
+    ) -> CallStep {
         match import.step(host, IMPORT_STEP, || self.take_page(host)) {
             Ok(ImportProgress::Done) => {}
             Ok(ImportProgress::More) => {
@@ -85,7 +85,7 @@ impl Mediator {
                     cookie,
                     import,
                 };
-                return Next::Guest(Function::FOREIGN_INTR, 0);
+                return CallStep::AskGuest(Function::FOREIGN_INTR, 0);
             }
             Err(ImportError::BadAddress | ImportError::NoMemory) => {
                 return self.abandon(host, call, request, cookie, Some(import));
@@ -102,13 +102,13 @@ impl Mediator {
                 .map_or((0, 0), |(_, buffer)| (buffer.offset, buffer.size))
         };
         let (offset, size) = known;
-        call.list = list;
+        call.page_list = list;
         let param = Param::new(Attr::PAGE_LIST, start | offset, size, cookie.get());
         let (page, at) = request.tee_copy(call);
         host.write_shared(page, at + msg::HEADER_SIZE, param.as_bytes());
         request.conclude(host, call, U32::ZERO, U32::ZERO);
         self.done_with(request);
-        Next::Tee(Answer::NOTHING)
+        CallStep::Resume(ResumeArgs::NOTHING)
     }
 
     /// Takes back what was pinned of an allocation that cannot be used, and has it freed.
@@ -119,7 +119,7 @@ impl Mediator {
         request: Request,
         cookie: Cookie,
         import: Option<PageListImport>,
-    ) -> Next {
+    ) -> CallStep {
         match self.release_import(host, call, cookie, import) {
             Some(guest) => self.undo(host, call, request, guest),
             None => self.fail_shm_alloc(host, call, request),

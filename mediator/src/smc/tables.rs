@@ -38,7 +38,7 @@ const ENTRIES_A_STEP: u32 = 64;
 
 /// The pages that it takes.
 #[derive(Debug)]
-struct Pages {
+struct TablePages {
     message: SharedPage,
     /// A page list whose last word names itself, so that it has no end.
     list: SharedPage,
@@ -46,7 +46,7 @@ struct Pages {
     data: SharedPage,
 }
 
-impl Pages {
+impl TablePages {
     fn take<H: Host>(host: &H) -> Result<Self, CreateError> {
         let mut taken = heapless::Vec::<SharedPage, 3>::new();
         while let Some(page) = host.alloc_shared() {
@@ -74,7 +74,7 @@ impl Pages {
 
 /// Which call is under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
+enum TableStage {
     /// The buffer is registered.
     Register,
     /// All of it is mapped.
@@ -85,9 +85,9 @@ enum Stage {
 
 /// How far the tables are.
 #[derive(Debug)]
-pub(crate) struct Making {
-    pages: Pages,
-    stage: Stage,
+pub(crate) struct TableCreation {
+    pages: TablePages,
+    stage: TableStage,
     /// The next SMC.
     args: [u64; 8],
     /// How often OP-TEE may still be entered.
@@ -96,7 +96,7 @@ pub(crate) struct Making {
 
 /// What comes of a step.
 #[derive(Debug)]
-pub(crate) enum Made {
+pub(crate) enum TableStep {
     /// The next goes on.
     Some,
     /// A call is over, with this answer.
@@ -107,7 +107,7 @@ pub(crate) enum Made {
     Endless,
 }
 
-impl Making {
+impl TableCreation {
     /// Whether OP-TEE is in a call.
     pub(crate) fn is_under_way(&self) -> bool {
         self.args[0] == u64::from(smc::CALL_RETURN_FROM_RPC.get())
@@ -115,7 +115,7 @@ impl Making {
 
     /// Gives the pages back. OP-TEE has let go of them.
     pub(crate) fn give_back<H: Host>(self, host: &H) {
-        let Pages {
+        let TablePages {
             message,
             list,
             data,
@@ -136,21 +136,21 @@ impl Making {
         answer: Return,
     ) -> Result<bool, u32> {
         match self.stage {
-            Stage::Register => {
+            TableStage::Register => {
                 self.result(host, answer)?;
                 let (a1, a2) = smc::pair(COOKIE);
                 let function = smc::CALL_WITH_REGD_ARG.get().into();
                 self.args = [function, a1, a2, ODD_OFFSET, 0, 0, 0, mediator.tag()];
-                self.stage = Stage::Map;
+                self.stage = TableStage::Map;
             }
             // That is what OP-TEE says of the message, once it has mapped the buffer.
-            Stage::Map if answer == Return::EBADADDR => {
+            TableStage::Map if answer == Return::EBADADDR => {
                 let name = Param::new(Attr::RMEM_INPUT, 0, 0, COOKIE);
                 self.message(mediator, host, Command::UNREGISTER_SHM, name);
-                self.stage = Stage::Unregister;
+                self.stage = TableStage::Unregister;
             }
-            Stage::Map => return Err(answer.get() as u32),
-            Stage::Unregister => {
+            TableStage::Map => return Err(answer.get() as u32),
+            TableStage::Unregister => {
                 self.result(host, answer)?;
                 return Ok(false);
             }
@@ -192,16 +192,16 @@ impl Mediator {
     ///
     /// # Errors
     /// [`CreateError::NoSharedPages`].
-    pub(crate) fn begin_tables<H: Host>(&self, host: &H) -> Result<Making, CreateError> {
-        let pages = Pages::take(host)?;
+    pub(crate) fn begin_tables<H: Host>(&self, host: &H) -> Result<TableCreation, CreateError> {
+        let pages = TablePages::take(host)?;
         let words = [U64::new(pages.data.pa().get()); PAGE_LIST_ENTRIES];
         host.write_shared(&pages.list, 0, words.as_bytes());
         let link = U64::new(pages.list.pa().get());
         host.write_shared(&pages.list, words.as_bytes().len(), link.as_bytes());
         let list = pages.list.pa().get();
-        let mut making = Making {
+        let mut making = TableCreation {
             pages,
-            stage: Stage::Register,
+            stage: TableStage::Register,
             args: [0; 8],
             entries: ENTRIES,
         };
@@ -218,24 +218,24 @@ impl Mediator {
     pub(crate) fn make_some_tables<H: Host>(
         &self,
         host: &H,
-        making: &mut Making,
+        making: &mut TableCreation,
     ) -> Result<bool, CreateError> {
         match self.early_step(host, making) {
-            Made::Some => Ok(true),
-            Made::Call(answer) => {
+            TableStep::Some => Ok(true),
+            TableStep::Call(answer) => {
                 let next = making.next_call(self, host, answer);
                 next.map_err(CreateError::TablesRefused)
             }
-            Made::Asks(a0) => Err(CreateError::TablesRefused(a0)),
-            Made::Endless => Err(CreateError::TablesUnfinished(ENTRIES)),
+            TableStep::Asks(a0) => Err(CreateError::TablesRefused(a0)),
+            TableStep::Endless => Err(CreateError::TablesUnfinished(ENTRIES)),
         }
     }
 
     /// A step of a call in which nobody can be asked for anything.
-    pub(crate) fn early_step<H: Host>(&self, host: &H, making: &mut Making) -> Made {
+    pub(crate) fn early_step<H: Host>(&self, host: &H, making: &mut TableCreation) -> TableStep {
         for _ in 0..ENTRIES_A_STEP {
             let Some(left) = making.entries.checked_sub(1) else {
-                return Made::Endless;
+                return TableStep::Endless;
             };
             making.entries = left;
             let [a0, _, _, thread] = self.secure(host, making.args);
@@ -245,10 +245,10 @@ impl Mediator {
                 function,
                 None | Some(rpc::Function::FOREIGN_INTR | rpc::Function::ALLOC)
             ) {
-                return Made::Asks(a0 as u32);
+                return TableStep::Asks(a0 as u32);
             }
             let Some(function) = function else {
-                return Made::Call(answer);
+                return TableStep::Call(answer);
             };
             // Without memory for its question OP-TEE asks nothing.
             let resume = smc::CALL_RETURN_FROM_RPC.get().into();
@@ -259,6 +259,6 @@ impl Mediator {
                 break;
             }
         }
-        Made::Some
+        TableStep::Some
     }
 }

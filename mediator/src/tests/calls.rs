@@ -499,7 +499,7 @@ fn a_call_that_is_over_keeps_no_pages() {
     vm.host.machine().script(1, [ask]);
     guest.run(guest.message(Command::INVOKE, SESSION, &[]));
     let state = vm.mediator.state.lock();
-    let kept = |call: &Call| !call.list.is_empty() || call.retired.is_some();
+    let kept = |call: &Call| !call.page_list.is_empty() || call.freed_rpc_page.is_some();
     assert!(!state.idle.iter().any(|call| kept(call)));
     drop(state);
     vm.end();

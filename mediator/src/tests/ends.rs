@@ -280,7 +280,7 @@ fn a_list_that_was_handed_over_goes_with_the_call() {
     vm.host.machine().script(1, [Step::UseRoom(true), ask]);
     guest.run(guest.message(Command::INVOKE, session, &[]));
     let state = vm.mediator.state.lock();
-    assert!(state.idle.iter().all(|call| call.list.is_empty()));
+    assert!(state.idle.iter().all(|call| call.page_list.is_empty()));
     drop(state);
     vm.end();
 }

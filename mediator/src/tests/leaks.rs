@@ -285,11 +285,11 @@ fn a_session_whose_opening_was_lost_is_counted() {
 /// one that is made anew.
 #[test]
 fn an_application_that_hangs_when_it_is_opened_once_more_counts_once() {
-    for loads in [false, true] {
+    for app_load in [false, true] {
         let vm = Vm::bare(&Machine::new(), 1, Config::default());
         let endless = if cfg!(miri) { 200 } else { 20_000 };
         let mut steps = vec![Step::ForeignInterrupt; endless];
-        if loads {
+        if app_load {
             steps.insert(0, load(APP));
         }
         let machine = vm.host.machine();
@@ -299,7 +299,7 @@ fn an_application_that_hangs_when_it_is_opened_once_more_counts_once() {
         machine.script(1, steps);
         vm.mediator.destroy(&vm.host).unwrap();
         let counts = (vm.stats().kept, vm.stats().leaked);
-        assert_eq!(counts, if loads { (0, 1) } else { (1, 0) });
+        assert_eq!(counts, if app_load { (0, 1) } else { (1, 0) });
         vm.end_after_destroy();
     }
 }

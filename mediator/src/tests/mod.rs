@@ -3,6 +3,7 @@
 
 mod abi;
 mod allocations;
+mod backoff;
 mod calls;
 mod during;
 mod ends;
@@ -13,7 +14,6 @@ mod mapping_quota;
 mod memory;
 #[cfg(shuttle)]
 mod models;
-mod naps;
 mod probing;
 mod properties;
 mod rpc_arg;

@@ -2,10 +2,10 @@
 //! Which applications OP-TEE has loaded for the VM, and how many of its address spaces they take.
 
 use super::VmState;
-use crate::call::Loads;
+use crate::call::AppLoad;
 use crate::denied::DeniedError;
 use crate::pseudo_tas::{PseudoTas, is_pseudo_ta};
-use crate::sessions::Reserved;
+use crate::sessions::SessionReservation;
 use alloc::vec::Vec;
 use optee_proto::{TeeResult, Uuid};
 
@@ -119,7 +119,7 @@ impl VmState {
     ///
     /// OP-TEE makes an address space before it looks for code. Only what was opened before, and is no application for
     /// certain, is opened without.
-    pub(crate) fn reserve_session(&mut self, app: Uuid) -> Result<Reserved, DeniedError> {
+    pub(crate) fn reserve_session(&mut self, app: Uuid) -> Result<SessionReservation, DeniedError> {
         let known = self.apps.get(app).copied();
         let takes_none = known.is_none() && self.apps.pseudo.contains(app);
         // The instance has its number already; and where there is none any more, one new instance can have it.
@@ -131,30 +131,35 @@ impl VmState {
         self.sessions.reserve(app, !takes_none)
     }
 
-    /// A reserved session is open. `loads` says what OP-TEE came for while it opened it.
+    /// A reserved session is open. `app_load` says what OP-TEE came for while it opened it.
     ///
     /// OP-TEE comes for the code of each instance of a user TA that it makes, where it had to before. So a
     /// session to such a one without that is served by an instance that was there: by another session's, or by
     /// one that stays when it has none.
     #[inline(never)]
-    pub(crate) fn open_session(&mut self, id: u32, reserved: Reserved, loads: Loads) {
+    pub(crate) fn open_session(
+        &mut self,
+        id: u32,
+        reserved: SessionReservation,
+        app_load: AppLoad,
+    ) {
         let app = reserved.app();
         let has = self.sessions.has(app);
-        if loads == Loads::Files {
+        if app_load == AppLoad::Files {
             self.comes_for_files(app);
         }
         let is_user = self.is_user_app(app);
-        let counts = match (self.apps.get(app), loads) {
-            (Some(known), Loads::Nothing) => {
+        let counts = match (self.apps.get(app), app_load) {
+            (Some(known), AppLoad::Nothing) => {
                 known.stays |= !has;
                 false
             }
-            (Some(known), Loads::Code) => {
+            (Some(known), AppLoad::Code) => {
                 // Another call can have been served by the instance that this one has loaded, and be done first.
                 known.stays = false;
                 true
             }
-            (None, Loads::Nothing) if is_pseudo_ta(app) => {
+            (None, AppLoad::Nothing) if is_pseudo_ta(app) => {
                 self.apps.pseudo.insert(app);
                 false
             }

@@ -105,7 +105,12 @@ fn table_of_sixty<T>() -> u64 {
 /// OP-TEE is asked to forget what it knows, what the guest registered, and what no call uses.
 #[test]
 fn only_what_is_registered_live_and_not_in_use_is_unregistered_at_the_end() {
-    for state in [State::Coming, State::Live, State::Going, State::Gone] {
+    for state in [
+        BufferState::Coming,
+        BufferState::Live,
+        BufferState::Going,
+        BufferState::Gone,
+    ] {
         for provenance in [Provenance::Registered, Provenance::Allocated] {
             for users in [0, 1] {
                 let mut vm_state = VmState::new(Quotas::default());
@@ -113,10 +118,11 @@ fn only_what_is_registered_live_and_not_in_use_is_unregistered_at_the_end() {
                 let cookie = cookie.unwrap();
                 let buffer = vm_state.buffers.get(cookie).unwrap().1;
                 (buffer.state, buffer.users) = (state, users);
-                let is_fit = (state, provenance, users) == (State::Live, Provenance::Registered, 0);
+                let is_fit =
+                    (state, provenance, users) == (BufferState::Live, Provenance::Registered, 0);
                 assert_eq!(vm_state.begin_own_unregister(cookie), is_fit);
                 let after = vm_state.buffers.get(cookie).unwrap().1.state;
-                assert_eq!(after, if is_fit { State::Going } else { state });
+                assert_eq!(after, if is_fit { BufferState::Going } else { state });
             }
         }
     }
