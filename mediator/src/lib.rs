@@ -41,12 +41,11 @@ extern crate alloc;
 pub mod addr;
 mod call;
 pub mod config;
+mod create;
 mod denied;
-mod end;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
 pub mod host;
-mod life;
 mod mapped_pages;
 mod memory;
 mod message;
@@ -58,26 +57,27 @@ mod sessions;
 mod smc;
 mod stats;
 mod sync;
+mod teardown;
 mod tee_info;
 #[cfg(test)]
 mod tests;
 mod vm_state;
 
 pub use config::{ClientId, Config, Features, Policy, Quotas};
-pub use end::Progress;
 pub use host::{
     ForeignInterrupt, GuestMemoryError, Host, Leak, LongOperation, PinError, SecureMonitor,
     SharedPage,
 };
 pub use smc::{ProbeError, probe};
 pub use stats::{RpcKind, Stats};
+pub use teardown::Progress;
 pub use tee_info::TeeInfo;
 
-use end::End;
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
 use stats::Counters;
 use sync::{AtomicBool, AtomicU32, Ordering, TicketMutex};
+use teardown::Teardown;
 use thiserror::Error;
 use vm_state::VmState;
 
@@ -147,7 +147,7 @@ pub struct Mediator {
     counters: Counters,
     state: TicketMutex<VmState>,
     /// How far the VM's end is. Taken while a step is being done.
-    end: TicketMutex<Option<End>>,
+    teardown: TicketMutex<Option<Teardown>>,
     /// vCPUs that are in [`Mediator::smc`].
     inside: AtomicU32,
     /// OP-TEE knows the VM.
@@ -155,9 +155,9 @@ pub struct Mediator {
     /// How often it was created.
     creations: AtomicU32,
     /// It has enabled notifications in this life or an earlier one.
-    has_notified: AtomicBool,
+    notifications_were_enabled: AtomicBool,
     /// It must not do so in this life.
-    is_mute: AtomicBool,
+    notifications_disabled: AtomicBool,
 }
 
 impl Mediator {
@@ -173,12 +173,12 @@ impl Mediator {
             tee,
             counters: Counters::default(),
             state: TicketMutex::new(VmState::new(config.quotas)),
-            end: TicketMutex::new(None),
+            teardown: TicketMutex::new(None),
             inside: AtomicU32::new(0),
             live: AtomicBool::new(false),
             creations: AtomicU32::new(0),
-            has_notified: AtomicBool::new(false),
-            is_mute: AtomicBool::new(false),
+            notifications_were_enabled: AtomicBool::new(false),
+            notifications_disabled: AtomicBool::new(false),
             config,
         }
     }
@@ -219,7 +219,7 @@ impl Mediator {
     /// Whether the VM is offered asynchronous notifications in this life: its device tree then has to
     /// name the interrupt.
     pub fn offers_notifications(&self) -> bool {
-        self.config.features.async_notif && !self.is_mute.load(Ordering::Relaxed)
+        self.config.features.async_notif && !self.notifications_disabled.load(Ordering::Relaxed)
     }
 
     /// What has been done so far.

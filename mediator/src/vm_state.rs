@@ -30,15 +30,15 @@ use optee_proto::{TeeResult, Uuid};
 
 /// Where the VM is in its life with the TEE.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Life {
+pub(crate) enum Phase {
     /// OP-TEE does not know it.
-    Unknown,
+    Absent,
     /// OP-TEE knows it, and makes its tables; no call begins.
-    Beginning,
+    Creating,
     /// OP-TEE knows it, its calls are served.
     Live,
     /// It is being taken down; no call begins or resumes.
-    Dying,
+    Destroying,
 }
 
 /// Everything that the vCPUs of a VM share.
@@ -48,7 +48,7 @@ pub(crate) enum Life {
     reason = "calls move from hand to hand; a pointer moves faster"
 )]
 pub(crate) struct VmState {
-    pub(crate) life: Life,
+    pub(crate) phase: Phase,
     /// Its tables, while OP-TEE makes them. Taken out while a step is being done.
     pub(crate) tables: Option<TableCreation>,
     /// Calls that nobody uses.
@@ -89,7 +89,7 @@ pub(crate) struct VmState {
 impl VmState {
     pub(crate) fn new(quotas: Quotas) -> Self {
         Self {
-            life: Life::Unknown,
+            phase: Phase::Absent,
             tables: None,
             idle: Vec::new(),
             suspended: Vec::new(),
@@ -283,7 +283,7 @@ impl VmState {
 
     /// As [`VmState::begin_unregister`], for the mediator itself. `false` where the buffer is none that
     /// OP-TEE could be asked to forget.
-    pub(crate) fn begin_own_unregister(&mut self, cookie: Cookie) -> bool {
+    pub(crate) fn begin_internal_unregister(&mut self, cookie: Cookie) -> bool {
         match self.buffers.get(cookie) {
             Some((_, buffer))
                 if buffer.state == BufferState::Live
@@ -316,9 +316,9 @@ impl VmState {
 
     /// A session is closed. Calls that name it are there only where the mediator closed it for a guest that is no
     /// more. They have not come to look for it, or OP-TEE would have waited for them, and must not any more.
-    pub(crate) fn give_up_users(&mut self, session: u32) {
+    pub(crate) fn poison_users(&mut self, session: u32) {
         for slot in 0..self.suspended.len() {
-            if let Some(call) = self.suspended[slot].take_if(|call| call.names(session)) {
+            if let Some(call) = self.suspended[slot].take_if(|call| call.uses_session(session)) {
                 self.poison(call);
             }
         }
@@ -326,7 +326,7 @@ impl VmState {
 
     /// An application that OP-TEE may have opened, or may not have closed, in a call that does not end. `None` where there
     /// is none any more.
-    pub(crate) fn take_unsettled(&mut self) -> Option<Uuid> {
+    pub(crate) fn take_unsettled_app(&mut self) -> Option<Uuid> {
         let calls = self
             .suspended
             .iter_mut()
@@ -335,7 +335,7 @@ impl VmState {
         let sessions = &mut self.sessions;
         calls
             .into_iter()
-            .find_map(|call| call.take_unsettled(sessions))
+            .find_map(|call| call.take_unsettled_app(sessions))
     }
 
     /// One of all calls, when OP-TEE has forgotten the VM.
@@ -372,7 +372,7 @@ impl VmState {
     }
 
     /// The guest's name for a buffer that OP-TEE names in a request.
-    pub(crate) fn name_for_guest(&mut self, cookie: u64) -> Option<GuestCookie> {
+    pub(crate) fn guest_cookie_of(&mut self, cookie: u64) -> Option<GuestCookie> {
         let (guest, buffer) = self.buffers.get(Cookie::from_tee(cookie)?)?;
         matches!(buffer.state, BufferState::Live | BufferState::Going).then_some(guest)
     }

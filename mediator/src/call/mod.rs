@@ -5,8 +5,8 @@
 //! the vCPU that runs it otherwise. So there is nothing to lock in it, and of two vCPUs that
 //! resume the same call exactly one gets it.
 
-mod end;
 mod prepare;
+mod settle;
 mod suspend;
 
 use crate::denied::DeniedError;
@@ -217,13 +217,13 @@ impl Call {
     }
 
     /// Makes it a call of the mediator's own that closes a session to an application.
-    pub(crate) fn close_for_guest(&mut self, session: u32, app: Uuid) {
-        self.name_for_guest(session, optee_proto::msg::Command::CLOSE_SESSION);
+    pub(crate) fn set_up_close(&mut self, session: u32, app: Uuid) {
+        self.set_up(session, optee_proto::msg::Command::CLOSE_SESSION);
         self.completion = Completion::CloseAtTeardown { app, session };
     }
 
     /// Makes it a call of the mediator's own that names a session and nothing else.
-    fn name_for_guest(&mut self, session: u32, command: optee_proto::msg::Command) {
+    fn set_up(&mut self, session: u32, command: optee_proto::msg::Command) {
         self.location = MessageLocation::none();
         (self.guest_param_count, self.tee_param_count) = (0, 0);
         self.guest_message.header = Header::default();
@@ -233,7 +233,7 @@ impl Call {
 
     /// Makes it a call of the mediator's own that opens a session to an application, for which
     /// one is reserved.
-    pub(crate) fn open_for_guest(&mut self, reserved: SessionReservation) {
+    pub(crate) fn set_up_open(&mut self, reserved: SessionReservation) {
         self.location = MessageLocation::none();
         self.guest_message.header = Header::default();
         self.guest_message.header.cmd = optee_proto::msg::Command::OPEN_SESSION.0.into();
@@ -246,7 +246,7 @@ impl Call {
     }
 
     /// Makes it a call of the mediator's own that has OP-TEE forget a buffer.
-    pub(crate) fn unregister_for_guest(&mut self, cookie: Cookie) {
+    pub(crate) fn set_up_unregister(&mut self, cookie: Cookie) {
         self.location = MessageLocation::none();
         self.guest_message.header = Header::default();
         self.guest_message.header.cmd = optee_proto::msg::Command::UNREGISTER_SHM.0.into();
@@ -256,19 +256,19 @@ impl Call {
     }
 
     /// Makes it a call of the mediator's own that asks for another's cancellation.
-    pub(crate) fn cancel_for_guest(&mut self, session: u32, cancel_id: u32) {
-        self.name_for_guest(session, optee_proto::msg::Command::CANCEL);
+    pub(crate) fn set_up_cancel(&mut self, session: u32, cancel_id: u32) {
+        self.set_up(session, optee_proto::msg::Command::CANCEL);
         self.guest_message.header.cancel_id = cancel_id.into();
     }
 
     /// The application that it has to do with, once, where OP-TEE may keep a session to that, or an address space for
     /// it, because the call does not end.
-    pub(crate) fn take_unsettled(&mut self, sessions: &mut Sessions) -> Option<Uuid> {
+    pub(crate) fn take_unsettled_app(&mut self, sessions: &mut Sessions) -> Option<Uuid> {
         match core::mem::replace(&mut self.completion, Completion::Plain) {
             Completion::OpenSession(reserved) => {
                 let app = reserved.app();
                 // Of what the mediator opens, it is known whether there was one before.
-                let is_new = !self.is_own() || self.app_load == AppLoad::Code;
+                let is_new = !self.is_internal() || self.app_load == AppLoad::Code;
                 let counts = reserved.counts() && is_new;
                 sessions.not_opened(reserved);
                 counts.then_some(app)
@@ -287,12 +287,12 @@ impl Call {
     }
 
     /// Whether it uses the session of this number.
-    pub(crate) fn names(&self, session: u32) -> bool {
+    pub(crate) fn uses_session(&self, session: u32) -> bool {
         self.session == Some(session)
     }
 
     /// Whether it is the mediator's own, on behalf of a guest that is no more.
-    pub(crate) const fn is_own(&self) -> bool {
+    pub(crate) const fn is_internal(&self) -> bool {
         self.location.is_none()
     }
 
@@ -301,7 +301,7 @@ impl Call {
         let header = &self.guest_message.header;
         let command = optee_proto::msg::Command(header.cmd.get());
         let is_done = matches!(self.pending, Pending::Release(_));
-        let invokes = command == optee_proto::msg::Command::INVOKE && !self.is_own();
+        let invokes = command == optee_proto::msg::Command::INVOKE && !self.is_internal();
         (invokes && !is_done).then(|| (header.session.get(), header.cancel_id.get()))
     }
 

@@ -8,7 +8,7 @@ use crate::host::{GuestMemoryError, Host};
 use crate::memory::{GuestCookie, ImportError, ImportProgress};
 use crate::message::{Kind, USUAL_SIZE, arity};
 use crate::rpc;
-use crate::vm_state::{Life, MapError};
+use crate::vm_state::{MapError, Phase};
 use alloc::boxed::Box;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, Command, Header, Param};
@@ -42,7 +42,7 @@ impl Mediator {
     #[inline]
     pub(crate) fn take_idle_call(&self) -> Result<Box<Call>, Return> {
         let mut state = self.state.lock();
-        if state.life != Life::Live {
+        if state.phase != Phase::Live {
             return Err(Return::ENOTAVAIL);
         }
         match state.idle.pop() {
@@ -223,7 +223,7 @@ impl Mediator {
         }
         if let Completion::AwaitClose(session) = call.completion {
             let mut state = self.state.lock();
-            if state.poisoned.iter().any(|call| call.names(session)) {
+            if state.poisoned.iter().any(|call| call.uses_session(session)) {
                 return Err(DeniedError(TeeResult::BUSY).into());
             }
             if !state.sessions.may_close(session) {

@@ -3,7 +3,7 @@
 
 use super::{Call, MAX_CALLS, SLOT_BITS};
 use crate::Mediator;
-use crate::vm_state::Life;
+use crate::vm_state::Phase;
 use alloc::boxed::Box;
 use optee_proto::Return;
 
@@ -28,7 +28,7 @@ impl Mediator {
     pub(crate) fn take_suspended(&self, token: u32) -> Result<Box<Call>, Return> {
         let taken = {
             let mut state = self.state.lock();
-            if state.life != Life::Live {
+            if state.phase != Phase::Live {
                 return Err(Return::ENOTAVAIL);
             }
             let slot = (token & (MAX_CALLS - 1)) as usize;

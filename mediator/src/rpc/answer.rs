@@ -24,14 +24,14 @@ impl Mediator {
             self.counters.denied.bump();
             // Whatever it did, it cannot say so any more.
             request.fail(host, call, TeeResult::COMMUNICATION);
-            self.done_with(request);
+            self.return_rpc_buffer(request);
             return CallStep::Resume(ResumeArgs::NOTHING);
         };
         if request.command == Command::SHM_ALLOC && guest_answer.header.ret.get() == 0 {
             return self.answer_shm_alloc(host, call, request, &guest_answer.params[0]);
         }
         if request.command == Command::LOAD_TA && guest_answer.header.ret.get() == 0 {
-            self.learn_application(call, &request);
+            self.note_user_ta(call, &request);
         }
         request.copy_outputs(host, call, &guest_answer);
         request.conclude(
@@ -40,16 +40,16 @@ impl Mediator {
             guest_answer.header.ret,
             guest_answer.header.ret_origin,
         );
-        self.done_with(request);
+        self.return_rpc_buffer(request);
         CallStep::Resume(ResumeArgs::NOTHING)
     }
 
     /// The guest has code that OP-TEE asked for. A name that nobody has code for says nothing, however many a client
     /// thinks of.
     #[inline(never)]
-    pub(super) fn learn_application(&self, call: &Call, request: &Request) {
-        if let Some(app) = request.code_of(call) {
-            self.state.lock().learn_user_app(app);
+    pub(super) fn note_user_ta(&self, call: &Call, request: &Request) {
+        if let Some(app) = request.requested_code(call) {
+            self.state.lock().note_user_ta(app);
         }
     }
 }

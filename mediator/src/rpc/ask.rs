@@ -15,13 +15,16 @@ use optee_proto::{Origin, TeeResult, Uuid};
 use zerocopy::IntoBytes;
 
 impl Mediator {
-    /// Has the guest do the request that OP-TEE has made in `source`.
+    /// Has the guest do the request that OP-TEE has made in `source`. Without a source OP-TEE has broken the protocol.
     pub(crate) fn ask_command<H: Host>(
         &self,
         host: &H,
         call: &mut Call,
-        source: Source,
+        source: Option<Source>,
     ) -> CallStep {
+        let Some(source) = source else {
+            return CallStep::Poison;
+        };
         let mut request = Request {
             source,
             command: Command(0),
@@ -29,21 +32,21 @@ impl Mediator {
             kinds: [Kind::None; MAX_PARAMS],
             count: 0,
         };
-        match self.put_before_guest(host, call, &mut request) {
+        match self.translate_request(host, call, &mut request) {
             Ok(name) => {
                 call.pending = Pending::Command(request);
                 CallStep::AskGuest(Function::CMD, name)
             }
             Err(result) => {
                 request.fail(host, call, result);
-                self.done_with(request);
+                self.return_rpc_buffer(request);
                 CallStep::Resume(ResumeArgs::NOTHING)
             }
         }
     }
 
     /// The memory that a request was in is free for the next one.
-    pub(crate) fn done_with(&self, request: Request) {
+    pub(crate) fn return_rpc_buffer(&self, request: Request) {
         if let Source::Buffer(cookie, memory) = request.source {
             let mut state = self.state.lock();
             if let Some((_, buffer)) = state.rpc_buffers.get(cookie) {
@@ -55,7 +58,7 @@ impl Mediator {
     /// Checks and translates the request. The cookie to tell the guest, or what to tell OP-TEE:
     /// success, where the call is our own and the request has been done. For one of our own that waits
     /// it is no cookie, since nobody is told.
-    fn put_before_guest<H: Host>(
+    fn translate_request<H: Host>(
         &self,
         host: &H,
         call: &mut Call,
@@ -92,7 +95,7 @@ impl Mediator {
             if request.waits() || request.sleep().is_some() {
                 return Ok(0);
             }
-            return Err(self.do_own(host, call, request));
+            return Err(self.answer_internally(host, call, request));
         }
         match request.command {
             Command::SHM_ALLOC => {
@@ -107,7 +110,7 @@ impl Mediator {
                     self.counters.denied.bump();
                     return Err(TeeResult::OUT_OF_MEMORY);
                 }
-                self.drop_list(host, call);
+                self.free_page_list(host, call);
             }
             Command::SHM_FREE => {
                 if request.count != 1 || request.params[0].attr() != Attr::VALUE_INPUT {
@@ -118,15 +121,15 @@ impl Mediator {
                 let freed = cookie.and_then(|cookie| self.state.lock().free_allocated(cookie));
                 let (guest, release) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
                 self.release_asked(host, call, release);
-                self.drop_list(host, call);
+                self.free_page_list(host, call);
                 guest_params[0].b = guest.0.into();
             }
             Command::LOAD_TA => {
-                if let Some(app) = request.code_of(call) {
+                if let Some(app) = request.requested_code(call) {
                     call.app_load = AppLoad::Code;
-                    self.state.lock().comes_for_code(app);
+                    self.state.lock().note_code_request(app);
                 }
-                self.name_buffers(request, &mut guest_params)?;
+                self.translate_buffers(request, &mut guest_params)?;
             }
             Command::FS
             | Command::RPMB
@@ -136,9 +139,9 @@ impl Mediator {
                 if call.app_load == AppLoad::Nothing {
                     call.app_load = AppLoad::Files;
                 }
-                self.name_buffers(request, &mut guest_params)?;
+                self.translate_buffers(request, &mut guest_params)?;
             }
-            _ => self.name_buffers(request, &mut guest_params)?,
+            _ => self.translate_buffers(request, &mut guest_params)?,
         }
         let message = RpcMessage {
             header: Header {
@@ -153,18 +156,18 @@ impl Mediator {
         request
             .write_guest(host, call, &message, request.count)
             .map_err(|_| TeeResult::COMMUNICATION)?;
-        Ok(self.guest_name(request))
+        Ok(self.guest_cookie(request))
     }
 
     /// OP-TEE comes for more memory, or gives some back, so it has read the list of what it got last.
-    fn drop_list<H: Host>(&self, host: &H, call: &mut Call) {
+    fn free_page_list<H: Host>(&self, host: &H, call: &mut Call) {
         for page in core::mem::take(&mut call.page_list) {
             self.give_page(host, page);
         }
     }
 
     /// Gives the guest its own names for the buffers in a request.
-    fn name_buffers(
+    fn translate_buffers(
         &self,
         request: &Request,
         guest_params: &mut [Param; MAX_PARAMS],
@@ -176,7 +179,7 @@ impl Mediator {
         let mut state = self.state.lock();
         for ((param, kind), guest) in request.params.iter().zip(&request.kinds).zip(guest_params) {
             if is_memory(kind) {
-                let name = state.name_for_guest(param.c.get());
+                let name = state.guest_cookie_of(param.c.get());
                 guest.c = name.ok_or(TeeResult::ITEM_NOT_FOUND)?.0.into();
             }
         }
@@ -184,7 +187,7 @@ impl Mediator {
     }
 
     /// What the guest calls the memory that the request is in; zero for the room.
-    pub(super) fn guest_name(&self, request: &Request) -> u64 {
+    pub(super) fn guest_cookie(&self, request: &Request) -> u64 {
         match &request.source {
             Source::RpcArg => 0,
             Source::Buffer(cookie, _) => {
@@ -198,7 +201,7 @@ impl Mediator {
 impl Request {
     /// The application whose code OP-TEE wants by LOAD_TA, where that is the one that the call opens a session to. It
     /// may be a library for it.
-    pub(super) fn code_of(&self, call: &Call) -> Option<Uuid> {
+    pub(super) fn requested_code(&self, call: &Call) -> Option<Uuid> {
         let Param { a, b, .. } = self.params[0];
         let wanted = Uuid::from_value(a.get(), b.get());
         let is_its_own = self.params[0].attr() == Attr::VALUE_INPUT

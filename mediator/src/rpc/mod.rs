@@ -5,14 +5,14 @@
 //! * [`answer`]: the guest's answer is fetched, and only what the request made an output gets
 //!   through, whatever the guest wrote besides.
 //! * [`shm`]: memory for OP-TEE's data that does not come about, or goes.
-//! * [`own`]: what is asked during the mediator's own calls.
+//! * [`internal`]: what is asked during the mediator's own calls.
 //!
 //! The request as OP-TEE made it stays in private memory until it is answered. So nothing that
 //! the guest writes into its copy, command, counts and attributes included, is ever believed.
 
 mod answer;
 mod ask;
-mod own;
+mod internal;
 mod request;
 mod shm;
 

@@ -45,20 +45,20 @@ impl Mediator {
         if request.write_guest(host, call, &message, 1).is_err() {
             return self.fail_shm_alloc(host, call, request);
         }
-        let name = self.guest_name(&request);
+        let name = self.guest_cookie(&request);
         call.pending = Pending::Undo(request);
         CallStep::AskGuest(Function::CMD, name)
     }
 
     /// There is no memory after all: the guest has freed what it allocated in vain.
-    pub(crate) fn answer_undone<H: Host>(
+    pub(crate) fn answer_out_of_memory<H: Host>(
         &self,
         host: &H,
         call: &Call,
         request: Request,
     ) -> CallStep {
         request.fail(host, call, TeeResult::OUT_OF_MEMORY);
-        self.done_with(request);
+        self.return_rpc_buffer(request);
         CallStep::Resume(ResumeArgs::NOTHING)
     }
 
@@ -70,6 +70,6 @@ impl Mediator {
         request: Request,
     ) -> CallStep {
         self.counters.denied.bump();
-        self.answer_undone(host, call, request)
+        self.answer_out_of_memory(host, call, request)
     }
 }

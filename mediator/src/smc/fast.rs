@@ -117,7 +117,8 @@ impl Mediator {
     /// interrupt: so the guest wants it from before OP-TEE is asked.
     #[inline(never)]
     fn enable_notifications<H: Host>(&self, host: &H) -> [u64; 4] {
-        self.has_notified.store(true, Ordering::Relaxed);
+        self.notifications_were_enabled
+            .store(true, Ordering::Relaxed);
         let before = core::mem::replace(&mut self.state.lock().notify, true);
         let answer = self.pass(host, smc::ENABLE_ASYNC_NOTIF, 0, 1);
         if answer[0] != Return::OK.get() {

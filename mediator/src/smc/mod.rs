@@ -7,8 +7,8 @@
 //!
 //! * [`dispatch`]: which function a guest calls.
 //! * [`fast`], [`capabilities`]: the functions that OP-TEE answers at once.
-//! * [`begin`], [`run`], [`end`]: a yielding call's registers, from its first SMC to its return code.
-//! * [`rpc`]: the RPCs that registers carry: ALLOC, FREE, FOREIGN_INTR, and the cookie of a CMD.
+//! * [`begin`], [`run`], [`return_code`]: a yielding call's registers, from its first SMC to its return code.
+//! * [`rpc_registers`]: the RPCs that registers carry: ALLOC, FREE, FOREIGN_INTR, and the cookie of a CMD.
 //! * [`page_list`], [`register`], [`shm_alloc`]: buffers as lists of pages, which the SMC ABI alone has.
 //! * [`probe`], [`vm`], [`tables`]: what the hypervisor itself asks of OP-TEE.
 //!
@@ -18,12 +18,12 @@
 mod begin;
 mod capabilities;
 mod dispatch;
-mod end;
 mod fast;
 pub(crate) mod page_list;
 mod probe;
 mod register;
-mod rpc;
+mod return_code;
+mod rpc_registers;
 mod run;
 mod shm_alloc;
 mod tables;

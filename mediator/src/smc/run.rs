@@ -25,7 +25,7 @@ impl Mediator {
             let [a0, a1, a2, a3] = self.secure(host, args);
             let answer = Return::from_x0(a0);
             let Some(function) = answer.rpc() else {
-                return self.end(host, call, answer);
+                return self.finish_call(host, call, answer);
             };
             // One call, one thread, from its first RPC to its end.
             let thread = a3 as u32;
@@ -76,7 +76,10 @@ impl Mediator {
                     }
                 }
             }
-            Function::CMD => self.ask_command_by_cookie(host, call, smc::unpair(a1, a2)),
+            Function::CMD => {
+                let source = self.find_request(host, call, smc::unpair(a1, a2));
+                self.ask_command(host, call, source)
+            }
             Function::ALLOC => self.ask_alloc(call, a1 & 0xffff_ffff),
             Function::FREE => self.ask_free(host, call, smc::unpair(a1, a2)),
             _ => CallStep::Poison,
@@ -104,7 +107,7 @@ impl Mediator {
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
             Pending::Enter => return self.enter(host, call),
             Pending::Release(answer) => return self.conclude_release(host, call, answer),
-            Pending::Resume(answer) => self.carry_on(host, &mut call, answer),
+            Pending::Resume(answer) => self.resume_after_pause(host, &mut call, answer),
             Pending::Alloc => self.answer_alloc(
                 host,
                 smc::unpair(regs[1], regs[2]),
@@ -117,7 +120,7 @@ impl Mediator {
                 cookie,
                 import,
             } => self.import_allocation(host, &mut call, request, cookie, import),
-            Pending::Undo(request) => self.answer_undone(host, &call, request),
+            Pending::Undo(request) => self.answer_out_of_memory(host, &call, request),
             // A call that waits for nothing is not among the suspended ones.
             Pending::Nothing => CallStep::Poison,
         };
@@ -140,10 +143,10 @@ impl Mediator {
                 self.conclude_release(host, call, NOBODY);
                 return;
             }
-            Pending::Resume(answer) => self.carry_on(host, &mut call, answer),
+            Pending::Resume(answer) => self.resume_after_pause(host, &mut call, answer),
             Pending::Alloc => CallStep::Resume(ResumeArgs::NOTHING),
             Pending::Command(request) | Pending::Undo(request) => {
-                self.answer_undone(host, &call, request)
+                self.answer_out_of_memory(host, &call, request)
             }
             Pending::Import {
                 request,
@@ -151,7 +154,7 @@ impl Mediator {
                 import,
             } => {
                 self.release_import(host, &mut call, cookie, Some(import));
-                self.answer_undone(host, &call, request)
+                self.answer_out_of_memory(host, &call, request)
             }
             Pending::Nothing => CallStep::Poison,
         };
@@ -160,7 +163,12 @@ impl Mediator {
 
     /// The guest has run, and the call goes back to OP-TEE once what that gave back is unpinned: some of it is now.
     #[inline]
-    fn carry_on<H: Host>(&self, host: &H, call: &mut Call, answer: ResumeArgs) -> CallStep {
+    fn resume_after_pause<H: Host>(
+        &self,
+        host: &H,
+        call: &mut Call,
+        answer: ResumeArgs,
+    ) -> CallStep {
         if !call.releases.is_empty() {
             self.unpin_some(host, call);
         }

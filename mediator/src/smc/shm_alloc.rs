@@ -107,7 +107,7 @@ impl Mediator {
         let (page, at) = request.tee_copy(call);
         host.write_shared(page, at + msg::HEADER_SIZE, param.as_bytes());
         request.conclude(host, call, U32::ZERO, U32::ZERO);
-        self.done_with(request);
+        self.return_rpc_buffer(request);
         CallStep::Resume(ResumeArgs::NOTHING)
     }
 

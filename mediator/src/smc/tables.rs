@@ -12,7 +12,7 @@
 //! whose message is said to be in that buffer (`OPTEE_SMC_CALL_WITH_REGD_ARG`) has all of it mapped
 //! before OP-TEE looks at the message. The message's offset is odd, so nothing comes of the call.
 //!
-//! Each step of that is one entry of OP-TEE's, up to the next interrupt, as at the end of a VM ([`crate::end`]): it is
+//! Each step of that is one entry of OP-TEE's, up to the next interrupt, as at the end of a VM ([`crate::teardown`]): it is
 //! done on pCPUs of the VM's neighbours, too.
 
 use crate::addr::PAGE_SIZE;

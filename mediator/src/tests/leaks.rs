@@ -175,11 +175,11 @@ fn any_number_of_applications_can_be_counted() {
     {
         let mut state = vm.mediator.state.lock();
         for number in 0..MAX_APPS as u8 {
-            state.learn_user_app(Uuid([number; 16]));
+            state.note_user_ta(Uuid([number; 16]));
         }
-        state.apps.more = u32::MAX - 1;
+        state.apps.overflow = u32::MAX - 1;
         for number in 0..3 {
-            state.learn_user_app(Uuid([0xf0 + number; 16]));
+            state.note_user_ta(Uuid([0xf0 + number; 16]));
         }
     }
     vm.mediator.destroy(&vm.host).unwrap();

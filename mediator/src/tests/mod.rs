@@ -2,28 +2,28 @@
 //! The mediator against the made-up machine.
 
 mod abi;
+mod address_spaces;
 mod allocations;
 mod backoff;
+mod buffers;
 mod calls;
-mod during;
-mod ends;
+mod concurrent_smc;
 mod leaks;
-mod life;
-mod lists;
+mod lifecycle;
 mod mapping_quota;
-mod memory;
 #[cfg(shuttle)]
 mod models;
+mod page_lists;
 mod probing;
 mod properties;
 mod rpc_arg;
 mod rpcs;
-mod shares;
-mod spaces;
 mod steps;
-mod tables;
+mod table_creation;
+mod teardown;
 mod threads;
 mod user_tas;
+mod vm_shares;
 mod waits;
 
 use crate::fake::{FakeHost, Guest, Machine};

@@ -207,7 +207,7 @@ fn a_cancellation_ends_before_the_next_begins() {
     while vm.mediator.destroy_step(&vm.host).unwrap() != Progress::Done {
         let state = vm.mediator.state.lock();
         let own = state.suspended.iter().flatten();
-        most = most.max(own.filter(|call| call.is_own()).count());
+        most = most.max(own.filter(|call| call.is_internal()).count());
     }
     assert_eq!(most, 1);
     vm.end_after_destroy();
@@ -328,9 +328,12 @@ fn what_the_guest_closes_is_not_taken_for_what_the_mediator_closes() {
     let guest = guest(&vm);
     let closing = guest.begin(guest.message(Command::CLOSE_SESSION, first, &[]));
     assert_eq!(closing[0], rpc::Function::CMD.a0());
-    let in_vain = Step::Result(TeeResult::BUSY);
+    let without_progress = Step::Result(TeeResult::BUSY);
     let works = interrupts(4);
-    let steps = [Step::Send(7)].into_iter().chain(works).chain([in_vain]);
+    let steps = [Step::Send(7)]
+        .into_iter()
+        .chain(works)
+        .chain([without_progress]);
     vm.host.machine().script(1, steps);
     end(&vm);
     let closed = vm.host.machine().outcomes(1);

@@ -20,7 +20,7 @@ pub(crate) struct App {
     /// files is none for certain.
     is_user: bool,
     /// OP-TEE keeps it, and its address space, when no session to it is open.
-    stays: bool,
+    keep_alive: bool,
 }
 
 /// What is known of applications.
@@ -28,7 +28,7 @@ pub(crate) struct App {
 pub(crate) struct Apps {
     loaded: Vec<App>,
     /// How often there was one more, or all that this has room for.
-    pub(crate) more: u32,
+    pub(crate) overflow: u32,
     /// The pseudo TAs that this OP-TEE has, as far as the VM has opened them.
     pseudo: PseudoTas,
 }
@@ -38,7 +38,7 @@ impl Apps {
     pub(super) const fn new() -> Self {
         Self {
             loaded: Vec::new(),
-            more: 0,
+            overflow: 0,
             pseudo: PseudoTas::new(),
         }
     }
@@ -62,35 +62,35 @@ impl Apps {
             self.loaded.push(App {
                 id: app,
                 is_user,
-                stays: false,
+                keep_alive: false,
             });
         } else {
-            self.more = self.more.saturating_add(1);
+            self.overflow = self.overflow.saturating_add(1);
         }
     }
 }
 
 impl VmState {
     /// OP-TEE comes for the code of an application, so no instance of it has stayed.
-    pub(crate) fn comes_for_code(&mut self, app: Uuid) {
+    pub(crate) fn note_code_request(&mut self, app: Uuid) {
         if let Some(known) = self.apps.get(app) {
-            known.stays = false;
+            known.keep_alive = false;
         }
     }
 
     /// OP-TEE gets the code of an application, so that is a user TA.
-    pub(crate) fn learn_user_app(&mut self, app: Uuid) {
+    pub(crate) fn note_user_ta(&mut self, app: Uuid) {
         self.apps.remember(app, true);
     }
 
     /// OP-TEE comes for files while it opens an application, which it may have found there.
-    pub(crate) fn comes_for_files(&mut self, app: Uuid) {
+    pub(crate) fn note_file_request(&mut self, app: Uuid) {
         self.apps.remember(app, false);
     }
 
     /// Whether an application had not stayed, by what OP-TEE has come for since [`VmState::take_apps`], when it was opened
     /// once more. Where it has come for no code before, it does not have to.
-    pub(crate) fn has_gone(&mut self, app: App) -> bool {
+    pub(crate) fn was_unloaded(&mut self, app: App) -> bool {
         let known = self.apps.get(app.id);
         known.is_some_and(|known| known.is_user || !app.is_user)
     }
@@ -99,7 +99,7 @@ impl VmState {
     pub(crate) fn take_apps(&mut self) -> (Vec<App>, u32) {
         (
             core::mem::take(&mut self.apps.loaded),
-            core::mem::take(&mut self.apps.more),
+            core::mem::take(&mut self.apps.overflow),
         )
     }
 
@@ -111,7 +111,12 @@ impl VmState {
     /// Address space numbers of OP-TEE's that the VM takes at most, by what it has open and by what its
     /// earlier lives have left behind. See [`crate::Quotas::address_spaces`].
     pub(crate) fn address_spaces(&self) -> u32 {
-        let staying = self.apps.loaded.iter().filter(|known| known.stays).count();
+        let staying = self
+            .apps
+            .loaded
+            .iter()
+            .filter(|known| known.keep_alive)
+            .count();
         self.leaked_asids + staying as u32 + self.sessions.address_spaces()
     }
 
@@ -123,7 +128,7 @@ impl VmState {
         let known = self.apps.get(app).copied();
         let takes_none = known.is_none() && self.apps.pseudo.contains(app);
         // The instance has its number already; and where there is none any more, one new instance can have it.
-        let has_one = known.is_some_and(|known| known.stays);
+        let has_one = known.is_some_and(|known| known.keep_alive);
         let most = self.quotas.address_spaces + u32::from(has_one);
         if !takes_none && self.address_spaces() >= most {
             return Err(DeniedError(TeeResult::OUT_OF_MEMORY));
@@ -146,17 +151,17 @@ impl VmState {
         let app = reserved.app();
         let has = self.sessions.has(app);
         if app_load == AppLoad::Files {
-            self.comes_for_files(app);
+            self.note_file_request(app);
         }
         let is_user = self.is_user_app(app);
         let counts = match (self.apps.get(app), app_load) {
             (Some(known), AppLoad::Nothing) => {
-                known.stays |= !has;
+                known.keep_alive |= !has;
                 false
             }
             (Some(known), AppLoad::Code) => {
                 // Another call can have been served by the instance that this one has loaded, and be done first.
-                known.stays = false;
+                known.keep_alive = false;
                 true
             }
             (None, AppLoad::Nothing) if is_pseudo_ta(app) => {

@@ -120,7 +120,7 @@ fn only_what_is_registered_live_and_not_in_use_is_unregistered_at_the_end() {
                 (buffer.state, buffer.users) = (state, users);
                 let is_fit =
                     (state, provenance, users) == (BufferState::Live, Provenance::Registered, 0);
-                assert_eq!(vm_state.begin_own_unregister(cookie), is_fit);
+                assert_eq!(vm_state.begin_internal_unregister(cookie), is_fit);
                 let after = vm_state.buffers.get(cookie).unwrap().1.state;
                 assert_eq!(after, if is_fit { BufferState::Going } else { state });
             }
@@ -130,7 +130,7 @@ fn only_what_is_registered_live_and_not_in_use_is_unregistered_at_the_end() {
     let gone = vm_state.reserve(GuestCookie(7), Provenance::Registered, 4096, 0, 1);
     let gone = gone.unwrap();
     vm_state.remove(gone).unwrap();
-    assert!(!vm_state.begin_own_unregister(gone));
+    assert!(!vm_state.begin_internal_unregister(gone));
 }
 
 /// Pages that may be mapped, of which calls hold some.

@@ -3,7 +3,7 @@
 
 use super::{answered_unknown, offering, plain};
 use crate::fake::Machine;
-use crate::tests::during::during_smc;
+use crate::tests::concurrent_smc::during_smc;
 use crate::tests::{BAD, Vm};
 use optee_proto::msg::{Command, Param};
 use optee_proto::{Return, smc};

@@ -19,21 +19,14 @@ fn memory(at: u64, cookie: u64) -> ResumeArgs {
 }
 
 impl Mediator {
-    /// RPC CMD: a request in the memory of this cookie, or behind the call's message.
-    pub(super) fn ask_command_by_cookie<H: Host>(
+    /// Returns where the request of an RPC CMD is: in the memory of this cookie, or behind the call's message. Memory of
+    /// its own belongs to the call until the request is answered. `None` where OP-TEE has no such memory.
+    pub(super) fn find_request<H: Host>(
         &self,
         host: &H,
-        call: &mut Call,
+        call: &Call,
         cookie: u64,
-    ) -> CallStep {
-        match self.find_request(host, call, cookie) {
-            Some(source) => self.ask_command(host, call, source),
-            None => CallStep::Poison,
-        }
-    }
-
-    /// Where the request is. Memory of its own belongs to the call until the request is answered.
-    fn find_request<H: Host>(&self, host: &H, call: &Call, cookie: u64) -> Option<Source> {
+    ) -> Option<Source> {
         let Some(cookie) = Cookie::from_tee(cookie) else {
             return call.has_rpc_arg.then_some(Source::RpcArg);
         };

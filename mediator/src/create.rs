@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A VM becomes known to OP-TEE. How OP-TEE lets go of it is in [`crate::end`].
+//! A VM becomes known to OP-TEE. How OP-TEE lets go of it is in [`crate::teardown`].
 
 use crate::Progress;
 use crate::call::Call;
@@ -7,7 +7,7 @@ use crate::host::{Host, LongOperation};
 use crate::pages::SPARE_PAGES;
 use crate::smc::TableCreation;
 use crate::sync::Ordering;
-use crate::vm_state::Life;
+use crate::vm_state::Phase;
 use crate::{CreateError, Mediator};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -33,16 +33,16 @@ impl Mediator {
     pub fn create_step<H: Host>(&self, host: &H) -> Result<Progress, CreateError> {
         let making = {
             let mut state = self.state.lock();
-            match state.life {
-                Life::Unknown => None,
+            match state.phase {
+                Phase::Absent => None,
                 // Where they are not there, another pCPU does a step.
-                Life::Beginning => Some(state.tables.take().ok_or(CreateError::Exists)?),
-                Life::Live | Life::Dying => return Err(CreateError::Exists),
+                Phase::Creating => Some(state.tables.take().ok_or(CreateError::Exists)?),
+                Phase::Live | Phase::Destroying => return Err(CreateError::Exists),
             }
         };
         match making {
-            None => self.introduce(host),
-            Some(making) => self.go_on(host, making),
+            None => self.begin_creation(host),
+            Some(making) => self.continue_creation(host, making),
         }
     }
 
@@ -51,7 +51,7 @@ impl Mediator {
         clippy::vec_box,
         reason = "calls move from hand to hand; a pointer moves faster"
     )]
-    fn introduce<H: Host>(&self, host: &H) -> Result<Progress, CreateError> {
+    fn begin_creation<H: Host>(&self, host: &H) -> Result<Progress, CreateError> {
         let leaked = self.counters.leaked.get() + self.counters.kept.get();
         if leaked >= self.config.quotas.max_leaked_asids.into() {
             return Err(CreateError::TooManyLeakedAsids(leaked));
@@ -103,44 +103,50 @@ impl Mediator {
             (state.idle, state.suspended, state.poisoned, state.spare) =
                 (idle, suspended, poisoned, spare);
             state.leaked_asids = u32::try_from(leaked).unwrap_or(u32::MAX);
-            state.life = Life::Beginning;
+            state.phase = Phase::Creating;
         }
         if self.tee.makes_tables_late() {
             match self.begin_tables(host) {
                 Ok(making) => self.state.lock().tables = Some(making),
-                Err(error) => return Err(self.undo_start(host, error)),
+                Err(error) => return Err(self.undo_creation(host, error)),
             }
             return Ok(Progress::More);
         }
-        self.now_lives();
+        self.mark_live();
         Ok(Progress::Done)
     }
 
     /// Has OP-TEE make some of the VM's tables.
-    fn go_on<H: Host>(&self, host: &H, mut making: TableCreation) -> Result<Progress, CreateError> {
+    fn continue_creation<H: Host>(
+        &self,
+        host: &H,
+        mut making: TableCreation,
+    ) -> Result<Progress, CreateError> {
         let more = self.make_some_tables(host, &mut making);
         if more == Ok(false) {
             making.give_back(host);
-            self.now_lives();
+            self.mark_live();
             return Ok(Progress::Done);
         }
         self.state.lock().tables = Some(making);
         match more {
             Ok(_) => Ok(Progress::More),
-            Err(error) => Err(self.undo_start(host, error)),
+            Err(error) => Err(self.undo_creation(host, error)),
         }
     }
 
     /// The VM is complete: its calls are served.
-    fn now_lives(&self) {
-        let is_mute = self.has_notified.load(Ordering::Relaxed) && !self.tee.notifies_again();
-        self.is_mute.store(is_mute, Ordering::Relaxed);
-        self.state.lock().life = Life::Live;
+    fn mark_live(&self) {
+        let notifications_disabled =
+            self.notifications_were_enabled.load(Ordering::Relaxed) && !self.tee.notifies_again();
+        self.notifications_disabled
+            .store(notifications_disabled, Ordering::Relaxed);
+        self.state.lock().phase = Phase::Live;
         self.live.store(true, Ordering::SeqCst);
     }
 
     /// Ends a VM that has not come to make calls, for this reason. There is little that it has, so that is done at once.
-    fn undo_start<H: Host>(&self, host: &H, why: CreateError) -> CreateError {
+    fn undo_creation<H: Host>(&self, host: &H, why: CreateError) -> CreateError {
         self.begin_forgetting();
         // What OP-TEE does not let go of stays as it is, until the VM's end asks again.
         while let Ok(Progress::More) = self.destroy_step(host) {}

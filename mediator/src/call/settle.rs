@@ -17,10 +17,10 @@ impl Mediator {
     /// Whether OP-TEE has opened something for the guest that this one must not have: no user TA, as its code was never
     /// asked for.
     #[inline]
-    pub(crate) fn must_not_have(&self, call: &Call) -> bool {
+    pub(crate) fn is_denied_after_open(&self, call: &Call) -> bool {
         matches!(&call.completion, Completion::OpenSession(reserved)
             if self.config.policy.wants_user_ta(reserved.app())
-                && !call.is_own()
+                && !call.is_internal()
                 && !self.state.lock().is_user_app(reserved.app()))
     }
 
@@ -149,7 +149,7 @@ impl Mediator {
         let release = match work {
             Completion::Plain => None,
             Completion::OpenSession(reserved) => {
-                if success && call.is_own() {
+                if success && call.is_internal() {
                     // That the mediator asks again for what there was says nothing of it, and the session is closed.
                     state.sessions.open(session, reserved, false, true);
                 } else if success {
@@ -178,7 +178,7 @@ impl Mediator {
             // A guest's own CLOSE has waited for all users, so calls that name the session now are those of another:
             // OP-TEE gives a number away again before it says that it is free. This one has not.
             Completion::CloseAtTeardown { session, .. } if success => {
-                state.give_up_users(session);
+                state.poison_users(session);
                 None
             }
             Completion::CloseAtTeardown { app, .. } => {

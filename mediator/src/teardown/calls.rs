@@ -6,7 +6,7 @@
 //! goes on when one of the others has said that there is something for it, and else only when nobody
 //! else can go on: what is there to spend is spent on those that get somewhere.
 
-use super::{End, TeardownStage};
+use super::{Teardown, TeardownStage};
 use crate::Mediator;
 use crate::call::Call;
 use crate::host::Host;
@@ -21,12 +21,12 @@ const BUDGET: u32 = if cfg!(miri) { 40 } else { 4000 };
 const INTERRUPTS: u32 = 4 * BUDGET;
 /// The same for each call of the mediator's own: what a guest's call has used up is not missed here.
 /// They all end, but an application that is opened is loaded and checked, which takes a while.
-const OWN_BUDGET: u32 = 2 * BUDGET;
+const INTERNAL_BUDGET: u32 = 2 * BUDGET;
 /// The same for all of these together. An OP-TEE that needs more is broken.
-const ALL_OWN_BUDGET: u32 = 10 * BUDGET;
+const ALL_INTERNAL_BUDGET: u32 = 10 * BUDGET;
 /// How many times in a row calls go on that wait for others, when there is nobody else. They wait for
 /// something that never comes, such as a call that was given up.
-const IN_VAIN: u32 = BUDGET / 10;
+const WITHOUT_PROGRESS: u32 = BUDGET / 10;
 /// For how long, in milliseconds and all together, calls may sleep that end by themselves.
 const MAX_SLEEP: u32 = 10_000;
 /// Of how many such steps an interrupt takes the place in a call of the mediator's own, which is short.
@@ -40,11 +40,11 @@ pub(super) struct Budget {
     /// On those of the guest's that work.
     interrupts: u32,
     /// On the mediator's own call that is under way.
-    own: u32,
+    internal: u32,
     /// On those of the mediator's own that are to come.
-    all_own: u32,
+    all_internal: u32,
     /// On calls that wait for others, while nobody else gets any further.
-    in_vain: u32,
+    without_progress: u32,
     /// How much longer calls may sleep, in milliseconds.
     sleep: u32,
 }
@@ -54,44 +54,48 @@ impl Budget {
         Self {
             guests: BUDGET,
             interrupts: INTERRUPTS,
-            own: 0,
-            all_own: ALL_OWN_BUDGET,
-            in_vain: IN_VAIN,
+            internal: 0,
+            all_internal: ALL_INTERNAL_BUDGET,
+            without_progress: WITHOUT_PROGRESS,
             sleep: MAX_SLEEP,
         }
     }
 
     /// One more call of the mediator's own begins.
-    fn begin_own(&mut self) {
+    fn begin_internal(&mut self) {
         // What the last one has left over is for others.
-        self.all_own += self.own;
-        self.own = OWN_BUDGET.min(self.all_own);
-        self.all_own -= self.own;
-        self.in_vain = IN_VAIN;
+        self.all_internal += self.internal;
+        self.internal = INTERNAL_BUDGET.min(self.all_internal);
+        self.all_internal -= self.internal;
+        self.without_progress = WITHOUT_PROGRESS;
     }
 
     /// Whether there is something left for a call.
     const fn has_some_for(&self, call: &Call) -> bool {
-        if call.is_own() {
-            self.own > 0
+        if call.is_internal() {
+            self.internal > 0
         } else {
             self.guests > 0 && self.interrupts > 0
         }
     }
 
     /// A call has gone on, until OP-TEE asked for something or until that many interrupts had come.
-    /// `in_vain`: it waits for others, and there was nobody else.
-    fn spend(&mut self, is_own: bool, interrupts: u32, in_vain: bool) {
-        let (from, cost) = match (is_own, interrupts) {
+    /// `without_progress`: it waits for others, and there was nobody else.
+    fn spend(&mut self, is_internal: bool, interrupts: u32, without_progress: bool) {
+        let (from, cost) = match (is_internal, interrupts) {
             (true, _) => (
-                &mut self.own,
+                &mut self.internal,
                 interrupts.saturating_mul(INTERRUPT_COST).saturating_add(1),
             ),
             (false, 0) => (&mut self.guests, 1),
             (false, _) => (&mut self.interrupts, interrupts),
         };
         *from = from.saturating_sub(cost);
-        self.in_vain = if in_vain { self.in_vain - 1 } else { IN_VAIN };
+        self.without_progress = if without_progress {
+            self.without_progress - 1
+        } else {
+            WITHOUT_PROGRESS
+        };
     }
 
     /// How long a call sleeps from now on. When too much time was spent on that, it does not.
@@ -103,23 +107,32 @@ impl Budget {
 impl Mediator {
     /// Begins a call of the mediator's own. OP-TEE can ask for something in it, an application's code or
     /// that it wait, where it needs no memory of the guest's for that.
-    pub(super) fn enter_own<H: Host>(&self, host: &H, end: &mut End, mut call: Box<Call>) {
-        end.budget.begin_own();
+    pub(super) fn enter_internal<H: Host>(
+        &self,
+        host: &H,
+        teardown: &mut Teardown,
+        mut call: Box<Call>,
+    ) {
+        teardown.budget.begin_internal();
         call.has_rpc_arg = self.tee.rpc_params as usize == optee_proto::rpc::MAX_PARAMS;
         self.enter(host, call);
     }
 
     /// Whether a call of the mediator's own is under way.
-    pub(super) fn own_call_waits(&self) -> bool {
+    pub(super) fn has_internal_call(&self) -> bool {
         let state = self.state.lock();
-        state.suspended.iter().flatten().any(|call| call.is_own())
+        state
+            .suspended
+            .iter()
+            .flatten()
+            .any(|call| call.is_internal())
     }
 
     /// Where all calls that may go on sleep, or wait for others: how long the first of them sleeps, in
     /// milliseconds. It counts as awake from then on.
-    pub(super) fn until_one_wakes(&self, end: &mut End) -> Option<u32> {
-        let budget = &mut end.budget;
-        if matches!(end.stage, TeardownStage::Cancel(_)) {
+    pub(super) fn until_one_wakes(&self, teardown: &mut Teardown) -> Option<u32> {
+        let budget = &mut teardown.budget;
+        if matches!(teardown.stage, TeardownStage::Cancel(_)) {
             return None;
         }
         let mut state = self.state.lock();
@@ -147,7 +160,7 @@ impl Mediator {
     pub(super) fn cancel_next<H: Host>(
         &self,
         host: &H,
-        end: &mut End,
+        teardown: &mut Teardown,
         slot: usize,
     ) -> Option<usize> {
         let (at, session, cancel_id, mut call) = {
@@ -158,49 +171,54 @@ impl Mediator {
             let (at, (session, cancel_id)) = cancellable.next()?;
             (at, session, cancel_id, state.idle.pop()?)
         };
-        call.cancel_for_guest(session, cancel_id);
-        self.enter_own(host, end, call);
+        call.set_up_cancel(session, cancel_id);
+        self.enter_internal(host, teardown, call);
         Some(at + 1)
     }
 
     /// Answers for the guest, which is no more, in one call that waits for it. `false` where none
     /// can go on. They take turns.
-    pub(super) fn resume_one<H: Host>(&self, host: &H, end: &mut End) -> bool {
-        let Some((mut call, in_vain)) = self.take_next(end) else {
+    pub(super) fn resume_one<H: Host>(&self, host: &H, teardown: &mut Teardown) -> bool {
+        let Some((mut call, without_progress)) = self.take_next(teardown) else {
             return false;
         };
         call.has_slept = false;
-        let is_own = call.is_own();
+        let is_internal = call.is_internal();
         let before = self.counters.foreign_intr.get();
         self.resume_without_guest(host, call);
         let interrupts = self.counters.foreign_intr.get() - before;
         let interrupts = u32::try_from(interrupts).unwrap_or(u32::MAX);
-        end.budget.spend(is_own, interrupts, in_vain);
+        teardown
+            .budget
+            .spend(is_internal, interrupts, without_progress);
         true
     }
 
     /// The call that goes on next, and whether that is for want of others.
-    fn take_next(&self, end: &mut End) -> Option<(Box<Call>, bool)> {
+    fn take_next(&self, teardown: &mut Teardown) -> Option<(Box<Call>, bool)> {
         let slots = self.call_limit() as usize;
-        let Budget { in_vain, .. } = end.budget;
+        let Budget {
+            without_progress, ..
+        } = teardown.budget;
         let mut state = self.state.lock();
         let wake_count = state.wake_count;
-        let budget = &end.budget;
+        let budget = &teardown.budget;
         let can = |call: &Call| budget.has_some_for(call) && budget.sleeps(call).is_none();
         let mut next = |may: &dyn Fn(&Call) -> bool| {
-            let mut turns = (0..slots).map(|turn| (end.slot + turn) % slots);
+            let mut turns = (0..slots).map(|turn| (teardown.slot + turn) % slots);
             turns.find_map(|slot| {
                 let call = state.suspended.get_mut(slot)?;
                 Some((slot, call.take_if(|call| may(call))?))
             })
         };
-        let (found, in_vain) = match next(&|call| can(call) && !call.waits_for_wake(wake_count)) {
-            None if in_vain > 0 => (next(&can), true),
-            found => (found, false),
-        };
+        let (found, without_progress) =
+            match next(&|call| can(call) && !call.waits_for_wake(wake_count)) {
+                None if without_progress > 0 => (next(&can), true),
+                found => (found, false),
+            };
         let (slot, mut call) = found?;
-        end.slot = slot + 1;
+        teardown.slot = slot + 1;
         call.note_resume(wake_count);
-        Some((call, in_vain))
+        Some((call, without_progress))
     }
 }

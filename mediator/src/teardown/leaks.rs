@@ -2,7 +2,7 @@
 //! What OP-TEE still has when no call is under way any more: sessions, applications, buffers, memory for RPC
 //! messages. Each is given back by a call of the mediator's own.
 
-use super::End;
+use super::Teardown;
 use crate::Mediator;
 use crate::host::{Host, Leak};
 use crate::memory::Cookie;
@@ -21,7 +21,7 @@ impl Mediator {
     ///
     /// Without a call there is no way to close any. One that cannot be closed is not tried again,
     /// and keeps its call where the budget is used up: so this ends.
-    pub(super) fn close_one<H: Host>(&self, host: &H, end: &mut End) -> bool {
+    pub(super) fn close_one<H: Host>(&self, host: &H, teardown: &mut Teardown) -> bool {
         let (session, mut call) = {
             let mut state = self.state.lock();
             let Some(call) = state.idle.pop() else {
@@ -35,8 +35,8 @@ impl Mediator {
                 }
             }
         };
-        call.close_for_guest(session.id, session.app);
-        self.enter_own(host, end, call);
+        call.set_up_close(session.id, session.app);
+        self.enter_internal(host, teardown, call);
         true
     }
 
@@ -53,7 +53,7 @@ impl Mediator {
     ///
     /// OP-TEE does not say which they are. But where it asks for the application's code, which it
     /// does not get, it has not kept it; nor where it asks for files, of one whose code it has never asked for.
-    pub(super) fn open_once_more<H: Host>(&self, host: &H, end: &mut End, app: Uuid) {
+    pub(super) fn open_once_more<H: Host>(&self, host: &H, teardown: &mut Teardown, app: Uuid) {
         let begun = {
             let mut state = self.state.lock();
             match state.sessions.reserve(app, true) {
@@ -68,8 +68,8 @@ impl Mediator {
             }
         };
         if let Some((mut call, reserved)) = begun {
-            call.open_for_guest(reserved);
-            self.enter_own(host, end, call);
+            call.set_up_open(reserved);
+            self.enter_internal(host, teardown, call);
         }
     }
 
@@ -78,23 +78,23 @@ impl Mediator {
         let mut state = self.state.lock();
         match state.sessions.pop() {
             Some(session) => Some(session.app),
-            None => state.take_unsettled(),
+            None => state.take_unsettled_app(),
         }
     }
 
     /// Has OP-TEE forget a registered buffer, if it can be asked.
-    pub(super) fn unregister<H: Host>(&self, host: &H, end: &mut End, cookie: Cookie) {
+    pub(super) fn unregister<H: Host>(&self, host: &H, teardown: &mut Teardown, cookie: Cookie) {
         let call = {
             let mut state = self.state.lock();
-            if state.begin_own_unregister(cookie) {
+            if state.begin_internal_unregister(cookie) {
                 state.idle.pop()
             } else {
                 None
             }
         };
         if let Some(mut call) = call {
-            call.unregister_for_guest(cookie);
-            self.enter_own(host, end, call);
+            call.set_up_unregister(cookie);
+            self.enter_internal(host, teardown, call);
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The end of a VM: sessions are closed for it, calls that wait are ended.
 
-use super::during::during_smc;
+use super::concurrent_smc::during_smc;
 use super::{APP, SESSION, Vm, bare, vm};
 use crate::fake::{Machine, Step};
 use crate::{Config, CreateError, DestroyError, Features};

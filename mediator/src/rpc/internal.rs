@@ -20,7 +20,7 @@ impl Mediator {
     /// Does a request, and says how that went.
     #[cold]
     #[inline(never)]
-    pub(super) fn do_own<H: Host>(
+    pub(super) fn answer_internally<H: Host>(
         &self,
         host: &H,
         call: &mut Call,
@@ -33,10 +33,10 @@ impl Mediator {
                 TeeResult::SUCCESS
             }
             Command::LOAD_TA => {
-                if request.code_of(call).is_some() {
+                if request.requested_code(call).is_some() {
                     call.app_load = AppLoad::Code;
                 }
-                self.learn_application(call, request);
+                self.note_user_ta(call, request);
                 TeeResult::ITEM_NOT_FOUND
             }
             Command::FS
@@ -45,7 +45,7 @@ impl Mediator {
             | Command::RPMB_PROBE_NEXT
             | Command::RPMB_FRAMES => {
                 if let Completion::OpenSession(reserved) = &call.completion {
-                    self.state.lock().comes_for_files(reserved.app());
+                    self.state.lock().note_file_request(reserved.app());
                 }
                 TeeResult::ITEM_NOT_FOUND
             }

@@ -27,7 +27,7 @@ use crate::host::{Host, Leak};
 use crate::memory::Cookie;
 use crate::smc::{TableCreation, TableStep};
 use crate::sync::Ordering;
-use crate::vm_state::{App, Life};
+use crate::vm_state::{App, Phase};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
 use calls::Budget;
@@ -47,7 +47,7 @@ pub enum Progress {
 
 /// How far the end of a VM is.
 #[derive(Debug)]
-pub(crate) struct End {
+pub(crate) struct Teardown {
     budget: Budget,
     /// Where the next look for a suspended call begins.
     slot: usize,
@@ -91,7 +91,7 @@ enum After {
     Apps(Vec<App>),
 }
 
-impl End {
+impl Teardown {
     const fn new(stage: TeardownStage) -> Self {
         Self {
             budget: Budget::new(),
@@ -124,50 +124,50 @@ impl Mediator {
     pub fn destroy_step<H: Host>(&self, host: &H) -> Result<Progress, DestroyError> {
         {
             let mut state = self.state.lock();
-            match state.life {
+            match state.phase {
                 // The end is over, or there was no beginning.
-                Life::Unknown => return Ok(Progress::Done),
-                Life::Live => {
-                    state.life = Life::Dying;
+                Phase::Absent => return Ok(Progress::Done),
+                Phase::Live => {
+                    state.phase = Phase::Destroying;
                     state.notify = false;
-                    *self.end.lock() = Some(End::new(TeardownStage::Cancel(0)));
+                    *self.teardown.lock() = Some(Teardown::new(TeardownStage::Cancel(0)));
                     self.live.store(false, Ordering::SeqCst);
                 }
-                Life::Beginning => {
+                Phase::Creating => {
                     // Where they are not there, another pCPU does a step.
                     let tables = state.tables.take().ok_or(DestroyError::Busy)?;
-                    state.life = Life::Dying;
-                    *self.end.lock() = Some(End::new(TeardownStage::Tables(tables)));
+                    state.phase = Phase::Destroying;
+                    *self.teardown.lock() = Some(Teardown::new(TeardownStage::Tables(tables)));
                 }
-                Life::Dying => {}
+                Phase::Destroying => {}
             }
         }
         // From here on nobody begins. Who began before is counted.
         if self.inside.load(Ordering::SeqCst) != 0 {
             return Err(DestroyError::Busy);
         }
-        let Some(mut end) = self.end.lock().take() else {
+        let Some(mut teardown) = self.teardown.lock().take() else {
             return Err(DestroyError::Busy);
         };
-        if let Some(milliseconds) = self.until_one_wakes(&mut end) {
-            *self.end.lock() = Some(end);
+        if let Some(milliseconds) = self.until_one_wakes(&mut teardown) {
+            *self.teardown.lock() = Some(teardown);
             return Ok(Progress::Later(milliseconds));
         }
-        let next = self.end_stage(host, &mut end);
+        let next = self.step_stage(host, &mut teardown);
         match next {
             Ok(Some(stage)) => {
-                end.stage = stage;
-                *self.end.lock() = Some(end);
+                teardown.stage = stage;
+                *self.teardown.lock() = Some(teardown);
                 Ok(Progress::More)
             }
             Ok(None) => Ok(Progress::Done),
             Err(error) => {
-                end.stage = if self.tee.virtualised {
+                teardown.stage = if self.tee.virtualised {
                     TeardownStage::Forget
                 } else {
                     TeardownStage::Cache
                 };
-                *self.end.lock() = Some(end);
+                *self.teardown.lock() = Some(teardown);
                 Err(error)
             }
         }
@@ -176,17 +176,17 @@ impl Mediator {
     /// OP-TEE is to forget a VM that has not come to live.
     pub(crate) fn begin_forgetting(&self) {
         let mut state = self.state.lock();
-        state.life = Life::Dying;
-        *self.end.lock() = Some(End::new(TeardownStage::Forget));
+        state.phase = Phase::Destroying;
+        *self.teardown.lock() = Some(Teardown::new(TeardownStage::Forget));
     }
 
     /// Does a step. Where the end is then; `None` when it is over.
-    fn end_stage<H: Host>(
+    fn step_stage<H: Host>(
         &self,
         host: &H,
-        end: &mut End,
+        teardown: &mut Teardown,
     ) -> Result<Option<TeardownStage>, DestroyError> {
-        let stage = core::mem::replace(&mut end.stage, TeardownStage::Forget);
+        let stage = core::mem::replace(&mut teardown.stage, TeardownStage::Forget);
         Ok(Some(match stage {
             TeardownStage::Release(old) => {
                 return Ok(self.release_some(host, old).map(TeardownStage::Release));
@@ -203,22 +203,22 @@ impl Mediator {
                 }
             }
             // What calls are under way is first, but that those which sleep are cancelled.
-            TeardownStage::Cancel(slot) if !self.own_call_waits() => {
-                match self.cancel_next(host, end, slot) {
+            TeardownStage::Cancel(slot) if !self.has_internal_call() => {
+                match self.cancel_next(host, teardown, slot) {
                     Some(next) => TeardownStage::Cancel(next),
                     None => TeardownStage::Calls,
                 }
             }
-            stage if self.resume_one(host, end) => stage,
+            stage if self.resume_one(host, teardown) => stage,
             TeardownStage::Cancel(_) => TeardownStage::Calls,
             TeardownStage::Calls => TeardownStage::Sessions(After::Ask),
-            TeardownStage::Sessions(after) => match (self.close_one(host, end), after) {
+            TeardownStage::Sessions(after) => match (self.close_one(host, teardown), after) {
                 (true, after) => TeardownStage::Sessions(after),
                 (false, After::Ask) => TeardownStage::Apps(self.loaded_apps(), None),
                 (false, After::Apps(apps)) => TeardownStage::Apps(apps, None),
             },
             TeardownStage::Apps(apps, Some(opened)) => {
-                let is_gone = self.state.lock().has_gone(opened);
+                let is_gone = self.state.lock().was_unloaded(opened);
                 if !is_gone {
                     self.counters.kept.bump();
                     host.report_leak(Leak::Application, opened.id);
@@ -227,7 +227,7 @@ impl Mediator {
             }
             TeardownStage::Apps(mut apps, None) => match apps.pop() {
                 Some(app) => {
-                    self.open_once_more(host, end, app.id);
+                    self.open_once_more(host, teardown, app.id);
                     TeardownStage::Apps(apps, Some(app))
                 }
                 None => TeardownStage::Count,
@@ -250,7 +250,7 @@ impl Mediator {
             }
             TeardownStage::Buffers(mut cookies) => match cookies.pop() {
                 Some(cookie) => {
-                    self.unregister(host, end, cookie);
+                    self.unregister(host, teardown, cookie);
                     TeardownStage::Buffers(cookies)
                 }
                 None => TeardownStage::Forget,

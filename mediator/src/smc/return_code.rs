@@ -10,7 +10,12 @@ use optee_proto::{Return, TeeResult};
 
 impl Mediator {
     /// Ends a call that OP-TEE has returned from with `answer` in a0.
-    pub(super) fn end<H: Host>(&self, host: &H, mut call: Box<Call>, answer: Return) -> [u64; 4] {
+    pub(super) fn finish_call<H: Host>(
+        &self,
+        host: &H,
+        mut call: Box<Call>,
+        answer: Return,
+    ) -> [u64; 4] {
         let is_done = match answer {
             Return::OK => true,
             // OP-TEE has not acted upon the message.
@@ -22,13 +27,13 @@ impl Mediator {
             _ => return self.poison(call),
         };
         if matches!(call.completion, Completion::CloseDenied { .. }) {
-            return self.end_refusal(host, call, answer);
+            return self.finish_denied_close(host, call, answer);
         }
         if !is_done {
             return self.conclude(host, call, None, answer);
         }
         let result = call.collect(host);
-        if result == TeeResult::SUCCESS && self.must_not_have(&call) {
+        if result == TeeResult::SUCCESS && self.is_denied_after_open(&call) {
             self.turn_into_close(host, &mut call);
             return self.enter(host, call);
         }
@@ -38,7 +43,7 @@ impl Mediator {
 
     /// Ends the call in which OP-TEE was to close a session that the policy denies. The guest hears that it was denied.
     #[cold]
-    fn end_refusal<H: Host>(&self, host: &H, call: Box<Call>, answer: Return) -> [u64; 4] {
+    fn finish_denied_close<H: Host>(&self, host: &H, call: Box<Call>, answer: Return) -> [u64; 4] {
         // The session must not stay open, so this goes on when there is a thread for it.
         if answer == Return::ETHREAD_LIMIT {
             return self.pause(call, Pending::Enter);

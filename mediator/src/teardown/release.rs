@@ -4,7 +4,7 @@
 use crate::call::{Call, Completion, MAX_RELEASES, Pending};
 use crate::host::{Host, LongOperation};
 use crate::memory::pin::{FREE_COST, PageNumber, UNPIN_STEP, unpin};
-use crate::vm_state::{Life, VmState};
+use crate::vm_state::{Phase, VmState};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
 
@@ -36,7 +36,7 @@ impl Mediator {
         let old = core::mem::replace(&mut *state, fresh);
         state.inherit(&old);
         // Nobody creates the VM before its end is over.
-        state.life = Life::Dying;
+        state.phase = Phase::Destroying;
         let pages = heapless::Vec::new();
         Ok(Remains { state: old, pages })
     }
@@ -48,7 +48,7 @@ impl Mediator {
         if !done {
             return Some(old);
         }
-        self.state.lock().life = Life::Unknown;
+        self.state.lock().phase = Phase::Absent;
         None
     }
 }
