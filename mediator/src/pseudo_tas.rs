@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn each_name_is_taken_in_by_itself() {
+    fn each_pseudo_ta_is_recorded_separately() {
         let mut some = PseudoTas::new();
         some.insert(Uuid([0xa1; 16]));
         assert_eq!(some, PseudoTas::new());

@@ -273,7 +273,7 @@ mod tests {
 
     /// OP-TEE gives the number of a session that it closes to the next one before it has answered.
     #[test]
-    fn the_next_of_a_number_is_not_mistaken_for_the_last() {
+    fn reused_session_number_is_a_new_session() {
         for closed in [false, true] {
             let mut sessions = Sessions::new(8);
             opened(&mut sessions, 3, false);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_to_be_closed_can_be_cancelled_and_comes_back() {
+    fn session_awaiting_close_can_be_cancelled_and_used_again() {
         let mut sessions = Sessions::new(8);
         opened(&mut sessions, 1, false);
         opened(&mut sessions, 2, true);
@@ -324,7 +324,7 @@ mod tests {
 
     /// The quota counts those that are being opened, and so do address spaces.
     #[test]
-    fn what_is_being_opened_counts() {
+    fn sessions_being_opened_count() {
         let mut sessions = Sessions::new(3);
         assert_eq!((sessions.len(), sessions.address_spaces()), (0, 0));
         opened(&mut sessions, 1, true);

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn places_follow_the_pages() {
+    fn message_location_follows_the_pages() {
         let page = |ipa| PageNumber::of(Ipa::new(ipa)).unwrap();
         let buffer = Buffer {
             provenance: Provenance::Registered,

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_popped_does_not_count_any_more() {
+    fn popped_objects_do_not_count() {
         let mut table = Table::new(Space::Rpc, 3);
         for name in 0..3 {
             table.insert(GuestCookie(name), ()).unwrap();
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_a_name_that_will_do_is_found() {
+    fn newest_accepts_the_newest_match() {
         let mut table = Table::new(Space::Payload, 4);
         let first = table.insert_named(GuestCookie(7), 1).unwrap();
         let second = table.insert_named(GuestCookie(7), 2).unwrap();
@@ -387,7 +387,7 @@ mod tests {
 
     /// What is taken out goes without memory from the heap.
     #[test]
-    fn there_is_room_to_take_every_slot_back() {
+    fn table_can_free_every_slot_without_allocation() {
         let mut table = Table::new(Space::Payload, 20);
         for number in 1..=20 {
             table.insert(GuestCookie(number), ()).unwrap();

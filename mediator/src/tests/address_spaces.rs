@@ -47,7 +47,7 @@ fn used(vm: &Vm) -> u32 {
 }
 
 #[test]
-fn applications_that_run_are_bounded() {
+fn running_applications_are_bounded() {
     let vm = vm();
     let guest = vm.guest();
     open(&vm, &guest, PSEUDO, []);
@@ -70,7 +70,7 @@ fn applications_that_run_are_bounded() {
 
 /// Nothing is known of them yet, and each has its address space already.
 #[test]
-fn applications_that_are_being_loaded_count() {
+fn applications_being_loaded_count() {
     let vm = vm();
     let guest = vm.guest();
     for _ in 1..MOST {
@@ -91,7 +91,7 @@ fn applications_that_are_being_loaded_count() {
 
 /// OP-TEE may have applications that it need not load, so who is not known to be a pseudo TA counts.
 #[test]
-fn who_is_unknown_counts() {
+fn unknown_application_counts() {
     let vm = vm();
     let guest = vm.guest();
     for _ in 0..MOST {
@@ -103,7 +103,7 @@ fn who_is_unknown_counts() {
 
 /// Many clients of one instance take one number, until the last of them has left.
 #[test]
-fn an_instance_counts_once() {
+fn shared_instance_counts_once() {
     let vm = vm();
     let guest = vm.guest();
     let first = open(&vm, &guest, APP, [load(APP)]);
@@ -128,7 +128,7 @@ fn an_instance_counts_once() {
 
 /// An application that serves a session without having been loaded again has stayed in between.
 #[test]
-fn an_application_that_stays_counts_without_sessions() {
+fn kept_application_counts_without_sessions() {
     let vm = vm();
     let guest = vm.guest();
     let first = open(&vm, &guest, APP, [load(APP)]);
@@ -147,7 +147,7 @@ fn an_application_that_stays_counts_without_sessions() {
 
 /// A name of OP-TEE's own that an application has after all.
 #[test]
-fn an_application_under_a_pseudo_tas_name_counts() {
+fn application_with_pseudo_ta_uuid_counts() {
     let vm = vm();
     let guest = vm.guest();
     for _ in 0..MOST {
@@ -160,7 +160,7 @@ fn an_application_under_a_pseudo_tas_name_counts() {
 
 /// What a VM has left behind in earlier lives is part of its share, and its neighbour's is untouched.
 #[test]
-fn what_stays_of_earlier_lives_counts() {
+fn leaks_of_earlier_creations_count() {
     let mut config = Config::default();
     (config.quotas.address_spaces, config.quotas.max_leaked_asids) = (MOST, 3);
     let machine = Machine::new();
@@ -199,7 +199,7 @@ fn opening(app: Uuid) -> [Param; 2] {
 /// This OP-TEE need not have the pseudo TAs that its sources have. It makes an address space then, to look for an
 /// application.
 #[test]
-fn names_of_pseudo_tas_count_until_one_was_opened() {
+fn pseudo_ta_counts_until_first_opened() {
     let vm = vm();
     let guest = vm.guest();
     for _ in 1..MOST {
@@ -233,7 +233,7 @@ fn names_of_pseudo_tas_count_until_one_was_opened() {
 
 /// Such a name is proof of nothing where an application has it: one that is loaded, or found among files.
 #[test]
-fn an_application_does_not_make_its_name_a_pseudo_tas() {
+fn loaded_application_is_no_pseudo_ta() {
     let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
     let file = Step::Command(rpc::Command::FS, vec![which]);
     for step in [load(PSEUDO), file] {
@@ -253,7 +253,7 @@ fn an_application_does_not_make_its_name_a_pseudo_tas() {
 
 /// The instance is there, so another session to it takes no more.
 #[test]
-fn an_application_that_stays_is_opened_where_the_share_is_full() {
+fn kept_application_opens_with_exhausted_share() {
     let vm = vm();
     let guest = vm.guest();
     let first = open(&vm, &guest, APP, [load(APP)]);
@@ -280,7 +280,7 @@ fn an_application_that_stays_is_opened_where_the_share_is_full() {
 
 /// One call loads it, and another one is done first. It opens files, too, which says nothing more.
 #[test]
-fn an_application_that_is_just_being_loaded_has_not_stayed() {
+fn application_being_loaded_is_not_kept() {
     let vm = vm();
     let guest = vm.guest();
     let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
@@ -310,7 +310,7 @@ fn an_application_that_is_just_being_loaded_has_not_stayed() {
 
 /// Where the VM has the RPMB, OP-TEE may keep applications there.
 #[test]
-fn what_is_looked_for_in_the_rpmb_is_made_anew() {
+fn application_sought_in_rpmb_is_a_new_instance() {
     let mut config = Config::default();
     config.quotas.address_spaces = MOST;
     config.policy.rpmb = true;
@@ -336,7 +336,7 @@ fn what_is_looked_for_in_the_rpmb_is_made_anew() {
 
 /// Such a one stays from one life to the next, and is looked for at the end of the first.
 #[test]
-fn an_application_that_stays_does_not_make_its_name_a_pseudo_tas() {
+fn kept_application_is_no_pseudo_ta() {
     let vm = vm();
     open(&vm, &vm.guest(), PSEUDO, [load(PSEUDO)]);
     vm.mediator.destroy(&vm.host).unwrap();
@@ -353,7 +353,7 @@ fn an_application_that_stays_does_not_make_its_name_a_pseudo_tas() {
 
 /// OP-TEE comes for its code, so it has not stayed, whatever comes of that.
 #[test]
-fn an_application_that_is_not_there_any_more_has_not_stayed() {
+fn unloaded_application_is_not_kept() {
     let vm = vm();
     let guest = vm.guest();
     let first = open(&vm, &guest, APP, [load(APP)]);

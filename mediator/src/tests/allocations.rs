@@ -63,7 +63,7 @@ fn buffers_are_allocated_used_and_freed() {
 
 /// Pages are unpinned and the name is free before the guest hears of SHM_FREE or FREE.
 #[test]
-fn what_is_freed_is_forgotten_before_the_guest_hears() {
+fn freed_memory_is_forgotten_before_the_guest_is_told() {
     let vm = vm();
     let steps = [
         Step::ShmAlloc(SHM_TYPE_APPL, 10),
@@ -145,7 +145,7 @@ fn one_contiguous_page_is_translated_two_are_not() {
 }
 
 #[test]
-fn useless_allocations_are_freed_again() {
+fn useless_allocations_are_freed() {
     let vm = vm();
     let before = vm.baseline();
     let ram = |guest: &Guest<'_>, entry: Ipa| {
@@ -204,7 +204,7 @@ fn useless_allocations_are_freed_again() {
 
 /// What OP-TEE asks for counts against the VM's quotas, and what is too much is freed again.
 #[test]
-fn allocations_over_the_quota_are_freed_again() {
+fn allocations_over_the_quota_are_freed() {
     let mut config = Config::default();
     (config.quotas.buffers, config.quotas.pages) = (2, 5);
     let vm = Vm::new(&Machine::new(), 1, config);
@@ -236,7 +236,7 @@ fn allocations_over_the_quota_are_freed_again() {
 
 /// Command, attributes and counts in the guest's copy are not what decides.
 #[test]
-fn the_question_cannot_be_changed_by_the_answer() {
+fn answer_cannot_change_the_request() {
     let vm = vm();
     let before = vm.baseline();
     let secret = 0x28_6000_0000;
@@ -295,7 +295,7 @@ fn the_question_cannot_be_changed_by_the_answer() {
 /// A name that something else has already, as a supplicant answers that has registered its memory first: it is
 /// memory like any other, and it is freed under that name.
 #[test]
-fn memory_can_be_given_under_a_name_in_use() {
+fn allocation_may_reuse_a_cookie_in_use() {
     let vm = vm();
     let before = vm.baseline();
     let steps = [
@@ -338,7 +338,7 @@ fn memory_can_be_given_under_a_name_in_use() {
 
 /// Bad answers to ALLOC: OP-TEE gets nothing, the guest gets back what it gave.
 #[test]
-fn bad_memory_for_rpcs_is_given_back() {
+fn bad_rpc_memory_is_freed_by_the_guest() {
     let vm = vm();
     let before = vm.baseline();
     let guest = vm.guest();
@@ -374,7 +374,7 @@ fn bad_memory_for_rpcs_is_given_back() {
 }
 
 #[test]
-fn memory_for_rpcs_has_a_quota() {
+fn rpc_memory_has_a_quota() {
     let mut config = Config::default();
     config.quotas.rpc_buffers = 1;
     let vm = Vm::new(&Machine::new(), 1, config);
@@ -399,7 +399,7 @@ fn memory_for_rpcs_has_a_quota() {
 
 /// A kernel that another one has started does not know what that has given to OP-TEE.
 #[test]
-fn memory_for_rpcs_can_be_given_under_a_name_in_use() {
+fn rpc_memory_may_reuse_a_cookie_in_use() {
     let vm = vm();
     let guest = vm.guest();
     let steps = || vec![Step::Command(rpc::Command::FS, vec![])];
@@ -424,7 +424,7 @@ fn memory_for_rpcs_can_be_given_under_a_name_in_use() {
 
 /// OP-TEE asks for FREE before it unmaps the page, so nothing else may be in it yet.
 #[test]
-fn a_page_that_is_being_freed_is_not_used_again() {
+fn freed_rpc_page_is_not_reused_before_optee_unmaps_it() {
     let vm = vm();
     let guest = vm.guest();
     let command = || Step::Command(rpc::Command::FS, vec![]);

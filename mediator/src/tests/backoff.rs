@@ -69,7 +69,7 @@ fn asked_to_sleep(guest: &Guest<'_>, message: Ipa, regs: [u64; 4]) -> u64 {
 
 /// A call of ten seconds costs who waits for it some 300 SMCs of the guest's, and none of OP-TEE's.
 #[test]
-fn a_call_that_waits_for_others_has_the_guest_sleep() {
+fn waiting_call_asks_guest_to_sleep() {
     for which in 0..2 {
         let vm = vm();
         let guest = with_room(&vm);
@@ -101,7 +101,7 @@ fn a_call_that_waits_for_others_has_the_guest_sleep() {
 
 /// Each call begins with a short sleep, whatever the last one in its place had to wait for.
 #[test]
-fn a_call_does_not_sleep_for_the_last_one() {
+fn backoff_restarts_with_each_call() {
     let vm = vm();
     let guest = with_room(&vm);
     for _ in 0..3 {
@@ -120,7 +120,7 @@ fn a_call_does_not_sleep_for_the_last_one() {
 
 /// Without room for a request, or when its memory went away, a guest comes back as after an interrupt.
 #[test]
-fn a_guest_without_room_comes_back_at_once() {
+fn waiting_call_without_rpc_arg_returns_at_once() {
     for which in 0..2 {
         let vm = vm();
         let guest = vm.guest();
@@ -152,7 +152,7 @@ fn a_guest_without_room_comes_back_at_once() {
 
 /// A buffer whose pages are still being taken in has work to do, and does not sleep.
 #[test]
-fn a_call_that_works_does_not_sleep() {
+fn importing_call_asks_for_no_sleep() {
     let pages = 2 * crate::call::IMPORT_STEP as u64;
     let config = Config {
         features: Features {
@@ -174,7 +174,7 @@ fn a_call_that_works_does_not_sleep() {
 
 /// A VM can end while its guest sleeps.
 #[test]
-fn a_vm_can_end_while_its_guest_sleeps() {
+fn vm_ends_during_guest_sleep() {
     let vm = vm();
     let guest = with_room(&vm);
     let (cookie, _) = in_use(&guest);

@@ -152,7 +152,7 @@ fn quotas_of_buffers_and_pages() {
 }
 
 #[test]
-fn thousands_of_buffers() {
+fn thousands_of_buffers_are_registered_and_removed() {
     let many = if cfg!(miri) { 12 } else { 4000 };
     let vm = Vm::with_pages(&Machine::new(), 1, Config::default(), 4 * many + 10);
     let guest = vm.guest();
@@ -238,7 +238,7 @@ fn memory_is_allocated_while_memory_is_registered() {
 /// From the moment that OP-TEE is asked to forget a buffer, nobody begins to use it; who uses it
 /// goes on, and its pages stay pinned until OP-TEE has answered.
 #[test]
-fn a_buffer_that_is_going_is_not_usable() {
+fn buffer_being_unregistered_is_not_usable() {
     let vm = vm();
     let guest = vm.guest();
     let (cookie, _) = guest.register(2);
@@ -259,7 +259,7 @@ fn a_buffer_that_is_going_is_not_usable() {
 }
 
 #[test]
-fn a_buffer_that_optee_keeps_stays_usable() {
+fn buffer_that_optee_keeps_stays_usable() {
     let vm = vm();
     let guest = vm.guest();
     let (cookie, _) = guest.register(2);
@@ -286,7 +286,7 @@ fn a_buffer_that_optee_keeps_stays_usable() {
 /// UNREGISTER only when no other call uses the buffer; until then the guest comes back again and
 /// again, as after an interrupt.
 #[test]
-fn a_buffer_in_use_is_not_unregistered() {
+fn unregister_waits_for_calls_that_name_the_buffer() {
     let vm = vm();
     let guest = vm.guest();
     let before = vm.baseline();
@@ -345,7 +345,7 @@ fn a_buffer_in_use_is_not_unregistered() {
 /// The names of what OP-TEE allocated, of RPC memory and of other VMs' buffers mean nothing in
 /// a guest's calls, nor do cookies of the mediator's.
 #[test]
-fn foreign_names_mean_nothing() {
+fn cookies_of_other_vms_are_unknown() {
     let machine = Machine::new();
     let (a, b) = (
         Vm::new(&machine, 1, Config::default()),
@@ -398,7 +398,7 @@ fn foreign_names_mean_nothing() {
 /// A kernel that another one has started by kexec registers what that has registered before. OP-TEE finds the newest
 /// buffer of a name, and when that is gone the one before it.
 #[test]
-fn a_name_registered_again_means_the_newest() {
+fn cookie_registered_twice_finds_the_newest() {
     let vm = vm();
     let before = vm.baseline();
     let machine = vm.host.machine();
@@ -436,7 +436,7 @@ fn a_name_registered_again_means_the_newest() {
 
 /// A registration that fails takes no name away, nor does one that is still under way.
 #[test]
-fn a_name_means_what_is_registered_by_now() {
+fn cookie_finds_the_current_registration() {
     let vm = vm();
     let machine = vm.host.machine();
     let guest = vm.guest();

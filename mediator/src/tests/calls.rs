@@ -141,7 +141,7 @@ fn only_open_sessions_can_be_used() {
 
 /// OP-TEE gives a session's number to the next one before it answers who closes it.
 #[test]
-fn calls_of_the_next_session_of_a_number_outlive_the_close_of_the_last() {
+fn close_does_not_end_calls_of_reused_session_number() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
     let (guest, machine) = (vm.guest(), vm.host.machine());
     let held = |command, session| {
@@ -165,7 +165,7 @@ fn calls_of_the_next_session_of_a_number_outlive_the_close_of_the_last() {
 /// A call need not have come to look for its session when it is interrupted. So the session stays what it is
 /// until that call is over.
 #[test]
-fn a_session_in_use_is_not_closed() {
+fn close_waits_for_calls_in_flight() {
     let machine = Machine::new();
     machine.set_tee(optee_proto::uuid::API_UID, 0b111_1101, 5);
     let mut config = Config::default();
@@ -302,7 +302,7 @@ fn policy_and_quota_of_sessions() {
 }
 
 #[test]
-fn what_is_fetched_is_fetched_once() {
+fn messages_are_fetched_once() {
     let vm = bare();
     vm.host.machine().scramble(true);
     let guest = vm.guest();
@@ -317,7 +317,7 @@ fn what_is_fetched_is_fetched_once() {
 
 /// A message that is fetched in two pieces, and is another one when the second piece comes.
 #[test]
-fn a_message_that_changes_while_it_is_fetched() {
+fn message_changed_during_fetch_is_read_once() {
     let vm = bare();
     let guest = vm.guest();
     let meta = Param::new(Attr::META_VALUE_INPUT, 0, 0, 0);
@@ -347,7 +347,7 @@ fn a_message_that_changes_while_it_is_fetched() {
 }
 
 #[test]
-fn a_message_that_went_away_has_no_result() {
+fn unmapped_message_gets_ebadaddr() {
     let vm = vm();
     let guest = vm.guest();
     vm.host.machine().script(1, [Step::ForeignInterrupt]);
@@ -467,7 +467,7 @@ fn creation_fails_cleanly_and_resets_work() {
 
 /// What a call has no result in is the guest's: what it has written there meanwhile stays.
 #[test]
-fn a_report_writes_results_and_nothing_beside_them() {
+fn report_writes_only_results() {
     let vm = vm();
     let guest = vm.guest();
     let input = Param::new(Attr::VALUE_INPUT, 1, 2, 3);
@@ -489,7 +489,7 @@ fn a_report_writes_results_and_nothing_beside_them() {
 
 /// Between calls nothing but a call's own page is kept for it.
 #[test]
-fn a_call_that_is_over_keeps_no_pages() {
+fn finished_call_holds_no_pages() {
     let vm = vm();
     let guest = vm.guest();
     let (cookie, result) = guest.register(3);

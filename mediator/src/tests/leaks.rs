@@ -33,7 +33,7 @@ fn live_and_end(vm: &Vm, app: Uuid, at_the_end: impl IntoIterator<Item = Step>) 
 }
 
 #[test]
-fn an_application_that_must_be_loaded_again_was_not_kept() {
+fn application_that_requests_code_was_not_kept() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
     let gone = Step::Result(TeeResult::ITEM_NOT_FOUND);
     live_and_end(&vm, APP, [load(APP), gone]);
@@ -68,7 +68,7 @@ fn files_are_looked_for_before_code() {
 }
 
 #[test]
-fn an_application_that_needs_no_loading_was_kept() {
+fn application_that_requests_no_code_was_kept() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
     live_and_end(&vm, APP, []);
     assert_eq!((vm.stats().kept, vm.stats().leaked), (1, 0));
@@ -81,7 +81,7 @@ fn an_application_that_needs_no_loading_was_kept() {
 
 /// A session that is being opened by a call that does not end takes the whole quota.
 #[test]
-fn without_room_for_a_session_an_application_counts_as_kept() {
+fn application_without_session_quota_counts_as_kept() {
     let mut config = Config::default();
     config.quotas.sessions = 1;
     let vm = Vm::bare(&Machine::new(), 1, config);
@@ -121,7 +121,7 @@ fn pseudo_tas_are_not_asked() {
 }
 
 #[test]
-fn a_vm_that_leaves_too_much_behind_does_not_come_back() {
+fn vm_over_its_leak_quota_is_not_created() {
     let mut config = Config::default();
     config.quotas.max_leaked_asids = 3;
     let machine = Machine::new();
@@ -150,7 +150,7 @@ fn live_and_end_beside(vm: &Vm) {
 }
 
 #[test]
-fn more_applications_than_are_remembered_count_as_kept() {
+fn applications_beyond_the_list_count_as_kept() {
     let mut config = Config::default();
     config.quotas.address_spaces = 1000;
     let vm = Vm::bare(&Machine::new(), 1, config);
@@ -170,7 +170,7 @@ fn more_applications_than_are_remembered_count_as_kept() {
 
 /// A guest can go on for days with names of applications that nobody has.
 #[test]
-fn any_number_of_applications_can_be_counted() {
+fn application_count_saturates() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
     {
         let mut state = vm.mediator.state.lock();
@@ -195,7 +195,7 @@ fn any_number_of_applications_can_be_counted() {
 /// An OP-TEE that is not virtualised says again and again that it gives back memory for RPC messages, but has none: it is
 /// not asked for ever.
 #[test]
-fn what_is_given_back_is_asked_for_a_bounded_number_of_times() {
+fn cached_rpc_memory_requests_are_bounded() {
     let machine = Machine::new();
     let caps = SecureCaps::from_bits_retain(0b111_1101) - SecureCaps::VIRTUALIZATION;
     machine.set_tee(optee_proto::uuid::API_UID, caps.bits(), 2);
@@ -227,7 +227,7 @@ fn open_for_ever(vm: &Vm, app: Uuid) {
 
 /// The application hangs while it is opened. OP-TEE has made it an address space by then.
 #[test]
-fn a_session_whose_opening_does_not_end_is_counted() {
+fn unfinished_open_counts_as_leaked() {
     let mut config = Config::default();
     config.quotas.max_leaked_asids = 2;
     let vm = Vm::bare(&Machine::new(), 1, config);
@@ -251,7 +251,7 @@ fn a_session_whose_opening_does_not_end_is_counted() {
 
 /// A pseudo TA has no address space, once it is known to be one.
 #[test]
-fn a_pseudo_ta_whose_opening_does_not_end_leaves_nothing() {
+fn unfinished_open_of_pseudo_ta_leaks_nothing() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
     let pseudo = Uuid(0x7011a688_ddde_4053_a5a9_7b3c4ddf13b8_u128.to_be_bytes());
     open_for_ever(&vm, pseudo);
@@ -267,7 +267,7 @@ fn a_pseudo_ta_whose_opening_does_not_end_leaves_nothing() {
 
 /// The same where OP-TEE broke the call.
 #[test]
-fn a_session_whose_opening_was_lost_is_counted() {
+fn poisoned_open_counts_as_leaked() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
     let guest = vm.guest();
     let machine = vm.host.machine();
@@ -284,7 +284,7 @@ fn a_session_whose_opening_was_lost_is_counted() {
 /// What the mediator asks for at the end can hang as well: in an application that was kept, which counts once, and in
 /// one that is made anew.
 #[test]
-fn an_application_that_hangs_when_it_is_opened_once_more_counts_once() {
+fn application_hanging_at_reopen_counts_once() {
     for app_load in [false, true] {
         let vm = Vm::bare(&Machine::new(), 1, Config::default());
         let endless = if cfg!(miri) { 200 } else { 20_000 };
@@ -306,7 +306,7 @@ fn an_application_that_hangs_when_it_is_opened_once_more_counts_once() {
 
 /// A client can name applications that nobody has, as many as it likes. That costs its VM nothing.
 #[test]
-fn names_of_applications_that_nobody_has_are_not_remembered() {
+fn missing_applications_are_not_remembered() {
     let mut config = Config::default();
     config.quotas.max_leaked_asids = 1;
     let vm = Vm::bare(&Machine::new(), 1, config);
@@ -337,7 +337,7 @@ fn names_of_applications_that_nobody_has_are_not_remembered() {
 
 /// OP-TEE finds an application among files, and never asks for its code. It may stay as well.
 #[test]
-fn an_application_from_a_file_is_opened_once_more() {
+fn application_from_a_file_is_reopened_at_teardown() {
     let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
     let not_there = Step::Result(TeeResult::ITEM_NOT_FOUND);
     for (command, rpmb) in [(rpc::Command::FS, false), (rpc::Command::RPMB, true)] {
@@ -369,7 +369,7 @@ fn an_application_from_a_file_is_opened_once_more() {
 
 /// An application uses files when it is opened. That it is made anew, its code alone says.
 #[test]
-fn an_application_that_stays_and_opens_files_was_kept() {
+fn kept_application_that_opens_files_counts() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
     let which = Param::new(Attr::VALUE_INPUT, 0, 0, 0);
     live_and_end(&vm, APP, [Step::Command(rpc::Command::FS, vec![which])]);

@@ -41,7 +41,7 @@ fn sessions_are_closed_for_the_guest() {
 }
 
 #[test]
-fn calls_that_wait_are_ended_and_their_sessions_closed() {
+fn waiting_calls_end_and_their_sessions_close() {
     let vm = bare();
     let guest = vm.guest();
     let wait = vec![Param::new(Attr::VALUE_INPUT, rpc::NOTIFICATION_WAIT, 5, 0)];
@@ -69,7 +69,7 @@ fn calls_that_wait_are_ended_and_their_sessions_closed() {
 }
 
 #[test]
-fn a_call_that_does_not_end_does_not_hold_up_the_end() {
+fn endless_call_does_not_block_teardown() {
     let vm = bare();
     assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
     vm.host.machine().script(
@@ -101,7 +101,7 @@ fn a_call_that_does_not_end_does_not_hold_up_the_end() {
 
 /// OP-TEE's names for what a VM shares do not come back in the VM's next life, nor do tokens.
 #[test]
-fn names_are_not_used_again_after_a_reset() {
+fn cookies_are_not_reused_after_a_reset() {
     let vm = vm();
     let machine = vm.host.machine();
     let mut seen = Vec::new();
@@ -167,7 +167,7 @@ fn sessions_without_a_call_to_close_them_are_counted() {
 
 /// What OP-TEE does not have is not offered, whatever the configuration says.
 #[test]
-fn a_poor_tee_is_not_made_rich() {
+fn features_missing_in_optee_are_not_offered() {
     let machine = Machine::new();
     machine.set_tee(optee_proto::uuid::API_UID, 0b0_1101, 2);
     let features = Features {
@@ -196,7 +196,7 @@ fn a_poor_tee_is_not_made_rich() {
 
 /// A thousand lives with open sessions and buffers, and nothing is left of any.
 #[test]
-fn many_lives() {
+fn thousand_creations_leave_no_residue() {
     let machine = Machine::new();
     let vm = Vm::bare(&machine, 1, Config::default());
     for _ in 0..if cfg!(miri) { 2 } else { 1000 } {
@@ -216,7 +216,7 @@ fn many_lives() {
 }
 
 #[test]
-fn a_vm_is_not_taken_down_under_its_calls() {
+fn destroy_is_busy_during_calls() {
     for function in [smc::GET_OS_UUID, smc::CALL_WITH_ARG] {
         let vm = vm();
         let message = vm.guest().message(Command::INVOKE, SESSION, &[]);

@@ -45,7 +45,7 @@ fn open_loaded(vm: &Vm, guest: &Guest<'_>, app: Uuid) -> u32 {
 }
 
 #[test]
-fn what_a_pseudo_ta_is_handed_is_bounded() {
+fn pages_passed_to_pseudo_tas_are_bounded() {
     let vm = vm();
     let guest = vm.guest();
     let (session, _) = guest.open(PSEUDO, login::PUBLIC);
@@ -116,7 +116,7 @@ fn user_tas_may_have_more() {
 
 /// The number of a session that is being closed may be a pseudo TA's already.
 #[test]
-fn a_session_that_is_going_vouches_for_nothing() {
+fn invoke_is_refused_during_close() {
     let vm = vm();
     let guest = vm.guest();
     let (large, _) = guest.register(u64::from(MOST) + 1);
@@ -134,7 +134,7 @@ fn a_session_that_is_going_vouches_for_nothing() {
 
 /// OP-TEE loads something else in the name of a session with a pseudo TA.
 #[test]
-fn what_is_loaded_for_another_tells_nothing() {
+fn code_loaded_for_other_session_proves_nothing() {
     let vm = vm();
     let guest = vm.guest();
     let (large, _) = guest.register(u64::from(MOST) + 1);
@@ -150,7 +150,7 @@ fn what_is_loaded_for_another_tells_nothing() {
 }
 
 #[test]
-fn what_optee_asks_for_is_bounded() {
+fn requested_memory_is_bounded() {
     let vm = vm();
     let most = u64::from(MOST) * PAGE_SIZE;
     vm.host.machine().script(
@@ -183,7 +183,7 @@ fn what_optee_asks_for_is_bounded() {
 
 /// The guest gives more than OP-TEE asked for.
 #[test]
-fn what_is_given_unasked_is_bounded() {
+fn unrequested_memory_is_bounded() {
     let vm = vm();
     vm.host
         .machine()
@@ -259,7 +259,7 @@ fn tables_are_made_whatever_comes_between() {
 }
 
 #[test]
-fn a_vm_whose_tables_are_not_made_is_not_created() {
+fn vm_without_tables_is_not_created() {
     for (function, code, told) in [
         (smc::CALL_WITH_ARG, Return::ENOMEM.get(), 6),
         (smc::CALL_WITH_REGD_ARG, Return::ENOMEM.get(), 6),
@@ -287,7 +287,7 @@ fn a_vm_whose_tables_are_not_made_is_not_created() {
 /// OP-TEE up to 4.5, or one that was built so, has a fixed number of tables, which would not suffice for all of the
 /// address space.
 #[test]
-fn where_tables_are_fixed_none_is_asked_for() {
+fn static_tables_are_not_created() {
     for (minor, static_tables, asked) in
         [(5, false, 0), (6, false, 1), (10, false, 1), (10, true, 0)]
     {
@@ -311,7 +311,7 @@ fn where_tables_are_fixed_none_is_asked_for() {
 /// A guest that is told to wait wakes up when a call of its own ends. So it must not be told so where that makes no
 /// room: two such calls would wait for each other.
 #[test]
-fn nobody_waits_for_calls_whose_end_makes_no_room() {
+fn map_fails_if_waiting_cannot_help() {
     let vm = vm();
     let guest = vm.guest();
     let (session, _) = guest.open(PSEUDO, login::PUBLIC);
@@ -365,7 +365,7 @@ fn until_interrupted(guest: &Guest<'_>, message: Ipa) -> [u64; 4] {
 
 /// What OP-TEE asks for during a call it gives back until the call ends, as a rule.
 #[test]
-fn calls_that_optee_asks_for_memory_in_are_waited_for() {
+fn map_waits_for_calls_with_requested_memory() {
     for frees in [false, true] {
         let vm = vm();
         let guest = vm.guest();
@@ -392,7 +392,7 @@ fn calls_that_optee_asks_for_memory_in_are_waited_for() {
 
 /// A call that OP-TEE broke never ends.
 #[test]
-fn nobody_waits_for_a_call_that_is_lost() {
+fn poisoned_call_is_not_waited_for() {
     let vm = vm();
     let guest = vm.guest();
     let machine = vm.host.machine();
@@ -414,7 +414,7 @@ fn nobody_waits_for_a_call_that_is_lost() {
 
 /// What is found among files may be anything, until OP-TEE has the application's code; and once known, it stays known.
 #[test]
-fn a_user_ta_is_known_by_its_code_however_often_it_is_loaded() {
+fn user_ta_is_recognised_by_its_code_request() {
     let vm = vm();
     let guest = vm.guest();
     let (large, _) = guest.register(u64::from(MOST) + 1);
@@ -435,7 +435,7 @@ fn a_user_ta_is_known_by_its_code_however_often_it_is_loaded() {
 
 /// What a call has given back already, its end does not.
 #[test]
-fn nobody_waits_for_what_was_given_back_before() {
+fn map_does_not_wait_for_returned_memory() {
     let vm = vm();
     let guest = vm.guest();
     let (session, _) = guest.open(PSEUDO, login::PUBLIC);
@@ -458,7 +458,7 @@ fn nobody_waits_for_what_was_given_back_before() {
 
 /// A few pages are counted whoever gets them, without a look at the session.
 #[test]
-fn a_few_pages_count_for_user_tas_too() {
+fn small_buffers_count_for_user_tas() {
     let vm = vm();
     let guest = vm.guest();
     let session = open_loaded(&vm, &guest, APP);
@@ -475,7 +475,7 @@ fn a_few_pages_count_for_user_tas_too() {
 
 /// An OP-TEE that does not make its tables does not forget the VM either: it is not told of the VM again before it has.
 #[test]
-fn a_vm_that_optee_did_not_forget_is_not_created_twice() {
+fn vm_that_optee_keeps_is_not_created_again() {
     let machine = Machine::new();
     let host = machine.add_vm(1, 400);
     let tee = probe(&host).unwrap();
@@ -498,7 +498,7 @@ fn a_vm_that_optee_did_not_forget_is_not_created_twice() {
 /// However few pages there are to share, a VM is either created whole or OP-TEE has forgotten it, and it can be created
 /// when there are more.
 #[test]
-fn a_vm_that_lacks_pages_for_its_tables_leaves_nothing() {
+fn creation_without_pages_for_tables_leaves_nothing() {
     let machine = Machine::new();
     let host = machine.add_vm(1, 400);
     let tee = probe(&host).unwrap();

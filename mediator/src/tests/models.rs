@@ -208,7 +208,7 @@ fn unregister(vm: &Shared, at: Ipa) {
 /// No SMC for a VM reaches OP-TEE after its end, and no page is unpinned that a call still has,
 /// whenever the VM ends. The made-up OP-TEE would notice.
 #[test]
-fn the_end_against_calls() {
+fn destroy_against_calls() {
     fn end(vm: &Shared) {
         loop {
             match vm.mediator().destroy(&Stepping(&vm.vm.host)) {
@@ -274,7 +274,7 @@ fn one_call_resumed_twice() {
 /// A buffer is used by one vCPU and unregistered by another: it stays pinned as long as OP-TEE has
 /// it, and afterwards nobody does.
 #[test]
-fn use_against_unregister() {
+fn call_against_unregister() {
     fn user(vm: &Shared) {
         let result = vm.result(message(1));
         assert!([0, TeeResult::BAD_PARAMETERS.0].contains(&result));
@@ -305,7 +305,7 @@ fn use_against_unregister() {
 
 /// Of one session: an INVOKE that is interrupted, a CANCEL, a CLOSE_SESSION.
 #[test]
-fn use_against_close() {
+fn call_against_close() {
     fn bad_or_done(vm: &Shared, at: u64) {
         let result = vm.result(message(at));
         assert!([0, TeeResult::BAD_PARAMETERS.0].contains(&result));
@@ -336,7 +336,7 @@ fn use_against_close() {
 
 /// Two vCPUs register under one name, and each of the two buffers can be ended.
 #[test]
-fn one_name_registered_twice() {
+fn cookie_registered_twice_is_two_buffers() {
     fn first(vm: &Shared) {
         let _ = vm.result(message(0));
     }

@@ -13,7 +13,7 @@ use optee_proto::msg::{Attr, Command, Param, SESSION_OFFSET};
 const LONG: usize = if cfg!(miri) { 70 } else { 600 };
 
 #[test]
-fn list_lengths_around_a_page_of_the_list() {
+fn page_lists_around_511_entries_are_imported() {
     let vm = Vm::with_pages(&Machine::new(), 1, Config::default(), 8000);
     let guest = vm.guest();
     let lengths = [1, 64, 65, 511, 512, 63, 448, 510, 575, 1022, 1023];
@@ -40,7 +40,7 @@ fn list_lengths_around_a_page_of_the_list() {
 
 /// 64 MiB in one registration: in steps between which the guest runs.
 #[test]
-fn a_large_buffer() {
+fn large_buffer_is_registered_in_steps() {
     let pages = if cfg!(miri) { 140 } else { 16_384 };
     let vm = Vm::with_pages(&Machine::new(), 1, Config::default(), pages + 100);
     let guest = vm.guest();
@@ -105,7 +105,7 @@ fn offsets_and_sizes() {
 }
 
 #[test]
-fn bad_lists_leave_nothing_behind() {
+fn bad_page_lists_leave_nothing_pinned() {
     let vm = Vm::with_pages(&Machine::new(), 1, Config::default(), 3000);
     let before = vm.baseline();
     let guest = vm.guest();
@@ -189,7 +189,7 @@ fn a_page_may_be_shared_twice() {
 
 /// What the guest writes into its list while or after it is read changes nothing.
 #[test]
-fn lists_are_read_once() {
+fn page_lists_are_read_once() {
     let vm = Vm::with_pages(&Machine::new(), 1, Config::default(), 2000);
     let guest = vm.guest();
     vm.host.machine().scramble(true);
@@ -216,7 +216,7 @@ fn the_hypervisor_runs_out_of_pages() {
 
 /// Pages and buffers come back to the baseline however often a registration fails half-way.
 #[test]
-fn failures_do_not_add_up() {
+fn repeated_failures_leave_no_residue() {
     let vm = vm();
     let guest = vm.guest();
     let before = vm.baseline();

@@ -30,7 +30,7 @@ fn a_virtualised_optee() {
 
 /// One VM can have it; that there is not another is the hypervisor's to see to.
 #[test]
-fn an_optee_without_numbers_for_vms() {
+fn calls_carry_no_client_id_without_virtualisation() {
     assert!(!ask(uuid::API_UID, 0b100, 2).unwrap().virtualised);
     assert!(ask(uuid::API_UID, 0b1100, 2).unwrap().virtualised);
     let text = ProbeError::NotVirtualised.to_string();
@@ -38,7 +38,7 @@ fn an_optee_without_numbers_for_vms() {
 }
 
 #[test]
-fn everything_else_is_named() {
+fn probe_error_names_cause_and_fix() {
     let unknown = [u32::MAX, 0, 0, 0];
     let other = [1, 2, 3, 4];
     for (uid, caps, error, says) in [

@@ -73,7 +73,7 @@ fn requests_are_behind_the_message() {
 
 /// Parameters at the end that are nothing do not reach OP-TEE; for the guest they are there.
 #[test]
-fn the_room_is_behind_what_each_side_has() {
+fn rpc_arg_follows_each_sides_message() {
     let vm = vm();
     let guest = with_room(&vm);
     let value = Param::new(Attr::VALUE_INOUT, 1, 2, 3);
@@ -169,7 +169,7 @@ fn messages_across_pages() {
 }
 
 #[test]
-fn places_that_a_message_cannot_be_at() {
+fn bad_message_offsets_are_refused() {
     let vm = vm();
     let guest = with_room(&vm);
     let (cookie, _) = guest.register(1);
@@ -202,7 +202,7 @@ fn places_that_a_message_cannot_be_at() {
 
 /// The buffer that a message is in is unregistered while the call runs.
 #[test]
-fn the_message_keeps_its_buffer() {
+fn message_holds_its_buffer() {
     let vm = vm();
     let guest = with_room(&vm);
     let (cookie, _) = guest.register(1);
@@ -220,7 +220,7 @@ fn the_message_keeps_its_buffer() {
 
 /// The message that unregisters a buffer lies in that buffer: it does not wait for itself.
 #[test]
-fn a_buffer_can_hold_its_own_end() {
+fn message_in_buffer_can_unregister_that_buffer() {
     let vm = vm();
     let guest = with_room(&vm);
     let (cookie, _) = guest.register(1);
@@ -235,7 +235,7 @@ fn a_buffer_can_hold_its_own_end() {
 
 /// OP-TEE has memory for RPC messages from before, and names it, though it uses the room.
 #[test]
-fn the_room_is_used_whatever_the_cookie() {
+fn used_rpc_arg_wins_over_the_cookie() {
     let vm = vm();
     let mut guest = vm.guest();
     guest.fast(smc::ENABLE_SHM_CACHE);
@@ -259,7 +259,7 @@ fn the_room_is_used_whatever_the_cookie() {
 
 /// A VM's first call initialises OP-TEE before it looks at the message, and may wait meanwhile.
 #[test]
-fn requests_come_before_the_room_is_in_use() {
+fn request_before_rpc_arg_use_is_found_by_cookie() {
     let vm = vm();
     let guest = with_room(&vm);
     let value = Param::new(Attr::VALUE_OUTPUT, 1, 2, 3);
@@ -291,7 +291,7 @@ fn requests_come_before_the_room_is_in_use() {
 
 /// The room cannot be used to change the message, nor the message to change the room.
 #[test]
-fn the_room_moves_with_nothing_the_guest_writes() {
+fn rpc_arg_offset_ignores_guest_writes() {
     let vm = vm();
     let guest = with_room(&vm);
     let value = Param::new(Attr::VALUE_OUTPUT, 1, 2, 3);

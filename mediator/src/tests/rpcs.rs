@@ -20,7 +20,7 @@ fn invoke(vm: &Vm, steps: impl IntoIterator<Item = Step>) -> crate::fake::Outcom
 
 /// Memory by address, flags, names of nothing: OP-TEE may not put that before a guest.
 #[test]
-fn requests_that_nobody_may_make() {
+fn forbidden_requests_are_answered_by_the_mediator() {
     let vm = vm();
     for param in [
         Param::new(Attr::TMEM_INPUT, 0x4200_0000, 8, 0),
@@ -37,7 +37,7 @@ fn requests_that_nobody_may_make() {
 
 /// What has no meaning in a request does not reach the guest, whatever OP-TEE left there.
 #[test]
-fn requests_carry_nothing_else() {
+fn requests_carry_only_known_fields() {
     let vm = vm();
     let guest = vm.guest();
     assert_eq!(guest.register(1).1, 0);
@@ -70,7 +70,7 @@ fn requests_carry_nothing_else() {
 }
 
 #[test]
-fn a_guest_whose_rpc_memory_went_away_answers_nothing() {
+fn unreadable_rpc_answer_is_a_communication_error() {
     let vm = vm();
     let before = vm.baseline();
     let guest = vm.guest();
@@ -101,7 +101,7 @@ fn a_guest_whose_rpc_memory_went_away_answers_nothing() {
 
 /// SHM_ALLOC and SHM_FREE have one parameter, of values: what OP-TEE asks otherwise is not put before the guest.
 #[test]
-fn memory_is_asked_for_and_given_back_in_one_form() {
+fn malformed_shm_requests_are_refused() {
     let values = value(Attr::VALUE_INPUT);
     for command in [rpc::Command::SHM_ALLOC, rpc::Command::SHM_FREE] {
         for params in [
@@ -121,7 +121,7 @@ fn memory_is_asked_for_and_given_back_in_one_form() {
 
 /// The guest is asked for memory for messages up to a whole page, and for no more.
 #[test]
-fn memory_for_messages_is_at_most_a_page() {
+fn rpc_memory_is_at_most_a_page() {
     for (size, asked) in [(0, false), (1, true), (4096, true), (4097, false)] {
         let vm = vm();
         let guest = vm.guest();
@@ -163,7 +163,7 @@ fn the_answer_is_fetched_once() {
 
 /// OP-TEE breaks the protocol: that call is lost, nothing else.
 #[test]
-fn a_broken_tee_loses_the_call_and_nothing_else() {
+fn broken_tee_poisons_only_its_call() {
     let cmd = Function::CMD.a0();
     let raw = |a0, a1, a2| Step::Raw([a0, a1, a2], None);
     let scripts: [Vec<Step>; 8] = [
@@ -231,7 +231,7 @@ fn garbage_in_a_request_is_contained() {
 
 /// An RPC can be late: its VM is waiting for itself alone, and can end meanwhile.
 #[test]
-fn a_vm_can_end_whatever_its_calls_wait_for() {
+fn vm_ends_with_calls_in_each_pending_state() {
     let foreign = || vec![Step::ForeignInterrupt];
     let waits: [Vec<Step>; 5] = [
         foreign(),
@@ -274,7 +274,7 @@ fn a_vm_can_end_whatever_its_calls_wait_for() {
 /// OP-TEE can refuse a call before it has a thread for it. After that the same codes tell nothing of what it still
 /// uses.
 #[test]
-fn a_call_with_a_thread_is_not_refused_any_more() {
+fn return_code_busy_after_rpc_poisons_the_call() {
     for code in [Return::ETHREAD_LIMIT, Return::ENOTAVAIL, Return::EBUSY] {
         let vm = vm();
         let (guest, machine) = (vm.guest(), vm.host.machine());

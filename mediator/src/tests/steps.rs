@@ -118,7 +118,7 @@ fn a_large_buffer_that_optee_refuses_is_released_in_steps() {
 }
 
 #[test]
-fn a_long_list_that_ends_badly_is_released_in_steps() {
+fn long_page_list_with_bad_end_is_released_in_steps() {
     let vm = large(Config::default());
     let (answer, message) = register(&vm, MANY, Some(0x10_0000_0000));
     assert_eq!(to_its_end(&vm, answer).0[0], Return::OK.get());
@@ -176,7 +176,7 @@ fn a_vm_with_many_buffers_ends_in_steps() {
 
 /// Buffers that have gone leave empty entries in the VM's state, of which no step takes any number.
 #[test]
-fn a_vm_that_had_many_buffers_ends_in_steps() {
+fn vm_after_many_buffers_ends_in_steps() {
     let entries = 2 * UNPIN_STEP as u32 + 1;
     let mut config = Config::default();
     config.quotas.buffers = entries;
@@ -258,7 +258,7 @@ fn large_buffers_that_optee_gives_back_are_released_in_steps() {
 
 /// The guest cannot be told what is freed, so OP-TEE would go on at once.
 #[test]
-fn a_large_buffer_of_which_the_guest_does_not_hear_is_released_in_steps() {
+fn allocation_freed_without_the_guest_is_released_in_steps() {
     let pages = MANY * 5 / 7;
     let mut config = Config::default();
     config.quotas.mapped_pages = pages as u32;

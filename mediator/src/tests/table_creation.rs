@@ -33,7 +33,7 @@ fn entries(host: &FakeHost, step: impl FnOnce()) -> Vec<FunctionId> {
 
 /// OP-TEE goes on at once after an interrupt that concerns nobody here, and the step is over after one that does.
 #[test]
-fn a_step_goes_on_after_interrupts_that_concern_nobody() {
+fn table_step_continues_after_unclaimed_interrupts() {
     let (host, mediator) = introduced(9);
     let machine = host.machine();
     machine.on_foreign_interrupt(&[Resume, Resume, ReturnToGuest]);
@@ -50,7 +50,7 @@ fn a_step_goes_on_after_interrupts_that_concern_nobody() {
 
 /// A VM that ends before it has its tables: OP-TEE finishes the call that it is in, and begins no other.
 #[test]
-fn an_end_finishes_the_call_that_makes_tables_and_begins_none() {
+fn teardown_completes_the_table_call_and_begins_none() {
     let resume = smc::CALL_RETURN_FROM_RPC;
     for begun in [false, true] {
         let (host, mediator) = introduced(2);
@@ -70,7 +70,7 @@ fn an_end_finishes_the_call_that_makes_tables_and_begins_none() {
 
 /// A call whose message OP-TEE has not written its result into has not succeeded.
 #[test]
-fn a_call_without_a_result_makes_no_tables() {
+fn table_call_without_result_fails_creation() {
     let (host, mediator) = introduced(0);
     let ok = [Return::OK.get(), 0, 0, 0];
     host.machine().answer_next(smc::CALL_WITH_ARG, ok);

@@ -68,7 +68,7 @@ fn each_step_is_short() {
 
 /// Thousands of pages are not unpinned in one step.
 #[test]
-fn many_pages_are_unpinned_bit_by_bit() {
+fn many_pages_are_unpinned_in_steps() {
     let machine = Machine::new();
     let (buffers, pages) = if cfg!(miri) { (3, 8) } else { (3, 5000) };
     let vm = Vm::with_pages(&machine, 1, Config::default(), buffers * pages + 100);
@@ -89,7 +89,7 @@ fn many_pages_are_unpinned_bit_by_bit() {
 
 /// Without VM_DESTROYED each thing is given back by itself, and no call carries a number.
 #[test]
-fn an_optee_without_vms_gives_back_all_it_has() {
+fn unvirtualised_optee_returns_all_memory_at_destroy() {
     let vm = alone();
     let guest = vm.guest();
     let machine = vm.host.machine();
@@ -116,7 +116,7 @@ fn an_optee_without_vms_gives_back_all_it_has() {
 
 /// What it does not give back stays pinned, and the VM does not start again; unless it does later.
 #[test]
-fn what_an_optee_without_vms_keeps_stays_pinned() {
+fn memory_kept_by_unvirtualised_optee_stays_pinned() {
     let vm = alone();
     let guest = vm.guest();
     let machine = vm.host.machine();
@@ -138,7 +138,7 @@ fn what_an_optee_without_vms_keeps_stays_pinned() {
 
 /// A call that OP-TEE broke may go on using what it was given.
 #[test]
-fn a_lost_call_keeps_the_vm_of_an_optee_without_vms() {
+fn poisoned_call_blocks_destroy_without_virtualisation() {
     let vm = alone();
     vm.open_session(400);
     let guest = vm.guest();
@@ -198,7 +198,7 @@ fn waits(vm: &Vm) -> Vec<u32> {
 
 /// An application that sleeps is cancelled; one that does not mind wakes up by itself.
 #[test]
-fn a_call_that_sleeps_is_waited_for() {
+fn teardown_waits_for_sleeping_call() {
     let vm = with_room();
     let guest = guest_with_room(&vm);
     let machine = vm.host.machine();
@@ -219,7 +219,7 @@ fn a_call_that_sleeps_is_waited_for() {
 
 /// Nobody waits for ever.
 #[test]
-fn a_call_that_sleeps_and_sleeps_is_given_up() {
+fn call_that_sleeps_repeatedly_is_abandoned() {
     let vm = with_room();
     let guest = guest_with_room(&vm);
     let machine = vm.host.machine();
@@ -232,7 +232,7 @@ fn a_call_that_sleeps_and_sleeps_is_given_up() {
 
 /// What OP-TEE asks for in memory of its own for messages is given back with the call.
 #[test]
-fn a_call_that_asks_and_asks_is_given_up_with_its_request() {
+fn call_with_endless_requests_is_abandoned_with_its_request() {
     let vm = vm();
     let guest = vm.guest();
     let ask = |_| Step::Command(rpc::Command::FS, vec![]);
@@ -248,7 +248,7 @@ fn a_call_that_asks_and_asks_is_given_up_with_its_request() {
 
 /// OP-TEE borrows pages for the mediator's own calls, of a page at most, and they come back as often as they are lent.
 #[test]
-fn pages_lent_to_own_calls_come_back() {
+fn pages_lent_to_internal_calls_return() {
     let vm = vm();
     let most = 2 * vm.mediator.shared_pages_max() as usize;
     let whole = |number| [Step::ShmAlloc(0, 4096), Step::ShmFree(0, number)];
@@ -272,7 +272,7 @@ fn pages_lent_to_own_calls_come_back() {
 
 /// The list of what the guest has handed over is OP-TEE's to read until the call is over, and no longer.
 #[test]
-fn a_list_that_was_handed_over_goes_with_the_call() {
+fn page_list_given_to_optee_is_freed_with_the_call() {
     let vm = with_room();
     let guest = guest_with_room(&vm);
     let (session, _) = guest.open(APP, login::PUBLIC);
@@ -287,7 +287,7 @@ fn a_list_that_was_handed_over_goes_with_the_call() {
 
 /// One call that does not end costs no other session.
 #[test]
-fn one_call_that_does_not_end_leaves_the_other_sessions_alone() {
+fn endless_call_leaves_other_sessions_closable() {
     let vm = vm();
     let guest = vm.guest();
     let machine = vm.host.machine();
@@ -325,7 +325,7 @@ fn of_version(machine: &Machine, minor: u32, lives: Option<u32>) -> (FakeHost, M
 
 /// Debian's 4.10 stops for all VMs when one enables notifications in a second life.
 #[test]
-fn notifications_in_one_life_where_a_second_one_stops_optee() {
+fn notifications_are_enabled_in_one_creation_only() {
     for (minor, again) in [(5, true), (6, false), (10, false)] {
         let machine = Machine::new();
         let (host, mediator) = of_version(&machine, minor, None);
@@ -352,7 +352,7 @@ fn notifications_in_one_life_where_a_second_one_stops_optee() {
 
 /// It also leaks memory with each VM that is created, and stops when there is none left.
 #[test]
-fn an_optee_that_leaks_is_not_asked_for_ever() {
+fn creations_are_bounded_with_leaking_optee() {
     let machine = Machine::new();
     let (host, mediator) = of_version(&machine, 10, Some(3));
     for _ in 0..3 {

@@ -92,7 +92,7 @@ fn one_resume_wins() {
 
 /// A VM that is taken down while its vCPUs have not stopped is not taken down.
 #[test]
-fn the_end_waits_for_whoever_is_inside() {
+fn destroy_waits_for_vcpus_inside() {
     let machine = Machine::new();
     let vm = Vm::with_pages(&machine, 1, Config::default(), 20_000);
     for _ in 0..ROUNDS {

@@ -61,7 +61,7 @@ fn user_tas_are_opened_and_pseudo_tas_are_not() {
 
 /// That OP-TEE loads something else meanwhile, such as a library, says nothing of what is opened.
 #[test]
-fn code_of_another_application_makes_no_user_ta() {
+fn code_request_for_other_uuid_proves_no_user_ta() {
     let vm = vm(&[]);
     vm.host.machine().script(1, [load(APP)]);
     assert_eq!(vm.guest().open(UNKNOWN, login::PUBLIC), (0, DENIED));
@@ -71,7 +71,7 @@ fn code_of_another_application_makes_no_user_ta() {
 }
 
 #[test]
-fn what_is_listed_may_be_anything() {
+fn listed_uuid_may_be_any_application() {
     let vm = vm(&[KNOWN, UNKNOWN]);
     let guest = vm.guest();
     assert_eq!(guest.open(KNOWN, login::PUBLIC).1, 0);
@@ -82,7 +82,7 @@ fn what_is_listed_may_be_anything() {
 
 /// OP-TEE asks for something while it opens and while it closes, and is interrupted.
 #[test]
-fn what_is_closed_again_may_take_a_while() {
+fn denied_session_close_may_be_interrupted() {
     let vm = vm(&[]);
     let (machine, guest) = (vm.host.machine(), vm.guest());
     let time = || Step::Command(rpc::Command::GET_TIME, vec![]);
@@ -95,7 +95,7 @@ fn what_is_closed_again_may_take_a_while() {
 
 /// All of OP-TEE's threads are taken at that moment, or the VM ends: it is closed all the same.
 #[test]
-fn what_is_opened_is_closed_in_any_case() {
+fn denied_session_is_closed_in_every_case() {
     for ends in [false, true] {
         let vm = vm(&[]);
         let (machine, guest) = (vm.host.machine(), vm.guest());
@@ -130,7 +130,7 @@ fn what_is_opened_is_closed_in_any_case() {
 /// OP-TEE is asked in vain to close it: it has no memory, or does not do it. So it stays, and is closed when the VM
 /// ends; the guest has nothing of it.
 #[test]
-fn what_cannot_be_closed_again_is_closed_at_the_end() {
+fn denied_session_left_open_is_closed_at_teardown() {
     let code = |code: Return| (Some([code.get(), 0, 0, 0]), None);
     let result = |result| (None, Some(Step::Result(result)));
     for (answer, step) in [
@@ -180,7 +180,7 @@ fn what_cannot_be_closed_again_is_closed_at_the_end() {
 
 /// The VM ends while OP-TEE closes it, and that does not end; or OP-TEE breaks the call.
 #[test]
-fn what_is_not_closed_again_at_the_end_is_counted() {
+fn denied_session_not_closed_at_teardown_is_counted() {
     let endless = if cfg!(miri) { 200 } else { 20_000 };
     for step in [Step::ForeignInterrupt, Step::Raw([0xffff_0001, 0, 0], None)] {
         let vm = vm(&[]);

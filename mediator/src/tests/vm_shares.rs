@@ -14,7 +14,7 @@ use optee_proto::smc;
 /// The most that a VM can have shared is what [`crate::Mediator::shared_pages_max`] says, but for
 /// the pages that are kept at hand.
 #[test]
-fn a_vm_has_its_share_of_pages() {
+fn vm_stays_within_its_shared_pages() {
     let mut config = Config::default();
     (config.quotas.rpc_buffers, config.quotas.pages) = (2, 100);
     let vm = Vm::new(&Machine::new(), 1, config);
@@ -82,7 +82,7 @@ fn each_full_list_of_pages_has_a_page() {
 /// The list that named a buffer's pages to OP-TEE is free when the buffer is, however long the call
 /// goes on.
 #[test]
-fn a_list_goes_with_its_buffer() {
+fn page_list_is_freed_with_its_buffer() {
     let vm = vm();
     let steps = [Step::ShmAlloc(0, 10), Step::ShmFree(0, 0)];
     vm.host.machine().script(1, steps);

@@ -82,7 +82,7 @@ fn interrupts(count: usize) -> impl Iterator<Item = Step> {
 
 /// One call holds what another waits for, and sleeps.
 #[test]
-fn who_waits_for_a_call_that_sleeps_uses_up_nothing() {
+fn waiting_for_sleeping_call_uses_no_budget() {
     let vm = with_calls(3);
     let session = open(&vm);
     let other = open(&vm);
@@ -97,7 +97,7 @@ fn who_waits_for_a_call_that_sleeps_uses_up_nothing() {
 
 /// One call holds what all others wait for, and takes long.
 #[test]
-fn who_waits_for_a_call_that_takes_long_uses_up_nothing() {
+fn waiting_for_long_call_uses_no_budget() {
     let vm = with_calls(6);
     let sessions: Vec<u32> = (0..5).map(|_| open(&vm)).collect();
     let steps = interrupts(LONG).chain([Step::Send(1), Step::WaitFor(2)]);
@@ -143,7 +143,7 @@ fn calls_wake_each_other_in_a_chain() {
 
 /// The session of a call that is under way is closed when that call lets go of it.
 #[test]
-fn a_session_is_closed_once_its_call_lets_go() {
+fn session_is_closed_after_its_call_ends() {
     let vm = with_calls(3);
     let session = open(&vm);
     // It sleeps for longer than anybody waits.
@@ -159,7 +159,7 @@ fn a_session_is_closed_once_its_call_lets_go() {
 
 /// A call that works for long is not given up: its session could not be closed.
 #[test]
-fn a_call_that_works_for_long_comes_to_its_end() {
+fn long_running_call_is_completed() {
     let vm = with_calls(3);
     let session = open(&vm);
     begin(
@@ -181,7 +181,7 @@ fn a_call_that_works_for_long_comes_to_its_end() {
 
 /// Closing a session can wait for time to pass, too.
 #[test]
-fn a_session_whose_end_sleeps_is_waited_for() {
+fn teardown_waits_for_sleeping_close() {
     let vm = with_calls(3);
     open(&vm);
     vm.host.machine().script(1, [sleep(700), sleep(50)]);
@@ -215,7 +215,7 @@ fn a_cancellation_ends_before_the_next_begins() {
 
 /// Nobody comes: that costs little, and no other session.
 #[test]
-fn who_waits_for_nobody_is_given_up_soon() {
+fn call_waiting_for_no_call_is_abandoned_early() {
     let vm = with_calls(4);
     let sessions: Vec<u32> = (0..3).map(|_| open(&vm)).collect();
     begin(&vm, sessions[0], [Step::WaitFor(9)]);
@@ -235,7 +235,7 @@ fn who_waits_for_nobody_is_given_up_soon() {
 
 /// What a call waits for can come without a word that its mediator hears: it is tried again when there is nobody else.
 #[test]
-fn who_waits_alone_goes_on_to_its_end() {
+fn lone_waiting_call_is_completed() {
     let vm = with_calls(3);
     let session = open(&vm);
     let param = Param::new(Attr::VALUE_INPUT, rpc::NOTIFICATION_WAIT, 5, 0);
@@ -272,7 +272,7 @@ fn calls_that_work_take_turns() {
 
 /// Closing a session can take long.
 #[test]
-fn a_session_whose_end_takes_long_is_closed() {
+fn long_close_is_completed() {
     let vm = with_calls(3);
     open(&vm);
     let very_long = if cfg!(miri) { 12 } else { 1500 };
@@ -285,7 +285,7 @@ fn a_session_whose_end_takes_long_is_closed() {
 /// Each of the mediator's own calls has time to work, whatever others have used up; all of them together have not any
 /// number of times as much.
 #[test]
-fn sessions_whose_ends_hang_leave_time_for_others_and_are_given_up() {
+fn hanging_closes_leave_budget_for_others() {
     let vm = with_calls(9);
     for _ in 0..8 {
         open(&vm);
@@ -304,7 +304,7 @@ fn sessions_whose_ends_hang_leave_time_for_others_and_are_given_up() {
 
 /// Calls that wait for each other and go on for ever keep no VM from its end.
 #[test]
-fn calls_that_wake_each_other_for_ever_are_given_up() {
+fn calls_that_wake_each_other_endlessly_are_abandoned() {
     let vm = with_calls(3);
     let session = open(&vm);
     for _ in 0..2 {
@@ -320,7 +320,7 @@ fn calls_that_wake_each_other_for_ever_are_given_up() {
 
 /// A session that the guest was closing is closed while the mediator closes another in vain.
 #[test]
-fn what_the_guest_closes_is_not_taken_for_what_the_mediator_closes() {
+fn guest_close_is_told_from_teardown_close() {
     let vm = with_calls(4);
     let first = open(&vm);
     let second = open(&vm);

@@ -31,7 +31,7 @@ fn sixty<T>() -> u64 {
 
 /// What the mediator promises to make do with follows from each quota, and from nothing else.
 #[test]
-fn each_quota_has_its_share_of_the_heap() {
+fn heap_bytes_follow_from_each_quota() {
     // A word a page, twice where a block is half empty, and a page of a list for 511.
     assert_eq!(more(|quotas| quotas.pages = 2 * 511), 2 * (8 * 511 + 16));
     assert_eq!(more(|quotas| quotas.sessions = 60), sixty::<Session>());
@@ -60,7 +60,7 @@ fn quotas_heap_bytes_equal_vm_state_heap_bytes() {
 
 /// OP-TEE gives a borrowed mediator page back by the name that it got, once.
 #[test]
-fn a_lent_page_comes_back_by_its_name() {
+fn lent_page_returns_by_its_name() {
     let mut vm_state = VmState::new(Quotas::default());
     vm_state.suspended = (0..2).map(|_| None).collect();
     let page = |at| SharedPage::new(crate::addr::Pa::new(at));
@@ -80,7 +80,7 @@ fn a_lent_page_comes_back_by_its_name() {
 
 /// What OP-TEE may still use is told when it does not let go of a VM.
 #[test]
-fn everything_that_optee_may_use_counts_as_held() {
+fn held_counts_buffers_rpc_memory_and_calls() {
     let mut vm_state = VmState::new(Quotas::default());
     vm_state.suspended = (0..2).map(|_| None).collect();
     assert_eq!(vm_state.held(), 0);
@@ -104,7 +104,7 @@ fn table_of_sixty<T>() -> u64 {
 
 /// OP-TEE is asked to forget what it knows, what the guest registered, and what no call uses.
 #[test]
-fn only_what_is_registered_live_and_not_in_use_is_unregistered_at_the_end() {
+fn teardown_unregisters_only_live_unused_registered_buffers() {
     for state in [
         BufferState::Coming,
         BufferState::Live,
@@ -166,7 +166,7 @@ fn waits(vm_state: &mut VmState, pages: u32) -> Option<bool> {
 }
 
 #[test]
-fn what_is_waited_for_makes_room_to_the_last_page() {
+fn map_waits_exactly_for_pages_that_calls_hold() {
     let mut vm_state = with_kept(30);
     let mut other = MappedPages::default();
     vm_state.map(&mut other, 5, 1, None).unwrap();
@@ -181,7 +181,7 @@ fn what_is_waited_for_makes_room_to_the_last_page() {
 }
 
 #[test]
-fn what_optee_has_given_back_is_not_waited_for() {
+fn returned_pages_are_not_waited_for() {
     let mut vm_state = with_kept(30);
     let (mut one, mut other) = (MappedPages::default(), MappedPages::default());
     let asked = ask(&mut vm_state, &mut one, 5);

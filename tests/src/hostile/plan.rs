@@ -242,7 +242,7 @@ pub const PLAN: &[AttackRow] = &[
         &[
             (
                 "mediator/src/tests/rpcs.rs",
-                "a_broken_tee_loses_the_call_and_nothing_else",
+                "broken_tee_poisons_only_its_call",
             ),
             (
                 "mediator/src/tests/rpcs.rs",
