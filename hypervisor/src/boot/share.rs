@@ -17,7 +17,7 @@ impl Share {
     const ADDRESS_SPACES: u32 = 64;
     /// ASIDs in no share, for applications that other applications open.
     const RESERVE: u32 = 6;
-    /// ASIDs per share that leftovers must not take from running applications.
+    /// ASIDs per share that leaked ones must not take from running applications.
     const LIVE: u32 = 4;
 
     /// Returns the share of one of `sharers` VMs, which may be created `max_creations` times in total.
