@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Addresses that cannot be mixed up.
+//! Addresses of different kinds, as different types.
 //!
-//! A guest names memory by intermediate physical address ([`Ipa`]); the secure world knows
-//! physical addresses ([`Pa`]) only. Between the two stands the stage-2 translation of one
-//! virtual machine, and nothing converts one into the other but a look-up in it.
+//! A guest names memory by intermediate physical address ([`Ipa`]). The secure world knows only physical
+//! addresses ([`Pa`]). Only a look-up in the stage-2 translation of one virtual machine converts one into the
+//! other.
 
 use core::fmt;
 
-/// Bytes in a page of the 4 KiB granule, the unit of sharing with OP-TEE.
+/// Bytes per page of the 4 KiB granule, the unit of sharing with OP-TEE.
 pub const PAGE_SIZE: u64 = 4096;
 
 macro_rules! address {
@@ -18,37 +18,37 @@ macro_rules! address {
         pub struct $name(u64);
 
         impl $name {
-            /// The address with this numeric value, in bytes.
+            /// Returns the address with this numeric value, in bytes.
             #[inline]
             pub const fn new(value: u64) -> Self {
                 Self(value)
             }
 
-            /// The numeric value, in bytes.
+            /// Returns the numeric value, in bytes.
             #[inline]
             pub const fn get(self) -> u64 {
                 self.0
             }
 
-            /// Whether the address is a multiple of [`PAGE_SIZE`].
+            /// Returns whether the address is a multiple of [`PAGE_SIZE`].
             #[inline]
             pub const fn is_page_aligned(self) -> bool {
                 self.0.is_multiple_of(PAGE_SIZE)
             }
 
-            /// The start of the page that holds the address.
+            /// Returns the start of the page that contains the address.
             #[inline]
             pub const fn page(self) -> Self {
                 Self(self.0 & !(PAGE_SIZE - 1))
             }
 
-            /// The offset into the page, in bytes, below [`PAGE_SIZE`].
+            /// Returns the offset into the page, in bytes, below [`PAGE_SIZE`].
             #[inline]
             pub const fn page_offset(self) -> u64 {
                 self.0 & (PAGE_SIZE - 1)
             }
 
-            /// The address `bytes` further on, or `None` where that wraps.
+            /// Returns the address `bytes` further on, or `None` where that wraps.
             #[inline]
             pub const fn checked_add(self, bytes: u64) -> Option<Self> {
                 match self.0.checked_add(bytes) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A VM becomes known to OP-TEE. How OP-TEE lets go of it is in [`crate::teardown`].
+//! Creation of a VM in OP-TEE. [`crate::teardown`] is the reverse.
 
 use crate::Progress;
 use crate::call::Call;
@@ -13,7 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 impl Mediator {
-    /// Makes the VM known to OP-TEE: [`Mediator::create_step`] to the end.
+    /// Creates the VM in OP-TEE: runs [`Mediator::create_step`] until it is done.
     ///
     /// # Errors
     /// As [`Mediator::create_step`].
@@ -22,20 +22,21 @@ impl Mediator {
         Ok(())
     }
 
-    /// Does a step of the VM's beginning: makes it known to OP-TEE and sets aside what its calls need, so that they
-    /// allocate nothing. To be called before the VM's first vCPU runs, until it is done. A step is one entry of OP-TEE's,
-    /// up to the next interrupt. [`Mediator::destroy_step`] ends a VM that is on its way, too.
+    /// Does one step of the VM's creation: tells OP-TEE of the VM and reserves what its calls need, so that
+    /// they allocate nothing. The hypervisor calls it before the VM's first vCPU runs, until it is done. One
+    /// step enters OP-TEE at most until the next interrupt. [`Mediator::destroy_step`] also ends a VM that is
+    /// being created.
     ///
     /// # Errors
-    /// When memory or OP-TEE's room for VMs is exhausted, or OP-TEE does not do its part. Everything is then as before,
-    /// or, where OP-TEE does not forget the VM either, as at the end of a VM that OP-TEE does not let go of:
-    /// [`Mediator::destroy_step`] asks it once more.
+    /// When memory or OP-TEE's room for VMs is exhausted, or OP-TEE does not do its part. Everything is then as
+    /// before. If OP-TEE does not forget the VM either, the state is that of a VM that OP-TEE refuses to
+    /// release: [`Mediator::destroy_step`] asks again.
     pub fn create_step<H: Host>(&self, host: &H) -> Result<Progress, CreateError> {
         let making = {
             let mut state = self.state.lock();
             match state.phase {
                 Phase::Absent => None,
-                // Where they are not there, another pCPU does a step.
+                // Without them, another pCPU is doing a step.
                 Phase::Creating => Some(state.tables.take().ok_or(CreateError::Exists)?),
                 Phase::Live | Phase::Destroying => return Err(CreateError::Exists),
             }
@@ -46,7 +47,7 @@ impl Mediator {
         }
     }
 
-    /// Sets aside what calls need, and tells OP-TEE of the VM.
+    /// Reserves what calls need, and tells OP-TEE of the VM.
     #[allow(
         clippy::vec_box,
         reason = "calls move from hand to hand; a pointer moves faster"
@@ -96,7 +97,7 @@ impl Mediator {
             give_back(idle);
             return Err(CreateError::Refused(why));
         }
-        // A life that ends before the guest sees it costs OP-TEE as much as any other.
+        // A creation that fails later costs OP-TEE as much as any other.
         self.creations.store(creations + 1, Ordering::Relaxed);
         {
             let mut state = self.state.lock();
@@ -116,7 +117,7 @@ impl Mediator {
         Ok(Progress::Done)
     }
 
-    /// Has OP-TEE make some of the VM's tables.
+    /// Has OP-TEE create some of the VM's tables.
     fn continue_creation<H: Host>(
         &self,
         host: &H,
@@ -135,7 +136,7 @@ impl Mediator {
         }
     }
 
-    /// The VM is complete: its calls are served.
+    /// Marks the VM as complete: its calls are served.
     fn mark_live(&self) {
         let notifications_disabled =
             self.notifications_were_enabled.load(Ordering::Relaxed) && !self.tee.notifies_again();
@@ -145,10 +146,10 @@ impl Mediator {
         self.live.store(true, Ordering::SeqCst);
     }
 
-    /// Ends a VM that has not come to make calls, for this reason. There is little that it has, so that is done at once.
+    /// Ends a VM that has not made calls yet. It owns little, so this is done at once. Returns `why`.
     fn undo_creation<H: Host>(&self, host: &H, why: CreateError) -> CreateError {
         self.begin_forgetting();
-        // What OP-TEE does not let go of stays as it is, until the VM's end asks again.
+        // What OP-TEE does not release stays as it is, until the VM's teardown asks again.
         while let Ok(Progress::More) = self.destroy_step(host) {}
         why
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a guest is refused.
+//! The error that a guest is told in its message.
 
 use crate::memory::InsertError;
 use optee_proto::TeeResult;
 
-/// What a guest may not have, and why, as it is told.
+/// What a guest is denied, as the result that it is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct DeniedError(pub(crate) TeeResult);
 

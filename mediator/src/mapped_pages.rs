@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a call holds of what OP-TEE's core may map.
+//! The pages that OP-TEE's core may map because of one call.
 
-/// Pages that OP-TEE's core may map and that a call holds: they come back at its end at the latest.
+/// Pages that OP-TEE's core may map and that a call holds. They are returned at the call's end at the latest.
 #[derive(Default, Debug)]
 pub(crate) struct MappedPages {
-    /// Those of the buffers that it names.
+    /// Pages of the buffers that the call passes.
     pub(crate) passed: u32,
-    /// Those that OP-TEE has asked for during the call, and has not given back.
+    /// Pages that OP-TEE has requested during the call and has not returned.
     pub(crate) requested: u32,
 }
 
 impl MappedPages {
-    /// How many there are.
+    /// Returns their number.
     pub(crate) const fn all(&self) -> u32 {
         self.passed + self.requested
     }

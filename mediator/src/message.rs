@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The guest's message, and the one that OP-TEE gets in its place.
+//! The guest's message, and the message that OP-TEE gets in its place.
 //!
-//! What a parameter may be is decided here, on a private copy, by its whole 64-bit attribute;
-//! what OP-TEE gets is built from that decision field by field, and what comes back is only
-//! what the decision made an output.
+//! The kind of each parameter is decided here, on a private copy, by its whole 64-bit attribute. OP-TEE's
+//! message is built from that decision field by field. Only fields that the decision made outputs come back.
 
 use crate::memory::GuestCookie;
 use optee_proto::TeeResult;
@@ -13,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// The most parameters of any command: four for the application, two for OP-TEE.
 pub(crate) const MAX_PARAMS: usize = 6;
 
-/// What of a message is fetched in one go: enough for every command but OPEN_SESSION.
+/// Bytes of a message that are fetched at once: enough for every command but OPEN_SESSION.
 pub(crate) const USUAL_SIZE: usize = msg::size(4);
 
 /// A message in private memory.
@@ -26,8 +25,8 @@ pub(crate) struct Message {
     pub(crate) params: [Param; MAX_PARAMS],
 }
 
-/// How many parameters a command has, at least and at most; `None` if the command is unknown,
-/// or not for guests.
+/// Returns the least and the greatest number of parameters of a command, or `None` if the command is unknown or
+/// not for guests.
 #[inline]
 pub(crate) fn arity(command: Command, notifications: impl Fn() -> bool) -> Option<(usize, usize)> {
     Some(match command {
@@ -40,24 +39,24 @@ pub(crate) fn arity(command: Command, notifications: impl Fn() -> bool) -> Optio
     })
 }
 
-/// What a parameter is.
+/// The kind of a parameter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
-    /// Nothing.
+    /// No parameter.
     None,
-    /// Three words, and whether they come back.
+    /// Three words; `out`: they come back.
     Value { out: bool },
-    /// Part of a buffer, and whether its size comes back.
+    /// Part of a buffer; `out`: its size comes back.
     Memory { out: bool },
-    /// No memory at all, and whether its size comes back.
+    /// A NULL reference; `out`: its size comes back.
     Null { out: bool },
 }
 
 impl Kind {
-    /// What the parameter of a session's or an application's is, or that it may not be.
+    /// Returns the kind of a parameter, or an error if the parameter is not allowed.
     ///
-    /// The attribute must be a type and nothing else: META, NONCONTIG, cache attributes and
-    /// bits without a meaning are refused, as is memory by address.
+    /// The attribute must be a type and nothing else. META, NONCONTIG, cache attributes, undefined bits and
+    /// memory by address are refused.
     pub(crate) fn of(param: &Param) -> Result<Self, TeeResult> {
         Ok(match param.attr() {
             Attr::NONE => Self::None,
@@ -71,11 +70,11 @@ impl Kind {
         })
     }
 
-    /// As [`Kind::of`], of a parameter in a guest's message: no bytes of the buffer with the cookie 0 are
-    /// the NULL reference, too. U-Boot and Zephyr write it so.
+    /// Returns the kind of a parameter in a guest's message, as [`Kind::of`]. A reference to no bytes of the
+    /// buffer with cookie 0 is a NULL reference too. U-Boot and Zephyr write it this way.
     ///
-    /// No buffer of a guest's has that cookie. OP-TEE itself would find the page of the call's message
-    /// under it, so it gets the NULL reference in its place.
+    /// No guest buffer has that cookie. OP-TEE itself would find the page of the call's message under it, so it
+    /// gets a NULL reference instead.
     pub(crate) fn of_guest(param: &Param) -> Result<Self, TeeResult> {
         Ok(match Self::of(param)? {
             Self::Memory { out } if (param.b.get(), param.c.get()) == (0, 0) => Self::Null { out },
@@ -83,8 +82,8 @@ impl Kind {
         })
     }
 
-    /// The parameter for the other side, where it names no buffer: payload that has no meaning
-    /// is zeroed.
+    /// Returns the parameter for the other side, without the name of a buffer. Payload without a meaning
+    /// becomes zero.
     pub(crate) fn plain(self, param: &Param) -> Param {
         let attr = param.attr();
         match self {
@@ -104,7 +103,7 @@ impl Kind {
         }
     }
 
-    /// Takes over from `answer` what is an output of a parameter of this kind.
+    /// Copies what is an output of a parameter of this kind from `answer`.
     pub(crate) fn copy_out(self, answer: &Param, to: &mut Param) {
         match self {
             Self::Value { out: true } => {
@@ -115,7 +114,7 @@ impl Kind {
         }
     }
 
-    /// Whether anything comes back in it.
+    /// Returns whether the parameter has an output.
     pub(crate) const fn is_out(self) -> bool {
         matches!(
             self,
@@ -134,7 +133,7 @@ pub(crate) struct PageList {
 }
 
 impl PageList {
-    /// What the three words of a temporary memory reference say. A cookie of zero is none.
+    /// Returns the page list in the three words of a temporary memory reference. A cookie of zero is an error.
     pub(crate) fn of(param: &Param) -> Result<Self, TeeResult> {
         if param.c.get() == 0 || param.a.get() == 0 {
             return Err(TeeResult::BAD_PARAMETERS);

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Pages that OP-TEE may see: a few are kept at hand, so that no call waits for the hypervisor's
-//! allocator in the usual case.
+//! Pages that OP-TEE may see. A few are kept in reserve, so that a call rarely waits for the hypervisor's
+//! allocator.
 
 use crate::Mediator;
 use crate::host::{Host, SharedPage};
 
-/// How many are kept at hand.
+/// Number of pages in reserve.
 pub(crate) const SPARE_PAGES: usize = 8;
 
 impl Mediator {
-    /// A page filled with zeroes.
+    /// Returns a page filled with zeroes.
     pub(crate) fn take_page<H: Host>(&self, host: &H) -> Option<SharedPage> {
         let spare = self.state.lock().spare.pop();
         match spare {
             Some(page) => {
-                // OP-TEE sees what this VM's call needs, and nothing of its past.
+                // OP-TEE sees what this call needs, and no data of earlier calls.
                 host.clear_shared(&page);
                 Some(page)
             }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which applications and logins a VM may use, and which devices it owns.
+//! Checks of a VM's policy: applications, logins, devices.
 
 use crate::config::Policy;
 use crate::denied::DeniedError;
@@ -8,7 +8,7 @@ use optee_proto::rpc::Command;
 use optee_proto::{TeeResult, Uuid};
 
 impl Policy {
-    /// Whether a session to an application may be opened under a login method.
+    /// Returns whether a session to an application may be opened under a login method.
     pub(crate) fn check_session(&self, app: Uuid, login: u64) -> Result<(), DeniedError> {
         let allowed = (self.lists(app) || self.user_tas && !is_pseudo_ta(app))
             && self
@@ -22,19 +22,19 @@ impl Policy {
         }
     }
 
-    /// Whether an application may be opened whatever it is.
+    /// Returns whether an application may be opened, whatever it is.
     fn lists(&self, app: Uuid) -> bool {
         let apps = self.trusted_apps.as_ref();
         apps.is_none_or(|apps| apps.contains(&app))
     }
 
-    /// Whether an application may only be opened if it is a user TA. That is known afterwards: OP-TEE looks among its
-    /// pseudo TAs first, and comes for the code of what is none.
+    /// Returns whether an application may be opened only if it is a user TA. That is known afterwards: OP-TEE
+    /// searches its pseudo TAs first, and requests the code of everything else.
     pub(crate) fn wants_user_ta(&self, app: Uuid) -> bool {
         self.user_tas && !self.lists(app)
     }
 
-    /// What OP-TEE is told instead of asking the guest; `None` if the guest is asked.
+    /// Returns what OP-TEE is told instead of asking the guest, or `None` if the guest is asked.
     pub(crate) fn refuses(&self, command: Command) -> Option<TeeResult> {
         match command {
             Command::LOAD_TA

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The pseudo TAs of OP-TEE's sources: parts of its core that are opened like applications.
+//! The pseudo TAs in OP-TEE's sources: parts of its core that are opened like applications.
 //!
-//! A pseudo TA has no address space of its own. OP-TEE looks for one before it looks for a user TA of the
-//! same name (`tee_ta_init_session`), so no user TA can take such a name where the pseudo TA is built in.
+//! A pseudo TA has no address space of its own. OP-TEE searches its pseudo TAs before user TAs
+//! (`tee_ta_init_session`), so no user TA can have the UUID of a pseudo TA that is built in.
 
 use optee_proto::Uuid;
 
-/// The names that OP-TEE 4.10.0 has in `lib/libutee/include`, `core/pta` and `core/arch/arm`, in ascending order.
+/// The UUIDs in `lib/libutee/include`, `core/pta` and `core/arch/arm` of OP-TEE 4.10.0, in ascending order.
 const KNOWN: [Uuid; 30] = [
     // Profiling of user TAs.
     Uuid(0x2f6e0d48_c574_426d_824e_40198cde5cac_u128.to_be_bytes()),
@@ -74,28 +74,28 @@ fn number(app: Uuid) -> Option<usize> {
     KNOWN.binary_search_by_key(&app.0, |known| known.0).ok()
 }
 
-/// Whether OP-TEE's sources have a pseudo TA of this name. An OP-TEE may have more, from other sources, and need not
-/// have this one.
+/// Returns whether OP-TEE's sources have a pseudo TA with this UUID. An OP-TEE may have more, from other
+/// sources, and need not have this one.
 pub(crate) fn is_pseudo_ta(app: Uuid) -> bool {
     number(app).is_some()
 }
 
-/// Some of these names.
+/// A set of these UUIDs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PseudoTas(u32);
 
 impl PseudoTas {
-    /// None.
+    /// Returns the empty set.
     pub(crate) const fn new() -> Self {
         Self(0)
     }
 
-    /// Takes a name in, where OP-TEE's sources have it.
+    /// Adds a UUID, if OP-TEE's sources have it.
     pub(crate) fn insert(&mut self, app: Uuid) {
         self.0 |= Self::bit(app);
     }
 
-    /// Whether a name is among them.
+    /// Returns whether the set contains a UUID.
     pub(crate) fn contains(self, app: Uuid) -> bool {
         self.0 & Self::bit(app) != 0
     }

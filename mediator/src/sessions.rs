@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The sessions that a guest has open, and who uses them.
+//! The sessions that a guest has open, and the calls that use them.
 //!
-//! OP-TEE knows a session's number before the session is open, and gives a number to the next one as soon as
-//! its last owner is gone. It forgets a session that does not come about without a look at who waits for it,
-//! and stops for all VMs if one is used in between (`docs/optee-facts.md`). So a guest's call names only what
-//! that guest has open, and stays what it names: no session is closed while a call that names it is under way.
-//! Such a call need not have come to look for its session yet. A guest can have it interrupted right when it
-//! enters OP-TEE, and leave it there.
+//! OP-TEE knows a session's number before the session is open, and reuses a number as soon as its last owner is
+//! gone. It frees a session whose opening fails even while another call waits for that session, and stops for
+//! all VMs if a call uses one in between (`docs/optee-facts.md`). So a guest's call names only sessions that
+//! this guest has open, and no session is closed while a call in flight names it. Such a call need not have
+//! looked its session up yet: a guest can have it interrupted right when it enters OP-TEE, and leave it there.
 
 use crate::denied::DeniedError;
 use crate::memory::table::grown;
@@ -17,67 +16,66 @@ use optee_proto::{TeeResult, Uuid};
 /// A session that the guest has open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Session {
-    /// OP-TEE's number for it, unique among the VM's but for those that are being closed.
+    /// OP-TEE's number for it, unique within the VM, except for sessions that are being closed.
     pub(crate) id: u32,
     /// The application.
     pub(crate) app: Uuid,
-    /// It is a user TA: OP-TEE's core maps nothing that is handed to it.
+    /// It belongs to a user TA: OP-TEE's core maps nothing that is passed to it.
     user: bool,
-    /// It counts for an address space number of OP-TEE's. Of the sessions of one instance of an
-    /// application, one does.
+    /// It counts for an ASID. Of the sessions of one instance of an application, one does.
     counts: bool,
-    /// Calls under way that name it to OP-TEE, but for the one that closes it.
+    /// Number of calls in flight that name it to OP-TEE, without the one that closes it.
     users: u32,
     stage: SessionStage,
 }
 
-/// How far a session is from its end.
+/// The state of a session on the way to its end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum SessionStage {
     /// It can be used.
     Open,
-    /// It is to be closed as soon as no other call names it.
+    /// It is closed as soon as no other call names it.
     Leaving,
-    /// OP-TEE is being asked to close it. It may give the number to another one before it has answered.
+    /// OP-TEE is being asked to close it. OP-TEE may reuse the number before it answers.
     Closing,
-    /// The guest must not have it, and OP-TEE did not close it.
+    /// The policy denies it to the guest, and OP-TEE did not close it.
     Withheld,
 }
 
-/// That there is room for one more session, to an application. [`Sessions::open`], [`Sessions::withhold`] or
+/// A reservation for one more session to an application. [`Sessions::open`], [`Sessions::withhold`] or
 /// [`Sessions::not_opened`] settles it.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct SessionReservation {
     app: Uuid,
-    /// It counts for an address space number of OP-TEE's.
+    /// It counts for an ASID.
     counts: bool,
 }
 
 impl SessionReservation {
-    /// The application.
+    /// Returns the application.
     pub(crate) const fn app(&self) -> Uuid {
         self.app
     }
 
-    /// Whether OP-TEE may have made an address space for it.
+    /// Returns whether OP-TEE may have created an address space for it.
     pub(crate) const fn counts(&self) -> bool {
         self.counts
     }
 }
 
-/// The sessions of a VM.
+/// The sessions of one VM.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     known: Vec<Session>,
-    /// Those that are being opened.
+    /// Number of sessions that are being opened.
     opening: u32,
-    /// Of these, those that may need an address space number.
+    /// Of these, the number that may need an ASID.
     opening_apps: u32,
     quota: u32,
 }
 
 impl Sessions {
-    /// None yet, and `quota` at most.
+    /// Creates a list of at most `quota` sessions.
     pub(crate) const fn new(quota: u32) -> Self {
         Self {
             known: Vec::new(),
@@ -87,29 +85,28 @@ impl Sessions {
         }
     }
 
-    /// The most bytes of a heap that `quota` of them take.
+    /// Returns the most bytes of a heap that `quota` sessions take.
     pub(crate) const fn heap_bytes(quota: u32) -> u64 {
         grown::<Session>(quota)
     }
 
-    /// How many are open, or being closed.
+    /// Returns the number of sessions that are open or being closed.
     pub(crate) const fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// How many address space numbers of OP-TEE's the sessions take at most, those that are being
-    /// opened included.
+    /// Returns how many ASIDs the sessions take at most, those that are being opened included.
     pub(crate) fn address_spaces(&self) -> u32 {
         let open = self.known.iter().filter(|known| known.counts).count();
         self.opening_apps + open as u32
     }
 
-    /// Whether the guest has one with an application, open or about to be closed.
+    /// Returns whether the guest has a session with an application, open or about to be closed.
     pub(crate) fn has(&self, app: Uuid) -> bool {
         self.known.iter().any(|known| known.app == app)
     }
 
-    /// Reserves one to an application. `counts` says that OP-TEE may make an address space for it.
+    /// Reserves a session to an application. `counts` says that OP-TEE may create an address space for it.
     pub(crate) fn reserve(
         &mut self,
         app: Uuid,
@@ -125,13 +122,13 @@ impl Sessions {
         Ok(SessionReservation { app, counts })
     }
 
-    /// A reserved one is open, to a user TA if `user`. `counts` says that the instance of the application which
-    /// serves it may have an address space to itself.
+    /// Records that a reserved session is open, to a user TA if `user`. `counts` says that the instance which
+    /// serves it may have an address space of its own.
     pub(crate) fn open(&mut self, id: u32, reserved: SessionReservation, user: bool, counts: bool) {
         self.add(id, reserved, user, counts, SessionStage::Open);
     }
 
-    /// A reserved one is open and must not be, and is not closed. It is the guest's as far as it costs something.
+    /// Records that a reserved session is open and denied to the guest, and was not closed. It still counts.
     pub(crate) fn withhold(&mut self, id: u32, reserved: SessionReservation) {
         self.add(id, reserved, false, true, SessionStage::Withheld);
     }
@@ -156,20 +153,20 @@ impl Sessions {
         });
     }
 
-    /// A reserved one was not opened.
+    /// Records that a reserved session was not opened.
     pub(crate) fn not_opened(&mut self, SessionReservation { counts, .. }: SessionReservation) {
         self.opening -= 1;
         self.opening_apps -= u32::from(counts);
     }
 
-    /// Whether one is open to a user TA.
+    /// Returns whether a session is open to a user TA.
     pub(crate) fn is_user(&self, id: u32) -> bool {
         self.at(id, SessionStage::Open)
             .is_some_and(|at| self.known[at].user)
     }
 
-    /// A call that does `command` begins to use one, until [`Self::leave`] with what this gives. It must be one
-    /// that the guest has open, and not be about to be closed, unless somebody who still uses it is to be cancelled.
+    /// Begins the use of a session by a call that does `command`, until [`Self::leave`]. The guest must have
+    /// the session open. A session that awaits its close accepts only a cancellation.
     #[inline]
     pub(crate) fn begin_use(
         &mut self,
@@ -191,26 +188,26 @@ impl Sessions {
         Err(DeniedError(TeeResult::BAD_PARAMETERS))
     }
 
-    /// A call that had [`Self::begin_use`]d one is done.
+    /// Ends the use that began with [`Self::begin_use`].
     #[inline]
     pub(crate) fn leave(&mut self, id: u32) {
-        // One that is being closed has no users, so it is not mistaken for the next of its number.
+        // A session that is being closed has no users, so a reused number finds the new session.
         let used = |known: &&mut Session| known.id == id && known.users > 0;
         if let Some(session) = self.known.iter_mut().find(used) {
             session.users -= 1;
         }
     }
 
-    /// One is to be closed; nobody can begin to use it any more.
+    /// Marks a session that is to be closed. No call can begin to use it any more.
     pub(crate) fn begin_close(&mut self, id: u32) -> Result<(), DeniedError> {
-        // That is what OP-TEE says of a session that it does not know.
+        // OP-TEE's result for a session that it does not know.
         let unknown = DeniedError(TeeResult::ITEM_NOT_FOUND);
         let at = self.at(id, SessionStage::Open).ok_or(unknown)?;
         self.known[at].stage = SessionStage::Leaving;
         Ok(())
     }
 
-    /// Whether OP-TEE can be asked to close one that is to be closed: not while other calls name it.
+    /// Returns whether OP-TEE can be asked to close a session now: not while other calls name it.
     pub(crate) fn may_close(&mut self, id: u32) -> bool {
         let Some(at) = self.at(id, SessionStage::Leaving) else {
             return true;
@@ -223,19 +220,19 @@ impl Sessions {
         may
     }
 
-    /// OP-TEE was not asked to close one that was to be closed.
+    /// Records that OP-TEE was not asked to close a session after all.
     pub(crate) fn not_closed(&mut self, id: u32) {
         if let Some(at) = self.at(id, SessionStage::Leaving) {
             self.known[at].stage = SessionStage::Open;
         }
     }
 
-    /// OP-TEE has answered: one is closed, or it is not.
+    /// Records OP-TEE's answer: a session is closed, or is not.
     pub(crate) fn end_close(&mut self, id: u32, closed: bool) {
         if let Some(at) = self.at(id, SessionStage::Closing) {
             if closed {
                 let gone = self.known.swap_remove(at);
-                // Others that the same instance serves keep it alive.
+                // Other sessions of the same instance keep it alive.
                 let heir = |known: &&mut Session| known.app == gone.app && !known.counts;
                 if gone.counts
                     && let Some(heir) = self.known.iter_mut().find(heir)
@@ -248,7 +245,7 @@ impl Sessions {
         }
     }
 
-    /// Takes out any one. The guest is no more.
+    /// Takes any session, at teardown.
     pub(crate) fn pop(&mut self) -> Option<Session> {
         self.known.pop()
     }

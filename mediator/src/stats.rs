@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a VM's mediator has done so far, in plain numbers.
+//! Counters of a VM's mediator.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -62,7 +62,7 @@ impl RpcKind {
         Self::Other,
     ];
 
-    /// A name for reports: lower case, words joined by `_`.
+    /// Returns a name for reports: lower case, words joined by `_`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Alloc => "alloc",
@@ -85,75 +85,75 @@ impl RpcKind {
     }
 }
 
-/// A snapshot of a mediator's counters. Counts grow for ever, over every life of the VM.
+/// A snapshot of a mediator's counters. Counts grow over all creations of the VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
-    /// Fast calls of the guest's.
+    /// Fast calls from the guest.
     pub fast: u64,
-    /// Yielding calls of the guest's that began (returns from RPCs are not counted here).
+    /// Yielding calls from the guest that began, without returns from RPCs.
     pub yielding: u64,
     /// RPCs by kind, in the order of [`RpcKind::ALL`].
     pub rpc: [u64; RpcKind::ALL.len()],
     /// Times that a normal-world interrupt took a call out of OP-TEE.
     pub foreign_intr: u64,
-    /// Requests and answers of the guest's that were refused, whatever the reason.
+    /// Requests and answers from the guest that were refused, for whatever reason.
     pub denied: u64,
-    /// RPCs of OP-TEE's that the mediator answered itself, because the VM does not own the device or
-    /// nobody may have the answer. They are counted by kind as well.
+    /// RPCs from OP-TEE that the mediator answered itself, because the VM does not own the device or no VM may
+    /// have the answer. They are counted by kind as well.
     pub withheld: u64,
-    /// Calls that OP-TEE broke. They hold what they held until the VM ends.
+    /// Calls in which OP-TEE broke the protocol. They hold what they held until the VM ends.
     pub poisoned: u64,
-    /// Sessions that could not be closed when the VM ended, or whose opening did not end. Each may cost
-    /// OP-TEE an address space number for ever.
+    /// Sessions that could not be closed when the VM ended, or whose opening did not end. Each may cost OP-TEE
+    /// an ASID until the machine restarts.
     pub leaked: u64,
-    /// Applications that OP-TEE kept when the VM ended although no session to them was open: those
-    /// that are made to be kept alive. Each costs OP-TEE an address space number for ever.
+    /// Applications that OP-TEE kept when the VM ended although no session to them was open: those with
+    /// `TA_FLAG_INSTANCE_KEEP_ALIVE`. Each costs OP-TEE an ASID until the machine restarts.
     pub kept: u64,
     /// SMCs to the secure world on the guest's behalf.
     pub smcs: u64,
-    /// Pages pinned now, counted once a buffer.
+    /// Pages pinned now, counted once per buffer.
     pub pages_pinned: u64,
-    /// The most that `pages_pinned` was.
+    /// The maximum of `pages_pinned`.
     pub pages_pinned_max: u64,
     /// Shared buffers now.
     pub buffers: u64,
-    /// The most that `buffers` was.
+    /// The maximum of `buffers`.
     pub buffers_max: u64,
     /// Buffers for RPC messages now.
     pub rpc_buffers: u64,
     /// Sessions open now.
     pub sessions: u64,
-    /// Yielding calls under way now, running or suspended.
+    /// Yielding calls in flight now, running or suspended.
     pub calls: u64,
     /// Pages that OP-TEE's core may have mapped now; see [`crate::Quotas::mapped_pages`].
     pub mapped_pages: u64,
 }
 
 impl Stats {
-    /// How many RPCs of one kind there were.
+    /// Returns the number of RPCs of one kind.
     #[inline]
     pub const fn rpc(&self, kind: RpcKind) -> u64 {
         self.rpc[kind as usize]
     }
 }
 
-/// A count that grows; relaxed, since nothing is ordered by it.
+/// A count that only grows. The accesses are relaxed, since no order depends on it.
 #[derive(Default, Debug)]
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    /// Counts one more.
+    /// Adds one.
     #[inline]
     pub(crate) fn bump(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts so many more.
+    /// Adds `more`.
     pub(crate) fn add(&self, more: u64) {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    /// The count so far.
+    /// Returns the count.
     #[inline]
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -176,7 +176,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// The counts so far; what is counted in the VM's state is zero.
+    /// Returns the counts so far. Fields that the VM's state counts are zero.
     pub(crate) fn snapshot(&self) -> Stats {
         let mut stats = Stats {
             fast: self.fast.get(),

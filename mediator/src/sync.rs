@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The lock and the atomics that vCPUs share: those of `spin` and `core`, or, for the models of
-//! concurrency (`--cfg shuttle`), stand-ins that try one interleaving after the other.
+//! The lock and the atomics that vCPUs share: those of `spin` and `core`, or stand-ins for the models of
+//! concurrency (`--cfg shuttle`), which try one interleaving after the other.
 
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -15,7 +15,7 @@ mod model {
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use shuttle::sync::{Mutex, MutexGuard};
 
-    /// A lock like `spin`'s.
+    /// A lock with the interface of `spin`'s.
     #[derive(Debug)]
     pub(crate) struct TicketMutex<T>(Mutex<T>);
 

@@ -12,33 +12,34 @@ pub struct TeeInfo {
     pub minor: u32,
     /// Build identifier; zero is unspecified.
     pub build: u32,
-    /// Several VMs can share it. If not, one VM can have it, and calls carry no number.
+    /// Several VMs can share it. Otherwise one VM can have it, and calls carry no client id.
     pub virtualised: bool,
     /// Capabilities, unfiltered.
     pub caps: SecureCaps,
-    /// The largest notification value, where there are notifications.
+    /// The largest notification value, with asynchronous notifications.
     pub max_notif: u32,
-    /// How many parameters an RPC message behind a call's message has room for.
+    /// Number of parameters for which an RPC message behind a call's message has room.
     pub rpc_params: u32,
-    /// How many yielding calls each VM can have under way at once: `CFG_NUM_THREADS`.
+    /// Number of yielding calls that each VM can have in flight: `CFG_NUM_THREADS`.
     pub threads: u32,
-    /// It was built with a fixed number of translation tables a VM, `CFG_DYN_CONFIG=n`. It does not say so itself, so
-    /// [`crate::probe`] leaves this unset, and whoever knows sets it. Up to 4.5 there is nothing else.
+    /// OP-TEE was built with a fixed number of translation tables per VM, `CFG_DYN_CONFIG=n`. OP-TEE does not
+    /// report that, so [`crate::probe`] leaves this unset and the hypervisor sets it. Versions up to 4.5 have
+    /// nothing else.
     pub static_tables: bool,
 }
 
-/// Of an OP-TEE that leaks memory with each VM, how many VMs it is asked to create in all. 4.10.0 as
-/// Debian builds it stops for all VMs at about the 56th.
+/// Number of VMs that an OP-TEE which leaks memory with each VM is asked to create in total. 4.10.0 as Debian
+/// builds it stops for all VMs at about the 56th.
 const MAX_CREATIONS: u32 = 40;
 
 impl TeeInfo {
-    /// It is a version that was tried, and does not do what newer ones do: docs/optee-facts.md.
+    /// Returns whether it is a version that was tried and lacks the faults of newer ones: docs/optee-facts.md.
     const fn is_sound(&self) -> bool {
         self.major < 4 || self.major == 4 && self.minor <= 5
     }
 
-    /// How many VMs it can be asked to create before the machine restarts, resets included; `None` is
-    /// no limit. What leaks are translation tables.
+    /// Returns how many VMs it can be asked to create before the machine restarts, resets included; `None` is
+    /// no limit. It leaks translation tables.
     pub const fn max_creations(&self) -> Option<u32> {
         if self.is_sound() || self.static_tables || !self.virtualised {
             None
@@ -47,8 +48,8 @@ impl TeeInfo {
         }
     }
 
-    /// Whether it makes translation tables for a VM when they are needed, of memory that the VM can use up:
-    /// 4.6 and newer, as they are built where nobody says otherwise.
+    /// Returns whether it creates translation tables for a VM on demand, from memory that the VM can use up:
+    /// 4.6 and newer, by default.
     pub(crate) const fn makes_tables_late(&self) -> bool {
         self.virtualised
             && !self.is_sound()
@@ -56,8 +57,8 @@ impl TeeInfo {
             && self.caps.contains(SecureCaps::RPC_ARG)
     }
 
-    /// Whether a VM may enable notifications in more than one of its lives: 4.10.0 stops for all VMs
-    /// at the second time.
+    /// Returns whether a VM may enable notifications after more than one of its creations. 4.10.0 stops for all
+    /// VMs at the second time.
     pub(crate) const fn notifies_again(&self) -> bool {
         self.is_sound()
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The state of one VM: everything that its vCPUs share, behind one lock.
 //!
-//! The lock is held for look-ups and moves only: never across an SMC, never while guest memory
-//! is copied, pinned or unpinned. A call that is under way is not in the VM's state but owned by the
-//! vCPU that runs it; a suspended one is in the VM's state, and whoever resumes it takes it out.
+//! The lock is held for look-ups and moves only, never across an SMC, and never while guest memory is copied,
+//! pinned or unpinned. The vCPU that runs a call owns it. The state owns idle and suspended calls, and the vCPU
+//! that resumes one takes it out.
 
 mod apps;
 mod mapping_quota;
@@ -28,16 +28,16 @@ use apps::Apps;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
 use optee_proto::{TeeResult, Uuid};
 
-/// Where the VM is in its life with the TEE.
+/// The phase of a VM in OP-TEE.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Phase {
-    /// OP-TEE does not know it.
+    /// OP-TEE does not know the VM.
     Absent,
-    /// OP-TEE knows it, and makes its tables; no call begins.
+    /// OP-TEE knows the VM and creates its tables; no call begins.
     Creating,
-    /// OP-TEE knows it, its calls are served.
+    /// OP-TEE knows the VM, and its calls are served.
     Live,
-    /// It is being taken down; no call begins or resumes.
+    /// The VM is being destroyed; no call begins or resumes.
     Destroying,
 }
 
@@ -49,36 +49,36 @@ pub(crate) enum Phase {
 )]
 pub(crate) struct VmState {
     pub(crate) phase: Phase,
-    /// Its tables, while OP-TEE makes them. Taken out while a step is being done.
+    /// The VM's tables, while OP-TEE creates them. Taken out during a step.
     pub(crate) tables: Option<TableCreation>,
-    /// Calls that nobody uses.
+    /// Calls that are not in use.
     pub(crate) idle: Vec<Box<Call>>,
     /// Calls that wait for the guest to resume them, by slot.
     pub(crate) suspended: Vec<Option<Box<Call>>>,
-    /// Calls that OP-TEE broke: they never end, and what they hold stays held.
+    /// Calls in which OP-TEE broke the protocol: they never end, and what they hold stays held.
     pub(crate) poisoned: Vec<Box<Call>>,
-    /// How often a call was suspended, which makes each resume token a new one.
+    /// Number of suspensions so far, which makes each resume token a new one.
     pub(crate) suspensions: u32,
     pub(crate) buffers: Table<Buffer>,
-    /// `None` while a request is in one: the call has it then.
+    /// `None` while a request is in the buffer: the call owns it then.
     pub(crate) rpc_buffers: Table<Option<RpcBuffer>>,
-    /// Pages to share with OP-TEE that are not in use at the moment.
+    /// Pages to share with OP-TEE that are not in use.
     pub(crate) spare: Vec<SharedPage>,
     pub(crate) sessions: Sessions,
-    /// Pages that OP-TEE has for its requests in the mediator's own calls, by name.
+    /// Pages that OP-TEE has for its requests in internal calls, by name.
     lent: Vec<(u64, SharedPage)>,
-    /// The name of the last one. Buffers' names are larger, by far.
+    /// The last name. Cookies of buffers are larger by far.
     last_lent: u64,
-    /// How often OP-TEE has woken a call that waits for another.
+    /// Number of times that OP-TEE has woken a call that waits for another one.
     pub(crate) wake_count: u32,
     /// The guest wants notifications.
     pub(crate) notify: bool,
     pub(crate) apps: Apps,
-    /// Address space numbers of OP-TEE's that the VM's earlier lives have cost it.
+    /// ASIDs that earlier creations of the VM have leaked.
     pub(crate) leaked_asids: u32,
     /// Pages that OP-TEE's core may have mapped; see [`Quotas::mapped_pages`].
     mapped: u32,
-    /// Of these, as many as calls under way hold, which come back when those end.
+    /// Of these, pages that calls in flight hold, which return when those calls end.
     mapped_by_calls: u32,
     pages: u64,
     pages_max: u64,
@@ -114,15 +114,15 @@ impl VmState {
         }
     }
 
-    /// The most bytes of a heap that a VM's state take, where blocks are powers of two, whatever the
-    /// VM does: what its quotas are for, calls with their lists, and applications.
+    /// Returns the most bytes of a heap that the state of a VM takes, where blocks are powers of two: for what
+    /// its quotas bound, calls with their page lists, and applications.
     pub(crate) const fn heap_bytes(quotas: &Quotas) -> u64 {
         let calls = if quotas.calls < MAX_CALLS {
             quotas.calls
         } else {
             MAX_CALLS
         } as u64;
-        // A buffer's pages have a block of their own, which is twice as large as it must be at most.
+        // A buffer's pages have a block of their own, at most twice as large as needed.
         let pages =
             2 * size_of::<PageNumber>() as u64 * (quotas.pages as u64 + 2 * quotas.buffers as u64);
         let lists = 2
@@ -135,12 +135,12 @@ impl VmState {
             + Sessions::heap_bytes(quotas.sessions)
             + grown::<App>(MAX_APPS as u32)
             + calls * (size_of::<Call>() as u64).next_power_of_two()
-            // The four lists of calls, what is lent, and the list of all buffers at the end.
+            // The four lists of calls, lent pages, and the list of all buffers at teardown.
             + 5 * grown::<(u64, SharedPage)>(calls as u32)
             + grown::<Cookie>(quotas.buffers)
     }
 
-    /// What outlives the VM: cookies and tokens are never used twice, and records stay.
+    /// Takes over what outlives a creation of the VM: cookies and tokens are never used twice, and maxima stay.
     pub(crate) fn inherit(&mut self, old: &Self) {
         self.suspensions = old.suspensions;
         self.pages_max = old.pages_max;
@@ -150,17 +150,19 @@ impl VmState {
         self.rpc_buffers.inherit(&old.rpc_buffers);
     }
 
-    /// Pages pinned or about to be, counted once a buffer: now, and at most so far.
+    /// Returns the number of pages that are pinned or about to be, counted once per buffer: now, and the
+    /// maximum so far.
     pub(crate) const fn pages(&self) -> (u64, u64) {
         (self.pages, self.pages_max)
     }
 
-    /// Buffers, those that are coming or going included: now, and at most so far.
+    /// Returns the number of buffers, those being registered or unregistered included: now, and the maximum so
+    /// far.
     pub(crate) const fn buffer_counts(&self) -> (u64, u64) {
         (self.buffers.len() as u64, self.buffers_max)
     }
 
-    /// Reserves a buffer of `count` pages: it counts, and nobody can use it yet.
+    /// Reserves a buffer of `count` pages. It counts, but no call can use it yet.
     pub(crate) fn reserve(
         &mut self,
         guest: GuestCookie,
@@ -173,7 +175,7 @@ impl VmState {
         if pages > u64::from(self.quotas.pages) {
             return Err(DeniedError(TeeResult::OUT_OF_MEMORY));
         }
-        // OP-TEE maps at once what it asked for.
+        // OP-TEE maps at once what it has requested.
         let mapped = match provenance {
             Provenance::Registered => self.mapped,
             Provenance::Allocated => self.with_mapped(count)?,
@@ -199,7 +201,7 @@ impl VmState {
         Ok(cookie)
     }
 
-    /// A reserved buffer is usable from here on.
+    /// Makes a reserved buffer usable.
     pub(crate) fn establish(&mut self, cookie: Cookie, pages: Vec<PageNumber>) {
         if let Some((_, buffer)) = self.buffers.get(cookie) {
             buffer.state = BufferState::Live;
@@ -207,7 +209,7 @@ impl VmState {
         }
     }
 
-    /// Ends a buffer that nobody uses. Its pages, to be unpinned without the lock, which count until
+    /// Removes a buffer without users. Returns its pages, to be unpinned without the lock. They count until
     /// [`VmState::released`].
     pub(crate) fn remove(&mut self, cookie: Cookie) -> Option<(GuestCookie, Release)> {
         let (guest, buffer) = self.buffers.remove(cookie)?;
@@ -218,12 +220,12 @@ impl VmState {
         Some((guest, Release { pages, count }))
     }
 
-    /// A buffer that has ended has no pinned page any more.
+    /// Notes that the pages of a removed buffer are unpinned.
     pub(crate) fn released(&mut self, count: u32) {
         self.pages -= u64::from(count);
     }
 
-    /// Lets a call use part of a registered buffer. OP-TEE's name for it, and its pages.
+    /// Lets a call use part of a registered buffer. Returns OP-TEE's cookie for it, and its number of pages.
     pub(crate) fn borrow(
         &mut self,
         guest: GuestCookie,
@@ -239,15 +241,15 @@ impl VmState {
         Ok((cookie, buffer.count))
     }
 
-    /// A call that had [`VmState::borrow`]ed a buffer is done.
+    /// Ends the in-flight use that began with [`VmState::borrow`].
     pub(crate) fn release_in_flight(&mut self, cookie: Cookie) {
         if let Some((_, buffer)) = self.buffers.get(cookie) {
             buffer.in_flight -= 1;
         }
     }
 
-    /// A call uses a buffer no longer. The buffer's pages, to be unpinned without the lock, if
-    /// this was its last user and everybody else has forgotten it.
+    /// Ends a call's use of a buffer. Returns the buffer's pages, to be unpinned without the lock, if this was
+    /// the last user and OP-TEE and the guest have forgotten the buffer.
     pub(crate) fn give_back(&mut self, cookie: Cookie) -> Option<Release> {
         let (_, buffer) = self.buffers.get(cookie)?;
         buffer.users -= 1;
@@ -257,7 +259,7 @@ impl VmState {
         None
     }
 
-    /// The newest live buffer that the guest registered under this name.
+    /// Returns the newest live buffer that the guest registered under this cookie.
     pub(crate) fn registered(
         &mut self,
         guest: GuestCookie,
@@ -267,22 +269,22 @@ impl VmState {
             .ok_or(DeniedError(TeeResult::BAD_PARAMETERS))
     }
 
-    /// How often calls under way name a buffer to OP-TEE.
+    /// Returns how often calls in flight name a buffer to OP-TEE.
     pub(crate) fn in_flight(&mut self, cookie: Cookie) -> u32 {
         self.buffers
             .get(cookie)
             .map_or(0, |(_, buffer)| buffer.in_flight)
     }
 
-    /// OP-TEE is about to be asked to forget a buffer; nobody can begin to use it any more.
+    /// Marks a buffer that OP-TEE is about to be asked to forget. No call can begin to use it any more.
     pub(crate) fn begin_unregister(&mut self, guest: GuestCookie) -> Result<Cookie, DeniedError> {
         let (cookie, buffer) = self.registered(guest)?;
         buffer.state = BufferState::Going;
         Ok(cookie)
     }
 
-    /// As [`VmState::begin_unregister`], for the mediator itself. `false` where the buffer is none that
-    /// OP-TEE could be asked to forget.
+    /// Does the same as [`VmState::begin_unregister`] for an internal call. Returns `false` if OP-TEE cannot be
+    /// asked to forget the buffer.
     pub(crate) fn begin_internal_unregister(&mut self, cookie: Cookie) -> bool {
         match self.buffers.get(cookie) {
             Some((_, buffer))
@@ -297,25 +299,26 @@ impl VmState {
         }
     }
 
-    /// How many things OP-TEE may still use: buffers, memory for RPC messages, calls.
+    /// Returns how many objects OP-TEE may still use: buffers, memory for RPC messages, calls.
     pub(crate) fn held(&self) -> u64 {
         let calls = self.suspended.iter().flatten().count() + self.poisoned.len();
         (self.buffers.len() + self.rpc_buffers.len() + self.lent.len() + calls) as u64
     }
 
-    /// OP-TEE broke a call, or nobody can tell what becomes of it: it never ends.
+    /// Keeps a call that never ends, because OP-TEE broke the protocol or because its outcome is unknown.
     pub(crate) fn poison(&mut self, call: Box<Call>) {
         self.mapped_by_calls -= call.mapped.all();
         self.poisoned.push(call);
     }
 
-    /// Whether no call can begin any more, whoever ends.
+    /// Returns whether no call can begin any more, whichever call ends.
     pub(crate) const fn all_calls_poisoned(&self) -> bool {
         self.poisoned.len() == self.suspended.len()
     }
 
-    /// A session is closed. Calls that name it are there only where the mediator closed it for a guest that is no
-    /// more. They have not come to look for it, or OP-TEE would have waited for them, and must not any more.
+    /// Poisons the calls that use a session that has been closed. Such calls exist only if the mediator closed
+    /// the session at teardown. They have not looked the session up yet, or OP-TEE would have waited for them,
+    /// and must not any more.
     pub(crate) fn poison_users(&mut self, session: u32) {
         for slot in 0..self.suspended.len() {
             if let Some(call) = self.suspended[slot].take_if(|call| call.uses_session(session)) {
@@ -324,8 +327,8 @@ impl VmState {
         }
     }
 
-    /// An application that OP-TEE may have opened, or may not have closed, in a call that does not end. `None` where there
-    /// is none any more.
+    /// Takes an application that OP-TEE may have opened, or may not have closed, in a call that does not end.
+    /// Returns `None` when no such application is left.
     pub(crate) fn take_unsettled_app(&mut self) -> Option<Uuid> {
         let calls = self
             .suspended
@@ -338,15 +341,15 @@ impl VmState {
             .find_map(|call| call.take_unsettled_app(sessions))
     }
 
-    /// One of all calls, when OP-TEE has forgotten the VM.
+    /// Takes any call, after OP-TEE has forgotten the VM.
     pub(crate) fn take_call(&mut self) -> Option<Box<Call>> {
         let suspended = || self.suspended.iter_mut().find_map(Option::take);
         let idle = self.idle.pop().or_else(|| self.poisoned.pop());
         idle.or_else(suspended)
     }
 
-    /// OP-TEE has answered: it has forgotten the buffer, or it has not. The buffer's pages if
-    /// that was its end.
+    /// Ends an unregistration: OP-TEE has forgotten the buffer, or has not. Returns the buffer's pages if it
+    /// has no users left.
     pub(crate) fn end_unregister(&mut self, cookie: Cookie, forgotten: bool) -> Option<Release> {
         let (_, buffer) = self.buffers.get(cookie)?;
         if !forgotten {
@@ -361,8 +364,8 @@ impl VmState {
         None
     }
 
-    /// OP-TEE gives back a buffer that it had asked for: the guest's name for it, and its pages.
-    /// `None` if there is no such buffer.
+    /// Ends a buffer that OP-TEE had requested and returns. Returns the guest's cookie for it, and its pages,
+    /// or `None` if no such buffer exists.
     pub(crate) fn free_allocated(&mut self, cookie: Cookie) -> Option<(GuestCookie, Release)> {
         let (_, buffer) = self.buffers.get(cookie)?;
         if buffer.provenance != Provenance::Allocated || buffer.state != BufferState::Live {
@@ -371,16 +374,16 @@ impl VmState {
         self.remove(cookie)
     }
 
-    /// The guest's name for a buffer that OP-TEE names in a request.
+    /// Returns the guest's cookie for a buffer that OP-TEE names in a request.
     pub(crate) fn guest_cookie_of(&mut self, cookie: u64) -> Option<GuestCookie> {
         let (guest, buffer) = self.buffers.get(Cookie::from_tee(cookie)?)?;
         matches!(buffer.state, BufferState::Live | BufferState::Going).then_some(guest)
     }
 
-    /// OP-TEE is to get a page of the mediator's: the name that it gets it under.
+    /// Lends OP-TEE a page of the mediator. Returns the page's name.
     ///
     /// # Errors
-    /// The page, where OP-TEE has enough of them.
+    /// The page, if OP-TEE has enough of them.
     pub(crate) fn lend(&mut self, page: SharedPage) -> Result<u64, SharedPage> {
         if self.lent.len() >= self.suspended.len() || self.lent.try_reserve(1).is_err() {
             return Err(page);
@@ -390,13 +393,13 @@ impl VmState {
         Ok(self.last_lent)
     }
 
-    /// OP-TEE gives such a page back.
+    /// Takes a lent page that OP-TEE returns.
     pub(crate) fn take_lent(&mut self, name: u64) -> Option<SharedPage> {
         let at = self.lent.iter().position(|(known, _)| *known == name)?;
         Some(self.lent.swap_remove(at).1)
     }
 
-    /// All such pages, when OP-TEE has forgotten the VM.
+    /// Takes all lent pages, after OP-TEE has forgotten the VM.
     pub(crate) fn take_all_lent(&mut self) -> impl Iterator<Item = SharedPage> + use<> {
         core::mem::take(&mut self.lent)
             .into_iter()
@@ -405,8 +408,8 @@ impl VmState {
 }
 
 impl Quotas {
-    /// The most bytes of the heap that the mediator takes for a VM with these quotas, whatever that
-    /// does. The heap's blocks are powers of two.
+    /// Returns the most bytes of the heap that the mediator takes for a VM with these quotas. The heap's blocks
+    /// are powers of two.
     pub const fn heap_bytes(&self) -> u64 {
         VmState::heap_bytes(self)
     }

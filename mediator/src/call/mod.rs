@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One yielding call's life: begin → (RPC → resume)* → end. All its state is private.
+//! One yielding call: begin → (RPC → resume)* → end. All its state is private.
 //!
-//! A [`Call`] is owned by exactly one party at a time: the VM's state while it is idle or suspended,
-//! the vCPU that runs it otherwise. So there is nothing to lock in it, and of two vCPUs that
-//! resume the same call exactly one gets it.
+//! Exactly one party owns a [`Call`]: the VM's state while it is idle or suspended, otherwise the vCPU that
+//! runs it. So a call needs no lock, and of two vCPUs that resume the same call exactly one gets it.
 
 mod prepare;
 mod settle;
@@ -22,111 +21,110 @@ use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Header, Param};
 use optee_proto::{Return, Uuid};
 
-/// Bits of a resume token that hold the call's slot; the rest tells one suspension from another.
+/// Bits of a resume token that hold the call's slot. The rest distinguishes suspensions.
 const SLOT_BITS: u32 = 6;
 
-/// The most calls of one VM.
+/// The most calls per VM.
 pub(crate) const MAX_CALLS: u32 = 1 << SLOT_BITS;
 
-/// How many pages of a list are taken in before the guest gets the pCPU back: 4 MiB. Under Miri
-/// fewer, so that a test need not wait for so many.
+/// Pages of a list that are imported before the guest gets the pCPU back: 4 MiB. Fewer under Miri, for shorter
+/// tests.
 pub(crate) const IMPORT_STEP: usize = if cfg!(miri) { 128 } else { 1024 };
 
-/// For how long at most, in milliseconds, a guest is asked to sleep while its call waits for others. Their end
-/// is noticed so late.
+/// The longest sleep, in milliseconds, that a guest is asked for while its call waits for others. It bounds how
+/// late their end is noticed.
 const MAX_BACKOFF_MS: u32 = 32;
 
-/// How many SMCs one trap makes at most before the guest gets the pCPU back.
+/// The most SMCs per trap before the guest gets the pCPU back.
 pub(crate) const MAX_ROUNDS: u32 = 64;
 
-/// The most buffers that a call names to OP-TEE and is in: all its parameters, and the one that its
-/// message is in.
+/// The most buffers that a call uses: those of all its parameters, and the one that its message is in.
 const MAX_USES: usize = MAX_PARAMS + 1;
 
-/// Of how many buffers a call can have pages that are still to be unpinned: those that it used, and its own. While it
-/// goes on there is one at most, which OP-TEE has given back.
+/// The most buffers of which a call has pages to unpin: those that it used, and its own. A call that continues
+/// has at most one, which OP-TEE has returned.
 pub(crate) const MAX_RELEASES: usize = MAX_USES + 1;
 
-/// What the registers say when OP-TEE resumes: a1, a2, a4, a5.
+/// What OP-TEE gets when a call resumes: a1, a2, a4 and a5 of the SMC ABI.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ResumeArgs(pub(crate) [u64; 4]);
 
 impl ResumeArgs {
-    /// Nothing; the answer, if any, is in memory.
+    /// Zeroes; the answer, if any, is in memory.
     pub(crate) const NOTHING: Self = Self([0; 4]);
 }
 
-/// Where a call goes from the mediator.
+/// Where a call goes next.
 #[derive(Debug)]
 pub(crate) enum CallStep {
-    /// Back to OP-TEE.
+    /// It returns to OP-TEE.
     Resume(ResumeArgs),
-    /// To the guest, with this function and its value; what the call waits for is in [`Call::pending`].
+    /// It goes to the guest, with this function and its value. [`Call::pending`] says what the call waits for.
     AskGuest(Function, u64),
-    /// Nowhere: OP-TEE has broken the protocol.
+    /// It ends nowhere: OP-TEE has broken the protocol.
     Poison,
 }
 
 /// What a suspended call waits for.
 #[derive(Debug)]
 pub(crate) enum Pending {
-    /// Nothing: it is running or idle.
+    /// Nothing: the call is running or idle.
     Nothing,
-    /// The guest had to run in between; OP-TEE then gets this.
+    /// The guest runs in between; OP-TEE then gets these arguments.
     Resume(ResumeArgs),
-    /// The guest had to run in between; the message has not reached OP-TEE yet. The buffer's pages are
-    /// still being taken in, or other calls name what OP-TEE is to forget.
+    /// The guest runs in between; the message has not reached OP-TEE yet. The buffer's pages are still being
+    /// imported, or other calls name what OP-TEE is to forget.
     Enter,
     /// The guest allocates memory for RPC messages.
     Alloc,
-    /// The guest does a command, and its answer is in memory.
+    /// The guest executes a command; its answer will be in memory.
     Command(Request),
-    /// The guest had to run in between; its answer to SHM_ALLOC is still being taken in.
+    /// The guest runs in between; its answer to SHM_ALLOC is still being imported.
     Import {
         request: Request,
         cookie: Cookie,
         import: PageListImport,
     },
-    /// The guest frees, at our request, what it allocated in vain; OP-TEE then hears of failure.
+    /// The guest frees, at the mediator's request, an unusable allocation; OP-TEE is then told of the failure.
     Undo(Request),
-    /// The guest had to run in between; the call is done, but for pages that it is to give back. The guest then gets
-    /// this.
+    /// The guest runs in between; the call is done, except for pages to unpin. The guest then gets this code.
     Release(Return),
 }
 
-/// What a call does besides what its message says.
+/// What has to be settled when a call ends, besides its message.
 #[derive(Debug)]
 pub(crate) enum Completion {
     /// Nothing.
     Plain,
-    /// A session is reserved for it.
+    /// The reservation of the session that the call opens.
     OpenSession(SessionReservation),
-    /// A session is reserved for it, and OP-TEE has opened that although the VM must not have it. It is closed again.
+    /// The policy denies the session that OP-TEE has just opened, and the call closes it again.
     CloseDenied {
         reserved: SessionReservation,
         session: u32,
     },
-    /// A session is to end with it, when no other call names that.
+    /// The session that the call closes once no other call names it.
     AwaitClose(u32),
-    /// A session ends with it.
+    /// The session that the call closes.
     CloseSession(u32),
-    /// A session of a guest that is no more ends with it, to this application. It is not in the VM's state any more.
+    /// The session that the call closes at teardown, with its application. The VM's state does not contain it
+    /// any more.
     CloseAtTeardown { app: Uuid, session: u32 },
-    /// A buffer is coming.
+    /// The buffer that the call registers.
     Register {
         cookie: Cookie,
         import: PageListImport,
     },
-    /// A buffer is going.
+    /// The buffer that the call unregisters.
     Unregister(Cookie),
-    /// Notifications end with it.
+    /// The call stops notifications.
     StopNotifications,
 }
 
-/// What OP-TEE has come for while it opened a session.
+/// What OP-TEE has requested while it opened a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AppLoad {
-    /// Nothing that it makes an application of.
+    /// Nothing that an application could be loaded from.
     Nothing,
     /// A file, in the guest's file system or in the RPMB. Applications can be there.
     Files,
@@ -138,55 +136,54 @@ pub(crate) enum AppLoad {
 #[derive(Debug)]
 pub(crate) struct Call {
     slot: usize,
-    /// The page that OP-TEE sees as the message.
+    /// The page that contains OP-TEE's message.
     pub(crate) shadow: SharedPage,
-    /// Where the guest has its message.
+    /// Where the guest's message is.
     pub(crate) location: MessageLocation,
-    /// Behind the message is room for RPC messages.
+    /// The message is followed by room for RPC messages.
     pub(crate) has_rpc_arg: bool,
     /// The guest's message as it was fetched, and later with its outputs.
     pub(crate) guest_message: Message,
-    /// What OP-TEE gets in its place, and later what it has made of that.
+    /// OP-TEE's message, and later what OP-TEE has made of it.
     pub(crate) tee_message: Message,
-    /// How many parameters the guest's message has.
+    /// Number of parameters in the guest's message.
     guest_param_count: usize,
-    /// How many of them OP-TEE gets: those at the end that are nothing are left out.
+    /// Number of parameters in OP-TEE's message: without trailing NONE parameters.
     tee_param_count: usize,
     kinds: [Kind; MAX_PARAMS],
-    /// The buffer that its message is in.
+    /// The buffer that the guest's message is in.
     message_buffer: Option<Cookie>,
-    /// The buffers that its parameters name.
+    /// The buffers that the parameters name.
     uses: heapless::Vec<Cookie, MAX_PARAMS>,
-    /// Pages that OP-TEE's core may map because of it, as counted in the VM's state.
+    /// Pages that OP-TEE's core may map because of the call, as counted in the VM's state.
     pub(crate) mapped: MappedPages,
-    /// The session that it names, where it is counted as a user of that.
+    /// The session that counts the call as a user.
     session: Option<u32>,
     pub(crate) completion: Completion,
-    /// The list of the last buffer that the guest allocated at OP-TEE's request. OP-TEE reads it
-    /// while it resumes, and is done with it once it asks for the next one, or frees one, or is
-    /// done at all.
+    /// The page list of the last buffer that the guest allocated at OP-TEE's request. OP-TEE reads it while it
+    /// resumes, and does not need it any more when it requests or frees another buffer, or ends the call.
     pub(crate) page_list: Vec<SharedPage>,
-    /// The last RPC buffer that OP-TEE freed. It asks for that before it unmaps the page.
+    /// The page of the last RPC buffer that OP-TEE freed. OP-TEE sends FREE before it unmaps the page.
     pub(crate) freed_rpc_page: Option<SharedPage>,
-    /// Pages that it is to give back.
+    /// Pages to unpin.
     pub(crate) releases: heapless::Vec<Release, MAX_RELEASES>,
-    /// OP-TEE's thread, once it has one.
+    /// OP-TEE's thread, after the first RPC.
     pub(crate) thread: Option<u32>,
-    /// What the guest must say to resume it.
+    /// The token with which the guest resumes the call.
     token: u32,
-    /// It sleeps, and has slept for as long as it wanted.
+    /// The call sleeps, and has slept for as long as it requested.
     pub(crate) has_slept: bool,
-    /// What OP-TEE has come for meanwhile.
+    /// What OP-TEE has requested during the call.
     pub(crate) app_load: AppLoad,
-    /// How often the guest was asked to sleep until the call can begin.
+    /// Number of times that the guest was asked to sleep before the call begins.
     backoff_count: u32,
-    /// It waits for another call, and has gone on when OP-TEE had woken others so often.
+    /// The wake count when the call last resumed, if it waits for another call.
     resumed_at_wake_count: Option<u32>,
     pub(crate) pending: Pending,
 }
 
 impl Call {
-    /// A call that nobody uses, with the page it will use.
+    /// Creates an idle call with its shadow page.
     pub(crate) fn new(slot: usize, shadow: SharedPage) -> Self {
         Self {
             slot,
@@ -216,13 +213,13 @@ impl Call {
         }
     }
 
-    /// Makes it a call of the mediator's own that closes a session to an application.
+    /// Sets up an internal call that closes a session to an application.
     pub(crate) fn set_up_close(&mut self, session: u32, app: Uuid) {
         self.set_up(session, optee_proto::msg::Command::CLOSE_SESSION);
         self.completion = Completion::CloseAtTeardown { app, session };
     }
 
-    /// Makes it a call of the mediator's own that names a session and nothing else.
+    /// Sets up an internal call that names a session and nothing else.
     fn set_up(&mut self, session: u32, command: optee_proto::msg::Command) {
         self.location = MessageLocation::none();
         (self.guest_param_count, self.tee_param_count) = (0, 0);
@@ -231,8 +228,7 @@ impl Call {
         self.guest_message.header.session = session.into();
     }
 
-    /// Makes it a call of the mediator's own that opens a session to an application, for which
-    /// one is reserved.
+    /// Sets up an internal call that opens a reserved session.
     pub(crate) fn set_up_open(&mut self, reserved: SessionReservation) {
         self.location = MessageLocation::none();
         self.guest_message.header = Header::default();
@@ -245,7 +241,7 @@ impl Call {
         self.completion = Completion::OpenSession(reserved);
     }
 
-    /// Makes it a call of the mediator's own that has OP-TEE forget a buffer.
+    /// Sets up an internal call that has OP-TEE forget a buffer.
     pub(crate) fn set_up_unregister(&mut self, cookie: Cookie) {
         self.location = MessageLocation::none();
         self.guest_message.header = Header::default();
@@ -255,19 +251,19 @@ impl Call {
         self.completion = Completion::Unregister(cookie);
     }
 
-    /// Makes it a call of the mediator's own that asks for another's cancellation.
+    /// Sets up an internal call that cancels another call.
     pub(crate) fn set_up_cancel(&mut self, session: u32, cancel_id: u32) {
         self.set_up(session, optee_proto::msg::Command::CANCEL);
         self.guest_message.header.cancel_id = cancel_id.into();
     }
 
-    /// The application that it has to do with, once, where OP-TEE may keep a session to that, or an address space for
-    /// it, because the call does not end.
+    /// Takes the application of a call that does not end, if OP-TEE may keep a session or an address space
+    /// because of it. Returns it once.
     pub(crate) fn take_unsettled_app(&mut self, sessions: &mut Sessions) -> Option<Uuid> {
         match core::mem::replace(&mut self.completion, Completion::Plain) {
             Completion::OpenSession(reserved) => {
                 let app = reserved.app();
-                // Of what the mediator opens, it is known whether there was one before.
+                // For an internal call it is known whether an instance was there before.
                 let is_new = !self.is_internal() || self.app_load == AppLoad::Code;
                 let counts = reserved.counts() && is_new;
                 sessions.not_opened(reserved);
@@ -286,17 +282,17 @@ impl Call {
         }
     }
 
-    /// Whether it uses the session of this number.
+    /// Returns whether the call uses the session with this number.
     pub(crate) fn uses_session(&self, session: u32) -> bool {
         self.session == Some(session)
     }
 
-    /// Whether it is the mediator's own, on behalf of a guest that is no more.
+    /// Returns whether the call is internal: made by the mediator at teardown.
     pub(crate) const fn is_internal(&self) -> bool {
         self.location.is_none()
     }
 
-    /// What names it to OP-TEE, where it is something that can be cancelled: session and identifier.
+    /// Returns session and cancel id of a call that can be cancelled.
     pub(crate) fn cancellable(&self) -> Option<(u32, u32)> {
         let header = &self.guest_message.header;
         let command = optee_proto::msg::Command(header.cmd.get());
@@ -305,8 +301,8 @@ impl Call {
         (invokes && !is_done).then(|| (header.session.get(), header.cancel_id.get()))
     }
 
-    /// For how many milliseconds the guest is to sleep before the call is tried again: one, then twice as many
-    /// each time, up to [`MAX_BACKOFF_MS`].
+    /// Returns for how many milliseconds the guest is to sleep before the call is tried again: one, then twice
+    /// as many each time, up to [`MAX_BACKOFF_MS`].
     fn backoff_ms(&self) -> u32 {
         1_u32
             .checked_shl(self.backoff_count)
@@ -314,7 +310,7 @@ impl Call {
             .min(MAX_BACKOFF_MS)
     }
 
-    /// For how many milliseconds it sleeps, at OP-TEE's wish and if nobody has counted them yet.
+    /// Returns how many milliseconds OP-TEE wants the call to sleep, unless it has slept already.
     pub(crate) fn sleeps(&self) -> Option<u32> {
         match &self.pending {
             Pending::Command(request) if !self.has_slept => request.sleep(),
@@ -322,28 +318,28 @@ impl Call {
         }
     }
 
-    /// Whether it waits inside OP-TEE for another call.
+    /// Returns whether the call waits inside OP-TEE for another call.
     fn waits_in_tee(&self) -> bool {
         matches!(&self.pending, Pending::Command(request) if request.waits())
     }
 
-    /// It goes on now, after OP-TEE has woken somebody `wake_count` times.
+    /// Notes that the call resumes now, at this wake count.
     pub(crate) fn note_resume(&mut self, wake_count: u32) {
         self.resumed_at_wake_count = self.waits_in_tee().then_some(wake_count);
     }
 
-    /// Whether it waits for another call and nobody was woken since it last went on, so that it would
-    /// only ask again. `wake_count` is how often OP-TEE has woken somebody.
+    /// Returns whether the call waits for another call and OP-TEE has woken none since it last resumed, so that
+    /// it would only ask again.
     pub(crate) fn waits_for_wake(&self, wake_count: u32) -> bool {
         self.waits_in_tee() && self.resumed_at_wake_count == Some(wake_count)
     }
 
-    /// Where behind the guest's message the room for RPC messages begins.
+    /// Returns the offset of the room for RPC messages behind the guest's message.
     pub(crate) const fn guest_rpc_arg_offset(&self) -> usize {
         optee_proto::msg::size(self.guest_param_count)
     }
 
-    /// Where behind OP-TEE's message the room for RPC messages begins.
+    /// Returns the offset of the room for RPC messages behind OP-TEE's message.
     pub(crate) const fn rpc_arg_offset(&self) -> usize {
         optee_proto::msg::size(self.tee_param_count)
     }
@@ -352,9 +348,9 @@ impl Call {
 /// Why a call does not begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum BeginError {
-    /// By a code in a0.
+    /// A return code.
     Code(Return),
-    /// By a result in the message.
+    /// A result in the message.
     Result(DeniedError),
 }
 

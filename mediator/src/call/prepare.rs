@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest's message is fetched, checked, and built anew for OP-TEE.
+//! The first half of a call: a guest's message is fetched, checked, and rebuilt for OP-TEE.
 
 use super::{BeginError, Call, Completion, Pending};
 use crate::Mediator;
@@ -27,7 +27,7 @@ impl From<ImportError> for BeginError {
 impl From<MapError> for BeginError {
     fn from(why: MapError) -> Self {
         match why {
-            // A client waits then until a call of its own has ended, and tries again.
+            // The client waits until a call of its own has ended, and tries again.
             MapError::Temporary => Self::Code(Return::ETHREAD_LIMIT),
             MapError::Permanent(denied) => denied.into(),
         }
@@ -35,10 +35,10 @@ impl From<MapError> for BeginError {
 }
 
 impl Mediator {
-    /// Takes a call that nobody uses.
+    /// Takes an idle call.
     ///
     /// # Errors
-    /// What the guest hears where the VM is not live, or has no call left.
+    /// The return code for the guest if the VM is not live, or has no call left.
     #[inline]
     pub(crate) fn take_idle_call(&self) -> Result<Box<Call>, Return> {
         let mut state = self.state.lock();
@@ -47,13 +47,14 @@ impl Mediator {
         }
         match state.idle.pop() {
             Some(call) => Ok(call),
-            // No call ends for which the guest could wait.
+            // All calls are poisoned, so the guest would wait forever.
             None if state.all_calls_poisoned() => Err(Return::ENOTAVAIL),
             None => Err(Return::ETHREAD_LIMIT),
         }
     }
 
-    /// Fetches the guest's message from where the transport has found it, checks it, and decides what the call may do.
+    /// Fetches the guest's message from where the transport has found it, checks it, and decides what the call
+    /// may do.
     #[inline]
     pub(crate) fn prepare_message<H: Host>(
         &self,
@@ -64,7 +65,7 @@ impl Mediator {
         self.prepare(call)
     }
 
-    /// The message is at `offset` of a registered buffer.
+    /// Finds the message at `offset` of a registered buffer.
     pub(crate) fn find_in_buffer(
         &self,
         call: &mut Call,
@@ -83,7 +84,7 @@ impl Mediator {
         Ok(())
     }
 
-    /// Decides what the call may do, and what its parameters are for OP-TEE.
+    /// Decides what the call may do, and translates its parameters for OP-TEE.
     #[inline]
     fn prepare(&self, call: &mut Call) -> Result<(), BeginError> {
         match Command(call.guest_message.header.cmd.get()) {
@@ -93,7 +94,7 @@ impl Mediator {
         }
     }
 
-    /// The call uses the session that it names, which the guest must have open.
+    /// Begins the use of the session that the call names. The guest must have it open.
     #[inline]
     fn use_session(&self, call: &mut Call, by: Command) -> Result<(), BeginError> {
         let session = call.guest_message.header.session.get();
@@ -101,7 +102,7 @@ impl Mediator {
         Ok(())
     }
 
-    /// [`Mediator::prepare`] for all commands but INVOKE.
+    /// Does the same as [`Mediator::prepare`] for all commands but INVOKE.
     #[inline(never)]
     fn prepare_other(&self, call: &mut Call, command: Command) -> Result<(), BeginError> {
         match command {
@@ -140,8 +141,8 @@ impl Mediator {
         Ok(())
     }
 
-    /// The parameters from `first` on, those of the application; `app` is whose session is being
-    /// opened.
+    /// Translates the application's parameters, from `first` on. `app` is the application of a session that is
+    /// being opened.
     fn translate(
         &self,
         call: &mut Call,
@@ -194,8 +195,8 @@ impl Mediator {
         Ok(())
     }
 
-    /// Sees to it that all pages of a buffer that comes are there, and that nobody uses a buffer or a session
-    /// that goes. Where that is not so yet, the guest runs, and the call waits for that.
+    /// Waits until all pages of the buffer that the call registers are pinned, and no other call uses the
+    /// buffer or the session that it ends. The guest runs meanwhile.
     #[inline(never)]
     pub(crate) fn get_ready<H: Host>(
         &self,
@@ -203,11 +204,11 @@ impl Mediator {
         call: &mut Call,
     ) -> Result<ImportProgress, BeginError> {
         if let Completion::Unregister(cookie) = call.completion {
-            // OP-TEE panics when a call names a buffer while another has it forgotten: for a moment
-            // the name is still there, and no reference is left. So nobody may be on the way.
+            // OP-TEE panics if a call names a buffer while another call unregisters it: for a moment the cookie
+            // is still there, without a reference. So no call in flight may name it.
             let mut state = self.state.lock();
             let is_in_flight = state.in_flight(cookie) > 0;
-            // Who waits for a call that OP-TEE broke waits for ever.
+            // A poisoned call never ends.
             let is_poisoned = state
                 .poisoned
                 .iter()
@@ -245,7 +246,7 @@ impl Call {
         notifications: impl Fn() -> bool,
     ) -> Result<(), BeginError> {
         let wrong = BeginError::Code(Return::EBADADDR);
-        // Nearly always everything is there at once. Otherwise the header says how much there is.
+        // Usually one fetch is enough. Otherwise the header says how much is missing.
         let usual = self.location.holds(0, USUAL_SIZE);
         let have = if usual { USUAL_SIZE } else { msg::HEADER_SIZE };
         let bytes = self.guest_message.as_mut_bytes();
@@ -305,11 +306,11 @@ impl Call {
             ),
         };
         let (ret, origin) = match cmd {
-            // OP-TEE does these without a word about how it went.
+            // OP-TEE writes no result for these.
             Command::DO_BOTTOM_HALF | Command::STOP_ASYNC_NOTIF => {
                 (TeeResult::SUCCESS, Origin::TEE)
             }
-            // Until OP-TEE says otherwise, nothing has succeeded.
+            // Until OP-TEE writes a result, nothing has succeeded.
             _ => (TeeResult::COMMUNICATION, Origin::COMMS),
         };
         tee_message.header = Header {
@@ -328,7 +329,7 @@ impl Call {
         }
     }
 
-    /// Asks the guest to sleep, by a request behind its message. Returns `false` where there is no room for one.
+    /// Asks the guest to sleep, by a request behind its message. Returns `false` without room for one.
     pub(crate) fn ask_to_sleep<H: Host>(&mut self, host: &H) -> bool {
         let is_asked = rpc::ask_to_sleep(host, self, self.backoff_ms());
         if is_asked {

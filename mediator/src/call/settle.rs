@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A call ends: its result goes to the guest, and what it used is given back.
+//! The second half of a call: its result goes to the guest, and what it used is released.
 
 use super::{AppLoad, Call, Completion, MAX_USES, Pending};
 use crate::Mediator;
@@ -14,8 +14,8 @@ use optee_proto::{Origin, TeeResult};
 use zerocopy::IntoBytes;
 
 impl Mediator {
-    /// Whether OP-TEE has opened something for the guest that this one must not have: no user TA, as its code was never
-    /// asked for.
+    /// Returns whether OP-TEE has opened a session that the policy denies: not to a user TA, since OP-TEE never
+    /// requested its code.
     #[inline]
     pub(crate) fn is_denied_after_open(&self, call: &Call) -> bool {
         matches!(&call.completion, Completion::OpenSession(reserved)
@@ -24,7 +24,7 @@ impl Mediator {
                 && !self.state.lock().is_user_app(reserved.app()))
     }
 
-    /// Turns a call that has opened a session which the policy denies into one that closes it. The guest hears that it was
+    /// Turns a call that has opened a denied session into one that closes it. The guest is told that access was
     /// denied.
     #[cold]
     pub(crate) fn turn_into_close<H: Host>(&self, host: &H, call: &mut Call) {
@@ -43,8 +43,8 @@ impl Mediator {
         call.kinds = [Kind::None; MAX_PARAMS];
     }
 
-    /// Gives back what a call used, and draws the consequences of its result: `None` where OP-TEE has not acted upon the
-    /// message. Returns the call where it still has pages to unpin; otherwise it is idle.
+    /// Releases what a call used, and updates the VM's state by its result: `None` if OP-TEE has not acted upon
+    /// the message. Returns the call if it still has pages to unpin; otherwise it is idle.
     pub(crate) fn settle<H: Host>(
         &self,
         host: &H,
@@ -72,7 +72,7 @@ impl Mediator {
             }
             for cookie in call.uses.iter().chain(&call.message_buffer) {
                 if let Some(release) = state.give_back(*cookie) {
-                    // There is room for all that it can have used.
+                    // The list is large enough for everything that the call can have used.
                     let _ = unused.push(release);
                 }
             }
@@ -93,7 +93,7 @@ impl Mediator {
         self.finish(host, call)
     }
 
-    /// Unpins some of the pages that a call is to give back. Returns the call where there are more; otherwise it is idle.
+    /// Unpins some of the call's pages. Returns the call if there are more; otherwise it is idle.
     #[cold]
     pub(crate) fn finish<H: Host>(&self, host: &H, mut call: Box<Call>) -> Option<Box<Call>> {
         self.unpin_some(host, &mut call);
@@ -104,15 +104,15 @@ impl Mediator {
         None
     }
 
-    /// A call that goes on is to give pages back. Some are unpinned at once, and the others before it goes back to
-    /// OP-TEE.
+    /// Adds pages to unpin to a call that continues. Some are unpinned at once, the others before the call
+    /// returns to OP-TEE.
     #[inline(never)]
     pub(crate) fn release<H: Host>(&self, host: &H, call: &mut Call, release: Release) {
         call.give_back(release);
         self.unpin_some(host, call);
     }
 
-    /// Unpins as many pages of those that a call is to give back as one step takes.
+    /// Unpins as many of the call's pages as one step takes.
     #[inline(never)]
     pub(crate) fn unpin_some<H: Host>(&self, host: &H, call: &mut Call) {
         let mut left = UNPIN_STEP;
@@ -122,7 +122,7 @@ impl Mediator {
             {
                 if unpin(host, pages, &mut left) {
                     let count = *count;
-                    // Its list is freed before it counts no more.
+                    // The list is freed before it stops counting.
                     call.releases.pop();
                     self.state.lock().released(count);
                     left = left.saturating_sub(FREE_COST);
@@ -131,7 +131,7 @@ impl Mediator {
         });
     }
 
-    /// OP-TEE is done with these.
+    /// Releases pages that OP-TEE does not use any more.
     #[inline(never)]
     fn give_pages<H: Host>(&self, host: &H, call: &mut Call) {
         let list = mem::take(&mut call.page_list);
@@ -140,7 +140,7 @@ impl Mediator {
         }
     }
 
-    /// What a call did besides what its message says is done or undone.
+    /// Settles the call's [`Completion`].
     #[inline(never)]
     fn settle_completion<H: Host>(&self, host: &H, call: &mut Call, success: bool) {
         let session = call.guest_message.header.session.get();
@@ -150,7 +150,7 @@ impl Mediator {
             Completion::Plain => None,
             Completion::OpenSession(reserved) => {
                 if success && call.is_internal() {
-                    // That the mediator asks again for what there was says nothing of it, and the session is closed.
+                    // An open by the mediator says nothing about the application, and the session is closed.
                     state.sessions.open(session, reserved, false, true);
                 } else if success {
                     state.open_session(session, reserved, call.app_load);
@@ -175,8 +175,8 @@ impl Mediator {
                 state.sessions.end_close(id, success);
                 None
             }
-            // A guest's own CLOSE has waited for all users, so calls that name the session now are those of another:
-            // OP-TEE gives a number away again before it says that it is free. This one has not.
+            // A guest's own CLOSE has waited for all users. So calls that name the session now use another one:
+            // OP-TEE reuses a number before it answers the close. This call has not been answered yet.
             Completion::CloseAtTeardown { session, .. } if success => {
                 state.poison_users(session);
                 None
@@ -221,15 +221,14 @@ impl Mediator {
 }
 
 impl Call {
-    /// It is to give this back. There is room for all that it can have used, and nothing was left when it came from
-    /// OP-TEE.
+    /// Adds pages to unpin. The list is large enough, since it was empty when the call returned from OP-TEE.
     #[inline(never)]
     pub(crate) fn give_back(&mut self, release: Release) {
         let _ = self.releases.push(release);
     }
 
-    /// Takes over from OP-TEE's answer what is an output, into the private copy of the guest's
-    /// message. OP-TEE's answer is in memory that is not trusted: it is fetched once.
+    /// Copies the outputs in OP-TEE's answer to the private copy of the guest's message. OP-TEE's answer is in
+    /// memory that is not trusted, so it is fetched once.
     pub(crate) fn collect<H: Host>(&mut self, host: &H) -> TeeResult {
         let Self {
             shadow,

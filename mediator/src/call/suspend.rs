@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A call waits for its guest, under a token that names one suspension of one call.
+//! Suspended calls, and the tokens that name one suspension each.
 
 use super::{Call, MAX_CALLS, SLOT_BITS};
 use crate::Mediator;
@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use optee_proto::Return;
 
 impl Mediator {
-    /// Leaves a call to the guest, until the guest resumes it with the token that this returns.
+    /// Suspends a call until the guest resumes it with the returned token.
     #[inline]
     pub(crate) fn store_suspended(&self, mut call: Box<Call>) -> u32 {
         let mut state = self.state.lock();
@@ -23,7 +23,7 @@ impl Mediator {
     /// Takes the call that the guest resumes with a token. Of two vCPUs with the same token one gets it.
     ///
     /// # Errors
-    /// What the guest hears where the VM is not live, or there is no such call.
+    /// The return code for the guest if the VM is not live, or no such call exists.
     #[inline]
     pub(crate) fn take_suspended(&self, token: u32) -> Result<Box<Call>, Return> {
         let taken = {
@@ -43,7 +43,7 @@ impl Mediator {
         })
     }
 
-    /// Keeps a call until the VM's end, since OP-TEE has broken the protocol: it may go on using what the call holds.
+    /// Keeps a poisoned call until the VM's end: OP-TEE may go on using what it holds.
     pub(crate) fn keep_poisoned(&self, call: Box<Call>) {
         self.counters.poisoned.bump();
         self.state.lock().poison(call);

@@ -7,49 +7,50 @@ use crate::memory::MessageLocation;
 use crate::memory::pin::PageNumber;
 use alloc::vec::Vec;
 
-/// How a buffer came about, and so how it may end.
+/// The origin of a buffer, which determines how it can end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Provenance {
     /// The guest registered it, names it in its calls, and unregisters it.
     Registered,
-    /// OP-TEE asked the guest for it, and gives it back. The guest names it nowhere.
+    /// OP-TEE requested it from the guest, and returns it. The guest does not name it in calls.
     Allocated,
 }
 
-/// Where a buffer is in its life.
+/// The state of a buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum BufferState {
-    /// OP-TEE is being told. Not usable yet; its name is taken.
+    /// OP-TEE is being told. Not usable yet; the cookie is in use.
     Coming,
     /// Usable.
     Live,
     /// OP-TEE is being asked to forget it. Not usable any more.
     Going,
-    /// OP-TEE has forgotten it, so has the guest; the last call that uses it ends it.
+    /// OP-TEE and the guest have forgotten it. It ends with the last call that uses it.
     Gone,
 }
 
-/// A buffer of the guest's that OP-TEE knows by page.
+/// A guest's buffer whose pages OP-TEE knows.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     pub(crate) provenance: Provenance,
     pub(crate) state: BufferState,
-    /// Bytes.
+    /// Size in bytes.
     pub(crate) size: u64,
-    /// Where in the first page it begins.
+    /// Offset into the first page.
     pub(crate) offset: u64,
-    /// How many calls use it.
+    /// Number of calls that use it.
     pub(crate) users: u32,
-    /// How often calls name it to OP-TEE. That a message lies in it, OP-TEE does not know.
+    /// Number of times that calls in flight name it to OP-TEE. A message in the buffer does not count: OP-TEE
+    /// does not know of it.
     pub(crate) in_flight: u32,
-    /// How many pages it has, `pages` filled in or not.
+    /// Number of pages, whether `pages` is filled in or not.
     pub(crate) count: u32,
-    /// Its pages, all pinned. Empty while it is coming.
+    /// The pages, all pinned. Empty until the buffer is live.
     pub(crate) pages: Vec<PageNumber>,
 }
 
 impl Buffer {
-    /// How many pages `size` bytes from `offset` on occupy; `None` if that is nothing or absurd.
+    /// Returns how many pages `size` bytes from `offset` on occupy, or `None` for zero bytes and on overflow.
     pub(crate) fn pages(size: u64, offset: u64) -> Option<u32> {
         let bytes = size.checked_add(offset)?;
         if size == 0 {
@@ -58,12 +59,12 @@ impl Buffer {
         u32::try_from(bytes.div_ceil(PAGE_SIZE)).ok()
     }
 
-    /// Whether `size` bytes from `offset` on are inside.
+    /// Returns whether `size` bytes from `offset` on are inside.
     pub(crate) fn holds(&self, offset: u64, size: u64) -> bool {
         offset.checked_add(size).is_some_and(|end| end <= self.size)
     }
 
-    /// Where in guest memory `offset` is, with as much of what follows as a message may need.
+    /// Returns the location of `offset` in guest memory, with as much of what follows as a message may need.
     pub(crate) fn location(&self, offset: u64) -> Option<MessageLocation> {
         let left = self.size.checked_sub(offset)?;
         let at = self.offset.checked_add(offset)?;
@@ -74,13 +75,13 @@ impl Buffer {
     }
 }
 
-/// Memory for RPC messages: OP-TEE sees our page, the guest its own. Neither sees the other's,
-/// so the guest's needs no pin: a look-up at each copy decides.
+/// Memory for RPC messages: OP-TEE sees the mediator's page, the guest its own. Neither sees the other's, so
+/// the guest's memory needs no pin: each copy looks it up.
 #[derive(Debug)]
 pub(crate) struct RpcBuffer {
-    /// Ours, which OP-TEE knows.
+    /// The mediator's page, which OP-TEE knows.
     pub(crate) shadow: SharedPage,
-    /// The guest's.
+    /// The guest's memory.
     pub(crate) guest: MessageLocation,
 }
 

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where in guest memory a message lies.
+//! The location of a message in guest memory.
 
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::host::{GuestMemoryError, Host};
 
-/// Up to two pieces of guest memory that a message lies in: from an address to the end of its
-/// page, and the page that follows in the buffer, which may be anywhere.
+/// Up to two pieces of guest memory that contain a message: from an address to the end of its page, and the
+/// following page of the buffer, which may be anywhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct MessageLocation {
     at: Ipa,
     second: Option<Ipa>,
-    /// Bytes of the message's memory that are in the first piece.
+    /// Bytes of the message's memory in the first piece.
     first: u64,
-    /// Bytes that belong to the message's memory, in both pieces.
+    /// Bytes of the message's memory in both pieces.
     len: u64,
 }
 
 impl MessageLocation {
-    /// From `at` on, `limit` bytes at most, the second piece in the page `second`.
+    /// Creates a location that begins at `at` and has at most `limit` bytes, with the second piece in the page
+    /// `second`.
     pub(crate) fn new(at: Ipa, second: Option<Ipa>, limit: u64) -> Self {
         let first = PAGE_SIZE - at.page_offset();
         let reach = if second.is_some() {
@@ -34,12 +35,12 @@ impl MessageLocation {
         }
     }
 
-    /// One whole page.
+    /// Creates the location of one whole page.
     pub(crate) fn page(at: Ipa) -> Self {
         Self::new(at, None, PAGE_SIZE)
     }
 
-    /// Nowhere: nothing can be read there, and what is written goes nowhere.
+    /// Creates an empty location: reads and writes fail.
     pub(crate) const fn none() -> Self {
         Self {
             at: Ipa::new(0),
@@ -49,12 +50,12 @@ impl MessageLocation {
         }
     }
 
-    /// Whether it is in no memory at all.
+    /// Returns whether the location is empty.
     pub(crate) const fn is_none(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether `size` bytes from `offset` on belong to the message's memory.
+    /// Returns whether `size` bytes from `offset` on belong to the message's memory.
     pub(crate) fn holds(&self, offset: usize, size: usize) -> bool {
         offset as u64 + size as u64 <= self.len
     }
@@ -121,7 +122,8 @@ impl MessageLocation {
         Ok(())
     }
 
-    /// Where `size` bytes from `offset` on begin, if they are all in the first piece, as nearly always.
+    /// Returns the address of `size` bytes from `offset` on if all of them are in the first piece, which is the
+    /// usual case.
     #[inline]
     fn in_first_piece(&self, offset: usize, size: usize) -> Option<Ipa> {
         let end = (offset as u64).checked_add(size as u64)?;
@@ -130,8 +132,8 @@ impl MessageLocation {
         is_inside.then(|| Ipa::new(self.at.get().wrapping_add(offset as u64)))
     }
 
-    /// How many of `size` bytes from `offset` on are in the first piece, and where they are in the first
-    /// and in the second. An address for no bytes has no meaning.
+    /// Returns how many of `size` bytes from `offset` on are in the first piece, and their addresses in both
+    /// pieces. The address of an empty part has no meaning.
     fn split(&self, offset: usize, size: usize) -> Result<(usize, [Ipa; 2]), GuestMemoryError> {
         let outside = GuestMemoryError(self.at);
         if !self.holds(offset, size) {

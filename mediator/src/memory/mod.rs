@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a VM shares with OP-TEE: buffers, their pages, the lists that name the pages.
+//! What a VM shares with OP-TEE: buffers and their pages.
 //!
-//! * [`table`]: objects under two names, the guest's cookie and ours.
+//! * [`table`]: objects under two names, the guest's cookie and OP-TEE's.
 //! * [`buffer`]: a shared buffer, and the memory behind an RPC message.
-//! * [`pin`]: pages of a guest are pinned and unpinned.
-//! * [`message_location`]: where in guest memory a message lies.
+//! * [`pin`]: pinning and unpinning a guest's pages.
+//! * [`message_location`]: the location of a message in guest memory.
 
 pub(crate) mod buffer;
 pub(crate) mod message_location;

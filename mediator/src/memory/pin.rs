@@ -1,50 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Pages of a guest: pinned before OP-TEE hears of them, unpinned after OP-TEE has let go of them.
+//! A guest's pages: pinned before OP-TEE knows them, unpinned after OP-TEE has released them.
 
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::host::{Host, PinError};
 use alloc::vec::Vec;
 use optee_proto::le::U64;
 
-/// A page of a guest, by its number: an IPA divided by the page size. 32 bits reach 16 TiB.
+/// The number of a guest's page: its IPA divided by the page size. 32 bits reach 16 TiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct PageNumber(u32);
 
 impl PageNumber {
-    /// The number of the page at an address; `None` for one inside a page, and beyond 16 TiB.
+    /// Returns the number of the page at an address, or `None` for an address inside a page or beyond 16 TiB.
     #[inline]
     pub(crate) fn of(page: Ipa) -> Option<Self> {
-        // With the offset in the page as its highest bits, a number that is too large is both.
+        // The rotation makes the page offset the highest bits, so one comparison finds both errors.
         let number = page.get().rotate_right(PAGE_SIZE.trailing_zeros());
         u32::try_from(number).ok().map(Self)
     }
 
-    /// The page's address.
+    /// Returns the page's address.
     pub(crate) const fn ipa(self) -> Ipa {
         Ipa::new(self.0 as u64 * PAGE_SIZE)
     }
 }
 
-/// How far a list is taken in.
+/// Progress of an import.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ImportProgress {
-    /// All of it.
+    /// All pages are pinned.
     Done,
-    /// Not all; call again.
+    /// Some pages are left; call again.
     More,
 }
 
-/// Why pages were not taken in.
+/// Why pages were not imported.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ImportError {
-    /// The guest's fault: something that it names is not its RAM, or not aligned.
+    /// The guest named something that is not its RAM, or not aligned.
     BadAddress,
     /// The hypervisor's memory is exhausted, or a page is pinned too often.
     NoMemory,
 }
 
-/// Pins the pages at some IPAs, which become PAs, and notes them in `pins`, which has room for them. After an error, the
-/// pages in `pins` are pinned.
+/// Pins the pages at some IPAs, replaces the IPAs by PAs, and adds the pages to `pins`, which has room for
+/// them. After an error, the pages in `pins` are pinned.
 #[inline]
 pub(crate) fn pin<H: Host>(
     host: &H,
@@ -64,22 +64,23 @@ pub(crate) fn pin<H: Host>(
     Ok(())
 }
 
-/// Pages that are unpinned in one step. Under Miri fewer, so that a test need not wait for so many.
+/// Pages that are unpinned per step. Fewer under Miri, for shorter tests.
 pub(crate) const UNPIN_STEP: usize = if cfg!(miri) { 128 } else { 2048 };
-/// How many pages' time it takes to free what a buffer had beside its pages.
+/// The time to free what a buffer had besides its pages, in pages.
 pub(crate) const FREE_COST: usize = 64;
 
-/// The pages of a buffer that has ended, which OP-TEE has let go of: they are to be unpinned, which is the last thing
-/// that happens to them. Until all are, they count.
+/// The pages of a buffer that has ended and that OP-TEE has released. They count until all of them are
+/// unpinned.
 #[derive(Debug)]
 pub(crate) struct Release {
-    /// Those that are still pinned.
+    /// The pages that are still pinned.
     pub(crate) pages: Vec<PageNumber>,
-    /// As how many pages it counts.
+    /// The number of pages that it counts for.
     pub(crate) count: u32,
 }
 
-/// Takes back the pins of some pages, the last ones first: `left` at most, which becomes less. Whether none is left.
+/// Unpins at most `left` pages, the last ones first, and subtracts them from `left`. Returns whether no page
+/// remains.
 pub(crate) fn unpin<H: Host>(host: &H, pages: &mut Vec<PageNumber>, left: &mut usize) -> bool {
     let stay = pages.len().saturating_sub(*left);
     *left -= pages.len() - stay;

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Objects that a guest and OP-TEE know by different names.
 //!
-//! A guest names its buffers by cookies of its own choice, addresses in its kernel for instance.
-//! OP-TEE never sees these: it gets a [`Cookie`] of ours, unique, never used twice, never zero.
-//! So no guest can name what OP-TEE keeps under another cookie, or under none.
+//! A guest names its buffers by cookies of its own choice, such as addresses in its kernel. OP-TEE never sees
+//! these. It gets a [`Cookie`] of the mediator: unique, never used twice, never zero. So no guest can name what
+//! OP-TEE keeps under another cookie, or under none.
 //!
-//! A guest may use a cookie again while an object has it: a kernel that another one has started by kexec knows
-//! nothing of what that has registered, and may have the same addresses. Then the newest object is what the
-//! cookie means, and when that is gone, the one before it, as in OP-TEE's own list.
+//! A guest may reuse a cookie while an object has it: a kernel started by kexec does not know what the kernel
+//! before it has registered, and may have the same addresses. The cookie then means the newest object, and when
+//! that is removed, the one before it, as in OP-TEE's own list.
 
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
-/// What a guest calls an object. Any value, not necessarily unique.
+/// A guest's name for an object. Any value, not necessarily unique.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct GuestCookie(pub(crate) u64);
 
-/// What OP-TEE calls an object: a serial number, the kind, and the place in the table.
+/// OP-TEE's name for an object: a serial number, the name space, and the slot in the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Cookie(NonZeroU64);
 
@@ -24,16 +24,16 @@ const SLOT_BITS: u32 = 16;
 const SPACE_BIT: u64 = 1 << SLOT_BITS;
 const SERIAL_SHIFT: u32 = SLOT_BITS + 1;
 
-/// The most objects that a table can hold, whatever its limit says.
+/// The most objects of a table, whatever its limit.
 pub(crate) const MAX_OBJECTS: usize = 1 << SLOT_BITS;
 
-/// The first serial number: cookies are thus unlike addresses and sizes, in logs too.
+/// The first serial number, chosen so that cookies differ from addresses and sizes, in logs too.
 const FIRST_SERIAL: u64 = 1 << 24;
 
-/// The last one that a cookie has room for.
+/// The last serial number that fits into a cookie.
 const LAST_SERIAL: u64 = u64::MAX >> SERIAL_SHIFT;
 
-/// The two name spaces. A cookie of one is never found in the other.
+/// The two name spaces. A table of one space never finds a cookie of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Space {
     /// Buffers that carry data.
@@ -43,12 +43,12 @@ pub(crate) enum Space {
 }
 
 impl Cookie {
-    /// A cookie as OP-TEE said it; whether it exists is another question.
+    /// Returns the cookie that OP-TEE names, whether it exists or not.
     pub(crate) fn from_tee(value: u64) -> Option<Self> {
         NonZeroU64::new(value).map(Self)
     }
 
-    /// The value that OP-TEE gets.
+    /// Returns the value that OP-TEE gets.
     pub(crate) const fn get(self) -> u64 {
         self.0.get()
     }
@@ -58,7 +58,7 @@ impl Cookie {
     }
 }
 
-/// Why an object was not taken in.
+/// Why an object was not inserted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum InsertError {
     /// The VM's quota is exhausted.
@@ -74,7 +74,7 @@ struct Entry<T> {
     object: T,
 }
 
-/// Objects of one kind of one VM.
+/// Objects of one kind, for one VM.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     space: Space,
@@ -82,23 +82,23 @@ pub(crate) struct Table<T> {
     serial: u64,
     entries: Vec<Option<Entry<T>>>,
     free: Vec<u32>,
-    /// Sorted by the guest's cookie, older objects before newer ones. An object that the guest may not name is
-    /// not in it.
+    /// Sorted by the guest's cookie, older objects before newer ones. Does not contain objects that the guest
+    /// may not name.
     by_guest: Vec<(GuestCookie, u32)>,
     len: usize,
 }
 
-/// The most bytes that a vector takes which grows to so many elements, where blocks are powers of two.
-/// It doubles, and the old half is there until it is copied.
+/// Returns the most bytes that a vector takes while it grows to `elements`, where blocks are powers of two. It
+/// doubles, and the old half exists until it is copied.
 pub(crate) const fn grown<T>(elements: u32) -> u64 {
-    // It begins with four.
+    // The first allocation has four elements.
     let whole =
         (elements as u64 + 4).next_power_of_two() * (size_of::<T>() as u64).next_power_of_two();
     whole + whole / 2
 }
 
 impl<T> Table<T> {
-    /// An empty table for at most `limit` objects.
+    /// Creates an empty table for at most `limit` objects.
     pub(crate) const fn new(space: Space, limit: usize) -> Self {
         Self {
             space,
@@ -115,22 +115,22 @@ impl<T> Table<T> {
         }
     }
 
-    /// The most bytes of a heap that a table for `limit` objects takes, where blocks are powers of two.
+    /// Returns the most bytes of a heap that a table for `limit` objects takes, where blocks are powers of two.
     pub(crate) const fn heap_bytes(limit: u32) -> u64 {
         grown::<Option<Entry<T>>>(limit) + grown::<u32>(limit) + grown::<(GuestCookie, u32)>(limit)
     }
 
-    /// Goes on with the serial numbers of an older table.
+    /// Continues the serial numbers of an older table.
     pub(crate) const fn inherit(&mut self, old: &Self) {
         self.serial = old.serial;
     }
 
-    /// How many objects there are, those that the guest has no name for included.
+    /// Returns the number of objects, including those that the guest cannot name.
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Takes an object in under a new cookie. The guest's name for it is remembered, but does not find it.
+    /// Inserts an object under a new cookie. The guest's cookie is stored, but does not find the object.
     pub(crate) fn insert(
         &mut self,
         guest: GuestCookie,
@@ -157,7 +157,7 @@ impl<T> Table<T> {
         Ok(cookie)
     }
 
-    /// Takes an object in under a new cookie. It is the newest one that the guest calls so.
+    /// Inserts an object under a new cookie. The guest's cookie finds it first.
     pub(crate) fn insert_named(
         &mut self,
         guest: GuestCookie,
@@ -172,10 +172,10 @@ impl<T> Table<T> {
         Ok(cookie)
     }
 
-    /// The slot for a new object.
+    /// Returns the slot for a new object.
     fn make_room(&mut self) -> Result<u32, InsertError> {
-        // 47 bits of serial numbers last for years of registrations without a pause. After
-        // that there are no new cookies, rather than old ones.
+        // 47 bits of serial numbers last for years of continuous registrations. After that there are no new
+        // cookies, rather than reused ones.
         if self.len >= self.limit || self.serial >= LAST_SERIAL {
             return Err(InsertError::Quota);
         }
@@ -185,7 +185,7 @@ impl<T> Table<T> {
         self.entries
             .try_reserve(1)
             .map_err(|_| InsertError::NoMemory)?;
-        // Room to take every slot back, so that removing never allocates.
+        // Room for every slot, so that removing never allocates.
         self.free
             .try_reserve(self.entries.len() + 1)
             .map_err(|_| InsertError::NoMemory)?;
@@ -193,7 +193,7 @@ impl<T> Table<T> {
         Ok((self.entries.len() - 1) as u32)
     }
 
-    /// The newest object that the guest calls so and that `is` accepts.
+    /// Returns the newest object under the guest's cookie that `is` accepts.
     pub(crate) fn newest(
         &mut self,
         guest: GuestCookie,
@@ -209,13 +209,13 @@ impl<T> Table<T> {
         Some((entry.cookie, &mut entry.object))
     }
 
-    /// The object that OP-TEE calls so, and the guest's name for it.
+    /// Returns the object under OP-TEE's cookie, and the guest's cookie for it.
     pub(crate) fn get(&mut self, cookie: Cookie) -> Option<(GuestCookie, &mut T)> {
         let entry = self.entries.get_mut(cookie.slot())?.as_mut()?;
         (entry.cookie == cookie).then_some((entry.guest, &mut entry.object))
     }
 
-    /// Has an object found by the guest's name no more.
+    /// Makes an object unreachable by the guest's cookie.
     pub(crate) fn forget_name(&mut self, cookie: Cookie) {
         let Some((guest, _)) = self.get(cookie) else {
             return;
@@ -228,7 +228,7 @@ impl<T> Table<T> {
         }
     }
 
-    /// Takes an object out. Its cookie is never used again.
+    /// Removes an object. Its cookie is never used again.
     pub(crate) fn remove(&mut self, cookie: Cookie) -> Option<(GuestCookie, T)> {
         self.get(cookie)?;
         self.forget_name(cookie);
@@ -238,7 +238,7 @@ impl<T> Table<T> {
         Some((entry.guest, entry.object))
     }
 
-    /// The cookies of all objects; of none where there is no memory for that.
+    /// Returns the cookies of all objects, or none without memory for the list.
     pub(crate) fn all_cookies(&self) -> Vec<Cookie> {
         let mut cookies = Vec::new();
         if cookies.try_reserve_exact(self.len).is_ok() {
@@ -247,9 +247,9 @@ impl<T> Table<T> {
         cookies
     }
 
-    /// Takes the last entry out, whether there is an object in it or not; `None` when there is no entry. The guest has
-    /// no names for those that stay, and nothing may be inserted any more: so this takes the same time whatever there
-    /// is.
+    /// Removes the last entry, whether it contains an object or not, or returns `None` without entries. The
+    /// guest's cookies become invalid, and nothing may be inserted any more. So the time does not depend on the
+    /// number of objects.
     pub(crate) fn pop(&mut self) -> Option<Option<T>> {
         self.by_guest.clear();
         let entry = self.entries.pop()?;
@@ -257,7 +257,7 @@ impl<T> Table<T> {
         Some(entry.map(|entry| entry.object))
     }
 
-    /// Where in the index the next object that the guest calls so would be.
+    /// Returns the position in the index of the next object under the guest's cookie.
     fn end_of(&self, guest: GuestCookie) -> usize {
         self.by_guest.partition_point(|&(name, _)| name <= guest)
     }

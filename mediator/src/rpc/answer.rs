@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The guest's answer to a command is fetched, and its outputs get through.
+//! The guest's answer to a command is fetched, and its outputs are copied.
 
 use super::{Request, RpcMessage};
 use crate::Mediator;
@@ -11,8 +11,8 @@ use optee_proto::rpc::Command;
 use zerocopy::IntoBytes;
 
 impl Mediator {
-    /// The guest has done what a request asked for, or says so.
-    // Large, and not on the way of a call without RPCs.
+    /// Takes the guest's answer to a request.
+    // Large, and not on the path of a call without RPCs.
     #[inline(never)]
     pub(crate) fn answer_command<H: Host>(
         &self,
@@ -22,7 +22,7 @@ impl Mediator {
     ) -> CallStep {
         let Ok(guest_answer) = request.read_guest(host, call) else {
             self.counters.denied.bump();
-            // Whatever it did, it cannot say so any more.
+            // Whatever the guest did, its answer cannot be read.
             request.fail(host, call, TeeResult::COMMUNICATION);
             self.return_rpc_buffer(request);
             return CallStep::Resume(ResumeArgs::NOTHING);
@@ -44,8 +44,8 @@ impl Mediator {
         CallStep::Resume(ResumeArgs::NOTHING)
     }
 
-    /// The guest has code that OP-TEE asked for. A name that nobody has code for says nothing, however many a client
-    /// thinks of.
+    /// Notes that the guest has code that OP-TEE requested. UUIDs without code are not remembered, however many
+    /// a client tries.
     #[inline(never)]
     pub(super) fn note_user_ta(&self, call: &Call, request: &Request) {
         if let Some(app) = request.requested_code(call) {
@@ -55,7 +55,7 @@ impl Mediator {
 }
 
 impl Request {
-    /// Writes what is an output into OP-TEE's request, and nothing else.
+    /// Copies the outputs of the guest's answer to OP-TEE's request, and nothing else.
     fn copy_outputs<H: Host>(&self, host: &H, call: &Call, guest_answer: &RpcMessage) {
         let (page, offset) = self.tee_copy(call);
         for at in 0..self.count {

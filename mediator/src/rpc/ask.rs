@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! OP-TEE's request is fetched, checked, translated, and put before the guest.
+//! OP-TEE's request is fetched, checked, translated, and written to the guest's copy.
 
 use super::{Function, Request, RpcMessage, Source};
 use crate::Mediator;
@@ -15,7 +15,8 @@ use optee_proto::{Origin, TeeResult, Uuid};
 use zerocopy::IntoBytes;
 
 impl Mediator {
-    /// Has the guest do the request that OP-TEE has made in `source`. Without a source OP-TEE has broken the protocol.
+    /// Has the guest execute the request that OP-TEE has written to `source`. Without a source OP-TEE has
+    /// broken the protocol.
     pub(crate) fn ask_command<H: Host>(
         &self,
         host: &H,
@@ -45,7 +46,7 @@ impl Mediator {
         }
     }
 
-    /// The memory that a request was in is free for the next one.
+    /// Returns the memory of a request, for the next one.
     pub(crate) fn return_rpc_buffer(&self, request: Request) {
         if let Source::Buffer(cookie, memory) = request.source {
             let mut state = self.state.lock();
@@ -55,9 +56,11 @@ impl Mediator {
         }
     }
 
-    /// Checks and translates the request. The cookie to tell the guest, or what to tell OP-TEE:
-    /// success, where the call is our own and the request has been done. For one of our own that waits
-    /// it is no cookie, since nobody is told.
+    /// Checks and translates the request. Returns the cookie for the guest.
+    ///
+    /// # Errors
+    /// The result for OP-TEE. For an internal call that is SUCCESS when the request has been executed, and a
+    /// cookie is returned only for a call that waits.
     fn translate_request<H: Host>(
         &self,
         host: &H,
@@ -91,7 +94,7 @@ impl Mediator {
             state.wake_count = state.wake_count.wrapping_add(1);
         }
         if call.location == MessageLocation::none() {
-            // Others go on meanwhile.
+            // Other calls run meanwhile.
             if request.waits() || request.sleep().is_some() {
                 return Ok(0);
             }
@@ -102,7 +105,7 @@ impl Mediator {
                 if request.count != 1 || request.params[0].attr() != Attr::VALUE_INPUT {
                     return Err(TeeResult::BAD_PARAMETERS);
                 }
-                // OP-TEE would map all of it, and not survive too much.
+                // OP-TEE would map all of it, and panic without room.
                 let wanted = request.params[0].b.get();
                 let fits = Buffer::pages(wanted, 0)
                     .is_none_or(|pages| self.state.lock().with_mapped(pages).is_ok());
@@ -116,7 +119,7 @@ impl Mediator {
                 if request.count != 1 || request.params[0].attr() != Attr::VALUE_INPUT {
                     return Err(TeeResult::BAD_PARAMETERS);
                 }
-                // Forgotten before the guest hears of it: it may use the name at once.
+                // Forgotten before the guest is told, since the guest may reuse the cookie at once.
                 let cookie = Cookie::from_tee(request.params[0].b.get());
                 let freed = cookie.and_then(|cookie| self.state.lock().free_allocated(cookie));
                 let (guest, release) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
@@ -159,14 +162,14 @@ impl Mediator {
         Ok(self.guest_cookie(request))
     }
 
-    /// OP-TEE comes for more memory, or gives some back, so it has read the list of what it got last.
+    /// Frees the last page list: OP-TEE requests or returns memory, so it has read that list.
     fn free_page_list<H: Host>(&self, host: &H, call: &mut Call) {
         for page in core::mem::take(&mut call.page_list) {
             self.give_page(host, page);
         }
     }
 
-    /// Gives the guest its own names for the buffers in a request.
+    /// Replaces OP-TEE's cookies in a request by the guest's.
     fn translate_buffers(
         &self,
         request: &Request,
@@ -186,7 +189,7 @@ impl Mediator {
         Ok(())
     }
 
-    /// What the guest calls the memory that the request is in; zero for the room.
+    /// Returns the guest's cookie for the memory of the request, or zero if the request is behind the message.
     pub(super) fn guest_cookie(&self, request: &Request) -> u64 {
         match &request.source {
             Source::RpcArg => 0,
@@ -199,8 +202,8 @@ impl Mediator {
 }
 
 impl Request {
-    /// The application whose code OP-TEE wants by LOAD_TA, where that is the one that the call opens a session to. It
-    /// may be a library for it.
+    /// Returns the application whose code OP-TEE requests by LOAD_TA, if the call opens a session to it. The
+    /// UUID can also be that of a library.
     pub(super) fn requested_code(&self, call: &Call) -> Option<Uuid> {
         let Param { a, b, .. } = self.params[0];
         let wanted = Uuid::from_value(a.get(), b.get());
@@ -211,7 +214,7 @@ impl Request {
 }
 
 impl RpcKind {
-    /// How a command is counted.
+    /// Returns the kind under which a command is counted.
     pub(crate) const fn of(command: Command) -> Self {
         match command {
             Command::LOAD_TA => Self::LoadTa,

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What OP-TEE asks for during a call of the mediator's own, at the end of a VM.
+//! Requests during internal calls, at teardown.
 //!
-//! There is no guest to ask any more. The answers are such that OP-TEE goes on looking for an
-//! application until it asks for its code: there are no files, and for their names there is a
-//! page.
+//! There is no guest to ask any more. The answers make OP-TEE go on until it requests the application's code:
+//! there are no files, and there is a page for file names.
 
 use super::Request;
 use crate::Mediator;
@@ -17,7 +16,7 @@ use optee_proto::rpc::Command;
 use zerocopy::IntoBytes;
 
 impl Mediator {
-    /// Does a request, and says how that went.
+    /// Executes a request, and returns its result.
     #[cold]
     #[inline(never)]
     pub(super) fn answer_internally<H: Host>(
@@ -53,7 +52,7 @@ impl Mediator {
         }
     }
 
-    /// OP-TEE gets a page of ours to write into.
+    /// Lends OP-TEE a page of the mediator.
     fn lend<H: Host>(&self, host: &H, call: &Call, request: &Request) -> TeeResult {
         let wanted = request.params[0].b.get();
         let refused = TeeResult::OUT_OF_MEMORY;
@@ -78,11 +77,11 @@ impl Mediator {
         TeeResult::SUCCESS
     }
 
-    /// OP-TEE gives back a page of ours, or what it still had of the guest's.
+    /// Takes back a lent page, or memory that OP-TEE still had from the guest.
     fn take_back<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) {
         let lent = self.state.lock().take_lent(cookie);
         if let Some(page) = lent {
-            // It asks for that before it unmaps the page.
+            // OP-TEE sends SHM_FREE before it unmaps the page.
             if let Some(page) = call.freed_rpc_page.replace(page) {
                 self.give_page(host, page);
             }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What each RPC may ask of the guest, and what each answer may contain.
 //!
-//! * [`ask`]: OP-TEE's request is fetched, checked, translated, and put before the guest.
-//! * [`answer`]: the guest's answer is fetched, and only what the request made an output gets
-//!   through, whatever the guest wrote besides.
-//! * [`shm`]: memory for OP-TEE's data that does not come about, or goes.
-//! * [`internal`]: what is asked during the mediator's own calls.
+//! * [`ask`]: OP-TEE's request is fetched, checked, translated, and written to the guest's copy.
+//! * [`answer`]: the guest's answer is fetched, and only the outputs of the request are copied.
+//! * [`shm`]: allocations for OP-TEE's data that fail or end.
+//! * [`internal`]: requests during internal calls.
 //!
-//! The request as OP-TEE made it stays in private memory until it is answered. So nothing that
-//! the guest writes into its copy, command, counts and attributes included, is ever believed.
+//! OP-TEE's request stays in private memory until it is answered. So the mediator never relies on anything in
+//! the guest's copy, command, counts and attributes included.
 
 mod answer;
 mod ask;
@@ -31,10 +30,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Bytes of room for an RPC message behind a call's message.
 pub(crate) const RPC_ARG_SIZE: usize = msg::size(MAX_PARAMS);
 
-/// What `pad` holds in a room that OP-TEE has not written a request into; OP-TEE zeroes it.
+/// Value of `pad` while OP-TEE has not written a request behind the message. OP-TEE writes zero.
 const UNUSED_MARK: u32 = 0x5043_4552;
 
-/// Where `pad` is in a header.
+/// Offset of `pad` in a header.
 const PAD_OFFSET: usize = 16;
 
 /// An RPC message in private memory.
@@ -48,7 +47,7 @@ struct RpcMessage {
 }
 
 impl Request {
-    /// The page that OP-TEE's request is in, and where.
+    /// Returns the page that contains OP-TEE's request, and the offset.
     pub(crate) fn tee_copy<'a>(&'a self, call: &'a Call) -> (&'a SharedPage, usize) {
         match &self.source {
             Source::RpcArg => (&call.shadow, call.rpc_arg_offset()),
@@ -56,8 +55,8 @@ impl Request {
         }
     }
 
-    /// Where the guest gets its copy, and has its answer. A guest that left room behind its
-    /// message looks nowhere else.
+    /// Returns where the guest finds its copy and writes its answer. A guest with room behind its message looks
+    /// nowhere else.
     fn guest_copy(&self, call: &Call) -> (MessageLocation, usize) {
         match &self.source {
             Source::Buffer(_, buffer) if !call.has_rpc_arg => (buffer.guest, 0),
@@ -65,7 +64,7 @@ impl Request {
         }
     }
 
-    /// Reads what the guest has in its copy, from its header to its last parameter.
+    /// Reads the guest's copy, from its header to its last parameter.
     fn read_guest<H: Host>(&self, host: &H, call: &Call) -> Result<RpcMessage, GuestMemoryError> {
         let mut message = RpcMessage::default();
         let (location, offset) = self.guest_copy(call);
@@ -77,7 +76,7 @@ impl Request {
         Ok(message)
     }
 
-    /// Writes a message into the guest's copy.
+    /// Writes a message to the guest's copy.
     fn write_guest<H: Host>(
         &self,
         host: &H,
@@ -89,12 +88,12 @@ impl Request {
         location.write(host, offset, &message.as_bytes()[..msg::size(count)])
     }
 
-    /// Tells OP-TEE the result, without any output.
+    /// Tells OP-TEE a result without outputs.
     fn fail<H: Host>(&self, host: &H, call: &Call, result: TeeResult) {
         self.conclude(host, call, U32::new(result.0), U32::new(Origin::COMMS.0));
     }
 
-    /// Writes result and origin, the last thing to happen to OP-TEE's request.
+    /// Writes result and origin, the last change to OP-TEE's request.
     pub(crate) fn conclude<H: Host>(&self, host: &H, call: &Call, ret: U32, origin: U32) {
         let (page, offset) = self.tee_copy(call);
         let words = [U32::new(UNUSED_MARK), ret, origin];
@@ -102,8 +101,8 @@ impl Request {
     }
 }
 
-/// Asks the guest to sleep for so many milliseconds, by a request of ours behind its message; whatever it answers,
-/// nobody reads that. `false` where it has left no room there, or taken the memory away.
+/// Asks the guest to sleep, by a request behind its message; the answer is not read. Returns `false` without
+/// room for it, or if the guest has taken the memory away.
 pub(crate) fn ask_to_sleep<H: Host>(host: &H, call: &Call, milliseconds: u32) -> bool {
     let mut message = RpcMessage::default();
     message.header.cmd = U32::new(Command::SUSPEND.0);
@@ -117,7 +116,7 @@ pub(crate) fn ask_to_sleep<H: Host>(host: &H, call: &Call, milliseconds: u32) ->
             .is_ok()
 }
 
-/// Makes the room behind a message recognisable as not used by OP-TEE yet.
+/// Marks the room behind a message as not used by OP-TEE yet.
 pub(crate) fn mark_rpc_arg_unused<H: Host>(host: &H, call: &Call) {
     let header = Header {
         pad: U32::new(UNUSED_MARK),
@@ -126,7 +125,7 @@ pub(crate) fn mark_rpc_arg_unused<H: Host>(host: &H, call: &Call) {
     host.write_shared(&call.shadow, call.rpc_arg_offset(), header.as_bytes());
 }
 
-/// Whether OP-TEE has written a request into the room behind a message.
+/// Returns whether OP-TEE has written a request behind a message.
 pub(crate) fn rpc_arg_is_used<H: Host>(host: &H, call: &Call) -> bool {
     let mut pad = U32::ZERO;
     host.read_shared(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What OP-TEE has asked of the guest, in private memory.
+//! OP-TEE's request to the guest, in private memory.
 
 use crate::host::SharedPage;
 use crate::memory::{Cookie, RpcBuffer};
@@ -7,16 +7,16 @@ use crate::message::Kind;
 use optee_proto::msg::Param;
 use optee_proto::rpc::{Command, MAX_PARAMS, NOTIFICATION_SEND, NOTIFICATION_WAIT};
 
-/// Where OP-TEE has its request.
+/// Where OP-TEE's request is.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// Behind the call's message.
     RpcArg,
-    /// In memory of its own, which nobody else can use meanwhile.
+    /// In memory of its own. The call owns it until the request is answered.
     Buffer(Cookie, RpcBuffer),
 }
 
-/// A request that the guest has been asked to do.
+/// A request that the guest has been asked to execute.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(super) source: Source,
@@ -36,7 +36,7 @@ impl Request {
         }
     }
 
-    /// How many milliseconds OP-TEE wants to sleep, if that is what it asked for.
+    /// Returns for how many milliseconds OP-TEE wants to sleep, if it asked for that.
     pub(crate) fn sleep(&self) -> Option<u32> {
         let milliseconds = u32::try_from(self.params[0].a.get()).unwrap_or(u32::MAX);
         (self.command == Command::SUSPEND).then_some(milliseconds)

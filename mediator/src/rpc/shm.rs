@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What follows where memory for OP-TEE's data does not come about, or goes: SHM_ALLOC and SHM_FREE.
+//! Allocations for OP-TEE's data that fail or end: SHM_ALLOC and SHM_FREE.
 
 use super::{Function, Request, RpcMessage};
 use crate::Mediator;
@@ -13,7 +13,7 @@ use optee_proto::msg::{Attr, Header, Param};
 use optee_proto::rpc::Command;
 
 impl Mediator {
-    /// A call that goes on is to give back what OP-TEE had asked for.
+    /// Unpins memory that OP-TEE had requested, for a call that continues.
     pub(crate) fn release_asked<H: Host>(&self, host: &H, call: &mut Call, release: Release) {
         let count = release.count;
         self.state
@@ -22,8 +22,8 @@ impl Mediator {
         self.release(host, call, release);
     }
 
-    /// Has the guest free what it allocated in vain, by a request of our own; OP-TEE hears of
-    /// the failure afterwards.
+    /// Has the guest free an unusable allocation, by a request of the mediator. OP-TEE is told of the failure
+    /// afterwards.
     pub(crate) fn undo<H: Host>(
         &self,
         host: &H,
@@ -50,7 +50,7 @@ impl Mediator {
         CallStep::AskGuest(Function::CMD, name)
     }
 
-    /// There is no memory after all: the guest has freed what it allocated in vain.
+    /// Tells OP-TEE that there is no memory, after the guest has freed the unusable allocation.
     pub(crate) fn answer_out_of_memory<H: Host>(
         &self,
         host: &H,
@@ -62,7 +62,7 @@ impl Mediator {
         CallStep::Resume(ResumeArgs::NOTHING)
     }
 
-    /// OP-TEE hears that there is no memory.
+    /// Tells OP-TEE that there is no memory, and counts that as denied.
     pub(crate) fn fail_shm_alloc<H: Host>(
         &self,
         host: &H,

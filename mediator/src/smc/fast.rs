@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Fast calls: answered here, or passed on with the VM's own number.
+//! Fast calls: answered here, or passed on with the VM's client id.
 
 use super::{capabilities, code};
 use crate::Mediator;
@@ -7,14 +7,14 @@ use crate::host::Host;
 use crate::sync::Ordering;
 use optee_proto::{FunctionId, Return, smc};
 
-/// How many functions every guest has: what [`Mediator::fast`] answers by anything but "unknown",
+/// Number of functions that every guest has: those that [`Mediator::fast`] answers by anything but "unknown",
 /// CALL_WITH_ARG, and CALL_RETURN_FROM_RPC.
 const CALLS: u64 = 13;
-/// How many more it has with each part of [`crate::Features`].
+/// Number of functions that each of [`crate::Features`] adds.
 const CALLS_PER_FEATURE: u64 = 2;
 
 impl Mediator {
-    /// A fast call of the guest's. Its identifier is without the hint bit.
+    /// Answers a fast call from the guest. Its identifier is without the hint bit.
     #[inline]
     pub(super) fn fast<H: Host>(
         &self,
@@ -23,8 +23,8 @@ impl Mediator {
         regs: &[u64; 8],
     ) -> [u64; 4] {
         self.counters.fast.bump();
-        // The same order as in `destroy`, the other way round: either this sees that the end has
-        // begun, or the end sees that somebody is inside.
+        // The reverse order of `destroy_step`: either this sees that the teardown has begun, or the teardown
+        // sees that a vCPU is inside.
         if !self.live.load(Ordering::SeqCst) {
             return code(Return::ENOTAVAIL);
         }
@@ -49,14 +49,14 @@ impl Mediator {
         }
     }
 
-    /// How many functions the guest has.
+    /// Returns the number of functions that the guest has.
     fn calls_count(&self) -> u64 {
         let offers =
             u64::from(self.config.features.rpc_arg) + u64::from(self.offers_notifications());
         CALLS + CALLS_PER_FEATURE * offers
     }
 
-    /// Nothing that the guest may call.
+    /// Answers a function that the guest may not call.
     #[cold]
     pub(super) fn unknown(&self, function: FunctionId) -> [u64; 4] {
         self.counters.denied.bump();
@@ -68,7 +68,7 @@ impl Mediator {
         }
     }
 
-    /// Passes a call on; the first `count` registers of the answer come back.
+    /// Passes a call on. Returns the first `count` registers of the answer.
     #[inline]
     fn pass<H: Host>(&self, host: &H, function: FunctionId, a1: u64, count: usize) -> [u64; 4] {
         let args = [function.get().into(), a1, 0, 0, 0, 0, 0, self.tag()];
@@ -77,7 +77,7 @@ impl Mediator {
         answer
     }
 
-    /// Capabilities, filtered both ways.
+    /// Exchanges capabilities, filtered in both directions.
     #[inline(never)]
     fn exchange<H: Host>(&self, host: &H, guest: u64) -> [u64; 4] {
         let caps = capabilities::for_tee(guest).bits();
@@ -90,7 +90,7 @@ impl Mediator {
         [a0, a1, a2, a3]
     }
 
-    /// OP-TEE gives back one buffer for RPC messages, if it has one and no call is under way.
+    /// Has OP-TEE return one buffer for RPC messages, if it has one and no call is in flight.
     #[inline(never)]
     fn disable_shm_cache<H: Host>(&self, host: &H) -> [u64; 4] {
         let [a0, a1, a2, _] = self.pass(host, smc::DISABLE_SHM_CACHE, 0, 3);
@@ -111,10 +111,10 @@ impl Mediator {
         }
     }
 
-    /// The guest is ready for notifications.
+    /// Enables notifications.
     ///
-    /// OP-TEE may announce the first one before it has answered, and another pCPU may take that
-    /// interrupt: so the guest wants it from before OP-TEE is asked.
+    /// OP-TEE may announce the first one before it has answered, and another pCPU may take that interrupt. So
+    /// the guest wants it before OP-TEE is asked.
     #[inline(never)]
     fn enable_notifications<H: Host>(&self, host: &H) -> [u64; 4] {
         self.notifications_were_enabled

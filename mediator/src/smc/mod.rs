@@ -10,7 +10,7 @@
 //! * [`begin`], [`run`], [`return_code`]: a yielding call's registers, from its first SMC to its return code.
 //! * [`rpc_registers`]: the RPCs that registers carry: ALLOC, FREE, FOREIGN_INTR, and the cookie of a CMD.
 //! * [`page_list`], [`register`], [`shm_alloc`]: buffers as lists of pages, which the SMC ABI alone has.
-//! * [`probe`], [`vm`], [`tables`]: what the hypervisor itself asks of OP-TEE.
+//! * [`mod@probe`], [`vm`], [`tables`]: what the hypervisor itself asks of OP-TEE.
 //!
 //! The rest of the mediator enters OP-TEE by these functions and no others: `enter` and `resume_without_guest` (a call goes
 //! on), `tell_created`, `tell_destroyed`, `drop_cached_rpc_buffer`, `begin_tables`, `make_some_tables` and `early_step` (the VM).

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest's page list is read, its pages are pinned, and our own list of them is written.
+//! The import of a guest's page list: read, pinned, and written to a list of the mediator.
 //!
-//! The list is read piece by piece, each word once, into private memory. What OP-TEE gets is a
-//! list of our own in pages that the guest cannot reach, so what the guest writes into its list
-//! afterwards changes nothing. A long list is taken in in several steps, between which the
-//! guest runs: no guest can hold a pCPU with one.
+//! The guest's list is read piece by piece, each word once, into private memory. OP-TEE gets a list in pages
+//! that the guest cannot reach, so later writes to the guest's list have no effect. A long list is imported in
+//! several steps, between which the guest runs. So no guest can hold a pCPU with one.
 
 use crate::addr::{Ipa, Pa};
 use crate::host::{Host, LongOperation, SharedPage};
@@ -15,25 +14,25 @@ use optee_proto::le::U64;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
 use zerocopy::IntoBytes;
 
-/// How many words are fetched at once. Seven times this is an eighth less than a page of a list.
+/// Words per fetch. Seven fetches read an eighth less than a page of a list.
 const CHUNK: usize = 64;
 
-/// A buffer's pages on their way from the guest's list to ours.
+/// A buffer's pages on their way from the guest's list to the mediator's.
 #[derive(Debug)]
 pub(crate) struct PageListImport {
-    /// Pages that the buffer has.
+    /// Number of pages of the buffer.
     total: usize,
-    /// Those pinned so far.
+    /// The pages that are pinned so far.
     pins: Vec<PageNumber>,
-    /// Our list so far.
+    /// The mediator's list so far.
     list: Vec<SharedPage>,
     /// The page of the guest's list that is being read.
     guest_list: Ipa,
 }
 
 impl PageListImport {
-    /// Prepares for a buffer of `total` pages whose list begins at `guest_list`. Nothing is
-    /// pinned yet.
+    /// Prepares the import of a buffer of `total` pages whose list begins at `guest_list`. Nothing is pinned
+    /// yet.
     pub(crate) fn new(total: u32, guest_list: Ipa) -> Result<Self, ImportError> {
         let total = total as usize;
         let (mut pins, mut list) = (Vec::new(), Vec::new());
@@ -52,7 +51,7 @@ impl PageListImport {
         })
     }
 
-    /// Takes in a buffer of one page that the guest names directly.
+    /// Imports a buffer of one page that the guest names directly.
     pub(crate) fn single<H: Host>(
         host: &H,
         page: Ipa,
@@ -66,8 +65,7 @@ impl PageListImport {
         }
     }
 
-    /// Takes in up to about `budget` pages. After an error, [`PageListImport::into_parts`] says what to
-    /// undo.
+    /// Imports up to about `budget` pages. After an error, [`PageListImport::into_parts`] returns what to undo.
     pub(crate) fn step<H: Host>(
         &mut self,
         host: &H,
@@ -90,7 +88,7 @@ impl PageListImport {
             if self.pins.len() >= stop {
                 return Ok(ImportProgress::More);
             }
-            // Where in its page of the list the next word is.
+            // Index of the next word in its page of the list.
             let at = self.pins.len() % PAGE_LIST_ENTRIES;
             let left = self.total - self.pins.len();
             let entries = left.min(CHUNK - at % CHUNK).min(PAGE_LIST_ENTRIES - at);
@@ -115,8 +113,8 @@ impl PageListImport {
         Ok(ImportProgress::Done)
     }
 
-    /// Pins some pages and appends them to our list. They all go into the same page of it. In `pages` they
-    /// are the guest's, and afterwards the machine's.
+    /// Pins some pages and appends them to the mediator's list, all in the same page of it. `pages` has IPAs
+    /// before, and PAs afterwards.
     fn take<H: Host>(
         &mut self,
         host: &H,
@@ -139,12 +137,12 @@ impl PageListImport {
         Ok(())
     }
 
-    /// Where our list begins, once there is one.
+    /// Returns the address of the mediator's list, if it has begun.
     pub(crate) fn list_start(&self) -> Option<Pa> {
         self.list.first().map(SharedPage::pa)
     }
 
-    /// The pins and the pages of our list, which from here on the caller answers for.
+    /// Returns the pins and the pages of the mediator's list. The caller owns them from here on.
     pub(crate) fn into_parts(self) -> (Vec<PageNumber>, Vec<SharedPage>) {
         (self.pins, self.list)
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the TEE is, asked once at boot, before any VM exists.
+//! The probe of the TEE, once at boot, before any VM exists.
 
 use crate::host::SecureMonitor;
 use crate::tee_info::TeeInfo;
@@ -10,7 +10,7 @@ use thiserror::Error;
 /// Why the TEE cannot be shared. Each text says what is wrong and what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ProbeError {
-    /// Nothing answers for the trusted OS.
+    /// No trusted OS answers.
     #[error(
         "no trusted OS answers at S-EL1: build TF-A with SPD=opteed and pass it OP-TEE as BL32"
     )]
@@ -20,7 +20,7 @@ pub enum ProbeError {
         "OP-TEE is not loaded yet: build TF-A without OPTEE_ALLOW_SMC_LOAD, so that BL2 app_load it"
     )]
     NotLoaded,
-    /// Some other trusted OS.
+    /// The trusted OS is not OP-TEE.
     #[error(
         "the trusted OS is not OP-TEE (its UID is {:08x}-{:08x}-{:08x}-{:08x}): only OP-TEE can be shared",
         .0[0], .0[1], .0[2], .0[3]
@@ -34,25 +34,25 @@ pub enum ProbeError {
         /// Minor revision of the API.
         minor: u32,
     },
-    /// It does not exchange capabilities.
+    /// OP-TEE does not exchange capabilities.
     #[error("OP-TEE refuses to exchange capabilities (code {0:#x}): its log says more")]
     Capabilities(u32),
-    /// Not built for several guests: one can have it. Never the answer of [`probe`].
+    /// OP-TEE is not built for several guests, and another VM has it. [`probe`] never returns this.
     #[error(
         "OP-TEE is not virtualised, and another VM has it: build it with CFG_NS_VIRTUALIZATION=y (CFG_VIRTUALIZATION=y before 4.0)"
     )]
     NotVirtualised,
-    /// No shared memory but a carve-out.
+    /// OP-TEE has no shared memory except a carve-out.
     #[error(
         "OP-TEE has no dynamic shared memory: build it with CFG_CORE_DYN_SHM=y, and describe the normal world's memory to it"
     )]
     NoDynamicSharedMemory,
 }
 
-/// Asks the TEE what it is. Only calls that are safe with client id 0 are made.
+/// Asks the TEE what it is. Makes only calls that are safe with client id 0.
 ///
 /// # Errors
-/// When it is not an OP-TEE that several VMs can share; see [`ProbeError`].
+/// When it is not an OP-TEE that VMs can use; see [`ProbeError`].
 pub fn probe<M: SecureMonitor>(monitor: &M) -> Result<TeeInfo, ProbeError> {
     let ask = |id: FunctionId, a1: u64| {
         monitor
@@ -80,7 +80,7 @@ pub fn probe<M: SecureMonitor>(monitor: &M) -> Result<TeeInfo, ProbeError> {
     if !caps.contains(SecureCaps::DYNAMIC_SHM) {
         return Err(ProbeError::NoDynamicSharedMemory);
     }
-    // An OP-TEE that does not know the call has two threads, unless it was built otherwise.
+    // An OP-TEE that does not know the call has two threads by default.
     let threads = match ask(smc::GET_THREAD_COUNT, 0) {
         [0, threads, ..] if threads != 0 => threads,
         _ => 2,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The RPCs that registers carry: ALLOC and FREE for memory that RPC messages lie in, and the cookie of a CMD.
+//! The RPCs that registers carry: ALLOC and FREE for the memory of RPC messages, and the cookie of a CMD.
 //!
-//! What OP-TEE gives back is forgotten before the guest hears of it, since the guest may use the name again at once.
+//! What OP-TEE frees is forgotten before the guest is told, since the guest may reuse the cookie at once.
 
 use crate::Mediator;
 use crate::addr::{Ipa, PAGE_SIZE};
@@ -30,8 +30,7 @@ impl Mediator {
         let Some(cookie) = Cookie::from_tee(cookie) else {
             return call.has_rpc_arg.then_some(Source::RpcArg);
         };
-        // OP-TEE names the memory that it had before it took the room into use, even when it
-        // uses the room.
+        // OP-TEE names its older memory even in the first request that it writes behind the message.
         if call.has_rpc_arg && rpc_arg_is_used(host, call) {
             return Some(Source::RpcArg);
         }
@@ -40,7 +39,7 @@ impl Mediator {
         Some(Source::Buffer(cookie, buffer.take()?))
     }
 
-    /// RPC ALLOC: OP-TEE wants memory for RPC messages.
+    /// Asks the guest for memory for RPC messages, at OP-TEE's request (ALLOC).
     pub(crate) fn ask_alloc(&self, call: &mut Call, size: u64) -> CallStep {
         self.counters.rpc[RpcKind::Alloc as usize].bump();
         if size == 0 || size > PAGE_SIZE {
@@ -50,7 +49,7 @@ impl Mediator {
         CallStep::AskGuest(Function::ALLOC, size << 32)
     }
 
-    /// The guest's answer to ALLOC. OP-TEE gets a page of ours and a cookie of ours.
+    /// Takes the guest's answer to ALLOC. OP-TEE gets a page and a cookie of the mediator.
     // As `answer_command`.
     #[inline(never)]
     pub(crate) fn answer_alloc<H: Host>(
@@ -61,7 +60,7 @@ impl Mediator {
         call: &mut Call,
     ) -> CallStep {
         if at == 0 {
-            // The guest has none to give.
+            // The guest has no memory to give.
             return CallStep::Resume(ResumeArgs::NOTHING);
         }
         let location = MessageLocation::page(Ipa::new(at));
@@ -96,7 +95,7 @@ impl Mediator {
         }
     }
 
-    /// OP-TEE gets nothing; the guest gets back what it gave, if that has a name.
+    /// Gives OP-TEE nothing. The guest gets back what it allocated, if that has a cookie.
     fn refuse_alloc(&self, call: &mut Call, guest: u64) -> CallStep {
         self.counters.denied.bump();
         if guest == 0 {
@@ -106,13 +105,13 @@ impl Mediator {
         CallStep::AskGuest(Function::FREE, guest)
     }
 
-    /// RPC FREE: OP-TEE is done with memory for RPC messages.
+    /// Has the guest free memory for RPC messages, at OP-TEE's request (FREE).
     pub(crate) fn ask_free<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) -> CallStep {
         self.counters.rpc[RpcKind::Free as usize].bump();
         let Some((guest, shadow)) = self.forget_rpc_buffer(cookie) else {
             return CallStep::Poison;
         };
-        // OP-TEE unmaps the page after this RPC, and surely before it frees another one.
+        // OP-TEE unmaps the page after this RPC, and certainly before it frees another one.
         if let Some(page) = call.freed_rpc_page.replace(shadow) {
             self.give_page(host, page);
         }
@@ -120,8 +119,8 @@ impl Mediator {
         CallStep::AskGuest(Function::FREE, guest.0)
     }
 
-    /// Takes memory for RPC messages out of the VM's state: its name and our page. `None` if there is
-    /// none of that name, or a request is in it.
+    /// Removes memory for RPC messages from the VM's state. Returns the guest's cookie and the mediator's page,
+    /// or `None` if no such memory exists or a request is in it.
     pub(crate) fn forget_rpc_buffer(
         &self,
         cookie: u64,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A call is in OP-TEE, and comes out again: done, or with something to ask for.
+//! A yielding call in OP-TEE: from SMC to SMC, until it is done or needs the guest.
 
 use super::code;
 use crate::Mediator;
@@ -10,11 +10,11 @@ use alloc::boxed::Box;
 use core::mem;
 use optee_proto::{Return, smc};
 
-/// What a guest that is no more is told.
+/// The return code at teardown, which no guest sees.
 const NOBODY: Return = Return::OK;
 
 impl Mediator {
-    /// Does SMCs for a call until it is done or the guest has to do something.
+    /// Makes SMCs for a call until it is done or the guest has to do something.
     pub(crate) fn run<H: Host>(
         &self,
         host: &H,
@@ -27,7 +27,7 @@ impl Mediator {
             let Some(function) = answer.rpc() else {
                 return self.finish_call(host, call, answer);
             };
-            // One call, one thread, from its first RPC to its end.
+            // A call has one thread from its first RPC to its end.
             let thread = a3 as u32;
             let next = if *call.thread.get_or_insert(thread) == thread {
                 self.ask(host, &mut call, function, [a1, a2])
@@ -45,19 +45,19 @@ impl Mediator {
                 CallStep::Poison => return self.poison(call),
             }
         }
-        // Whatever keeps OP-TEE coming back, the guest and the hypervisor get their turn.
+        // The guest and the hypervisor get their turn, whatever OP-TEE does.
         let answer = ResumeArgs([args[1], args[2], args[4], args[5]]);
         self.pause(call, Pending::Resume(answer))
     }
 
-    /// The guest runs, as after an interrupt, before a call goes on.
+    /// Lets the guest run, as after an interrupt, before a call continues.
     #[inline(never)]
     pub(super) fn pause(&self, mut call: Box<Call>, pending: Pending) -> [u64; 4] {
         call.pending = pending;
         self.suspend(call, Function::FOREIGN_INTR.a0(), 0)
     }
 
-    /// OP-TEE asks for something.
+    /// Handles an RPC from OP-TEE.
     fn ask<H: Host>(
         &self,
         host: &H,
@@ -86,7 +86,7 @@ impl Mediator {
         }
     }
 
-    /// The registers that resume an OP-TEE thread.
+    /// Returns the registers that resume a thread in OP-TEE.
     fn resumption(&self, thread: u32, ResumeArgs([a1, a2, a4, a5]): ResumeArgs) -> [u64; 8] {
         let function = smc::CALL_RETURN_FROM_RPC.get().into();
         [function, a1, a2, thread.into(), a4, a5, 0, self.tag()]
@@ -98,7 +98,7 @@ impl Mediator {
         [a0, a1, a2, self.store_suspended(call).into()]
     }
 
-    /// Goes on with a call when the guest returns from an RPC.
+    /// Continues a call when the guest returns from an RPC.
     pub(super) fn resume<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
         let mut call = match self.take_suspended(regs[3] as u32) {
             Ok(call) => call,
@@ -121,16 +121,16 @@ impl Mediator {
                 import,
             } => self.import_allocation(host, &mut call, request, cookie, import),
             Pending::Undo(request) => self.answer_out_of_memory(host, &call, request),
-            // A call that waits for nothing is not among the suspended ones.
+            // A call that waits for nothing is not suspended.
             Pending::Nothing => CallStep::Poison,
         };
         self.proceed(host, call, next)
     }
 
-    /// The guest is no more, so it fails at whatever the call waits for. Its memory is not read.
+    /// Continues a call at teardown: whatever the call waits for fails. The guest's memory is not read.
     pub(crate) fn resume_without_guest<H: Host>(&self, host: &H, mut call: Box<Call>) {
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
-            // What is open is closed.
+            // The open session must be closed.
             Pending::Enter if matches!(call.completion, Completion::CloseDenied { .. }) => {
                 self.enter(host, call);
                 return;
@@ -161,7 +161,7 @@ impl Mediator {
         self.proceed(host, call, next);
     }
 
-    /// The guest has run, and the call goes back to OP-TEE once what that gave back is unpinned: some of it is now.
+    /// Continues a call after the guest has run. Some pages that OP-TEE has returned are unpinned first.
     #[inline]
     fn resume_after_pause<H: Host>(
         &self,
@@ -175,10 +175,10 @@ impl Mediator {
         CallStep::Resume(answer)
     }
 
-    /// A call goes where the answer to its RPC sends it.
+    /// Moves a call to where the answer to its RPC sends it.
     fn proceed<H: Host>(&self, host: &H, call: Box<Call>, next: CallStep) -> [u64; 4] {
         match next {
-            // OP-TEE could give back more and more, and all of it would be unpinned in the end at once.
+            // OP-TEE could return more and more memory, which would all be unpinned at the end at once.
             CallStep::Resume(answer) if !call.releases.is_empty() => {
                 self.pause(call, Pending::Resume(answer))
             }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! SHM_ALLOC's answer: the guest names the memory by a page list, or by one address.
+//! The answer to SHM_ALLOC: the guest names the memory by a page list, or by one address.
 //!
-//! Memory of the guest's reaches OP-TEE only when it is pinned and in the VM's state.
+//! Guest memory reaches OP-TEE only when it is pinned and in the VM's state.
 
 use super::page_list::PageListImport;
 use crate::Mediator;
@@ -17,7 +17,7 @@ use optee_proto::msg::{self, Attr, Param};
 use zerocopy::IntoBytes;
 
 impl Mediator {
-    /// The guest's answer to SHM_ALLOC, which says that there is memory.
+    /// Takes the guest's answer to SHM_ALLOC, which says that there is memory.
     pub(crate) fn answer_shm_alloc<H: Host>(
         &self,
         host: &H,
@@ -27,7 +27,7 @@ impl Mediator {
     ) -> CallStep {
         let (list, single) = match (param.attr(), PageList::of(param)) {
             (Attr::PAGE_LIST, Ok(list)) => (list, false),
-            // Linux answers so when the memory is the kernel's; one page can be translated.
+            // Linux answers this way if the memory is the kernel's. One page can be translated.
             (Attr::TMEM_OUTPUT, Ok(list))
                 if list.size <= PAGE_SIZE && list.buf_ptr.is_multiple_of(PAGE_SIZE) =>
             {
@@ -36,7 +36,7 @@ impl Mediator {
             (Attr::TMEM_OUTPUT, Ok(list)) => {
                 return self.undo(host, call, request, list.cookie);
             }
-            // Not an answer to this question: there is nothing that could be freed.
+            // Not an answer to SHM_ALLOC: there is nothing to free.
             _ => return self.fail_shm_alloc(host, call, request),
         };
         let wanted = request.params[0].b.get();
@@ -68,7 +68,7 @@ impl Mediator {
         }
     }
 
-    /// Takes in the pages of what the guest allocated, or some of them.
+    /// Imports pages of the guest's allocation.
     pub(crate) fn import_allocation<H: Host>(
         &self,
         host: &H,
@@ -111,7 +111,7 @@ impl Mediator {
         CallStep::Resume(ResumeArgs::NOTHING)
     }
 
-    /// Takes back what was pinned of an allocation that cannot be used, and has it freed.
+    /// Unpins an allocation that cannot be used, and has the guest free it.
     fn abandon<H: Host>(
         &self,
         host: &H,
@@ -126,7 +126,7 @@ impl Mediator {
         }
     }
 
-    /// Takes back what was pinned for a buffer that does not come about. The guest's name for it.
+    /// Unpins a buffer that is not completed. Returns the guest's cookie for it.
     pub(crate) fn release_import<H: Host>(
         &self,
         host: &H,

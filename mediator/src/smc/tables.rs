@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! OP-TEE's translation tables for a VM, made before the VM can use up the memory for them.
+//! OP-TEE's translation tables for a VM, created before the VM can use up the memory for them.
 //!
-//! OP-TEE's core maps what it shares with a VM in 32 MiB of address space. Each 2 MiB of that take a
-//! table when they are first used, and keep it. Since version 4.6 (`CFG_DYN_CONFIG`) a table is a page of the
-//! memory that the VM's applications live in. When there is none left OP-TEE does not refuse to map: it
-//! panics, and that is the end of the TEE for all VMs. A guest could bring that about within its quotas. It had
-//! only to open applications until no page was free, and then to hand a large buffer to a pseudo TA.
+//! OP-TEE's core maps what it shares with a VM in 32 MiB of address space. Each 2 MiB take a table at their
+//! first use, and keep it. Since version 4.6 (`CFG_DYN_CONFIG`) a table is a page of the memory in which the
+//! VM's applications live. Without a free page OP-TEE does not refuse to map: it panics, for all VMs. A guest
+//! could cause that within its quotas: by opening applications until no page is free, and then passing a large
+//! buffer to a pseudo TA.
 //!
-//! So the mediator has all of the address space mapped once, before the guest makes its first call. OP-TEE
-//! learns of a buffer that is as large as the address space and consists of one page of ours over and over. A call
-//! whose message is said to be in that buffer (`OPTEE_SMC_CALL_WITH_REGD_ARG`) has all of it mapped
-//! before OP-TEE looks at the message. The message's offset is odd, so nothing comes of the call.
+//! So the mediator has all of the address space mapped once, before the guest's first call. It registers a
+//! buffer that is as large as the address space and consists of one page of the mediator, repeated. A call
+//! whose message is said to be in that buffer (`OPTEE_SMC_CALL_WITH_REGD_ARG`) has all of it mapped before
+//! OP-TEE looks at the message. The offset of the message is odd, so OP-TEE refuses the call.
 //!
-//! Each step of that is one entry of OP-TEE's, up to the next interrupt, as at the end of a VM ([`crate::teardown`]): it is
-//! done on pCPUs of the VM's neighbours, too.
+//! Each step enters OP-TEE up to the next interrupt, as at teardown ([`crate::teardown`]), since it runs on
+//! pCPUs of other VMs too.
 
 use crate::addr::PAGE_SIZE;
 use crate::host::{ForeignInterrupt, Host, SharedPage};
@@ -25,24 +25,23 @@ use zerocopy::IntoBytes;
 
 /// Pages of the address space: `SHM_VASPACE_SIZE` in OP-TEE's `core/mm/core_mmu.c`, 32 MiB.
 pub(crate) const PAGES: u64 = if cfg!(miri) { 600 } else { 8192 };
-/// The name of the buffer. Those of guests' buffers are larger, and those of pages that are lent smaller.
+/// The buffer's cookie. Cookies of guests' buffers are larger, and names of lent pages smaller.
 pub(crate) const COOKIE: u64 = 0x0100_5441_424c;
-/// Where in it the message is said to be: nowhere that OP-TEE accepts.
+/// Offset of the message in it, which OP-TEE does not accept.
 const ODD_OFFSET: u64 = 1;
-/// How often OP-TEE is entered for all of it. The longest call takes some milliseconds, but may be interrupted as often as
-/// a neighbour has interrupts. The hypervisor sees to it that one comes every few milliseconds, so this bounds the time
-/// as well.
+/// Number of entries into OP-TEE in total. The longest call takes some milliseconds, but each interrupt of
+/// another VM interrupts it. The hypervisor causes one every few milliseconds, so this bounds the time too.
 pub(crate) const ENTRIES: u32 = if cfg!(miri) { 40 } else { 4000 };
-/// How often OP-TEE is entered in one step, where no interrupt is anybody's.
+/// Number of entries per step, if the hypervisor claims no interrupt.
 const ENTRIES_A_STEP: u32 = 64;
 
-/// The pages that it takes.
+/// The pages that the creation needs.
 #[derive(Debug)]
 struct TablePages {
     message: SharedPage,
-    /// A page list whose last word names itself, so that it has no end.
+    /// A page list whose last word is its own address, so that it has no end.
     list: SharedPage,
-    /// What it names.
+    /// The page that the list names.
     data: SharedPage,
 }
 
@@ -72,48 +71,48 @@ impl TablePages {
     }
 }
 
-/// Which call is under way.
+/// The call in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum TableStage {
-    /// The buffer is registered.
+    /// REGISTER_SHM of the buffer.
     Register,
-    /// All of it is mapped.
+    /// The call that has all of it mapped.
     Map,
-    /// OP-TEE forgets it.
+    /// UNREGISTER_SHM of the buffer.
     Unregister,
 }
 
-/// How far the tables are.
+/// Progress of the creation of tables.
 #[derive(Debug)]
 pub(crate) struct TableCreation {
     pages: TablePages,
     stage: TableStage,
-    /// The next SMC.
+    /// The arguments of the next SMC.
     args: [u64; 8],
-    /// How often OP-TEE may still be entered.
+    /// Number of entries left.
     entries: u32,
 }
 
-/// What comes of a step.
+/// The outcome of a step.
 #[derive(Debug)]
 pub(crate) enum TableStep {
-    /// The next goes on.
+    /// The next step continues.
     Some,
-    /// A call is over, with this answer.
+    /// A call has ended with this return code.
     Call(Return),
-    /// OP-TEE asks for what nobody gives it: this is its a0.
+    /// OP-TEE sent an RPC that cannot be served: its a0.
     Asks(u32),
-    /// OP-TEE was entered as often as it may be.
+    /// No entries are left.
     Endless,
 }
 
 impl TableCreation {
-    /// Whether OP-TEE is in a call.
+    /// Returns whether OP-TEE is in a call.
     pub(crate) fn is_under_way(&self) -> bool {
         self.args[0] == u64::from(smc::CALL_RETURN_FROM_RPC.get())
     }
 
-    /// Gives the pages back. OP-TEE has let go of them.
+    /// Frees the pages, after OP-TEE has released them.
     pub(crate) fn give_back<H: Host>(self, host: &H) {
         let TablePages {
             message,
@@ -125,10 +124,10 @@ impl TableCreation {
         }
     }
 
-    /// The call that has just ended was not the last one: the next. Whether there is one.
+    /// Prepares the call after the one that has ended. Returns whether there is one.
     ///
     /// # Errors
-    /// The code or the result that was unexpected.
+    /// The unexpected code or result.
     fn next_call<H: Host>(
         &mut self,
         mediator: &Mediator,
@@ -143,7 +142,7 @@ impl TableCreation {
                 self.args = [function, a1, a2, ODD_OFFSET, 0, 0, 0, mediator.tag()];
                 self.stage = TableStage::Map;
             }
-            // That is what OP-TEE says of the message, once it has mapped the buffer.
+            // OP-TEE's code for the odd offset, after it has mapped the buffer.
             TableStage::Map if answer == Return::EBADADDR => {
                 let name = Param::new(Attr::RMEM_INPUT, 0, 0, COOKIE);
                 self.message(mediator, host, Command::UNREGISTER_SHM, name);
@@ -158,7 +157,7 @@ impl TableCreation {
         Ok(true)
     }
 
-    /// The next call has this message, of one parameter, and has to succeed.
+    /// Prepares a call with a message of one parameter.
     fn message<H: Host>(&mut self, mediator: &Mediator, host: &H, command: Command, param: Param) {
         let header = Header {
             cmd: U32::new(command.0),
@@ -175,7 +174,7 @@ impl TableCreation {
         self.args = [function, a1, a2, smc::SHM_CACHED, 0, 0, 0, tag];
     }
 
-    /// Whether the call of a message has succeeded.
+    /// Checks that a call with a message has succeeded.
     fn result<H: Host>(&self, host: &H, answer: Return) -> Result<(), u32> {
         let mut result = U32::new(u32::MAX);
         host.read_shared(&self.pages.message, msg::RET_OFFSET, result.as_mut_bytes());
@@ -188,7 +187,7 @@ impl TableCreation {
 }
 
 impl Mediator {
-    /// Begins to have OP-TEE make its tables. The VM was just created and makes no calls yet.
+    /// Begins the creation of tables. The VM was just created and makes no calls yet.
     ///
     /// # Errors
     /// [`CreateError::NoSharedPages`].
@@ -210,11 +209,11 @@ impl Mediator {
         Ok(making)
     }
 
-    /// Does a step: registers the buffer, has it mapped, unregisters it. Whether there is more to do.
+    /// Does one step: registers the buffer, has it mapped, unregisters it. Returns whether there is more to do.
     ///
     /// # Errors
-    /// [`CreateError::TablesRefused`] and [`CreateError::TablesUnfinished`] where OP-TEE does not do it. It may go on using the pages
-    /// then, until it has forgotten the VM.
+    /// [`CreateError::TablesRefused`] and [`CreateError::TablesUnfinished`] when OP-TEE does not do it. OP-TEE
+    /// may then use the pages until it has forgotten the VM.
     pub(crate) fn make_some_tables<H: Host>(
         &self,
         host: &H,
@@ -231,7 +230,7 @@ impl Mediator {
         }
     }
 
-    /// A step of a call in which nobody can be asked for anything.
+    /// Does one step of a call in which the guest cannot be asked for anything.
     pub(crate) fn early_step<H: Host>(&self, host: &H, making: &mut TableCreation) -> TableStep {
         for _ in 0..ENTRIES_A_STEP {
             let Some(left) = making.entries.checked_sub(1) else {
@@ -250,7 +249,7 @@ impl Mediator {
             let Some(function) = function else {
                 return TableStep::Call(answer);
             };
-            // Without memory for its question OP-TEE asks nothing.
+            // Without memory for requests OP-TEE makes none.
             let resume = smc::CALL_RETURN_FROM_RPC.get().into();
             making.args = [resume, 0, 0, thread & 0xffff_ffff, 0, 0, 0, self.tag()];
             if function == rpc::Function::FOREIGN_INTR

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Calls that are under way when a VM ends, and those that the mediator makes then: which goes on next.
+//! Calls in flight when a VM ends, and internal calls: which one continues next.
 //!
-//! Calls depend on each other. One that waits inside OP-TEE for another, for a mutex, say, asks the
-//! normal world to wait with it (NOTIFICATION), and asks again whenever it goes on too early. So it
-//! goes on when one of the others has said that there is something for it, and else only when nobody
-//! else can go on: what is there to spend is spent on those that get somewhere.
+//! Calls depend on each other. A call that waits inside OP-TEE for another one, for example for a mutex, asks
+//! the normal world to wait with it (NOTIFICATION), and asks again if it continues too early. So it continues
+//! when another call has sent a notification, and otherwise only when no other call can continue. That keeps
+//! the budget for calls that make progress.
 
 use super::{Teardown, TeardownStage};
 use crate::Mediator;
@@ -12,38 +12,38 @@ use crate::call::Call;
 use crate::host::Host;
 use alloc::boxed::Box;
 
-/// How many times a VM's calls are resumed on its behalf when it ends, all together. Each ends
-/// at the next RPC or interrupt, so this bounds the time as well.
+/// Number of times that a VM's calls are resumed at teardown, in total. Each time ends at the next RPC or
+/// interrupt, so this bounds the time too.
 const BUDGET: u32 = if cfg!(miri) { 40 } else { 4000 };
-/// By how many interrupts they may be, all together, for they work on: one that is given up costs a
-/// session, and there are cases of xtest that take half a minute on an emulated machine. The hypervisor
-/// sees to it that one comes every few milliseconds.
+/// The same for interrupts, during which calls make progress. An abandoned call costs a session, and some cases
+/// of xtest take half a minute on an emulated machine. The hypervisor causes an interrupt every few
+/// milliseconds.
 const INTERRUPTS: u32 = 4 * BUDGET;
-/// The same for each call of the mediator's own: what a guest's call has used up is not missed here.
-/// They all end, but an application that is opened is loaded and checked, which takes a while.
+/// The same for each internal call, independent of what the guest's calls have used. Internal calls end, but an
+/// application that is opened is loaded and checked, which takes time.
 const INTERNAL_BUDGET: u32 = 2 * BUDGET;
-/// The same for all of these together. An OP-TEE that needs more is broken.
+/// The same for all internal calls together. An OP-TEE that needs more is broken.
 const ALL_INTERNAL_BUDGET: u32 = 10 * BUDGET;
-/// How many times in a row calls go on that wait for others, when there is nobody else. They wait for
-/// something that never comes, such as a call that was given up.
+/// Number of times in a row that waiting calls continue while no other call can. They wait for something that
+/// never comes, such as an abandoned call.
 const WITHOUT_PROGRESS: u32 = BUDGET / 10;
-/// For how long, in milliseconds and all together, calls may sleep that end by themselves.
+/// The longest time, in milliseconds and in total, for which calls may sleep.
 const MAX_SLEEP: u32 = 10_000;
-/// Of how many such steps an interrupt takes the place in a call of the mediator's own, which is short.
+/// The cost of one interrupt in an internal call, in steps.
 const INTERRUPT_COST: u32 = 4;
 
-/// What is left to spend on calls that do not end.
+/// What is left to spend on calls.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// On those of the guest's that ask for something.
+    /// For the guest's calls that ask for something.
     guests: u32,
-    /// On those of the guest's that work.
+    /// For the guest's calls that run.
     interrupts: u32,
-    /// On the mediator's own call that is under way.
+    /// For the internal call in flight.
     internal: u32,
-    /// On those of the mediator's own that are to come.
+    /// For later internal calls.
     all_internal: u32,
-    /// On calls that wait for others, while nobody else gets any further.
+    /// For waiting calls while no other call makes progress.
     without_progress: u32,
     /// How much longer calls may sleep, in milliseconds.
     sleep: u32,
@@ -61,16 +61,16 @@ impl Budget {
         }
     }
 
-    /// One more call of the mediator's own begins.
+    /// Begins the budget of another internal call.
     fn begin_internal(&mut self) {
-        // What the last one has left over is for others.
+        // What the last one has left is for later ones.
         self.all_internal += self.internal;
         self.internal = INTERNAL_BUDGET.min(self.all_internal);
         self.all_internal -= self.internal;
         self.without_progress = WITHOUT_PROGRESS;
     }
 
-    /// Whether there is something left for a call.
+    /// Returns whether a call has budget left.
     const fn has_some_for(&self, call: &Call) -> bool {
         if call.is_internal() {
             self.internal > 0
@@ -79,8 +79,8 @@ impl Budget {
         }
     }
 
-    /// A call has gone on, until OP-TEE asked for something or until that many interrupts had come.
-    /// `without_progress`: it waits for others, and there was nobody else.
+    /// Charges a call that has run until OP-TEE asked for something or until that many interrupts.
+    /// `without_progress`: the call waits for others, and no other call could continue.
     fn spend(&mut self, is_internal: bool, interrupts: u32, without_progress: bool) {
         let (from, cost) = match (is_internal, interrupts) {
             (true, _) => (
@@ -98,15 +98,15 @@ impl Budget {
         };
     }
 
-    /// How long a call sleeps from now on. When too much time was spent on that, it does not.
+    /// Returns how long a call still sleeps, or `None` when the time for sleeping is used up.
     fn sleeps(&self, call: &Call) -> Option<u32> {
         call.sleeps().filter(|_| self.sleep > 0)
     }
 }
 
 impl Mediator {
-    /// Begins a call of the mediator's own. OP-TEE can ask for something in it, an application's code or
-    /// that it wait, where it needs no memory of the guest's for that.
+    /// Begins an internal call. OP-TEE can send requests in it that need no memory of the guest, such as for an
+    /// application's code.
     pub(super) fn enter_internal<H: Host>(
         &self,
         host: &H,
@@ -118,7 +118,7 @@ impl Mediator {
         self.enter(host, call);
     }
 
-    /// Whether a call of the mediator's own is under way.
+    /// Returns whether an internal call is in flight.
     pub(super) fn has_internal_call(&self) -> bool {
         let state = self.state.lock();
         state
@@ -128,8 +128,8 @@ impl Mediator {
             .any(|call| call.is_internal())
     }
 
-    /// Where all calls that may go on sleep, or wait for others: how long the first of them sleeps, in
-    /// milliseconds. It counts as awake from then on.
+    /// Returns how many milliseconds the first call sleeps, if all calls that may continue sleep or wait for
+    /// others. That call counts as awake from then on.
     pub(super) fn until_one_wakes(&self, teardown: &mut Teardown) -> Option<u32> {
         let budget = &mut teardown.budget;
         if matches!(teardown.stage, TeardownStage::Cancel(_)) {
@@ -142,7 +142,7 @@ impl Mediator {
         for call in
             calls.filter(|call| budget.has_some_for(call) && !call.waits_for_wake(wake_count))
         {
-            // Where one is awake nobody waits.
+            // With a call that is awake there is nothing to wait for.
             let sleeps = budget.sleeps(call)?;
             if first.as_ref().is_none_or(|(least, _)| sleeps < *least) {
                 first = Some((sleeps, call));
@@ -155,8 +155,8 @@ impl Mediator {
         Some(milliseconds)
     }
 
-    /// Asks OP-TEE to cancel the first call from `slot` on that waits for the guest. The slot after it;
-    /// `None` where there is no such call, or all of OP-TEE's threads are taken.
+    /// Asks OP-TEE to cancel the first call from `slot` on that waits for the guest. Returns the slot after it,
+    /// or `None` without such a call or without a free thread in OP-TEE.
     pub(super) fn cancel_next<H: Host>(
         &self,
         host: &H,
@@ -176,8 +176,8 @@ impl Mediator {
         Some(at + 1)
     }
 
-    /// Answers for the guest, which is no more, in one call that waits for it. `false` where none
-    /// can go on. They take turns.
+    /// Answers on the guest's behalf in one call that waits for the guest. Returns `false` if no call can
+    /// continue. Calls take turns.
     pub(super) fn resume_one<H: Host>(&self, host: &H, teardown: &mut Teardown) -> bool {
         let Some((mut call, without_progress)) = self.take_next(teardown) else {
             return false;
@@ -194,7 +194,7 @@ impl Mediator {
         true
     }
 
-    /// The call that goes on next, and whether that is for want of others.
+    /// Takes the call that continues next. Also returns whether it is a waiting call, for lack of others.
     fn take_next(&self, teardown: &mut Teardown) -> Option<(Box<Call>, bool)> {
         let slots = self.call_limit() as usize;
         let Budget {

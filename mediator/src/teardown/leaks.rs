@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What OP-TEE still has when no call is under way any more: sessions, applications, buffers, memory for RPC
-//! messages. Each is given back by a call of the mediator's own.
+//! What OP-TEE still has when no call is in flight any more: sessions, applications, buffers, memory for RPC
+//! messages. An internal call releases each.
 
 use super::Teardown;
 use crate::Mediator;
@@ -11,16 +11,17 @@ use alloc::vec::Vec;
 use optee_proto::Uuid;
 
 impl Mediator {
-    /// A session cannot be closed, or does not come to be open: OP-TEE may keep an address space for it.
+    /// Counts and reports a session that cannot be closed, or whose opening does not end: OP-TEE may keep an
+    /// address space for it.
     pub(crate) fn count_leak<H: Host>(&self, host: &H, app: Uuid) {
         self.counters.leaked.bump();
         host.report_leak(Leak::Session, app);
     }
 
-    /// Begins to close a session; `false` where none is open.
+    /// Begins to close a session. Returns `false` if none is open.
     ///
-    /// Without a call there is no way to close any. One that cannot be closed is not tried again,
-    /// and keeps its call where the budget is used up: so this ends.
+    /// Without an idle call no session can be closed. A session that cannot be closed is not tried again, and
+    /// keeps its call when the budget is used up. So this ends.
     pub(super) fn close_one<H: Host>(&self, host: &H, teardown: &mut Teardown) -> bool {
         let (session, mut call) = {
             let mut state = self.state.lock();
@@ -40,19 +41,19 @@ impl Mediator {
         true
     }
 
-    /// The applications that OP-TEE has loaded for the VM. Those that were too many for the list
-    /// count as kept.
+    /// Returns the applications that OP-TEE has loaded for the VM. Those beyond the list count as kept.
     pub(super) fn loaded_apps(&self) -> Vec<App> {
         let (apps, more) = self.state.lock().take_apps();
         self.counters.kept.add(more.into());
         apps
     }
 
-    /// Opens an application, to see whether OP-TEE keeps it although no session to it is open.
-    /// Nothing ends such a one but OP-TEE's own end.
+    /// Opens an application, to find out whether OP-TEE keeps it without an open session. Such an application
+    /// stays until the machine restarts.
     ///
-    /// OP-TEE does not say which they are. But where it asks for the application's code, which it
-    /// does not get, it has not kept it; nor where it asks for files, of one whose code it has never asked for.
+    /// OP-TEE does not say which ones these are. But if it requests the application's code, which it does not
+    /// get, it has not kept the application. Nor has it if it requests files, for an application whose code it
+    /// has never requested.
     pub(super) fn open_once_more<H: Host>(&self, host: &H, teardown: &mut Teardown, app: Uuid) {
         let begun = {
             let mut state = self.state.lock();
@@ -73,7 +74,8 @@ impl Mediator {
         }
     }
 
-    /// The application of a session that nobody can close, or of a call that does not end and may have left one.
+    /// Takes the application of a session that cannot be closed, or of a call that does not end and may have
+    /// left one.
     pub(super) fn take_leaked_app(&self) -> Option<Uuid> {
         let mut state = self.state.lock();
         match state.sessions.pop() {
@@ -82,7 +84,7 @@ impl Mediator {
         }
     }
 
-    /// Has OP-TEE forget a registered buffer, if it can be asked.
+    /// Has OP-TEE forget a registered buffer, if possible.
     pub(super) fn unregister<H: Host>(&self, host: &H, teardown: &mut Teardown, cookie: Cookie) {
         let call = {
             let mut state = self.state.lock();

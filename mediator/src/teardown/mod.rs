@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The end of a VM in OP-TEE, step by step.
+//! The teardown of a VM in OP-TEE, step by step.
 //!
-//! The order of the end is what keeps a neighbour safe. OP-TEE may use the VM's pages until it
-//! has answered VM_DESTROYED and no pCPU is in it for the VM any more. So: no vCPU inside, then
-//! VM_DESTROYED, once, and only then are pages unpinned.
+//! The order protects the other VMs. OP-TEE may use the VM's pages until it has answered VM_DESTROYED and no
+//! pCPU is in OP-TEE for the VM. So first no vCPU is inside, then VM_DESTROYED is sent once, and only then are
+//! pages unpinned.
 //!
-//! Before that, what the VM left open is wound up as far as OP-TEE lets us: OP-TEE does not do
-//! it, and every trusted application that is left in memory keeps an address space number, of
-//! which all VMs together have few.
+//! Before that, the mediator closes what the VM left open, as far as OP-TEE permits. OP-TEE does not do so
+//! itself, and every trusted application that stays in memory keeps an ASID, of which all VMs together have
+//! few.
 //!
-//! An OP-TEE that is not virtualised has no VM_DESTROYED. It is asked for each thing that it has
-//! of the VM's, and what it does not give back stays pinned.
+//! An OP-TEE that is not virtualised has no VM_DESTROYED. It is asked to release each object of the VM, and
+//! what it keeps stays pinned.
 //!
-//! Each step is one entry of OP-TEE's at most, up to the next interrupt, so that whoever takes a VM
-//! down does other things in between.
+//! Each step enters OP-TEE at most once, up to the next interrupt, so that the caller can do other work in
+//! between.
 //!
-//! * [`calls`]: which call goes on next, and for how long all of them may.
+//! * [`calls`]: which call continues next, and the budget for all of them.
 //! * [`leaks`]: sessions, applications and buffers that OP-TEE still has.
-//! * [`release`]: VM_DESTROYED, and what comes after it.
+//! * [`release`]: VM_DESTROYED, and what follows.
 
 mod calls;
 mod leaks;
@@ -33,23 +33,23 @@ use alloc::vec::Vec;
 use calls::Budget;
 use release::Remains;
 
-/// Whether there is more to do.
+/// Whether a creation or a teardown has more steps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// There is: go on.
+    /// There are more steps.
     More,
-    /// There is, once so many milliseconds have passed: a call sleeps until then. Going on earlier
-    /// does no harm but to the call, which is given up sooner.
+    /// There are more steps, once this many milliseconds have passed: a call sleeps until then. An earlier step
+    /// ends that call sooner and does no other harm.
     Later(u32),
-    /// There is not. The VM may be created again.
+    /// There are no more steps. After a teardown, the VM may be created again.
     Done,
 }
 
-/// How far the end of a VM is.
+/// Progress of a VM's teardown.
 #[derive(Debug)]
 pub(crate) struct Teardown {
     budget: Budget,
-    /// Where the next look for a suspended call begins.
+    /// The slot at which the next search for a suspended call begins.
     slot: usize,
     stage: TeardownStage,
 }
@@ -60,34 +60,34 @@ pub(crate) struct Teardown {
     reason = "a box would have to be allocated, and the end must not fail"
 )]
 enum TeardownStage {
-    /// The VM has not come to live: the call is ended in which OP-TEE makes its tables.
+    /// The VM was not live yet: the call in which OP-TEE creates its tables ends.
     Tables(TableCreation),
-    /// Calls that wait for the guest are cancelled, those of these slots.
+    /// Calls that wait for the guest are cancelled, from this slot on.
     Cancel(usize),
-    /// They are ended.
+    /// These calls end.
     Calls,
     /// Sessions are closed, one after the other.
     Sessions(After),
-    /// Applications that OP-TEE has loaded are opened once more; one of them is being opened.
+    /// Applications that OP-TEE has loaded are opened again; the second is being opened.
     Apps(Vec<App>, Option<App>),
     /// What calls that do not end may leave behind is counted.
     Count,
-    /// An OP-TEE that is not virtualised gives back memory for RPC messages.
+    /// An OP-TEE that is not virtualised returns memory for RPC messages.
     Cache,
     /// It forgets these registered buffers.
     Buffers(Vec<Cookie>),
     /// OP-TEE is to forget the VM.
     Forget,
-    /// OP-TEE has forgotten it.
+    /// OP-TEE has forgotten the VM.
     Release(Remains),
 }
 
-/// What comes after sessions are closed.
+/// What follows after sessions are closed.
 #[derive(Debug)]
 enum After {
-    /// The question which applications stay.
+    /// The check which applications OP-TEE keeps.
     Ask,
-    /// The next of these.
+    /// The check of the next application.
     Apps(Vec<App>),
 }
 
@@ -102,8 +102,8 @@ impl Teardown {
 }
 
 impl Mediator {
-    /// Ends the VM in OP-TEE, then unpins and frees all that it had: [`Mediator::destroy_step`]
-    /// to the end.
+    /// Ends the VM in OP-TEE, then unpins and frees everything that it had: runs [`Mediator::destroy_step`]
+    /// until it is done.
     ///
     /// # Errors
     /// As [`Mediator::destroy_step`].
@@ -112,20 +112,20 @@ impl Mediator {
         Ok(())
     }
 
-    /// Does a step of the VM's end: ends it in OP-TEE, then unpins and frees all that it had. To be
-    /// called after all its vCPUs have stopped and have left [`Mediator::smc`], until it is done. A VM that is on its way
-    /// ([`Mediator::create_step`]) ends, too. Without a VM it does nothing.
+    /// Does one step of the VM's teardown: ends it in OP-TEE, then unpins and frees everything that it had. The
+    /// hypervisor calls it after all vCPUs have stopped and left [`Mediator::smc`], until it is done. It also
+    /// ends a VM that is being created ([`Mediator::create_step`]). Without a VM it does nothing.
     ///
     /// # Errors
-    /// [`DestroyError::Busy`] when a vCPU is still in [`Mediator::smc`], or another pCPU in this:
-    /// try again.
-    /// [`DestroyError::BeginError`] and [`DestroyError::Held`] when OP-TEE does not let go of the VM:
-    /// its pages stay pinned. Trying again asks it once more.
+    /// [`DestroyError::Busy`] when a vCPU is still in [`Mediator::smc`], or another pCPU in this function: try
+    /// again.
+    /// [`DestroyError::Refused`] and [`DestroyError::Held`] when OP-TEE does not release the VM: its pages stay
+    /// pinned. Another call asks OP-TEE again.
     pub fn destroy_step<H: Host>(&self, host: &H) -> Result<Progress, DestroyError> {
         {
             let mut state = self.state.lock();
             match state.phase {
-                // The end is over, or there was no beginning.
+                // The VM is destroyed, or was never created.
                 Phase::Absent => return Ok(Progress::Done),
                 Phase::Live => {
                     state.phase = Phase::Destroying;
@@ -134,7 +134,7 @@ impl Mediator {
                     self.live.store(false, Ordering::SeqCst);
                 }
                 Phase::Creating => {
-                    // Where they are not there, another pCPU does a step.
+                    // Without them, another pCPU is doing a step.
                     let tables = state.tables.take().ok_or(DestroyError::Busy)?;
                     state.phase = Phase::Destroying;
                     *self.teardown.lock() = Some(Teardown::new(TeardownStage::Tables(tables)));
@@ -142,7 +142,7 @@ impl Mediator {
                 Phase::Destroying => {}
             }
         }
-        // From here on nobody begins. Who began before is counted.
+        // No vCPU begins a call from here on. One that began before is counted.
         if self.inside.load(Ordering::SeqCst) != 0 {
             return Err(DestroyError::Busy);
         }
@@ -173,14 +173,14 @@ impl Mediator {
         }
     }
 
-    /// OP-TEE is to forget a VM that has not come to live.
+    /// Begins the teardown of a VM that was not live yet, with VM_DESTROYED.
     pub(crate) fn begin_forgetting(&self) {
         let mut state = self.state.lock();
         state.phase = Phase::Destroying;
         *self.teardown.lock() = Some(Teardown::new(TeardownStage::Forget));
     }
 
-    /// Does a step. Where the end is then; `None` when it is over.
+    /// Does one step. Returns the next stage, or `None` at the end.
     fn step_stage<H: Host>(
         &self,
         host: &H,
@@ -202,7 +202,7 @@ impl Mediator {
                     TeardownStage::Forget
                 }
             }
-            // What calls are under way is first, but that those which sleep are cancelled.
+            // Calls in flight continue first, except that sleeping ones are cancelled before.
             TeardownStage::Cancel(slot) if !self.has_internal_call() => {
                 match self.cancel_next(host, teardown, slot) {
                     Some(next) => TeardownStage::Cancel(next),

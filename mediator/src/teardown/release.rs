@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! OP-TEE forgets the VM, and then its pages are its own again.
+//! OP-TEE forgets the VM, and its pages are released.
 
 use crate::call::{Call, Completion, MAX_RELEASES, Pending};
 use crate::host::{Host, LongOperation};
@@ -8,20 +8,19 @@ use crate::vm_state::{Phase, VmState};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
 
-/// What is left of a VM that OP-TEE has forgotten.
+/// What remains of a VM that OP-TEE has forgotten.
 #[derive(Debug)]
 pub(super) struct Remains {
     state: VmState,
-    /// Pages of one buffer, or of one call, that are to be unpinned next.
+    /// Pages of one buffer, or of one call, that are unpinned next.
     pages: heapless::Vec<Vec<PageNumber>, MAX_LISTS>,
 }
 
-/// The most lists of pages that a call has: of a buffer that it registers and one that it takes in, and those that it is
-/// to give back.
+/// The most page lists of a call: of a buffer that it registers, of one that it imports, and those to unpin.
 const MAX_LISTS: usize = MAX_RELEASES + 2;
 
 impl Mediator {
-    /// Has OP-TEE forget the VM: the VM's state, with what is to be given back.
+    /// Has OP-TEE forget the VM. Returns the VM's state, with everything that is to be released.
     pub(super) fn forget<H: Host>(&self, host: &H) -> Result<Remains, DestroyError> {
         if self.tee.virtualised {
             self.tell_destroyed(host).map_err(DestroyError::Refused)?;
@@ -35,14 +34,14 @@ impl Mediator {
         let mut state = self.state.lock();
         let old = core::mem::replace(&mut *state, fresh);
         state.inherit(&old);
-        // Nobody creates the VM before its end is over.
+        // The VM cannot be created before its teardown is over.
         state.phase = Phase::Destroying;
         let pages = heapless::Vec::new();
         Ok(Remains { state: old, pages })
     }
 
-    /// Unpins and frees some of what the VM had, which OP-TEE does not know any more. What is left;
-    /// `None` when nothing is.
+    /// Unpins and frees some of what the VM had and OP-TEE does not know any more. Returns what remains, or
+    /// `None` at the end.
     pub(super) fn release_some<H: Host>(&self, host: &H, mut old: Remains) -> Option<Remains> {
         let done = host.long_operation(LongOperation::Unpin, || old.release(host, UNPIN_STEP));
         if !done {
@@ -54,7 +53,7 @@ impl Mediator {
 }
 
 impl Remains {
-    /// Releases as much as takes the time of so many pages, or a call more; whether that was all.
+    /// Releases as much as unpinning `left` pages takes, or one call more. Returns whether that was all.
     fn release<H: Host>(&mut self, host: &H, mut left: usize) -> bool {
         loop {
             while let Some(pages) = self.pages.last_mut() {
@@ -72,7 +71,7 @@ impl Remains {
             } else if let Some(entry) = self.state.buffers.pop() {
                 left -= 1;
                 if let Some(buffer) = entry {
-                    // There is room: nothing is in it.
+                    // The list is empty, so there is room.
                     let _ = self.pages.push(buffer.pages);
                 }
             } else if let Some(entry) = self.state.rpc_buffers.pop() {
@@ -94,7 +93,7 @@ impl Remains {
         true
     }
 
-    /// Frees what a call had, and has its pages unpinned next. As how many pages that counts.
+    /// Frees what a call had, and queues its pages to be unpinned. Returns the cost in pages.
     fn release_call<H: Host>(&mut self, host: &H, call: Call) -> usize {
         let Call {
             shadow,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which applications OP-TEE has loaded for the VM, and how many of its address spaces they take.
+//! The applications that OP-TEE has loaded for the VM, and the ASIDs that they take.
 
 use super::VmState;
 use crate::call::AppLoad;
@@ -16,10 +16,10 @@ pub(crate) const MAX_APPS: usize = if cfg!(miri) { 3 } else { 64 };
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct App {
     pub(crate) id: Uuid,
-    /// It came for its code, which makes it a user TA: it looks among its pseudo TAs first. What it found among
-    /// files is none for certain.
+    /// OP-TEE requested its code, so it is a user TA: OP-TEE searches its pseudo TAs first. An application that
+    /// OP-TEE found among files is not known to be one.
     is_user: bool,
-    /// OP-TEE keeps it, and its address space, when no session to it is open.
+    /// OP-TEE keeps the application and its address space when no session to it is open.
     keep_alive: bool,
 }
 
@@ -27,14 +27,14 @@ pub(crate) struct App {
 #[derive(Debug)]
 pub(crate) struct Apps {
     loaded: Vec<App>,
-    /// How often there was one more, or all that this has room for.
+    /// Number of applications that did not fit into the list.
     pub(crate) overflow: u32,
     /// The pseudo TAs that this OP-TEE has, as far as the VM has opened them.
     pseudo: PseudoTas,
 }
 
 impl Apps {
-    /// Nothing yet.
+    /// Returns an empty record.
     pub(super) const fn new() -> Self {
         Self {
             loaded: Vec::new(),
@@ -43,7 +43,7 @@ impl Apps {
         }
     }
 
-    /// What outlives the VM: OP-TEE has the same pseudo TAs as before.
+    /// Takes over what outlives a creation of the VM: OP-TEE has the same pseudo TAs as before.
     pub(super) const fn inherit(&mut self, old: &Self) {
         self.pseudo = old.pseudo;
     }
@@ -53,7 +53,7 @@ impl Apps {
         self.loaded.iter_mut().find(|known| known.id == app)
     }
 
-    /// Remembers an application. What does not fit into the list is only counted, and gets the smaller share.
+    /// Remembers an application. One that does not fit into the list is only counted.
     #[inline(never)]
     fn remember(&mut self, app: Uuid, is_user: bool) {
         if let Some(known) = self.get(app) {
@@ -71,31 +71,32 @@ impl Apps {
 }
 
 impl VmState {
-    /// OP-TEE comes for the code of an application, so no instance of it has stayed.
+    /// Notes that OP-TEE requests the code of an application, so no instance of it was kept.
     pub(crate) fn note_code_request(&mut self, app: Uuid) {
         if let Some(known) = self.apps.get(app) {
             known.keep_alive = false;
         }
     }
 
-    /// OP-TEE gets the code of an application, so that is a user TA.
+    /// Notes that OP-TEE gets the code of an application, so it is a user TA.
     pub(crate) fn note_user_ta(&mut self, app: Uuid) {
         self.apps.remember(app, true);
     }
 
-    /// OP-TEE comes for files while it opens an application, which it may have found there.
+    /// Notes that OP-TEE requests files while it opens an application, which it may have found there.
     pub(crate) fn note_file_request(&mut self, app: Uuid) {
         self.apps.remember(app, false);
     }
 
-    /// Whether an application had not stayed, by what OP-TEE has come for since [`VmState::take_apps`], when it was opened
-    /// once more. Where it has come for no code before, it does not have to.
+    /// Returns whether an application was not kept, judged by what OP-TEE has requested since
+    /// [`VmState::take_apps`], when the application was opened again. A file request counts only if OP-TEE has
+    /// not requested code before.
     pub(crate) fn was_unloaded(&mut self, app: App) -> bool {
         let known = self.apps.get(app.id);
         known.is_some_and(|known| known.is_user || !app.is_user)
     }
 
-    /// Forgets which applications OP-TEE has loaded, and says which they were, and how many more.
+    /// Forgets which applications OP-TEE has loaded. Returns them, and the number of those that did not fit.
     pub(crate) fn take_apps(&mut self) -> (Vec<App>, u32) {
         (
             core::mem::take(&mut self.apps.loaded),
@@ -103,13 +104,13 @@ impl VmState {
         )
     }
 
-    /// Whether OP-TEE has got the code of an application.
+    /// Returns whether OP-TEE has got the code of an application.
     pub(crate) fn is_user_app(&mut self, app: Uuid) -> bool {
         self.apps.get(app).is_some_and(|known| known.is_user)
     }
 
-    /// Address space numbers of OP-TEE's that the VM takes at most, by what it has open and by what its
-    /// earlier lives have left behind. See [`crate::Quotas::address_spaces`].
+    /// Returns how many ASIDs the VM takes at most, by its open sessions and by its leaks. See
+    /// [`crate::Quotas::address_spaces`].
     pub(crate) fn address_spaces(&self) -> u32 {
         let staying = self
             .apps
@@ -120,14 +121,14 @@ impl VmState {
         self.leaked_asids + staying as u32 + self.sessions.address_spaces()
     }
 
-    /// Reserves a session to an application for the guest, within its share of address spaces.
+    /// Reserves a session to an application for the guest, within its share of ASIDs.
     ///
-    /// OP-TEE makes an address space before it looks for code. Only what was opened before, and is no application for
-    /// certain, is opened without.
+    /// OP-TEE creates an address space before it looks for code. Only a UUID that was opened before and is
+    /// certainly no application needs none.
     pub(crate) fn reserve_session(&mut self, app: Uuid) -> Result<SessionReservation, DeniedError> {
         let known = self.apps.get(app).copied();
         let takes_none = known.is_none() && self.apps.pseudo.contains(app);
-        // The instance has its number already; and where there is none any more, one new instance can have it.
+        // The instance has its ASID already. If none is left, one new instance can have it.
         let has_one = known.is_some_and(|known| known.keep_alive);
         let most = self.quotas.address_spaces + u32::from(has_one);
         if !takes_none && self.address_spaces() >= most {
@@ -136,11 +137,12 @@ impl VmState {
         self.sessions.reserve(app, !takes_none)
     }
 
-    /// A reserved session is open. `app_load` says what OP-TEE came for while it opened it.
+    /// Records that a reserved session is open. `app_load` is what OP-TEE requested while it opened the
+    /// session.
     ///
-    /// OP-TEE comes for the code of each instance of a user TA that it makes, where it had to before. So a
-    /// session to such a one without that is served by an instance that was there: by another session's, or by
-    /// one that stays when it has none.
+    /// OP-TEE requests the code of each instance of a user TA that it creates, if it had to before. So a
+    /// session to such a TA without a request is served by an existing instance: one with another session, or
+    /// one that is kept without any.
     #[inline(never)]
     pub(crate) fn open_session(
         &mut self,
@@ -160,7 +162,8 @@ impl VmState {
                 false
             }
             (Some(known), AppLoad::Code) => {
-                // Another call can have been served by the instance that this one has loaded, and be done first.
+                // Another call may have been served by the instance that this call has loaded, and may have
+                // ended first.
                 known.keep_alive = false;
                 true
             }
