@@ -4,7 +4,7 @@
 use bitflags::bitflags;
 
 bitflags! {
-    /// What the normal world says of itself, in a1 of
+    /// Capabilities of the normal world, in a1 of
     /// [`crate::smc::EXCHANGE_CAPABILITIES`]. OP-TEE refuses the call when a bit is set that
     /// it does not know.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,7 +15,7 @@ bitflags! {
 }
 
 bitflags! {
-    /// What the secure world offers, in a1 of the answer.
+    /// Capabilities of the secure world, in a1 of the answer.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct SecureCaps: u64 {
         /// `OPTEE_SMC_SEC_CAP_HAVE_RESERVED_SHM`: there is a carve-out for shared memory.

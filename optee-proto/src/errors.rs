@@ -57,7 +57,7 @@ impl fmt::Debug for TeeResult {
     }
 }
 
-/// Who produced a result, in a message's `ret_origin`: `TEEC_ORIGIN_*`.
+/// The origin of a result, in a message's `ret_origin`: `TEEC_ORIGIN_*`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(transparent)]
 pub struct Origin(pub u32);
@@ -65,7 +65,7 @@ pub struct Origin(pub u32);
 impl Origin {
     /// `TEEC_ORIGIN_API`: the client's library.
     pub const API: Self = Self(1);
-    /// `TEEC_ORIGIN_COMMS`: something on the way, a mediator for instance.
+    /// `TEEC_ORIGIN_COMMS`: something in between, such as a mediator.
     pub const COMMS: Self = Self(2);
     /// `TEEC_ORIGIN_TEE`: OP-TEE's core.
     pub const TEE: Self = Self(3);

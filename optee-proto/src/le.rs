@@ -20,13 +20,13 @@ macro_rules! word {
             /// Zero.
             pub const ZERO: Self = Self(0);
 
-            /// The word that holds this value.
+            /// Returns the word with this value.
             #[inline]
             pub const fn new(value: $native) -> Self {
                 Self(value.to_le())
             }
 
-            /// Its value.
+            /// Returns its value.
             #[inline]
             pub const fn get(self) -> $native {
                 <$native>::from_le(self.0)

@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 )]
 #[repr(C)]
 pub struct Header {
-    /// What is asked for: a [`Command`], or in an RPC a [`crate::rpc::Command`].
+    /// The command: a [`Command`], or in an RPC a [`crate::rpc::Command`].
     pub cmd: U32,
     /// The trusted application's function, for [`Command::INVOKE`].
     pub func: U32,
@@ -22,13 +22,13 @@ pub struct Header {
     pub session: U32,
     /// The request's number in [`Command::CANCEL`].
     pub cancel_id: U32,
-    /// Nothing.
+    /// Padding.
     pub pad: U32,
     /// Output: the result ([`crate::TeeResult`]).
     pub ret: U32,
-    /// Output: who produced the result ([`crate::Origin`]).
+    /// Output: the origin of the result ([`crate::Origin`]).
     pub ret_origin: U32,
-    /// How many parameters follow.
+    /// Number of parameters that follow.
     pub num_params: U32,
 }
 
@@ -55,7 +55,7 @@ pub struct Param {
 }
 
 impl Param {
-    /// The parameter of these four words.
+    /// Returns the parameter with these four words.
     #[inline]
     pub const fn new(attr: Attr, a: u64, b: u64, c: u64) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl Param {
         }
     }
 
-    /// Its type and flags.
+    /// Returns its type and flags.
     #[inline]
     pub const fn attr(&self) -> Attr {
         Attr(self.attr.get())
@@ -77,19 +77,18 @@ impl Param {
 pub const HEADER_SIZE: usize = size_of::<Header>();
 /// Bytes of a [`Param`].
 pub const PARAM_SIZE: usize = size_of::<Param>();
-/// Where a header's `session` is.
+/// Offset of `session` in a header.
 pub const SESSION_OFFSET: usize = 8;
-/// Where a header's `ret` is; `ret_origin` follows.
+/// Offset of `ret` in a header; `ret_origin` follows.
 pub const RET_OFFSET: usize = 20;
 /// `OPTEE_MSG_NONCONTIG_PAGE_SIZE`: bytes of a page of a page list.
 pub const PAGE_LIST_SIZE: usize = 4096;
-/// How many page addresses a page of a page list holds; the word behind them is the address of
-/// the next one.
+/// Number of page addresses in a page of a page list. The word after them is the address of the next page.
 pub const PAGE_LIST_ENTRIES: usize = PAGE_LIST_SIZE / size_of::<u64>() - 1;
 /// `OPTEE_MSG_MAX_NUM_PARAMS`: the most parameters that fit into a page.
 pub const MAX_PARAMS: usize = (PAGE_LIST_SIZE - HEADER_SIZE) / PARAM_SIZE;
 
-/// `OPTEE_MSG_GET_ARG_SIZE`: bytes of a message with so many parameters.
+/// Returns the bytes of a message with this many parameters: `OPTEE_MSG_GET_ARG_SIZE`.
 #[inline]
 pub const fn size(params: usize) -> usize {
     HEADER_SIZE + PARAM_SIZE * params
@@ -141,7 +140,7 @@ impl fmt::Debug for Attr {
     }
 }
 
-/// What a message asks of the secure world: `OPTEE_MSG_CMD_*`.
+/// A command to the secure world: `OPTEE_MSG_CMD_*`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Command(pub u32);
@@ -162,7 +161,7 @@ impl Command {
     pub const UNREGISTER_SHM: Self = Self(5);
     /// `OPTEE_MSG_CMD_DO_BOTTOM_HALF`: work that a notification announced.
     pub const DO_BOTTOM_HALF: Self = Self(6);
-    /// `OPTEE_MSG_CMD_STOP_ASYNC_NOTIF`: no notifications any more.
+    /// `OPTEE_MSG_CMD_STOP_ASYNC_NOTIF`: end of notifications.
     pub const STOP_ASYNC_NOTIF: Self = Self(7);
     /// `OPTEE_MSG_CMD_LEND_PROTMEM`
     pub const LEND_PROTMEM: Self = Self(8);

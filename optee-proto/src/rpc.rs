@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a suspended call asks of the normal world: `OPTEE_SMC_RPC_FUNC_*` of `optee_smc.h`, and
+//! Requests of a suspended call to the normal world: `OPTEE_SMC_RPC_FUNC_*` of `optee_smc.h`, and
 //! the commands of `optee_rpc_cmd.h`.
 
 use core::fmt;
@@ -15,24 +15,24 @@ impl Function {
     pub const ALLOC: Self = Self(0);
     /// `OPTEE_SMC_RPC_FUNC_FREE`: give such memory back, cookie in a1:a2.
     pub const FREE: Self = Self(2);
-    /// `OPTEE_SMC_RPC_FUNC_FOREIGN_INTR`: an interrupt of the normal world's arrived.
+    /// `OPTEE_SMC_RPC_FUNC_FOREIGN_INTR`: an interrupt for the normal world is pending.
     pub const FOREIGN_INTR: Self = Self(4);
-    /// `OPTEE_SMC_RPC_FUNC_CMD`: do what the message says, cookie in a1:a2.
+    /// `OPTEE_SMC_RPC_FUNC_CMD`: execute the command in the message, cookie in a1:a2.
     pub const CMD: Self = Self(5);
 
-    /// The function with this number.
+    /// Returns the function with this number.
     #[inline]
     pub const fn new(number: u16) -> Self {
         Self(number)
     }
 
-    /// Its number.
+    /// Returns its number.
     #[inline]
     pub const fn get(self) -> u16 {
         self.0
     }
 
-    /// What a0 holds when a call asks for it: `OPTEE_SMC_RPC_VAL`.
+    /// Returns a0 of a call that requests it: `OPTEE_SMC_RPC_VAL`.
     #[inline]
     pub const fn a0(self) -> u64 {
         0xffff_0000 | self.0 as u64
@@ -107,7 +107,7 @@ pub const SHM_TYPE_KERNEL: u64 = 1;
 pub const SHM_TYPE_GLOBAL: u64 = 2;
 
 /// `OPTEE_RPC_NOTIFICATION_WAIT`: value 0.a: sleep until the notification in 0.b arrives, at
-/// most 0.c milliseconds (0: for ever).
+/// most 0.c milliseconds (0: without a limit).
 pub const NOTIFICATION_WAIT: u64 = 0;
-/// `OPTEE_RPC_NOTIFICATION_SEND`: value 0.a: wake who waits for the notification in 0.b.
+/// `OPTEE_RPC_NOTIFICATION_SEND`: value 0.a: wake the calls that wait for the notification in 0.b.
 pub const NOTIFICATION_SEND: u64 = 1;

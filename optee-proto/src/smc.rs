@@ -17,53 +17,53 @@ impl FunctionId {
     /// SMCCC 1.3 on. It says nothing about which function is meant.
     pub const SVE_HINT: u32 = 1 << 16;
 
-    /// The identifier in the low 32 bits of x0; the upper half is ignored, as SMCCC demands.
+    /// Returns the identifier in the low 32 bits of x0. SMCCC ignores the upper half.
     #[inline]
     pub const fn from_x0(x0: u64) -> Self {
         Self(x0 as u32)
     }
 
-    /// The identifier with this value.
+    /// Returns the identifier with this value.
     #[inline]
     pub const fn new(value: u32) -> Self {
         Self(value)
     }
 
-    /// A fast SMC32 call of an owning entity.
+    /// Returns a fast SMC32 call of an owning entity.
     const fn fast(owner: u32, number: u32) -> Self {
         Self(0x8000_0000 | owner << 24 | number)
     }
 
-    /// A yielding SMC32 call of the trusted OS.
+    /// Returns a yielding SMC32 call of the trusted OS.
     const fn yielding(number: u32) -> Self {
         Self(OWNER_TRUSTED_OS << 24 | number)
     }
 
-    /// The identifier's value.
+    /// Returns the identifier's value.
     #[inline]
     pub const fn get(self) -> u32 {
         self.0
     }
 
-    /// The same identifier without the SVE hint.
+    /// Returns the identifier without the SVE hint.
     #[inline]
     pub const fn without_hint(self) -> Self {
         Self(self.0 & !Self::SVE_HINT)
     }
 
-    /// Whether this is a fast (atomic) call; otherwise it is a yielding one.
+    /// Returns whether this is a fast (atomic) call rather than a yielding one.
     #[inline]
     pub const fn is_fast(self) -> bool {
         self.0 & 0x8000_0000 != 0
     }
 
-    /// Whether the identifier claims the SMC64 convention. No function of OP-TEE does.
+    /// Returns whether the identifier is of the SMC64 convention. No function of OP-TEE is.
     #[inline]
     pub const fn is_smc64(self) -> bool {
         self.0 & 0x4000_0000 != 0
     }
 
-    /// The owning entity number, 0..=63.
+    /// Returns the owning entity number, 0..=63.
     #[inline]
     pub const fn owner(self) -> u8 {
         (self.0 >> 24 & 0x3f) as u8
@@ -77,7 +77,7 @@ impl FunctionId {
 }
 
 impl From<FunctionId> for u64 {
-    /// The identifier as x0 carries it.
+    /// Returns the identifier as x0 carries it.
     #[inline]
     fn from(id: FunctionId) -> Self {
         id.0.into()
@@ -123,7 +123,7 @@ pub const BOOT_SECONDARY: FunctionId = FunctionId::fast(OWNER_TRUSTED_OS, 12);
 pub const VM_CREATED: FunctionId = FunctionId::fast(OWNER_TRUSTED_OS, 13);
 /// `OPTEE_SMC_VM_DESTROYED`: a virtual machine has ended; hypervisor only.
 pub const VM_DESTROYED: FunctionId = FunctionId::fast(OWNER_TRUSTED_OS, 14);
-/// `OPTEE_SMC_GET_THREAD_COUNT`: how many yielding calls can be under way at once.
+/// `OPTEE_SMC_GET_THREAD_COUNT`: how many yielding calls can be in flight.
 pub const GET_THREAD_COUNT: FunctionId = FunctionId::fast(OWNER_TRUSTED_OS, 15);
 /// `OPTEE_SMC_ENABLE_ASYNC_NOTIF`: the normal world is ready for notifications.
 pub const ENABLE_ASYNC_NOTIF: FunctionId = FunctionId::fast(OWNER_TRUSTED_OS, 16);
@@ -141,7 +141,7 @@ pub const CALL_WITH_RPC_ARG: FunctionId = FunctionId::yielding(18);
 /// `OPTEE_SMC_CALL_WITH_REGD_ARG`: the same in registered memory: cookie in a1:a2, offset in a3.
 pub const CALL_WITH_REGD_ARG: FunctionId = FunctionId::yielding(19);
 
-/// `OPTEE_SMC_SHM_CACHED`: what a3 of [`CALL_WITH_ARG`] says of the message's memory.
+/// `OPTEE_SMC_SHM_CACHED`: the memory attribute of the message, in a3 of [`CALL_WITH_ARG`].
 pub const SHM_CACHED: u64 = 1;
 
 /// `OPTEE_SMC_ASYNC_NOTIF_VALUE_VALID`: bit of a2: a1 holds a notification.
@@ -152,7 +152,7 @@ pub const ASYNC_NOTIF_VALUE_PENDING: u64 = 1 << 1;
 /// [`crate::msg::Command::DO_BOTTOM_HALF`].
 pub const ASYNC_NOTIF_VALUE_DO_BOTTOM_HALF: u64 = 0;
 
-/// What a call answers in a0: `OPTEE_SMC_RETURN_*`.
+/// The return code of a call, in a0: `OPTEE_SMC_RETURN_*`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Return(u32);
@@ -162,7 +162,7 @@ impl Return {
     pub const OK: Self = Self(0);
     /// `OPTEE_SMC_RETURN_ETHREAD_LIMIT`: no thread is free, try later.
     pub const ETHREAD_LIMIT: Self = Self(1);
-    /// `OPTEE_SMC_RETURN_EBUSY`: not while calls are under way.
+    /// `OPTEE_SMC_RETURN_EBUSY`: not while calls are in flight.
     pub const EBUSY: Self = Self(2);
     /// `OPTEE_SMC_RETURN_ERESUME`: there is no such suspended call.
     pub const ERESUME: Self = Self(3);
@@ -177,20 +177,20 @@ impl Return {
     /// `OPTEE_SMC_RETURN_UNKNOWN_FUNCTION`: there is no such function.
     pub const UNKNOWN_FUNCTION: Self = Self(0xffff_ffff);
 
-    /// The code in the low 32 bits of x0.
+    /// Returns the code in the low 32 bits of x0.
     #[inline]
     pub const fn from_x0(x0: u64) -> Self {
         Self(x0 as u32)
     }
 
-    /// The code's value, as x0 carries it.
+    /// Returns the code's value, as x0 carries it.
     #[inline]
     pub const fn get(self) -> u64 {
         self.0 as u64
     }
 
-    /// The RPC function, where the call is suspended and asks for something:
-    /// `OPTEE_SMC_RETURN_IS_RPC`. [`Return::UNKNOWN_FUNCTION`] has the same prefix and is none.
+    /// Returns the RPC function, if the call is suspended and makes a request:
+    /// `OPTEE_SMC_RETURN_IS_RPC`. [`Return::UNKNOWN_FUNCTION`] has the same prefix and is not an RPC.
     #[inline]
     pub const fn rpc(self) -> Option<crate::rpc::Function> {
         if self.0 >> 16 == 0xffff && self.0 != Self::UNKNOWN_FUNCTION.0 {
@@ -207,13 +207,13 @@ impl fmt::Debug for Return {
     }
 }
 
-/// A 64-bit value as two registers, upper half first: `reg_pair_from_64`.
+/// Splits a 64-bit value into two registers, upper half first: `reg_pair_from_64`.
 #[inline]
 pub const fn pair(value: u64) -> (u64, u64) {
     (value >> 32, value & 0xffff_ffff)
 }
 
-/// The 64-bit value in two registers, upper half first: `reg_pair_to_64`. The upper 32 bits of
+/// Joins the 64-bit value in two registers, upper half first: `reg_pair_to_64`. The upper 32 bits of
 /// both are ignored, since a1 and a2 are 32-bit registers.
 #[inline]
 pub const fn unpair(upper: u64, lower: u64) -> u64 {

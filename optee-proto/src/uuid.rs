@@ -9,7 +9,7 @@ use core::str::FromStr;
 pub struct Uuid(pub [u8; 16]);
 
 impl Uuid {
-    /// The UUID in a value parameter of [`crate::msg::Command::OPEN_SESSION`]: its 16 octets
+    /// Returns the UUID in a value parameter of [`crate::msg::Command::OPEN_SESSION`]: its 16 octets
     /// fill `a` and then `b`, in memory order.
     #[inline]
     pub const fn from_value(a: u64, b: u64) -> Self {
@@ -20,7 +20,7 @@ impl Uuid {
         ])
     }
 
-    /// The `a` and `b` of a value parameter that carries the UUID.
+    /// Returns the `a` and `b` of a value parameter that carries the UUID.
     #[inline]
     pub const fn to_value(self) -> (u64, u64) {
         let o = self.0;

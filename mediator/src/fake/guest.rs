@@ -17,10 +17,10 @@ use zerocopy::{FromBytes, IntoBytes};
 /// Cookies look like addresses in a kernel: this plus the address of the first page.
 const COOKIE_BASE: u64 = 0xffff_8000_0000_0000;
 
-/// A command that the guest has been asked to do.
+/// A command that the guest has been asked to execute.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Request {
-    /// Where it is, and where its answer is expected.
+    /// Address of the request, where the answer is expected.
     pub at: Ipa,
     /// Its header.
     pub header: Header,
@@ -29,7 +29,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// Its command.
+    /// Returns its command.
     pub fn command(&self) -> rpc::Command {
         rpc::Command(self.header.cmd.get())
     }
@@ -43,18 +43,18 @@ pub struct Guest<'a> {
     /// Its TEE.
     pub mediator: &'a Mediator,
     next: AtomicU64,
-    /// How it begins calls: without or with room for RPC messages.
+    /// The function that begins its calls: without or with room for RPC messages.
     pub function: FunctionId,
     /// There is garbage in the upper halves of its registers.
     pub has_garbage: bool,
-    /// What the TEE asked for: everything, in order.
+    /// All requests of the TEE, in order.
     pub requests: spin::Mutex<Vec<Request>>,
     /// The cookies of FREE.
     pub freed: spin::Mutex<Vec<u64>>,
 }
 
 impl<'a> Guest<'a> {
-    /// A guest with its memory and its TEE.
+    /// Creates a guest with its memory and its TEE.
     pub const fn new(host: &'a FakeHost, mediator: &'a Mediator) -> Self {
         Self {
             host,
@@ -67,17 +67,17 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Some pages that nobody uses, next to each other.
+    /// Returns the address of some unused pages, next to each other.
     pub fn alloc(&self, pages: u64) -> Ipa {
         Ipa::new(RAM_BASE + self.next.fetch_add(pages, Ordering::Relaxed) * PAGE_SIZE)
     }
 
-    /// The cookie for memory at an address.
+    /// Returns the cookie for memory at an address.
     pub const fn cookie(at: Ipa) -> u64 {
         COOKIE_BASE + at.get()
     }
 
-    /// One SMC, and what comes back is looked at for secrets.
+    /// Makes one SMC, and checks that no secret comes back.
     pub fn smc(&self, regs: [u64; 8]) -> [u64; 4] {
         let garbage = if self.has_garbage {
             0xdead_beef << 32
@@ -91,7 +91,7 @@ impl<'a> Guest<'a> {
         answer
     }
 
-    /// One fast SMC without arguments.
+    /// Makes one fast SMC without arguments.
     pub fn fast(&self, function: FunctionId) -> [u64; 4] {
         self.smc([function.get().into(), 0, 0, 0, 0, 0, 0, 0])
     }
@@ -161,7 +161,7 @@ impl<'a> Guest<'a> {
         first
     }
 
-    /// Registers a buffer of so many pages next to each other. Its cookie, and the result.
+    /// Registers a buffer of this many pages next to each other. Returns its cookie, and the result.
     pub fn register(&self, pages: u64) -> (u64, u32) {
         let at = self.alloc(pages);
         let all: Vec<Ipa> = (0..pages)
@@ -174,14 +174,14 @@ impl<'a> Guest<'a> {
         (cookie, self.run(message).header.ret.get())
     }
 
-    /// Unregisters a buffer. The result.
+    /// Unregisters a buffer. Returns the result.
     pub fn unregister(&self, cookie: u64) -> u32 {
         let param = Param::new(Attr::RMEM_INPUT, 0, 0, cookie);
         let message = self.message(Command::UNREGISTER_SHM, 0, &[param]);
         self.run(message).header.ret.get()
     }
 
-    /// Opens a session to the application with this UUID. Its number, and the result.
+    /// Opens a session to the application with this UUID. Returns its number, and the result.
     pub fn open(&self, app: optee_proto::Uuid, login: u32) -> (u32, u32) {
         let (a, b) = app.to_value();
         let params = [
@@ -193,8 +193,7 @@ impl<'a> Guest<'a> {
         (header.session.get(), header.ret.get())
     }
 
-    /// Does a call to its end, and all that is asked meanwhile as Linux does it. The message
-    /// afterwards.
+    /// Runs a call to its end, and serves its requests as Linux does. Returns the message afterwards.
     ///
     /// # Panics
     /// When the call does not end by OK.
@@ -202,7 +201,7 @@ impl<'a> Guest<'a> {
         self.run_with(message, |_, _| false)
     }
 
-    /// The same, but commands are first offered to `answer`, which says whether it has answered.
+    /// Does the same, but first offers commands to `answer`, which returns whether it has answered.
     ///
     /// # Panics
     /// When the call does not end by OK.
@@ -217,7 +216,7 @@ impl<'a> Guest<'a> {
         self.read_message(message)
     }
 
-    /// Goes on with a call that came back with `regs`, to its end.
+    /// Continues a call that returned with `regs`, to its end.
     pub fn finish(
         &self,
         message: Ipa,
@@ -256,8 +255,8 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Answers a command as Linux and its supplicant do: memory is allocated, everything else
-    /// succeeds, outputs are the inputs plus one.
+    /// Answers a command as Linux and its supplicant do: memory is allocated, everything else succeeds, outputs
+    /// are the inputs plus one.
     pub fn answer(&self, request: &Request) {
         let mut params = request.params.clone();
         match request.command() {

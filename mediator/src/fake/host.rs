@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The [`Host`] of one VM in the made-up machine.
+//! The [`Host`] of one VM in the fake machine.
 
 use super::machine::FakeHost;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};

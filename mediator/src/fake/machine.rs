@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Memory with owners and pins, and the part of it that one VM has.
+//! The fake machine, and one VM's view of it.
 
 use super::ram::Ram;
 use super::tee::Tee;
@@ -16,7 +16,7 @@ use spin::{Mutex, MutexGuard};
 /// Neither physical addresses nor cookies are below this.
 const LEAST_SECRET: u64 = super::ram::SHARED_BASE;
 
-/// All that there is.
+/// The whole state.
 pub(super) struct State {
     pub(super) ram: Ram,
     pub(super) violations: Vec<String>,
@@ -28,7 +28,7 @@ pub(super) struct State {
     pub(super) foreign: VecDeque<ForeignInterrupt>,
     pub(super) max_pins: u32,
     pub(super) report_leak: Vec<(Leak, Uuid)>,
-    /// All that guests wrote and said, once it is remembered.
+    /// All that guests wrote and passed in registers, if it is remembered.
     said: Option<Vec<u8>>,
 }
 
@@ -37,7 +37,7 @@ impl State {
         self.violations.push(text);
     }
 
-    /// Whether a value is a physical address or a cookie that no guest may see.
+    /// Returns whether a value is a physical address or a cookie that no guest may see.
     fn is_secret(&self, value: u64) -> bool {
         if value < LEAST_SECRET {
             return false;
@@ -45,8 +45,8 @@ impl State {
         self.ram.owner(value).is_some() || self.tee.knows_cookie(value)
     }
 
-    /// Whether a guest came up with a value by itself, or with what [`Machine::scramble`] or
-    /// OP-TEE makes of it: the complement, a size one larger, half the size.
+    /// Returns whether a guest produced a value itself, or [`Machine::scramble`] or OP-TEE derived it from such
+    /// a value: the complement, a size one larger, half the size.
     fn is_guess(&self, value: u64) -> bool {
         let sources = [
             value,
@@ -60,11 +60,11 @@ impl State {
             .any(|said| sources.contains(&said))
     }
 
-    /// Takes down what a guest says, if that is remembered.
+    /// Notes what a guest says, if that is remembered.
     fn note(&mut self, bytes: &[u8]) {
         if let Some(said) = &mut self.said {
             said.extend_from_slice(bytes);
-            // Nothing is made of two things that were said one after the other.
+            // Separates the entries, so that no value spans two of them.
             said.extend_from_slice(&[0; 8]);
         }
     }
@@ -96,7 +96,7 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// A machine without a VM.
+    /// Creates a machine without a VM.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
             ram: Ram::default(),
@@ -126,14 +126,14 @@ impl Machine {
         }
     }
 
-    /// What was done wrong so far; empty is good.
+    /// Returns what was done wrong so far; empty is good.
     pub fn violations(&self) -> Vec<String> {
         self.state().violations.clone()
     }
 
-    /// What was done wrong so far, without what nobody can avoid whose OP-TEE says of one thread that
-    /// it is done when another was meant: that the page of the other's message, or of its RPC, which
-    /// is the VM's own, is taken for free, and that the next call's message appears in it.
+    /// Returns what was done wrong so far, without the unavoidable effects of an OP-TEE that ends another
+    /// thread than the one that is done: the page of that call's message or RPC counts as free, and the next
+    /// call's message appears in it.
     pub fn violations_with_mixed_threads(&self) -> Vec<String> {
         let mut violations = self.violations();
         violations.retain(|violation| {
@@ -143,49 +143,49 @@ impl Machine {
         violations
     }
 
-    /// All SMCs so far.
+    /// Returns all SMCs so far.
     pub fn smcs(&self) -> Vec<[u64; 8]> {
         self.state().smcs.clone()
     }
 
-    /// Pins of all pages together.
+    /// Returns the number of pins of all pages.
     pub fn pins(&self) -> u64 {
         self.state().ram.all_pins()
     }
 
-    /// Pages that are shared with OP-TEE at the moment.
+    /// Returns the number of pages that are shared with OP-TEE now.
     pub fn shared_pages(&self) -> usize {
         self.state().ram.shared()
     }
 
-    /// How many more pages can be shared.
+    /// Sets how many more pages can be shared.
     pub fn limit_shared_pages(&self, left: usize) {
         self.state().shared_left = left;
     }
 
-    /// How often one page can be pinned.
+    /// Sets how often one page can be pinned.
     pub fn limit_pins(&self, max: u32) {
         self.state().max_pins = max;
     }
 
-    /// From now on whatever the mediator reads from a guest is different right afterwards.
+    /// Sets whether guest memory changes right after the mediator has read it.
     pub fn scramble(&self, on: bool) {
         self.state().scramble = on;
     }
 
-    /// When guest memory at an address is read, other bytes are there right afterwards; once.
+    /// Changes guest memory at an address right after it is read, once.
     pub fn flip(&self, at: Ipa, bytes: &[u8]) {
         let mut state = self.state();
         state.note(bytes);
         state.flips.push((at.get(), bytes.to_vec()));
     }
 
-    /// What the hypervisor says at the next foreign interrupts; after that, that the guest runs.
+    /// Sets the hypervisor's answers to the next foreign interrupts. After these, the guest runs.
     pub fn on_foreign_interrupt(&self, say: &[ForeignInterrupt]) {
         self.state().foreign.extend(say);
     }
 
-    /// What the OP-TEE of a VM does when the next call comes: see [`super::Step`].
+    /// Sets what the VM's OP-TEE does in the next call: see [`super::Step`].
     pub fn script(&self, client: u16, steps: impl IntoIterator<Item = super::Step>) {
         self.state().tee.script(client, steps.into_iter().collect());
     }
@@ -196,27 +196,27 @@ impl Machine {
         (tee.uid, tee.caps, tee.threads) = (uid, caps, threads);
     }
 
-    /// OP-TEE answers the next call of a function with this, and does nothing.
+    /// Sets OP-TEE's answer to the next call of a function, which then does nothing.
     pub fn answer_next(&self, function: FunctionId, answer: [u64; 4]) {
         self.state().tee.answers.push((function, answer));
     }
 
-    /// So many interrupts come during each message with which the mediator has tables made.
+    /// Sets the number of interrupts during each call that creates tables.
     pub fn interrupt_tables(&self, interrupts: usize) {
         self.state().tee.table_interrupts = interrupts;
     }
 
-    /// How many VMs OP-TEE has room for.
+    /// Sets how many VMs OP-TEE has room for.
     pub fn limit_vms(&self, max: usize) {
         self.state().tee.max_vms = max;
     }
 
-    /// OP-TEE has a notification for a VM.
+    /// Adds a notification for a VM.
     pub fn notify(&self, client: u16, value: u32) {
         self.state().tee.notify(client, value);
     }
 
-    /// Applications of a VM's take all memory that OP-TEE has for it.
+    /// Fills the memory that OP-TEE has for a VM with applications.
     pub fn fill(&self, client: u16) {
         self.state().tee.fill(client);
     }
@@ -226,58 +226,57 @@ impl Machine {
         self.state().tee.number_sessions_after(client, last);
     }
 
-    /// What yielding calls have come to so far, oldest first.
+    /// Returns the outcomes of the yielding calls so far, oldest first.
     pub fn outcomes(&self, client: u16) -> Vec<super::Outcome> {
         self.state().tee.outcomes(client)
     }
 
-    /// Forgets what yielding calls of a VM's have come to so far.
+    /// Forgets the outcomes of a VM's yielding calls.
     pub fn forget_outcomes(&self, client: u16) {
         self.state().tee.forget_outcomes(client);
     }
 
-    /// Sessions that are open in OP-TEE.
+    /// Returns the number of sessions that are open in OP-TEE.
     pub fn open_sessions(&self, client: u16) -> usize {
         self.state().tee.open_sessions(client)
     }
 
-    /// What VMs that have ended have left behind.
-    pub fn report_leak(&self) -> Vec<(Leak, Uuid)> {
+    /// Returns what ended VMs have leaked.
+    pub fn reported_leaks(&self) -> Vec<(Leak, Uuid)> {
         self.state().report_leak.clone()
     }
 
-    /// Their numbers.
+    /// Returns the numbers of a VM's open sessions.
     pub fn sessions(&self, client: u16) -> Vec<u32> {
         self.state().tee.sessions(client)
     }
 
-    /// OP-TEE does nothing of its own in the calls to come.
+    /// Clears OP-TEE's scripts for later calls.
     pub fn forget_scripts(&self, client: u16) {
         self.state().tee.forget_scripts(client);
     }
 
-    /// Buffers that OP-TEE knows.
+    /// Returns the number of buffers that OP-TEE knows.
     pub fn registered(&self, client: u16) -> usize {
         self.state().tee.registered(client)
     }
 
-    /// Whether OP-TEE knows the VM.
+    /// Returns whether OP-TEE knows the VM.
     pub fn knows(&self, client: u16) -> bool {
         self.state().tee.knows(client)
     }
 
-    /// From now on a value is no secret to a guest if a guest said it first: for guests that
-    /// guess.
+    /// From now on a value that a guest said first is no secret to it: for guests that guess.
     pub fn remember_guesses(&self) {
         self.state().said.get_or_insert_default();
     }
 
-    /// The buffers that OP-TEE knows, each by its physical pages, in the order of their cookies.
+    /// Returns the buffers that OP-TEE knows, each by its physical pages, in the order of their cookies.
     pub fn buffers(&self, client: u16) -> Vec<Vec<u64>> {
         self.state().tee.buffers(client)
     }
 
-    /// Takes down what a guest says in registers.
+    /// Notes what a guest says in registers.
     pub(super) fn note_registers(&self, regs: &[u64; 8]) {
         let mut state = self.state();
         for value in [
@@ -311,38 +310,38 @@ pub struct FakeHost {
 }
 
 impl FakeHost {
-    /// The machine.
+    /// Returns the machine.
     pub const fn machine(&self) -> &Machine {
         &self.machine
     }
 
-    /// The VM's number in OP-TEE.
+    /// Returns the VM's client id.
     pub const fn vm(&self) -> u16 {
         self.vm
     }
 
-    /// Pins of the VM's pages.
+    /// Returns the number of pins of the VM's pages.
     pub fn pins(&self) -> u64 {
         self.machine.state().ram.pins_of(self.vm)
     }
 
-    /// Pages that are shared with OP-TEE on the VM's behalf.
+    /// Returns the number of pages that are shared with OP-TEE on the VM's behalf.
     pub fn shared_pages(&self) -> usize {
         self.machine.state().ram.shared_of(self.vm)
     }
 
-    /// Where guest memory at an address is, if it is there.
+    /// Returns the physical address of guest memory, if it exists.
     pub fn physical(&self, at: Ipa) -> Option<Pa> {
         let state = self.machine.state();
         state.ram.translate(self.vm, at).map(Pa::new)
     }
 
-    /// Takes a page away from the guest, as ballooning does.
+    /// Takes a page from the guest, as ballooning does.
     pub fn unmap(&self, page: Ipa) {
         self.machine.state().ram.unmap(self.vm, page);
     }
 
-    /// Takes a page away from the guest unless it is pinned, and says whether it did.
+    /// Takes a page from the guest unless it is pinned. Returns whether it did.
     pub fn unmap_unpinned(&self, page: Ipa) -> bool {
         let ram = &mut self.machine.state().ram;
         let free = ram

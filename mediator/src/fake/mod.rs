@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A machine made up for tests: memory with owners and pins, an OP-TEE that does what a script
-//! says and watches what it is given, and a guest that behaves like Linux's driver, or not.
+//! A fake machine for tests: memory with owners and pins, an OP-TEE that follows a script and checks what it is
+//! given, and a guest that behaves like Linux's driver, or not.
 //!
-//! [`Machine`] checks at every step what the mediator promises, and collects what is wrong in
+//! [`Machine`] checks every step against the mediator's promises, and collects violations in
 //! [`Machine::violations`]:
-//! * every address that reaches OP-TEE is a page shared with it, or a pinned page of the caller's
-//!   VM, and stays so as long as OP-TEE knows it;
-//! * no physical address and no cookie of the mediator's is written to guest memory or returned
-//!   in a register;
-//! * pins are never taken back more often than they were given;
-//! * each call carries the VM's own number.
+//! * every address that reaches OP-TEE is a page shared with it, or a pinned page of the caller's VM, and stays
+//!   so as long as OP-TEE knows it;
+//! * no physical address and no cookie of the mediator is written to guest memory or returned in a register;
+//! * pins are never undone more often than made;
+//! * each call carries the VM's own client id.
 
 mod guest;
 mod host;

@@ -5,16 +5,16 @@ use crate::addr::{Ipa, PAGE_SIZE};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 
-/// Where a VM's RAM begins, in its own view.
+/// The IPA of a VM's RAM.
 pub const RAM_BASE: u64 = 0x1_0000_0000;
-/// Physical memory of VM n begins at this plus n times [`VM_STRIDE`]: beyond what fits into a
-/// register of the ABI, so that no number is taken for an address by chance.
+/// Base of the physical memory: VM n is at this plus n times [`VM_STRIDE`]. It does not fit into a register of
+/// the ABI, so no number is taken for an address by chance.
 const VM_BASE: u64 = 0x28_5000_0000;
 const VM_STRIDE: u64 = 0x1000_0000;
-/// Where pages to share with OP-TEE come from.
+/// Base of the pages to share with OP-TEE.
 pub(super) const SHARED_BASE: u64 = 0x28_4800_0000;
 
-/// Who a page belongs to.
+/// The owner of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Owner {
     Vm(u16),
@@ -31,9 +31,9 @@ struct Page {
 
 #[derive(Default)]
 struct VmMemory {
-    /// How many pages it has.
+    /// Number of pages.
     pages: u64,
-    /// Those that were taken away from it.
+    /// Pages that were taken from the VM.
     gone: BTreeSet<u64>,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Ram {
     shared_free: BTreeSet<u64>,
 }
 
-/// The address of a page, and what is beyond it.
+/// Splits an address into the page's address and the offset.
 const fn split(at: u64) -> (u64, usize) {
     (at & !(PAGE_SIZE - 1), (at % PAGE_SIZE) as usize)
 }
@@ -70,7 +70,7 @@ impl Ram {
         }
     }
 
-    /// Stage 2. Neighbours in the guest's view are none physically.
+    /// Translates by stage 2. Neighbours in the guest's view are not neighbours physically.
     pub(super) fn translate(&self, vm: u16, at: Ipa) -> Option<u64> {
         let memory = self.vms.get(&vm)?;
         let number = at.page().get().checked_sub(RAM_BASE)? / PAGE_SIZE;
@@ -81,7 +81,7 @@ impl Ram {
         Some(base + (memory.pages - 1 - number) * 2 * PAGE_SIZE + at.page_offset())
     }
 
-    /// Who the page at a physical address belongs to.
+    /// Returns the owner of the page at a physical address.
     pub(super) fn owner(&self, at: u64) -> Option<Owner> {
         let (page, _) = split(at);
         if let Some(&vm) = self.shared.get(&page) {
@@ -132,7 +132,7 @@ impl Ram {
         self.pages.entry(at).or_default().pins += 1;
     }
 
-    /// Takes one pin back, if there is one.
+    /// Undoes one pin, if there is one.
     pub(super) fn unpin(&mut self, at: u64) -> bool {
         let pins = &mut self.pages.entry(at).or_default().pins;
         *pins = match pins.checked_sub(1) {
@@ -142,14 +142,14 @@ impl Ram {
         true
     }
 
-    /// Pins of a VM's pages.
+    /// Returns the number of pins of a VM's pages.
     pub(super) fn pins_of(&self, vm: u16) -> u64 {
         let base = VM_BASE + VM_STRIDE * u64::from(vm);
         let pages = self.pages.range(base..base + VM_STRIDE);
         pages.map(|(_, page)| u64::from(page.pins)).sum()
     }
 
-    /// A page to share on behalf of a VM, filled with zeroes.
+    /// Returns a page to share on behalf of a VM, filled with zeroes.
     pub(super) fn share(&mut self, vm: u16) -> u64 {
         let at = self.shared_free.pop_first().unwrap_or_else(|| {
             self.shared_made += 1;
@@ -159,14 +159,14 @@ impl Ram {
         at
     }
 
-    /// Takes a shared page of a VM's back, if it is one.
+    /// Takes back a shared page of a VM, if it is one.
     pub(super) fn unshare(&mut self, vm: u16, at: u64) -> bool {
         self.pages.remove(&at);
         self.shared_free.insert(at);
         self.shared.remove(&at) == Some(vm)
     }
 
-    /// How many pages are shared on behalf of a VM.
+    /// Returns the number of pages shared on behalf of a VM.
     pub(super) fn shared_of(&self, vm: u16) -> usize {
         self.shared.values().filter(|&&of| of == vm).count()
     }

@@ -240,7 +240,7 @@ fn unfinished_open_counts_as_leaked() {
             assert_eq!(vm.mediator.state.lock().address_spaces(), 1);
         }
     }
-    let left = vm.host.machine().report_leak();
+    let left = vm.host.machine().reported_leaks();
     assert_eq!(left, [(Leak::Session, APP); 2]);
     assert_eq!(
         vm.mediator.create(&vm.host),
@@ -277,7 +277,7 @@ fn poisoned_open_counts_as_leaked() {
     assert_eq!(vm.mediator.state.lock().address_spaces(), 1);
     vm.mediator.destroy(&vm.host).unwrap();
     assert_eq!(vm.stats().leaked, 1);
-    assert_eq!(machine.report_leak(), [(Leak::Session, APP)]);
+    assert_eq!(machine.reported_leaks(), [(Leak::Session, APP)]);
     vm.end_after_destroy();
 }
 

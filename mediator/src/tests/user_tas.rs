@@ -195,7 +195,7 @@ fn denied_session_not_closed_at_teardown_is_counted() {
         guest.begin(guest.message(Command::OPEN_SESSION, 0, &params));
         vm.mediator.destroy(&vm.host).unwrap();
         assert_eq!(vm.stats().leaked, 1);
-        assert_eq!(machine.report_leak(), [(Leak::Session, UNKNOWN)]);
+        assert_eq!(machine.reported_leaks(), [(Leak::Session, UNKNOWN)]);
         vm.end_after_destroy();
     }
 }

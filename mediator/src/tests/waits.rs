@@ -229,7 +229,7 @@ fn call_waiting_for_no_call_is_abandoned_early() {
     assert_eq!(waits, [0; 0]);
     assert!(calls < 3 * LONG + 1000, "{calls} calls");
     assert_eq!(vm.stats().leaked, 1);
-    assert_eq!(vm.host.machine().report_leak(), [(Leak::Session, APP)]);
+    assert_eq!(vm.host.machine().reported_leaks(), [(Leak::Session, APP)]);
     vm.end_after_destroy();
 }
 
@@ -340,6 +340,6 @@ fn guest_close_is_told_from_teardown_close() {
     let closed = closed.iter().map(|seen| seen.header.session.get());
     assert_eq!(closed.collect::<Vec<u32>>()[2..], [first, second]);
     assert_eq!(vm.stats().leaked, 1);
-    assert_eq!(vm.host.machine().report_leak(), [(Leak::Session, APP)]);
+    assert_eq!(vm.host.machine().reported_leaks(), [(Leak::Session, APP)]);
     vm.end_after_destroy();
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! An OP-TEE that does what a script says, and watches what it is given.
+//! A fake OP-TEE that follows a script, and checks what it is given.
 
 mod reply;
 mod thread;
@@ -17,7 +17,7 @@ use optee_proto::rpc::{self};
 use optee_proto::{FunctionId, Return, TeeResult, smc as id, uuid};
 use thread::{begin, resume, run};
 
-/// What OP-TEE does in a call before the call's own work is done. Default: nothing.
+/// One step of OP-TEE in a call, before the call's own work. Default: nothing.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Step {
     /// An interrupt for the normal world.
@@ -27,35 +27,35 @@ pub enum Step {
     Command(rpc::Command, Vec<Param>),
     /// SHM_ALLOC of this type and size.
     ShmAlloc(u64, u64),
-    /// The same, and a normal-world interrupt before the answer is looked at.
+    /// The same, with a normal-world interrupt before the answer is read.
     ShmAllocInterrupted(u64, u64),
-    /// Looks at the answer to SHM_ALLOC of this size: part of the two above, not for scripts.
+    /// Reads the answer to SHM_ALLOC of this size: part of the two above, not for scripts.
     TakeAllocation(u64),
     /// SHM_FREE of the n-th buffer allocated in this call.
     ShmFree(u64, usize),
-    /// Waits inside OP-TEE for a [`Step::Send`] of this value by another call: asks for NOTIFICATION, and again
-    /// while that has not been.
+    /// Waits inside OP-TEE for a [`Step::Send`] of this value by another call: sends NOTIFICATION, again and
+    /// again until then.
     WaitFor(u32),
-    /// Wakes whoever waits for this value, then asks for NOTIFICATION.
+    /// Wakes the calls that wait for this value, then sends NOTIFICATION.
     Send(u32),
-    /// From here on the room behind the message is used for RPC messages, or is not: the first
-    /// call of a VM does other things before it knows of it.
+    /// Sets whether the room behind the message is used for RPC messages from here on. The first call of a VM
+    /// does other things before it knows of the room.
     UseRoom(bool),
     /// FREE of the thread's memory for RPC messages.
     FreeRpc,
-    /// This in the registers: a0, a1, a2, and the thread number it claims to be.
+    /// Returns with these registers: a0, a1, a2, and this thread number.
     Raw([u64; 3], Option<u64>),
-    /// This in the message that the answer to the next command is expected in, before asking.
+    /// Writes this to the message of the next command, before asking.
     RawCommand(Vec<u8>),
-    /// Scribble over the call's message, as a broken TEE may.
+    /// Overwrites the call's message, as a broken TEE may.
     Scribble(u8),
-    /// The call ends with this code in a0.
+    /// Ends the call with this code in a0.
     End(u64),
-    /// The call's result.
+    /// Sets the call's result.
     Result(TeeResult),
 }
 
-/// What a yielding call came to.
+/// The outcome of a yielding call.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Outcome {
     /// The message's header as OP-TEE found it.
@@ -64,14 +64,14 @@ pub struct Outcome {
     pub params: Vec<Param>,
     /// For each command, the header and parameters as they were after the answer.
     pub replies: Vec<(Header, Vec<Param>)>,
-    /// What the allocations in the call were answered with: physical pages, or nothing.
+    /// The answers to the allocations in the call: physical pages, or nothing.
     pub allocated: Vec<Option<Vec<u64>>>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Object {
     pages: Vec<u64>,
-    /// Bytes.
+    /// Size in bytes.
     size: u64,
     guarded: bool,
 }
@@ -83,13 +83,13 @@ struct Thread {
     room: Option<u64>,
     use_room: bool,
     waiting: Option<Step>,
-    /// The command that it asked for.
+    /// The command that the thread has sent.
     asked: Option<(Header, Vec<Param>)>,
-    /// Memory for an RPC message is being asked for.
+    /// The thread waits for memory for an RPC message.
     allocating: bool,
-    /// The open session that it names, and may not have come to look for yet.
+    /// The open session that the call names, and may not have looked up yet.
     session: Option<u32>,
-    /// Memory for RPC messages that FREE has been asked for, until that is answered.
+    /// Memory for RPC messages between FREE and its answer.
     unmapping: Option<u64>,
     result: TeeResult,
     /// Cookies of allocations.
@@ -101,26 +101,26 @@ struct Thread {
 struct Partition {
     threads: BTreeMap<u64, Thread>,
     objects: BTreeMap<u64, Object>,
-    /// How often each page is in one of them.
+    /// Number of times that each page is in one of them.
     pages: BTreeMap<u64, u32>,
-    /// Cookies of buffers that were known at some time.
+    /// Cookies of buffers that were known earlier.
     past: BTreeSet<u64>,
     /// Memory for RPC messages by thread: cookie and page.
     rpc: BTreeMap<u64, (u64, u64)>,
     cache: bool,
     sessions: Vec<u32>,
-    /// The number of the last one. The real one, too, counts per VM.
+    /// The last session number. The real OP-TEE counts per VM too.
     last_session: u32,
     scripts: VecDeque<VecDeque<Step>>,
     outcomes: Vec<Outcome>,
-    /// What was sent from one call to another.
+    /// Values that one call has sent to another.
     sent: BTreeSet<u32>,
     notify: bool,
-    /// Pages of the address space for shared memory that there are translation tables for.
+    /// Pages of the address space for shared memory that have translation tables.
     tables: u64,
-    /// Whether there is memory for no more tables.
+    /// Whether there is no memory for more tables.
     is_full: bool,
-    /// Notifications that the guest has not asked for yet.
+    /// Notifications that the guest has not fetched yet.
     notifications: VecDeque<u32>,
 }
 
@@ -129,7 +129,7 @@ impl Partition {
         self.objects.contains_key(&cookie) || self.rpc.values().any(|&(known, _)| known == cookie)
     }
 
-    /// The open session that a call names, but for one that closes it.
+    /// Returns the open session that a call names, unless the call closes it.
     fn named_by(&self, header: &Header) -> Option<u32> {
         let command = Command(header.cmd.get());
         let session = header.session.get();
@@ -163,12 +163,12 @@ pub(super) struct Tee {
     pub(super) caps: u64,
     pub(super) threads: usize,
     pub(super) max_vms: usize,
-    /// By how many interrupts each message is held up that is about tables.
+    /// Number of interrupts during each call that creates tables.
     pub(super) table_interrupts: usize,
     partitions: BTreeMap<u16, Partition>,
     past: BTreeMap<u16, Vec<Outcome>>,
     scripts: BTreeMap<u16, VecDeque<VecDeque<Step>>>,
-    /// What the next call of a function is answered with, instead of being done.
+    /// Answers to the next call of a function, which then does nothing.
     pub(super) answers: Vec<(FunctionId, [u64; 4])>,
 }
 
@@ -232,7 +232,7 @@ impl Tee {
         }
     }
 
-    /// There is a VM.
+    /// Begins a VM.
     fn begin(&mut self, client: u16) {
         let scripts = self.scripts.remove(&client).unwrap_or_default();
         let partition = Partition {
@@ -271,7 +271,7 @@ impl Tee {
         self.partitions.contains_key(&client)
     }
 
-    /// Whether the mediator made this value a cookie, now or at some time.
+    /// Returns whether the mediator made this value a cookie, now or earlier.
     pub(super) fn knows_cookie(&self, cookie: u64) -> bool {
         cookie != 0
             && self
@@ -286,7 +286,7 @@ impl Tee {
         }
     }
 
-    /// What OP-TEE uses a page for, if it does.
+    /// Returns what OP-TEE uses a page for, if it does.
     pub(super) fn use_of(&self, at: u64) -> Option<String> {
         for partition in self.partitions.values() {
             if partition.pages.get(&at).is_some_and(|&count| count > 0) {
@@ -315,7 +315,7 @@ fn is_shared(state: &State, vm: u16, at: u64) -> bool {
     at.is_multiple_of(PAGE_SIZE) && state.ram.owner(at) == Some(Owner::Shared(vm))
 }
 
-/// One SMC.
+/// Answers one SMC.
 pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
     let function = FunctionId::from_x0(args[0]);
     let client = args[7];
@@ -335,7 +335,7 @@ pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
                 "{function:?} with a7={client:#x} on behalf of VM {vm}"
             ));
         }
-        // Those that the hypervisor asks for itself have their own zero.
+        // Fast calls by the hypervisor itself carry client id zero.
         if client != 0 && !state.tee.knows(vm) {
             state.violate(format!("{function:?} for VM {vm}, which is not alive"));
             return [Return::ENOTAVAIL.get(), 0, 0, 0];
@@ -346,7 +346,7 @@ pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
                 "{function:?} with a7={client:#x}: there are no VMs"
             ));
         }
-        // It has one caller, and knows it from the beginning.
+        // Without virtualisation OP-TEE has one caller, and knows it from the beginning.
         if !state.tee.knows(vm) {
             state.tee.begin(vm);
         }

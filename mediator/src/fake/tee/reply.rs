@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether the answer to a command is one that OP-TEE may be given.
+//! The check of an answer that OP-TEE gets to a command.
 
 use alloc::format;
 use alloc::string::String;
@@ -9,8 +9,8 @@ use optee_proto::rpc::Command;
 
 type Message = (Header, Vec<Param>);
 
-/// What is wrong with an answer: something changed in it that is no output. (OP-TEE itself looks at
-/// its own copy of most of it; whoever changes it has believed the guest.)
+/// Returns what is wrong with an answer: a change to something that is not an output. (OP-TEE itself reads its
+/// own copy of most of it; a mediator that changes it has relied on the guest.)
 pub(super) fn fault(asked: &Message, reply: &Message) -> Option<String> {
     let frame = |header: &Header| {
         let Header {
@@ -26,7 +26,7 @@ pub(super) fn fault(asked: &Message, reply: &Message) -> Option<String> {
     if frame(&asked.0) != frame(&reply.0) || asked.1.len() != reply.1.len() {
         return Some(format!("{:?} is answered by {:?}", asked.0, reply.0));
     }
-    // Memory takes the place of the parameter that asked for it, and is looked at later.
+    // Memory replaces the parameter that requested it, and is checked later.
     if asked.0.cmd.get() == Command::SHM_ALLOC.0 && reply.0.ret.get() == 0 {
         return None;
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One of OP-TEE's threads: begins, does its steps, asks, goes on, ends.
+//! A thread of OP-TEE: begins, does its steps, sends requests, resumes, ends.
 
 use super::{Object, Outcome, Partition, Step, Thread, is_shared, partition};
 use crate::addr::PAGE_SIZE;
@@ -91,12 +91,12 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
     run(state, vm, thread)
 }
 
-/// Whether a call is one of those with which the mediator has tables made. They are in no script.
+/// Returns whether a call is one of those that create tables. They are in no script.
 fn is_for_tables(params: &[Param]) -> bool {
     matches!(params, [param] if param.c.get() == COOKIE)
 }
 
-/// A call whose message is said to be in a buffer. Only the mediator itself makes one, before there are others, so
+/// Begins a call whose message is said to be in a buffer. Only the mediator makes one, before other calls, so
 /// that the buffer is mapped. There is no message.
 pub(super) fn begin_in_buffer(state: &mut State, vm: u16, args: &[u64; 8]) -> [u64; 4] {
     let cookie = id::unpair(args[1], args[2]);
@@ -112,7 +112,7 @@ pub(super) fn begin_in_buffer(state: &mut State, vm: u16, args: &[u64; 8]) -> [u
     [Return::EBADADDR.get(), 0, 0, 0]
 }
 
-/// Maps so many pages of a VM's. The real one stops for all VMs where it has no memory for a table.
+/// Maps pages of a VM. The real OP-TEE stops for all VMs without memory for a table.
 fn map(state: &mut State, vm: u16, pages: u64) {
     let partition = partition(state, vm);
     if pages > partition.tables && partition.is_full {
@@ -124,7 +124,7 @@ fn map(state: &mut State, vm: u16, pages: u64) {
     partition.tables = partition.tables.max(pages);
 }
 
-/// Takes in the answer to what a thread waited for.
+/// Takes the answer to what a thread waited for.
 pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
     let this = partition(state, vm)
         .threads
@@ -202,7 +202,7 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
     }
 }
 
-/// Where a thread's RPC messages go.
+/// Returns where a thread's RPC messages are.
 fn rpc_message(partition: &Partition, thread: u64) -> Option<u64> {
     let this = partition.threads.get(&thread)?;
     let room = this.room.filter(|_| this.use_room);
@@ -221,7 +221,7 @@ fn take_allocation(
     }
     match param.attr() {
         Attr::PAGE_LIST => register(state, vm, param, true),
-        // A page of the mediator's own, lent when there is no guest any more.
+        // A page of the mediator, lent in an internal call.
         Attr::TMEM_OUTPUT
             if is_shared(state, vm, param.a.get())
                 && state.tee.use_of(param.a.get()).is_none()
@@ -236,7 +236,7 @@ fn take_allocation(
     }
 }
 
-/// Reads a page list and takes a buffer in.
+/// Reads a page list and registers a buffer.
 fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<Vec<u64>> {
     let (pointer, size) = (param.a.get(), param.b.get());
     if param.c.get() == COOKIE {
@@ -268,7 +268,7 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
         }
         pages.push(page);
     }
-    // What is behind the last entry is nobody's past.
+    // The bytes after the last entry contain no earlier data.
     let (mut tail, used) = (
         [0; PAGE_SIZE as usize],
         pages.len() % msg::PAGE_LIST_ENTRIES,
@@ -282,8 +282,7 @@ fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<
     insert(state, vm, param, pages, guarded)
 }
 
-/// Takes in the buffer with which the mediator has tables made. It is of one page of the mediator's, and its list has
-/// no end.
+/// Registers the buffer that creates tables: one page of the mediator, with an endless list.
 fn register_for_tables(state: &mut State, vm: u16, param: &Param) -> Option<Vec<u64>> {
     let list = param.a.get();
     let mut words = [U64::ZERO; msg::PAGE_LIST_ENTRIES + 1];
@@ -301,7 +300,7 @@ fn register_for_tables(state: &mut State, vm: u16, param: &Param) -> Option<Vec<
     insert(state, vm, param, vec![page], false)
 }
 
-/// Takes a buffer in, under a name that was never used before.
+/// Registers a buffer under a cookie that was never used before.
 fn insert(
     state: &mut State,
     vm: u16,
@@ -327,7 +326,7 @@ fn insert(
     Some(pages)
 }
 
-/// Lets a thread do its steps, until one asks for something or all are done.
+/// Runs a thread's steps, until one sends a request or all are done.
 pub(super) fn run(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
     loop {
         let Some(this) = partition(state, vm).threads.get_mut(&thread) else {
@@ -386,14 +385,14 @@ pub(super) fn run(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
     finish(state, vm, thread)
 }
 
-/// Asks for NOTIFICATION.
+/// Sends NOTIFICATION.
 fn notification(state: &mut State, vm: u16, thread: u64, what: u64, value: u32) -> [u64; 4] {
     let param = Param::new(Attr::VALUE_INPUT, what, value.into(), 0);
     let step = Step::Command(rpc::Command::NOTIFICATION, Vec::from([param]));
     command(state, vm, thread, step)
 }
 
-/// Asks for a command, or for memory to ask in.
+/// Sends a command, or requests memory for it.
 fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
     let partition = partition(state, vm);
     let Some(at) = rpc_message(partition, thread) else {
@@ -457,15 +456,14 @@ fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
     [Function::CMD.a0(), a1, a2, thread]
 }
 
-/// Forgets a thread's memory for RPC messages, which stays mapped until FREE is answered. Its
-/// cookie.
+/// Forgets a thread's memory for RPC messages, which stays mapped until FREE is answered. Returns its cookie.
 fn free_rpc(partition: &mut Partition, thread: u64) -> Option<u64> {
     let (cookie, page) = partition.rpc.remove(&thread)?;
     partition.threads.get_mut(&thread)?.unmapping = Some(page);
     Some(cookie)
 }
 
-/// Does what the call's message asks for, and ends the call.
+/// Does what the call's message says, and ends the call.
 fn finish(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
     let keep = partition(state, vm).cache;
     if !keep && let Some(cookie) = free_rpc(partition(state, vm), thread) {
