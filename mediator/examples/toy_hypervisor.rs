@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A toy hypervisor: one VM, whose RAM is a vector, opens a session with a made-up OP-TEE.
+//! A toy hypervisor: one VM, whose RAM is a vector, opens a session with a fake OP-TEE.
 
 use optee_mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use optee_mediator::fake::{FakeHost, Machine};

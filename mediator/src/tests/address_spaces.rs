@@ -89,7 +89,7 @@ fn applications_being_loaded_count() {
     vm.end_after_destroy();
 }
 
-/// OP-TEE may have applications that it need not load, so who is not known to be a pseudo TA counts.
+/// OP-TEE may have applications that it need not load, so a UUID that is not known as a pseudo TA counts.
 #[test]
 fn unknown_application_counts() {
     let vm = vm();
@@ -158,7 +158,7 @@ fn application_with_pseudo_ta_uuid_counts() {
     vm.end();
 }
 
-/// What a VM has left behind in earlier lives is part of its share, and its neighbour's is untouched.
+/// Leaks of a VM's earlier creations are part of its share, and do not reduce its neighbour's.
 #[test]
 fn leaks_of_earlier_creations_count() {
     let mut config = Config::default();
@@ -168,7 +168,7 @@ fn leaks_of_earlier_creations_count() {
     let vm = Vm::bare(&machine, 1, config);
     for _ in 0..2 {
         open(&vm, &vm.guest(), APP, [load(APP)]);
-        // The made-up OP-TEE needs no code at the end, so it has kept the application.
+        // The fake OP-TEE needs no code at the end, so it has kept the application.
         vm.mediator.destroy(&vm.host).unwrap();
         vm.mediator.create(&vm.host).unwrap();
     }
@@ -351,7 +351,7 @@ fn kept_application_is_no_pseudo_ta() {
     vm.end();
 }
 
-/// OP-TEE comes for its code, so it has not stayed, whatever comes of that.
+/// OP-TEE requests its code, so it was not kept, whatever the answer.
 #[test]
 fn unloaded_application_is_not_kept() {
     let vm = vm();

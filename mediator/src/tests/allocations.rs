@@ -209,7 +209,7 @@ fn allocations_over_the_quota_are_freed() {
     (config.quotas.buffers, config.quotas.pages) = (2, 5);
     let vm = Vm::new(&Machine::new(), 1, config);
     let guest = vm.guest();
-    // In the way of nobody else's memory.
+    // Apart from all other memory.
     guest.alloc(200);
     assert_eq!(guest.register(2).1, 0);
     let answer = |pages: u64| {

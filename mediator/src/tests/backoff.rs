@@ -67,7 +67,7 @@ fn asked_to_sleep(guest: &Guest<'_>, message: Ipa, regs: [u64; 4]) -> u64 {
     param.a.get()
 }
 
-/// A call of ten seconds costs who waits for it some 300 SMCs of the guest's, and none of OP-TEE's.
+/// Waiting for a call of ten seconds costs the guest some 300 SMCs, and OP-TEE none.
 #[test]
 fn waiting_call_asks_guest_to_sleep() {
     for which in 0..2 {

@@ -101,7 +101,7 @@ fn only_a_page_list_can_be_registered() {
         );
         assert_eq!(guest.run(message).header.ret.get(), BAD, "{attr:?}");
     }
-    // Whoever uses a name is not disturbed by a NULL reference that carries it.
+    // A NULL reference with a cookie in use does not affect the buffer.
     let null = Param::new(Attr::TMEM_INOUT, 0, 0, victim);
     assert_eq!(
         guest
@@ -235,8 +235,8 @@ fn memory_is_allocated_while_memory_is_registered() {
     vm.end();
 }
 
-/// From the moment that OP-TEE is asked to forget a buffer, nobody begins to use it; who uses it
-/// goes on, and its pages stay pinned until OP-TEE has answered.
+/// From the moment that OP-TEE is asked to forget a buffer, no call begins to use it. Calls that use it
+/// continue, and its pages stay pinned until OP-TEE has answered.
 #[test]
 fn buffer_being_unregistered_is_not_usable() {
     let vm = vm();
@@ -308,7 +308,7 @@ fn unregister_waits_for_calls_that_name_the_buffer() {
     assert_eq!(vm.stats().smcs, smcs);
     assert_eq!(vm.host.machine().pins(), 2);
     assert_eq!(guest.resume(user[3], [0; 4])[0], 0);
-    // Nobody else gets the buffer any more, to use it or to end it.
+    // No other call gets the buffer any more, to use it or to unregister it.
     assert_eq!(guest.unregister(cookie), BAD);
     let again = guest.run(guest.message(Command::INVOKE, SESSION, &[memory]));
     assert_eq!(again.header.ret.get(), BAD);

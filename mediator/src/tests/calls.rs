@@ -59,8 +59,8 @@ fn sessions_open_run_and_close() {
     vm.end();
 }
 
-/// OP-TEE knows the number of a session that it only begins to open, and frees it when that fails,
-/// whoever waits for it. So a guest uses what it has open, and nothing else.
+/// OP-TEE knows the number of a session that it only begins to open, and frees it when that fails, even while a
+/// call waits for it. So a guest can use only sessions that it has open.
 #[test]
 fn only_open_sessions_can_be_used() {
     let vm = bare();
@@ -139,7 +139,7 @@ fn only_open_sessions_can_be_used() {
     vm.end();
 }
 
-/// OP-TEE gives a session's number to the next one before it answers who closes it.
+/// OP-TEE reuses a session's number before it answers the close.
 #[test]
 fn close_does_not_end_calls_of_reused_session_number() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
@@ -200,7 +200,7 @@ fn close_waits_for_calls_in_flight() {
         assert_eq!(vm.stats().smcs, smcs, "OP-TEE has heard of it");
     };
     waits(&mut closing);
-    // Nobody begins to use it any more, but who uses it can be told to stop.
+    // No call begins to use it any more, but calls that use it can be cancelled.
     assert_eq!(
         result(Command::INVOKE, session),
         TeeResult::BAD_PARAMETERS.0

@@ -89,7 +89,7 @@ fn application_without_session_quota_counts_as_kept() {
     let guest = vm.guest();
     machine.script(1, [load(APP), Step::Result(TeeResult::ITEM_NOT_FOUND)]);
     assert_ne!(guest.open(APP, login::PUBLIC).1, 0);
-    // The next one, of another application, goes on for ever.
+    // The next one, of another application, never ends.
     let mut steps = vec![load(Uuid([7; 16]))];
     steps.extend(vec![Step::ForeignInterrupt; 20_000]);
     machine.script(1, steps);
@@ -163,12 +163,12 @@ fn applications_beyond_the_list_count_as_kept() {
         assert_eq!(guest.open(app, login::PUBLIC).1, 0);
     }
     vm.mediator.destroy(&vm.host).unwrap();
-    // All of them: the made-up OP-TEE needs no code for any.
+    // All of them: the fake OP-TEE needs no code for any.
     assert_eq!((vm.stats().kept, vm.stats().leaked), (all.into(), 0));
     vm.end_after_destroy();
 }
 
-/// A guest can go on for days with names of applications that nobody has.
+/// A guest can try UUIDs without an application for days.
 #[test]
 fn application_count_saturates() {
     let vm = Vm::bare(&Machine::new(), 1, Config::default());
@@ -192,8 +192,8 @@ fn application_count_saturates() {
     vm.end_after_destroy();
 }
 
-/// An OP-TEE that is not virtualised says again and again that it gives back memory for RPC messages, but has none: it is
-/// not asked for ever.
+/// An OP-TEE that is not virtualised repeatedly says that it returns memory for RPC messages, but has none. It
+/// is asked a bounded number of times.
 #[test]
 fn cached_rpc_memory_requests_are_bounded() {
     let machine = Machine::new();
@@ -304,7 +304,7 @@ fn application_hanging_at_reopen_counts_once() {
     }
 }
 
-/// A client can name applications that nobody has, as many as it likes. That costs its VM nothing.
+/// A client can name any number of missing applications. That costs its VM nothing.
 #[test]
 fn missing_applications_are_not_remembered() {
     let mut config = Config::default();

@@ -16,7 +16,7 @@ fn sessions_are_closed_for_the_guest() {
     for _ in 0..5 {
         assert_eq!(vm.guest().open(APP, login::PUBLIC).1, 0);
     }
-    // While one is closed, OP-TEE asks for this and that, and nobody is there.
+    // While one is closed, OP-TEE sends requests, and there is no guest.
     vm.host.machine().script(
         1,
         [
@@ -80,7 +80,7 @@ fn endless_call_does_not_block_teardown() {
         .begin(vm.guest().message(Command::INVOKE, SESSION, &[]));
     let before = vm.host.machine().smcs().len();
     vm.mediator.destroy(&vm.host).unwrap();
-    // So many interrupts, and the calls around them.
+    // The interrupts, and the calls around them.
     assert!(vm.host.machine().smcs().len() - before < 16_010);
     assert_eq!(vm.stats().leaked, 0);
     vm.end_after_destroy();
@@ -148,7 +148,7 @@ fn pages_stay_pinned_when_optee_keeps_the_vm() {
     vm.end();
 }
 
-/// With every call lost there is no way to close a session; it is counted.
+/// With every call poisoned no session can be closed; it is counted.
 #[test]
 fn sessions_without_a_call_to_close_them_are_counted() {
     let vm = bare();
@@ -194,7 +194,7 @@ fn features_missing_in_optee_are_not_offered() {
     vm.end();
 }
 
-/// A thousand lives with open sessions and buffers, and nothing is left of any.
+/// A thousand creations with open sessions and buffers leave nothing behind.
 #[test]
 fn thousand_creations_leave_no_residue() {
     let machine = Machine::new();

@@ -106,7 +106,7 @@ fn user_tas_may_have_more() {
     // It stays known when it need not be loaded again.
     let (again, _) = guest.open(APP, login::PUBLIC);
     assert_eq!(guest.run(invoke(again)).header.ret.get(), 0);
-    // A session of somebody else's is no user TA's.
+    // A session with another application is not with a user TA.
     let (pseudo, _) = guest.open(PSEUDO, login::PUBLIC);
     let done = guest.run(invoke(pseudo));
     assert_eq!(done.header.ret.get(), TeeResult::OUT_OF_MEMORY.0);
@@ -383,7 +383,7 @@ fn map_waits_for_calls_with_requested_memory() {
         assert_eq!(guest.begin(invoke())[0], Return::ETHREAD_LIMIT.get());
         let end = guest.finish(message, regs, &mut |_, _| false);
         assert_eq!(end, Return::OK);
-        // What is kept all the same stands in nobody's way who waits.
+        // Memory that is kept does not block waiting calls.
         let result = if frees { 0 } else { TeeResult::OUT_OF_MEMORY.0 };
         assert_eq!(guest.run(invoke()).header.ret.get(), result);
         vm.end();
@@ -404,7 +404,7 @@ fn poisoned_call_is_not_waited_for() {
     assert_eq!(guest.begin(invoke(half))[0], Return::ENOTAVAIL.get());
     let refused = guest.run(invoke(more)).header.ret.get();
     assert_eq!(refused, TeeResult::OUT_OF_MEMORY.0);
-    // When all are lost, none begins any more, and there is nobody to wait for.
+    // When all are poisoned, none begins any more, and there is no call to wait for.
     machine.script(1, [Step::Raw([0xffff_0001, 0, 0], None)]);
     assert_eq!(guest.begin(invoke(half))[0], Return::ENOTAVAIL.get());
     assert_eq!(vm.stats().poisoned, 2);
@@ -456,7 +456,7 @@ fn map_does_not_wait_for_returned_memory() {
     vm.end();
 }
 
-/// A few pages are counted whoever gets them, without a look at the session.
+/// A few pages are counted for every application, without a look at the session.
 #[test]
 fn small_buffers_count_for_user_tas() {
     let vm = vm();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The mediator against the made-up machine.
+//! The mediator against the fake machine.
 
 mod abi;
 mod address_spaces;
@@ -35,7 +35,7 @@ use optee_proto::msg::{Attr, Param, login};
 use optee_proto::{TeeResult, Uuid};
 use proptest::test_runner::Config as ProptestConfig;
 
-/// How a property is tried: so many cases, or a few under Miri, which is slow.
+/// Returns the configuration for a property: `cases` cases, or a few under Miri, which is slow.
 pub(crate) fn tries(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases: if cfg!(miri) { 2 } else { cases },

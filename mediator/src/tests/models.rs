@@ -139,7 +139,7 @@ impl Shared {
                 }
                 Some(_) => {}
             }
-            // Whoever it waits for gets a turn.
+            // The thread that it waits for gets a turn.
             yield_now();
             let [a1, a2, a4, a5] = back;
             let function = smc::CALL_RETURN_FROM_RPC.get().into();
@@ -206,7 +206,7 @@ fn unregister(vm: &Shared, at: Ipa) {
 }
 
 /// No SMC for a VM reaches OP-TEE after its end, and no page is unpinned that a call still has,
-/// whenever the VM ends. The made-up OP-TEE would notice.
+/// whenever the VM ends. The fake OP-TEE would notice.
 #[test]
 fn destroy_against_calls() {
     fn end(vm: &Shared) {
@@ -245,7 +245,7 @@ fn destroy_against_calls() {
     });
 }
 
-/// Two vCPUs resume one call: one gets it, the other hears that there is none.
+/// Two vCPUs resume one call: one gets it, the other gets ERESUME.
 #[test]
 fn one_call_resumed_twice() {
     static TOKEN: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
@@ -271,8 +271,7 @@ fn one_call_resumed_twice() {
     });
 }
 
-/// A buffer is used by one vCPU and unregistered by another: it stays pinned as long as OP-TEE has
-/// it, and afterwards nobody does.
+/// A buffer is used by one vCPU and unregistered by another: it stays pinned exactly as long as OP-TEE has it.
 #[test]
 fn call_against_unregister() {
     fn user(vm: &Shared) {

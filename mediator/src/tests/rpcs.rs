@@ -161,7 +161,7 @@ fn the_answer_is_fetched_once() {
     vm.end();
 }
 
-/// OP-TEE breaks the protocol: that call is lost, nothing else.
+/// OP-TEE breaks the protocol: only that call is poisoned.
 #[test]
 fn broken_tee_poisons_only_its_call() {
     let cmd = Function::CMD.a0();

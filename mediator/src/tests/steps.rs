@@ -36,7 +36,7 @@ fn to_its_end(vm: &Vm, mut answer: [u64; 4]) -> ([u64; 4], u32) {
     (answer, times)
 }
 
-/// Registers a buffer of so many pages, or begins to: the answer, and the message.
+/// Registers a buffer of this many pages, or begins to. Returns the answer, and the message.
 fn register(vm: &Vm, pages: u64, last: Option<u64>) -> ([u64; 4], crate::addr::Ipa) {
     let guest = vm.guest();
     let first = guest.alloc(pages);

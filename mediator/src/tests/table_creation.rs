@@ -31,7 +31,8 @@ fn entries(host: &FakeHost, step: impl FnOnce()) -> Vec<FunctionId> {
     functions.map(FunctionId::new).collect()
 }
 
-/// OP-TEE goes on at once after an interrupt that concerns nobody here, and the step is over after one that does.
+/// OP-TEE continues at once after an interrupt that the hypervisor does not claim, and the step ends after one
+/// that it does.
 #[test]
 fn table_step_continues_after_unclaimed_interrupts() {
     let (host, mediator) = introduced(9);

@@ -22,7 +22,7 @@ fn alone() -> Vm {
     Vm::bare(&machine, 1, Config::default())
 }
 
-/// No step does much, whatever the VM has left open; and nobody is served meanwhile.
+/// No step does much, whatever the VM has left open, and no call is served meanwhile.
 #[test]
 fn each_step_is_short() {
     let vm = vm();
@@ -207,7 +207,7 @@ fn teardown_waits_for_sleeping_call() {
     guest.begin(guest.message(Command::INVOKE, session, &[]));
     machine.script(1, [sleep(500)]);
     guest.begin(guest.message(Command::INVOKE, session, &[]));
-    // Who sleeps less is waited for first; then the other's time begins.
+    // The call that sleeps less is waited for first; then the other's time begins.
     assert_eq!(waits(&vm), [500, 3000, 40]);
     assert_eq!((vm.stats().leaked, vm.stats().kept), (0, 0));
     let commands = machine.outcomes(1).into_iter();
@@ -217,7 +217,7 @@ fn teardown_waits_for_sleeping_call() {
     vm.end_after_destroy();
 }
 
-/// Nobody waits for ever.
+/// The wait is bounded.
 #[test]
 fn call_that_sleeps_repeatedly_is_abandoned() {
     let vm = with_room();
@@ -309,7 +309,7 @@ fn endless_call_leaves_other_sessions_closable() {
     vm.end_after_destroy();
 }
 
-/// A VM of an OP-TEE 4 of this minor version, with notifications.
+/// Returns a VM on OP-TEE 4 of this minor version, with notifications.
 fn of_version(machine: &Machine, minor: u32, lives: Option<u32>) -> (FakeHost, Mediator) {
     let host = machine.add_vm(1, 10);
     let tee = TeeInfo {
@@ -350,7 +350,7 @@ fn notifications_are_enabled_in_one_creation_only() {
     }
 }
 
-/// It also leaks memory with each VM that is created, and stops when there is none left.
+/// It also leaks memory with each creation, and stops without memory.
 #[test]
 fn creations_are_bounded_with_leaking_optee() {
     let machine = Machine::new();

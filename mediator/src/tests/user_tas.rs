@@ -41,7 +41,7 @@ fn user_tas_are_opened_and_pseudo_tas_are_not() {
     let before = (machine.smcs().len(), vm.baseline());
     assert_eq!(guest.open(KNOWN, login::PUBLIC), (0, DENIED));
     assert_eq!(machine.smcs().len(), before.0, "OP-TEE was asked");
-    // What nobody knows is opened, is not loaded, and is closed before the guest hears of it.
+    // An unknown UUID is opened, is not loaded, and is closed before the guest is told.
     assert_eq!(guest.open(UNKNOWN, login::PUBLIC), (0, DENIED));
     let commands = machine.outcomes(1).into_iter().rev().take(2);
     let commands: vec::Vec<_> = commands.map(|call| call.header.cmd.get()).collect();

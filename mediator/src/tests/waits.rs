@@ -16,7 +16,7 @@ const LONG: usize = if cfg!(miri) { 3 } else { 700 };
 /// The longest sleep.
 const SECONDS: u64 = 9000;
 
-/// A VM that can have so many calls, in which OP-TEE asks for what it wants at once.
+/// Returns a VM with this many calls, in which OP-TEE sends its requests at once.
 fn with_calls(calls: usize) -> Vm {
     let machine = Machine::new();
     machine.set_tee(uuid::API_UID, 0b111_1101, calls);
@@ -213,7 +213,7 @@ fn a_cancellation_ends_before_the_next_begins() {
     vm.end_after_destroy();
 }
 
-/// Nobody comes: that costs little, and no other session.
+/// No call comes: that costs little, and no other session.
 #[test]
 fn call_waiting_for_no_call_is_abandoned_early() {
     let vm = with_calls(4);
@@ -233,7 +233,8 @@ fn call_waiting_for_no_call_is_abandoned_early() {
     vm.end_after_destroy();
 }
 
-/// What a call waits for can come without a word that its mediator hears: it is tried again when there is nobody else.
+/// A call can be woken without a request that the mediator sees, so it is tried again when no other call can
+/// continue.
 #[test]
 fn lone_waiting_call_is_completed() {
     let vm = with_calls(3);
@@ -302,7 +303,7 @@ fn hanging_closes_leave_budget_for_others() {
     vm.end_after_destroy();
 }
 
-/// Calls that wait for each other and go on for ever keep no VM from its end.
+/// Calls that wait for each other endlessly do not block the VM's teardown.
 #[test]
 fn calls_that_wake_each_other_endlessly_are_abandoned() {
     let vm = with_calls(3);

@@ -66,7 +66,7 @@ fn wrong_counts(vm: &Vm, command: Command, counts: &[usize]) {
     assert_eq!(vm.stats().denied, counts.len() as u64);
 }
 
-/// The command is for nobody: EBADCMD, and OP-TEE spends no thread on it.
+/// No guest may send the command: EBADCMD, and OP-TEE spends no thread on it.
 fn refused(command: u32) {
     for vm in some([plain(), offering()]) {
         let before = vm.host.machine().smcs().len();
@@ -179,7 +179,7 @@ fn cmd_cancel() {
     vm.end();
 }
 
-/// OP-TEE gets a list of ours and a cookie of ours; size and offset are the guest's.
+/// OP-TEE gets a list and a cookie of the mediator; size and offset are the guest's.
 #[test]
 fn cmd_register_shm() {
     let vm = plain();

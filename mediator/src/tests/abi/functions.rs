@@ -23,7 +23,7 @@ fn begin(vm: &Vm, steps: impl IntoIterator<Item = Step>) -> [u64; 4] {
     guest.begin(guest.message(Command::INVOKE, SESSION, &[]))
 }
 
-/// OP-TEE gets a page of ours under a cookie of ours, the guest's appear nowhere.
+/// OP-TEE gets a page and a cookie of the mediator; the guest's appear nowhere.
 #[test]
 fn rpc_func_alloc() {
     let vm = plain();

@@ -71,7 +71,7 @@ fn withheld(vm: Vm, command: rpc::Command, kind: RpcKind, result: TeeResult) {
     vm.end();
 }
 
-/// For whoever owns the device.
+/// For the VM that owns the device.
 fn device(command: rpc::Command, kind: RpcKind, result: TeeResult) {
     withheld(offering(), command, kind, result);
     passes(owner(), command, kind);
@@ -206,7 +206,7 @@ fn rpc_cmd_supp_plugin() {
     passes(plain(), rpc::Command::SUPP_PLUGIN, RpcKind::Plugin);
 }
 
-/// It carries a physical address, which nobody may see.
+/// It carries a physical address, which no guest may see.
 #[test]
 fn rpc_cmd_bench_reg() {
     let no = TeeResult::NOT_IMPLEMENTED;

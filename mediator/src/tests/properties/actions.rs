@@ -24,7 +24,7 @@ pub(super) enum Breaks {
 /// Something that a guest does. Small numbers pick from what there is.
 #[derive(Clone, Debug)]
 pub(super) enum Action {
-    /// Registers so many pages under one of a few names; one entry may be wrong.
+    /// Registers this many pages under one of a few cookies; one entry may be wrong.
     Register {
         pages: u64,
         name: u64,
@@ -57,7 +57,7 @@ pub(super) enum Action {
     Raw {
         regs: [u64; 8],
     },
-    /// Takes away a page that nobody pins.
+    /// Takes away a page that is not pinned.
     Unmap {
         page: u64,
     },

@@ -2,7 +2,7 @@
 //! What holds whatever guests do and OP-TEE asks, in every order.
 //!
 //! Two hostile VMs play at once, with an OP-TEE that asks for everything in every order, while a
-//! third VM has a buffer registered and does nothing. The made-up machine checks at each step that
+//! third VM has a buffer registered and does nothing. The fake machine checks at each step that
 //! * no address reaches OP-TEE but that of a page shared on behalf of the caller, or of a pinned page
 //!   of the caller's, and that it stays so as long as OP-TEE knows it;
 //! * no guest sees a physical address or a cookie of the mediator's, in memory or in registers;

@@ -110,7 +110,7 @@ impl<'a> Play<'a> {
             assert_eq!(stats.poisoned, 0);
         }
         assert_eq!(stats.calls, self.waiting.len() as u64 + stats.poisoned);
-        // What a lost call holds, OP-TEE may know or not.
+        // OP-TEE may know what a poisoned call holds, or not.
         if self.waiting.is_empty() && stats.poisoned == 0 {
             let machine = host.machine();
             let known = machine.buffers(host.vm());
@@ -125,8 +125,8 @@ impl<'a> Play<'a> {
                 assert!(stats.mapped_pages <= known_pages);
                 assert_eq!(stats.sessions, machine.open_sessions(host.vm()) as u64);
             } else {
-                // Of an OP-TEE that writes over its own requests nobody can hear that it has let go
-                // of something. That is held until the VM's end.
+                // An OP-TEE that overwrites its own requests cannot report that it has released something. That
+                // is held until the VM's end.
                 assert!(stats.pages_pinned >= known_pages && host.pins() >= known_pages);
                 assert!(stats.buffers >= known_buffers);
             }
