@@ -276,7 +276,7 @@ mod tests {
             opened(&mut sessions, 3, false);
             sessions.begin_close(3).unwrap();
             assert!(sessions.may_close(3));
-            // Nobody uses, cancels or closes the one that goes.
+            // No call uses, cancels or closes the session that is being closed.
             for command in [Command::INVOKE, Command::CANCEL] {
                 assert!(sessions.begin_use(3, command).is_err());
             }
@@ -291,7 +291,7 @@ mod tests {
             assert_eq!(sessions.len(), if closed { 1 } else { 2 });
             assert!(!sessions.may_close(3));
             sessions.leave(3);
-            // A call that names nothing any more takes nobody's use away.
+            // Ending a use twice does not end the use of another call.
             sessions.leave(3);
             assert!(sessions.may_close(3));
             sessions.end_close(3, true);

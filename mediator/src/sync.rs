@@ -25,7 +25,7 @@ mod model {
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().expect("nobody panics with the lock held")
+            self.0.lock().expect("no thread panics with the lock held")
         }
     }
 }

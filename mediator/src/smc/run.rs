@@ -11,7 +11,7 @@ use core::mem;
 use optee_proto::{Return, smc};
 
 /// The return code at teardown, which no guest sees.
-const NOBODY: Return = Return::OK;
+const NO_GUEST: Return = Return::OK;
 
 impl Mediator {
     /// Makes SMCs for a call until it is done or the guest has to do something.
@@ -136,11 +136,11 @@ impl Mediator {
                 return;
             }
             Pending::Enter => {
-                self.conclude(host, call, None, NOBODY);
+                self.conclude(host, call, None, NO_GUEST);
                 return;
             }
             Pending::Release(_) => {
-                self.conclude_release(host, call, NOBODY);
+                self.conclude_release(host, call, NO_GUEST);
                 return;
             }
             Pending::Resume(answer) => self.resume_after_pause(host, &mut call, answer),

@@ -149,7 +149,7 @@ fn with_kept(pages: u32) -> VmState {
     vm_state
 }
 
-/// OP-TEE asks for so many pages during a call.
+/// Requests pages during a call, as OP-TEE does.
 fn ask(vm_state: &mut VmState, call: &mut MappedPages, pages: u32) -> Cookie {
     let asked = Provenance::Allocated;
     let cookie = vm_state.reserve(GuestCookie(7), asked, u64::from(pages) * 4096, 0, pages);
@@ -157,7 +157,7 @@ fn ask(vm_state: &mut VmState, call: &mut MappedPages, pages: u32) -> Cookie {
     cookie.unwrap()
 }
 
-/// Whether a call that hands over so many pages may wait for others; `None` where it need not.
+/// Returns whether a call that passes this many pages may wait for others, or `None` if it need not wait.
 fn waits(vm_state: &mut VmState, pages: u32) -> Option<bool> {
     let mut call = MappedPages::default();
     let mapped = vm_state.map(&mut call, pages, 1, None);

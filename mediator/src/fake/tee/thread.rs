@@ -568,7 +568,7 @@ fn act(
             }
             _ => {}
         }
-        // Nobody is to believe attributes that come back.
+        // The mediator must not rely on attributes that come back.
         out.attr = (!param.attr.get()).into();
     }
     TeeResult::SUCCESS
