@@ -5,10 +5,19 @@
 use dtoolkit::Node;
 use dtoolkit::fdt::{Fdt, FdtNode};
 
+use super::bus::Located;
 use super::error::BootError;
+use super::gic_v2;
 use super::interrupts::{IntId, Interrupt};
 use super::tree;
 use postern_base::range::PaRange;
+
+/// What is wrong with a device whose interrupt is not one.
+const NO_INTERRUPT: &str = "does not name an interrupt of the GIC";
+
+/// The property of `/chosen` with the interrupt by which OP-TEE announces notifications, where `/firmware/optee` is
+/// missing or does not say it.
+const OPTEE_INTERRUPT: &str = "postern,optee-interrupt";
 
 /// Redistributor regions that a [`Gic`] holds.
 pub const MAX_REDISTRIBUTOR_REGIONS: usize = 4;
@@ -26,6 +35,8 @@ pub struct Gic {
     /// The maintenance interrupt of the virtual CPU interface, where the tree names it.
     pub maintenance: Option<IntId>,
     cells: usize,
+    /// How other nodes refer to it.
+    pub(super) phandle: Option<u32>,
 }
 
 impl Gic {
@@ -35,18 +46,18 @@ impl Gic {
     }
 
     pub(super) fn read<'t>(fdt: Fdt<'t>) -> Result<Self, BootError<'t>> {
-        let Some(node) = tree::find_compatible(fdt, &["arm,gic-v3"]) else {
-            let v2 = [
-                "arm,cortex-a15-gic",
-                "arm,gic-400",
-                "arm,cortex-a9-gic",
-                "arm,cortex-a7-gic",
-            ];
-            return Err(match tree::find_compatible(fdt, &v2) {
-                Some(_) => BootError::GicV2,
-                None => BootError::NoGic,
+        let Some(gic) = Located::find(fdt, &["arm,gic-v3"]) else {
+            // The last one has no virtualisation.
+            let is_v2 = [&gic_v2::COMPATIBLE[..], &["arm,cortex-a9-gic"]]
+                .iter()
+                .any(|wanted| Located::find(fdt, wanted).is_some());
+            return Err(if is_v2 {
+                BootError::GicV2
+            } else {
+                BootError::NoGic
             });
         };
+        let node = gic.node;
         let bad = |property, problem| BootError::Property {
             node: node.name(),
             property,
@@ -75,11 +86,10 @@ impl Gic {
                 "is not 128 KiB or more in steps of 64 KiB",
             ));
         }
-        let reg = |index| tree::reg(node, index).map_err(|problem| bad("reg", problem));
-        let distributor = reg(0)?;
+        let distributor = gic.reg(0)?;
         let mut redistributors = heapless::Vec::new();
         for index in 1..=regions {
-            let region = reg(index)?;
+            let region = gic.reg(index)?;
             if region.bytes() < stride {
                 return Err(bad(
                     "reg",
@@ -89,14 +99,16 @@ impl Gic {
             // `regions` is at most the capacity.
             let _ = redistributors.push(region);
         }
-        let maintenance =
-            tree::bytes(node, "interrupts").and_then(|value| IntId::from_property(value, cells, 0));
+        let maintenance = tree::bytes(node, "interrupts")
+            .and_then(|value| Interrupt::from_specifier(value, cells))
+            .map(|interrupt| interrupt.intid);
         Ok(Self {
             distributor,
             redistributors,
             stride,
             maintenance,
             cells,
+            phandle: tree::cell(node, "phandle"),
         })
     }
 }
@@ -111,34 +123,26 @@ pub struct Uart {
 }
 
 impl Uart {
-    pub(super) fn read<'t>(fdt: Fdt<'t>, interrupt_cells: usize) -> Result<Self, BootError<'t>> {
+    pub(super) fn read<'t>(fdt: Fdt<'t>, gic: &Gic) -> Result<Self, BootError<'t>> {
         let node = Self::node(fdt).ok_or(BootError::NoUart)?;
-        let bad = |property, problem| BootError::Property {
-            node: node.name(),
-            property,
-            problem,
-        };
-        let registers = tree::reg(node, 0).map_err(|problem| bad("reg", problem))?;
-        let interrupt = tree::bytes(node, "interrupts")
-            .and_then(|value| Interrupt::from_property(value, interrupt_cells))
-            .ok_or_else(|| bad("interrupts", "does not name an interrupt of the GIC"))?;
         Ok(Self {
-            registers,
-            interrupt,
+            registers: node.reg(0)?,
+            interrupt: gic.interrupt(&node, 0, NO_INTERRUPT)?,
         })
     }
 
     /// The enabled PL011 that `/chosen` names as console.
-    pub(super) fn node(fdt: Fdt<'_>) -> Option<FdtNode<'_>> {
+    pub(super) fn node(fdt: Fdt<'_>) -> Option<Located<'_>> {
         let path = tree::string(fdt.root().child("chosen")?, "stdout-path")?;
-        let node = tree::resolve(fdt, path)?;
-        (tree::is_enabled(node) && tree::is_compatible(node, &["arm,pl011"])).then_some(node)
+        let uart = Located::resolve(fdt, path)?;
+        let node = uart.node;
+        (tree::is_enabled(node) && tree::is_compatible(node, &["arm,pl011"])).then_some(uart)
     }
 }
 
 /// The registers of the enabled PL031, where there is one that can be understood: Postern does without.
 pub(super) fn rtc(fdt: Fdt<'_>) -> Option<PaRange> {
-    tree::reg(tree::find_compatible(fdt, &["arm,pl031"])?, 0).ok()
+    Located::find(fdt, &["arm,pl031"])?.reg(0).ok()
 }
 
 /// The interrupts of the generic timer (binding `arm,armv8-timer`).
@@ -150,33 +154,60 @@ pub struct Timers {
     pub virtual_timer: IntId,
     /// The EL2 physical timer, CNTHP: PPI 10, INTID 26.
     pub hypervisor: IntId,
+    /// What the tree says of the counter's frequency, where it does: see [`Timers::frequency`].
+    pub clock_frequency: Option<u32>,
 }
 
 impl Timers {
-    pub(super) fn read<'t>(fdt: Fdt<'t>, interrupt_cells: usize) -> Result<Self, BootError<'t>> {
-        let node = tree::find_compatible(fdt, &["arm,armv8-timer"]).ok_or(BootError::NoTimer)?;
-        let value = tree::bytes(node, "interrupts").unwrap_or_default();
+    pub(super) fn read<'t>(fdt: Fdt<'t>, gic: &Gic) -> Result<Self, BootError<'t>> {
+        let timer = Located::find(fdt, &["arm,armv8-timer"]).ok_or(BootError::NoTimer)?;
+        let node = timer.node;
         // Without names the order is fixed: secure, physical, virtual, hypervisor.
         let named = node.property("interrupt-names").is_some();
-        let timer = |place, name| {
+        let interrupt = |place, name| {
             let place = if named {
                 tree::strings(node, "interrupt-names").position(|text| text == name)
             } else {
                 Some(place)
             };
-            place
-                .and_then(|place| IntId::from_property(value, interrupt_cells, place))
-                .ok_or(BootError::Property {
+            let problem = "lacks the physical, the virtual or the hypervisor timer";
+            let place = place.ok_or(BootError::Property {
+                node: node.name(),
+                property: "interrupt-names",
+                problem,
+            })?;
+            gic.interrupt(&timer, place, problem)
+                .map(|interrupt| interrupt.intid)
+        };
+        let frequency = match tree::bytes(node, "clock-frequency") {
+            None => None,
+            Some(_) => Some(
+                tree::cell(node, "clock-frequency").ok_or(BootError::Property {
                     node: node.name(),
-                    property: "interrupts",
-                    problem: "lacks the physical, the virtual or the hypervisor timer",
-                })
+                    property: "clock-frequency",
+                    problem: "is not one cell",
+                })?,
+            ),
         };
         Ok(Self {
-            physical: timer(1, "phys")?,
-            virtual_timer: timer(2, "virt")?,
-            hypervisor: timer(3, "hyp-phys")?,
+            physical: interrupt(1, "phys")?,
+            virtual_timer: interrupt(2, "virt")?,
+            hypervisor: interrupt(3, "hyp-phys")?,
+            clock_frequency: frequency.filter(|hertz| *hertz != 0),
         })
+    }
+
+    /// How many ticks a second has, where `CNTFRQ_EL0` has the value `counter`, which is 0 on a board whose firmware
+    /// does not set it. What the tree says is there to correct the register, so it takes precedence.
+    ///
+    /// # Errors
+    /// When neither says it.
+    pub fn frequency(&self, counter: u64) -> Result<u64, BootError<'static>> {
+        match self.clock_frequency {
+            Some(hertz) => Ok(hertz.into()),
+            None if counter != 0 => Ok(counter),
+            None => Err(BootError::NoFrequency),
+        }
     }
 }
 
@@ -203,7 +234,8 @@ impl Conduit {
 /// The `arm,psci-0.2` (or later) node: with that version on, the function ids are the
 /// standard's (PSCI DEN0022), and the version is asked for by call.
 pub(super) fn psci_node(fdt: Fdt<'_>) -> Option<FdtNode<'_>> {
-    tree::find_compatible(fdt, &["arm,psci-1.0", "arm,psci-0.2"])
+    let psci = Located::find(fdt, &["arm,psci-1.0", "arm,psci-0.2"])?;
+    Some(psci.node)
 }
 
 /// Checks that there is PSCI and that it is called by SMC.
@@ -216,7 +248,7 @@ pub(super) fn check_psci(fdt: Fdt<'_>) -> Result<(), BootError<'_>> {
     }
 }
 
-/// OP-TEE as `/firmware/optee` announces it (binding `linaro,optee-tz`).
+/// OP-TEE as `/firmware/optee` announces it (binding `linaro,optee-tz`), or `/chosen` in its place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Optee {
     /// The interrupt by which it announces asynchronous notifications, where it names one.
@@ -225,30 +257,59 @@ pub struct Optee {
 
 impl Optee {
     /// `None` where the tree has no OP-TEE.
-    pub(super) fn read<'t>(
-        fdt: Fdt<'t>,
-        interrupt_cells: usize,
-    ) -> Result<Option<Self>, BootError<'t>> {
-        let firmware = fdt.root().child("firmware");
-        let Some(node) = firmware.and_then(|firmware| firmware.child("optee")) else {
-            return Ok(None);
+    pub(super) fn read<'t>(fdt: Fdt<'t>, gic: &Gic) -> Result<Option<Self>, BootError<'t>> {
+        let given = configured_notification(fdt, gic)?;
+        let announced = Located::resolve(fdt, "/firmware/optee").filter(|optee| {
+            tree::is_enabled(optee.node) && tree::is_compatible(optee.node, &["linaro,optee-tz"])
+        });
+        let Some(optee) = announced else {
+            return Ok(given.map(|interrupt| Self {
+                notification: Some(interrupt),
+            }));
         };
-        if !tree::is_enabled(node) || !tree::is_compatible(node, &["linaro,optee-tz"]) {
-            return Ok(None);
-        }
-        if Conduit::of(node) != Some(Conduit::Smc) {
+        if Conduit::of(optee.node) != Some(Conduit::Smc) {
             return Err(BootError::OpteeConduit);
         }
-        let notification = match tree::bytes(node, "interrupts") {
-            None => None,
-            Some(value) => Some(Interrupt::from_property(value, interrupt_cells).ok_or(
-                BootError::Property {
-                    node: node.name(),
-                    property: "interrupts",
-                    problem: "does not name an interrupt of the GIC",
-                },
-            )?),
+        let notification = if optee.has_interrupts() {
+            Some(gic.interrupt(&optee, 0, NO_INTERRUPT)?)
+        } else {
+            None
         };
-        Ok(Some(Self { notification }))
+        if notification.is_some() && given.is_some_and(|given| Some(given) != notification) {
+            return Err(chosen(
+                "contradicts the interrupts of /firmware/optee: leave it out",
+            ));
+        }
+        Ok(Some(Self {
+            notification: notification.or(given),
+        }))
+    }
+}
+
+/// What `/chosen` says of OP-TEE's interrupt: for a tree that firmware does not add OP-TEE to.
+fn configured_notification<'t>(
+    fdt: Fdt<'t>,
+    gic: &Gic,
+) -> Result<Option<Interrupt>, BootError<'t>> {
+    let node = fdt.root().child("chosen");
+    let Some(value) = node.and_then(|node| tree::bytes(node, OPTEE_INTERRUPT)) else {
+        return Ok(None);
+    };
+    let cells = gic.interrupt_cells();
+    Interrupt::from_specifier(value, cells)
+        .filter(|_| value.len() == 4 * cells)
+        .map(Some)
+        .ok_or_else(|| {
+            chosen(
+                "is not one interrupt in the GIC's cells, such as <0 187 1> for SPI 187, an edge",
+            )
+        })
+}
+
+fn chosen(problem: &'static str) -> BootError<'static> {
+    BootError::Property {
+        node: "chosen",
+        property: OPTEE_INTERRUPT,
+        problem,
     }
 }

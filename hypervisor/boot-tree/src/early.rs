@@ -10,7 +10,7 @@ use mediator::addr::Pa;
 /// The address of the console's PL011, or `None` where the tree is unusable or names none.
 pub fn early_uart(tree: &[u8]) -> Option<Pa> {
     let node = Uart::node(tree::open(tree).ok()?)?;
-    Some(tree::reg(node, 0).ok()?.start())
+    Some(node.reg(0).ok()?.start())
 }
 
 /// How PSCI is called, or `None` where the tree is unusable or has no PSCI 0.2 or later.

@@ -23,6 +23,16 @@ pub enum BootError<'t> {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A device's address cannot be translated to one that a CPU reaches it at.
+    #[error("device tree: {node}: it is on the bus {bus}, whose `ranges` {problem}")]
+    Ranges {
+        /// The device's node.
+        node: &'t str,
+        /// The bus's node.
+        bus: &'t str,
+        /// What is wrong with the bus's `ranges`.
+        problem: &'static str,
+    },
     /// No RAM is described.
     #[error("no RAM in the device tree: it needs a node with device_type = \"memory\" and a reg")]
     NoMemory,
@@ -69,6 +79,12 @@ pub enum BootError<'t> {
     /// No generic timer.
     #[error("no arm,armv8-timer node in the device tree")]
     NoTimer,
+    /// The frequency of the generic timer is not known.
+    #[error(
+        "firmware has left CNTFRQ_EL0 at 0: give the arm,armv8-timer node a clock-frequency, \
+         or boot with firmware that sets the register"
+    )]
+    NoFrequency,
     /// `/firmware/optee` asks for HVC.
     #[error("/firmware/optee: method is not \"smc\": Postern reaches OP-TEE through EL3 only")]
     OpteeConduit,

@@ -32,12 +32,8 @@ impl IntId {
         self.0
     }
 
-    /// The `index`-th interrupt of an `interrupts` property whose entries have `width` cells
-    /// (`#interrupt-cells` of the GIC, at least 3): kind, number, flags.
-    pub(super) fn from_property(value: &[u8], width: usize, index: usize) -> Option<Self> {
-        let mut entry = super::tree::cells(value).skip(index.checked_mul(width)?);
-        let (kind, number) = (entry.next()?, entry.next()?);
-        entry.next()?;
+    /// The interrupt of this kind with this number, from the first two cells of a specifier.
+    const fn from_cells(kind: u32, number: u32) -> Option<Self> {
         match kind {
             0 => Self::spi(number),
             1 => Self::ppi(number),
@@ -86,11 +82,17 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// The first interrupt of an `interrupts` property, see [`IntId::from_property`].
-    pub(super) fn from_property(value: &[u8], width: usize) -> Option<Self> {
+    /// The specifier at the start of `value`, which has `width` cells (`#interrupt-cells` of the GIC, 3 or 4): kind,
+    /// number, flags, and the CPUs that have it. `None` for what is no interrupt of all CPUs.
+    pub(super) fn from_specifier(value: &[u8], width: usize) -> Option<Self> {
+        let mut entry = super::tree::cells(value);
+        let (kind, number, flags) = (entry.next()?, entry.next()?, entry.next()?);
+        if width > 3 && entry.next()? != 0 {
+            return None;
+        }
         Some(Self {
-            intid: IntId::from_property(value, width, 0)?,
-            trigger: Trigger::from_flags(super::tree::cells(value).nth(2)?),
+            intid: IntId::from_cells(kind, number)?,
+            trigger: Trigger::from_flags(flags),
         })
     }
 }

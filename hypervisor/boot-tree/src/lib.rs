@@ -5,15 +5,18 @@
 
 extern crate alloc;
 
+mod bus;
 mod cpus;
 mod devices;
 mod early;
 mod error;
+mod gic_v2;
 mod interrupts;
 pub mod machine;
 mod mpidr;
 mod ram;
 pub mod seed;
+mod specifiers;
 mod tree;
 mod vms;
 
@@ -24,6 +27,7 @@ pub use cpus::{Cpu, Cpus, MAX_CPUS};
 pub use devices::{Conduit, Gic, MAX_REDISTRIBUTOR_REGIONS, Optee, Timers, Uart};
 pub use early::{early_psci, early_uart};
 pub use error::{BootError, RightsError, VmError};
+pub use gic_v2::GicV2;
 pub use interrupts::{IntId, Interrupt, Trigger};
 pub use machine::{Found, Machine};
 pub use mpidr::Mpidr;

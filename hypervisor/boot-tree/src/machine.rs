@@ -68,11 +68,10 @@ pub struct Found {
 pub fn read(tree: &[u8], found: Found) -> Result<(Machine<'_>, VmConfigs<'_>), BootError<'_>> {
     let fdt = tree::open(tree)?;
     let gic = Gic::read(fdt)?;
-    let cells = gic.interrupt_cells();
-    let uart = Uart::read(fdt, cells)?;
-    let timers = Timers::read(fdt, cells)?;
+    let uart = Uart::read(fdt, &gic)?;
+    let timers = Timers::read(fdt, &gic)?;
     devices::check_psci(fdt)?;
-    let optee = Optee::read(fdt, cells)?;
+    let optee = Optee::read(fdt, &gic)?;
     let cpus = Cpus::read(fdt, found.boot_cpu)?;
     let ram = ram::read_ram(fdt)?;
 

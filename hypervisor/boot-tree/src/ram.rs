@@ -98,10 +98,7 @@ fn for_each_reg<'t>(
         property: "reg",
         problem,
     };
-    let regs = node
-        .reg()
-        .map_err(|_| bad("does not match #address-cells and #size-cells"))?;
-    for reg in regs.ok_or_else(|| bad("is missing"))? {
+    for reg in tree::regs(node).map_err(bad)? {
         act(tree::range(reg).map_err(bad)?)?;
     }
     Ok(())

@@ -14,9 +14,6 @@ use mediator::addr::Pa;
 use super::error::BootError;
 use postern_base::range::PaRange;
 
-/// Buses are looked into down to this depth below the root; deeper nodes are not found.
-const MAX_BUS_DEPTH: u32 = 4;
-
 /// The bytes that a device tree says it has, from its header, when the header is one.
 pub fn total_size(tree: &[u8]) -> Option<usize> {
     let magic: [u8; 4] = tree.get(..4)?.try_into().ok()?;
@@ -86,16 +83,21 @@ pub(super) fn is_enabled(node: FdtNode<'_>) -> bool {
     node.property("status").is_none() || matches!(string(node, "status"), Some("okay" | "ok"))
 }
 
-/// The `index`-th range of `reg`, or what is wrong with it.
-pub(super) fn reg(node: FdtNode<'_>, index: usize) -> Result<PaRange, &'static str> {
+/// The entries of `reg`, or what is wrong with it.
+pub(super) fn regs<'t>(
+    node: FdtNode<'t>,
+) -> Result<impl Iterator<Item = Reg<'t>> + use<'t>, &'static str> {
     let regs = node
         .reg()
         .map_err(|_| "does not match #address-cells and #size-cells")?;
-    range(
-        regs.ok_or("is missing")?
-            .nth(index)
-            .ok_or("has too few ranges")?,
-    )
+    regs.ok_or("is missing")
+}
+
+/// The `index`-th range of `reg`, or what is wrong with it. Addresses are taken as they are: [`Located`] has a device's.
+///
+/// [`Located`]: super::bus::Located
+pub(super) fn reg(node: FdtNode<'_>, index: usize) -> Result<PaRange, &'static str> {
+    range(regs(node)?.nth(index).ok_or("has too few ranges")?)
 }
 
 /// One entry of `reg` as a range, or what is wrong with it.
@@ -103,52 +105,10 @@ pub(super) fn range(reg: Reg<'_>) -> Result<PaRange, &'static str> {
     let start = reg
         .address::<u64>()
         .map_err(|_| "has an address above 64 bits")?;
-    let bytes = reg.size::<u64>().map_err(|_| "has a size above 64 bits")?;
-    PaRange::new(Pa::new(start), bytes).ok_or("passes the end of the address space")
+    PaRange::new(Pa::new(start), size(reg)?).ok_or("passes the end of the address space")
 }
 
-/// The first enabled node that is compatible with one of `wanted`: a child of the root or of a
-/// bus whose addresses are the root's.
-pub(super) fn find_compatible<'t>(fdt: Fdt<'t>, wanted: &[&str]) -> Option<FdtNode<'t>> {
-    find_below(fdt.root(), wanted, MAX_BUS_DEPTH)
-}
-
-fn find_below<'t>(parent: FdtNode<'t>, wanted: &[&str], depth: u32) -> Option<FdtNode<'t>> {
-    for node in parent.children() {
-        if is_compatible(node, wanted) && is_enabled(node) {
-            return Some(node);
-        }
-        if depth > 0
-            && is_transparent_bus(node)
-            && let Some(found) = find_below(node, wanted, depth - 1)
-        {
-            return Some(found);
-        }
-    }
-    None
-}
-
-/// The node that an absolute path or an alias names, with options behind a colon left out, as
-/// in `stdout-path`. Every node on the way must leave addresses as they are.
-pub(super) fn resolve<'t>(fdt: Fdt<'t>, path: &'t str) -> Option<FdtNode<'t>> {
-    let path = path.split(':').next()?;
-    let path = if path.starts_with('/') {
-        path
-    } else {
-        string(fdt.root().child("aliases")?, path)?
-    };
-    let mut node = fdt.root();
-    let mut parts = path.strip_prefix('/')?.split('/').peekable();
-    while let Some(part) = parts.next() {
-        node = node.child(part)?;
-        if parts.peek().is_some() && !is_transparent_bus(node) {
-            return None;
-        }
-    }
-    Some(node)
-}
-
-/// Whether a node is a bus that passes addresses through: an empty `ranges`.
-fn is_transparent_bus(node: FdtNode<'_>) -> bool {
-    bytes(node, "ranges").is_some_and(<[u8]>::is_empty)
+/// The size in one entry of `reg`, or what is wrong with it.
+pub(super) fn size(reg: Reg<'_>) -> Result<u64, &'static str> {
+    reg.size::<u64>().map_err(|_| "has a size above 64 bits")
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Trees with anything in them: none makes the reader panic.
 
+use dtoolkit::model::DeviceTree;
 use proptest::prelude::*;
 
 use super::fixture::{at, set};
@@ -13,6 +14,7 @@ use postern_base::ids::MAX_VCPUS;
 fn survives(dtb: &[u8]) {
     let uart = early_uart(dtb);
     let _ = early_psci(dtb);
+    let _ = GicV2::read(dtb);
     if let Ok((machine, vms)) = read(dtb, occupied()) {
         // What is accepted holds what the types promise.
         assert_eq!(uart, Some(machine.uart.registers.start()));
@@ -27,16 +29,25 @@ fn survives(dtb: &[u8]) {
     }
 }
 
+fn some_tree(on_a_board: bool) -> DeviceTree {
+    if on_a_board {
+        fixture::board()
+    } else {
+        fixture::two_vms()
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn no_tree_makes_it_panic(
+        on_a_board in any::<bool>(),
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         words in prop::collection::vec((any::<prop::sample::Index>(), 0_u32..12), 0..3),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        let mut dtb = fixture::two_vms().to_dtb();
+        let mut dtb = some_tree(on_a_board).to_dtb();
         for (place, byte) in edits {
             *place.get_mut(&mut dtb) = byte;
         }
@@ -53,10 +64,11 @@ proptest! {
 
     #[test]
     fn no_values_make_it_panic(
+        on_a_board in any::<bool>(),
         edits in prop::collection::vec(
             (any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..40)), 1..4)
     ) {
-        let mut tree = fixture::two_vms();
+        let mut tree = some_tree(on_a_board);
         rights::restrict(at(&mut tree, "/chosen/vm-a"));
         let mut paths = Vec::new();
         collect(&tree.root, &mut Vec::new(), &mut paths);

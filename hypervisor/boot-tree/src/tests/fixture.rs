@@ -61,6 +61,9 @@ pub fn cpu(tree: &mut DeviceTree, affinity: u32) -> &mut DeviceTreeNode {
     node
 }
 
+/// The GIC's phandle.
+pub const GIC_PHANDLE: u32 = 0x8005;
+
 /// The machine without VMs.
 pub fn machine() -> DeviceTree {
     let mut tree = DeviceTree::new();
@@ -70,7 +73,7 @@ pub fn machine() -> DeviceTree {
     set(root, "#address-cells", 2_u32);
     set(root, "#size-cells", 2_u32);
     set(root, "compatible", "linux,dummy-virt");
-    set(root, "interrupt-parent", 0x8005_u32);
+    set(root, "interrupt-parent", GIC_PHANDLE);
 
     let node = child(root, "memory@40000000");
     cells(node, "reg", [0, 0x4000_0000, 0, 0xc000_0000]);
@@ -94,8 +97,12 @@ pub fn machine() -> DeviceTree {
     cells(child(reserved, "anywhere"), "size", [0, 0x0100_0000]);
 
     let bus = child(root, "platform-bus@c000000");
+    set(bus, "#address-cells", 1_u32);
+    set(bus, "#size-cells", 1_u32);
     cells(bus, "ranges", [0, 0, 0x0c00_0000, 0x0200_0000]);
-    set(child(bus, "not-here@0"), "compatible", "arm,gic-v3");
+    let node = child(bus, "not-here@0");
+    set(node, "compatible", "arm,gic-v3");
+    set(node, "status", "disabled");
     let node = child(root, "pl011@9040000");
     set(node, "status", "disabled");
     set(
@@ -122,6 +129,7 @@ pub fn machine() -> DeviceTree {
     set(node, "compatible", "arm,gic-v3");
     set(node, "ranges", [0_u32; 0]);
     set(node, "#interrupt-cells", 3_u32);
+    set(node, "phandle", GIC_PHANDLE);
     let node = child(root, "timer");
     cells(node, "interrupts", [1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
     set(
@@ -163,5 +171,74 @@ pub fn two_vms() -> DeviceTree {
     set(b, "vm-name", "b.2");
     set(b, "tee", "optional");
     cells(b, "affinity", [3, 1]);
+    tree
+}
+
+/// A machine with one VM as boards have it: devices on buses that move addresses, interrupts of four cells and by the
+/// extended form, two regions of redistributors, a timer that says its frequency, and no word of OP-TEE but ours.
+pub fn board() -> DeviceTree {
+    let mut tree = machine();
+    vm(&mut tree, "vm-a");
+    let root = &mut tree.root;
+    let mut gic = root.remove_child("intc@8000000").unwrap();
+    root.remove_child("pl011@9000000").unwrap();
+    root.remove_property("interrupt-parent");
+    let soc = child(root, "soc");
+    set(soc, "#address-cells", 1_u32);
+    set(soc, "#size-cells", 1_u32);
+    set(soc, "interrupt-parent", GIC_PHANDLE);
+    let ranges = [
+        0,
+        0,
+        0xfe60_0000,
+        0x20_0000,
+        0x8000_0000,
+        0,
+        0xff80_0000,
+        0x10_0000,
+    ];
+    cells(soc, "ranges", ranges);
+    set(&mut gic, "#interrupt-cells", 4_u32);
+    cells(&mut gic, "interrupts", [1, 9, 4, 0]);
+    cells(
+        &mut gic,
+        "reg",
+        [0, 0x1_0000, 0x8_0000, 0x4_0000, 0x10_0000, 0x4_0000],
+    );
+    set(&mut gic, "#redistributor-regions", 2_u32);
+    soc.add_child(gic);
+    let bus = child(soc, "bus@80000000");
+    set(bus, "#address-cells", 2_u32);
+    set(bus, "#size-cells", 2_u32);
+    cells(bus, "ranges", [0, 0, 0x8000_0000, 0, 0x10_0000]);
+    let uart = child(bus, "serial@3000");
+    set(uart, "compatible", "arm,pl011");
+    cells(uart, "reg", [0, 0x3000, 0, 0x1000]);
+    cells(uart, "interrupts", [0, 0x14d, 4, 0]);
+    let rtc = child(bus, "rtc@5000");
+    set(rtc, "compatible", "arm,pl031");
+    cells(rtc, "reg", [0, 0x5000, 0, 0x1000]);
+    let timer = child(root, "timer");
+    timer.remove_property("interrupts");
+    set(
+        timer,
+        "interrupt-names",
+        ["phys", "virt", "hyp-phys"].as_slice(),
+    );
+    let entries = [14, 11, 10].map(|ppi| [GIC_PHANDLE, 1, ppi, 8, 0]);
+    set(timer, "interrupts-extended", entries.as_flattened());
+    set(timer, "clock-frequency", 8_000_000_u32);
+    let firmware = child(root, "firmware");
+    firmware.remove_child("optee").unwrap();
+    let psci = root.remove_child("psci").unwrap();
+    child(root, "firmware").add_child(psci);
+    set(
+        child(root, "aliases"),
+        "serial2",
+        "/soc/bus@80000000/serial@3000",
+    );
+    let chosen = child(root, "chosen");
+    set(chosen, "stdout-path", "serial2:115200n8");
+    cells(chosen, "postern,optee-interrupt", [0, 187, 1, 0]);
     tree
 }

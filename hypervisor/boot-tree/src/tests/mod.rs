@@ -9,10 +9,13 @@ use postern_base::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
 use postern_base::range::PaRange;
 
 mod any_tree;
+mod boards;
+mod buses;
 mod errors;
 pub mod fixture;
 mod nodes;
 mod rights;
+mod specifiers;
 
 fn range(start: u64, end: u64) -> PaRange {
     PaRange::between(Pa::new(start), Pa::new(end))
@@ -174,7 +177,11 @@ fn reads_the_default_machine() {
         physical,
         virtual_timer,
         hypervisor,
-    } = machine.timers;
+        clock_frequency: None,
+    } = machine.timers
+    else {
+        panic!("{:?}", machine.timers)
+    };
     assert_eq!(
         [physical.get(), virtual_timer.get(), hypervisor.get()],
         [30, 27, 26]
@@ -316,8 +323,8 @@ fn triggers() {
         (0xf04, Some(Trigger::Level)),
     ] {
         let entry = [0_u32, 1, flags].map(u32::to_be_bytes).concat();
-        let interrupt = Interrupt::from_property(&entry, 3).unwrap();
+        let interrupt = Interrupt::from_specifier(&entry, 3).unwrap();
         assert_eq!((interrupt.intid.get(), interrupt.trigger), (33, expected));
     }
-    assert_eq!(Interrupt::from_property(&[0; 8], 3), None);
+    assert_eq!(Interrupt::from_specifier(&[0; 8], 3), None);
 }
