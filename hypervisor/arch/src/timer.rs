@@ -3,6 +3,7 @@
 
 use super::registers::CNTHP_CVAL_EL2;
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0, CNTV_CTL_EL0};
+use core::sync::atomic::{AtomicU64, Ordering};
 use tock_registers::interfaces::{Readable, Writeable};
 
 /// INTID of EL2's physical timer (PPI 10), by the Arm base system architecture.
@@ -16,10 +17,28 @@ pub fn now() -> u64 {
     CNTPCT_EL0.get()
 }
 
+/// The argument of [`set_frequency`]; 0 before.
+static FREQUENCY: AtomicU64 = AtomicU64::new(0);
+/// Ticks per second until the tree has been read, if firmware does not say: it bounds waits for the UART only.
+const UNTIL_KNOWN: u64 = 100_000_000;
+
 /// Returns the number of ticks per second.
 #[inline]
 pub fn frequency() -> u64 {
+    match FREQUENCY.load(Ordering::Relaxed) {
+        0 => UNTIL_KNOWN,
+        known => known,
+    }
+}
+
+/// Returns the ticks per second in `CNTFRQ_EL0`, or 0 if firmware has not set it. Guests read the same register.
+pub fn counter_frequency() -> u64 {
     CNTFRQ_EL0.get()
+}
+
+/// Sets what [`frequency`] returns; 0 if it is not known yet.
+pub fn set_frequency(hertz: u64) {
+    FREQUENCY.store(hertz, Ordering::Relaxed);
 }
 
 /// Arms EL2's timer, which interrupts at `deadline`.

@@ -67,6 +67,8 @@ pub struct GuestTree<'a> {
     pub privileged: bool,
     /// Whether it has a real-time clock.
     pub rtc: bool,
+    /// Ticks that the generic timer has in a second, where `CNTFRQ_EL0` does not say it.
+    pub timer_frequency: Option<u32>,
     /// OP-TEE, if it has one.
     pub tee: Option<GuestTee>,
     /// Random bytes for the kernel's address layout, if there is a source for them.
@@ -105,6 +107,9 @@ impl GuestTree<'_> {
                     [13, layout::PHYSICAL_TIMER_PPI, 11, 10].map(|ppi| [PPI, ppi, LEVEL_HIGH]);
                 timer.cells("interrupts", ppis.as_flattened());
                 timer.flag("always-on");
+                if let Some(hertz) = self.timer_frequency {
+                    timer.cells("clock-frequency", &[hertz]);
+                }
             });
             self.interrupt_controller(root);
             root.node("apb-pclk", |clock| {

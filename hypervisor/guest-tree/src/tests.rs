@@ -19,6 +19,7 @@ fn full() -> GuestTree<'static> {
         }),
         privileged: true,
         rtc: true,
+        timer_frequency: Some(8_000_000),
         tee: Some(GuestTee {
             notification: Some(187),
         }),
@@ -106,6 +107,7 @@ fn another_parser_reads_the_same_machine() {
     );
     let timer = cells(node("/timer"), "interrupts");
     assert_eq!(timer, [1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
+    assert_eq!(cells(node("/timer"), "clock-frequency"), [8_000_000]);
 
     let uart = node("/pl011@9000000");
     let compatible: Vec<_> = uart.compatible().unwrap().all().collect();
@@ -176,6 +178,7 @@ fn what_a_guest_does_not_have_it_is_not_told_of() {
         ramdisk: None,
         privileged: false,
         rtc: false,
+        timer_frequency: None,
         tee: None,
         kaslr_seed: None,
         rng_seed: &[],
@@ -186,6 +189,8 @@ fn what_a_guest_does_not_have_it_is_not_told_of() {
     assert!(tree.find_node("/firmware").is_none());
     assert!(tree.find_node("/pl011@9010000").is_none());
     assert!(tree.find_node("/pl031@9020000").is_none());
+    let timer = tree.find_node("/timer").unwrap();
+    assert!(timer.property("clock-frequency").is_none());
     assert!(tree.aliases().unwrap().resolve("serial1").is_none());
     let chosen: Vec<_> = tree
         .find_node("/chosen")

@@ -38,6 +38,7 @@ static PCPUS_UP: AtomicUsize = AtomicUsize::new(0);
 pub fn primary(tree: u64, image: u64) -> ! {
     vectors::install();
     heap::init();
+    arch::timer::set_frequency(arch::timer::counter_frequency());
     let seed = take_seed(tree);
     let bytes = tree_bytes(tree);
     if let Some(base) = bytes.and_then(early_uart) {
@@ -73,6 +74,8 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
         boot_cpu: Mpidr::new(MPIDR_EL1.get()),
     };
     let (mut machine, vms) = postern_boot_tree::machine::read(bytes, found)?;
+    let counter = arch::timer::counter_frequency();
+    arch::timer::set_frequency(machine.timers.frequency(counter)?);
     let heap_bytes = heap_bytes(&vms);
     let heap = machine
         .free

@@ -4,10 +4,10 @@
 use super::memory::Memory;
 use super::seeds;
 use super::work::PIECE_BYTES;
-use crate::platform::WALL_CLOCK;
+use crate::platform::{WALL_CLOCK, machine};
 use crate::services::seeds::GuestSeeds;
 use mediator::addr::{Ipa, Pa};
-use postern_arch::{guest_ram, id_registers, mmu};
+use postern_arch::{guest_ram, id_registers, mmu, timer};
 use postern_base::range::IpaRange;
 use postern_base::range::PaRange;
 use postern_base::secret::wipe;
@@ -204,12 +204,19 @@ impl Loader {
             }),
             privileged: images.privileged,
             rtc: WALL_CLOCK.is_set(),
+            timer_frequency: corrected_frequency(),
             tee,
             kaslr_seed: seeds.as_ref().map(GuestSeeds::kaslr),
             rng_seed: seeds.as_ref().map_or(&[], GuestSeeds::rng),
         }
         .write()
     }
+}
+
+/// The counter's frequency, where a guest that reads `CNTFRQ_EL0` would take another one for it.
+fn corrected_frequency() -> Option<u32> {
+    let told = machine().timers.clock_frequency;
+    told.filter(|hertz| u64::from(*hertz) != timer::counter_frequency())
 }
 
 /// Lets `act` write `bytes` at a place in the guest's RAM, and cleans them to memory: the guest
