@@ -146,6 +146,10 @@ pub fn for_hypervisor(
     if static_tables {
         set(chosen, "postern,optee-static-tables", [0_u8; 0]);
     }
+    if let Some(spi) = system.machine.optee_spi {
+        // The form of `OPTEE_INTERRUPT`.
+        set(chosen, "postern,optee-interrupt", [0, spi, 1_u32]);
+    }
     for (vm, modules) in system.vms.iter().zip(modules) {
         chosen.add_child(vm_node(vm, *modules)?);
     }

@@ -18,6 +18,8 @@ pub use tee::{
     Application, Device, Feature, Login, MAX_APPLICATIONS, Quota, TeePolicy, TeeQuota, Word,
 };
 
+/// The last shared interrupt of a GIC (IHI 0069H 2.2.1).
+const MAX_SPI: u32 = 987;
 /// The most VMs that the hypervisor takes.
 pub const MAX_VMS: usize = 8;
 /// The most vCPUs that one VM may have.
@@ -63,6 +65,9 @@ pub struct MachineConfig {
     pub optee_flags: Vec<String>,
     /// Whether OP-TEE is built for virtualisation. An OP-TEE that is not serves one VM.
     pub optee_virtualised: bool,
+    /// The SPI by which OP-TEE announces notifications, the boot tree's `/chosen/postern,optee-interrupt`: for an OP-TEE
+    /// that does not add it to the tree itself.
+    pub optee_spi: Option<u32>,
     /// What happens when no VM runs any more.
     pub when_all_off: WhenAllOff,
 }
@@ -87,6 +92,7 @@ impl Default for MachineConfig {
             optee_guests: None,
             optee_flags: Vec::new(),
             optee_virtualised: true,
+            optee_spi: None,
             when_all_off: WhenAllOff::default(),
         }
     }
@@ -357,6 +363,12 @@ impl System {
                  drop optee_flags or optee_virtualised = false"
                     .into(),
             );
+        }
+        if let Some(spi) = machine.optee_spi.filter(|spi| *spi > MAX_SPI) {
+            return Err(format!(
+                "machine.optee_spi = {spi} is no SPI: they are 0 to {MAX_SPI}; \
+                 take OP-TEE's CFG_CORE_ASYNC_NOTIF_GIC_INTID less 32"
+            ));
         }
         if self.vms.is_empty() {
             return Err("there is no [[vm]]; add one, which needs only a name".into());

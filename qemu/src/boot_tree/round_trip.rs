@@ -121,6 +121,20 @@ fn tee_keys_reach_the_mediator() {
 }
 
 #[test]
+fn optee_spi_reaches_the_hypervisor() {
+    let optee = |text: &str| {
+        let text = format!("{text}[[vm]]\nname = \"b\"");
+        read(&System::parse(&text).unwrap(), |machine, _| machine.optee)
+    };
+    // No firmware has patched the tree.
+    assert_eq!(optee(""), Ok(None));
+    let found = optee("[machine]\noptee_spi = 187\n").unwrap().unwrap();
+    let interrupt = found.notification.unwrap();
+    assert_eq!(interrupt.intid.get(), 219);
+    assert_eq!(interrupt.trigger, Some(postern_boot_tree::Trigger::Edge));
+}
+
+#[test]
 fn autostart_keys_reach_the_hypervisor() {
     let flags = |text: &str| {
         let text = format!("[machine]\n{text}[[vm]]\nname = \"b\"");

@@ -39,6 +39,7 @@ fn all_keys_parse() {
         cpus = 2
         memory_mib = 2048
         when_all_off = "stay"
+        optee_spi = 987
         [[vm]]
         name = "left"
         vcpus = 8
@@ -62,6 +63,7 @@ fn all_keys_parse() {
     let system = System::load(&file).unwrap();
     assert_eq!((system.machine.cpus, system.machine.memory_mib), (2, 2048));
     assert_eq!(system.machine.when_all_off, WhenAllOff::Stay);
+    assert_eq!(system.machine.optee_spi, Some(987));
     let [left, right] = &system.vms[..] else {
         panic!("two VMs were described");
     };
@@ -182,6 +184,10 @@ fn invalid_descriptions_name_place_and_fix() {
         (
             "[machine]\noptee_flags = [\"CFG_A=1 O=/\"]\n[[vm]]\nname=\"a\"",
             &["optee_flags: \"CFG_A=1 O=/\" is no setting"],
+        ),
+        (
+            "[machine]\noptee_spi = 988\n[[vm]]\nname=\"a\"",
+            &["optee_spi = 988", "0 to 987", "GIC_INTID less 32"],
         ),
         (
             "[machine]\noptee_virtualised = false\noptee_flags = [\"CFG_A=1\"]\n[[vm]]\nname=\"a\"",
