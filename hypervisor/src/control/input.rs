@@ -35,7 +35,7 @@ pub fn init() {
 
 /// A pCPU does not come back from the secure world: if it was to take what arrives, this one does.
 /// A user can then still see what has happened, and type in guests that do not use the TEE.
-pub fn instead_of(stuck: PcpuIndex) {
+pub fn take_over_irq(stuck: PcpuIndex) {
     if TAKER.load(Ordering::Relaxed) == stuck.get() {
         let here = percpu::id();
         TAKER.store(here.get(), Ordering::Relaxed);

@@ -7,10 +7,10 @@
 use super::input;
 use crate::console::output;
 use crate::platform::machine;
-use crate::sched::watch::{PATIENCE_SECONDS, TeeWatchdog, WatchdogEvent};
+use crate::sched::tee_watchdog::{PATIENCE_SECONDS, TeeWatchdog, WatchdogEvent};
 use crate::tee::{notification, secure_entries};
 use crate::vm::instance::Vm;
-use crate::vm::{queues, registry};
+use crate::vm::{registry, scheduler};
 use core::fmt::Display;
 use postern_arch::timer;
 use postern_base::ids::PcpuIndex;
@@ -32,13 +32,13 @@ pub fn poll() {
         match watch.poll(pcpu, secure_entries::of(pcpu).get(), now, second) {
             None => {}
             Some(WatchdogEvent::Away(pcpu)) => {
-                queues::lost(pcpu);
-                input::instead_of(pcpu);
-                notification::instead_of(pcpu);
+                scheduler::pcpu_away(pcpu);
+                input::take_over_irq(pcpu);
+                notification::take_over_irq(pcpu);
             }
-            Some(WatchdogEvent::Returned(pcpu)) => queues::regained(pcpu),
+            Some(WatchdogEvent::Returned(pcpu)) => scheduler::pcpu_back(pcpu),
             Some(WatchdogEvent::Back(pcpu)) => {
-                queues::regained(pcpu);
+                scheduler::pcpu_back(pcpu);
                 log::warn!("CPU {} is back from the secure world", pcpu.get());
                 report(pcpu, |cpu, vm| Event::TeeBack { cpu, vm });
             }

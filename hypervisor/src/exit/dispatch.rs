@@ -6,12 +6,12 @@ use crate::console::log::Level;
 use crate::irq::sections;
 use crate::lifecycle::orders;
 use crate::sched::masked::Cause;
-use crate::sched::queues::Wanted;
+use crate::sched::run_queues::PcpuRequests;
 use crate::services::{discovery, memory, psci, smccc, trng};
 use crate::tee::host::VmHost;
 use crate::vm::instance::{Oddity, VcpuRef};
 use crate::vm::life::Event;
-use crate::vm::{queues, switch};
+use crate::vm::{context_switch, scheduler};
 use mediator::Mediator;
 use mediator::addr::Ipa;
 use optee_proto::smc::{FunctionId, Return};
@@ -116,7 +116,7 @@ impl psci::Caller for VcpuRef {
     }
 
     fn suspend(&self) {
-        switch::wait_for_interrupt(*self);
+        context_switch::wait_for_interrupt(*self);
     }
 
     #[inline(never)]
@@ -125,6 +125,6 @@ impl psci::Caller for VcpuRef {
     }
 
     fn leave(&self) {
-        queues::ask(Wanted::OFF);
+        scheduler::request(PcpuRequests::OFF);
     }
 }

@@ -6,10 +6,10 @@ use crate::console::log::{Counted, Level};
 use crate::irq::{machine as irq, sections};
 use crate::lifecycle::orders;
 use crate::sched::masked::Cause;
-use crate::sched::queues::Wanted;
+use crate::sched::run_queues::PcpuRequests;
 use crate::vm::instance::{Exit, Oddity, VcpuRef};
 use crate::vm::pcpu::{Pcpu, here};
-use crate::vm::{debug, interface, physical_timer, queues, switch};
+use crate::vm::{context_switch, debug, interface, physical_timer, scheduler};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
 use postern_arch::timer;
 use postern_arch::vcpu_context::{CallFrame, Frame};
@@ -39,7 +39,7 @@ fn call(frame: &mut CallFrame, exit: Exit) -> bool {
     let running = running(here);
     running.vcpu.count(exit);
     dispatch::dispatch(frame, running);
-    switch::has_exit_work(here, running)
+    context_switch::has_exit_work(here, running)
 }
 
 /// A guest's own doing that is no call: an access that traps, WFI.
@@ -134,12 +134,12 @@ fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
         Trap::Wfi => {
             running.vcpu.count(Exit::Wfx);
             frame.skip(esr.instruction_length());
-            switch::wait_for_interrupt(running);
+            context_switch::wait_for_interrupt(running);
         }
         Trap::Wfe => {
             running.vcpu.count(Exit::Wfx);
             frame.skip(esr.instruction_length());
-            queues::ask(Wanted::RESCHEDULE);
+            scheduler::request(PcpuRequests::RESCHEDULE);
         }
         Trap::DataAbort(abort) => match (abort.ipa, abort.transfer) {
             (Some(ipa), Some(transfer)) if abort.fault == Fault::Translation => {
@@ -235,7 +235,7 @@ fn system_register(frame: &mut Frame, running: VcpuRef, access: SysRegAccess, le
                 .vm
                 .vgic
                 .send_sgi(running.vcpu.index, register, value);
-            queues::kick(running.vm, set);
+            scheduler::kick(running.vm, set);
         }
         Outcome::Deactivate(value) => interface::deactivate(running, value),
         Outcome::Interface(register, write) => {

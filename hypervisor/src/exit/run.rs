@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What is done before a guest goes on, on the machine: the one way out of every exit.
 //!
-//! [`crate::sched::turn`] decides; here is what it decides about.
+//! [`crate::sched::run_loop`] decides; here is what it decides about.
 
 use crate::console::monitor::machine as monitor;
 use crate::control::watchdog;
@@ -10,12 +10,12 @@ use crate::irq::{Handled, sections};
 use crate::lifecycle::{orders, steps};
 use crate::platform::WALL_CLOCK;
 use crate::sched::masked::Cause;
-use crate::sched::turn::{self, Gate, Site};
+use crate::sched::run_loop::{self, PcpuOps, RunDecision};
 use crate::tee::secure_entries;
+use crate::vm::context_switch::has_exit_work;
 use crate::vm::instance::{VcpuRef, Vm};
 use crate::vm::pcpu::{Pcpu, here};
-use crate::vm::switch::has_exit_work;
-use crate::vm::{idle, list_registers, physical_timer, registry, switch};
+use crate::vm::{context_switch, idle, lr_sync, physical_timer, registry};
 use postern_arch::gic;
 use postern_arch::timer;
 use postern_arch::vcpu_context::Frame;
@@ -24,17 +24,20 @@ use postern_base::ids::{PcpuSet, VcpuId};
 /// Gives EL2's private interrupts their owners. Before a pCPU enables them.
 pub fn own_interrupts() {
     register_private(&[
-        (gic::KICK_INTID, switch::on_kick),
+        (gic::KICK_INTID, context_switch::on_kick_sgi),
         (timer::HYPERVISOR_TIMER_INTID, on_hypervisor_timer),
-        (gic::MAINTENANCE_INTID, switch::on_maintenance),
-        (timer::VIRTUAL_TIMER_INTID, switch::on_virtual_timer),
+        (
+            gic::MAINTENANCE_INTID,
+            context_switch::on_maintenance_interrupt,
+        ),
+        (timer::VIRTUAL_TIMER_INTID, context_switch::on_virtual_timer),
     ]);
 }
 
 /// Handles the EL2 timer interrupt: a slice is over, or a waiting vCPU's time has come. Arms the timer for what comes
 /// next, so the line falls.
 fn on_hypervisor_timer() -> Handled {
-    turn::timer_fired(here());
+    run_loop::timer_fired(here());
     Handled::Quiet
 }
 
@@ -76,12 +79,12 @@ pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: VcpuRef,
 #[cold]
 fn with_work(frame: &mut Frame) {
     sections::open();
-    turn::before_guest(here(), frame);
+    run_loop::prepare_entry(here(), frame);
     sections::did(Cause::Switch);
     sections::close();
 }
 
-impl Site for Pcpu {
+impl PcpuOps for Pcpu {
     type Vcpu = VcpuRef;
     type Frame = Frame;
 
@@ -124,28 +127,28 @@ impl Site for Pcpu {
         vcpu.affinity()
     }
 
-    fn gate(&self, vcpu: VcpuRef) -> Gate {
-        vcpu.vm.gate()
+    fn run_decision(&self, vcpu: VcpuRef) -> RunDecision {
+        vcpu.vm.run_decision()
     }
 
     fn current(&self) -> Option<VcpuRef> {
         self.current.get()
     }
 
-    fn needs_fill(&self, vcpu: VcpuRef) -> bool {
-        vcpu.vm.vgic.needs_fill(vcpu.vcpu.index)
+    fn needs_flush(&self, vcpu: VcpuRef) -> bool {
+        vcpu.vm.vgic.needs_flush(vcpu.vcpu.index)
     }
 
-    fn refresh(&self, vcpu: VcpuRef) {
-        list_registers::resync_lrs(self, vcpu);
+    fn resync_lrs(&self, vcpu: VcpuRef) {
+        lr_sync::resync_lrs(self, vcpu);
     }
 
-    fn take_off(&self, vcpu: VcpuRef, frame: &mut Frame) {
-        switch::take_off(self, vcpu, frame);
+    fn vcpu_put(&self, vcpu: VcpuRef, frame: &mut Frame) {
+        context_switch::vcpu_put(self, vcpu, frame);
     }
 
-    fn put_on(&self, vcpu: VcpuRef, frame: &mut Frame) -> bool {
-        switch::put_on(self, vcpu, frame)
+    fn vcpu_load(&self, vcpu: VcpuRef, frame: &mut Frame) -> bool {
+        context_switch::vcpu_load(self, vcpu, frame)
     }
 
     fn deadline(&self, vcpu: VcpuRef) -> Option<u64> {
@@ -160,11 +163,11 @@ impl Site for Pcpu {
         vcpu.vm.note_pause();
     }
 
-    fn rests(&self, vcpu: VcpuRef) {
+    fn parked(&self, vcpu: VcpuRef) {
         orders::tell_if_paused(vcpu.vm);
     }
 
-    fn ended(&self, vcpu: VcpuRef) {
+    fn vcpu_stopped(&self, vcpu: VcpuRef) {
         orders::vcpu_stopped(vcpu.vm, vcpu.vcpu);
     }
 }

@@ -7,7 +7,7 @@ use crate::platform::machine;
 use crate::vm::guest_image::Entry;
 use crate::vm::instance::{Saved, Vcpu, VcpuRef, Vm};
 use crate::vm::life::{Ending, Event, Order, Phase, Refused, Then};
-use crate::vm::{queues, registry};
+use crate::vm::{registry, scheduler};
 use core::fmt::Display;
 use core::sync::atomic::Ordering;
 use mediator::addr::Ipa;
@@ -26,13 +26,13 @@ pub(super) const TEAR_DOWN: u8 = 2;
 /// Asks for a VM's start.
 fn want_start(vm: &Vm) {
     vm.requested.store(START, Ordering::Release);
-    queues::notify_work();
+    scheduler::notify_work();
 }
 
 /// Asks for a VM's end. None of its vCPUs runs.
 fn want_tear_down(vm: &Vm) {
     vm.requested.store(TEAR_DOWN, Ordering::Release);
-    queues::notify_work();
+    scheduler::notify_work();
 }
 
 /// Ends the machine, if the VM that is off now was the last one and nothing else is asked of the machine.
@@ -96,14 +96,14 @@ pub(super) fn carry_out(vm: &'static Vm, then: Then) {
         Then::PressButton => vm.press_power_button(),
         Then::Pause => {
             vm.pause_is_told.store(false, Ordering::Relaxed);
-            queues::reschedule(vm);
+            scheduler::reschedule_vm(vm);
             tell_if_paused(vm);
         }
         Then::Resume => {
             tell(vm, Told::VmResumed { vm: &vm.name });
-            queues::wake_all(vm);
+            scheduler::wake_vm(vm);
         }
-        Then::StopVcpus => queues::stop(vm),
+        Then::StopVcpus => scheduler::stop_vm(vm),
         Then::TearDown => want_tear_down(vm),
         Then::Ended(ending) => {
             tell_end(vm, ending);
@@ -187,15 +187,15 @@ pub fn turn_on(vm: &'static Vm, index: VcpuIndex, entry: Ipa, context: u64) {
     vm.vcpus_on.fetch_add(1, Ordering::AcqRel);
     let set = vm.vgic.vcpu_on(vcpu.index);
     vcpu.power.started();
-    queues::start(VcpuRef { vm, vcpu });
-    queues::kick(vm, set);
+    scheduler::start(VcpuRef { vm, vcpu });
+    scheduler::kick(vm, set);
 }
 
 /// Notes that a vCPU has left its pCPU for good.
 pub fn vcpu_stopped(vm: &'static Vm, vcpu: &'static Vcpu) {
     let set = vm.vgic.vcpu_off(vcpu.index);
     vcpu.power.turned_off();
-    queues::kick(vm, set);
+    scheduler::kick(vm, set);
     if vm.vcpus_on.fetch_sub(1, Ordering::AcqRel) == 1 {
         happened(vm, Event::VcpusStopped);
     }

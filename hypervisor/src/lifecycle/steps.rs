@@ -2,7 +2,7 @@
 //! The pieces of a VM's start and end ([`crate::vm::work`]), as they are done on the machine.
 //!
 //! Pieces are done by pCPUs that have nothing else to do, and by busy ones now and then
-//! ([`crate::sched::turn`]). One pCPU at a time works for a VM. An order only notes what is wanted;
+//! ([`crate::sched::run_loop`]). One pCPU at a time works for a VM. An order only notes what is wanted;
 //! so it never waits for the work's lock.
 
 use super::orders::{self, START, TEAR_DOWN};

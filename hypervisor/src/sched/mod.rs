@@ -2,10 +2,10 @@
 //! Which vCPU runs where.
 
 pub mod deadlines;
-pub mod idle;
+pub mod idle_clock;
 pub mod masked;
 pub mod policy;
-pub mod queues;
-pub mod seat;
-pub mod turn;
-pub mod watch;
+pub mod residency;
+pub mod run_loop;
+pub mod run_queues;
+pub mod tee_watchdog;

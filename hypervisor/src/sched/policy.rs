@@ -19,7 +19,7 @@ use postern_base::ids::{
 
 /// Where a vCPU is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum VcpuPlace {
     /// Nowhere: it is turned off.
     Off,
     /// It waits to be woken; this pCPU, where it ran unless that one was lost since, watches its deadline.
@@ -32,13 +32,13 @@ enum Place {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Vcpu {
-    place: Place,
+struct VcpuEntry {
+    place: VcpuPlace,
     affinity: PcpuSet,
 }
 
 #[derive(Debug)]
-struct Pcpu {
+struct RunQueue {
     /// Who is next, from the front on.
     queue: Deque<VcpuId, MAX_VCPUS_OF_ALL>,
     current: Option<VcpuId>,
@@ -47,7 +47,7 @@ struct Pcpu {
     deadlines: Deadlines,
 }
 
-impl Pcpu {
+impl RunQueue {
     const fn new() -> Self {
         Self {
             queue: Deque::new(),
@@ -66,23 +66,23 @@ impl Pcpu {
 /// All run queues.
 #[derive(Debug)]
 pub struct Scheduler {
-    pcpus: [Pcpu; MAX_PCPUS],
-    vcpus: [[Vcpu; MAX_VCPUS]; MAX_VMS],
+    pcpus: [RunQueue; MAX_PCPUS],
+    vcpus: [[VcpuEntry; MAX_VCPUS]; MAX_VMS],
     /// Those that stay in the secure world.
-    lost: PcpuSet,
+    away: PcpuSet,
 }
 
 impl Scheduler {
     /// Every vCPU is off.
     pub const fn new() -> Self {
-        const OFF: Vcpu = Vcpu {
-            place: Place::Off,
+        const OFF: VcpuEntry = VcpuEntry {
+            place: VcpuPlace::Off,
             affinity: PcpuSet::EMPTY,
         };
         Self {
-            pcpus: [const { Pcpu::new() }; MAX_PCPUS],
+            pcpus: [const { RunQueue::new() }; MAX_PCPUS],
             vcpus: [[OFF; MAX_VCPUS]; MAX_VMS],
-            lost: PcpuSet::EMPTY,
+            away: PcpuSet::EMPTY,
         }
     }
 
@@ -91,7 +91,7 @@ impl Scheduler {
     #[must_use = "another pCPU must be told"]
     pub fn start(&mut self, id: VcpuId, affinity: PcpuSet) -> Option<PcpuIndex> {
         match self.vcpu(id).place {
-            Place::Off => self.put(id, affinity, None),
+            VcpuPlace::Off => self.put(id, affinity, None),
             _ => None,
         }
     }
@@ -102,15 +102,15 @@ impl Scheduler {
     #[must_use = "another pCPU must be told"]
     pub fn wake(&mut self, id: VcpuId, affinity: PcpuSet) -> Option<PcpuIndex> {
         match &mut self.vcpu(id).place {
-            Place::Blocked(last) => {
+            VcpuPlace::Blocked(last) => {
                 let last = *last;
                 self.put(id, affinity, Some(last))
             }
-            Place::Running { woken, .. } => {
+            VcpuPlace::Running { woken, .. } => {
                 *woken = true;
                 None
             }
-            Place::Queued(_) | Place::Off => None,
+            VcpuPlace::Queued(_) | VcpuPlace::Off => None,
         }
     }
 
@@ -130,7 +130,7 @@ impl Scheduler {
         pcpu: PcpuIndex,
         deadline: Option<u64>,
     ) -> Option<PcpuIndex> {
-        let Place::Running { on, woken } = self.vcpu(id).place else {
+        let VcpuPlace::Running { on, woken } = self.vcpu(id).place else {
             return None;
         };
         debug_assert_eq!(on, pcpu);
@@ -138,7 +138,7 @@ impl Scheduler {
             return self.requeue(id, pcpu);
         }
         self.pcpu(on).current = None;
-        self.vcpu(id).place = Place::Blocked(on);
+        self.vcpu(id).place = VcpuPlace::Blocked(on);
         if let Some(at) = deadline {
             self.pcpu(on).deadlines.set(id, at);
         }
@@ -149,8 +149,8 @@ impl Scheduler {
     /// or where it comes sooner.
     #[must_use = "another pCPU must be told"]
     pub fn requeue(&mut self, id: VcpuId, pcpu: PcpuIndex) -> Option<PcpuIndex> {
-        let Vcpu { place, affinity } = *self.vcpu(id);
-        let Place::Running { on, .. } = place else {
+        let VcpuEntry { place, affinity } = *self.vcpu(id);
+        let VcpuPlace::Running { on, .. } = place else {
             return None;
         };
         debug_assert_eq!(on, pcpu);
@@ -160,11 +160,11 @@ impl Scheduler {
 
     /// A vCPU is turned off, wherever it is.
     pub fn off(&mut self, id: VcpuId) {
-        match core::mem::replace(&mut self.vcpu(id).place, Place::Off) {
-            Place::Off => {}
-            Place::Blocked(on) => self.pcpu(on).deadlines.cancel(id),
-            Place::Queued(on) => self.pcpu(on).queue.retain(|&other| other != id),
-            Place::Running { on, .. } => self.pcpu(on).current = None,
+        match core::mem::replace(&mut self.vcpu(id).place, VcpuPlace::Off) {
+            VcpuPlace::Off => {}
+            VcpuPlace::Blocked(on) => self.pcpu(on).deadlines.cancel(id),
+            VcpuPlace::Queued(on) => self.pcpu(on).queue.retain(|&other| other != id),
+            VcpuPlace::Running { on, .. } => self.pcpu(on).current = None,
         }
     }
 
@@ -176,7 +176,7 @@ impl Scheduler {
             Some(id) => id,
             None => self.steal(pcpu)?,
         };
-        self.vcpu(id).place = Place::Running {
+        self.vcpu(id).place = VcpuPlace::Running {
             on: pcpu,
             woken: false,
         };
@@ -214,11 +214,11 @@ impl Scheduler {
     /// `pcpu` stays in the secure world: whose deadlines it watched are watched by `heir`, and who waits for it
     /// waits elsewhere, where that is possible. Returns the pCPUs where there is something new, which must be told.
     #[must_use = "other pCPUs must be told"]
-    pub fn lose(&mut self, pcpu: PcpuIndex, heir: PcpuIndex) -> PcpuSet {
-        self.lost = self.lost.with(pcpu);
+    pub fn set_away(&mut self, pcpu: PcpuIndex, heir: PcpuIndex) -> PcpuSet {
+        self.away = self.away.with(pcpu);
         let mut told = PcpuSet::EMPTY;
         while let Some((at, id)) = self.pcpu(pcpu).deadlines.pop() {
-            self.vcpu(id).place = Place::Blocked(heir);
+            self.vcpu(id).place = VcpuPlace::Blocked(heir);
             self.pcpu(heir).deadlines.set(id, at);
             told = told.with(heir);
         }
@@ -228,15 +228,15 @@ impl Scheduler {
     /// `pcpu` is back from the secure world. Returns the pCPUs that must be told: this one, since others may have more to
     /// run than it has, and where somebody waits now who waited for another one that is away still.
     #[must_use = "other pCPUs must be told"]
-    pub fn regain(&mut self, pcpu: PcpuIndex) -> PcpuSet {
-        self.lost = self.lost.without(pcpu);
-        let lost = self.lost.iter();
-        lost.fold(PcpuSet::EMPTY.with(pcpu), |told, other| {
+    pub fn set_back(&mut self, pcpu: PcpuIndex) -> PcpuSet {
+        self.away = self.away.without(pcpu);
+        let away = self.away.iter();
+        away.fold(PcpuSet::EMPTY.with(pcpu), |told, other| {
             told.union(self.spread(other))
         })
     }
 
-    /// Who waits for `pcpu`, which is lost, waits elsewhere, where that is possible: where.
+    /// Who waits for `pcpu`, which is away, waits elsewhere, where that is possible: where.
     fn spread(&mut self, pcpu: PcpuIndex) -> PcpuSet {
         let mut told = PcpuSet::EMPTY;
         for _ in 0..self.pcpu(pcpu).queue.len() {
@@ -251,11 +251,11 @@ impl Scheduler {
         told.without(pcpu)
     }
 
-    fn vcpu(&mut self, id: VcpuId) -> &mut Vcpu {
+    fn vcpu(&mut self, id: VcpuId) -> &mut VcpuEntry {
         &mut self.vcpus[id.vm.get()][id.vcpu.get()]
     }
 
-    fn pcpu(&mut self, index: PcpuIndex) -> &mut Pcpu {
+    fn pcpu(&mut self, index: PcpuIndex) -> &mut RunQueue {
         &mut self.pcpus[index.get()]
     }
 
@@ -264,13 +264,13 @@ impl Scheduler {
     fn put(&mut self, id: VcpuId, affinity: PcpuSet, last: Option<PcpuIndex>) -> Option<PcpuIndex> {
         let pcpu = affinity.iter().min_by_key(|&pcpu| {
             let load = self.pcpus[pcpu.get()].load();
-            (self.lost.contains(pcpu), load, Some(pcpu) != last)
+            (self.away.contains(pcpu), load, Some(pcpu) != last)
         })?;
         if let Some(last) = last {
             self.pcpu(last).deadlines.cancel(id);
         }
-        *self.vcpu(id) = Vcpu {
-            place: Place::Queued(pcpu),
+        *self.vcpu(id) = VcpuEntry {
+            place: VcpuPlace::Queued(pcpu),
             affinity,
         };
         // A queue has room for every vCPU, and none is in two.

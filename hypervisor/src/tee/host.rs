@@ -5,10 +5,10 @@ use super::secure_entries;
 use crate::console::log::Level;
 use crate::irq::sections;
 use crate::sched::masked::Cause;
+use crate::vm::context_switch;
 use crate::vm::frames::SharedPool;
 use crate::vm::instance::Vm;
 use crate::vm::pcpu::here;
-use crate::vm::switch;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use mediator::{
     ForeignInterrupt, GuestMemoryError, Host, Leak, LongOperation, PinError, SecureMonitor,
@@ -118,7 +118,7 @@ impl Host for VmHost {
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         sections::take_pending();
         match here().current.get() {
-            Some(running) if !switch::guest_must_run(running) => ForeignInterrupt::Resume,
+            Some(running) if !context_switch::guest_must_run(running) => ForeignInterrupt::Resume,
             // Or this is the end of a VM: the next piece of it comes after what waits here.
             _ => ForeignInterrupt::ReturnToGuest,
         }

@@ -35,7 +35,7 @@ pub fn init() {
 
 /// A pCPU does not come back from the secure world: if it was to take the interrupt, this one does, for the VMs whose
 /// calls are on other pCPUs.
-pub fn instead_of(stuck: PcpuIndex) {
+pub fn take_over_irq(stuck: PcpuIndex) {
     let here = percpu::id();
     if let Some(spi) = interrupt()
         && TAKER.load(Ordering::Relaxed) == stuck.get()

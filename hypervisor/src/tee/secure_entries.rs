@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! How often each pCPU has entered the secure world.
 
-use crate::sched::watch::SecureEntryCount;
+use crate::sched::tee_watchdog::SecureEntryCount;
 use postern_arch::percpu;
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 

@@ -13,24 +13,24 @@ pub fn access(running: VcpuRef, register: DebugRegister, write: Option<u64>) -> 
         return saved.debug.read(register);
     };
     saved.debug.write(register, value);
-    put_on(here(), &saved.debug);
+    vcpu_load(here(), &saved.debug);
     0
 }
 
 /// Gives the hardware the registers of a vCPU that uses them; others have a hardware that is quiet.
 #[inline]
-pub fn put_on(here: &Pcpu, unit: &DebugUnit) {
+pub fn vcpu_load(here: &Pcpu, unit: &DebugUnit) {
     if unit.is_in_use() {
         debug::load(unit);
         here.debug_is_loaded.set(true);
     } else {
-        take_off(here);
+        vcpu_put(here);
     }
 }
 
 /// Has the hardware be quiet for whoever is next.
 #[inline]
-pub fn take_off(here: &Pcpu) {
+pub fn vcpu_put(here: &Pcpu) {
     if here.debug_is_loaded.replace(false) {
         debug::quiet();
     }

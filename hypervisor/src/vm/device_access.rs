@@ -3,7 +3,7 @@
 
 use super::devices::seconds;
 use super::instance::Vm;
-use super::queues::kick;
+use super::scheduler::kick;
 use crate::console::monitor::System;
 use crate::platform::WALL_CLOCK;
 use mediator::Mediator;
@@ -11,7 +11,7 @@ use postern_base::mmio::Access;
 use postern_devices::pl031::Pl031;
 use postern_devices::pl061::Pl061;
 use postern_guest_tree::layout::{self, Device};
-use postern_vgic::{IntId, VcpuSet, Wire};
+use postern_vgic::{IntId, IrqLine, VcpuSet};
 
 /// The interrupts' inputs at the vGIC. SPIs begin at INTID 32.
 const UART_INTID: IntId = intid(layout::UART_SPI);
@@ -61,8 +61,8 @@ impl Vm {
         let wanted = self.mediator().is_some_and(Mediator::wants_notifications);
         // A VM that ends between the question and the pulse has its vGIC reset, or sees an
         // interrupt with nothing behind it, as any VM does whose neighbour was meant.
-        if wanted && let Some(wire) = Wire::spi(TEE_INTID) {
-            kick(self, self.vgic.pulse(wire));
+        if wanted && let Some(line) = IrqLine::spi(TEE_INTID) {
+            kick(self, self.vgic.pulse(line));
         }
     }
 
@@ -112,8 +112,8 @@ impl Vm {
     }
 
     fn drive(&self, intid: IntId, level: bool) -> VcpuSet {
-        match Wire::spi(intid) {
-            Some(wire) => self.vgic.set_line(wire, level),
+        match IrqLine::spi(intid) {
+            Some(line) => self.vgic.set_line(line, level),
             None => VcpuSet::EMPTY,
         }
     }

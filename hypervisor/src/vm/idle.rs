@@ -2,7 +2,7 @@
 //! How long each pCPU has had nothing to do.
 
 use crate::irq::sections;
-use crate::sched::idle::IdleClock;
+use crate::sched::idle_clock::IdleClock;
 use postern_arch::{barrier, percpu, timer};
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 use postern_base::lock::{Class, Lock};

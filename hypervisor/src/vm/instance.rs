@@ -12,7 +12,7 @@ use crate::console::log::{Counted, Level};
 use crate::console::mux::Channel;
 use crate::console::output::{self, MachineConsole, MachineLine};
 use crate::sched::deadlines;
-use crate::sched::seat::Seat;
+use crate::sched::residency::Residency;
 use crate::services::power::Power;
 use crate::services::psci::PowerView;
 use alloc::boxed::Box;
@@ -119,7 +119,7 @@ pub struct Vcpu {
     /// Its registers, while it is on no pCPU.
     pub saved: Lock<Saved>,
     /// The pCPU that it is on.
-    pub seat: Seat,
+    pub residency: Residency,
     /// Written by the pCPU that it is on only.
     exits: [AtomicU64; EXIT_NAMES.len()],
 }
@@ -138,7 +138,7 @@ impl Vcpu {
                     debug: DebugUnit::new(),
                 },
             ),
-            seat: Seat::empty(),
+            residency: Residency::none(),
             exits: [const { AtomicU64::new(0) }; EXIT_NAMES.len()],
         }
     }
@@ -156,7 +156,7 @@ impl Vcpu {
 
     /// Where it runs.
     pub fn pcpu(&self) -> Option<PcpuIndex> {
-        self.seat.pcpu()
+        self.residency.pcpu()
     }
 
     /// What it sees of the machine.

@@ -2,8 +2,8 @@
 //! What a guest does with its interrupt controller, where that traps.
 
 use super::instance::VcpuRef;
-use super::list_registers::refill_later;
-use super::queues::kick;
+use super::lr_sync::resync_later;
+use super::scheduler::kick;
 use postern_arch::ich;
 use postern_base::mmio::Access;
 use postern_guest_tree::layout;
@@ -11,7 +11,7 @@ use postern_vgic::{CpuInterface, InterfaceRegister, MmioOutcome, Vgic, Vmcr, Win
 
 /// The guest ends an interrupt by a trapped write to ICC_DIR_EL1.
 pub fn deactivate(running: VcpuRef, value: u64) {
-    refill_later(running);
+    resync_later(running);
     let vmcr = Vmcr::from_bits(ich::vmcr());
     let set = running.vm.vgic.deactivate(running.vcpu.index, vmcr, value);
     kick(running.vm, set);
@@ -23,7 +23,7 @@ pub fn deactivate(running: VcpuRef, value: u64) {
 /// [`Hcr::TC`]: postern_vgic::Hcr::TC
 pub fn interface_access(running: VcpuRef, register: InterfaceRegister, write: Option<u64>) -> u64 {
     // What traps follows from ICC_CTLR_EL1.EOImode.
-    refill_later(running);
+    resync_later(running);
     let mut interface = CpuInterface {
         vmcr: Vmcr::from_bits(ich::vmcr()),
         vtr: ich::vtr(),
@@ -48,8 +48,8 @@ pub enum VgicAnswer {
 
 /// An access of the running vCPU to its distributor or redistributors.
 pub fn vgic_access(running: VcpuRef, device: layout::Device, access: Access) -> VgicAnswer {
-    if Vgic::wants_sync(&access) {
-        refill_later(running);
+    if Vgic::needs_sync(&access) {
+        resync_later(running);
     }
     let window = match device {
         layout::Device::Distributor => Window::Distributor,

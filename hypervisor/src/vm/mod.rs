@@ -2,6 +2,8 @@
 //! Virtual machines.
 
 #[cfg(target_os = "none")]
+pub mod context_switch;
+#[cfg(target_os = "none")]
 pub mod debug;
 #[cfg(target_os = "none")]
 pub mod device_access;
@@ -18,7 +20,7 @@ pub mod instance;
 pub mod interface;
 pub mod life;
 #[cfg(target_os = "none")]
-pub mod list_registers;
+pub mod lr_sync;
 #[cfg(target_os = "none")]
 pub mod mapping;
 pub mod memory;
@@ -27,17 +29,15 @@ pub mod pcpu;
 #[cfg(target_os = "none")]
 pub mod physical_timer;
 #[cfg(target_os = "none")]
-pub mod queues;
-#[cfg(target_os = "none")]
 pub mod ram;
 #[cfg(target_os = "none")]
 pub mod registry;
 #[cfg(target_os = "none")]
 pub mod run_permission;
 #[cfg(target_os = "none")]
+pub mod scheduler;
+#[cfg(target_os = "none")]
 pub mod seeds;
 #[cfg(target_os = "none")]
 pub mod state;
-#[cfg(target_os = "none")]
-pub mod switch;
 pub mod work;

@@ -2,7 +2,7 @@
 //! What each pCPU has of its own about the vCPU whose registers it holds.
 
 use super::instance::VcpuRef;
-use crate::sched::queues::Wanted;
+use crate::sched::run_queues::PcpuRequests;
 use core::cell::Cell;
 use postern_arch::ich;
 use postern_arch::percpu;
@@ -15,7 +15,7 @@ pub struct Pcpu {
     /// The vCPU whose registers it holds.
     pub current: Cell<Option<VcpuRef>>,
     /// What must be done before a guest goes on.
-    pub wanted: Cell<Wanted>,
+    pub requests: Cell<PcpuRequests>,
     /// The debug registers are the current vCPU's, which uses them.
     pub debug_is_loaded: Cell<bool>,
     /// The virtual timer's physical interrupt is active here on behalf of the current vCPU.
@@ -63,7 +63,7 @@ impl Pcpu {
     const fn new() -> Self {
         Self {
             current: Cell::new(None),
-            wanted: Cell::new(Wanted::NOTHING),
+            requests: Cell::new(PcpuRequests::NONE),
             debug_is_loaded: Cell::new(false),
             timer_is_active: Cell::new(false),
             list_registers_loaded: Cell::new(false),

@@ -3,11 +3,11 @@
 
 use super::instance::VcpuRef;
 use super::pcpu::{self, Pcpu};
-use super::queues::kick;
+use super::scheduler::kick;
 use postern_arch::timer;
 use postern_devices::physical_timer::TimerRegister;
 use postern_guest_tree::layout;
-use postern_vgic::{IntId, Wire};
+use postern_vgic::{IntId, IrqLine};
 
 /// Its interrupt. PPIs begin at INTID 16.
 const INTID: IntId = match IntId::new(16 + layout::PHYSICAL_TIMER_PPI) {
@@ -46,8 +46,8 @@ pub fn settle(here: &Pcpu, running: VcpuRef) {
         .map_or(u64::MAX, |count| running.vm.time_of(count));
     here.guest_timer_at.set(at);
     drop(saved);
-    if let (Some(level), Some(wire)) = (changed, Wire::ppi(running.vcpu.index, INTID)) {
-        kick(running.vm, running.vm.vgic.set_line(wire, level));
+    if let (Some(level), Some(line)) = (changed, IrqLine::ppi(running.vcpu.index, INTID)) {
+        kick(running.vm, running.vm.vgic.set_line(line, level));
     }
 }
 

@@ -2,7 +2,7 @@
 //! Whether a VM's vCPUs may be on pCPUs.
 
 use super::life::Phase;
-use crate::sched::turn::Gate;
+use crate::sched::run_loop::RunDecision;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 const CLOSED: u8 = 0;
@@ -31,11 +31,11 @@ impl RunPermission {
 
     /// Whether they may, or what is to become of them.
     #[inline]
-    pub fn get(&self) -> Gate {
+    pub fn get(&self) -> RunDecision {
         match self.0.load(Ordering::SeqCst) {
-            OPEN => Gate::Open,
-            PAUSED => Gate::Paused,
-            _ => Gate::Closed,
+            OPEN => RunDecision::Run,
+            PAUSED => RunDecision::Pause,
+            _ => RunDecision::Stop,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::instance::Vm;
 use super::life::{Phase, SetMemoryError};
-use crate::sched::turn::Gate;
+use crate::sched::run_loop::RunDecision;
 use core::sync::atomic::Ordering;
 use postern_arch::timer;
 use postern_boot_tree::BLOCK_SIZE;
@@ -16,7 +16,7 @@ impl Vm {
 
     /// Whether its vCPUs may be on pCPUs, or what is to become of them.
     #[inline]
-    pub fn gate(&self) -> Gate {
+    pub fn run_decision(&self) -> RunDecision {
         self.run_permission.get()
     }
 
@@ -29,7 +29,7 @@ impl Vm {
     /// Whether its vCPUs are to wait.
     #[inline]
     pub fn is_paused(&self) -> bool {
-        self.gate() == Gate::Paused
+        self.run_decision() == RunDecision::Pause
     }
 
     /// How often it was started, resets included.

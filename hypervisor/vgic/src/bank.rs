@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The state of the interrupts, 32 in a word.
 
-use super::ids::IntId;
+use super::intid::IntId;
 use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 
 /// Words of 32 interrupts: word 0 is a vCPU's own, the others are shared.
-pub(super) const WORDS: usize = super::ids::INTIDS as usize / 32;
+pub(super) const WORDS: usize = super::intid::INTIDS as usize / 32;
 
 /// The SGIs of word 0.
 pub(super) const SGIS: u32 = 0xffff;
@@ -14,7 +14,7 @@ pub(super) const SGIS: u32 = 0xffff;
 ///
 /// What a list register holds is out of date here until it is read back: `active` is what it was
 /// at the last synchronisation, and a pending latch that was put into a list register is kept by
-/// the vCPU ([`super::state::Cpu::moved`]).
+/// the vCPU ([`super::state::VcpuLrState::moved`]).
 #[derive(Clone, Copy)]
 pub(super) struct Bank {
     pub enabled: u32,

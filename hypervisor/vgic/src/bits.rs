@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The registers with one bit for each interrupt, where list registers of running vCPUs matter.
 
-use super::ids::VcpuSet;
-use super::state::{State, TIMER, Wait};
+use super::intid::VcpuSet;
+use super::state::{SyncWait, TIMER, VgicState};
 use postern_base::ids::VcpuIndex;
 
 /// The registers that have one bit for each interrupt.
@@ -17,11 +17,11 @@ pub(super) enum BitRegister {
     ClearActive,
 }
 
-/// The number of fills of the vCPU that reads after which its wait begins anew: it did something
+/// The number of flushes of the vCPU that reads after which its wait begins anew: it did something
 /// else in between, and what the others said is too old.
-const WAIT_FILLS: u32 = 64;
+const WAIT_FLUSHES: u32 = 64;
 
-impl State {
+impl VgicState {
     /// Reads word `word` of `of` for `vcpu`. `Err` names the vCPUs to be synchronised first.
     pub fn read_bits(
         &mut self,
@@ -76,11 +76,11 @@ impl State {
         let wait = cpu
             .wait
             .filter(|wait| wait.of == of)
-            .filter(|wait| cpu.fills.wrapping_sub(wait.since) < WAIT_FILLS)
-            .unwrap_or(Wait {
+            .filter(|wait| cpu.flushes.wrapping_sub(wait.since) < WAIT_FLUSHES)
+            .unwrap_or(SyncWait {
                 of,
                 unsynced: holders,
-                since: cpu.fills,
+                since: cpu.flushes,
             });
         let left = holders.intersection(wait.unsynced);
         if left.is_empty() {

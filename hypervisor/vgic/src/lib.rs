@@ -7,14 +7,14 @@
 //!
 //! # How a caller drives it
 //!
-//! - Before each entry to the guest: [`Vgic::needs_fill`], one load. Where it is set, and after
-//!   each maintenance interrupt, [`Vgic::update`] with the list registers in use as they are in
+//! - Before each entry to the guest: [`Vgic::needs_flush`], one load. Where it is set, and after
+//!   each maintenance interrupt, [`Vgic::resync`] with the list registers in use as they are in
 //!   the hardware; then write them back, and ICH_HCR_EL2. Otherwise the list registers stay as
 //!   they are, across any number of exits.
-//! - A vCPU leaves its pCPU: [`Vgic::sync`]. It comes back, here or elsewhere: [`Vgic::fill`].
+//! - A vCPU leaves its pCPU: [`Vgic::sync`]. It comes back, here or elsewhere: [`Vgic::flush`].
 //!   In between its list registers are nowhere but in here.
 //! - A trapped access: [`Vgic::sync`] for the vCPU that makes it, then [`Vgic::access`] (or
-//!   [`Vgic::deactivate`]), then [`Vgic::fill`]. An access that [`Vgic::wants_sync`] says no to needs
+//!   [`Vgic::deactivate`]), then [`Vgic::flush`]. An access that [`Vgic::needs_sync`] says no to needs
 //!   the access only.
 //! - Before the guest waits for an interrupt: [`Vgic::sync`], then [`Vgic::has_deliverable`].
 //! - Every method that gives a [`VcpuSet`] has flagged these vCPUs; the caller interrupts or wakes
@@ -37,7 +37,7 @@
 //!
 //! # Locking
 //!
-//! One spin lock for each VM, taken and released within each method but [`Vgic::needs_fill`]:
+//! One spin lock for each VM, taken and released within each method but [`Vgic::needs_flush`]:
 //! nothing is called with it held, it is not shared between VMs, and no other lock is taken
 //! inside. Callers run with physical interrupts masked.
 #![cfg_attr(not(test), no_std)]
@@ -45,32 +45,32 @@
 
 mod bank;
 mod bits;
-mod fill;
-mod ids;
+mod gic_registers;
 mod interface;
+mod intid;
+mod list_registers;
 mod lr;
-mod mmio;
 mod sgi;
 mod state;
 #[cfg(test)]
 mod tests;
 
-pub use fill::FillResult;
-pub use ids::{INTIDS, IntId, VcpuSet, Wire};
+pub use gic_registers::{DISTRIBUTOR_SIZE, MmioOutcome, REDISTRIBUTOR_SIZE, Window};
 pub use interface::{CpuInterface, InterfaceRegister};
+pub use intid::{INTIDS, IntId, IrqLine, VcpuSet};
+pub use list_registers::FlushResult;
 pub use lr::{Hcr, ListRegisters, Lr, MAX_LRS, PRIORITY_MASK, Vmcr};
-pub use mmio::{DISTRIBUTOR_SIZE, MmioOutcome, REDISTRIBUTOR_SIZE, Window};
 pub use sgi::SgiRegister;
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 use postern_base::lock::{Class, Lock};
 use postern_base::mmio::Access;
-use state::State;
+use state::VgicState;
 
 /// What the hardware says of a vCPU's virtual interface besides its list registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub struct InterfaceState {
     /// ICH_HCR_EL2.EOIcount, see [`Hcr::eoi_count`].
     pub eoi_count: u8,
     /// ICH_VMCR_EL2.
@@ -92,7 +92,7 @@ pub struct SyncResult {
 pub struct Vgic {
     /// One flag a vCPU: its list registers are out of date. Written with the lock held.
     stale: [AtomicBool; MAX_VCPUS],
-    state: Lock<State>,
+    state: Lock<VgicState>,
 }
 
 impl Vgic {
@@ -106,13 +106,13 @@ impl Vgic {
         };
         Self {
             stale: [const { AtomicBool::new(false) }; MAX_VCPUS],
-            state: Lock::new(Class::Vgic, State::new(vcpus)),
+            state: Lock::new(Class::Vgic, VgicState::new(vcpus)),
         }
     }
 
     /// Whether the list registers of `vcpu` must be brought up to date before it goes on.
     #[inline]
-    pub fn needs_fill(&self, vcpu: VcpuIndex) -> bool {
+    pub fn needs_flush(&self, vcpu: VcpuIndex) -> bool {
         self.stale[vcpu.get()].load(Ordering::Acquire)
     }
 
@@ -122,7 +122,7 @@ impl Vgic {
         &self,
         vcpu: VcpuIndex,
         lrs: &L,
-        interface: Interface,
+        interface: InterfaceState,
     ) -> SyncResult {
         let (hw_active, kick) = self.with(|state| {
             state.sync(vcpu, lrs, interface.eoi_count, interface.vmcr);
@@ -131,42 +131,42 @@ impl Vgic {
         SyncResult { kick, hw_active }
     }
 
-    /// Fills list registers for `vcpu`, which was synchronised or never filled.
-    pub fn fill<L: ListRegisters + ?Sized>(
+    /// Fills list registers for `vcpu`, which was synchronised or never flushed.
+    pub fn flush<L: ListRegisters + ?Sized>(
         &self,
         vcpu: VcpuIndex,
         vmcr: Vmcr,
         lrs: &mut L,
-    ) -> FillResult {
+    ) -> FlushResult {
         let mut state = self.state.lock();
         self.stale[vcpu.get()].store(false, Ordering::Relaxed);
-        state.fill(vcpu, vmcr, lrs)
+        state.flush(vcpu, vmcr, lrs)
     }
 
-    /// [`Vgic::sync`] and [`Vgic::fill`] in one.
-    pub fn update<L: ListRegisters + ?Sized>(
+    /// [`Vgic::sync`] and [`Vgic::flush`] in one.
+    pub fn resync<L: ListRegisters + ?Sized>(
         &self,
         vcpu: VcpuIndex,
-        interface: Interface,
+        interface: InterfaceState,
         lrs: &mut L,
-    ) -> (SyncResult, FillResult) {
+    ) -> (SyncResult, FlushResult) {
         let mut state = self.state.lock();
         state.sync(vcpu, lrs, interface.eoi_count, interface.vmcr);
         let hw_active = state.cpus[vcpu.get()].timer_active;
         self.stale[vcpu.get()].store(false, Ordering::Relaxed);
-        let filled = state.fill(vcpu, interface.vmcr, lrs);
+        let flushed = state.flush(vcpu, interface.vmcr, lrs);
         let kick = self.flag(&mut state);
-        (SyncResult { kick, hw_active }, filled)
+        (SyncResult { kick, hw_active }, flushed)
     }
 
     /// Whether the list registers have to be read back for an access: not for a read of what is in the books
     /// whatever they hold, which is all but pending and active states.
-    pub const fn wants_sync(access: &Access) -> bool {
+    pub const fn needs_sync(access: &Access) -> bool {
         // The same offsets in the distributor and in a redistributor's frame for SGIs.
         access.write.is_some() || matches!(access.offset & 0xffff, 0x0200..0x0400)
     }
 
-    /// An access by `vcpu`, which is synchronised where [`Vgic::wants_sync`], to a register; the offset is
+    /// An access by `vcpu`, which is synchronised where [`Vgic::needs_sync`], to a register; the offset is
     /// in `window`.
     pub fn access(&self, vcpu: VcpuIndex, window: Window, access: &Access) -> MmioOutcome {
         match self.with(|state| state.access(vcpu, window, access)) {
@@ -177,7 +177,7 @@ impl Vgic {
 
     /// The guest's write of `value` to a register that generates SGIs.
     pub fn send_sgi(&self, from: VcpuIndex, register: SgiRegister, value: u64) -> VcpuSet {
-        let sgi = sgi::Sgi::decode(register, value);
+        let sgi = sgi::SgiRequest::decode(register, value);
         self.with(|state| state.send_sgi(from, sgi)).1
     }
 
@@ -192,14 +192,14 @@ impl Vgic {
     }
 
     /// A device drives an input.
-    pub fn set_line(&self, wire: Wire, level: bool) -> VcpuSet {
-        self.with(|state| state.set_line(wire, level)).1
+    pub fn set_line(&self, line: IrqLine, level: bool) -> VcpuSet {
+        self.with(|state| state.set_line(line, level)).1
     }
 
     /// A device raises an input and lowers it at once: an edge, and nothing where the guest
     /// configured the interrupt as level-triggered.
-    pub fn pulse(&self, wire: Wire) -> VcpuSet {
-        self.with(|state| state.pulse(wire)).1
+    pub fn pulse(&self, line: IrqLine) -> VcpuSet {
+        self.with(|state| state.pulse(line)).1
     }
 
     /// The physical virtual-timer interrupt was taken while `vcpu` ran, and left active.
@@ -242,14 +242,14 @@ impl Vgic {
     /// that ran were synchronised.
     pub fn reset(&self) {
         let mut state = self.state.lock();
-        *state = State::new(state.vcpus);
+        *state = VgicState::new(state.vcpus);
         for stale in &self.stale {
             stale.store(false, Ordering::Relaxed);
         }
     }
 
     /// Runs `act` under the lock, and flags whom it concerned.
-    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> (R, VcpuSet) {
+    fn with<R>(&self, act: impl FnOnce(&mut VgicState) -> R) -> (R, VcpuSet) {
         let mut state = self.state.lock();
         let result = act(&mut state);
         let kick = self.flag(&mut state);
@@ -257,7 +257,7 @@ impl Vgic {
     }
 
     /// Flags those whose list registers went out of date. Those that are off keep the flag and need no kick.
-    fn flag(&self, state: &mut State) -> VcpuSet {
+    fn flag(&self, state: &mut VgicState) -> VcpuSet {
         let stale = core::mem::take(&mut state.stale);
         for vcpu in stale.iter() {
             self.stale[vcpu.get()].store(true, Ordering::Release);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The hardware's words: list registers and the virtual interface's control (IHI 0069, 12.4).
 
-use super::ids::IntId;
+use super::intid::IntId;
 use bitflags::bitflags;
 use core::fmt;
 

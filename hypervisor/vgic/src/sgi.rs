@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Software-generated interrupts: the values of ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1.
 
-use super::ids::{IntId, VcpuSet};
+use super::intid::{IntId, VcpuSet};
 
 /// Which of the three registers the guest wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum SgiRegister {
 
 /// To whom an SGI goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Targets {
+pub(super) enum SgiTargets {
     /// Everybody else (IRM is 1).
     AllButSelf,
     /// The vCPUs of these Aff0 values.
@@ -25,14 +25,14 @@ pub(super) enum Targets {
 
 /// A request for an SGI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sgi {
+pub(super) struct SgiRequest {
     pub intid: IntId,
-    pub targets: Targets,
+    pub targets: SgiTargets,
     /// Whether the target's SGI may be in Group 1.
     pub any_group: bool,
 }
 
-impl Sgi {
+impl SgiRequest {
     /// Decodes a write of `value`. vCPUs have Aff3 to Aff1 zero and Aff0 below 8, so every other
     /// cluster, and every range of 16 but the first, targets nobody.
     pub fn decode(register: SgiRegister, value: u64) -> Self {
@@ -40,11 +40,11 @@ impl Sgi {
         const RANGE_SELECTOR: u64 = 0xf << 44;
         const IRM: u64 = 1 << 40;
         let targets = if value & IRM != 0 {
-            Targets::AllButSelf
+            SgiTargets::AllButSelf
         } else if value & (AFF3_AFF2_AFF1 | RANGE_SELECTOR) != 0 {
-            Targets::Aff0(VcpuSet::EMPTY)
+            SgiTargets::Aff0(VcpuSet::EMPTY)
         } else {
-            Targets::Aff0(VcpuSet::from_bits(value as u8))
+            SgiTargets::Aff0(VcpuSet::from_bits(value as u8))
         };
         Self {
             intid: IntId::at(0, 1 << (value >> 24 & 0xf)),

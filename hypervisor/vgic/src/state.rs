@@ -2,9 +2,9 @@
 //! What a VM's interrupt controller knows, and how its inputs change it.
 
 use super::bank::{Banks, SGIS, WORDS, each_bit, place};
-use super::ids::{IntId, VcpuSet, Wire};
+use super::intid::{IntId, IrqLine, VcpuSet};
 use super::lr::Vmcr;
-use super::sgi::{Sgi, Targets};
+use super::sgi::{SgiRequest, SgiTargets};
 use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 
 /// The virtual timer's bit in word 0.
@@ -18,22 +18,22 @@ const ROUTE_MASK: u32 = ROUTE_ANY | 0x00ff_ffff;
 
 /// A read that waits for other vCPUs to be synchronised. See [`super::Vgic::access`].
 #[derive(Clone, Copy)]
-pub(super) struct Wait {
+pub(super) struct SyncWait {
     /// Whose private word (the first where `word` is shared), and which word.
     pub of: (VcpuIndex, usize),
     /// The vCPUs that had what is read when the wait began, and were not synchronised since.
     pub unsynced: VcpuSet,
-    /// [`Cpu::fills`] when it began.
+    /// [`VcpuLrState::flushes`] when it began.
     pub since: u32,
 }
 
 /// What belongs to a vCPU besides its private interrupts.
 #[derive(Clone, Copy)]
-pub(super) struct Cpu {
+pub(super) struct VcpuLrState {
     /// The list registers hold state that was not read back.
     pub resident: bool,
     /// How many list registers.
-    pub filled: usize,
+    pub flushed: usize,
     /// Which interrupts they hold.
     pub loaded: [u32; WORDS],
     /// Of these, whose pending latch went into the list register.
@@ -44,20 +44,20 @@ pub(super) struct Cpu {
     pub routed: [u32; WORDS],
     /// The physical timer interrupt is active on behalf of this vCPU.
     pub timer_active: bool,
-    /// It fired since the list registers were filled.
+    /// It fired since the list registers were flushed.
     pub timer_again: bool,
-    pub wait: Option<Wait>,
-    /// Counts fills, and wraps.
-    pub fills: u32,
+    pub wait: Option<SyncWait>,
+    /// Counts flushes, and wraps.
+    pub flushes: u32,
 }
 
-impl Cpu {
+impl VcpuLrState {
     const fn new() -> Self {
         let mut private_only = [0; WORDS];
         private_only[0] = u32::MAX;
         Self {
             resident: false,
-            filled: 0,
+            flushed: 0,
             loaded: [0; WORDS],
             moved: [0; WORDS],
             owned: private_only,
@@ -65,39 +65,39 @@ impl Cpu {
             timer_active: false,
             timer_again: false,
             wait: None,
-            fills: 0,
+            flushes: 0,
         }
     }
 }
 
 /// The interrupt controller of one VM, under its lock.
-pub(super) struct State {
+pub(super) struct VgicState {
     pub vcpus: usize,
     pub online: VcpuSet,
     /// GICD_CTLR.EnableGrp1 and EnableGrp0.
     pub groups: u32,
     pub banks: Banks,
-    pub cpus: [Cpu; MAX_VCPUS],
+    pub cpus: [VcpuLrState; MAX_VCPUS],
     /// The lower half of IROUTER of each SPI.
     routers: [u32; (WORDS - 1) * 32],
     /// Who may still present a shared interrupt that was disabled (GICD_CTLR.RWP).
     pub disabling: VcpuSet,
     /// Who may still present a private one that another vCPU disabled (GICR_CTLR.RWP).
     pub disabling_private: VcpuSet,
-    /// Who has a [`Cpu::wait`].
+    /// Who has a [`VcpuLrState::wait`].
     pub waiting: VcpuSet,
     /// Whose list registers went out of date since the caller last took this set.
     pub stale: VcpuSet,
 }
 
-impl State {
+impl VgicState {
     pub const fn new(vcpus: usize) -> Self {
         let mut state = Self {
             vcpus,
             online: VcpuSet::EMPTY,
             groups: 0,
             banks: Banks::new(),
-            cpus: [Cpu::new(); MAX_VCPUS],
+            cpus: [VcpuLrState::new(); MAX_VCPUS],
             routers: [0; (WORDS - 1) * 32],
             disabling: VcpuSet::EMPTY,
             disabling_private: VcpuSet::EMPTY,
@@ -141,7 +141,7 @@ impl State {
     }
 
     /// Has `vcpu` wait for others, or not any more.
-    pub fn set_wait(&mut self, vcpu: VcpuIndex, wait: Option<Wait>) {
+    pub fn set_wait(&mut self, vcpu: VcpuIndex, wait: Option<SyncWait>) {
         self.waiting = if wait.is_some() {
             self.waiting.union(VcpuSet::only(vcpu))
         } else {
@@ -151,23 +151,23 @@ impl State {
     }
 
     /// Drives an input. An edge-triggered interrupt becomes pending where it rises.
-    pub fn set_line(&mut self, wire: Wire, level: bool) {
-        let (word, bit) = place(wire.intid);
-        let bank = self.banks.get_mut(wire.vcpu, word);
+    pub fn set_line(&mut self, line: IrqLine, level: bool) {
+        let (word, bit) = place(line.intid);
+        let bank = self.banks.get_mut(line.vcpu, word);
         if (bank.line & bit != 0) == level {
             return;
         }
         bank.line ^= bit;
         bank.latch |= bank.line & bank.edge & bit;
-        self.touch(wire.vcpu, word, bit);
+        self.touch(line.vcpu, word, bit);
     }
 
     /// An input rises and falls at once.
-    pub fn pulse(&mut self, wire: Wire) {
-        let (word, bit) = place(wire.intid);
-        let bank = self.banks.get_mut(wire.vcpu, word);
+    pub fn pulse(&mut self, line: IrqLine) {
+        let (word, bit) = place(line.intid);
+        let bank = self.banks.get_mut(line.vcpu, word);
         bank.latch |= bank.edge & bit;
-        self.touch(wire.vcpu, word, bit);
+        self.touch(line.vcpu, word, bit);
     }
 
     /// The physical timer interrupt was taken on behalf of `vcpu`, and is active.
@@ -196,11 +196,11 @@ impl State {
     }
 
     /// Makes an SGI pending at its targets.
-    pub fn send_sgi(&mut self, from: VcpuIndex, sgi: Sgi) {
+    pub fn send_sgi(&mut self, from: VcpuIndex, sgi: SgiRequest) {
         let everybody = self.sharers(from, 1);
         let targets = match sgi.targets {
-            Targets::AllButSelf => everybody.without(from),
-            Targets::Aff0(set) => set.intersection(everybody),
+            SgiTargets::AllButSelf => everybody.without(from),
+            SgiTargets::Aff0(set) => set.intersection(everybody),
         };
         let bit = sgi.intid.bit() & SGIS;
         for target in targets.iter() {

@@ -11,13 +11,13 @@ use crate::irq::sections;
 use crate::lifecycle::orders;
 use crate::platform::machine;
 use crate::sched::masked::{self, Cause};
-use crate::sched::queues::Wanted;
+use crate::sched::run_queues::PcpuRequests;
 use crate::services::power::PowerState;
 use crate::tee::{host::SHARED_PAGES, secure_entries};
 use crate::vm::frames::SharedPool;
 use crate::vm::instance::{EXIT_NAMES, ODDITY_NAMES, Vm};
 use crate::vm::life::Order;
-use crate::vm::{idle, queues, ram, registry};
+use crate::vm::{idle, ram, registry, scheduler};
 use mediator::Mediator;
 use postern_arch::{heap, timer};
 use postern_base::ids::{PcpuIndex, VmIndex};
@@ -32,12 +32,12 @@ const COMMANDS_AT_ONCE: usize = 16;
 pub fn receive(byte: u8) {
     // A user who types more than a thousand bytes ahead loses what is too much.
     let _ = CONSOLE.receive(byte);
-    queues::ask(Wanted::MONITOR);
+    scheduler::request(PcpuRequests::MONITOR);
 }
 
 /// There is room for answers again.
 pub fn go_on() {
-    queues::ask(Wanted::MONITOR);
+    scheduler::request(PcpuRequests::MONITOR);
 }
 
 /// Does what is asked of the monitor. The caller holds no lock, and a guest that runs on this pCPU is
@@ -45,7 +45,7 @@ pub fn go_on() {
 pub fn work() {
     let more = (0..COMMANDS_AT_ONCE).all(|_| CONSOLE.work(&ThisMachine, &Console));
     if more {
-        queues::ask(Wanted::MONITOR);
+        scheduler::request(PcpuRequests::MONITOR);
     }
 }
 

@@ -44,19 +44,19 @@ impl Scheduler {
                 let vcpu = self.vcpus[id.vm.get()][id.vcpu.get()];
                 assert!(vcpu.affinity.contains(pcpu(index)), "{id:?} on {index}");
                 let expected = if here.current == Some(id) {
-                    matches!(vcpu.place, Place::Running { on, .. } if on == pcpu(index))
+                    matches!(vcpu.place, VcpuPlace::Running { on, .. } if on == pcpu(index))
                 } else {
-                    vcpu.place == Place::Queued(pcpu(index))
+                    vcpu.place == VcpuPlace::Queued(pcpu(index))
                 };
                 assert!(expected, "{id:?} on {index}: {:?}", vcpu.place);
-                let elsewhere = vcpu.affinity.iter().any(|other| !self.lost.contains(other));
-                let strands = elsewhere && self.lost.contains(pcpu(index));
+                let elsewhere = vcpu.affinity.iter().any(|other| !self.away.contains(other));
+                let strands = elsewhere && self.away.contains(pcpu(index));
                 assert!(!strands || here.current == Some(id), "{id:?} on {index}");
             }
         }
         for number in 0..MAX_VCPUS_OF_ALL {
             let vcpu = self.vcpus[id(number).vm.get()][id(number).vcpu.get()];
-            let runs = matches!(vcpu.place, Place::Running { .. } | Place::Queued(_));
+            let runs = matches!(vcpu.place, VcpuPlace::Running { .. } | VcpuPlace::Queued(_));
             assert_eq!(runs, seen.contains_key(&id(number)), "{number}");
         }
     }
@@ -212,7 +212,7 @@ fn off_from_everywhere() {
 fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
     let mut scheduler = Scheduler::new();
     let (gone, heir) = (pcpu(1), pcpu(0));
-    // On the lost one, 0 runs; 1 and 2 wait for it, 1 can do so nowhere else; 3 and 4 sleep.
+    // On the away one, 0 runs; 1 and 2 wait for it, 1 can do so nowhere else; 3 and 4 sleep.
     for (number, affinity) in [(3, set([1])), (4, set([1, 2]))] {
         let _ = scheduler.start(id(number), affinity);
         assert_eq!(scheduler.pick(gone, 0, SLICE), Some(id(number)));
@@ -229,7 +229,7 @@ fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
         }
     }
     assert_eq!(scheduler.pick(pcpu(2), 0, SLICE), Some(id(10)));
-    assert_eq!(scheduler.lose(gone, heir), set([0, 2]));
+    assert_eq!(scheduler.set_away(gone, heir), set([0, 2]));
     scheduler.check();
     assert_eq!(scheduler.next_event(heir), Some(53));
     assert_eq!(scheduler.expired(gone, 100), None);
@@ -241,7 +241,7 @@ fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
     assert_eq!(scheduler.start(id(5), set([1, 2])), at(2));
     scheduler.check();
     // Back again, it goes on with who waited there all the time, and is one like the others.
-    assert_eq!(scheduler.regain(gone), set([1]));
+    assert_eq!(scheduler.set_back(gone), set([1]));
     scheduler.off(id(0));
     for number in [1, 3] {
         assert_eq!(scheduler.pick(gone, 200, SLICE), Some(id(number)));
@@ -258,9 +258,9 @@ fn a_deadline_finds_an_heir_of_the_heir() {
     let _ = scheduler.start(id(0), set(0..3));
     assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(0)));
     let _ = scheduler.block(id(0), pcpu(0), Some(7));
-    assert_eq!(scheduler.lose(pcpu(0), pcpu(1)), set([1]));
-    assert_eq!(scheduler.lose(pcpu(1), pcpu(2)), set([2]));
-    assert_eq!(scheduler.lose(pcpu(1), pcpu(2)), PcpuSet::EMPTY, "once");
+    assert_eq!(scheduler.set_away(pcpu(0), pcpu(1)), set([1]));
+    assert_eq!(scheduler.set_away(pcpu(1), pcpu(2)), set([2]));
+    assert_eq!(scheduler.set_away(pcpu(1), pcpu(2)), PcpuSet::EMPTY, "once");
     assert_eq!(scheduler.next_event(pcpu(2)), Some(7));
     // Woken otherwise or turned off, it has none any more.
     assert_eq!(scheduler.wake(id(0), set(0..3)), at(2));
@@ -276,7 +276,7 @@ struct Machine {
     now: u64,
     running: Vec<Option<VcpuId>>,
     /// Those that stay in the secure world.
-    lost: PcpuSet,
+    away: PcpuSet,
     /// Those that can wait for one of these only.
     stranded: BTreeSet<VcpuId>,
     /// When those that sleep want to be woken.
@@ -303,7 +303,7 @@ impl Machine {
             pcpus,
             running: vec![None; pcpus],
             now: 0,
-            lost: PcpuSet::EMPTY,
+            away: PcpuSet::EMPTY,
             stranded: BTreeSet::new(),
             deadlines: BTreeMap::new(),
             must_run_by: BTreeMap::new(),
@@ -327,11 +327,11 @@ impl Machine {
             return;
         };
         self.deadlines.remove(&id);
-        if self.lost.contains(pcpu) {
+        if self.away.contains(pcpu) {
             let others = self
                 .affinity(id)
                 .iter()
-                .any(|other| !self.lost.contains(other));
+                .any(|other| !self.away.contains(other));
             assert!(!others, "{id:?} was put where nothing runs");
             self.stranded.insert(id);
             return;
@@ -343,26 +343,26 @@ impl Machine {
     }
 
     /// A pCPU stays in the secure world, with what runs there. Another one of those that do not notices.
-    fn lose(&mut self, pcpu: PcpuIndex) {
+    fn set_away(&mut self, pcpu: PcpuIndex) {
         let mut left = (0..self.pcpus).map(super::tests::pcpu);
-        let heir = left.rfind(|&other| other != pcpu && !self.lost.contains(other));
-        let Some(heir) = heir.filter(|_| !self.lost.contains(pcpu)) else {
+        let heir = left.rfind(|&other| other != pcpu && !self.away.contains(other));
+        let Some(heir) = heir.filter(|_| !self.away.contains(pcpu)) else {
             return;
         };
-        self.lost = self.lost.with(pcpu);
+        self.away = self.away.with(pcpu);
         for id in &self.scheduler.pcpus[pcpu.get()].queue {
             self.must_run_by.remove(id);
         }
-        let told = self.scheduler.lose(pcpu, heir);
+        let told = self.scheduler.set_away(pcpu, heir);
         assert!(!told.contains(pcpu));
         self.moved(told);
     }
 
     /// It is back, if it was away.
-    fn regain(&mut self, pcpu: PcpuIndex) {
-        if self.lost.contains(pcpu) {
-            self.lost = self.lost.without(pcpu);
-            let told = self.scheduler.regain(pcpu);
+    fn set_back(&mut self, pcpu: PcpuIndex) {
+        if self.away.contains(pcpu) {
+            self.away = self.away.without(pcpu);
+            let told = self.scheduler.set_back(pcpu);
             assert!(told.contains(pcpu));
             self.moved(told);
         }
@@ -372,7 +372,7 @@ impl Machine {
     fn moved(&mut self, told: PcpuSet) {
         for pcpu in (0..self.pcpus).map(pcpu) {
             for (before, &id) in self.scheduler.pcpus[pcpu.get()].queue.iter().enumerate() {
-                if self.lost.contains(pcpu) {
+                if self.away.contains(pcpu) {
                     self.stranded.insert(id);
                 } else if !self.must_run_by.contains_key(&id) {
                     assert!(told.contains(pcpu));
@@ -419,7 +419,7 @@ impl Machine {
     }
 
     fn block(&mut self, pcpu: PcpuIndex, deadline: Option<u64>) {
-        if self.lost.contains(pcpu) {
+        if self.away.contains(pcpu) {
             return;
         }
         if let Some(id) = self.running[pcpu.get()].take() {
@@ -433,16 +433,16 @@ impl Machine {
 
     /// Goes on to the next event of any pCPU, or for `most` ticks.
     fn advance(&mut self, most: u64) {
-        let lost = self.lost;
+        let away = self.away;
         let indices = (0..self.pcpus).map(pcpu);
-        let indices = indices.filter(|&pcpu| !lost.contains(pcpu));
+        let indices = indices.filter(|&pcpu| !away.contains(pcpu));
         let next = indices
             .filter_map(|pcpu| self.scheduler.next_event(pcpu))
             .min();
         let end = self.now + most;
         self.now = next.map_or(end, |at| at.clamp(self.now, end));
         for pcpu in (0..self.pcpus).map(pcpu) {
-            if self.lost.contains(pcpu) {
+            if self.away.contains(pcpu) {
                 continue;
             }
             while let Some(id) = self.scheduler.expired(pcpu, self.now) {
@@ -460,7 +460,7 @@ impl Machine {
         self.scheduler.check();
         for (pcpu, running) in self.running.iter().enumerate() {
             assert_eq!(self.scheduler.pcpus[pcpu].current, *running);
-            if self.lost.contains(super::tests::pcpu(pcpu)) {
+            if self.away.contains(super::tests::pcpu(pcpu)) {
                 continue;
             }
             if running.is_none() {
@@ -501,13 +501,13 @@ proptest! {
                 1 => machine.wake(vcpu),
                 2 => machine.block(here, Some(machine.now + time)),
                 3 => machine.block(here, None),
-                4 => machine.lose(here),
-                _ => machine.regain(here),
+                4 => machine.set_away(here),
+                _ => machine.set_back(here),
             }
             machine.check();
         }
         for here in (0..pcpus).map(pcpu) {
-            machine.regain(here);
+            machine.set_back(here);
         }
         // With nobody blocking any more, everybody gets its turn.
         for number in 0..affinity.len() {

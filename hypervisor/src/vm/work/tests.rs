@@ -15,7 +15,7 @@ use postern_base::range::PaRange;
 use postern_boot_tree::BLOCK_SIZE;
 use postern_devices::pl011::{Pl011, TxSink};
 use postern_guest_tree::layout;
-use postern_vgic::{IntId, MmioOutcome, Vgic, Window, Wire};
+use postern_vgic::{IntId, IrqLine, MmioOutcome, Vgic, Window};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::num::NonZeroU16;
@@ -107,7 +107,7 @@ impl Vm {
 
     fn drive(&self, level: bool) {
         // Nobody runs.
-        let _ = self.vgic.set_line(Wire::spi(UART).unwrap(), level);
+        let _ = self.vgic.set_line(IrqLine::spi(UART).unwrap(), level);
     }
 
     /// A user types something.

@@ -2,7 +2,7 @@
 //! What a Linux kernel does to a GICv3 from the first vCPU's boot to the last one's, in its order.
 
 use super::harness::*;
-use crate::{REDISTRIBUTOR_SIZE, SgiRegister, VcpuSet, Vgic, Window, Wire};
+use crate::{IrqLine, REDISTRIBUTOR_SIZE, SgiRegister, VcpuSet, Vgic, Window};
 use postern_base::mmio::{Access, AccessSize};
 
 const VCPUS: usize = 4;
@@ -145,12 +145,12 @@ fn linux_boots_with_all_its_vcpus() {
     }
     // The console's driver asks for its interrupt.
     let window = Window::Distributor;
-    let wire = Wire::spi(id(33)).unwrap();
+    let line = IrqLine::spi(id(33)).unwrap();
     machine.write(0, window, 0x104, 2);
-    let kick = machine.vgic.set_line(wire, true);
+    let kick = machine.vgic.set_line(line, true);
     machine.kick(kick);
     assert_eq!(machine.acknowledge(0), Some(id(33)));
-    let kick = machine.vgic.set_line(wire, false);
+    let kick = machine.vgic.set_line(line, false);
     machine.kick(kick);
     machine.end(0, id(33));
     assert_eq!(machine.acknowledge(0), None);
@@ -162,13 +162,13 @@ fn linux_boots_with_all_its_vcpus() {
     machine.access(0, window, route);
     machine.write(0, window, 0x104, 2);
     wait_for_rwp(&mut machine, 0, window, 0);
-    let kick = machine.vgic.set_line(wire, true);
+    let kick = machine.vgic.set_line(line, true);
     assert_eq!(kick, VcpuSet::only(cpu(2)));
     machine.kick(kick);
     assert_eq!(machine.acknowledge(2), Some(id(33)));
     // synchronize_irq on another vCPU sees that it is still being handled.
     assert_eq!(machine.read(1, window, 0x304), 2);
-    let kick = machine.vgic.set_line(wire, false);
+    let kick = machine.vgic.set_line(line, false);
     machine.kick(kick);
     machine.end(2, id(33));
     assert_eq!(machine.read(1, window, 0x304), 0);
@@ -184,7 +184,7 @@ fn linux_boots_with_all_its_vcpus() {
 fn a_reboot_begins_where_the_boot_began() {
     let mut machine = Machine::configured(2, 4);
     machine.sgi(0, SgiRegister::Sgi1r, 3);
-    let kick = machine.vgic.set_line(Wire::spi(id(33)).unwrap(), true);
+    let kick = machine.vgic.set_line(IrqLine::spi(id(33)).unwrap(), true);
     machine.kick(kick);
     machine.unload(0);
     machine.unload(1);

@@ -3,7 +3,7 @@
 //! caller that drives a [`Vgic`] the way the hypervisor does.
 
 use crate::{
-    FillResult, Hcr, IntId, Interface, Lr, MmioOutcome, REDISTRIBUTOR_SIZE, SgiRegister,
+    FlushResult, Hcr, IntId, InterfaceState, Lr, MmioOutcome, REDISTRIBUTOR_SIZE, SgiRegister,
     SyncResult, VcpuIndex, VcpuSet, Vgic, Vmcr, Window,
 };
 use postern_base::mmio::{Access, AccessSize};
@@ -44,8 +44,8 @@ impl Icv {
         }
     }
 
-    fn interface(&self) -> Interface {
-        Interface {
+    fn interface(&self) -> InterfaceState {
+        InterfaceState {
             eoi_count: self.eoi_count,
             vmcr: Vmcr::from_bits(self.vmcr),
         }
@@ -170,7 +170,7 @@ impl Machine {
         machine
     }
 
-    fn apply(&mut self, vcpu: usize, result: FillResult, loading: bool) {
+    fn apply(&mut self, vcpu: usize, result: FlushResult, loading: bool) {
         let icv = &mut self.icv[vcpu];
         icv.hcr = result.hcr;
         icv.eoi_count = 0;
@@ -203,11 +203,11 @@ impl Machine {
         let icv = &mut self.icv[vcpu];
         let (synced, result) = self
             .vgic
-            .update(cpu(vcpu), icv.interface(), &mut icv.lrs[..]);
+            .resync(cpu(vcpu), icv.interface(), &mut icv.lrs[..]);
         self.apply(vcpu, result, false);
         self.kick(synced.kick.without(cpu(vcpu)));
         assert!(
-            !self.prompt || !self.vgic.needs_fill(cpu(vcpu)),
+            !self.prompt || !self.vgic.needs_flush(cpu(vcpu)),
             "an update does not settle"
         );
     }
@@ -232,14 +232,14 @@ impl Machine {
             let icv = &mut self.icv[vcpu];
             let result = self
                 .vgic
-                .fill(cpu(vcpu), Vmcr::from_bits(icv.vmcr), &mut icv.lrs[..]);
+                .flush(cpu(vcpu), Vmcr::from_bits(icv.vmcr), &mut icv.lrs[..]);
             self.apply(vcpu, result, true);
         }
     }
 
     pub fn kick(&mut self, kick: VcpuSet) {
         for vcpu in kick.iter() {
-            assert!(self.vgic.needs_fill(vcpu), "kicked for nothing");
+            assert!(self.vgic.needs_flush(vcpu), "kicked for nothing");
             if self.prompt {
                 self.update(vcpu.get());
             }
@@ -250,7 +250,7 @@ impl Machine {
     pub fn settle(&mut self) {
         for vcpu in 0..self.icv.len() {
             if self.loaded[vcpu]
-                && (self.vgic.needs_fill(cpu(vcpu)) || self.icv[vcpu].maintenance())
+                && (self.vgic.needs_flush(cpu(vcpu)) || self.icv[vcpu].maintenance())
             {
                 self.update(vcpu);
             }
@@ -259,7 +259,7 @@ impl Machine {
 
     /// One execution of an access by a vCPU. Whom it concerns is in the outcome, and was not kicked.
     pub fn execute(&mut self, vcpu: usize, window: Window, access: &Access) -> MmioOutcome {
-        let was_loaded = self.loaded[vcpu] && Vgic::wants_sync(access);
+        let was_loaded = self.loaded[vcpu] && Vgic::needs_sync(access);
         if was_loaded {
             let icv = &mut self.icv[vcpu];
             let result = self.vgic.sync(cpu(vcpu), &icv.lrs[..], icv.interface());
@@ -270,7 +270,7 @@ impl Machine {
         if was_loaded {
             let icv = &mut self.icv[vcpu];
             let vmcr = Vmcr::from_bits(icv.vmcr);
-            let result = self.vgic.fill(cpu(vcpu), vmcr, &mut icv.lrs[..]);
+            let result = self.vgic.flush(cpu(vcpu), vmcr, &mut icv.lrs[..]);
             self.apply(vcpu, result, false);
         }
         outcome
@@ -287,7 +287,7 @@ impl Machine {
                 MmioOutcome::Retry { sync } => {
                     assert!(!sync.contains(cpu(vcpu)));
                     for other in sync.iter() {
-                        assert!(self.vgic.needs_fill(other));
+                        assert!(self.vgic.needs_flush(other));
                         self.update(other.get());
                     }
                 }
@@ -347,8 +347,8 @@ impl Machine {
                 .vgic
                 .deactivate(cpu(vcpu), vmcr, u64::from(intid.get()));
             let icv = &mut self.icv[vcpu];
-            let filled = self.vgic.fill(cpu(vcpu), vmcr, &mut icv.lrs[..]);
-            self.apply(vcpu, filled, false);
+            let flushed = self.vgic.flush(cpu(vcpu), vmcr, &mut icv.lrs[..]);
+            self.apply(vcpu, flushed, false);
             self.kick(result.kick.union(kick).without(cpu(vcpu)));
         } else if Vmcr::from_bits(icv.vmcr).splits_eoi() {
             match icv.find(intid) {

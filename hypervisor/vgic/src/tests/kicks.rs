@@ -2,7 +2,7 @@
 //! Whom a change concerns. A vCPU too many in a kick mask costs its pCPU an exit, one too few misses an interrupt.
 
 use super::harness::*;
-use crate::{MmioOutcome, VcpuSet, Window, Wire};
+use crate::{IrqLine, MmioOutcome, VcpuSet, Window};
 use postern_base::mmio::{Access, AccessSize};
 
 /// SPI 32 is pending in a list register of vCPU 1. The other two vCPUs have nothing.
@@ -93,25 +93,25 @@ fn enabling_concerns_who_gets_what_is_pending() {
 #[test]
 fn an_input_concerns_the_vcpu_that_gets_its_interrupt() {
     let mut machine = machine();
-    let wire = |number| Wire::spi(id(number)).unwrap();
+    let line = |number| IrqLine::spi(id(number)).unwrap();
     machine.write(0, Window::Distributor, 0x6108, 2);
     let two = VcpuSet::only(cpu(2));
-    assert_eq!(machine.vgic.set_line(wire(33), false), VcpuSet::EMPTY);
-    assert_eq!(machine.vgic.set_line(wire(33), true), two);
+    assert_eq!(machine.vgic.set_line(line(33), false), VcpuSet::EMPTY);
+    assert_eq!(machine.vgic.set_line(line(33), true), two);
     machine.settle();
-    assert_eq!(machine.vgic.set_line(wire(33), true), VcpuSet::EMPTY);
-    assert_eq!(machine.vgic.set_line(wire(33), false), two);
+    assert_eq!(machine.vgic.set_line(line(33), true), VcpuSet::EMPTY);
+    assert_eq!(machine.vgic.set_line(line(33), false), two);
     machine.settle();
     // An edge means nothing where a level is looked at.
-    assert_eq!(machine.vgic.pulse(wire(33)), VcpuSet::EMPTY);
+    assert_eq!(machine.vgic.pulse(line(33)), VcpuSet::EMPTY);
     machine.write_word(0, 0, 0x180, 1, 2);
-    assert_eq!(machine.vgic.set_line(wire(33), true), VcpuSet::EMPTY);
+    assert_eq!(machine.vgic.set_line(line(33), true), VcpuSet::EMPTY);
     machine.write_word(0, 0, 0x300, 1, 4);
-    assert_eq!(machine.vgic.set_line(wire(34), true), VcpuSet::only(cpu(0)));
+    assert_eq!(machine.vgic.set_line(line(34), true), VcpuSet::only(cpu(0)));
     machine.settle();
     machine.unload(0);
-    assert_eq!(machine.vgic.set_line(wire(34), false), VcpuSet::EMPTY);
-    assert_eq!(machine.vgic.set_line(wire(34), true), VcpuSet::EMPTY);
+    assert_eq!(machine.vgic.set_line(line(34), false), VcpuSet::EMPTY);
+    assert_eq!(machine.vgic.set_line(line(34), true), VcpuSet::EMPTY);
 }
 
 /// A vCPU that is turned off or on concerns those that get what any vCPU may take.

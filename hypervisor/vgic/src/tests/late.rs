@@ -3,7 +3,7 @@
 
 use super::harness::*;
 use super::ideal::{SHARED, named};
-use crate::{SgiRegister, Window, Wire};
+use crate::{IrqLine, SgiRegister, Window};
 use postern_base::mmio::{Access, AccessSize};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -108,8 +108,8 @@ impl Run {
                 let intid = SHARED[index];
                 if EDGES.contains(&intid) {
                     self.event((0, intid));
-                    let wire = Wire::spi(id(intid)).unwrap();
-                    let kick = self.machine.vgic.pulse(wire);
+                    let line = IrqLine::spi(id(intid)).unwrap();
+                    let kick = self.machine.vgic.pulse(line);
                     self.machine.kick(kick);
                 }
             }
@@ -117,8 +117,8 @@ impl Run {
                 let intid = SHARED[index];
                 if !EDGES.contains(&intid) {
                     self.irqs.get_mut(&(0, intid)).unwrap().line = level;
-                    let wire = Wire::spi(id(intid)).unwrap();
-                    let kick = self.machine.vgic.set_line(wire, level);
+                    let line = IrqLine::spi(id(intid)).unwrap();
+                    let kick = self.machine.vgic.set_line(line, level);
                     self.machine.kick(kick);
                 }
             }

@@ -2,11 +2,11 @@
 //! List registers: what goes in, what comes back, what is asked for.
 
 use super::harness::*;
-use crate::{Hcr, Lr, MmioOutcome, SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire};
+use crate::{Hcr, IrqLine, Lr, MmioOutcome, SgiRegister, VcpuSet, Vgic, Vmcr, Window};
 use postern_base::mmio::{Access, AccessSize};
 
-fn spi(number: u32) -> Wire {
-    Wire::spi(id(number)).unwrap()
+fn spi(number: u32) -> IrqLine {
+    IrqLine::spi(id(number)).unwrap()
 }
 
 #[test]
@@ -14,9 +14,11 @@ fn nothing_pending_needs_nothing() {
     let mut machine = Machine::configured(2, 4);
     let vmcr = Vmcr::from_bits(ENABLE_BOTH);
     machine.unload(0);
-    let result = machine.vgic.fill(cpu(0), vmcr, &mut machine.icv[0].lrs[..]);
+    let result = machine
+        .vgic
+        .flush(cpu(0), vmcr, &mut machine.icv[0].lrs[..]);
     assert_eq!((result.count, result.hcr), (0, Hcr::EN));
-    assert!(!machine.vgic.needs_fill(cpu(0)));
+    assert!(!machine.vgic.needs_flush(cpu(0)));
     assert!(!machine.vgic.has_deliverable(cpu(0)));
 }
 
@@ -383,7 +385,7 @@ fn waiting_for_an_interrupt() {
     }
     machine.vgic.reset();
     assert!(!machine.vgic.has_deliverable(cpu(1)));
-    assert!(!machine.vgic.needs_fill(cpu(1)));
+    assert!(!machine.vgic.needs_flush(cpu(1)));
 }
 
 /// Another vCPU may have taken it already: a vCPU that waits is woken when that is known.

@@ -5,7 +5,7 @@
 use super::harness::*;
 use super::ideal::*;
 use super::ops::{Op, op};
-use crate::{REDISTRIBUTOR_SIZE, SgiRegister, Vmcr, Window, Wire};
+use crate::{IrqLine, REDISTRIBUTOR_SIZE, SgiRegister, Vmcr, Window};
 use postern_base::mmio::{Access, AccessSize};
 use proptest::prelude::*;
 
@@ -51,8 +51,8 @@ impl Run {
             .unwrap()
     }
 
-    fn wire(&self, (vcpu, intid): Name) -> Option<Wire> {
-        Wire::spi(id(intid)).or(Wire::ppi(cpu(vcpu), id(intid)))
+    fn line(&self, (vcpu, intid): Name) -> Option<IrqLine> {
+        IrqLine::spi(id(intid)).or(IrqLine::ppi(cpu(vcpu), id(intid)))
     }
 
     /// Writes one bit of a register, from any vCPU that runs.
@@ -82,20 +82,20 @@ impl Run {
         match *op {
             Op::Line(index, level) => {
                 let name = self.name(index);
-                if let Some(wire) = self.wire(name) {
+                if let Some(line) = self.line(name) {
                     let irq = self.ideal.get(name);
                     irq.latch |= irq.edge && level && !irq.line;
                     irq.line = level;
-                    let kick = self.machine.vgic.set_line(wire, level);
+                    let kick = self.machine.vgic.set_line(line, level);
                     self.machine.kick(kick);
                 }
             }
             Op::Pulse(index) => {
                 let name = self.name(index);
-                if let Some(wire) = self.wire(name) {
+                if let Some(line) = self.line(name) {
                     let irq = self.ideal.get(name);
                     irq.latch |= irq.edge;
-                    let kick = self.machine.vgic.pulse(wire);
+                    let kick = self.machine.vgic.pulse(line);
                     self.machine.kick(kick);
                 }
             }
@@ -116,7 +116,7 @@ impl Run {
                     self.ideal.get((vcpu, TIMER)).latch = true;
                     self.machine.icv[vcpu].timer_active = true;
                     let kick = self.machine.vgic.timer_fired(cpu(vcpu));
-                    assert!(kick.contains(cpu(vcpu)) || !self.machine.vgic.needs_fill(cpu(vcpu)));
+                    assert!(kick.contains(cpu(vcpu)) || !self.machine.vgic.needs_flush(cpu(vcpu)));
                     self.machine.kick(kick);
                 }
             }
@@ -193,7 +193,7 @@ impl Run {
                 self.ideal.groups = groups;
                 self.machine.write(by, Window::Distributor, 0, groups);
             }
-            Op::Interface { vcpu, mask, groups } => {
+            Op::InterfaceState { vcpu, mask, groups } => {
                 if self.runs(vcpu) {
                     let icv = &mut self.machine.icv[vcpu];
                     icv.vmcr = icv.vmcr & SPLIT | u64::from(mask | 0x80) << 24 | u64::from(groups);
@@ -342,7 +342,7 @@ impl Run {
             if !timer.pending() && timer.active.is_none() {
                 assert!(!icv.timer_active, "the physical timer interrupt is stuck");
             }
-            assert!(!self.machine.vgic.needs_fill(cpu(vcpu)));
+            assert!(!self.machine.vgic.needs_flush(cpu(vcpu)));
         }
         let Some(by) = (0..self.taken.len()).find(|vcpu| self.runs(*vcpu)) else {
             return;

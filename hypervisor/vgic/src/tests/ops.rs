@@ -19,7 +19,7 @@ pub enum Op {
     Edge(usize, bool),
     Route(usize, u32),
     Distributor(u32),
-    Interface { vcpu: usize, mask: u8, groups: u8 },
+    InterfaceState { vcpu: usize, mask: u8, groups: u8 },
     Take(usize),
     End(usize),
     Deactivate { vcpu: usize, nth: usize },
@@ -50,7 +50,7 @@ pub fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(i, route)| Op::Route(i, route)),
         1 => (0_u32..4).prop_map(Op::Distributor),
         2 => (vcpu.clone(), any::<u8>(), 0_u8..4)
-            .prop_map(|(vcpu, mask, groups)| Op::Interface { vcpu, mask, groups }),
+            .prop_map(|(vcpu, mask, groups)| Op::InterfaceState { vcpu, mask, groups }),
         12 => vcpu.clone().prop_map(Op::Take),
         10 => vcpu.clone().prop_map(Op::End),
         3 => (vcpu.clone(), 0_usize..8).prop_map(|(vcpu, nth)| Op::Deactivate { vcpu, nth }),

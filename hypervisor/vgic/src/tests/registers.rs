@@ -73,9 +73,9 @@ fn only_writes_and_reads_of_pending_and_active_bits_need_the_list_registers() {
         (SGI_BASE + 0x0400, false),
     ] {
         let read = Access::read(offset, Word);
-        assert_eq!(Vgic::wants_sync(&read), state, "{offset:#x}");
+        assert_eq!(Vgic::needs_sync(&read), state, "{offset:#x}");
         let write = Access::write(offset, Word, 0);
-        assert!(Vgic::wants_sync(&write), "{offset:#x}");
+        assert!(Vgic::needs_sync(&write), "{offset:#x}");
     }
 }
 
@@ -239,12 +239,12 @@ fn widths() {
 #[test]
 fn a_pending_level_cannot_be_cleared_and_a_latch_can() {
     let mut machine = Machine::configured(1, 4);
-    let wire = crate::Wire::spi(id(40)).unwrap();
-    let kick = machine.vgic.set_line(wire, true);
+    let line = crate::IrqLine::spi(id(40)).unwrap();
+    let kick = machine.vgic.set_line(line, true);
     machine.kick(kick);
     machine.write_word(0, 0, 0x280, 1, 1 << 8);
     assert_eq!(machine.read_word(0, 0, 0x200, 1), 1 << 8);
-    let kick = machine.vgic.set_line(wire, false);
+    let kick = machine.vgic.set_line(line, false);
     machine.kick(kick);
     assert_eq!(machine.read_word(0, 0, 0x200, 1), 0);
     machine.write_word(0, 0, 0x200, 1, 1 << 8);

@@ -2,7 +2,7 @@
 //! Names of interrupts and inputs, and the bits of the hardware's words.
 
 use super::harness::*;
-use crate::{INTIDS, IntId, Lr, VcpuSet, Wire};
+use crate::{INTIDS, IntId, IrqLine, Lr, VcpuSet};
 
 #[test]
 fn an_input_is_a_peripheral_interrupt_that_the_hardware_does_not_drive() {
@@ -12,8 +12,8 @@ fn an_input_is_a_peripheral_interrupt_that_the_hardware_does_not_drive() {
         assert_eq!(intid.is_sgi(), number < 16);
         assert_eq!(intid.is_private(), number < 32);
         let is_ppi = (16..32).contains(&number) && number != 27;
-        assert_eq!(Wire::ppi(cpu(1), intid).is_some(), is_ppi, "{number}");
-        assert_eq!(Wire::spi(intid).is_some(), number >= 32, "{number}");
+        assert_eq!(IrqLine::ppi(cpu(1), intid).is_some(), is_ppi, "{number}");
+        assert_eq!(IrqLine::spi(intid).is_some(), number >= 32, "{number}");
     }
     assert_eq!(IntId::new(INTIDS.into()), None);
 }

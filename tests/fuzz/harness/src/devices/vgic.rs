@@ -5,8 +5,8 @@ use crate::input::Input;
 use postern_base::ids::VcpuIndex;
 use postern_base::mmio::{Access, AccessSize};
 use postern_vgic::{
-    DISTRIBUTOR_SIZE, FillResult, Hcr, IntId, Interface, Lr, MmioOutcome, REDISTRIBUTOR_SIZE,
-    SgiRegister, VcpuSet, Vgic, Vmcr, Window, Wire,
+    DISTRIBUTOR_SIZE, FlushResult, Hcr, IntId, InterfaceState, IrqLine, Lr, MmioOutcome,
+    REDISTRIBUTOR_SIZE, SgiRegister, VcpuSet, Vgic, Vmcr, Window,
 };
 
 /// VMCR with both groups enabled and the lowest priority mask.
@@ -79,7 +79,7 @@ impl Machine {
     /// Checks that each kicked vCPU has work and is on.
     fn kicked(&self, kick: VcpuSet) {
         for vcpu in kick.iter() {
-            assert!(self.vgic.needs_fill(vcpu), "kicked for nothing");
+            assert!(self.vgic.needs_flush(vcpu), "kicked for nothing");
             assert!(self.cpus.iter().any(|cpu| cpu.index == vcpu && cpu.online));
         }
     }
@@ -89,7 +89,7 @@ impl Machine {
         if !cpu.loaded {
             return;
         }
-        let interface = Interface {
+        let interface = InterfaceState {
             eoi_count: cpu.eoi_count,
             vmcr: Vmcr::from_bits(cpu.vmcr),
         };
@@ -114,9 +114,9 @@ impl Machine {
         }
         cpu.loaded = true;
         let vmcr = Vmcr::from_bits(cpu.vmcr);
-        let filled = self.vgic.fill(cpu.index, vmcr, &mut cpu.lrs[..]);
-        cpu.timer_active = filled.hw_active;
-        self.filled(at, filled);
+        let flushed = self.vgic.flush(cpu.index, vmcr, &mut cpu.lrs[..]);
+        cpu.timer_active = flushed.hw_active;
+        self.flushed(at, flushed);
     }
 
     fn fill(&mut self, at: usize) {
@@ -125,21 +125,21 @@ impl Machine {
             return;
         }
         let vmcr = Vmcr::from_bits(cpu.vmcr);
-        let filled = self.vgic.fill(cpu.index, vmcr, &mut cpu.lrs[..]);
-        if filled.hw_deactivate {
+        let flushed = self.vgic.flush(cpu.index, vmcr, &mut cpu.lrs[..]);
+        if flushed.hw_deactivate {
             assert!(cpu.timer_active, "deactivates what is not active");
             cpu.timer_active = false;
         }
-        assert_eq!(cpu.timer_active, filled.hw_active);
-        self.filled(at, filled);
+        assert_eq!(cpu.timer_active, flushed.hw_active);
+        self.flushed(at, flushed);
     }
 
-    fn filled(&mut self, at: usize, filled: FillResult) {
+    fn flushed(&mut self, at: usize, flushed: FlushResult) {
         let cpu = &mut self.cpus[at];
-        cpu.tdir = filled.hcr.contains(Hcr::TDIR);
-        assert!(filled.hcr.contains(Hcr::EN));
-        assert!(filled.count <= cpu.lrs.len());
-        let (used, unused) = cpu.lrs.split_at(filled.count);
+        cpu.tdir = flushed.hcr.contains(Hcr::TDIR);
+        assert!(flushed.hcr.contains(Hcr::EN));
+        assert!(flushed.count <= cpu.lrs.len());
+        let (used, unused) = cpu.lrs.split_at(flushed.count);
         assert!(unused.iter().all(|lr| *lr == Lr::EMPTY));
         let mut seen = Vec::new();
         for lr in used {
@@ -166,11 +166,11 @@ impl Machine {
             }
             10 | 11 => {
                 let intid = IntId::new(u32::from(input.half() % 300));
-                let wire = intid.and_then(|id| Wire::spi(id).or(Wire::ppi(index, id)));
-                if let Some(wire) = wire {
+                let line = intid.and_then(|id| IrqLine::spi(id).or(IrqLine::ppi(index, id)));
+                if let Some(line) = line {
                     let kick = match input.below(3) {
-                        0 => self.vgic.pulse(wire),
-                        level => self.vgic.set_line(wire, level == 1),
+                        0 => self.vgic.pulse(line),
+                        level => self.vgic.set_line(line, level == 1),
                     };
                     self.kicked(kick);
                 }
@@ -193,7 +193,7 @@ impl Machine {
             22 => self.turn_on(at),
             _ => {}
         }
-        if self.vgic.needs_fill(index) || input.below(4) == 0 {
+        if self.vgic.needs_flush(index) || input.below(4) == 0 {
             self.read_back(at);
             self.fill(at);
         }
@@ -236,12 +236,12 @@ impl Machine {
         let index = self.cpus[at].index;
         let mut left = 2 * self.cpus.len();
         loop {
-            let wants_sync = Vgic::wants_sync(&access);
-            if wants_sync {
+            let needs_sync = Vgic::needs_sync(&access);
+            if needs_sync {
                 self.read_back(at);
             }
             let outcome = self.vgic.access(index, window, &access);
-            if wants_sync {
+            if needs_sync {
                 self.fill(at);
             }
             match outcome {
@@ -254,7 +254,7 @@ impl Machine {
                 MmioOutcome::Retry { sync } => {
                     assert!(!sync.contains(index) && !sync.is_empty());
                     for other in sync.iter() {
-                        assert!(self.vgic.needs_fill(other));
+                        assert!(self.vgic.needs_flush(other));
                         self.read_back(other.get());
                         self.fill(other.get());
                     }
@@ -310,7 +310,7 @@ impl Machine {
         }
         self.vgic.reset();
         for cpu in &self.cpus {
-            assert!(!self.vgic.needs_fill(cpu.index));
+            assert!(!self.vgic.needs_flush(cpu.index));
             assert!(!self.vgic.has_deliverable(cpu.index));
         }
         for at in 0..self.cpus.len() {

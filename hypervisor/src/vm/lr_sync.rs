@@ -3,10 +3,10 @@
 
 use super::instance::VcpuRef;
 use super::pcpu::{Pcpu, here};
-use super::queues::{ask, kick};
-use crate::sched::queues::Wanted;
+use super::scheduler::{kick, request};
+use crate::sched::run_queues::PcpuRequests;
 use postern_arch::{gic, ich, timer};
-use postern_vgic::{FillResult, Hcr, Interface, ListRegisters, Lr, Vmcr};
+use postern_vgic::{FlushResult, Hcr, InterfaceState, ListRegisters, Lr, Vmcr};
 
 struct Hardware<'a>(&'a Pcpu);
 
@@ -30,8 +30,8 @@ impl ListRegisters for Hardware<'_> {
     }
 }
 
-fn interface() -> Interface {
-    Interface {
+fn interface() -> InterfaceState {
+    InterfaceState {
         eoi_count: Hcr::eoi_count(ich::hcr()),
         vmcr: Vmcr::from_bits(ich::vmcr()),
     }
@@ -52,8 +52,8 @@ pub fn sync_lrs(here: &Pcpu, running: VcpuRef) {
 pub fn flush_lrs(here: &Pcpu, running: VcpuRef) {
     let vmcr = Vmcr::from_bits(ich::vmcr());
     let vcpu = running.vcpu.index;
-    let filled = running.vm.vgic.fill(vcpu, vmcr, &mut Hardware(here));
-    take_effect(here, filled);
+    let flushed = running.vm.vgic.flush(vcpu, vmcr, &mut Hardware(here));
+    take_effect(here, flushed);
 }
 
 /// [`sync_lrs`] and [`flush_lrs`] in one.
@@ -63,20 +63,20 @@ pub fn resync_lrs(here: &Pcpu, running: VcpuRef) {
     }
     let vcpu = running.vcpu.index;
     let vgic = &running.vm.vgic;
-    let (synced, filled) = vgic.update(vcpu, interface(), &mut Hardware(here));
+    let (synced, flushed) = vgic.resync(vcpu, interface(), &mut Hardware(here));
     here.timer_is_active.set(synced.hw_active);
-    take_effect(here, filled);
+    take_effect(here, flushed);
     kick(running.vm, synced.kick);
 }
 
-fn take_effect(here: &Pcpu, filled: FillResult) {
+fn take_effect(here: &Pcpu, flushed: FlushResult) {
     here.list_registers_loaded.set(true);
-    ich::set_hcr(filled.hcr.on(here.unusable_hcr.get()).bits());
-    if filled.hw_deactivate {
+    ich::set_hcr(flushed.hcr.on(here.unusable_hcr.get()).bits());
+    if flushed.hw_deactivate {
         set_timer_active(here, false);
     }
-    if here.timer_is_active.get() != filled.hw_active {
-        set_timer_active(here, filled.hw_active);
+    if here.timer_is_active.get() != flushed.hw_active {
+        set_timer_active(here, flushed.hw_active);
     }
 }
 
@@ -86,8 +86,8 @@ pub fn set_timer_active(here: &Pcpu, active: bool) {
     here.timer_is_active.set(active);
 }
 
-/// Has the list registers filled again before the guest goes on: until then the vGIC's books are complete.
-pub fn refill_later(running: VcpuRef) {
+/// Has the list registers flushed again before the guest goes on: until then the vGIC's books are complete.
+pub fn resync_later(running: VcpuRef) {
     sync_lrs(here(), running);
-    ask(Wanted::REFILL);
+    request(PcpuRequests::RESYNC_LRS);
 }

@@ -1,44 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which pCPU a vCPU is on.
 //!
-//! A VM that stops must miss none of its vCPUs: it interrupts those that are on a pCPU, and those
-//! that are not must not be put on one any more. Both sides say what they do before they ask what
-//! the other does, so that one of the two sees the other: hence the sequential consistency.
+//! A VM that stops must miss none of its vCPUs: it interrupts those that are on a pCPU, and the others must not enter one
+//! any more. Each side writes its own state before it reads the state of the other, so that one of the two sees the
+//! other: hence the sequential consistency.
 
 use crate::sync::atomic::{AtomicU8, Ordering};
 use postern_base::ids::PcpuIndex;
 
-/// The pCPU that a vCPU is on, plus one; zero is none.
+/// The pCPU that a vCPU is on, plus one; zero stands for no pCPU.
 #[derive(Debug)]
-pub struct Seat(AtomicU8);
+pub struct Residency(AtomicU8);
 
-impl Seat {
-    /// On none.
-    pub fn empty() -> Self {
+impl Residency {
+    /// Makes the residency of a vCPU that is on no pCPU.
+    pub fn none() -> Self {
         Self(AtomicU8::new(0))
     }
 
-    /// Where the vCPU is. A VM says that it stops before it asks this.
+    /// Returns the pCPU that the vCPU is on. A VM that stops writes that before it calls this.
     pub fn pcpu(&self) -> Option<PcpuIndex> {
         usize::from(self.0.load(Ordering::SeqCst))
             .checked_sub(1)
             .and_then(PcpuIndex::new)
     }
 
-    /// The vCPU is put on a pCPU; `false` where its VM is stopping or paused, so that it must not run.
-    /// A VM that begins to stop later finds it here.
+    /// Puts the vCPU on a pCPU; `false` where `must_not_run` says that its VM is stopping or paused. A VM that begins to
+    /// stop later finds the vCPU here.
     #[must_use]
-    pub fn take(&self, pcpu: PcpuIndex, must_not_run: impl FnOnce() -> bool) -> bool {
+    pub fn enter(&self, pcpu: PcpuIndex, must_not_run: impl FnOnce() -> bool) -> bool {
         self.0.store(pcpu.get() as u8 + 1, Ordering::SeqCst);
         let may_run = !must_not_run();
         if !may_run {
-            self.leave();
+            self.exit();
         }
         may_run
     }
 
-    /// The vCPU is on no pCPU any more.
-    pub fn leave(&self) {
+    /// Takes the vCPU off its pCPU.
+    pub fn exit(&self) {
         self.0.store(0, Ordering::SeqCst);
     }
 }
@@ -49,18 +49,18 @@ mod models {
     use crate::sync::atomic::AtomicBool;
     use std::sync::Arc;
 
-    /// Whatever comes first: a vCPU that runs has been found by its VM that stops.
+    /// In every order of events, a vCPU that runs was found by its VM that stops.
     #[test]
-    fn nobody_runs_unseen() {
+    fn a_vcpu_that_runs_was_seen_by_its_stopping_vm() {
         let model = || {
-            let vcpu = Arc::new((Seat::empty(), AtomicBool::new(false)));
+            let vcpu = Arc::new((Residency::none(), AtomicBool::new(false)));
             let other = Arc::clone(&vcpu);
             let stopping = shuttle::thread::spawn(move || {
                 other.1.store(true, Ordering::SeqCst);
                 other.0.pcpu().is_some()
             });
             let pcpu = PcpuIndex::new(2).expect("there is one");
-            let runs = vcpu.0.take(pcpu, || vcpu.1.load(Ordering::SeqCst));
+            let runs = vcpu.0.enter(pcpu, || vcpu.1.load(Ordering::SeqCst));
             let seen = stopping.join().expect("it does not fail");
             assert!(seen || !runs);
             assert_eq!(vcpu.0.pcpu().is_some(), runs);

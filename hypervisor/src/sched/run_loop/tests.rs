@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::sched::policy::Scheduler;
-use crate::sched::queues::{lost, regained, start};
+use crate::sched::run_queues::{pcpu_away, pcpu_back, start};
 use postern_base::ids::{PcpuIndex, VcpuIndex, VmIndex};
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -16,7 +16,7 @@ const ALL_DONE: u64 = 1000 * SLICE;
 /// When nothing else is due: between two looks at what others do.
 const WATCH: u64 = 100 * SLICE;
 /// What a guest asks for in its turn, or somebody for it.
-type Act = Box<dyn FnOnce(&Site0)>;
+type Act = Box<dyn FnOnce(&MockPcpu)>;
 
 const HERE: PcpuIndex = PcpuIndex::BOOT;
 
@@ -32,9 +32,9 @@ fn id(number: usize) -> VcpuId {
 }
 
 /// pCPU 0. Each vCPU is of a VM of its own.
-struct Site0 {
+struct MockPcpu {
     scheduler: RefCell<Scheduler>,
-    wanted: Cell<Wanted>,
+    requests: Cell<PcpuRequests>,
     work_at: Cell<u64>,
     clock: Cell<u64>,
     /// Ticks that a look at the clock takes.
@@ -45,8 +45,8 @@ struct Site0 {
     deadlines: RefCell<BTreeMap<VcpuId, u64>>,
     paused: RefCell<Vec<VcpuId>>,
     stopping: RefCell<Vec<VcpuId>>,
-    /// What is done in each refresh of list registers, one after the other.
-    in_refresh: RefCell<VecDeque<Act>>,
+    /// What is done in each resync_lrs of list registers, one after the other.
+    in_resync: RefCell<VecDeque<Act>>,
     /// Ticks that a piece of work takes, where there is any.
     piece: Cell<Option<u64>>,
     /// There is work, but not now.
@@ -60,12 +60,12 @@ struct Site0 {
     put_on_at: Cell<u64>,
 }
 
-impl Site0 {
+impl MockPcpu {
     /// vCPUs 0.. of as many VMs are on this pCPU, the first one runs.
     fn new(vcpus: usize) -> Self {
         let site = Self {
             scheduler: RefCell::new(Scheduler::new()),
-            wanted: Cell::new(Wanted::NOTHING),
+            requests: Cell::new(PcpuRequests::NONE),
             work_at: Cell::new(u64::MAX),
             clock: Cell::new(0),
             look: Cell::new(0),
@@ -75,7 +75,7 @@ impl Site0 {
             deadlines: RefCell::default(),
             paused: RefCell::default(),
             stopping: RefCell::default(),
-            in_refresh: RefCell::default(),
+            in_resync: RefCell::default(),
             piece: Cell::new(None),
             is_too_early: Cell::new(false),
             worked: Cell::new(0),
@@ -88,7 +88,7 @@ impl Site0 {
         for number in 0..vcpus {
             start(&site, id(number), PcpuSet::EMPTY.with(HERE));
         }
-        before_guest(&site, &mut ());
+        prepare_entry(&site, &mut ());
         site
     }
 
@@ -103,8 +103,8 @@ impl Site0 {
         if self.armed.get() <= until {
             self.take_pending();
         }
-        if !self.wanted.get().is_nothing() {
-            before_guest(self, &mut ());
+        if !self.requests.get().is_empty() {
+            prepare_entry(self, &mut ());
         }
     }
 
@@ -121,8 +121,8 @@ impl Site0 {
         if let Some(at) = deadline {
             self.deadlines.borrow_mut().insert(vcpu, at);
         }
-        ask(self, Wanted::BLOCK);
-        before_guest(self, &mut ());
+        request(self, PcpuRequests::BLOCK);
+        prepare_entry(self, &mut ());
     }
 
     /// How long a vCPU has run.
@@ -135,13 +135,13 @@ impl Site0 {
     }
 }
 
-impl Queues for Site0 {
+impl RunQueues for MockPcpu {
     fn pcpu(&self) -> PcpuIndex {
         HERE
     }
 
-    fn wanted(&self) -> &Cell<Wanted> {
-        &self.wanted
+    fn requests(&self) -> &Cell<PcpuRequests> {
+        &self.requests
     }
 
     fn work_at(&self) -> &Cell<u64> {
@@ -169,8 +169,8 @@ impl Queues for Site0 {
         self.watch_at.get()
     }
 
-    fn scheduler<R>(&self, ask: impl FnOnce(&mut Scheduler) -> R) -> R {
-        ask(&mut self.scheduler.borrow_mut())
+    fn scheduler<R>(&self, call: impl FnOnce(&mut Scheduler) -> R) -> R {
+        call(&mut self.scheduler.borrow_mut())
     }
 
     fn kick(&self, pcpu: PcpuIndex) {
@@ -182,7 +182,7 @@ impl Queues for Site0 {
     }
 }
 
-impl Site for Site0 {
+impl PcpuOps for MockPcpu {
     type Vcpu = VcpuId;
     type Frame = ();
 
@@ -237,13 +237,13 @@ impl Site for Site0 {
         PcpuSet::EMPTY.with(HERE)
     }
 
-    fn gate(&self, vcpu: VcpuId) -> Gate {
+    fn run_decision(&self, vcpu: VcpuId) -> RunDecision {
         if self.stopping.borrow().contains(&vcpu) {
-            Gate::Closed
+            RunDecision::Stop
         } else if self.paused.borrow().contains(&vcpu) {
-            Gate::Paused
+            RunDecision::Pause
         } else {
-            Gate::Open
+            RunDecision::Run
         }
     }
 
@@ -251,25 +251,25 @@ impl Site for Site0 {
         self.current.get()
     }
 
-    fn needs_fill(&self, _: VcpuId) -> bool {
+    fn needs_flush(&self, _: VcpuId) -> bool {
         false
     }
 
-    fn refresh(&self, _: VcpuId) {
-        let act = self.in_refresh.borrow_mut().pop_front();
+    fn resync_lrs(&self, _: VcpuId) {
+        let act = self.in_resync.borrow_mut().pop_front();
         if let Some(act) = act {
             act(self);
         }
     }
 
-    fn take_off(&self, vcpu: VcpuId, (): &mut ()) {
+    fn vcpu_put(&self, vcpu: VcpuId, (): &mut ()) {
         assert_eq!(self.current.take(), Some(vcpu));
         let span = (vcpu, self.put_on_at.get(), self.clock.get());
         self.history.borrow_mut().push(span);
     }
 
-    fn put_on(&self, vcpu: VcpuId, (): &mut ()) -> bool {
-        let is_open = self.gate(vcpu) == Gate::Open;
+    fn vcpu_load(&self, vcpu: VcpuId, (): &mut ()) -> bool {
+        let is_open = self.run_decision(vcpu) == RunDecision::Run;
         if is_open {
             self.deadlines.borrow_mut().remove(&vcpu);
             assert_eq!(self.current.replace(Some(vcpu)), None);
@@ -290,11 +290,11 @@ impl Site for Site0 {
         assert!(self.paused.borrow().contains(&vcpu));
     }
 
-    fn rests(&self, vcpu: VcpuId) {
+    fn parked(&self, vcpu: VcpuId) {
         assert_ne!(self.current.get(), Some(vcpu));
     }
 
-    fn ended(&self, vcpu: VcpuId) {
+    fn vcpu_stopped(&self, vcpu: VcpuId) {
         assert_ne!(self.current.get(), Some(vcpu));
     }
 }
@@ -304,11 +304,11 @@ fn a_slice_that_ends_between_two_looks_at_the_clock_is_over() {
     // However many ticks a look takes, so that the end is before the first, between any two, or after the last.
     for look in 1..40 {
         for late in 0..60 {
-            let site = Site0::new(2);
+            let site = MockPcpu::new(2);
             site.look.set(look);
             site.clock.set(SLICE - 50 + late);
             // An interrupt that has nothing to do with it.
-            look_at_slice(&site);
+            check_slice(&site);
             before_guest_if_asked(&site);
             site.spin_until(SLICE + 10 * look);
             site.run_until(SLICE + 10 * look);
@@ -317,16 +317,16 @@ fn a_slice_that_ends_between_two_looks_at_the_clock_is_over() {
     }
 }
 
-fn before_guest_if_asked(site: &Site0) {
-    if !site.wanted.get().is_nothing() {
-        before_guest(site, &mut ());
+fn before_guest_if_asked(site: &MockPcpu) {
+    if !site.requests.get().is_empty() {
+        prepare_entry(site, &mut ());
     }
 }
 
 #[test]
 fn who_waits_for_a_time_is_woken_then_though_there_is_work_without_end() {
     for piece in [1, 10, 100, 1_000_000] {
-        let site = Site0::new(1);
+        let site = MockPcpu::new(1);
         site.piece.set(Some(piece));
         // Nobody else runs: all of the time is for work, until then.
         site.wait(Some(300));
@@ -339,7 +339,7 @@ fn who_waits_for_a_time_is_woken_then_though_there_is_work_without_end() {
 
 #[test]
 fn a_pcpu_sleeps_while_it_is_too_early_for_work() {
-    let site = Site0::new(1);
+    let site = MockPcpu::new(1);
     site.piece.set(Some(10));
     site.is_too_early.set(true);
     site.wait(Some(100 * SLICE));
@@ -353,13 +353,13 @@ fn a_pcpu_sleeps_while_it_is_too_early_for_work() {
 
 #[test]
 fn work_does_not_end_a_slice() {
-    let site = Site0::new(2);
+    let site = MockPcpu::new(2);
     site.piece.set(Some(10));
     for _ in 0..5 {
         // Another pCPU has said that there is work.
         site.pass(1);
-        ask(&site, Wanted::WORK);
-        before_guest(&site, &mut ());
+        request(&site, PcpuRequests::WORK);
+        prepare_entry(&site, &mut ());
         assert_eq!(site.current.get(), Some(id(0)), "at {}", site.clock.get());
         site.clock.set(site.clock.get().min(SLICE / 2));
     }
@@ -374,7 +374,7 @@ fn work_does_not_end_a_slice() {
 #[test]
 fn two_that_spin_have_the_same_while_there_is_work() {
     for piece in [1, 30, 100] {
-        let site = Site0::new(2);
+        let site = MockPcpu::new(2);
         site.piece.set(Some(piece));
         site.spin_until(200 * SLICE);
         let (a, b) = (site.share(id(0)), site.share(id(1)));
@@ -389,7 +389,7 @@ fn two_that_spin_have_the_same_while_there_is_work() {
 /// A vCPU that sleeps for a moment again and again makes the timer interrupt all the time.
 #[test]
 fn who_sleeps_shortly_has_no_more_work_done_in_its_neighbours_time() {
-    let site = Site0::new(2);
+    let site = MockPcpu::new(2);
     site.piece.set(Some(10));
     let end = 200 * SLICE;
     while site.clock.get() < end {
@@ -408,13 +408,13 @@ fn who_sleeps_shortly_has_no_more_work_done_in_its_neighbours_time() {
 /// Two that wake each other, so that no slice ends and the timer is armed anew each time.
 #[test]
 fn who_gives_way_all_the_time_does_not_put_work_off() {
-    let site = Site0::new(2);
+    let site = MockPcpu::new(2);
     site.piece.set(Some(10));
     let end = 200 * SLICE;
     while site.clock.get() < end {
         site.run_until(site.clock.get() + SLICE / 3);
-        ask(&site, Wanted::RESCHEDULE);
-        before_guest(&site, &mut ());
+        request(&site, PcpuRequests::RESCHEDULE);
+        prepare_entry(&site, &mut ());
     }
     let worked = site.worked.get();
     assert!(worked >= end / 10, "{worked} of {end}");
@@ -423,58 +423,56 @@ fn who_gives_way_all_the_time_does_not_put_work_off() {
 
 #[test]
 fn who_is_woken_while_list_registers_are_filled_is_not_kept_waiting() {
-    for rounds in 1..MOST_ROUNDS {
-        let site = Site0::new(2);
+    for serve_requests in 1..MAX_ROUNDS {
+        let site = MockPcpu::new(2);
         site.wait(None);
         assert_eq!(site.current.get(), Some(id(1)));
         // The slice is long over, but nobody waited.
         site.spin_until(5 * SLICE);
-        for round in 1..=rounds {
-            let is_last = round == rounds;
-            site.in_refresh
-                .borrow_mut()
-                .push_back(Box::new(move |site| {
-                    if is_last {
-                        wake(site, id(0), PcpuSet::EMPTY.with(HERE));
-                    } else {
-                        ask(site, Wanted::MONITOR);
-                    }
-                }));
+        for round in 1..=serve_requests {
+            let is_last = round == serve_requests;
+            site.in_resync.borrow_mut().push_back(Box::new(move |site| {
+                if is_last {
+                    wake(site, id(0), PcpuSet::EMPTY.with(HERE));
+                } else {
+                    request(site, PcpuRequests::MONITOR);
+                }
+            }));
         }
-        ask(&site, Wanted::REFILL);
-        before_guest(&site, &mut ());
-        assert_eq!(site.current.get(), Some(id(0)), "{rounds}");
-        assert_eq!(site.monitored.get(), rounds - 1);
-        assert!(site.wanted.get().is_nothing());
+        request(&site, PcpuRequests::RESYNC_LRS);
+        prepare_entry(&site, &mut ());
+        assert_eq!(site.current.get(), Some(id(0)), "{serve_requests}");
+        assert_eq!(site.monitored.get(), serve_requests - 1);
+        assert!(site.requests.get().is_empty());
     }
 }
 
 #[test]
 fn what_asks_without_end_is_served_again_within_a_slice() {
-    let site = Site0::new(1);
+    let site = MockPcpu::new(1);
     for _ in 0..1000 {
-        site.in_refresh
+        site.in_resync
             .borrow_mut()
-            .push_back(Box::new(|site| ask(site, Wanted::MONITOR)));
+            .push_back(Box::new(|site| request(site, PcpuRequests::MONITOR)));
     }
-    ask(&site, Wanted::REFILL);
-    before_guest(&site, &mut ());
-    let served = 1000 - site.in_refresh.borrow().len();
-    assert_eq!(served, 1 + MOST_ROUNDS);
+    request(&site, PcpuRequests::RESYNC_LRS);
+    prepare_entry(&site, &mut ());
+    let served = 1000 - site.in_resync.borrow().len();
+    assert_eq!(served, 1 + MAX_ROUNDS);
     assert!(site.armed.get() <= site.clock.get() + SLICE);
-    assert!(site.wanted.get().has(Wanted::MONITOR));
+    assert!(site.requests.get().intersects(PcpuRequests::MONITOR));
 }
 
 #[test]
 fn a_vm_that_pauses_or_stops_leaves_the_pcpu_to_others() {
     for stops in [false, true] {
-        let site = Site0::new(2);
+        let site = MockPcpu::new(2);
         let list = if stops { &site.stopping } else { &site.paused };
         list.borrow_mut().push(id(0));
-        ask(&site, Wanted::RESCHEDULE);
-        before_guest(&site, &mut ());
+        request(&site, PcpuRequests::RESCHEDULE);
+        prepare_entry(&site, &mut ());
         assert_eq!(site.current.get(), Some(id(1)));
-        // It goes on when it is woken, unless it has ended.
+        // It goes on when it is woken, unless it has vcpu_stopped.
         list.borrow_mut().clear();
         wake(&site, id(0), PcpuSet::EMPTY.with(HERE));
         site.spin_until(3 * SLICE);
@@ -484,7 +482,7 @@ fn a_vm_that_pauses_or_stops_leaves_the_pcpu_to_others() {
 
 #[test]
 fn what_waits_for_a_pcpu_that_is_lost_is_taken_over() {
-    let site = Site0::new(1);
+    let site = MockPcpu::new(1);
     let both = PcpuSet::EMPTY.with(HERE).with(other());
     let here = PcpuSet::EMPTY.with(HERE);
     site.scheduler(|scheduler| {
@@ -499,13 +497,13 @@ fn what_waits_for_a_pcpu_that_is_lost_is_taken_over() {
         assert!(scheduler.must_give_way(other()));
     });
     site.clock.set(600);
-    lost(&site, other());
+    pcpu_away(&site, other());
     assert!(site.kicked.borrow().is_empty());
     assert!(!site.scheduler(|scheduler| scheduler.must_give_way(other())));
     site.spin_until(4 * SLICE);
     assert!(site.share(id(3)) > 0);
     // Its time has come here, and it runs here, since all VMs of this site may.
     assert!(site.share(id(1)) > 0);
-    regained(&site, other());
+    pcpu_back(&site, other());
     assert_eq!(*site.kicked.borrow(), [other()]);
 }

@@ -8,7 +8,7 @@ use super::pcpu::{Pcpu, here};
 use super::registry;
 use crate::platform::{self, machine};
 use crate::sched::policy::Scheduler;
-use crate::sched::queues::{self, Queues, Wanted};
+use crate::sched::run_queues::{self, PcpuRequests, RunQueues};
 use core::cell::Cell;
 use postern_arch::{gic, timer};
 use postern_base::ids::PcpuIndex;
@@ -20,13 +20,13 @@ static SCHEDULER: Lock<Scheduler> = Lock::new(Class::Scheduler, Scheduler::new()
 /// How long a vCPU runs when others wait, in milliseconds.
 const SLICE_MS: u64 = 10;
 
-impl Queues for Pcpu {
+impl RunQueues for Pcpu {
     fn pcpu(&self) -> PcpuIndex {
         self.id()
     }
 
-    fn wanted(&self) -> &Cell<Wanted> {
-        &self.wanted
+    fn requests(&self) -> &Cell<PcpuRequests> {
+        &self.requests
     }
 
     fn work_at(&self) -> &Cell<u64> {
@@ -68,8 +68,8 @@ impl Queues for Pcpu {
 }
 
 /// Has this done on this pCPU before a guest goes on.
-pub fn ask(what: Wanted) {
-    queues::ask(here(), what);
+pub fn request(what: PcpuRequests) {
+    run_queues::request(here(), what);
 }
 
 /// Has pCPUs do a piece of work for some VM that have nothing else to do.
@@ -81,15 +81,15 @@ pub fn notify_work() {
             gic::kick(mpidr);
         }
     }
-    ask(Wanted::WORK);
+    request(PcpuRequests::WORK);
 }
 
 /// Has the vCPUs of `vm` that run ask whether they may.
-pub fn reschedule(vm: &'static Vm) {
+pub fn reschedule_vm(vm: &'static Vm) {
     let here = here();
     for vcpu in &vm.vcpus {
         match vcpu.pcpu() {
-            Some(pcpu) if pcpu == here.id() => ask(Wanted::RESCHEDULE),
+            Some(pcpu) if pcpu == here.id() => request(PcpuRequests::RESCHEDULE),
             Some(pcpu) => here.kick(pcpu),
             None => {}
         }
@@ -97,18 +97,18 @@ pub fn reschedule(vm: &'static Vm) {
 }
 
 /// Lets the vCPUs of `vm` run again. Those that wait for something wake up and wait again.
-pub fn wake_all(vm: &'static Vm) {
+pub fn wake_vm(vm: &'static Vm) {
     for vcpu in &vm.vcpus {
         wake(VcpuRef { vm, vcpu });
     }
 }
 
 /// Forgets where vCPUs of `vm` wait: it is stopping. Those that run are interrupted.
-pub fn stop(vm: &'static Vm) {
+pub fn stop_vm(vm: &'static Vm) {
     let here = here();
     for vcpu in &vm.vcpus {
         match vcpu.pcpu() {
-            Some(pcpu) if pcpu == here.id() => ask(Wanted::OFF),
+            Some(pcpu) if pcpu == here.id() => request(PcpuRequests::OFF),
             Some(pcpu) => here.kick(pcpu),
             // It finds out that its VM stops before it runs.
             None => wake(VcpuRef { vm, vcpu }),
@@ -133,21 +133,21 @@ pub fn kick(vm: &'static Vm, vcpus: VcpuSet) {
 }
 
 /// Makes a vCPU that waits runnable; no effect on others.
-pub fn wake(sleeper: VcpuRef) {
-    queues::wake(here(), sleeper.id(), sleeper.affinity());
+pub fn wake(vcpu: VcpuRef) {
+    run_queues::wake(here(), vcpu.id(), vcpu.affinity());
 }
 
 /// Makes a vCPU that is off runnable.
-pub fn start(newcomer: VcpuRef) {
-    queues::start(here(), newcomer.id(), newcomer.affinity());
+pub fn start(vcpu: VcpuRef) {
+    run_queues::start(here(), vcpu.id(), vcpu.affinity());
 }
 
 /// Has others take over what waits for a pCPU that stays in the secure world.
-pub fn lost(pcpu: PcpuIndex) {
-    queues::lost(here(), pcpu);
+pub fn pcpu_away(pcpu: PcpuIndex) {
+    run_queues::pcpu_away(here(), pcpu);
 }
 
 /// Gives a pCPU that is back its part again.
-pub fn regained(pcpu: PcpuIndex) {
-    queues::regained(here(), pcpu);
+pub fn pcpu_back(pcpu: PcpuIndex) {
+    run_queues::pcpu_back(here(), pcpu);
 }

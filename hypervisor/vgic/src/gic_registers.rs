@@ -6,9 +6,9 @@
 
 use super::bank::{SGIS, WORDS, each_bit};
 use super::bits::BitRegister;
-use super::ids::{IntId, VcpuSet};
+use super::intid::{IntId, VcpuSet};
 use super::lr::PRIORITY_MASK;
-use super::state::State;
+use super::state::VgicState;
 use postern_base::ids::VcpuIndex;
 use postern_base::mmio::{Access, AccessSize};
 
@@ -38,7 +38,7 @@ pub enum MmioOutcome {
         kick: VcpuSet,
     },
     /// A read of state that is in the list registers of these vCPUs, on their pCPUs. They are
-    /// flagged ([`super::Vgic::needs_fill`]): the caller interrupts them and lets the guest
+    /// flagged ([`super::Vgic::needs_flush`]): the caller interrupts them and lets the guest
     /// execute its instruction again. Each is waited for only once.
     Retry {
         /// The vCPUs to synchronise.
@@ -48,7 +48,7 @@ pub enum MmioOutcome {
 
 /// A register of interrupts, in the distributor or in an SGI_base frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Register {
+enum InterruptRegister {
     Bits(BitRegister, usize),
     /// From this interrupt on, one byte each.
     Priority(IntId),
@@ -68,7 +68,7 @@ const CTLR_FIXED: u32 = 1 << 6 | 1 << 4;
 /// GICD_TYPER: 288 INTIDs, ten bits of INTID; no LPIs, no messages, no Aff3, no range selector.
 const TYPER: u32 = (WORDS as u32 - 1) | 9 << 19;
 
-impl State {
+impl VgicState {
     /// One access on behalf of `vcpu`. `Err` names the vCPUs to be synchronised first.
     pub fn access(
         &mut self,
@@ -96,7 +96,7 @@ impl State {
         if let Some(intid) = routed_by(access) {
             return Ok(self.access_router(intid, access));
         }
-        match Register::decode(access) {
+        match InterruptRegister::decode(access) {
             // The private interrupts are in the redistributors, as affinity routing is on.
             Some(register) if register.word() > 0 => {
                 self.access_interrupts(vcpu, vcpu, register, access)
@@ -128,7 +128,7 @@ impl State {
                 offset: frame.offset - 0x1_0000,
                 ..frame
             };
-            return match Register::decode(&frame) {
+            return match InterruptRegister::decode(&frame) {
                 Some(register) if register.word() == 0 => {
                     self.access_interrupts(vcpu, of, register, &frame)
                 }
@@ -198,18 +198,18 @@ impl State {
         &mut self,
         vcpu: VcpuIndex,
         of: VcpuIndex,
-        register: Register,
+        register: InterruptRegister,
         access: &Access,
     ) -> Result<u64, VcpuSet> {
         match (register, access.write) {
-            (Register::Bits(register, word), None) => {
+            (InterruptRegister::Bits(register, word), None) => {
                 self.read_bits(vcpu, of, word, register).map(u64::from)
             }
-            (Register::Bits(register, word), Some(value)) => {
+            (InterruptRegister::Bits(register, word), Some(value)) => {
                 self.write_bits(vcpu, of, word, register, value as u32);
                 Ok(0)
             }
-            (Register::Priority(first), None) => {
+            (InterruptRegister::Priority(first), None) => {
                 let bank = self.banks.get(of, first.word());
                 let at = first.get() as usize % 32;
                 let mut value = 0;
@@ -221,7 +221,7 @@ impl State {
                 }
                 Ok(value)
             }
-            (Register::Priority(first), Some(value)) => {
+            (InterruptRegister::Priority(first), Some(value)) => {
                 let bank = self.banks.get_mut(of, first.word());
                 let at = first.get() as usize % 32;
                 let mut changed = 0;
@@ -235,11 +235,11 @@ impl State {
                 self.touch(of, first.word(), changed);
                 Ok(0)
             }
-            (Register::Config { word, upper }, None) => {
+            (InterruptRegister::Config { word, upper }, None) => {
                 let edge = self.banks.get(of, word).edge;
                 Ok(u64::from(spread(if upper { edge >> 16 } else { edge })))
             }
-            (Register::Config { word, upper }, Some(value)) => {
+            (InterruptRegister::Config { word, upper }, Some(value)) => {
                 let half = gather(value as u32);
                 let (bits, edge) = if upper {
                     (0xffff_0000, half << 16)
@@ -258,7 +258,7 @@ impl State {
     }
 }
 
-impl Register {
+impl InterruptRegister {
     fn decode(access: &Access) -> Option<Self> {
         let Access { offset, size, .. } = *access;
         let index = |from: u64, bytes: u64| usize::try_from((offset - from) / bytes).ok();

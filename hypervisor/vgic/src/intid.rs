@@ -65,7 +65,7 @@ impl fmt::Debug for IntId {
 /// A set of vCPUs of one VM.
 ///
 /// As a result it is a *kick mask*: vCPUs whose list registers are out of date. Their flag
-/// ([`super::Vgic::needs_fill`]) is set already; the caller interrupts the pCPU of those that run
+/// ([`super::Vgic::needs_flush`]) is set already; the caller interrupts the pCPU of those that run
 /// and wakes those that wait. The vCPU on whose behalf the caller acts may be among them and needs
 /// no interrupt, as it looks at its flag before it enters the guest.
 #[must_use = "the vCPUs in the mask do not notice by themselves"]
@@ -128,12 +128,12 @@ impl VcpuSet {
 
 /// An input of the interrupt controller that an emulated device drives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wire {
+pub struct IrqLine {
     pub(super) vcpu: VcpuIndex,
     pub(super) intid: IntId,
 }
 
-impl Wire {
+impl IrqLine {
     /// A shared peripheral interrupt, or `None` where `intid` is not an SPI (32 and up).
     pub const fn spi(intid: IntId) -> Option<Self> {
         if intid.is_private() {

@@ -12,15 +12,15 @@
 //!   where the guest deactivates separately, by a trapped write to ICC_DIR_EL1 (TDIR).
 
 use super::bank::{WORDS, each_bit, each_word, place};
-use super::ids::{IntId, VcpuSet};
+use super::intid::{IntId, VcpuSet};
 use super::lr::{Hcr, ListRegisters, Lr, MAX_LRS, Vmcr};
-use super::state::{Cpu, State, TIMER};
+use super::state::{TIMER, VcpuLrState, VgicState};
 use postern_base::ids::VcpuIndex;
 
-/// What [`super::Vgic::fill`] asks of the caller.
+/// What [`super::Vgic::flush`] asks of the caller.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FillResult {
+pub struct FlushResult {
     /// How many list registers are in use, from the first on.
     pub count: usize,
     /// What ICH_HCR_EL2 is to be, EOIcount zero.
@@ -33,7 +33,7 @@ pub struct FillResult {
     pub hw_deactivate: bool,
 }
 
-impl FillResult {
+impl FlushResult {
     const IDLE: Self = Self {
         count: 0,
         hcr: Hcr::EN,
@@ -45,13 +45,13 @@ impl FillResult {
 /// An interrupt that wants a list register. The lower it sorts, the sooner it gets one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
-    class: Class,
+    class: SlotClass,
     priority: u8,
     intid: IntId,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
+enum SlotClass {
     Best,
     Active,
     Pending,
@@ -63,51 +63,51 @@ enum Class {
 
 /// The pending and the active interrupts of a word that want a list register.
 #[derive(Clone, Copy)]
-struct Wanted {
+struct Candidates {
     pending: u32,
     active: u32,
 }
 
-impl Wanted {
+impl Candidates {
     const fn all(self) -> u32 {
         self.pending | self.active
     }
 }
 
-impl State {
-    fn wanted(&self, vcpu: VcpuIndex, word: usize) -> Wanted {
+impl VgicState {
+    fn candidates(&self, vcpu: VcpuIndex, word: usize) -> Candidates {
         let cpu = &self.cpus[vcpu.get()];
         let bank = self.banks.get(vcpu, word);
         let unclaimed = !bank.active & !bank.loaded;
-        Wanted {
+        Candidates {
             pending: bank.pending() & bank.forwarded(self.groups) & cpu.routed[word] & unclaimed,
             active: bank.active & cpu.owned[word] & !bank.loaded,
         }
     }
 
     /// Fills list registers. The vCPU is synchronised.
-    pub fn fill<L: ListRegisters + ?Sized>(
+    pub fn flush<L: ListRegisters + ?Sized>(
         &mut self,
         vcpu: VcpuIndex,
         vmcr: Vmcr,
         lrs: &mut L,
-    ) -> FillResult {
+    ) -> FlushResult {
         self.abandon(vcpu);
         // Whatever made it stale is seen now; also what its own synchronisation gave away.
         self.stale = self.stale.without(vcpu);
         let cpu = &mut self.cpus[vcpu.get()];
-        cpu.fills = cpu.fills.wrapping_add(1);
-        let mut result = FillResult::IDLE;
+        cpu.flushes = cpu.flushes.wrapping_add(1);
+        let mut result = FlushResult::IDLE;
         // A deactivation on another vCPU's behalf is not seen by the hardware.
         if self.vcpus > 1 && vmcr.splits_eoi() {
             result.hcr |= Hcr::TDIR;
         }
         if self.banks.busy_words(vcpu) != 0 {
-            self.fill_busy(vcpu, vmcr, lrs, &mut result);
+            self.flush_busy(vcpu, vmcr, lrs, &mut result);
         }
         lrs.clear_from(result.count);
         let cpu = &mut self.cpus[vcpu.get()];
-        cpu.filled = result.count;
+        cpu.flushed = result.count;
         cpu.resident = result.count > 0;
         if cpu.timer_active {
             let bank = self.banks.get(vcpu, 0);
@@ -119,21 +119,21 @@ impl State {
         result
     }
 
-    fn fill_busy<L: ListRegisters + ?Sized>(
+    fn flush_busy<L: ListRegisters + ?Sized>(
         &mut self,
         vcpu: VcpuIndex,
         vmcr: Vmcr,
         lrs: &mut L,
-        result: &mut FillResult,
+        result: &mut FlushResult,
     ) {
         let room = lrs.count();
         let words = self.banks.busy_words(vcpu);
         let wanted: u32 = each_word(words)
-            .map(|word| self.wanted(vcpu, word).all().count_ones())
+            .map(|word| self.candidates(vcpu, word).all().count_ones())
             .sum();
         if wanted as usize <= room {
             for word in each_word(words) {
-                for bit in each_bit(self.wanted(vcpu, word).all()) {
+                for bit in each_bit(self.candidates(vcpu, word).all()) {
                     lrs.write(result.count, self.load(vcpu, word, bit));
                     result.count += 1;
                 }
@@ -176,22 +176,22 @@ impl State {
         };
         for word in each_word(self.banks.busy_words(vcpu)) {
             let bank = self.banks.get(vcpu, word);
-            let wanted = self.wanted(vcpu, word);
-            for bit in each_bit(wanted.all()) {
+            let candidates = self.candidates(vcpu, word);
+            for bit in each_bit(candidates.all()) {
                 let group1 = bank.group1 & bit != 0;
-                let class = if wanted.active & bit != 0 {
-                    Class::Active
+                let class = if candidates.active & bit != 0 {
+                    SlotClass::Active
                 } else if vmcr.enables(group1) {
-                    Class::Pending
+                    SlotClass::Pending
                 } else {
-                    Class::Blocked { group1 }
+                    SlotClass::Blocked { group1 }
                 };
                 let mut candidate = Candidate {
                     class,
                     priority: bank.priority_of(bit),
                     intid: IntId::at(word, bit),
                 };
-                if class == Class::Pending {
+                if class == SlotClass::Pending {
                     // The best so far waits outside, and steps down where a better one comes.
                     if best.is_none_or(|best| candidate < best) {
                         match best.replace(candidate) {
@@ -205,7 +205,7 @@ impl State {
         }
         if let Some(best) = best {
             pick(Candidate {
-                class: Class::Best,
+                class: SlotClass::Best,
                 ..best
             });
         }
@@ -255,15 +255,15 @@ impl State {
             if eoi_count > 0 && !vmcr.splits_eoi() {
                 self.end_spilled(vcpu, eoi_count);
             }
-            let filled = self.cpus[vcpu.get()].filled;
+            let flushed = self.cpus[vcpu.get()].flushed;
             let mut unloaded = 0;
-            for index in 0..filled.min(lrs.count()) {
+            for index in 0..flushed.min(lrs.count()) {
                 let lr = lrs.read(index);
                 if let Some(intid) = lr.vintid() {
                     unloaded += usize::from(self.unload(vcpu, intid, lr));
                 }
             }
-            if unloaded == filled {
+            if unloaded == flushed {
                 let cpu = &mut self.cpus[vcpu.get()];
                 cpu.resident = false;
                 cpu.timer_again = false;
@@ -377,7 +377,7 @@ impl State {
         &self,
         vcpu: VcpuIndex,
         word: usize,
-        of_cpu: impl Fn(&Cpu) -> u32,
+        of_cpu: impl Fn(&VcpuLrState) -> u32,
     ) -> VcpuSet {
         let mut holders = VcpuSet::EMPTY;
         for sharer in self.sharers(vcpu, word).iter() {
@@ -390,7 +390,7 @@ impl State {
     }
 }
 
-impl Class {
+impl SlotClass {
     /// What must interrupt the guest for an interrupt of this class that has no list register.
     const fn needs(self, vmcr: Vmcr) -> Hcr {
         match self {
