@@ -11,7 +11,7 @@
 //!   taken, since other pCPUs send it. EL2's timer has a higher priority, so it is taken first.
 
 #[cfg(target_os = "none")]
-pub mod machine;
+pub mod owners;
 #[cfg(target_os = "none")]
 pub mod sections;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The help for commands, and errors for lines that are no command.
 
-use postern_monitor::Order;
-use postern_monitor::command::Mistake;
+use postern_monitor::LifecycleRequest;
+use postern_monitor::command::CommandError;
 use postern_monitor::specs::{Arguments, SPECS, Spec, Verb};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -28,12 +28,14 @@ const fn summary(verb: Verb) -> &'static str {
     match verb {
         Verb::List => "the virtual machines and their states",
         Verb::Info => "the state and counters of one virtual machine",
-        Verb::Order(Order::Start) => "start one that is off",
-        Verb::Order(Order::Stop) => "press its power button, so that the guest shuts down",
-        Verb::Order(Order::Reset) => "end it at once and restart it",
-        Verb::Order(Order::Kill) => "end it at once",
-        Verb::Order(Order::Pause) => "stop its vCPUs",
-        Verb::Order(Order::Resume) => "let its vCPUs run again",
+        Verb::Lifecycle(LifecycleRequest::Start) => "start one that is off",
+        Verb::Lifecycle(LifecycleRequest::Stop) => {
+            "press its power button, so that the guest shuts down"
+        }
+        Verb::Lifecycle(LifecycleRequest::Reset) => "end it at once and restart it",
+        Verb::Lifecycle(LifecycleRequest::Kill) => "end it at once",
+        Verb::Lifecycle(LifecycleRequest::Pause) => "stop its vCPUs",
+        Verb::Lifecycle(LifecycleRequest::Resume) => "let its vCPUs run again",
         Verb::VmMemory => "set its RAM from the next start on",
         Verb::TeeStats => "the calls to OP-TEE, and what it holds",
         Verb::Cpu => "what each physical CPU runs",
@@ -48,8 +50,10 @@ const fn summary(verb: Verb) -> &'static str {
 /// Returns further details of a command, if there are any.
 const fn more(verb: Verb) -> &'static str {
     match verb {
-        Verb::Order(Order::Stop) => "A guest may ignore it; `vm kill` does not ask the guest.",
-        Verb::Order(Order::Kill) => "Postern closes what it has open in the TEE.",
+        Verb::Lifecycle(LifecycleRequest::Stop) => {
+            "A guest may ignore it; `vm kill` does not ask the guest."
+        }
+        Verb::Lifecycle(LifecycleRequest::Kill) => "Postern closes what it has open in the TEE.",
         Verb::VmMemory => "SIZE is a multiple of 2 MiB, such as 512M or 1G.",
         Verb::Cpu => {
             "IDLE NOW is the share of the last second or two. LONGEST MASKED is the longest time that EL2 took no\n\
@@ -115,23 +119,23 @@ fn found(words: &[&str]) -> Result<Vec<&'static Spec>, String> {
 }
 
 /// Explains why a line is no command, and what to write instead.
-pub fn explain(mistake: &Mistake<'_>) -> String {
-    match *mistake {
-        Mistake::Nothing => "no command: try help".into(),
-        Mistake::Unknown(first, None) if next(first).is_empty() => {
+pub fn explain(error: &CommandError<'_>) -> String {
+    match *error {
+        CommandError::Nothing => "no command: try help".into(),
+        CommandError::Unknown(first, None) if next(first).is_empty() => {
             format!("unknown command `{first}`: try help")
         }
-        Mistake::Unknown(first, Some(_)) if next(first).is_empty() => {
+        CommandError::Unknown(first, Some(_)) if next(first).is_empty() => {
             format!("unknown command `{first}`: try help")
         }
-        Mistake::Unknown(first, None) => {
+        CommandError::Unknown(first, None) => {
             format!("`{first}` is followed by {}", next(first).join(", "))
         }
-        Mistake::Unknown(first, Some(second)) => format!(
+        CommandError::Unknown(first, Some(second)) => format!(
             "`{first}` is followed by {}, not by `{second}`",
             next(first).join(", ")
         ),
-        Mistake::Missing(spec) => {
+        CommandError::Missing(spec) => {
             let (path, arguments) = (spec.path, spec.arguments.text());
             let needs = match spec.arguments {
                 Arguments::VmAndSize => "the name of a virtual machine and a size",
@@ -140,12 +144,12 @@ pub fn explain(mistake: &Mistake<'_>) -> String {
             };
             format!("`{path}` needs {needs}: write `{path}{arguments}`")
         }
-        Mistake::TooMany(spec, word) => format!(
+        CommandError::TooMany(spec, word) => format!(
             "`{word}` is one word too many: write `{}{}`",
             spec.path,
             spec.arguments.text()
         ),
-        Mistake::Wrong(spec, word) => match spec.arguments {
+        CommandError::Wrong(spec, word) => match spec.arguments {
             Arguments::VmAndSize => {
                 format!("`{word}` is no size: write a multiple of 2 MiB, such as 512M or 1G")
             }
@@ -154,8 +158,8 @@ pub fn explain(mistake: &Mistake<'_>) -> String {
             }
             _ => format!("`{word}` is no number of lines: write a number of 1 or more"),
         },
-        Mistake::Option(word) => format!("unknown option `{word}`: the only option is --json"),
-        Mistake::Tag => "a tag is # and 1 to 16 of A-Z a-z 0-9 _ -, then a blank".into(),
+        CommandError::Option(word) => format!("unknown option `{word}`: the only option is --json"),
+        CommandError::Tag => "a tag is # and 1 to 16 of A-Z a-z 0-9 _ -, then a blank".into(),
     }
 }
 

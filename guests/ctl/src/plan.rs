@@ -75,7 +75,7 @@ fn decide(line: &str) -> Result<Plan, String> {
         .split_ascii_whitespace()
         .filter(|word| !word.starts_with("--"));
     if request.spec.is_some_and(help::is_help) {
-        request.command.map_err(|mistake| help::explain(&mistake))?;
+        request.command.map_err(|error| help::explain(&error))?;
         let topic: Vec<&str> = words.skip(1).collect();
         return Ok(Plan::Say(if request.json {
             format!("{}\n", help::json(&topic)?)
@@ -83,7 +83,7 @@ fn decide(line: &str) -> Result<Plan, String> {
             help::help(&topic)?
         }));
     }
-    request.command.map_err(|mistake| help::explain(&mistake))?;
+    request.command.map_err(|error| help::explain(&error))?;
     Ok(Plan::Ask(Command {
         line: words.collect::<Vec<_>>().join(" "),
         json: request.json,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a command line says.
 
+use crate::event::MARK;
+use crate::lifecycle_request::LifecycleRequest;
 use crate::specs::{Arguments, SPECS, Spec, Verb};
-use crate::{MARK, Order};
 use core::fmt;
 
 /// The most words of a line that are looked at; no command has so many.
@@ -22,7 +23,7 @@ pub enum Command<'a> {
     /// `vm info NAME`
     Info(&'a str),
     /// `vm start NAME` and the like
-    Order(Order, &'a str),
+    Lifecycle(LifecycleRequest, &'a str),
     /// `vm mem NAME SIZE`, in bytes, a multiple of [`SIZE_UNIT`] above zero
     VmMemory(&'a str, u64),
     /// `tee stats [NAME]`
@@ -43,7 +44,7 @@ pub enum Command<'a> {
 
 /// Why a line is no command. As text it is what EL2 says; another end may have more words for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Mistake<'a> {
+pub enum CommandError<'a> {
     /// A tag or an option, and no word beside it.
     #[error("no command: try help")]
     Nothing,
@@ -89,7 +90,7 @@ pub struct Request<'a> {
     /// Which command it is, where there is one of these words.
     pub spec: Option<&'static Spec>,
     /// What is to be done.
-    pub command: Result<Command<'a>, Mistake<'a>>,
+    pub command: Result<Command<'a>, CommandError<'a>>,
 }
 
 impl<'a> Request<'a> {
@@ -101,7 +102,7 @@ impl<'a> Request<'a> {
             tag: None,
             json: false,
             spec: None,
-            command: Err(Mistake::Nothing),
+            command: Err(CommandError::Nothing),
         };
         let mut wrong_tag = false;
         if let Some(tag) = words.peek().and_then(|word| word.strip_prefix('#')) {
@@ -131,9 +132,9 @@ impl<'a> Request<'a> {
             request.spec = Some(spec);
         }
         request.command = match (found, option) {
-            _ if wrong_tag => Err(Mistake::Tag),
-            (Err(mistake), _) => Err(mistake),
-            (Ok(_), Some(option)) => Err(Mistake::Option(option)),
+            _ if wrong_tag => Err(CommandError::Tag),
+            (Err(error), _) => Err(error),
+            (Ok(_), Some(option)) => Err(CommandError::Option(option)),
             (Ok((spec, arguments)), None) => spec.command(arguments),
         };
         Some(request)
@@ -153,8 +154,8 @@ pub fn is_echo(word: &str) -> bool {
 }
 
 /// The command, and the words behind it.
-fn find<'a, 'w>(words: &'w [&'a str]) -> Result<(&'static Spec, &'w [&'a str]), Mistake<'a>> {
-    let &first = words.first().ok_or(Mistake::Nothing)?;
+fn find<'a, 'w>(words: &'w [&'a str]) -> Result<(&'static Spec, &'w [&'a str]), CommandError<'a>> {
+    let &first = words.first().ok_or(CommandError::Nothing)?;
     let fits = |length: usize| {
         let begin = words.get(..length)?;
         let whole =
@@ -163,28 +164,28 @@ fn find<'a, 'w>(words: &'w [&'a str]) -> Result<(&'static Spec, &'w [&'a str]), 
     };
     fits(1).or_else(|| fits(2)).ok_or_else(|| {
         let known = SPECS.iter().any(|spec| spec.begins_with(&[first]));
-        Mistake::Unknown(first, words.get(1).copied().filter(|_| known))
+        CommandError::Unknown(first, words.get(1).copied().filter(|_| known))
     })
 }
 
 impl Spec {
-    fn command<'a>(&'static self, words: &[&'a str]) -> Result<Command<'a>, Mistake<'a>> {
+    fn command<'a>(&'static self, words: &[&'a str]) -> Result<Command<'a>, CommandError<'a>> {
         let most = match self.arguments {
             Arguments::None => 0,
             Arguments::VmAndSize | Arguments::Command => 2,
             Arguments::Vm | Arguments::AnyVm | Arguments::Count | Arguments::OnOff => 1,
         };
         if let Some(word) = words.get(most) {
-            return Err(Mistake::TooMany(self, word));
+            return Err(CommandError::TooMany(self, word));
         }
-        let missing = Mistake::Missing(self);
-        let wrong = |word| Mistake::Wrong(self, word);
+        let missing = CommandError::Missing(self);
+        let wrong = |word| CommandError::Wrong(self, word);
         let word = |index: usize| words.get(index).copied();
         let first = word(0).ok_or(missing);
         Ok(match self.verb {
             Verb::List => Command::List,
             Verb::Info => Command::Info(first?),
-            Verb::Order(order) => Command::Order(order, first?),
+            Verb::Lifecycle(order) => Command::Lifecycle(order, first?),
             Verb::VmMemory => {
                 let (name, bytes) = (first?, word(1).ok_or(missing)?);
                 Command::VmMemory(name, size(bytes).ok_or(wrong(bytes))?)

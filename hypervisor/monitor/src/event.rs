@@ -4,6 +4,9 @@
 use crate::write::Writer;
 use core::fmt::{Display, Write};
 
+/// The word in front of a line for programs.
+pub const MARK: &str = "@postern ";
+
 /// An event of the hypervisor. `S` is what its texts are.
 ///
 /// EL2 writes it by [`Event::write`]; the other end reads it by serde.

@@ -5,14 +5,11 @@
 
 pub mod command;
 pub mod event;
-mod order;
+pub mod lifecycle_request;
 pub mod specs;
 pub mod write;
 
-pub use command::{Command, Mistake, Request};
-pub use event::Event;
-pub use order::Order;
+pub use command::{Command, CommandError, Request};
+pub use event::{Event, MARK};
+pub use lifecycle_request::LifecycleRequest;
 pub use write::Writer;
-
-/// The word in front of what is told to programs.
-pub const MARK: &str = "@postern ";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The table of commands, which parsing, help and completion follow.
 
-use crate::Order;
+use crate::lifecycle_request::LifecycleRequest;
 use core::fmt;
 
 /// What a command takes.
@@ -46,7 +46,7 @@ pub enum Verb {
     /// All about one VM.
     Info,
     /// An order to a VM.
-    Order(Order),
+    Lifecycle(LifecycleRequest),
     /// RAM at the next start.
     VmMemory,
     /// What was done for VMs in the TEE.
@@ -88,12 +88,36 @@ const fn spec(verb: Verb, path: &'static str, arguments: Arguments) -> Spec {
 pub static SPECS: [Spec; 16] = [
     spec(Verb::List, "vm list", Arguments::None),
     spec(Verb::Info, "vm info", Arguments::Vm),
-    spec(Verb::Order(Order::Start), "vm start", Arguments::Vm),
-    spec(Verb::Order(Order::Stop), "vm stop", Arguments::Vm),
-    spec(Verb::Order(Order::Reset), "vm reset", Arguments::Vm),
-    spec(Verb::Order(Order::Kill), "vm kill", Arguments::Vm),
-    spec(Verb::Order(Order::Pause), "vm pause", Arguments::Vm),
-    spec(Verb::Order(Order::Resume), "vm resume", Arguments::Vm),
+    spec(
+        Verb::Lifecycle(LifecycleRequest::Start),
+        "vm start",
+        Arguments::Vm,
+    ),
+    spec(
+        Verb::Lifecycle(LifecycleRequest::Stop),
+        "vm stop",
+        Arguments::Vm,
+    ),
+    spec(
+        Verb::Lifecycle(LifecycleRequest::Reset),
+        "vm reset",
+        Arguments::Vm,
+    ),
+    spec(
+        Verb::Lifecycle(LifecycleRequest::Kill),
+        "vm kill",
+        Arguments::Vm,
+    ),
+    spec(
+        Verb::Lifecycle(LifecycleRequest::Pause),
+        "vm pause",
+        Arguments::Vm,
+    ),
+    spec(
+        Verb::Lifecycle(LifecycleRequest::Resume),
+        "vm resume",
+        Arguments::Vm,
+    ),
     spec(Verb::VmMemory, "vm mem", Arguments::VmAndSize),
     spec(Verb::TeeStats, "tee stats", Arguments::AnyVm),
     spec(Verb::Cpu, "cpu", Arguments::None),

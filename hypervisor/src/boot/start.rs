@@ -7,7 +7,7 @@ use crate::console::uart::Uart;
 use crate::exit;
 use crate::fatal::fail;
 use crate::platform::{self, WALL_CLOCK, machine};
-use crate::vm::{pcpu, seeds};
+use crate::vm::{pcpu, seed_state};
 use aarch64_cpu::registers::MPIDR_EL1;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -56,7 +56,7 @@ pub fn primary(tree: u64, image: u64) -> ! {
     };
     match bring_up(tree, bytes) {
         Ok(vms) => {
-            seeds::init(&seed);
+            seed_state::init(&seed);
             drop(seed);
             vms_up::start_all(&vms);
         }

@@ -5,16 +5,16 @@ use super::share::Share;
 use crate::console::output;
 use crate::control::input;
 use crate::fatal::fail;
-use crate::lifecycle::{orders, steps};
+use crate::lifecycle::{transitions, work_steps};
 use crate::platform::machine;
 use crate::tee::host::{SHARED_PAGES, secure_call};
 use crate::tee::notification;
 use crate::vm::frames::{Frames, FramesError, PoolError, SharedPool};
-use crate::vm::instance::{Parts, Vm};
-use crate::vm::life::Order;
+use crate::vm::guest_memory::{GuestMemory, MemoryError};
+use crate::vm::instance::{Vm, VmParts};
+use crate::vm::lifecycle::LifecycleRequest;
 use crate::vm::mapping::Mapping;
-use crate::vm::memory::{Memory, MemoryError};
-use crate::vm::ram::{self, TakeError};
+use crate::vm::ram_pool::{self, RamError};
 use crate::vm::{guest_image, registry};
 use alloc::vec::Vec;
 use core::fmt::Display;
@@ -35,9 +35,9 @@ enum StartError {
     #[error("vm memory: {0}")]
     Frames(#[from] FramesError),
     #[error("vm memory: {0}")]
-    Memory(#[from] MemoryError),
+    GuestMemory(#[from] MemoryError),
     #[error("vm `{0}`: {1}")]
-    NoRam(&'static str, TakeError),
+    NoRam(&'static str, RamError),
     #[error("pages to share with OP-TEE: {0}")]
     Pool(#[from] PoolError),
     #[error("vm `{0}` has tee = \"required\": {1}")]
@@ -56,7 +56,7 @@ pub fn start_all(configs: &VmConfigs<'static>) {
     match make_all(configs) {
         Ok(vms) => {
             let vms = registry::init(vms);
-            if let Err(error) = equip(vms) {
+            if let Err(error) = allocate_autostart(vms) {
                 fail(format_args!("{error}"));
             }
             input::init();
@@ -68,10 +68,10 @@ pub fn start_all(configs: &VmConfigs<'static>) {
             output::event(None, &up);
             for vm in vms.iter().filter(|vm| vm.autostart) {
                 // It is off, so there is nothing to refuse.
-                let _ = orders::order(vm, Order::Start);
+                let _ = transitions::request(vm, LifecycleRequest::Start);
             }
             // Without any the machine may have nothing to do.
-            orders::on_vm_off();
+            transitions::on_vm_off();
         }
         Err(error) => fail(format_args!("{error}")),
     }
@@ -101,7 +101,7 @@ fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     let shared = shared.map(|mediator| u64::from(mediator.shared_pages_max()));
     let pool = shared_pool(&mut frames, shared.sum())?;
     SHARED_PAGES.call_once(|| pool);
-    ram::init(frames);
+    ram_pool::init(frames);
     Ok(vms)
 }
 
@@ -187,7 +187,7 @@ fn make(
     if !guest_image::is_kernel(config.kernel) {
         return Err(StartError::NoKernel(config.name, config.kernel));
     }
-    let memory = Memory::for_bytes(config.memory)?;
+    let memory = GuestMemory::for_bytes(config.memory)?;
     let vmid = index.get() as u16 + 1;
     let client = NonZeroU16::new(vmid).map(ClientId::new);
     let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
@@ -198,7 +198,7 @@ fn make(
     quotas.address_spaces = quotas.address_spaces.min(share.address_spaces);
     quotas.max_leaked_asids = quotas.max_leaked_asids.min(share.max_leaked_asids);
     tee_config.max_creations = share.max_creations;
-    Ok(Vm::new(Parts {
+    Ok(Vm::new(VmParts {
         config: config.clone(),
         index,
         memory,
@@ -210,9 +210,9 @@ fn make(
 /// Gives the VMs that start with the machine their memory and makes them known to OP-TEE, before
 /// any of them runs: they have it before those that are started later.
 #[inline(never)]
-fn equip(vms: &'static [Vm]) -> Result<(), StartError> {
+fn allocate_autostart(vms: &'static [Vm]) -> Result<(), StartError> {
     for vm in vms.iter().filter(|vm| vm.autostart) {
-        steps::take_memory(vm).map_err(|error| StartError::NoRam(vm.name, error))?;
+        work_steps::take_memory(vm).map_err(|error| StartError::NoRam(vm.name, error))?;
         match create_tee(vm) {
             Err(error) if vm.needs_tee() => return Err(StartError::NoRoom(vm.name, error)),
             // Its start tries again, and logs what comes of it.
@@ -226,7 +226,7 @@ fn equip(vms: &'static [Vm]) -> Result<(), StartError> {
 fn create_tee(vm: &'static Vm) -> Result<(), CreateError> {
     loop {
         timer::arm(timer::now() + timer::frequency() / 100);
-        if steps::create_tee(vm)? != Progress::More {
+        if work_steps::create_tee(vm)? != Progress::More {
             return Ok(());
         }
     }

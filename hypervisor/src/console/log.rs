@@ -72,9 +72,9 @@ impl Write for Plain<'_, '_> {
 /// Counts something that a guest can make happen, and says when it is the first time: each is
 /// counted, and logged once.
 #[derive(Debug, Default)]
-pub struct Counted(AtomicU64);
+pub struct LogOnce(AtomicU64);
 
-impl Counted {
+impl LogOnce {
     /// It has not happened yet.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
@@ -83,14 +83,14 @@ impl Counted {
     /// It happens; whether that is to be logged.
     #[must_use]
     #[inline]
-    pub fn happens(&self) -> bool {
+    pub fn record(&self) -> bool {
         // Nothing else is ordered by the count, and it cannot wrap in a machine's life.
         self.0.fetch_add(1, Ordering::Relaxed) == 0
     }
 
     /// How often it has happened.
     #[inline]
-    pub fn times(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -133,10 +133,10 @@ mod tests {
 
     #[test]
     fn counted_and_logged_once() {
-        let denied = Counted::new();
-        assert_eq!(denied.times(), 0);
-        assert!(denied.happens());
-        assert!((0..99).all(|_| !denied.happens()));
-        assert_eq!(denied.times(), 100);
+        let denied = LogOnce::new();
+        assert_eq!(denied.count(), 0);
+        assert!(denied.record());
+        assert!((0..99).all(|_| !denied.record()));
+        assert_eq!(denied.count(), 100);
     }
 }

@@ -6,7 +6,7 @@ use crate::console::monitor::machine as monitor;
 use crate::console::mux::{Channel, Decoder};
 use crate::console::output;
 use crate::irq::Handled;
-use crate::irq::machine::register_spi;
+use crate::irq::owners::register_spi;
 use crate::platform::{self, machine};
 use crate::vm::instance::Vm;
 use crate::vm::registry;

@@ -4,13 +4,13 @@
 use super::host_cpu;
 use crate::console::log::Level;
 use crate::irq::sections;
-use crate::lifecycle::orders;
+use crate::lifecycle::transitions;
 use crate::sched::masked::Cause;
 use crate::sched::run_queues::PcpuRequests;
 use crate::services::{discovery, memory, psci, smccc, trng};
 use crate::tee::host::VmHost;
-use crate::vm::instance::{Oddity, VcpuRef};
-use crate::vm::life::Event;
+use crate::vm::instance::{GuestAnomaly, VcpuRef};
+use crate::vm::lifecycle::LifecycleEvent;
 use crate::vm::{context_switch, scheduler};
 use mediator::Mediator;
 use mediator::addr::Ipa;
@@ -71,7 +71,7 @@ fn dispatch_local(frame: &mut CallFrame, running: VcpuRef) {
         }
     } else {
         // Asking what there is is no oddity.
-        if !discovery::is_query(function) && running.vm.log_once(Oddity::Call) {
+        if !discovery::is_query(function) && running.vm.log_once(GuestAnomaly::Call) {
             let vm = running.vm;
             vm.log(Level::Warn, format_args!("unknown call {function:?}"));
         }
@@ -111,7 +111,7 @@ impl psci::Caller for VcpuRef {
     #[inline(never)]
     fn turn_on(&self, vcpu: VcpuIndex, entry: Ipa, context: u64) {
         sections::lengthy(Cause::Call, || {
-            orders::turn_on(self.vm, vcpu, entry, context);
+            transitions::turn_on(self.vm, vcpu, entry, context);
         });
     }
 
@@ -120,8 +120,8 @@ impl psci::Caller for VcpuRef {
     }
 
     #[inline(never)]
-    fn happened(&self, event: Event) {
-        sections::lengthy(Cause::Call, || orders::happened(self.vm, event));
+    fn handle(&self, event: LifecycleEvent) {
+        sections::lengthy(Cause::Call, || transitions::handle(self.vm, event));
     }
 
     fn leave(&self) {

@@ -2,14 +2,14 @@
 //! Every exit from a guest comes here and leaves by [`run::before_return`].
 
 use super::{dispatch, guest_exception, host_cpu, mmio, run};
-use crate::console::log::{Counted, Level};
-use crate::irq::{machine as irq, sections};
-use crate::lifecycle::orders;
+use crate::console::log::{Level, LogOnce};
+use crate::irq::{owners, sections};
+use crate::lifecycle::transitions;
 use crate::sched::masked::Cause;
 use crate::sched::run_queues::PcpuRequests;
-use crate::vm::instance::{Exit, Oddity, VcpuRef};
+use crate::vm::instance::{ExitReason, GuestAnomaly, VcpuRef};
 use crate::vm::pcpu::{Pcpu, here};
-use crate::vm::{context_switch, debug, interface, physical_timer, scheduler};
+use crate::vm::{context_switch, cpu_interface, debug, physical_timer, scheduler};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
 use postern_arch::timer;
 use postern_arch::vcpu_context::{CallFrame, Frame};
@@ -23,18 +23,18 @@ use tock_registers::interfaces::Readable;
 /// [`run::before_return`] does that, with the whole frame.
 #[inline]
 pub fn smc(frame: &mut CallFrame) -> bool {
-    call(frame, Exit::Smc)
+    call(frame, ExitReason::Smc)
 }
 
 /// Answers an HVC with immediate zero, as [`smc`].
 #[inline]
 pub fn hvc(frame: &mut CallFrame) -> bool {
-    call(frame, Exit::Hvc)
+    call(frame, ExitReason::Hvc)
 }
 
 // The guest is behind the instruction already.
 #[inline]
-fn call(frame: &mut CallFrame, exit: Exit) -> bool {
+fn call(frame: &mut CallFrame, exit: ExitReason) -> bool {
     let here = here();
     let running = running(here);
     running.vcpu.count(exit);
@@ -52,11 +52,11 @@ pub fn synchronous(frame: &mut Frame) {
     let esr = Esr::new(ESR_EL2.get());
     match esr.class() {
         class::SMC => {
-            running.vcpu.count(Exit::Smc);
+            running.vcpu.count(ExitReason::Smc);
             undefined(frame);
         }
         class::HVC => {
-            running.vcpu.count(Exit::Hvc);
+            running.vcpu.count(ExitReason::Hvc);
             // It is behind the instruction already.
             frame.step_back(4);
             undefined(frame);
@@ -69,8 +69,8 @@ pub fn synchronous(frame: &mut Frame) {
 /// A physical interrupt.
 pub fn interrupt(frame: &mut Frame) {
     sections::open();
-    running(here()).vcpu.count(Exit::Irq);
-    irq::take_pending();
+    running(here()).vcpu.count(ExitReason::Irq);
+    owners::take_pending();
     sections::did(Cause::Interrupt);
     run::before_return(frame);
     sections::close();
@@ -84,14 +84,14 @@ pub fn interrupt(frame: &mut Frame) {
 // As `synchronous`.
 #[inline(never)]
 pub fn system_error(frame: &mut Frame) {
-    static OTHERS: Counted = Counted::new();
+    static OTHERS: LogOnce = LogOnce::new();
     let here = here();
     let running = running(here);
     let esr = Esr::new(ESR_EL2.get());
     let severity = Severity::of(esr);
     let is_new = match severity {
-        Severity::Contained => running.vm.log_once(Oddity::SystemError),
-        _ => OTHERS.happens(),
+        Severity::Contained => running.vm.log_once(GuestAnomaly::SystemError),
+        _ => OTHERS.record(),
     };
     if is_new {
         running.vm.log(
@@ -106,7 +106,7 @@ pub fn system_error(frame: &mut Frame) {
     }
     match severity {
         Severity::Corrected | Severity::Restartable | Severity::Unknown => {}
-        Severity::Contained => orders::lost_state(running.vm),
+        Severity::Contained => transitions::lost_state(running.vm),
         Severity::Uncontainable => panic!("SError {:#x}: the error is not contained", esr.get()),
     }
     run::before_return(frame);
@@ -127,28 +127,28 @@ fn undefined(frame: &mut Frame) {
 fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
     let far = GuestVa::new(FAR_EL2.get());
     let trap = Trap::decode(esr, Hpfar::new(HPFAR_EL2.get()), far);
-    if is_passing(&trap, running) {
+    if is_spurious_fault(&trap, running) {
         return;
     }
     match trap {
         Trap::Wfi => {
-            running.vcpu.count(Exit::Wfx);
+            running.vcpu.count(ExitReason::Wfx);
             frame.skip(esr.instruction_length());
             context_switch::wait_for_interrupt(running);
         }
         Trap::Wfe => {
-            running.vcpu.count(Exit::Wfx);
+            running.vcpu.count(ExitReason::Wfx);
             frame.skip(esr.instruction_length());
             scheduler::request(PcpuRequests::RESCHEDULE);
         }
         Trap::DataAbort(abort) => match (abort.ipa, abort.transfer) {
             (Some(ipa), Some(transfer)) if abort.fault == Fault::Translation => {
-                running.vcpu.count(Exit::Mmio);
+                running.vcpu.count(ExitReason::Mmio);
                 let length = esr.instruction_length();
                 match mmio::access(frame, running, ipa, transfer, abort.write) {
-                    mmio::Done::Next => frame.skip(length),
-                    mmio::Done::Again => {}
-                    mmio::Done::Nothing => {
+                    mmio::AccessResult::Completed => frame.skip(length),
+                    mmio::AccessResult::Retry => {}
+                    mmio::AccessResult::Unmapped => {
                         refuse_access(frame, running, ipa.get(), abort.va, abort.write);
                     }
                 }
@@ -159,20 +159,20 @@ fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
             }
         },
         Trap::InstructionAbort(abort) => {
-            running.vcpu.count(Exit::Abort);
-            if running.vm.log_once(Oddity::Abort) {
+            running.vcpu.count(ExitReason::Abort);
+            if running.vm.log_once(GuestAnomaly::Abort) {
                 let text = format_args!("executes outside its memory at {far:?}");
                 running.vm.log(Level::Warn, text);
             }
             guest_exception::inject(frame, Exception::InstructionAbort { va: abort.va });
         }
         Trap::SysReg(access) => {
-            running.vcpu.count(Exit::Sysreg);
+            running.vcpu.count(ExitReason::Sysreg);
             system_register(frame, running, access, esr.instruction_length());
         }
         _ => {
-            running.vcpu.count(Exit::Other);
-            if running.vm.log_once(Oddity::Instruction) {
+            running.vcpu.count(ExitReason::Other);
+            if running.vm.log_once(GuestAnomaly::Instruction) {
                 running.vm.log(
                     Level::Warn,
                     format_args!(
@@ -190,7 +190,7 @@ fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
 /// A fault on RAM that the VM has: another vCPU was just having the tables around it changed,
 /// which makes entries invalid for a moment. The guest tries again.
 #[inline]
-fn is_passing(trap: &Trap, running: VcpuRef) -> bool {
+fn is_spurious_fault(trap: &Trap, running: VcpuRef) -> bool {
     let (ipa, fault) = match trap {
         Trap::DataAbort(abort) => (abort.ipa, abort.fault),
         Trap::InstructionAbort(abort) => (abort.ipa, abort.fault),
@@ -201,8 +201,8 @@ fn is_passing(trap: &Trap, running: VcpuRef) -> bool {
 }
 
 fn refuse_access(frame: &mut Frame, running: VcpuRef, at: u64, va: Option<GuestVa>, write: bool) {
-    running.vcpu.count(Exit::Abort);
-    if running.vm.log_once(Oddity::Abort) {
+    running.vcpu.count(ExitReason::Abort);
+    if running.vm.log_once(GuestAnomaly::Abort) {
         running.vm.log(
             Level::Warn,
             format_args!(
@@ -237,9 +237,9 @@ fn system_register(frame: &mut Frame, running: VcpuRef, access: SysRegAccess, le
                 .send_sgi(running.vcpu.index, register, value);
             scheduler::kick(running.vm, set);
         }
-        Outcome::Deactivate(value) => interface::deactivate(running, value),
+        Outcome::Deactivate(value) => cpu_interface::deactivate(running, value),
         Outcome::Interface(register, write) => {
-            let value = interface::interface_access(running, register, write);
+            let value = cpu_interface::interface_access(running, register, write);
             answer(frame, access, value);
         }
         Outcome::PhysicalTimer(register, write) => {
@@ -251,7 +251,7 @@ fn system_register(frame: &mut Frame, running: VcpuRef, access: SysRegAccess, le
             answer(frame, access, value);
         }
         Outcome::Undefined => {
-            if running.vm.log_once(Oddity::Register) {
+            if running.vm.log_once(GuestAnomaly::Register) {
                 running.vm.log(
                     Level::Warn,
                     format_args!(

@@ -3,8 +3,8 @@
 
 use crate::console::monitor::machine::ThisMachine;
 use crate::irq::sections;
+use crate::vm::cpu_interface;
 use crate::vm::instance::VcpuRef;
-use crate::vm::interface;
 use mediator::addr::Ipa;
 use postern_arch::vcpu_context::Frame;
 use postern_base::mmio::Access;
@@ -12,13 +12,13 @@ use postern_exceptions::decode::Transfer;
 use postern_guest_tree::layout;
 
 /// What came of an access.
-pub enum Done {
+pub enum AccessResult {
     /// It is done: on to the next instruction.
-    Next,
+    Completed,
     /// The guest is to try again.
-    Again,
+    Retry,
     /// There is nothing at that address.
-    Nothing,
+    Unmapped,
 }
 
 /// One access of the running vCPU to `ipa`.
@@ -28,9 +28,9 @@ pub fn access(
     ipa: Ipa,
     transfer: Transfer,
     write: bool,
-) -> Done {
+) -> AccessResult {
     let Some((device, offset)) = layout::device_at(ipa) else {
-        return Done::Nothing;
+        return AccessResult::Unmapped;
     };
     let access = if write {
         let value = transfer.register.index().map_or(0, |index| frame.x[index]);
@@ -39,14 +39,14 @@ pub fn access(
         Access::read(offset, transfer.size)
     };
     if !access.is_aligned() {
-        return Done::Nothing;
+        return AccessResult::Unmapped;
     }
     let value = match device {
         layout::Device::Distributor | layout::Device::Redistributors => {
-            match interface::vgic_access(running, device, access) {
-                interface::VgicAnswer::Value(value) => value,
-                interface::VgicAnswer::Again => return Done::Again,
-                interface::VgicAnswer::Nothing => return Done::Nothing,
+            match cpu_interface::vgic_access(running, device, access) {
+                cpu_interface::VgicAccess::Value(value) => value,
+                cpu_interface::VgicAccess::Retry => return AccessResult::Retry,
+                cpu_interface::VgicAccess::Unmapped => return AccessResult::Unmapped,
             }
         }
         layout::Device::Manager => {
@@ -54,13 +54,13 @@ pub fn access(
             sections::open();
             match running.vm.manager_access(access, &ThisMachine) {
                 Some(value) => value,
-                None => return Done::Nothing,
+                None => return AccessResult::Unmapped,
             }
         }
         layout::Device::Uart | layout::Device::Gpio | layout::Device::Rtc => {
             match running.vm.device_access(device, access) {
                 Some(value) => value,
-                None => return Done::Nothing,
+                None => return AccessResult::Unmapped,
             }
         }
     };
@@ -69,5 +69,5 @@ pub fn access(
             .size
             .extend(value, transfer.sign_extend, transfer.sixty_four);
     }
-    Done::Next
+    AccessResult::Completed
 }

@@ -5,9 +5,9 @@
 
 use crate::console::monitor::machine as monitor;
 use crate::control::watchdog;
-use crate::irq::machine::register_private;
+use crate::irq::owners::register_private;
 use crate::irq::{Handled, sections};
-use crate::lifecycle::{orders, steps};
+use crate::lifecycle::{transitions, work_steps};
 use crate::platform::WALL_CLOCK;
 use crate::sched::masked::Cause;
 use crate::sched::run_loop::{self, PcpuOps, RunDecision};
@@ -89,7 +89,7 @@ impl PcpuOps for Pcpu {
     type Frame = Frame;
 
     fn tick(&self, now: u64) {
-        physical_timer::look(self, now);
+        physical_timer::on_timer(self, now);
         if now >= self.tick_at.get() {
             self.tick_at.set(now + timer::frequency());
             idle::mark(now);
@@ -108,7 +108,7 @@ impl PcpuOps for Pcpu {
     }
 
     fn work_step(&self) -> bool {
-        steps::work_step()
+        work_steps::work_step()
     }
 
     fn monitor(&self) {
@@ -164,10 +164,10 @@ impl PcpuOps for Pcpu {
     }
 
     fn parked(&self, vcpu: VcpuRef) {
-        orders::tell_if_paused(vcpu.vm);
+        transitions::report_if_paused(vcpu.vm);
     }
 
     fn vcpu_stopped(&self, vcpu: VcpuRef) {
-        orders::vcpu_stopped(vcpu.vm, vcpu.vcpu);
+        transitions::vcpu_stopped(vcpu.vm, vcpu.vcpu);
     }
 }

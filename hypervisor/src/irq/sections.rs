@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The sections of the pCPU that this runs on ([`crate::sched::masked`]), by its clock.
 
-use super::machine;
+use super::owners;
 use crate::sched::masked::{self, Cause, Section};
 use postern_arch::percpu::{self, PerPcpu};
 use postern_arch::timer;
@@ -83,7 +83,7 @@ pub fn take_pending() {
     let is_open = section.is_open();
     close_it(section);
     section.open(timer::now());
-    machine::take_pending();
+    owners::take_pending();
     section.did(Cause::Interrupt, timer::now());
     close_it(section);
     if is_open {

@@ -4,7 +4,7 @@
 //! The guest's PSCI never reaches the firmware: its CPUs are not the machine's.
 
 use super::power::{NotOff, Power, PowerState};
-use crate::vm::life::Event;
+use crate::vm::lifecycle::LifecycleEvent;
 use mediator::addr::Ipa;
 use optee_proto::smc::FunctionId;
 use postern_base::ids::VcpuIndex;
@@ -57,7 +57,7 @@ pub trait Caller {
     fn suspend(&self);
 
     /// Tells the VM what has happened to it.
-    fn happened(&self, event: Event);
+    fn handle(&self, event: LifecycleEvent);
 
     /// Takes the vCPU off its pCPU for good: its guest executes no further instruction.
     fn leave(&self);
@@ -80,8 +80,8 @@ pub fn carry_out(action: Action, caller: &impl Caller) -> Option<SmcReturn> {
             return Some(SmcReturn::SUCCESS);
         }
         Action::TurnOffSelf => {}
-        Action::SystemOff => caller.happened(Event::GuestOff),
-        Action::SystemReset => caller.happened(Event::GuestReset),
+        Action::SystemOff => caller.handle(LifecycleEvent::GuestOff),
+        Action::SystemReset => caller.handle(LifecycleEvent::GuestReset),
     }
     // Also where the VM was ending already, because another vCPU has called at the same time: nothing else
     // would keep this one from returning into its guest.

@@ -7,7 +7,7 @@
 //! nothing, which the ABI allows.
 
 use crate::irq::Handled;
-use crate::irq::machine::register_spi;
+use crate::irq::owners::register_spi;
 use crate::platform::{self, machine};
 use crate::vm::instance::Vm;
 use crate::vm::registry;

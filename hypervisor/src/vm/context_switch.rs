@@ -49,7 +49,7 @@ pub fn vcpu_load(here: &Pcpu, running: VcpuRef, frame: &mut Frame) -> bool {
         barrier::invalidate_guest_tlb();
     }
     drop(saved);
-    physical_timer::settle(here, running);
+    physical_timer::update_irq(here, running);
     flush_lrs(here, running);
     true
 }

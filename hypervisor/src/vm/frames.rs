@@ -20,7 +20,7 @@ pub type Chunks = heapless::Vec<PaRange, MAX_CHUNKS>;
 /// Why memory was not given out or not taken back; nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FramesError {
-    /// A size that is zero or not in blocks, or guest addresses that wrap: the caller's mistake.
+    /// A size that is zero or not in blocks, or guest addresses that wrap: the caller's error.
     #[error("not a number of 2 MiB blocks: {0} bytes")]
     BadSize(u64),
     /// There is not so much free memory, or not where the guest may have it.
@@ -74,12 +74,12 @@ impl Frames {
     }
 
     /// A range has been cleared. Where books are full this is forgotten.
-    pub fn cleared(&mut self, range: PaRange) {
+    pub fn mark_clear(&mut self, range: PaRange) {
         let _ = self.dirty.remove(range);
     }
 
     /// A range is about to be written to. Where books are full, nothing counts as clear any more.
-    pub fn used(&mut self, range: PaRange) {
+    pub fn mark_dirty(&mut self, range: PaRange) {
         if self.dirty.insert(range).is_err() {
             self.dirty = self.all.clone();
         }
@@ -247,7 +247,7 @@ impl SharedPool {
     /// Takes a page back.
     ///
     /// # Errors
-    /// [`PoolError::NotAllocated`], which is the caller's mistake.
+    /// [`PoolError::NotAllocated`], which is the caller's error.
     pub fn free(&self, page: Pa) -> Result<(), PoolError> {
         let error = PoolError::NotAllocated(page);
         let offset = page.get().checked_sub(self.start.get()).ok_or(error)?;

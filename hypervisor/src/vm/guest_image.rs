@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Fills a guest's memory before its start: kernel, initial RAM disk, device tree.
 
-use super::memory::Memory;
-use super::seeds;
+use super::guest_memory::GuestMemory;
+use super::seed_state;
 use super::work::PIECE_BYTES;
 use crate::platform::{WALL_CLOCK, machine};
 use crate::services::seeds::GuestSeeds;
@@ -43,7 +43,7 @@ pub enum ImageError {
 
 /// Where the boot vCPU starts.
 #[derive(Clone, Copy)]
-pub struct Entry {
+pub struct EntryPoint {
     /// The kernel's first instruction.
     pub kernel: Ipa,
     /// The device tree, for x0.
@@ -52,16 +52,16 @@ pub struct Entry {
 
 /// Whether the boot loader put an arm64 `Image` where the tree says that the kernel is.
 pub fn is_kernel(kernel: PaRange) -> bool {
-    Header::read(kernel).is_some()
+    ImageHeader::read(kernel).is_some()
 }
 
 /// The part of an arm64 `Image`'s header that matters (Linux, Documentation/arch/arm64/booting).
-struct Header {
+struct ImageHeader {
     text_offset: u64,
     image_size: u64,
 }
 
-impl Header {
+impl ImageHeader {
     fn read(kernel: PaRange) -> Option<Self> {
         let mut bytes = [0; 64];
         if kernel.bytes() < 64 {
@@ -87,15 +87,15 @@ const STEP: u64 = PIECE_BYTES / 2;
 /// A copy under way.
 pub struct Loader {
     done: u64,
-    stage: Stage,
+    stage: LoadStage,
 }
 
-enum Stage {
+enum LoadStage {
     Kernel,
     Ramdisk,
     Tree,
     /// All is there.
-    Ready(Entry),
+    Ready(EntryPoint),
 }
 
 impl Loader {
@@ -103,7 +103,7 @@ impl Loader {
     pub const fn new() -> Self {
         Self {
             done: 0,
-            stage: Stage::Kernel,
+            stage: LoadStage::Kernel,
         }
     }
 
@@ -115,10 +115,10 @@ impl Loader {
     pub fn step(
         &mut self,
         images: &Images,
-        memory: &Memory,
+        memory: &GuestMemory,
         tee: Option<GuestTee>,
-    ) -> Result<Option<Entry>, ImageError> {
-        let header = Header::read(images.kernel).ok_or(ImageError::NotAnImage)?;
+    ) -> Result<Option<EntryPoint>, ImageError> {
+        let header = ImageHeader::read(images.kernel).ok_or(ImageError::NotAnImage)?;
         let offset = |bytes: u64| layout::RAM.checked_add(bytes).ok_or(ImageError::TooSmall);
         let kernel = offset(header.text_offset)?;
         let kernel_bytes = header.image_size.max(images.kernel.bytes());
@@ -129,21 +129,21 @@ impl Loader {
             .ok_or(ImageError::TooSmall)
             .and_then(offset)?;
         match self.stage {
-            Stage::Kernel => {
+            LoadStage::Kernel => {
                 if self.copy(images.kernel, kernel, memory)? {
-                    self.stage = Stage::Ramdisk;
+                    self.stage = LoadStage::Ramdisk;
                 }
             }
-            Stage::Ramdisk => {
+            LoadStage::Ramdisk => {
                 let done = match images.ramdisk {
                     Some(range) => self.copy(range, ramdisk, memory)?,
                     None => true,
                 };
                 if done {
-                    self.stage = Stage::Tree;
+                    self.stage = LoadStage::Tree;
                 }
             }
-            Stage::Tree => {
+            LoadStage::Tree => {
                 let after = images.ramdisk.map_or(0, PaRange::bytes);
                 let tree = ramdisk
                     .get()
@@ -157,15 +157,15 @@ impl Loader {
                 })?;
                 // It has the guest's seeds in it.
                 wipe(&mut bytes);
-                self.stage = Stage::Ready(Entry { kernel, tree });
+                self.stage = LoadStage::Ready(EntryPoint { kernel, tree });
             }
-            Stage::Ready(entry) => return Ok(Some(entry)),
+            LoadStage::Ready(entry) => return Ok(Some(entry)),
         }
         Ok(None)
     }
 
     /// One piece of `from`; `true` when that was the last.
-    fn copy(&mut self, from: PaRange, to: Ipa, memory: &Memory) -> Result<bool, ImageError> {
+    fn copy(&mut self, from: PaRange, to: Ipa, memory: &GuestMemory) -> Result<bool, ImageError> {
         // Up to the end of the block, since RAM is contiguous in blocks only.
         let target = to.checked_add(self.done).ok_or(ImageError::TooSmall)?;
         let in_block = STEP - (target.get() & (STEP - 1));
@@ -184,11 +184,11 @@ impl Loader {
 
     fn tree(
         images: &Images,
-        memory: &Memory,
+        memory: &GuestMemory,
         ramdisk: Ipa,
         tee: Option<GuestTee>,
     ) -> alloc::vec::Vec<u8> {
-        let seeds = seeds::for_a_start();
+        let seeds = seed_state::for_start();
         GuestTree {
             vcpus: images.vcpus,
             cpu_compatible: "arm,armv8",
@@ -221,7 +221,7 @@ fn corrected_frequency() -> Option<u32> {
 
 /// Lets `act` write `bytes` at a place in the guest's RAM, and cleans them to memory: the guest
 /// starts with its caches off.
-fn put(memory: &Memory, to: Ipa, bytes: u64, act: impl FnOnce(Pa)) -> Result<(), ImageError> {
+fn put(memory: &GuestMemory, to: Ipa, bytes: u64, act: impl FnOnce(Pa)) -> Result<(), ImageError> {
     let at = memory.translate(to, bytes).ok_or(ImageError::TooSmall)?;
     act(at);
     mmu::clean_to_memory(at.get(), bytes);

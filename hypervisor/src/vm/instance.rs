@@ -3,12 +3,12 @@
 
 use super::devices::Devices;
 use super::guest_image::{Images, Loader};
-use super::life::Life;
+use super::guest_memory::GuestMemory;
+use super::lifecycle::Lifecycle;
 use super::mapping::Mapping;
-use super::memory::Memory;
 use super::run_permission::RunPermission;
-use super::work::Work;
-use crate::console::log::{Counted, Level};
+use super::work::VmWork;
+use crate::console::log::{Level, LogOnce};
 use crate::console::mux::Channel;
 use crate::console::output::{self, MachineConsole, MachineLine};
 use crate::sched::deadlines;
@@ -56,7 +56,7 @@ impl VcpuRef {
 
 /// Why EL2 was entered from a guest; what is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exit {
+pub enum ExitReason {
     /// SMC.
     Smc,
     /// HVC.
@@ -75,14 +75,14 @@ pub enum Exit {
     Other,
 }
 
-/// Names of [`Exit`]'s kinds, in their order.
+/// Names of [`ExitReason`]'s kinds, in their order.
 pub const EXIT_NAMES: [&str; 8] = [
     "smc", "hvc", "mmio", "sysreg", "wfx", "irq", "abort", "other",
 ];
 
 /// What a guest does that is logged once and counted always.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Oddity {
+pub enum GuestAnomaly {
     /// An access outside its memory.
     Abort,
     /// A system register that it does not have.
@@ -95,11 +95,11 @@ pub enum Oddity {
     SystemError,
 }
 
-/// Names of [`Oddity`]'s kinds, in their order.
-pub const ODDITY_NAMES: [&str; 5] = ["abort", "register", "call", "instruction", "serror"];
+/// Names of [`GuestAnomaly`]'s kinds, in their order.
+pub const ANOMALY_NAMES: [&str; 5] = ["abort", "register", "call", "instruction", "serror"];
 
 /// What a vCPU is while it is on no pCPU.
-pub struct Saved {
+pub struct SavedContext {
     /// General registers.
     pub frame: Frame,
     /// The others.
@@ -117,7 +117,7 @@ pub struct Vcpu {
     /// On or off, as PSCI sees it.
     pub power: Power,
     /// Its registers, while it is on no pCPU.
-    pub saved: Lock<Saved>,
+    pub saved: Lock<SavedContext>,
     /// The pCPU that it is on.
     pub residency: Residency,
     /// Written by the pCPU that it is on only.
@@ -131,7 +131,7 @@ impl Vcpu {
             power: Power::off(),
             saved: Lock::new(
                 Class::Saved,
-                Saved {
+                SavedContext {
                     frame: Frame::start(0, 0),
                     context: Context::new(),
                     physical_timer: PhysicalTimer::new(),
@@ -145,7 +145,7 @@ impl Vcpu {
 
     /// Counts an exit.
     #[inline]
-    pub fn count(&self, exit: Exit) {
+    pub fn count(&self, exit: ExitReason) {
         let counter = &self.exits[exit as usize];
         // Only this pCPU writes it, so no exclusive access is needed.
         counter.store(
@@ -192,7 +192,7 @@ pub struct Vm {
     /// Its name.
     pub name: &'static str,
     /// Its RAM and pins.
-    pub memory: Memory,
+    pub memory: GuestMemory,
     /// How its RAM is mapped.
     pub mapping: Mapping,
     /// Its interrupt controller.
@@ -219,14 +219,14 @@ pub struct Vm {
     /// What its counter lags behind the physical one, in ticks.
     pub counter_offset: AtomicU64,
     /// Which phase it is in.
-    pub life: Lock<Life>,
-    /// Whether its vCPUs may be on pCPUs. Follows [`Vm::life`], changed under its lock, and read without it.
+    pub lifecycle: Lock<Lifecycle>,
+    /// Whether its vCPUs may be on pCPUs. Follows [`Vm::lifecycle`], changed under its lock, and read without it.
     pub run_permission: RunPermission,
     /// How many of its vCPUs are on.
     pub vcpus_on: AtomicUsize,
-    oddities: [Counted; ODDITY_NAMES.len()],
+    anomalies: [LogOnce; ANOMALY_NAMES.len()],
     /// What it waits for.
-    pub work: Lock<Work<Loader>>,
+    pub work: Lock<VmWork<Loader>>,
     /// What is to become of [`Vm::work`]; zero: nothing new.
     pub requested: AtomicU8,
     /// Whether [`Vm::work`] is something.
@@ -240,17 +240,17 @@ pub struct Vm {
     /// When the last of its vCPUs was seen to run before it was paused, in ticks.
     pub paused_at: AtomicU64,
     /// Whether it was said that it is paused.
-    pub pause_is_told: AtomicBool,
+    pub pause_reported: AtomicBool,
 }
 
 /// What [`Vm::new`] is made of.
-pub struct Parts {
+pub struct VmParts {
     /// What the tree says.
     pub config: VmConfig<'static>,
     /// Its place in the tree.
     pub index: VmIndex,
     /// Its RAM.
-    pub memory: Memory,
+    pub memory: GuestMemory,
     /// How its RAM is mapped.
     pub mapping: Mapping,
     /// The TEE, where it has it.
@@ -259,7 +259,7 @@ pub struct Parts {
 
 impl Vm {
     /// A VM that is off.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: VmParts) -> Self {
         let config = parts.config;
         let count = config.vcpus.min(MAX_VCPUS);
         let vcpus = (0..count).filter_map(VcpuIndex::new).map(Vcpu::new);
@@ -287,18 +287,18 @@ impl Vm {
             mediator: parts.mediator,
             vttbr: AtomicU64::new(0),
             counter_offset: AtomicU64::new(0),
-            life: Lock::new(Class::Life, Life::new()),
+            lifecycle: Lock::new(Class::Life, Lifecycle::new()),
             run_permission: RunPermission::closed(),
             vcpus_on: AtomicUsize::new(0),
-            oddities: [const { Counted::new() }; ODDITY_NAMES.len()],
-            work: Lock::new(Class::Work, Work::Nothing),
+            anomalies: [const { LogOnce::new() }; ANOMALY_NAMES.len()],
+            work: Lock::new(Class::Work, VmWork::Nothing),
             requested: AtomicU8::new(0),
             busy: AtomicBool::new(false),
             next_bytes: AtomicU64::new(config.memory),
             starts: AtomicU64::new(0),
             started_at: AtomicU64::new(0),
             paused_at: AtomicU64::new(0),
-            pause_is_told: AtomicBool::new(false),
+            pause_reported: AtomicBool::new(false),
         }
     }
 
@@ -352,13 +352,13 @@ impl Vm {
     }
 
     /// Counts something that the guest should not do; `true` the first time.
-    pub fn log_once(&self, oddity: Oddity) -> bool {
-        self.oddities[oddity as usize].happens()
+    pub fn log_once(&self, anomaly: GuestAnomaly) -> bool {
+        self.anomalies[anomaly as usize].record()
     }
 
-    /// How often the guest did what it should not, in the order of [`ODDITY_NAMES`].
-    pub fn oddities(&self) -> [u64; ODDITY_NAMES.len()] {
-        core::array::from_fn(|index| self.oddities[index].times())
+    /// How often the guest did what it should not, in the order of [`ANOMALY_NAMES`].
+    pub fn anomalies(&self) -> [u64; ANOMALY_NAMES.len()] {
+        core::array::from_fn(|index| self.anomalies[index].count())
     }
 
     /// Exits of all vCPUs, in the order of [`EXIT_NAMES`].

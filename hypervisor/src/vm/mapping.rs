@@ -2,7 +2,7 @@
 //! The RAM that a VM has now: its frames, and the stage-2 tables that map what of them it has not
 //! given back.
 
-use super::memory::{Memory, WithdrawError};
+use super::guest_memory::{GuestMemory, WithdrawError};
 use super::work::PIECE_BYTES;
 use crate::services::memory::Answer;
 use mediator::addr::Pa;
@@ -21,11 +21,11 @@ const TABLES: usize = 64;
 /// The stage-2 tables of one VM, with what they need.
 pub struct Mapping {
     vmid: u16,
-    tables: Lock<State>,
+    tables: Lock<MappingState>,
 }
 
 /// What there is.
-enum State {
+enum MappingState {
     /// No tables: the VM is off.
     Nothing,
     /// They are walked, or will be.
@@ -39,7 +39,7 @@ impl Mapping {
     pub const fn new(vmid: u16) -> Self {
         Self {
             vmid,
-            tables: Lock::new(Class::Tables, State::Nothing),
+            tables: Lock::new(Class::Tables, MappingState::Nothing),
         }
     }
 
@@ -47,13 +47,13 @@ impl Mapping {
     ///
     /// # Errors
     /// When there is no memory for tables.
-    pub fn map_some(&self, memory: &Memory, offset: u64) -> Result<Option<u64>, Stage2Error> {
+    pub fn map_some(&self, memory: &GuestMemory, offset: u64) -> Result<Option<u64>, Stage2Error> {
         let mut host = Tables::new(self.vmid);
         let mut tables = self.tables.lock();
-        if !matches!(*tables, State::Live(_)) {
-            *tables = State::Live(Stage2::new(&mut host)?);
+        if !matches!(*tables, MappingState::Live(_)) {
+            *tables = MappingState::Live(Stage2::new(&mut host)?);
         }
-        let (State::Live(stage2), Some((range, to))) =
+        let (MappingState::Live(stage2), Some((range, to))) =
             (&mut *tables, memory.piece(offset, MAP_BYTES))
         else {
             return Ok(None);
@@ -65,8 +65,8 @@ impl Mapping {
     /// What VTTBR_EL2 has to hold; zero where there are no tables.
     pub fn vttbr(&self) -> u64 {
         match &*self.tables.lock() {
-            State::Live(stage2) => stage2.root().get() | u64::from(self.vmid) << 48,
-            State::Nothing | State::Retired(_) => 0,
+            MappingState::Live(stage2) => stage2.root().get() | u64::from(self.vmid) << 48,
+            MappingState::Nothing | MappingState::Retired(_) => 0,
         }
     }
 
@@ -74,21 +74,21 @@ impl Mapping {
     pub fn unmap_some(&self) -> bool {
         let mut host = Tables::new(self.vmid);
         let mut tables = self.tables.lock();
-        *tables = match core::mem::replace(&mut *tables, State::Nothing) {
-            State::Nothing => State::Nothing,
-            State::Live(stage2) => State::Retired(stage2.retire(&mut host)),
-            State::Retired(retired) => retired
+        *tables = match core::mem::replace(&mut *tables, MappingState::Nothing) {
+            MappingState::Nothing => MappingState::Nothing,
+            MappingState::Live(stage2) => MappingState::Retired(stage2.retire(&mut host)),
+            MappingState::Retired(retired) => retired
                 .free_some(&mut host, TABLES)
-                .map_or(State::Nothing, State::Retired),
+                .map_or(MappingState::Nothing, MappingState::Retired),
         };
-        !matches!(*tables, State::Nothing)
+        !matches!(*tables, MappingState::Nothing)
     }
 
     /// Takes pages out of the VM's memory and clears them.
     ///
     /// The caller is one of the VM's vCPUs. Others may run meanwhile, and fault on memory around
     /// the range while a block is split; see the trap handler. `pause` is called between pieces of what takes long.
-    pub fn relinquish(&self, memory: &Memory, range: IpaRange, pause: impl Fn()) -> Answer {
+    pub fn relinquish(&self, memory: &GuestMemory, range: IpaRange, pause: impl Fn()) -> Answer {
         // Asked for before the pages are withdrawn, since only then they are the VM's.
         let Some(runs) = memory.runs(range) else {
             return Answer::InvalidParameter;
@@ -118,8 +118,8 @@ impl Mapping {
 
     fn unmap_range(&self, range: IpaRange) -> Result<(), Stage2Error> {
         match &mut *self.tables.lock() {
-            State::Live(stage2) => stage2.unmap(&mut Tables::new(self.vmid), range),
-            State::Nothing | State::Retired(_) => Ok(()),
+            MappingState::Live(stage2) => stage2.unmap(&mut Tables::new(self.vmid), range),
+            MappingState::Nothing | MappingState::Retired(_) => Ok(()),
         }
     }
 }

@@ -25,7 +25,7 @@ pub fn access(running: VcpuRef, register: TimerRegister, write: Option<u64>) -> 
     saved.physical_timer.write(register, value, count);
     drop(saved);
     let here = pcpu::here();
-    settle(here, running);
+    update_irq(here, running);
     // Without the scheduler's lock: too early an interrupt does no harm, and sets the next one.
     timer::arm_no_later_than(here.guest_timer_at.get());
     0
@@ -33,7 +33,7 @@ pub fn access(running: VcpuRef, register: TimerRegister, write: Option<u64>) -> 
 
 /// Brings the timer's interrupt up to date for the vCPU on this pCPU, and notes when it changes next.
 #[inline]
-pub fn settle(here: &Pcpu, running: VcpuRef) {
+pub fn update_irq(here: &Pcpu, running: VcpuRef) {
     let mut saved = running.vcpu.saved.lock();
     let timer = &mut saved.physical_timer;
     if timer.is_idle() {
@@ -52,11 +52,11 @@ pub fn settle(here: &Pcpu, running: VcpuRef) {
 }
 
 /// EL2's timer fired at `now`: perhaps for the vCPU on this pCPU.
-pub fn look(here: &Pcpu, now: u64) {
+pub fn on_timer(here: &Pcpu, now: u64) {
     if now < here.guest_timer_at.get() {
         return;
     }
     if let Some(running) = here.current.get() {
-        settle(here, running);
+        update_irq(here, running);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether a VM's vCPUs may be on pCPUs.
 
-use super::life::Phase;
+use super::lifecycle::Phase;
 use crate::sched::run_loop::RunDecision;
 use core::sync::atomic::{AtomicU8, Ordering};
 

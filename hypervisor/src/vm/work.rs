@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What it takes to start a VM and to take one down, piece by piece: which piece follows which.
 //!
-//! It touches nothing itself: a [`Site`] does, which the hypervisor implements for a VM and the tests
+//! It touches nothing itself: a [`VmWorkOps`] does, which the hypervisor implements for a VM and the tests
 //! for a made-up one. No piece takes long, for EL2 has interrupts masked while it does one
-//! ([`Site`] says how much a piece is).
+//! ([`VmWorkOps`] says how much a piece is).
 //!
 //! One rule is kept here and nowhere else: RAM becomes another VM's to have only after OP-TEE has let go
 //! of the VM *and* all of the RAM was overwritten. Where OP-TEE does not let go, nothing is given back.
 
-use super::life::{Event, Then};
+use super::lifecycle::{LifecycleAction, LifecycleEvent};
 use mediator::{DestroyError, Progress};
 
 /// Bytes of RAM that are cleared, copied or overwritten in one piece. Cleaning them from the caches
@@ -17,7 +17,7 @@ pub const PIECE_BYTES: u64 = 256 * 1024;
 
 /// What a VM waits for. `L` is how far its images are copied.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Work<L> {
+pub enum VmWork<L> {
     /// Nothing.
     Nothing,
     /// It gets its memory.
@@ -31,9 +31,9 @@ pub enum Work<L> {
     /// It is loaded.
     Load(L),
     /// OP-TEE is to let go of it.
-    Leave,
+    DestroyTee,
     /// So is it, but not before this time, in ticks.
-    Wait(u64),
+    RetryDestroyTee(u64),
     /// Its stage-2 tables are given back.
     Unmap,
     /// What it had in its memory is overwritten, from this offset on.
@@ -45,7 +45,7 @@ pub enum Work<L> {
 pub struct CannotStart;
 
 /// What is done to a VM. Each method does a piece of bounded size.
-pub trait Site {
+pub trait VmWorkOps {
     /// How far the VM's images are copied.
     type Loader;
 
@@ -86,7 +86,7 @@ pub trait Site {
     fn clear(&self, offset: u64) -> Option<u64>;
 
     /// All of the VM's memory has been cleared.
-    fn cleared(&self);
+    fn mark_clear(&self);
 
     /// The VM's images are to be copied. From here on its memory is not clear any more.
     fn begin_load(&self) -> Self::Loader;
@@ -101,7 +101,7 @@ pub trait Site {
     ///
     /// # Errors
     /// It does not.
-    fn leave(&self) -> Result<Progress, DestroyError>;
+    fn destroy_tee(&self) -> Result<Progress, DestroyError>;
 
     /// OP-TEE has let go of the VM: its devices are as for a VM that was never on, so that none of them drives an
     /// interrupt. What reaches them from outside goes on reaching them.
@@ -111,114 +111,116 @@ pub trait Site {
     fn reset_interrupts(&self);
 
     /// OP-TEE does not let go of the VM, so nothing is given back. Logs that.
-    fn hold(&self, why: DestroyError);
+    fn keep_memory(&self, why: DestroyError);
 
     /// Gives some of the stage-2 tables back; whether there are more.
     fn unmap(&self) -> bool;
 
     /// Something has happened to the VM: what is to be done.
-    fn transition(&self, event: Event) -> Then;
+    fn transition(&self, event: LifecycleEvent) -> LifecycleAction;
 
     /// Does it.
-    fn carry_out(&self, then: Then);
+    fn carry_out(&self, action: LifecycleAction);
 
     /// All of the VM's memory, which was overwritten, is another's to have.
-    fn give_memory_back(&self);
+    fn release_memory(&self);
 }
 
 /// Does a piece of what the VM waits for, and notes what it waits for then. False where it is too early for that:
 /// nothing has changed then.
-pub fn step<S: Site>(site: &S, work: &mut Work<S::Loader>) -> bool {
-    let next = match core::mem::replace(work, Work::Nothing) {
-        Work::Wait(until) if site.now() < until => {
-            *work = Work::Wait(until);
+pub fn step<S: VmWorkOps>(ops: &S, work: &mut VmWork<S::Loader>) -> bool {
+    let next = match core::mem::replace(work, VmWork::Nothing) {
+        VmWork::RetryDestroyTee(until) if ops.now() < until => {
+            *work = VmWork::RetryDestroyTee(until);
             return false;
         }
-        Work::Prepare if !site.may_start() => {
-            *work = Work::Prepare;
+        VmWork::Prepare if !ops.may_start() => {
+            *work = VmWork::Prepare;
             return false;
         }
-        Work::Leave | Work::Wait(_) => Ok(leave(site)),
-        Work::Unmap => Ok(if site.unmap() {
-            Work::Unmap
+        VmWork::DestroyTee | VmWork::RetryDestroyTee(_) => Ok(destroy_tee(ops)),
+        VmWork::Unmap => Ok(if ops.unmap() {
+            VmWork::Unmap
         } else {
-            Work::Scrub(0)
+            VmWork::Scrub(0)
         }),
-        Work::Scrub(offset) => Ok(match site.clear(offset) {
-            Some(offset) => Work::Scrub(offset),
+        VmWork::Scrub(offset) => Ok(match ops.clear(offset) {
+            Some(offset) => VmWork::Scrub(offset),
             None => {
-                site.cleared();
-                torn_down(site);
-                Work::Nothing
+                ops.mark_clear();
+                finish_teardown(ops);
+                VmWork::Nothing
             }
         }),
-        work => start(site, work),
+        work => start(ops, work),
     };
     *work = next.unwrap_or_else(|CannotStart| {
-        let then = site.transition(Event::CannotStart);
-        site.carry_out(then);
-        Work::Nothing
+        let action = ops.transition(LifecycleEvent::CannotStart);
+        ops.carry_out(action);
+        VmWork::Nothing
     });
     true
 }
 
 /// The pieces of a start.
-fn start<S: Site>(site: &S, work: Work<S::Loader>) -> Result<Work<S::Loader>, CannotStart> {
+fn start<S: VmWorkOps>(ops: &S, work: VmWork<S::Loader>) -> Result<VmWork<S::Loader>, CannotStart> {
     Ok(match work {
-        Work::Prepare => {
-            site.take_memory()?;
-            Work::Map(0)
+        VmWork::Prepare => {
+            ops.take_memory()?;
+            VmWork::Map(0)
         }
-        Work::Map(offset) => site.map(offset)?.map_or(Work::CreateTee, Work::Map),
-        Work::CreateTee => {
-            if !site.create_tee()? {
-                Work::CreateTee
-            } else if site.is_clear() {
-                Work::Load(site.begin_load())
+        VmWork::Map(offset) => ops.map(offset)?.map_or(VmWork::CreateTee, VmWork::Map),
+        VmWork::CreateTee => {
+            if !ops.create_tee()? {
+                VmWork::CreateTee
+            } else if ops.is_clear() {
+                VmWork::Load(ops.begin_load())
             } else {
-                Work::Clear(0)
+                VmWork::Clear(0)
             }
         }
-        Work::Clear(offset) => match site.clear(offset) {
-            Some(offset) => Work::Clear(offset),
+        VmWork::Clear(offset) => match ops.clear(offset) {
+            Some(offset) => VmWork::Clear(offset),
             None => {
-                site.cleared();
-                Work::Load(site.begin_load())
+                ops.mark_clear();
+                VmWork::Load(ops.begin_load())
             }
         },
-        Work::Load(loader) => site.load(loader)?.map_or(Work::Nothing, Work::Load),
+        VmWork::Load(loader) => ops.load(loader)?.map_or(VmWork::Nothing, VmWork::Load),
         // What has nothing to do with a start.
         other => other,
     })
 }
 
-fn leave<S: Site>(site: &S) -> Work<S::Loader> {
-    match site.leave() {
-        // Busy: its vCPUs have stopped, so this is the hypervisor's own mistake; trying again does no harm.
-        Ok(Progress::More) | Err(DestroyError::Busy) => Work::Leave,
-        Ok(Progress::Later(milliseconds)) => Work::Wait(site.now() + site.ticks(milliseconds)),
+fn destroy_tee<S: VmWorkOps>(ops: &S) -> VmWork<S::Loader> {
+    match ops.destroy_tee() {
+        // Busy: its vCPUs have stopped, so this is the hypervisor's own error; trying again does no harm.
+        Ok(Progress::More) | Err(DestroyError::Busy) => VmWork::DestroyTee,
+        Ok(Progress::Later(milliseconds)) => {
+            VmWork::RetryDestroyTee(ops.now() + ops.ticks(milliseconds))
+        }
         Ok(Progress::Done) => {
-            site.reset_devices();
-            site.reset_interrupts();
-            Work::Unmap
+            ops.reset_devices();
+            ops.reset_interrupts();
+            VmWork::Unmap
         }
         Err(why) => {
-            site.hold(why);
-            let then = site.transition(Event::Held);
-            site.carry_out(then);
-            Work::Nothing
+            ops.keep_memory(why);
+            let action = ops.transition(LifecycleEvent::TeeNotDestroyed);
+            ops.carry_out(action);
+            VmWork::Nothing
         }
     }
 }
 
 /// Nothing of the VM is left in OP-TEE or in its memory.
-fn torn_down<S: Site>(site: &S) {
-    let then = site.transition(Event::TornDown);
+fn finish_teardown<S: VmWorkOps>(ops: &S) {
+    let action = ops.transition(LifecycleEvent::TornDown);
     // A reset keeps the VM's memory, so that no other VM can take it meanwhile.
-    if let Then::Ended(_) = then {
-        site.give_memory_back();
+    if let LifecycleAction::Ended(_) = action {
+        ops.release_memory();
     }
-    site.carry_out(then);
+    ops.carry_out(action);
 }
 
 #[cfg(test)]

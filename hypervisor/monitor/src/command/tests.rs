@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 fn command(line: &str) -> Result<Command<'_>, String> {
     let request = Request::parse(line).expect("something to answer");
-    request.command.map_err(|mistake| mistake.to_string())
+    request.command.map_err(|error| error.to_string())
 }
 
 #[test]
@@ -15,12 +15,24 @@ fn commands() {
         ("vm list", Command::List),
         ("  vm   list  ", Command::List),
         ("vm info a", Command::Info("a")),
-        ("vm start a", Command::Order(Order::Start, "a")),
-        ("vm stop a", Command::Order(Order::Stop, "a")),
-        ("vm reset b.c-d_e", Command::Order(Order::Reset, "b.c-d_e")),
-        ("vm kill a", Command::Order(Order::Kill, "a")),
-        ("vm pause a", Command::Order(Order::Pause, "a")),
-        ("vm resume -", Command::Order(Order::Resume, "-")),
+        (
+            "vm start a",
+            Command::Lifecycle(LifecycleRequest::Start, "a"),
+        ),
+        ("vm stop a", Command::Lifecycle(LifecycleRequest::Stop, "a")),
+        (
+            "vm reset b.c-d_e",
+            Command::Lifecycle(LifecycleRequest::Reset, "b.c-d_e"),
+        ),
+        ("vm kill a", Command::Lifecycle(LifecycleRequest::Kill, "a")),
+        (
+            "vm pause a",
+            Command::Lifecycle(LifecycleRequest::Pause, "a"),
+        ),
+        (
+            "vm resume -",
+            Command::Lifecycle(LifecycleRequest::Resume, "-"),
+        ),
         ("vm mem a 2048K", Command::VmMemory("a", 0x20_0000)),
         ("vm mem a 512M", Command::VmMemory("a", 0x2000_0000)),
         ("vm mem a 2g", Command::VmMemory("a", 0x8000_0000)),
@@ -157,8 +169,8 @@ proptest! {
     /// No line makes it stumble, and what it says is one line without the words of an answer.
     #[test]
     fn any_line_is_survived(line in "(#[a-z]{0,3} )?((vm|tee|help|log|list|mem|a|512M|--json|-x) ?){0,7}[ -~]{0,20}") {
-        if let Some(Request { command: Err(mistake), .. }) = Request::parse(&line) {
-            let said = mistake.to_string();
+        if let Some(Request { command: Err(error), .. }) = Request::parse(&line) {
+            let said = error.to_string();
             prop_assert!(said.is_ascii() && !said.contains('\n'), "{said}");
         }
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
 use crate::console::monitor::system::{
-    CpuFigures, MemoryFigures, Order, Refusal, SharedPages, TeeFigures, VmDetails, VmSummary,
+    CpuFigures, LifecycleRequest, MemoryFigures, SharedPages, TeeFigures, VmControlError,
+    VmDetails, VmSummary,
 };
 use core::cell::{Cell, RefCell};
 use postern_base::ids::{PcpuIndex, VmIndex};
@@ -20,7 +21,7 @@ struct Guest {
     manager: Manager,
     line: Cell<bool>,
     told: Cell<u32>,
-    orders: RefCell<Vec<Order>>,
+    orders: RefCell<Vec<LifecycleRequest>>,
 }
 
 impl Guest {
@@ -85,17 +86,17 @@ impl System for Guest {
         None
     }
 
-    fn order(&self, _: VmIndex, order: Order) -> Result<(), Refusal> {
+    fn order(&self, _: VmIndex, order: LifecycleRequest) -> Result<(), VmControlError> {
         // A VM that ends has its devices reset, and here that happens at once: no lock may be held.
-        if order == Order::Kill {
+        if order == LifecycleRequest::Kill {
             self.manager.reset();
         }
         self.orders.borrow_mut().push(order);
         Ok(())
     }
 
-    fn set_memory(&self, _: VmIndex, _: u64) -> Result<(), Refusal> {
-        Err(Refusal::NoVm)
+    fn set_memory(&self, _: VmIndex, _: u64) -> Result<(), VmControlError> {
+        Err(VmControlError::NoVm)
     }
 
     fn shared_pages(&self) -> SharedPages {
@@ -133,7 +134,7 @@ fn a_line_is_answered_and_the_guest_is_interrupted() {
         "{answer}"
     );
     assert!(!guest.line.get());
-    assert_eq!(*guest.orders.borrow(), [Order::Stop]);
+    assert_eq!(*guest.orders.borrow(), [LifecycleRequest::Stop]);
     assert!(guest.told.get() > 0);
 }
 
@@ -173,7 +174,7 @@ fn commands_wait_while_nobody_reads_and_none_is_lost() {
 fn a_guest_may_end_itself() {
     let guest = Guest::new();
     assert_eq!(guest.send("vm list\nvm kill self\n"), "");
-    assert_eq!(*guest.orders.borrow(), [Order::Kill]);
+    assert_eq!(*guest.orders.borrow(), [LifecycleRequest::Kill]);
     guest.manager.reset();
     assert!(guest.has(RXFE));
     assert!(!guest.has(TXFF));

@@ -4,7 +4,7 @@
 //! A line with a tag or `--json` is answered by one line, `@postern ` and a JSON object, any other by plain text.
 
 use super::Entered;
-use super::system::{Refusal, System, TeeFigures};
+use super::system::{System, TeeFigures, VmControlError};
 use core::fmt::{Display, Write};
 use mediator::RpcKind;
 use postern_base::ids::{MAX_PCPUS, MAX_VMS, PcpuIndex, VmIndex};
@@ -46,7 +46,7 @@ enum Complaint<'a> {
     #[error("no virtual machine is called `{0}`: see vm list")]
     NoVm(&'a str),
     #[error("vm {0}: {1}")]
-    Refused(&'a str, Refusal),
+    LifecycleError(&'a str, VmControlError),
 }
 
 /// Answers a line. `send` is given each piece that is to go out in one. What the line makes of
@@ -62,8 +62,8 @@ pub fn respond(entered: &Entered, system: &dyn System, send: Send<'_>) -> Option
     let request = Request::parse(line)?;
     let command = match request.command {
         Ok(command) => command,
-        Err(mistake) => {
-            fail(&request, &mistake, send);
+        Err(error) => {
+            fail(&request, &error, send);
             return None;
         }
     };
@@ -90,14 +90,14 @@ fn execute<'a>(command: Command<'a>, system: &dyn System) -> Result<Report<'a>, 
     Ok(match command {
         Command::List => Report::List,
         Command::Info(name) => Report::Info(find(name)?),
-        Command::Order(order, vm) => {
+        Command::Lifecycle(order, vm) => {
             let ordered = system.order(find(vm)?, order);
-            ordered.map_err(|why| Complaint::Refused(vm, why))?;
+            ordered.map_err(|why| Complaint::LifecycleError(vm, why))?;
             Report::Done(vm)
         }
         Command::VmMemory(vm, bytes) => {
             let set = system.set_memory(find(vm)?, bytes);
-            set.map_err(|why| Complaint::Refused(vm, why))?;
+            set.map_err(|why| Complaint::LifecycleError(vm, why))?;
             Report::Done(vm)
         }
         Command::TeeStats(None) => Report::Tee(None),

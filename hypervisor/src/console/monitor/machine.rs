@@ -2,22 +2,22 @@
 //! The machine as the monitor sees it, and the session on the hypervisor's channel.
 
 use super::system::{
-    Counts, CpuFigures, MemoryFigures, Refusal, SharedPages, System, TeeFigures, VcpuState,
+    Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmControlError,
     VmDetails, VmSummary,
 };
 use super::{Output, Port, Written};
 use crate::console::output;
 use crate::irq::sections;
-use crate::lifecycle::orders;
+use crate::lifecycle::transitions;
 use crate::platform::machine;
 use crate::sched::masked::{self, Cause};
 use crate::sched::run_queues::PcpuRequests;
 use crate::services::power::PowerState;
 use crate::tee::{host::SHARED_PAGES, secure_entries};
 use crate::vm::frames::SharedPool;
-use crate::vm::instance::{EXIT_NAMES, ODDITY_NAMES, Vm};
-use crate::vm::life::Order;
-use crate::vm::{idle, ram, registry, scheduler};
+use crate::vm::instance::{ANOMALY_NAMES, EXIT_NAMES, Vm};
+use crate::vm::lifecycle::LifecycleRequest;
+use crate::vm::{idle, ram_pool, registry, scheduler};
 use mediator::Mediator;
 use postern_arch::{heap, timer};
 use postern_base::ids::{PcpuIndex, VmIndex};
@@ -82,7 +82,7 @@ fn exits(vm: &Vm) -> Counts<'static> {
 }
 
 fn refused(vm: &Vm) -> Counts<'static> {
-    Counts::new(&ODDITY_NAMES, &vm.oddities())
+    Counts::new(&ANOMALY_NAMES, &vm.anomalies())
 }
 
 impl System for ThisMachine {
@@ -134,12 +134,15 @@ impl System for ThisMachine {
         })
     }
 
-    fn order(&self, vm: VmIndex, order: Order) -> Result<(), Refusal> {
-        Ok(orders::order(find(vm).ok_or(Refusal::NoVm)?, order)?)
+    fn order(&self, vm: VmIndex, order: LifecycleRequest) -> Result<(), VmControlError> {
+        Ok(transitions::request(
+            find(vm).ok_or(VmControlError::NoVm)?,
+            order,
+        )?)
     }
 
-    fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), Refusal> {
-        Ok(find(vm).ok_or(Refusal::NoVm)?.set_memory(bytes)?)
+    fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), VmControlError> {
+        Ok(find(vm).ok_or(VmControlError::NoVm)?.set_memory(bytes)?)
     }
 
     fn shared_pages(&self) -> SharedPages {
@@ -178,7 +181,7 @@ impl System for ThisMachine {
             .iter()
             .map(|vm| vm.memory.bytes() / 1024)
             .sum();
-        let free_kib = ram::free_bytes() / 1024;
+        let free_kib = ram_pool::free_bytes() / 1024;
         let (used, total) = heap::usage();
         MemoryFigures {
             total_kib,

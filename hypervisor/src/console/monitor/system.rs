@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the monitor knows of the machine, as plain data, and the little that it can do to it.
 
-use crate::vm::life::{Refused, SetMemoryError};
+use crate::vm::lifecycle::{LifecycleError, SetMemoryError};
 use mediator::Stats;
 use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VmIndex};
 use thiserror::Error;
 
-pub use crate::vm::life::Order;
+pub use crate::vm::lifecycle::LifecycleRequest;
 
 /// Why something is not done, and what to do instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum VmControlError {
     /// An order.
     #[error("{0}")]
-    Order(#[from] Refused),
+    LifecycleRequest(#[from] LifecycleError),
     /// A size for its memory.
     #[error("{0}")]
     Memory(#[from] SetMemoryError),
@@ -180,13 +180,13 @@ pub trait System {
     ///
     /// # Errors
     /// When the VM is in no state for it.
-    fn order(&self, vm: VmIndex, order: Order) -> Result<(), Refusal>;
+    fn order(&self, vm: VmIndex, order: LifecycleRequest) -> Result<(), VmControlError>;
 
     /// Sets the RAM that a VM has from its next start on, in bytes, a multiple of 2 MiB above zero.
     ///
     /// # Errors
     /// When the VM cannot have it.
-    fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), Refusal>;
+    fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), VmControlError>;
 
     /// The pages that are shared with OP-TEE.
     fn shared_pages(&self) -> SharedPages;

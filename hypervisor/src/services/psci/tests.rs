@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
-use crate::vm::life::{Life, Order, Then};
+use crate::vm::lifecycle::{Lifecycle, LifecycleAction, LifecycleRequest};
 use std::cell::{Cell, RefCell};
 
 /// A VM with three vCPUs, the first on, and 64 KiB of RAM at 4 GiB.
@@ -213,8 +213,8 @@ fn the_end() {
 
 /// Two vCPUs of a VM that call at the same time: the second in the midst of what the first one's call does.
 struct Two {
-    life: RefCell<Life>,
-    then: RefCell<Vec<Then>>,
+    lifecycle: RefCell<Lifecycle>,
+    then: RefCell<Vec<LifecycleAction>>,
     /// What the second vCPU calls, once.
     second: Cell<Option<Action>>,
     returned: RefCell<Vec<Option<SmcReturn>>>,
@@ -233,8 +233,8 @@ impl Caller for One<'_> {
         panic!("nobody calls CPU_SUSPEND");
     }
 
-    fn happened(&self, event: Event) {
-        let then = self.0.life.borrow_mut().happened(event);
+    fn handle(&self, event: LifecycleEvent) {
+        let then = self.0.lifecycle.borrow_mut().handle(event);
         self.0.then.borrow_mut().push(then);
         self.0.others_turn();
     }
@@ -261,11 +261,14 @@ fn two_vcpus_that_end_their_vm_at_once_both_leave() {
     let calls = [Action::SystemOff, Action::SystemReset, Action::TurnOffSelf];
     for first in calls {
         for second in calls {
-            let mut life = Life::new();
-            life.order(Order::Start).unwrap();
-            assert_eq!(life.happened(Event::Loaded), Then::Run);
+            let mut lifecycle = Lifecycle::new();
+            lifecycle.request(LifecycleRequest::Start).unwrap();
+            assert_eq!(
+                lifecycle.handle(LifecycleEvent::Loaded),
+                LifecycleAction::Run
+            );
             let two = Two {
-                life: RefCell::new(life),
+                lifecycle: RefCell::new(lifecycle),
                 then: RefCell::default(),
                 second: Cell::new(Some(second)),
                 returned: RefCell::default(),
@@ -282,15 +285,23 @@ fn two_vcpus_that_end_their_vm_at_once_both_leave() {
             left.sort_unstable();
             assert_eq!(*left, ["first", "second"], "{case}");
             // The vCPUs were told to stop where a call asked for an end: once.
-            let stops = |then: &&Then| **then == Then::StopVcpus;
+            let stops = |then: &&LifecycleAction| **then == LifecycleAction::StopVcpus;
             let stopped = two.then.borrow().iter().filter(stops).count();
             let asked = [first, second]
                 .iter()
                 .any(|call| *call != Action::TurnOffSelf);
             assert_eq!(stopped, usize::from(asked), "{case}");
-            let mut life = two.life.borrow_mut();
-            assert_eq!(life.happened(Event::VcpusStopped), Then::TearDown, "{case}");
-            assert_eq!(life.happened(Event::VcpusStopped), Then::Nothing, "{case}");
+            let mut lifecycle = two.lifecycle.borrow_mut();
+            assert_eq!(
+                lifecycle.handle(LifecycleEvent::VcpusStopped),
+                LifecycleAction::TearDown,
+                "{case}"
+            );
+            assert_eq!(
+                lifecycle.handle(LifecycleEvent::VcpusStopped),
+                LifecycleAction::Nothing,
+                "{case}"
+            );
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::vm::frames::Frames;
-use crate::vm::life::{Ending, Life, Order, Phase};
-use crate::vm::memory::Memory;
+use crate::vm::guest_memory::GuestMemory;
+use crate::vm::lifecycle::{EndReason, Lifecycle, LifecycleRequest, Phase};
 use mediator::addr::{Ipa, Pa};
 use mediator::fake::{FakeHost, Guest, Machine};
 use mediator::{ClientId, Config, CreateError, Mediator, probe};
@@ -51,13 +51,13 @@ impl Ram {
 }
 
 struct Vm {
-    memory: Memory,
-    life: RefCell<Life>,
+    memory: GuestMemory,
+    lifecycle: RefCell<Lifecycle>,
     mediator: Mediator,
     host: FakeHost,
     ram: Rc<RefCell<Ram>>,
-    work: RefCell<Work<u64>>,
-    ended: RefCell<Vec<Ending>>,
+    work: RefCell<VmWork<u64>>,
+    ended: RefCell<Vec<EndReason>>,
     /// Steps until all tables are given back.
     tables: Cell<u32>,
     said: RefCell<Vec<DestroyError>>,
@@ -88,12 +88,12 @@ impl Vm {
         let tee = probe(&host).unwrap();
         let client = ClientId::new(NonZeroU16::new(client).unwrap());
         Self {
-            memory: Memory::for_bytes(BYTES).unwrap(),
-            life: RefCell::new(Life::new()),
+            memory: GuestMemory::for_bytes(BYTES).unwrap(),
+            lifecycle: RefCell::new(Lifecycle::new()),
             mediator: Mediator::new(client, Config::default(), tee),
             host,
             ram: Rc::clone(ram),
-            work: RefCell::new(Work::Nothing),
+            work: RefCell::new(VmWork::Nothing),
             ended: RefCell::new(Vec::new()),
             tables: Cell::new(0),
             said: RefCell::new(Vec::new()),
@@ -140,22 +140,22 @@ impl Vm {
     }
 
     fn phase(&self) -> Phase {
-        self.life.borrow().phase()
+        self.lifecycle.borrow().phase()
     }
 
-    fn order(&self, order: Order) {
-        let then = self.life.borrow_mut().order(order).unwrap();
-        self.carry_out(then);
+    fn order(&self, order: LifecycleRequest) {
+        let action = self.lifecycle.borrow_mut().request(order).unwrap();
+        self.carry_out(action);
     }
 
     /// Does all that is to be done. How many pieces that were.
     fn settle(&self) -> u32 {
         let mut steps = 0;
-        while *self.work.borrow() != Work::Nothing {
-            let mut work = self.work.replace(Work::Nothing);
+        while *self.work.borrow() != VmWork::Nothing {
+            let mut work = self.work.replace(VmWork::Nothing);
             assert!(step(self, &mut work));
             // An order that came meanwhile counts more.
-            if *self.work.borrow() == Work::Nothing {
+            if *self.work.borrow() == VmWork::Nothing {
                 *self.work.borrow_mut() = work;
             }
             steps += 1;
@@ -164,12 +164,12 @@ impl Vm {
     }
 
     fn start(&self) {
-        self.order(Order::Start);
+        self.order(LifecycleRequest::Start);
         self.settle();
     }
 
     fn kill(&self) {
-        self.order(Order::Kill);
+        self.order(LifecycleRequest::Kill);
         self.settle();
     }
 
@@ -194,7 +194,7 @@ impl Vm {
     }
 }
 
-impl Site for Vm {
+impl VmWorkOps for Vm {
     type Loader = u64;
 
     fn now(&self) -> u64 {
@@ -248,11 +248,11 @@ impl Site for Vm {
         Some(offset + range.bytes)
     }
 
-    fn cleared(&self) {
+    fn mark_clear(&self) {
         let mut ram = self.ram.borrow_mut();
         self.ranges()
             .into_iter()
-            .for_each(|range| ram.frames.cleared(range));
+            .for_each(|range| ram.frames.mark_clear(range));
     }
 
     fn begin_load(&self) -> u64 {
@@ -263,7 +263,7 @@ impl Site for Vm {
         assert!(pieces.iter().all(|piece| !ram.secrets.contains(piece)));
         self.ranges()
             .into_iter()
-            .for_each(|range| ram.frames.used(range));
+            .for_each(|range| ram.frames.mark_dirty(range));
         0
     }
 
@@ -276,12 +276,12 @@ impl Site for Vm {
         if !self.can_load {
             return Err(CannotStart);
         }
-        let then = self.transition(Event::Loaded);
-        self.carry_out(then);
+        let action = self.transition(LifecycleEvent::Loaded);
+        self.carry_out(action);
         Ok(None)
     }
 
-    fn leave(&self) -> Result<Progress, DestroyError> {
+    fn destroy_tee(&self) -> Result<Progress, DestroyError> {
         self.mediator.destroy_step(&self.host)
     }
 
@@ -295,7 +295,7 @@ impl Site for Vm {
         self.vgic.reset();
     }
 
-    fn hold(&self, why: DestroyError) {
+    fn keep_memory(&self, why: DestroyError) {
         self.said.borrow_mut().push(why);
     }
 
@@ -304,28 +304,32 @@ impl Site for Vm {
         self.tables.get() > 0
     }
 
-    fn transition(&self, event: Event) -> Then {
-        self.life.borrow_mut().happened(event)
+    fn transition(&self, event: LifecycleEvent) -> LifecycleAction {
+        self.lifecycle.borrow_mut().handle(event)
     }
 
-    fn carry_out(&self, then: Then) {
-        match then {
-            Then::Start => *self.work.borrow_mut() = Work::Prepare,
-            Then::StopVcpus => {
-                let then = self.transition(Event::VcpusStopped);
-                self.carry_out(then);
+    fn carry_out(&self, action: LifecycleAction) {
+        match action {
+            LifecycleAction::Start => *self.work.borrow_mut() = VmWork::Prepare,
+            LifecycleAction::StopVcpus => {
+                let action = self.transition(LifecycleEvent::VcpusStopped);
+                self.carry_out(action);
             }
-            Then::TearDown => *self.work.borrow_mut() = Work::Leave,
-            Then::Ended(ending) => self.ended.borrow_mut().push(ending),
-            Then::Again => {
-                self.ended.borrow_mut().push(Ending::Reset);
-                *self.work.borrow_mut() = Work::Prepare;
+            LifecycleAction::TearDown => *self.work.borrow_mut() = VmWork::DestroyTee,
+            LifecycleAction::Ended(ending) => self.ended.borrow_mut().push(ending),
+            LifecycleAction::Again => {
+                self.ended.borrow_mut().push(EndReason::Reset);
+                *self.work.borrow_mut() = VmWork::Prepare;
             }
-            Then::Nothing | Then::Run | Then::PressButton | Then::Pause | Then::Resume => {}
+            LifecycleAction::Nothing
+            | LifecycleAction::Run
+            | LifecycleAction::PressButton
+            | LifecycleAction::Pause
+            | LifecycleAction::Resume => {}
         }
     }
 
-    fn give_memory_back(&self) {
+    fn release_memory(&self) {
         let chunks = self.memory.release().expect("nothing is pinned");
         for chunk in &chunks {
             self.ram.borrow_mut().frames.free(*chunk).unwrap();
@@ -350,7 +354,7 @@ fn what_optee_does_not_let_go_of_is_nobody_elses() {
         machine.answer_next(smc::VM_DESTROYED, [BUSY, 0, 0, 0]);
         a.kill();
         assert_eq!(a.phase(), Phase::Failed);
-        assert_eq!(*a.ended.borrow(), [Ending::Error]);
+        assert_eq!(*a.ended.borrow(), [EndReason::Error]);
         assert_eq!(*a.said.borrow(), [DestroyError::Refused(BUSY as u32)]);
         // Neither its memory, nor its tables, nor what OP-TEE may use for its calls.
         assert_eq!(a.pieces(), had);
@@ -364,7 +368,7 @@ fn what_optee_does_not_let_go_of_is_nobody_elses() {
         assert!(b.pieces().iter().all(|piece| !had.contains(piece)));
         c.start();
         assert_eq!(c.phase(), Phase::Off, "there is no memory left");
-        assert_eq!(*c.ended.borrow(), [Ending::Error]);
+        assert_eq!(*c.ended.borrow(), [EndReason::Error]);
         assert_eq!(machine.violations(), [""; 0]);
     }
 }
@@ -392,12 +396,12 @@ fn what_is_given_back_is_overwritten() {
 
     a.can_load = false;
     a.start();
-    assert_eq!(*a.ended.borrow(), [Ending::Killed, Ending::Error]);
+    assert_eq!(*a.ended.borrow(), [EndReason::Killed, EndReason::Error]);
     b.start();
     assert_eq!(b.phase(), Phase::Running);
     // A reset keeps the memory.
     let had = b.pieces();
-    b.order(Order::Reset);
+    b.order(LifecycleRequest::Reset);
     a.can_load = true;
     b.settle();
     assert_eq!((b.phase(), b.pieces()), (Phase::Running, had));
@@ -412,7 +416,7 @@ fn what_comes_back_as_it_was_is_cleared_by_the_next() {
     let ram = Ram::new(1);
     let [a, b] = [1, 2].map(|client| Vm::new(&machine, client, &ram));
     a.start();
-    a.give_memory_back();
+    a.release_memory();
     assert!(!ram.borrow().secrets.is_empty());
     // `begin_load` looks at it.
     b.start();
@@ -425,19 +429,19 @@ fn the_end_takes_a_step_for_each_piece() {
     let machine = Machine::new();
     let ram = Ram::new(1);
     let a = Vm::new(&machine, 1, &ram);
-    a.order(Order::Start);
+    a.order(LifecycleRequest::Start);
     let pieces = (BYTES / PIECE_BYTES) as u32;
     assert!(a.settle() > pieces);
-    a.order(Order::Kill);
+    a.order(LifecycleRequest::Kill);
     assert!(a.settle() > pieces + 3);
 }
 
 /// Does one piece. How often OP-TEE was entered for it.
 fn piece(vm: &Vm, machine: &Machine) -> usize {
     let before = machine.smcs().len();
-    let mut work = vm.work.replace(Work::Nothing);
+    let mut work = vm.work.replace(VmWork::Nothing);
     assert!(step(vm, &mut work));
-    if *vm.work.borrow() == Work::Nothing {
+    if *vm.work.borrow() == VmWork::Nothing {
         vm.work.replace(work);
     }
     machine.smcs().len() - before
@@ -453,7 +457,7 @@ fn a_start_gives_way_whenever_optee_is_interrupted() {
     b.start();
     machine.interrupt_tables(700);
     let neighbour = Guest::new(&b.host, &b.mediator);
-    a.order(Order::Start);
+    a.order(LifecycleRequest::Start);
     let mut all = 0;
     while a.phase() == Phase::Starting {
         let entries = piece(&a, &machine);
@@ -477,7 +481,7 @@ fn a_start_in_which_optee_hangs_fails() {
     let ram = Ram::new(1);
     let a = Vm::new(&machine, 1, &ram);
     machine.interrupt_tables(10_000);
-    a.order(Order::Start);
+    a.order(LifecycleRequest::Start);
     let mut all = 0;
     while a.phase() == Phase::Starting {
         all += piece(&a, &machine);
@@ -510,7 +514,7 @@ fn a_start_can_be_broken_off_anywhere() {
     machine.interrupt_tables(3);
     let mut pieces = 0;
     loop {
-        a.order(Order::Start);
+        a.order(LifecycleRequest::Start);
         for _ in 0..pieces {
             piece(&a, &machine);
         }

@@ -6,10 +6,10 @@ mod lines;
 mod ports;
 
 use super::system::{
-    Counts, CpuFigures, MemoryFigures, Refusal, SharedPages, System, TeeFigures, VcpuState,
+    Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmControlError,
     VmDetails, VmSummary,
 };
-use crate::vm::life::{Order, Phase, Refused, SetMemoryError};
+use crate::vm::lifecycle::{LifecycleError, LifecycleRequest, Phase, SetMemoryError};
 use mediator::{RpcKind, Stats};
 use postern_base::ids::{PcpuIndex, PcpuSet, VmIndex};
 use std::sync::Mutex;
@@ -146,9 +146,9 @@ impl System for Fake<'_> {
         })
     }
 
-    fn order(&self, vm: VmIndex, order: Order) -> Result<(), Refusal> {
+    fn order(&self, vm: VmIndex, order: LifecycleRequest) -> Result<(), VmControlError> {
         if vm.get() == 2 {
-            return Err(Refused::Off.into());
+            return Err(LifecycleError::Off.into());
         }
         let order = format!("{} {}", order.name(), vm.get());
         self.orders.lock().unwrap().push(order);
@@ -158,9 +158,11 @@ impl System for Fake<'_> {
         Ok(())
     }
 
-    fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), Refusal> {
+    fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), VmControlError> {
         if vm.get() == 2 {
-            return Err(Refusal::Memory(SetMemoryError::NotOff(Phase::Running)));
+            return Err(VmControlError::Memory(SetMemoryError::NotOff(
+                Phase::Running,
+            )));
         }
         let order = format!("memory {} {bytes}", vm.get());
         self.orders.lock().unwrap().push(order);

@@ -14,7 +14,7 @@ fn no_level_of_one_life_is_in_the_next() {
     a.listen();
     a.input();
     assert!(a.is_pending());
-    a.order(Order::Reset);
+    a.order(LifecycleRequest::Reset);
     a.settle();
     assert_eq!(a.phase(), Phase::Running);
     assert!(!a.uart.borrow().irq_line(), "nobody has asked for it yet");
@@ -32,32 +32,32 @@ fn a_restart_waits_for_room_to_tell_it() {
     let a = Vm::new(&machine, 1, &ram);
     a.start();
     let try_to_go_on = || {
-        let mut work = a.work.replace(Work::Nothing);
+        let mut work = a.work.replace(VmWork::Nothing);
         let done = step(&a, &mut work);
-        if *a.work.borrow() == Work::Nothing {
+        if *a.work.borrow() == VmWork::Nothing {
             *a.work.borrow_mut() = work;
         }
         done
     };
     a.has_room.set(false);
-    a.order(Order::Reset);
+    a.order(LifecycleRequest::Reset);
     // Its end waits for nothing.
-    while *a.work.borrow() != Work::Prepare {
+    while *a.work.borrow() != VmWork::Prepare {
         assert!(try_to_go_on());
     }
-    assert_eq!(*a.ended.borrow(), [Ending::Reset]);
+    assert_eq!(*a.ended.borrow(), [EndReason::Reset]);
     assert!(!try_to_go_on());
     assert_eq!(
         (a.phase(), &*a.work.borrow()),
-        (Phase::Starting, &Work::Prepare)
+        (Phase::Starting, &VmWork::Prepare)
     );
     a.has_room.set(true);
     a.settle();
     assert_eq!(a.phase(), Phase::Running);
 
     a.has_room.set(false);
-    a.order(Order::Reset);
-    while *a.work.borrow() != Work::Prepare {
+    a.order(LifecycleRequest::Reset);
+    while *a.work.borrow() != VmWork::Prepare {
         assert!(try_to_go_on());
     }
     a.kill();

@@ -18,7 +18,7 @@ use crate::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use postern_base::range::{IpaRange, PaRange};
 use postern_boot_tree::BLOCK_SIZE;
 use postern_guest_tree::layout;
-// Where RAM lies is no matter between pCPUs: see `Memory::assign`.
+// Where RAM lies is no matter between pCPUs: see `GuestMemory::assign`.
 use core::sync::atomic::AtomicU64;
 
 /// The counter of a page that the VM has no use of any more.
@@ -56,7 +56,7 @@ pub enum WithdrawError {
 
 /// The RAM of one VM.
 #[derive(Debug)]
-pub struct Memory {
+pub struct GuestMemory {
     chunks: [Chunk; MAX_CHUNKS],
     bytes: AtomicU64,
     pages: Box<[AtomicU16]>,
@@ -107,7 +107,7 @@ impl Chunk {
     }
 }
 
-impl Memory {
+impl GuestMemory {
     /// No RAM yet, and counters for as much as this.
     ///
     /// # Errors
@@ -175,7 +175,7 @@ impl Memory {
     /// world may still be using some of it, or some is withdrawn, which was not cleared then.
     ///
     /// To be called when none of its vCPUs runs any more, and all of it was cleared and
-    /// [restored](Memory::restore).
+    /// [restored](GuestMemory::restore).
     pub fn release(&self) -> Option<Chunks> {
         if self.pinned_pages() != 0 || self.withdrawn.load(Ordering::Acquire) != 0 {
             return None;
@@ -247,7 +247,7 @@ impl Memory {
     }
 
     /// Pins the page at `page`, a multiple of the page size, and says where it is: until as many
-    /// [`Memory::unpin`] have come, it cannot be withdrawn.
+    /// [`GuestMemory::unpin`] have come, it cannot be withdrawn.
     ///
     /// # Errors
     /// [`PinError::NotOwnMemory`], also for an address inside a page, and
@@ -272,7 +272,7 @@ impl Memory {
         Ok(pa)
     }
 
-    /// Takes back one [`Memory::pin`].
+    /// Takes back one [`GuestMemory::pin`].
     ///
     /// # Panics
     /// When the page is not pinned: whoever called has lost count, and a page that is still in
@@ -403,7 +403,7 @@ impl Memory {
 /// are chunks.
 #[derive(Clone, Debug)]
 pub struct Runs<'m> {
-    memory: &'m Memory,
+    memory: &'m GuestMemory,
     offset: u64,
     end: u64,
 }

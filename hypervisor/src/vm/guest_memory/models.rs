@@ -9,7 +9,7 @@ use loom::thread;
 
 /// RAM, and what the page at its start holds: whoever uses it without the right to, races.
 struct Ram {
-    memory: Memory,
+    memory: GuestMemory,
     content: Plain,
 }
 
@@ -25,7 +25,7 @@ impl Ram {
         let chunk = PaRange::new(Pa::new(0x9000_0000), BLOCK_SIZE).expect("does not wrap");
         let chunks = Chunks::from_slice(&[chunk]).expect("fits");
         Arc::new(Self {
-            memory: Memory::new(&chunks).expect("there is a heap"),
+            memory: GuestMemory::new(&chunks).expect("there is a heap"),
             content: Plain::default(),
         })
     }

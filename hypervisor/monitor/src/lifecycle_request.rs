@@ -3,7 +3,7 @@
 
 /// What a user wants of a VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Order {
+pub enum LifecycleRequest {
     /// That it boots.
     Start,
     /// That its guest shuts itself down.
@@ -18,7 +18,7 @@ pub enum Order {
     Resume,
 }
 
-impl Order {
+impl LifecycleRequest {
     /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Start,

@@ -2,7 +2,7 @@
 //! The machine's interrupts, and who owns them.
 
 use super::{Handled, Handlers, PhysicalGic};
-use crate::console::log::Counted;
+use crate::console::log::LogOnce;
 use postern_arch::gic;
 use spin::Once;
 
@@ -20,9 +20,9 @@ static PRIVATE_OWNERS: Once<[Option<Handler>; PRIVATE]> = Once::new();
 static SPI_OWNERS: [Once<(u32, Handler)>; MAX_SPIS] = [const { Once::new() }; MAX_SPIS];
 
 /// Interrupts that nobody asked for.
-static UNEXPECTED: Counted = Counted::new();
+static UNEXPECTED: LogOnce = LogOnce::new();
 /// How many of them are logged: each is disabled and so comes once, but for those that cannot be.
-const TOLD: u64 = 16;
+const MAX_LOGGED: u64 = 16;
 
 /// Gives EL2's private interrupts their owners, on all pCPUs, before one enables them. Once.
 ///
@@ -50,7 +50,7 @@ pub fn register_spi(intid: u32, handler: Handler) {
 
 /// Takes what is pending at this pCPU, see [`super::take`].
 pub fn take_pending() {
-    super::take(&mut Gic, &mut Machine);
+    super::take(&mut HardwareGic, &mut RegisteredOwners);
 }
 
 fn spi_owner(intid: u32) -> Option<Handler> {
@@ -59,9 +59,9 @@ fn spi_owner(intid: u32) -> Option<Handler> {
     Some(*handler)
 }
 
-struct Gic;
+struct HardwareGic;
 
-impl PhysicalGic for Gic {
+impl PhysicalGic for HardwareGic {
     #[inline]
     fn acknowledge(&mut self) -> Option<u32> {
         gic::acknowledge()
@@ -82,9 +82,9 @@ impl PhysicalGic for Gic {
     }
 }
 
-struct Machine;
+struct RegisteredOwners;
 
-impl Handlers for Machine {
+impl Handlers for RegisteredOwners {
     #[inline]
     fn handle(&mut self, intid: u32) -> Option<Handled> {
         let handler = match PRIVATE_OWNERS.get()?.get(intid as usize) {
@@ -95,9 +95,9 @@ impl Handlers for Machine {
     }
 
     fn unexpected(&mut self, intid: u32) {
-        let _ = UNEXPECTED.happens();
-        let times = UNEXPECTED.times();
-        if times <= TOLD {
+        let _ = UNEXPECTED.record();
+        let times = UNEXPECTED.count();
+        if times <= MAX_LOGGED {
             log::warn!("interrupt {intid} came, which nobody here asked for: it is disabled");
         }
     }

@@ -37,17 +37,17 @@ pub fn interface_access(running: VcpuRef, register: InterfaceRegister, write: Op
 }
 
 /// What came of an access to the vGIC.
-pub enum VgicAnswer {
+pub enum VgicAccess {
     /// The value read; zero for a write.
     Value(u64),
     /// The guest is to try again.
-    Again,
+    Retry,
     /// There is no register.
-    Nothing,
+    Unmapped,
 }
 
 /// An access of the running vCPU to its distributor or redistributors.
-pub fn vgic_access(running: VcpuRef, device: layout::Device, access: Access) -> VgicAnswer {
+pub fn vgic_access(running: VcpuRef, device: layout::Device, access: Access) -> VgicAccess {
     if Vgic::needs_sync(&access) {
         resync_later(running);
     }
@@ -58,18 +58,18 @@ pub fn vgic_access(running: VcpuRef, device: layout::Device, access: Access) -> 
         | layout::Device::Manager
         | layout::Device::Gpio
         | layout::Device::Rtc => {
-            return VgicAnswer::Nothing;
+            return VgicAccess::Unmapped;
         }
     };
     let vm = running.vm;
     match vm.vgic.access(running.vcpu.index, window, &access) {
         MmioOutcome::Done { value, kick: set } => {
             kick(vm, set);
-            VgicAnswer::Value(value)
+            VgicAccess::Value(value)
         }
         MmioOutcome::Retry { sync } => {
             kick(vm, sync);
-            VgicAnswer::Again
+            VgicAccess::Retry
         }
     }
 }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A VM starts, pauses and ends: what follows from the state machine in [`crate::vm::life`].
+//! A VM starts, pauses and ends: what follows from the state machine in [`crate::vm::lifecycle`].
 
 use crate::console::output;
 use crate::fatal::power_off;
 use crate::platform::machine;
-use crate::vm::guest_image::Entry;
-use crate::vm::instance::{Saved, Vcpu, VcpuRef, Vm};
-use crate::vm::life::{Ending, Event, Order, Phase, Refused, Then};
+use crate::vm::guest_image::EntryPoint;
+use crate::vm::instance::{SavedContext, Vcpu, VcpuRef, Vm};
+use crate::vm::lifecycle::{
+    EndReason, LifecycleAction, LifecycleError, LifecycleEvent, LifecycleRequest, Phase,
+};
 use crate::vm::{registry, scheduler};
 use core::fmt::Display;
 use core::sync::atomic::Ordering;
@@ -16,22 +18,22 @@ use postern_arch::vcpu_context::{Context, Frame};
 use postern_base::ids::VcpuIndex;
 use postern_devices::debug::DebugUnit;
 use postern_devices::physical_timer::PhysicalTimer;
-use postern_monitor::Event as Told;
+use postern_monitor::Event as MonitorEvent;
 
 /// `Vm::requested`: that the VM starts.
 pub(super) const START: u8 = 1;
 /// `Vm::requested`: that it is torn down.
-pub(super) const TEAR_DOWN: u8 = 2;
+pub(super) const TEARDOWN: u8 = 2;
 
 /// Asks for a VM's start.
-fn want_start(vm: &Vm) {
+fn request_start(vm: &Vm) {
     vm.requested.store(START, Ordering::Release);
     scheduler::notify_work();
 }
 
 /// Asks for a VM's end. None of its vCPUs runs.
-fn want_tear_down(vm: &Vm) {
-    vm.requested.store(TEAR_DOWN, Ordering::Release);
+fn request_teardown(vm: &Vm) {
+    vm.requested.store(TEARDOWN, Ordering::Release);
     scheduler::notify_work();
 }
 
@@ -39,7 +41,7 @@ fn want_tear_down(vm: &Vm) {
 pub fn on_vm_off() {
     let over = |vm: &Vm| matches!(vm.phase(), Phase::Off | Phase::Failed);
     if registry::all().iter().all(over) && !machine().stay {
-        output::event(None, &Told::AllOff);
+        output::event(None, &MonitorEvent::AllOff);
         output::flush();
         power_off();
     }
@@ -49,82 +51,82 @@ pub fn on_vm_off() {
 ///
 /// # Errors
 /// When that makes no sense now.
-pub fn order(vm: &'static Vm, order: Order) -> Result<(), Refused> {
-    let then = {
-        let mut life = vm.life.lock();
+pub fn request(vm: &'static Vm, request: LifecycleRequest) -> Result<(), LifecycleError> {
+    let action = {
+        let mut lifecycle = vm.lifecycle.lock();
         let now = timer::now();
-        let then = life.order(order)?;
-        match then {
-            Then::Pause => vm.paused_at.store(now, Ordering::Relaxed),
+        let action = lifecycle.request(request)?;
+        match action {
+            LifecycleAction::Pause => vm.paused_at.store(now, Ordering::Relaxed),
             // While the gate is closed yet, so that no vCPU goes on with the old offset.
-            Then::Resume => forget_pause(vm, now),
+            LifecycleAction::Resume => forget_pause(vm, now),
             _ => {}
         }
-        vm.run_permission.follow(life.phase());
-        then
+        vm.run_permission.follow(lifecycle.phase());
+        action
     };
-    carry_out(vm, then);
+    carry_out(vm, action);
     Ok(())
 }
 
 /// Does what follows from something that has happened to a VM. The caller holds no lock but that of `Vm::work`, and that
 /// only where it is the one that does the work.
-pub fn happened(vm: &'static Vm, event: Event) {
-    let then = transition(vm, event);
-    carry_out(vm, then);
+pub fn handle(vm: &'static Vm, event: LifecycleEvent) {
+    let action = transition(vm, event);
+    carry_out(vm, action);
 }
 
 /// Notes that something has happened to a VM, and returns what is to be done.
-pub(super) fn transition(vm: &Vm, event: Event) -> Then {
-    let mut life = vm.life.lock();
-    let then = life.happened(event);
-    vm.run_permission.follow(life.phase());
-    then
+pub(super) fn transition(vm: &Vm, event: LifecycleEvent) -> LifecycleAction {
+    let mut lifecycle = vm.lifecycle.lock();
+    let action = lifecycle.handle(event);
+    vm.run_permission.follow(lifecycle.phase());
+    action
 }
 
 /// Ends a VM: the hardware has lost some of its state, so that it cannot go on.
 pub fn lost_state(vm: &'static Vm) {
-    happened(vm, Event::LostState);
+    handle(vm, LifecycleEvent::LostState);
 }
 
 /// Does what is to be done.
-pub(super) fn carry_out(vm: &'static Vm, then: Then) {
-    match then {
+pub(super) fn carry_out(vm: &'static Vm, action: LifecycleAction) {
+    match action {
         // Who loads it knows where it begins, and lets it run.
-        Then::Nothing | Then::Run => {}
-        Then::Start => want_start(vm),
-        Then::PressButton => vm.press_power_button(),
-        Then::Pause => {
-            vm.pause_is_told.store(false, Ordering::Relaxed);
+        LifecycleAction::Nothing | LifecycleAction::Run => {}
+        LifecycleAction::Start => request_start(vm),
+        LifecycleAction::PressButton => vm.press_power_button(),
+        LifecycleAction::Pause => {
+            vm.pause_reported.store(false, Ordering::Relaxed);
             scheduler::reschedule_vm(vm);
-            tell_if_paused(vm);
+            report_if_paused(vm);
         }
-        Then::Resume => {
-            tell(vm, Told::VmResumed { vm: &vm.name });
+        LifecycleAction::Resume => {
+            report(vm, MonitorEvent::VmResumed { vm: &vm.name });
             scheduler::wake_vm(vm);
         }
-        Then::StopVcpus => scheduler::stop_vm(vm),
-        Then::TearDown => want_tear_down(vm),
-        Then::Ended(ending) => {
-            tell_end(vm, ending);
+        LifecycleAction::StopVcpus => scheduler::stop_vm(vm),
+        LifecycleAction::TearDown => request_teardown(vm),
+        LifecycleAction::Ended(ending) => {
+            report_end(vm, ending);
             on_vm_off();
         }
-        Then::Again => {
-            tell_end(vm, Ending::Reset);
-            want_start(vm);
+        LifecycleAction::Again => {
+            report_end(vm, EndReason::Reset);
+            request_start(vm);
         }
     }
 }
 
-fn tell(vm: &Vm, event: Told<&dyn Display>) {
+fn report(vm: &Vm, event: MonitorEvent<&dyn Display>) {
     output::event(Some(vm.index), &event);
 }
 
-fn tell_end(vm: &Vm, ending: Ending) {
+fn report_end(vm: &Vm, ending: EndReason) {
     let reason: &dyn Display = &ending.name();
-    tell(
+    report(
         vm,
-        Told::VmOff {
+        MonitorEvent::VmOff {
             vm: &vm.name,
             reason,
         },
@@ -132,10 +134,10 @@ fn tell_end(vm: &Vm, ending: Ending) {
 }
 
 /// Says once that a paused VM has no vCPU on a pCPU any more: one has just left, or the VM was paused just now.
-pub fn tell_if_paused(vm: &Vm) {
+pub fn report_if_paused(vm: &Vm) {
     let moving = vm.vcpus.iter().any(|vcpu| vcpu.pcpu().is_some());
-    if !moving && vm.is_paused() && !vm.pause_is_told.swap(true, Ordering::Relaxed) {
-        tell(vm, Told::VmPaused { vm: &vm.name });
+    if !moving && vm.is_paused() && !vm.pause_reported.swap(true, Ordering::Relaxed) {
+        report(vm, MonitorEvent::VmPaused { vm: &vm.name });
     }
 }
 
@@ -151,14 +153,14 @@ fn forget_pause(vm: &Vm, now: u64) {
 /// Starts the first vCPU: everything is in place.
 ///
 /// Whoever has ended the VM since then closed its gate: the vCPU ends before it runs.
-pub(super) fn run(vm: &'static Vm, entry: Entry) {
+pub(super) fn run(vm: &'static Vm, entry: EntryPoint) {
     let now = timer::now();
     vm.counter_offset.store(now, Ordering::Relaxed);
     vm.started_at.store(now, Ordering::Relaxed);
     vm.starts.fetch_add(1, Ordering::Relaxed);
-    tell(
+    report(
         vm,
-        Told::VmStarted {
+        MonitorEvent::VmStarted {
             vm: &vm.name,
             channel: vm.console.channel().get(),
             vcpus: vm.vcpus.len() as u32,
@@ -178,7 +180,7 @@ pub fn turn_on(vm: &'static Vm, index: VcpuIndex, entry: Ipa, context: u64) {
     let Some(vcpu) = vm.vcpus.get(index.get()) else {
         return;
     };
-    *vcpu.saved.lock() = Saved {
+    *vcpu.saved.lock() = SavedContext {
         frame: Frame::start(entry.get(), context),
         context: Context::new(),
         physical_timer: PhysicalTimer::new(),
@@ -197,6 +199,6 @@ pub fn vcpu_stopped(vm: &'static Vm, vcpu: &'static Vcpu) {
     vcpu.power.turned_off();
     scheduler::kick(vm, set);
     if vm.vcpus_on.fetch_sub(1, Ordering::AcqRel) == 1 {
-        happened(vm, Event::VcpusStopped);
+        handle(vm, LifecycleEvent::VcpusStopped);
     }
 }

@@ -5,7 +5,7 @@
 //! ([`crate::sched::run_loop`]). One pCPU at a time works for a VM. An order only notes what is wanted;
 //! so it never waits for the work's lock.
 
-use super::orders::{self, START, TEAR_DOWN};
+use super::transitions::{self, START, TEARDOWN};
 use crate::console::log::Level;
 use crate::console::output;
 use crate::irq::sections;
@@ -13,10 +13,10 @@ use crate::sched::masked::Cause;
 use crate::tee::host::VmHost;
 use crate::vm::guest_image::Loader;
 use crate::vm::instance::Vm;
-use crate::vm::life::{Event, Then};
-use crate::vm::ram;
+use crate::vm::lifecycle::{LifecycleAction, LifecycleEvent};
+use crate::vm::ram_pool;
 use crate::vm::registry;
-use crate::vm::work::{self, CannotStart, PIECE_BYTES, Site};
+use crate::vm::work::{self, CannotStart, PIECE_BYTES, VmWorkOps};
 use core::fmt;
 use core::sync::atomic::Ordering;
 use mediator::{CreateError, DestroyError, Progress};
@@ -27,7 +27,7 @@ pub fn work_step() -> bool {
     registry::all().iter().any(step)
 }
 
-type Work = work::Work<Loader>;
+type VmWork = work::VmWork<Loader>;
 
 /// Does a piece of what the VM waits for; `false` where there is nothing, or another pCPU is
 /// at it.
@@ -40,21 +40,21 @@ pub fn step(vm: &'static Vm) -> bool {
     };
     vm.busy.store(true, Ordering::Release);
     match vm.requested.swap(0, Ordering::AcqRel) {
-        START => *work = Work::Prepare,
-        TEAR_DOWN => *work = Work::Leave,
+        START => *work = VmWork::Prepare,
+        TEARDOWN => *work = VmWork::DestroyTee,
         _ => {}
     }
-    let site = Grounds { vm };
+    let ops = VmWorkTarget { vm };
     let cause = cause(&work);
     let done = match cause {
-        Some(cause) => sections::lengthy(cause, || work::step(&site, &mut work)),
+        Some(cause) => sections::lengthy(cause, || work::step(&ops, &mut work)),
         // Most of it is OP-TEE's. What may take long beside that says so.
-        None => sections::outside(|| work::step(&site, &mut work)),
+        None => sections::outside(|| work::step(&ops, &mut work)),
     };
     if !done {
         return false;
     }
-    if matches!(*work, Work::Nothing) {
+    if matches!(*work, VmWork::Nothing) {
         vm.busy.store(false, Ordering::Release);
     }
     true
@@ -64,9 +64,9 @@ pub fn step(vm: &'static Vm) -> bool {
 ///
 /// # Errors
 /// When there is not so much left.
-pub fn take_memory(vm: &Vm) -> Result<(), ram::TakeError> {
+pub fn take_memory(vm: &Vm) -> Result<(), ram_pool::RamError> {
     if vm.memory.bytes() == 0 {
-        ram::take(&vm.memory, vm.next_bytes.load(Ordering::Relaxed))?;
+        ram_pool::allocate(&vm.memory, vm.next_bytes.load(Ordering::Relaxed))?;
     }
     Ok(())
 }
@@ -87,31 +87,31 @@ pub fn create_tee(vm: &'static Vm) -> Result<Progress, CreateError> {
 }
 
 /// What a piece is, where it does not enter the secure world.
-fn cause(work: &Work) -> Option<Cause> {
+fn cause(work: &VmWork) -> Option<Cause> {
     match work {
-        Work::CreateTee | Work::Leave | Work::Wait(_) => None,
-        Work::Nothing => Some(Cause::Other),
-        Work::Prepare => Some(Cause::Prepare),
-        Work::Map(_) => Some(Cause::Map),
-        Work::Clear(_) | Work::Scrub(_) => Some(Cause::Clear),
-        Work::Load(_) => Some(Cause::Load),
-        Work::Unmap => Some(Cause::Unmap),
+        VmWork::CreateTee | VmWork::DestroyTee | VmWork::RetryDestroyTee(_) => None,
+        VmWork::Nothing => Some(Cause::Other),
+        VmWork::Prepare => Some(Cause::Prepare),
+        VmWork::Map(_) => Some(Cause::Map),
+        VmWork::Clear(_) | VmWork::Scrub(_) => Some(Cause::Clear),
+        VmWork::Load(_) => Some(Cause::Load),
+        VmWork::Unmap => Some(Cause::Unmap),
     }
 }
 
 /// The VM that is worked for.
-struct Grounds {
+struct VmWorkTarget {
     vm: &'static Vm,
 }
 
-impl Grounds {
+impl VmWorkTarget {
     fn cannot_start(&self, why: fmt::Arguments<'_>) -> CannotStart {
         self.vm.log(Level::Error, why);
         CannotStart
     }
 }
 
-impl Site for Grounds {
+impl VmWorkOps for VmWorkTarget {
     type Loader = Loader;
 
     fn now(&self) -> u64 {
@@ -155,7 +155,7 @@ impl Site for Grounds {
     }
 
     fn is_clear(&self) -> bool {
-        ram::is_clear(&self.vm.memory)
+        ram_pool::is_clear(&self.vm.memory)
     }
 
     fn clear(&self, offset: u64) -> Option<u64> {
@@ -168,12 +168,12 @@ impl Site for Grounds {
         Some(offset + range.bytes)
     }
 
-    fn cleared(&self) {
-        ram::cleared(&self.vm.memory);
+    fn mark_clear(&self) {
+        ram_pool::mark_clear(&self.vm.memory);
     }
 
     fn begin_load(&self) -> Loader {
-        ram::used(&self.vm.memory);
+        ram_pool::mark_dirty(&self.vm.memory);
         Loader::new()
     }
 
@@ -184,9 +184,9 @@ impl Site for Grounds {
             Ok(Some(entry)) => {
                 // Another VM's kernel may have been where this one's is now.
                 mmu::forget_instructions();
-                match orders::transition(vm, Event::Loaded) {
-                    Then::Run => orders::run(vm, entry),
-                    other => orders::carry_out(vm, other),
+                match transitions::transition(vm, LifecycleEvent::Loaded) {
+                    LifecycleAction::Run => transitions::run(vm, entry),
+                    other => transitions::carry_out(vm, other),
                 }
                 Ok(None)
             }
@@ -194,7 +194,7 @@ impl Site for Grounds {
         }
     }
 
-    fn leave(&self) -> Result<Progress, DestroyError> {
+    fn destroy_tee(&self) -> Result<Progress, DestroyError> {
         match self.vm.mediator() {
             Some(mediator) => mediator.destroy_step(&VmHost { vm: self.vm }),
             None => Ok(Progress::Done),
@@ -214,7 +214,7 @@ impl Site for Grounds {
         sections::lengthy(Cause::Reset, || self.vm.vgic.reset());
     }
 
-    fn hold(&self, why: DestroyError) {
+    fn keep_memory(&self, why: DestroyError) {
         let kib = self.vm.memory.bytes() / 1024;
         self.vm.log(
             Level::Error,
@@ -229,17 +229,17 @@ impl Site for Grounds {
         self.vm.mapping.unmap_some()
     }
 
-    fn transition(&self, event: Event) -> Then {
-        orders::transition(self.vm, event)
+    fn transition(&self, event: LifecycleEvent) -> LifecycleAction {
+        transitions::transition(self.vm, event)
     }
 
-    fn carry_out(&self, then: Then) {
-        orders::carry_out(self.vm, then);
+    fn carry_out(&self, action: LifecycleAction) {
+        transitions::carry_out(self.vm, action);
     }
 
-    fn give_memory_back(&self) {
+    fn release_memory(&self) {
         match self.vm.memory.release() {
-            Some(chunks) => ram::give_back(&chunks),
+            Some(chunks) => ram_pool::release(&chunks),
             None => self.vm.log(
                 Level::Error,
                 format_args!("pages are pinned still: it keeps its memory"),

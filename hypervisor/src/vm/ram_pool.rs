@@ -2,7 +2,7 @@
 //! The RAM that VMs take when they start and give back when they have ended.
 
 use super::frames::{Chunks, Frames, FramesError};
-use super::memory::{Memory, MemoryError};
+use super::guest_memory::{GuestMemory, MemoryError};
 use mediator::addr::Pa;
 use postern_base::lock::{Class, Lock};
 use postern_base::range::PaRange;
@@ -14,13 +14,13 @@ static FRAMES: Lock<Option<Frames>> = Lock::new(Class::Frames, None);
 
 /// Why a VM does not get its RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum TakeError {
+pub enum RamError {
     /// There is not so much.
     #[error("{0}")]
     Frames(#[from] FramesError),
     /// It cannot have it.
     #[error("{0}")]
-    Memory(#[from] MemoryError),
+    GuestMemory(#[from] MemoryError),
 }
 
 /// From here on VMs can take what is free.
@@ -31,8 +31,8 @@ pub fn init(frames: Frames) {
 /// Gives a VM that has no RAM so many bytes.
 ///
 /// # Errors
-/// See [`TakeError`]; nothing has changed then.
-pub fn take(memory: &Memory, bytes: u64) -> Result<(), TakeError> {
+/// See [`RamError`]; nothing has changed then.
+pub fn allocate(memory: &GuestMemory, bytes: u64) -> Result<(), RamError> {
     let mut frames = FRAMES.lock();
     let frames = frames.as_mut().ok_or(FramesError::BadSize(bytes))?;
     let chunks = frames.allocate(bytes, layout::RAM)?;
@@ -43,7 +43,7 @@ pub fn take(memory: &Memory, bytes: u64) -> Result<(), TakeError> {
 }
 
 /// Takes back what a VM had.
-pub fn give_back(chunks: &Chunks) {
+pub fn release(chunks: &Chunks) {
     if let Some(frames) = FRAMES.lock().as_mut() {
         free(frames, chunks);
     }
@@ -57,13 +57,13 @@ fn free(frames: &mut Frames, chunks: &Chunks) {
     }
 }
 
-fn ranges(memory: &Memory) -> impl Iterator<Item = PaRange> + '_ {
+fn ranges(memory: &GuestMemory) -> impl Iterator<Item = PaRange> + '_ {
     let range = |(range, to): (postern_base::range::IpaRange, Pa)| PaRange::new(to, range.bytes);
     memory.mappings().filter_map(range)
 }
 
 /// Whether all of a VM's RAM is zero.
-pub fn is_clear(memory: &Memory) -> bool {
+pub fn is_clear(memory: &GuestMemory) -> bool {
     let frames = FRAMES.lock();
     let mut ranges = ranges(memory);
     frames
@@ -72,16 +72,16 @@ pub fn is_clear(memory: &Memory) -> bool {
 }
 
 /// A VM's RAM has been cleared.
-pub fn cleared(memory: &Memory) {
+pub fn mark_clear(memory: &GuestMemory) {
     if let Some(frames) = FRAMES.lock().as_mut() {
-        ranges(memory).for_each(|range| frames.cleared(range));
+        ranges(memory).for_each(|range| frames.mark_clear(range));
     }
 }
 
 /// A VM's RAM is about to be written to.
-pub fn used(memory: &Memory) {
+pub fn mark_dirty(memory: &GuestMemory) {
     if let Some(frames) = FRAMES.lock().as_mut() {
-        ranges(memory).for_each(|range| frames.used(range));
+        ranges(memory).for_each(|range| frames.mark_dirty(range));
     }
 }
 

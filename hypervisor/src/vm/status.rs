@@ -2,7 +2,7 @@
 //! Where a VM is in its life, and what it has: what there is to ask, and the little that is changed by who asks.
 
 use super::instance::Vm;
-use super::life::{Phase, SetMemoryError};
+use super::lifecycle::{Phase, SetMemoryError};
 use crate::sched::run_loop::RunDecision;
 use core::sync::atomic::Ordering;
 use postern_arch::timer;
@@ -11,7 +11,7 @@ use postern_boot_tree::BLOCK_SIZE;
 impl Vm {
     /// Where it is in its life.
     pub fn phase(&self) -> Phase {
-        self.life.lock().phase()
+        self.lifecycle.lock().phase()
     }
 
     /// Whether its vCPUs may be on pCPUs, or what is to become of them.
@@ -67,9 +67,9 @@ impl Vm {
         if bytes == 0 || !bytes.is_multiple_of(BLOCK_SIZE) || bytes > most {
             return Err(SetMemoryError::Size(most));
         }
-        let life = self.life.lock();
-        if life.phase() != Phase::Off {
-            return Err(SetMemoryError::NotOff(life.phase()));
+        let lifecycle = self.lifecycle.lock();
+        if lifecycle.phase() != Phase::Off {
+            return Err(SetMemoryError::NotOff(lifecycle.phase()));
         }
         self.next_bytes.store(bytes, Ordering::Relaxed);
         Ok(())

@@ -4,14 +4,14 @@ use proptest::prelude::*;
 use super::*;
 
 /// Three chunks whose order is not that of their addresses; the last two happen to touch.
-fn memory() -> Memory {
+fn memory() -> GuestMemory {
     let chunk = |start, blocks| PaRange::new(Pa::new(start), blocks * BLOCK_SIZE).unwrap();
     let list = [
         chunk(0x9000_0000, 2),
         chunk(0x5000_0000, 1),
         chunk(0x5020_0000, 1),
     ];
-    Memory::new(&Chunks::from_slice(&list).unwrap()).unwrap()
+    GuestMemory::new(&Chunks::from_slice(&list).unwrap()).unwrap()
 }
 
 const BYTES: u64 = 4 * BLOCK_SIZE;
@@ -74,7 +74,7 @@ fn chunks_must_be_whole_blocks() {
         let bad = PaRange::new(Pa::new(start), bytes).unwrap();
         let chunks = Chunks::from_slice(&[bad]).unwrap();
         assert_eq!(
-            Memory::new(&chunks).map(drop),
+            GuestMemory::new(&chunks).map(drop),
             Err(MemoryError::BadChunk(bad))
         );
     }
@@ -244,7 +244,7 @@ proptest! {
 #[test]
 fn ram_is_released_and_assigned_again() {
     let block = |start| PaRange::new(Pa::new(start), BLOCK_SIZE).unwrap();
-    let memory = Memory::for_bytes(2 * BLOCK_SIZE).unwrap();
+    let memory = GuestMemory::for_bytes(2 * BLOCK_SIZE).unwrap();
     assert_eq!((memory.bytes(), memory.most_bytes()), (0, 2 * BLOCK_SIZE));
     assert_eq!(memory.pin(ipa(0)), Err(PinError::NotOwnMemory(ipa(0))));
     assert_eq!(memory.translate(ipa(0), 1), None);
@@ -312,5 +312,8 @@ fn memory_is_cut_into_pieces() {
         Some((at(0x40_0000, 0x20_0000), 0x5000_0000))
     );
     assert_eq!(piece(BYTES, 0x1000), None);
-    assert_eq!(Memory::for_bytes(0x1000).unwrap().piece(0, 0x1000), None);
+    assert_eq!(
+        GuestMemory::for_bytes(0x1000).unwrap().piece(0, 0x1000),
+        None
+    );
 }

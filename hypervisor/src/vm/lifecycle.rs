@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The life of a VM as a state machine: what may happen when, and what follows from it.
 //!
-//! It touches nothing: [`Life::order`] and [`Life::happened`] say what is to be done, and
+//! It touches nothing: [`Lifecycle::order`] and [`Lifecycle::happened`] say what is to be done, and
 //! whoever asked does it. All of it happens under one lock a VM, so each event meets one state.
 //!
 //! ```text
@@ -21,7 +21,7 @@
 use core::fmt;
 use thiserror::Error;
 
-pub use postern_monitor::Order;
+pub use postern_monitor::LifecycleRequest;
 
 /// Where a VM is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,7 +72,7 @@ impl fmt::Display for Phase {
 
 /// What happens to a VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event {
+pub enum LifecycleEvent {
     /// All is in its memory that it boots from.
     Loaded,
     /// It cannot be started.
@@ -86,14 +86,14 @@ pub enum Event {
     /// Nothing of it is left.
     TornDown,
     /// OP-TEE does not let go of it.
-    Held,
+    TeeNotDestroyed,
     /// The hardware has lost some of its state: an error that it has consumed.
     LostState,
 }
 
 /// How a VM ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Ending {
+pub enum EndReason {
     /// The guest turned itself off.
     Off,
     /// It starts again.
@@ -104,7 +104,7 @@ pub enum Ending {
     Killed,
 }
 
-impl Ending {
+impl EndReason {
     /// Its name, as users see it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -118,7 +118,7 @@ impl Ending {
 
 /// What is to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Then {
+pub enum LifecycleAction {
     /// Nothing.
     Nothing,
     /// Begin to start it.
@@ -131,19 +131,19 @@ pub enum Then {
     Pause,
     /// Let its vCPUs run again.
     Resume,
-    /// Stop its vCPUs. [`Event::VcpusStopped`] comes when they have.
+    /// Stop its vCPUs. [`LifecycleEvent::VcpusStopped`] comes when they have.
     StopVcpus,
-    /// Take it down. [`Event::TornDown`] or [`Event::Held`] comes when that is done.
+    /// Take it down. [`LifecycleEvent::TornDown`] or [`LifecycleEvent::TeeNotDestroyed`] comes when that is done.
     TearDown,
     /// Say that it has ended so.
-    Ended(Ending),
+    Ended(EndReason),
     /// Say that it has ended, and begin to start it.
     Again,
 }
 
 /// Why an order is not carried out. Each text says what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub enum Refused {
+pub enum LifecycleError {
     /// It is off.
     #[error("it is off: start it first")]
     Off,
@@ -180,20 +180,20 @@ pub enum SetMemoryError {
 
 /// A VM's phase, and what comes after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Life {
+pub struct Lifecycle {
     phase: Phase,
     /// What the end that is under way is.
-    ending: Ending,
+    ending: EndReason,
     /// Its vCPUs have not all stopped.
     has_vcpus: bool,
 }
 
-impl Life {
+impl Lifecycle {
     /// Off.
     pub const fn new() -> Self {
         Self {
             phase: Phase::Off,
-            ending: Ending::Off,
+            ending: EndReason::Off,
             has_vcpus: false,
         }
     }
@@ -207,94 +207,101 @@ impl Life {
     ///
     /// # Errors
     /// Where that makes no sense now; nothing has changed then.
-    pub fn order(&mut self, order: Order) -> Result<Then, Refused> {
-        use Order::{Kill, Pause, Reset, Resume, Start, Stop};
-        match (self.phase, order) {
+    pub fn request(
+        &mut self,
+        request: LifecycleRequest,
+    ) -> Result<LifecycleAction, LifecycleError> {
+        use LifecycleRequest::{Kill, Pause, Reset, Resume, Start, Stop};
+        match (self.phase, request) {
             (Phase::Off, Start) => {
                 self.phase = Phase::Starting;
-                Ok(Then::Start)
+                Ok(LifecycleAction::Start)
             }
-            (Phase::Failed, _) => Err(Refused::Failed),
-            (Phase::Off, _) => Err(Refused::Off),
-            (Phase::Starting, Start) => Err(Refused::Already(Phase::Starting)),
-            (Phase::Running | Phase::Paused, Start) => Err(Refused::Already(Phase::Running)),
+            (Phase::Failed, _) => Err(LifecycleError::Failed),
+            (Phase::Off, _) => Err(LifecycleError::Off),
+            (Phase::Starting, Start) => Err(LifecycleError::Already(Phase::Starting)),
+            (Phase::Running | Phase::Paused, Start) => Err(LifecycleError::Already(Phase::Running)),
             // What the reset of a VM that has hardly begun would change is nothing.
-            (Phase::Starting, Stop | Reset | Pause | Resume) => Err(Refused::Starting),
-            (Phase::Starting, Kill) => Ok(self.end(Ending::Killed)),
-            (Phase::Running, Stop) => Ok(Then::PressButton),
+            (Phase::Starting, Stop | Reset | Pause | Resume) => Err(LifecycleError::Starting),
+            (Phase::Starting, Kill) => Ok(self.end(EndReason::Killed)),
+            (Phase::Running, Stop) => Ok(LifecycleAction::PressButton),
             (Phase::Running, Pause) => {
                 self.phase = Phase::Paused;
-                Ok(Then::Pause)
+                Ok(LifecycleAction::Pause)
             }
-            (Phase::Running, Resume) => Err(Refused::NotPaused),
-            (Phase::Paused, Stop) => Err(Refused::Paused),
-            (Phase::Paused, Pause) => Err(Refused::Already(Phase::Paused)),
+            (Phase::Running, Resume) => Err(LifecycleError::NotPaused),
+            (Phase::Paused, Stop) => Err(LifecycleError::Paused),
+            (Phase::Paused, Pause) => Err(LifecycleError::Already(Phase::Paused)),
             (Phase::Paused, Resume) => {
                 self.phase = Phase::Running;
-                Ok(Then::Resume)
+                Ok(LifecycleAction::Resume)
             }
-            (Phase::Running | Phase::Paused, Reset) => Ok(self.end(Ending::Reset)),
-            (Phase::Running | Phase::Paused, Kill) => Ok(self.end(Ending::Killed)),
+            (Phase::Running | Phase::Paused, Reset) => Ok(self.end(EndReason::Reset)),
+            (Phase::Running | Phase::Paused, Kill) => Ok(self.end(EndReason::Killed)),
             // It ends in any case; who wants it dead does not want it to come back.
             (Phase::Ending, Kill) => {
                 self.ending = match self.ending {
-                    Ending::Reset => Ending::Killed,
+                    EndReason::Reset => EndReason::Killed,
                     other => other,
                 };
-                Ok(Then::Nothing)
+                Ok(LifecycleAction::Nothing)
             }
-            (Phase::Ending, _) => Err(Refused::Ending),
+            (Phase::Ending, _) => Err(LifecycleError::Ending),
         }
     }
 
     /// Something has happened.
-    pub fn happened(&mut self, event: Event) -> Then {
+    pub fn handle(&mut self, event: LifecycleEvent) -> LifecycleAction {
         match (self.phase, event) {
-            (Phase::Starting, Event::Loaded) => {
+            (Phase::Starting, LifecycleEvent::Loaded) => {
                 self.phase = Phase::Running;
                 self.has_vcpus = true;
-                Then::Run
+                LifecycleAction::Run
             }
-            (Phase::Starting, Event::CannotStart) => self.end(Ending::Error),
+            (Phase::Starting, LifecycleEvent::CannotStart) => self.end(EndReason::Error),
             // A vCPU may be on its way into the call when its VM is paused.
-            (Phase::Running | Phase::Paused, Event::GuestOff) => self.end(Ending::Off),
-            (Phase::Running | Phase::Paused, Event::GuestReset) => self.end(Ending::Reset),
-            (Phase::Running | Phase::Paused, Event::LostState) => self.end(Ending::Error),
+            (Phase::Running | Phase::Paused, LifecycleEvent::GuestOff) => self.end(EndReason::Off),
+            (Phase::Running | Phase::Paused, LifecycleEvent::GuestReset) => {
+                self.end(EndReason::Reset)
+            }
+            (Phase::Running | Phase::Paused, LifecycleEvent::LostState) => {
+                self.end(EndReason::Error)
+            }
             // The guest turned off one vCPU after the other.
-            (Phase::Running | Phase::Paused, Event::VcpusStopped) => {
+            (Phase::Running | Phase::Paused, LifecycleEvent::VcpusStopped) => {
                 self.has_vcpus = false;
-                self.end(Ending::Off)
+                self.end(EndReason::Off)
             }
-            (Phase::Ending, Event::VcpusStopped) if self.has_vcpus => {
+            (Phase::Ending, LifecycleEvent::VcpusStopped) if self.has_vcpus => {
                 self.has_vcpus = false;
-                Then::TearDown
+                LifecycleAction::TearDown
             }
-            (Phase::Ending, Event::TornDown) if !self.has_vcpus => match self.ending {
-                Ending::Reset => {
+            (Phase::Ending, LifecycleEvent::TornDown) if !self.has_vcpus => match self.ending {
+                EndReason::Reset => {
                     self.phase = Phase::Starting;
-                    Then::Again
+                    LifecycleAction::Again
                 }
                 ending => {
                     self.phase = Phase::Off;
-                    Then::Ended(ending)
+                    LifecycleAction::Ended(ending)
                 }
             },
-            (Phase::Ending, Event::Held) if !self.has_vcpus => {
+            (Phase::Ending, LifecycleEvent::TeeNotDestroyed) if !self.has_vcpus => {
                 self.phase = Phase::Failed;
-                Then::Ended(Ending::Error)
+                LifecycleAction::Ended(EndReason::Error)
             }
             // What comes too late, of several vCPUs that turn the VM off at once for instance.
-            _ => Then::Nothing,
+            _ => LifecycleAction::Nothing,
         }
     }
 
-    fn end(&mut self, ending: Ending) -> Then {
+    fn end(&mut self, ending: EndReason) -> LifecycleAction {
         self.phase = Phase::Ending;
         self.ending = ending;
         if self.has_vcpus {
-            Then::StopVcpus
+            LifecycleAction::StopVcpus
         } else {
-            Then::TearDown
+            LifecycleAction::TearDown
         }
     }
 }

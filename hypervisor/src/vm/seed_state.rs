@@ -33,7 +33,7 @@ pub fn init(boot: &BootSeed) {
 }
 
 /// What a guest that starts now gets: nobody else gets the same.
-pub fn for_a_start() -> Option<GuestSeeds> {
+pub fn for_start() -> Option<GuestSeeds> {
     // Before the lock: firmware may take its time.
     let fresh = fresh();
     SEEDS.get()?.lock().next(fresh)
