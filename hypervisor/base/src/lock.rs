@@ -37,21 +37,21 @@ pub enum Class {
     Tables,
     /// `Console::line`: a VM's PL011.
     Console,
-    /// `Manager::device`: a privileged VM's second one.
+    /// `MonitorUart::device`: a privileged VM's second one.
     Manager,
     /// `Devices::gpio`: a VM's PL061.
     Gpio,
     /// `Devices::rtc`: a VM's PL031.
     Rtc,
-    /// `Port::session`: a session of the monitor.
+    /// `MonitorPort::session`: a session of the monitor.
     Session,
-    /// `Port::input`: its input.
+    /// `MonitorPort::input`: its input.
     Input,
     /// `FRAMES`: RAM that VMs can have.
     Frames,
     /// `OUTPUT`: the UART.
     Output,
-    /// `Answers::bytes`: a guest's unread answers.
+    /// `ReplyQueue::bytes`: a guest's unread answers.
     Answers,
     /// `RECENT`: the end of the log.
     Recent,

@@ -18,9 +18,9 @@ pub const UART_BYTES: u64 = 0x1000;
 /// The PL011's interrupt: SPI 1, INTID 33.
 pub const UART_SPI: u32 = 1;
 /// The registers of a privileged VM's second PL011, with the monitor behind it. The first's size.
-pub const MANAGER: Ipa = Ipa::new(0x0901_0000);
+pub const MONITOR_UART: Ipa = Ipa::new(0x0901_0000);
 /// The second PL011's interrupt: SPI 3, INTID 35.
-pub const MANAGER_SPI: u32 = 3;
+pub const MONITOR_UART_SPI: u32 = 3;
 /// The registers of the PL031, where the machine has a clock to set it by.
 pub const RTC: Ipa = Ipa::new(0x0902_0000);
 /// Bytes of the PL031's registers.
@@ -51,7 +51,7 @@ pub enum Device {
     /// The console.
     Uart,
     /// The monitor's UART, in privileged VMs only.
-    Manager,
+    MonitorUart,
     /// The power button.
     Gpio,
     /// The real-time clock.
@@ -68,7 +68,7 @@ pub fn device_at(ipa: Ipa) -> Option<(Device, u64)> {
     let all_redistributors = REDISTRIBUTOR_BYTES * postern_base::ids::MAX_VCPUS as u64;
     [
         (Device::Uart, within(UART, UART_BYTES)),
-        (Device::Manager, within(MANAGER, UART_BYTES)),
+        (Device::MonitorUart, within(MONITOR_UART, UART_BYTES)),
         (Device::Gpio, within(GPIO, GPIO_BYTES)),
         (Device::Rtc, within(RTC, RTC_BYTES)),
         (Device::Distributor, within(DISTRIBUTOR, DISTRIBUTOR_BYTES)),

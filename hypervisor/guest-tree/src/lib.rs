@@ -88,7 +88,7 @@ impl GuestTree<'_> {
             root.node("aliases", |aliases| {
                 aliases.text("serial0", &uart_path(layout::UART));
                 if self.privileged {
-                    aliases.text("serial1", &uart_path(layout::MANAGER));
+                    aliases.text("serial1", &uart_path(layout::MONITOR_UART));
                 }
             });
             root.node("chosen", |chosen| self.chosen(chosen));
@@ -121,7 +121,7 @@ impl GuestTree<'_> {
             });
             uart(root, layout::UART, layout::UART_SPI);
             if self.privileged {
-                uart(root, layout::MANAGER, layout::MANAGER_SPI);
+                uart(root, layout::MONITOR_UART, layout::MONITOR_UART_SPI);
             }
             power_button(root);
             if self.rtc {

@@ -2,7 +2,7 @@
 //! What a command line says.
 
 use crate::event::MARK;
-use crate::lifecycle_request::LifecycleRequest;
+use crate::lifecycle::LifecycleRequest;
 use crate::specs::{Arguments, SPECS, Spec, Verb};
 use core::fmt;
 

@@ -5,11 +5,11 @@
 
 pub mod command;
 pub mod event;
-pub mod lifecycle_request;
+pub mod lifecycle;
 pub mod specs;
 pub mod write;
 
 pub use command::{Command, CommandError, Request};
 pub use event::{Event, MARK};
-pub use lifecycle_request::LifecycleRequest;
+pub use lifecycle::LifecycleRequest;
 pub use write::Writer;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The table of commands, which parsing, help and completion follow.
 
-use crate::lifecycle_request::LifecycleRequest;
+use crate::lifecycle::LifecycleRequest;
 use core::fmt;
 
 /// What a command takes.

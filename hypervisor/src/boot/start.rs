@@ -2,8 +2,7 @@
 //! The boot story, on one page.
 
 use super::vms_up;
-use crate::console::output::{self, MachineUart};
-use crate::console::uart::Uart;
+use crate::console::output::{self, MachineRegisters, MachineUart};
 use crate::exit;
 use crate::fatal::fail;
 use crate::platform::{self, WALL_CLOCK, machine};
@@ -23,6 +22,7 @@ use postern_boot_tree::{
     BLOCK_SIZE, BootError, Conduit, Found, Machine, Mpidr, VmConfigs, early_psci, early_uart,
     heap_bytes, total_size,
 };
+use postern_console::uart::Uart;
 use postern_exceptions::registers::features::CpuFeatures;
 use tock_registers::interfaces::Readable;
 
@@ -264,7 +264,7 @@ pub fn wrong_level(tree: u64, level: u64) -> ! {
     if let Some(base) = bytes.and_then(early_uart) {
         // SAFETY: the tree says that a PL011 is there; the MMU is off.
         let registers = unsafe { arch::uart::UartRegisters::new(base) };
-        let mut uart = Raw(Uart::new(registers));
+        let mut uart = Raw(Uart::new(MachineRegisters(registers)));
         let text = "start it at EL2 (QEMU: -M virt,virtualization=on; U-Boot: build for EL2)";
         let _ = write!(
             uart,

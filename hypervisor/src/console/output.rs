@@ -4,35 +4,42 @@
 //! A byte stream with channel switches, `0xFF c`, and `0xFF 0xFF` for a literal 0xFF; see
 //! `docs/console.md`.
 
-use super::flow::ANSWER_BYTES;
-use super::guest::{Console, Outside};
-use super::lines::{Kind, Lines};
-use super::log::{Level, LogLine, Stamp};
-use super::monitor::Written;
-use super::monitor::port::Pieces;
-use super::mux::{Channel, Encoder};
-use super::recent::Recent;
-use super::transmit::Ready;
-use super::uart::{Registers, Uart};
 use core::fmt::{self, Display, Write};
 use postern_arch::percpu;
 use postern_arch::timer;
 use postern_arch::uart::UartRegisters;
 use postern_base::ids::VmIndex;
 use postern_base::lock::{Class, Lock};
+use postern_console::flow::ANSWER_BYTES;
+use postern_console::guest::{ConsoleLink, GuestConsole};
+use postern_console::lines::{LineKind, Lines};
+use postern_console::log::{Level, LogLine, Timestamp};
+use postern_console::log_ring::LogRing;
+use postern_console::monitor::WriteReply;
+use postern_console::monitor::port::ReplyChunks;
+use postern_console::mux::{Channel, Encoder};
+use postern_console::transmit::ReadyChannels;
+use postern_console::uart::{Registers, Uart};
 use postern_monitor::{Event, MARK};
 use spin::Once;
 
 /// The driver of the machine's UART.
-pub type MachineUart = Uart<UartRegisters>;
+pub type MachineUart = Uart<MachineRegisters>;
 
-impl Registers for UartRegisters {
+/// The registers of the machine's UART.
+#[derive(Clone, Copy)]
+pub struct MachineRegisters(
+    /// The registers, as EL2 maps them.
+    pub UartRegisters,
+);
+
+impl Registers for MachineRegisters {
     fn read(&self, offset: u16) -> u32 {
-        Self::read(*self, offset)
+        self.0.read(offset)
     }
 
     fn write(&self, offset: u16, value: u32) {
-        Self::write(*self, offset, value);
+        self.0.write(offset, value);
     }
 }
 
@@ -41,7 +48,7 @@ impl Registers for UartRegisters {
 pub const LOOKS: u32 = 100_000;
 
 /// One static, of zeros only, so that it takes no room in the image.
-struct Output {
+struct ConsoleOutput {
     uart: Option<MachineUart>,
     lines: Lines,
     /// Whether to wait for the UART: at boot, while no interrupt would come.
@@ -49,11 +56,11 @@ struct Output {
 }
 
 /// The end of the log.
-static RECENT: Lock<Recent<16_384>> = Lock::new(Class::Recent, Recent::new());
+static RECENT: Lock<LogRing<16_384>> = Lock::new(Class::Recent, LogRing::new());
 static UART: Once<MachineUart> = Once::new();
-static OUTPUT: Lock<Output> = Lock::new(Class::Output, Output::new());
+static OUTPUT: Lock<ConsoleOutput> = Lock::new(Class::Output, ConsoleOutput::new());
 
-impl Output {
+impl ConsoleOutput {
     const fn new() -> Self {
         Self {
             uart: None,
@@ -81,9 +88,9 @@ fn patience() -> u64 {
 }
 
 /// Where the macros of the crate `log` lead: lines that no VM is the cause of.
-struct Sink;
+struct Logger;
 
-impl log::Log for Sink {
+impl log::Log for Logger {
     fn enabled(&self, _: &log::Metadata<'_>) -> bool {
         true
     }
@@ -104,9 +111,9 @@ impl log::Log for Sink {
 /// Sends everything to this UART from here on; before, it goes nowhere. Once.
 pub fn init(registers: UartRegisters) {
     // There is no other logger, so this does not fail.
-    let _ = log::set_logger(&Sink);
+    let _ = log::set_logger(&Logger);
     log::set_max_level(log::LevelFilter::Info);
-    let uart = Uart::new(registers);
+    let uart = Uart::new(MachineRegisters(registers));
     UART.call_once(|| uart);
     let mut output = OUTPUT.lock();
     output.uart = Some(uart);
@@ -119,12 +126,12 @@ pub fn uart() -> Option<MachineUart> {
 }
 
 /// A guest's way to the machine's UART.
-pub struct MachineLine;
+pub struct UartLink;
 
 /// A guest's console on the machine's UART.
-pub type MachineConsole = Console<MachineLine>;
+pub type MachineConsole = GuestConsole<UartLink>;
 
-impl Outside for MachineLine {
+impl ConsoleLink for UartLink {
     fn send(&self, channel: Channel, byte: u8) -> bool {
         let mut output = OUTPUT.lock();
         let fits = output.lines.transmitter.push_guest(channel, byte);
@@ -153,7 +160,7 @@ pub fn allow_interrupt() {
 /// Who may go on.
 pub struct ReadyToSend {
     /// Guests that were refused, and those about which an answer of the flow control's was.
-    pub guests: Ready,
+    pub guests: ReadyChannels,
     /// The monitor, which waited with an answer.
     pub monitor: bool,
 }
@@ -164,7 +171,7 @@ pub fn transmit() -> ReadyToSend {
     let output = &mut *output;
     let Some(uart) = &output.uart else {
         return ReadyToSend {
-            guests: Ready::NOBODY,
+            guests: ReadyChannels::NOBODY,
             monitor: false,
         };
     };
@@ -203,9 +210,9 @@ pub fn flush() {
 }
 
 /// One log line, longer ones are cut.
-struct Line(heapless::Vec<u8, 2048>);
+struct LineBuffer(heapless::Vec<u8, 2048>);
 
-impl Write for Line {
+impl Write for LineBuffer {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             // Room for the end of the line stays.
@@ -217,14 +224,14 @@ impl Write for Line {
     }
 }
 
-impl Line {
+impl LineBuffer {
     fn of(text: fmt::Arguments<'_>) -> Self {
         let mut line = Self(heapless::Vec::new());
         let _ = line.write_fmt(text);
         line
     }
 
-    fn send(mut self, cause: Option<VmIndex>, kind: Kind) {
+    fn send(mut self, cause: Option<VmIndex>, kind: LineKind) {
         let _ = self.0.extend_from_slice(b"\r\n");
         let mut output = OUTPUT.lock();
         output.lines.line(cause, kind, &self.0, micros());
@@ -239,12 +246,12 @@ fn micros() -> u64 {
 /// Sends an event on the hypervisor's channel, behind the mark by which programs know it. It is kept for the
 /// monitor, without the mark: it happens once. `cause` is the VM that it happens to, or because of.
 pub fn event(cause: Option<VmIndex>, event: &Event<&dyn Display>) {
-    let mut line = Line::of(format_args!("{} event: ", Stamp(micros())));
+    let mut line = LineBuffer::of(format_args!("{} event: ", Timestamp(micros())));
     event.write(&mut line);
     keep(&line);
-    let mut line = Line::of(format_args!("{MARK}"));
+    let mut line = LineBuffer::of(format_args!("{MARK}"));
     event.write(&mut line);
-    line.send(cause, Kind::Event);
+    line.send(cause, LineKind::Event);
 }
 
 /// Sends one log line with the time since the counter started, and keeps it for the monitor. `cause` is the VM
@@ -255,12 +262,12 @@ pub fn log_of(cause: Option<VmIndex>, level: Level, text: fmt::Arguments<'_>) {
         level,
         text,
     };
-    let line = Line::of(format_args!("{line}"));
+    let line = LineBuffer::of(format_args!("{line}"));
     keep(&line);
-    line.send(cause, Kind::Log);
+    line.send(cause, LineKind::Log);
 }
 
-fn keep(line: &Line) {
+fn keep(line: &LineBuffer) {
     RECENT.lock().push(&line.0);
 }
 
@@ -288,7 +295,7 @@ pub fn recent(lines: usize, each: &mut dyn FnMut(&str)) {
 
 /// Sends what the monitor says on the hypervisor's channel, with nothing of others in between: their lines come behind it.
 /// After each piece `between` is called, with the lock free. One caller at a time.
-pub fn monitor(between: &dyn Fn(), write: Written<'_>) {
+pub fn monitor(between: &dyn Fn(), write: WriteReply<'_>) {
     OUTPUT.lock().lines.begin_answer();
     let mut send = |piece: &[u8]| {
         let mut output = OUTPUT.lock();
@@ -297,7 +304,7 @@ pub fn monitor(between: &dyn Fn(), write: Written<'_>) {
         drop(output);
         between();
     };
-    let mut pieces = Pieces::new(true, &mut send);
+    let mut pieces = ReplyChunks::new(true, &mut send);
     write(&mut pieces);
     let in_line = pieces.end();
     let mut output = OUTPUT.lock();
@@ -322,7 +329,7 @@ pub fn last_words(text: fmt::Arguments<'_>) {
     let Some(&uart) = UART.get() else {
         return;
     };
-    let mut line = Line(heapless::Vec::new());
+    let mut line = LineBuffer(heapless::Vec::new());
     let _ = write!(line, "\r\npostern: {text}\r\n");
     let held = (0..LOOKS).find_map(|_| {
         core::hint::spin_loop();

@@ -2,9 +2,8 @@
 //! The physical UART's interrupt, and what arrives there: for a guest, or for the hypervisor's
 //! monitor.
 
-use crate::console::monitor::machine as monitor;
-use crate::console::mux::{Channel, Decoder};
 use crate::console::output;
+use crate::control::monitor;
 use crate::irq::Handled;
 use crate::irq::owners::register_spi;
 use crate::platform::{self, machine};
@@ -14,10 +13,11 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use postern_arch::{gic, percpu};
 use postern_base::ids::PcpuIndex;
 use postern_base::lock::{Class, Lock};
+use postern_console::mux::{Channel, Decoder};
 
 static DECODER: Lock<Decoder> = Lock::new(Class::Decoder, Decoder::new(Some(Channel::HYPERVISOR)));
 /// The pCPU that the UART interrupts.
-static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
+static IRQ_PCPU: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
 /// Has the boot pCPU take what arrives on the UART, and takes what has arrived before.
 pub fn init() {
@@ -35,10 +35,10 @@ pub fn init() {
 
 /// A pCPU does not come back from the secure world: if it was to take what arrives, this one does.
 /// A user can then still see what has happened, and type in guests that do not use the TEE.
-pub fn take_over_irq(stuck: PcpuIndex) {
-    if TAKER.load(Ordering::Relaxed) == stuck.get() {
+pub fn take_over_uart_irq(stuck: PcpuIndex) {
+    if IRQ_PCPU.load(Ordering::Relaxed) == stuck.get() {
         let here = percpu::id();
-        TAKER.store(here.get(), Ordering::Relaxed);
+        IRQ_PCPU.store(here.get(), Ordering::Relaxed);
         gic::route_spi(machine().uart.interrupt, platform::mpidr_of(here));
     }
 }
@@ -53,11 +53,11 @@ fn on_interrupt() -> Handled {
         let ready = output::transmit();
         for channel in ready.guests.channels() {
             if let Some(vm) = vm_of(channel) {
-                vm.console_goes_on();
+                vm.resume_console();
             }
         }
         if ready.monitor {
-            monitor::go_on();
+            monitor::resume();
         }
     }
     Handled::Quiet

@@ -17,12 +17,12 @@ use postern_base::ids::PcpuIndex;
 use postern_base::lock::{Class, Lock};
 use postern_monitor::Event;
 
-static WATCH: Lock<TeeWatchdog> = Lock::new(Class::Watch, TeeWatchdog::new());
+static WATCHDOG: Lock<TeeWatchdog> = Lock::new(Class::Watch, TeeWatchdog::new());
 
 /// Looks at the other pCPUs: a part of every pCPU's tick.
 pub fn poll() {
     // Whoever holds it does the same.
-    let Some(mut watch) = WATCH.try_lock() else {
+    let Some(mut watch) = WATCHDOG.try_lock() else {
         return;
     };
     let now = timer::now();
@@ -33,7 +33,7 @@ pub fn poll() {
             None => {}
             Some(WatchdogEvent::Away(pcpu)) => {
                 scheduler::pcpu_away(pcpu);
-                input::take_over_irq(pcpu);
+                input::take_over_uart_irq(pcpu);
                 notification::take_over_irq(pcpu);
             }
             Some(WatchdogEvent::Returned(pcpu)) => scheduler::pcpu_back(pcpu),

@@ -2,7 +2,6 @@
 //! From a trapped SMC or HVC to the service that answers it.
 
 use super::host_cpu;
-use crate::console::log::Level;
 use crate::irq::sections;
 use crate::lifecycle::transitions;
 use crate::sched::masked::Cause;
@@ -18,6 +17,7 @@ use optee_proto::smc::{FunctionId, Return};
 use postern_arch::vcpu_context::CallFrame;
 use postern_arch::{entropy, smc};
 use postern_base::ids::VcpuIndex;
+use postern_console::log::Level;
 use postern_smccc::call::{Call, SmcReturn};
 use postern_smccc::vendor;
 

@@ -2,7 +2,6 @@
 //! Every exit from a guest comes here and leaves by [`run::before_return`].
 
 use super::{dispatch, guest_exception, host_cpu, mmio, run};
-use crate::console::log::{Level, LogOnce};
 use crate::irq::{owners, sections};
 use crate::lifecycle::transitions;
 use crate::sched::masked::Cause;
@@ -13,6 +12,7 @@ use crate::vm::{context_switch, cpu_interface, debug, physical_timer, scheduler}
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
 use postern_arch::timer;
 use postern_arch::vcpu_context::{CallFrame, Frame};
+use postern_console::log::{Level, LogOnce};
 use postern_exceptions::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap, class};
 use postern_exceptions::inject::Exception;
 use postern_exceptions::serror::Severity;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Accesses to the guest's devices.
 
-use crate::console::monitor::machine::ThisMachine;
+use crate::control::monitor::El2System;
 use crate::irq::sections;
 use crate::vm::cpu_interface;
 use crate::vm::instance::VcpuRef;
@@ -49,10 +49,10 @@ pub fn access(
                 cpu_interface::VgicAccess::Unmapped => return AccessResult::Unmapped,
             }
         }
-        layout::Device::Manager => {
+        layout::Device::MonitorUart => {
             // A command may take long, and takes interrupts meanwhile. The trap's end closes it.
             sections::open();
-            match running.vm.manager_access(access, &ThisMachine) {
+            match running.vm.monitor_uart_access(access, &El2System) {
                 Some(value) => value,
                 None => return AccessResult::Unmapped,
             }

@@ -3,7 +3,7 @@
 //!
 //! [`crate::sched::run_loop`] decides; here is what it decides about.
 
-use crate::console::monitor::machine as monitor;
+use crate::control::monitor;
 use crate::control::watchdog;
 use crate::irq::owners::register_private;
 use crate::irq::{Handled, sections};

@@ -2,8 +2,8 @@
 //! The machine's interrupts, and who owns them.
 
 use super::{Handled, Handlers, PhysicalGic};
-use crate::console::log::LogOnce;
 use postern_arch::gic;
+use postern_console::log::LogOnce;
 use spin::Once;
 
 /// What an owner does with its interrupt, see [`Handlers::handle`].

@@ -6,7 +6,6 @@
 //! so it never waits for the work's lock.
 
 use super::transitions::{self, START, TEARDOWN};
-use crate::console::log::Level;
 use crate::console::output;
 use crate::irq::sections;
 use crate::sched::masked::Cause;
@@ -21,6 +20,7 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 use mediator::{CreateError, DestroyError, Progress};
 use postern_arch::{guest_ram, mmu, timer};
+use postern_console::log::Level;
 
 /// Does a piece of work for some VM, a block of memory or so; `false` where there is none.
 pub fn work_step() -> bool {

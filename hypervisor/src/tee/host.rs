@@ -2,7 +2,6 @@
 //! What the mediator needs of this hypervisor.
 
 use super::secure_entries;
-use crate::console::log::Level;
 use crate::irq::sections;
 use crate::sched::masked::Cause;
 use crate::vm::context_switch;
@@ -16,6 +15,7 @@ use mediator::{
 };
 use optee_proto::Uuid;
 use postern_arch::{debug, guest_ram, smc};
+use postern_console::log::Level;
 use spin::Once;
 
 /// Pages that the mediators share with OP-TEE: shadows of messages and page lists. As many as all

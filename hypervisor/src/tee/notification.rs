@@ -22,7 +22,7 @@ pub fn interrupt() -> Option<Interrupt> {
 }
 
 /// The pCPU that takes it.
-static TAKER: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
+static IRQ_PCPU: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
 /// Has the boot pCPU take it.
 pub fn init() {
@@ -38,9 +38,9 @@ pub fn init() {
 pub fn take_over_irq(stuck: PcpuIndex) {
     let here = percpu::id();
     if let Some(spi) = interrupt()
-        && TAKER.load(Ordering::Relaxed) == stuck.get()
+        && IRQ_PCPU.load(Ordering::Relaxed) == stuck.get()
     {
-        TAKER.store(here.get(), Ordering::Relaxed);
+        IRQ_PCPU.store(here.get(), Ordering::Relaxed);
         gic::route_spi(spi, platform::mpidr_of(here));
     }
 }

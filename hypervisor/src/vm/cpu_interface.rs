@@ -55,7 +55,7 @@ pub fn vgic_access(running: VcpuRef, device: layout::Device, access: Access) -> 
         layout::Device::Distributor => Window::Distributor,
         layout::Device::Redistributors => Window::Redistributors,
         layout::Device::Uart
-        | layout::Device::Manager
+        | layout::Device::MonitorUart
         | layout::Device::Gpio
         | layout::Device::Rtc => {
             return VgicAccess::Unmapped;

@@ -4,10 +4,10 @@
 use super::devices::seconds;
 use super::instance::Vm;
 use super::scheduler::kick;
-use crate::console::monitor::System;
 use crate::platform::WALL_CLOCK;
 use mediator::Mediator;
 use postern_base::mmio::Access;
+use postern_console::monitor::System;
 use postern_devices::pl031::Pl031;
 use postern_devices::pl061::Pl061;
 use postern_guest_tree::layout::{self, Device};
@@ -15,7 +15,7 @@ use postern_vgic::{IntId, IrqLine, VcpuSet};
 
 /// The interrupts' inputs at the vGIC. SPIs begin at INTID 32.
 const UART_INTID: IntId = intid(layout::UART_SPI);
-const MANAGER_INTID: IntId = intid(layout::MANAGER_SPI);
+const MONITOR_UART_INTID: IntId = intid(layout::MONITOR_UART_SPI);
 const GPIO_INTID: IntId = intid(layout::GPIO_SPI);
 const RTC_INTID: IntId = intid(layout::RTC_SPI);
 
@@ -44,16 +44,16 @@ impl Vm {
             Device::Rtc if !WALL_CLOCK.is_set() => None,
             Device::Rtc => Some(self.with_rtc(|rtc| rtc.access(access, seconds()))),
             Device::Gpio => Some(self.with_gpio(|gpio| gpio.access(access))),
-            Device::Distributor | Device::Redistributors | Device::Manager => None,
+            Device::Distributor | Device::Redistributors | Device::MonitorUart => None,
         }
     }
 
     /// A privileged guest's access to its second UART: what a read finds; `None` where this VM has none. If it
     /// completes a command, `system` does that.
-    pub fn manager_access(&'static self, access: Access, system: &impl System) -> Option<u64> {
-        let manager = self.devices.manager.as_ref()?;
-        let drive = |level| self.drive(MANAGER_INTID, level);
-        Some(manager.access(access, system, drive, |set| kick(self, set)))
+    pub fn monitor_uart_access(&'static self, access: Access, system: &impl System) -> Option<u64> {
+        let uart = self.devices.monitor_uart.as_ref()?;
+        let drive = |level| self.drive(MONITOR_UART_INTID, level);
+        Some(uart.access(access, system, drive, |set| kick(self, set)))
     }
 
     /// Tells the guest that OP-TEE has notifications for somebody, if it wants any: it is to ask whether they are its own.
@@ -75,8 +75,10 @@ impl Vm {
     }
 
     /// The machine's UART has room again for what the guest has to say.
-    pub fn console_goes_on(&'static self) {
-        let set = self.console.go_on(|level| self.drive(UART_INTID, level));
+    pub fn resume_console(&'static self) {
+        let set = self
+            .console
+            .resume_output(|level| self.drive(UART_INTID, level));
         kick(self, set);
     }
 

@@ -8,9 +8,7 @@ use super::lifecycle::Lifecycle;
 use super::mapping::Mapping;
 use super::run_permission::RunPermission;
 use super::work::VmWork;
-use crate::console::log::{Level, LogOnce};
-use crate::console::mux::Channel;
-use crate::console::output::{self, MachineConsole, MachineLine};
+use crate::console::output::{self, MachineConsole, UartLink};
 use crate::sched::deadlines;
 use crate::sched::residency::Residency;
 use crate::services::power::Power;
@@ -24,6 +22,8 @@ use postern_arch::vcpu_context::{Context, Frame, VcpuEl2Regs};
 use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use postern_base::lock::{Class, Lock};
 use postern_boot_tree::{Tee, VmConfig};
+use postern_console::log::{Level, LogOnce};
+use postern_console::mux::Channel;
 use postern_devices::debug::DebugUnit;
 use postern_devices::physical_timer::PhysicalTimer;
 use postern_guest_tree::GuestTee;
@@ -270,7 +270,7 @@ impl Vm {
             mapping: parts.mapping,
             vgic: Vgic::new(count),
             vcpus: vcpus.collect(),
-            console: MachineConsole::new(Channel::of_vm(parts.index), MachineLine),
+            console: MachineConsole::new(Channel::of_vm(parts.index), UartLink),
             devices: Devices::new(config.privileged),
             autostart: config.autostart,
             privileged: config.privileged,

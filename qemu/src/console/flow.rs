@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Flow control for guests' input: a guest is sent no more bytes than its emulated UART has room
 //! for; the rest waits here. `docs/console.md` has the rules; the other end is
-//! `hypervisor/src/console/flow.rs`.
+//! `hypervisor/console/src/flow.rs`.
 
 use super::{Channel, Mux};
 use std::collections::{HashMap, VecDeque};

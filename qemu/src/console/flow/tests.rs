@@ -4,21 +4,22 @@
 
 use super::*;
 use crate::console::Demux;
-use hypervisor::console::flow::{ANSWER_BYTES, Flow};
-use hypervisor::console::mux;
 use postern_base::mmio::{Access, AccessSize};
 use postern_base::ring::Ring;
+use postern_console::flow::{ANSWER_BYTES, FlowState};
+use postern_console::mux;
 use postern_devices::pl011::{INPUT_QUEUE, Pl011};
 
 const DR: u64 = 0;
 const FR: u64 = 0x18;
 const FR_RXFE: u64 = 1 << 4;
 
-/// The machine's end of the UART, as in `hypervisor/src/{control/input,console/guest}.rs`.
+/// The machine's end of the UART, as in `hypervisor/src/control/input.rs`
+/// and `hypervisor/console/src/guest.rs`.
 struct Far {
     decoder: mux::Decoder,
     encoder: mux::Encoder,
-    guests: Vec<(Pl011, Flow)>,
+    guests: Vec<(Pl011, FlowState)>,
     /// The bytes that the monitor got, and how much input was lost.
     monitor: Vec<u8>,
     lost: usize,
@@ -31,7 +32,9 @@ impl Far {
         Self {
             decoder: mux::Decoder::new(Some(mux::Channel::HYPERVISOR)),
             encoder: mux::Encoder::new(),
-            guests: (0..guests).map(|_| (Pl011::new(), Flow::new())).collect(),
+            guests: (0..guests)
+                .map(|_| (Pl011::new(), FlowState::new()))
+                .collect(),
             monitor: Vec::new(),
             lost: 0,
             line: Vec::new(),

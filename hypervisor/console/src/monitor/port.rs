@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A source of bytes and where its answers go: [`Port`], and what a guest gets, [`Answers`].
+//! A source of bytes and where its answers go: [`MonitorPort`], and what a guest gets, [`ReplyQueue`].
 
-use super::answer::Written;
+use super::reply::WriteReply;
 use super::session::{Echo, Session};
 use super::{System, respond};
 use alloc::collections::VecDeque;
@@ -12,7 +12,7 @@ use postern_base::ring::Ring;
 
 /// Bytes that wait to be looked at.
 pub const INPUT: usize = 1024;
-/// The most bytes that [`Port::work`] looks at.
+/// The most bytes that [`MonitorPort::work`] looks at.
 const BYTES_AT_ONCE: usize = 256;
 /// Bytes of answers that wait to be read by a guest. The longest answer, the whole log as JSON,
 /// fits behind those that make it wait.
@@ -21,24 +21,24 @@ const ANSWERS: usize = 48 * 1024;
 const ENOUGH_ANSWERS: usize = 8 * 1024;
 
 /// Where a session's output goes.
-pub trait Output {
+pub trait ReplySink {
     /// Whether commands are to be answered now; they wait otherwise.
     fn has_room(&self) -> bool;
 
     /// Sends what `write` writes, with nothing of others in between. One caller at a time. With an echo lines end as a
     /// terminal wants them, and what does not end with one has others begin a line behind it.
     ///
-    /// It goes out in pieces of at most [`PIECE`] bytes. After each of them `between` is called, with no lock held
+    /// It goes out in pieces of at most [`CHUNK`] bytes. After each of them `between` is called, with no lock held
     /// that this takes.
-    fn send(&self, echo: bool, between: &dyn Fn(), write: Written<'_>);
+    fn send(&self, echo: bool, between: &dyn Fn(), write: WriteReply<'_>);
 }
 
-/// The most bytes of a [`Pieces`]' piece.
-pub const PIECE: usize = 128;
+/// The most bytes of a [`ReplyChunks`]' piece.
+pub const CHUNK: usize = 128;
 
 /// Cuts what is written into pieces.
-pub struct Pieces<'a> {
-    piece: heapless::Vec<u8, PIECE>,
+pub struct ReplyChunks<'a> {
+    piece: heapless::Vec<u8, CHUNK>,
     /// A line ends with CR LF, as a terminal wants it, and not with LF alone.
     returns: bool,
     /// The last byte is within a line.
@@ -46,7 +46,7 @@ pub struct Pieces<'a> {
     send: &'a mut dyn FnMut(&[u8]),
 }
 
-impl<'a> Pieces<'a> {
+impl<'a> ReplyChunks<'a> {
     /// Nothing is written. `send` gets the pieces. With `returns` a line ends with CR LF, as a terminal wants it.
     pub const fn new(returns: bool, send: &'a mut dyn FnMut(&[u8])) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-impl Write for Pieces<'_> {
+impl Write for ReplyChunks<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
             if byte == b'\n' && self.returns {
@@ -93,14 +93,14 @@ impl Write for Pieces<'_> {
 ///
 /// A command is executed with none of the locks held, so it may do what it likes to the VM that
 /// gives it.
-pub struct Port {
+pub struct MonitorPort {
     input: Lock<Ring<INPUT>>,
     session: Lock<Session>,
     /// Somebody works for it: bytes are looked at in their order.
     busy: AtomicBool,
 }
 
-impl Port {
+impl MonitorPort {
     /// A plain session, no bytes.
     pub const fn new() -> Self {
         Self {
@@ -110,7 +110,7 @@ impl Port {
         }
     }
 
-    /// A byte for the session. Somebody must call [`Port::work`] then, holding no lock. False
+    /// A byte for the session. Somebody must call [`MonitorPort::work`] then, holding no lock. False
     /// where there is no room for it now.
     #[must_use]
     pub fn receive(&self, byte: u8) -> bool {
@@ -126,7 +126,7 @@ impl Port {
     /// soon, for what is left.
     ///
     /// To be called with no lock held that a command might want.
-    pub fn work(&self, system: &dyn System, output: &dyn Output) -> bool {
+    pub fn work(&self, system: &dyn System, output: &dyn ReplySink) -> bool {
         // The second time for who has found it busy meanwhile.
         for _ in 0..2 {
             if !output.has_room() || !self.has_input() {
@@ -146,7 +146,7 @@ impl Port {
     }
 
     /// True where it is enough for now.
-    fn look(&self, system: &dyn System, output: &dyn Output) -> bool {
+    fn look(&self, system: &dyn System, output: &dyn ReplySink) -> bool {
         for _ in 0..BYTES_AT_ONCE {
             let Some(byte) = self.input.lock().pop() else {
                 return false;
@@ -182,7 +182,7 @@ impl Port {
 }
 
 /// Sends what a session says by itself.
-fn say(output: &dyn Output, has_echo: bool, echo: &Echo) {
+fn say(output: &dyn ReplySink, has_echo: bool, echo: &Echo) {
     if !echo.is_empty() {
         output.send(has_echo, &|| {}, &mut |out| {
             let _ = out.write_str(echo);
@@ -190,12 +190,12 @@ fn say(output: &dyn Output, has_echo: bool, echo: &Echo) {
     }
 }
 
-/// Answers that a guest has not read yet.
-pub struct Answers {
+/// ReplyQueue that a guest has not read yet.
+pub struct ReplyQueue {
     bytes: Lock<VecDeque<u8>>,
 }
 
-impl Answers {
+impl ReplyQueue {
     /// None; the memory for all that will ever wait.
     pub fn new() -> Self {
         Self {
@@ -214,12 +214,12 @@ impl Answers {
     }
 }
 
-impl Output for Answers {
+impl ReplySink for ReplyQueue {
     fn has_room(&self) -> bool {
         self.bytes.lock().len() < ENOUGH_ANSWERS
     }
 
-    fn send(&self, echo: bool, between: &dyn Fn(), write: Written<'_>) {
+    fn send(&self, echo: bool, between: &dyn Fn(), write: WriteReply<'_>) {
         let mut send = |piece: &[u8]| {
             let mut bytes = self.bytes.lock();
             let room = ANSWERS - bytes.len();
@@ -227,7 +227,7 @@ impl Output for Answers {
             drop(bytes);
             between();
         };
-        let mut pieces = Pieces::new(echo, &mut send);
+        let mut pieces = ReplyChunks::new(echo, &mut send);
         write(&mut pieces);
         pieces.end();
     }

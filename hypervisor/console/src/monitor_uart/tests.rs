@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
-use crate::console::monitor::system::{
-    CpuFigures, LifecycleRequest, MemoryFigures, SharedPages, TeeFigures, VmControlError,
-    VmDetails, VmSummary,
+use crate::monitor::system::{
+    CpuFigures, MemoryFigures, SharedPages, TeeFigures, VmControlError, VmDetails, VmSummary,
 };
 use core::cell::{Cell, RefCell};
 use postern_base::ids::{PcpuIndex, VmIndex};
 use postern_base::mmio::AccessSize;
+use postern_monitor::LifecycleRequest;
 
 /// Registers and bits of ARM DDI 0183 that the guest uses here.
 const DR: u64 = 0;
@@ -18,7 +18,7 @@ const TXFF: u64 = 1 << 5;
 
 /// A guest at the UART, and a machine with one VM that is told by it what to do.
 struct Guest {
-    manager: Manager,
+    manager: MonitorUart,
     line: Cell<bool>,
     told: Cell<u32>,
     orders: RefCell<Vec<LifecycleRequest>>,
@@ -27,7 +27,7 @@ struct Guest {
 impl Guest {
     fn new() -> Self {
         let guest = Self {
-            manager: Manager::new(),
+            manager: MonitorUart::new(),
             line: Cell::new(false),
             told: Cell::new(0),
             orders: RefCell::default(),

@@ -3,7 +3,7 @@
 //! baud. Nobody waits for it. Bytes go into a queue, and from there into the FIFO as it has room:
 //! some whenever somebody adds to the queue, the others in the transmit interrupt.
 //!
-//! Bytes leave in the order in which they came, whoever's they are. Each [`Owner`] has a share of the
+//! Bytes leave in the order in which they came, whoever's they are. Each [`ByteOwner`] has a share of the
 //! queue, and the queue is as large as all shares together: so no owner keeps another from it. A guest
 //! whose share is full is refused, which it sees in the flags of its own UART, and told when it may go
 //! on. An answer of the flow control's is refused likewise, and comes again.
@@ -31,7 +31,7 @@ pub const MOST_AT_ONCE: usize = 64;
 
 /// Whose bytes they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum ByteOwner {
     /// The monitor's, which answers a user.
     Answer,
     /// The flow control's.
@@ -42,7 +42,7 @@ pub enum Owner {
     Guest(VmIndex),
 }
 
-impl Owner {
+impl ByteOwner {
     const COUNT: usize = 3 + 2 * MAX_VMS;
 
     const fn index(self) -> usize {
@@ -90,9 +90,9 @@ impl Owner {
 
 /// Bytes and whose they are, in their order. `N` is twice as many as fit.
 #[derive(Debug)]
-pub struct Owned<const N: usize>(Ring<N>);
+pub struct OwnedBytes<const N: usize>(Ring<N>);
 
-impl<const N: usize> Owned<N> {
+impl<const N: usize> OwnedBytes<N> {
     /// None.
     pub const fn new() -> Self {
         Self(Ring::new())
@@ -105,27 +105,27 @@ impl<const N: usize> Owned<N> {
 
     /// Adds a byte, for which there is room.
     #[inline]
-    pub fn push(&mut self, owner: Owner, byte: u8) {
+    pub fn push(&mut self, owner: ByteOwner, byte: u8) {
         let fits = self.0.push(owner.index() as u8) && self.0.push(byte);
         debug_assert!(fits, "the shares are more than the queue");
     }
 
     /// Removes the oldest byte.
     #[inline]
-    pub fn pop(&mut self) -> Option<(Owner, u8)> {
-        let owner = Owner::at(usize::from(self.0.pop()?))?;
+    pub fn pop(&mut self) -> Option<(ByteOwner, u8)> {
+        let owner = ByteOwner::at(usize::from(self.0.pop()?))?;
         Some((owner, self.0.pop()?))
     }
 }
 
 /// The queue, and how far it has gone out.
 pub struct Transmitter {
-    queue: Owned<{ 2 * QUEUE }>,
+    queue: OwnedBytes<{ 2 * QUEUE }>,
     encoder: Encoder,
     /// What is left of the encoding of the byte that left the queue last.
     rest: Ring<4>,
-    /// How many bytes of each owner wait, by [`Owner::index`].
-    waiting: [u16; Owner::COUNT],
+    /// How many bytes of each owner wait, by [`ByteOwner::index`].
+    waiting: [u16; ByteOwner::COUNT],
     /// The channels whose guests were refused, a bit each.
     refused: u16,
     /// The channels about which an answer of the flow control's was refused.
@@ -139,13 +139,13 @@ pub struct Transmitter {
 }
 
 /// What is counted in 16 bits.
-const _: () = assert!(ANSWER_SHARE <= u16::MAX as usize && Owner::COUNT <= u8::MAX as usize);
+const _: () = assert!(ANSWER_SHARE <= u16::MAX as usize && ByteOwner::COUNT <= u8::MAX as usize);
 
 /// Channels whose guests may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ready(u16);
+pub struct ReadyChannels(u16);
 
-impl Ready {
+impl ReadyChannels {
     /// None.
     pub const NOBODY: Self = Self(0);
 
@@ -160,10 +160,10 @@ impl Transmitter {
     /// Nothing waits, and the transmit interrupt is not used.
     pub const fn new() -> Self {
         Self {
-            queue: Owned::new(),
+            queue: OwnedBytes::new(),
             encoder: Encoder::new(),
             rest: Ring::new(),
-            waiting: [0; Owner::COUNT],
+            waiting: [0; ByteOwner::COUNT],
             refused: 0,
             unanswered: 0,
             may_interrupt: false,
@@ -178,14 +178,14 @@ impl Transmitter {
     }
 
     /// Returns how many bytes of this owner there is room for, whatever others do.
-    pub fn room(&self, owner: Owner) -> usize {
+    pub fn room(&self, owner: ByteOwner) -> usize {
         owner.share() - usize::from(self.waiting[owner.index()])
     }
 
     /// Takes so many bytes of its share for an owner; false, and none of it, where that is more than
     /// there is room for. The bytes come by [`Transmitter::push_claimed`], once, whenever their time is.
     #[must_use]
-    pub fn claim(&mut self, owner: Owner, bytes: usize) -> bool {
+    pub fn claim(&mut self, owner: ByteOwner, bytes: usize) -> bool {
         let fits = bytes <= self.room(owner);
         if fits {
             self.waiting[owner.index()] += bytes as u16;
@@ -195,13 +195,13 @@ impl Transmitter {
 
     /// Adds a byte that the owner has claimed the room for.
     #[inline]
-    pub fn push_claimed(&mut self, owner: Owner, byte: u8) {
+    pub fn push_claimed(&mut self, owner: ByteOwner, byte: u8) {
         self.queue.push(owner, byte);
     }
 
     /// Adds bytes, all or none: none, and false, where there is no room for them.
     #[must_use]
-    pub fn push(&mut self, owner: Owner, bytes: &[u8]) -> bool {
+    pub fn push(&mut self, owner: ByteOwner, bytes: &[u8]) -> bool {
         let fits = self.claim(owner, bytes.len());
         if fits {
             bytes
@@ -218,7 +218,7 @@ impl Transmitter {
             // Nobody has this channel.
             return true;
         };
-        let fits = self.push(Owner::Guest(vm), &[byte]);
+        let fits = self.push(ByteOwner::Guest(vm), &[byte]);
         if !fits {
             self.refused |= 1 << channel.get();
         }
@@ -227,15 +227,15 @@ impl Transmitter {
 
     /// Adds bytes of an answer; those that there is no room for are lost.
     pub fn push_answer(&mut self, bytes: &[u8]) {
-        let fit = bytes.len().min(self.room(Owner::Answer));
-        let _ = self.push(Owner::Answer, &bytes[..fit]);
+        let fit = bytes.len().min(self.room(ByteOwner::Answer));
+        let _ = self.push(ByteOwner::Answer, &bytes[..fit]);
     }
 
     /// Adds an answer of the flow control's about a channel; false where it is to come again, when the
     /// channel is ready.
     #[must_use]
     pub fn push_flow(&mut self, about: Channel, answer: &[u8; ANSWER_BYTES]) -> bool {
-        let fits = self.push(Owner::Flow, answer);
+        let fits = self.push(ByteOwner::Flow, answer);
         if !fits && about.vm().is_some() {
             self.unanswered |= 1 << about.get();
         }
@@ -299,7 +299,7 @@ impl Transmitter {
 
     /// Whether somebody asked for the interrupt and there is room for an answer of so many bytes now.
     pub fn take_wanted<R: Registers>(&mut self, uart: &Uart<R>, bytes: usize) -> bool {
-        let found = self.wanted && self.room(Owner::Answer) >= bytes;
+        let found = self.wanted && self.room(ByteOwner::Answer) >= bytes;
         if found {
             self.wanted = false;
             self.settle(uart);
@@ -310,19 +310,19 @@ impl Transmitter {
     /// The guests that were refused and have room for half their share again, and those about which an answer
     /// was. The caller has them go on. One that waits still has bytes in the queue, or others have, so
     /// the interrupt comes again.
-    pub fn take_ready<R: Registers>(&mut self, uart: &Uart<R>) -> Ready {
+    pub fn take_ready<R: Registers>(&mut self, uart: &Uart<R>) -> ReadyChannels {
         let mut ready = 0;
         for vm in (0..MAX_VMS).filter_map(VmIndex::new) {
-            if self.room(Owner::Guest(vm)) >= GUEST_SHARE / 2 {
+            if self.room(ByteOwner::Guest(vm)) >= GUEST_SHARE / 2 {
                 ready |= self.refused & 1 << Channel::of_vm(vm).get();
             }
         }
         self.refused &= !ready;
-        if self.room(Owner::Flow) >= ANSWER_BYTES {
+        if self.room(ByteOwner::Flow) >= ANSWER_BYTES {
             ready |= core::mem::take(&mut self.unanswered);
         }
         self.settle(uart);
-        Ready(ready)
+        ReadyChannels(ready)
     }
 
     /// Waits until all has left the UART; false where it gave up, because no byte left for `patience`

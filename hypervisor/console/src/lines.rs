@@ -6,8 +6,8 @@
 //! are counted, and nobody else's. Before it can lose an event of its start or its end, it is not started
 //! again until there is room ([`Lines::has_room_for_life`]). And what an answer waits for is earlier answers only.
 
-use super::log::Stamp;
-use super::transmit::{ANSWER_SHARE, LINE_SHARE, Owned, Owner, Transmitter};
+use super::log::Timestamp;
+use super::transmit::{ANSWER_SHARE, ByteOwner, LINE_SHARE, OwnedBytes, Transmitter};
 use core::fmt::Write;
 use postern_base::ids::{MAX_VMS, VmIndex};
 
@@ -29,7 +29,7 @@ const _: () = assert!(FOR_AN_ANSWER + 4 * 1024 <= ANSWER_SHARE);
 
 /// What a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LineKind {
     /// It is for people, who may ask for it with `log` as well.
     Log,
     /// Programs wait for it.
@@ -45,7 +45,7 @@ pub struct Lines {
     /// Somebody is writing an answer, piece by piece.
     is_answering: bool,
     /// Lines that came meanwhile. They have their room in the queue.
-    parked: Owned<{ 2 * PARKED }>,
+    parked: OwnedBytes<{ 2 * PARKED }>,
     /// Lines that there was no room for, not reported yet: those without a VM, then each VM's.
     lost: [u32; MAX_VMS + 1],
 }
@@ -57,28 +57,28 @@ impl Lines {
             transmitter: Transmitter::new(),
             in_line: false,
             is_answering: false,
-            parked: Owned::new(),
+            parked: OwnedBytes::new(),
             lost: [0; MAX_VMS + 1],
         }
     }
 
     /// A line, with its end, in one piece or not at all. Where there is no room for it, it is lost and counted.
-    pub fn line(&mut self, cause: Option<VmIndex>, kind: Kind, bytes: &[u8], micros: u64) {
+    pub fn line(&mut self, cause: Option<VmIndex>, kind: LineKind, bytes: &[u8], micros: u64) {
         let lost = cause.map_or(0, |vm| vm.get() + 1);
         let mut note = heapless::String::<MAX_NOTE>::new();
         if self.lost[lost] > 0 {
             let _ = write!(
                 note,
                 "{} warn: {} lines are not here, since the UART is too slow for them; `log` may have them\r\n",
-                Stamp(micros),
+                Timestamp(micros),
                 self.lost[lost]
             );
         }
         let reserve = match kind {
-            Kind::Log => FOR_EVENTS,
-            Kind::Event => 0,
+            LineKind::Log => FOR_EVENTS,
+            LineKind::Event => 0,
         };
-        let owner = Owner::Lines(cause);
+        let owner = ByteOwner::Lines(cause);
         // Behind an answer it is the answer's to break the line.
         let behind: &[u8] = if self.in_line && !self.is_answering {
             BREAK
@@ -117,7 +117,7 @@ impl Lines {
 
     /// Whether all has room that a VM says by itself from its start to its end.
     pub fn has_room_for_life(&self, vm: VmIndex) -> bool {
-        self.transmitter.room(Owner::Lines(Some(vm))) >= FOR_A_LIFE
+        self.transmitter.room(ByteOwner::Lines(Some(vm))) >= FOR_A_LIFE
     }
 
     /// Returns the room that the longest answer takes.
@@ -127,7 +127,7 @@ impl Lines {
 
     /// Whether the longest answer has room.
     pub fn has_room_for_answer(&self) -> bool {
-        self.transmitter.room(Owner::Answer) >= FOR_AN_ANSWER
+        self.transmitter.room(ByteOwner::Answer) >= FOR_AN_ANSWER
     }
 
     /// An answer begins. Lines come behind it.

@@ -2,10 +2,10 @@
 //! A guest's console and the tool at the other end of the line, which asks how much input has room.
 
 use super::*;
-use crate::console::mux::Decoder;
-use crate::console::transmit::{FLOW_SHARE, Transmitter};
-use crate::console::uart::Uart;
-use crate::console::uart::model::{Kind, Model};
+use crate::mux::Decoder;
+use crate::transmit::{FLOW_SHARE, Transmitter};
+use crate::uart::Uart;
+use crate::uart::model::{Kind, Model};
 use postern_base::ids::MAX_VMS;
 use postern_base::mmio::AccessSize;
 use postern_devices::pl011::INPUT_QUEUE;
@@ -39,7 +39,7 @@ impl Machine {
     }
 
     /// A character's time passes, and its interrupt is taken.
-    fn pass(&self, consoles: &[Console<&Self>]) {
+    fn pass(&self, consoles: &[GuestConsole<&Self>]) {
         self.model.character_time();
         if !self.model.interrupts() {
             return;
@@ -49,12 +49,12 @@ impl Machine {
         let ready = self.transmitter.borrow_mut().take_ready(&uart);
         for channel in ready.channels() {
             let mut named = consoles.iter().filter(|console| console.channel == channel);
-            named.next().unwrap().go_on(|_| ());
+            named.next().unwrap().resume_output(|_| ());
         }
     }
 }
 
-impl Outside for &Machine {
+impl ConsoleLink for &Machine {
     fn send(&self, channel: Channel, byte: u8) -> bool {
         let mut transmitter = self.transmitter.borrow_mut();
         let fits = transmitter.push_guest(channel, byte);
@@ -77,11 +77,11 @@ fn every_question_has_its_answer_however_slow_the_line_is() {
         let machine = Machine::new(kind);
         let channels = (1..=MAX_VMS as u8).filter_map(Channel::new);
         let consoles: Vec<_> = channels
-            .map(|channel| Console::new(channel, &machine))
+            .map(|channel| GuestConsole::new(channel, &machine))
             .collect();
         let questions = 3 * FLOW_SHARE / ANSWER_BYTES / consoles.len();
         for _ in 0..questions {
-            consoles.iter().for_each(Console::tell_room);
+            consoles.iter().for_each(GuestConsole::tell_room);
         }
         // Those that were asked while an answer waited are the same question.
         for _ in 0..20_000 {
@@ -96,7 +96,7 @@ fn every_question_has_its_answer_however_slow_the_line_is() {
             let answers = heard.chunks(ANSWER_BYTES).filter(|told| **told == answer);
             // Two were on their way when there was no more room.
             assert!(answers.count() >= 3, "{kind:?}: {heard:?}");
-            assert_eq!(console.line.lock().flow, Flow::new());
+            assert_eq!(console.line.lock().flow, FlowState::new());
         }
     }
 }
@@ -106,7 +106,7 @@ fn every_question_has_its_answer_however_slow_the_line_is() {
 fn an_answer_comes_when_the_guest_has_read() {
     let machine = Machine::new(Kind::Qemu);
     let channel = Channel::new(2).unwrap();
-    let console = Console::new(channel, &machine);
+    let console = GuestConsole::new(channel, &machine);
     for _ in 0..INPUT_QUEUE {
         console.receive(b'x', |_| ());
     }

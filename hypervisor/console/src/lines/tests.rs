@@ -2,9 +2,9 @@
 //! What is said on the hypervisor's channel, on a line of 115,200 baud at most.
 
 use super::*;
-use crate::console::mux::{Channel, Decoder};
-use crate::console::uart::Uart;
-use crate::console::uart::model::{Kind as Part, Model};
+use crate::mux::{Channel, Decoder};
+use crate::uart::Uart;
+use crate::uart::model::{Kind as Part, Model};
 use proptest::prelude::*;
 
 const A: VmIndex = VmIndex::new(0).unwrap();
@@ -38,13 +38,13 @@ impl World {
 
     fn event(&mut self, cause: Option<VmIndex>, text: &str) {
         let line = format!("@postern {text}\r\n");
-        self.lines.line(cause, Kind::Event, line.as_bytes(), 0);
+        self.lines.line(cause, LineKind::Event, line.as_bytes(), 0);
         self.go();
     }
 
     fn log(&mut self, cause: Option<VmIndex>, text: &str) {
         let line = format!("[    0.000000] warn: {text}\r\n");
-        self.lines.line(cause, Kind::Log, line.as_bytes(), 0);
+        self.lines.line(cause, LineKind::Log, line.as_bytes(), 0);
         self.go();
     }
 
@@ -203,7 +203,7 @@ fn lines_that_are_too_many_are_counted_for_whoever_says_them() {
 /// The longest line that there is, while a user types and others were lost, finds room.
 #[test]
 fn the_longest_line_fits() {
-    for kind in [Kind::Log, Kind::Event] {
+    for kind in [LineKind::Log, LineKind::Event] {
         let mut world = World::new();
         world.answer("postern> vm li");
         let line = "y".repeat(2046) + "\r\n";

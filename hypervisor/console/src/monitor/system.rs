@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the monitor knows of the machine, as plain data, and the little that it can do to it.
 
-use crate::vm::lifecycle::{LifecycleError, SetMemoryError};
 use mediator::Stats;
 use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VmIndex};
+use postern_monitor::lifecycle::{LifecycleError, LifecycleRequest, SetMemoryError};
 use thiserror::Error;
-
-pub use crate::vm::lifecycle::LifecycleRequest;
 
 /// Why something is not done, and what to do instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's console: its PL011, and its channel on the physical UART.
 
-use super::flow::{ANSWER_BYTES, Flow};
+use super::flow::{ANSWER_BYTES, FlowState};
 use super::mux::Channel;
 use alloc::boxed::Box;
 use postern_base::lock::{Class, Lock};
@@ -9,31 +9,31 @@ use postern_base::mmio::Access;
 use postern_devices::pl011::{Pl011, TxSink};
 
 /// The way to the physical UART.
-pub trait Outside {
-    /// Sends a guest's byte on its channel; false where it is to wait until [`Console::go_on`].
+pub trait ConsoleLink {
+    /// Sends a guest's byte on its channel; false where it is to wait until [`GuestConsole::resume_output`].
     fn send(&self, channel: Channel, byte: u8) -> bool;
 
     /// Sends an answer of the flow control's about a channel; false where it is to come again in
-    /// [`Console::go_on`].
+    /// [`GuestConsole::resume_output`].
     fn tell(&self, about: Channel, answer: &[u8; ANSWER_BYTES]) -> bool;
 }
 
 /// One guest's console.
-pub struct Console<O> {
+pub struct GuestConsole<O> {
     channel: Channel,
-    line: Box<Lock<Line>>,
+    line: Box<Lock<ConsoleDevice>>,
     outside: O,
 }
 
 /// The device, and whether the other end of the line waits to hear that it has room.
-struct Line {
+struct ConsoleDevice {
     device: Pl011,
-    flow: Flow,
+    flow: FlowState,
 }
 
-impl Line {
+impl ConsoleDevice {
     /// Answers a question whose time has come. Under the lock, so that no byte of input is between the two.
-    fn tell_room(&mut self, channel: Channel, outside: &impl Outside) {
+    fn tell_room(&mut self, channel: Channel, outside: &impl ConsoleLink) {
         if let Some(answer) = self.flow.answer(channel, self.device.input_room())
             && outside.tell(channel, &answer)
         {
@@ -43,26 +43,26 @@ impl Line {
 }
 
 /// The channel on the physical UART.
-struct Sink<'a, O>(Channel, &'a O);
+struct ChannelSink<'a, O>(Channel, &'a O);
 
 /// Where the machine's UART is slower than the guest, a byte stays in the guest's FIFO, whose flags and
 /// interrupts tell the guest to wait.
-impl<O: Outside> TxSink for Sink<'_, O> {
+impl<O: ConsoleLink> TxSink for ChannelSink<'_, O> {
     fn send(&mut self, byte: u8) -> bool {
         self.1.send(self.0, byte)
     }
 }
 
-impl<O: Outside> Console<O> {
+impl<O: ConsoleLink> GuestConsole<O> {
     /// A console on this channel.
     pub fn new(channel: Channel, outside: O) -> Self {
         Self {
             channel,
             line: Box::new(Lock::new(
                 Class::Console,
-                Line {
+                ConsoleDevice {
                     device: Pl011::new(),
-                    flow: Flow::new(),
+                    flow: FlowState::new(),
                 },
             )),
             outside,
@@ -74,8 +74,8 @@ impl<O: Outside> Console<O> {
         self.channel
     }
 
-    const fn sink(&self) -> Sink<'_, O> {
-        Sink(self.channel, &self.outside)
+    const fn sink(&self) -> ChannelSink<'_, O> {
+        ChannelSink(self.channel, &self.outside)
     }
 
     /// The guest's access to a register: what a read finds. `drive` is told the interrupt line's
@@ -106,7 +106,7 @@ impl<O: Outside> Console<O> {
     }
 
     /// There is room again on the machine's UART, which refused the guest's bytes before, or an answer.
-    pub fn go_on<R>(&self, drive: impl FnOnce(bool) -> R) -> R {
+    pub fn resume_output<R>(&self, drive: impl FnOnce(bool) -> R) -> R {
         let mut line = self.line.lock();
         line.device.pump(&mut self.sink());
         line.tell_room(self.channel, &self.outside);

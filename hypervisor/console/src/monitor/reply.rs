@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Answers a line: parses, does what it says, and only then writes.
+//! ReplyQueue a line: parses, does what it says, and only then writes.
 //!
 //! A line with a tag or `--json` is answered by one line, `@postern ` and a JSON object, any other by plain text.
 
@@ -12,12 +12,12 @@ use postern_monitor::specs::SPECS;
 use postern_monitor::{Command, MARK, Request, Writer};
 
 /// What writes a piece of an answer.
-pub type Written<'a> = &'a mut dyn FnMut(&mut dyn Write);
+pub type WriteReply<'a> = &'a mut dyn FnMut(&mut dyn Write);
 /// Sends what something writes, with nothing of others in between.
-pub type Send<'a> = &'a mut dyn FnMut(Written<'_>);
+pub type SendReply<'a> = &'a mut dyn FnMut(WriteReply<'_>);
 
 /// What was asked for.
-enum Report<'a> {
+enum Reply<'a> {
     /// `vm list`
     List,
     /// `vm info`
@@ -42,16 +42,16 @@ enum Report<'a> {
 
 /// Why a command is not executed.
 #[derive(Debug, thiserror::Error)]
-enum Complaint<'a> {
+enum ExecuteError<'a> {
     #[error("no virtual machine is called `{0}`: see vm list")]
     NoVm(&'a str),
     #[error("vm {0}: {1}")]
     LifecycleError(&'a str, VmControlError),
 }
 
-/// Answers a line. `send` is given each piece that is to go out in one. What the line makes of
+/// ReplyQueue a line. `send` is given each piece that is to go out in one. What the line makes of
 /// the session, with an echo or without, if it says so.
-pub fn respond(entered: &Entered, system: &dyn System, send: Send<'_>) -> Option<bool> {
+pub fn respond(entered: &Entered, system: &dyn System, send: SendReply<'_>) -> Option<bool> {
     let line = match entered {
         Ok(line) => line,
         Err(error) => {
@@ -71,7 +71,7 @@ pub fn respond(entered: &Entered, system: &dyn System, send: Send<'_>) -> Option
         Ok(report) => {
             succeed(&request, &report, system, send);
             match report {
-                Report::Echo(on) => Some(on),
+                Reply::Echo(on) => Some(on),
                 _ => None,
             }
         }
@@ -82,32 +82,32 @@ pub fn respond(entered: &Entered, system: &dyn System, send: Send<'_>) -> Option
     }
 }
 
-fn execute<'a>(command: Command<'a>, system: &dyn System) -> Result<Report<'a>, Complaint<'a>> {
+fn execute<'a>(command: Command<'a>, system: &dyn System) -> Result<Reply<'a>, ExecuteError<'a>> {
     let find = |name: &'a str| {
         let known = vms(system).find(|&vm| system.name(vm) == Some(name));
-        known.ok_or(Complaint::NoVm(name))
+        known.ok_or(ExecuteError::NoVm(name))
     };
     Ok(match command {
-        Command::List => Report::List,
-        Command::Info(name) => Report::Info(find(name)?),
+        Command::List => Reply::List,
+        Command::Info(name) => Reply::Info(find(name)?),
         Command::Lifecycle(order, vm) => {
             let ordered = system.order(find(vm)?, order);
-            ordered.map_err(|why| Complaint::LifecycleError(vm, why))?;
-            Report::Done(vm)
+            ordered.map_err(|why| ExecuteError::LifecycleError(vm, why))?;
+            Reply::Done(vm)
         }
         Command::VmMemory(vm, bytes) => {
             let set = system.set_memory(find(vm)?, bytes);
-            set.map_err(|why| Complaint::LifecycleError(vm, why))?;
-            Report::Done(vm)
+            set.map_err(|why| ExecuteError::LifecycleError(vm, why))?;
+            Reply::Done(vm)
         }
-        Command::TeeStats(None) => Report::Tee(None),
-        Command::TeeStats(Some(name)) => Report::Tee(Some(find(name)?)),
-        Command::Cpu => Report::Cpus,
-        Command::Memory => Report::Memory,
-        Command::Log(lines) => Report::Log(lines),
-        Command::Help => Report::Help,
-        Command::Echo(on) => Report::Echo(on),
-        Command::Stats => Report::Stats,
+        Command::TeeStats(None) => Reply::Tee(None),
+        Command::TeeStats(Some(name)) => Reply::Tee(Some(find(name)?)),
+        Command::Cpu => Reply::Cpus,
+        Command::Memory => Reply::Memory,
+        Command::Log(lines) => Reply::Log(lines),
+        Command::Help => Reply::Help,
+        Command::Echo(on) => Reply::Echo(on),
+        Command::Stats => Reply::Stats,
     })
 }
 
@@ -121,8 +121,8 @@ fn is_for_programs(request: &Request<'_>) -> bool {
     request.json || request.tag.is_some()
 }
 
-fn succeed(request: &Request<'_>, report: &Report<'_>, system: &dyn System, send: Send<'_>) {
-    if let Report::Stats = report {
+fn succeed(request: &Request<'_>, report: &Reply<'_>, system: &dyn System, send: SendReply<'_>) {
+    if let Reply::Stats = report {
         for vm in vms(system) {
             send(&mut |out| {
                 let _ = out.write_str(MARK);
@@ -136,14 +136,14 @@ fn succeed(request: &Request<'_>, report: &Report<'_>, system: &dyn System, send
     }
     if is_for_programs(request) {
         event(request, true, send, &|json| members(json, report, system));
-    } else if let Report::Log(lines) = report {
+    } else if let Reply::Log(lines) = report {
         // A line at a time: others have something to say as well.
         system.log(*lines, &mut |line| {
             send(&mut |out| {
                 let _ = writeln!(out, "{line}");
             });
         });
-    } else if !matches!(report, Report::Stats) {
+    } else if !matches!(report, Reply::Stats) {
         send(&mut |out| {
             let mut text = Writer::plain(out);
             members(&mut text, report, system);
@@ -152,7 +152,7 @@ fn succeed(request: &Request<'_>, report: &Report<'_>, system: &dyn System, send
     }
 }
 
-fn fail(request: &Request<'_>, why: &dyn Display, send: Send<'_>) {
+fn fail(request: &Request<'_>, why: &dyn Display, send: SendReply<'_>) {
     if is_for_programs(request) {
         event(request, false, send, &|json| json.text("error", why));
     } else {
@@ -160,14 +160,14 @@ fn fail(request: &Request<'_>, why: &dyn Display, send: Send<'_>) {
     }
 }
 
-fn complain(why: &dyn Display, send: Send<'_>) {
+fn complain(why: &dyn Display, send: SendReply<'_>) {
     send(&mut |out| {
         let _ = writeln!(out, "monitor: {why}");
     });
 }
 
 /// Sends the `answer` event.
-fn event(request: &Request<'_>, ok: bool, send: Send<'_>, more: &dyn Fn(&mut Writer<'_>)) {
+fn event(request: &Request<'_>, ok: bool, send: SendReply<'_>, more: &dyn Fn(&mut Writer<'_>)) {
     send(&mut |out| {
         let _ = out.write_str(MARK);
         let mut json = Writer::object(out);
@@ -184,9 +184,9 @@ fn event(request: &Request<'_>, ok: bool, send: Send<'_>, more: &dyn Fn(&mut Wri
 }
 
 /// Writes what was asked for.
-fn members(to: &mut Writer<'_>, report: &Report<'_>, system: &dyn System) {
+fn members(to: &mut Writer<'_>, report: &Reply<'_>, system: &dyn System) {
     match *report {
-        Report::List => {
+        Reply::List => {
             to.begin_lines("vms");
             for vm in vms(system) {
                 to.begin_line();
@@ -195,7 +195,7 @@ fn members(to: &mut Writer<'_>, report: &Report<'_>, system: &dyn System) {
             }
             to.end_lines();
         }
-        Report::Info(vm) => {
+        Reply::Info(vm) => {
             if to.is_json() {
                 to.begin_object("vm");
                 details(to, vm, system);
@@ -204,8 +204,8 @@ fn members(to: &mut Writer<'_>, report: &Report<'_>, system: &dyn System) {
                 details(to, vm, system);
             }
         }
-        Report::Done(vm) if to.is_json() => to.text("vm", &vm),
-        Report::Tee(one) => {
+        Reply::Done(vm) if to.is_json() => to.text("vm", &vm),
+        Reply::Tee(one) => {
             to.begin_lines("vms");
             for vm in vms(system).filter(|vm| one.is_none_or(|one| one == *vm)) {
                 to.begin_line();
@@ -215,7 +215,7 @@ fn members(to: &mut Writer<'_>, report: &Report<'_>, system: &dyn System) {
             to.end_lines();
             shared_pages(to, system);
         }
-        Report::Cpus => {
+        Reply::Cpus => {
             to.begin_lines("cpus");
             for cpu in (0..MAX_PCPUS).filter_map(PcpuIndex::new) {
                 let Some(figures) = system.cpu(cpu) else {
@@ -242,7 +242,7 @@ fn members(to: &mut Writer<'_>, report: &Report<'_>, system: &dyn System) {
             }
             to.end_lines();
         }
-        Report::Memory => {
+        Reply::Memory => {
             let figures = system.memory();
             for (name, number) in [
                 ("total_kib", figures.total_kib),
@@ -256,20 +256,20 @@ fn members(to: &mut Writer<'_>, report: &Report<'_>, system: &dyn System) {
             }
             shared_pages(to, system);
         }
-        Report::Log(lines) => {
+        Reply::Log(lines) => {
             to.begin_lines("lines");
             system.log(lines, &mut |line| to.line(&line));
             to.end_lines();
         }
-        Report::Help => {
+        Reply::Help => {
             to.begin_lines("commands");
             for spec in &SPECS {
                 to.line(spec);
             }
             to.end_lines();
         }
-        Report::Echo(on) => to.boolean("echo", on),
-        Report::Done(_) | Report::Stats => {}
+        Reply::Echo(on) => to.boolean("echo", on),
+        Reply::Done(_) | Reply::Stats => {}
     }
 }
 

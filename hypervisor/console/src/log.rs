@@ -30,12 +30,12 @@ impl fmt::Display for Level {
 
 /// When a line was said, as it stands in front of it: `[    1.234567]`.
 #[derive(Clone, Copy, Debug)]
-pub struct Stamp(
+pub struct Timestamp(
     /// Microseconds since the machine started.
     pub u64,
 );
 
-impl fmt::Display for Stamp {
+impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, micros) = (self.0 / 1_000_000, self.0 % 1_000_000);
         write!(f, "[{seconds:5}.{micros:06}]")
@@ -54,15 +54,15 @@ pub struct LogLine<'a> {
 
 impl fmt::Display for LogLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: ", Stamp(self.micros), self.level)?;
-        write!(Plain(f), "{}", self.text)
+        write!(f, "{} {}: ", Timestamp(self.micros), self.level)?;
+        write!(PlainText(f), "{}", self.text)
     }
 }
 
 /// Control characters become blanks, so that text stays in its line.
-struct Plain<'a, 'b>(&'a mut fmt::Formatter<'b>);
+struct PlainText<'a, 'b>(&'a mut fmt::Formatter<'b>);
 
-impl Write for Plain<'_, '_> {
+impl Write for PlainText<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.chars()
             .try_for_each(|c| self.0.write_char(if c.is_control() { ' ' } else { c }))

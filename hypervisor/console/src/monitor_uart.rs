@@ -4,34 +4,34 @@
 //! Nothing gets lost on the way. A guest that does not read its answers has its commands wait: first
 //! in the monitor's input, then in the device's transmit FIFO, which the guest sees to be full.
 
-use super::monitor::{Answers, Port, System};
+use super::monitor::{MonitorPort, ReplyQueue, System};
 use postern_base::lock::{Class, Lock};
 use postern_base::mmio::Access;
 use postern_devices::pl011::{Pl011, TxSink};
 
 /// One privileged VM's.
-pub struct Manager {
+pub struct MonitorUart {
     device: Lock<Pl011>,
-    port: Port,
-    answers: Answers,
+    port: MonitorPort,
+    answers: ReplyQueue,
 }
 
 /// The monitor's end of the line.
-struct Line<'a>(&'a Port);
+struct PortSink<'a>(&'a MonitorPort);
 
-impl TxSink for Line<'_> {
+impl TxSink for PortSink<'_> {
     fn send(&mut self, byte: u8) -> bool {
         self.0.receive(byte)
     }
 }
 
-impl Manager {
+impl MonitorUart {
     /// A session that nobody has used.
     pub fn new() -> Self {
         Self {
             device: Lock::new(Class::Manager, Pl011::new()),
-            port: Port::new(),
-            answers: Answers::new(),
+            port: MonitorPort::new(),
+            answers: ReplyQueue::new(),
         }
     }
 
@@ -48,7 +48,7 @@ impl Manager {
         tell: impl Fn(R),
     ) -> u64 {
         let mut device = self.device.lock();
-        let value = device.access(access, &mut Line(&self.port));
+        let value = device.access(access, &mut PortSink(&self.port));
         let driven = drive(device.irq_line());
         drop(device);
         tell(driven);
@@ -56,7 +56,7 @@ impl Manager {
             let unfinished = self.port.work(system, &self.answers);
             let mut device = self.device.lock();
             let before = device.has_output();
-            device.pump(&mut Line(&self.port));
+            device.pump(&mut PortSink(&self.port));
             while device.input_room() > 0
                 && let Some(byte) = self.answers.next()
             {

@@ -3,7 +3,7 @@
 
 /// Lines of text, `N` bytes with their newlines. `N` is at least 2.
 #[derive(Clone, Debug)]
-pub struct Recent<const N: usize> {
+pub struct LogRing<const N: usize> {
     bytes: [u8; N],
     /// Where the oldest line begins, counted in all bytes that there ever were.
     first: u64,
@@ -13,9 +13,9 @@ pub struct Recent<const N: usize> {
 
 /// Where a line begins; lines that are gone by the time that they are asked for are skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(u64);
+pub struct LinePosition(u64);
 
-impl<const N: usize> Recent<N> {
+impl<const N: usize> LogRing<N> {
     /// No line.
     pub const fn new() -> Self {
         Self {
@@ -51,21 +51,21 @@ impl<const N: usize> Recent<N> {
     }
 
     /// Where the last `lines` lines begin.
-    pub fn last(&self, lines: usize) -> Place {
+    pub fn last(&self, lines: usize) -> LinePosition {
         let ends = (self.first..self.end).rev();
         let mut newlines = ends.filter(|&at| self.bytes[Self::index(at)] == b'\n');
         // The newline before the first of them is that of the line before.
-        Place(newlines.nth(lines).map_or(self.first, |at| at + 1))
+        LinePosition(newlines.nth(lines).map_or(self.first, |at| at + 1))
     }
 
     /// Where the next line will begin.
-    pub const fn end(&self) -> Place {
-        Place(self.end)
+    pub const fn end(&self) -> LinePosition {
+        LinePosition(self.end)
     }
 
     /// Gives `each` the bytes of the line at `place`, or of the oldest one behind it; where the
     /// next one begins. `None` where there is none.
-    pub fn line(&self, place: Place, each: impl FnMut(u8)) -> Option<Place> {
+    pub fn line(&self, place: LinePosition, each: impl FnMut(u8)) -> Option<LinePosition> {
         let place = place.0.max(self.first);
         if place >= self.end {
             return None;
@@ -73,7 +73,7 @@ impl<const N: usize> Recent<N> {
         let next = self.behind(place);
         let bytes = (place..next - 1).map(|at| self.bytes[Self::index(at)]);
         bytes.for_each(each);
-        Some(Place(next))
+        Some(LinePosition(next))
     }
 }
 
@@ -82,12 +82,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read<const N: usize>(recent: &Recent<N>, lines: usize) -> Vec<String> {
+    fn read<const N: usize>(ring: &LogRing<N>, lines: usize) -> Vec<String> {
         let mut found = Vec::new();
-        let mut place = recent.last(lines);
+        let mut place = ring.last(lines);
         loop {
             let mut line = Vec::new();
-            let Some(next) = recent.line(place, |byte| line.push(byte)) else {
+            let Some(next) = ring.line(place, |byte| line.push(byte)) else {
                 return found;
             };
             found.push(String::from_utf8(line).unwrap());
@@ -97,37 +97,37 @@ mod tests {
 
     #[test]
     fn the_last_lines() {
-        let mut recent = Recent::<16>::new();
-        assert_eq!(read(&recent, 9), [""; 0]);
-        recent.push(b"one");
-        recent.push(b"");
-        recent.push(b"th\nee");
-        assert_eq!(read(&recent, 9), ["one", "", "th ee"]);
-        assert_eq!(read(&recent, 2), ["", "th ee"]);
-        assert_eq!(read(&recent, 0), [""; 0]);
-        let begin = recent.last(9);
-        recent.push(b"four");
-        assert_eq!(read(&recent, 9), ["one", "", "th ee", "four"]);
-        recent.push(b"5");
-        assert_eq!(read(&recent, 9), ["", "th ee", "four", "5"]);
+        let mut ring = LogRing::<16>::new();
+        assert_eq!(read(&ring, 9), [""; 0]);
+        ring.push(b"one");
+        ring.push(b"");
+        ring.push(b"th\nee");
+        assert_eq!(read(&ring, 9), ["one", "", "th ee"]);
+        assert_eq!(read(&ring, 2), ["", "th ee"]);
+        assert_eq!(read(&ring, 0), [""; 0]);
+        let begin = ring.last(9);
+        ring.push(b"four");
+        assert_eq!(read(&ring, 9), ["one", "", "th ee", "four"]);
+        ring.push(b"5");
+        assert_eq!(read(&ring, 9), ["", "th ee", "four", "5"]);
         // What was there is gone: the oldest that is left is given.
         let mut line = Vec::new();
-        recent.push(b"6");
-        recent.push(b"7");
-        assert!(recent.line(begin, |byte| line.push(byte)).is_some());
+        ring.push(b"6");
+        ring.push(b"7");
+        assert!(ring.line(begin, |byte| line.push(byte)).is_some());
         assert_eq!(line, b"four");
-        recent.push(b"more than sixteen bytes");
-        assert_eq!(read(&recent, 9), ["more than sixte"]);
-        assert_eq!(recent.line(recent.end(), |_| ()), None);
+        ring.push(b"more than sixteen bytes");
+        assert_eq!(read(&ring, 9), ["more than sixte"]);
+        assert_eq!(ring.line(ring.end(), |_| ()), None);
     }
 
     proptest! {
         /// It has the longest tail of all lines that fits.
         #[test]
         fn the_longest_tail(lines in proptest::collection::vec("[a-z]{0,12}", 0..60)) {
-            let mut recent = Recent::<40>::new();
+            let mut ring = LogRing::<40>::new();
             for line in &lines {
-                recent.push(line.as_bytes());
+                ring.push(line.as_bytes());
             }
             let mut room = 40;
             let mut expected = Vec::new();
@@ -138,10 +138,10 @@ mod tests {
                 room -= line.len() + 1;
                 expected.insert(0, line.clone());
             }
-            prop_assert_eq!(read(&recent, usize::MAX), expected.clone());
+            prop_assert_eq!(read(&ring, usize::MAX), expected.clone());
             for count in 0..expected.len() {
                 let tail = &expected[expected.len() - count..];
-                prop_assert_eq!(read(&recent, count), tail.to_vec());
+                prop_assert_eq!(read(&ring, count), tail.to_vec());
             }
         }
     }

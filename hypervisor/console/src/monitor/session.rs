@@ -12,11 +12,11 @@ pub const PROMPT: &str = "postern> ";
 pub const MAX_ECHO: usize = 32;
 
 /// A line.
-pub type Line = heapless::String<MAX_LINE>;
+pub type LineText = heapless::String<MAX_LINE>;
 /// What a session says by itself.
 pub type Echo = heapless::String<MAX_ECHO>;
 /// What is to be answered.
-pub type Entered = Result<Line, LineError>;
+pub type Entered = Result<LineText, LineError>;
 
 /// Why a line was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +38,7 @@ pub struct Session {
     echo: bool,
     /// The last byte was a CR: a LF belongs to it.
     after_return: bool,
-    line: Line,
+    line: LineText,
     /// What is wrong with the line so far.
     fault: Option<LineError>,
 }
@@ -49,7 +49,7 @@ impl Session {
         Self {
             echo: false,
             after_return: false,
-            line: Line::new(),
+            line: LineText::new(),
             fault: None,
         }
     }

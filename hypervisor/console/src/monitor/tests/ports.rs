@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Bytes in, bytes out, from several CPUs at once.
 
-use super::super::port::{INPUT, PIECE};
-use super::super::{Answers, Port};
+use super::super::port::{CHUNK, INPUT};
+use super::super::{MonitorPort, ReplyQueue};
 use super::Fake;
 use postern_base::lock::{Class, Lock};
 use std::cell::{Cell, RefCell};
 
 /// All that a guest can read now.
-fn read(answers: &Answers) -> String {
+fn read(answers: &ReplyQueue) -> String {
     let bytes = core::iter::from_fn(|| answers.next());
     String::from_utf8(bytes.collect()).unwrap()
 }
 
-fn write(port: &Port, bytes: &[u8]) {
+fn write(port: &MonitorPort, bytes: &[u8]) {
     assert!(bytes.iter().all(|&byte| port.receive(byte)));
 }
 
 #[test]
 fn silent_and_with_an_echo() {
-    let (port, answers, system) = (Port::new(), Answers::new(), Fake::new());
+    let (port, answers, system) = (MonitorPort::new(), ReplyQueue::new(), Fake::new());
     write(&port, b"vm kill a\nx\n");
     // A command at a time.
     assert!(port.work(&system, &answers));
@@ -52,7 +52,7 @@ fn silent_and_with_an_echo() {
 /// A guest that only writes is made to wait, by its own UART, before it costs anybody anything.
 #[test]
 fn a_flood_waits() {
-    let (port, answers, system) = (Port::new(), Answers::new(), Fake::new());
+    let (port, answers, system) = (MonitorPort::new(), ReplyQueue::new(), Fake::new());
     let mut accepted = 0;
     let flood = b"tee stats --json\n".iter().cycle();
     for &byte in flood.take(1_000_000) {
@@ -85,7 +85,7 @@ const fn flood_line() -> usize {
 /// carried out.
 #[test]
 fn an_order_may_reset_the_port_that_it_came_from() {
-    let (port, answers) = (Port::new(), Answers::new());
+    let (port, answers) = (MonitorPort::new(), ReplyQueue::new());
     let system = Fake {
         on_order: Some(&|| {
             port.reset();
@@ -107,7 +107,7 @@ fn an_order_may_reset_the_port_that_it_came_from() {
 #[test]
 fn no_byte_is_forgotten() {
     for _ in 0..20 {
-        let (port, answers) = (Port::new(), Answers::new());
+        let (port, answers) = (MonitorPort::new(), ReplyQueue::new());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
@@ -141,7 +141,7 @@ fn an_answer_is_written_in_pieces() {
         "help",
     ] {
         for prefix in ["", "\r"] {
-            let (port, answers) = (Port::new(), Answers::new());
+            let (port, answers) = (MonitorPort::new(), ReplyQueue::new());
             let (text, longest) = (RefCell::new(String::new()), Cell::new(0));
             let take = || {
                 drop(interrupts.lock());
@@ -164,7 +164,7 @@ fn an_answer_is_written_in_pieces() {
             port.work(&system, &answers);
             assert!(
                 // With the echo of the line's end in front of the first one.
-                (1..=PIECE + 2).contains(&longest.get()),
+                (1..=CHUNK + 2).contains(&longest.get()),
                 "{command}: {}",
                 longest.get()
             );
@@ -175,7 +175,7 @@ fn an_answer_is_written_in_pieces() {
                 assert_eq!(answer["lines"].as_array().unwrap().len(), 8);
                 assert_eq!(answer["lines"][7], long);
             }
-            assert!(text.len() > PIECE, "{command}");
+            assert!(text.len() > CHUNK, "{command}");
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 use super::*;
-use crate::console::mux::Decoder;
-use crate::console::uart::model::{Kind, Model};
+use crate::mux::Decoder;
+use crate::uart::model::{Kind, Model};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -168,8 +168,8 @@ fn a_guest_that_prints_without_end_waits_and_others_do_not() {
 }
 
 /// All that there is to own the queue's bytes.
-fn owners() -> impl Iterator<Item = Owner> {
-    (0..).map_while(Owner::at)
+fn owners() -> impl Iterator<Item = ByteOwner> {
+    (0..).map_while(ByteOwner::at)
 }
 
 #[test]
@@ -177,8 +177,8 @@ fn owners_come_back_as_what_they_are() {
     for (index, owner) in owners().enumerate() {
         assert_eq!(owner.index(), index);
     }
-    assert_eq!(owners().count(), Owner::COUNT);
-    assert_eq!(owners().map(Owner::share).sum::<usize>(), QUEUE);
+    assert_eq!(owners().count(), ByteOwner::COUNT);
+    assert_eq!(owners().map(ByteOwner::share).sum::<usize>(), QUEUE);
 }
 
 /// Whatever all others have in the queue, an owner finds its whole share.
@@ -201,7 +201,7 @@ fn everybody_finds_room_whatever_others_do() {
         }
         world.transmitter.push_answer(b"too much");
         // All arrives, which takes a while.
-        if last == Owner::Answer {
+        if last == ByteOwner::Answer {
             world.transmitter.pump(&Uart::new(&world.model));
             world.rest();
             assert!(world.transmitter.is_empty());

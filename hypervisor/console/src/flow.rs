@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Flow control for guests' input: how the other end of the UART finds out that a guest has room.
+//! FlowState control for guests' input: how the other end of the UART finds out that a guest has room.
 //!
 //! It asks, by the guest's channel number on the channel [`mux::FLOW`](super::mux::Channel::FLOW), and gets one
 //! answer on that channel: as soon as [`ANSWER_FROM`] bytes have room, how many have. What it sent before it asked
@@ -17,11 +17,11 @@ pub const ANSWER_BYTES: usize = 3;
 
 /// The state of one guest's console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
+pub struct FlowState {
     asked: bool,
 }
 
-impl Flow {
+impl FlowState {
     /// Nobody has asked.
     pub const fn new() -> Self {
         Self { asked: false }
@@ -62,13 +62,13 @@ mod tests {
 
     #[test]
     fn who_has_not_asked_hears_nothing() {
-        let flow = Flow::new();
+        let flow = FlowState::new();
         assert_eq!(flow.answer(A, INPUT_QUEUE), None);
     }
 
     #[test]
     fn a_question_gets_one_answer_when_half_of_the_queue_is_free() {
-        let mut flow = Flow::new();
+        let mut flow = FlowState::new();
         flow.ask();
         flow.ask();
         assert_eq!(flow.answer(A, 0), None);

@@ -9,9 +9,9 @@ use super::system::{
     Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmControlError,
     VmDetails, VmSummary,
 };
-use crate::vm::lifecycle::{LifecycleError, LifecycleRequest, Phase, SetMemoryError};
 use mediator::{RpcKind, Stats};
 use postern_base::ids::{PcpuIndex, PcpuSet, VmIndex};
+use postern_monitor::lifecycle::{LifecycleError, LifecycleRequest, Phase, SetMemoryError};
 use std::sync::Mutex;
 
 /// Three VMs, and what was ordered.

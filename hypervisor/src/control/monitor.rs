@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine as the monitor sees it, and the session on the hypervisor's channel.
 
-use super::system::{
-    Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmControlError,
-    VmDetails, VmSummary,
-};
-use super::{Output, Port, Written};
 use crate::console::output;
 use crate::irq::sections;
 use crate::lifecycle::transitions;
@@ -16,14 +11,19 @@ use crate::services::power::PowerState;
 use crate::tee::{host::SHARED_PAGES, secure_entries};
 use crate::vm::frames::SharedPool;
 use crate::vm::instance::{ANOMALY_NAMES, EXIT_NAMES, Vm};
-use crate::vm::lifecycle::LifecycleRequest;
 use crate::vm::{idle, ram_pool, registry, scheduler};
 use mediator::Mediator;
 use postern_arch::{heap, timer};
 use postern_base::ids::{PcpuIndex, VmIndex};
+use postern_console::monitor::system::{
+    Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmControlError,
+    VmDetails, VmSummary,
+};
+use postern_console::monitor::{MonitorPort, ReplySink, WriteReply};
+use postern_monitor::LifecycleRequest;
 
 /// The session on the hypervisor's channel.
-static CONSOLE: Port = Port::new();
+static CONSOLE: MonitorPort = MonitorPort::new();
 
 /// Lines executed before the pCPU does something else.
 const COMMANDS_AT_ONCE: usize = 16;
@@ -36,34 +36,34 @@ pub fn receive(byte: u8) {
 }
 
 /// There is room for answers again.
-pub fn go_on() {
+pub fn resume() {
     scheduler::request(PcpuRequests::MONITOR);
 }
 
 /// Does what is asked of the monitor. The caller holds no lock, and a guest that runs on this pCPU is
 /// in front of its next instruction.
 pub fn work() {
-    let more = (0..COMMANDS_AT_ONCE).all(|_| CONSOLE.work(&ThisMachine, &Console));
+    let more = (0..COMMANDS_AT_ONCE).all(|_| CONSOLE.work(&El2System, &HypervisorChannel));
     if more {
         scheduler::request(PcpuRequests::MONITOR);
     }
 }
 
 /// The hypervisor's channel.
-struct Console;
+struct HypervisorChannel;
 
-impl Output for Console {
+impl ReplySink for HypervisorChannel {
     fn has_room(&self) -> bool {
         output::has_room_for_answer()
     }
 
-    fn send(&self, _: bool, between: &dyn Fn(), write: Written<'_>) {
+    fn send(&self, _: bool, between: &dyn Fn(), write: WriteReply<'_>) {
         output::monitor(between, write);
     }
 }
 
 /// The machine that this runs on.
-pub struct ThisMachine;
+pub struct El2System;
 
 fn find(vm: VmIndex) -> Option<&'static Vm> {
     registry::all().get(vm.get())
@@ -85,7 +85,7 @@ fn refused(vm: &Vm) -> Counts<'static> {
     Counts::new(&ANOMALY_NAMES, &vm.anomalies())
 }
 
-impl System for ThisMachine {
+impl System for El2System {
     fn breathe(&self) {
         sections::breathe(Cause::Monitor);
     }
