@@ -4,6 +4,7 @@
 mod answers;
 mod lines;
 mod ports;
+mod terminal;
 
 use super::system::{
     Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmControlError,
