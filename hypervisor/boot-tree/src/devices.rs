@@ -8,7 +8,7 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use super::bus::Located;
 use super::error::BootError;
 use super::gic_v2;
-use super::interrupts::{IntId, Interrupt};
+use super::interrupts::{Interrupt, PhysIntId};
 use super::tree;
 use postern_base::range::PaRange;
 
@@ -33,7 +33,7 @@ pub struct Gic {
     /// Bytes from one redistributor to the next: 128 KiB unless the tree says otherwise.
     pub stride: u64,
     /// The maintenance interrupt of the virtual CPU interface, where the tree names it.
-    pub maintenance: Option<IntId>,
+    pub maintenance: Option<PhysIntId>,
     cells: usize,
     /// How other nodes refer to it.
     pub(super) phandle: Option<u32>,
@@ -149,11 +149,11 @@ pub(super) fn rtc(fdt: Fdt<'_>) -> Option<PaRange> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timers {
     /// The EL1 physical timer, CNTP: PPI 14, INTID 30 on most machines.
-    pub physical: IntId,
+    pub physical: PhysIntId,
     /// The EL1 virtual timer, CNTV: PPI 11, INTID 27.
-    pub virtual_timer: IntId,
+    pub virtual_timer: PhysIntId,
     /// The EL2 physical timer, CNTHP: PPI 10, INTID 26.
-    pub hypervisor: IntId,
+    pub hypervisor: PhysIntId,
     /// What the tree says of the counter's frequency, where it does: see [`Timers::frequency`].
     pub clock_frequency: Option<u32>,
 }

@@ -165,7 +165,7 @@ pub enum VmError<'t> {
     Flag(&'static str),
     /// A `tee-…` property.
     #[error("{0}")]
-    Rights(RightsError<'t>),
+    TeePolicy(TeePolicyError<'t>),
     /// `affinity` names no pCPU of this machine.
     #[error("affinity must list CPUs of this machine, 0 to {last}")]
     Affinity {
@@ -209,7 +209,7 @@ pub enum VmError<'t> {
 
 /// What is wrong with a `tee-…` property.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RightsError<'t> {
+pub enum TeePolicyError<'t> {
     /// Not a string list.
     #[error("{0} must be a list of strings")]
     NoList(&'static str),

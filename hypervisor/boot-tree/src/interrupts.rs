@@ -6,9 +6,9 @@ use core::fmt;
 /// A GIC interrupt number (INTID, GICv3 IHI0069 section 2.2): 0..16 SGIs, 16..32 PPIs,
 /// 32..1020 SPIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IntId(u32);
+pub struct PhysIntId(u32);
 
-impl IntId {
+impl PhysIntId {
     /// The private peripheral interrupt with this number, 0..16.
     pub const fn ppi(number: u32) -> Option<Self> {
         if number < 16 {
@@ -43,7 +43,7 @@ impl IntId {
     }
 }
 
-impl fmt::Display for IntId {
+impl fmt::Display for PhysIntId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
@@ -76,7 +76,7 @@ impl Trigger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupt {
     /// Which.
-    pub intid: IntId,
+    pub intid: PhysIntId,
     /// What makes it pending, where the tree says so.
     pub trigger: Option<Trigger>,
 }
@@ -91,7 +91,7 @@ impl Interrupt {
             return None;
         }
         Some(Self {
-            intid: IntId::from_cells(kind, number)?,
+            intid: PhysIntId::from_cells(kind, number)?,
             trigger: Trigger::from_flags(flags),
         })
     }

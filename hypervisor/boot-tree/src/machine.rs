@@ -52,7 +52,7 @@ pub struct Machine<'t> {
 /// What is known without the tree: where things lie that the boot loader put into RAM and that stay in
 /// use, and which CPU runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
+pub struct BootPlacement {
     /// The hypervisor's image with everything that it has beside it, such as stacks and heap.
     pub hypervisor: PaRange,
     /// The device tree.
@@ -65,7 +65,10 @@ pub struct Found {
 ///
 /// The range of the modules of two VMs may be the same one, but no module may overlap anything
 /// else that is in use. PSCI is checked for (0.2 or later by SMC) and needs no description.
-pub fn read(tree: &[u8], found: Found) -> Result<(Machine<'_>, VmConfigs<'_>), BootError<'_>> {
+pub fn read(
+    tree: &[u8],
+    found: BootPlacement,
+) -> Result<(Machine<'_>, VmConfigs<'_>), BootError<'_>> {
     let fdt = tree::open(tree)?;
     let gic = Gic::read(fdt)?;
     let uart = Uart::read(fdt, &gic)?;

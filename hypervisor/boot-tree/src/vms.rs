@@ -12,9 +12,9 @@ use mediator::Config;
 use postern_base::ids::{MAX_VCPUS, MAX_VMS, PcpuSet};
 use postern_base::range::PaRange;
 
-mod rights;
+mod tee_policy;
 
-pub use rights::MAX_APPLICATIONS;
+pub use tee_policy::MAX_APPLICATIONS;
 
 /// Characters of a virtual machine's name.
 pub const MAX_NAME: usize = 31;
@@ -100,7 +100,7 @@ pub(super) fn read<'t>(fdt: Fdt<'t>, cpus: &Cpus<'t>) -> Result<VmConfigs<'t>, B
                 return Err((name, VmError::DuplicateName));
             }
             read_vm(node, name, cpus)
-                .and_then(|vm| rights::check_owner(&vm, &vms).map(|()| vm))
+                .and_then(|vm| tee_policy::check_owner(&vm, &vms).map(|()| vm))
                 .map_err(|error| (name, error))
         });
         let vm = vm.map_err(|(vm, error)| BootError::Vm { vm, error })?;
@@ -140,7 +140,7 @@ fn read_vm<'t>(
     if tree::is_compatible(node, &[DOMAIN]) {
         for property in node.properties() {
             let name = property.name();
-            if !PROPERTIES.contains(&name) && !rights::PROPERTIES.contains(&name) {
+            if !PROPERTIES.contains(&name) && !tee_policy::PROPERTIES.contains(&name) {
                 // The parser of the tree lets no longer name through.
                 let name = name.try_into().unwrap_or_default();
                 return Err(VmError::Unknown(name));
@@ -168,7 +168,7 @@ fn read_vm<'t>(
         memory,
         vcpus,
         tee: tee(node)?,
-        tee_config: rights::read(node)?,
+        tee_config: tee_policy::read(node)?,
         autostart: !flag(node, "manual-start")?,
         privileged: flag(node, "privileged")?,
         affinity,

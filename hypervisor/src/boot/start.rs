@@ -19,8 +19,8 @@ use postern_base::ids::PcpuIndex;
 use postern_base::range::PaRange;
 use postern_boot_tree::seed::{self, BootSeed};
 use postern_boot_tree::{
-    BLOCK_SIZE, BootError, Conduit, Found, Machine, Mpidr, VmConfigs, early_psci, early_uart,
-    heap_bytes, total_size,
+    BLOCK_SIZE, BootError, BootPlacement, Conduit, Machine, Mpidr, VmConfigs, early_psci,
+    early_uart, heap_bytes, total_size,
 };
 use postern_console::uart::Uart;
 use postern_exceptions::registers::features::CpuFeatures;
@@ -68,7 +68,7 @@ pub fn primary(tree: u64, image: u64) -> ! {
 /// Reads the tree, maps memory, starts the interrupt controller and all pCPUs.
 fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootError<'static>> {
     let image = mmu::image();
-    let found = Found {
+    let found = BootPlacement {
         hypervisor: PaRange::between(Pa::new(image.start), Pa::new(image.end)),
         tree: PaRange::between(Pa::new(tree), Pa::new(tree + bytes.len() as u64)),
         boot_cpu: Mpidr::new(MPIDR_EL1.get()),

@@ -7,7 +7,7 @@ use crate::lifecycle::transitions;
 use crate::platform::machine;
 use crate::sched::masked::{self, Cause};
 use crate::sched::run_queues::PcpuRequests;
-use crate::services::power::PowerState;
+use crate::services::vcpu_power::PowerState;
 use crate::tee::{host::SHARED_PAGES, secure_entries};
 use crate::vm::frames::SharedPool;
 use crate::vm::instance::{ANOMALY_NAMES, EXIT_NAMES, Vm};

@@ -3,9 +3,9 @@
 
 pub mod discovery;
 pub mod memory;
-pub mod power;
 pub mod psci;
 pub mod seeds;
 pub mod smccc;
 pub mod trng;
+pub mod vcpu_power;
 pub mod wall_clock;

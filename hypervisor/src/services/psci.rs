@@ -3,7 +3,7 @@
 //!
 //! The guest's PSCI never reaches the firmware: its CPUs are not the machine's.
 
-use super::power::{NotOff, Power, PowerState};
+use super::vcpu_power::{CpuOnError, PowerState, VcpuPower};
 use crate::vm::lifecycle::LifecycleEvent;
 use mediator::addr::Ipa;
 use optee_proto::smc::FunctionId;
@@ -15,7 +15,7 @@ use postern_smccc::psci::*;
 /// What PSCI asks of the caller's VM.
 pub trait PowerView {
     /// The power state of a vCPU; `None` where the VM has no such vCPU.
-    fn power(&self, vcpu: VcpuIndex) -> Option<&Power>;
+    fn power(&self, vcpu: VcpuIndex) -> Option<&VcpuPower>;
 
     /// Whether a vCPU can start to execute at `entry`: whether the VM has RAM there.
     fn is_ram(&self, entry: Ipa) -> bool;
@@ -98,7 +98,7 @@ pub const fn owns(function: FunctionId) -> bool {
         && function.number() < 0x20
 }
 
-/// What to do for `call`. A successful CPU_ON has claimed the target's [`Power`] on return.
+/// What to do for `call`. A successful CPU_ON has claimed the target's [`VcpuPower`] on return.
 pub fn decide(call: &Call, vm: &impl PowerView) -> Action {
     let args = call.args();
     match call.function() {
@@ -124,7 +124,7 @@ pub fn decide(call: &Call, vm: &impl PowerView) -> Action {
 }
 
 /// The vCPU with this MPIDR affinity; everything but Aff0 is zero in all of them.
-fn target(affinity: u64, vm: &impl PowerView) -> Option<(VcpuIndex, &Power)> {
+fn target(affinity: u64, vm: &impl PowerView) -> Option<(VcpuIndex, &VcpuPower)> {
     let vcpu = VcpuIndex::new(usize::try_from(affinity).ok()?)?;
     Some((vcpu, vm.power(vcpu)?))
 }
@@ -147,8 +147,8 @@ fn cpu_on(affinity: u64, entry: Ipa, context: u64, vm: &impl PowerView) -> Actio
             entry,
             context,
         },
-        Err(NotOff::AlreadyOn) => Action::Return(PsciError::ALREADY_ON.into()),
-        Err(NotOff::OnPending) => Action::Return(PsciError::ON_PENDING.into()),
+        Err(CpuOnError::AlreadyOn) => Action::Return(PsciError::ALREADY_ON.into()),
+        Err(CpuOnError::OnPending) => Action::Return(PsciError::ON_PENDING.into()),
     }
 }
 

@@ -11,8 +11,8 @@ use super::work::VmWork;
 use crate::console::output::{self, MachineConsole, UartLink};
 use crate::sched::deadlines;
 use crate::sched::residency::Residency;
-use crate::services::power::Power;
 use crate::services::psci::PowerView;
+use crate::services::vcpu_power::VcpuPower;
 use alloc::boxed::Box;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -115,7 +115,7 @@ pub struct Vcpu {
     /// Which one of its VM's.
     pub index: VcpuIndex,
     /// On or off, as PSCI sees it.
-    pub power: Power,
+    pub power: VcpuPower,
     /// Its registers, while it is on no pCPU.
     pub saved: Lock<SavedContext>,
     /// The pCPU that it is on.
@@ -128,7 +128,7 @@ impl Vcpu {
     fn new(index: VcpuIndex) -> Self {
         Self {
             index,
-            power: Power::off(),
+            power: VcpuPower::off(),
             saved: Lock::new(
                 Class::Saved,
                 SavedContext {
@@ -374,7 +374,7 @@ impl Vm {
 }
 
 impl PowerView for Vm {
-    fn power(&self, vcpu: VcpuIndex) -> Option<&Power> {
+    fn power(&self, vcpu: VcpuIndex) -> Option<&VcpuPower> {
         self.vcpus.get(vcpu.get()).map(|vcpu| &vcpu.power)
     }
 

@@ -7,7 +7,7 @@ use crate::config::{Application, Device, Feature, Login, MAX_APPLICATIONS};
 use mediator::addr::Pa;
 use mediator::{Config, Features, Policy, Quotas};
 use postern_base::range::PaRange;
-use postern_boot_tree::{Found, Machine, VmConfigs, machine};
+use postern_boot_tree::{BootPlacement, Machine, VmConfigs, machine};
 
 fn range(start: u64, end: u64) -> PaRange {
     PaRange::between(Pa::new(start), Pa::new(end))
@@ -45,7 +45,7 @@ fn read<T>(
     };
     let modules = vec![modules; system.vms.len()];
     let tree = with_psci(&for_hypervisor(BASE, system, &modules, true).unwrap());
-    let occupied = Found {
+    let occupied = BootPlacement {
         boot_cpu: postern_boot_tree::Mpidr::new(0),
         hypervisor: range(0x4020_0000, 0x40a0_0000),
         tree: range(TREE, TREE + 0x10_0000),

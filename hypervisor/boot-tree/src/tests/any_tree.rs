@@ -5,7 +5,7 @@ use dtoolkit::model::DeviceTree;
 use proptest::prelude::*;
 
 use super::fixture::{at, set};
-use super::{fixture, occupied, rights};
+use super::{fixture, occupied, tee_policy};
 use crate::machine::read;
 use crate::*;
 use postern_base::ids::MAX_VCPUS;
@@ -69,7 +69,7 @@ proptest! {
             (any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 0..40)), 1..4)
     ) {
         let mut tree = some_tree(on_a_board);
-        rights::restrict(at(&mut tree, "/chosen/vm-a"));
+        tee_policy::restrict(at(&mut tree, "/chosen/vm-a"));
         let mut paths = Vec::new();
         collect(&tree.root, &mut Vec::new(), &mut paths);
         for (place, value) in edits {

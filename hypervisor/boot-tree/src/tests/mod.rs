@@ -14,8 +14,8 @@ mod buses;
 mod errors;
 pub mod fixture;
 mod nodes;
-mod rights;
 mod specifiers;
+mod tee_policy;
 
 fn range(start: u64, end: u64) -> PaRange {
     PaRange::between(Pa::new(start), Pa::new(end))
@@ -28,8 +28,8 @@ fn members(set: PcpuSet) -> Vec<usize> {
         .collect()
 }
 
-fn occupied() -> Found {
-    Found {
+fn occupied() -> BootPlacement {
+    BootPlacement {
         boot_cpu: Mpidr::new(1 << 31),
         hypervisor: range(0x4020_0000, 0x40a0_0000),
         tree: range(0x4000_0000, 0x4010_0000),
@@ -74,7 +74,7 @@ fn the_cpu_that_booted_comes_first_wherever_it_is_in_the_tree() {
         let list = machine.cpus.list().iter();
         list.map(|cpu| (cpu.mpidr.get(), cpu.place)).collect()
     };
-    let booted_on = |boot: u64| Found {
+    let booted_on = |boot: u64| BootPlacement {
         boot_cpu: Mpidr::new(1 << 31 | boot),
         ..occupied()
     };
@@ -170,7 +170,7 @@ fn reads_the_default_machine() {
         [range(0x080a_0000, 0x0900_0000)]
     );
     assert_eq!(machine.gic.stride, 0x2_0000);
-    assert_eq!(machine.gic.maintenance.map(IntId::get), Some(25));
+    assert_eq!(machine.gic.maintenance.map(PhysIntId::get), Some(25));
     assert_eq!(machine.uart.registers, range(0x0900_0000, 0x0900_1000));
     assert_eq!(machine.uart.interrupt.intid.get(), 33);
     let Timers {
@@ -207,7 +207,7 @@ fn reads_the_default_machine() {
             memory: 512 << 20,
             vcpus: 2,
             tee: Tee::Required,
-            tee_config: rights::everything(),
+            tee_config: tee_policy::everything(),
             autostart: true,
             privileged: false,
             affinity: machine.cpus.set(),

@@ -4,11 +4,11 @@ use crate::vm::lifecycle::{Lifecycle, LifecycleAction, LifecycleRequest};
 use std::cell::{Cell, RefCell};
 
 /// A VM with three vCPUs, the first on, and 64 KiB of RAM at 4 GiB.
-struct Vm([Power; 3]);
+struct Vm([VcpuPower; 3]);
 
 impl Vm {
     fn new() -> Self {
-        let vm = Self([(); 3].map(|()| Power::off()));
+        let vm = Self([(); 3].map(|()| VcpuPower::off()));
         vm.0[0].claim().unwrap();
         vm.0[0].started();
         vm
@@ -21,7 +21,7 @@ impl Vm {
 }
 
 impl PowerView for Vm {
-    fn power(&self, vcpu: VcpuIndex) -> Option<&Power> {
+    fn power(&self, vcpu: VcpuIndex) -> Option<&VcpuPower> {
         self.0.get(vcpu.get())
     }
 
@@ -127,16 +127,16 @@ fn turning_on() {
 
 #[test]
 fn a_32_bit_caller_has_32_bit_arguments() {
-    struct Low(Power);
+    struct Low(VcpuPower);
     impl PowerView for Low {
-        fn power(&self, _: VcpuIndex) -> Option<&Power> {
+        fn power(&self, _: VcpuIndex) -> Option<&VcpuPower> {
             Some(&self.0)
         }
         fn is_ram(&self, entry: Ipa) -> bool {
             entry.get() == 0x8000
         }
     }
-    let vm = Low(Power::off());
+    let vm = Low(VcpuPower::off());
     let junk = 0xffff_ffff_0000_0000;
     let regs = [
         0x8400_0003 | junk,

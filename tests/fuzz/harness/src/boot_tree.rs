@@ -5,12 +5,12 @@ use mediator::addr::Pa;
 use postern_base::ids::MAX_VCPUS;
 use postern_base::range::PaRange;
 use postern_boot_tree::machine::read;
-use postern_boot_tree::{BLOCK_SIZE, Found, GicV2, MAX_BOOTARGS, MAX_NAME};
+use postern_boot_tree::{BLOCK_SIZE, BootPlacement, GicV2, MAX_BOOTARGS, MAX_NAME};
 
 /// Parses the whole input as a tree.
 pub fn run(data: &[u8]) {
     let range = |start, bytes| PaRange::new(Pa::new(start), bytes).expect("does not wrap");
-    let occupied = Found {
+    let occupied = BootPlacement {
         boot_cpu: postern_boot_tree::Mpidr::new(0),
         hypervisor: range(0x4020_0000, 0x20_0000),
         tree: range(0x4000_0000, 0x10_0000),

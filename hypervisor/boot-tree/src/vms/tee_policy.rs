@@ -9,7 +9,7 @@ use optee_proto::Uuid;
 use optee_proto::msg::login;
 
 use super::{Tee, VmConfig};
-use crate::error::{RightsError, VmError};
+use crate::error::{TeePolicyError, VmError};
 use crate::tree;
 
 /// The properties that are read here.
@@ -103,10 +103,10 @@ const QUOTAS: [Quota; 8] = [
 /// Reads the properties; what is absent has its default: every application and login, no device,
 /// the mediator's quotas, all features.
 pub(super) fn read<'t>(node: FdtNode<'t>) -> Result<Config, VmError<'t>> {
-    read_config(node).map_err(VmError::Rights)
+    read_config(node).map_err(VmError::TeePolicy)
 }
 
-fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, RightsError<'t>> {
+fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, TeePolicyError<'t>> {
     let (trusted_apps, user_tas) = applications(node)?;
     let mut config = Config {
         quotas: quotas(node)?,
@@ -128,7 +128,7 @@ fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, RightsError<'t>> {
             "rpmb" => config.policy.rpmb = true,
             "i2c" => config.policy.i2c = true,
             _ => {
-                return Err(RightsError::Word {
+                return Err(TeePolicyError::Word {
                     property: DEVICES,
                     words: "rpmb, i2c",
                 });
@@ -142,7 +142,7 @@ fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, RightsError<'t>> {
                 "rpc-arg" => config.features.rpc_arg = true,
                 "notifications" => config.features.async_notif = true,
                 _ => {
-                    return Err(RightsError::Word {
+                    return Err(TeePolicyError::Word {
                         property: FEATURES,
                         words: "rpc-arg, notifications",
                     });
@@ -153,7 +153,7 @@ fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, RightsError<'t>> {
     Ok(config)
 }
 
-fn quotas<'t>(node: FdtNode<'t>) -> Result<Quotas, RightsError<'t>> {
+fn quotas<'t>(node: FdtNode<'t>) -> Result<Quotas, TeePolicyError<'t>> {
     let mut quotas = Quotas::default();
     for Quota {
         property,
@@ -164,14 +164,14 @@ fn quotas<'t>(node: FdtNode<'t>) -> Result<Quotas, RightsError<'t>> {
         if node.property(property).is_some() {
             *place(&mut quotas) = tree::cell(node, property)
                 .filter(|value| (1..=most).contains(value))
-                .ok_or(RightsError::Quota { property, most })?;
+                .ok_or(TeePolicyError::Quota { property, most })?;
         }
     }
     Ok(quotas)
 }
 
 /// The list, and whether user TAs that are not in it are allowed too.
-fn applications<'t>(node: FdtNode<'t>) -> Result<(Option<Vec<Uuid>>, bool), RightsError<'t>> {
+fn applications<'t>(node: FdtNode<'t>) -> Result<(Option<Vec<Uuid>>, bool), TeePolicyError<'t>> {
     let Some(texts) = strings(node, APPLICATIONS)? else {
         return Ok((None, false));
     };
@@ -181,23 +181,25 @@ fn applications<'t>(node: FdtNode<'t>) -> Result<(Option<Vec<Uuid>>, bool), Righ
             user_tas = true;
             continue;
         }
-        let uuid = text.parse().map_err(|_| RightsError::Application(index))?;
+        let uuid = text
+            .parse()
+            .map_err(|_| TeePolicyError::Application(index))?;
         if list.len() == MAX_APPLICATIONS {
-            return Err(RightsError::TooManyApplications(MAX_APPLICATIONS));
+            return Err(TeePolicyError::TooManyApplications(MAX_APPLICATIONS));
         }
         list.push(uuid);
     }
     Ok((Some(list), user_tas))
 }
 
-fn logins<'t>(node: FdtNode<'t>) -> Result<Option<Vec<u32>>, RightsError<'t>> {
+fn logins<'t>(node: FdtNode<'t>) -> Result<Option<Vec<u32>>, TeePolicyError<'t>> {
     let Some(words) = strings(node, LOGINS)? else {
         return Ok(None);
     };
     let mut list = Vec::new();
     for word in words {
         let known = LOGIN_NAMES.iter().find(|(name, _)| *name == word);
-        let (_, login) = known.ok_or(RightsError::Word {
+        let (_, login) = known.ok_or(TeePolicyError::Word {
             property: LOGINS,
             words: "public, user, group, application, user-application, group-application, kernel",
         })?;
@@ -212,14 +214,16 @@ fn logins<'t>(node: FdtNode<'t>) -> Result<Option<Vec<u32>>, RightsError<'t>> {
 fn strings<'t>(
     node: FdtNode<'t>,
     name: &'static str,
-) -> Result<Option<impl Iterator<Item = &'t str>>, RightsError<'t>> {
+) -> Result<Option<impl Iterator<Item = &'t str>>, TeePolicyError<'t>> {
     let Some(value) = tree::bytes(node, name) else {
         return Ok(None);
     };
     let text = match value {
         [] => None,
-        [text @ .., 0] => Some(core::str::from_utf8(text).map_err(|_| RightsError::NoList(name))?),
-        _ => return Err(RightsError::NoList(name)),
+        [text @ .., 0] => {
+            Some(core::str::from_utf8(text).map_err(|_| TeePolicyError::NoList(name))?)
+        }
+        _ => return Err(TeePolicyError::NoList(name)),
     };
     Ok(Some(text.into_iter().flat_map(|text| text.split('\0'))))
 }
@@ -239,7 +243,7 @@ pub(super) fn check_owner<'t>(
         for ((device, here), (_, there)) in devices {
             if here && there {
                 let owner = other.name;
-                return Err(VmError::Rights(RightsError::Owned { device, owner }));
+                return Err(VmError::TeePolicy(TeePolicyError::Owned { device, owner }));
             }
         }
     }

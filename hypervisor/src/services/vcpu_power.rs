@@ -31,7 +31,7 @@ impl PowerState {
 
 /// Why a vCPU cannot be turned on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotOff {
+pub enum CpuOnError {
     /// It is on.
     AlreadyOn,
     /// Somebody else is turning it on.
@@ -40,9 +40,9 @@ pub enum NotOff {
 
 /// The power state of one vCPU, shared by all vCPUs of its VM.
 #[derive(Debug)]
-pub struct Power(AtomicU8);
+pub struct VcpuPower(AtomicU8);
 
-impl Power {
+impl VcpuPower {
     /// A vCPU that is off.
     pub fn off() -> Self {
         Self(AtomicU8::new(PowerState::Off as u8))
@@ -55,16 +55,16 @@ impl Power {
 
     /// Off to pending. On success the caller, and nobody else, may write the vCPU's registers:
     /// the vCPU's last instructions before it went off happened before. Then it makes the
-    /// vCPU runnable, which calls [`Power::started`]; or gives up with [`Power::off_again`].
+    /// vCPU runnable, which calls [`VcpuPower::started`]; or gives up with [`VcpuPower::off_again`].
     ///
     /// # Errors
     ///
     /// The vCPU is on, or somebody else is turning it on.
-    pub fn claim(&self) -> Result<(), NotOff> {
+    pub fn claim(&self) -> Result<(), CpuOnError> {
         match self.swap(PowerState::Off, PowerState::OnPending) {
             Ok(()) => Ok(()),
-            Err(PowerState::On) => Err(NotOff::AlreadyOn),
-            Err(_) => Err(NotOff::OnPending),
+            Err(PowerState::On) => Err(CpuOnError::AlreadyOn),
+            Err(_) => Err(CpuOnError::OnPending),
         }
     }
 
@@ -106,15 +106,15 @@ mod tests {
 
     #[test]
     fn the_whole_life() {
-        let power = Power::off();
+        let power = VcpuPower::off();
         assert_eq!(power.claim(), Ok(()));
         assert_eq!(power.state(), PowerState::OnPending);
-        assert_eq!(power.claim(), Err(NotOff::OnPending));
+        assert_eq!(power.claim(), Err(CpuOnError::OnPending));
         power.turned_off();
         assert_eq!(power.state(), PowerState::OnPending, "it never ran");
         power.started();
         assert_eq!(power.state(), PowerState::On);
-        assert_eq!(power.claim(), Err(NotOff::AlreadyOn));
+        assert_eq!(power.claim(), Err(CpuOnError::AlreadyOn));
         power.off_again();
         assert_eq!(power.state(), PowerState::On, "nobody claims it");
         power.turned_off();
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn one_of_many_wins() {
-        let power = Power::off();
+        let power = VcpuPower::off();
         let (winners, losers) = (AtomicUsize::new(0), AtomicUsize::new(0));
         for round in 1..=200 {
             std::thread::scope(|scope| {

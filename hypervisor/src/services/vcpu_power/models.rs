@@ -8,14 +8,14 @@ use loom::thread;
 
 /// A vCPU: its power state, and its registers, which nothing else guards.
 struct Vcpu {
-    power: Power,
+    power: VcpuPower,
     registers: Plain,
 }
 
 impl Vcpu {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            power: Power::off(),
+            power: VcpuPower::off(),
             registers: Plain::default(),
         })
     }
