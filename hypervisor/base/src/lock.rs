@@ -27,15 +27,15 @@ const PATIENCE: u32 = 8192;
 pub enum Class {
     /// `Vm::work`: what a VM waits for.
     Work,
-    /// `WATCH`: what pCPUs saw of each other.
+    /// `WATCHDOG`: what pCPUs saw of each other.
     Watch,
     /// `DECODER`: the machine's input.
     Decoder,
-    /// `Vm::life`: which phase a VM is in.
+    /// `Vm::lifecycle`: which phase a VM is in.
     Life,
     /// `Mapping::tables`: a VM's stage 2.
     Tables,
-    /// `Console::line`: a VM's PL011.
+    /// `GuestConsole::line`: a VM's PL011.
     Console,
     /// `MonitorUart::device`: a privileged VM's second one.
     Manager,
@@ -99,19 +99,19 @@ impl Class {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Work => "Vm::work",
-            Self::Watch => "WATCH",
+            Self::Watch => "WATCHDOG",
             Self::Decoder => "DECODER",
-            Self::Life => "Vm::life",
+            Self::Life => "Vm::lifecycle",
             Self::Tables => "Mapping::tables",
-            Self::Console => "Console::line",
-            Self::Manager => "Manager::device",
+            Self::Console => "GuestConsole::line",
+            Self::Manager => "MonitorUart::device",
             Self::Gpio => "Devices::gpio",
             Self::Rtc => "Devices::rtc",
-            Self::Session => "Port::session",
-            Self::Input => "Port::input",
+            Self::Session => "MonitorPort::session",
+            Self::Input => "MonitorPort::input",
             Self::Frames => "FRAMES",
             Self::Output => "OUTPUT",
-            Self::Answers => "Answers::bytes",
+            Self::Answers => "ReplyQueue::bytes",
             Self::Recent => "RECENT",
             Self::Vgic => "Vgic::state",
             Self::Saved => "Vcpu::saved",
