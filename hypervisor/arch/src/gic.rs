@@ -12,6 +12,7 @@ use aarch64_cpu::registers::{ICC_SRE_EL2, Readable, Writeable};
 use core::cell::Cell;
 use mediator::addr::Pa;
 use postern_base::ids::MAX_PCPUS;
+use postern_base::ticks::Ticks;
 use postern_boot_tree::{Interrupt, Mpidr};
 use postern_exceptions::registers::controls;
 use spin::Once;
@@ -61,12 +62,12 @@ impl Bus for Machine {
         unsafe { core::ptr::write_volatile(at.get() as *mut u64, value) }
     }
 
-    fn now(&self) -> u64 {
+    fn now(&self) -> Ticks {
         timer::now()
     }
 
-    fn second(&self) -> u64 {
-        timer::frequency()
+    fn second(&self) -> Ticks {
+        timer::second()
     }
 }
 

@@ -5,6 +5,7 @@
 //! All waits are bounded. A register that does not change in time is an error, which names the register.
 
 use mediator::addr::Pa;
+use postern_base::ticks::Ticks;
 use postern_boot_tree::{Mpidr, Trigger};
 use thiserror::Error;
 
@@ -66,10 +67,10 @@ pub trait Bus {
     fn read_double(&self, at: Pa) -> u64;
     /// Writes one.
     fn write_double(&self, at: Pa, value: u64);
-    /// Returns the time, in ticks.
-    fn now(&self) -> u64;
-    /// Returns the number of ticks in one second, the time that a register may take.
-    fn second(&self) -> u64;
+    /// Returns the time.
+    fn now(&self) -> Ticks;
+    /// Returns the ticks of one second, the time that a register may take.
+    fn second(&self) -> Ticks;
 }
 
 /// An error: a register does not change in time.
@@ -88,15 +89,15 @@ pub struct GicError {
     pub at: Pa,
 }
 
-/// Waits until `is_so` holds, for `patience` ticks of the clock `now` at most. Returns whether it holds.
+/// Waits until `is_so` holds, for `patience` of the clock `now` at most. Returns whether it holds.
 pub fn wait_until(
-    mut now: impl FnMut() -> u64,
-    patience: u64,
+    mut now: impl FnMut() -> Ticks,
+    patience: Ticks,
     mut is_so: impl FnMut() -> bool,
 ) -> bool {
     let since = now();
     while !is_so() {
-        if now().saturating_sub(since) > patience {
+        if now().since(since) > patience {
             // This pCPU may have been away between the two looks.
             return is_so();
         }

@@ -4,6 +4,7 @@
 use super::registers::CNTHP_CVAL_EL2;
 use aarch64_cpu::registers::{CNTFRQ_EL0, CNTHP_CTL_EL2, CNTPCT_EL0, CNTV_CTL_EL0};
 use core::sync::atomic::{AtomicU64, Ordering};
+use postern_base::ticks::Ticks;
 use tock_registers::interfaces::{Readable, Writeable};
 
 /// INTID of EL2's physical timer (PPI 10), by the Arm base system architecture.
@@ -13,8 +14,8 @@ pub const VIRTUAL_TIMER_INTID: u32 = 27;
 
 /// Returns the time: ticks since the counter started.
 #[inline]
-pub fn now() -> u64 {
-    CNTPCT_EL0.get()
+pub fn now() -> Ticks {
+    Ticks::new(CNTPCT_EL0.get())
 }
 
 /// The argument of [`set_frequency`]; 0 before.
@@ -41,10 +42,16 @@ pub fn set_frequency(hertz: u64) {
     FREQUENCY.store(hertz, Ordering::Relaxed);
 }
 
+/// Returns the ticks of one second.
+#[inline]
+pub fn second() -> Ticks {
+    Ticks::new(frequency())
+}
+
 /// Arms EL2's timer, which interrupts at `deadline`.
 #[inline]
-pub fn arm(deadline: u64) {
-    CNTHP_CVAL_EL2.set(deadline);
+pub fn arm(deadline: Ticks) {
+    CNTHP_CVAL_EL2.set(deadline.get());
     CNTHP_CTL_EL2.write(CNTHP_CTL_EL2::ENABLE.val(1));
     super::barrier::isb();
 }
@@ -57,8 +64,8 @@ pub fn silence_virtual() {
 
 /// Moves the deadline of EL2's timer, which is armed, to `deadline` if that is earlier.
 #[inline]
-pub fn arm_no_later_than(deadline: u64) {
-    if deadline < CNTHP_CVAL_EL2.get() {
+pub fn arm_no_later_than(deadline: Ticks) {
+    if deadline.get() < CNTHP_CVAL_EL2.get() {
         arm(deadline);
     }
 }

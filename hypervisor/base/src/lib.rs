@@ -10,3 +10,4 @@ pub mod mmio;
 pub mod range;
 pub mod ring;
 pub mod secret;
+pub mod ticks;

@@ -13,6 +13,7 @@ use super::mux::{Channel, Encoder};
 use super::uart::{Registers, Uart};
 use postern_base::ids::{MAX_VMS, VmIndex};
 use postern_base::ring::Ring;
+use postern_base::ticks::Ticks;
 
 /// Bytes of one guest that wait: 44 ms at 115,200 baud.
 pub const GUEST_SHARE: usize = 512;
@@ -330,8 +331,8 @@ impl Transmitter {
     pub fn flush<R: Registers>(
         &mut self,
         uart: &Uart<R>,
-        mut now: impl FnMut() -> u64,
-        patience: u64,
+        mut now: impl FnMut() -> Ticks,
+        patience: Ticks,
     ) -> bool {
         let mut since = now();
         loop {
@@ -339,7 +340,7 @@ impl Transmitter {
                 since = now();
             } else if self.is_empty() && !uart.is_busy() {
                 return true;
-            } else if now().saturating_sub(since) > patience {
+            } else if now().since(since) > patience {
                 return false;
             }
             core::hint::spin_loop();

@@ -5,6 +5,8 @@
 //! Its counter is the guest's: the virtual counter, so that both timers tell one time and a paused guest's
 //! stands still. All times here are ticks of it.
 
+use postern_base::ticks::Ticks;
+
 /// CNTP_CTL_EL0.ENABLE.
 const ENABLE: u64 = 1;
 /// CNTP_CTL_EL0.IMASK.
@@ -47,10 +49,10 @@ impl PhysicalTimer {
     }
 
     /// Returns what a read of `register` finds while the counter is at `count`.
-    pub const fn read(&self, register: TimerRegister, count: u64) -> u64 {
+    pub const fn read(&self, register: TimerRegister, count: Ticks) -> u64 {
         match register {
-            TimerRegister::Count => count,
-            TimerRegister::TimerValue => self.compare.wrapping_sub(count) & 0xffff_ffff,
+            TimerRegister::Count => count.get(),
+            TimerRegister::TimerValue => self.compare.wrapping_sub(count.get()) & 0xffff_ffff,
             // ISTATUS is UNKNOWN while the timer is disabled; here it is zero.
             TimerRegister::Control if self.control & ENABLE != 0 && self.is_met(count) => {
                 self.control | ISTATUS
@@ -61,11 +63,11 @@ impl PhysicalTimer {
     }
 
     /// Writes `value` to `register` while the counter is at `count`.
-    pub const fn write(&mut self, register: TimerRegister, value: u64, count: u64) {
+    pub const fn write(&mut self, register: TimerRegister, value: u64, count: Ticks) {
         match register {
             TimerRegister::Count => {}
             TimerRegister::TimerValue => {
-                self.compare = count.wrapping_add(value as u32 as i32 as u64);
+                self.compare = count.get().wrapping_add(value as u32 as i32 as u64);
             }
             TimerRegister::Control => self.control = value & (ENABLE | IMASK),
             TimerRegister::CompareValue => self.compare = value,
@@ -74,7 +76,7 @@ impl PhysicalTimer {
 
     /// Returns the level of the interrupt at `count` where it is not what it was at the last call.
     #[inline]
-    pub const fn update(&mut self, count: u64) -> Option<bool> {
+    pub const fn update(&mut self, count: Ticks) -> Option<bool> {
         let level = self.is_signalled() && self.is_met(count);
         if level == self.level {
             return None;
@@ -85,9 +87,9 @@ impl PhysicalTimer {
 
     /// Returns the count at which the interrupt rises, where time alone makes it rise.
     #[inline]
-    pub const fn deadline(&self) -> Option<u64> {
+    pub const fn deadline(&self) -> Option<Ticks> {
         if self.is_signalled() && !self.level {
-            Some(self.compare)
+            Some(Ticks::new(self.compare))
         } else {
             None
         }
@@ -104,30 +106,34 @@ impl PhysicalTimer {
     }
 
     /// Whether the timer condition is met: both values are unsigned (D11.2.4).
-    const fn is_met(&self, count: u64) -> bool {
-        count >= self.compare
+    const fn is_met(&self, count: Ticks) -> bool {
+        count.get() >= self.compare
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const fn t(ticks: u64) -> Ticks {
+        Ticks::new(ticks)
+    }
     use TimerRegister::{CompareValue, Control, Count, TimerValue};
     use proptest::prelude::*;
 
     fn with(control: u64, compare: u64) -> PhysicalTimer {
         let mut timer = PhysicalTimer::new();
-        timer.write(CompareValue, compare, 0);
-        timer.write(Control, control, 0);
+        timer.write(CompareValue, compare, t(0));
+        timer.write(Control, control, t(0));
         timer
     }
 
     #[test]
     fn after_reset_nothing_happens() {
         let mut timer = PhysicalTimer::new();
-        assert_eq!(timer.read(Control, u64::MAX), 0);
-        assert_eq!(timer.update(u64::MAX), None);
-        assert_eq!(timer.deadline(), None);
+        assert_eq!(timer.read(Control, t(u64::MAX)), 0);
+        assert_eq!(timer.update(t(u64::MAX)), None);
+        assert_eq!(timer.deadline().map(Ticks::get), None);
         assert!(timer.is_idle());
     }
 
@@ -135,9 +141,9 @@ mod tests {
     fn the_counter_is_read_only() {
         let mut timer = with(1, 100);
         let before = timer;
-        timer.write(Count, 5, 50);
+        timer.write(Count, 5, t(50));
         assert_eq!(timer, before);
-        assert_eq!(timer.read(Count, 50), 50);
+        assert_eq!(timer.read(Count, t(50)), 50);
     }
 
     #[test]
@@ -153,14 +159,18 @@ mod tests {
             (u64::MAX, 0b011, 0b111, false),
         ] {
             let mut timer = with(control, 100);
-            assert_eq!(timer.read(Control, 99), early, "{control:#b}");
-            assert_eq!(timer.read(Control, 100), due, "{control:#b}");
-            assert_eq!(timer.deadline(), signalled.then_some(100));
-            assert_eq!(timer.update(99), None);
-            assert_eq!(timer.update(100), signalled.then_some(true), "{control:#b}");
+            assert_eq!(timer.read(Control, t(99)), early, "{control:#b}");
+            assert_eq!(timer.read(Control, t(100)), due, "{control:#b}");
+            assert_eq!(timer.deadline().map(Ticks::get), signalled.then_some(100));
+            assert_eq!(timer.update(t(99)), None);
+            assert_eq!(
+                timer.update(t(100)),
+                signalled.then_some(true),
+                "{control:#b}"
+            );
             // Whoever has been told is not told again, and waits for nothing.
-            assert_eq!(timer.update(101), None);
-            assert_eq!(timer.deadline(), None);
+            assert_eq!(timer.update(t(101)), None);
+            assert_eq!(timer.deadline().map(Ticks::get), None);
         }
     }
 
@@ -173,46 +183,46 @@ mod tests {
             (TimerValue, 1),
         ] {
             let mut timer = with(1, 100);
-            assert_eq!(timer.update(200), Some(true));
+            assert_eq!(timer.update(t(200)), Some(true));
             assert!(!timer.is_idle());
-            timer.write(register, value, 200);
-            assert_eq!(timer.update(200), Some(false), "{register:?}");
+            timer.write(register, value, t(200));
+            assert_eq!(timer.update(t(200)), Some(false), "{register:?}");
             // A compare value that comes later raises it again.
             let again = timer.deadline();
             assert_eq!(again.is_some(), register != Control);
-            assert_eq!(timer.update(201), again.map(|_| true));
+            assert_eq!(timer.update(t(201)), again.map(|_| true));
         }
     }
 
     #[test]
     fn the_timer_value_is_signed() {
         let mut timer = PhysicalTimer::new();
-        timer.write(TimerValue, 1000, 50);
-        assert_eq!(timer.read(CompareValue, 50), 1050);
-        assert_eq!(timer.read(TimerValue, 50), 1000);
-        assert_eq!(timer.read(TimerValue, 1051), 0xffff_ffff);
-        timer.write(TimerValue, 0xffff_ffff, 50);
-        assert_eq!(timer.read(CompareValue, 50), 49);
+        timer.write(TimerValue, 1000, t(50));
+        assert_eq!(timer.read(CompareValue, t(50)), 1050);
+        assert_eq!(timer.read(TimerValue, t(50)), 1000);
+        assert_eq!(timer.read(TimerValue, t(1051)), 0xffff_ffff);
+        timer.write(TimerValue, 0xffff_ffff, t(50));
+        assert_eq!(timer.read(CompareValue, t(50)), 49);
         // The upper half of what is written does not count.
-        timer.write(TimerValue, 0xdead_beef_7fff_ffff, 50);
-        assert_eq!(timer.read(CompareValue, 50), 0x8000_0031);
+        timer.write(TimerValue, 0xdead_beef_7fff_ffff, t(50));
+        assert_eq!(timer.read(CompareValue, t(50)), 0x8000_0031);
         // Before the counter's zero is far in its future.
-        timer.write(TimerValue, 0xffff_ffff, 0);
-        assert_eq!(timer.read(CompareValue, 0), u64::MAX);
+        timer.write(TimerValue, 0xffff_ffff, t(0));
+        assert_eq!(timer.read(CompareValue, t(0)), u64::MAX);
     }
 
     #[test]
     fn near_the_end_of_time() {
         let mut timer = with(1, u64::MAX);
-        assert_eq!(timer.update(u64::MAX - 1), None);
-        assert_eq!(timer.deadline(), Some(u64::MAX));
-        assert_eq!(timer.update(u64::MAX), Some(true));
+        assert_eq!(timer.update(t(u64::MAX - 1)), None);
+        assert_eq!(timer.deadline().map(Ticks::get), Some(u64::MAX));
+        assert_eq!(timer.update(t(u64::MAX)), Some(true));
         // Values are unsigned: a compare value in the upper half has not passed.
         let mut timer = with(1, 1 << 63);
-        assert_eq!(timer.update(5), None);
-        timer.write(TimerValue, 10, u64::MAX - 4);
-        assert_eq!(timer.read(CompareValue, 0), 5);
-        assert_eq!(timer.update(u64::MAX - 4), Some(true));
+        assert_eq!(timer.update(t(5)), None);
+        timer.write(TimerValue, 10, t(u64::MAX - 4));
+        assert_eq!(timer.read(CompareValue, t(0)), 5);
+        assert_eq!(timer.update(t(u64::MAX - 4)), Some(true));
     }
 
     proptest! {
@@ -225,18 +235,18 @@ mod tests {
             for (what, value, pass) in steps {
                 count += pass;
                 match what {
-                    0 => timer.write(Control, value, count),
-                    1 => timer.write(CompareValue, value % 4000, count),
-                    2 => timer.write(TimerValue, value % 200, count),
+                    0 => timer.write(Control, value, t(count)),
+                    1 => timer.write(CompareValue, value % 4000, t(count)),
+                    2 => timer.write(TimerValue, value % 200, t(count)),
                     _ => {}
                 }
-                let control = timer.read(Control, count);
+                let control = timer.read(Control, t(count));
                 let expected = control & 0b111 == 0b101;
-                let told = timer.update(count);
+                let told = timer.update(t(count));
                 prop_assert_eq!(told, (expected != level).then_some(expected));
                 level = expected;
                 let rises = control & 0b11 == 1 && !level;
-                prop_assert_eq!(timer.deadline(), rises.then(|| timer.read(CompareValue, count)));
+                prop_assert_eq!(timer.deadline().map(Ticks::get), rises.then(|| timer.read(CompareValue, t(count))));
             }
         }
     }

@@ -172,7 +172,7 @@ fn start_others(machine: &Machine<'_>) {
             // One after the other: what each does is short, and the log stays readable.
             Ok(()) => {
                 let is_up = || PCPUS_UP.load(Ordering::Acquire) != before;
-                let patience = SECONDS_TO_START * arch::timer::frequency();
+                let patience = arch::timer::second() * SECONDS_TO_START;
                 if !wait_until(arch::timer::now, patience, is_up) {
                     fail(format_args!(
                         "CPU {index} (MPIDR {:#x}) was turned on and has not come up after \

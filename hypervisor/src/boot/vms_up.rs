@@ -225,7 +225,7 @@ fn allocate_autostart(vms: &'static [Vm]) -> Result<(), StartError> {
 /// Makes a VM known to OP-TEE. How long that takes is bounded by how often OP-TEE is interrupted.
 fn create_tee(vm: &'static Vm) -> Result<(), CreateError> {
     loop {
-        timer::arm(timer::now() + timer::frequency() / 100);
+        timer::arm(timer::now() + timer::second() / 100);
         if work_steps::create_tee(vm)? != Progress::More {
             return Ok(());
         }

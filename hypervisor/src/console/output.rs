@@ -10,6 +10,7 @@ use postern_arch::timer;
 use postern_arch::uart::UartRegisters;
 use postern_base::ids::VmIndex;
 use postern_base::lock::{Class, Lock};
+use postern_base::ticks::Ticks;
 use postern_console::flow::ANSWER_BYTES;
 use postern_console::guest::{ConsoleLink, GuestConsole};
 use postern_console::lines::{LineKind, Lines};
@@ -82,9 +83,9 @@ impl ConsoleOutput {
     }
 }
 
-/// How long the UART may take for a byte: a tenth of a second, in ticks.
-fn patience() -> u64 {
-    timer::frequency() / 10
+/// How long the UART may take for a byte: a tenth of a second.
+fn patience() -> Ticks {
+    timer::second() / 10
 }
 
 /// Where the macros of the crate `log` lead: lines that no VM is the cause of.
@@ -240,7 +241,7 @@ impl LineBuffer {
 }
 
 fn micros() -> u64 {
-    timer::now() / (timer::frequency() / 1_000_000).max(1)
+    timer::now().get() / (timer::frequency() / 1_000_000).max(1)
 }
 
 /// Sends an event on the hypervisor's channel, behind the mark by which programs know it. It is kept for the

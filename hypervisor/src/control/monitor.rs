@@ -15,6 +15,7 @@ use crate::vm::{idle, ram_pool, registry, scheduler};
 use mediator::Mediator;
 use postern_arch::{heap, timer};
 use postern_base::ids::{PcpuIndex, VmIndex};
+use postern_base::ticks::Ticks;
 use postern_console::monitor::system::{
     Counts, CpuFigures, MemoryFigures, SharedPages, System, TeeFigures, VcpuState, VmControlError,
     VmDetails, VmSummary,
@@ -69,12 +70,12 @@ fn find(vm: VmIndex) -> Option<&'static Vm> {
     registry::all().get(vm.get())
 }
 
-fn milliseconds(ticks: u64) -> u64 {
-    ticks / (timer::frequency() / 1000).max(1)
+fn milliseconds(time: Ticks) -> u64 {
+    time.milliseconds(timer::frequency())
 }
 
-fn nanoseconds(ticks: u64) -> u64 {
-    (u128::from(ticks) * 1_000_000_000 / u128::from(timer::frequency().max(1))) as u64
+fn nanoseconds(time: Ticks) -> u64 {
+    time.nanoseconds(timer::frequency())
 }
 
 fn exits(vm: &Vm) -> Counts<'static> {
@@ -103,7 +104,7 @@ impl System for El2System {
             tee: vm.has_tee(),
             privileged: vm.privileged,
             starts: vm.starts(),
-            up_ms: milliseconds(vm.up_ticks()),
+            up_ms: milliseconds(vm.uptime()),
         })
     }
 

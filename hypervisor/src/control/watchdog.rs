@@ -26,7 +26,7 @@ pub fn poll() {
         return;
     };
     let now = timer::now();
-    let second = timer::frequency();
+    let second = timer::second();
     let pcpus = (0..machine().cpus.list().len()).filter_map(PcpuIndex::new);
     for pcpu in pcpus {
         match watch.poll(pcpu, secure_entries::of(pcpu).get(), now, second) {

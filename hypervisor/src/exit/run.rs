@@ -20,6 +20,7 @@ use postern_arch::gic;
 use postern_arch::timer;
 use postern_arch::vcpu_context::Frame;
 use postern_base::ids::{PcpuSet, VcpuId};
+use postern_base::ticks::Ticks;
 
 /// Gives EL2's private interrupts their owners. Before a pCPU enables them.
 pub fn own_interrupts() {
@@ -65,9 +66,9 @@ pub fn before_return(frame: &mut Frame) {
     }
 }
 
-/// [`before_return`] after an exit at this time, in ticks, that was answered with what is usual for a trap.
+/// [`before_return`] after an exit at this time that was answered with what is usual for a trap.
 #[inline]
-pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: VcpuRef, since: u64) {
+pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: VcpuRef, since: Ticks) {
     if has_exit_work(here, running) {
         sections::open_since(since, Cause::Trap);
         with_work(frame);
@@ -88,10 +89,10 @@ impl PcpuOps for Pcpu {
     type Vcpu = VcpuRef;
     type Frame = Frame;
 
-    fn tick(&self, now: u64) {
+    fn tick(&self, now: Ticks) {
         physical_timer::on_timer(self, now);
         if now >= self.tick_at.get() {
-            self.tick_at.set(now + timer::frequency());
+            self.tick_at.set(now + timer::second());
             idle::mark(now);
             secure_entries::here().tick();
             watchdog::poll();
@@ -151,7 +152,7 @@ impl PcpuOps for Pcpu {
         context_switch::vcpu_load(self, vcpu, frame)
     }
 
-    fn deadline(&self, vcpu: VcpuRef) -> Option<u64> {
+    fn deadline(&self, vcpu: VcpuRef) -> Option<Ticks> {
         vcpu.vcpu.timer_deadline(vcpu.vm)
     }
 

@@ -6,6 +6,7 @@ use crate::sched::masked::{self, Cause, Section};
 use postern_arch::percpu::{self, PerPcpu};
 use postern_arch::timer;
 use postern_base::ids::MAX_PCPUS;
+use postern_base::ticks::Ticks;
 
 /// What each pCPU is busy with while interrupts wait.
 static SECTIONS: PerPcpu<Section> = PerPcpu::new([const { Section::closed() }; MAX_PCPUS]);
@@ -15,8 +16,8 @@ pub fn open() {
     SECTIONS.this().open(timer::now());
 }
 
-/// A section that began at this time, in ticks, unless it has begun already, was this so far, and goes on.
-pub fn open_since(since: u64, cause: Cause) {
+/// A section that began at this time, unless it has begun already, was this so far, and goes on.
+pub fn open_since(since: Ticks, cause: Cause) {
     let section = SECTIONS.this();
     section.open(since);
     section.did(cause, timer::now());
@@ -40,7 +41,7 @@ fn close_it(section: &Section) {
 
 /// A whole section, which began at this time; or, where one is open, its end: it took interrupts meanwhile.
 #[inline]
-pub fn note(since: u64, cause: Cause) {
+pub fn note(since: Ticks, cause: Cause) {
     let section = SECTIONS.this();
     if section.is_open() {
         section.did(cause, timer::now());
@@ -48,7 +49,7 @@ pub fn note(since: u64, cause: Cause) {
         return;
     }
     // The counter is read out of order, so the second look may be the older one.
-    let ticks = timer::now().saturating_sub(since);
+    let ticks = timer::now().since(since);
     masked::longest(percpu::id()).note(ticks, cause);
 }
 

@@ -16,6 +16,7 @@ use mediator::addr::Ipa;
 use postern_arch::timer;
 use postern_arch::vcpu_context::{Context, Frame};
 use postern_base::ids::VcpuIndex;
+use postern_base::ticks::Ticks;
 use postern_devices::debug::DebugUnit;
 use postern_devices::physical_timer::PhysicalTimer;
 use postern_monitor::Event as MonitorEvent;
@@ -57,7 +58,7 @@ pub fn request(vm: &'static Vm, request: LifecycleRequest) -> Result<(), Lifecyc
         let now = timer::now();
         let action = lifecycle.request(request)?;
         match action {
-            LifecycleAction::Pause => vm.paused_at.store(now, Ordering::Relaxed),
+            LifecycleAction::Pause => vm.paused_at.store(now.get(), Ordering::Relaxed),
             // While the gate is closed yet, so that no vCPU goes on with the old offset.
             LifecycleAction::Resume => forget_pause(vm, now),
             _ => {}
@@ -143,10 +144,10 @@ pub fn report_if_paused(vm: &Vm) {
 
 /// Has the guest's time go on where it stopped. Where a vCPU is still on its pCPU, none was
 /// paused for long enough to speak of.
-fn forget_pause(vm: &Vm, now: u64) {
+fn forget_pause(vm: &Vm, now: Ticks) {
     if vm.vcpus.iter().all(|vcpu| vcpu.pcpu().is_none()) {
-        let lost = now.saturating_sub(vm.paused_at.load(Ordering::Relaxed));
-        vm.counter_offset.fetch_add(lost, Ordering::Relaxed);
+        let lost = now.since(Ticks::new(vm.paused_at.load(Ordering::Relaxed)));
+        vm.counter_offset.fetch_add(lost.get(), Ordering::Relaxed);
     }
 }
 
@@ -155,8 +156,8 @@ fn forget_pause(vm: &Vm, now: u64) {
 /// Whoever has ended the VM since then closed its gate: the vCPU ends before it runs.
 pub(super) fn run(vm: &'static Vm, entry: EntryPoint) {
     let now = timer::now();
-    vm.counter_offset.store(now, Ordering::Relaxed);
-    vm.started_at.store(now, Ordering::Relaxed);
+    vm.counter_offset.store(now.get(), Ordering::Relaxed);
+    vm.started_at.store(now.get(), Ordering::Relaxed);
     vm.starts.fetch_add(1, Ordering::Relaxed);
     report(
         vm,

@@ -20,6 +20,7 @@ use core::fmt;
 use core::sync::atomic::Ordering;
 use mediator::{CreateError, DestroyError, Progress};
 use postern_arch::{guest_ram, mmu, timer};
+use postern_base::ticks::Ticks;
 use postern_console::log::Level;
 
 /// Does a piece of work for some VM, a block of memory or so; `false` where there is none.
@@ -114,12 +115,12 @@ impl VmWorkTarget {
 impl VmWorkOps for VmWorkTarget {
     type Loader = Loader;
 
-    fn now(&self) -> u64 {
+    fn now(&self) -> Ticks {
         timer::now()
     }
 
-    fn ticks(&self, milliseconds: u32) -> u64 {
-        u64::from(milliseconds) * (timer::frequency() / 1000)
+    fn ticks(&self, milliseconds: u32) -> Ticks {
+        Ticks::from_milliseconds(milliseconds.into(), timer::frequency())
     }
 
     fn may_start(&self) -> bool {

@@ -3,11 +3,12 @@
 
 use heapless::Vec;
 use postern_base::ids::{MAX_VCPUS_OF_ALL, VcpuId};
+use postern_base::ticks::Ticks;
 
 /// When a timer fires, in physical ticks: its CTL and CVAL registers, and what its counter lags behind the
 /// physical one (CNTVOFF_EL2). `None` where it does not: it is off or masked, or its time comes when the
 /// physical counter has wrapped, which it never does (DDI 0487, D12.2: it takes 40 years at least).
-pub const fn due_at(control: u64, compare: u64, offset: u64) -> Option<u64> {
+pub const fn due_at(control: u64, compare: Ticks, offset: Ticks) -> Option<Ticks> {
     const ENABLE: u64 = 1;
     const IMASK: u64 = 1 << 1;
     if control & (ENABLE | IMASK) != ENABLE {
@@ -16,11 +17,11 @@ pub const fn due_at(control: u64, compare: u64, offset: u64) -> Option<u64> {
     compare.checked_add(offset)
 }
 
-/// The deadlines of vCPUs that wait, at most one each; times are counter ticks.
+/// The deadlines of vCPUs that wait, at most one each.
 #[derive(Debug)]
 pub struct Deadlines {
     /// The latest first, so that the earliest is taken without moving the others.
-    list: Vec<(u64, VcpuId), MAX_VCPUS_OF_ALL>,
+    list: Vec<(Ticks, VcpuId), MAX_VCPUS_OF_ALL>,
 }
 
 impl Deadlines {
@@ -30,7 +31,7 @@ impl Deadlines {
     }
 
     /// `id` is to be woken at `at`, and no longer at any time set before.
-    pub fn set(&mut self, id: VcpuId, at: u64) {
+    pub fn set(&mut self, id: VcpuId, at: Ticks) {
         self.cancel(id);
         let place = self.list.partition_point(|&(other, _)| other > at);
         // With one entry each, there is room for every vCPU that exists.
@@ -44,12 +45,12 @@ impl Deadlines {
 
     /// The earliest deadline.
     #[inline]
-    pub fn earliest(&self) -> Option<u64> {
+    pub fn earliest(&self) -> Option<Ticks> {
         self.list.last().map(|&(at, _)| at)
     }
 
     /// Removes the earliest deadline that is not after `now`, and says whose it is.
-    pub fn take_due(&mut self, now: u64) -> Option<VcpuId> {
+    pub fn take_due(&mut self, now: Ticks) -> Option<VcpuId> {
         if self.earliest()? > now {
             return None;
         }
@@ -57,7 +58,7 @@ impl Deadlines {
     }
 
     /// Removes the earliest deadline, and says when it is and whose.
-    pub fn pop(&mut self) -> Option<(u64, VcpuId)> {
+    pub fn pop(&mut self) -> Option<(Ticks, VcpuId)> {
         self.list.pop()
     }
 }
@@ -85,14 +86,14 @@ mod tests {
             for (number, time, what) in steps {
                 match what {
                     0 | 1 => {
-                        deadlines.set(id(number), time);
+                        deadlines.set(id(number), Ticks::new(time));
                         model.insert(id(number), time);
                     }
                     2 => {
                         deadlines.cancel(id(number));
                         model.remove(&id(number));
                     }
-                    _ => match deadlines.take_due(time) {
+                    _ => match deadlines.take_due(Ticks::new(time)) {
                         Some(due) => {
                             let at = model.remove(&due);
                             prop_assert!(at.is_some_and(|at| at <= time));
@@ -101,7 +102,7 @@ mod tests {
                         None => prop_assert!(model.values().all(|&at| at > time)),
                     },
                 }
-                prop_assert_eq!(deadlines.earliest(), model.values().min().copied());
+                prop_assert_eq!(deadlines.earliest().map(Ticks::get), model.values().min().copied());
             }
         }
     }
@@ -119,8 +120,8 @@ mod tests {
             (1, u64::MAX, 1 << 40, None),
         ] {
             assert_eq!(
-                due_at(control, compare, offset),
-                due,
+                due_at(control, Ticks::new(compare), Ticks::new(offset)),
+                due.map(Ticks::new),
                 "{control} {compare:#x}"
             );
         }
@@ -131,10 +132,10 @@ mod tests {
         let mut deadlines = Deadlines::new();
         for time in [7, 3] {
             for number in 0..MAX_VCPUS_OF_ALL {
-                deadlines.set(id(number), time);
+                deadlines.set(id(number), Ticks::new(time));
             }
         }
-        let due = core::iter::from_fn(|| deadlines.take_due(3)).count();
+        let due = core::iter::from_fn(|| deadlines.take_due(Ticks::new(3))).count();
         assert_eq!(due, MAX_VCPUS_OF_ALL);
     }
 }

@@ -12,6 +12,7 @@
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
+use postern_base::ticks::Ticks;
 
 /// What EL2 was busy with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,19 +109,19 @@ impl Longest {
 
     /// A section has taken so many ticks, most of them for this.
     #[inline]
-    pub fn note(&self, ticks: u64, cause: Cause) {
-        if ticks > self.0.load(Ordering::Relaxed) >> CAUSE_BITS {
+    pub fn note(&self, ticks: Ticks, cause: Cause) {
+        if ticks.get() > self.0.load(Ordering::Relaxed) >> CAUSE_BITS {
             self.0
-                .store(ticks << CAUSE_BITS | cause as u64, Ordering::Relaxed);
+                .store(ticks.get() << CAUSE_BITS | cause as u64, Ordering::Relaxed);
         }
     }
 
     /// Ticks, and what most of them were for.
-    pub fn get(&self) -> (u64, Cause) {
+    pub fn get(&self) -> (Ticks, Cause) {
         let value = self.0.load(Ordering::Relaxed);
         let cause = (value & ((1 << CAUSE_BITS) - 1)) as usize;
         let cause = Cause::ALL.get(cause).copied().unwrap_or(Cause::Other);
-        (value >> CAUSE_BITS, cause)
+        (Ticks::new(value >> CAUSE_BITS), cause)
     }
 }
 
@@ -130,49 +131,49 @@ impl Longest {
 #[repr(align(64))]
 pub struct Section {
     /// When it began; zero where it is not measured.
-    since: Cell<u64>,
+    since: Cell<Ticks>,
     /// When the last part ended.
-    last: Cell<u64>,
+    last: Cell<Ticks>,
     /// The longest part so far, and what it was.
-    part: Cell<(u64, Cause)>,
+    part: Cell<(Ticks, Cause)>,
 }
 
 impl Section {
     /// None is measured.
     pub const fn closed() -> Self {
         Self {
-            since: Cell::new(0),
-            last: Cell::new(0),
-            part: Cell::new((0, Cause::Other)),
+            since: Cell::new(Ticks::ZERO),
+            last: Cell::new(Ticks::ZERO),
+            part: Cell::new((Ticks::ZERO, Cause::Other)),
         }
     }
 
     /// Whether one is measured.
     pub fn is_open(&self) -> bool {
-        self.since.get() != 0
+        self.since.get() != Ticks::ZERO
     }
 
     /// One has begun, unless it had already.
-    pub fn open(&self, now: u64) {
+    pub fn open(&self, now: Ticks) {
         if !self.is_open() {
             self.since.set(now);
             self.last.set(now);
-            self.part.set((0, Cause::Other));
+            self.part.set((Ticks::ZERO, Cause::Other));
         }
     }
 
     /// What was done since it began, or since the last part, was this.
-    pub fn did(&self, cause: Cause, now: u64) {
-        let took = now.saturating_sub(self.last.replace(now));
+    pub fn did(&self, cause: Cause, now: Ticks) {
+        let took = now.since(self.last.replace(now));
         if self.is_open() && took >= self.part.get().0 {
             self.part.set((took, cause));
         }
     }
 
     /// It is over: its ticks, and the cause of most of them. `None` where none was measured.
-    pub fn close(&self, now: u64) -> Option<(u64, Cause)> {
-        let since = self.since.replace(0);
-        (since != 0).then(|| (now.saturating_sub(since), self.part.get().1))
+    pub fn close(&self, now: Ticks) -> Option<(Ticks, Cause)> {
+        let since = self.since.replace(Ticks::ZERO);
+        (since != Ticks::ZERO).then(|| (now.since(since), self.part.get().1))
     }
 }
 
@@ -180,16 +181,20 @@ impl Section {
 mod tests {
     use super::*;
 
+    const fn t(ticks: u64) -> Ticks {
+        Ticks::new(ticks)
+    }
+
     #[test]
     fn the_longest_counts_and_only_it() {
         let longest = Longest::new();
-        assert_eq!(longest.get(), (0, Cause::Other));
-        longest.note(5, Cause::Trap);
-        longest.note(5, Cause::Switch);
-        assert_eq!(longest.get(), (5, Cause::Trap));
-        longest.note(1 << 40, Cause::Unmap);
-        longest.note(6, Cause::Load);
-        assert_eq!(longest.get(), (1 << 40, Cause::Unmap));
+        assert_eq!(longest.get(), (t(0), Cause::Other));
+        longest.note(t(5), Cause::Trap);
+        longest.note(t(5), Cause::Switch);
+        assert_eq!(longest.get(), (t(5), Cause::Trap));
+        longest.note(t(1 << 40), Cause::Unmap);
+        longest.note(t(6), Cause::Load);
+        assert_eq!(longest.get(), (t(1 << 40), Cause::Unmap));
     }
 
     #[test]
@@ -197,8 +202,8 @@ mod tests {
         let mut names: Vec<_> = Cause::ALL.map(Cause::name).into();
         for cause in Cause::ALL {
             let longest = Longest::new();
-            longest.note(1, cause);
-            assert_eq!(longest.get(), (1, cause));
+            longest.note(t(1), cause);
+            assert_eq!(longest.get(), (t(1), cause));
         }
         names.sort_unstable();
         names.dedup();
@@ -208,26 +213,26 @@ mod tests {
     #[test]
     fn a_section_is_all_of_its_parts_and_named_after_the_longest() {
         let section = Section::closed();
-        section.did(Cause::Trap, 50);
-        assert_eq!(section.close(60), None);
-        section.open(100);
+        section.did(Cause::Trap, t(50));
+        assert_eq!(section.close(t(60)), None);
+        section.open(t(100));
         // The guest's exit, and then more: it has begun already.
-        section.did(Cause::Trap, 110);
-        section.open(115);
-        section.did(Cause::Switch, 140);
-        section.did(Cause::Monitor, 150);
-        assert_eq!(section.close(151), Some((51, Cause::Switch)));
-        assert_eq!(section.close(160), None);
+        section.did(Cause::Trap, t(110));
+        section.open(t(115));
+        section.did(Cause::Switch, t(140));
+        section.did(Cause::Monitor, t(150));
+        assert_eq!(section.close(t(151)), Some((t(51), Cause::Switch)));
+        assert_eq!(section.close(t(160)), None);
         // The next one knows nothing of it.
-        section.open(200);
-        assert_eq!(section.close(201), Some((1, Cause::Other)));
+        section.open(t(200));
+        assert_eq!(section.close(t(201)), Some((t(1), Cause::Other)));
     }
 
     #[test]
     fn a_clock_that_goes_back_does_no_harm() {
         let section = Section::closed();
-        section.open(100);
-        section.did(Cause::Trap, 90);
-        assert_eq!(section.close(95), Some((0, Cause::Trap)));
+        section.open(t(100));
+        section.did(Cause::Trap, t(90));
+        assert_eq!(section.close(t(95)), Some((t(0), Cause::Trap)));
     }
 }

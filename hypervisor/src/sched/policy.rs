@@ -16,6 +16,7 @@ use heapless::Deque;
 use postern_base::ids::{
     MAX_PCPUS, MAX_VCPUS, MAX_VCPUS_OF_ALL, MAX_VMS, PcpuIndex, PcpuSet, VcpuId,
 };
+use postern_base::ticks::Ticks;
 
 /// Where a vCPU is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ struct RunQueue {
     queue: Deque<VcpuId, MAX_VCPUS_OF_ALL>,
     current: Option<VcpuId>,
     /// When `current` has had its turn, if others wait.
-    slice_end: u64,
+    slice_end: Ticks,
     deadlines: Deadlines,
 }
 
@@ -52,7 +53,7 @@ impl RunQueue {
         Self {
             queue: Deque::new(),
             current: None,
-            slice_end: 0,
+            slice_end: Ticks::ZERO,
             deadlines: Deadlines::new(),
         }
     }
@@ -116,7 +117,7 @@ impl Scheduler {
 
     /// A vCPU whose deadline was set by [`Scheduler::block`] on `pcpu` and has come, to be woken;
     /// `None` where there are no more.
-    pub fn expired(&mut self, pcpu: PcpuIndex, now: u64) -> Option<VcpuId> {
+    pub fn expired(&mut self, pcpu: PcpuIndex, now: Ticks) -> Option<VcpuId> {
         self.pcpu(pcpu).deadlines.take_due(now)
     }
 
@@ -128,7 +129,7 @@ impl Scheduler {
         &mut self,
         id: VcpuId,
         pcpu: PcpuIndex,
-        deadline: Option<u64>,
+        deadline: Option<Ticks>,
     ) -> Option<PcpuIndex> {
         let VcpuPlace::Running { on, woken } = self.vcpu(id).place else {
             return None;
@@ -168,9 +169,9 @@ impl Scheduler {
         }
     }
 
-    /// Who runs on `pcpu` now, for `slice` ticks if others wait; `None` where there is nobody. The
+    /// Who runs on `pcpu` now, for `slice` if others wait; `None` where there is nobody. The
     /// vCPU that ran there before was blocked, requeued or turned off.
-    pub fn pick(&mut self, pcpu: PcpuIndex, now: u64, slice: u64) -> Option<VcpuId> {
+    pub fn pick(&mut self, pcpu: PcpuIndex, now: Ticks, slice: Ticks) -> Option<VcpuId> {
         debug_assert_eq!(self.pcpu(pcpu).current, None);
         let id = match self.pcpu(pcpu).queue.pop_front() {
             Some(id) => id,
@@ -194,20 +195,20 @@ impl Scheduler {
 
     /// Whether others wait for `pcpu` and who runs there has had its turn.
     #[inline]
-    pub fn slice_is_over(&self, pcpu: PcpuIndex, now: u64) -> bool {
+    pub fn slice_is_over(&self, pcpu: PcpuIndex, now: Ticks) -> bool {
         self.must_give_way(pcpu) && now >= self.pcpus[pcpu.get()].slice_end
     }
 
     /// When who runs on `pcpu` has had its turn, if others wait. May be past.
     #[inline]
-    pub fn slice_end(&self, pcpu: PcpuIndex) -> Option<u64> {
+    pub fn slice_end(&self, pcpu: PcpuIndex) -> Option<Ticks> {
         self.must_give_way(pcpu)
             .then_some(self.pcpus[pcpu.get()].slice_end)
     }
 
     /// The first deadline of somebody who waits that `pcpu` watches. May be past.
     #[inline]
-    pub fn deadline(&self, pcpu: PcpuIndex) -> Option<u64> {
+    pub fn deadline(&self, pcpu: PcpuIndex) -> Option<Ticks> {
         self.pcpus[pcpu.get()].deadlines.earliest()
     }
 

@@ -13,6 +13,7 @@ use super::run_queues::{
     retain_requests, take_requests, wake, work_due,
 };
 use postern_base::ids::{PcpuSet, VcpuId};
+use postern_base::ticks::Ticks;
 
 /// What a pCPU is to do with the vCPUs of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub enum RunDecision {
     Stop,
 }
 
-/// The operations of this pCPU and on the vCPU that it runs. Times are counter ticks.
+/// The operations of this pCPU and on the vCPU that it runs.
 pub trait PcpuOps: RunQueues {
     /// A vCPU.
     type Vcpu: Copy;
@@ -33,7 +34,7 @@ pub trait PcpuOps: RunQueues {
     type Frame;
 
     /// Does what is due by time, since the timer has interrupted.
-    fn tick(&self, now: u64);
+    fn tick(&self, now: Ticks);
     /// Takes the pending interrupts.
     fn take_pending(&self);
     /// Waits until an interrupt is pending.
@@ -63,7 +64,7 @@ pub trait PcpuOps: RunQueues {
     /// Loads the registers of a vCPU; `false` where its VM does not let it run.
     fn vcpu_load(&self, vcpu: Self::Vcpu, frame: &mut Self::Frame) -> bool;
     /// Returns when a timer of a vCPU fires that is on no pCPU.
-    fn deadline(&self, vcpu: Self::Vcpu) -> Option<u64>;
+    fn deadline(&self, vcpu: Self::Vcpu) -> Option<Ticks>;
     /// Returns whether a vCPU that is on no pCPU has an interrupt to take.
     fn has_deliverable(&self, vcpu: Self::Vcpu) -> bool;
     /// Notes that a vCPU of a paused VM ran until now.
@@ -132,9 +133,9 @@ fn serve_requests<S: PcpuOps>(ops: &S, frame: &mut S::Frame) {
     ops.arm_no_later_than(ops.now() + ops.slice());
 }
 
-/// Does a piece of work for some VM. A call to OP-TEE in it is interrupted after `most` ticks, or when another event is
+/// Does a piece of work for some VM. A call to OP-TEE in it is interrupted after `most`, or when another event is
 /// due.
-fn run_work_step<S: PcpuOps>(ops: &S, most: u64) -> bool {
+fn run_work_step<S: PcpuOps>(ops: &S, most: Ticks) -> bool {
     if !ops.has_work() {
         return false;
     }
@@ -142,13 +143,13 @@ fn run_work_step<S: PcpuOps>(ops: &S, most: u64) -> bool {
     ops.work_step()
 }
 
-/// Does pieces of work for VMs, for `most` ticks or a piece more, and takes interrupts in between. An interrupt for the
+/// Does pieces of work for VMs, for `most` or a piece more, and takes interrupts in between. An interrupt for the
 /// loaded vCPU ends it.
-fn run_work_for<S: PcpuOps>(ops: &S, most: u64) {
+fn run_work_for<S: PcpuOps>(ops: &S, most: Ticks) {
     let end = ops.now() + most;
     loop {
-        let left = end.saturating_sub(ops.now());
-        if left == 0 || !run_work_step(ops, left) {
+        let left = end.since(ops.now());
+        if left == Ticks::ZERO || !run_work_step(ops, left) {
             return;
         }
         ops.take_pending();

@@ -8,6 +8,7 @@
 use super::policy::Scheduler;
 use core::cell::Cell;
 use postern_base::ids::{PcpuIndex, PcpuSet, VcpuId};
+use postern_base::ticks::Ticks;
 
 /// Requests that a pCPU serves before it enters a guest: a set of bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,24 +62,24 @@ impl PcpuRequests {
     }
 }
 
-/// The run queues, as this pCPU reaches them. Times are counter ticks.
+/// The run queues, as this pCPU reaches them.
 pub trait RunQueues {
     /// Returns the index of this pCPU.
     fn pcpu(&self) -> PcpuIndex;
     /// Returns the requests of this pCPU.
     fn requests(&self) -> &Cell<PcpuRequests>;
-    /// Returns when a piece of work for some VM is due although a guest runs; `u64::MAX` while no time is known.
-    fn work_at(&self) -> &Cell<u64>;
+    /// Returns when a piece of work for some VM is due although a guest runs; [`Ticks::NEVER`] while no time is known.
+    fn work_at(&self) -> &Cell<Ticks>;
     /// Returns the time.
-    fn now(&self) -> u64;
+    fn now(&self) -> Ticks;
     /// Returns how long a vCPU runs while others wait.
-    fn slice(&self) -> u64;
+    fn slice(&self) -> Ticks;
     /// Arms the timer for `at`, and for no other time.
-    fn arm(&self, at: u64);
+    fn arm(&self, at: Ticks);
     /// Arms the timer for `at`, unless it is armed for an earlier time.
-    fn arm_no_later_than(&self, at: u64);
+    fn arm_no_later_than(&self, at: Ticks);
     /// Returns when the timer is to interrupt for something else than scheduling.
-    fn next_tick(&self) -> u64;
+    fn next_tick(&self) -> Ticks;
     /// Calls the scheduler with its lock held.
     fn scheduler<R>(&self, call: impl FnOnce(&mut Scheduler) -> R) -> R;
     /// Sends another pCPU the kick SGI.
@@ -129,18 +130,18 @@ pub(super) fn arm_timer<Q: RunQueues>(queues: &Q) {
     let for_work =
         work_due(queues).filter(|_| !queues.requests().get().intersects(PcpuRequests::WORK));
     let events = event.into_iter().chain(for_work);
-    queues.arm(events.fold(queues.next_tick(), u64::min));
+    queues.arm(events.fold(queues.next_tick(), Ticks::min));
 }
 
 /// Returns when a piece of work is due although a guest runs, if there is work: a slice after the last piece, whatever
 /// interrupts come before. So a guest can neither put work off nor have more of it done in its neighbour's time.
-pub(super) fn work_due<Q: RunQueues>(queues: &Q) -> Option<u64> {
+pub(super) fn work_due<Q: RunQueues>(queues: &Q) -> Option<Ticks> {
     let at = queues.work_at();
     if !queues.has_work() {
-        at.set(u64::MAX);
+        at.set(Ticks::NEVER);
         return None;
     }
-    if at.get() == u64::MAX {
+    if at.get() == Ticks::NEVER {
         at.set(queues.now() + queues.slice());
     }
     Some(at.get())
@@ -149,7 +150,7 @@ pub(super) fn work_due<Q: RunQueues>(queues: &Q) -> Option<u64> {
 /// Has the next piece of work due a slice after the timer is armed next: some was just done.
 pub(super) fn postpone_work<Q: RunQueues>(queues: &Q) {
     take_requests(queues, PcpuRequests::WORK);
-    queues.work_at().set(u64::MAX);
+    queues.work_at().set(Ticks::NEVER);
 }
 
 /// Makes a blocked vCPU runnable, on one of the pCPUs that it may use. No effect on others.

@@ -8,6 +8,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
+use postern_base::ticks::Ticks;
 
 /// How long a pCPU may show no sign before other pCPUs take over what waits for it. That does no harm where it comes back,
 /// so the time is short: twice the time between two ticks, which also end a call of a secure world that works.
@@ -67,8 +68,8 @@ pub enum WatchdogEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 struct Observation {
     count: u32,
-    /// When the count was first seen, in ticks; `None` before the first poll.
-    since: Option<u64>,
+    /// When the count was first seen; `None` before the first poll.
+    since: Option<Ticks>,
     reported: Reported,
 }
 
@@ -99,13 +100,13 @@ impl TeeWatchdog {
         }
     }
 
-    /// Compares the count of a pCPU with the last one. `now` is in ticks, `second` the number of ticks per second.
+    /// Compares the count of a pCPU with the last one. `second` is the time of one second.
     pub fn poll(
         &mut self,
         pcpu: PcpuIndex,
         count: u32,
-        now: u64,
-        second: u64,
+        now: Ticks,
+        second: Ticks,
     ) -> Option<WatchdogEvent> {
         let observed = &mut self.observed[pcpu.get()];
         let Some(since) = observed.since.filter(|_| observed.count == count) else {
@@ -130,7 +131,7 @@ impl TeeWatchdog {
             ),
             Reported::Stuck => return None,
         };
-        if now.saturating_sub(since) < seconds * second {
+        if now.since(since) < second * seconds {
             return None;
         }
         observed.reported = reported;
@@ -141,6 +142,10 @@ impl TeeWatchdog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const fn t(ticks: u64) -> Ticks {
+        Ticks::new(ticks)
+    }
 
     const P: PcpuIndex = PcpuIndex::BOOT;
 
@@ -157,11 +162,11 @@ mod tests {
     fn a_pcpu_in_one_call_is_away_then_stuck_and_reported_once() {
         let mut watchdog = TeeWatchdog::new();
         // The first poll, however late it is.
-        assert_eq!(watchdog.poll(P, 0, 1_000_000, 10), None);
+        assert_eq!(watchdog.poll(P, 0, t(1_000_000), t(10)), None);
         // Inside at every poll, but never in the same call.
         for step in 0..20 {
             let now = 2_000_000 + 19 * u64::from(step);
-            assert_eq!(watchdog.poll(P, 2 * step + 1, now, 10), None);
+            assert_eq!(watchdog.poll(P, 2 * step + 1, t(now), t(10)), None);
         }
         for (count, now, event) in [
             (41, 3_000_000, None),
@@ -181,7 +186,11 @@ mod tests {
             (47, 6_000_001, Some(WatchdogEvent::Stuck(P))),
             (49, 6_000_002, Some(WatchdogEvent::Back(P))),
         ] {
-            assert_eq!(watchdog.poll(P, count, now, 10), event, "{count} at {now}");
+            assert_eq!(
+                watchdog.poll(P, count, t(now), t(10)),
+                event,
+                "{count} at {now}"
+            );
         }
     }
 
@@ -190,7 +199,8 @@ mod tests {
     fn a_pcpu_that_misses_its_tick_is_away_although_it_made_no_call() {
         let entries = SecureEntryCount::new();
         let mut watchdog = TeeWatchdog::new();
-        let mut poll = |entries: &SecureEntryCount, now| watchdog.poll(P, entries.get(), now, 10);
+        let mut poll =
+            |entries: &SecureEntryCount, now| watchdog.poll(P, entries.get(), t(now), t(10));
         // An idle pCPU ticks once per second, however long it is idle.
         for now in (1000..2000).step_by(10) {
             entries.tick();
@@ -209,17 +219,20 @@ mod tests {
     #[test]
     fn a_clock_that_another_cpu_reads_a_little_earlier_does_no_harm() {
         let mut watchdog = TeeWatchdog::new();
-        assert_eq!(watchdog.poll(P, 1, 100, 10), None);
-        assert_eq!(watchdog.poll(P, 1, 99, 10), None);
+        assert_eq!(watchdog.poll(P, 1, t(100), t(10)), None);
+        assert_eq!(watchdog.poll(P, 1, t(99), t(10)), None);
     }
 
     #[test]
     fn two_pcpus_are_observed_independently() {
         let mut watchdog = TeeWatchdog::new();
         let other = PcpuIndex::new(1).unwrap();
-        watchdog.poll(P, 1, 0, 10);
-        watchdog.poll(other, 2, 0, 10);
-        assert_eq!(watchdog.poll(other, 4, 50, 10), None);
-        assert_eq!(watchdog.poll(P, 1, 50, 10), Some(WatchdogEvent::Away(P)));
+        watchdog.poll(P, 1, t(0), t(10));
+        watchdog.poll(other, 2, t(0), t(10));
+        assert_eq!(watchdog.poll(other, 4, t(50), t(10)), None);
+        assert_eq!(
+            watchdog.poll(P, 1, t(50), t(10)),
+            Some(WatchdogEvent::Away(P))
+        );
     }
 }

@@ -2,6 +2,7 @@
 //! The time of day: read once from the machine's clock, and counted by the generic timer from then on.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use postern_base::ticks::Ticks;
 
 /// Seconds since 1970, when it is known.
 #[derive(Debug)]
@@ -21,9 +22,9 @@ impl WallClock {
         }
     }
 
-    /// Sets the time that it was at `ticks`, in seconds since 1970, before anybody asks.
-    pub fn set(&self, seconds: u32, ticks: u64) {
-        self.ticks.store(ticks, Ordering::Relaxed);
+    /// Sets the time that it was at `time`, in seconds since 1970, before anybody asks.
+    pub fn set(&self, seconds: u32, time: Ticks) {
+        self.ticks.store(time.get(), Ordering::Relaxed);
         self.seconds.store(seconds.into(), Ordering::Release);
     }
 
@@ -32,11 +33,14 @@ impl WallClock {
         self.seconds.load(Ordering::Acquire) != 0
     }
 
-    /// Returns the time at `ticks`, of which there are `frequency` a second: seconds since 1970, which wrap in 2106 as
+    /// Returns the time at `time`, of a counter with `frequency` ticks per second: seconds since 1970, which wrap in 2106 as
     /// those of a PL031 do. Without a time, the seconds since the machine started.
-    pub fn seconds_at(&self, ticks: u64, frequency: u64) -> u32 {
+    pub fn seconds_at(&self, time: Ticks, frequency: u64) -> u32 {
         let seconds = self.seconds.load(Ordering::Acquire);
-        let passed = ticks.saturating_sub(self.ticks.load(Ordering::Relaxed)) / frequency.max(1);
+        let passed = time
+            .since(Ticks::new(self.ticks.load(Ordering::Relaxed)))
+            .get()
+            / frequency.max(1);
         seconds.wrapping_add(passed) as u32
     }
 }
@@ -49,8 +53,8 @@ mod tests {
     fn it_counts_from_what_it_was_told() {
         let clock = WallClock::new();
         assert!(!clock.is_set());
-        assert_eq!(clock.seconds_at(250, 100), 2);
-        clock.set(1_000_000, 250);
+        assert_eq!(clock.seconds_at(Ticks::new(250), 100), 2);
+        clock.set(1_000_000, Ticks::new(250));
         assert!(clock.is_set());
         for (ticks, expected) in [
             (0, 1_000_000),
@@ -59,9 +63,13 @@ mod tests {
             (350, 1_000_001),
             (100_250, 1_001_000),
         ] {
-            assert_eq!(clock.seconds_at(ticks, 100), expected, "{ticks}");
+            assert_eq!(
+                clock.seconds_at(Ticks::new(ticks), 100),
+                expected,
+                "{ticks}"
+            );
         }
-        clock.set(u32::MAX, 0);
-        assert_eq!(clock.seconds_at(200, 100), 1);
+        clock.set(u32::MAX, Ticks::new(0));
+        assert_eq!(clock.seconds_at(Ticks::new(200), 100), 1);
     }
 }

@@ -10,6 +10,7 @@ use crate::irq::Handled;
 use crate::sched::run_queues::{self, PcpuRequests};
 use postern_arch::vcpu_context::Frame;
 use postern_arch::{barrier, ich, timer};
+use postern_base::ticks::Ticks;
 use postern_vgic::Vmcr;
 
 /// Takes the vCPU off, whose general registers are in `frame`.
@@ -24,7 +25,7 @@ pub fn vcpu_put(here: &Pcpu, running: VcpuRef, frame: &Frame) {
         set_timer_active(here, false);
     }
     debug::vcpu_put(here);
-    here.guest_timer_at.set(u64::MAX);
+    here.guest_timer_at.set(Ticks::NEVER);
     here.current.set(None);
     running.vcpu.residency.exit();
 }

@@ -6,6 +6,7 @@ use crate::sched::idle_clock::IdleClock;
 use postern_arch::{barrier, percpu, timer};
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 use postern_base::lock::{Class, Lock};
+use postern_base::ticks::Ticks;
 
 /// Of each pCPU; written by itself only.
 static IDLE: [Lock<IdleClock>; MAX_PCPUS] =
@@ -17,7 +18,7 @@ pub fn clock_of(pcpu: PcpuIndex) -> IdleClock {
 }
 
 /// Marks the present on the clock of this pCPU: about once a second.
-pub fn mark(now: u64) {
+pub fn mark(now: Ticks) {
     IDLE[percpu::id().get()].lock().mark(now);
 }
 

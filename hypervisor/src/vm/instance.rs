@@ -21,6 +21,7 @@ use mediator::addr::Ipa;
 use postern_arch::vcpu_context::{Context, Frame, VcpuEl2Regs};
 use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use postern_base::lock::{Class, Lock};
+use postern_base::ticks::Ticks;
 use postern_boot_tree::{Tee, VmConfig};
 use postern_console::log::{Level, LogOnce};
 use postern_console::mux::Channel;
@@ -168,13 +169,17 @@ impl Vcpu {
         }
     }
 
-    /// When the first of its timers fires, in physical ticks, while it is on no pCPU.
-    pub fn timer_deadline(&self, vm: &Vm) -> Option<u64> {
+    /// When the first of its timers fires, while it is on no pCPU.
+    pub fn timer_deadline(&self, vm: &Vm) -> Option<Ticks> {
         let saved = self.saved.lock();
         let physical = saved.physical_timer.deadline().map(|at| vm.time_of(at));
         let context = &saved.context;
         let offset = vm.counter_offset.load(Ordering::Relaxed);
-        let at = deadlines::due_at(context.timer_control, context.timer_compare, offset);
+        let at = deadlines::due_at(
+            context.timer_control,
+            Ticks::new(context.timer_compare),
+            Ticks::new(offset),
+        );
         at.into_iter().chain(physical).min()
     }
 
@@ -302,16 +307,16 @@ impl Vm {
         }
     }
 
-    /// Its counter when the physical one, CNTPCT_EL0, is at `ticks`.
+    /// Its counter when the physical one, CNTPCT_EL0, is at `time`.
     #[inline]
-    pub fn count_at(&self, ticks: u64) -> u64 {
+    pub fn count_at(&self, time: Ticks) -> Ticks {
         // A look at the counter may be a few ticks older than one that another pCPU had before it.
-        ticks.saturating_sub(self.counter_offset.load(Ordering::Relaxed))
+        time.since(Ticks::new(self.counter_offset.load(Ordering::Relaxed)))
     }
 
     /// Where the physical counter is when its own is at `count`; the end of time where it never is.
-    pub fn time_of(&self, count: u64) -> u64 {
-        count.saturating_add(self.counter_offset.load(Ordering::Relaxed))
+    pub fn time_of(&self, count: Ticks) -> Ticks {
+        count.saturating_add(Ticks::new(self.counter_offset.load(Ordering::Relaxed)))
     }
 
     /// The pCPUs that it may use.

@@ -7,6 +7,7 @@ use core::cell::Cell;
 use postern_arch::ich;
 use postern_arch::percpu;
 use postern_base::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
+use postern_base::ticks::Ticks;
 use postern_exceptions::registers::features::CpuFeatures;
 use postern_vgic::Hcr;
 
@@ -30,12 +31,12 @@ pub struct Pcpu {
     pub unusable_hcr: Cell<Hcr>,
     /// Its features with state that a switch of vCPUs must not forget.
     pub switched: Cell<CpuFeatures>,
-    /// When a piece of work for some VM is due next, in ticks; `u64::MAX` while none is known.
-    pub work_at: Cell<u64>,
-    /// When the physical timer of the current vCPU interrupts it next, in ticks; `u64::MAX`: never.
-    pub guest_timer_at: Cell<u64>,
-    /// When its tick is due, in ticks of the counter: it looks then whether others are stuck in the secure world.
-    pub tick_at: Cell<u64>,
+    /// When a piece of work for some VM is due next, [`Ticks::NEVER`] while none is known.
+    pub work_at: Cell<Ticks>,
+    /// When the physical timer of the current vCPU interrupts it next, [`Ticks::NEVER`]: it does not.
+    pub guest_timer_at: Cell<Ticks>,
+    /// When its tick is due: it looks then whether others are stuck in the secure world.
+    pub tick_at: Cell<Ticks>,
     /// The vCPU of each VM that was here last.
     pub last_vcpu: [Cell<Option<VcpuIndex>>; MAX_VMS],
 }
@@ -71,9 +72,9 @@ impl Pcpu {
             list_registers: Cell::new(0),
             unusable_hcr: Cell::new(Hcr::empty()),
             switched: Cell::new(CpuFeatures::empty()),
-            work_at: Cell::new(0),
-            guest_timer_at: Cell::new(u64::MAX),
-            tick_at: Cell::new(0),
+            work_at: Cell::new(Ticks::ZERO),
+            guest_timer_at: Cell::new(Ticks::NEVER),
+            tick_at: Cell::new(Ticks::ZERO),
             last_vcpu: [const { Cell::new(None) }; MAX_VMS],
         }
     }

@@ -5,6 +5,7 @@ use super::instance::VcpuRef;
 use super::pcpu::{self, Pcpu};
 use super::scheduler::kick;
 use postern_arch::timer;
+use postern_base::ticks::Ticks;
 use postern_devices::physical_timer::TimerRegister;
 use postern_guest_tree::layout;
 use postern_vgic::{IntId, IrqLine};
@@ -37,13 +38,13 @@ pub fn update_irq(here: &Pcpu, running: VcpuRef) {
     let mut saved = running.vcpu.saved.lock();
     let timer = &mut saved.physical_timer;
     if timer.is_idle() {
-        here.guest_timer_at.set(u64::MAX);
+        here.guest_timer_at.set(Ticks::NEVER);
         return;
     }
     let changed = timer.update(running.vm.count_at(timer::now()));
     let at = timer
         .deadline()
-        .map_or(u64::MAX, |count| running.vm.time_of(count));
+        .map_or(Ticks::NEVER, |count| running.vm.time_of(count));
     here.guest_timer_at.set(at);
     drop(saved);
     if let (Some(level), Some(line)) = (changed, IrqLine::ppi(running.vcpu.index, INTID)) {
@@ -52,7 +53,7 @@ pub fn update_irq(here: &Pcpu, running: VcpuRef) {
 }
 
 /// EL2's timer fired at `now`: perhaps for the vCPU on this pCPU.
-pub fn on_timer(here: &Pcpu, now: u64) {
+pub fn on_timer(here: &Pcpu, now: Ticks) {
     if now < here.guest_timer_at.get() {
         return;
     }

@@ -13,6 +13,7 @@ use core::cell::Cell;
 use postern_arch::{gic, timer};
 use postern_base::ids::PcpuIndex;
 use postern_base::lock::{Class, Lock};
+use postern_base::ticks::Ticks;
 use postern_vgic::VcpuSet;
 
 static SCHEDULER: Lock<Scheduler> = Lock::new(Class::Scheduler, Scheduler::new());
@@ -29,27 +30,27 @@ impl RunQueues for Pcpu {
         &self.requests
     }
 
-    fn work_at(&self) -> &Cell<u64> {
+    fn work_at(&self) -> &Cell<Ticks> {
         &self.work_at
     }
 
-    fn now(&self) -> u64 {
+    fn now(&self) -> Ticks {
         timer::now()
     }
 
-    fn slice(&self) -> u64 {
-        SLICE_MS * timer::frequency() / 1000
+    fn slice(&self) -> Ticks {
+        timer::second() * SLICE_MS / 1000
     }
 
-    fn arm(&self, at: u64) {
+    fn arm(&self, at: Ticks) {
         timer::arm(at);
     }
 
-    fn arm_no_later_than(&self, at: u64) {
+    fn arm_no_later_than(&self, at: Ticks) {
         timer::arm_no_later_than(at);
     }
 
-    fn next_tick(&self) -> u64 {
+    fn next_tick(&self) -> Ticks {
         self.tick_at.get().min(self.guest_timer_at.get())
     }
 

@@ -6,6 +6,7 @@ use super::lifecycle::{Phase, SetMemoryError};
 use crate::sched::run_loop::RunDecision;
 use core::sync::atomic::Ordering;
 use postern_arch::timer;
+use postern_base::ticks::Ticks;
 use postern_boot_tree::BLOCK_SIZE;
 
 impl Vm {
@@ -37,19 +38,20 @@ impl Vm {
         self.starts.load(Ordering::Relaxed)
     }
 
-    /// For how many ticks it has been running or paused; zero when it is neither.
-    pub fn up_ticks(&self) -> u64 {
+    /// How long it has been running or paused; zero when it is neither.
+    pub fn uptime(&self) -> Ticks {
         match self.phase() {
             Phase::Running | Phase::Paused => {
-                timer::now().saturating_sub(self.started_at.load(Ordering::Relaxed))
+                timer::now().since(Ticks::new(self.started_at.load(Ordering::Relaxed)))
             }
-            _ => 0,
+            _ => Ticks::ZERO,
         }
     }
 
     /// A vCPU of a paused VM was running until now.
     pub fn note_pause(&self) {
-        self.paused_at.fetch_max(timer::now(), Ordering::Relaxed);
+        self.paused_at
+            .fetch_max(timer::now().get(), Ordering::Relaxed);
     }
 
     /// Whether some pCPU is to do a piece of work for it.

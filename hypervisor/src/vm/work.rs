@@ -10,6 +10,7 @@
 
 use super::lifecycle::{LifecycleAction, LifecycleEvent};
 use mediator::{DestroyError, Progress};
+use postern_base::ticks::Ticks;
 
 /// Bytes of RAM that are cleared, copied or overwritten in one piece. Cleaning them from the caches
 /// is what takes longest.
@@ -32,8 +33,8 @@ pub enum VmWork<L> {
     Load(L),
     /// OP-TEE is to let go of it.
     DestroyTee,
-    /// So is it, but not before this time, in ticks.
-    RetryDestroyTee(u64),
+    /// So is it, but not before this time.
+    RetryDestroyTee(Ticks),
     /// Its stage-2 tables are given back.
     Unmap,
     /// What it had in its memory is overwritten, from this offset on.
@@ -49,11 +50,11 @@ pub trait VmWorkOps {
     /// How far the VM's images are copied.
     type Loader;
 
-    /// The time, in ticks.
-    fn now(&self) -> u64;
+    /// The time.
+    fn now(&self) -> Ticks;
 
-    /// So many milliseconds, in ticks.
-    fn ticks(&self, milliseconds: u32) -> u64;
+    /// So many milliseconds.
+    fn ticks(&self, milliseconds: u32) -> Ticks;
 
     /// Whether the VM may start now: whether there is room to say so, and to say how it ends. A guest that
     /// restarts without a rest waits here for the UART.

@@ -222,12 +222,12 @@ impl Bus for Model {
         self.state.borrow_mut().doubles.insert(at.get(), value);
     }
 
-    fn now(&self) -> u64 {
-        self.tick()
+    fn now(&self) -> Ticks {
+        Ticks::new(self.tick())
     }
 
-    fn second(&self) -> u64 {
-        SECOND
+    fn second(&self) -> Ticks {
+        Ticks::new(SECOND)
     }
 }
 
@@ -367,16 +367,20 @@ fn any_kind_is_disabled_alone() {
 #[test]
 fn a_wait_ends_with_what_is_so_at_the_end() {
     let clock = Cell::new(0_u64);
-    let now = || clock.replace(clock.get() + 1);
-    assert!(wait_until(now, 0, || true));
-    assert!(!wait_until(now, 100, || false));
+    let now = || Ticks::new(clock.replace(clock.get() + 1));
+    assert!(wait_until(now, Ticks::new(0), || true));
+    assert!(!wait_until(now, Ticks::new(100), || false));
     assert!((100..=103).contains(&clock.get()), "{}", clock.get());
-    assert!(wait_until(now, 100, || clock.get() >= 150));
+    assert!(wait_until(now, Ticks::new(100), || clock.get() >= 150));
     // Away for an hour, and it has come meanwhile.
     let looks = Cell::new(0);
-    let away = || clock.replace(clock.get() + 1_000_000);
-    assert!(wait_until(away, 100, || looks.replace(looks.get() + 1) > 0));
+    let away = || Ticks::new(clock.replace(clock.get() + 1_000_000));
+    assert!(wait_until(away, Ticks::new(100), || looks
+        .replace(looks.get() + 1)
+        > 0));
     // A clock that stands still, or goes back, is no reason to give up.
-    let still = || 7;
-    assert!(wait_until(still, 0, || looks.replace(looks.get() + 1) > 50));
+    let still = || Ticks::new(7);
+    assert!(wait_until(still, Ticks::new(0), || looks
+        .replace(looks.get() + 1)
+        > 50));
 }

@@ -243,10 +243,10 @@ fn a_flush_waits_for_the_line_and_gives_up_on_one_that_is_stuck() {
     let now = || {
         clock += 1;
         model.character_time();
-        clock
+        Ticks::new(clock)
     };
     // Patience for what is in the FIFO at least.
-    assert!(transmitter.flush(&uart, now, 20));
+    assert!(transmitter.flush(&uart, now, Ticks::new(20)));
     assert_eq!(model.sent().len(), 1002);
     assert!(!uart.is_busy());
 
@@ -254,9 +254,9 @@ fn a_flush_waits_for_the_line_and_gives_up_on_one_that_is_stuck() {
     let mut clock = 0;
     let stuck = || {
         clock += 1;
-        clock
+        Ticks::new(clock)
     };
-    assert!(!transmitter.flush(&uart, stuck, 1000));
+    assert!(!transmitter.flush(&uart, stuck, Ticks::new(1000)));
     assert!(clock < 1100);
 }
 

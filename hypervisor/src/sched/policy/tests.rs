@@ -6,6 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const SLICE: u64 = 10;
 
+const fn t(ticks: u64) -> Ticks {
+    Ticks::new(ticks)
+}
+
 fn id(number: usize) -> VcpuId {
     VcpuId {
         vm: VmIndex::new(number / MAX_VCPUS).unwrap(),
@@ -31,7 +35,8 @@ impl Scheduler {
     /// When it is to be asked again on `pcpu`.
     fn next_event(&self, pcpu: PcpuIndex) -> Option<u64> {
         let slice_end = self.slice_end(pcpu);
-        slice_end.into_iter().chain(self.deadline(pcpu)).min()
+        let event = slice_end.into_iter().chain(self.deadline(pcpu)).min();
+        event.map(Ticks::get)
     }
 
     /// What must always hold, whoever called what: a vCPU is in one place, which its state
@@ -81,18 +86,21 @@ fn where_a_vcpu_wakes() {
     let all = set(0..3);
     for number in 0..3 {
         let _ = scheduler.start(id(number), all);
-        assert_eq!(scheduler.pick(pcpu(number), 0, SLICE), Some(id(number)));
+        assert_eq!(
+            scheduler.pick(pcpu(number), t(0), t(SLICE)),
+            Some(id(number))
+        );
     }
     // Its own pCPU is idle.
     let _ = scheduler.block(id(1), pcpu(1), None);
-    assert_eq!(scheduler.pick(pcpu(1), 0, SLICE), None);
+    assert_eq!(scheduler.pick(pcpu(1), t(0), t(SLICE)), None);
     assert_eq!(scheduler.wake(id(1), all), at(1));
     assert_eq!(scheduler.wake(id(1), all), None, "it waits already");
-    assert_eq!(scheduler.pick(pcpu(1), 0, SLICE), Some(id(1)));
+    assert_eq!(scheduler.pick(pcpu(1), t(0), t(SLICE)), Some(id(1)));
     // Its own is busy with another; an idle one is not.
     let _ = scheduler.block(id(1), pcpu(1), None);
     let _ = scheduler.start(id(3), set([1]));
-    assert_eq!(scheduler.pick(pcpu(1), 0, SLICE), Some(id(3)));
+    assert_eq!(scheduler.pick(pcpu(1), t(0), t(SLICE)), Some(id(3)));
     let _ = scheduler.block(id(2), pcpu(2), None);
     assert_eq!(scheduler.wake(id(1), all), at(2));
     // All are busy to the same extent: its own.
@@ -104,17 +112,17 @@ fn where_a_vcpu_wakes() {
 fn alone_there_is_no_slice() {
     let mut scheduler = Scheduler::new();
     let _ = scheduler.start(id(0), set([0]));
-    assert_eq!(scheduler.pick(pcpu(0), 100, SLICE), Some(id(0)));
+    assert_eq!(scheduler.pick(pcpu(0), t(100), t(SLICE)), Some(id(0)));
     assert_eq!(scheduler.next_event(pcpu(0)), None);
-    assert!(!scheduler.slice_is_over(pcpu(0), 1000));
+    assert!(!scheduler.slice_is_over(pcpu(0), t(1000)));
     assert!(!scheduler.must_give_way(pcpu(0)));
     // Another comes when the slice would long be over: it need not wait.
     let _ = scheduler.start(id(1), set([0]));
     assert_eq!(scheduler.next_event(pcpu(0)), Some(110));
-    assert!(!scheduler.slice_is_over(pcpu(0), 109));
-    assert!(scheduler.slice_is_over(pcpu(0), 110));
+    assert!(!scheduler.slice_is_over(pcpu(0), t(109)));
+    assert!(scheduler.slice_is_over(pcpu(0), t(110)));
     let _ = scheduler.requeue(id(0), pcpu(0));
-    assert_eq!(scheduler.pick(pcpu(0), 1000, SLICE), Some(id(1)));
+    assert_eq!(scheduler.pick(pcpu(0), t(1000), t(SLICE)), Some(id(1)));
     assert_eq!(scheduler.next_event(pcpu(0)), Some(1010));
     scheduler.check();
 }
@@ -125,19 +133,19 @@ fn deadlines_of_those_who_wait() {
     let here = pcpu(0);
     for (number, deadline) in [(0, Some(50)), (1, None), (2, Some(30)), (3, Some(40))] {
         let _ = scheduler.start(id(number), set([0]));
-        assert_eq!(scheduler.pick(here, 0, SLICE), Some(id(number)));
-        let _ = scheduler.block(id(number), here, deadline);
+        assert_eq!(scheduler.pick(here, t(0), t(SLICE)), Some(id(number)));
+        let _ = scheduler.block(id(number), here, deadline.map(t));
     }
     assert_eq!(scheduler.next_event(here), Some(30));
-    assert_eq!(scheduler.expired(here, 29), None);
-    assert_eq!(scheduler.expired(here, 45), Some(id(2)));
-    assert_eq!(scheduler.expired(here, 45), Some(id(3)));
-    assert_eq!(scheduler.expired(here, 45), None);
+    assert_eq!(scheduler.expired(here, t(29)), None);
+    assert_eq!(scheduler.expired(here, t(45)), Some(id(2)));
+    assert_eq!(scheduler.expired(here, t(45)), Some(id(3)));
+    assert_eq!(scheduler.expired(here, t(45)), None);
     assert_eq!(scheduler.wake(id(2), set([0])), at(0));
     // Woken or turned off otherwise, a vCPU has no deadline any more.
     assert_eq!(scheduler.wake(id(0), set([0])), at(0));
     scheduler.off(id(3));
-    assert_eq!(scheduler.expired(here, u64::MAX), None);
+    assert_eq!(scheduler.expired(here, t(u64::MAX)), None);
     scheduler.check();
 }
 
@@ -145,24 +153,24 @@ fn deadlines_of_those_who_wait() {
 fn a_wake_up_in_the_moment_of_blocking_is_not_lost() {
     let mut scheduler = Scheduler::new();
     let _ = scheduler.start(id(0), set([0]));
-    scheduler.pick(pcpu(0), 0, SLICE);
+    scheduler.pick(pcpu(0), t(0), t(SLICE));
     assert_eq!(scheduler.wake(id(0), set([0])), None);
     let _ = scheduler.block(id(0), pcpu(0), None);
-    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(0)));
+    assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), Some(id(0)));
     // That was used up.
     let _ = scheduler.block(id(0), pcpu(0), None);
-    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), None);
+    assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), None);
 }
 
 #[test]
 fn who_can_leave_makes_room_for_who_cannot() {
     let mut scheduler = Scheduler::new();
     let _ = scheduler.start(id(0), set([0, 1]));
-    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(0)));
+    assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), Some(id(0)));
     assert_eq!(scheduler.start(id(1), set([0])), at(0));
     assert_eq!(scheduler.requeue(id(0), pcpu(0)), at(1));
-    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(1)));
-    assert_eq!(scheduler.pick(pcpu(1), 0, SLICE), Some(id(0)));
+    assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), Some(id(1)));
+    assert_eq!(scheduler.pick(pcpu(1), t(0), t(SLICE)), Some(id(0)));
     scheduler.check();
 }
 
@@ -174,15 +182,15 @@ fn who_is_idle_helps() {
     let _ = scheduler.start(id(2), set([1]));
     let _ = scheduler.start(id(3), set([0, 1]));
     // 3 waits for 1, behind 2; pCPU 0 runs 0, then 1, then both are gone.
-    assert_eq!(scheduler.pick(pcpu(1), 0, SLICE), Some(id(2)));
+    assert_eq!(scheduler.pick(pcpu(1), t(0), t(SLICE)), Some(id(2)));
     for number in [0, 1] {
-        assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(number)));
+        assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), Some(id(number)));
         scheduler.off(id(number));
     }
-    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(3)));
+    assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), Some(id(3)));
     scheduler.off(id(3));
     assert_eq!(
-        scheduler.pick(pcpu(0), 0, SLICE),
+        scheduler.pick(pcpu(0), t(0), t(SLICE)),
         None,
         "2 may not, and runs"
     );
@@ -195,15 +203,15 @@ fn off_from_everywhere() {
     for number in 0..3 {
         let _ = scheduler.start(id(number), set([0]));
     }
-    scheduler.pick(pcpu(0), 0, SLICE);
-    let _ = scheduler.block(id(0), pcpu(0), Some(5));
-    scheduler.pick(pcpu(0), 0, SLICE);
+    scheduler.pick(pcpu(0), t(0), t(SLICE));
+    let _ = scheduler.block(id(0), pcpu(0), Some(t(5)));
+    scheduler.pick(pcpu(0), t(0), t(SLICE));
     for number in 0..4 {
         scheduler.off(id(number));
         scheduler.check();
     }
     assert_eq!(scheduler.next_event(pcpu(0)), None);
-    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), None);
+    assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), None);
     assert_eq!(scheduler.wake(id(0), set([0])), None);
     assert_eq!(scheduler.start(id(0), set([0])), at(0));
 }
@@ -215,26 +223,26 @@ fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
     // On the away one, 0 runs; 1 and 2 wait for it, 1 can do so nowhere else; 3 and 4 sleep.
     for (number, affinity) in [(3, set([1])), (4, set([1, 2]))] {
         let _ = scheduler.start(id(number), affinity);
-        assert_eq!(scheduler.pick(gone, 0, SLICE), Some(id(number)));
-        let _ = scheduler.block(id(number), gone, Some(50 + number as u64));
+        assert_eq!(scheduler.pick(gone, t(0), t(SLICE)), Some(id(number)));
+        let _ = scheduler.block(id(number), gone, Some(t(50 + number as u64)));
     }
     for (number, affinity) in [(0, set([1])), (1, set([1])), (2, set([1, 2]))] {
         let _ = scheduler.start(id(number), affinity);
         if number == 0 {
-            assert_eq!(scheduler.pick(gone, 0, SLICE), Some(id(0)));
+            assert_eq!(scheduler.pick(gone, t(0), t(SLICE)), Some(id(0)));
             // So that 2 is put beside 0 and 1.
             for other in 10..14 {
                 let _ = scheduler.start(id(other), set([2]));
             }
         }
     }
-    assert_eq!(scheduler.pick(pcpu(2), 0, SLICE), Some(id(10)));
+    assert_eq!(scheduler.pick(pcpu(2), t(0), t(SLICE)), Some(id(10)));
     assert_eq!(scheduler.set_away(gone, heir), set([0, 2]));
     scheduler.check();
     assert_eq!(scheduler.next_event(heir), Some(53));
-    assert_eq!(scheduler.expired(gone, 100), None);
-    assert_eq!(scheduler.expired(heir, 100), Some(id(3)));
-    assert_eq!(scheduler.expired(heir, 100), Some(id(4)));
+    assert_eq!(scheduler.expired(gone, t(100)), None);
+    assert_eq!(scheduler.expired(heir, t(100)), Some(id(3)));
+    assert_eq!(scheduler.expired(heir, t(100)), Some(id(4)));
     // 3 can run nowhere else, so it waits there; 4, and who is new, does not, whatever waits elsewhere.
     assert_eq!(scheduler.wake(id(3), set([1])), at(1));
     assert_eq!(scheduler.wake(id(4), set([1, 2])), at(2));
@@ -244,10 +252,14 @@ fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
     assert_eq!(scheduler.set_back(gone), set([1]));
     scheduler.off(id(0));
     for number in [1, 3] {
-        assert_eq!(scheduler.pick(gone, 200, SLICE), Some(id(number)));
+        assert_eq!(scheduler.pick(gone, t(200), t(SLICE)), Some(id(number)));
         scheduler.off(id(number));
     }
-    assert_eq!(scheduler.pick(gone, 200, SLICE), Some(id(2)), "it helps");
+    assert_eq!(
+        scheduler.pick(gone, t(200), t(SLICE)),
+        Some(id(2)),
+        "it helps"
+    );
     assert_eq!(scheduler.start(id(6), set([1, 2])), at(1));
     scheduler.check();
 }
@@ -256,8 +268,8 @@ fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
 fn a_deadline_finds_an_heir_of_the_heir() {
     let mut scheduler = Scheduler::new();
     let _ = scheduler.start(id(0), set(0..3));
-    assert_eq!(scheduler.pick(pcpu(0), 0, SLICE), Some(id(0)));
-    let _ = scheduler.block(id(0), pcpu(0), Some(7));
+    assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), Some(id(0)));
+    let _ = scheduler.block(id(0), pcpu(0), Some(t(7)));
     assert_eq!(scheduler.set_away(pcpu(0), pcpu(1)), set([1]));
     assert_eq!(scheduler.set_away(pcpu(1), pcpu(2)), set([2]));
     assert_eq!(scheduler.set_away(pcpu(1), pcpu(2)), PcpuSet::EMPTY, "once");
@@ -396,7 +408,7 @@ impl Machine {
     }
 
     fn pick(&mut self, pcpu: PcpuIndex) {
-        let next = self.scheduler.pick(pcpu, self.now, SLICE);
+        let next = self.scheduler.pick(pcpu, t(self.now), t(SLICE));
         self.running[pcpu.get()] = next;
         if let Some(id) = next {
             let by = self.must_run_by.remove(&id);
@@ -426,7 +438,7 @@ impl Machine {
             if let Some(at) = deadline {
                 self.deadlines.insert(id, at);
             }
-            let placed = self.scheduler.block(id, pcpu, deadline);
+            let placed = self.scheduler.block(id, pcpu, deadline.map(t));
             self.leaves(id, pcpu, placed);
         }
     }
@@ -445,10 +457,10 @@ impl Machine {
             if self.away.contains(pcpu) {
                 continue;
             }
-            while let Some(id) = self.scheduler.expired(pcpu, self.now) {
+            while let Some(id) = self.scheduler.expired(pcpu, t(self.now)) {
                 self.wake(id);
             }
-            if self.scheduler.slice_is_over(pcpu, self.now) {
+            if self.scheduler.slice_is_over(pcpu, t(self.now)) {
                 let id = self.running[pcpu.get()].take().unwrap();
                 let placed = self.scheduler.requeue(id, pcpu);
                 self.leaves(id, pcpu, placed);

@@ -35,7 +35,7 @@ fn id(number: usize) -> VcpuId {
 struct MockPcpu {
     scheduler: RefCell<Scheduler>,
     requests: Cell<PcpuRequests>,
-    work_at: Cell<u64>,
+    work_at: Cell<Ticks>,
     clock: Cell<u64>,
     /// Ticks that a look at the clock takes.
     look: Cell<u64>,
@@ -66,7 +66,7 @@ impl MockPcpu {
         let site = Self {
             scheduler: RefCell::new(Scheduler::new()),
             requests: Cell::new(PcpuRequests::NONE),
-            work_at: Cell::new(u64::MAX),
+            work_at: Cell::new(Ticks::NEVER),
             clock: Cell::new(0),
             look: Cell::new(0),
             armed: Cell::new(u64::MAX),
@@ -144,29 +144,29 @@ impl RunQueues for MockPcpu {
         &self.requests
     }
 
-    fn work_at(&self) -> &Cell<u64> {
+    fn work_at(&self) -> &Cell<Ticks> {
         &self.work_at
     }
 
-    fn now(&self) -> u64 {
+    fn now(&self) -> Ticks {
         self.pass(self.look.get());
-        self.clock.get()
+        Ticks::new(self.clock.get())
     }
 
-    fn slice(&self) -> u64 {
-        SLICE
+    fn slice(&self) -> Ticks {
+        Ticks::new(SLICE)
     }
 
-    fn arm(&self, at: u64) {
-        self.armed.set(at);
+    fn arm(&self, at: Ticks) {
+        self.armed.set(at.get());
     }
 
-    fn arm_no_later_than(&self, at: u64) {
-        self.armed.set(self.armed.get().min(at));
+    fn arm_no_later_than(&self, at: Ticks) {
+        self.armed.set(self.armed.get().min(at.get()));
     }
 
-    fn next_tick(&self) -> u64 {
-        self.watch_at.get()
+    fn next_tick(&self) -> Ticks {
+        Ticks::new(self.watch_at.get())
     }
 
     fn scheduler<R>(&self, call: impl FnOnce(&mut Scheduler) -> R) -> R {
@@ -186,7 +186,8 @@ impl PcpuOps for MockPcpu {
     type Vcpu = VcpuId;
     type Frame = ();
 
-    fn tick(&self, now: u64) {
+    fn tick(&self, now: Ticks) {
+        let now = now.get();
         if now >= self.watch_at.get() {
             self.watch_at.set(now + WATCH);
         }
@@ -278,8 +279,8 @@ impl PcpuOps for MockPcpu {
         is_open
     }
 
-    fn deadline(&self, vcpu: VcpuId) -> Option<u64> {
-        self.deadlines.borrow().get(&vcpu).copied()
+    fn deadline(&self, vcpu: VcpuId) -> Option<Ticks> {
+        self.deadlines.borrow().get(&vcpu).copied().map(Ticks::new)
     }
 
     fn has_deliverable(&self, _: VcpuId) -> bool {
@@ -488,10 +489,16 @@ fn what_waits_for_a_pcpu_that_is_lost_is_taken_over() {
     site.scheduler(|scheduler| {
         // 1 sleeps there until 700, 2 runs, 3 waits behind it.
         let _ = scheduler.start(id(1), PcpuSet::EMPTY.with(other()));
-        assert_eq!(scheduler.pick(other(), 0, SLICE), Some(id(1)));
-        let _ = scheduler.block(id(1), other(), Some(700));
+        assert_eq!(
+            scheduler.pick(other(), Ticks::ZERO, Ticks::new(SLICE)),
+            Some(id(1))
+        );
+        let _ = scheduler.block(id(1), other(), Some(Ticks::new(700)));
         let _ = scheduler.start(id(2), PcpuSet::EMPTY.with(other()));
-        assert_eq!(scheduler.pick(other(), 0, SLICE), Some(id(2)));
+        assert_eq!(
+            scheduler.pick(other(), Ticks::ZERO, Ticks::new(SLICE)),
+            Some(id(2))
+        );
         let _ = scheduler.start(id(4), here);
         let _ = scheduler.start(id(3), both);
         assert!(scheduler.must_give_way(other()));

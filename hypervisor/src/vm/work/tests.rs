@@ -197,12 +197,12 @@ impl Vm {
 impl VmWorkOps for Vm {
     type Loader = u64;
 
-    fn now(&self) -> u64 {
-        0
+    fn now(&self) -> Ticks {
+        Ticks::ZERO
     }
 
-    fn ticks(&self, _: u32) -> u64 {
-        0
+    fn ticks(&self, _: u32) -> Ticks {
+        Ticks::ZERO
     }
 
     fn may_start(&self) -> bool {
