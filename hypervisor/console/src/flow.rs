@@ -34,7 +34,7 @@ impl FlowState {
     }
 
     /// What to tell about `channel`, in whose queue `room` bytes have room now: to be called whenever somebody has
-    /// asked or there may be more room. The question stays until [`Flow::told`].
+    /// asked or there may be more room. The question stays until [`FlowState::told`].
     #[inline]
     pub fn answer(&self, channel: Channel, room: usize) -> Option<[u8; ANSWER_BYTES]> {
         if !self.asked || room < ANSWER_FROM {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The life of a VM as a state machine: what may happen when, and what follows from it.
+//! The life cycle of a VM as a state machine: which event may come when, and which action follows.
 //!
-//! It touches nothing: [`Lifecycle::order`] and [`Lifecycle::happened`] say what is to be done, and
-//! whoever asked does it. All of it happens under one lock a VM, so each event meets one state.
+//! It touches nothing: [`Lifecycle::request`] and [`Lifecycle::handle`] return the next action, and the caller carries it
+//! out. Each VM has one lock for it, so each event meets one state.
 //!
 //! ```text
 //!          start           loaded            pause
