@@ -6,6 +6,7 @@
 extern crate alloc;
 
 mod bus;
+pub mod check;
 mod cpus;
 mod devices;
 mod early;
