@@ -62,6 +62,8 @@ if ! [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] &&
     need debian-archive-keyring "checks Debian's signatures"
 fi
 
+have mke2fs || [ -x /usr/sbin/mke2fs ] || [ -x /sbin/mke2fs ] || need e2fsprogs "makes the disk that scenarios boot from"
+
 if [ "${1-}" = ci ]; then
     have c++ || need g++ "compiles libFuzzer, which the fuzzers are checked with"
 fi

@@ -137,7 +137,21 @@ pub fn for_hypervisor(
     static_tables: bool,
 ) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
-    let chosen = chosen(&mut tree);
+    describe(&mut tree, system, modules, static_tables)?;
+    finish(&tree)
+}
+
+/// Adds to `/chosen` what the hypervisor is to do. `modules` has one entry per VM, in their order.
+///
+/// # Errors
+/// When a VM's node cannot have its name.
+pub(crate) fn describe(
+    tree: &mut DeviceTree,
+    system: &System,
+    modules: &[Modules],
+    static_tables: bool,
+) -> Result<()> {
+    let chosen = chosen(tree);
     set(chosen, "#address-cells", 2_u32);
     set(chosen, "#size-cells", 2_u32);
     if system.machine.when_all_off == WhenAllOff::Stay {
@@ -153,7 +167,7 @@ pub fn for_hypervisor(
     for (vm, modules) in system.vms.iter().zip(modules) {
         chosen.add_child(vm_node(vm, *modules)?);
     }
-    finish(&tree)
+    Ok(())
 }
 
 /// Returns the tree for Linux on the bare machine.
@@ -200,7 +214,7 @@ fn parse(base: &[u8]) -> Result<DeviceTree> {
     Ok(DeviceTree::from_fdt(&fdt))
 }
 
-fn chosen(tree: &mut DeviceTree) -> &mut DeviceTreeNode {
+pub(crate) fn chosen(tree: &mut DeviceTree) -> &mut DeviceTreeNode {
     if tree.root.child("chosen").is_none() {
         tree.root.add_child(DeviceTreeNode::new_unchecked("chosen"));
     }
@@ -210,7 +224,7 @@ fn chosen(tree: &mut DeviceTree) -> &mut DeviceTreeNode {
     }
 }
 
-fn set(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyValue) {
+pub(crate) fn set(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyValue) {
     node.add_property(DeviceTreeProperty::new_unchecked(name, value));
 }
 

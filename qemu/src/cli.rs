@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The command line.
 
+use crate::bundle::args::BundleArgs;
 use crate::caller::Caller;
 use crate::config::{MAX_VMS, System, WhenAllOff};
 use crate::folder::Claim;
@@ -85,6 +86,8 @@ enum Command {
         #[arg(long)]
         out: Option<PathBuf>,
     },
+    /// Make what U-Boot boots on a board: tree, scripts, FIT, and a page that says what to type.
+    Bundle(BundleArgs),
     /// Draw and print the report of an earlier run again.
     Report {
         /// The run's `report.json`.
@@ -167,6 +170,7 @@ impl Cli {
                 println!("{}", out.display());
                 Ok(true)
             }
+            Command::Bundle(args) => args.carry_out(),
             Command::Report { file } => {
                 let text = std::fs::read_to_string(&file)
                     .with_context(|| format!("cannot read {}", file.display()))?;

@@ -6,8 +6,10 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+mod board;
 mod files;
 mod guests;
+mod machine;
 mod parser_errors;
 mod tee;
 #[cfg(test)]
@@ -264,9 +266,13 @@ impl System {
     /// # Errors
     /// Names the file, the key and the fix.
     pub fn load(file: &Path) -> Result<Self> {
+        Self::load_with(file, Self::parse)
+    }
+
+    fn load_with(file: &Path, parse: impl FnOnce(&str) -> Result<Self>) -> Result<Self> {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("the system description {} cannot be read", file.display()))?;
-        let mut system = Self::parse(&text).with_context(|| format!("in {}", file.display()))?;
+        let mut system = parse(&text).with_context(|| format!("in {}", file.display()))?;
         let folder = file.parent().unwrap_or(Path::new("."));
         for vm in &mut system.vms {
             for path in [&mut vm.kernel, &mut vm.initrd].into_iter().flatten() {
@@ -281,10 +287,14 @@ impl System {
     /// # Errors
     /// Names the key and the fix.
     pub fn parse(text: &str) -> Result<Self> {
-        let system: Self = toml::from_str(text)
-            .map_err(|error| anyhow::Error::msg(parser_errors::translate(&error.to_string())))?;
+        let system = Self::parse_unchecked(text)?;
         system.check().map_err(anyhow::Error::msg)?;
         Ok(system)
+    }
+
+    fn parse_unchecked(text: &str) -> Result<Self> {
+        toml::from_str(text)
+            .map_err(|error| anyhow::Error::msg(parser_errors::translate(&error.to_string())))
     }
 
     /// Checks that OP-TEE has room for the VMs that must have it.
@@ -325,45 +335,14 @@ impl System {
     /// Checks the limits that a type cannot express.
     fn check(&self) -> Result<(), String> {
         let machine = &self.machine;
-        if !(1..=MAX_CPUS).contains(&machine.cpus) {
-            return Err(format!(
-                "machine.cpus = {}: it must be 1 to {MAX_CPUS}, as OP-TEE is built for {MAX_CPUS} cores",
-                machine.cpus
-            ));
-        }
-        if machine.memory_mib < 512 || machine.memory_mib > 255 << 10 {
-            return Err(format!(
-                "machine.memory_mib = {}: it must be 512 to 261120",
-                machine.memory_mib
-            ));
-        }
-        match machine.optee_guests {
-            Some(_) if !machine.optee_virtualised => {
-                return Err(
-                    "machine.optee_guests: an OP-TEE without virtualisation serves one VM; \
-                     drop optee_guests or optee_virtualised = false"
-                        .into(),
-                );
-            }
-            Some(guests) if !(1..=MAX_VMS).contains(&(guests as usize)) => {
-                return Err(format!(
-                    "machine.optee_guests = {guests}: it must be 1 to {MAX_VMS}"
-                ));
-            }
-            _ => {}
-        }
-        if let Some(flag) = machine.optee_flags.iter().find(|flag| !is_setting(flag)) {
-            return Err(format!(
-                "machine.optee_flags: \"{flag}\" is no setting of OP-TEE's build; write for example \"CFG_TEE_CORE_LOG_LEVEL=1\""
-            ));
-        }
-        if !machine.optee_flags.is_empty() && !machine.optee_virtualised {
-            return Err(
-                "machine.optee_flags: only the OP-TEE for virtualisation is built; \
-                 drop optee_flags or optee_virtualised = false"
-                    .into(),
-            );
-        }
+        machine.check()?;
+        self.check_vms(machine.cpus, Some(machine.memory_mib))
+    }
+
+    /// Checks the limits of the VMs that a type cannot express, on a machine with `cpus` CPUs and
+    /// `memory_mib` MiB of RAM, where that is known.
+    fn check_vms(&self, cpus: u32, memory_mib: Option<u64>) -> Result<(), String> {
+        let machine = &self.machine;
         if let Some(spi) = machine.optee_spi.filter(|spi| *spi > MAX_SPI) {
             return Err(format!(
                 "machine.optee_spi = {spi} is no SPI: they are 0 to {MAX_SPI}; \
@@ -388,15 +367,16 @@ impl System {
             );
         }
         let wanted = at_boot().map(|vm| vm.memory.kib() >> 10).sum::<u64>();
-        if wanted >= machine.memory_mib {
+        if let Some(memory_mib) = memory_mib
+            && wanted >= memory_mib
+        {
             return Err(format!(
                 "the VMs that start with the machine have {wanted} MiB of memory together; \
-                 machine.memory_mib = {}: raise it, lower theirs, or give one autostart = false",
-                machine.memory_mib
+                 machine.memory_mib = {memory_mib}: raise it, lower theirs, or give one autostart = false"
             ));
         }
         for (index, vm) in self.vms.iter().enumerate() {
-            vm.check(machine.cpus)
+            vm.check(cpus)
                 .map_err(|why| format!("vm \"{}\": {why}", vm.name))?;
             if self.vms[..index].iter().any(|other| other.name == vm.name) {
                 return Err(format!(
@@ -417,18 +397,6 @@ impl System {
         }
         Ok(())
     }
-}
-
-/// Returns whether a text is a setting of OP-TEE's build, and not something that make would read
-/// differently.
-fn is_setting(flag: &str) -> bool {
-    let word = |text: &str| {
-        let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        !text.is_empty() && text.chars().all(good)
-    };
-    flag.strip_prefix("CFG_")
-        .and_then(|rest| rest.split_once('='))
-        .is_some_and(|(name, value)| word(name) && word(value))
 }
 
 impl Vm {

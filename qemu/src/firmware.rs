@@ -4,7 +4,7 @@
 use crate::boot_tree::TREE;
 use crate::make;
 use crate::optee::{self, Optee};
-use crate::parts::{self, Package, Parts};
+use crate::parts::{self, Package, Parts, UBoot};
 use crate::paths::Paths;
 use crate::prepare::Suite;
 use crate::progress::{Progress, Step};
@@ -43,12 +43,53 @@ pub fn flash(
     parts: &Parts,
     progress: &Progress,
 ) -> Result<PathBuf> {
-    let kind = &optee.kind;
+    let bl33 = Bl33::InRam(entry(optee.virtualised));
+    build(paths, suite, optee, &bl33, parts, progress)
+}
+
+/// The flash image of a suite with an OP-TEE and a U-Boot, which boots what it finds; built if need
+/// be.
+///
+/// # Errors
+/// As [`flash`].
+pub fn flash_with_u_boot(
+    paths: &Paths,
+    suite: Suite,
+    optee: &Optee,
+    u_boot: &UBoot,
+    parts: &Parts,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    build(paths, suite, optee, &Bl33::UBoot(u_boot), parts, progress)
+}
+
+/// What the firmware enters when it is done.
+enum Bl33<'a> {
+    /// What is at this address at reset, as Linux would be: no part of the firmware.
+    InRam(u64),
+    /// A U-Boot, which is in the flash.
+    UBoot(&'a UBoot),
+}
+
+fn build(
+    paths: &Paths,
+    suite: Suite,
+    optee: &Optee,
+    bl33: &Bl33<'_>,
+    parts: &Parts,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let (kind, what) = match bl33 {
+        Bl33::InRam(address) => (optee.kind.clone(), format!("BL33 at {address:#x}")),
+        Bl33::UBoot(u_boot) => (
+            format!("{}-u-boot", optee.kind),
+            format!("U-Boot {}", u_boot.version),
+        ),
+    };
     let flash = paths.built(suite).join(format!("flash-{kind}.img"));
     let tf_a = parts.tf_a();
-    let bl33 = entry(optee.virtualised);
     let made_of = format!(
-        "TF-A {}, {}, recipe {RECIPE}, BL33 at {bl33:#x}, tree at {TREE:#x}\n",
+        "TF-A {}, {}, recipe {RECIPE}, {what}, tree at {TREE:#x}\n",
         tf_a.version,
         optee.made_of()
     );
@@ -90,7 +131,7 @@ fn unpack(tf_a: &Package, folder: &Path, step: &Step) -> Result<PathBuf> {
     Ok(source)
 }
 
-fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
+fn make(source: &Path, images: &Path, build: &Path, bl33: &Bl33<'_>) -> Command {
     let mut make = make::command(source);
     make.arg(format!("BUILD_BASE={}", build.display()))
         .args([
@@ -99,20 +140,22 @@ fn make(source: &Path, images: &Path, build: &Path, bl33: u64) -> Command {
             "SPD=opteed",
             "QEMU_USE_GIC_DRIVER=QEMU_GICV3",
             "BL32_RAM_LOCATION=tdram",
-            // BL33 is no part of the firmware: it is in RAM at reset, and is entered as Linux would
-            // be.
-            "ARM_LINUX_KERNEL_AS_BL33=1",
             // A warning of a newer compiler is no error.
             "E=0",
         ])
-        .arg(format!("PRELOADED_BL33_BASE={bl33:#x}"))
-        .arg(format!("ARM_PRELOADED_DTB_BASE={TREE:#x}"))
         .args(
             BL32.iter()
                 .zip(optee::IMAGES)
                 .map(|(variable, image)| format!("{variable}={}", images.join(image).display())),
         )
         .args(["all", "fip"]);
+    match bl33 {
+        Bl33::InRam(address) => make
+            .arg("ARM_LINUX_KERNEL_AS_BL33=1")
+            .arg(format!("PRELOADED_BL33_BASE={address:#x}"))
+            .arg(format!("ARM_PRELOADED_DTB_BASE={TREE:#x}")),
+        Bl33::UBoot(u_boot) => make.arg(format!("BL33={}", u_boot.file.display())),
+    };
     make
 }
 

@@ -26,6 +26,20 @@ pub struct VmInfo {
     pub program: bool,
 }
 
+impl VmInfo {
+    /// Returns what is known of a VM from its description.
+    #[must_use]
+    pub fn of(vm: &crate::config::Vm) -> Self {
+        Self {
+            name: vm.name.clone(),
+            vcpus: vm.vcpus,
+            memory_kib: vm.memory.kib(),
+            tee: vm.tee != Tee::None,
+            program: vm.program.is_some(),
+        }
+    }
+}
+
 /// How the consoles reach the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wiring {
@@ -76,17 +90,7 @@ impl Machine {
     /// the whole machine.
     pub fn new(artifacts: &Artifacts, system: &System, wiring: Wiring) -> Self {
         let cpus = artifacts.machine.cpus;
-        let mut vms: Vec<VmInfo> = system
-            .vms
-            .iter()
-            .map(|vm| VmInfo {
-                name: vm.name.clone(),
-                vcpus: vm.vcpus,
-                memory_kib: vm.memory.kib(),
-                tee: vm.tee != Tee::None,
-                program: vm.program.is_some(),
-            })
-            .collect();
+        let mut vms: Vec<VmInfo> = system.vms.iter().map(VmInfo::of).collect();
         if wiring == Wiring::Plain {
             vms.truncate(1);
             for vm in &mut vms {

@@ -2,6 +2,7 @@
 //! The host tool as a library.
 
 pub mod boot_tree;
+pub mod bundle;
 pub mod caller;
 pub mod cargo;
 pub mod cli;

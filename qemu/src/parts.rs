@@ -10,9 +10,11 @@ pub mod deb;
 mod newer_qemu;
 mod source_package;
 pub mod sources;
+mod u_boot;
 
 pub use newer_qemu::newer_qemu;
 pub use source_package::{SourcePackage, optee_source, unpack};
+pub use u_boot::{UBoot, u_boot};
 
 use crate::config::Linux;
 use crate::paths::Paths;

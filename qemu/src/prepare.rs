@@ -14,6 +14,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+mod guests;
+pub(crate) use guests::Guests;
+
 /// The name of the emulator.
 pub const QEMU: &str = "qemu-system-aarch64";
 /// The environment variable that, when set, makes [`prepare`] ask Debian for newer parts than the
@@ -207,9 +210,8 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         folder,
     } = options;
     let _lock = lock(paths, progress)?;
-    let update = std::env::var_os(UPDATE_VARIABLE).is_some_and(|value| !value.is_empty());
-    let fetch = |linux| parts::fetch(paths, *suite, linux, update, progress);
-    let parts = fetch(Linux::Standard)?;
+    let update = wants_update();
+    let parts = parts::fetch(paths, *suite, Linux::Standard, update, progress)?;
     let virtualised = flavour.virtualised_tee() && system.machine.optee_virtualised;
     let optee = optee::choose(
         paths,
@@ -221,44 +223,20 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         progress,
     )?;
     let flash = firmware::flash(paths, *suite, &optee, &parts, progress)?;
-    let agent = cargo::build(paths, "guest-agent", GUEST_TARGET, progress)?;
-    let build =
-        |linux, parts: &_| guest_image::build(paths, *suite, linux, parts, &agent, progress);
-    let guest = build(Linux::Standard, &parts)?;
-    let of_debian = |vm: &Vm| vm.program.is_none() && vm.kernel.is_none();
-    let wants_rt = |vm: &Vm| of_debian(vm) && vm.linux == Linux::Rt;
-    let rt = if system.vms.iter().any(wants_rt) {
-        build(Linux::Rt, &fetch(Linux::Rt)?)?
-    } else {
-        guest.clone()
-    };
-    let image = |vm: &Vm| if wants_rt(vm) { &rt } else { &guest };
-    let applications = guest_image::applications(paths, *suite, &parts, progress)?;
+    let guests = Guests::build(paths, *suite, &system.vms, &parts, update, progress)?;
     let versions = Versions {
         suite: suite.name().into(),
         optee: optee.version.clone(),
         optee_is_built: optee.is_built,
         xtest: parts.package("optee-test-qemu")?.version.clone(),
-        linux: guest.release.clone(),
+        linux: guests.release().to_owned(),
         tf_a: parts.tf_a().version.clone(),
     };
     let tree = folder.join("boot.dtb");
     let base = dump_tree(&system.machine, folder)?;
     let mut placement = Placement::new(system.machine.memory_mib);
-    let kernel = |vm: &Vm| match (&vm.program, &vm.kernel) {
-        (Some(name), _) => build_program(paths, name, progress)
-            .map(|program| program.image)
-            .with_context(|| format!("vm \"{}\"", vm.name)),
-        (None, Some(kernel)) => Ok(kernel.clone()),
-        (None, None) => Ok(image(vm).kernel.clone()),
-    };
-    let initrd = |vm: &Vm| {
-        let own = match vm.program {
-            Some(_) => &applications,
-            None => &image(vm).initrd,
-        };
-        vm.initrd.clone().unwrap_or_else(|| own.clone())
-    };
+    let kernel = |vm: &Vm| guests.kernel(vm, progress);
+    let initrd = |vm: &Vm| guests.initrd(vm);
     let first = system.vms.first().context("there is no [[vm]]")?;
     let (bl33, elf, bytes) = match flavour {
         Flavour::Shared | Flavour::Mismatched => {
@@ -322,14 +300,32 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     })
 }
 
+/// Returns the flash image with TF-A, Debian's virtualised OP-TEE and Debian's U-Boot; fetched and
+/// built if need be.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn u_boot_flash(paths: &Paths, suite: Suite, progress: &Progress) -> Result<PathBuf> {
+    let _lock = lock(paths, progress)?;
+    let parts = parts::fetch(paths, suite, Linux::Standard, wants_update(), progress)?;
+    let optee = optee::packaged(&parts, true)?;
+    let u_boot = parts::u_boot(paths, progress)?;
+    firmware::flash_with_u_boot(paths, suite, &optee, &u_boot, &parts, progress)
+}
+
+/// Whether the user asks for newer parts than those in the cache.
+pub(crate) fn wants_update() -> bool {
+    std::env::var_os(UPDATE_VARIABLE).is_some_and(|value| !value.is_empty())
+}
+
 /// Checks that a VM's memory holds what it boots.
-fn fits_into(vm: &Vm, kernel: &Path, initrd: &Path) -> Result<()> {
+pub(crate) fn fits_into(vm: &Vm, kernel: &Path, initrd: &Path) -> Result<()> {
     let initrd = std::fs::metadata(initrd).with_context(|| initrd.display().to_string())?;
     config::fits(vm.memory, config::kernel_memory(kernel)?, initrd.len())
 }
 
 /// Locks the checkout for as long as the returned value lives.
-fn lock(paths: &Paths, progress: &Progress) -> Result<File> {
+pub(crate) fn lock(paths: &Paths, progress: &Progress) -> Result<File> {
     let path = paths.out().join("lock");
     stamp::write_if_missing(&path)?;
     let file = File::open(&path).with_context(|| path.display().to_string())?;
@@ -341,10 +337,10 @@ fn lock(paths: &Paths, progress: &Progress) -> Result<File> {
 }
 
 /// A built bare-metal program: the hypervisor or a guest.
-struct BareProgram {
-    elf: PathBuf,
+pub(crate) struct BareProgram {
+    pub(crate) elf: PathBuf,
     /// The raw arm64 `Image`.
-    image: PathBuf,
+    pub(crate) image: PathBuf,
 }
 
 /// Builds the program `guests/NAME`.
@@ -360,7 +356,7 @@ fn build_program(paths: &Paths, name: &str, progress: &Progress) -> Result<BareP
     )
 }
 
-fn build_bare(
+pub(crate) fn build_bare(
     paths: &Paths,
     package: &str,
     image: &str,
@@ -391,7 +387,10 @@ pub(crate) fn image_of(file: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Returns the device tree that QEMU generates for the machine.
-fn dump_tree(machine: &MachineConfig, folder: &Path) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// Fails when QEMU cannot be run, or does not make this machine.
+pub fn dump_tree(machine: &MachineConfig, folder: &Path) -> Result<Vec<u8>> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{} cannot be made", folder.display()))?;
     let file = tempfile::NamedTempFile::new_in(folder)?;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The limits of the machine that QEMU emulates.
+
+use super::{MAX_CPUS, MAX_VMS, MachineConfig};
+
+impl MachineConfig {
+    /// Checks the limits that a type cannot express.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if !(1..=MAX_CPUS).contains(&self.cpus) {
+            return Err(format!(
+                "machine.cpus = {}: it must be 1 to {MAX_CPUS}, as OP-TEE is built for {MAX_CPUS} cores",
+                self.cpus
+            ));
+        }
+        if self.memory_mib < 512 || self.memory_mib > 255 << 10 {
+            return Err(format!(
+                "machine.memory_mib = {}: it must be 512 to 261120",
+                self.memory_mib
+            ));
+        }
+        match self.optee_guests {
+            Some(_) if !self.optee_virtualised => {
+                return Err(
+                    "machine.optee_guests: an OP-TEE without virtualisation serves one VM; \
+                     drop optee_guests or optee_virtualised = false"
+                        .into(),
+                );
+            }
+            Some(guests) if !(1..=MAX_VMS).contains(&(guests as usize)) => {
+                return Err(format!(
+                    "machine.optee_guests = {guests}: it must be 1 to {MAX_VMS}"
+                ));
+            }
+            _ => {}
+        }
+        if let Some(flag) = self.optee_flags.iter().find(|flag| !is_setting(flag)) {
+            return Err(format!(
+                "machine.optee_flags: \"{flag}\" is no setting of OP-TEE's build; write for example \"CFG_TEE_CORE_LOG_LEVEL=1\""
+            ));
+        }
+        if !self.optee_flags.is_empty() && !self.optee_virtualised {
+            return Err(
+                "machine.optee_flags: only the OP-TEE for virtualisation is built; \
+                 drop optee_flags or optee_virtualised = false"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether a text is a setting of OP-TEE's build, and not something that make would read
+/// differently.
+fn is_setting(flag: &str) -> bool {
+    let word = |text: &str| {
+        let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        !text.is_empty() && text.chars().all(good)
+    };
+    flag.strip_prefix("CFG_")
+        .and_then(|rest| rest.split_once('='))
+        .is_some_and(|(name, value)| word(name) && word(value))
+}
