@@ -16,6 +16,7 @@ pub mod neighbour;
 pub mod scan;
 pub mod soak;
 pub mod tee_log;
+pub mod u_boot;
 pub mod watch;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -146,7 +147,7 @@ impl Lab {
 /// # Errors
 ///
 /// Fails when there is no suite of that name.
-fn suite() -> Result<Suite> {
+pub(crate) fn suite() -> Result<Suite> {
     match std::env::var("POSTERN_TEST_SUITE") {
         Ok(name) => name.parse().map_err(anyhow::Error::msg),
         Err(_) => Ok(Suite::default()),

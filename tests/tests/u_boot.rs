@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! From U-Boot, as integrators boot: TF-A, OP-TEE and Debian's U-Boot, and a disk with what
+//! `postern-tool bundle` made. Nothing is typed: U-Boot's default command finds `boot.scr`.
+
+use anyhow::{Result, ensure};
+use postern_qemu::bundle::OpteeNodes;
+use postern_qemu::session::Session;
+use postern_tests::{BOOT, Lab, power_off, u_boot, xtest};
+use std::fs::rename;
+
+/// Boots both guests from a disk whose `boot.scr` is the script of that name, and gives what U-Boot
+/// said.
+fn boot(lab: &Lab, optee: OpteeNodes, script: &str) -> Result<(Session, String)> {
+    let system = lab.system("two.toml")?;
+    let bundle = u_boot::bundle(lab, &system, optee)?;
+    if script != "boot.scr" {
+        rename(bundle.join(script), bundle.join("boot.scr"))?;
+    }
+    let disk = u_boot::disk(lab, &bundle)?;
+    let machine = u_boot::machine(lab, &system, &disk)?;
+    let mut session = Session::boot(&machine, &lab.folder)?;
+    for vm in ["a", "b"] {
+        let guest = session.vm(vm)?;
+        session.expect(guest, BOOT).ready()?;
+    }
+    let log = std::fs::read_to_string(lab.folder.join("firmware.log"))?;
+    ensure!(log.contains("U-Boot 20"), "U-Boot did not run");
+    Ok((session, log))
+}
+
+#[test]
+fn boot_scr_on_a_disk_boots_the_merged_tree() -> Result<()> {
+    let lab = Lab::new("u-boot-script")?;
+    let (mut session, _) = boot(&lab, OpteeNodes::Add, "boot.scr")?;
+    // A file's seed would be the same at every boot.
+    let log = std::fs::read_to_string(lab.folder.join("hypervisor.log"))?;
+    ensure!(
+        !log.contains("random bytes in the boot tree"),
+        "a seed came from a file"
+    );
+    let a = session.vm("a")?;
+    xtest(&mut session, a, "-t regression 1001", 1)?;
+    power_off(session, &["a", "b"])
+}
+
+#[test]
+fn bootm_checks_the_fit_and_boots_it() -> Result<()> {
+    let lab = Lab::new("u-boot-fit")?;
+    let (session, log) = boot(&lab, OpteeNodes::Add, "boot-fit.scr")?;
+    // Hypervisor, tree, and the one kernel and RAM disk that both guests boot.
+    let verified = log.matches("sha256+ OK").count();
+    ensure!(verified == 4, "{verified} hashes were checked");
+    power_off(session, &["a", "b"])
+}
+
+#[test]
+fn booti_boots_the_tree_that_firmware_left_to_u_boot() -> Result<()> {
+    let lab = Lab::new("u-boot-own-tree")?;
+    // No node of OP-TEE's is in the bundle: OP-TEE put its own into the tree that U-Boot has.
+    let (session, _) = boot(&lab, OpteeNodes::Firmware, "boot-own-tree.scr")?;
+    // What QEMU put into that tree as well, new at every boot.
+    let log = std::fs::read_to_string(lab.folder.join("hypervisor.log"))?;
+    ensure!(
+        log.contains("40 random bytes in the boot tree"),
+        "the seed of the tree is lost"
+    );
+    power_off(session, &["a", "b"])
+}
