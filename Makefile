@@ -31,7 +31,7 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-ci tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-cpus test-soak miri fuzz mutants test-mutants test-models optee-facts bench bench-check bench-profile bench-linux lint doc spell package deny ci dist clean distclean
+.PHONY: help setup setup-ci tool prepare run run-native ctl shell test test-host test-qemu test-hostile test-cpus test-soak miri fuzz mutants test-mutants test-models optee-facts bench bench-check bench-profile bench-linux lint doc spell package deny ci bundle dist clean distclean
 
 help: ## Print this list
 	@echo 'make TARGET [NAME=VALUE]...'
@@ -50,6 +50,7 @@ help: ## Print this list
 	@echo '  ATTACKS="3 17"  numbers of the attacks of test-hostile; all by default'
 	@echo '  COUNTED=1       test-hostile and test-soak on one CPU where QEMU counts instructions: EL2 must not mask'
 	@echo '                  interrupts for 0.5 ms there'
+	@echo "  BOARD_DTB=FILE  the device tree of a board, for bundle; BUNDLE='...': its other options (docs/porting.md)"
 	@echo '  HYPERVISOR=FILE another hypervisor for bench: an arm64 Image that takes modules like Xen'
 	@echo '  UPDATE=1        ask Debian for newer parts than those in .cache/'
 
@@ -142,6 +143,10 @@ doc: setup ## Build the crates' documents in target/doc; a warning is an error
 spell: setup ## Check the spelling of all text
 	@sh .ci/tools.sh typos
 	typos
+
+bundle: tool ## Make what U-Boot boots on a board: make bundle BOARD_DTB=FILE CONFIG=FILE OUT=DIR [BUNDLE='--load tftp']
+	@$(if $(BOARD_DTB),,echo 'BOARD_DTB=FILE is missing: the device tree that Linux boots with on the board' >&2; exit 2)
+	$(TOOL) bundle $(call option,--board-dtb,$(BOARD_DTB)) $(call option,--config,$(CONFIG)) $(call option,--suite,$(SUITE)) --out=$(call quote,$(or $(OUT),out/bundle)) $(BUNDLE)
 
 dist: tool ## Build a release in out/dist: image, ELF file, host tool, SBOMs, checksums
 	$(TOOL) dist $(call option,--out,$(OUT))
