@@ -28,17 +28,17 @@ pub enum Class {
     /// `Vm::work`: what a VM waits for.
     Work,
     /// `WATCHDOG`: what pCPUs saw of each other.
-    Watch,
+    Watchdog,
     /// `DECODER`: the machine's input.
     Decoder,
     /// `Vm::lifecycle`: which phase a VM is in.
-    Life,
+    Lifecycle,
     /// `Mapping::tables`: a VM's stage 2.
     Tables,
     /// `GuestConsole::line`: a VM's PL011.
     Console,
     /// `MonitorUart::device`: a privileged VM's second one.
-    Manager,
+    MonitorUart,
     /// `Devices::gpio`: a VM's PL061.
     Gpio,
     /// `Devices::rtc`: a VM's PL031.
@@ -52,9 +52,9 @@ pub enum Class {
     /// `OUTPUT`: the UART.
     Output,
     /// `ReplyQueue::bytes`: a guest's unread answers.
-    Answers,
+    Replies,
     /// `RECENT`: the end of the log.
-    Recent,
+    LogRing,
     /// `Vgic::state`: a VM's interrupt controller.
     Vgic,
     /// `Vcpu::saved`: registers of a vCPU.
@@ -72,19 +72,19 @@ pub enum Class {
 /// The order, outer first: inside a lock, only locks of later lines are taken, so never two of one line.
 pub const ORDER: &[&[Class]] = &[
     &[Class::Work],
-    &[Class::Watch, Class::Decoder],
-    &[Class::Life, Class::Tables],
+    &[Class::Watchdog, Class::Decoder],
+    &[Class::Lifecycle, Class::Tables],
     &[
         Class::Console,
-        Class::Manager,
+        Class::MonitorUart,
         Class::Gpio,
         Class::Rtc,
         Class::Session,
     ],
     &[Class::Input, Class::Frames],
-    &[Class::Output, Class::Answers],
+    &[Class::Output, Class::Replies],
     &[
-        Class::Recent,
+        Class::LogRing,
         Class::Vgic,
         Class::Saved,
         Class::Scheduler,
@@ -99,20 +99,20 @@ impl Class {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Work => "Vm::work",
-            Self::Watch => "WATCHDOG",
+            Self::Watchdog => "WATCHDOG",
             Self::Decoder => "DECODER",
-            Self::Life => "Vm::lifecycle",
+            Self::Lifecycle => "Vm::lifecycle",
             Self::Tables => "Mapping::tables",
             Self::Console => "GuestConsole::line",
-            Self::Manager => "MonitorUart::device",
+            Self::MonitorUart => "MonitorUart::device",
             Self::Gpio => "Devices::gpio",
             Self::Rtc => "Devices::rtc",
             Self::Session => "MonitorPort::session",
             Self::Input => "MonitorPort::input",
             Self::Frames => "FRAMES",
             Self::Output => "OUTPUT",
-            Self::Answers => "ReplyQueue::bytes",
-            Self::Recent => "RECENT",
+            Self::Replies => "ReplyQueue::bytes",
+            Self::LogRing => "RECENT",
             Self::Vgic => "Vgic::state",
             Self::Saved => "Vcpu::saved",
             Self::Scheduler => "SCHEDULER",

@@ -29,7 +29,7 @@ impl MonitorUart {
     /// A session that nobody has used.
     pub fn new() -> Self {
         Self {
-            device: Lock::new(Class::Manager, Pl011::new()),
+            device: Lock::new(Class::MonitorUart, Pl011::new()),
             port: MonitorPort::new(),
             answers: ReplyQueue::new(),
         }

@@ -57,7 +57,7 @@ struct ConsoleOutput {
 }
 
 /// The end of the log.
-static RECENT: Lock<LogRing<16_384>> = Lock::new(Class::Recent, LogRing::new());
+static RECENT: Lock<LogRing<16_384>> = Lock::new(Class::LogRing, LogRing::new());
 static UART: Once<MachineUart> = Once::new();
 static OUTPUT: Lock<ConsoleOutput> = Lock::new(Class::Output, ConsoleOutput::new());
 

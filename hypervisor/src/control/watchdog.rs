@@ -17,7 +17,7 @@ use postern_base::ids::PcpuIndex;
 use postern_base::lock::{Class, Lock};
 use postern_monitor::Event;
 
-static WATCHDOG: Lock<TeeWatchdog> = Lock::new(Class::Watch, TeeWatchdog::new());
+static WATCHDOG: Lock<TeeWatchdog> = Lock::new(Class::Watchdog, TeeWatchdog::new());
 
 /// Looks at the other pCPUs: a part of every pCPU's tick.
 pub fn poll() {

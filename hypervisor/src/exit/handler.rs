@@ -71,7 +71,7 @@ pub fn interrupt(frame: &mut Frame) {
     sections::open();
     running(here()).vcpu.count(ExitReason::Irq);
     owners::take_pending();
-    sections::did(Cause::Interrupt);
+    sections::end_part(Cause::Interrupt);
     run::before_return(frame);
     sections::close();
 }

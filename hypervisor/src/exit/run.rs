@@ -81,7 +81,7 @@ pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: VcpuRef,
 fn with_work(frame: &mut Frame) {
     sections::open();
     run_loop::prepare_entry(here(), frame);
-    sections::did(Cause::Switch);
+    sections::end_part(Cause::Switch);
     sections::close();
 }
 

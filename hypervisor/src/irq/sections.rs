@@ -20,12 +20,12 @@ pub fn open() {
 pub fn open_since(since: Ticks, cause: Cause) {
     let section = SECTIONS.this();
     section.open(since);
-    section.did(cause, timer::now());
+    section.end_part(cause, timer::now());
 }
 
-/// What was done last was this.
-pub fn did(cause: Cause) {
-    SECTIONS.this().did(cause, timer::now());
+/// Ends a part of the open section, which was spent on `cause`.
+pub fn end_part(cause: Cause) {
+    SECTIONS.this().end_part(cause, timer::now());
 }
 
 /// The section is over, if there was one.
@@ -44,7 +44,7 @@ fn close_it(section: &Section) {
 pub fn note(since: Ticks, cause: Cause) {
     let section = SECTIONS.this();
     if section.is_open() {
-        section.did(cause, timer::now());
+        section.end_part(cause, timer::now());
         close_it(section);
         return;
     }
@@ -59,7 +59,7 @@ pub fn lengthy<T>(cause: Cause, act: impl FnOnce() -> T) -> T {
     let is_part = section.is_open();
     section.open(timer::now());
     let result = act();
-    section.did(cause, timer::now());
+    section.end_part(cause, timer::now());
     if !is_part {
         close_it(section);
     }
@@ -85,7 +85,7 @@ pub fn take_pending() {
     close_it(section);
     section.open(timer::now());
     owners::take_pending();
-    section.did(Cause::Interrupt, timer::now());
+    section.end_part(Cause::Interrupt, timer::now());
     close_it(section);
     if is_open {
         section.open(timer::now());
@@ -94,6 +94,6 @@ pub fn take_pending() {
 
 /// Takes the interrupts that are pending in the midst of something that goes on, which was this so far.
 pub fn breathe(cause: Cause) {
-    did(cause);
+    end_part(cause);
     take_pending();
 }

@@ -87,22 +87,22 @@ impl Cause {
     }
 }
 
-/// Bits of a [`Longest`] that hold the cause.
+/// Bits of a [`LongestSection`] that hold the cause.
 const CAUSE_BITS: u32 = 8;
 
 /// The longest section of a pCPU. Written by that pCPU alone, and read by all.
 #[derive(Debug)]
 #[repr(align(64))]
-pub struct Longest(AtomicU64);
+pub struct LongestSection(AtomicU64);
 
-static LONGEST: [Longest; MAX_PCPUS] = [const { Longest::new() }; MAX_PCPUS];
+static LONGEST: [LongestSection; MAX_PCPUS] = [const { LongestSection::new() }; MAX_PCPUS];
 
 /// The longest section of this pCPU.
-pub fn longest(pcpu: PcpuIndex) -> &'static Longest {
+pub fn longest(pcpu: PcpuIndex) -> &'static LongestSection {
     &LONGEST[pcpu.get()]
 }
 
-impl Longest {
+impl LongestSection {
     const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
@@ -162,8 +162,9 @@ impl Section {
         }
     }
 
-    /// What was done since it began, or since the last part, was this.
-    pub fn did(&self, cause: Cause, now: Ticks) {
+    /// Ends a part of the section, which began with the section or where the previous part ended, and
+    /// was spent on `cause`.
+    pub fn end_part(&self, cause: Cause, now: Ticks) {
         let took = now.since(self.last.replace(now));
         if self.is_open() && took >= self.part.get().0 {
             self.part.set((took, cause));
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn the_longest_counts_and_only_it() {
-        let longest = Longest::new();
+        let longest = LongestSection::new();
         assert_eq!(longest.get(), (t(0), Cause::Other));
         longest.note(t(5), Cause::Trap);
         longest.note(t(5), Cause::Switch);
@@ -201,7 +202,7 @@ mod tests {
     fn causes_have_names_of_their_own_and_come_back() {
         let mut names: Vec<_> = Cause::ALL.map(Cause::name).into();
         for cause in Cause::ALL {
-            let longest = Longest::new();
+            let longest = LongestSection::new();
             longest.note(t(1), cause);
             assert_eq!(longest.get(), (t(1), cause));
         }
@@ -213,14 +214,14 @@ mod tests {
     #[test]
     fn a_section_is_all_of_its_parts_and_named_after_the_longest() {
         let section = Section::closed();
-        section.did(Cause::Trap, t(50));
+        section.end_part(Cause::Trap, t(50));
         assert_eq!(section.close(t(60)), None);
         section.open(t(100));
         // The guest's exit, and then more: it has begun already.
-        section.did(Cause::Trap, t(110));
+        section.end_part(Cause::Trap, t(110));
         section.open(t(115));
-        section.did(Cause::Switch, t(140));
-        section.did(Cause::Monitor, t(150));
+        section.end_part(Cause::Switch, t(140));
+        section.end_part(Cause::Monitor, t(150));
         assert_eq!(section.close(t(151)), Some((t(51), Cause::Switch)));
         assert_eq!(section.close(t(160)), None);
         // The next one knows nothing of it.
@@ -232,7 +233,7 @@ mod tests {
     fn a_clock_that_goes_back_does_no_harm() {
         let section = Section::closed();
         section.open(t(100));
-        section.did(Cause::Trap, t(90));
+        section.end_part(Cause::Trap, t(90));
         assert_eq!(section.close(t(95)), Some((t(0), Cause::Trap)));
     }
 }

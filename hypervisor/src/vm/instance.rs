@@ -292,7 +292,7 @@ impl Vm {
             mediator: parts.mediator,
             vttbr: AtomicU64::new(0),
             counter_offset: AtomicU64::new(0),
-            lifecycle: Lock::new(Class::Life, Lifecycle::new()),
+            lifecycle: Lock::new(Class::Lifecycle, Lifecycle::new()),
             run_permission: RunPermission::closed(),
             vcpus_on: AtomicUsize::new(0),
             anomalies: [const { LogOnce::new() }; ANOMALY_NAMES.len()],

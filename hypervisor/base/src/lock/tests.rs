@@ -52,7 +52,7 @@ fn a_lock_is_taken_in_order_or_not_at_all() {
 
 #[test]
 fn who_does_not_wait_needs_no_order_but_is_remembered() {
-    let (work, recent) = (Lock::new(Class::Work, ()), Lock::new(Class::Recent, ()));
+    let (work, recent) = (Lock::new(Class::Work, ()), Lock::new(Class::LogRing, ()));
     let inner = recent.lock();
     let outer = work.try_lock().expect("nobody holds it");
     drop(inner);
@@ -91,7 +91,7 @@ fn nobody_overtakes_who_has_waited_for_long() {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
     for _ in 0..20 {
-        let lock = Lock::new(Class::Recent, 0);
+        let lock = Lock::new(Class::LogRing, 0);
         let had = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let guard = lock.lock();

@@ -199,7 +199,7 @@ impl ReplyQueue {
     /// None; the memory for all that will ever wait.
     pub fn new() -> Self {
         Self {
-            bytes: Lock::new(Class::Answers, VecDeque::with_capacity(ANSWERS)),
+            bytes: Lock::new(Class::Replies, VecDeque::with_capacity(ANSWERS)),
         }
     }
 
