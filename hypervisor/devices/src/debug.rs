@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A vCPU's self-hosted debug registers (Arm ARM DDI 0487, D2): breakpoints, watchpoints, single step, the OS lock.
+//! A vCPU's self-hosted debug registers (Arm ARM DDI 0487 D2): breakpoints, watchpoints, single
+//! step and the OS lock.
 //!
-//! All accesses trap, and what the guest reads is kept here. The hardware's registers are only ever written, by what
-//! [`DebugUnit::is_in_use`] and the methods beside it say. So nothing of the debug communications channel, which is
-//! shared with whoever debugs the machine from outside, reaches a guest, and a guest's breakpoints match in its own
-//! exception levels and security state only, whatever the guest wrote.
+//! All accesses trap, and [`DebugUnit`] holds the values that the guest reads. The hypervisor never
+//! reads the hardware's registers, and writes to them only values that [`DebugUnit`] returns. So no
+//! data of the debug communications channel, which an external debugger shares, reaches a guest. A
+//! guest's breakpoints match only in its own exception levels and security state, whatever the
+//! guest wrote.
 
-/// The most breakpoints, and the most watchpoints, that the architecture has without FEAT_Debugv8p9.
+/// The maximum number of breakpoints, and of watchpoints, without FEAT_Debugv8p9.
 pub const MAX_PAIRS: usize = 16;
 
 /// MDSCR_EL1.SS: software step.
 const SS: u64 = 1;
-/// MDSCR_EL1.TDCC: traps EL0's accesses to the debug communications channel.
+/// MDSCR_EL1.TDCC, which traps EL0's accesses to the debug communications channel.
 pub const TDCC: u64 = 1 << 12;
 /// MDSCR_EL1.KDE: debug exceptions from EL1 itself.
 const KDE: u64 = 1 << 13;
@@ -20,9 +22,9 @@ const MDE: u64 = 1 << 15;
 
 /// OSLSR_EL1.OSLK: the OS lock is locked.
 const OSLK: u64 = 1 << 1;
-/// OSLSR_EL1.OSLM, 0b10: there is an OS lock.
+/// OSLSR_EL1.OSLM, 0b10: the OS lock is implemented.
 const OSLM: u64 = 1 << 3;
-/// The claim tags, eight.
+/// The eight claim tags.
 const CLAIM_TAGS: u64 = 0xff;
 
 /// DBGBCR.E and DBGWCR.E.
@@ -36,23 +38,24 @@ const SSC_NON_SECURE: u64 = 0b01 << 14;
 const LBN: u64 = 0xf << 16;
 /// DBGBCR.BAS.
 const BREAKPOINT_BAS: u64 = 0xf << 5;
-/// DBGBCR.BT: what is compared, and whether it is linked.
+/// DBGBCR.BT: the type of the comparison, and whether it is linked.
 const BT: u64 = 0xf << 20;
-/// The highest BT without a VMID or EL2's context, which a guest does not have: Linked Context ID.
+/// BT for a linked Context ID: the highest value without a VMID or EL2's Context ID, which a guest
+/// does not have.
 const BT_LINKED_CONTEXT: u64 = 0b0011 << 20;
 /// DBGWCR.LSC, BAS, WT, MASK.
 const WATCHPOINT_OWN: u64 = 0b11 << 3 | 0xff << 5 | 1 << 20 | 0x1f << 24;
-/// SSC, HMC and PMC of either.
+/// SSC, HMC and PMC or PAC, of DBGBCR and DBGWCR.
 const WHERE: u64 = SSC | 1 << 13 | PRIVILEGE;
 const BREAKPOINT_FIELDS: u64 = BT | LBN | WHERE | BREAKPOINT_BAS | ENABLE;
 const WATCHPOINT_FIELDS: u64 = WATCHPOINT_OWN | LBN | WHERE | ENABLE;
 
-/// A register that [`DebugUnit`] keeps.
+/// A register whose value [`DebugUnit`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DebugRegister {
     /// MDSCR_EL1.
     Control,
-    /// OSLAR_EL1, written only.
+    /// OSLAR_EL1, write only.
     OsLockAccess,
     /// OSLSR_EL1, read only.
     OsLockStatus,
@@ -70,7 +73,7 @@ pub enum DebugRegister {
     WatchpointControl(u8),
 }
 
-/// A breakpoint or a watchpoint: its value and its control register.
+/// The value and the control register of a breakpoint or a watchpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Pair {
@@ -86,9 +89,10 @@ impl Pair {
         control: 0,
     };
 
-    /// Returns what the hardware is to have: the same, with the guest's EL1 and EL0 in Non-secure state at most. `own`
-    /// are the fields that are kept. HMC is zero and SSC 0b01, with which each PMC but 0b00 is valid (DDI 0487,
-    /// D2.8.3); secure or higher levels alone are nowhere the guest is.
+    /// Returns the values for the hardware: the same, confined to the guest's EL1 and EL0 in
+    /// Non-secure state. `own` are the fields that are kept. HMC becomes zero and SSC 0b01, with
+    /// which each PMC except 0b00 is valid (DDI 0487 D2.8.3). The pair is off if it would match
+    /// only in Secure state or at higher exception levels, where the guest never runs.
     const fn confined(self, own: u64) -> Self {
         let somewhere = self.control & PRIVILEGE != 0 && self.control & SSC <= SSC_NON_SECURE;
         if self.control & ENABLE == 0 || !somewhere {
@@ -104,7 +108,7 @@ impl Pair {
 /// The debug registers of one vCPU.
 #[derive(Clone, Debug)]
 pub struct DebugUnit {
-    /// MDSCR_EL1: those of its bits that a guest can set.
+    /// The bits of MDSCR_EL1 that a guest can set.
     control: u64,
     os_lock: bool,
     claimed: u64,
@@ -113,7 +117,8 @@ pub struct DebugUnit {
 }
 
 impl DebugUnit {
-    /// Returns the registers of a vCPU that was just turned on: nothing is enabled, and the OS lock is locked.
+    /// Returns the registers of a vCPU that was just turned on: nothing is enabled, and the OS lock
+    /// is locked.
     pub const fn new() -> Self {
         Self {
             control: 0,
@@ -124,7 +129,7 @@ impl DebugUnit {
         }
     }
 
-    /// Returns what a read of `register` finds.
+    /// Returns the value that a read of `register` returns.
     pub fn read(&self, register: DebugRegister) -> u64 {
         let pair = |pairs: &[Pair; MAX_PAIRS], index: u8| {
             pairs.get(usize::from(index)).copied().unwrap_or(Pair::OFF)
@@ -174,15 +179,16 @@ impl DebugUnit {
         }
     }
 
-    /// Whether the guest can get a debug exception but for BRK's: then the hardware is to have its registers while
-    /// it runs. While the OS lock is locked there are none (DDI 0487, D2.5).
+    /// Returns whether the guest can take a debug exception other than that of BRK. If it can, the
+    /// hardware needs its registers while it runs. While the OS lock is locked, there are no such
+    /// exceptions (DDI 0487 D2.5).
     #[inline]
     pub fn is_in_use(&self) -> bool {
         !self.os_lock && self.control & (SS | MDE) != 0
     }
 
-    /// Returns the hardware's MDSCR_EL1 while the guest runs and [`DebugUnit::is_in_use`]. TDCC is always set: there
-    /// is no communications channel for EL0.
+    /// Returns the hardware's MDSCR_EL1 for a guest that runs while [`DebugUnit::is_in_use`]. TDCC
+    /// is always set: EL0 has no communications channel.
     pub const fn control_in_use(&self) -> u64 {
         self.control & (SS | KDE | MDE) | TDCC
     }
@@ -193,7 +199,8 @@ impl DebugUnit {
             return Pair::OFF;
         };
         match pair.control & BT {
-            // What it is linked to says where; of its own fields only these count.
+            // The linked breakpoint or watchpoint has the exception level and security state.
+            // Only these fields of the Context breakpoint are used.
             BT_LINKED_CONTEXT if pair.control & ENABLE != 0 => Pair {
                 value: pair.value,
                 control: pair.control & (BT | BREAKPOINT_BAS | ENABLE),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Emulated devices: plain state machines that are given one access at a time.
+//! Emulated devices: plain state machines that handle one access at a time.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

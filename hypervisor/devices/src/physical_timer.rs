@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A vCPU's EL1 physical timer, CNTP_* (Arm ARM DDI 0487, D11.2.4): no hardware is behind it, since EL2's own
-//! timer is all that a pCPU has besides the virtual one.
+//! A vCPU's EL1 physical timer, CNTP_* (Arm ARM DDI 0487 D11.2.4).
 //!
-//! Its counter is the guest's: the virtual counter, so that both timers tell one time and a paused guest's
-//! stands still. All times here are ticks of it.
+//! No hardware timer is behind it, since a pCPU has only EL2's own timer besides the virtual timer.
+//! Its counter is the guest's virtual counter, so that both timers have the same time, and the
+//! counter of a paused guest does not advance. All times here are ticks of this counter.
 
 use postern_base::ticks::Ticks;
 
@@ -17,9 +17,9 @@ const ISTATUS: u64 = 1 << 2;
 /// A register of the EL1 physical timer, or its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimerRegister {
-    /// CNTPCT_EL0 or CNTPCTSS_EL0, the counter; never written.
+    /// CNTPCT_EL0 or CNTPCTSS_EL0, the counter, read only.
     Count,
-    /// CNTP_TVAL_EL0: the low 32 bits, signed, of CVAL less the counter.
+    /// CNTP_TVAL_EL0: the low 32 bits, signed, of CVAL minus the counter.
     TimerValue,
     /// CNTP_CTL_EL0: ENABLE (bit 0), IMASK (bit 1), ISTATUS (bit 2, read only).
     Control,
@@ -27,14 +27,14 @@ pub enum TimerRegister {
     CompareValue,
 }
 
-/// The timer of one vCPU. After each write, and when [`PhysicalTimer::deadline`] has come,
-/// [`PhysicalTimer::update`] tells whether its interrupt changed.
+/// The timer of one vCPU. After each write, and when [`PhysicalTimer::deadline`] has passed, the
+/// caller calls [`PhysicalTimer::update`] to learn whether the interrupt changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PhysicalTimer {
     /// ENABLE and IMASK.
     control: u64,
     compare: u64,
-    /// The level of its interrupt, as `update` last told it.
+    /// The level of the interrupt at the last call of `update`.
     level: bool,
 }
 
@@ -48,7 +48,7 @@ impl PhysicalTimer {
         }
     }
 
-    /// Returns what a read of `register` finds while the counter is at `count`.
+    /// Returns the value that a read of `register` returns while the counter is at `count`.
     pub const fn read(&self, register: TimerRegister, count: Ticks) -> u64 {
         match register {
             TimerRegister::Count => count.get(),
@@ -74,7 +74,8 @@ impl PhysicalTimer {
         }
     }
 
-    /// Returns the level of the interrupt at `count` where it is not what it was at the last call.
+    /// Returns the level of the interrupt at `count`, or `None` if it has not changed since the
+    /// last call.
     #[inline]
     pub const fn update(&mut self, count: Ticks) -> Option<bool> {
         let level = self.is_signalled() && self.is_met(count);
@@ -85,7 +86,7 @@ impl PhysicalTimer {
         Some(level)
     }
 
-    /// Returns the count at which the interrupt rises, where time alone makes it rise.
+    /// Returns the count at which the interrupt rises, if the passing of time alone raises it.
     #[inline]
     pub const fn deadline(&self) -> Option<Ticks> {
         if self.is_signalled() && !self.level {
@@ -95,7 +96,8 @@ impl PhysicalTimer {
         }
     }
 
-    /// Whether the timer is off and its interrupt low: no time changes anything.
+    /// Returns whether the timer is disabled or masked and its interrupt is low, so that the
+    /// passing of time changes nothing.
     #[inline]
     pub const fn is_idle(&self) -> bool {
         !self.is_signalled() && !self.level
@@ -105,7 +107,7 @@ impl PhysicalTimer {
         self.control & (ENABLE | IMASK) == ENABLE
     }
 
-    /// Whether the timer condition is met: both values are unsigned (D11.2.4).
+    /// Returns whether the timer condition is met; both values are unsigned (DDI 0487 D11.2.4).
     const fn is_met(&self, count: Ticks) -> bool {
         count.get() >= self.compare
     }
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn after_reset_nothing_happens() {
+    fn timer_is_idle_after_reset() {
         let mut timer = PhysicalTimer::new();
         assert_eq!(timer.read(Control, t(u64::MAX)), 0);
         assert_eq!(timer.update(t(u64::MAX)), None);
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counter_is_read_only() {
+    fn counter_write_has_no_effect() {
         let mut timer = with(1, 100);
         let before = timer;
         timer.write(Count, 5, t(50));
@@ -147,14 +149,14 @@ mod tests {
     }
 
     #[test]
-    fn each_control() {
-        // Control as written; at 99 and at 100: as read, and the interrupt.
+    fn control_enables_and_masks_the_interrupt() {
+        // Control as written; as read at 99 and at 100; whether it lets the interrupt through.
         for (control, early, due, signalled) in [
             (0b000, 0b000, 0b000, false),
             (0b001, 0b001, 0b101, true),
             (0b010, 0b010, 0b010, false),
             (0b011, 0b011, 0b111, false),
-            // ISTATUS and what is reserved are not kept.
+            // Writes to ISTATUS and to reserved bits are ignored.
             (!0b011, 0b000, 0b000, false),
             (u64::MAX, 0b011, 0b111, false),
         ] {
@@ -168,14 +170,14 @@ mod tests {
                 signalled.then_some(true),
                 "{control:#b}"
             );
-            // Whoever has been told is not told again, and waits for nothing.
+            // A change is reported once, and then there is no deadline.
             assert_eq!(timer.update(t(101)), None);
             assert_eq!(timer.deadline().map(Ticks::get), None);
         }
     }
 
     #[test]
-    fn the_level_lowers() {
+    fn level_lowers_when_the_condition_no_longer_holds() {
         for (register, value) in [
             (Control, 0),
             (Control, 3),
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_timer_value_is_signed() {
+    fn timer_value_is_signed() {
         let mut timer = PhysicalTimer::new();
         timer.write(TimerValue, 1000, t(50));
         assert_eq!(timer.read(CompareValue, t(50)), 1050);
@@ -203,16 +205,16 @@ mod tests {
         assert_eq!(timer.read(TimerValue, t(1051)), 0xffff_ffff);
         timer.write(TimerValue, 0xffff_ffff, t(50));
         assert_eq!(timer.read(CompareValue, t(50)), 49);
-        // The upper half of what is written does not count.
+        // The upper half of the written value is ignored.
         timer.write(TimerValue, 0xdead_beef_7fff_ffff, t(50));
         assert_eq!(timer.read(CompareValue, t(50)), 0x8000_0031);
-        // Before the counter's zero is far in its future.
+        // A time before the counter's zero is far in its future.
         timer.write(TimerValue, 0xffff_ffff, t(0));
         assert_eq!(timer.read(CompareValue, t(0)), u64::MAX);
     }
 
     #[test]
-    fn near_the_end_of_time() {
+    fn comparison_is_unsigned_near_the_counters_maximum() {
         let mut timer = with(1, u64::MAX);
         assert_eq!(timer.update(t(u64::MAX - 1)), None);
         assert_eq!(timer.deadline().map(Ticks::get), Some(u64::MAX));
@@ -226,10 +228,12 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is written, `update` follows ENABLE, IMASK and the comparison, and a deadline is
-        /// there exactly where the passing of time will raise the interrupt.
+        /// After any writes, `update` follows ENABLE, IMASK and the comparison, and there is a
+        /// deadline exactly if the passing of time will raise the interrupt.
         #[test]
-        fn like_the_formula(steps in proptest::collection::vec((0..4_u8, any::<u64>(), 0..1000_u64), 0..50)) {
+        fn update_and_deadline_follow_the_formula(
+            steps in proptest::collection::vec((0..4_u8, any::<u64>(), 0..1000_u64), 0..50),
+        ) {
             let mut timer = PhysicalTimer::new();
             let (mut count, mut level) = (0_u64, false);
             for (what, value, pass) in steps {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's UART: the PL011 of ARM DDI 0183, revision r1p5.
 //!
-//! It differs from the part on a board in three ways, each harmless to a driver. It has no
-//! clock: a byte is sent as soon as the console has room, and a receive timeout is over at once.
-//! It transmits and receives whether CR enables that or not, because no firmware has enabled it
-//! for a guest's first messages. And behind its receive FIFO stands a long queue, so that a paste
-//! is not lost while the guest is busy.
+//! It differs from the physical device in three ways, each harmless to a driver:
+//! - It has no clock: it sends a byte as soon as the console has room, and a receive timeout
+//!   expires at once.
+//! - It transmits and receives whether CR enables that or not, because no firmware has enabled it
+//!   for a guest's first messages.
+//! - A long queue follows its receive FIFO, so that pasted input is not lost while the guest is
+//!   busy.
 
 use postern_base::mmio::{Access, AccessSize};
 use postern_base::ring::Ring;
@@ -30,12 +32,13 @@ const PCELL_ID3: u64 = 0xffc;
 /// UARTPeriphID0 to 3, then UARTPCellID0 to 3: part 0x011 of ARM, revision 3, and PrimeCell.
 const IDS: [u32; 8] = [0x11, 0x10, 0x34, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
-/// Bytes in each FIFO; 32 from revision r1p5 on, which drivers tell from the peripheral ID.
+/// The size of each FIFO in bytes: 32 from revision r1p5 on, which drivers detect by the
+/// peripheral ID.
 const FIFO_DEPTH: usize = 32;
-/// Bytes of input that can wait, those in the FIFO included.
+/// The number of bytes of input that can wait, including those in the FIFO.
 pub const INPUT_QUEUE: usize = 4096;
 
-/// The carrier is there and the other side is ready to receive: nobody waits for a modem.
+/// The modem status flags that are always set: CTS, DSR and DCD, so no driver waits for a modem.
 const FR_CTS_DSR_DCD: u32 = 0b111;
 const FR_BUSY: u32 = 1 << 3;
 const FR_RXFE: u32 = 1 << 4;
@@ -50,16 +53,16 @@ const INT_RX: u32 = 1 << 4;
 const INT_TX: u32 = 1 << 5;
 const INT_RX_TIMEOUT: u32 = 1 << 6;
 const INT_OVERRUN: u32 = 1 << 10;
-/// The eleven interrupts that IMSC, RIS, MIS and ICR have bits for.
+/// The eleven interrupt bits of IMSC, RIS, MIS and ICR.
 const INTERRUPTS: u32 = 0x7ff;
 
-/// Bit 11 of DR: bytes were lost before this one. Bit 3 of RSR says the same.
+/// Bit 11 of DR: bytes were lost before this one. Bit 3 of RSR has the same meaning.
 const DR_OVERRUN: u32 = 1 << 11;
 const RSR_OVERRUN: u32 = 1 << 3;
 
-/// Where the bytes go that a guest sends.
+/// The destination of the bytes that a guest sends.
 pub trait TxSink {
-    /// Takes a byte, or answers false where there is no room for it now.
+    /// Takes a byte. Returns false if there is no room for it now.
     #[must_use]
     fn send(&mut self, byte: u8) -> bool;
 }
@@ -70,15 +73,15 @@ impl<const N: usize> TxSink for Ring<N> {
     }
 }
 
-/// The device's state. After every call that takes `&mut self`, [`Pl011::irq_line`] tells what
-/// the interrupt line is.
+/// The state of a UART. After every call that takes `&mut self`, [`Pl011::irq_line`] returns the
+/// new level of the interrupt line.
 #[derive(Clone, Debug)]
 pub struct Pl011 {
     input: Ring<INPUT_QUEUE>,
-    /// How many of the bytes in `input`, from the oldest on, are in the receive FIFO.
+    /// The number of bytes in `input`, from the oldest on, that are in the receive FIFO.
     received: usize,
     output: Ring<FIFO_DEPTH>,
-    /// Input was lost, which the next byte that is read tells.
+    /// Whether input was lost since the last byte that the guest read. The next byte reports it.
     overrun: bool,
     receive_status: u32,
     low_power_divisor: u32,
@@ -93,7 +96,7 @@ pub struct Pl011 {
 }
 
 impl Pl011 {
-    /// The device after reset.
+    /// Returns the device after reset.
     pub const fn new() -> Self {
         Self {
             input: Ring::new(),
@@ -113,26 +116,26 @@ impl Pl011 {
         }
     }
 
-    /// The level of the combined interrupt, UARTINTR.
+    /// Returns the level of the combined interrupt, UARTINTR.
     #[inline]
     pub const fn irq_line(&self) -> bool {
         self.raw_interrupts & self.interrupt_mask != 0
     }
 
-    /// Whether bytes wait that the sink had no room for: then [`Pl011::pump`] is to be called
-    /// when it has.
+    /// Returns whether bytes wait for which the sink had no room. The caller calls [`Pl011::pump`]
+    /// when the sink has room.
     #[inline]
     pub const fn has_output(&self) -> bool {
         !self.output.is_empty()
     }
 
-    /// Whether input waits for the guest.
+    /// Returns whether input waits for the guest.
     #[inline]
     pub const fn has_input(&self) -> bool {
         !self.input.is_empty()
     }
 
-    /// The number of bytes that [`Pl011::receive`] takes before it loses any.
+    /// Returns the number of bytes that [`Pl011::receive`] takes before it loses any.
     #[inline]
     pub const fn input_room(&self) -> usize {
         self.input.room()
@@ -152,7 +155,8 @@ impl Pl011 {
         }
     }
 
-    /// A byte arrives on the line; false where it is lost because the guest does not read.
+    /// Receives a byte from the line. Returns false if the byte is lost because the guest does not
+    /// read its input.
     pub fn receive(&mut self, byte: u8) -> bool {
         let fits = self.input.push(byte);
         if fits {
@@ -165,13 +169,13 @@ impl Pl011 {
         fits
     }
 
-    /// A guest's access; what a read finds, zero for a write. The access is aligned. Of a 64-bit
-    /// access only the first register is touched.
+    /// Does a guest's access, which is aligned. Returns the value read, or zero for a write. A
+    /// 64-bit access reaches only the first register.
     pub fn access(&mut self, access: Access, sink: &mut impl TxSink) -> u64 {
         match access.write {
             None => access.part_of(self.read(access.register())),
             Some(value) => {
-                // Registers are written whole: a byte behind the first has nowhere to go.
+                // A write that does not begin at a register's first byte has no effect.
                 if access.offset == access.register() {
                     let value = AccessSize::Word.truncate(value) as u32;
                     self.write(access.register(), value, sink);
@@ -210,7 +214,7 @@ impl Pl011 {
             FBRD => self.fractional_divisor = value & 0x3f,
             LCR_H => {
                 self.line_control = value & 0xff;
-                // What no longer fits into the FIFO waits behind it.
+                // Bytes that no longer fit into the FIFO wait in the queue.
                 self.received = self.received.min(self.depth());
                 self.fill();
             }
@@ -248,7 +252,7 @@ impl Pl011 {
             self.raw_interrupts |= INT_TX;
             return;
         }
-        // A byte for a full FIFO is lost, as the part loses it.
+        // A byte for a full FIFO is lost, as in the physical device.
         if self.output.len() < self.depth() {
             let _ = self.output.push(byte);
         }
@@ -281,7 +285,7 @@ impl Pl011 {
         data
     }
 
-    /// Moves waiting input into the FIFO: to the guest, it arrives now.
+    /// Moves waiting input into the FIFO. For the guest, it arrives now.
     fn fill(&mut self) {
         let level = self.input.len().min(self.depth());
         if level > self.received {
@@ -297,12 +301,13 @@ impl Pl011 {
         self.line_control & LCR_H_FEN != 0
     }
 
-    /// Bytes that a FIFO holds: one, the holding register, where FIFOs are disabled.
+    /// Returns the number of bytes that a FIFO holds: one, the holding register, if FIFOs are
+    /// disabled.
     const fn depth(&self) -> usize {
         if self.fifos_enabled() { FIFO_DEPTH } else { 1 }
     }
 
-    /// The receive interrupt comes at this many bytes or more.
+    /// Returns the number of bytes from which the receive interrupt is raised.
     const fn receive_trigger(&self) -> usize {
         if self.fifos_enabled() {
             eighths(self.fifo_levels >> 3)
@@ -311,7 +316,7 @@ impl Pl011 {
         }
     }
 
-    /// The transmit interrupt comes at this many bytes or fewer.
+    /// Returns the number of bytes at or below which the transmit interrupt is raised.
     const fn transmit_trigger(&self) -> usize {
         if self.fifos_enabled() {
             eighths(self.fifo_levels)
@@ -321,8 +326,8 @@ impl Pl011 {
     }
 }
 
-/// A trigger level of IFLS in bytes: 1/8, 1/4, 1/2, 3/4 or 7/8 of the FIFO; the reserved values
-/// count as the last.
+/// Returns a trigger level of IFLS in bytes: 1/8, 1/4, 1/2, 3/4 or 7/8 of the FIFO. The reserved
+/// values mean 7/8.
 const fn eighths(select: u32) -> usize {
     FIFO_DEPTH / 8
         * match select & 7 {

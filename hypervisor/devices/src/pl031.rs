@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's real-time clock: the PL031 of ARM DDI 0224, which counts seconds since 1970.
 //!
-//! It is given the time, in the machine's seconds, with each access, and once a second or so beside
-//! ([`Pl031::pass`]): so its alarm comes up to a second late. What the guest sets is its own clock only. As QEMU's model,
-//! it always runs.
+//! The caller passes the machine's time in seconds with each access, and also about once per second
+//! ([`Pl031::pass`]), so an alarm is up to a second late. A guest's write to the clock changes only
+//! the guest's own clock. The clock always runs, as in QEMU's model.
 
 use postern_base::mmio::Access;
 
@@ -13,9 +13,9 @@ const DR: u64 = 0x00;
 const MR: u64 = 0x04;
 /// The load register: sets the time.
 const LR: u64 = 0x08;
-/// The control register: bit 0 starts the clock, and reads as one from then on.
+/// The control register: bit 0 starts the clock. It reads as one, as the clock always runs.
 const CR: u64 = 0x0c;
-/// The interrupt mask, bit 0: one lets the alarm through.
+/// The interrupt mask, bit 0: one enables the alarm's interrupt.
 const IMSC: u64 = 0x10;
 const RIS: u64 = 0x14;
 const MIS: u64 = 0x18;
@@ -26,12 +26,13 @@ const PCELL_ID3: u64 = 0xffc;
 /// RTCPeriphID0 to 3, then RTCPCellID0 to 3: part 0x031 of ARM, revision 1, and PrimeCell.
 const IDS: [u8; 8] = [0x31, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
-/// The device's state. After every call that takes `&mut self`, [`Pl031::irq_line`] tells what the interrupt line is.
+/// The state of a real-time clock. After every call that takes `&mut self`, [`Pl031::irq_line`]
+/// returns the new level of the interrupt line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pl031 {
-    /// What the guest's time is ahead of the machine's: seconds, wrapping.
+    /// The difference between the guest's time and the machine's, in seconds, wrapping.
     ahead: u32,
-    /// The guest's time when the alarm was last looked for.
+    /// The guest's time when the alarm was last checked.
     seen: u32,
     alarm: u32,
     loaded: u32,
@@ -58,23 +59,25 @@ impl Pl031 {
         self.raised && self.unmasked
     }
 
-    /// Lets the time come to the machine's `now`: raises the alarm if its time has come since the last call. A `now` that
-    /// is earlier than one before, as pCPUs that read the counter out of order may have it, changes nothing.
+    /// Advances the clock to the machine's time `now`. Raises the alarm if its time has come since
+    /// the last call. A `now` that is earlier than a former one has no effect: pCPUs may read the
+    /// counter out of order.
     pub const fn pass(&mut self, now: u32) {
         let time = now.wrapping_add(self.ahead);
         if time.wrapping_sub(self.seen) > u32::MAX / 2 {
             return;
         }
         let left = self.alarm.wrapping_sub(self.seen);
-        // An alarm for the second that was seen last was raised when it was set.
+        // An alarm for the second `seen` was raised when the guest set it.
         if left != 0 && left <= time.wrapping_sub(self.seen) {
             self.raised = true;
         }
         self.seen = time;
     }
 
-    /// Does a guest's access at the machine's time `now`. Returns what a read finds, zero for a write. The access is
-    /// aligned. A write that does not reach a register's first byte has no effect.
+    /// Does a guest's access, which is aligned, at the machine's time `now`. Returns the value
+    /// read, or zero for a write. A write that does not begin at a register's first byte has no
+    /// effect.
     pub fn access(&mut self, access: Access, now: u32) -> u64 {
         self.pass(now);
         match access.write {

@@ -2,15 +2,15 @@
 //! A guest's GPIO controller with a power button on one of its lines: the PL061 of ARM DDI 0190,
 //! as on QEMU's `virt` machine.
 //!
-//! Nobody holds the button for a while here: no clock runs for it. A press raises the line, and the
-//! guest's first look at the raised line lowers it again. So a guest that follows both edges and
-//! looks after each sees a press and a release, whatever time it gives contacts to settle (Linux's
-//! gpio-keys: 5 ms), and one that polls sees the line raised once. A guest whose driver is not there
-//! yet finds the line raised later.
+//! The button has no clock, so the duration of a press is not emulated. A press raises the line,
+//! and the guest's first read of the raised line lowers it again. A guest that uses both edges and
+//! reads the line after each sees a press and a release, whatever its debounce time is (5 ms in
+//! Linux's gpio-keys). A guest that polls sees the line raised once. If the guest's driver is not
+//! loaded yet, it finds the line raised later.
 
 use postern_base::mmio::{Access, AccessSize};
 
-/// The end of the 256 addresses of GPIODATA, whose bits 9 to 2 are a mask of lines.
+/// The last of the 256 addresses of GPIODATA. Bits 9 to 2 of each address are a mask of lines.
 const DATA_END: u64 = 0x3fc;
 const DIR: u64 = 0x400;
 const IS: u64 = 0x404;
@@ -27,33 +27,33 @@ const PCELL_ID3: u64 = 0xffc;
 /// GPIOPeriphID0 to 3, then GPIOPCellID0 to 3: part 0x061 of ARM, revision 0, and PrimeCell.
 const IDS: [u8; 8] = [0x61, 0x10, 0x04, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
-/// The line that the power button is on, of lines 0 to 7.
+/// The line of the power button, of lines 0 to 7.
 pub const POWER_LINE: u32 = 3;
 const POWER: u8 = 1 << POWER_LINE;
 
-/// The device's state. After every call that takes `&mut self`, [`Pl061::irq_line`] tells what the
-/// interrupt line is.
+/// The state of a GPIO controller. After every call that takes `&mut self`, [`Pl061::irq_line`]
+/// returns the new level of the interrupt line.
 #[derive(Clone, Debug, Default)]
 pub struct Pl061 {
-    /// What is driven from outside.
+    /// The levels of the lines that are driven from outside.
     inputs: u8,
-    /// What the guest wrote for the lines that it drives.
+    /// The levels that the guest wrote, which apply to the lines that it drives.
     data: u8,
     /// The lines that the guest drives.
     outputs: u8,
-    /// The lines whose interrupt follows the level; the others' follows edges.
+    /// The lines whose interrupts are level-sensitive. The others are edge-sensitive.
     level_sensitive: u8,
     both_edges: u8,
-    /// The lines whose interrupt means high, or a rising edge.
+    /// The lines whose interrupts are triggered by a high level or a rising edge.
     event_high: u8,
     enabled: u8,
-    /// Edges seen since they were last cleared.
+    /// The lines on which an edge was detected since it was last cleared.
     edges: u8,
     alternate: u8,
 }
 
 impl Pl061 {
-    /// The device after reset: the button is not pressed.
+    /// Returns the device after reset: the button is not pressed.
     pub const fn new() -> Self {
         Self {
             inputs: 0,
@@ -68,21 +68,21 @@ impl Pl061 {
         }
     }
 
-    /// The level of the combined interrupt, GPIOINTR.
+    /// Returns the level of the combined interrupt, GPIOINTR.
     #[inline]
     pub const fn irq_line(&self) -> bool {
         self.raw_interrupts() & self.enabled != 0
     }
 
-    /// Somebody presses the power button. A guest that has not looked since the last time gets a
-    /// rising edge once more.
+    /// Presses the power button. A guest that has not read the line since the last press gets
+    /// another rising edge.
     pub const fn press(&mut self) {
         self.drive(self.inputs & !POWER);
         self.drive(self.inputs | POWER);
     }
 
-    /// A guest's access; what a read finds, zero for a write. The access is aligned. Registers have
-    /// eight bits, and only an access to their first byte reaches them.
+    /// Does a guest's access, which is aligned. Returns the value read, or zero for a write.
+    /// Registers have eight bits, and only an access to their first byte reaches them.
     pub fn access(&mut self, access: Access) -> u64 {
         match access.write {
             None => access.part_of(u32::from(self.read(access.register()))),
@@ -128,7 +128,7 @@ impl Pl061 {
         }
     }
 
-    /// Reads the lines of `mask`. Who saw the button pressed sees it released next.
+    /// Reads the lines of `mask`. A read that finds the button pressed releases it.
     const fn look(&mut self, mask: u8) -> u8 {
         let seen = self.levels() & mask;
         if seen & !self.outputs & POWER != 0 {
@@ -137,7 +137,7 @@ impl Pl061 {
         seen
     }
 
-    /// Whoever drives a line, the guest or the other side.
+    /// Returns the levels of all lines, those that the guest drives and those driven from outside.
     const fn levels(&self) -> u8 {
         self.data & self.outputs | self.inputs & !self.outputs
     }
@@ -149,14 +149,15 @@ impl Pl061 {
         self.inputs = inputs;
     }
 
-    /// Edges that were kept, and levels as they are. A line that the guest drives interrupts nobody.
+    /// Returns the recorded edges and the current levels. The level of a line that the guest drives
+    /// raises no interrupt.
     const fn raw_interrupts(&self) -> u8 {
         let levels = !(self.levels() ^ self.event_high) & !self.outputs;
         self.edges & !self.level_sensitive | levels & self.level_sensitive
     }
 }
 
-/// The lines that an access to GPIODATA at this offset is about.
+/// Returns the lines that an access to GPIODATA at this offset selects.
 const fn mask(register: u64) -> u8 {
     (register >> 2) as u8
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Writes a flattened device tree, version 17 (Devicetree Specification, chapter 5), from front to back.
+//! Writes a flattened device tree, version 17 (Devicetree Specification, chapter 5), from front to
+//! back.
 //!
-//! `dtoolkit` can do that too, by way of a tree of hash maps, which is ten times as much code.
+//! `dtoolkit` can do that too, through a tree of hash maps, which is ten times as much code.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -9,13 +10,13 @@ extern crate alloc;
 
 use alloc::vec::Vec;
 
-/// Bytes of the header, and where the memory reservations begin, of which there are none.
+/// The size of the header in bytes, which is the offset of the empty list of memory reservations.
 const HEADER: usize = 40;
-/// Where the structure begins: behind the empty entry that ends the reservations.
+/// The offset of the structure block: after the empty entry that ends the reservations.
 const STRUCTURE: usize = HEADER + 16;
 
-/// Room for what a guest's tree takes, the longest command line included: the bytes that a vector
-/// leaves behind as it grows would hold secrets.
+/// The capacity in bytes that is enough for a guest's tree with the longest command line. A vector
+/// that grows would leave copies of the tree's seeds in freed memory.
 pub const CAPACITY: usize = 8192;
 
 const MAGIC: u32 = 0xd00d_feed;
@@ -27,19 +28,19 @@ const END_NODE: u32 = 2;
 const PROPERTY: u32 = 3;
 const END: u32 = 9;
 
-/// A tree that is being written. What is written goes into the node that was opened last; a node's
-/// properties come before its children.
+/// A tree that is being written. Each method adds to the node that was opened last. A node's
+/// properties must be written before its children.
 pub struct FlatTree {
-    /// The whole tree but the names of properties; the header is filled in at the end.
+    /// The whole tree without the names of properties. The header is written at the end.
     bytes: Vec<u8>,
-    /// The names of properties, each once and with a zero byte behind it.
+    /// The names of properties, each once and followed by a zero byte.
     names: Vec<u8>,
-    /// Where each of them is, and how long it is without that byte.
+    /// The offset and the length of each name, without the zero byte.
     places: Vec<(u32, u32)>,
 }
 
 impl FlatTree {
-    /// A tree whose root has what `fill` writes.
+    /// Returns the bytes of a tree whose root has the properties and children that `fill` writes.
     pub fn write(fill: impl FnOnce(&mut Self)) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(CAPACITY);
         bytes.resize(STRUCTURE, 0);
@@ -52,14 +53,14 @@ impl FlatTree {
         tree.finish()
     }
 
-    /// A child of the node that is open.
+    /// Writes a child of the open node.
     pub fn node(&mut self, name: &str, fill: impl FnOnce(&mut Self)) {
         self.begin(name);
         fill(self);
         self.cell(END_NODE);
     }
 
-    /// A property of the node that is open.
+    /// Writes a property of the open node.
     pub fn property(&mut self, name: &str, value: &[u8]) {
         let name = self.name(name);
         self.cell(PROPERTY);
@@ -69,12 +70,12 @@ impl FlatTree {
         self.align();
     }
 
-    /// A property that says what it says by being there.
+    /// Writes a property without a value.
     pub fn flag(&mut self, name: &str) {
         self.property(name, &[]);
     }
 
-    /// A property of cells.
+    /// Writes a property whose value is a list of cells.
     pub fn cells(&mut self, name: &str, cells: &[u32]) {
         let name = self.name(name);
         self.cell(PROPERTY);
@@ -85,12 +86,12 @@ impl FlatTree {
         }
     }
 
-    /// A property of two cells.
+    /// Writes a property whose value is two cells.
     pub fn wide(&mut self, name: &str, value: u64) {
         self.property(name, &value.to_be_bytes());
     }
 
-    /// A property of strings.
+    /// Writes a property whose value is a list of strings.
     pub fn texts(&mut self, name: &str, texts: &[&str]) {
         let mut value = Vec::new();
         for text in texts {
@@ -100,7 +101,7 @@ impl FlatTree {
         self.property(name, &value);
     }
 
-    /// A property of one string.
+    /// Writes a property whose value is one string.
     pub fn text(&mut self, name: &str, text: &str) {
         self.texts(name, &[text]);
     }
@@ -122,7 +123,7 @@ impl FlatTree {
         }
     }
 
-    /// Where a property's name is among the names.
+    /// Returns the offset of a property's name in the names, and adds the name if it is new.
     fn name(&mut self, name: &str) -> u32 {
         let known = |&&(at, length): &&(u32, u32)| {
             let (at, length) = (at as usize, length as usize);
@@ -168,7 +169,7 @@ mod tests {
     use dtoolkit::{Node, Property};
 
     #[test]
-    fn a_tree_is_read_as_it_was_written() {
+    fn written_tree_is_read_back_by_another_parser() {
         let bytes = FlatTree::write(|root| {
             root.text("odd", "ab");
             root.node("a@1", |a| {
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_there_once() {
+    fn repeated_property_name_is_stored_once() {
         let bytes = FlatTree::write(|root| {
             root.flag("interrupts");
             root.flag("interrupt");

@@ -1,64 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where things are in a guest's physical address space: the same in every VM.
+//! The layout of a guest's physical address space, which is the same in every VM.
 
 use mediator::addr::Ipa;
 
-/// The GICv3 distributor's registers.
+/// The address of the GICv3 distributor's registers.
 pub const DISTRIBUTOR: Ipa = Ipa::new(0x0800_0000);
-/// Bytes of the distributor's registers.
+/// The size of the distributor's registers in bytes.
 pub const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
-/// The redistributors' registers, those of vCPU 0 first.
+/// The address of the redistributors' registers, those of vCPU 0 first.
 pub const REDISTRIBUTORS: Ipa = Ipa::new(0x080a_0000);
-/// Bytes of one vCPU's redistributor: its RD_base and SGI_base frames (GICv3 IHI0069 12.10).
+/// The size of one vCPU's redistributor in bytes: its RD_base and SGI_base frames (IHI 0069H
+/// 12.10).
 pub const REDISTRIBUTOR_BYTES: u64 = 0x2_0000;
-/// The PL011's registers.
+/// The address of the PL011's registers.
 pub const UART: Ipa = Ipa::new(0x0900_0000);
-/// Bytes of the PL011's registers.
+/// The size of the PL011's registers in bytes.
 pub const UART_BYTES: u64 = 0x1000;
 /// The PL011's interrupt: SPI 1, INTID 33.
 pub const UART_SPI: u32 = 1;
-/// The registers of a privileged VM's second PL011, with the monitor behind it. The first's size.
+/// The address of the registers of a privileged VM's second PL011, which is connected to the
+/// monitor. Their size is [`UART_BYTES`].
 pub const MONITOR_UART: Ipa = Ipa::new(0x0901_0000);
 /// The second PL011's interrupt: SPI 3, INTID 35.
 pub const MONITOR_UART_SPI: u32 = 3;
-/// The registers of the PL031, where the machine has a clock to set it by.
+/// The address of the registers of the PL031, which exists if the machine has a clock from which
+/// it is set.
 pub const RTC: Ipa = Ipa::new(0x0902_0000);
-/// Bytes of the PL031's registers.
+/// The size of the PL031's registers in bytes.
 pub const RTC_BYTES: u64 = 0x1000;
 /// The PL031's interrupt: SPI 4, INTID 36.
 pub const RTC_SPI: u32 = 4;
-/// The registers of the PL061 that has the power button.
+/// The address of the registers of the PL061 to which the power button is connected.
 pub const GPIO: Ipa = Ipa::new(0x0903_0000);
-/// Bytes of the PL061's registers.
+/// The size of the PL061's registers in bytes.
 pub const GPIO_BYTES: u64 = 0x1000;
 /// The PL061's interrupt: SPI 7, INTID 39, as on QEMU's `virt` machine.
 pub const GPIO_SPI: u32 = 7;
 /// OP-TEE's interrupt for asynchronous notifications: SPI 2, INTID 34.
 pub const TEE_SPI: u32 = 2;
-/// The EL1 physical timer's interrupt: PPI 14, INTID 30, by the Arm base system architecture.
+/// The EL1 physical timer's interrupt: PPI 14, INTID 30, as in the Arm Base System Architecture.
 pub const PHYSICAL_TIMER_PPI: u32 = 14;
-/// The start of RAM: at 4 GiB, where the machines that Postern is tested on have none, so that an
-/// address that went untranslated is noticed. `frames` keeps it so on larger ones.
+/// The start of RAM: 4 GiB, where the machines on which Postern is tested have no RAM, so that an
+/// address that was not translated causes a fault. `frames` ensures the same on larger machines.
 pub const RAM: Ipa = Ipa::new(0x1_0000_0000);
 
-/// A device that a guest can reach.
+/// A device that a guest can access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Device {
     /// GICD_*.
     Distributor,
-    /// GICR_*, of all vCPUs.
+    /// GICR_* of all vCPUs.
     Redistributors,
     /// The console.
     Uart,
     /// The monitor's UART, in privileged VMs only.
     MonitorUart,
-    /// The power button.
+    /// The GPIO controller with the power button.
     Gpio,
     /// The real-time clock.
     Rtc,
 }
 
-/// The device at `ipa`, and how many bytes into its registers that is.
+/// Returns the device at `ipa` and the offset of `ipa` in its registers, in bytes.
 #[inline]
 pub fn device_at(ipa: Ipa) -> Option<(Device, u64)> {
     let within = |start: Ipa, bytes: u64| {

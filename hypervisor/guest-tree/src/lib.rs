@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The device tree that a guest boots from, and what it tells: [`layout`].
+//! The device tree with which a guest boots, and the guest's memory map ([`layout`]).
 //!
-//! It is written from nothing: a guest sees the devices that Postern emulates and no others.
+//! The tree is written from scratch: a guest sees the devices that Postern emulates and no others.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -19,66 +19,66 @@ use postern_base::range::IpaRange;
 use postern_devices::pl061::POWER_LINE;
 use postern_flat_tree::FlatTree;
 
-/// The level-sensitive, active-high trigger in an `interrupts` entry.
+/// The active-high, level-sensitive trigger in an `interrupts` entry.
 const LEVEL_HIGH: u32 = 4;
-/// The edge trigger in an `interrupts` entry.
+/// The rising-edge trigger in an `interrupts` entry.
 const EDGE_RISING: u32 = 1;
 /// The flags of a line in a `gpios` entry.
 const ACTIVE_HIGH: u32 = 0;
-/// Kinds in an `interrupts` entry.
+/// The interrupt types in an `interrupts` entry.
 const SPI: u32 = 0;
 const PPI: u32 = 1;
 
-/// The phandles that nodes refer to each other by.
+/// The phandles by which nodes refer to each other.
 const GIC_PHANDLE: u32 = 1;
 const CLOCK_PHANDLE: u32 = 2;
 const CACHE_PHANDLE: u32 = 3;
-/// The last one, since each level of cache takes one.
+/// The highest phandle: each level of cache has one from [`CACHE_PHANDLE`] on.
 const GPIO_PHANDLE: u32 = 0x100;
 
-/// `KEY_POWER` of Linux's input event codes.
+/// `KEY_POWER` in Linux's input event codes.
 const KEY_POWER: u32 = 116;
 
-/// What the tree tells about OP-TEE.
+/// The description of OP-TEE in the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestTee {
-    /// The number of the SPI that announces asynchronous notifications, when the guest is told that there are
-    /// any: Linux refuses an OP-TEE with notifications and no interrupt.
+    /// The SPI number of the interrupt for asynchronous notifications, if the guest has
+    /// notifications. Linux rejects an OP-TEE that has notifications and no interrupt.
     pub notification: Option<u32>,
 }
 
-/// What is different from one guest's tree to the next.
+/// The parameters of a guest's tree.
 #[derive(Clone, Debug)]
 pub struct GuestTree<'a> {
-    /// vCPUs, at least one; the `reg` of each is its number, its Aff0.
+    /// The number of vCPUs, at least one. The `reg` of each is its index, which is its Aff0.
     pub vcpus: usize,
-    /// The `compatible` string of a CPU: the physical one's, or `arm,armv8`.
+    /// The `compatible` string of each CPU: that of the physical CPU, or `arm,armv8`.
     pub cpu_compatible: &'a str,
-    /// Levels of unified cache behind the first level, as `CLIDR_EL1` tells the guest (1 on a
-    /// Cortex-A72). Linux warns when the tree has fewer.
+    /// The number of unified cache levels after the first level, as in the guest's `CLIDR_EL1` (1
+    /// on a Cortex-A72). Linux warns if the tree has fewer.
     pub unified_cache_levels: u32,
-    /// All of its RAM, which does not wrap.
+    /// The guest's whole RAM, which does not wrap.
     pub memory: IpaRange,
     /// The kernel's command line.
     pub bootargs: &'a str,
-    /// Where its initial RAM disk is, if it has one; inside the RAM.
+    /// The range of the initial RAM disk, if the guest has one. It is inside the RAM.
     pub ramdisk: Option<IpaRange>,
-    /// Whether it has the second UART, with the hypervisor's monitor behind it.
+    /// Whether the guest has the second UART, which is connected to the hypervisor's monitor.
     pub privileged: bool,
-    /// Whether it has a real-time clock.
+    /// Whether the guest has a real-time clock.
     pub rtc: bool,
-    /// Ticks that the generic timer has in a second, where `CNTFRQ_EL0` does not say it.
+    /// The generic timer's frequency in hertz, if `CNTFRQ_EL0` does not have it.
     pub timer_frequency: Option<u32>,
-    /// OP-TEE, if it has one.
+    /// The description of OP-TEE, if the guest may use it.
     pub tee: Option<GuestTee>,
-    /// Random bytes for the kernel's address layout, if there is a source for them.
+    /// Random bits for the kernel's address layout, if a source for them exists.
     pub kaslr_seed: Option<u64>,
-    /// Random bytes for the kernel's random generator; none if empty.
+    /// Random bytes for the kernel's random number generator. If empty, the tree has none.
     pub rng_seed: &'a [u8],
 }
 
 impl GuestTree<'_> {
-    /// The tree as a flattened device tree.
+    /// Returns the tree as a flattened device tree.
     pub fn write(&self) -> Vec<u8> {
         FlatTree::write(|root| {
             root.text("model", "postern,vm");
@@ -241,7 +241,7 @@ fn uart(root: &mut FlatTree, at: Ipa, spi: u32) {
         uart.texts("compatible", &["arm,pl011", "arm,primecell"]);
         reg(uart, &[(at, layout::UART_BYTES)]);
         uart.cells("interrupts", &[SPI, spi, LEVEL_HIGH]);
-        // The primecell bus asks for a clock of each of these names before it probes.
+        // Linux's PrimeCell bus requires a clock of each of these names before it probes.
         uart.cells("clocks", &[CLOCK_PHANDLE, CLOCK_PHANDLE]);
         uart.texts("clock-names", &["uartclk", "apb_pclk"]);
     });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Reads the trees back with another parser than the one that wrote them.
+//! Tests that read the trees back with an independent parser.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn text<'a>(node: fdt::node::FdtNode<'_, 'a>, name: &str) -> &'a str {
 }
 
 #[test]
-fn another_parser_reads_the_same_machine() {
+fn full_tree_is_read_back_by_another_parser() {
     let dtb = full().write();
     let tree = fdt::Fdt::new(&dtb).unwrap();
     let node = |path| tree.find_node(path).unwrap_or_else(|| panic!("{path}"));
@@ -119,7 +119,7 @@ fn another_parser_reads_the_same_machine() {
     let clock = tree.find_phandle(clocks[0]).unwrap();
     assert_eq!(text(clock, "compatible"), "fixed-clock");
 
-    // Linux counts its ttyAMA by the aliases.
+    // Linux numbers its ttyAMA devices by the aliases.
     let second = tree.aliases().unwrap().resolve_node("serial1").unwrap();
     assert_eq!(second.name, "pl011@9010000");
     assert_eq!(cells(second, "interrupts"), [0, 3, 4]);
@@ -154,9 +154,9 @@ fn another_parser_reads_the_same_machine() {
     assert_eq!(cells(optee, "interrupts"), [0, 187, 1]);
 }
 
-/// It did not grow, and left no copy of its seeds in the heap.
+/// The vector did not grow, so no copy of the seeds is left in the heap.
 #[test]
-fn the_largest_tree_is_written_in_one_place() {
+fn largest_tree_fits_into_the_initial_capacity() {
     let bootargs = "x".repeat(postern_boot_tree::MAX_BOOTARGS);
     let largest = GuestTree {
         vcpus: postern_base::ids::MAX_VCPUS,
@@ -171,7 +171,7 @@ fn the_largest_tree_is_written_in_one_place() {
 }
 
 #[test]
-fn what_a_guest_does_not_have_it_is_not_told_of() {
+fn tree_omits_devices_that_the_guest_lacks() {
     let bare = GuestTree {
         vcpus: 1,
         unified_cache_levels: 0,

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The format of stage-2 entries (Arm ARM D8.3, D8.4.2, D8.6.6).
+//! The format of stage-2 entries (Arm ARM DDI 0487 D8.3, D8.4.2, D8.6.6).
 
 use mediator::addr::Pa;
 
-/// The level that a walk starts at.
+/// The level at which a walk starts.
 pub(super) const ROOT_LEVEL: u32 = 1;
 /// The level of pages.
 pub(super) const LAST_LEVEL: u32 = 3;
 
-/// The lowest address bit that an entry at `level` decides.
+/// Returns the lowest address bit that selects an entry at `level`.
 const fn shift(level: u32) -> u32 {
     12 + 9 * (LAST_LEVEL - level)
 }
 
-/// The bytes of address space that an entry at `level` stands for.
+/// Returns the number of bytes that an entry at `level` covers.
 pub(super) const fn entry_bytes(level: u32) -> u64 {
     1 << shift(level)
 }
 
-/// The index of the entry for an address below 2^40 in its table at `level`.
+/// Returns the index of the entry for an address below 2^40 in its table at `level`.
 pub(super) const fn entry_index(level: u32, address: u64) -> usize {
     // The concatenated tables of the root resolve one bit more.
     let bits = if level == ROOT_LEVEL { 10 } else { 9 };
@@ -39,7 +39,7 @@ const INNER_SHAREABLE: u64 = 0b11 << 8;
 const ACCESS_FLAG: u64 = 1 << 10;
 const EXECUTE_NEVER: u64 = 1 << 54;
 
-/// How memory behaves.
+/// A type of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryType {
     /// Memory: write-back cacheable, inner shareable.
@@ -48,31 +48,31 @@ pub enum MemoryType {
     Device,
 }
 
-/// What a guest may do with a piece of memory. It may always read.
+/// The memory type of a range and a guest's access rights to it. A guest may always read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes {
-    /// How the memory behaves.
+    /// The memory type.
     pub memory: MemoryType,
-    /// Whether the guest may write it.
+    /// Whether the guest may write to it.
     pub write: bool,
-    /// Whether the guest may run it.
+    /// Whether the guest may execute it.
     pub execute: bool,
 }
 
 impl Attributes {
-    /// The guest's RAM: everything allowed.
+    /// The attributes of RAM: the guest may write and execute it.
     pub const RAM: Self = Self {
         memory: MemoryType::Normal,
         write: true,
         execute: true,
     };
-    /// Memory that the guest may only read.
+    /// The attributes of memory that the guest may only read.
     pub const READ_ONLY: Self = Self {
         memory: MemoryType::Normal,
         write: false,
         execute: false,
     };
-    /// A device that the guest drives itself.
+    /// The attributes of a device that the guest drives itself.
     pub const DEVICE: Self = Self {
         memory: MemoryType::Device,
         write: true,
@@ -80,19 +80,19 @@ impl Attributes {
     };
 }
 
-/// An entry, taken apart.
+/// A decoded entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     /// Nothing is mapped.
     Invalid,
-    /// The table of the next level.
+    /// A table of the next level.
     Table(Pa),
     /// A block, or a page at the last level.
     Leaf(Pa, Attributes),
 }
 
 impl Entry {
-    /// Takes apart an entry of a table at `level`.
+    /// Decodes an entry of a table at `level`.
     pub(super) const fn decode(bits: u64, level: u32) -> Self {
         let pa = Pa::new(bits & ADDRESS);
         match (
@@ -100,7 +100,7 @@ impl Entry {
             bits & TABLE_OR_PAGE != 0,
             level == LAST_LEVEL,
         ) {
-            // A block's form is reserved at the last level.
+            // The block format is reserved at the last level.
             (false, ..) | (true, false, true) => Self::Invalid,
             (true, true, false) => Self::Table(pa),
             (true, true, true) | (true, false, false) => {
@@ -124,12 +124,12 @@ impl Entry {
         }
     }
 
-    /// The entry that leads to a table.
+    /// Returns the entry that leads to a table.
     pub(super) const fn table(at: Pa) -> u64 {
         at.get() | TABLE_OR_PAGE | VALID
     }
 
-    /// The block or page entry at `level` that leads to `pa`, a multiple of its size.
+    /// Returns the block or page entry at `level` that leads to `pa`, a multiple of its size.
     pub(super) const fn leaf(level: u32, pa: Pa, attributes: Attributes) -> u64 {
         let kind = if level == LAST_LEVEL {
             TABLE_OR_PAGE

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Stage 2: which physical memory a guest's addresses lead to.
+//! The stage-2 translation tables of a VM, which map guest physical addresses to memory.
 //!
-//! Tables in the VMSAv8-64 format (Arm ARM D8.2, D8.3) with the 4 KiB granule, for a 40-bit IPA
-//! space: the walk starts at level 1, in two tables that lie one behind the other. Blocks of
-//! 1 GiB and 2 MiB are used wherever addresses allow, and split when a part of one changes.
+//! The tables have the VMSAv8-64 format (Arm ARM DDI 0487 D8.2, D8.3) with the 4 KiB granule, for a
+//! 40-bit IPA space. The walk starts at level 1, in two concatenated tables. Blocks of 1 GiB and
+//! 2 MiB are used wherever the addresses allow, and split when a part of one changes.
 //!
-//! Nothing here touches memory or a TLB itself: [`TablePages`] and [`Tlb`] do, which the
-//! hypervisor implements on the machine and the tests as a model. Changes to live tables follow
-//! break-before-make (Arm ARM D8.16.1): a valid entry becomes invalid, the TLB forgets it, and only
-//! then comes the new entry. A vCPU that runs meanwhile may so take a fault on memory that is
-//! there all the time; whoever handles it translates again and lets the guest try once more.
+//! This crate does not access memory or a TLB itself. [`TablePages`] and [`Tlb`] do: the hypervisor
+//! implements them on the machine, and the tests implement them as a model. Changes to live tables
+//! follow break-before-make (DDI 0487 D8.16.1): a valid entry becomes invalid, the TLB entry is
+//! invalidated, and then the new entry is written. A vCPU that runs meanwhile may therefore take a
+//! fault on memory that stays mapped. The fault handler translates the address again and makes the
+//! guest repeat the access.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -26,13 +27,13 @@ pub use self::descriptor::{Attributes, MemoryType};
 use self::descriptor::{Entry, LAST_LEVEL, ROOT_LEVEL, entry_bytes, entry_index};
 use postern_base::range::IpaRange;
 
-/// Bits of a guest's physical addresses.
+/// The size of a guest's physical addresses in bits.
 pub const IPA_BITS: u32 = 40;
-/// `VTCR_EL2.T0SZ` for [`IPA_BITS`].
+/// The value of `VTCR_EL2.T0SZ` for [`IPA_BITS`].
 pub const T0SZ: u64 = 64 - IPA_BITS as u64;
-/// Tables in the root, one behind the other.
+/// The number of concatenated tables in the root.
 pub const ROOT_PAGES: usize = 2;
-/// Bits of the physical addresses that an entry can hold.
+/// The size in bits of the physical addresses that an entry can hold.
 const PA_BITS: u32 = 48;
 const ENTRIES: usize = 512;
 
@@ -41,61 +42,61 @@ const ENTRIES: usize = 512;
 /// The hardware walks the tables while they are written, so `read` and `write` must be single
 /// 64-bit accesses.
 pub trait TablePages {
-    /// `pages` pages one behind the other, 1 or [`ROOT_PAGES`], aligned to their whole size and
-    /// filled with zeroes; `None` where there are none left.
+    /// Returns `pages` contiguous pages, 1 or [`ROOT_PAGES`], aligned to their total size and
+    /// filled with zeroes, or `None` if none are left.
     fn allocate(&mut self, pages: usize) -> Option<Pa>;
 
-    /// Takes back what `allocate(pages)` gave.
+    /// Frees pages that `allocate(pages)` returned.
     fn free(&mut self, table: Pa, pages: usize);
 
-    /// The entry at `index` (below 512, in a root below 1024) of the table at `table`.
+    /// Reads the entry at `index` (below 512, in a root below 1024) of the table at `table`.
     fn read(&self, table: Pa, index: usize) -> u64;
 
-    /// Sets that entry.
+    /// Writes that entry.
     fn write(&mut self, table: Pa, index: usize, entry: u64);
 }
 
-/// What makes table changes known to the hardware, for the VM whose tables they are and on all
-/// pCPUs.
+/// The barriers and TLB maintenance for the tables of one VM, on all pCPUs.
 pub trait Tlb {
-    /// Makes all writes to tables before it visible to table walks after it (DSB ISHST).
+    /// Makes all earlier writes to tables visible to later table walks (DSB ISHST).
     fn publish(&mut self);
 
-    /// Forgets every translation of the page or block that holds `ipa`, with the table entries on
-    /// the way to it, for stage 2 alone and combined with stage 1. Ordered behind all writes
-    /// before it, and complete on return (DSB ISHST, TLBI IPAS2E1IS, DSB ISH, TLBI VMALLE1IS, DSB
-    /// ISH).
+    /// Invalidates every translation of the page or block that holds `ipa`, and the table entries
+    /// that lead to it, for stage 2 alone and combined with stage 1. The invalidation is ordered
+    /// after all earlier writes, and complete on return (DSB ISHST, TLBI IPAS2E1IS, DSB ISH, TLBI
+    /// VMALLE1IS, DSB ISH).
     fn invalidate_ipa(&mut self, ipa: Ipa);
 
-    /// Forgets everything of this VM; ordered and complete in the same way (TLBI VMALLS12E1IS).
+    /// Invalidates all translations of this VM, ordered and complete in the same way (TLBI
+    /// VMALLS12E1IS).
     fn invalidate_all(&mut self);
 }
 
-/// Why tables were not changed or an address not translated. Except for [`OutOfTables`], whoever
-/// called is at fault, and no guest can bring it about.
+/// An error of a change to tables or of a translation. Except for [`OutOfTables`], it is an error
+/// of the caller, which no guest can cause.
 ///
 /// [`OutOfTables`]: Stage2Error::OutOfTables
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stage2Error {
-    /// No memory for a table; what was mapped before is mapped as before.
+    /// No memory is left for a table. Existing mappings did not change.
     #[error("out of memory for stage-2 tables")]
     OutOfTables,
-    /// The range is empty, not in whole pages or reaches beyond [`IPA_BITS`] bits.
+    /// The range is empty, does not consist of whole pages, or exceeds [`IPA_BITS`] bits.
     #[error("not a range of guest pages: {} bytes at {}", .0.bytes, .0.start)]
     BadRange(IpaRange),
-    /// The physical range is not in whole pages or reaches beyond 48 bits.
+    /// The physical range does not consist of whole pages, or exceeds 48 bits.
     #[error("not a range of physical pages: {0}")]
     BadTarget(Pa),
-    /// Something is mapped there; nothing was changed.
+    /// The address is mapped already; nothing was changed.
     #[error("already mapped: {0}")]
     AlreadyMapped(Ipa),
-    /// Nothing is mapped there; nothing was changed.
+    /// The address is not mapped; nothing was changed.
     #[error("not mapped: {0}")]
     NotMapped(Ipa),
 }
 
-/// The stage-2 tables of one VM. They are memory of a [`TablePages`], always the same one, to
-/// which [`Stage2::retire`] gives them back.
+/// The stage-2 tables of one VM. Their memory comes from one [`TablePages`]. [`Stage2::retire`]
+/// begins to return it there.
 #[derive(Debug)]
 #[must_use]
 pub struct Stage2 {
@@ -103,7 +104,7 @@ pub struct Stage2 {
 }
 
 impl Stage2 {
-    /// Tables that map nothing.
+    /// Returns tables that map nothing.
     ///
     /// # Errors
     /// [`Stage2Error::OutOfTables`].
@@ -113,15 +114,16 @@ impl Stage2 {
         Ok(Self { root })
     }
 
-    /// The root's address, for `VTTBR_EL2.BADDR`.
+    /// Returns the root's address, for `VTTBR_EL2.BADDR`.
     pub const fn root(&self) -> Pa {
         self.root
     }
 
-    /// Maps the guest's range `at`, of which nothing is mapped yet, to as many bytes from `to` on.
+    /// Maps the guest's range `at`, of which nothing is mapped yet, to the same number of bytes
+    /// from `to` on.
     ///
     /// # Errors
-    /// [`Stage2Error`], all but `NotMapped`; nothing is changed then.
+    /// Any [`Stage2Error`] except `NotMapped`; the mappings do not change then.
     pub fn map<H: TablePages + Tlb>(
         &mut self,
         host: &mut H,
@@ -139,17 +141,17 @@ impl Stage2 {
         let offset = to.get().wrapping_sub(range.start);
         let result = fill(host, self.root, ROOT_LEVEL, range, offset, attributes);
         if result.is_err() {
-            // All of the range was free, so what is there now was put there just now.
+            // The whole range was free, so all its mappings are from this call.
             self.clear(host, range);
         }
         host.publish();
         result
     }
 
-    /// Unmaps what is mapped in a guest's range. Of a range with holes the rest is unmapped.
+    /// Unmaps all pages that are mapped in a guest's range, which may have holes.
     ///
     /// # Errors
-    /// `BadRange`, and `OutOfTables` where a block would have to be split; nothing is changed
+    /// `BadRange`, and `OutOfTables` if a block would have to be split; the mappings do not change
     /// then.
     pub fn unmap<H: TablePages + Tlb>(
         &mut self,
@@ -163,11 +165,12 @@ impl Stage2 {
         Ok(())
     }
 
-    /// Changes how a guest may use a range, all of which is mapped, and not where it leads.
+    /// Sets the attributes of a range, all of which is mapped. Its physical addresses do not
+    /// change.
     ///
     /// # Errors
-    /// `BadRange`, `NotMapped`, and `OutOfTables` where a block would have to be split; nothing
-    /// is changed then.
+    /// `BadRange`, `NotMapped`, and `OutOfTables` if a block would have to be split; the mappings
+    /// do not change then.
     pub fn protect<H: TablePages + Tlb>(
         &mut self,
         host: &mut H,
@@ -203,7 +206,7 @@ impl Stage2 {
         Ok(())
     }
 
-    /// Where a guest's address leads, and what it may do there.
+    /// Returns the physical address and the attributes of a guest's address.
     ///
     /// # Errors
     /// [`Stage2Error::NotMapped`].
@@ -229,7 +232,8 @@ impl Stage2 {
         Err(Stage2Error::NotMapped(ipa))
     }
 
-    /// Maps nothing any more. No vCPU of the VM may run. The tables are to be given back.
+    /// Invalidates all of the VM's TLB entries and returns the tables, which the caller then frees.
+    /// No vCPU of the VM may run.
     pub fn retire<H: TablePages + Tlb>(self, host: &mut H) -> Retired {
         host.invalidate_all();
         Retired {
@@ -238,7 +242,10 @@ impl Stage2 {
         }
     }
 
-    /// Whether the whole range is mapped (`mapped`) or free (not `mapped`); where not, otherwise.
+    /// Checks that the whole range is mapped (`mapped`) or free (not `mapped`).
+    ///
+    /// # Errors
+    /// The first address for which that is not so.
     fn require<H: TablePages>(&self, host: &mut H, range: Span, mapped: bool) -> Result<(), Ipa> {
         let found = visit(
             host,
@@ -256,7 +263,7 @@ impl Stage2 {
         found.break_value().map_or(Ok(()), Err)
     }
 
-    /// Unmaps a range at whose ends no block is cut.
+    /// Unmaps a range whose ends lie in no block.
     fn clear<H: TablePages + Tlb>(&self, host: &mut H, range: Span) {
         let mut gone = 0;
         let mut last = Ipa::new(range.start);
@@ -282,12 +289,12 @@ impl Stage2 {
         prune(host, self.root, ROOT_LEVEL, range);
     }
 
-    /// Sees to it that no block lies across `address`.
+    /// Splits blocks so that no block extends across `address`.
     fn split_at<H: TablePages + Tlb>(&self, host: &mut H, address: u64) -> Result<(), Stage2Error> {
         let mut table = self.root;
         for level in ROOT_LEVEL..=LAST_LEVEL {
             if address.is_multiple_of(entry_bytes(level)) {
-                // Also the end of the address space, which no table has an entry for.
+                // This includes the end of the address space, for which no table has an entry.
                 return Ok(());
             }
             let index = entry_index(level, address);
@@ -313,21 +320,22 @@ impl Stage2 {
     }
 }
 
-/// What a look at all entries of a table costs, in tables that are given back without one.
+/// The cost of reading all entries of a table, in tables that are freed without being read.
 const LOOK: usize = 8;
 
-/// Tables that no walk reaches any more, on their way back to their [`TablePages`].
+/// Tables that no walk reaches any more, while they are returned to their [`TablePages`].
 #[derive(Debug)]
 #[must_use]
 pub struct Retired {
     root: Pa,
-    /// Where in the root, and where in the table that is there, it goes on.
+    /// The position at which the next call continues: an index in the root, and an index in the
+    /// table to which that entry leads.
     next: (usize, usize),
 }
 
 impl Retired {
-    /// Gives some tables back, about `most`, or fewer where many have to be looked through. What is left; `None` when
-    /// nothing is.
+    /// Frees about `most` tables, or fewer if many of them must be read. Returns the rest, or
+    /// `None` when all are freed.
     pub fn free_some<H: TablePages>(mut self, host: &mut H, most: usize) -> Option<Self> {
         let mut done = 0;
         while self.next.0 < ROOT_PAGES * ENTRIES {
@@ -337,7 +345,7 @@ impl Retired {
                     if done >= most {
                         return Some(self);
                     }
-                    // A table of the last level leads to no other, so nobody looks into it.
+                    // A table of the last level leads to no other, so it is not read.
                     let entry = Entry::decode(host.read(table, *part), ROOT_LEVEL + 1);
                     if let Entry::Table(last) = entry {
                         host.free(last, 1);
@@ -357,7 +365,7 @@ impl Retired {
 
 const _: () = assert!(ROOT_LEVEL + 2 == LAST_LEVEL);
 
-/// A checked range of addresses: whole pages, not empty, in the IPA space.
+/// A checked range of addresses: not empty, in whole pages, in the IPA space.
 #[derive(Clone, Copy)]
 struct Span {
     start: u64,
@@ -375,15 +383,15 @@ fn checked(at: IpaRange) -> Result<Span, Stage2Error> {
     }
 }
 
-/// An entry's place, and the part of a range that it stands for.
+/// The index of an entry, and the part of a range that it covers.
 struct Piece {
     index: usize,
     span: Span,
-    /// Whether the part is all that the entry stands for.
+    /// Whether the part is all that the entry covers.
     whole: bool,
 }
 
-/// Cuts a range into the parts that the entries of one table stand for.
+/// Divides a range into the parts that the entries of one table cover.
 fn pieces(level: u32, range: Span) -> impl Iterator<Item = Piece> {
     let bytes = entry_bytes(level);
     let mut start = range.start;
@@ -403,18 +411,18 @@ fn pieces(level: u32, range: Span) -> impl Iterator<Item = Piece> {
     })
 }
 
-/// An entry that is no table.
+/// An entry that does not lead to a table.
 struct Slot {
     table: Pa,
     index: usize,
     level: u32,
-    /// The first address of the range in what the entry stands for.
+    /// The first address of the range that the entry covers.
     start: u64,
     entry: Entry,
 }
 
-/// Shows `act` every entry of the range that is no table, in ascending order. `act` may change
-/// the entry that it sees.
+/// Calls `act` for each entry of the range that does not lead to a table, in ascending order. `act`
+/// may change the entry for which it is called.
 fn visit<H: TablePages, B>(
     host: &mut H,
     table: Pa,
@@ -440,7 +448,7 @@ fn visit<H: TablePages, B>(
     ControlFlow::Continue(())
 }
 
-/// Maps a free range, `offset` bytes (modulo 2^64) further on.
+/// Maps a free range to the physical addresses at a distance of `offset` bytes (modulo 2^64).
 fn fill<H: TablePages + Tlb>(
     host: &mut H,
     table: Pa,
@@ -470,7 +478,7 @@ fn fill<H: TablePages + Tlb>(
     Ok(())
 }
 
-/// Gives back the tables of a range that have become empty.
+/// Frees the tables of a range that have become empty.
 fn prune<H: TablePages + Tlb>(host: &mut H, table: Pa, level: u32, range: Span) {
     for Piece { index, span, .. } in pieces(level, range) {
         if let Entry::Table(next) = Entry::decode(host.read(table, index), level) {

@@ -1,42 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The state of the interrupts, 32 in a word.
+//! The state of the interrupts, 32 per word.
 
 use super::intid::IntId;
 use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 
-/// Words of 32 interrupts: word 0 is a vCPU's own, the others are shared.
+/// The number of words of 32 interrupts. Word 0 is private to a vCPU, the others are shared.
 pub(super) const WORDS: usize = super::intid::INTIDS as usize / 32;
 
-/// The SGIs of word 0.
+/// The bits of the SGIs in word 0.
 pub(super) const SGIS: u32 = 0xffff;
 
-/// 32 interrupts, one bit each: either the SGIs and PPIs of a vCPU or 32 SPIs.
+/// The state of 32 interrupts, one bit each: either the SGIs and PPIs of a vCPU or 32 SPIs.
 ///
-/// What a list register holds is out of date here until it is read back: `active` is what it was
-/// at the last synchronisation, and a pending latch that was put into a list register is kept by
-/// the vCPU ([`super::state::VcpuLrState::moved`]).
+/// For an interrupt in a list register, this state is out of date until the list register is read
+/// back. `active` has the value of the last synchronisation. A pending latch that moved into a list
+/// register is in the vCPU's state ([`super::state::VcpuLrState::moved`]).
 #[derive(Clone, Copy)]
 pub(super) struct Bank {
     pub enabled: u32,
     pub group1: u32,
     pub edge: u32,
-    /// Pending by an edge, an SGI, the timer or a write to ISPENDR, until taken.
+    /// Pending by an edge, an SGI, the timer or a write to ISPENDR, until acknowledged.
     pub latch: u32,
     /// The level of the input.
     pub line: u32,
     pub active: u32,
-    /// Active by a write to ISACTIVER: no priority was raised for it, so no end of interrupt
-    /// that was counted can mean it.
+    /// Active by a write to ISACTIVER. No running priority belongs to it, so no end of interrupt
+    /// that EOIcount counts can refer to it.
     pub forced: u32,
     /// In a list register of some vCPU.
     pub loaded: u32,
-    /// Loaded, and `active` was written since: the list register's active bit does not count.
+    /// Loaded, and `active` was written since. The active bit of the list register is ignored.
     pub overridden: u32,
     pub priority: [u8; 32],
-    /// The priority at which an active interrupt was taken. A later write to IPRIORITYR must not
-    /// change it, or its end would match no running priority.
+    /// The priority with which an active interrupt was acknowledged. A later write to IPRIORITYR
+    /// must not change it: otherwise the end of the interrupt would match no running priority.
     pub running: [u8; 32],
-    /// The group in which it was taken, likewise.
+    /// The group in which an active interrupt was acknowledged, likewise.
     pub running_group1: u32,
 }
 
@@ -58,24 +58,25 @@ impl Bank {
         }
     }
 
-    /// Whether any of the interrupts needs a look.
+    /// Returns whether any interrupt is pending, active or in a list register, or has a high input.
     pub const fn is_busy(&self) -> bool {
         self.latch | self.line | self.active | self.loaded != 0
     }
 
-    /// Pending by latch or by level.
+    /// Returns the interrupts that are pending by latch or by level.
     pub const fn pending(&self) -> u32 {
         self.latch | self.line & !self.edge
     }
 
-    /// Enabled, in a group that `groups` (GICD_CTLR bits 1 and 0) enables.
+    /// Returns the interrupts that are enabled, in a group that `groups` (GICD_CTLR bits 1 and 0)
+    /// enables.
     pub const fn forwarded(&self, groups: u32) -> u32 {
         let of_group1 = if groups & 2 != 0 { self.group1 } else { 0 };
         let of_group0 = if groups & 1 != 0 { !self.group1 } else { 0 };
         self.enabled & (of_group1 | of_group0)
     }
 
-    /// Sets or clears `bits` of `active`.
+    /// Sets or clears `bits` of `active`. Clearing them also clears them in `forced`.
     pub const fn set_active(&mut self, bits: u32, active: bool) {
         if active {
             self.active |= bits;
@@ -85,7 +86,7 @@ impl Bank {
         }
     }
 
-    /// The priority that counts for the interrupt at the lowest bit of `bit`.
+    /// Returns the priority that applies to the interrupt at the lowest bit of `bit`.
     pub const fn priority_of(&self, bit: u32) -> u8 {
         if self.active & !self.forced & bit != 0 {
             self.running[Self::index(bit)]
@@ -94,7 +95,7 @@ impl Bank {
         }
     }
 
-    /// Whether the interrupt at the lowest bit of `bit` counts as one of Group 1.
+    /// Returns whether the interrupt at the lowest bit of `bit` counts as a Group 1 interrupt.
     pub const fn is_group1(&self, bit: u32) -> bool {
         if self.active & !self.forced & bit != 0 {
             self.running_group1 & bit != 0
@@ -103,13 +104,14 @@ impl Bank {
         }
     }
 
-    /// Whether an active interrupt would be pending with another priority or group than it runs.
+    /// Returns whether the priority or group of an active interrupt was changed since it was
+    /// acknowledged.
     pub const fn was_changed(&self, bit: u32) -> bool {
         self.priority_of(bit) != self.priority[Self::index(bit)]
             || self.is_group1(bit) != (self.group1 & bit != 0)
     }
 
-    /// The interrupt was taken with this priority and group.
+    /// Records the priority and group with which an interrupt was acknowledged.
     pub const fn took(&mut self, bit: u32, priority: u8, group1: bool) {
         self.running[Self::index(bit)] = priority;
         self.running_group1 = if group1 {
@@ -128,7 +130,7 @@ impl Bank {
 pub(super) struct Banks {
     private: [Bank; MAX_VCPUS],
     shared: [Bank; WORDS - 1],
-    /// Bit w: word w may hold a shared interrupt that needs a look.
+    /// Bit w: [`Bank::is_busy`] of the shared word w, as of the last [`Banks::note`].
     busy: u16,
 }
 
@@ -141,7 +143,7 @@ impl Banks {
         }
     }
 
-    /// Word `word` as `vcpu` sees it.
+    /// Returns word `word` as `vcpu` sees it.
     #[inline]
     pub fn get(&self, vcpu: VcpuIndex, word: usize) -> &Bank {
         if word == 0 {
@@ -151,7 +153,8 @@ impl Banks {
         }
     }
 
-    /// Word `word` as `vcpu` sees it. Ends with [`Banks::note`] where it may become busy or idle.
+    /// Returns word `word` as `vcpu` sees it. The caller calls [`Banks::note`] after a change that
+    /// may make the word busy or idle.
     #[inline]
     pub fn get_mut(&mut self, vcpu: VcpuIndex, word: usize) -> &mut Bank {
         if word == 0 {
@@ -161,7 +164,7 @@ impl Banks {
         }
     }
 
-    /// Puts a vCPU's own interrupts back into their reset state.
+    /// Resets a vCPU's private interrupts.
     pub fn reset_private(&mut self, vcpu: VcpuIndex) {
         self.private[vcpu.get()] = Bank::new(SGIS);
     }
@@ -175,14 +178,14 @@ impl Banks {
         }
     }
 
-    /// The words that may hold anything for `vcpu`, one bit each.
+    /// Returns the words that may hold a busy interrupt for `vcpu`, one bit each.
     #[inline]
     pub fn busy_words(&self, vcpu: VcpuIndex) -> u16 {
         self.busy | u16::from(self.private[vcpu.get()].is_busy())
     }
 }
 
-/// The bits that are set in `bits`, one at a time.
+/// Iterates over the bits that are set in `bits`, the lowest first.
 pub(super) fn each_bit(mut bits: u32) -> impl Iterator<Item = u32> {
     core::iter::from_fn(move || {
         let lowest = bits & bits.wrapping_neg();
@@ -191,12 +194,12 @@ pub(super) fn each_bit(mut bits: u32) -> impl Iterator<Item = u32> {
     })
 }
 
-/// The words at the bits that are set in `words`.
+/// Iterates over the indices of the bits that are set in `words`.
 pub(super) fn each_word(words: u16) -> impl Iterator<Item = usize> {
     each_bit(u32::from(words)).map(|bit| bit.trailing_zeros() as usize)
 }
 
-/// Where an interrupt's bit is.
+/// Returns an interrupt's word and its bit in that word.
 pub(super) const fn place(intid: IntId) -> (usize, u32) {
     (intid.word(), intid.bit())
 }
@@ -205,9 +208,9 @@ pub(super) const fn place(intid: IntId) -> (usize, u32) {
 mod tests {
     use super::*;
 
-    /// What nothing is pending or active in is not looked at: each exit of the vGIC would pay for it.
+    /// A word that is idle is skipped; otherwise each exit of the vGIC would cost more.
     #[test]
-    fn only_a_word_with_something_in_it_is_busy() {
+    fn busy_words_are_those_with_pending_active_or_loaded_interrupts() {
         let mut banks = Banks::new();
         let vcpu = VcpuIndex::default();
         assert_eq!(banks.busy_words(vcpu), 0);
@@ -227,17 +230,18 @@ mod tests {
                 assert_eq!(banks.busy_words(vcpu), 0);
             }
         }
-        // What is only configured is not busy.
+        // A word whose interrupts are only configured is not busy.
         let bank = banks.get_mut(vcpu, 1);
         (bank.enabled, bank.group1, bank.edge) = (!0, !0, !0);
         banks.note(1);
         assert_eq!(banks.busy_words(vcpu), 0);
     }
 
-    /// An active interrupt keeps the group and priority that it was taken with, whatever it has now; one taken anew has
-    /// the new ones, and no other interrupt is concerned.
+    /// An active interrupt keeps the group and priority with which it was acknowledged, whatever
+    /// the registers hold now. When it is acknowledged again, it has the new ones. Other interrupts
+    /// do not change.
     #[test]
-    fn an_active_interrupt_has_the_group_and_priority_that_it_was_taken_with() {
+    fn active_interrupt_keeps_its_group_and_priority_when_they_are_rewritten() {
         let (bit, other) = (1 << 3, 1 << 4);
         let mut bank = Bank::new(0);
         bank.took(bit, 0x80, true);
@@ -249,7 +253,7 @@ mod tests {
             (0x80, 0x40)
         );
         assert!(bank.was_changed(bit));
-        // As Group 0, the next time.
+        // The next time it is acknowledged as a Group 0 interrupt.
         bank.took(bit, 0x20, false);
         bank.group1 = bit;
         assert!(!bank.is_group1(bit) && bank.is_group1(other));
@@ -257,7 +261,7 @@ mod tests {
             (bank.priority_of(bit), bank.priority_of(other)),
             (0x20, 0x40)
         );
-        // What was made active by hand was not taken.
+        // An interrupt made active by a write to ISACTIVER was not acknowledged.
         bank.forced = bit;
         assert!(bank.is_group1(bit));
         assert_eq!(bank.priority_of(bit), 0);

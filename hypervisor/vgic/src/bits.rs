@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The registers with one bit for each interrupt, where list registers of running vCPUs matter.
+//! The registers with one bit per interrupt, whose values depend on running vCPUs' list registers.
 
 use super::intid::VcpuSet;
 use super::state::{SyncWait, TIMER, VgicState};
 use postern_base::ids::VcpuIndex;
 
-/// The registers that have one bit for each interrupt.
+/// A register that has one bit per interrupt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BitRegister {
     Group,
@@ -17,12 +17,15 @@ pub(super) enum BitRegister {
     ClearActive,
 }
 
-/// The number of flushes of the vCPU that reads after which its wait begins anew: it did something
-/// else in between, and what the others said is too old.
+/// The number of flushes of the reading vCPU after which its wait begins again: the vCPU did
+/// something else in between, so the other vCPUs' last synchronisation is too old.
 const WAIT_FLUSHES: u32 = 64;
 
 impl VgicState {
-    /// Reads word `word` of `of` for `vcpu`. `Err` names the vCPUs to be synchronised first.
+    /// Reads word `word` of `of` for `vcpu`.
+    ///
+    /// # Errors
+    /// The vCPUs that must be synchronised first.
     pub fn read_bits(
         &mut self,
         vcpu: VcpuIndex,
@@ -40,7 +43,7 @@ impl VgicState {
                 for sharer in self.sharers(of, word).iter() {
                     moved |= self.cpus[sharer.get()].moved[word];
                 }
-                // Only a latch that is in a list register may have been taken since.
+                // Only a latch that is in a list register may have been acknowledged since.
                 let holders = self.running_with(of, word, |cpu| cpu.moved[word]);
                 self.await_sync(vcpu, (of, word), holders)?;
                 Ok(pending | moved)
@@ -48,7 +51,7 @@ impl VgicState {
             BitRegister::SetActive | BitRegister::ClearActive => {
                 let active = bank.active;
                 let known = bank.overridden;
-                // What is active without a list register may have been ended as well.
+                // An active interrupt without a list register may have been deactivated as well.
                 let holders = self.running_with(of, word, |cpu| {
                     cpu.loaded[word] & !known | cpu.owned[word] & active & !known
                 });
@@ -58,9 +61,12 @@ impl VgicState {
         }
     }
 
-    /// Completes once every other vCPU in `holders` was synchronised since this read of word
-    /// `word` of a vCPU began. The set that is waited for never grows, so that a vCPU that goes on
-    /// with new list registers is not waited for again.
+    /// Returns `Ok` once every other vCPU in `holders` was synchronised since this read of the word
+    /// `of` began. The set of vCPUs that the read waits for never grows, so the read does not wait
+    /// again for a vCPU that continues with new list registers.
+    ///
+    /// # Errors
+    /// The vCPUs that must be synchronised first.
     fn await_sync(
         &mut self,
         vcpu: VcpuIndex,
@@ -134,7 +140,7 @@ impl VgicState {
             BitRegister::ClearPending => {
                 self.clear_latch(of, word, bits);
                 if word == 0 && bits & TIMER != 0 {
-                    // The physical interrupt may have to be deactivated, see `fill`.
+                    // The physical interrupt may have to be deactivated; see `flush`.
                     self.stale = self.stale.union(VcpuSet::only(of));
                 }
             }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The distributor's and the redistributors' registers (IHI 0069, 12.9 to 12.11).
+//! The registers of the distributor and the redistributors (IHI 0069H 12.9 to 12.11).
 //!
-//! Whatever is reserved, not implemented, misaligned or of a width that the register does not
-//! support reads as zero and ignores writes.
+//! An access to a reserved or unimplemented register, a misaligned access and an access of a width
+//! that the register does not support read as zero and ignore writes.
 
 use super::bank::{SGIS, WORDS, each_bit};
 use super::bits::BitRegister;
@@ -12,64 +12,69 @@ use super::state::VgicState;
 use postern_base::ids::VcpuIndex;
 use postern_base::mmio::{Access, AccessSize};
 
-/// Bytes of the distributor's window.
+/// The size of the distributor's window in bytes.
 pub const DISTRIBUTOR_SIZE: u64 = 0x1_0000;
-/// Bytes that each vCPU's redistributor takes, its RD_base frame and its SGI_base frame.
+/// The size of each vCPU's redistributor in bytes: its RD_base frame and its SGI_base frame.
 pub const REDISTRIBUTOR_SIZE: u64 = 0x2_0000;
 
-/// Which of the two windows a guest accesses.
+/// One of the two windows that a guest accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
     /// GICD_*, [`DISTRIBUTOR_SIZE`] bytes.
     Distributor,
-    /// GICR_*, [`REDISTRIBUTOR_SIZE`] bytes for each vCPU, in the order of their indices.
+    /// GICR_*, [`REDISTRIBUTOR_SIZE`] bytes per vCPU, in the order of their indices.
     Redistributors,
 }
 
-/// The answer to an access.
+/// The result of an access.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MmioOutcome {
     /// The access is complete.
     Done {
-        /// What a read gives; zero for a write.
+        /// The value read; zero for a write.
         value: u64,
-        /// Whose list registers are out of date now.
+        /// The vCPUs whose list registers are now out of date.
         kick: VcpuSet,
     },
-    /// A read of state that is in the list registers of these vCPUs, on their pCPUs. They are
-    /// flagged ([`super::Vgic::needs_flush`]): the caller interrupts them and lets the guest
-    /// execute its instruction again. Each is waited for only once.
+    /// A read of state that is in the list registers of these vCPUs, on their pCPUs. Their flags
+    /// are set ([`super::Vgic::needs_flush`]). The caller interrupts the vCPUs and makes the guest
+    /// execute its instruction again. The read waits for each vCPU only once.
     Retry {
         /// The vCPUs to synchronise.
         sync: VcpuSet,
     },
 }
 
-/// A register of interrupts, in the distributor or in an SGI_base frame.
+/// A register that describes interrupts, in the distributor or in an SGI_base frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InterruptRegister {
     Bits(BitRegister, usize),
-    /// From this interrupt on, one byte each.
+    /// The priorities from this interrupt on, one byte each.
     Priority(IntId),
-    /// 16 interrupts, from the lower or the upper half of a word.
+    /// The configuration of 16 interrupts, from the lower or the upper half of a word.
     Config {
         word: usize,
         upper: bool,
     },
 }
 
-/// Implementer Arm (JEP106 0x43b), product 'P': no number for which a guest knows a workaround.
+/// GICD_IIDR and GICR_IIDR: implementer Arm (JEP106 0x43b), product 'P', a number for which guests
+/// have no workaround.
 const IIDR: u32 = 0x5000_043b;
-/// Architecture revision 3, as in Arm's own.
+/// GICD_PIDR2 and GICR_PIDR2: architecture revision 3, as in Arm's implementations.
 const PIDR2: u32 = 0x3b;
 /// GICD_CTLR.DS and ARE, which read as one.
 const CTLR_FIXED: u32 = 1 << 6 | 1 << 4;
-/// GICD_TYPER: 288 INTIDs, ten bits of INTID; no LPIs, no messages, no Aff3, no range selector.
+/// GICD_TYPER: 288 INTIDs, ten bits of INTID; no LPIs, no message-based interrupts, no Aff3, no
+/// range selector.
 const TYPER: u32 = (WORDS as u32 - 1) | 9 << 19;
 
 impl VgicState {
-    /// One access on behalf of `vcpu`. `Err` names the vCPUs to be synchronised first.
+    /// Does one access on behalf of `vcpu`.
+    ///
+    /// # Errors
+    /// The vCPUs that must be synchronised first.
     pub fn access(
         &mut self,
         vcpu: VcpuIndex,
@@ -97,7 +102,7 @@ impl VgicState {
             return Ok(self.access_router(intid, access));
         }
         match InterruptRegister::decode(access) {
-            // The private interrupts are in the redistributors, as affinity routing is on.
+            // The private interrupts are in the redistributors, as affinity routing is enabled.
             Some(register) if register.word() > 0 => {
                 self.access_interrupts(vcpu, vcpu, register, access)
             }
@@ -146,7 +151,7 @@ impl VgicState {
         })
     }
 
-    /// GICR_TYPER: affinity, processor number and Last.
+    /// Returns GICR_TYPER: affinity, processor number and Last.
     fn typer(&self, of: VcpuIndex) -> u64 {
         let number = of.get() as u64;
         let last = of.get() + 1 == self.vcpus;
@@ -170,7 +175,7 @@ impl VgicState {
         0
     }
 
-    /// The vCPUs whose list registers are in use.
+    /// Returns the vCPUs whose list registers are in use.
     fn resident(&self) -> VcpuSet {
         let mut resident = VcpuSet::EMPTY;
         for vcpu in self.sharers(VcpuIndex::BOOT, 1).iter() {
@@ -299,7 +304,7 @@ impl InterruptRegister {
     }
 }
 
-/// The SPI whose IROUTER is accessed.
+/// Returns the SPI whose GICD_IROUTER is accessed, if any.
 fn routed_by(access: &Access) -> Option<IntId> {
     if access.size < AccessSize::Word || !(0x6100..0x8000).contains(&access.offset) {
         return None;
@@ -307,12 +312,12 @@ fn routed_by(access: &Access) -> Option<IntId> {
     IntId::new(((access.offset - 0x6000) / 8) as u32)
 }
 
-/// GICD_ICFGR's two bits for each of 16 interrupts, of which the upper says edge-triggered.
+/// Returns GICD_ICFGR for 16 interrupts: two bits each, of which the upper means edge-triggered.
 fn spread(edge: u32) -> u32 {
     each_bit(edge & 0xffff).fold(0, |value, bit| value | 2 << (2 * bit.trailing_zeros()))
 }
 
-/// The inverse of [`spread`].
+/// Returns the inverse of [`spread`].
 fn gather(value: u32) -> u32 {
     each_bit(value & 0xaaaa_aaaa).fold(0, |edge, bit| edge | 1 << (bit.trailing_zeros() / 2))
 }

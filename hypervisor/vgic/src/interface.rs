@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The registers of a vCPU's CPU interface that belong to both groups, for where they trap.
+//! The registers of a vCPU's CPU interface that are common to both groups, for CPUs on which they
+//! trap.
 //!
-//! They are the hardware's. But a CPU that cannot trap writes to ICC_DIR_EL1 alone (ICH_VTR_EL2.TDS is 0, as on
-//! Cortex-A57 and A72) has to have all of them trapped for it (ICH_HCR_EL2.TC).
+//! The hardware implements these registers. But a CPU that cannot trap writes to ICC_DIR_EL1 alone
+//! (ICH_VTR_EL2.TDS is 0, as on Cortex-A57 and Cortex-A72) traps all of them with ICH_HCR_EL2.TC.
 
 use super::lr::Vmcr;
 
-/// A register that [`super::Hcr::TC`] traps besides those that generate SGIs and ICC_DIR_EL1.
+/// A register that [`super::Hcr::TC`] traps, besides ICC_DIR_EL1 and those that generate SGIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InterfaceRegister {
     /// ICC_CTLR_EL1.
@@ -17,19 +18,21 @@ pub enum InterfaceRegister {
     RunningPriority,
 }
 
-/// What these registers are made of.
+/// The state from which the values of these registers are derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuInterface {
     /// ICH_VMCR_EL2 of the vCPU.
     pub vmcr: Vmcr,
     /// ICH_VTR_EL2 of the pCPU.
     pub vtr: u64,
-    /// The active priorities of both groups: ICH_AP0R&lt;n&gt;_EL2 and ICH_AP1R&lt;n&gt;_EL2, one or the other.
+    /// The active priorities of both groups: ICH_AP0R&lt;n&gt;_EL2 ORed with
+    /// ICH_AP1R&lt;n&gt;_EL2.
     pub active: [u32; 4],
 }
 
 impl CpuInterface {
-    /// A guest's access: the write of a value, or a read, and its result.
+    /// Does a guest's access: a write of a value, or a read. Returns the value read, or zero for a
+    /// write.
     pub fn access(&mut self, register: InterfaceRegister, write: Option<u64>) -> u64 {
         match (register, write) {
             (InterfaceRegister::Control, Some(value)) => {
@@ -47,7 +50,8 @@ impl CpuInterface {
         }
     }
 
-    /// The highest active priority, or the idle priority where nothing is active (IHI 0069H, 4.8).
+    /// Returns the highest active priority, or the idle priority if no interrupt is active
+    /// (IHI 0069H 4.8).
     fn running_priority(&self) -> u8 {
         let preemption_bits = (self.vtr >> 26 & 7) as u32 + 1;
         let words = (0..).step_by(32).zip(self.active);
@@ -65,9 +69,10 @@ impl CpuInterface {
 mod tests {
     use super::*;
 
-    /// As on Cortex-A72: five priority and preemption bits, 16 INTID bits, no Aff3, no SEI.
+    /// ICH_VTR_EL2 as on Cortex-A72: five priority and preemption bits, 16 INTID bits, no Aff3, no
+    /// SEI.
     const A72: u64 = 0x9000_0003;
-    /// Seven of each, 24 INTID bits, Aff3 and SEI.
+    /// ICH_VTR_EL2 with seven priority and preemption bits, 24 INTID bits, Aff3 and SEI.
     const MOST: u64 = 6 << 29 | 6 << 26 | 1 << 23 | 1 << 22 | 1 << 21;
 
     fn interface(vtr: u64) -> CpuInterface {
@@ -79,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_control_register_has_two_bits_of_the_guests_and_the_rest_is_the_cpus() {
+    fn control_has_cbpr_and_eoimode_of_the_guest_and_other_fields_of_the_cpu() {
         use InterfaceRegister::Control;
         for (vtr, fixed) in [(A72, 4 << 8), (MOST, 6 << 8 | 1 << 11 | 1 << 14 | 1 << 15)] {
             let mut interface = interface(vtr);
@@ -96,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_priority_mask_is_kept_and_nothing_else_changes() {
+    fn priority_mask_write_changes_only_the_mask() {
         use InterfaceRegister::PriorityMask;
         let mut interface = interface(A72);
         assert_eq!(interface.access(PriorityMask, None), 0xf0);
@@ -106,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_running_priority_is_the_highest_that_is_active() {
+    fn running_priority_is_the_highest_active_priority() {
         use InterfaceRegister::RunningPriority;
         for (vtr, active, priority) in [
             (A72, [0; 4], 0xff),

@@ -1,45 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The virtual GICv3 of one VM: distributor, redistributors, and the list registers of its vCPUs.
+//! The virtual GICv3 of one VM: distributor, redistributors and the list registers of its vCPUs.
 //!
-//! One security state (GICD_CTLR.DS is 1), affinity routing always on, 288 INTIDs, up to
-//! [`MAX_VCPUS`] vCPUs whose affinity is their index in Aff0; no LPIs, no ITS, no messages
-//! (IHI 0069).
+//! It has one security state (GICD_CTLR.DS is 1), affinity routing that is always enabled, 288
+//! INTIDs, and up to [`MAX_VCPUS`] vCPUs, whose affinity is their index in Aff0. It has no LPIs,
+//! no ITS and no message-based interrupts (IHI 0069H).
 //!
-//! # How a caller drives it
+//! # How a caller uses it
 //!
-//! - Before each entry to the guest: [`Vgic::needs_flush`], one load. Where it is set, and after
-//!   each maintenance interrupt, [`Vgic::resync`] with the list registers in use as they are in
-//!   the hardware; then write them back, and ICH_HCR_EL2. Otherwise the list registers stay as
-//!   they are, across any number of exits.
-//! - A vCPU leaves its pCPU: [`Vgic::sync`]. It comes back, here or elsewhere: [`Vgic::flush`].
-//!   In between its list registers are nowhere but in here.
-//! - A trapped access: [`Vgic::sync`] for the vCPU that makes it, then [`Vgic::access`] (or
-//!   [`Vgic::deactivate`]), then [`Vgic::flush`]. An access that [`Vgic::needs_sync`] says no to needs
-//!   the access only.
-//! - Before the guest waits for an interrupt: [`Vgic::sync`], then [`Vgic::has_deliverable`].
-//! - Every method that gives a [`VcpuSet`] has flagged these vCPUs; the caller interrupts or wakes
-//!   them.
+//! - Before each entry to the guest, the caller checks [`Vgic::needs_flush`], which is one load.
+//!   If it returns true, and after each maintenance interrupt, the caller calls [`Vgic::resync`]
+//!   with the hardware's list registers, and then writes ICH_HCR_EL2. Otherwise the list registers
+//!   stay as they are, across any number of exits.
+//! - When a vCPU leaves its pCPU, the caller calls [`Vgic::sync`]. When the vCPU is loaded again,
+//!   on any pCPU, the caller calls [`Vgic::flush`]. In between, only this crate holds the state of
+//!   the vCPU's list registers.
+//! - For a trapped access, the caller calls [`Vgic::sync`] for the vCPU that makes it, then
+//!   [`Vgic::access`] (or [`Vgic::deactivate`]), then [`Vgic::flush`]. Where [`Vgic::needs_sync`]
+//!   returns false, [`Vgic::access`] alone is enough.
+//! - Before the guest waits for an interrupt, the caller calls [`Vgic::sync`], then
+//!   [`Vgic::has_deliverable`].
+//! - Every method that returns a [`VcpuSet`] has set the flags of these vCPUs. The caller
+//!   interrupts or wakes them.
 //!
 //! # The virtual timer
 //!
-//! INTID 27 is linked to the physical interrupt 27 of the pCPU where the vCPU runs. The hypervisor
-//! takes the physical interrupt, drops its priority, leaves it active and calls
-//! [`Vgic::timer_fired`]; the guest's end of the virtual interrupt deactivates the physical one,
-//! which fires again if the timer still asserts it. A vCPU that leaves with `hw_active` takes the
-//! active state with it: the caller clears it on the old pCPU and sets it on the new one.
+//! INTID 27 is linked to the physical interrupt 27 of the pCPU on which the vCPU runs. The
+//! hypervisor takes the physical interrupt, drops its priority, leaves it active and calls
+//! [`Vgic::timer_fired`]. The guest's deactivation of the virtual interrupt deactivates the
+//! physical interrupt, which fires again if the timer still asserts it. If `hw_active` is set when
+//! a vCPU leaves its pCPU, the active state moves with the vCPU: the caller clears it on the old
+//! pCPU and sets it on the new one.
 //!
-//! # Writes to what another vCPU has in list registers
+//! # Writes to interrupts in another vCPU's list registers
 //!
-//! They are noted, complete at once, and take effect when that vCPU, which is kicked, is
-//! synchronised; reads see them in the meantime. What a guest may poll for, the end of a disabled
-//! interrupt (RWP), is only said to be over then. Reads of what only the other's list registers
-//! know are [`MmioOutcome::Retry`].
+//! Such a write completes at once: the vGIC records it and kicks the other vCPU. It takes effect
+//! when that vCPU is synchronised; reads return the new value in the meantime. A guest may poll
+//! RWP after it disabled an interrupt, so RWP stays set until then. A read of state that only the
+//! other vCPU's list registers hold returns [`MmioOutcome::Retry`].
 //!
 //! # Locking
 //!
-//! One spin lock for each VM, taken and released within each method but [`Vgic::needs_flush`]:
-//! nothing is called with it held, it is not shared between VMs, and no other lock is taken
-//! inside. Callers run with physical interrupts masked.
+//! Each VM has one spin lock. Each method except [`Vgic::needs_flush`] takes and releases it. While
+//! it is held, only the caller's [`ListRegisters`] are called, and no other lock is taken. VMs do
+//! not share it. Callers run with physical interrupts masked.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -68,36 +71,36 @@ use postern_base::lock::{Class, Lock};
 use postern_base::mmio::Access;
 use state::VgicState;
 
-/// What the hardware says of a vCPU's virtual interface besides its list registers.
+/// The state of a vCPU's virtual interface in the hardware, without its list registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterfaceState {
-    /// ICH_HCR_EL2.EOIcount, see [`Hcr::eoi_count`].
+    /// ICH_HCR_EL2.EOIcount; see [`Hcr::eoi_count`].
     pub eoi_count: u8,
     /// ICH_VMCR_EL2.
     pub vmcr: Vmcr,
 }
 
-/// What is known after [`Vgic::sync`].
+/// The result of [`Vgic::sync`].
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncResult {
-    /// Other vCPUs that interrupts went to.
+    /// The vCPUs whose list registers are now out of date.
     pub kick: VcpuSet,
-    /// The physical timer interrupt is active on behalf of this vCPU: a caller that takes it off
-    /// the pCPU deactivates it there.
+    /// Whether the physical timer interrupt is active on behalf of this vCPU. A caller that
+    /// unloads the vCPU from the pCPU deactivates the interrupt there.
     pub hw_active: bool,
 }
 
 /// The interrupt controller of one VM.
 pub struct Vgic {
-    /// One flag a vCPU: its list registers are out of date. Written with the lock held.
+    /// One flag per vCPU: its list registers are out of date. Written with the lock held.
     stale: [AtomicBool; MAX_VCPUS],
     state: Lock<VgicState>,
 }
 
 impl Vgic {
-    /// A controller for `vcpus` vCPUs, which are all off; from 1 to [`MAX_VCPUS`], values outside
-    /// are moved to the nearest of these.
+    /// Returns a controller for `vcpus` vCPUs, which are all off. The number is clamped to 1 to
+    /// [`MAX_VCPUS`].
     pub const fn new(vcpus: usize) -> Self {
         let vcpus = match vcpus {
             0 => 1,
@@ -110,14 +113,15 @@ impl Vgic {
         }
     }
 
-    /// Whether the list registers of `vcpu` must be brought up to date before it goes on.
+    /// Returns whether the list registers of `vcpu` must be brought up to date before the vCPU
+    /// enters the guest.
     #[inline]
     pub fn needs_flush(&self, vcpu: VcpuIndex) -> bool {
         self.stale[vcpu.get()].load(Ordering::Acquire)
     }
 
-    /// Reads back the list registers of `vcpu`, as many as its last fill used. Does no harm where
-    /// they were read back already.
+    /// Reads back the list registers of `vcpu` that its last flush used. Has no effect on list
+    /// registers that were read back already.
     pub fn sync<L: ListRegisters + ?Sized>(
         &self,
         vcpu: VcpuIndex,
@@ -131,7 +135,7 @@ impl Vgic {
         SyncResult { kick, hw_active }
     }
 
-    /// Fills list registers for `vcpu`, which was synchronised or never flushed.
+    /// Loads list registers for `vcpu`, which was synchronised or never flushed.
     pub fn flush<L: ListRegisters + ?Sized>(
         &self,
         vcpu: VcpuIndex,
@@ -143,7 +147,7 @@ impl Vgic {
         state.flush(vcpu, vmcr, lrs)
     }
 
-    /// [`Vgic::sync`] and [`Vgic::flush`] in one.
+    /// Does [`Vgic::sync`] and [`Vgic::flush`] in one step.
     pub fn resync<L: ListRegisters + ?Sized>(
         &self,
         vcpu: VcpuIndex,
@@ -159,15 +163,15 @@ impl Vgic {
         (SyncResult { kick, hw_active }, flushed)
     }
 
-    /// Whether the list registers have to be read back for an access: not for a read of what is in the books
-    /// whatever they hold, which is all but pending and active states.
+    /// Returns whether the list registers must be read back for an access: for each write, and for
+    /// reads of pending and active states. Other reads do not depend on the list registers.
     pub const fn needs_sync(access: &Access) -> bool {
-        // The same offsets in the distributor and in a redistributor's frame for SGIs.
+        // The offsets are the same in the distributor and in a redistributor's SGI_base frame.
         access.write.is_some() || matches!(access.offset & 0xffff, 0x0200..0x0400)
     }
 
-    /// An access by `vcpu`, which is synchronised where [`Vgic::needs_sync`], to a register; the offset is
-    /// in `window`.
+    /// Does an access by `vcpu` to the register at an offset in `window`. `vcpu` is synchronised if
+    /// [`Vgic::needs_sync`] returns true for the access.
     pub fn access(&self, vcpu: VcpuIndex, window: Window, access: &Access) -> MmioOutcome {
         match self.with(|state| state.access(vcpu, window, access)) {
             (Ok(value), kick) => MmioOutcome::Done { value, kick },
@@ -175,14 +179,14 @@ impl Vgic {
         }
     }
 
-    /// The guest's write of `value` to a register that generates SGIs.
+    /// Does the guest's write of `value` to a register that generates SGIs.
     pub fn send_sgi(&self, from: VcpuIndex, register: SgiRegister, value: u64) -> VcpuSet {
         let sgi = sgi::SgiRequest::decode(register, value);
         self.with(|state| state.send_sgi(from, sgi)).1
     }
 
-    /// The guest's write of `value` to ICC_DIR_EL1, which [`Hcr::TDIR`] trapped; `vcpu` is
-    /// synchronised. Ignored where the guest's ICC_CTLR_EL1.EOImode is 0.
+    /// Does the guest's write of `value` to ICC_DIR_EL1, which [`Hcr::TDIR`] trapped. `vcpu` is
+    /// synchronised. Ignores the write if the guest's ICC_CTLR_EL1.EOImode is 0.
     pub fn deactivate(&self, vcpu: VcpuIndex, vmcr: Vmcr, value: u64) -> VcpuSet {
         let intid = IntId::new(value as u32 & 0xff_ffff);
         match intid.filter(|_| vmcr.splits_eoi()) {
@@ -191,55 +195,56 @@ impl Vgic {
         }
     }
 
-    /// A device drives an input.
+    /// Sets the level of an input that a device drives.
     pub fn set_line(&self, line: IrqLine, level: bool) -> VcpuSet {
         self.with(|state| state.set_line(line, level)).1
     }
 
-    /// A device raises an input and lowers it at once: an edge, and nothing where the guest
-    /// configured the interrupt as level-triggered.
+    /// Raises an input and lowers it at once. This is an edge; it has no effect if the guest
+    /// configured the interrupt as level-sensitive.
     pub fn pulse(&self, line: IrqLine) -> VcpuSet {
         self.with(|state| state.pulse(line)).1
     }
 
-    /// The physical virtual-timer interrupt was taken while `vcpu` ran, and left active.
+    /// Makes the virtual timer's interrupt pending: the hypervisor took the physical interrupt
+    /// while `vcpu` ran, and left it active.
     pub fn timer_fired(&self, vcpu: VcpuIndex) -> VcpuSet {
         self.with(|state| state.timer_fired(vcpu)).1
     }
 
-    /// The virtual timer of `vcpu` no longer asserts its interrupt (CNTV_CTL_EL0.ISTATUS is 0, or
-    /// IMASK is 1), which was not taken yet.
+    /// Withdraws the virtual timer's interrupt, which the guest has not acknowledged yet: the timer
+    /// of `vcpu` no longer asserts it (CNTV_CTL_EL0.ISTATUS is 0, or IMASK is 1).
     pub fn timer_withdrawn(&self, vcpu: VcpuIndex) -> VcpuSet {
         self.with(|state| state.timer_withdrawn(vcpu)).1
     }
 
-    /// Whether there is an interrupt for `vcpu`, which is synchronised, whatever its CPU interface
-    /// says.
+    /// Returns whether an interrupt is pending for `vcpu`, which is synchronised, regardless of the
+    /// state of its CPU interface.
     pub fn has_deliverable(&self, vcpu: VcpuIndex) -> bool {
         self.state.lock().has_deliverable(vcpu, None)
     }
 
-    /// Whether there is an interrupt for `vcpu`, which is synchronised, that its CPU interface
-    /// lets in: of a group that it enables, and above its priority mask. The running priority
-    /// is not looked at.
+    /// Returns whether an interrupt is pending for `vcpu`, which is synchronised, that its CPU
+    /// interface can signal: the interface enables its group, and its priority is higher than the
+    /// priority mask. Ignores the running priority.
     pub fn has_deliverable_through(&self, vcpu: VcpuIndex, vmcr: Vmcr) -> bool {
         self.state.lock().has_deliverable(vcpu, Some(vmcr))
     }
 
-    /// A vCPU is turned on (the first one at boot, PSCI CPU_ON). Its private interrupts are as
-    /// after reset; the caller does the same to its ICH_VMCR_EL2 and active priorities.
+    /// Turns a vCPU on (the first one at boot, others by PSCI CPU_ON) and resets its private
+    /// interrupts. The caller resets its ICH_VMCR_EL2 and active priorities.
     pub fn vcpu_on(&self, vcpu: VcpuIndex) -> VcpuSet {
         self.with(|state| state.turn_on(vcpu)).1
     }
 
-    /// A vCPU is turned off (PSCI CPU_OFF); it was synchronised. Shared interrupts that any vCPU
-    /// may take go to another, those routed to this one wait.
+    /// Turns a vCPU off (PSCI CPU_OFF), which was synchronised. Shared interrupts that are routed
+    /// to any vCPU go to another; those that are routed to this vCPU stay pending.
     pub fn vcpu_off(&self, vcpu: VcpuIndex) -> VcpuSet {
         self.with(|state| state.turn_off(vcpu)).1
     }
 
-    /// The whole VM is reset: all vCPUs are off, all inputs low. No vCPU is running, and those
-    /// that ran were synchronised.
+    /// Resets the controller: all vCPUs are off, all inputs low. No vCPU is running, and those that
+    /// ran were synchronised.
     pub fn reset(&self) {
         let mut state = self.state.lock();
         *state = VgicState::new(state.vcpus);
@@ -248,7 +253,7 @@ impl Vgic {
         }
     }
 
-    /// Runs `act` under the lock, and flags whom it concerned.
+    /// Runs `act` under the lock, and sets the flags of the vCPUs that it marked as stale.
     fn with<R>(&self, act: impl FnOnce(&mut VgicState) -> R) -> (R, VcpuSet) {
         let mut state = self.state.lock();
         let result = act(&mut state);
@@ -256,7 +261,8 @@ impl Vgic {
         (result, kick)
     }
 
-    /// Flags those whose list registers went out of date. Those that are off keep the flag and need no kick.
+    /// Sets the flags of the vCPUs whose list registers went out of date, and returns those that
+    /// are on. A vCPU that is off keeps the flag and needs no kick.
     fn flag(&self, state: &mut VgicState) -> VcpuSet {
         let stale = core::mem::take(&mut state.stale);
         for vcpu in stale.iter() {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Software state into list registers and back.
+//! Moves the software's state into list registers and back.
 //!
-//! While everything fits, all pending and active interrupts of a vCPU are in its list registers
-//! and nothing but the end of a level-triggered interrupt calls for the hypervisor. Where there
-//! are more than list registers, the best pending one always gets a list register, then come
-//! active ones, then further pending ones, so that
-//! - the interrupt that the hardware would signal next is always there;
-//! - the no-pending maintenance interrupt (NPIE) comes when the last pending one was taken, and
-//!   never at once. Underflow (UIE) would come at once, and for ever, with one interrupt left;
-//! - an active interrupt without a list register is ended by counting (EOIcount, LRENPIE), or,
-//!   where the guest deactivates separately, by a trapped write to ICC_DIR_EL1 (TDIR).
+//! If all pending and active interrupts of a vCPU fit into its list registers, only the end of a
+//! level-sensitive interrupt needs the hypervisor. If there are more interrupts than list
+//! registers, the best pending interrupt always gets a list register. Active interrupts come next,
+//! then the other pending ones. This order has three effects:
+//! - The list registers always hold the interrupt that the hardware would signal next.
+//! - The no-pending maintenance interrupt (NPIE) is raised when the last pending interrupt was
+//!   acknowledged, and never at once. Underflow (UIE) would be raised at once, and permanently,
+//!   with one interrupt left.
+//! - An active interrupt without a list register is ended by a count (EOIcount, LRENPIE). If the
+//!   guest deactivates separately, a trapped write to ICC_DIR_EL1 (TDIR) ends it.
 
 use super::bank::{WORDS, each_bit, each_word, place};
 use super::intid::{IntId, VcpuSet};
@@ -17,19 +18,20 @@ use super::lr::{Hcr, ListRegisters, Lr, MAX_LRS, Vmcr};
 use super::state::{TIMER, VcpuLrState, VgicState};
 use postern_base::ids::VcpuIndex;
 
-/// What [`super::Vgic::flush`] asks of the caller.
+/// The result of [`super::Vgic::flush`], which the caller applies to the hardware.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlushResult {
-    /// How many list registers are in use, from the first on.
+    /// The number of list registers that are in use, from the first on.
     pub count: usize,
-    /// What ICH_HCR_EL2 is to be, EOIcount zero.
+    /// The value for ICH_HCR_EL2, with an EOIcount of zero.
     pub hcr: Hcr,
-    /// The physical timer interrupt is active on behalf of this vCPU. A caller that loads the
-    /// vCPU on a pCPU makes the physical active state there the same as this.
+    /// Whether the physical timer interrupt is active on behalf of this vCPU. A caller that loads
+    /// the vCPU on a pCPU sets the physical active state there to this value.
     pub hw_active: bool,
-    /// The physical timer interrupt has to be deactivated (GICR_ICACTIVER0) on this pCPU, as the
-    /// guest did away with the virtual one otherwise than by ending it.
+    /// Whether the caller must deactivate the physical timer interrupt (GICR_ICACTIVER0) on this
+    /// pCPU, because the virtual interrupt was withdrawn or cleared, and not ended through its
+    /// linked list register.
     pub hw_deactivate: bool,
 }
 
@@ -42,7 +44,7 @@ impl FlushResult {
     };
 }
 
-/// An interrupt that wants a list register. The lower it sorts, the sooner it gets one.
+/// An interrupt that needs a list register. Candidates that sort lower are preferred.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     class: SlotClass,
@@ -55,13 +57,13 @@ enum SlotClass {
     Best,
     Active,
     Pending,
-    /// Pending, and the guest's interface has its group disabled.
+    /// Pending, in a group that the guest's CPU interface disables.
     Blocked {
         group1: bool,
     },
 }
 
-/// The pending and the active interrupts of a word that want a list register.
+/// The pending and the active interrupts of a word that need a list register.
 #[derive(Clone, Copy)]
 struct Candidates {
     pending: u32,
@@ -85,7 +87,7 @@ impl VgicState {
         }
     }
 
-    /// Fills list registers. The vCPU is synchronised.
+    /// Loads list registers. The vCPU is synchronised.
     pub fn flush<L: ListRegisters + ?Sized>(
         &mut self,
         vcpu: VcpuIndex,
@@ -93,12 +95,14 @@ impl VgicState {
         lrs: &mut L,
     ) -> FlushResult {
         self.abandon(vcpu);
-        // Whatever made it stale is seen now; also what its own synchronisation gave away.
+        // This flush covers all changes that made the vCPU stale, including the interrupts that
+        // its own synchronisation released.
         self.stale = self.stale.without(vcpu);
         let cpu = &mut self.cpus[vcpu.get()];
         cpu.flushes = cpu.flushes.wrapping_add(1);
         let mut result = FlushResult::IDLE;
-        // A deactivation on another vCPU's behalf is not seen by the hardware.
+        // The hardware does not see the deactivation of an interrupt that is active on another
+        // vCPU.
         if self.vcpus > 1 && vmcr.splits_eoi() {
             result.hcr |= Hcr::TDIR;
         }
@@ -149,7 +153,8 @@ impl VgicState {
         result.count = chosen.len();
     }
 
-    /// Chooses `room` of the wanted interrupts, and says what is needed for those left out.
+    /// Chooses `room` of the candidates, and returns the bits of ICH_HCR_EL2 that the other
+    /// candidates need.
     fn choose(
         &self,
         vcpu: VcpuIndex,
@@ -171,7 +176,7 @@ impl VgicState {
                 chosen.pop();
             }
             let at = chosen.partition_point(|other| *other < candidate);
-            // `room` is at most the capacity, so there is a place.
+            // `room` is at most the capacity, so the insertion succeeds.
             chosen.insert(at, candidate).ok();
         };
         for word in each_word(self.banks.busy_words(vcpu)) {
@@ -192,7 +197,8 @@ impl VgicState {
                     intid: IntId::at(word, bit),
                 };
                 if class == SlotClass::Pending {
-                    // The best so far waits outside, and steps down where a better one comes.
+                    // The best candidate so far is kept outside the list. A better one replaces it,
+                    // and the former best becomes an ordinary candidate.
                     if best.is_none_or(|best| candidate < best) {
                         match best.replace(candidate) {
                             Some(former) => candidate = former,
@@ -218,7 +224,8 @@ impl VgicState {
         let bank = self.banks.get_mut(vcpu, word);
         let intid = IntId::at(word, bit);
         let active = bank.active & bit != 0;
-        // What is active and pending is pending as it runs, for this vCPU, or not in here.
+        // An active and pending interrupt is pending in the list register only if it is for this
+        // vCPU, with the priority and group with which it is active.
         let here =
             bank.forwarded(self.groups) & cpu.routed[word] & bit != 0 && !bank.was_changed(bit);
         let pending = bank.pending() & bit != 0;
@@ -233,11 +240,12 @@ impl VgicState {
         cpu.loaded[word] |= bit;
         bank.loaded |= bit;
         if word == 0 && bit == TIMER && !(active && pending) {
-            // A linked entry must never be active and pending; that one is ended in software.
+            // A linked entry must never be active and pending. An active and pending timer
+            // interrupt gets an entry that is not linked, and software handles its end.
             return lr.linked(IntId::VIRTUAL_TIMER);
         }
-        // Whether it is pending again after its end is to be found out then: because the level
-        // may still be high, or because it is not pending in here.
+        // The end of the interrupt must exit where it may be pending again afterwards: because its
+        // level may still be high, or because the list register does not hold its pending state.
         lr.with_eoi(high || pending && !here || word == 0 && bit == TIMER)
     }
 
@@ -251,7 +259,7 @@ impl VgicState {
     ) {
         let cpu = &self.cpus[vcpu.get()];
         if cpu.resident {
-            // Where the guest deactivates separately, the ends that are counted say nothing.
+            // If the guest deactivates separately, the counted ends are not deactivations.
             if eoi_count > 0 && !vmcr.splits_eoi() {
                 self.end_spilled(vcpu, eoi_count);
             }
@@ -280,7 +288,8 @@ impl VgicState {
         self.disabling_private = self.disabling_private.without(vcpu);
     }
 
-    /// Takes back what a list register holds; `false` if nothing was put there.
+    /// Reads the state of an interrupt back from a list register. Returns whether the vCPU had the
+    /// interrupt in a list register.
     fn unload(&mut self, vcpu: VcpuIndex, intid: IntId, lr: Lr) -> bool {
         let (word, bit) = place(intid);
         let cpu = &mut self.cpus[vcpu.get()];
@@ -316,7 +325,7 @@ impl VgicState {
         true
     }
 
-    /// Hands interrupts that left the list registers to another vCPU that they are now for.
+    /// Marks the other vCPU to which interrupts that left the list registers are now routed.
     fn release(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
         self.banks.note(word);
         let elsewhere = bits & !self.cpus[vcpu.get()].routed[word];
@@ -325,7 +334,7 @@ impl VgicState {
         }
     }
 
-    /// Ends the `count` active interrupts without a list register that were taken last.
+    /// Ends the `count` active interrupts without a list register that were acknowledged last.
     fn end_spilled(&mut self, vcpu: VcpuIndex, count: u8) {
         for _ in 0..count {
             let mut last: Option<(u8, IntId)> = None;
@@ -333,7 +342,8 @@ impl VgicState {
                 let bank = self.banks.get(vcpu, word);
                 let owned = self.cpus[vcpu.get()].owned[word];
                 for bit in each_bit(bank.active & owned & !bank.loaded & !bank.forced) {
-                    // One preempts another only by its priority, so the highest came last.
+                    // An interrupt preempts another only by its priority, so the one with the
+                    // highest priority was acknowledged last.
                     let candidate = (bank.priority_of(bit), IntId::at(word, bit));
                     last = Some(last.map_or(candidate, |last| last.min(candidate)));
                 }
@@ -350,7 +360,8 @@ impl VgicState {
         }
     }
 
-    /// Gives up list registers that will not be read back: what they held is as it was put in.
+    /// Discards list registers that will not be read back: their interrupts have the state that was
+    /// loaded.
     pub fn abandon(&mut self, vcpu: VcpuIndex) {
         let cpu = &mut self.cpus[vcpu.get()];
         if !cpu.resident {
@@ -372,7 +383,8 @@ impl VgicState {
         }
     }
 
-    /// The vCPUs that run and of whose bits of word `word` any meets `of_cpu`.
+    /// Returns the sharers of word `word` that have list registers in use and for which `of_cpu`
+    /// returns any bits.
     pub fn running_with(
         &self,
         vcpu: VcpuIndex,
@@ -391,7 +403,8 @@ impl VgicState {
 }
 
 impl SlotClass {
-    /// What must interrupt the guest for an interrupt of this class that has no list register.
+    /// Returns the maintenance interrupts and traps that an interrupt of this class needs if it has
+    /// no list register.
     const fn needs(self, vmcr: Vmcr) -> Hcr {
         match self {
             Self::Active => Hcr::LRENPIE.union(Hcr::TDIR),
@@ -399,7 +412,8 @@ impl SlotClass {
             Self::Blocked { group1: true } => Hcr::VGRP1EIE,
             Self::Best | Self::Pending => {
                 if vmcr.enables(false) && vmcr.enables(true) {
-                    // Those in list registers may be of one group, and be disabled.
+                    // All interrupts in list registers may be in one group, which the guest may
+                    // disable.
                     Hcr::NPIE.union(Hcr::VGRP0DIE).union(Hcr::VGRP1DIE)
                 } else {
                     Hcr::NPIE

@@ -3,23 +3,23 @@
 
 use super::intid::{IntId, VcpuSet};
 
-/// Which of the three registers the guest wrote.
+/// One of the three registers that generate SGIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SgiRegister {
-    /// ICC_SGI1R_EL1: with one security state, SGIs of either group.
+    /// ICC_SGI1R_EL1. With one security state, it generates SGIs of either group.
     Sgi1r,
-    /// ICC_ASGI1R_EL1: for the other security state; there is none, so as `Sgi0r`.
+    /// ICC_ASGI1R_EL1, for the other security state. As there is only one, it acts as `Sgi0r`.
     Asgi1r,
-    /// ICC_SGI0R_EL1: SGIs that are in Group 0.
+    /// ICC_SGI0R_EL1. It generates SGIs that are in Group 0.
     Sgi0r,
 }
 
-/// To whom an SGI goes.
+/// The vCPUs that receive an SGI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SgiTargets {
-    /// Everybody else (IRM is 1).
+    /// All vCPUs except the one that sends it (IRM is 1).
     AllButSelf,
-    /// The vCPUs of these Aff0 values.
+    /// The vCPUs with these Aff0 values.
     Aff0(VcpuSet),
 }
 
@@ -33,8 +33,8 @@ pub(super) struct SgiRequest {
 }
 
 impl SgiRequest {
-    /// Decodes a write of `value`. vCPUs have Aff3 to Aff1 zero and Aff0 below 8, so every other
-    /// cluster, and every range of 16 but the first, targets nobody.
+    /// Decodes a write of `value`. Aff3 to Aff1 of each vCPU are zero and Aff0 is below 8, so every
+    /// other cluster, and every range of 16 except the first, targets no vCPU.
     pub fn decode(register: SgiRegister, value: u64) -> Self {
         const AFF3_AFF2_AFF1: u64 = 0xff << 48 | 0xff << 32 | 0xff << 16;
         const RANGE_SELECTOR: u64 = 0xf << 44;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a VM's interrupt controller knows, and how its inputs change it.
+//! The state of a VM's interrupt controller, and the changes that its inputs make to it.
 
 use super::bank::{Banks, SGIS, WORDS, each_bit, place};
 use super::intid::{IntId, IrqLine, VcpuSet};
@@ -10,44 +10,44 @@ use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 /// The virtual timer's bit in word 0.
 pub(super) const TIMER: u32 = IntId::VIRTUAL_TIMER.bit();
 
-/// IROUTER's Interrupt_Routing_Mode: any vCPU that is on.
+/// GICD_IROUTER.Interrupt_Routing_Mode: any vCPU that is on.
 pub(super) const ROUTE_ANY: u32 = 1 << 31;
-/// What IROUTER keeps in its lower half: the mode and Aff2 to Aff0. Aff3 is not supported
-/// (GICD_TYPER.A3V is 0).
+/// The implemented bits of the lower half of GICD_IROUTER: the mode and Aff2 to Aff0. Aff3 is not
+/// supported (GICD_TYPER.A3V is 0).
 const ROUTE_MASK: u32 = ROUTE_ANY | 0x00ff_ffff;
 
 /// A read that waits for other vCPUs to be synchronised. See [`super::Vgic::access`].
 #[derive(Clone, Copy)]
 pub(super) struct SyncWait {
-    /// Whose private word (the first where `word` is shared), and which word.
+    /// The vCPU and the word that it reads. The vCPU matters only for word 0, which is private.
     pub of: (VcpuIndex, usize),
-    /// The vCPUs that had what is read when the wait began, and were not synchronised since.
+    /// The vCPUs that held the state when the wait began, and were not synchronised since.
     pub unsynced: VcpuSet,
-    /// [`VcpuLrState::flushes`] when it began.
+    /// The value of [`VcpuLrState::flushes`] when the wait began.
     pub since: u32,
 }
 
-/// What belongs to a vCPU besides its private interrupts.
+/// A vCPU's state besides its private interrupts.
 #[derive(Clone, Copy)]
 pub(super) struct VcpuLrState {
-    /// The list registers hold state that was not read back.
+    /// Whether the list registers hold state that was not read back.
     pub resident: bool,
-    /// How many list registers.
+    /// The number of list registers that the last flush used.
     pub flushed: usize,
-    /// Which interrupts they hold.
+    /// The interrupts that the list registers hold.
     pub loaded: [u32; WORDS],
-    /// Of these, whose pending latch went into the list register.
+    /// The interrupts in `loaded` whose pending latch moved into the list register.
     pub moved: [u32; WORDS],
-    /// The shared interrupts that are active here. All ones for word 0.
+    /// The shared interrupts that are active on this vCPU. All ones for word 0.
     pub owned: [u32; WORDS],
-    /// The shared interrupts that are routed here. All ones for word 0.
+    /// The shared interrupts that are routed to this vCPU. All ones for word 0.
     pub routed: [u32; WORDS],
-    /// The physical timer interrupt is active on behalf of this vCPU.
+    /// Whether the physical timer interrupt is active on behalf of this vCPU.
     pub timer_active: bool,
-    /// It fired since the list registers were flushed.
+    /// Whether the timer interrupt fired since the list registers were flushed.
     pub timer_again: bool,
     pub wait: Option<SyncWait>,
-    /// Counts flushes, and wraps.
+    /// The number of flushes, which wraps.
     pub flushes: u32,
 }
 
@@ -78,15 +78,16 @@ pub(super) struct VgicState {
     pub groups: u32,
     pub banks: Banks,
     pub cpus: [VcpuLrState; MAX_VCPUS],
-    /// The lower half of IROUTER of each SPI.
+    /// The lower half of GICD_IROUTER of each SPI.
     routers: [u32; (WORDS - 1) * 32],
-    /// Who may still present a shared interrupt that was disabled (GICD_CTLR.RWP).
+    /// The vCPUs that may still present a shared interrupt that was disabled (GICD_CTLR.RWP).
     pub disabling: VcpuSet,
-    /// Who may still present a private one that another vCPU disabled (GICR_CTLR.RWP).
+    /// The vCPUs that may still present a private interrupt that another vCPU disabled
+    /// (GICR_CTLR.RWP).
     pub disabling_private: VcpuSet,
-    /// Who has a [`VcpuLrState::wait`].
+    /// The vCPUs that have a [`VcpuLrState::wait`].
     pub waiting: VcpuSet,
-    /// Whose list registers went out of date since the caller last took this set.
+    /// The vCPUs whose list registers went out of date since the caller last took this set.
     pub stale: VcpuSet,
 }
 
@@ -104,12 +105,13 @@ impl VgicState {
             waiting: VcpuSet::EMPTY,
             stale: VcpuSet::EMPTY,
         };
-        // Every router's reset value is affinity 0.0.0.0.
+        // The reset value of each GICD_IROUTER is affinity 0.0.0.0.
         state.cpus[0].routed = [u32::MAX; WORDS];
         state
     }
 
-    /// The vCPUs that may have to do with word `word` as `vcpu` sees it.
+    /// Returns the vCPUs that share word `word` as `vcpu` sees it: all for a shared word, `vcpu`
+    /// alone for its private word.
     pub fn sharers(&self, vcpu: VcpuIndex, word: usize) -> VcpuSet {
         if word == 0 {
             VcpuSet::only(vcpu)
@@ -118,7 +120,7 @@ impl VgicState {
         }
     }
 
-    /// Marks those vCPUs whose list registers may have to change because `bits` did.
+    /// Marks the vCPUs whose list registers may have to change because `bits` changed.
     pub fn touch(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
         self.banks.note(word);
         let bank = self.banks.get(vcpu, word);
@@ -135,12 +137,12 @@ impl VgicState {
         }
     }
 
-    /// Marks every vCPU.
+    /// Marks every vCPU that is on.
     pub fn touch_all(&mut self) {
         self.stale = self.stale.union(self.online);
     }
 
-    /// Has `vcpu` wait for others, or not any more.
+    /// Sets or ends the wait of `vcpu` for other vCPUs.
     pub fn set_wait(&mut self, vcpu: VcpuIndex, wait: Option<SyncWait>) {
         self.waiting = if wait.is_some() {
             self.waiting.union(VcpuSet::only(vcpu))
@@ -150,7 +152,8 @@ impl VgicState {
         self.cpus[vcpu.get()].wait = wait;
     }
 
-    /// Drives an input. An edge-triggered interrupt becomes pending where it rises.
+    /// Sets the level of an input. An edge-triggered interrupt becomes pending when its input
+    /// rises.
     pub fn set_line(&mut self, line: IrqLine, level: bool) {
         let (word, bit) = place(line.intid);
         let bank = self.banks.get_mut(line.vcpu, word);
@@ -162,7 +165,7 @@ impl VgicState {
         self.touch(line.vcpu, word, bit);
     }
 
-    /// An input rises and falls at once.
+    /// Raises an input and lowers it at once.
     pub fn pulse(&mut self, line: IrqLine) {
         let (word, bit) = place(line.intid);
         let bank = self.banks.get_mut(line.vcpu, word);
@@ -170,7 +173,8 @@ impl VgicState {
         self.touch(line.vcpu, word, bit);
     }
 
-    /// The physical timer interrupt was taken on behalf of `vcpu`, and is active.
+    /// Makes the timer interrupt of `vcpu` pending. The physical interrupt was taken on behalf of
+    /// `vcpu`, and is active.
     pub fn timer_fired(&mut self, vcpu: VcpuIndex) {
         let cpu = &mut self.cpus[vcpu.get()];
         cpu.timer_active = true;
@@ -179,14 +183,14 @@ impl VgicState {
         self.touch(vcpu, 0, TIMER);
     }
 
-    /// The timer no longer asserts its interrupt.
+    /// Withdraws the timer interrupt of `vcpu`, which the timer no longer asserts.
     pub fn timer_withdrawn(&mut self, vcpu: VcpuIndex) {
         self.clear_latch(vcpu, 0, TIMER);
-        // Not only where it is loaded: the physical interrupt has to be deactivated as well.
+        // Also where no list register holds it: the physical interrupt must be deactivated.
         self.stale = self.stale.union(VcpuSet::only(vcpu));
     }
 
-    /// Forgets that `bits` are pending by latch, in list registers too.
+    /// Clears the pending latches of `bits`, including those in list registers.
     pub fn clear_latch(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
         self.banks.get_mut(vcpu, word).latch &= !bits;
         for sharer in self.sharers(vcpu, word).iter() {
@@ -212,13 +216,13 @@ impl VgicState {
         }
     }
 
-    /// The guest's write to ICC_DIR_EL1.
+    /// Deactivates an interrupt, for the guest's write to ICC_DIR_EL1.
     pub fn deactivate(&mut self, vcpu: VcpuIndex, intid: IntId) {
         let (word, bit) = place(intid);
         self.clear_active(vcpu, word, bit);
     }
 
-    /// Ends the active state of `bits`, in list registers too.
+    /// Clears the active state of `bits`, including the state in list registers.
     pub fn clear_active(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
         let bank = self.banks.get_mut(vcpu, word);
         bank.set_active(bits, false);
@@ -229,13 +233,13 @@ impl VgicState {
                 cpu.owned[word] &= !free;
             }
         } else if bits & TIMER != 0 {
-            // The physical interrupt may have to be deactivated, see `fill`.
+            // The physical interrupt may have to be deactivated; see `flush`.
             self.stale = self.stale.union(VcpuSet::only(vcpu));
         }
         self.touch(vcpu, word, bits);
     }
 
-    /// Makes `bits` active without their having been taken.
+    /// Makes `bits` active, although no vCPU acknowledged them.
     pub fn set_active(&mut self, vcpu: VcpuIndex, word: usize, bits: u32) {
         let bank = self.banks.get_mut(vcpu, word);
         let loaded = bank.loaded & bits;
@@ -253,12 +257,12 @@ impl VgicState {
         self.touch(vcpu, word, bits);
     }
 
-    /// IROUTER's lower half of an SPI.
+    /// Returns the lower half of an SPI's GICD_IROUTER.
     pub fn router(&self, intid: IntId) -> u32 {
         self.routers[intid.get() as usize - 32]
     }
 
-    /// Writes IROUTER's lower half of an SPI.
+    /// Writes the lower half of an SPI's GICD_IROUTER.
     pub fn set_router(&mut self, intid: IntId, value: u32) {
         self.routers[intid.get() as usize - 32] = value & ROUTE_MASK;
         self.reroute(intid);
@@ -266,7 +270,7 @@ impl VgicState {
 
     fn reroute(&mut self, intid: IntId) {
         let (word, bit) = place(intid);
-        // The old target, too: it may have the interrupt in a list register.
+        // The old target as well: it may have the interrupt in a list register.
         for cpu in &mut self.cpus {
             cpu.routed[word] &= !bit;
         }
@@ -276,7 +280,7 @@ impl VgicState {
         self.touch(VcpuIndex::BOOT, word, bit);
     }
 
-    /// The vCPU to which an SPI goes, if there is one.
+    /// Returns the vCPU to which an SPI is routed, if there is one.
     fn target(&self, intid: IntId) -> Option<VcpuIndex> {
         let router = self.router(intid);
         if router & ROUTE_ANY != 0 {
@@ -296,7 +300,7 @@ impl VgicState {
         }
     }
 
-    /// A vCPU is turned on: its private interrupts are as after reset.
+    /// Turns a vCPU on, and resets its private interrupts.
     pub fn turn_on(&mut self, vcpu: VcpuIndex) {
         self.abandon(vcpu);
         self.banks.reset_private(vcpu);
@@ -309,13 +313,14 @@ impl VgicState {
         self.reroute_any();
     }
 
-    /// A vCPU is turned off: what was pending for it and is shared waits, or finds another.
+    /// Turns a vCPU off. The shared interrupts that are pending for it stay pending, or go to
+    /// another vCPU.
     pub fn turn_off(&mut self, vcpu: VcpuIndex) {
         self.abandon(vcpu);
         let cpu = &mut self.cpus[vcpu.get()];
         cpu.timer_active = false;
         for word in 1..WORDS {
-            // It comes back with no running priority, so that it cannot end these.
+            // The vCPU has no running priority when it is turned on again, so it cannot end these.
             let bank = self.banks.get_mut(vcpu, word);
             bank.forced |= bank.active & cpu.owned[word];
         }
@@ -323,7 +328,8 @@ impl VgicState {
         self.reroute_any();
     }
 
-    /// Whether `vcpu` has an interrupt to take; `vmcr` narrows it to what its interface lets in.
+    /// Returns whether an interrupt is pending for `vcpu`. With `vmcr`, counts only interrupts that
+    /// its CPU interface can signal.
     pub fn has_deliverable(&self, vcpu: VcpuIndex, vmcr: Option<Vmcr>) -> bool {
         let cpu = &self.cpus[vcpu.get()];
         super::bank::each_word(self.banks.busy_words(vcpu)).any(|word| {
