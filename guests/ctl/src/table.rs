@@ -137,7 +137,7 @@ struct Tee {
     pages_pinned_max: u64,
     buffers_max: u64,
     withheld: u64,
-    lost: u64,
+    poisoned: u64,
     leaked: u64,
     kept: u64,
     rpc: Counts,
@@ -332,8 +332,8 @@ fn tee(out: &mut String, vm: &Tee) -> fmt::Result {
     vm.rpc.write(out, "RPCs")?;
     writeln!(
         out,
-        "  lasting     withheld {}, lost {}, leaked {}, kept {}",
-        vm.withheld, vm.lost, vm.leaked, vm.kept
+        "  lasting     withheld {}, poisoned {}, leaked {}, kept {}",
+        vm.withheld, vm.poisoned, vm.leaked, vm.kept
     )
 }
 

@@ -17,7 +17,7 @@ pub const HELD: [&str; 7] = [
     "mapped_pages",
 ];
 /// Counters of what could not be given back: they never grow.
-pub const LOST: [&str; 3] = ["leaked", "kept", "lost"];
+pub const LOST: [&str; 3] = ["leaked", "kept", "poisoned"];
 /// Members of `mem` that do not change while the same VMs are on.
 pub const MEMORY: [&str; 4] = ["hypervisor_kib", "guests_kib", "free_kib", HEAP];
 /// The hypervisor's heap.

@@ -54,7 +54,7 @@ vm a: running
 
 #[test]
 fn tee_status_is_a_table() {
-    let members = r#""vms":[{"vm":"a","pages_pinned":11,"pages_held":7,"buffers":13,"rpc_buffers":15,"sessions":16,"calls":17,"mapped_pages":18,"smc_fast":1,"smc_yielding":2,"smcs":10,"foreign_intr":4,"pages_pinned_max":12,"buffers_max":14,"denied":5,"withheld":6,"lost":7,"leaked":8,"kept":9,"rpc":{"fs":12,"free":0,"shm_alloc":3},"exits":{"smc":5},"refused":{"call":1},"shared_pages":3}],"shared_pages_used":3,"shared_pages_total":512"#;
+    let members = r#""vms":[{"vm":"a","pages_pinned":11,"pages_held":7,"buffers":13,"rpc_buffers":15,"sessions":16,"calls":17,"mapped_pages":18,"smc_fast":1,"smc_yielding":2,"smcs":10,"foreign_intr":4,"pages_pinned_max":12,"buffers_max":14,"denied":5,"withheld":6,"poisoned":7,"leaked":8,"kept":9,"rpc":{"fs":12,"free":0,"shm_alloc":3},"exits":{"smc":5},"refused":{"call":1},"shared_pages":3}],"shared_pages_used":3,"shared_pages_total":512"#;
     assert_eq!(
         answer("tee stats", members),
         "\
@@ -63,7 +63,7 @@ vm a:
   now         pages_pinned 11, pages_held 7, buffers 13, rpc_buffers 15, sessions 16, calls 17, mapped_pages 18
   at most     pages_pinned 12, buffers 14
   RPCs        fs 12, shm_alloc 3
-  lasting     withheld 6, lost 7, leaked 8, kept 9
+  lasting     withheld 6, poisoned 7, leaked 8, kept 9
 pages shared with OP-TEE: 3 of 512
 "
     );

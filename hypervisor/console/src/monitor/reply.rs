@@ -359,7 +359,7 @@ fn tee(to: &mut Writer<'_>, vm: VmIndex, system: &dyn System) {
         ("buffers_max", stats.buffers_max),
         ("denied", stats.denied),
         ("withheld", stats.withheld),
-        ("lost", stats.poisoned),
+        ("poisoned", stats.poisoned),
         ("leaked", stats.leaked),
         ("kept", stats.kept),
     ] {

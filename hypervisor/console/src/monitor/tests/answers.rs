@@ -197,7 +197,7 @@ fn json_of_what_fails() {
 /// same members.
 #[test]
 fn stats() {
-    let counts = r#"{"event":"stats","vm":"a","pages_pinned":11,"pages_held":7,"buffers":13,"rpc_buffers":15,"sessions":16,"calls":17,"mapped_pages":18,"smc_fast":1,"smc_yielding":2,"smcs":10,"foreign_intr":4,"pages_pinned_max":12,"buffers_max":14,"denied":5,"withheld":6,"lost":7,"leaked":8,"kept":9,"rpc":{"alloc":0,"free":0,"load_ta":0,"rpmb":0,"fs":12,"get_time":0,"notification":0,"suspend":0,"shm_alloc":3,"shm_free":0,"gprof":0,"socket":0,"ftrace":0,"plugin":0,"i2c":0,"other":0},"exits":{"smc":5,"mmio":0,"irq":6},"refused":{"abort":0,"call":1},"shared_pages":3}"#;
+    let counts = r#"{"event":"stats","vm":"a","pages_pinned":11,"pages_held":7,"buffers":13,"rpc_buffers":15,"sessions":16,"calls":17,"mapped_pages":18,"smc_fast":1,"smc_yielding":2,"smcs":10,"foreign_intr":4,"pages_pinned_max":12,"buffers_max":14,"denied":5,"withheld":6,"poisoned":7,"leaked":8,"kept":9,"rpc":{"alloc":0,"free":0,"load_ta":0,"rpmb":0,"fs":12,"get_time":0,"notification":0,"suspend":0,"shm_alloc":3,"shm_free":0,"gprof":0,"socket":0,"ftrace":0,"plugin":0,"i2c":0,"other":0},"exits":{"smc":5,"mmio":0,"irq":6},"refused":{"abort":0,"call":1},"shared_pages":3}"#;
     let text = said("stats");
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines.len(), 3);
