@@ -1,41 +1,71 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The registers of the physical PL011 (ARM DDI 0183), already set up by firmware.
+//! The registers of the physical UART, which firmware has set up.
 
 use mediator::addr::Pa;
+use postern_uart::{Layout, Width};
 
-/// A PL011's registers.
+/// A UART's registers.
 #[derive(Clone, Copy)]
 pub struct UartRegisters {
     base: u64,
+    layout: Layout,
 }
 
 impl UartRegisters {
-    /// Returns the PL011 whose registers start at `base`, mapped as device memory at its own address (or the MMU is
-    /// off).
+    /// Creates the registers of the UART at `base`, which is mapped as device memory at its own
+    /// address, or the MMU is off.
     ///
     /// # Safety
-    /// There is a PL011 at `base`.
-    pub const unsafe fn new(base: Pa) -> Self {
-        Self { base: base.get() }
+    /// There is a UART of this layout at `base`.
+    pub const unsafe fn new(base: Pa, layout: Layout) -> Self {
+        Self {
+            base: base.get(),
+            layout,
+        }
     }
 
-    /// Reads the register at `offset`, in bytes: a multiple of 4 below 4096.
+    /// Returns the model, and how its registers are laid out.
     #[inline]
-    pub fn read(self, offset: u16) -> u32 {
-        // SAFETY: a register of the PL011 that `new`'s caller vouched for; aligned.
-        unsafe { core::ptr::read_volatile(self.address(offset) as *const u32) }
+    pub const fn layout(self) -> Layout {
+        self.layout
     }
 
-    /// Writes the register at `offset`, in bytes: a multiple of 4 below 4096.
+    /// Reads the register at `offset` in bytes, a multiple of `width` below 4096.
     #[inline]
-    pub fn write(self, offset: u16, value: u32) {
+    pub fn read(self, offset: u16, width: Width) -> u32 {
+        let at = self.address(offset, width);
+        // SAFETY: a register of the UART that `new`'s caller vouched for; aligned.
+        unsafe {
+            match width {
+                Width::Byte => core::ptr::read_volatile(at as *const u8).into(),
+                Width::Half => core::ptr::read_volatile(at as *const u16).into(),
+                Width::Word => core::ptr::read_volatile(at as *const u32),
+            }
+        }
+    }
+
+    /// Writes the register at `offset` in bytes, a multiple of `width` below 4096.
+    #[inline]
+    pub fn write(self, offset: u16, width: Width, value: u32) {
+        let at = self.address(offset, width);
         // SAFETY: as in `read`; the device masters no memory.
-        unsafe { core::ptr::write_volatile(self.address(offset) as *mut u32, value) }
+        unsafe {
+            match width {
+                Width::Byte => core::ptr::write_volatile(at as *mut u8, value as u8),
+                Width::Half => core::ptr::write_volatile(at as *mut u16, value as u16),
+                Width::Word => core::ptr::write_volatile(at as *mut u32, value),
+            }
+        }
     }
 
-    /// Returns a register's address. The offset is masked, so that none leads out of the device's page.
+    /// Masked, so that the access is aligned and no offset leads far away from the device.
     #[inline]
-    const fn address(self, offset: u16) -> u64 {
-        self.base + (offset & 0xffc) as u64
+    const fn address(self, offset: u16, width: Width) -> u64 {
+        let mask = match width {
+            Width::Byte => 0xfff,
+            Width::Half => 0xffe,
+            Width::Word => 0xffc,
+        };
+        self.base + (offset & mask) as u64
     }
 }

@@ -13,7 +13,7 @@ use super::tree;
 use postern_base::range::PaRange;
 
 /// What is wrong with a device whose interrupt is not one.
-const NO_INTERRUPT: &str = "does not name an interrupt of the GIC";
+pub(super) const NO_INTERRUPT: &str = "does not name an interrupt of the GIC";
 
 /// The property of `/chosen` with the interrupt by which OP-TEE announces notifications, where `/firmware/optee` is
 /// missing or does not say it.
@@ -110,33 +110,6 @@ impl Gic {
             cells,
             phandle: tree::cell(node, "phandle"),
         })
-    }
-}
-
-/// The console's serial port, a PL011.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Uart {
-    /// Its registers.
-    pub registers: PaRange,
-    /// Its interrupt, an SPI.
-    pub interrupt: Interrupt,
-}
-
-impl Uart {
-    pub(super) fn read<'t>(fdt: Fdt<'t>, gic: &Gic) -> Result<Self, BootError<'t>> {
-        let node = Self::node(fdt).ok_or(BootError::NoUart)?;
-        Ok(Self {
-            registers: node.reg(0)?,
-            interrupt: gic.interrupt(&node, 0, NO_INTERRUPT)?,
-        })
-    }
-
-    /// The enabled PL011 that `/chosen` names as console.
-    pub(super) fn node(fdt: Fdt<'_>) -> Option<Located<'_>> {
-        let path = tree::string(fdt.root().child("chosen")?, "stdout-path")?;
-        let uart = Located::resolve(fdt, path)?;
-        let node = uart.node;
-        (tree::is_enabled(node) && tree::is_compatible(node, &["arm,pl011"])).then_some(uart)
     }
 }
 

@@ -3,14 +3,14 @@
 //!
 //! These functions only read the tree: no allocation, no atomic, no lock, no global.
 
-use super::devices::{Conduit, Uart, psci_node};
-use super::tree;
+use super::devices::{Conduit, psci_node};
+use super::{tree, uart};
 use mediator::addr::Pa;
+use postern_uart::Layout;
 
-/// The address of the console's PL011, or `None` where the tree is unusable or names none.
-pub fn early_uart(tree: &[u8]) -> Option<Pa> {
-    let node = Uart::node(tree::open(tree).ok()?)?;
-    Some(node.reg(0).ok()?.start())
+/// The address and the layout of the console's registers, or `None` where the tree is unusable or names none.
+pub fn early_uart(tree: &[u8]) -> Option<(Pa, Layout)> {
+    uart::early(tree::open(tree).ok()?)
 }
 
 /// How PSCI is called, or `None` where the tree is unusable or has no PSCI 0.2 or later.

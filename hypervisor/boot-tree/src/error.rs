@@ -74,7 +74,9 @@ pub enum BootError<'t> {
     )]
     GicV2,
     /// No serial port for the console.
-    #[error("no console: /chosen needs a stdout-path that names an enabled arm,pl011 node")]
+    #[error(
+        "no console: /chosen needs a stdout-path that names an enabled UART of those in docs/device-tree-binding.md"
+    )]
     NoUart,
     /// No generic timer.
     #[error("no arm,armv8-timer node in the device tree")]

@@ -19,13 +19,14 @@ mod ram;
 pub mod seed;
 mod specifiers;
 mod tree;
+mod uart;
 mod vms;
 
 #[cfg(test)]
 mod tests;
 
 pub use cpus::{Cpu, Cpus, MAX_CPUS};
-pub use devices::{Conduit, Gic, MAX_REDISTRIBUTOR_REGIONS, Optee, Timers, Uart};
+pub use devices::{Conduit, Gic, MAX_REDISTRIBUTOR_REGIONS, Optee, Timers};
 pub use early::{early_psci, early_uart};
 pub use error::{BootError, TeePolicyError, VmError};
 pub use gic_v2::GicV2;
@@ -34,4 +35,5 @@ pub use machine::{BootPlacement, Machine};
 pub use mpidr::Mpidr;
 pub use ram::{MAX_PIECES, Memory, heap_bytes};
 pub use tree::total_size;
+pub use uart::Uart;
 pub use vms::{BLOCK_SIZE, MAX_APPLICATIONS, MAX_BOOTARGS, MAX_NAME, Tee, VmConfig, VmConfigs};

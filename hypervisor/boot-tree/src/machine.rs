@@ -4,12 +4,13 @@
 use dtoolkit::Node;
 
 use super::cpus::Cpus;
-use super::devices::{self, Gic, Optee, Timers, Uart};
+use super::devices::{self, Gic, Optee, Timers};
 use super::error::BootError;
 use super::error::VmError;
 use super::mpidr::Mpidr;
 use super::ram::{self, Memory};
 use super::tree;
+use super::uart::Uart;
 use super::vms::{self, BLOCK_SIZE, VmConfigs};
 use postern_base::range::PaRange;
 

@@ -261,12 +261,18 @@ impl Transmitter {
     #[inline]
     pub fn pump<R: Registers>(&mut self, uart: &Uart<R>) -> usize {
         let mut moved = 0;
+        let mut room = 0;
         while moved < MOST_AT_ONCE
             && let Some(byte) = self.next()
         {
-            if !uart.try_send(byte) {
-                break;
+            if room == 0 {
+                room = uart.room();
+                if room == 0 {
+                    break;
+                }
             }
+            room -= 1;
+            uart.send(byte);
             let _ = self.rest.pop();
             moved += 1;
         }

@@ -41,9 +41,9 @@ pub fn primary(tree: u64, image: u64) -> ! {
     arch::timer::set_frequency(arch::timer::counter_frequency());
     let seed = take_seed(tree);
     let bytes = tree_bytes(tree);
-    if let Some(base) = bytes.and_then(early_uart) {
-        // SAFETY: the tree says that a PL011 is there, and the boot table maps all devices.
-        output::init(unsafe { arch::uart::UartRegisters::new(base) });
+    if let Some((base, layout)) = bytes.and_then(early_uart) {
+        // SAFETY: the tree says that it is there, and the boot table maps all devices.
+        output::init(unsafe { arch::uart::UartRegisters::new(base, layout) });
     }
     log::info!(
         "Postern {} at {image:#x}, device tree at {tree:#x}",
@@ -261,9 +261,9 @@ fn take_seed(tree: u64) -> BootSeed {
 /// Entered at another exception level than EL2, MMU off: no atomics here, no heap, no log.
 pub fn wrong_level(tree: u64, level: u64) -> ! {
     let bytes = tree_bytes(tree);
-    if let Some(base) = bytes.and_then(early_uart) {
-        // SAFETY: the tree says that a PL011 is there; the MMU is off.
-        let registers = unsafe { arch::uart::UartRegisters::new(base) };
+    if let Some((base, layout)) = bytes.and_then(early_uart) {
+        // SAFETY: the tree says that it is there; the MMU is off.
+        let registers = unsafe { arch::uart::UartRegisters::new(base, layout) };
         let mut uart = Raw(Uart::new(MachineRegisters(registers)));
         let text = "start it at EL2 (QEMU: -M virt,virtualization=on; U-Boot: build for EL2)";
         let _ = write!(

@@ -20,7 +20,7 @@ use postern_console::monitor::WriteReply;
 use postern_console::monitor::port::ReplyChunks;
 use postern_console::mux::{Channel, Encoder};
 use postern_console::transmit::ReadyChannels;
-use postern_console::uart::{Registers, Uart};
+use postern_console::uart::{Layout, Registers, Uart, Width};
 use postern_monitor::{Event, MARK};
 use spin::Once;
 
@@ -35,12 +35,16 @@ pub struct MachineRegisters(
 );
 
 impl Registers for MachineRegisters {
-    fn read(&self, offset: u16) -> u32 {
-        self.0.read(offset)
+    fn layout(&self) -> Layout {
+        self.0.layout()
     }
 
-    fn write(&self, offset: u16, value: u32) {
-        self.0.write(offset, value);
+    fn read(&self, offset: u16, width: Width) -> u32 {
+        self.0.read(offset, width)
+    }
+
+    fn write(&self, offset: u16, width: Width, value: u32) {
+        self.0.write(offset, width, value);
     }
 }
 
@@ -48,9 +52,9 @@ impl Registers for MachineRegisters {
 /// byte 87 µs at 115,200 baud.
 pub const LOOKS: u32 = 100_000;
 
-/// One static, of zeros only, so that it takes no room in the image.
+/// One static, of zeros only, so that it takes no room in the image. So the UART is beside it: an
+/// absent one is no zeros.
 struct ConsoleOutput {
-    uart: Option<MachineUart>,
     lines: Lines,
     /// Whether to wait for the UART: at boot, while no interrupt would come.
     is_waiting: bool,
@@ -64,7 +68,6 @@ static OUTPUT: Lock<ConsoleOutput> = Lock::new(Class::Output, ConsoleOutput::new
 impl ConsoleOutput {
     const fn new() -> Self {
         Self {
-            uart: None,
             lines: Lines::new(),
             is_waiting: false,
         }
@@ -72,7 +75,7 @@ impl ConsoleOutput {
 
     /// Gives the UART what it takes now; at boot, all there is.
     fn go(&mut self) {
-        if let Some(uart) = &self.uart {
+        if let Some(uart) = UART.get() {
             let transmitter = &mut self.lines.transmitter;
             if self.is_waiting {
                 transmitter.flush(uart, timer::now, patience());
@@ -117,7 +120,6 @@ pub fn init(registers: UartRegisters) {
     let uart = Uart::new(MachineRegisters(registers));
     UART.call_once(|| uart);
     let mut output = OUTPUT.lock();
-    output.uart = Some(uart);
     output.is_waiting = true;
 }
 
@@ -153,7 +155,7 @@ pub fn allow_interrupt() {
     let mut output = OUTPUT.lock();
     let output = &mut *output;
     output.is_waiting = false;
-    if let Some(uart) = &output.uart {
+    if let Some(uart) = UART.get() {
         output.lines.transmitter.allow_interrupt(uart);
     }
 }
@@ -170,7 +172,7 @@ pub struct ReadyToSend {
 pub fn transmit() -> ReadyToSend {
     let mut output = OUTPUT.lock();
     let output = &mut *output;
-    let Some(uart) = &output.uart else {
+    let Some(uart) = UART.get() else {
         return ReadyToSend {
             guests: ReadyChannels::NOBODY,
             monitor: false,
@@ -189,7 +191,7 @@ pub fn has_room_for_answer() -> bool {
     let mut output = OUTPUT.lock();
     let output = &mut *output;
     let fits = output.lines.has_room_for_answer();
-    if !fits && let Some(uart) = &output.uart {
+    if !fits && let Some(uart) = UART.get() {
         output.lines.transmitter.want_interrupt(uart);
     }
     fits
@@ -205,7 +207,7 @@ pub fn has_room_for_life(vm: VmIndex) -> bool {
 pub fn flush() {
     let mut output = OUTPUT.lock();
     let output = &mut *output;
-    if let Some(uart) = &output.uart {
+    if let Some(uart) = UART.get() {
         output.lines.transmitter.flush(uart, timer::now, patience());
     }
 }

@@ -21,11 +21,10 @@ static IRQ_PCPU: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
 /// Has the boot pCPU take what arrives on the UART, and takes what has arrived before.
 pub fn init() {
-    register_spi(machine().uart.interrupt.intid.get(), on_interrupt);
-    gic::enable_spi(
-        machine().uart.interrupt,
-        platform::mpidr_of(PcpuIndex::BOOT),
-    );
+    for interrupt in &machine().uart.interrupts {
+        register_spi(interrupt.intid.get(), on_interrupt);
+        gic::enable_spi(*interrupt, platform::mpidr_of(PcpuIndex::BOOT));
+    }
     if let Some(uart) = output::uart() {
         let mut decoder = DECODER.lock();
         uart.listen(|byte| deliver(&mut decoder, byte));
@@ -39,7 +38,9 @@ pub fn take_over_uart_irq(stuck: PcpuIndex) {
     if IRQ_PCPU.load(Ordering::Relaxed) == stuck.get() {
         let here = percpu::id();
         IRQ_PCPU.store(here.get(), Ordering::Relaxed);
-        gic::route_spi(machine().uart.interrupt, platform::mpidr_of(here));
+        for interrupt in &machine().uart.interrupts {
+            gic::route_spi(*interrupt, platform::mpidr_of(here));
+        }
     }
 }
 

@@ -12,7 +12,7 @@ pub type Handler = fn() -> Handled;
 /// The private interrupts: SGIs and PPIs.
 const PRIVATE: usize = 32;
 /// The most SPIs that have an owner: the UART's, OP-TEE's, and room.
-const MAX_SPIS: usize = 4;
+const MAX_SPIS: usize = 8;
 
 /// The owners of private interrupts, by INTID.
 static PRIVATE_OWNERS: Once<[Option<Handler>; PRIVATE]> = Once::new();

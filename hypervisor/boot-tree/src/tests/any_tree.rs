@@ -17,7 +17,12 @@ fn survives(dtb: &[u8]) {
     let _ = GicV2::read(dtb);
     if let Ok((machine, vms)) = read(dtb, occupied()) {
         // What is accepted holds what the types promise.
-        assert_eq!(uart, Some(machine.uart.registers.start()));
+        assert_eq!(
+            uart,
+            Some((machine.uart.registers.start(), machine.uart.layout))
+        );
+        assert!(machine.uart.registers.bytes() >= machine.uart.layout.bytes());
+        assert!(!machine.uart.interrupts.is_empty());
         assert!(!machine.cpus.list().is_empty() && !vms.is_empty());
         assert!(machine.free.iter().all(|free| machine.ram.contains(free)));
         assert!(!machine.free.overlaps(occupied().hypervisor));

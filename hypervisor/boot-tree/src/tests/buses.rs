@@ -5,8 +5,9 @@ use dtoolkit::model::DeviceTree;
 
 use super::fixture::{at, child, set};
 use super::{fixture, occupied};
-use crate::early_uart;
+use crate::bus::Located;
 use crate::machine::read;
+use crate::{early_uart, tree};
 
 /// A bus: its `#address-cells`, `#size-cells` and `ranges`, where it has some.
 type Bus<'a> = (u32, u32, Option<&'a [u32]>);
@@ -14,12 +15,9 @@ type Bus<'a> = (u32, u32, Option<&'a [u32]>);
 /// The default machine with its console on the last of these buses, each of which is on the one before.
 fn console_on(buses: &[Bus<'_>], reg: &[u32]) -> DeviceTree {
     let mut tree = fixture::two_vms();
-    let mut path = String::new();
     let mut node = &mut tree.root;
     for (depth, (address, size, ranges)) in buses.iter().enumerate() {
-        let name = format!("bus-{depth}");
-        path = format!("{path}/{name}");
-        node = child(node, &name);
+        node = child(node, &format!("bus-{depth}"));
         set(node, "#address-cells", *address);
         set(node, "#size-cells", *size);
         if let Some(ranges) = ranges {
@@ -30,28 +28,36 @@ fn console_on(buses: &[Bus<'_>], reg: &[u32]) -> DeviceTree {
     set(uart, "compatible", "arm,pl011");
     set(uart, "interrupts", [0_u32, 2, 4]);
     set(uart, "reg", reg);
-    set(
-        at(&mut tree, "/chosen"),
-        "stdout-path",
-        &*format!("{path}/serial@1"),
-    );
+    let path = console_path(buses.len());
+    set(at(&mut tree, "/chosen"), "stdout-path", &*path);
     tree
 }
 
-/// Where the console is, and how many bytes it has, or why that is not known.
+/// Where the registers of what is on these buses are, and how many bytes they have, or why that is not known.
 fn place(buses: &[Bus<'_>], reg: &[u32]) -> Result<(u64, u64), String> {
     let dtb = console_on(buses, reg).to_dtb();
-    let place = match read(&dtb, occupied()) {
-        Ok((machine, _)) => {
-            let registers = machine.uart.registers;
-            Ok((registers.start().get(), registers.bytes()))
+    let path = console_path(buses.len());
+    let console = Located::resolve(tree::open(&dtb).unwrap(), &path).expect("it is on few buses");
+    let place = match console.reg(0) {
+        Ok(registers) => Ok((registers.start().get(), registers.bytes())),
+        Err(error) => {
+            // The early console is nowhere.
+            assert_eq!(early_uart(&dtb), None);
+            Err(error.to_string())
         }
-        Err(error) => Err(error.to_string()),
     };
-    // The early console is in the same place, or nowhere.
-    let early = early_uart(&dtb).map(|start| start.get());
-    assert_eq!(early, place.as_ref().ok().map(|(start, _)| *start));
+    // Where it has room for a UART, the console is there, and so is the early one.
+    if let Some((start, _)) = early_uart(&dtb) {
+        let (machine, _) = read(&dtb, occupied()).unwrap();
+        assert_eq!(machine.uart.registers.start(), start);
+        assert_eq!(place.as_ref().map(|(start, _)| *start), Ok(start.get()));
+    }
     place
+}
+
+fn console_path(buses: usize) -> String {
+    let buses: String = (0..buses).map(|depth| format!("/bus-{depth}")).collect();
+    format!("{buses}/serial@1")
 }
 
 const SAME: Option<&[u32]> = Some(&[]);
@@ -219,9 +225,15 @@ const NO_ENTRY: &str =
 
 #[test]
 fn the_console_is_on_the_fourth_bus_at_most() {
-    let reg = &[0, 0x0905_0000, 0, 0x1000];
-    assert!(place(&[(2, 2, SAME); 4], reg).is_ok());
-    let error = place(&[(2, 2, SAME); 5], reg).unwrap_err();
+    let on = |buses: usize| {
+        let buses = vec![(2, 2, SAME); buses];
+        let dtb = console_on(&buses, &[0, 0x0905_0000, 0, 0x1000]).to_dtb();
+        let read = read(&dtb, occupied()).map(|_| ());
+        assert_eq!(early_uart(&dtb).is_some(), read.is_ok());
+        read.map_err(|error| error.to_string())
+    };
+    assert_eq!(on(4), Ok(()));
+    let error = on(5).unwrap_err();
     assert!(error.starts_with("no console"), "{error}");
 }
 
@@ -249,7 +261,7 @@ fn a_board_is_read() {
     .map(|range| range.start().get());
     assert_eq!(starts, [0xff80_3000, 0xfe60_0000, 0xfe70_0000, 0xff80_5000]);
     assert_eq!(machine.gic.redistributors.len(), 2);
-    assert_eq!(machine.uart.interrupt.intid.get(), 32 + 0x14d);
+    assert_eq!(machine.uart.interrupts[0].intid.get(), 32 + 0x14d);
     let timers = machine.timers;
     let numbers = [timers.physical, timers.virtual_timer, timers.hypervisor].map(|id| id.get());
     assert_eq!(

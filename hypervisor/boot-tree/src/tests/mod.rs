@@ -16,6 +16,7 @@ pub mod fixture;
 mod nodes;
 mod specifiers;
 mod tee_policy;
+mod uarts;
 
 fn range(start: u64, end: u64) -> PaRange {
     PaRange::between(Pa::new(start), Pa::new(end))
@@ -172,7 +173,7 @@ fn reads_the_default_machine() {
     assert_eq!(machine.gic.stride, 0x2_0000);
     assert_eq!(machine.gic.maintenance.map(PhysIntId::get), Some(25));
     assert_eq!(machine.uart.registers, range(0x0900_0000, 0x0900_1000));
-    assert_eq!(machine.uart.interrupt.intid.get(), 33);
+    assert_eq!(machine.uart.interrupts[0].intid.get(), 33);
     let Timers {
         physical,
         virtual_timer,
@@ -253,7 +254,10 @@ fn early_functions_need_nothing_but_console_and_psci() {
     let mut dtb = tree.to_dtb();
     // A boot loader passes an address, so the slice may be longer than the tree.
     dtb.extend([0xff; 100]);
-    assert_eq!(early_uart(&dtb), Some(Pa::new(0x0900_0000)));
+    assert_eq!(
+        early_uart(&dtb).map(|(start, _)| start),
+        Some(Pa::new(0x0900_0000))
+    );
     assert_eq!(early_psci(&dtb), Some(Conduit::Smc));
     assert_eq!(early_uart(&[]), None);
     assert_eq!(early_psci(&[0xd0, 0x0d, 0xfe, 0xed, 0, 0, 0, 8]), None);
@@ -268,7 +272,10 @@ fn the_console_may_be_an_alias_with_options() {
         "/pl011@9000000",
     );
     set(at(&mut tree, "/chosen"), "stdout-path", "serial0:115200n8");
-    assert_eq!(early_uart(&tree.to_dtb()), Some(Pa::new(0x0900_0000)));
+    assert_eq!(
+        early_uart(&tree.to_dtb()).map(|(start, _)| start),
+        Some(Pa::new(0x0900_0000))
+    );
 }
 
 #[test]

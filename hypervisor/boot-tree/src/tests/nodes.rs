@@ -62,7 +62,7 @@ fn the_console_is_found_where_its_buses_put_it() {
             "stdout-path",
             "/soc/serial@9050000",
         );
-        early_uart(&tree.to_dtb())
+        early_uart(&tree.to_dtb()).map(|(start, _)| start)
     };
     let same = |bus: &mut DeviceTreeNode| set(bus, "ranges", [0_u32; 0]);
     assert_eq!(console(same).map(|pa| pa.get()), Some(0x0905_0000));
@@ -121,7 +121,7 @@ fn an_interrupt_has_a_number_of_its_kind() {
         let dtb = tree.to_dtb();
         let read = read(&dtb, occupied());
         read.ok()
-            .map(|(machine, _)| machine.uart.interrupt.intid.get())
+            .map(|(machine, _)| machine.uart.interrupts[0].intid.get())
     };
     assert_eq!(console([0, 0, 4]), Some(32));
     assert_eq!(console([0, 987, 4]), Some(1019));

@@ -19,7 +19,7 @@ fn uart(change: Change) -> Result<u32, String> {
     let mut tree = fixture::two_vms();
     change(&mut tree);
     let dtb = tree.to_dtb();
-    let read = read(&dtb, occupied()).map(|(machine, _)| machine.uart.interrupt.intid.get());
+    let read = read(&dtb, occupied()).map(|(machine, _)| machine.uart.interrupts[0].intid.get());
     read.map_err(|error| error.to_string())
 }
 
@@ -166,7 +166,7 @@ fn four_cells(console: [u32; 4], virtual_timer: u32) -> Result<(u32, u32), Strin
     assert_eq!(timers.physical.get(), 30);
     assert_eq!(timers.hypervisor.get(), 26);
     Ok((
-        machine.uart.interrupt.intid.get(),
+        machine.uart.interrupts[0].intid.get(),
         timers.virtual_timer.get(),
     ))
 }

@@ -1,15 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A PL011 as software sees it: with the interrupts of the part, or with those of QEMU's model.
 
-use super::{
-    ALL_INTERRUPTS, CR, DR, FR, FR_BUSY, FR_RXFE, FR_TXFF, ICR, IFLS, IMSC, RX_AND_TIMEOUT,
-    Registers, TX,
-};
+use super::{Layout, Registers, Width};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
+const DR: u16 = 0x00;
+const FR: u16 = 0x18;
+const CR: u16 = 0x30;
+const IFLS: u16 = 0x34;
+const IMSC: u16 = 0x38;
+const ICR: u16 = 0x44;
+
+const FR_BUSY: u32 = 1 << 3;
+const FR_RXFE: u32 = 1 << 4;
+const FR_TXFF: u32 = 1 << 5;
+
 const RX: u32 = 1 << 4;
+const TX: u32 = 1 << 5;
 const RX_TIMEOUT: u32 = 1 << 6;
+const RX_AND_TIMEOUT: u32 = RX | RX_TIMEOUT;
+const ALL_INTERRUPTS: u32 = 0x7ff;
 
 /// Whose interrupts it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +146,12 @@ impl Model {
 }
 
 impl Registers for &Model {
-    fn read(&self, offset: u16) -> u32 {
+    fn layout(&self) -> Layout {
+        postern_uart::find(["arm,pl011"].into_iter()).unwrap()
+    }
+
+    fn read(&self, offset: u16, width: Width) -> u32 {
+        assert_eq!(width, Width::Word);
         let state = &mut *self.state.borrow_mut();
         match offset {
             DR => {
@@ -167,7 +183,8 @@ impl Registers for &Model {
         }
     }
 
-    fn write(&self, offset: u16, value: u32) {
+    fn write(&self, offset: u16, width: Width, value: u32) {
+        assert_eq!(width, Width::Word);
         let state = &mut *self.state.borrow_mut();
         match offset {
             DR if self.kind == Kind::Qemu => {
