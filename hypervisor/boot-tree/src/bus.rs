@@ -2,8 +2,7 @@
 //! Nodes with what is above them: a device's address is one on its bus, and each bus above says in `ranges` what it is
 //! on the next (Devicetree Specification 0.4, 2.3.8).
 
-use dtoolkit::Node;
-use dtoolkit::fdt::{Fdt, FdtNode};
+use super::flat::{Fdt, FdtNode, number};
 use mediator::addr::Pa;
 
 use super::error::BootError;
@@ -61,8 +60,9 @@ impl<'t> Located<'t> {
         };
         let mut regs = tree::regs(self.node).map_err(bad)?;
         let reg = regs.nth(index).ok_or_else(|| bad("has too few ranges"))?;
-        let mut start = reg.address::<u128>().unwrap_or(u128::MAX);
-        let bytes = tree::size(reg).map_err(bad)?;
+        let [start, bytes] = reg;
+        let mut start = number(start).unwrap_or(u128::MAX);
+        let bytes = tree::size(bytes).map_err(bad)?;
         for bus in self.above.iter().skip(1).rev() {
             start = up(*bus, start, bytes).map_err(|problem| BootError::Ranges {
                 node: self.node.name(),
@@ -124,15 +124,15 @@ fn up(bus: FdtNode<'_>, start: u128, bytes: u64) -> Result<u128, &'static str> {
     }
     let ranges = bus
         .ranges()
-        .map_err(|_| "does not match the #address-cells and #size-cells")?;
+        .ok_or("is missing, so that no CPU reaches what is on it")?
+        .map_err(|()| "does not match the #address-cells and #size-cells")?;
     let end = start.saturating_add(bytes.into());
-    for range in ranges.ok_or("is missing, so that no CPU reaches what is on it")? {
-        let of =
-            |number: Result<u128, _>| number.map_err(|_| "has a number of more than four cells");
-        let child = of(range.child_bus_address())?;
-        let length = of(range.length())?;
+    for range in ranges {
+        let [child, parent, length] = range.map(number);
+        let (Some(child), Some(parent), Some(length)) = (child, parent, length) else {
+            return Err("has a number of more than four cells");
+        };
         if child <= start && end <= child.saturating_add(length) {
-            let parent = of(range.parent_bus_address())?;
             return Ok(parent.saturating_add(start - child));
         }
     }

@@ -4,15 +4,15 @@
 //! needs all of them.
 
 use alloc::vec::Vec;
-use dtoolkit::Node;
 
 use super::bus::Located;
 use super::cpus::Cpus;
-use super::devices::{self, Gic, Optee, Timers, Uart};
+use super::devices::{self, Gic, Optee, Timers};
 use super::error::BootError;
 use super::mpidr::Mpidr;
 use super::ram::{self, Memory};
 use super::tree;
+use super::uart::{self, Uart};
 
 /// Returns every problem of the machine's description; the VMs and the places in RAM are not looked
 /// at.
@@ -33,7 +33,7 @@ pub fn machine_problems(tree: &[u8]) -> Vec<BootError<'_>> {
             let timer = Located::find(fdt, &["arm,armv8-timer"]);
             [
                 Some(error),
-                Uart::node(fdt).is_none().then_some(BootError::NoUart),
+                (!uart::is_named(fdt)).then_some(BootError::NoUart),
                 timer.is_none().then_some(BootError::NoTimer),
                 None,
             ]
@@ -45,6 +45,15 @@ pub fn machine_problems(tree: &[u8]) -> Vec<BootError<'_>> {
         free_ram(tree).err(),
     ];
     devices.into_iter().chain(others).flatten().collect()
+}
+
+/// Returns what is wrong with the form of a tree, whatever it describes: nothing if
+/// [`machine::read`](crate::machine::read) can read it.
+pub fn form_problem(tree: &[u8]) -> Option<&'static str> {
+    match tree::open(tree) {
+        Err(BootError::NotATree(problem)) => Some(problem),
+        _ => None,
+    }
 }
 
 /// Returns whether the tree announces OP-TEE.
@@ -92,6 +101,8 @@ mod tests {
         ];
         assert_eq!(machine_problems(&tree), expected);
         assert!(!has_optee(&tree));
+        assert_eq!(form_problem(&tree), None);
+        assert_eq!(form_problem(b"no tree"), Some("it is cut off"));
         let problems = machine_problems(b"no tree");
         assert!(matches!(problems[..], [BootError::NotATree(_)]));
     }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The physical CPUs.
 
-use dtoolkit::Node;
-use dtoolkit::fdt::Fdt;
+use super::flat::Fdt;
 
 use super::error::BootError;
 use super::mpidr::Mpidr;

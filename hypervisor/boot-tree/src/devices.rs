@@ -2,8 +2,7 @@
 //! The devices that the hypervisor itself drives: interrupt controller, console, timers, and
 //! the firmware's interfaces.
 
-use dtoolkit::Node;
-use dtoolkit::fdt::{Fdt, FdtNode};
+use super::flat::{Fdt, FdtNode};
 
 use super::bus::Located;
 use super::error::BootError;

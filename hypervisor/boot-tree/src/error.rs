@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Why the machine cannot be started, each in one line that says what to do about it.
 
-use dtoolkit::error::FdtParseError;
-
 use super::mpidr::Mpidr;
 use postern_base::range::{PaRange, TooManyRanges};
 
@@ -12,7 +10,7 @@ use postern_base::range::{PaRange, TooManyRanges};
 pub enum BootError<'t> {
     /// What the boot loader passed in x0 is no device tree.
     #[error("x0 does not point to a usable device tree ({0}): boot with the Linux arm64 protocol")]
-    NotATree(FdtParseError),
+    NotATree(&'static str),
     /// A property that is needed does not have the form that its binding asks for.
     #[error("device tree: {node}: `{property}` {problem}")]
     Property {
@@ -176,7 +174,7 @@ pub enum VmError<'t> {
     },
     /// The node has a property that means nothing.
     #[error("property `{0}` is unknown: see docs/device-tree-binding.md")]
-    Unknown(heapless::String<31>),
+    Unknown(&'t str),
     /// There is no kernel.
     #[error("module multiboot,kernel is missing: add a module node with the kernel's address")]
     NoKernel,

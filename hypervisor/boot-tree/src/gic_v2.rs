@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The registers of a GICv2 with virtualisation (bindings `arm,gic-400`, `arm,cortex-a15-gic`, `arm,cortex-a7-gic`).
 
-use dtoolkit::Node;
 use mediator::addr::Pa;
 
 use super::bus::Located;

@@ -11,6 +11,7 @@ mod cpus;
 mod devices;
 mod early;
 mod error;
+mod flat;
 mod gic_v2;
 mod interrupts;
 pub mod machine;

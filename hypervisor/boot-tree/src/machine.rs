@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot device tree as Postern understands it: the machine, and the VMs to start on it.
 
-use dtoolkit::Node;
-
 use super::cpus::Cpus;
 use super::devices::{self, Gic, Optee, Timers};
 use super::error::BootError;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where RAM is, and what of it nobody uses yet.
 
-use dtoolkit::Node;
-use dtoolkit::fdt::{Fdt, FdtNode};
+use super::flat::{Fdt, FdtNode};
 use mediator::addr::{PAGE_SIZE, Pa};
 
 use super::error::BootError;
@@ -37,9 +36,9 @@ pub(super) fn read_ram(fdt: Fdt<'_>) -> Result<Memory, BootError<'_>> {
 /// `/reserved-memory` that have an address, with `no-map` or without. OP-TEE puts its shared
 /// memory there when it patches the tree.
 pub(super) fn remove_reserved<'t>(fdt: Fdt<'t>, memory: &mut Memory) -> Result<(), BootError<'t>> {
-    for entry in fdt.memory_reservations() {
-        let end = entry.address().saturating_add(entry.size());
-        memory.remove(PaRange::between(Pa::new(entry.address()), Pa::new(end)))?;
+    for (start, bytes) in fdt.memory_reservations() {
+        let end = start.saturating_add(bytes);
+        memory.remove(PaRange::between(Pa::new(start), Pa::new(end)))?;
     }
     remove_nodes(fdt, memory, |_| true)
 }
@@ -98,8 +97,8 @@ fn for_each_reg<'t>(
         property: "reg",
         problem,
     };
-    for reg in tree::regs(node).map_err(bad)? {
-        act(tree::range(reg).map_err(bad)?)?;
+    for [start, bytes] in tree::regs(node).map_err(bad)? {
+        act(tree::range(start, bytes).map_err(bad)?)?;
     }
     Ok(())
 }

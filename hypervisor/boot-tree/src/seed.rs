@@ -3,7 +3,6 @@
 
 use super::tree;
 use core::ops::Range;
-use dtoolkit::Node;
 use postern_base::secret::wipe;
 
 /// The most bytes that are taken of each property: more than any boot loader writes.

@@ -2,8 +2,6 @@
 //! The interrupts that a device's node names: in `interrupts`, or in `interrupts-extended`, where each entry begins
 //! with its controller (Devicetree Specification 0.4, 2.4).
 
-use dtoolkit::Node;
-
 use super::bus::{EXTENDED_INTERRUPTS, Located};
 use super::devices::Gic;
 use super::error::BootError;

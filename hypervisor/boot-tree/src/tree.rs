@@ -2,13 +2,9 @@
 //! Small readers over the boot device tree.
 //!
 //! The tree comes from firmware and a boot loader, so it is not hostile, but it is written by
-//! people: nothing here panics on a malformed one. Iterators of `dtoolkit` must not be asked
-//! again after they returned `None`, hence every use is a plain `for` loop or an adaptor that
-//! stops there.
+//! people: nothing here panics on a malformed one.
 
-use dtoolkit::fdt::{Fdt, FdtNode};
-use dtoolkit::standard::Reg;
-use dtoolkit::{Node, Property};
+use super::flat::{Entries, Fdt, FdtNode, number};
 use mediator::addr::Pa;
 
 use super::error::BootError;
@@ -31,19 +27,20 @@ pub(super) fn open(tree: &[u8]) -> Result<Fdt<'_>, BootError<'_>> {
 
 /// The value of the property `name`.
 pub(super) fn bytes<'t>(node: FdtNode<'t>, name: &str) -> Option<&'t [u8]> {
-    node.property(name)?.value_as::<&'t [u8]>().ok()
+    node.property(name)
 }
 
 /// The value of the property `name` as one NUL-terminated UTF-8 string; `None` where the
 /// property is absent or is something else.
 pub(super) fn string<'t>(node: FdtNode<'t>, name: &str) -> Option<&'t str> {
-    let text = node.property(name)?.value_as::<&'t str>().ok()?;
+    let text = node.property(name)?.strip_suffix(b"\0")?;
+    let text = core::str::from_utf8(text).ok()?;
     (!text.contains('\0')).then_some(text)
 }
 
 /// The value of the property `name` as one cell; `None` where it is absent or longer.
 pub(super) fn cell(node: FdtNode<'_>, name: &str) -> Option<u32> {
-    node.property(name)?.value_as::<u32>().ok()
+    node.property(name)?.try_into().ok().map(u32::from_be_bytes)
 }
 
 /// Whether a property without a value is there, or what is wrong with it: `name = <0>` is not a way to say no.
@@ -84,31 +81,30 @@ pub(super) fn is_enabled(node: FdtNode<'_>) -> bool {
 }
 
 /// The entries of `reg`, or what is wrong with it.
-pub(super) fn regs<'t>(
-    node: FdtNode<'t>,
-) -> Result<impl Iterator<Item = Reg<'t>> + use<'t>, &'static str> {
-    let regs = node
-        .reg()
-        .map_err(|_| "does not match #address-cells and #size-cells")?;
-    regs.ok_or("is missing")
+pub(super) fn regs(node: FdtNode<'_>) -> Result<Entries<'_, 2>, &'static str> {
+    let regs = node.reg().ok_or("is missing")?;
+    regs.map_err(|()| "does not match #address-cells and #size-cells")
 }
 
 /// The `index`-th range of `reg`, or what is wrong with it. Addresses are taken as they are: [`Located`] has a device's.
 ///
 /// [`Located`]: super::bus::Located
 pub(super) fn reg(node: FdtNode<'_>, index: usize) -> Result<PaRange, &'static str> {
-    range(regs(node)?.nth(index).ok_or("has too few ranges")?)
+    let [start, bytes] = regs(node)?.nth(index).ok_or("has too few ranges")?;
+    range(start, bytes)
 }
 
 /// One entry of `reg` as a range, or what is wrong with it.
-pub(super) fn range(reg: Reg<'_>) -> Result<PaRange, &'static str> {
-    let start = reg
-        .address::<u64>()
-        .map_err(|_| "has an address above 64 bits")?;
-    PaRange::new(Pa::new(start), size(reg)?).ok_or("passes the end of the address space")
+pub(super) fn range(start: &[u8], bytes: &[u8]) -> Result<PaRange, &'static str> {
+    let start = narrow(start).ok_or("has an address above 64 bits")?;
+    PaRange::new(Pa::new(start), size(bytes)?).ok_or("passes the end of the address space")
 }
 
 /// The size in one entry of `reg`, or what is wrong with it.
-pub(super) fn size(reg: Reg<'_>) -> Result<u64, &'static str> {
-    reg.size::<u64>().map_err(|_| "has a size above 64 bits")
+pub(super) fn size(bytes: &[u8]) -> Result<u64, &'static str> {
+    narrow(bytes).ok_or("has a size above 64 bits")
+}
+
+fn narrow(bytes: &[u8]) -> Option<u64> {
+    number(bytes)?.try_into().ok()
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The console: the UART that `/chosen/stdout-path` names.
 
-use dtoolkit::Node;
-use dtoolkit::fdt::Fdt;
+use super::flat::Fdt;
 use mediator::addr::Pa;
 
 use super::bus::Located;
@@ -50,6 +49,11 @@ pub(super) fn early(fdt: Fdt<'_>) -> Option<(Pa, Layout)> {
     let (node, layout) = node(fdt)?;
     let (registers, layout) = registers(&node, layout).ok()?;
     Some((registers.start(), layout))
+}
+
+/// Whether `/chosen` names a console that is known.
+pub(super) fn is_named(fdt: Fdt<'_>) -> bool {
+    node(fdt).is_some()
 }
 
 /// The enabled node that `/chosen` names as console, if its UART is known.

@@ -2,8 +2,7 @@
 //! Which virtual machines to start: the nodes of `/chosen` after Xen's dom0less binding.
 //! `docs/device-tree-binding.md` is the binding for users.
 
-use dtoolkit::fdt::{Fdt, FdtNode};
-use dtoolkit::{Node, Property};
+use super::flat::{Fdt, FdtNode};
 
 use super::cpus::Cpus;
 use super::error::{BootError, VmError};
@@ -138,11 +137,8 @@ fn read_vm<'t>(
     cpus: &Cpus<'t>,
 ) -> Result<VmConfig<'t>, VmError<'t>> {
     if tree::is_compatible(node, &[DOMAIN]) {
-        for property in node.properties() {
-            let name = property.name();
+        for (name, _) in node.properties() {
             if !PROPERTIES.contains(&name) && !tee_policy::PROPERTIES.contains(&name) {
-                // The parser of the tree lets no longer name through.
-                let name = name.try_into().unwrap_or_default();
                 return Err(VmError::Unknown(name));
             }
         }
@@ -180,8 +176,8 @@ fn read_vm<'t>(
 
 /// The memory in bytes.
 fn memory<'t>(node: FdtNode<'t>) -> Result<u64, VmError<'t>> {
-    let property = node.property("memory").ok_or(VmError::Memory)?;
-    let kib = property.value_as::<u64>().map_err(|_| VmError::Memory)?;
+    let value = tree::bytes(node, "memory").and_then(|value| value.try_into().ok());
+    let kib = u64::from_be_bytes(value.ok_or(VmError::Memory)?);
     kib.checked_mul(1024)
         .filter(|bytes| *bytes != 0 && bytes.is_multiple_of(BLOCK_SIZE))
         .ok_or(VmError::MemoryUnit { kib })

@@ -182,7 +182,7 @@ fn an_address_that_cannot_be_translated_is_an_error_that_names_device_and_bus() 
         ),
         (
             &[(1, 3, Some(&[0, 0, 0x9000_0000, 0, 0, 0x1000]))],
-            &[0x100, 0, 0, 0x100],
+            &[0x100, 1, 0, 0x100],
             "device tree: serial@1: `reg` has a size above 64 bits",
         ),
         (

@@ -13,6 +13,7 @@ mod boards;
 mod buses;
 mod errors;
 pub mod fixture;
+mod flat;
 mod nodes;
 mod specifiers;
 mod tee_policy;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a VM may do with the TEE: the `tee-…` properties of its node.
 
+use super::super::flat::FdtNode;
 use alloc::vec::Vec;
-use dtoolkit::Node;
-use dtoolkit::fdt::FdtNode;
 use mediator::{Config, Features, Policy, Quotas};
 use optee_proto::Uuid;
 use optee_proto::msg::login;
