@@ -6,9 +6,9 @@ use DebugRegister::{
 };
 use proptest::prelude::*;
 
-/// BAS 0b1111, EL1 and EL0, enabled.
+/// A breakpoint's control register: BAS 0b1111, EL1 and EL0, enabled.
 const BREAK_HERE: u64 = 0x1e7;
-/// Eight bytes, loads and stores, EL1 and EL0, enabled.
+/// A watchpoint's control register: eight bytes, loads and stores, EL1 and EL0, enabled.
 const WATCH_HERE: u64 = 0x1fff;
 const HMC: u64 = 1 << 13;
 
@@ -33,7 +33,7 @@ fn watchpoint(control: u64) -> Pair {
 }
 
 #[test]
-fn after_reset_nothing_is_in_use() {
+fn debug_unit_is_not_in_use_after_reset() {
     let unit = DebugUnit::new();
     assert!(!unit.is_in_use());
     assert_eq!(unit.read(OsLockStatus), 0b1010);
@@ -46,7 +46,7 @@ fn after_reset_nothing_is_in_use() {
 }
 
 #[test]
-fn what_linux_does_at_boot_uses_nothing() {
+fn debug_unit_is_not_in_use_after_linux_boots() {
     let mut unit = DebugUnit::new();
     unit.write(Control, TDCC);
     unit.write(OsLockAccess, 0);
@@ -62,7 +62,7 @@ fn what_linux_does_at_boot_uses_nothing() {
 }
 
 #[test]
-fn the_os_lock_keeps_the_hardware_quiet() {
+fn locked_os_lock_keeps_the_debug_unit_out_of_use() {
     for bit in [SS, MDE] {
         let mut unit = DebugUnit::new();
         unit.write(Control, bit);
@@ -75,18 +75,18 @@ fn the_os_lock_keeps_the_hardware_quiet() {
 }
 
 #[test]
-fn what_of_mdscr_reaches_the_hardware() {
+fn hardware_mdscr_has_only_the_permitted_bits() {
     let mut unit = open();
     unit.write(Control, u64::MAX);
     assert_eq!(unit.read(Control), SS | TDCC | KDE | MDE);
-    // Not HDE, by which EL2 would stop for a debugger outside, and not TDA.
+    // HDE, with which EL2 would halt for an external debugger, and TDA are never set.
     assert_eq!(unit.control_in_use(), SS | TDCC | KDE | MDE);
     unit.write(Control, MDE);
     assert_eq!(unit.control_in_use(), TDCC | MDE);
 }
 
 #[test]
-fn a_guest_reads_what_it_wrote() {
+fn registers_read_back_their_implemented_bits() {
     let mut unit = open();
     unit.write(BreakpointValue(15), 0xffff_8000_1234_5678);
     unit.write(BreakpointControl(15), u64::MAX);
@@ -100,27 +100,27 @@ fn a_guest_reads_what_it_wrote() {
     unit.write(ClaimClear, 0x10);
     assert_eq!(unit.read(ClaimClear), 0xe0);
     assert_eq!(unit.read(ClaimSet), 0xff);
-    // Beyond what there can be.
+    // An index beyond the maximum.
     unit.write(BreakpointControl(16), u64::MAX);
     assert_eq!(unit.read(BreakpointControl(16)), 0);
     assert_eq!(unit.breakpoint(16), Pair::OFF);
 }
 
 #[test]
-fn in_non_secure_state_and_at_its_own_levels() {
+fn pairs_are_confined_to_non_secure_el1_and_el0() {
     let non_secure = 1 << 14;
     for (control, expected) in [
         (BREAK_HERE, BREAK_HERE | non_secure),
         (BREAK_HERE | non_secure, BREAK_HERE | non_secure),
-        // And at EL2: not.
+        // EL2 is removed.
         (BREAK_HERE | HMC, BREAK_HERE | non_secure),
-        // At EL2 and above only, in Secure state only, or reserved.
+        // Only at EL2 and above, only in Secure state, or reserved.
         (BREAK_HERE & !PRIVILEGE | HMC | SSC, 0),
         (BREAK_HERE | 2 << 14, 0),
         (BREAK_HERE | SSC, 0),
         (BREAK_HERE & !PRIVILEGE, 0),
         (BREAK_HERE & !ENABLE, 0),
-        // Linked to a context; unlinked context.
+        // Linked to a Context breakpoint; an unlinked Context breakpoint.
         (
             BREAK_HERE | 1 << 20 | 5 << 16,
             BREAK_HERE | 1 << 20 | 5 << 16 | non_secure,
@@ -129,7 +129,7 @@ fn in_non_secure_state_and_at_its_own_levels() {
         (3 << 20 | 0x1e1, 3 << 20 | 0x1e1),
         (3 << 20 | 0x1e0, 0),
         (3 << 20 | WHERE | LBN | 0x1e1, 3 << 20 | 0x1e1),
-        // Mismatch is AArch32's; VMIDs are EL2's.
+        // Address mismatch exists only in AArch32, and VMIDs belong to EL2.
         (BREAK_HERE | 4 << 20, 0),
         (BREAK_HERE | 8 << 20, 0),
         (BREAK_HERE | 0xf << 20, 0),
@@ -151,16 +151,17 @@ fn in_non_secure_state_and_at_its_own_levels() {
 }
 
 proptest! {
-    /// Whatever a guest writes, no enabled pair matches in Secure state or at EL2 by its own fields.
+    /// After any guest writes, no enabled pair matches in Secure state or at EL2 by its own fields.
     #[test]
-    fn never_beyond_the_guest(control in any::<u64>()) {
+    fn enabled_pair_never_matches_outside_the_guest(control in any::<u64>()) {
         for pair in [breakpoint(control), watchpoint(control)] {
             let by_itself = pair.control & ENABLE != 0 && pair.control & BT != BT_LINKED_CONTEXT;
             if by_itself {
                 prop_assert_eq!(pair.control & SSC, SSC_NON_SECURE);
                 prop_assert_eq!(pair.control & HMC, 0);
             } else if pair.control & ENABLE != 0 {
-                // A context by itself stops nothing, or this is a watchpoint, for which these bits are others.
+                // A linked Context breakpoint alone raises no exception. In a watchpoint, the bits
+                // of BT have another meaning.
                 prop_assert!(pair.control & HMC == 0);
             } else {
                 prop_assert_eq!(pair, Pair::OFF);

@@ -2,7 +2,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A guest's driver: the device, its console, and 32-bit accesses.
+/// A guest's driver, with the device, its console, and 32-bit accesses.
 struct Guest {
     uart: Pl011,
     console: Ring<100_000>,
@@ -30,7 +30,8 @@ impl Guest {
         std::iter::from_fn(|| self.console.pop()).collect()
     }
 
-    /// What Linux's driver does when the port is opened.
+    /// Does the accesses of Linux's driver when the port is opened. Returns the number of bytes
+    /// that it drains.
     fn open(&mut self) -> usize {
         self.write(ICR, 0x7ff);
         self.write(IFLS, 2 << 3 | 1);
@@ -46,7 +47,7 @@ impl Guest {
         drained
     }
 
-    /// What its interrupt handler does for input.
+    /// Does the accesses of the driver's interrupt handler for input. Returns the input.
     fn interrupt(&mut self) -> Vec<u8> {
         let mut input = Vec::new();
         for _ in 0..256 {
@@ -66,7 +67,7 @@ impl Guest {
     }
 }
 
-/// A sink with no room until it is given some.
+/// A sink with a limited room, which the test sets.
 #[derive(Default)]
 struct Slow {
     room: usize,
@@ -85,7 +86,7 @@ impl TxSink for Slow {
 }
 
 #[test]
-fn the_ids_that_the_amba_bus_probes() {
+fn ids_match_linuxs_amba_bus() {
     let mut guest = Guest::new();
     let mut word = |at: u64| {
         (0..4).fold(0, |id, byte| {
@@ -95,13 +96,13 @@ fn the_ids_that_the_amba_bus_probes() {
     assert_eq!(word(0xff0), 0xb105_f00d, "PrimeCell");
     let id = word(0xfe0);
     assert_eq!(id, 0x0034_1011);
-    assert_eq!(id & 0x000f_ffff, 0x0004_1011, "a PL011 of ARM's");
+    assert_eq!(id & 0x000f_ffff, 0x0004_1011, "a PL011 of Arm");
     assert!(id >> 20 & 0xf >= 3, "of a revision with 32-byte FIFOs");
 }
 
 #[test]
-fn early_console() {
-    // No setup at all: wait for room, write, wait until it is sent.
+fn output_works_without_setup() {
+    // Without any setup, the guest waits for room, writes, and waits until the byte is sent.
     let mut guest = Guest::new();
     for &byte in b"hello\n" {
         assert_eq!(guest.read(FR) & FR_TXFF, 0);
@@ -113,7 +114,7 @@ fn early_console() {
 }
 
 #[test]
-fn registers_after_reset_and_their_bits() {
+fn registers_have_reset_values_and_keep_implemented_bits() {
     let mut guest = Guest::new();
     for (register, reset, kept) in [
         (ILPR, 0, 0xff),
@@ -124,7 +125,7 @@ fn registers_after_reset_and_their_bits() {
         (IFLS, 0x12, 0x3f),
         (IMSC, 0, 0x7ff),
         (DMACR, 0, 7),
-        // Read only, write only, or not there.
+        // Read-only, write-only and unimplemented registers.
         (RSR_ECR, 0, 0),
         (FR, 0x97, 0x97),
         (RIS, 0, 0),
@@ -142,7 +143,7 @@ fn registers_after_reset_and_their_bits() {
 }
 
 #[test]
-fn narrow_accesses() {
+fn narrow_access_reaches_only_its_bytes() {
     let mut guest = Guest::new();
     let half = Access::write(IMSC, AccessSize::Half, 0x50);
     guest.uart.access(half, &mut guest.console);
@@ -155,12 +156,12 @@ fn narrow_accesses() {
 }
 
 #[test]
-fn one_key_makes_one_interrupt() {
+fn one_byte_raises_one_interrupt() {
     let mut guest = Guest::new();
     guest.open();
     assert!(!guest.uart.irq_line());
     assert!(guest.uart.receive(b'x'));
-    // Below the trigger: it is the timeout that tells.
+    // Below the trigger level, the receive timeout raises the interrupt.
     assert_eq!(guest.read(MIS), INT_RX_TIMEOUT);
     assert!(guest.uart.irq_line());
     assert_eq!(guest.interrupt(), b"x");
@@ -169,7 +170,7 @@ fn one_key_makes_one_interrupt() {
 }
 
 #[test]
-fn the_receive_trigger() {
+fn receive_interrupt_follows_its_trigger_level() {
     for (select, trigger) in [(0, 4), (1, 8), (2, 16), (3, 24), (4, 28), (7, 28)] {
         let mut guest = Guest::new();
         guest.write(LCR_H, LCR_H_FEN);
@@ -187,7 +188,7 @@ fn the_receive_trigger() {
 }
 
 #[test]
-fn without_fifos_every_byte_counts() {
+fn receive_interrupt_follows_each_byte_without_fifos() {
     let mut guest = Guest::new();
     guest.uart.receive(1);
     guest.uart.receive(2);
@@ -201,7 +202,7 @@ fn without_fifos_every_byte_counts() {
 }
 
 #[test]
-fn acknowledged_input_is_not_announced_twice() {
+fn acknowledged_input_raises_no_second_interrupt() {
     let mut guest = Guest::new();
     guest.open();
     guest.uart.receive(b'x');
@@ -213,7 +214,7 @@ fn acknowledged_input_is_not_announced_twice() {
 }
 
 #[test]
-fn masked_interrupts_wait() {
+fn masked_interrupt_is_raised_when_unmasked() {
     let mut guest = Guest::new();
     guest.open();
     guest.write(IMSC, 0);
@@ -224,7 +225,7 @@ fn masked_interrupts_wait() {
 }
 
 #[test]
-fn a_large_paste_arrives_whole() {
+fn input_of_queue_size_arrives_completely() {
     let mut guest = Guest::new();
     guest.open();
     let paste: Vec<u8> = (0..INPUT_QUEUE).map(|i| i as u8).collect();
@@ -237,19 +238,19 @@ fn a_large_paste_arrives_whole() {
 }
 
 #[test]
-fn input_before_the_port_is_open_reaches_it_but_for_what_the_driver_drops() {
+fn input_before_open_arrives_except_what_the_driver_drains() {
     let mut guest = Guest::new();
     for byte in 0..200 {
         guest.uart.receive(byte);
     }
     let dropped = guest.open();
     assert_eq!(dropped, 64);
-    assert!(guest.uart.irq_line(), "what is left is announced");
+    assert!(guest.uart.irq_line(), "the rest raises an interrupt");
     assert_eq!(guest.interrupt(), (64..200).collect::<Vec<u8>>());
 }
 
 #[test]
-fn too_much_input_is_an_overrun() {
+fn input_beyond_the_queue_is_an_overrun() {
     let mut guest = Guest::new();
     guest.open();
     guest.write(IMSC, INT_OVERRUN);
@@ -268,7 +269,7 @@ fn too_much_input_is_an_overrun() {
 }
 
 #[test]
-fn a_slow_console_holds_the_guest_back() {
+fn full_console_keeps_output_in_the_transmit_fifo() {
     let mut uart = Pl011::new();
     let mut slow = Slow::default();
     let write = |uart: &mut Pl011, slow: &mut Slow, register, value| {
@@ -289,7 +290,7 @@ fn a_slow_console_holds_the_guest_back() {
     }
     assert_eq!(flags(&mut uart), FR_TXFF | FR_BUSY);
     assert!(!uart.irq_line());
-    write(&mut uart, &mut slow, DR, 99); // lost: the guest did not look
+    write(&mut uart, &mut slow, DR, 99); // lost: the guest did not check FR
 
     slow.room = 15;
     uart.pump(&mut slow);
@@ -298,7 +299,7 @@ fn a_slow_console_holds_the_guest_back() {
     slow.room = 1;
     uart.pump(&mut slow);
     assert!(uart.irq_line(), "16 left is half");
-    // Writing above the trigger takes it back, acknowledging does as well.
+    // A write that exceeds the trigger level lowers the interrupt, and so does a write to ICR.
     write(&mut uart, &mut slow, DR, 32);
     assert!(!uart.irq_line());
     slow.room = 100;
@@ -314,8 +315,8 @@ fn a_slow_console_holds_the_guest_back() {
 }
 
 #[test]
-fn output_by_interrupts() {
-    // A driver that sends one byte an interrupt goes on to the end.
+fn interrupt_driven_output_is_complete() {
+    // A driver that sends one byte per interrupt sends all bytes.
     let mut guest = Guest::new();
     guest.open();
     guest.write(IMSC, INT_TX);
@@ -335,7 +336,7 @@ fn output_by_interrupts() {
 }
 
 #[test]
-fn loop_back() {
+fn loopback_returns_the_sent_byte() {
     let mut guest = Guest::new();
     guest.open();
     guest.write(CR, 0x301 | CR_LBE);
@@ -345,9 +346,11 @@ fn loop_back() {
 }
 
 proptest! {
-    /// Whatever a guest does, the flags agree with the FIFOs and no byte is duplicated.
+    /// After any accesses, the flags agree with the FIFOs and no byte is duplicated.
     #[test]
-    fn any_sequence(steps in proptest::collection::vec((0_u64..0x50, any::<u32>(), 0_u8..4), 1..300)) {
+    fn flags_match_the_fifos_after_any_accesses(
+        steps in proptest::collection::vec((0_u64..0x50, any::<u32>(), 0_u8..4), 1..300),
+    ) {
         let mut guest = Guest::new();
         let mut arrived = 0_usize;
         let mut read = 0_usize;

@@ -19,7 +19,8 @@ impl Guest {
         assert_eq!(self.0.access(access), 0);
     }
 
-    /// What Linux's driver does when it finds the device, and when gpio-keys asks for both edges.
+    /// Does the accesses of Linux's driver when it probes the device, and when gpio-keys requests
+    /// both edges.
     fn open(&mut self) {
         self.write(IE, 0);
         self.write(DIR, self.0.outputs & !POWER);
@@ -30,7 +31,7 @@ impl Guest {
         self.write(IE, POWER);
     }
 
-    /// What its interrupt handler does: which lines had an edge.
+    /// Does the accesses of the driver's interrupt handler. Returns the lines that had an edge.
     fn interrupt(&mut self) -> u8 {
         let lines = self.read(MIS);
         self.write(IC, lines);
@@ -39,7 +40,7 @@ impl Guest {
 }
 
 #[test]
-fn a_press_is_an_edge_a_look_and_another_edge() {
+fn press_is_one_edge_and_its_read_another() {
     let mut guest = Guest::default();
     guest.open();
     assert!(!guest.0.irq_line());
@@ -48,7 +49,7 @@ fn a_press_is_an_edge_a_look_and_another_edge() {
         assert!(guest.0.irq_line());
         assert_eq!(guest.interrupt(), POWER);
         assert!(!guest.0.irq_line(), "acknowledged");
-        // The contacts settle; then the driver looks.
+        // After the debounce time, the driver reads the line.
         assert_eq!(guest.read(LINE_3), POWER);
         assert!(guest.0.irq_line(), "the release");
         assert_eq!(guest.interrupt(), POWER);
@@ -58,20 +59,20 @@ fn a_press_is_an_edge_a_look_and_another_edge() {
 }
 
 #[test]
-fn presses_before_the_guest_looks_are_one() {
+fn presses_before_the_first_read_count_as_one() {
     let mut guest = Guest::default();
     guest.open();
     guest.0.press();
     guest.0.press();
     assert_eq!(guest.interrupt(), POWER);
     guest.0.press();
-    assert_eq!(guest.interrupt(), POWER, "an edge all the same");
+    assert_eq!(guest.interrupt(), POWER, "another edge");
     assert_eq!(guest.read(ALL_LINES), POWER);
     assert_eq!(guest.read(ALL_LINES), 0);
 }
 
 #[test]
-fn a_press_before_the_driver_is_there_is_found_later() {
+fn press_before_the_driver_loads_is_read_later() {
     let mut guest = Guest::default();
     guest.0.press();
     assert!(!guest.0.irq_line());
@@ -82,9 +83,9 @@ fn a_press_before_the_driver_is_there_is_found_later() {
 }
 
 #[test]
-fn each_kind_of_interrupt() {
-    // IS, IBE, IEV; then whether the interrupt is there at rest, after the press, after the
-    // guest's look, and after it cleared what it could.
+fn interrupt_follows_its_configured_trigger() {
+    // IS, IBE, IEV; then whether the interrupt is raised at rest, after the press, after the
+    // guest's read, and after a write to IC.
     for (sense, both, event, expected) in [
         (0, 0, 0, [false, false, true, false]),
         (0, 0, POWER, [false, true, true, false]),
@@ -96,7 +97,7 @@ fn each_kind_of_interrupt() {
         guest.write(IS, sense);
         guest.write(IBE, both);
         guest.write(IEV, event);
-        // The lines without a wire are low, which says nothing here.
+        // Only the button's line: the unconnected lines are low, which may be an interrupt too.
         guest.write(IE, POWER);
         let mut seen = vec![guest.0.irq_line()];
         guest.0.press();
@@ -110,12 +111,12 @@ fn each_kind_of_interrupt() {
 }
 
 #[test]
-fn a_look_at_other_lines_is_none_at_the_button() {
+fn read_of_other_lines_does_not_release_the_button() {
     let mut guest = Guest::default();
     guest.0.press();
     assert_eq!(guest.read(ALL_LINES & !LINE_3), 0);
     assert_eq!(guest.read(0), 0);
-    // Nor is one at the register's other bytes, or at what the guest drives itself.
+    // Nor does a read of the line while the guest drives it.
     guest.write(DIR, POWER);
     guest.write(LINE_3, 0xff);
     assert_eq!(guest.read(LINE_3), POWER);
@@ -127,13 +128,13 @@ fn a_look_at_other_lines_is_none_at_the_button() {
 }
 
 #[test]
-fn a_guest_reads_what_it_wrote_and_the_ids() {
+fn registers_and_ids_are_read_back() {
     let mut guest = Guest::default();
     for register in [DIR, IS, IBE, IEV, IE, AFSEL] {
         guest.write(register, 0xa5);
         assert_eq!(guest.read(register), 0xa5, "{register:#x}");
     }
-    // Outputs under a mask.
+    // Writes to outputs under a mask.
     guest.write(DIR, 0xff);
     guest.write(0x0f << 2, 0xaa);
     guest.write(0xf0 << 2, 0x55);
@@ -142,7 +143,7 @@ fn a_guest_reads_what_it_wrote_and_the_ids() {
     let ids: Vec<u8> = (0..8).map(|id| guest.read(PERIPH_ID0 + 4 * id)).collect();
     assert_eq!(ids, [0x61, 0x10, 0x04, 0, 0x0d, 0xf0, 0x05, 0xb1]);
     assert_eq!(guest.read(0x424), 0);
-    // Only the first byte of a word is there.
+    // Only the first byte of a register is implemented.
     let high = Access::write(DIR + 1, AccessSize::Byte, 0);
     assert_eq!(guest.0.access(high), 0);
     assert_eq!(guest.read(DIR), 0xff);
@@ -151,10 +152,12 @@ fn a_guest_reads_what_it_wrote_and_the_ids() {
 }
 
 proptest! {
-    /// Whatever a guest writes, a press reaches the one that then does as Linux does, with both
-    /// edges, and the line comes back to rest.
+    /// After any accesses, a press reaches a guest that then initialises the device as Linux does,
+    /// with both edges, and the line returns to rest.
     #[test]
-    fn any_past_is_survived(past in proptest::collection::vec((0_u64..0x1000, any::<u8>(), any::<bool>()), 0..60)) {
+    fn press_reaches_linux_after_any_accesses(
+        past in proptest::collection::vec((0_u64..0x1000, any::<u8>(), any::<bool>()), 0..60),
+    ) {
         let mut guest = Guest::default();
         for (offset, value, press) in past {
             guest.write(offset, value);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A machine that watches: memory for tables, a TLB that remembers, and the rules of
-//! break-before-make, each breach of which is a panic.
+//! A machine model with memory for tables and a TLB. It panics when the code under test violates a
+//! rule of break-before-make.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::super::{ROOT_PAGES, TablePages, Tlb};
 use mediator::addr::{Ipa, Pa};
 
-/// Where entries of a table lead to: its level and the first address of its first entry.
+/// The place of a table in the walk: its level and the first address that its first entry covers.
 type Place = (u32, u64);
 
 #[derive(Default)]
@@ -16,21 +16,21 @@ pub struct Machine {
     tables: HashMap<u64, Vec<u64>>,
     places: HashMap<u64, Place>,
     next: u64,
-    /// Tables that may still be allocated.
+    /// The number of tables that may still be allocated.
     pub budget: usize,
-    /// Entries read so far.
+    /// The number of entries read so far.
     pub reads: Cell<usize>,
-    /// How often everything of the VM was forgotten.
+    /// The number of invalidations of all of the VM's TLB entries.
     pub forgot_all: usize,
-    /// Ranges (start, end) whose entries became invalid and that a TLB may still remember.
+    /// Ranges (start, end) whose entries became invalid and that the TLB may still hold.
     stale: Vec<(u64, u64)>,
     /// Tables written since the last `publish`.
     unpublished: HashSet<u64>,
-    /// Translations that were looked up, by page, as the TLB keeps them.
+    /// The TLB: the translations that were looked up, by page.
     cached: BTreeMap<u64, (u64, u64)>,
 }
 
-/// The address bits that an entry at a level leaves to the next.
+/// Returns the number of address bits below those that an entry at a level resolves.
 fn low_bits(level: u32) -> u32 {
     [39, 30, 21, 12][level as usize]
 }
@@ -44,18 +44,19 @@ impl Machine {
         }
     }
 
-    /// Tables in use, the root's two counted as two.
+    /// Returns the number of tables in use. The root counts as two.
     pub fn in_use(&self) -> usize {
         self.tables.values().map(|table| table.len() / 512).sum()
     }
 
-    /// What must hold between two operations.
+    /// Checks the conditions that hold between two operations.
     pub fn assert_quiet(&self) {
-        assert!(self.stale.is_empty(), "the TLB was not told");
+        assert!(self.stale.is_empty(), "the TLB was not invalidated");
         assert!(self.unpublished.is_empty(), "writes were not published");
     }
 
-    /// A guest's access: through the TLB, and into it. The output address and attribute bits.
+    /// Does a guest's access through the TLB, which then holds the translation. Returns the output
+    /// address and the attribute bits.
     pub fn access(&mut self, root: Pa, ipa: u64) -> Option<(u64, u64)> {
         let page = ipa >> 12;
         if !self.cached.contains_key(&page) {
@@ -74,8 +75,8 @@ impl Machine {
     }
 }
 
-/// A walk of the hardware from level 1 (Arm ARM D8.2.6), written apart from the code under test:
-/// the output address and the attribute bits of the last entry.
+/// Walks the tables as the hardware does, from level 1 (Arm ARM DDI 0487 D8.2.6), independently of
+/// the code under test. Returns the output address and the attribute bits of the last entry.
 pub fn walk(read: impl Fn(u64, usize) -> u64, root: u64, ipa: u64) -> Option<(u64, u64)> {
     let mut table = root;
     for level in 1..4 {
@@ -131,7 +132,7 @@ impl TablePages for Machine {
         let (table, range) = (table.get(), self.range(table.get(), index));
         let old = std::mem::replace(&mut self.tables.get_mut(&table).unwrap()[index], entry);
         self.unpublished.insert(table);
-        // A table that no walk reaches yet may be written at will.
+        // A table that no walk reaches yet may be written without rules.
         let Some((start, end)) = range else { return };
         if entry & 1 == 0 {
             self.unpublished.remove(&table);
@@ -145,13 +146,13 @@ impl TablePages for Machine {
             .stale
             .iter()
             .any(|range| range.0 < end && start < range.1);
-        assert!(!clash, "the TLB may still know what was here");
+        assert!(!clash, "the TLB may still hold the old entry");
         let (level, _) = self.places[&table];
         if level < 3 && entry & 3 == 3 {
             let child = entry & 0x0000_ffff_ffff_f000;
             assert!(
                 !self.unpublished.contains(&child),
-                "a walk may find an older table"
+                "a walk may read unpublished entries"
             );
             self.places.insert(child, (level + 1, start));
         }

@@ -12,7 +12,7 @@ use super::*;
 const PAGE: u64 = 0x1000;
 const BLOCK: u64 = 0x20_0000;
 const GIGABYTE: u64 = 0x4000_0000;
-/// More tables than any of the tests needs.
+/// A number of tables that is enough for each test.
 const PLENTY: usize = 2000;
 
 fn at(start: u64, bytes: u64) -> IpaRange {
@@ -22,7 +22,7 @@ fn at(start: u64, bytes: u64) -> IpaRange {
     }
 }
 
-/// The attribute bits as the manual gives them, without the entry's type.
+/// Returns the attribute bits as in the Arm ARM, without the entry's type.
 fn bits(attributes: Attributes) -> u64 {
     match (attributes.memory, attributes.write, attributes.execute) {
         (MemoryType::Normal, true, true) => 0x7fc,
@@ -33,7 +33,7 @@ fn bits(attributes: Attributes) -> u64 {
 }
 
 #[test]
-fn large_ranges_take_large_blocks() {
+fn large_ranges_use_large_blocks() {
     let mut host = Machine::new(100);
     let mut tables = Stage2::new(&mut host).unwrap();
     assert_eq!(tables.root().get() % 0x2000, 0);
@@ -46,7 +46,7 @@ fn large_ranges_take_large_blocks() {
         )
         .unwrap();
     assert_eq!(host.in_use(), 2);
-    // The last 2 MiB that 40 bits can name: in the second table of the root.
+    // The last 2 MiB of a 40-bit address space, in the second table of the root.
     let end = 1 << IPA_BITS;
     tables
         .map(
@@ -59,7 +59,7 @@ fn large_ranges_take_large_blocks() {
     assert_eq!(host.in_use(), 3);
     let (pa, _) = tables.translate(&host, Ipa::new(end - 1)).unwrap();
     assert_eq!(pa, Pa::new(2 * BLOCK - 1));
-    // A page out of the middle of 1 GiB: a table of 2 MiB blocks and one of pages.
+    // To unmap a page in a 1 GiB block takes a table of 2 MiB blocks and a table of pages.
     tables
         .unmap(&mut host, at(4 * GIGABYTE + 5 * PAGE, PAGE))
         .unwrap();
@@ -68,7 +68,7 @@ fn large_ranges_take_large_blocks() {
     assert_eq!(host.in_use(), 0);
 }
 
-/// Gives all tables back, one after the other.
+/// Frees all tables, one after the other.
 fn free(tables: Stage2, host: &mut Machine) {
     let mut left = Some(tables.retire(host));
     while let Some(retired) = left {
@@ -76,9 +76,9 @@ fn free(tables: Stage2, host: &mut Machine) {
     }
 }
 
-/// A guest that gives back a page of each block has all of them split. No step looks at all of its tables.
+/// If a guest gives back one page of each block, all blocks are split. No step reads all tables.
 #[test]
-fn tables_go_back_in_steps() {
+fn tables_are_freed_in_steps() {
     const BLOCKS: u64 = 448;
     let mut host = Machine::new(600);
     let mut tables = Stage2::new(&mut host).unwrap();
@@ -103,16 +103,17 @@ fn tables_go_back_in_steps() {
         host.reads.set(0);
         left = retired.free_some(&mut host, 64);
         assert!(before - host.in_use() <= 64 + ROOT_PAGES);
-        // The root, and a table of blocks.
+        // The reads of the root and of a table of blocks.
         assert!(host.reads.get() <= 3 * 512 + 1, "{}", host.reads.get());
         steps += 1;
     }
     assert_eq!((host.in_use(), steps), (0, 8));
 }
 
-/// Memory that is far apart has many tables with no table below them. Each is looked through, and a step looks through few.
+/// Mappings that are far apart have many tables without a child table. Each must be read, and a
+/// step reads only a few.
 #[test]
-fn tables_that_lead_to_no_other_go_back_in_steps_too() {
+fn tables_without_child_tables_are_freed_in_steps() {
     const TABLES: u64 = 40;
     let mut host = Machine::new(100);
     let mut tables = Stage2::new(&mut host).unwrap();
@@ -127,7 +128,7 @@ fn tables_that_lead_to_no_other_go_back_in_steps_too() {
     while let Some(retired) = left {
         host.reads.set(0);
         left = retired.free_some(&mut host, 64);
-        // The root, and eight tables.
+        // The reads of the root and of eight tables.
         let most = ROOT_PAGES * 512 + 8 * 512 + 8;
         assert!(host.reads.get() <= most, "{}", host.reads.get());
         steps += 1;
@@ -135,14 +136,14 @@ fn tables_that_lead_to_no_other_go_back_in_steps_too() {
     assert_eq!((host.in_use(), steps), (0, TABLES.div_ceil(8)));
 }
 
-/// Arm ARM D8.2: VTCR_EL2.T0SZ is 64 less the bits of an address.
+/// VTCR_EL2.T0SZ is 64 minus the number of address bits (Arm ARM DDI 0487 D8.2).
 #[test]
-fn the_size_of_the_ipa_space_is_what_vtcr_says() {
+fn ipa_size_matches_t0sz() {
     assert_eq!((IPA_BITS, T0SZ), (40, 24));
 }
 
 #[test]
-fn the_last_page_that_48_bits_can_name_can_be_mapped() {
+fn last_page_of_the_48_bit_pa_space_can_be_mapped() {
     let mut host = Machine::new(100);
     let mut tables = Stage2::new(&mut host).unwrap();
     let last = Pa::new((1 << 48) - PAGE);
@@ -153,17 +154,17 @@ fn the_last_page_that_48_bits_can_name_can_be_mapped() {
     free(tables, &mut host);
 }
 
-/// A vCPU beside keeps what it knows of other pages: a guest that gives back page after page does not make all of
-/// its vCPUs walk anew each time.
+/// Other vCPUs keep their TLB entries of other pages: a guest that gives back page after page does
+/// not cause new table walks on all its vCPUs each time.
 #[test]
-fn only_a_large_change_makes_the_tlb_forget_all() {
+fn unmap_of_one_page_does_not_invalidate_the_whole_tlb() {
     let mut host = Machine::new(100);
     let mut tables = Stage2::new(&mut host).unwrap();
     let ram = Attributes::RAM;
     tables
         .map(&mut host, at(0, 16 * PAGE), Pa::new(BLOCK), ram)
         .unwrap();
-    // Of what is not there nothing is to be forgotten.
+    // To unmap an address that is not mapped invalidates nothing.
     tables.unmap(&mut host, at(32 * PAGE, PAGE)).unwrap();
     tables.unmap(&mut host, at(3 * PAGE, PAGE)).unwrap();
     assert_eq!(host.forgot_all, 0);
@@ -231,7 +232,7 @@ enum Step {
     Protect(IpaRange, Attributes),
 }
 
-/// What is mapped, as intervals that do not overlap: start, end, where to, how.
+/// The mappings, as intervals that do not overlap: start, end, physical address, attributes.
 #[derive(Default)]
 struct Model(Vec<(u64, u64, u64, Attributes)>);
 
@@ -241,7 +242,7 @@ impl Model {
         Some((hit.2 + (ipa - hit.0), hit.3))
     }
 
-    /// Cuts a range out and gives back what was in it.
+    /// Removes a range and returns the mappings that were in it.
     fn take(&mut self, start: u64, end: u64) -> Vec<(u64, u64, u64, Attributes)> {
         let mut taken = Vec::new();
         for (from, to, pa, how) in std::mem::take(&mut self.0) {
@@ -269,7 +270,8 @@ fn attributes() -> impl Strategy<Value = Attributes> {
     ]
 }
 
-/// Ranges around 4 GiB whose ends are likely to meet, and often lie on block boundaries.
+/// Returns ranges around 4 GiB whose ends are likely to coincide, and are often on block
+/// boundaries.
 fn range() -> impl Strategy<Value = IpaRange> {
     let edge = || {
         prop_oneof![
@@ -285,10 +287,10 @@ fn range() -> impl Strategy<Value = IpaRange> {
 
 fn step() -> impl Strategy<Value = Step> {
     let map = |(range, pages, blocks, attributes): (IpaRange, u64, u64, _)| {
-        // Only a short range is moved by single pages: a long one would take thousands of tables.
+        // Only a short range is moved by single pages: a long one would need thousands of tables.
         let by_pages = range.bytes <= 4 * BLOCK;
         let to = GIGABYTE + blocks * BLOCK + if by_pages { pages * PAGE } else { 0 };
-        // Alignment as good as the range's own, or worse by what was drawn.
+        // The target has the alignment of the range, or less because of `pages` and `blocks`.
         let own = range.start.get() % if by_pages { BLOCK } else { GIGABYTE };
         Step::Map(range, Pa::new(to + own), attributes)
     };
@@ -303,7 +305,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The same tables by another implementation, which is never live and so may do as it likes.
+/// The same tables by another implementation. They are never live, so it need not follow
+/// break-before-make.
 struct Oracle(RootTable<aarch64_paging::paging::Stage2, TargetAllocator<Stage2Attributes>>);
 
 impl Oracle {
@@ -354,7 +357,7 @@ fn run(steps: Vec<Step>, budget: usize) {
     let mut tables = Stage2::new(&mut host).unwrap();
     let mut model = Model::default();
     let mut oracle = Oracle::new();
-    // Addresses on both sides of every edge there will be.
+    // Addresses on both sides of every range's ends.
     let mut ipas: Vec<u64> = steps
         .iter()
         .flat_map(|step| {
@@ -398,7 +401,7 @@ fn run(steps: Vec<Step>, budget: usize) {
                 Ok(()) => {
                     let (start, end) = (r.start.get(), r.end().unwrap().get());
                     model.take(start, end);
-                    // It wants an address to round even then.
+                    // The other implementation needs an aligned address even to unmap.
                     oracle.set(start, end, start, None);
                 }
                 Err(error) => assert!(error == Stage2Error::OutOfTables && budget < PLENTY),
@@ -437,7 +440,7 @@ fn run(steps: Vec<Step>, budget: usize) {
             assert_eq!(hardware, other, "{ipa:#x}");
         }
     }
-    // With nothing mapped there is nothing but the root, and its memory comes back.
+    // With nothing mapped, only the root is left, and then its memory is freed.
     tables.unmap(&mut host, at(0, 1 << IPA_BITS)).unwrap();
     assert_eq!(host.in_use(), ROOT_PAGES);
     free(tables, &mut host);
@@ -448,14 +451,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn tables_do_what_a_list_of_ranges_and_another_library_do(
+    fn tables_match_the_model_and_another_library(
         steps in prop::collection::vec(step(), 1..16)
     ) {
         run(steps, PLENTY);
     }
 
     #[test]
-    fn without_memory_for_tables_nothing_is_lost(
+    fn tables_match_the_model_when_memory_runs_out(
         steps in prop::collection::vec(step(), 1..16), budget in 2_usize..8
     ) {
         run(steps, budget);

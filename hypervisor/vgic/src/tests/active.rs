@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Active states: who knows them, and what a write to them does to an interrupt in a list register.
+//! Tests of active states: reads that must wait for other vCPUs, and writes to the state of an
+//! interrupt in a list register.
 
 use super::harness::*;
 use crate::{Lr, MmioOutcome, SgiRegister, VcpuSet, Window};
 use postern_base::mmio::{Access, AccessSize};
 
-/// Kicks arrive when the test says so. SPI 32 is for vCPU 1, SPI 33 for vCPU 2.
+/// Returns a machine in which kicks take effect only when the test updates a vCPU. SPI 32 is routed
+/// to vCPU 1, SPI 33 to vCPU 2.
 fn machine() -> Machine {
     let mut machine = Machine::configured(3, 4);
     machine.prompt = false;
@@ -14,7 +16,7 @@ fn machine() -> Machine {
     machine
 }
 
-/// One execution of vCPU 0's read of ISACTIVER1.
+/// Executes vCPU 0's read of ISACTIVER1 once.
 fn read(machine: &mut Machine) -> MmioOutcome {
     let read = Access::read(0x304, AccessSize::Word);
     machine.execute(0, Window::Distributor, &read)
@@ -39,14 +41,14 @@ fn set_priority(machine: &mut Machine, intid: u32, priority: u64) {
     machine.access(0, Window::Distributor, write);
 }
 
-/// The list register that holds an interrupt.
+/// Returns the list register that holds an interrupt.
 fn held(machine: &Machine, vcpu: usize, intid: u32) -> Option<Lr> {
     let mut lrs = machine.icv[vcpu].lrs.iter().filter(|lr| lr.is_valid());
     lrs.find(|lr| lr.vintid() == Some(id(intid))).copied()
 }
 
 #[test]
-fn a_read_does_not_wait_for_a_vcpu_that_has_other_interrupts() {
+fn read_does_not_wait_for_a_vcpu_with_other_interrupts() {
     let mut machine = machine();
     machine.write_word(0, 0, 0x200, 1, 2);
     machine.settle();
@@ -59,7 +61,7 @@ fn a_read_does_not_wait_for_a_vcpu_that_has_other_interrupts() {
 }
 
 #[test]
-fn a_read_waits_for_a_vcpu_that_may_have_taken_or_ended_it() {
+fn read_waits_for_a_vcpu_that_may_have_acknowledged_or_ended_it() {
     let mut machine = machine();
     machine.write_word(0, 0, 0x200, 1, 1);
     machine.settle();
@@ -73,9 +75,10 @@ fn a_read_waits_for_a_vcpu_that_may_have_taken_or_ended_it() {
     assert_eq!(read(&mut machine), done(0));
 }
 
-/// An active interrupt without a list register is ended by a count that only its vCPU has.
+/// EOIcount, which only the interrupt's own vCPU has, ends an active interrupt without a list
+/// register.
 #[test]
-fn a_read_waits_for_a_vcpu_that_may_have_ended_what_is_in_no_list_register() {
+fn read_waits_for_a_vcpu_that_may_have_ended_one_without_list_register() {
     let mut machine = Machine::configured(2, 1);
     machine.prompt = false;
     machine.write(0, Window::Distributor, 0x6100, 1);
@@ -92,7 +95,7 @@ fn a_read_waits_for_a_vcpu_that_may_have_ended_what_is_in_no_list_register() {
 }
 
 #[test]
-fn a_read_gives_what_was_written_and_waits_for_nobody() {
+fn read_returns_a_written_active_state_without_waiting() {
     for (register, expected) in [(0x300, 1), (0x380, 0)] {
         let mut machine = machine();
         machine.write_word(0, 0, 0x200, 1, 1);
@@ -106,15 +109,16 @@ fn a_read_gives_what_was_written_and_waits_for_nobody() {
     }
 }
 
-/// What a vCPU said is good for the 64 fills that a guest may take to execute its read again.
+/// The synchronisation of another vCPU is valid for 64 flushes, in which the guest can execute its
+/// read again.
 #[test]
-fn a_read_begins_anew_where_its_vcpu_did_much_else_in_between() {
+fn read_waits_again_after_64_flushes() {
     for (others, expected) in [(62, done(1)), (63, wait_for(0b010))] {
         let mut machine = machine();
         machine.write_word(0, 0, 0x200, 1, 1);
         machine.settle();
         assert_eq!(machine.icv[1].acknowledge(), Some(id(32)));
-        // The first fill.
+        // The first flush.
         assert_eq!(read(&mut machine), wait_for(0b010));
         machine.update(1);
         for _ in 0..others {
@@ -125,7 +129,7 @@ fn a_read_begins_anew_where_its_vcpu_did_much_else_in_between() {
 }
 
 #[test]
-fn a_read_of_another_word_begins_anew() {
+fn read_of_another_word_waits_again() {
     let mut machine = machine();
     machine.write_word(0, 0, 0x200, 1, 1);
     machine.write(0, Window::Distributor, 0x6200, 1);
@@ -138,9 +142,10 @@ fn a_read_of_another_word_begins_anew() {
     assert_eq!(outcome, wait_for(0b010));
 }
 
-/// Made active by hand while it was pending: it runs at no priority of its own, and stays pending.
+/// An interrupt that a write makes active while it is pending has no running priority, and stays
+/// pending.
 #[test]
-fn what_is_made_active_by_hand_in_a_list_register_has_the_priority_that_is_set() {
+fn pending_interrupt_made_active_by_a_write_has_its_configured_priority() {
     let mut machine = machine();
     machine.write_word(0, 0, 0x200, 1, 1);
     machine.settle();
@@ -149,14 +154,14 @@ fn what_is_made_active_by_hand_in_a_list_register_has_the_priority_that_is_set()
     let lr = held(&machine, 1, 32).unwrap();
     assert!(lr.is_active() && lr.is_pending());
     assert_eq!(lr.priority(), 0xa0);
-    // Still so when it is changed.
+    // The same applies when the priority changes.
     set_priority(&mut machine, 32, 0x20);
     machine.update(1);
     assert_eq!(held(&machine, 1, 32).unwrap().priority(), 0x20);
 }
 
 #[test]
-fn what_was_taken_keeps_its_priority_when_it_is_made_active_by_hand_as_well() {
+fn acknowledged_interrupt_keeps_its_priority_when_also_written_active() {
     let mut machine = machine();
     machine.write_word(0, 0, 0x200, 1, 1);
     machine.settle();
@@ -168,7 +173,7 @@ fn what_was_taken_keeps_its_priority_when_it_is_made_active_by_hand_as_well() {
 }
 
 #[test]
-fn what_was_taken_keeps_its_priority_when_another_is_made_active_by_hand() {
+fn acknowledged_interrupt_keeps_its_priority_when_another_is_written_active() {
     let mut machine = machine();
     machine.write(0, Window::Distributor, 0x6108, 1);
     machine.write_word(0, 0, 0x200, 1, 2);
@@ -183,9 +188,9 @@ fn what_was_taken_keeps_its_priority_when_another_is_made_active_by_hand() {
     assert_eq!(held(&machine, 1, 33).unwrap().priority(), 0xa0);
 }
 
-/// A vCPU's own interrupts are its own after it took them, too.
+/// Private interrupts still belong to their vCPU after the vCPU handled them.
 #[test]
-fn a_vcpus_own_interrupt_that_it_had_can_be_made_active_by_hand() {
+fn private_interrupt_can_be_written_active_after_its_end() {
     for intid in [3, 20] {
         let mut machine = Machine::configured(1, 4);
         machine.write_word(0, 0, 0x200, 0, 1 << intid);
@@ -197,9 +202,10 @@ fn a_vcpus_own_interrupt_that_it_had_can_be_made_active_by_hand() {
     }
 }
 
-/// What is active on a vCPU that does not run is not active on one that took another interrupt of the same word.
+/// An interrupt that is active on a vCPU that does not run is not active on a vCPU that
+/// acknowledged another interrupt of the same word.
 #[test]
-fn an_active_interrupt_stays_with_the_vcpu_that_took_it() {
+fn active_interrupt_stays_with_the_vcpu_that_acknowledged_it() {
     let mut machine = machine();
     machine.write_word(0, 0, 0x200, 1, 3);
     machine.settle();
@@ -217,14 +223,15 @@ fn an_active_interrupt_stays_with_the_vcpu_that_took_it() {
     assert!(held(&machine, 1, 32).unwrap().is_active());
 }
 
-/// A write to the active state of what is in a list register counts until that one is read back, lost or not.
+/// A write to the active state of an interrupt in a list register applies until that list register
+/// is read back or found lost.
 #[test]
-fn a_list_register_that_gets_lost_takes_what_was_written_with_it() {
+fn active_state_write_expires_with_a_lost_list_register() {
     let mut machine = machine();
     machine.write_word(0, 0, 0x200, 1, 3);
     machine.settle();
     assert_eq!(machine.icv[2].acknowledge(), Some(id(33)));
-    // 33 is loaded elsewhere, and its write still counts.
+    // SPI 33 is loaded on vCPU 2, and the write to it still applies.
     machine.write_word(0, 0, 0x380, 1, 3);
     machine.icv[1].lrs.fill(Lr::EMPTY);
     machine.update(1);
@@ -234,9 +241,9 @@ fn a_list_register_that_gets_lost_takes_what_was_written_with_it() {
     assert_eq!(read(&mut machine), done(1));
 }
 
-/// A write to the active state of one interrupt says nothing of another one in a list register.
+/// A write to the active state of one interrupt does not change another one in a list register.
 #[test]
-fn a_write_concerns_the_active_states_that_it_names() {
+fn write_changes_only_the_active_states_that_it_names() {
     for register in [0x300, 0x380] {
         let mut machine = machine();
         machine.write_word(0, 0, 0x200, 1, 1);
@@ -249,9 +256,10 @@ fn a_write_concerns_the_active_states_that_it_names() {
     }
 }
 
-/// Made active by hand, it is active where it would be taken, and if that is nowhere, where the write is made.
+/// An interrupt that a write makes active is active on the vCPU to which it is routed, or on the
+/// writing vCPU if it is routed to none.
 #[test]
-fn what_is_made_active_by_hand_is_active_somewhere() {
+fn spi_written_active_is_active_on_its_target_or_the_writer() {
     for (route, owner) in [(1, 1), (3, 0), (1 << 16, 0), (1 << 31, 0)] {
         let mut machine = Machine::configured(3, 4);
         machine.write(0, Window::Distributor, 0x6100, route);
@@ -264,9 +272,10 @@ fn what_is_made_active_by_hand_is_active_somewhere() {
     }
 }
 
-/// It comes back without running priorities, so what was active on it runs at none; that of the others does.
+/// A vCPU that is turned on again has no running priorities, so its active interrupts have none.
+/// Those of other vCPUs keep theirs.
 #[test]
-fn what_was_active_on_a_vcpu_that_was_turned_off_runs_at_no_priority() {
+fn interrupt_active_on_a_vcpu_turned_off_has_no_running_priority() {
     let mut machine = machine();
     machine.write_word(0, 0, 0x200, 1, 3);
     machine.settle();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a Linux kernel does to a GICv3 from the first vCPU's boot to the last one's, in its order.
+//! Linux's accesses to a GICv3 from the boot of the first vCPU to that of the last, in their order.
 
 use super::harness::*;
 use crate::{IrqLine, REDISTRIBUTOR_SIZE, SgiRegister, VcpuSet, Vgic, Window};
@@ -11,7 +11,7 @@ fn redistributor(vcpu: usize) -> u64 {
     REDISTRIBUTOR_SIZE * vcpu as u64
 }
 
-/// Finds the redistributor of a vCPU by its affinity, as the walk over the region does.
+/// Finds the redistributor of a vCPU by its affinity, as Linux's walk over the region does.
 fn find_redistributor(machine: &mut Machine, vcpu: usize) -> u64 {
     let mut frame = 0;
     loop {
@@ -78,7 +78,7 @@ fn init_cpu(machine: &mut Machine, vcpu: usize) {
     let window = Window::Redistributors;
     let frame = find_redistributor(machine, vcpu);
     assert_eq!(frame, redistributor(vcpu));
-    // It is woken, and its children are not asleep.
+    // The redistributor is woken, and ChildrenAsleep reads as zero.
     let waker = machine.read(vcpu, window, frame + 0x14);
     machine.write(vcpu, window, frame + 0x14, waker & !2);
     assert_eq!(machine.read(vcpu, window, frame + 0x14) & 4, 0);
@@ -90,10 +90,10 @@ fn init_cpu(machine: &mut Machine, vcpu: usize) {
         machine.write(vcpu, window, sgi + 0x400 + i, 0xa0a0_a0a0);
     }
     wait_for_rwp(machine, vcpu, window, frame);
-    // ICC_PMR, ICC_CTLR, ICC_IGRPEN1: no exits.
+    // Writes to ICC_PMR, ICC_CTLR and ICC_IGRPEN1 cause no exits.
     machine.icv[vcpu].vmcr = 0xf0 << 24 | 2;
     machine.settle();
-    // The IPIs, and the timer, whose type is written back and compared.
+    // Linux enables the IPIs and the timer. It writes the timer's type, reads it back and compares.
     for ipi in 0..7 {
         machine.write(vcpu, window, sgi + 0x100, 1 << ipi);
         wait_for_rwp(machine, vcpu, window, frame);
@@ -105,7 +105,7 @@ fn init_cpu(machine: &mut Machine, vcpu: usize) {
     assert_eq!(machine.read(vcpu, window, sgi + 0x100), 0x0800_007f);
 }
 
-/// An interrupt's whole life, with EOImode 0.
+/// Acknowledges and ends an interrupt, with EOImode 0.
 fn handle(machine: &mut Machine, vcpu: usize, intid: u32) {
     assert_eq!(machine.acknowledge(vcpu), Some(id(intid)), "vCPU {vcpu}");
     machine.end(vcpu, id(intid));
@@ -124,7 +124,7 @@ fn tick(machine: &mut Machine, vcpu: usize) {
 #[test]
 fn linux_boots_with_all_its_vcpus() {
     let mut machine = Machine::new(VCPUS, 4);
-    // Only the first one is on.
+    // Only the first vCPU is on.
     for vcpu in 1..VCPUS {
         machine.unload(vcpu);
         let _ = machine.vgic.vcpu_off(cpu(vcpu));
@@ -137,13 +137,13 @@ fn linux_boots_with_all_its_vcpus() {
         machine.load(vcpu);
         init_cpu(&mut machine, vcpu);
         tick(&mut machine, vcpu);
-        // It says that it is up, and is asked to reschedule.
+        // The vCPU is sent an IPI, and sends one to vCPU 0.
         machine.sgi(0, SgiRegister::Sgi1r, 1 << vcpu);
         handle(&mut machine, vcpu, 0);
         machine.sgi(vcpu, SgiRegister::Sgi1r, 1 << 24 | 1);
         handle(&mut machine, 0, 1);
     }
-    // The console's driver asks for its interrupt.
+    // The console's driver enables its interrupt.
     let window = Window::Distributor;
     let line = IrqLine::spi(id(33)).unwrap();
     machine.write(0, window, 0x104, 2);
@@ -154,7 +154,7 @@ fn linux_boots_with_all_its_vcpus() {
     machine.kick(kick);
     machine.end(0, id(33));
     assert_eq!(machine.acknowledge(0), None);
-    // It moves to another vCPU: disabled, routed, enabled.
+    // The interrupt moves to another vCPU: it is disabled, routed and enabled.
     assert_eq!(machine.read(0, window, 0x104), 2);
     machine.write(0, window, 0x184, 2);
     wait_for_rwp(&mut machine, 0, window, 0);
@@ -166,13 +166,13 @@ fn linux_boots_with_all_its_vcpus() {
     assert_eq!(kick, VcpuSet::only(cpu(2)));
     machine.kick(kick);
     assert_eq!(machine.acknowledge(2), Some(id(33)));
-    // synchronize_irq on another vCPU sees that it is still being handled.
+    // synchronize_irq on another vCPU reads that the interrupt is still active.
     assert_eq!(machine.read(1, window, 0x304), 2);
     let kick = machine.vgic.set_line(line, false);
     machine.kick(kick);
     machine.end(2, id(33));
     assert_eq!(machine.read(1, window, 0x304), 0);
-    // To everybody at once.
+    // An SGI to all other vCPUs at once.
     machine.sgi(3, SgiRegister::Sgi1r, 2 << 24 | 0x7);
     for vcpu in 0..3 {
         handle(&mut machine, vcpu, 2);
@@ -181,7 +181,7 @@ fn linux_boots_with_all_its_vcpus() {
 }
 
 #[test]
-fn a_reboot_begins_where_the_boot_began() {
+fn reset_restores_all_registers() {
     let mut machine = Machine::configured(2, 4);
     machine.sgi(0, SgiRegister::Sgi1r, 3);
     let kick = machine.vgic.set_line(IrqLine::spi(id(33)).unwrap(), true);

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which interrupts have a list register, and what is asked of the hardware for them: each thing too many is an exit.
+//! Tests of the choice of interrupts for list registers, and of the maintenance interrupts and
+//! traps that they need. Each unnecessary one costs an exit.
 
 use super::harness::*;
 use crate::{Hcr, Lr, SgiRegister, Window};
 
-/// Only what may be pending again at its end without a further event wants to be told.
+/// Only an interrupt that may be pending again at its end, without a further event, needs an EOI
+/// maintenance interrupt.
 #[test]
-fn the_end_of_an_edge_exits_nowhere() {
-    // An SGI, a PPI, and SPIs, one of them in the timer's place.
+fn edge_requests_eoi_only_when_pending_outside_its_list_register() {
+    // An SGI, a PPI, and two SPIs, one of them at the bit of the timer in another word.
     for intid in [3, 20, 40, 59] {
         let mut machine = Machine::configured(1, 4);
         let word = intid as usize / 32;
@@ -26,7 +28,7 @@ fn the_end_of_an_edge_exits_nowhere() {
         assert!(!wants_eoi(&machine), "{intid} active");
         machine.write_word(0, 0, 0x180, word, 1 << (intid % 32));
         assert!(!wants_eoi(&machine), "{intid} active and disabled");
-        // Pending, but not in the list register, as it is disabled.
+        // The interrupt is pending, but not in the list register, as it is disabled.
         machine.write_word(0, 0, 0x200, word, 1 << (intid % 32));
         assert!(wants_eoi(&machine), "{intid} pending as well");
         assert_eq!(machine.icv[0].hcr, Hcr::EN);
@@ -34,7 +36,7 @@ fn the_end_of_an_edge_exits_nowhere() {
 }
 
 #[test]
-fn a_write_to_dir_is_trapped_where_another_vcpu_may_be_meant() {
+fn dir_write_is_trapped_with_several_vcpus() {
     for (vcpus, expected) in [(1, Hcr::EN), (2, Hcr::EN | Hcr::TDIR)] {
         let mut machine = Machine::configured(vcpus, 4);
         assert_eq!(machine.icv[0].hcr, Hcr::EN);
@@ -44,9 +46,9 @@ fn a_write_to_dir_is_trapped_where_another_vcpu_may_be_meant() {
     }
 }
 
-/// What cannot be signalled does not push out what may be ended.
+/// An interrupt that cannot be signalled does not displace one that may be ended.
 #[test]
-fn an_active_interrupt_is_preferred_to_one_of_a_group_that_is_disabled() {
+fn active_interrupt_is_preferred_to_one_of_a_disabled_group() {
     let mut machine = Machine::configured(1, 1);
     machine.icv[0].vmcr = 0xf0 << 24 | 2;
     machine.write_word(0, 0, 0x80, 0, !(1 | 1 << 9));
@@ -62,9 +64,10 @@ fn an_active_interrupt_is_preferred_to_one_of_a_group_that_is_disabled() {
     }
 }
 
-/// Of active interrupts, the most urgent: it was taken last and ends first.
+/// Active interrupts with the highest priorities have list registers: they were acknowledged last
+/// and end first.
 #[test]
-fn the_active_interrupts_that_end_first_have_list_registers() {
+fn active_interrupts_that_end_first_have_list_registers() {
     let mut machine = Machine::configured(1, 2);
     for (sgi, priority) in [(5, 0xa0), (2, 0x80), (7, 0x60), (1, 0x40)] {
         let (at, shift) = (0x1_0400 + (sgi & !3), 8 * (sgi & 3));

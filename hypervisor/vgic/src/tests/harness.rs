@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest's virtual CPU interface as the hardware provides it, working on list registers, and a
-//! caller that drives a [`Vgic`] the way the hypervisor does.
+//! A model of the hardware's virtual CPU interface, which operates on list registers, and a caller
+//! that uses a [`Vgic`] as the hypervisor does.
 
 use crate::{
     FlushResult, Hcr, IntId, InterfaceState, Lr, MmioOutcome, REDISTRIBUTOR_SIZE, SgiRegister,
@@ -19,16 +19,16 @@ pub fn id(number: u32) -> IntId {
     IntId::new(number).unwrap()
 }
 
-/// The virtual CPU interface of one vCPU (IHI 0069, the pseudocode of ICV_*).
+/// The virtual CPU interface of one vCPU (IHI 0069H, the pseudocode of ICV_*).
 #[derive(Clone)]
 pub struct Icv {
     pub lrs: Vec<Lr>,
     pub hcr: Hcr,
     pub eoi_count: u8,
     pub vmcr: u64,
-    /// The active priorities and their groups, the running one last.
+    /// The active priorities and their groups, the running priority last.
     pub running: Vec<(u8, bool)>,
-    /// The physical timer interrupt's active state at this vCPU's pCPU.
+    /// The active state of the physical timer interrupt on this vCPU's pCPU.
     pub timer_active: bool,
 }
 
@@ -51,7 +51,8 @@ impl Icv {
         }
     }
 
-    /// The list register of the highest-priority interrupt that is pending only.
+    /// Returns the list register with the highest priority of those that are pending and not
+    /// active.
     fn best(&self) -> Option<usize> {
         let vmcr = Vmcr::from_bits(self.vmcr);
         (0..self.lrs.len())
@@ -60,7 +61,7 @@ impl Icv {
             .min_by_key(|at| self.lrs[*at].priority())
     }
 
-    /// The interrupt that is signalled, with its priority.
+    /// Returns the list register of the interrupt that is signalled.
     pub fn signalled(&self) -> Option<Lr> {
         let lr = self.lrs[self.best()?];
         let vmcr = Vmcr::from_bits(self.vmcr);
@@ -68,7 +69,7 @@ impl Icv {
         (lr.priority() < vmcr.priority_mask() && lr.priority() < running).then_some(lr)
     }
 
-    /// ICC_IAR.
+    /// Reads ICC_IAR: acknowledges the signalled interrupt.
     pub fn acknowledge(&mut self) -> Option<IntId> {
         let lr = self.signalled()?;
         let at = self.best()?;
@@ -77,7 +78,7 @@ impl Icv {
         lr.vintid()
     }
 
-    /// ICC_EOIR.
+    /// Writes ICC_EOIR: ends an interrupt.
     pub fn end(&mut self, intid: IntId) {
         let Some(dropped) = self.running.pop() else {
             return;
@@ -85,12 +86,12 @@ impl Icv {
         let splits = Vmcr::from_bits(self.vmcr).splits_eoi();
         match self.find(intid) {
             Some(_) if splits => {}
-            // An end at the wrong priority or of the wrong group deactivates nothing.
+            // An end of interrupt with the wrong priority or group deactivates nothing.
             Some(at) if (self.lrs[at].priority(), self.lrs[at].is_group1()) == dropped => {
                 self.deactivate_lr(at);
             }
             Some(_) => {}
-            // QEMU counts even where the end does not deactivate.
+            // QEMU increments EOIcount even if the end of interrupt does not deactivate.
             None => self.eoi_count = (self.eoi_count + 1) % 32,
         }
     }
@@ -107,7 +108,7 @@ impl Icv {
         }
     }
 
-    /// ICH_MISR_EL2 is not zero.
+    /// Returns whether ICH_MISR_EL2 is not zero.
     pub fn maintenance(&self) -> bool {
         let vmcr = Vmcr::from_bits(self.vmcr);
         let none_pending = !self.lrs.iter().any(|lr| lr.is_pending() && !lr.is_active());
@@ -122,18 +123,18 @@ impl Icv {
     }
 }
 
-/// A VM with a pCPU for each vCPU.
+/// A VM with one pCPU per vCPU.
 pub struct Machine {
     pub vgic: Vgic,
     pub icv: Vec<Icv>,
-    /// vCPUs that run: their list registers are theirs.
+    /// Whether each vCPU runs, with its list registers in use.
     pub loaded: Vec<bool>,
-    /// Whether a kick reaches its vCPU at once.
+    /// Whether a kick updates its vCPU at once.
     pub prompt: bool,
 }
 
 impl Machine {
-    /// All vCPUs on and running, nothing configured.
+    /// Returns a machine whose vCPUs are all on and running, with nothing configured.
     pub fn new(vcpus: usize, lrs: usize) -> Self {
         let mut machine = Self {
             vgic: Vgic::new(vcpus),
@@ -148,7 +149,8 @@ impl Machine {
         machine
     }
 
-    /// Both groups on; every interrupt enabled, in Group 1, at priority 0xa0; SPIs to vCPU 0.
+    /// Returns a machine with both groups enabled and every interrupt enabled, in Group 1, with
+    /// priority 0xa0. SPIs are routed to vCPU 0.
     pub fn configured(vcpus: usize, lrs: usize) -> Self {
         let mut machine = Self::new(vcpus, lrs);
         machine.write(0, Window::Distributor, 0x0000, 3);
@@ -177,7 +179,7 @@ impl Machine {
         if loading {
             icv.timer_active = result.hw_active;
         } else if result.hw_deactivate {
-            assert!(icv.timer_active, "deactivates what is not active");
+            assert!(icv.timer_active, "deactivates an inactive interrupt");
             icv.timer_active = false;
         }
         assert_eq!(
@@ -192,10 +194,10 @@ impl Machine {
         for lr in held {
             assert!(!(lr.is_linked() && lr.is_active() && lr.is_pending()));
         }
-        assert!(!icv.maintenance(), "a maintenance interrupt right at entry");
+        assert!(!icv.maintenance(), "a maintenance interrupt at entry");
     }
 
-    /// Exit, synchronise and enter again.
+    /// Makes a vCPU exit, synchronise and enter again.
     pub fn update(&mut self, vcpu: usize) {
         if !self.loaded[vcpu] {
             return;
@@ -208,11 +210,11 @@ impl Machine {
         self.kick(synced.kick.without(cpu(vcpu)));
         assert!(
             !self.prompt || !self.vgic.needs_flush(cpu(vcpu)),
-            "an update does not settle"
+            "the vCPU needs a flush after an update"
         );
     }
 
-    /// Takes a vCPU off its pCPU.
+    /// Unloads a vCPU from its pCPU.
     pub fn unload(&mut self, vcpu: usize) {
         if core::mem::take(&mut self.loaded[vcpu]) {
             let icv = &mut self.icv[vcpu];
@@ -226,7 +228,7 @@ impl Machine {
         }
     }
 
-    /// Puts a vCPU on a pCPU.
+    /// Loads a vCPU on a pCPU.
     pub fn load(&mut self, vcpu: usize) {
         if !core::mem::replace(&mut self.loaded[vcpu], true) {
             let icv = &mut self.icv[vcpu];
@@ -239,14 +241,14 @@ impl Machine {
 
     pub fn kick(&mut self, kick: VcpuSet) {
         for vcpu in kick.iter() {
-            assert!(self.vgic.needs_flush(vcpu), "kicked for nothing");
+            assert!(self.vgic.needs_flush(vcpu), "unnecessary kick");
             if self.prompt {
                 self.update(vcpu.get());
             }
         }
     }
 
-    /// Updates everybody who is flagged or has a maintenance interrupt.
+    /// Updates each vCPU that needs a flush or has a maintenance interrupt.
     pub fn settle(&mut self) {
         for vcpu in 0..self.icv.len() {
             if self.loaded[vcpu]
@@ -257,7 +259,7 @@ impl Machine {
         }
     }
 
-    /// One execution of an access by a vCPU. Whom it concerns is in the outcome, and was not kicked.
+    /// Executes an access by a vCPU once. The vCPUs in the outcome were not kicked.
     pub fn execute(&mut self, vcpu: usize, window: Window, access: &Access) -> MmioOutcome {
         let was_loaded = self.loaded[vcpu] && Vgic::needs_sync(access);
         if was_loaded {
@@ -276,7 +278,7 @@ impl Machine {
         outcome
     }
 
-    /// One access by a vCPU, with as many executions as it takes.
+    /// Does an access by a vCPU, and executes it until it is complete.
     pub fn access(&mut self, vcpu: usize, window: Window, access: Access) -> u64 {
         for _ in 0..20 {
             match self.execute(vcpu, window, &access) {
@@ -293,7 +295,7 @@ impl Machine {
                 }
             }
         }
-        panic!("{access:?} does not end");
+        panic!("{access:?} does not complete");
     }
 
     pub fn read(&mut self, vcpu: usize, window: Window, offset: u64) -> u32 {
@@ -305,7 +307,7 @@ impl Machine {
         self.access(vcpu, window, access);
     }
 
-    /// The word of a set of per-interrupt bits: `of` counts for private interrupts.
+    /// Reads a word of a register with one bit per interrupt. `of` applies to private interrupts.
     pub fn read_word(&mut self, vcpu: usize, of: usize, register: u64, word: usize) -> u32 {
         let (window, offset) = place(of, register, word);
         self.read(vcpu, window, offset)
@@ -336,7 +338,7 @@ impl Machine {
         }
     }
 
-    /// ICC_DIR: in hardware where it is not trapped.
+    /// Writes ICC_DIR. The hardware model handles the write if it is not trapped.
     pub fn deactivate(&mut self, vcpu: usize, intid: IntId) {
         let icv = &mut self.icv[vcpu];
         if icv.hcr.contains(Hcr::TDIR) {
@@ -362,7 +364,7 @@ impl Machine {
     }
 }
 
-/// Where a word of a set of per-interrupt bits is.
+/// Returns the window and offset of a word of a register with one bit per interrupt.
 pub fn place(of: usize, register: u64, word: usize) -> (Window, u64) {
     if word == 0 {
         let frame = REDISTRIBUTOR_SIZE * of as u64 + 0x1_0000;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A GIC without list registers: what a guest may expect of a [`super::Vgic`] at any moment.
+//! A model of a GIC without list registers, with which a [`super::Vgic`] must agree at any moment.
 
 use std::collections::BTreeMap;
 
-/// An interrupt: the vCPU that has it as its own (0 for a shared one), and its INTID.
+/// The name of an interrupt: the vCPU to which it is private (0 for a shared one), and its INTID.
 pub type Name = (usize, u32);
 
-/// The interrupts that take part: SGIs, PPIs, the timer, and SPIs of several words.
+/// The SPIs of the model, in several words. [`PRIVATE`] has its SGIs, its PPI and the timer.
 pub const SHARED: [u32; 6] = [32, 33, 63, 64, 100, 287];
 pub const PRIVATE: [u32; 5] = [0, 1, 15, 20, 27];
 pub const TIMER: u32 = 27;
@@ -18,10 +18,10 @@ pub struct Irq {
     pub edge: bool,
     pub latch: bool,
     pub line: bool,
-    /// Where it is active.
+    /// The vCPU on which the interrupt is active.
     pub active: Option<usize>,
     pub priority: u8,
-    /// IROUTER's lower half.
+    /// The lower half of GICD_IROUTER.
     pub route: u32,
 }
 
@@ -33,13 +33,13 @@ impl Irq {
 
 pub struct Ideal {
     pub irqs: BTreeMap<Name, Irq>,
-    /// GICD_CTLR's group enables.
+    /// The group enables of GICD_CTLR.
     pub groups: u32,
     pub online: Vec<bool>,
 }
 
 impl Ideal {
-    /// As [`super::harness::Machine::configured`].
+    /// Returns the model of [`super::harness::Machine::configured`].
     pub fn configured(vcpus: usize) -> Self {
         let mut irqs = BTreeMap::new();
         for vcpu in 0..vcpus {
@@ -70,7 +70,7 @@ impl Ideal {
         }
     }
 
-    /// A vCPU is turned on: its own interrupts as after reset.
+    /// Resets a vCPU's private interrupts, for a vCPU that is turned on.
     pub fn reset_private(&mut self, vcpu: usize) {
         for intid in PRIVATE {
             let irq = self.irqs.get_mut(&(vcpu, intid)).unwrap();
@@ -87,7 +87,7 @@ impl Ideal {
         self.irqs.get_mut(&name).unwrap()
     }
 
-    /// The vCPU that takes an interrupt.
+    /// Returns the vCPU that takes an interrupt.
     pub fn target(&self, (vcpu, intid): Name) -> Option<usize> {
         if intid < 32 {
             return Some(vcpu);
@@ -98,7 +98,8 @@ impl Ideal {
         }
     }
 
-    /// What `vcpu` could take, CPU interface aside: INTID, priority, whether of Group 1.
+    /// Returns the interrupts that `vcpu` could take, regardless of its CPU interface: INTID,
+    /// priority, and whether it is in Group 1.
     pub fn deliverable(&self, vcpu: usize) -> Vec<(u32, u8, bool)> {
         self.irqs
             .iter()
@@ -114,7 +115,7 @@ impl Ideal {
             .collect()
     }
 
-    /// `vcpu` takes an interrupt.
+    /// Acknowledges an interrupt on `vcpu`.
     pub fn take(&mut self, vcpu: usize, intid: u32) {
         let irq = self.get(named(vcpu, intid));
         assert!(irq.active.is_none(), "{intid} is taken while active");
@@ -122,7 +123,8 @@ impl Ideal {
         irq.active = Some(vcpu);
     }
 
-    /// Bits of a word, as `of` sees it, of the interrupts that take part.
+    /// Returns the bits of a word, as `of` sees it, of the model's interrupts for which `bit` is
+    /// true.
     pub fn word(&self, of: usize, word: usize, bit: impl Fn(&Irq) -> bool) -> u32 {
         self.irqs
             .iter()
@@ -133,7 +135,7 @@ impl Ideal {
     }
 }
 
-/// The interrupt that `vcpu` means by `intid`.
+/// Returns the name of the interrupt `intid` of `vcpu`.
 pub fn named(vcpu: usize, intid: u32) -> Name {
     if intid < 32 {
         (vcpu, intid)

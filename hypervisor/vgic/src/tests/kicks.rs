@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whom a change concerns. A vCPU too many in a kick mask costs its pCPU an exit, one too few misses an interrupt.
+//! Tests of kick masks. An unnecessary vCPU in a mask costs its pCPU an exit, and a missing vCPU
+//! misses an interrupt.
 
 use super::harness::*;
 use crate::{IrqLine, MmioOutcome, VcpuSet, Window};
@@ -16,7 +17,7 @@ fn machine() -> Machine {
     machine
 }
 
-/// Whom a write by vCPU 0 concerns.
+/// Returns the kick mask of a write by vCPU 0.
 fn concerned(machine: &mut Machine, window: Window, access: &Access) -> VcpuSet {
     match machine.execute(0, window, access) {
         MmioOutcome::Done { value: 0, kick } => kick,
@@ -25,9 +26,9 @@ fn concerned(machine: &mut Machine, window: Window, access: &Access) -> VcpuSet 
 }
 
 #[test]
-fn a_write_concerns_those_whose_list_registers_it_changes() {
+fn write_kicks_only_vcpus_whose_list_registers_change() {
     for (what, of, register, word, bits, expected) in [
-        ("groups as they are", 0, 0x80, 1, u32::MAX, 0),
+        ("groups unchanged", 0, 0x80, 1, u32::MAX, 0),
         ("32 into the other group", 0, 0x80, 1, !1, 0b010),
         ("33 into the other group", 0, 0x80, 1, !2, 0),
         ("32 is enabled already", 0, 0x100, 1, 1, 0),
@@ -36,7 +37,7 @@ fn a_write_concerns_those_whose_list_registers_it_changes() {
         ("33 becomes pending", 0, 0x200, 1, 2, 0b001),
         ("32 is no longer pending", 0, 0x280, 1, 1, 0b010),
         ("33 was not pending", 0, 0x280, 1, 2, 0),
-        ("59, in the timer's place", 0, 0x280, 1, 1 << 27, 0),
+        ("59, at the timer's bit", 0, 0x280, 1, 1 << 27, 0),
         ("no SGI was pending", 2, 0x280, 0, 1, 0),
         ("the timer's physical side", 2, 0x280, 0, 1 << 27, 0b100),
         ("32 is active", 0, 0x300, 1, 1, 0b010),
@@ -54,7 +55,7 @@ fn a_write_concerns_those_whose_list_registers_it_changes() {
 }
 
 #[test]
-fn a_write_of_what_is_there_already_concerns_nobody() {
+fn write_of_the_same_value_kicks_no_vcpu() {
     use AccessSize::{Byte, Word};
     for (offset, size, value, expected) in [
         (0x0420, Byte, 0xa0, 0), // IPRIORITYR of 32
@@ -77,9 +78,9 @@ fn a_write_of_what_is_there_already_concerns_nobody() {
     }
 }
 
-/// What is enabled while it is pending concerns the vCPU that it is for.
+/// Enabling a pending interrupt kicks the vCPU to which it is routed.
 #[test]
-fn enabling_concerns_who_gets_what_is_pending() {
+fn enable_of_a_pending_interrupt_kicks_its_target() {
     let mut machine = machine();
     machine.write_word(0, 0, 0x180, 1, 4);
     machine.write(0, Window::Distributor, 0x6110, 2);
@@ -89,9 +90,9 @@ fn enabling_concerns_who_gets_what_is_pending() {
     assert_eq!(kick, VcpuSet::only(cpu(2)));
 }
 
-/// A line that does not move, or moves what is disabled or active, needs nobody's list registers.
+/// An input that does not change, or whose interrupt is disabled or active, kicks no vCPU.
 #[test]
-fn an_input_concerns_the_vcpu_that_gets_its_interrupt() {
+fn input_change_kicks_only_the_target_of_its_interrupt() {
     let mut machine = machine();
     let line = |number| IrqLine::spi(id(number)).unwrap();
     machine.write(0, Window::Distributor, 0x6108, 2);
@@ -102,7 +103,7 @@ fn an_input_concerns_the_vcpu_that_gets_its_interrupt() {
     assert_eq!(machine.vgic.set_line(line(33), true), VcpuSet::EMPTY);
     assert_eq!(machine.vgic.set_line(line(33), false), two);
     machine.settle();
-    // An edge means nothing where a level is looked at.
+    // An edge has no effect on a level-sensitive interrupt.
     assert_eq!(machine.vgic.pulse(line(33)), VcpuSet::EMPTY);
     machine.write_word(0, 0, 0x180, 1, 2);
     assert_eq!(machine.vgic.set_line(line(33), true), VcpuSet::EMPTY);
@@ -114,9 +115,10 @@ fn an_input_concerns_the_vcpu_that_gets_its_interrupt() {
     assert_eq!(machine.vgic.set_line(line(34), true), VcpuSet::EMPTY);
 }
 
-/// A vCPU that is turned off or on concerns those that get what any vCPU may take.
+/// Turning a vCPU off or on kicks the vCPUs that now get the interrupts that are routed to any
+/// vCPU.
 #[test]
-fn power_concerns_who_gets_the_interrupts_of_any_vcpu() {
+fn vcpu_on_and_off_kick_the_new_targets_of_spis_for_any_vcpu() {
     for (route, off, on) in [(1, 0, 0b001), (1 << 31, 0b010, 0b011)] {
         let mut machine = machine();
         machine.write(0, Window::Distributor, 0x6108, route);
@@ -131,9 +133,10 @@ fn power_concerns_who_gets_the_interrupts_of_any_vcpu() {
     }
 }
 
-/// GICD_CTLR.RWP speaks of list registers that may hold what was disabled, not of vCPUs that have none in use.
+/// GICD_CTLR.RWP covers list registers that may hold the disabled interrupt, not vCPUs that have no
+/// list registers in use.
 #[test]
-fn disabling_is_over_at_once_where_nobody_has_any_of_it() {
+fn rwp_stays_clear_when_no_list_register_holds_the_disabled_interrupt() {
     let mut machine = Machine::configured(2, 4);
     machine.prompt = false;
     machine.write(0, Window::Distributor, 0, 2);
@@ -141,14 +144,14 @@ fn disabling_is_over_at_once_where_nobody_has_any_of_it() {
     machine.settle();
     machine.sgi(0, crate::SgiRegister::Sgi1r, 2);
     machine.settle();
-    // A group that is enabled ends nothing; one that is disabled does, where list registers are in use.
+    // Enabling a group does not set RWP. Disabling one does, if list registers are in use.
     machine.write(0, Window::Distributor, 0, 3);
     assert_eq!(machine.read(0, Window::Distributor, 0), 0x53);
     machine.write(0, Window::Distributor, 0, 2);
     assert_eq!(machine.read(0, Window::Distributor, 0), 1 << 31 | 0x52);
     machine.settle();
     assert_eq!(machine.read(0, Window::Distributor, 0), 0x52);
-    // Another interrupt than the one that is there.
+    // An interrupt that is not in the list registers, and then the one that is.
     machine.write_word(0, 1, 0x180, 0, 2);
     let control = crate::REDISTRIBUTOR_SIZE;
     assert_eq!(machine.read(0, Window::Redistributors, control), 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Random guests whose kicks arrive late: nothing is lost or delivered twice all the same.
+//! Random guests whose kicks arrive late: no interrupt is lost or delivered twice.
 
 use super::harness::*;
 use super::ideal::{SHARED, named};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 const VCPUS: usize = 3;
 const SGIS: u32 = 3;
-/// The edge-triggered ones of [`SHARED`]; the others follow a level.
+/// The edge-triggered interrupts of [`SHARED`]. The others are level-sensitive.
 const EDGES: [u32; 3] = [32, 63, 100];
 
 #[derive(Clone, Debug)]
@@ -52,10 +52,10 @@ fn op() -> impl Strategy<Value = Op> {
 
 #[derive(Clone, Copy, Default)]
 struct Irq {
-    /// Edges, or requests for an SGI.
+    /// The number of edges, or of requests for an SGI.
     events: usize,
     taken: usize,
-    /// An event came after it was last taken.
+    /// Whether an event came after the interrupt was last acknowledged.
     awaited: bool,
     active: Option<usize>,
     line: bool,
@@ -167,7 +167,7 @@ impl Run {
             }
             Op::Park(vcpu) => {
                 self.machine.unload(vcpu);
-                // It sleeps only where there is nothing for it.
+                // The vCPU sleeps only if no interrupt is deliverable to it.
                 if self.machine.vgic.has_deliverable(cpu(vcpu)) {
                     self.machine.load(vcpu);
                     assert!(self.machine.icv[vcpu].lrs.iter().any(|lr| lr.is_pending()));
@@ -177,7 +177,8 @@ impl Run {
         }
     }
 
-    /// Active reads are exact, and pending ones as exact as an edge is.
+    /// Checks that reads of active states are exact, and that reads of pending states are as exact
+    /// as edges permit.
     fn read(&mut self, by: usize, of: usize, word: usize) {
         let pending = self.machine.read_word(by, of, 0x200, word);
         let active = self.machine.read_word(by, of, 0x300, word);
@@ -191,7 +192,7 @@ impl Run {
                 assert!(is(pending) || !irq.awaited, "{intid} is lost");
                 assert!(
                     !is(pending) || irq.taken < irq.events,
-                    "{intid} is invented"
+                    "{intid} is pending without an event"
                 );
             } else {
                 assert_eq!(is(pending), irq.line, "{intid} pending");
@@ -217,7 +218,7 @@ impl Run {
         }
     }
 
-    /// Lets everybody take everything.
+    /// Lets all vCPUs handle all interrupts.
     fn drain(&mut self) {
         self.machine.prompt = true;
         for vcpu in 0..VCPUS {
@@ -243,7 +244,8 @@ impl Run {
         for index in 0..SHARED.len() {
             self.step(&Op::Enable(index, true));
         }
-        // What is high comes again and again, and hides no other of its own priority for ever.
+        // An interrupt whose level is high is delivered repeatedly, and does not hide others of the
+        // same priority permanently.
         for (index, intid) in SHARED.iter().enumerate() {
             if self.irqs[&(0, *intid)].line {
                 let before = self.irqs[&(0, *intid)].taken;
@@ -271,7 +273,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn late_kicks_lose_nothing(
+    fn late_kicks_lose_no_interrupt(
         lrs in 1_usize..=4,
         ops in prop::collection::vec(op(), 1..150),
     ) {

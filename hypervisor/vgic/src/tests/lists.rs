@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! List registers: what goes in, what comes back, what is asked for.
+//! Tests of list registers: their content, their synchronisation, and the results for the caller.
 
 use super::harness::*;
 use crate::{Hcr, IrqLine, Lr, MmioOutcome, SgiRegister, VcpuSet, Vgic, Vmcr, Window};
@@ -10,7 +10,7 @@ fn spi(number: u32) -> IrqLine {
 }
 
 #[test]
-fn nothing_pending_needs_nothing() {
+fn flush_without_pending_interrupts_uses_no_list_register() {
     let mut machine = Machine::configured(2, 4);
     let vmcr = Vmcr::from_bits(ENABLE_BOTH);
     machine.unload(0);
@@ -22,9 +22,9 @@ fn nothing_pending_needs_nothing() {
     assert!(!machine.vgic.has_deliverable(cpu(0)));
 }
 
-/// What a list register held is as it was put in, where it does not come back.
+/// An interrupt whose list register is not read back has the state that was loaded.
 #[test]
-fn list_registers_that_lose_something_lose_nothing() {
+fn lost_list_register_leaves_its_interrupt_pending() {
     let mut machine = Machine::configured(1, 4);
     for number in [3, 4] {
         machine.sgi(0, SgiRegister::Sgi1r, number << 24 | 1);
@@ -39,7 +39,7 @@ fn list_registers_that_lose_something_lose_nothing() {
 }
 
 #[test]
-fn a_level_comes_back_exactly_while_it_is_high() {
+fn level_is_pending_after_its_end_only_while_high() {
     let mut machine = Machine::configured(1, 4);
     let kick = machine.vgic.set_line(spi(33), true);
     assert_eq!(kick, VcpuSet::only(cpu(0)));
@@ -52,10 +52,10 @@ fn a_level_comes_back_exactly_while_it_is_high() {
     assert_eq!(machine.acknowledge(0), Some(id(33)));
     let kick = machine.vgic.set_line(spi(33), false);
     machine.kick(kick);
-    assert!(!machine.icv[0].lrs[0].wants_eoi(), "no exit for nothing");
+    assert!(!machine.icv[0].lrs[0].wants_eoi(), "unnecessary exit");
     machine.end(0, id(33));
     assert_eq!(machine.acknowledge(0), None);
-    // Gone before it was taken.
+    // The level falls before the interrupt is acknowledged.
     let kick = machine.vgic.set_line(spi(33), true);
     machine.kick(kick);
     assert!(machine.icv[0].signalled().is_some());
@@ -65,14 +65,15 @@ fn a_level_comes_back_exactly_while_it_is_high() {
 }
 
 #[test]
-fn the_timer_is_linked_and_its_active_state_travels() {
+fn timer_is_linked_and_its_active_state_moves_with_the_vcpu() {
     let mut machine = Machine::configured(1, 4);
     machine.icv[0].timer_active = true;
     let kick = machine.vgic.timer_fired(cpu(0));
     machine.kick(kick);
     let lr = machine.icv[0].lrs[0];
     assert_eq!(lr.pintid(), Some(id(27)));
-    // To another pCPU, pending and then active: `apply` checks the physical state.
+    // The vCPU moves to another pCPU while the timer is pending, and while it is active. `apply`
+    // checks the physical active state.
     machine.unload(0);
     machine.load(0);
     assert_eq!(machine.acknowledge(0), Some(id(27)));
@@ -86,7 +87,7 @@ fn the_timer_is_linked_and_its_active_state_travels() {
 }
 
 #[test]
-fn the_timer_may_fire_again_before_its_end_is_seen() {
+fn timer_that_fires_before_its_end_is_synchronised_is_delivered_again() {
     let mut machine = Machine::configured(1, 4);
     machine.icv[0].timer_active = true;
     let kick = machine.vgic.timer_fired(cpu(0));
@@ -102,8 +103,9 @@ fn the_timer_may_fire_again_before_its_end_is_seen() {
 }
 
 #[test]
-fn a_timer_done_away_with_is_deactivated_by_the_caller() {
-    // Pending, active, and by its going low; by the vCPU itself and by another one.
+fn cleared_or_withdrawn_timer_is_deactivated_by_the_caller() {
+    // A pending or active timer is cleared by its vCPU or by another one. Below, the timer
+    // withdraws its interrupt.
     for by in [0, 1] {
         for taken in [false, true] {
             let mut machine = Machine::configured(2, 4);
@@ -129,7 +131,7 @@ fn a_timer_done_away_with_is_deactivated_by_the_caller() {
 }
 
 #[test]
-fn a_timer_that_is_also_set_pending_by_the_guest_is_delivered_twice() {
+fn active_timer_set_pending_by_the_guest_is_delivered_twice() {
     let mut machine = Machine::configured(1, 4);
     machine.icv[0].timer_active = true;
     let kick = machine.vgic.timer_fired(cpu(0));
@@ -145,7 +147,7 @@ fn a_timer_that_is_also_set_pending_by_the_guest_is_delivered_twice() {
 }
 
 #[test]
-fn overflow_delivers_by_priority_and_asks_for_no_more_than_it_needs() {
+fn interrupts_beyond_the_list_registers_are_delivered_by_priority() {
     for lrs in 1..=4 {
         let mut machine = Machine::configured(1, lrs);
         let order: Vec<u32> = (0..12).map(|n| 40 + (n * 7) % 12).collect();
@@ -174,7 +176,7 @@ fn overflow_delivers_by_priority_and_asks_for_no_more_than_it_needs() {
 }
 
 #[test]
-fn nested_actives_without_list_registers_end_in_order() {
+fn nested_active_interrupts_without_list_registers_end_in_order() {
     for lrs in 1..=4 {
         let mut machine = Machine::configured(1, lrs);
         let priorities = [0xa0, 0x80, 0x60, 0x40, 0x20, 0x00];
@@ -189,7 +191,7 @@ fn nested_actives_without_list_registers_end_in_order() {
             machine.sgi(0, SgiRegister::Sgi1r, (sgi as u64) << 24 | 1);
             assert_eq!(machine.acknowledge(0), Some(id(sgi as u32)));
         }
-        // A pending one that must have a list register, so that one more active has none.
+        // A pending interrupt must have a list register, so one more active interrupt has none.
         machine.write_word(0, 0, 0x200, 1, 1);
         let mut expected = 0x3f;
         for sgi in (0..priorities.len() as u32).rev() {
@@ -205,7 +207,7 @@ fn nested_actives_without_list_registers_end_in_order() {
 }
 
 #[test]
-fn what_was_active_here_is_not_still_here_when_it_is_active_there() {
+fn interrupt_active_on_another_vcpu_has_no_list_register_on_the_former() {
     for forced in [false, true] {
         let mut machine = Machine::configured(2, 1);
         if forced {
@@ -214,7 +216,7 @@ fn what_was_active_here_is_not_still_here_when_it_is_active_there() {
             machine.write_word(1, 0, 0x380, 1, 1);
             machine.load(0);
         } else {
-            // Without a list register when it is ended.
+            // The interrupt has no list register when it is ended.
             machine.write_word(0, 0, 0x200, 1, 1);
             assert_eq!(machine.acknowledge(0), Some(id(32)));
             machine.sgi(0, SgiRegister::Sgi1r, 1);
@@ -232,7 +234,7 @@ fn what_was_active_here_is_not_still_here_when_it_is_active_there() {
 }
 
 #[test]
-fn an_interrupt_once_made_active_by_hand_is_counted_when_it_was_taken() {
+fn acknowledged_interrupt_is_counted_after_earlier_isactiver_writes() {
     let mut machine = Machine::configured(1, 1);
     machine.write_word(0, 0, 0x300, 1, 1);
     machine.write_word(0, 0, 0x380, 1, 1);
@@ -244,7 +246,7 @@ fn an_interrupt_once_made_active_by_hand_is_counted_when_it_was_taken() {
 }
 
 #[test]
-fn a_group_that_the_interface_disables_does_not_hide_the_other() {
+fn group_disabled_in_the_interface_does_not_hide_the_other_group() {
     let mut machine = Machine::configured(1, 1);
     machine.icv[0].vmcr = 0xf0 << 24 | 2; // Group 1 only
     machine.write_word(0, 0, 0x80, 0, !1); // SGI 0 in Group 0
@@ -268,7 +270,7 @@ fn a_group_that_the_interface_disables_does_not_hide_the_other() {
 }
 
 #[test]
-fn a_shared_interrupt_follows_its_route() {
+fn spi_follows_its_route() {
     let mut machine = Machine::configured(2, 4);
     machine.write_word(0, 0, 0x200, 1, 1);
     assert!(machine.icv[0].signalled().is_some());
@@ -276,7 +278,7 @@ fn a_shared_interrupt_follows_its_route() {
     machine.write(0, Window::Distributor, 0x6100, 1);
     assert!(machine.icv[0].signalled().is_none());
     assert!(machine.icv[1].signalled().is_some());
-    // Active on vCPU 1, pending again, and routed back: not before its end.
+    // Active on vCPU 1, pending again, and routed back: vCPU 0 gets it only after its end.
     assert_eq!(machine.acknowledge(1), Some(id(32)));
     machine.write_word(0, 0, 0x200, 1, 1);
     machine.write(0, Window::Distributor, 0x6100, 0);
@@ -287,7 +289,7 @@ fn a_shared_interrupt_follows_its_route() {
 }
 
 #[test]
-fn an_interrupt_for_any_vcpu_goes_to_one_that_is_on() {
+fn spi_routed_to_any_vcpu_goes_to_one_that_is_on() {
     let mut machine = Machine::configured(3, 4);
     machine.write(0, Window::Distributor, 0x6100, 1 << 31);
     machine.write(0, Window::Distributor, 0x6108, 1);
@@ -309,7 +311,7 @@ fn an_interrupt_for_any_vcpu_goes_to_one_that_is_on() {
 }
 
 #[test]
-fn a_separate_deactivation_works_anywhere() {
+fn separate_deactivation_works_on_any_vcpu() {
     let mut machine = Machine::configured(2, 2);
     for icv in &mut machine.icv {
         icv.vmcr |= SPLIT;
@@ -329,7 +331,7 @@ fn a_separate_deactivation_works_anywhere() {
 }
 
 #[test]
-fn a_read_waits_once_for_each_vcpu_and_then_ends() {
+fn read_waits_once_per_vcpu_and_then_completes() {
     let mut machine = Machine::configured(3, 4);
     machine.prompt = false;
     machine.write(0, Window::Distributor, 0x6100, 1);
@@ -338,7 +340,7 @@ fn a_read_waits_once_for_each_vcpu_and_then_ends() {
     machine.settle();
     assert_eq!(machine.icv[1].acknowledge(), Some(id(32)));
     assert_eq!(machine.icv[2].acknowledge(), Some(id(33)));
-    // `access` gives up after 20 rounds; each other vCPU has the interrupt all the time.
+    // `access` panics after 20 executions. The other vCPUs have the interrupts all the time.
     assert_eq!(machine.read_word(0, 0, 0x300, 1), 3);
     machine.icv[1].end(id(32));
     assert_eq!(machine.read_word(0, 0, 0x300, 1), 2);
@@ -346,7 +348,7 @@ fn a_read_waits_once_for_each_vcpu_and_then_ends() {
 }
 
 #[test]
-fn disabling_is_pending_until_the_other_vcpu_knows() {
+fn rwp_is_set_until_the_other_vcpu_is_synchronised() {
     let mut machine = Machine::configured(2, 4);
     machine.prompt = false;
     machine.write(0, Window::Distributor, 0x6100, 1);
@@ -360,7 +362,7 @@ fn disabling_is_pending_until_the_other_vcpu_knows() {
 }
 
 #[test]
-fn waiting_for_an_interrupt() {
+fn has_deliverable_follows_group_and_priority_mask() {
     let mut machine = Machine::configured(2, 4);
     machine.unload(0);
     machine.unload(1);
@@ -377,7 +379,7 @@ fn waiting_for_an_interrupt() {
         let vmcr = Vmcr::from_bits(vmcr);
         assert_eq!(machine.vgic.has_deliverable_through(cpu(1), vmcr), expected);
     }
-    // Of Group 0, the other way round.
+    // The interrupt is now in Group 0.
     machine.write_word(0, 1, 0x80, 0, 0);
     for (groups, expected) in [(1, true), (2, false)] {
         let vmcr = Vmcr::from_bits(0xf0 << 24 | groups);
@@ -388,9 +390,10 @@ fn waiting_for_an_interrupt() {
     assert!(!machine.vgic.needs_flush(cpu(1)));
 }
 
-/// Another vCPU may have taken it already: a vCPU that waits is woken when that is known.
+/// Another vCPU may have acknowledged the interrupt already. A waiting vCPU is woken when the
+/// other one is synchronised.
 #[test]
-fn what_another_vcpu_has_in_a_list_register_wakes_nobody() {
+fn interrupt_in_another_vcpus_list_register_is_not_deliverable() {
     let mut machine = Machine::configured(2, 4);
     machine.prompt = false;
     let kick = machine.vgic.set_line(spi(32), true);
@@ -398,7 +401,7 @@ fn what_another_vcpu_has_in_a_list_register_wakes_nobody() {
     machine.settle();
     machine.unload(1);
     machine.write(0, Window::Distributor, 0x6100, 1);
-    // vCPU 0 wrote it, so that it has it no more.
+    // vCPU 0 made the write and was synchronised for it, so it no longer holds the interrupt.
     assert!(machine.vgic.has_deliverable(cpu(1)));
     machine.load(1);
     machine.unload(0);
@@ -412,7 +415,7 @@ fn what_another_vcpu_has_in_a_list_register_wakes_nobody() {
 }
 
 #[test]
-fn a_vcpu_turned_on_starts_afresh() {
+fn vcpu_turned_on_has_reset_private_interrupts() {
     let mut machine = Machine::configured(2, 4);
     machine.sgi(0, SgiRegister::Sgi1r, 2);
     machine.unload(1);
@@ -430,7 +433,7 @@ fn a_vcpu_turned_on_starts_afresh() {
 }
 
 #[test]
-fn vcpus_that_a_vm_does_not_have_are_harmless() {
+fn absent_vcpu_has_no_effect() {
     let vgic = Vgic::new(1);
     assert!(
         vgic.send_sgi(cpu(7), SgiRegister::Sgi1r, u64::MAX)

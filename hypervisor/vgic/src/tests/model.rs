@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Random guests and devices. With prompt kicks, what each vCPU is signalled is at every moment
-//! what a GIC without list registers would signal.
+//! Random guests and devices. With prompt kicks, each vCPU is signalled, at every moment, the
+//! interrupt that a GIC without list registers would signal.
 
 use super::harness::*;
 use super::ideal::*;
@@ -9,13 +9,14 @@ use crate::{IrqLine, REDISTRIBUTOR_SIZE, SgiRegister, Vmcr, Window};
 use postern_base::mmio::{Access, AccessSize};
 use proptest::prelude::*;
 
-/// A machine, what it should be, and what its guest knows.
+/// A machine, the model of its state, and the state of its guest.
 struct Run {
     machine: Machine,
     ideal: Ideal,
-    /// What each vCPU took and has not ended, the last one last.
+    /// The interrupts that each vCPU acknowledged and has not ended, in the order of
+    /// acknowledgement.
     taken: Vec<Vec<u32>>,
-    /// What each vCPU's interface starts with.
+    /// The initial value of each vCPU's ICH_VMCR_EL2.
     vmcr: u64,
 }
 
@@ -67,7 +68,7 @@ impl Run {
     }
 
     fn step(&mut self, op: &Op) {
-        // Who makes the accesses: any vCPU that is on.
+        // The vCPU that makes the accesses is any vCPU that runs.
         let Some(by) = (0..self.taken.len()).rev().find(|vcpu| self.runs(*vcpu)) else {
             for vcpu in 0..self.taken.len() {
                 if self.ideal.online[vcpu] {
@@ -163,7 +164,8 @@ impl Run {
             Op::Edge(index, edge) => {
                 let (of, intid) = self.name(index);
                 let irq = self.ideal.get((of, intid));
-                // Unpredictable while it is pending; the vGIC's answer is not part of the model.
+                // A change while the interrupt is pending is UNPREDICTABLE; the model does not
+                // have the vGIC's behaviour.
                 if intid >= 16 && !irq.pending() && !irq.line {
                     irq.edge = edge;
                     let base = if intid < 32 {
@@ -256,7 +258,8 @@ impl Run {
 
     fn activate(&mut self, by: usize, index: usize, on: bool) {
         let name = self.name(index);
-        // An end without an active interrupt to match is the guest's mistake, and unpredictable.
+        // An end of interrupt without a matching active interrupt is an error of the guest and
+        // UNPREDICTABLE.
         let running = self
             .taken
             .iter()
@@ -275,7 +278,7 @@ impl Run {
         if !self.splits() || !self.runs(vcpu) {
             return;
         }
-        // Any that dropped its priority, wherever it is active if it is shared.
+        // The active interrupts whose priority was dropped: the vCPU's own, and all shared ones.
         let dropped: Vec<Name> =
             self.ideal
                 .irqs
@@ -306,7 +309,7 @@ impl Run {
         self.machine.load(vcpu);
     }
 
-    /// The machine is what it should be.
+    /// Checks that the machine agrees with the model.
     fn check(&mut self) {
         for vcpu in 0..self.taken.len() {
             let deliverable = self.ideal.deliverable(vcpu);
@@ -360,7 +363,7 @@ impl Run {
         );
     }
 
-    /// Everything pending is delivered in the end.
+    /// Checks that all pending interrupts are delivered in the end.
     fn drain(&mut self) {
         for (vcpu, taken) in self.taken.clone().iter().enumerate() {
             if self.ideal.online[vcpu] {
@@ -391,7 +394,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn as_without_list_registers(
+    fn vgic_matches_the_model_without_list_registers(
         vcpus in 1_usize..=3,
         lrs in 1_usize..=4,
         split: bool,

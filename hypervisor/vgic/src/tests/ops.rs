@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What random guests and devices do.
+//! Random operations of guests and devices.
 
 use proptest::prelude::*;
 
-/// An index stands for one of the interrupts that take part.
+/// An operation of a guest or a device. An index selects one of the model's interrupts.
 #[derive(Clone, Debug)]
 pub enum Op {
     Line(usize, bool),

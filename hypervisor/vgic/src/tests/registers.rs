@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Access rules of each register.
+//! Tests of the access rules of each register.
 
 use super::harness::*;
 use crate::{REDISTRIBUTOR_SIZE, Vgic, Window::*};
@@ -8,7 +8,7 @@ use postern_base::mmio::{Access, AccessSize::*};
 const SGI_BASE: u64 = 0x1_0000;
 
 #[test]
-fn constants() {
+fn fixed_registers_read_as_specified() {
     let mut machine = Machine::new(3, 4);
     let second = REDISTRIBUTOR_SIZE;
     for (window, offset, size, expected) in [
@@ -52,10 +52,10 @@ fn constants() {
     }
 }
 
-/// A read that needs no state of the list registers leaves them alone: to read them back costs an exit more than the
-/// rest of it (docs/performance.md, GICD_TYPER).
+/// A read that needs no state of the list registers does not read them back: that would cost more
+/// than the rest of the exit (docs/performance.md, GICD_TYPER).
 #[test]
-fn only_writes_and_reads_of_pending_and_active_bits_need_the_list_registers() {
+fn writes_and_reads_of_pending_and_active_bits_need_a_sync() {
     for (offset, state) in [
         (0x0000, false), // CTLR
         (0x0004, false), // TYPER
@@ -79,9 +79,9 @@ fn only_writes_and_reads_of_pending_and_active_bits_need_the_list_registers() {
     }
 }
 
-/// Registers whose words keep what is written, with the bits that they keep.
+/// Registers that keep the written value in their implemented bits.
 #[test]
-fn words_that_keep_their_bits() {
+fn registers_keep_their_implemented_bits() {
     let mut machine = Machine::new(2, 4);
     let second = REDISTRIBUTOR_SIZE + SGI_BASE;
     for (window, offset, kept) in [
@@ -134,13 +134,13 @@ fn words_that_keep_their_bits() {
     assert_eq!(
         machine.read(0, Redistributors, SGI_BASE + 0x0400),
         0,
-        "not the first's"
+        "the register of vCPU 0 does not change"
     );
 }
 
-/// Pairs of registers that set and clear, and read the same.
+/// Pairs of registers that set and clear the same bits, and read as the same value.
 #[test]
-fn words_that_set_and_clear() {
+fn set_and_clear_registers_read_the_same_state() {
     let mut machine = Machine::new(2, 4);
     let second = REDISTRIBUTOR_SIZE + SGI_BASE;
     for (window, set, clear, kept) in [
@@ -174,9 +174,10 @@ fn words_that_set_and_clear() {
     }
 }
 
-/// A write to the SGIs' configuration changes neither theirs, which is fixed, nor that of the PPIs in the same word.
+/// A write to the configuration of the SGIs changes neither it, as it is fixed, nor that of the
+/// PPIs in the same word.
 #[test]
-fn sgis_are_edges_and_ppis_what_they_are_configured_as() {
+fn sgi_configuration_write_changes_neither_sgis_nor_ppis() {
     let mut machine = Machine::new(1, 4);
     let (sgis, ppis) = (SGI_BASE + 0x0c00, SGI_BASE + 0x0c04);
     for value in [0xaaaa_aaaa, 0x2222_8888, 0] {
@@ -188,9 +189,9 @@ fn sgis_are_edges_and_ppis_what_they_are_configured_as() {
 }
 
 #[test]
-fn widths() {
+fn access_of_unsupported_width_has_no_effect() {
     let mut machine = Machine::new(1, 4);
-    // Priorities by byte and by word, not by half.
+    // Priorities are accessed by byte and by word, not by halfword.
     for (access, expected) in [
         (Access::write(0x0421, Byte, 0xab), 0x0000_a800),
         (Access::write(0x0423, Byte, 0xff), 0xf800_a800),
@@ -208,7 +209,7 @@ fn widths() {
         machine.access(0, Distributor, Access::read(0x0422, Half)),
         0
     );
-    // Routes by word and by double word; the upper half is zero.
+    // Routes are accessed by word and by doubleword; the upper half is zero.
     let all = Access::write(0x6108, Double, u64::MAX);
     machine.access(0, Distributor, all);
     assert_eq!(
@@ -225,7 +226,7 @@ fn widths() {
         machine.access(0, Distributor, Access::read(0x6108, Half)),
         0
     );
-    // Everything else by word only.
+    // All other registers are accessed by word only.
     for size in [Byte, Half, Double] {
         machine.access(0, Distributor, Access::write(0x0108, size, u64::MAX));
         machine.access(0, Distributor, Access::write(0x0c08, size, u64::MAX));
@@ -237,7 +238,7 @@ fn widths() {
 }
 
 #[test]
-fn a_pending_level_cannot_be_cleared_and_a_latch_can() {
+fn clear_pending_clears_a_latch_but_not_a_level() {
     let mut machine = Machine::configured(1, 4);
     let line = crate::IrqLine::spi(id(40)).unwrap();
     let kick = machine.vgic.set_line(line, true);
@@ -253,9 +254,10 @@ fn a_pending_level_cannot_be_cleared_and_a_latch_can() {
     assert!(machine.icv[0].signalled().is_none());
 }
 
-/// ICC_SGI1R_EL1 and its siblings: to whom a value goes, of four vCPUs, from vCPU 1.
+/// The targets, among four vCPUs, of values that vCPU 1 writes to ICC_SGI1R_EL1, ICC_SGI0R_EL1 and
+/// ICC_ASGI1R_EL1.
 #[test]
-fn sgi_targets() {
+fn sgi_goes_to_its_targets() {
     use crate::SgiRegister::*;
     for (register, value, expected) in [
         (Sgi1r, 3 << 24 | 0b0101, 0b0101),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Names of interrupts and inputs, and the bits of the hardware's words.
+//! Tests of INTIDs, inputs and vCPU sets, and of the bits of a list register.
 
 use super::harness::*;
 use crate::{INTIDS, IntId, IrqLine, Lr, VcpuSet};
 
 #[test]
-fn an_input_is_a_peripheral_interrupt_that_the_hardware_does_not_drive() {
+fn irq_line_accepts_spis_and_ppis_except_the_virtual_timer() {
     for number in 0..u32::from(INTIDS) {
         let intid = id(number);
         assert_eq!(intid.get(), number);
@@ -19,7 +19,7 @@ fn an_input_is_a_peripheral_interrupt_that_the_hardware_does_not_drive() {
 }
 
 #[test]
-fn a_set_of_vcpus_holds_what_was_put_in() {
+fn vcpu_set_operations_match_their_bits() {
     let set = VcpuSet::only(cpu(7)).union(VcpuSet::only(cpu(2)));
     assert_eq!(set, VcpuSet::from_bits(0x84));
     assert!(set.iter().eq([cpu(2), cpu(7)]));
@@ -34,9 +34,9 @@ fn a_set_of_vcpus_holds_what_was_put_in() {
     assert_eq!(VcpuSet::EMPTY.iter().next(), None);
 }
 
-/// ICH_LR<n>_EL2 (IHI 0069H, 12.4.9).
+/// ICH_LR<n>_EL2 (IHI 0069H 12.4.9).
 #[test]
-fn a_list_register_has_its_fields_where_the_hardware_looks() {
+fn list_register_fields_are_at_their_architectural_bits() {
     const STATE: [u64; 4] = [0, 1 << 62, 1 << 63, 3 << 62];
     for (index, state) in STATE.into_iter().enumerate() {
         let (pending, active) = (index & 1 == 1, index & 2 == 2);
@@ -52,7 +52,7 @@ fn a_list_register_has_its_fields_where_the_hardware_looks() {
         assert!(lr.is_group1() && lr.wants_eoi() && !lr.is_linked());
         assert_eq!(lr.priority(), 0xa8);
     }
-    // A linked one has a physical INTID where the others have the EOI bit.
+    // A linked list register has a physical INTID where the others have the EOI bit.
     let lr = Lr::new(id(27), 0x80, false).with_eoi(true).linked(id(27));
     assert_eq!(lr.bits(), 1 << 61 | 0x80 << 48 | 27 << 32 | 27);
     assert_eq!((lr.vintid(), lr.pintid()), (Some(id(27)), Some(id(27))));
