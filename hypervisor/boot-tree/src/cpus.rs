@@ -8,7 +8,8 @@ use super::mpidr::Mpidr;
 use super::tree;
 use postern_base::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
 
-/// Physical CPUs that Postern uses. Further ones stay off; [`Cpus::ignored`] counts them.
+/// The most physical CPUs that Postern uses. Further ones stay off, and [`Cpus::ignored`] counts
+/// them.
 pub const MAX_CPUS: usize = 8;
 
 const _: () = assert!(MAX_CPUS <= MAX_PCPUS);
@@ -16,46 +17,47 @@ const _: () = assert!(MAX_CPUS <= MAX_PCPUS);
 /// A physical CPU as the tree describes it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cpu<'t> {
-    /// Which one it is.
+    /// The CPU's affinity.
     pub mpidr: Mpidr,
-    /// Its place among the CPUs of the tree, from 0: how a VM's `affinity` names it.
+    /// The CPU's place among the CPUs of the tree, from 0: a VM's `affinity` names CPUs by it.
     pub place: usize,
-    /// The first `compatible` string, such as `arm,cortex-a72`; empty where there is none.
+    /// The first `compatible` string, such as `arm,cortex-a72`, or an empty string.
     pub compatible: &'t str,
 }
 
-/// The physical CPUs: the one that booted, then the others in the order of the tree. An index into this
-/// list is a pCPU's index.
+/// The physical CPUs: the one that booted, then the others in the order of the tree. An index into
+/// this list is a pCPU's index.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Cpus<'t> {
     list: heapless::Vec<Cpu<'t>, MAX_CPUS>,
-    /// CPUs of the tree beyond [`MAX_CPUS`], which are left off.
+    /// The number of CPUs in the tree beyond [`MAX_CPUS`], which stay off.
     pub ignored: usize,
 }
 
 impl<'t> Cpus<'t> {
-    /// The CPUs, at least one and at most [`MAX_CPUS`].
+    /// Returns the CPUs, at least one and at most [`MAX_CPUS`].
     pub fn list(&self) -> &[Cpu<'t>] {
         &self.list
     }
 
-    /// The index of the CPU with this affinity, `None` where it is not among them.
+    /// Returns the index of the CPU with this affinity, or `None` if it is not in the list.
     pub fn index_of(&self, mpidr: Mpidr) -> Option<PcpuIndex> {
         PcpuIndex::new(self.list.iter().position(|cpu| cpu.mpidr == mpidr)?)
     }
 
-    /// The index of the CPU at this place in the tree, `None` where it is not among them.
+    /// Returns the index of the CPU at this place in the tree, or `None` if it is not in the list.
     pub fn at(&self, place: usize) -> Option<PcpuIndex> {
         PcpuIndex::new(self.list.iter().position(|cpu| cpu.place == place)?)
     }
 
-    /// The set of all of them.
+    /// Returns the set of all CPUs in the list.
     pub fn set(&self) -> PcpuSet {
         let indices = (0..self.list.len()).filter_map(PcpuIndex::new);
         indices.fold(PcpuSet::EMPTY, PcpuSet::with)
     }
 
-    /// Firmware may boot on any CPU, and the tree's first one need not be it.
+    /// Reads the CPUs from the tree. Firmware may boot on any CPU, not only on the tree's first
+    /// one.
     pub(super) fn read(fdt: Fdt<'t>, boot: Mpidr) -> Result<Self, BootError<'t>> {
         let mut cpus = Self::default();
         let mut places = 0..;
@@ -65,8 +67,8 @@ impl<'t> Cpus<'t> {
             if tree::string(node, "device_type") != Some("cpu") || !tree::is_enabled(node) {
                 continue;
             }
-            // Firmware that patches its PSCI node into a tree may leave the CPUs alone, so only
-            // a method that says otherwise counts.
+            // Firmware that adds its PSCI node to a tree may leave the CPU nodes unchanged, so only
+            // a different method is an error.
             if node.property("enable-method").is_some()
                 && tree::string(node, "enable-method") != Some("psci")
             {
@@ -106,7 +108,7 @@ impl<'t> Cpus<'t> {
         match cpus.list.iter().position(|cpu| cpu.mpidr == boot) {
             Some(index) => cpus.list[..=index].rotate_right(1),
             None => {
-                // It is beyond those that are used, and takes the place of the last of them.
+                // The boot CPU is beyond the list, and takes the place of the last CPU in it.
                 cpus.list.rotate_right(1);
                 cpus.list[0] = booted;
             }

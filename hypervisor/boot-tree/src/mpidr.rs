@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How a CPU is named: by its affinity.
+//! The affinity, by which a CPU is named.
 
 use core::fmt;
 
-/// The affinity fields of a CPU's `MPIDR_EL1`, Aff3 to Aff0 in their places, all other bits
-/// zero: what PSCI's CPU_ON takes.
+/// The affinity fields of a CPU's `MPIDR_EL1`, Aff3 to Aff0 at their places, with all other bits
+/// zero: the argument of PSCI's CPU_ON.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mpidr(u64);
 
 impl Mpidr {
     const AFFINITY: u64 = 0xff_00ff_ffff;
 
-    /// The affinity fields of a register value; other bits are dropped.
+    /// Returns the affinity fields of a register value. Other bits are dropped.
     pub const fn new(register: u64) -> Self {
         Self(register & Self::AFFINITY)
     }
 
-    /// The value, in the layout of the register.
+    /// Returns the value, in the layout of the register.
     pub const fn get(self) -> u64 {
         self.0
     }

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Random bytes that the boot loader left in the boot tree: `/chosen/rng-seed` and `kaslr-seed`.
+//! The random bytes that the boot loader left in the boot tree: `/chosen/rng-seed` and
+//! `kaslr-seed`.
 
 use super::tree;
 use core::ops::Range;
 use postern_base::secret::wipe;
 
-/// The most bytes that are taken of each property: more than any boot loader writes.
+/// The most bytes that are taken from each property: more than any boot loader writes.
 const MOST_EACH: usize = 64;
 
-/// The properties.
+/// The names of the properties.
 const PROPERTIES: [&str; 2] = ["rng-seed", "kaslr-seed"];
 
-/// What the boot loader left, both properties one after the other. Wiped when it goes.
+/// The bytes of both properties in sequence. They are wiped when dropped.
 #[derive(Default)]
 pub struct BootSeed(heapless::Vec<u8, { MOST_EACH * PROPERTIES.len() }>);
 
 impl BootSeed {
-    /// The bytes; none where the boot loader left none.
+    /// Returns the bytes, of which there are none if the boot loader left none.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
@@ -28,8 +29,9 @@ impl Drop for BootSeed {
     }
 }
 
-/// Copies the seeds out of the tree, and says where they are in it, so that the caller can wipe them
-/// there. A seed of zeros is one that somebody else has used and wiped.
+/// Copies the seeds from the tree. Returns them and their ranges in the tree, so that the caller
+/// can wipe them there. A seed of zeros was used and wiped by other software, so it is not
+/// returned.
 pub fn find(tree: &[u8]) -> (BootSeed, [Range<usize>; 2]) {
     let mut seed = BootSeed::default();
     let mut places = [0..0, 0..0];
@@ -47,7 +49,7 @@ pub fn find(tree: &[u8]) -> (BootSeed, [Range<usize>; 2]) {
         *place = start..start + value.len();
         if value.iter().any(|&byte| byte != 0) {
             let taken = &value[..value.len().min(MOST_EACH)];
-            // There is room for this much of each.
+            // There is room for this many bytes of each property.
             let _ = seed.0.extend_from_slice(taken);
         }
     }
@@ -80,7 +82,7 @@ mod tests {
         for place in places {
             bytes[place].fill(0);
         }
-        // It is a tree still, without seeds.
+        // The result is still a valid tree, without seeds.
         let (seed, _) = find(&bytes);
         assert!(seed.bytes().is_empty());
         assert!(!bytes.windows(4).any(|part| part == [0xaa; 4]));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a user reads when the boot tree cannot be booted.
+//! The texts that a user reads when the boot tree cannot be booted.
 
 use dtoolkit::model::DeviceTree;
 
@@ -7,7 +7,7 @@ use super::fixture::{at, cells, module, set};
 use super::{fixture, occupied};
 use crate::machine::read;
 
-/// Each line breaks one thing in the default tree; the text is all that a user sees of it.
+/// Each line breaks one thing in the default tree. The text is all that a user sees of it.
 #[test]
 fn errors_say_what_is_wrong_and_what_to_do() {
     type Break = fn(&mut DeviceTree);
