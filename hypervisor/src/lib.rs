@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Postern's hypervisor, floor by floor: `docs/architecture.md`. What is plain code is tested on the host.
+//! Postern's hypervisor, ordered by floors: `docs/architecture.md`. Portable code is tested on the
+//! host.
 #![cfg_attr(target_os = "none", no_std)]
 #![deny(unsafe_code)]
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The machine that EL2 runs on: what the boot device tree said of it, and its time of day.
+//! The machine that EL2 runs on: the contents of the boot device tree, and the time of day.
 
 use crate::services::wall_clock::WallClock;
 use postern_base::ids::PcpuIndex;
@@ -11,15 +11,15 @@ pub static WALL_CLOCK: WallClock = WallClock::new();
 
 static MACHINE: Once<Machine<'static>> = Once::new();
 
-/// Keeps what the boot device tree said, for [`machine`]. Once.
+/// Keeps the contents of the boot device tree for [`machine`]. Called once.
 pub fn init(machine: Machine<'static>) -> &'static Machine<'static> {
     MACHINE.call_once(|| machine)
 }
 
-/// Returns what the boot device tree said.
+/// Returns the contents of the boot device tree.
 ///
 /// # Panics
-/// Before [`init`].
+/// Before [`init`] was called.
 pub fn machine() -> &'static Machine<'static> {
     MACHINE.get().expect("the boot path reads the tree first")
 }

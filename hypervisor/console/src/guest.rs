@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest's console: its PL011, and its channel on the physical UART.
+//! A guest's console: its PL011 and its channel on the physical UART.
 
 use super::flow::{ANSWER_BYTES, FlowState};
 use super::mux::Channel;
@@ -8,13 +8,14 @@ use postern_base::lock::{Class, Lock};
 use postern_base::mmio::Access;
 use postern_devices::pl011::{Pl011, TxSink};
 
-/// The way to the physical UART.
+/// The path to the physical UART.
 pub trait ConsoleLink {
-    /// Sends a guest's byte on its channel; false where it is to wait until [`GuestConsole::resume_output`].
+    /// Sends a guest's byte on its channel. Returns false if the byte has to wait until
+    /// [`GuestConsole::resume_output`].
     fn send(&self, channel: Channel, byte: u8) -> bool;
 
-    /// Sends an answer of the flow control's about a channel; false where it is to come again in
-    /// [`GuestConsole::resume_output`].
+    /// Sends an answer of flow control about a channel. Returns false if
+    /// [`GuestConsole::resume_output`] has to send it again.
     fn tell(&self, about: Channel, answer: &[u8; ANSWER_BYTES]) -> bool;
 }
 
@@ -25,14 +26,15 @@ pub struct GuestConsole<O> {
     outside: O,
 }
 
-/// The device, and whether the other end of the line waits to hear that it has room.
+/// The device and its flow-control state.
 struct ConsoleDevice {
     device: Pl011,
     flow: FlowState,
 }
 
 impl ConsoleDevice {
-    /// Answers a question whose time has come. Under the lock, so that no byte of input is between the two.
+    /// Answers a pending question if there is enough room. The caller holds the lock, so no byte of
+    /// input arrives between the measurement and the answer.
     fn tell_room(&mut self, channel: Channel, outside: &impl ConsoleLink) {
         if let Some(answer) = self.flow.answer(channel, self.device.input_room())
             && outside.tell(channel, &answer)
@@ -42,11 +44,11 @@ impl ConsoleDevice {
     }
 }
 
-/// The channel on the physical UART.
+/// A transmit sink that sends to a channel of the physical UART.
 struct ChannelSink<'a, O>(Channel, &'a O);
 
-/// Where the machine's UART is slower than the guest, a byte stays in the guest's FIFO, whose flags and
-/// interrupts tell the guest to wait.
+/// While the machine's UART is slower than the guest, a byte stays in the guest's FIFO, whose flags
+/// and interrupts make the guest wait.
 impl<O: ConsoleLink> TxSink for ChannelSink<'_, O> {
     fn send(&mut self, byte: u8) -> bool {
         self.1.send(self.0, byte)
@@ -54,7 +56,7 @@ impl<O: ConsoleLink> TxSink for ChannelSink<'_, O> {
 }
 
 impl<O: ConsoleLink> GuestConsole<O> {
-    /// A console on this channel.
+    /// Creates a console on this channel.
     pub fn new(channel: Channel, outside: O) -> Self {
         Self {
             channel,
@@ -69,7 +71,7 @@ impl<O: ConsoleLink> GuestConsole<O> {
         }
     }
 
-    /// Its channel.
+    /// Returns the console's channel.
     pub const fn channel(&self) -> Channel {
         self.channel
     }
@@ -78,12 +80,13 @@ impl<O: ConsoleLink> GuestConsole<O> {
         ChannelSink(self.channel, &self.outside)
     }
 
-    /// The guest's access to a register: what a read finds. `drive` is told the interrupt line's
-    /// level under the device's lock, so that levels arrive in their order.
+    /// Performs the guest's access to a register and returns the value of a read. Calls `drive`
+    /// with the level of the interrupt line under the device's lock, so that levels arrive in
+    /// order.
     pub fn access<R>(&self, access: Access, drive: impl FnOnce(bool) -> R) -> (u64, R) {
         let mut line = self.line.lock();
         if line.device.has_output() {
-            // Who polls for room finds it without being told.
+            // A guest that polls for room finds it without a notification.
             line.device.pump(&mut self.sink());
         }
         let value = line.device.access(access, &mut self.sink());
@@ -91,21 +94,22 @@ impl<O: ConsoleLink> GuestConsole<O> {
         (value, drive(line.device.irq_line()))
     }
 
-    /// A byte arrives for the guest. It is lost where the guest has not read thousands before it.
+    /// Receives a byte for the guest. The byte is lost if the guest's input queue is full.
     pub fn receive<R>(&self, byte: u8, drive: impl FnOnce(bool) -> R) -> R {
         let mut line = self.line.lock();
         let _ = line.device.receive(byte);
         drive(line.device.irq_line())
     }
 
-    /// The other end of the UART asks how much input has room: it is told now, or as soon as it is worth it.
+    /// Records that the other end of the UART asks how much input has room. Answers now, or as soon
+    /// as there is enough room.
     pub fn tell_room(&self) {
         let mut line = self.line.lock();
         line.flow.ask();
         line.tell_room(self.channel, &self.outside);
     }
 
-    /// There is room again on the machine's UART, which refused the guest's bytes before, or an answer.
+    /// Resumes output and answers after the machine's UART refused them, because it has room again.
     pub fn resume_output<R>(&self, drive: impl FnOnce(bool) -> R) -> R {
         let mut line = self.line.lock();
         line.device.pump(&mut self.sink());
@@ -113,7 +117,7 @@ impl<O: ConsoleLink> GuestConsole<O> {
         drive(line.device.irq_line())
     }
 
-    /// As after power-on.
+    /// Resets the device to its state after power-on.
     pub fn reset(&self) {
         let mut line = self.line.lock();
         line.device.pump(&mut self.sink());

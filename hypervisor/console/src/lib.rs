@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The consoles of all guests and of the hypervisor over one UART, and the monitor behind it.
+//! The consoles of all guests and of the hypervisor over one UART, and the monitor.
 //!
-//! Plain code: it reaches the UART by [`uart::Registers`], and the machine by [`monitor::System`].
+//! Portable code: it reaches the UART through [`uart::Registers`] and the machine through
+//! [`monitor::System`].
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

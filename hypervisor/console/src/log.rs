@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What log lines look like, and how a guest is kept from filling the log.
+//! The format of log lines, and the bound on what a guest can make Postern log.
 //!
-//! Guests choose some of the text (names, numbers that they pass): none of it may begin a line of
-//! its own, which a program that reads the log would take for the hypervisor's.
+//! Guests choose some of the text (names, numbers that they pass). None of that text may begin a
+//! line of its own, because a program that reads the log would take it for the hypervisor's.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// How much a log line matters.
+/// The severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Something does not work.
     Error,
-    /// Something is not as it should be.
+    /// Something is not as it should be, but works.
     Warn,
-    /// What a user wants to know.
+    /// Information for a user.
     Info,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for Level {
     }
 }
 
-/// When a line was said, as it stands in front of it: `[    1.234567]`.
+/// The time in front of a log line: `[    1.234567]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Timestamp(
     /// Microseconds since the machine started.
@@ -42,13 +42,13 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// A log line without its end: `[    1.234567] warn: text`.
+/// A log line without its line end: `[    1.234567] warn: text`.
 pub struct LogLine<'a> {
     /// Microseconds since the machine started.
     pub micros: u64,
-    /// How much it matters.
+    /// The severity.
     pub level: Level,
-    /// What it says; control characters come out as blanks.
+    /// The text. Control characters are written as blanks.
     pub text: fmt::Arguments<'a>,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for LogLine<'_> {
     }
 }
 
-/// Control characters become blanks, so that text stays in its line.
+/// A writer that replaces control characters by blanks, so that text cannot leave its line.
 struct PlainText<'a, 'b>(&'a mut fmt::Formatter<'b>);
 
 impl Write for PlainText<'_, '_> {
@@ -69,26 +69,25 @@ impl Write for PlainText<'_, '_> {
     }
 }
 
-/// Counts something that a guest can make happen, and says when it is the first time: each is
-/// counted, and logged once.
+/// A counter of an event that a guest can cause, which is logged the first time only.
 #[derive(Debug, Default)]
 pub struct LogOnce(AtomicU64);
 
 impl LogOnce {
-    /// It has not happened yet.
+    /// Creates a counter with the value zero.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// It happens; whether that is to be logged.
+    /// Counts an event. Returns whether to log it.
     #[must_use]
     #[inline]
     pub fn record(&self) -> bool {
-        // Nothing else is ordered by the count, and it cannot wrap in a machine's life.
+        // The count orders no other access. A 64-bit counter does not wrap while a machine runs.
         self.0.fetch_add(1, Ordering::Relaxed) == 0
     }
 
-    /// How often it has happened.
+    /// Returns the number of events.
     #[inline]
     pub fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_lines() {
+    fn log_lines_have_documented_format() {
         for (micros, level, expected) in [
             (1_234_567, Level::Warn, "[    1.234567] warn: x"),
             (0, Level::Error, "[    0.000000] error: x"),
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn guests_do_not_begin_lines() {
+    fn text_of_guests_cannot_begin_a_line() {
         let name = "evil\r\n@postern {\"event\":\"all-off\"}\u{1b}[2J\u{85}ä";
         let line = LogLine {
             micros: 0,
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn counted_and_logged_once() {
+    fn log_once_counts_all_and_logs_first() {
         let denied = LogOnce::new();
         assert_eq!(denied.count(), 0);
         assert!(denied.record());

@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The end of the log: lines in a ring, the oldest of which make room for new ones.
+//! The end of the log: a ring of lines, in which new lines replace the oldest.
 
-/// Lines of text, `N` bytes with their newlines. `N` is at least 2.
+/// A ring of text lines: `N` bytes including their newlines. `N` is at least 2.
 #[derive(Clone, Debug)]
 pub struct LogRing<const N: usize> {
     bytes: [u8; N],
-    /// Where the oldest line begins, counted in all bytes that there ever were.
+    /// The position at which the oldest line begins, counted in all bytes that were ever added.
     first: u64,
-    /// Where the next line will begin.
+    /// The position at which the next line will begin.
     end: u64,
 }
 
-/// Where a line begins; lines that are gone by the time that they are asked for are skipped.
+/// The position at which a line begins. A reader at the position of a replaced line continues with
+/// the oldest line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinePosition(u64);
 
 impl<const N: usize> LogRing<N> {
-    /// No line.
+    /// Creates an empty ring.
     pub const fn new() -> Self {
         Self {
             bytes: [0; N],
@@ -29,8 +30,7 @@ impl<const N: usize> LogRing<N> {
         (place % N as u64) as usize
     }
 
-    /// Adds a line; it is cut where there is no room even without any other. Newlines in it become
-    /// blanks.
+    /// Adds a line. Cuts it if it is longer than the ring, and replaces newlines in it by blanks.
     pub fn push(&mut self, line: &[u8]) {
         let line = &line[..line.len().min(N - 1)];
         let end = self.end + line.len() as u64 + 1;
@@ -44,27 +44,27 @@ impl<const N: usize> LogRing<N> {
         }
     }
 
-    /// Where the line behind the one at `place` begins.
+    /// Returns the position at which the line after the one at `place` begins.
     fn behind(&self, place: u64) -> u64 {
         let newline = (place..self.end).find(|&at| self.bytes[Self::index(at)] == b'\n');
         newline.map_or(self.end, |at| at + 1)
     }
 
-    /// Where the last `lines` lines begin.
+    /// Returns the position at which the last `lines` lines begin.
     pub fn last(&self, lines: usize) -> LinePosition {
         let ends = (self.first..self.end).rev();
         let mut newlines = ends.filter(|&at| self.bytes[Self::index(at)] == b'\n');
-        // The newline before the first of them is that of the line before.
+        // The newline in front of the first of these lines ends the line before.
         LinePosition(newlines.nth(lines).map_or(self.first, |at| at + 1))
     }
 
-    /// Where the next line will begin.
+    /// Returns the position at which the next line will begin.
     pub const fn end(&self) -> LinePosition {
         LinePosition(self.end)
     }
 
-    /// Gives `each` the bytes of the line at `place`, or of the oldest one behind it; where the
-    /// next one begins. `None` where there is none.
+    /// Passes to `each` the bytes of the line at `place`, or of the oldest line after it. Returns
+    /// the position of the next line, or `None` if there is no line.
     pub fn line(&self, place: LinePosition, each: impl FnMut(u8)) -> Option<LinePosition> {
         let place = place.0.max(self.first);
         if place >= self.end {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines() {
+    fn ring_returns_its_last_lines() {
         let mut ring = LogRing::<16>::new();
         assert_eq!(read(&ring, 9), [""; 0]);
         ring.push(b"one");
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(read(&ring, 9), ["one", "", "th ee", "four"]);
         ring.push(b"5");
         assert_eq!(read(&ring, 9), ["", "th ee", "four", "5"]);
-        // What was there is gone: the oldest that is left is given.
+        // The line at `begin` was replaced, so the oldest remaining line is read.
         let mut line = Vec::new();
         ring.push(b"6");
         ring.push(b"7");
@@ -122,9 +122,9 @@ mod tests {
     }
 
     proptest! {
-        /// It has the longest tail of all lines that fits.
+        /// The ring holds the longest tail of all lines that fits.
         #[test]
-        fn the_longest_tail(lines in proptest::collection::vec("[a-z]{0,12}", 0..60)) {
+        fn ring_holds_longest_tail(lines in proptest::collection::vec("[a-z]{0,12}", 0..60)) {
             let mut ring = LogRing::<40>::new();
             for line in &lines {
                 ring.push(line.as_bytes());

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The second UART of a privileged VM: a PL011 with the monitor behind it instead of a line.
+//! The second UART of a privileged VM: a PL011 that is connected to the monitor instead of a line.
 //!
-//! Nothing gets lost on the way. A guest that does not read its answers has its commands wait: first
-//! in the monitor's input, then in the device's transmit FIFO, which the guest sees to be full.
+//! No byte is lost on the way. If a guest does not read its answers, its commands wait: first in
+//! the monitor's input, then in the device's transmit FIFO, which the guest sees to be full.
 
 use super::monitor::{MonitorPort, ReplyQueue, System};
 use postern_base::lock::{Class, Lock};
 use postern_base::mmio::Access;
 use postern_devices::pl011::{Pl011, TxSink};
 
-/// One privileged VM's.
+/// The monitor UART of one privileged VM.
 pub struct MonitorUart {
     device: Lock<Pl011>,
     port: MonitorPort,
     answers: ReplyQueue,
 }
 
-/// The monitor's end of the line.
+/// A transmit sink that passes bytes to the monitor.
 struct PortSink<'a>(&'a MonitorPort);
 
 impl TxSink for PortSink<'_> {
@@ -26,7 +26,7 @@ impl TxSink for PortSink<'_> {
 }
 
 impl MonitorUart {
-    /// A session that nobody has used.
+    /// Creates a UART with a new session.
     pub fn new() -> Self {
         Self {
             device: Lock::new(Class::MonitorUart, Pl011::new()),
@@ -35,11 +35,11 @@ impl MonitorUart {
         }
     }
 
-    /// The guest's access to a register: what a read finds. If it completes a command, that is
-    /// executed, with none of the device's locks held.
+    /// Performs the guest's access to a register and returns the value of a read. If the access
+    /// completes a command, executes it with none of the device's locks held.
     ///
-    /// `drive` is told the interrupt line's level under the device's lock, so that levels arrive in
-    /// their order; `tell` gets what it answers, without the lock.
+    /// Calls `drive` with the level of the interrupt line under the device's lock, so that levels
+    /// arrive in order. Calls `tell` with the result of `drive`, without the lock.
     pub fn access<R>(
         &self,
         access: Access,
@@ -62,7 +62,8 @@ impl MonitorUart {
             {
                 let _ = device.receive(byte);
             }
-            // A guest that has something to read comes back for it, and then it goes on.
+            // A guest that has something to read accesses the device again, and work continues
+            // then.
             let again = (unfinished || before) && !device.has_input();
             let driven = drive(device.irq_line());
             drop(device);
@@ -73,7 +74,7 @@ impl MonitorUart {
         }
     }
 
-    /// As after power-on.
+    /// Resets the device and the session to their state after power-on.
     pub fn reset(&self) {
         *self.device.lock() = Pl011::new();
         self.port.reset();

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Many consoles over one line of bytes.
+//! Many consoles over one byte stream.
 //!
 //! `0xFF c` makes `c` the current channel, `0xFF 0xFF` is a byte 0xFF of the current channel, and
-//! every other byte is one of the current channel's. Both directions speak so. A stream without
-//! 0xFF is its own encoding: what speaks before the first switch need not know of it.
+//! every other byte belongs to the current channel. Both directions use this format. A stream
+//! without 0xFF is its own encoding, so a sender that runs before the first switch need not know
+//! the format.
 
 use postern_base::ids::VmIndex;
 
 const ESCAPE: u8 = 0xff;
 
-/// The number of a channel: any but 0xFF.
+/// A channel number: any byte but 0xFF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Channel(u8);
 
 impl Channel {
-    /// The hypervisor's own: log lines out, monitor commands in.
+    /// The hypervisor's channel: log lines and events out, monitor commands in.
     pub const HYPERVISOR: Self = Self(0);
-    /// No console: flow control ([`super::flow`]). Questions in, answers out.
+    /// The flow-control channel, which is no console ([`super::flow`]): questions in, answers out.
     pub const FLOW: Self = Self(0xfe);
 
-    /// The channel with this number; `None` for 0xFF.
+    /// Returns the channel with this number, or `None` for 0xFF.
     #[inline]
     pub const fn new(number: u8) -> Option<Self> {
         if number == ESCAPE {
@@ -30,13 +31,14 @@ impl Channel {
         }
     }
 
-    /// A VM's console: 1 for the first VM, and so on.
+    /// Returns the channel of a VM's console: 1 for the first VM, and so on.
     #[inline]
     pub const fn of_vm(vm: VmIndex) -> Self {
         Self(vm.get() as u8 + 1)
     }
 
-    /// Whose console it is; `None` for the hypervisor's and for those that no VM can have.
+    /// Returns the VM whose console the channel is, or `None` for the hypervisor's channel and for
+    /// channels that no VM can have.
     #[inline]
     pub const fn vm(self) -> Option<VmIndex> {
         match self.0.checked_sub(1) {
@@ -45,17 +47,17 @@ impl Channel {
         }
     }
 
-    /// The number.
+    /// Returns the channel number.
     #[inline]
     pub const fn get(self) -> u8 {
         self.0
     }
 }
 
-/// The most bytes that the encoding of one byte takes: a switch and an escape.
+/// The most bytes in the encoding of one byte: a switch and an escape.
 pub const MAX_ENCODED: usize = 4;
 
-/// The encoding of one byte, at most [`MAX_ENCODED`] bytes, which belong together.
+/// The encoding of one byte: at most [`MAX_ENCODED`] bytes, which the sender must not separate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Encoded {
     bytes: [u8; MAX_ENCODED],
@@ -63,7 +65,7 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// The bytes to send.
+    /// Returns the bytes to send.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
@@ -82,12 +84,13 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder that begins with a switch, whatever was sent before.
+    /// Creates an encoder that begins with a switch, whatever was sent before.
     pub const fn new() -> Self {
         Self { current: None }
     }
 
-    /// What to send for `byte` of `channel`. All of it is to be sent, and nothing in between.
+    /// Returns the encoding of `byte` of `channel`. The caller sends all of it with nothing in
+    /// between.
     #[inline]
     pub fn encode(&mut self, channel: Channel, byte: u8) -> Encoded {
         let mut encoded = Encoded {
@@ -106,7 +109,7 @@ impl Encoder {
         encoded
     }
 
-    /// Gives `send` what to send for the `bytes` of `channel`.
+    /// Passes the encoding of the `bytes` of `channel` to `send`.
     pub fn encode_all(&mut self, channel: Channel, bytes: &[u8], mut send: impl FnMut(u8)) {
         for &byte in bytes {
             let encoded = self.encode(channel, byte);
@@ -115,10 +118,10 @@ impl Encoder {
     }
 }
 
-/// A byte, and where it belongs.
+/// A received byte with its channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// `None` before the first switch, where nothing else was agreed.
+    /// The channel; `None` before the first switch if the decoder has no initial channel.
     pub channel: Option<Channel>,
     /// The byte.
     pub byte: u8,
@@ -132,9 +135,9 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that takes bytes before the first switch for those of `initial`. For what the
-    /// hypervisor receives that is [`Channel::HYPERVISOR`]; for what it sends it is nobody,
-    /// the firmware's.
+    /// Creates a decoder that assigns bytes before the first switch to `initial`. The hypervisor's
+    /// receiver uses [`Channel::HYPERVISOR`]. A receiver of the hypervisor's output uses `None`,
+    /// because those bytes come from the firmware.
     pub const fn new(initial: Option<Channel>) -> Self {
         Self {
             current: initial,
@@ -142,7 +145,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the next byte of the line; gives the byte of a channel that it completes.
+    /// Takes the next byte of the stream. Returns the channel's byte that it completes, if any.
     #[inline]
     pub fn push(&mut self, byte: u8) -> Option<Decoded> {
         if self.escaped {
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_to_the_byte() {
+    fn encoding_has_documented_format() {
         let mut encoder = Encoder::new();
         for (channel, bytes, line) in [
             (0, &b"ab"[..], &[0xff, 0, b'a', b'b'][..]),
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_switch() {
+    fn bytes_before_first_switch_have_initial_channel() {
         let line = b"NOTICE\xff\xff\xff\x01x\xff\x00y";
         let firmware = decode(None, line);
         assert_eq!(firmware[..7], b"NOTICE\xff".map(|byte| (None, byte)));
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_is_never_the_escape() {
+    fn channel_is_never_the_escape_byte() {
         assert_eq!(Channel::new(0xff), None);
         assert_eq!(Channel::new(0xfe).map(Channel::get), Some(0xfe));
         let last = VmIndex::new(postern_base::ids::MAX_VMS - 1).unwrap();
@@ -218,7 +221,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every byte arrives once, in order, on its channel, however channels alternate.
+        /// Every byte arrives once, in order and on its channel, in any sequence of channels.
         #[test]
         fn round_trip(said in proptest::collection::vec(
             (0_u8..0xff, proptest::collection::vec(prop_oneof![Just(0xff_u8), any::<u8>()], 0..8)),
@@ -234,9 +237,9 @@ mod tests {
             prop_assert_eq!(decode(None, &line), expected);
         }
 
-        /// Any line decodes; a switch in its middle puts the receiver right again.
+        /// Any stream decodes, and a switch within it resynchronises the receiver.
         #[test]
-        fn noise_passes(noise in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn receiver_recovers_from_noise(noise in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut line = noise;
             line.push(b'.');
             line.extend(encode(&mut Encoder::new(), 3, b"ok"));

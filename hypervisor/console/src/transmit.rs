@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What waits to go out on the machine's UART, which is slow: 11.5 bytes in a millisecond at 115,200
-//! baud. Nobody waits for it. Bytes go into a queue, and from there into the FIFO as it has room:
-//! some whenever somebody adds to the queue, the others in the transmit interrupt.
+//! The transmit queue of the machine's UART, which is slow: 11.5 bytes per millisecond at 115,200
+//! baud. No caller waits for it. Bytes go into a queue and from there into the UART's FIFO as it
+//! has room: some at each addition to the queue, the rest in the transmit interrupt.
 //!
-//! Bytes leave in the order in which they came, whoever's they are. Each [`ByteOwner`] has a share of the
-//! queue, and the queue is as large as all shares together: so no owner keeps another from it. A guest
-//! whose share is full is refused, which it sees in the flags of its own UART, and told when it may go
-//! on. An answer of the flow control's is refused likewise, and comes again.
+//! Bytes of all owners leave in the order in which they were added. Each [`ByteOwner`] has a share
+//! of the queue, and the queue's size is the sum of all shares, so no owner can take another's
+//! room. A guest whose share is full is refused: it sees that in the flags of its own UART, and its
+//! output resumes when there is room. An answer of flow control is refused in the same way and is
+//! sent again later.
 
 use super::flow::ANSWER_BYTES;
 use super::mux::{Channel, Encoder};
@@ -15,31 +16,32 @@ use postern_base::ids::{MAX_VMS, VmIndex};
 use postern_base::ring::Ring;
 use postern_base::ticks::Ticks;
 
-/// Bytes of one guest that wait: 44 ms at 115,200 baud.
+/// The most queued bytes of one guest: 44 ms at 115,200 baud.
 pub const GUEST_SHARE: usize = 512;
-/// Bytes of lines that wait of which one VM is the cause, or none: two of the longest.
+/// The most queued bytes of lines per cause, a VM or none: twice the longest line.
 pub const LINE_SHARE: usize = 4 * 1024;
-/// Bytes of the monitor's answers that wait.
+/// The most queued bytes of the monitor's answers.
 pub const ANSWER_SHARE: usize = 56 * 1024;
-/// Bytes of the flow control's answers that wait: two for each VM.
+/// The most queued bytes of flow control's answers: two answers per VM.
 pub const FLOW_SHARE: usize = 2 * MAX_VMS * ANSWER_BYTES;
-/// Bytes that wait, those of all owners together.
+/// The size of the queue in bytes: the sum of all shares.
 pub const QUEUE: usize =
     ANSWER_SHARE + FLOW_SHARE + (MAX_VMS + 1) * LINE_SHARE + MAX_VMS * GUEST_SHARE;
-/// The most bytes that one visit gives to the UART: twice what the largest FIFO holds, so that a FIFO of
-/// the part is filled beyond its trigger, and its step back will interrupt.
+/// The most bytes that one visit gives to the UART: twice the size of the largest FIFO, so that the
+/// FIFO of a real PL011 is filled above its trigger, and the step down through the trigger
+/// interrupts.
 pub const MOST_AT_ONCE: usize = 64;
 
-/// Whose bytes they are.
+/// The owner of a queued byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByteOwner {
-    /// The monitor's, which answers a user.
+    /// The monitor, which answers a user.
     Answer,
-    /// The flow control's.
+    /// Flow control.
     Flow,
-    /// The hypervisor's, which logs something or tells an event: of which this VM is the cause, or none.
+    /// The hypervisor, for a log line or an event that this VM caused, or no VM.
     Lines(Option<VmIndex>),
-    /// A guest's.
+    /// A guest.
     Guest(VmIndex),
 }
 
@@ -69,7 +71,7 @@ impl ByteOwner {
         }
     }
 
-    /// The most bytes of it that wait.
+    /// Returns the most bytes of this owner that the queue holds.
     const fn share(self) -> usize {
         match self {
             Self::Answer => ANSWER_SHARE,
@@ -79,7 +81,7 @@ impl ByteOwner {
         }
     }
 
-    /// Where its bytes are to be heard.
+    /// Returns the channel that carries this owner's bytes.
     const fn channel(self) -> Channel {
         match self {
             Self::Answer | Self::Lines(_) => Channel::HYPERVISOR,
@@ -89,26 +91,26 @@ impl ByteOwner {
     }
 }
 
-/// Bytes and whose they are, in their order. `N` is twice as many as fit.
+/// Bytes with their owners, in order. `N` is twice the number of bytes that fit.
 #[derive(Debug)]
 pub struct OwnedBytes<const N: usize>(Ring<N>);
 
 impl<const N: usize> OwnedBytes<N> {
-    /// None.
+    /// Creates an empty sequence.
     pub const fn new() -> Self {
         Self(Ring::new())
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no bytes.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Adds a byte, for which there is room.
+    /// Adds a byte. The caller has checked that there is room.
     #[inline]
     pub fn push(&mut self, owner: ByteOwner, byte: u8) {
         let fits = self.0.push(owner.index() as u8) && self.0.push(byte);
-        debug_assert!(fits, "the shares are more than the queue");
+        debug_assert!(fits, "the sum of the shares exceeds the queue");
     }
 
     /// Removes the oldest byte.
@@ -119,38 +121,39 @@ impl<const N: usize> OwnedBytes<N> {
     }
 }
 
-/// The queue, and how far it has gone out.
+/// The queue and the state of its transmission.
 pub struct Transmitter {
     queue: OwnedBytes<{ 2 * QUEUE }>,
     encoder: Encoder,
-    /// What is left of the encoding of the byte that left the queue last.
+    /// The rest of the encoding of the byte that left the queue last.
     rest: Ring<4>,
-    /// How many bytes of each owner wait, by [`ByteOwner::index`].
+    /// The number of queued bytes per owner, by [`ByteOwner::index`].
     waiting: [u16; ByteOwner::COUNT],
-    /// The channels whose guests were refused, a bit each.
+    /// The channels whose guests were refused, one bit per channel.
     refused: u16,
-    /// The channels about which an answer of the flow control's was refused.
+    /// The channels about which an answer of flow control was refused.
     unanswered: u16,
-    /// Whether the transmit interrupt may be asked for.
+    /// Whether the transmit interrupt may be enabled.
     may_interrupt: bool,
-    /// Whether it is asked for.
+    /// Whether the transmit interrupt is enabled.
     interrupts: bool,
-    /// Whether an answer of the monitor's waits for room, and is to be called by the interrupt.
+    /// Whether an answer of the monitor waits for room, so that the interrupt has to resume the
+    /// monitor.
     wanted: bool,
 }
 
-/// What is counted in 16 bits.
+/// The counters have 16 bits, and an owner's index has 8.
 const _: () = assert!(ANSWER_SHARE <= u16::MAX as usize && ByteOwner::COUNT <= u8::MAX as usize);
 
-/// Channels whose guests may go on.
+/// The channels whose guests can continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadyChannels(u16);
 
 impl ReadyChannels {
-    /// None.
+    /// No channel.
     pub const NOBODY: Self = Self(0);
 
-    /// The channels.
+    /// Returns the channels.
     pub fn channels(self) -> impl Iterator<Item = Channel> {
         let numbers = (0..16).filter(move |number| self.0 & 1 << number != 0);
         numbers.filter_map(Channel::new)
@@ -158,7 +161,7 @@ impl ReadyChannels {
 }
 
 impl Transmitter {
-    /// Nothing waits, and the transmit interrupt is not used.
+    /// Creates an empty queue that does not use the transmit interrupt.
     pub const fn new() -> Self {
         Self {
             queue: OwnedBytes::new(),
@@ -173,18 +176,19 @@ impl Transmitter {
         }
     }
 
-    /// Whether nothing waits. Bytes may be in the UART's FIFO still.
+    /// Returns whether the queue is empty. The UART's FIFO may still hold bytes.
     pub const fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.rest.is_empty()
     }
 
-    /// Returns how many bytes of this owner there is room for, whatever others do.
+    /// Returns the number of bytes of this owner that there is room for, whatever other owners do.
     pub fn room(&self, owner: ByteOwner) -> usize {
         owner.share() - usize::from(self.waiting[owner.index()])
     }
 
-    /// Takes so many bytes of its share for an owner; false, and none of it, where that is more than
-    /// there is room for. The bytes come by [`Transmitter::push_claimed`], once, whenever their time is.
+    /// Claims room for this number of bytes in an owner's share. Returns false, and claims nothing,
+    /// if there is not enough room. The caller adds each byte once, at any later time, with
+    /// [`Transmitter::push_claimed`].
     #[must_use]
     pub fn claim(&mut self, owner: ByteOwner, bytes: usize) -> bool {
         let fits = bytes <= self.room(owner);
@@ -200,7 +204,7 @@ impl Transmitter {
         self.queue.push(owner, byte);
     }
 
-    /// Adds bytes, all or none: none, and false, where there is no room for them.
+    /// Adds all bytes, or returns false and adds none if there is no room for all of them.
     #[must_use]
     pub fn push(&mut self, owner: ByteOwner, bytes: &[u8]) -> bool {
         let fits = self.claim(owner, bytes.len());
@@ -212,11 +216,11 @@ impl Transmitter {
         fits
     }
 
-    /// Adds a guest's byte; false where the guest is to wait.
+    /// Adds a guest's byte. Returns false if the guest has to wait.
     #[inline]
     pub fn push_guest(&mut self, channel: Channel, byte: u8) -> bool {
         let Some(vm) = channel.vm() else {
-            // Nobody has this channel.
+            // No VM has this channel.
             return true;
         };
         let fits = self.push(ByteOwner::Guest(vm), &[byte]);
@@ -226,14 +230,14 @@ impl Transmitter {
         fits
     }
 
-    /// Adds bytes of an answer; those that there is no room for are lost.
+    /// Adds bytes of an answer. Bytes that there is no room for are lost.
     pub fn push_answer(&mut self, bytes: &[u8]) {
         let fit = bytes.len().min(self.room(ByteOwner::Answer));
         let _ = self.push(ByteOwner::Answer, &bytes[..fit]);
     }
 
-    /// Adds an answer of the flow control's about a channel; false where it is to come again, when the
-    /// channel is ready.
+    /// Adds an answer of flow control about a channel. Returns false if the caller has to send it
+    /// again when the channel is ready.
     #[must_use]
     pub fn push_flow(&mut self, about: Channel, answer: &[u8; ANSWER_BYTES]) -> bool {
         let fits = self.push(ByteOwner::Flow, answer);
@@ -243,21 +247,22 @@ impl Transmitter {
         fits
     }
 
-    /// The next byte for the line, which stays until it is taken from `rest`.
+    /// Returns the next byte for the line. The byte stays in `rest` until the caller removes it.
     #[inline]
     fn next(&mut self) -> Option<u8> {
         if self.rest.is_empty() {
             let (owner, byte) = self.queue.pop()?;
             self.waiting[owner.index()] -= 1;
             for &byte in self.encoder.encode(owner.channel(), byte).as_bytes() {
-                // An encoding fits.
+                // `rest` is empty and has room for one encoding.
                 let _ = self.rest.push(byte);
             }
         }
         self.rest.peek()
     }
 
-    /// Gives the UART what it has room for, at most [`MOST_AT_ONCE`] bytes; how many.
+    /// Gives the UART the bytes that it has room for, at most [`MOST_AT_ONCE`]. Returns their
+    /// number.
     #[inline]
     pub fn pump<R: Registers>(&mut self, uart: &Uart<R>) -> usize {
         let mut moved = 0;
@@ -280,8 +285,8 @@ impl Transmitter {
         moved
     }
 
-    /// Has the UART interrupt as long as there is something to do in the interrupt, and no longer: it
-    /// is level-sensitive.
+    /// Enables the transmit interrupt exactly while its handler has something to do, because the
+    /// interrupt is level-sensitive.
     #[inline]
     fn settle<R: Registers>(&mut self, uart: &Uart<R>) {
         let something = !self.is_empty() || self.refused | self.unanswered != 0 || self.wanted;
@@ -292,19 +297,20 @@ impl Transmitter {
         }
     }
 
-    /// From now on the transmit interrupt is handled.
+    /// Permits use of the transmit interrupt: its handler is ready from now on.
     pub fn allow_interrupt<R: Registers>(&mut self, uart: &Uart<R>) {
         self.may_interrupt = true;
         self.pump(uart);
     }
 
-    /// Asks that the interrupt comes although nothing waits; [`Transmitter::take_wanted`] ends it.
+    /// Requests the interrupt although the queue may be empty, until [`Transmitter::take_wanted`].
     pub fn want_interrupt<R: Registers>(&mut self, uart: &Uart<R>) {
         self.wanted = true;
         self.settle(uart);
     }
 
-    /// Whether somebody asked for the interrupt and there is room for an answer of so many bytes now.
+    /// Returns whether the interrupt was requested and an answer of this number of bytes has room
+    /// now. If so, ends the request.
     pub fn take_wanted<R: Registers>(&mut self, uart: &Uart<R>, bytes: usize) -> bool {
         let found = self.wanted && self.room(ByteOwner::Answer) >= bytes;
         if found {
@@ -314,9 +320,10 @@ impl Transmitter {
         found
     }
 
-    /// The guests that were refused and have room for half their share again, and those about which an answer
-    /// was. The caller has them go on. One that waits still has bytes in the queue, or others have, so
-    /// the interrupt comes again.
+    /// Returns the channels whose guests were refused and now have room for half their share, and
+    /// the channels about which an answer was refused. The caller lets them continue. For a channel
+    /// that still has to wait, bytes of its own or of others are in the queue, so the interrupt
+    /// comes again.
     pub fn take_ready<R: Registers>(&mut self, uart: &Uart<R>) -> ReadyChannels {
         let mut ready = 0;
         for vm in (0..MAX_VMS).filter_map(VmIndex::new) {
@@ -332,8 +339,8 @@ impl Transmitter {
         ReadyChannels(ready)
     }
 
-    /// Waits until all has left the UART; false where it gave up, because no byte left for `patience`
-    /// on the clock `now`. For when there will be no interrupt: at boot, at the end, in a panic.
+    /// Waits until all bytes have left the UART. Returns false if no byte left for `patience` on
+    /// the clock `now`. For times without interrupts: at boot, at power-off, in a panic.
     pub fn flush<R: Registers>(
         &mut self,
         uart: &Uart<R>,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where the entry code and the exception vectors go on in Rust (`hypervisor/arch/src/entry.S`, `vectors.S`).
+//! The Rust functions that the entry code and the exception vectors (`hypervisor/arch/src/entry.S`,
+//! `vectors.S`) call.
 
 use hypervisor::boot::start;
 use hypervisor::exit::{handler, run};

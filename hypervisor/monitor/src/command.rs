@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a command line says.
+//! The parser of command lines.
 
 use crate::event::MARK;
 use crate::lifecycle::LifecycleRequest;
 use crate::specs::{Arguments, SPECS, Spec, Verb};
 use core::fmt;
 
-/// The most words of a line that are looked at; no command has so many.
+/// The most words of a line that are examined. No command has this many.
 const MAX_WORDS: usize = 6;
-/// What a size is a multiple of, bytes: a block of stage 2.
+/// The unit of memory sizes in bytes: a block of stage 2.
 pub const SIZE_UNIT: u64 = 2 << 20;
 /// The most characters of a tag.
 pub const MAX_TAG: usize = 16;
-/// Lines of the log that are shown unless a number is given.
+/// The number of log lines that are shown if the command gives none.
 pub const DEFAULT_LOG_LINES: usize = 20;
 
-/// What to do.
+/// A parsed command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// `vm list`
@@ -24,7 +24,7 @@ pub enum Command<'a> {
     Info(&'a str),
     /// `vm start NAME` and the like
     Lifecycle(LifecycleRequest, &'a str),
-    /// `vm mem NAME SIZE`, in bytes, a multiple of [`SIZE_UNIT`] above zero
+    /// `vm mem NAME SIZE`: in bytes, a multiple of [`SIZE_UNIT`] above zero
     VmMemory(&'a str, u64),
     /// `tee stats [NAME]`
     TeeStats(Option<&'a str>),
@@ -32,7 +32,7 @@ pub enum Command<'a> {
     Cpu,
     /// `mem`
     Memory,
-    /// `log [N]`, at least 1
+    /// `log [N]`: at least 1
     Log(usize),
     /// `help [COMMAND]`
     Help,
@@ -42,33 +42,34 @@ pub enum Command<'a> {
     Stats,
 }
 
-/// Why a line is no command. As text it is what EL2 says; another end may have more words for it.
+/// The reason why a line is not a command. Its text is the answer of EL2; the other end may explain
+/// more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError<'a> {
-    /// A tag or an option, and no word beside it.
+    /// The line has a tag or an option, and no other word.
     #[error("no command: try help")]
     Nothing,
-    /// There is no such command. The second word is there where commands begin with the first.
+    /// There is no such command. The second word is given if any command begins with the first.
     #[error("unknown command `{0}{behind}`: try help", behind = Behind(.1))]
     Unknown(&'a str, Option<&'a str>),
     /// A word is missing.
     #[error("write `{0}`")]
     Missing(&'static Spec),
-    /// A word too many.
+    /// There is one word too many.
     #[error("not `{1}`: write `{0}`")]
     TooMany(&'static Spec, &'a str),
-    /// A word is not what it is to be.
+    /// A word is not a valid argument.
     #[error("not `{1}`: write `{0}`")]
     Wrong(&'static Spec, &'a str),
-    /// An option.
+    /// The option is unknown.
     #[error("unknown option `{0}`: there is --json only")]
     Option(&'a str),
-    /// A tag.
+    /// The tag is malformed.
     #[error("a tag is # and 1 to 16 of A-Z a-z 0-9 _ -, then a blank")]
     Tag,
 }
 
-/// A word with a blank in front, if there is one.
+/// A word with a blank in front, or nothing.
 struct Behind<'a>(&'a Option<&'a str>);
 
 impl fmt::Display for Behind<'_> {
@@ -80,22 +81,22 @@ impl fmt::Display for Behind<'_> {
     }
 }
 
-/// A line: a command, and how it is to be answered.
+/// A parsed line: a command, and the form of its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// What a program wants to find in the answer.
+    /// The tag that the answer repeats, so that a program can find it.
     pub tag: Option<&'a str>,
-    /// The answer is to be JSON.
+    /// Whether the answer is JSON.
     pub json: bool,
-    /// Which command it is, where there is one of these words.
+    /// The command's entry in the table, if the words name a command.
     pub spec: Option<&'static Spec>,
-    /// What is to be done.
+    /// The command, or why there is none.
     pub command: Result<Command<'a>, CommandError<'a>>,
 }
 
 impl<'a> Request<'a> {
-    /// Reads a line of printable ASCII. `None` where there is nothing to answer: no words, or what
-    /// the monitor itself says, which a terminal with echo sends back.
+    /// Parses a line of printable ASCII. Returns `None` if it needs no answer: it has no words, or
+    /// it is output of the monitor, which a terminal with echo sends back.
     pub fn parse(line: &'a str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace().peekable();
         let mut request = Self {
@@ -123,7 +124,8 @@ impl<'a> Request<'a> {
             } else if word.starts_with("--") {
                 option = option.or(Some(word));
             } else {
-                // A command of so many words has too many before the last of these.
+                // No command takes as many words as a full list holds, so dropping further words
+                // does not hide the error.
                 let _ = list.push(word);
             }
         }
@@ -148,12 +150,12 @@ fn is_tag(tag: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
 }
 
-/// Whether no line of a user's begins with this word, but some of the monitor's do.
+/// Returns whether some lines of the monitor, and no line of a user, begin with this word.
 pub fn is_echo(word: &str) -> bool {
     word == MARK.trim_ascii_end() || word == "monitor:"
 }
 
-/// The command, and the words behind it.
+/// Returns the command and the words after it.
 fn find<'a, 'w>(words: &'w [&'a str]) -> Result<(&'static Spec, &'w [&'a str]), CommandError<'a>> {
     let &first = words.first().ok_or(CommandError::Nothing)?;
     let fits = |length: usize| {
@@ -212,7 +214,7 @@ fn count(word: &str) -> Option<usize> {
     word.parse().ok().filter(|&number| number > 0)
 }
 
-/// Bytes: a number with K, M or G behind it.
+/// Parses a size in bytes: a number followed by K, M or G.
 fn size(word: &str) -> Option<u64> {
     let shift = match word.as_bytes().last()? {
         b'K' | b'k' => 10,
@@ -221,7 +223,7 @@ fn size(word: &str) -> Option<u64> {
         _ => return None,
     };
     let digits = word.get(..word.len() - 1)?;
-    // `parse` takes a sign.
+    // `parse` accepts a sign.
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }

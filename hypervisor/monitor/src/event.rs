@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Events: what happens to the machine and its VMs, told as it happens.
+//! Events: what happens to the machine and its VMs, reported as it happens.
 
 use crate::write::Writer;
 use core::fmt::{Display, Write};
@@ -7,9 +7,9 @@ use core::fmt::{Display, Write};
 /// The word in front of a line for programs.
 pub const MARK: &str = "@postern ";
 
-/// An event of the hypervisor. `S` is what its texts are.
+/// An event of the hypervisor, with texts of type `S`.
 ///
-/// EL2 writes it by [`Event::write`]; the other end reads it by serde.
+/// EL2 writes it with [`Event::write`]. The other end reads it with serde.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -17,7 +17,7 @@ pub const MARK: &str = "@postern ";
     serde(tag = "event", rename_all = "kebab-case")
 )]
 pub enum Event<S> {
-    /// All pCPUs run, and no guest yet.
+    /// All pCPUs run, and no guest runs yet.
     Up {
         /// The hypervisor's version.
         version: S,
@@ -34,22 +34,22 @@ pub enum Event<S> {
         vcpus: u32,
         /// Its RAM in KiB.
         memory_kib: u64,
-        /// Whether OP-TEE knows it.
+        /// Whether the VM exists in OP-TEE.
         tee: bool,
     },
-    /// A VM has ended, for good or to start again.
+    /// A VM has stopped. It may start again after a reset.
     VmOff {
         /// The VM's name.
         vm: S,
         /// `off`, `reset`, `killed` or `error`.
         reason: S,
     },
-    /// The vCPUs of a VM stand still, all of them outside of the secure world.
+    /// The vCPUs of a VM are paused, all of them outside the secure world.
     VmPaused {
         /// The VM's name.
         vm: S,
     },
-    /// The vCPUs of a VM go on.
+    /// The vCPUs of a VM continue.
     VmResumed {
         /// The VM's name.
         vm: S,
@@ -59,16 +59,16 @@ pub enum Event<S> {
         /// What is wrong and what to do.
         text: S,
     },
-    /// The last VM has ended; the machine powers off.
+    /// The last VM has stopped; the machine powers off.
     AllOff,
-    /// A pCPU does not come back from the secure world.
+    /// A pCPU does not return from the secure world.
     TeeStuck {
         /// The pCPU's number.
         cpu: u32,
         /// The name of the VM that it runs; empty where it runs none.
         vm: S,
     },
-    /// A pCPU has come back after all.
+    /// A pCPU has returned after [`Event::TeeStuck`].
     TeeBack {
         /// The pCPU's number.
         cpu: u32,
@@ -82,7 +82,7 @@ pub enum Event<S> {
 }
 
 impl<S> Event<S> {
-    /// Returns the event's name, as `event` has it.
+    /// Returns the event's name: the value of its JSON member `event`.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Up { .. } => "up",
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_to_the_letter() {
+    fn events_have_documented_json() {
         for (event, expected) in [
             (
                 Event::Up {

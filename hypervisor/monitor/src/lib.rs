@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the hypervisor and programs tell each other over its channel: the vocabulary of both ends.
+//! The vocabulary of the hypervisor's channel, for both of its ends: commands, events, lifecycle
+//! states.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
 

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The life cycle of a VM, as users see it: phases, requests, and why a request is refused.
+//! The lifecycle of a VM as users see it: phases, requests, and reasons for a refusal.
 
 use core::fmt;
 use thiserror::Error;
 
-/// What a user wants of a VM.
+/// A request to change a VM's lifecycle state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LifecycleRequest {
-    /// That it boots.
+    /// Boot the VM.
     Start,
-    /// That its guest shuts itself down.
+    /// Let the guest shut itself down.
     Stop,
-    /// That it starts anew, without asking its guest.
+    /// Restart the VM without asking its guest.
     Reset,
-    /// That it is off, without asking its guest.
+    /// Stop the VM without asking its guest.
     Kill,
-    /// That its vCPUs stand still.
+    /// Pause the vCPUs.
     Pause,
-    /// That they go on.
+    /// Let the vCPUs continue.
     Resume,
 }
 
 impl LifecycleRequest {
-    /// All of them.
+    /// All requests.
     pub const ALL: [Self; 6] = [
         Self::Start,
         Self::Stop,
@@ -32,7 +32,7 @@ impl LifecycleRequest {
         Self::Resume,
     ];
 
-    /// Its name, as users write it.
+    /// Returns the name that users write.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -45,25 +45,25 @@ impl LifecycleRequest {
     }
 }
 
-/// Where a VM is in its life.
+/// The phase of a VM's lifecycle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// It has no memory, and OP-TEE does not know it.
+    /// The VM has no memory, and does not exist in OP-TEE.
     Off,
-    /// It gets memory, a TEE, and what it boots from.
+    /// The VM gets memory, is created in OP-TEE, and is loaded with what it boots.
     Starting,
-    /// Its vCPUs run.
+    /// The vCPUs run.
     Running,
-    /// Its vCPUs stay where they are.
+    /// The vCPUs do not run, and keep their state.
     Paused,
-    /// Its vCPUs stop; then it is taken down step by step.
+    /// The vCPUs stop; then the VM is torn down in steps.
     Ending,
-    /// It has ended, and OP-TEE has not let go of it: what it had stays its own.
+    /// The VM has stopped, but OP-TEE has not released it, so the VM keeps its memory.
     Failed,
 }
 
 impl Phase {
-    /// All of them.
+    /// All phases.
     pub const ALL: [Self; 6] = [
         Self::Off,
         Self::Starting,
@@ -73,7 +73,7 @@ impl Phase {
         Self::Failed,
     ];
 
-    /// Its name, as users see it.
+    /// Returns the name that users see.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -92,39 +92,39 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Why an order is not carried out. Each text says what to do.
+/// The reason why a request is refused. Each text says what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum LifecycleError {
-    /// It is off.
+    /// The VM is off.
     #[error("it is off: start it first")]
     Off,
-    /// It is there already.
+    /// The VM is in the requested phase already.
     #[error("it is {0} already")]
     Already(Phase),
-    /// It has not booted yet.
+    /// The VM has not booted yet.
     #[error("it is starting: wait until it runs, or kill it")]
     Starting,
-    /// Its guest cannot answer while it is paused.
+    /// The VM is paused, so its guest cannot answer.
     #[error("it is paused: resume it, or kill it")]
     Paused,
-    /// It is running, and was to be resumed.
+    /// The VM is running, so it cannot be resumed.
     #[error("it is not paused")]
     NotPaused,
-    /// It is being taken down.
+    /// The VM is being torn down.
     #[error("it is ending: wait until it is off")]
     Ending,
-    /// OP-TEE has not let go of it.
-    #[error("OP-TEE has not let go of it, so its memory is nobody else's: restart the machine")]
+    /// OP-TEE has not released the VM.
+    #[error("OP-TEE has not released it, so its memory stays in use: restart the machine")]
     Failed,
 }
 
-/// Why a VM's memory cannot be changed. Each text says what to do.
+/// The reason why a VM's memory size cannot be changed. Each text says what to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum SetMemoryError {
-    /// Not a size that it can have; this is the largest, in bytes.
+    /// The VM cannot have this size. The value is the largest size in bytes.
     #[error("not a number of 2 MiB blocks, at most {} KiB, which its description gives it", .0 / 1024)]
     Size(u64),
-    /// It has its memory.
+    /// The VM has its memory already.
     #[error("it is {0}: a VM gets its memory when it starts, so stop it first")]
     NotOff(Phase),
 }

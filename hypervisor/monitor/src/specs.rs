@@ -1,30 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The table of commands, which parsing, help and completion follow.
+//! The table of commands, from which parsing, help and completion work.
 
 use crate::lifecycle::LifecycleRequest;
 use core::fmt;
 
-/// What a command takes.
+/// The arguments of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arguments {
-    /// Nothing.
+    /// No arguments.
     None,
     /// The name of a VM.
     Vm,
-    /// The name of a VM, or nothing.
+    /// The name of a VM, optional.
     AnyVm,
-    /// The name of a VM, and a size.
+    /// The name of a VM and a size.
     VmAndSize,
-    /// A number, or nothing.
+    /// A number, optional.
     Count,
-    /// The words of a command, or nothing.
+    /// The words of a command, optional.
     Command,
     /// `on` or `off`.
     OnOff,
 }
 
 impl Arguments {
-    /// As the help has it.
+    /// Returns the arguments as the help shows them.
     pub const fn text(self) -> &'static str {
         match self {
             Self::None => "",
@@ -38,41 +38,41 @@ impl Arguments {
     }
 }
 
-/// Which command.
+/// The operation of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// All VMs.
+    /// Lists all VMs.
     List,
-    /// All about one VM.
+    /// Shows all figures of one VM.
     Info,
-    /// An order to a VM.
+    /// Requests a lifecycle change of a VM.
     Lifecycle(LifecycleRequest),
-    /// RAM at the next start.
+    /// Sets a VM's RAM from its next start on.
     VmMemory,
-    /// What was done for VMs in the TEE.
+    /// Shows the TEE figures of VMs.
     TeeStats,
-    /// The pCPUs.
+    /// Shows the pCPUs.
     Cpu,
-    /// Where RAM has gone.
+    /// Shows the use of RAM.
     Memory,
-    /// The end of the log.
+    /// Shows the end of the log.
     Log,
-    /// The commands.
+    /// Lists the commands.
     Help,
-    /// Whether what is typed is shown.
+    /// Turns the echo on or off.
     Echo,
-    /// The `stats` events.
+    /// Sends the `stats` events.
     Stats,
 }
 
-/// A command as it is written and explained.
+/// A command's entry in the table.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// Which one it is.
+    /// The operation.
     pub verb: Verb,
-    /// Its words, one blank between.
+    /// The words of the command, separated by one blank.
     pub path: &'static str,
-    /// What follows them.
+    /// The arguments after the words.
     pub arguments: Arguments,
 }
 
@@ -84,7 +84,7 @@ const fn spec(verb: Verb, path: &'static str, arguments: Arguments) -> Spec {
     }
 }
 
-/// All commands, in the order of the help. Those with the same first word stand together.
+/// All commands, in the order of the help. Commands with the same first word are adjacent.
 pub static SPECS: [Spec; 16] = [
     spec(Verb::List, "vm list", Arguments::None),
     spec(Verb::Info, "vm info", Arguments::Vm),
@@ -135,7 +135,7 @@ impl fmt::Display for Spec {
 }
 
 impl Spec {
-    /// Whether the command begins with these words.
+    /// Returns whether the command begins with these words.
     pub fn begins_with(&self, words: &[&str]) -> bool {
         let mut path = self.path.split(' ');
         words.iter().all(|word| path.next() == Some(word))

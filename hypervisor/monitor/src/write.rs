@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Writes what is told: as one JSON object (RFC 8259) for programs, or as the same members in plain text for people.
+//! A writer of members: as one JSON object (RFC 8259) for programs, or as plain text for people.
 //!
-//! As text a member is `name=value`, and what JSON has in arrays at the top is a line each.
+//! In plain text, a member is `name=value`, and each element of an array of the outermost object is
+//! a line.
 
 use core::fmt::{self, Display, Write};
 
-/// Writes members, one after the other.
+/// A writer of members in sequence.
 ///
-/// What it writes to takes everything: its errors are ignored.
+/// It ignores the errors of its output, which accepts everything.
 pub struct Writer<'o> {
     out: &'o mut dyn Write,
     json: bool,
-    /// Something stands in front of the next member.
+    /// Whether an element precedes the next one, so that a separator is needed.
     begun: bool,
-    /// Nothing was written at all.
+    /// Whether nothing was written yet.
     empty: bool,
 }
 
@@ -29,7 +30,7 @@ impl<'o> Writer<'o> {
         }
     }
 
-    /// Begins a text.
+    /// Begins a plain text.
     pub const fn plain(out: &'o mut dyn Write) -> Self {
         Self {
             out,
@@ -39,12 +40,12 @@ impl<'o> Writer<'o> {
         }
     }
 
-    /// Returns whether it writes JSON.
+    /// Returns whether the output is JSON.
     pub const fn is_json(&self) -> bool {
         self.json
     }
 
-    /// Ends the object; or the text, which is `ok` where there was nothing to write.
+    /// Ends the object or the text. A text without members is `ok`.
     pub fn end(mut self) {
         if self.json {
             self.put("}");
@@ -107,36 +108,36 @@ impl<'o> Writer<'o> {
         self.string(text);
     }
 
-    /// Begins an object that is a member.
+    /// Begins a member that is an object.
     pub fn begin_object(&mut self, name: &str) {
         self.name(name);
         self.open("{");
     }
 
-    /// Begins an array that is a member of another object than the outermost.
+    /// Begins a member that is an array, of an object other than the outermost.
     pub fn begin_array(&mut self, name: &str) {
         self.name(name);
         self.open("[");
     }
 
-    /// Begins an object in an array.
+    /// Begins an array element that is an object.
     pub fn begin_item(&mut self) {
         self.separate(" ");
         self.open("{");
     }
 
-    /// Writes a number in an array.
+    /// Writes an array element that is a number.
     pub fn item(&mut self, number: u64) {
         self.separate(" ");
         let _ = write!(self.out, "{number}");
     }
 
-    /// Ends an object that was begun.
+    /// Ends an inner object.
     pub fn end_object(&mut self) {
         self.close("}");
     }
 
-    /// Ends an array that was begun.
+    /// Ends an inner array.
     pub fn end_array(&mut self) {
         self.close("]");
     }
@@ -151,7 +152,7 @@ impl<'o> Writer<'o> {
         self.begun = true;
     }
 
-    /// Begins an array of the outermost object: lines, as text.
+    /// Begins a member of the outermost object that is an array: a line per element in plain text.
     pub fn begin_lines(&mut self, name: &str) {
         if self.json {
             self.begin_array(name);
@@ -173,7 +174,7 @@ impl<'o> Writer<'o> {
         self.begun = false;
     }
 
-    /// Ends it.
+    /// Ends an object in an array of the outermost object.
     pub fn end_line(&mut self) {
         if self.json {
             self.put("}");
@@ -191,9 +192,9 @@ impl<'o> Writer<'o> {
     }
 }
 
-/// Text within the quotes of a JSON string (RFC 8259, section 7).
+/// A string escaped for the quotes of a JSON string (RFC 8259 section 7).
 pub struct Escaped<T>(
-    /// What it says, as `Display` has it.
+    /// The value whose `Display` text is escaped.
     pub T,
 );
 

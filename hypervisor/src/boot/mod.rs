@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! From power-on to the first guest.
+//! The boot path, from power-on to the first guest.
 
 pub mod share;
 #[cfg(target_os = "none")]

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How VMs share what OP-TEE has for all of them.
+//! The division of OP-TEE's shared resources among VMs.
 
-/// What each VM with the TEE may have of what OP-TEE has for all of them.
+/// The part of OP-TEE's shared resources that each VM with the TEE may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// ASIDs, for the applications that run for the VM and for those that its earlier lives left behind.
     pub address_spaces: u32,
     /// The most ASIDs of these that the VM may leave behind.
     pub max_leaked_asids: u32,
-    /// How often the VM may be created; `None` if there is no limit.
+    /// The most times that the VM may be created; `None` if there is no limit.
     pub max_creations: Option<u32>,
 }
 
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_shares_together_are_what_there_is() {
+    fn sum_of_shares_is_within_the_total() {
         for sharers in 1..=8 {
             let share = Share::of(sharers, Some(40));
             assert!(sharers * (share.address_spaces + 1) + Share::RESERVE <= 64);

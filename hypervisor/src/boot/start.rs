@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The boot story, on one page.
+//! The boot path of each pCPU, from its entry to the scheduler.
 
 use super::vms_up;
 use crate::console::output::{self, MachineRegisters, MachineUart};
@@ -26,15 +26,16 @@ use postern_console::uart::Uart;
 use postern_exceptions::registers::features::CpuFeatures;
 use tock_registers::interfaces::Readable;
 
-/// The largest tree that is looked at: what Linux's boot protocol allows, in bytes.
+/// The size in bytes of the largest tree that is read: the limit of Linux's boot protocol.
 const MAX_TREE: usize = 2 * 1024 * 1024;
 
-/// How long a pCPU may take from CPU_ON until it is up.
+/// The most seconds that a pCPU may take to come up after CPU_ON.
 const SECONDS_TO_START: u64 = 10;
 
 static PCPUS_UP: AtomicUsize = AtomicUsize::new(0);
 
-/// The boot pCPU, at EL2, on the boot table. `tree` is x0, `image` where the image begins.
+/// Starts the machine on the boot pCPU, which is at EL2 on the boot table. `tree` is x0, and
+/// `image` is the address of the image.
 pub fn primary(tree: u64, image: u64) -> ! {
     vectors::install();
     heap::init();
@@ -65,7 +66,7 @@ pub fn primary(tree: u64, image: u64) -> ! {
     vectors::enter_scheduler()
 }
 
-/// Reads the tree, maps memory, starts the interrupt controller and all pCPUs.
+/// Reads the tree, maps memory, and starts the interrupt controller and all pCPUs.
 fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootError<'static>> {
     let image = mmu::image();
     let found = BootPlacement {
@@ -102,7 +103,8 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
     if let Err(error) = mmu::activate(ram, devices) {
         fail(format_args!("cannot map the machine's memory: {error}"));
     }
-    // SAFETY: free RAM by the tree, mapped just now, and nobody else's from here on.
+    // SAFETY: this is free RAM according to the tree, was mapped just now, and has no other owner
+    // from here on.
     unsafe { heap::add(heap.start().get(), heap.bytes()) };
 
     let mut ram = machine.free.clone();
@@ -110,12 +112,13 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
         ram.insert(vm.kernel)?;
         vm.ramdisk.map_or(Ok(()), |range| ram.insert(range))?;
     }
-    // SAFETY: free RAM by the tree, without the heap, and the modules: mapped just now. EL2 reaches them by copies alone.
+    // SAFETY: this is free RAM according to the tree, without the heap, and the modules, mapped
+    // just now. EL2 accesses it by copies alone.
     unsafe { guest_ram::init(ram) };
 
     let machine = platform::init(machine);
     if let Some(rtc) = machine.rtc {
-        // SAFETY: the tree says so, and it was mapped just now.
+        // SAFETY: the tree says that a PL031 is there, and it was mapped just now.
         let seconds = unsafe { arch::rtc::seconds(rtc.start()) };
         WALL_CLOCK.set(seconds, arch::timer::now());
     }
@@ -128,8 +131,8 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
     Ok(vms)
 }
 
-/// EL2's private interrupts are where the Base System Architecture has them on every machine that
-/// follows it; others would need more than constants.
+/// Checks the INTIDs of EL2's private interrupts. Every machine that follows the Base System
+/// Architecture has the same ones, so they are constants here.
 fn check_interrupts(machine: &Machine<'_>) {
     let has = |name, found: u32, known: u32| {
         if found != known {
@@ -169,7 +172,7 @@ fn start_others(machine: &Machine<'_>) {
         let index = pcpu.get();
         let before = PCPUS_UP.load(Ordering::Acquire);
         match psci::start_pcpu(cpu.mpidr, pcpu) {
-            // One after the other: what each does is short, and the log stays readable.
+            // One pCPU at a time: the work of each is short, and the log stays readable.
             Ok(()) => {
                 let is_up = || PCPUS_UP.load(Ordering::Acquire) != before;
                 let patience = arch::timer::second() * SECONDS_TO_START;
@@ -197,7 +200,7 @@ fn start_others(machine: &Machine<'_>) {
     }
 }
 
-/// Another pCPU, at EL2, on the final table.
+/// Starts another pCPU, which is at EL2 on the final table.
 pub fn secondary() -> ! {
     mmu::set_write_implies_execute_never();
     vectors::install();
@@ -230,27 +233,28 @@ fn this_pcpu_up(machine: &Machine<'_>) {
     PCPUS_UP.fetch_add(1, Ordering::Release);
 }
 
-/// The tree at `address`, if there is one that can be looked at.
+/// Returns the bytes of the tree at `address`, if the header is valid.
 fn tree_bytes(address: u64) -> Option<&'static [u8]> {
     if address == 0 || !address.is_multiple_of(8) {
         return None;
     }
     // SAFETY: the boot protocol says that a tree is at x0; all of memory is readable through the
-    // boot table (or the MMU is off), and nobody writes the tree any more.
+    // boot table (or the MMU is off), and nothing writes the tree any more.
     let header = unsafe { core::slice::from_raw_parts(address as *const u8, 40) };
     let size = total_size(header).filter(|size| *size <= MAX_TREE)?;
     // SAFETY: as above, now with the length that the header gives.
     Some(unsafe { core::slice::from_raw_parts(address as *const u8, size) })
 }
 
-/// Takes the boot loader's random bytes out of the tree: once, before anybody refers to it.
+/// Removes the boot loader's random bytes from the tree and returns them. Called once, before any
+/// reference to the tree exists.
 fn take_seed(tree: u64) -> BootSeed {
-    // The slice is not used behind this.
+    // The slice is not used after this.
     let (seed, places) = tree_bytes(tree).map(seed::find).unwrap_or_default();
     for place in places {
         for at in place.clone() {
-            // SAFETY: inside of the tree, where `find` saw it; the boot protocol gives us the tree,
-            // and nobody refers to it yet.
+            // SAFETY: the byte is within the tree, where `find` saw it; the boot protocol gives
+            // Postern the tree, and no reference to it exists yet.
             unsafe { core::ptr::write_volatile((tree + at as u64) as *mut u8, 0) };
         }
         mmu::clean_to_memory(tree + place.start as u64, place.len() as u64);
@@ -258,7 +262,8 @@ fn take_seed(tree: u64) -> BootSeed {
     seed
 }
 
-/// Entered at another exception level than EL2, MMU off: no atomics here, no heap, no log.
+/// Reports an entry at an exception level other than EL2, and powers off. The MMU is off: no
+/// atomics, no heap, no log.
 pub fn wrong_level(tree: u64, level: u64) -> ! {
     let bytes = tree_bytes(tree);
     if let Some((base, layout)) = bytes.and_then(early_uart) {
@@ -274,7 +279,7 @@ pub fn wrong_level(tree: u64, level: u64) -> ! {
     psci::off_from_wrong_level(bytes.and_then(early_psci) == Some(Conduit::Hvc))
 }
 
-/// Writes to a UART without a lock.
+/// A writer to a UART without a lock.
 struct Raw(MachineUart);
 
 impl Write for Raw {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Makes all virtual machines and asks for their start.
+//! Creates all VMs and requests their start.
 
 use super::share::Share;
 use crate::console::output;
@@ -29,7 +29,7 @@ use postern_guest_tree::layout;
 use postern_monitor::Event;
 use thiserror::Error;
 
-/// Why the VMs cannot be made.
+/// The reason why the VMs cannot be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 enum StartError {
     #[error("vm memory: {0}")]
@@ -51,7 +51,7 @@ enum StartError {
     NoRoom(&'static str, CreateError),
 }
 
-/// Makes all VMs and asks for their start. Powers off where that is impossible.
+/// Creates all VMs and requests their start. Powers off if that is impossible.
 pub fn start_all(configs: &VmConfigs<'static>) {
     match make_all(configs) {
         Ok(vms) => {
@@ -67,17 +67,17 @@ pub fn start_all(configs: &VmConfigs<'static>) {
             };
             output::event(None, &up);
             for vm in vms.iter().filter(|vm| vm.autostart) {
-                // It is off, so there is nothing to refuse.
+                // The VM is off, so the request is not refused.
                 let _ = transitions::request(vm, LifecycleRequest::Start);
             }
-            // Without any the machine may have nothing to do.
+            // Without a VM that starts, the machine may have nothing to do.
             transitions::on_vm_off();
         }
         Err(error) => fail(format_args!("{error}")),
     }
 }
 
-// Not inlined: VMs are large, and the stack is not.
+// Not inlined: VMs are large, and the stack is small.
 #[inline(never)]
 fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     let mut frames = Frames::new(&machine().free)?;
@@ -92,7 +92,7 @@ fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     let mut vms = Vec::new();
     let indices = (0..).filter_map(VmIndex::new);
     for (config, index) in configs.iter().zip(indices) {
-        // With numbers for VMs each may have the TEE.
+        // If OP-TEE has VM numbers, each VM may have the TEE.
         let may_have = tee.filter(|info| info.virtualised || owner == Some(config.name));
         let vm = make(config, index, may_have, share)?;
         vms.push(vm);
@@ -105,7 +105,7 @@ fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     Ok(vms)
 }
 
-/// A pool of at least so many pages.
+/// Creates a pool of at least `pages` pages.
 #[inline(never)]
 fn shared_pool(frames: &mut Frames, pages: u64) -> Result<SharedPool, StartError> {
     let bytes = (pages * PAGE_SIZE).max(1).next_multiple_of(BLOCK_SIZE);
@@ -115,7 +115,7 @@ fn shared_pool(frames: &mut Frames, pages: u64) -> Result<SharedPool, StartError
     Ok(SharedPool::new(*range)?)
 }
 
-/// The secure world without a VM, for what EL2 asks it at boot.
+/// The secure world without a VM, for EL2's calls at boot.
 struct SecureWorld;
 
 impl SecureMonitor for SecureWorld {
@@ -124,7 +124,7 @@ impl SecureMonitor for SecureWorld {
     }
 }
 
-/// What the TEE is, if any VM wants it.
+/// Returns the properties of the TEE, if any VM wants it.
 fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError> {
     if configs.iter().all(|config| config.tee == Tee::None) {
         return Ok(None);
@@ -145,22 +145,22 @@ fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError
                     "not virtualised: one VM can have it"
                 },
                 info.threads,
-                if info.virtualised { " a VM" } else { "" },
+                if info.virtualised { " per VM" } else { "" },
             );
             Ok(Some(info))
         }
         Err(error) => match configs.iter().find(|config| config.tee == Tee::Required) {
             Some(config) => Err(StartError::NoTee(config.name, error)),
             None => {
-                log::warn!("no TEE for anybody: {error}");
+                log::warn!("no VM has a TEE: {error}");
                 Ok(None)
             }
         },
     }
 }
 
-/// Which VM has an OP-TEE that is not virtualised: the one that cannot do without, else the first
-/// that would like to have it.
+/// Returns the VM that gets an OP-TEE that is not virtualised: the one that requires it, or else
+/// the first for which it is optional.
 fn only_owner(configs: &VmConfigs<'static>) -> Result<Option<&'static str>, StartError> {
     let names = |tee| {
         let wanting = configs.iter().filter(move |config| config.tee == tee);
@@ -192,7 +192,7 @@ fn make(
     let client = NonZeroU16::new(vmid).map(ClientId::new);
     let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
     let mut tee_config = config.tee_config.clone();
-    // Linux refuses an OP-TEE that has notifications and no interrupt for them.
+    // Linux rejects an OP-TEE that has notifications without an interrupt for them.
     tee_config.features.async_notif &= notification::interrupt().is_some();
     let quotas = &mut tee_config.quotas;
     quotas.address_spaces = quotas.address_spaces.min(share.address_spaces);
@@ -207,22 +207,22 @@ fn make(
     }))
 }
 
-/// Gives the VMs that start with the machine their memory and makes them known to OP-TEE, before
-/// any of them runs: they have it before those that are started later.
+/// Allocates the memory of the VMs that start with the machine, and creates them in OP-TEE, before
+/// any of them runs. VMs that are started later get what remains.
 #[inline(never)]
 fn allocate_autostart(vms: &'static [Vm]) -> Result<(), StartError> {
     for vm in vms.iter().filter(|vm| vm.autostart) {
         work_steps::take_memory(vm).map_err(|error| StartError::NoRam(vm.name, error))?;
         match create_tee(vm) {
             Err(error) if vm.needs_tee() => return Err(StartError::NoRoom(vm.name, error)),
-            // Its start tries again, and logs what comes of it.
+            // The VM's start tries again, and logs the result.
             Ok(()) | Err(_) => {}
         }
     }
     Ok(())
 }
 
-/// Makes a VM known to OP-TEE. How long that takes is bounded by how often OP-TEE is interrupted.
+/// Creates a VM in OP-TEE. The number of OP-TEE's interruptions bounds the time that this takes.
 fn create_tee(vm: &'static Vm) -> Result<(), CreateError> {
     loop {
         timer::arm(timer::now() + timer::second() / 100);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The physical UART's interrupt, and what arrives there: for a guest, or for the hypervisor's
-//! monitor.
+//! The physical UART's interrupt, and the delivery of received bytes to a guest or to the monitor.
 
 use crate::console::output;
 use crate::control::monitor;
@@ -16,10 +15,10 @@ use postern_base::lock::{Class, Lock};
 use postern_console::mux::{Channel, Decoder};
 
 static DECODER: Lock<Decoder> = Lock::new(Class::Decoder, Decoder::new(Some(Channel::HYPERVISOR)));
-/// The pCPU that the UART interrupts.
+/// The pCPU to which the UART's interrupt is routed.
 static IRQ_PCPU: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
-/// Has the boot pCPU take what arrives on the UART, and takes what has arrived before.
+/// Routes the UART's interrupt to the boot pCPU, and delivers the bytes that arrived before.
 pub fn init() {
     for interrupt in &machine().uart.interrupts {
         register_spi(interrupt.intid.get(), on_interrupt);
@@ -32,8 +31,9 @@ pub fn init() {
     output::allow_interrupt();
 }
 
-/// A pCPU does not come back from the secure world: if it was to take what arrives, this one does.
-/// A user can then still see what has happened, and type in guests that do not use the TEE.
+/// Routes the UART's interrupt to this pCPU, if it is routed to a pCPU that does not return from
+/// the secure world. A user can then still see what has happened, and type in guests that do not
+/// use the TEE.
 pub fn take_over_uart_irq(stuck: PcpuIndex) {
     if IRQ_PCPU.load(Ordering::Relaxed) == stuck.get() {
         let here = percpu::id();
@@ -44,8 +44,8 @@ pub fn take_over_uart_irq(stuck: PcpuIndex) {
     }
 }
 
-/// Takes what the UART has received, and gives it what waits to be sent. Where a visit is not enough
-/// the interrupt stays asserted, and the rest is for the next time.
+/// Delivers the bytes that the UART has received, and gives it queued bytes to send. If one visit
+/// does not suffice, the interrupt stays asserted and is taken again.
 fn on_interrupt() -> Handled {
     if let Some(uart) = output::uart() {
         let mut decoder = DECODER.lock();
@@ -64,7 +64,7 @@ fn on_interrupt() -> Handled {
     Handled::Quiet
 }
 
-/// Gives what a byte from the line means to whom it is for.
+/// Decodes a byte from the line and delivers the result.
 fn deliver(decoder: &mut Decoder, byte: u8) {
     let Some(decoded) = decoder.push(byte) else {
         return;
@@ -84,7 +84,7 @@ fn deliver(decoder: &mut Decoder, byte: u8) {
     }
 }
 
-/// The VM whose console a channel is.
+/// Returns the VM whose console has this channel.
 fn vm_of(channel: Channel) -> Option<&'static Vm> {
     channel
         .vm()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What users and other pCPUs see of the machine: console input, and the watchdog of the secure world.
+//! Control of the machine from outside and by other pCPUs: console input, the monitor, and the
+//! watchdog of the secure world.
 
 pub mod input;
 pub mod monitor;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The machine as the monitor sees it, and the session on the hypervisor's channel.
+//! The machine as the monitor sees it, and the monitor's session on the hypervisor's channel.
 
 use crate::console::output;
 use crate::irq::sections;
@@ -26,23 +26,24 @@ use postern_monitor::LifecycleRequest;
 /// The session on the hypervisor's channel.
 static CONSOLE: MonitorPort = MonitorPort::new();
 
-/// Lines executed before the pCPU does something else.
+/// The most lines that are executed before the pCPU does something else.
 const COMMANDS_AT_ONCE: usize = 16;
 
-/// A byte on the hypervisor's channel. Any lock may be held here: the work is done later.
+/// Receives a byte on the hypervisor's channel. The caller may hold any lock: the byte is processed
+/// later.
 pub fn receive(byte: u8) {
-    // A user who types more than a thousand bytes ahead loses what is too much.
+    // The bytes of a user who types more than a thousand bytes ahead are lost.
     let _ = CONSOLE.receive(byte);
     scheduler::request(PcpuRequests::MONITOR);
 }
 
-/// There is room for answers again.
+/// Resumes the monitor, because there is room for answers again.
 pub fn resume() {
     scheduler::request(PcpuRequests::MONITOR);
 }
 
-/// Does what is asked of the monitor. The caller holds no lock, and a guest that runs on this pCPU is
-/// in front of its next instruction.
+/// Processes the monitor's input. The caller holds no lock, and a guest on this pCPU is between two
+/// instructions.
 pub fn work() {
     let more = (0..COMMANDS_AT_ONCE).all(|_| CONSOLE.work(&El2System, &HypervisorChannel));
     if more {
@@ -50,7 +51,7 @@ pub fn work() {
     }
 }
 
-/// The hypervisor's channel.
+/// The reply sink of the hypervisor's channel.
 struct HypervisorChannel;
 
 impl ReplySink for HypervisorChannel {
@@ -63,7 +64,7 @@ impl ReplySink for HypervisorChannel {
     }
 }
 
-/// The machine that this runs on.
+/// The machine that Postern runs on.
 pub struct El2System;
 
 fn find(vm: VmIndex) -> Option<&'static Vm> {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is done about a secure world that does not come back: other pCPUs take over what waits for the one that is
-//! there, and it is said, once.
+//! The response to a pCPU that does not return from the secure world: other pCPUs take over what
+//! waits for it, and its state is reported once.
 //!
-//! The guests that do not call it go on. Those that do are stuck with it, and so is the pCPU.
+//! Guests that do not call OP-TEE continue. The pCPU and the guests that wait for OP-TEE do not.
 
 use super::input;
 use crate::console::output;
@@ -19,9 +19,9 @@ use postern_monitor::Event;
 
 static WATCHDOG: Lock<TeeWatchdog> = Lock::new(Class::Watchdog, TeeWatchdog::new());
 
-/// Looks at the other pCPUs: a part of every pCPU's tick.
+/// Checks the other pCPUs. Each pCPU's tick calls this.
 pub fn poll() {
-    // Whoever holds it does the same.
+    // A pCPU that holds the lock does the same work.
     let Some(mut watch) = WATCHDOG.try_lock() else {
         return;
     };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! From a trapped SMC or HVC to the service that answers it.
+//! The dispatch of a trapped SMC or HVC to the service that answers it.
 
 use super::host_cpu;
 use crate::irq::sections;
@@ -42,7 +42,7 @@ fn tee(frame: &mut CallFrame, running: VcpuRef) {
     frame.x[..4].copy_from_slice(&answer);
 }
 
-// Its own, so that the way to the TEE need not keep what this needs.
+// Not inlined, so that the path to the TEE need not save the registers that this needs.
 #[inline(never)]
 fn dispatch_local(frame: &mut CallFrame, running: VcpuRef) {
     let call = Call::new(&frame.x);
@@ -50,7 +50,7 @@ fn dispatch_local(frame: &mut CallFrame, running: VcpuRef) {
     let answer = if psci::owns(function) {
         match power(&call, running) {
             Some(answer) => answer,
-            // It does not come back.
+            // The vCPU does not return from the call.
             None => return,
         }
     } else if function == vendor::MEM_RELINQUISH {
@@ -70,7 +70,7 @@ fn dispatch_local(frame: &mut CallFrame, running: VcpuRef) {
             SmcReturn::NOT_SUPPORTED
         }
     } else {
-        // Asking what there is is no oddity.
+        // A query for a service is not an anomaly.
         if !discovery::is_query(function) && running.vm.log_once(GuestAnomaly::Call) {
             let vm = running.vm;
             vm.log(Level::Warn, format_args!("unknown call {function:?}"));
@@ -97,7 +97,7 @@ fn power(call: &Call, running: VcpuRef) -> Option<SmcReturn> {
     psci::carry_out(psci::decide(call, running.vm), &running)
 }
 
-/// The machine's true random numbers.
+/// The machine's source of true random numbers.
 struct MachineEntropy;
 
 impl trng::Entropy for MachineEntropy {

@@ -9,7 +9,7 @@ use postern_exceptions::decode::SysReg;
 use postern_exceptions::inject::{self, Exception, Interrupted, PstateFeatures, Spsr};
 use tock_registers::interfaces::{Readable, Writeable};
 
-/// The running vCPU, whose `frame` this is, takes `exception` when it goes on.
+/// Makes the running vCPU take `exception` when it continues. `frame` is its frame.
 pub fn inject(frame: &mut Frame, exception: Exception) {
     let mmfr1 = id_registers::read(SysReg::new(3, 0, 0, 7, 1));
     let pfr1 = id_registers::read(SysReg::new(3, 0, 0, 4, 1));

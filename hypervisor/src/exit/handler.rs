@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Every exit from a guest comes here and leaves by [`run::before_return`].
+//! The handlers of all exits from guests. Each exit ends in [`run::before_return`].
 
 use super::{dispatch, guest_exception, host_cpu, mmio, run};
 use crate::irq::{owners, sections};
@@ -19,20 +19,20 @@ use postern_exceptions::serror::Severity;
 use postern_exceptions::sysreg::{self, Outcome};
 use tock_registers::interfaces::Readable;
 
-/// Answers an SMC with immediate zero. Returns whether there is more to do before the guest goes on:
-/// [`run::before_return`] does that, with the whole frame.
+/// Answers an SMC with immediate zero. Returns whether more work is due before the guest continues,
+/// which [`run::before_return`] does with the whole frame.
 #[inline]
 pub fn smc(frame: &mut CallFrame) -> bool {
     call(frame, ExitReason::Smc)
 }
 
-/// Answers an HVC with immediate zero, as [`smc`].
+/// Answers an HVC with immediate zero, like [`smc`].
 #[inline]
 pub fn hvc(frame: &mut CallFrame) -> bool {
     call(frame, ExitReason::Hvc)
 }
 
-// The guest is behind the instruction already.
+// The guest's PC is already past the instruction.
 #[inline]
 fn call(frame: &mut CallFrame, exit: ExitReason) -> bool {
     let here = here();
@@ -42,7 +42,8 @@ fn call(frame: &mut CallFrame, exit: ExitReason) -> bool {
     context_switch::has_exit_work(here, running)
 }
 
-/// A guest's own doing that is no call: an access that traps, WFI.
+/// Handles a synchronous exit other than a call with immediate zero, such as a trapped access or
+/// WFI.
 // Not inlined into the image, which is compiled for speed.
 #[inline(never)]
 pub fn synchronous(frame: &mut Frame) {
@@ -57,7 +58,7 @@ pub fn synchronous(frame: &mut Frame) {
         }
         class::HVC => {
             running.vcpu.count(ExitReason::Hvc);
-            // It is behind the instruction already.
+            // The PC is already past the HVC.
             frame.step_back(4);
             undefined(frame);
         }
@@ -66,7 +67,7 @@ pub fn synchronous(frame: &mut Frame) {
     run::before_return_from_trap(frame, here, running, since);
 }
 
-/// A physical interrupt.
+/// Handles a physical interrupt.
 pub fn interrupt(frame: &mut Frame) {
     sections::open();
     running(here()).vcpu.count(ExitReason::Irq);
@@ -76,12 +77,13 @@ pub fn interrupt(frame: &mut Frame) {
     sections::close();
 }
 
-/// An SError while a guest ran. It may be anybody's; nothing that guests can reach raises one on purpose. It is reported
-/// as the machine's, and only where the syndrome says that what ran has consumed it the VM ends.
+/// Handles an SError that was taken while a guest ran. Its cause may be elsewhere: a guest can
+/// reach nothing that raises one on purpose. The SError is reported as the machine's, and the VM
+/// stops only if the syndrome says that the running software consumed the error.
 ///
 /// # Panics
 /// The error may have spread to EL2.
-// As `synchronous`.
+// Not inlined, as `synchronous`.
 #[inline(never)]
 pub fn system_error(frame: &mut Frame) {
     static OTHERS: LogOnce = LogOnce::new();
@@ -119,7 +121,8 @@ fn running(here: &Pcpu) -> VcpuRef {
         .expect("a guest was running, or there would be no exit from it")
 }
 
-/// A call with an immediate that is not zero: SMCCC 1.2, 2.9 reserves them, and nothing answers to them.
+/// Injects an Undefined exception for a call with a non-zero immediate, which SMCCC reserves
+/// (DEN0028E 2.9).
 fn undefined(frame: &mut Frame) {
     guest_exception::inject(frame, Exception::Undefined);
 }
@@ -187,8 +190,8 @@ fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
     }
 }
 
-/// A fault on RAM that the VM has: another vCPU was just having the tables around it changed,
-/// which makes entries invalid for a moment. The guest tries again.
+/// Returns whether the fault is on RAM that the VM has: another vCPU was changing the tables around
+/// it, which makes entries invalid for a short time. The guest retries.
 #[inline]
 fn is_spurious_fault(trap: &Trap, running: VcpuRef) -> bool {
     let (ipa, fault) = match trap {
@@ -215,7 +218,7 @@ fn refuse_access(frame: &mut Frame, running: VcpuRef, at: u64, va: Option<GuestV
     guest_exception::inject(frame, Exception::DataAbort { va, write });
 }
 
-/// Gives a read its value; a write has none.
+/// Sets the result of a read. A write has none.
 fn answer(frame: &mut Frame, access: SysRegAccess, value: u64) {
     if !access.write
         && let Some(index) = access.rt.index()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the CPU and the firmware below tell guests of themselves.
+//! The properties of the CPU and the firmware that guests see.
 
 use crate::services::smccc::{Workaround, Workarounds};
 use optee_proto::smc::FunctionId;
@@ -11,12 +11,12 @@ use spin::Once;
 static IDS: Once<IdValues> = Once::new();
 static WORKAROUNDS: Once<Workarounds> = Once::new();
 
-/// Returns what guests read in ID registers.
+/// Returns the values of the ID registers that guests read.
 pub fn id_values() -> &'static IdValues {
     IDS.call_once(|| IdValues::new(id_registers::read, postern_stage2::IPA_BITS))
 }
 
-/// Returns what firmware has against speculation.
+/// Returns the firmware's workarounds for speculation vulnerabilities.
 pub fn workarounds() -> &'static Workarounds {
     WORKAROUNDS.call_once(|| {
         let ask = |id: FunctionId| {

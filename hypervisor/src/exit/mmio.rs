@@ -11,17 +11,17 @@ use postern_base::mmio::Access;
 use postern_exceptions::decode::Transfer;
 use postern_guest_tree::layout;
 
-/// What came of an access.
+/// The result of an access.
 pub enum AccessResult {
-    /// It is done: on to the next instruction.
+    /// The access is done, and the guest continues after the instruction.
     Completed,
-    /// The guest is to try again.
+    /// The guest retries the access.
     Retry,
-    /// There is nothing at that address.
+    /// No device answers at that address.
     Unmapped,
 }
 
-/// One access of the running vCPU to `ipa`.
+/// Performs one access of the running vCPU to `ipa`.
 pub fn access(
     frame: &mut Frame,
     running: VcpuRef,
@@ -50,7 +50,8 @@ pub fn access(
             }
         }
         layout::Device::MonitorUart => {
-            // A command may take long, and takes interrupts meanwhile. The trap's end closes it.
+            // A command may take long and takes interrupts meanwhile. The end of the trap closes
+            // the section.
             sections::open();
             match running.vm.monitor_uart_access(access, &El2System) {
                 Some(value) => value,

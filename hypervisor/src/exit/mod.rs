@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Exits from guests: what they mean, who answers them, and what is done before a guest goes on.
+//! Exits from guests: their meaning, the services that answer them, and the work before a guest
+//! continues.
 
 pub mod dispatch;
 pub mod guest_exception;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is done before a guest goes on, on the machine: the one way out of every exit.
+//! The work before a guest continues: the one way out of every exit.
 //!
-//! [`crate::sched::run_loop`] decides; here is what it decides about.
+//! [`crate::sched::run_loop`] decides what to do, and this file implements it on the machine.
 
 use crate::control::monitor;
 use crate::control::watchdog;
@@ -22,7 +22,7 @@ use postern_arch::vcpu_context::Frame;
 use postern_base::ids::{PcpuSet, VcpuId};
 use postern_base::ticks::Ticks;
 
-/// Gives EL2's private interrupts their owners. Before a pCPU enables them.
+/// Registers the owners of EL2's private interrupts, before a pCPU enables them.
 pub fn own_interrupts() {
     register_private(&[
         (gic::KICK_INTID, context_switch::on_kick_sgi),
@@ -35,26 +35,26 @@ pub fn own_interrupts() {
     ]);
 }
 
-/// Handles the EL2 timer interrupt: a slice is over, or a waiting vCPU's time has come. Arms the timer for what comes
-/// next, so the line falls.
+/// Handles the EL2 timer interrupt: a time slice has ended, or the deadline of a waiting vCPU has
+/// come. Sets the timer to the next deadline, so its line falls.
 fn on_hypervisor_timer() -> Handled {
     run_loop::timer_fired(here());
     Handled::Quiet
 }
 
-/// Lets the time of day of all VMs pass: what their clocks have to do with it.
+/// Lets the clocks of all VMs act on the time of day.
 fn pass_time() {
     if WALL_CLOCK.is_set() {
         registry::all().iter().for_each(Vm::pass_time);
     }
 }
 
-/// Puts the first vCPU on this pCPU, into an empty frame.
+/// Loads the first vCPU of this pCPU into an empty frame.
 pub fn first(frame: &mut Frame) {
     with_work(frame);
 }
 
-/// The last thing before a guest goes on.
+/// Does the work that is due before the guest continues.
 #[inline]
 pub fn before_return(frame: &mut Frame) {
     let here = here();
@@ -66,7 +66,8 @@ pub fn before_return(frame: &mut Frame) {
     }
 }
 
-/// [`before_return`] after an exit at this time that was answered with what is usual for a trap.
+/// Does the same as [`before_return`] after a trap at `since` that was answered in the ordinary
+/// way.
 #[inline]
 pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: VcpuRef, since: Ticks) {
     if has_exit_work(here, running) {

@@ -1,33 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The machine's interrupts, and who owns them.
+//! The owners of the machine's interrupts.
 
 use super::{Handled, Handlers, PhysicalGic};
 use postern_arch::gic;
 use postern_console::log::LogOnce;
 use spin::Once;
 
-/// What an owner does with its interrupt, see [`Handlers::handle`].
+/// The function by which an owner handles its interrupt, see [`Handlers::handle`].
 pub type Handler = fn() -> Handled;
 
-/// The private interrupts: SGIs and PPIs.
+/// The number of private interrupts: SGIs and PPIs.
 const PRIVATE: usize = 32;
-/// The most SPIs that have an owner: the UART's, OP-TEE's, and room.
+/// The most SPIs with an owner: the UART's, OP-TEE's, and spare ones.
 const MAX_SPIS: usize = 8;
 
 /// The owners of private interrupts, by INTID.
 static PRIVATE_OWNERS: Once<[Option<Handler>; PRIVATE]> = Once::new();
-/// Those of SPIs. Filled from the front on.
+/// The owners of SPIs, filled from the front.
 static SPI_OWNERS: [Once<(u32, Handler)>; MAX_SPIS] = [const { Once::new() }; MAX_SPIS];
 
-/// Interrupts that nobody asked for.
+/// The number of interrupts without an owner.
 static UNEXPECTED: LogOnce = LogOnce::new();
-/// How many of them are logged: each is disabled and so comes once, but for those that cannot be.
+/// The most interrupts without an owner that are logged. Each is disabled and so comes once, except
+/// those that cannot be disabled.
 const MAX_LOGGED: u64 = 16;
 
-/// Gives EL2's private interrupts their owners, on all pCPUs, before one enables them. Once.
+/// Registers the owners of EL2's private interrupts for all pCPUs, before any pCPU enables them.
+/// Called once.
 ///
 /// # Panics
-/// One is no private interrupt.
+/// An interrupt is not private.
 pub fn register_private(owners: &[(u32, Handler)]) {
     PRIVATE_OWNERS.call_once(|| {
         let mut table = [None; PRIVATE];
@@ -38,17 +40,17 @@ pub fn register_private(owners: &[(u32, Handler)]) {
     });
 }
 
-/// Gives an SPI an owner, before it is enabled. At boot, by the boot pCPU.
+/// Registers the owner of an SPI before it is enabled. Called at boot by the boot pCPU.
 ///
 /// # Panics
-/// There are more than `MAX_SPIS`.
+/// There are more than `MAX_SPIS` owners.
 pub fn register_spi(intid: u32, handler: Handler) {
     let free = SPI_OWNERS.iter().find(|owner| !owner.is_completed());
-    free.expect("an SPI more needs a place more")
+    free.expect("raise MAX_SPIS for another SPI")
         .call_once(|| (intid, handler));
 }
 
-/// Takes what is pending at this pCPU, see [`super::take`].
+/// Takes the interrupts that are pending at this pCPU, see [`super::take`].
 pub fn take_pending() {
     super::take(&mut HardwareGic, &mut RegisteredOwners);
 }
@@ -98,7 +100,7 @@ impl Handlers for RegisteredOwners {
         let _ = UNEXPECTED.record();
         let times = UNEXPECTED.count();
         if times <= MAX_LOGGED {
-            log::warn!("interrupt {intid} came, which nobody here asked for: it is disabled");
+            log::warn!("interrupt {intid} has no owner: it is disabled");
         }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The sections of the pCPU that this runs on ([`crate::sched::masked`]), by its clock.
+//! The open section of this pCPU ([`crate::sched::masked`]), measured with its clock.
 
 use super::owners;
 use crate::sched::masked::{self, Cause, Section};
@@ -8,15 +8,16 @@ use postern_arch::timer;
 use postern_base::ids::MAX_PCPUS;
 use postern_base::ticks::Ticks;
 
-/// What each pCPU is busy with while interrupts wait.
+/// The section of each pCPU.
 static SECTIONS: PerPcpu<Section> = PerPcpu::new([const { Section::closed() }; MAX_PCPUS]);
 
-/// A section begins, unless it has already.
+/// Opens a section, unless one is open.
 pub fn open() {
     SECTIONS.this().open(timer::now());
 }
 
-/// A section that began at this time, unless it has begun already, was this so far, and goes on.
+/// Opens a section that began at `since`, unless one is open, and ends a part of it, which was
+/// spent on `cause`.
 pub fn open_since(since: Ticks, cause: Cause) {
     let section = SECTIONS.this();
     section.open(since);
@@ -28,7 +29,7 @@ pub fn end_part(cause: Cause) {
     SECTIONS.this().end_part(cause, timer::now());
 }
 
-/// The section is over, if there was one.
+/// Closes the section, if one is open.
 pub fn close() {
     close_it(SECTIONS.this());
 }
@@ -39,7 +40,8 @@ fn close_it(section: &Section) {
     }
 }
 
-/// A whole section, which began at this time; or, where one is open, its end: it took interrupts meanwhile.
+/// Records a whole section that began at `since`. If a section is open, because interrupts were
+/// taken meanwhile, attributes its rest to `cause` and closes it.
 #[inline]
 pub fn note(since: Ticks, cause: Cause) {
     let section = SECTIONS.this();
@@ -48,12 +50,12 @@ pub fn note(since: Ticks, cause: Cause) {
         close_it(section);
         return;
     }
-    // The counter is read out of order, so the second look may be the older one.
+    // The counter may be read out of order, so the second value may be the older one.
     let ticks = timer::now().since(since);
     masked::longest(percpu::id()).note(ticks, cause);
 }
 
-/// Does something that may take long, as a part of the section that is open, or as one of its own.
+/// Runs an operation that may take long, as a part of the open section or as a section of its own.
 pub fn lengthy<T>(cause: Cause, act: impl FnOnce() -> T) -> T {
     let section = SECTIONS.this();
     let is_part = section.is_open();
@@ -66,7 +68,7 @@ pub fn lengthy<T>(cause: Cause, act: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Enters the secure world, or something that does, between two sections.
+/// Runs an operation outside sections, such as an entry to the secure world.
 pub fn outside<T>(act: impl FnOnce() -> T) -> T {
     let section = SECTIONS.this();
     let is_open = section.is_open();
@@ -78,7 +80,7 @@ pub fn outside<T>(act: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Takes the interrupts that are pending: between two sections, and one of its own.
+/// Takes the pending interrupts in a section of their own, between two sections.
 pub fn take_pending() {
     let section = SECTIONS.this();
     let is_open = section.is_open();
@@ -92,7 +94,8 @@ pub fn take_pending() {
     }
 }
 
-/// Takes the interrupts that are pending in the midst of something that goes on, which was this so far.
+/// Attributes the time so far to `cause` and takes the pending interrupts, within an operation that
+/// continues.
 pub fn breathe(cause: Cause) {
     end_part(cause);
     take_pending();

@@ -11,10 +11,10 @@ const TIMER: u32 = 26;
 const VIRTUAL_TIMER: u32 = 27;
 const CONSOLE: u32 = 33;
 const NOTIFICATION: u32 = 34;
-/// Nobody asked for this one.
+/// An interrupt without an owner.
 const STRANGER: u32 = 77;
 
-/// The parts of the model are shared: what a handler does to its device lowers a line of the GIC's.
+/// The parts of the model are shared: a handler's access to its device lowers a line of the GIC.
 #[derive(Default)]
 struct Model {
     /// Lines that are high. A level-sensitive interrupt is pending while its line is.
@@ -23,16 +23,16 @@ struct Model {
     latches: BTreeSet<u32>,
     active: BTreeSet<u32>,
     disabled: BTreeSet<u32>,
-    /// Priorities of what was taken and not dropped.
+    /// The priorities of interrupts that were taken and whose priority was not dropped.
     running: Vec<u8>,
-    /// SGIs that each other pCPU still sends: one whenever none is pending.
+    /// The number of SGIs that each other pCPU still sends: one whenever none is pending.
     senders: Vec<u64>,
-    /// What was taken, in its order.
+    /// The interrupts that were taken, in order.
     taken: Vec<u32>,
     unexpected: Vec<u32>,
-    /// Whether a vCPU is here.
+    /// Whether a vCPU is loaded.
     occupied: bool,
-    /// EL2's timer is due so many interrupts from now, and not again.
+    /// The number of interrupts until EL2's timer is due, once.
     timer_in: Option<usize>,
 }
 
@@ -54,7 +54,7 @@ impl Model {
             .min_by_key(|&intid| (priority(intid), intid))
     }
 
-    /// Others go on while this pCPU does anything at all.
+    /// Lets the other pCPUs proceed while this pCPU acts.
     fn time_passes(&mut self) {
         if let Some(sender) = self.senders.iter_mut().find(|left| **left > 0)
             && self.latches.insert(KICK)
@@ -93,7 +93,7 @@ impl PhysicalGic for Gic {
         assert!(gic.active.remove(&intid), "{intid} is not active");
         assert!(
             !gic.lines.contains(&intid) || gic.disabled.contains(&intid),
-            "{intid} is deactivated with its line high: it would come again for ever"
+            "{intid} is deactivated with its line high: it would be taken again and again"
         );
     }
 
@@ -139,7 +139,7 @@ fn taking(model: Model) -> Model {
 }
 
 #[test]
-fn all_sources_have_their_turn_once_and_end() {
+fn each_pending_source_is_handled_once() {
     let after = taking(Model {
         lines: [MAINTENANCE, TIMER, VIRTUAL_TIMER, CONSOLE].into(),
         latches: [KICK, NOTIFICATION].into(),
@@ -164,7 +164,7 @@ fn all_sources_have_their_turn_once_and_end() {
 }
 
 #[test]
-fn a_virtual_timer_without_a_vcpu_is_silenced() {
+fn virtual_timer_without_vcpu_is_silenced() {
     let after = taking(Model {
         lines: [VIRTUAL_TIMER].into(),
         ..Model::default()
@@ -174,7 +174,7 @@ fn a_virtual_timer_without_a_vcpu_is_silenced() {
 }
 
 #[test]
-fn a_line_that_nobody_asked_for_is_disabled_and_comes_once() {
+fn interrupt_without_owner_is_disabled_and_taken_once() {
     let after = taking(Model {
         lines: [STRANGER, CONSOLE].into(),
         latches: [3].into(),
@@ -187,7 +187,7 @@ fn a_line_that_nobody_asked_for_is_disabled_and_comes_once() {
 }
 
 #[test]
-fn seven_senders_do_not_keep_it_for_ever_and_the_timer_comes_first() {
+fn sgi_storm_is_bounded_and_timer_is_taken_first() {
     for timer_in in 0..MOST {
         let after = taking(Model {
             senders: vec![u64::MAX; 7],
@@ -205,10 +205,10 @@ fn seven_senders_do_not_keep_it_for_ever_and_the_timer_comes_first() {
 }
 
 proptest! {
-    /// Whatever is pending, and whatever comes meanwhile: it ends, within its bound, with nothing
-    /// active that nobody would end, and the timer first.
+    /// For every set of pending and arriving interrupts: the call ends within its bound, each
+    /// active interrupt has a vCPU that ends it, and the timer is taken before kicks.
     #[test]
-    fn it_ends_whatever_comes(
+    fn take_ends_within_its_bound(
         lines in proptest::collection::btree_set(16..120_u32, 0..20),
         latches in proptest::collection::btree_set(0..120_u32, 0..20),
         senders in proptest::collection::vec(0..10_u64, 7),

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Calls by which software asks whether a service exists.
+//! Calls by which software queries whether a service exists.
 //!
-//! Kernels and firmware probe for services that no VM has. NOT_SUPPORTED is the answer that they
-//! expect, so there is nothing to report. Any other function of such a service is odd: nobody calls
-//! it who has asked before.
+//! Kernels and firmware query services that no VM has. They expect NOT_SUPPORTED, so there is
+//! nothing to report. A call to another function of such a service is an anomaly: software that has
+//! queried the service does not make it.
 
 use optee_proto::smc::FunctionId;
 use postern_smccc::call::OwningEntity;
 
-/// General service queries, which every owning entity has (DEN0028E 6.2): call count, call UID and
-/// revision.
+/// The general service queries, which every owning entity has (DEN0028E 6.2): call count, call UID
+/// and revision.
 const GENERAL_QUERIES: [u32; 3] = [0xff00, 0xff01, 0xff03];
 
-/// The functions of standard secure services that tell a service's version, by their number. Each is
-/// the service's first one: whoever wants the service begins with it.
+/// The functions of standard secure services that return a service's version, by function number.
+/// Each is the first call of software that uses the service.
 const VERSIONS: [u32; 9] = [
     0x20,  // SDEI_VERSION (DEN0054)
     0x40,  // MM_VERSION (DEN0060)
@@ -26,10 +26,10 @@ const VERSIONS: [u32; 9] = [
     0x2e0, // LFA_VERSION, live firmware activation (DEN0147)
 ];
 
-/// PV_TIME_FEATURES, the standard hypervisor service of DEN0057A.
+/// PV_TIME_FEATURES of the standard hypervisor service (DEN0057A).
 const PV_TIME_FEATURES: u32 = 0x20;
 
-/// Whether a call to this function only asks what there is.
+/// Returns whether a call to this function only queries what exists.
 pub fn is_query(function: FunctionId) -> bool {
     let number = function.number();
     function.is_fast()
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_kernels_ask_and_what_they_do_not() {
+    fn queries_are_told_from_other_calls() {
         for (id, query) in [
             (0xc400_0190, true),  // RSI_VERSION
             (0xc401_0190, true),  // with the hint that there is no SVE state
@@ -61,13 +61,13 @@ mod tests {
             (0xc400_02e0, true),  // LFA_VERSION
             (0xc500_0020, true),  // PV_TIME_FEATURES
             (0xc500_0021, false), // PV_TIME_ST
-            (0x8400_ff01, true),  // whose standard secure services
-            (0x8200_ff01, true),  // the silicon's maker's
+            (0x8400_ff01, true),  // UID of standard secure services
+            (0x8200_ff01, true),  // UID of the silicon provider
             (0x8200_ff03, true),
             (0x8300_ff00, true),
             (0x8200_ff02, false), // reserved
             (0x8200_0001, false),
-            (0x8800_ff01, false), // nobody's
+            (0x8800_ff01, false), // a reserved owner
             (0x0400_0063, false), // a yielding call
             (0x8450_0063, false), // bits that must be zero
             (0xc601_0000, false),
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mediator_has_what_belongs_to_the_tee_and_nothing_else() {
+    fn mediator_owns_tee_functions_only() {
         let tee = [OwningEntity::TrustedApplication, OwningEntity::TrustedOs];
         for owner in 0..64 {
             let function = FunctionId::new(0x8000_0000 | owner << 24);

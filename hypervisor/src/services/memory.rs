@@ -1,41 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Postern's own calls about memory: a guest gives pages back.
+//! Postern's own memory calls: a guest gives pages back.
 //!
-//! [`MEM_RELINQUISH`](postern_smccc::vendor::MEM_RELINQUISH), a fast SMC64 call in the vendor-specific hypervisor range,
-//! after the model of KVM's. X1 is the first IPA, a multiple of 4 KiB; X2 the number of 4 KiB
-//! pages, 1 to 512; X3 is zero. X0 is then one of [`Answer`]. Pages that were given back are
-//! cleared, and accesses to them are aborts, until the VM starts the next time.
+//! [`MEM_RELINQUISH`](postern_smccc::vendor::MEM_RELINQUISH) is a fast SMC64 call in the
+//! vendor-specific hypervisor range, modelled on KVM's. X1 is the first IPA, a multiple of 4 KiB;
+//! X2 is the number of 4 KiB pages, 1 to 512; X3 is zero. The call returns one of [`Answer`] in X0.
+//! Relinquished pages are cleared, and accesses to them abort until the VM's next start.
 
 use mediator::addr::{Ipa, PAGE_SIZE};
 use postern_base::range::IpaRange;
 use postern_smccc::call::{Call, SmcReturn};
 
-/// The most pages in one call, so that it takes a bounded time.
+/// The most pages per call, which bounds the time of a call.
 pub const MAX_PAGES: u64 = 512;
 
-/// What the guest is told in X0.
+/// The result of the call in X0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Answer {
-    /// The pages are gone.
+    /// The pages are relinquished.
     Success = 0,
-    /// Nothing was done: the secure world may be using a page. Try again when it has let go.
+    /// Nothing was done: the secure world may be using a page. The guest can retry when the secure
+    /// world has released it.
     Denied = -2,
-    /// Nothing was done: the pages are not all RAM that the VM has, or the arguments are none
-    /// that the call has.
+    /// Nothing was done: some pages are not RAM that the VM has, or an argument is invalid.
     InvalidParameter = -3,
     /// Nothing was done: the hypervisor is out of memory.
     NoMemory = -4,
 }
 
 impl Answer {
-    /// X0 to X3.
+    /// Returns the values of X0 to X3.
     pub const fn returned(self) -> SmcReturn {
         SmcReturn::error(self as i32)
     }
 }
 
-/// The range that the call is about.
+/// Returns the range that the call names.
 ///
 /// # Errors
 /// [`Answer::InvalidParameter`].
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_pages_and_not_too_many() {
+    fn range_takes_whole_pages_up_to_the_maximum() {
         let bad = Err(Answer::InvalidParameter);
         for (x1, x2, x3, expected) in [
             (0x1_0000_0000, 1, 0, Ok((0x1_0000_0000, 0x1000))),
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn the_function_is_the_hypervisors_own() {
+    fn relinquish_is_a_vendor_hypervisor_function() {
         assert!(super::super::smccc::owns(MEM_RELINQUISH));
         assert_eq!(
             Answer::Denied.returned().words(),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The answers to SMCs and HVCs: one file per owner of function ids.
+//! The services that answer SMCs and HVCs, one file per owner of function identifiers.
 
 pub mod discovery;
 pub mod memory;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! PSCI 1.1 for guests (DEN0022): their vCPUs on and off, and the whole VM off.
+//! PSCI 1.1 for guests (DEN0022): powers their vCPUs on and off, and the whole VM off.
 //!
-//! The guest's PSCI never reaches the firmware: its CPUs are not the machine's.
+//! A guest's PSCI call never reaches the firmware, because the guest's CPUs are not the machine's.
 
 use super::vcpu_power::{CpuOnError, PowerState, VcpuPower};
 use crate::vm::lifecycle::LifecycleEvent;
@@ -12,58 +12,57 @@ use postern_smccc::arch;
 use postern_smccc::call::{Call, OwningEntity, SmcReturn};
 use postern_smccc::psci::*;
 
-/// What PSCI asks of the caller's VM.
+/// The state of the caller's VM that PSCI needs.
 pub trait PowerView {
-    /// The power state of a vCPU; `None` where the VM has no such vCPU.
+    /// Returns the power state of a vCPU, or `None` if the VM has no such vCPU.
     fn power(&self, vcpu: VcpuIndex) -> Option<&VcpuPower>;
 
-    /// Whether a vCPU can start to execute at `entry`: whether the VM has RAM there.
+    /// Returns whether a vCPU can start at `entry`: whether the VM has RAM there.
     fn is_ram(&self, entry: Ipa) -> bool;
 }
 
-/// What the hypervisor is to do for a PSCI call.
+/// The hypervisor's action for a PSCI call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing: the guest goes on with this in X0 to X3.
+    /// Return these values in X0 to X3.
     Return(SmcReturn),
     /// Start a vCPU, which [`decide`] has moved from off to pending for the caller: reset its
-    /// registers, set these two, make it runnable; then the guest goes on with X0 = 0
-    /// ([`SmcReturn::SUCCESS`]).
+    /// registers, set these two, and make it runnable. Then return X0 = 0 ([`SmcReturn::SUCCESS`]).
     TurnOn {
-        /// Which.
+        /// The vCPU to start.
         vcpu: VcpuIndex,
-        /// Where it starts, at EL1 with the MMU off.
+        /// The address at which it starts, at EL1 with the MMU off.
         entry: Ipa,
-        /// Its X0.
+        /// The value of its X0.
         context: u64,
     },
     /// Stop the calling vCPU; the call does not return.
     TurnOffSelf,
-    /// Let the calling vCPU sleep as WFI does; then it goes on with X0 = 0
-    /// ([`SmcReturn::SUCCESS`]).
+    /// Suspend the calling vCPU as WFI does. Then return X0 = 0 ([`SmcReturn::SUCCESS`]).
     Suspend,
-    /// The whole VM ends.
+    /// Stop the VM.
     SystemOff,
-    /// The whole VM wants to start anew.
+    /// Reset the VM.
     SystemReset,
 }
 
-/// The vCPU that makes a call, and what is done to it and to its VM.
+/// The vCPU that makes a call, with the operations on it and its VM.
 pub trait Caller {
     /// Starts another vCPU of the VM, whose power state was claimed.
     fn turn_on(&self, vcpu: VcpuIndex, entry: Ipa, context: u64);
 
-    /// Lets the vCPU sleep as WFI does.
+    /// Suspends the vCPU as WFI does.
     fn suspend(&self);
 
-    /// Tells the VM what has happened to it.
+    /// Passes an event to the VM's lifecycle.
     fn handle(&self, event: LifecycleEvent);
 
-    /// Takes the vCPU off its pCPU for good: its guest executes no further instruction.
+    /// Takes the vCPU off its pCPU. Its guest executes no further instruction.
     fn leave(&self);
 }
 
-/// Does what [`decide`] has said. Returns what the guest goes on with, or `None` where the vCPU does not come back.
+/// Carries out an action of [`decide`]. Returns the values for the guest, or `None` if the vCPU
+/// does not return from the call.
 pub fn carry_out(action: Action, caller: &impl Caller) -> Option<SmcReturn> {
     match action {
         Action::Return(answer) => return Some(answer),
@@ -83,14 +82,14 @@ pub fn carry_out(action: Action, caller: &impl Caller) -> Option<SmcReturn> {
         Action::SystemOff => caller.handle(LifecycleEvent::GuestOff),
         Action::SystemReset => caller.handle(LifecycleEvent::GuestReset),
     }
-    // Also where the VM was ending already, because another vCPU has called at the same time: nothing else
-    // would keep this one from returning into its guest.
+    // The vCPU leaves even if the VM was ending already, because another vCPU has called at the
+    // same time: nothing else would keep this one from returning to its guest.
     caller.leave();
     None
 }
 
-/// Whether the function lies in PSCI's range: fast calls of the standard secure service with a
-/// number below 0x20.
+/// Returns whether the function is in PSCI's range: fast calls of the standard secure service with
+/// a number below 0x20.
 #[inline]
 pub const fn owns(function: FunctionId) -> bool {
     function.is_fast()
@@ -98,7 +97,8 @@ pub const fn owns(function: FunctionId) -> bool {
         && function.number() < 0x20
 }
 
-/// What to do for `call`. A successful CPU_ON has claimed the target's [`VcpuPower`] on return.
+/// Returns the action for `call`. A successful CPU_ON has claimed the target's [`VcpuPower`] on
+/// return.
 pub fn decide(call: &Call, vm: &impl PowerView) -> Action {
     let args = call.args();
     match call.function() {
@@ -111,7 +111,7 @@ pub fn decide(call: &Call, vm: &impl PowerView) -> Action {
         SYSTEM_OFF => Action::SystemOff,
         SYSTEM_RESET => Action::SystemReset,
         SYSTEM_RESET2 | SYSTEM_RESET2_64 => {
-            // The type is a 32-bit argument; of those with bit 31 (vendor) there are none.
+            // The type is a 32-bit argument. No vendor type (bit 31 set) is supported.
             if args[0] as u32 == SYSTEM_WARM_RESET {
                 Action::SystemReset
             } else {
@@ -123,7 +123,7 @@ pub fn decide(call: &Call, vm: &impl PowerView) -> Action {
     }
 }
 
-/// The vCPU with this MPIDR affinity; everything but Aff0 is zero in all of them.
+/// Returns the vCPU with this MPIDR affinity. All fields other than Aff0 are zero in every vCPU.
 fn target(affinity: u64, vm: &impl PowerView) -> Option<(VcpuIndex, &VcpuPower)> {
     let vcpu = VcpuIndex::new(usize::try_from(affinity).ok()?)?;
     Some((vcpu, vm.power(vcpu)?))
@@ -140,7 +140,7 @@ fn cpu_on(affinity: u64, entry: Ipa, context: u64, vm: &impl PowerView) -> Actio
     if !is_entry(entry, vm) {
         return Action::Return(PsciError::INVALID_ADDRESS.into());
     }
-    // Last, because a claim that leads to nothing would have to be undone.
+    // The claim is last, because a claim that is not followed by a start would have to be undone.
     match power.claim() {
         Ok(()) => Action::TurnOn {
             vcpu,
@@ -152,9 +152,9 @@ fn cpu_on(affinity: u64, entry: Ipa, context: u64, vm: &impl PowerView) -> Actio
     }
 }
 
-/// Standby, in the original format of power_state. A power-down request is taken for standby as
-/// well, which the specification allows: a call that returns is one whose wake-up event came
-/// before the power went, and it returns as a standby does.
+/// Suspends the vCPU as standby, with the original format of power_state. A power-down request is
+/// treated as standby too, which the specification allows: a power-down call that returns is one
+/// whose wake-up event came before the power was removed, and it returns as a standby call does.
 fn cpu_suspend(power_state: u64, entry: Ipa, vm: &impl PowerView) -> Action {
     const RESERVED: u64 = 0xfc << 24 | 0xfe << 16;
     const POWER_DOWN: u64 = 1 << 16;
@@ -169,7 +169,7 @@ fn cpu_suspend(power_state: u64, entry: Ipa, vm: &impl PowerView) -> Action {
 }
 
 fn affinity_info(affinity: u64, lowest_level: u64, vm: &impl PowerView) -> SmcReturn {
-    // From PSCI 1.0 on, levels above 0 need not be answered.
+    // From PSCI 1.0 on, levels above 0 are optional.
     match target(affinity, vm) {
         Some((_, power)) if lowest_level & 0xffff_ffff == 0 => {
             SmcReturn::value(match power.state() {
@@ -184,8 +184,9 @@ fn affinity_info(affinity: u64, lowest_level: u64, vm: &impl PowerView) -> SmcRe
 
 const fn features(function: FunctionId) -> SmcReturn {
     match function {
-        // SMCCC_VERSION is not PSCI's, but how a guest that knows PSCI finds the rest of SMCCC (DEN0028E, discovery).
-        // For CPU_SUSPEND the zero says more: original format, no OS-initiated mode.
+        // SMCCC_VERSION is not a PSCI function, but a guest that knows PSCI finds the rest of SMCCC
+        // through it (DEN0028E, discovery). For CPU_SUSPEND, zero also means: original format, no
+        // OS-initiated mode.
         VERSION
         | CPU_SUSPEND
         | CPU_SUSPEND_64

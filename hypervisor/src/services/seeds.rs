@@ -1,35 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The random bytes that guests' kernels start from.
 //!
-//! One state for the machine, from which every start of every VM gets bytes of its own. It is a hash
-//! ratchet of SHA-256 (FIPS 180-4): each step takes in what there is of fresh entropy, gives
-//! outputs that do not tell the state, and replaces the state by one that does not tell the step
-//! before. So what one guest gets tells nothing of what another gets, before or after it.
+//! The machine has one state, from which every start of every VM gets its own bytes. The state is a
+//! hash ratchet of SHA-256 (FIPS 180-4): each step takes in the available fresh entropy, produces
+//! outputs that do not reveal the state, and replaces the state by one that does not reveal the
+//! step before. So the bytes of one guest reveal nothing about those of another, before or after
+//! it.
 
 use core::fmt;
 use postern_base::secret::wipe;
 use sha2::{Digest, Sha256};
 
-/// Fresh entropy for one step: bits from the machine's source, three times 192 of them.
+/// Fresh entropy for one step: three times 192 bits from the machine's source.
 pub type Fresh = [[u64; 3]; 3];
 
-/// What one start of a guest gets. Wiped when it goes.
+/// The random bytes for one start of a guest. They are wiped when dropped.
 pub struct GuestSeeds {
     bytes: [u8; 8 + RNG_SEED],
 }
 
-/// Bytes for the kernel's random generator. Linux wants 32 to be ready at once.
+/// The number of bytes for the kernel's random generator. Linux needs 32 to be ready at once.
 const RNG_SEED: usize = 64;
 
 impl GuestSeeds {
-    /// For the kernel's address layout: `/chosen/kaslr-seed`.
+    /// Returns the seed of the kernel's address layout: `/chosen/kaslr-seed`.
     pub fn kaslr(&self) -> u64 {
         self.bytes
             .first_chunk::<8>()
             .map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 
-    /// For the kernel's random generator: `/chosen/rng-seed`.
+    /// Returns the seed of the kernel's random generator: `/chosen/rng-seed`.
     pub fn rng(&self) -> &[u8] {
         &self.bytes[8..]
     }
@@ -41,16 +42,16 @@ impl Drop for GuestSeeds {
     }
 }
 
-/// Where the bytes come from in the end.
+/// The original source of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The firmware's true random numbers (DEN0098).
+    /// True random numbers of the firmware (DEN0098).
     Firmware,
-    /// The CPU's, RNDRRS (FEAT_RNG).
+    /// True random numbers of the CPU, RNDRRS (FEAT_RNG).
     Cpu,
-    /// The boot loader's, in the boot tree: so many bytes.
+    /// This number of random bytes that the boot loader left in the boot tree.
     BootTree(usize),
-    /// Nowhere.
+    /// No source.
     Nowhere,
 }
 
@@ -68,14 +69,14 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The machine's state.
+/// The state of the machine's hash ratchet.
 pub struct Seeds {
     state: [u8; 32],
-    /// Whether anything random has gone into the state.
+    /// Whether the state contains any entropy.
     is_seeded: bool,
 }
 
-/// What a hash is of, so that none is another's.
+/// The purpose of a hash, which keeps the inputs of different purposes apart.
 #[derive(Clone, Copy)]
 enum Use {
     Begin,
@@ -85,7 +86,7 @@ enum Use {
 }
 
 impl Seeds {
-    /// A state from what the boot loader left, which may be nothing.
+    /// Creates a state from the boot loader's bytes, of which there may be none.
     pub fn new(boot: &[u8]) -> Self {
         Self {
             state: hash(Use::Begin, 0, &[], boot),
@@ -104,7 +105,8 @@ impl Seeds {
         wipe(&mut bytes);
     }
 
-    /// The bytes for one start of one guest; `None` where nothing random has ever been had.
+    /// Returns the bytes for one start of one guest, or `None` if the state has never had any
+    /// entropy.
     pub fn next(&mut self, fresh: Option<Fresh>) -> Option<GuestSeeds> {
         if let Some(fresh) = fresh {
             self.take_in(fresh);
@@ -131,8 +133,8 @@ impl Drop for Seeds {
     }
 }
 
-/// For each use, the state comes first and always has the same length, so no two inputs are the same
-/// bytes.
+/// Hashes an input for a purpose. For each purpose the state comes first and always has the same
+/// length, so no two inputs are the same bytes.
 fn hash(of: Use, number: u8, state: &[u8], more: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update([of as u8, number]);
@@ -151,23 +153,23 @@ mod tests {
     }
 
     #[test]
-    fn nobody_gets_what_somebody_else_got() {
+    fn seeds_never_repeat() {
         let mut seeds = Seeds::new(b"what the boot loader left");
         let mut words = HashSet::new();
         for start in 0..200 {
-            // With a source that is stuck, or there now and then.
+            // The source is stuck, and available only sometimes.
             let fresh = (start % 3 == 0).then_some([[7; 3]; 3]);
             let (kaslr, rng) = both(&seeds.next(fresh).unwrap());
             assert_eq!(rng.len(), RNG_SEED);
             assert!(words.insert(kaslr.to_le_bytes().to_vec()));
             for word in rng.chunks(8) {
-                assert!(words.insert(word.to_vec()), "the same again at {start}");
+                assert!(words.insert(word.to_vec()), "repeated at start {start}");
             }
         }
     }
 
     #[test]
-    fn every_byte_of_entropy_counts() {
+    fn every_byte_of_entropy_changes_the_seeds() {
         let first = |boot: &[u8], fresh| both(&Seeds::new(boot).next(fresh).unwrap());
         let boot = [0x5a; 40];
         let base = first(&boot, None);
@@ -187,8 +189,8 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_later_does_not_follow_from_what_was_given() {
-        // Fresh entropy after a state that somebody knows.
+    fn later_seeds_depend_on_fresh_entropy() {
+        // Fresh entropy follows a state that an attacker knows.
         let mut one = Seeds::new(b"known");
         let mut two = Seeds::new(b"known");
         assert_eq!(
@@ -204,17 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_comes_of_nothing() {
+    fn no_seeds_without_entropy() {
         let mut seeds = Seeds::new(&[]);
         assert!(seeds.next(None).is_none());
-        // A source that had none before has some now, and once is enough.
+        // A source that was empty before has entropy now. Once is enough.
         assert!(seeds.next(Some([[1; 3]; 3])).is_some());
         assert!(seeds.next(None).is_some());
     }
 
     #[test]
-    fn the_state_is_the_published_hash() {
-        // SHA-256 of the byte 0 (begin), the byte 0 and "abc", by another implementation.
+    fn state_is_sha256() {
+        // SHA-256 of the byte 0 (begin), the byte 0 and "abc", computed by another implementation.
         let expected = SHA256_OF_00_00_ABC;
         assert_eq!(hash(Use::Begin, 0, &[], b"abc"), expected);
     }

@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The calls about calls (DEN0028): which version, which workarounds, and who the hypervisor is.
+//! The calls about calls (DEN0028): versions, workarounds, and the identity of the hypervisor.
 
 use optee_proto::smc::FunctionId;
 use postern_smccc::arch::{self, FEATURES, VERSION, WORKAROUND_1, WORKAROUND_2, WORKAROUND_3};
 use postern_smccc::call::{Call, OwningEntity, SmcReturn};
 use postern_smccc::vendor;
 
-/// ec02dbaa-1aed-4cab-9a1a-4b0c77351e70, this hypervisor's alone, in the order of a UID call:
+/// ec02dbaa-1aed-4cab-9a1a-4b0c77351e70, the UUID of this hypervisor, in the order of a UID call:
 /// the first byte is the lowest of W0.
 const POSTERN_UUID: SmcReturn =
     SmcReturn::new([0xaadb_02ec, 0xab4c_ed1a, 0x0c4b_1a9a, 0x701e_3577]);
-/// Of our own calls: major 0 and minor 2. Minor 2 has [`vendor::MEM_RELINQUISH`].
+/// The revision of Postern's own calls: major 0, minor 2. Minor 2 has [`vendor::MEM_RELINQUISH`].
 const POSTERN_REVISION: SmcReturn = SmcReturn::new([0, 2, 0, 0]);
 
-/// What the firmware says of one workaround.
+/// The firmware's answer about one workaround.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Workaround {
-    /// The firmware does not have it: nothing is known of the CPU.
+    /// The firmware does not have the workaround: nothing is known about the CPU.
     #[default]
     Unavailable,
-    /// It is there and the CPU needs it.
+    /// The firmware has the workaround and the CPU needs it.
     Required,
     /// The CPU does not need it.
     NotRequired,
 }
 
 impl Workaround {
-    /// What W0 of the firmware's ARCH_FEATURES says, asked for the workaround. (-2 is what early
-    /// versions of workaround 2 answered for 1.)
+    /// Decodes W0 of the firmware's ARCH_FEATURES for the workaround. Early versions of workaround
+    /// 2 return -2 instead of 1.
     pub const fn from_features(w0: i32) -> Self {
         match w0 {
             arch::SUCCESS => Self::Required,
@@ -45,29 +45,28 @@ impl Workaround {
     }
 }
 
-/// What the firmware says of all workarounds.
+/// The firmware's answers about all workarounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Workarounds {
-    /// [`WORKAROUND_1`].
+    /// The answer about [`WORKAROUND_1`].
     pub one: Workaround,
-    /// [`WORKAROUND_2`].
+    /// The answer about [`WORKAROUND_2`].
     pub two: Workaround,
-    /// [`WORKAROUND_3`].
+    /// The answer about [`WORKAROUND_3`].
     pub three: Workaround,
 }
 
-/// What the hypervisor is to do for such a call.
+/// The hypervisor's action for such a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing: the guest goes on with this in X0 to X3.
+    /// Return these values in X0 to X3.
     Return(SmcReturn),
-    /// Make this call, which has no arguments, to the firmware; then the guest goes on with
-    /// zero in X0 to X3.
+    /// Make this call, which has no arguments, to the firmware. Then return zero in X0 to X3.
     Forward(FunctionId),
 }
 
-/// Whether the function is one of these: fast calls of the architecture or of the hypervisor's
-/// vendor.
+/// Returns whether the function is one of these: fast calls of the architecture or of the
+/// hypervisor's vendor.
 #[inline]
 pub const fn owns(function: FunctionId) -> bool {
     function.is_fast()
@@ -77,12 +76,13 @@ pub const fn owns(function: FunctionId) -> bool {
         )
 }
 
-/// What to do for `call`.
+/// Returns the action for `call`.
 pub const fn decide(call: &Call, firmware: &Workarounds) -> Action {
     match call.function() {
-        // From 1.2 on, guests may use X4 to X17 for arguments and results, which the trap handler keeps whole; and callers of
-        // FF-A and ARCH_SOC_ID start from there. What 1.3 adds is the SVE hint in the identifier, which `Call` drops. What
-        // 1.4 adds to ARCH_SOC_ID we do not have.
+        // From 1.2 on, guests may use X4 to X17 for arguments and results, which the trap handler
+        // preserves, and callers of FF-A and ARCH_SOC_ID require version 1.2. 1.3 adds the SVE hint
+        // in the identifier, which `Call` removes. 1.4 adds to ARCH_SOC_ID, which Postern does not
+        // have.
         VERSION => Action::Return(SmcReturn::value(arch::VERSION_1_3)),
         FEATURES => Action::Return(arch_features(call.queried_function(), firmware)),
         WORKAROUND_1 => workaround(WORKAROUND_1, firmware.one),
@@ -90,7 +90,7 @@ pub const fn decide(call: &Call, firmware: &Workarounds) -> Action {
         WORKAROUND_3 => workaround(WORKAROUND_3, firmware.three),
         vendor::UID => Action::Return(POSTERN_UUID),
         vendor::REVISION => Action::Return(POSTERN_REVISION),
-        // ARCH_SOC_ID too: the machine is not the guest's to know.
+        // Including ARCH_SOC_ID: the guest must not know the machine.
         _ => Action::Return(SmcReturn::NOT_SUPPORTED),
     }
 }
@@ -105,9 +105,10 @@ const fn arch_features(function: FunctionId, firmware: &Workarounds) -> SmcRetur
     }
 }
 
-/// Workaround 2 turns a protection of the physical CPU off and on, for whatever runs there next.
-/// No guest may do that to another, so it stays as the firmware leaves it, which is on; and the
-/// guest is told that it need not ask.
+/// Returns the answer about workaround 2 for guests. Workaround 2 turns a protection of the
+/// physical CPU off and on, for any software that runs there next. No guest may do that to another,
+/// so the protection stays as the firmware leaves it, which is on, and the guest is told that it
+/// need not ask.
 const fn always_on(two: Workaround) -> Workaround {
     match two {
         Workaround::Required => Workaround::NotRequired,
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn discovery() {
+    fn discovery_results() {
         let none = Workarounds::default();
         for (function, x1, x0) in [
             (0x8000_0000, 0, 0x1_0003),
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_uuid() {
+    fn uid_call_returns_the_uuid() {
         let Action::Return(words) = call(0x8600_ff01, 0, &Workarounds::default()) else {
             panic!("no answer");
         };
@@ -179,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn workarounds() {
+    fn workarounds_follow_the_firmware() {
         for (w0, features, action) in [
             (-1, -1, returns(-1)),
             (0, 0, Action::Forward(WORKAROUND_1)),
@@ -200,13 +201,13 @@ mod tests {
             three: Workaround::Required,
         };
         assert_eq!(call(0x8000_3fff, 0, &all), Action::Forward(WORKAROUND_3));
-        // The switch is out of the guests' reach.
+        // Guests cannot reach the switch.
         assert_eq!(call(0x8000_0001, 0x8000_7fff, &all), returns(1));
         assert_eq!(call(0x8000_7fff, 0, &all), returns(0));
     }
 
     #[test]
-    fn the_range() {
+    fn owns_the_arch_and_vendor_ranges() {
         for (id, ours) in [
             (0x8000_0000, true),
             (0x8000_ffff, true),

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The firmware interface to true random numbers, version 1.0 (DEN0098).
+//! The firmware interface for true random numbers, version 1.0 (DEN0098).
 
 use optee_proto::smc::FunctionId;
 use postern_smccc::call::{Call, OwningEntity, SmcReturn};
 use postern_smccc::trng::*;
 
-/// 4dd26f64-d043-483c-8b77-734b78ff88fb: this source, in the order of a UID call.
+/// 4dd26f64-d043-483c-8b77-734b78ff88fb, the UUID of this source, in the order of a UID call.
 const SOURCE_UUID: SmcReturn = SmcReturn::new([0x646f_d24d, 0x3c48_43d0, 0x4b73_778b, 0xfb88_ff78]);
 
-/// Where random numbers come from.
+/// A source of random numbers.
 pub trait Entropy {
-    /// 192 conditioned bits that nobody else is given; `None` when there are not that many now.
+    /// Returns 192 conditioned bits that no other caller gets, or `None` if fewer are available
+    /// now.
     fn bits(&mut self) -> Option<[u64; 3]>;
 }
 
-/// Whether the function lies in the range of this interface: fast calls of the standard secure
-/// service with a number from 0x50 to 0x5f.
+/// Returns whether the function is in the range of this interface: fast calls of the standard
+/// secure service with a number from 0x50 to 0x5f.
 #[inline]
 pub const fn owns(function: FunctionId) -> bool {
     function.is_fast()
@@ -23,8 +24,8 @@ pub const fn owns(function: FunctionId) -> bool {
         && matches!(function.number(), 0x50..=0x5f)
 }
 
-/// The answer to `call`. Where there is no source at all, answer SmcReturn::NOT_SUPPORTED instead of
-/// calling this, so that guests do not wait for one.
+/// Answers `call`. If the machine has no source, the caller answers [`SmcReturn::NOT_SUPPORTED`]
+/// instead, so that guests do not wait for one.
 pub fn answer(call: &Call, source: &mut impl Entropy) -> SmcReturn {
     match call.function() {
         VERSION => SmcReturn::value(VERSION_1_0),
@@ -39,8 +40,8 @@ pub fn answer(call: &Call, source: &mut impl Entropy) -> SmcReturn {
     }
 }
 
-/// `wanted` bits, the lowest in the low bits of the third result, the next above them in the
-/// second, then in the first; bits not asked for are zero.
+/// Returns `wanted` bits: the lowest in the low bits of the third result, the next above them in
+/// the second, then in the first. Bits that were not requested are zero.
 fn random(wanted: u64, width: u32, source: &mut impl Entropy) -> SmcReturn {
     if wanted == 0 || wanted > 3 * u64::from(width) {
         return SmcReturn::error(INVALID_PARAMETERS);
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_linux_probes() {
+    fn linux_probe_finds_rnd64() {
         // VERSION of at least 1.0, and RND64 among the features.
         assert_eq!(
             answer(&call(0x8400_0050, 0), &mut Empty).words()[0],
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_as_many_bits_as_asked_for() {
+    fn random_returns_the_requested_number_of_bits() {
         for (function, most) in [(0x8400_0053, 96), (0xc400_0053, 192)] {
             for wanted in 1..=most {
                 let [status, high, middle, low] =
@@ -117,7 +118,7 @@ mod tests {
                 assert_eq!(status, 0);
                 let ones = high.count_ones() + middle.count_ones() + low.count_ones();
                 assert_eq!(u64::from(ones), wanted);
-                // They fill the low result from its low end first.
+                // The bits fill the low result first, from its low end.
                 let width = most / 3;
                 assert_eq!(u64::from(low.trailing_ones()), wanted.min(width));
                 assert_eq!(
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_not_reused() {
+    fn each_result_has_bits_of_its_own() {
         struct Numbered;
         impl Entropy for Numbered {
             fn bits(&mut self) -> Option<[u64; 3]> {
@@ -153,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_range() {
+    fn owns_the_trng_range() {
         for (id, ours) in [
             (0x8400_004f, false),
             (0x8400_0050, true),

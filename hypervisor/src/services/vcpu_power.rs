@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether a vCPU is on, as PSCI sees it (DEN0022, AFFINITY_INFO).
+//! The power state of a vCPU, as PSCI defines it (DEN0022, AFFINITY_INFO).
 //!
-//! Two vCPUs may call CPU_ON for the same third at once; exactly one may win. So the state moves
-//! by compare-and-exchange, and who moved it from off to pending owns the target's registers
-//! until it is on.
+//! Two vCPUs may call CPU_ON for the same third vCPU at once, and exactly one may succeed. So the
+//! state changes by compare-and-exchange, and the caller that moved it from off to pending owns the
+//! target's registers until it is on.
 
 use crate::sync::atomic::{AtomicU8, Ordering};
 
-/// The state of a vCPU.
+/// The power state of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PowerState {
-    /// It runs, or waits to be scheduled.
+    /// The vCPU runs, or waits to be scheduled.
     On = 0,
-    /// It does not run, and nothing has been asked of it.
+    /// The vCPU does not run, and no call has turned it on.
     Off = 1,
-    /// It has been turned on, and has not yet executed an instruction.
+    /// The vCPU has been turned on, and has not executed an instruction yet.
     OnPending = 2,
 }
 
@@ -29,12 +29,12 @@ impl PowerState {
     }
 }
 
-/// Why a vCPU cannot be turned on.
+/// The reason why a vCPU cannot be turned on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpuOnError {
-    /// It is on.
+    /// The vCPU is on.
     AlreadyOn,
-    /// Somebody else is turning it on.
+    /// Another caller is turning it on.
     OnPending,
 }
 
@@ -43,23 +43,24 @@ pub enum CpuOnError {
 pub struct VcpuPower(AtomicU8);
 
 impl VcpuPower {
-    /// A vCPU that is off.
+    /// Creates the state of a vCPU that is off.
     pub fn off() -> Self {
         Self(AtomicU8::new(PowerState::Off as u8))
     }
 
-    /// What the state is, or was a moment ago.
+    /// Returns the state, which may have changed since.
     pub fn state(&self) -> PowerState {
         PowerState::from_bits(self.0.load(Ordering::Acquire))
     }
 
-    /// Off to pending. On success the caller, and nobody else, may write the vCPU's registers:
-    /// the vCPU's last instructions before it went off happened before. Then it makes the
-    /// vCPU runnable, which calls [`VcpuPower::started`]; or gives up with [`VcpuPower::off_again`].
+    /// Moves the state from off to pending. On success the caller, and no other, may write the
+    /// vCPU's registers: the vCPU's last instructions before it went off happened before. The
+    /// caller then makes the vCPU runnable, which calls [`VcpuPower::started`], or gives up with
+    /// [`VcpuPower::off_again`].
     ///
     /// # Errors
     ///
-    /// The vCPU is on, or somebody else is turning it on.
+    /// The vCPU is on, or another caller is turning it on.
     pub fn claim(&self) -> Result<(), CpuOnError> {
         match self.swap(PowerState::Off, PowerState::OnPending) {
             Ok(()) => Ok(()),
@@ -68,27 +69,27 @@ impl VcpuPower {
         }
     }
 
-    /// Pending to on: for the pCPU that is about to enter the vCPU for the first time. Without
-    /// effect in other states.
+    /// Moves the state from pending to on. The pCPU that is about to enter the vCPU for the first
+    /// time calls this. Without effect in other states.
     pub fn started(&self) {
         let _ = self.swap(PowerState::OnPending, PowerState::On);
     }
 
-    /// Pending to off: whoever claimed the vCPU could not start it. Without effect in other
-    /// states.
+    /// Moves the state from pending to off, because the caller that claimed the vCPU could not
+    /// start it. Without effect in other states.
     pub fn off_again(&self) {
         let _ = self.swap(PowerState::OnPending, PowerState::Off);
     }
 
-    /// On to off: the last thing that a pCPU does for a vCPU that called CPU_OFF, after it has
-    /// saved all of its state. Without effect in other states.
+    /// Moves the state from on to off: the last action of a pCPU for a vCPU that called CPU_OFF,
+    /// after it has saved all of the vCPU's state. Without effect in other states.
     pub fn turned_off(&self) {
         let _ = self.swap(PowerState::On, PowerState::Off);
     }
 
     fn swap(&self, from: PowerState, to: PowerState) -> Result<(), PowerState> {
-        // Release: what was written to the vCPU's registers is seen by who next moves the state.
-        // Acquire: and the other way round.
+        // Release: the next caller that moves the state sees what was written to the vCPU's
+        // registers. Acquire: this caller sees what the last one wrote.
         self.0
             .compare_exchange(from as u8, to as u8, Ordering::AcqRel, Ordering::Acquire)
             .map(|_| ())
@@ -105,7 +106,7 @@ mod tests {
     use core::sync::atomic::AtomicUsize;
 
     #[test]
-    fn the_whole_life() {
+    fn transitions_apply_in_their_states_only() {
         let power = VcpuPower::off();
         assert_eq!(power.claim(), Ok(()));
         assert_eq!(power.state(), PowerState::OnPending);
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(power.state(), PowerState::On);
         assert_eq!(power.claim(), Err(CpuOnError::AlreadyOn));
         power.off_again();
-        assert_eq!(power.state(), PowerState::On, "nobody claims it");
+        assert_eq!(power.state(), PowerState::On, "the vCPU is not claimed");
         power.turned_off();
         assert_eq!(power.claim(), Ok(()));
         power.off_again();
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_many_wins() {
+    fn one_of_many_claims_succeeds() {
         let power = VcpuPower::off();
         let (winners, losers) = (AtomicUsize::new(0), AtomicUsize::new(0));
         for round in 1..=200 {

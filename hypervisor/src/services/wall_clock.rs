@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The time of day: read once from the machine's clock, and counted by the generic timer from then on.
+//! The time of day: read once from the machine's clock, and counted by the generic timer
+//! afterwards.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use postern_base::ticks::Ticks;
 
-/// Seconds since 1970, when it is known.
+/// The time of day, in seconds since 1970, if it is known.
 #[derive(Debug)]
 pub struct WallClock {
-    /// Zero where nobody knows the time: that of 1970 is as good as none.
+    /// The time that was set, in seconds since 1970; zero if the time is unknown.
     seconds: AtomicU64,
-    /// When it was so, in ticks.
+    /// The time at which it was set, in ticks.
     ticks: AtomicU64,
 }
 
 impl WallClock {
-    /// Returns a clock that does not know the time.
+    /// Creates a clock that does not know the time.
     pub const fn new() -> Self {
         Self {
             seconds: AtomicU64::new(0),
@@ -22,19 +23,20 @@ impl WallClock {
         }
     }
 
-    /// Sets the time that it was at `time`, in seconds since 1970, before anybody asks.
+    /// Sets the time of day at `time`, in seconds since 1970, before any pCPU reads it.
     pub fn set(&self, seconds: u32, time: Ticks) {
         self.ticks.store(time.get(), Ordering::Relaxed);
         self.seconds.store(seconds.into(), Ordering::Release);
     }
 
-    /// Whether it knows the time.
+    /// Returns whether the clock knows the time.
     pub fn is_set(&self) -> bool {
         self.seconds.load(Ordering::Acquire) != 0
     }
 
-    /// Returns the time at `time`, of a counter with `frequency` ticks per second: seconds since 1970, which wrap in 2106 as
-    /// those of a PL031 do. Without a time, the seconds since the machine started.
+    /// Returns the time of day at `time`, for a counter with `frequency` ticks per second: seconds
+    /// since 1970, which wrap in 2106 as those of a PL031 do. If the time is unknown, returns the
+    /// seconds since the machine started.
     pub fn seconds_at(&self, time: Ticks, frequency: u64) -> u32 {
         let seconds = self.seconds.load(Ordering::Acquire);
         let passed = time
@@ -50,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_counts_from_what_it_was_told() {
+    fn clock_counts_from_the_set_time() {
         let clock = WallClock::new();
         assert!(!clock.is_set());
         assert_eq!(clock.seconds_at(Ticks::new(250), 100), 2);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the mediator needs of this hypervisor.
+//! The mediator's interface to this hypervisor.
 
 use super::secure_entries;
 use crate::irq::sections;
@@ -18,8 +18,8 @@ use postern_arch::{debug, guest_ram, smc};
 use postern_console::log::Level;
 use spin::Once;
 
-/// Pages that the mediators share with OP-TEE: shadows of messages and page lists. As many as all
-/// VMs together can have, so that none can take another's.
+/// The pages that the mediators share with OP-TEE: shadow pages and rebuilt page lists. The pool
+/// has as many pages as all VMs together may use, so no VM can take another's.
 pub static SHARED_PAGES: Once<SharedPool> = Once::new();
 
 /// Makes one call to the secure world.
@@ -29,9 +29,9 @@ pub fn secure_call(args: [u64; 8]) -> [u64; 4] {
     [x0, x1, x2, x3]
 }
 
-/// One VM, on the pCPU that this runs on.
+/// One VM, on the current pCPU.
 pub struct VmHost {
-    /// Whose memory and pins these are.
+    /// The VM whose memory and pins the mediator uses.
     pub vm: &'static Vm,
 }
 
@@ -99,7 +99,7 @@ impl Host for VmHost {
         if let Some(pages) = SHARED_PAGES.get() {
             pages
                 .free(page.pa())
-                .expect("a shared page is given back once, as its type sees to");
+                .expect("the type of a shared page permits one release");
         }
     }
 
@@ -119,7 +119,8 @@ impl Host for VmHost {
         sections::take_pending();
         match here().current.get() {
             Some(running) if !context_switch::guest_must_run(running) => ForeignInterrupt::Resume,
-            // Or this is the end of a VM: the next piece of it comes after what waits here.
+            // Without a vCPU, a VM is being torn down: its next step follows after the waiting
+            // work.
             _ => ForeignInterrupt::ReturnToGuest,
         }
     }
@@ -138,7 +139,7 @@ impl Host for VmHost {
         match what {
             Leak::Session => self.vm.log(
                 Level::Warn,
-                format_args!("OP-TEE is not done with a session with application {app}"),
+                format_args!("OP-TEE has not closed a session with application {app}"),
             ),
             Leak::Application => self.vm.log(
                 Level::Info,

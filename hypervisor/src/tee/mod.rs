@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The TEE: what the mediator needs of this hypervisor, and OP-TEE's notifications.
+//! The TEE: the mediator's interface to this hypervisor, and OP-TEE's notifications.
 
 pub mod host;
 pub mod notification;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! OP-TEE's asynchronous notifications (`optee_smc.h`, OPTEE_SMC_ASYNC_NOTIF_VALUE).
 //!
-//! OP-TEE has one physical interrupt for all VMs. EL2 owns it; when it arrives, every VM that has
-//! enabled notifications gets a virtual one of its own, and asks OP-TEE, through the mediator, for
-//! what is meant for it. OP-TEE keeps the events of the VMs apart. A VM that was not meant finds
-//! nothing, which the ABI allows.
+//! OP-TEE has one physical interrupt for all VMs, and EL2 owns it. When it arrives, every VM that
+//! has enabled notifications gets a virtual interrupt, and asks OP-TEE for its events through the
+//! mediator. OP-TEE keeps the events of VMs apart. A VM without an event finds nothing, which the
+//! ABI allows.
 
 use crate::irq::Handled;
 use crate::irq::owners::register_spi;
@@ -16,15 +16,15 @@ use postern_arch::{gic, percpu};
 use postern_base::ids::PcpuIndex;
 use postern_boot_tree::Interrupt;
 
-/// The physical interrupt, where OP-TEE has one.
+/// Returns the physical interrupt, if OP-TEE has one.
 pub fn interrupt() -> Option<Interrupt> {
     machine().optee?.notification
 }
 
-/// The pCPU that takes it.
+/// The pCPU to which the interrupt is routed.
 static IRQ_PCPU: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
-/// Has the boot pCPU take it.
+/// Routes the interrupt to the boot pCPU.
 pub fn init() {
     let boot = platform::mpidr_of(PcpuIndex::BOOT);
     if let Some(spi) = interrupt() {
@@ -33,8 +33,8 @@ pub fn init() {
     }
 }
 
-/// A pCPU does not come back from the secure world: if it was to take the interrupt, this one does, for the VMs whose
-/// calls are on other pCPUs.
+/// Routes the interrupt to this pCPU, if it is routed to a pCPU that does not return from the
+/// secure world. VMs whose calls are on other pCPUs need it.
 pub fn take_over_irq(stuck: PcpuIndex) {
     let here = percpu::id();
     if let Some(spi) = interrupt()
@@ -45,7 +45,7 @@ pub fn take_over_irq(stuck: PcpuIndex) {
     }
 }
 
-/// Tells all VMs that OP-TEE has notifications for somebody.
+/// Notifies all VMs, because OP-TEE has an event for at least one.
 fn on_interrupt() -> Handled {
     registry::all().iter().for_each(Vm::notify);
     Handled::Quiet

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How often each pCPU has entered the secure world.
+//! Each pCPU's count of entries to the secure world, returns from it, and ticks.
 
 use crate::sched::tee_watchdog::SecureEntryCount;
 use postern_arch::percpu;
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 
-/// Each is written by its pCPU alone, and read by all.
+/// The count of each pCPU. That pCPU alone writes it; all pCPUs read it.
 static ENTRIES: [SecureEntryCount; MAX_PCPUS] = [const { SecureEntryCount::new() }; MAX_PCPUS];
 
 /// Returns the count of this pCPU.

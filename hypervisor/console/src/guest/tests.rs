@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest's console and the tool at the other end of the line, which asks how much input has room.
+//! A guest's console, and the tool at the other end of the line, which asks how much input has
+//! room.
 
 use super::*;
 use crate::mux::Decoder;
@@ -29,7 +30,7 @@ impl Machine {
         machine
     }
 
-    /// What has arrived on a channel.
+    /// Returns the bytes that arrived on a channel.
     fn heard(&self, channel: Channel) -> Vec<u8> {
         let mut decoder = Decoder::new(None);
         let sent = self.model.sent();
@@ -38,7 +39,7 @@ impl Machine {
         of_it.map(|decoded| decoded.byte).collect()
     }
 
-    /// A character's time passes, and its interrupt is taken.
+    /// Lets the time of one character pass, and takes the interrupt.
     fn pass(&self, consoles: &[GuestConsole<&Self>]) {
         self.model.character_time();
         if !self.model.interrupts() {
@@ -70,9 +71,10 @@ impl ConsoleLink for &Machine {
     }
 }
 
-/// A tool that asks more than the line has room to answer. What it asked last is answered in any case.
+/// A tool asks more questions than the line has room to answer. Its last question is always
+/// answered.
 #[test]
-fn every_question_has_its_answer_however_slow_the_line_is() {
+fn flow_question_is_answered_on_a_slow_line() {
     for kind in [Kind::Qemu, Kind::Part(1), Kind::Part(32)] {
         let machine = Machine::new(kind);
         let channels = (1..=MAX_VMS as u8).filter_map(Channel::new);
@@ -83,7 +85,7 @@ fn every_question_has_its_answer_however_slow_the_line_is() {
         for _ in 0..questions {
             consoles.iter().for_each(GuestConsole::tell_room);
         }
-        // Those that were asked while an answer waited are the same question.
+        // Questions that were asked while an answer waited are one question.
         for _ in 0..20_000 {
             machine.pass(&consoles);
         }
@@ -94,16 +96,16 @@ fn every_question_has_its_answer_however_slow_the_line_is() {
             let [low, high] = (INPUT_QUEUE as u16).to_le_bytes();
             let answer = [console.channel.get(), low, high];
             let answers = heard.chunks(ANSWER_BYTES).filter(|told| **told == answer);
-            // Two were on their way when there was no more room.
+            // Two answers were queued when there was no more room.
             assert!(answers.count() >= 3, "{kind:?}: {heard:?}");
             assert_eq!(console.line.lock().flow, FlowState::new());
         }
     }
 }
 
-/// A guest that has no room keeps the question, and one that reads has it answered by that.
+/// The question stays while the guest's queue is full, and is answered when the guest reads.
 #[test]
-fn an_answer_comes_when_the_guest_has_read() {
+fn flow_answer_is_sent_when_guest_has_read() {
     let machine = Machine::new(Kind::Qemu);
     let channel = Channel::new(2).unwrap();
     let console = GuestConsole::new(channel, &machine);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is said on the hypervisor's channel, on a line of 115,200 baud at most.
+//! The output on the hypervisor's channel, on a line of at most 115,200 baud.
 
 use super::*;
 use crate::mux::{Channel, Decoder};
@@ -9,13 +9,13 @@ use proptest::prelude::*;
 
 const A: VmIndex = VmIndex::new(0).unwrap();
 const B: VmIndex = VmIndex::new(1).unwrap();
-/// Characters that the line carries in a second.
+/// The number of characters that the line carries per second.
 const SECOND: usize = 11_520;
 
 struct World {
     model: Model,
     lines: Box<Lines>,
-    /// Characters that the line has had time for.
+    /// The number of characters that the line has had time for.
     time: usize,
 }
 
@@ -59,7 +59,7 @@ impl World {
         self.go();
     }
 
-    /// A character's time passes. Whether an answer that waits may begin.
+    /// Lets the time of one character pass. Returns whether a waiting answer may begin.
     fn pass(&mut self) -> bool {
         self.time += 1;
         self.model.character_time();
@@ -73,7 +73,7 @@ impl World {
         transmitter.take_wanted(&uart, Lines::answer_needs())
     }
 
-    /// All that was said, when all of it is out.
+    /// Returns all output, after all of it was sent.
     fn heard(&mut self) -> String {
         while !self.lines.transmitter.is_empty() {
             self.pass();
@@ -89,7 +89,7 @@ impl World {
     }
 }
 
-/// VM a starts, logs what it may log, and restarts, as fast as the machine lets it.
+/// A VM that starts, logs as much as it may, and restarts, as fast as the machine permits.
 #[derive(Default)]
 struct Restarting {
     lives: usize,
@@ -117,9 +117,9 @@ impl Restarting {
     }
 }
 
-/// Lines have their room, and answers theirs: an answer waits for those before it, and for nothing that guests do.
+/// Lines and answers have their own room: an answer waits for earlier answers only, not for guests.
 #[test]
-fn a_guest_that_restarts_without_end_keeps_neither_the_monitor_nor_others_waiting() {
+fn guest_that_restarts_endlessly_delays_neither_monitor_nor_others() {
     for also_logs in [false, true] {
         let mut world = World::new();
         let mut a = Restarting::default();
@@ -152,7 +152,7 @@ fn a_guest_that_restarts_without_end_keeps_neither_the_monitor_nor_others_waitin
         assert!(turns.iter().all(|turn| *turn <= bound), "{turns:?}");
         assert!(a.lives > 20, "{}", a.lives);
 
-        // No event of b's is lost, and none of a's own starts and ends.
+        // No event of b is lost, and no start or end event of a.
         let heard = world.heard();
         for time in 0..b {
             assert!(
@@ -173,21 +173,24 @@ fn a_guest_that_restarts_without_end_keeps_neither_the_monitor_nor_others_waitin
     }
 }
 
-/// Who says more than there is room for loses its own, and a later line says how many.
+/// A VM that causes more lines than there is room for loses its own, and a later line reports their
+/// number.
 #[test]
-fn lines_that_are_too_many_are_counted_for_whoever_says_them() {
+fn lost_lines_are_counted_per_cause() {
     let mut world = World::new();
     for index in 0..200 {
         world.log(Some(A), &format!("vm a: {index}"));
     }
     world.event(Some(A), "{}");
     world.log(Some(B), "vm b: one");
-    world.log(None, "nobody's");
+    world.log(None, "no vm");
     let early = world.heard();
     let lost = 200 - early.matches("vm a").count();
-    assert!(early.contains(
-        "@postern {}\r\n[    0.000000] warn: vm b: one\r\n[    0.000000] warn: nobody's"
-    ));
+    assert!(
+        early.contains(
+            "@postern {}\r\n[    0.000000] warn: vm b: one\r\n[    0.000000] warn: no vm"
+        )
+    );
     // The event was the next line that had room.
     assert!(
         early.contains(&format!("warn: {lost} lines are not here")),
@@ -200,9 +203,9 @@ fn lines_that_are_too_many_are_counted_for_whoever_says_them() {
     assert_eq!(heard.matches("are not here").count(), 1);
 }
 
-/// The longest line that there is, while a user types and others were lost, finds room.
+/// The longest line has room while a user types and others were lost.
 #[test]
-fn the_longest_line_fits() {
+fn longest_line_has_room() {
     for kind in [LineKind::Log, LineKind::Event] {
         let mut world = World::new();
         world.answer("postern> vm li");
@@ -222,7 +225,7 @@ fn the_longest_line_fits() {
 }
 
 #[test]
-fn a_line_comes_behind_an_answer_and_breaks_one_that_is_typed_once() {
+fn line_follows_answer_and_breaks_typed_line_once() {
     let mut world = World::new();
     world.answer("postern> ");
     world.answer("vm li");
@@ -252,7 +255,8 @@ fn a_line_comes_behind_an_answer_and_breaks_one_that_is_typed_once() {
 }
 
 proptest! {
-    /// Whoever says what when, an answer that has room is whole, and so is each line.
+    /// For every sequence of lines and answers: an answer that has room is whole, and so is each
+    /// line.
     #[test]
     fn lines_and_answers_are_whole(
         steps in prop::collection::vec((0_u8..6, 1_usize..1500), 0..100),

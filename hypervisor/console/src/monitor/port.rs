@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A source of bytes and where its answers go: [`MonitorPort`], and what a guest gets, [`ReplyQueue`].
+//! A source of bytes and its answers: [`MonitorPort`], and [`ReplyQueue`] for the answers to a
+//! guest.
 
 use super::reply::WriteReply;
 use super::session::{Echo, Session};
@@ -10,44 +11,46 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use postern_base::lock::{Class, Lock};
 use postern_base::ring::Ring;
 
-/// Bytes that wait to be looked at.
+/// The most bytes that wait to be processed.
 pub const INPUT: usize = 1024;
-/// The most bytes that [`MonitorPort::work`] looks at.
+/// The most bytes that one [`MonitorPort::work`] processes.
 const BYTES_AT_ONCE: usize = 256;
-/// Bytes of answers that wait to be read by a guest. The longest answer, the whole log as JSON,
-/// fits behind those that make it wait.
+/// The most bytes of answers that wait for a guest to read them. The longest answer, the whole log
+/// as JSON, fits behind those that make it wait.
 const ANSWERS: usize = 48 * 1024;
-/// With so many bytes of answers unread, a guest's commands wait.
+/// The number of unread bytes of answers from which a guest's commands wait.
 const ENOUGH_ANSWERS: usize = 8 * 1024;
 
-/// Where a session's output goes.
+/// The destination of a session's output.
 pub trait ReplySink {
-    /// Whether commands are to be answered now; they wait otherwise.
+    /// Returns whether commands may be answered now. Otherwise they wait.
     fn has_room(&self) -> bool;
 
-    /// Sends what `write` writes, with nothing of others in between. One caller at a time. With an echo lines end as a
-    /// terminal wants them, and what does not end with one has others begin a line behind it.
+    /// Sends the output of `write` with no other output in between. There is one caller at a time.
+    /// With `echo`, lines end with CR LF for a terminal, and after output that does not end a line,
+    /// other output begins a new one.
     ///
-    /// It goes out in pieces of at most [`CHUNK`] bytes. After each of them `between` is called, with no lock held
-    /// that this takes.
+    /// The output is sent in pieces of at most [`CHUNK`] bytes. After each piece `between` is
+    /// called, with no lock of the sink held.
     fn send(&self, echo: bool, between: &dyn Fn(), write: WriteReply<'_>);
 }
 
-/// The most bytes of a [`ReplyChunks`]' piece.
+/// The most bytes per piece of [`ReplyChunks`].
 pub const CHUNK: usize = 128;
 
-/// Cuts what is written into pieces.
+/// A writer that cuts its input into pieces.
 pub struct ReplyChunks<'a> {
     piece: heapless::Vec<u8, CHUNK>,
-    /// A line ends with CR LF, as a terminal wants it, and not with LF alone.
+    /// Whether a line ends with CR LF, for a terminal, instead of LF.
     returns: bool,
-    /// The last byte is within a line.
+    /// Whether the last byte is within a line.
     in_line: bool,
     send: &'a mut dyn FnMut(&[u8]),
 }
 
 impl<'a> ReplyChunks<'a> {
-    /// Nothing is written. `send` gets the pieces. With `returns` a line ends with CR LF, as a terminal wants it.
+    /// Creates an empty writer. `send` gets the pieces. With `returns`, a line ends with CR LF, for
+    /// a terminal.
     pub const fn new(returns: bool, send: &'a mut dyn FnMut(&[u8])) -> Self {
         Self {
             piece: heapless::Vec::new(),
@@ -62,7 +65,7 @@ impl<'a> ReplyChunks<'a> {
         self.piece.clear();
     }
 
-    /// Sends the last piece. Returns whether the last line has no end.
+    /// Sends the last piece. Returns whether the last line has no line end.
     pub fn end(mut self) -> bool {
         self.end_piece();
         self.in_line
@@ -89,19 +92,19 @@ impl Write for ReplyChunks<'_> {
     }
 }
 
-/// A session, and the bytes that wait for it. Any pCPU may use it at any time.
+/// A session and the bytes that wait for it. Any pCPU may use it at any time.
 ///
-/// A command is executed with none of the locks held, so it may do what it likes to the VM that
-/// gives it.
+/// A command is executed with none of the locks held, so it may do anything to the VM that gives
+/// it.
 pub struct MonitorPort {
     input: Lock<Ring<INPUT>>,
     session: Lock<Session>,
-    /// Somebody works for it: bytes are looked at in their order.
+    /// Whether a pCPU is processing bytes. One at a time does, so that they are processed in order.
     busy: AtomicBool,
 }
 
 impl MonitorPort {
-    /// A plain session, no bytes.
+    /// Creates a silent session without input.
     pub const fn new() -> Self {
         Self {
             input: Lock::new(Class::Input, Ring::new()),
@@ -110,30 +113,30 @@ impl MonitorPort {
         }
     }
 
-    /// A byte for the session. Somebody must call [`MonitorPort::work`] then, holding no lock. False
-    /// where there is no room for it now.
+    /// Receives a byte for the session. The caller then arranges a call of [`MonitorPort::work`]
+    /// with no lock held. Returns false if there is no room for the byte now.
     #[must_use]
     pub fn receive(&self, byte: u8) -> bool {
         self.input.lock().push(byte)
     }
 
-    /// Whether bytes wait.
+    /// Returns whether bytes wait.
     pub fn has_input(&self) -> bool {
         !self.input.lock().is_empty()
     }
 
-    /// Looks at some bytes, and executes a command at most. True where it is to be called again
-    /// soon, for what is left.
+    /// Processes some bytes and executes at most one command. Returns true if the caller should
+    /// call it again soon, for the remaining bytes.
     ///
-    /// To be called with no lock held that a command might want.
+    /// The caller holds no lock that a command may take.
     pub fn work(&self, system: &dyn System, output: &dyn ReplySink) -> bool {
-        // The second time for who has found it busy meanwhile.
+        // The second round is for bytes whose sender found the port busy during the first.
         for _ in 0..2 {
             if !output.has_room() || !self.has_input() {
                 return false;
             }
             if self.busy.swap(true, Ordering::AcqRel) {
-                // Whoever it is looks again before it leaves.
+                // The pCPU that is busy checks for input again before it leaves.
                 return false;
             }
             let command = self.look(system, output);
@@ -145,7 +148,7 @@ impl MonitorPort {
         output.has_room() && self.has_input()
     }
 
-    /// True where it is enough for now.
+    /// Processes bytes. Returns true if this call of [`MonitorPort::work`] has done enough.
     fn look(&self, system: &dyn System, output: &dyn ReplySink) -> bool {
         for _ in 0..BYTES_AT_ONCE {
             let Some(byte) = self.input.lock().pop() else {
@@ -174,14 +177,14 @@ impl MonitorPort {
         true
     }
 
-    /// As at the beginning.
+    /// Resets the port to its initial state.
     pub fn reset(&self) {
         self.input.lock().clear();
         *self.session.lock() = Session::new();
     }
 }
 
-/// Sends what a session says by itself.
+/// Sends the session's own output.
 fn say(output: &dyn ReplySink, has_echo: bool, echo: &Echo) {
     if !echo.is_empty() {
         output.send(has_echo, &|| {}, &mut |out| {
@@ -190,25 +193,25 @@ fn say(output: &dyn ReplySink, has_echo: bool, echo: &Echo) {
     }
 }
 
-/// ReplyQueue that a guest has not read yet.
+/// Answers that a guest has not read yet.
 pub struct ReplyQueue {
     bytes: Lock<VecDeque<u8>>,
 }
 
 impl ReplyQueue {
-    /// None; the memory for all that will ever wait.
+    /// Creates an empty queue with memory for all bytes that can ever wait.
     pub fn new() -> Self {
         Self {
             bytes: Lock::new(Class::Replies, VecDeque::with_capacity(ANSWERS)),
         }
     }
 
-    /// The next byte for the guest.
+    /// Removes the next byte for the guest.
     pub fn next(&self) -> Option<u8> {
         self.bytes.lock().pop_front()
     }
 
-    /// Forgets all.
+    /// Removes all bytes.
     pub fn reset(&self) {
         self.bytes.lock().clear();
     }

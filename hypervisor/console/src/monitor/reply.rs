@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! ReplyQueue a line: parses, does what it says, and only then writes.
+//! The answer to a line: parses the line, executes it, and only then writes.
 //!
-//! A line with a tag or `--json` is answered by one line, `@postern ` and a JSON object, any other by plain text.
+//! A line with a tag or `--json` is answered by one line, `@postern ` and a JSON object. Any other
+//! line is answered by plain text.
 
 use super::Entered;
 use super::system::{System, TeeFigures, VmControlError};
@@ -11,18 +12,18 @@ use postern_base::ids::{MAX_PCPUS, MAX_VMS, PcpuIndex, VmIndex};
 use postern_monitor::specs::SPECS;
 use postern_monitor::{Command, MARK, Request, Writer};
 
-/// What writes a piece of an answer.
+/// A function that writes a piece of an answer.
 pub type WriteReply<'a> = &'a mut dyn FnMut(&mut dyn Write);
-/// Sends what something writes, with nothing of others in between.
+/// A function that sends what a [`WriteReply`] writes, with no other output in between.
 pub type SendReply<'a> = &'a mut dyn FnMut(WriteReply<'_>);
 
-/// What was asked for.
+/// The kind of answer.
 enum Reply<'a> {
     /// `vm list`
     List,
     /// `vm info`
     Info(VmIndex),
-    /// An order, which is taken: the VM's name.
+    /// `vm start` and the like, accepted: the name of the VM.
     Done(&'a str),
     /// `tee stats`
     Tee(Option<VmIndex>),
@@ -30,7 +31,7 @@ enum Reply<'a> {
     Cpus,
     /// `mem`
     Memory,
-    /// `log`: so many lines
+    /// `log`: the number of lines.
     Log(usize),
     /// `help`
     Help,
@@ -40,7 +41,7 @@ enum Reply<'a> {
     Stats,
 }
 
-/// Why a command is not executed.
+/// The reason why a command is not executed.
 #[derive(Debug, thiserror::Error)]
 enum ExecuteError<'a> {
     #[error("no virtual machine is called `{0}`: see vm list")]
@@ -49,8 +50,8 @@ enum ExecuteError<'a> {
     LifecycleError(&'a str, VmControlError),
 }
 
-/// ReplyQueue a line. `send` is given each piece that is to go out in one. What the line makes of
-/// the session, with an echo or without, if it says so.
+/// Answers a line. `send` gets each piece that is sent without interruption. Returns the session's
+/// new echo setting if the line changes it.
 pub fn respond(entered: &Entered, system: &dyn System, send: SendReply<'_>) -> Option<bool> {
     let line = match entered {
         Ok(line) => line,
@@ -116,7 +117,7 @@ fn vms(system: &dyn System) -> impl Iterator<Item = VmIndex> {
     indices.take_while(|&vm| system.name(vm).is_some())
 }
 
-/// Whether a line is answered by an `answer` event.
+/// Returns whether a line is answered by an `answer` event.
 fn is_for_programs(request: &Request<'_>) -> bool {
     request.json || request.tag.is_some()
 }
@@ -137,7 +138,7 @@ fn succeed(request: &Request<'_>, report: &Reply<'_>, system: &dyn System, send:
     if is_for_programs(request) {
         event(request, true, send, &|json| members(json, report, system));
     } else if let Reply::Log(lines) = report {
-        // A line at a time: others have something to say as well.
+        // One line per piece, so that other output can come in between.
         system.log(*lines, &mut |line| {
             send(&mut |out| {
                 let _ = writeln!(out, "{line}");
@@ -183,7 +184,7 @@ fn event(request: &Request<'_>, ok: bool, send: SendReply<'_>, more: &dyn Fn(&mu
     });
 }
 
-/// Writes what was asked for.
+/// Writes the members of the answer.
 fn members(to: &mut Writer<'_>, report: &Reply<'_>, system: &dyn System) {
     match *report {
         Reply::List => {
@@ -332,7 +333,7 @@ fn shared_pages(to: &mut Writer<'_>, system: &dyn System) {
     to.number("shared_pages_total", shared.total);
 }
 
-/// Writes the members of the `stats` event but its name.
+/// Writes the members of the `stats` event except its name.
 fn tee(to: &mut Writer<'_>, vm: VmIndex, system: &dyn System) {
     let Some(figures) = system.tee(vm) else {
         return;
@@ -342,7 +343,7 @@ fn tee(to: &mut Writer<'_>, vm: VmIndex, system: &dyn System) {
     } = &figures;
     to.text("vm", &figures.vm);
     for (name, number) in [
-        // What is held now,
+        // Current holdings,
         ("pages_pinned", stats.pages_pinned),
         ("pages_held", *pages_held),
         ("buffers", stats.buffers),
@@ -350,7 +351,7 @@ fn tee(to: &mut Writer<'_>, vm: VmIndex, system: &dyn System) {
         ("sessions", stats.sessions),
         ("calls", stats.calls),
         ("mapped_pages", stats.mapped_pages),
-        // and what has been counted.
+        // and counters.
         ("smc_fast", stats.fast),
         ("smc_yielding", stats.yielding),
         ("smcs", stats.smcs),

@@ -1,50 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! One end of a conversation: lines out of bytes, with an echo for people.
+//! One end of a conversation: assembles lines from bytes, with an echo for people.
 
 use core::fmt::Write;
 use postern_monitor::command::is_echo;
 
 /// The most characters of a line.
 pub const MAX_LINE: usize = 160;
-/// What stands in front of a line that is typed.
+/// The prompt in front of a line that a person types.
 pub const PROMPT: &str = "postern> ";
-/// The most bytes that a session says by itself about one byte.
+/// The most bytes of a session's own output per received byte.
 pub const MAX_ECHO: usize = 32;
 
-/// A line.
+/// The text of a line.
 pub type LineText = heapless::String<MAX_LINE>;
-/// What a session says by itself.
+/// The session's own output.
 pub type Echo = heapless::String<MAX_ECHO>;
-/// What is to be answered.
+/// A line to answer, or the reason why it was dropped.
 pub type Entered = Result<LineText, LineError>;
 
-/// Why a line was dropped.
+/// The reason why a line was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// It has more bytes than there is room for.
+    /// The line has more bytes than there is room for.
     #[error("the line has more than {MAX_LINE} characters: write it shorter")]
     TooLong,
-    /// It has control characters, or bytes that are not ASCII.
+    /// The line has control characters, or bytes that are not ASCII.
     #[error("the line is not plain ASCII")]
     NotText,
 }
 
-/// Puts lines together.
+/// The state of a conversation.
 ///
-/// It begins silent: each line is answered, and nothing else said. Enter on an empty line, a CR alone, has it show what
-/// is typed, behind a prompt. A LF alone is what a program sends, or a terminal with an echo of its own sends back.
+/// A session begins silent: it answers lines and outputs nothing else. Enter on an empty line, a CR
+/// alone, turns on the echo and the prompt. An LF alone does not, because a program sends it, or a
+/// terminal with an echo of its own.
 #[derive(Clone, Debug)]
 pub struct Session {
     echo: bool,
-    /// The last byte was a CR: a LF belongs to it.
+    /// Whether the last byte was a CR, so that an LF belongs to it.
     after_return: bool,
     line: LineText,
-    /// What is wrong with the line so far.
+    /// The first fault of the line so far.
     fault: Option<LineError>,
 }
 
 impl Session {
-    /// Makes a silent session.
+    /// Creates a silent session.
     pub const fn new() -> Self {
         Self {
             echo: false,
@@ -54,16 +55,16 @@ impl Session {
         }
     }
 
-    /// Returns whether it shows what is typed.
+    /// Returns whether the session shows what is typed.
     pub const fn has_echo(&self) -> bool {
         self.echo
     }
 
-    /// Takes a byte, and adds to `echo` what is to be shown of it. A line that it ends is to be answered, outside of any
-    /// lock, and then [`Session::answered`] called.
+    /// Takes a byte, and adds the output for it to `echo`. Returns the line that the byte ends, if
+    /// any. The caller answers that line without any lock, and then calls [`Session::answered`].
     ///
-    /// Lines end with CR, LF or both. Backspace and DEL take the last character back, Ctrl-C and Ctrl-U the whole line
-    /// with all that is wrong with it.
+    /// Lines end with CR, LF or both. Backspace and DEL remove the last character; Ctrl-C and
+    /// Ctrl-U remove the whole line and its fault.
     pub fn receive(&mut self, byte: u8, echo: &mut Echo) -> Option<Entered> {
         let after_return = core::mem::replace(&mut self.after_return, byte == b'\r');
         match byte {
@@ -96,7 +97,8 @@ impl Session {
         None
     }
 
-    /// A line is answered, or there is none; `echo_from_now` is what it made of the session. The next line begins.
+    /// Begins the next line, after an answer or an empty line. `echo_from_now` is the new echo
+    /// setting, if the answered line changes it.
     pub fn answered(&mut self, echo_from_now: Option<bool>, echo: &mut Echo) {
         self.echo = echo_from_now.unwrap_or(self.echo);
         self.say(PROMPT, echo);
@@ -104,7 +106,7 @@ impl Session {
 
     fn say(&self, text: &str, echo: &mut Echo) {
         if self.echo {
-            // There is room for what one byte leads to.
+            // `MAX_ECHO` suffices for the output of one byte.
             let _ = echo.write_str(text);
         }
     }
@@ -123,7 +125,7 @@ impl Session {
         let fault = self.fault.take();
         let first = line.split_ascii_whitespace().next();
         match (fault, first) {
-            // A long answer that came back; to answer would go round in circles.
+            // This is a long answer that a terminal sent back. Answering it would never end.
             (Some(_), Some(word)) if is_echo(word) => None,
             (Some(fault), _) => Some(Err(fault)),
             (None, Some(_)) => Some(Ok(line)),

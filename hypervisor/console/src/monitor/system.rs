@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the monitor knows of the machine, as plain data, and the little that it can do to it.
+//! The monitor's interface to the machine: figures as plain data, and the few operations.
 
 use mediator::Stats;
 use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VmIndex};
 use postern_monitor::lifecycle::{LifecycleError, LifecycleRequest, SetMemoryError};
 use thiserror::Error;
 
-/// Why something is not done, and what to do instead.
+/// The reason why a request is refused, and what to do instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum VmControlError {
-    /// An order.
+    /// The VM's state does not permit the lifecycle request.
     #[error("{0}")]
     LifecycleRequest(#[from] LifecycleError),
-    /// A size for its memory.
+    /// The VM cannot have this memory size.
     #[error("{0}")]
     Memory(#[from] SetMemoryError),
     /// There is no such VM.
@@ -20,41 +20,41 @@ pub enum VmControlError {
     NoVm,
 }
 
-/// One VM, in a line.
+/// The line about one VM in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmSummary<'a> {
-    /// Its name.
+    /// The VM's name.
     pub name: &'a str,
-    /// What it is doing, in one lower-case word.
+    /// The VM's phase, in one lower-case word.
     pub phase: &'a str,
-    /// Its vCPUs.
+    /// The number of vCPUs.
     pub vcpus: usize,
-    /// Its RAM.
+    /// The VM's RAM.
     pub memory_kib: u64,
-    /// Whether OP-TEE knows it now.
+    /// Whether the VM exists in OP-TEE now.
     pub tee: bool,
-    /// Whether it may use the monitor.
+    /// Whether the VM may use the monitor.
     pub privileged: bool,
-    /// How often it has started, resets included.
+    /// The number of starts, including resets.
     pub starts: u64,
-    /// How long it has been running; zero where it is not.
+    /// The time since the start; zero if the VM is not running.
     pub up_ms: u64,
 }
 
-/// Counts by name.
+/// Counters with their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts<'a> {
     /// The names.
     pub names: &'a [&'static str],
-    /// A count for each.
+    /// The value of each counter.
     pub values: [u64; MAX_COUNTS],
 }
 
-/// The most names of a [`Counts`].
+/// The most counters in [`Counts`].
 pub const MAX_COUNTS: usize = 16;
 
 impl<'a> Counts<'a> {
-    /// Names and their counts; beyond [`MAX_COUNTS`] they are left out.
+    /// Creates counters from names and values. Those beyond [`MAX_COUNTS`] are left out.
     pub fn new(names: &'a [&'static str], counts: &[u64]) -> Self {
         let mut values = [0; MAX_COUNTS];
         for (value, count) in values.iter_mut().zip(counts) {
@@ -63,138 +63,137 @@ impl<'a> Counts<'a> {
         Self { names, values }
     }
 
-    /// Each name with its count.
+    /// Returns each name with its value.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.names.iter().copied().zip(self.values)
     }
 }
 
-/// One vCPU.
+/// The state of one vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VcpuState {
-    /// On, as PSCI sees it.
+    /// Whether the vCPU is on in the sense of PSCI.
     pub on: bool,
-    /// The pCPU whose registers it has now.
+    /// The pCPU on which the vCPU is loaded.
     pub pcpu: Option<usize>,
 }
 
-/// What there is to know of a VM beside its [`VmSummary`].
+/// The figures of a VM that are not in its [`VmSummary`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VmDetails<'a> {
-    /// Its console's channel.
+    /// The channel of the VM's console.
     pub channel: u8,
-    /// Its vCPUs.
+    /// The VM's vCPUs.
     pub vcpus: heapless::Vec<VcpuState, MAX_VCPUS>,
-    /// The pCPUs that it may use.
+    /// The pCPUs that the VM may use.
     pub affinity: PcpuSet,
-    /// Pages that OP-TEE may use, counted once a page.
+    /// Guest pages that are pinned now. A page with several pins counts once.
     pub pages_held: u64,
-    /// Its RAM from the next start on.
+    /// The VM's RAM from its next start on.
     pub next_memory_kib: u64,
-    /// Exits to EL2.
+    /// Exits to EL2, by reason.
     pub exits: Counts<'a>,
-    /// What it did that it should not.
+    /// Operations of the guest that EL2 refused.
     pub refused: Counts<'a>,
 }
 
-/// What is counted of a VM and the TEE.
+/// The TEE figures of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TeeFigures<'a> {
     /// The VM's name.
     pub vm: &'a str,
     /// The mediator's counters; all zero where the VM has no mediator.
     pub stats: Stats,
-    /// Guest pages that are pinned now, counted once a page.
+    /// Guest pages that are pinned now. A page with several pins counts once.
     pub pages_held: u64,
-    /// Exits to EL2.
+    /// Exits to EL2, by reason.
     pub exits: Counts<'a>,
-    /// What it did that it should not.
+    /// Operations of the guest that EL2 refused.
     pub refused: Counts<'a>,
 }
 
-/// What a pCPU does.
+/// The activity of a pCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CpuFigures<'a> {
-    /// The vCPU on it: its VM's name, and its index.
+    /// The vCPU that is loaded: the name of its VM, and its index.
     pub runs: Option<(&'a str, usize)>,
-    /// It is in the secure world.
+    /// Whether the pCPU is in the secure world.
     pub secure: bool,
-    /// The share of the last second or two that it had nothing to do, 0 to 100.
+    /// The idle share of the last one to two seconds, 0 to 100.
     pub idle_percent: u64,
-    /// For how long it has had nothing to do, in all.
+    /// The total idle time.
     pub idle_ms: u64,
-    /// The longest time that it was busy at EL2 and took no interrupts, and with what.
+    /// The longest time for which EL2 took no interrupts.
     pub masked_ns: u64,
-    /// The latter.
+    /// The activity during that time.
     pub masked_by: &'static str,
 }
 
-/// Where RAM has gone. The first is the sum of the next three.
+/// The use of RAM. The first figure is the sum of the next three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryFigures {
     /// The normal world's RAM.
     pub total_kib: u64,
-    /// What is neither a guest's nor free: the hypervisor with its heap, the guests' images, what
-    /// firmware reserves.
+    /// RAM that is neither a guest's nor free: the hypervisor with its heap, the guests' images,
+    /// and firmware's reservations.
     pub hypervisor_kib: u64,
-    /// Guests' RAM.
+    /// RAM that guests have.
     pub guests_kib: u64,
-    /// What guests can have.
+    /// RAM that guests can get.
     pub free_kib: u64,
-    /// EL2's heap, in use.
+    /// The part of EL2's heap that is in use.
     pub heap_used_bytes: u64,
-    /// EL2's heap.
+    /// The size of EL2's heap.
     pub heap_total_bytes: u64,
 }
 
 /// Pages that the hypervisor shares with OP-TEE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct SharedPages {
-    /// In use.
+    /// The number of pages in use.
     pub used: u64,
-    /// In all.
+    /// The number of all pages.
     pub total: u64,
 }
 
-/// The machine. Each answer is a snapshot; none waits for a guest.
+/// The machine. Each answer is a snapshot, and no answer waits for a guest.
 pub trait System {
-    /// An answer is interrupted for a moment, between two pieces of it: the machine takes the interrupts that are
-    /// pending. Nobody holds a lock.
+    /// Takes the pending interrupts between two pieces of an answer. The caller holds no lock.
     fn breathe(&self);
 
-    /// The name of a VM; `None` behind the last one. Takes no lock.
+    /// Returns the name of a VM, or `None` beyond the last one. Takes no lock.
     fn name(&self, vm: VmIndex) -> Option<&str>;
 
-    /// A VM in a line.
+    /// Returns the summary of a VM.
     fn summary(&self, vm: VmIndex) -> Option<VmSummary<'_>>;
 
-    /// A VM in whole.
+    /// Returns the details of a VM.
     fn details(&self, vm: VmIndex) -> Option<VmDetails<'_>>;
 
-    /// What was done for a VM.
+    /// Returns the TEE figures of a VM.
     fn tee(&self, vm: VmIndex) -> Option<TeeFigures<'_>>;
 
-    /// Gives an order. What comes of it is told by events.
+    /// Requests a lifecycle change. Events report its outcome.
     ///
     /// # Errors
-    /// When the VM is in no state for it.
+    /// The VM's state does not permit the request.
     fn order(&self, vm: VmIndex, order: LifecycleRequest) -> Result<(), VmControlError>;
 
-    /// Sets the RAM that a VM has from its next start on, in bytes, a multiple of 2 MiB above zero.
+    /// Sets the RAM that a VM has from its next start on: in bytes, a multiple of 2 MiB above zero.
     ///
     /// # Errors
-    /// When the VM cannot have it.
+    /// The VM cannot have this size.
     fn set_memory(&self, vm: VmIndex, bytes: u64) -> Result<(), VmControlError>;
 
-    /// The pages that are shared with OP-TEE.
+    /// Returns the use of the pages that are shared with OP-TEE.
     fn shared_pages(&self) -> SharedPages;
 
-    /// A pCPU; `None` behind the last one.
+    /// Returns the figures of a pCPU, or `None` beyond the last one.
     fn cpu(&self, pcpu: PcpuIndex) -> Option<CpuFigures<'_>>;
 
-    /// RAM.
+    /// Returns the use of RAM.
     fn memory(&self) -> MemoryFigures;
 
-    /// Gives `each` the last `lines` lines of the log, oldest first. It may log nothing itself.
+    /// Passes to `each` the last `lines` lines of the log, oldest first. `each` must not log.
     fn log(&self, lines: usize, each: &mut dyn FnMut(&str));
 }

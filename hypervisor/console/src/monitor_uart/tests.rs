@@ -8,7 +8,7 @@ use postern_base::ids::{PcpuIndex, VmIndex};
 use postern_base::mmio::AccessSize;
 use postern_monitor::LifecycleRequest;
 
-/// Registers and bits of ARM DDI 0183 that the guest uses here.
+/// The registers and bits of ARM DDI 0183 that the guest uses here.
 const DR: u64 = 0;
 const FR: u64 = 0x18;
 const LCR_H: u64 = 0x2c;
@@ -16,7 +16,7 @@ const IMSC: u64 = 0x38;
 const RXFE: u64 = 1 << 4;
 const TXFF: u64 = 1 << 5;
 
-/// A guest at the UART, and a machine with one VM that is told by it what to do.
+/// A guest at the UART, and a machine with one VM, which the guest commands.
 struct Guest {
     manager: MonitorUart,
     line: Cell<bool>,
@@ -47,7 +47,7 @@ impl Guest {
         self.access(Access::read(FR, AccessSize::Word)) & flag != 0
     }
 
-    /// Sends as much as there is room for; what is left.
+    /// Sends as much as there is room for. Returns the rest.
     fn send<'t>(&self, text: &'t str) -> &'t str {
         for (index, byte) in text.bytes().enumerate() {
             if self.has(TXFF) {
@@ -87,7 +87,8 @@ impl System for Guest {
     }
 
     fn order(&self, _: VmIndex, order: LifecycleRequest) -> Result<(), VmControlError> {
-        // A VM that ends has its devices reset, and here that happens at once: no lock may be held.
+        // A VM that stops has its devices reset, and here that happens at once, so no lock may be
+        // held.
         if order == LifecycleRequest::Kill {
             self.manager.reset();
         }
@@ -108,17 +109,17 @@ impl System for Guest {
     }
 
     fn memory(&self) -> MemoryFigures {
-        unreachable!("nobody asks")
+        unreachable!("no command needs it")
     }
 
-    /// Longer than the device's own queue.
+    /// Returns more lines than the device's own queue holds.
     fn log(&self, lines: usize, each: &mut dyn FnMut(&str)) {
         (0..lines).for_each(|line| each(&format!("{line:0200}")));
     }
 }
 
 #[test]
-fn a_line_is_answered_and_the_guest_is_interrupted() {
+fn command_is_answered_and_guest_is_interrupted() {
     let guest = Guest::new();
     assert_eq!(guest.send("#t vm stop self --json"), "");
     assert!(!guest.line.get() && guest.has(RXFE));
@@ -139,7 +140,7 @@ fn a_line_is_answered_and_the_guest_is_interrupted() {
 }
 
 #[test]
-fn an_answer_longer_than_the_queue_arrives_whole() {
+fn answer_longer_than_the_queue_arrives_whole() {
     let guest = Guest::new();
     assert_eq!(guest.send("log 60\n"), "");
     let answer = guest.read(usize::MAX);
@@ -148,15 +149,15 @@ fn an_answer_longer_than_the_queue_arrives_whole() {
 }
 
 #[test]
-fn commands_wait_while_nobody_reads_and_none_is_lost() {
+fn commands_wait_while_answers_are_unread() {
     let guest = Guest::new();
     let commands: String = (0..200)
         .map(|tag| format!("#n{tag} vm stop self --json\n"))
         .collect();
     let mut left = guest.send(&commands);
-    assert!(!left.is_empty(), "nobody has read anything");
+    assert!(!left.is_empty(), "the guest has read nothing");
     let mut answers = String::new();
-    // A few bytes at a time, so that the two directions meet in many ways.
+    // The guest reads a few bytes at a time, so that the two directions meet in many ways.
     while !guest.has(RXFE) || !left.is_empty() {
         answers += &guest.read(37);
         left = guest.send(left);
@@ -171,7 +172,7 @@ fn commands_wait_while_nobody_reads_and_none_is_lost() {
 }
 
 #[test]
-fn a_guest_may_end_itself() {
+fn guest_can_kill_its_own_vm() {
     let guest = Guest::new();
     assert_eq!(guest.send("vm list\nvm kill self\n"), "");
     assert_eq!(*guest.orders.borrow(), [LifecycleRequest::Kill]);
@@ -187,7 +188,7 @@ fn any_bytes_are_survived() {
         guest.access(Access::write(DR, AccessSize::Word, byte));
         guest.read(3);
     }
-    // Out of whatever that has become.
+    // End the line that the bytes have begun.
     guest.send("\x03\x15\necho off\n");
     guest.read(usize::MAX);
     guest.send("#end vm stop self --json\n");

@@ -15,9 +15,9 @@ fn channel(number: u8) -> Channel {
 struct World {
     model: Model,
     transmitter: Box<Transmitter>,
-    /// What each channel's owner got rid of.
+    /// The bytes that each channel's owner has sent.
     said: HashMap<u8, Vec<u8>>,
-    /// What guests were refused: it stays in their own UARTs.
+    /// The bytes that the transmitter refused: they stay in the guests' own UARTs.
     held: HashMap<u8, Vec<u8>>,
 }
 
@@ -57,7 +57,7 @@ impl World {
         self.transmitter.pump(&Uart::new(&self.model));
     }
 
-    /// One visit of the interrupt's handler, if the line asks for it.
+    /// Runs the interrupt's handler once, if the line is high.
     fn interrupt(&mut self) -> bool {
         if !self.model.interrupts() {
             return false;
@@ -71,7 +71,7 @@ impl World {
         true
     }
 
-    /// Time passes until nothing happens any more.
+    /// Lets time pass until nothing happens any more.
     fn rest(&mut self) {
         for _ in 0..1_000_000 {
             let before = self.model.sent_count();
@@ -81,7 +81,7 @@ impl World {
                 return;
             }
         }
-        panic!("it does not come to rest");
+        panic!("the transmitter does not become idle");
     }
 
     fn check(&self) {
@@ -102,7 +102,7 @@ impl World {
 }
 
 #[test]
-fn a_long_answer_keeps_nobody_waiting_and_the_line_busy() {
+fn long_answer_does_not_block_and_keeps_the_line_busy() {
     // 46,000 bytes, 4 s at 115,200 baud, with the interrupt taken ten characters late.
     let mut world = World::new(Kind::Part(32));
     let answer = vec![b'x'; 46_000];
@@ -128,7 +128,7 @@ fn a_long_answer_keeps_nobody_waiting_and_the_line_busy() {
 }
 
 #[test]
-fn the_line_is_quiet_where_nothing_waits() {
+fn interrupt_is_low_when_queue_is_empty() {
     for kind in KINDS {
         let mut world = World::new(kind);
         assert!(!world.model.interrupts());
@@ -141,7 +141,7 @@ fn the_line_is_quiet_where_nothing_waits() {
 }
 
 #[test]
-fn a_guest_that_prints_without_end_waits_and_others_do_not() {
+fn guest_that_prints_endlessly_waits_and_others_do_not() {
     for kind in [Kind::Part(1), Kind::Part(32)] {
         let mut world = World::new(kind);
         for _ in 0..3 * GUEST_SHARE {
@@ -151,7 +151,7 @@ fn a_guest_that_prints_without_end_waits_and_others_do_not() {
         world.guest(2, b'b');
         assert!(world.held[&2].is_empty());
         world.own(b"log");
-        // What others say is out after a share of the first one's, its switches and a FIFO.
+        // The output of others is sent after one share of the first guest, its switches and a FIFO.
         for _ in 0..GUEST_SHARE + 64 {
             world.model.character_time();
             world.interrupt();
@@ -161,19 +161,19 @@ fn a_guest_that_prints_without_end_waits_and_others_do_not() {
         world.rest();
         assert!(
             world.held[&1].is_empty(),
-            "{kind:?}: it was not told to go on"
+            "{kind:?}: the guest was not resumed"
         );
         world.check();
     }
 }
 
-/// All that there is to own the queue's bytes.
+/// Returns all owners of bytes.
 fn owners() -> impl Iterator<Item = ByteOwner> {
     (0..).map_while(ByteOwner::at)
 }
 
 #[test]
-fn owners_come_back_as_what_they_are() {
+fn owner_index_round_trip() {
     for (index, owner) in owners().enumerate() {
         assert_eq!(owner.index(), index);
     }
@@ -181,9 +181,9 @@ fn owners_come_back_as_what_they_are() {
     assert_eq!(owners().map(ByteOwner::share).sum::<usize>(), QUEUE);
 }
 
-/// Whatever all others have in the queue, an owner finds its whole share.
+/// An owner finds its whole share, whatever all others have in the queue.
 #[test]
-fn everybody_finds_room_whatever_others_do() {
+fn each_owner_has_its_share_when_others_are_full() {
     for last in owners() {
         let mut world = World::new(Kind::Part(32));
         let order = owners().filter(|owner| *owner != last).chain([last]);
@@ -196,11 +196,11 @@ fn everybody_finds_room_whatever_others_do() {
             );
             let channel = owner.channel().get();
             world.said.entry(channel).or_default().extend(&share);
-            // What does not fit is refused, and nothing else with it.
+            // Bytes that do not fit are refused, without an effect on others.
             assert!(!world.transmitter.push(owner, &[1]));
         }
         world.transmitter.push_answer(b"too much");
-        // All arrives, which takes a while.
+        // All bytes are sent, which takes long, so one order suffices.
         if last == ByteOwner::Answer {
             world.transmitter.pump(&Uart::new(&world.model));
             world.rest();
@@ -212,7 +212,7 @@ fn everybody_finds_room_whatever_others_do() {
 }
 
 #[test]
-fn who_waits_for_room_is_called() {
+fn wanted_interrupt_comes_when_answer_has_room() {
     for kind in KINDS {
         let mut world = World::new(kind);
         let uart = Uart::new(&world.model);
@@ -234,7 +234,7 @@ fn who_waits_for_room_is_called() {
 }
 
 #[test]
-fn a_flush_waits_for_the_line_and_gives_up_on_one_that_is_stuck() {
+fn flush_waits_for_line_and_gives_up_on_stuck_line() {
     let model = Model::new(Kind::Part(16));
     let uart = Uart::new(&model);
     let mut transmitter = Box::new(Transmitter::new());
@@ -245,7 +245,7 @@ fn a_flush_waits_for_the_line_and_gives_up_on_one_that_is_stuck() {
         model.character_time();
         Ticks::new(clock)
     };
-    // Patience for what is in the FIFO at least.
+    // The patience covers the bytes in the FIFO at least.
     assert!(transmitter.flush(&uart, now, Ticks::new(20)));
     assert_eq!(model.sent().len(), 1002);
     assert!(!uart.is_busy());
@@ -261,10 +261,10 @@ fn a_flush_waits_for_the_line_and_gives_up_on_one_that_is_stuck() {
 }
 
 proptest! {
-    /// Whoever speaks when, and whenever the interrupt is taken: every byte that was not refused goes
-    /// out, on its channel and in its order, who was refused goes on, and then the line is quiet.
+    /// For every sequence of senders and interrupts: every byte that was not refused is sent, on
+    /// its channel and in order, refused guests continue, and then the line is low.
     #[test]
-    fn all_that_is_said_goes_out(
+    fn accepted_bytes_are_sent_in_order(
         kind in prop::sample::select(&KINDS),
         steps in prop::collection::vec((0_u8..8, any::<u8>(), 1_usize..400), 0..120),
     ) {

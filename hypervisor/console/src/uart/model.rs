@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A PL011 as software sees it: with the interrupts of the part, or with those of QEMU's model.
+//! A model of a PL011 as software sees it, with the interrupts of the real device or of QEMU's
+//! model.
 
 use super::{Layout, Registers, Width};
 use std::cell::RefCell;
@@ -22,19 +23,19 @@ const RX_TIMEOUT: u32 = 1 << 6;
 const RX_AND_TIMEOUT: u32 = RX | RX_TIMEOUT;
 const ALL_INTERRUPTS: u32 = 0x7ff;
 
-/// Whose interrupts it has.
+/// The device whose interrupts the model has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// DDI 0183: the receive interrupt at the trigger level, a timeout for what stays below it, and
-    /// a transmit FIFO that drains at the line's speed. With FIFOs of so many bytes; 1 is "FIFOs
-    /// disabled".
+    /// DDI 0183: the receive interrupt at the trigger level, a timeout for bytes that stay below
+    /// it, and a transmit FIFO that drains at the speed of the line. The FIFOs have this size in
+    /// bytes; 1 means "FIFOs disabled".
     Part(usize),
-    /// QEMU 10's `hw/char/pl011.c`: the receive interrupt comes with the first byte in an empty
-    /// FIFO, there is no timeout, and the transmit FIFO never has anything in it.
+    /// QEMU 10's `hw/char/pl011.c`: the first byte in an empty FIFO raises the receive interrupt,
+    /// there is no timeout, and the transmit FIFO is always empty.
     Qemu,
 }
 
-/// The device, with what goes over its line.
+/// The device and the bytes on its line.
 pub struct Model {
     kind: Kind,
     state: RefCell<State>,
@@ -90,7 +91,7 @@ impl Model {
         }
     }
 
-    /// A byte arrives.
+    /// Receives a byte from the line.
     pub fn arrive(&self, byte: u8) {
         let state = &mut *self.state.borrow_mut();
         if state.received.len() == self.depth() {
@@ -98,13 +99,13 @@ impl Model {
             return;
         }
         state.received.push_back(byte);
-        // The step, and nothing but the step.
+        // Only the step raises the interrupt.
         if state.received.len() == self.receive_trigger(state) {
             state.raw |= RX;
         }
     }
 
-    /// The line is silent for the time of 32 bits.
+    /// Lets the line be silent for the time of 32 bits.
     pub fn silence(&self) {
         let state = &mut *self.state.borrow_mut();
         if self.kind != Kind::Qemu && !state.received.is_empty() {
@@ -112,7 +113,7 @@ impl Model {
         }
     }
 
-    /// The line has sent a byte, if there was one.
+    /// Lets the line send one byte, if there is one.
     pub fn character_time(&self) {
         let state = &mut *self.state.borrow_mut();
         if let Some(byte) = state.to_send.pop_front() {
@@ -123,23 +124,23 @@ impl Model {
         }
     }
 
-    /// The level of the interrupt line.
+    /// Returns the level of the interrupt line.
     pub fn interrupts(&self) -> bool {
         let state = self.state.borrow();
         state.raw & state.mask != 0
     }
 
-    /// All that has left on the line.
+    /// Returns all bytes that were sent on the line.
     pub fn sent(&self) -> Vec<u8> {
         self.state.borrow().sent.clone()
     }
 
-    /// How many bytes have left on the line.
+    /// Returns the number of bytes that were sent on the line.
     pub fn sent_count(&self) -> usize {
         self.state.borrow().sent.len()
     }
 
-    /// How many bytes were written to, or arrived at, a full FIFO.
+    /// Returns the number of bytes that were written to, or arrived at, a full FIFO.
     pub fn lost(&self) -> usize {
         self.state.borrow().lost
     }
@@ -204,7 +205,7 @@ impl Registers for &Model {
             CR => state.control = value,
             IFLS => state.levels = value,
             IMSC => {
-                assert_eq!(value & !(RX_AND_TIMEOUT | TX), 0, "nobody handles these");
+                assert_eq!(value & !(RX_AND_TIMEOUT | TX), 0, "these have no handler");
                 state.mask = value;
             }
             ICR => state.raw &= !(value & ALL_INTERRUPTS),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which line says what.
+//! The commands that lines are parsed as.
 
 use super::*;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ fn command(line: &str) -> Result<Command<'_>, String> {
 }
 
 #[test]
-fn commands() {
+fn commands_are_parsed() {
     for (line, expected) in [
         ("vm list", Command::List),
         ("  vm   list  ", Command::List),
@@ -53,7 +53,7 @@ fn commands() {
 }
 
 #[test]
-fn mistakes_say_what_to_write() {
+fn errors_say_what_to_write() {
     for (line, expected) in [
         ("#t", "no command: try help"),
         ("--json", "no command: try help"),
@@ -112,7 +112,7 @@ fn mistakes_say_what_to_write() {
 }
 
 #[test]
-fn tags_and_options() {
+fn tags_and_options_are_parsed() {
     for (line, tag, json, path) in [
         ("cpu", None, false, "cpu"),
         ("cpu --json", None, true, "cpu"),
@@ -124,7 +124,7 @@ fn tags_and_options() {
             true,
             "cpu",
         ),
-        // The tag is known even where nothing else is.
+        // The tag is known even if nothing else is.
         ("#1 vms --json", Some("1"), true, ""),
         ("#1 vm kill --json", Some("1"), true, "vm kill"),
         ("#a.b cpu --json", None, true, "cpu"),
@@ -142,9 +142,9 @@ fn tags_and_options() {
     }
 }
 
-/// A guest's terminal with echo sends back what it is told. To answer that would never end.
+/// A guest's terminal with echo sends output back. To answer that would never end.
 #[test]
-fn what_the_monitor_says_is_no_command() {
+fn echoed_output_is_not_a_command() {
     for line in [
         "",
         "  ",
@@ -158,7 +158,7 @@ fn what_the_monitor_says_is_no_command() {
 }
 
 #[test]
-fn each_command_is_there_once() {
+fn each_command_is_in_the_table_once() {
     for spec in &SPECS {
         let same = SPECS.iter().filter(|other| other.path == spec.path);
         assert_eq!(same.count(), 1, "{}", spec.path);
@@ -166,9 +166,10 @@ fn each_command_is_there_once() {
 }
 
 proptest! {
-    /// No line makes it stumble, and what it says is one line without the words of an answer.
+    /// Any line is parsed or refused, and the error is one line without the first words of an
+    /// answer.
     #[test]
-    fn any_line_is_survived(line in "(#[a-z]{0,3} )?((vm|tee|help|log|list|mem|a|512M|--json|-x) ?){0,7}[ -~]{0,20}") {
+    fn any_line_is_parsed_or_refused(line in "(#[a-z]{0,3} )?((vm|tee|help|log|list|mem|a|512M|--json|-x) ?){0,7}[ -~]{0,20}") {
         if let Some(Request { command: Err(error), .. }) = Request::parse(&line) {
             let said = error.to_string();
             prop_assert!(said.is_ascii() && !said.contains('\n'), "{said}");

@@ -52,7 +52,7 @@ fn answers_without_state() {
         (0x8400_000a, [0xc400_0000, 0, 0], -1), // no SMC64 form
         (0x8400_000a, [0xc400_000e, 0, 0], -1), // SYSTEM_SUSPEND
         (0x8400_000a, [0x3200_0004, 0, 0], -1),
-        // What we do not do.
+        // Functions that Postern does not have.
         (0x8400_0005, [0; 3], -1), // MIGRATE
         (0x8400_0007, [0; 3], -1), // MIGRATE_INFO_UP_CPU
         (0x8400_000b, [0; 3], -1), // CPU_FREEZE
@@ -68,7 +68,7 @@ fn answers_without_state() {
 }
 
 #[test]
-fn the_range() {
+fn owns_the_psci_range() {
     for (id, ours) in [
         (0x8400_0000, true),
         (0x8400_001f, true),
@@ -85,7 +85,7 @@ fn the_range() {
 }
 
 #[test]
-fn turning_on() {
+fn cpu_on_results() {
     let vm = Vm::new();
     for (affinity, entry, x0) in [
         (3, ENTRY, -2),             // no such vCPU
@@ -126,7 +126,7 @@ fn turning_on() {
 }
 
 #[test]
-fn a_32_bit_caller_has_32_bit_arguments() {
+fn smc32_caller_has_32_bit_arguments() {
     struct Low(VcpuPower);
     impl PowerView for Low {
         fn power(&self, _: VcpuIndex) -> Option<&VcpuPower> {
@@ -159,7 +159,7 @@ fn a_32_bit_caller_has_32_bit_arguments() {
 }
 
 #[test]
-fn affinity_info_and_its_mistakes() {
+fn affinity_info_results() {
     let vm = Vm::new();
     for (args, x0) in [
         ([0, 0, 0], 0),
@@ -175,7 +175,7 @@ fn affinity_info_and_its_mistakes() {
 }
 
 #[test]
-fn suspending() {
+fn cpu_suspend_results() {
     let vm = Vm::new();
     for (state, entry, expected) in [
         (0x0000_0000, 0, Action::Suspend),     // standby needs no entry
@@ -199,7 +199,7 @@ fn suspending() {
 }
 
 #[test]
-fn the_end() {
+fn off_and_reset_results() {
     let vm = Vm::new();
     assert_eq!(vm.call(0x8400_0002, [0; 3]), Action::TurnOffSelf);
     assert_eq!(vm.call(0x8400_0008, [0; 3]), Action::SystemOff);
@@ -211,26 +211,27 @@ fn the_end() {
     }
 }
 
-/// Two vCPUs of a VM that call at the same time: the second in the midst of what the first one's call does.
+/// Two vCPUs of a VM that call at the same time: the second calls in the middle of the first one's
+/// call.
 struct Two {
     lifecycle: RefCell<Lifecycle>,
     then: RefCell<Vec<LifecycleAction>>,
-    /// What the second vCPU calls, once.
+    /// The second vCPU's only call.
     second: Cell<Option<Action>>,
     returned: RefCell<Vec<Option<SmcReturn>>>,
     left: RefCell<Vec<&'static str>>,
 }
 
-/// One of them.
+/// One of the two vCPUs.
 struct One<'a>(&'a Two, &'static str);
 
 impl Caller for One<'_> {
     fn turn_on(&self, _: VcpuIndex, _: Ipa, _: u64) {
-        panic!("nobody calls CPU_ON");
+        panic!("CPU_ON is not called");
     }
 
     fn suspend(&self) {
-        panic!("nobody calls CPU_SUSPEND");
+        panic!("CPU_SUSPEND is not called");
     }
 
     fn handle(&self, event: LifecycleEvent) {
@@ -254,10 +255,10 @@ impl Two {
     }
 }
 
-/// Whoever ends a VM does not come back, whatever another vCPU has done at the same time, and the VM is taken down
-/// once, after both have left.
+/// A vCPU that ends its VM does not return, whatever another vCPU has done at the same time, and
+/// the VM is torn down once, after both have left.
 #[test]
-fn two_vcpus_that_end_their_vm_at_once_both_leave() {
+fn both_vcpus_leave_when_both_end_their_vm() {
     let calls = [Action::SystemOff, Action::SystemReset, Action::TurnOffSelf];
     for first in calls {
         for second in calls {
@@ -284,7 +285,7 @@ fn two_vcpus_that_end_their_vm_at_once_both_leave() {
             let mut left = two.left.borrow_mut();
             left.sort_unstable();
             assert_eq!(*left, ["first", "second"], "{case}");
-            // The vCPUs were told to stop where a call asked for an end: once.
+            // The vCPUs were told to stop once, if a call requested an end.
             let stops = |then: &&LifecycleAction| **then == LifecycleAction::StopVcpus;
             let stopped = two.then.borrow().iter().filter(stops).count();
             let asked = [first, second]

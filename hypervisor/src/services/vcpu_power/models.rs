@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Turning a vCPU on and off from several others, tried by `loom`: `make test-models`.
+//! Loom models of turning a vCPU on and off from several others: `make test-models`.
 
 use super::*;
 use crate::sync::Plain;
 use loom::sync::Arc;
 use loom::thread;
 
-/// A vCPU: its power state, and its registers, which nothing else guards.
+/// A vCPU: its power state, and its registers, which are guarded by the power state alone.
 struct Vcpu {
     power: VcpuPower,
     registers: Plain,
@@ -43,18 +43,19 @@ fn one_of_two_callers_gets_the_registers() {
 }
 
 #[test]
-fn the_registers_pass_from_the_old_life_to_the_new() {
+fn registers_pass_from_cpu_off_to_next_cpu_on() {
     loom::model(|| {
         let vcpu = Vcpu::new();
         assert!(vcpu.power.claim().is_ok());
         vcpu.power.started();
         let last = Arc::clone(&vcpu);
-        // The pCPU that it was on saves its state and turns it off.
+        // The pCPU on which the vCPU ran saves its state and turns it off.
         let old = thread::spawn(move || {
             last.registers.write();
             last.power.turned_off();
         });
-        // Others turn it on again as soon as it is off; who fails in between gives it back.
+        // Others turn it on again as soon as it is off. A caller that fails in between gives it
+        // back.
         let other = Arc::clone(&vcpu);
         let gives_up = thread::spawn(move || {
             if other.power.claim().is_ok() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is answered, to the letter; JSON is read back by another parser.
+//! The exact text of answers. JSON is read back by another parser.
 
 use super::super::respond;
 use super::super::session::LineError;
@@ -7,7 +7,7 @@ use super::Fake;
 use postern_monitor::specs::SPECS;
 use serde_json::{Value, json};
 
-/// The answer, and what it makes of the session.
+/// Returns the answer, and the new echo setting if the line changes it.
 fn answer(system: &Fake, line: &str) -> (String, Option<bool>) {
     let mut text = String::new();
     let echo = respond(&Ok(line.try_into().unwrap()), system, &mut |write| {
@@ -21,7 +21,7 @@ fn said(line: &str) -> String {
 }
 
 #[test]
-fn text() {
+fn answers_as_text() {
     for (line, expected) in [
         (
             "vm list",
@@ -64,7 +64,7 @@ heap_total_bytes=456 shared_pages_used=3 shared_pages_total=512
         ("echo off", "echo=false\n"),
         ("x", "monitor: unknown command `x`: try help\n"),
         ("monitor: unknown command `x`: try help", ""),
-        // A tag has the answer be an event, so that it is known where it ends.
+        // With a tag the answer is an event, so that its end is known.
         (
             "#t1 vm",
             "\
@@ -87,14 +87,14 @@ heap_total_bytes=456 shared_pages_used=3 shared_pages_total=512
 }
 
 #[test]
-fn help_lists_all_commands_in_lines_of_a_screen() {
+fn help_lists_all_commands_within_screen_width() {
     let help = said("help");
     assert_eq!(help.lines().count(), SPECS.len());
     assert!(help.lines().all(|line| line.len() < 80), "{help}");
     assert!(help.contains("\nvm mem NAME SIZE\n"));
 }
 
-/// The one line of an answer, parsed.
+/// Returns the one line of an answer, parsed.
 fn event(line: &str) -> Value {
     let text = said(line);
     let json = text.strip_prefix("@postern ").expect(&text);
@@ -103,7 +103,7 @@ fn event(line: &str) -> Value {
 }
 
 #[test]
-fn json() {
+fn answers_as_json() {
     let a = json!({
         "name": "a", "index": 0, "phase": "running", "vcpus": 2, "memory_kib": 524_288,
         "tee": true, "privileged": true, "starts": 1, "up_ms": 93_784_999_u64,
@@ -169,7 +169,7 @@ fn json() {
 }
 
 #[test]
-fn json_of_what_fails() {
+fn errors_as_json() {
     for (line, command, error) in [
         ("x\"\\ --json", "", "unknown command `x\"\\`: try help"),
         (
@@ -193,10 +193,10 @@ fn json_of_what_fails() {
     }
 }
 
-/// The event that programs knew before there were answers, to the letter; and the answer has the
-/// same members.
+/// The `stats` event, which is older than answers, has its exact text, and the answer has the same
+/// members.
 #[test]
-fn stats() {
+fn stats_as_events_and_answers() {
     let counts = r#"{"event":"stats","vm":"a","pages_pinned":11,"pages_held":7,"buffers":13,"rpc_buffers":15,"sessions":16,"calls":17,"mapped_pages":18,"smc_fast":1,"smc_yielding":2,"smcs":10,"foreign_intr":4,"pages_pinned_max":12,"buffers_max":14,"denied":5,"withheld":6,"poisoned":7,"leaked":8,"kept":9,"rpc":{"alloc":0,"free":0,"load_ta":0,"rpmb":0,"fs":12,"get_time":0,"notification":0,"suspend":0,"shm_alloc":3,"shm_free":0,"gprof":0,"socket":0,"ftrace":0,"plugin":0,"i2c":0,"other":0},"exits":{"smc":5,"mmio":0,"irq":6},"refused":{"abort":0,"call":1},"shared_pages":3}"#;
     let text = said("stats");
     let lines: Vec<_> = text.lines().collect();
@@ -213,12 +213,12 @@ fn stats() {
         event("tee stats --json")["vms"].as_array().unwrap().len(),
         3
     );
-    // With a tag a program knows when all have come.
+    // With a tag, a program knows when all events have come.
     assert_eq!(said("#1 stats").lines().count(), 4);
 }
 
 #[test]
-fn orders_reach_the_machine() {
+fn requests_reach_the_machine() {
     let system = Fake::new();
     for line in [
         "vm start a",
@@ -251,7 +251,7 @@ fn orders_reach_the_machine() {
 }
 
 #[test]
-fn lines_that_are_none() {
+fn overlong_line_is_refused() {
     let mut text = String::new();
     let echo = respond(&Err(LineError::TooLong), &Fake::new(), &mut |write| {
         write(&mut text);

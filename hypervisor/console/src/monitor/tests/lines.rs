@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Lines of bytes, and what is shown of them.
+//! Lines from bytes, and their echo.
 
 use super::super::session::{Echo, Entered, LineError, MAX_LINE, Session};
 use proptest::prelude::*;
 
-/// What is entered by these bytes, and what is shown, where each line is answered by `answer`.
+/// Returns the entered lines and the echo, where each line is answered by `answer`.
 fn typed(bytes: &[u8], answer: &str) -> (Vec<Entered>, String) {
     let (mut session, mut lines, mut shown) = (Session::new(), Vec::new(), String::new());
     for &byte in bytes {
@@ -22,7 +22,7 @@ fn typed(bytes: &[u8], answer: &str) -> (Vec<Entered>, String) {
 }
 
 #[test]
-fn lines() {
+fn lines_are_assembled_from_bytes() {
     let line = |text: &str| Ok(text.try_into().unwrap());
     let long = "x".repeat(MAX_LINE);
     let too_long = [long.as_bytes(), b"x\nok\n"].concat();
@@ -54,7 +54,7 @@ fn lines() {
 }
 
 #[test]
-fn who_presses_enter_sees_what_is_typed() {
+fn enter_turns_on_the_echo() {
     for (bytes, expected) in [
         (&b"cpu\r\r\n"[..], "A\npostern> "),
         (b"\rcpu\r\n\r", "postern> cpu\nA\npostern> \npostern> "),
@@ -64,7 +64,7 @@ fn who_presses_enter_sees_what_is_typed() {
         ),
         (b"\rhalf\x15mem", "postern> half\r\x1b[Kpostern> mem"),
         (b"\rhalf\x03mem", "postern> half\r\x1b[Kpostern> mem"),
-        // An empty line with something wrong is no Enter, and a LF alone is a program's.
+        // A faulty line without text is not Enter, and an LF alone comes from a program.
         (b"\x1b\r", "A\n"),
         (b"\n\n", ""),
         (b" \r", ""),
@@ -85,7 +85,7 @@ fn who_presses_enter_sees_what_is_typed() {
 }
 
 proptest! {
-    /// Nothing that is typed makes it stumble, and what it shows of a byte has room.
+    /// No sequence of bytes breaks the session, and the echo of each byte has room.
     #[test]
     fn any_bytes_are_survived(mut bytes in proptest::collection::vec(any::<u8>(), 0..500)) {
         bytes.extend(b"\nend\n");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The monitor, with a made-up machine behind it.
+//! The monitor with a fake machine.
 
 mod answers;
 mod lines;
@@ -15,14 +15,14 @@ use postern_base::ids::{PcpuIndex, PcpuSet, VmIndex};
 use postern_monitor::lifecycle::{LifecycleError, LifecycleRequest, Phase, SetMemoryError};
 use std::sync::Mutex;
 
-/// Three VMs, and what was ordered.
+/// A machine with three VMs, which records requests.
 struct Fake<'f> {
     names: [&'static str; 3],
     orders: Mutex<Vec<String>>,
     log: Vec<&'static str>,
-    /// What happens while an order is carried out.
+    /// Called while a request is carried out.
     on_order: Option<&'f dyn Fn()>,
-    /// What happens between two pieces of an answer.
+    /// Called between two pieces of an answer.
     on_breath: Option<&'f dyn Fn()>,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Bytes in, bytes out, from several CPUs at once.
+//! The ports of the monitor: bytes in and bytes out, from several CPUs at once.
 
 use super::super::port::{CHUNK, INPUT};
 use super::super::{MonitorPort, ReplyQueue};
@@ -7,7 +7,7 @@ use super::Fake;
 use postern_base::lock::{Class, Lock};
 use std::cell::{Cell, RefCell};
 
-/// All that a guest can read now.
+/// Returns all that a guest can read now.
 fn read(answers: &ReplyQueue) -> String {
     let bytes = core::iter::from_fn(|| answers.next());
     String::from_utf8(bytes.collect()).unwrap()
@@ -18,10 +18,10 @@ fn write(port: &MonitorPort, bytes: &[u8]) {
 }
 
 #[test]
-fn silent_and_with_an_echo() {
+fn port_answers_silently_and_with_echo() {
     let (port, answers, system) = (MonitorPort::new(), ReplyQueue::new(), Fake::new());
     write(&port, b"vm kill a\nx\n");
-    // A command at a time.
+    // One command per call.
     assert!(port.work(&system, &answers));
     assert_eq!(read(&answers), "ok\n");
     assert!(!port.work(&system, &answers));
@@ -49,9 +49,9 @@ fn silent_and_with_an_echo() {
     assert_eq!(read(&answers), "ok\n");
 }
 
-/// A guest that only writes is made to wait, by its own UART, before it costs anybody anything.
+/// A guest that only writes is made to wait by its own UART, before it has cost other VMs anything.
 #[test]
-fn a_flood_waits() {
+fn flood_of_commands_waits() {
     let (port, answers, system) = (MonitorPort::new(), ReplyQueue::new(), Fake::new());
     let mut accepted = 0;
     let flood = b"tee stats --json\n".iter().cycle();
@@ -64,7 +64,7 @@ fn a_flood_waits() {
     }
     assert!((INPUT..10_000).contains(&accepted), "{accepted}");
     assert!(!port.work(&system, &answers));
-    // When it reads, all that it wrote is answered, each answer whole.
+    // When the guest reads, all its commands are answered, each with a whole answer.
     let mut text = read(&answers);
     while port.work(&system, &answers) || port.has_input() {
         text += &read(&answers);
@@ -81,10 +81,9 @@ const fn flood_line() -> usize {
     b"tee stats --json\n".len()
 }
 
-/// A guest may order its own end: what then happens to its port happens while the order is being
-/// carried out.
+/// A guest may request its own end. Its port is reset then, while the request is being carried out.
 #[test]
-fn an_order_may_reset_the_port_that_it_came_from() {
+fn command_can_reset_its_own_port() {
     let (port, answers) = (MonitorPort::new(), ReplyQueue::new());
     let system = Fake {
         on_order: Some(&|| {
@@ -98,14 +97,14 @@ fn an_order_may_reset_the_port_that_it_came_from() {
     write(&port, b"\rvm kill a\r");
     assert!(port.work(&system, &answers));
     assert_eq!(*system.orders.lock().unwrap(), ["kill 0"]);
-    // The session is as new: plain.
+    // The session is new, and so silent.
     assert!(!port.work(&system, &answers));
     assert_eq!(read(&answers), "ok\r\n");
 }
 
-/// Whoever brings a byte works, or somebody else who is at it takes the byte as well.
+/// Each CPU that receives a byte processes it, or another CPU that is processing takes it as well.
 #[test]
-fn no_byte_is_forgotten() {
+fn bytes_from_several_cpus_are_all_processed() {
     for _ in 0..20 {
         let (port, answers) = (MonitorPort::new(), ReplyQueue::new());
         std::thread::scope(|scope| {
@@ -126,10 +125,10 @@ fn no_byte_is_forgotten() {
     }
 }
 
-/// However long an answer is, interrupts are taken after each piece of it, and no lock is held then.
+/// Interrupts are taken after each piece of an answer of any length, with no lock held.
 #[test]
-fn an_answer_is_written_in_pieces() {
-    // The outermost class of locks: it is taken in no other.
+fn answer_is_sent_in_pieces() {
+    // The outermost class of locks, which is taken under no other.
     let interrupts = Lock::new(Class::Work, ());
     let long = "\"".repeat(2047);
     for command in [
@@ -163,7 +162,7 @@ fn an_answer_is_written_in_pieces() {
             write(&port, b"\r");
             port.work(&system, &answers);
             assert!(
-                // With the echo of the line's end in front of the first one.
+                // The first piece has the echo of the line's end in front.
                 (1..=CHUNK + 2).contains(&longest.get()),
                 "{command}: {}",
                 longest.get()
