@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The life of a VM: how it starts, pauses and ends.
+//! The lifecycle of a VM on the machine: start, pause, end.
 
 pub mod transitions;
 pub mod work_steps;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A VM starts, pauses and ends: what follows from the state machine in [`crate::vm::lifecycle`].
+//! Carries out the actions of the state machine in [`crate::vm::lifecycle`]: start, pause and end
+//! of a VM.
 
 use crate::console::output;
 use crate::fatal::power_off;
@@ -21,24 +22,25 @@ use postern_devices::debug::DebugUnit;
 use postern_devices::physical_timer::PhysicalTimer;
 use postern_monitor::Event as MonitorEvent;
 
-/// `Vm::requested`: that the VM starts.
+/// The value of `Vm::requested` that requests a start.
 pub(super) const START: u8 = 1;
-/// `Vm::requested`: that it is torn down.
+/// The value of `Vm::requested` that requests a teardown.
 pub(super) const TEARDOWN: u8 = 2;
 
-/// Asks for a VM's start.
+/// Requests a VM's start.
 fn request_start(vm: &Vm) {
     vm.requested.store(START, Ordering::Release);
     scheduler::notify_work();
 }
 
-/// Asks for a VM's end. None of its vCPUs runs.
+/// Requests a VM's teardown. None of its vCPUs runs.
 fn request_teardown(vm: &Vm) {
     vm.requested.store(TEARDOWN, Ordering::Release);
     scheduler::notify_work();
 }
 
-/// Ends the machine, if the VM that is off now was the last one and nothing else is asked of the machine.
+/// Powers the machine off if every VM is off or failed, and the machine is not configured to stay
+/// on.
 pub fn on_vm_off() {
     let over = |vm: &Vm| matches!(vm.phase(), Phase::Off | Phase::Failed);
     if registry::all().iter().all(over) && !machine().stay {
@@ -48,10 +50,10 @@ pub fn on_vm_off() {
     }
 }
 
-/// Does what a user wants of a VM, or begins to. The caller holds no lock.
+/// Carries out a user's request for a VM, or begins to. The caller holds no lock.
 ///
 /// # Errors
-/// When that makes no sense now.
+/// When the VM's phase does not allow the request.
 pub fn request(vm: &'static Vm, request: LifecycleRequest) -> Result<(), LifecycleError> {
     let action = {
         let mut lifecycle = vm.lifecycle.lock();
@@ -59,7 +61,8 @@ pub fn request(vm: &'static Vm, request: LifecycleRequest) -> Result<(), Lifecyc
         let action = lifecycle.request(request)?;
         match action {
             LifecycleAction::Pause => vm.paused_at.store(now.get(), Ordering::Relaxed),
-            // While the gate is closed yet, so that no vCPU goes on with the old offset.
+            // Before the run permission is given again, so that no vCPU continues with the old
+            // offset.
             LifecycleAction::Resume => forget_pause(vm, now),
             _ => {}
         }
@@ -70,14 +73,14 @@ pub fn request(vm: &'static Vm, request: LifecycleRequest) -> Result<(), Lifecyc
     Ok(())
 }
 
-/// Does what follows from something that has happened to a VM. The caller holds no lock but that of `Vm::work`, and that
-/// only where it is the one that does the work.
+/// Handles an event of a VM, and carries out the action that follows. The caller holds no lock
+/// except `Vm::work`, and that one only where it does the work.
 pub fn handle(vm: &'static Vm, event: LifecycleEvent) {
     let action = transition(vm, event);
     carry_out(vm, action);
 }
 
-/// Notes that something has happened to a VM, and returns what is to be done.
+/// Handles an event of a VM in its state machine. Returns the next action.
 pub(super) fn transition(vm: &Vm, event: LifecycleEvent) -> LifecycleAction {
     let mut lifecycle = vm.lifecycle.lock();
     let action = lifecycle.handle(event);
@@ -85,15 +88,15 @@ pub(super) fn transition(vm: &Vm, event: LifecycleEvent) -> LifecycleAction {
     action
 }
 
-/// Ends a VM: the hardware has lost some of its state, so that it cannot go on.
+/// Ends a VM that cannot continue because the hardware has lost some of its state.
 pub fn lost_state(vm: &'static Vm) {
     handle(vm, LifecycleEvent::LostState);
 }
 
-/// Does what is to be done.
+/// Carries out an action.
 pub(super) fn carry_out(vm: &'static Vm, action: LifecycleAction) {
     match action {
-        // Who loads it knows where it begins, and lets it run.
+        // The work step that loads the VM knows the entry point, and starts the first vCPU.
         LifecycleAction::Nothing | LifecycleAction::Run => {}
         LifecycleAction::Start => request_start(vm),
         LifecycleAction::PressButton => vm.press_power_button(),
@@ -134,7 +137,8 @@ fn report_end(vm: &Vm, ending: EndReason) {
     );
 }
 
-/// Says once that a paused VM has no vCPU on a pCPU any more: one has just left, or the VM was paused just now.
+/// Reports once that a paused VM has no vCPU on a pCPU any more. Called when a vCPU has left its
+/// pCPU, and when a VM is paused.
 pub fn report_if_paused(vm: &Vm) {
     let moving = vm.vcpus.iter().any(|vcpu| vcpu.pcpu().is_some());
     if !moving && vm.is_paused() && !vm.pause_reported.swap(true, Ordering::Relaxed) {
@@ -142,8 +146,8 @@ pub fn report_if_paused(vm: &Vm) {
     }
 }
 
-/// Has the guest's time go on where it stopped. Where a vCPU is still on its pCPU, none was
-/// paused for long enough to speak of.
+/// Moves the counter's offset so that the guest's time continues where it stopped. Where a vCPU is
+/// still on its pCPU, the pause was too short to matter.
 fn forget_pause(vm: &Vm, now: Ticks) {
     if vm.vcpus.iter().all(|vcpu| vcpu.pcpu().is_none()) {
         let lost = now.since(Ticks::new(vm.paused_at.load(Ordering::Relaxed)));
@@ -151,9 +155,10 @@ fn forget_pause(vm: &Vm, now: Ticks) {
     }
 }
 
-/// Starts the first vCPU: everything is in place.
+/// Starts the first vCPU of a VM that is loaded.
 ///
-/// Whoever has ended the VM since then closed its gate: the vCPU ends before it runs.
+/// If the VM has been ended meanwhile, its run permission is closed, and the vCPU ends before it
+/// runs.
 pub(super) fn run(vm: &'static Vm, entry: EntryPoint) {
     let now = timer::now();
     vm.counter_offset.store(now.get(), Ordering::Relaxed);
@@ -194,7 +199,7 @@ pub fn turn_on(vm: &'static Vm, index: VcpuIndex, entry: Ipa, context: u64) {
     scheduler::kick(vm, set);
 }
 
-/// Notes that a vCPU has left its pCPU for good.
+/// Records that a vCPU has left its pCPU for good, and handles the stop of the VM's last one.
 pub fn vcpu_stopped(vm: &'static Vm, vcpu: &'static Vcpu) {
     let set = vm.vgic.vcpu_off(vcpu.index);
     vcpu.power.turned_off();

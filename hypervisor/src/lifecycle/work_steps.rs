@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The pieces of a VM's start and end ([`crate::vm::work`]), as they are done on the machine.
+//! The machine's implementation of the pieces of a VM's start and teardown ([`crate::vm::work`]).
 //!
-//! Pieces are done by pCPUs that have nothing else to do, and by busy ones now and then
-//! ([`crate::sched::run_loop`]). One pCPU at a time works for a VM. An order only notes what is wanted;
-//! so it never waits for the work's lock.
+//! Idle pCPUs do pieces, and busy ones do some ([`crate::sched::run_loop`]). At most one pCPU at a
+//! time works for a VM. A lifecycle request only notes what is wanted, so it never waits for the
+//! work's lock.
 
 use super::transitions::{self, START, TEARDOWN};
 use crate::console::output;
@@ -23,15 +23,16 @@ use postern_arch::{guest_ram, mmu, timer};
 use postern_base::ticks::Ticks;
 use postern_console::log::Level;
 
-/// Does a piece of work for some VM, a block of memory or so; `false` where there is none.
+/// Does a piece of work for some VM, for example clearing a block of memory. Returns `false` where
+/// no VM has work to do now.
 pub fn work_step() -> bool {
     registry::all().iter().any(step)
 }
 
 type VmWork = work::VmWork<Loader>;
 
-/// Does a piece of what the VM waits for; `false` where there is nothing, or another pCPU is
-/// at it.
+/// Does a piece of the VM's work. Returns `false` where there is none, where it is too early, or
+/// where another pCPU is doing it.
 pub fn step(vm: &'static Vm) -> bool {
     if !vm.has_work() {
         return false;
@@ -49,7 +50,8 @@ pub fn step(vm: &'static Vm) -> bool {
     let cause = cause(&work);
     let done = match cause {
         Some(cause) => sections::lengthy(cause, || work::step(&ops, &mut work)),
-        // Most of it is OP-TEE's. What may take long beside that says so.
+        // Most of the time is spent in OP-TEE. The parts beside that which may take long have
+        // sections of their own.
         None => sections::outside(|| work::step(&ops, &mut work)),
     };
     if !done {
@@ -61,10 +63,10 @@ pub fn step(vm: &'static Vm) -> bool {
     true
 }
 
-/// Gives a VM its memory, if it has none.
+/// Allocates a VM's memory, if it has none.
 ///
 /// # Errors
-/// When there is not so much left.
+/// When too little memory is left.
 pub fn take_memory(vm: &Vm) -> Result<(), ram_pool::RamError> {
     if vm.memory.bytes() == 0 {
         ram_pool::allocate(&vm.memory, vm.next_bytes.load(Ordering::Relaxed))?;
@@ -72,10 +74,10 @@ pub fn take_memory(vm: &Vm) -> Result<(), ram_pool::RamError> {
     Ok(())
 }
 
-/// Makes a VM known to OP-TEE, if it is to have a TEE: a step.
+/// Does a step of creating a VM in OP-TEE, if it is to have a TEE.
 ///
 /// # Errors
-/// When OP-TEE or memory has no room for it.
+/// When OP-TEE or its memory has no room for the VM.
 pub fn create_tee(vm: &'static Vm) -> Result<Progress, CreateError> {
     let Some(mediator) = vm.mediator().filter(|_| !vm.has_tee()) else {
         return Ok(Progress::Done);
@@ -87,7 +89,7 @@ pub fn create_tee(vm: &'static Vm) -> Result<Progress, CreateError> {
     Ok(progress)
 }
 
-/// What a piece is, where it does not enter the secure world.
+/// Returns the kind of a piece for `masked_ns`; `None` where it enters the secure world.
 fn cause(work: &VmWork) -> Option<Cause> {
     match work {
         VmWork::CreateTee | VmWork::DestroyTee | VmWork::RetryDestroyTee(_) => None,
@@ -100,7 +102,7 @@ fn cause(work: &VmWork) -> Option<Cause> {
     }
 }
 
-/// The VM that is worked for.
+/// The VM for which a piece is done.
 struct VmWorkTarget {
     vm: &'static Vm,
 }
@@ -183,7 +185,7 @@ impl VmWorkOps for VmWorkTarget {
         match loader.step(&vm.images, &vm.memory, vm.guest_tee()) {
             Ok(None) => Ok(Some(loader)),
             Ok(Some(entry)) => {
-                // Another VM's kernel may have been where this one's is now.
+                // Another VM's kernel may have been where this VM's is now.
                 mmu::forget_instructions();
                 match transitions::transition(vm, LifecycleEvent::Loaded) {
                     LifecycleAction::Run => transitions::run(vm, entry),

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! When waiting vCPUs want to be woken.
+//! The times at which waiting vCPUs want to be woken.
 
 use heapless::Vec;
 use postern_base::ids::{MAX_VCPUS_OF_ALL, VcpuId};
 use postern_base::ticks::Ticks;
 
-/// When a timer fires, in physical ticks: its CTL and CVAL registers, and what its counter lags behind the
-/// physical one (CNTVOFF_EL2). `None` where it does not: it is off or masked, or its time comes when the
-/// physical counter has wrapped, which it never does (DDI 0487, D12.2: it takes 40 years at least).
+/// Returns when a timer fires, in physical ticks, from its CTL and CVAL registers and from the
+/// ticks by which its counter lags behind the physical one (CNTVOFF_EL2). Returns `None` where the
+/// timer does not fire: it is off or masked, or it would fire only after the physical counter has
+/// wrapped, which takes at least 40 years (DDI 0487, D12.2).
 pub const fn due_at(control: u64, compare: Ticks, offset: Ticks) -> Option<Ticks> {
     const ENABLE: u64 = 1;
     const IMASK: u64 = 1 << 1;
@@ -20,36 +21,36 @@ pub const fn due_at(control: u64, compare: Ticks, offset: Ticks) -> Option<Ticks
 /// The deadlines of vCPUs that wait, at most one each.
 #[derive(Debug)]
 pub struct Deadlines {
-    /// The latest first, so that the earliest is taken without moving the others.
+    /// The latest comes first, so that the earliest is removed without moving the others.
     list: Vec<(Ticks, VcpuId), MAX_VCPUS_OF_ALL>,
 }
 
 impl Deadlines {
-    /// Nobody waits.
+    /// Returns an empty list.
     pub const fn new() -> Self {
         Self { list: Vec::new() }
     }
 
-    /// `id` is to be woken at `at`, and no longer at any time set before.
+    /// Sets the deadline of `id` to `at`. It replaces any earlier setting.
     pub fn set(&mut self, id: VcpuId, at: Ticks) {
         self.cancel(id);
         let place = self.list.partition_point(|&(other, _)| other > at);
-        // With one entry each, there is room for every vCPU that exists.
+        // With one entry per vCPU, the list has room for every vCPU that exists.
         let _ = self.list.insert(place, (at, id));
     }
 
-    /// `id` is not to be woken.
+    /// Removes the deadline of `id`.
     pub fn cancel(&mut self, id: VcpuId) {
         self.list.retain(|&(_, other)| other != id);
     }
 
-    /// The earliest deadline.
+    /// Returns the earliest deadline.
     #[inline]
     pub fn earliest(&self) -> Option<Ticks> {
         self.list.last().map(|&(at, _)| at)
     }
 
-    /// Removes the earliest deadline that is not after `now`, and says whose it is.
+    /// Removes the earliest deadline, if it is not after `now`, and returns its vCPU.
     pub fn take_due(&mut self, now: Ticks) -> Option<VcpuId> {
         if self.earliest()? > now {
             return None;
@@ -57,7 +58,7 @@ impl Deadlines {
         self.pop().map(|(_, id)| id)
     }
 
-    /// Removes the earliest deadline, and says when it is and whose.
+    /// Removes the earliest deadline, and returns it and its vCPU.
     pub fn pop(&mut self) -> Option<(Ticks, VcpuId)> {
         self.list.pop()
     }
@@ -78,9 +79,9 @@ mod tests {
     }
 
     proptest! {
-        /// A map from vCPU to time, searched for its least, does the same.
+        /// The list behaves like a map from vCPU to time that is searched for its least value.
         #[test]
-        fn like_a_map(steps in proptest::collection::vec((0..64_usize, 0..100_u64, 0..4_u8), 0..300)) {
+        fn behaves_like_a_map(steps in proptest::collection::vec((0..64_usize, 0..100_u64, 0..4_u8), 0..300)) {
             let mut deadlines = Deadlines::new();
             let mut model = BTreeMap::new();
             for (number, time, what) in steps {
@@ -115,7 +116,7 @@ mod tests {
             (0, 100, 7, None),
             (3, 100, 7, None),
             (1, u64::MAX - 7, 7, Some(u64::MAX)),
-            // It would wrap to a time long past, and wake its vCPU for ever.
+            // It would wrap to a time long past, and wake its vCPU without end.
             (1, u64::MAX - 6, 7, None),
             (1, u64::MAX, 1 << 40, None),
         ] {

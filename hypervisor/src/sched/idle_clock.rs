@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How much of its time a pCPU has nothing to do. Times are ticks.
+//! The idle time of a pCPU. Times are in ticks.
 
 use postern_base::ticks::Ticks;
 /// A pCPU's idle time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct IdleClock {
-    /// What is over.
+    /// The sum of the idle times that have ended.
     total: Ticks,
-    /// When the current idle time began.
+    /// When the current idle time began, if the pCPU is idle.
     since: Option<Ticks>,
-    /// The last two marks: when, and what the total was. The older is first.
+    /// The last two marks, the older first: the time of each, and the idle time until then.
     marks: [(Ticks, Ticks); 2],
 }
 
 impl IdleClock {
-    /// Busy from the beginning of time.
+    /// Returns the clock of a pCPU that has never been idle.
     pub const fn new() -> Self {
         Self {
             total: Ticks::ZERO,
@@ -23,34 +23,34 @@ impl IdleClock {
         }
     }
 
-    /// There is nothing to do.
+    /// Begins an idle time.
     pub fn begin(&mut self, now: Ticks) {
         self.since = Some(now);
     }
 
-    /// There is something to do.
+    /// Ends the idle time.
     pub fn end(&mut self, now: Ticks) {
         if let Some(since) = self.since.take() {
             self.total += now.since(since);
         }
     }
 
-    /// All idle time until now.
+    /// Returns all idle time until `now`.
     pub fn total(&self, now: Ticks) -> Ticks {
         let current = self.since.map_or(Ticks::ZERO, |since| now.since(since));
         self.total + current
     }
 
-    /// Marks the present. To be called about once a second.
+    /// Sets a mark at `now`. Called about once per second.
     pub fn mark(&mut self, now: Ticks) {
         self.marks = [self.marks[1], (now, self.total(now))];
     }
 
-    /// The share of the time since the mark before last, in percent.
+    /// Returns the idle share of the time since the mark before last, in percent.
     pub fn percent(&self, now: Ticks) -> u64 {
         let (then, total) = self.marks[0];
         let (time, idle) = (now.since(then).get(), self.total(now).since(total).get());
-        // A day's ticks times 100 are far from a wrap.
+        // A day's ticks times 100 do not come near 2^64.
         (idle * 100).checked_div(time).unwrap_or(0).min(100)
     }
 }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_the_last_marks() {
+    fn percent_covers_the_time_since_the_mark_before_last() {
         let mut clock = IdleClock::new();
         assert_eq!((clock.total(t(100)), clock.percent(t(0))), (t(0), 0));
         clock.end(t(50));

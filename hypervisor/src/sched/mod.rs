@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which vCPU runs where.
+//! The scheduler: which vCPU runs on which pCPU, and for how long.
 
 pub mod deadlines;
 pub mod idle_clock;

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which vCPU runs where, and for how long: the policy alone.
+//! The scheduling policy: which vCPU runs on which pCPU, and for how long.
 //!
-//! Each pCPU has a queue and takes its vCPUs in turn. Who wakes goes where it was, or to an idle
-//! pCPU that it may use, or to the shortest queue; who finds its own queue empty takes from
-//! another. So no pCPU idles while a vCPU that may run there waits, and nobody waits for more
-//! slices than there were vCPUs before it in the queue.
+//! Each pCPU has a queue and takes its vCPUs in turn. A vCPU that wakes goes to the pCPU where it
+//! was, or to an idle pCPU that it may use, or to the shortest queue. A pCPU that finds its own
+//! queue empty takes a vCPU from another. So no pCPU idles while a vCPU that may run there waits,
+//! and no vCPU waits for more slices than there were vCPUs before it in the queue.
 //!
-//! A pCPU that stays in the secure world keeps what runs there, and nothing else: others take over who waits for
-//! it and whose deadline it watches, and nobody is put there who can run elsewhere, until it is back.
+//! A pCPU that stays in the secure world keeps the vCPU that runs there, and nothing else. Other
+//! pCPUs take over the vCPUs that wait for it and the deadlines that it watches. Until it is back,
+//! it gets no vCPU that can run elsewhere.
 //!
-//! Times are counter ticks. Nothing here knows of locks, timers or registers.
+//! Times are counter ticks. This module uses no locks, timers or registers.
 
 use super::deadlines::Deadlines;
 use heapless::Deque;
@@ -18,17 +19,18 @@ use postern_base::ids::{
 };
 use postern_base::ticks::Ticks;
 
-/// Where a vCPU is.
+/// The place of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum VcpuPlace {
-    /// Nowhere: it is turned off.
+    /// None: the vCPU is off.
     Off,
-    /// It waits to be woken; this pCPU, where it ran unless that one was lost since, watches its deadline.
+    /// The vCPU waits to be woken. This pCPU watches its deadline: the one where it ran, unless
+    /// that one went away since.
     Blocked(PcpuIndex),
-    /// It waits for this pCPU.
+    /// The vCPU waits for its turn on this pCPU.
     Queued(PcpuIndex),
-    /// It runs. `woken`: somebody woke it since it was picked, having seen it wait before it was
-    /// known here that it does.
+    /// The vCPU runs. `woken`: it was woken since it was picked, by a pCPU that saw it wait before
+    /// the queues knew that it waits.
     Running { on: PcpuIndex, woken: bool },
 }
 
@@ -40,10 +42,10 @@ struct VcpuEntry {
 
 #[derive(Debug)]
 struct RunQueue {
-    /// Who is next, from the front on.
+    /// The waiting vCPUs, the next one at the front.
     queue: Deque<VcpuId, MAX_VCPUS_OF_ALL>,
     current: Option<VcpuId>,
-    /// When `current` has had its turn, if others wait.
+    /// When the slice of `current` ends, if others wait.
     slice_end: Ticks,
     deadlines: Deadlines,
 }
@@ -58,23 +60,23 @@ impl RunQueue {
         }
     }
 
-    /// How many vCPUs it has to run.
+    /// Returns the number of vCPUs that run or wait here.
     fn load(&self) -> usize {
         self.queue.len() + usize::from(self.current.is_some())
     }
 }
 
-/// All run queues.
+/// The run queues of all pCPUs.
 #[derive(Debug)]
 pub struct Scheduler {
     pcpus: [RunQueue; MAX_PCPUS],
     vcpus: [[VcpuEntry; MAX_VCPUS]; MAX_VMS],
-    /// Those that stay in the secure world.
+    /// The pCPUs that stay in the secure world.
     away: PcpuSet,
 }
 
 impl Scheduler {
-    /// Every vCPU is off.
+    /// Returns a scheduler with every vCPU off.
     pub const fn new() -> Self {
         const OFF: VcpuEntry = VcpuEntry {
             place: VcpuPlace::Off,
@@ -87,8 +89,8 @@ impl Scheduler {
         }
     }
 
-    /// Turns a vCPU on that is off, and may run on the pCPUs of `affinity`, which all exist. Returns the pCPU in whose queue it
-    /// waits; `None` where it is not off or may run nowhere.
+    /// Turns on a vCPU that is off and may run on the pCPUs of `affinity`, which all exist. Returns
+    /// the pCPU in whose queue it waits; `None` where it is not off or may run nowhere.
     #[must_use = "another pCPU must be told"]
     pub fn start(&mut self, id: VcpuId, affinity: PcpuSet) -> Option<PcpuIndex> {
         match self.vcpu(id).place {
@@ -97,9 +99,9 @@ impl Scheduler {
         }
     }
 
-    /// Wakes a vCPU that waits, and may run on the pCPUs of `affinity`, which all exist. Returns the pCPU in whose queue it
-    /// waits for its turn; `None` where it was not waiting: then there is nothing to do, and if it is just about to wait, it
-    /// will not.
+    /// Wakes a vCPU that waits to be woken and may run on the pCPUs of `affinity`, which all exist.
+    /// Returns the pCPU in whose queue it waits for its turn; `None` where it was not waiting. If a
+    /// running vCPU is about to block, it then does not.
     #[must_use = "another pCPU must be told"]
     pub fn wake(&mut self, id: VcpuId, affinity: PcpuSet) -> Option<PcpuIndex> {
         match &mut self.vcpu(id).place {
@@ -115,15 +117,15 @@ impl Scheduler {
         }
     }
 
-    /// A vCPU whose deadline was set by [`Scheduler::block`] on `pcpu` and has come, to be woken;
-    /// `None` where there are no more.
+    /// Removes and returns a vCPU to be woken, whose deadline [`Scheduler::block`] set on `pcpu`
+    /// and which has come; `None` where no more deadlines have come.
     pub fn expired(&mut self, pcpu: PcpuIndex, now: Ticks) -> Option<VcpuId> {
         self.pcpu(pcpu).deadlines.take_due(now)
     }
 
-    /// The vCPU that runs on `pcpu` waits to be woken, by somebody else or when `deadline` has
-    /// come, if there is one. Where it was woken since it was picked it does not wait, but for
-    /// its next turn, and this says where.
+    /// Makes the vCPU that runs on `pcpu` wait until another party wakes it or `deadline` comes, if
+    /// it has one. A vCPU that was woken since it was picked only waits for its next turn; returns
+    /// the pCPU of that turn.
     #[must_use = "another pCPU must be told"]
     pub fn block(
         &mut self,
@@ -146,8 +148,8 @@ impl Scheduler {
         None
     }
 
-    /// The vCPU that runs on `pcpu` makes room for the others, and waits for its next turn: there,
-    /// or where it comes sooner.
+    /// Makes the vCPU that runs on `pcpu` give way to the others, and wait for its next turn:
+    /// there, or where it comes sooner. Returns the pCPU of that turn.
     #[must_use = "another pCPU must be told"]
     pub fn requeue(&mut self, id: VcpuId, pcpu: PcpuIndex) -> Option<PcpuIndex> {
         let VcpuEntry { place, affinity } = *self.vcpu(id);
@@ -159,7 +161,7 @@ impl Scheduler {
         self.put(id, affinity, Some(on))
     }
 
-    /// A vCPU is turned off, wherever it is.
+    /// Turns a vCPU off, wherever it is.
     pub fn off(&mut self, id: VcpuId) {
         match core::mem::replace(&mut self.vcpu(id).place, VcpuPlace::Off) {
             VcpuPlace::Off => {}
@@ -169,8 +171,8 @@ impl Scheduler {
         }
     }
 
-    /// Who runs on `pcpu` now, for `slice` if others wait; `None` where there is nobody. The
-    /// vCPU that ran there before was blocked, requeued or turned off.
+    /// Picks the vCPU that runs on `pcpu` from now on, for `slice` if others wait; `None` where no
+    /// vCPU waits. The vCPU that ran there before was blocked, requeued or turned off.
     pub fn pick(&mut self, pcpu: PcpuIndex, now: Ticks, slice: Ticks) -> Option<VcpuId> {
         debug_assert_eq!(self.pcpu(pcpu).current, None);
         let id = match self.pcpu(pcpu).queue.pop_front() {
@@ -187,33 +189,35 @@ impl Scheduler {
         Some(id)
     }
 
-    /// Whether others wait for `pcpu`.
+    /// Returns whether other vCPUs wait for `pcpu`.
     #[inline]
     pub fn must_give_way(&self, pcpu: PcpuIndex) -> bool {
         !self.pcpus[pcpu.get()].queue.is_empty()
     }
 
-    /// Whether others wait for `pcpu` and who runs there has had its turn.
+    /// Returns whether other vCPUs wait for `pcpu` and the slice of the one that runs there is
+    /// over.
     #[inline]
     pub fn slice_is_over(&self, pcpu: PcpuIndex, now: Ticks) -> bool {
         self.must_give_way(pcpu) && now >= self.pcpus[pcpu.get()].slice_end
     }
 
-    /// When who runs on `pcpu` has had its turn, if others wait. May be past.
+    /// Returns when the slice of the vCPU that runs on `pcpu` ends, if others wait. May be past.
     #[inline]
     pub fn slice_end(&self, pcpu: PcpuIndex) -> Option<Ticks> {
         self.must_give_way(pcpu)
             .then_some(self.pcpus[pcpu.get()].slice_end)
     }
 
-    /// The first deadline of somebody who waits that `pcpu` watches. May be past.
+    /// Returns the earliest deadline that `pcpu` watches. May be past.
     #[inline]
     pub fn deadline(&self, pcpu: PcpuIndex) -> Option<Ticks> {
         self.pcpus[pcpu.get()].deadlines.earliest()
     }
 
-    /// `pcpu` stays in the secure world: whose deadlines it watched are watched by `heir`, and who waits for it
-    /// waits elsewhere, where that is possible. Returns the pCPUs where there is something new, which must be told.
+    /// Marks `pcpu` as staying in the secure world. `heir` takes over the deadlines that `pcpu`
+    /// watched. The vCPUs that wait for `pcpu` wait elsewhere, where that is possible. Returns the
+    /// pCPUs that got deadlines or vCPUs, which must be told.
     #[must_use = "other pCPUs must be told"]
     pub fn set_away(&mut self, pcpu: PcpuIndex, heir: PcpuIndex) -> PcpuSet {
         self.away = self.away.with(pcpu);
@@ -226,8 +230,9 @@ impl Scheduler {
         told.union(self.spread(pcpu))
     }
 
-    /// `pcpu` is back from the secure world. Returns the pCPUs that must be told: this one, since others may have more to
-    /// run than it has, and where somebody waits now who waited for another one that is away still.
+    /// Marks `pcpu` as back from the secure world. Returns the pCPUs that must be told: this one,
+    /// since others may have more to run than it has, and those to which vCPUs moved that waited
+    /// for another pCPU that is still away.
     #[must_use = "other pCPUs must be told"]
     pub fn set_back(&mut self, pcpu: PcpuIndex) -> PcpuSet {
         self.away = self.away.without(pcpu);
@@ -237,7 +242,8 @@ impl Scheduler {
         })
     }
 
-    /// Who waits for `pcpu`, which is away, waits elsewhere, where that is possible: where.
+    /// Moves the vCPUs that wait for `pcpu`, which is away, elsewhere, where that is possible.
+    /// Returns the pCPUs that got one.
     fn spread(&mut self, pcpu: PcpuIndex) -> PcpuSet {
         let mut told = PcpuSet::EMPTY;
         for _ in 0..self.pcpu(pcpu).queue.len() {
@@ -260,8 +266,8 @@ impl Scheduler {
         &mut self.pcpus[index.get()]
     }
 
-    /// Queues a vCPU that is in no queue where it has the least to wait for, and of such places
-    /// where it was last: its caches may still be warm.
+    /// Queues a vCPU that is in no queue where it has the least to wait for; among equal places
+    /// where it was last, since its caches may still be warm there.
     fn put(&mut self, id: VcpuId, affinity: PcpuSet, last: Option<PcpuIndex>) -> Option<PcpuIndex> {
         let pcpu = affinity.iter().min_by_key(|&pcpu| {
             let load = self.pcpus[pcpu.get()].load();
@@ -279,8 +285,7 @@ impl Scheduler {
         Some(pcpu)
     }
 
-    /// Takes the longest-waiting vCPU that may run on `thief` from the longest queue that has
-    /// one.
+    /// Takes the longest-waiting vCPU that may run on `thief` from the longest queue that has one.
     fn steal(&mut self, thief: PcpuIndex) -> Option<VcpuId> {
         let Self { pcpus, vcpus, .. } = self;
         let (queue, id) = pcpus

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Puts vCPUs on this pCPU and takes them off: the registers. And what interrupts and the vCPU itself make of that.
+//! Loads a vCPU's registers onto this pCPU and saves them, and handles the guest's WFI and the
+//! interrupts that concern the loaded vCPU.
 
 use super::instance::VcpuRef;
 use super::lr_sync::{flush_lrs, resync_later, set_timer_active, sync_lrs};
@@ -13,7 +14,7 @@ use postern_arch::{barrier, ich, timer};
 use postern_base::ticks::Ticks;
 use postern_vgic::Vmcr;
 
-/// Takes the vCPU off, whose general registers are in `frame`.
+/// Takes the running vCPU off this pCPU. Its general registers are in `frame`.
 pub fn vcpu_put(here: &Pcpu, running: VcpuRef, frame: &Frame) {
     sync_lrs(here, running);
     ich::set_hcr(0);
@@ -30,9 +31,10 @@ pub fn vcpu_put(here: &Pcpu, running: VcpuRef, frame: &Frame) {
     running.vcpu.residency.exit();
 }
 
-/// Puts a vCPU on this pCPU; `false` where its VM is paused or stopping, so that it must not run.
+/// Loads a vCPU onto this pCPU. Returns `false`, and loads nothing, where its VM is paused or
+/// stopping.
 pub fn vcpu_load(here: &Pcpu, running: VcpuRef, frame: &mut Frame) -> bool {
-    // `stop_vm` reads the residencies after it has written that the VM stops.
+    // The VM's run permission closes before `stop_vm` reads the residencies.
     let residency = &running.vcpu.residency;
     if !residency.enter(here.id(), || !running.vm.may_run()) {
         return false;
@@ -44,7 +46,7 @@ pub fn vcpu_load(here: &Pcpu, running: VcpuRef, frame: &mut Frame) -> bool {
         .context
         .load(&running.vcpu.el2_registers(running.vm), here.switched.get());
     debug::vcpu_load(here, &saved.debug);
-    // Two vCPUs of a VM share its VMID, and may use one address space identifier differently.
+    // Two vCPUs of a VM share its VMID, and may use one ASID for different tables.
     let last = &here.last_vcpu[running.vm.index.get()];
     if last.replace(Some(running.vcpu.index)) != Some(running.vcpu.index) {
         barrier::invalidate_guest_tlb();
@@ -55,19 +57,20 @@ pub fn vcpu_load(here: &Pcpu, running: VcpuRef, frame: &mut Frame) -> bool {
     true
 }
 
-/// Returns whether there is something to do before the vCPU that is on this pCPU goes on: two loads.
+/// Returns whether EL2 has work to do before the vCPU on this pCPU continues. Costs two loads.
 #[inline]
 pub fn has_exit_work(here: &Pcpu, running: VcpuRef) -> bool {
     !here.requests.get().is_empty() || running.vm.vgic.needs_flush(running.vcpu.index)
 }
 
-/// Returns whether the vCPU has something to do that a call in the secure world must not keep it from.
+/// Returns whether the vCPU has work that must not wait for the end of a call in the secure world.
 #[inline]
 pub fn guest_must_run(running: VcpuRef) -> bool {
     has_exit_work(here(), running)
 }
 
-/// Lets others run: the guest executed WFI. The frame is behind it already.
+/// Handles the guest's WFI: other vCPUs may run. The program counter in the frame is already past
+/// the instruction.
 pub fn wait_for_interrupt(running: VcpuRef) {
     resync_later(running);
     let vmcr = Vmcr::from_bits(ich::vmcr());
@@ -80,7 +83,7 @@ pub fn wait_for_interrupt(running: VcpuRef) {
     }
 }
 
-/// Handles the SGI by which another pCPU wants this one to look around.
+/// Handles a kick from another pCPU: checks the interrupts, the VM's state and the run queue.
 pub fn on_kick_sgi() -> Handled {
     let here = here();
     if let Some(running) = here.current.get() {
@@ -93,9 +96,10 @@ pub fn on_kick_sgi() -> Handled {
     Handled::Quiet
 }
 
-/// Handles the maintenance interrupt: a list register ran empty while more interrupts wait, or the like. It is
-/// level-sensitive, and what asserts it is in ICH_HCR_EL2 and the list registers (ICH_MISR_EL2), which
-/// reading changes nothing about. So the virtual interface is off until it is filled.
+/// Handles the maintenance interrupt, for example when a list register has run empty while more
+/// interrupts are pending. The interrupt is level-sensitive. The state of ICH_HCR_EL2 and of the
+/// list registers asserts it (ICH_MISR_EL2), and reading them does not deassert it. So the virtual
+/// interface stays off until the next flush.
 pub fn on_maintenance_interrupt() -> Handled {
     if let Some(running) = here().current.get() {
         resync_later(running);
@@ -104,7 +108,8 @@ pub fn on_maintenance_interrupt() -> Handled {
     Handled::Quiet
 }
 
-/// Handles the virtual timer's interrupt: for the vCPU that is here, or, where there is none, for one that has just left.
+/// Handles the virtual timer's interrupt for the vCPU on this pCPU. Where none is loaded, the
+/// interrupt belongs to a vCPU that has just left, and the timer is silenced.
 pub fn on_virtual_timer() -> Handled {
     let here = here();
     let Some(running) = here.current.get() else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a guest does with its interrupt controller, where that traps.
+//! The trapped accesses of a guest to its GIC: CPU interface, distributor and redistributors.
 
 use super::instance::VcpuRef;
 use super::lr_sync::resync_later;
@@ -9,7 +9,7 @@ use postern_base::mmio::Access;
 use postern_guest_tree::layout;
 use postern_vgic::{CpuInterface, InterfaceRegister, MmioOutcome, Vgic, Vmcr, Window};
 
-/// The guest ends an interrupt by a trapped write to ICC_DIR_EL1.
+/// Deactivates an interrupt for the guest's trapped write to ICC_DIR_EL1.
 pub fn deactivate(running: VcpuRef, value: u64) {
     resync_later(running);
     let vmcr = Vmcr::from_bits(ich::vmcr());
@@ -17,12 +17,13 @@ pub fn deactivate(running: VcpuRef, value: u64) {
     kick(running.vm, set);
 }
 
-/// A guest's access to a register of its CPU interface that traps together with ICC_DIR_EL1 ([`Hcr::TC`]): the
-/// write of a value, or a read, and its result.
+/// Performs a guest's access to a register of its CPU interface that traps together with
+/// ICC_DIR_EL1 ([`Hcr::TC`]): writes a value, or reads one. Returns the value read; zero for a
+/// write.
 ///
 /// [`Hcr::TC`]: postern_vgic::Hcr::TC
 pub fn interface_access(running: VcpuRef, register: InterfaceRegister, write: Option<u64>) -> u64 {
-    // What traps follows from ICC_CTLR_EL1.EOImode.
+    // ICC_CTLR_EL1.EOImode, which a write may change, decides which accesses trap.
     resync_later(running);
     let mut interface = CpuInterface {
         vmcr: Vmcr::from_bits(ich::vmcr()),
@@ -36,17 +37,17 @@ pub fn interface_access(running: VcpuRef, register: InterfaceRegister, write: Op
     value
 }
 
-/// What came of an access to the vGIC.
+/// The result of an access to the vGIC.
 pub enum VgicAccess {
     /// The value read; zero for a write.
     Value(u64),
-    /// The guest is to try again.
+    /// The guest must repeat the access.
     Retry,
-    /// There is no register.
+    /// No register has this address.
     Unmapped,
 }
 
-/// An access of the running vCPU to its distributor or redistributors.
+/// Performs the running vCPU's access to its distributor or redistributors.
 pub fn vgic_access(running: VcpuRef, device: layout::Device, access: Access) -> VgicAccess {
     if Vgic::needs_sync(&access) {
         resync_later(running);

@@ -6,7 +6,8 @@ use super::pcpu::{Pcpu, here};
 use postern_arch::debug;
 use postern_devices::debug::{DebugRegister, DebugUnit};
 
-/// Does the running vCPU's access to `register`: the write of a value, or a read. Returns what was read.
+/// Performs the running vCPU's access to `register`: writes a value, or reads one. Returns the
+/// value read; zero for a write.
 pub fn access(running: VcpuRef, register: DebugRegister, write: Option<u64>) -> u64 {
     let mut saved = running.vcpu.saved.lock();
     let Some(value) = write else {
@@ -17,7 +18,8 @@ pub fn access(running: VcpuRef, register: DebugRegister, write: Option<u64>) -> 
     0
 }
 
-/// Gives the hardware the registers of a vCPU that uses them; others have a hardware that is quiet.
+/// Loads the debug registers of a vCPU that uses them. For any other vCPU, turns debug exceptions
+/// off.
 #[inline]
 pub fn vcpu_load(here: &Pcpu, unit: &DebugUnit) {
     if unit.is_in_use() {
@@ -28,7 +30,7 @@ pub fn vcpu_load(here: &Pcpu, unit: &DebugUnit) {
     }
 }
 
-/// Has the hardware be quiet for whoever is next.
+/// Turns debug exceptions off where the debug registers hold the state of the vCPU that leaves.
 #[inline]
 pub fn vcpu_put(here: &Pcpu) {
     if here.debug_is_loaded.replace(false) {

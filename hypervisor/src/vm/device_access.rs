@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A guest's accesses to its devices but the interrupt controller, and what reaches them from outside.
+//! A guest's accesses to its devices except the interrupt controller, and the input of these
+//! devices from outside.
 
 use super::devices::seconds;
 use super::instance::Vm;
@@ -13,13 +14,13 @@ use postern_devices::pl061::Pl061;
 use postern_guest_tree::layout::{self, Device};
 use postern_vgic::{IntId, IrqLine, VcpuSet};
 
-/// The interrupts' inputs at the vGIC. SPIs begin at INTID 32.
+/// The devices' interrupt inputs at the vGIC. SPIs begin at INTID 32.
 const UART_INTID: IntId = intid(layout::UART_SPI);
 const MONITOR_UART_INTID: IntId = intid(layout::MONITOR_UART_SPI);
 const GPIO_INTID: IntId = intid(layout::GPIO_SPI);
 const RTC_INTID: IntId = intid(layout::RTC_SPI);
 
-/// The INTID that notifies the guest of OP-TEE notifications.
+/// The INTID that signals OP-TEE's notifications to the guest.
 const TEE_INTID: IntId = intid(layout::TEE_SPI);
 
 const fn intid(spi: u32) -> IntId {
@@ -30,8 +31,8 @@ const fn intid(spi: u32) -> IntId {
 }
 
 impl Vm {
-    /// A guest's access to a device that EL2 has for each VM, but the interrupt controller: what a read finds; `None`
-    /// where this VM does not have it.
+    /// Performs a guest's access to a device that EL2 emulates per VM, except the interrupt
+    /// controller. Returns the value read; `None` where this VM does not have the device.
     pub fn device_access(&'static self, device: Device, access: Access) -> Option<u64> {
         match device {
             Device::Uart => {
@@ -48,25 +49,28 @@ impl Vm {
         }
     }
 
-    /// A privileged guest's access to its second UART: what a read finds; `None` where this VM has none. If it
-    /// completes a command, `system` does that.
+    /// Performs a privileged guest's access to its second UART. Returns the value read; `None`
+    /// where this VM has no second UART. Where the access completes a command, `system` executes
+    /// it.
     pub fn monitor_uart_access(&'static self, access: Access, system: &impl System) -> Option<u64> {
         let uart = self.devices.monitor_uart.as_ref()?;
         let drive = |level| self.drive(MONITOR_UART_INTID, level);
         Some(uart.access(access, system, drive, |set| kick(self, set)))
     }
 
-    /// Tells the guest that OP-TEE has notifications for somebody, if it wants any: it is to ask whether they are its own.
+    /// Signals to the guest that OP-TEE has notifications for some VM, if the guest enabled them.
+    /// The guest asks OP-TEE whether any is its own.
     pub fn notify(&'static self) {
         let wanted = self.mediator().is_some_and(Mediator::wants_notifications);
-        // A VM that ends between the question and the pulse has its vGIC reset, or sees an
-        // interrupt with nothing behind it, as any VM does whose neighbour was meant.
+        // The VM may end between this check and the pulse. Then its vGIC is reset, or the guest
+        // takes an interrupt without a notification, as it does for every notification of a
+        // neighbour.
         if wanted && let Some(line) = IrqLine::spi(TEE_INTID) {
             kick(self, self.vgic.pulse(line));
         }
     }
 
-    /// A byte for the guest's console.
+    /// Puts a received byte into the guest's console UART.
     pub fn receive(&'static self, byte: u8) {
         let set = self
             .console
@@ -74,7 +78,7 @@ impl Vm {
         kick(self, set);
     }
 
-    /// The machine's UART has room again for what the guest has to say.
+    /// Resumes the guest's console output: the machine's UART has room again.
     pub fn resume_console(&'static self) {
         let set = self
             .console
@@ -83,7 +87,7 @@ impl Vm {
     }
 
     /// Presses the guest's power button, and releases it as soon as the guest has seen it pressed.
-    /// What it makes of that is its own business.
+    /// The guest decides how to react.
     pub fn press_power_button(&'static self) {
         self.with_gpio(Pl061::press);
     }
@@ -106,7 +110,7 @@ impl Vm {
     fn with_gpio<R>(&'static self, change: impl FnOnce(&mut Pl061) -> R) -> R {
         let mut gpio = self.devices.gpio.lock();
         let result = change(&mut gpio);
-        // Under the device's lock, so that levels arrive in their order.
+        // Under the device's lock, so that levels reach the vGIC in order.
         let set = self.drive(GPIO_INTID, gpio.irq_line());
         drop(gpio);
         kick(self, set);

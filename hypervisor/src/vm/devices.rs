@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A VM's devices but its interrupt controller and its console.
+//! A VM's devices except its interrupt controller and its console.
 
 use crate::platform::WALL_CLOCK;
 use alloc::boxed::Box;
@@ -14,18 +14,18 @@ pub fn seconds() -> u32 {
     WALL_CLOCK.seconds_at(timer::now(), timer::frequency())
 }
 
-/// The devices that `Vm::console` does not have.
+/// A VM's devices other than `Vm::console` and `Vm::vgic`.
 pub struct Devices {
     /// A privileged VM's second UART.
     pub monitor_uart: Option<Box<MonitorUart>>,
-    /// With the power button.
+    /// The GPIO controller of the power button.
     pub gpio: Lock<Pl061>,
-    /// The clock.
+    /// The real-time clock.
     pub rtc: Lock<Pl031>,
 }
 
 impl Devices {
-    /// As after power-on.
+    /// Returns the devices in their state after power-on.
     pub fn new(privileged: bool) -> Self {
         Self {
             monitor_uart: privileged.then(|| Box::new(MonitorUart::new())),
@@ -34,10 +34,10 @@ impl Devices {
         }
     }
 
-    /// As after power-on.
+    /// Resets the devices to their state after power-on.
     pub fn reset(&self) {
         *self.gpio.lock() = Pl061::new();
-        // What a guest set was its own: the next one has the machine's time.
+        // A time that the guest set ends with its life: the next one starts with the machine's.
         *self.rtc.lock() = Pl031::new(seconds());
         if let Some(uart) = &self.monitor_uart {
             uart.reset();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Who owns which physical memory: RAM for guests in blocks of 2 MiB, and single pages that the
+//! The owners of physical memory: RAM for guests in blocks of 2 MiB, and single pages that the
 //! hypervisor shares with the secure world.
 
 use alloc::boxed::Box;
@@ -11,51 +11,52 @@ use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use postern_base::range::{PaRange, TooManyRanges};
 use postern_boot_tree::BLOCK_SIZE;
 
-/// Pieces that the RAM of one VM may lie in.
+/// The number of physical pieces that the RAM of one VM may consist of.
 pub const MAX_CHUNKS: usize = 16;
 
-/// Physical memory for one VM, in the order in which the guest sees it.
+/// The physical memory of one VM, in the order in which the guest sees it.
 pub type Chunks = heapless::Vec<PaRange, MAX_CHUNKS>;
 
-/// Why memory was not given out or not taken back; nothing has changed then.
+/// The reason that memory was not allocated or freed. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FramesError {
-    /// A size that is zero or not in blocks, or guest addresses that wrap: the caller's error.
+    /// A size that is zero or not a multiple of a block, or guest addresses that wrap: the caller's
+    /// error.
     #[error("not a number of 2 MiB blocks: {0} bytes")]
     BadSize(u64),
-    /// There is not so much free memory, or not where the guest may have it.
+    /// Too little memory is free, or too little of it is where the guest may have it.
     #[error("out of guest memory: {wanted} bytes wanted, {free} free")]
     NotEnough {
-        /// What was asked for.
+        /// The bytes requested.
         wanted: u64,
-        /// What is free.
+        /// The bytes free.
         free: u64,
     },
-    /// What is free lies in more than [`MAX_CHUNKS`] pieces.
+    /// The allocation would need more than [`MAX_CHUNKS`] pieces.
     #[error("guest memory is too fragmented for {0} bytes")]
     Fragmented(u64),
     /// The list of free ranges is full.
     #[error("guest memory is too fragmented: {0}")]
     Full(#[from] TooManyRanges),
-    /// A range that was not given out.
+    /// A range that is not allocated.
     #[error("not memory that was given out: {0}")]
     NotAllocated(PaRange),
 }
 
-/// The RAM that guests can have.
+/// The machine's RAM for guests.
 #[derive(Clone, Debug)]
 pub struct Frames {
     all: postern_boot_tree::Memory,
     free: postern_boot_tree::Memory,
-    /// What may hold anything. The rest is zero.
+    /// Memory with any content. The rest is zero.
     dirty: postern_boot_tree::Memory,
 }
 
 impl Frames {
-    /// All whole blocks of a machine's free memory.
+    /// Returns all whole blocks of a machine's free memory, all of them free and dirty.
     ///
     /// # Errors
-    /// [`FramesError::Full`] never comes for a set of the boot's own.
+    /// [`FramesError::Full`], which does not occur for the memory of a boot tree.
     pub fn new(memory: &postern_boot_tree::Memory) -> Result<Self, FramesError> {
         let mut all = postern_boot_tree::Memory::new();
         for range in memory.iter() {
@@ -68,33 +69,35 @@ impl Frames {
         })
     }
 
-    /// Whether a range is zero: it has been cleared, and not been used since.
+    /// Returns whether a range is zero: it has been cleared, and has not been used since.
     pub fn is_clear(&self, range: PaRange) -> bool {
         !self.dirty.overlaps(range)
     }
 
-    /// A range has been cleared. Where books are full this is forgotten.
+    /// Records that a range has been cleared. Where the list of dirty ranges is full, the range
+    /// stays dirty.
     pub fn mark_clear(&mut self, range: PaRange) {
         let _ = self.dirty.remove(range);
     }
 
-    /// A range is about to be written to. Where books are full, nothing counts as clear any more.
+    /// Records that a range is about to be written to. Where the list of dirty ranges is full, all
+    /// memory becomes dirty.
     pub fn mark_dirty(&mut self, range: PaRange) {
         if self.dirty.insert(range).is_err() {
             self.dirty = self.all.clone();
         }
     }
 
-    /// The bytes that are free.
+    /// Returns the number of free bytes.
     pub fn free_bytes(&self) -> u64 {
         self.free.bytes_in_units(BLOCK_SIZE)
     }
 
-    /// Takes `bytes` bytes for a guest that is to see them from `at` on: one piece from the lowest
-    /// range that has room, or else pieces of several ranges, lowest first.
+    /// Allocates `bytes` bytes for a guest, which sees them from `at` on: one piece from the lowest
+    /// range with enough room, or else pieces of several ranges, lowest first.
     ///
-    /// No block of the guest's has its physical address as guest address: a translation that was
-    /// forgotten must not go unnoticed.
+    /// No block gets a guest address that equals its physical address, so that a forgotten
+    /// translation does not go unnoticed.
     ///
     /// # Errors
     /// See [`FramesError`].
@@ -141,7 +144,7 @@ impl Frames {
         Ok(chunks)
     }
 
-    /// Takes back a range that [`Frames::allocate`] gave, or whole blocks of one.
+    /// Frees a range that [`Frames::allocate`] returned, or whole blocks of one.
     ///
     /// # Errors
     /// [`FramesError::NotAllocated`] and [`FramesError::Full`].
@@ -154,8 +157,9 @@ impl Frames {
     }
 }
 
-/// What of a free range a guest may see from `at` on: all but a first block that would be where
-/// the guest sees it. Behind that block the two addresses differ all the way.
+/// Returns the part of a free range that a guest may see from `at` on: all except a first block
+/// whose guest address would equal its physical address. Behind that block the two addresses always
+/// differ.
 fn usable_part(range: PaRange, at: Ipa) -> PaRange {
     if range.start().get() == at.get() {
         PaRange::between(Pa::new(at.get().saturating_add(BLOCK_SIZE)), range.end())
@@ -173,34 +177,35 @@ fn first_part(range: PaRange, at: Ipa, bytes: u64) -> Option<PaRange> {
     }
 }
 
-/// Single pages that the hypervisor shares with the secure world. All pCPUs take and give back
-/// at the same time without a lock.
+/// A pool of single pages that the hypervisor shares with the secure world. All pCPUs allocate and
+/// free concurrently without a lock.
 #[derive(Debug)]
 pub struct SharedPool {
     start: Pa,
     pages: usize,
-    /// A bit for every page: whether it is in use.
+    /// One bit per page, set while the page is in use.
     used: Box<[AtomicU64]>,
-    /// Where the search begins: the word that had a free bit last.
+    /// The index of the word at which the search begins: the last one in which a page was allocated
+    /// or freed.
     hint: AtomicUsize,
 }
 
-/// Why a [`SharedPool`] cannot be made or a page not be taken back.
+/// The reason that a [`SharedPool`] cannot be made, or that a page cannot be freed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// The range is not in whole pages, which whoever called is to blame for.
+    /// The range is not in whole pages, which is the caller's error.
     #[error("not a range of pages: {0}")]
     BadRange(PaRange),
-    /// The host's heap does not hold the books.
+    /// The hypervisor's heap has no room for the pool's bitmap.
     #[error("out of memory for the books of a page pool")]
     OutOfMemory,
-    /// The address is not a page of the pool's that is in use.
+    /// The address is not that of a page of the pool that is in use.
     #[error("not a shared page in use: {0}")]
     NotAllocated(Pa),
 }
 
 impl SharedPool {
-    /// A pool of all pages of a range, which must be nobody else's.
+    /// Creates a pool of all pages of a range that has no other owner.
     ///
     /// # Errors
     /// See [`PoolError`].
@@ -216,7 +221,7 @@ impl SharedPool {
             .map_err(|_| PoolError::OutOfMemory)?;
         used.resize_with(words, AtomicU64::default);
         if let (Some(last), over @ 1..) = (used.last_mut(), pages % 64) {
-            // What the last word has bits for and the range no pages is never free.
+            // The bits of the last word that stand for no page are never free.
             *last = AtomicU64::new(u64::MAX << over);
         }
         let used = used.into_boxed_slice();
@@ -228,7 +233,7 @@ impl SharedPool {
         })
     }
 
-    /// A page that was free, with whatever is in it; `None` where none is free.
+    /// Allocates a free page, whose content is arbitrary. Returns `None` where no page is free.
     pub fn allocate(&self) -> Option<Pa> {
         let words = self.used.len();
         let hint = self.hint.load(Ordering::Relaxed);
@@ -244,7 +249,7 @@ impl SharedPool {
         None
     }
 
-    /// Takes a page back.
+    /// Frees a page.
     ///
     /// # Errors
     /// [`PoolError::NotAllocated`], which is the caller's error.
@@ -263,17 +268,17 @@ impl SharedPool {
         Ok(())
     }
 
-    /// The pages in the pool, used or free.
+    /// Returns the number of pages in the pool, used or free.
     pub const fn len(&self) -> usize {
         self.pages
     }
 
-    /// Whether the pool has no pages at all.
+    /// Returns whether the pool has no pages at all.
     pub const fn is_empty(&self) -> bool {
         self.pages == 0
     }
 
-    /// The pages in use.
+    /// Returns the number of pages in use.
     pub fn in_use(&self) -> usize {
         let bits: u32 = self
             .used

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Fills a guest's memory before its start: kernel, initial RAM disk, device tree.
+//! The loader of a guest's memory before its start: kernel, initial RAM disk, device tree.
 
 use super::guest_memory::GuestMemory;
 use super::seed_state;
@@ -16,7 +16,7 @@ use postern_guest_tree::layout;
 use postern_guest_tree::{GuestTee, GuestTree};
 use thiserror::Error;
 
-/// What a guest starts from: where the boot loader put it.
+/// A guest's images, where the boot loader put them, and their parameters.
 pub struct Images {
     /// An arm64 `Image`.
     pub kernel: PaRange,
@@ -30,27 +30,27 @@ pub struct Images {
     pub privileged: bool,
 }
 
-/// Why a guest's memory cannot be filled.
+/// The reason that a guest's memory cannot be filled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ImageError {
-    /// The kernel module is something else.
+    /// The kernel module is not an arm64 `Image`.
     #[error("the multiboot,kernel module is not an arm64 Image: give it the kernel's raw Image")]
     NotAnImage,
-    /// It does not fit.
+    /// The images do not fit into the guest's memory.
     #[error("its memory is too small for kernel, ramdisk and device tree: raise `memory`")]
     TooSmall,
 }
 
-/// Where the boot vCPU starts.
+/// The entry point of the boot vCPU.
 #[derive(Clone, Copy)]
 pub struct EntryPoint {
     /// The kernel's first instruction.
     pub kernel: Ipa,
-    /// The device tree, for x0.
+    /// The device tree's address, for x0.
     pub tree: Ipa,
 }
 
-/// Whether the boot loader put an arm64 `Image` where the tree says that the kernel is.
+/// Returns whether the boot loader put an arm64 `Image` where the tree says that the kernel is.
 pub fn is_kernel(kernel: PaRange) -> bool {
     ImageHeader::read(kernel).is_some()
 }
@@ -81,10 +81,10 @@ impl ImageHeader {
     }
 }
 
-/// Bytes copied in one step.
+/// The most bytes copied in one step.
 const STEP: u64 = PIECE_BYTES / 2;
 
-/// A copy under way.
+/// The progress of filling a guest's memory.
 pub struct Loader {
     done: u64,
     stage: LoadStage,
@@ -94,12 +94,12 @@ enum LoadStage {
     Kernel,
     Ramdisk,
     Tree,
-    /// All is there.
+    /// Everything is in place.
     Ready(EntryPoint),
 }
 
 impl Loader {
-    /// At the beginning.
+    /// Returns a loader that has copied nothing.
     pub const fn new() -> Self {
         Self {
             done: 0,
@@ -107,8 +107,8 @@ impl Loader {
         }
     }
 
-    /// Copies a piece. Where the guest starts, once everything is there; `tee` is whether the
-    /// guest is told of one.
+    /// Copies a piece. Returns where the guest starts, once everything is in place. With `tee`, the
+    /// guest's device tree has a TEE node.
     ///
     /// # Errors
     /// When the guest cannot start from these images.
@@ -155,7 +155,7 @@ impl Loader {
                 put(memory, tree, bytes.len() as u64, |at| {
                     guest_ram::write(at, &bytes);
                 })?;
-                // It has the guest's seeds in it.
+                // It contains the guest's seeds.
                 wipe(&mut bytes);
                 self.stage = LoadStage::Ready(EntryPoint { kernel, tree });
             }
@@ -164,9 +164,9 @@ impl Loader {
         Ok(None)
     }
 
-    /// One piece of `from`; `true` when that was the last.
+    /// Copies one piece of `from`. Returns `true` when that was the last.
     fn copy(&mut self, from: PaRange, to: Ipa, memory: &GuestMemory) -> Result<bool, ImageError> {
-        // Up to the end of the block, since RAM is contiguous in blocks only.
+        // A piece ends at the end of its block, since RAM is contiguous in blocks only.
         let target = to.checked_add(self.done).ok_or(ImageError::TooSmall)?;
         let in_block = STEP - (target.get() & (STEP - 1));
         let length = (from.bytes() - self.done).min(in_block);
@@ -213,14 +213,14 @@ impl Loader {
     }
 }
 
-/// The counter's frequency, where a guest that reads `CNTFRQ_EL0` would take another one for it.
+/// Returns the counter's frequency where `CNTFRQ_EL0`, which the guest reads, does not hold it.
 fn corrected_frequency() -> Option<u32> {
     let told = machine().timers.clock_frequency;
     told.filter(|hertz| u64::from(*hertz) != timer::counter_frequency())
 }
 
-/// Lets `act` write `bytes` at a place in the guest's RAM, and cleans them to memory: the guest
-/// starts with its caches off.
+/// Lets `act` write `bytes` bytes at an address of the guest's RAM, and cleans them to memory: the
+/// guest starts with its caches off.
 fn put(memory: &GuestMemory, to: Ipa, bytes: u64, act: impl FnOnce(Pa)) -> Result<(), ImageError> {
     let at = memory.translate(to, bytes).ok_or(ImageError::TooSmall)?;
     act(at);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The RAM of one VM: where it is, and which of its pages the secure world may be using.
+//! The RAM of one VM: where it lies, and which of its pages the secure world may be using.
 //!
 //! RAM begins at [`layout::RAM`] and has no holes for the guest; physically it lies in a few
 //! chunks. A VM gets them when it starts and gives them back when it has ended. In between they
-//! never change, so that a look-up takes no lock. What changes is a counter for every page: how
-//! often it is pinned, or that it has been withdrawn. The counters are atomic, and so several
+//! never change, so that a look-up takes no lock. Only the counters change. Each page has one: it
+//! counts the page's pins, or says that the page is withdrawn. The counters are atomic, so several
 //! vCPUs pin at the same time without a lock.
 
 use alloc::boxed::Box;
@@ -18,32 +18,32 @@ use crate::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use postern_base::range::{IpaRange, PaRange};
 use postern_boot_tree::BLOCK_SIZE;
 use postern_guest_tree::layout;
-// Where RAM lies is no matter between pCPUs: see `GuestMemory::assign`.
+// The chunks need no ordering between pCPUs: see `GuestMemory::assign`.
 use core::sync::atomic::AtomicU64;
 
-/// The counter of a page that the VM has no use of any more.
+/// The counter's value for a page that has been withdrawn from the VM.
 const WITHDRAWN: u16 = u16::MAX;
-/// How often one page may be pinned at the same time.
+/// The most pins of one page at the same time.
 pub const MAX_PINS: u16 = WITHDRAWN - 1;
 
-/// Why a VM's RAM cannot be set up.
+/// The reason that a VM's RAM cannot be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MemoryError {
-    /// The host's heap does not hold the counters.
+    /// The hypervisor's heap has no room for the counters.
     #[error("out of memory for {0} pin counters")]
     OutOfMemory(usize),
-    /// A chunk is empty or not in whole blocks of 2 MiB, which whoever called is to blame for.
+    /// A chunk is empty or not in whole blocks of 2 MiB, which is the caller's error.
     #[error("not a range of 2 MiB blocks: {0}")]
     BadChunk(PaRange),
-    /// More RAM than there are counters for.
+    /// The RAM is larger than the counters cover.
     #[error("more RAM than the virtual machine was made for: {0} bytes")]
     TooMuch(u64),
-    /// There is RAM already.
+    /// The VM has RAM already.
     #[error("the virtual machine has its RAM already")]
     Assigned,
 }
 
-/// Why pages were not withdrawn; none of them is then.
+/// The reason that no page of a range was withdrawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WithdrawError {
     /// The range is not in whole pages, or not all of it is RAM that the VM has.
@@ -65,14 +65,14 @@ pub struct GuestMemory {
     withdrawn: AtomicUsize,
 }
 
-/// A piece of RAM that is contiguous physically.
+/// A physically contiguous piece of RAM.
 #[derive(Debug)]
 struct Chunk {
-    /// How far behind the start of RAM it begins.
+    /// The chunk's offset from the start of RAM, in bytes.
     offset: AtomicU64,
-    /// Where it lies.
+    /// The chunk's physical address.
     start: AtomicU64,
-    /// Its size; zero where there is none.
+    /// The chunk's size in bytes; zero for an unused entry.
     bytes: AtomicU64,
 }
 
@@ -108,7 +108,7 @@ impl Chunk {
 }
 
 impl GuestMemory {
-    /// No RAM yet, and counters for as much as this.
+    /// Returns a VM's memory without RAM, with counters for `bytes` bytes.
     ///
     /// # Errors
     /// [`MemoryError::OutOfMemory`].
@@ -129,7 +129,7 @@ impl GuestMemory {
         })
     }
 
-    /// RAM that consists of these chunks, in this order.
+    /// Returns a VM's memory with RAM that consists of these chunks, in this order.
     ///
     /// # Errors
     /// See [`MemoryError`].
@@ -139,10 +139,10 @@ impl GuestMemory {
         Ok(memory)
     }
 
-    /// Gives a VM that has none its RAM: these chunks, in this order.
+    /// Gives these chunks, in this order, to a VM that has no RAM.
     ///
-    /// To be called before any of the VM's vCPUs is started. Starting one takes a lock that orders
-    /// this before everything that it does.
+    /// Must be called before any of the VM's vCPUs is started. Starting one takes a lock that
+    /// orders this call before everything that the vCPU does.
     ///
     /// # Errors
     /// See [`MemoryError`]; nothing has changed then.
@@ -171,10 +171,11 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Takes the RAM of a VM that has ended away from it: its chunks, or `None` where the secure
-    /// world may still be using some of it, or some is withdrawn, which was not cleared then.
+    /// Takes the RAM away from a VM that has ended, and returns its chunks. Returns `None`, and
+    /// takes nothing, where the secure world may still be using some of it, or where some of it is
+    /// withdrawn and therefore not cleared.
     ///
-    /// To be called when none of its vCPUs runs any more, and all of it was cleared and
+    /// Must be called when none of the VM's vCPUs runs any more, and all of its RAM was cleared and
     /// [restored](GuestMemory::restore).
     pub fn release(&self) -> Option<Chunks> {
         if self.pinned_pages() != 0 || self.withdrawn.load(Ordering::Acquire) != 0 {
@@ -186,7 +187,7 @@ impl GuestMemory {
             if let Some(range) =
                 PaRange::new(chunk.start(), chunk.bytes()).filter(|range| !range.is_empty())
             {
-                // As many as there are in the list.
+                // The list has room for all chunks.
                 let _ = chunks.push(range);
             }
             chunk.set(0, Pa::new(0), 0);
@@ -194,18 +195,19 @@ impl GuestMemory {
         Some(chunks)
     }
 
-    /// The size of RAM in bytes; zero where the VM has none.
+    /// Returns the size of RAM in bytes; zero where the VM has none.
     #[inline]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
     }
 
-    /// The bytes that it can have at most.
+    /// Returns the most bytes of RAM that the VM can have.
     pub fn most_bytes(&self) -> u64 {
         self.pages.len() as u64 * PAGE_SIZE
     }
 
-    /// What to map where: the guest's ranges, ascending, and where each begins physically.
+    /// Returns the mappings of all RAM: the guest's ranges, ascending, and where each begins
+    /// physically.
     pub fn mappings(&self) -> impl Iterator<Item = (IpaRange, Pa)> + '_ {
         let chunks = self.chunks.iter().filter(|chunk| chunk.bytes() != 0);
         chunks.map(|chunk| {
@@ -215,9 +217,10 @@ impl GuestMemory {
         })
     }
 
-    /// A piece of RAM from `offset` on, which is contiguous physically and `most` bytes long at most: the guest's
-    /// range, and where it begins. It ends at a multiple of `most`, a power of two, as seen by the guest, so that the
-    /// next ones are whole. `None` at the end of RAM.
+    /// Returns a physically contiguous piece of RAM from `offset` on, of at most `most` bytes: the
+    /// guest's range, and where it begins physically. `most` is a power of two. The piece ends at a
+    /// multiple of `most` as the guest sees it, so that the following ones are whole. Returns
+    /// `None` at the end of RAM.
     pub fn piece(&self, offset: u64, most: u64) -> Option<(IpaRange, Pa)> {
         let (pa, room) = self.locate(offset)?;
         let start = layout::RAM.checked_add(offset)?;
@@ -225,8 +228,8 @@ impl GuestMemory {
         Some((IpaRange { start, bytes }, pa))
     }
 
-    /// Where `bytes` bytes of RAM from `ipa` on lie, when all of them are the VM's and lie one
-    /// behind the other. Within a block of 2 MiB they always do.
+    /// Returns where `bytes` bytes of RAM from `ipa` on lie, if all of them are the VM's and are
+    /// physically contiguous. Within a block of 2 MiB they always are contiguous.
     #[inline]
     pub fn translate(&self, ipa: Ipa, bytes: u64) -> Option<Pa> {
         let offset = ipa.get().checked_sub(layout::RAM.get())?;
@@ -234,7 +237,7 @@ impl GuestMemory {
         (bytes <= room && self.is_owned(offset, bytes)).then_some(pa)
     }
 
-    /// The physical pieces of a guest's range, in order: what a copy from or to it has to copy.
+    /// Returns the physical pieces of a guest's range, in order, for a copy from or to it. Returns
     /// `None` where any of it is not the VM's RAM.
     pub fn runs(&self, range: IpaRange) -> Option<Runs<'_>> {
         let offset = range.start.get().checked_sub(layout::RAM.get())?;
@@ -246,8 +249,8 @@ impl GuestMemory {
         })
     }
 
-    /// Pins the page at `page`, a multiple of the page size, and says where it is: until as many
-    /// [`GuestMemory::unpin`] have come, it cannot be withdrawn.
+    /// Pins the page at `page`, a multiple of the page size, and returns its physical address. The
+    /// page cannot be withdrawn until each pin has had its [`GuestMemory::unpin`].
     ///
     /// # Errors
     /// [`PinError::NotOwnMemory`], also for an address inside a page, and
@@ -275,12 +278,12 @@ impl GuestMemory {
     /// Takes back one [`GuestMemory::pin`].
     ///
     /// # Panics
-    /// When the page is not pinned: whoever called has lost count, and a page that is still in
-    /// use might be taken for free.
+    /// When the page is not pinned: the caller has lost count, and a page that is still in use
+    /// might be taken for free.
     #[inline]
     pub fn unpin(&self, page: Ipa) {
         let less = |pins: u16| {
-            // Neither none nor withdrawn, which is the largest number.
+            // Rejects both zero and `WITHDRAWN`, which is the largest number.
             let fewer = pins.wrapping_sub(1);
             (fewer < MAX_PINS).then_some(fewer)
         };
@@ -296,27 +299,27 @@ impl GuestMemory {
         }
     }
 
-    /// Whether the page that holds `ipa` is pinned.
+    /// Returns whether the page that holds `ipa` is pinned.
     pub fn is_pinned(&self, ipa: Ipa) -> bool {
         self.page(ipa.page())
             .is_some_and(|(_, counter)| !matches!(counter.load(Ordering::Acquire), 0 | WITHDRAWN))
     }
 
-    /// How many pages are pinned, each counted once.
+    /// Returns the number of pinned pages, each counted once.
     pub fn pinned_pages(&self) -> usize {
         self.pinned.load(Ordering::Relaxed)
     }
 
-    /// The most pages that were pinned at the same time.
+    /// Returns the most pages that were pinned at the same time.
     pub fn pinned_pages_max(&self) -> usize {
         self.pinned_max.load(Ordering::Relaxed)
     }
 
-    /// Takes whole pages away from the VM: they can be neither translated nor pinned until they
-    /// are restored. Before a page is unmapped it is withdrawn, and one that is pinned is not.
+    /// Withdraws whole pages from the VM: they can be neither translated nor pinned until they are
+    /// restored. A page is withdrawn before it is unmapped. A pinned page is not withdrawn.
     ///
-    /// The memory stays the VM's until its end, so that a copy that is under way on another pCPU
-    /// does no harm.
+    /// The memory stays the VM's until its end, so that a copy in progress on another pCPU does no
+    /// harm.
     ///
     /// # Errors
     /// See [`WithdrawError`].
@@ -340,8 +343,8 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// Gives back pages that were withdrawn; others of the range stay what they are. Nothing
-    /// happens where the range is not RAM of the VM in whole pages.
+    /// Restores the withdrawn pages of a range; its other pages stay as they are. Does nothing
+    /// where the range is not RAM of the VM in whole pages.
     pub fn restore(&self, range: IpaRange) {
         self.put_back(self.pages(range).unwrap_or_default());
     }
@@ -357,7 +360,8 @@ impl GuestMemory {
         }
     }
 
-    /// The address of the byte at `offset` and how many bytes of its chunk begin there.
+    /// Returns the physical address of the byte at `offset`, and the number of bytes from there to
+    /// the end of its chunk.
     #[inline]
     fn locate(&self, offset: u64) -> Option<(Pa, u64)> {
         self.chunks.iter().find_map(|chunk| {
@@ -367,7 +371,7 @@ impl GuestMemory {
         })
     }
 
-    /// Whether none of `bytes` bytes of RAM from `offset` on has been withdrawn.
+    /// Returns whether none of `bytes` bytes of RAM from `offset` on has been withdrawn.
     #[inline]
     fn is_owned(&self, offset: u64, bytes: u64) -> bool {
         self.withdrawn.load(Ordering::Acquire) == 0 || {
@@ -378,7 +382,7 @@ impl GuestMemory {
         }
     }
 
-    /// The offset and the counter of the page that begins at `page`.
+    /// Returns the offset and the counter of the page that begins at `page`.
     #[inline]
     fn page(&self, page: Ipa) -> Option<(u64, &AtomicU16)> {
         let offset = page.get().checked_sub(layout::RAM.get())?;
@@ -386,7 +390,7 @@ impl GuestMemory {
         page.is_page_aligned().then_some((offset, counter))
     }
 
-    /// The counters of a range of whole pages.
+    /// Returns the counters of a range of whole pages.
     fn pages(&self, range: IpaRange) -> Option<&[AtomicU16]> {
         let offset = range.start.get().checked_sub(layout::RAM.get())?;
         let end = offset.checked_add(range.bytes)?;
@@ -399,8 +403,8 @@ impl GuestMemory {
     }
 }
 
-/// The physical pieces of a range of RAM: where each begins and its bytes. Not more than there
-/// are chunks.
+/// The physical pieces of a range of RAM: the address and size of each. There are at most
+/// [`MAX_CHUNKS`].
 #[derive(Clone, Debug)]
 pub struct Runs<'m> {
     memory: &'m GuestMemory,

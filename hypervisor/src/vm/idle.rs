@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How long each pCPU has had nothing to do.
+//! The time that each pCPU has been idle.
 
 use crate::irq::sections;
 use crate::sched::idle_clock::IdleClock;
@@ -8,16 +8,16 @@ use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 use postern_base::lock::{Class, Lock};
 use postern_base::ticks::Ticks;
 
-/// Of each pCPU; written by itself only.
+/// The clock of each pCPU. Only that pCPU writes it.
 static IDLE: [Lock<IdleClock>; MAX_PCPUS] =
     [const { Lock::new(Class::Idle, IdleClock::new()) }; MAX_PCPUS];
 
-/// Returns how much a pCPU has had nothing to do.
+/// Returns the idle clock of a pCPU.
 pub fn clock_of(pcpu: PcpuIndex) -> IdleClock {
     *IDLE[pcpu.get()].lock()
 }
 
-/// Marks the present on the clock of this pCPU: about once a second.
+/// Sets a mark at `now` on the clock of this pCPU. Called about once per second.
 pub fn mark(now: Ticks) {
     IDLE[percpu::id().get()].lock().mark(now);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A virtual machine and its vCPUs: what they are made of.
+//! The state of a virtual machine and of its vCPUs.
 
 use super::devices::Devices;
 use super::guest_image::{Images, Loader};
@@ -31,17 +31,17 @@ use postern_guest_tree::GuestTee;
 use postern_guest_tree::layout;
 use postern_vgic::{Vgic, Vmcr};
 
-/// A vCPU and whose it is.
+/// A vCPU and its VM.
 #[derive(Clone, Copy)]
 pub struct VcpuRef {
     /// The VM.
     pub vm: &'static Vm,
-    /// One of its vCPUs.
+    /// One of the VM's vCPUs.
     pub vcpu: &'static Vcpu,
 }
 
 impl VcpuRef {
-    /// Which one of all it is.
+    /// Returns the vCPU's number among those of all VMs.
     pub fn id(self) -> VcpuId {
         VcpuId {
             vm: self.vm.index,
@@ -49,24 +49,24 @@ impl VcpuRef {
         }
     }
 
-    /// Where it may run.
+    /// Returns the pCPUs that the vCPU may run on.
     pub fn affinity(self) -> PcpuSet {
         self.vm.affinity
     }
 }
 
-/// Why EL2 was entered from a guest; what is counted.
+/// The reason of an exit, by which exits are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExitReason {
-    /// SMC.
+    /// An SMC instruction.
     Smc,
-    /// HVC.
+    /// An HVC instruction.
     Hvc,
     /// An access to a device.
     Mmio,
-    /// A system register.
+    /// An access to a system register.
     Sysreg,
-    /// WFI or WFE.
+    /// A WFI or WFE instruction.
     Wfx,
     /// A physical interrupt.
     Irq,
@@ -76,19 +76,19 @@ pub enum ExitReason {
     Other,
 }
 
-/// Names of [`ExitReason`]'s kinds, in their order.
+/// The names of [`ExitReason`]'s variants, in their order.
 pub const EXIT_NAMES: [&str; 8] = [
     "smc", "hvc", "mmio", "sysreg", "wfx", "irq", "abort", "other",
 ];
 
-/// What a guest does that is logged once and counted always.
+/// A guest's anomalous behaviour that is logged once and counted always.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GuestAnomaly {
-    /// An access outside its memory.
+    /// An access outside the guest's memory.
     Abort,
-    /// A system register that it does not have.
+    /// An access to a system register that the guest does not have.
     Register,
-    /// A call that nobody answers.
+    /// A call that no service answers.
     Call,
     /// An instruction that traps for no good reason.
     Instruction,
@@ -96,32 +96,33 @@ pub enum GuestAnomaly {
     SystemError,
 }
 
-/// Names of [`GuestAnomaly`]'s kinds, in their order.
+/// The names of [`GuestAnomaly`]'s variants, in their order.
 pub const ANOMALY_NAMES: [&str; 5] = ["abort", "register", "call", "instruction", "serror"];
 
-/// What a vCPU is while it is on no pCPU.
+/// The state of a vCPU that is on no pCPU.
 pub struct SavedContext {
-    /// General registers.
+    /// The general registers.
     pub frame: Frame,
-    /// The others.
+    /// The other registers.
     pub context: Context,
-    /// Its physical timer, which is in no register: it is here while the vCPU runs, too.
+    /// The vCPU's physical timer. It occupies no register, so this is its state while the vCPU
+    /// runs, too.
     pub physical_timer: PhysicalTimer,
-    /// Its debug registers, likewise.
+    /// The vCPU's debug registers. This is their state while the vCPU runs, too.
     pub debug: DebugUnit,
 }
 
 /// A virtual CPU.
 pub struct Vcpu {
-    /// Which one of its VM's.
+    /// The vCPU's number in its VM.
     pub index: VcpuIndex,
-    /// On or off, as PSCI sees it.
+    /// The vCPU's power state, as PSCI sees it.
     pub power: VcpuPower,
-    /// Its registers, while it is on no pCPU.
+    /// The vCPU's registers, while it is on no pCPU.
     pub saved: Lock<SavedContext>,
-    /// The pCPU that it is on.
+    /// The pCPU that the vCPU is on, if any.
     pub residency: Residency,
-    /// Written by the pCPU that it is on only.
+    /// The exit counters. Only the pCPU that the vCPU is on writes them.
     exits: [AtomicU64; EXIT_NAMES.len()],
 }
 
@@ -155,12 +156,12 @@ impl Vcpu {
         );
     }
 
-    /// Where it runs.
+    /// Returns the pCPU that the vCPU is on.
     pub fn pcpu(&self) -> Option<PcpuIndex> {
         self.residency.pcpu()
     }
 
-    /// What it sees of the machine.
+    /// Returns the EL2 registers that determine what the vCPU sees of the machine.
     pub fn el2_registers(&self, vm: &Vm) -> VcpuEl2Regs {
         VcpuEl2Regs {
             mpidr: 1 << 31 | self.index.get() as u64,
@@ -169,7 +170,7 @@ impl Vcpu {
         }
     }
 
-    /// When the first of its timers fires, while it is on no pCPU.
+    /// Returns when the first of the vCPU's timers fires, while the vCPU is on no pCPU.
     pub fn timer_deadline(&self, vm: &Vm) -> Option<Ticks> {
         let saved = self.saved.lock();
         let physical = saved.physical_timer.deadline().map(|at| vm.time_of(at));
@@ -183,7 +184,7 @@ impl Vcpu {
         at.into_iter().chain(physical).min()
     }
 
-    /// Whether it has an interrupt to take, while it is on no pCPU.
+    /// Returns whether the vCPU has an interrupt to take, while it is on no pCPU.
     pub fn has_deliverable(&self, vm: &Vm) -> bool {
         let vmcr = Vmcr::from_bits(self.saved.lock().context.interface.vmcr);
         vm.vgic.has_deliverable_through(self.index, vmcr)
@@ -192,78 +193,81 @@ impl Vcpu {
 
 /// A virtual machine.
 pub struct Vm {
-    /// Its place in the tree.
+    /// The VM's place in the tree.
     pub index: VmIndex,
-    /// Its name.
+    /// The VM's name.
     pub name: &'static str,
-    /// Its RAM and pins.
+    /// The VM's RAM and its pins.
     pub memory: GuestMemory,
-    /// How its RAM is mapped.
+    /// The VM's stage-2 tables.
     pub mapping: Mapping,
-    /// Its interrupt controller.
+    /// The VM's interrupt controller.
     pub vgic: Vgic,
-    /// Its vCPUs.
+    /// The VM's vCPUs.
     pub vcpus: Box<[Vcpu]>,
-    /// Its console.
+    /// The VM's console.
     pub console: MachineConsole,
-    /// Its other devices.
+    /// The VM's other devices.
     pub devices: Devices,
-    /// It starts with the machine.
+    /// Whether the VM starts with the machine.
     pub autostart: bool,
-    /// It may give the monitor orders.
+    /// Whether the VM may send requests to the monitor.
     pub privileged: bool,
     affinity: PcpuSet,
     mediator: Option<Mediator>,
     needs_tee: bool,
-    /// Whether OP-TEE knows it now.
+    /// Whether the VM exists in OP-TEE now.
     pub has_tee: AtomicBool,
-    /// What it boots from.
+    /// The images from which the VM boots.
     pub images: Images,
-    /// VTTBR_EL2 of its vCPUs. Set before its first vCPU starts.
+    /// VTTBR_EL2 of the VM's vCPUs. Set before the first vCPU starts.
     pub vttbr: AtomicU64,
-    /// What its counter lags behind the physical one, in ticks.
+    /// The number of ticks by which the VM's counter lags behind the physical one.
     pub counter_offset: AtomicU64,
-    /// Which phase it is in.
+    /// The VM's lifecycle state.
     pub lifecycle: Lock<Lifecycle>,
-    /// Whether its vCPUs may be on pCPUs. Follows [`Vm::lifecycle`], changed under its lock, and read without it.
+    /// The permission of the VM's vCPUs to be on pCPUs. Follows [`Vm::lifecycle`]: it is changed
+    /// under that lock, and read without it.
     pub run_permission: RunPermission,
-    /// How many of its vCPUs are on.
+    /// The number of the VM's vCPUs that are on.
     pub vcpus_on: AtomicUsize,
     anomalies: [LogOnce; ANOMALY_NAMES.len()],
-    /// What it waits for.
+    /// The next piece of the VM's start or teardown.
     pub work: Lock<VmWork<Loader>>,
-    /// What is to become of [`Vm::work`]; zero: nothing new.
+    /// The work that was requested and has not reached [`Vm::work`] yet: `START` or `TEARDOWN`, or
+    /// zero for none.
     pub requested: AtomicU8,
-    /// Whether [`Vm::work`] is something.
+    /// Whether [`Vm::work`] may hold a piece to do.
     pub busy: AtomicBool,
-    /// Bytes of RAM at its next start.
+    /// The VM's RAM at its next start, in bytes.
     pub next_bytes: AtomicU64,
-    /// How often it was started, resets included.
+    /// The number of the VM's starts, resets included.
     pub starts: AtomicU64,
-    /// When its first vCPU started, in ticks.
+    /// The time at which the VM's first vCPU started, in ticks.
     pub started_at: AtomicU64,
-    /// When the last of its vCPUs was seen to run before it was paused, in ticks.
+    /// The time at which the last of the VM's vCPUs was seen to run before the VM was paused, in
+    /// ticks.
     pub paused_at: AtomicU64,
-    /// Whether it was said that it is paused.
+    /// Whether the pause has been reported.
     pub pause_reported: AtomicBool,
 }
 
-/// What [`Vm::new`] is made of.
+/// The arguments of [`Vm::new`].
 pub struct VmParts {
-    /// What the tree says.
+    /// The VM's configuration in the tree.
     pub config: VmConfig<'static>,
-    /// Its place in the tree.
+    /// The VM's place in the tree.
     pub index: VmIndex,
-    /// Its RAM.
+    /// The VM's RAM.
     pub memory: GuestMemory,
-    /// How its RAM is mapped.
+    /// The VM's stage-2 tables.
     pub mapping: Mapping,
-    /// The TEE, where it has it.
+    /// The VM's mediator, if it has a TEE.
     pub mediator: Option<Mediator>,
 }
 
 impl Vm {
-    /// A VM that is off.
+    /// Returns a VM that is off.
     pub fn new(parts: VmParts) -> Self {
         let config = parts.config;
         let count = config.vcpus.min(MAX_VCPUS);
@@ -307,47 +311,48 @@ impl Vm {
         }
     }
 
-    /// Its counter when the physical one, CNTPCT_EL0, is at `time`.
+    /// Returns the value of the VM's counter when the physical one, CNTPCT_EL0, is at `time`.
     #[inline]
     pub fn count_at(&self, time: Ticks) -> Ticks {
-        // A look at the counter may be a few ticks older than one that another pCPU had before it.
+        // A reading of the counter may be a few ticks older than an earlier one on another pCPU.
         time.since(Ticks::new(self.counter_offset.load(Ordering::Relaxed)))
     }
 
-    /// Where the physical counter is when its own is at `count`; the end of time where it never is.
+    /// Returns the value of the physical counter when the VM's is at `count`; the end of time where
+    /// that never happens.
     pub fn time_of(&self, count: Ticks) -> Ticks {
         count.saturating_add(Ticks::new(self.counter_offset.load(Ordering::Relaxed)))
     }
 
-    /// The pCPUs that it may use.
+    /// Returns the pCPUs that the VM may use.
     pub fn affinity(&self) -> PcpuSet {
         self.affinity
     }
 
-    /// The way to its TEE, if it has one.
+    /// Returns the VM's mediator, if it has a TEE.
     #[inline]
     pub fn mediator(&self) -> Option<&Mediator> {
         self.mediator.as_ref()
     }
 
-    /// Whether it must not start without a TEE.
+    /// Returns whether the VM must not start without a TEE.
     pub fn needs_tee(&self) -> bool {
         self.needs_tee
     }
 
-    /// Whether OP-TEE knows the VM now.
+    /// Returns whether the VM exists in OP-TEE now.
     pub fn has_tee(&self) -> bool {
         self.has_tee.load(Ordering::Acquire)
     }
 
-    /// What its device tree says of the TEE.
+    /// Returns the description of the TEE for the guest's device tree.
     pub fn guest_tee(&self) -> Option<GuestTee> {
         let mediator = self.mediator.as_ref().filter(|_| self.has_tee())?;
         let notification = mediator.offers_notifications().then_some(layout::TEE_SPI);
         Some(GuestTee { notification })
     }
 
-    /// Logs a line that it is the cause of, with its name.
+    /// Logs a line that the VM caused, with the VM's name.
     pub fn log(&self, level: Level, text: fmt::Arguments<'_>) {
         output::log_of(
             Some(self.index),
@@ -356,17 +361,17 @@ impl Vm {
         );
     }
 
-    /// Counts something that the guest should not do; `true` the first time.
+    /// Counts an anomaly of the guest. Returns `true` the first time.
     pub fn log_once(&self, anomaly: GuestAnomaly) -> bool {
         self.anomalies[anomaly as usize].record()
     }
 
-    /// How often the guest did what it should not, in the order of [`ANOMALY_NAMES`].
+    /// Returns the number of each of the guest's anomalies, in the order of [`ANOMALY_NAMES`].
     pub fn anomalies(&self) -> [u64; ANOMALY_NAMES.len()] {
         core::array::from_fn(|index| self.anomalies[index].count())
     }
 
-    /// Exits of all vCPUs, in the order of [`EXIT_NAMES`].
+    /// Returns the number of exits of all vCPUs, in the order of [`EXIT_NAMES`].
     pub fn exits(&self) -> [u64; EXIT_NAMES.len()] {
         let mut sums = [0; EXIT_NAMES.len()];
         for vcpu in &self.vcpus {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The life cycle of a VM as a state machine: which event may come when, and which action follows.
+//! The lifecycle of a VM as a state machine: which event may come when, and which action follows.
 //!
-//! It touches nothing: [`Lifecycle::request`] and [`Lifecycle::handle`] return the next action, and the caller carries it
-//! out. Each VM has one lock for it, so each event meets one state.
+//! The state machine has no side effects: [`Lifecycle::request`] and [`Lifecycle::handle`] return
+//! the next action, and the caller carries it out. Each VM has one lock for its state, so events
+//! come one at a time.
 //!
 //! ```text
 //!          start           loaded            pause
@@ -11,7 +12,7 @@
 //!    │                │ kill, error  │ off, reset, kill │ kill, reset
 //!    │   torn down    ▼              ▼                  │
 //!    └───────────── Ending ◄────────────────────────────┘
-//!                     │ OP-TEE does not let go
+//!                     │ OP-TEE does not destroy the VM
 //!                     ▼
 //!                   Failed
 //! ```
@@ -20,42 +21,42 @@
 
 pub use postern_monitor::lifecycle::{LifecycleError, LifecycleRequest, Phase, SetMemoryError};
 
-/// What happens to a VM.
+/// An event in the life of a VM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LifecycleEvent {
-    /// All is in its memory that it boots from.
+    /// The VM's memory holds everything that it boots from.
     Loaded,
-    /// It cannot be started.
+    /// The VM cannot be started.
     CannotStart,
     /// A guest's PSCI call: SYSTEM_OFF.
     GuestOff,
     /// A guest's PSCI call: SYSTEM_RESET or SYSTEM_RESET2.
     GuestReset,
-    /// The last of its vCPUs has stopped: it was told to, or the guest turned it off.
+    /// The last of the VM's vCPUs has stopped: EL2 stopped it, or the guest turned it off.
     VcpusStopped,
-    /// Nothing of it is left.
+    /// The VM is torn down completely.
     TornDown,
-    /// OP-TEE does not let go of it.
+    /// OP-TEE has not destroyed the VM.
     TeeNotDestroyed,
-    /// The hardware has lost some of its state: an error that it has consumed.
+    /// The hardware has lost some of the VM's state: an error that it has consumed.
     LostState,
 }
 
-/// How a VM ends.
+/// The reason for a VM's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EndReason {
-    /// The guest turned itself off.
+    /// The guest turned its VM off.
     Off,
-    /// It starts again.
+    /// The VM resets: it starts again.
     Reset,
-    /// It could not be started, or not go on, or not be ended as it should.
+    /// The VM could not be started, could not continue, or could not be torn down.
     Error,
-    /// A user's order.
+    /// A user killed the VM.
     Killed,
 }
 
 impl EndReason {
-    /// Its name, as users see it.
+    /// Returns the reason's name, as users see it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -66,43 +67,44 @@ impl EndReason {
     }
 }
 
-/// What is to be done.
+/// The action that follows a request or an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LifecycleAction {
-    /// Nothing.
+    /// No action.
     Nothing,
-    /// Begin to start it.
+    /// Begin to start the VM.
     Start,
-    /// Let its first vCPU run.
+    /// Let the VM's first vCPU run.
     Run,
     /// Press the guest's power button.
     PressButton,
-    /// Keep its vCPUs off the pCPUs.
+    /// Keep the VM's vCPUs off the pCPUs.
     Pause,
-    /// Let its vCPUs run again.
+    /// Let the VM's vCPUs run again.
     Resume,
-    /// Stop its vCPUs. [`LifecycleEvent::VcpusStopped`] comes when they have.
+    /// Stop the VM's vCPUs. [`LifecycleEvent::VcpusStopped`] comes when all have stopped.
     StopVcpus,
-    /// Take it down. [`LifecycleEvent::TornDown`] or [`LifecycleEvent::TeeNotDestroyed`] comes when that is done.
+    /// Tear the VM down. [`LifecycleEvent::TornDown`] or [`LifecycleEvent::TeeNotDestroyed`] comes
+    /// when that is done.
     TearDown,
-    /// Say that it has ended so.
+    /// Report that the VM has ended, with this reason.
     Ended(EndReason),
-    /// Say that it has ended, and begin to start it.
+    /// Report that the VM has ended with a reset, and begin to start it.
     Again,
 }
 
-/// A VM's phase, and what comes after it.
+/// A VM's phase, and what follows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lifecycle {
     phase: Phase,
-    /// What the end that is under way is.
+    /// The reason for the end that is under way.
     ending: EndReason,
-    /// Its vCPUs have not all stopped.
+    /// Whether some of the VM's vCPUs have not stopped yet.
     has_vcpus: bool,
 }
 
 impl Lifecycle {
-    /// Off.
+    /// Returns the state of a VM that is off.
     pub const fn new() -> Self {
         Self {
             phase: Phase::Off,
@@ -111,15 +113,15 @@ impl Lifecycle {
         }
     }
 
-    /// Where it is.
+    /// Returns the VM's phase.
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// A user wants something.
+    /// Handles a user's request: changes the phase, and returns the next action.
     ///
     /// # Errors
-    /// Where that makes no sense now; nothing has changed then.
+    /// Where the VM's phase does not allow the request; nothing has changed then.
     pub fn request(
         &mut self,
         request: LifecycleRequest,
@@ -134,7 +136,7 @@ impl Lifecycle {
             (Phase::Off, _) => Err(LifecycleError::Off),
             (Phase::Starting, Start) => Err(LifecycleError::Already(Phase::Starting)),
             (Phase::Running | Phase::Paused, Start) => Err(LifecycleError::Already(Phase::Running)),
-            // What the reset of a VM that has hardly begun would change is nothing.
+            // A reset of a VM that has hardly begun to start would change nothing.
             (Phase::Starting, Stop | Reset | Pause | Resume) => Err(LifecycleError::Starting),
             (Phase::Starting, Kill) => Ok(self.end(EndReason::Killed)),
             (Phase::Running, Stop) => Ok(LifecycleAction::PressButton),
@@ -151,7 +153,7 @@ impl Lifecycle {
             }
             (Phase::Running | Phase::Paused, Reset) => Ok(self.end(EndReason::Reset)),
             (Phase::Running | Phase::Paused, Kill) => Ok(self.end(EndReason::Killed)),
-            // It ends in any case; who wants it dead does not want it to come back.
+            // The VM ends in any case, but a kill cancels the restart after a reset.
             (Phase::Ending, Kill) => {
                 self.ending = match self.ending {
                     EndReason::Reset => EndReason::Killed,
@@ -163,7 +165,8 @@ impl Lifecycle {
         }
     }
 
-    /// Something has happened.
+    /// Handles an event: changes the phase, and returns the next action. An event that the phase
+    /// does not expect changes nothing.
     pub fn handle(&mut self, event: LifecycleEvent) -> LifecycleAction {
         match (self.phase, event) {
             (Phase::Starting, LifecycleEvent::Loaded) => {
@@ -172,7 +175,7 @@ impl Lifecycle {
                 LifecycleAction::Run
             }
             (Phase::Starting, LifecycleEvent::CannotStart) => self.end(EndReason::Error),
-            // A vCPU may be on its way into the call when its VM is paused.
+            // A vCPU may already be in the call when its VM is paused.
             (Phase::Running | Phase::Paused, LifecycleEvent::GuestOff) => self.end(EndReason::Off),
             (Phase::Running | Phase::Paused, LifecycleEvent::GuestReset) => {
                 self.end(EndReason::Reset)
@@ -180,7 +183,7 @@ impl Lifecycle {
             (Phase::Running | Phase::Paused, LifecycleEvent::LostState) => {
                 self.end(EndReason::Error)
             }
-            // The guest turned off one vCPU after the other.
+            // The guest turned off its vCPUs one by one.
             (Phase::Running | Phase::Paused, LifecycleEvent::VcpusStopped) => {
                 self.has_vcpus = false;
                 self.end(EndReason::Off)
@@ -203,7 +206,8 @@ impl Lifecycle {
                 self.phase = Phase::Failed;
                 LifecycleAction::Ended(EndReason::Error)
             }
-            // What comes too late, of several vCPUs that turn the VM off at once for instance.
+            // An event that comes too late, for instance when several vCPUs turn the VM off at
+            // once.
             _ => LifecycleAction::Nothing,
         }
     }

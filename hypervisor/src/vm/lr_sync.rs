@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The list registers of this pCPU: between the hardware and the vGIC's books.
+//! Moves interrupts between the list registers of this pCPU and the vGIC's state.
 
 use super::instance::VcpuRef;
 use super::pcpu::{Pcpu, here};
@@ -37,7 +37,8 @@ fn interface() -> InterfaceState {
     }
 }
 
-/// Reads the list registers back into the vGIC's books, once.
+/// Syncs: reads the list registers back into the vGIC's state. Does nothing where they are read
+/// back already.
 pub fn sync_lrs(here: &Pcpu, running: VcpuRef) {
     if !here.list_registers_loaded.replace(false) {
         return;
@@ -48,7 +49,7 @@ pub fn sync_lrs(here: &Pcpu, running: VcpuRef) {
     kick(running.vm, synced.kick);
 }
 
-/// Gives the vCPU's most urgent interrupts to the hardware.
+/// Flushes: loads the vCPU's most urgent interrupts into the list registers.
 pub fn flush_lrs(here: &Pcpu, running: VcpuRef) {
     let vmcr = Vmcr::from_bits(ich::vmcr());
     let vcpu = running.vcpu.index;
@@ -56,7 +57,7 @@ pub fn flush_lrs(here: &Pcpu, running: VcpuRef) {
     take_effect(here, flushed);
 }
 
-/// [`sync_lrs`] and [`flush_lrs`] in one.
+/// Resyncs: does [`sync_lrs`] and [`flush_lrs`] in one.
 pub fn resync_lrs(here: &Pcpu, running: VcpuRef) {
     if !here.list_registers_loaded.get() {
         return flush_lrs(here, running);
@@ -80,13 +81,14 @@ fn take_effect(here: &Pcpu, flushed: FlushResult) {
     }
 }
 
-/// Makes the physical timer interrupt's active state what it is to be for the vCPU that is here.
+/// Sets the active state of the virtual timer's physical interrupt for the vCPU on this pCPU.
 pub fn set_timer_active(here: &Pcpu, active: bool) {
     gic::set_private_active(timer::VIRTUAL_TIMER_INTID, active);
     here.timer_is_active.set(active);
 }
 
-/// Has the list registers flushed again before the guest goes on: until then the vGIC's books are complete.
+/// Syncs now, and requests a flush before the guest continues. In between the vGIC's state is
+/// complete.
 pub fn resync_later(running: VcpuRef) {
     sync_lrs(here(), running);
     request(PcpuRequests::RESYNC_LRS);

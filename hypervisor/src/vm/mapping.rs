@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The RAM that a VM has now: its frames, and the stage-2 tables that map what of them it has not
-//! given back.
+//! The mapping of a VM's RAM: the stage-2 tables that map the frames that the VM has not given
+//! back.
 
 use super::guest_memory::{GuestMemory, WithdrawError};
 use super::work::PIECE_BYTES;
@@ -12,30 +12,30 @@ use postern_base::lock::{Class, Lock};
 use postern_base::range::IpaRange;
 use postern_stage2::{Attributes, Retired, Stage2, Stage2Error};
 
-/// The most that is mapped in one piece: what one entry of the first level stands for, so that blocks are used where
-/// they fit.
+/// The most bytes mapped in one piece: the size that one first-level entry covers, so that block
+/// entries are used where they fit.
 const MAP_BYTES: u64 = 1 << 30;
-/// How many tables are given back in one piece.
+/// The number of tables freed in one piece.
 const TABLES: usize = 64;
 
-/// The stage-2 tables of one VM, with what they need.
+/// The stage-2 tables of one VM, with the state that they need.
 pub struct Mapping {
     vmid: u16,
     tables: Lock<MappingState>,
 }
 
-/// What there is.
+/// The state of a VM's tables.
 enum MappingState {
     /// No tables: the VM is off.
     Nothing,
-    /// They are walked, or will be.
+    /// Tables that the hardware walks, or will walk.
     Live(Stage2),
-    /// They are given back.
+    /// Tables that are being freed.
     Retired(Retired),
 }
 
 impl Mapping {
-    /// No tables yet; `vmid` is the VM's alone.
+    /// Returns a mapping without tables. No other VM has this `vmid`.
     pub const fn new(vmid: u16) -> Self {
         Self {
             vmid,
@@ -43,7 +43,8 @@ impl Mapping {
         }
     }
 
-    /// Maps some of a VM's memory, from `offset` on. Where to go on; `None` at the end. What was mapped before stays.
+    /// Maps a piece of a VM's memory, from `offset` on. Returns the offset of the next piece;
+    /// `None` at the end. After an error, the pieces before it stay mapped.
     ///
     /// # Errors
     /// When there is no memory for tables.
@@ -62,7 +63,7 @@ impl Mapping {
         Ok(Some(offset + range.bytes))
     }
 
-    /// What VTTBR_EL2 has to hold; zero where there are no tables.
+    /// Returns the value for VTTBR_EL2; zero where there are no tables.
     pub fn vttbr(&self) -> u64 {
         match &*self.tables.lock() {
             MappingState::Live(stage2) => stage2.root().get() | u64::from(self.vmid) << 48,
@@ -70,7 +71,7 @@ impl Mapping {
         }
     }
 
-    /// Gives some tables back; whether there are more. No vCPU of the VM runs any more.
+    /// Frees some tables. Returns whether more are left. None of the VM's vCPUs runs any more.
     pub fn unmap_some(&self) -> bool {
         let mut host = Tables::new(self.vmid);
         let mut tables = self.tables.lock();
@@ -84,16 +85,17 @@ impl Mapping {
         !matches!(*tables, MappingState::Nothing)
     }
 
-    /// Takes pages out of the VM's memory and clears them.
+    /// Takes pages out of the VM's memory and zeroes them.
     ///
     /// The caller is one of the VM's vCPUs. Others may run meanwhile, and fault on memory around
-    /// the range while a block is split; see the trap handler. `pause` is called between pieces of what takes long.
+    /// the range while a block is split; see the trap handler. `pause` is called before each piece
+    /// is zeroed.
     pub fn relinquish(&self, memory: &GuestMemory, range: IpaRange, pause: impl Fn()) -> Answer {
-        // Asked for before the pages are withdrawn, since only then they are the VM's.
+        // Determined before the pages are withdrawn, since only until then they are the VM's.
         let Some(runs) = memory.runs(range) else {
             return Answer::InvalidParameter;
         };
-        // From here on nobody translates or pins them.
+        // From here on the pages can be neither translated nor pinned.
         match memory.withdraw(range) {
             Ok(()) => {}
             Err(WithdrawError::Pinned(_)) => return Answer::Denied,

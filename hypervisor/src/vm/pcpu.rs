@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What each pCPU has of its own about the vCPU whose registers it holds.
+//! The state of each pCPU with regard to the vCPU that is loaded on it.
 
 use super::instance::VcpuRef;
 use crate::sched::run_queues::PcpuRequests;
@@ -13,31 +13,33 @@ use postern_vgic::Hcr;
 
 /// A pCPU's own state, which every exit needs.
 pub struct Pcpu {
-    /// The vCPU whose registers it holds.
+    /// The vCPU whose registers the pCPU holds.
     pub current: Cell<Option<VcpuRef>>,
-    /// What must be done before a guest goes on.
+    /// The work that must be done before a guest continues.
     pub requests: Cell<PcpuRequests>,
-    /// The debug registers are the current vCPU's, which uses them.
+    /// Whether the debug registers hold the current vCPU's state, because it uses them.
     pub debug_is_loaded: Cell<bool>,
-    /// The virtual timer's physical interrupt is active here on behalf of the current vCPU.
+    /// Whether the virtual timer's physical interrupt is active here on behalf of the current vCPU.
     pub timer_is_active: Cell<bool>,
     /// Whether the list registers hold the current vCPU's interrupts.
     pub list_registers_loaded: Cell<bool>,
-    /// The number of list registers that hold something.
+    /// The number of list registers that the last flush used.
     pub list_registers_used: Cell<usize>,
-    /// The number of list registers that it has.
+    /// The number of list registers that the pCPU has.
     pub list_registers: Cell<usize>,
-    /// What must not be set in ICH_HCR_EL2 here.
+    /// The bits that must not be set in ICH_HCR_EL2 on this pCPU.
     pub unusable_hcr: Cell<Hcr>,
-    /// Its features with state that a switch of vCPUs must not forget.
+    /// The pCPU's features whose state must be switched with the vCPU.
     pub switched: Cell<CpuFeatures>,
-    /// When a piece of work for some VM is due next, [`Ticks::NEVER`] while none is known.
+    /// When a piece of work for some VM is due next; [`Ticks::NEVER`] while none is known.
     pub work_at: Cell<Ticks>,
-    /// When the physical timer of the current vCPU interrupts it next, [`Ticks::NEVER`]: it does not.
+    /// When the physical timer of the current vCPU interrupts it next; [`Ticks::NEVER`] where it
+    /// does not.
     pub guest_timer_at: Cell<Ticks>,
-    /// When its tick is due: it looks then whether others are stuck in the secure world.
+    /// When the pCPU's next tick is due. In a tick it checks whether other pCPUs are stuck in the
+    /// secure world.
     pub tick_at: Cell<Ticks>,
-    /// The vCPU of each VM that was here last.
+    /// The vCPU of each VM that was on this pCPU last.
     pub last_vcpu: [Cell<Option<VcpuIndex>>; MAX_VMS],
 }
 
@@ -49,7 +51,8 @@ pub fn here() -> &'static Pcpu {
     percpu::block()
 }
 
-/// Finds out what this pCPU, which has these features, can do. Once, before a vCPU comes.
+/// Determines what this pCPU, which has these features, can do. Called once, before a vCPU is
+/// loaded.
 pub fn init(features: CpuFeatures) {
     let here = here();
     let mut unusable = Hcr::empty();
@@ -79,7 +82,7 @@ impl Pcpu {
         }
     }
 
-    /// Returns which pCPU it is.
+    /// Returns the pCPU's index.
     #[inline]
     pub fn id(&self) -> PcpuIndex {
         percpu::id()

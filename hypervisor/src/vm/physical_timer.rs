@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The physical timer of the vCPU that is on this pCPU: EL2's own timer interrupts when it is due.
+//! The emulated physical timer of the vCPU that is on this pCPU: EL2's own timer interrupts when it
+//! is due.
 
 use super::instance::VcpuRef;
 use super::pcpu::{self, Pcpu};
@@ -10,13 +11,14 @@ use postern_devices::physical_timer::TimerRegister;
 use postern_guest_tree::layout;
 use postern_vgic::{IntId, IrqLine};
 
-/// Its interrupt. PPIs begin at INTID 16.
+/// The physical timer's interrupt. PPIs begin at INTID 16.
 const INTID: IntId = match IntId::new(16 + layout::PHYSICAL_TIMER_PPI) {
     Some(intid) => intid,
     None => panic!("the vGIC has every PPI"),
 };
 
-/// Does the running vCPU's access to `register`: the write of a value, or a read. Returns what was read.
+/// Performs the running vCPU's access to `register`: writes a value, or reads one. Returns the
+/// value read; zero for a write.
 pub fn access(running: VcpuRef, register: TimerRegister, write: Option<u64>) -> u64 {
     let count = running.vm.count_at(timer::now());
     let mut saved = running.vcpu.saved.lock();
@@ -27,12 +29,13 @@ pub fn access(running: VcpuRef, register: TimerRegister, write: Option<u64>) -> 
     drop(saved);
     let here = pcpu::here();
     update_irq(here, running);
-    // Without the scheduler's lock: too early an interrupt does no harm, and sets the next one.
+    // This takes no scheduler lock: an interrupt that comes too early does no harm, and arms the
+    // next one.
     timer::arm_no_later_than(here.guest_timer_at.get());
     0
 }
 
-/// Brings the timer's interrupt up to date for the vCPU on this pCPU, and notes when it changes next.
+/// Updates the timer's interrupt for the vCPU on this pCPU, and notes when it changes next.
 #[inline]
 pub fn update_irq(here: &Pcpu, running: VcpuRef) {
     let mut saved = running.vcpu.saved.lock();
@@ -52,7 +55,7 @@ pub fn update_irq(here: &Pcpu, running: VcpuRef) {
     }
 }
 
-/// EL2's timer fired at `now`: perhaps for the vCPU on this pCPU.
+/// Handles EL2's timer, which fired at `now`, perhaps for the vCPU on this pCPU.
 pub fn on_timer(here: &Pcpu, now: Ticks) {
     if now < here.guest_timer_at.get() {
         return;

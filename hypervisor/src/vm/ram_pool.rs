@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The RAM that VMs take when they start and give back when they have ended.
+//! The pool of RAM that VMs take from when they start and give back to when they have ended.
 
 use super::frames::{Chunks, Frames, FramesError};
 use super::guest_memory::{GuestMemory, MemoryError};
@@ -9,26 +9,26 @@ use postern_base::range::PaRange;
 use postern_guest_tree::layout;
 use thiserror::Error;
 
-/// Taken when a VM starts or has ended, by nobody on the way of an SMC.
+/// Locked when a VM starts or has ended; never on the way of an SMC.
 static FRAMES: Lock<Option<Frames>> = Lock::new(Class::Frames, None);
 
-/// Why a VM does not get its RAM.
+/// The reason that a VM does not get its RAM.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum RamError {
-    /// There is not so much.
+    /// The pool cannot supply the RAM.
     #[error("{0}")]
     Frames(#[from] FramesError),
-    /// It cannot have it.
+    /// The VM cannot take the RAM.
     #[error("{0}")]
     GuestMemory(#[from] MemoryError),
 }
 
-/// From here on VMs can take what is free.
+/// Sets the pool's RAM, from which VMs can take from then on.
 pub fn init(frames: Frames) {
     *FRAMES.lock() = Some(frames);
 }
 
-/// Gives a VM that has no RAM so many bytes.
+/// Gives `bytes` bytes to a VM that has no RAM.
 ///
 /// # Errors
 /// See [`RamError`]; nothing has changed then.
@@ -42,7 +42,7 @@ pub fn allocate(memory: &GuestMemory, bytes: u64) -> Result<(), RamError> {
     })
 }
 
-/// Takes back what a VM had.
+/// Takes back the chunks of a VM.
 pub fn release(chunks: &Chunks) {
     if let Some(frames) = FRAMES.lock().as_mut() {
         free(frames, chunks);
@@ -62,7 +62,7 @@ fn ranges(memory: &GuestMemory) -> impl Iterator<Item = PaRange> + '_ {
     memory.mappings().filter_map(range)
 }
 
-/// Whether all of a VM's RAM is zero.
+/// Returns whether all of a VM's RAM is zero.
 pub fn is_clear(memory: &GuestMemory) -> bool {
     let frames = FRAMES.lock();
     let mut ranges = ranges(memory);
@@ -71,21 +71,21 @@ pub fn is_clear(memory: &GuestMemory) -> bool {
         .is_some_and(|frames| ranges.all(|range| frames.is_clear(range)))
 }
 
-/// A VM's RAM has been cleared.
+/// Records that a VM's RAM has been cleared.
 pub fn mark_clear(memory: &GuestMemory) {
     if let Some(frames) = FRAMES.lock().as_mut() {
         ranges(memory).for_each(|range| frames.mark_clear(range));
     }
 }
 
-/// A VM's RAM is about to be written to.
+/// Records that a VM's RAM is about to be written to.
 pub fn mark_dirty(memory: &GuestMemory) {
     if let Some(frames) = FRAMES.lock().as_mut() {
         ranges(memory).for_each(|range| frames.mark_dirty(range));
     }
 }
 
-/// The bytes that are free.
+/// Returns the number of free bytes.
 pub fn free_bytes() -> u64 {
     FRAMES.lock().as_ref().map_or(0, Frames::free_bytes)
 }

@@ -8,12 +8,12 @@ use spin::Once;
 
 static VMS: Once<Vec<Vm>> = Once::new();
 
-/// Makes the VMs of the machine known. Once.
+/// Registers the VMs of the machine, once.
 pub fn init(vms: Vec<Vm>) -> &'static [Vm] {
     VMS.call_once(|| vms)
 }
 
-/// Returns all VMs; none before [`init`].
+/// Returns all VMs; an empty list before [`init`].
 pub fn all() -> &'static [Vm] {
     VMS.get().map_or(&[], Vec::as_slice)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether a VM's vCPUs may be on pCPUs.
+//! The permission of a VM's vCPUs to be on pCPUs.
 
 use super::lifecycle::Phase;
 use crate::sched::run_loop::RunDecision;
@@ -9,17 +9,17 @@ const CLOSED: u8 = 0;
 const OPEN: u8 = 1;
 const PAUSED: u8 = 2;
 
-/// Whether a VM's vCPUs may be on pCPUs. Follows the VM's phase, changed under the same lock, and
-/// read without it.
+/// The permission of a VM's vCPUs to be on pCPUs. Follows the VM's phase: it is changed under the
+/// same lock, and read without it.
 pub struct RunPermission(AtomicU8);
 
 impl RunPermission {
-    /// That of a VM that is off.
+    /// Returns the permission of a VM that is off.
     pub const fn closed() -> Self {
         Self(AtomicU8::new(CLOSED))
     }
 
-    /// The VM has come to this phase.
+    /// Sets the permission that belongs to the VM's new phase.
     pub fn follow(&self, phase: Phase) {
         let state = match phase {
             Phase::Running => OPEN,
@@ -29,7 +29,7 @@ impl RunPermission {
         self.0.store(state, Ordering::SeqCst);
     }
 
-    /// Whether they may, or what is to become of them.
+    /// Returns whether the vCPUs may run, must wait, or must stop.
     #[inline]
     pub fn get(&self) -> RunDecision {
         match self.0.load(Ordering::SeqCst) {
@@ -39,7 +39,7 @@ impl RunPermission {
         }
     }
 
-    /// Whether they may.
+    /// Returns whether the vCPUs may run.
     #[inline]
     pub fn is_given(&self) -> bool {
         self.0.load(Ordering::SeqCst) == OPEN

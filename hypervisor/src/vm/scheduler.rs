@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The run queues of the machine, behind one lock, and what is done to the vCPUs of a VM through them.
+//! The run queues of the machine, behind one lock, and the operations on a VM's vCPUs that use
+//! them.
 //!
 //! On the way of an SMC the lock is taken only where OP-TEE was interrupted.
 
@@ -18,7 +19,7 @@ use postern_vgic::VcpuSet;
 
 static SCHEDULER: Lock<Scheduler> = Lock::new(Class::Scheduler, Scheduler::new());
 
-/// How long a vCPU runs when others wait, in milliseconds.
+/// The time that a vCPU runs when others wait, in milliseconds.
 const SLICE_MS: u64 = 10;
 
 impl RunQueues for Pcpu {
@@ -68,12 +69,13 @@ impl RunQueues for Pcpu {
     }
 }
 
-/// Has this done on this pCPU before a guest goes on.
+/// Requests work that this pCPU does before a guest continues.
 pub fn request(what: PcpuRequests) {
     run_queues::request(here(), what);
 }
 
-/// Has pCPUs do a piece of work for some VM that have nothing else to do.
+/// Requests a piece of work for some VM on this pCPU, and kicks all others, so that the idle ones
+/// do pieces too.
 pub fn notify_work() {
     let here = here();
     for pcpu in machine().cpus.list() {
@@ -85,7 +87,7 @@ pub fn notify_work() {
     request(PcpuRequests::WORK);
 }
 
-/// Has the vCPUs of `vm` that run ask whether they may.
+/// Makes the running vCPUs of `vm` check whether they may run.
 pub fn reschedule_vm(vm: &'static Vm) {
     let here = here();
     for vcpu in &vm.vcpus {
@@ -97,27 +99,29 @@ pub fn reschedule_vm(vm: &'static Vm) {
     }
 }
 
-/// Lets the vCPUs of `vm` run again. Those that wait for something wake up and wait again.
+/// Lets the vCPUs of `vm` run again. A vCPU that waits for something wakes up and waits again.
 pub fn wake_vm(vm: &'static Vm) {
     for vcpu in &vm.vcpus {
         wake(VcpuRef { vm, vcpu });
     }
 }
 
-/// Forgets where vCPUs of `vm` wait: it is stopping. Those that run are interrupted.
+/// Stops the vCPUs of `vm`, which is stopping: interrupts those that run, and wakes those that
+/// wait.
 pub fn stop_vm(vm: &'static Vm) {
     let here = here();
     for vcpu in &vm.vcpus {
         match vcpu.pcpu() {
             Some(pcpu) if pcpu == here.id() => request(PcpuRequests::OFF),
             Some(pcpu) => here.kick(pcpu),
-            // It finds out that its VM stops before it runs.
+            // The vCPU finds that its VM is stopping before it runs.
             None => wake(VcpuRef { vm, vcpu }),
         }
     }
 }
 
-/// Interrupts those of these vCPUs of `vm` that run, and wakes the others: something became pending for them.
+/// Interrupts those of these vCPUs of `vm` that run, and wakes the others: an interrupt became
+/// pending for them.
 pub fn kick(vm: &'static Vm, vcpus: VcpuSet) {
     let here = here();
     for index in vcpus.iter() {
@@ -125,7 +129,7 @@ pub fn kick(vm: &'static Vm, vcpus: VcpuSet) {
             continue;
         };
         match vcpu.pcpu() {
-            // The flag is looked at before it goes on.
+            // This pCPU checks the vGIC's flag before the vCPU continues.
             Some(pcpu) if pcpu == here.id() => {}
             Some(pcpu) => here.kick(pcpu),
             None => wake(VcpuRef { vm, vcpu }),
@@ -133,22 +137,22 @@ pub fn kick(vm: &'static Vm, vcpus: VcpuSet) {
     }
 }
 
-/// Makes a vCPU that waits runnable; no effect on others.
+/// Makes a waiting vCPU runnable. Has no effect on others.
 pub fn wake(vcpu: VcpuRef) {
     run_queues::wake(here(), vcpu.id(), vcpu.affinity());
 }
 
-/// Makes a vCPU that is off runnable.
+/// Makes a vCPU runnable that is off.
 pub fn start(vcpu: VcpuRef) {
     run_queues::start(here(), vcpu.id(), vcpu.affinity());
 }
 
-/// Has others take over what waits for a pCPU that stays in the secure world.
+/// Lets other pCPUs take over the vCPUs that wait for a pCPU that stays in the secure world.
 pub fn pcpu_away(pcpu: PcpuIndex) {
     run_queues::pcpu_away(here(), pcpu);
 }
 
-/// Gives a pCPU that is back its part again.
+/// Lets a pCPU that has returned from the secure world take vCPUs again.
 pub fn pcpu_back(pcpu: PcpuIndex) {
     run_queues::pcpu_back(here(), pcpu);
 }

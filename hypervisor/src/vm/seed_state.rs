@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The machine's state of random bytes for guests' kernels.
+//! The machine's random state, from which guests' kernels get seeds.
 
 use crate::services::seeds::{Fresh, GuestSeeds, Origin, Seeds};
 use postern_arch::entropy::{self, Kind};
@@ -9,8 +9,8 @@ use spin::Once;
 
 static SEEDS: Once<Lock<Seeds>> = Once::new();
 
-/// Sets the state up, from the best source that there is and from what the boot loader left, and
-/// says in the log what that is.
+/// Initialises the state from the best source that the machine has and from the boot loader's seed,
+/// and logs the source.
 pub fn init(boot: &BootSeed) {
     let mut seeds = Seeds::new(boot.bytes());
     let origin = if let Some(fresh) = fresh() {
@@ -32,14 +32,15 @@ pub fn init(boot: &BootSeed) {
     }
 }
 
-/// What a guest that starts now gets: nobody else gets the same.
+/// Returns the seeds for a guest that starts now. No other start gets the same.
 pub fn for_start() -> Option<GuestSeeds> {
-    // Before the lock: firmware may take its time.
+    // Called before the lock is taken: firmware may take its time.
     let fresh = fresh();
     SEEDS.get()?.lock().next(fresh)
 }
 
-/// Bits that the machine has now; `None` where it has no source, or too few now.
+/// Returns fresh random bits; `None` where the machine has no source, or the source has too few
+/// bits now.
 fn fresh() -> Option<Fresh> {
     if !entropy::is_available() {
         return None;

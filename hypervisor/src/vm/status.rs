@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where a VM is in its life, and what it has: what there is to ask, and the little that is changed by who asks.
+//! The status of a VM and its memory size, as queries and simple changes.
 
 use super::instance::Vm;
 use super::lifecycle::{Phase, SetMemoryError};
@@ -10,35 +10,36 @@ use postern_base::ticks::Ticks;
 use postern_boot_tree::BLOCK_SIZE;
 
 impl Vm {
-    /// Where it is in its life.
+    /// Returns the VM's phase.
     pub fn phase(&self) -> Phase {
         self.lifecycle.lock().phase()
     }
 
-    /// Whether its vCPUs may be on pCPUs, or what is to become of them.
+    /// Returns whether the VM's vCPUs may run, must wait, or must stop.
     #[inline]
     pub fn run_decision(&self) -> RunDecision {
         self.run_permission.get()
     }
 
-    /// Whether its vCPUs may be on pCPUs.
+    /// Returns whether the VM's vCPUs may be on pCPUs.
     #[inline]
     pub fn may_run(&self) -> bool {
         self.run_permission.is_given()
     }
 
-    /// Whether its vCPUs are to wait.
+    /// Returns whether the VM's vCPUs must wait.
     #[inline]
     pub fn is_paused(&self) -> bool {
         self.run_decision() == RunDecision::Pause
     }
 
-    /// How often it was started, resets included.
+    /// Returns the number of the VM's starts, resets included.
     pub fn starts(&self) -> u64 {
         self.starts.load(Ordering::Relaxed)
     }
 
-    /// How long it has been running or paused; zero when it is neither.
+    /// Returns the time since the VM's first vCPU started, if the VM is running or paused; zero
+    /// otherwise.
     pub fn uptime(&self) -> Ticks {
         match self.phase() {
             Phase::Running | Phase::Paused => {
@@ -48,22 +49,23 @@ impl Vm {
         }
     }
 
-    /// A vCPU of a paused VM was running until now.
+    /// Notes that a vCPU of a paused VM was running until now.
     pub fn note_pause(&self) {
         self.paused_at
             .fetch_max(timer::now().get(), Ordering::Relaxed);
     }
 
-    /// Whether some pCPU is to do a piece of work for it.
+    /// Returns whether the VM waits for a piece of work that some pCPU must do.
     #[inline]
     pub fn has_work(&self) -> bool {
         self.requested.load(Ordering::Acquire) != 0 || self.busy.load(Ordering::Acquire)
     }
 
-    /// The memory that it gets when it starts next.
+    /// Sets the size of the memory that the VM gets at its next start.
     ///
     /// # Errors
-    /// When it was not made for so much, or it is not off.
+    /// When the size is not a number of blocks, or is more than the VM was made for, or when the VM
+    /// is not off.
     pub fn set_memory(&self, bytes: u64) -> Result<(), SetMemoryError> {
         let most = self.memory.most_bytes();
         if bytes == 0 || !bytes.is_multiple_of(BLOCK_SIZE) || bytes > most {
@@ -77,12 +79,12 @@ impl Vm {
         Ok(())
     }
 
-    /// The memory that it gets when it starts: bytes.
+    /// Returns the size of the memory that the VM gets at its next start, in bytes.
     pub fn next_memory_bytes(&self) -> u64 {
         self.next_bytes.load(Ordering::Relaxed)
     }
 
-    /// The memory that it has, or gets when it starts: bytes.
+    /// Returns the size of the memory that the VM has, or gets at its next start, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         match self.memory.bytes() {
             0 => self.next_memory_bytes(),

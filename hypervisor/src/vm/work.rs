@@ -1,134 +1,139 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What it takes to start a VM and to take one down, piece by piece: which piece follows which.
+//! The pieces of a VM's start and teardown, and their order.
 //!
-//! It touches nothing itself: a [`VmWorkOps`] does, which the hypervisor implements for a VM and the tests
-//! for a made-up one. No piece takes long, for EL2 has interrupts masked while it does one
-//! ([`VmWorkOps`] says how much a piece is).
+//! This module has no side effects of its own. A [`VmWorkOps`] has them: the hypervisor implements
+//! it for a VM, and the tests for a fake one. No piece takes long, since EL2 has interrupts masked
+//! during a piece ([`VmWorkOps`] says how much a piece is).
 //!
-//! One rule is kept here and nowhere else: RAM becomes another VM's to have only after OP-TEE has let go
-//! of the VM *and* all of the RAM was overwritten. Where OP-TEE does not let go, nothing is given back.
+//! One rule is kept here and nowhere else: RAM becomes available to another VM only after OP-TEE
+//! has destroyed the VM *and* all of the RAM was overwritten. Where OP-TEE does not destroy the VM,
+//! nothing is given back.
 
 use super::lifecycle::{LifecycleAction, LifecycleEvent};
 use mediator::{DestroyError, Progress};
 use postern_base::ticks::Ticks;
 
-/// Bytes of RAM that are cleared, copied or overwritten in one piece. Cleaning them from the caches
-/// is what takes longest.
+/// The bytes of RAM that are cleared, copied or overwritten in one piece. Cleaning them from the
+/// caches takes longest.
 pub const PIECE_BYTES: u64 = 256 * 1024;
 
-/// What a VM waits for. `L` is how far its images are copied.
+/// The next piece of a VM's start or teardown. `L` is the progress of copying its images.
 #[derive(Debug, PartialEq, Eq)]
 pub enum VmWork<L> {
-    /// Nothing.
+    /// No work.
     Nothing,
-    /// It gets its memory.
+    /// Allocate the VM's memory.
     Prepare,
-    /// Its memory is mapped, from this offset on.
+    /// Map the VM's memory, from this offset on.
     Map(u64),
-    /// It gets its TEE.
+    /// Create the VM in OP-TEE.
     CreateTee,
-    /// Its memory is cleared, from this offset on.
+    /// Clear the VM's memory, from this offset on.
     Clear(u64),
-    /// It is loaded.
+    /// Copy the VM's images.
     Load(L),
-    /// OP-TEE is to let go of it.
+    /// Destroy the VM in OP-TEE.
     DestroyTee,
-    /// So is it, but not before this time.
+    /// Destroy the VM in OP-TEE, but not before this time.
     RetryDestroyTee(Ticks),
-    /// Its stage-2 tables are given back.
+    /// Free the VM's stage-2 tables.
     Unmap,
-    /// What it had in its memory is overwritten, from this offset on.
+    /// Overwrite the VM's memory, from this offset on.
     Scrub(u64),
 }
 
-/// Why a VM does not start. Whoever says it has logged why.
+/// The failure of a VM's start. Its cause has been logged already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CannotStart;
 
-/// What is done to a VM. Each method does a piece of bounded size.
+/// The operations on a VM. Each method does a piece of bounded size.
 pub trait VmWorkOps {
-    /// How far the VM's images are copied.
+    /// The progress of copying the VM's images.
     type Loader;
 
-    /// The time.
+    /// Returns the current time.
     fn now(&self) -> Ticks;
 
-    /// So many milliseconds.
+    /// Converts milliseconds to ticks.
     fn ticks(&self, milliseconds: u32) -> Ticks;
 
-    /// Whether the VM may start now: whether there is room to say so, and to say how it ends. A guest that
-    /// restarts without a rest waits here for the UART.
+    /// Returns whether the VM may start now: whether the console has room to report the start, and
+    /// the end after it. A guest that restarts without a pause waits here for the UART.
     fn may_start(&self) -> bool;
 
-    /// Gets the VM's memory, if it has none.
+    /// Allocates the VM's memory, if it has none.
     ///
     /// # Errors
-    /// There is not so much left.
+    /// Too little memory is left.
     fn take_memory(&self) -> Result<(), CannotStart>;
 
-    /// Maps some of the VM's memory for its guest, from this offset on: at most a block of 1 GiB. Where to go on;
-    /// `None` at the end.
+    /// Maps a piece of the VM's memory for its guest, from this offset on: at most a block of 1
+    /// GiB. Returns the offset of the next piece; `None` at the end.
     ///
     /// # Errors
     /// There is no memory for tables.
     fn map(&self, offset: u64) -> Result<Option<u64>, CannotStart>;
 
-    /// Makes the VM known to OP-TEE, if it is to have a TEE: a step. Whether that was the last.
+    /// Does a step of creating the VM in OP-TEE, if it is to have a TEE. Returns whether that was
+    /// the last step.
     ///
     /// # Errors
-    /// It must not start without one, and does not get it.
+    /// The VM must not start without a TEE, and does not get one.
     fn create_tee(&self) -> Result<bool, CannotStart>;
 
-    /// Whether nobody has written to the VM's memory since it was cleared.
+    /// Returns whether the VM's memory has not been written to since it was cleared.
     fn is_clear(&self) -> bool;
 
-    /// Clears at most [`PIECE_BYTES`] of the VM's memory from this offset on, pages included that the guest gave back,
-    /// which are its own again. Where to go on; `None` at the end.
+    /// Clears at most [`PIECE_BYTES`] of the VM's memory from this offset on. Pages that the guest
+    /// gave back are included, and become the VM's own again. Returns the offset of the next piece;
+    /// `None` at the end.
     fn clear(&self, offset: u64) -> Option<u64>;
 
-    /// All of the VM's memory has been cleared.
+    /// Records that all of the VM's memory has been cleared.
     fn mark_clear(&self);
 
-    /// The VM's images are to be copied. From here on its memory is not clear any more.
+    /// Begins to copy the VM's images. From here on its memory is not clear any more.
     fn begin_load(&self) -> Self::Loader;
 
-    /// Copies at most [`PIECE_BYTES`], or lets the VM run when all is there, and `None` then.
+    /// Copies at most [`PIECE_BYTES`]. Once everything is in place, lets the VM run and returns
+    /// `None`.
     ///
     /// # Errors
     /// The VM cannot start from these images.
     fn load(&self, loader: Self::Loader) -> Result<Option<Self::Loader>, CannotStart>;
 
-    /// Has OP-TEE let go of the VM, a step.
+    /// Does a step of destroying the VM in OP-TEE.
     ///
     /// # Errors
-    /// It does not.
+    /// OP-TEE does not destroy the VM.
     fn destroy_tee(&self) -> Result<Progress, DestroyError>;
 
-    /// OP-TEE has let go of the VM: its devices are as for a VM that was never on, so that none of them drives an
-    /// interrupt. What reaches them from outside goes on reaching them.
+    /// Resets the VM's devices to their state before its first start, so that none of them drives
+    /// an interrupt. OP-TEE has destroyed the VM. Input from outside still reaches the devices.
     fn reset_devices(&self);
 
-    /// So is its interrupt controller. After the devices, which could drive a level into it that nobody takes back.
+    /// Resets the VM's interrupt controller. This comes after the devices, which could otherwise
+    /// drive a level into it that nothing takes back.
     fn reset_interrupts(&self);
 
-    /// OP-TEE does not let go of the VM, so nothing is given back. Logs that.
+    /// Logs that nothing is given back, since OP-TEE does not destroy the VM.
     fn keep_memory(&self, why: DestroyError);
 
-    /// Gives some of the stage-2 tables back; whether there are more.
+    /// Frees some of the stage-2 tables. Returns whether more are left.
     fn unmap(&self) -> bool;
 
-    /// Something has happened to the VM: what is to be done.
+    /// Handles an event of the VM in its state machine. Returns the next action.
     fn transition(&self, event: LifecycleEvent) -> LifecycleAction;
 
-    /// Does it.
+    /// Carries an action out.
     fn carry_out(&self, action: LifecycleAction);
 
-    /// All of the VM's memory, which was overwritten, is another's to have.
+    /// Makes all of the VM's memory, which was overwritten, available to other VMs.
     fn release_memory(&self);
 }
 
-/// Does a piece of what the VM waits for, and notes what it waits for then. False where it is too early for that:
-/// nothing has changed then.
+/// Does one piece of `work`, and replaces `work` by the next. Returns `false`, and changes nothing,
+/// where it is too early for the piece.
 pub fn step<S: VmWorkOps>(ops: &S, work: &mut VmWork<S::Loader>) -> bool {
     let next = match core::mem::replace(work, VmWork::Nothing) {
         VmWork::RetryDestroyTee(until) if ops.now() < until => {
@@ -163,7 +168,7 @@ pub fn step<S: VmWorkOps>(ops: &S, work: &mut VmWork<S::Loader>) -> bool {
     true
 }
 
-/// The pieces of a start.
+/// Does one piece of a start. Returns the next.
 fn start<S: VmWorkOps>(ops: &S, work: VmWork<S::Loader>) -> Result<VmWork<S::Loader>, CannotStart> {
     Ok(match work {
         VmWork::Prepare => {
@@ -188,14 +193,15 @@ fn start<S: VmWorkOps>(ops: &S, work: VmWork<S::Loader>) -> Result<VmWork<S::Loa
             }
         },
         VmWork::Load(loader) => ops.load(loader)?.map_or(VmWork::Nothing, VmWork::Load),
-        // What has nothing to do with a start.
+        // No piece of a start.
         other => other,
     })
 }
 
 fn destroy_tee<S: VmWorkOps>(ops: &S) -> VmWork<S::Loader> {
     match ops.destroy_tee() {
-        // Busy: its vCPUs have stopped, so this is the hypervisor's own error; trying again does no harm.
+        // Busy is the hypervisor's own error, since the VM's vCPUs have stopped. Another try does
+        // no harm.
         Ok(Progress::More) | Err(DestroyError::Busy) => VmWork::DestroyTee,
         Ok(Progress::Later(milliseconds)) => {
             VmWork::RetryDestroyTee(ops.now() + ops.ticks(milliseconds))
@@ -214,7 +220,7 @@ fn destroy_tee<S: VmWorkOps>(ops: &S) -> VmWork<S::Loader> {
     }
 }
 
-/// Nothing of the VM is left in OP-TEE or in its memory.
+/// Ends a teardown: nothing of the VM is left in OP-TEE or in its memory.
 fn finish_teardown<S: VmWorkOps>(ops: &S) {
     let action = ops.transition(LifecycleEvent::TornDown);
     // A reset keeps the VM's memory, so that no other VM can take it meanwhile.
