@@ -32,15 +32,14 @@ fn at(index: usize) -> Option<PcpuIndex> {
 }
 
 impl Scheduler {
-    /// When it is to be asked again on `pcpu`.
+    /// Returns when the scheduler must be called again on `pcpu`.
     fn next_event(&self, pcpu: PcpuIndex) -> Option<u64> {
         let slice_end = self.slice_end(pcpu);
         let event = slice_end.into_iter().chain(self.deadline(pcpu)).min();
         event.map(Ticks::get)
     }
 
-    /// What must always hold, whoever called what: a vCPU is in one place, which its state
-    /// names, and may be there.
+    /// Checks the invariants: a vCPU is in one place, which its state names, and may be there.
     fn check(&self) {
         let mut seen = BTreeMap::new();
         for (index, here) in self.pcpus.iter().enumerate() {
@@ -81,7 +80,7 @@ fn the_first_vcpus_spread_out() {
 }
 
 #[test]
-fn where_a_vcpu_wakes() {
+fn a_vcpu_wakes_where_it_waits_least() {
     let mut scheduler = Scheduler::new();
     let all = set(0..3);
     for number in 0..3 {
@@ -97,26 +96,26 @@ fn where_a_vcpu_wakes() {
     assert_eq!(scheduler.wake(id(1), all), at(1));
     assert_eq!(scheduler.wake(id(1), all), None, "it waits already");
     assert_eq!(scheduler.pick(pcpu(1), t(0), t(SLICE)), Some(id(1)));
-    // Its own is busy with another; an idle one is not.
+    // Its own is busy with another vCPU; an idle one is preferred.
     let _ = scheduler.block(id(1), pcpu(1), None);
     let _ = scheduler.start(id(3), set([1]));
     assert_eq!(scheduler.pick(pcpu(1), t(0), t(SLICE)), Some(id(3)));
     let _ = scheduler.block(id(2), pcpu(2), None);
     assert_eq!(scheduler.wake(id(1), all), at(2));
-    // All are busy to the same extent: its own.
+    // All are equally busy, so its own is preferred.
     assert_eq!(scheduler.wake(id(2), all), at(2));
     scheduler.check();
 }
 
 #[test]
-fn alone_there_is_no_slice() {
+fn a_lone_vcpu_has_no_slice_end() {
     let mut scheduler = Scheduler::new();
     let _ = scheduler.start(id(0), set([0]));
     assert_eq!(scheduler.pick(pcpu(0), t(100), t(SLICE)), Some(id(0)));
     assert_eq!(scheduler.next_event(pcpu(0)), None);
     assert!(!scheduler.slice_is_over(pcpu(0), t(1000)));
     assert!(!scheduler.must_give_way(pcpu(0)));
-    // Another comes when the slice would long be over: it need not wait.
+    // When another vCPU comes after the end of the slice, it need not wait.
     let _ = scheduler.start(id(1), set([0]));
     assert_eq!(scheduler.next_event(pcpu(0)), Some(110));
     assert!(!scheduler.slice_is_over(pcpu(0), t(109)));
@@ -128,7 +127,7 @@ fn alone_there_is_no_slice() {
 }
 
 #[test]
-fn deadlines_of_those_who_wait() {
+fn blocked_vcpus_expire_at_their_deadlines() {
     let mut scheduler = Scheduler::new();
     let here = pcpu(0);
     for (number, deadline) in [(0, Some(50)), (1, None), (2, Some(30)), (3, Some(40))] {
@@ -142,7 +141,7 @@ fn deadlines_of_those_who_wait() {
     assert_eq!(scheduler.expired(here, t(45)), Some(id(3)));
     assert_eq!(scheduler.expired(here, t(45)), None);
     assert_eq!(scheduler.wake(id(2), set([0])), at(0));
-    // Woken or turned off otherwise, a vCPU has no deadline any more.
+    // A vCPU that was woken otherwise or turned off has no deadline any more.
     assert_eq!(scheduler.wake(id(0), set([0])), at(0));
     scheduler.off(id(3));
     assert_eq!(scheduler.expired(here, t(u64::MAX)), None);
@@ -150,20 +149,20 @@ fn deadlines_of_those_who_wait() {
 }
 
 #[test]
-fn a_wake_up_in_the_moment_of_blocking_is_not_lost() {
+fn a_wake_up_just_before_a_block_is_not_lost() {
     let mut scheduler = Scheduler::new();
     let _ = scheduler.start(id(0), set([0]));
     scheduler.pick(pcpu(0), t(0), t(SLICE));
     assert_eq!(scheduler.wake(id(0), set([0])), None);
     let _ = scheduler.block(id(0), pcpu(0), None);
     assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), Some(id(0)));
-    // That was used up.
+    // The wake-up is used up.
     let _ = scheduler.block(id(0), pcpu(0), None);
     assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), None);
 }
 
 #[test]
-fn who_can_leave_makes_room_for_who_cannot() {
+fn a_requeued_vcpu_moves_where_it_waits_less() {
     let mut scheduler = Scheduler::new();
     let _ = scheduler.start(id(0), set([0, 1]));
     assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), Some(id(0)));
@@ -175,13 +174,13 @@ fn who_can_leave_makes_room_for_who_cannot() {
 }
 
 #[test]
-fn who_is_idle_helps() {
+fn an_idle_pcpu_steals_a_waiting_vcpu() {
     let mut scheduler = Scheduler::new();
     let _ = scheduler.start(id(0), set([0]));
     let _ = scheduler.start(id(1), set([0]));
     let _ = scheduler.start(id(2), set([1]));
     let _ = scheduler.start(id(3), set([0, 1]));
-    // 3 waits for 1, behind 2; pCPU 0 runs 0, then 1, then both are gone.
+    // vCPU 3 waits for pCPU 1, behind 2. pCPU 0 runs 0, then 1, and turns both off.
     assert_eq!(scheduler.pick(pcpu(1), t(0), t(SLICE)), Some(id(2)));
     for number in [0, 1] {
         assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), Some(id(number)));
@@ -198,7 +197,7 @@ fn who_is_idle_helps() {
 }
 
 #[test]
-fn off_from_everywhere() {
+fn off_works_from_every_place() {
     let mut scheduler = Scheduler::new();
     for number in 0..3 {
         let _ = scheduler.start(id(number), set([0]));
@@ -217,10 +216,11 @@ fn off_from_everywhere() {
 }
 
 #[test]
-fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
+fn vcpus_that_wait_for_an_away_pcpu_move_elsewhere() {
     let mut scheduler = Scheduler::new();
     let (gone, heir) = (pcpu(1), pcpu(0));
-    // On the away one, 0 runs; 1 and 2 wait for it, 1 can do so nowhere else; 3 and 4 sleep.
+    // On the pCPU that goes away, 0 runs; 1 and 2 wait for it, and 1 can run nowhere else; 3 and 4
+    // sleep.
     for (number, affinity) in [(3, set([1])), (4, set([1, 2]))] {
         let _ = scheduler.start(id(number), affinity);
         assert_eq!(scheduler.pick(gone, t(0), t(SLICE)), Some(id(number)));
@@ -230,7 +230,7 @@ fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
         let _ = scheduler.start(id(number), affinity);
         if number == 0 {
             assert_eq!(scheduler.pick(gone, t(0), t(SLICE)), Some(id(0)));
-            // So that 2 is put beside 0 and 1.
+            // So that 2 is queued beside 0 and 1.
             for other in 10..14 {
                 let _ = scheduler.start(id(other), set([2]));
             }
@@ -243,12 +243,14 @@ fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
     assert_eq!(scheduler.expired(gone, t(100)), None);
     assert_eq!(scheduler.expired(heir, t(100)), Some(id(3)));
     assert_eq!(scheduler.expired(heir, t(100)), Some(id(4)));
-    // 3 can run nowhere else, so it waits there; 4, and who is new, does not, whatever waits elsewhere.
+    // vCPU 3 can run nowhere else, so it waits there. vCPU 4 and a new one do not, however long the
+    // other queues are.
     assert_eq!(scheduler.wake(id(3), set([1])), at(1));
     assert_eq!(scheduler.wake(id(4), set([1, 2])), at(2));
     assert_eq!(scheduler.start(id(5), set([1, 2])), at(2));
     scheduler.check();
-    // Back again, it goes on with who waited there all the time, and is one like the others.
+    // A pCPU that is back goes on with the vCPUs that waited there all the time, and is like the
+    // others again.
     assert_eq!(scheduler.set_back(gone), set([1]));
     scheduler.off(id(0));
     for number in [1, 3] {
@@ -265,7 +267,7 @@ fn what_waits_for_a_pcpu_that_is_lost_waits_elsewhere() {
 }
 
 #[test]
-fn a_deadline_finds_an_heir_of_the_heir() {
+fn a_deadline_moves_on_when_its_heir_goes_away() {
     let mut scheduler = Scheduler::new();
     let _ = scheduler.start(id(0), set(0..3));
     assert_eq!(scheduler.pick(pcpu(0), t(0), t(SLICE)), Some(id(0)));
@@ -274,26 +276,26 @@ fn a_deadline_finds_an_heir_of_the_heir() {
     assert_eq!(scheduler.set_away(pcpu(1), pcpu(2)), set([2]));
     assert_eq!(scheduler.set_away(pcpu(1), pcpu(2)), PcpuSet::EMPTY, "once");
     assert_eq!(scheduler.next_event(pcpu(2)), Some(7));
-    // Woken otherwise or turned off, it has none any more.
+    // A vCPU that was woken otherwise has no deadline any more.
     assert_eq!(scheduler.wake(id(0), set(0..3)), at(2));
     assert_eq!(scheduler.deadline(pcpu(2)), None);
     scheduler.check();
 }
 
-/// A machine that does with a [`Scheduler`] what the hypervisor does, and looks on.
+/// A machine that drives a [`Scheduler`] as the hypervisor does, and checks it.
 struct Machine {
     scheduler: Scheduler,
     pcpus: usize,
     affinity: Vec<PcpuSet>,
     now: u64,
     running: Vec<Option<VcpuId>>,
-    /// Those that stay in the secure world.
+    /// The pCPUs that stay in the secure world.
     away: PcpuSet,
-    /// Those that can wait for one of these only.
+    /// The vCPUs that can only wait for one of these.
     stranded: BTreeSet<VcpuId>,
-    /// When those that sleep want to be woken.
+    /// The deadlines of the vCPUs that sleep.
     deadlines: BTreeMap<VcpuId, u64>,
-    /// For each vCPU that waits its turn, when it must have come.
+    /// The time by which each waiting vCPU must have run.
     must_run_by: BTreeMap<VcpuId, u64>,
 }
 
@@ -354,7 +356,8 @@ impl Machine {
         }
     }
 
-    /// A pCPU stays in the secure world, with what runs there. Another one of those that do not notices.
+    /// Makes a pCPU stay in the secure world with the vCPU that runs there. Another pCPU, which is
+    /// not away, notices.
     fn set_away(&mut self, pcpu: PcpuIndex) {
         let mut left = (0..self.pcpus).map(super::tests::pcpu);
         let heir = left.rfind(|&other| other != pcpu && !self.away.contains(other));
@@ -370,7 +373,7 @@ impl Machine {
         self.moved(told);
     }
 
-    /// It is back, if it was away.
+    /// Brings a pCPU back, if it was away.
     fn set_back(&mut self, pcpu: PcpuIndex) {
         if self.away.contains(pcpu) {
             self.away = self.away.without(pcpu);
@@ -380,7 +383,8 @@ impl Machine {
         }
     }
 
-    /// Some wait elsewhere now, and have their turn from now on, or are stranded.
+    /// Updates the vCPUs that now wait elsewhere: their turn counts from now on, or they are
+    /// stranded.
     fn moved(&mut self, told: PcpuSet) {
         for pcpu in (0..self.pcpus).map(pcpu) {
             for (before, &id) in self.scheduler.pcpus[pcpu.get()].queue.iter().enumerate() {
@@ -401,7 +405,8 @@ impl Machine {
         }
     }
 
-    /// All before it in the queue, and who runs, have a slice each.
+    /// Sets the time by which `id` must run: one slice for each vCPU before it in the queue and for
+    /// the one that runs.
     fn waits(&mut self, id: VcpuId, pcpu: PcpuIndex) {
         let before = self.scheduler.pcpus[pcpu.get()].load() as u64 - 1;
         self.must_run_by.insert(id, self.now + before * SLICE);
@@ -417,7 +422,7 @@ impl Machine {
         }
     }
 
-    /// `id` ran on `pcpu` until now.
+    /// Handles that `id` ran on `pcpu` until now.
     fn leaves(&mut self, id: VcpuId, pcpu: PcpuIndex, placed: Option<PcpuIndex>) {
         self.placed(id, placed);
         if self.running[pcpu.get()].is_none() {
@@ -443,7 +448,7 @@ impl Machine {
         }
     }
 
-    /// Goes on to the next event of any pCPU, or for `most` ticks.
+    /// Advances the time to the next event of any pCPU, by at most `most` ticks.
     fn advance(&mut self, most: u64) {
         let away = self.away;
         let indices = (0..self.pcpus).map(pcpu);
@@ -495,10 +500,11 @@ impl Machine {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever vCPUs do, and whichever pCPUs stay in the secure world for a while: none is in two places or where it
-    /// may not be, none starves or sleeps for too long that could run elsewhere, and no pCPU idles while one could run there.
+    /// Checks, whatever vCPUs do and whichever pCPUs stay in the secure world for a while: no vCPU
+    /// is in two places or where it may not be. None that could run elsewhere starves or sleeps for
+    /// too long. No pCPU idles while a waiting vCPU could run there.
     #[test]
-    fn a_busy_machine(
+    fn invariants_hold_on_a_busy_machine(
         pcpus in 1..=MAX_PCPUS,
         affinity in proptest::collection::vec(any::<u8>(), 1..=MAX_VCPUS_OF_ALL),
         steps in proptest::collection::vec((0..6_u8, any::<u8>(), 0..40_u64), 0..200),
@@ -521,7 +527,7 @@ proptest! {
         for here in (0..pcpus).map(pcpu) {
             machine.set_back(here);
         }
-        // With nobody blocking any more, everybody gets its turn.
+        // Once no vCPU blocks any more, every vCPU gets its turn.
         for number in 0..affinity.len() {
             machine.wake(id(number));
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A made-up pCPU, whose clock goes on at every look.
+//! A fake pCPU, whose clock advances with every reading.
 
 use super::*;
 use crate::sched::policy::Scheduler;
@@ -9,13 +9,13 @@ use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Ticks of a slice.
+/// The ticks of a slice.
 const SLICE: u64 = 1000;
-/// When there is no more work, so that a test ends.
+/// The time from which there is no more work, so that a test ends.
 const ALL_DONE: u64 = 1000 * SLICE;
-/// When nothing else is due: between two looks at what others do.
+/// The interval of ticks, which come when nothing else is due.
 const WATCH: u64 = 100 * SLICE;
-/// What a guest asks for in its turn, or somebody for it.
+/// An action during a resync, by the guest or by another party.
 type Act = Box<dyn FnOnce(&MockPcpu)>;
 
 const HERE: PcpuIndex = PcpuIndex::BOOT;
@@ -31,13 +31,13 @@ fn id(number: usize) -> VcpuId {
     }
 }
 
-/// pCPU 0. Each vCPU is of a VM of its own.
+/// A fake pCPU 0. Each vCPU belongs to another VM.
 struct MockPcpu {
     scheduler: RefCell<Scheduler>,
     requests: Cell<PcpuRequests>,
     work_at: Cell<Ticks>,
     clock: Cell<u64>,
-    /// Ticks that a look at the clock takes.
+    /// The ticks that a reading of the clock takes.
     look: Cell<u64>,
     armed: Cell<u64>,
     watch_at: Cell<u64>,
@@ -45,23 +45,23 @@ struct MockPcpu {
     deadlines: RefCell<BTreeMap<VcpuId, u64>>,
     paused: RefCell<Vec<VcpuId>>,
     stopping: RefCell<Vec<VcpuId>>,
-    /// What is done in each resync_lrs of list registers, one after the other.
+    /// The actions during the next resyncs of list registers, one per resync.
     in_resync: RefCell<VecDeque<Act>>,
-    /// Ticks that a piece of work takes, where there is any.
+    /// The ticks that a piece of work takes, if there is work.
     piece: Cell<Option<u64>>,
-    /// There is work, but not now.
+    /// Whether there is work that cannot be done yet.
     is_too_early: Cell<bool>,
     worked: Cell<u64>,
     idled: Cell<usize>,
     monitored: Cell<usize>,
     kicked: RefCell<Vec<PcpuIndex>>,
-    /// What ran: from when, until when.
+    /// The vCPUs that ran, with the start and end of each run.
     history: RefCell<Vec<(VcpuId, u64, u64)>>,
     put_on_at: Cell<u64>,
 }
 
 impl MockPcpu {
-    /// vCPUs 0.. of as many VMs are on this pCPU, the first one runs.
+    /// Returns a pCPU with `vcpus` vCPUs, each of another VM. The first one runs.
     fn new(vcpus: usize) -> Self {
         let site = Self {
             scheduler: RefCell::new(Scheduler::new()),
@@ -96,7 +96,7 @@ impl MockPcpu {
         self.clock.set(self.clock.get() + ticks);
     }
 
-    /// The guest runs until something interrupts it, or this time: then EL2 does what it does.
+    /// Lets the guest run until an interrupt or until `end`, and then EL2 serve what is pending.
     fn run_until(&self, end: u64) {
         let until = self.armed.get().min(end).max(self.clock.get());
         self.clock.set(until);
@@ -108,14 +108,14 @@ impl MockPcpu {
         }
     }
 
-    /// Guests that never wait run until then.
+    /// Lets guests that never wait run until `end`.
     fn spin_until(&self, end: u64) {
         while self.clock.get() < end {
             self.run_until(end);
         }
     }
 
-    /// The guest that runs executes WFI; it wants to be woken then.
+    /// Makes the running guest execute WFI, with a deadline if it has one.
     fn wait(&self, deadline: Option<u64>) {
         let vcpu = self.current.get().unwrap();
         if let Some(at) = deadline {
@@ -125,7 +125,7 @@ impl MockPcpu {
         prepare_entry(self, &mut ());
     }
 
-    /// How long a vCPU has run.
+    /// Returns how long a vCPU has run.
     fn share(&self, vcpu: VcpuId) -> u64 {
         let history = self.history.borrow();
         let mine = history.iter().filter(|&&(other, ..)| other == vcpu);
@@ -214,7 +214,7 @@ impl PcpuOps for MockPcpu {
         else {
             return false;
         };
-        // A call to OP-TEE, which is interrupted.
+        // Like a call to OP-TEE, which the timer interrupts.
         let until = (self.clock.get() + ticks).min(self.armed.get().max(self.clock.get() + 1));
         self.worked
             .set(self.worked.get() + until - self.clock.get());
@@ -301,14 +301,15 @@ impl PcpuOps for MockPcpu {
 }
 
 #[test]
-fn a_slice_that_ends_between_two_looks_at_the_clock_is_over() {
-    // However many ticks a look takes, so that the end is before the first, between any two, or after the last.
+fn a_slice_that_ends_between_two_clock_readings_is_over() {
+    // For any duration of a reading, so that the slice ends before the first, between any two, or
+    // after the last.
     for look in 1..40 {
         for late in 0..60 {
             let site = MockPcpu::new(2);
             site.look.set(look);
             site.clock.set(SLICE - 50 + late);
-            // An interrupt that has nothing to do with it.
+            // An unrelated interrupt.
             check_slice(&site);
             before_guest_if_asked(&site);
             site.spin_until(SLICE + 10 * look);
@@ -325,11 +326,11 @@ fn before_guest_if_asked(site: &MockPcpu) {
 }
 
 #[test]
-fn who_waits_for_a_time_is_woken_then_though_there_is_work_without_end() {
+fn a_deadline_wakes_its_vcpu_despite_endless_work() {
     for piece in [1, 10, 100, 1_000_000] {
         let site = MockPcpu::new(1);
         site.piece.set(Some(piece));
-        // Nobody else runs: all of the time is for work, until then.
+        // No other vCPU runs, so all time until the deadline is for work.
         site.wait(Some(300));
         assert_eq!(site.current.get(), Some(id(0)), "{piece}");
         let late = site.clock.get() - 300;
@@ -357,7 +358,7 @@ fn work_does_not_end_a_slice() {
     let site = MockPcpu::new(2);
     site.piece.set(Some(10));
     for _ in 0..5 {
-        // Another pCPU has said that there is work.
+        // Another pCPU has announced work.
         site.pass(1);
         request(&site, PcpuRequests::WORK);
         prepare_entry(&site, &mut ());
@@ -373,23 +374,23 @@ fn work_does_not_end_a_slice() {
 }
 
 #[test]
-fn two_that_spin_have_the_same_while_there_is_work() {
+fn spinning_vcpus_share_equally_while_there_is_work() {
     for piece in [1, 30, 100] {
         let site = MockPcpu::new(2);
         site.piece.set(Some(piece));
         site.spin_until(200 * SLICE);
         let (a, b) = (site.share(id(0)), site.share(id(1)));
         assert!(a.abs_diff(b) <= 2 * SLICE, "{a} {b}");
-        // Work has at least a tenth, so that it ends, and at most a quarter.
+        // Work gets at least a tenth of the time, so that it ends, and at most a quarter.
         let worked = site.worked.get();
         assert!(worked >= 20 * SLICE, "{worked}");
         assert!(worked <= 50 * SLICE, "{worked}");
     }
 }
 
-/// A vCPU that sleeps for a moment again and again makes the timer interrupt all the time.
+/// Checks a vCPU that sleeps briefly again and again, and so causes timer interrupts all the time.
 #[test]
-fn who_sleeps_shortly_has_no_more_work_done_in_its_neighbours_time() {
+fn short_sleeps_do_not_move_work_into_the_neighbours_time() {
     let site = MockPcpu::new(2);
     site.piece.set(Some(10));
     let end = 200 * SLICE;
@@ -402,13 +403,14 @@ fn who_sleeps_shortly_has_no_more_work_done_in_its_neighbours_time() {
     }
     let (worked, neighbour) = (site.worked.get(), site.share(id(1)));
     assert!(worked <= end / 4, "{worked} of {end}");
-    // In its share is work that was done while it was on.
+    // The neighbour's share includes work that was done while it was loaded.
     assert!(neighbour >= end * 9 / 10, "{neighbour} of {end}");
 }
 
-/// Two that wake each other, so that no slice ends and the timer is armed anew each time.
+/// Checks two vCPUs that wake each other, so that no slice ends and the timer is armed anew each
+/// time.
 #[test]
-fn who_gives_way_all_the_time_does_not_put_work_off() {
+fn constant_rescheduling_does_not_postpone_work() {
     let site = MockPcpu::new(2);
     site.piece.set(Some(10));
     let end = 200 * SLICE;
@@ -423,12 +425,12 @@ fn who_gives_way_all_the_time_does_not_put_work_off() {
 }
 
 #[test]
-fn who_is_woken_while_list_registers_are_filled_is_not_kept_waiting() {
+fn a_vcpu_woken_during_a_resync_runs_without_delay() {
     for serve_requests in 1..MAX_ROUNDS {
         let site = MockPcpu::new(2);
         site.wait(None);
         assert_eq!(site.current.get(), Some(id(1)));
-        // The slice is long over, but nobody waited.
+        // The slice is long over, but no vCPU waited.
         site.spin_until(5 * SLICE);
         for round in 1..=serve_requests {
             let is_last = round == serve_requests;
@@ -449,7 +451,7 @@ fn who_is_woken_while_list_registers_are_filled_is_not_kept_waiting() {
 }
 
 #[test]
-fn what_asks_without_end_is_served_again_within_a_slice() {
+fn endless_requests_are_served_again_within_a_slice() {
     let site = MockPcpu::new(1);
     for _ in 0..1000 {
         site.in_resync
@@ -473,7 +475,7 @@ fn a_vm_that_pauses_or_stops_leaves_the_pcpu_to_others() {
         request(&site, PcpuRequests::RESCHEDULE);
         prepare_entry(&site, &mut ());
         assert_eq!(site.current.get(), Some(id(1)));
-        // It goes on when it is woken, unless it has vcpu_stopped.
+        // The vCPU continues when it is woken, unless it has stopped.
         list.borrow_mut().clear();
         wake(&site, id(0), PcpuSet::EMPTY.with(HERE));
         site.spin_until(3 * SLICE);
@@ -482,12 +484,12 @@ fn a_vm_that_pauses_or_stops_leaves_the_pcpu_to_others() {
 }
 
 #[test]
-fn what_waits_for_a_pcpu_that_is_lost_is_taken_over() {
+fn vcpus_that_wait_for_an_away_pcpu_are_taken_over() {
     let site = MockPcpu::new(1);
     let both = PcpuSet::EMPTY.with(HERE).with(other());
     let here = PcpuSet::EMPTY.with(HERE);
     site.scheduler(|scheduler| {
-        // 1 sleeps there until 700, 2 runs, 3 waits behind it.
+        // On the other pCPU, 1 sleeps until 700, 2 runs, and 3 waits behind it.
         let _ = scheduler.start(id(1), PcpuSet::EMPTY.with(other()));
         assert_eq!(
             scheduler.pick(other(), Ticks::ZERO, Ticks::new(SLICE)),
@@ -509,7 +511,8 @@ fn what_waits_for_a_pcpu_that_is_lost_is_taken_over() {
     assert!(!site.scheduler(|scheduler| scheduler.must_give_way(other())));
     site.spin_until(4 * SLICE);
     assert!(site.share(id(3)) > 0);
-    // Its time has come here, and it runs here, since all VMs of this site may.
+    // The deadline of 1 has come on this pCPU, and 1 runs here, since the fake lets every vCPU run
+    // here.
     assert!(site.share(id(1)) > 0);
     pcpu_back(&site, other());
     assert_eq!(*site.kicked.borrow(), [other()]);

@@ -20,7 +20,7 @@ fn frames(ranges: &[PaRange]) -> Frames {
 }
 
 #[test]
-fn one_piece_where_there_is_one_and_several_where_not() {
+fn allocate_takes_one_piece_where_it_fits_and_several_otherwise() {
     let low = range(GIGABYTE + 1, GIGABYTE + 4 * BLOCK_SIZE);
     let high = range(2 * GIGABYTE, 2 * GIGABYTE + 8 * BLOCK_SIZE);
     let mut frames = frames(&[low, high]);
@@ -49,12 +49,12 @@ fn one_piece_where_there_is_one_and_several_where_not() {
 }
 
 #[test]
-fn no_block_is_where_the_guest_sees_it() {
+fn no_block_has_equal_guest_and_physical_addresses() {
     let memory = range(RAM.get(), RAM.get() + 8 * BLOCK_SIZE);
     let mut frames = frames(&[memory]);
     let chunks = frames.allocate(4 * BLOCK_SIZE, RAM).unwrap();
     assert_eq!(chunks[0].start().get(), RAM.get() + BLOCK_SIZE);
-    // Whole and alone it fits only where it must not be.
+    // The whole range fits only at the address where the guest would see it.
     frames.free(chunks[0]).unwrap();
     let wanted = 8 * BLOCK_SIZE;
     let error = FramesError::NotEnough {
@@ -65,7 +65,7 @@ fn no_block_is_where_the_guest_sees_it() {
 }
 
 #[test]
-fn too_many_pieces_are_an_error_and_nothing_is_lost() {
+fn allocate_of_too_many_pieces_fails_and_changes_nothing() {
     let islands = (0..20).map(|n| range(n * 2 * BLOCK_SIZE, (n * 2 + 1) * BLOCK_SIZE));
     let mut frames = frames(&islands.collect::<Vec<_>>());
     let wanted = 17 * BLOCK_SIZE;
@@ -81,7 +81,7 @@ fn too_many_pieces_are_an_error_and_nothing_is_lost() {
 }
 
 #[test]
-fn only_what_was_given_out_is_taken_back() {
+fn free_rejects_unallocated_ranges() {
     let mut frames = frames(&[range(GIGABYTE, GIGABYTE + 4 * BLOCK_SIZE)]);
     let chunk = frames.allocate(2 * BLOCK_SIZE, RAM).unwrap()[0];
     for wrong in [
@@ -107,7 +107,7 @@ proptest! {
         ranges in prop::collection::vec((2000_u64..2100, 1_u64..20), 1..8),
         steps in prop::collection::vec((1_u64..24, any::<prop::sample::Index>(), any::<bool>()), 1..40),
     ) {
-        // Free memory on both sides of where the guest sees its RAM.
+        // Free memory lies on both sides of the guest's RAM addresses.
         let ranges: Vec<_> = ranges
             .into_iter()
             .map(|(start, blocks)| range(start * BLOCK_SIZE, (start + blocks) * BLOCK_SIZE))
@@ -128,7 +128,7 @@ proptest! {
                 prop_assert_eq!(ipa - RAM.get(), blocks * BLOCK_SIZE);
                 held.push(chunks);
             } else {
-                // Refused for want of memory, or of memory elsewhere than where it is seen.
+                // Too little is free, or all that is left would be where the guest sees it.
                 prop_assert!(frames.free_bytes() < (blocks + 1) * BLOCK_SIZE);
             }
             let used: Vec<_> = held.iter().flatten().collect();

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Pins, withdrawals and returns of one page by several pCPUs, in every order and with every
-//! delay that the memory model allows, tried by `loom`: `make test-models`.
+//! Models of pins, withdrawals and restores of one page by several pCPUs. `loom` tries them in
+//! every order and with every delay that the memory model allows: `make test-models`.
 
 use super::*;
 use crate::sync::Plain;
 use loom::sync::Arc;
 use loom::thread;
 
-/// RAM, and what the page at its start holds: whoever uses it without the right to, races.
+/// RAM, and the content of its first page. `loom` reports unordered uses of the content as races.
 struct Ram {
     memory: GuestMemory,
     content: Plain,
@@ -30,7 +30,8 @@ impl Ram {
         })
     }
 
-    /// The secure world uses a page while it is pinned.
+    /// Pins the page, uses it as the secure world does, and unpins it. Returns whether it was
+    /// pinned.
     fn pin_and_use(&self) -> bool {
         let pinned = self.memory.pin(PAGE);
         if let Ok(pa) = pinned {
@@ -42,7 +43,7 @@ impl Ram {
         pinned.is_ok()
     }
 
-    /// The page is withdrawn and scrubbed.
+    /// Withdraws the page and scrubs it. Returns whether it was withdrawn.
     fn withdraw_and_scrub(&self) -> bool {
         let withdrawn = self.memory.withdraw(RANGE).is_ok();
         if withdrawn {

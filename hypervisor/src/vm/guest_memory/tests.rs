@@ -3,7 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Three chunks whose order is not that of their addresses; the last two happen to touch.
+/// Returns three chunks of RAM, whose order is not that of their addresses. The last two happen to
+/// be adjacent.
 fn memory() -> GuestMemory {
     let chunk = |start, blocks| PaRange::new(Pa::new(start), blocks * BLOCK_SIZE).unwrap();
     let list = [
@@ -27,7 +28,7 @@ fn at(offset: u64, bytes: u64) -> IpaRange {
     }
 }
 
-/// The physical address of every byte, as the chunks above say.
+/// Returns the physical address of the byte at `offset` in [`memory`]'s chunks.
 fn expected(offset: u64) -> Option<u64> {
     match offset {
         0..0x40_0000 => Some(0x9000_0000 + offset),
@@ -37,7 +38,7 @@ fn expected(offset: u64) -> Option<u64> {
 }
 
 #[test]
-fn translates_what_is_contiguous_and_nothing_else() {
+fn translate_accepts_only_contiguous_ram() {
     let memory = memory();
     assert_eq!(memory.bytes(), BYTES);
     let mappings: Vec<_> = memory.mappings().collect();
@@ -81,7 +82,7 @@ fn chunks_must_be_whole_blocks() {
 }
 
 #[test]
-fn pins_are_counted_by_page_and_have_an_end() {
+fn pins_are_counted_per_page_up_to_a_limit() {
     let memory = memory();
     assert_eq!(memory.pin(ipa(0x40_0000)), Ok(Pa::new(0x5000_0000)));
     assert_eq!(memory.pin(ipa(0x3f_f000)), Ok(Pa::new(0x903f_f000)));
@@ -115,7 +116,7 @@ fn pins_are_counted_by_page_and_have_an_end() {
 
 #[test]
 #[should_panic(expected = "unpinned a page that is not pinned: 0x100003000")]
-fn an_unpin_too_many_stops_the_machine() {
+fn unpin_of_an_unpinned_page_panics() {
     let memory = memory();
     memory.pin(ipa(0x3000)).unwrap();
     memory.unpin(ipa(0x3000));
@@ -128,7 +129,7 @@ fn a_pinned_page_is_not_withdrawn_and_a_withdrawn_one_not_pinned() {
     memory.pin(ipa(0x5000)).unwrap();
     let error = WithdrawError::Pinned(ipa(0x5000));
     assert_eq!(memory.withdraw(at(0x4000, 0x3000)), Err(error));
-    // Nothing of the range is gone.
+    // No page of the range is withdrawn.
     assert_eq!(
         memory.translate(ipa(0x4000), 0x3000),
         Some(Pa::new(0x9000_4000))
@@ -205,7 +206,7 @@ fn vcpus_pin_and_withdraw_at_the_same_time() {
     });
     assert_eq!(memory.pinned_pages(), 0);
     assert!((1..=3).contains(&memory.pinned_pages_max()));
-    // All of it is there again.
+    // All pages are restored.
     memory.withdraw(at(0, BYTES)).unwrap();
 }
 
@@ -230,7 +231,7 @@ proptest! {
     }
 
     #[test]
-    fn no_range_however_odd_makes_it_panic(start in any::<u64>(), bytes in any::<u64>()) {
+    fn translate_and_runs_accept_any_range_without_panic(start in any::<u64>(), bytes in any::<u64>()) {
         let memory = memory();
         let range = IpaRange { start: Ipa::new(start), bytes };
         let inside = start.checked_sub(layout::RAM.get()).is_some_and(|o| o < BYTES);
@@ -240,7 +241,7 @@ proptest! {
     }
 }
 
-/// RAM that comes and goes: what was pinned or withdrawn in one life is not in the next.
+/// Checks that pins and withdrawals of one life of a VM do not reach into the next.
 #[test]
 fn ram_is_released_and_assigned_again() {
     let block = |start| PaRange::new(Pa::new(start), BLOCK_SIZE).unwrap();
@@ -270,7 +271,7 @@ fn ram_is_released_and_assigned_again() {
     assert_eq!(memory.release(), Some(two));
     assert_eq!((memory.bytes(), memory.mappings().count()), (0, 0));
 
-    // Less than before, elsewhere.
+    // Less RAM than before, at another place.
     let one = Chunks::from_slice(&three[..1]).unwrap();
     memory.assign(&one).unwrap();
     assert_eq!(memory.pin(ipa(0x1000)), Ok(Pa::new(0x9000_1000)));
@@ -287,7 +288,7 @@ fn ram_is_released_and_assigned_again() {
     );
 }
 
-/// Pieces are contiguous, and follow each other to the end.
+/// Checks that pieces are contiguous and follow each other to the end.
 #[test]
 fn memory_is_cut_into_pieces() {
     let memory = memory();
@@ -297,12 +298,12 @@ fn memory_is_cut_into_pieces() {
             .map(|(range, pa)| (range, pa.get()))
     };
     assert_eq!(piece(0, 0x4_0000), Some((at(0, 0x4_0000), 0x9000_0000)));
-    // To the next multiple.
+    // The piece ends at the next multiple.
     assert_eq!(
         piece(0x5000, 0x4_0000),
         Some((at(0x5000, 0x3_b000), 0x9000_5000))
     );
-    // To the end of a chunk, though the next is behind it.
+    // The piece ends with its chunk, though the next chunk follows in memory.
     assert_eq!(
         piece(0x20_0000, 1 << 30),
         Some((at(0x20_0000, 0x20_0000), 0x9020_0000))

@@ -21,7 +21,7 @@ fn lifecycle(phase: Phase, ending: EndReason, has_vcpus: bool) -> Lifecycle {
     }
 }
 
-/// Each state that a VM can be in.
+/// Returns each state that a VM can be in.
 fn states() -> [(&'static str, Lifecycle); 9] {
     use EndReason::{Error, Killed, Off, Reset};
     [
@@ -46,8 +46,8 @@ fn every_request_in_every_state() {
     use LifecycleError as No;
     use Phase::{Ending as E, Failed as F, Off as O, Paused as P, Running as R, Starting as S};
     type Row = [(Result<LifecycleAction, LifecycleError>, Phase); 6];
-    // start, stop, reset, kill, pause, resume
-    // Nothing but a kill makes a difference to a VM that ends.
+    // The columns: start, stop, reset, kill, pause, resume.
+    // A VM that ends accepts only a kill.
     let refused = (Err(No::Ending), E);
     let killed = (Ok(LifecycleAction::Nothing), E);
     let ends: Row = [refused, refused, refused, killed, refused, refused];
@@ -106,13 +106,14 @@ fn every_request_in_every_state() {
     }
 }
 
-/// Every event in every state.
+/// Checks the action for each event in each state, and the phase that follows.
 #[test]
 fn every_event_in_every_state() {
     use LifecycleAction::Nothing as N;
     use Phase::{Ending as E, Failed as F, Off as O, Paused as P, Running as R, Starting as S};
     type Row = [(LifecycleAction, Phase); 8];
-    // loaded, cannot start, guest off, guest reset, vCPUs stopped, torn down, held, lost state
+    // The columns: loaded, cannot start, guest off, guest reset, vCPUs stopped, torn down, not
+    // destroyed, lost state.
     let rows: [Row; 9] = [
         [(N, O); 8],
         [
@@ -218,7 +219,7 @@ fn a_reset_that_is_killed_ends_in_off() {
     );
 }
 
-/// What a world that carries every action out has.
+/// The state of a world that carries out every action.
 #[derive(Default)]
 struct World {
     vcpus: bool,
@@ -254,10 +255,10 @@ impl World {
 }
 
 proptest! {
-    /// Whatever comes in whatever order: a VM is torn down once, after its vCPUs have stopped, and
-    /// not started before that is over.
+    /// Checks, for any events in any order, that a VM is torn down once, after its vCPUs have
+    /// stopped, and not started before the teardown is over.
     #[test]
-    fn no_order_of_events_breaks_the_order_of_the_end(
+    fn teardown_follows_the_vcpus_in_any_order_of_events(
         steps in proptest::collection::vec((0usize..14, any::<bool>()), 0..60),
     ) {
         let (mut lifecycle, mut world) = (Lifecycle::new(), World::default());
@@ -266,7 +267,7 @@ proptest! {
                 0..6 => lifecycle.request(LifecycleRequest::ALL[step]).unwrap_or(LifecycleAction::Nothing),
                 _ => {
                     let event = EVENTS[step - 6];
-                    // The world reports only what can be.
+                    // The world reports only events that are possible.
                     let can = match event {
                         LifecycleEvent::Loaded | LifecycleEvent::CannotStart => world.starting,
                         LifecycleEvent::GuestOff

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! VMs that start and end on a made-up machine, whose OP-TEE lets go of them or does not.
+//! Tests of VMs that start and end on a fake machine, whose OP-TEE destroys them or does not.
 
 use super::*;
 use crate::vm::frames::Frames;
@@ -21,22 +21,22 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU16;
 use std::rc::Rc;
 
-/// RAM at the bottom of the machine.
+/// The start of the machine's RAM.
 const START: u64 = 0x8000_0000;
-/// What each VM has.
+/// The RAM of each VM, in bytes.
 const BYTES: u64 = 4 * BLOCK_SIZE;
-/// What an OP-TEE says that does not let go.
+/// The result of an OP-TEE that does not destroy a VM.
 const BUSY: u64 = 0x4;
 
-/// What VMs share.
+/// The RAM that the VMs share.
 struct Ram {
     frames: Frames,
-    /// Pieces that hold what some VM has written.
+    /// The pieces that may hold data of some VM.
     secrets: BTreeSet<u64>,
 }
 
 impl Ram {
-    /// Room for `vms` VMs, with what firmware has left everywhere.
+    /// Returns RAM for `vms` VMs, which holds firmware's data everywhere.
     fn new(vms: u64) -> Rc<RefCell<Self>> {
         let mut memory = postern_boot_tree::Memory::new();
         let all = PaRange::new(Pa::new(START), vms * BYTES).unwrap();
@@ -58,22 +58,22 @@ struct Vm {
     ram: Rc<RefCell<Ram>>,
     work: RefCell<VmWork<u64>>,
     ended: RefCell<Vec<EndReason>>,
-    /// Steps until all tables are given back.
+    /// The number of steps until all tables are freed.
     tables: Cell<u32>,
     said: RefCell<Vec<DestroyError>>,
-    /// Why it got no TEE.
+    /// The errors of creating the VM in OP-TEE.
     cannot: RefCell<Vec<CreateError>>,
     can_load: bool,
     vgic: Vgic,
     uart: RefCell<Pl011>,
-    /// Whether the UART has room for what the VM's start and end are told with.
+    /// Whether the console has room to report the VM's start and end.
     has_room: Cell<bool>,
 }
 
-/// What the guest's UART interrupts by.
+/// The INTID of the guest's UART.
 const UART: IntId = IntId::new(33).unwrap();
 
-/// Nobody listens.
+/// A sink that drops all output.
 struct Nowhere;
 
 impl TxSink for Nowhere {
@@ -106,18 +106,18 @@ impl Vm {
     }
 
     fn drive(&self, level: bool) {
-        // Nobody runs.
+        // No vCPU runs, so none is kicked.
         let _ = self.vgic.set_line(IrqLine::spi(UART).unwrap(), level);
     }
 
-    /// A user types something.
+    /// Simulates a user's input.
     fn input(&self) {
         let mut uart = self.uart.borrow_mut();
         let _ = uart.receive(b'x');
         self.drive(uart.irq_line());
     }
 
-    /// The guest has its UART interrupt for what is typed.
+    /// Enables the UART's interrupts for input, as a guest does.
     fn listen(&self) {
         let mut uart = self.uart.borrow_mut();
         for (register, value) in [(0x2c, 0x70), (0x38, 0x50)] {
@@ -127,7 +127,7 @@ impl Vm {
         self.drive(uart.irq_line());
     }
 
-    /// Whether the guest finds its UART's interrupt pending: GICD_ISPENDR1.
+    /// Returns whether the UART's interrupt is pending for the guest: GICD_ISPENDR1.
     fn is_pending(&self) -> bool {
         let read = Access::read(0x204, AccessSize::Word);
         match self
@@ -148,13 +148,13 @@ impl Vm {
         self.carry_out(action);
     }
 
-    /// Does all that is to be done. How many pieces that were.
+    /// Does all pieces of work. Returns their number.
     fn settle(&self) -> u32 {
         let mut steps = 0;
         while *self.work.borrow() != VmWork::Nothing {
             let mut work = self.work.replace(VmWork::Nothing);
             assert!(step(self, &mut work));
-            // An order that came meanwhile counts more.
+            // A request that came meanwhile takes precedence.
             if *self.work.borrow() == VmWork::Nothing {
                 *self.work.borrow_mut() = work;
             }
@@ -173,7 +173,7 @@ impl Vm {
         self.settle();
     }
 
-    /// Physical pieces of its memory.
+    /// Returns the physical pieces of the VM's memory.
     fn pieces(&self) -> Vec<u64> {
         let mut pieces = Vec::new();
         let mut offset = 0;
@@ -256,7 +256,7 @@ impl VmWorkOps for Vm {
     }
 
     fn begin_load(&self) -> u64 {
-        // The promise: whatever another VM had there is gone.
+        // The guarantee under test: no data of another VM is left.
         let pieces = self.pieces();
         assert_eq!(pieces.len() as u64, BYTES / PIECE_BYTES);
         let mut ram = self.ram.borrow_mut();
@@ -268,7 +268,7 @@ impl VmWorkOps for Vm {
     }
 
     fn load(&self, loader: u64) -> Result<Option<u64>, CannotStart> {
-        // Image and guest write everywhere.
+        // The image and the guest write everywhere.
         self.ram.borrow_mut().secrets.extend(self.pieces());
         if loader < 3 {
             return Ok(Some(loader + 1));
@@ -337,9 +337,10 @@ impl VmWorkOps for Vm {
     }
 }
 
-/// A VM that OP-TEE does not let go of, pinned or not, keeps what it had: nobody else gets it, not even overwritten.
+/// Checks that a VM that OP-TEE does not destroy, pinned or not, keeps its resources: no other VM
+/// gets them, not even overwritten.
 #[test]
-fn what_optee_does_not_let_go_of_is_nobody_elses() {
+fn a_vm_that_optee_does_not_destroy_keeps_its_resources() {
     for pins in [0, 3] {
         let machine = Machine::new();
         let ram = Ram::new(2);
@@ -356,7 +357,7 @@ fn what_optee_does_not_let_go_of_is_nobody_elses() {
         assert_eq!(a.phase(), Phase::Failed);
         assert_eq!(*a.ended.borrow(), [EndReason::Error]);
         assert_eq!(*a.said.borrow(), [DestroyError::Refused(BUSY as u32)]);
-        // Neither its memory, nor its tables, nor what OP-TEE may use for its calls.
+        // The VM keeps its memory, its tables, and the pages that OP-TEE may use for its calls.
         assert_eq!(a.pieces(), had);
         assert_eq!(a.tables.get(), 3);
         assert_eq!(machine.pins(), pins);
@@ -373,10 +374,10 @@ fn what_optee_does_not_let_go_of_is_nobody_elses() {
     }
 }
 
-/// What a VM had in its memory is gone before another can have it: after its end, after a start that did not come
-/// about, and what it had given back itself.
+/// Checks that a VM's data is overwritten before another VM gets the memory: after its end, after a
+/// failed start, and in pages that the guest gave back itself.
 #[test]
-fn what_is_given_back_is_overwritten() {
+fn returned_memory_is_overwritten() {
     let machine = Machine::new();
     let ram = Ram::new(1);
     let mut a = Vm::new(&machine, 1, &ram);
@@ -408,24 +409,24 @@ fn what_is_given_back_is_overwritten() {
     assert_eq!(ram.borrow().frames.free_bytes(), 0);
 }
 
-/// Whoever were to give back what is not overwritten, the next VM would clear it: what is zero is known, and what a
-/// guest can have written to is not taken for that.
+/// Checks that a VM clears RAM that was released without being overwritten: RAM that a guest can
+/// have written to never counts as clear.
 #[test]
-fn what_comes_back_as_it_was_is_cleared_by_the_next() {
+fn memory_returned_dirty_is_cleared_by_the_next_start() {
     let machine = Machine::new();
     let ram = Ram::new(1);
     let [a, b] = [1, 2].map(|client| Vm::new(&machine, client, &ram));
     a.start();
     a.release_memory();
     assert!(!ram.borrow().secrets.is_empty());
-    // `begin_load` looks at it.
+    // `begin_load` checks the content.
     b.start();
     assert_eq!(b.phase(), Phase::Running);
 }
 
-/// A piece is a piece: nothing is done to all of a VM's memory at once.
+/// Checks that no step works on all of a VM's memory at once.
 #[test]
-fn the_end_takes_a_step_for_each_piece() {
+fn start_and_teardown_take_one_step_per_piece() {
     let machine = Machine::new();
     let ram = Ram::new(1);
     let a = Vm::new(&machine, 1, &ram);
@@ -436,7 +437,7 @@ fn the_end_takes_a_step_for_each_piece() {
     assert!(a.settle() > pieces + 3);
 }
 
-/// Does one piece. How often OP-TEE was entered for it.
+/// Does one piece. Returns how often it entered OP-TEE.
 fn piece(vm: &Vm, machine: &Machine) -> usize {
     let before = machine.smcs().len();
     let mut work = vm.work.replace(VmWork::Nothing);
@@ -447,8 +448,8 @@ fn piece(vm: &Vm, machine: &Machine) -> usize {
     machine.smcs().len() - before
 }
 
-/// OP-TEE is interrupted again and again while it makes a VM's tables. Each time the start gives way, so that the
-/// guest runs whose pCPU does it.
+/// Checks that the start gives way each time OP-TEE is interrupted while it makes a VM's tables, so
+/// that the guest of the pCPU that does the work can run.
 #[test]
 fn a_start_gives_way_whenever_optee_is_interrupted() {
     let machine = Machine::new();
@@ -474,7 +475,8 @@ fn a_start_gives_way_whenever_optee_is_interrupted() {
     assert_eq!(machine.shared_pages(), 0);
 }
 
-/// Such a start ends, too, where OP-TEE does not come to an end: with an error that says so, and nothing is left.
+/// Checks that a start ends where OP-TEE never completes the tables: with an error that says so,
+/// and with nothing left allocated.
 #[test]
 fn a_start_in_which_optee_hangs_fails() {
     let machine = Machine::new();
@@ -505,9 +507,10 @@ fn a_start_in_which_optee_hangs_fails() {
     assert_eq!(a.phase(), Phase::Running);
 }
 
-/// A VM is killed at each point of its start. OP-TEE ends what it was at before it forgets the VM.
+/// Kills a VM after each piece of its start. OP-TEE ends what it was doing before it destroys the
+/// VM.
 #[test]
-fn a_start_can_be_broken_off_anywhere() {
+fn a_start_can_be_killed_after_any_piece() {
     let machine = Machine::new();
     let ram = Ram::new(1);
     let a = Vm::new(&machine, 1, &ram);
@@ -525,7 +528,8 @@ fn a_start_can_be_broken_off_anywhere() {
         assert!(!machine.knows(1));
         assert_eq!(machine.shared_pages(), 0);
         assert_eq!(machine.violations(), [""; 0]);
-        // What is under way has three interrupts at most to go on after. Then OP-TEE is told.
+        // The call in progress has at most three interrupts left to resume after. Then VM_DESTROYED
+        // comes.
         assert!(machine.smcs().len() - before <= 3 + 1);
         if ran {
             break;
@@ -535,10 +539,10 @@ fn a_start_can_be_broken_off_anywhere() {
     assert!(pieces > 2 * 4, "{pieces} pieces");
 }
 
-/// OP-TEE neither makes the tables nor forgets the VM: the start fails, the VM keeps what it had, and is not created
-/// once more.
+/// Checks that a VM fails whose tables OP-TEE neither makes nor destroys: it keeps its resources,
+/// and is not created again.
 #[test]
-fn a_start_that_optee_does_not_let_go_of_is_not_tried_again() {
+fn a_failed_start_that_optee_does_not_destroy_is_not_retried() {
     let machine = Machine::new();
     let ram = Ram::new(1);
     let a = Vm::new(&machine, 1, &ram);

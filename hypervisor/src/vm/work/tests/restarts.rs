@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What of one life of a VM is in the next, and when that begins.
+//! Tests of resets: what survives from one life of a VM to the next, and when the next begins.
 
 use super::*;
 
-/// A user types while the VM is being reset, whatever is done first. What the guest of the next life finds at its
-/// interrupt controller is what its UART has to say, and not what the one before was told.
+/// Checks that input during a reset, at any point of it, leaves no interrupt pending for the guest
+/// of the next life, until that guest enables the UART's interrupts itself.
 #[test]
-fn no_level_of_one_life_is_in_the_next() {
+fn no_interrupt_level_survives_a_reset() {
     let machine = Machine::new();
     let ram = Ram::new(1);
     let a = Vm::new(&machine, 1, &ram);
@@ -23,10 +23,10 @@ fn no_level_of_one_life_is_in_the_next() {
     assert!(a.is_pending());
 }
 
-/// A guest that restarts again and again says so each time. It waits until there is room for that, and can
-/// be ended meanwhile.
+/// Checks that a guest that restarts without a pause waits until the console has room to report the
+/// start, and can be killed meanwhile.
 #[test]
-fn a_restart_waits_for_room_to_tell_it() {
+fn a_restart_waits_for_room_to_report_it() {
     let machine = Machine::new();
     let ram = Ram::new(1);
     let a = Vm::new(&machine, 1, &ram);
@@ -41,7 +41,7 @@ fn a_restart_waits_for_room_to_tell_it() {
     };
     a.has_room.set(false);
     a.order(LifecycleRequest::Reset);
-    // Its end waits for nothing.
+    // The teardown waits for no room.
     while *a.work.borrow() != VmWork::Prepare {
         assert!(try_to_go_on());
     }
