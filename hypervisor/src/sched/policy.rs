@@ -22,10 +22,10 @@ use postern_base::ticks::Ticks;
 /// The place of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum VcpuPlace {
-    /// None: the vCPU is off.
+    /// No place: the vCPU is off.
     Off,
-    /// The vCPU waits to be woken. This pCPU watches its deadline: the one where it ran, unless
-    /// that one went away since.
+    /// The vCPU waits to be woken. This pCPU watches its deadline: the one where the vCPU ran, or
+    /// the heir of that one if it has gone away.
     Blocked(PcpuIndex),
     /// The vCPU waits for its turn on this pCPU.
     Queued(PcpuIndex),

@@ -191,7 +191,7 @@ fn an_idle_pcpu_steals_a_waiting_vcpu() {
     assert_eq!(
         scheduler.pick(pcpu(0), t(0), t(SLICE)),
         None,
-        "2 may not, and runs"
+        "2 runs already, and may not run here"
     );
     scheduler.check();
 }
@@ -260,7 +260,7 @@ fn vcpus_that_wait_for_an_away_pcpu_move_elsewhere() {
     assert_eq!(
         scheduler.pick(gone, t(200), t(SLICE)),
         Some(id(2)),
-        "it helps"
+        "it steals a waiting vCPU"
     );
     assert_eq!(scheduler.start(id(6), set([1, 2])), at(1));
     scheduler.check();

@@ -135,7 +135,7 @@ impl Vm {
             .access(VcpuIndex::BOOT, Window::Distributor, &read)
         {
             MmioOutcome::Done { value, .. } => value & 1 << (33 - 32) != 0,
-            MmioOutcome::Retry { .. } => panic!("nobody runs"),
+            MmioOutcome::Retry { .. } => panic!("no vCPU runs"),
         }
     }
 

@@ -17,7 +17,10 @@ fn no_interrupt_level_survives_a_reset() {
     a.order(LifecycleRequest::Reset);
     a.settle();
     assert_eq!(a.phase(), Phase::Running);
-    assert!(!a.uart.borrow().irq_line(), "nobody has asked for it yet");
+    assert!(
+        !a.uart.borrow().irq_line(),
+        "the guest has not enabled it yet"
+    );
     assert!(!a.is_pending());
     a.listen();
     assert!(a.is_pending());
