@@ -1,50 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How long EL2 keeps interrupts waiting: the longest time on each pCPU that it was busy and asked for none, and
-//! what with.
+//! The longest time for which EL2 keeps interrupts masked, per pCPU, with its cause.
 //!
-//! Such a time, a section, begins with the exit from a guest, with the last time that EL2 asked for interrupts, or with the return
-//! from the secure world; it ends with the entry to a guest or to the secure world, or when EL2 asks again. What the secure world takes is
-//! not EL2's.
+//! Such a time is a section. It begins with the exit from a guest, with the last time that EL2 took
+//! interrupts, or with the return from the secure world. It ends with the entry to a guest or to
+//! the secure world, or when EL2 takes interrupts again. The time in the secure world does not
+//! count as EL2's.
 //!
-//! The way of a short call is not measured, since a look at the clock would cost as much as the rest of it: see
-//! `docs/performance.md`. What may take long on it opens a section of its own.
+//! The way of a short call is not measured, since reading the clock would cost as much as the rest
+//! of it: see `docs/performance.md`. A part of it that may take long opens a section of its own.
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 use postern_base::ticks::Ticks;
 
-/// What EL2 was busy with.
+/// The activity of EL2 in a part of a section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Cause {
-    /// Nothing that has a name.
+    /// An activity without a name of its own.
     Other,
-    /// A guest's access or instruction that traps, with what it makes the emulated device do.
+    /// A guest's trapped access or instruction, with the work of the emulated device.
     Trap,
-    /// Physical interrupts.
+    /// The handling of physical interrupts.
     Interrupt,
-    /// A call of a guest's that is not for OP-TEE: PSCI, or memory given back.
+    /// A guest's call that is not for OP-TEE: PSCI, or memory given back.
     Call,
-    /// Pages of a list of the guest's, which are pinned.
+    /// The import of a guest's page list, whose pages are pinned.
     TakeIn,
-    /// Pages that OP-TEE has let go of, which are unpinned.
+    /// The unpinning of pages that OP-TEE has released.
     Unpin,
-    /// Another vCPU, or the list registers.
+    /// A switch of vCPUs, or a flush of the list registers.
     Switch,
-    /// A command of the monitor's.
+    /// A command of the monitor.
     Monitor,
-    /// A VM gets its memory, and what EL2 needs for its calls.
+    /// The allocation of a VM's memory, and of what EL2 needs for its calls.
     Prepare,
-    /// Memory is mapped for a VM.
+    /// The mapping of a VM's memory.
     Map,
-    /// Memory is cleared.
+    /// The clearing of memory.
     Clear,
-    /// A VM's images are copied.
+    /// The copying of a VM's images.
     Load,
-    /// What is EL2's of a VM is reset.
+    /// The reset of EL2's state of a VM.
     Reset,
-    /// Stage-2 tables are given back.
+    /// The freeing of stage-2 tables.
     Unmap,
 }
 
@@ -66,7 +66,7 @@ impl Cause {
         Self::Unmap,
     ];
 
-    /// Its name, as users see it.
+    /// Returns the cause's name, as users see it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Other => "other",
@@ -87,17 +87,17 @@ impl Cause {
     }
 }
 
-/// Bits of a [`LongestSection`] that hold the cause.
+/// The number of bits of a [`LongestSection`] that hold the cause.
 const CAUSE_BITS: u32 = 8;
 
-/// The longest section of a pCPU. Written by that pCPU alone, and read by all.
+/// The longest section of a pCPU. Only that pCPU writes it; all read it.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct LongestSection(AtomicU64);
 
 static LONGEST: [LongestSection; MAX_PCPUS] = [const { LongestSection::new() }; MAX_PCPUS];
 
-/// The longest section of this pCPU.
+/// Returns the longest section of `pcpu`.
 pub fn longest(pcpu: PcpuIndex) -> &'static LongestSection {
     &LONGEST[pcpu.get()]
 }
@@ -107,7 +107,8 @@ impl LongestSection {
         Self(AtomicU64::new(0))
     }
 
-    /// A section has taken so many ticks, most of them for this.
+    /// Records a section of `ticks` ticks, most of them spent on `cause`, if it is the longest so
+    /// far.
     #[inline]
     pub fn note(&self, ticks: Ticks, cause: Cause) {
         if ticks.get() > self.0.load(Ordering::Relaxed) >> CAUSE_BITS {
@@ -116,7 +117,7 @@ impl LongestSection {
         }
     }
 
-    /// Ticks, and what most of them were for.
+    /// Returns the longest section's ticks, and its cause.
     pub fn get(&self) -> (Ticks, Cause) {
         let value = self.0.load(Ordering::Relaxed);
         let cause = (value & ((1 << CAUSE_BITS) - 1)) as usize;
@@ -125,21 +126,21 @@ impl LongestSection {
     }
 }
 
-/// The section that a pCPU is in, part by part. Times are ticks, and given by who knows them. On a cache line of its own, since
-/// its pCPU writes it at every trap.
+/// The section that a pCPU is in. The caller gives the times, in ticks. It has a cache line of its
+/// own, since its pCPU writes it at every trap.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Section {
-    /// When it began; zero where it is not measured.
+    /// When the section began; zero where none is measured.
     since: Cell<Ticks>,
     /// When the last part ended.
     last: Cell<Ticks>,
-    /// The longest part so far, and what it was.
+    /// The longest part so far, and its cause.
     part: Cell<(Ticks, Cause)>,
 }
 
 impl Section {
-    /// None is measured.
+    /// Returns a state in which no section is measured.
     pub const fn closed() -> Self {
         Self {
             since: Cell::new(Ticks::ZERO),
@@ -148,12 +149,12 @@ impl Section {
         }
     }
 
-    /// Whether one is measured.
+    /// Returns whether a section is measured.
     pub fn is_open(&self) -> bool {
         self.since.get() != Ticks::ZERO
     }
 
-    /// One has begun, unless it had already.
+    /// Begins a section, unless one has begun already.
     pub fn open(&self, now: Ticks) {
         if !self.is_open() {
             self.since.set(now);
@@ -162,8 +163,8 @@ impl Section {
         }
     }
 
-    /// Ends a part of the section, which began with the section or where the previous part ended, and
-    /// was spent on `cause`.
+    /// Ends a part of the section, which began with the section or where the previous part ended,
+    /// and was spent on `cause`.
     pub fn end_part(&self, cause: Cause, now: Ticks) {
         let took = now.since(self.last.replace(now));
         if self.is_open() && took >= self.part.get().0 {
@@ -171,7 +172,8 @@ impl Section {
         }
     }
 
-    /// It is over: its ticks, and the cause of most of them. `None` where none was measured.
+    /// Ends the section. Returns its ticks and the cause of its longest part; `None` where none was
+    /// measured.
     pub fn close(&self, now: Ticks) -> Option<(Ticks, Cause)> {
         let since = self.since.replace(Ticks::ZERO);
         (since != Ticks::ZERO).then(|| (now.since(since), self.part.get().1))
@@ -217,14 +219,14 @@ mod tests {
         section.end_part(Cause::Trap, t(50));
         assert_eq!(section.close(t(60)), None);
         section.open(t(100));
-        // The guest's exit, and then more: it has begun already.
+        // The section began with the guest's exit, so this has no effect.
         section.end_part(Cause::Trap, t(110));
         section.open(t(115));
         section.end_part(Cause::Switch, t(140));
         section.end_part(Cause::Monitor, t(150));
         assert_eq!(section.close(t(151)), Some((t(51), Cause::Switch)));
         assert_eq!(section.close(t(160)), None);
-        // The next one knows nothing of it.
+        // The next section starts without parts.
         section.open(t(200));
         assert_eq!(section.close(t(201)), Some((t(1), Cause::Other)));
     }
