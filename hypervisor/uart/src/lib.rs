@@ -2,7 +2,7 @@
 //! The machine's UART, which firmware has set up: the driver never sets a baud rate or a line format.
 //!
 //! UARTs differ in where their flags are and in what ends an interrupt, and hardly in what a console does with them. So
-//! there is one driver, and a table for each model ([`tables`]).
+//! there is one driver, and a table for each model (`tables.rs`).
 //!
 //! A transmit interrupt may come with the step of a FIFO's level down through its trigger, and only with the step, as
 //! on a PL011 (DDI 0183 2.8.2). So the caller fills the FIFO before [`Uart::set_transmit_interrupt`]. Likewise
