@@ -270,20 +270,22 @@ impl InterruptRegister {
         match offset {
             0x0080..0x0400 if size == AccessSize::Word => {
                 let register = match offset & !0x7f {
-                    0x0080 => BitRegister::Group,
-                    0x0100 => BitRegister::SetEnable,
-                    0x0180 => BitRegister::ClearEnable,
-                    0x0200 => BitRegister::SetPending,
-                    0x0280 => BitRegister::ClearPending,
-                    0x0300 => BitRegister::SetActive,
-                    _ => BitRegister::ClearActive,
+                    0x0080 => BitRegister::Group,        // GICD_IGROUPR, GICR_IGROUPR0
+                    0x0100 => BitRegister::SetEnable,    // GICD_ISENABLER, GICR_ISENABLER0
+                    0x0180 => BitRegister::ClearEnable,  // GICD_ICENABLER, GICR_ICENABLER0
+                    0x0200 => BitRegister::SetPending,   // GICD_ISPENDR, GICR_ISPENDR0
+                    0x0280 => BitRegister::ClearPending, // GICD_ICPENDR, GICR_ICPENDR0
+                    0x0300 => BitRegister::SetActive,    // GICD_ISACTIVER, GICR_ISACTIVER0
+                    _ => BitRegister::ClearActive,       // GICD_ICACTIVER, GICR_ICACTIVER0
                 };
                 let word = index(offset & !0x7f, 4).filter(|word| *word < WORDS)?;
                 Some(Self::Bits(register, word))
             }
+            // GICD_IPRIORITYR, GICR_IPRIORITYR
             0x0400..0x0800 if size == AccessSize::Word || size == AccessSize::Byte => {
                 IntId::new((offset - 0x0400) as u32).map(Self::Priority)
             }
+            // GICD_ICFGR, GICR_ICFGR
             0x0c00..0x0d00 if size == AccessSize::Word => {
                 let half = index(0x0c00, 4)?;
                 let word = Some(half / 2).filter(|word| *word < WORDS)?;

@@ -73,7 +73,16 @@ impl Mediator {
         } else {
             (smc::CALL_WITH_ARG, smc::SHM_CACHED)
         };
-        let args = [function.get().into(), a1, a2, cached, 0, 0, 0, self.tag()];
+        let args = [
+            function.get().into(),
+            a1,
+            a2,
+            cached,
+            0,
+            0,
+            0,
+            self.client_id(),
+        ];
         self.run(host, call, args)
     }
 

@@ -71,7 +71,7 @@ impl Mediator {
     /// Passes a call on. Returns the first `count` registers of the answer.
     #[inline]
     fn pass<H: Host>(&self, host: &H, function: FunctionId, a1: u64, count: usize) -> [u64; 4] {
-        let args = [function.get().into(), a1, 0, 0, 0, 0, 0, self.tag()];
+        let args = [function.get().into(), a1, 0, 0, 0, 0, 0, self.client_id()];
         let mut answer = self.secure(host, args).map(|word| word & 0xffff_ffff);
         answer[count..].fill(0);
         answer

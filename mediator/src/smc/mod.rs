@@ -39,8 +39,9 @@ use crate::host::Host;
 use optee_proto::Return;
 
 impl Mediator {
-    /// Returns what OP-TEE gets in a7: the VM's client id, or zero where OP-TEE is not virtualised.
-    pub(crate) const fn tag(&self) -> u64 {
+    /// Returns what OP-TEE gets in a7: the VM's client ID (DEN0028E 2.6), or zero where OP-TEE is not
+    /// virtualised.
+    pub(crate) const fn client_id(&self) -> u64 {
         if self.tee.virtualised {
             self.client.get()
         } else {

@@ -89,7 +89,7 @@ impl Mediator {
     /// Returns the registers that resume a thread in OP-TEE.
     fn resumption(&self, thread: u32, ResumeArgs([a1, a2, a4, a5]): ResumeArgs) -> [u64; 8] {
         let function = smc::CALL_RETURN_FROM_RPC.get().into();
-        [function, a1, a2, thread.into(), a4, a5, 0, self.tag()]
+        [function, a1, a2, thread.into(), a4, a5, 0, self.client_id()]
     }
 
     /// Leaves a call to the guest, with `a0` and `value` to tell it.

@@ -139,7 +139,7 @@ impl TableCreation {
                 self.result(host, answer)?;
                 let (a1, a2) = smc::pair(COOKIE);
                 let function = smc::CALL_WITH_REGD_ARG.get().into();
-                self.args = [function, a1, a2, ODD_OFFSET, 0, 0, 0, mediator.tag()];
+                self.args = [function, a1, a2, ODD_OFFSET, 0, 0, 0, mediator.client_id()];
                 self.stage = TableStage::Map;
             }
             // OP-TEE's code for the odd offset, after it has mapped the buffer.
@@ -170,7 +170,7 @@ impl TableCreation {
         host.write_shared(message, msg::HEADER_SIZE, param.as_bytes());
         let (a1, a2) = smc::pair(message.pa().get());
         let function = smc::CALL_WITH_ARG.get().into();
-        let tag = mediator.tag();
+        let tag = mediator.client_id();
         self.args = [function, a1, a2, smc::SHM_CACHED, 0, 0, 0, tag];
     }
 
@@ -251,7 +251,16 @@ impl Mediator {
             };
             // Without memory for requests OP-TEE makes none.
             let resume = smc::CALL_RETURN_FROM_RPC.get().into();
-            making.args = [resume, 0, 0, thread & 0xffff_ffff, 0, 0, 0, self.tag()];
+            making.args = [
+                resume,
+                0,
+                0,
+                thread & 0xffff_ffff,
+                0,
+                0,
+                0,
+                self.client_id(),
+            ];
             if function == rpc::Function::FOREIGN_INTR
                 && host.foreign_interrupt() == ForeignInterrupt::ReturnToGuest
             {
