@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads a flattened device tree, version 17 (Devicetree Specification 0.4, chapter 5).
 //!
-//! The whole tree is looked at once, in [`Fdt::new`], so that what is read of it later is there. Names may be longer
-//! than the 31 characters of the specification: those of most boards' trees are.
+//! [`Fdt::new`] checks the whole structure once, so that later reads cannot fail on it. Names may be longer than the 31
+//! characters of the specification, because most boards' trees have longer ones.
 
 use core::iter;
 
 const MAGIC: u32 = 0xd00d_feed;
+/// The version that the reader knows. [`Fdt::new`] accepts a tree whose own version and last compatible version have it
+/// between them.
 const VERSION: u32 = 17;
 
-/// The version that is needed to read a tree, and others that can be: [`Fdt::new`] takes a tree that says 17 is among
-/// those from its last compatible one to its own.
+// The tokens of the structure block (5.4.1).
 const BEGIN_NODE: u32 = 1;
 const END_NODE: u32 = 2;
 const PROPERTY: u32 = 3;
 const NOP: u32 = 4;
 const END: u32 = 9;
 
-/// Bytes of the header.
+/// The size of the header, in bytes.
 const HEADER: usize = 40;
-/// Bytes of a memory reservation.
+/// The size of a memory reservation, in bytes.
 const RESERVATION: usize = 16;
 
-/// What `#address-cells` and `#size-cells` are if a node does not say (2.3.5).
+/// The values of `#address-cells` and `#size-cells` in a node without them (2.3.5).
 const DEFAULT_CELLS: [u32; 2] = [2, 1];
 
 /// A device tree.
@@ -33,7 +34,7 @@ pub struct Fdt<'t> {
     reservations: &'t [u8],
 }
 
-/// A piece of the structure.
+/// A token of the structure block.
 enum Token<'t> {
     Begin(&'t str),
     Property(&'t str, &'t [u8]),
@@ -41,7 +42,7 @@ enum Token<'t> {
     End,
 }
 
-/// The big-endian cell at `at`.
+/// Returns the big-endian cell at offset `at`.
 fn cell(bytes: &[u8], at: usize) -> Option<u32> {
     bytes
         .get(at..)?
@@ -49,7 +50,7 @@ fn cell(bytes: &[u8], at: usize) -> Option<u32> {
         .map(|cell| u32::from_be_bytes(*cell))
 }
 
-/// The text at `at` with a zero byte behind it.
+/// Returns the text at offset `at`, which ends with a zero byte.
 fn text(bytes: &[u8], at: usize) -> Option<&str> {
     let bytes = bytes.get(at..)?;
     let length = bytes.iter().position(|byte| *byte == 0)?;
@@ -57,7 +58,11 @@ fn text(bytes: &[u8], at: usize) -> Option<&str> {
 }
 
 impl<'t> Fdt<'t> {
-    /// Opens a tree that takes all of `data`; else says what is wrong with it.
+    /// Opens the tree that fills `data`.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what is wrong with the tree.
     pub fn new(data: &'t [u8]) -> Result<Self, &'static str> {
         let header = data.get(..HEADER).ok_or("it is cut off")?;
         // The header has this field.
@@ -95,7 +100,7 @@ impl<'t> Fdt<'t> {
         entries.contains(&[0; RESERVATION])
     }
 
-    /// Looks at the whole structure: one root, of well-formed nodes.
+    /// Checks the whole structure: one root, of well-formed nodes.
     fn check(self) -> Option<()> {
         let mut at = 0;
         let Token::Begin(_) = self.token(&mut at)? else {
@@ -113,7 +118,7 @@ impl<'t> Fdt<'t> {
         matches!(self.token(&mut at)?, Token::End).then_some(())
     }
 
-    /// The piece at `at`, which is then behind it; `None` if there is no sound one.
+    /// Returns the token at `at` and moves `at` behind it; `None` if it is malformed.
     fn token(self, at: &mut usize) -> Option<Token<'t>> {
         loop {
             let token = cell(self.structure, *at)?;
@@ -151,7 +156,7 @@ impl<'t> Fdt<'t> {
         }
     }
 
-    /// Where the root's properties begin.
+    /// Returns the offset at which the root's properties begin.
     fn start(self) -> usize {
         let mut at = 0;
         let _ = self.token(&mut at);
@@ -174,9 +179,9 @@ impl<'t> Fdt<'t> {
 pub struct FdtNode<'t> {
     tree: Fdt<'t>,
     name: &'t str,
-    /// Where its properties begin.
+    /// The offset at which its properties begin.
     at: usize,
-    /// The widths of addresses and sizes in its `reg`, which its parent says.
+    /// The widths of addresses and sizes in its `reg`, which its parent sets, in cells.
     cells: [u32; 2],
 }
 
@@ -243,7 +248,7 @@ impl<'t> FdtNode<'t> {
             .find(|child| child.name == name || child.name_without_address() == name)
     }
 
-    /// The widths of addresses and sizes in the `reg` of its children.
+    /// Returns the widths of addresses and sizes in the `reg` of its children, in cells.
     pub fn child_cells(self) -> [u32; 2] {
         let cells = |name, default| match self.property(name).and_then(<[u8]>::first_chunk) {
             Some(value) => u32::from_be_bytes(*value),
@@ -253,13 +258,13 @@ impl<'t> FdtNode<'t> {
         [cells("#address-cells", address), cells("#size-cells", size)]
     }
 
-    /// The entries of `reg`, if it is there: addresses and sizes, in bytes. `Err` if it does not have the form.
+    /// Returns the entries of `reg`, if there is one: addresses and sizes, in bytes. `Err` if it is malformed.
     pub fn reg(self) -> Option<Result<Entries<'t, 2>, ()>> {
         self.property("reg").map(|value| entries(value, self.cells))
     }
 
-    /// The entries of `ranges`, if it is there: addresses of children, addresses on the bus above, and lengths. `Err` if
-    /// it does not have the form.
+    /// Returns the entries of `ranges`, if there is one: addresses of children, addresses on the bus above, and
+    /// lengths. `Err` if it is malformed.
     pub fn ranges(self) -> Option<Result<Entries<'t, 3>, ()>> {
         let [child, length] = self.child_cells();
         let [parent, _] = self.cells;
@@ -284,7 +289,7 @@ impl Fdt<'_> {
     }
 }
 
-/// Entries of numbers of several cells, each number in its bytes.
+/// The entries of a property, each of `N` numbers as big-endian bytes.
 #[derive(Debug)]
 pub struct Entries<'t, const N: usize> {
     chunks: core::slice::ChunksExact<'t, u8>,
@@ -316,7 +321,7 @@ impl<'t, const N: usize> Iterator for Entries<'t, N> {
     }
 }
 
-/// The number of so many bytes; `None` if it has more than four cells.
+/// Returns the big-endian number in `bytes`; `None` if it has more than four cells.
 pub fn number(bytes: &[u8]) -> Option<u128> {
     let fits = bytes.len() <= 16;
     fits.then(|| {
