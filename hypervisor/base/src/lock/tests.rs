@@ -51,7 +51,7 @@ fn a_lock_is_taken_in_order_or_not_at_all() {
 }
 
 #[test]
-fn who_does_not_wait_needs_no_order_but_is_remembered() {
+fn try_lock_needs_no_order_but_is_recorded() {
     let (work, recent) = (Lock::new(Class::Work, ()), Lock::new(Class::LogRing, ()));
     let inner = recent.lock();
     let outer = work.try_lock().expect("nobody holds it");
@@ -86,7 +86,7 @@ fn the_order_in_the_documentation_is_this_one() {
 
 /// Who has waited for long has the lock before anybody who comes later, however quick that one is.
 #[test]
-fn nobody_overtakes_who_has_waited_for_long() {
+fn a_waiter_is_not_overtaken_after_a_long_wait() {
     use spin::mutex::fair::LockRejectReason;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::{Duration, Instant};
