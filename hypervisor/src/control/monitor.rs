@@ -32,7 +32,7 @@ const COMMANDS_AT_ONCE: usize = 16;
 /// Receives a byte on the hypervisor's channel. The caller may hold any lock: the byte is processed
 /// later.
 pub fn receive(byte: u8) {
-    // The bytes of a user who types more than a thousand bytes ahead are lost.
+    // A byte for a full queue is dropped: its user has typed more than a thousand bytes ahead.
     let _ = CONSOLE.receive(byte);
     scheduler::request(PcpuRequests::MONITOR);
 }

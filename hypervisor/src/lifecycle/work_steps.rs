@@ -221,9 +221,7 @@ impl VmWorkOps for VmWorkTarget {
         let kib = self.vm.memory.bytes() / 1024;
         self.vm.log(
             Level::Error,
-            format_args!(
-                "{why}; its memory, {kib} KiB, is nobody else's until the machine restarts"
-            ),
+            format_args!("{why}; its memory, {kib} KiB, stays reserved until the machine restarts"),
         );
         self.vm.has_tee.store(false, Ordering::Release);
     }
@@ -245,7 +243,7 @@ impl VmWorkOps for VmWorkTarget {
             Some(chunks) => ram_pool::release(&chunks),
             None => self.vm.log(
                 Level::Error,
-                format_args!("pages are pinned still: it keeps its memory"),
+                format_args!("pages are still pinned, so the VM keeps its memory"),
             ),
         }
     }

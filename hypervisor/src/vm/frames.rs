@@ -39,7 +39,7 @@ pub enum FramesError {
     #[error("guest memory is too fragmented: {0}")]
     Full(#[from] TooManyRanges),
     /// A range that is not allocated.
-    #[error("not memory that was given out: {0}")]
+    #[error("memory that was not allocated: {0}")]
     NotAllocated(PaRange),
 }
 
@@ -197,7 +197,7 @@ pub enum PoolError {
     #[error("not a range of pages: {0}")]
     BadRange(PaRange),
     /// The hypervisor's heap has no room for the pool's bitmap.
-    #[error("out of memory for the books of a page pool")]
+    #[error("out of memory for the state of a page pool")]
     OutOfMemory,
     /// The address is not that of a page of the pool that is in use.
     #[error("not a shared page in use: {0}")]

@@ -52,7 +52,7 @@ pub fn release(chunks: &Chunks) {
 fn free(frames: &mut Frames, chunks: &Chunks) {
     for chunk in chunks {
         if let Err(error) = frames.free(*chunk) {
-            log::error!("memory of a VM is lost: {error}");
+            log::error!("a VM's memory cannot be freed: {error}");
         }
     }
 }
