@@ -19,6 +19,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering}
 use mediator::Mediator;
 use mediator::addr::Ipa;
 use postern_arch::vcpu_context::{Context, Frame, VcpuEl2Regs};
+use postern_base::gic::GicVersion;
 use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use postern_base::lock::{Class, Lock};
 use postern_base::ticks::Ticks;
@@ -277,7 +278,7 @@ impl Vm {
             name: config.name,
             memory: parts.memory,
             mapping: parts.mapping,
-            vgic: Vgic::new(count),
+            vgic: Vgic::new(count, GicVersion::V3),
             vcpus: vcpus.collect(),
             console: MachineConsole::new(Channel::of_vm(parts.index), UartLink),
             devices: Devices::new(config.privileged),

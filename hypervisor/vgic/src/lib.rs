@@ -66,6 +66,7 @@ pub use lr::{Hcr, ListRegisters, Lr, MAX_LRS, PRIORITY_MASK, Vmcr};
 pub use sgi::SgiRegister;
 
 use core::sync::atomic::{AtomicBool, Ordering};
+use postern_base::gic::GicVersion;
 use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 use postern_base::lock::{Class, Lock};
 use postern_base::mmio::Access;
@@ -99,9 +100,9 @@ pub struct Vgic {
 }
 
 impl Vgic {
-    /// Returns a controller for `vcpus` vCPUs, which are all off. The number is clamped to 1 to
-    /// [`MAX_VCPUS`].
-    pub const fn new(vcpus: usize) -> Self {
+    /// Returns a controller of this version for `vcpus` vCPUs, which are all off. The number is
+    /// clamped to 1 to [`MAX_VCPUS`].
+    pub const fn new(vcpus: usize, version: GicVersion) -> Self {
         let vcpus = match vcpus {
             0 => 1,
             1..=MAX_VCPUS => vcpus,
@@ -109,7 +110,7 @@ impl Vgic {
         };
         Self {
             stale: [const { AtomicBool::new(false) }; MAX_VCPUS],
-            state: Lock::new(Class::Vgic, VgicState::new(vcpus)),
+            state: Lock::new(Class::Vgic, VgicState::new(vcpus, version)),
         }
     }
 
@@ -247,7 +248,7 @@ impl Vgic {
     /// ran were synchronised.
     pub fn reset(&self) {
         let mut state = self.state.lock();
-        *state = VgicState::new(state.vcpus);
+        *state = VgicState::new(state.vcpus, state.version);
         for stale in &self.stale {
             stale.store(false, Ordering::Relaxed);
         }

@@ -5,6 +5,7 @@ use super::bank::{Banks, SGIS, WORDS, each_bit, place};
 use super::intid::{IntId, IrqLine, VcpuSet};
 use super::lr::Vmcr;
 use super::sgi::{SgiRequest, SgiTargets};
+use postern_base::gic::GicVersion;
 use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 
 /// The virtual timer's bit in word 0.
@@ -72,6 +73,7 @@ impl VcpuLrState {
 
 /// The interrupt controller of one VM, under its lock.
 pub(super) struct VgicState {
+    pub version: GicVersion,
     pub vcpus: usize,
     pub online: VcpuSet,
     /// GICD_CTLR.EnableGrp1 and EnableGrp0.
@@ -92,8 +94,9 @@ pub(super) struct VgicState {
 }
 
 impl VgicState {
-    pub const fn new(vcpus: usize) -> Self {
+    pub const fn new(vcpus: usize, version: GicVersion) -> Self {
         let mut state = Self {
+            version,
             vcpus,
             online: VcpuSet::EMPTY,
             groups: 0,

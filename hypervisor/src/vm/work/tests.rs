@@ -9,6 +9,7 @@ use mediator::addr::{Ipa, Pa};
 use mediator::fake::{FakeHost, Guest, Machine};
 use mediator::{ClientId, Config, CreateError, Mediator, probe};
 use optee_proto::smc;
+use postern_base::gic::GicVersion;
 use postern_base::ids::VcpuIndex;
 use postern_base::mmio::{Access, AccessSize};
 use postern_base::range::PaRange;
@@ -99,7 +100,7 @@ impl Vm {
             said: RefCell::new(Vec::new()),
             cannot: RefCell::new(Vec::new()),
             can_load: true,
-            vgic: Vgic::new(1),
+            vgic: Vgic::new(1, GicVersion::V3),
             uart: RefCell::new(Pl011::new()),
             has_room: Cell::new(true),
         }

@@ -3,6 +3,7 @@
 
 use super::harness::*;
 use crate::{IrqLine, REDISTRIBUTOR_SIZE, SgiRegister, VcpuSet, Vgic, Window};
+use postern_base::gic::GicVersion;
 use postern_base::mmio::{Access, AccessSize};
 
 const VCPUS: usize = 4;
@@ -189,7 +190,7 @@ fn reset_restores_all_registers() {
     machine.unload(0);
     machine.unload(1);
     machine.vgic.reset();
-    let fresh = Vgic::new(2);
+    let fresh = Vgic::new(2, GicVersion::V3);
     for vgic in [&machine.vgic, &fresh] {
         let _ = vgic.vcpu_on(cpu(0));
     }

@@ -6,6 +6,7 @@ use crate::{
     FlushResult, Hcr, IntId, InterfaceState, Lr, MmioOutcome, REDISTRIBUTOR_SIZE, SgiRegister,
     SyncResult, VcpuIndex, VcpuSet, Vgic, Vmcr, Window,
 };
+use postern_base::gic::GicVersion;
 use postern_base::mmio::{Access, AccessSize};
 
 pub const ENABLE_BOTH: u64 = 0xf0 << 24 | 3;
@@ -137,7 +138,7 @@ impl Machine {
     /// Returns a machine whose vCPUs are all on and running, with nothing configured.
     pub fn new(vcpus: usize, lrs: usize) -> Self {
         let mut machine = Self {
-            vgic: Vgic::new(vcpus),
+            vgic: Vgic::new(vcpus, GicVersion::V3),
             icv: vec![Icv::new(lrs); vcpus],
             loaded: vec![false; vcpus],
             prompt: true,

@@ -3,6 +3,7 @@
 
 use super::harness::*;
 use crate::{Hcr, IrqLine, Lr, MmioOutcome, SgiRegister, VcpuSet, Vgic, Vmcr, Window};
+use postern_base::gic::GicVersion;
 use postern_base::mmio::{Access, AccessSize};
 
 fn spi(number: u32) -> IrqLine {
@@ -434,7 +435,7 @@ fn vcpu_turned_on_has_reset_private_interrupts() {
 
 #[test]
 fn absent_vcpu_has_no_effect() {
-    let vgic = Vgic::new(1);
+    let vgic = Vgic::new(1, GicVersion::V3);
     assert!(
         vgic.send_sgi(cpu(7), SgiRegister::Sgi1r, u64::MAX)
             .is_empty()

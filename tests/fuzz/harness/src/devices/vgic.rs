@@ -2,6 +2,7 @@
 //! The interrupt controller, driven as the hypervisor does.
 
 use crate::input::Input;
+use postern_base::gic::GicVersion;
 use postern_base::ids::VcpuIndex;
 use postern_base::mmio::{Access, AccessSize};
 use postern_vgic::{
@@ -45,7 +46,7 @@ impl Machine {
             tdir: false,
         });
         let mut machine = Self {
-            vgic: Vgic::new(vcpus),
+            vgic: Vgic::new(vcpus, GicVersion::V3),
             cpus: cpus.collect(),
         };
         for at in 0..vcpus {
