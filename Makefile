@@ -12,6 +12,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 export POSTERN_MIRROR := $(MIRROR)
 export POSTERN_UPDATE := $(UPDATE)
 export POSTERN_OPTEE_SRC := $(OPTEE_SRC)
+export POSTERN_TEST_BOARD := $(BOARD)
 
 CARGO_TOOL := --profile host --package postern-qemu --bin postern-tool
 # Makes the tool's errors say GUESTS=4 instead of --guests. Only the tool's: the tests run it both ways.
@@ -19,7 +20,7 @@ TOOL := @POSTERN_MAKE=1 cargo run --quiet $(CARGO_TOOL) --
 # A user's value reaches the tool unchanged, with its quotes and blanks.
 quote = '$(subst ','\'',$(1))'
 option = $(if $(2),$(1)=$(call quote,$(2)))
-DESCRIPTION = $(call option,--suite,$(SUITE)) $(call option,--config,$(CONFIG)) $(call option,--guests,$(GUESTS))
+DESCRIPTION = $(call option,--suite,$(SUITE)) $(call option,--config,$(CONFIG)) $(call option,--board,$(BOARD)) $(call option,--guests,$(GUESTS))
 
 # Without this check a misspelt variable would be ignored silently.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -28,6 +29,11 @@ known = $(foreach use,$$($(1)) $(1)= {$(1):,$(findstring $(use),$(TEXT)))
 $(foreach name,$(filter-out MAKEFLAGS,$(GIVEN)),$(if $(strip $(call known,$(name))),,$(error $(name)=$($(name)): there is no variable $(name); `make help` lists them)))
 # Tests run under nextest if it is installed, otherwise under cargo; both run all of them.
 NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
+
+# On other boards than virt these would measure or compare what is virt's.
+ifneq ($(filter-out virt,$(BOARD)),)
+$(foreach goal,$(filter test test-host test-qemu test-cpus test-mutants mutants optee-facts bench-check bench-profile bench-linux ci bundle dist,$(MAKECMDGOALS)),$(error BOARD=$(BOARD): `make $(goal)` has no board to choose; run, run-native, shell, prepare, test-hostile, test-soak and bench have))
+endif
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -41,6 +47,8 @@ help: ## Print this list
 	@echo "                  or xtest's own words, such as XTEST='-t regression 1001'"
 	@echo '  SUITE=trixie    Debian suite of OP-TEE and Linux; SUITE=sid has the newest versions'
 	@echo '  CONFIG=guests/two.toml   the system description: machine and VMs'
+	@echo '  BOARD=virt      the board that QEMU emulates, for run, run-native, shell, prepare, test-hostile, test-soak'
+	@echo '                  and bench: virt, or virt-gicv2 with a GICv2 (docs/configuration.md)'
 	@echo '  GUESTS=4        number of Linux guests, 1 to 8; from 3 on OP-TEE is built for them (minutes)'
 	@echo "  OPTEE_SRC=DIR   your own source tree of OP-TEE, instead of Debian's"
 	@echo '  SYSTEM=run      for ctl, when several systems run: the folder below out/ of one of them'

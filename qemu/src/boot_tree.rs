@@ -3,6 +3,7 @@
 //! which follow the binding of Xen's dom0less guests (see docs/configuration.md). For a native run,
 //! `/chosen` has Linux's instructions instead.
 
+use crate::board::Board;
 use crate::config::{System, Vm, WhenAllOff, Word};
 use crate::prepare::Load;
 use anyhow::{Context, Result, bail};
@@ -16,33 +17,8 @@ mod round_trip;
 #[cfg(test)]
 mod tests;
 
-/// The physical address of the tree: where QEMU puts it and the firmware looks for it.
-pub const TREE: u64 = 0x4000_0000;
-/// The physical address from which on kernels and initramfs are loaded.
-pub const MODULES: u64 = 0x4800_0000;
-/// The most bytes of the tree, three quarters of the room in which TF-A opens it in place
-/// (`PLAT_QEMU_DT_MAX_SIZE`). The last quarter is left for the nodes that TF-A and OP-TEE add.
-const TREE_LIMIT: usize = 0xc_0000;
-/// The start of RAM on every `virt` machine.
-const RAM: u64 = 0x4000_0000;
 /// Modules begin at multiples of this number of bytes, so that a kernel may be mapped where it is.
 const ALIGNMENT: u64 = 2 << 20;
-/// The interrupt of OP-TEE's asynchronous notifications: SPI 187, edge triggered. Without it
-/// Linux's driver does not find OP-TEE.
-const OPTEE_INTERRUPT: [u32; 3] = [0, 187, 1];
-/// Nodes that Linux cannot use on the bare machine. The devices belong to the secure world, or
-/// answer a non-secure access with an abort once the firmware has set the machine up.
-const NOT_FOR_LINUX: [&str; 9] = [
-    "gpio-keys",
-    "gpio-restart",
-    "gpio-poweroff",
-    "pl061@9030000",
-    "pl061@90b0000",
-    "pl031@9010000",
-    "pl011@9040000",
-    "secram@e000000",
-    "secflash@0",
-];
 
 /// A file's place in RAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,18 +41,21 @@ pub struct Modules {
 /// Allocates RAM for files: one place per file, however many VMs use it.
 #[derive(Debug)]
 pub struct Placement {
+    start: u64,
     next: u64,
     end: u64,
     placed: Vec<(PathBuf, Region)>,
 }
 
 impl Placement {
-    /// Allocates from [`MODULES`] up to the end of a machine's RAM.
+    /// Allocates from the board's place for kernels up to the end of its RAM.
     #[must_use]
-    pub fn new(memory_mib: u64) -> Self {
+    pub fn new(board: &Board, memory_mib: u64) -> Self {
+        let map = &board.map;
         Self {
-            next: MODULES,
-            end: RAM.saturating_add(memory_mib << 20),
+            start: map.modules,
+            next: map.modules,
+            end: map.ram.saturating_add(memory_mib << 20),
             placed: Vec::new(),
         }
     }
@@ -111,7 +90,7 @@ impl Placement {
     /// Returns how much RAM the files take, alignment included, in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.next - MODULES
+        self.next - self.start
     }
 
     /// Returns the files and their addresses.
@@ -138,7 +117,7 @@ pub fn for_hypervisor(
 ) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
     describe(&mut tree, system, modules, static_tables)?;
-    finish(&tree)
+    finish(&tree, system.machine.board.board())
 }
 
 /// Adds to `/chosen` what the hypervisor is to do. `modules` has one entry per VM, in their order.
@@ -161,7 +140,7 @@ pub(crate) fn describe(
         set(chosen, "postern,optee-static-tables", [0_u8; 0]);
     }
     if let Some(spi) = system.machine.optee_spi {
-        // The form of `OPTEE_INTERRUPT`.
+        // An SPI, edge triggered, in a GIC's binding.
         set(chosen, "postern,optee-interrupt", [0, spi, 1_u32]);
     }
     for (vm, modules) in system.vms.iter().zip(modules) {
@@ -174,20 +153,20 @@ pub(crate) fn describe(
 ///
 /// # Errors
 /// Fails when `base` is no valid tree, or the result is larger than the firmware takes.
-pub fn for_linux(base: &[u8], cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
+pub fn for_linux(base: &[u8], board: &Board, cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
-    for name in NOT_FOR_LINUX {
+    for name in board.not_for_linux {
         tree.root.remove_child(name);
     }
     let mut optee = DeviceTreeNode::new("optee")?;
     set(&mut optee, "compatible", "linaro,optee-tz");
     set(&mut optee, "method", "smc");
-    set(&mut optee, "interrupts", OPTEE_INTERRUPT);
+    set(&mut optee, "interrupts", board.optee.interrupt);
     let mut firmware = DeviceTreeNode::new("firmware")?;
     firmware.add_child(optee);
     tree.root.add_child(firmware);
     start(&mut tree, cmdline, initrd);
-    finish(&tree)
+    finish(&tree, board)
 }
 
 /// Returns the tree for a bare-metal program that replaces the hypervisor: the machine as the
@@ -195,10 +174,10 @@ pub fn for_linux(base: &[u8], cmdline: &str, initrd: Region) -> Result<Vec<u8>> 
 ///
 /// # Errors
 /// Fails when `base` is no valid tree, or the result is larger than the firmware takes.
-pub fn for_program(base: &[u8], cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
+pub fn for_program(base: &[u8], board: &Board, cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
     start(&mut tree, cmdline, initrd);
-    finish(&tree)
+    finish(&tree, board)
 }
 
 /// Writes the properties of the Linux boot protocol into `/chosen`.
@@ -292,11 +271,12 @@ fn module(kind: &str, region: Region) -> Result<DeviceTreeNode> {
     Ok(node)
 }
 
-fn finish(tree: &DeviceTree) -> Result<Vec<u8>> {
+fn finish(tree: &DeviceTree, board: &Board) -> Result<Vec<u8>> {
     let bytes = tree.to_dtb();
-    if bytes.len() > TREE_LIMIT {
+    let limit = board.map.tree_limit;
+    if bytes.len() > limit {
         bail!(
-            "the boot device tree has {} bytes; the firmware takes {TREE_LIMIT}",
+            "the boot device tree has {} bytes; the firmware takes {limit}",
             bytes.len()
         );
     }

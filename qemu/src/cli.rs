@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The command line.
 
+use crate::board::BoardName;
 use crate::bundle::args::BundleArgs;
 use crate::caller::Caller;
 use crate::config::{MAX_VMS, System, WhenAllOff};
@@ -103,6 +104,9 @@ struct SystemArgs {
     /// Debian suite that the parts come from: `trixie` or `sid`.
     #[arg(long, default_value = "trixie")]
     suite: Suite,
+    /// The board instead of the description's machine.board: `virt`, `virt-gicv2`.
+    #[arg(long)]
+    board: Option<BoardName>,
     /// Number of guests instead of the description's, all like its last one; above two, OP-TEE is
     /// built for that number.
     #[arg(long, value_parser = guests)]
@@ -204,6 +208,12 @@ impl SystemArgs {
             );
         }
         let mut system = System::load(&file)?;
+        if let Some(board) = self.board {
+            system = system.on_board(board).map_err(|why| {
+                let option = Caller::of_this_process().option("board", &board.to_string());
+                anyhow::anyhow!("{option}: {why}")
+            })?;
+        }
         if let Some(guests) = self.guests {
             system = system.with_guests(guests).map_err(|why| {
                 let option = Caller::of_this_process().option("guests", &guests.to_string());
@@ -401,6 +411,10 @@ mod tests {
         assert_eq!(
             explained(&["run", "--suite", "bullseye"]),
             "SUITE=bullseye: there is no suite \"bullseye\"; it is trixie or sid"
+        );
+        assert_eq!(
+            explained(&["run", "--board", "zcu"]),
+            "BOARD=zcu: there is no board \"zcu\"; the boards are virt, virt-gicv2"
         );
         let error = explained(&["run-native", "--xtest", "1001; x"]);
         assert!(

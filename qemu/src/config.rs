@@ -2,6 +2,7 @@
 //! The description of a system: the machine and the VMs on it, a TOML file such as
 //! `guests/two.toml`. `docs/configuration.md` is its reference.
 
+use crate::board::BoardName;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -52,11 +53,13 @@ pub struct System {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MachineConfig {
+    /// The board.
+    pub board: BoardName,
     /// Number of physical CPUs, 1 to 4.
     pub cpus: u32,
     /// CPU model, as for QEMU's `-cpu`.
     pub cpu: String,
-    /// RAM in MiB, at least 512. It starts at 0x4000_0000, as on every `virt` machine.
+    /// RAM in MiB, at least 512.
     pub memory_mib: u64,
     /// The number of VMs that OP-TEE has room for at once, 1 to 8. When present, OP-TEE is built
     /// for it, from Debian's or the user's source; when absent, Debian's binary is used, which has
@@ -88,6 +91,7 @@ pub enum WhenAllOff {
 impl Default for MachineConfig {
     fn default() -> Self {
         Self {
+            board: BoardName::default(),
             cpus: 4,
             cpu: "cortex-a72".into(),
             memory_mib: 3072,
@@ -295,6 +299,16 @@ impl System {
     fn parse_unchecked(text: &str) -> Result<Self> {
         toml::from_str(text)
             .map_err(|error| anyhow::Error::msg(parser_errors::translate(&error.to_string())))
+    }
+
+    /// Returns the same system on another board.
+    ///
+    /// # Errors
+    /// Fails when that board does not have what the description wants.
+    pub fn on_board(mut self, board: BoardName) -> Result<Self, String> {
+        self.machine.board = board;
+        self.check()?;
+        Ok(self)
     }
 
     /// Checks that OP-TEE has room for the VMs that must have it.

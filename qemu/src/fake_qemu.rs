@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A shell script in QEMU's place, for tests.
 
+use crate::board::BoardName;
 use crate::launch::{Firmware, Machine, VmInfo, Wiring};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -19,7 +20,8 @@ pub fn machine(folder: &Path, script: &str, vms: &[&str]) -> Machine {
     };
     Machine {
         qemu,
-        board: "virt".into(),
+        board: BoardName::Virt.board(),
+        model: "virt".into(),
         cpu: "x".into(),
         cpus: 1,
         memory_mib: 1,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Builds the firmware: one flash image with TF-A, from Debian's source, and an OP-TEE.
 
-use crate::boot_tree::TREE;
+use crate::board::Board;
 use crate::make;
 use crate::optee::{self, Optee};
 use crate::parts::{self, Package, Parts, UBoot};
@@ -19,32 +19,23 @@ const BL32: [&str; 3] = ["BL32", "BL32_EXTRA1", "BL32_EXTRA2"];
 const FIP: usize = 0x4_0000;
 /// The size of a bank of the `virt` machine's flash in bytes.
 const FLASH: usize = 64 << 20;
-/// The address of BL33 in RAM at reset, by whether OP-TEE is virtualised. The hypervisor is small
-/// and comes directly after the tree. A kernel there would overlap OP-TEE's shared memory at
-/// 0x4200_0000, so it comes after that.
-const BL33: [u64; 2] = [0x4400_0000, 0x4020_0000];
 /// The version of the recipe for the flash image; a change of the recipe increments it.
 const RECIPE: u32 = 1;
 
-/// Returns the physical address at which the firmware enters BL33.
-#[must_use]
-pub fn entry(virtualised: bool) -> u64 {
-    BL33[usize::from(virtualised)]
-}
-
-/// Returns the flash image of a suite with an OP-TEE, and builds it if need be.
+/// Returns the flash image of a suite for a board with an OP-TEE, and builds it if need be.
 ///
 /// # Errors
 /// Fails when a part is not as expected or TF-A does not build; names the build's log.
 pub fn flash(
     paths: &Paths,
     suite: Suite,
+    board: &Board,
     optee: &Optee,
     parts: &Parts,
     progress: &Progress,
 ) -> Result<PathBuf> {
-    let bl33 = Bl33::InRam(entry(optee.virtualised));
-    build(paths, suite, optee, &bl33, parts, progress)
+    let bl33 = Bl33::InRam(board.map.entry(optee.virtualised));
+    build(paths, suite, board, optee, &bl33, parts, progress)
 }
 
 /// The flash image of a suite with an OP-TEE and a U-Boot, which boots what it finds; built if need
@@ -55,12 +46,14 @@ pub fn flash(
 pub fn flash_with_u_boot(
     paths: &Paths,
     suite: Suite,
+    board: &Board,
     optee: &Optee,
     u_boot: &UBoot,
     parts: &Parts,
     progress: &Progress,
 ) -> Result<PathBuf> {
-    build(paths, suite, optee, &Bl33::UBoot(u_boot), parts, progress)
+    let bl33 = Bl33::UBoot(u_boot);
+    build(paths, suite, board, optee, &bl33, parts, progress)
 }
 
 /// What the firmware enters when it is done.
@@ -74,6 +67,7 @@ enum Bl33<'a> {
 fn build(
     paths: &Paths,
     suite: Suite,
+    board: &Board,
     optee: &Optee,
     bl33: &Bl33<'_>,
     parts: &Parts,
@@ -89,9 +83,10 @@ fn build(
     let flash = paths.built(suite).join(format!("flash-{kind}.img"));
     let tf_a = parts.tf_a();
     let made_of = format!(
-        "TF-A {}, {}, recipe {RECIPE}, {what}, tree at {TREE:#x}\n",
+        "TF-A {}, {}, recipe {RECIPE}, {what}, tree at {:#x}\n",
         tf_a.version,
-        optee.made_of()
+        optee.made_of(),
+        board.map.tree
     );
     if stamp::is_fresh(&flash, &made_of) {
         return Ok(flash);
@@ -103,7 +98,7 @@ fn build(
     optee.put(&images)?;
     let build = images.join("build");
     let log = paths.build_logs().join(format!("tf-a-{suite}-{kind}.log"));
-    step.run(&mut make(&source, &images, &build, bl33), &log)?;
+    step.run(&mut make(&source, board, &images, &build, bl33), &log)?;
     let release = build.join("qemu/release");
     let read = |name: &str| {
         let file = release.join(name);
@@ -131,18 +126,15 @@ fn unpack(tf_a: &Package, folder: &Path, step: &Step) -> Result<PathBuf> {
     Ok(source)
 }
 
-fn make(source: &Path, images: &Path, build: &Path, bl33: &Bl33<'_>) -> Command {
+fn make(source: &Path, board: &Board, images: &Path, build: &Path, bl33: &Bl33<'_>) -> Command {
     let mut make = make::command(source);
     make.arg(format!("BUILD_BASE={}", build.display()))
         .args([
             "CROSS_COMPILE=aarch64-linux-gnu-",
-            "PLAT=qemu",
-            "SPD=opteed",
-            "QEMU_USE_GIC_DRIVER=QEMU_GICV3",
-            "BL32_RAM_LOCATION=tdram",
             // A warning of a newer compiler is no error.
             "E=0",
         ])
+        .args(board.tf_a.flags)
         .args(
             BL32.iter()
                 .zip(optee::IMAGES)
@@ -153,7 +145,7 @@ fn make(source: &Path, images: &Path, build: &Path, bl33: &Bl33<'_>) -> Command 
         Bl33::InRam(address) => make
             .arg("ARM_LINUX_KERNEL_AS_BL33=1")
             .arg(format!("PRELOADED_BL33_BASE={address:#x}"))
-            .arg(format!("ARM_PRELOADED_DTB_BASE={TREE:#x}")),
+            .arg(format!("ARM_PRELOADED_DTB_BASE={:#x}", board.map.tree)),
         Bl33::UBoot(u_boot) => make.arg(format!("BL33={}", u_boot.file.display())),
     };
     make

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Translates the machine into QEMU's arguments, and runs QEMU as a child process.
 
+use crate::board::Board;
 use crate::config::{System, Tee};
 use crate::prepare::{Artifacts, Load};
 use crate::signals;
@@ -63,8 +64,10 @@ pub enum Firmware {
 pub struct Machine {
     /// The path of QEMU's program.
     pub qemu: PathBuf,
-    /// The argument of `-M`.
-    pub board: String,
+    /// The board.
+    pub board: &'static Board,
+    /// The argument of `-M`: the board's model, or a variant of it.
+    pub model: String,
     /// The argument of `-cpu`.
     pub cpu: String,
     /// The argument of `-smp`.
@@ -89,6 +92,7 @@ impl Machine {
     /// Returns the machine for what was prepared. Without a hypervisor the first VM's system has
     /// the whole machine.
     pub fn new(artifacts: &Artifacts, system: &System, wiring: Wiring) -> Self {
+        let board = artifacts.machine.board.board();
         let cpus = artifacts.machine.cpus;
         let mut vms: Vec<VmInfo> = system.vms.iter().map(VmInfo::of).collect();
         if wiring == Wiring::Plain {
@@ -104,7 +108,8 @@ impl Machine {
         }
         Self {
             qemu: "qemu-system-aarch64".into(),
-            board: "virt,secure=on,virtualization=on,gic-version=3".into(),
+            board,
+            model: board.model.into(),
             cpu: artifacts.machine.cpu.clone(),
             cpus,
             memory_mib: artifacts.machine.memory_mib,
@@ -122,7 +127,7 @@ impl Machine {
     pub fn arguments(&self, secure_log: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: OsString| arguments.extend([name.into(), value]);
-        option("-M", self.board.clone().into());
+        option("-M", self.model.clone().into());
         option("-cpu", self.cpu.clone().into());
         option("-smp", self.cpus.to_string().into());
         option("-m", self.memory_mib.to_string().into());
@@ -230,12 +235,14 @@ impl Drop for Qemu {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::BoardName;
     use crate::fake_qemu;
 
     fn machine() -> Machine {
         Machine {
             qemu: "qemu-system-aarch64".into(),
-            board: "virt,secure=on".into(),
+            board: BoardName::Virt.board(),
+            model: "virt,secure=on".into(),
             cpu: "cortex-a72".into(),
             cpus: 4,
             memory_mib: 3072,

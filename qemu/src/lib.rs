@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The host tool as a library.
 
+pub mod board;
 pub mod boot_tree;
 pub mod bundle;
 pub mod caller;

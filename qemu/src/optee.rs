@@ -2,6 +2,7 @@
 //! Chooses the OP-TEE in the firmware: Debian's binary, or a build for the system's number of VMs,
 //! from Debian's source package or the user's source tree.
 
+use crate::board::Board;
 use crate::config::{MachineConfig, PACKAGED_GUESTS};
 use crate::make;
 use crate::parts::deb::{self, Content};
@@ -28,17 +29,15 @@ const PACKAGED: &str = "usr/lib/optee/vexpress-qemu_armv8a";
 const VIRTUALISED: &str = "-virtualized";
 /// The key that signs the suite's trusted applications, in the package of OP-TEE's development kit.
 const KEY: &str = "usr/lib/optee-os-dev/vexpress-qemu_armv8a-virtualized/keys/default.pem";
-/// The flags of Debian's own build, without those that depend on its use, which come from
-/// [`flags`].
+/// The flags of Debian's own build, without those that depend on the board or on its use, which
+/// come from [`flags`].
 ///
 /// One flag is added: a panic does not halt the CPUs that are not in OP-TEE, so that guests without
 /// a TEE go on.
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 7] = [
     "CFG_HALT_CORES_ON_PANIC=n",
-    "PLATFORM=vexpress-qemu_armv8a",
     "CFG_TEE_CORE_LOG_LEVEL=3",
     "CFG_TEE_BENCHMARK=n",
-    "CFG_ARM_GICV3=y",
     "CFG_ARM64_core=y",
     "CFG_USER_TA_TARGETS=ta_arm64",
     "DEBUG=0",
@@ -193,16 +192,18 @@ pub fn choose(
     progress: &Progress,
 ) -> Result<Optee> {
     let own = std::env::var_os(SOURCE_VARIABLE).filter(|folder| !folder.is_empty());
+    let board = machine.board.board();
     let special = machine.optee_guests.is_some() || !machine.optee_flags.is_empty();
     let source = match own {
         Some(folder) => TeeSource::Own(folder.into()),
-        None if virtualised && special => TeeSource::Debian,
+        None if virtualised && special || !board.optee.packaged => TeeSource::Debian,
         None => return packaged(parts, virtualised),
     };
     let guests = virtualised.then_some(machine.optee_guests.unwrap_or(PACKAGED_GUESTS));
     let build = Build {
         paths,
         suite,
+        board,
         guests,
         settings: &machine.optee_flags,
         key: key(parts)?,
@@ -218,6 +219,7 @@ pub fn choose(
 struct Build<'a> {
     paths: &'a Paths,
     suite: Suite,
+    board: &'static Board,
     /// The number of VMs that OP-TEE has room for; `None` without virtualisation.
     guests: Option<u32>,
     /// The description's settings, which add to the flags or replace them.
@@ -238,7 +240,7 @@ fn key(parts: &Parts) -> Result<Vec<u8>> {
 }
 
 /// Returns make's arguments after the output folder. `settings` replace flags of the same name.
-fn flags(guests: Option<u32>, settings: &[String]) -> Vec<String> {
+fn flags(board: &Board, guests: Option<u32>, settings: &[String]) -> Vec<String> {
     let own = match guests {
         Some(guests) => vec![
             "CFG_NS_VIRTUALIZATION=y".into(),
@@ -248,7 +250,8 @@ fn flags(guests: Option<u32>, settings: &[String]) -> Vec<String> {
     };
     let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
     let replaced = |flag: &str| settings.iter().any(|setting| name(setting) == name(flag));
-    let usual = FLAGS.iter().filter(|flag| !replaced(flag));
+    let usual = FLAGS.iter().chain(board.optee.flags);
+    let usual = usual.filter(|flag| !replaced(flag));
     (usual.map(|&flag| flag.into()))
         .chain(own)
         .chain(settings.iter().cloned())
@@ -272,9 +275,13 @@ impl Build<'_> {
         let guests = self
             .guests
             .map_or_else(|| "native".into(), |guests| guests.to_string());
+        let board = match self.board.optee.packaged {
+            true => String::new(),
+            false => format!("{}-", self.board.name),
+        };
         match self.settings {
-            [] => guests,
-            settings => format!("{guests}-{:08x}", hash(&settings) as u32),
+            [] => format!("{board}{guests}"),
+            settings => format!("{board}{guests}-{:08x}", hash(&settings) as u32),
         }
     }
 
@@ -284,7 +291,7 @@ impl Build<'_> {
         let version = &source.orig.version;
         let name = format!("{version}-{}", self.ending());
         let kept = self.paths.built_optee(self.suite).join(&name);
-        let flags = flags(self.guests, self.settings).join("\n");
+        let flags = flags(self.board, self.guests, self.settings).join("\n");
         let key = hash(&self.key);
         let made_of = format!("OP-TEE {version}\nkey {key:016x}\n{flags}\n");
         if !stamp::is_fresh(&kept, &made_of) {
@@ -351,7 +358,7 @@ impl Build<'_> {
             kind,
             version,
             is_built: true,
-            static_tables: flags(self.guests, self.settings)
+            static_tables: flags(self.board, self.guests, self.settings)
                 .iter()
                 .any(|flag| flag == STATIC_TABLES),
             from: From::Folder(folder, content),
@@ -380,7 +387,7 @@ impl Build<'_> {
         // Python's cryptography module does not have to find OpenSSL's old algorithms.
         make.env("CRYPTOGRAPHY_OPENSSL_NO_LEGACY", "1")
             .arg(format!("O={}", folder.display()))
-            .args(flags(self.guests, self.settings))
+            .args(flags(self.board, self.guests, self.settings))
             .arg(format!("TA_SIGN_KEY={}", key.display()))
             .arg(format!("PYTHON3={PYTHON}"));
         Ok(make)
@@ -410,6 +417,11 @@ fn version(settings: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::BoardName;
+
+    fn flags(guests: Option<u32>, settings: &[String]) -> Vec<String> {
+        super::flags(BoardName::Virt.board(), guests, settings)
+    }
 
     #[test]
     fn flags_depend_on_virtualisation() {
@@ -417,7 +429,7 @@ mod tests {
         assert!(words(Some(4)).ends_with("CFG_NS_VIRTUALIZATION=y CFG_VIRT_GUEST_COUNT=4"));
         assert!(
             words(None)
-                .ends_with("DEBUG=0 CROSS_COMPILE=aarch64-linux-gnu- CFG_NS_VIRTUALIZATION=n")
+                .ends_with("PLATFORM=vexpress-qemu_armv8a CFG_ARM_GICV3=y CFG_NS_VIRTUALIZATION=n")
         );
     }
 
@@ -454,6 +466,7 @@ mod tests {
         let build = Build {
             paths: &paths,
             suite: Suite::Sid,
+            board: BoardName::Virt.board(),
             guests: Some(4),
             settings: &[],
             key: Vec::new(),
@@ -486,6 +499,7 @@ mod tests {
         let build = Build {
             paths: &Paths::at(folder.path()),
             suite: Suite::Sid,
+            board: BoardName::Virt.board(),
             guests: None,
             settings: &[],
             key: Vec::new(),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Prepares everything that QEMU needs from a system's description: [`prepare`].
 
+use crate::board::BoardName;
 use crate::boot_tree::{self, Modules, Placement};
 use crate::config::{self, Linux, MachineConfig, System, Vm};
 use crate::launch::Wiring;
@@ -157,34 +158,14 @@ pub struct Artifacts {
     pub versions: Versions,
 }
 
-impl Artifacts {
-    /// Returns QEMU's arguments, except serial ports, monitor and control sockets.
-    #[must_use]
-    pub fn qemu_args(&self) -> Vec<OsString> {
-        let mut args = machine_args(&self.machine);
-        args.push("-drive".into());
-        args.push(with_file(
-            "if=pflash,unit=0,format=raw,readonly=on,file=",
-            &self.flash,
-            "",
-        ));
-        args.push("-dtb".into());
-        args.push(self.tree.clone().into());
-        for load in &self.loads {
-            args.push("-device".into());
-            let tail = format!(",addr={:#x},force-raw=on", load.address);
-            args.push(with_file("loader,file=", &load.file, &tail));
-        }
-        args
-    }
-}
-
 /// Returns QEMU's arguments for the bare machine.
-pub(crate) fn machine_args(machine: &MachineConfig) -> Vec<OsString> {
+fn machine_args(machine: &MachineConfig) -> Vec<OsString> {
     let text = format!(
-        "-M virt,secure=on,virtualization=on,gic-version=3 -cpu {} -smp {} -m {} \
-         -nographic -net none",
-        machine.cpu, machine.cpus, machine.memory_mib
+        "-M {} -cpu {} -smp {} -m {} -nographic -net none",
+        machine.board.board().model,
+        machine.cpu,
+        machine.cpus,
+        machine.memory_mib
     );
     text.split_whitespace().map(OsString::from).collect()
 }
@@ -222,7 +203,8 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         update,
         progress,
     )?;
-    let flash = firmware::flash(paths, *suite, &optee, &parts, progress)?;
+    let board = system.machine.board.board();
+    let flash = firmware::flash(paths, *suite, board, &optee, &parts, progress)?;
     let guests = Guests::build(paths, *suite, &system.vms, &parts, update, progress)?;
     let versions = Versions {
         suite: suite.name().into(),
@@ -234,7 +216,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     };
     let tree = folder.join("boot.dtb");
     let base = dump_tree(&system.machine, folder)?;
-    let mut placement = Placement::new(system.machine.memory_mib);
+    let mut placement = Placement::new(board, system.machine.memory_mib);
     let kernel = |vm: &Vm| guests.kernel(vm, progress);
     let initrd = |vm: &Vm| guests.initrd(vm);
     let first = system.vms.first().context("there is no [[vm]]")?;
@@ -266,7 +248,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
                 );
             }
             let region = placement.place(&initrd(first))?;
-            let tree = boot_tree::for_linux(&base, &first.cmdline, region)?;
+            let tree = boot_tree::for_linux(&base, board, &first.cmdline, region)?;
             (kernel(first)?, None, tree)
         }
         Flavour::Bare => {
@@ -278,14 +260,14 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
             })?;
             let program = build_program(paths, name, progress)?;
             let region = placement.place(&initrd(first))?;
-            let tree = boot_tree::for_program(&base, &first.cmdline, region)?;
+            let tree = boot_tree::for_program(&base, board, &first.cmdline, region)?;
             (program.image, Some(program.elf), tree)
         }
     };
     stamp::write(&tree, &bytes)?;
     let mut loads = vec![Load {
         file: bl33,
-        address: firmware::entry(virtualised),
+        address: board.map.entry(virtualised),
     }];
     let modules = placement.bytes();
     loads.extend(placement.loads());
@@ -310,7 +292,8 @@ pub fn u_boot_flash(paths: &Paths, suite: Suite, progress: &Progress) -> Result<
     let parts = parts::fetch(paths, suite, Linux::Standard, wants_update(), progress)?;
     let optee = optee::packaged(&parts, true)?;
     let u_boot = parts::u_boot(paths, progress)?;
-    firmware::flash_with_u_boot(paths, suite, &optee, &u_boot, &parts, progress)
+    let board = BoardName::Virt.board();
+    firmware::flash_with_u_boot(paths, suite, board, &optee, &u_boot, &parts, progress)
 }
 
 /// Whether the user asks for newer parts than those in the cache.

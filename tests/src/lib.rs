@@ -22,6 +22,7 @@ pub mod watch;
 use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{CaseState, Event, XtestEnd};
 use postern_ctl::messages::{HypervisorEvent, Stats};
+use postern_qemu::board::BoardName;
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::folder::{Claim, empty};
@@ -77,13 +78,17 @@ impl Lab {
         })
     }
 
-    /// Loads a description in `guests/`.
+    /// Loads a description in `guests/`, for the board in `POSTERN_TEST_BOARD` if there is one.
     ///
     /// # Errors
     ///
     /// Fails when it cannot be read.
     pub fn system(&self, file: &str) -> Result<System> {
-        System::load(&self.paths.guests().join(file))
+        let system = System::load(&self.paths.guests().join(file))?;
+        match board()? {
+            Some(board) => system.on_board(board).map_err(anyhow::Error::msg),
+            None => Ok(system),
+        }
     }
 
     /// Returns the machine for a system, with everything fetched and built.
@@ -154,6 +159,18 @@ pub(crate) fn suite() -> Result<Suite> {
     }
 }
 
+/// Returns the board in `POSTERN_TEST_BOARD`, which `make test-hostile BOARD=…` sets.
+///
+/// # Errors
+///
+/// Fails when there is no board of that name.
+pub(crate) fn board() -> Result<Option<BoardName>> {
+    match std::env::var("POSTERN_TEST_BOARD") {
+        Ok(name) if !name.is_empty() => name.parse().map(Some).map_err(anyhow::Error::msg),
+        _ => Ok(None),
+    }
+}
+
 /// Returns the machine as QEMU itself starts it, without TF-A and OP-TEE. QEMU would place its tree
 /// where the guests' kernel and initramfs are. So they become one file at their addresses, which
 /// QEMU takes for an initrd and places the tree after it.
@@ -161,7 +178,7 @@ pub(crate) fn suite() -> Result<Suite> {
 /// # Errors
 ///
 /// Fails when there is nothing to load, or a file cannot be read or written.
-pub fn without_firmware(lab: &Lab, mut machine: Machine, board: &str) -> Result<Machine> {
+pub fn without_firmware(lab: &Lab, mut machine: Machine, model: &str) -> Result<Machine> {
     let mut loads = machine.loads.drain(..);
     let hypervisor = loads.next().context("nothing to load")?;
     let mut modules = Vec::new();
@@ -173,7 +190,7 @@ pub fn without_firmware(lab: &Lab, mut machine: Machine, board: &str) -> Result<
     }
     let file = lab.folder.join("modules.bin");
     std::fs::write(&file, modules)?;
-    machine.board = board.into();
+    machine.model = model.into();
     machine.firmware = Firmware::Kernel(hypervisor.file);
     machine.extra = vec!["-initrd".into(), file.into()];
     Ok(machine)

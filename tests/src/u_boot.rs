@@ -139,10 +139,12 @@ pub fn machine(lab: &Lab, system: &System, disk: &Path) -> Result<Machine> {
     let vms = system.vms.iter().map(VmInfo::of).collect();
     let drive = disk.display().to_string().replace(',', ",,");
     let drive = format!("file={drive},if=none,id=disk,format=raw,readonly=on");
+    let board = system.machine.board.board();
     let extra = ["-drive", &drive, "-device", "virtio-blk-device,drive=disk"];
     Ok(Machine {
         qemu: "qemu-system-aarch64".into(),
-        board: "virt,secure=on,virtualization=on,gic-version=3".into(),
+        board,
+        model: board.model.into(),
         cpu: system.machine.cpu.clone(),
         cpus: system.machine.cpus,
         memory_mib: system.machine.memory_mib,

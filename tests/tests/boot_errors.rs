@@ -23,7 +23,7 @@ fn refused(lab: &Lab, machine: &Machine, words: &[&str]) -> Result<()> {
 fn boot_at_el1_is_reported() -> Result<()> {
     let lab = Lab::new("boot-at-el1")?;
     let mut machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
-    machine.board = "virt,secure=on,virtualization=off,gic-version=3".into();
+    machine.model = "virt,secure=on,virtualization=off,gic-version=3".into();
     refused(&lab, &machine, &["EL1", "EL2"])
 }
 

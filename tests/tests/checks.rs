@@ -65,7 +65,7 @@ fn bare(lab: &Lab) -> Result<Machine> {
         .drain(..)
         .next()
         .context("there is no program")?;
-    machine.board = "virt,gic-version=3".into();
+    machine.model = "virt,gic-version=3".into();
     machine.firmware = Firmware::Kernel(program.file);
     machine.tree = None;
     machine.cpus = 2;

@@ -43,12 +43,13 @@ fn read<T>(
             size: 0x1000,
         },
     };
+    let at = system.machine.board.board().map.tree;
     let modules = vec![modules; system.vms.len()];
     let tree = with_psci(&for_hypervisor(BASE, system, &modules, true).unwrap());
     let occupied = BootPlacement {
         boot_cpu: postern_boot_tree::Mpidr::new(0),
         hypervisor: range(0x4020_0000, 0x40a0_0000),
-        tree: range(TREE, TREE + 0x10_0000),
+        tree: range(at, at + 0x10_0000),
     };
     let (machine, vms) = machine::read(&tree, occupied).map_err(|error| error.to_string())?;
     Ok(take(&machine, &vms))

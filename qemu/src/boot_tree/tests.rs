@@ -3,9 +3,14 @@
 //! dump of QEMU 7.2 for the default machine.
 
 use super::*;
+use crate::board::BoardName;
 use fdt::node::FdtNode;
 
 pub(super) const BASE: &[u8] = include_bytes!("../../testdata/virt.dtb");
+
+fn virt() -> &'static Board {
+    BoardName::Virt.board()
+}
 
 fn value<'a>(node: FdtNode<'_, 'a>, name: &str) -> &'a [u8] {
     match node.property(name) {
@@ -123,7 +128,7 @@ fn other_nodes_stay_as_qemu_wrote_them() {
 
 #[test]
 fn native_tree_has_initramfs_and_tee_without_secure_devices() {
-    let bytes = for_linux(BASE, "console=ttyAMA0", region(0x4800_0000, 0x1234)).unwrap();
+    let bytes = for_linux(BASE, virt(), "console=ttyAMA0", region(0x4800_0000, 0x1234)).unwrap();
     let tree = fdt::Fdt::new(&bytes).unwrap();
     let chosen = tree.find_node("/chosen").unwrap();
     assert_eq!(text(chosen, "bootargs"), "console=ttyAMA0");
@@ -132,7 +137,7 @@ fn native_tree_has_initramfs_and_tee_without_secure_devices() {
     let optee = tree.find_node("/firmware/optee").unwrap();
     assert_eq!(text(optee, "compatible"), "linaro,optee-tz");
     assert_eq!(words(optee, "interrupts"), [0, 187, 1]);
-    for name in NOT_FOR_LINUX {
+    for name in virt().not_for_linux {
         assert!(tree.find_node(&format!("/{name}")).is_none(), "{name}");
     }
     assert!(tree.find_node("/pl011@9000000").is_some());
@@ -140,7 +145,7 @@ fn native_tree_has_initramfs_and_tee_without_secure_devices() {
 
 #[test]
 fn program_tree_has_all_devices_and_files() {
-    let bytes = for_program(BASE, "x", region(0x4800_0000, 0x1234)).unwrap();
+    let bytes = for_program(BASE, virt(), "x", region(0x4800_0000, 0x1234)).unwrap();
     let tree = fdt::Fdt::new(&bytes).unwrap();
     let chosen = tree.find_node("/chosen").unwrap();
     assert_eq!(text(chosen, "bootargs"), "x");
@@ -163,7 +168,7 @@ fn files_are_placed_once_at_multiples_of_2_mib() {
     };
     let (kernel, initrd) = (file("Image", (2 << 20) + 1), file("initrd", 2 << 20));
     let (empty, large) = (file("empty", 0), file("large", 512 << 20));
-    let mut placement = Placement::new(512);
+    let mut placement = Placement::new(virt(), 512);
     let first = placement.place(&kernel).unwrap();
     assert_eq!(first, region(0x4800_0000, (2 << 20) + 1));
     let second = placement.place(&initrd).unwrap();
@@ -182,5 +187,5 @@ fn files_are_placed_once_at_multiples_of_2_mib() {
 fn damaged_base_tree_is_an_error() {
     let system = System::parse("[[vm]]\nname = \"a\"").unwrap();
     assert!(for_hypervisor(&BASE[..100], &system, &[], false).is_err());
-    assert!(for_linux(b"", "", region(1, 1)).is_err());
+    assert!(for_linux(b"", virt(), "", region(1, 1)).is_err());
 }

@@ -36,6 +36,7 @@ fn vm_needs_only_a_name() {
 fn all_keys_parse() {
     let text = r#"
         [machine]
+        board = "virt-gicv2"
         cpus = 2
         memory_mib = 2048
         when_all_off = "stay"
@@ -62,6 +63,7 @@ fn all_keys_parse() {
     std::fs::write(&file, text).unwrap();
     let system = System::load(&file).unwrap();
     assert_eq!((system.machine.cpus, system.machine.memory_mib), (2, 2048));
+    assert_eq!(system.machine.board, BoardName::VirtGicv2);
     assert_eq!(system.machine.when_all_off, WhenAllOff::Stay);
     assert_eq!(system.machine.optee_spi, Some(987));
     let [left, right] = &system.vms[..] else {
@@ -101,6 +103,14 @@ fn invalid_descriptions_name_place_and_fix() {
         (
             "[machine]\nmemory = 2\n[[vm]]\nname=\"a\"",
             &["line 2", "`memory_mib`"],
+        ),
+        (
+            "[machine]\nboard = \"zcu\"\n[[vm]]\nname=\"a\"",
+            &["line 2", "unknown value `zcu`", "`virt`", "`virt-gicv2`"],
+        ),
+        (
+            "[machine]\nboard = 3\n[[vm]]\nname=\"a\"",
+            &["line 2", "word in quotes"],
         ),
         ("[[vm]]\nname = 3", &["line 2", "text in quotes"]),
         ("[[vm]]\nname = \"A\"", &["vm \"A\"", "a-z"]),
