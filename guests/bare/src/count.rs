@@ -91,7 +91,15 @@ counted! {
     load, "ldr w0, [x0]"
 }
 counted! {
-    /// Counts a write of x0 to `ICC_SGI1R_EL1`: a software generated interrupt, see [`crate::gic::sgi_to`].
+    /// Counts a 32-bit store of x0 to the address in x1, such as a device's register.
+    store, "str w0, [x1]"
+}
+counted! {
+    /// The same, and then waits for an interrupt (WFI), which may be masked and stays pending.
+    store_and_wait, "str w0, [x1]\ndsb sy\nwfi"
+}
+counted! {
+    /// Counts a write of x0 to `ICC_SGI1R_EL1`: a software generated interrupt, see [`crate::gic::poke_write`].
     send_sgi, "msr icc_sgi1r_el1, x0"
 }
 counted! {

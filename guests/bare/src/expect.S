@@ -62,6 +62,12 @@ code_debug_register:
     nop
     ret
 
+.global code_gic_register
+code_gic_register:
+    mrs     x0, icc_ctlr_el1
+    nop
+    ret
+
 .global code_load
 code_load:
     ldr     w0, [x0]

@@ -51,6 +51,7 @@ unsafe extern "C" {
     fn code_hvc();
     fn code_counter();
     fn code_debug_register();
+    fn code_gic_register();
     fn code_load();
     fn code_store();
     fn code_brk();
@@ -78,6 +79,8 @@ pub enum Code {
     Counter,
     /// A read of OSLSR_EL1; then one that does nothing.
     DebugRegister,
+    /// A read of ICC_CTLR_EL1; then one that does nothing.
+    GicRegister,
     /// A 32-bit load from the address given; then one that does nothing.
     Load,
     /// A 32-bit store to the address given; then one that does nothing.
@@ -113,6 +116,7 @@ impl Code {
             Self::Hvc => code_hvc,
             Self::Counter => code_counter,
             Self::DebugRegister => code_debug_register,
+            Self::GicRegister => code_gic_register,
             Self::Load => code_load,
             Self::Store => code_store,
             Self::Brk => code_brk,

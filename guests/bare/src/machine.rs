@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the device tree says about the machine.
 
+use crate::gic::Gic;
+use crate::gic::v2::CpuInterface;
+use crate::gic::v3::Redistributors;
 use crate::{MAX_CPUS, PAGE_SIZE};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -48,10 +51,10 @@ pub struct Machine {
     pub rtc: Option<(u64, u32)>,
     /// Whether Xen is below, which takes output by a hypercall.
     pub xen: bool,
-    /// The GICv3 distributor's registers.
+    /// The interrupt distributor's registers.
     pub distributor: u64,
-    /// The redistributors' registers, those of CPU 0 first.
-    pub redistributors: u64,
+    /// The interrupt controller's version, and its other registers.
+    pub gic: Gic,
     /// CPUs, at most [`MAX_CPUS`].
     pub cpus: usize,
     /// The command line.
@@ -84,6 +87,16 @@ pub fn at_el2() -> bool {
     level >> 2 & 3 == 2
 }
 
+/// Returns ID_AA64PFR0_EL1.
+pub fn id_aa64pfr0() -> u64 {
+    let value: u64;
+    // SAFETY: reading the register has no effect.
+    unsafe {
+        core::arch::asm!("mrs {}, id_aa64pfr0_el1", out(reg) value, options(nomem, nostack, preserves_flags));
+    }
+    value
+}
+
 /// Returns the number of this vCPU: affinity level 0 of MPIDR_EL1.
 pub fn cpu_index() -> usize {
     let mpidr: u64;
@@ -106,7 +119,7 @@ pub unsafe fn read(tree: u64, image: Range) -> &'static Machine {
     let bytes = unsafe { core::slice::from_raw_parts(tree as *const u8, length) };
     MACHINE.call_once(|| {
         let end = (tree + length as u64).next_multiple_of(PAGE_SIZE);
-        parse(bytes, image, Range { start: tree, end }).expect("a tree with RAM and GICv3")
+        parse(bytes, image, Range { start: tree, end }).expect("a tree with RAM and a GIC")
     })
 }
 
@@ -125,8 +138,7 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
         _ => None,
     };
     let reserved = root.child("reserved-memory");
-    let gic = compatible(root, "arm,gic-v3")?;
-    let mut gic = ranges(gic).into_iter();
+    let (distributor, gic) = interrupt_controller(root)?;
     let cpus = root.child("cpus")?;
     let cpus = cpus
         .children()
@@ -145,8 +157,8 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
         rtc: compatible(root, "arm,pl031")
             .and_then(|node| Some((ranges(node).first()?.start, spi(node)?))),
         xen: compatible(root, "xen,xen").is_some(),
-        distributor: gic.next()?.start,
-        redistributors: gic.next()?.start,
+        distributor,
+        gic,
         cpus: cpus.count().clamp(1, MAX_CPUS),
         bootargs: chosen
             .and_then(|node| node.property("bootargs")?.value_as::<&str>().ok())
@@ -159,6 +171,21 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
             method.is_some_and(|method| method.value_as::<&str>() == Ok("hvc"))
         }),
     })
+}
+
+/// The distributor's registers, and the others of the interrupt controller.
+fn interrupt_controller(root: FdtNode<'_>) -> Option<(u64, Gic)> {
+    let registers = |name| {
+        let mut regs = ranges(compatible(root, name)?).into_iter();
+        Some((regs.next()?.start, regs.next()?.start))
+    };
+    if let Some((distributor, redistributors)) = registers("arm,gic-v3") {
+        return Some((distributor, Gic::V3(Redistributors(redistributors))));
+    }
+    let (distributor, interface) = ["arm,cortex-a15-gic", "arm,gic-400"]
+        .into_iter()
+        .find_map(registers)?;
+    Some((distributor, Gic::V2(CpuInterface(interface))))
 }
 
 /// A child of the root that is compatible with `wanted` and not disabled, as the secure world's are.

@@ -42,6 +42,14 @@ pub const fn encoding(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
     (op0 & 1) << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 }
 
+/// Returns ISR_EL1: the SError (bit 8), IRQ (bit 7) and FIQ (bit 6) that are pending.
+pub fn pending_exceptions() -> u64 {
+    let value: u64;
+    // SAFETY: reading the register has no effect.
+    unsafe { asm!("mrs {}, isr_el1", out(reg) value, options(nostack, preserves_flags)) };
+    value
+}
+
 /// Code that reads each register, and code that writes one.
 pub struct SystemRegisters {
     readers: Pages,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Time: the virtual counter and its timer, which a guest and EL2 both have.
 
-use crate::gic;
+use crate::gic::{self, Gic, v2};
+use crate::machine::machine;
 use crate::timers::Timer;
 use core::arch::asm;
 use core::time::Duration;
@@ -121,6 +122,28 @@ pub const WAKE_UP_INSTRUCTIONS: u64 = 9;
 /// Does nothing but wait: wakes each `period` ticks by the timer, beginning at `first`, and waits again.
 pub fn wake_up_for_ever(first: u64, period: u64) -> ! {
     arm(first);
+    if let Gic::V2(interface) = machine().gic {
+        // SAFETY: as below; the registers are those of the CPU interface that the tree names.
+        unsafe {
+            asm!(
+                "2:",
+                "wfi",
+                "ldr {intid:w}, [{acknowledge}]",
+                "mrs {at}, cntv_cval_el0",
+                "add {at}, {at}, {period}",
+                "msr cntv_cval_el0, {at}",
+                "isb",
+                "str {intid:w}, [{end}]",
+                "dsb sy",
+                "b 2b",
+                at = out(reg) _,
+                intid = out(reg) _,
+                period = in(reg) period,
+                acknowledge = in(reg) interface.0 + v2::GICC_IAR,
+                end = in(reg) interface.0 + v2::GICC_EOIR,
+            );
+        }
+    }
     // SAFETY: interrupts are masked; the timer's is taken and ended by polling. Nothing but registers changes.
     unsafe {
         asm!(

@@ -169,6 +169,34 @@ probe_store:
     mov     x0, x18
     ret
 
+// The same with other widths.
+.macro probe_load_as name, instruction
+.global \name
+\name:
+    mov     x18, #0
+    \instruction
+    mov     x1, x18
+    ret
+.endm
+
+.macro probe_store_as name, instruction
+.global \name
+\name:
+    mov     x18, #0
+    \instruction
+    mov     x0, x18
+    ret
+.endm
+
+    probe_load_as probe_load_8, "ldrb w0, [x0]"
+    probe_load_as probe_load_16, "ldrh w0, [x0]"
+    probe_load_as probe_load_32, "ldr w0, [x0]"
+    probe_load_as probe_load_pair, "ldp w0, w2, [x0]"
+    probe_store_as probe_store_8, "strb w1, [x0]"
+    probe_store_as probe_store_16, "strh w1, [x0]"
+    probe_store_as probe_store_32, "str w1, [x0]"
+    probe_store_as probe_store_pair, "stp w1, w1, [x0]"
+
 // x0 = where to go, x1 = what is to be in x0 there. Whatever exception comes of it ends it. Back: its
 // syndrome.
 .global probe_jump

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use guest_bare::count::{self, Span};
 use guest_bare::event::Event;
+use guest_bare::gic::{self, Write};
 use guest_bare::timer;
 
 /// The samples of a round. They begin at each place in a tick once, so that their mean is exact.
@@ -57,20 +58,33 @@ pub fn load(address: u64) -> u32 {
     add(count::load, [address, 0, 0, 0, 0, 0, 0, 0])[0] as u32
 }
 
-/// Sends a software-generated interrupt, counted; see [`guest_bare::gic::sgi_to`].
-pub fn send_sgi(target: u64) {
-    add(count::send_sgi, [target, 0, 0, 0, 0, 0, 0, 0]);
+/// Makes a write to the interrupt controller, counted: in memory, or by `register`.
+fn write(write: Write, register: fn(&mut [u64; 8], u64) -> Span) {
+    match write.address {
+        Some(address) => add(count::store, [write.value, address, 0, 0, 0, 0, 0, 0]),
+        None => add(register, [write.value, 0, 0, 0, 0, 0, 0, 0]),
+    };
 }
 
-/// Sends one and waits for an interrupt, uncounted; returns the time before it in ticks.
-pub fn send_sgi_and_wait(target: u64) -> u64 {
-    let mut registers = [target, 0, 0, 0, 0, 0, 0, 0];
-    count::send_sgi_and_wait(&mut registers, SAMPLE.load(Ordering::Relaxed)).begin
+/// Interrupts a vCPU, counted.
+pub fn poke(cpu: usize) {
+    write(gic::poke_write(cpu), count::send_sgi);
+}
+
+/// Interrupts a vCPU and waits for an interrupt, uncounted; returns the time before it in ticks.
+pub fn poke_and_wait(cpu: usize) -> u64 {
+    let Write { value, address } = gic::poke_write(cpu);
+    let mut registers = [value, address.unwrap_or_default(), 0, 0, 0, 0, 0, 0];
+    let send = match address {
+        Some(_) => count::store_and_wait,
+        None => count::send_sgi_and_wait,
+    };
+    send(&mut registers, SAMPLE.load(Ordering::Relaxed)).begin
 }
 
 /// Ends an interrupt, counted.
 pub fn end_interrupt(intid: u32) {
-    add(count::end_interrupt, [intid.into(), 0, 0, 0, 0, 0, 0, 0]);
+    write(gic::end_write(intid), count::end_interrupt);
 }
 
 /// Adds ticks that were counted elsewhere.

@@ -51,7 +51,7 @@ fn answer(asker: u64) {
 /// Interrupts the other vCPU and waits for its answer.
 fn ask(other: usize) -> Result<u64, String> {
     INTERRUPTED.store(0, Ordering::Release);
-    let asked = meter::marked(|| meter::send_sgi_and_wait(gic::sgi_to(other)));
+    let asked = meter::marked(|| meter::poke_and_wait(other));
     let deadline = timer::Deadline::after(PATIENCE);
     let answered = deadline.wait(|| INTERRUPTED.load(Ordering::Acquire) != 0);
     gic::drain();

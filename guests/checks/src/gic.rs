@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Checks the interrupt controller (IHI 0069H): SGIs, priorities, states.
+//! Checks the interrupt controller (IHI 0069H, IHI 0048B.b): SGIs, priorities, states. What only a
+//! GICv2 has is in [`crate::gicv2`].
 
-use crate::check::{Case, Found, SOON, ensure, same, wait};
+use crate::check::{Case, Found, SOON, ensure, exceptions, same, wait};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use guest_bare::cpu;
-use guest_bare::gic::{self, Group, Property};
+use guest_bare::expect::{Code, How};
+use guest_bare::gic::{self, Gic, Property};
+use guest_bare::machine::{id_aa64pfr0, machine};
 use guest_bare::timer::Deadline;
 
 /// The cases of this group.
@@ -23,17 +27,20 @@ pub const CASES: &[Case] = &[
     ("gic/split-end", split_end),
     ("gic/spi-by-register", spi_by_register),
     ("gic/all-sgis-at-once", all_at_once),
+    ("gic/version", version),
 ];
 
-const SELF: u16 = 1;
+/// This CPU, as an SGI's target.
+pub const SELF: u16 = 1;
 /// An SPI without a device, here and on QEMU's `virt` machine.
-const SPI: u32 = 42;
+pub const SPI: u32 = 42;
 
 /// The used settings of the interrupt controller; dropping it restores them.
-struct Used;
+pub struct Used;
 
 impl Used {
-    fn new() -> Self {
+    /// Enables all SGIs.
+    pub fn new() -> Self {
         for intid in 0..16 {
             gic::set(Property::Enabled, intid, true);
         }
@@ -55,13 +62,17 @@ impl Drop for Used {
     }
 }
 
-fn nothing() -> Found {
+/// Fails when an interrupt is pending.
+///
+/// # Errors
+/// Fails with its number.
+pub fn nothing() -> Found {
     same("behind it", gic::take(), None)
 }
 
 fn to_itself() -> Found {
     let _used = Used::new();
-    gic::send(Group::One, 5, SELF);
+    gic::send(5, SELF);
     same("the interrupt", wait(), Some(5))?;
     gic::end(5);
     nothing()
@@ -79,7 +90,7 @@ fn to_another() -> Found {
             OTHER.store(1, Ordering::Release);
             if wait() == Some(9) {
                 gic::end(9);
-                gic::send(Group::One, 7, SELF);
+                gic::send(7, SELF);
             }
         },
         0,
@@ -88,7 +99,7 @@ fn to_another() -> Found {
         Deadline::after(SOON).wait(|| OTHER.load(Ordering::Acquire) == 1),
         "the other CPU does not start",
     )?;
-    gic::send(Group::One, 9, 1 << 1);
+    gic::send(9, 1 << 1);
     let found = wait();
     ensure(cpu::join(1, 2 * SOON), "the other CPU does not end")?;
     same("the answer", found, Some(7))?;
@@ -99,7 +110,7 @@ fn to_another() -> Found {
 fn in_order() -> Found {
     let _used = Used::new();
     for intid in [11, 3, 14, 0] {
-        gic::send(Group::One, intid, SELF);
+        gic::send(intid, SELF);
     }
     for intid in [0, 3, 11, 14] {
         same("the interrupt", wait(), Some(intid))?;
@@ -110,9 +121,9 @@ fn in_order() -> Found {
 
 fn while_active() -> Found {
     let _used = Used::new();
-    gic::send(Group::One, 4, SELF);
+    gic::send(4, SELF);
     same("the interrupt", wait(), Some(4))?;
-    gic::send(Group::One, 4, SELF);
+    gic::send(4, SELF);
     ensure(gic::is(Property::Pending, 4), "it is not pending again")?;
     ensure(gic::is(Property::Active, 4), "it is not active")?;
     nothing()?;
@@ -127,8 +138,8 @@ fn priority_decides() -> Found {
     gic::set_private_priority(2, 0x80);
     gic::set_private_priority(3, 0x40);
     gic::set_priority_mask(0);
-    gic::send(Group::One, 2, SELF);
-    gic::send(Group::One, 3, SELF);
+    gic::send(2, SELF);
+    gic::send(3, SELF);
     gic::set_priority_mask(0xff);
     same("the first", wait(), Some(3))?;
     same("the running priority", gic::running_priority(), 0x40)?;
@@ -145,9 +156,9 @@ fn priority_preempts() -> Found {
     let _used = Used::new();
     gic::set_private_priority(2, 0x80);
     gic::set_private_priority(3, 0x40);
-    gic::send(Group::One, 2, SELF);
+    gic::send(2, SELF);
     same("the first", wait(), Some(2))?;
-    gic::send(Group::One, 3, SELF);
+    gic::send(3, SELF);
     same("what preempts it", wait(), Some(3))?;
     same("the running priority", gic::running_priority(), 0x40)?;
     gic::end(3);
@@ -160,7 +171,7 @@ fn priority_mask() -> Found {
     let _used = Used::new();
     gic::set_private_priority(6, 0x80);
     gic::set_priority_mask(0x80);
-    gic::send(Group::One, 6, SELF);
+    gic::send(6, SELF);
     same("at the mask", gic::take(), None)?;
     gic::set_priority_mask(0x88);
     same("above the mask", wait(), Some(6))?;
@@ -170,13 +181,24 @@ fn priority_mask() -> Found {
 
 fn disabled() -> Found {
     let _used = Used::new();
-    gic::set(Property::Enabled, 8, false);
-    gic::send(Group::One, 8, SELF);
-    ensure(gic::is(Property::Pending, 8), "it is not pending")?;
+    // A GICv2 may have SGIs enabled always (IHI 0048B.b 4.3.5).
+    let intid = match machine().gic {
+        Gic::V2(_) => SPI,
+        Gic::V3(_) => 8,
+    };
+    if intid == SPI {
+        gic::enable_spi(SPI);
+    }
+    gic::set(Property::Enabled, intid, false);
+    gic::set(Property::Pending, intid, true);
+    ensure(gic::is(Property::Pending, intid), "it is not pending")?;
     same("disabled", gic::take(), None)?;
-    gic::set(Property::Enabled, 8, true);
-    same("enabled", wait(), Some(8))?;
-    gic::end(8);
+    gic::set(Property::Enabled, intid, true);
+    same("enabled", wait(), Some(intid))?;
+    gic::end(intid);
+    if intid == SPI {
+        gic::disable_spi(SPI);
+    }
     nothing()
 }
 
@@ -198,7 +220,7 @@ fn active_by_register() -> Found {
     let _used = Used::new();
     gic::set(Property::Active, 12, true);
     ensure(gic::is(Property::Active, 12), "it is not active")?;
-    gic::send(Group::One, 12, SELF);
+    gic::send(12, SELF);
     same("while it is active", gic::take(), None)?;
     gic::set(Property::Active, 12, false);
     same("deactivated", wait(), Some(12))?;
@@ -208,7 +230,7 @@ fn active_by_register() -> Found {
 
 fn active_while_handled() -> Found {
     let _used = Used::new();
-    gic::send(Group::One, 13, SELF);
+    gic::send(13, SELF);
     ensure(
         !gic::is(Property::Active, 13),
         "it is active before it is taken",
@@ -222,12 +244,12 @@ fn active_while_handled() -> Found {
 fn split_end() -> Found {
     let _used = Used::new();
     gic::split_end(true);
-    gic::send(Group::One, 1, SELF);
+    gic::send(1, SELF);
     same("the interrupt", wait(), Some(1))?;
     gic::end(1);
     same("the running priority", gic::running_priority(), 0xff)?;
     ensure(gic::is(Property::Active, 1), "the end deactivated it")?;
-    gic::send(Group::One, 1, SELF);
+    gic::send(1, SELF);
     same("while it is active", gic::take(), None)?;
     gic::deactivate(1);
     same("deactivated", wait(), Some(1))?;
@@ -254,7 +276,7 @@ fn all_at_once() -> Found {
     let _used = Used::new();
     gic::set_priority_mask(0);
     for intid in 0..16 {
-        gic::send(Group::One, intid, SELF);
+        gic::send(intid, SELF);
     }
     gic::set_priority_mask(0xff);
     for intid in 0..16 {
@@ -262,4 +284,23 @@ fn all_at_once() -> Found {
         gic::end(intid);
     }
     nothing()
+}
+
+/// The tree, the ID register and the existence of the system registers agree about the version.
+fn version() -> Found {
+    let field = id_aa64pfr0() >> 24 & 0xf;
+    let faults: Vec<u64> = exceptions(Code::GicRegister, How::default())
+        .iter()
+        .map(|taken| taken.esr)
+        .collect();
+    match machine().gic {
+        Gic::V2(_) => {
+            same("ID_AA64PFR0_EL1.GIC", field, 0)?;
+            same("ICC_CTLR_EL1", faults, [0x0200_0000].to_vec())
+        }
+        Gic::V3(_) => {
+            ensure(matches!(field, 1 | 3), "ID_AA64PFR0_EL1.GIC is not 1 or 3")?;
+            same("ICC_CTLR_EL1", faults, Vec::new())
+        }
+    }
 }

@@ -22,6 +22,8 @@ mod debug;
 #[cfg(target_os = "none")]
 mod gic;
 #[cfg(target_os = "none")]
+mod gicv2;
+#[cfg(target_os = "none")]
 mod psci;
 #[cfg(target_os = "none")]
 mod rtc;
@@ -44,6 +46,7 @@ fn start() -> ! {
     let groups = [
         timer::CASES,
         gic::CASES,
+        gicv2::cases(),
         psci::CASES,
         rtc::CASES,
         debug::CASES,

@@ -7,7 +7,7 @@ use alloc::string::String;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use guest_bare::console;
 use guest_bare::cpu::{self, count, parallel};
-use guest_bare::gic::{self, Group};
+use guest_bare::gic;
 use guest_bare::pages::Pages;
 use guest_bare::tee::message::value;
 use guest_bare::tee::{Message, PageList, apps};
@@ -149,7 +149,7 @@ fn sgis(_: &Kit, goes_on: &mut dyn FnMut() -> bool) -> Result<u64, String> {
     gic::enable_private(1 << SGI);
     let mut taken = 0;
     repeat(goes_on, ROUNDS, || {
-        gic::send(Group::One, SGI, 1 << cpu::index());
+        gic::send(SGI, 1 << cpu::index());
         if let Some(intid) = gic::take() {
             taken += u64::from(intid == SGI);
             gic::end(intid);

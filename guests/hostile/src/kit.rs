@@ -7,6 +7,7 @@ use alloc::string::String;
 use core::fmt::Debug;
 use core::sync::atomic::{AtomicU64, Ordering};
 use guest_bare::PAGE_SIZE;
+use guest_bare::gic::Gic;
 use guest_bare::machine::machine;
 use guest_bare::pages::Pages;
 use guest_bare::smccc;
@@ -284,10 +285,14 @@ pub struct BadAddress {
 pub fn bad_addresses() -> [BadAddress; 14] {
     let ram = machine().ram;
     let bad = |what, address| BadAddress { what, address };
+    let interrupts = match machine().gic {
+        Gic::V2(interface) => bad("CPU interface", interface.0),
+        Gic::V3(redistributors) => bad("redistributor", redistributors.0),
+    };
     [
         bad("zero", 0),
         bad("distributor", machine().distributor),
-        bad("redistributor", machine().redistributors),
+        interrupts,
         bad("UART", machine().uart.unwrap_or_default()),
         bad("secure UART", 0x0904_0000),
         bad("secure RAM", 0x0e10_0000),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Attacks 56 to 60 and 63: all causes of the virtual interface's maintenance interrupt (IHI 0069H,
-//! ICH_MISR_EL2), again and again, and constant interrupts from other vCPUs.
+//! ICH_MISR_EL2; IHI 0048B.b 5.3.4, GICH_MISR), again and again, and constant interrupts from other vCPUs.
 //!
 //! The maintenance interrupt is level-sensitive. A hypervisor that does not remove its cause takes
 //! the same interrupt without end, with all others masked.
@@ -12,7 +12,8 @@ use alloc::string::String;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use guest_bare::cpu::{self, parallel};
-use guest_bare::gic::{self, Group};
+use guest_bare::gic::{self, Gic, Group};
+use guest_bare::machine::machine;
 use guest_bare::{console, timer};
 
 /// The attacks, in numerical order.
@@ -73,6 +74,10 @@ fn sgis() -> impl DoubleEndedIterator<Item = u32> {
     FIRST..FIRST + COUNT
 }
 
+fn is_v2() -> bool {
+    matches!(machine().gic, Gic::V2(_))
+}
+
 fn this() -> u16 {
     1 << cpu::index()
 }
@@ -82,10 +87,7 @@ fn with_sgis(work: impl FnOnce() -> Verdict) -> Verdict {
     gic::drain();
     gic::enable_private(ALL);
     let verdict = work();
-    gic::enable_group(Group::Zero, false);
-    gic::enable_group(Group::One, true);
-    gic::forward_group0(false);
-    gic::set_private_groups(u32::MAX);
+    gic::restore_groups();
     for sgi in sgis() {
         gic::set_private_priority(sgi, 0xa0);
     }
@@ -131,17 +133,10 @@ fn high_line(_: &Kit) -> Verdict {
 fn collect(group: Group) -> Result<u32, String> {
     let mut seen = 0;
     loop {
-        let taken = match group {
-            Group::Zero => gic::take_group0(),
-            Group::One => gic::take(),
-        };
-        let Some(intid) = taken else {
+        let Some(intid) = gic::take_as(group) else {
             return Ok(seen);
         };
-        match group {
-            Group::Zero => gic::end_group0(intid),
-            Group::One => gic::end(intid),
-        }
+        gic::end_as(group, intid);
         let bit = 1 << (intid % 32);
         holds(seen & bit == 0, &format!("interrupt {intid} comes twice"))?;
         seen |= bit;
@@ -152,9 +147,9 @@ fn many_pending(_: &Kit) -> Verdict {
     with_sgis(|| {
         for _ in 0..ROUNDS {
             for sgi in sgis() {
-                gic::send(Group::One, sgi, this());
+                gic::send(sgi, this());
             }
-            same("what comes", &collect(Group::One)?, &ALL)?;
+            same("what comes", &collect(gic::own_group())?, &ALL)?;
         }
         Ok(Observation::denied(
             format!("{COUNT} SGIs, {ROUNDS} times"),
@@ -171,13 +166,14 @@ fn send_both() {
         } else {
             Group::One
         };
-        gic::send(group, sgi, this());
+        gic::send_as(group, sgi, this());
     }
 }
 
 fn groups(_: &Kit) -> Verdict {
     with_sgis(|| {
-        gic::forward_group0(true);
+        gic::forward(Group::Zero, true);
+        gic::forward(Group::One, true);
         gic::set_private_groups(!EVEN);
         let both = [(Group::Zero, EVEN), (Group::One, ALL & !EVEN)];
         for round in 0..ROUNDS {
@@ -190,10 +186,15 @@ fn groups(_: &Kit) -> Verdict {
                 gic::enable_group(group, false);
             }
             // First one, then the other.
+            let mut left = ALL;
             for at in [round / 2 % 2, 1 - round / 2 % 2] {
                 let (group, sgis) = both[at as usize];
                 gic::enable_group(group, true);
-                same("what comes", &collect(group)?, &sgis)?;
+                let came = collect(group)?;
+                // QEMU's GICv2 also hands out those of the other group, although it is disabled.
+                let early = if is_v2() { came & !sgis } else { 0 };
+                same("what comes", &came, &(left & (sgis | early)))?;
+                left &= !came;
                 gic::enable_group(group, false);
                 same("what comes of a disabled group", &collect(group)?, &0)?;
             }
@@ -209,7 +210,7 @@ fn many_active(_: &Kit) -> Verdict {
         }
         for _ in 0..ROUNDS {
             for sgi in sgis() {
-                gic::send(Group::One, sgi, this());
+                gic::send(sgi, this());
                 same("what comes", &next("a more urgent SGI")?, &sgi)?;
             }
             same("what is active", &(gic::active_private() & ALL), &ALL)?;
@@ -239,7 +240,7 @@ fn split_ends(_: &Kit) -> Verdict {
                 let priority = 0xe0 - 0x10 * at;
                 gic::set_priority_mask(priority);
                 same("the mask", &gic::priority_mask(), &priority)?;
-                gic::send(Group::One, sgi, this());
+                gic::send(sgi, this());
                 same("what comes", &gic::take(), &None)?;
                 gic::set_priority_mask(0xf8);
                 same("what comes", &next("a more urgent SGI")?, &sgi)?;
