@@ -21,7 +21,8 @@ use crate::progress::Progress;
 use crate::{guest_image, parts, stamp};
 use anyhow::{Context, Result, ensure};
 pub use board::{Additions, OpteeNodes};
-use mediator::addr::Pa;
+use dtoolkit::model::DeviceTree;
+use mediator::addr::{PAGE_SIZE, Pa};
 use postern_base::range::PaRange;
 use postern_boot_tree::{BootPlacement, check as reader, machine};
 pub use script::{From, Medium};
@@ -33,6 +34,10 @@ use window::{Window, WindowError};
 pub const HYPERVISOR: &str = "postern.img";
 /// The board's tree with the VMs in it.
 pub const TREE: &str = "postern.dtb";
+/// The same for boot loaders with EFI: the modules' addresses are offsets into [`GUESTS`].
+pub const EFI_TREE: &str = "postern-efi.dtb";
+/// The guests' kernels and RAM disks in one file, which boot loaders with EFI load as an initial RAM disk.
+pub const GUESTS: &str = "guests.img";
 /// All in one file.
 pub const FIT: &str = "postern.itb";
 /// The page for the reader.
@@ -91,6 +96,8 @@ pub(crate) struct Bundle<'a> {
     pub modules: Vec<Piece>,
     /// The tree.
     pub tree: Piece,
+    /// The bytes of [`EFI_TREE`].
+    pub efi_tree: Vec<u8>,
     /// Where the FIT is loaded to; `None` where RAM has no room for it beside what it holds.
     pub stage: Option<u64>,
     /// What it was made of.
@@ -176,6 +183,7 @@ pub fn bundle(plan: &Plan, progress: &Progress) -> Result<Outcome> {
         })
         .collect();
     let static_tables = plan.additions.static_tables;
+    let efi_tree = efi_tree(&tree, plan, &modules, &files.of_vms)?;
     boot_tree::describe(&mut tree, &plan.system, &placed, static_tables)?;
     let bytes = tree.to_dtb();
     let place = |address: u64, bytes: u64| {
@@ -204,12 +212,60 @@ pub fn bundle(plan: &Plan, progress: &Progress) -> Result<Outcome> {
             region: region(last, bytes.len()),
             bytes,
         },
+        efi_tree,
         stage: window.stage,
         plan,
         placed,
     };
     write(&bundle, &mut notes)?;
     Ok(Outcome::Done(notes))
+}
+
+/// The tree whose modules are in [`GUESTS`].
+fn efi_tree(
+    board: &DeviceTree,
+    plan: &Plan,
+    modules: &[Piece],
+    of_vms: &[(usize, usize)],
+) -> Result<Vec<u8>> {
+    let mut tree = board.clone();
+    let mut offset = 0;
+    let mut inside = Vec::new();
+    for piece in modules {
+        inside.push(Region {
+            address: offset,
+            size: piece.region.size,
+        });
+        offset = (offset + piece.region.size).next_multiple_of(PAGE_SIZE);
+    }
+    let placed: Vec<Modules> = (of_vms.iter())
+        .map(|&(kernel, initrd)| Modules {
+            kernel: inside[kernel],
+            initrd: inside[initrd],
+        })
+        .collect();
+    boot_tree::describe(
+        &mut tree,
+        &plan.system,
+        &placed,
+        plan.additions.static_tables,
+    )?;
+    boot_tree::set(
+        boot_tree::chosen(&mut tree),
+        "postern,modules-in-initrd",
+        1_u32,
+    );
+    Ok(tree.to_dtb())
+}
+
+/// The bytes of [`GUESTS`]: each file at the start of a page.
+fn guests(modules: &[Piece]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for piece in modules {
+        bytes.resize(bytes.len().next_multiple_of(PAGE_SIZE as usize), 0);
+        bytes.extend(&piece.bytes);
+    }
+    bytes
 }
 
 fn problems_of(board: &str, lines: Vec<String>) -> Outcome {
@@ -305,7 +361,12 @@ fn write(bundle: &Bundle<'_>, notes: &mut Vec<String>) -> Result<()> {
     for piece in bundle.pieces() {
         save(&piece.name, &piece.bytes)?;
     }
-    let mut scripts = vec![("boot", script::merged(bundle))];
+    save(EFI_TREE, &bundle.efi_tree)?;
+    save(GUESTS, &guests(&bundle.modules))?;
+    let mut scripts = vec![
+        ("boot", script::merged(bundle)),
+        ("boot-efi", script::efi(bundle)),
+    ];
     match bundle.stage {
         Some(stage) => {
             save(FIT, &fit::write(bundle))?;

@@ -41,12 +41,12 @@ pub fn board(lab: &Lab, system: &System) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Makes a bundle for a disk of this machine.
+/// Makes a bundle for this machine.
 ///
 /// # Errors
 ///
 /// There is none.
-pub fn bundle(lab: &Lab, system: &System, optee: OpteeNodes) -> Result<PathBuf> {
+pub fn bundle(lab: &Lab, system: &System, optee: OpteeNodes, medium: Medium) -> Result<PathBuf> {
     let out = lab.folder.join("bundle");
     let mut additions = bundle::Additions {
         optee,
@@ -63,7 +63,7 @@ pub fn bundle(lab: &Lab, system: &System, optee: OpteeNodes) -> Result<PathBuf> 
         out: out.clone(),
         hypervisor: None,
         from: From {
-            medium: Medium::Virtio,
+            medium,
             ..From::default()
         },
         load_address: None,
@@ -127,6 +127,19 @@ fn partition_table(start: u32, sectors: u32) -> [u8; 512] {
     table[458..462].copy_from_slice(&sectors.to_le_bytes());
     table[510..].copy_from_slice(&[0x55, 0xaa]);
     table
+}
+
+/// Adds a network card to the machine, and a TFTP server with the files of a folder, which QEMU is itself.
+pub fn add_tftp(machine: &mut Machine, files: &Path) {
+    let files = files.display().to_string().replace(',', ",,");
+    let network = format!("user,id=net,restrict=on,tftp={files}");
+    let extra = [
+        "-netdev",
+        &network,
+        "-device",
+        "virtio-net-device,netdev=net",
+    ];
+    machine.extra.extend(extra.map(OsString::from));
 }
 
 /// The machine with a disk. Nothing is in RAM at reset but QEMU's own tree.

@@ -3,22 +3,27 @@
 //! `postern-tool bundle` made. Nothing is typed: U-Boot's default command finds `boot.scr`.
 
 use anyhow::{Result, ensure};
-use postern_qemu::bundle::OpteeNodes;
+use postern_qemu::bundle::{Medium, OpteeNodes};
+use postern_qemu::launch::Machine;
 use postern_qemu::session::Session;
 use postern_tests::{BOOT, Lab, power_off, u_boot, xtest};
-use std::fs::rename;
+use std::fs::{copy, create_dir, rename};
 
 /// Boots both guests from a disk whose `boot.scr` is the script of that name, and gives what U-Boot
 /// said.
 fn boot(lab: &Lab, optee: OpteeNodes, script: &str) -> Result<(Session, String)> {
     let system = lab.system("two.toml")?;
-    let bundle = u_boot::bundle(lab, &system, optee)?;
+    let bundle = u_boot::bundle(lab, &system, optee, Medium::Virtio)?;
     if script != "boot.scr" {
         rename(bundle.join(script), bundle.join("boot.scr"))?;
     }
     let disk = u_boot::disk(lab, &bundle)?;
-    let machine = u_boot::machine(lab, &system, &disk)?;
-    let mut session = Session::boot(&machine, &lab.folder)?;
+    started(lab, &u_boot::machine(lab, &system, &disk)?)
+}
+
+/// Boots both guests, and gives what U-Boot said.
+fn started(lab: &Lab, machine: &Machine) -> Result<(Session, String)> {
+    let mut session = Session::boot(machine, &lab.folder)?;
     for vm in ["a", "b"] {
         let guest = session.vm(vm)?;
         session.expect(guest, BOOT).ready()?;
@@ -64,5 +69,36 @@ fn booti_boots_the_tree_that_firmware_left_to_u_boot() -> Result<()> {
         log.contains("40 random bytes in the boot tree"),
         "the seed of the tree is lost"
     );
+    power_off(session, &["a", "b"])
+}
+
+#[test]
+fn bootefi_starts_the_image_as_an_efi_application() -> Result<()> {
+    let lab = Lab::new("u-boot-efi")?;
+    let (mut session, log) = boot(&lab, OpteeNodes::Add, "boot-efi.scr")?;
+    ensure!(log.contains("Booting /"), "bootefi did not run");
+    let log = std::fs::read_to_string(lab.folder.join("hypervisor.log"))?;
+    ensure!(log.contains("OP-TEE"), "OP-TEE was not found");
+    let a = session.vm("a")?;
+    xtest(&mut session, a, "-t regression 1001", 1)?;
+    power_off(session, &["a", "b"])
+}
+
+#[test]
+fn boot_scr_loads_the_files_by_tftp() -> Result<()> {
+    let lab = Lab::new("u-boot-tftp")?;
+    let system = lab.system("two.toml")?;
+    let bundle = u_boot::bundle(&lab, &system, OpteeNodes::Add, Medium::Tftp)?;
+    // On the disk there is the script alone.
+    let folder = lab.folder.join("disk");
+    create_dir(&folder)?;
+    copy(bundle.join("boot.scr"), folder.join("boot.scr"))?;
+    let disk = u_boot::disk(&lab, &folder)?;
+    let mut machine = u_boot::machine(&lab, &system, &disk)?;
+    u_boot::add_tftp(&mut machine, &bundle);
+    let (session, log) = started(&lab, &machine)?;
+    let files = log.matches("Bytes transferred").count();
+    // Hypervisor, tree, and the one kernel and RAM disk that both guests boot.
+    ensure!(files == 4, "{files} files came by TFTP");
     power_off(session, &["a", "b"])
 }

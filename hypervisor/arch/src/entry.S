@@ -6,8 +6,8 @@
 .section .head, "ax"
 .global _head
 _head:
+    ccmp    x18, #0, #0xd, pl           // its first bytes are "MZ", and it changes the flags alone
     b       _start
-    .long   0
     .quad   0                           // text_offset: anywhere 2 MiB aligned will do
     .quad   _image_size
     .quad   0xa                         // little endian, 4 KiB pages, placed anywhere
@@ -15,40 +15,71 @@ _head:
     .quad   0
     .quad   0
     .ascii  "ARM\x64"
-    .long   0
+    .long   pe_header - _head
 
+// The same file for EFI firmware (Microsoft's PE Format; UEFI 2.10, 2.1.1). There are no base relocations, because
+// the image applies its own. What those write to is in the second section, as is everything else but the code.
+pe_header:
+    .ascii  "PE\0\0"
+    .short  0xaa64                      // ARM64
+    .short  2                           // sections
+    .long   0
+    .long   0
+    .long   0
+    .short  pe_sections - pe_optional
+    .short  0x206                       // executable; no line numbers, no debug data
+pe_optional:
+    .short  0x20b                       // PE32+
+    .short  0
+    .long   _text_bytes
+    .long   _data_file_bytes
+    .long   0
+    .long   _efi_entry_offset
+    .long   _text_offset
+    .quad   0                           // image base: any
+    .long   0x2000                      // alignment in memory: that of .bss, as image.ld checks
+    .long   0x200                       // alignment in the file
+    .quad   0                           // versions
+    .quad   0
+    .long   _image_size
+    .long   _text_offset                // size of the headers
+    .long   0
+    .short  10                          // an EFI application
+    .short  0x100                       // no page needs to be writable and executable
+    .quad   0                           // stack and heap: EFI takes no account of them
+    .quad   0
+    .quad   0
+    .quad   0
+    .long   0
+    .long   6                           // data directories, all empty
+    .fill   6, 8, 0
+pe_sections:
+    .ascii  ".text\0\0\0"
+    .long   _text_bytes
+    .long   _text_offset
+    .long   _text_bytes
+    .long   _text_offset                // in the file
+    .quad   0
+    .long   0
+    .long   0x60000020                  // code, to read and execute
+    .ascii  ".data\0\0\0"
+    .long   _data_bytes
+    .long   _data_offset
+    .long   _data_file_bytes
+    .long   _data_offset
+    .quad   0
+    .long   0
+    .long   0xc0000040                  // data, to read and write
+
+.text
 _start:
     msr     daifset, #0xf
     mov     x19, x0                     // the device tree
     adrp    x20, _image_start           // where we are; the image is linked at 0
+    bl      relocate
 
-    // The relocations, all of them relative, in the packed form DT_RELR of the ELF gABI: an even word is
-    // the address of a word to move, an odd one a bit for each of the 63 words behind the last.
-    adrp    x1, _relr_start
-    add     x1, x1, :lo12:_relr_start
-    adrp    x2, _relr_end
-    add     x2, x2, :lo12:_relr_end
-1:  cmp     x1, x2
-    b.hs    3f
-    ldr     x3, [x1], #8
-    tbnz    x3, #0, 2f
-    add     x4, x20, x3                 // the word itself
-    ldr     x5, [x4]
-    add     x5, x5, x20
-    str     x5, [x4], #8
-    b       1b
-2:  mov     x6, x4
-    add     x4, x4, #(63 * 8)
-21: lsr     x3, x3, #1
-    cbz     x3, 1b
-    tbz     x3, #0, 22f
-    ldr     x5, [x6]
-    add     x5, x5, x20
-    str     x5, [x6]
-22: add     x6, x6, #8
-    b       21b
-
-3:  adrp    x1, _bss_start
+relocated:
+    adrp    x1, _bss_start
     adrp    x2, _image_end
 4:  stp     xzr, xzr, [x1], #16
     cmp     x1, x2
@@ -95,6 +126,66 @@ _start:
     mrs     x1, CurrentEL
     b       boot_wrong_level
 
+// Where EFI firmware enters: x0 = the image's handle, x1 = the system table; MMU and caches on, an identity map, the
+// firmware's stack, .bss zero. Comes back, with an error's code, if Rust says so; else goes on as the Linux boot
+// protocol does.
+.global efi_entry
+efi_entry:
+    stp     x29, x30, [sp, #-48]!
+    mov     x29, sp
+    stp     x19, x20, [sp, #16]
+    stp     x0, x1, [sp, #32]
+    adrp    x20, _image_start
+    bl      relocate
+    ldp     x0, x1, [sp, #32]
+    bl      {efi_enter}
+    cbnz    x0, 1f
+    mov     x0, x1
+    ldp     x19, x20, [sp, #16]
+    ldp     x29, x30, [sp], #48
+    ret
+1:  msr     daifset, #0xf
+    mov     x19, x0
+    // Rust has cleaned the image and the tree to memory. No memory is written from here to the end of the MMU, so
+    // no dirty line of them is left.
+    ldr     x1, =0x30c50830             // as in enable_mmu
+    dsb     sy
+    msr     sctlr_el2, x1
+    isb
+    ic      iallu
+    dsb     sy
+    isb
+    b       relocated
+
+// x20 = where the image is. Clobbers x1 to x6. To be called once.
+relocate:
+    // The relocations, all of them relative, in the packed form DT_RELR of the ELF gABI: an even word is
+    // the address of a word to move, an odd one a bit for each of the 63 words behind the last.
+    adrp    x1, _relr_start
+    add     x1, x1, :lo12:_relr_start
+    adrp    x2, _relr_end
+    add     x2, x2, :lo12:_relr_end
+1:  cmp     x1, x2
+    b.hs    3f
+    ldr     x3, [x1], #8
+    tbnz    x3, #0, 2f
+    add     x4, x20, x3                 // the word itself
+    ldr     x5, [x4]
+    add     x5, x5, x20
+    str     x5, [x4], #8
+    b       1b
+2:  mov     x6, x4
+    add     x4, x4, #(63 * 8)
+21: lsr     x3, x3, #1
+    cbz     x3, 1b
+    tbz     x3, #0, 22f
+    ldr     x5, [x6]
+    add     x5, x5, x20
+    str     x5, [x6]
+22: add     x6, x6, #8
+    b       21b
+3:  ret
+
 // x0 = table, x1 = first byte of the image, x2 = end of the image.
 fill_boot_table:
     lsr     x1, x1, #30
@@ -119,7 +210,6 @@ fill_boot_table:
     dsb     sy
     ret
 
-.text
 // HCR_EL2 as EL2 needs it for its own translation, whatever firmware left there: no VHE (E2H, on which the layout
 // of TCR_EL2, CPTR_EL2 and CNTHCTL_EL2 hangs), no TGE, EL1 in AArch64 (RW). All of this before stage 1 is on.
 // Clobbers x2.

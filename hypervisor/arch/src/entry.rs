@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The entry code, and the Rust functions that it calls.
 
-use super::{mmu, stack};
+use super::{efi, mmu, stack};
 use core::arch::global_asm;
 
 global_asm!(
     include_str!("entry.S"),
     stack0_top = sym stack::BOOT_STACK_TOP,
     boot_table = sym mmu::BOOT_TABLE,
+    efi_enter = sym efi::enter,
 );
 
 /// Names the functions that the entry code calls. For the image, once.

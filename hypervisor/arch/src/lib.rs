@@ -13,6 +13,8 @@ pub mod barrier;
 #[cfg(target_os = "none")]
 pub mod debug;
 #[cfg(target_os = "none")]
+mod efi;
+#[cfg(target_os = "none")]
 pub mod entropy;
 #[cfg(target_os = "none")]
 pub mod entry;

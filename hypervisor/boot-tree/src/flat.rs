@@ -95,6 +95,12 @@ impl<'t> Fdt<'t> {
         Ok(tree)
     }
 
+    /// Returns the size in bytes of the tree in `data`, without what is behind its names and structure.
+    pub fn used_bytes(self, data: &[u8]) -> usize {
+        let end = |part: &[u8]| part.as_ptr_range().end.addr() - data.as_ptr().addr();
+        end(self.structure).max(end(self.names))
+    }
+
     fn has_end_of_reservations(self) -> bool {
         let (entries, _) = self.reservations.as_chunks::<RESERVATION>();
         entries.contains(&[0; RESERVATION])

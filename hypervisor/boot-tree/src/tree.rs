@@ -10,6 +10,9 @@ use mediator::addr::Pa;
 use super::error::BootError;
 use postern_base::range::PaRange;
 
+/// The size in bytes of the largest tree that is read: the limit of Linux's boot protocol.
+pub const MAX_TREE: usize = 2 << 20;
+
 /// The bytes that a device tree says it has, from its header, when the header is one.
 pub fn total_size(tree: &[u8]) -> Option<usize> {
     let magic: [u8; 4] = tree.get(..4)?.try_into().ok()?;

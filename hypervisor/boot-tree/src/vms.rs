@@ -26,6 +26,8 @@ pub const BLOCK_SIZE: u64 = 0x20_0000;
 const DOMAIN: &str = "postern,domain";
 /// The compatible string that Xen's tools write.
 const XEN_DOMAIN: &str = "xen,domain";
+/// The cell of `/chosen` that [`modules_in_initrd`] reads.
+pub(super) const MODULES_IN_INITRD: &str = "postern,modules-in-initrd";
 /// The properties that a `postern,domain` may have, and those of [`rights`]: any other is a mistake. A `xen,domain` may
 /// have others, for Xen.
 const PROPERTIES: [&str; 12] = [
@@ -90,6 +92,13 @@ pub type VmConfigs<'t> = heapless::Vec<VmConfig<'t>, MAX_VMS>;
 pub(super) fn read<'t>(fdt: Fdt<'t>, cpus: &Cpus<'t>) -> Result<VmConfigs<'t>, BootError<'t>> {
     let mut vms = VmConfigs::new();
     let chosen = fdt.root().child("chosen").ok_or(BootError::NoVms)?;
+    if modules_in_initrd(fdt) {
+        return Err(BootError::Property {
+            node: "chosen",
+            property: MODULES_IN_INITRD,
+            problem: "is for EFI alone: boot with the tree for this boot loader",
+        });
+    }
     for node in chosen.children() {
         if !tree::is_compatible(node, &[DOMAIN, XEN_DOMAIN]) || !tree::is_enabled(node) {
             continue;
@@ -110,6 +119,21 @@ pub(super) fn read<'t>(fdt: Fdt<'t>, cpus: &Cpus<'t>) -> Result<VmConfigs<'t>, B
     } else {
         Ok(vms)
     }
+}
+
+/// The nodes of all VMs' modules, as far as the tree is right.
+pub(super) fn module_nodes(fdt: Fdt<'_>) -> impl Iterator<Item = FdtNode<'_>> {
+    let chosen = fdt.root().child("chosen").into_iter();
+    let vms = chosen.flat_map(FdtNode::children);
+    vms.filter(|&vm| tree::is_compatible(vm, &[DOMAIN, XEN_DOMAIN]))
+        .flat_map(FdtNode::children)
+}
+
+/// Whether the modules' addresses are offsets into the initial RAM disk of `/chosen`: not zero, where it is there.
+pub(super) fn modules_in_initrd(fdt: Fdt<'_>) -> bool {
+    let chosen = fdt.root().child("chosen");
+    let flag = chosen.and_then(|node| tree::cell(node, MODULES_IN_INITRD));
+    flag.is_some_and(|flag| flag != 0)
 }
 
 /// The VM's name, or the node's with the error: a bad name is not repeated.

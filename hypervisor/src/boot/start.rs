@@ -19,15 +19,12 @@ use postern_base::ids::PcpuIndex;
 use postern_base::range::PaRange;
 use postern_boot_tree::seed::{self, BootSeed};
 use postern_boot_tree::{
-    BLOCK_SIZE, BootError, BootPlacement, Conduit, Machine, Mpidr, VmConfigs, early_psci,
+    BLOCK_SIZE, BootError, BootPlacement, Conduit, MAX_TREE, Machine, Mpidr, VmConfigs, early_psci,
     early_uart, heap_bytes, total_size,
 };
 use postern_console::uart::Uart;
 use postern_exceptions::registers::features::CpuFeatures;
 use tock_registers::interfaces::Readable;
-
-/// The size in bytes of the largest tree that is read: the limit of Linux's boot protocol.
-const MAX_TREE: usize = 2 * 1024 * 1024;
 
 /// The most seconds that a pCPU may take to come up after CPU_ON.
 const SECONDS_TO_START: u64 = 10;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The page that says what to type.
 
-use super::script::Medium;
-use super::{Bundle, FIT, wants_optee};
+use super::script::{self, Medium};
+use super::{Bundle, EFI_TREE, FIT, GUESTS, HYPERVISOR, wants_optee};
 use std::fmt::Write;
 
 /// Returns the page's text.
@@ -25,15 +25,23 @@ pub(super) fn write(bundle: &Bundle<'_>) -> String {
     text += "\nThe tree names these addresses and lengths: make the bundle again when a file changes.\n";
     section(&mut text, "A disk, without a key pressed");
     text += "U-Boot's default bootcmd finds boot.scr on a bootable partition and runs it. To boot another way,\n\
-             rename boot-fit.scr or boot-own-tree.scr to boot.scr.\n\n\
+             rename another script to boot.scr.\n\n\
              boot.scr            the files above, and the tree of this folder\n";
     if bundle.stage.is_some() {
         text += "boot-fit.scr        postern.itb: one file, whose hashes U-Boot checks\n";
     }
+    text += "boot-efi.scr        as boot.scr, by U-Boot's EFI\n";
     text += "boot-own-tree.scr   U-Boot's own tree, with what firmware put there; the script adds the VMs\n";
     for medium in Medium::ALL {
         by_hand(&mut text, bundle, medium);
     }
+    section(&mut text, "GRUB, systemd-boot, a unified kernel image");
+    let _ = write!(
+        text,
+        "These start {HYPERVISOR} by EFI, and choose addresses themselves: {GUESTS} has the guests' files, and\n\
+         {EFI_TREE} says where in it. For GRUB, in this order:\n\n\
+         devicetree /{EFI_TREE}\nlinux /{HYPERVISOR}\ninitrd /{GUESTS}\n"
+    );
     section(&mut text, "What the board needs");
     let (must, any) = wants_optee(&bundle.plan.system);
     if any {
@@ -86,8 +94,11 @@ fn by_hand(text: &mut String, bundle: &Bundle<'_>, medium: Medium) {
         let address = format!("{:#x}", piece.region.address);
         let _ = writeln!(text, "{}", load(&address, &piece.name));
     }
-    let (image, tree) = (bundle.hypervisor.region, bundle.tree.region);
-    let _ = writeln!(text, "booti {:#x} - {:#x}", image.address, tree.address);
+    let (booti, bootefi) = (script::booti(bundle), script::bootefi(bundle));
+    let _ = write!(
+        text,
+        "{booti}\n\nor, by U-Boot's EFI, instead of the last\n\n{bootefi}\n"
+    );
     if let Some(stage) = bundle.stage {
         let address = format!("{stage:#x}");
         let _ = write!(text, "\nor\n\n{}\nbootm {address}\n", load(&address, FIT));

@@ -66,7 +66,37 @@ impl Default for From {
 
 /// Returns the text that boots the merged tree.
 pub(super) fn merged(bundle: &Bundle<'_>) -> String {
-    let mut text = head(bundle, "the tree that the bundle has");
+    files(bundle, "the tree that the bundle has", &booti(bundle))
+}
+
+/// Returns the text that starts the hypervisor as an EFI application, with the merged tree.
+pub(super) fn efi(bundle: &Bundle<'_>) -> String {
+    files(
+        bundle,
+        "the tree that the bundle has, by EFI",
+        &bootefi(bundle),
+    )
+}
+
+/// Returns the command that boots what has been loaded.
+pub(super) fn booti(bundle: &Bundle<'_>) -> String {
+    let (image, tree) = (bundle.hypervisor.region, bundle.tree.region);
+    format!("booti {:#x} - {:#x}", image.address, tree.address)
+}
+
+/// Returns the command that starts what has been loaded as an EFI application. U-Boot knows the length of the last
+/// file only, so the command has it.
+pub(super) fn bootefi(bundle: &Bundle<'_>) -> String {
+    let (image, tree) = (bundle.hypervisor.region, bundle.tree.region);
+    format!(
+        "bootefi {:#x}:{:x} {:#x}",
+        image.address, image.size, tree.address
+    )
+}
+
+/// Loads all files and starts the hypervisor.
+fn files(bundle: &Bundle<'_>, tree: &str, command: &str) -> String {
+    let mut text = head(bundle, tree);
     for piece in bundle.pieces() {
         load(
             &mut text,
@@ -75,11 +105,7 @@ pub(super) fn merged(bundle: &Bundle<'_>) -> String {
             piece,
         );
     }
-    let (image, tree) = (bundle.hypervisor.region, bundle.tree.region);
-    boot(
-        &mut text,
-        &format!("booti {:#x} - {:#x}", image.address, tree.address),
-    );
+    boot(&mut text, command);
     text
 }
 

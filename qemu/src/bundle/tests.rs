@@ -180,6 +180,9 @@ fn the_merged_tree_names_where_the_scripts_load_files() {
         script.contains("then booti 0x48000000 - 0x48c00000; fi\n"),
         "{script}"
     );
+    let by_efi = script.replace("booti 0x48000000 - ", "bootefi 0x48000000:3000 ");
+    let lines = |text: &str| text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(lines(&text(&plan, "boot-efi.cmd")), lines(&by_efi));
     for (vm, initrd) in [("vm-a", "module@48800000"), ("vm-b", "module@48a00000")] {
         let vm = chosen.child(vm).expect(vm);
         assert!(vm.child(initrd).is_some() && vm.child("module@48600000").is_some());
@@ -401,7 +404,7 @@ fn firmware_may_add_optee_s_nodes_at_boot() {
 #[test]
 fn the_same_input_makes_the_same_bytes_and_the_medium_is_a_choice() {
     let (_folder, mut plan) = plan(TWO);
-    let names = [FIT, "boot.scr", "boot-own-tree.scr", PAGE];
+    let names = [FIT, "boot.scr", "boot-efi.scr", "boot-own-tree.scr", PAGE];
     let contents = |plan: &Plan| names.map(|name| read(plan, name));
     made(&plan);
     let first = contents(&plan);
@@ -429,4 +432,54 @@ fn the_same_input_makes_the_same_bytes_and_the_medium_is_a_choice() {
         script.contains("setenv devtype virtio; setenv devnum 1; setenv distro_bootpart 2; fi"),
         "{script}"
     );
+}
+
+#[test]
+fn the_tree_for_efi_has_the_files_where_the_ram_disk_has_them() {
+    let (_folder, plan) = plan(TWO);
+    assert_eq!(notes(&plan), Vec::<String>::new());
+    let disk = read(&plan, GUESTS);
+    assert_eq!(disk.len(), 0x5000 + 7);
+    for (name, start) in [
+        ("kernel-a.img", 0),
+        ("initrd-a.img", 0x3000),
+        ("initrd-b.img", 0x5000),
+    ] {
+        assert!(disk[start..].starts_with(&read(&plan, name)), "{name}");
+    }
+    // As the stub does it, with the disk anywhere.
+    let mut tree = read(&plan, EFI_TREE);
+    let at = PaRange::new(Pa::new(0x7000_1000), disk.len() as u64).expect("a range");
+    let efi = postern_boot_tree::efi::place_modules(&mut tree, at);
+    assert_eq!(efi, Some(()));
+    let range = |start, bytes| PaRange::new(Pa::new(start), bytes).expect("a range");
+    let found: Vec<_> = postern_boot_tree::efi::modules(&tree).collect();
+    let kernel = range(0x7000_1000, 0x3000);
+    assert_eq!(
+        found,
+        [
+            kernel,
+            range(0x7000_4000, 5000),
+            kernel,
+            range(0x7000_6000, 7)
+        ]
+    );
+    let merged = board::open(&read(&plan, TREE)).expect("a tree");
+    let mut by_address = BTreeMap::new();
+    all(&merged.root, "", &mut by_address);
+    let mut by_offset = BTreeMap::new();
+    all(
+        &board::open(&tree).expect("a tree").root,
+        "",
+        &mut by_offset,
+    );
+    // All else is the same.
+    for part in [&mut by_address, &mut by_offset] {
+        part.remove("/chosen:postern,modules-in-initrd");
+        part.retain(|path, _| !path.starts_with("/chosen/vm-") || !path.contains("module@"));
+        for vm in ["a", "b"] {
+            part.remove(&format!("/chosen/vm-{vm}/"));
+        }
+    }
+    assert_eq!(by_address, by_offset);
 }

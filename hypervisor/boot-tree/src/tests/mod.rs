@@ -11,6 +11,7 @@ use postern_base::range::PaRange;
 mod any_tree;
 mod boards;
 mod buses;
+mod efi;
 mod errors;
 pub mod fixture;
 mod flat;
