@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The formats of the list registers and of the virtual interface's control registers
-//! (IHI 0069H 12.4).
+//! (IHI 0069H 12.4, IHI 0048B.b 5.3).
 
 use super::intid::IntId;
 use bitflags::bitflags;
 use core::fmt;
+use postern_base::ids::VcpuIndex;
 
 /// The maximum number of list registers in the architecture.
 pub const MAX_LRS: usize = 16;
@@ -13,7 +14,8 @@ pub const MAX_LRS: usize = 16;
 /// each implementation has (ICH_VTR_EL2.PRIbits).
 pub const PRIORITY_MASK: u8 = 0xf8;
 
-/// The value of a list register, ICH_LR&lt;n&gt;_EL2.
+/// The value of a list register, in the format of ICH_LR&lt;n&gt;_EL2. [`Lr::to_gich`] returns the value
+/// in that of a GICv2.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Lr(u64);
@@ -27,6 +29,9 @@ impl Lr {
     const HW: u64 = 1 << 61;
     const GROUP1: u64 = 1 << 60;
     const EOI: u64 = 1 << 41;
+    /// The source of an SGI, of a GICv2 only: a field that ICH_LR&lt;n&gt;_EL2 does not have.
+    const SOURCE_SHIFT: u32 = 32;
+    const SOURCE: u64 = 7 << Self::SOURCE_SHIFT;
 
     /// Returns the list register with the hardware's value `bits`.
     pub const fn from_bits(bits: u64) -> Self {
@@ -60,10 +65,37 @@ impl Lr {
         self.with(Self::EOI, eoi)
     }
 
+    /// Returns the entry with the vCPU that sent the SGI, for a GICv2. The entry must not be linked.
+    pub const fn with_source(self, source: VcpuIndex) -> Self {
+        Self(self.0 & !Self::SOURCE | (source.get() as u64) << Self::SOURCE_SHIFT)
+    }
+
     /// Returns the entry linked to the physical interrupt `pintid`: the guest's deactivation
     /// deactivates both.
     pub const fn linked(self, pintid: IntId) -> Self {
-        Self(self.0 & !Self::EOI | Self::HW | (pintid.get() as u64) << 32)
+        Self(self.0 & !(Self::EOI | Self::SOURCE) | Self::HW | (pintid.get() as u64) << 32)
+    }
+
+    /// Returns the entry with the value `bits` of GICH_LR&lt;n&gt; (IHI 0048B.b 5.3).
+    pub const fn from_gich(bits: u32) -> Self {
+        let bits = bits as u64;
+        let (vintid, pintid) = (bits & 0x3ff, bits >> 10 & 0x3ff);
+        let (priority, state) = (bits >> 23 & 0x1f, bits >> 28);
+        // Either format has the EOI bit and the source at the same bits of the physical INTID's
+        // field.
+        let (pending_active, group1, hw) = (state & 3, state >> 2 & 1, state >> 3);
+        Self(
+            vintid | pintid << 32 | priority << 51 | group1 << 60 | hw << 61 | pending_active << 62,
+        )
+    }
+
+    /// Returns the value for GICH_LR&lt;n&gt;. Keeps the upper five bits of the priority.
+    pub const fn to_gich(self) -> u32 {
+        let (vintid, pintid) = (self.0 & 0x3ff, self.0 >> 32 & 0x3ff);
+        let (priority, group1, hw) = (self.0 >> 51 & 0x1f, self.0 >> 60 & 1, self.0 >> 61 & 1);
+        let pending_active = self.0 >> 62;
+        (vintid | pintid << 10 | priority << 23 | pending_active << 28 | group1 << 30 | hw << 31)
+            as u32
     }
 
     /// Returns the virtual INTID, or `None` if it is one that [`super::Vgic`] never uses.
@@ -77,6 +109,15 @@ impl Lr {
             IntId::new((self.0 >> 32) as u32 & 0x1fff)
         } else {
             None
+        }
+    }
+
+    /// Returns the vCPU that sent the SGI of a GICv2, or `None` for a linked entry.
+    pub const fn source(self) -> Option<VcpuIndex> {
+        if self.is_linked() {
+            None
+        } else {
+            VcpuIndex::new((self.0 >> Self::SOURCE_SHIFT & 7) as usize)
         }
     }
 
@@ -130,6 +171,7 @@ impl fmt::Debug for Lr {
             .field("active", &self.is_active())
             .field("linked", &self.is_linked())
             .field("eoi", &self.wants_eoi())
+            .field("source", &self.source())
             .finish()
     }
 }
@@ -164,7 +206,8 @@ impl ListRegisters for [Lr] {
     }
 }
 
-/// A vCPU's ICH_VMCR_EL2, which holds the guest's writes to its CPU interface.
+/// A vCPU's ICH_VMCR_EL2 or GICH_VMCR, which have the same format and hold the guest's writes to its
+/// CPU interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Vmcr(u64);
@@ -219,7 +262,9 @@ impl Vmcr {
 }
 
 bitflags! {
-    /// The value for ICH_HCR_EL2, with an EOIcount of zero.
+    /// The value for ICH_HCR_EL2 or GICH_HCR, with an EOIcount of zero. GICH_HCR has the same bits
+    /// except TC and TDIR, which [`super::Vgic`] does not request for a GICv2: GICC_DIR is in a page
+    /// that is not mapped.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Hcr: u64 {
         /// The virtual CPU interface is on.

@@ -60,3 +60,58 @@ fn list_register_fields_are_at_their_architectural_bits() {
     let extended = Lr::from_bits(1 << 61 | 0x1fff << 32 | u64::from(INTIDS));
     assert_eq!((extended.vintid(), extended.pintid()), (None, None));
 }
+
+/// GICH_LR<n> (IHI 0048B.b 5.3).
+#[test]
+fn gich_list_register_fields_are_at_their_architectural_bits() {
+    let pending = Lr::new(id(5), 0xa8, false).with_pending(true);
+    for (lr, bits) in [
+        (Lr::EMPTY, 0),
+        (pending, 1 << 28 | 0x15 << 23 | 5),
+        (pending.with_active(true), 3 << 28 | 0x15 << 23 | 5),
+        (
+            Lr::new(id(287), 0xf8, true).with_active(true),
+            1 << 30 | 2 << 28 | 0x1f << 23 | 287,
+        ),
+        (
+            pending.with_source(cpu(7)).with_eoi(true),
+            1 << 28 | 0x15 << 23 | 1 << 19 | 7 << 10 | 5,
+        ),
+        (
+            pending.with_source(cpu(1)),
+            1 << 28 | 0x15 << 23 | 1 << 10 | 5,
+        ),
+        (
+            Lr::new(id(27), 0x80, false)
+                .linked(id(27))
+                .with_pending(true),
+            1 << 31 | 1 << 28 | 0x10 << 23 | 27 << 10 | 27,
+        ),
+    ] {
+        assert_eq!(lr.to_gich(), bits, "{lr:?}");
+        assert_eq!(Lr::from_gich(bits), lr, "{bits:#x}");
+    }
+}
+
+/// All 32 bits but the reserved ones survive.
+#[test]
+fn gich_list_register_survives_in_the_common_format() {
+    for bit in 0..32 {
+        for bits in [1 << bit, !(1_u32 << bit)] {
+            let kept = bits & !(7 << 20);
+            assert_eq!(Lr::from_gich(bits).to_gich(), kept, "{bits:#x}");
+        }
+    }
+}
+
+#[test]
+fn source_is_a_field_of_entries_that_are_not_linked() {
+    for vcpu in 0..8 {
+        let lr = Lr::new(id(3), 0x80, false)
+            .with_source(cpu(7))
+            .with_source(cpu(vcpu));
+        assert_eq!(lr.source(), Some(cpu(vcpu)));
+        let linked = lr.linked(id(27));
+        assert_eq!((linked.source(), linked.pintid()), (None, Some(id(27))));
+    }
+}
