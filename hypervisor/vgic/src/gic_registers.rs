@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The registers of the distributor and the redistributors (IHI 0069H 12.9 to 12.11).
+//! The registers of a GICv3's distributor and redistributors (IHI 0069H 12.9 to 12.11), and those
+//! that a GICv2's distributor has at the same offsets.
 //!
 //! An access to a reserved or unimplemented register, a misaligned access and an access of a width
 //! that the register does not support read as zero and ignore writes.
@@ -9,6 +10,7 @@ use super::bits::BitRegister;
 use super::intid::{IntId, VcpuSet};
 use super::lr::PRIORITY_MASK;
 use super::state::VgicState;
+use postern_base::gic::GicVersion;
 use postern_base::ids::VcpuIndex;
 use postern_base::mmio::{Access, AccessSize};
 
@@ -20,9 +22,10 @@ pub const REDISTRIBUTOR_SIZE: u64 = 0x2_0000;
 /// One of the two windows that a guest accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// GICD_*, [`DISTRIBUTOR_SIZE`] bytes.
+    /// GICD_*, [`DISTRIBUTOR_SIZE`] or [`super::GICV2_DISTRIBUTOR_SIZE`] bytes.
     Distributor,
-    /// GICR_*, [`REDISTRIBUTOR_SIZE`] bytes per vCPU, in the order of their indices.
+    /// GICR_*, [`REDISTRIBUTOR_SIZE`] bytes per vCPU, in the order of their indices. A GICv2 has
+    /// none.
     Redistributors,
 }
 
@@ -46,9 +49,9 @@ pub enum MmioOutcome {
     },
 }
 
-/// A register that describes interrupts, in the distributor or in an SGI_base frame.
+/// A register that describes interrupts, in a distributor of either version or in an SGI_base frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum InterruptRegister {
+pub(super) enum InterruptRegister {
     Bits(BitRegister, usize),
     /// The priorities from this interrupt on, one byte each.
     Priority(IntId),
@@ -59,9 +62,9 @@ enum InterruptRegister {
     },
 }
 
-/// GICD_IIDR and GICR_IIDR: implementer Arm (JEP106 0x43b), product 'P', a number for which guests
+/// GICD_IIDR of either version, and GICR_IIDR: implementer Arm (JEP106 0x43b), product 'P', a number for which guests
 /// have no workaround.
-const IIDR: u32 = 0x5000_043b;
+pub(super) const IIDR: u32 = 0x5000_043b;
 /// GICD_PIDR2 and GICR_PIDR2: architecture revision 3, as in Arm's implementations.
 const PIDR2: u32 = 0x3b;
 /// GICD_CTLR.DS and ARE, which read as one.
@@ -84,9 +87,11 @@ impl VgicState {
         if !access.is_aligned() {
             return Ok(0);
         }
-        match window {
-            Window::Distributor => self.distributor(vcpu, access),
-            Window::Redistributors => {
+        match (self.version, window) {
+            (GicVersion::V2, Window::Distributor) => self.distributor_v2(vcpu, access),
+            (GicVersion::V2, Window::Redistributors) => Ok(0),
+            (GicVersion::V3, Window::Distributor) => self.distributor(vcpu, access),
+            (GicVersion::V3, Window::Redistributors) => {
                 let index = usize::try_from(access.offset / REDISTRIBUTOR_SIZE).ok();
                 match index.and_then(VcpuIndex::new) {
                     Some(of) if of.get() < self.vcpus => self.redistributor(vcpu, of, access),
@@ -163,7 +168,7 @@ impl VgicState {
         u64::from(rwp | CTLR_FIXED | self.groups)
     }
 
-    fn write_ctlr(&mut self, vcpu: VcpuIndex, value: u32) -> u64 {
+    pub fn write_ctlr(&mut self, vcpu: VcpuIndex, value: u32) -> u64 {
         let groups = value & 3;
         if groups != self.groups {
             if self.groups & !groups != 0 {
@@ -178,7 +183,7 @@ impl VgicState {
     /// Returns the vCPUs whose list registers are in use.
     fn resident(&self) -> VcpuSet {
         let mut resident = VcpuSet::EMPTY;
-        for vcpu in self.sharers(VcpuIndex::BOOT, 1).iter() {
+        for vcpu in self.everybody().iter() {
             if self.cpus[vcpu.get()].resident {
                 resident = resident.union(VcpuSet::only(vcpu));
             }
@@ -199,7 +204,7 @@ impl VgicState {
         }
     }
 
-    fn access_interrupts(
+    pub fn access_interrupts(
         &mut self,
         vcpu: VcpuIndex,
         of: VcpuIndex,
@@ -264,7 +269,7 @@ impl VgicState {
 }
 
 impl InterruptRegister {
-    fn decode(access: &Access) -> Option<Self> {
+    pub fn decode(access: &Access) -> Option<Self> {
         let Access { offset, size, .. } = *access;
         let index = |from: u64, bytes: u64| usize::try_from((offset - from) / bytes).ok();
         match offset {

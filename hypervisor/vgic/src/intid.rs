@@ -103,6 +103,16 @@ impl VcpuSet {
         Self(self.0 & !(1 << vcpu.get()))
     }
 
+    /// Returns the bits of the vCPUs.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Returns the vCPUs in this set that are not in the other.
+    pub const fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Returns the vCPUs in either set.
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)

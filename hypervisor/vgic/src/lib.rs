@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The virtual GICv3 of one VM: distributor, redistributors and the list registers of its vCPUs.
+//! The virtual interrupt controller of one VM, a GICv3 or a GICv2: its distributor, redistributors,
+//! and the list registers of its vCPUs.
 //!
-//! It has one security state (GICD_CTLR.DS is 1), affinity routing that is always enabled, 288
-//! INTIDs, and up to [`MAX_VCPUS`] vCPUs, whose affinity is their index in Aff0. It has no LPIs,
-//! no ITS and no message-based interrupts (IHI 0069H).
+//! Either version has one security state, 288 INTIDs and up to [`MAX_VCPUS`] vCPUs.
+//! - The GICv3 (IHI 0069H) has affinity routing that is always enabled. The affinity of a vCPU is
+//!   its index in Aff0. It has no LPIs, no ITS and no message-based interrupts.
+//! - The GICv2 (IHI 0048B.b) has no Security Extensions. The number of a CPU interface is the index
+//!   of its vCPU. An SGI is one interrupt per source.
+//!
+//! The versions differ in the registers of the distributor, in the routes of SPIs, in SGIs and in
+//! the format of list registers ([`Lr::to_gich`]). All else is the same code.
 //!
 //! # How a caller uses it
 //!
@@ -19,6 +25,8 @@
 //!   returns false, [`Vgic::access`] alone is enough.
 //! - Before the guest waits for an interrupt, the caller calls [`Vgic::sync`], then
 //!   [`Vgic::has_deliverable`].
+//! - A GICv2 guest's access to the page of GICC_DIR traps always, as the caller does not map it. Its
+//!   other CPU interface registers are the hardware's, GICV.
 //! - Every method that returns a [`VcpuSet`] has set the flags of these vCPUs. The caller
 //!   interrupts or wakes them.
 //!
@@ -35,8 +43,8 @@
 //!
 //! Such a write completes at once: the vGIC records it and kicks the other vCPU. It takes effect
 //! when that vCPU is synchronised; reads return the new value in the meantime. A guest may poll
-//! RWP after it disabled an interrupt, so RWP stays set until then. A read of state that only the
-//! other vCPU's list registers hold returns [`MmioOutcome::Retry`].
+//! RWP after it disabled an interrupt, so RWP stays set until then; a GICv2 has no RWP. A read of
+//! state that only the other vCPU's list registers hold returns [`MmioOutcome::Retry`].
 //!
 //! # Locking
 //!
@@ -48,16 +56,19 @@
 
 mod bank;
 mod bits;
+mod distributor_v2;
 mod gic_registers;
 mod interface;
 mod intid;
 mod list_registers;
 mod lr;
 mod sgi;
+mod sgi_sources;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub use distributor_v2::GICV2_DISTRIBUTOR_SIZE;
 pub use gic_registers::{DISTRIBUTOR_SIZE, MmioOutcome, REDISTRIBUTOR_SIZE, Window};
 pub use interface::{CpuInterface, InterfaceRegister};
 pub use intid::{INTIDS, IntId, IrqLine, VcpuSet};
@@ -75,9 +86,9 @@ use state::VgicState;
 /// The state of a vCPU's virtual interface in the hardware, without its list registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterfaceState {
-    /// ICH_HCR_EL2.EOIcount; see [`Hcr::eoi_count`].
+    /// EOIcount of ICH_HCR_EL2 or GICH_HCR; see [`Hcr::eoi_count`].
     pub eoi_count: u8,
-    /// ICH_VMCR_EL2.
+    /// ICH_VMCR_EL2 or GICH_VMCR.
     pub vmcr: Vmcr,
 }
 
@@ -167,8 +178,10 @@ impl Vgic {
     /// Returns whether the list registers must be read back for an access: for each write, and for
     /// reads of pending and active states. Other reads do not depend on the list registers.
     pub const fn needs_sync(access: &Access) -> bool {
-        // The offsets are the same in the distributor and in a redistributor's SGI_base frame.
-        access.write.is_some() || matches!(access.offset & 0xffff, 0x0200..0x0400)
+        // The offsets are the same in the distributor and in a redistributor's SGI_base frame. The
+        // second range is a GICv2's GICD_CPENDSGIR and GICD_SPENDSGIR.
+        let state = matches!(access.offset & 0xffff, 0x0200..0x0400 | 0x0f10..0x0f30);
+        access.write.is_some() || state
     }
 
     /// Does an access by `vcpu` to the register at an offset in `window`. `vcpu` is synchronised if
@@ -180,20 +193,20 @@ impl Vgic {
         }
     }
 
-    /// Does the guest's write of `value` to a register that generates SGIs.
+    /// Does the guest's write of `value` to a system register that generates SGIs. Has no effect in a
+    /// GICv2, whose GICD_SGIR is a register of the distributor.
     pub fn send_sgi(&self, from: VcpuIndex, register: SgiRegister, value: u64) -> VcpuSet {
         let sgi = sgi::SgiRequest::decode(register, value);
         self.with(|state| state.send_sgi(from, sgi)).1
     }
 
-    /// Does the guest's write of `value` to ICC_DIR_EL1, which [`Hcr::TDIR`] trapped. `vcpu` is
-    /// synchronised. Ignores the write if the guest's ICC_CTLR_EL1.EOImode is 0.
+    /// Does the guest's write of `value` to ICC_DIR_EL1, which [`Hcr::TDIR`] trapped, or to
+    /// GICC_DIR. `vcpu` is synchronised. Ignores the write if the guest's EOImode is 0.
     pub fn deactivate(&self, vcpu: VcpuIndex, vmcr: Vmcr, value: u64) -> VcpuSet {
-        let intid = IntId::new(value as u32 & 0xff_ffff);
-        match intid.filter(|_| vmcr.splits_eoi()) {
-            Some(intid) => self.with(|state| state.deactivate(vcpu, intid)).1,
-            None => VcpuSet::EMPTY,
+        if !vmcr.splits_eoi() {
+            return VcpuSet::EMPTY;
         }
+        self.with(|state| state.deactivate(vcpu, value)).1
     }
 
     /// Sets the level of an input that a device drives.

@@ -16,6 +16,7 @@ use super::bank::{WORDS, each_bit, each_word, place};
 use super::intid::{IntId, VcpuSet};
 use super::lr::{Hcr, ListRegisters, Lr, MAX_LRS, Vmcr};
 use super::state::{TIMER, VcpuLrState, VgicState};
+use postern_base::gic::GicVersion;
 use postern_base::ids::VcpuIndex;
 
 /// The result of [`super::Vgic::flush`], which the caller applies to the hardware.
@@ -24,7 +25,7 @@ use postern_base::ids::VcpuIndex;
 pub struct FlushResult {
     /// The number of list registers that are in use, from the first on.
     pub count: usize,
-    /// The value for ICH_HCR_EL2, with an EOIcount of zero.
+    /// The value for ICH_HCR_EL2, or for GICH_HCR without TDIR and TC; with an EOIcount of zero.
     pub hcr: Hcr,
     /// Whether the physical timer interrupt is active on behalf of this vCPU. A caller that loads
     /// the vCPU on a pCPU sets the physical active state there to this value.
@@ -102,8 +103,8 @@ impl VgicState {
         cpu.flushes = cpu.flushes.wrapping_add(1);
         let mut result = FlushResult::IDLE;
         // The hardware does not see the deactivation of an interrupt that is active on another
-        // vCPU.
-        if self.vcpus > 1 && vmcr.splits_eoi() {
+        // vCPU. Each write to GICC_DIR traps, as the page is not mapped.
+        if self.vcpus > 1 && vmcr.splits_eoi() && self.version == GicVersion::V3 {
             result.hcr |= Hcr::TDIR;
         }
         if self.banks.busy_words(vcpu) != 0 {
@@ -215,11 +216,17 @@ impl VgicState {
                 ..best
             });
         }
-        needs
+        match self.version {
+            GicVersion::V2 => needs.difference(Hcr::TDIR),
+            GicVersion::V3 => needs,
+        }
     }
 
     /// Moves an interrupt's state into a list register.
     fn load(&mut self, vcpu: VcpuIndex, word: usize, bit: u32) -> Lr {
+        if self.has_sources(word, bit) {
+            return self.load_sgi(vcpu, bit);
+        }
         let cpu = &mut self.cpus[vcpu.get()];
         let bank = self.banks.get_mut(vcpu, word);
         let intid = IntId::at(word, bit);
@@ -292,13 +299,18 @@ impl VgicState {
     /// interrupt in a list register.
     fn unload(&mut self, vcpu: VcpuIndex, intid: IntId, lr: Lr) -> bool {
         let (word, bit) = place(intid);
+        let has_sources = self.has_sources(word, bit);
         let cpu = &mut self.cpus[vcpu.get()];
         if cpu.loaded[word] & bit == 0 {
             return false;
         }
         let bank = self.banks.get_mut(vcpu, word);
         if lr.is_pending() {
-            bank.latch |= cpu.moved[word] & bit;
+            let latched = cpu.moved[word] & bit;
+            bank.latch |= latched;
+            if has_sources {
+                self.sources[vcpu.get()].put_back(latched);
+            }
         }
         cpu.moved[word] &= !bit;
         cpu.loaded[word] &= !bit;
@@ -374,6 +386,9 @@ impl VgicState {
             let bits = core::mem::take(&mut cpu.loaded[word]);
             let latched = core::mem::take(&mut cpu.moved[word]);
             if bits != 0 {
+                if self.has_sources(word, latched) {
+                    self.sources[vcpu.get()].put_back(latched);
+                }
                 let bank = self.banks.get_mut(vcpu, word);
                 bank.latch |= latched;
                 bank.loaded &= !bits;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Software-generated interrupts: the values of ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1.
+//! Software-generated interrupts: the values of ICC_SGI1R_EL1, ICC_SGI0R_EL1 and ICC_ASGI1R_EL1, and
+//! of a GICv2's GICD_SGIR, and the sources of a GICv2's SGIs.
 
+use super::bank::{SGIS, each_bit};
 use super::intid::{IntId, VcpuSet};
+use postern_base::ids::VcpuIndex;
 
 /// One of the three registers that generate SGIs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +20,10 @@ pub enum SgiRegister {
 /// The vCPUs that receive an SGI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SgiTargets {
-    /// All vCPUs except the one that sends it (IRM is 1).
+    /// All vCPUs except the one that sends it.
     AllButSelf,
-    /// The vCPUs with these Aff0 values.
-    Aff0(VcpuSet),
+    /// These vCPUs, as far as the VM has them.
+    Listed(VcpuSet),
 }
 
 /// A request for an SGI.
@@ -42,9 +45,9 @@ impl SgiRequest {
         let targets = if value & IRM != 0 {
             SgiTargets::AllButSelf
         } else if value & (AFF3_AFF2_AFF1 | RANGE_SELECTOR) != 0 {
-            SgiTargets::Aff0(VcpuSet::EMPTY)
+            SgiTargets::Listed(VcpuSet::EMPTY)
         } else {
-            SgiTargets::Aff0(VcpuSet::from_bits(value as u8))
+            SgiTargets::Listed(VcpuSet::from_bits(value as u8))
         };
         Self {
             intid: IntId::at(0, 1 << (value >> 24 & 0xf)),
@@ -52,4 +55,52 @@ impl SgiRequest {
             any_group: register == SgiRegister::Sgi1r,
         }
     }
+}
+
+/// Decodes a write of `value` by `from` to GICD_SGIR (IHI 0048B.b 4.3.15): the SGI and its targets,
+/// or `None` for the reserved target list filter. NSATT has no meaning without the Security
+/// Extensions.
+pub(super) fn decode_sgir(from: VcpuIndex, value: u32) -> Option<(IntId, SgiTargets)> {
+    let targets = match value >> 24 & 3 {
+        0 => SgiTargets::Listed(VcpuSet::from_bits((value >> 16) as u8)),
+        1 => SgiTargets::AllButSelf,
+        2 => SgiTargets::Listed(VcpuSet::only(from)),
+        _ => return None,
+    };
+    Some((IntId::at(0, 1 << (value & 0xf)), targets))
+}
+
+/// The number of SGIs of a vCPU.
+const COUNT: usize = SGIS.count_ones() as usize;
+
+/// The sources of a vCPU's SGIs. A GICv3 does not use them.
+#[derive(Clone, Copy)]
+pub(super) struct SgiSources {
+    /// The vCPUs from which each SGI is pending, except one in a list register. The SGI's
+    /// [`super::bank::Bank::latch`] is set if and only if the set is not empty.
+    pub pending: [VcpuSet; COUNT],
+    /// The vCPU that sent the SGI that is in a list register or active.
+    pub current: [VcpuIndex; COUNT],
+}
+
+impl SgiSources {
+    pub const fn new() -> Self {
+        Self {
+            pending: [VcpuSet::EMPTY; COUNT],
+            current: [VcpuIndex::BOOT; COUNT],
+        }
+    }
+
+    /// Makes those of `sgis` pending whose pending state returns from a list register.
+    pub fn put_back(&mut self, sgis: u32) {
+        for bit in each_bit(sgis & SGIS) {
+            let sgi = index(bit);
+            self.pending[sgi] = self.pending[sgi].union(VcpuSet::only(self.current[sgi]));
+        }
+    }
+}
+
+/// Returns the index of the SGI at the lowest bit of `bit`.
+pub(super) const fn index(bit: u32) -> usize {
+    bit.trailing_zeros() as usize % COUNT
 }

@@ -4,7 +4,7 @@
 use super::bank::{Banks, SGIS, WORDS, each_bit, place};
 use super::intid::{IntId, IrqLine, VcpuSet};
 use super::lr::Vmcr;
-use super::sgi::{SgiRequest, SgiTargets};
+use super::sgi::{SgiRequest, SgiSources, SgiTargets};
 use postern_base::gic::GicVersion;
 use postern_base::ids::{MAX_VCPUS, VcpuIndex};
 
@@ -80,7 +80,9 @@ pub(super) struct VgicState {
     pub groups: u32,
     pub banks: Banks,
     pub cpus: [VcpuLrState; MAX_VCPUS],
-    /// The lower half of GICD_IROUTER of each SPI.
+    /// The sources of each vCPU's SGIs, in a GICv2.
+    pub sources: [SgiSources; MAX_VCPUS],
+    /// The lower half of GICD_IROUTER of each SPI; in a GICv2, its byte of GICD_ITARGETSR.
     routers: [u32; (WORDS - 1) * 32],
     /// The vCPUs that may still present a shared interrupt that was disabled (GICD_CTLR.RWP).
     pub disabling: VcpuSet,
@@ -102,14 +104,24 @@ impl VgicState {
             groups: 0,
             banks: Banks::new(),
             cpus: [VcpuLrState::new(); MAX_VCPUS],
+            sources: [SgiSources::new(); MAX_VCPUS],
             routers: [0; (WORDS - 1) * 32],
             disabling: VcpuSet::EMPTY,
             disabling_private: VcpuSet::EMPTY,
             waiting: VcpuSet::EMPTY,
             stale: VcpuSet::EMPTY,
         };
-        // The reset value of each GICD_IROUTER is affinity 0.0.0.0.
-        state.cpus[0].routed = [u32::MAX; WORDS];
+        match version {
+            // Each SPI of a GICv2 with several vCPUs has no target at first.
+            GicVersion::V2 if vcpus > 1 => {}
+            // With one vCPU, that is the target.
+            GicVersion::V2 => {
+                state.cpus[0].routed = [u32::MAX; WORDS];
+                state.routers = [1; (WORDS - 1) * 32];
+            }
+            // The reset value of each GICD_IROUTER is affinity 0.0.0.0.
+            GicVersion::V3 => state.cpus[0].routed = [u32::MAX; WORDS],
+        }
         state
     }
 
@@ -119,8 +131,13 @@ impl VgicState {
         if word == 0 {
             VcpuSet::only(vcpu)
         } else {
-            VcpuSet::from_bits((u16::MAX >> (16 - self.vcpus)) as u8)
+            self.everybody()
         }
+    }
+
+    /// Returns all vCPUs of the VM.
+    pub const fn everybody(&self) -> VcpuSet {
+        VcpuSet::from_bits((u16::MAX >> (16 - self.vcpus)) as u8)
     }
 
     /// Marks the vCPUs whose list registers may have to change because `bits` changed.
@@ -202,15 +219,21 @@ impl VgicState {
         self.touch(vcpu, word, bits);
     }
 
-    /// Makes an SGI pending at its targets.
+    /// Returns the vCPUs that receive an SGI of `from`.
+    pub fn sgi_targets(&self, from: VcpuIndex, targets: SgiTargets) -> VcpuSet {
+        match targets {
+            SgiTargets::AllButSelf => self.everybody().without(from),
+            SgiTargets::Listed(set) => set.intersection(self.everybody()),
+        }
+    }
+
+    /// Makes an SGI pending at its targets. A GICv2 has no system registers that generate SGIs.
     pub fn send_sgi(&mut self, from: VcpuIndex, sgi: SgiRequest) {
-        let everybody = self.sharers(from, 1);
-        let targets = match sgi.targets {
-            SgiTargets::AllButSelf => everybody.without(from),
-            SgiTargets::Aff0(set) => set.intersection(everybody),
-        };
+        if self.version == GicVersion::V2 {
+            return;
+        }
         let bit = sgi.intid.bit() & SGIS;
-        for target in targets.iter() {
+        for target in self.sgi_targets(from, sgi.targets).iter() {
             let bank = self.banks.get_mut(target, 0);
             if sgi.any_group || bank.group1 & bit == 0 {
                 bank.latch |= bit;
@@ -219,10 +242,19 @@ impl VgicState {
         }
     }
 
-    /// Deactivates an interrupt, for the guest's write to ICC_DIR_EL1.
-    pub fn deactivate(&mut self, vcpu: VcpuIndex, intid: IntId) {
-        let (word, bit) = place(intid);
-        self.clear_active(vcpu, word, bit);
+    /// Deactivates an interrupt, for the guest's write of `value` to ICC_DIR_EL1 or GICC_DIR.
+    ///
+    /// An SGI of a GICv2 is active for one source at a time. Whether GICC_DIR.CPUID names it does
+    /// not matter: a wrong source is UNPREDICTABLE (IHI 0048B.b 4.4.15).
+    pub fn deactivate(&mut self, vcpu: VcpuIndex, value: u64) {
+        let number = match self.version {
+            GicVersion::V2 => value as u32 & 0x3ff,
+            GicVersion::V3 => value as u32 & 0xff_ffff,
+        };
+        if let Some(intid) = IntId::new(number) {
+            let (word, bit) = place(intid);
+            self.clear_active(vcpu, word, bit);
+        }
     }
 
     /// Clears the active state of `bits`, including the state in list registers.
@@ -260,12 +292,12 @@ impl VgicState {
         self.touch(vcpu, word, bits);
     }
 
-    /// Returns the lower half of an SPI's GICD_IROUTER.
+    /// Returns the lower half of an SPI's GICD_IROUTER, or its byte of GICD_ITARGETSR.
     pub fn router(&self, intid: IntId) -> u32 {
         self.routers[intid.get() as usize - 32]
     }
 
-    /// Writes the lower half of an SPI's GICD_IROUTER.
+    /// Writes the lower half of an SPI's GICD_IROUTER, or its byte of GICD_ITARGETSR.
     pub fn set_router(&mut self, intid: IntId, value: u32) {
         self.routers[intid.get() as usize - 32] = value & ROUTE_MASK;
         self.reroute(intid);
@@ -286,17 +318,31 @@ impl VgicState {
     /// Returns the vCPU to which an SPI is routed, if there is one.
     fn target(&self, intid: IntId) -> Option<VcpuIndex> {
         let router = self.router(intid);
+        if self.version == GicVersion::V2 {
+            let targets = VcpuSet::from_bits(router as u8);
+            let on = targets.intersection(self.online);
+            return on.iter().next().or(targets.iter().next());
+        }
         if router & ROUTE_ANY != 0 {
             return self.online.iter().next();
         }
         VcpuIndex::new(router as usize).filter(|vcpu| vcpu.get() < self.vcpus)
     }
 
+    /// Returns whether the target of an SPI depends on which vCPUs are on.
+    fn has_several_targets(&self, intid: IntId) -> bool {
+        let router = self.router(intid);
+        match self.version {
+            GicVersion::V2 => router.count_ones() > 1,
+            GicVersion::V3 => router & ROUTE_ANY != 0,
+        }
+    }
+
     fn reroute_any(&mut self) {
         for word in 1..WORDS {
             for bit in each_bit(u32::MAX) {
                 let intid = IntId::at(word, bit);
-                if self.router(intid) & ROUTE_ANY != 0 {
+                if self.has_several_targets(intid) {
                     self.reroute(intid);
                 }
             }
@@ -307,6 +353,7 @@ impl VgicState {
     pub fn turn_on(&mut self, vcpu: VcpuIndex) {
         self.abandon(vcpu);
         self.banks.reset_private(vcpu);
+        self.sources[vcpu.get()] = SgiSources::new();
         let cpu = &mut self.cpus[vcpu.get()];
         cpu.timer_active = false;
         cpu.timer_again = false;

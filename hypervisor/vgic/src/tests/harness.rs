@@ -3,14 +3,16 @@
 //! that uses a [`Vgic`] as the hypervisor does.
 
 use crate::{
-    FlushResult, Hcr, IntId, InterfaceState, Lr, MmioOutcome, REDISTRIBUTOR_SIZE, SgiRegister,
-    SyncResult, VcpuIndex, VcpuSet, Vgic, Vmcr, Window,
+    FlushResult, Hcr, IntId, InterfaceState, ListRegisters, Lr, MmioOutcome, REDISTRIBUTOR_SIZE,
+    SgiRegister, SyncResult, VcpuIndex, VcpuSet, Vgic, Vmcr, Window,
 };
 use postern_base::gic::GicVersion;
 use postern_base::mmio::{Access, AccessSize};
+use std::ops::{Deref, DerefMut};
 
 pub const ENABLE_BOTH: u64 = 0xf0 << 24 | 3;
 pub const SPLIT: u64 = 1 << 9;
+pub const BOTH_VERSIONS: [GicVersion; 2] = [GicVersion::V2, GicVersion::V3];
 
 pub fn cpu(index: usize) -> VcpuIndex {
     VcpuIndex::new(index).unwrap()
@@ -20,10 +22,54 @@ pub fn id(number: u32) -> IntId {
     IntId::new(number).unwrap()
 }
 
-/// The virtual CPU interface of one vCPU (IHI 0069H, the pseudocode of ICV_*).
+/// The list registers of a pCPU. Those of a GICv2 have 32 bits.
+#[derive(Clone, Debug)]
+pub struct Lrs {
+    version: GicVersion,
+    registers: Vec<Lr>,
+}
+
+impl Deref for Lrs {
+    type Target = [Lr];
+
+    fn deref(&self) -> &[Lr] {
+        &self.registers
+    }
+}
+
+impl DerefMut for Lrs {
+    fn deref_mut(&mut self) -> &mut [Lr] {
+        &mut self.registers
+    }
+}
+
+impl ListRegisters for Lrs {
+    fn count(&self) -> usize {
+        self.registers.len()
+    }
+
+    fn read(&self, index: usize) -> Lr {
+        self.registers[index]
+    }
+
+    fn write(&mut self, index: usize, value: Lr) {
+        self.registers[index] = match self.version {
+            GicVersion::V2 => Lr::from_gich(value.to_gich()),
+            GicVersion::V3 => value,
+        };
+    }
+
+    fn clear_from(&mut self, used: usize) {
+        self.registers[used..].fill(Lr::EMPTY);
+    }
+}
+
+/// The virtual CPU interface of one vCPU (IHI 0069H, the pseudocode of ICV_*; IHI 0048B.b 5.5,
+/// GICV_*).
 #[derive(Clone)]
 pub struct Icv {
-    pub lrs: Vec<Lr>,
+    pub version: GicVersion,
+    pub lrs: Lrs,
     pub hcr: Hcr,
     pub eoi_count: u8,
     pub vmcr: u64,
@@ -34,9 +80,13 @@ pub struct Icv {
 }
 
 impl Icv {
-    fn new(lrs: usize) -> Self {
+    fn new(version: GicVersion, lrs: usize) -> Self {
         Self {
-            lrs: vec![Lr::EMPTY; lrs],
+            version,
+            lrs: Lrs {
+                version,
+                registers: vec![Lr::EMPTY; lrs],
+            },
             hcr: Hcr::EN,
             eoi_count: 0,
             vmcr: ENABLE_BOTH,
@@ -70,22 +120,41 @@ impl Icv {
         (lr.priority() < vmcr.priority_mask() && lr.priority() < running).then_some(lr)
     }
 
-    /// Reads ICC_IAR: acknowledges the signalled interrupt.
+    /// Acknowledges the signalled interrupt, and returns its INTID.
     pub fn acknowledge(&mut self) -> Option<IntId> {
+        self.read_iar().map(|iar| id(iar & 0x3ff))
+    }
+
+    /// Reads ICC_IAR, or the one of GICV_IAR and GICV_AIAR that the signalled interrupt's group
+    /// needs. A GICv2's has the source of an SGI in bits 12 to 10.
+    pub fn read_iar(&mut self) -> Option<u32> {
         let lr = self.signalled()?;
         let at = self.best()?;
         self.lrs[at] = lr.with_pending(false).with_active(true);
         self.running.push((lr.priority(), lr.is_group1()));
-        lr.vintid()
+        lr.vintid().map(|intid| intid.get() | self.source_of(lr))
     }
 
-    /// Writes ICC_EOIR: ends an interrupt.
+    /// Returns the source of an interrupt in the format of GICV_IAR; zero for a GICv3.
+    fn source_of(&self, lr: Lr) -> u32 {
+        match (self.version, lr.source()) {
+            (GicVersion::V2, Some(source)) => (source.get() as u32) << 10,
+            _ => 0,
+        }
+    }
+
+    /// Ends an interrupt that is not a GICv2's SGI from another vCPU than 0.
     pub fn end(&mut self, intid: IntId) {
+        self.write_eoir(intid.get());
+    }
+
+    /// Writes ICC_EOIR or GICV_EOIR: ends the interrupt with this value of IAR.
+    pub fn write_eoir(&mut self, iar: u32) {
         let Some(dropped) = self.running.pop() else {
             return;
         };
         let splits = Vmcr::from_bits(self.vmcr).splits_eoi();
-        match self.find(intid) {
+        match self.find(iar) {
             Some(_) if splits => {}
             // An end of interrupt with the wrong priority or group deactivates nothing.
             Some(at) if (self.lrs[at].priority(), self.lrs[at].is_group1()) == dropped => {
@@ -97,9 +166,11 @@ impl Icv {
         }
     }
 
-    fn find(&self, intid: IntId) -> Option<usize> {
-        (0..self.lrs.len())
-            .find(|at| self.lrs[*at].is_active() && self.lrs[*at].vintid() == Some(intid))
+    fn find(&self, iar: u32) -> Option<usize> {
+        self.lrs.iter().position(|lr| {
+            lr.is_active()
+                && lr.vintid().map(|intid| intid.get() | self.source_of(*lr)) == Some(iar)
+        })
     }
 
     fn deactivate_lr(&mut self, at: usize) {
@@ -126,6 +197,7 @@ impl Icv {
 
 /// A VM with one pCPU per vCPU.
 pub struct Machine {
+    pub version: GicVersion,
     pub vgic: Vgic,
     pub icv: Vec<Icv>,
     /// Whether each vCPU runs, with its list registers in use.
@@ -135,11 +207,17 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Returns a machine whose vCPUs are all on and running, with nothing configured.
+    /// Returns a machine with a GICv3 whose vCPUs are all on and running, with nothing configured.
     pub fn new(vcpus: usize, lrs: usize) -> Self {
+        Self::new_of(GicVersion::V3, vcpus, lrs)
+    }
+
+    /// Returns a machine with this GIC whose vCPUs are all on and running, with nothing configured.
+    pub fn new_of(version: GicVersion, vcpus: usize, lrs: usize) -> Self {
         let mut machine = Self {
-            vgic: Vgic::new(vcpus, GicVersion::V3),
-            icv: vec![Icv::new(lrs); vcpus],
+            version,
+            vgic: Vgic::new(vcpus, version),
+            icv: vec![Icv::new(version, lrs); vcpus],
             loaded: vec![false; vcpus],
             prompt: true,
         };
@@ -150,32 +228,54 @@ impl Machine {
         machine
     }
 
-    /// Returns a machine with both groups enabled and every interrupt enabled, in Group 1, with
-    /// priority 0xa0. SPIs are routed to vCPU 0.
+    /// Returns a machine with a GICv3, configured as [`Self::configured_of`] describes.
     pub fn configured(vcpus: usize, lrs: usize) -> Self {
-        let mut machine = Self::new(vcpus, lrs);
+        Self::configured_of(GicVersion::V3, vcpus, lrs)
+    }
+
+    /// Returns a machine with both groups enabled and every interrupt enabled, with priority 0xa0,
+    /// in the group that guests use: 0 of a GICv2, 1 of a GICv3. SPIs are routed to vCPU 0.
+    pub fn configured_of(version: GicVersion, vcpus: usize, lrs: usize) -> Self {
+        let mut machine = Self::new_of(version, vcpus, lrs);
         machine.write(0, Window::Distributor, 0x0000, 3);
-        for word in 1..9 {
-            machine.write(0, Window::Distributor, 0x0080 + 4 * word, u32::MAX);
-            machine.write(0, Window::Distributor, 0x0100 + 4 * word, u32::MAX);
-        }
-        for at in (0x0420..0x0520).step_by(4) {
-            machine.write(0, Window::Distributor, at, 0xa0a0_a0a0);
-        }
-        for vcpu in 0..vcpus {
-            let frame = REDISTRIBUTOR_SIZE * vcpu as u64 + 0x1_0000;
-            machine.write(0, Window::Redistributors, frame + 0x0080, u32::MAX);
-            machine.write(0, Window::Redistributors, frame + 0x0100, u32::MAX);
-            for at in (0x0400..0x0420).step_by(4) {
-                machine.write(0, Window::Redistributors, frame + at, 0xa0a0_a0a0);
+        for (of, word) in (0..vcpus)
+            .map(|of| (of, 0))
+            .chain((1..9).map(|word| (0, word)))
+        {
+            if version == GicVersion::V3 {
+                machine.write_word(0, of, 0x0080, word, u32::MAX);
+            }
+            machine.write_word(0, of, 0x0100, word, u32::MAX);
+            for at in (0..32).step_by(4) {
+                let (by, window, offset) = machine.locate(0, of, word, 0x0400 + 32 * word as u64);
+                machine.write(by, window, offset + at, 0xa0a0_a0a0);
+                if version == GicVersion::V2 && word > 0 {
+                    machine.write(0, window, offset + at + 0x0400, 0x0101_0101);
+                }
             }
         }
         machine
     }
 
+    /// Returns the vCPU that accesses the register at `offset` of the distributor, which describes
+    /// interrupts of word `word`, with the window and the offset there. That of a private word is
+    /// in a frame of vCPU `of`; in a GICv2, only that vCPU accesses it.
+    pub fn locate(&self, by: usize, of: usize, word: usize, offset: u64) -> (usize, Window, u64) {
+        match self.version {
+            _ if word > 0 => (by, Window::Distributor, offset),
+            GicVersion::V2 => (of, Window::Distributor, offset),
+            GicVersion::V3 => {
+                let frame = REDISTRIBUTOR_SIZE * of as u64 + 0x1_0000;
+                (by, Window::Redistributors, frame + offset)
+            }
+        }
+    }
+
     fn apply(&mut self, vcpu: usize, result: FlushResult, loading: bool) {
         let icv = &mut self.icv[vcpu];
         icv.hcr = result.hcr;
+        // GICH_HCR does not have these bits.
+        assert!(self.version == GicVersion::V3 || !result.hcr.intersects(Hcr::TDIR | Hcr::TC));
         icv.eoi_count = 0;
         if loading {
             icv.timer_active = result.hw_active;
@@ -204,9 +304,7 @@ impl Machine {
             return;
         }
         let icv = &mut self.icv[vcpu];
-        let (synced, result) = self
-            .vgic
-            .resync(cpu(vcpu), icv.interface(), &mut icv.lrs[..]);
+        let (synced, result) = self.vgic.resync(cpu(vcpu), icv.interface(), &mut icv.lrs);
         self.apply(vcpu, result, false);
         self.kick(synced.kick.without(cpu(vcpu)));
         assert!(
@@ -220,7 +318,7 @@ impl Machine {
         if core::mem::take(&mut self.loaded[vcpu]) {
             let icv = &mut self.icv[vcpu];
             let SyncResult { kick, hw_active } =
-                self.vgic.sync(cpu(vcpu), &icv.lrs[..], icv.interface());
+                self.vgic.sync(cpu(vcpu), &icv.lrs, icv.interface());
             assert_eq!(icv.timer_active, hw_active);
             icv.timer_active = false;
             icv.lrs.fill(Lr::EMPTY);
@@ -235,7 +333,7 @@ impl Machine {
             let icv = &mut self.icv[vcpu];
             let result = self
                 .vgic
-                .flush(cpu(vcpu), Vmcr::from_bits(icv.vmcr), &mut icv.lrs[..]);
+                .flush(cpu(vcpu), Vmcr::from_bits(icv.vmcr), &mut icv.lrs);
             self.apply(vcpu, result, true);
         }
     }
@@ -265,7 +363,7 @@ impl Machine {
         let was_loaded = self.loaded[vcpu] && Vgic::needs_sync(access);
         if was_loaded {
             let icv = &mut self.icv[vcpu];
-            let result = self.vgic.sync(cpu(vcpu), &icv.lrs[..], icv.interface());
+            let result = self.vgic.sync(cpu(vcpu), &icv.lrs, icv.interface());
             icv.eoi_count = 0;
             self.kick(result.kick);
         }
@@ -273,7 +371,7 @@ impl Machine {
         if was_loaded {
             let icv = &mut self.icv[vcpu];
             let vmcr = Vmcr::from_bits(icv.vmcr);
-            let result = self.vgic.flush(cpu(vcpu), vmcr, &mut icv.lrs[..]);
+            let result = self.vgic.flush(cpu(vcpu), vmcr, &mut icv.lrs);
             self.apply(vcpu, result, false);
         }
         outcome
@@ -310,13 +408,15 @@ impl Machine {
 
     /// Reads a word of a register with one bit per interrupt. `of` applies to private interrupts.
     pub fn read_word(&mut self, vcpu: usize, of: usize, register: u64, word: usize) -> u32 {
-        let (window, offset) = place(of, register, word);
-        self.read(vcpu, window, offset)
+        let offset = register + 4 * word as u64;
+        let (by, window, offset) = self.locate(vcpu, of, word, offset);
+        self.read(by, window, offset)
     }
 
     pub fn write_word(&mut self, vcpu: usize, of: usize, register: u64, word: usize, value: u32) {
-        let (window, offset) = place(of, register, word);
-        self.write(vcpu, window, offset, value);
+        let offset = register + 4 * word as u64;
+        let (by, window, offset) = self.locate(vcpu, of, word, offset);
+        self.write(by, window, offset, value);
     }
 
     pub fn sgi(&mut self, from: usize, register: SgiRegister, value: u64) {
@@ -333,28 +433,34 @@ impl Machine {
     }
 
     pub fn end(&mut self, vcpu: usize, intid: IntId) {
-        self.icv[vcpu].end(intid);
+        self.write_eoir(vcpu, intid.get());
+    }
+
+    pub fn write_eoir(&mut self, vcpu: usize, iar: u32) {
+        self.icv[vcpu].write_eoir(iar);
         if self.prompt {
             self.settle();
         }
     }
 
-    /// Writes ICC_DIR. The hardware model handles the write if it is not trapped.
     pub fn deactivate(&mut self, vcpu: usize, intid: IntId) {
+        self.write_dir(vcpu, intid.get());
+    }
+
+    /// Writes ICC_DIR or GICC_DIR. The hardware model handles the write if it is not trapped.
+    pub fn write_dir(&mut self, vcpu: usize, iar: u32) {
         let icv = &mut self.icv[vcpu];
-        if icv.hcr.contains(Hcr::TDIR) {
-            let result = self.vgic.sync(cpu(vcpu), &icv.lrs[..], icv.interface());
+        if self.version == GicVersion::V2 || icv.hcr.contains(Hcr::TDIR) {
+            let result = self.vgic.sync(cpu(vcpu), &icv.lrs, icv.interface());
             icv.eoi_count = 0;
             let vmcr = Vmcr::from_bits(icv.vmcr);
-            let kick = self
-                .vgic
-                .deactivate(cpu(vcpu), vmcr, u64::from(intid.get()));
+            let kick = self.vgic.deactivate(cpu(vcpu), vmcr, u64::from(iar));
             let icv = &mut self.icv[vcpu];
-            let flushed = self.vgic.flush(cpu(vcpu), vmcr, &mut icv.lrs[..]);
+            let flushed = self.vgic.flush(cpu(vcpu), vmcr, &mut icv.lrs);
             self.apply(vcpu, flushed, false);
             self.kick(result.kick.union(kick).without(cpu(vcpu)));
         } else if Vmcr::from_bits(icv.vmcr).splits_eoi() {
-            match icv.find(intid) {
+            match icv.find(iar) {
                 Some(at) => icv.deactivate_lr(at),
                 None => icv.eoi_count = (icv.eoi_count + 1) % 32,
             }
@@ -365,7 +471,7 @@ impl Machine {
     }
 }
 
-/// Returns the window and offset of a word of a register with one bit per interrupt.
+/// Returns the window and offset of a word of a GICv3's register with one bit per interrupt.
 pub fn place(of: usize, register: u64, word: usize) -> (Window, u64) {
     if word == 0 {
         let frame = REDISTRIBUTOR_SIZE * of as u64 + 0x1_0000;

@@ -2,7 +2,9 @@
 mod active;
 mod boot;
 mod choice;
+mod distributor_v2;
 mod harness;
+mod hostile;
 mod ideal;
 mod kicks;
 mod late;
@@ -10,4 +12,5 @@ mod lists;
 mod model;
 mod ops;
 mod registers;
+mod sgi_sources;
 mod words;

@@ -5,7 +5,8 @@
 use super::harness::*;
 use super::ideal::*;
 use super::ops::{Op, op};
-use crate::{IrqLine, REDISTRIBUTOR_SIZE, SgiRegister, Vmcr, Window};
+use crate::{IrqLine, SgiRegister, Vmcr, Window};
+use postern_base::gic::GicVersion;
 use postern_base::mmio::{Access, AccessSize};
 use proptest::prelude::*;
 
@@ -13,23 +14,22 @@ use proptest::prelude::*;
 struct Run {
     machine: Machine,
     ideal: Ideal,
-    /// The interrupts that each vCPU acknowledged and has not ended, in the order of
-    /// acknowledgement.
+    /// The values of IAR that each vCPU read and has not ended, in the order of acknowledgement.
     taken: Vec<Vec<u32>>,
-    /// The initial value of each vCPU's ICH_VMCR_EL2.
+    /// The initial value of each vCPU's VMCR.
     vmcr: u64,
 }
 
 impl Run {
-    fn new(vcpus: usize, lrs: usize, vmcr: u64, priorities: &[u8]) -> Self {
-        let mut machine = Machine::configured(vcpus, lrs);
+    fn new(version: GicVersion, vcpus: usize, lrs: usize, vmcr: u64, priorities: &[u8]) -> Self {
+        let mut machine = Machine::configured_of(version, vcpus, lrs);
         for vcpu in 0..vcpus {
             machine.icv[vcpu].vmcr = vmcr;
             machine.update(vcpu);
         }
         let mut run = Self {
             machine,
-            ideal: Ideal::configured(vcpus),
+            ideal: Ideal::configured(version, vcpus),
             taken: vec![Vec::new(); vcpus],
             vmcr,
         };
@@ -105,11 +105,25 @@ impl Run {
                 if self.runs(from) {
                     for to in 0..self.taken.len() {
                         if targets >> to & 1 == 1 {
-                            self.ideal.get((to, sgi)).latch = true;
+                            let by_source = self.ideal.has_sources((to, sgi));
+                            let irq = self.ideal.get((to, sgi));
+                            if by_source {
+                                irq.sources |= 1 << from;
+                            } else {
+                                irq.latch = true;
+                            }
                         }
                     }
-                    let value = u64::from(sgi) << 24 | u64::from(targets);
-                    self.machine.sgi(from, SgiRegister::Sgi1r, value);
+                    match self.machine.version {
+                        GicVersion::V2 => {
+                            let value = u32::from(targets) << 16 | sgi;
+                            self.machine.write(from, Window::Distributor, 0xf00, value);
+                        }
+                        GicVersion::V3 => {
+                            let value = u64::from(sgi) << 24 | u64::from(targets);
+                            self.machine.sgi(from, SgiRegister::Sgi1r, value);
+                        }
+                    }
                 }
             }
             Op::Timer(vcpu) => {
@@ -135,6 +149,9 @@ impl Run {
             }
             Op::Pend(index, on) => {
                 let name = self.name(index);
+                if self.ideal.has_sources(name) {
+                    return self.pend_source(name, index / self.ideal.irqs.len(), on);
+                }
                 self.ideal.get(name).latch = on;
                 self.write_bit(by, name, if on { 0x200 } else { 0x280 });
             }
@@ -142,13 +159,9 @@ impl Run {
             Op::Priority(index, priority) => {
                 let name = self.name(index);
                 self.ideal.get(name).priority = priority;
-                let (window, base) = if name.1 < 32 {
-                    let frame = REDISTRIBUTOR_SIZE * name.0 as u64 + 0x1_0000;
-                    (Window::Redistributors, frame)
-                } else {
-                    (Window::Distributor, 0)
-                };
-                let offset = base + 0x400 + u64::from(name.1);
+                let offset = 0x400 + u64::from(name.1);
+                let word = name.1 as usize / 32;
+                let (by, window, offset) = self.machine.locate(by, name.0, word, offset);
                 let access = Access::write(offset, AccessSize::Byte, u64::from(priority));
                 self.machine.access(by, window, access);
             }
@@ -168,17 +181,9 @@ impl Run {
                 // have the vGIC's behaviour.
                 if intid >= 16 && !irq.pending() && !irq.line {
                     irq.edge = edge;
-                    let base = if intid < 32 {
-                        REDISTRIBUTOR_SIZE * of as u64 + 0x1_0000
-                    } else {
-                        0
-                    };
-                    let window = if intid < 32 {
-                        Window::Redistributors
-                    } else {
-                        Window::Distributor
-                    };
-                    let offset = base + 0xc00 + u64::from(intid / 16 * 4);
+                    let offset = 0xc00 + u64::from(intid / 16 * 4);
+                    let word = intid as usize / 32;
+                    let (by, window, offset) = self.machine.locate(by, of, word, offset);
                     let bit = 2 << (2 * (intid % 16));
                     let old = self.machine.read(by, window, offset);
                     let new = if edge { old | bit } else { old & !bit };
@@ -187,9 +192,20 @@ impl Run {
             }
             Op::Route(index, route) => {
                 let intid = SHARED[index % SHARED.len()];
+                let (route, access) = match self.machine.version {
+                    GicVersion::V2 => {
+                        let targets = (route | route >> 16 | route >> 24) & 0xff;
+                        let offset = 0x800 + u64::from(intid);
+                        let access = Access::write(offset, AccessSize::Byte, targets.into());
+                        (targets, access)
+                    }
+                    GicVersion::V3 => {
+                        let offset = 0x6000 + 8 * u64::from(intid);
+                        (route, Access::write(offset, AccessSize::Word, route.into()))
+                    }
+                };
                 self.ideal.get((0, intid)).route = route;
-                let offset = 0x6000 + 8 * u64::from(intid);
-                self.machine.write(by, Window::Distributor, offset, route);
+                self.machine.access(by, Window::Distributor, access);
             }
             Op::Distributor(groups) => {
                 self.ideal.groups = groups;
@@ -204,21 +220,21 @@ impl Run {
             }
             Op::Take(vcpu) => {
                 if self.runs(vcpu)
-                    && let Some(intid) = self.machine.icv[vcpu].acknowledge()
+                    && let Some(iar) = self.machine.icv[vcpu].read_iar()
                 {
-                    self.ideal.take(vcpu, intid.get());
-                    self.taken[vcpu].push(intid.get());
+                    self.ideal.take(vcpu, iar);
+                    self.taken[vcpu].push(iar);
                     self.machine.settle();
                 }
             }
             Op::End(vcpu) => {
                 if self.runs(vcpu)
-                    && let Some(intid) = self.taken[vcpu].pop()
+                    && let Some(iar) = self.taken[vcpu].pop()
                 {
                     if !self.splits() {
-                        self.ideal.get(named(vcpu, intid)).active = None;
+                        self.ideal.get(named(vcpu, iar & 0x3ff)).active = None;
                     }
-                    self.machine.end(vcpu, id(intid));
+                    self.machine.write_eoir(vcpu, iar);
                 }
             }
             Op::Deactivate { vcpu, nth } => self.deactivate(vcpu, nth),
@@ -260,12 +276,7 @@ impl Run {
         let name = self.name(index);
         // An end of interrupt without a matching active interrupt is an error of the guest and
         // UNPREDICTABLE.
-        let running = self
-            .taken
-            .iter()
-            .enumerate()
-            .any(|(vcpu, taken)| taken.iter().any(|intid| named(vcpu, *intid) == name));
-        if running {
+        if self.is_running(name) {
             return;
         }
         let target = self.ideal.target(name).unwrap_or(by);
@@ -274,27 +285,47 @@ impl Run {
         self.write_bit(by, name, if on { 0x300 } else { 0x380 });
     }
 
+    /// Returns whether an interrupt was acknowledged and not ended.
+    fn is_running(&self, name: Name) -> bool {
+        let mut all = self.taken.iter().enumerate();
+        all.any(|(vcpu, taken)| taken.iter().any(|iar| named(vcpu, iar & 0x3ff) == name))
+    }
+
+    /// Writes a bit of GICD_SPENDSGIR or GICD_CPENDSGIR, which only the SGI's vCPU can do.
+    fn pend_source(&mut self, (of, sgi): Name, source: usize, on: bool) {
+        let bit = 1 << source;
+        let irq = self.ideal.get((of, sgi));
+        let register = if on {
+            // Bits of vCPUs that the VM does not have are not implemented.
+            irq.sources |= bit & (0xff >> (8 - self.taken.len()));
+            0xf20
+        } else {
+            irq.sources &= !bit;
+            0xf10
+        };
+        let access = Access::write(register + u64::from(sgi), AccessSize::Byte, bit.into());
+        self.machine.access(of, Window::Distributor, access);
+    }
+
     fn deactivate(&mut self, vcpu: usize, nth: usize) {
         if !self.splits() || !self.runs(vcpu) {
             return;
         }
         // The active interrupts whose priority was dropped: the vCPU's own, and all shared ones.
-        let dropped: Vec<Name> =
-            self.ideal
-                .irqs
-                .iter()
-                .filter(|(name, irq)| {
-                    irq.active.is_some()
-                        && (name.1 >= 32 || name.0 == vcpu)
-                        && !self.taken.iter().enumerate().any(|(of, taken)| {
-                            taken.iter().any(|intid| named(of, *intid) == **name)
-                        })
-                })
-                .map(|(name, _)| *name)
-                .collect();
+        let dropped: Vec<Name> = self
+            .ideal
+            .irqs
+            .iter()
+            .filter(|(name, irq)| {
+                irq.active.is_some() && (name.1 >= 32 || name.0 == vcpu) && !self.is_running(**name)
+            })
+            .map(|(name, _)| *name)
+            .collect();
         if let Some(name) = dropped.get(nth % dropped.len().max(1)) {
-            self.ideal.get(*name).active = None;
-            self.machine.deactivate(vcpu, id(name.1));
+            let irq = self.ideal.get(*name);
+            irq.active = None;
+            let iar = irq.source << 10 | name.1;
+            self.machine.write_dir(vcpu, iar);
         }
     }
 
@@ -340,6 +371,11 @@ impl Run {
             if let Some(lr) = signalled {
                 let found = (lr.vintid().unwrap().get(), lr.priority(), lr.is_group1());
                 assert!(deliverable.contains(&found), "{found:?}");
+                if self.ideal.has_sources((vcpu, found.0)) {
+                    let source = lr.source().unwrap().get();
+                    let sources = self.ideal.irqs[&(vcpu, found.0)].sources;
+                    assert!(sources >> source & 1 == 1, "{found:?} from {source}");
+                }
             }
             let timer = &self.ideal.irqs[&(vcpu, TIMER)];
             if !timer.pending() && timer.active.is_none() {
@@ -357,10 +393,31 @@ impl Run {
             let pending = self.ideal.word(of, word, Irq::pending);
             assert_eq!(self.machine.read_word(by, of, 0x200, word), pending);
         }
+        if self.machine.version == GicVersion::V2 {
+            self.check_sources();
+        }
+        let fixed = match self.machine.version {
+            GicVersion::V2 => 0,
+            GicVersion::V3 => 0x50,
+        };
         assert_eq!(
             self.machine.read(by, Window::Distributor, 0),
-            0x50 | self.ideal.groups
+            fixed | self.ideal.groups
         );
+    }
+
+    /// Checks what each vCPU reads of the sources of its SGIs.
+    fn check_sources(&mut self) {
+        for of in 0..self.taken.len() {
+            for sgi in PRIVATE.into_iter().filter(|intid| *intid < 16) {
+                let sources = u64::from(self.ideal.irqs[&(of, sgi)].sources);
+                for register in [0xf10, 0xf20] {
+                    let access = Access::read(register + u64::from(sgi), AccessSize::Byte);
+                    let read = self.machine.access(of, Window::Distributor, access);
+                    assert_eq!(read, sources, "SGI {sgi} of vCPU {of}");
+                }
+            }
+        }
     }
 
     /// Checks that all pending interrupts are delivered in the end.
@@ -391,10 +448,11 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn vgic_matches_the_model_without_list_registers(
+        version in prop::sample::select(&BOTH_VERSIONS[..]),
         vcpus in 1_usize..=3,
         lrs in 1_usize..=4,
         split: bool,
@@ -402,8 +460,13 @@ proptest! {
         priorities in prop::collection::vec(0_u8..30, 24),
         ops in prop::collection::vec(op(), 1..120),
     ) {
+        // The group that guests use is enabled, and perhaps the other.
+        let groups = match version {
+            GicVersion::V2 => groups >> 1 | (groups & 1) << 1,
+            GicVersion::V3 => groups,
+        };
         let vmcr = 0xf0 << 24 | groups | if split { SPLIT } else { 0 };
-        let mut run = Run::new(vcpus, lrs, vmcr, &priorities);
+        let mut run = Run::new(version, vcpus, lrs, vmcr, &priorities);
         run.check();
         for op in &ops {
             run.step(op);

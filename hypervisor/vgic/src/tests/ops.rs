@@ -46,7 +46,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         4 => (irq.clone(), 0_u8..32).prop_map(|(i, priority)| Op::Priority(i, priority * 8)),
         2 => (irq.clone(), any::<bool>()).prop_map(|(i, group1)| Op::Group(i, group1)),
         2 => (irq.clone(), any::<bool>()).prop_map(|(i, edge)| Op::Edge(i, edge)),
-        3 => (irq.clone(), prop_oneof![0_u32..4, Just(1 << 31), Just(1 << 16)])
+        3 => (irq.clone(), prop_oneof![0_u32..8, Just(1 << 31), Just(1 << 16)])
             .prop_map(|(i, route)| Op::Route(i, route)),
         1 => (0_u32..4).prop_map(Op::Distributor),
         2 => (vcpu.clone(), any::<u8>(), 0_u8..4)
