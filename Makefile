@@ -97,7 +97,7 @@ endif
 test-hostile: tool prepare ## Let a guest play 68 attacks beside one that works; make test plays some of them
 	POSTERN_TEST_SUITE=$(SUITE) cargo run --profile host --package postern-tests --bin hostile -- $(if $(COUNTED),counted) $(ATTACKS)
 
-test-cpus: tool prepare ## Scan all system registers and run a case of xtest, on each CPU model or CPUS="max"; may fetch QEMU
+test-cpus: tool prepare ## Scan all system registers and run some xtest, on each CPU model or CPUS="max"; may fetch QEMU
 	cargo run --profile host --package postern-tests --bin scan -- $(CPUS)
 
 test-soak: tool prepare ## Start and end a VM N=100 times, in all states, beside working guests; SEED=1 repeats an order

@@ -228,6 +228,9 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
     if let Some(affinity) = &vm.affinity {
         set(&mut node, "affinity", affinity.clone());
     }
+    if let Some(bits) = vm.sve {
+        set(&mut node, "sve", bits);
+    }
     let mut kernel = module("multiboot,kernel", modules.kernel)?;
     set(&mut kernel, "bootargs", vm.cmdline.as_str());
     node.add_child(kernel);

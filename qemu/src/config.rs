@@ -8,6 +8,7 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
 mod board;
+mod cpu;
 mod files;
 mod guests;
 mod machine;
@@ -16,6 +17,7 @@ mod tee;
 #[cfg(test)]
 mod tests;
 
+pub use cpu::CPUS;
 pub use files::{fits, kernel_memory};
 pub use tee::{
     Application, Device, Feature, Login, MAX_APPLICATIONS, Quota, TeePolicy, TeeQuota, Word,
@@ -147,6 +149,8 @@ pub struct Vm {
     pub tee_quota: TeeQuota,
     /// The physical CPUs that may run the VM; all of them when absent.
     pub affinity: Option<Vec<u32>>,
+    /// The length of SVE's vectors in bits; the VM has no SVE when absent.
+    pub sve: Option<u32>,
 }
 
 fn yes() -> bool {
@@ -462,6 +466,13 @@ impl Vm {
             return Err(
                 "it has tee = \"none\": remove tee_policy and tee_quota, or give it the TEE".into(),
             );
+        }
+        if let Some(bits) = self.sve
+            && !(bits.is_multiple_of(128) && (128..=2048).contains(&bits))
+        {
+            return Err(format!(
+                "sve = {bits}: it must be a multiple of 128, 128 to 2048; without SVE leave it out"
+            ));
         }
         if let Some(affinity) = &self.affinity {
             if affinity.is_empty() {

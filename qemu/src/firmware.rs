@@ -20,7 +20,7 @@ const FIP: usize = 0x4_0000;
 /// The size of a bank of the `virt` machine's flash in bytes.
 const FLASH: usize = 64 << 20;
 /// The version of the recipe for the flash image; a change of the recipe increments it.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// Returns the flash image of a suite for a board with an OP-TEE, and builds it if need be.
 ///
@@ -97,6 +97,11 @@ fn build(
     let images = folder.join(format!("{suite}-{kind}"));
     optee.put(&images)?;
     let build = images.join("build");
+    // TF-A's make does not notice that its options have changed.
+    if build.exists() {
+        std::fs::remove_dir_all(&build)
+            .with_context(|| format!("{} cannot be removed", build.display()))?;
+    }
     let log = paths.build_logs().join(format!("tf-a-{suite}-{kind}.log"));
     step.run(&mut make(&source, board, &images, &build, bl33), &log)?;
     let release = build.join("qemu/release");

@@ -27,6 +27,25 @@ fn boot_at_el1_is_reported() -> Result<()> {
     refused(&lab, &machine, &["EL1", "EL2"])
 }
 
+/// QEMU has no CPU without FEAT_E2H0. So the image has an instruction replaced, which reads ID_AA64MMFR4_EL1.
+#[test]
+fn cpu_with_vhe_only_is_reported() -> Result<()> {
+    const READ: [u8; 4] = 0xd538_0782_u32.to_le_bytes();
+    const MOVE: [u8; 4] = 0xd2a1_e002_u32.to_le_bytes();
+    let lab = Lab::new("boot-vhe-only")?;
+    let mut machine = lab.machine(&lab.system("two.toml")?, Flavour::Shared)?;
+    let hypervisor = &mut machine.loads[0].file;
+    let mut image = std::fs::read(&*hypervisor)?;
+    let reads = image.chunks_exact(4).filter(|word| *word == READ);
+    ensure!(reads.count() == 1, "the read is not found");
+    for word in image.chunks_exact_mut(4).filter(|word| *word == READ) {
+        word.copy_from_slice(&MOVE); // mov x2, #(0xf << 24)
+    }
+    *hypervisor = lab.folder.join("postern");
+    std::fs::write(&*hypervisor, image)?;
+    refused(&lab, &machine, &["FEAT_E2H0"])
+}
+
 #[test]
 fn boot_without_gicv3_is_reported() -> Result<()> {
     let lab = Lab::new("boot-gicv2")?;

@@ -33,6 +33,7 @@ pub mod psci;
 pub mod rtc;
 pub mod smccc;
 mod stack;
+pub mod sve;
 pub mod sysreg;
 pub mod tee;
 pub mod timer;

@@ -11,6 +11,8 @@
 //! | `scan` | a `{"event":"register","encoding":N,"value":"0x…"}` for each register that can be read, in order, then `{"event":"scanned","registers":N}` |
 //! | `mark SALT` | writes a pattern of its own to each register that it can do without; `{"event":"marked","registers":N}` says how many have kept some of it |
 //! | `check` | `{"event":"lost","encoding":N,"wrote":"0x…","value":"0x…"}` for each that is not as it was after `mark`, then `{"event":"checked","registers":N}` |
+//! | `fill SALT` | fills all registers of SVE, as long as they can be; `{"event":"filled","registers":N}` says how many bits a vector has |
+//! | `compare`, `compare 1`, `compare 2` | `{"event":"compared","registers":N}`: the bytes of SVE's registers that are not as they were filled; 1 calls OP-TEE before, 2 writes a SIMD register |
 //! | `poweroff` | `{"event":"bye"}`, then the VM is off |
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -4,8 +4,9 @@
 use alloc::format;
 use alloc::vec::Vec;
 use guest_bare::event::Event;
+use guest_bare::sve::Vectors;
 use guest_bare::sysreg::{COUNT, SystemRegisters, encoding};
-use guest_bare::{console, psci};
+use guest_bare::{console, psci, smccc};
 
 const CPACR_EL1: u32 = encoding(3, 0, 1, 0, 2);
 /// With this value FP, SVE and SME do not trap to EL1: a trap is EL2's.
@@ -82,6 +83,7 @@ pub fn main() -> ! {
         .write(CPACR_EL1, CPACR_OPEN)
         .expect("CPACR_EL1 is there");
     let mut marks = Vec::new();
+    let mut vectors = None;
     Event::new("ready").text("program", "scan").send();
     loop {
         let line = console::read_line();
@@ -90,6 +92,8 @@ pub fn main() -> ! {
             (Some("scan"), None) => scan(&registers),
             (Some("mark"), Some(Ok(salt))) => marks = mark(&registers, salt),
             (Some("check"), None) => check(&registers, &marks),
+            (Some("fill"), Some(Ok(salt))) => vectors = Some(fill(salt)),
+            (Some("compare"), how) => compare(vectors.as_mut(), how.and_then(Result::ok)),
             (Some("poweroff"), None) => {
                 Event::new("bye").send();
                 psci::system_off()
@@ -99,6 +103,31 @@ pub fn main() -> ! {
                 .send(),
         }
     }
+}
+
+fn fill(salt: u64) -> Vectors {
+    let vectors = Vectors::fill(salt);
+    let bits = vectors.bits() as u64;
+    Event::new("filled").number("registers", bits).send();
+    vectors
+}
+
+/// Compares the vector registers with what they were filled with: at once, after a call to OP-TEE (1), or after a
+/// write of a SIMD register (2).
+fn compare(vectors: Option<&mut Vectors>, first: Option<u64>) {
+    let Some(vectors) = vectors else {
+        return Event::new("error").text("text", "nothing is filled").send();
+    };
+    match first {
+        // CALLS_UID of the trusted OS.
+        Some(1) => {
+            let _ = smccc::smc([0xbf00_ff01, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        Some(2) => vectors.write_simd(),
+        _ => {}
+    }
+    let bytes = vectors.differences() as u64;
+    Event::new("compared").number("registers", bytes).send();
 }
 
 fn hexadecimal(value: u64) -> alloc::string::String {

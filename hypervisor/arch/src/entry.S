@@ -97,11 +97,13 @@ relocated:
     adrp    x1, {stack0_top}
     add     x1, x1, :lo12:{stack0_top}
     ldr     x1, [x1]
-    mrs     x2, CurrentEL
-    cmp     x2, #(2 << 2)
-    b.ne    6f
-
     mov     sp, x1
+    // Does not return where EL2 cannot run. This runs with the MMU off, and so does all that it calls.
+    mov     x0, x19
+    mrs     x1, CurrentEL
+    mrs     x2, S3_0_C0_C7_4            // ID_AA64MMFR4_EL1; zero on CPUs that are older than its name
+    bl      boot_check
+
     adrp    x1, PERCPU_AREAS            // the boot pCPU's: percpu.rs
     add     x1, x1, :lo12:PERCPU_AREAS
     msr     tpidr_el2, x1
@@ -119,12 +121,6 @@ relocated:
     mov     x0, x19
     mov     x1, x20
     b       boot_primary
-
-    // Not at EL2: say so. This runs with the MMU off, and so does all that it calls.
-6:  mov     sp, x1
-    mov     x0, x19
-    mrs     x1, CurrentEL
-    b       boot_wrong_level
 
 // Where EFI firmware enters: x0 = the image's handle, x1 = the system table; MMU and caches on, an identity map, the
 // firmware's stack, .bss zero. Comes back, with an error's code, if Rust says so; else goes on as the Linux boot

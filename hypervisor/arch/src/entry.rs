@@ -15,19 +15,20 @@ global_asm!(
 ///
 /// - `primary(tree, image)`: the boot pCPU, at EL2 with the boot table on. `tree` is x0 as the loader left it, `image` where
 ///   the image begins.
-/// - `wrong_level(tree, level)`: the boot pCPU at an exception level other than 2, MMU off.
+/// - `check(tree, current_el, mmfr4)`: the boot pCPU at any exception level, MMU off, before all others, with CurrentEL
+///   and ID_AA64MMFR4_EL1. Returns only where EL2 can run.
 /// - `secondary()`: another pCPU, at EL2 with the final table on.
 #[macro_export]
 macro_rules! entry {
-    (primary: $primary:path, wrong_level: $wrong_level:path, secondary: $secondary:path $(,)?) => {
+    (primary: $primary:path, check: $check:path, secondary: $secondary:path $(,)?) => {
         #[unsafe(no_mangle)]
         extern "C" fn boot_primary(tree: u64, image: u64) -> ! {
             $primary(tree, image)
         }
 
         #[unsafe(no_mangle)]
-        extern "C" fn boot_wrong_level(tree: u64, current_el: u64) -> ! {
-            $wrong_level(tree, (current_el >> 2) & 3)
+        extern "C" fn boot_check(tree: u64, current_el: u64, mmfr4: u64) {
+            $check(tree, current_el, mmfr4)
         }
 
         #[unsafe(no_mangle)]

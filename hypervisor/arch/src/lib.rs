@@ -46,6 +46,8 @@ pub mod stack;
 #[cfg(target_os = "none")]
 pub mod stage2;
 #[cfg(target_os = "none")]
+pub mod sve;
+#[cfg(target_os = "none")]
 pub mod timer;
 #[cfg(target_os = "none")]
 pub mod uart;

@@ -44,7 +44,7 @@ pub fn system_off() -> i32 {
 }
 
 /// Powers off from a place where the conduit may be HVC and Postern is not at EL2.
-pub fn off_from_wrong_level(conduit_is_hvc: bool) -> ! {
+pub fn off_from_boot_check(conduit_is_hvc: bool) -> ! {
     if conduit_is_hvc {
         smc::call_hvc(SYSTEM_OFF.into());
     } else {

@@ -118,5 +118,6 @@ registers! {
     r MPAMIDR_EL1,
     w SMCR_EL2,
     w VSESR_EL2,
+    rw ZCR_EL1,
     w ZCR_EL2,
 }

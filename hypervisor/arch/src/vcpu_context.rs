@@ -8,13 +8,19 @@ use super::registers::{
     HFGRTR2_EL2, HFGWTR2_EL2, HSTR_EL2, MPAM2_EL2, MPAMHCR_EL2, MPAMIDR_EL1, PMCR_EL0, SMCR_EL2,
     VPIDR_EL2, VSESR_EL2, ZCR_EL2, read_register, write_register,
 };
+use super::sve::{self, SveState};
 use super::{barrier, debug, ich};
 use aarch64_cpu::registers::*;
 use core::arch::asm;
+use postern_base::sve::{VectorLength, VectorLengths};
 use postern_exceptions::inject::Spsr;
 use postern_exceptions::registers::controls;
 use postern_exceptions::registers::features::CpuFeatures;
 use postern_exceptions::switched_registers;
+
+// The keys of pointer authentication are the running vCPU's while EL2 runs. EL2 does not use them: SCTLR_EL2 as
+// `entry.S` sets it has EnIA, EnIB, EnDA and EnDB clear, which makes the instructions of compilers do nothing.
+const _: () = assert!(!cfg!(any(target_feature = "paca", target_feature = "pacg")));
 
 /// A guest's general registers while EL2 runs: pushed by `vectors.S`, at the top of the stack.
 #[repr(C)]
@@ -103,7 +109,6 @@ impl Frame {
 
 /// FP and SIMD registers.
 #[repr(C, align(16))]
-#[derive(Clone)]
 struct Simd {
     q: [[u64; 2]; 32],
     fpcr: u64,
@@ -113,7 +118,6 @@ struct Simd {
 macro_rules! context {
     ($($feature:ident { $($field:ident = $reset:literal,)+ })+) => {
         /// The registers of `exceptions/src/registers/switched.rs`, while their vCPU does not run.
-        #[derive(Clone)]
         #[repr(C)]
         struct Registers {
             $($($field: u64,)+)+
@@ -212,8 +216,19 @@ macro_rules! only_translation {
 
 switched_registers!(context);
 
+/// The FP, SIMD and SVE registers of a vCPU.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a pointer more on the way of most vCPUs' switches saves nothing"
+)]
+enum Vectors {
+    /// Of a VM without SVE: switched with the other registers.
+    Simd(Simd),
+    /// Of a VM with SVE: put on the pCPU when they are used.
+    Sve(SveState),
+}
+
 /// The state of a vCPU outside its frame and outside the vGIC.
-#[derive(Clone)]
 pub struct Context {
     registers: Registers,
     /// CNTV_CTL_EL0.
@@ -222,26 +237,56 @@ pub struct Context {
     pub timer_compare: u64,
     /// The virtual GIC interface without its list registers.
     pub interface: ich::Interface,
-    simd: Simd,
+    vectors: Vectors,
 }
 
 impl Context {
-    /// Holds the registers of a vCPU that was just turned on.
-    pub const fn new() -> Self {
+    /// Holds the registers of a vCPU that was just turned on. With SVE of some length, allocates memory for its state.
+    pub fn new(sve: Option<VectorLength>) -> Self {
         Self {
             registers: Registers::new(),
             timer_control: 0,
             timer_compare: 0,
             interface: ich::Interface::new(),
-            simd: Simd {
-                q: [[0; 2]; 32],
-                fpcr: 0,
-                fpsr: 0,
+            vectors: match sve {
+                None => Vectors::Simd(Simd::new()),
+                Some(length) => Vectors::Sve(SveState::new(length)),
             },
         }
     }
 
-    /// Takes the running vCPU's registers off this pCPU, which has these features.
+    /// Returns the registers to those of a vCPU that was just turned on. Allocates nothing.
+    pub fn reset(&mut self) {
+        self.registers = Registers::new();
+        (self.timer_control, self.timer_compare) = (0, 0);
+        self.interface = ich::Interface::new();
+        match &mut self.vectors {
+            Vectors::Simd(simd) => *simd = Simd::new(),
+            Vectors::Sve(state) => state.reset(),
+        }
+    }
+
+    /// Puts the running vCPU's vector state on this pCPU after a use of it trapped. Returns `false` where the VM has no
+    /// SVE, whose FP and SIMD registers are there already.
+    pub fn load_vectors(&self) -> bool {
+        match &self.vectors {
+            Vectors::Simd(_) => false,
+            Vectors::Sve(state) => {
+                state.load();
+                true
+            }
+        }
+    }
+
+    /// Takes the running vCPU's vector state, which [`Context::load_vectors`] put there, off this pCPU.
+    pub fn save_vectors(&mut self) {
+        if let Vectors::Sve(state) = &mut self.vectors {
+            state.save();
+        }
+    }
+
+    /// Takes the running vCPU's registers off this pCPU, which has these features. The vector state of a VM with SVE
+    /// is off already.
     pub fn save(&mut self, features: CpuFeatures) {
         self.registers.save(features);
         super::stage2::walk_nothing();
@@ -250,7 +295,10 @@ impl Context {
         // The next vCPU must not get this one's interrupt.
         CNTV_CTL_EL0.set(0);
         ich::save(&mut self.interface);
-        self.simd.save();
+        match &mut self.vectors {
+            Vectors::Simd(simd) => simd.save(),
+            Vectors::Sve(_) => sve::leave(),
+        }
     }
 
     /// Puts a vCPU's registers on this pCPU, which has these features and walks no tables yet.
@@ -266,7 +314,10 @@ impl Context {
         CNTV_CVAL_EL0.set(self.timer_compare);
         CNTV_CTL_EL0.set(self.timer_control);
         ich::load(&self.interface);
-        self.simd.load();
+        match &self.vectors {
+            Vectors::Simd(simd) => simd.load(),
+            Vectors::Sve(_) => sve::close(),
+        }
         barrier::isb();
         self.registers.load_translation();
         barrier::isb();
@@ -297,14 +348,15 @@ fn vtcr() -> u64 {
         | 1 << 31
 }
 
-/// Sets up what EL2 traps and how it translates, on this pCPU with these features, once.
-pub fn init_traps(features: CpuFeatures) {
+/// Sets up what EL2 traps and how it translates, on this pCPU with these features, once. Returns the lengths of SVE's
+/// vectors.
+pub fn init_traps(features: CpuFeatures) -> VectorLengths {
     VTCR_EL2.set(vtcr());
     super::stage2::walk_nothing();
-    HCR_EL2.set(controls::hcr::GUEST);
+    HCR_EL2.set(controls::hcr::guest(features));
     CPTR_EL2.set(controls::cptr::SET_UP);
     barrier::isb();
-    init_newer(features);
+    let lengths = init_newer(features);
     CPTR_EL2.set(controls::cptr::GUEST);
     let counters = if features.contains(CpuFeatures::PMU) {
         controls::mdcr::hpmn(PMCR_EL0.get())
@@ -319,10 +371,11 @@ pub fn init_traps(features: CpuFeatures) {
     CNTV_CTL_EL0.set(0);
     debug::init();
     barrier::isb();
+    lengths
 }
 
 /// Writes the registers of EL2 that only newer CPUs have: what firmware left there must not count.
-fn init_newer(features: CpuFeatures) {
+fn init_newer(features: CpuFeatures) -> VectorLengths {
     if features.contains(CpuFeatures::HCX) {
         HCRX_EL2.set(controls::HCRX);
     }
@@ -355,16 +408,27 @@ fn init_newer(features: CpuFeatures) {
     if features.contains(CpuFeatures::RAS) {
         VSESR_EL2.set(0);
     }
+    let mut lengths = VectorLengths::NONE;
     if features.contains(CpuFeatures::SVE) {
+        lengths = sve::lengths();
         ZCR_EL2.set(0);
     }
     if features.contains(CpuFeatures::SME) {
         SMCR_EL2.set(0);
     }
     barrier::isb();
+    lengths
 }
 
 impl Simd {
+    const fn new() -> Self {
+        Self {
+            q: [[0; 2]; 32],
+            fpcr: 0,
+            fpsr: 0,
+        }
+    }
+
     fn save(&mut self) {
         // SAFETY: 512 bytes at `q` belong to `self`; EL2 is compiled without FP registers.
         unsafe {

@@ -6,7 +6,7 @@ use super::flat::Fdt;
 use super::error::BootError;
 use super::mpidr::Mpidr;
 use super::tree;
-use postern_base::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
+use postern_base::ids::{MAX_PCPUS, PcpuIndex};
 
 /// The most physical CPUs that Postern uses. Further ones stay off, and [`Cpus::ignored`] counts
 /// them.
@@ -48,12 +48,6 @@ impl<'t> Cpus<'t> {
     /// Returns the index of the CPU at this place in the tree, or `None` if it is not in the list.
     pub fn at(&self, place: usize) -> Option<PcpuIndex> {
         PcpuIndex::new(self.list.iter().position(|cpu| cpu.place == place)?)
-    }
-
-    /// Returns the set of all CPUs in the list.
-    pub fn set(&self) -> PcpuSet {
-        let indices = (0..self.list.len()).filter_map(PcpuIndex::new);
-        indices.fold(PcpuSet::EMPTY, PcpuSet::with)
     }
 
     /// Reads the CPUs from the tree. Firmware may boot on any CPU, not only on the tree's first

@@ -172,6 +172,9 @@ pub enum VmError<'t> {
         /// The last pCPU's index.
         last: usize,
     },
+    /// `sve` is no length.
+    #[error("sve must be a multiple of 128 up to 2048, or 0")]
+    Sve,
     /// The node has a property that means nothing.
     #[error("property `{0}` is unknown: see docs/device-tree-binding.md")]
     Unknown(&'t str),

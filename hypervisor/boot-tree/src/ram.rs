@@ -82,10 +82,18 @@ pub fn heap_bytes(vms: &[VmConfig<'_>]) -> u64 {
             Tee::None => 0,
             Tee::Optional | Tee::Required => vm.tee_config.quotas.heap_bytes(),
         };
-        VM_BYTES + tables * PAGE_SIZE + counters.next_power_of_two() + books
+        VM_BYTES + tables * PAGE_SIZE + counters.next_power_of_two() + books + sve_bytes(vm)
     };
     let all = vms.iter().map(of_vm).sum::<u64>();
     (HEAP_BYTES + all).next_multiple_of(BLOCK_SIZE)
+}
+
+/// Bytes of it for the vector state of a VM's vCPUs.
+pub(crate) fn sve_bytes(vm: &VmConfig<'_>) -> u64 {
+    let state = vm.sve.map_or(0, |length| {
+        length.state_bytes().next_power_of_two().max(4096) as u64
+    });
+    vm.vcpus as u64 * state
 }
 
 fn for_each_reg<'t>(

@@ -10,6 +10,7 @@ use super::tree;
 use mediator::Config;
 use postern_base::ids::{MAX_VCPUS, MAX_VMS, PcpuSet};
 use postern_base::range::PaRange;
+use postern_base::sve::VectorLength;
 
 mod tee_policy;
 
@@ -30,7 +31,7 @@ const XEN_DOMAIN: &str = "xen,domain";
 pub(super) const MODULES_IN_INITRD: &str = "postern,modules-in-initrd";
 /// The properties that a `postern,domain` may have, and those of [`rights`]: any other is a mistake. A `xen,domain` may
 /// have others, for Xen.
-const PROPERTIES: [&str; 12] = [
+const PROPERTIES: [&str; 13] = [
     "compatible",
     "#address-cells",
     "#size-cells",
@@ -38,6 +39,7 @@ const PROPERTIES: [&str; 12] = [
     "cpus",
     "tee",
     "affinity",
+    "sve",
     "vm-name",
     "manual-start",
     "privileged",
@@ -75,8 +77,10 @@ pub struct VmConfig<'t> {
     pub autostart: bool,
     /// Whether it may give the monitor orders.
     pub privileged: bool,
-    /// The pCPUs that its vCPUs may run on, not empty.
-    pub affinity: PcpuSet,
+    /// The pCPUs that its vCPUs may run on, not empty; `None` where the tree leaves that to Postern.
+    pub affinity: Option<PcpuSet>,
+    /// The length of SVE's vectors, if it has SVE.
+    pub sve: Option<VectorLength>,
     /// Where the boot loader put its kernel. Several VMs may name the same range.
     pub kernel: PaRange,
     /// Where the boot loader put its initial RAM disk, if it has one.
@@ -192,6 +196,7 @@ fn read_vm<'t>(
         autostart: !flag(node, "manual-start")?,
         privileged: flag(node, "privileged")?,
         affinity,
+        sve: sve(node)?,
         kernel,
         ramdisk,
         bootargs,
@@ -224,9 +229,9 @@ fn flag<'t>(node: FdtNode<'t>, name: &'static str) -> Result<bool, VmError<'t>> 
     tree::flag(node, name).map_err(|_| VmError::Flag(name))
 }
 
-fn affinity<'t>(node: FdtNode<'t>, cpus: &Cpus<'t>) -> Result<PcpuSet, VmError<'t>> {
+fn affinity<'t>(node: FdtNode<'t>, cpus: &Cpus<'t>) -> Result<Option<PcpuSet>, VmError<'t>> {
     let Some(value) = tree::bytes(node, "affinity") else {
-        return Ok(cpus.set());
+        return Ok(None);
     };
     let error = VmError::Affinity {
         last: cpus.list().len().saturating_sub(1),
@@ -240,7 +245,21 @@ fn affinity<'t>(node: FdtNode<'t>, cpus: &Cpus<'t>) -> Result<PcpuSet, VmError<'
         let index = index.and_then(|place| cpus.at(place));
         set = set.with(index.ok_or_else(|| error.clone())?);
     }
-    Ok(set)
+    Ok(Some(set))
+}
+
+/// The length of SVE's vectors, in bits; absent or zero for none. The property is Xen's.
+fn sve<'t>(node: FdtNode<'t>) -> Result<Option<VectorLength>, VmError<'t>> {
+    if node.property("sve").is_none() {
+        return Ok(None);
+    }
+    match tree::cell(node, "sve") {
+        Some(0) => Ok(None),
+        bits => bits
+            .and_then(VectorLength::from_bits)
+            .map(Some)
+            .ok_or(VmError::Sve),
+    }
 }
 
 /// The module nodes of one VM.

@@ -317,7 +317,7 @@ pub enum Trap {
     SysReg(SysRegAccess),
     /// Floating point or Advanced SIMD, trapped by CPTR_EL2.TFP.
     Fp,
-    /// SVE, which guests do not have.
+    /// SVE, trapped by CPTR_EL2.TZ.
     Sve,
     /// Any other exception class: an undefined instruction to the guest, or a bug in EL2.
     Other(u8),

@@ -38,7 +38,7 @@ const fn rule(
 const EVERY_32: &[u32] = &[0, 4, 8, 12, 16, 20, 24, 28];
 
 /// The AArch64 registers, and why a field of today's architecture is missing. Those of CRm 4 to 7
-/// without a row read zero: PFR2, ZFR0, SMFR0, FPFR0, DFR1, AFR0, AFR1, ISAR3, MMFR3, MMFR4.
+/// without a row read zero: PFR2, ZFR0 (without SVE), SMFR0, FPFR0, DFR1, AFR0, AFR1, ISAR3, MMFR3, MMFR4.
 const RULES: [Rule; 9] = [
     // ID_AA64PFR0_EL1: EL0, FP, AdvSIMD, DIT, CSV3; CSV2 without SCXTNUM_ELx, which EL2 does not
     // switch. EL1 is AArch64 only (HCR_EL2.RW), there is no EL2, SMC works (so EL3 is there),
@@ -63,12 +63,17 @@ const RULES: [Rule; 9] = [
         &[],
         &[],
     ),
-    // ID_AA64ISAR1_EL1: all but pointer authentication (APA, API, GPA, GPI: its keys are not
-    // switched) and what needs HCRX_EL2 (LS64, XS).
-    rule(6, 1, &[0, 12, 16, 20, 32, 36, 40, 44, 48, 52], &[], &[]),
-    // ID_AA64ISAR2_EL1: BC, CLRBHB, RPRFM, CSSC. Not pointer authentication, MOPS (HCRX_EL2),
-    // WFxT (the timeout is not emulated).
-    rule(6, 2, &[20, 28, 48, 52], &[], &[]),
+    // ID_AA64ISAR1_EL1: all but what needs HCRX_EL2 (LS64, XS).
+    rule(
+        6,
+        1,
+        &[0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52],
+        &[],
+        &[],
+    ),
+    // ID_AA64ISAR2_EL1: GPA3, APA3, BC, PAC_frac, CLRBHB, RPRFM, CSSC. Not MOPS (HCRX_EL2), WFxT (the timeout is
+    // not emulated).
+    rule(6, 2, &[8, 12, 20, 24, 28, 48, 52], &[], &[]),
     // ID_AA64MMFR0_EL1: PARange (limited below), ASIDBits, BigEnd, SNSMem, BigEndEL0, TGran16,
     // TGran64, TGran4. Not stage 2's granules, ExS, FGT, ECV.
     rule(7, 0, &[0, 4, 8, 12, 16, 20, 24, 28], &[], &[]),
@@ -112,6 +117,14 @@ const RULES_32: [Rule; 20] = [
     rule(3, 6, &[0], &[], &[]),
 ];
 
+/// What VMs with SVE have besides.
+const RULES_SVE: [Rule; 2] = [
+    // ID_AA64PFR0_EL1: SVE.
+    rule(4, 0, &[32], &[], &[]),
+    // ID_AA64ZFR0_EL1: SVEver, AES, BitPerm, BF16, B16B16, SHA3, SM4, I8MM, F32MM, F64MM.
+    rule(4, 4, &[0, 4, 16, 20, 24, 32, 40, 44, 52, 56], &[], &[]),
+];
+
 const FIELD: u64 = 0xf;
 
 impl Rule {
@@ -147,14 +160,15 @@ pub struct IdValues {
 }
 
 impl IdValues {
-    /// Returns the values for guests whose physical addresses have `ipa_bits` bits, on a host whose own registers
+    /// Returns the values for guests with or without SVE, whose physical addresses have `ipa_bits` bits, on a host whose own registers
     /// `host` reads. It is asked for the registers of [`IdValues::host_registers`] and no others.
-    pub fn new(host: impl Fn(SysReg) -> u64, ipa_bits: u32) -> Self {
+    pub fn new(host: impl Fn(SysReg) -> u64, ipa_bits: u32, sve: bool) -> Self {
         let mut values = [[0; 8]; 7];
         let el0_runs_aarch32 = host(RULES[0].register()) & FIELD == 2;
         let rules_32 = RULES_32.iter().filter(|_| el0_runs_aarch32);
-        for rule in RULES.iter().chain(rules_32) {
-            values[usize::from(rule.crm) - 1][usize::from(rule.op2)] =
+        let rules_sve = RULES_SVE.iter().filter(|_| sve);
+        for rule in RULES.iter().chain(rules_32).chain(rules_sve) {
+            values[usize::from(rule.crm) - 1][usize::from(rule.op2)] |=
                 rule.apply(host(rule.register()));
         }
         // A guest that uses more bits than stage 2 translates would take faults that no
@@ -168,7 +182,8 @@ impl IdValues {
     /// Returns the registers of the host that matter; all exist on every Armv8-A CPU, but those with CRm 1 to 3 are
     /// UNKNOWN where no exception level runs AArch32.
     pub fn host_registers() -> impl Iterator<Item = SysReg> {
-        RULES.iter().chain(&RULES_32).map(Rule::register)
+        let rules = RULES.iter().chain(&RULES_32).chain(&RULES_SVE);
+        rules.map(Rule::register)
     }
 
     /// Returns what the register with this CRm (1 to 7) and op2 (0 to 7) reads; `None` for others.
@@ -218,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_guests_must_not_see() {
-        let ids = IdValues::new(host_of(0xf), 40);
+        let ids = IdValues::new(host_of(0xf), 40, false);
         for (name, crm, op2, low) in [
             ("EL2", 4, 0, 8),
             ("RAS", 4, 0, 28),
@@ -240,13 +255,7 @@ mod tests {
             ("TraceBuffer", 5, 0, 44),
             ("BRBE", 5, 0, 52),
             ("TME", 6, 0, 24),
-            ("APA", 6, 1, 4),
-            ("API", 6, 1, 8),
-            ("GPA", 6, 1, 24),
-            ("GPI", 6, 1, 28),
             ("WFxT", 6, 2, 0),
-            ("GPA3", 6, 2, 8),
-            ("APA3", 6, 2, 12),
             ("MOPS", 6, 2, 16),
             ("FGT", 7, 0, 56),
             ("VMIDBits", 7, 1, 4),
@@ -279,14 +288,42 @@ mod tests {
     }
 
     #[test]
+    fn guests_with_sve_see_it_and_nothing_else_more() {
+        let without = IdValues::new(host_of(0xf), 40, false);
+        let with = IdValues::new(host_of(0xf), 40, true);
+        for crm in 1..8 {
+            for op2 in 0..8 {
+                let more = match (crm, op2) {
+                    (4, 0) => 0xf << 32,
+                    (4, 4) => 0x0ff0_ff0f_0fff_00ff,
+                    _ => 0,
+                };
+                let expected = without.get(crm, op2).map(|value| value | more);
+                assert_eq!(with.get(crm, op2), expected, "{crm} {op2}");
+            }
+        }
+    }
+
+    #[test]
     fn what_guests_have_on_every_host() {
         for nibble in [0, 1, 0xf] {
-            let ids = IdValues::new(host_of(nibble), 40);
+            let ids = IdValues::new(host_of(nibble), 40, false);
             assert_eq!(field(&ids, 4, 0, 4), 1, "EL1 is AArch64");
             assert_eq!(field(&ids, 4, 0, 12), 1, "EL3 is AArch64");
             assert_eq!(field(&ids, 4, 0, 24), 1, "GIC system registers");
             assert_eq!(field(&ids, 4, 0, 56), nibble.min(1), "CSV2");
             assert_eq!(field(&ids, 4, 0, 16), nibble, "FP");
+            for (name, op2, low) in [
+                ("APA", 1, 4),
+                ("API", 1, 8),
+                ("GPA", 1, 24),
+                ("GPI", 1, 28),
+                ("GPA3", 2, 8),
+                ("APA3", 2, 12),
+                ("PAC_frac", 2, 24),
+            ] {
+                assert_eq!(field(&ids, 6, op2, low), nibble, "{name}");
+            }
             assert_eq!(field(&ids, 7, 1, 0), nibble.min(2), "HAFDBS");
             let debug = nibble << 12 | nibble << 20 | nibble << 28 | 0x00f0_0000_0006;
             assert_eq!(ids.get(5, 0), Some(debug), "breakpoints and watchpoints");
@@ -306,7 +343,7 @@ mod tests {
             (1, 2) => 0x0301_0066,
             _ => 0,
         };
-        let ids = IdValues::new(host, 40);
+        let ids = IdValues::new(host, 40, false);
         for (crm, op2, expected) in [
             (4, 0, 0x0100_1012),
             (5, 0, 0x00f0_1030_5006),
@@ -322,7 +359,7 @@ mod tests {
 
     #[test]
     fn aarch32_is_hidden_with_el0s() {
-        let ids = IdValues::new(|_| 0x1111_1111_1111_1111, 40);
+        let ids = IdValues::new(|_| 0x1111_1111_1111_1111, 40, false);
         for crm in 1..=3 {
             for op2 in 0..8 {
                 assert_eq!(ids.get(crm, op2), Some(0));
@@ -350,7 +387,7 @@ mod tests {
             (0xf, 51, 5),
             (0xf, 56, 6),
         ] {
-            let ids = IdValues::new(|_| host, bits);
+            let ids = IdValues::new(|_| host, bits, false);
             assert_eq!(field(&ids, 7, 0, 0), expected, "{host} {bits}");
         }
     }

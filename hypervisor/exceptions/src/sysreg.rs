@@ -160,7 +160,7 @@ mod tests {
     /// Three breakpoints, three watchpoints.
     fn ids() -> IdValues {
         let debug = SysReg::new(3, 0, 0, 5, 0);
-        IdValues::new(|reg| if reg == debug { 0x0020_2002 } else { 2 }, 40)
+        IdValues::new(|reg| if reg == debug { 0x0020_2002 } else { 2 }, 40, false)
     }
 
     fn read(reg: SysReg) -> Outcome {
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn every_name_has_an_answer() {
-        let ids = IdValues::new(|_| u64::MAX, 40);
+        let ids = IdValues::new(|_| u64::MAX, 40, false);
         for bits in 0..1_u32 << 16 {
             let part = |low: u32, width: u32| (bits >> low & ((1 << width) - 1)) as u8;
             let reg = SysReg::new(part(14, 2), part(11, 3), part(7, 4), part(3, 4), part(0, 3));

@@ -7,7 +7,7 @@ use hypervisor::exit::{handler, run};
 
 postern_arch::entry! {
     primary: start::primary,
-    wrong_level: start::wrong_level,
+    check: start::check,
     secondary: start::secondary,
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot path, from power-on to the first guest.
 
+pub mod cpus;
 pub mod share;
 #[cfg(target_os = "none")]
 #[allow(unsafe_code, reason = "the boot protocol is what makes it sound")]

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot path of each pCPU, from its entry to the scheduler.
 
+use super::cpus::{EntryError, check_entry};
 use super::vms_up;
 use crate::console::output::{self, MachineRegisters, MachineUart};
 use crate::exit;
 use crate::fatal::fail;
 use crate::platform::{self, WALL_CLOCK, machine};
 use crate::vm::{pcpu, seed_state};
-use aarch64_cpu::registers::MPIDR_EL1;
+use aarch64_cpu::registers::{MIDR_EL1, MPIDR_EL1};
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use mediator::addr::Pa;
@@ -23,6 +24,7 @@ use postern_boot_tree::{
     early_uart, heap_bytes, total_size,
 };
 use postern_console::uart::Uart;
+use postern_exceptions::decode::SysReg;
 use postern_exceptions::registers::features::CpuFeatures;
 use tock_registers::interfaces::Readable;
 
@@ -222,8 +224,16 @@ fn this_pcpu_up(machine: &Machine<'_>) {
             mpidr.get()
         ));
     }
+    // The pCPU's kind is the boot pCPU's concern, but firmware may start one of another kind.
+    let mmfr4 = id_registers::read(SysReg::new(3, 0, 0, 7, 4));
+    if let Err(error) = check_entry(2 << 2, mmfr4) {
+        fail(format_args!("CPU {index}: {error}"));
+    }
     let features = CpuFeatures::new(id_registers::read);
-    vcpu_context::init_traps(features);
+    let lengths = vcpu_context::init_traps(features);
+    let model = &platform::PCPU_MODELS[index];
+    model.midr.store(MIDR_EL1.get(), Ordering::Relaxed);
+    model.sve.store(lengths.to_bits(), Ordering::Relaxed);
     pcpu::init(features);
     #[cfg(debug_assertions)]
     postern_base::lock::check_order_by(|| Some(percpu::id()));
@@ -259,21 +269,28 @@ fn take_seed(tree: u64) -> BootSeed {
     seed
 }
 
-/// Reports an entry at an exception level other than EL2, and powers off. The MMU is off: no
+/// Checks that EL2 can run on the boot pCPU, by CurrentEL and ID_AA64MMFR4_EL1. The MMU is off: no
 /// atomics, no heap, no log.
-pub fn wrong_level(tree: u64, level: u64) -> ! {
+pub fn check(tree: u64, current_el: u64, mmfr4: u64) {
+    if let Err(error) = check_entry(current_el, mmfr4) {
+        refuse(tree, error);
+    }
+}
+
+/// Reports why EL2 cannot run, and powers off. The MMU is off.
+fn refuse(tree: u64, error: EntryError) -> ! {
     let bytes = tree_bytes(tree);
     if let Some((base, layout)) = bytes.and_then(early_uart) {
         // SAFETY: the tree says that it is there; the MMU is off.
         let registers = unsafe { arch::uart::UartRegisters::new(base, layout) };
         let mut uart = Raw(Uart::new(MachineRegisters(registers)));
-        let text = "start it at EL2 (QEMU: -M virt,virtualization=on; U-Boot: build for EL2)";
         let _ = write!(
             uart,
-            "postern: entered at EL{level}, needs EL2: {text}\r\n@postern {{\"event\":\"boot-error\",\"text\":\"entered at EL{level}, needs EL2: {text}\"}}\r\n"
+            "postern: {error}\r\n@postern {{\"event\":\"boot-error\",\"text\":\"{error}\"}}\r\n"
         );
     }
-    psci::off_from_wrong_level(bytes.and_then(early_psci) == Some(Conduit::Hvc))
+    let below = matches!(error, EntryError::Level(_));
+    psci::off_from_boot_check(below && bytes.and_then(early_psci) == Some(Conduit::Hvc))
 }
 
 /// A writer to a UART without a lock.

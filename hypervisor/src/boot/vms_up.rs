@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Creates all VMs and requests their start.
 
+use super::cpus::{self, Midr, Model, ModelError};
 use super::share::Share;
 use crate::console::output;
 use crate::control::input;
 use crate::fatal::fail;
 use crate::lifecycle::{transitions, work_steps};
-use crate::platform::machine;
+use crate::platform::{self, machine};
 use crate::tee::host::{SHARED_PAGES, secure_call};
 use crate::tee::notification;
 use crate::vm::frames::{Frames, FramesError, PoolError, SharedPool};
@@ -19,11 +20,13 @@ use crate::vm::{guest_image, registry};
 use alloc::vec::Vec;
 use core::fmt::Display;
 use core::num::NonZeroU16;
+use core::sync::atomic::Ordering;
 use mediator::addr::PAGE_SIZE;
 use mediator::{ClientId, CreateError, Mediator, ProbeError, Progress, SecureMonitor, TeeInfo};
 use postern_arch::timer;
 use postern_base::ids::VmIndex;
 use postern_base::range::PaRange;
+use postern_base::sve::VectorLengths;
 use postern_boot_tree::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
 use postern_guest_tree::layout;
 use postern_monitor::Event;
@@ -47,6 +50,8 @@ enum StartError {
          have the boot loader place the kernel's raw Image there"
     )]
     NoKernel(&'static str, PaRange),
+    #[error("vm `{0}`: {1}")]
+    Cpus(&'static str, ModelError),
     #[error("vm `{0}` has tee = \"required\" and cannot have it: {1}")]
     NoRoom(&'static str, CreateError),
 }
@@ -89,12 +94,13 @@ fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     let with_tee = configs.iter().filter(|config| config.tee != Tee::None);
     let max_creations = tee.and_then(|info| info.max_creations());
     let share = Share::of(with_tee.count() as u32, max_creations);
+    let models = models();
     let mut vms = Vec::new();
     let indices = (0..).filter_map(VmIndex::new);
     for (config, index) in configs.iter().zip(indices) {
         // If OP-TEE has VM numbers, each VM may have the TEE.
         let may_have = tee.filter(|info| info.virtualised || owner == Some(config.name));
-        let vm = make(config, index, may_have, share)?;
+        let vm = make(config, index, &models, may_have, share)?;
         vms.push(vm);
     }
     let shared = vms.iter().filter_map(Vm::mediator);
@@ -103,6 +109,28 @@ fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     SHARED_PAGES.call_once(|| pool);
     ram_pool::init(frames);
     Ok(vms)
+}
+
+/// Returns the models of the pCPUs, which are all up. Warns where VMs without an affinity do not use all of them.
+fn models() -> Vec<Model> {
+    let list = machine().cpus.list();
+    let models: Vec<_> = platform::PCPU_MODELS[..list.len()]
+        .iter()
+        .map(|model| Model {
+            midr: Midr::new(model.midr.load(Ordering::Relaxed)),
+            sve: VectorLengths::from_bits(model.sve.load(Ordering::Relaxed)),
+        })
+        .collect();
+    for (cpu, model) in list.iter().zip(&models) {
+        if *model != models[0] {
+            log::warn!(
+                "CPU {} has {model}, the boot CPU {}: only VMs with an affinity run on it",
+                cpu.place,
+                models[0]
+            );
+        }
+    }
+    models
 }
 
 /// Creates a pool of at least `pages` pages.
@@ -181,12 +209,15 @@ fn only_owner(configs: &VmConfigs<'static>) -> Result<Option<&'static str>, Star
 fn make(
     config: &VmConfig<'static>,
     index: VmIndex,
+    models: &[Model],
     tee: Option<TeeInfo>,
     share: Share,
 ) -> Result<Vm, StartError> {
     if !guest_image::is_kernel(config.kernel) {
         return Err(StartError::NoKernel(config.name, config.kernel));
     }
+    let affinity = cpus::allowed(config.affinity, config.sve, models)
+        .map_err(|error| StartError::Cpus(config.name, error))?;
     let memory = GuestMemory::for_bytes(config.memory)?;
     let vmid = index.get() as u16 + 1;
     let client = NonZeroU16::new(vmid).map(ClientId::new);
@@ -201,6 +232,7 @@ fn make(
     Ok(Vm::new(VmParts {
         config: config.clone(),
         index,
+        affinity,
         memory,
         mapping: Mapping::new(vmid),
         mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),

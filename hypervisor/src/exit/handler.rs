@@ -8,7 +8,7 @@ use crate::sched::masked::Cause;
 use crate::sched::run_queues::PcpuRequests;
 use crate::vm::instance::{ExitReason, GuestAnomaly, VcpuRef};
 use crate::vm::pcpu::{Pcpu, here};
-use crate::vm::{context_switch, cpu_interface, debug, physical_timer, scheduler};
+use crate::vm::{context_switch, cpu_interface, debug, physical_timer, scheduler, vectors};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
 use postern_arch::timer;
 use postern_arch::vcpu_context::{CallFrame, Frame};
@@ -173,6 +173,7 @@ fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
             running.vcpu.count(ExitReason::Sysreg);
             system_register(frame, running, access, esr.instruction_length());
         }
+        Trap::Fp | Trap::Sve if vectors::load(running) => running.vcpu.count(ExitReason::Other),
         _ => {
             running.vcpu.count(ExitReason::Other);
             if running.vm.log_once(GuestAnomaly::Instruction) {
@@ -230,7 +231,7 @@ fn answer(frame: &mut Frame, access: SysRegAccess, value: u64) {
 fn system_register(frame: &mut Frame, running: VcpuRef, access: SysRegAccess, length: u64) {
     let register = |frame: &Frame| access.rt.index().map_or(0, |index| frame.x[index]);
     let write = access.write.then(|| register(frame));
-    match sysreg::access(access.reg, write, host_cpu::id_values()) {
+    match sysreg::access(access.reg, write, host_cpu::id_values(running.vm.sve)) {
         Outcome::Value(value) => answer(frame, access, value),
         Outcome::Ignored => {}
         Outcome::Sgi(register, value) => {

@@ -3,17 +3,24 @@
 
 use crate::services::smccc::{Workaround, Workarounds};
 use optee_proto::smc::FunctionId;
+use postern_arch::percpu::PerPcpu;
 use postern_arch::{id_registers, smc};
+use postern_base::ids::MAX_PCPUS;
+use postern_base::sve::VectorLength;
 use postern_exceptions::ids::IdValues;
 use postern_smccc::arch;
 use spin::Once;
 
-static IDS: Once<IdValues> = Once::new();
+/// By whether the VM has SVE.
+static IDS: PerPcpu<[Once<IdValues>; 2]> =
+    PerPcpu::new([const { [const { Once::new() }; 2] }; MAX_PCPUS]);
 static WORKAROUNDS: Once<Workarounds> = Once::new();
 
-/// Returns the values of the ID registers that guests read.
-pub fn id_values() -> &'static IdValues {
-    IDS.call_once(|| IdValues::new(id_registers::read, postern_stage2::IPA_BITS))
+/// Returns the values of the ID registers that a VM reads on this pCPU. All pCPUs of a VM are of one model.
+pub fn id_values(sve: Option<VectorLength>) -> &'static IdValues {
+    let sve = sve.is_some();
+    IDS.this()[usize::from(sve)]
+        .call_once(|| IdValues::new(id_registers::read, postern_stage2::IPA_BITS, sve))
 }
 
 /// Returns the firmware's workarounds for speculation vulnerabilities.

@@ -6,7 +6,7 @@ use crate::console::output;
 use crate::fatal::power_off;
 use crate::platform::machine;
 use crate::vm::guest_image::EntryPoint;
-use crate::vm::instance::{SavedContext, Vcpu, VcpuRef, Vm};
+use crate::vm::instance::{Vcpu, VcpuRef, Vm};
 use crate::vm::lifecycle::{
     EndReason, LifecycleAction, LifecycleError, LifecycleEvent, LifecycleRequest, Phase,
 };
@@ -15,11 +15,9 @@ use core::fmt::Display;
 use core::sync::atomic::Ordering;
 use mediator::addr::Ipa;
 use postern_arch::timer;
-use postern_arch::vcpu_context::{Context, Frame};
+use postern_arch::vcpu_context::Frame;
 use postern_base::ids::VcpuIndex;
 use postern_base::ticks::Ticks;
-use postern_devices::debug::DebugUnit;
-use postern_devices::physical_timer::PhysicalTimer;
 use postern_monitor::Event as MonitorEvent;
 
 /// The value of `Vm::requested` that requests a start.
@@ -186,12 +184,7 @@ pub fn turn_on(vm: &'static Vm, index: VcpuIndex, entry: Ipa, context: u64) {
     let Some(vcpu) = vm.vcpus.get(index.get()) else {
         return;
     };
-    *vcpu.saved.lock() = SavedContext {
-        frame: Frame::start(entry.get(), context),
-        context: Context::new(),
-        physical_timer: PhysicalTimer::new(),
-        debug: DebugUnit::new(),
-    };
+    vcpu.saved.lock().reset(Frame::start(entry.get(), context));
     vm.vcpus_on.fetch_add(1, Ordering::AcqRel);
     let set = vm.vgic.vcpu_on(vcpu.index);
     vcpu.power.started();

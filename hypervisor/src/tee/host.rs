@@ -7,7 +7,8 @@ use crate::sched::masked::Cause;
 use crate::vm::context_switch;
 use crate::vm::frames::SharedPool;
 use crate::vm::instance::Vm;
-use crate::vm::pcpu::here;
+use crate::vm::pcpu::{LiveState, here};
+use crate::vm::vectors;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use mediator::{
     ForeignInterrupt, GuestMemoryError, Host, Leak, LongOperation, PinError, SecureMonitor,
@@ -29,6 +30,18 @@ pub fn secure_call(args: [u64; 8]) -> [u64; 4] {
     [x0, x1, x2, x3]
 }
 
+/// Calls the secure world where this pCPU holds state of a vCPU that the call must not see, or not change. OP-TEE
+/// saves V registers before it uses them, and changes the rest of the Z registers by that.
+#[cold]
+fn apart<T>(live: LiveState, enter: impl FnOnce() -> T) -> T {
+    vectors::save(here());
+    if live.contains(LiveState::DEBUG) {
+        debug::quietly(enter)
+    } else {
+        enter()
+    }
+}
+
 /// One VM, on the current pCPU.
 pub struct VmHost {
     /// The VM whose memory and pins the mediator uses.
@@ -39,11 +52,11 @@ impl SecureMonitor for VmHost {
     #[inline]
     fn smc(&self, args: [u64; 8]) -> [u64; 4] {
         let enter = || secure_entries::here().around(|| secure_call(args));
-        if here().debug_is_loaded.get() {
-            debug::quietly(enter)
-        } else {
-            enter()
+        let live = here().live.get();
+        if live.is_empty() {
+            return enter();
         }
+        apart(live, enter)
     }
 }
 

@@ -6,7 +6,7 @@ use super::instance::VcpuRef;
 use super::lr_sync::{flush_lrs, resync_later, set_timer_active, sync_lrs};
 use super::pcpu::{Pcpu, here};
 use super::scheduler::{kick, request};
-use super::{debug, physical_timer};
+use super::{debug, physical_timer, vectors};
 use crate::irq::Handled;
 use crate::sched::run_queues::{self, PcpuRequests};
 use postern_arch::vcpu_context::Frame;
@@ -18,6 +18,7 @@ use postern_vgic::Vmcr;
 pub fn vcpu_put(here: &Pcpu, running: VcpuRef, frame: &Frame) {
     sync_lrs(here, running);
     ich::set_hcr(0);
+    vectors::save(here);
     let mut saved = running.vcpu.saved.lock();
     saved.frame.copy_from(frame);
     saved.context.save(here.switched.get());

@@ -2,7 +2,7 @@
 //! The debug registers of the vCPU that is on this pCPU.
 
 use super::instance::VcpuRef;
-use super::pcpu::{Pcpu, here};
+use super::pcpu::{LiveState, Pcpu, here};
 use postern_arch::debug;
 use postern_devices::debug::{DebugRegister, DebugUnit};
 
@@ -24,7 +24,7 @@ pub fn access(running: VcpuRef, register: DebugRegister, write: Option<u64>) -> 
 pub fn vcpu_load(here: &Pcpu, unit: &DebugUnit) {
     if unit.is_in_use() {
         debug::load(unit);
-        here.debug_is_loaded.set(true);
+        here.live.set(here.live.get() | LiveState::DEBUG);
     } else {
         vcpu_put(here);
     }
@@ -33,7 +33,9 @@ pub fn vcpu_load(here: &Pcpu, unit: &DebugUnit) {
 /// Turns debug exceptions off where the debug registers hold the state of the vCPU that leaves.
 #[inline]
 pub fn vcpu_put(here: &Pcpu) {
-    if here.debug_is_loaded.replace(false) {
+    let live = here.live.get();
+    if live.contains(LiveState::DEBUG) {
+        here.live.set(live - LiveState::DEBUG);
         debug::quiet();
     }
 }

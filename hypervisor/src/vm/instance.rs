@@ -22,6 +22,7 @@ use postern_arch::vcpu_context::{Context, Frame, VcpuEl2Regs};
 use postern_base::gic::GicVersion;
 use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use postern_base::lock::{Class, Lock};
+use postern_base::sve::VectorLength;
 use postern_base::ticks::Ticks;
 use postern_boot_tree::{Tee, VmConfig};
 use postern_console::log::{Level, LogOnce};
@@ -113,6 +114,16 @@ pub struct SavedContext {
     pub debug: DebugUnit,
 }
 
+impl SavedContext {
+    /// Sets the state of a vCPU that is turned on with these general registers. Allocates nothing.
+    pub fn reset(&mut self, frame: Frame) {
+        self.frame = frame;
+        self.context.reset();
+        self.physical_timer = PhysicalTimer::new();
+        self.debug = DebugUnit::new();
+    }
+}
+
 /// A virtual CPU.
 pub struct Vcpu {
     /// The vCPU's number in its VM.
@@ -128,7 +139,7 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    fn new(index: VcpuIndex) -> Self {
+    fn new(index: VcpuIndex, sve: Option<VectorLength>) -> Self {
         Self {
             index,
             power: VcpuPower::off(),
@@ -136,7 +147,7 @@ impl Vcpu {
                 Class::Saved,
                 SavedContext {
                     frame: Frame::start(0, 0),
-                    context: Context::new(),
+                    context: Context::new(sve),
                     physical_timer: PhysicalTimer::new(),
                     debug: DebugUnit::new(),
                 },
@@ -214,6 +225,8 @@ pub struct Vm {
     pub autostart: bool,
     /// Whether the VM may send requests to the monitor.
     pub privileged: bool,
+    /// The length of SVE's vectors, if the VM has SVE.
+    pub sve: Option<VectorLength>,
     affinity: PcpuSet,
     mediator: Option<Mediator>,
     needs_tee: bool,
@@ -259,6 +272,8 @@ pub struct VmParts {
     pub config: VmConfig<'static>,
     /// The VM's place in the tree.
     pub index: VmIndex,
+    /// The pCPUs that the VM may use.
+    pub affinity: PcpuSet,
     /// The VM's RAM.
     pub memory: GuestMemory,
     /// The VM's stage-2 tables.
@@ -272,7 +287,8 @@ impl Vm {
     pub fn new(parts: VmParts) -> Self {
         let config = parts.config;
         let count = config.vcpus.min(MAX_VCPUS);
-        let vcpus = (0..count).filter_map(VcpuIndex::new).map(Vcpu::new);
+        let vcpus = (0..count).filter_map(VcpuIndex::new);
+        let vcpus = vcpus.map(|index| Vcpu::new(index, config.sve));
         Self {
             index: parts.index,
             name: config.name,
@@ -284,7 +300,8 @@ impl Vm {
             devices: Devices::new(config.privileged),
             autostart: config.autostart,
             privileged: config.privileged,
-            affinity: config.affinity,
+            sve: config.sve,
+            affinity: parts.affinity,
             images: Images {
                 kernel: config.kernel,
                 ramdisk: config.ramdisk,

@@ -40,4 +40,6 @@ pub mod scheduler;
 pub mod seed_state;
 #[cfg(target_os = "none")]
 pub mod status;
+#[cfg(target_os = "none")]
+pub mod vectors;
 pub mod work;

@@ -11,14 +11,25 @@ use postern_base::ticks::Ticks;
 use postern_exceptions::registers::features::CpuFeatures;
 use postern_vgic::Hcr;
 
+bitflags::bitflags! {
+    /// State of a vCPU that is on its pCPU only while the vCPU uses it.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct LiveState: u8 {
+        /// The debug registers.
+        const DEBUG = 1 << 0;
+        /// The vector state of a VM with SVE.
+        const VECTORS = 1 << 1;
+    }
+}
+
 /// A pCPU's own state, which every exit needs.
 pub struct Pcpu {
     /// The vCPU whose registers the pCPU holds.
     pub current: Cell<Option<VcpuRef>>,
     /// The work that must be done before a guest continues.
     pub requests: Cell<PcpuRequests>,
-    /// Whether the debug registers hold the current vCPU's state, because it uses them.
-    pub debug_is_loaded: Cell<bool>,
+    /// What the pCPU holds of the current vCPU that a call to the secure world must not see.
+    pub live: Cell<LiveState>,
     /// Whether the virtual timer's physical interrupt is active here on behalf of the current vCPU.
     pub timer_is_active: Cell<bool>,
     /// Whether the list registers hold the current vCPU's interrupts.
@@ -68,7 +79,7 @@ impl Pcpu {
         Self {
             current: Cell::new(None),
             requests: Cell::new(PcpuRequests::NONE),
-            debug_is_loaded: Cell::new(false),
+            live: Cell::new(LiveState::empty()),
             timer_is_active: Cell::new(false),
             list_registers_loaded: Cell::new(false),
             list_registers_used: Cell::new(0),

@@ -46,6 +46,8 @@ pub(super) static BOARD: Board = Board {
             "SPD=opteed",
             "QEMU_USE_GIC_DRIVER=QEMU_GICV3",
             "BL32_RAM_LOCATION=tdram",
+            // On a CPU with SVE, OP-TEE's applications would otherwise be denied FP, too.
+            "ENABLE_SVE_FOR_SWD=1",
         ],
     },
     optee: OpteePort {

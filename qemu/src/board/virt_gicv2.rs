@@ -12,7 +12,12 @@ pub(super) static BOARD: Board = Board {
     model_without_firmware: "virt,virtualization=on,gic-version=2",
     map: MAP,
     tf_a: TfA {
-        flags: &["PLAT=qemu", "SPD=opteed", "BL32_RAM_LOCATION=tdram"],
+        flags: &[
+            "PLAT=qemu",
+            "SPD=opteed",
+            "BL32_RAM_LOCATION=tdram",
+            "ENABLE_SVE_FOR_SWD=1",
+        ],
     },
     optee: OpteePort {
         flags: &["PLATFORM=vexpress-qemu_armv8a"],

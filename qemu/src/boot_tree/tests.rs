@@ -50,6 +50,7 @@ fn vm_nodes_follow_the_binding() {
         memory = "5G"
         tee = "none"
         affinity = [1, 3]
+        sve = 512
         "#,
     )
     .unwrap();
@@ -78,6 +79,7 @@ fn vm_nodes_follow_the_binding() {
     assert_eq!(words(a, "memory"), [0, 0x8_0000]);
     assert_eq!(words(a, "cpus"), [2]);
     assert!(a.property("affinity").is_none());
+    assert!(a.property("sve").is_none());
     let kernel = tree.find_node("/chosen/vm-a/module@48000000").unwrap();
     assert_eq!(
         value(kernel, "compatible"),
@@ -96,6 +98,7 @@ fn vm_nodes_follow_the_binding() {
     let big = tree.find_node("/chosen/vm-big").unwrap();
     assert_eq!(words(big, "memory"), [0, 5 << 20]);
     assert_eq!(words(big, "affinity"), [1, 3]);
+    assert_eq!(words(big, "sve"), [512]);
     assert_eq!(text(big, "tee"), "none");
     let kernel = tree.find_node("/chosen/vm-big/module@148000000").unwrap();
     assert_eq!(words(kernel, "reg"), [1, 0x4800_0000, 0, 0x1_0000]);

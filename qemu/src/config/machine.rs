@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The limits of the machine that QEMU emulates.
 
-use super::{MAX_CPUS, MAX_VMS, MachineConfig};
+use super::{MAX_CPUS, MAX_VMS, MachineConfig, cpu};
 
 impl MachineConfig {
     /// Checks the limits that a type cannot express.
@@ -12,6 +12,7 @@ impl MachineConfig {
                 self.cpus
             ));
         }
+        cpu::check(&self.cpu)?;
         if self.memory_mib < 512 || self.memory_mib > 255 << 10 {
             return Err(format!(
                 "machine.memory_mib = {}: it must be 512 to 261120",

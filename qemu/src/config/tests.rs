@@ -28,6 +28,7 @@ fn vm_needs_only_a_name() {
             tee_policy: TeePolicy::default(),
             tee_quota: TeeQuota::default(),
             affinity: None,
+            sve: None,
         }]
     );
 }
@@ -50,6 +51,7 @@ fn all_keys_parse() {
         cmdline = "quiet"
         tee = "none"
         affinity = [0, 1]
+        sve = 256
         [[vm]]
         name = "right-2"
         tee = "optional"
@@ -75,6 +77,7 @@ fn all_keys_parse() {
     assert_eq!(left.initrd, Some("/my/initrd".into()));
     assert_eq!((left.vcpus, left.tee), (8, Tee::None));
     assert_eq!(left.affinity, Some(vec![0, 1]));
+    assert_eq!(left.sve, Some(256));
     assert_eq!((right.name.as_str(), right.tee), ("right-2", Tee::Optional));
     assert_eq!((left.linux, right.linux), (Linux::Standard, Linux::Rt));
     assert_eq!((left.autostart, left.privileged), (true, false));
@@ -179,6 +182,16 @@ fn invalid_descriptions_name_place_and_fix() {
             &["CPU 4; the machine has 0 to 3"],
         ),
         ("[[vm]]\nname = \"a\"\naffinity = []", &["leave it out"]),
+        (
+            "[[vm]]\nname = \"a\"\nsve = 192",
+            &["vm \"a\": sve = 192", "multiple of 128"],
+        ),
+        ("[[vm]]\nname = \"a\"\nsve = 2176", &["128 to 2048"]),
+        ("[[vm]]\nname = \"a\"\nsve = 0", &["leave it out"]),
+        (
+            "[machine]\ncpu = \"cortex-a75\"\n[[vm]]\nname = \"a\"",
+            &["machine.cpu = \"cortex-a75\"", "neoverse-n1"],
+        ),
         (
             "[[vm]]\nname = \"a\"\nprogram = \"p\"\nkernel = \"Image\"",
             &["vm \"a\": program and kernel exclude each other"],

@@ -154,6 +154,14 @@ fn errors_say_what_is_wrong_and_what_to_do() {
             "vm `vm-a`: affinity must list CPUs of this machine, 0 to 3",
         ),
         (
+            |t| set(at(t, "/chosen/vm-a"), "sve", 192_u32),
+            "vm `vm-a`: sve must be a multiple of 128 up to 2048, or 0",
+        ),
+        (
+            |t| set(at(t, "/chosen/vm-a"), "sve", 256_u64),
+            "vm `vm-a`: sve must be a multiple of 128 up to 2048, or 0",
+        ),
+        (
             |t| cells(at(t, "/chosen/vm-a"), "afinity", [0, 1]),
             "vm `vm-a`: property `afinity` is unknown: see docs/device-tree-binding.md",
         ),

@@ -89,7 +89,7 @@ fn the_cpu_that_booted_comes_first_wherever_it_is_in_the_tree() {
     // A description names CPUs by their place.
     let set = [0, 1].map(|index| PcpuIndex::new(index).unwrap());
     let set = set.into_iter().fold(PcpuSet::EMPTY, PcpuSet::with);
-    assert_eq!(vms[0].affinity, set);
+    assert_eq!(vms[0].affinity, Some(set));
 
     let error = read(&dtb, booted_on(0x100)).map(|_| ()).unwrap_err();
     assert_eq!(error, BootError::BootCpu(Mpidr::new(0x100)));
@@ -213,14 +213,15 @@ fn reads_the_default_machine() {
             tee_config: tee_policy::everything(),
             autostart: true,
             privileged: false,
-            affinity: machine.cpus.set(),
+            affinity: None,
+            sve: None,
             kernel: range(0x4800_0000, 0x4a60_0000),
             ramdisk: Some(range(0x4b00_0000, 0x4b80_0000)),
             bootargs: "console=ttyAMA0",
         }
     );
     assert_eq!((b.name, b.tee), ("b.2", Tee::Optional));
-    assert_eq!(members(b.affinity), [1, 3]);
+    assert_eq!(members(b.affinity.unwrap()), [1, 3]);
 }
 
 #[test]
@@ -298,6 +299,25 @@ fn timers_may_be_named_in_any_order() {
 }
 
 #[test]
+fn sve_gives_a_vm_a_length_and_its_memory() {
+    let mut tree = fixture::two_vms();
+    fixture::set(fixture::at(&mut tree, "/chosen/vm-a"), "sve", 0_u32);
+    let without = tree.to_dtb();
+    fixture::set(fixture::at(&mut tree, "/chosen/vm-a"), "sve", 2048_u32);
+    let with = tree.to_dtb();
+    let (_, before) = read(&without, occupied()).unwrap();
+    let (_, after) = read(&with, occupied()).unwrap();
+    assert_eq!(before[0].sve, None);
+    assert_eq!(after[0].sve.map(|length| length.bits()), Some(2048));
+    let mut vms = after.clone();
+    (vms[0].vcpus, vms[1].sve) = (8, after[0].sve);
+    assert!(crate::heap_bytes(&vms) >= crate::heap_bytes(&before));
+    let states = |vms: &[crate::VmConfig<'_>]| vms.iter().map(crate::ram::sve_bytes).sum::<u64>();
+    assert_eq!(states(&before), 0);
+    assert_eq!(states(&after), 2 * 16384);
+}
+
+#[test]
 fn a_ninth_cpu_is_counted_and_left_off() {
     let mut tree = fixture::two_vms();
     for index in 4..9 {
@@ -307,7 +327,7 @@ fn a_ninth_cpu_is_counted_and_left_off() {
     let (machine, vms) = read(&dtb, occupied()).unwrap();
     assert_eq!((machine.cpus.list().len(), machine.cpus.ignored), (8, 1));
     assert_eq!(machine.cpus.list()[7].mpidr.get(), 0x700);
-    assert_eq!(members(vms[0].affinity), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(vms[0].affinity, None);
 }
 
 #[test]

@@ -5,10 +5,12 @@
 //! something are set everywhere. A CPU that has the registers, but whose firmware hides them in the ID registers, is
 //! then not open. Whole registers that came later are written where the ID registers show them. Then firmware must
 //! allow EL2 to use them, as the arm64 boot protocol asks ("Booting AArch64 Linux": SCR_EL3.HXEn, FGTEn, ECVEn,
-//! EnTP2; CPTR_EL3.EZ, ESM; MPAM3_EL3.TRAPLOWER).
+//! EnTP2, API, APK; CPTR_EL3.EZ, ESM; MPAM3_EL3.TRAPLOWER).
 
 /// Bits of HCR_EL2 (DDI 0487, D24.2.55).
 pub mod hcr {
+    use super::super::features::CpuFeatures;
+
     /// Stage 2 is on.
     pub const VM: u64 = 1;
     /// Invalidating by set and way also cleans.
@@ -35,12 +37,13 @@ pub mod hcr {
     pub const TLOR: u64 = 1 << 35;
     /// Traps the RAS error records.
     pub const TERR: u64 = 1 << 36;
+    /// The keys of pointer authentication (APK) and its instructions (API) do not trap.
+    pub const API_APK: u64 = 0b11 << 40;
     /// Traps GMID_EL1.
     pub const TID5: u64 = 1 << 58;
 
-    /// While a guest runs. Zero, and so closed: APK and API (pointer authentication's keys and instructions),
-    /// ATA (the tag registers), EnSCXT (SCXTNUM_ELx), FIEN (error injection), NV, TME; E2H and TGE. Not set
-    /// on purpose: TID2 and TID4 (the geometry of the caches is the machine's), TVM, TTLB, TWE.
+    /// While a guest runs, on a CPU without FEAT_PAuth. Zero, and so closed: ATA (the tag registers), EnSCXT
+    /// (SCXTNUM_ELx), FIEN (error injection), NV, TME; E2H and TGE. Not set on purpose: TID2 and TID4 (the geometry of the caches is the machine's), TVM, TTLB, TWE.
     pub const GUEST: u64 = VM
         | SWIO
         | FMO_IMO_AMO
@@ -55,12 +58,24 @@ pub mod hcr {
         | TLOR
         | TERR
         | TID5;
+
+    /// Returns the value while a guest runs, on a CPU with these features. Where the ID registers hide pointer
+    /// authentication its keys are not switched, so they trap.
+    pub const fn guest(features: CpuFeatures) -> u64 {
+        if features.contains(CpuFeatures::PAC) {
+            GUEST | API_APK
+        } else {
+            GUEST
+        }
+    }
 }
 
 /// Bits of CPTR_EL2 without FEAT_VHE in use (DDI 0487, D24.2.34).
 pub mod cptr {
     /// Traps SVE; RES1 without it.
     pub const TZ: u64 = 1 << 8;
+    /// Traps FP, SIMD and SVE.
+    pub const TFP: u64 = 1 << 10;
     /// Traps SME; RES1 without it.
     pub const TSM: u64 = 1 << 12;
     /// Traps the trace unit's registers.
@@ -70,8 +85,12 @@ pub mod cptr {
     /// The bits that are one whatever the CPU has.
     const RES1: u64 = 0x22ff;
 
-    /// FP and SIMD are the guest's, and CPACR_EL1 too; the rest traps.
+    /// While a guest without SVE runs: FP and SIMD are the guest's, and CPACR_EL1 too; the rest traps.
     pub const GUEST: u64 = RES1 | TZ | TSM | TTA | TAM;
+    /// While a guest with SVE runs whose vector state is on the pCPU.
+    pub const SVE: u64 = GUEST & !TZ;
+    /// While a guest with SVE runs whose vector state is in memory.
+    pub const SVE_OFF: u64 = GUEST | TFP;
     /// The same with nothing of EL2's own SVE and SME trapped: the only time when ZCR_EL2 and SMCR_EL2 can be written.
     pub const SET_UP: u64 = GUEST & !(TZ | TSM);
 }
@@ -140,13 +159,19 @@ pub const ICC_SRE_EL1: u64 = 0b0111;
 
 #[cfg(test)]
 mod tests {
+    use super::super::features::CpuFeatures;
     use super::*;
 
     #[test]
     fn every_guest_has_the_same_closed_doors() {
         // As numbers, so that a wrong position above is not repeated here.
         assert_eq!(hcr::GUEST, 0x0400_0018_803d_263b);
+        let guest = |features| hcr::guest(features);
+        assert_eq!(guest(CpuFeatures::all()), 0x0400_0318_803d_263b);
+        assert_eq!(guest(CpuFeatures::all() - CpuFeatures::PAC), hcr::GUEST);
         assert_eq!(cptr::GUEST, 0x4010_33ff);
+        assert_eq!(cptr::SVE, 0x4010_32ff);
+        assert_eq!(cptr::SVE_OFF, 0x4010_37ff);
         assert_eq!(mdcr::GUEST, 0x0008_4e60);
         assert_eq!(mdcr::hpmn(0x4103_3000), 6);
         // DDI 0487, D24.5: TIDR, TRAPMPAM0EL1, TRAPMPAM1EL1; TRAP_MPAMIDR_EL1; HAS_HCR.

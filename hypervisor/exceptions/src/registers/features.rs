@@ -30,12 +30,18 @@ bitflags::bitflags! {
         const SVE = 1 << 9;
         /// FEAT_SME: SMCR_EL2.
         const SME = 1 << 10;
+        /// FEAT_PAuth: the keys of pointer authentication.
+        const PAC = 1 << 11;
     }
 }
 
+/// The fields of ID_AA64ISAR1_EL1 and ID_AA64ISAR2_EL1, by op2 and lowest bit, of which one is not zero on a CPU with
+/// FEAT_PAuth: APA, API, GPA, GPI; GPA3, APA3 (DDI 0487, D24.2).
+const POINTER_AUTHENTICATION: [(u8, u32); 6] = [(1, 4), (1, 8), (1, 24), (1, 28), (2, 8), (2, 12)];
+
 impl CpuFeatures {
     /// The features with state of guests' that only newer CPUs have, and that a switch of vCPUs must not forget.
-    pub const SWITCHED: Self = Self::RAS.union(Self::OPEN_TPIDR2);
+    pub const SWITCHED: Self = Self::RAS.union(Self::OPEN_TPIDR2).union(Self::PAC);
 
     /// Returns what the ID registers that `read` reads tell (DDI 0487, D24.2).
     pub fn new(read: impl Fn(SysReg) -> u64) -> Self {
@@ -56,6 +62,12 @@ impl CpuFeatures {
             (Self::PMU, pmu_version != 0 && pmu_version != 0xf),
             (Self::SVE, field(4, 0, 32) != 0),
             (Self::SME, sme),
+            (
+                Self::PAC,
+                POINTER_AUTHENTICATION
+                    .iter()
+                    .any(|&(op2, low)| field(6, op2, low) != 0),
+            ),
         ]
         .into_iter()
         .filter_map(|(feature, is_there)| is_there.then_some(feature))
@@ -95,6 +107,14 @@ mod tests {
             (7, 0, 0x1 << 60, CpuFeatures::empty()),
             (7, 0, 0x2 << 60, CpuFeatures::COUNTER_OFFSET),
             (7, 1, 0x1 << 40, CpuFeatures::HCX),
+            (6, 1, 0x1 << 4, CpuFeatures::PAC),
+            (6, 1, 0x1 << 8, CpuFeatures::PAC),
+            (6, 1, 0x1 << 24, CpuFeatures::PAC),
+            (6, 1, 0x1 << 28, CpuFeatures::PAC),
+            (6, 1, !0xff00_0ff0, CpuFeatures::empty()),
+            (6, 2, 0x1 << 8, CpuFeatures::PAC),
+            (6, 2, 0x5 << 12, CpuFeatures::PAC),
+            (6, 2, !0xff00, CpuFeatures::empty()),
         ] {
             assert_eq!(with(crm, op2, value), expected, "{crm} {op2} {value:#x}");
         }

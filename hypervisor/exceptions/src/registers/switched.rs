@@ -47,6 +47,19 @@ macro_rules! switched_registers {
             OPEN_TPIDR2 {
                 tpidr2_el0 = 0,
             }
+            // The keys of pointer authentication, of 128 bits each.
+            PAC {
+                apiakeylo_el1 = 0,
+                apiakeyhi_el1 = 0,
+                apibkeylo_el1 = 0,
+                apibkeyhi_el1 = 0,
+                apdakeylo_el1 = 0,
+                apdakeyhi_el1 = 0,
+                apdbkeylo_el1 = 0,
+                apdbkeyhi_el1 = 0,
+                apgakeylo_el1 = 0,
+                apgakeyhi_el1 = 0,
+            }
         }
     };
 }

@@ -16,6 +16,13 @@ pub enum Decision {
     /// What the machine or the vCPU has, the same at each reading or a clock: no VM changes it, and none learns by
     /// it of another.
     Constant(&'static str),
+    /// Each vCPU of a VM that has the extension has its own, by other means. For other VMs as [`Decision::Absent`].
+    Optional {
+        /// What switches it.
+        by: &'static str,
+        /// What makes accesses trap for other VMs.
+        trap: Trap,
+    },
     /// Undefined for guests: accesses trap, and EL2 injects the exception.
     Absent(Trap),
     /// Undefined for guests, by the architecture alone.
@@ -296,14 +303,21 @@ pub(super) const TABLE: &[(&str, Decision)] = &[
         },
     ),
     // Vectors, pointer authentication, tags.
-    ("ZCR_EL1", Decision::Absent(Trap::Cptr(cptr::TZ))),
+    (
+        "ZCR_EL1",
+        Decision::Optional {
+            by: "with the vector state, in VMs with SVE",
+            trap: Trap::Cptr(cptr::TZ),
+        },
+    ),
     ("SMCR_EL1 SVCR", Decision::Absent(Trap::Cptr(cptr::TSM))),
     (
         "SMPRI_EL1",
         Decision::Absent(Trap::FineZero("HFGRTR_EL2.nSMPRI_EL1", 54)),
     ),
     ("FPMR", Decision::Absent(Trap::HcrxZero(23))),
-    ("AP??Key*_EL1", Decision::Absent(Trap::HcrZero(40))),
+    // Trapped where the CPU's ID registers hide FEAT_PAuth.
+    ("AP??Key*_EL1", Decision::Switched),
     (
         "RGSR_EL1 GCR_EL1 TFSR_EL1 TFSRE0_EL1",
         Decision::Absent(Trap::HcrZero(56)),

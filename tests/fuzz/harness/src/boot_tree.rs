@@ -32,7 +32,7 @@ pub fn run(data: &[u8]) {
         names.push(vm.name);
         assert!(vm.memory > 0 && vm.memory.is_multiple_of(BLOCK_SIZE));
         assert!((1..=MAX_VCPUS).contains(&vm.vcpus));
-        assert!(!vm.affinity.is_empty());
+        assert!(vm.affinity.is_none_or(|set| !set.is_empty()));
         assert!(vm.bootargs.len() <= MAX_BOOTARGS);
         for module in [Some(vm.kernel), vm.ramdisk].into_iter().flatten() {
             assert!(machine.ram.contains(module));
