@@ -25,7 +25,7 @@ use dtoolkit::model::DeviceTree;
 use mediator::addr::{PAGE_SIZE, Pa};
 use postern_base::range::PaRange;
 use postern_boot_tree::{BootPlacement, check as reader, machine};
-pub use script::{From, Medium};
+pub use script::{From, Medium, image as script_image};
 use std::path::{Path, PathBuf};
 pub use window::Range;
 use window::{Window, WindowError};

@@ -3,11 +3,11 @@
 //! `postern-tool bundle` made. Nothing is typed: U-Boot's default command finds `boot.scr`.
 
 use anyhow::{Result, ensure};
-use postern_qemu::bundle::{Medium, OpteeNodes};
+use postern_qemu::bundle::{Medium, OpteeNodes, script_image};
 use postern_qemu::launch::Machine;
 use postern_qemu::session::Session;
 use postern_tests::{BOOT, Lab, power_off, u_boot, xtest};
-use std::fs::{copy, create_dir, rename};
+use std::fs::{copy, create_dir, rename, write};
 
 /// Boots both guests from a disk whose `boot.scr` is the script of that name, and gives what U-Boot
 /// said.
@@ -81,6 +81,24 @@ fn bootefi_starts_the_image_as_an_efi_application() -> Result<()> {
     ensure!(log.contains("OP-TEE"), "OP-TEE was not found");
     let a = session.vm("a")?;
     xtest(&mut session, a, "-t regression 1001", 1)?;
+    power_off(session, &["a", "b"])
+}
+
+/// U-Boot's boot manager offers the RAM disk by LoadFile2, as systemd-boot, unified kernel images and newer versions of
+/// GRUB do, and chooses all addresses itself.
+#[test]
+fn efi_boot_manager_loads_the_guests_as_initrd() -> Result<()> {
+    let lab = Lab::new("u-boot-efi-initrd")?;
+    let system = lab.system("two.toml")?;
+    let bundle = u_boot::bundle(&lab, &system, OpteeNodes::Add, Medium::Virtio)?;
+    let script = "load virtio 0:1 0x48000000 postern-efi.dtb\n\
+        efidebug boot add -b 1 Postern virtio 0:1 postern.img -i virtio 0:1 guests.img\n\
+        efidebug boot order 1\n\
+        bootefi bootmgr 0x48000000\n";
+    write(bundle.join("boot.scr"), script_image(script)?)?;
+    let disk = u_boot::disk(&lab, &bundle)?;
+    let (session, log) = started(&lab, &u_boot::machine(&lab, &system, &disk)?)?;
+    ensure!(log.contains("Booting: Postern"), "another way was booted");
     power_off(session, &["a", "b"])
 }
 

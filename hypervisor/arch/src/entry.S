@@ -39,8 +39,11 @@ pe_optional:
     .quad   0                           // image base: any
     .long   0x2000                      // alignment in memory: that of .bss, as image.ld checks
     .long   0x200                       // alignment in the file
-    .quad   0                           // versions
-    .quad   0
+    .long   0                           // version of the system
+    .short  1                           // version of the image: as of 1.0, boot loaders may offer the initial
+    .short  0                           // RAM disk by LoadFile2
+    .long   0                           // version of the subsystem
+    .long   0
     .long   _image_size
     .long   _text_offset                // size of the headers
     .long   0

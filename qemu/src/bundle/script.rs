@@ -277,7 +277,7 @@ fn strings(bytes: &[u8]) -> Option<impl Iterator<Item = &str>> {
 ///
 /// # Errors
 /// It is too long.
-pub(super) fn image(script: &str) -> Result<Vec<u8>> {
+pub fn image(script: &str) -> Result<Vec<u8>> {
     const MAGIC: u32 = 0x2705_1956;
     const NAME: &[u8] = b"Postern";
     const LINUX: u8 = 5;
