@@ -39,22 +39,19 @@ impl VgicState {
     ///
     /// # Errors
     /// The vCPUs that must be synchronised first.
+    // Not inlined, so that a GICv3 does not pay for it.
+    #[cold]
+    #[inline(never)]
     pub fn distributor_v2(&mut self, vcpu: VcpuIndex, access: &Access) -> Result<u64, VcpuSet> {
         if let Some(register) = InterruptRegister::decode(access) {
-            return match (register, access.write) {
+            let mut access = *access;
+            if let InterruptRegister::Bits(BitRegister::SetPending | BitRegister::ClearPending, 0) =
+                register
+            {
                 // GICD_SPENDSGIR and GICD_CPENDSGIR have the pending state of the SGIs.
-                (
-                    InterruptRegister::Bits(
-                        pending @ (BitRegister::SetPending | BitRegister::ClearPending),
-                        0,
-                    ),
-                    Some(value),
-                ) => {
-                    self.write_bits(vcpu, vcpu, 0, pending, value as u32 & !SGIS);
-                    Ok(0)
-                }
-                _ => self.access_interrupts(vcpu, vcpu, register, access),
-            };
+                access.write = access.write.map(|value| value & !u64::from(SGIS));
+            }
+            return self.access_interrupts(vcpu, vcpu, register, &access);
         }
         if let Some((register, first)) = ByteRegister::decode(access) {
             return Ok(self.access_bytes(vcpu, register, first, access));

@@ -87,11 +87,15 @@ impl VgicState {
         if !access.is_aligned() {
             return Ok(0);
         }
-        match (self.version, window) {
-            (GicVersion::V2, Window::Distributor) => self.distributor_v2(vcpu, access),
-            (GicVersion::V2, Window::Redistributors) => Ok(0),
-            (GicVersion::V3, Window::Distributor) => self.distributor(vcpu, access),
-            (GicVersion::V3, Window::Redistributors) => {
+        if self.version == GicVersion::V2 {
+            return match window {
+                Window::Distributor => self.distributor_v2(vcpu, access),
+                Window::Redistributors => Ok(0),
+            };
+        }
+        match window {
+            Window::Distributor => self.distributor(vcpu, access),
+            Window::Redistributors => {
                 let index = usize::try_from(access.offset / REDISTRIBUTOR_SIZE).ok();
                 match index.and_then(VcpuIndex::new) {
                     Some(of) if of.get() < self.vcpus => self.redistributor(vcpu, of, access),

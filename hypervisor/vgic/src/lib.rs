@@ -180,8 +180,7 @@ impl Vgic {
     pub const fn needs_sync(access: &Access) -> bool {
         // The offsets are the same in the distributor and in a redistributor's SGI_base frame. The
         // second range is a GICv2's GICD_CPENDSGIR and GICD_SPENDSGIR.
-        let state = matches!(access.offset & 0xffff, 0x0200..0x0400 | 0x0f10..0x0f30);
-        access.write.is_some() || state
+        access.write.is_some() || matches!(access.offset & 0xffff, 0x0200..0x0400 | 0x0f10..0x0f30)
     }
 
     /// Does an access by `vcpu` to the register at an offset in `window`. `vcpu` is synchronised if

@@ -20,6 +20,9 @@ impl VgicState {
     }
 
     /// Moves an SGI's state into a list register: its active state, or one of its sources.
+    // Not inlined, so that a GICv3 does not pay for it.
+    #[cold]
+    #[inline(never)]
     pub fn load_sgi(&mut self, vcpu: VcpuIndex, bit: u32) -> Lr {
         let cpu = &mut self.cpus[vcpu.get()];
         let bank = self.banks.get_mut(vcpu, 0);

@@ -136,6 +136,7 @@ impl VgicState {
     }
 
     /// Returns all vCPUs of the VM.
+    #[inline]
     pub const fn everybody(&self) -> VcpuSet {
         VcpuSet::from_bits((u16::MAX >> (16 - self.vcpus)) as u8)
     }
@@ -220,6 +221,7 @@ impl VgicState {
     }
 
     /// Returns the vCPUs that receive an SGI of `from`.
+    #[inline]
     pub fn sgi_targets(&self, from: VcpuIndex, targets: SgiTargets) -> VcpuSet {
         match targets {
             SgiTargets::AllButSelf => self.everybody().without(from),
