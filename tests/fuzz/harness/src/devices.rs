@@ -7,15 +7,23 @@ mod vgic;
 
 use crate::input::Input;
 use mediator::addr::PAGE_SIZE;
+use postern_base::gic::GicVersion;
 use postern_exceptions::decode::{Esr, GuestVa, Hpfar, Trap};
 
 /// The most steps.
 const STEPS: usize = 400;
 
-/// Runs the devices: the bytes decide the numbers of vCPUs and list registers, then each step.
+/// Runs the devices: the bytes decide the GIC's version, the numbers of vCPUs and list registers,
+/// then each step.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let mut gic = vgic::Machine::new(1 + input.below(4) as usize, 1 + input.below(6) as usize);
+    let shape = input.below(8) as usize;
+    let version = if shape < 4 {
+        GicVersion::V3
+    } else {
+        GicVersion::V2
+    };
+    let mut gic = vgic::Machine::new(version, 1 + shape % 4, 1 + input.below(6) as usize);
     let mut uart = uart::Uart::new();
     for _ in 0..STEPS {
         if input.is_empty() {

@@ -6,8 +6,8 @@ use postern_base::gic::GicVersion;
 use postern_base::ids::VcpuIndex;
 use postern_base::mmio::{Access, AccessSize};
 use postern_vgic::{
-    DISTRIBUTOR_SIZE, FlushResult, Hcr, IntId, InterfaceState, IrqLine, Lr, MmioOutcome,
-    REDISTRIBUTOR_SIZE, SgiRegister, VcpuSet, Vgic, Vmcr, Window,
+    DISTRIBUTOR_SIZE, FlushResult, GICV2_DISTRIBUTOR_SIZE, Hcr, IntId, InterfaceState, IrqLine, Lr,
+    MmioOutcome, REDISTRIBUTOR_SIZE, SgiRegister, VcpuSet, Vgic, Vmcr, Window,
 };
 
 /// VMCR with both groups enabled and the lowest priority mask.
@@ -29,12 +29,13 @@ struct Cpu {
 
 /// A VM's controller and its vCPUs.
 pub(super) struct Machine {
+    version: GicVersion,
     vgic: Vgic,
     cpus: Vec<Cpu>,
 }
 
 impl Machine {
-    pub(super) fn new(vcpus: usize, lrs: usize) -> Self {
+    pub(super) fn new(version: GicVersion, vcpus: usize, lrs: usize) -> Self {
         let cpus = (0..vcpus).filter_map(VcpuIndex::new).map(|index| Cpu {
             index,
             loaded: false,
@@ -46,7 +47,8 @@ impl Machine {
             tdir: false,
         });
         let mut machine = Self {
-            vgic: Vgic::new(vcpus, GicVersion::V3),
+            version,
+            vgic: Vgic::new(vcpus, version),
             cpus: cpus.collect(),
         };
         for at in 0..vcpus {
@@ -137,7 +139,17 @@ impl Machine {
 
     fn flushed(&mut self, at: usize, flushed: FlushResult) {
         let cpu = &mut self.cpus[at];
-        cpu.tdir = flushed.hcr.contains(Hcr::TDIR);
+        cpu.tdir = match self.version {
+            // Each write to GICC_DIR traps, and list registers have 32 bits.
+            GicVersion::V2 => {
+                assert!(!flushed.hcr.intersects(Hcr::TDIR | Hcr::TC));
+                for lr in &cpu.lrs {
+                    assert_eq!(Lr::from_gich(lr.to_gich()), *lr, "more than GICH_LR has");
+                }
+                true
+            }
+            GicVersion::V3 => flushed.hcr.contains(Hcr::TDIR),
+        };
         assert!(flushed.hcr.contains(Hcr::EN));
         assert!(flushed.count <= cpu.lrs.len());
         let (used, unused) = cpu.lrs.split_at(flushed.count);
@@ -211,13 +223,18 @@ impl Machine {
         } else {
             Window::Redistributors
         };
-        let most = match window {
-            Window::Distributor => DISTRIBUTOR_SIZE,
-            Window::Redistributors => REDISTRIBUTOR_SIZE * self.cpus.len() as u64,
+        let most = match (window, self.version) {
+            (Window::Distributor, GicVersion::V2) => GICV2_DISTRIBUTOR_SIZE,
+            (Window::Distributor, GicVersion::V3) => DISTRIBUTOR_SIZE,
+            (Window::Redistributors, _) => REDISTRIBUTOR_SIZE * self.cpus.len() as u64,
         };
         let offset = match (window, input.below(4)) {
             (_, 0) => u64::from(input.word()) % most,
-            (Window::Distributor, 1) => 0x6100 + input.below(256) * 8,
+            (Window::Distributor, 1) => match self.version {
+                // The registers of SGIs.
+                GicVersion::V2 => 0xf00 + input.below(0x30),
+                GicVersion::V3 => 0x6100 + input.below(256) * 8,
+            },
             (Window::Distributor, _) => u64::from(input.half() % 0xd00),
             (Window::Redistributors, _) => {
                 let frame = REDISTRIBUTOR_SIZE * input.below(self.cpus.len() as u64);
