@@ -38,10 +38,12 @@ pub(super) struct Bank {
     pub running: [u8; 32],
     /// The group in which an active interrupt was acknowledged, likewise.
     pub running_group1: u32,
+    /// The interrupts that have sources ([`super::sgi::SgiSources`]): a GICv2's SGIs. Constant.
+    pub sourced: u32,
 }
 
 impl Bank {
-    const fn new(edge: u32) -> Self {
+    const fn new(edge: u32, sourced: u32) -> Self {
         Self {
             enabled: 0,
             group1: 0,
@@ -55,6 +57,7 @@ impl Bank {
             priority: [0; 32],
             running: [0; 32],
             running_group1: 0,
+            sourced,
         }
     }
 
@@ -135,10 +138,11 @@ pub(super) struct Banks {
 }
 
 impl Banks {
-    pub const fn new() -> Self {
+    /// Returns idle interrupts, of which those in `sourced` are private and have sources.
+    pub const fn new(sourced: u32) -> Self {
         Self {
-            private: [Bank::new(SGIS); MAX_VCPUS],
-            shared: [Bank::new(0); WORDS - 1],
+            private: [Bank::new(SGIS, sourced); MAX_VCPUS],
+            shared: [Bank::new(0, 0); WORDS - 1],
             busy: 0,
         }
     }
@@ -166,7 +170,8 @@ impl Banks {
 
     /// Resets a vCPU's private interrupts.
     pub fn reset_private(&mut self, vcpu: VcpuIndex) {
-        self.private[vcpu.get()] = Bank::new(SGIS);
+        let bank = &mut self.private[vcpu.get()];
+        *bank = Bank::new(SGIS, bank.sourced);
     }
 
     /// Brings the summary of word `word` up to date.
@@ -211,7 +216,7 @@ mod tests {
     /// A word that is idle is skipped; otherwise each exit of the vGIC would cost more.
     #[test]
     fn busy_words_are_those_with_pending_active_or_loaded_interrupts() {
-        let mut banks = Banks::new();
+        let mut banks = Banks::new(0);
         let vcpu = VcpuIndex::default();
         assert_eq!(banks.busy_words(vcpu), 0);
         let fields: [fn(&mut Bank) -> &mut u32; 4] = [
@@ -243,7 +248,7 @@ mod tests {
     #[test]
     fn active_interrupt_keeps_its_group_and_priority_when_they_are_rewritten() {
         let (bit, other) = (1 << 3, 1 << 4);
-        let mut bank = Bank::new(0);
+        let mut bank = Bank::new(0, 0);
         bank.took(bit, 0x80, true);
         bank.took(other, 0x40, true);
         bank.active = bit | other;

@@ -102,9 +102,7 @@ impl VgicState {
         let cpu = &mut self.cpus[vcpu.get()];
         cpu.flushes = cpu.flushes.wrapping_add(1);
         let mut result = FlushResult::IDLE;
-        // The hardware does not see the deactivation of an interrupt that is active on another
-        // vCPU. Each write to GICC_DIR traps, as the page is not mapped.
-        if self.vcpus > 1 && vmcr.splits_eoi() && self.version == GicVersion::V3 {
+        if self.traps_dir && vmcr.splits_eoi() {
             result.hcr |= Hcr::TDIR;
         }
         if self.banks.busy_words(vcpu) != 0 {
@@ -224,7 +222,7 @@ impl VgicState {
 
     /// Moves an interrupt's state into a list register.
     fn load(&mut self, vcpu: VcpuIndex, word: usize, bit: u32) -> Lr {
-        if self.has_sources(word, bit) {
+        if self.banks.get(vcpu, word).sourced & bit != 0 {
             return self.load_sgi(vcpu, bit);
         }
         let cpu = &mut self.cpus[vcpu.get()];
@@ -299,7 +297,6 @@ impl VgicState {
     /// interrupt in a list register.
     fn unload(&mut self, vcpu: VcpuIndex, intid: IntId, lr: Lr) -> bool {
         let (word, bit) = place(intid);
-        let has_sources = self.has_sources(word, bit);
         let cpu = &mut self.cpus[vcpu.get()];
         if cpu.loaded[word] & bit == 0 {
             return false;
@@ -308,7 +305,7 @@ impl VgicState {
         if lr.is_pending() {
             let latched = cpu.moved[word] & bit;
             bank.latch |= latched;
-            if has_sources {
+            if bank.sourced & latched != 0 {
                 self.sources[vcpu.get()].put_back(latched);
             }
         }
@@ -386,11 +383,11 @@ impl VgicState {
             let bits = core::mem::take(&mut cpu.loaded[word]);
             let latched = core::mem::take(&mut cpu.moved[word]);
             if bits != 0 {
-                if self.has_sources(word, latched) {
-                    self.sources[vcpu.get()].put_back(latched);
-                }
                 let bank = self.banks.get_mut(vcpu, word);
                 bank.latch |= latched;
+                if bank.sourced & latched != 0 {
+                    self.sources[vcpu.get()].put_back(latched);
+                }
                 bank.loaded &= !bits;
                 bank.overridden &= !bits;
                 self.release(vcpu, word, bits);

@@ -4,21 +4,13 @@
 //! A list register holds an SGI from one source. While others are pending, its end exits, and the
 //! next source gets a list register. The sources of an active SGI wait for its end.
 
-use super::bank::SGIS;
 use super::intid::{IntId, VcpuSet};
 use super::lr::Lr;
 use super::sgi::{SgiTargets, index};
 use super::state::VgicState;
-use postern_base::gic::GicVersion;
 use postern_base::ids::VcpuIndex;
 
 impl VgicState {
-    /// Returns whether the interrupts `bits` of word `word` include SGIs that have sources.
-    #[inline]
-    pub fn has_sources(&self, word: usize, bits: u32) -> bool {
-        word == 0 && bits & SGIS != 0 && self.version == GicVersion::V2
-    }
-
     /// Moves an SGI's state into a list register: its active state, or one of its sources.
     // Not inlined, so that a GICv3 does not pay for it.
     #[cold]

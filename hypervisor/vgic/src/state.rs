@@ -75,6 +75,10 @@ impl VcpuLrState {
 pub(super) struct VgicState {
     pub version: GicVersion,
     pub vcpus: usize,
+    /// Whether a vCPU that deactivates separately must trap with each write to ICC_DIR_EL1: the
+    /// hardware does not see the deactivation of an interrupt that is active on another vCPU. Each
+    /// write to a GICv2's GICC_DIR traps anyway.
+    pub traps_dir: bool,
     pub online: VcpuSet,
     /// GICD_CTLR.EnableGrp1 and EnableGrp0.
     pub groups: u32,
@@ -102,7 +106,11 @@ impl VgicState {
             vcpus,
             online: VcpuSet::EMPTY,
             groups: 0,
-            banks: Banks::new(),
+            banks: Banks::new(match version {
+                GicVersion::V2 => SGIS,
+                GicVersion::V3 => 0,
+            }),
+            traps_dir: vcpus > 1 && matches!(version, GicVersion::V3),
             cpus: [VcpuLrState::new(); MAX_VCPUS],
             sources: [SgiSources::new(); MAX_VCPUS],
             routers: [0; (WORDS - 1) * 32],
