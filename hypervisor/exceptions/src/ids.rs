@@ -179,6 +179,15 @@ impl IdValues {
         Self { values }
     }
 
+    /// Returns the values without the GIC's system registers, for guests that have a GICv2: ID_AA64PFR0_EL1.GIC and
+    /// ID_PFR1_EL1.GIC are 0.
+    #[must_use]
+    pub const fn without_gic_registers(mut self) -> Self {
+        self.values[3][0] &= !(FIELD << 24);
+        self.values[0][1] &= !(FIELD << 28);
+        self
+    }
+
     /// Returns the registers of the host that matter; all exist on every Armv8-A CPU, but those with CRm 1 to 3 are
     /// UNKNOWN where no exception level runs AArch32.
     pub fn host_registers() -> impl Iterator<Item = SysReg> {
@@ -327,6 +336,19 @@ mod tests {
             assert_eq!(field(&ids, 7, 1, 0), nibble.min(2), "HAFDBS");
             let debug = nibble << 12 | nibble << 20 | nibble << 28 | 0x00f0_0000_0006;
             assert_eq!(ids.get(5, 0), Some(debug), "breakpoints and watchpoints");
+        }
+    }
+
+    #[test]
+    fn a_guest_with_gicv2_has_no_gic_registers() {
+        let with = IdValues::new(host_of(0xf), 40);
+        let without = with.clone().without_gic_registers();
+        for (crm, op2, low) in [(4, 0, 24), (1, 1, 28)] {
+            assert_eq!(field(&with, crm, op2, low), 1);
+            assert_eq!(field(&without, crm, op2, low), 0);
+            let others = !(FIELD << low);
+            let (with, without) = (with.get(crm, op2), without.get(crm, op2));
+            assert_eq!(without.unwrap(), with.unwrap() & others);
         }
     }
 
