@@ -17,6 +17,8 @@ pub mod sections;
 #[cfg(test)]
 mod tests;
 
+use postern_arch::distributor::Acknowledged;
+
 /// The most interrupts that one call takes: more than a pCPU has sources, so that each source is
 /// served if none repeats at once.
 pub const MOST: usize = 8;
@@ -26,11 +28,11 @@ pub const MOST: usize = 8;
 pub trait PhysicalGic {
     /// Acknowledges the pending interrupt with the highest priority, if any. It is active
     /// afterwards.
-    fn acknowledge(&mut self) -> Option<u32>;
+    fn acknowledge(&mut self) -> Option<Acknowledged>;
     /// Drops the running priority. The interrupt stays active.
-    fn drop_priority(&mut self, intid: u32);
+    fn drop_priority(&mut self, interrupt: Acknowledged);
     /// Deactivates an interrupt that was acknowledged here.
-    fn deactivate(&mut self, intid: u32);
+    fn deactivate(&mut self, interrupt: Acknowledged);
     /// Disables an interrupt, so that it is not taken again.
     fn disable(&mut self, intid: u32);
 }
@@ -59,10 +61,11 @@ pub trait Handlers {
 #[inline]
 pub fn take(gic: &mut impl PhysicalGic, handlers: &mut impl Handlers) {
     for _ in 0..MOST {
-        let Some(intid) = gic.acknowledge() else {
+        let Some(interrupt) = gic.acknowledge() else {
             return;
         };
-        gic.drop_priority(intid);
+        gic.drop_priority(interrupt);
+        let intid = interrupt.intid();
         let handled = handlers.handle(intid).unwrap_or_else(|| {
             // The source stays as it is, and may be level-sensitive.
             gic.disable(intid);
@@ -70,7 +73,7 @@ pub fn take(gic: &mut impl PhysicalGic, handlers: &mut impl Handlers) {
             Handled::Quiet
         });
         if handled == Handled::Quiet {
-            gic.deactivate(intid);
+            gic.deactivate(interrupt);
         }
     }
 }

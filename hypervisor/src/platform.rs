@@ -3,8 +3,8 @@
 
 use crate::services::wall_clock::WallClock;
 use core::sync::atomic::{AtomicU16, AtomicU64};
-use postern_base::ids::{MAX_PCPUS, PcpuIndex};
-use postern_boot_tree::{Machine, Mpidr};
+use postern_base::ids::MAX_PCPUS;
+use postern_boot_tree::Machine;
 use spin::Once;
 
 /// The time of day.
@@ -39,9 +39,4 @@ pub fn init(machine: Machine<'static>) -> &'static Machine<'static> {
 /// Before [`init`] was called.
 pub fn machine() -> &'static Machine<'static> {
     MACHINE.get().expect("the boot path reads the tree first")
-}
-
-/// Returns the affinity of a pCPU.
-pub fn mpidr_of(pcpu: PcpuIndex) -> Mpidr {
-    machine().cpus.list()[pcpu.get()].mpidr
 }

@@ -1,23 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The physical GICv3 (IHI 0069), non-secure side, as EL2 uses it: EOImode 1, so that EL2 drops
-//! the priority and a guest's end of interrupt deactivates what list registers link to hardware.
+//! The physical GIC, as EL2 uses it: in EOImode 1, so that EL2 drops the priority and a guest's end of interrupt
+//! deactivates what list registers link to hardware.
 //!
-//! The registers in memory belong to [`super::gicv3`], which is plain code.
+//! The registers in memory belong to [`gicv2`] and [`gicv3`], which are plain code.
 
-use super::gicv3::{self, Bus, FIRST_SPECIAL_INTID, GicError, LAST_SPECIAL_INTID};
-use super::percpu::PerPcpu;
+use super::bus::Machine;
+use super::distributor::{
+    self, Acknowledged, FIRST_SPECIAL_INTID, InterfaceBase, LAST_SPECIAL_INTID,
+};
+use super::gicv2::{self, InterfaceError, InterfaceMask};
+use super::gicv3::{self, GicError};
+use super::percpu::{self, PerPcpu};
 use super::registers::*;
-use super::{barrier, timer};
+use super::{barrier, timer, virtual_interface};
 use aarch64_cpu::registers::{ICC_SRE_EL2, Readable, Writeable};
 use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering};
 use mediator::addr::Pa;
-use postern_base::ids::MAX_PCPUS;
-use postern_base::ticks::Ticks;
-use postern_boot_tree::{Interrupt, Mpidr};
+use postern_base::ids::{MAX_PCPUS, PcpuIndex};
+use postern_boot_tree::{Gic, GicRegisters, Interrupt, Mpidr};
 use postern_exceptions::registers::controls;
 use spin::Once;
+use thiserror::Error;
 
-pub use super::gicv3::KICK_INTID;
+pub use super::distributor::KICK_INTID;
 
 /// INTID of the virtual interface's maintenance interrupt (PPI 9).
 pub const MAINTENANCE_INTID: u32 = 25;
@@ -29,78 +35,106 @@ const CTLR_EOI_MODE: u64 = 1 << 1;
 const IGRPEN1_ENABLE: u64 = 1;
 
 static DISTRIBUTOR: Once<Pa> = Once::new();
-/// The first frame of the redistributor of each pCPU.
-static REDISTRIBUTOR: PerPcpu<Cell<Pa>> =
-    PerPcpu::new([const { Cell::new(Pa::new(0)) }; MAX_PCPUS]);
+/// The private frame of each pCPU ([`distributor`]).
+static PRIVATE: PerPcpu<Cell<Pa>> = PerPcpu::new([const { Cell::new(Pa::new(0)) }; MAX_PCPUS]);
+/// How the GIC names each pCPU as a target: its MPIDR, or in a GICv2 its interface's bit.
+static TARGETS: [AtomicU64; MAX_PCPUS] = [const { AtomicU64::new(0) }; MAX_PCPUS];
+/// The CPU interface's address in a GICv2; 0 in a machine with a GICv3.
+static CPU_INTERFACE: AtomicU64 = AtomicU64::new(0);
 
-/// The machine's GIC, which the device tree names.
-struct Machine;
+/// The CPU interface of this machine.
+#[derive(Clone, Copy)]
+pub enum CpuInterface {
+    /// That of a GICv3: ICC_*_EL1.
+    SystemRegisters,
+    /// That of a GICv2, at this address: GICC_*.
+    Memory(InterfaceBase),
+}
 
-impl Bus for Machine {
-    fn read(&self, at: Pa) -> u32 {
-        // SAFETY: callers pass registers of the GIC found in the device tree, mapped as device memory.
-        unsafe { core::ptr::read_volatile(at.get() as *const u32) }
-    }
-
-    fn write(&self, at: Pa, value: u32) {
-        // SAFETY: as `read`; no GIC register written here masters memory.
-        unsafe { core::ptr::write_volatile(at.get() as *mut u32, value) }
-    }
-
-    fn write_byte(&self, at: Pa, value: u8) {
-        // SAFETY: as `write`; priority registers are byte accessible.
-        unsafe { core::ptr::write_volatile(at.get() as *mut u8, value) }
-    }
-
-    fn read_double(&self, at: Pa) -> u64 {
-        // SAFETY: as `read`.
-        unsafe { core::ptr::read_volatile(at.get() as *const u64) }
-    }
-
-    fn write_double(&self, at: Pa, value: u64) {
-        // SAFETY: as `write`.
-        unsafe { core::ptr::write_volatile(at.get() as *mut u64, value) }
-    }
-
-    fn now(&self) -> Ticks {
-        timer::now()
-    }
-
-    fn second(&self) -> Ticks {
-        timer::second()
+/// Returns the CPU interface of this machine. The caller keeps it for a series of accesses.
+#[inline]
+pub fn cpu_interface() -> CpuInterface {
+    match InterfaceBase::new(CPU_INTERFACE.load(Ordering::Relaxed)) {
+        None => CpuInterface::SystemRegisters,
+        Some(base) => CpuInterface::Memory(base),
     }
 }
 
-/// Sets the distributor up. Once, on the boot pCPU.
+/// The reason that a pCPU's part of the GIC cannot be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PcpuError {
+    /// A register does not get ready.
+    #[error(transparent)]
+    NotReady(#[from] GicError),
+    /// A GICv3 has no redistributor for the pCPU.
+    #[error("it has no redistributor: check the GICv3 node's reg")]
+    NoRedistributor,
+    /// A GICv2 has no CPU interface where the tree says.
+    #[error(transparent)]
+    NoInterface(#[from] InterfaceError),
+    /// A GICv2 does not say which interface is the pCPU's.
+    #[error("GICD_ITARGETSR0 to 7 read {0:#x}, not one CPU interface: check the GICv2 node's reg")]
+    NoTarget(u8),
+}
+
+/// Sets the distributor up, and chooses how this machine's GIC is accessed. Once, on the boot pCPU, before all other
+/// functions.
 ///
 /// # Errors
 /// It does not get ready.
-pub fn init_distributor(base: Pa) -> Result<(), GicError> {
+pub fn init_distributor(gic: &Gic) -> Result<(), GicError> {
+    let base = gic.distributor.start();
     DISTRIBUTOR.call_once(|| base);
-    gicv3::init_distributor(&Machine, base)
+    match &gic.registers {
+        GicRegisters::V3(_) => gicv3::init_distributor(&Machine, base),
+        GicRegisters::V2(v2) => {
+            CPU_INTERFACE.store(v2.cpu_interface.start().get(), Ordering::Relaxed);
+            virtual_interface::set_memory(v2.virtual_control.start());
+            gicv2::init_distributor(&Machine, base);
+            Ok(())
+        }
+    }
 }
 
-/// Finds the redistributor of the pCPU with this affinity, see [`gicv3::find_redistributor`].
-pub fn find_redistributor(
-    regions: impl Iterator<Item = (Pa, Pa)>,
-    stride: u64,
-    mpidr: Mpidr,
-) -> Option<Pa> {
-    gicv3::find_redistributor(&Machine, regions, stride, mpidr)
-}
-
-/// Sets this pCPU's redistributor and CPU interface up, and enables EL2's own private interrupts.
+/// Sets up this pCPU's part of the GIC, and enables EL2's own private interrupts. `mpidr` is the pCPU's, one of `pcpus`.
 ///
 /// # Errors
-/// The redistributor does not get ready.
-pub fn init_pcpu(redistributor: Pa) -> Result<(), GicError> {
+/// It is not there or does not get ready.
+pub fn init_pcpu(gic: &Gic, mpidr: Mpidr, pcpus: usize) -> Result<(), PcpuError> {
     let own = 1 << KICK_INTID
         | 1 << MAINTENANCE_INTID
         | 1 << timer::HYPERVISOR_TIMER_INTID
         | 1 << timer::VIRTUAL_TIMER_INTID;
-    gicv3::init_redistributor(&Machine, redistributor, own)?;
-    REDISTRIBUTOR.this().set(redistributor);
+    let (private, target) = match &gic.registers {
+        GicRegisters::V3(redistributors) => {
+            let regions = redistributors.regions.iter();
+            let regions = regions.map(|range| (range.start(), range.end()));
+            let stride = redistributors.stride;
+            let redistributor = gicv3::find_redistributor(&Machine, regions, stride, mpidr)
+                .ok_or(PcpuError::NoRedistributor)?;
+            gicv3::init_redistributor(&Machine, redistributor, own)?;
+            init_system_registers();
+            (gicv3::private_frame(redistributor), mpidr.get())
+        }
+        GicRegisters::V2(v2) => {
+            let distributor = gic.distributor.start();
+            let cpu = v2.cpu_interface.start();
+            let mask = gicv2::init_cpu_interface(&Machine, distributor, cpu, own)?;
+            // With one pCPU there is nothing to choose, and the registers read zero.
+            if pcpus > 1 && !mask.is_one() {
+                return Err(PcpuError::NoTarget(mask.bits()));
+            }
+            (distributor, mask.bits().into())
+        }
+    };
+    PRIVATE.this().set(private);
+    TARGETS[percpu::index()].store(target, Ordering::Release);
+    virtual_interface::this().init();
+    Ok(())
+}
 
+/// Sets the CPU interface of a GICv3 up.
+fn init_system_registers() {
     // ICC_SRE_EL1 counts only while ICC_SRE_EL2.SRE is set, so that comes first.
     ICC_SRE_EL2.set(controls::ICC_SRE_EL2);
     barrier::isb();
@@ -111,73 +145,129 @@ pub fn init_pcpu(redistributor: Pa) -> Result<(), GicError> {
     ICC_CTLR_EL1.set(CTLR_EOI_MODE);
     ICC_IGRPEN1_EL1.set(IGRPEN1_ENABLE);
     barrier::isb();
-    super::ich::init();
-    Ok(())
 }
 
-/// Enables an SPI and routes it to the pCPU with `mpidr`. Once each.
-pub fn enable_spi(spi: Interrupt, mpidr: Mpidr) {
-    if let Some(base) = DISTRIBUTOR.get() {
-        gicv3::enable_spi(&Machine, *base, spi.intid.get(), spi.trigger, mpidr);
+fn target(pcpu: PcpuIndex) -> u64 {
+    TARGETS[pcpu.get()].load(Ordering::Acquire)
+}
+
+/// Returns a GICv2's name for a pCPU.
+fn interface_mask(pcpu: PcpuIndex) -> InterfaceMask {
+    InterfaceMask::new(target(pcpu) as u8)
+}
+
+/// Enables an SPI and routes it to a pCPU, which is up. Once each.
+pub fn enable_spi(spi: Interrupt, pcpu: PcpuIndex) {
+    let Some(base) = DISTRIBUTOR.get() else {
+        return;
+    };
+    let intid = spi.intid.get();
+    match cpu_interface() {
+        CpuInterface::SystemRegisters => {
+            let mpidr = Mpidr::new(target(pcpu));
+            gicv3::enable_spi(&Machine, *base, intid, spi.trigger, mpidr);
+        }
+        CpuInterface::Memory(_) => {
+            let mask = interface_mask(pcpu);
+            gicv2::enable_spi(&Machine, *base, intid, spi.trigger, mask);
+        }
     }
 }
 
-/// Routes an SPI to the pCPU with `mpidr`.
-pub fn route_spi(spi: Interrupt, mpidr: Mpidr) {
-    if let Some(base) = DISTRIBUTOR.get() {
-        gicv3::route_spi(&Machine, *base, spi.intid.get(), mpidr);
+/// Routes an SPI to a pCPU, which is up.
+pub fn route_spi(spi: Interrupt, pcpu: PcpuIndex) {
+    let Some(base) = DISTRIBUTOR.get() else {
+        return;
+    };
+    let intid = spi.intid.get();
+    match cpu_interface() {
+        CpuInterface::SystemRegisters => {
+            gicv3::route_spi(&Machine, *base, intid, Mpidr::new(target(pcpu)));
+        }
+        CpuInterface::Memory(_) => {
+            gicv2::route_spi(&Machine, *base, intid, interface_mask(pcpu));
+        }
     }
 }
 
 /// Disables an interrupt: a private one on this pCPU, or an SPI.
 pub fn disable(intid: u32) {
     if let Some(base) = DISTRIBUTOR.get() {
-        let redistributor = REDISTRIBUTOR.this().get();
-        gicv3::disable(&Machine, *base, redistributor, intid);
+        gicv3::disable(&Machine, *base, PRIVATE.this().get(), intid);
         barrier::dsb();
     }
 }
 
-/// Takes the highest pending interrupt, if any: it is active from here on.
-#[inline]
-pub fn acknowledge() -> Option<u32> {
-    let intid = ICC_IAR1_EL1.get() as u32 & 0xff_ffff;
-    barrier::dsb();
-    // What is above them (LPIs) is taken too, and raises the running priority.
-    (!(FIRST_SPECIAL_INTID..=LAST_SPECIAL_INTID).contains(&intid)).then_some(intid)
-}
+impl CpuInterface {
+    /// Takes the highest pending interrupt, if any: it is active from here on.
+    #[inline]
+    pub fn acknowledge(self) -> Option<Acknowledged> {
+        match self {
+            Self::SystemRegisters => {
+                let intid = ICC_IAR1_EL1.get() as u32 & 0xff_ffff;
+                barrier::dsb();
+                // What is above them (LPIs) is taken too, and raises the running priority.
+                let is_special = (FIRST_SPECIAL_INTID..=LAST_SPECIAL_INTID).contains(&intid);
+                (!is_special).then_some(Acknowledged::new(intid, intid))
+            }
+            Self::Memory(base) => {
+                let interrupt = gicv2::acknowledge(&Machine, base.pa());
+                barrier::dsb();
+                interrupt
+            }
+        }
+    }
 
-/// Drops the running priority; the interrupt stays active until deactivated.
-#[inline]
-pub fn drop_priority(intid: u32) {
-    ICC_EOIR1_EL1.set(u64::from(intid));
-}
+    /// Drops the running priority; the interrupt stays active until deactivated.
+    #[inline]
+    pub fn drop_priority(self, interrupt: Acknowledged) {
+        match self {
+            Self::SystemRegisters => ICC_EOIR1_EL1.set(u64::from(interrupt.word())),
+            Self::Memory(base) => gicv2::drop_priority(&Machine, base.pa(), interrupt),
+        }
+    }
 
-/// Deactivates an interrupt that is active on this pCPU (or any SPI).
-#[inline]
-pub fn deactivate(intid: u32) {
-    ICC_DIR_EL1.set(u64::from(intid));
-    barrier::isb();
+    /// Deactivates an interrupt that is active on this pCPU (or any SPI).
+    #[inline]
+    pub fn deactivate(self, interrupt: Acknowledged) {
+        match self {
+            Self::SystemRegisters => {
+                ICC_DIR_EL1.set(u64::from(interrupt.word()));
+                barrier::isb();
+            }
+            Self::Memory(base) => {
+                // The source is quiet before (`irq.rs`): what made it so has arrived.
+                barrier::dsb();
+                gicv2::deactivate(&Machine, base.pa(), interrupt);
+            }
+        }
+    }
 }
 
 /// Sets or clears the active state of a private interrupt of this pCPU.
 #[inline]
 pub fn set_private_active(intid: u32, active: bool) {
-    gicv3::set_private_active(&Machine, REDISTRIBUTOR.this().get(), intid, active);
+    distributor::set_private_active(&Machine, PRIVATE.this().get(), intid, active);
     barrier::dsb();
 }
 
-/// Makes another pCPU leave its guest.
-pub fn kick(mpidr: Mpidr) {
-    let aff = |level: u32| (mpidr.get() >> (if level == 3 { 32 } else { 8 * level })) & 0xff;
-    let low = aff(0);
-    let target = 1 << (low & 0xf)
-        | aff(1) << 16
-        | aff(2) << 32
-        | aff(3) << 48
-        | (low >> 4) << 44
-        | u64::from(KICK_INTID) << 24;
+/// Makes another pCPU, which is up, leave its guest.
+pub fn kick(pcpu: PcpuIndex) {
     barrier::dsb();
-    ICC_SGI1R_EL1.set(target);
-    barrier::isb();
+    match (cpu_interface(), DISTRIBUTOR.get()) {
+        (CpuInterface::Memory(_), Some(base)) => {
+            gicv2::kick(&Machine, *base, interface_mask(pcpu));
+        }
+        _ => {
+            ICC_SGI1R_EL1.set(sgi_target(target(pcpu)) | u64::from(KICK_INTID) << 24);
+            barrier::isb();
+        }
+    }
+}
+
+/// Returns the fields of ICC_SGI1R_EL1 that name the pCPU with this MPIDR.
+const fn sgi_target(mpidr: u64) -> u64 {
+    let low = mpidr & 0xff;
+    let (aff1, aff2, aff3) = (mpidr >> 8 & 0xff, mpidr >> 16 & 0xff, mpidr >> 32 & 0xff);
+    1 << (low & 0xf) | aff1 << 16 | aff2 << 32 | aff3 << 48 | (low >> 4) << 44
 }

@@ -4,31 +4,18 @@
 //!
 //! All waits are bounded. A register that does not change in time is an error, which names the register.
 
+use super::distributor::*;
 use mediator::addr::Pa;
 use postern_base::ticks::Ticks;
 use postern_boot_tree::{Mpidr, Trigger};
 use thiserror::Error;
 
-/// The SGI that makes a pCPU leave its guest and look around.
-pub const KICK_INTID: u32 = 0;
-/// The first of the special INTIDs, by which the CPU interface says that nothing is pending.
-pub const FIRST_SPECIAL_INTID: u32 = 1020;
-/// The last of them.
-pub const LAST_SPECIAL_INTID: u32 = 1023;
 /// The extended PPIs.
 const EXTENDED_PPIS: core::ops::Range<u32> = 1056..1120;
 /// The extended SPIs.
 const EXTENDED_SPIS: core::ops::Range<u32> = 4096..5120;
 
-const GICD_CTLR: u64 = 0x0000;
-const GICD_TYPER: u64 = 0x0004;
 const GICD_IGROUPR: u64 = 0x0080;
-const GICD_ISENABLER: u64 = 0x0100;
-const GICD_ICENABLER: u64 = 0x0180;
-const GICD_ISACTIVER: u64 = 0x0300;
-const GICD_ICACTIVER: u64 = 0x0380;
-const GICD_IPRIORITYR: u64 = 0x0400;
-const GICD_ICFGR: u64 = 0x0c00;
 const GICD_IGROUPR_E: u64 = 0x1000;
 const GICD_ICENABLER_E: u64 = 0x1400;
 const GICD_ICACTIVER_E: u64 = 0x1c00;
@@ -49,30 +36,6 @@ const GICR_WAKER_CHILDREN_ASLEEP: u32 = 1 << 2;
 /// the extended PPIs behind them.
 const SGI_FRAME: u64 = 0x1_0000;
 const REDISTRIBUTOR_STRIDE: u64 = 0x2_0000;
-/// The kick's priority: lower than the timer's, so that pCPUs that send it without a rest do not keep
-/// their target from seeing that a slice is over.
-const KICK_PRIORITY: u8 = 0xc0;
-/// All others' priority.
-const PRIORITY: u8 = 0xa0;
-
-/// The GIC's registers, by their physical addresses, which are aligned, and a clock.
-pub trait Bus {
-    /// Reads a register of 32 bits.
-    fn read(&self, at: Pa) -> u32;
-    /// Writes one.
-    fn write(&self, at: Pa, value: u32);
-    /// Writes a byte of a register that can be accessed so.
-    fn write_byte(&self, at: Pa, value: u8);
-    /// Reads a register of 64 bits.
-    fn read_double(&self, at: Pa) -> u64;
-    /// Writes one.
-    fn write_double(&self, at: Pa, value: u64);
-    /// Returns the time.
-    fn now(&self) -> Ticks;
-    /// Returns the ticks of one second, the time that a register may take.
-    fn second(&self) -> Ticks;
-}
-
 /// An error: a register does not change in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
@@ -147,20 +110,6 @@ impl Flag {
             })
         }
     }
-}
-
-const fn offset(base: Pa, bytes: u64) -> Pa {
-    Pa::new(base.get() + bytes)
-}
-
-/// Returns the bit of an interrupt within its word of 32.
-const fn bit(number: u32) -> u32 {
-    1 << (number % 32)
-}
-
-/// Returns the offset of an interrupt's word from the first word, in bytes.
-const fn word(number: u32) -> u64 {
-    4 * (number / 32) as u64
 }
 
 /// Sets the distributor up: all SPIs, the extended ones too, disabled and inactive, group 1 on. Once, on the boot pCPU.
@@ -238,35 +187,16 @@ pub fn init_redistributor(bus: &impl Bus, base: Pa, own: u32) -> Result<(), GicE
         write(GICD_ICACTIVER + 4 * number, u32::MAX);
         write(GICD_IGROUPR + 4 * number, u32::MAX);
     }
-    for intid in 0..32 {
-        let priority = if intid == KICK_INTID {
-            KICK_PRIORITY
-        } else {
-            PRIORITY
-        };
-        let at = SGI_FRAME + GICD_IPRIORITYR + u64::from(intid);
-        bus.write_byte(offset(base, at), priority);
-    }
-    write(GICD_ISENABLER, own);
+    enable_private(bus, private_frame(base), own);
     Ok(())
 }
 
 /// Enables an SPI, which is disabled, and routes it to the pCPU with `mpidr`. Without a trigger it stays level or edge as
 /// firmware left it.
 pub fn enable_spi(bus: &impl Bus, base: Pa, intid: u32, trigger: Option<Trigger>, mpidr: Mpidr) {
-    if let Some(trigger) = trigger {
-        let at = offset(base, GICD_ICFGR + 4 * u64::from(intid / 16));
-        let edge = 0b10 << (intid % 16 * 2);
-        let others = bus.read(at) & !edge;
-        let value = match trigger {
-            Trigger::Edge => others | edge,
-            Trigger::Level => others,
-        };
-        bus.write(at, value);
-    }
-    bus.write_byte(offset(base, GICD_IPRIORITYR + u64::from(intid)), PRIORITY);
-    route_spi(bus, base, intid, mpidr);
-    bus.write(offset(base, GICD_ISENABLER + word(intid)), bit(intid));
+    super::distributor::enable_spi(bus, base, intid, trigger, || {
+        route_spi(bus, base, intid, mpidr);
+    });
 }
 
 /// Routes an SPI to the pCPU with `mpidr`.
@@ -275,10 +205,9 @@ pub fn route_spi(bus: &impl Bus, base: Pa, intid: u32, mpidr: Mpidr) {
     bus.write_double(at, mpidr.get());
 }
 
-/// Disables an interrupt of any kind but LPIs: a private one in the redistributor of this pCPU, or an SPI. LPIs are not
-/// enabled ([`init_redistributor`]).
-pub fn disable(bus: &impl Bus, distributor: Pa, redistributor: Pa, intid: u32) {
-    let private = offset(redistributor, SGI_FRAME);
+/// Disables an interrupt of any kind but LPIs: a private one in the private frame of this pCPU, or an SPI. LPIs are not
+/// enabled ([`init_redistributor`]). A GICv2 has the same registers for the INTIDs that it has.
+pub fn disable(bus: &impl Bus, distributor: Pa, private: Pa, intid: u32) {
     let (at, number) = match intid {
         0..32 => (offset(private, GICD_ICENABLER), intid),
         32..FIRST_SPECIAL_INTID => (offset(distributor, GICD_ICENABLER), intid),
@@ -296,14 +225,9 @@ pub fn disable(bus: &impl Bus, distributor: Pa, redistributor: Pa, intid: u32) {
     bus.write(offset(at, word(number)), bit(number));
 }
 
-/// Sets or clears the active state of a private interrupt of this pCPU.
-pub fn set_private_active(bus: &impl Bus, redistributor: Pa, intid: u32, active: bool) {
-    let register = if active {
-        GICD_ISACTIVER
-    } else {
-        GICD_ICACTIVER
-    };
-    bus.write(offset(redistributor, SGI_FRAME + register), bit(intid));
+/// Returns the private frame of a redistributor.
+pub const fn private_frame(redistributor: Pa) -> Pa {
+    offset(redistributor, SGI_FRAME)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The control of the virtual CPU interface: list registers and their kin, ICH_*_EL2 (IHI 0069H 12.4).
+//! The registers that control the virtual CPU interface of a GICv3: list registers and their kin, ICH_*_EL2 (IHI 0069H
+//! 12.4).
 
 use super::barrier;
 use aarch64_cpu::registers::*;
@@ -7,10 +8,11 @@ use aarch64_cpu::registers::*;
 /// The state of a vCPU's virtual interface while the vCPU does not run, without list registers.
 #[derive(Clone, Copy, Default)]
 pub struct Interface {
-    /// ICH_VMCR_EL2: priority mask, binary points, group enables.
+    /// ICH_VMCR_EL2 or GICH_VMCR: priority mask, binary points, group enables.
     pub vmcr: u64,
-    ap0: [u64; 4],
-    ap1: [u64; 4],
+    /// ICH_AP0R&lt;n&gt;_EL2; GICH_APR in the first.
+    pub(super) ap0: [u64; 4],
+    pub(super) ap1: [u64; 4],
 }
 
 impl Interface {
@@ -88,27 +90,9 @@ pub fn write_lr(index: usize, value: u64) {
     by_index!(index, write, value);
 }
 
-/// Turns the virtual interface off, with nothing in it: list registers and active priorities are
-/// UNKNOWN after a reset (IHI 0069H, 12.4, `ICH_LR<n>_EL2`, `ICH_AP0R<n>_EL2` and `ICH_AP1R<n>_EL2`).
-pub fn init() {
-    turn_off();
-    for index in 0..list_registers() {
-        write_lr(index, 0);
-    }
-    load(&Interface::new());
-}
-
-/// Returns whether LRENPIE raises the maintenance interrupt with nothing to report, as in QEMU 7.2. There a non-zero
-/// EOIcount raises it without.
-pub fn lrenpie_storms() -> bool {
-    const EN_AND_LRENPIE: u64 = 1 | 1 << 2;
-    const MISR_LRENP: u64 = 1 << 2;
-    set_hcr(EN_AND_LRENPIE);
-    barrier::isb();
-    let raised = ICH_MISR_EL2.get() & MISR_LRENP != 0;
-    set_hcr(0);
-    barrier::isb();
-    raised
+/// Reads ICH_MISR_EL2: why the maintenance interrupt is asserted.
+pub fn misr() -> u64 {
+    ICH_MISR_EL2.get()
 }
 
 /// Reads ICH_HCR_EL2, with EOIcount in bits 31:27.
@@ -119,13 +103,6 @@ pub fn hcr() -> u64 {
 /// Sets ICH_HCR_EL2; zero turns the virtual interface off.
 pub fn set_hcr(value: u64) {
     ICH_HCR_EL2.set(value);
-}
-
-/// Turns the virtual interface off: no maintenance interrupt is asserted on return, whatever the list
-/// registers hold (ICH_HCR_EL2.En), and EOIcount is zero.
-pub fn turn_off() {
-    set_hcr(0);
-    barrier::isb();
 }
 
 /// Reads ICH_VMCR_EL2 of the running vCPU.

@@ -2,7 +2,7 @@
 //! EL2 on Armv8-A: entry and vectors, system registers, EL2's own tables, the TLB, the physical GIC, timer and UART, the SMC
 //! instruction, guests' RAM. Its interface is safe to use; nearly all `unsafe` code of the hypervisor is inside.
 //!
-//! Only [`gicv3`] compiles on the host, too.
+//! Only [`distributor`], [`gicv2`], [`gicv3`] and [`gich`] compile on the host, too.
 #![cfg_attr(target_os = "none", no_std)]
 
 #[cfg(target_os = "none")]
@@ -11,7 +11,10 @@ extern crate alloc;
 #[cfg(target_os = "none")]
 pub mod barrier;
 #[cfg(target_os = "none")]
+pub mod bus;
+#[cfg(target_os = "none")]
 pub mod debug;
+pub mod distributor;
 #[cfg(target_os = "none")]
 mod efi;
 #[cfg(target_os = "none")]
@@ -20,6 +23,8 @@ pub mod entropy;
 pub mod entry;
 #[cfg(target_os = "none")]
 pub mod gic;
+pub mod gich;
+pub mod gicv2;
 pub mod gicv3;
 #[cfg(target_os = "none")]
 pub mod guest_ram;
@@ -55,3 +60,5 @@ pub mod uart;
 pub mod vcpu_context;
 #[cfg(target_os = "none")]
 pub mod vectors;
+#[cfg(target_os = "none")]
+pub mod virtual_interface;

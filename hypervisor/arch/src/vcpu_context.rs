@@ -9,7 +9,7 @@ use super::registers::{
     VPIDR_EL2, VSESR_EL2, ZCR_EL2, read_register, write_register,
 };
 use super::sve::{self, SveState};
-use super::{barrier, debug, ich};
+use super::{barrier, debug, virtual_interface};
 use aarch64_cpu::registers::*;
 use core::arch::asm;
 use postern_base::sve::{VectorLength, VectorLengths};
@@ -236,7 +236,7 @@ pub struct Context {
     /// CNTV_CVAL_EL0, in the guest's ticks.
     pub timer_compare: u64,
     /// The virtual GIC interface without its list registers.
-    pub interface: ich::Interface,
+    pub interface: virtual_interface::Interface,
     vectors: Vectors,
 }
 
@@ -247,7 +247,7 @@ impl Context {
             registers: Registers::new(),
             timer_control: 0,
             timer_compare: 0,
-            interface: ich::Interface::new(),
+            interface: virtual_interface::Interface::new(),
             vectors: match sve {
                 None => Vectors::Simd(Simd::new()),
                 Some(length) => Vectors::Sve(SveState::new(length)),
@@ -259,7 +259,7 @@ impl Context {
     pub fn reset(&mut self) {
         self.registers = Registers::new();
         (self.timer_control, self.timer_compare) = (0, 0);
-        self.interface = ich::Interface::new();
+        self.interface = virtual_interface::Interface::new();
         match &mut self.vectors {
             Vectors::Simd(simd) => *simd = Simd::new(),
             Vectors::Sve(state) => state.reset(),
@@ -294,7 +294,7 @@ impl Context {
         self.timer_compare = CNTV_CVAL_EL0.get();
         // The next vCPU must not get this one's interrupt.
         CNTV_CTL_EL0.set(0);
-        ich::save(&mut self.interface);
+        virtual_interface::this().save(&mut self.interface);
         match &mut self.vectors {
             Vectors::Simd(simd) => simd.save(),
             Vectors::Sve(_) => sve::leave(),
@@ -313,7 +313,7 @@ impl Context {
         CNTVOFF_EL2.set(machine.counter_offset);
         CNTV_CVAL_EL0.set(self.timer_compare);
         CNTV_CTL_EL0.set(self.timer_control);
-        ich::load(&self.interface);
+        virtual_interface::this().load(&self.interface);
         match &self.vectors {
             Vectors::Simd(simd) => simd.load(),
             Vectors::Sve(_) => sve::close(),

@@ -7,8 +7,9 @@ use alloc::vec::Vec;
 
 use super::bus::Located;
 use super::cpus::Cpus;
-use super::devices::{self, Gic, Optee, Timers};
+use super::devices::{self, Optee, Timers};
 use super::error::BootError;
+use super::gic::Gic;
 use super::mpidr::Mpidr;
 use super::ram::{self, Memory};
 use super::tree;

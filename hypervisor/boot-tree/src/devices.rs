@@ -6,7 +6,7 @@ use super::flat::{Fdt, FdtNode};
 
 use super::bus::Located;
 use super::error::BootError;
-use super::gic_v2;
+use super::gic::Gic;
 use super::interrupts::{Interrupt, PhysIntId};
 use super::tree;
 use postern_base::range::PaRange;
@@ -17,100 +17,6 @@ pub(super) const NO_INTERRUPT: &str = "does not name an interrupt of the GIC";
 /// The property of `/chosen` with the interrupt by which OP-TEE announces notifications, where `/firmware/optee` is
 /// missing or does not say it.
 const OPTEE_INTERRUPT: &str = "postern,optee-interrupt";
-
-/// Redistributor regions that a [`Gic`] holds.
-pub const MAX_REDISTRIBUTOR_REGIONS: usize = 4;
-
-/// The physical interrupt controller, a GICv3 (binding `arm,gic-v3`).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gic {
-    /// The distributor's registers.
-    pub distributor: PaRange,
-    /// The redistributors' registers, in the order of the tree. Which one is a pCPU's is found
-    /// in `GICR_TYPER`.
-    pub redistributors: heapless::Vec<PaRange, MAX_REDISTRIBUTOR_REGIONS>,
-    /// Bytes from one redistributor to the next: 128 KiB unless the tree says otherwise.
-    pub stride: u64,
-    /// The maintenance interrupt of the virtual CPU interface, where the tree names it.
-    pub maintenance: Option<PhysIntId>,
-    cells: usize,
-    /// How other nodes refer to it.
-    pub(super) phandle: Option<u32>,
-}
-
-impl Gic {
-    /// Cells of one entry in an `interrupts` property.
-    pub(super) const fn interrupt_cells(&self) -> usize {
-        self.cells
-    }
-
-    pub(super) fn read<'t>(fdt: Fdt<'t>) -> Result<Self, BootError<'t>> {
-        let Some(gic) = Located::find(fdt, &["arm,gic-v3"]) else {
-            // The last one has no virtualisation.
-            let is_v2 = [&gic_v2::COMPATIBLE[..], &["arm,cortex-a9-gic"]]
-                .iter()
-                .any(|wanted| Located::find(fdt, wanted).is_some());
-            return Err(if is_v2 {
-                BootError::GicV2
-            } else {
-                BootError::NoGic
-            });
-        };
-        let node = gic.node;
-        let bad = |property, problem| BootError::Property {
-            node: node.name(),
-            property,
-            problem,
-        };
-        let cells = match tree::cell(node, "#interrupt-cells") {
-            Some(cells @ 3..=4) => cells as usize,
-            _ => return Err(bad("#interrupt-cells", "is not 3 or 4")),
-        };
-        let regions = match node.property("#redistributor-regions") {
-            None => 1,
-            Some(_) => tree::cell(node, "#redistributor-regions")
-                .ok_or_else(|| bad("#redistributor-regions", "is not one cell"))?,
-        };
-        let regions = usize::try_from(regions)
-            .ok()
-            .filter(|regions| (1..=MAX_REDISTRIBUTOR_REGIONS).contains(regions))
-            .ok_or_else(|| bad("#redistributor-regions", "is not 1 to 4"))?;
-        let stride = match tree::bytes(node, "redistributor-stride") {
-            None => 0x2_0000,
-            Some(value) => tree::cells(value).fold(0, |sum: u64, cell| sum << 32 | u64::from(cell)),
-        };
-        if stride < 0x2_0000 || !stride.is_multiple_of(0x1_0000) {
-            return Err(bad(
-                "redistributor-stride",
-                "is not 128 KiB or more in steps of 64 KiB",
-            ));
-        }
-        let distributor = gic.reg(0)?;
-        let mut redistributors = heapless::Vec::new();
-        for index in 1..=regions {
-            let region = gic.reg(index)?;
-            if region.bytes() < stride {
-                return Err(bad(
-                    "reg",
-                    "has a redistributor region without a redistributor",
-                ));
-            }
-            // `regions` is at most the capacity.
-            let _ = redistributors.push(region);
-        }
-        let maintenance = tree::bytes(node, "interrupts")
-            .and_then(|value| Interrupt::from_specifier(value, cells))
-            .map(|interrupt| interrupt.intid);
-        Ok(Self {
-            distributor,
-            redistributors,
-            stride,
-            maintenance,
-            cells,
-            phandle: tree::cell(node, "phandle"),
-        })
-    }
-}
 
 /// The registers of the enabled PL031, where there is one that can be understood: Postern does without.
 pub(super) fn rtc(fdt: Fdt<'_>) -> Option<PaRange> {

@@ -64,13 +64,17 @@ pub enum BootError<'t> {
     )]
     PsciConduit,
     /// No interrupt controller that Postern can drive.
-    #[error("no GICv3 in the device tree: start QEMU with -M virt,gic-version=3")]
-    NoGic,
-    /// The interrupt controller is a GICv2.
     #[error(
-        "the machine has a GICv2, Postern needs a GICv3: start QEMU with -M virt,gic-version=3"
+        "no GICv3 or GICv2 in the device tree: the interrupt controllers that Postern drives are in \
+         docs/device-tree-binding.md"
     )]
-    GicV2,
+    NoGic,
+    /// The interrupt controller is a GICv2 of which the tree describes no virtual interface.
+    #[error(
+        "the GICv2 has no virtual interface (GICH, GICV): its reg needs four ranges; \
+         start QEMU with -M virt,virtualization=on"
+    )]
+    NoVirtualInterface,
     /// No serial port for the console.
     #[error(
         "no console: /chosen needs a stdout-path that names an enabled UART of those in docs/device-tree-binding.md"

@@ -2,9 +2,10 @@
 //! The boot device tree as Postern understands it: the machine, and the VMs to start on it.
 
 use super::cpus::Cpus;
-use super::devices::{self, Gic, Optee, Timers};
+use super::devices::{self, Optee, Timers};
 use super::error::BootError;
 use super::error::VmError;
+use super::gic::Gic;
 use super::mpidr::Mpidr;
 use super::ram::{self, Memory};
 use super::tree;

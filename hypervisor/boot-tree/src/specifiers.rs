@@ -3,8 +3,8 @@
 //! with its controller (Devicetree Specification 0.4, 2.4).
 
 use super::bus::{EXTENDED_INTERRUPTS, Located};
-use super::devices::Gic;
 use super::error::BootError;
+use super::gic::Gic;
 use super::interrupts::Interrupt;
 use super::tree;
 

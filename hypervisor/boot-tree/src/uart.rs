@@ -5,8 +5,9 @@ use super::flat::Fdt;
 use mediator::addr::Pa;
 
 use super::bus::Located;
-use super::devices::{Gic, NO_INTERRUPT};
+use super::devices::NO_INTERRUPT;
 use super::error::BootError;
+use super::gic::Gic;
 use super::interrupts::Interrupt;
 use super::tree;
 use postern_base::range::PaRange;

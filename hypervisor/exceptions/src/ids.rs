@@ -341,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_guest_with_gicv2_has_no_gic_registers() {
-        let with = IdValues::new(host_of(0xf), 40);
+        let with = IdValues::new(host_of(0xf), 40, false);
         let without = with.clone().without_gic_registers();
         for (crm, op2, low) in [(4, 0, 24), (1, 1, 28)] {
             assert_eq!(field(&with, crm, op2, low), 1);

@@ -2,11 +2,17 @@
 //! The layout of a guest's physical address space, which is the same in every VM.
 
 use mediator::addr::Ipa;
+use postern_base::gic::GicVersion;
 
-/// The address of the GICv3 distributor's registers.
+/// The address of the GIC distributor's registers.
 pub const DISTRIBUTOR: Ipa = Ipa::new(0x0800_0000);
-/// The size of the distributor's registers in bytes.
-pub const DISTRIBUTOR_BYTES: u64 = 0x1_0000;
+/// The address of a GICv2's CPU interface, as on QEMU's `virt` machine: the page of the virtual CPU interface, which the
+/// guest accesses without a trap, and one for GICC_DIR, which traps.
+pub const CPU_INTERFACE: Ipa = Ipa::new(0x0801_0000);
+/// The size of the CPU interface's registers in bytes.
+pub const CPU_INTERFACE_BYTES: u64 = 0x2000;
+/// The address of the page of the CPU interface that traps.
+const CPU_INTERFACE_SECOND_PAGE: Ipa = Ipa::new(0x0801_1000);
 /// The address of the redistributors' registers, those of vCPU 0 first.
 pub const REDISTRIBUTORS: Ipa = Ipa::new(0x080a_0000);
 /// The size of one vCPU's redistributor in bytes: its RD_base and SGI_base frames (IHI 0069H
@@ -44,13 +50,24 @@ pub const PHYSICAL_TIMER_PPI: u32 = 14;
 /// address that was not translated causes a fault. `frames` ensures the same on larger machines.
 pub const RAM: Ipa = Ipa::new(0x1_0000_0000);
 
+/// Returns the size of the distributor's registers in bytes (IHI 0048B.b 4.1.2, IHI 0069H 12.8).
+#[inline]
+pub const fn distributor_bytes(gic: GicVersion) -> u64 {
+    match gic {
+        GicVersion::V2 => 0x1000,
+        GicVersion::V3 => 0x1_0000,
+    }
+}
+
 /// A device that a guest can access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Device {
     /// GICD_*.
     Distributor,
-    /// GICR_* of all vCPUs.
+    /// GICR_* of all vCPUs, in a GICv3.
     Redistributors,
+    /// The second page of GICC_*, in a GICv2.
+    CpuInterface,
     /// The console.
     Uart,
     /// The monitor's UART, in privileged VMs only.
@@ -61,25 +78,29 @@ pub enum Device {
     Rtc,
 }
 
-/// Returns the device at `ipa` and the offset of `ipa` in its registers, in bytes.
+/// Returns the device at `ipa` and the offset of `ipa` in its registers, in bytes, in a guest with this GIC.
 #[inline]
-pub fn device_at(ipa: Ipa) -> Option<(Device, u64)> {
-    let within = |start: Ipa, bytes: u64| {
-        let offset = ipa.get().checked_sub(start.get())?;
-        (offset < bytes).then_some(offset)
+pub fn device_at(ipa: Ipa, gic: GicVersion) -> Option<(Device, u64)> {
+    let at = |device, start: Ipa, bytes: u64| {
+        let offset = ipa.get().wrapping_sub(start.get());
+        (offset < bytes).then_some((device, offset))
     };
-    let all_redistributors = REDISTRIBUTOR_BYTES * postern_base::ids::MAX_VCPUS as u64;
-    [
-        (Device::Uart, within(UART, UART_BYTES)),
-        (Device::MonitorUart, within(MONITOR_UART, UART_BYTES)),
-        (Device::Gpio, within(GPIO, GPIO_BYTES)),
-        (Device::Rtc, within(RTC, RTC_BYTES)),
-        (Device::Distributor, within(DISTRIBUTOR, DISTRIBUTOR_BYTES)),
-        (
-            Device::Redistributors,
-            within(REDISTRIBUTORS, all_redistributors),
+    let private = || match gic {
+        GicVersion::V2 => at(
+            Device::CpuInterface,
+            CPU_INTERFACE_SECOND_PAGE,
+            CPU_INTERFACE_BYTES / 2,
         ),
-    ]
-    .into_iter()
-    .find_map(|(device, offset)| Some((device, offset?)))
+        GicVersion::V3 => {
+            let all = REDISTRIBUTOR_BYTES * postern_base::ids::MAX_VCPUS as u64;
+            at(Device::Redistributors, REDISTRIBUTORS, all)
+        }
+    };
+    // The most frequent first.
+    at(Device::Uart, UART, UART_BYTES)
+        .or_else(|| at(Device::Distributor, DISTRIBUTOR, distributor_bytes(gic)))
+        .or_else(private)
+        .or_else(|| at(Device::MonitorUart, MONITOR_UART, UART_BYTES))
+        .or_else(|| at(Device::Gpio, GPIO, GPIO_BYTES))
+        .or_else(|| at(Device::Rtc, RTC, RTC_BYTES))
 }

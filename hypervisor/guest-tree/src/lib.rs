@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 
 use mediator::addr::Ipa;
 
+use postern_base::gic::GicVersion;
 use postern_base::range::IpaRange;
 use postern_devices::pl061::POWER_LINE;
 use postern_flat_tree::FlatTree;
@@ -63,6 +64,8 @@ pub struct GuestTree<'a> {
     pub bootargs: &'a str,
     /// The range of the initial RAM disk, if the guest has one. It is inside the RAM.
     pub ramdisk: Option<IpaRange>,
+    /// The version of the guest's interrupt controller.
+    pub gic: GicVersion,
     /// Whether the guest has the second UART, which is connected to the hypervisor's monitor.
     pub privileged: bool,
     /// Whether the guest has a real-time clock.
@@ -103,8 +106,8 @@ impl GuestTree<'_> {
             });
             root.node("timer", |timer| {
                 timer.text("compatible", "arm,armv8-timer");
-                let ppis =
-                    [13, layout::PHYSICAL_TIMER_PPI, 11, 10].map(|ppi| [PPI, ppi, LEVEL_HIGH]);
+                let flags = self.private_flags() | LEVEL_HIGH;
+                let ppis = [13, layout::PHYSICAL_TIMER_PPI, 11, 10].map(|ppi| [PPI, ppi, flags]);
                 timer.cells("interrupts", ppis.as_flattened());
                 timer.flag("always-on");
                 if let Some(hertz) = self.timer_frequency {
@@ -157,22 +160,37 @@ impl GuestTree<'_> {
         }
     }
 
+    /// Returns the CPUs that have a private interrupt, as the GICv2's binding wants them in the interrupt's flags.
+    const fn private_flags(&self) -> u32 {
+        match self.gic {
+            GicVersion::V2 => ((1 << self.vcpus) - 1) << 8,
+            GicVersion::V3 => 0,
+        }
+    }
+
     fn interrupt_controller(&self, root: &mut FlatTree) {
         let name = format!("interrupt-controller@{:x}", layout::DISTRIBUTOR.get());
         root.node(&name, |gic| {
-            gic.text("compatible", "arm,gic-v3");
+            gic.text(
+                "compatible",
+                match self.gic {
+                    GicVersion::V2 => "arm,gic-400",
+                    GicVersion::V3 => "arm,gic-v3",
+                },
+            );
             gic.cells("phandle", &[GIC_PHANDLE]);
             gic.flag("interrupt-controller");
             gic.cells("#interrupt-cells", &[3]);
             gic.cells("#address-cells", &[0]);
-            let redistributors = layout::REDISTRIBUTOR_BYTES * self.vcpus as u64;
-            reg(
-                gic,
-                &[
-                    (layout::DISTRIBUTOR, layout::DISTRIBUTOR_BYTES),
-                    (layout::REDISTRIBUTORS, redistributors),
-                ],
-            );
+            let private = match self.gic {
+                GicVersion::V2 => (layout::CPU_INTERFACE, layout::CPU_INTERFACE_BYTES),
+                GicVersion::V3 => (
+                    layout::REDISTRIBUTORS,
+                    layout::REDISTRIBUTOR_BYTES * self.vcpus as u64,
+                ),
+            };
+            let distributor = layout::distributor_bytes(self.gic);
+            reg(gic, &[(layout::DISTRIBUTOR, distributor), private]);
         });
     }
 

@@ -17,6 +17,7 @@ fn full() -> GuestTree<'static> {
             start: Ipa::new(0x1_0400_0000),
             bytes: 0x12_3456,
         }),
+        gic: GicVersion::V3,
         privileged: true,
         rtc: true,
         timer_frequency: Some(8_000_000),
@@ -152,6 +153,62 @@ fn full_tree_is_read_back_by_another_parser() {
     assert_eq!(text(optee, "compatible"), "linaro,optee-tz");
     assert_eq!(text(optee, "method"), "smc");
     assert_eq!(cells(optee, "interrupts"), [0, 187, 1]);
+}
+
+#[test]
+fn tree_of_a_guest_with_gicv2_has_its_two_interfaces() {
+    let dtb = GuestTree {
+        gic: GicVersion::V2,
+        ..full()
+    }
+    .write();
+    let tree = fdt::Fdt::new(&dtb).unwrap();
+    assert!(tree.find_compatible(&["arm,gic-v3"]).is_none());
+    let gic = tree.find_compatible(&["arm,gic-400"]).unwrap();
+    assert_eq!(gic.interrupt_cells(), Some(3));
+    assert_eq!(
+        cells(gic, "reg"),
+        [0, 0x0800_0000, 0, 0x1000, 0, 0x0801_0000, 0, 0x2000]
+    );
+    // Three vCPUs have it.
+    let timer = cells(tree.find_node("/timer").unwrap(), "interrupts");
+    let flags = 0x704;
+    assert_eq!(
+        timer,
+        [1, 13, flags, 1, 14, flags, 1, 11, flags, 1, 10, flags]
+    );
+}
+
+#[test]
+fn devices_of_the_gic_are_those_of_its_version() {
+    use layout::{Device, device_at};
+    let at = |address, gic| device_at(Ipa::new(address), gic);
+    for (address, v2, v3) in [
+        (
+            0x0800_0ffc,
+            Some((Device::Distributor, 0xffc)),
+            Some((Device::Distributor, 0xffc)),
+        ),
+        (0x0800_1000, None, Some((Device::Distributor, 0x1000))),
+        (0x0800_fffc, None, Some((Device::Distributor, 0xfffc))),
+        // Mapped, so that no access traps.
+        (0x0801_0000, None, None),
+        (0x0801_0ffc, None, None),
+        (0x0801_1000, Some((Device::CpuInterface, 0)), None),
+        (0x0801_1ffc, Some((Device::CpuInterface, 0xffc)), None),
+        (0x0801_2000, None, None),
+        (0x080a_0000, None, Some((Device::Redistributors, 0))),
+        (0x0819_fffc, None, Some((Device::Redistributors, 0xf_fffc))),
+        (0x081a_0000, None, None),
+        (
+            0x0900_0000,
+            Some((Device::Uart, 0)),
+            Some((Device::Uart, 0)),
+        ),
+    ] {
+        assert_eq!(at(address, GicVersion::V2), v2, "{address:#x}");
+        assert_eq!(at(address, GicVersion::V3), v3, "{address:#x}");
+    }
 }
 
 /// The vector did not grow, so no copy of the seeds is left in the heap.

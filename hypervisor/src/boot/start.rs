@@ -16,6 +16,7 @@ use postern_arch::gicv3::wait_until;
 use postern_arch::{
     self as arch, gic, guest_ram, heap, id_registers, mmu, percpu, psci, vcpu_context, vectors,
 };
+use postern_base::gic::GicVersion;
 use postern_base::ids::PcpuIndex;
 use postern_base::range::PaRange;
 use postern_boot_tree::seed::{self, BootSeed};
@@ -90,11 +91,11 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
     let device = |range: PaRange| (range.start().page(), page_end(range));
     let devices = machine
         .gic
-        .redistributors
-        .iter()
-        .chain([&machine.gic.distributor, &machine.uart.registers])
-        .chain(&machine.rtc)
-        .map(|range| device(*range));
+        .el2_ranges()
+        .into_iter()
+        .chain([machine.uart.registers])
+        .chain(machine.rtc)
+        .map(device);
     let ram = machine.mapped.iter().map(|range| {
         let range = range.aligned_inward(mediator::addr::PAGE_SIZE);
         (range.start(), range.end())
@@ -121,7 +122,7 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
         let seconds = unsafe { arch::rtc::seconds(rtc.start()) };
         WALL_CLOCK.set(seconds, arch::timer::now());
     }
-    if let Err(error) = gic::init_distributor(machine.gic.distributor.start()) {
+    if let Err(error) = gic::init_distributor(&machine.gic) {
         fail(format_args!("{error}"));
     }
     exit::run::own_interrupts();
@@ -190,8 +191,12 @@ fn start_others(machine: &Machine<'_>) {
         }
     }
     log::info!(
-        "{} CPUs, GICv3, {} MiB free for guests",
+        "{} CPUs, {}, {} MiB free for guests",
         machine.cpus.list().len(),
+        match machine.gic.version() {
+            GicVersion::V2 => "GICv2",
+            GicVersion::V3 => "GICv3",
+        },
         machine.free.bytes_in_units(BLOCK_SIZE) >> 20
     );
     if machine.cpus.ignored > 0 {
@@ -210,15 +215,7 @@ pub fn secondary() -> ! {
 fn this_pcpu_up(machine: &Machine<'_>) {
     let index = percpu::index();
     let mpidr = machine.cpus.list()[index].mpidr;
-    let regions = machine.gic.redistributors.iter();
-    let regions = regions.map(|range| (range.start(), range.end()));
-    let Some(redistributor) = gic::find_redistributor(regions, machine.gic.stride, mpidr) else {
-        fail(format_args!(
-            "CPU {index} (MPIDR {:#x}) has no redistributor: check the GICv3 node's reg",
-            mpidr.get()
-        ));
-    };
-    if let Err(error) = gic::init_pcpu(redistributor) {
+    if let Err(error) = gic::init_pcpu(&machine.gic, mpidr, machine.cpus.list().len()) {
         fail(format_args!(
             "CPU {index} (MPIDR {:#x}): {error}",
             mpidr.get()

@@ -234,7 +234,8 @@ fn make(
         index,
         affinity,
         memory,
-        mapping: Mapping::new(vmid),
+        mapping: Mapping::new(vmid, machine().gic.guest_interface()),
+        gic: machine().gic.version(),
         mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),
     }))
 }

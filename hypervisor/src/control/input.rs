@@ -5,7 +5,7 @@ use crate::console::output;
 use crate::control::monitor;
 use crate::irq::Handled;
 use crate::irq::owners::register_spi;
-use crate::platform::{self, machine};
+use crate::platform::machine;
 use crate::vm::instance::Vm;
 use crate::vm::registry;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ static IRQ_PCPU: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 pub fn init() {
     for interrupt in &machine().uart.interrupts {
         register_spi(interrupt.intid.get(), on_interrupt);
-        gic::enable_spi(*interrupt, platform::mpidr_of(PcpuIndex::BOOT));
+        gic::enable_spi(*interrupt, PcpuIndex::BOOT);
     }
     if let Some(uart) = output::uart() {
         let mut decoder = DECODER.lock();
@@ -39,7 +39,7 @@ pub fn take_over_uart_irq(stuck: PcpuIndex) {
         let here = percpu::id();
         IRQ_PCPU.store(here.get(), Ordering::Relaxed);
         for interrupt in &machine().uart.interrupts {
-            gic::route_spi(*interrupt, platform::mpidr_of(here));
+            gic::route_spi(*interrupt, here);
         }
     }
 }

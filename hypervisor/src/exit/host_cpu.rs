@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The properties of the CPU and the firmware that guests see.
 
+use crate::platform::machine;
 use crate::services::smccc::{Workaround, Workarounds};
 use optee_proto::smc::FunctionId;
 use postern_arch::percpu::PerPcpu;
 use postern_arch::{id_registers, smc};
+use postern_base::gic::GicVersion;
 use postern_base::ids::MAX_PCPUS;
 use postern_base::sve::VectorLength;
 use postern_exceptions::ids::IdValues;
@@ -19,8 +21,13 @@ static WORKAROUNDS: Once<Workarounds> = Once::new();
 /// Returns the values of the ID registers that a VM reads on this pCPU. All pCPUs of a VM are of one model.
 pub fn id_values(sve: Option<VectorLength>) -> &'static IdValues {
     let sve = sve.is_some();
-    IDS.this()[usize::from(sve)]
-        .call_once(|| IdValues::new(id_registers::read, postern_stage2::IPA_BITS, sve))
+    IDS.this()[usize::from(sve)].call_once(|| {
+        let ids = IdValues::new(id_registers::read, postern_stage2::IPA_BITS, sve);
+        match machine().gic.version() {
+            GicVersion::V2 => ids.without_gic_registers(),
+            GicVersion::V3 => ids,
+        }
+    })
 }
 
 /// Returns the firmware's workarounds for speculation vulnerabilities.

@@ -29,7 +29,7 @@ pub fn access(
     transfer: Transfer,
     write: bool,
 ) -> AccessResult {
-    let Some((device, offset)) = layout::device_at(ipa) else {
+    let Some((device, offset)) = layout::device_at(ipa, running.vm.gic) else {
         return AccessResult::Unmapped;
     };
     let access = if write {
@@ -49,6 +49,7 @@ pub fn access(
                 cpu_interface::VgicAccess::Unmapped => return AccessResult::Unmapped,
             }
         }
+        layout::Device::CpuInterface => cpu_interface::second_page_access(running, access),
         layout::Device::MonitorUart => {
             // A command may take long and takes interrupts meanwhile. The end of the trap closes
             // the section.

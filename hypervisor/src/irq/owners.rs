@@ -2,7 +2,8 @@
 //! The owners of the machine's interrupts.
 
 use super::{Handled, Handlers, PhysicalGic};
-use postern_arch::gic;
+use postern_arch::distributor::Acknowledged;
+use postern_arch::gic::{self, CpuInterface};
 use postern_console::log::LogOnce;
 use spin::Once;
 
@@ -52,7 +53,10 @@ pub fn register_spi(intid: u32, handler: Handler) {
 
 /// Takes the interrupts that are pending at this pCPU, see [`super::take`].
 pub fn take_pending() {
-    super::take(&mut HardwareGic, &mut RegisteredOwners);
+    super::take(
+        &mut HardwareGic(gic::cpu_interface()),
+        &mut RegisteredOwners,
+    );
 }
 
 fn spi_owner(intid: u32) -> Option<Handler> {
@@ -61,22 +65,22 @@ fn spi_owner(intid: u32) -> Option<Handler> {
     Some(*handler)
 }
 
-struct HardwareGic;
+struct HardwareGic(CpuInterface);
 
 impl PhysicalGic for HardwareGic {
     #[inline]
-    fn acknowledge(&mut self) -> Option<u32> {
-        gic::acknowledge()
+    fn acknowledge(&mut self) -> Option<Acknowledged> {
+        self.0.acknowledge()
     }
 
     #[inline]
-    fn drop_priority(&mut self, intid: u32) {
-        gic::drop_priority(intid);
+    fn drop_priority(&mut self, interrupt: Acknowledged) {
+        self.0.drop_priority(interrupt);
     }
 
     #[inline]
-    fn deactivate(&mut self, intid: u32) {
-        gic::deactivate(intid);
+    fn deactivate(&mut self, interrupt: Acknowledged) {
+        self.0.deactivate(interrupt);
     }
 
     fn disable(&mut self, intid: u32) {

@@ -45,6 +45,11 @@ fn priority(intid: u32) -> u8 {
     if intid == KICK { 0xc0 } else { 0xa0 }
 }
 
+/// Returns what a GICv2 wants to hear again: the kick has a sender.
+fn word_of(intid: u32) -> u32 {
+    if intid == KICK { 3 << 10 } else { intid }
+}
+
 impl Model {
     fn best(&self) -> Option<u32> {
         let pending = self.lines.union(&self.latches);
@@ -65,7 +70,7 @@ impl Model {
 }
 
 impl PhysicalGic for Gic {
-    fn acknowledge(&mut self) -> Option<u32> {
+    fn acknowledge(&mut self) -> Option<Acknowledged> {
         let mut gic = self.0.borrow_mut();
         gic.time_passes();
         if let Some(left) = gic.timer_in {
@@ -79,15 +84,19 @@ impl PhysicalGic for Gic {
         gic.active.insert(intid);
         gic.running.push(priority(intid));
         gic.taken.push(intid);
-        Some(intid)
+        Some(Acknowledged::new(intid, word_of(intid)))
     }
 
-    fn drop_priority(&mut self, intid: u32) {
+    fn drop_priority(&mut self, interrupt: Acknowledged) {
+        let intid = interrupt.intid();
+        assert_eq!(interrupt.word(), word_of(intid));
         let dropped = self.0.borrow_mut().running.pop();
         assert_eq!(dropped, Some(priority(intid)), "dropped in another order");
     }
 
-    fn deactivate(&mut self, intid: u32) {
+    fn deactivate(&mut self, interrupt: Acknowledged) {
+        let intid = interrupt.intid();
+        assert_eq!(interrupt.word(), word_of(intid));
         let mut gic = self.0.borrow_mut();
         gic.time_passes();
         assert!(gic.active.remove(&intid), "{intid} is not active");

@@ -8,7 +8,7 @@
 
 use crate::irq::Handled;
 use crate::irq::owners::register_spi;
-use crate::platform::{self, machine};
+use crate::platform::machine;
 use crate::vm::instance::Vm;
 use crate::vm::registry;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -26,10 +26,9 @@ static IRQ_PCPU: AtomicUsize = AtomicUsize::new(PcpuIndex::BOOT.get());
 
 /// Routes the interrupt to the boot pCPU.
 pub fn init() {
-    let boot = platform::mpidr_of(PcpuIndex::BOOT);
     if let Some(spi) = interrupt() {
         register_spi(spi.intid.get(), on_interrupt);
-        gic::enable_spi(spi, boot);
+        gic::enable_spi(spi, PcpuIndex::BOOT);
     }
 }
 
@@ -41,7 +40,7 @@ pub fn take_over_irq(stuck: PcpuIndex) {
         && IRQ_PCPU.load(Ordering::Relaxed) == stuck.get()
     {
         IRQ_PCPU.store(here.get(), Ordering::Relaxed);
-        gic::route_spi(spi, platform::mpidr_of(here));
+        gic::route_spi(spi, here);
     }
 }
 

@@ -10,14 +10,14 @@ use super::{debug, physical_timer, vectors};
 use crate::irq::Handled;
 use crate::sched::run_queues::{self, PcpuRequests};
 use postern_arch::vcpu_context::Frame;
-use postern_arch::{barrier, ich, timer};
+use postern_arch::{barrier, timer, virtual_interface};
 use postern_base::ticks::Ticks;
 use postern_vgic::Vmcr;
 
 /// Takes the running vCPU off this pCPU. Its general registers are in `frame`.
 pub fn vcpu_put(here: &Pcpu, running: VcpuRef, frame: &Frame) {
     sync_lrs(here, running);
-    ich::set_hcr(0);
+    virtual_interface::this().set_hcr(0);
     vectors::save(here);
     let mut saved = running.vcpu.saved.lock();
     saved.frame.copy_from(frame);
@@ -74,7 +74,7 @@ pub fn guest_must_run(running: VcpuRef) -> bool {
 /// the instruction.
 pub fn wait_for_interrupt(running: VcpuRef) {
     resync_later(running);
-    let vmcr = Vmcr::from_bits(ich::vmcr());
+    let vmcr = Vmcr::from_bits(virtual_interface::this().vmcr());
     if !running
         .vm
         .vgic
@@ -105,7 +105,7 @@ pub fn on_maintenance_interrupt() -> Handled {
     if let Some(running) = here().current.get() {
         resync_later(running);
     }
-    ich::turn_off();
+    virtual_interface::this().turn_off();
     Handled::Quiet
 }
 

@@ -4,17 +4,31 @@
 use super::instance::VcpuRef;
 use super::lr_sync::resync_later;
 use super::scheduler::kick;
-use postern_arch::ich;
-use postern_base::mmio::Access;
+use postern_arch::{ich, virtual_interface};
+use postern_base::mmio::{Access, AccessSize};
 use postern_guest_tree::layout;
 use postern_vgic::{CpuInterface, InterfaceRegister, MmioOutcome, Vgic, Vmcr, Window};
 
-/// Deactivates an interrupt for the guest's trapped write to ICC_DIR_EL1.
+/// Deactivates an interrupt for the guest's trapped write to ICC_DIR_EL1 or GICC_DIR.
 pub fn deactivate(running: VcpuRef, value: u64) {
     resync_later(running);
-    let vmcr = Vmcr::from_bits(ich::vmcr());
+    let vmcr = Vmcr::from_bits(virtual_interface::this().vmcr());
     let set = running.vm.vgic.deactivate(running.vcpu.index, vmcr, value);
     kick(running.vm, set);
+}
+
+/// Performs a guest's access to the second page of a GICv2's CPU interface, the only one that traps: GICC_DIR is the only
+/// register there (IHI 0048B.b 4.1.3), and the rest reads zero and ignores writes. Returns the value read; zero for a
+/// write.
+pub fn second_page_access(running: VcpuRef, access: Access) -> u64 {
+    const GICC_DIR: u64 = 0;
+    if access.offset == GICC_DIR
+        && access.size == AccessSize::Word
+        && let Some(value) = access.write
+    {
+        deactivate(running, value);
+    }
+    0
 }
 
 /// Performs a guest's access to a register of its CPU interface that traps together with
@@ -55,7 +69,8 @@ pub fn vgic_access(running: VcpuRef, device: layout::Device, access: Access) -> 
     let window = match device {
         layout::Device::Distributor => Window::Distributor,
         layout::Device::Redistributors => Window::Redistributors,
-        layout::Device::Uart
+        layout::Device::CpuInterface
+        | layout::Device::Uart
         | layout::Device::MonitorUart
         | layout::Device::Gpio
         | layout::Device::Rtc => {

@@ -45,7 +45,10 @@ impl Vm {
             Device::Rtc if !WALL_CLOCK.is_set() => None,
             Device::Rtc => Some(self.with_rtc(|rtc| rtc.access(access, seconds()))),
             Device::Gpio => Some(self.with_gpio(|gpio| gpio.access(access))),
-            Device::Distributor | Device::Redistributors | Device::MonitorUart => None,
+            Device::Distributor
+            | Device::Redistributors
+            | Device::CpuInterface
+            | Device::MonitorUart => None,
         }
     }
 

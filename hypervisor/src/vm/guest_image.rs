@@ -8,6 +8,7 @@ use crate::platform::{WALL_CLOCK, machine};
 use crate::services::seeds::GuestSeeds;
 use mediator::addr::{Ipa, Pa};
 use postern_arch::{guest_ram, id_registers, mmu, timer};
+use postern_base::gic::GicVersion;
 use postern_base::range::IpaRange;
 use postern_base::range::PaRange;
 use postern_base::secret::wipe;
@@ -28,6 +29,8 @@ pub struct Images {
     pub vcpus: usize,
     /// Whether the guest has the second UART.
     pub privileged: bool,
+    /// The version of the guest's interrupt controller.
+    pub gic: GicVersion,
 }
 
 /// The reason that a guest's memory cannot be filled.
@@ -203,6 +206,7 @@ impl Loader {
                 bytes: range.bytes(),
             }),
             privileged: images.privileged,
+            gic: images.gic,
             rtc: WALL_CLOCK.is_set(),
             timer_frequency: corrected_frequency(),
             tee,

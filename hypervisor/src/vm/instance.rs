@@ -215,6 +215,8 @@ pub struct Vm {
     pub mapping: Mapping,
     /// The VM's interrupt controller.
     pub vgic: Vgic,
+    /// The version of the VM's interrupt controller.
+    pub gic: GicVersion,
     /// The VM's vCPUs.
     pub vcpus: Box<[Vcpu]>,
     /// The VM's console.
@@ -278,6 +280,8 @@ pub struct VmParts {
     pub memory: GuestMemory,
     /// The VM's stage-2 tables.
     pub mapping: Mapping,
+    /// The version of the VM's interrupt controller: the machine's.
+    pub gic: GicVersion,
     /// The VM's mediator, if it has a TEE.
     pub mediator: Option<Mediator>,
 }
@@ -294,7 +298,8 @@ impl Vm {
             name: config.name,
             memory: parts.memory,
             mapping: parts.mapping,
-            vgic: Vgic::new(count, GicVersion::V3),
+            vgic: Vgic::new(count, parts.gic),
+            gic: parts.gic,
             vcpus: vcpus.collect(),
             console: MachineConsole::new(Channel::of_vm(parts.index), UartLink),
             devices: Devices::new(config.privileged),
@@ -308,6 +313,7 @@ impl Vm {
                 bootargs: config.bootargs,
                 vcpus: count,
                 privileged: config.privileged,
+                gic: parts.gic,
             },
             needs_tee: config.tee == Tee::Required,
             has_tee: AtomicBool::new(false),

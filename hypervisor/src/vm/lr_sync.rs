@@ -5,35 +5,58 @@ use super::instance::VcpuRef;
 use super::pcpu::{Pcpu, here};
 use super::scheduler::{kick, request};
 use crate::sched::run_queues::PcpuRequests;
+use postern_arch::virtual_interface::{self, VirtualInterface};
 use postern_arch::{gic, ich, timer};
 use postern_vgic::{FlushResult, Hcr, InterfaceState, ListRegisters, Lr, Vmcr};
 
-struct Hardware<'a>(&'a Pcpu);
+struct Hardware<'a> {
+    here: &'a Pcpu,
+    interface: VirtualInterface,
+}
 
-impl ListRegisters for Hardware<'_> {
-    fn count(&self) -> usize {
-        self.0.list_registers.get()
+impl Hardware<'_> {
+    fn write_lr(&self, index: usize, value: Lr) {
+        match self.interface {
+            VirtualInterface::SystemRegisters => ich::write_lr(index, value.bits()),
+            VirtualInterface::Memory(gich) => gich.write_lr(index, value.to_gich()),
+        }
     }
 
-    fn read(&self, index: usize) -> Lr {
-        Lr::from_bits(ich::read_lr(index))
-    }
-
-    fn write(&mut self, index: usize, value: Lr) {
-        ich::write_lr(index, value.bits());
-    }
-
-    fn clear_from(&mut self, used: usize) {
-        for index in used..self.0.list_registers_used.replace(used) {
-            ich::write_lr(index, Lr::EMPTY.bits());
+    fn state(&self) -> InterfaceState {
+        InterfaceState {
+            eoi_count: Hcr::eoi_count(self.interface.hcr()),
+            vmcr: Vmcr::from_bits(self.interface.vmcr()),
         }
     }
 }
 
-fn interface() -> InterfaceState {
-    InterfaceState {
-        eoi_count: Hcr::eoi_count(ich::hcr()),
-        vmcr: Vmcr::from_bits(ich::vmcr()),
+fn hardware(here: &Pcpu) -> Hardware<'_> {
+    Hardware {
+        here,
+        interface: virtual_interface::this(),
+    }
+}
+
+impl ListRegisters for Hardware<'_> {
+    fn count(&self) -> usize {
+        self.here.list_registers.get()
+    }
+
+    fn read(&self, index: usize) -> Lr {
+        match self.interface {
+            VirtualInterface::SystemRegisters => Lr::from_bits(ich::read_lr(index)),
+            VirtualInterface::Memory(gich) => Lr::from_gich(gich.read_lr(index)),
+        }
+    }
+
+    fn write(&mut self, index: usize, value: Lr) {
+        self.write_lr(index, value);
+    }
+
+    fn clear_from(&mut self, used: usize) {
+        for index in used..self.here.list_registers_used.replace(used) {
+            self.write_lr(index, Lr::EMPTY);
+        }
     }
 }
 
@@ -44,17 +67,19 @@ pub fn sync_lrs(here: &Pcpu, running: VcpuRef) {
         return;
     }
     let vcpu = running.vcpu.index;
-    let synced = running.vm.vgic.sync(vcpu, &Hardware(here), interface());
+    let hardware = hardware(here);
+    let synced = running.vm.vgic.sync(vcpu, &hardware, hardware.state());
     here.timer_is_active.set(synced.hw_active);
     kick(running.vm, synced.kick);
 }
 
 /// Flushes: loads the vCPU's most urgent interrupts into the list registers.
 pub fn flush_lrs(here: &Pcpu, running: VcpuRef) {
-    let vmcr = Vmcr::from_bits(ich::vmcr());
+    let mut hardware = hardware(here);
+    let vmcr = Vmcr::from_bits(hardware.interface.vmcr());
     let vcpu = running.vcpu.index;
-    let flushed = running.vm.vgic.flush(vcpu, vmcr, &mut Hardware(here));
-    take_effect(here, flushed);
+    let flushed = running.vm.vgic.flush(vcpu, vmcr, &mut hardware);
+    take_effect(&hardware, flushed);
 }
 
 /// Resyncs: does [`sync_lrs`] and [`flush_lrs`] in one.
@@ -64,15 +89,18 @@ pub fn resync_lrs(here: &Pcpu, running: VcpuRef) {
     }
     let vcpu = running.vcpu.index;
     let vgic = &running.vm.vgic;
-    let (synced, flushed) = vgic.resync(vcpu, interface(), &mut Hardware(here));
+    let mut hardware = hardware(here);
+    let (synced, flushed) = vgic.resync(vcpu, hardware.state(), &mut hardware);
     here.timer_is_active.set(synced.hw_active);
-    take_effect(here, flushed);
+    take_effect(&hardware, flushed);
     kick(running.vm, synced.kick);
 }
 
-fn take_effect(here: &Pcpu, flushed: FlushResult) {
+fn take_effect(hardware: &Hardware<'_>, flushed: FlushResult) {
+    let here = hardware.here;
     here.list_registers_loaded.set(true);
-    ich::set_hcr(flushed.hcr.on(here.unusable_hcr.get()).bits());
+    let hcr = flushed.hcr.on(here.unusable_hcr.get());
+    hardware.interface.set_hcr(hcr.bits());
     if flushed.hw_deactivate {
         set_timer_active(here, false);
     }

@@ -5,11 +5,12 @@
 use super::guest_memory::{GuestMemory, WithdrawError};
 use super::work::PIECE_BYTES;
 use crate::services::memory::Answer;
-use mediator::addr::Pa;
+use mediator::addr::{PAGE_SIZE, Pa};
 use postern_arch::guest_ram;
 use postern_arch::stage2::Tables;
 use postern_base::lock::{Class, Lock};
 use postern_base::range::IpaRange;
+use postern_guest_tree::layout;
 use postern_stage2::{Attributes, Retired, Stage2, Stage2Error};
 
 /// The most bytes mapped in one piece: the size that one first-level entry covers, so that block
@@ -21,6 +22,9 @@ const TABLES: usize = 64;
 /// The stage-2 tables of one VM, with the state that they need.
 pub struct Mapping {
     vmid: u16,
+    /// The page of the virtual CPU interface of a GICv2 (GICV), which the guest sees as its GICC. Each pCPU finds its own
+    /// there, with the state of the vCPU that is on it.
+    virtual_cpu_interface: Option<Pa>,
     tables: Lock<MappingState>,
 }
 
@@ -35,10 +39,11 @@ enum MappingState {
 }
 
 impl Mapping {
-    /// Returns a mapping without tables. No other VM has this `vmid`.
-    pub const fn new(vmid: u16) -> Self {
+    /// Returns a mapping without tables. No other VM has this `vmid`. All VMs have the same `virtual_cpu_interface`.
+    pub const fn new(vmid: u16, virtual_cpu_interface: Option<Pa>) -> Self {
         Self {
             vmid,
+            virtual_cpu_interface,
             tables: Lock::new(Class::Tables, MappingState::Nothing),
         }
     }
@@ -53,6 +58,16 @@ impl Mapping {
         let mut tables = self.tables.lock();
         if !matches!(*tables, MappingState::Live(_)) {
             *tables = MappingState::Live(Stage2::new(&mut host)?);
+            if let (MappingState::Live(stage2), Some(page)) =
+                (&mut *tables, self.virtual_cpu_interface)
+            {
+                // Not the second page: a guest's write to GICC_DIR must trap.
+                let range = IpaRange {
+                    start: layout::CPU_INTERFACE,
+                    bytes: PAGE_SIZE,
+                };
+                stage2.map(&mut host, range, page, Attributes::DEVICE)?;
+            }
         }
         let (MappingState::Live(stage2), Some((range, to))) =
             (&mut *tables, memory.piece(offset, MAP_BYTES))

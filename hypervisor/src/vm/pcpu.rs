@@ -4,8 +4,7 @@
 use super::instance::VcpuRef;
 use crate::sched::run_queues::PcpuRequests;
 use core::cell::Cell;
-use postern_arch::ich;
-use postern_arch::percpu;
+use postern_arch::{percpu, virtual_interface};
 use postern_base::ids::{MAX_VMS, PcpuIndex, VcpuIndex};
 use postern_base::ticks::Ticks;
 use postern_exceptions::registers::features::CpuFeatures;
@@ -67,10 +66,11 @@ pub fn here() -> &'static Pcpu {
 pub fn init(features: CpuFeatures) {
     let here = here();
     let mut unusable = Hcr::empty();
-    unusable.set(Hcr::LRENPIE, ich::lrenpie_storms());
-    unusable.set(Hcr::TDIR, !ich::traps_deactivation());
+    let interface = virtual_interface::this();
+    unusable.set(Hcr::LRENPIE, interface.lrenpie_storms());
+    unusable.set(Hcr::TDIR, !interface.traps_deactivation());
     here.unusable_hcr.set(unusable);
-    here.list_registers.set(ich::list_registers());
+    here.list_registers.set(interface.list_registers());
     here.switched.set(features & CpuFeatures::SWITCHED);
 }
 

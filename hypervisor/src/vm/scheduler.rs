@@ -7,7 +7,7 @@
 use super::instance::{VcpuRef, Vm};
 use super::pcpu::{Pcpu, here};
 use super::registry;
-use crate::platform::{self, machine};
+use crate::platform::machine;
 use crate::sched::policy::Scheduler;
 use crate::sched::run_queues::{self, PcpuRequests, RunQueues};
 use core::cell::Cell;
@@ -61,7 +61,7 @@ impl RunQueues for Pcpu {
     }
 
     fn kick(&self, pcpu: PcpuIndex) {
-        gic::kick(platform::mpidr_of(pcpu));
+        gic::kick(pcpu);
     }
 
     fn has_work(&self) -> bool {
@@ -78,11 +78,10 @@ pub fn request(what: PcpuRequests) {
 /// do pieces too.
 pub fn notify_work() {
     let here = here();
-    for pcpu in machine().cpus.list() {
-        let mpidr = pcpu.mpidr;
-        if mpidr != platform::mpidr_of(here.id()) {
-            gic::kick(mpidr);
-        }
+    let pcpus = machine().cpus.list().len();
+    let others = (0..pcpus).filter_map(PcpuIndex::new);
+    for pcpu in others.filter(|pcpu| *pcpu != here.id()) {
+        gic::kick(pcpu);
     }
     request(PcpuRequests::WORK);
 }

@@ -54,13 +54,13 @@ pub(super) fn line(error: &BootError<'_>) -> String {
         ),
         BootError::NoGic => (
             "the root",
-            "no enabled node is compatible with arm,gic-v3".to_owned(),
-            "Postern drives no other interrupt controller than a GICv3",
+            "no enabled node is compatible with arm,gic-v3 or a GICv2".to_owned(),
+            "docs/device-tree-binding.md has the interrupt controllers that Postern drives",
         ),
-        BootError::GicV2 => (
+        BootError::NoVirtualInterface => (
             "the interrupt controller",
-            "it is a GICv2".to_owned(),
-            "Postern needs a GICv3: take another board",
+            "it is a GICv2, and its reg has no virtual interface (GICH, GICV)".to_owned(),
+            "give its reg four ranges: distributor, GICC, GICH and GICV; a GIC without them cannot run guests",
         ),
         BootError::NoTimer => (
             "/timer",

@@ -352,14 +352,14 @@ fn any_kind_is_disabled_alone() {
         // As firmware left it.
         let model = Model::new(Stuck::Nothing);
         let mut expected = model.enabled();
-        disable(&model, D, own, intid);
+        disable(&model, D, private_frame(own), intid);
         assert!(expected.remove(&(frame, at)), "{intid}");
         assert_eq!(model.enabled(), expected, "{intid}");
     }
     for intid in [1020, 1023, 1024, 1120, 5120, 8192, u32::MAX] {
         let model = Model::new(Stuck::Nothing);
         let expected = model.enabled();
-        disable(&model, D, own, intid);
+        disable(&model, D, private_frame(own), intid);
         assert_eq!(model.enabled(), expected, "{intid}");
     }
 }

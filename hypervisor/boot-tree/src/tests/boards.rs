@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What boards have and QEMU's `virt` machine does not: several redistributor regions, a GICv2 whose registers repeat,
-//! reserved memory of every form, firmware that says nothing of OP-TEE.
+//! What boards have and QEMU's `virt` machine does not: several redistributor regions, reserved memory of every form,
+//! firmware that says nothing of OP-TEE.
 
 use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::DeviceTree;
 
 use super::fixture::{at, cells, child, set};
 use super::{fixture, occupied, range};
-use crate::GicV2;
 use crate::machine::read;
 
 type Change = fn(&mut DeviceTree);
@@ -28,7 +27,7 @@ fn redistributors_are_in_as_many_regions_as_the_tree_says() {
         }
         let dtb = tree.to_dtb();
         let (machine, _) = read(&dtb, occupied()).map_err(|error| error.to_string())?;
-        let regions = machine.gic.redistributors.iter();
+        let regions = fixture::redistributors(&machine).regions.iter();
         Ok::<_, String>(
             regions
                 .map(|region| region.start().get() >> 32)
@@ -59,70 +58,6 @@ fn redistributors_are_in_as_many_regions_as_the_tree_says() {
     let error = read(&dtb, occupied()).map(|_| ()).unwrap_err().to_string();
     let expected = "device tree: intc@8000000: `#redistributor-regions` is not one cell";
     assert_eq!(error, expected);
-}
-
-/// The default machine with a GICv2 in its GIC's place, whose CPU interfaces have so many bytes.
-fn gic_v2(compatible: &str, interfaces: u32) -> DeviceTree {
-    let mut tree = fixture::two_vms();
-    let gic = at(&mut tree, "/intc@8000000");
-    set(gic, "compatible", compatible);
-    let reg = [
-        [0, 0xf901_0000, 0, 0x1_0000],
-        [0, 0xf902_0000, 0, interfaces],
-        [0, 0xf904_0000, 0, 0x2_0000],
-        [0, 0xf906_0000, 0, interfaces],
-    ];
-    set(gic, "reg", reg.as_flattened());
-    tree
-}
-
-#[test]
-fn a_gic_400_is_recognised_and_not_driven_yet() {
-    for compatible in [
-        "arm,gic-400",
-        "arm,cortex-a15-gic",
-        "arm,cortex-a7-gic",
-        "arm,cortex-a9-gic",
-    ] {
-        let dtb = gic_v2(compatible, 0x2000).to_dtb();
-        let error = read(&dtb, occupied()).map(|_| ()).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "the machine has a GICv2, Postern needs a GICv3: start QEMU with -M virt,gic-version=3"
-        );
-        // The GIC of a Cortex-A9 has no virtual interface.
-        assert_eq!(GicV2::read(&dtb).is_ok(), compatible != "arm,cortex-a9-gic");
-    }
-}
-
-/// Systems with pages of 64 KiB repeat each page of the CPU interface through one of theirs: ZCU102 and R-Car Gen3.
-#[test]
-fn the_two_pages_of_a_cpu_interface_are_contiguous() {
-    for (bytes, offset) in [
-        (0x2000, 0),
-        (0x1_0000, 0),
-        (0x1_ffff, 0),
-        (0x2_0000, 0xf000),
-    ] {
-        let dtb = gic_v2("arm,gic-400", bytes).to_dtb();
-        let gic = GicV2::read(&dtb).unwrap();
-        let pages = |start: u64| range(start + offset, start + offset + 0x2000);
-        let expected = GicV2 {
-            distributor: range(0xf901_0000, 0xf902_0000),
-            cpu_interface: pages(0xf902_0000),
-            control: range(0xf904_0000, 0xf906_0000),
-            virtual_cpu_interface: pages(0xf906_0000),
-        };
-        assert_eq!(gic, expected, "{bytes:#x}");
-    }
-    let dtb = gic_v2("arm,gic-400", 0x1fff).to_dtb();
-    assert_eq!(
-        GicV2::read(&dtb).unwrap_err().to_string(),
-        "device tree: intc@8000000: `reg` has a CPU interface of less than 8 KiB"
-    );
-    let dtb = fixture::two_vms().to_dtb();
-    assert!(GicV2::read(&dtb).is_err());
-    assert!(GicV2::read(&dtb[1..]).is_err());
 }
 
 /// Both are kept from guests, and what has no place yet is nobody's.

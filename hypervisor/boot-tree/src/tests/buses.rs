@@ -252,15 +252,16 @@ fn what_has_no_address_is_found_below_any_node() {
 fn a_board_is_read() {
     let dtb = fixture::board().to_dtb();
     let (machine, vms) = read(&dtb, occupied()).unwrap();
+    let redistributors = fixture::redistributors(&machine);
     let starts = [
         machine.uart.registers,
         machine.gic.distributor,
-        machine.gic.redistributors[1],
+        redistributors.regions[1],
         machine.rtc.unwrap(),
     ]
     .map(|range| range.start().get());
     assert_eq!(starts, [0xff80_3000, 0xfe60_0000, 0xfe70_0000, 0xff80_5000]);
-    assert_eq!(machine.gic.redistributors.len(), 2);
+    assert_eq!(redistributors.regions.len(), 2);
     assert_eq!(machine.uart.interrupts[0].intid.get(), 32 + 0x14d);
     let timers = machine.timers;
     let numbers = [timers.physical, timers.virtual_timer, timers.hypervisor].map(|id| id.get());

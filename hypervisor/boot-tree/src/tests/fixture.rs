@@ -7,6 +7,8 @@ use dtoolkit::ToPropertyValue;
 use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 
+use crate::{GicRegisters, Machine, Redistributors};
+
 /// Sets a property, adding it where it is not there yet.
 pub fn set(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyValue) {
     node.add_property(DeviceTreeProperty::new(name, value).unwrap());
@@ -241,4 +243,29 @@ pub fn board() -> DeviceTree {
     set(chosen, "stdout-path", "serial2:115200n8");
     cells(chosen, "postern,optee-interrupt", [0, 187, 1, 0]);
     tree
+}
+
+/// The default machine with a GICv2 in its GIC's place, whose CPU interfaces have so many bytes.
+pub fn gic_v2(compatible: &str, interfaces: u32) -> DeviceTree {
+    let mut tree = two_vms();
+    let gic = at(&mut tree, "/intc@8000000");
+    set(gic, "compatible", compatible);
+    // The third cell has the CPUs of a private interrupt, too.
+    cells(gic, "interrupts", [1, 9, 0xf04]);
+    let reg = [
+        [0, 0xf901_0000, 0, 0x1_0000],
+        [0, 0xf902_0000, 0, interfaces],
+        [0, 0xf904_0000, 0, 0x2_0000],
+        [0, 0xf906_0000, 0, interfaces],
+    ];
+    set(gic, "reg", reg.as_flattened());
+    tree
+}
+
+/// The redistributors of a machine with a GICv3.
+pub fn redistributors<'m>(machine: &'m Machine<'_>) -> &'m Redistributors {
+    match &machine.gic.registers {
+        GicRegisters::V3(redistributors) => redistributors,
+        GicRegisters::V2(_) => panic!("it has a GICv2"),
+    }
 }

@@ -15,6 +15,7 @@ mod efi;
 mod errors;
 pub mod fixture;
 mod flat;
+mod gic_v2;
 mod nodes;
 mod specifiers;
 mod tee_policy;
@@ -168,11 +169,12 @@ fn reads_the_default_machine() {
         PcpuIndex::new(3)
     );
     assert_eq!(machine.gic.distributor, range(0x0800_0000, 0x0801_0000));
+    let redistributors = fixture::redistributors(&machine);
     assert_eq!(
-        machine.gic.redistributors.as_slice(),
+        redistributors.regions.as_slice(),
         [range(0x080a_0000, 0x0900_0000)]
     );
-    assert_eq!(machine.gic.stride, 0x2_0000);
+    assert_eq!(redistributors.stride, 0x2_0000);
     assert_eq!(machine.gic.maintenance.map(PhysIntId::get), Some(25));
     assert_eq!(machine.uart.registers, range(0x0900_0000, 0x0900_1000));
     assert_eq!(machine.uart.interrupts[0].intid.get(), 33);

@@ -88,7 +88,8 @@ fn redistributors_are_as_far_apart_as_the_tree_says() {
             set(node, "redistributor-stride", stride);
         }
         let dtb = tree.to_dtb();
-        let read = read(&dtb, occupied()).map(|(machine, _)| machine.gic.stride);
+        let read =
+            read(&dtb, occupied()).map(|(machine, _)| fixture::redistributors(&machine).stride);
         read.map_err(|error| error.to_string())
     };
     const MIB: u64 = 1 << 20;

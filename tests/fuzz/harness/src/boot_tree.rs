@@ -5,7 +5,7 @@ use mediator::addr::Pa;
 use postern_base::ids::MAX_VCPUS;
 use postern_base::range::PaRange;
 use postern_boot_tree::machine::read;
-use postern_boot_tree::{BLOCK_SIZE, BootPlacement, GicV2, MAX_BOOTARGS, MAX_NAME};
+use postern_boot_tree::{BLOCK_SIZE, BootPlacement, MAX_BOOTARGS, MAX_NAME};
 
 /// Parses the whole input as a tree.
 pub fn run(data: &[u8]) {
@@ -15,7 +15,6 @@ pub fn run(data: &[u8]) {
         hypervisor: range(0x4020_0000, 0x20_0000),
         tree: range(0x4000_0000, 0x10_0000),
     };
-    let _ = GicV2::read(data);
     let (machine, vms) = match read(data, occupied) {
         Ok(read) => read,
         Err(error) => {
