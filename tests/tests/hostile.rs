@@ -9,6 +9,10 @@ use postern_tests::hostile::play;
 #[test]
 fn quick_attacks_give_expected_results() -> Result<()> {
     let lab = Lab::new("hostile")?;
-    ensure!(play(&lab, false, |row| row.quick)?, "see the lines above");
+    let system = lab.system("hostile.toml")?;
+    ensure!(
+        play(&lab, system, false, |row| row.quick)?,
+        "see the lines above"
+    );
     Ok(())
 }

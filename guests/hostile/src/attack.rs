@@ -30,6 +30,8 @@ pub struct Observation {
     pub denied: Option<u64>,
     /// The increase of `smcs`, where the attack knows it.
     pub smcs: Option<u64>,
+    /// Whether the machine has nothing for the attack, which then was not played. `text` says why.
+    pub not_applicable: bool,
 }
 
 impl Observation {
@@ -39,6 +41,7 @@ impl Observation {
             text,
             denied: None,
             smcs: None,
+            not_applicable: false,
         }
     }
 
@@ -48,6 +51,16 @@ impl Observation {
             text,
             denied: Some(denied),
             smcs: None,
+            not_applicable: false,
+        }
+    }
+
+    /// Returns that the attack was not played, and why.
+    pub fn not_applicable(why: &str) -> Self {
+        Self {
+            text: why.into(),
+            not_applicable: true,
+            ..Self::default()
         }
     }
 
@@ -58,6 +71,7 @@ impl Observation {
             text,
             denied: Some(denied),
             smcs: Some(0),
+            not_applicable: false,
         }
     }
 }

@@ -102,7 +102,12 @@ fn run(kit: &Kit, attack: &Attack) {
         .number("ms", since(start));
     match verdict {
         Ok(seen) => {
-            let mut event = event.text("outcome", "expected").text("text", &seen.text);
+            let outcome = if seen.not_applicable {
+                "not-applicable"
+            } else {
+                "expected"
+            };
+            let mut event = event.text("outcome", outcome).text("text", &seen.text);
             for (key, count) in [("denied", seen.denied), ("smcs", seen.smcs)] {
                 if let Some(count) = count {
                     event = event.number(key, count);

@@ -29,7 +29,8 @@ fn main() -> Result<()> {
     } else {
         "hostile-whole"
     })?;
-    let good = play(&lab, counted, |row| {
+    let system = lab.system("hostile.toml")?;
+    let good = play(&lab, system, counted, |row| {
         numbers.is_empty() || numbers.contains(&row.number)
     })?;
     ensure!(good, "not all attacks got the expected answer");

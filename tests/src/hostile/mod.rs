@@ -15,6 +15,7 @@ use crate::watch::Watch;
 use crate::{BOOT, Lab, SOON};
 use anyhow::{Context, Result, ensure};
 use postern_ctl::messages::{HypervisorEvent, Stats};
+use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::{Session, What};
@@ -77,11 +78,30 @@ impl AttackOutcome {
     }
 }
 
+/// What the guest says of an attack.
+enum Told {
+    /// Its result, and what was seen.
+    Result(Result<()>, String),
+    /// That it does not apply to the machine, and why.
+    NotApplicable(String),
+}
+
 /// The guest's description of an attack.
 #[derive(Default)]
 struct Described {
     title: String,
     expected: String,
+}
+
+/// What became of an attack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Played {
+    /// The guest has played it.
+    ByGuest,
+    /// Other tests play it.
+    Elsewhere,
+    /// The machine has nothing for it.
+    NotApplicable,
 }
 
 /// The machine with the hostile guest and its neighbour.
@@ -92,20 +112,25 @@ struct Arena {
     /// The longest masked time so far in nanoseconds.
     masked: u64,
     described: BTreeMap<u64, Described>,
+    has_gicv2: bool,
 }
 
 /// Plays the rows of the plan that `wanted` selects and prints one line for each. Returns whether
 /// all went as expected. With `counted` the machine has one CPU, QEMU counts instructions, and EL2
-/// must not keep interrupts waiting for too long.
+/// must not keep interrupts waiting for too long. `system` is `guests/hostile.toml`, on some board.
 ///
 /// # Errors
 ///
 /// Fails when the machine cannot be prepared, or ends early.
-pub fn play(lab: &Lab, counted: bool, wanted: impl Fn(&AttackRow) -> bool) -> Result<bool> {
+pub fn play(
+    lab: &Lab,
+    mut system: System,
+    counted: bool,
+    wanted: impl Fn(&AttackRow) -> bool,
+) -> Result<bool> {
     for row in PLAN {
         row.check(lab.paths.root())?;
     }
-    let mut system = lab.system("hostile.toml")?;
     if counted {
         masked::one_cpu(&mut system);
     }
@@ -114,21 +139,31 @@ pub fn play(lab: &Lab, counted: bool, wanted: impl Fn(&AttackRow) -> bool) -> Re
         masked::count(&mut machine);
     }
     let mut arena = Arena::open(Session::boot(&machine, &lab.folder)?)?;
+    arena.has_gicv2 = machine.model.contains("gic-version=2");
     println!("no  answer      neighbour  counters  TEE      time  attack");
     let mut bad = Vec::new();
-    let mut played = 0;
+    let mut counts = BTreeMap::from([
+        (Played::ByGuest, 0),
+        (Played::Elsewhere, 0),
+        (Played::NotApplicable, 0),
+    ]);
     for row in PLAN.iter().filter(|row| wanted(row)) {
-        if !arena.turn(row)? {
+        let (played, is_good) = arena.turn(row)?;
+        if !is_good {
             bad.push(row.number);
         }
         arena.report_masked(row.number)?;
-        played += 1;
+        *counts.entry(played).or_default() += 1;
     }
     let masked = Masked::ask(&mut arena.watch)?;
     arena.close()?;
     println!(
-        "{played} of {} attacks; not as expected: {bad:?}",
-        PLAN.len()
+        "{} of {} attacks: {} played here, {} by other tests, {} not applicable on this machine; not as expected: {bad:?}",
+        counts.values().sum::<usize>(),
+        PLAN.len(),
+        counts[&Played::ByGuest],
+        counts[&Played::Elsewhere],
+        counts[&Played::NotApplicable],
     );
     masked.judge(counted)?;
     Ok(bad.is_empty())
@@ -149,6 +184,7 @@ impl Arena {
             baseline: BTreeMap::new(),
             masked: 0,
             described: BTreeMap::new(),
+            has_gicv2: false,
         };
         arena.list()?;
         // The first call of a VM makes OP-TEE allocate things, which then stay.
@@ -235,8 +271,8 @@ impl Arena {
         found.with_context(|| format!("there are no counters of {vm}"))
     }
 
-    /// Plays an attack; returns whether everything was as expected.
-    fn turn(&mut self, row: &AttackRow) -> Result<bool> {
+    /// Plays an attack; returns what became of it, and whether everything was as expected.
+    fn turn(&mut self, row: &AttackRow) -> Result<(Played, bool)> {
         let start = Instant::now();
         let calls = self.neighbour_entries()?;
         let described = self.described.get(&row.number.into());
@@ -256,9 +292,24 @@ impl Arena {
                     .collect();
                 println!("{:2}  not played by the guest: {what}", row.number);
                 println!("      {why}; played by {}", names.join(", "));
-                return Ok(true);
+                return Ok((Played::Elsewhere, true));
             }
-            Player::Guest => self.guest_plays(row.number)?,
+            Player::Guest => match self.guest_plays(row.number)? {
+                Told::Result(answer, text) => (answer, text),
+                Told::NotApplicable(why) => {
+                    let is_good = row.gicv2 && !self.has_gicv2;
+                    println!("{:2}  not applicable: {title}", row.number);
+                    println!(
+                        "      {why}{}",
+                        if is_good {
+                            ""
+                        } else {
+                            ", says the guest; WRONG: it applies"
+                        }
+                    );
+                    return Ok((Played::NotApplicable, is_good));
+                }
+            },
             Player::Ends => {
                 if described.is_none() {
                     title = "the VM ends at critical moments".into();
@@ -286,7 +337,7 @@ impl Arena {
             tee,
         };
         outcome.print(row.number, &title, &expected, start.elapsed());
-        Ok(outcome.is_good())
+        Ok((Played::ByGuest, outcome.is_good()))
     }
 
     /// Checks that the TEE serves the hostile VM, and has logged no error.
@@ -303,7 +354,7 @@ impl Arena {
 
     /// Makes the guest play an attack; returns its verdict, with its claims about the hypervisor's
     /// counters.
-    fn guest_plays(&mut self, number: u8) -> Result<(Result<()>, String)> {
+    fn guest_plays(&mut self, number: u8) -> Result<Told> {
         let before = self.stats()?;
         let event = self.ask(&format!("run {number}"), "attack", ATTACK)?;
         let after = self.stats()?;
@@ -312,19 +363,22 @@ impl Arena {
             event["number"] == number,
             "another attack's outcome: {event}"
         );
+        if event["outcome"] == "not-applicable" {
+            return Ok(Told::NotApplicable(text));
+        }
         if event["outcome"] != "expected" {
-            return Ok((Err(anyhow::anyhow!("{text}")), text));
+            return Ok(Told::Result(Err(anyhow::anyhow!("{text}")), text));
         }
         for name in ["denied", "smcs"] {
             if let Some(wanted) = event[name].as_u64() {
                 let grown = counter(&after, name)? - counter(&before, name)?;
                 if grown != wanted {
                     let wrong = anyhow::anyhow!("{name} grew by {grown}, not {wanted}");
-                    return Ok((Err(wrong), text));
+                    return Ok(Told::Result(Err(wrong), text));
                 }
             }
         }
-        Ok((Ok(()), text))
+        Ok(Told::Result(Ok(()), text))
     }
 
     /// Ends the VM in these states, and checks each time that it restarts with a working TEE.

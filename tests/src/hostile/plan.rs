@@ -36,6 +36,8 @@ pub struct AttackRow {
     pub endings: &'static [(&'static str, u32)],
     /// Words of error lines that OP-TEE is expected to log because of the attack.
     pub log: &'static [&'static str],
+    /// Whether the attack needs a GICv2. Elsewhere the guest says that it does not apply.
+    pub gicv2: bool,
 }
 
 const fn guest(number: u8) -> AttackRow {
@@ -45,6 +47,7 @@ const fn guest(number: u8) -> AttackRow {
         quick: false,
         endings: &[],
         log: &[],
+        gicv2: false,
     }
 }
 
@@ -76,6 +79,13 @@ impl AttackRow {
 
     const fn ending(self, endings: &'static [(&'static str, u32)]) -> Self {
         Self { endings, ..self }
+    }
+
+    const fn gicv2(self) -> Self {
+        Self {
+            gicv2: true,
+            ..self
+        }
     }
 
     const fn quick(self) -> Self {
@@ -280,6 +290,13 @@ pub const PLAN: &[AttackRow] = &[
     guest(66),
     guest(67).quick().logging(LOADING),
     guest(68).quick(),
+    guest(69),
+    guest(70).quick(),
+    guest(71).quick(),
+    guest(72).gicv2(),
+    guest(73).gicv2(),
+    guest(74).gicv2(),
+    guest(75).gicv2(),
 ];
 
 #[cfg(test)]
@@ -289,7 +306,7 @@ mod tests {
     #[test]
     fn plan_covers_all_attacks() {
         let numbers: Vec<u8> = PLAN.iter().map(|row| row.number).collect();
-        assert_eq!(numbers, (1..=68).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=75).collect::<Vec<_>>());
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for row in PLAN {
             row.check(&root).expect("the tests that play it");

@@ -5,6 +5,8 @@ mod clocks;
 mod cookies;
 mod debug;
 mod fast;
+mod gic;
+mod gicv2;
 mod interrupts;
 mod later;
 mod leaks;
@@ -36,4 +38,6 @@ pub const ATTACKS: &[&[Attack]] = &[
     resources::ATTACKS,
     clocks::ATTACKS,
     debug::ATTACKS,
+    gic::ATTACKS,
+    gicv2::ATTACKS,
 ];
