@@ -22,6 +22,7 @@ impl Hardware<'_> {
         }
     }
 
+    #[inline(always)]
     fn state(&self) -> InterfaceState {
         InterfaceState {
             eoi_count: Hcr::eoi_count(self.interface.hcr()),
