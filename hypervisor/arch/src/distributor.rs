@@ -97,8 +97,10 @@ impl InterfaceBase {
     }
 }
 
+/// Returns the address of a register. The tree's ranges do not wrap, and hold all registers.
+#[inline]
 pub(super) const fn offset(base: Pa, bytes: u64) -> Pa {
-    Pa::new(base.get() + bytes)
+    Pa::new(base.get().wrapping_add(bytes))
 }
 
 /// Returns the bit of an interrupt within its word of 32.

@@ -191,6 +191,9 @@ pub fn route_spi(spi: Interrupt, pcpu: PcpuIndex) {
 }
 
 /// Disables an interrupt: a private one on this pCPU, or an SPI.
+// Kept out of the way of the interrupts that have an owner, as is `unexpected` in `irq/owners.rs`.
+#[cold]
+#[inline(never)]
 pub fn disable(intid: u32) {
     if let Some(base) = DISTRIBUTOR.get() {
         gicv3::disable(&Machine, *base, PRIVATE.this().get(), intid);

@@ -100,6 +100,8 @@ impl Handlers for RegisteredOwners {
         Some(handler())
     }
 
+    #[cold]
+    #[inline(never)]
     fn unexpected(&mut self, intid: u32) {
         let _ = UNEXPECTED.record();
         let times = UNEXPECTED.count();
