@@ -95,8 +95,8 @@ pub enum CreateError {
     Refused(u32),
     /// OP-TEE has no memory for the tables that map what it shares with the VM, or does not create them.
     #[error(
-        "OP-TEE does not make its tables for this VM (code {0:#x}): build it for fewer VMs, \
-         so that each has more memory"
+        "OP-TEE does not make its tables for this VM (code {0:#x}): build it with a larger \
+         CFG_CORE_HEAP_SIZE, or for fewer VMs, so that each has more memory"
     )]
     TablesRefused(u32),
     /// OP-TEE does not finish these tables.

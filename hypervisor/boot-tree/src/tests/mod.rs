@@ -107,6 +107,31 @@ fn the_cpu_that_booted_comes_first_wherever_it_is_in_the_tree() {
     assert_eq!(machine.cpus.ignored, 12 - MAX_CPUS);
 }
 
+/// As on R-Car Gen3, where each cluster counts its CPUs from 0 in Aff0, and has its number in Aff1.
+#[test]
+fn cpus_of_two_clusters_are_told_apart() {
+    let mut tree = fixture::two_vms();
+    for mpidr in 0x100..0x104 {
+        let cpu = fixture::cpu(&mut tree, mpidr);
+        set(cpu, "compatible", "arm,cortex-a53");
+    }
+    let dtb = tree.to_dtb();
+    let boot_cpu = Mpidr::new(1 << 31 | 0x101);
+    let placement = BootPlacement {
+        boot_cpu,
+        ..occupied()
+    };
+    let (machine, _) = read(&dtb, placement).unwrap();
+    let list = machine.cpus.list().iter();
+    let mpidrs: Vec<u64> = list.map(|cpu| cpu.mpidr.get()).collect();
+    assert_eq!(mpidrs, [0x101, 0, 1, 2, 3, 0x100, 0x102, 0x103]);
+    let index = |mpidr| machine.cpus.index_of(Mpidr::new(mpidr));
+    assert_eq!(index(0x101), PcpuIndex::new(0));
+    assert_eq!(index(1), PcpuIndex::new(2));
+    assert_eq!(index(0x201), None);
+    assert_eq!(machine.cpus.list()[5].compatible, "arm,cortex-a53");
+}
+
 #[test]
 fn what_must_not_be_mapped_is_not() {
     let mut tree = fixture::two_vms();
