@@ -146,8 +146,12 @@ unsafe fn leave(image: Handle, system: &SystemTable) -> Result<u64, &'static str
     }
     // SAFETY: the firmware's table is valid until the boot services end.
     let boot = unsafe { &*system.boot_services };
-    // SAFETY: the system table says so.
-    let tables = unsafe { slice::from_raw_parts(system.tables, system.table_count) };
+    let tables = if system.tables.is_null() {
+        &[]
+    } else {
+        // SAFETY: the system table says so.
+        unsafe { slice::from_raw_parts(system.tables, system.table_count) }
+    };
     let source = efi::find_tree(tables).ok_or(
         "the firmware has no device tree: give one (U-Boot: bootefi IMAGE TREE; GRUB: devicetree FILE)",
     )?;
