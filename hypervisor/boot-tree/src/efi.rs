@@ -138,8 +138,8 @@ impl<'m> MemoryMap<'m> {
 /// Returns the size in bytes that is enough for the copy of a tree with the reservations that a memory map of
 /// `map` bytes makes.
 pub const fn copy_bytes(tree: usize, map: usize) -> usize {
-    // One for each descriptor, two at the ends, and what the alignment takes.
-    tree + (map / DESCRIPTOR + 4) * RESERVATION
+    // The tree's own reservations once more; one for each descriptor, two at the ends, and what the alignment takes.
+    2 * tree + (map / DESCRIPTOR + 4) * RESERVATION
 }
 
 /// Copies a tree, and reserves in the copy all memory that is not usable according to the map: what is between the

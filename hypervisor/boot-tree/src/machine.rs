@@ -79,7 +79,7 @@ pub fn read(
     let ram = ram::read_ram(fdt)?;
 
     let mut mapped = ram.clone();
-    ram::remove_unmapped(fdt, &mut mapped)?;
+    ram::remove_unmapped(fdt, found.tree, &mut mapped)?;
     let mut free = ram.clone();
     ram::remove_reserved(fdt, &mut free)?;
     for (what, range) in [

@@ -36,16 +36,32 @@ pub(super) fn read_ram(fdt: Fdt<'_>) -> Result<Memory, BootError<'_>> {
 /// `/reserved-memory` that have an address, with `no-map` or without. OP-TEE puts its shared
 /// memory there when it patches the tree.
 pub(super) fn remove_reserved<'t>(fdt: Fdt<'t>, memory: &mut Memory) -> Result<(), BootError<'t>> {
-    for (start, bytes) in fdt.memory_reservations() {
-        let end = start.saturating_add(bytes);
-        memory.remove(PaRange::between(Pa::new(start), Pa::new(end)))?;
+    for range in reservations(fdt) {
+        memory.remove(range)?;
     }
     remove_nodes(fdt, memory, |_| true)
 }
 
+/// The `/memreserve/` entries.
+fn reservations(fdt: Fdt<'_>) -> impl Iterator<Item = PaRange> {
+    fdt.memory_reservations().map(|(start, bytes)| {
+        PaRange::between(Pa::new(start), Pa::new(start.saturating_add(bytes)))
+    })
+}
+
 /// Takes out of `memory` what must not be mapped, not even where nobody accesses it: the nodes of `/reserved-memory`
-/// with `no-map` (Devicetree Specification 0.4, 3.5.4). A CPU may read ahead what is mapped.
-pub(super) fn remove_unmapped<'t>(fdt: Fdt<'t>, memory: &mut Memory) -> Result<(), BootError<'t>> {
+/// with `no-map` (Devicetree Specification 0.4, 3.5.4), and the whole blocks of `/memreserve/` entries. A CPU may read
+/// ahead what is mapped, and a reservation may be the secure world's or, by EFI's memory map, broken or no RAM at all.
+/// Parts of blocks would take more page tables than there is room for. `tree` stays, which EL2 reads: boot loaders
+/// reserve it.
+pub(super) fn remove_unmapped<'t>(
+    fdt: Fdt<'t>,
+    tree: PaRange,
+    memory: &mut Memory,
+) -> Result<(), BootError<'t>> {
+    for range in reservations(fdt).filter(|range| !range.overlaps(tree)) {
+        memory.remove(range.aligned_inward(BLOCK_SIZE))?;
+    }
     remove_nodes(fdt, memory, |node| node.property("no-map").is_some())
 }
 

@@ -10,6 +10,7 @@ use crate::efi::{
 use crate::flat::Fdt;
 use crate::machine::read;
 use crate::{BootError, VmError};
+use dtoolkit::memreserve::MemoryReservation;
 
 const WRITE_BACK: u64 = 8;
 const RUNTIME: u64 = 1 << 63;
@@ -70,6 +71,9 @@ fn all_but_usable_memory_is_reserved() {
     let (machine, vms) = read(&copy, occupied()).expect("a machine");
     assert!(!machine.free.overlaps(range(0x5f00_0000, 0x6000_0000)));
     assert!(machine.free.contains(range(0x6000_0000, 0x1_0000_0000)));
+    // A CPU may read ahead what is mapped.
+    assert!(!machine.mapped.overlaps(range(0x5f00_0000, 0x6000_0000)));
+    assert!(!machine.mapped.overlaps(range(0x1_0000_0000, u64::MAX)));
     assert!(machine.free.contains(range(0x5000_0000, 0x5f00_0000)));
     assert_eq!(vms.len(), 2);
 }
@@ -128,6 +132,39 @@ fn a_copy_needs_its_room() {
         assert_eq!(copy_tree(&tree, map, &mut copy[..size]), None, "{size}");
     }
     assert_eq!(copy_tree(&tree[..100], map, &mut copy), None);
+}
+
+#[test]
+fn tree_with_many_reservations_has_room_for_its_copy() {
+    let mut tree = fixture::two_vms();
+    for n in 1..1000 {
+        let reservation = MemoryReservation::new(0x4300_0000 + n, 1);
+        tree.memory_reservations.push(reservation);
+    }
+    let tree = tree.to_dtb();
+    let map = MemoryMap::new(&[], 48).expect("a map");
+    let mut copy = vec![0; copy_bytes(tree.len(), 0)];
+    let length = copy_tree(&tree, map, &mut copy).expect("room");
+    let fdt = Fdt::new(&copy[..length]).expect("a tree");
+    assert_eq!(fdt.memory_reservations().count(), 1001);
+}
+
+#[test]
+fn mapped_memory_has_the_tree_and_no_other_reserved_block() {
+    let mut tree = fixture::two_vms();
+    let placed = occupied().tree;
+    // U-Boot reserves the tree.
+    let around = placed.aligned_outward(2 << 20).expect("small");
+    let (start, bytes) = (around.start().get(), around.bytes());
+    (tree.memory_reservations).push(MemoryReservation::new(start, bytes));
+    (tree.memory_reservations).push(MemoryReservation::new(0x7000_1000, 0x5f_e000));
+    let tree = tree.to_dtb();
+    let (machine, _) = read(&tree, occupied()).expect("a machine");
+    assert!(machine.mapped.contains(placed));
+    assert!(machine.mapped.contains(range(0x7000_0000, 0x7020_0000)));
+    assert!(!machine.mapped.overlaps(range(0x7020_0000, 0x7040_0000)));
+    assert!(machine.mapped.contains(range(0x7040_0000, 0x7060_0000)));
+    assert!(!machine.free.overlaps(range(0x7000_1000, 0x705f_f000)));
 }
 
 #[test]
