@@ -176,11 +176,14 @@ impl Vgic {
     }
 
     /// Returns whether the list registers must be read back for an access: for each write, and for
-    /// reads of pending and active states. Other reads do not depend on the list registers.
+    /// reads of pending and active states. It may also return true for reads of rare registers. Other
+    /// reads do not depend on the list registers.
     pub const fn needs_sync(access: &Access) -> bool {
-        // The offsets are the same in the distributor and in a redistributor's SGI_base frame. The
-        // second range is a GICv2's GICD_CPENDSGIR and GICD_SPENDSGIR.
-        access.write.is_some() || matches!(access.offset & 0xffff, 0x0200..0x0400 | 0x0f10..0x0f30)
+        // Offsets 0x200 to 0x3ff, which are the same in the distributor and in a redistributor's
+        // SGI_base frame, and 0xf00 to 0xfff, with a GICv2's GICD_CPENDSGIR and GICD_SPENDSGIR. The
+        // same offsets in other blocks of 4 KiB belong to registers that are rarely read.
+        const STATE: u32 = 1 << 0x2 | 1 << 0x3 | 1 << 0xf;
+        access.write.is_some() || STATE >> (access.offset >> 8 & 0xf) & 1 != 0
     }
 
     /// Does an access by `vcpu` to the register at an offset in `window`. `vcpu` is synchronised if

@@ -222,11 +222,11 @@ impl VgicState {
 
     /// Moves an interrupt's state into a list register.
     fn load(&mut self, vcpu: VcpuIndex, word: usize, bit: u32) -> Lr {
-        if self.banks.get(vcpu, word).sourced & bit != 0 {
-            return self.load_sgi(vcpu, bit);
-        }
         let cpu = &mut self.cpus[vcpu.get()];
         let bank = self.banks.get_mut(vcpu, word);
+        if bank.sourced & bit != 0 {
+            return self.load_sgi(vcpu, bit);
+        }
         let intid = IntId::at(word, bit);
         let active = bank.active & bit != 0;
         // An active and pending interrupt is pending in the list register only if it is for this
@@ -270,11 +270,15 @@ impl VgicState {
             }
             let flushed = self.cpus[vcpu.get()].flushed;
             let mut unloaded = 0;
+            let mut sgis = 0;
             for index in 0..flushed.min(lrs.count()) {
                 let lr = lrs.read(index);
                 if let Some(intid) = lr.vintid() {
-                    unloaded += usize::from(self.unload(vcpu, intid, lr));
+                    unloaded += usize::from(self.unload(vcpu, intid, lr, &mut sgis));
                 }
+            }
+            if sgis != 0 {
+                self.sources[vcpu.get()].put_back(sgis);
             }
             if unloaded == flushed {
                 let cpu = &mut self.cpus[vcpu.get()];
@@ -294,8 +298,8 @@ impl VgicState {
     }
 
     /// Reads the state of an interrupt back from a list register. Returns whether the vCPU had the
-    /// interrupt in a list register.
-    fn unload(&mut self, vcpu: VcpuIndex, intid: IntId, lr: Lr) -> bool {
+    /// interrupt in a list register. Adds an SGI whose source is pending again to `sgis`.
+    fn unload(&mut self, vcpu: VcpuIndex, intid: IntId, lr: Lr, sgis: &mut u32) -> bool {
         let (word, bit) = place(intid);
         let cpu = &mut self.cpus[vcpu.get()];
         if cpu.loaded[word] & bit == 0 {
@@ -305,9 +309,7 @@ impl VgicState {
         if lr.is_pending() {
             let latched = cpu.moved[word] & bit;
             bank.latch |= latched;
-            if bank.sourced & latched != 0 {
-                self.sources[vcpu.get()].put_back(latched);
-            }
+            *sgis |= bank.sourced & latched;
         }
         cpu.moved[word] &= !bit;
         cpu.loaded[word] &= !bit;

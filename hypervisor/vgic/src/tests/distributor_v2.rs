@@ -65,12 +65,10 @@ fn fixed_registers_read_as_specified() {
 #[test]
 fn reads_of_sgi_sources_need_a_sync() {
     for (offset, state) in [
-        (0xf00, false), // SGIR
-        (0xf0c, false),
-        (0xf10, true), // CPENDSGIR
-        (0xf20, true), // SPENDSGIR
+        (0xe00, false), // NSACR
+        (0xf10, true),  // CPENDSGIR
+        (0xf20, true),  // SPENDSGIR
         (0xf2f, true),
-        (0xf30, false),
         (0x800, false), // ITARGETSR
     ] {
         let read = Access::read(offset, Byte);
