@@ -2,7 +2,9 @@
 //! A guest finds its machine as it would find a real one: `guests/checks` on the bare machine and
 //! under Postern.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
+use postern_qemu::board::BoardName;
+use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::launch::{Firmware, Machine};
 use postern_qemu::prepare::Flavour;
@@ -58,26 +60,27 @@ fn run(machine: &Machine, lab: &Lab, place: &str) -> Result<Vec<String>> {
 
 /// Returns the same machine without firmware, hypervisor and OP-TEE: QEMU starts the program at EL1
 /// with its own tree.
-fn bare(lab: &Lab) -> Result<Machine> {
-    let mut machine = lab.machine(&lab.system("checks.toml")?, Flavour::Bare)?;
+fn bare(lab: &Lab, system: &System, model: &str) -> Result<Machine> {
+    let mut machine = lab.machine(system, Flavour::Bare)?;
     let program = machine
         .loads
         .drain(..)
         .next()
         .context("there is no program")?;
-    machine.model = "virt,gic-version=3".into();
+    machine.model = model.into();
     machine.firmware = Firmware::Kernel(program.file);
     machine.tree = None;
     machine.cpus = 2;
     Ok(machine)
 }
 
-#[test]
-fn guest_machine_matches_bare_machine() -> Result<()> {
-    let lab = Lab::new("checks")?;
-    let bare = run(&bare(&lab)?, &lab, "bare")?;
-    let shared = lab.machine(&lab.system("checks.toml")?, Flavour::Shared)?;
-    let guest = run(&shared, &lab, "postern")?;
+/// Compares the machines of a board, on which QEMU itself starts `model`.
+fn compare(lab: &Lab, board: BoardName, model: &str) -> Result<()> {
+    let system = lab.system("checks.toml")?;
+    let system = system.on_board(board).map_err(Error::msg)?;
+    let bare = run(&bare(lab, &system, model)?, lab, "bare")?;
+    let shared = lab.machine(&system, Flavour::Shared)?;
+    let guest = run(&shared, lab, "postern")?;
     let wrong = |lines: &[String]| -> Result<Vec<String>> {
         let mut wrong = Vec::new();
         for line in lines {
@@ -96,4 +99,16 @@ fn guest_machine_matches_bare_machine() -> Result<()> {
     ensure!(guest == bare, "{guest:#?} under Postern, {bare:#?} bare");
     ensure!(!guest.is_empty(), "nothing was checked");
     Ok(())
+}
+
+#[test]
+fn guest_machine_matches_bare_machine() -> Result<()> {
+    let lab = Lab::new("checks")?;
+    compare(&lab, BoardName::Virt, "virt,gic-version=3")
+}
+
+#[test]
+fn guest_machine_matches_bare_machine_with_gicv2() -> Result<()> {
+    let lab = Lab::new("checks-gicv2")?;
+    compare(&lab, BoardName::VirtGicv2, "virt,gic-version=2")
 }

@@ -2,8 +2,9 @@
 //! Kernels that handle interrupts in threads end a level-sensitive interrupt while its line is
 //! high, and unmask it later: any kernel with `threadirqs`, and a fully preemptible one always.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use guest_agent::event::Event;
+use postern_qemu::board::BoardName;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::{Session, What};
 use postern_tests::{BOOT, Lab, SOON, WORK, power_off};
@@ -15,10 +16,10 @@ const LINES: u32 = 20;
 /// was seconds.
 const PROMPT: Duration = Duration::from_secs(1);
 
-#[test]
-fn threaded_handlers_echo_typed_lines_promptly() -> Result<()> {
-    let lab = Lab::new("threaded-handlers")?;
-    let mut system = lab.system("two.toml")?;
+/// Types lines to a guest with threaded handlers on that board.
+fn echo(lab: &Lab, board: BoardName) -> Result<()> {
+    let system = lab.system("two.toml")?;
+    let mut system = system.on_board(board).map_err(Error::msg)?;
     system.machine.cpus = 1;
     for vm in &mut system.vms {
         vm.vcpus = 1;
@@ -45,6 +46,16 @@ fn threaded_handlers_echo_typed_lines_promptly() -> Result<()> {
     let median = times[times.len() / 2];
     ensure!(median < PROMPT, "half of the lines took {median:?} or more");
     power_off(session, &["a", "b"])
+}
+
+#[test]
+fn threaded_handlers_echo_typed_lines_promptly() -> Result<()> {
+    echo(&Lab::new("threaded-handlers")?, BoardName::Virt)
+}
+
+#[test]
+fn threaded_handlers_echo_typed_lines_promptly_with_gicv2() -> Result<()> {
+    echo(&Lab::new("threaded-handlers-gicv2")?, BoardName::VirtGicv2)
 }
 
 /// The number of wake-ups after which the first of cyclictest's threads ends, and with it all.
