@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boards that QEMU emulates, one file each: `board` under `[machine]` chooses one.
 //!
-//! A board is data. It says how QEMU is started, where RAM is, how TF-A and OP-TEE are built, and
-//! which serial port belongs to whom. The rest of the tool names no board.
+//! A board is data. It says how QEMU is started, where RAM is, how TF-A and OP-TEE are built, which
+//! device tree describes it, and which serial port belongs to whom. The rest of the tool names no
+//! board.
 //!
 //! To add one: a file here with its [`Board`], a variant of [`BoardName`], a row in
-//! `docs/configuration.md`.
+//! `docs/configuration.md`. What QEMU does not emulate of a board, and firmware waits for, is
+//! mended by a patch of the firmware beside the board's file ([`TfA::patches`]), never in EL2.
 
 mod virt;
 mod virt_gicv2;
+mod zcu102;
 
+use crate::bundle::Range;
 use serde::Deserialize;
 
 /// A board that QEMU emulates.
@@ -19,39 +23,66 @@ pub struct Board {
     pub name: &'static str,
     /// QEMU's argument `-M`: the board with EL3, secure memory and EL2.
     pub model: &'static str,
-    /// QEMU's argument `-M` for the same board without firmware, where QEMU itself starts an arm64
-    /// `Image` at EL2 and answers PSCI.
-    pub model_without_firmware: &'static str,
-    /// The places of what is in RAM at reset.
-    pub map: Map,
+    /// The first QEMU that has the board: major and minor version.
+    pub qemu: (u32, u32),
+    /// The CPUs; none where the description chooses them.
+    pub cpu: Option<&'static str>,
+    /// The ranges of RAM, which fill up in this order.
+    pub ram: &'static [Range],
+    /// The least RAM in MiB, with which the firmware has its own.
+    pub least_ram_mib: u64,
+    /// The serial ports, in the order of QEMU's `-serial`.
+    pub serials: &'static [Serial],
+    /// Whether QEMU ends when firmware powers the board off.
+    pub powers_off: bool,
+    /// The device tree, and with it the places of what is in RAM at reset.
+    pub tree: BaseTree,
     /// How TF-A is built.
     pub tf_a: TfA,
     /// How OP-TEE is built.
     pub optee: OpteePort,
-    /// Nodes of the board's tree that a Linux without hypervisor cannot use. The devices belong to
-    /// the secure world, or answer a non-secure access with an abort once the firmware has set the
-    /// board up.
+}
+
+/// Who writes to a serial port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serial {
+    /// The non-secure world: the hypervisor, or Linux without it.
+    Console,
+    /// The secure world; it goes to the file `optee.log`.
+    Secure,
+}
+
+/// Where a board's device tree comes from.
+#[derive(Debug)]
+pub enum BaseTree {
+    /// QEMU generates it, and puts the one that it is given where the firmware looks for it.
+    Qemu(QemuTree),
+    /// It is a file of Debian's kernel package, as on real boards. The tool adds what only firmware
+    /// knows and places all files as `postern-tool bundle` does; BL33 is a few instructions that
+    /// do what U-Boot's `booti` does.
+    Linux(LinuxTree),
+}
+
+/// A tree that QEMU generates. The places of the files are fixed.
+#[derive(Debug)]
+pub struct QemuTree {
+    /// The physical address of the tree.
+    pub address: u64,
+    /// The most bytes of the tree.
+    pub limit: usize,
+    /// The physical address of BL33 (the hypervisor) above an OP-TEE that is built for
+    /// virtualisation.
+    pub bl33: u64,
+    /// The physical address of BL33 above an OP-TEE that is not.
+    pub native_bl33: u64,
+    /// The physical address from which on kernels and initramfs are loaded.
+    pub modules: u64,
+    /// Nodes that a Linux without hypervisor cannot use. The devices belong to the secure world, or
+    /// answer a non-secure access with an abort once the firmware has set the board up.
     pub not_for_linux: &'static [&'static str],
 }
 
-/// The physical addresses of what is in RAM at reset.
-#[derive(Debug)]
-pub struct Map {
-    /// The start of RAM.
-    pub ram: u64,
-    /// The boot tree.
-    pub tree: u64,
-    /// The most bytes of the boot tree.
-    pub tree_limit: usize,
-    /// BL33 (the hypervisor) above an OP-TEE that is built for virtualisation.
-    pub bl33: u64,
-    /// BL33 above an OP-TEE that is not.
-    pub native_bl33: u64,
-    /// The kernels and initramfs, from here on.
-    pub modules: u64,
-}
-
-impl Map {
+impl QemuTree {
     /// Returns the physical address at which the firmware enters BL33.
     #[must_use]
     pub fn entry(&self, virtualised: bool) -> u64 {
@@ -63,11 +94,54 @@ impl Map {
     }
 }
 
+/// A tree in Debian's kernel package.
+#[derive(Debug)]
+pub struct LinuxTree {
+    /// The path of the file, below the package's folder of trees.
+    pub file: &'static str,
+    /// RAM that belongs to the firmware, which the tree does not reserve.
+    pub reserve: &'static [Range],
+    /// The physical address of BL33: the instructions that enter the hypervisor.
+    pub bl33: u64,
+}
+
 /// How TF-A is built for a board.
 #[derive(Debug)]
 pub struct TfA {
     /// The arguments of TF-A's make.
     pub flags: &'static [&'static str],
+    /// Changes of TF-A's source, each a name and the text of a patch: what QEMU does not emulate.
+    pub patches: &'static [(&'static str, &'static str)],
+    /// What the build gives, and how it gets into the machine.
+    pub form: Form,
+}
+
+/// The form of the firmware.
+#[derive(Debug)]
+pub enum Form {
+    /// A flash image: BL1, and a FIP with all other stages and OP-TEE.
+    Flash {
+        /// The folder of the results below TF-A's `BUILD_BASE`.
+        results: &'static str,
+    },
+    /// BL31 as an ELF file, at whose entry the first CPU starts. OP-TEE is in RAM.
+    Bl31 {
+        /// The ELF file, below TF-A's `BUILD_BASE`.
+        elf: &'static str,
+        /// The physical address of OP-TEE's raw image.
+        optee: u64,
+    },
+}
+
+impl Form {
+    /// Returns the images of OP-TEE that the firmware takes, below its output folder `core`.
+    #[must_use]
+    pub fn optee_images(&self) -> &'static [&'static str] {
+        match self {
+            Self::Flash { .. } => &crate::optee::IMAGES,
+            Self::Bl31 { .. } => &[crate::optee::RAW_IMAGE],
+        }
+    }
 }
 
 /// How OP-TEE is built for a board.
@@ -77,9 +151,38 @@ pub struct OpteePort {
     pub flags: &'static [&'static str],
     /// Whether Debian's package has a build for this board. Without one, OP-TEE is always built.
     pub packaged: bool,
-    /// The interrupt of asynchronous notifications: the three cells of a GIC's binding. Without it
-    /// a Linux on the bare machine does not find OP-TEE.
-    pub interrupt: [u32; 3],
+    /// The interrupt of asynchronous notifications, the three cells of a GIC's binding, if the port
+    /// has them.
+    pub interrupt: Option<[u32; 3]>,
+}
+
+impl Board {
+    /// Returns the ranges of a board with so much RAM.
+    #[must_use]
+    pub fn memory(&self, mib: u64) -> Vec<Range> {
+        let mut left = mib << 20;
+        let mut ranges = Vec::new();
+        for range in self.ram {
+            let size = range.size.min(left);
+            if size > 0 {
+                ranges.push(Range { size, ..*range });
+            }
+            left -= size;
+        }
+        ranges
+    }
+
+    /// Returns the most RAM of the board in MiB.
+    #[must_use]
+    pub fn most_ram_mib(&self) -> u64 {
+        self.ram.iter().map(|range| range.size >> 20).sum()
+    }
+
+    /// Returns the CPU model: the board's own, else the description's, else the usual one.
+    #[must_use]
+    pub fn cpu<'a>(&'a self, described: Option<&'a str>) -> &'a str {
+        self.cpu.or(described).unwrap_or(crate::config::DEFAULT_CPU)
+    }
 }
 
 /// The name of a board, as a description has it.
@@ -91,11 +194,13 @@ pub enum BoardName {
     Virt,
     /// QEMU's `virt` machine with a GICv2.
     VirtGicv2,
+    /// AMD's ZCU102, a Zynq UltraScale+ MPSoC.
+    Zcu102,
 }
 
 impl BoardName {
     /// All names, in the order in which messages list them.
-    pub const ALL: [Self; 2] = [Self::Virt, Self::VirtGicv2];
+    pub const ALL: [Self; 3] = [Self::Virt, Self::VirtGicv2, Self::Zcu102];
 
     /// Returns the board of this name.
     #[must_use]
@@ -103,6 +208,7 @@ impl BoardName {
         match self {
             Self::Virt => &virt::BOARD,
             Self::VirtGicv2 => &virt_gicv2::BOARD,
+            Self::Zcu102 => &zcu102::BOARD,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! which follow the binding of Xen's dom0less guests (see docs/configuration.md). For a native run,
 //! `/chosen` has Linux's instructions instead.
 
-use crate::board::Board;
+use crate::board::{OpteePort, QemuTree};
 use crate::config::{System, Vm, WhenAllOff, Word};
 use crate::prepare::Load;
 use anyhow::{Context, Result, bail};
@@ -48,14 +48,13 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Allocates from the board's place for kernels up to the end of its RAM.
+    /// Allocates from the tree's place for kernels up to `end`, the end of RAM.
     #[must_use]
-    pub fn new(board: &Board, memory_mib: u64) -> Self {
-        let map = &board.map;
+    pub fn new(tree: &QemuTree, end: u64) -> Self {
         Self {
-            start: map.modules,
-            next: map.modules,
-            end: map.ram.saturating_add(memory_mib << 20),
+            start: tree.modules,
+            next: tree.modules,
+            end,
             placed: Vec::new(),
         }
     }
@@ -104,20 +103,21 @@ impl Placement {
     }
 }
 
-/// Returns the tree for the hypervisor. `base` is QEMU's tree; `modules` has one entry per VM, in
+/// Returns the tree for the hypervisor. `base` is QEMU's tree, and `qemu` what is known of it; `modules` has one entry per VM, in
 /// the VMs' order; `static_tables` tells whether OP-TEE's translation tables are a fixed number.
 ///
 /// # Errors
 /// Fails when `base` is no valid tree, or the result is larger than the firmware takes.
 pub fn for_hypervisor(
     base: &[u8],
+    qemu: &QemuTree,
     system: &System,
     modules: &[Modules],
     static_tables: bool,
 ) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
     describe(&mut tree, system, modules, static_tables)?;
-    finish(&tree, system.machine.board.board())
+    finish(&tree, qemu)
 }
 
 /// Adds to `/chosen` what the hypervisor is to do. `modules` has one entry per VM, in their order.
@@ -153,20 +153,28 @@ pub(crate) fn describe(
 ///
 /// # Errors
 /// Fails when `base` is no valid tree, or the result is larger than the firmware takes.
-pub fn for_linux(base: &[u8], board: &Board, cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
+pub fn for_linux(
+    base: &[u8],
+    qemu: &QemuTree,
+    port: &OpteePort,
+    cmdline: &str,
+    initrd: Region,
+) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
-    for name in board.not_for_linux {
+    for name in qemu.not_for_linux {
         tree.root.remove_child(name);
     }
     let mut optee = DeviceTreeNode::new("optee")?;
     set(&mut optee, "compatible", "linaro,optee-tz");
     set(&mut optee, "method", "smc");
-    set(&mut optee, "interrupts", board.optee.interrupt);
+    if let Some(interrupt) = port.interrupt {
+        set(&mut optee, "interrupts", interrupt);
+    }
     let mut firmware = DeviceTreeNode::new("firmware")?;
     firmware.add_child(optee);
     tree.root.add_child(firmware);
     start(&mut tree, cmdline, initrd);
-    finish(&tree, board)
+    finish(&tree, qemu)
 }
 
 /// Returns the tree for a bare-metal program that replaces the hypervisor: the machine as the
@@ -174,10 +182,10 @@ pub fn for_linux(base: &[u8], board: &Board, cmdline: &str, initrd: Region) -> R
 ///
 /// # Errors
 /// Fails when `base` is no valid tree, or the result is larger than the firmware takes.
-pub fn for_program(base: &[u8], board: &Board, cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
+pub fn for_program(base: &[u8], qemu: &QemuTree, cmdline: &str, initrd: Region) -> Result<Vec<u8>> {
     let mut tree = parse(base)?;
     start(&mut tree, cmdline, initrd);
-    finish(&tree, board)
+    finish(&tree, qemu)
 }
 
 /// Writes the properties of the Linux boot protocol into `/chosen`.
@@ -274,9 +282,9 @@ fn module(kind: &str, region: Region) -> Result<DeviceTreeNode> {
     Ok(node)
 }
 
-fn finish(tree: &DeviceTree, board: &Board) -> Result<Vec<u8>> {
+fn finish(tree: &DeviceTree, qemu: &QemuTree) -> Result<Vec<u8>> {
     let bytes = tree.to_dtb();
-    let limit = board.map.tree_limit;
+    let limit = qemu.limit;
     if bytes.len() > limit {
         bail!(
             "the boot device tree has {} bytes; the firmware takes {limit}",

@@ -115,6 +115,9 @@ impl Bundle<'_> {
     }
 }
 
+/// What a board's tree is in the way of, a line each.
+pub(crate) type Problems = Vec<String>;
+
 /// Writes a bundle, unless the board's tree has problems.
 ///
 /// # Errors
@@ -123,14 +126,37 @@ pub fn bundle(plan: &Plan, progress: &Progress) -> Result<Outcome> {
     let name = plan.board.display().to_string();
     let base = std::fs::read(&plan.board)
         .with_context(|| format!("the board's device tree {name} cannot be read"))?;
-    let mut tree = match board::open(&base) {
-        Ok(tree) => tree,
-        Err(problem) => return Ok(Outcome::Problems(vec![format!("{name}: {problem}")])),
-    };
     let mut notes = Vec::new();
+    let tree = match complete(plan, &base, &mut notes)? {
+        Ok(tree) => tree,
+        Err(lines) => return Ok(problems_of(&name, lines)),
+    };
+    let (hypervisor, files) = files(plan, progress)?;
+    let bundle = match compose(plan, tree, hypervisor, &files)? {
+        Ok(bundle) => bundle,
+        Err(lines) => return Ok(problems_of(&name, lines)),
+    };
+    write(&bundle, &mut notes)?;
+    Ok(Outcome::Done(notes))
+}
+
+/// Returns a board's tree with the plan's additions, unless Postern cannot boot with it.
+///
+/// # Errors
+/// A node cannot have its name.
+pub(crate) fn complete(
+    plan: &Plan,
+    base: &[u8],
+    notes: &mut Vec<String>,
+) -> Result<Result<DeviceTree, Problems>> {
+    let mut tree = match board::open(base) {
+        Ok(tree) => tree,
+        Err(problem) => return Ok(Err(vec![problem])),
+    };
     if board::remove_seeds(&mut tree) {
         notes.push(format!(
-            "{name}: /chosen has a random seed, which would be the same at every boot: it is left out"
+            "{}: /chosen has a random seed, which would be the same at every boot: it is left out",
+            plan.board.display()
         ));
     }
     board::add(&mut tree, &plan.additions)?;
@@ -143,11 +169,23 @@ pub fn bundle(plan: &Plan, progress: &Progress) -> Result<Outcome> {
         check::Optee::Note(text) => notes.push(text),
         check::Optee::Problem(text) => problems.push(text),
     }
-    if !problems.is_empty() {
-        return Ok(problems_of(&name, problems));
-    }
-    let (hypervisor, files) = files(plan, progress)?;
-    let free = reader::free_ram(&bytes).map_err(|error| anyhow::Error::msg(check::line(&error)))?;
+    Ok(if problems.is_empty() {
+        Ok(tree)
+    } else {
+        Err(problems)
+    })
+}
+
+/// Places all files and describes the VMs in the tree.
+///
+/// # Errors
+/// A file cannot be read.
+pub(crate) fn compose<'a>(
+    plan: &'a Plan,
+    mut tree: DeviceTree,
+    hypervisor: Vec<u8>,
+    files: &Files,
+) -> Result<Result<Bundle<'a>, Problems>> {
     let files_bytes: u64 = files.sizes.iter().map(|(_, bytes)| *bytes).sum();
     let memory = guest_image::image_size(&hypervisor).context(
         "the hypervisor's image has no arm64 Image header; give the file postern.img of a release",
@@ -157,9 +195,11 @@ pub fn bundle(plan: &Plan, progress: &Progress) -> Result<Outcome> {
         .chain(files.sizes.iter().map(|(_, bytes)| *bytes))
         .chain([TREE_ROOM]);
     let fit_bytes = hypervisor.len() as u64 + files_bytes + 2 * TREE_ROOM;
+    let bytes = tree.to_dtb();
+    let free = reader::free_ram(&bytes).map_err(|error| anyhow::Error::msg(check::line(&error)))?;
     let window = match Window::choose(&free, plan.load_address, needs, fit_bytes) {
         Ok(window) => window,
-        Err(error) => return Ok(problems_of(&name, vec![window_line(&error)])),
+        Err(error) => return Ok(Err(vec![window_line(&error)])),
     };
     let region = |index: usize, size: usize| Region {
         address: window.places[index],
@@ -196,9 +236,9 @@ pub fn bundle(plan: &Plan, progress: &Progress) -> Result<Outcome> {
         boot_cpu: reader::first_cpu(&bytes),
     };
     if let Err(error) = machine::read(&bytes, found) {
-        return Ok(problems_of(&name, vec![check::line(&error)]));
+        return Ok(Err(vec![check::line(&error)]));
     }
-    let bundle = Bundle {
+    Ok(Ok(Bundle {
         hypervisor: Piece {
             name: HYPERVISOR.into(),
             what: "the hypervisor".into(),
@@ -216,9 +256,7 @@ pub fn bundle(plan: &Plan, progress: &Progress) -> Result<Outcome> {
         stage: window.stage,
         plan,
         placed,
-    };
-    write(&bundle, &mut notes)?;
-    Ok(Outcome::Done(notes))
+    }))
 }
 
 /// The tree whose modules are in [`GUESTS`].
@@ -278,8 +316,9 @@ fn window_line(error: &WindowError) -> String {
 }
 
 /// The guests' files, each once.
-struct Files {
-    sizes: Vec<(PathBuf, u64)>,
+#[derive(Default)]
+pub(crate) struct Files {
+    pub(crate) sizes: Vec<(PathBuf, u64)>,
     /// Names in the bundle, and what they are.
     names: Vec<(String, String)>,
     /// For each VM its kernel and its RAM disk.
@@ -287,6 +326,26 @@ struct Files {
 }
 
 impl Files {
+    /// Returns the files of VMs, of which `of_vm` returns the kernel and the RAM disk.
+    ///
+    /// # Errors
+    /// A file cannot be read, or does not fit into the VM's memory.
+    pub(crate) fn of(
+        vms: &[Vm],
+        of_vm: impl Fn(&Vm) -> Result<(PathBuf, PathBuf)>,
+    ) -> Result<Self> {
+        let mut files = Self::default();
+        for vm in vms {
+            let (kernel, initrd) = of_vm(vm)?;
+            let name = || format!("vm \"{}\"", vm.name);
+            prepare::fits_into(vm, &kernel, &initrd).with_context(name)?;
+            let kernel = files.add(&kernel, "kernel", vm).with_context(name)?;
+            let initrd = files.add(&initrd, "initrd", vm).with_context(name)?;
+            files.of_vms.push((kernel, initrd));
+        }
+        Ok(files)
+    }
+
     fn add(&mut self, file: &Path, kind: &str, vm: &Vm) -> Result<usize> {
         if let Some(known) = self.sizes.iter().position(|(path, _)| path == file) {
             self.names[known].1 += &format!(", {kind} of {}", vm.name);
@@ -333,23 +392,13 @@ fn files(plan: &Plan, progress: &Progress) -> Result<(Vec<u8>, Files)> {
         }
         _ => None,
     };
-    let mut files = Files {
-        sizes: Vec::new(),
-        names: Vec::new(),
-        of_vms: Vec::new(),
-    };
-    for vm in vms {
-        let (kernel, initrd) = match (&guests, &vm.kernel, &vm.initrd) {
+    let files = Files::of(vms, |vm| {
+        Ok(match (&guests, &vm.kernel, &vm.initrd) {
             (Some(guests), ..) => (guests.kernel(vm, progress)?, guests.initrd(vm)),
             (None, Some(kernel), Some(initrd)) => (kernel.clone(), initrd.clone()),
             (None, ..) => unreachable!("without guests every VM has files"),
-        };
-        let of_vm = || format!("vm \"{}\"", vm.name);
-        prepare::fits_into(vm, &kernel, &initrd).with_context(of_vm)?;
-        let kernel = files.add(&kernel, "kernel", vm).with_context(of_vm)?;
-        let initrd = files.add(&initrd, "initrd", vm).with_context(of_vm)?;
-        files.of_vms.push((kernel, initrd));
-    }
+        })
+    })?;
     let hypervisor = std::fs::read(&hypervisor)
         .with_context(|| format!("the hypervisor {} cannot be read", hypervisor.display()))?;
     Ok((hypervisor, files))

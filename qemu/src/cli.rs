@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The command line.
 
-use crate::board::BoardName;
+use crate::board::{BaseTree, BoardName};
 use crate::bundle::args::BundleArgs;
 use crate::caller::Caller;
 use crate::config::{MAX_VMS, System, WhenAllOff};
@@ -104,7 +104,7 @@ struct SystemArgs {
     /// Debian suite that the parts come from: `trixie` or `sid`.
     #[arg(long, default_value = "trixie")]
     suite: Suite,
-    /// The board instead of the description's machine.board: `virt`, `virt-gicv2`.
+    /// The board instead of the description's machine.board: `virt`, `virt-gicv2`, `zcu102`.
     #[arg(long)]
     board: Option<BoardName>,
     /// Number of guests instead of the description's, all like its last one; above two, OP-TEE is
@@ -226,6 +226,12 @@ impl SystemArgs {
             .map_err(anyhow::Error::msg)
             .and_then(|()| system.check_files(&paths.guests()))
             .with_context(|| format!("in {}", file.display()))?;
+        let board = system.machine.board;
+        ensure!(
+            shared || matches!(board.board().tree, BaseTree::Qemu(_)),
+            "{}: the board {board} boots the hypervisor only; virt and virt-gicv2 boot without it, too",
+            Caller::of_this_process().command("run-native")
+        );
         optee::check_source()?;
         Ok(system)
     }
@@ -414,7 +420,7 @@ mod tests {
         );
         assert_eq!(
             explained(&["run", "--board", "zcu"]),
-            "BOARD=zcu: there is no board \"zcu\"; the boards are virt, virt-gicv2"
+            "BOARD=zcu: there is no board \"zcu\"; the boards are virt, virt-gicv2, zcu102"
         );
         let error = explained(&["run-native", "--xtest", "1001; x"]);
         assert!(

@@ -31,6 +31,8 @@ pub const MAX_VMS: usize = 8;
 pub const MAX_VCPUS: u32 = 8;
 /// The most CPUs that the machine may have: OP-TEE is built for four cores.
 pub const MAX_CPUS: u32 = 4;
+/// The CPU model of a machine for which neither board nor description names one.
+pub const DEFAULT_CPU: &str = "cortex-a72";
 /// How many VMs Debian's OP-TEE has room for at once.
 pub const PACKAGED_GUESTS: u32 = 2;
 /// The longest command line of a VM in bytes: the hypervisor's limit less the room for this tool's
@@ -59,9 +61,10 @@ pub struct MachineConfig {
     pub board: BoardName,
     /// Number of physical CPUs, 1 to 4.
     pub cpus: u32,
-    /// CPU model, as for QEMU's `-cpu`.
-    pub cpu: String,
-    /// RAM in MiB, at least 512.
+    /// CPU model, as for QEMU's `-cpu`, on a board that does not have its own; [`DEFAULT_CPU`] when
+    /// absent.
+    pub cpu: Option<String>,
+    /// RAM in MiB, at least 512, or as much as the board's firmware needs.
     pub memory_mib: u64,
     /// The number of VMs that OP-TEE has room for at once, 1 to 8. When present, OP-TEE is built
     /// for it, from Debian's or the user's source; when absent, Debian's binary is used, which has
@@ -95,7 +98,7 @@ impl Default for MachineConfig {
         Self {
             board: BoardName::default(),
             cpus: 4,
-            cpu: "cortex-a72".into(),
+            cpu: None,
             memory_mib: 3072,
             optee_guests: None,
             optee_flags: Vec::new(),

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Translates the machine into QEMU's arguments, and runs QEMU as a child process.
 
-use crate::board::Board;
+use crate::board::{Board, Serial};
 use crate::config::{System, Tee};
+use crate::console::Channel;
 use crate::prepare::{Artifacts, Load};
 use crate::signals;
 use anyhow::{Context, Result};
+use postern_ctl::messages::{HypervisorEvent, MonitorMessage};
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+/// The last line of a Linux that powers its machine off.
+const LINUX_OFF: &str = "reboot: Power down";
 
 /// The host's knowledge of a VM that will run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +60,9 @@ pub enum Wiring {
 pub enum Firmware {
     /// The first flash bank: TF-A and OP-TEE.
     Flash(PathBuf),
+    /// TF-A's BL31, an ELF file: the first CPU starts at its entry. The rest of the firmware is in
+    /// RAM.
+    Bl31(PathBuf),
     /// QEMU's own PSCI and nothing else; QEMU starts this image as it starts a kernel.
     Kernel(PathBuf),
 }
@@ -68,7 +76,7 @@ pub struct Machine {
     pub board: &'static Board,
     /// The argument of `-M`: the board's model, or a variant of it.
     pub model: String,
-    /// The argument of `-cpu`.
+    /// The CPU model: the argument of `-cpu`, unless the board has its own.
     pub cpu: String,
     /// The argument of `-smp`.
     pub cpus: u32,
@@ -76,7 +84,7 @@ pub struct Machine {
     pub memory_mib: u64,
     /// What runs first on the machine.
     pub firmware: Firmware,
-    /// The boot tree; QEMU's own when absent.
+    /// The boot tree that QEMU places; its own when absent, or one among the loads.
     pub tree: Option<PathBuf>,
     /// The files that are in RAM at reset.
     pub loads: Vec<Load>,
@@ -107,14 +115,14 @@ impl Machine {
             }
         }
         Self {
-            qemu: "qemu-system-aarch64".into(),
+            qemu: artifacts.qemu.clone(),
             board,
             model: board.model.into(),
-            cpu: artifacts.machine.cpu.clone(),
+            cpu: board.cpu(artifacts.machine.cpu.as_deref()).into(),
             cpus,
             memory_mib: artifacts.machine.memory_mib,
-            firmware: Firmware::Flash(artifacts.flash.clone()),
-            tree: Some(artifacts.tree.clone()),
+            firmware: artifacts.firmware.clone(),
+            tree: artifacts.placed_by_qemu.then(|| artifacts.tree.clone()),
             loads: artifacts.loads.clone(),
             extra: Vec::new(),
             vms,
@@ -122,27 +130,39 @@ impl Machine {
         }
     }
 
-    /// Returns QEMU's arguments. The first serial port is standard input and output; the second,
-    /// the secure world's, goes to a file.
+    /// Returns QEMU's arguments. The console's serial port is standard input and output; the secure
+    /// world's goes to a file.
     pub fn arguments(&self, secure_log: &Path) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut option = |name: &str, value: OsString| arguments.extend([name.into(), value]);
         option("-M", self.model.clone().into());
-        option("-cpu", self.cpu.clone().into());
+        if self.board.cpu.is_none() {
+            option("-cpu", self.cpu.clone().into());
+        }
         option("-smp", self.cpus.to_string().into());
         option("-m", self.memory_mib.to_string().into());
         option("-display", "none".into());
         option("-monitor", "none".into());
         option("-net", "none".into());
         option("-chardev", "stdio,id=uart,mux=off,signal=off".into());
-        option("-serial", "chardev:uart".into());
-        option("-serial", with_path("file:", secure_log, ""));
+        for serial in self.board.serials {
+            option(
+                "-serial",
+                match serial {
+                    Serial::Console => "chardev:uart".into(),
+                    Serial::Secure => with_path("file:", secure_log, ""),
+                },
+            );
+        }
         match &self.firmware {
             Firmware::Flash(file) => {
                 option(
                     "-drive",
                     with_path("if=pflash,unit=0,format=raw,readonly=on,file=", file, ""),
                 );
+            }
+            Firmware::Bl31(file) => {
+                option("-device", with_path("loader,file=", file, ",cpu-num=0"));
             }
             Firmware::Kernel(file) => option("-kernel", file.clone().into()),
         }
@@ -218,11 +238,49 @@ impl Qemu {
         }
     }
 
+    /// Returns what ends QEMU when the software on the machine powers it off.
+    #[must_use]
+    pub fn power_switch(&self, machine: &Machine) -> PowerSwitch {
+        PowerSwitch {
+            wiring: machine.wiring,
+            process: (!machine.board.powers_off).then(|| self.child.id()),
+        }
+    }
+
     /// Ends QEMU now.
     pub fn kill(&mut self) {
         // The process may have ended already; the wait leaves no zombie.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Ends QEMU when the software on the machine powers it off, on a board on which QEMU does not
+/// notice. It goes by the last line of that software.
+#[derive(Clone, Copy, Debug)]
+pub struct PowerSwitch {
+    wiring: Wiring,
+    /// QEMU's process; none where QEMU notices itself, or was told.
+    process: Option<u32>,
+}
+
+impl PowerSwitch {
+    /// Takes a line of a console.
+    pub fn take_line(&mut self, channel: Channel, line: &str) {
+        let is_last = match (self.wiring, channel) {
+            (Wiring::Plain, _) => line.trim_end().ends_with(LINUX_OFF),
+            // What a guest prints powers nothing off.
+            (Wiring::Multiplexed, Channel::Vm(_)) => false,
+            (Wiring::Multiplexed, _) => matches!(
+                MonitorMessage::find(line),
+                Some(Ok(MonitorMessage::Event(
+                    HypervisorEvent::AllOff | HypervisorEvent::BootError { .. }
+                )))
+            ),
+        };
+        if is_last && let Some(process) = self.process.take() {
+            signals::terminate(process);
+        }
     }
 }
 
@@ -282,6 +340,56 @@ mod tests {
                 .any(|word| word.ends_with("file=/x,,y/flash.img"))
         );
         assert!(arguments.join(" ").ends_with("-no-reboot -d int"));
+    }
+
+    #[test]
+    fn zcu102_has_its_own_cpus_and_no_flash() {
+        let machine = Machine {
+            board: BoardName::Zcu102.board(),
+            model: "xlnx-zcu102,secure=on,virtualization=on".into(),
+            firmware: Firmware::Bl31("/x,y/bl31.elf".into()),
+            tree: None,
+            ..machine()
+        };
+        let arguments = machine.arguments(Path::new("/out/optee.log"));
+        let text: Vec<_> = arguments
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        let text = text.join(" ");
+        assert!(
+            text.contains("-serial chardev:uart -serial file:/out/optee.log"),
+            "{text}"
+        );
+        assert!(
+            text.contains("-device loader,file=/x,,y/bl31.elf,cpu-num=0"),
+            "{text}"
+        );
+        for absent in ["-cpu", "pflash", "-dtb"] {
+            assert!(!text.contains(absent), "{text}");
+        }
+    }
+
+    #[test]
+    fn switch_ends_qemu_at_the_hypervisor_s_last_line() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // As QEMU does, the script ends well when it is asked to.
+        let script = "trap 'exit 0' TERM\necho\nwhile :; do sleep 0.05; done";
+        let mut machine = fake_qemu::machine(folder.path(), script, &["a"]);
+        machine.board = BoardName::Zcu102.board();
+        let (mut qemu, _input, output) = Qemu::start(&machine, folder.path()).expect("started");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut String::new())
+            .expect("a line");
+        let mut power = qemu.power_switch(&machine);
+        let end = r#"@postern {"event":"all-off"}"#;
+        // What a guest prints does nothing.
+        power.take_line(Channel::Vm(1), end);
+        power.take_line(Channel::Hypervisor, "reboot: Power down");
+        let waited = qemu.wait(Duration::from_millis(100)).expect("waited");
+        assert!(waited.is_none());
+        power.take_line(Channel::Hypervisor, end);
+        let status = qemu.wait(Duration::from_secs(10)).expect("waited");
+        assert!(status.expect("ended").success());
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub const IMAGES: [&str; 3] = [
     "tee-pager_v2.bin",
     "tee-pageable_v2.bin",
 ];
+/// OP-TEE as one image without a header, for boards where it is put into RAM.
+pub const RAW_IMAGE: &str = "tee-raw.bin";
 /// The folder in OP-TEE's package of the build for QEMU; the build for virtualisation has a suffix.
 const PACKAGED: &str = "usr/lib/optee/vexpress-qemu_armv8a";
 const VIRTUALISED: &str = "-virtualized";
@@ -63,6 +65,8 @@ pub struct Optee {
     pub is_built: bool,
     /// Whether OP-TEE's translation tables are known to be a fixed number.
     pub static_tables: bool,
+    /// The files that the firmware takes.
+    images: &'static [&'static str],
     from: From,
 }
 
@@ -93,7 +97,7 @@ impl Optee {
     pub fn put(&self, into: &Path) -> Result<()> {
         match &self.from {
             From::Package(package, folder) => take(package, folder, into),
-            From::Folder(folder, _) => IMAGES.iter().try_for_each(|name| {
+            From::Folder(folder, _) => self.images.iter().try_for_each(|name| {
                 let file = folder.join(name);
                 let bytes = std::fs::read(&file).with_context(|| file.display().to_string())?;
                 stamp::write(&into.join(name), &bytes)
@@ -119,6 +123,7 @@ pub fn packaged(parts: &Parts, virtualised: bool) -> Result<Optee> {
         version: package.version.clone(),
         is_built: false,
         static_tables: false,
+        images: &IMAGES,
         from: From::Package(package.clone(), format!("{PACKAGED}{ending}")),
     })
 }
@@ -306,7 +311,7 @@ impl Build<'_> {
             let folder = out.join(&name);
             let log = logs.join(format!("optee-{name}.log"));
             step.run(&mut self.make(&tree, &folder)?, &log)?;
-            for image in IMAGES {
+            for image in self.images() {
                 let file = folder.join("core").join(image);
                 let bytes = std::fs::read(&file)
                     .with_context(|| format!("{} was not built", file.display()))?;
@@ -346,12 +351,16 @@ impl Build<'_> {
         self.optee(kind, version, folder.join("core"))
     }
 
+    fn images(&self) -> &'static [&'static str] {
+        self.board.tf_a.form.optee_images()
+    }
+
     fn optee(&self, kind: String, version: String, folder: PathBuf) -> Result<Optee> {
         let read = |image: &&str| {
             let file = folder.join(image);
             std::fs::read(&file).with_context(|| file.display().to_string())
         };
-        let images = IMAGES.iter().map(read).collect::<Result<Vec<_>>>()?;
+        let images = self.images().iter().map(read).collect::<Result<Vec<_>>>()?;
         let content = hash(&images);
         Ok(Optee {
             virtualised: self.guests.is_some(),
@@ -361,6 +370,7 @@ impl Build<'_> {
             static_tables: flags(self.board, self.guests, self.settings)
                 .iter()
                 .any(|flag| flag == STATIC_TABLES),
+            images: self.images(),
             from: From::Folder(folder, content),
         })
     }
@@ -395,7 +405,7 @@ impl Build<'_> {
 }
 
 /// Hashes content, to tell apart a user's changes. It does not resist an attacker.
-fn hash(content: &impl Hash) -> u64 {
+pub(crate) fn hash(content: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     hasher.finish()
@@ -431,6 +441,19 @@ mod tests {
             words(None)
                 .ends_with("PLATFORM=vexpress-qemu_armv8a CFG_ARM_GICV3=y CFG_NS_VIRTUALIZATION=n")
         );
+    }
+
+    #[test]
+    fn board_has_its_own_port_and_uart() {
+        let words = super::flags(BoardName::Zcu102.board(), Some(2), &[]).join(" ");
+        assert!(words.contains("PLATFORM=zynqmp-zcu102"), "{words}");
+        assert!(
+            !words.contains("qemu") && !words.contains("GICV3"),
+            "{words}"
+        );
+        // The first UART is the console's.
+        assert!(words.contains("CFG_UART_BASE=UART1_BASE"), "{words}");
+        assert!(words.ends_with("CFG_VIRT_GUEST_COUNT=2"), "{words}");
     }
 
     #[test]

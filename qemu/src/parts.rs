@@ -12,7 +12,8 @@ mod source_package;
 pub mod sources;
 mod u_boot;
 
-pub use newer_qemu::newer_qemu;
+pub use newer_qemu::{newer_qemu, qemu, version};
+pub(crate) use source_package::patch;
 pub use source_package::{SourcePackage, optee_source, unpack};
 pub use u_boot::{UBoot, u_boot};
 

@@ -2,9 +2,10 @@
 //! Prepares everything that QEMU needs from a system's description: [`prepare`].
 
 use crate::board::BoardName;
-use crate::boot_tree::{self, Modules, Placement};
 use crate::config::{self, Linux, MachineConfig, System, Vm};
-use crate::launch::Wiring;
+use crate::launch::{Firmware, Wiring};
+use crate::parts::Parts;
+use crate::parts::deb::{self, Content};
 use crate::paths::Paths;
 use crate::progress::Progress;
 use crate::{cargo, elf, firmware, guest_image, optee, parts, stamp};
@@ -16,7 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 mod guests;
+mod placed;
 pub(crate) use guests::Guests;
+use placed::{Boots, Entered};
 
 /// The name of the emulator.
 pub const QEMU: &str = "qemu-system-aarch64";
@@ -142,11 +145,16 @@ pub struct Versions {
 /// Everything that QEMU needs.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
-    /// TF-A and OP-TEE, the first flash bank.
-    pub flash: PathBuf,
+    /// QEMU's program.
+    pub qemu: PathBuf,
+    /// TF-A and OP-TEE.
+    pub firmware: Firmware,
     /// The boot device tree.
     pub tree: PathBuf,
-    /// The files in RAM at reset: BL33 first, then kernels and initramfs.
+    /// Whether QEMU places the tree; otherwise it is among the loads.
+    pub placed_by_qemu: bool,
+    /// The files in RAM at reset: first what the firmware enters, then kernels and initramfs, then
+    /// parts of the firmware.
     pub loads: Vec<Load>,
     /// The RAM that kernels and initramfs take, in bytes.
     pub modules: u64,
@@ -160,10 +168,11 @@ pub struct Artifacts {
 
 /// Returns QEMU's arguments for the bare machine.
 fn machine_args(machine: &MachineConfig) -> Vec<OsString> {
+    let board = machine.board.board();
     let text = format!(
         "-M {} -cpu {} -smp {} -m {} -nographic -net none",
-        machine.board.board().model,
-        machine.cpu,
+        board.model,
+        board.cpu(machine.cpu.as_deref()),
         machine.cpus,
         machine.memory_mib
     );
@@ -204,7 +213,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         progress,
     )?;
     let board = system.machine.board.board();
-    let flash = firmware::flash(paths, *suite, board, &optee, &parts, progress)?;
+    let built = firmware::build(paths, *suite, board, &optee, &parts, progress)?;
     let guests = Guests::build(paths, *suite, &system.vms, &parts, update, progress)?;
     let versions = Versions {
         suite: suite.name().into(),
@@ -214,31 +223,16 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         linux: guests.release().to_owned(),
         tf_a: parts.tf_a().version.clone(),
     };
-    let tree = folder.join("boot.dtb");
-    let base = dump_tree(&system.machine, folder)?;
-    let mut placement = Placement::new(board, system.machine.memory_mib);
     let kernel = |vm: &Vm| guests.kernel(vm, progress);
     let initrd = |vm: &Vm| guests.initrd(vm);
     let first = system.vms.first().context("there is no [[vm]]")?;
-    let (bl33, elf, bytes) = match flavour {
+    let (image, elf, boots) = match flavour {
         Flavour::Shared | Flavour::Mismatched => {
             let hypervisor = build_bare(paths, "postern", "postern", progress)?;
-            let mut modules = Vec::new();
-            for vm in &system.vms {
-                let (kernel, initrd) = (kernel(vm)?, initrd(vm));
-                fits_into(vm, &kernel, &initrd).with_context(|| format!("vm \"{}\"", vm.name))?;
-                let mut place = |file: &Path| {
-                    placement
-                        .place(file)
-                        .with_context(|| format!("vm \"{}\"", vm.name))
-                };
-                modules.push(Modules {
-                    kernel: place(&kernel)?,
-                    initrd: place(&initrd)?,
-                });
-            }
-            let tree = boot_tree::for_hypervisor(&base, system, &modules, optee.static_tables)?;
-            (hypervisor.image, Some(hypervisor.elf), tree)
+            let files = system.vms.iter().map(|vm| Ok((kernel(vm)?, initrd(vm))));
+            let files = files.collect::<Result<_>>()?;
+            let boots = Boots::Vms(files, optee.static_tables);
+            (hypervisor.image, Some(hypervisor.elf), boots)
         }
         Flavour::Native => {
             if first.program.is_some() {
@@ -247,9 +241,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
                     first.name
                 );
             }
-            let region = placement.place(&initrd(first))?;
-            let tree = boot_tree::for_linux(&base, board, &first.cmdline, region)?;
-            (kernel(first)?, None, tree)
+            (kernel(first)?, None, Boots::Linux(initrd(first)))
         }
         Flavour::Bare => {
             let name = first.program.as_deref().with_context(|| {
@@ -259,27 +251,45 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
                 )
             })?;
             let program = build_program(paths, name, progress)?;
-            let region = placement.place(&initrd(first))?;
-            let tree = boot_tree::for_program(&base, board, &first.cmdline, region)?;
-            (program.image, Some(program.elf), tree)
+            let boots = Boots::Program(initrd(first));
+            (program.image, Some(program.elf), boots)
         }
     };
-    stamp::write(&tree, &bytes)?;
-    let mut loads = vec![Load {
-        file: bl33,
-        address: board.map.entry(virtualised),
-    }];
-    let modules = placement.bytes();
-    loads.extend(placement.loads());
+    let placed = placed::place(options, &Entered { image, boots }, virtualised, &parts)?;
+    let tree = folder.join("boot.dtb");
+    stamp::write(&tree, &placed.tree)?;
+    let mut loads = placed.loads;
+    loads.extend(placed.tree_address.map(|address| Load {
+        file: tree.clone(),
+        address,
+    }));
+    loads.extend(built.loads);
     Ok(Artifacts {
-        flash,
+        qemu: parts::qemu(paths, board.qemu, progress)?,
+        firmware: built.firmware,
         tree,
+        placed_by_qemu: placed.tree_address.is_none(),
         loads,
-        modules,
+        modules: placed.modules,
         hypervisor_elf: elf,
         machine: system.machine.clone(),
         versions,
     })
+}
+
+/// Returns a board's tree from Debian's kernel package.
+///
+/// # Errors
+/// Fails when the package does not have it.
+fn kernel_tree(parts: &Parts, file: &str) -> Result<Vec<u8>> {
+    for package in parts.packages(|name| name.starts_with("linux-")) {
+        let found = deb::read(&package.file, |path| path.ends_with(file))?;
+        if let Some(Content::File { data, .. }) = found.into_iter().next().map(|file| file.content)
+        {
+            return Ok(data);
+        }
+    }
+    bail!("Debian's kernel package has no {file}")
 }
 
 /// Returns the flash image with TF-A, Debian's virtualised OP-TEE and Debian's U-Boot; fetched and
@@ -287,13 +297,14 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn u_boot_flash(paths: &Paths, suite: Suite, progress: &Progress) -> Result<PathBuf> {
+pub fn u_boot_flash(paths: &Paths, suite: Suite, progress: &Progress) -> Result<Firmware> {
     let _lock = lock(paths, progress)?;
     let parts = parts::fetch(paths, suite, Linux::Standard, wants_update(), progress)?;
     let optee = optee::packaged(&parts, true)?;
     let u_boot = parts::u_boot(paths, progress)?;
     let board = BoardName::Virt.board();
-    firmware::flash_with_u_boot(paths, suite, board, &optee, &u_boot, &parts, progress)
+    let built = firmware::with_u_boot(paths, suite, board, &optee, &u_boot, &parts, progress)?;
+    Ok(built.firmware)
 }
 
 /// Whether the user asks for newer parts than those in the cache.

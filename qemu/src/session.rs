@@ -9,7 +9,7 @@ pub use expect::Expectation;
 use crate::console::{Channel, Demux, FlowControl, Lines};
 use crate::control::{AnswerRouter, Control, Wire};
 use crate::folder::clear_logs;
-use crate::launch::{Machine, Qemu, VmInfo, Wiring};
+use crate::launch::{Machine, PowerSwitch, Qemu, VmInfo, Wiring};
 use crate::signals;
 use anyhow::{Context, Result, bail};
 use guest_agent::event::{Event, MARK};
@@ -105,6 +105,7 @@ impl Session {
         let plain = machine.wiring == Wiring::Plain;
         let logs = Logs::new(folder, machine);
         let (qemu, input, output) = Qemu::start(machine, folder)?;
+        let power = qemu.power_switch(machine);
         let (sender, items) = channel();
         let started = Instant::now();
         let demux = if plain {
@@ -123,6 +124,7 @@ impl Session {
             programs: machine.vms.iter().map(|vm| vm.program).collect(),
             router: control.as_ref().map(Control::router),
             wire: wire.clone(),
+            power,
         };
         std::thread::spawn(move || read(output, demux, logs, &listeners, started, &sender));
         Ok(Self {
@@ -344,6 +346,8 @@ struct Listeners {
     router: Option<AnswerRouter>,
     /// The way to the guests.
     wire: Wire,
+    /// What ends QEMU.
+    power: PowerSwitch,
 }
 
 /// Reads the UART until QEMU closes it; runs on a thread of its own.
@@ -365,7 +369,9 @@ fn read(
             what,
         }));
     };
-    let say = |channel, line: String| {
+    let mut power = listeners.power;
+    let mut say = |channel, line: String| {
+        power.take_line(channel, &line);
         let answers = channel == Channel::Hypervisor
             && listeners
                 .router

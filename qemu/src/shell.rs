@@ -8,7 +8,7 @@ use crate::console::{Channel, Demux, FlowControl, InputFullError, Lines, plain};
 use crate::control::{AnswerRouter, Control, Wire};
 use crate::ending::Ending;
 use crate::folder::clear_logs;
-use crate::launch::{Machine, Qemu, Wiring};
+use crate::launch::{Machine, PowerSwitch, Qemu, Wiring};
 use crate::session::InterruptedError;
 use crate::signals;
 use anyhow::{Context, Result, bail};
@@ -43,6 +43,8 @@ struct Consoles {
     logs: HashMap<Channel, std::fs::File>,
     /// The handle that passes the monitor's lines to clients outside.
     router: Option<AnswerRouter>,
+    /// What ends QEMU, once it runs.
+    power: Option<PowerSwitch>,
     /// The monitor's terminal; `None` on a machine without a hypervisor.
     monitor: Option<MonitorTerminal>,
     /// The lines of hypervisor and firmware. The hypervisor's first and last lines may come on the
@@ -115,6 +117,7 @@ fn connect(
     let wire = Wire::new(input, flow);
     let control = Control::beside(folder, machine.wiring, &wire);
     let mut consoles = Consoles::new(machine, folder);
+    consoles.power = Some(qemu.power_switch(machine));
     consoles.router = control.as_ref().map(Control::router);
     consoles.monitor =
         (!plain_wire).then(|| MonitorTerminal::new(wire.clone(), consoles.names.clone()));
@@ -243,6 +246,7 @@ impl Consoles {
             kept: HashMap::new(),
             logs,
             router: None,
+            power: None,
             monitor: None,
             lines: HashMap::new(),
             ending: Ending::default(),
@@ -294,6 +298,7 @@ impl Consoles {
         }
         let Self {
             router,
+            power,
             ending,
             lines,
             monitor,
@@ -302,6 +307,9 @@ impl Consoles {
             ..
         } = self;
         lines.entry(channel).or_default().feed(bytes, |line| {
+            if let Some(power) = power {
+                power.take_line(channel, &line);
+            }
             if channel == Channel::Hypervisor {
                 let is_shown = *shown == channel;
                 let others = router

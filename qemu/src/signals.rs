@@ -46,6 +46,15 @@ pub fn received() -> Option<i32> {
     }
 }
 
+/// Asks a child of this process that has not been waited for to end.
+pub fn terminate(process: u32) {
+    let Ok(process) = libc::pid_t::try_from(process) else {
+        return;
+    };
+    // SAFETY: kill(2) takes no memory. At worst the process has ended, and there is no effect.
+    unsafe { libc::kill(process, libc::SIGTERM) };
+}
+
 /// Puts a child into a process group of its own, so that the terminal's Ctrl-C reaches only this
 /// process, and makes the kernel kill the child when this process dies.
 pub fn kill_with_parent(command: &mut Command) {

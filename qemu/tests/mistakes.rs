@@ -74,6 +74,24 @@ fn text_file_as_kernel_is_an_error() {
 }
 
 #[test]
+fn native_run_on_a_board_without_one_is_an_error() {
+    let checkout = Checkout::new("[[vm]]\nname = \"a\"\n");
+    says(
+        &checkout.refusal(&["run-native", "--board=zcu102"]),
+        &[
+            "make run-native: ",
+            "zcu102 boots the hypervisor only",
+            "virt-gicv2",
+        ],
+    );
+    let own_cpu = Checkout::new("machine.cpu = \"max\"\n[[vm]]\nname = \"a\"\n");
+    says(
+        &own_cpu.refusal(&["prepare", "--board=zcu102"]),
+        &["BOARD=zcu102: machine.cpu = \"max\"", "remove machine.cpu"],
+    );
+}
+
+#[test]
 fn too_many_tee_vms_are_an_error() {
     let vms: String = ["a", "b", "c"]
         .map(|name| format!("[[vm]]\nname = \"{name}\"\n"))

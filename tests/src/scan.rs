@@ -11,7 +11,7 @@ use postern_exceptions::registers::table::{Decision, decision};
 use postern_qemu::config::{CPUS, System, Tee};
 use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
-use postern_qemu::parts::newer_qemu;
+use postern_qemu::parts::{newer_qemu, version};
 use postern_qemu::prepare::Flavour;
 use postern_qemu::progress::Progress;
 use postern_qemu::session::Session;
@@ -273,20 +273,6 @@ fn differences(names: &Names, before: &Values, after: &Values) -> Vec<String> {
         .collect()
 }
 
-/// Returns QEMU's version: 100 times major, plus minor.
-fn version(qemu: &Path) -> Result<u32> {
-    let output = Command::new(qemu)
-        .arg("--version")
-        .output()
-        .with_context(|| format!("{} cannot be run", qemu.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let number = text.split_whitespace().nth(3).unwrap_or_default();
-    let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
-    let both = parts.next().zip(parts.next());
-    let (major, minor) = both.with_context(|| format!("no version in {text:?}"))?;
-    Ok(major * 100 + minor)
-}
-
 /// Returns whether QEMU knows the model.
 fn knows(qemu: &Path, cpu: &str) -> Result<bool> {
     let output = Command::new(qemu)
@@ -479,7 +465,8 @@ fn scan(lab: &Lab, names: &Names, model: Model, newest: bool) -> Result<Vec<Stri
         }
         machine.qemu = newer;
     }
-    let qemu = version(&machine.qemu)?;
+    let (major, minor) = version(&machine.qemu)?;
+    let qemu = major * 100 + minor;
     let mut session = Session::boot(&machine, &lab.folder.join(model.cpu))?;
     let session = &mut session;
     let (a, b) = (ScanGuest::new(session, "a")?, ScanGuest::new(session, "b")?);

@@ -8,7 +8,7 @@ use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use postern_qemu::bundle::{self, From, Medium, OpteeNodes, Outcome, Plan};
 use postern_qemu::config::System;
-use postern_qemu::launch::{Firmware, Machine, VmInfo};
+use postern_qemu::launch::{Machine, VmInfo};
 use postern_qemu::prepare::{dump_tree, u_boot_flash};
 use postern_qemu::progress::Progress;
 use std::ffi::OsString;
@@ -148,7 +148,7 @@ pub fn add_tftp(machine: &mut Machine, files: &Path) {
 ///
 /// The firmware cannot be built.
 pub fn machine(lab: &Lab, system: &System, disk: &Path) -> Result<Machine> {
-    let flash = u_boot_flash(&lab.paths, suite()?, &Progress::on_stderr())?;
+    let firmware = u_boot_flash(&lab.paths, suite()?, &Progress::on_stderr())?;
     let vms = system.vms.iter().map(VmInfo::of).collect();
     let drive = disk.display().to_string().replace(',', ",,");
     let drive = format!("file={drive},if=none,id=disk,format=raw,readonly=on");
@@ -158,10 +158,10 @@ pub fn machine(lab: &Lab, system: &System, disk: &Path) -> Result<Machine> {
         qemu: "qemu-system-aarch64".into(),
         board,
         model: board.model.into(),
-        cpu: system.machine.cpu.clone(),
+        cpu: board.cpu(system.machine.cpu.as_deref()).into(),
         cpus: system.machine.cpus,
         memory_mib: system.machine.memory_mib,
-        firmware: Firmware::Flash(flash),
+        firmware,
         tree: None,
         loads: Vec::new(),
         extra: extra.map(OsString::from).to_vec(),

@@ -14,7 +14,7 @@ const BOARD: &str = "virt,virtualization=on,gic-version=3";
 fn sve_state_of_two_vms_on_one_cpu_is_kept_apart() -> Result<()> {
     let lab = Lab::new("sve")?;
     let mut system = lab.system("scan.toml")?;
-    system.machine.cpu = "max".into();
+    system.machine.cpu = Some("max".into());
     for (vm, bits) in system.vms.iter_mut().zip([256, 512]) {
         vm.sve = Some(bits);
     }
@@ -27,7 +27,7 @@ fn sve_state_of_two_vms_on_one_cpu_is_kept_apart() -> Result<()> {
 fn length_that_the_cpu_lacks_is_reported() -> Result<()> {
     let lab = Lab::new("sve-length")?;
     let mut system = lab.system("scan.toml")?;
-    system.machine.cpu = "max,sve512=off".into();
+    system.machine.cpu = Some("max,sve512=off".into());
     system.vms[1].sve = Some(512);
     let machine = lab.machine(&system, Flavour::Shared)?;
     let machine = without_firmware(&lab, machine, BOARD)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Tests the way from the text of a description to the hypervisor's reading of the tree.
 
-use super::tests::BASE;
+use super::tests::{BASE, virt};
 use super::*;
 use crate::config::{Application, Device, Feature, Login, MAX_APPLICATIONS};
 use mediator::addr::Pa;
@@ -43,9 +43,9 @@ fn read<T>(
             size: 0x1000,
         },
     };
-    let at = system.machine.board.board().map.tree;
+    let at = virt().address;
     let modules = vec![modules; system.vms.len()];
-    let tree = with_psci(&for_hypervisor(BASE, system, &modules, true).unwrap());
+    let tree = with_psci(&for_hypervisor(BASE, virt(), system, &modules, true).unwrap());
     let occupied = BootPlacement {
         boot_cpu: postern_boot_tree::Mpidr::new(0),
         hypervisor: range(0x4020_0000, 0x40a0_0000),

@@ -3,13 +3,20 @@
 //! dump of QEMU 7.2 for the default machine.
 
 use super::*;
-use crate::board::BoardName;
+use crate::board::{BaseTree, BoardName};
 use fdt::node::FdtNode;
 
 pub(super) const BASE: &[u8] = include_bytes!("../../testdata/virt.dtb");
 
-fn virt() -> &'static Board {
-    BoardName::Virt.board()
+pub(super) fn virt() -> &'static QemuTree {
+    match &BoardName::Virt.board().tree {
+        BaseTree::Qemu(tree) => tree,
+        BaseTree::Linux(_) => panic!("QEMU generates virt's tree"),
+    }
+}
+
+fn port() -> &'static OpteePort {
+    &BoardName::Virt.board().optee
 }
 
 fn value<'a>(node: FdtNode<'_, 'a>, name: &str) -> &'a [u8] {
@@ -64,7 +71,7 @@ fn vm_nodes_follow_the_binding() {
             initrd: region(0x4a40_0000, 0x6e_8eee),
         },
     ];
-    let bytes = for_hypervisor(BASE, &system, &modules, false).unwrap();
+    let bytes = for_hypervisor(BASE, virt(), &system, &modules, false).unwrap();
     let tree = fdt::Fdt::new(&bytes).unwrap();
     let chosen = tree.find_node("/chosen").unwrap();
     assert!(chosen.property("bootargs").is_none());
@@ -111,7 +118,7 @@ fn other_nodes_stay_as_qemu_wrote_them() {
         kernel: region(0x4800_0000, 1),
         initrd: region(0x4a40_0000, 1),
     }];
-    let bytes = for_hypervisor(BASE, &system, &modules, false).unwrap();
+    let bytes = for_hypervisor(BASE, virt(), &system, &modules, false).unwrap();
     let (before, after) = (fdt::Fdt::new(BASE).unwrap(), fdt::Fdt::new(&bytes).unwrap());
     let nodes = |tree: &fdt::Fdt<'_>| -> Vec<String> {
         tree.all_nodes()
@@ -131,7 +138,14 @@ fn other_nodes_stay_as_qemu_wrote_them() {
 
 #[test]
 fn native_tree_has_initramfs_and_tee_without_secure_devices() {
-    let bytes = for_linux(BASE, virt(), "console=ttyAMA0", region(0x4800_0000, 0x1234)).unwrap();
+    let bytes = for_linux(
+        BASE,
+        virt(),
+        port(),
+        "console=ttyAMA0",
+        region(0x4800_0000, 0x1234),
+    )
+    .unwrap();
     let tree = fdt::Fdt::new(&bytes).unwrap();
     let chosen = tree.find_node("/chosen").unwrap();
     assert_eq!(text(chosen, "bootargs"), "console=ttyAMA0");
@@ -171,7 +185,7 @@ fn files_are_placed_once_at_multiples_of_2_mib() {
     };
     let (kernel, initrd) = (file("Image", (2 << 20) + 1), file("initrd", 2 << 20));
     let (empty, large) = (file("empty", 0), file("large", 512 << 20));
-    let mut placement = Placement::new(virt(), 512);
+    let mut placement = Placement::new(virt(), 0x6000_0000);
     let first = placement.place(&kernel).unwrap();
     assert_eq!(first, region(0x4800_0000, (2 << 20) + 1));
     let second = placement.place(&initrd).unwrap();
@@ -189,6 +203,6 @@ fn files_are_placed_once_at_multiples_of_2_mib() {
 #[test]
 fn damaged_base_tree_is_an_error() {
     let system = System::parse("[[vm]]\nname = \"a\"").unwrap();
-    assert!(for_hypervisor(&BASE[..100], &system, &[], false).is_err());
-    assert!(for_linux(b"", virt(), "", region(1, 1)).is_err());
+    assert!(for_hypervisor(&BASE[..100], virt(), &system, &[], false).is_err());
+    assert!(for_linux(b"", virt(), port(), "", region(1, 1)).is_err());
 }

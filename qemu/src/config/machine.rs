@@ -12,11 +12,21 @@ impl MachineConfig {
                 self.cpus
             ));
         }
-        cpu::check(&self.cpu)?;
-        if self.memory_mib < 512 || self.memory_mib > 255 << 10 {
+        let board = self.board.board();
+        if let (Some(own), Some(cpu)) = (board.cpu, &self.cpu) {
             return Err(format!(
-                "machine.memory_mib = {}: it must be 512 to 261120",
-                self.memory_mib
+                "machine.cpu = \"{cpu}\": the board {} has {own} CPUs: remove machine.cpu",
+                board.name
+            ));
+        }
+        if let Some(cpu) = &self.cpu {
+            cpu::check(cpu)?;
+        }
+        let (least, most) = (board.least_ram_mib, board.most_ram_mib());
+        if !(least..=most).contains(&self.memory_mib) {
+            return Err(format!(
+                "machine.memory_mib = {}: it must be {least} to {most} on the board {}",
+                self.memory_mib, board.name
             ));
         }
         match self.optee_guests {

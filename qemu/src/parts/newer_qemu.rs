@@ -6,11 +6,12 @@ use super::apt::{Apt, Suites};
 use super::deb::{self, Content};
 use super::sources;
 use crate::paths::Paths;
-use crate::prepare::Suite;
+use crate::prepare::{QEMU, Suite};
 use crate::progress::Progress;
 use anyhow::{Context, Result, bail};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The package's name.
 const PACKAGE: &str = "qemu-system-arm";
@@ -74,6 +75,38 @@ pub fn newer_qemu(paths: &Paths, progress: &Progress) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// Returns the path of a QEMU of this version or later: the machine's, or else the newer one.
+///
+/// # Errors
+/// Fails when the machine's QEMU cannot be run, or a newer one cannot be fetched.
+pub fn qemu(paths: &Paths, least: (u32, u32), progress: &Progress) -> Result<PathBuf> {
+    let own = PathBuf::from(QEMU);
+    if version(&own)? >= least {
+        return Ok(own);
+    }
+    newer_qemu(paths, progress)
+}
+
+/// Returns the major and minor version of a QEMU.
+///
+/// # Errors
+/// Fails when it cannot be run, or says no version.
+pub fn version(qemu: &Path) -> Result<(u32, u32)> {
+    let output = Command::new(qemu)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("{} cannot be run; `make` installs it", qemu.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    version_in(&text).with_context(|| format!("no version in {text:?}"))
+}
+
+/// Returns the version in the first line of `qemu --version`.
+fn version_in(text: &str) -> Option<(u32, u32)> {
+    let number = text.split_whitespace().nth(3)?;
+    let mut parts = number.split('.').map_while(|part| part.parse().ok());
+    parts.next().zip(parts.next())
+}
+
 /// Writes a file of a package to its place below `root`.
 fn unpack(root: &Path, path: &str, content: &Content) -> Result<()> {
     // Some packages still use `/lib`, which is a link to `/usr/lib`.
@@ -106,6 +139,14 @@ fn unpack(root: &Path, path: &str, content: &Content) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        let debian = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright";
+        assert_eq!(version_in(debian), Some((10, 0)));
+        assert!(version_in("QEMU emulator version 7.2.22 (x)") < Some((10, 0)));
+        assert_eq!(version_in("sh: not found"), None);
+    }
 
     #[test]
     fn files_and_links_unpack_below_root() {

@@ -130,17 +130,23 @@ impl SourcePackage {
             read => read.with_context(|| series.display().to_string())?,
         };
         for name in patches(&series) {
-            let mut patch = Command::new("patch");
-            patch
-                .args(["--forward", "--strip=1", "--batch", "--directory"])
-                .arg(&tree)
-                .arg("--input")
-                .arg(debian.join("patches").join(name));
-            step.run(&mut patch, log)
+            let file = debian.join("patches").join(name);
+            step.run(&mut patch(&tree, &file), log)
                 .with_context(|| format!("Debian's patch {name} does not apply"))?;
         }
         std::fs::rename(&tree, into).with_context(|| into.display().to_string())
     }
+}
+
+/// Returns the command that applies a patch to a source tree.
+pub(crate) fn patch(tree: &Path, file: &Path) -> Command {
+    let mut patch = Command::new("patch");
+    patch
+        .args(["--forward", "--strip=1", "--batch", "--directory"])
+        .arg(tree)
+        .arg("--input")
+        .arg(file);
+    patch
 }
 
 /// Returns the patches that a series file names, in order.

@@ -27,6 +27,7 @@ use crate::Lab;
 use anyhow::{Context, Result, ensure};
 use baseline::Baseline;
 use place::{Found, Place, Ready, measure};
+use postern_qemu::board::{BaseTree, BoardName};
 use postern_qemu::elf;
 use rows::ROWS;
 use serde_json::json;
@@ -50,6 +51,10 @@ fn image_bytes(ready: &Ready) -> Result<u64> {
 /// # Errors
 /// Fails when a place gives no figures.
 pub fn run(lab: &Lab, hypervisor: Option<&Path>, update: bool) -> Result<bool> {
+    let board = lab.system("bench.toml")?.machine.board;
+    if board != BoardName::Virt {
+        return on_board(lab, board, hypervisor.is_some() || update);
+    }
     let (floor, _) = measure(lab, Place::Floor).context("the floor")?;
     let (postern, ready) = measure(lab, Place::Postern).context("under Postern")?;
     let other = hypervisor
@@ -98,6 +103,35 @@ pub fn run(lab: &Lab, hypervisor: Option<&Path>, update: bool) -> Result<bool> {
     }
     // A call that OP-TEE refuses on the bare machine may also fail under Postern.
     let also = |name: &String| floor.failed.contains_key(name);
+    Ok(postern.failed.keys().all(also))
+}
+
+/// Measures the calls on another board than virt, and prints their table.
+fn on_board(lab: &Lab, board: BoardName, more: bool) -> Result<bool> {
+    ensure!(
+        !more,
+        "BOARD={board}: HYPERVISOR and BASELINE are for virt, whose figures are stored; leave them out"
+    );
+    let floor = match board.board().tree {
+        BaseTree::Qemu(_) => measure(lab, Place::Floor).context("the floor")?.0,
+        BaseTree::Linux(_) => {
+            println!("BOARD={board}: the program does not drive its UART: there is no floor");
+            Found::default()
+        }
+    };
+    let (postern, ready) = measure(lab, Place::Postern).context("under Postern")?;
+    let figures = Figures {
+        floor: &floor,
+        postern: &postern,
+        other: None,
+    };
+    let parts = ready.parts();
+    println!("{}\n{}", about(&parts), table::table(&figures));
+    for (name, text) in &postern.failed {
+        println!("- no figure for {name}: `{text}`");
+    }
+    // Without a floor nothing says which calls OP-TEE refuses on the bare machine, too.
+    let also = |name: &String| floor.figures.is_empty() || floor.failed.contains_key(name);
     Ok(postern.failed.keys().all(also))
 }
 
