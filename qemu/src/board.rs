@@ -9,6 +9,7 @@
 //! `docs/configuration.md`. What QEMU does not emulate of a board, and firmware waits for, is
 //! mended by a patch of the firmware beside the board's file ([`TfA::patches`]), never in EL2.
 
+mod imx8mp_evk;
 mod virt;
 mod virt_gicv2;
 mod zcu102;
@@ -27,6 +28,8 @@ pub struct Board {
     pub qemu: (u32, u32),
     /// The CPUs; none where the description chooses them.
     pub cpu: Option<&'static str>,
+    /// The most CPUs that firmware starts in QEMU.
+    pub most_cpus: u32,
     /// The ranges of RAM, which fill up in this order.
     pub ram: &'static [Range],
     /// The least RAM in MiB, with which the firmware has its own.
@@ -149,6 +152,8 @@ impl Form {
 pub struct OpteePort {
     /// The flags of OP-TEE's make for this board: at least `PLATFORM`.
     pub flags: &'static [&'static str],
+    /// Changes of OP-TEE's source, as [`TfA::patches`]. A user's source is built as it is.
+    pub patches: &'static [(&'static str, &'static str)],
     /// Whether Debian's package has a build for this board. Without one, OP-TEE is always built.
     pub packaged: bool,
     /// The interrupt of asynchronous notifications, the three cells of a GIC's binding, if the port
@@ -178,6 +183,16 @@ impl Board {
         self.ram.iter().map(|range| range.size >> 20).sum()
     }
 
+    /// Returns the name of a folder for a source of this version, of its own if the board changes it.
+    pub(crate) fn source_name(&self, version: &str, patches: &[(&str, &str)]) -> String {
+        let mut name = format!("source-{version}");
+        if !patches.is_empty() {
+            let texts: Vec<&str> = patches.iter().map(|(_, text)| *text).collect();
+            name += &format!("-{}-{:08x}", self.name, crate::optee::hash(&texts) as u32);
+        }
+        name
+    }
+
     /// Returns the CPU model: the board's own, else the description's, else the usual one.
     #[must_use]
     pub fn cpu<'a>(&'a self, described: Option<&'a str>) -> &'a str {
@@ -196,11 +211,13 @@ pub enum BoardName {
     VirtGicv2,
     /// AMD's ZCU102, a Zynq UltraScale+ MPSoC.
     Zcu102,
+    /// NXP's i.MX 8M Plus EVK.
+    Imx8mpEvk,
 }
 
 impl BoardName {
     /// All names, in the order in which messages list them.
-    pub const ALL: [Self; 3] = [Self::Virt, Self::VirtGicv2, Self::Zcu102];
+    pub const ALL: [Self; 4] = [Self::Virt, Self::VirtGicv2, Self::Zcu102, Self::Imx8mpEvk];
 
     /// Returns the board of this name.
     #[must_use]
@@ -209,6 +226,7 @@ impl BoardName {
             Self::Virt => &virt::BOARD,
             Self::VirtGicv2 => &virt_gicv2::BOARD,
             Self::Zcu102 => &zcu102::BOARD,
+            Self::Imx8mpEvk => &imx8mp_evk::BOARD,
         }
     }
 }

@@ -104,7 +104,8 @@ struct SystemArgs {
     /// Debian suite that the parts come from: `trixie` or `sid`.
     #[arg(long, default_value = "trixie")]
     suite: Suite,
-    /// The board instead of the description's machine.board: `virt`, `virt-gicv2`, `zcu102`.
+    /// The board instead of the description's machine.board: `virt`, `virt-gicv2`, `zcu102`,
+    /// `imx8mp-evk`.
     #[arg(long)]
     board: Option<BoardName>,
     /// Number of guests instead of the description's, all like its last one; above two, OP-TEE is
@@ -420,7 +421,7 @@ mod tests {
         );
         assert_eq!(
             explained(&["run", "--board", "zcu"]),
-            "BOARD=zcu: there is no board \"zcu\"; the boards are virt, virt-gicv2, zcu102"
+            "BOARD=zcu: there is no board \"zcu\"; the boards are virt, virt-gicv2, zcu102, imx8mp-evk"
         );
         let error = explained(&["run-native", "--xtest", "1001; x"]);
         assert!(

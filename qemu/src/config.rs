@@ -59,7 +59,7 @@ pub struct System {
 pub struct MachineConfig {
     /// The board.
     pub board: BoardName,
-    /// Number of physical CPUs, 1 to 4.
+    /// Number of physical CPUs, 1 to 4, and no more than the board has.
     pub cpus: u32,
     /// CPU model, as for QEMU's `-cpu`, on a board that does not have its own; [`DEFAULT_CPU`] when
     /// absent.
@@ -298,7 +298,8 @@ impl System {
     /// # Errors
     /// Names the key and the fix.
     pub fn parse(text: &str) -> Result<Self> {
-        let system = Self::parse_unchecked(text)?;
+        let mut system = Self::parse_unchecked(text)?;
+        system.machine.fit_cpus();
         system.check().map_err(anyhow::Error::msg)?;
         Ok(system)
     }
@@ -308,12 +309,13 @@ impl System {
             .map_err(|error| anyhow::Error::msg(parser_errors::translate(&error.to_string())))
     }
 
-    /// Returns the same system on another board.
+    /// Returns the same system on another board, on fewer CPUs if that one has fewer.
     ///
     /// # Errors
     /// Fails when that board does not have what the description wants.
     pub fn on_board(mut self, board: BoardName) -> Result<Self, String> {
         self.machine.board = board;
+        self.machine.fit_cpus();
         self.check()?;
         Ok(self)
     }

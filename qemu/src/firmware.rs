@@ -190,11 +190,7 @@ impl Build<'_> {
     /// Unpacks the source once, and another time for each board with patches.
     fn source(&self, tf_a: &Package, folder: &Path, step: &Step, log: &Path) -> Result<PathBuf> {
         let patches = self.board.tf_a.patches;
-        let mut name = format!("source-{}", tf_a.version);
-        if !patches.is_empty() {
-            let texts: Vec<&str> = patches.iter().map(|(_, text)| *text).collect();
-            name += &format!("-{}-{:08x}", self.board.name, optee::hash(&texts) as u32);
-        }
+        let name = self.board.source_name(&tf_a.version, patches);
         let source = folder.join(name);
         if source.is_dir() {
             return Ok(source);

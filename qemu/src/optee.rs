@@ -298,15 +298,19 @@ impl Build<'_> {
         let kept = self.paths.built_optee(self.suite).join(&name);
         let flags = flags(self.board, self.guests, self.settings).join("\n");
         let key = hash(&self.key);
-        let made_of = format!("OP-TEE {version}\nkey {key:016x}\n{flags}\n");
+        let mut made_of = format!("OP-TEE {version}\nkey {key:016x}\n{flags}\n");
+        let patches = self.board.optee.patches;
+        for (_, patch) in patches {
+            made_of += patch;
+        }
         if !stamp::is_fresh(&kept, &made_of) {
             self.install_tools()?;
             let out = std::path::absolute(self.paths.out().join("optee"))?;
             let title = format!("Building OP-TEE {version} {}", self.what());
             let step = self.progress.step(&title);
-            let tree = out.join(format!("source-{version}"));
+            let tree = out.join(self.board.source_name(version, patches));
             let logs = self.paths.build_logs();
-            source.unpack(&tree, &step, &logs.join("optee-patches.log"))?;
+            source.unpack(&tree, patches, &step, &logs.join("optee-patches.log"))?;
             let name = format!("{}-{name}", self.suite);
             let folder = out.join(&name);
             let log = logs.join(format!("optee-{name}.log"));

@@ -52,6 +52,7 @@ pub(super) static BOARD: Board = Board {
     model: "virt,secure=on,virtualization=on,gic-version=3",
     qemu: (7, 2),
     cpu: None,
+    most_cpus: 4,
     ram: RAM,
     least_ram_mib: 512,
     serials: SERIALS,
@@ -71,6 +72,7 @@ pub(super) static BOARD: Board = Board {
     },
     optee: OpteePort {
         flags: &["PLATFORM=vexpress-qemu_armv8a", "CFG_ARM_GICV3=y"],
+        patches: &[],
         packaged: true,
         interrupt: OPTEE_INTERRUPT,
     },

@@ -11,6 +11,7 @@ pub(super) static BOARD: Board = Board {
     model: "virt,secure=on,virtualization=on,gic-version=2",
     qemu: (7, 2),
     cpu: None,
+    most_cpus: 4,
     ram: RAM,
     least_ram_mib: 512,
     serials: SERIALS,
@@ -28,6 +29,7 @@ pub(super) static BOARD: Board = Board {
     },
     optee: OpteePort {
         flags: &["PLATFORM=vexpress-qemu_armv8a"],
+        patches: &[],
         packaged: false,
         interrupt: OPTEE_INTERRUPT,
     },

@@ -17,6 +17,7 @@ pub(super) static BOARD: Board = Board {
     model: "xlnx-zcu102,secure=on,virtualization=on",
     qemu: (7, 2),
     cpu: Some("cortex-a53"),
+    most_cpus: 4,
     ram: &[
         Range {
             start: 0,
@@ -73,6 +74,7 @@ pub(super) static BOARD: Board = Board {
             // buffer of 32 MiB, by which the mediator makes OP-TEE create a VM's translation tables.
             "CFG_CORE_HEAP_SIZE=196608",
         ],
+        patches: &[],
         packaged: false,
         interrupt: None,
     },

@@ -4,6 +4,13 @@
 use super::{MAX_CPUS, MAX_VMS, MachineConfig, cpu};
 
 impl MachineConfig {
+    /// Leaves of the CPUs those that the board has.
+    pub(super) fn fit_cpus(&mut self) {
+        if self.cpus <= MAX_CPUS {
+            self.cpus = self.cpus.min(self.board.board().most_cpus);
+        }
+    }
+
     /// Checks the limits that a type cannot express.
     pub(super) fn check(&self) -> Result<(), String> {
         if !(1..=MAX_CPUS).contains(&self.cpus) {

@@ -109,11 +109,18 @@ fn fetch(folder: &Path, logs: &Path, suite: Suite, progress: &Progress) -> Resul
 }
 
 impl SourcePackage {
-    /// Unpacks the source once, with Debian's patches, to a folder that exists whole or not at all.
+    /// Unpacks the source once, with Debian's patches and then with a board's, to a folder that
+    /// exists whole or not at all.
     ///
     /// # Errors
     /// Fails when a file is damaged or a patch does not apply; names it.
-    pub fn unpack(&self, into: &Path, step: &Step, log: &Path) -> Result<()> {
+    pub fn unpack(
+        &self,
+        into: &Path,
+        of_board: &[(&str, &str)],
+        step: &Step,
+        log: &Path,
+    ) -> Result<()> {
         if into.is_dir() {
             return Ok(());
         }
@@ -133,6 +140,13 @@ impl SourcePackage {
             let file = debian.join("patches").join(name);
             step.run(&mut patch(&tree, &file), log)
                 .with_context(|| format!("Debian's patch {name} does not apply"))?;
+        }
+        let version = &self.orig.version;
+        for (name, text) in of_board {
+            let file = new.path().join(name);
+            crate::stamp::write(&file, text.as_bytes())?;
+            step.run(&mut patch(&tree, &file), log)
+                .with_context(|| format!("{name} does not apply to OP-TEE {version}"))?;
         }
         std::fs::rename(&tree, into).with_context(|| into.display().to_string())
     }
@@ -211,12 +225,12 @@ mod tests {
     }
 
     #[test]
-    fn all_debian_patches_apply_in_order() {
+    fn patches_of_debian_and_then_of_the_board_apply_in_order() {
         let folder = tempfile::tempdir().unwrap();
         let change = |from: &str, to: &str| {
             format!("--- a/version\n+++ b/version\n@@ -1 +1 @@\n-{from}\n+{to}\n")
         };
-        let (first, second) = (change("1", "2"), change("2", "3"));
+        let (first, second, third) = (change("1", "2"), change("2", "3"), change("3", "4"));
         let debian = |name: &str, series: &str| {
             let files = [
                 ("debian/patches/one.patch", first.as_str()),
@@ -233,17 +247,28 @@ mod tests {
         assert!(good.is_there());
         let (tree, log) = (folder.path().join("tree"), folder.path().join("log"));
         let step = Progress::silent().step("");
-        good.unpack(&tree, &step, &log).unwrap();
+        good.unpack(&tree, &[("three.patch", &third)], &step, &log)
+            .unwrap();
         assert_eq!(
             std::fs::read_to_string(tree.join("version")).unwrap(),
-            "3\n"
+            "4\n"
         );
+        let again = folder.path().join("again");
+        let error = good.unpack(&again, &[("two.patch", &second)], &step, &log);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "two.patch does not apply to OP-TEE 4-1"
+        );
+        assert!(!again.exists());
         let bad = SourcePackage {
             orig,
             debian: debian("bad.tar.gz", "two.patch\n"),
         };
         let other = folder.path().join("other");
-        let error = bad.unpack(&other, &step, &log).unwrap_err().to_string();
+        let error = bad
+            .unpack(&other, &[], &step, &log)
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "Debian's patch two.patch does not apply");
         assert!(!other.exists());
     }
