@@ -70,6 +70,8 @@ pub(super) static BOARD: Board = Board {
             // OP-TEE writes whenever it works; the port's default is the console's UART.
             "CFG_UART_BASE=UART1_BASE",
             "CFG_UART_IT=IT_UART1",
+            // The pseudo TA of case 1001 of xtest and of the measurements; other ports have it.
+            "CFG_ENABLE_EMBEDDED_TESTS=y",
             // As large as vexpress has it. The port's own 64 KiB do not hold the two tables of a
             // buffer of 32 MiB, by which the mediator makes OP-TEE create a VM's translation tables.
             "CFG_CORE_HEAP_SIZE=196608",
