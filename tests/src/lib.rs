@@ -55,13 +55,18 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes the empty folder of the scenario of that name.
+    /// Makes the empty folder of the scenario of that name, and of the board in
+    /// `POSTERN_TEST_BOARD` if there is one.
     ///
     /// # Errors
     ///
     /// Fails outside a checkout, when the folder cannot be made, or when the same scenario runs in
     /// this checkout.
     pub fn new(name: &str) -> Result<Self> {
+        let name = &match board()? {
+            Some(board) => format!("{name}-{board}"),
+            None => name.to_owned(),
+        };
         let paths = Paths::discover()?;
         let folder = paths.out().join("tests").join(name);
         let claim = Claim::take(
