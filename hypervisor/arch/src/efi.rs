@@ -192,7 +192,7 @@ unsafe fn leave(image: Handle, system: &SystemTable) -> Result<u64, &'static str
     let copy_bytes = efi::copy_bytes(size, room);
     let place = allocate(boot, BELOW, mmu::ADDRESS_LIMIT - 1, copy_bytes + room)
         .ok_or("the firmware has no memory for the device tree")?;
-    // SAFETY: the pages are ours and have so many bytes; bytes of any value are valid.
+    // SAFETY: firmware allocated the pages for this stub, and they hold the slice; any byte is valid.
     let (copy, buffer) = unsafe {
         slice::from_raw_parts_mut(place as *mut u8, copy_bytes + room).split_at_mut(copy_bytes)
     };
@@ -246,7 +246,7 @@ fn load_initrd(boot: &BootServices) -> Option<PaRange> {
         let _ = ((*protocol).load_file)(protocol, path, false, &raw mut bytes, null_mut());
     }
     let place = allocate(boot, BELOW, mmu::ADDRESS_LIMIT - 1, bytes)?;
-    // SAFETY: as above, and the pages are ours and have so many bytes.
+    // SAFETY: as above, and firmware allocated the pages for this stub; they hold the slice.
     let status =
         unsafe { ((*protocol).load_file)(protocol, path, false, &raw mut bytes, place as *mut u8) };
     let range = PaRange::new(Pa::new(place), bytes as u64)?;

@@ -64,7 +64,7 @@ pub struct GuestTree<'a> {
     pub bootargs: &'a str,
     /// The range of the initial RAM disk, if the guest has one. It is inside the RAM.
     pub ramdisk: Option<IpaRange>,
-    /// The version of the guest's interrupt controller.
+    /// The GIC version that the guest sees.
     pub gic: GicVersion,
     /// Whether the guest has the second UART, which is connected to the hypervisor's monitor.
     pub privileged: bool,

@@ -29,7 +29,7 @@ pub struct Images {
     pub vcpus: usize,
     /// Whether the guest has the second UART.
     pub privileged: bool,
-    /// The version of the guest's interrupt controller.
+    /// The GIC version that the guest sees.
     pub gic: GicVersion,
 }
 

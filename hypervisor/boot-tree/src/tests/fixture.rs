@@ -245,7 +245,7 @@ pub fn board() -> DeviceTree {
     tree
 }
 
-/// The default machine with a GICv2 in its GIC's place, whose CPU interfaces have so many bytes.
+/// Returns the default machine with a GICv2 whose CPU interfaces have a size in bytes.
 pub fn gic_v2(compatible: &str, interfaces: u32) -> DeviceTree {
     let mut tree = two_vms();
     let gic = at(&mut tree, "/intc@8000000");
