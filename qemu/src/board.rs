@@ -26,6 +26,8 @@ pub struct Board {
     pub model: &'static str,
     /// The first QEMU that has the board: major and minor version.
     pub qemu: (u32, u32),
+    /// The version of the GIC.
+    pub gic_version: u32,
     /// The CPUs; none where the description chooses them.
     pub cpu: Option<&'static str>,
     /// The most CPUs that firmware starts in QEMU.

@@ -17,6 +17,7 @@ pub(super) static BOARD: Board = Board {
     name: "imx8mp-evk",
     model: "imx8mp-evk",
     qemu: (10, 0),
+    gic_version: 3,
     cpu: Some("cortex-a53"),
     most_cpus: 1,
     ram: &[Range {

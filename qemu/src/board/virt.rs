@@ -51,6 +51,7 @@ pub(super) static BOARD: Board = Board {
     name: "virt",
     model: "virt,secure=on,virtualization=on,gic-version=3",
     qemu: (7, 2),
+    gic_version: 3,
     cpu: None,
     most_cpus: 4,
     ram: RAM,

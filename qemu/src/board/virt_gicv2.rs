@@ -10,6 +10,7 @@ pub(super) static BOARD: Board = Board {
     name: "virt-gicv2",
     model: "virt,secure=on,virtualization=on,gic-version=2",
     qemu: (7, 2),
+    gic_version: 2,
     cpu: None,
     most_cpus: 4,
     ram: RAM,

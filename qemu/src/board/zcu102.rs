@@ -16,6 +16,7 @@ pub(super) static BOARD: Board = Board {
     name: "zcu102",
     model: "xlnx-zcu102,secure=on,virtualization=on",
     qemu: (7, 2),
+    gic_version: 2,
     cpu: Some("cortex-a53"),
     most_cpus: 4,
     ram: &[

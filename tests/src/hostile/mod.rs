@@ -139,7 +139,7 @@ pub fn play(
         masked::count(&mut machine);
     }
     let mut arena = Arena::open(Session::boot(&machine, &lab.folder)?)?;
-    arena.has_gicv2 = machine.model.contains("gic-version=2");
+    arena.has_gicv2 = machine.board.gic_version == 2;
     println!("no  answer      neighbour  counters  TEE      time  attack");
     let mut bad = Vec::new();
     let mut counts = BTreeMap::from([
