@@ -255,7 +255,9 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
             (program.image, Some(program.elf), boots)
         }
     };
-    let placed = placed::place(options, &Entered { image, boots }, virtualised, &parts)?;
+    let qemu = parts::qemu(paths, system.machine.least_qemu(), progress)?;
+    let entered = Entered { image, boots };
+    let placed = placed::place(options, &qemu, &entered, virtualised, &parts)?;
     let tree = folder.join("boot.dtb");
     stamp::write(&tree, &placed.tree)?;
     let mut loads = placed.loads;
@@ -265,7 +267,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     }));
     loads.extend(built.loads);
     Ok(Artifacts {
-        qemu: parts::qemu(paths, board.qemu, progress)?,
+        qemu,
         firmware: built.firmware,
         tree,
         placed_by_qemu: placed.tree_address.is_none(),
@@ -380,27 +382,28 @@ pub(crate) fn image_of(file: &[u8]) -> Result<Vec<u8>> {
     Ok(flat)
 }
 
-/// Returns the device tree that QEMU generates for the machine.
+/// Returns the device tree that this QEMU generates for the machine.
 ///
 /// # Errors
 /// Fails when QEMU cannot be run, or does not make this machine.
-pub fn dump_tree(machine: &MachineConfig, folder: &Path) -> Result<Vec<u8>> {
+pub fn dump_tree(qemu: &Path, machine: &MachineConfig, folder: &Path) -> Result<Vec<u8>> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("{} cannot be made", folder.display()))?;
     let file = tempfile::NamedTempFile::new_in(folder)?;
-    let mut command = Command::new(QEMU);
+    let mut command = Command::new(qemu);
     let dump = with_file("dumpdtb=", file.path(), "");
     command
         .args(machine_args(machine))
         .arg("-machine")
         .arg(dump);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("{QEMU} cannot be run; `make` installs what is missing"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| {
+        let qemu = qemu.display();
+        format!("{qemu} cannot be run; `make` installs what is missing")
+    })?;
     if !output.status.success() {
         bail!(
-            "{QEMU} cannot emulate this machine: {}",
+            "{} cannot emulate this machine: {}",
+            qemu.display(),
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }

@@ -9,7 +9,7 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use postern_qemu::bundle::{self, From, Medium, OpteeNodes, Outcome, Plan};
 use postern_qemu::config::System;
 use postern_qemu::launch::{Machine, VmInfo};
-use postern_qemu::prepare::{dump_tree, u_boot_flash};
+use postern_qemu::prepare::{QEMU, dump_tree, u_boot_flash};
 use postern_qemu::progress::Progress;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ const SHARED: &str = "0x42000000:2M";
 ///
 /// QEMU does not give it.
 pub fn board(lab: &Lab, system: &System) -> Result<PathBuf> {
-    let base = dump_tree(&system.machine, &lab.folder)?;
+    let base = dump_tree(Path::new(QEMU), &system.machine, &lab.folder)?;
     let fdt = Fdt::new(&base).map_err(|why| anyhow::anyhow!("QEMU's tree: {why}"))?;
     let mut tree = DeviceTree::from_fdt(&fdt);
     let mut psci = DeviceTreeNode::new("psci")?;

@@ -11,6 +11,14 @@ impl MachineConfig {
         }
     }
 
+    /// Returns the first QEMU that has the board and the CPUs: major and minor version.
+    pub(crate) fn least_qemu(&self) -> (u32, u32) {
+        let board = self.board.board();
+        board
+            .qemu
+            .max(cpu::least_qemu(board.cpu(self.cpu.as_deref())))
+    }
+
     /// Checks the limits that a type cannot express.
     pub(super) fn check(&self) -> Result<(), String> {
         if !(1..=MAX_CPUS).contains(&self.cpus) {

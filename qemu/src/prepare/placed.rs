@@ -45,19 +45,23 @@ pub(super) struct Placed {
     pub(super) modules: u64,
 }
 
-/// Places everything for the board of the system.
+/// Places everything for the board of the system, which `qemu` emulates.
 ///
 /// # Errors
 /// Fails when a file cannot be read or does not fit.
 pub(super) fn place(
     options: &PrepareOptions,
+    qemu: &Path,
     entered: &Entered,
     virtualised: bool,
     parts: &Parts,
 ) -> Result<Placed> {
     let board = options.system.machine.board.board();
     match &board.tree {
-        BaseTree::Qemu(tree) => in_qemu_tree(options, board, tree, entered, virtualised),
+        BaseTree::Qemu(tree) => {
+            let base = super::dump_tree(qemu, &options.system.machine, &options.folder)?;
+            in_qemu_tree(options, board, tree, &base, entered, virtualised)
+        }
         BaseTree::Linux(tree) => {
             let base = kernel_tree(parts, tree.file)?;
             in_linux_tree(options, board, tree, &base, entered)
@@ -69,11 +73,11 @@ fn in_qemu_tree(
     options: &PrepareOptions,
     board: &Board,
     qemu: &QemuTree,
+    base: &[u8],
     entered: &Entered,
     virtualised: bool,
 ) -> Result<Placed> {
-    let PrepareOptions { system, folder, .. } = options;
-    let base = super::dump_tree(&system.machine, folder)?;
+    let system = &options.system;
     let ends = board.memory(system.machine.memory_mib).into_iter();
     let end = ends.map(|range| range.start + range.size).max();
     let mut placement = Placement::new(qemu, end.unwrap_or_default());
@@ -89,15 +93,15 @@ fn in_qemu_tree(
                     initrd: place(initrd)?,
                 });
             }
-            boot_tree::for_hypervisor(&base, qemu, system, &modules, *static_tables)?
+            boot_tree::for_hypervisor(base, qemu, system, &modules, *static_tables)?
         }
         Boots::Linux(initrd) => {
             let region = placement.place(initrd)?;
-            boot_tree::for_linux(&base, qemu, &board.optee, cmdline(), region)?
+            boot_tree::for_linux(base, qemu, &board.optee, cmdline(), region)?
         }
         Boots::Program(initrd) => {
             let region = placement.place(initrd)?;
-            boot_tree::for_program(&base, qemu, cmdline(), region)?
+            boot_tree::for_program(base, qemu, cmdline(), region)?
         }
     };
     let mut loads = vec![Load {
