@@ -19,7 +19,7 @@ pub(super) const EXTENDED_INTERRUPTS: &str = "interrupts-extended";
 type Above<'t> = heapless::Vec<FdtNode<'t>, { MAX_BUSES + 1 }>;
 
 /// A node and the nodes above it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Located<'t> {
     /// The node.
     pub(super) node: FdtNode<'t>,
@@ -61,8 +61,22 @@ impl<'t> Located<'t> {
         let mut regs = tree::regs(self.node).map_err(bad)?;
         let reg = regs.nth(index).ok_or_else(|| bad("has too few ranges"))?;
         let [start, bytes] = reg;
-        let mut start = number(start).unwrap_or(u128::MAX);
         let bytes = tree::size(bytes).map_err(bad)?;
+        self.reached("reg", number(start).unwrap_or(u128::MAX), bytes)
+    }
+
+    /// Where a CPU reaches `bytes` bytes from `start` on, an address on the node's bus that its `property` has.
+    pub(super) fn reached(
+        &self,
+        property: &'static str,
+        mut start: u128,
+        bytes: u64,
+    ) -> Result<PaRange, BootError<'t>> {
+        let bad = |problem| BootError::Property {
+            node: self.node.name(),
+            property,
+            problem,
+        };
         for bus in self.above.iter().skip(1).rev() {
             start = up(*bus, start, bytes).map_err(|problem| BootError::Ranges {
                 node: self.node.name(),

@@ -212,6 +212,93 @@ pub enum VmError<'t> {
     /// The command line is malformed or too long.
     #[error("bootargs must be one string of at most 2047 bytes")]
     Bootargs,
+    /// The devices are no list of paths.
+    #[error("postern,devices must be a list of paths, such as \"/pl031@9010000\"")]
+    Devices,
+    /// There are too many devices.
+    #[error("postern,devices has more than {0} paths: remove some")]
+    TooManyDevices(usize),
+    /// A device that the machine cannot have.
+    #[error("device {path}: {error}")]
+    Device {
+        /// The device's path, as the list has it.
+        path: &'t str,
+        /// What is wrong.
+        error: DeviceError<'t>,
+    },
+}
+
+/// Why a virtual machine cannot have a device of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError<'t> {
+    /// There is no such node.
+    #[error("no such node in the device tree: correct the path, or remove it from postern,devices")]
+    Missing,
+    /// The node is disabled.
+    #[error("its `status` is not \"okay\": enable it, or remove it from postern,devices")]
+    Disabled,
+    /// A PCI host bridge that is not understood.
+    #[error(
+        "it is a PCI host bridge, and Postern gives away those that are compatible with pci-host-ecam-generic"
+    )]
+    Bridge,
+    /// A property.
+    #[error("its `{property}` {problem}")]
+    Property {
+        /// The property.
+        property: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Its address cannot be translated to one that a CPU reaches it at.
+    #[error("it is on the bus {bus}, whose `ranges` {problem}")]
+    Bus {
+        /// The bus's node.
+        bus: &'t str,
+        /// What is wrong with the bus's `ranges`.
+        problem: &'static str,
+    },
+    /// The list has it twice.
+    #[error("postern,devices has it twice: remove one")]
+    Twice,
+    /// Another virtual machine has it.
+    #[error("vm `{owner}` has it, or registers of it: give it to one virtual machine")]
+    Owned {
+        /// The virtual machine.
+        owner: &'t str,
+    },
+    /// Its registers are needed elsewhere.
+    #[error("{window} is {user}: remove it from postern,devices")]
+    InUse {
+        /// The registers.
+        window: PaRange,
+        /// Who needs them.
+        user: &'static str,
+    },
+    /// Its interrupt is needed elsewhere.
+    #[error("SPI {spi} is an interrupt of {user}: remove it from postern,devices")]
+    Spi {
+        /// The interrupt.
+        spi: u32,
+        /// Who needs it.
+        user: &'static str,
+    },
+    /// Its interrupt is one of another virtual machine's device.
+    #[error(
+        "SPI {spi} is an interrupt of a device of vm `{owner}`, too: give both to one virtual machine"
+    )]
+    SharedSpi {
+        /// The interrupt.
+        spi: u32,
+        /// The virtual machine.
+        owner: &'t str,
+    },
+    /// It accesses memory, and nothing confines it.
+    #[error(
+        "it may access memory by itself, and no SMMU keeps it within the virtual machine's RAM: \
+         remove it from postern,devices"
+    )]
+    Dma,
 }
 
 /// What is wrong with a `tee-…` property.

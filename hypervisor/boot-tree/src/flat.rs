@@ -27,7 +27,7 @@ const RESERVATION: usize = 16;
 const DEFAULT_CELLS: [u32; 2] = [2, 1];
 
 /// A device tree.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fdt<'t> {
     structure: &'t [u8],
     names: &'t [u8],
@@ -181,7 +181,7 @@ impl<'t> Fdt<'t> {
 }
 
 /// A node of a tree.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FdtNode<'t> {
     tree: Fdt<'t>,
     name: &'t str,

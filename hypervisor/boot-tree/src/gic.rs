@@ -29,6 +29,8 @@ pub struct Gic {
     /// The maintenance interrupt of the virtual CPU interface, where the tree names it.
     pub maintenance: Option<PhysIntId>,
     cells: usize,
+    /// Cells of its `#address-cells`, which an entry of an `interrupt-map` has before the interrupt.
+    pub(super) address_cells: u32,
     /// How other nodes refer to it.
     pub(super) phandle: Option<u32>,
 }
@@ -128,6 +130,7 @@ impl Gic {
             },
             maintenance,
             cells,
+            address_cells: tree::cell(gic.node, "#address-cells").unwrap_or(0),
             phandle: tree::cell(gic.node, "phandle"),
         })
     }

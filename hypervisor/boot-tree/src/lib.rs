@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod assigned;
 mod bus;
 pub mod check;
 mod cpus;
@@ -27,10 +28,11 @@ mod vms;
 #[cfg(test)]
 mod tests;
 
+pub use assigned::{AssignedDevice, MAX_DEVICES, MAX_SPI, MAX_WINDOWS};
 pub use cpus::{Cpu, Cpus, MAX_CPUS};
 pub use devices::{Conduit, Optee, Timers};
 pub use early::{early_psci, early_uart};
-pub use error::{BootError, TeePolicyError, VmError};
+pub use error::{BootError, DeviceError, TeePolicyError, VmError};
 pub use gic::{Gic, GicRegisters, GicV2Interfaces, MAX_REDISTRIBUTOR_REGIONS, Redistributors};
 pub use interrupts::{Interrupt, PhysIntId, Trigger};
 pub use machine::{BootPlacement, Machine};

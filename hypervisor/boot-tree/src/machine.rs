@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot device tree as Postern understands it: the machine, and the VMs to start on it.
 
+use super::assigned::{self, Taken};
 use super::cpus::Cpus;
 use super::devices::{self, Optee, Timers};
 use super::error::BootError;
@@ -95,7 +96,14 @@ pub fn read(
         free.remove(range)?;
     }
 
-    let vms = vms::read(fdt, &cpus)?;
+    let vms = vms::read(fdt, &cpus, &gic)?;
+    let taken = Taken {
+        gic: &gic,
+        uart: &uart,
+        optee: optee.as_ref(),
+        ram: &ram,
+    };
+    assigned::check(&vms, &taken)?;
     place_modules(&vms, &ram, &mut free)?;
     let wanted = vms
         .iter()

@@ -92,7 +92,10 @@ const VM_BYTES: u64 = 256 * 1024;
 pub fn heap_bytes(vms: &[VmConfig<'_>]) -> u64 {
     let of_vm = |vm: &VmConfig<'_>| {
         // A guest that gives back one page of each block has all of them split.
-        let tables = vm.memory / BLOCK_SIZE + vm.memory.div_ceil(1 << 30) + 4;
+        let windows = vm.devices.iter().map(|device| device.windows.len());
+        // Both ends of a window may have tables of two levels.
+        let windows = 4 * windows.sum::<usize>() as u64;
+        let tables = vm.memory / BLOCK_SIZE + vm.memory.div_ceil(1 << 30) + 4 + windows;
         let counters = vm.memory / PAGE_SIZE * size_of::<u16>() as u64;
         let books = match vm.tee {
             Tee::None => 0,

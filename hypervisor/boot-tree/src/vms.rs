@@ -4,9 +4,12 @@
 
 use super::flat::{Fdt, FdtNode};
 
+use super::assigned::{self, AssignedDevice};
 use super::cpus::Cpus;
 use super::error::{BootError, VmError};
+use super::gic::Gic;
 use super::tree;
+use alloc::vec::Vec;
 use mediator::Config;
 use postern_base::ids::{MAX_VCPUS, MAX_VMS, PcpuSet};
 use postern_base::range::PaRange;
@@ -31,7 +34,7 @@ const XEN_DOMAIN: &str = "xen,domain";
 pub(super) const MODULES_IN_INITRD: &str = "postern,modules-in-initrd";
 /// The properties that a `postern,domain` may have, and those of [`rights`]: any other is a mistake. A `xen,domain` may
 /// have others, for Xen.
-const PROPERTIES: [&str; 13] = [
+const PROPERTIES: [&str; 14] = [
     "compatible",
     "#address-cells",
     "#size-cells",
@@ -43,6 +46,7 @@ const PROPERTIES: [&str; 13] = [
     "vm-name",
     "manual-start",
     "privileged",
+    assigned::DEVICES,
     "status",
     "phandle",
 ];
@@ -81,6 +85,9 @@ pub struct VmConfig<'t> {
     pub affinity: Option<PcpuSet>,
     /// The length of SVE's vectors, if it has SVE.
     pub sve: Option<VectorLength>,
+    /// The devices of the machine that it has for itself, at most [`assigned::MAX_DEVICES`]. Nobody else has or needs
+    /// them.
+    pub devices: Vec<AssignedDevice<'t>>,
     /// Where the boot loader put its kernel. Several VMs may name the same range.
     pub kernel: PaRange,
     /// Where the boot loader put its initial RAM disk, if it has one.
@@ -93,7 +100,11 @@ pub struct VmConfig<'t> {
 pub type VmConfigs<'t> = heapless::Vec<VmConfig<'t>, MAX_VMS>;
 
 /// Reads all the VMs of `/chosen`, in the order of the tree.
-pub(super) fn read<'t>(fdt: Fdt<'t>, cpus: &Cpus<'t>) -> Result<VmConfigs<'t>, BootError<'t>> {
+pub(super) fn read<'t>(
+    fdt: Fdt<'t>,
+    cpus: &Cpus<'t>,
+    gic: &Gic,
+) -> Result<VmConfigs<'t>, BootError<'t>> {
     let mut vms = VmConfigs::new();
     let chosen = fdt.root().child("chosen").ok_or(BootError::NoVms)?;
     if modules_in_initrd(fdt) {
@@ -111,7 +122,8 @@ pub(super) fn read<'t>(fdt: Fdt<'t>, cpus: &Cpus<'t>) -> Result<VmConfigs<'t>, B
             if vms.iter().any(|vm| vm.name == name) {
                 return Err((name, VmError::DuplicateName));
             }
-            read_vm(node, name, cpus)
+            assigned::read(fdt, gic, node)
+                .and_then(|devices| read_vm(node, name, cpus, devices))
                 .and_then(|vm| tee_policy::check_owner(&vm, &vms).map(|()| vm))
                 .map_err(|error| (name, error))
         });
@@ -163,6 +175,7 @@ fn read_vm<'t>(
     node: FdtNode<'t>,
     name: &'t str,
     cpus: &Cpus<'t>,
+    devices: Vec<AssignedDevice<'t>>,
 ) -> Result<VmConfig<'t>, VmError<'t>> {
     if tree::is_compatible(node, &[DOMAIN]) {
         for (name, _) in node.properties() {
@@ -197,6 +210,7 @@ fn read_vm<'t>(
         privileged: flag(node, "privileged")?,
         affinity,
         sve: sve(node)?,
+        devices,
         kernel,
         ramdisk,
         bootargs,

@@ -3,6 +3,7 @@
 
 use mediator::addr::Ipa;
 use postern_base::gic::GicVersion;
+use postern_base::range::IpaRange;
 
 /// The address of the GIC distributor's registers.
 pub const DISTRIBUTOR: Ipa = Ipa::new(0x0800_0000);
@@ -57,6 +58,27 @@ pub const fn distributor_bytes(gic: GicVersion) -> u64 {
         GicVersion::V2 => 0x1000,
         GicVersion::V3 => 0x1_0000,
     }
+}
+
+/// Returns the ranges of all registers that a guest with this GIC does not have for itself: emulated, or of the GIC.
+pub fn emulated(gic: GicVersion, is_privileged: bool) -> impl Iterator<Item = IpaRange> {
+    let private = match gic {
+        GicVersion::V2 => (CPU_INTERFACE, CPU_INTERFACE_BYTES),
+        GicVersion::V3 => (
+            REDISTRIBUTORS,
+            REDISTRIBUTOR_BYTES * postern_base::ids::MAX_VCPUS as u64,
+        ),
+    };
+    let all = [
+        Some((DISTRIBUTOR, distributor_bytes(gic))),
+        Some(private),
+        Some((UART, UART_BYTES)),
+        is_privileged.then_some((MONITOR_UART, UART_BYTES)),
+        Some((RTC, RTC_BYTES)),
+        Some((GPIO, GPIO_BYTES)),
+    ];
+    let all = all.into_iter().flatten();
+    all.map(|(start, bytes)| IpaRange { start, bytes })
 }
 
 /// A device that a guest can access.

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The device tree with which a guest boots, and the guest's memory map ([`layout`]).
 //!
-//! The tree is written from scratch: a guest sees the devices that Postern emulates and no others.
+//! The tree is written from scratch: a guest sees the devices that Postern emulates, and those of the machine that it
+//! has for itself ([`GuestDevice`]).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod device;
 pub mod layout;
+
+pub use device::{GuestDevice, GuestInterrupt, PciHost, PciRoute, PciWindow};
 
 use alloc::format;
 use alloc::string::String;
@@ -74,6 +78,8 @@ pub struct GuestTree<'a> {
     pub timer_frequency: Option<u32>,
     /// The description of OP-TEE, if the guest may use it.
     pub tee: Option<GuestTee>,
+    /// The devices of the machine that the guest has for itself.
+    pub devices: &'a [GuestDevice<'a>],
     /// Random bits for the kernel's address layout, if a source for them exists.
     pub kaslr_seed: Option<u64>,
     /// Random bytes for the kernel's random number generator. If empty, the tree has none.
@@ -129,6 +135,9 @@ impl GuestTree<'_> {
             power_button(root);
             if self.rtc {
                 rtc(root);
+            }
+            for device in self.devices {
+                device.write(root);
             }
             if let Some(tee) = self.tee {
                 root.node("firmware", |firmware| {

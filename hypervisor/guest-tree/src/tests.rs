@@ -24,6 +24,7 @@ fn full() -> GuestTree<'static> {
         tee: Some(GuestTee {
             notification: Some(187),
         }),
+        devices: &[],
         kaslr_seed: Some(0x0123_4567_89ab_cdef),
         rng_seed: b"thirty-two bytes of randomness!!",
     }
@@ -266,4 +267,64 @@ fn tree_omits_devices_that_the_guest_lacks() {
     let tree = fdt::Fdt::new(&dtb).unwrap();
     let optee = tree.find_node("/firmware/optee").unwrap();
     assert!(optee.property("interrupts").is_none());
+}
+
+/// A device of the machine that the guest has for itself, and a PCI host bridge.
+#[test]
+fn assigned_devices_are_read_back() {
+    let range = |start, bytes| IpaRange {
+        start: Ipa::new(start),
+        bytes,
+    };
+    let interrupt = |spi, is_edge| GuestInterrupt { spi, is_edge };
+    let devices = [
+        GuestDevice {
+            name: "pl031@9010000".into(),
+            copied: vec![("compatible", b"arm,pl031\0arm,primecell\0")],
+            registers: vec![range(0x0901_0000, 0x1000)],
+            interrupts: vec![interrupt(2, false), interrupt(9, true)],
+            clock_names: vec!["apb_pclk"],
+            pci: None,
+        },
+        GuestDevice {
+            name: "pcie@10000000".into(),
+            copied: vec![("dma-coherent", b"")],
+            registers: vec![range(0x40_1000_0000, 0x1000_0000)],
+            interrupts: vec![],
+            clock_names: vec![],
+            pci: Some(PciHost {
+                windows: vec![PciWindow {
+                    bus: [0x300_0000, 0x80, 0],
+                    range: range(0x80_0000_0000, 0x80_0000_0000),
+                }],
+                routes: vec![PciRoute {
+                    pin: [0x800, 0, 0, 2],
+                    interrupt: interrupt(5, false),
+                }],
+            }),
+        },
+    ];
+    let dtb = GuestTree {
+        devices: &devices,
+        ..full()
+    }
+    .write();
+    let tree = fdt::Fdt::new(&dtb).unwrap();
+    let node = |path| tree.find_node(path).unwrap_or_else(|| panic!("{path}"));
+    let rtc = node("/pl031@9010000");
+    assert_eq!(rtc.compatible().unwrap().first(), "arm,pl031");
+    assert_eq!(cells(rtc, "reg"), [0, 0x0901_0000, 0, 0x1000]);
+    assert_eq!(cells(rtc, "interrupts"), [0, 2, 4, 0, 9, 1]);
+    assert_eq!(cells(rtc, "clocks"), cells(node("/apb-pclk"), "phandle"));
+    assert_eq!(text(rtc, "clock-names"), "apb_pclk");
+    let pcie = node("/pcie@10000000");
+    assert_eq!(cells(pcie, "reg"), [0x40, 0x1000_0000, 0, 0x1000_0000]);
+    assert_eq!(
+        cells(pcie, "ranges"),
+        [0x300_0000, 0x80, 0, 0x80, 0, 0x80, 0]
+    );
+    assert_eq!(cells(pcie, "interrupt-map"), [0x800, 0, 0, 2, 1, 0, 5, 4]);
+    for absent in ["interrupts", "clocks", "clock-names"] {
+        assert!(pcie.property(absent).is_none(), "{absent}");
+    }
 }

@@ -210,6 +210,7 @@ impl Loader {
             rtc: WALL_CLOCK.is_set(),
             timer_frequency: corrected_frequency(),
             tee,
+            devices: &[],
             kaslr_seed: seeds.as_ref().map(GuestSeeds::kaslr),
             rng_seed: seeds.as_ref().map_or(&[], GuestSeeds::rng),
         }

@@ -9,6 +9,7 @@ use postern_base::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
 use postern_base::range::PaRange;
 
 mod any_tree;
+mod assigned;
 mod boards;
 mod buses;
 mod efi;
@@ -242,6 +243,7 @@ fn reads_the_default_machine() {
             privileged: false,
             affinity: None,
             sve: None,
+            devices: Vec::new(),
             kernel: range(0x4800_0000, 0x4a60_0000),
             ramdisk: Some(range(0x4b00_0000, 0x4b80_0000)),
             bootargs: "console=ttyAMA0",
