@@ -75,7 +75,7 @@ pub fn interrupt_after(ticks: u64) -> Option<u64> {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs through a loop and lets an interrupt end it. Back: the time at the second instruction of the handler, or
-/// nothing where none came within [`PATIENCE`]. The interrupt stays pending.
+/// nothing where none came within ten seconds. The interrupt stays pending.
 pub fn interrupts_loop() -> Option<u64> {
     let patience = Deadline::after(PATIENCE);
     let mut at = 0;
