@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The crates, by the files of their roots.
-const CRATES: [(&str, &str); 17] = [
+const CRATES: [(&str, &str); 18] = [
     ("optee_proto", "optee-proto/src/lib.rs"),
     ("mediator", "mediator/src/lib.rs"),
     ("postern_arch", "hypervisor/arch/src/lib.rs"),
@@ -33,6 +33,7 @@ const CRATES: [(&str, &str); 17] = [
     ("postern_stage2", "hypervisor/stage2/src/lib.rs"),
     ("postern_uart", "hypervisor/uart/src/lib.rs"),
     ("postern_vgic", "hypervisor/vgic/src/lib.rs"),
+    ("postern_virtio", "hypervisor/virtio/src/lib.rs"),
     ("hypervisor", "hypervisor/src/lib.rs"),
     ("postern", "hypervisor/image/src/main.rs"),
 ];

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Virtio devices that EL2 emulates for its guests, after VIRTIO 1.2: plain state machines over a guest's memory.
+//!
+//! - [`queue`] has split virtqueues (2.7), the device's side.
+//! - [`mmio`] has the registers of virtio-mmio (4.2), the same for all devices.
+//! - [`net`] has the network device (5.1), and [`link`] connects several of them, each in another VM.
+//!
+//! All that a guest writes is hostile: rings, descriptors, registers. Each field is fetched once into private memory,
+//! checked, and used from there. A chain of descriptors ends after as many as the queue has. What a driver must never
+//! do breaks its device, which says so (DEVICE_NEEDS_RESET) and rests until the driver resets it.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod link;
+pub mod mmio;
+pub mod net;
+pub mod queue;
+pub mod ram;
+
+#[cfg(test)]
+mod tests;

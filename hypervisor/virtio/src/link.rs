@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A link: network devices of several VMs, between which frames are copied.
+//!
+//! With two ports it is a wire. A frame goes to the other end, and waits in the sender's ring while the other end has no
+//! buffer for it ([`Link::expire`] drops it in the end). With more ports it is a switch. It knows the address that each
+//! port was given, and learns a few others; a frame to an address that it does not know goes to all. Where a port has no
+//! buffer, the frame is lost for it, so that no port stops the others.
+//!
+//! No memory is shared: a frame is copied from the sender's memory to a buffer of EL2's, and from there to the
+//! receiver's. One call moves a bounded number of frames. The VM that makes the access pays for it, and makes the access
+//! again where more is left.
+
+use crate::mmio::{Event, Transport};
+use crate::net::{
+    HEADER, HEADER_BYTES, MAX_FRAME, MIN_FRAME, MacAddress, Net, QUEUES, RECEIVE, TRANSMIT,
+};
+use crate::queue::{Chain, ChainError, MAX_SIZE, RingError};
+use crate::ram::GuestRam;
+use postern_base::ids::MAX_VMS;
+use postern_base::mmio::Access;
+
+/// What one call may cost: the number of descriptors that are loaded, about. Thirty-two frames of one descriptor at
+/// either end.
+const BUDGET: u32 = 64;
+/// The addresses that a port can have beside its own.
+const LEARNED: usize = 8;
+
+/// What a port's VM has sent and received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// The frames that the VM has sent and that were delivered to a port at least.
+    pub sent: u64,
+    /// The frames that the VM has received.
+    pub received: u64,
+    /// The frames that the VM has sent and that no port has received, and those that it had no buffer for.
+    pub dropped: u64,
+}
+
+/// The result of a driver's access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The value read, or zero for a write.
+    pub value: u64,
+    /// Whether more is to do than one call does: the driver makes the same access again.
+    pub is_unfinished: bool,
+}
+
+/// A set of ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct PortSet(u8);
+
+impl PortSet {
+    const fn one(port: usize) -> Self {
+        Self(1 << (port % MAX_VMS))
+    }
+
+    const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn iter(self) -> impl Iterator<Item = usize> {
+        (0..MAX_VMS).filter(move |port| self.0 >> port & 1 != 0)
+    }
+}
+
+/// A VM's end of a link.
+#[derive(Debug)]
+struct Port {
+    transport: Transport<QUEUES>,
+    net: Net,
+    mac: MacAddress,
+    /// The other addresses that frames have come from.
+    learned: heapless::Vec<MacAddress, LEARNED>,
+    /// Whether frames wait in the transmit queue until the other end has buffers.
+    is_waiting: bool,
+    /// Whether that was so a second ago, and has been ever since.
+    is_stalled: bool,
+    /// The level of the interrupt line that the VM has seen.
+    line: bool,
+    counters: Counters,
+}
+
+/// What [`Link::transmit_one`] has done.
+enum Step {
+    /// It has taken a chain, at this cost.
+    Taken(u32),
+    /// There is nothing to take, or nothing may be taken now.
+    Rest,
+}
+
+/// A frame with its header.
+#[repr(align(16))]
+#[derive(Debug)]
+struct Frame {
+    /// The bytes; one more than the longest frame has, so that a longer one is noticed.
+    bytes: [u8; HEADER_BYTES + MAX_FRAME + 1],
+    /// The number of bytes that are used.
+    length: usize,
+}
+
+impl Frame {
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    /// Returns the addresses of receiver and sender.
+    fn addresses(&self) -> (MacAddress, MacAddress) {
+        let address = |at| {
+            let bytes = self.bytes.get(at..).and_then(<[u8]>::first_chunk);
+            MacAddress(bytes.copied().unwrap_or_default())
+        };
+        (address(HEADER_BYTES), address(HEADER_BYTES + 6))
+    }
+}
+
+/// A link.
+#[derive(Debug)]
+pub struct Link {
+    ports: heapless::Vec<Port, MAX_VMS>,
+    frame: Frame,
+    /// The ports whose drivers are set up, as the others were told.
+    live: PortSet,
+}
+
+impl Link {
+    /// Returns a link with a port for each address, in this order; at most [`MAX_VMS`].
+    pub fn new(addresses: impl IntoIterator<Item = MacAddress>) -> Self {
+        let ports = addresses.into_iter().take(MAX_VMS).map(|mac| Port {
+            transport: Transport::new(),
+            net: Net::new(mac),
+            mac,
+            learned: heapless::Vec::new(),
+            is_waiting: false,
+            is_stalled: false,
+            line: false,
+            counters: Counters::default(),
+        });
+        Self {
+            ports: ports.collect(),
+            frame: Frame {
+                bytes: [0; _],
+                length: 0,
+            },
+            live: PortSet::default(),
+        }
+    }
+
+    /// Does an access of a port's driver. `rams` has the memory of each port's VM.
+    ///
+    /// [`Link::changed_lines`] has the interrupts afterwards, as after all that changes a link.
+    #[inline]
+    pub fn access<R: GuestRam>(&mut self, port: usize, access: Access, rams: &[R]) -> Outcome {
+        let Some(end) = self.ports.get_mut(port) else {
+            return Outcome {
+                value: 0,
+                is_unfinished: false,
+            };
+        };
+        let (value, event) = end.transport.access(&mut end.net, access);
+        let is_unfinished = match event {
+            Event::None => false,
+            Event::Notified(TRANSMIT) => self.transmit(port, rams),
+            Event::Notified(_) => self.transmit_waiting(port, rams),
+            Event::Changed => {
+                self.refresh(rams);
+                false
+            }
+        };
+        Outcome {
+            value,
+            is_unfinished,
+        }
+    }
+
+    /// Resets a port: its VM has ended.
+    pub fn reset<R: GuestRam>(&mut self, port: usize, rams: &[R]) {
+        if let Some(end) = self.ports.get_mut(port) {
+            end.transport.reset();
+            self.refresh(rams);
+        }
+    }
+
+    /// Drops the frames that have waited since the last call or longer. Called about once a second.
+    pub fn expire<R: GuestRam>(&mut self, rams: &[R]) {
+        for port in 0..self.ports.len() {
+            if self.ports[port].is_stalled {
+                self.drop_all(port, rams);
+            }
+            let end = &mut self.ports[port];
+            end.is_stalled = end.is_waiting;
+        }
+        self.refresh(rams);
+    }
+
+    /// Returns whether some frames wait, so that [`Link::expire`] has something to do.
+    pub fn is_waiting(&self) -> bool {
+        self.ports.iter().any(|port| port.is_waiting)
+    }
+
+    /// Returns what a port's VM has sent and received.
+    pub fn counters(&self, port: usize) -> Counters {
+        self.ports
+            .get(port)
+            .map_or(Counters::default(), |port| port.counters)
+    }
+
+    /// Returns whether the link is up for a port.
+    pub fn is_up(&self, port: usize) -> bool {
+        self.ports.get(port).is_some_and(|port| port.net.is_up())
+    }
+
+    /// Returns the ports whose interrupt lines have changed since the last call, with the level of each.
+    #[inline]
+    pub fn changed_lines(&mut self) -> impl Iterator<Item = (usize, bool)> {
+        let ports = self.ports.iter_mut().enumerate();
+        ports.filter_map(|(port, end)| {
+            let level = end.transport.irq_line();
+            (core::mem::replace(&mut end.line, level) != level).then_some((port, level))
+        })
+    }
+
+    /// Moves frames of a port's transmit queue. Returns whether more are left that could be moved at once.
+    #[inline]
+    fn transmit<R: GuestRam>(&mut self, from: usize, rams: &[R]) -> bool {
+        let mut budget = BUDGET;
+        let mut receivers = PortSet::default();
+        self.ports[from].is_waiting = false;
+        let is_unfinished = loop {
+            if budget == 0 {
+                break self.is_unfinished(from, rams);
+            }
+            match self.transmit_one(from, rams, &mut receivers) {
+                Ok(Step::Taken(cost)) => budget = budget.saturating_sub(cost),
+                Ok(Step::Rest) => break false,
+                Err(error) => {
+                    self.ports[from].transport.break_down(error);
+                    break false;
+                }
+            }
+        };
+        self.publish(from, TRANSMIT, rams);
+        for to in receivers.iter() {
+            if !self.ports[from].is_waiting {
+                self.mute(to, rams);
+            }
+            self.publish(to, RECEIVE, rams);
+        }
+        self.refresh(rams);
+        is_unfinished
+    }
+
+    /// Returns whether a port has frames to send.
+    #[inline]
+    fn is_unfinished<R: GuestRam>(&mut self, from: usize, rams: &[R]) -> bool {
+        let (Some(end), Some(ram)) = (self.ports.get_mut(from), rams.get(from)) else {
+            return false;
+        };
+        let queue = &mut end.transport.queues()[TRANSMIT];
+        queue.listen(ram).unwrap_or_else(|error| {
+            end.transport.break_down(error);
+            false
+        })
+    }
+
+    /// Moves the frames that wait for buffers of `to`. Returns as [`Link::transmit`] does.
+    fn transmit_waiting<R: GuestRam>(&mut self, to: usize, rams: &[R]) -> bool {
+        let mut is_unfinished = false;
+        for from in 0..self.ports.len() {
+            if from != to && self.ports[from].is_waiting {
+                is_unfinished |= self.transmit(from, rams);
+            }
+        }
+        is_unfinished
+    }
+
+    /// Moves one frame of a port's transmit queue. An error is the sender's.
+    #[inline]
+    fn transmit_one<R: GuestRam>(
+        &mut self,
+        from: usize,
+        rams: &[R],
+        receivers: &mut PortSet,
+    ) -> Result<Step, RingError> {
+        let Some(ram) = rams.get(from) else {
+            return Ok(Step::Rest);
+        };
+        let others = self.live.without(PortSet::one(from));
+        if others.is_empty() {
+            self.drop_all(from, rams);
+            return Ok(Step::Rest);
+        }
+        let queue = &mut self.ports[from].transport.queues()[TRANSMIT];
+        // Asked for before it is looked at again: the driver may add a chain meanwhile, and not notify of it.
+        if queue.is_empty(ram)? && !queue.listen(ram)? {
+            return Ok(Step::Rest);
+        }
+        let is_wire = self.ports.len() == 2;
+        if is_wire && !self.has_room(1 - from, rams) {
+            self.ports[from].is_waiting = true;
+            return Ok(Step::Rest);
+        }
+        let end = &mut self.ports[from];
+        let queue = &mut end.transport.queues()[TRANSMIT];
+        let Some(mut chain) = queue.pop(ram)? else {
+            return Ok(Step::Rest);
+        };
+        let has_frame = fetch(&mut self.frame, &mut chain, ram)?;
+        let mut cost = u32::from(chain.descriptors());
+        queue.push(ram, &chain)?;
+        let mut delivered = false;
+        if has_frame {
+            end.is_stalled = false;
+            let targets = if is_wire {
+                others
+            } else {
+                self.targets(from, others)
+            };
+            for to in targets.iter() {
+                let (is_delivered, more) = self.deliver(to, rams);
+                cost += more;
+                delivered |= is_delivered;
+                *receivers = receivers.with(PortSet::one(to));
+            }
+        }
+        let counters = &mut self.ports[from].counters;
+        if delivered {
+            counters.sent = counters.sent.wrapping_add(1);
+        } else {
+            counters.dropped = counters.dropped.wrapping_add(1);
+        }
+        Ok(Step::Taken(cost))
+    }
+
+    /// Returns whether a port has a buffer for a frame. If not, its driver notifies of the next one. A port that is
+    /// broken has room: frames to it are lost.
+    #[inline]
+    fn has_room<R: GuestRam>(&mut self, port: usize, rams: &[R]) -> bool {
+        let (Some(end), Some(ram)) = (self.ports.get_mut(port), rams.get(port)) else {
+            return true;
+        };
+        let queue = &mut end.transport.queues()[RECEIVE];
+        let has_room = match queue.is_empty(ram) {
+            Ok(false) => Ok(true),
+            Ok(true) => queue.listen(ram),
+            Err(error) => Err(error),
+        };
+        has_room.unwrap_or_else(|error| {
+            end.transport.break_down(error);
+            true
+        })
+    }
+
+    /// Copies the frame to a port. Returns whether the port has got it, and what that has cost.
+    #[inline]
+    fn deliver<R: GuestRam>(&mut self, to: usize, rams: &[R]) -> (bool, u32) {
+        let (Some(end), Some(ram)) = (self.ports.get_mut(to), rams.get(to)) else {
+            return (false, 1);
+        };
+        if !end.transport.is_live() {
+            return (false, 1);
+        }
+        let queue = &mut end.transport.queues()[RECEIVE];
+        let mut deliver = || {
+            let Some(mut chain) = queue.pop(ram)? else {
+                return Ok((false, 1));
+            };
+            let bytes = self.frame.bytes();
+            let is_whole = match chain.write(ram, bytes) {
+                Ok(written) => written == bytes.len(),
+                Err(ChainError::Buffer) => false,
+                Err(ChainError::Ring(error)) => return Err(error),
+            };
+            if !is_whole {
+                chain.discard();
+            }
+            queue.push(ram, &chain)?;
+            Ok((is_whole, u32::from(chain.descriptors())))
+        };
+        let (is_delivered, cost) = deliver().unwrap_or_else(|error| {
+            end.transport.break_down(error);
+            (false, 1)
+        });
+        let counters = &mut end.counters;
+        if is_delivered {
+            counters.received = counters.received.wrapping_add(1);
+        } else {
+            counters.dropped = counters.dropped.wrapping_add(1);
+        }
+        (is_delivered, cost)
+    }
+
+    /// Returns the ports that the frame from `from` goes to, of these others, and learns its sender's address.
+    ///
+    /// A frame whose sender has an address that is another port's goes to none. An address that was learned stays its
+    /// port's until that port's driver resets the device, so that no VM takes another's frames away.
+    fn targets(&mut self, from: usize, others: PortSet) -> PortSet {
+        let (to, sender) = self.frame.addresses();
+        match self.port_of(sender) {
+            Some(port) if port != from => return PortSet::default(),
+            None if !sender.is_group() => _ = self.ports[from].learned.push(sender),
+            _ => {}
+        }
+        match self.port_of(to) {
+            Some(port) => PortSet(others.0 & PortSet::one(port).0),
+            None => others,
+        }
+    }
+
+    /// Returns the port that has an address.
+    fn port_of(&self, address: MacAddress) -> Option<usize> {
+        let has = |own: fn(&Port, MacAddress) -> bool| {
+            self.ports.iter().position(|port| own(port, address))
+        };
+        has(|port, address| port.mac == address)
+            .or_else(|| has(|port, address| port.learned.contains(&address)))
+    }
+
+    /// Drops all frames of a port's transmit queue, without a look at them.
+    #[cold]
+    fn drop_all<R: GuestRam>(&mut self, from: usize, rams: &[R]) {
+        let (Some(end), Some(ram)) = (self.ports.get_mut(from), rams.get(from)) else {
+            return;
+        };
+        end.is_waiting = false;
+        let queue = &mut end.transport.queues()[TRANSMIT];
+        let mut dropped = 0;
+        let mut drop_some = || {
+            for _ in 0..MAX_SIZE {
+                let Some(chain) = queue.pop(ram)? else {
+                    if queue.listen(ram)? {
+                        continue;
+                    }
+                    break;
+                };
+                queue.push(ram, &chain)?;
+                dropped += 1;
+            }
+            Ok(())
+        };
+        if let Err(error) = drop_some() {
+            end.transport.break_down(error);
+        }
+        end.counters.dropped = end.counters.dropped.wrapping_add(dropped);
+        self.publish(from, TRANSMIT, rams);
+    }
+
+    /// Shows a driver what was used of a queue.
+    #[inline]
+    fn publish<R: GuestRam>(&mut self, port: usize, queue: usize, rams: &[R]) {
+        let (Some(end), Some(ram)) = (self.ports.get_mut(port), rams.get(port)) else {
+            return;
+        };
+        if !end.transport.is_live() {
+            return;
+        }
+        match end.transport.queues()[queue].publish(ram) {
+            Ok(true) => end.transport.interrupt_used(),
+            Ok(false) => {}
+            Err(error) => end.transport.break_down(error),
+        }
+    }
+
+    /// Tells a driver not to notify of receive buffers: it does where frames wait for them only.
+    #[inline]
+    fn mute<R: GuestRam>(&mut self, port: usize, rams: &[R]) {
+        let (Some(end), Some(ram)) = (self.ports.get_mut(port), rams.get(port)) else {
+            return;
+        };
+        if end.transport.is_live()
+            && let Err(error) = end.transport.queues()[RECEIVE].mute(ram)
+        {
+            end.transport.break_down(error);
+        }
+    }
+
+    /// Tells the ports which of the others are live, if that has changed.
+    #[inline]
+    fn refresh<R: GuestRam>(&mut self, rams: &[R]) {
+        let live = self.live_now();
+        if live != self.live {
+            self.tell(live, rams);
+        }
+    }
+
+    fn live_now(&self) -> PortSet {
+        let live = self.ports.iter().enumerate();
+        live.filter(|(_, port)| port.transport.is_live())
+            .fold(PortSet::default(), |set, (port, _)| {
+                set.with(PortSet::one(port))
+            })
+    }
+
+    #[cold]
+    fn tell<R: GuestRam>(&mut self, live: PortSet, rams: &[R]) {
+        self.live = live;
+        for port in 0..self.ports.len() {
+            let end = &mut self.ports[port];
+            if live.without(PortSet::one(port)) == live {
+                end.learned.clear();
+                end.is_waiting = false;
+                end.is_stalled = false;
+            } else {
+                self.mute(port, rams);
+            }
+            let end = &mut self.ports[port];
+            let is_up = !live.without(PortSet::one(port)).is_empty();
+            if end.net.is_up() != is_up {
+                end.net.set_up(is_up);
+                end.transport.config_changed();
+            }
+        }
+        for port in live.iter() {
+            if self.ports[port].is_waiting && !self.ports[port].net.is_up() {
+                self.drop_all(port, rams);
+            }
+        }
+    }
+}
+
+/// Copies a frame from a chain, and gives it the header of a received one. Returns whether there is a frame.
+#[inline]
+fn fetch(frame: &mut Frame, chain: &mut Chain, ram: &impl GuestRam) -> Result<bool, RingError> {
+    frame.length = match chain.read(ram, &mut frame.bytes) {
+        Ok(length) => length,
+        Err(ChainError::Buffer) => return Ok(false),
+        Err(ChainError::Ring(error)) => return Err(error),
+    };
+    if let Some(header) = frame.bytes.first_chunk_mut() {
+        *header = HEADER;
+    }
+    const LENGTHS: core::ops::RangeInclusive<usize> =
+        HEADER_BYTES + MIN_FRAME..=HEADER_BYTES + MAX_FRAME;
+    Ok(LENGTHS.contains(&frame.length))
+}

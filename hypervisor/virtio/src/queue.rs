@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Split virtqueues, the device's side (VIRTIO 1.2, 2.7).
+//!
+//! A device takes a [`Chain`] of descriptors with [`Queue::pop`], reads and writes its buffers, and gives it back with
+//! [`Queue::push`]. The driver sees it after [`Queue::publish`], which also says whether the driver wants an interrupt.
+//!
+//! Each field of a ring and each descriptor is loaded once. Indirect descriptors are not offered.
+
+use crate::ram::{GuestRam, OutsideRam};
+use core::sync::atomic::{Ordering, fence};
+use mediator::addr::Ipa;
+
+/// The most descriptors of a queue, a power of two.
+pub const MAX_SIZE: u16 = 256;
+
+/// The bytes of a descriptor: address, length, flags, next (2.7.5).
+const DESCRIPTOR_BYTES: u64 = 16;
+/// The offset of `idx` in either ring, behind `flags` (2.7.6, 2.7.8).
+const INDEX: u64 = 2;
+/// The offset of `ring` in either ring.
+const RING: u64 = 4;
+/// The bytes of an entry of the available ring.
+const AVAILABLE_BYTES: u64 = 2;
+/// The bytes of an entry of the used ring: id and length.
+const USED_BYTES: u64 = 8;
+
+/// VIRTQ_DESC_F_NEXT: another descriptor follows.
+const NEXT: u16 = 1;
+/// VIRTQ_DESC_F_WRITE: the buffer is for the device to write to.
+const WRITE: u16 = 2;
+/// VIRTQ_DESC_F_INDIRECT.
+const INDIRECT: u16 = 4;
+/// VIRTQ_AVAIL_F_NO_INTERRUPT and VIRTQ_USED_F_NO_NOTIFY.
+const NO_EVENT: u16 = 1;
+
+/// What a driver must never do: its device stops until it is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RingError {
+    /// A ring or the table of descriptors is not in RAM.
+    #[error("a ring is outside of the guest's memory")]
+    Memory(#[from] OutsideRam),
+    /// The queue has no descriptors, too many, or not a power of two; or a ring is not aligned.
+    #[error("a queue's size or a ring's alignment is wrong")]
+    Shape,
+    /// The index of the available ring moved by more than the queue's size.
+    #[error("the index of an available ring moved by more than the queue's size")]
+    Index,
+    /// The number of a descriptor is not below the queue's size.
+    #[error("there is no such descriptor")]
+    Descriptor,
+    /// A chain has more descriptors than the queue: it loops.
+    #[error("a chain of descriptors loops")]
+    Loop,
+    /// A descriptor is indirect, which was not negotiated.
+    #[error("an indirect descriptor")]
+    Indirect,
+    /// A buffer that the device reads follows one that it writes to.
+    #[error("a buffer to read follows one to write to")]
+    Order,
+}
+
+/// What is wrong with a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// The queue is broken.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// A buffer is not in RAM, which spoils this chain alone.
+    #[error("a buffer is outside of the guest's memory")]
+    Buffer,
+}
+
+/// The addresses of a queue's three parts, as the driver wrote them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Areas {
+    /// The table of descriptors.
+    pub descriptors: u64,
+    /// The available ring, which the driver writes.
+    pub driver: u64,
+    /// The used ring, which the device writes.
+    pub device: u64,
+}
+
+/// A split virtqueue.
+#[derive(Clone, Debug, Default)]
+pub struct Queue {
+    areas: Areas,
+    size: u16,
+    is_ready: bool,
+    has_event_idx: bool,
+    /// The available entry that is taken next.
+    next: u16,
+    /// The index of the available ring when it was loaded last.
+    available: u16,
+    /// The used entry that is written next.
+    used: u16,
+    /// The index of the used ring as the driver sees it.
+    published: u16,
+    /// Whether the driver was told to notify of no new chains (without EVENT_IDX only).
+    is_muted: bool,
+}
+
+impl Queue {
+    /// Returns a queue that the driver has not set up.
+    pub const fn new() -> Self {
+        Self {
+            areas: Areas {
+                descriptors: 0,
+                driver: 0,
+                device: 0,
+            },
+            size: 0,
+            is_ready: false,
+            has_event_idx: false,
+            next: 0,
+            available: 0,
+            used: 0,
+            published: 0,
+            is_muted: false,
+        }
+    }
+
+    /// Returns whether the driver has set the queue up.
+    #[inline]
+    pub const fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// Sets the queue up: both rings begin at index zero.
+    ///
+    /// # Errors
+    /// [`RingError::Shape`].
+    pub fn start(&mut self, areas: Areas, size: u16, has_event_idx: bool) -> Result<(), RingError> {
+        // 2.7: 16, 2 and 4 bytes.
+        let is_aligned = areas.descriptors.is_multiple_of(16)
+            && areas.driver.is_multiple_of(2)
+            && areas.device.is_multiple_of(4);
+        // No part wraps then.
+        let highest = areas.descriptors.max(areas.driver).max(areas.device);
+        let is_low = highest < 1 << 63;
+        if !size.is_power_of_two() || size > MAX_SIZE || !is_aligned || !is_low {
+            return Err(RingError::Shape);
+        }
+        *self = Self {
+            areas,
+            size,
+            is_ready: true,
+            has_event_idx,
+            ..Self::new()
+        };
+        Ok(())
+    }
+
+    /// Returns whether the driver has made no chain available that was not taken. Loads the index only where all chains
+    /// known before were taken.
+    ///
+    /// # Errors
+    /// See [`RingError`].
+    #[inline]
+    pub fn is_empty(&mut self, ram: &impl GuestRam) -> Result<bool, RingError> {
+        if !self.is_ready {
+            return Ok(true);
+        }
+        if self.next == self.available {
+            let index = ram.load_u16(at(self.areas.driver, INDEX))?;
+            if index.wrapping_sub(self.next) > self.size {
+                return Err(RingError::Index);
+            }
+            self.available = index;
+            // What the driver wrote before the index is read after it.
+            fence(Ordering::Acquire);
+        }
+        Ok(self.next == self.available)
+    }
+
+    /// Takes the next chain; `None` where there is none. The caller gives it back with [`Queue::push`].
+    ///
+    /// # Errors
+    /// See [`RingError`].
+    #[inline]
+    pub fn pop(&mut self, ram: &impl GuestRam) -> Result<Option<Chain>, RingError> {
+        if self.is_empty(ram)? {
+            return Ok(None);
+        }
+        let entry = RING + AVAILABLE_BYTES * self.slot(self.next);
+        let head = ram.load_u16(at(self.areas.driver, entry))?;
+        if head >= self.size {
+            return Err(RingError::Descriptor);
+        }
+        self.next = self.next.wrapping_add(1);
+        Ok(Some(Chain {
+            head,
+            next: Some(head),
+            left: self.size,
+            size: self.size,
+            table: self.areas.descriptors,
+            buffer: Buffer::NONE,
+            written: 0,
+        }))
+    }
+
+    /// Gives a chain back with what was written to it. The driver sees it after [`Queue::publish`].
+    ///
+    /// # Errors
+    /// [`RingError::Memory`].
+    #[inline]
+    pub fn push(&mut self, ram: &impl GuestRam, chain: &Chain) -> Result<(), RingError> {
+        let entry = RING + USED_BYTES * self.slot(self.used);
+        let value = u64::from(chain.head) | u64::from(chain.written) << 32;
+        ram.write(at(self.areas.device, entry), &value.to_le_bytes())?;
+        self.used = self.used.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Shows the driver the chains that were given back. Returns whether it wants an interrupt for them.
+    ///
+    /// # Errors
+    /// [`RingError::Memory`].
+    #[inline]
+    pub fn publish(&mut self, ram: &impl GuestRam) -> Result<bool, RingError> {
+        let before = self.published;
+        if self.used == before {
+            return Ok(false);
+        }
+        // Behind the entries and the buffers.
+        fence(Ordering::Release);
+        ram.store_u16(at(self.areas.device, INDEX), self.used)?;
+        self.published = self.used;
+        // Before the driver's wish is read: it writes its wish, then looks for used entries (2.7.7, 2.7.10).
+        fence(Ordering::SeqCst);
+        if self.has_event_idx {
+            let used_event = RING + AVAILABLE_BYTES * u64::from(self.size);
+            let event = ram.load_u16(at(self.areas.driver, used_event))?;
+            Ok(passes(event, before, self.used))
+        } else {
+            Ok(ram.load_u16(at(self.areas.driver, 0))? & NO_EVENT == 0)
+        }
+    }
+
+    /// Asks the driver to notify of the next chain, and returns whether there is one already: then none may be notified.
+    ///
+    /// # Errors
+    /// See [`RingError`].
+    #[inline]
+    pub fn listen(&mut self, ram: &impl GuestRam) -> Result<bool, RingError> {
+        if !self.is_empty(ram)? {
+            return Ok(true);
+        }
+        if self.has_event_idx {
+            ram.store_u16(self.event(), self.available)?;
+        } else if self.is_muted {
+            ram.store_u16(at(self.areas.device, 0), 0)?;
+            self.is_muted = false;
+        } else {
+            return Ok(false);
+        }
+        fence(Ordering::SeqCst);
+        Ok(!self.is_empty(ram)?)
+    }
+
+    /// Tells the driver that it need not notify of new chains. It may do so all the same.
+    ///
+    /// # Errors
+    /// [`RingError::Memory`].
+    #[inline]
+    pub fn mute(&mut self, ram: &impl GuestRam) -> Result<(), RingError> {
+        // With EVENT_IDX the event stays behind.
+        if self.is_ready && !self.has_event_idx && !self.is_muted {
+            ram.store_u16(at(self.areas.device, 0), NO_EVENT)?;
+            self.is_muted = true;
+        }
+        Ok(())
+    }
+
+    /// Returns the place of `avail_event`.
+    const fn event(&self) -> Ipa {
+        at(self.areas.device, RING + USED_BYTES * self.size as u64)
+    }
+
+    /// Returns the entry of a ring that an index stands for.
+    #[inline]
+    const fn slot(&self, index: u16) -> u64 {
+        (index & self.size.wrapping_sub(1)) as u64
+    }
+}
+
+/// Returns the address of a field of an area. No area is near the end of the address space.
+#[inline]
+const fn at(area: u64, offset: u64) -> Ipa {
+    Ipa::new(area.wrapping_add(offset))
+}
+
+/// Returns whether an index that moves from `before` to `now` passes `event` (2.7.7.1).
+#[inline]
+const fn passes(event: u16, before: u16, now: u16) -> bool {
+    now.wrapping_sub(event).wrapping_sub(1) < now.wrapping_sub(before)
+}
+
+/// A piece of a guest's memory that a driver gave to its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// The first address. The range may be anywhere, and may wrap.
+    pub start: Ipa,
+    /// The length in bytes; may be zero.
+    pub bytes: u32,
+    /// Whether it is for the device to write to; else to read from.
+    pub is_writable: bool,
+}
+
+impl Buffer {
+    const NONE: Self = Self {
+        start: Ipa::new(0),
+        bytes: 0,
+        is_writable: false,
+    };
+}
+
+/// A chain of descriptors that was taken from a queue: first the buffers that the device reads, then those that it
+/// writes to. It is walked once.
+#[derive(Debug)]
+pub struct Chain {
+    head: u16,
+    /// The descriptor that is loaded next.
+    next: Option<u16>,
+    /// The descriptors that may follow.
+    left: u16,
+    size: u16,
+    table: u64,
+    /// The rest of the current buffer.
+    buffer: Buffer,
+    /// The bytes that were written to it.
+    written: u32,
+}
+
+impl Chain {
+    /// Returns the number of bytes that were written to the chain.
+    pub const fn written(&self) -> u32 {
+        self.written
+    }
+
+    /// Returns the number of descriptors that were loaded: what the chain has cost.
+    pub const fn descriptors(&self) -> u16 {
+        self.size.wrapping_sub(self.left)
+    }
+
+    /// Says that nothing was written to the chain: the driver is to ignore it.
+    pub const fn discard(&mut self) {
+        self.written = 0;
+    }
+
+    /// Loads the next descriptor, and returns its buffer; `None` at the end of the chain. What was left of the buffer
+    /// before is passed over.
+    ///
+    /// # Errors
+    /// See [`RingError`].
+    #[inline]
+    pub fn next_buffer(&mut self, ram: &impl GuestRam) -> Result<Option<Buffer>, RingError> {
+        let Some(index) = self.next else {
+            self.buffer.bytes = 0;
+            return Ok(None);
+        };
+        self.left = self.left.checked_sub(1).ok_or(RingError::Loop)?;
+        let mut bytes = [0; DESCRIPTOR_BYTES as usize];
+        ram.read(
+            at(self.table, DESCRIPTOR_BYTES * u64::from(index)),
+            &mut bytes,
+        )?;
+        let value = u128::from_le_bytes(bytes);
+        let flags = (value >> 96) as u16;
+        if flags & INDIRECT != 0 {
+            return Err(RingError::Indirect);
+        }
+        self.next = None;
+        if flags & NEXT != 0 {
+            let next = (value >> 112) as u16;
+            if next >= self.size {
+                return Err(RingError::Descriptor);
+            }
+            self.next = Some(next);
+        }
+        let is_writable = flags & WRITE != 0;
+        if self.buffer.is_writable && !is_writable {
+            return Err(RingError::Order);
+        }
+        self.buffer = Buffer {
+            start: Ipa::new(value as u64),
+            bytes: (value >> 64) as u32,
+            is_writable,
+        };
+        Ok(Some(self.buffer))
+    }
+
+    /// Copies from the buffers that the device reads, from where the last call ended. Returns the number of bytes, which
+    /// is less than asked for at the end of these buffers only.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    #[inline]
+    pub fn read(&mut self, ram: &impl GuestRam, into: &mut [u8]) -> Result<usize, ChainError> {
+        let mut done = 0;
+        while done < into.len() {
+            if self.buffer.bytes == 0 || self.buffer.is_writable {
+                if self.buffer.is_writable || self.next_buffer(ram)?.is_none() {
+                    break;
+                }
+                continue;
+            }
+            let piece = self.take(into.len() - done);
+            let target = &mut into[done..done + piece.bytes as usize];
+            ram.read(piece.start, target)
+                .map_err(|OutsideRam| ChainError::Buffer)?;
+            done += piece.bytes as usize;
+        }
+        Ok(done)
+    }
+
+    /// Copies to the buffers that the device writes to, from where the last call ended. Returns the number of bytes,
+    /// which is less than there are at the end of the chain only.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    #[inline]
+    pub fn write(&mut self, ram: &impl GuestRam, bytes: &[u8]) -> Result<usize, ChainError> {
+        let mut done = 0;
+        while done < bytes.len() {
+            if self.buffer.bytes == 0 || !self.buffer.is_writable {
+                if self.next_buffer(ram)?.is_none() {
+                    break;
+                }
+                continue;
+            }
+            let piece = self.take(bytes.len() - done);
+            ram.write(piece.start, &bytes[done..done + piece.bytes as usize])
+                .map_err(|OutsideRam| ChainError::Buffer)?;
+            done += piece.bytes as usize;
+            self.written = self.written.saturating_add(piece.bytes);
+        }
+        Ok(done)
+    }
+
+    /// Takes at most `most` bytes from the front of the current buffer.
+    #[inline]
+    fn take(&mut self, most: usize) -> Buffer {
+        let bytes = self.buffer.bytes.min(most.min(u32::MAX as usize) as u32);
+        let piece = Buffer {
+            bytes,
+            ..self.buffer
+        };
+        self.buffer.bytes = self.buffer.bytes.wrapping_sub(bytes);
+        // A range that wraps is not RAM: the access to it has failed by then, or fails later.
+        self.buffer.start = Ipa::new(self.buffer.start.get().wrapping_add(u64::from(bytes)));
+        piece
+    }
+}
