@@ -39,6 +39,13 @@
 //! a vCPU leaves its pCPU, the active state moves with the vCPU: the caller clears it on the old
 //! pCPU and sets it on the new one.
 //!
+//! # Linked SPIs
+//!
+//! An SPI of a device that the VM has for itself is linked to the physical SPI of the same number
+//! ([`Vgic::link_spis`]), with [`PhysicalSpis`] as the hardware. It is enabled while the guest has
+//! enabled the virtual one. Any pCPU takes it and calls [`Vgic::spi_fired`]. Its active state is the
+//! machine's and not a pCPU's, so it does not move with a vCPU.
+//!
 //! # Writes to interrupts in another vCPU's list registers
 //!
 //! Such a write completes at once: the vGIC records it and kicks the other vCPU. It takes effect
@@ -49,7 +56,7 @@
 //! # Locking
 //!
 //! Each VM has one spin lock. Each method except [`Vgic::needs_flush`] takes and releases it. While
-//! it is held, only the caller's [`ListRegisters`] are called, and no other lock is taken. VMs do
+//! it is held, only the caller's [`ListRegisters`] and [`PhysicalSpis`] are called, and no other lock is taken. VMs do
 //! not share it. Callers run with physical interrupts masked.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -60,10 +67,12 @@ mod distributor_v2;
 mod gic_registers;
 mod interface;
 mod intid;
+mod linked;
 mod list_registers;
 mod lr;
 mod sgi;
 mod sgi_sources;
+mod spis;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -72,6 +81,7 @@ pub use distributor_v2::GICV2_DISTRIBUTOR_SIZE;
 pub use gic_registers::{DISTRIBUTOR_SIZE, MmioOutcome, REDISTRIBUTOR_SIZE, Window};
 pub use interface::{CpuInterface, InterfaceRegister};
 pub use intid::{INTIDS, IntId, IrqLine, VcpuSet};
+pub use linked::PhysicalSpis;
 pub use list_registers::FlushResult;
 pub use lr::{Hcr, ListRegisters, Lr, MAX_LRS, PRIORITY_MASK, Vmcr};
 pub use sgi::SgiRegister;
@@ -108,6 +118,8 @@ pub struct Vgic {
     /// One flag per vCPU: its list registers are out of date. Written with the lock held.
     stale: [AtomicBool; MAX_VCPUS],
     state: Lock<VgicState>,
+    /// The machine's SPIs, if any interrupt is linked to one.
+    physical: Option<&'static dyn PhysicalSpis>,
 }
 
 impl Vgic {
@@ -122,7 +134,19 @@ impl Vgic {
         Self {
             stale: [const { AtomicBool::new(false) }; MAX_VCPUS],
             state: Lock::new(Class::Vgic, VgicState::new(vcpus, version)),
+            physical: None,
         }
+    }
+
+    /// Links SPIs to the physical ones of the same numbers, which are disabled and inactive.
+    pub fn link_spis(
+        &mut self,
+        spis: impl Iterator<Item = IntId>,
+        physical: &'static dyn PhysicalSpis,
+    ) {
+        self.physical = Some(physical);
+        let linked = &mut self.state.lock().linked;
+        spis.for_each(|spi| linked.link(spi));
     }
 
     /// Returns whether the list registers of `vcpu` must be brought up to date before the vCPU
@@ -156,7 +180,9 @@ impl Vgic {
     ) -> FlushResult {
         let mut state = self.state.lock();
         self.stale[vcpu.get()].store(false, Ordering::Relaxed);
-        state.flush(vcpu, vmcr, lrs)
+        let flushed = state.flush(vcpu, vmcr, lrs);
+        state.settle_linked(self.physical);
+        flushed
     }
 
     /// Does [`Vgic::sync`] and [`Vgic::flush`] in one step.
@@ -171,6 +197,7 @@ impl Vgic {
         let hw_active = state.cpus[vcpu.get()].timer_active;
         self.stale[vcpu.get()].store(false, Ordering::Relaxed);
         let flushed = state.flush(vcpu, interface.vmcr, lrs);
+        state.settle_linked(self.physical);
         let kick = self.flag(&mut state);
         (SyncResult { kick, hw_active }, flushed)
     }
@@ -228,6 +255,12 @@ impl Vgic {
         self.with(|state| state.timer_fired(vcpu)).1
     }
 
+    /// Makes a linked SPI pending: the hypervisor took the physical interrupt, and left it active. Has no effect if the
+    /// SPI is not linked.
+    pub fn spi_fired(&self, spi: IntId) -> VcpuSet {
+        self.with(|state| state.spi_fired(spi)).1
+    }
+
     /// Withdraws the virtual timer's interrupt, which the guest has not acknowledged yet: the timer
     /// of `vcpu` no longer asserts it (CNTV_CTL_EL0.ISTATUS is 0, or IMASK is 1).
     pub fn timer_withdrawn(&self, vcpu: VcpuIndex) -> VcpuSet {
@@ -259,11 +292,15 @@ impl Vgic {
         self.with(|state| state.turn_off(vcpu)).1
     }
 
-    /// Resets the controller: all vCPUs are off, all inputs low. No vCPU is running, and those that
-    /// ran were synchronised.
+    /// Resets the controller: all vCPUs are off, all inputs low, all linked physical SPIs disabled and
+    /// inactive. No vCPU is running, and those that ran were synchronised.
     pub fn reset(&self) {
         let mut state = self.state.lock();
+        let linked = self.physical.map(|physical| state.linked.reset(physical));
         *state = VgicState::new(state.vcpus, state.version);
+        if let Some(linked) = linked {
+            state.linked = linked;
+        }
         for stale in &self.stale {
             stale.store(false, Ordering::Relaxed);
         }
@@ -273,6 +310,7 @@ impl Vgic {
     fn with<R>(&self, act: impl FnOnce(&mut VgicState) -> R) -> (R, VcpuSet) {
         let mut state = self.state.lock();
         let result = act(&mut state);
+        state.settle_linked(self.physical);
         let kick = self.flag(&mut state);
         (result, kick)
     }

@@ -244,14 +244,19 @@ impl VgicState {
         }
         cpu.loaded[word] |= bit;
         bank.loaded |= bit;
-        if word == 0 && bit == TIMER && !(active && pending) {
-            // A linked entry must never be active and pending. An active and pending timer
-            // interrupt gets an entry that is not linked, and software handles its end.
-            return lr.linked(IntId::VIRTUAL_TIMER);
+        let is_linked = if word == 0 {
+            bit == TIMER
+        } else {
+            self.linked.active[word] & bit != 0
+        };
+        if is_linked && !(active && pending) {
+            // A linked entry must never be active and pending. An interrupt that is both gets an
+            // entry that is not linked, and software handles its end.
+            return lr.linked(intid);
         }
         // The end of the interrupt must exit where it may be pending again afterwards: because its
         // level may still be high, or because the list register does not hold its pending state.
-        lr.with_eoi(high || pending && !here || word == 0 && bit == TIMER)
+        lr.with_eoi(high || pending && !here || is_linked)
     }
 
     /// Reads list registers back.
@@ -328,8 +333,11 @@ impl VgicState {
         if word > 0 {
             cpu.owned[word] = cpu.owned[word] & !bit | bank.active & bit;
         }
-        if lr.is_linked() && !lr.is_valid() {
-            // The guest's deactivation deactivated the physical interrupt as well.
+        // The guest's deactivation deactivated the physical interrupt as well.
+        let is_ended = lr.is_linked() && !lr.is_valid();
+        if word > 0 {
+            self.linked.unloaded(word, bit, is_ended);
+        } else if is_ended {
             cpu.timer_active = cpu.timer_again;
         }
         self.release(vcpu, word, bit);
@@ -392,6 +400,7 @@ impl VgicState {
                 }
                 bank.loaded &= !bits;
                 bank.overridden &= !bits;
+                self.linked.unloaded(word, bits, false);
                 self.release(vcpu, word, bits);
             }
         }

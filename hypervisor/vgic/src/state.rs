@@ -3,6 +3,7 @@
 
 use super::bank::{Banks, SGIS, WORDS, each_bit, place};
 use super::intid::{IntId, IrqLine, VcpuSet};
+use super::linked::LinkedSpis;
 use super::lr::Vmcr;
 use super::sgi::{SgiRequest, SgiSources, SgiTargets};
 use postern_base::gic::GicVersion;
@@ -88,6 +89,8 @@ pub(super) struct VgicState {
     pub sources: [SgiSources; MAX_VCPUS],
     /// The lower half of GICD_IROUTER of each SPI; in a GICv2, its byte of GICD_ITARGETSR.
     routers: [u32; (WORDS - 1) * 32],
+    /// The links to physical SPIs.
+    pub linked: LinkedSpis,
     /// The vCPUs that may still present a shared interrupt that was disabled (GICD_CTLR.RWP).
     pub disabling: VcpuSet,
     /// The vCPUs that may still present a private interrupt that another vCPU disabled
@@ -114,6 +117,7 @@ impl VgicState {
             cpus: [VcpuLrState::new(); MAX_VCPUS],
             sources: [SgiSources::new(); MAX_VCPUS],
             routers: [0; (WORDS - 1) * 32],
+            linked: LinkedSpis::none(),
             disabling: VcpuSet::EMPTY,
             disabling_private: VcpuSet::EMPTY,
             waiting: VcpuSet::EMPTY,

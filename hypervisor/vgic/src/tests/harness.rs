@@ -2,6 +2,7 @@
 //! A model of the hardware's virtual CPU interface, which operates on list registers, and a caller
 //! that uses a [`Vgic`] as the hypervisor does.
 
+use super::physical::{LINKED, Physical};
 use crate::{
     FlushResult, Hcr, IntId, InterfaceState, ListRegisters, Lr, MmioOutcome, REDISTRIBUTOR_SIZE,
     SgiRegister, SyncResult, VcpuIndex, VcpuSet, Vgic, Vmcr, Window,
@@ -77,12 +78,15 @@ pub struct Icv {
     pub running: Vec<(u8, bool)>,
     /// The active state of the physical timer interrupt on this vCPU's pCPU.
     pub timer_active: bool,
+    /// The machine's SPIs.
+    pub physical: &'static Physical,
 }
 
 impl Icv {
-    fn new(version: GicVersion, lrs: usize) -> Self {
+    fn new(version: GicVersion, lrs: usize, physical: &'static Physical) -> Self {
         Self {
             version,
+            physical,
             lrs: Lrs {
                 version,
                 registers: vec![Lr::EMPTY; lrs],
@@ -175,8 +179,10 @@ impl Icv {
 
     fn deactivate_lr(&mut self, at: usize) {
         self.lrs[at] = self.lrs[at].with_active(false);
-        if self.lrs[at].is_linked() {
-            self.timer_active = false;
+        match self.lrs[at].pintid() {
+            Some(IntId::VIRTUAL_TIMER) => self.timer_active = false,
+            Some(spi) => self.physical.end(spi),
+            None => {}
         }
     }
 
@@ -199,6 +205,8 @@ impl Icv {
 pub struct Machine {
     pub version: GicVersion,
     pub vgic: Vgic,
+    /// The SPIs that [`super::physical::LINKED`] links.
+    pub physical: &'static Physical,
     pub icv: Vec<Icv>,
     /// Whether each vCPU runs, with its list registers in use.
     pub loaded: Vec<bool>,
@@ -214,10 +222,14 @@ impl Machine {
 
     /// Returns a machine with this GIC whose vCPUs are all on and running, with nothing configured.
     pub fn new_of(version: GicVersion, vcpus: usize, lrs: usize) -> Self {
+        let physical = Physical::new();
+        let mut vgic = Vgic::new(vcpus, version);
+        vgic.link_spis(LINKED.into_iter().map(id), physical);
         let mut machine = Self {
             version,
-            vgic: Vgic::new(vcpus, version),
-            icv: vec![Icv::new(version, lrs); vcpus],
+            vgic,
+            physical,
+            icv: vec![Icv::new(version, lrs, physical); vcpus],
             loaded: vec![false; vcpus],
             prompt: true,
         };
@@ -294,6 +306,13 @@ impl Machine {
         assert_eq!(held.len(), result.count, "an INTID in two list registers");
         for lr in held {
             assert!(!(lr.is_linked() && lr.is_active() && lr.is_pending()));
+            if let Some(spi) = lr.pintid().filter(|spi| !spi.is_private()) {
+                assert_eq!(lr.vintid(), Some(spi));
+                assert!(
+                    icv.physical.is_active(spi),
+                    "{spi:?} is linked and inactive"
+                );
+            }
         }
         assert!(!icv.maintenance(), "a maintenance interrupt at entry");
     }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 pub type Name = (usize, u32);
 
 /// The SPIs of the model, in several words. [`PRIVATE`] has its SGIs, its PPI and the timer.
-pub const SHARED: [u32; 6] = [32, 33, 63, 64, 100, 287];
+/// 35 and 100 are linked to physical SPIs ([`super::physical::LINKED`]).
+pub const SHARED: [u32; 7] = [32, 33, 35, 63, 64, 100, 287];
 pub const PRIVATE: [u32; 5] = [0, 1, 15, 20, 27];
 pub const TIMER: u32 = 27;
 

@@ -11,6 +11,7 @@ mod late;
 mod lists;
 mod model;
 mod ops;
+mod physical;
 mod registers;
 mod sgi_sources;
 mod words;

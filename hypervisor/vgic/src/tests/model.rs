@@ -5,6 +5,7 @@
 use super::harness::*;
 use super::ideal::*;
 use super::ops::{Op, op};
+use super::physical::LINKED;
 use crate::{IrqLine, SgiRegister, Vmcr, Window};
 use postern_base::gic::GicVersion;
 use postern_base::mmio::{Access, AccessSize};
@@ -68,6 +69,16 @@ impl Run {
     }
 
     fn step(&mut self, op: &Op) {
+        self.act(op);
+        // The hypervisor takes a physical interrupt as soon as it fires.
+        while let Some(spi) = self.machine.physical.take() {
+            self.ideal.get((0, spi)).latch = true;
+            let kick = self.machine.vgic.spi_fired(id(spi));
+            self.machine.kick(kick);
+        }
+    }
+
+    fn act(&mut self, op: &Op) {
         // The vCPU that makes the accesses is any vCPU that runs.
         let Some(by) = (0..self.taken.len()).rev().find(|vcpu| self.runs(*vcpu)) else {
             for vcpu in 0..self.taken.len() {
@@ -141,6 +152,10 @@ impl Run {
                     let kick = self.machine.vgic.timer_withdrawn(cpu(vcpu));
                     self.machine.kick(kick);
                 }
+            }
+            Op::Physical(index, level) => {
+                let spi = [LINKED[0], LINKED[2]][index];
+                self.machine.physical.set_line(spi, level);
             }
             Op::Enable(index, on) => {
                 let name = self.name(index);
@@ -383,6 +398,16 @@ impl Run {
             }
             assert!(!self.machine.vgic.needs_flush(cpu(vcpu)));
         }
+        for spi in [LINKED[0], LINKED[2]] {
+            let irq = &self.ideal.irqs[&(0, spi)];
+            let physical = self.machine.physical;
+            assert_eq!(physical.is_enabled(spi), irq.enabled);
+            let is_idle = !irq.pending() && irq.active.is_none();
+            assert!(
+                !is_idle || !physical.is_active(id(spi)),
+                "SPI {spi} is stuck"
+            );
+        }
         let Some(by) = (0..self.taken.len()).find(|vcpu| self.runs(*vcpu)) else {
             return;
         };
@@ -429,6 +454,9 @@ impl Run {
                     self.step(&Op::End(vcpu));
                 }
             }
+        }
+        for index in 0..2 {
+            self.step(&Op::Physical(index, false));
         }
         for index in 0..self.ideal.irqs.len() {
             self.step(&Op::Line(index, false));
