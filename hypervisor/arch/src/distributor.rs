@@ -127,9 +127,9 @@ pub(super) fn enable_private(bus: &impl Bus, private: Pa, own: u32) {
     bus.write(offset(private, GICD_ISENABLER), own);
 }
 
-/// Enables an SPI, which is disabled, after `route` has routed it. Without a trigger it stays level or edge as firmware
+/// Sets up an SPI, which is disabled and stays so; `route` routes it. Without a trigger it stays level or edge as firmware
 /// left it.
-pub(super) fn enable_spi(
+pub(super) fn configure_spi(
     bus: &impl Bus,
     base: Pa,
     intid: u32,
@@ -148,7 +148,21 @@ pub(super) fn enable_spi(
     }
     bus.write_byte(offset(base, GICD_IPRIORITYR + u64::from(intid)), PRIORITY);
     route();
-    bus.write(offset(base, GICD_ISENABLER + word(intid)), bit(intid));
+}
+
+/// Enables or disables an SPI.
+pub fn set_spi_enabled(bus: &impl Bus, base: Pa, intid: u32, enabled: bool) {
+    let register = if enabled {
+        GICD_ISENABLER
+    } else {
+        GICD_ICENABLER
+    };
+    bus.write(offset(base, register + word(intid)), bit(intid));
+}
+
+/// Makes an SPI inactive, whichever pCPU acknowledged it.
+pub fn deactivate_spi(bus: &impl Bus, base: Pa, intid: u32) {
+    bus.write(offset(base, GICD_ICACTIVER + word(intid)), bit(intid));
 }
 
 /// Sets or clears the active state of an interrupt of this pCPU in its private frame.

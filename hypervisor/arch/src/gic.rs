@@ -158,6 +158,26 @@ fn interface_mask(pcpu: PcpuIndex) -> InterfaceMask {
 
 /// Enables an SPI and routes it to a pCPU, which is up. Once each.
 pub fn enable_spi(spi: Interrupt, pcpu: PcpuIndex) {
+    configure_spi(spi, pcpu);
+    set_spi_enabled(spi.intid.get(), true);
+}
+
+/// Enables or disables an SPI, which was set up.
+pub fn set_spi_enabled(intid: u32, enabled: bool) {
+    if let Some(base) = DISTRIBUTOR.get() {
+        distributor::set_spi_enabled(&Machine, *base, intid, enabled);
+    }
+}
+
+/// Makes an SPI inactive.
+pub fn deactivate_spi(intid: u32) {
+    if let Some(base) = DISTRIBUTOR.get() {
+        distributor::deactivate_spi(&Machine, *base, intid);
+    }
+}
+
+/// Sets up an SPI, which stays disabled, and routes it to a pCPU, which is up.
+pub fn configure_spi(spi: Interrupt, pcpu: PcpuIndex) {
     let Some(base) = DISTRIBUTOR.get() else {
         return;
     };
@@ -165,11 +185,11 @@ pub fn enable_spi(spi: Interrupt, pcpu: PcpuIndex) {
     match cpu_interface() {
         CpuInterface::SystemRegisters => {
             let mpidr = Mpidr::new(target(pcpu));
-            gicv3::enable_spi(&Machine, *base, intid, spi.trigger, mpidr);
+            gicv3::configure_spi(&Machine, *base, intid, spi.trigger, mpidr);
         }
         CpuInterface::Memory(_) => {
             let mask = interface_mask(pcpu);
-            gicv2::enable_spi(&Machine, *base, intid, spi.trigger, mask);
+            gicv2::configure_spi(&Machine, *base, intid, spi.trigger, mask);
         }
     }
 }

@@ -122,16 +122,16 @@ fn interface(bus: &impl Bus, distributor: Pa) -> InterfaceMask {
     InterfaceMask(targets.find(|target| *target != 0).unwrap_or(0))
 }
 
-/// Enables an SPI, which is disabled, and routes it to a pCPU. Without a trigger it stays level or edge as firmware left
+/// Sets up an SPI, which is disabled and stays so, and routes it to a pCPU. Without a trigger it stays level or edge as firmware left
 /// it.
-pub fn enable_spi(
+pub fn configure_spi(
     bus: &impl Bus,
     base: Pa,
     intid: u32,
     trigger: Option<Trigger>,
     target: InterfaceMask,
 ) {
-    super::distributor::enable_spi(bus, base, intid, trigger, || {
+    super::distributor::configure_spi(bus, base, intid, trigger, || {
         route_spi(bus, base, intid, target);
     });
 }

@@ -191,10 +191,10 @@ pub fn init_redistributor(bus: &impl Bus, base: Pa, own: u32) -> Result<(), GicE
     Ok(())
 }
 
-/// Enables an SPI, which is disabled, and routes it to the pCPU with `mpidr`. Without a trigger it stays level or edge as
+/// Sets up an SPI, which is disabled and stays so, and routes it to the pCPU with `mpidr`. Without a trigger it stays level or edge as
 /// firmware left it.
-pub fn enable_spi(bus: &impl Bus, base: Pa, intid: u32, trigger: Option<Trigger>, mpidr: Mpidr) {
-    super::distributor::enable_spi(bus, base, intid, trigger, || {
+pub fn configure_spi(bus: &impl Bus, base: Pa, intid: u32, trigger: Option<Trigger>, mpidr: Mpidr) {
+    super::distributor::configure_spi(bus, base, intid, trigger, || {
         route_spi(bus, base, intid, mpidr);
     });
 }

@@ -14,7 +14,6 @@ use super::interrupts::Interrupt;
 use super::tree;
 use mediator::addr::PAGE_SIZE;
 use postern_base::range::PaRange;
-use postern_guest_tree::{PciHost, PciRoute, PciWindow};
 
 mod check;
 mod guest;
@@ -68,6 +67,15 @@ pub struct AssignedDevice<'t> {
     pub(super) node: Located<'t>,
 }
 
+/// What is known of a PCI host bridge: the form of its node's `interrupt-map`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PciHost {
+    /// The bytes of an entry.
+    entry: usize,
+    /// The bytes before the interrupt.
+    before: usize,
+}
+
 /// Reads the devices that a VM's node names. Who else has them is checked later.
 pub(super) fn read<'t>(
     fdt: Fdt<'t>,
@@ -106,6 +114,12 @@ fn paths<'t>(vm: FdtNode<'t>) -> Result<impl Iterator<Item = &'t str>, VmError<'
 }
 
 impl<'t> AssignedDevice<'t> {
+    /// Returns whether an SPI is one of the device's interrupts.
+    pub fn has_spi(&self, spi: u32) -> bool {
+        let mut intids = self.interrupts.iter().map(|interrupt| interrupt.intid);
+        intids.any(|intid| intid.get().checked_sub(32) == Some(spi))
+    }
+
     fn read(fdt: Fdt<'t>, gic: &Gic, path: &'t str) -> Result<Self, DeviceError<'t>> {
         let node = Located::resolve(fdt, path).ok_or(DeviceError::Missing)?;
         if !tree::is_enabled(node.node) {
@@ -208,56 +222,40 @@ impl<'t> AssignedDevice<'t> {
             return Err(bad("dma-ranges", "is there, and Postern translates none"));
         }
         let ranges = node.ranges().ok_or(bad("ranges", "is missing"))?;
-        let mut windows = Vec::new();
-        for [bus, start, bytes] in ranges.map_err(|()| bad("ranges", "has another form"))? {
-            let mut cells = tree::cells(bus);
-            let bus = core::array::from_fn(|_| cells.next().unwrap_or(0));
+        for [_, start, bytes] in ranges.map_err(|()| bad("ranges", "has another form"))? {
             let bytes = tree::size(bytes).map_err(|problem| bad("ranges", problem))?;
             let start = number(start).unwrap_or(u128::MAX);
             let range = self.node.reached("ranges", start, bytes)?;
             self.add_window("ranges", range)?;
-            windows.push(PciWindow {
-                bus,
-                range: guest::same_ipa(range),
-            });
         }
-        let routes = self.read_routes(gic)?;
-        Ok(PciHost { windows, routes })
-    }
-
-    fn read_routes(&mut self, gic: &Gic) -> Result<Vec<PciRoute>, DeviceError<'t>> {
         const MAP: &str = "interrupt-map";
-        let node = self.node.node;
         if tree::cell(node, "#interrupt-cells") != Some(1) {
             return Err(bad("#interrupt-cells", "is not 1"));
         }
         let value = tree::bytes(node, MAP).ok_or(bad(MAP, "is missing"))?;
         // Pin, controller, address at the controller, interrupt.
-        let before = 5 + gic.address_cells as usize;
-        let bytes = 4 * (before + gic.interrupt_cells());
+        let before = 4 * (5 + gic.address_cells as usize);
+        let bytes = before + 4 * gic.interrupt_cells();
         if !value.len().is_multiple_of(bytes) || value.len() / bytes > MAX_INTERRUPTS {
             return Err(bad(MAP, "is not 1 to 32 entries for the GIC"));
         }
-        let mut routes = Vec::new();
         for entry in value.chunks_exact(bytes) {
-            let mut cells = tree::cells(entry);
-            let pin = core::array::from_fn(|_| cells.next().unwrap_or(0));
-            if cells.next() != gic.phandle {
+            // Behind the device's address and its pin.
+            if tree::cells(entry).nth(4) != gic.phandle {
                 return Err(bad(
                     MAP,
                     "goes to another interrupt controller than the GIC",
                 ));
             }
-            let specifier = entry.get(4 * before..).unwrap_or_default();
+            let specifier = entry.get(before..).unwrap_or_default();
             let interrupt = Interrupt::from_specifier(specifier, gic.interrupt_cells());
             let interrupt = interrupt.ok_or(bad(MAP, "has an entry that is no interrupt"))?;
             self.add_interrupt(MAP, interrupt)?;
-            routes.push(PciRoute {
-                pin,
-                interrupt: guest::guest_interrupt(&interrupt),
-            });
         }
-        Ok(routes)
+        Ok(PciHost {
+            entry: bytes,
+            before,
+        })
     }
 }
 

@@ -11,9 +11,11 @@ use super::gic::Gic;
 use super::tree;
 use alloc::vec::Vec;
 use mediator::Config;
+use mediator::addr::Ipa;
 use postern_base::ids::{MAX_VCPUS, MAX_VMS, PcpuSet};
 use postern_base::range::PaRange;
 use postern_base::sve::VectorLength;
+use postern_guest_tree::layout;
 
 mod tee_policy;
 
@@ -324,6 +326,15 @@ fn bootargs<'t>(kernel: FdtNode<'t>) -> Result<&'t str, VmError<'t>> {
 }
 
 impl<'t> VmConfig<'t> {
+    /// Returns where the guest sees its RAM: below 4 GiB if one of its devices may access it.
+    pub fn ram_start(&self) -> Ipa {
+        if self.devices.iter().any(|device| device.can_do_dma) {
+            layout::LOW_RAM
+        } else {
+            layout::RAM
+        }
+    }
+
     /// The VM's modules with the names of their kinds.
     pub(super) fn modules(&self) -> impl Iterator<Item = (&'static str, PaRange)> + use<'t> {
         let ramdisk = self.ramdisk.map(|range| ("ramdisk", range));

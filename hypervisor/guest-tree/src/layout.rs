@@ -50,6 +50,8 @@ pub const PHYSICAL_TIMER_PPI: u32 = 14;
 /// The start of RAM: 4 GiB, where the machines on which Postern is tested have no RAM, so that an
 /// address that was not translated causes a fault. `frames` ensures the same on larger machines.
 pub const RAM: Ipa = Ipa::new(0x1_0000_0000);
+/// The start of RAM in a VM with devices that access memory, of which some reach 32 bits of address only.
+pub const LOW_RAM: Ipa = Ipa::new(0x4000_0000);
 
 /// Returns the size of the distributor's registers in bytes (IHI 0048B.b 4.1.2, IHI 0069H 12.8).
 #[inline]
@@ -57,6 +59,54 @@ pub const fn distributor_bytes(gic: GicVersion) -> u64 {
     match gic {
         GicVersion::V2 => 0x1000,
         GicVersion::V3 => 0x1_0000,
+    }
+}
+
+/// An interrupt that Postern drives in a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SpiSource {
+    /// The console.
+    Uart,
+    /// OP-TEE's notifications.
+    Tee,
+    /// The monitor's UART.
+    MonitorUart,
+    /// The real-time clock.
+    Rtc,
+    /// The GPIO controller with the power button.
+    Gpio,
+}
+
+/// The number of [`SpiSource`]s.
+const SPI_SOURCES: usize = 5;
+/// The SPIs from which an interrupt gets another number: behind those of Postern's devices.
+const SPARE_SPIS: core::ops::Range<u32> = 64..256;
+
+/// The numbers of the SPIs that Postern drives in one guest.
+///
+/// A device that the guest has for itself keeps the machine's number. Where that is the usual one of an interrupt here,
+/// this interrupt has another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spis([u32; SPI_SOURCES]);
+
+impl Spis {
+    /// The usual numbers, in the order of [`SpiSource`].
+    pub const USUAL: Self = Self([UART_SPI, TEE_SPI, MONITOR_UART_SPI, RTC_SPI, GPIO_SPI]);
+
+    /// Returns the numbers in a guest for whose own devices `is_taken` returns true.
+    pub fn beside(is_taken: impl Fn(u32) -> bool) -> Self {
+        let mut spare = SPARE_SPIS.filter(|spi| !is_taken(*spi));
+        // A guest whose devices take all of them keeps the usual one, and the device shares it.
+        let number = |usual| match is_taken(usual) {
+            true => spare.next().unwrap_or(usual),
+            false => usual,
+        };
+        Self(Self::USUAL.0.map(number))
+    }
+
+    /// Returns the number of a source's SPI.
+    pub const fn of(self, source: SpiSource) -> u32 {
+        self.0[source as usize]
     }
 }
 

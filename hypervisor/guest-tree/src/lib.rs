@@ -2,21 +2,19 @@
 //! The device tree with which a guest boots, and the guest's memory map ([`layout`]).
 //!
 //! The tree is written from scratch: a guest sees the devices that Postern emulates, and those of the machine that it
-//! has for itself ([`GuestDevice`]).
+//! has for itself.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod device;
 pub mod layout;
-
-pub use device::{GuestDevice, GuestInterrupt, PciHost, PciRoute, PciWindow};
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use layout::{SpiSource, Spis};
 use mediator::addr::Ipa;
 
 use postern_base::gic::GicVersion;
@@ -35,8 +33,10 @@ const SPI: u32 = 0;
 const PPI: u32 = 1;
 
 /// The phandles by which nodes refer to each other.
-const GIC_PHANDLE: u32 = 1;
-const CLOCK_PHANDLE: u32 = 2;
+/// That of the interrupt controller, which has no address cells.
+pub const GIC_PHANDLE: u32 = 1;
+/// That of the fixed clock of 24 MHz.
+pub const CLOCK_PHANDLE: u32 = 2;
 const CACHE_PHANDLE: u32 = 3;
 /// The highest phandle: each level of cache has one from [`CACHE_PHANDLE`] on.
 const GPIO_PHANDLE: u32 = 0x100;
@@ -78,8 +78,8 @@ pub struct GuestTree<'a> {
     pub timer_frequency: Option<u32>,
     /// The description of OP-TEE, if the guest may use it.
     pub tee: Option<GuestTee>,
-    /// The devices of the machine that the guest has for itself.
-    pub devices: &'a [GuestDevice<'a>],
+    /// The numbers of the SPIs that Postern drives.
+    pub spis: Spis,
     /// Random bits for the kernel's address layout, if a source for them exists.
     pub kaslr_seed: Option<u64>,
     /// Random bytes for the kernel's random number generator. If empty, the tree has none.
@@ -87,8 +87,9 @@ pub struct GuestTree<'a> {
 }
 
 impl GuestTree<'_> {
-    /// Returns the tree as a flattened device tree.
-    pub fn write(&self) -> Vec<u8> {
+    /// Returns the tree as a flattened device tree. `devices` adds the nodes of the devices of the machine that the guest
+    /// has for itself to the root.
+    pub fn write(&self, devices: impl FnOnce(&mut FlatTree)) -> Vec<u8> {
         FlatTree::write(|root| {
             root.text("model", "postern,vm");
             root.text("compatible", "postern,vm");
@@ -128,17 +129,16 @@ impl GuestTree<'_> {
                 clock.cells("clock-frequency", &[24_000_000]);
                 clock.text("clock-output-names", "clk24mhz");
             });
-            uart(root, layout::UART, layout::UART_SPI);
+            uart(root, layout::UART, self.spis.of(SpiSource::Uart));
             if self.privileged {
-                uart(root, layout::MONITOR_UART, layout::MONITOR_UART_SPI);
+                let spi = self.spis.of(SpiSource::MonitorUart);
+                uart(root, layout::MONITOR_UART, spi);
             }
-            power_button(root);
+            power_button(root, self.spis.of(SpiSource::Gpio));
             if self.rtc {
-                rtc(root);
+                rtc(root, self.spis.of(SpiSource::Rtc));
             }
-            for device in self.devices {
-                device.write(root);
-            }
+            devices(root);
             if let Some(tee) = self.tee {
                 root.node("firmware", |firmware| {
                     firmware.node("optee", |optee| {
@@ -231,22 +231,22 @@ impl GuestTree<'_> {
     }
 }
 
-fn rtc(root: &mut FlatTree) {
+fn rtc(root: &mut FlatTree, spi: u32) {
     root.node(&format!("pl031@{:x}", layout::RTC.get()), |rtc| {
         rtc.texts("compatible", &["arm,pl031", "arm,primecell"]);
         reg(rtc, &[(layout::RTC, layout::RTC_BYTES)]);
-        rtc.cells("interrupts", &[SPI, layout::RTC_SPI, LEVEL_HIGH]);
+        rtc.cells("interrupts", &[SPI, spi, LEVEL_HIGH]);
         rtc.cells("clocks", &[CLOCK_PHANDLE]);
         rtc.text("clock-names", "apb_pclk");
     });
 }
 
-fn power_button(root: &mut FlatTree) {
+fn power_button(root: &mut FlatTree, spi: u32) {
     root.node(&format!("pl061@{:x}", layout::GPIO.get()), |gpio| {
         gpio.texts("compatible", &["arm,pl061", "arm,primecell"]);
         reg(gpio, &[(layout::GPIO, layout::GPIO_BYTES)]);
         gpio.cells("phandle", &[GPIO_PHANDLE]);
-        gpio.cells("interrupts", &[SPI, layout::GPIO_SPI, LEVEL_HIGH]);
+        gpio.cells("interrupts", &[SPI, spi, LEVEL_HIGH]);
         gpio.cells("clocks", &[CLOCK_PHANDLE]);
         gpio.text("clock-names", "apb_pclk");
         gpio.flag("gpio-controller");

@@ -9,6 +9,7 @@ use crate::fatal::fail;
 use crate::platform::{self, WALL_CLOCK, machine};
 use crate::vm::{pcpu, seed_state};
 use aarch64_cpu::registers::{MIDR_EL1, MPIDR_EL1};
+use alloc::boxed::Box;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use mediator::addr::Pa;
@@ -59,7 +60,7 @@ pub fn primary(tree: u64, image: u64) -> ! {
         Ok(vms) => {
             seed_state::init(&seed);
             drop(seed);
-            vms_up::start_all(&vms);
+            vms_up::start_all(Box::leak(Box::new(vms)));
         }
         Err(error) => fail(format_args!("{error}")),
     }

@@ -16,7 +16,7 @@ use crate::vm::instance::{Vm, VmParts};
 use crate::vm::lifecycle::LifecycleRequest;
 use crate::vm::mapping::Mapping;
 use crate::vm::ram_pool::{self, RamError};
-use crate::vm::{guest_image, registry};
+use crate::vm::{guest_image, linked_spis, registry};
 use alloc::vec::Vec;
 use core::fmt::Display;
 use core::num::NonZeroU16;
@@ -57,7 +57,7 @@ enum StartError {
 }
 
 /// Creates all VMs and requests their start. Powers off if that is impossible.
-pub fn start_all(configs: &VmConfigs<'static>) {
+pub fn start_all(configs: &'static VmConfigs<'static>) {
     match make_all(configs) {
         Ok(vms) => {
             let vms = registry::init(vms);
@@ -84,7 +84,7 @@ pub fn start_all(configs: &VmConfigs<'static>) {
 
 // Not inlined: VMs are large, and the stack is small.
 #[inline(never)]
-fn make_all(configs: &VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
+fn make_all(configs: &'static VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     let mut frames = Frames::new(&machine().free)?;
     let tee = probe_tee(configs)?;
     let owner = match tee {
@@ -207,7 +207,7 @@ fn only_owner(configs: &VmConfigs<'static>) -> Result<Option<&'static str>, Star
 
 #[inline(never)]
 fn make(
-    config: &VmConfig<'static>,
+    config: &'static VmConfig<'static>,
     index: VmIndex,
     models: &[Model],
     tee: Option<TeeInfo>,
@@ -218,7 +218,7 @@ fn make(
     }
     let affinity = cpus::allowed(config.affinity, config.sve, models)
         .map_err(|error| StartError::Cpus(config.name, error))?;
-    let memory = GuestMemory::for_bytes(config.memory)?;
+    let memory = GuestMemory::for_bytes(config.ram_start(), config.memory)?;
     let vmid = index.get() as u16 + 1;
     let client = NonZeroU16::new(vmid).map(ClientId::new);
     let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
@@ -229,15 +229,28 @@ fn make(
     quotas.address_spaces = quotas.address_spaces.min(share.address_spaces);
     quotas.max_leaked_asids = quotas.max_leaked_asids.min(share.max_leaked_asids);
     tee_config.max_creations = share.max_creations;
-    Ok(Vm::new(VmParts {
-        config: config.clone(),
+    report_devices(config);
+    let mut vm = Vm::new(VmParts {
+        config,
         index,
         affinity,
         memory,
-        mapping: Mapping::new(vmid, machine().gic.guest_interface()),
+        mapping: Mapping::new(vmid, machine().gic.guest_interface(), &config.devices),
         gic: machine().gic.version(),
         mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),
-    }))
+    });
+    linked_spis::link(&mut vm, &config.devices);
+    Ok(vm)
+}
+
+/// Logs the devices that a VM has for itself, with what its tree does not say of them.
+fn report_devices(config: &VmConfig<'static>) {
+    for device in &config.devices {
+        log::info!("vm {}: has {}", config.name, device.path);
+        for property in device.dropped() {
+            log::info!("vm {}: {} without its {property}", config.name, device.path);
+        }
+    }
 }
 
 /// Allocates the memory of the VMs that start with the machine, and creates them in OP-TEE, before

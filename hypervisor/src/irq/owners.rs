@@ -17,6 +17,8 @@ const MAX_SPIS: usize = 8;
 
 /// The owners of private interrupts, by INTID.
 static PRIVATE_OWNERS: Once<[Option<Handler>; PRIVATE]> = Once::new();
+/// The handler of the SPIs of devices that VMs have for themselves. It returns `None` for any other SPI.
+static ASSIGNED_OWNER: Once<fn(u32) -> Option<Handled>> = Once::new();
 /// The owners of SPIs, filled from the front.
 static SPI_OWNERS: [Once<(u32, Handler)>; MAX_SPIS] = [const { Once::new() }; MAX_SPIS];
 
@@ -49,6 +51,12 @@ pub fn register_spi(intid: u32, handler: Handler) {
     let free = SPI_OWNERS.iter().find(|owner| !owner.is_completed());
     free.expect("raise MAX_SPIS for another SPI")
         .call_once(|| (intid, handler));
+}
+
+/// Registers the handler of the SPIs of devices that VMs have for themselves, before the first is enabled. It returns
+/// `None` for any other SPI.
+pub fn register_assigned(handler: fn(u32) -> Option<Handled>) {
+    ASSIGNED_OWNER.call_once(|| handler);
 }
 
 /// Takes the interrupts that are pending at this pCPU, see [`super::take`].
@@ -95,7 +103,10 @@ impl Handlers for RegisteredOwners {
     fn handle(&mut self, intid: u32) -> Option<Handled> {
         let handler = match PRIVATE_OWNERS.get()?.get(intid as usize) {
             Some(private) => (*private)?,
-            None => spi_owner(intid)?,
+            None => match spi_owner(intid) {
+                Some(handler) => handler,
+                None => return ASSIGNED_OWNER.get()?(intid),
+            },
         };
         Some(handler())
     }

@@ -11,24 +11,8 @@ use postern_base::mmio::Access;
 use postern_console::monitor::System;
 use postern_devices::pl031::Pl031;
 use postern_devices::pl061::Pl061;
-use postern_guest_tree::layout::{self, Device};
+use postern_guest_tree::layout::{Device, SpiSource};
 use postern_vgic::{IntId, IrqLine, VcpuSet};
-
-/// The devices' interrupt inputs at the vGIC. SPIs begin at INTID 32.
-const UART_INTID: IntId = intid(layout::UART_SPI);
-const MONITOR_UART_INTID: IntId = intid(layout::MONITOR_UART_SPI);
-const GPIO_INTID: IntId = intid(layout::GPIO_SPI);
-const RTC_INTID: IntId = intid(layout::RTC_SPI);
-
-/// The INTID that signals OP-TEE's notifications to the guest.
-const TEE_INTID: IntId = intid(layout::TEE_SPI);
-
-const fn intid(spi: u32) -> IntId {
-    match IntId::new(32 + spi) {
-        Some(intid) => intid,
-        None => panic!("the devices' SPIs are some that the vGIC has"),
-    }
-}
 
 impl Vm {
     /// Performs a guest's access to a device that EL2 emulates per VM, except the interrupt
@@ -38,7 +22,7 @@ impl Vm {
             Device::Uart => {
                 let (value, set) = self
                     .console
-                    .access(access, |level| self.drive(UART_INTID, level));
+                    .access(access, |level| self.drive(SpiSource::Uart, level));
                 kick(self, set);
                 Some(value)
             }
@@ -57,7 +41,7 @@ impl Vm {
     /// it.
     pub fn monitor_uart_access(&'static self, access: Access, system: &impl System) -> Option<u64> {
         let uart = self.devices.monitor_uart.as_ref()?;
-        let drive = |level| self.drive(MONITOR_UART_INTID, level);
+        let drive = |level| self.drive(SpiSource::MonitorUart, level);
         Some(uart.access(access, system, drive, |set| kick(self, set)))
     }
 
@@ -68,7 +52,7 @@ impl Vm {
         // The VM may end between this check and the pulse. Then its vGIC is reset, or the guest
         // takes an interrupt without a notification, as it does for every notification of a
         // neighbour.
-        if wanted && let Some(line) = IrqLine::spi(TEE_INTID) {
+        if wanted && let Some(line) = self.line(SpiSource::Tee) {
             kick(self, self.vgic.pulse(line));
         }
     }
@@ -77,7 +61,7 @@ impl Vm {
     pub fn receive(&'static self, byte: u8) {
         let set = self
             .console
-            .receive(byte, |level| self.drive(UART_INTID, level));
+            .receive(byte, |level| self.drive(SpiSource::Uart, level));
         kick(self, set);
     }
 
@@ -85,7 +69,7 @@ impl Vm {
     pub fn resume_console(&'static self) {
         let set = self
             .console
-            .resume_output(|level| self.drive(UART_INTID, level));
+            .resume_output(|level| self.drive(SpiSource::Uart, level));
         kick(self, set);
     }
 
@@ -104,7 +88,7 @@ impl Vm {
         let mut rtc = self.devices.rtc.lock();
         let result = change(&mut rtc);
         // Under the device's lock, as in `with_gpio`.
-        let set = self.drive(RTC_INTID, rtc.irq_line());
+        let set = self.drive(SpiSource::Rtc, rtc.irq_line());
         drop(rtc);
         kick(self, set);
         result
@@ -114,16 +98,21 @@ impl Vm {
         let mut gpio = self.devices.gpio.lock();
         let result = change(&mut gpio);
         // Under the device's lock, so that levels reach the vGIC in order.
-        let set = self.drive(GPIO_INTID, gpio.irq_line());
+        let set = self.drive(SpiSource::Gpio, gpio.irq_line());
         drop(gpio);
         kick(self, set);
         result
     }
 
-    fn drive(&self, intid: IntId, level: bool) -> VcpuSet {
-        match IrqLine::spi(intid) {
+    fn drive(&self, source: SpiSource, level: bool) -> VcpuSet {
+        match self.line(source) {
             Some(line) => self.vgic.set_line(line, level),
             None => VcpuSet::EMPTY,
         }
+    }
+
+    /// Returns the vGIC's input for an interrupt. The SPIs are some that the vGIC has, and begin at INTID 32.
+    fn line(&self, source: SpiSource) -> Option<IrqLine> {
+        IrqLine::spi(IntId::new(32 + self.spis.of(source))?)
     }
 }

@@ -12,8 +12,8 @@ use postern_base::gic::GicVersion;
 use postern_base::range::IpaRange;
 use postern_base::range::PaRange;
 use postern_base::secret::wipe;
-use postern_boot_tree::BLOCK_SIZE;
-use postern_guest_tree::layout;
+use postern_boot_tree::{AssignedDevice, BLOCK_SIZE};
+use postern_guest_tree::layout::Spis;
 use postern_guest_tree::{GuestTee, GuestTree};
 use thiserror::Error;
 
@@ -31,6 +31,10 @@ pub struct Images {
     pub privileged: bool,
     /// The GIC version that the guest sees.
     pub gic: GicVersion,
+    /// The numbers of the SPIs that EL2 drives.
+    pub spis: Spis,
+    /// The devices of the machine that the guest has for itself.
+    pub devices: &'static [AssignedDevice<'static>],
 }
 
 /// The reason that a guest's memory cannot be filled.
@@ -122,7 +126,12 @@ impl Loader {
         tee: Option<GuestTee>,
     ) -> Result<Option<EntryPoint>, ImageError> {
         let header = ImageHeader::read(images.kernel).ok_or(ImageError::NotAnImage)?;
-        let offset = |bytes: u64| layout::RAM.checked_add(bytes).ok_or(ImageError::TooSmall);
+        let offset = |bytes: u64| {
+            memory
+                .start()
+                .checked_add(bytes)
+                .ok_or(ImageError::TooSmall)
+        };
         let kernel = offset(header.text_offset)?;
         let kernel_bytes = header.image_size.max(images.kernel.bytes());
         let ramdisk = header
@@ -197,7 +206,7 @@ impl Loader {
             cpu_compatible: "arm,armv8",
             unified_cache_levels: id_registers::unified_cache_levels(),
             memory: IpaRange {
-                start: layout::RAM,
+                start: memory.start(),
                 bytes: memory.bytes(),
             },
             bootargs: images.bootargs,
@@ -210,11 +219,11 @@ impl Loader {
             rtc: WALL_CLOCK.is_set(),
             timer_frequency: corrected_frequency(),
             tee,
-            devices: &[],
+            spis: images.spis,
             kaslr_seed: seeds.as_ref().map(GuestSeeds::kaslr),
             rng_seed: seeds.as_ref().map_or(&[], GuestSeeds::rng),
         }
-        .write()
+        .write(|root| images.devices.iter().for_each(|device| device.write(root)))
     }
 }
 

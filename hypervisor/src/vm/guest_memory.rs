@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The RAM of one VM: where it lies, and which of its pages the secure world may be using.
 //!
-//! RAM begins at [`layout::RAM`] and has no holes for the guest; physically it lies in a few
-//! chunks. A VM gets them when it starts and gives them back when it has ended. In between they
+//! RAM has no holes for the guest; physically it lies in a few chunks. A VM gets them when it starts and gives them back when it has ended. In between they
 //! never change, so that a look-up takes no lock. Only the counters change. Each page has one: it
 //! counts the page's pins, or says that the page is withdrawn. The counters are atomic, so several
 //! vCPUs pin at the same time without a lock.
@@ -57,6 +56,7 @@ pub enum WithdrawError {
 /// The RAM of one VM.
 #[derive(Debug)]
 pub struct GuestMemory {
+    start: Ipa,
     chunks: [Chunk; MAX_CHUNKS],
     bytes: AtomicU64,
     pages: Box<[AtomicU16]>,
@@ -108,11 +108,12 @@ impl Chunk {
 }
 
 impl GuestMemory {
-    /// Returns a VM's memory without RAM, with counters for `bytes` bytes.
+    /// Returns a VM's memory without RAM, with counters for `bytes` bytes. The guest sees the RAM from `start` on, a
+    /// multiple of the block size.
     ///
     /// # Errors
     /// [`MemoryError::OutOfMemory`].
-    pub fn for_bytes(bytes: u64) -> Result<Self, MemoryError> {
+    pub fn for_bytes(start: Ipa, bytes: u64) -> Result<Self, MemoryError> {
         let count = usize::try_from(bytes / PAGE_SIZE).unwrap_or(usize::MAX);
         let mut pages = Vec::new();
         pages
@@ -120,6 +121,7 @@ impl GuestMemory {
             .map_err(|_| MemoryError::OutOfMemory(count))?;
         pages.resize_with(count, AtomicU16::default);
         Ok(Self {
+            start,
             chunks: [const { Chunk::none() }; MAX_CHUNKS],
             bytes: AtomicU64::new(0),
             pages: pages.into_boxed_slice(),
@@ -129,12 +131,12 @@ impl GuestMemory {
         })
     }
 
-    /// Returns a VM's memory with RAM that consists of these chunks, in this order.
+    /// Returns a VM's memory with RAM that consists of these chunks, in this order, from [`layout::RAM`] on.
     ///
     /// # Errors
     /// See [`MemoryError`].
     pub fn new(chunks: &Chunks) -> Result<Self, MemoryError> {
-        let memory = Self::for_bytes(chunks.iter().map(|chunk| chunk.bytes()).sum())?;
+        let memory = Self::for_bytes(layout::RAM, chunks.iter().map(|chunk| chunk.bytes()).sum())?;
         memory.assign(chunks)?;
         Ok(memory)
     }
@@ -195,6 +197,11 @@ impl GuestMemory {
         Some(chunks)
     }
 
+    /// Returns where the guest sees its RAM.
+    pub const fn start(&self) -> Ipa {
+        self.start
+    }
+
     /// Returns the size of RAM in bytes; zero where the VM has none.
     #[inline]
     pub fn bytes(&self) -> u64 {
@@ -211,7 +218,7 @@ impl GuestMemory {
     pub fn mappings(&self) -> impl Iterator<Item = (IpaRange, Pa)> + '_ {
         let chunks = self.chunks.iter().filter(|chunk| chunk.bytes() != 0);
         chunks.map(|chunk| {
-            let start = Ipa::new(layout::RAM.get() + chunk.offset());
+            let start = Ipa::new(self.start.get() + chunk.offset());
             let bytes = chunk.bytes();
             (IpaRange { start, bytes }, chunk.start())
         })
@@ -223,7 +230,7 @@ impl GuestMemory {
     /// `None` at the end of RAM.
     pub fn piece(&self, offset: u64, most: u64) -> Option<(IpaRange, Pa)> {
         let (pa, room) = self.locate(offset)?;
-        let start = layout::RAM.checked_add(offset)?;
+        let start = self.start.checked_add(offset)?;
         let bytes = room.min(most - (start.get() & (most - 1)));
         Some((IpaRange { start, bytes }, pa))
     }
@@ -232,7 +239,7 @@ impl GuestMemory {
     /// physically contiguous. Within a block of 2 MiB they always are contiguous.
     #[inline]
     pub fn translate(&self, ipa: Ipa, bytes: u64) -> Option<Pa> {
-        let offset = ipa.get().checked_sub(layout::RAM.get())?;
+        let offset = ipa.get().checked_sub(self.start.get())?;
         let (pa, room) = self.locate(offset)?;
         (bytes <= room && self.is_owned(offset, bytes)).then_some(pa)
     }
@@ -240,7 +247,7 @@ impl GuestMemory {
     /// Returns the physical pieces of a guest's range, in order, for a copy from or to it. Returns
     /// `None` where any of it is not the VM's RAM.
     pub fn runs(&self, range: IpaRange) -> Option<Runs<'_>> {
-        let offset = range.start.get().checked_sub(layout::RAM.get())?;
+        let offset = range.start.get().checked_sub(self.start.get())?;
         let end = offset.checked_add(range.bytes)?;
         (end <= self.bytes() && self.is_owned(offset, range.bytes)).then_some(Runs {
             memory: self,
@@ -385,14 +392,14 @@ impl GuestMemory {
     /// Returns the offset and the counter of the page that begins at `page`.
     #[inline]
     fn page(&self, page: Ipa) -> Option<(u64, &AtomicU16)> {
-        let offset = page.get().checked_sub(layout::RAM.get())?;
+        let offset = page.get().checked_sub(self.start.get())?;
         let counter = self.pages.get(usize::try_from(offset / PAGE_SIZE).ok()?)?;
         page.is_page_aligned().then_some((offset, counter))
     }
 
     /// Returns the counters of a range of whole pages.
     fn pages(&self, range: IpaRange) -> Option<&[AtomicU16]> {
-        let offset = range.start.get().checked_sub(layout::RAM.get())?;
+        let offset = range.start.get().checked_sub(self.start.get())?;
         let end = offset.checked_add(range.bytes)?;
         let whole = offset.is_multiple_of(PAGE_SIZE) && end.is_multiple_of(PAGE_SIZE);
         if !whole || end > self.bytes() {

@@ -30,7 +30,7 @@ use postern_console::mux::Channel;
 use postern_devices::debug::DebugUnit;
 use postern_devices::physical_timer::PhysicalTimer;
 use postern_guest_tree::GuestTee;
-use postern_guest_tree::layout;
+use postern_guest_tree::layout::{SpiSource, Spis};
 use postern_vgic::{Vgic, Vmcr};
 
 /// A vCPU and its VM.
@@ -221,8 +221,10 @@ pub struct Vm {
     pub vcpus: Box<[Vcpu]>,
     /// The VM's console.
     pub console: MachineConsole,
-    /// The VM's other devices.
+    /// The VM's other emulated devices.
     pub devices: Devices,
+    /// The numbers of the SPIs that EL2 drives.
+    pub spis: Spis,
     /// Whether the VM starts with the machine.
     pub autostart: bool,
     /// Whether the VM may send requests to the monitor.
@@ -271,7 +273,7 @@ pub struct Vm {
 /// The arguments of [`Vm::new`].
 pub struct VmParts {
     /// The VM's configuration in the tree.
-    pub config: VmConfig<'static>,
+    pub config: &'static VmConfig<'static>,
     /// The VM's place in the tree.
     pub index: VmIndex,
     /// The pCPUs that the VM may use.
@@ -293,6 +295,8 @@ impl Vm {
         let count = config.vcpus.min(MAX_VCPUS);
         let vcpus = (0..count).filter_map(VcpuIndex::new);
         let vcpus = vcpus.map(|index| Vcpu::new(index, config.sve));
+        let is_taken = |spi| config.devices.iter().any(|device| device.has_spi(spi));
+        let spis = Spis::beside(is_taken);
         Self {
             index: parts.index,
             name: config.name,
@@ -303,6 +307,7 @@ impl Vm {
             vcpus: vcpus.collect(),
             console: MachineConsole::new(Channel::of_vm(parts.index), UartLink),
             devices: Devices::new(config.privileged),
+            spis,
             autostart: config.autostart,
             privileged: config.privileged,
             sve: config.sve,
@@ -314,6 +319,8 @@ impl Vm {
                 vcpus: count,
                 privileged: config.privileged,
                 gic: parts.gic,
+                spis,
+                devices: &config.devices,
             },
             needs_tee: config.tee == Tee::Required,
             has_tee: AtomicBool::new(false),
@@ -372,7 +379,8 @@ impl Vm {
     /// Returns the description of the TEE for the guest's device tree.
     pub fn guest_tee(&self) -> Option<GuestTee> {
         let mediator = self.mediator.as_ref().filter(|_| self.has_tee())?;
-        let notification = mediator.offers_notifications().then_some(layout::TEE_SPI);
+        let spi = self.spis.of(SpiSource::Tee);
+        let notification = mediator.offers_notifications().then_some(spi);
         Some(GuestTee { notification })
     }
 

@@ -5,11 +5,12 @@
 use super::guest_memory::{GuestMemory, WithdrawError};
 use super::work::PIECE_BYTES;
 use crate::services::memory::Answer;
-use mediator::addr::{PAGE_SIZE, Pa};
+use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use postern_arch::guest_ram;
 use postern_arch::stage2::Tables;
 use postern_base::lock::{Class, Lock};
 use postern_base::range::IpaRange;
+use postern_boot_tree::AssignedDevice;
 use postern_guest_tree::layout;
 use postern_stage2::{Attributes, Retired, Stage2, Stage2Error};
 
@@ -25,6 +26,8 @@ pub struct Mapping {
     /// The page of the virtual CPU interface of a GICv2 (GICV), which the guest sees as its GICC. Each pCPU finds its own
     /// there, with the state of the vCPU that is on it.
     virtual_cpu_interface: Option<Pa>,
+    /// The devices that the VM has for itself. The guest sees their registers at the physical addresses.
+    devices: &'static [AssignedDevice<'static>],
     tables: Lock<MappingState>,
 }
 
@@ -40,10 +43,15 @@ enum MappingState {
 
 impl Mapping {
     /// Returns a mapping without tables. No other VM has this `vmid`. All VMs have the same `virtual_cpu_interface`.
-    pub const fn new(vmid: u16, virtual_cpu_interface: Option<Pa>) -> Self {
+    pub const fn new(
+        vmid: u16,
+        virtual_cpu_interface: Option<Pa>,
+        devices: &'static [AssignedDevice<'static>],
+    ) -> Self {
         Self {
             vmid,
             virtual_cpu_interface,
+            devices,
             tables: Lock::new(Class::Tables, MappingState::Nothing),
         }
     }
@@ -58,15 +66,8 @@ impl Mapping {
         let mut tables = self.tables.lock();
         if !matches!(*tables, MappingState::Live(_)) {
             *tables = MappingState::Live(Stage2::new(&mut host)?);
-            if let (MappingState::Live(stage2), Some(page)) =
-                (&mut *tables, self.virtual_cpu_interface)
-            {
-                // Not the second page: a guest's write to GICC_DIR must trap.
-                let range = IpaRange {
-                    start: layout::CPU_INTERFACE,
-                    bytes: PAGE_SIZE,
-                };
-                stage2.map(&mut host, range, page, Attributes::DEVICE)?;
+            if let MappingState::Live(stage2) = &mut *tables {
+                self.map_devices(stage2, &mut host)?;
             }
         }
         let (MappingState::Live(stage2), Some((range, to))) =
@@ -76,6 +77,26 @@ impl Mapping {
         };
         stage2.map(&mut host, range, to, Attributes::RAM)?;
         Ok(Some(offset + range.bytes))
+    }
+
+    /// Maps what the guest accesses besides RAM.
+    fn map_devices(&self, stage2: &mut Stage2, host: &mut Tables) -> Result<(), Stage2Error> {
+        // Not the second page: a guest's write to GICC_DIR must trap.
+        let interface = self.virtual_cpu_interface.map(|page| {
+            let start = layout::CPU_INTERFACE;
+            let bytes = PAGE_SIZE;
+            (IpaRange { start, bytes }, page)
+        });
+        let windows = self.devices.iter().flat_map(|device| &device.windows);
+        let windows = windows.map(|window| {
+            let start = Ipa::new(window.start().get());
+            let bytes = window.bytes();
+            (IpaRange { start, bytes }, window.start())
+        });
+        for (range, to) in interface.into_iter().chain(windows) {
+            stage2.map(host, range, to, Attributes::DEVICE)?;
+        }
+        Ok(())
     }
 
     /// Returns the value for VTTBR_EL2; zero where there are no tables.

@@ -21,6 +21,8 @@ pub mod idle;
 pub mod instance;
 pub mod lifecycle;
 #[cfg(target_os = "none")]
+pub mod linked_spis;
+#[cfg(target_os = "none")]
 pub mod lr_sync;
 #[cfg(target_os = "none")]
 pub mod mapping;

@@ -6,7 +6,6 @@ use super::guest_memory::{GuestMemory, MemoryError};
 use mediator::addr::Pa;
 use postern_base::lock::{Class, Lock};
 use postern_base::range::PaRange;
-use postern_guest_tree::layout;
 use thiserror::Error;
 
 /// Locked when a VM starts or has ended; never on the way of an SMC.
@@ -35,7 +34,7 @@ pub fn init(frames: Frames) {
 pub fn allocate(memory: &GuestMemory, bytes: u64) -> Result<(), RamError> {
     let mut frames = FRAMES.lock();
     let frames = frames.as_mut().ok_or(FramesError::BadSize(bytes))?;
-    let chunks = frames.allocate(bytes, layout::RAM)?;
+    let chunks = frames.allocate(bytes, memory.start())?;
     memory.assign(&chunks).map_err(|error| {
         free(frames, &chunks);
         error.into()

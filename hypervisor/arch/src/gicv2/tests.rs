@@ -399,7 +399,9 @@ fn an_spi_is_what_the_tree_says() {
                 for line in Model::intids() {
                     model.with(line, |line| line.edge = before);
                 }
-                enable_spi(&model, D, intid, trigger, InterfaceMask::new(2));
+                configure_spi(&model, D, intid, trigger, InterfaceMask::new(2));
+                assert!(!model.line(intid).enabled);
+                set_spi_enabled(&model, D, intid, true);
                 let line = model.line(intid);
                 assert_eq!(line.edge, after, "{intid} {before} {trigger:?}");
                 assert!(line.enabled && line.targets == 2);
@@ -415,7 +417,8 @@ fn an_spi_is_what_the_tree_says() {
 #[test]
 fn an_spi_comes_to_the_pcpu_that_it_is_routed_to() {
     let model = ready();
-    enable_spi(&model, D, 33, None, InterfaceMask::new(1));
+    configure_spi(&model, D, 33, None, InterfaceMask::new(1));
+    set_spi_enabled(&model, D, 33, true);
     model.with(33, |line| line.pending = true);
     assert_eq!(acknowledge(model.on(1), C), None);
     route_spi(&model, D, 33, InterfaceMask::new(2));
@@ -426,6 +429,14 @@ fn an_spi_comes_to_the_pcpu_that_it_is_routed_to() {
     assert!(model.line(33).active, "only its priority was dropped");
     deactivate(&model, C, interrupt);
     assert!(!model.line(33).active);
+    // By the distributor, and no more of it once it is disabled.
+    model.with(33, |line| line.pending = true);
+    let interrupt = acknowledge(model.on(1), C).unwrap();
+    drop_priority(&model, C, interrupt);
+    deactivate_spi(&model, D, 33);
+    assert!(!model.line(33).active);
+    set_spi_enabled(&model, D, 33, false);
+    assert!(!model.line(33).enabled);
 }
 
 #[test]

@@ -312,13 +312,15 @@ fn an_spi_is_what_the_tree_says() {
                 let at = D.get() + GICD_ICFGR + u64::from(intid / 16 * 4);
                 let word = if before { 0xaaaa_aaaa } else { 0 };
                 model.state.borrow_mut().plain.insert(at, word);
-                enable_spi(
+                configure_spi(
                     &model,
                     D,
                     intid,
                     trigger,
                     Mpidr::new(1 << 31 | 0x2_0000_0103),
                 );
+                assert!(!model.is_enabled(D, GICD_ISENABLER, intid));
+                set_spi_enabled(&model, D, intid, true);
                 assert_eq!(model.edge(intid), after, "{intid} {before} {trigger:?}");
                 // Its neighbours stay.
                 assert_eq!(model.edge(intid ^ 1), before);

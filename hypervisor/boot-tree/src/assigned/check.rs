@@ -119,7 +119,7 @@ fn guest_user(vm: &VmConfig<'_>, gic: &Gic, window: PaRange) -> Option<&'static 
         range.is_none_or(|range| range.overlaps(window))
     };
     let ram = IpaRange {
-        start: layout::RAM,
+        start: vm.ram_start(),
         bytes: vm.memory,
     };
     let mut emulated = layout::emulated(gic.version(), vm.privileged);

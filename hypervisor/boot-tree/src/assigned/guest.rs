@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a guest's tree says of a device that the guest has for itself.
 
-use super::super::interrupts::{Interrupt, Trigger};
+use super::super::interrupts::Trigger;
 use super::super::tree;
-use super::AssignedDevice;
-use alloc::format;
-use alloc::string::{String, ToString};
+use super::{AssignedDevice, PciHost};
+use alloc::string::String;
 use alloc::vec::Vec;
-use postern_base::range::{IpaRange, PaRange};
-use postern_guest_tree::{GuestDevice, GuestInterrupt};
+use core::fmt::Write;
+use postern_base::range::PaRange;
+use postern_flat_tree::FlatTree;
+use postern_guest_tree::{CLOCK_PHANDLE, GIC_PHANDLE};
 
 /// Properties that the guest's tree has with other values, or does not need.
 const REPLACED: [&str; 9] = [
@@ -73,60 +74,82 @@ impl<'t> AssignedDevice<'t> {
         names.filter(|name| is_reference(name))
     }
 
-    /// Returns the device for the guest's tree.
-    pub fn guest_device(&self) -> GuestDevice<'t> {
-        let node = self.node.node;
-        let copied = node
-            .properties()
-            .filter(|(name, _)| !REPLACED.contains(name) && !is_reference(name));
-        // Only registers are in `reg`; the windows of a PCI host are behind its configuration space.
-        let registers = match self.pci {
-            Some(_) => self.windows.get(..1).unwrap_or_default(),
-            None => &self.windows,
-        };
-        let clock_names = match tree::is_compatible(node, &["arm,primecell"]) {
-            true if tree::bytes(node, "clock-names").is_some() => {
-                tree::strings(node, "clock-names").collect()
-            }
-            true => ["apb_pclk"].into(),
-            false => Vec::new(),
-        };
-        let interrupts = self.interrupts.iter().map(guest_interrupt);
-        GuestDevice {
-            name: self.name(),
-            copied: copied.collect(),
-            registers: registers.iter().copied().map(same_ipa).collect(),
-            interrupts: interrupts.filter(|_| self.pci.is_none()).collect(),
-            clock_names,
-            pci: self.pci.clone(),
-        }
-    }
-
-    /// Returns the node's name, with a unit address.
-    fn name(&self) -> String {
+    /// Adds the device's node to the root of the guest's tree. The guest has the device at its physical addresses, and
+    /// its interrupts under their physical numbers.
+    pub fn write(&self, root: &mut FlatTree) {
         let name = self.node.node.name();
-        match self.windows.first() {
+        let mut with_address = String::new();
+        let name = match self.windows.first() {
             Some(window) if !name.contains('@') => {
-                format!("{name}@{:x}", window.start().get())
+                // A string takes all that is written to it.
+                let _ = write!(with_address, "{name}@{:x}", window.start().get());
+                &with_address
             }
-            _ => name.to_string(),
+            _ => name,
+        };
+        root.node(name, |node| self.write_properties(node));
+    }
+
+    fn write_properties(&self, node: &mut FlatTree) {
+        let own = self.node.node;
+        for (name, value) in own.properties() {
+            if !REPLACED.contains(&name) && !is_reference(name) {
+                node.property(name, value);
+            }
+        }
+        // Only registers are in `reg`; the windows of a PCI host are behind its configuration space.
+        let (registers, windows) = match self.pci {
+            Some(_) => self.windows.split_at(1.min(self.windows.len())),
+            None => (&self.windows[..], &[][..]),
+        };
+        let mut value = Vec::new();
+        registers.iter().for_each(|range| push(&mut value, *range));
+        node.property("reg", &value);
+        if let Some(pci) = self.pci {
+            self.write_pci(node, pci, windows);
+        } else if !self.interrupts.is_empty() {
+            let mut cells = Vec::new();
+            for interrupt in &self.interrupts {
+                // An SPI: a device has no others.
+                let number = interrupt.intid.get().saturating_sub(32);
+                let is_edge = interrupt.trigger == Some(Trigger::Edge);
+                cells.extend([0, number, if is_edge { 1 } else { 4 }]);
+            }
+            node.cells("interrupts", &cells);
+        }
+        if tree::is_compatible(own, &["arm,primecell"]) {
+            let names = tree::bytes(own, "clock-names").unwrap_or(b"apb_pclk\0");
+            let clocks = names.iter().filter(|byte| **byte == 0);
+            let clocks: Vec<_> = clocks.map(|_| CLOCK_PHANDLE).collect();
+            node.cells("clocks", &clocks);
+            node.property("clock-names", names);
         }
     }
-}
 
-/// Returns the guest's range, which has the addresses of the machine's.
-pub(super) const fn same_ipa(range: PaRange) -> IpaRange {
-    IpaRange {
-        start: mediator::addr::Ipa::new(range.start().get()),
-        bytes: range.bytes(),
+    fn write_pci(&self, node: &mut FlatTree, pci: PciHost, windows: &[PaRange]) {
+        let own = self.node.node;
+        let ranges = own.ranges().and_then(Result::ok);
+        let mut value = Vec::new();
+        for ([bus, ..], window) in ranges.into_iter().flatten().zip(windows) {
+            value.extend_from_slice(bus);
+            push(&mut value, *window);
+        }
+        node.property("ranges", &value);
+        value.clear();
+        let map = tree::bytes(own, "interrupt-map").unwrap_or_default();
+        for entry in map.chunks_exact(pci.entry) {
+            // The device's address and its pin; the guest's GIC, which has no address cells and three for an interrupt.
+            value.extend_from_slice(entry.get(..16).unwrap_or_default());
+            value.extend_from_slice(&GIC_PHANDLE.to_be_bytes());
+            let interrupt = entry.get(pci.before..).and_then(|it| it.get(..12));
+            value.extend_from_slice(interrupt.unwrap_or_default());
+        }
+        node.property("interrupt-map", &value);
     }
 }
 
-/// Returns the guest's interrupt, which has the number of the machine's.
-pub(super) fn guest_interrupt(interrupt: &Interrupt) -> GuestInterrupt {
-    GuestInterrupt {
-        // `AssignedDevice` has SPIs alone.
-        spi: interrupt.intid.get().saturating_sub(32),
-        is_edge: interrupt.trigger == Some(Trigger::Edge),
-    }
+/// Adds a range with two cells each for address and size.
+fn push(value: &mut Vec<u8>, range: PaRange) {
+    value.extend_from_slice(&range.start().get().to_be_bytes());
+    value.extend_from_slice(&range.bytes().to_be_bytes());
 }

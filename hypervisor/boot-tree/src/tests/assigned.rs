@@ -6,10 +6,11 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 use super::fixture::{GIC_PHANDLE, at, cells, child, set};
 use super::{fixture, occupied, range};
 use crate::assigned;
+use crate::flat::FdtNode;
 use crate::gic::Gic;
 use crate::machine::read;
 use crate::{AssignedDevice, Trigger, VmConfigs, tree};
-use postern_guest_tree::GuestInterrupt;
+use postern_flat_tree::FlatTree;
 
 const RTC: &str = "/pl031@9010000";
 const PCIE: &str = "/pcie@10000000";
@@ -81,6 +82,17 @@ fn devices<R>(tree: &DeviceTree, look: impl FnOnce(&VmConfigs<'_>) -> R) -> R {
     look(&vms)
 }
 
+/// Reads back what the guest's tree has of a device.
+fn in_guest(device: &AssignedDevice<'_>, look: impl FnOnce(FdtNode<'_>)) {
+    let dtb = FlatTree::write(|root| device.write(root));
+    let tree = tree::open(&dtb).unwrap();
+    look(tree.root().children().next().unwrap());
+}
+
+fn words(node: FdtNode<'_>, name: &str) -> Vec<u32> {
+    tree::cells(node.property(name).unwrap()).collect()
+}
+
 #[test]
 fn a_device_has_its_registers_and_interrupts() {
     devices(&machine(), |vms| {
@@ -94,16 +106,16 @@ fn a_device_has_its_registers_and_interrupts() {
         assert_eq!(rtc.interrupts[0].trigger, Some(Trigger::Level));
         assert!(!rtc.can_do_dma && rtc.pci.is_none());
         assert_eq!(rtc.dropped().collect::<Vec<_>>(), ["clocks", "clock-names"]);
-        let guest = rtc.guest_device();
-        assert_eq!(guest.name, "pl031@9010000");
-        let names: Vec<_> = guest.copied.iter().map(|(name, _)| *name).collect();
-        assert_eq!(names, ["compatible"]);
-        assert_eq!(guest.clock_names, ["apb_pclk"]);
-        let interrupt = GuestInterrupt {
-            spi: 2,
-            is_edge: false,
-        };
-        assert_eq!(guest.interrupts, [interrupt]);
+        in_guest(rtc, |node| {
+            assert_eq!(node.name(), "pl031@9010000");
+            let names: Vec<_> = node.properties().map(|(name, _)| name).collect();
+            let expected = ["compatible", "reg", "interrupts", "clocks", "clock-names"];
+            assert_eq!(names, expected);
+            assert_eq!(words(node, "reg"), [0, 0x0901_0000, 0, 0x1000]);
+            assert_eq!(words(node, "interrupts"), [0, 2, 4]);
+            assert_eq!(words(node, "clocks"), [2]);
+            assert_eq!(tree::string(node, "clock-names"), Some("apb_pclk"));
+        });
     });
 }
 
@@ -147,14 +159,20 @@ fn a_pci_host_has_its_windows_and_the_interrupts_of_its_pins() {
     let spis: Vec<_> = pcie.interrupts.iter().map(|it| it.intid.get()).collect();
     assert_eq!(spis, [35, 36, 37, 38]);
     assert!(pcie.can_do_dma);
-    let guest = pcie.guest_device();
-    assert_eq!(guest.registers.len(), 1);
-    assert!(guest.interrupts.is_empty());
-    let host = guest.pci.as_ref().unwrap();
-    assert_eq!(host.windows[2].bus, [0x300_0000, 0x80, 0]);
-    assert_eq!(host.routes.len(), 16);
-    assert_eq!(host.routes[5].pin, [0x800, 0, 0, 2]);
-    assert_eq!(host.routes[5].interrupt.spi, 5);
+    in_guest(pcie, |node| {
+        assert_eq!(words(node, "reg"), [0x40, 0x1000_0000, 0, 0x1000_0000]);
+        let ranges = words(node, "ranges");
+        assert_eq!(ranges[14..], [0x300_0000, 0x80, 0, 0x80, 0, 0x80, 0]);
+        let map = words(node, "interrupt-map");
+        assert_eq!(map.len(), 16 * 8);
+        assert_eq!(map[5 * 8..6 * 8], [0x800, 0, 0, 2, 1, 0, 5, 4]);
+        for name in ["interrupt-map-mask", "bus-range", "dma-coherent"] {
+            assert!(node.property(name).is_some(), "{name}");
+        }
+        for name in ["interrupts", "clocks", "msi-map", "iommu-map"] {
+            assert!(node.property(name).is_none(), "{name}");
+        }
+    });
     let dropped: Vec<_> = pcie.dropped().collect();
     assert_eq!(dropped.len(), 2, "{dropped:?}");
     for name in ["msi-map", "iommu-map"] {

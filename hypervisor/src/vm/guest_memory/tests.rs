@@ -245,7 +245,7 @@ proptest! {
 #[test]
 fn ram_is_released_and_assigned_again() {
     let block = |start| PaRange::new(Pa::new(start), BLOCK_SIZE).unwrap();
-    let memory = GuestMemory::for_bytes(2 * BLOCK_SIZE).unwrap();
+    let memory = GuestMemory::for_bytes(layout::RAM, 2 * BLOCK_SIZE).unwrap();
     assert_eq!((memory.bytes(), memory.most_bytes()), (0, 2 * BLOCK_SIZE));
     assert_eq!(memory.pin(ipa(0)), Err(PinError::NotOwnMemory(ipa(0))));
     assert_eq!(memory.translate(ipa(0), 1), None);
@@ -314,7 +314,34 @@ fn memory_is_cut_into_pieces() {
     );
     assert_eq!(piece(BYTES, 0x1000), None);
     assert_eq!(
-        GuestMemory::for_bytes(0x1000).unwrap().piece(0, 0x1000),
+        GuestMemory::for_bytes(layout::RAM, 0x1000)
+            .unwrap()
+            .piece(0, 0x1000),
         None
     );
+}
+
+/// A VM with devices has RAM that 32 bits of address reach.
+#[test]
+fn ram_may_begin_below_4_gib() {
+    let memory = GuestMemory::for_bytes(layout::LOW_RAM, 2 * BLOCK_SIZE).unwrap();
+    let chunks = [0x8000_0000, 0xc000_0000_u64]
+        .map(|start| PaRange::new(Pa::new(start), BLOCK_SIZE).unwrap());
+    memory
+        .assign(&Chunks::from_slice(&chunks).unwrap())
+        .unwrap();
+    let at = |offset| Ipa::new(layout::LOW_RAM.get() + offset);
+    assert_eq!(memory.start(), layout::LOW_RAM);
+    assert_eq!(memory.translate(at(8), 8), Some(Pa::new(0x8000_0008)));
+    assert_eq!(
+        memory.translate(at(BLOCK_SIZE), 8),
+        Some(Pa::new(0xc000_0000))
+    );
+    assert_eq!(memory.translate(at(2 * BLOCK_SIZE), 1), None);
+    assert_eq!(memory.translate(layout::RAM, 1), None);
+    assert_eq!(memory.pin(at(BLOCK_SIZE)), Ok(Pa::new(0xc000_0000)));
+    let (range, to) = memory.piece(BLOCK_SIZE, BLOCK_SIZE).unwrap();
+    assert_eq!((range.start, to), (at(BLOCK_SIZE), Pa::new(0xc000_0000)));
+    let first = memory.mappings().next().unwrap();
+    assert_eq!(first.0.start, layout::LOW_RAM);
 }

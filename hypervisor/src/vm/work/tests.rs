@@ -89,7 +89,7 @@ impl Vm {
         let tee = probe(&host).unwrap();
         let client = ClientId::new(NonZeroU16::new(client).unwrap());
         Self {
-            memory: GuestMemory::for_bytes(BYTES).unwrap(),
+            memory: GuestMemory::for_bytes(layout::RAM, BYTES).unwrap(),
             lifecycle: RefCell::new(Lifecycle::new()),
             mediator: Mediator::new(client, Config::default(), tee),
             host,
