@@ -28,6 +28,8 @@ pub struct Board {
     pub qemu: (u32, u32),
     /// The version of the GIC.
     pub gic_version: u32,
+    /// What is added to [`Board::model`] for an SMMU in front of the PCIe bus, if QEMU has one for the board.
+    pub iommu: Option<&'static str>,
     /// The CPUs; none where the description chooses them.
     pub cpu: Option<&'static str>,
     /// The most CPUs that firmware starts in QEMU.

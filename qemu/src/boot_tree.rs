@@ -239,6 +239,10 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
     if let Some(bits) = vm.sve {
         set(&mut node, "sve", bits);
     }
+    if !vm.devices.is_empty() {
+        let paths: Vec<&str> = vm.devices.iter().map(String::as_str).collect();
+        set(&mut node, "postern,devices", paths);
+    }
     let mut kernel = module("multiboot,kernel", modules.kernel)?;
     set(&mut kernel, "bootargs", vm.cmdline.as_str());
     node.add_child(kernel);

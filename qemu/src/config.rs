@@ -9,16 +9,19 @@ use std::path::{Path, PathBuf};
 
 mod board;
 mod cpu;
+mod devices;
 mod files;
 mod guests;
 mod machine;
 mod parser_errors;
+mod pci;
 mod tee;
 #[cfg(test)]
 mod tests;
 
 pub use cpu::CPUS;
 pub use files::{fits, kernel_memory};
+pub use pci::{Disk, Net};
 pub use tee::{
     Application, Device, Feature, Login, MAX_APPLICATIONS, Quota, TeePolicy, TeeQuota, Word,
 };
@@ -80,6 +83,14 @@ pub struct MachineConfig {
     pub optee_spi: Option<u32>,
     /// What happens when no VM runs any more.
     pub when_all_off: WhenAllOff,
+    /// Whether the PCIe devices are behind an SMMU, without which no VM can have them.
+    pub iommu: bool,
+    /// The disks on the PCIe bus.
+    #[serde(rename = "disk")]
+    pub disks: Vec<Disk>,
+    /// The network cards on the PCIe bus.
+    #[serde(rename = "net")]
+    pub nets: Vec<Net>,
 }
 
 /// What the machine does when no VM runs.
@@ -105,6 +116,9 @@ impl Default for MachineConfig {
             optee_virtualised: true,
             optee_spi: None,
             when_all_off: WhenAllOff::default(),
+            iommu: false,
+            disks: Vec::new(),
+            nets: Vec::new(),
         }
     }
 }
@@ -154,6 +168,9 @@ pub struct Vm {
     pub affinity: Option<Vec<u32>>,
     /// The length of SVE's vectors in bits; the VM has no SVE when absent.
     pub sve: Option<u32>,
+    /// The devices of the machine that the VM has for itself: paths of nodes of the machine's device tree.
+    #[serde(default)]
+    pub devices: Vec<String>,
 }
 
 fn yes() -> bool {
@@ -285,6 +302,9 @@ impl System {
             .with_context(|| format!("the system description {} cannot be read", file.display()))?;
         let mut system = parse(&text).with_context(|| format!("in {}", file.display()))?;
         let folder = file.parent().unwrap_or(Path::new("."));
+        for disk in &mut system.machine.disks {
+            disk.file = folder.join(&disk.file);
+        }
         for vm in &mut system.vms {
             for path in [&mut vm.kernel, &mut vm.initrd].into_iter().flatten() {
                 *path = folder.join(&*path);
@@ -407,6 +427,8 @@ impl System {
                     vm.name
                 ));
             }
+            vm.check_devices(&self.vms[..index])
+                .map_err(|why| format!("vm \"{}\": {why}", vm.name))?;
             for other in &self.vms[..index] {
                 if let Some(device) = vm.tee_policy.shared_device(&other.tee_policy) {
                     return Err(format!(

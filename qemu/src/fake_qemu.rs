@@ -28,6 +28,7 @@ pub fn machine(folder: &Path, script: &str, vms: &[&str]) -> Machine {
         firmware: Firmware::Flash("/flash".into()),
         tree: None,
         loads: Vec::new(),
+        pci: Vec::new(),
         extra: Vec::new(),
         vms: vms.iter().map(vm).collect(),
         wiring: Wiring::Multiplexed,

@@ -2,7 +2,7 @@
 //! Translates the machine into QEMU's arguments, and runs QEMU as a child process.
 
 use crate::board::{Board, Serial};
-use crate::config::{System, Tee};
+use crate::config::{MachineConfig, System, Tee};
 use crate::console::Channel;
 use crate::prepare::{Artifacts, Load};
 use crate::signals;
@@ -88,6 +88,8 @@ pub struct Machine {
     pub tree: Option<PathBuf>,
     /// The files that are in RAM at reset.
     pub loads: Vec<Load>,
+    /// The arguments for the devices on the PCIe bus.
+    pub pci: Vec<OsString>,
     /// Additional arguments.
     pub extra: Vec<OsString>,
     /// The VMs, in the order of the boot tree.
@@ -117,13 +119,14 @@ impl Machine {
         Self {
             qemu: artifacts.qemu.clone(),
             board,
-            model: board.model.into(),
+            model: artifacts.machine.model(),
             cpu: board.cpu(artifacts.machine.cpu.as_deref()).into(),
             cpus,
             memory_mib: artifacts.machine.memory_mib,
             firmware: artifacts.firmware.clone(),
             tree: artifacts.placed_by_qemu.then(|| artifacts.tree.clone()),
             loads: artifacts.loads.clone(),
+            pci: pci_arguments(&artifacts.machine),
             extra: Vec::new(),
             vms,
             wiring,
@@ -173,10 +176,33 @@ impl Machine {
             let address = format!(",addr={:#x},force-raw=on", load.address);
             option("-device", with_path("loader,file=", &load.file, &address));
         }
+        arguments.extend(self.pci.iter().cloned());
         arguments.push("-no-reboot".into());
         arguments.extend(self.extra.iter().cloned());
         arguments
     }
+}
+
+/// Returns the arguments for a machine's disks and network cards. A virtio device without `iommu_platform` would pass the
+/// SMMU by.
+fn pci_arguments(machine: &MachineConfig) -> Vec<OsString> {
+    const BEHIND_SMMU: &str = "iommu_platform=on,disable-legacy=on";
+    let mut arguments: Vec<OsString> = Vec::new();
+    for (index, disk) in machine.disks.iter().enumerate() {
+        let format = disk.format();
+        let drive = format!("if=none,id=disk{index},format={format},file=");
+        arguments.extend(["-drive".into(), with_path(&drive, &disk.file, "")]);
+        let device = format!("virtio-blk-pci,drive=disk{index},{BEHIND_SMMU}");
+        arguments.extend(["-device".into(), device.into()]);
+    }
+    for (index, net) in machine.nets.iter().enumerate() {
+        let rules = net.rules();
+        let backend = format!("user,id=net{index}{rules}");
+        arguments.extend(["-netdev".into(), backend.into()]);
+        let device = format!("virtio-net-pci,netdev=net{index},romfile=,{BEHIND_SMMU}");
+        arguments.extend(["-device".into(), device.into()]);
+    }
+    arguments
 }
 
 /// Inserts a path into a comma-separated QEMU option, in which a comma is written twice.
@@ -310,6 +336,7 @@ mod tests {
                 file: "/x/a,b".into(),
                 address: 0x4020_0000,
             }],
+            pci: Vec::new(),
             extra: vec!["-d".into(), "int".into()],
             vms: Vec::new(),
             wiring: Wiring::Multiplexed,
@@ -340,6 +367,31 @@ mod tests {
                 .any(|word| word.ends_with("file=/x,,y/flash.img"))
         );
         assert!(arguments.join(" ").ends_with("-no-reboot -d int"));
+    }
+
+    #[test]
+    fn no_pci_device_passes_the_smmu_by() {
+        let text = "[machine]\niommu = true\n[[machine.disk]]\nfile = \"/x,y/d\"\n\
+                    [[machine.net]]\nforward = [\"tcp:2222:22\"]\n[[vm]]\nname = \"a\"";
+        let system = System::parse(text).expect("a system");
+        let machine = Machine {
+            pci: pci_arguments(&system.machine),
+            ..machine()
+        };
+        let arguments = machine.arguments(Path::new("/out/optee.log"));
+        let words = |text: &&OsString| text.to_string_lossy().contains("-pci,");
+        let devices: Vec<_> = arguments.iter().filter(words).collect();
+        assert_eq!(devices.len(), 2, "{arguments:?}");
+        for device in devices {
+            let text = device.to_string_lossy();
+            assert!(
+                text.ends_with(",iommu_platform=on,disable-legacy=on"),
+                "{text}"
+            );
+        }
+        let has = |word: &str| arguments.iter().any(|argument| *argument == word);
+        assert!(has("if=none,id=disk0,format=raw,file=/x,,y/d"));
+        assert!(has("user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22"));
     }
 
     #[test]

@@ -171,7 +171,7 @@ fn machine_args(machine: &MachineConfig) -> Vec<OsString> {
     let board = machine.board.board();
     let text = format!(
         "-M {} -cpu {} -smp {} -m {} -nographic -net none",
-        board.model,
+        machine.model(),
         board.cpu(machine.cpu.as_deref()),
         machine.cpus,
         machine.memory_mib
@@ -200,6 +200,10 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         folder,
     } = options;
     let _lock = lock(paths, progress)?;
+    let qemu = parts::qemu(paths, system.machine.least_qemu(), progress)?;
+    for disk in &system.machine.disks {
+        disk.make()?;
+    }
     let update = wants_update();
     let parts = parts::fetch(paths, *suite, Linux::Standard, update, progress)?;
     let virtualised = flavour.virtualised_tee() && system.machine.optee_virtualised;
@@ -255,7 +259,6 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
             (program.image, Some(program.elf), boots)
         }
     };
-    let qemu = parts::qemu(paths, system.machine.least_qemu(), progress)?;
     let entered = Entered { image, boots };
     let placed = placed::place(options, &qemu, &entered, virtualised, &parts)?;
     let tree = folder.join("boot.dtb");

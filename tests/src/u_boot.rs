@@ -164,6 +164,7 @@ pub fn machine(lab: &Lab, system: &System, disk: &Path) -> Result<Machine> {
         firmware,
         tree: None,
         loads: Vec::new(),
+        pci: Vec::new(),
         extra: extra.map(OsString::from).to_vec(),
         vms,
         wiring: postern_qemu::launch::Wiring::Multiplexed,

@@ -18,6 +18,7 @@ pub(super) static BOARD: Board = Board {
     model: "imx8mp-evk",
     qemu: (10, 0),
     gic_version: 3,
+    iommu: None,
     cpu: Some("cortex-a53"),
     most_cpus: 1,
     ram: &[Range {

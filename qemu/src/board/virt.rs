@@ -52,6 +52,7 @@ pub(super) static BOARD: Board = Board {
     model: "virt,secure=on,virtualization=on,gic-version=3",
     qemu: (7, 2),
     gic_version: 3,
+    iommu: Some("iommu=smmuv3,its=off"),
     cpu: None,
     most_cpus: 4,
     ram: RAM,

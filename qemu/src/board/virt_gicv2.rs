@@ -11,6 +11,7 @@ pub(super) static BOARD: Board = Board {
     model: "virt,secure=on,virtualization=on,gic-version=2",
     qemu: (7, 2),
     gic_version: 2,
+    iommu: None,
     cpu: None,
     most_cpus: 4,
     ram: RAM,

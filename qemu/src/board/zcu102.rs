@@ -17,6 +17,7 @@ pub(super) static BOARD: Board = Board {
     model: "xlnx-zcu102,secure=on,virtualization=on",
     qemu: (7, 2),
     gic_version: 2,
+    iommu: None,
     cpu: Some("cortex-a53"),
     most_cpus: 4,
     ram: &[

@@ -26,6 +26,9 @@ impl System {
     /// # Errors
     /// Names the VM, the key, the file and the fix.
     pub fn check_files(&self, guests: &Path) -> Result<()> {
+        for disk in &self.machine.disks {
+            disk.check_file()?;
+        }
         for vm in &self.vms {
             vm.check_files(guests)
                 .with_context(|| format!("vm \"{}\"", vm.name))?;

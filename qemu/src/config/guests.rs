@@ -22,6 +22,7 @@ impl System {
         let mut last = self.vms.last().cloned().ok_or("there is no [[vm]]")?;
         // A device has one owner: the copies get none.
         last.tee_policy.devices.clear();
+        last.devices.clear();
         while self.vms.len() < count {
             let name = self.free_name();
             self.vms.push(Vm {

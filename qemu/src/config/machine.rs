@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The limits of the machine that QEMU emulates.
 
+use super::pci::IOMMU_QEMU;
 use super::{MAX_CPUS, MAX_VMS, MachineConfig, cpu};
 
 impl MachineConfig {
@@ -14,9 +15,11 @@ impl MachineConfig {
     /// Returns the first QEMU that has the board and the CPUs: major and minor version.
     pub(crate) fn least_qemu(&self) -> (u32, u32) {
         let board = self.board.board();
+        let iommu = if self.iommu { IOMMU_QEMU } else { (0, 0) };
         board
             .qemu
             .max(cpu::least_qemu(board.cpu(self.cpu.as_deref())))
+            .max(iommu)
     }
 
     /// Checks the limits that a type cannot express.
@@ -44,6 +47,7 @@ impl MachineConfig {
                 self.memory_mib, board.name
             ));
         }
+        self.check_pci()?;
         match self.optee_guests {
             Some(_) if !self.optee_virtualised => {
                 return Err(

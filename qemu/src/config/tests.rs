@@ -29,6 +29,7 @@ fn vm_needs_only_a_name() {
             tee_quota: TeeQuota::default(),
             affinity: None,
             sve: None,
+            devices: Vec::new(),
         }]
     );
 }
