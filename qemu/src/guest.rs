@@ -2,8 +2,9 @@
 //! Follows the state of a running guest from its console's output.
 
 use crate::session::What;
-use guest_agent::event::{CaseState, Event, Latency, XtestEnd};
+use guest_agent::event::{CaseState, Event, Latency, Throughput, XtestEnd};
 use postern_ctl::messages::{HypervisorEvent, Stats};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The severity of a kernel message.
@@ -137,12 +138,20 @@ pub struct Guest {
     pub runs: Vec<Run>,
     /// The guest's measurements, in order.
     pub latencies: Vec<Latency>,
+    /// The measured throughput of the root file system's disk.
+    pub disk: Option<Throughput>,
+    /// The measured throughput of the network.
+    pub network: Option<Throughput>,
+    /// How often each device interrupted the guest, by the name of the handlers.
+    pub interrupts: Option<BTreeMap<String, u64>>,
     /// Errors that the guest's agent reported.
     pub errors: Vec<String>,
     /// Warnings of the guest's kernel.
     pub warnings: Vec<String>,
     /// The kernel's message about its death, if it died.
     pub death: Option<String>,
+    /// Whether the hypervisor has stopped the guest.
+    pub stopped: bool,
     /// The number of events that could not be read.
     pub garbled: usize,
     /// The hypervisor's counters for the guest.
@@ -162,10 +171,14 @@ impl Guest {
             tee: false,
             runs: Vec::new(),
             latencies: Vec::new(),
+            disk: None,
+            network: None,
+            interrupts: None,
             errors: Vec::new(),
             warnings: Vec::new(),
             death: None,
             garbled: 0,
+            stopped: false,
             stats: None,
             last_word: Duration::ZERO,
         }
@@ -195,6 +208,7 @@ impl Guest {
         match event {
             HypervisorEvent::VmOff { vm, reason } if *vm == self.name => {
                 self.phase = Phase::Off;
+                self.stopped = true;
                 if reason == "error" && self.death.is_none() {
                     self.death = Some("the hypervisor stopped it".into());
                 }
@@ -257,6 +271,9 @@ impl Guest {
             Event::Latency(latency) => self.latencies.push(latency.clone()),
             Event::Error { text } => self.errors.push(text.clone()),
             Event::Bye => self.phase = Phase::Off,
+            Event::Disk(measured) => self.disk = Some(*measured),
+            Event::Network(measured) => self.network = Some(*measured),
+            Event::Interrupts { counts } => self.interrupts = Some(counts.clone()),
             Event::Pong { .. } | Event::Monitor { .. } | Event::MonitorEnd { .. } => {}
         }
     }

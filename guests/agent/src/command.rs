@@ -2,6 +2,8 @@
 //! Parses the host's commands: one command per line, words separated by blanks.
 
 use crate::latency::{Kind, Measurement, WARM_UP};
+use guest_agent::transfer::MAX_BYTES;
+use std::net::SocketAddrV4;
 
 /// A command of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +12,12 @@ pub enum Command {
     Xtest(Vec<String>),
     /// Measure the round trip to the TEE.
     Latency(Measurement),
+    /// Measure the disk with this number of bytes.
+    Disk(u64),
+    /// Measure the network to this address of the host with this number of bytes.
+    Network(SocketAddrV4, u64),
+    /// Report how often each device interrupted.
+    Interrupts,
     /// Ask the hypervisor's monitor through the second UART.
     Monitor(String),
     /// Give the console to a shell until it exits.
@@ -26,6 +34,9 @@ pub enum Command {
 
 /// The most calls that one measurement may time.
 pub const MAX_SAMPLES: u32 = 1_000_000;
+
+/// The most MiB that one measurement may move.
+const MAX_MIB: u64 = MAX_BYTES >> 20;
 
 impl Command {
     /// Parses a line. A blank line gives `None`.
@@ -50,6 +61,17 @@ impl Command {
                 rest.split_whitespace().map(str::to_owned).collect(),
             ))),
             "latency" => latency(rest).map(Some),
+            "disk" => mebibytes(rest)
+                .map(|bytes| Some(Self::Disk(bytes)))
+                .ok_or_else(|| format!("usage: disk MIB, 1 to {MAX_MIB}")),
+            "network" => rest
+                .split_once(char::is_whitespace)
+                .and_then(|(host, mib)| {
+                    let (host, bytes) = (host.parse().ok()?, mebibytes(mib.trim())?);
+                    Some(Some(Self::Network(host, bytes)))
+                })
+                .ok_or_else(|| format!("usage: network ADDRESS:PORT MIB, 1 to {MAX_MIB}")),
+            "interrupts" => bare(Self::Interrupts),
             "monitor" if rest.is_empty() => Err("usage: monitor LINE".into()),
             "monitor" => Ok(Some(Self::Monitor(rest.to_owned()))),
             "shell" => bare(Self::Shell),
@@ -66,10 +88,15 @@ impl Command {
                 }
             }
             other => Err(format!(
-                "unknown command `{other}`; there are xtest, latency, monitor, shell, poweroff, reboot, ping, sysrq"
+                "unknown command `{other}`; there are xtest, latency, disk, network, interrupts, monitor, shell, poweroff, reboot, ping, sysrq"
             )),
         }
     }
+}
+
+fn mebibytes(text: &str) -> Option<u64> {
+    let number: u64 = text.parse().ok()?;
+    (1..=MAX_MIB).contains(&number).then_some(number << 20)
 }
 
 fn latency(rest: &str) -> Result<Command, String> {
@@ -168,6 +195,15 @@ mod tests {
                     warm_up: 0,
                 })),
             ),
+            ("disk 16", Some(Command::Disk(16 << 20))),
+            (
+                "network 10.0.2.2:4000  3",
+                Some(Command::Network(
+                    SocketAddrV4::new([10, 0, 2, 2].into(), 4000),
+                    3 << 20,
+                )),
+            ),
+            ("interrupts", Some(Command::Interrupts)),
             ("ping a  b", Some(Command::Ping("a  b".into()))),
             ("ping", Some(Command::Ping(String::new()))),
             (
@@ -188,6 +224,13 @@ mod tests {
             ("latency a 1 b", "no call"),
             ("latency a 1 values x", "usage"),
             ("latency a 1 values 1 2", "usage"),
+            ("disk", "usage"),
+            ("disk 0", "usage"),
+            ("disk 1025", "usage"),
+            ("network 10.0.2.2 3", "usage"),
+            ("network 10.0.2.2:1", "usage"),
+            ("network 10.0.2.2:1 x", "usage"),
+            ("interrupts now", "no argument"),
             ("reboot now", "no argument"),
             ("monitor ", "usage"),
             ("sysrq", "one letter"),

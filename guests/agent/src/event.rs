@@ -2,6 +2,7 @@
 //! Events for the host: one per line, `@postern ` and a JSON object.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The mark in front of every event, which distinguishes it from other console output.
 pub const MARK: &str = "@postern ";
@@ -70,6 +71,16 @@ pub enum Event {
     XtestEnd(XtestEnd),
     /// The result of a measurement of the round trip to the TEE.
     Latency(Latency),
+    /// The result of a measurement of the root file system's disk; out is writing.
+    Disk(Throughput),
+    /// The result of a measurement of the network; out is sending.
+    Network(Throughput),
+    /// The answer to `interrupts`.
+    Interrupts {
+        /// How often each device's interrupt was taken since the kernel's start, by the name of its
+        /// handlers.
+        counts: BTreeMap<String, u64>,
+    },
     /// The answer to `ping`.
     Pong {
         /// The argument of `ping`.
@@ -147,6 +158,17 @@ pub struct Latency {
     pub what: String,
 }
 
+/// The result of a measurement of a device.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throughput {
+    /// The bytes that were moved in each direction.
+    pub bytes: u64,
+    /// The nanoseconds in which they left the guest.
+    pub out_ns: u64,
+    /// The nanoseconds in which they came to the guest.
+    pub in_ns: u64,
+}
+
 impl Event {
     /// Finds the event in a console line. The mark may come after other output. Returns `None` when
     /// the line has no mark.
@@ -198,6 +220,20 @@ mod tests {
                     line: "a\nb".into(),
                 },
                 r#"@postern {"event":"log","line":"a\nb"}"#,
+            ),
+            (
+                Event::Disk(Throughput {
+                    bytes: 1 << 20,
+                    out_ns: 2,
+                    in_ns: 3,
+                }),
+                r#"@postern {"event":"disk","bytes":1048576,"out_ns":2,"in_ns":3}"#,
+            ),
+            (
+                Event::Interrupts {
+                    counts: [("virtio0".to_owned(), 7)].into(),
+                },
+                r#"@postern {"event":"interrupts","counts":{"virtio0":7}}"#,
             ),
             (Event::Bye, r#"@postern {"event":"bye"}"#),
         ];

@@ -3,3 +3,6 @@
 
 pub mod event;
 pub mod input;
+pub mod interrupts;
+pub mod role;
+pub mod transfer;

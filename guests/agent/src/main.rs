@@ -5,8 +5,8 @@
 //!
 //! - `/init`: the guest's first process. It sets the system up ([`init`]), sends a `ready` event to
 //!   the console and then executes command lines ([`command`]): it runs `xtest` and reports each
-//!   case's result at once ([`xtest`]), measures the round trip to the TEE ([`latency`]), starts a
-//!   shell, powers off.
+//!   case's result at once ([`xtest`]), measures the round trip to the TEE ([`latency`]), disk and
+//!   network ([`measure`]), starts a shell, powers off.
 //! - `tee-latency`: the measurement alone, for users at a shell.
 //! - `postern-ctl`: the hypervisor's monitor, in a privileged guest ([`postern_ctl`]).
 //!
@@ -17,6 +17,7 @@ mod command;
 mod console;
 mod init;
 mod latency;
+mod measure;
 mod process;
 mod sys;
 mod tee;

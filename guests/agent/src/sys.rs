@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Safe functions for system calls that the standard library lacks.
 
+pub mod net;
+
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, Result, Seek, SeekFrom};
@@ -28,6 +30,45 @@ fn c_string(bytes: impl Into<Vec<u8>>) -> Result<CString> {
 ///
 /// Fails as mount(2) does.
 pub fn mount(kind: &str, target: &Path, options: &str) -> Result<()> {
+    mount_from(Path::new(kind), kind, target, options)
+}
+
+/// Mounts a file system of a device: `mount -t KIND SOURCE TARGET`.
+///
+/// # Errors
+///
+/// Fails as mount(2) does.
+pub fn mount_from(source: &Path, kind: &str, target: &Path, options: &str) -> Result<()> {
+    mount_with(source, kind, target, libc::MS_NOSUID, options)
+}
+
+/// Moves a mounted file system to another place: `mount --move SOURCE TARGET`.
+///
+/// # Errors
+///
+/// Fails as mount(2) does.
+pub fn move_mount(source: &Path, target: &Path) -> Result<()> {
+    mount_with(source, "", target, libc::MS_MOVE, "")
+}
+
+/// Makes a folder the root of this process, and enters it.
+///
+/// # Errors
+///
+/// Fails as chroot(2) does.
+pub fn change_root(folder: &Path) -> Result<()> {
+    std::os::unix::fs::chroot(folder)?;
+    std::env::set_current_dir("/")
+}
+
+fn mount_with(
+    source: &Path,
+    kind: &str,
+    target: &Path,
+    flags: libc::c_ulong,
+    options: &str,
+) -> Result<()> {
+    let source = c_string(source.as_os_str().as_bytes())?;
     let kind = c_string(kind)?;
     let target = c_string(target.as_os_str().as_bytes())?;
     let options = c_string(options)?;
@@ -35,10 +76,10 @@ pub fn mount(kind: &str, target: &Path, options: &str) -> Result<()> {
     // them.
     let status = unsafe {
         libc::mount(
-            kind.as_ptr(),
+            source.as_ptr(),
             target.as_ptr(),
             kind.as_ptr(),
-            libc::MS_NOSUID,
+            flags,
             options.as_ptr().cast(),
         )
     };
@@ -76,40 +117,6 @@ pub fn load_module(path: &Path) -> Result<()> {
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
         other => other.map(drop),
     }
-}
-
-/// Brings the loopback interface up; the kernel itself gives it 127.0.0.1.
-///
-/// # Errors
-///
-/// Fails as socket(2) or ioctl(2) does.
-pub fn loopback_up() -> Result<()> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-    // SAFETY: `ifreq` is a plain C structure for which all zeroes is a valid value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l' as libc::c_char;
-    request.ifr_name[1] = b'o' as libc::c_char;
-    // SAFETY: SIOCGIFFLAGS takes a pointer to an `ifreq` with a terminated name and fills in its
-    // flags.
-    check(unsafe {
-        libc::ioctl(
-            socket.as_raw_fd(),
-            libc::SIOCGIFFLAGS as _,
-            &raw mut request,
-        )
-    })?;
-    // SAFETY: the call above filled in this member of the union.
-    unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
-    // SAFETY: SIOCSIFFLAGS takes a pointer to an `ifreq` with a terminated name and flags, as set
-    // above.
-    check(unsafe {
-        libc::ioctl(
-            socket.as_raw_fd(),
-            libc::SIOCSIFFLAGS as _,
-            &raw const request,
-        )
-    })
-    .map(drop)
 }
 
 /// The way in which a guest ends.

@@ -2,12 +2,16 @@
 //! The guest's first process: sets the system up, then executes commands.
 
 mod button;
+mod network;
+mod root;
 mod supplicant;
 mod system;
 
 use crate::command::{Command, Words};
-use crate::{console, latency, process, sys, xtest};
+use crate::{console, latency, measure, process, sys, xtest};
 use guest_agent::event::Event;
+use guest_agent::interrupts;
+use guest_agent::role::{Role, Root};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -28,12 +32,16 @@ pub fn run() -> ExitCode {
         console::error(problem);
     }
     process::reap();
-    let words = Words::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let words = Words::parse(&command_line);
     let name = words.hostname.as_deref().unwrap_or("guest");
     if let Err(why) = sys::set_hostname(name) {
         console::error(format_args!("host name {name:?}: {why}"));
     }
     for problem in system::load_modules() {
+        console::error(problem);
+    }
+    for problem in devices(&command_line) {
         console::error(problem);
     }
     button::watch();
@@ -57,6 +65,24 @@ pub fn run() -> ExitCode {
     console::error("the console is closed");
     end(sys::End::Off);
     ExitCode::FAILURE
+}
+
+/// Puts the guest's devices and links to use, and furnishes the root file system. Returns the errors.
+fn devices(command_line: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    let role = Role::parse(command_line).unwrap_or_else(|why| {
+        problems.push(why);
+        Role::default()
+    });
+    problems.extend(network::configure(&role));
+    let mut in_ram = role.root == Root::Ram;
+    if let Err(why) = root::enter(&role.root) {
+        problems.push(format!("root file system: {why}"));
+        in_ram = true;
+    }
+    problems.extend(system::furnish(in_ram));
+    problems.extend(network::serve(&role.exports));
+    problems
 }
 
 fn ready() {
@@ -86,6 +112,20 @@ fn execute(line: &str) {
                 }
             }
         }
+        Ok(Some(Command::Disk(bytes))) => match measure::disk(bytes) {
+            Ok(measured) => console::emit(&Event::Disk(measured)),
+            Err(why) => console::error(format_args!("disk: {why}")),
+        },
+        Ok(Some(Command::Network(host, bytes))) => match measure::network(host, bytes) {
+            Ok(measured) => console::emit(&Event::Network(measured)),
+            Err(why) => console::error(format_args!("network to {host}: {why}")),
+        },
+        Ok(Some(Command::Interrupts)) => match std::fs::read_to_string("/proc/interrupts") {
+            Ok(text) => console::emit(&Event::Interrupts {
+                counts: interrupts::counts(&text),
+            }),
+            Err(why) => console::error(format_args!("/proc/interrupts: {why}")),
+        },
         Ok(Some(Command::Ping(text))) => console::emit(&Event::Pong { text }),
         Ok(Some(Command::SysRq(letter))) => {
             if let Err(why) = std::fs::write("/proc/sysrq-trigger", [letter as u8]) {

@@ -7,33 +7,36 @@ use std::time::{Duration, Instant};
 
 /// The most time that the driver may take to make the device.
 const TEE_WAIT: Duration = Duration::from_secs(20);
-/// The file with the modules in loading order, one file name per line.
+/// The folder of the modules. Each list in it has file names in loading order, one per line.
 const MODULES: &str = "/modules";
+/// The lists: the modules of every guest, and those of guests with devices or links.
+const LISTS: [&str; 2] = ["order", "devices"];
 
-/// Mounts the kernel's file systems, makes the folders that programs expect and brings up the
-/// loopback interface. Returns the errors, because there may be no console yet to report them on.
+/// Mounts the kernel's file systems and brings up the loopback interface. Returns the errors, because
+/// there may be no console yet to report them on.
 pub fn bring_up() -> Vec<String> {
-    let mut problems = Vec::new();
-    let mounts = [
+    let mut problems = mount_all(&[
         ("proc", "/proc", ""),
         ("sysfs", "/sys", ""),
         ("devtmpfs", "/dev", ""),
         ("devpts", "/dev/pts", ""),
         ("tmpfs", "/tmp", "mode=1777"),
         ("tmpfs", "/run", "mode=0755"),
-        ("tmpfs", "/var", "mode=0755"),
-    ];
-    for (kind, target, options) in mounts {
-        let path = Path::new(target);
-        let done = std::fs::create_dir_all(path).and_then(|()| sys::mount(kind, path, options));
-        match done {
-            // EBUSY: the kernel itself mounted it (CONFIG_DEVTMPFS_MOUNT).
-            Err(why) if why.raw_os_error() != Some(libc::EBUSY) => {
-                problems.push(format!("mounting {target}: {why}"));
-            }
-            _ => {}
-        }
+    ]);
+    if let Err(why) = sys::net::up("lo") {
+        problems.push(format!("loopback interface: {why}"));
     }
+    problems
+}
+
+/// Makes the folders and links that programs expect in the root file system; in an initramfs,
+/// `/var` is RAM with a limit. Returns the errors.
+pub fn furnish(in_ram: bool) -> Vec<String> {
+    let mut problems = if in_ram {
+        mount_all(&[("tmpfs", "/var", "mode=0755")])
+    } else {
+        Vec::new()
+    };
     // The supplicant's secure storage, and what shell tools expect.
     for folder in [
         "/var/lib/optee-client/data/tee",
@@ -53,20 +56,37 @@ pub fn bring_up() -> Vec<String> {
             problems.push(format!("{name}: {why}"));
         }
     }
-    if let Err(why) = sys::loopback_up() {
-        problems.push(format!("loopback interface: {why}"));
+    problems
+}
+
+fn mount_all(mounts: &[(&str, &str, &str)]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for &(kind, target, options) in mounts {
+        let path = Path::new(target);
+        let done = std::fs::create_dir_all(path).and_then(|()| sys::mount(kind, path, options));
+        match done {
+            // EBUSY: the kernel itself mounted it (CONFIG_DEVTMPFS_MOUNT).
+            Err(why) if why.raw_os_error() != Some(libc::EBUSY) => {
+                problems.push(format!("mounting {target}: {why}"));
+            }
+            _ => {}
+        }
     }
     problems
 }
 
 /// Loads the modules of the image. Returns the errors.
 pub fn load_modules() -> Vec<String> {
+    LISTS.iter().flat_map(|list| load_list(list)).collect()
+}
+
+fn load_list(list: &str) -> Vec<String> {
     let folder = Path::new(MODULES);
-    let order = match std::fs::read_to_string(folder.join("order")) {
+    let order = match std::fs::read_to_string(folder.join(list)) {
         Ok(order) => order,
         // A guest may have no modules.
         Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Err(why) => return vec![format!("{MODULES}/order: {why}")],
+        Err(why) => return vec![format!("{MODULES}/{list}: {why}")],
     };
     let files = order.lines().map(str::trim).filter(|line| !line.is_empty());
     files
