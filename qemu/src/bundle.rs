@@ -386,15 +386,17 @@ fn files(plan: &Plan, progress: &Progress) -> Result<(Vec<u8>, Files)> {
             let update = prepare::wants_update();
             let linux = crate::config::Linux::Standard;
             let parts = parts::fetch(paths, plan.suite, linux, update, progress)?;
+            // What is on a board, the tool does not know.
+            let devices = false;
             Some(Guests::build(
-                paths, plan.suite, vms, &parts, update, progress,
+                paths, plan.suite, vms, devices, &parts, update, progress,
             )?)
         }
         _ => None,
     };
     let files = Files::of(vms, |vm| {
         Ok(match (&guests, &vm.kernel, &vm.initrd) {
-            (Some(guests), ..) => (guests.kernel(vm, progress)?, guests.initrd(vm)),
+            (Some(guests), ..) => (guests.kernel(vm, progress)?, guests.initrd(vm, false)),
             (None, Some(kernel), Some(initrd)) => (kernel.clone(), initrd.clone()),
             (None, ..) => unreachable!("without guests every VM has files"),
         })

@@ -15,6 +15,7 @@ mod guests;
 mod machine;
 mod parser_errors;
 mod pci;
+mod roles;
 mod tee;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ mod tests;
 pub use cpu::CPUS;
 pub use files::{fits, kernel_memory};
 pub use pci::{Disk, Net};
+pub(crate) use roles::HOST;
 pub use tee::{
     Application, Device, Feature, Login, MAX_APPLICATIONS, Quota, TeePolicy, TeeQuota, Word,
 };
@@ -302,8 +304,9 @@ impl System {
             .with_context(|| format!("the system description {} cannot be read", file.display()))?;
         let mut system = parse(&text).with_context(|| format!("in {}", file.display()))?;
         let folder = file.parent().unwrap_or(Path::new("."));
-        for disk in &mut system.machine.disks {
-            disk.file = folder.join(&disk.file);
+        let disks = system.machine.disks.iter_mut();
+        for path in disks.filter_map(|disk| disk.file.as_mut()) {
+            *path = folder.join(&*path);
         }
         for vm in &mut system.vms {
             for path in [&mut vm.kernel, &mut vm.initrd].into_iter().flatten() {

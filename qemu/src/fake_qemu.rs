@@ -17,6 +17,9 @@ pub fn machine(folder: &Path, script: &str, vms: &[&str]) -> Machine {
         memory_kib: 1024,
         tee: true,
         program: false,
+        disk: false,
+        served: false,
+        network: false,
     };
     Machine {
         qemu,

@@ -4,6 +4,8 @@
 //! runs boot the same image.
 
 mod cpio;
+mod disk;
+mod ext4;
 mod kernel;
 mod rootfs;
 
@@ -15,16 +17,30 @@ use crate::prepare::Suite;
 use crate::progress::{Progress, Step};
 use crate::stamp;
 use anyhow::{Context, Result, bail};
+pub(crate) use disk::{Partition, write as write_disk};
 pub(crate) use kernel::image_size;
 use rootfs::RootFs;
 use std::path::{Path, PathBuf};
 
 /// The version of the recipe for the image; a change of the recipe increments it.
 const RECIPE: u32 = 2;
+/// The version of the recipe for what guests with devices boot besides.
+const DEVICE_RECIPE: u32 = 1;
 /// The folder of the modules, and in newer packages of the kernel; the kernel's release follows.
 const MODULES: &str = "usr/lib/modules/";
 /// The modules that a guest needs; their dependencies are added.
 const DRIVERS: &[&str] = &["evdev", "gpio_keys", "tee", "optee", "optee_rng"];
+/// The modules that a guest needs besides for disks, network cards and links. Linux cannot load
+/// `crc32c_generic` itself when ext4 asks for it: there is no `modprobe`.
+const DEVICE_DRIVERS: &[&str] = &[
+    "virtio_blk",
+    "virtio_net",
+    "virtio_mmio",
+    "crc32c_generic",
+    "ext4",
+    "nvme_tcp",
+    "nvmet_tcp",
+];
 /// The folder of the TA development kit that has OP-TEE's own TAs, such as PKCS#11.
 const OPTEE_TAS: &str = "usr/lib/optee-os-dev/vexpress-qemu_armv8a-virtualized/ta/";
 /// The folder in which the supplicant looks for TAs.
@@ -41,9 +57,21 @@ pub struct GuestImage {
     pub initrd: PathBuf,
     /// The kernel's release, as `uname -r` says it.
     pub release: String,
+    /// What guests with devices or links boot, if there are any.
+    pub devices: Option<DeviceImage>,
 }
 
-/// Builds a suite's image with `agent`, a static program, as its `/init`.
+/// The files for guests with devices or links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceImage {
+    /// The initramfs with the drivers.
+    pub initrd: PathBuf,
+    /// The root file system, an ext4 image.
+    pub root: PathBuf,
+}
+
+/// Builds a suite's image with `agent`, a static program, as its `/init`; with `devices` also what
+/// guests with devices boot.
 ///
 /// # Errors
 /// Fails when a package is not as expected; names it.
@@ -53,6 +81,7 @@ pub fn build(
     linux: Linux,
     parts: &Parts,
     agent: &Path,
+    devices: bool,
     progress: &Progress,
 ) -> Result<GuestImage> {
     let folder = paths.built_guest(suite, linux);
@@ -78,15 +107,56 @@ pub fn build(
     init.file("init", 0o755, agent);
     let mut whole = std::fs::read(&base).with_context(|| base.display().to_string())?;
     whole.extend(gzip(&cpio::archive(init.entries())?)?);
-    if std::fs::read(&initrd).ok().as_deref() != Some(&whole[..]) {
-        stamp::write(&initrd, &whole)?;
-    }
+    write_if_new(&initrd, &whole)?;
+    let devices = if devices {
+        Some(device_image(&folder, parts, whole, &made_of, progress)?)
+    } else {
+        None
+    };
     let release = std::fs::read_to_string(&note).with_context(|| note.display().to_string())?;
     Ok(GuestImage {
         kernel,
         initrd,
         release,
+        devices,
     })
+}
+
+/// Builds what guests with devices boot. `initrd` is that of guests without.
+fn device_image(
+    folder: &Path,
+    parts: &Parts,
+    mut initrd: Vec<u8>,
+    made_of: &str,
+    progress: &Progress,
+) -> Result<DeviceImage> {
+    let drivers = folder.join("drivers.cpio.gz");
+    let made_of = format!("{made_of}device recipe {DEVICE_RECIPE}\n");
+    let image = DeviceImage {
+        initrd: folder.join("initrd-devices.gz"),
+        root: folder.join("root.ext4"),
+    };
+    if !(stamp::is_fresh(&drivers, &made_of) && stamp::is_fresh(&image.root, &made_of)) {
+        let step = progress.step("Building the root file system of guests with devices");
+        let (_, kernel) = take_kernel(parts, &step)?;
+        let mut modules = RootFs::default();
+        add_modules(&mut modules, "devices", &kernel.modules, DEVICE_DRIVERS)?;
+        stamp::write(&drivers, &gzip(&cpio::archive(modules.entries())?)?)?;
+        ext4::make(&programs(parts, &step)?, &image.root)?;
+        stamp::mark(&drivers, &made_of)?;
+        stamp::mark(&image.root, &made_of)?;
+        step.done();
+    }
+    initrd.extend(std::fs::read(&drivers).with_context(|| drivers.display().to_string())?);
+    write_if_new(&image.initrd, &initrd)?;
+    Ok(image)
+}
+
+fn write_if_new(file: &Path, content: &[u8]) -> Result<()> {
+    if std::fs::read(file).ok().as_deref() == Some(content) {
+        return Ok(());
+    }
+    stamp::write(file, content)
 }
 
 /// Builds an archive of all trusted applications of a suite for guests other than Linux: the files
@@ -173,13 +243,30 @@ fn release_of(path: &str) -> String {
 }
 
 fn root_file_system(parts: &Parts, modules: &[(String, Vec<u8>)], step: &Step) -> Result<RootFs> {
-    let mut root = RootFs::skeleton();
+    let mut root = programs(parts, step)?;
+    add_modules(&mut root, "order", modules, DRIVERS)?;
+    Ok(root)
+}
+
+/// Adds modules, their dependencies, and a list of them in loading order.
+fn add_modules(
+    root: &mut RootFs,
+    list: &str,
+    all: &[(String, Vec<u8>)],
+    wanted: &[&str],
+) -> Result<()> {
     let mut order = String::new();
-    for (name, data) in kernel::modules(modules, DRIVERS)? {
+    for (name, data) in kernel::modules(all, wanted)? {
         order += &format!("{name}.ko\n");
         root.file(&format!("modules/{name}.ko"), 0o644, data);
     }
-    root.file("modules/order", 0o644, order.into_bytes());
+    root.file(&format!("modules/{list}"), 0o644, order.into_bytes());
+    Ok(())
+}
+
+/// Returns everything but the kernel's modules.
+fn programs(parts: &Parts, step: &Step) -> Result<RootFs> {
+    let mut root = RootFs::skeleton();
     step.detail("reading the TEE's client side");
     take(&mut root, parts.package("busybox-static")?, |path| {
         (path == "usr/bin/busybox").then(|| path.to_owned())

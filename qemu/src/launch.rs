@@ -2,11 +2,12 @@
 //! Translates the machine into QEMU's arguments, and runs QEMU as a child process.
 
 use crate::board::{Board, Serial};
-use crate::config::{MachineConfig, System, Tee};
+use crate::config::{Disk, MachineConfig, System, Tee};
 use crate::console::Channel;
 use crate::prepare::{Artifacts, Load};
 use crate::signals;
 use anyhow::{Context, Result};
+use guest_agent::role::Root;
 use postern_ctl::messages::{HypervisorEvent, MonitorMessage};
 use std::ffi::OsString;
 use std::fs::File;
@@ -30,6 +31,12 @@ pub struct VmInfo {
     pub tee: bool,
     /// Whether the VM runs a bare-metal program instead of Linux with the agent.
     pub program: bool,
+    /// Whether its root file system is on a disk.
+    pub disk: bool,
+    /// Whether another guest serves that disk.
+    pub served: bool,
+    /// Whether it reaches the host over the network.
+    pub network: bool,
 }
 
 impl VmInfo {
@@ -42,6 +49,9 @@ impl VmInfo {
             memory_kib: vm.memory.kib(),
             tee: vm.tee != Tee::None,
             program: vm.program.is_some(),
+            disk: false,
+            served: false,
+            network: false,
         }
     }
 }
@@ -105,6 +115,11 @@ impl Machine {
         let board = artifacts.machine.board.board();
         let cpus = artifacts.machine.cpus;
         let mut vms: Vec<VmInfo> = system.vms.iter().map(VmInfo::of).collect();
+        for (vm, role) in vms.iter_mut().zip(&artifacts.roles) {
+            vm.disk = role.root != Root::Ram;
+            vm.served = matches!(role.root, Root::Served(_));
+            vm.network = role.gateway.is_some();
+        }
         if wiring == Wiring::Plain {
             vms.truncate(1);
             for vm in &mut vms {
@@ -188,10 +203,11 @@ impl Machine {
 fn pci_arguments(machine: &MachineConfig) -> Vec<OsString> {
     const BEHIND_SMMU: &str = "iommu_platform=on,disable-legacy=on";
     let mut arguments: Vec<OsString> = Vec::new();
-    for (index, disk) in machine.disks.iter().enumerate() {
-        let format = disk.format();
+    let files = machine.disks.iter().filter_map(|disk| disk.file.as_ref());
+    for (index, file) in files.enumerate() {
+        let format = Disk::format(file);
         let drive = format!("if=none,id=disk{index},format={format},file=");
-        arguments.extend(["-drive".into(), with_path(&drive, &disk.file, "")]);
+        arguments.extend(["-drive".into(), with_path(&drive, file, "")]);
         let device = format!("virtio-blk-pci,drive=disk{index},{BEHIND_SMMU}");
         arguments.extend(["-device".into(), device.into()]);
     }

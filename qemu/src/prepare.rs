@@ -10,6 +10,7 @@ use crate::paths::Paths;
 use crate::progress::Progress;
 use crate::{cargo, elf, firmware, guest_image, optee, parts, stamp};
 use anyhow::{Context, Result, bail};
+use guest_agent::role::Role;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -18,8 +19,10 @@ use std::process::{Command, Stdio};
 
 mod guests;
 mod placed;
+mod roles;
 pub(crate) use guests::Guests;
 use placed::{Boots, Entered};
+use roles::Roles;
 
 /// The name of the emulator.
 pub const QEMU: &str = "qemu-system-aarch64";
@@ -158,6 +161,8 @@ pub struct Artifacts {
     pub loads: Vec<Load>,
     /// The RAM that kernels and initramfs take, in bytes.
     pub modules: u64,
+    /// What the guests do with devices and links, in the order of the VMs.
+    pub roles: Vec<Role>,
     /// The ELF file of the hypervisor or its replacement, for symbols; none for a native boot.
     pub hypervisor_elf: Option<PathBuf>,
     /// The machine.
@@ -192,6 +197,11 @@ fn with_file(head: &str, file: &Path, tail: &str) -> OsString {
 /// # Errors
 /// Names what could not be fetched or built, and its log.
 pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifacts> {
+    let roles = Roles::of(&options.system, options.flavour);
+    let options = &PrepareOptions {
+        system: roles.told(&options.system),
+        ..options.clone()
+    };
     let PrepareOptions {
         paths,
         suite,
@@ -218,7 +228,16 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     )?;
     let board = system.machine.board.board();
     let built = firmware::build(paths, *suite, board, &optee, &parts, progress)?;
-    let guests = Guests::build(paths, *suite, &system.vms, &parts, update, progress)?;
+    let devices = roles.any();
+    let guests = Guests::build(
+        paths,
+        *suite,
+        &system.vms,
+        devices,
+        &parts,
+        update,
+        progress,
+    )?;
     let versions = Versions {
         suite: suite.name().into(),
         optee: optee.version.clone(),
@@ -228,7 +247,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         tf_a: parts.tf_a().version.clone(),
     };
     let kernel = |vm: &Vm| guests.kernel(vm, progress);
-    let initrd = |vm: &Vm| guests.initrd(vm);
+    let initrd = |vm: &Vm| guests.initrd(vm, roles.has(vm));
     let first = system.vms.first().context("there is no [[vm]]")?;
     let (image, elf, boots) = match flavour {
         Flavour::Shared | Flavour::Mismatched => {
@@ -261,6 +280,7 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     };
     let entered = Entered { image, boots };
     let placed = placed::place(options, &qemu, &entered, virtualised, &parts)?;
+    let machine = roles.make_disk(system, &guests, folder)?;
     let tree = folder.join("boot.dtb");
     stamp::write(&tree, &placed.tree)?;
     let mut loads = placed.loads;
@@ -276,8 +296,9 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         placed_by_qemu: placed.tree_address.is_none(),
         loads,
         modules: placed.modules,
+        roles: roles.into(),
         hypervisor_elf: elf,
-        machine: system.machine.clone(),
+        machine,
         versions,
     })
 }

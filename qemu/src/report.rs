@@ -13,9 +13,10 @@ pub use verdict::{Checks, judge};
 use crate::guest::{Guest, Run};
 use crate::launch::VmInfo;
 use crate::prepare::Versions;
-use guest_agent::event::{CaseState, Latency};
+use guest_agent::event::{CaseState, Latency, Throughput};
 use postern_ctl::messages::Stats;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The version of the schema.
@@ -105,10 +106,52 @@ pub struct GuestReport {
     pub cases: Vec<CaseReport>,
     /// The measured round-trip times to the TEE.
     pub latency: Vec<Latency>,
+    /// What was measured of disk and network; only in guests that have them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<DevicesReport>,
     /// The hypervisor's counters.
     pub stats: Option<Stats>,
     /// Warnings of the guest's kernel.
     pub warnings: Vec<String>,
+}
+
+/// The measurements of disk and network in one guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicesReport {
+    /// The disk of the root file system, with direct I/O: out is writing, fsync(2) included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Throughput>,
+    /// A TCP connection to the host: out is sending.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Throughput>,
+    /// How often each device interrupted the guest until the end of the run, by the name of the
+    /// handlers in `/proc/interrupts`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub interrupts: BTreeMap<String, u64>,
+}
+
+impl DevicesReport {
+    /// Returns what was measured in a guest, if anything.
+    fn of(guest: &Guest) -> Option<Self> {
+        let report = Self {
+            disk: guest.disk,
+            network: guest.network,
+            interrupts: guest.interrupts.clone().unwrap_or_default(),
+        };
+        (report != Self::default()).then_some(report)
+    }
+
+    /// Returns the number of interrupts from virtio devices, and from all devices with the timer.
+    pub fn interrupt_sums(&self) -> (u64, u64) {
+        let sum = |wanted: fn(&str) -> bool| {
+            let counts = self.interrupts.iter();
+            counts
+                .filter(|(name, _)| wanted(name))
+                .map(|(_, count)| count)
+                .sum()
+        };
+        (sum(|name| name.starts_with("virtio")), sum(|_| true))
+    }
 }
 
 /// The result of xtest in one guest.
@@ -214,6 +257,7 @@ impl GuestReport {
                 .map(CaseReport::new)
                 .collect(),
             latency: latency.collect(),
+            devices: DevicesReport::of(guest),
             stats: guest.stats.clone(),
             warnings: guest.warnings.clone(),
         }

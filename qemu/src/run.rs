@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A whole run: boot, measure, xtest in all guests at once, measure again, power off, report.
 
+mod far_end;
 mod sequence;
 
 use crate::caller::Caller;
@@ -57,6 +58,8 @@ struct ActiveRun {
     longest_case: Duration,
     /// The user's selection, as it was typed.
     asked: String,
+    /// The port of the host to which guests measure the network.
+    far_end: u16,
 }
 
 /// Runs a plan to its end and writes the report, whatever happens on the way.
@@ -66,6 +69,7 @@ struct ActiveRun {
 /// Fails when QEMU cannot be started or the report cannot be written. A run that fails is no error:
 /// the report says so.
 pub fn run(plan: &RunPlan) -> Result<Report> {
+    let far_end = far_end::start()?;
     let session = Session::boot(&plan.machine, &plan.folder)?;
     let guests: Vec<Guest> = plan
         .machine
@@ -86,6 +90,7 @@ pub fn run(plan: &RunPlan) -> Result<Report> {
         all_off: false,
         hypervisor_death: None,
         longest_case: sequence::longest_case(&plan.selection),
+        far_end,
         asked: Caller::of_this_process().option("xtest", &format!("'{}'", plan.selection)),
     };
     let outcome = sequence::run(&mut running, plan);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The first QEMU whose SMMU translates as a hypervisor needs it (stage 2).
 pub(super) const IOMMU_QEMU: (u32, u32) = (9, 2);
@@ -14,11 +14,12 @@ pub(super) const IOMMU_QEMU: (u32, u32) = (9, 2);
 const QCOW2: [u8; 4] = *b"QFI\xfb";
 
 /// A `[[machine.disk]]` table.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Disk {
-    /// The file with the disk's content, raw or qcow2, relative to the TOML file. QEMU writes to it.
-    pub file: PathBuf,
+    /// The file with the disk's content, raw or qcow2, relative to the TOML file. QEMU writes to it. When absent, the tool
+    /// makes a disk with the guests' root file systems, anew for each boot.
+    pub file: Option<PathBuf>,
     /// The size of an empty disk, as which the file is made if it does not exist.
     pub size: Option<Memory>,
 }
@@ -34,9 +35,12 @@ pub struct Net {
 impl Disk {
     /// Checks that the file exists or can be made.
     pub(super) fn check_file(&self) -> Result<()> {
-        let name = self.file.display();
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        let name = file.display();
         ensure!(
-            self.file.is_file() || self.size.is_some() && !self.file.exists(),
+            file.is_file() || self.size.is_some() && !file.exists(),
             "machine.disk: file = \"{name}\" is no file; correct the name, or add a size, such as size = \"1G\", \
              for an empty disk"
         );
@@ -48,18 +52,21 @@ impl Disk {
     /// # Errors
     /// When it cannot be made.
     pub fn make(&self) -> Result<()> {
-        let Some(size) = self.size.filter(|_| !self.file.exists()) else {
+        let (Some(file), Some(size)) = (&self.file, self.size) else {
             return Ok(());
         };
-        let make = || File::create(&self.file)?.set_len(size.kib() << 10);
-        make().with_context(|| format!("machine.disk: cannot make {}", self.file.display()))
+        if file.exists() {
+            return Ok(());
+        }
+        let make = || File::create(file)?.set_len(size.kib() << 10);
+        make().with_context(|| format!("machine.disk: cannot make {}", file.display()))
     }
 
-    /// Returns the name of the file's format.
+    /// Returns the name of a file's format.
     #[must_use]
-    pub fn format(&self) -> &'static str {
+    pub fn format(file: &Path) -> &'static str {
         let mut head = [0; QCOW2.len()];
-        let read = File::open(&self.file).and_then(|mut file| file.read_exact(&mut head));
+        let read = File::open(file).and_then(|mut file| file.read_exact(&mut head));
         if read.is_ok() && head == QCOW2 {
             "qcow2"
         } else {
@@ -119,6 +126,11 @@ impl MachineConfig {
         }
     }
 
+    /// Returns whether the tool makes one of the disks.
+    pub(crate) fn makes_disk(&self) -> bool {
+        self.disks.iter().any(|disk| disk.file.is_none())
+    }
+
     /// Checks the devices on the PCIe bus.
     pub(super) fn check_pci(&self) -> Result<(), String> {
         let board = self.board.board();
@@ -138,6 +150,17 @@ impl MachineConfig {
                      set machine.iommu = true, or remove it"
                 ));
             }
+        }
+        let made = self.disks.iter().filter(|disk| disk.file.is_none());
+        if made.clone().any(|disk| disk.size.is_some()) {
+            return Err(
+                "machine.disk: a size without a file; name the file, or remove the size".into(),
+            );
+        }
+        if made.count() > 1 {
+            return Err(
+                "machine.disk: two have no file, and one disk is made for all guests; give the other a file".into(),
+            );
         }
         let mut forwards = self.nets.iter().flat_map(|net| &net.forward);
         if let Some(text) = forwards.find(|text| Forward::parse(text).is_none()) {
@@ -202,7 +225,14 @@ mod tests {
                 "iommu = true\n[[machine.net]]\nforward = [\"tcp:0:22\"]",
                 "\"tcp:0:22\"",
             ),
-            ("[[machine.disk]]\nsize = \"1G\"", "missing key `file`"),
+            (
+                "iommu = true\n[[machine.disk]]\nsize = \"1G\"",
+                "machine.disk: a size without a file",
+            ),
+            (
+                "iommu = true\n[[machine.disk]]\n[[machine.disk]]",
+                "machine.disk: two have no file",
+            ),
         ] {
             let found = parse(text).unwrap_err();
             assert!(found.contains(error), "{found}");
@@ -213,9 +243,10 @@ mod tests {
     fn a_disk_is_made_once_and_its_format_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let mut disk = Disk {
-            file: folder.path().join("disk.img"),
+            file: Some(folder.path().join("disk.img")),
             size: None,
         };
+        let file = folder.path().join("disk.img");
         let error = disk.check_file().unwrap_err().to_string();
         assert!(
             error.contains("is no file") && error.contains("size"),
@@ -224,10 +255,10 @@ mod tests {
         disk.size = Some(Memory::parse("2M").unwrap());
         disk.check_file().unwrap();
         disk.make().unwrap();
-        assert_eq!(disk.file.metadata().unwrap().len(), 2 << 20);
-        assert_eq!(disk.format(), "raw");
-        std::fs::write(&disk.file, b"QFI\xfb\0\0").unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 2 << 20);
+        assert_eq!(Disk::format(&file), "raw");
+        std::fs::write(&file, b"QFI\xfb\0\0").unwrap();
         disk.make().unwrap();
-        assert_eq!(disk.format(), "qcow2");
+        assert_eq!(Disk::format(&file), "qcow2");
     }
 }

@@ -10,7 +10,7 @@ use crate::parts::{self, Parts};
 use crate::paths::Paths;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The files of the guests that have none of their own.
 pub(crate) struct Guests<'a> {
@@ -22,18 +22,21 @@ pub(crate) struct Guests<'a> {
 }
 
 impl<'a> Guests<'a> {
-    /// Builds what the VMs need, from `parts` of the suite.
+    /// Builds what the VMs need, from `parts` of the suite; with `devices` also what those with
+    /// devices need.
     pub(crate) fn build(
         paths: &'a Paths,
         suite: Suite,
         vms: &[Vm],
+        devices: bool,
         parts: &Parts,
         update: bool,
         progress: &Progress,
     ) -> Result<Self> {
         let agent = cargo::build(paths, "guest-agent", GUEST_TARGET, progress)?;
-        let build =
-            |linux, parts: &_| guest_image::build(paths, suite, linux, parts, &agent, progress);
+        let build = |linux, parts: &_| {
+            guest_image::build(paths, suite, linux, parts, &agent, devices, progress)
+        };
         let standard = build(Linux::Standard, parts)?;
         let rt = if vms.iter().any(wants_rt) {
             let parts = parts::fetch(paths, suite, Linux::Rt, update, progress)?;
@@ -65,13 +68,20 @@ impl<'a> Guests<'a> {
         }
     }
 
-    /// A VM's RAM disk.
-    pub(crate) fn initrd(&self, vm: &Vm) -> PathBuf {
-        let own = match vm.program {
-            Some(_) => &self.applications,
-            None => &self.image(vm).initrd,
+    /// A VM's RAM disk; `devices` tells whether it has devices or links.
+    pub(crate) fn initrd(&self, vm: &Vm, devices: bool) -> PathBuf {
+        let image = self.image(vm);
+        let own = match (&vm.program, &image.devices) {
+            (Some(_), _) => &self.applications,
+            (None, Some(image)) if devices => &image.initrd,
+            (None, _) => &image.initrd,
         };
         vm.initrd.clone().unwrap_or_else(|| own.clone())
+    }
+
+    /// The root file system of a VM on a disk, an ext4 image.
+    pub(crate) fn root(&self, vm: &Vm) -> Option<&Path> {
+        Some(&self.image(vm).devices.as_ref()?.root)
     }
 
     fn image(&self, vm: &Vm) -> &GuestImage {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Formats the table at the end of a run.
 
-use super::{BUSY, GuestReport, IDLE, Report, clock};
+use super::{BUSY, DevicesReport, GuestReport, IDLE, Report, clock};
 use guest_agent::event::Latency;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -23,6 +23,7 @@ pub fn table(report: &Report) -> String {
     });
     xtest_rows(&mut row);
     latency_rows(report, &mut row);
+    device_rows(report, &mut row);
     stats_rows(report, &mut row);
     // Where nothing ran, as after a failed boot, there is nothing to compare.
     let ran = report.guests.iter().any(|guest| guest.xtest.is_some());
@@ -104,6 +105,54 @@ fn latency_rows(report: &Report, row: Row<'_>) {
         row("  p99", &of(|l| us(l.p99_ns)));
         row("  max", &of(|l| us(l.max_ns)));
     }
+}
+
+fn device_rows(report: &Report, row: Row<'_>) {
+    let devices = report
+        .guests
+        .iter()
+        .filter_map(|guest| guest.devices.as_ref());
+    if devices.clone().next().is_none() {
+        return;
+    }
+    let of = |pick: fn(&DevicesReport) -> Option<String>| {
+        move |guest: &GuestReport| {
+            let found = guest.devices.as_ref().and_then(pick);
+            found.unwrap_or_else(|| "-".into())
+        }
+    };
+    if devices.clone().any(|devices| devices.disk.is_some()) {
+        row(
+            "disk, MB/s: write",
+            &of(|d| d.disk.map(|t| rate(t.bytes, t.out_ns))),
+        );
+        row("  read", &of(|d| d.disk.map(|t| rate(t.bytes, t.in_ns))));
+    }
+    if devices.clone().any(|devices| devices.network.is_some()) {
+        row(
+            "network, MB/s: send",
+            &of(|d| d.network.map(|t| rate(t.bytes, t.out_ns))),
+        );
+        row(
+            "  receive",
+            &of(|d| d.network.map(|t| rate(t.bytes, t.in_ns))),
+        );
+    }
+    row(
+        "interrupts of virtio",
+        &of(|d| Some(d.interrupt_sums().0.to_string())),
+    );
+    row(
+        "  of all devices",
+        &of(|d| Some(d.interrupt_sums().1.to_string())),
+    );
+}
+
+/// Formats a throughput in 10^6 bytes per second, with one decimal.
+fn rate(bytes: u64, ns: u64) -> String {
+    // Bytes per microsecond, in tenths.
+    let tenths = u128::from(bytes) * 10_000 / u128::from(ns.max(1));
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 fn stats_rows(report: &Report, row: Row<'_>) {

@@ -55,6 +55,25 @@ pub(super) fn example() -> Report {
             latency(IDLE, [250_000, 500_000, 2_000_000, 9_000_000]),
             latency(BUSY, [260_000, 1_500_000, 12_000_000, 60_000_000]),
         ],
+        devices: (name == "a").then(|| DevicesReport {
+            disk: Some(Throughput {
+                bytes: 32 << 20,
+                out_ns: 1_000_000_000,
+                in_ns: 500_000_000,
+            }),
+            network: Some(Throughput {
+                bytes: 1_000_000,
+                out_ns: 2_000_000_000,
+                in_ns: 4_000_000_000,
+            }),
+            interrupts: [
+                ("arch_timer", 9000),
+                ("virtio0", 250),
+                ("virtio1, virtio2", 30),
+            ]
+            .map(|(name, count)| (name.to_owned(), count))
+            .into(),
+        }),
         stats: Some(Stats {
             vm: name.into(),
             smc_fast: 12,
@@ -295,6 +314,11 @@ fn table_has_one_column_per_guest() {
     assert_eq!(cells("xtest: cases"), ["2", "2"]);
     assert_eq!(cells("calls yielding"), ["41000", "41000"]);
     assert_eq!(cells("RPC load_ta"), ["77", "77"]);
+    // From the right: the second guest has no devices.
+    assert_eq!(cells("disk, MB/s: write"), ["-", "33.5"]);
+    assert_eq!(cells("network, MB/s: send"), ["-", "0.5"]);
+    assert_eq!(cells("interrupts of virtio"), ["-", "280"]);
+    assert_eq!(cells("of all devices"), ["-", "9280"]);
     assert!(row("start - end").contains("0:20 - 1:40"));
     assert!(text.contains("  median") && text.contains("1500.0"));
     assert!(text.ends_with("\nPASS\n"));
@@ -307,8 +331,9 @@ fn every_report_key_is_documented() {
             serde_json::Value::Object(fields) => {
                 for (key, value) in fields {
                     all.push(key.clone());
-                    // The hypervisor defines the kinds of RPCs and exits.
-                    if key != "rpc" && key != "exits" {
+                    // The hypervisor defines the kinds of RPCs and exits, Linux the names of
+                    // interrupt handlers.
+                    if !["rpc", "exits", "interrupts"].contains(&key.as_str()) {
                         keys(value, all);
                     }
                 }

@@ -7,9 +7,10 @@
 //! after that gets one while another guest repeats a few cases.
 
 use super::{ActiveRun, RunPlan};
+use crate::config::HOST;
 use crate::console::Channel;
 use crate::guest::{Guest, Phase};
-use crate::launch::Wiring;
+use crate::launch::{VmInfo, Wiring};
 use crate::report::{BUSY, IDLE};
 use crate::selection::Selection;
 use anyhow::{Result, bail, ensure};
@@ -21,6 +22,10 @@ const IDLE_SAMPLES: u32 = 2000;
 const BUSY_SAMPLES: u32 = 500;
 /// The cases that keep a guest busy for another's measurement: TA loading, sessions, storage.
 const LOAD: &str = "xtest -t regression 1004 1006 6001 6010";
+/// The data that is written to the disk, and read from it, in MiB.
+const DISK_MIB: u32 = 32;
+/// The data that is sent to the host, and received from it, in MiB.
+const NETWORK_MIB: u32 = 16;
 /// The most attempts at a measurement for which the other guest was not busy long enough.
 const TRIES: u32 = 3;
 
@@ -75,6 +80,7 @@ pub(super) fn run(running: &mut ActiveRun, plan: &RunPlan) -> Result<()> {
     for &guest in &with_tee {
         running.measure(guest, IDLE, IDLE_SAMPLES)?;
     }
+    running.measure_devices()?;
     match &with_tee[..] {
         [] => {}
         [only] => {
@@ -108,8 +114,19 @@ pub(super) fn run(running: &mut ActiveRun, plan: &RunPlan) -> Result<()> {
             now.guests.iter().all(|guest| guest.stats.is_some())
         })?;
     }
+    running.count_interrupts()?;
     running.say("Powering off");
-    for guest in 0..running.guests.len() {
+    // A guest whose disk another one serves writes to it to the very end.
+    let (served, others): (Vec<usize>, Vec<usize>) =
+        (0..running.guests.len()).partition(|&guest| plan.machine.vms[guest].served);
+    for &guest in &served {
+        running.command(guest, "poweroff")?;
+    }
+    running.until("guests with another's disk to power off", OFF, |now| {
+        let mut served = served.iter();
+        served.all(|&guest| now.guests[guest].stopped)
+    })?;
+    for &guest in &others {
         running.command(guest, "poweroff")?;
     }
     running.until("all guests to power off", OFF, |now| {
@@ -155,6 +172,51 @@ impl ActiveRun {
         let what = format!("the measurement in {}", self.guests[guest].name);
         self.until(&what, MEASURE, |now| {
             now.guests[guest].latencies.len() > seen || now.guests[guest].errors.len() > errors
+        })?;
+        if let Some(error) = self.guests[guest].errors.get(errors) {
+            bail!("{}: {error}", self.guests[guest].name);
+        }
+        Ok(())
+    }
+
+    /// Measures disk and network of each guest that has them, one guest after the other.
+    fn measure_devices(&mut self) -> Result<()> {
+        let vms = self.session.vms().to_vec();
+        let network = format!("network {HOST}:{} {NETWORK_MIB}", self.far_end);
+        for (guest, vm) in vms.iter().enumerate() {
+            if vm.disk || vm.network {
+                self.say(&format!("Measuring disk and network of {}", vm.name));
+            }
+            if vm.disk {
+                self.ask(guest, &format!("disk {DISK_MIB}"), |guest| {
+                    guest.disk.is_some()
+                })?;
+            }
+            if vm.network {
+                self.ask(guest, &network, |guest| guest.network.is_some())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks each guest with disk or network how often its devices interrupted it.
+    fn count_interrupts(&mut self) -> Result<()> {
+        let vms = self.session.vms().to_vec();
+        let with_devices = |&(_, vm): &(usize, &VmInfo)| vm.disk || vm.network;
+        for (guest, _) in vms.iter().enumerate().filter(with_devices) {
+            self.ask(guest, "interrupts", |guest| guest.interrupts.is_some())?;
+        }
+        Ok(())
+    }
+
+    /// Sends a command and waits until it is answered. An error that the guest reports meanwhile is
+    /// this command's.
+    fn ask(&mut self, guest: usize, line: &str, answered: fn(&Guest) -> bool) -> Result<()> {
+        let errors = self.guests[guest].errors.len();
+        self.command(guest, line)?;
+        let what = format!("the answer of {} to `{line}`", self.guests[guest].name);
+        self.until(&what, MEASURE, |now| {
+            answered(&now.guests[guest]) || now.guests[guest].errors.len() > errors
         })?;
         if let Some(error) = self.guests[guest].errors.get(errors) {
             bail!("{}: {error}", self.guests[guest].name);

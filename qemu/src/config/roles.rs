@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Which guest uses the disk that the tool makes, and the network, and how.
+//!
+//! The VM with the PCIe host bridge has disks and network cards.
+
+use super::{System, Vm};
+use guest_agent::role::{Role, Root};
+use std::net::Ipv4Addr;
+
+/// The address of the card in the network that QEMU emulates (`-netdev user`), which is also what its
+/// DHCP server gives out.
+const CARD: &str = "10.0.2.15/24";
+/// The router in that network, which is also the host.
+pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// How the paths of PCIe host bridges begin in the trees of QEMU's machines.
+const BRIDGE: &str = "/pcie@";
+
+impl System {
+    /// Returns the role of a Linux that has the whole machine.
+    pub(crate) fn native_role(&self) -> Role {
+        self.vms
+            .first()
+            .map_or_else(Role::default, |vm| self.owner_role(vm))
+    }
+
+    /// Returns the roles of the VMs, in their order.
+    pub(crate) fn shared_roles(&self) -> Vec<Role> {
+        let owner = self.vms.iter().position(Vm::has_bridge);
+        let mut roles: Vec<Role> = self.vms.iter().map(|_| Role::default()).collect();
+        let Some(owner) = owner.filter(|&owner| self.vms[owner].has_agent()) else {
+            return roles;
+        };
+        roles[owner] = self.owner_role(&self.vms[owner]);
+        roles
+    }
+
+    /// Returns the role of the VM with disks and cards.
+    fn owner_role(&self, vm: &Vm) -> Role {
+        let has_card = !self.machine.nets.is_empty();
+        Role {
+            root: if self.machine.makes_disk() {
+                Root::Disk(vm.name.clone())
+            } else {
+                Root::Ram
+            },
+            card: has_card.then(|| CARD.parse().ok()).flatten(),
+            gateway: has_card.then_some(HOST),
+            ..Role::default()
+        }
+    }
+}
+
+impl Vm {
+    /// Returns whether the VM boots what the tool builds, so that it has the agent.
+    pub(crate) fn has_agent(&self) -> bool {
+        self.program.is_none() && self.initrd.is_none()
+    }
+
+    fn has_bridge(&self) -> bool {
+        self.devices.iter().any(|path| path.starts_with(BRIDGE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roles(text: &str) -> Vec<Vec<String>> {
+        let system = System::parse(text).unwrap();
+        let roles = system.shared_roles();
+        roles.iter().map(Role::words).collect()
+    }
+
+    const MACHINE: &str = "[machine]\niommu = true\n[[machine.disk]]\n[[machine.net]]\n";
+    const VMS: &str = "[[vm]]\nname = \"app\"\n\
+                       [[vm]]\nname = \"io\"\ndevices = [\"/pcie@10000000\"]\n\
+                       [[vm]]\nname = \"c\"\ntee = \"none\"\n";
+
+    #[test]
+    fn owner_of_the_bus_has_disk_and_card() {
+        let [app, io, c] = &roles(&format!("{MACHINE}{VMS}"))[..] else {
+            panic!("three VMs")
+        };
+        assert_eq!(
+            io[..],
+            [
+                "postern.root=io",
+                "postern.card=10.0.2.15/24",
+                "postern.gateway=10.0.2.2",
+            ]
+        );
+        assert!(app.is_empty() && c.is_empty());
+        // A disk of the user's: nothing is known of its content.
+        let own = "[machine]\niommu = true\n[[machine.disk]]\nfile = \"x\"\n";
+        assert!(roles(&format!("{own}{VMS}")).concat().is_empty());
+        let only_net = "[machine]\niommu = true\n[[machine.net]]\n";
+        let io = &roles(&format!("{only_net}{VMS}"))[1];
+        assert!(!io.iter().any(|word| word.contains("root")), "{io:?}");
+    }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Tells guests what to do with their devices and links, and makes the disk that they share.
+
+use super::{Flavour, Guests};
+use crate::config::{MachineConfig, System, Vm};
+use crate::guest_image::{self, Partition};
+use anyhow::{Context, Result};
+use guest_agent::role::{Role, Root};
+use std::path::{Path, PathBuf};
+
+/// The name of the disk that the tool makes, in the folder of the boot.
+const DISK: &str = "disk.img";
+
+/// The roles of a system's guests.
+pub(super) struct Roles {
+    /// The VMs' names and roles.
+    of: Vec<(String, Role)>,
+}
+
+impl Roles {
+    pub(super) fn of(system: &System, flavour: Flavour) -> Self {
+        let roles = match flavour {
+            Flavour::Shared => system.shared_roles(),
+            Flavour::Native if system.vms.first().is_some_and(Vm::has_agent) => {
+                vec![system.native_role()]
+            }
+            _ => Vec::new(),
+        };
+        let roles = roles.into_iter().chain(std::iter::repeat(Role::default()));
+        let names = system.vms.iter().map(|vm| vm.name.clone());
+        Self {
+            of: names.zip(roles).collect(),
+        }
+    }
+
+    /// Returns the system with the roles on the command lines of its VMs.
+    pub(super) fn told(&self, system: &System) -> System {
+        let mut system = system.clone();
+        for (vm, (_, role)) in system.vms.iter_mut().zip(&self.of) {
+            for word in role.words() {
+                vm.cmdline = format!("{} {word}", vm.cmdline);
+            }
+        }
+        system
+    }
+
+    /// Returns whether a VM has something to do.
+    pub(super) fn has(&self, vm: &Vm) -> bool {
+        let mut named = self.of.iter().filter(|(name, _)| *name == vm.name);
+        named.any(|(_, role)| *role != Role::default())
+    }
+
+    /// Returns whether any VM has something to do.
+    pub(super) fn any(&self) -> bool {
+        self.of.iter().any(|(_, role)| *role != Role::default())
+    }
+
+    /// Makes the disk for the guests, if there is one, and names its file in the description.
+    pub(super) fn make_disk(
+        &self,
+        system: &System,
+        guests: &Guests<'_>,
+        folder: &Path,
+    ) -> Result<MachineConfig> {
+        let mut machine = system.machine.clone();
+        if let Some(disk) = machine.disks.iter_mut().find(|disk| disk.file.is_none()) {
+            disk.file = Some(self.write_disk(system, guests, folder)?);
+        }
+        Ok(machine)
+    }
+
+    fn write_disk(&self, system: &System, guests: &Guests<'_>, folder: &Path) -> Result<PathBuf> {
+        let mut partitions = Vec::new();
+        for (vm, (_, role)) in system.vms.iter().zip(&self.of) {
+            let name = match &role.root {
+                Root::Ram => continue,
+                Root::Disk(name) => name,
+                Root::Served(served) => &served.partition,
+            };
+            let content = guests.root(vm).context("there is no root file system")?;
+            partitions.push(Partition { name, content });
+        }
+        let disk = folder.join(DISK);
+        guest_image::write_disk(&disk, &partitions)?;
+        Ok(disk)
+    }
+}
+
+impl From<Roles> for Vec<Role> {
+    fn from(roles: Roles) -> Self {
+        roles.of.into_iter().map(|(_, role)| role).collect()
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Debian's Linux runs from a disk that the tool makes, and what it has written there with fsync(2)
+//! survives a reset in the middle of I/O.
+
+use anyhow::{Result, ensure};
+use postern_qemu::config::System;
+use postern_qemu::console::Channel;
+use postern_qemu::prepare::Flavour;
+use postern_qemu::session::Session;
+use postern_tests::{BOOT, Lab, SOON};
+use std::time::Duration;
+
+/// A machine that Linux has for itself.
+const SYSTEM: &str = "[machine]\ncpus = 2\niommu = true\nmemory_mib = 1024\n\
+                      [[machine.disk]]\n[[machine.net]]\n[[vm]]\nname = \"io\"\n";
+/// The most time for the commands of a step.
+const WORK: Duration = Duration::from_secs(120);
+/// Writes a file and its sum, to the disk and not only to the cache.
+const WRITE: &str = "dd if=/dev/urandom of=/data bs=64k count=64 conv=fsync 2> /dev/null; \
+                     md5sum /data > /data.md5; sync";
+/// Keeps the disk busy in both directions.
+const BUSY: &str = "for n in 1 2; do \
+                    while :; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct; done 2> /dev/null & \
+                    while :; do dd if=/dev/zero of=/scratch$n bs=64k count=99 oflag=direct; done 2> /dev/null & \
+                    done; sleep 2";
+
+/// Executes commands in a shell of the guest; fails unless the last one succeeds.
+fn shell(session: &mut Session, guest: Channel, commands: &str) -> Result<()> {
+    session.send(guest, "shell")?;
+    session.expect(guest, SOON).line("A shell")?;
+    // The typed line is echoed, too, and must not look like an answer.
+    session.send(guest, &format!("{commands}; echo status=$?."))?;
+    let end = session.expect(guest, WORK).line("status=")?;
+    let end = if end.contains("status=$") {
+        session.expect(guest, WORK).line("status=")?
+    } else {
+        end
+    };
+    ensure!(end.contains("status=0."), "{commands}: {end}");
+    session.send(guest, "exit")?;
+    session.expect(guest, SOON).ready()
+}
+
+#[test]
+fn synced_data_survives_reset_with_io_in_flight() -> Result<()> {
+    let lab = Lab::new("disk")?;
+    let machine = lab.machine(&System::parse(SYSTEM)?, Flavour::Native)?;
+    let mut session = Session::boot(&machine, &lab.folder)?;
+    let guest = Channel::Vm(1);
+    session.expect(guest, BOOT).ready()?;
+    shell(&mut session, guest, "grep '^/dev/vda1 / ext4' /proc/mounts")?;
+    shell(&mut session, guest, WRITE)?;
+    session.send(guest, "shell")?;
+    session.expect(guest, SOON).line("A shell")?;
+    session.send(guest, &format!("{BUSY}; reboot -f"))?;
+    // QEMU is started with -no-reboot.
+    let status = session.exit(WORK)?;
+    ensure!(status.success(), "QEMU ended with {status}");
+    drop(session);
+
+    let mut session = Session::boot(&machine, &lab.folder)?;
+    session.expect(guest, BOOT).ready()?;
+    shell(&mut session, guest, "md5sum -c /data.md5")?;
+    session.send(guest, "poweroff")?;
+    let status = session.exit(WORK)?;
+    ensure!(status.success(), "QEMU ended with {status}");
+    Ok(())
+}
