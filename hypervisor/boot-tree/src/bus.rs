@@ -3,6 +3,7 @@
 //! on the next (Devicetree Specification 0.4, 2.3.8).
 
 use super::flat::{Fdt, FdtNode, number};
+use core::ops::ControlFlow;
 use mediator::addr::Pa;
 
 use super::error::BootError;
@@ -29,9 +30,16 @@ pub(super) struct Located<'t> {
 impl<'t> Located<'t> {
     /// The first enabled node that is compatible with one of `wanted`, on whatever bus.
     pub(super) fn find(fdt: Fdt<'t>, wanted: &[&str]) -> Option<Self> {
-        let mut above = Above::new();
-        let node = find_below(fdt.root(), wanted, &mut above)?;
-        Some(Self { node, above })
+        Self::visit(fdt, wanted, &mut ControlFlow::Break).break_value()
+    }
+
+    /// Calls `act` for each enabled node that is compatible with one of `wanted`, on whatever bus, until it breaks.
+    pub(super) fn visit<B>(
+        fdt: Fdt<'t>,
+        wanted: &[&str],
+        act: &mut impl FnMut(Self) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        visit_below(fdt.root(), wanted, &mut Above::new(), act)
     }
 
     /// The node that an absolute path or an alias names, with options behind a colon left out, as in `stdout-path`.
@@ -113,22 +121,24 @@ impl<'t> Located<'t> {
     }
 }
 
-fn find_below<'t>(
+fn visit_below<'t, B>(
     parent: FdtNode<'t>,
     wanted: &[&str],
     above: &mut Above<'t>,
-) -> Option<FdtNode<'t>> {
-    above.push(parent).ok()?;
+    act: &mut impl FnMut(Located<'t>) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    if above.push(parent).is_err() {
+        return ControlFlow::Continue(());
+    }
     for node in parent.children() {
         if tree::is_compatible(node, wanted) && tree::is_enabled(node) {
-            return Some(node);
+            let above = above.clone();
+            act(Located { node, above })?;
         }
-        if let Some(found) = find_below(node, wanted, above) {
-            return Some(found);
-        }
+        visit_below(node, wanted, above, act)?;
     }
     above.pop();
-    None
+    ControlFlow::Continue(())
 }
 
 /// Where what begins at `start` on a bus, with so many bytes, begins on the bus above.

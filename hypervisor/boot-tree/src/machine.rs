@@ -7,6 +7,7 @@ use super::devices::{self, Optee, Timers};
 use super::error::BootError;
 use super::error::VmError;
 use super::gic::Gic;
+use super::iommu::{Smmu, Smmus};
 use super::mpidr::Mpidr;
 use super::ram::{self, Memory};
 use super::tree;
@@ -39,6 +40,8 @@ pub struct Machine<'t> {
     pub timers: Timers,
     /// The registers of the real-time clock, a PL031, where there is one.
     pub rtc: Option<PaRange>,
+    /// The SMMUs.
+    pub smmus: Smmus,
     /// OP-TEE, where the tree announces it.
     pub optee: Option<Optee>,
     /// The hypervisor's own command line; empty where there is none.
@@ -76,6 +79,7 @@ pub fn read(
     let timers = Timers::read(fdt, &gic)?;
     devices::check_psci(fdt)?;
     let optee = Optee::read(fdt, &gic)?;
+    let smmus = Smmu::read_all(fdt, &gic)?;
     let cpus = Cpus::read(fdt, found.boot_cpu)?;
     let ram = ram::read_ram(fdt)?;
 
@@ -143,6 +147,7 @@ pub fn read(
             uart,
             timers,
             rtc: devices::rtc(fdt),
+            smmus,
             optee,
             bootargs,
             stay,

@@ -17,6 +17,7 @@ mod errors;
 pub mod fixture;
 mod flat;
 mod gic_v2;
+mod iommu;
 mod nodes;
 mod specifiers;
 mod tee_policy;
