@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// The crates, by the files of their roots.
-const CRATES: [(&str, &str); 18] = [
+const CRATES: [(&str, &str); 19] = [
     ("optee_proto", "optee-proto/src/lib.rs"),
     ("mediator", "mediator/src/lib.rs"),
     ("postern_arch", "hypervisor/arch/src/lib.rs"),
@@ -30,6 +30,7 @@ const CRATES: [(&str, &str); 18] = [
     ("postern_guest_tree", "hypervisor/guest-tree/src/lib.rs"),
     ("postern_monitor", "hypervisor/monitor/src/lib.rs"),
     ("postern_smccc", "hypervisor/smccc/src/lib.rs"),
+    ("postern_smmu", "hypervisor/smmu/src/lib.rs"),
     ("postern_stage2", "hypervisor/stage2/src/lib.rs"),
     ("postern_uart", "hypervisor/uart/src/lib.rs"),
     ("postern_vgic", "hypervisor/vgic/src/lib.rs"),
