@@ -2,6 +2,7 @@
 //! Fuzzes each guest's devices and the decoder in front of them: any traps, any accesses to the
 //! interrupt controller and the UART, from several vCPUs.
 
+mod physical;
 mod uart;
 mod vgic;
 

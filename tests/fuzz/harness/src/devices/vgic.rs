@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The interrupt controller, driven as the hypervisor does.
 
+use super::physical::{LINKED, Physical};
 use crate::input::Input;
 use postern_base::gic::GicVersion;
 use postern_base::ids::VcpuIndex;
@@ -46,9 +47,12 @@ impl Machine {
             timer_active: false,
             tdir: false,
         });
+        Physical::reset();
+        let mut vgic = Vgic::new(vcpus, version);
+        vgic.link_spis(LINKED.into_iter().filter_map(IntId::new), &Physical);
         let mut machine = Self {
             version,
-            vgic: Vgic::new(vcpus, version),
+            vgic,
             cpus: cpus.collect(),
         };
         for at in 0..vcpus {
@@ -162,6 +166,7 @@ impl Machine {
             seen.push(intid);
             assert!(!(lr.is_linked() && lr.is_active() && lr.is_pending()));
             assert!(!lr.is_linked() || lr.pintid() == Some(intid));
+            assert!(!lr.is_linked() || intid.is_private() || Physical::is_active(intid));
         }
     }
 
@@ -204,7 +209,13 @@ impl Machine {
             21 => self.load(at),
             22 if input.below(4) == 0 => self.turn_off(at),
             22 => self.turn_on(at),
-            _ => {}
+            _ => {
+                // The device's input is high whenever it may interrupt.
+                if let Some(spi) = Physical::take(input.pick(&LINKED)) {
+                    let kick = self.vgic.spi_fired(spi);
+                    self.kicked(kick);
+                }
+            }
         }
         if self.vgic.needs_flush(index) || input.below(4) == 0 {
             self.read_back(at);
@@ -299,8 +310,10 @@ impl Machine {
         let which = input.below(cpu.lrs.len() as u64 + 1) as usize;
         match cpu.lrs.get(which) {
             Some(lr) if lr.is_active() => {
-                if lr.is_linked() {
-                    cpu.timer_active = false;
+                match lr.pintid() {
+                    Some(IntId::VIRTUAL_TIMER) => cpu.timer_active = false,
+                    Some(spi) => Physical::end(spi),
+                    None => {}
                 }
                 cpu.lrs[which] = lr.with_active(false);
             }
@@ -327,6 +340,7 @@ impl Machine {
             self.turn_off(at);
         }
         self.vgic.reset();
+        assert!(Physical::is_quiet());
         for cpu in &self.cpus {
             assert!(!self.vgic.needs_flush(cpu.index));
             assert!(!self.vgic.has_deliverable(cpu.index));
