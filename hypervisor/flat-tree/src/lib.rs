@@ -60,6 +60,16 @@ impl FlatTree {
         self.cell(END_NODE);
     }
 
+    /// Lets `fill` write to the open node, and then has as much room for the rest of the tree as without it. What is
+    /// written so may have any size, and secrets that come after it are written once.
+    pub fn beside(&mut self, fill: impl FnOnce(&mut Self)) {
+        let room = self.bytes.capacity() - self.bytes.len();
+        let names = self.names.len();
+        fill(self);
+        // The names go to the end of the tree.
+        self.bytes.reserve(room + self.names.len() - names);
+    }
+
     /// Writes a property of the open node.
     pub fn property(&mut self, name: &str, value: &[u8]) {
         let name = self.name(name);
@@ -198,6 +208,25 @@ mod tests {
         assert_eq!(value(&["a@1", "deep"], "odd"), b"x");
         assert_eq!(value(&["b"], "flag"), b"one\0two\0");
         assert_eq!(tree.root().children().count(), 2);
+    }
+
+    /// Whatever was written before, the rest of the tree does not make the vector grow.
+    #[test]
+    fn rest_has_its_room_beside_what_is_large() {
+        for large in [0, 100, CAPACITY, 3 * CAPACITY] {
+            let mut before = 0;
+            // The tokens and the name take 33 bytes.
+            let rest = CAPACITY - STRUCTURE - 36;
+            let bytes = FlatTree::write(|root| {
+                if large > 0 {
+                    root.beside(|root| root.property("any-other-name", &vec![1; large]));
+                }
+                before = root.bytes.as_ptr().addr();
+                root.property("rest", &vec![2; rest]);
+            });
+            assert_eq!(bytes.as_ptr().addr(), before, "{large}");
+            assert!(large > 0 || bytes.len() > CAPACITY - 4, "{}", bytes.len());
+        }
     }
 
     #[test]

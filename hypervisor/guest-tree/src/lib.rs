@@ -95,6 +95,8 @@ impl GuestTree<'_> {
             root.text("compatible", "postern,vm");
             root.cells("interrupt-parent", &[GIC_PHANDLE]);
             address_cells(root, 2, 2);
+            // Before the seeds, of which no copy stays in freed memory.
+            root.beside(devices);
             root.node("aliases", |aliases| {
                 aliases.text("serial0", &uart_path(layout::UART));
                 if self.privileged {
@@ -138,7 +140,6 @@ impl GuestTree<'_> {
             if self.rtc {
                 rtc(root, self.spis.of(SpiSource::Rtc));
             }
-            devices(root);
             if let Some(tee) = self.tee {
                 root.node("firmware", |firmware| {
                     firmware.node("optee", |optee| {
