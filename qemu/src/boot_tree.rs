@@ -146,6 +146,14 @@ pub(crate) fn describe(
     for (vm, modules) in system.vms.iter().zip(modules) {
         chosen.add_child(vm_node(vm, *modules)?);
     }
+    for link in &system.links {
+        let mut node = DeviceTreeNode::new(format!("link-{}", link.name))?;
+        set(&mut node, "compatible", "postern,link");
+        set(&mut node, "link-name", link.name.as_str());
+        let vms: Vec<&str> = link.vms.iter().map(String::as_str).collect();
+        set(&mut node, "vms", vms);
+        chosen.add_child(node);
+    }
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod cpu;
 mod devices;
 mod files;
 mod guests;
+mod link;
 mod machine;
 mod parser_errors;
 mod pci;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use cpu::CPUS;
 pub use files::{fits, kernel_memory};
+pub use link::Link;
 pub use pci::{Disk, Net};
 pub(crate) use roles::HOST;
 pub use tee::{
@@ -56,6 +58,9 @@ pub struct System {
     /// The VMs, in the order of their console channels.
     #[serde(rename = "vm", default)]
     pub vms: Vec<Vm>,
+    /// The networks between VMs.
+    #[serde(rename = "link", default)]
+    pub links: Vec<Link>,
 }
 
 /// The `[machine]` table: the machine that QEMU emulates.
@@ -443,17 +448,24 @@ impl System {
                 }
             }
         }
-        Ok(())
+        self.check_links()
     }
+}
+
+/// Returns whether this is a name for a VM or a link.
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(is_name_character)
+        && name.len() <= 15
+}
+
+fn is_name_character(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
 }
 
 impl Vm {
     fn check(&self, cpus: u32) -> Result<(), String> {
-        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if !self.name.starts_with(|c: char| c.is_ascii_lowercase())
-            || !self.name.chars().all(good)
-            || self.name.len() > 15
-        {
+        if !is_name(&self.name) {
             return Err(
                 "name must be 1 to 15 of a-z, 0-9 and -, and start with a letter".to_owned(),
             );
@@ -465,7 +477,7 @@ impl Vm {
             ));
         }
         if let Some(program) = &self.program {
-            if program.is_empty() || !program.chars().all(good) {
+            if program.is_empty() || !program.chars().all(is_name_character) {
                 return Err(format!(
                     "program = \"{program}\": it must be the name of a folder in guests/, of a-z, 0-9 and -"
                 ));

@@ -80,6 +80,30 @@ pub fn write(to: Pa, bytes: &[u8]) {
     unsafe { write_open(to, bytes) };
 }
 
+/// Loads a little-endian number in one access.
+///
+/// # Panics
+/// The range is not open, or the address is odd.
+#[inline]
+pub fn load_u16(from: Pa) -> u16 {
+    check(from, 2);
+    assert!(from.get().is_multiple_of(2), "an odd address");
+    // SAFETY: it is open, and aligned.
+    u16::from_le(unsafe { core::ptr::read_volatile(from.get() as *const u16) })
+}
+
+/// Stores a little-endian number in one access.
+///
+/// # Panics
+/// As [`load_u16`].
+#[inline]
+pub fn store_u16(to: Pa, value: u16) {
+    check(to, 2);
+    assert!(to.get().is_multiple_of(2), "an odd address");
+    // SAFETY: it is open, and aligned.
+    unsafe { core::ptr::write_volatile(to.get() as *mut u16, value.to_le()) };
+}
+
 /// Reads as [`read`] does, without the check, on the path of an SMC.
 ///
 /// # Safety
@@ -158,8 +182,8 @@ unsafe fn copy_words(from: u64, to: u64, length: usize) {
     }
 }
 
-/// [`copy_once`] for any others: where both begin and end at multiples of four, words of eight bytes as far
-/// as they are aligned on both sides; else bytes.
+/// [`copy_once`] for any others: long ones by [`copy_unaligned`]; of short ones, where both begin and end at
+/// multiples of four, words of eight bytes as far as they are aligned on both sides; else bytes.
 ///
 /// # Safety
 /// As [`copy_once`].
@@ -167,7 +191,10 @@ unsafe fn copy_words(from: u64, to: u64, length: usize) {
 unsafe fn copy_pieces(from: u64, to: u64, length: usize) {
     let length = length as u64;
     let end = from.wrapping_add(length);
-    if !(from | to | end).is_multiple_of(4) {
+    if length >= LONG {
+        // SAFETY: as here.
+        unsafe { copy_unaligned(from, to, length as usize) };
+    } else if !(from | to | end).is_multiple_of(4) {
         // SAFETY: as here.
         unsafe { copy_each::<u8>(from, to, length) };
     } else if (from ^ to).is_multiple_of(8) {
@@ -191,6 +218,58 @@ unsafe fn copy_pieces(from: u64, to: u64, length: usize) {
     } else {
         // SAFETY: as here, and all are multiples of four.
         unsafe { copy_each::<u32>(from, to, length) };
+    }
+}
+
+/// The bytes from which on a copy is long.
+const LONG: u64 = 64;
+
+/// [`copy_once`] for any addresses and lengths, by words of eight bytes that need not be aligned, and bytes at the end.
+/// What is not aligned is not copied in one access, but each byte is accessed once.
+///
+/// # Safety
+/// As [`copy_once`].
+#[inline]
+unsafe fn copy_unaligned(from: u64, to: u64, length: usize) {
+    // SAFETY: the loops read and write `length` bytes from the two addresses on, and use no stack. Both are normal
+    // memory, and SCTLR_EL2.A is 0, so no access needs to be aligned (Arm ARM, B2.5.2).
+    unsafe {
+        asm!(
+            "subs {left}, {left}, #32",
+            "b.lo 3f",
+            "2:",
+            "ldp {a}, {b}, [{from}], #16",
+            "ldp {c}, {d}, [{from}], #16",
+            "stp {a}, {b}, [{to}], #16",
+            "stp {c}, {d}, [{to}], #16",
+            "subs {left}, {left}, #32",
+            "b.hs 2b",
+            "3:",
+            "adds {left}, {left}, #24",
+            "b.mi 5f",
+            "4:",
+            "ldr {a}, [{from}], #8",
+            "str {a}, [{to}], #8",
+            "subs {left}, {left}, #8",
+            "b.pl 4b",
+            "5:",
+            "adds {left}, {left}, #8",
+            "b.eq 7f",
+            "6:",
+            "ldrb {a:w}, [{from}], #1",
+            "strb {a:w}, [{to}], #1",
+            "subs {left}, {left}, #1",
+            "b.ne 6b",
+            "7:",
+            left = inout(reg) length => _,
+            from = inout(reg) from => _,
+            to = inout(reg) to => _,
+            a = out(reg) _,
+            b = out(reg) _,
+            c = out(reg) _,
+            d = out(reg) _,
+            options(nostack),
+        );
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Class {
     Gpio,
     /// `Devices::rtc`: a VM's PL031.
     Rtc,
+    /// `MachineLink::state`: a link between VMs.
+    Link,
     /// `MonitorPort::session`: a session of the monitor.
     Session,
     /// `MonitorPort::input`: its input.
@@ -79,6 +81,7 @@ pub const ORDER: &[&[Class]] = &[
         Class::MonitorUart,
         Class::Gpio,
         Class::Rtc,
+        Class::Link,
         Class::Session,
     ],
     &[Class::Input, Class::Frames],
@@ -107,6 +110,7 @@ impl Class {
             Self::MonitorUart => "MonitorUart::device",
             Self::Gpio => "Devices::gpio",
             Self::Rtc => "Devices::rtc",
+            Self::Link => "MachineLink::state",
             Self::Session => "MonitorPort::session",
             Self::Input => "MonitorPort::input",
             Self::Frames => "FRAMES",

@@ -124,6 +124,17 @@ pub enum BootError<'t> {
         /// Free RAM in blocks of 2 MiB, in MiB.
         free_mib: u64,
     },
+    /// One link's node is wrong.
+    #[error("link `{link}`: {error}")]
+    Link {
+        /// The link's name, or its node's name where the name itself is wrong.
+        link: &'t str,
+        /// What is wrong.
+        error: LinkError<'t>,
+    },
+    /// More links than there are places for.
+    #[error("more than {0} links in /chosen: remove some, or put more VMs on one")]
+    TooManyLinks(usize),
     /// One VM's node is wrong.
     #[error("vm `{vm}`: {error}")]
     Vm {
@@ -132,6 +143,29 @@ pub enum BootError<'t> {
         /// What is wrong.
         error: VmError<'t>,
     },
+}
+
+/// What is wrong with a link's node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError<'t> {
+    /// The name cannot be shown or is too long.
+    #[error("link-name must be 1 to 31 of the characters A-Z a-z 0-9 . _ -")]
+    Name,
+    /// Two links have one name.
+    #[error("another link has this name: set a different link-name")]
+    DuplicateName,
+    /// It names a VM that is not there.
+    #[error("vms names \"{0}\", and no virtual machine has this name: correct it")]
+    NoVm(&'t str),
+    /// It names a VM more than once.
+    #[error("vms names \"{0}\" twice: each virtual machine has one end")]
+    Twice(&'t str),
+    /// It has fewer than two ends.
+    #[error("vms must be a list of two virtual machines or more")]
+    TooFew,
+    /// The node has a property that means nothing.
+    #[error("property `{0}` is unknown: see docs/device-tree-binding.md")]
+    Unknown(&'t str),
 }
 
 /// What is wrong with a VM's node.

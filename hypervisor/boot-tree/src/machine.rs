@@ -8,6 +8,7 @@ use super::error::BootError;
 use super::error::VmError;
 use super::gic::Gic;
 use super::iommu::{Smmu, Smmus};
+use super::links::{self, LinkConfigs};
 use super::mpidr::Mpidr;
 use super::ram::{self, Memory};
 use super::tree;
@@ -44,6 +45,8 @@ pub struct Machine<'t> {
     pub smmus: Smmus,
     /// OP-TEE, where the tree announces it.
     pub optee: Option<Optee>,
+    /// The links between the VMs.
+    pub links: LinkConfigs<'t>,
     /// The hypervisor's own command line; empty where there is none.
     pub bootargs: &'t str,
     /// Whether the machine stays on when no VM runs.
@@ -101,6 +104,7 @@ pub fn read(
     }
 
     let vms = vms::read(fdt, &cpus, &gic)?;
+    let links = links::read(fdt, &vms)?;
     let taken = Taken {
         gic: &gic,
         uart: &uart,
@@ -149,6 +153,7 @@ pub fn read(
             rtc: devices::rtc(fdt),
             smmus,
             optee,
+            links,
             bootargs,
             stay,
             static_tables,

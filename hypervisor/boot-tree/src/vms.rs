@@ -156,21 +156,23 @@ pub(super) fn modules_in_initrd(fdt: Fdt<'_>) -> bool {
 
 /// The VM's name, or the node's with the error: a bad name is not repeated.
 fn name<'t>(node: FdtNode<'t>) -> Result<&'t str, (&'t str, VmError<'t>)> {
-    let good = |name: &str| {
-        (1..=MAX_NAME).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
-    };
     let name = match node.property("vm-name") {
         Some(_) => tree::string(node, "vm-name").unwrap_or_default(),
         None => node.name_without_address(),
     };
-    if good(name) {
+    if is_name(name) {
         Ok(name)
     } else {
         Err((node.name(), VmError::Name))
     }
+}
+
+/// Returns whether this is a name for a VM or a link.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b))
 }
 
 fn read_vm<'t>(

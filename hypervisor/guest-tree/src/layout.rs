@@ -45,6 +45,14 @@ pub const GPIO_BYTES: u64 = 0x1000;
 pub const GPIO_SPI: u32 = 7;
 /// OP-TEE's interrupt for asynchronous notifications: SPI 2, INTID 34.
 pub const TEE_SPI: u32 = 2;
+/// The address of the registers of the first virtio device, as on QEMU's `virt` machine. The others follow at once.
+pub const VIRTIO: Ipa = Ipa::new(0x0a00_0000);
+/// The size of a virtio device's registers in bytes.
+pub const VIRTIO_BYTES: u64 = 0x200;
+/// The most virtio devices of a guest.
+pub const MAX_VIRTIO: usize = 16;
+/// The first virtio device's interrupt: SPI 16, INTID 48, as on QEMU's `virt` machine. The others' follow.
+pub const VIRTIO_SPI: u32 = 16;
 /// The EL1 physical timer's interrupt: PPI 14, INTID 30, as in the Arm Base System Architecture.
 pub const PHYSICAL_TIMER_PPI: u32 = 14;
 /// The start of RAM: 4 GiB, where the machines on which Postern is tested have no RAM, so that an
@@ -87,26 +95,49 @@ const SPARE_SPIS: core::ops::Range<u32> = 64..256;
 /// A device that the guest has for itself keeps the machine's number. Where that is the usual one of an interrupt here,
 /// this interrupt has another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Spis([u32; SPI_SOURCES]);
+pub struct Spis {
+    sources: [u32; SPI_SOURCES],
+    virtio: [u32; MAX_VIRTIO],
+}
 
 impl Spis {
-    /// The usual numbers, in the order of [`SpiSource`].
-    pub const USUAL: Self = Self([UART_SPI, TEE_SPI, MONITOR_UART_SPI, RTC_SPI, GPIO_SPI]);
+    /// The usual numbers.
+    pub const USUAL: Self = Self {
+        // In the order of `SpiSource`.
+        sources: [UART_SPI, TEE_SPI, MONITOR_UART_SPI, RTC_SPI, GPIO_SPI],
+        virtio: {
+            let mut virtio = [VIRTIO_SPI; MAX_VIRTIO];
+            let mut slot = 0;
+            while slot < MAX_VIRTIO {
+                virtio[slot] += slot as u32;
+                slot += 1;
+            }
+            virtio
+        },
+    };
 
     /// Returns the numbers in a guest for whose own devices `is_taken` returns true.
     pub fn beside(is_taken: impl Fn(u32) -> bool) -> Self {
         let mut spare = SPARE_SPIS.filter(|spi| !is_taken(*spi));
         // A guest whose devices take all of them keeps the usual one, and the device shares it.
-        let number = |usual| match is_taken(usual) {
+        let mut number = |usual| match is_taken(usual) {
             true => spare.next().unwrap_or(usual),
             false => usual,
         };
-        Self(Self::USUAL.0.map(number))
+        Self {
+            sources: Self::USUAL.sources.map(&mut number),
+            virtio: Self::USUAL.virtio.map(number),
+        }
     }
 
     /// Returns the number of a source's SPI.
     pub const fn of(self, source: SpiSource) -> u32 {
-        self.0[source as usize]
+        self.sources[source as usize]
+    }
+
+    /// Returns the number of the SPI of the virtio device in this slot, below [`MAX_VIRTIO`].
+    pub fn virtio(self, slot: usize) -> Option<u32> {
+        self.virtio.get(slot).copied()
     }
 }
 
@@ -148,6 +179,8 @@ pub enum Device {
     Gpio,
     /// The real-time clock.
     Rtc,
+    /// All virtio devices, [`VIRTIO_BYTES`] for each.
+    Virtio,
 }
 
 /// Returns the device at `ipa` and the offset of `ipa` in its registers, in bytes, in a guest with this GIC.
@@ -170,6 +203,7 @@ pub fn device_at(ipa: Ipa, gic: GicVersion) -> Option<(Device, u64)> {
     };
     // The most frequent first.
     at(Device::Uart, UART, UART_BYTES)
+        .or_else(|| at(Device::Virtio, VIRTIO, VIRTIO_BYTES * MAX_VIRTIO as u64))
         .or_else(|| at(Device::Distributor, DISTRIBUTOR, distributor_bytes(gic)))
         .or_else(private)
         .or_else(|| at(Device::MonitorUart, MONITOR_UART, UART_BYTES))

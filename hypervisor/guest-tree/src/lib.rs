@@ -74,6 +74,8 @@ pub struct GuestTree<'a> {
     pub privileged: bool,
     /// Whether the guest has a real-time clock.
     pub rtc: bool,
+    /// The number of virtio devices, at most [`layout::MAX_VIRTIO`].
+    pub virtio: usize,
     /// The generic timer's frequency in hertz, if `CNTFRQ_EL0` does not have it.
     pub timer_frequency: Option<u32>,
     /// The description of OP-TEE, if the guest may use it.
@@ -139,6 +141,9 @@ impl GuestTree<'_> {
             power_button(root, self.spis.of(SpiSource::Gpio));
             if self.rtc {
                 rtc(root, self.spis.of(SpiSource::Rtc));
+            }
+            for slot in 0..self.virtio {
+                virtio(root, slot, self.spis);
             }
             if let Some(tee) = self.tee {
                 root.node("firmware", |firmware| {
@@ -239,6 +244,20 @@ fn rtc(root: &mut FlatTree, spi: u32) {
         rtc.cells("interrupts", &[SPI, spi, LEVEL_HIGH]);
         rtc.cells("clocks", &[CLOCK_PHANDLE]);
         rtc.text("clock-names", "apb_pclk");
+    });
+}
+
+/// Describes the virtio device in this slot.
+fn virtio(root: &mut FlatTree, slot: usize, spis: Spis) {
+    let Some(spi) = spis.virtio(slot) else {
+        return;
+    };
+    let at = Ipa::new(layout::VIRTIO.get() + layout::VIRTIO_BYTES * slot as u64);
+    root.node(&format!("virtio_mmio@{:x}", at.get()), |device| {
+        device.text("compatible", "virtio,mmio");
+        reg(device, &[(at, layout::VIRTIO_BYTES)]);
+        device.cells("interrupts", &[SPI, spi, LEVEL_HIGH]);
+        device.flag("dma-coherent");
     });
 }
 

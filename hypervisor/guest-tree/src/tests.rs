@@ -20,6 +20,7 @@ fn full() -> GuestTree<'static> {
         gic: GicVersion::V3,
         privileged: true,
         rtc: true,
+        virtio: 2,
         timer_frequency: Some(8_000_000),
         tee: Some(GuestTee {
             notification: Some(187),
@@ -150,6 +151,18 @@ fn full_tree_is_read_back_by_another_parser() {
     assert_eq!(cells(rtc, "interrupts"), [0, 4, 4]);
     assert_eq!(text(rtc, "clock-names"), "apb_pclk");
 
+    for (path, address, spi) in [
+        ("/virtio_mmio@a000000", 0x0a00_0000, 16),
+        ("/virtio_mmio@a000200", 0x0a00_0200, 17),
+    ] {
+        let virtio = node(path);
+        assert_eq!(text(virtio, "compatible"), "virtio,mmio");
+        assert_eq!(cells(virtio, "reg"), [0, address, 0, 0x200]);
+        assert_eq!(cells(virtio, "interrupts"), [0, spi, 4]);
+        assert!(virtio.property("dma-coherent").is_some());
+    }
+    assert!(tree.find_node("/virtio_mmio@a000400").is_none());
+
     let optee = node("/firmware/optee");
     assert_eq!(text(optee, "compatible"), "linaro,optee-tz");
     assert_eq!(text(optee, "method"), "smc");
@@ -219,6 +232,7 @@ fn largest_tree_fits_into_the_initial_capacity() {
     let largest = GuestTree {
         vcpus: postern_base::ids::MAX_VCPUS,
         unified_cache_levels: 6,
+        virtio: layout::MAX_VIRTIO,
         bootargs: &bootargs,
         rng_seed: &[1; 64],
         ..full()
@@ -236,6 +250,7 @@ fn tree_omits_devices_that_the_guest_lacks() {
         ramdisk: None,
         privileged: false,
         rtc: false,
+        virtio: 0,
         timer_frequency: None,
         tee: None,
         kaslr_seed: None,

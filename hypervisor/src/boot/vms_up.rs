@@ -16,7 +16,7 @@ use crate::vm::instance::{Vm, VmParts};
 use crate::vm::lifecycle::LifecycleRequest;
 use crate::vm::mapping::Mapping;
 use crate::vm::ram_pool::{self, RamError};
-use crate::vm::{guest_image, linked_spis, registry};
+use crate::vm::{guest_image, linked_spis, links, registry};
 use alloc::vec::Vec;
 use core::fmt::Display;
 use core::num::NonZeroU16;
@@ -61,6 +61,7 @@ pub fn start_all(configs: &'static VmConfigs<'static>) {
     match make_all(configs) {
         Ok(vms) => {
             let vms = registry::init(vms);
+            links::init(vms, &machine().links);
             if let Err(error) = allocate_autostart(vms) {
                 fail(format_args!("{error}"));
             }
@@ -237,6 +238,7 @@ fn make(
         memory,
         mapping: Mapping::new(vmid, machine().gic.guest_interface(), &config.devices),
         gic: machine().gic.version(),
+        virtio: links::ends(&machine().links, index),
         mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),
     });
     linked_spis::link(&mut vm, &config.devices);

@@ -15,7 +15,7 @@ use crate::tee::secure_entries;
 use crate::vm::context_switch::has_exit_work;
 use crate::vm::instance::{VcpuRef, Vm};
 use crate::vm::pcpu::{Pcpu, here};
-use crate::vm::{context_switch, idle, lr_sync, physical_timer, registry};
+use crate::vm::{context_switch, idle, links, lr_sync, physical_timer, registry};
 use postern_arch::gic;
 use postern_arch::timer;
 use postern_arch::vcpu_context::Frame;
@@ -98,6 +98,7 @@ impl PcpuOps for Pcpu {
             secure_entries::here().tick();
             watchdog::poll();
             pass_time();
+            links::expire(now);
         }
     }
 

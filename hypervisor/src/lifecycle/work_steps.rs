@@ -13,6 +13,7 @@ use crate::tee::host::VmHost;
 use crate::vm::guest_image::Loader;
 use crate::vm::instance::Vm;
 use crate::vm::lifecycle::{LifecycleAction, LifecycleEvent};
+use crate::vm::links;
 use crate::vm::ram_pool;
 use crate::vm::registry;
 use crate::vm::work::{self, CannotStart, PIECE_BYTES, VmWorkOps};
@@ -210,6 +211,7 @@ impl VmWorkOps for VmWorkTarget {
         sections::lengthy(Cause::Reset, || {
             vm.console.reset();
             vm.devices.reset();
+            links::reset(vm);
         });
     }
 

@@ -73,7 +73,8 @@ pub fn vgic_access(running: VcpuRef, device: layout::Device, access: Access) -> 
         | layout::Device::Uart
         | layout::Device::MonitorUart
         | layout::Device::Gpio
-        | layout::Device::Rtc => {
+        | layout::Device::Rtc
+        | layout::Device::Virtio => {
             return VgicAccess::Unmapped;
         }
     };

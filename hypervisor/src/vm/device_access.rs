@@ -32,7 +32,8 @@ impl Vm {
             Device::Distributor
             | Device::Redistributors
             | Device::CpuInterface
-            | Device::MonitorUart => None,
+            | Device::MonitorUart
+            | Device::Virtio => None,
         }
     }
 

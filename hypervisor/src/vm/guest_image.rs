@@ -35,6 +35,8 @@ pub struct Images {
     pub spis: Spis,
     /// The devices of the machine that the guest has for itself.
     pub devices: &'static [AssignedDevice<'static>],
+    /// The number of virtio devices.
+    pub virtio: usize,
 }
 
 /// The reason that a guest's memory cannot be filled.
@@ -217,6 +219,7 @@ impl Loader {
             privileged: images.privileged,
             gic: images.gic,
             rtc: WALL_CLOCK.is_set(),
+            virtio: images.virtio,
             timer_frequency: corrected_frequency(),
             tee,
             spis: images.spis,

@@ -284,6 +284,8 @@ pub struct VmParts {
     pub mapping: Mapping,
     /// The version of the VM's interrupt controller: the machine's.
     pub gic: GicVersion,
+    /// The number of the VM's virtio devices.
+    pub virtio: usize,
     /// The VM's mediator, if it has a TEE.
     pub mediator: Option<Mediator>,
 }
@@ -321,6 +323,7 @@ impl Vm {
                 gic: parts.gic,
                 spis,
                 devices: &config.devices,
+                virtio: parts.virtio,
             },
             needs_tee: config.tee == Tee::Required,
             has_tee: AtomicBool::new(false),

@@ -23,6 +23,8 @@ pub mod lifecycle;
 #[cfg(target_os = "none")]
 pub mod linked_spis;
 #[cfg(target_os = "none")]
+pub mod links;
+#[cfg(target_os = "none")]
 pub mod lr_sync;
 #[cfg(target_os = "none")]
 pub mod mapping;

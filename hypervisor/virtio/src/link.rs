@@ -484,8 +484,12 @@ impl Link {
     /// Tells the ports which of the others are live, if that has changed.
     #[inline]
     fn refresh<R: GuestRam>(&mut self, rams: &[R]) {
-        let live = self.live_now();
-        if live != self.live {
+        // A driver's rings may turn out to be wrong when it is told: at most once for each.
+        for _ in 0..=MAX_VMS {
+            let live = self.live_now();
+            if live == self.live {
+                break;
+            }
             self.tell(live, rams);
         }
     }

@@ -7,7 +7,7 @@ use crate::config::{Application, Device, Feature, Login, MAX_APPLICATIONS};
 use mediator::addr::Pa;
 use mediator::{Config, Features, Policy, Quotas};
 use postern_base::range::PaRange;
-use postern_boot_tree::{BootPlacement, Machine, VmConfigs, machine};
+use postern_boot_tree::{BootPlacement, LinkConfig, Machine, VmConfigs, machine};
 
 fn range(start: u64, end: u64) -> PaRange {
     PaRange::between(Pa::new(start), Pa::new(end))
@@ -53,6 +53,18 @@ fn read<T>(
     };
     let (machine, vms) = machine::read(&tree, occupied).map_err(|error| error.to_string())?;
     Ok(take(&machine, &vms))
+}
+
+#[test]
+fn links_reach_the_hypervisor() {
+    let text = "name = \"b\"\n[[link]]\nname = \"lan\"\nvms = [\"b\", \"a\"]";
+    let links = read(&parsed(&format!("[[vm]]\n{text}")), |machine, _| {
+        let all = machine.links.iter();
+        let ends = |link: &LinkConfig<'_>| link.vms.iter().map(|vm| vm.get()).collect::<Vec<_>>();
+        all.map(|link| (link.name.to_owned(), ends(link)))
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(links.unwrap(), [("lan".to_owned(), vec![1, 0])]);
 }
 
 fn parsed(text: &str) -> System {

@@ -30,6 +30,7 @@ impl System {
                 ..last.clone()
             });
         }
+        self.trim_links();
         let machine = &mut self.machine;
         if guests > machine.optee_guests.unwrap_or(PACKAGED_GUESTS) {
             machine.optee_guests = Some(guests);

@@ -3,7 +3,7 @@
 
 use dtoolkit::model::DeviceTree;
 
-use super::fixture::{at, cells, module, set};
+use super::fixture::{at, cells, link, module, set};
 use super::{fixture, occupied};
 use crate::machine::read;
 
@@ -254,6 +254,44 @@ fn errors_say_what_is_wrong_and_what_to_do() {
                 );
             },
             "vm `vm-a`: bootargs must be one string of at most 2047 bytes",
+        ),
+        (
+            |t| link(t, "lan", &["b.2"]),
+            "link `lan`: vms must be a list of two virtual machines or more",
+        ),
+        (
+            |t| link(t, "lan", &["b.2", "vm-b"]),
+            "link `lan`: vms names \"vm-b\", and no virtual machine has this name: correct it",
+        ),
+        (
+            |t| link(t, "lan", &["b.2", "vm-a", "b.2"]),
+            "link `lan`: vms names \"b.2\" twice: each virtual machine has one end",
+        ),
+        (
+            |t| {
+                link(t, "lan", &["b.2", "vm-a"]);
+                link(t, "wan", &["b.2", "vm-a"]);
+                set(at(t, "/chosen/wan"), "link-name", "lan");
+            },
+            "link `lan`: another link has this name: set a different link-name",
+        ),
+        (
+            |t| {
+                link(t, "lan", &["b.2", "vm-a"]);
+                set(at(t, "/chosen/lan"), "link-name", "");
+            },
+            "link `lan`: link-name must be 1 to 31 of the characters A-Z a-z 0-9 . _ -",
+        ),
+        (
+            |t| {
+                link(t, "lan", &["b.2", "vm-a"]);
+                set(at(t, "/chosen/lan"), "vm", "vm-a");
+            },
+            "link `lan`: property `vm` is unknown: see docs/device-tree-binding.md",
+        ),
+        (
+            |t| (0..9).for_each(|i| link(t, &format!("l{i}"), &["b.2", "vm-a"])),
+            "more than 8 links in /chosen: remove some, or put more VMs on one",
         ),
     ];
     for (index, (break_it, text)) in table.iter().enumerate() {

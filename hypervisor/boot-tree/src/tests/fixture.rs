@@ -54,6 +54,13 @@ pub fn vm<'t>(tree: &'t mut DeviceTree, name: &str) -> &'t mut DeviceTreeNode {
     node
 }
 
+/// Adds a link between these VMs.
+pub fn link(tree: &mut DeviceTree, name: &str, vms: &[&str]) {
+    let node = child(at(tree, "/chosen"), name);
+    set(node, "compatible", "postern,link");
+    set(node, "vms", vms.to_vec());
+}
+
 /// Adds a CPU without an enable-method.
 pub fn cpu(tree: &mut DeviceTree, affinity: u32) -> &mut DeviceTreeNode {
     let node = child(at(tree, "/cpus"), &format!("cpu@{affinity:x}"));

@@ -47,6 +47,21 @@ fn a_device_is_found_where_its_buses_put_it() {
 }
 
 #[test]
+fn links_are_read_in_their_order() {
+    let mut tree = fixture::two_vms();
+    fixture::link(&mut tree, "lan@1", &["b.2", "vm-a"]);
+    fixture::link(&mut tree, "off", &["nobody"]);
+    set(at(&mut tree, "/chosen/off"), "status", "disabled");
+    fixture::link(&mut tree, "second", &["vm-a", "b.2"]);
+    set(at(&mut tree, "/chosen/second"), "link-name", "w_a.n");
+    let dtb = tree.to_dtb();
+    let links = read(&dtb, occupied()).unwrap().0.links;
+    let ends = |link: &LinkConfig<'_>| link.vms.iter().map(|vm| vm.get()).collect::<Vec<_>>();
+    let found: Vec<_> = links.iter().map(|link| (link.name, ends(link))).collect();
+    assert_eq!(found, [("lan", vec![1, 0]), ("w_a.n", vec![0, 1])]);
+}
+
+#[test]
 fn the_console_is_found_where_its_buses_put_it() {
     let console = |change: fn(&mut DeviceTreeNode)| {
         let mut tree = fixture::two_vms();

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The links between VMs, and the virtio devices at their ends.
+//!
+//! A link has a lock that all of its VMs take. It is the only lock that VMs share because of what their guests do, and a
+//! VM without a link takes none. It is held for one access, which is bounded, and is no VM's other lock's inner one but
+//! the vGIC's; vCPUs are kicked after it is dropped.
+
+use super::guest_memory::GuestMemory;
+use super::instance::Vm;
+use super::scheduler::kick;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use mediator::addr::{Ipa, Pa};
+use postern_arch::{guest_ram, timer};
+use postern_base::ids::{MAX_VMS, VmIndex};
+use postern_base::lock::{Class, Guard, Lock};
+use postern_base::mmio::Access;
+use postern_base::range::IpaRange;
+use postern_base::ticks::Ticks;
+use postern_boot_tree::{LinkConfig, MAX_LINKS};
+use postern_guest_tree::layout;
+use postern_vgic::{IntId, IrqLine, VcpuSet};
+use postern_virtio::link::{Link, Outcome};
+use postern_virtio::net::MacAddress;
+use postern_virtio::ram::{GuestRam, OutsideRam};
+use spin::Once;
+
+static LINKS: Once<Links> = Once::new();
+
+/// All links.
+struct Links {
+    links: Vec<MachineLink>,
+    /// The ends of each VM, in the order of its devices.
+    ends: [heapless::Vec<End, MAX_LINKS>; MAX_VMS],
+}
+
+/// A VM's end of a link.
+#[derive(Clone, Copy)]
+struct End {
+    link: usize,
+    port: usize,
+}
+
+/// A link with its VMs.
+struct MachineLink {
+    ports: heapless::Vec<LinkedVm, MAX_VMS>,
+    rams: heapless::Vec<VmRam, MAX_VMS>,
+    state: Lock<LinkState>,
+    /// Whether frames wait, so that they are to be dropped in time. Written with the lock held.
+    is_waiting: AtomicBool,
+}
+
+/// What the lock guards.
+struct LinkState {
+    link: Link,
+    /// When frames that wait are looked at next.
+    expire_at: Ticks,
+}
+
+/// A VM, and which of its virtio devices is at the link.
+struct LinkedVm {
+    vm: &'static Vm,
+    slot: usize,
+}
+
+/// The vCPUs to kick when the lock has been dropped.
+type Kicks = heapless::Vec<(&'static Vm, VcpuSet), MAX_VMS>;
+
+/// Makes the links of the VMs, once.
+// Not inlined: a link is large, and the stack is small.
+#[inline(never)]
+pub fn init(vms: &'static [Vm], configs: &[LinkConfig<'static>]) {
+    let mut ends = [const { heapless::Vec::<End, MAX_LINKS>::new() }; MAX_VMS];
+    let mut links = Vec::new();
+    for (index, config) in configs.iter().enumerate() {
+        let mut ports = heapless::Vec::new();
+        let mut rams = heapless::Vec::new();
+        for (port, vm) in config.vms.iter().enumerate() {
+            let (Some(of_vm), Some(vm)) = (ends.get_mut(vm.get()), vms.get(vm.get())) else {
+                continue;
+            };
+            let slot = of_vm.len();
+            let end = End { link: index, port };
+            // There are no more links than ends, and no more VMs than ports.
+            let _ = of_vm.push(end);
+            let _ = ports.push(LinkedVm { vm, slot });
+            let _ = rams.push(VmRam(&vm.memory));
+        }
+        let address = |vm: &VmIndex| MacAddress::of_port(index as u8, vm.get() as u8);
+        links.push(MachineLink {
+            ports,
+            rams,
+            state: Lock::new(
+                Class::Link,
+                LinkState {
+                    link: Link::new(config.vms.iter().map(address)),
+                    expire_at: Ticks::ZERO,
+                },
+            ),
+            is_waiting: AtomicBool::new(false),
+        });
+    }
+    LINKS.call_once(|| Links { links, ends });
+}
+
+/// Performs a guest's access to its virtio devices, at an offset from the first one's registers; `None` where there is
+/// no device.
+pub fn access(vm: &'static Vm, access: Access) -> Option<Outcome> {
+    let links = LINKS.get()?;
+    let slot = (access.offset / layout::VIRTIO_BYTES) as usize;
+    let end = links.ends.get(vm.index.get())?.get(slot)?;
+    let link = links.links.get(end.link)?;
+    let access = Access {
+        offset: access.offset % layout::VIRTIO_BYTES,
+        ..access
+    };
+    let mut state = link.state.lock();
+    let outcome = state.link.access(end.port, access, &link.rams);
+    link.finish(state);
+    Some(outcome)
+}
+
+/// Resets a VM's ends, as the VM has ended. The other VMs see their links go down.
+pub fn reset(vm: &'static Vm) {
+    let Some(links) = LINKS.get() else {
+        return;
+    };
+    for end in links.ends.get(vm.index.get()).into_iter().flatten() {
+        if let Some(link) = links.links.get(end.link) {
+            let mut state = link.state.lock();
+            state.link.reset(end.port, &link.rams);
+            link.finish(state);
+        }
+    }
+}
+
+/// Drops frames that have waited for a second or longer. Called at least once a second.
+pub fn expire(now: Ticks) {
+    let Some(links) = LINKS.get() else {
+        return;
+    };
+    for link in &links.links {
+        if !link.is_waiting.load(Ordering::Relaxed) {
+            continue;
+        }
+        // Where another pCPU is at it, it does no less.
+        let Some(mut state) = link.state.try_lock() else {
+            continue;
+        };
+        if now >= state.expire_at {
+            state.expire_at = now + timer::second();
+            state.link.expire(&link.rams);
+            link.finish(state);
+        }
+    }
+}
+
+/// Returns the number of a VM's ends, which are its first virtio devices.
+pub fn ends(configs: &[LinkConfig<'_>], vm: VmIndex) -> usize {
+    let of_vm = configs.iter().filter(|config| config.vms.contains(&vm));
+    of_vm.count()
+}
+
+impl MachineLink {
+    /// Drives the interrupt lines that have changed, drops the lock, and kicks the vCPUs that have interrupts.
+    fn finish(&self, mut state: Guard<'_, LinkState>) {
+        let mut kicks = Kicks::new();
+        // Under the link's lock, so that levels reach the vGIC in order.
+        for (port, level) in state.link.changed_lines() {
+            let Some(LinkedVm { vm, slot }) = self.ports.get(port) else {
+                continue;
+            };
+            let intid = vm.spis.virtio(*slot).and_then(|spi| IntId::new(32 + spi));
+            if let Some(line) = intid.and_then(IrqLine::spi) {
+                // There is room for all ports.
+                let _ = kicks.push((vm, vm.vgic.set_line(line, level)));
+            }
+        }
+        let is_waiting = state.link.is_waiting();
+        if is_waiting && !self.is_waiting.load(Ordering::Relaxed) {
+            state.expire_at = timer::now() + timer::second();
+        }
+        self.is_waiting.store(is_waiting, Ordering::Relaxed);
+        drop(state);
+        for (vm, set) in kicks {
+            kick(vm, set);
+        }
+    }
+}
+
+/// A VM's RAM as its devices see it. While the VM has none, all addresses are outside.
+struct VmRam(&'static GuestMemory);
+
+impl VmRam {
+    /// Calls `piece` with each physically contiguous piece of a range: its place, and where it begins in the range.
+    #[cold]
+    #[inline(never)]
+    fn each(
+        &self,
+        start: Ipa,
+        bytes: usize,
+        mut piece: impl FnMut(Pa, core::ops::Range<usize>),
+    ) -> Result<(), OutsideRam> {
+        let range = IpaRange {
+            start,
+            bytes: bytes as u64,
+        };
+        let mut done = 0;
+        for (at, bytes) in self.0.runs(range).ok_or(OutsideRam)? {
+            let end = done + bytes as usize;
+            piece(at, done..end);
+            done = end;
+        }
+        Ok(())
+    }
+}
+
+impl GuestRam for VmRam {
+    #[inline]
+    fn read(&self, from: Ipa, into: &mut [u8]) -> Result<(), OutsideRam> {
+        if let Some(at) = self.0.translate(from, into.len() as u64) {
+            guest_ram::read(at, into);
+            return Ok(());
+        }
+        self.each(from, into.len(), |at, range| {
+            if let Some(part) = into.get_mut(range) {
+                guest_ram::read(at, part);
+            }
+        })
+    }
+
+    #[inline]
+    fn write(&self, to: Ipa, bytes: &[u8]) -> Result<(), OutsideRam> {
+        if let Some(at) = self.0.translate(to, bytes.len() as u64) {
+            guest_ram::write(at, bytes);
+            return Ok(());
+        }
+        self.each(to, bytes.len(), |at, range| {
+            if let Some(part) = bytes.get(range) {
+                guest_ram::write(at, part);
+            }
+        })
+    }
+
+    #[inline]
+    fn load_u16(&self, from: Ipa) -> Result<u16, OutsideRam> {
+        let at = self.0.translate(from, 2).ok_or(OutsideRam)?;
+        Ok(guest_ram::load_u16(at))
+    }
+
+    #[inline]
+    fn store_u16(&self, to: Ipa, value: u16) -> Result<(), OutsideRam> {
+        let at = self.0.translate(to, 2).ok_or(OutsideRam)?;
+        guest_ram::store_u16(at, value);
+        Ok(())
+    }
+}
