@@ -235,6 +235,7 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
     for (there, name) in [
         (!vm.autostart, "manual-start"),
         (vm.privileged, "privileged"),
+        (vm.watchdog, "watchdog"),
     ] {
         if there {
             set(&mut node, name, [0_u8; 0]);

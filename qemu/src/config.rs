@@ -165,6 +165,9 @@ pub struct Vm {
     /// Whether the VM may give the monitor commands, through its second serial port.
     #[serde(default)]
     pub privileged: bool,
+    /// Whether the VM has a watchdog, which resets it.
+    #[serde(default)]
+    pub watchdog: bool,
     /// Which functions of the TEE the VM may use.
     #[serde(default)]
     pub tee_policy: TeePolicy,

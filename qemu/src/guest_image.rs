@@ -23,13 +23,20 @@ use rootfs::RootFs;
 use std::path::{Path, PathBuf};
 
 /// The version of the recipe for the image; a change of the recipe increments it.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 3;
 /// The version of the recipe for what guests with devices boot besides.
 const DEVICE_RECIPE: u32 = 1;
 /// The folder of the modules, and in newer packages of the kernel; the kernel's release follows.
 const MODULES: &str = "usr/lib/modules/";
 /// The modules that a guest needs; their dependencies are added.
-const DRIVERS: &[&str] = &["evdev", "gpio_keys", "tee", "optee", "optee_rng"];
+const DRIVERS: &[&str] = &[
+    "evdev",
+    "gpio_keys",
+    "sbsa_gwdt",
+    "tee",
+    "optee",
+    "optee_rng",
+];
 /// The modules that a guest needs besides for disks, network cards and links. Linux cannot load
 /// `crc32c_generic` itself when ext4 asks for it: there is no `modprobe`.
 const DEVICE_DRIVERS: &[&str] = &[

@@ -32,6 +32,17 @@ impl Range {
     }
 }
 
+/// A Generic Watchdog (DEN0094C).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watchdog {
+    /// The address of the control frame.
+    pub control: u64,
+    /// The address of the refresh frame.
+    pub refresh: u64,
+    /// The INTID of the interrupt, WS0.
+    pub intid: u32,
+}
+
 /// The machine that the program runs on.
 #[derive(Debug)]
 pub struct Machine {
@@ -49,6 +60,8 @@ pub struct Machine {
     pub uart: Option<u64>,
     /// The PL031, where the tree has one: its registers and its interrupt's INTID.
     pub rtc: Option<(u64, u32)>,
+    /// The watchdog, where the tree has one.
+    pub watchdog: Option<Watchdog>,
     /// Whether Xen is below, which takes output by a hypercall.
     pub xen: bool,
     /// The interrupt distributor's registers.
@@ -156,6 +169,14 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
         uart: compatible(root, "arm,pl011").and_then(|node| Some(ranges(node).first()?.start)),
         rtc: compatible(root, "arm,pl031")
             .and_then(|node| Some((ranges(node).first()?.start, spi(node)?))),
+        watchdog: compatible(root, "arm,sbsa-gwdt").and_then(|node| {
+            let frames = ranges(node);
+            Some(Watchdog {
+                control: frames.first()?.start,
+                refresh: frames.get(1)?.start,
+                intid: spi(node)?,
+            })
+        }),
         xen: compatible(root, "xen,xen").is_some(),
         distributor,
         gic,

@@ -43,6 +43,8 @@ pub enum Class {
     Gpio,
     /// `Devices::rtc`: a VM's PL031.
     Rtc,
+    /// `Devices::watchdog`: a VM's watchdog.
+    GuestWatchdog,
     /// `MachineLink::state`: a link between VMs.
     Link,
     /// `MonitorPort::session`: a session of the monitor.
@@ -81,6 +83,7 @@ pub const ORDER: &[&[Class]] = &[
         Class::MonitorUart,
         Class::Gpio,
         Class::Rtc,
+        Class::GuestWatchdog,
         Class::Link,
         Class::Session,
     ],
@@ -110,6 +113,7 @@ impl Class {
             Self::MonitorUart => "MonitorUart::device",
             Self::Gpio => "Devices::gpio",
             Self::Rtc => "Devices::rtc",
+            Self::GuestWatchdog => "Devices::watchdog",
             Self::Link => "MachineLink::state",
             Self::Session => "MonitorPort::session",
             Self::Input => "MonitorPort::input",

@@ -36,7 +36,7 @@ const XEN_DOMAIN: &str = "xen,domain";
 pub(super) const MODULES_IN_INITRD: &str = "postern,modules-in-initrd";
 /// The properties that a `postern,domain` may have, and those of [`rights`]: any other is a mistake. A `xen,domain` may
 /// have others, for Xen.
-const PROPERTIES: [&str; 14] = [
+const PROPERTIES: [&str; 15] = [
     "compatible",
     "#address-cells",
     "#size-cells",
@@ -48,6 +48,7 @@ const PROPERTIES: [&str; 14] = [
     "vm-name",
     "manual-start",
     "privileged",
+    "watchdog",
     assigned::DEVICES,
     "status",
     "phandle",
@@ -83,6 +84,8 @@ pub struct VmConfig<'t> {
     pub autostart: bool,
     /// Whether it may give the monitor orders.
     pub privileged: bool,
+    /// Whether it has a watchdog, which resets it.
+    pub watchdog: bool,
     /// The pCPUs that its vCPUs may run on, not empty; `None` where the tree leaves that to Postern.
     pub affinity: Option<PcpuSet>,
     /// The length of SVE's vectors, if it has SVE.
@@ -212,6 +215,7 @@ fn read_vm<'t>(
         tee_config: tee_policy::read(node)?,
         autostart: !flag(node, "manual-start")?,
         privileged: flag(node, "privileged")?,
+        watchdog: flag(node, "watchdog")?,
         affinity,
         sve: sve(node)?,
         devices,

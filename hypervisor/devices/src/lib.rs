@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod debug;
+pub mod generic_watchdog;
 pub mod physical_timer;
 pub mod pl011;
 pub mod pl031;

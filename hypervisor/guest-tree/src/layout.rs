@@ -43,6 +43,15 @@ pub const GPIO: Ipa = Ipa::new(0x0903_0000);
 pub const GPIO_BYTES: u64 = 0x1000;
 /// The PL061's interrupt: SPI 7, INTID 39, as on QEMU's `virt` machine.
 pub const GPIO_SPI: u32 = 7;
+/// The address of the control frame of the watchdog, which exists if the VM's description asks for
+/// one.
+pub const WATCHDOG_CONTROL: Ipa = Ipa::new(0x090d_0000);
+/// The address of the watchdog's refresh frame.
+pub const WATCHDOG_REFRESH: Ipa = Ipa::new(0x090e_0000);
+/// The size of each of the watchdog's frames in bytes.
+pub const WATCHDOG_FRAME_BYTES: u64 = 0x1000;
+/// The watchdog's interrupt, WS0: SPI 9, INTID 41.
+pub const WATCHDOG_SPI: u32 = 9;
 /// OP-TEE's interrupt for asynchronous notifications: SPI 2, INTID 34.
 pub const TEE_SPI: u32 = 2;
 /// The address of the registers of the first virtio device, as on QEMU's `virt` machine. The others follow at once.
@@ -83,10 +92,12 @@ pub enum SpiSource {
     Rtc,
     /// The GPIO controller with the power button.
     Gpio,
+    /// The watchdog.
+    Watchdog,
 }
 
 /// The number of [`SpiSource`]s.
-const SPI_SOURCES: usize = 5;
+const SPI_SOURCES: usize = 6;
 /// The SPIs from which an interrupt gets another number: behind those of Postern's devices.
 const SPARE_SPIS: core::ops::Range<u32> = 64..256;
 
@@ -104,7 +115,14 @@ impl Spis {
     /// The usual numbers.
     pub const USUAL: Self = Self {
         // In the order of `SpiSource`.
-        sources: [UART_SPI, TEE_SPI, MONITOR_UART_SPI, RTC_SPI, GPIO_SPI],
+        sources: [
+            UART_SPI,
+            TEE_SPI,
+            MONITOR_UART_SPI,
+            RTC_SPI,
+            GPIO_SPI,
+            WATCHDOG_SPI,
+        ],
         virtio: {
             let mut virtio = [VIRTIO_SPI; MAX_VIRTIO];
             let mut slot = 0;
@@ -157,6 +175,8 @@ pub fn emulated(gic: GicVersion, is_privileged: bool) -> impl Iterator<Item = Ip
         is_privileged.then_some((MONITOR_UART, UART_BYTES)),
         Some((RTC, RTC_BYTES)),
         Some((GPIO, GPIO_BYTES)),
+        Some((WATCHDOG_CONTROL, WATCHDOG_FRAME_BYTES)),
+        Some((WATCHDOG_REFRESH, WATCHDOG_FRAME_BYTES)),
     ];
     let all = all.into_iter().flatten();
     all.map(|(start, bytes)| IpaRange { start, bytes })
@@ -181,6 +201,10 @@ pub enum Device {
     Rtc,
     /// All virtio devices, [`VIRTIO_BYTES`] for each.
     Virtio,
+    /// The watchdog, in VMs that have one: its control frame.
+    WatchdogControl,
+    /// The watchdog's refresh frame.
+    WatchdogRefresh,
 }
 
 /// Returns the device at `ipa` and the offset of `ipa` in its registers, in bytes, in a guest with this GIC.
@@ -209,4 +233,12 @@ pub fn device_at(ipa: Ipa, gic: GicVersion) -> Option<(Device, u64)> {
         .or_else(|| at(Device::MonitorUart, MONITOR_UART, UART_BYTES))
         .or_else(|| at(Device::Gpio, GPIO, GPIO_BYTES))
         .or_else(|| at(Device::Rtc, RTC, RTC_BYTES))
+        .or_else(|| {
+            let control = Device::WatchdogControl;
+            at(control, WATCHDOG_CONTROL, WATCHDOG_FRAME_BYTES)
+        })
+        .or_else(|| {
+            let refresh = Device::WatchdogRefresh;
+            at(refresh, WATCHDOG_REFRESH, WATCHDOG_FRAME_BYTES)
+        })
 }

@@ -76,6 +76,8 @@ pub struct GuestTree<'a> {
     pub rtc: bool,
     /// The number of virtio devices, at most [`layout::MAX_VIRTIO`].
     pub virtio: usize,
+    /// Whether the guest has a watchdog.
+    pub watchdog: bool,
     /// The generic timer's frequency in hertz, if `CNTFRQ_EL0` does not have it.
     pub timer_frequency: Option<u32>,
     /// The description of OP-TEE, if the guest may use it.
@@ -144,6 +146,9 @@ impl GuestTree<'_> {
             }
             for slot in 0..self.virtio {
                 virtio(root, slot, self.spis);
+            }
+            if self.watchdog {
+                watchdog(root, self.spis.of(SpiSource::Watchdog));
             }
             if let Some(tee) = self.tee {
                 root.node("firmware", |firmware| {
@@ -258,6 +263,19 @@ fn virtio(root: &mut FlatTree, slot: usize, spis: Spis) {
         reg(device, &[(at, layout::VIRTIO_BYTES)]);
         device.cells("interrupts", &[SPI, spi, LEVEL_HIGH]);
         device.flag("dma-coherent");
+    });
+}
+
+fn watchdog(root: &mut FlatTree, spi: u32) {
+    let control = layout::WATCHDOG_CONTROL;
+    root.node(&format!("watchdog@{:x}", control.get()), |watchdog| {
+        watchdog.text("compatible", "arm,sbsa-gwdt");
+        let frames = [control, layout::WATCHDOG_REFRESH];
+        reg(
+            watchdog,
+            &frames.map(|frame| (frame, layout::WATCHDOG_FRAME_BYTES)),
+        );
+        watchdog.cells("interrupts", &[SPI, spi, LEVEL_HIGH]);
     });
 }
 

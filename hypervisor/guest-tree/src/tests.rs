@@ -21,6 +21,7 @@ fn full() -> GuestTree<'static> {
         privileged: true,
         rtc: true,
         virtio: 2,
+        watchdog: true,
         timer_frequency: Some(8_000_000),
         tee: Some(GuestTee {
             notification: Some(187),
@@ -162,6 +163,12 @@ fn full_tree_is_read_back_by_another_parser() {
         assert!(virtio.property("dma-coherent").is_some());
     }
     assert!(tree.find_node("/virtio_mmio@a000400").is_none());
+    // Linux's driver takes the control frame first.
+    let watchdog = node("/watchdog@90d0000");
+    assert_eq!(text(watchdog, "compatible"), "arm,sbsa-gwdt");
+    let frames = [0, 0x090d_0000, 0, 0x1000, 0, 0x090e_0000, 0, 0x1000];
+    assert_eq!(cells(watchdog, "reg"), frames);
+    assert_eq!(cells(watchdog, "interrupts"), [0, 9, 4]);
 
     let optee = node("/firmware/optee");
     assert_eq!(text(optee, "compatible"), "linaro,optee-tz");
@@ -251,6 +258,7 @@ fn tree_omits_devices_that_the_guest_lacks() {
         privileged: false,
         rtc: false,
         virtio: 0,
+        watchdog: false,
         timer_frequency: None,
         tee: None,
         kaslr_seed: None,
@@ -262,6 +270,7 @@ fn tree_omits_devices_that_the_guest_lacks() {
     assert!(tree.find_node("/firmware").is_none());
     assert!(tree.find_node("/pl011@9010000").is_none());
     assert!(tree.find_node("/pl031@9020000").is_none());
+    assert!(tree.find_node("/watchdog@90d0000").is_none());
     let timer = tree.find_node("/timer").unwrap();
     assert!(timer.property("clock-frequency").is_none());
     assert!(tree.aliases().unwrap().resolve("serial1").is_none());

@@ -41,7 +41,7 @@ pub enum Event<S> {
     VmOff {
         /// The VM's name.
         vm: S,
-        /// `off`, `reset`, `killed` or `error`.
+        /// `off`, `reset`, `watchdog`, `killed` or `error`.
         reason: S,
     },
     /// The vCPUs of a VM are paused, all of them outside the secure world.

@@ -12,6 +12,7 @@ use crate::tee::{host::SHARED_PAGES, secure_entries};
 use crate::vm::frames::SharedPool;
 use crate::vm::instance::{ANOMALY_NAMES, EXIT_NAMES, Vm};
 use crate::vm::{idle, ram_pool, registry, scheduler};
+use core::sync::atomic::Ordering;
 use mediator::Mediator;
 use postern_arch::{heap, timer};
 use postern_base::ids::{PcpuIndex, VmIndex};
@@ -121,6 +122,7 @@ impl System for El2System {
             affinity: vm.affinity(),
             pages_held: vm.memory.pinned_pages() as u64,
             next_memory_kib: vm.next_memory_bytes() / 1024,
+            watchdog_resets: vm.watchdog_resets.load(Ordering::Relaxed),
             exits: exits(vm),
             refused: refused(vm),
         })

@@ -66,12 +66,14 @@ pub fn access(
                 None => return AccessResult::Unmapped,
             }
         }
-        layout::Device::Uart | layout::Device::Gpio | layout::Device::Rtc => {
-            match running.vm.device_access(device, access) {
-                Some(value) => value,
-                None => return AccessResult::Unmapped,
-            }
-        }
+        layout::Device::Uart
+        | layout::Device::Gpio
+        | layout::Device::Rtc
+        | layout::Device::WatchdogControl
+        | layout::Device::WatchdogRefresh => match running.vm.device_access(device, access) {
+            Some(value) => value,
+            None => return AccessResult::Unmapped,
+        },
     };
     if !write && let Some(index) = transfer.register.index() {
         frame.x[index] = transfer

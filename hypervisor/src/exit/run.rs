@@ -7,7 +7,7 @@ use crate::control::monitor;
 use crate::control::watchdog;
 use crate::irq::owners::register_private;
 use crate::irq::{Handled, sections};
-use crate::lifecycle::{transitions, work_steps};
+use crate::lifecycle::{transitions, watchdogs, work_steps};
 use crate::platform::WALL_CLOCK;
 use crate::sched::masked::Cause;
 use crate::sched::run_loop::{self, PcpuOps, RunDecision};
@@ -99,6 +99,9 @@ impl PcpuOps for Pcpu {
             watchdog::poll();
             pass_time();
             links::expire(now);
+            watchdogs::poll(self, now);
+        } else if now >= self.watchdog_at.get() {
+            watchdogs::poll(self, now);
         }
     }
 

@@ -2,4 +2,5 @@
 //! The lifecycle of a VM on the machine: start, pause, end.
 
 pub mod transitions;
+pub mod watchdogs;
 pub mod work_steps;

@@ -10,7 +10,7 @@ use crate::vm::instance::{Vcpu, VcpuRef, Vm};
 use crate::vm::lifecycle::{
     EndReason, LifecycleAction, LifecycleError, LifecycleEvent, LifecycleRequest, Phase,
 };
-use crate::vm::{registry, scheduler};
+use crate::vm::{registry, scheduler, watchdog};
 use core::fmt::Display;
 use core::sync::atomic::Ordering;
 use mediator::addr::Ipa;
@@ -105,6 +105,7 @@ pub(super) fn carry_out(vm: &'static Vm, action: LifecycleAction) {
         }
         LifecycleAction::Resume => {
             report(vm, MonitorEvent::VmResumed { vm: &vm.name });
+            watchdog::arm(vm, timer::now());
             scheduler::wake_vm(vm);
         }
         LifecycleAction::StopVcpus => scheduler::stop_vm(vm),
@@ -113,8 +114,8 @@ pub(super) fn carry_out(vm: &'static Vm, action: LifecycleAction) {
             report_end(vm, ending);
             on_vm_off();
         }
-        LifecycleAction::Again => {
-            report_end(vm, EndReason::Reset);
+        LifecycleAction::Again(ending) => {
+            report_end(vm, ending);
             request_start(vm);
         }
     }

@@ -74,7 +74,9 @@ pub fn vgic_access(running: VcpuRef, device: layout::Device, access: Access) -> 
         | layout::Device::MonitorUart
         | layout::Device::Gpio
         | layout::Device::Rtc
-        | layout::Device::Virtio => {
+        | layout::Device::Virtio
+        | layout::Device::WatchdogControl
+        | layout::Device::WatchdogRefresh => {
             return VgicAccess::Unmapped;
         }
     };

@@ -5,10 +5,12 @@
 use super::devices::seconds;
 use super::instance::Vm;
 use super::scheduler::kick;
+use super::watchdog;
 use crate::platform::WALL_CLOCK;
 use mediator::Mediator;
 use postern_base::mmio::Access;
 use postern_console::monitor::System;
+use postern_devices::generic_watchdog::Frame;
 use postern_devices::pl031::Pl031;
 use postern_devices::pl061::Pl061;
 use postern_guest_tree::layout::{Device, SpiSource};
@@ -29,6 +31,8 @@ impl Vm {
             Device::Rtc if !WALL_CLOCK.is_set() => None,
             Device::Rtc => Some(self.with_rtc(|rtc| rtc.access(access, seconds()))),
             Device::Gpio => Some(self.with_gpio(|gpio| gpio.access(access))),
+            Device::WatchdogControl => watchdog::access(self, Frame::Control, access),
+            Device::WatchdogRefresh => watchdog::access(self, Frame::Refresh, access),
             Device::Distributor
             | Device::Redistributors
             | Device::CpuInterface
@@ -105,7 +109,7 @@ impl Vm {
         result
     }
 
-    fn drive(&self, source: SpiSource, level: bool) -> VcpuSet {
+    pub(super) fn drive(&self, source: SpiSource, level: bool) -> VcpuSet {
         match self.line(source) {
             Some(line) => self.vgic.set_line(line, level),
             None => VcpuSet::EMPTY,

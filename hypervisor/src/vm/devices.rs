@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use postern_arch::timer;
 use postern_base::lock::{Class, Lock};
 use postern_console::monitor_uart::MonitorUart;
+use postern_devices::generic_watchdog::GenericWatchdog;
 use postern_devices::pl031::Pl031;
 use postern_devices::pl061::Pl061;
 
@@ -22,15 +23,18 @@ pub struct Devices {
     pub gpio: Lock<Pl061>,
     /// The real-time clock.
     pub rtc: Lock<Pl031>,
+    /// The watchdog, if the VM has one.
+    pub watchdog: Option<Lock<GenericWatchdog>>,
 }
 
 impl Devices {
     /// Returns the devices in their state after power-on.
-    pub fn new(privileged: bool) -> Self {
+    pub fn new(privileged: bool, watchdog: bool) -> Self {
         Self {
             monitor_uart: privileged.then(|| Box::new(MonitorUart::new())),
             gpio: Lock::new(Class::Gpio, Pl061::new()),
             rtc: Lock::new(Class::Rtc, Pl031::new(seconds())),
+            watchdog: watchdog.then(|| Lock::new(Class::GuestWatchdog, GenericWatchdog::new())),
         }
     }
 
@@ -39,6 +43,10 @@ impl Devices {
         *self.gpio.lock() = Pl061::new();
         // A time that the guest set ends with its life: the next one starts with the machine's.
         *self.rtc.lock() = Pl031::new(seconds());
+        if let Some(watchdog) = &self.watchdog {
+            let mut watchdog = watchdog.lock();
+            *watchdog = watchdog.after_reset();
+        }
         if let Some(uart) = &self.monitor_uart {
             uart.reset();
         }

@@ -29,6 +29,8 @@ pub struct Images {
     pub vcpus: usize,
     /// Whether the guest has the second UART.
     pub privileged: bool,
+    /// Whether the guest has a watchdog.
+    pub watchdog: bool,
     /// The GIC version that the guest sees.
     pub gic: GicVersion,
     /// The numbers of the SPIs that EL2 drives.
@@ -220,6 +222,7 @@ impl Loader {
             gic: images.gic,
             rtc: WALL_CLOCK.is_set(),
             virtio: images.virtio,
+            watchdog: images.watchdog,
             timer_frequency: corrected_frequency(),
             tee,
             spis: images.spis,

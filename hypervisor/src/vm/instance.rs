@@ -261,6 +261,8 @@ pub struct Vm {
     pub next_bytes: AtomicU64,
     /// The number of the VM's starts, resets included.
     pub starts: AtomicU64,
+    /// The number of times that the VM's watchdog has reset it.
+    pub watchdog_resets: AtomicU64,
     /// The time at which the VM's first vCPU started, in ticks.
     pub started_at: AtomicU64,
     /// The time at which the last of the VM's vCPUs was seen to run before the VM was paused, in
@@ -308,7 +310,7 @@ impl Vm {
             gic: parts.gic,
             vcpus: vcpus.collect(),
             console: MachineConsole::new(Channel::of_vm(parts.index), UartLink),
-            devices: Devices::new(config.privileged),
+            devices: Devices::new(config.privileged, config.watchdog),
             spis,
             autostart: config.autostart,
             privileged: config.privileged,
@@ -320,6 +322,7 @@ impl Vm {
                 bootargs: config.bootargs,
                 vcpus: count,
                 privileged: config.privileged,
+                watchdog: config.watchdog,
                 gic: parts.gic,
                 spis,
                 devices: &config.devices,
@@ -339,6 +342,7 @@ impl Vm {
             busy: AtomicBool::new(false),
             next_bytes: AtomicU64::new(config.memory),
             starts: AtomicU64::new(0),
+            watchdog_resets: AtomicU64::new(0),
             started_at: AtomicU64::new(0),
             paused_at: AtomicU64::new(0),
             pause_reported: AtomicBool::new(false),

@@ -32,6 +32,8 @@ pub enum LifecycleEvent {
     GuestOff,
     /// A guest's PSCI call: SYSTEM_RESET or SYSTEM_RESET2.
     GuestReset,
+    /// The VM's watchdog has expired.
+    WatchdogExpired,
     /// The last of the VM's vCPUs has stopped: EL2 stopped it, or the guest turned it off.
     VcpusStopped,
     /// The VM is torn down completely.
@@ -49,6 +51,8 @@ pub enum EndReason {
     Off,
     /// The VM resets: it starts again.
     Reset,
+    /// The VM's watchdog has reset it: it starts again.
+    Watchdog,
     /// The VM could not be started, could not continue, or could not be torn down.
     Error,
     /// A user killed the VM.
@@ -61,6 +65,7 @@ impl EndReason {
         match self {
             Self::Off => "off",
             Self::Reset => "reset",
+            Self::Watchdog => "watchdog",
             Self::Error => "error",
             Self::Killed => "killed",
         }
@@ -89,8 +94,8 @@ pub enum LifecycleAction {
     TearDown,
     /// Report that the VM has ended, with this reason.
     Ended(EndReason),
-    /// Report that the VM has ended with a reset, and begin to start it.
-    Again,
+    /// Report that the VM has ended with a reset, for this reason, and begin to start it.
+    Again(EndReason),
 }
 
 /// A VM's phase, and what follows it.
@@ -156,7 +161,7 @@ impl Lifecycle {
             // The VM ends in any case, but a kill cancels the restart after a reset.
             (Phase::Ending, Kill) => {
                 self.ending = match self.ending {
-                    EndReason::Reset => EndReason::Killed,
+                    EndReason::Reset | EndReason::Watchdog => EndReason::Killed,
                     other => other,
                 };
                 Ok(LifecycleAction::Nothing)
@@ -180,6 +185,8 @@ impl Lifecycle {
             (Phase::Running | Phase::Paused, LifecycleEvent::GuestReset) => {
                 self.end(EndReason::Reset)
             }
+            // The time of a paused VM stands still, so its watchdog cannot expire.
+            (Phase::Running, LifecycleEvent::WatchdogExpired) => self.end(EndReason::Watchdog),
             (Phase::Running | Phase::Paused, LifecycleEvent::LostState) => {
                 self.end(EndReason::Error)
             }
@@ -193,9 +200,9 @@ impl Lifecycle {
                 LifecycleAction::TearDown
             }
             (Phase::Ending, LifecycleEvent::TornDown) if !self.has_vcpus => match self.ending {
-                EndReason::Reset => {
+                ending @ (EndReason::Reset | EndReason::Watchdog) => {
                     self.phase = Phase::Starting;
-                    LifecycleAction::Again
+                    LifecycleAction::Again(ending)
                 }
                 ending => {
                     self.phase = Phase::Off;

@@ -46,4 +46,6 @@ pub mod seed_state;
 pub mod status;
 #[cfg(target_os = "none")]
 pub mod vectors;
+#[cfg(target_os = "none")]
+pub mod watchdog;
 pub mod work;

@@ -46,6 +46,9 @@ pub struct Pcpu {
     /// When the physical timer of the current vCPU interrupts it next; [`Ticks::NEVER`] where it
     /// does not.
     pub guest_timer_at: Cell<Ticks>,
+    /// When the next signal of a VM's watchdog is due, as far as this pCPU knows:
+    /// [`Ticks::NEVER`] where it knows of none. It looks again in each tick.
+    pub watchdog_at: Cell<Ticks>,
     /// When the pCPU's next tick is due. In a tick it checks whether other pCPUs are stuck in the
     /// secure world.
     pub tick_at: Cell<Ticks>,
@@ -88,6 +91,7 @@ impl Pcpu {
             switched: Cell::new(CpuFeatures::empty()),
             work_at: Cell::new(Ticks::ZERO),
             guest_timer_at: Cell::new(Ticks::NEVER),
+            watchdog_at: Cell::new(Ticks::NEVER),
             tick_at: Cell::new(Ticks::ZERO),
             last_vcpu: [const { Cell::new(None) }; MAX_VMS],
         }

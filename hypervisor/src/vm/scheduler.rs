@@ -52,7 +52,8 @@ impl RunQueues for Pcpu {
     }
 
     fn next_tick(&self) -> Ticks {
-        self.tick_at.get().min(self.guest_timer_at.get())
+        let ticks = self.tick_at.get().min(self.watchdog_at.get());
+        ticks.min(self.guest_timer_at.get())
     }
 
     #[inline]

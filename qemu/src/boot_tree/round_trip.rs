@@ -154,14 +154,15 @@ fn autostart_keys_reach_the_hypervisor() {
         read(&System::parse(&text).unwrap(), |machine, vms| {
             // The file does not say how OP-TEE was built.
             assert!(machine.static_tables);
-            (machine.stay, vms[0].autostart, vms[0].privileged)
+            let vm = &vms[0];
+            (machine.stay, vm.autostart, vm.privileged, vm.watchdog)
         })
     };
-    assert_eq!(flags(""), Ok((false, true, false)));
+    assert_eq!(flags(""), Ok((false, true, false, false)));
     let manual = "[[vm]]\nname = \"a\"\nmemory = \"64G\"\nautostart = false\n";
-    assert_eq!(flags(manual), Ok((false, false, false)));
-    let all = "when_all_off = \"stay\"\n[[vm]]\nname = \"a\"\nprivileged = true\n";
-    assert_eq!(flags(all), Ok((true, true, true)));
+    assert_eq!(flags(manual), Ok((false, false, false, false)));
+    let all = "when_all_off = \"stay\"\n[[vm]]\nname = \"a\"\nprivileged = true\nwatchdog = true\n";
+    assert_eq!(flags(all), Ok((true, true, true, true)));
 }
 
 #[test]

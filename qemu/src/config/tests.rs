@@ -25,6 +25,7 @@ fn vm_needs_only_a_name() {
             tee: Tee::Required,
             autostart: true,
             privileged: false,
+            watchdog: false,
             tee_policy: TeePolicy::default(),
             tee_quota: TeeQuota::default(),
             affinity: None,
@@ -60,6 +61,7 @@ fn all_keys_parse() {
         linux = "rt"
         autostart = false
         privileged = true
+        watchdog = true
     "#;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("system.toml");
@@ -83,6 +85,7 @@ fn all_keys_parse() {
     assert_eq!((left.linux, right.linux), (Linux::Standard, Linux::Rt));
     assert_eq!((left.autostart, left.privileged), (true, false));
     assert_eq!((right.autostart, right.privileged), (false, true));
+    assert_eq!((left.watchdog, right.watchdog), (false, true));
 }
 
 #[test]

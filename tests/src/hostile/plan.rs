@@ -297,6 +297,7 @@ pub const PLAN: &[AttackRow] = &[
     guest(73).gicv2(),
     guest(74).gicv2(),
     guest(75).gicv2(),
+    guest(76).quick(),
 ];
 
 #[cfg(test)]
@@ -306,7 +307,7 @@ mod tests {
     #[test]
     fn plan_covers_all_attacks() {
         let numbers: Vec<u8> = PLAN.iter().map(|row| row.number).collect();
-        assert_eq!(numbers, (1..=75).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=76).collect::<Vec<_>>());
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for row in PLAN {
             row.check(&root).expect("the tests that play it");

@@ -19,6 +19,7 @@ mod resources;
 mod rpc;
 mod rpc_memory;
 mod stage2;
+mod watchdog;
 
 use crate::attack::Attack;
 
@@ -40,4 +41,5 @@ pub const ATTACKS: &[&[Attack]] = &[
     debug::ATTACKS,
     gic::ATTACKS,
     gicv2::ATTACKS,
+    watchdog::ATTACKS,
 ];

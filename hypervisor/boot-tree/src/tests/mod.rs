@@ -242,6 +242,7 @@ fn reads_the_default_machine() {
             tee_config: tee_policy::everything(),
             autostart: true,
             privileged: false,
+            watchdog: false,
             affinity: None,
             sve: None,
             devices: Vec::new(),
@@ -261,6 +262,7 @@ fn a_vm_that_waits_for_an_order_needs_no_memory_yet() {
     set(vm, "memory", 0x100_0000_u64);
     set(vm, "manual-start", [0_u8; 0]);
     set(vm, "privileged", [0_u8; 0]);
+    set(vm, "watchdog", [0_u8; 0]);
     set(at(&mut tree, "/chosen"), "postern,stay", [0_u8; 0]);
     let static_tables = "postern,optee-static-tables";
     set(at(&mut tree, "/chosen"), static_tables, [0_u8; 0]);
@@ -268,8 +270,11 @@ fn a_vm_that_waits_for_an_order_needs_no_memory_yet() {
     let (machine, vms) = read(&dtb, occupied()).unwrap();
     assert!(machine.stay && machine.static_tables);
     assert_eq!(vms[1].memory, 16 << 30);
-    let flags: Vec<_> = vms.iter().map(|vm| (vm.autostart, vm.privileged)).collect();
-    assert_eq!(flags, [(true, false), (false, true)]);
+    let flags = vms.iter();
+    let flags: Vec<_> = flags
+        .map(|vm| (vm.autostart, vm.privileged, vm.watchdog))
+        .collect();
+    assert_eq!(flags, [(true, false, false), (false, true, true)]);
     // Nobody at all may start by itself, as long as the machine waits for who gives the order.
     set(at(&mut tree, "/chosen/vm-a"), "manual-start", [0_u8; 0]);
     assert!(read(&tree.to_dtb(), occupied()).is_ok());

@@ -315,6 +315,7 @@ fn details(to: &mut Writer<'_>, vm: VmIndex, system: &dyn System) {
     to.end_array();
     to.number("next_memory_kib", figures.next_memory_kib);
     to.number("pages_held", figures.pages_held);
+    to.number("watchdog_resets", figures.watchdog_resets);
     counts(to, "exits", figures.exits.iter());
     counts(to, "refused", figures.refused.iter());
 }

@@ -91,6 +91,8 @@ pub struct VmDetails<'a> {
     pub pages_held: u64,
     /// The VM's RAM from its next start on.
     pub next_memory_kib: u64,
+    /// The number of times that the VM's watchdog has reset it.
+    pub watchdog_resets: u64,
     /// Exits to EL2, by reason.
     pub exits: Counts<'a>,
     /// Operations of the guest that EL2 refused.

@@ -2,7 +2,7 @@
 use super::*;
 use proptest::prelude::*;
 
-const EVENTS: [LifecycleEvent; 8] = [
+const EVENTS: [LifecycleEvent; 9] = [
     LifecycleEvent::Loaded,
     LifecycleEvent::CannotStart,
     LifecycleEvent::GuestOff,
@@ -11,6 +11,7 @@ const EVENTS: [LifecycleEvent; 8] = [
     LifecycleEvent::TornDown,
     LifecycleEvent::TeeNotDestroyed,
     LifecycleEvent::LostState,
+    LifecycleEvent::WatchdogExpired,
 ];
 
 fn lifecycle(phase: Phase, ending: EndReason, has_vcpus: bool) -> Lifecycle {
@@ -111,11 +112,11 @@ fn every_request_in_every_state() {
 fn every_event_in_every_state() {
     use LifecycleAction::Nothing as N;
     use Phase::{Ending as E, Failed as F, Off as O, Paused as P, Running as R, Starting as S};
-    type Row = [(LifecycleAction, Phase); 8];
+    type Row = [(LifecycleAction, Phase); 9];
     // The columns: loaded, cannot start, guest off, guest reset, vCPUs stopped, torn down, not
-    // destroyed, lost state.
+    // destroyed, lost state, watchdog expired.
     let rows: [Row; 9] = [
-        [(N, O); 8],
+        [(N, O); 9],
         [
             (LifecycleAction::Run, R),
             (LifecycleAction::TearDown, E),
@@ -125,6 +126,7 @@ fn every_event_in_every_state() {
             (N, S),
             (N, S),
             (N, S),
+            (N, S),
         ],
         [
             (N, R),
@@ -135,6 +137,7 @@ fn every_event_in_every_state() {
             (N, R),
             (N, R),
             (LifecycleAction::StopVcpus, E),
+            (LifecycleAction::StopVcpus, E),
         ],
         [
             (N, P),
@@ -145,6 +148,7 @@ fn every_event_in_every_state() {
             (N, P),
             (N, P),
             (LifecycleAction::StopVcpus, E),
+            (N, P),
         ],
         [
             (N, E),
@@ -155,6 +159,7 @@ fn every_event_in_every_state() {
             (N, E),
             (N, E),
             (N, E),
+            (N, E),
         ],
         [
             (N, E),
@@ -162,9 +167,10 @@ fn every_event_in_every_state() {
             (N, E),
             (N, E),
             (N, E),
-            (LifecycleAction::Again, S),
+            (LifecycleAction::Again(EndReason::Reset), S),
             (LifecycleAction::Ended(EndReason::Error), F),
             (N, E),
+            (N, E),
         ],
         [
             (N, E),
@@ -172,6 +178,7 @@ fn every_event_in_every_state() {
             (N, E),
             (N, E),
             (LifecycleAction::TearDown, E),
+            (N, E),
             (N, E),
             (N, E),
             (N, E),
@@ -185,8 +192,9 @@ fn every_event_in_every_state() {
             (LifecycleAction::Ended(EndReason::Killed), O),
             (LifecycleAction::Ended(EndReason::Error), F),
             (N, E),
+            (N, E),
         ],
-        [(N, F); 8],
+        [(N, F); 9],
     ];
     for ((name, state), row) in states().into_iter().zip(rows) {
         for (event, (action, phase)) in EVENTS.into_iter().zip(row) {
@@ -219,6 +227,33 @@ fn a_reset_that_is_killed_ends_in_off() {
     );
 }
 
+#[test]
+fn a_watchdog_starts_its_vm_again_unless_that_is_killed() {
+    for (killed, last, phase) in [
+        (
+            false,
+            LifecycleAction::Again(EndReason::Watchdog),
+            Phase::Starting,
+        ),
+        (true, LifecycleAction::Ended(EndReason::Killed), Phase::Off),
+    ] {
+        let mut lifecycle = lifecycle(Phase::Running, EndReason::Off, true);
+        let action = lifecycle.handle(LifecycleEvent::WatchdogExpired);
+        assert_eq!(action, LifecycleAction::StopVcpus);
+        // Another pCPU sees it as well.
+        let action = lifecycle.handle(LifecycleEvent::WatchdogExpired);
+        assert_eq!(action, LifecycleAction::Nothing);
+        if killed {
+            let action = lifecycle.request(LifecycleRequest::Kill);
+            assert_eq!(action, Ok(LifecycleAction::Nothing));
+        }
+        let action = lifecycle.handle(LifecycleEvent::VcpusStopped);
+        assert_eq!(action, LifecycleAction::TearDown);
+        assert_eq!(lifecycle.handle(LifecycleEvent::TornDown), last);
+        assert_eq!(lifecycle.phase(), phase);
+    }
+}
+
 /// The state of a world that carries out every action.
 #[derive(Default)]
 struct World {
@@ -232,7 +267,7 @@ impl World {
     fn does(&mut self, action: LifecycleAction) {
         match action {
             LifecycleAction::Nothing | LifecycleAction::PressButton => {}
-            LifecycleAction::Start | LifecycleAction::Again => {
+            LifecycleAction::Start | LifecycleAction::Again(_) => {
                 assert!(!self.known && !self.vcpus && !self.tearing, "started twice");
                 (self.starting, self.known) = (true, true);
             }
@@ -259,7 +294,7 @@ proptest! {
     /// stopped, and not started before the teardown is over.
     #[test]
     fn teardown_follows_the_vcpus_in_any_order_of_events(
-        steps in proptest::collection::vec((0usize..14, any::<bool>()), 0..60),
+        steps in proptest::collection::vec((0usize..15, any::<bool>()), 0..60),
     ) {
         let (mut lifecycle, mut world) = (Lifecycle::new(), World::default());
         for (step, _) in steps {
@@ -273,6 +308,7 @@ proptest! {
                         LifecycleEvent::GuestOff
                         | LifecycleEvent::GuestReset
                         | LifecycleEvent::VcpusStopped
+                        | LifecycleEvent::WatchdogExpired
                         | LifecycleEvent::LostState => world.vcpus,
                         LifecycleEvent::TornDown | LifecycleEvent::TeeNotDestroyed => world.tearing,
                     };

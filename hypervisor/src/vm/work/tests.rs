@@ -318,8 +318,8 @@ impl VmWorkOps for Vm {
             }
             LifecycleAction::TearDown => *self.work.borrow_mut() = VmWork::DestroyTee,
             LifecycleAction::Ended(ending) => self.ended.borrow_mut().push(ending),
-            LifecycleAction::Again => {
-                self.ended.borrow_mut().push(EndReason::Reset);
+            LifecycleAction::Again(ending) => {
+                self.ended.borrow_mut().push(ending);
                 *self.work.borrow_mut() = VmWork::Prepare;
             }
             LifecycleAction::Nothing

@@ -128,6 +128,7 @@ impl System for Fake<'_> {
                 .fold(PcpuSet::EMPTY, PcpuSet::with),
             pages_held: 7,
             next_memory_kib: 1024,
+            watchdog_resets: 2,
             exits: Counts::new(&EXITS, &[5, 0, 6]),
             refused: Counts::new(&REFUSED, &[]),
         })

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The reset of VMs whose watchdogs have expired.
+
+use super::transitions;
+use crate::vm::instance::Vm;
+use crate::vm::lifecycle::{LifecycleAction, LifecycleEvent};
+use crate::vm::pcpu::Pcpu;
+use crate::vm::registry;
+use crate::vm::watchdog::{self, WatchdogState};
+use core::sync::atomic::Ordering;
+use postern_base::ticks::Ticks;
+use postern_console::log::Level;
+
+/// Looks at the watchdogs of all VMs at `now`, and notes when this pCPU is to look again. The caller
+/// holds no lock.
+pub fn poll(here: &Pcpu, now: Ticks) {
+    let due = |vm: &'static Vm| match watchdog::pass(vm, now) {
+        WatchdogState::Expired => {
+            expired(vm);
+            Ticks::NEVER
+        }
+        WatchdogState::DueAt(at) => at,
+    };
+    let earliest = registry::all().iter().map(due).min();
+    here.watchdog_at.set(earliest.unwrap_or(Ticks::NEVER));
+}
+
+fn expired(vm: &'static Vm) {
+    let action = transitions::transition(vm, LifecycleEvent::WatchdogExpired);
+    // Another pCPU was first, or the VM has been paused meanwhile: it resets when it is resumed.
+    if action == LifecycleAction::Nothing {
+        return;
+    }
+    vm.watchdog_resets.fetch_add(1, Ordering::Relaxed);
+    vm.log(
+        Level::Warn,
+        format_args!("its watchdog has expired: it resets"),
+    );
+    transitions::carry_out(vm, action);
+}
