@@ -89,6 +89,7 @@ last() { grep -o "$1: [0-9]*" "$log" | tail -n 1 | tr -dc 0-9; }
 sources() {
     case $1 in
     boot_tree) say hypervisor/boot-tree/src ;;
+    rings) say hypervisor/virtio/src ;;
     devices) say hypervisor/devices/src hypervisor/vgic/src hypervisor/exceptions/src/decode.rs ;;
     *) say mediator/src ;;
     esac

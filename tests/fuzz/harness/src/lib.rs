@@ -11,6 +11,7 @@ pub mod devices;
 mod input;
 pub mod message;
 pub mod page_list;
+pub mod rings;
 mod world;
 
 #[cfg(test)]

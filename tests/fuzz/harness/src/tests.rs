@@ -59,6 +59,11 @@ fn devices() {
 }
 
 #[test]
+fn rings() {
+    replay("rings", crate::rings::run);
+}
+
+#[test]
 fn boot_tree() {
     replay("boot_tree", crate::boot_tree::run);
 }
