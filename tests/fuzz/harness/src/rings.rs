@@ -130,7 +130,7 @@ impl World {
     }
 
     /// Offers a chain of one descriptor in a queue.
-    fn offer(&mut self, port: usize, queue: usize, descriptor: (u64, u32, u16, u16), index: u16) {
+    fn offer(&self, port: usize, queue: usize, descriptor: (u64, u32, u16, u16), index: u16) {
         let (at, bytes, flags, next) = descriptor;
         let memory = &self.memories[port];
         let base = 0x1000 * queue;
