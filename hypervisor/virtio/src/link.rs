@@ -235,7 +235,10 @@ impl Link {
         self.ports[from].is_waiting = false;
         let is_unfinished = loop {
             if budget == 0 {
-                break self.is_unfinished(from, rams);
+                let more = self.is_unfinished(from, rams);
+                // The call may be for buffers of the other port, whose retry comes back to frames that wait only.
+                self.ports[from].is_waiting = more;
+                break more;
             }
             match self.transmit_one(from, rams, &mut receivers) {
                 Ok(Step::Taken(cost)) => budget = budget.saturating_sub(cost),
@@ -423,7 +426,8 @@ impl Link {
             .or_else(|| has(|port, address| port.learned.contains(&address)))
     }
 
-    /// Drops all frames of a port's transmit queue, without a look at them.
+    /// Drops all frames of a port's transmit queue, without a look at them: at most as many as a queue has. Those that a
+    /// vCPU adds meanwhile wait for [`Link::expire`].
     #[cold]
     fn drop_all<R: GuestRam>(&mut self, from: usize, rams: &[R]) {
         let (Some(end), Some(ram)) = (self.ports.get_mut(from), rams.get(from)) else {
@@ -435,18 +439,16 @@ impl Link {
         let mut drop_some = || {
             for _ in 0..MAX_SIZE {
                 let Some(chain) = queue.pop(ram)? else {
-                    if queue.listen(ram)? {
-                        continue;
-                    }
                     break;
                 };
                 queue.push(ram, &chain)?;
                 dropped += 1;
             }
-            Ok(())
+            queue.listen(ram)
         };
-        if let Err(error) = drop_some() {
-            end.transport.break_down(error);
+        match drop_some() {
+            Ok(more) => end.is_waiting = more,
+            Err(error) => end.transport.break_down(error),
         }
         end.counters.dropped = end.counters.dropped.wrapping_add(dropped);
         self.publish(from, TRANSMIT, rams);

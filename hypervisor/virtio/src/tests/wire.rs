@@ -108,6 +108,59 @@ fn frames_wait_for_buffers_and_then_expire() {
     }
 }
 
+/// The receiver's one notification moves all frames that waited, however many calls that takes.
+#[test]
+fn buffers_for_many_waiting_frames_are_filled_with_one_notification() {
+    for event_idx in [false, true] {
+        let mut world = World::up(2, 256, event_idx);
+        for seed in 0..100 {
+            world.send(0, &any_frame(100, seed));
+        }
+        assert!(world.link.is_waiting());
+        world.provide(1, 120);
+        assert_eq!(world.received(1).len(), 100);
+        assert_eq!(world.sent(0), 100);
+        assert!(!world.link.is_waiting());
+        // The sender notifies again.
+        assert!(world.enqueue(0, &any_frame(100, 7), 1));
+    }
+}
+
+/// A retry that never comes leaves frames that wait, and expire.
+#[test]
+fn frames_of_an_abandoned_call_expire() {
+    let mut world = World::up(2, 256, true);
+    for seed in 0..100 {
+        world.send(0, &any_frame(100, seed));
+    }
+    let memory = &world.memories[1];
+    for slot in 0..120 {
+        let buffer = (RAM + 0x1_0000 + 0x800 * slot, 1526, true);
+        world.ends[1].receive.add(memory, &[buffer]);
+    }
+    let notify = Access::write(NOTIFY, AccessSize::Word, 0);
+    assert!(world.try_access(1, notify).is_unfinished);
+    assert!(world.link.is_waiting());
+    world.link.expire(&world.memories);
+    world.link.expire(&world.memories);
+    assert_eq!(world.sent(0), 100);
+    assert!(world.enqueue(0, &any_frame(100, 7), 1), "it notifies again");
+}
+
+/// A whole ring of frames to nobody is dropped at once, and the sender notifies of the next one.
+#[test]
+fn full_ring_is_dropped_and_listened_to() {
+    let mut world = World::new(2, 256, true);
+    world.start(0);
+    world.settle();
+    for seed in 0..=255 {
+        world.enqueue(0, &any_frame(20, seed), 1);
+    }
+    world.write(0, NOTIFY, 1);
+    assert_eq!(world.sent(0), 256);
+    assert!(world.enqueue(0, &any_frame(100, 7), 1));
+}
+
 #[test]
 fn receiver_is_asked_to_notify_only_where_frames_wait() {
     for event_idx in [false, true] {
