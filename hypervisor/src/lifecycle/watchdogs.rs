@@ -8,11 +8,13 @@ use crate::vm::pcpu::Pcpu;
 use crate::vm::registry;
 use crate::vm::watchdog::{self, WatchdogState};
 use core::sync::atomic::Ordering;
+use postern_arch::timer;
 use postern_base::ticks::Ticks;
 use postern_console::log::Level;
 
-/// Looks at the watchdogs of all VMs at `now`, and notes when this pCPU is to look again. The caller
-/// holds no lock.
+/// Looks at the watchdogs of all VMs at `now`, and notes when this pCPU is to look again: not before
+/// a millisecond has passed, so that a guest that moves its deadline without pause costs the pCPUs
+/// of others little. The caller holds no lock.
 pub fn poll(here: &Pcpu, now: Ticks) {
     let due = |vm: &'static Vm| match watchdog::pass(vm, now) {
         WatchdogState::Expired => {
@@ -22,7 +24,9 @@ pub fn poll(here: &Pcpu, now: Ticks) {
         WatchdogState::DueAt(at) => at,
     };
     let earliest = registry::all().iter().map(due).min();
-    here.watchdog_at.set(earliest.unwrap_or(Ticks::NEVER));
+    let soonest = now + timer::second() / 1000;
+    let at = earliest.map_or(Ticks::NEVER, |at| at.max(soonest));
+    here.watchdog_at.set(at);
 }
 
 fn expired(vm: &'static Vm) {
