@@ -5,6 +5,7 @@
 //! neighbour goes on unharmed, the hypervisor's counters of the hostile VM are as at the beginning,
 //! and OP-TEE still serves the hostile VM.
 
+mod ends;
 mod plan;
 
 pub use plan::{AttackRow, PLAN, Player};
@@ -14,12 +15,14 @@ use crate::neighbour::Neighbour;
 use crate::watch::Watch;
 use crate::{BOOT, Lab, SOON};
 use anyhow::{Context, Result, ensure};
-use postern_ctl::messages::{HypervisorEvent, Stats};
+use postern_ctl::messages::Stats;
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
+use postern_qemu::launch::Machine;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::{Session, What};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The most time for an attack.
@@ -112,7 +115,13 @@ struct Arena {
     /// The longest masked time so far in nanoseconds.
     masked: u64,
     described: BTreeMap<u64, Described>,
-    has_gicv2: bool,
+    /// How many times the neighbour had entered the secure world before the attack.
+    entries: u64,
+    machine: Machine,
+    /// The folder of the first machine's logs; the next one's are in folders below it.
+    folder: PathBuf,
+    /// The number of times that the machine was booted.
+    boots: u32,
 }
 
 /// Plays the rows of the plan that `wanted` selects and prints one line for each. Returns whether
@@ -138,8 +147,7 @@ pub fn play(
     if counted {
         masked::count(&mut machine);
     }
-    let mut arena = Arena::open(Session::boot(&machine, &lab.folder)?)?;
-    arena.has_gicv2 = machine.board.gic_version == 2;
+    let mut arena = Arena::open(machine, &lab.folder, 1)?;
     println!("no  answer      neighbour  counters  TEE      time  attack");
     let mut bad = Vec::new();
     let mut counts = BTreeMap::from([
@@ -156,7 +164,8 @@ pub fn play(
         *counts.entry(played).or_default() += 1;
     }
     let masked = Masked::ask(&mut arena.watch)?;
-    arena.close()?;
+    arena.stop_neighbour()?;
+    crate::power_off(arena.watch.session, &[HOSTILE, NEIGHBOUR])?;
     println!(
         "{} of {} attacks: {} played here, {} by other tests, {} not applicable on this machine; not as expected: {bad:?}",
         counts.values().sum::<usize>(),
@@ -170,7 +179,12 @@ pub fn play(
 }
 
 impl Arena {
-    fn open(mut session: Session) -> Result<Self> {
+    /// Boots the machine for the time number `boots`.
+    fn open(machine: Machine, folder: &Path, boots: u32) -> Result<Self> {
+        let mut session = match boots {
+            1 => Session::boot(&machine, folder)?,
+            _ => Session::boot(&machine, &folder.join(format!("boot-{boots}")))?,
+        };
         let hostile = session.vm(HOSTILE)?;
         let b = session.vm(NEIGHBOUR)?;
         for channel in [hostile, b] {
@@ -184,7 +198,10 @@ impl Arena {
             baseline: BTreeMap::new(),
             masked: 0,
             described: BTreeMap::new(),
-            has_gicv2: false,
+            entries: 0,
+            machine,
+            folder: folder.into(),
+            boots,
         };
         arena.list()?;
         // The first call of a VM makes OP-TEE allocate things, which then stay.
@@ -274,7 +291,7 @@ impl Arena {
     /// Plays an attack; returns what became of it, and whether everything was as expected.
     fn turn(&mut self, row: &AttackRow) -> Result<(Played, bool)> {
         let start = Instant::now();
-        let calls = self.neighbour_entries()?;
+        self.entries = self.neighbour_entries()?;
         let described = self.described.get(&row.number.into());
         let (mut title, mut expected) = described.map_or_else(
             || ("?".into(), "?".into()),
@@ -297,7 +314,7 @@ impl Arena {
             Player::Guest => match self.guest_plays(row.number)? {
                 Told::Result(answer, text) => (answer, text),
                 Told::NotApplicable(why) => {
-                    let is_good = row.gicv2 && !self.has_gicv2;
+                    let is_good = row.gicv2 && self.machine.board.gic_version != 2;
                     println!("{:2}  not applicable: {title}", row.number);
                     println!(
                         "      {why}{}",
@@ -320,7 +337,7 @@ impl Arena {
         };
         let (answer, text) = match answer {
             Ok(()) => {
-                let (ended, ends) = self.endings(row.endings)?;
+                let (ended, ends) = self.endings(row)?;
                 let both = [text, ends].into_iter().filter(|part| !part.is_empty());
                 (ended, both.collect::<Vec<_>>().join("; the VM ended "))
             }
@@ -328,7 +345,7 @@ impl Arena {
         };
         let tee = self.tee(row);
         let counters = self.counters()?;
-        let neighbour = self.neighbour_makes_progress(calls);
+        let neighbour = self.neighbour_makes_progress();
         let outcome = AttackOutcome {
             text,
             answer,
@@ -381,34 +398,6 @@ impl Arena {
         Ok(Told::Result(Ok(()), text))
     }
 
-    /// Ends the VM in these states, and checks each time that it restarts with a working TEE.
-    fn endings(&mut self, endings: &[(&str, u32)]) -> Result<(Result<()>, String)> {
-        let mut text = Vec::new();
-        for (name, times) in endings {
-            for _ in 0..*times {
-                self.ask(&format!("end {name}"), "ending", SOON)?;
-                let reason = self
-                    .watch
-                    .wait("the hostile VM's end", ATTACK, |item| match &item.what {
-                        What::Hypervisor(HypervisorEvent::VmOff { vm, reason })
-                            if vm == HOSTILE =>
-                        {
-                            Some(reason.clone())
-                        }
-                        _ => None,
-                    })?;
-                if reason != "reset" {
-                    let wrong = anyhow::anyhow!("{name}: the VM ended for {reason:?}");
-                    return Ok((Err(wrong), text.join(", ")));
-                }
-                self.answer("ready", BOOT)?;
-                self.alive().with_context(|| format!("after {name}"))?;
-            }
-            text.push(format!("{name} {times} times"));
-        }
-        Ok((Ok(()), text.join(", ")))
-    }
-
     /// Checks that the VM holds what it held at the beginning.
     fn counters(&mut self) -> Result<Result<()>> {
         let stats = self.stats()?;
@@ -433,9 +422,9 @@ impl Arena {
 
     /// Waits until the neighbour has entered the secure world again, as all of its cases often do,
     /// and fails when one of them has failed.
-    fn neighbour_makes_progress(&mut self, calls: u64) -> Result<()> {
+    fn neighbour_makes_progress(&mut self) -> Result<()> {
         let deadline = Instant::now() + CASE;
-        while self.neighbour_entries()? == calls {
+        while self.neighbour_entries()? == self.entries {
             ensure!(
                 Instant::now() < deadline,
                 "no call to the TEE in {} s",
@@ -459,7 +448,8 @@ impl Arena {
         Ok(())
     }
 
-    fn close(mut self) -> Result<()> {
+    /// Lets the neighbour end its cases, none of which may have failed.
+    fn stop_neighbour(&mut self) -> Result<()> {
         self.neighbour().stop();
         let deadline = Instant::now() + CASE * 4;
         while !self.neighbour().is_idle() {
@@ -470,7 +460,7 @@ impl Arena {
         self.neighbour().unharmed()?;
         let Neighbour { cases, rounds, .. } = self.neighbour();
         println!("the neighbour passed {cases} cases in {rounds} whole runs");
-        crate::power_off(self.watch.session, &[HOSTILE, NEIGHBOUR])
+        Ok(())
     }
 }
 
