@@ -60,7 +60,7 @@ pub fn primary(tree: u64, image: u64) -> ! {
         Ok(vms) => {
             seed_state::init(&seed);
             drop(seed);
-            vms_up::start_all(Box::leak(Box::new(vms)));
+            vms_up::start_all(vms);
         }
         Err(error) => fail(format_args!("{error}")),
     }
@@ -68,7 +68,12 @@ pub fn primary(tree: u64, image: u64) -> ! {
 }
 
 /// Reads the tree, maps memory, and starts the interrupt controller and all pCPUs.
-fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootError<'static>> {
+// Not inlined: what is read is large, and so are the VMs that are made from it, on the same stack.
+#[inline(never)]
+fn bring_up(
+    tree: u64,
+    bytes: &'static [u8],
+) -> Result<&'static VmConfigs<'static>, BootError<'static>> {
     let image = mmu::image();
     let found = BootPlacement {
         hypervisor: PaRange::between(Pa::new(image.start), Pa::new(image.end)),
@@ -129,7 +134,7 @@ fn bring_up(tree: u64, bytes: &'static [u8]) -> Result<VmConfigs<'static>, BootE
     exit::run::own_interrupts();
     this_pcpu_up(machine);
     start_others(machine);
-    Ok(vms)
+    Ok(Box::leak(Box::new(vms)))
 }
 
 /// Checks the INTIDs of EL2's private interrupts. Every machine that follows the Base System
