@@ -62,6 +62,8 @@ pub struct GenericWatchdog {
     offset: u64,
     /// WCV.
     compare: u64,
+    /// When the guest last wrote WCV: a value in the past is reached then, not before.
+    written: Ticks,
 }
 
 impl GenericWatchdog {
@@ -73,6 +75,7 @@ impl GenericWatchdog {
             ws1: false,
             offset: 0,
             compare: 0,
+            written: Ticks::new(0),
         }
     }
 
@@ -117,7 +120,8 @@ impl GenericWatchdog {
             } else {
                 self.ws0 = true;
                 // From the first timeout on, however late this call comes.
-                self.compare = self.compare.saturating_add(self.offset);
+                let timeout = self.compare.max(self.written.get());
+                self.compare = timeout.saturating_add(self.offset);
             }
         }
     }
@@ -180,8 +184,14 @@ impl GenericWatchdog {
                 self.offset = with_high(self.offset, value) & OFFSET_BITS;
                 self.refresh(count);
             }
-            (Frame::Control, WCV) => self.compare = with_low(self.compare, value),
-            (Frame::Control, WCV_HIGH) => self.compare = with_high(self.compare, value),
+            (Frame::Control, WCV) => {
+                self.compare = with_low(self.compare, value);
+                self.written = count;
+            }
+            (Frame::Control, WCV_HIGH) => {
+                self.compare = with_high(self.compare, value);
+                self.written = count;
+            }
             _ => {}
         }
     }

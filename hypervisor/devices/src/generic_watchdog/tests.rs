@@ -160,6 +160,18 @@ fn compare_value_can_be_written() {
     assert!(!dog.has_expired());
 }
 
+/// The second signal comes an offset after the first, however far in the past the written value is.
+#[test]
+fn compare_value_in_the_past_signals_at_once_and_again_an_offset_later() {
+    let mut dog = started();
+    write(&mut dog, WCV, 1, 1050);
+    assert_eq!(read(&mut dog, WCS, 1050), 0b11);
+    assert_eq!(read(&mut dog, WCV, 1050), 1150);
+    assert_eq!(read(&mut dog, WCS, 1150), 0b11);
+    assert!(!dog.has_expired());
+    assert_eq!(read(&mut dog, WCS, 1151), 0b111);
+}
+
 #[test]
 fn offset_has_48_bits() {
     let mut dog = started();
