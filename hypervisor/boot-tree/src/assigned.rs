@@ -13,6 +13,7 @@ use super::gic::Gic;
 use super::interrupts::Interrupt;
 use super::tree;
 use mediator::addr::PAGE_SIZE;
+use postern_base::gic::GicVersion;
 use postern_base::range::PaRange;
 
 mod check;
@@ -148,6 +149,9 @@ impl<'t> AssignedDevice<'t> {
             device.pci = Some(device.read_pci(gic)?);
         } else {
             device.read_interrupts(gic)?;
+        }
+        if gic.version() == GicVersion::V2 && !device.interrupts.is_empty() {
+            return Err(DeviceError::Gicv2);
         }
         Ok(device)
     }

@@ -327,6 +327,12 @@ pub enum DeviceError<'t> {
         /// The virtual machine.
         owner: &'t str,
     },
+    /// It has interrupts, which a machine with a GICv2 cannot give away.
+    #[error(
+        "it has interrupts, which guests get from devices on machines with a GICv3, and this one has a GICv2: \
+         remove it from postern,devices"
+    )]
+    Gicv2,
     /// It accesses memory, and nothing confines it.
     #[error(
         "it may access memory by itself, and no SMMU keeps it within the virtual machine's RAM: \
