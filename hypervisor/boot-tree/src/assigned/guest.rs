@@ -74,7 +74,7 @@ impl<'t> AssignedDevice<'t> {
         names.filter(|name| is_reference(name))
     }
 
-    /// Adds the device's node to the root of the guest's tree. The guest has the device at its physical addresses, and
+    /// Adds the node of the device to the root of the guest tree. The guest has the device at its physical addresses, and
     /// its interrupts under their physical numbers.
     pub fn write(&self, root: &mut FlatTree) {
         let name = self.node.node.name();
