@@ -88,7 +88,7 @@ impl Taken<'_> {
         };
         let mut gic = self.gic.el2_ranges().into_iter().chain(virtual_interface);
         if uses(self.uart.registers) {
-            Some("Postern's console")
+            Some("the console")
         } else if gic.any(uses) {
             Some("the interrupt controller")
         } else if self.ram.overlaps(window) {
@@ -103,7 +103,7 @@ impl Taken<'_> {
         let is_it = |other: &Interrupt| other.intid == interrupt.intid;
         let notification = self.optee.and_then(|optee| optee.notification);
         if self.uart.interrupts.iter().any(is_it) {
-            Some("Postern's console")
+            Some("the console")
         } else if notification.as_ref().is_some_and(is_it) {
             Some("OP-TEE")
         } else {

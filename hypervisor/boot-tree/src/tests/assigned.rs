@@ -214,7 +214,7 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
         ),
         (
             |t| give(t, "vm-a", &["/pl011@9000000"]),
-            "vm `vm-a`: device /pl011@9000000: 0x9000000..0x9001000 is Postern's console: \
+            "vm `vm-a`: device /pl011@9000000: 0x9000000..0x9001000 is the console: \
              remove it from postern,devices",
         ),
         (
@@ -256,7 +256,7 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
         ),
         (
             |t| cells(at(t, RTC), "interrupts", [0, 1, 4]),
-            "vm `vm-a`: device /pl031@9010000: SPI 1 is an interrupt of Postern's console: \
+            "vm `vm-a`: device /pl031@9010000: SPI 1 is an interrupt of the console: \
              remove it from postern,devices",
         ),
         (
