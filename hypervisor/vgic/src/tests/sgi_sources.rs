@@ -281,6 +281,17 @@ fn abandoned_list_register_returns_its_source() {
     assert_eq!(handle_all(&mut machine), [1 << 10 | 5, 2 << 10 | 5]);
 }
 
+/// An SPI has no source, also where its bit is an SGI's in another word.
+#[test]
+fn abandoned_list_register_of_an_spi_gives_no_sgi_a_source() {
+    let mut machine = Machine::configured_of(V2, 3, 4);
+    machine.write_word(0, 0, 0x200, 1, 1 << 5);
+    machine.icv[0].lrs.fill(crate::Lr::EMPTY);
+    machine.update(0);
+    assert_eq!(sources(&mut machine, 5), 0);
+    assert_eq!(handle_all(&mut machine), [37]);
+}
+
 /// With EOImode 1, a write to GICC_DIR ends the active state. It may name the wrong source, which
 /// is UNPREDICTABLE.
 #[test]
