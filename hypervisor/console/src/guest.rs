@@ -30,9 +30,21 @@ pub struct GuestConsole<O> {
 struct ConsoleDevice {
     device: Pl011,
     flow: FlowState,
+    /// The level that the interrupt line has at the interrupt controller.
+    driven: bool,
 }
 
 impl ConsoleDevice {
+    /// Drives the interrupt line if its level has changed. Under the lock, so that levels arrive in
+    /// order.
+    #[inline]
+    fn drive_change<R>(&mut self, drive: impl FnOnce(bool) -> R) -> Option<R> {
+        let level = self.device.irq_line();
+        let is_changed = level != self.driven;
+        self.driven = level;
+        is_changed.then(|| drive(level))
+    }
+
     /// Answers a pending question if there is enough room. The caller holds the lock, so no byte of
     /// input arrives between the measurement and the answer.
     fn tell_room(&mut self, channel: Channel, outside: &impl ConsoleLink) {
@@ -65,6 +77,7 @@ impl<O: ConsoleLink> GuestConsole<O> {
                 ConsoleDevice {
                     device: Pl011::new(),
                     flow: FlowState::new(),
+                    driven: false,
                 },
             )),
             outside,
@@ -80,10 +93,9 @@ impl<O: ConsoleLink> GuestConsole<O> {
         ChannelSink(self.channel, &self.outside)
     }
 
-    /// Performs the guest's access to a register and returns the value of a read. Calls `drive`
-    /// with the level of the interrupt line under the device's lock, so that levels arrive in
-    /// order.
-    pub fn access<R>(&self, access: Access, drive: impl FnOnce(bool) -> R) -> (u64, R) {
+    /// Performs the guest's access to a register and returns the value of a read. If the level of
+    /// the interrupt line changes, calls `drive` with it, and returns its result.
+    pub fn access<R>(&self, access: Access, drive: impl FnOnce(bool) -> R) -> (u64, Option<R>) {
         let mut line = self.line.lock();
         if line.device.has_output() {
             // A guest that polls for room finds it without a notification.
@@ -91,14 +103,15 @@ impl<O: ConsoleLink> GuestConsole<O> {
         }
         let value = line.device.access(access, &mut self.sink());
         line.tell_room(self.channel, &self.outside);
-        (value, drive(line.device.irq_line()))
+        (value, line.drive_change(drive))
     }
 
-    /// Receives a byte for the guest. The byte is lost if the guest's input queue is full.
-    pub fn receive<R>(&self, byte: u8, drive: impl FnOnce(bool) -> R) -> R {
+    /// Receives a byte for the guest. The byte is lost if the guest's input queue is full. Calls
+    /// `drive` as [`Self::access`] does.
+    pub fn receive<R>(&self, byte: u8, drive: impl FnOnce(bool) -> R) -> Option<R> {
         let mut line = self.line.lock();
         let _ = line.device.receive(byte);
-        drive(line.device.irq_line())
+        line.drive_change(drive)
     }
 
     /// Records that the other end of the UART asks how much input has room. Answers now, or as soon
@@ -110,18 +123,21 @@ impl<O: ConsoleLink> GuestConsole<O> {
     }
 
     /// Resumes output and answers after the machine's UART refused them, because it has room again.
-    pub fn resume_output<R>(&self, drive: impl FnOnce(bool) -> R) -> R {
+    /// Calls `drive` as [`Self::access`] does.
+    pub fn resume_output<R>(&self, drive: impl FnOnce(bool) -> R) -> Option<R> {
         let mut line = self.line.lock();
         line.device.pump(&mut self.sink());
         line.tell_room(self.channel, &self.outside);
-        drive(line.device.irq_line())
+        line.drive_change(drive)
     }
 
-    /// Resets the device to its state after power-on.
+    /// Resets the device to its state after power-on. The interrupt line is low then, and the caller
+    /// resets the interrupt controller afterwards.
     pub fn reset(&self) {
         let mut line = self.line.lock();
         line.device.pump(&mut self.sink());
         line.device = Pl011::new();
+        line.driven = false;
         line.tell_room(self.channel, &self.outside);
     }
 }

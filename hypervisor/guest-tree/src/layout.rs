@@ -149,12 +149,13 @@ impl Spis {
     }
 
     /// Returns the number of a source's SPI.
-    pub const fn of(self, source: SpiSource) -> u32 {
+    #[inline]
+    pub const fn of(&self, source: SpiSource) -> u32 {
         self.sources[source as usize]
     }
 
     /// Returns the number of the SPI of the virtio device in this slot, below [`MAX_VIRTIO`].
-    pub fn virtio(self, slot: usize) -> Option<u32> {
+    pub fn virtio(&self, slot: usize) -> Option<u32> {
         self.virtio.get(slot).copied()
     }
 }

@@ -22,10 +22,9 @@ impl Vm {
     pub fn device_access(&'static self, device: Device, access: Access) -> Option<u64> {
         match device {
             Device::Uart => {
-                let (value, set) = self
-                    .console
-                    .access(access, |level| self.drive(SpiSource::Uart, level));
-                kick(self, set);
+                let drive = |level| self.drive(SpiSource::Uart, level);
+                let (value, set) = self.console.access(access, drive);
+                set.into_iter().for_each(|set| kick(self, set));
                 Some(value)
             }
             Device::Rtc if !WALL_CLOCK.is_set() => None,
@@ -64,18 +63,16 @@ impl Vm {
 
     /// Puts a received byte into the guest's console UART.
     pub fn receive(&'static self, byte: u8) {
-        let set = self
-            .console
-            .receive(byte, |level| self.drive(SpiSource::Uart, level));
-        kick(self, set);
+        let drive = |level| self.drive(SpiSource::Uart, level);
+        let set = self.console.receive(byte, drive);
+        set.into_iter().for_each(|set| kick(self, set));
     }
 
     /// Resumes the guest's console output: the machine's UART has room again.
     pub fn resume_console(&'static self) {
-        let set = self
-            .console
-            .resume_output(|level| self.drive(SpiSource::Uart, level));
-        kick(self, set);
+        let drive = |level| self.drive(SpiSource::Uart, level);
+        let set = self.console.resume_output(drive);
+        set.into_iter().for_each(|set| kick(self, set));
     }
 
     /// Presses the guest's power button, and releases it as soon as the guest has seen it pressed.

@@ -101,7 +101,7 @@ fn take_effect(hardware: &Hardware<'_>, flushed: FlushResult) {
     let here = hardware.here;
     here.list_registers_loaded.set(true);
     let hcr = flushed.hcr.on(here.unusable_hcr.get());
-    hardware.interface.set_hcr(hcr.bits());
+    hardware.interface.set_hcr(hcr.bits().into());
     if flushed.hw_deactivate {
         set_timer_active(here, false);
     }

@@ -23,8 +23,9 @@ use postern_base::ids::VcpuIndex;
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlushResult {
+    // Small, so that the result is returned in registers.
     /// The number of list registers that are in use, from the first on.
-    pub count: usize,
+    pub count: u8,
     /// The value for ICH_HCR_EL2, or for GICH_HCR without TDIR and TC; with an EOIcount of zero.
     pub hcr: Hcr,
     /// Whether the physical timer interrupt is active on behalf of this vCPU. A caller that loads
@@ -108,10 +109,11 @@ impl VgicState {
         if self.banks.busy_words(vcpu) != 0 {
             self.flush_busy(vcpu, vmcr, lrs, &mut result);
         }
-        lrs.clear_from(result.count);
+        let count = usize::from(result.count);
+        lrs.clear_from(count);
         let cpu = &mut self.cpus[vcpu.get()];
-        cpu.flushed = result.count;
-        cpu.resident = result.count > 0;
+        cpu.flushed = count;
+        cpu.resident = count > 0;
         if cpu.timer_active {
             let bank = self.banks.get(vcpu, 0);
             let in_flight = (bank.latch | bank.active | cpu.moved[0]) & TIMER != 0;
@@ -137,7 +139,7 @@ impl VgicState {
         if wanted as usize <= room {
             for word in each_word(words) {
                 for bit in each_bit(self.candidates(vcpu, word).all()) {
-                    lrs.write(result.count, self.load(vcpu, word, bit));
+                    lrs.write(result.count.into(), self.load(vcpu, word, bit));
                     result.count += 1;
                 }
             }
@@ -149,7 +151,7 @@ impl VgicState {
             let (word, bit) = place(candidate.intid);
             lrs.write(index, self.load(vcpu, word, bit));
         }
-        result.count = chosen.len();
+        result.count = chosen.len() as u8;
     }
 
     /// Chooses `room` of the candidates, and returns the bits of ICH_HCR_EL2 that the other

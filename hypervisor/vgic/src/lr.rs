@@ -266,7 +266,7 @@ bitflags! {
     /// except TC and TDIR, which [`super::Vgic`] does not request for a GICv2: GICC_DIR is in a page
     /// that is not mapped.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Hcr: u64 {
+    pub struct Hcr: u32 {
         /// The virtual CPU interface is on.
         const EN = 1;
         /// Maintenance interrupt while at most one list register holds an interrupt.

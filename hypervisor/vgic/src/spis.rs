@@ -26,9 +26,7 @@ impl VgicState {
     /// nothing of the virtual one is left that the guest could end.
     #[inline]
     pub fn settle_linked(&mut self, physical: Option<&'static dyn PhysicalSpis>) {
-        if self.linked.words != 0
-            && let Some(physical) = physical
-        {
+        if let Some(physical) = physical {
             self.settle_words(physical);
         }
     }

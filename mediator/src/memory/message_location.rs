@@ -61,7 +61,7 @@ impl MessageLocation {
     }
 
     /// Copies out of guest memory, each byte once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read<H: Host>(
         &self,
         host: &H,

@@ -122,3 +122,39 @@ fn flow_answer_is_sent_when_guest_has_read() {
     assert_eq!(read, INPUT_QUEUE / 2);
     assert_eq!(machine.heard(Channel::FLOW), [2, 0x00, 0x08]);
 }
+
+/// The interrupt controller keeps the level, so an access that does not change it does not reach it.
+#[test]
+fn interrupt_line_is_driven_when_its_level_changes() {
+    const DR: u64 = 0;
+    const FR: u64 = 0x18;
+    const IMSC: u64 = 0x38;
+    const ICR: u64 = 0x44;
+    const RECEIVE: u64 = 0x50;
+    let machine = Machine::new(Kind::Qemu);
+    let console = GuestConsole::new(Channel::new(1).unwrap(), &machine);
+    let write = |register, value| {
+        let access = Access::write(register, AccessSize::Word, value);
+        console.access(access, |level| level).1
+    };
+    let read = |register| {
+        let access = Access::read(register, AccessSize::Word);
+        console.access(access, |level| level).1
+    };
+    assert_eq!(write(IMSC, RECEIVE), None);
+    assert_eq!(console.receive(b'x', |level| level), Some(true));
+    assert_eq!(console.receive(b'y', |level| level), None);
+    assert_eq!(read(FR), None);
+    assert_eq!(console.resume_output(|level| level), None);
+    assert_eq!(write(ICR, RECEIVE), Some(false));
+    while console.line.lock().device.has_input() {
+        let _ = read(DR);
+    }
+    let _ = write(ICR, RECEIVE);
+    assert_eq!(console.receive(b'z', |level| level), Some(true));
+    // A reset lowers it, and the interrupt controller's reset follows.
+    console.reset();
+    assert_eq!(read(FR), None);
+    assert_eq!(write(IMSC, RECEIVE), None);
+    assert_eq!(console.receive(b'x', |level| level), Some(true));
+}

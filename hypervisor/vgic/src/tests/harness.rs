@@ -300,10 +300,14 @@ impl Machine {
             "the physical timer interrupt's active state is lost or stuck"
         );
         let mut held: Vec<_> = icv.lrs.iter().filter(|lr| lr.is_valid()).collect();
-        assert_eq!(held.len(), result.count);
+        assert_eq!(held.len(), usize::from(result.count));
         held.sort_by_key(|lr| lr.vintid());
         held.dedup_by_key(|lr| lr.vintid());
-        assert_eq!(held.len(), result.count, "an INTID in two list registers");
+        assert_eq!(
+            held.len(),
+            usize::from(result.count),
+            "an INTID in two list registers"
+        );
         for lr in held {
             assert!(!(lr.is_linked() && lr.is_active() && lr.is_pending()));
             if let Some(spi) = lr.pintid().filter(|spi| !spi.is_private()) {

@@ -155,8 +155,9 @@ impl Machine {
             GicVersion::V3 => flushed.hcr.contains(Hcr::TDIR),
         };
         assert!(flushed.hcr.contains(Hcr::EN));
-        assert!(flushed.count <= cpu.lrs.len());
-        let (used, unused) = cpu.lrs.split_at(flushed.count);
+        let count = usize::from(flushed.count);
+        assert!(count <= cpu.lrs.len());
+        let (used, unused) = cpu.lrs.split_at(count);
         assert!(unused.iter().all(|lr| *lr == Lr::EMPTY));
         let mut seen = Vec::new();
         for lr in used {
