@@ -34,10 +34,12 @@ const KEY: &str = "usr/lib/optee-os-dev/vexpress-qemu_armv8a-virtualized/keys/de
 /// The flags of Debian's own build, without those that depend on the board or on its use, which
 /// come from [`flags`].
 ///
-/// One flag is added: a panic does not halt the CPUs that are not in OP-TEE, so that guests without
-/// a TEE go on.
-const FLAGS: [&str; 7] = [
+/// Two flags are added: a panic does not halt the CPUs that are not in OP-TEE, so that guests without
+/// a TEE go on. And the heap that all VMs share has more than 16 KiB, of which VMs that start and end
+/// leave no two aligned pages at times, which xtest 1001 needs.
+const FLAGS: [&str; 8] = [
     "CFG_HALT_CORES_ON_PANIC=n",
+    "CFG_CORE_NEX_HEAP_SIZE=65536",
     "CFG_TEE_CORE_LOG_LEVEL=3",
     "CFG_TEE_BENCHMARK=n",
     "CFG_ARM64_core=y",
