@@ -246,11 +246,13 @@ fn load_initrd(boot: &BootServices) -> Option<PaRange> {
         let _ = ((*protocol).load_file)(protocol, path, false, &raw mut bytes, null_mut());
     }
     let place = allocate(boot, BELOW, mmu::ADDRESS_LIMIT - 1, bytes)?;
+    let mut loaded = bytes;
     // SAFETY: as above, and firmware allocated the pages for this stub; they hold the slice.
-    let status =
-        unsafe { ((*protocol).load_file)(protocol, path, false, &raw mut bytes, place as *mut u8) };
-    let range = PaRange::new(Pa::new(place), bytes as u64)?;
-    (status == 0).then_some(range)
+    let status = unsafe {
+        ((*protocol).load_file)(protocol, path, false, &raw mut loaded, place as *mut u8)
+    };
+    let range = PaRange::new(Pa::new(place), loaded as u64)?;
+    (status == 0 && loaded <= bytes).then_some(range)
 }
 
 /// Allocates memory for a loader's data, at or below an address.
