@@ -23,6 +23,17 @@ pub enum Severity {
     Unknown,
 }
 
+/// The reaction to an SError.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// The guest continues.
+    Continue,
+    /// The VM that ran ends.
+    EndVm,
+    /// EL2 stops: its own state may be wrong.
+    Panic,
+}
+
 impl Severity {
     /// Returns the severity that the syndrome reports.
     pub const fn of(esr: Esr) -> Self {
@@ -38,6 +49,19 @@ impl Severity {
             0b010 => Self::Restartable,
             0b110 => Self::Corrected,
             _ => Self::Unknown,
+        }
+    }
+
+    /// Returns what to do when a guest ran that has devices for itself or not.
+    ///
+    /// A guest with a device can make the device answer an access with an error on purpose, of whatever severity
+    /// the hardware then reports. So nothing that such a guest meets stops the machine.
+    pub const fn reaction(self, has_devices: bool) -> Reaction {
+        match self {
+            Self::Corrected | Self::Restartable | Self::Unknown => Reaction::Continue,
+            Self::Contained => Reaction::EndVm,
+            Self::Uncontainable if has_devices => Reaction::EndVm,
+            Self::Uncontainable => Reaction::Panic,
         }
     }
 
@@ -79,6 +103,20 @@ mod tests {
         ] {
             assert_eq!(Severity::of(Esr::new(CLASS | iss)), severity, "{iss:#x}");
         }
+    }
+
+    #[test]
+    fn a_guest_with_a_device_never_stops_the_machine() {
+        use Severity::*;
+        for severity in [Corrected, Restartable, Unknown] {
+            assert_eq!(severity.reaction(false), Reaction::Continue);
+            assert_eq!(severity.reaction(true), Reaction::Continue);
+        }
+        for has_devices in [false, true] {
+            assert_eq!(Contained.reaction(has_devices), Reaction::EndVm);
+        }
+        assert_eq!(Uncontainable.reaction(false), Reaction::Panic);
+        assert_eq!(Uncontainable.reaction(true), Reaction::EndVm);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::platform::machine;
 use crate::sched::tee_watchdog::{PATIENCE_SECONDS, TeeWatchdog, WatchdogEvent};
 use crate::tee::{notification, secure_entries};
 use crate::vm::instance::Vm;
-use crate::vm::{registry, scheduler};
+use crate::vm::{linked_spis, registry, scheduler};
 use core::fmt::Display;
 use postern_arch::timer;
 use postern_base::ids::PcpuIndex;
@@ -35,6 +35,7 @@ pub fn poll() {
                 scheduler::pcpu_away(pcpu);
                 input::take_over_uart_irq(pcpu);
                 notification::take_over_irq(pcpu);
+                linked_spis::take_over_irqs();
             }
             Some(WatchdogEvent::Returned(pcpu)) => scheduler::pcpu_back(pcpu),
             Some(WatchdogEvent::Back(pcpu)) => {

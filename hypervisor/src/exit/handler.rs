@@ -15,7 +15,7 @@ use postern_arch::vcpu_context::{CallFrame, Frame};
 use postern_console::log::{Level, LogOnce};
 use postern_exceptions::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap, class};
 use postern_exceptions::inject::Exception;
-use postern_exceptions::serror::Severity;
+use postern_exceptions::serror::{Reaction, Severity};
 use postern_exceptions::sysreg::{self, Outcome};
 use tock_registers::interfaces::Readable;
 
@@ -77,12 +77,12 @@ pub fn interrupt(frame: &mut Frame) {
     sections::close();
 }
 
-/// Handles an SError that was taken while a guest ran. Its cause may be elsewhere: a guest can
-/// reach nothing that raises one on purpose. The SError is reported as the machine's, and the VM
-/// stops only if the syndrome says that the running software consumed the error.
+/// Handles an SError that was taken while a guest ran. Its cause may be elsewhere: a guest without
+/// devices of its own can reach nothing that raises one on purpose. The SError is reported as the
+/// machine's, and the VM stops only if the syndrome says that the running software consumed the error.
 ///
 /// # Panics
-/// The error may have spread to EL2.
+/// The error may have spread to EL2, and no device of the guest's can be its cause.
 // Not inlined, as `synchronous`.
 #[inline(never)]
 pub fn system_error(frame: &mut Frame) {
@@ -106,10 +106,10 @@ pub fn system_error(frame: &mut Frame) {
             ),
         );
     }
-    match severity {
-        Severity::Corrected | Severity::Restartable | Severity::Unknown => {}
-        Severity::Contained => transitions::lost_state(running.vm),
-        Severity::Uncontainable => panic!("SError {:#x}: the error is not contained", esr.get()),
+    match severity.reaction(running.vm.mapping.has_devices()) {
+        Reaction::Continue => {}
+        Reaction::EndVm => transitions::lost_state(running.vm),
+        Reaction::Panic => panic!("SError {:#x}: the error is not contained", esr.get()),
     }
     run::before_return(frame);
 }

@@ -29,12 +29,18 @@ static OWNERS: [AtomicU8; SPIS] = [const { AtomicU8::new(NOBODY) }; SPIS];
 /// The SPIs of the machine.
 struct MachineSpis;
 
+// An SPI may fire as soon as it is enabled or inactive, and what makes it so is an access of its guest on this pCPU. So
+// the pCPU that pays is this one, and not one of another VM.
 impl PhysicalSpis for MachineSpis {
     fn set_enabled(&self, spi: IntId, enabled: bool) {
+        if enabled {
+            route(spi.get(), percpu::id());
+        }
         gic::set_spi_enabled(spi.get(), enabled);
     }
 
     fn deactivate(&self, spi: IntId) {
+        route(spi.get(), percpu::id());
         gic::deactivate_spi(spi.get());
     }
 }
@@ -55,6 +61,17 @@ pub fn link(vm: &mut Vm, devices: &[AssignedDevice<'_>]) {
     }
     let spis = interrupts().filter_map(|interrupt| IntId::new(interrupt.intid.get()));
     vm.vgic.link_spis(spis, &MachineSpis);
+}
+
+/// Routes the SPIs of all VMs to this pCPU, because some other one does not return from the secure world. Each follows its
+/// vCPU from here when it fires.
+pub fn take_over_irqs() {
+    let here = percpu::id();
+    for (intid, owner) in (FIRST..).zip(&OWNERS) {
+        if owner.load(Ordering::Acquire) != NOBODY {
+            route(intid, here);
+        }
+    }
 }
 
 fn owner(intid: u32) -> Option<&'static AtomicU8> {

@@ -99,6 +99,11 @@ impl Mapping {
         Ok(())
     }
 
+    /// Returns whether the guest reaches registers of devices that it has for itself.
+    pub fn has_devices(&self) -> bool {
+        !self.devices.is_empty()
+    }
+
     /// Returns the value for VTTBR_EL2; zero where there are no tables.
     pub fn vttbr(&self) -> u64 {
         match &*self.tables.lock() {
