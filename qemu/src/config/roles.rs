@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which guest uses the disk that the tool makes, and the network, and how.
 //!
-//! The VM with the PCIe host bridge has disks and network cards.
+//! The VM with the PCIe host bridge has disks and network cards. On its links it serves disks to the
+//! other VMs, and passes on their packets.
 
 use super::{System, Vm};
-use guest_agent::role::{Role, Root};
+use guest_agent::role::{Role, Root, Served};
 use std::net::Ipv4Addr;
 
 /// The address of the card in the network that QEMU emulates (`-netdev user`), which is also what its
@@ -31,6 +32,28 @@ impl System {
             return roles;
         };
         roles[owner] = self.owner_role(&self.vms[owner]);
+        for (index, vm) in self.vms.iter().enumerate() {
+            let Some(address) = self.address_on_link_with(owner, index) else {
+                continue;
+            };
+            if !vm.has_agent() {
+                continue;
+            }
+            if !self.machine.nets.is_empty() {
+                roles[index].gateway = Some(address);
+                roles[owner].forward = true;
+            }
+            if self.machine.makes_disk() {
+                let served = Served {
+                    partition: vm.name.clone(),
+                    address,
+                };
+                roles[index].root = Root::Served(served.clone());
+                roles[owner].exports.push(served);
+            }
+        }
+        // Those at one address are neighbours.
+        roles[owner].exports.sort_by_key(|served| served.address);
         roles
     }
 
@@ -47,6 +70,17 @@ impl System {
             gateway: has_card.then_some(HOST),
             ..Role::default()
         }
+    }
+
+    /// Returns the address of `owner` on the first link that it has with another VM. The agent gives
+    /// a guest the address 10.77.LINK.VM, both counted from 1.
+    fn address_on_link_with(&self, owner: usize, other: usize) -> Option<Ipv4Addr> {
+        let joins = |vms: &[String], vm: usize| vms.contains(&self.vms[vm].name);
+        let link = self.links.iter().position(|link| {
+            owner != other && joins(&link.vms, owner) && joins(&link.vms, other)
+        })?;
+        let number = |index: usize| u8::try_from(index + 1).ok();
+        Some(Ipv4Addr::new(10, 77, number(link)?, number(owner)?))
     }
 }
 
@@ -77,24 +111,43 @@ mod tests {
                        [[vm]]\nname = \"c\"\ntee = \"none\"\n";
 
     #[test]
-    fn owner_of_the_bus_has_disk_and_card() {
-        let [app, io, c] = &roles(&format!("{MACHINE}{VMS}"))[..] else {
+    fn owner_serves_the_vms_on_its_links() {
+        let links = "[[link]]\nname = \"other\"\nvms = [\"app\", \"c\"]\n\
+                     [[link]]\nname = \"lan\"\nvms = [\"io\", \"app\"]\n";
+        let [app, io, c] = &roles(&format!("{MACHINE}{VMS}{links}"))[..] else {
             panic!("three VMs")
         };
+        assert_eq!(
+            app[..],
+            ["postern.root=app@10.77.2.2", "postern.gateway=10.77.2.2"]
+        );
         assert_eq!(
             io[..],
             [
                 "postern.root=io",
                 "postern.card=10.0.2.15/24",
+                "postern.forward",
                 "postern.gateway=10.0.2.2",
+                "postern.export=app@10.77.2.2",
             ]
         );
-        assert!(app.is_empty() && c.is_empty());
+        assert!(c.is_empty());
+    }
+
+    #[test]
+    fn roles_need_an_owner_disk_and_card() {
+        let link = "[[link]]\nname = \"lan\"\nvms = [\"io\", \"app\"]\n";
         // A disk of the user's: nothing is known of its content.
         let own = "[machine]\niommu = true\n[[machine.disk]]\nfile = \"x\"\n";
-        assert!(roles(&format!("{own}{VMS}")).concat().is_empty());
+        assert!(roles(&format!("{own}{VMS}{link}")).concat().is_empty());
         let only_net = "[machine]\niommu = true\n[[machine.net]]\n";
-        let io = &roles(&format!("{only_net}{VMS}"))[1];
-        assert!(!io.iter().any(|word| word.contains("root")), "{io:?}");
+        let [app, io, _] = &roles(&format!("{only_net}{VMS}{link}"))[..] else {
+            panic!("three VMs")
+        };
+        assert_eq!(app[..], ["postern.gateway=10.77.1.2"]);
+        assert!(!io.iter().any(|word| word.contains("root")));
+        // Without a link the owner is alone.
+        let alone = roles(&format!("{MACHINE}{VMS}"));
+        assert!(alone[0].is_empty() && !alone[1].contains(&"postern.forward".to_owned()));
     }
 }

@@ -15,6 +15,8 @@ const DISK: &str = "disk.img";
 pub(super) struct Roles {
     /// The VMs' names and roles.
     of: Vec<(String, Role)>,
+    /// The names of VMs with links.
+    linked: Vec<String>,
 }
 
 impl Roles {
@@ -28,8 +30,10 @@ impl Roles {
         };
         let roles = roles.into_iter().chain(std::iter::repeat(Role::default()));
         let names = system.vms.iter().map(|vm| vm.name.clone());
+        let links = system.links.iter().filter(|_| flavour == Flavour::Shared);
         Self {
             of: names.zip(roles).collect(),
+            linked: links.flat_map(|link| link.vms.clone()).collect(),
         }
     }
 
@@ -44,15 +48,15 @@ impl Roles {
         system
     }
 
-    /// Returns whether a VM has something to do.
+    /// Returns whether a VM needs drivers: it has a role or a link.
     pub(super) fn has(&self, vm: &Vm) -> bool {
         let mut named = self.of.iter().filter(|(name, _)| *name == vm.name);
-        named.any(|(_, role)| *role != Role::default())
+        named.any(|(_, role)| *role != Role::default()) || self.linked.contains(&vm.name)
     }
 
-    /// Returns whether any VM has something to do.
+    /// Returns whether any VM needs drivers.
     pub(super) fn any(&self) -> bool {
-        self.of.iter().any(|(_, role)| *role != Role::default())
+        !self.linked.is_empty() || self.of.iter().any(|(_, role)| *role != Role::default())
     }
 
     /// Makes the disk for the guests, if there is one, and names its file in the description.
