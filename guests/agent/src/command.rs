@@ -16,6 +16,8 @@ pub enum Command {
     Disk(u64),
     /// Measure the network to this address of the host with this number of bytes.
     Network(SocketAddrV4, u64),
+    /// Be the far end of other guests' `network` commands, at this TCP port.
+    Serve(u16),
     /// Report how often each device interrupted.
     Interrupts,
     /// Ask the hypervisor's monitor through the second UART.
@@ -71,6 +73,10 @@ impl Command {
                     Some(Some(Self::Network(host, bytes)))
                 })
                 .ok_or_else(|| format!("usage: network ADDRESS:PORT MIB, 1 to {MAX_MIB}")),
+            "serve" => rest
+                .parse()
+                .map(|port| Some(Self::Serve(port)))
+                .map_err(|_| "usage: serve PORT".to_owned()),
             "interrupts" => bare(Self::Interrupts),
             "monitor" if rest.is_empty() => Err("usage: monitor LINE".into()),
             "monitor" => Ok(Some(Self::Monitor(rest.to_owned()))),
@@ -88,7 +94,7 @@ impl Command {
                 }
             }
             other => Err(format!(
-                "unknown command `{other}`; there are xtest, latency, disk, network, interrupts, monitor, shell, poweroff, reboot, ping, sysrq"
+                "unknown command `{other}`; there are xtest, latency, disk, network, serve, interrupts, monitor, shell, poweroff, reboot, ping, sysrq"
             )),
         }
     }
@@ -203,6 +209,7 @@ mod tests {
                     3 << 20,
                 )),
             ),
+            ("serve 4000", Some(Command::Serve(4000))),
             ("interrupts", Some(Command::Interrupts)),
             ("ping a  b", Some(Command::Ping("a  b".into()))),
             ("ping", Some(Command::Ping(String::new()))),
@@ -230,6 +237,8 @@ mod tests {
             ("network 10.0.2.2 3", "usage"),
             ("network 10.0.2.2:1", "usage"),
             ("network 10.0.2.2:1 x", "usage"),
+            ("serve", "usage"),
+            ("serve 65536", "usage"),
             ("interrupts now", "no argument"),
             ("reboot now", "no argument"),
             ("monitor ", "usage"),

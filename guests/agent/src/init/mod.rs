@@ -120,6 +120,11 @@ fn execute(line: &str) {
             Ok(measured) => console::emit(&Event::Network(measured)),
             Err(why) => console::error(format_args!("network to {host}: {why}")),
         },
+        Ok(Some(Command::Serve(port))) => {
+            if let Err(why) = network::serve_transfers(port) {
+                console::error(format_args!("serving at port {port}: {why}"));
+            }
+        }
         Ok(Some(Command::Interrupts)) => match std::fs::read_to_string("/proc/interrupts") {
             Ok(text) => console::emit(&Event::Interrupts {
                 counts: interrupts::counts(&text),

@@ -2,11 +2,12 @@
 //! Configures the network card and the links, and serves partitions to other guests.
 
 use super::root;
-use crate::sys;
+use crate::{console, sys};
 use guest_agent::role::{self, Net, Role, Served};
+use guest_agent::transfer;
 use std::fs;
 use std::io::{Error, Result};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 
 const INTERFACES: &str = "/sys/class/net";
@@ -141,6 +142,19 @@ fn serve_one(target: &Path, port: &Path, name: &str) -> Result<()> {
     fs::write(namespace.join("enable"), "1")?;
     let link = port.join("subsystems").join(role::subsystem(name));
     std::os::unix::fs::symlink(&subsystem, link)
+}
+
+/// Serves transfers to other guests, one after the other, on a thread of its own.
+pub fn serve_transfers(port: u16) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    std::thread::Builder::new().spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if let Err(why) = transfer::serve(&stream) {
+                console::error(format_args!("a transfer: {why}"));
+            }
+        }
+    })?;
+    Ok(())
 }
 
 #[cfg(test)]
