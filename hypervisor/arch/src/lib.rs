@@ -47,6 +47,8 @@ pub mod rtc;
 #[cfg(target_os = "none")]
 pub mod smc;
 #[cfg(target_os = "none")]
+pub mod smmu;
+#[cfg(target_os = "none")]
 pub mod stack;
 #[cfg(target_os = "none")]
 pub mod stage2;

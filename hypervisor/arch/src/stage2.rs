@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Stage-2 tables in memory and in the TLB.
 
-use super::barrier;
-use aarch64_cpu::registers::{SCTLR_EL1, TCR_EL1, VTTBR_EL2};
+use super::{barrier, smmu};
+use aarch64_cpu::registers::{ID_AA64MMFR0_EL1, SCTLR_EL1, TCR_EL1, VTCR_EL2, VTTBR_EL2};
 use alloc::alloc::{alloc_zeroed, dealloc};
 use core::alloc::Layout;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
+use postern_base::ids::VmIndex;
 use postern_exceptions::registers::controls::no_walks;
 use postern_stage2::{TablePages, Tlb};
 use tock_registers::interfaces::{Readable, Writeable};
@@ -37,15 +38,33 @@ pub fn walk_nothing() {
     VTTBR_EL2.set(nothing(0));
 }
 
-/// The tables of one VM: pages of EL2's heap, and the TLB entries with its VMID.
+/// Returns VTCR_EL2 for 4 KiB pages and a 40-bit IPA space from two concatenated level-1 tables, as `postern_stage2`
+/// builds them.
+pub fn vtcr() -> u64 {
+    let physical_size = ID_AA64MMFR0_EL1.get() & 7;
+    VTCR_EL2::SL0.val(1).value
+        | VTCR_EL2::T0SZ.val(postern_stage2::T0SZ).value
+        | VTCR_EL2::IRGN0.val(1).value
+        | VTCR_EL2::ORGN0.val(1).value
+        | VTCR_EL2::SH0.val(3).value
+        | VTCR_EL2::PS.val(physical_size).value
+        | 1 << 31
+}
+
+/// The tables of one VM: pages of EL2's heap, and the entries with its VMID in the pCPUs' and SMMUs' TLBs.
 pub struct Tables {
-    vmid: u16,
+    vm: VmIndex,
 }
 
 impl Tables {
-    /// Makes the tables of the VM with this VMID, which no other VM has.
-    pub const fn new(vmid: u16) -> Self {
-        Self { vmid }
+    /// Makes the tables of a VM.
+    pub const fn new(vm: VmIndex) -> Self {
+        Self { vm }
+    }
+
+    /// Returns the VMID, which no other VM has.
+    const fn vmid(&self) -> u16 {
+        self.vm.get() as u16 + 1
     }
 
     fn layout(pages: usize) -> Option<Layout> {
@@ -56,7 +75,7 @@ impl Tables {
     /// Runs `act` while this VM's VMID is the current one, as TLB maintenance wants it.
     fn with_vmid(&self, act: impl FnOnce()) {
         let before = VTTBR_EL2.get();
-        if before >> 48 == u64::from(self.vmid) {
+        if before >> 48 == u64::from(self.vmid()) {
             act();
             return;
         }
@@ -66,7 +85,7 @@ impl Tables {
         SCTLR_EL1.set(no_walks::SCTLR_EL1);
         TCR_EL1.set(tcr | no_walks::TCR_EL1);
         barrier::isb();
-        VTTBR_EL2.set(nothing(self.vmid));
+        VTTBR_EL2.set(nothing(self.vmid()));
         barrier::isb();
         act();
         VTTBR_EL2.set(before);
@@ -118,6 +137,8 @@ impl Tlb for Tables {
                     "isb", in(reg) page, options(nostack, preserves_flags));
             }
         });
+        // A pCPU's TLB maintenance does not reach them.
+        smmu::invalidate_ipa(self.vm, ipa);
     }
 
     fn invalidate_all(&mut self) {
@@ -133,5 +154,6 @@ impl Tlb for Tables {
                 );
             }
         });
+        smmu::invalidate_all(self.vm);
     }
 }

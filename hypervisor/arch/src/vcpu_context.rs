@@ -335,23 +335,10 @@ pub struct VcpuEl2Regs {
     pub counter_offset: u64,
 }
 
-/// Returns VTCR_EL2 for 4 KiB pages and a 40-bit IPA space from two concatenated level-1 tables, as `postern_stage2`
-/// builds them.
-fn vtcr() -> u64 {
-    let physical_size = ID_AA64MMFR0_EL1.get() & 7;
-    VTCR_EL2::SL0.val(1).value
-        | VTCR_EL2::T0SZ.val(postern_stage2::T0SZ).value
-        | VTCR_EL2::IRGN0.val(1).value
-        | VTCR_EL2::ORGN0.val(1).value
-        | VTCR_EL2::SH0.val(3).value
-        | VTCR_EL2::PS.val(physical_size).value
-        | 1 << 31
-}
-
 /// Sets up what EL2 traps and how it translates, on this pCPU with these features, once. Returns the lengths of SVE's
 /// vectors.
 pub fn init_traps(features: CpuFeatures) -> VectorLengths {
-    VTCR_EL2.set(vtcr());
+    VTCR_EL2.set(super::stage2::vtcr());
     super::stage2::walk_nothing();
     HCR_EL2.set(controls::hcr::guest(features));
     CPTR_EL2.set(controls::cptr::SET_UP);

@@ -53,6 +53,8 @@ pub enum Class {
     Input,
     /// `FRAMES`: RAM that VMs can have.
     Frames,
+    /// `SMMUS`: an SMMU.
+    Smmu,
     /// `OUTPUT`: the UART.
     Output,
     /// `ReplyQueue::bytes`: a guest's unread answers.
@@ -87,7 +89,7 @@ pub const ORDER: &[&[Class]] = &[
         Class::Link,
         Class::Session,
     ],
-    &[Class::Input, Class::Frames],
+    &[Class::Input, Class::Frames, Class::Smmu],
     &[Class::Output, Class::Replies],
     &[
         Class::LogRing,
@@ -118,6 +120,7 @@ impl Class {
             Self::Session => "MonitorPort::session",
             Self::Input => "MonitorPort::input",
             Self::Frames => "FRAMES",
+            Self::Smmu => "SMMUS",
             Self::Output => "OUTPUT",
             Self::Replies => "ReplyQueue::bytes",
             Self::LogRing => "RECENT",

@@ -15,7 +15,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use mediator::addr::Pa;
 use postern_arch::gicv3::wait_until;
 use postern_arch::{
-    self as arch, gic, guest_ram, heap, id_registers, mmu, percpu, psci, vcpu_context, vectors,
+    self as arch, gic, guest_ram, heap, id_registers, mmu, percpu, psci, smmu, vcpu_context,
+    vectors,
 };
 use postern_base::gic::GicVersion;
 use postern_base::ids::PcpuIndex;
@@ -101,6 +102,7 @@ fn bring_up(
         .into_iter()
         .chain([machine.uart.registers])
         .chain(machine.rtc)
+        .chain(machine.smmus.iter().map(|smmu| smmu.registers))
         .map(device);
     let ram = machine.mapped.iter().map(|range| {
         let range = range.aligned_inward(mediator::addr::PAGE_SIZE);
@@ -109,10 +111,19 @@ fn bring_up(
     if let Err(error) = mmu::activate(ram, devices) {
         fail(format_args!("cannot map the machine's memory: {error}"));
     }
+    // Until here devices may access all memory, as firmware has left them.
+    if let Err((at, error)) = smmu::abort_all(&machine.smmus) {
+        fail(format_args!(
+            "the SMMU at {at} {error}, so nothing keeps devices from EL2's memory: check the firmware"
+        ));
+    }
     // SAFETY: this is free RAM according to the tree, was mapped just now, and has no other owner
     // from here on.
     unsafe { heap::add(heap.start().get(), heap.bytes()) };
 
+    smmu::start(&machine.smmus, |at, error| {
+        log::warn!("the SMMU at {at} {error}: devices behind it access nothing");
+    });
     let mut ram = machine.free.clone();
     for vm in &vms {
         ram.insert(vm.kernel)?;

@@ -16,7 +16,7 @@ use crate::vm::instance::{Vm, VmParts};
 use crate::vm::lifecycle::LifecycleRequest;
 use crate::vm::mapping::Mapping;
 use crate::vm::ram_pool::{self, RamError};
-use crate::vm::{guest_image, linked_spis, links, registry};
+use crate::vm::{dma, guest_image, linked_spis, links, registry};
 use alloc::vec::Vec;
 use core::fmt::Display;
 use core::num::NonZeroU16;
@@ -67,6 +67,7 @@ pub fn start_all(configs: &'static VmConfigs<'static>) {
             }
             input::init();
             notification::init();
+            dma::init();
             let up = Event::<&dyn Display>::Up {
                 version: &env!("CARGO_PKG_VERSION"),
                 cpus: machine().cpus.list().len() as u32,
@@ -236,7 +237,7 @@ fn make(
         index,
         affinity,
         memory,
-        mapping: Mapping::new(vmid, machine().gic.guest_interface(), &config.devices),
+        mapping: Mapping::new(index, machine().gic.guest_interface(), &config.devices),
         gic: machine().gic.version(),
         virtio: links::ends(&machine().links, index),
         mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),

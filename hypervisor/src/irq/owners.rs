@@ -12,8 +12,8 @@ pub type Handler = fn() -> Handled;
 
 /// The number of private interrupts: SGIs and PPIs.
 const PRIVATE: usize = 32;
-/// The most SPIs with an owner: the UART's, OP-TEE's, and spare ones.
-const MAX_SPIS: usize = 8;
+/// The most SPIs with an owner: five of a UART, OP-TEE's, and two for each of four SMMUs.
+const MAX_SPIS: usize = 14;
 
 /// The owners of private interrupts, by INTID.
 static PRIVATE_OWNERS: Once<[Option<Handler>; PRIVATE]> = Once::new();

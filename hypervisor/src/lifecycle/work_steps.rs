@@ -16,11 +16,11 @@ use crate::vm::lifecycle::{LifecycleAction, LifecycleEvent};
 use crate::vm::links;
 use crate::vm::ram_pool;
 use crate::vm::registry;
-use crate::vm::work::{self, CannotStart, PIECE_BYTES, VmWorkOps};
+use crate::vm::work::{self, CannotStart, DmaNotStopped, PIECE_BYTES, VmWorkOps};
 use core::fmt;
 use core::sync::atomic::Ordering;
 use mediator::{CreateError, DestroyError, Progress};
-use postern_arch::{guest_ram, mmu, timer};
+use postern_arch::{guest_ram, mmu, smmu, timer};
 use postern_base::ticks::Ticks;
 use postern_console::log::Level;
 
@@ -44,7 +44,7 @@ pub fn step(vm: &'static Vm) -> bool {
     vm.busy.store(true, Ordering::Release);
     match vm.requested.swap(0, Ordering::AcqRel) {
         START => *work = VmWork::Prepare,
-        TEARDOWN => *work = VmWork::DestroyTee,
+        TEARDOWN => *work = VmWork::DetachDma,
         _ => {}
     }
     let ops = VmWorkTarget { vm };
@@ -99,6 +99,7 @@ fn cause(work: &VmWork) -> Option<Cause> {
         VmWork::Map(_) => Some(Cause::Map),
         VmWork::Clear(_) | VmWork::Scrub(_) => Some(Cause::Clear),
         VmWork::Load(_) => Some(Cause::Load),
+        VmWork::AttachDma | VmWork::DetachDma => Some(Cause::Reset),
         VmWork::Unmap => Some(Cause::Unmap),
     }
 }
@@ -174,6 +175,24 @@ impl VmWorkOps for VmWorkTarget {
 
     fn mark_clear(&self) {
         ram_pool::mark_clear(&self.vm.memory);
+    }
+
+    fn attach_dma(&self) -> Result<(), CannotStart> {
+        let attached = self.vm.mapping.attach_dma();
+        attached.map_err(|error| self.cannot_start(format_args!("{error}")))
+    }
+
+    fn detach_dma(&self) -> Result<(), DmaNotStopped> {
+        smmu::detach(self.vm.index).map_err(|error| {
+            self.vm.log(
+                Level::Error,
+                format_args!(
+                    "{error}: its devices may still access its memory, \
+                     which stays reserved until the machine restarts"
+                ),
+            );
+            DmaNotStopped
+        })
     }
 
     fn begin_load(&self) -> Loader {

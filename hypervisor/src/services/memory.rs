@@ -20,7 +20,7 @@ pub enum Answer {
     /// The pages are relinquished.
     Success = 0,
     /// Nothing was done: the secure world may be using a page. The guest can retry when the secure
-    /// world has released it.
+    /// world has released it. Or the VM has devices behind an SMMU, and never gives pages back.
     Denied = -2,
     /// Nothing was done: some pages are not RAM that the VM has, or an argument is invalid.
     InvalidParameter = -3,

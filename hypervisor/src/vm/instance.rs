@@ -96,10 +96,12 @@ pub enum GuestAnomaly {
     Instruction,
     /// An SError.
     SystemError,
+    /// An access by a device of its that an SMMU has refused.
+    Dma,
 }
 
 /// The names of [`GuestAnomaly`]'s variants, in their order.
-pub const ANOMALY_NAMES: [&str; 5] = ["abort", "register", "call", "instruction", "serror"];
+pub const ANOMALY_NAMES: [&str; 6] = ["abort", "register", "call", "instruction", "serror", "dma"];
 
 /// The state of a vCPU that is on no pCPU.
 pub struct SavedContext {

@@ -12,7 +12,7 @@
 //!    │                │ kill, error  │ off, reset, kill │ kill, reset
 //!    │   torn down    ▼              ▼                  │
 //!    └───────────── Ending ◄────────────────────────────┘
-//!                     │ OP-TEE does not destroy the VM
+//!                     │ OP-TEE does not destroy the VM, or an SMMU fails
 //!                     ▼
 //!                   Failed
 //! ```
@@ -38,8 +38,8 @@ pub enum LifecycleEvent {
     VcpusStopped,
     /// The VM is torn down completely.
     TornDown,
-    /// OP-TEE has not destroyed the VM.
-    TeeNotDestroyed,
+    /// OP-TEE has not destroyed the VM, or an SMMU has not stopped its devices' accesses.
+    NotTornDown,
     /// The hardware has lost some of the VM's state: an error that it has consumed.
     LostState,
 }
@@ -89,7 +89,7 @@ pub enum LifecycleAction {
     Resume,
     /// Stop the VM's vCPUs. [`LifecycleEvent::VcpusStopped`] comes when all have stopped.
     StopVcpus,
-    /// Tear the VM down. [`LifecycleEvent::TornDown`] or [`LifecycleEvent::TeeNotDestroyed`] comes
+    /// Tear the VM down. [`LifecycleEvent::TornDown`] or [`LifecycleEvent::NotTornDown`] comes
     /// when that is done.
     TearDown,
     /// Report that the VM has ended, with this reason.
@@ -209,7 +209,7 @@ impl Lifecycle {
                     LifecycleAction::Ended(ending)
                 }
             },
-            (Phase::Ending, LifecycleEvent::TeeNotDestroyed) if !self.has_vcpus => {
+            (Phase::Ending, LifecycleEvent::NotTornDown) if !self.has_vcpus => {
                 self.phase = Phase::Failed;
                 LifecycleAction::Ended(EndReason::Error)
             }

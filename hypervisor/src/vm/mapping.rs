@@ -6,12 +6,14 @@ use super::guest_memory::{GuestMemory, WithdrawError};
 use super::work::PIECE_BYTES;
 use crate::services::memory::Answer;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
-use postern_arch::guest_ram;
-use postern_arch::stage2::Tables;
+use postern_arch::stage2::{self, Tables};
+use postern_arch::{guest_ram, smmu};
+use postern_base::ids::VmIndex;
 use postern_base::lock::{Class, Lock};
 use postern_base::range::IpaRange;
 use postern_boot_tree::AssignedDevice;
 use postern_guest_tree::layout;
+use postern_smmu::{SmmuError, Translation};
 use postern_stage2::{Attributes, Retired, Stage2, Stage2Error};
 
 /// The most bytes mapped in one piece: the size that one first-level entry covers, so that block
@@ -22,7 +24,7 @@ const TABLES: usize = 64;
 
 /// The stage-2 tables of one VM, with the state that they need.
 pub struct Mapping {
-    vmid: u16,
+    vm: VmIndex,
     /// The page of the virtual CPU interface of a GICv2 (GICV), which the guest sees as its GICC. Each pCPU finds its own
     /// there, with the state of the vCPU that is on it.
     virtual_cpu_interface: Option<Pa>,
@@ -42,14 +44,14 @@ enum MappingState {
 }
 
 impl Mapping {
-    /// Returns a mapping without tables. No other VM has this `vmid`. All VMs have the same `virtual_cpu_interface`.
+    /// Returns the mapping of a VM, without tables. All VMs have the same `virtual_cpu_interface`.
     pub const fn new(
-        vmid: u16,
+        vm: VmIndex,
         virtual_cpu_interface: Option<Pa>,
         devices: &'static [AssignedDevice<'static>],
     ) -> Self {
         Self {
-            vmid,
+            vm,
             virtual_cpu_interface,
             devices,
             tables: Lock::new(Class::Tables, MappingState::Nothing),
@@ -62,7 +64,7 @@ impl Mapping {
     /// # Errors
     /// When there is no memory for tables.
     pub fn map_some(&self, memory: &GuestMemory, offset: u64) -> Result<Option<u64>, Stage2Error> {
-        let mut host = Tables::new(self.vmid);
+        let mut host = Tables::new(self.vm);
         let mut tables = self.tables.lock();
         if !matches!(*tables, MappingState::Live(_)) {
             *tables = MappingState::Live(Stage2::new(&mut host)?);
@@ -107,14 +109,31 @@ impl Mapping {
     /// Returns the value for VTTBR_EL2; zero where there are no tables.
     pub fn vttbr(&self) -> u64 {
         match &*self.tables.lock() {
-            MappingState::Live(stage2) => stage2.root().get() | u64::from(self.vmid) << 48,
+            MappingState::Live(stage2) => stage2.root().get() | (self.vm.get() as u64 + 1) << 48,
             MappingState::Nothing | MappingState::Retired(_) => 0,
+        }
+    }
+
+    /// Lets the VM's devices access what is mapped, if there are tables.
+    ///
+    /// # Errors
+    /// An SMMU fails.
+    pub fn attach_dma(&self) -> Result<(), SmmuError> {
+        match &*self.tables.lock() {
+            MappingState::Live(tables) => {
+                let to = Translation {
+                    root: tables.root(),
+                    vtcr: stage2::vtcr(),
+                };
+                smmu::attach(self.vm, to)
+            }
+            MappingState::Nothing | MappingState::Retired(_) => Ok(()),
         }
     }
 
     /// Frees some tables. Returns whether more are left. None of the VM's vCPUs runs any more.
     pub fn unmap_some(&self) -> bool {
-        let mut host = Tables::new(self.vmid);
+        let mut host = Tables::new(self.vm);
         let mut tables = self.tables.lock();
         *tables = match core::mem::replace(&mut *tables, MappingState::Nothing) {
             MappingState::Nothing => MappingState::Nothing,
@@ -132,6 +151,10 @@ impl Mapping {
     /// the range while a block is split; see the trap handler. `pause` is called before each piece
     /// is zeroed.
     pub fn relinquish(&self, memory: &GuestMemory, range: IpaRange, pause: impl Fn()) -> Answer {
+        // A device that meets a block that is being split would lose an access.
+        if smmu::has_streams(self.vm) {
+            return Answer::Denied;
+        }
         // Determined before the pages are withdrawn, since only until then they are the VM's.
         let Some(runs) = memory.runs(range) else {
             return Answer::InvalidParameter;
@@ -161,7 +184,7 @@ impl Mapping {
 
     fn unmap_range(&self, range: IpaRange) -> Result<(), Stage2Error> {
         match &mut *self.tables.lock() {
-            MappingState::Live(stage2) => stage2.unmap(&mut Tables::new(self.vmid), range),
+            MappingState::Live(stage2) => stage2.unmap(&mut Tables::new(self.vm), range),
             MappingState::Nothing | MappingState::Retired(_) => Ok(()),
         }
     }

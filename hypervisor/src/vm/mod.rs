@@ -11,6 +11,8 @@ pub mod debug;
 pub mod device_access;
 #[cfg(target_os = "none")]
 pub mod devices;
+#[cfg(target_os = "none")]
+pub mod dma;
 pub mod frames;
 #[cfg(target_os = "none")]
 pub mod guest_image;

@@ -5,9 +5,9 @@
 //! it for a VM, and the tests for a fake one. No piece takes long, since EL2 has interrupts masked
 //! during a piece ([`VmWorkOps`] says how much a piece is).
 //!
-//! One rule is kept here and nowhere else: RAM becomes available to another VM only after OP-TEE
-//! has destroyed the VM *and* all of the RAM was overwritten. Where OP-TEE does not destroy the VM,
-//! nothing is given back.
+//! One rule is kept here and nowhere else: RAM becomes available to another VM only after the VM's
+//! devices have stopped to access it, OP-TEE has destroyed the VM *and* all of the RAM was overwritten.
+//! Where devices do not stop, or OP-TEE does not destroy the VM, nothing is given back.
 
 use super::lifecycle::{LifecycleAction, LifecycleEvent};
 use mediator::{DestroyError, Progress};
@@ -30,8 +30,12 @@ pub enum VmWork<L> {
     CreateTee,
     /// Clear the VM's memory, from this offset on.
     Clear(u64),
+    /// Let the VM's devices access the VM's memory.
+    AttachDma,
     /// Copy the VM's images.
     Load(L),
+    /// Keep the VM's devices from accessing memory.
+    DetachDma,
     /// Destroy the VM in OP-TEE.
     DestroyTee,
     /// Destroy the VM in OP-TEE, but not before this time.
@@ -45,6 +49,10 @@ pub enum VmWork<L> {
 /// The failure of a VM's start. Its cause has been logged already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CannotStart;
+
+/// The VM's devices may still access memory. The cause has been logged already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DmaNotStopped;
 
 /// The operations on a VM. Each method does a piece of bounded size.
 pub trait VmWorkOps {
@@ -91,6 +99,18 @@ pub trait VmWorkOps {
 
     /// Records that all of the VM's memory has been cleared.
     fn mark_clear(&self);
+
+    /// Lets the VM's devices access the VM's memory, which is mapped and clear.
+    ///
+    /// # Errors
+    /// An SMMU fails.
+    fn attach_dma(&self) -> Result<(), CannotStart>;
+
+    /// Keeps the VM's devices from accessing memory. On return, no access is under way.
+    ///
+    /// # Errors
+    /// An SMMU fails, so they may still access what the VM's tables map. That has been logged.
+    fn detach_dma(&self) -> Result<(), DmaNotStopped>;
 
     /// Begins to copy the VM's images. From here on its memory is not clear any more.
     fn begin_load(&self) -> Self::Loader;
@@ -144,6 +164,10 @@ pub fn step<S: VmWorkOps>(ops: &S, work: &mut VmWork<S::Loader>) -> bool {
             *work = VmWork::Prepare;
             return false;
         }
+        VmWork::DetachDma => Ok(match ops.detach_dma() {
+            Ok(()) => VmWork::DestroyTee,
+            Err(DmaNotStopped) => keep_all(ops),
+        }),
         VmWork::DestroyTee | VmWork::RetryDestroyTee(_) => Ok(destroy_tee(ops)),
         VmWork::Unmap => Ok(if ops.unmap() {
             VmWork::Unmap
@@ -180,7 +204,7 @@ fn start<S: VmWorkOps>(ops: &S, work: VmWork<S::Loader>) -> Result<VmWork<S::Loa
             if !ops.create_tee()? {
                 VmWork::CreateTee
             } else if ops.is_clear() {
-                VmWork::Load(ops.begin_load())
+                VmWork::AttachDma
             } else {
                 VmWork::Clear(0)
             }
@@ -189,9 +213,13 @@ fn start<S: VmWorkOps>(ops: &S, work: VmWork<S::Loader>) -> Result<VmWork<S::Loa
             Some(offset) => VmWork::Clear(offset),
             None => {
                 ops.mark_clear();
-                VmWork::Load(ops.begin_load())
+                VmWork::AttachDma
             }
         },
+        VmWork::AttachDma => {
+            ops.attach_dma()?;
+            VmWork::Load(ops.begin_load())
+        }
         VmWork::Load(loader) => ops.load(loader)?.map_or(VmWork::Nothing, VmWork::Load),
         // No piece of a start.
         other => other,
@@ -213,11 +241,16 @@ fn destroy_tee<S: VmWorkOps>(ops: &S) -> VmWork<S::Loader> {
         }
         Err(why) => {
             ops.keep_memory(why);
-            let action = ops.transition(LifecycleEvent::TeeNotDestroyed);
-            ops.carry_out(action);
-            VmWork::Nothing
+            keep_all(ops)
         }
     }
+}
+
+/// Ends a teardown that cannot go on: nothing is given back.
+fn keep_all<S: VmWorkOps>(ops: &S) -> VmWork<S::Loader> {
+    let action = ops.transition(LifecycleEvent::NotTornDown);
+    ops.carry_out(action);
+    VmWork::Nothing
 }
 
 /// Ends a teardown: nothing of the VM is left in OP-TEE or in its memory.

@@ -9,7 +9,7 @@ const EVENTS: [LifecycleEvent; 9] = [
     LifecycleEvent::GuestReset,
     LifecycleEvent::VcpusStopped,
     LifecycleEvent::TornDown,
-    LifecycleEvent::TeeNotDestroyed,
+    LifecycleEvent::NotTornDown,
     LifecycleEvent::LostState,
     LifecycleEvent::WatchdogExpired,
 ];
@@ -310,7 +310,7 @@ proptest! {
                         | LifecycleEvent::VcpusStopped
                         | LifecycleEvent::WatchdogExpired
                         | LifecycleEvent::LostState => world.vcpus,
-                        LifecycleEvent::TornDown | LifecycleEvent::TeeNotDestroyed => world.tearing,
+                        LifecycleEvent::TornDown | LifecycleEvent::NotTornDown => world.tearing,
                     };
                     if !can {
                         continue;
@@ -318,7 +318,7 @@ proptest! {
                     match event {
                         LifecycleEvent::VcpusStopped => world.vcpus = false,
                         LifecycleEvent::TornDown => (world.tearing, world.known) = (false, false),
-                        LifecycleEvent::TeeNotDestroyed => world.tearing = false,
+                        LifecycleEvent::NotTornDown => world.tearing = false,
                         _ => {}
                     }
                     lifecycle.handle(event)

@@ -69,6 +69,10 @@ struct Vm {
     uart: RefCell<Pl011>,
     /// Whether the console has room to report the VM's start and end.
     has_room: Cell<bool>,
+    /// Whether the VM's devices access its memory.
+    dma: Cell<bool>,
+    /// Whether the SMMU fails.
+    smmu_fails: Cell<bool>,
 }
 
 /// The INTID of the guest's UART.
@@ -103,6 +107,8 @@ impl Vm {
             vgic: Vgic::new(1, GicVersion::V3),
             uart: RefCell::new(Pl011::new()),
             has_room: Cell::new(true),
+            dma: Cell::new(false),
+            smmu_fails: Cell::new(false),
         }
     }
 
@@ -243,6 +249,7 @@ impl VmWorkOps for Vm {
     }
 
     fn clear(&self, offset: u64) -> Option<u64> {
+        assert!(!self.dma.get(), "devices write what is to be clear");
         let (range, at) = self.memory.piece(offset, PIECE_BYTES)?;
         self.ram.borrow_mut().secrets.remove(&at.get());
         self.memory.restore(range);
@@ -254,6 +261,22 @@ impl VmWorkOps for Vm {
         self.ranges()
             .into_iter()
             .for_each(|range| ram.frames.mark_clear(range));
+    }
+
+    fn attach_dma(&self) -> Result<(), CannotStart> {
+        assert_eq!(self.tables.get(), 3, "mapped");
+        assert!(self.is_clear(), "devices read what another VM has left");
+        // An SMMU that fails may do what it was told, or not.
+        self.dma.set(true);
+        (!self.smmu_fails.get()).then_some(()).ok_or(CannotStart)
+    }
+
+    fn detach_dma(&self) -> Result<(), DmaNotStopped> {
+        if self.smmu_fails.get() {
+            return Err(DmaNotStopped);
+        }
+        self.dma.set(false);
+        Ok(())
     }
 
     fn begin_load(&self) -> u64 {
@@ -283,6 +306,7 @@ impl VmWorkOps for Vm {
     }
 
     fn destroy_tee(&self) -> Result<Progress, DestroyError> {
+        assert!(!self.dma.get(), "a VM that fails goes on to access memory");
         self.mediator.destroy_step(&self.host)
     }
 
@@ -301,6 +325,7 @@ impl VmWorkOps for Vm {
     }
 
     fn unmap(&self) -> bool {
+        assert!(!self.dma.get(), "devices use tables that are freed");
         self.tables.set(self.tables.get().saturating_sub(1));
         self.tables.get() > 0
     }
@@ -316,7 +341,7 @@ impl VmWorkOps for Vm {
                 let action = self.transition(LifecycleEvent::VcpusStopped);
                 self.carry_out(action);
             }
-            LifecycleAction::TearDown => *self.work.borrow_mut() = VmWork::DestroyTee,
+            LifecycleAction::TearDown => *self.work.borrow_mut() = VmWork::DetachDma,
             LifecycleAction::Ended(ending) => self.ended.borrow_mut().push(ending),
             LifecycleAction::Again(ending) => {
                 self.ended.borrow_mut().push(ending);
@@ -371,6 +396,35 @@ fn a_vm_that_optee_does_not_destroy_keeps_its_resources() {
         c.start();
         assert_eq!(c.phase(), Phase::Off, "there is no memory left");
         assert_eq!(*c.ended.borrow(), [EndReason::Error]);
+        assert_eq!(machine.violations(), [""; 0]);
+    }
+}
+
+/// Checks that a VM whose devices do not stop keeps its memory and its tables, whenever the SMMU fails.
+#[test]
+fn a_vm_whose_devices_do_not_stop_keeps_its_resources() {
+    for fails_at_start in [false, true] {
+        let machine = Machine::new();
+        let ram = Ram::new(2);
+        let [a, b] = [1, 2].map(|client| Vm::new(&machine, client, &ram));
+        a.smmu_fails.set(fails_at_start);
+        a.start();
+        a.smmu_fails.set(true);
+        if !fails_at_start {
+            assert_eq!(a.phase(), Phase::Running);
+            a.kill();
+        }
+        assert_eq!(a.phase(), Phase::Failed);
+        assert_eq!(*a.ended.borrow(), [EndReason::Error]);
+        assert_eq!(
+            (a.pieces().len() as u64, a.tables.get()),
+            (BYTES / PIECE_BYTES, 3)
+        );
+        assert_eq!(ram.borrow().frames.free_bytes(), BYTES);
+        b.start();
+        assert_eq!(b.phase(), Phase::Running);
+        let had = a.pieces();
+        assert!(b.pieces().iter().all(|piece| !had.contains(piece)));
         assert_eq!(machine.violations(), [""; 0]);
     }
 }
