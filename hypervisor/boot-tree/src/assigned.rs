@@ -7,10 +7,11 @@
 use alloc::vec::Vec;
 
 use super::bus::Located;
-use super::error::{BootError, DeviceError, VmError};
+use super::error::{BootError, DeviceError, StreamsError, VmError};
 use super::flat::{Fdt, FdtNode, number};
 use super::gic::Gic;
 use super::interrupts::Interrupt;
+use super::iommu::{Smmus, Streams, streams_of};
 use super::tree;
 use mediator::addr::PAGE_SIZE;
 use postern_base::gic::GicVersion;
@@ -63,6 +64,8 @@ pub struct AssignedDevice<'t> {
     pub interrupts: Vec<Interrupt>,
     /// Whether it may access memory by itself.
     pub can_do_dma: bool,
+    /// The streams of its accesses, if an SMMU is in front of it.
+    pub streams: Streams,
     /// What only a PCI host bridge has.
     pub pci: Option<PciHost>,
     pub(super) node: Located<'t>,
@@ -81,11 +84,12 @@ pub struct PciHost {
 pub(super) fn read<'t>(
     fdt: Fdt<'t>,
     gic: &Gic,
+    smmus: &Smmus,
     vm: FdtNode<'t>,
 ) -> Result<Vec<AssignedDevice<'t>>, VmError<'t>> {
     let mut devices = Vec::new();
     for path in paths(vm)? {
-        let device = AssignedDevice::read(fdt, gic, path);
+        let device = AssignedDevice::read(fdt, gic, smmus, path);
         let device = device.and_then(|device| {
             let is_new = devices
                 .iter()
@@ -121,7 +125,12 @@ impl<'t> AssignedDevice<'t> {
         intids.any(|intid| intid.get().checked_sub(32) == Some(spi))
     }
 
-    fn read(fdt: Fdt<'t>, gic: &Gic, path: &'t str) -> Result<Self, DeviceError<'t>> {
+    fn read(
+        fdt: Fdt<'t>,
+        gic: &Gic,
+        smmus: &Smmus,
+        path: &'t str,
+    ) -> Result<Self, DeviceError<'t>> {
         let node = Located::resolve(fdt, path).ok_or(DeviceError::Missing)?;
         if !tree::is_enabled(node.node) {
             return Err(DeviceError::Disabled);
@@ -135,6 +144,10 @@ impl<'t> AssignedDevice<'t> {
             windows: Vec::new(),
             interrupts: Vec::new(),
             can_do_dma: is_pci || can_do_dma(node.node),
+            streams: match streams_of(smmus, node.node) {
+                Err(StreamsError::NoSmmu) => Streams::new(),
+                streams => streams?,
+            },
             pci: None,
             node,
         };

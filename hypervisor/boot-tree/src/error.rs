@@ -262,6 +262,33 @@ pub enum VmError<'t> {
     },
 }
 
+/// The reason that a device's streams are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamsError {
+    /// The node names no IOMMU.
+    #[error(
+        "no SMMU is in front of it, so nothing bounds its DMA: its node needs iommus or iommu-map; \
+         start QEMU with -M virt,iommu=smmuv3"
+    )]
+    NoSmmu,
+    /// The node names an IOMMU of another kind.
+    #[error("`{0}` names something else than an enabled arm,smmu-v3: no other IOMMU is supported")]
+    OtherIommu(&'static str),
+    /// The SMMU in front of it does not see the caches.
+    #[error(
+        "the SMMU at {0} in front of it is not dma-coherent, which is not supported: leave the device out"
+    )]
+    NotCoherent(PaRange),
+    /// A property does not have the form that its binding asks for.
+    #[error("`{property}` {problem}")]
+    Property {
+        /// The property's name.
+        property: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+}
+
 /// Why a virtual machine cannot have a device of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError<'t> {
@@ -333,10 +360,23 @@ pub enum DeviceError<'t> {
          remove it from postern,devices"
     )]
     Gicv2,
+    /// One of its streams is one of another virtual machine's device.
+    #[error(
+        "a stream from {stream:#x} on is one of a device of vm `{owner}`, too: give both to one virtual machine"
+    )]
+    SharedStream {
+        /// The first of its streams, where the other device has one.
+        stream: u32,
+        /// The virtual machine.
+        owner: &'t str,
+    },
+    /// The SMMU in front of it, or its streams.
+    #[error(transparent)]
+    Streams(#[from] StreamsError),
     /// It accesses memory, and nothing confines it.
     #[error(
         "it may access memory by itself, and no SMMU keeps it within the virtual machine's RAM: \
-         remove it from postern,devices"
+         remove it from postern,devices, or start QEMU with -M virt,iommu=smmuv3"
     )]
     Dma,
 }

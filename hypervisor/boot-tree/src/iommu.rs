@@ -4,7 +4,7 @@
 
 use super::bus::Located;
 use super::devices::NO_INTERRUPT;
-use super::error::BootError;
+use super::error::{BootError, StreamsError};
 use super::flat::{Fdt, FdtNode};
 use super::gic::Gic;
 use super::interrupts::{Interrupt, Trigger};
@@ -63,33 +63,6 @@ impl StreamRange {
 
 /// The streams of one device.
 pub type Streams = heapless::Vec<StreamRange, MAX_STREAM_RANGES>;
-
-/// The reason that a device's streams are not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StreamsError {
-    /// The node names no IOMMU.
-    #[error(
-        "no SMMU is in front of it, so nothing bounds its DMA: its node needs iommus or iommu-map; \
-         start QEMU with -M virt,iommu=smmuv3"
-    )]
-    NoSmmu,
-    /// The node names an IOMMU of another kind.
-    #[error("`{0}` names something else than an enabled arm,smmu-v3: no other IOMMU is supported")]
-    OtherIommu(&'static str),
-    /// The SMMU in front of it does not see the caches.
-    #[error(
-        "the SMMU at {0} in front of it is not dma-coherent, which is not supported: leave the device out"
-    )]
-    NotCoherent(PaRange),
-    /// A property does not have the form that its binding asks for.
-    #[error("`{property}` {problem}")]
-    Property {
-        /// The property's name.
-        property: &'static str,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-}
 
 impl Smmu {
     /// Reads all SMMUs.

@@ -103,11 +103,12 @@ pub fn read(
         free.remove(range)?;
     }
 
-    let vms = vms::read(fdt, &cpus, &gic)?;
+    let vms = vms::read(fdt, &cpus, &gic, &smmus)?;
     let links = links::read(fdt, &vms)?;
     let taken = Taken {
         gic: &gic,
         uart: &uart,
+        smmus: &smmus,
         optee: optee.as_ref(),
         ram: &ram,
     };

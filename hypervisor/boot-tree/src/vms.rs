@@ -8,6 +8,7 @@ use super::assigned::{self, AssignedDevice};
 use super::cpus::Cpus;
 use super::error::{BootError, VmError};
 use super::gic::Gic;
+use super::iommu::Smmus;
 use super::tree;
 use alloc::vec::Vec;
 use mediator::Config;
@@ -109,6 +110,7 @@ pub(super) fn read<'t>(
     fdt: Fdt<'t>,
     cpus: &Cpus<'t>,
     gic: &Gic,
+    smmus: &Smmus,
 ) -> Result<VmConfigs<'t>, BootError<'t>> {
     let mut vms = VmConfigs::new();
     let chosen = fdt.root().child("chosen").ok_or(BootError::NoVms)?;
@@ -127,7 +129,7 @@ pub(super) fn read<'t>(
             if vms.iter().any(|vm| vm.name == name) {
                 return Err((name, VmError::DuplicateName));
             }
-            assigned::read(fdt, gic, node)
+            assigned::read(fdt, gic, smmus, node)
                 .and_then(|devices| read_vm(node, name, cpus, devices))
                 .and_then(|vm| tee_policy::check_owner(&vm, &vms).map(|()| vm))
                 .map_err(|error| (name, error))

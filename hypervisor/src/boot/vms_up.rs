@@ -23,6 +23,7 @@ use core::num::NonZeroU16;
 use core::sync::atomic::Ordering;
 use mediator::addr::PAGE_SIZE;
 use mediator::{ClientId, CreateError, Mediator, ProbeError, Progress, SecureMonitor, TeeInfo};
+use postern_arch::smmu::{self, StreamsError};
 use postern_arch::timer;
 use postern_base::ids::VmIndex;
 use postern_base::range::PaRange;
@@ -50,6 +51,8 @@ enum StartError {
          have the boot loader place the kernel's raw Image there"
     )]
     NoKernel(&'static str, PaRange),
+    #[error("vm `{0}`: device {1}: {2}")]
+    Streams(&'static str, &'static str, StreamsError),
     #[error("vm `{0}`: {1}")]
     Cpus(&'static str, ModelError),
     #[error("vm `{0}` has tee = \"required\" and cannot have it: {1}")]
@@ -220,6 +223,12 @@ fn make(
     }
     let affinity = cpus::allowed(config.affinity, config.sve, models)
         .map_err(|error| StartError::Cpus(config.name, error))?;
+    for device in &config.devices {
+        for streams in &device.streams {
+            smmu::reserve(index, *streams)
+                .map_err(|error| StartError::Streams(config.name, device.path, error))?;
+        }
+    }
     let memory = GuestMemory::for_bytes(config.ram_start(), config.memory)?;
     let vmid = index.get() as u16 + 1;
     let client = NonZeroU16::new(vmid).map(ClientId::new);

@@ -5,6 +5,7 @@ use super::super::devices::Optee;
 use super::super::error::{BootError, DeviceError, VmError};
 use super::super::gic::{Gic, GicRegisters};
 use super::super::interrupts::Interrupt;
+use super::super::iommu::{Smmus, StreamRange};
 use super::super::ram::Memory;
 use super::super::uart::Uart;
 use super::super::vms::VmConfig;
@@ -19,6 +20,8 @@ pub(in super::super) struct Taken<'m> {
     pub(in super::super) gic: &'m Gic,
     /// The console.
     pub(in super::super) uart: &'m Uart,
+    /// The SMMUs.
+    pub(in super::super) smmus: &'m Smmus,
     /// OP-TEE.
     pub(in super::super) optee: Option<&'m Optee>,
     /// All RAM.
@@ -72,7 +75,7 @@ impl Taken<'_> {
                 return Err(DeviceError::Spi { spi, user });
             }
         }
-        if device.can_do_dma {
+        if device.can_do_dma && device.streams.is_empty() {
             return Err(DeviceError::Dma);
         }
         Ok(())
@@ -91,6 +94,8 @@ impl Taken<'_> {
             Some("the console")
         } else if gic.any(uses) {
             Some("the interrupt controller")
+        } else if self.smmus.iter().any(|smmu| uses(smmu.registers)) {
+            Some("an SMMU")
         } else if self.ram.overlaps(window) {
             Some("RAM")
         } else {
@@ -101,11 +106,17 @@ impl Taken<'_> {
     /// Who needs the interrupt.
     fn interrupt_user(&self, interrupt: &Interrupt) -> Option<&'static str> {
         let is_it = |other: &Interrupt| other.intid == interrupt.intid;
+        let mut smmus = self
+            .smmus
+            .iter()
+            .flat_map(|smmu| [smmu.event, smmu.global_error].into_iter().flatten());
         let notification = self.optee.and_then(|optee| optee.notification);
         if self.uart.interrupts.iter().any(is_it) {
             Some("the console")
         } else if notification.as_ref().is_some_and(is_it) {
             Some("OP-TEE")
+        } else if smmus.any(|it| is_it(&it)) {
+            Some("an SMMU")
         } else {
             None
         }
@@ -157,6 +168,11 @@ fn check_others<'a, 't: 'a>(
         let shares = |window: &PaRange| other.windows.iter().any(|it| it.overlaps(*window));
         if other.node == device.node || device.windows.iter().any(shares) {
             return Err(DeviceError::Owned { owner });
+        }
+        let shared = |range: &StreamRange| other.streams.iter().any(|it| it.overlaps(*range));
+        if let Some(range) = device.streams.iter().find(|range| shared(range)) {
+            let stream = range.first;
+            return Err(DeviceError::SharedStream { stream, owner });
         }
         let shared = device.interrupts.iter().find(|interrupt| {
             let intid = interrupt.intid;

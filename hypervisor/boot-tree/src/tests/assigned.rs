@@ -4,12 +4,13 @@
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 
 use super::fixture::{GIC_PHANDLE, at, cells, child, set};
+use super::iommu::smmu;
 use super::{fixture, occupied, range};
 use crate::assigned;
 use crate::flat::FdtNode;
 use crate::gic::Gic;
 use crate::machine::read;
-use crate::{AssignedDevice, Trigger, VmConfigs, tree};
+use crate::{AssignedDevice, Smmu, StreamRange, Trigger, VmConfigs, tree};
 use postern_flat_tree::FlatTree;
 
 const RTC: &str = "/pl031@9010000";
@@ -42,6 +43,7 @@ fn machine() -> DeviceTree {
     pcie(child(root, "pcie@10000000"));
     // OP-TEE's interrupt is not the one of the clock.
     give(&mut tree, "vm-a", &[RTC]);
+    smmu(&mut tree, 0x0905_0000, 0x8007);
     tree
 }
 
@@ -144,8 +146,9 @@ fn a_pci_host_has_its_windows_and_the_interrupts_of_its_pins() {
     let dtb = tree.to_dtb();
     let fdt = tree::open(&dtb).unwrap();
     let gic = Gic::read(fdt).unwrap();
+    let smmus = Smmu::read_all(fdt, &gic).unwrap();
     let vm = fdt.root().child("chosen").unwrap().child("vm-a").unwrap();
-    let found: Vec<AssignedDevice<'_>> = assigned::read(fdt, &gic, vm).unwrap();
+    let found: Vec<AssignedDevice<'_>> = assigned::read(fdt, &gic, &smmus, vm).unwrap();
     let [pcie] = &found[..] else {
         panic!("{found:?}")
     };
@@ -159,6 +162,12 @@ fn a_pci_host_has_its_windows_and_the_interrupts_of_its_pins() {
     let spis: Vec<_> = pcie.interrupts.iter().map(|it| it.intid.get()).collect();
     assert_eq!(spis, [35, 36, 37, 38]);
     assert!(pcie.can_do_dma);
+    let streams = StreamRange {
+        smmu: 0,
+        first: 0,
+        count: 0x1_0000,
+    };
+    assert_eq!(pcie.streams[..], [streams]);
     in_guest(pcie, |node| {
         assert_eq!(words(node, "reg"), [0x40, 0x1000_0000, 0, 0x1000_0000]);
         let ranges = words(node, "ranges");
@@ -267,12 +276,14 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
         (
             |t| give(t, "vm-a", &["/virtio_mmio@a000000"]),
             "vm `vm-a`: device /virtio_mmio@a000000: it may access memory by itself, and no SMMU keeps it \
-             within the virtual machine's RAM: remove it from postern,devices",
+             within the virtual machine's RAM: remove it from postern,devices, \
+             or start QEMU with -M virt,iommu=smmuv3",
         ),
         (
             |t| set(at(t, RTC), "dma-coherent", [0_u8; 0]),
             "vm `vm-a`: device /pl031@9010000: it may access memory by itself, and no SMMU keeps it \
-             within the virtual machine's RAM: remove it from postern,devices",
+             within the virtual machine's RAM: remove it from postern,devices, \
+             or start QEMU with -M virt,iommu=smmuv3",
         ),
         (
             |t| {
@@ -283,6 +294,33 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
                 give(t, "vm-b", &["/pl031@9020000"]);
             },
             "vm `b.2`: device /pl031@9020000: SPI 2 is an interrupt of a device of vm `vm-a`, too: \
+             give both to one virtual machine",
+        ),
+        (
+            |t| cells(at(t, RTC), "iommus", [GIC_PHANDLE, 1]),
+            "vm `vm-a`: device /pl031@9010000: `iommus` names something else than an enabled arm,smmu-v3: \
+             no other IOMMU is supported",
+        ),
+        (
+            |t| cells(at(t, RTC), "interrupts", [0, 77, 1]),
+            "vm `vm-a`: device /pl031@9010000: SPI 77 is an interrupt of an SMMU: \
+             remove it from postern,devices",
+        ),
+        (
+            |t| cells(at(t, RTC), "reg", [0, 0x0906_f000, 0, 0x1000]),
+            "vm `vm-a`: device /pl031@9010000: 0x906f000..0x9070000 is an SMMU: \
+             remove it from postern,devices",
+        ),
+        (
+            |t| {
+                cells(at(t, RTC), "iommus", [0x8007, 0x123]);
+                let other = child(&mut t.root, "pl031@a010000");
+                set(other, "compatible", "arm,pl031");
+                cells(other, "reg", [0, 0x0a01_0000, 0, 0x1000]);
+                cells(other, "iommus", [0x8007, 0x123]);
+                give(t, "vm-b", &["/pl031@a010000"]);
+            },
+            "vm `b.2`: device /pl031@a010000: a stream from 0x123 on is one of a device of vm `vm-a`, too: \
              give both to one virtual machine",
         ),
         (

@@ -13,7 +13,7 @@ use crate::*;
 const PHANDLE: u32 = 0x9004;
 
 /// Adds an SMMU as QEMU's `virt` machine has it.
-fn smmu(tree: &mut DeviceTree, address: u32, phandle: u32) -> &mut DeviceTreeNode {
+pub fn smmu(tree: &mut DeviceTree, address: u32, phandle: u32) -> &mut DeviceTreeNode {
     let node = child(&mut tree.root, &format!("smmuv3@{address:x}"));
     set(node, "compatible", "arm,smmu-v3");
     cells(node, "reg", [0, address, 0, 0x2_0000]);
