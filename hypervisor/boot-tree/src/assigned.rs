@@ -35,6 +35,8 @@ pub const MAX_SPI: u32 = 255;
 /// The end of the addresses that stage 2 translates (40 bits).
 const END: u64 = 1 << 40;
 
+/// The bytes of a bus's configuration space (ECAM, PCIe 5.0 7.2.2).
+const BUS_BYTES: u64 = 1 << 20;
 /// The PCI host bridges whose configuration space is all in memory (binding `pci-host-ecam-generic`).
 const ECAM: [&str; 1] = ["pci-host-ecam-generic"];
 /// Devices that never access memory by themselves. Any other is taken to do so.
@@ -209,6 +211,12 @@ impl<'t> AssignedDevice<'t> {
         Ok(())
     }
 
+    /// Returns the configuration space of a PCI host's root bus, which is the first of its buses.
+    pub fn root_bus(&self) -> Option<PaRange> {
+        let ecam = self.windows.first().filter(|_| self.pci.is_some())?;
+        PaRange::new(ecam.start(), BUS_BYTES)
+    }
+
     fn read_interrupts(&mut self, gic: &Gic) -> Result<(), DeviceError<'t>> {
         if !self.node.has_interrupts() {
             return Ok(());
@@ -237,6 +245,13 @@ impl<'t> AssignedDevice<'t> {
         }
         if tree::bytes(node, "dma-ranges").is_some() {
             return Err(bad("dma-ranges", "is there, and Postern translates none"));
+        }
+        let ecam = self.windows.first();
+        if ecam.is_none_or(|ecam| ecam.bytes() < BUS_BYTES) {
+            return Err(bad(
+                "reg",
+                "has less than the 1 MiB of a bus's configuration space",
+            ));
         }
         let ranges = node.ranges().ok_or(bad("ranges", "is missing"))?;
         for [_, start, bytes] in ranges.map_err(|()| bad("ranges", "has another form"))? {

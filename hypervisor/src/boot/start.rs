@@ -23,8 +23,8 @@ use postern_base::ids::PcpuIndex;
 use postern_base::range::PaRange;
 use postern_boot_tree::seed::{self, BootSeed};
 use postern_boot_tree::{
-    BLOCK_SIZE, BootError, BootPlacement, Conduit, MAX_TREE, Machine, Mpidr, VmConfigs, early_psci,
-    early_uart, heap_bytes, total_size,
+    AssignedDevice, BLOCK_SIZE, BootError, BootPlacement, Conduit, MAX_TREE, Machine, Mpidr,
+    VmConfigs, early_psci, early_uart, heap_bytes, total_size,
 };
 use postern_console::uart::Uart;
 use postern_exceptions::decode::SysReg;
@@ -95,6 +95,8 @@ fn bring_up(
     machine.free.remove(heap)?;
 
     check_interrupts(&machine);
+    let assigned = vms.iter().flat_map(|vm| &vm.devices);
+    let root_buses = assigned.filter_map(AssignedDevice::root_bus);
     let device = |range: PaRange| (range.start().page(), page_end(range));
     let devices = machine
         .gic
@@ -103,6 +105,7 @@ fn bring_up(
         .chain([machine.uart.registers])
         .chain(machine.rtc)
         .chain(machine.smmus.iter().map(|smmu| smmu.registers))
+        .chain(root_buses)
         .map(device);
     let ram = machine.mapped.iter().map(|range| {
         let range = range.aligned_inward(mediator::addr::PAGE_SIZE);

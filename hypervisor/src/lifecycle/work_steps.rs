@@ -10,10 +10,12 @@ use crate::console::output;
 use crate::irq::sections;
 use crate::sched::masked::Cause;
 use crate::tee::host::VmHost;
+use crate::vm::dma;
 use crate::vm::guest_image::Loader;
 use crate::vm::instance::Vm;
 use crate::vm::lifecycle::{LifecycleAction, LifecycleEvent};
 use crate::vm::links;
+use crate::vm::pci_reset::{self, Position};
 use crate::vm::ram_pool;
 use crate::vm::registry;
 use crate::vm::work::{self, CannotStart, DmaNotStopped, PIECE_BYTES, VmWorkOps};
@@ -99,7 +101,7 @@ fn cause(work: &VmWork) -> Option<Cause> {
         VmWork::Map(_) => Some(Cause::Map),
         VmWork::Clear(_) | VmWork::Scrub(_) => Some(Cause::Clear),
         VmWork::Load(_) => Some(Cause::Load),
-        VmWork::AttachDma | VmWork::DetachDma => Some(Cause::Reset),
+        VmWork::AttachDma | VmWork::DetachDma | VmWork::ResetFunctions(_) => Some(Cause::Reset),
         VmWork::Unmap => Some(Cause::Unmap),
     }
 }
@@ -193,6 +195,10 @@ impl VmWorkOps for VmWorkTarget {
             );
             DmaNotStopped
         })
+    }
+
+    fn reset_functions(&self, host: usize, at: Position) -> Option<pci_reset::Progress> {
+        dma::reset_functions(self.vm, host, at)
     }
 
     fn begin_load(&self) -> Loader {

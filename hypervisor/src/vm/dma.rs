@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What devices access by themselves: the SMMUs' interrupts, and what they tell of VMs' devices.
+//! What devices access by themselves: the SMMUs' interrupts, what they tell of VMs' devices, and the reset of PCI
+//! functions.
 
-use super::instance::GuestAnomaly;
+use super::instance::{GuestAnomaly, Vm};
+use super::pci_reset::{self, ConfigSpace, Function, Position, Progress};
 use super::registry;
 use crate::irq::Handled;
 use crate::irq::owners::register_spi;
 use crate::platform::machine;
+use mediator::addr::Pa;
+use postern_arch::bus::Machine;
+use postern_arch::distributor::Bus;
 use postern_arch::{gic, smmu};
 use postern_base::ids::{MAX_VMS, PcpuIndex};
 use postern_console::log::{Level, LogOnce};
@@ -57,4 +62,30 @@ fn on_global_error() -> Handled {
         log::warn!("SMMU: GERROR {:#x}", errors.bits);
     }
     Handled::Quiet
+}
+
+/// The configuration space of a root bus, at this address.
+struct RootBus(Pa);
+
+impl RootBus {
+    /// Returns the address of a register. The space is 1 MiB, and ends below the end of the address space.
+    const fn at(&self, at: Function, register: u16) -> Pa {
+        Pa::new(self.0.get() + at.offset() + register as u64)
+    }
+}
+
+impl ConfigSpace for RootBus {
+    fn read(&self, at: Function, register: u16) -> u32 {
+        Machine.read(self.at(at, register))
+    }
+
+    fn write(&mut self, at: Function, register: u16, value: u32) {
+        Machine.write(self.at(at, register), value);
+    }
+}
+
+/// Does a step of the reset of what is behind a VM's PCI host. Returns `None` where the VM has no such host.
+pub fn reset_functions(vm: &Vm, host: usize, at: Position) -> Option<Progress> {
+    let space = vm.root_buses.get(host)?;
+    Some(pci_reset::step(&mut RootBus(*space), at))
 }

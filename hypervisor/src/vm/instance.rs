@@ -14,17 +14,19 @@ use crate::sched::residency::Residency;
 use crate::services::psci::PowerView;
 use crate::services::vcpu_power::VcpuPower;
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use mediator::Mediator;
-use mediator::addr::Ipa;
+use mediator::addr::{Ipa, Pa};
 use postern_arch::vcpu_context::{Context, Frame, VcpuEl2Regs};
 use postern_base::gic::GicVersion;
 use postern_base::ids::{MAX_VCPUS, PcpuIndex, PcpuSet, VcpuId, VcpuIndex, VmIndex};
 use postern_base::lock::{Class, Lock};
+use postern_base::range::PaRange;
 use postern_base::sve::VectorLength;
 use postern_base::ticks::Ticks;
-use postern_boot_tree::{Tee, VmConfig};
+use postern_boot_tree::{AssignedDevice, Tee, VmConfig};
 use postern_console::log::{Level, LogOnce};
 use postern_console::mux::Channel;
 use postern_devices::debug::DebugUnit;
@@ -252,6 +254,8 @@ pub struct Vm {
     /// The number of the VM's vCPUs that are on.
     pub vcpus_on: AtomicUsize,
     anomalies: [LogOnce; ANOMALY_NAMES.len()],
+    /// The configuration spaces of the root buses of the VM's PCI hosts.
+    pub root_buses: Vec<Pa>,
     /// The next piece of the VM's start or teardown.
     pub work: Lock<VmWork<Loader>>,
     /// The work that was requested and has not reached [`Vm::work`] yet: `START` or `TEARDOWN`, or
@@ -339,6 +343,12 @@ impl Vm {
             run_permission: RunPermission::closed(),
             vcpus_on: AtomicUsize::new(0),
             anomalies: [const { LogOnce::new() }; ANOMALY_NAMES.len()],
+            root_buses: config
+                .devices
+                .iter()
+                .filter_map(AssignedDevice::root_bus)
+                .map(PaRange::start)
+                .collect(),
             work: Lock::new(Class::Work, VmWork::Nothing),
             requested: AtomicU8::new(0),
             busy: AtomicBool::new(false),

@@ -30,6 +30,7 @@ pub mod links;
 pub mod lr_sync;
 #[cfg(target_os = "none")]
 pub mod mapping;
+pub mod pci_reset;
 #[cfg(target_os = "none")]
 pub mod pcpu;
 #[cfg(target_os = "none")]

@@ -10,6 +10,7 @@
 //! Where devices do not stop, or OP-TEE does not destroy the VM, nothing is given back.
 
 use super::lifecycle::{LifecycleAction, LifecycleEvent};
+use super::pci_reset::{self, Position};
 use mediator::{DestroyError, Progress};
 use postern_base::ticks::Ticks;
 
@@ -36,6 +37,8 @@ pub enum VmWork<L> {
     Load(L),
     /// Keep the VM's devices from accessing memory.
     DetachDma,
+    /// Reset what is behind the VM's PCI hosts.
+    ResetFunctions(FunctionReset),
     /// Destroy the VM in OP-TEE.
     DestroyTee,
     /// Destroy the VM in OP-TEE, but not before this time.
@@ -44,6 +47,24 @@ pub enum VmWork<L> {
     Unmap,
     /// Overwrite the VM's memory, from this offset on.
     Scrub(u64),
+}
+
+/// How far the reset of PCI functions is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FunctionReset {
+    /// Which of the VM's PCI hosts.
+    host: usize,
+    position: Position,
+    /// The time before which nothing is done.
+    not_before: Ticks,
+}
+
+impl FunctionReset {
+    const START: Self = Self {
+        host: 0,
+        position: Position::START,
+        not_before: Ticks::ZERO,
+    };
 }
 
 /// The failure of a VM's start. Its cause has been logged already.
@@ -112,6 +133,9 @@ pub trait VmWorkOps {
     /// An SMMU fails, so they may still access what the VM's tables map. That has been logged.
     fn detach_dma(&self) -> Result<(), DmaNotStopped>;
 
+    /// Does a step of the reset of what is behind one of the VM's PCI hosts. Returns `None` where there is no such host.
+    fn reset_functions(&self, host: usize, at: Position) -> Option<pci_reset::Progress>;
+
     /// Begins to copy the VM's images. From here on its memory is not clear any more.
     fn begin_load(&self) -> Self::Loader;
 
@@ -165,9 +189,14 @@ pub fn step<S: VmWorkOps>(ops: &S, work: &mut VmWork<S::Loader>) -> bool {
             return false;
         }
         VmWork::DetachDma => Ok(match ops.detach_dma() {
-            Ok(()) => VmWork::DestroyTee,
+            Ok(()) => VmWork::ResetFunctions(FunctionReset::START),
             Err(DmaNotStopped) => keep_all(ops),
         }),
+        VmWork::ResetFunctions(reset) if ops.now() < reset.not_before => {
+            *work = VmWork::ResetFunctions(reset);
+            return false;
+        }
+        VmWork::ResetFunctions(reset) => Ok(reset_functions(ops, reset)),
         VmWork::DestroyTee | VmWork::RetryDestroyTee(_) => Ok(destroy_tee(ops)),
         VmWork::Unmap => Ok(if ops.unmap() {
             VmWork::Unmap
@@ -224,6 +253,25 @@ fn start<S: VmWorkOps>(ops: &S, work: VmWork<S::Loader>) -> Result<VmWork<S::Loa
         // No piece of a start.
         other => other,
     })
+}
+
+fn reset_functions<S: VmWorkOps>(ops: &S, reset: FunctionReset) -> VmWork<S::Loader> {
+    let later = |milliseconds| ops.now() + ops.ticks(milliseconds);
+    let next = match ops.reset_functions(reset.host, reset.position) {
+        None => return VmWork::DestroyTee,
+        Some(pci_reset::Progress::More(position)) => FunctionReset { position, ..reset },
+        Some(pci_reset::Progress::Later(position, milliseconds)) => FunctionReset {
+            position,
+            not_before: later(milliseconds),
+            ..reset
+        },
+        Some(pci_reset::Progress::Done(milliseconds)) => FunctionReset {
+            host: reset.host + 1,
+            position: Position::START,
+            not_before: later(milliseconds),
+        },
+    };
+    VmWork::ResetFunctions(next)
 }
 
 fn destroy_tee<S: VmWorkOps>(ops: &S) -> VmWork<S::Loader> {

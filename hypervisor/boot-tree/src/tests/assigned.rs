@@ -159,6 +159,8 @@ fn a_pci_host_has_its_windows_and_the_interrupts_of_its_pins() {
         range(0x80_0000_0000, 0x100_0000_0000),
     ];
     assert_eq!(pcie.windows, windows);
+    let root_bus = range(0x40_1000_0000, 0x40_1010_0000);
+    assert_eq!(pcie.root_bus(), Some(root_bus));
     let spis: Vec<_> = pcie.interrupts.iter().map(|it| it.intid.get()).collect();
     assert_eq!(spis, [35, 36, 37, 38]);
     assert!(pcie.can_do_dma);
@@ -300,6 +302,13 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
             |t| cells(at(t, RTC), "iommus", [GIC_PHANDLE, 1]),
             "vm `vm-a`: device /pl031@9010000: `iommus` names something else than an enabled arm,smmu-v3: \
              no other IOMMU is supported",
+        ),
+        (
+            |t| {
+                cells(at(t, PCIE), "reg", [0x40, 0x1000_0000, 0, 0xf_f000]);
+                give(t, "vm-a", &[PCIE]);
+            },
+            "vm `vm-a`: device /pcie@10000000: its `reg` has less than the 1 MiB of a bus's configuration space",
         ),
         (
             |t| cells(at(t, RTC), "interrupts", [0, 77, 1]),

@@ -71,6 +71,13 @@ struct Vm {
     has_room: Cell<bool>,
     /// Whether the VM's devices access its memory.
     dma: Cell<bool>,
+    /// How many PCI hosts the VM has.
+    hosts: Cell<usize>,
+    /// The steps of their reset that were done.
+    resets: Cell<u32>,
+    /// The time, and the ticks of a millisecond.
+    time: Cell<u64>,
+    millisecond: Cell<u64>,
     /// Whether the SMMU fails.
     smmu_fails: Cell<bool>,
 }
@@ -108,6 +115,10 @@ impl Vm {
             uart: RefCell::new(Pl011::new()),
             has_room: Cell::new(true),
             dma: Cell::new(false),
+            hosts: Cell::new(0),
+            resets: Cell::new(0),
+            time: Cell::new(0),
+            millisecond: Cell::new(0),
             smmu_fails: Cell::new(false),
         }
     }
@@ -205,11 +216,11 @@ impl VmWorkOps for Vm {
     type Loader = u64;
 
     fn now(&self) -> Ticks {
-        Ticks::ZERO
+        Ticks::new(self.time.get())
     }
 
-    fn ticks(&self, _: u32) -> Ticks {
-        Ticks::ZERO
+    fn ticks(&self, milliseconds: u32) -> Ticks {
+        Ticks::new(u64::from(milliseconds) * self.millisecond.get())
     }
 
     fn may_start(&self) -> bool {
@@ -277,6 +288,15 @@ impl VmWorkOps for Vm {
         }
         self.dma.set(false);
         Ok(())
+    }
+
+    fn reset_functions(&self, host: usize, at: Position) -> Option<pci_reset::Progress> {
+        assert!(!self.dma.get(), "a reset comes after the streams abort");
+        if host >= self.hosts.get() {
+            return None;
+        }
+        self.resets.set(self.resets.get() + 1);
+        Some(pci_reset::step(&mut NoFunctions, at))
     }
 
     fn begin_load(&self) -> u64 {
@@ -427,6 +447,47 @@ fn a_vm_whose_devices_do_not_stop_keeps_its_resources() {
         assert!(b.pieces().iter().all(|piece| !had.contains(piece)));
         assert_eq!(machine.violations(), [""; 0]);
     }
+}
+
+/// A root bus without functions.
+struct NoFunctions;
+
+impl pci_reset::ConfigSpace for NoFunctions {
+    fn read(&self, _: pci_reset::Function, _: u16) -> u32 {
+        u32::MAX
+    }
+
+    fn write(&mut self, _: pci_reset::Function, _: u16, _: u32) {
+        panic!("no function is there");
+    }
+}
+
+/// Checks that functions have the time that a reset takes, of each host, and that nobody waits for it.
+#[test]
+fn a_reset_of_functions_takes_its_time() {
+    let machine = Machine::new();
+    let ram = Ram::new(1);
+    let a = Vm::new(&machine, 1, &ram);
+    a.hosts.set(2);
+    a.start();
+    a.millisecond.set(10);
+    a.order(LifecycleRequest::Kill);
+    let mut waits = Vec::new();
+    while a.phase() == Phase::Ending {
+        let mut work = a.work.replace(VmWork::Nothing);
+        if !step(&a, &mut work) {
+            let VmWork::ResetFunctions(reset) = work else {
+                panic!("{work:?}")
+            };
+            waits.push((reset.host, reset.not_before.get() - a.time.get()));
+            a.time.set(reset.not_before.get());
+        }
+        a.work.replace(work);
+    }
+    // Four steps of eight devices, twice for each host.
+    assert_eq!(a.resets.get(), 2 * 2 * 4);
+    assert_eq!(waits, [(0, 1000), (1, 1000), (1, 1000), (2, 1000)]);
+    assert_eq!(ram.borrow().frames.free_bytes(), BYTES);
 }
 
 /// Checks that a VM's data is overwritten before another VM gets the memory: after its end, after a
