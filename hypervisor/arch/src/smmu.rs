@@ -157,8 +157,12 @@ fn for_each(
     if !has_streams(vm) {
         return Ok(());
     }
-    // All of them, whatever the first says.
-    running().fold(Ok(()), |result, smmu| result.and(act(&mut smmu.lock())))
+    let mut result = Ok(());
+    for smmu in running() {
+        // All of them, whatever the first says.
+        result = act(&mut smmu.lock()).and(result);
+    }
+    result
 }
 
 /// Lets a VM's streams access what the vCPUs' tables map.

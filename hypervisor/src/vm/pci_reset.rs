@@ -130,7 +130,7 @@ pub fn step(config: &mut impl ConfigSpace, at: Position) -> Progress {
 }
 
 /// Returns the functions that a device may have: none, one, or all.
-fn functions(config: &impl ConfigSpace, device: u8) -> impl Iterator<Item = Function> + use<> {
+fn functions<C: ConfigSpace>(config: &C, device: u8) -> impl Iterator<Item = Function> + use<C> {
     let first = Function {
         device,
         function: 0,
