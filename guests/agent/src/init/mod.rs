@@ -19,6 +19,9 @@ use std::process::ExitCode;
 /// The client device of the TEE.
 const TEE: &str = "/dev/tee0";
 const SHELL: &str = "/bin/sh";
+/// The script of the session in which the user's shell runs. The end of a session discards what the terminal has not
+/// sent yet, and `stty` waits for that (TCSADRAIN). It is not in the foreground then, and must not be stopped for it.
+const SESSION: &str = "trap '' TTOU; sh; stty echo";
 
 /// Sets the system up and executes commands. When the console is lost it powers the guest off; a
 /// return would end the guest by a kernel panic.
@@ -179,6 +182,7 @@ fn shell() {
     let _ = sys::set_echo(0, true);
     let mut command = std::process::Command::new(SHELL);
     command
+        .args(["-c", SESSION])
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/")
         .env("TERM", "vt100")
