@@ -38,6 +38,7 @@ pub mod sysreg;
 pub mod tee;
 pub mod timer;
 pub mod timers;
+pub mod virtio;
 
 /// Bytes in a page, as OP-TEE and Postern count them.
 pub const PAGE_SIZE: u64 = 4096;

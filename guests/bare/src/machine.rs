@@ -62,6 +62,8 @@ pub struct Machine {
     pub rtc: Option<(u64, u32)>,
     /// The watchdog, where the tree has one.
     pub watchdog: Option<Watchdog>,
+    /// The first virtio device, where the tree has one: its registers and its interrupt's INTID.
+    pub virtio: Option<(u64, u32)>,
     /// Whether Xen is below, which takes output by a hypercall.
     pub xen: bool,
     /// The interrupt distributor's registers.
@@ -177,6 +179,8 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
                 intid: spi(node)?,
             })
         }),
+        virtio: compatible(root, "virtio,mmio")
+            .and_then(|node| Some((ranges(node).first()?.start, spi(node)?))),
         xen: compatible(root, "xen,xen").is_some(),
         distributor,
         gic,

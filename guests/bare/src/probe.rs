@@ -70,8 +70,8 @@ pub fn load_device(address: u64, width: Width) -> Result<u64, Fault> {
     }
 }
 
-/// Writes to a device, at any address outside of RAM, aligned or not. No device of a guest
-/// writes memory.
+/// Writes to a device, at any address outside of RAM, aligned or not. A device writes memory only
+/// where its driver lets it: to [`Pages`](crate::pages::Pages), or to what is not the program's.
 ///
 /// # Errors
 /// The access was refused.
