@@ -298,6 +298,11 @@ pub const PLAN: &[AttackRow] = &[
     guest(74).gicv2(),
     guest(75).gicv2(),
     guest(76).quick(),
+    guest(77).quick(),
+    guest(78).quick(),
+    guest(79).quick(),
+    guest(80).quick(),
+    guest(81),
 ];
 
 #[cfg(test)]
@@ -307,7 +312,7 @@ mod tests {
     #[test]
     fn plan_covers_all_attacks() {
         let numbers: Vec<u8> = PLAN.iter().map(|row| row.number).collect();
-        assert_eq!(numbers, (1..=76).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=81).collect::<Vec<_>>());
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for row in PLAN {
             row.check(&root).expect("the tests that play it");

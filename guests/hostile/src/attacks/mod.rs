@@ -10,6 +10,7 @@ mod gicv2;
 mod interrupts;
 mod later;
 mod leaks;
+mod links;
 mod lists;
 mod maintenance;
 mod message_races;
@@ -42,4 +43,5 @@ pub const ATTACKS: &[&[Attack]] = &[
     gic::ATTACKS,
     gicv2::ATTACKS,
     watchdog::ATTACKS,
+    links::ATTACKS,
 ];
