@@ -178,6 +178,7 @@ pub fn emulated(gic: GicVersion, is_privileged: bool) -> impl Iterator<Item = Ip
         Some((GPIO, GPIO_BYTES)),
         Some((WATCHDOG_CONTROL, WATCHDOG_FRAME_BYTES)),
         Some((WATCHDOG_REFRESH, WATCHDOG_FRAME_BYTES)),
+        Some((VIRTIO, VIRTIO_BYTES * MAX_VIRTIO as u64)),
     ];
     let all = all.into_iter().flatten();
     all.map(|(start, bytes)| IpaRange { start, bytes })

@@ -277,9 +277,8 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
         ),
         (
             |t| give(t, "vm-a", &["/virtio_mmio@a000000"]),
-            "vm `vm-a`: device /virtio_mmio@a000000: it may access memory by itself, and no SMMU keeps it \
-             within the virtual machine's RAM: remove it from postern,devices, \
-             or start QEMU with -M virt,iommu=smmuv3",
+            "vm `vm-a`: device /virtio_mmio@a000000: 0xa000000..0xa001000 is where the guest has a device that \
+             Postern emulates: remove it from postern,devices",
         ),
         (
             |t| set(at(t, RTC), "dma-coherent", [0_u8; 0]),
