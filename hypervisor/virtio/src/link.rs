@@ -3,8 +3,8 @@
 //!
 //! With two ports it is a wire. A frame goes to the other end, and waits in the sender's ring while the other end has no
 //! buffer for it ([`Link::expire`] drops it in the end). With more ports it is a switch. It knows the address that each
-//! port was given, and learns a few others; a frame to an address that it does not know goes to all. Where a port has no
-//! buffer, the frame is lost for it, so that no port stops the others.
+//! port was given and learns no others, so that no port takes the frames of another; a frame to an address that it does
+//! not know goes to all. Where a port has no buffer, the frame is lost for it, so that no port stops the others.
 //!
 //! No memory is shared: a frame is copied from the sender's memory to a buffer of EL2's, and from there to the
 //! receiver's. One call moves a bounded number of frames. The VM that makes the access pays for it, and makes the access
@@ -22,8 +22,9 @@ use postern_base::mmio::Access;
 /// What one call may cost: the number of descriptors that are loaded, about. Thirty-two frames of one descriptor at
 /// either end.
 const BUDGET: u32 = 64;
-/// The addresses that a port can have beside its own.
-const LEARNED: usize = 8;
+/// The most descriptors of a chain that a frame is delivered to: its sender pays for each. A device may have such a limit
+/// (2.7.4.2), and Linux uses one or two.
+const MOST_RECEIVING: u16 = 16;
 
 /// What a port's VM has sent and received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,8 +78,6 @@ struct Port {
     transport: Transport<QUEUES>,
     net: Net,
     mac: MacAddress,
-    /// The other addresses that frames have come from.
-    learned: heapless::Vec<MacAddress, LEARNED>,
     /// Whether frames wait in the transmit queue until the other end has buffers.
     is_waiting: bool,
     /// Whether that was so a second ago, and has been ever since.
@@ -137,7 +136,6 @@ impl Link {
             transport: Transport::new(),
             net: Net::new(mac),
             mac,
-            learned: heapless::Vec::new(),
             is_waiting: false,
             is_stalled: false,
             line: false,
@@ -375,6 +373,7 @@ impl Link {
             let Some(mut chain) = queue.pop(ram)? else {
                 return Ok((false, 1));
             };
+            chain.limit(MOST_RECEIVING);
             let bytes = self.frame.bytes();
             let is_whole = match chain.write(ram, bytes) {
                 Ok(written) => written == bytes.len(),
@@ -400,16 +399,12 @@ impl Link {
         (is_delivered, cost)
     }
 
-    /// Returns the ports that the frame from `from` goes to, of these others, and learns its sender's address.
-    ///
-    /// A frame whose sender has an address that is another port's goes to none. An address that was learned stays its
-    /// port's until that port's driver resets the device, so that no VM takes another's frames away.
-    fn targets(&mut self, from: usize, others: PortSet) -> PortSet {
+    /// Returns the ports that the frame from `from` goes to, of these others: the one with its address, else all. A
+    /// frame whose sender has the address of another port goes to none.
+    fn targets(&self, from: usize, others: PortSet) -> PortSet {
         let (to, sender) = self.frame.addresses();
-        match self.port_of(sender) {
-            Some(port) if port != from => return PortSet::default(),
-            None if !sender.is_group() => _ = self.ports[from].learned.push(sender),
-            _ => {}
+        if self.port_of(sender).is_some_and(|port| port != from) {
+            return PortSet::default();
         }
         match self.port_of(to) {
             Some(port) => PortSet(others.0 & PortSet::one(port).0),
@@ -417,13 +412,9 @@ impl Link {
         }
     }
 
-    /// Returns the port that has an address.
+    /// Returns the port whose device has an address.
     fn port_of(&self, address: MacAddress) -> Option<usize> {
-        let has = |own: fn(&Port, MacAddress) -> bool| {
-            self.ports.iter().position(|port| own(port, address))
-        };
-        has(|port, address| port.mac == address)
-            .or_else(|| has(|port, address| port.learned.contains(&address)))
+        self.ports.iter().position(|port| port.mac == address)
     }
 
     /// Drops all frames of a port's transmit queue, without a look at them: at most as many as a queue has. Those that a
@@ -510,7 +501,6 @@ impl Link {
         for port in 0..self.ports.len() {
             let end = &mut self.ports[port];
             if live.without(PortSet::one(port)) == live {
-                end.learned.clear();
                 end.is_waiting = false;
                 end.is_stalled = false;
             } else {

@@ -48,9 +48,9 @@ pub enum RingError {
     /// The number of a descriptor is not below the queue's size.
     #[error("there is no such descriptor")]
     Descriptor,
-    /// A chain has more descriptors than the queue: it loops.
-    #[error("a chain of descriptors loops")]
-    Loop,
+    /// A chain has more descriptors than the queue, so that it loops, or than the device takes ([`Chain::limit`]).
+    #[error("a chain of descriptors loops, or is too long")]
+    Length,
     /// A descriptor is indirect, which was not negotiated.
     #[error("an indirect descriptor")]
     Indirect,
@@ -191,7 +191,8 @@ impl Queue {
         Ok(Some(Chain {
             head,
             next: Some(head),
-            left: self.size,
+            loaded: 0,
+            most: self.size,
             size: self.size,
             table: self.areas.descriptors,
             buffer: Buffer::NONE,
@@ -322,8 +323,10 @@ pub struct Chain {
     head: u16,
     /// The descriptor that is loaded next.
     next: Option<u16>,
-    /// The descriptors that may follow.
-    left: u16,
+    /// The descriptors that were loaded.
+    loaded: u16,
+    /// The descriptors that the chain may have.
+    most: u16,
     size: u16,
     table: u64,
     /// The rest of the current buffer.
@@ -340,7 +343,14 @@ impl Chain {
 
     /// Returns the number of descriptors that were loaded: what the chain has cost.
     pub const fn descriptors(&self) -> u16 {
-        self.size.wrapping_sub(self.left)
+        self.loaded
+    }
+
+    /// Takes at most this many descriptors: a longer chain is an error.
+    pub const fn limit(&mut self, descriptors: u16) {
+        if descriptors < self.most {
+            self.most = descriptors;
+        }
     }
 
     /// Says that nothing was written to the chain: the driver is to ignore it.
@@ -359,7 +369,10 @@ impl Chain {
             self.buffer.bytes = 0;
             return Ok(None);
         };
-        self.left = self.left.checked_sub(1).ok_or(RingError::Loop)?;
+        if self.loaded >= self.most {
+            return Err(RingError::Length);
+        }
+        self.loaded = self.loaded.wrapping_add(1);
         let mut bytes = [0; DESCRIPTOR_BYTES as usize];
         ram.read(
             at(self.table, DESCRIPTOR_BYTES * u64::from(index)),

@@ -164,9 +164,9 @@ fn longest_chains_cost_a_bounded_number_of_accesses() {
     for port in 0..2 {
         let memory = &world.memories[port];
         let end = &mut world.ends[port];
-        for (ring, flags) in [(&mut end.receive, 3), (&mut end.transmit, 1)] {
+        for (ring, flags, last) in [(&mut end.receive, 3, 15), (&mut end.transmit, 1, 255)] {
             for index in 0..256_u16 {
-                let flags = if index == 255 { flags & !1 } else { flags };
+                let flags = if index == last { flags & !1 } else { flags };
                 ring.describe(
                     memory,
                     index,
@@ -194,6 +194,28 @@ fn longest_chains_cost_a_bounded_number_of_accesses() {
         .map(|memory| memory.accesses.get())
         .sum();
     assert!(after - before < MOST_ACCESSES, "{}", after - before);
+}
+
+#[test]
+fn receiver_with_long_chains_costs_others_little() {
+    for (descriptors, is_broken) in [(16_u16, false), (17, true)] {
+        let mut world = World::up(2, 256, true);
+        let memory = &world.memories[0];
+        let ring = &mut world.ends[0].receive;
+        for index in 0..descriptors {
+            // Without bytes, but for the last one.
+            let is_last = index + 1 == descriptors;
+            let (bytes, flags) = if is_last { (2000, 2) } else { (0, 3) };
+            ring.describe(memory, index, RAM + 0x8_0000, bytes, flags, index + 1);
+        }
+        ring.offer(memory, 0);
+        let before = memory.accesses.get();
+        world.send(1, &frame(mac(0), mac(1), 100, 1));
+        assert!(world.memories[0].accesses.get() - before < 32);
+        let status = world.read(0, STATUS);
+        assert_eq!(status & NEEDS_RESET != 0, is_broken, "{descriptors}");
+        assert_eq!(world.link.counters(0).received, u64::from(!is_broken));
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -42,32 +42,19 @@ fn frame_goes_to_the_port_with_its_address() {
 }
 
 #[test]
-fn addresses_behind_a_port_are_learned() {
+fn other_addresses_belong_to_no_port() {
     let mut world = switch(3);
-    assert_eq!(send(&mut world, 0, OTHER, mac(0)), [1, 2], "not known yet");
-    assert_eq!(send(&mut world, 2, mac(0), OTHER), [0]);
-    assert_eq!(send(&mut world, 0, OTHER, mac(0)), [2]);
-    // Another port does not get it by using the address.
-    assert_eq!(send(&mut world, 1, ALL, OTHER), []);
-    assert_eq!(send(&mut world, 0, OTHER, mac(0)), [2]);
-    // Nor that of a neighbour's device.
-    assert_eq!(send(&mut world, 1, mac(0), mac(2)), []);
-    assert_eq!(send(&mut world, 0, mac(2), mac(0)), [2]);
-    // A reset forgets it.
-    world.link.reset(2, &world.memories);
-    assert_eq!(send(&mut world, 0, OTHER, mac(0)), [1]);
-}
-
-#[test]
-fn port_learns_a_few_addresses_only() {
-    let mut world = switch(3);
-    let address = |number: u8| MacAddress([2, 8, 8, 8, 8, number]);
-    for number in 0..200 {
-        world.provide(0, 1);
-        assert_eq!(send(&mut world, 1, mac(0), address(number)), [0]);
+    for from in [1, 2, 1] {
+        // A frame to it goes to all, whichever port has used it.
+        let others: Vec<_> = (0..3).filter(|port| *port != from).collect();
+        assert_eq!(send(&mut world, from, OTHER, OTHER), others);
+        assert_eq!(send(&mut world, 0, OTHER, mac(0)), [1, 2]);
+        assert_eq!(send(&mut world, from, mac(0), OTHER), [0]);
     }
-    assert_eq!(send(&mut world, 0, address(7), mac(0)), [1]);
-    assert_eq!(send(&mut world, 0, address(8), mac(0)), [1, 2]);
+    // The address of a neighbour's device is for no other port to use.
+    assert_eq!(send(&mut world, 1, mac(0), mac(2)), []);
+    assert_eq!(send(&mut world, 1, ALL, mac(2)), []);
+    assert_eq!(send(&mut world, 0, mac(2), mac(0)), [2]);
 }
 
 #[test]
