@@ -182,7 +182,8 @@ impl MachineLink {
         }
         self.is_waiting.store(is_waiting, Ordering::Relaxed);
         drop(state);
-        for (vm, set) in kicks {
+        // Not moved: the vector is large.
+        for &(vm, set) in &kicks {
             kick(vm, set);
         }
     }

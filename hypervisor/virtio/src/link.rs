@@ -95,8 +95,8 @@ enum Step {
     Rest,
 }
 
-/// A frame with its header.
-#[repr(align(16))]
+/// A frame with its header, at an address that lets the header be written by words.
+#[repr(C, align(16))]
 #[derive(Debug)]
 struct Frame {
     /// The bytes; one more than the longest frame has, so that a longer one is noticed.
