@@ -11,7 +11,7 @@
 //! the counted calls or accesses per sample, or `{"event":"bench-failed","name":"…","text":"…"}`
 //! where there is no figure; then `bench-end`, and the program powers its machine off.
 //!
-//! With `sleeper` on its command line it is the other VM, whose wake-ups are measured;
+//! With `sleeper` on its command line it is the other VM, which answers frames, and whose wake-ups are measured;
 //! `beside-sleeper` says that there is one.
 //!
 //! With `hold` it measures nothing, and holds the buffers that the host makes it register.
@@ -31,6 +31,8 @@ mod device;
 mod foreign;
 #[cfg(target_os = "none")]
 mod hold;
+#[cfg(target_os = "none")]
+mod link;
 #[cfg(target_os = "none")]
 mod meter;
 #[cfg(target_os = "none")]
@@ -54,6 +56,7 @@ fn start() -> ! {
         .send();
     let word = |wanted: &str| machine().bootargs.split(' ').any(|word| word == wanted);
     if word("sleeper") {
+        link::answer();
         other::sleep();
     }
     if word("hold") {
@@ -72,6 +75,7 @@ fn start() -> ! {
                 tee::measure(&meter);
             }
             if !at_el2() {
+                link::measure(&meter);
                 other::measure(&meter, word("beside-sleeper"));
             }
             Event::new("bench-end").send();

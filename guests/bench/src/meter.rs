@@ -58,6 +58,16 @@ pub fn load(address: u64) -> u32 {
     add(count::load, [address, 0, 0, 0, 0, 0, 0, 0])[0] as u32
 }
 
+/// Stores to a device's register, counted.
+pub fn store(address: u64, value: u64) {
+    add(count::store, [value, address, 0, 0, 0, 0, 0, 0]);
+}
+
+/// Stores to a device's register and waits for an interrupt, counted as one call.
+pub fn store_and_wait(address: u64, value: u64) {
+    add(count::store_and_wait, [value, address, 0, 0, 0, 0, 0, 0]);
+}
+
 /// Makes a write to the interrupt controller, counted: in memory, or by `register`.
 fn write(write: Write, register: fn(&mut [u64; 8], u64) -> Span) {
     match write.address {

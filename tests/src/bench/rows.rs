@@ -40,7 +40,7 @@ const fn aim(name: &'static str, title: &'static str, of: Of, most: u64) -> Row 
 }
 
 /// All rows.
-pub const ROWS: [Row; 36] = [
+pub const ROWS: [Row; 38] = [
     row("hvc-unknown", "HVC, unknown id"),
     aim("psci-version", "PSCI_VERSION", Of::Whole, 160),
     row("smccc-version", "SMCCC_VERSION"),
@@ -53,6 +53,18 @@ pub const ROWS: [Row; 36] = [
     row(
         "vm-switch",
         "another VM wakes up and waits again: 2 switches",
+    ),
+    aim(
+        "link-round-trip",
+        "a frame of 1514 bytes over a link, and an answer like it",
+        Of::Whole,
+        8000,
+    ),
+    aim(
+        "link-burst",
+        "32 such frames at once, and an answer",
+        Of::Whole,
+        64_000,
     ),
     aim("calls-uid", "fast SMC (CALLS_UID)", Of::Added, 150),
     aim("invoke", "INVOKE of a PTA, no parameters", Of::Added, 800),
