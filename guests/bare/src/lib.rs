@@ -18,6 +18,7 @@ pub mod count;
 pub mod cpu;
 pub mod debug;
 pub mod edge;
+pub mod edu;
 mod entry;
 pub mod event;
 pub mod exception;

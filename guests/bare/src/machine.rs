@@ -48,6 +48,8 @@ pub struct Watchdog {
 pub struct Machine {
     /// The bank of RAM that holds the program.
     pub ram: Range,
+    /// All banks of RAM.
+    pub banks: Vec<Range>,
     /// The program, with its `.bss`.
     pub image: Range,
     /// The device tree.
@@ -64,6 +66,8 @@ pub struct Machine {
     pub watchdog: Option<Watchdog>,
     /// The first virtio device, where the tree has one: its registers and its interrupt's INTID.
     pub virtio: Option<(u64, u32)>,
+    /// The PCI host, where the tree has one: its configuration space, and its first window for memory below 4 GiB.
+    pub pci: Option<(u64, Range)>,
     /// Whether Xen is below, which takes output by a hypercall.
     pub xen: bool,
     /// The interrupt distributor's registers.
@@ -143,9 +147,8 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
     let banks = root
         .children()
         .filter(|node| node.name_without_address() == "memory");
-    let ram = banks
-        .flat_map(ranges)
-        .find(|bank| bank.contains(image.start))?;
+    let banks: Vec<_> = banks.flat_map(ranges).collect();
+    let ram = *banks.iter().find(|bank| bank.contains(image.start))?;
     let chosen = root.child("chosen");
     let word = |name: &str| address(chosen?, name);
     let initrd = match (word("linux,initrd-start"), word("linux,initrd-end")) {
@@ -164,6 +167,7 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
     let interrupt = optee.and_then(spi);
     Some(Machine {
         ram,
+        banks,
         image,
         tree,
         initrd,
@@ -181,6 +185,7 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
         }),
         virtio: compatible(root, "virtio,mmio")
             .and_then(|node| Some((ranges(node).first()?.start, spi(node)?))),
+        pci: compatible(root, "pci-host-ecam-generic").and_then(pci),
         xen: compatible(root, "xen,xen").is_some(),
         distributor,
         gic,
@@ -227,6 +232,26 @@ fn compatible<'t>(root: FdtNode<'t>, wanted: &str) -> Option<FdtNode<'t>> {
             .split(|&byte| byte == 0)
             .any(|name| name == wanted.as_bytes())
     })
+}
+
+/// A PCI host's configuration space, and its window for memory below 4 GiB.
+fn pci(node: FdtNode<'_>) -> Option<(u64, Range)> {
+    let cells = node.property("ranges")?.value_as::<&[u8]>().ok()?;
+    let mut windows = cells.chunks_exact(28).filter_map(|entry| {
+        let cell = |index: usize| {
+            let bytes: [u8; 4] = entry.get(4 * index..)?.first_chunk().copied()?;
+            Some(u64::from(u32::from_be_bytes(bytes)))
+        };
+        // 0b10 in the first cell's type: memory below 4 GiB.
+        let is_memory = cell(0)? >> 24 & 0b11 == 0b10;
+        let start = cell(3)? << 32 | cell(4)?;
+        let bytes = cell(5)? << 32 | cell(6)?;
+        is_memory.then_some(Range {
+            start,
+            end: start + bytes,
+        })
+    });
+    Some((ranges(node).first()?.start, windows.next()?))
 }
 
 /// The INTID of a node's first interrupt, an SPI.
