@@ -20,6 +20,8 @@ pub(super) const GICD_CTLR: u64 = 0x0000;
 pub(super) const GICD_TYPER: u64 = 0x0004;
 pub(super) const GICD_ISENABLER: u64 = 0x0100;
 pub(super) const GICD_ICENABLER: u64 = 0x0180;
+const GICD_ISPENDR: u64 = 0x0200;
+const GICD_ICPENDR: u64 = 0x0280;
 pub(super) const GICD_ISACTIVER: u64 = 0x0300;
 pub(super) const GICD_ICACTIVER: u64 = 0x0380;
 pub(super) const GICD_IPRIORITYR: u64 = 0x0400;
@@ -157,6 +159,12 @@ pub fn set_spi_enabled(bus: &impl Bus, base: Pa, intid: u32, enabled: bool) {
     } else {
         GICD_ICENABLER
     };
+    bus.write(offset(base, register + word(intid)), bit(intid));
+}
+
+/// Makes an SPI pending, or takes back that it is.
+pub fn set_spi_pending(bus: &impl Bus, base: Pa, intid: u32, pending: bool) {
+    let register = if pending { GICD_ISPENDR } else { GICD_ICPENDR };
     bus.write(offset(base, register + word(intid)), bit(intid));
 }
 

@@ -169,6 +169,13 @@ pub fn set_spi_enabled(intid: u32, enabled: bool) {
     }
 }
 
+/// Makes an SPI pending, or takes back that it is.
+pub fn set_spi_pending(intid: u32, pending: bool) {
+    if let Some(base) = DISTRIBUTOR.get() {
+        distributor::set_spi_pending(&Machine, *base, intid, pending);
+    }
+}
+
 /// Makes an SPI inactive.
 pub fn deactivate_spi(intid: u32) {
     if let Some(base) = DISTRIBUTOR.get() {

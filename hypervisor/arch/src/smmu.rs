@@ -191,12 +191,12 @@ pub(super) fn invalidate_all(vm: VmIndex) {
     let _ = for_each(vm, |smmu| smmu.invalidate_all(vm));
 }
 
-/// Takes the events of all SMMUs. `each` is called with a lock held.
-pub fn take_events(mut each: impl FnMut(Event)) {
-    for smmu in running() {
+/// Takes the events of all SMMUs, a bounded number. `each` is called with a lock held. Returns whether there may be more.
+pub fn take_events(mut each: impl FnMut(Event)) -> bool {
+    running().fold(false, |more, smmu| {
         // What is lost is one of many.
-        let _ = smmu.lock().take_events(&mut each);
-    }
+        more | smmu.lock().take_events(&mut each).more
+    })
 }
 
 /// Takes the errors that are not of one transaction, of all SMMUs.

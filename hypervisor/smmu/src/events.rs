@@ -9,7 +9,7 @@ use postern_base::ids::VmIndex;
 
 /// The bytes of a record.
 const BYTES: u64 = 32;
-/// How often [`EventQueue::take`] looks for what has come meanwhile. A queue that never gets empty announces nothing.
+/// How often [`EventQueue::take`] looks for what has come meanwhile.
 const ROUNDS: usize = 4;
 
 /// An access that the SMMU has not let pass.
@@ -25,6 +25,18 @@ pub struct Event {
     pub is_read: bool,
     /// The address that the device used. Meaningless in events that are no faults.
     pub address: Ipa,
+    /// Whether it is the last that the VM may cause: all its streams abort from here on, until its next start.
+    pub is_last: bool,
+}
+
+/// What has become of the events.
+#[must_use]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TakenEvents {
+    /// Whether events were lost before.
+    pub lost: bool,
+    /// Whether the queue may hold more, which the SMMU does not announce: an interrupt comes only when the queue was empty.
+    pub more: bool,
 }
 
 impl fmt::Display for Event {
@@ -37,13 +49,16 @@ impl fmt::Display for Event {
         } = self;
         let what = match kind {
             0x10 => "not mapped",
-            0x11 => "address size",
-            0x12 => "access flag",
             0x13 => "permission",
             _ => return write!(f, "stream {stream:#x}: SMMU event {kind:#x}"),
         };
         let access = if self.is_read { "read" } else { "write" };
-        write!(f, "stream {stream:#x}: {access} at {address}: {what}")
+        let end = if self.is_last {
+            "; as there were many, DMA is off until its next start"
+        } else {
+            ""
+        };
+        write!(f, "stream {stream:#x}: {access} at {address}: {what}{end}")
     }
 }
 
@@ -69,9 +84,13 @@ impl EventQueue {
         })
     }
 
-    /// Takes the events that are there, a few times the queue's size at most. Returns whether events were lost before.
-    /// The owner of a stream is left to the caller.
-    pub fn take(&mut self, hardware: &mut impl Hardware, mut each: impl FnMut(Event)) -> bool {
+    /// Takes the events that are there, a few times the queue's size at most. The owner of a stream is left to the
+    /// caller.
+    pub fn take(
+        &mut self,
+        hardware: &mut impl Hardware,
+        mut each: impl FnMut(Event),
+    ) -> TakenEvents {
         let index_mask = (2 << self.bits) - 1;
         let mut lost = false;
         for _ in 0..ROUNDS {
@@ -80,7 +99,7 @@ impl EventQueue {
             let overflow = producer & EVENTQ_OVERFLOW;
             lost |= overflow != acknowledged;
             if producer & index_mask == self.consumer && overflow == acknowledged {
-                break;
+                return TakenEvents { lost, more: false };
             }
             // The records are read after the index. The SMMU may give any index: at most one queue is taken.
             hardware.order();
@@ -95,7 +114,7 @@ impl EventQueue {
             hardware.order();
             hardware.write(EVENTQ_CONS, self.consumer | overflow);
         }
-        lost
+        TakenEvents { lost, more: true }
     }
 
     fn read(&self, hardware: &impl Hardware) -> Event {
@@ -109,6 +128,7 @@ impl EventQueue {
             vm: None,
             is_read: second & 1 << 35 != 0,
             address: Ipa::new(double(2)),
+            is_last: false,
         }
     }
 }

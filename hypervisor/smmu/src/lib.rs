@@ -36,7 +36,7 @@ use mediator::addr::Pa;
 use postern_base::ticks::Ticks;
 
 pub use self::error::SmmuError;
-pub use self::events::Event;
+pub use self::events::{Event, TakenEvents};
 pub use self::identify::Unsupported;
 pub use self::smmu::{GlobalErrors, MAX_EVENTS, Smmu, StartError, abort_all};
 pub use self::stream_table::{ReserveError, Translation};

@@ -3,7 +3,7 @@
 
 use super::commands::{Command, CommandQueue};
 use super::error::SmmuError;
-use super::events::{Event, EventQueue};
+use super::events::{Event, EventQueue, TakenEvents};
 use super::identify::{Features, Unsupported};
 use super::registers::*;
 use super::stream_table::{ReserveError, StreamTable, Translation, vmid};
@@ -12,7 +12,8 @@ use mediator::addr::Ipa;
 use postern_base::ids::{MAX_VMS, VmIndex};
 use thiserror::Error;
 
-/// The events of a VM from its start on that the SMMU tells of. Further ones cost neither EL2 nor others any time.
+/// The events that a VM may cause from its start on. Then its streams abort, so that a device that faults without end
+/// costs neither EL2 nor others any time.
 pub const MAX_EVENTS: u64 = 4096;
 
 /// The reason that an SMMU has not been started. All transactions abort.
@@ -198,9 +199,9 @@ impl<H: Hardware> Smmu<H> {
         self.execute(&[Command::tlbi_s12_vmall(vmid(vm))])
     }
 
-    /// Takes the events that are there, and calls `each` for each. Returns whether some were lost. A VM that has caused
-    /// more than [`MAX_EVENTS`] causes no more until its next start.
-    pub fn take_events(&mut self, mut each: impl FnMut(Event)) -> bool {
+    /// Takes the events that are there, a bounded number, and calls `each` for each. The streams of a VM that has caused
+    /// [`MAX_EVENTS`] abort until its next start.
+    pub fn take_events(&mut self, mut each: impl FnMut(Event)) -> TakenEvents {
         let Self {
             hardware,
             events,
@@ -208,23 +209,30 @@ impl<H: Hardware> Smmu<H> {
             counts,
             ..
         } = self;
-        let mut loud = [false; MAX_VMS];
-        let lost = events.take(hardware, |event| {
+        let mut loud = None;
+        let taken = events.take(hardware, |event| {
             let vm = table.owner(event.stream);
+            let mut is_last = false;
             if let Some(vm) = vm {
                 let count = &mut counts[vm.get()];
-                loud[vm.get()] |= *count < MAX_EVENTS && *count + 1 >= MAX_EVENTS;
                 *count = count.saturating_add(1);
+                is_last = *count == MAX_EVENTS;
+                // One at a time: another one is found by its next event.
+                if *count >= MAX_EVENTS {
+                    loud = Some(vm);
+                }
             }
-            each(Event { vm, ..event });
+            each(Event {
+                vm,
+                is_last,
+                ..event
+            });
         });
-        let loud = (0..MAX_VMS).filter(|index| loud[*index]);
-        for vm in loud.filter_map(VmIndex::new) {
-            self.table.silence(&mut self.hardware, vm);
+        if let Some(vm) = loud {
             // A failure is remembered.
-            let _ = self.execute(&[Command::CFGI_ALL]);
+            let _ = self.detach(vm);
         }
-        lost
+        taken
     }
 
     /// Acknowledges the errors that are not of one transaction, and returns them.

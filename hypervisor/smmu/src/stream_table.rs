@@ -233,16 +233,6 @@ impl StreamTable {
         self.write(hardware, vm, 0, ABORT);
     }
 
-    /// Makes faults of a VM's streams no events any more, until the next [`StreamTable::prepare`].
-    pub fn silence(&self, hardware: &mut impl Hardware, vm: VmIndex) {
-        let Some(entries) = self.entries.iter().find(|entries| entries.vm == vm) else {
-            return;
-        };
-        let at = entries.page.get() + ENTRY_BYTES * u64::from(entries.first) + 16;
-        let value = hardware.read_memory(Pa::new(at)) & !RECORD;
-        self.write(hardware, vm, 2, value);
-    }
-
     /// Writes a double word of all entries of a VM. Each is written at once, so the SMMU sees the old value or the new.
     fn write(&self, hardware: &mut impl Hardware, vm: VmIndex, double: u64, value: u64) {
         for entries in self.entries.iter().filter(|entries| entries.vm == vm) {

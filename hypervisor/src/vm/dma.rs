@@ -12,7 +12,7 @@ use mediator::addr::Pa;
 use postern_arch::bus::Machine;
 use postern_arch::distributor::Bus;
 use postern_arch::{gic, smmu};
-use postern_base::ids::{MAX_VMS, PcpuIndex};
+use postern_base::ids::PcpuIndex;
 use postern_console::log::{Level, LogOnce};
 
 /// The SMMUs' own errors.
@@ -33,22 +33,19 @@ pub fn init() {
     }
 }
 
-/// Counts the accesses that SMMUs have not let pass, and logs the first of each VM.
+/// Counts the accesses that SMMUs have not let pass, and logs the first and the last of each VM.
 fn on_event() -> Handled {
-    let mut first = [None; MAX_VMS];
-    smmu::take_events(|event| {
+    let more = smmu::take_events(|event| {
         // Streams that belong to no VM make no events.
-        let vm = event.vm.and_then(|vm| registry::all().get(vm.get()));
-        if let Some(vm) = vm
-            && vm.log_once(GuestAnomaly::Dma)
+        if let Some(vm) = event.vm.and_then(|vm| registry::all().get(vm.get()))
+            && (vm.log_once(GuestAnomaly::Dma) || event.is_last)
         {
-            first[vm.index.get()] = Some(event);
-        }
-    });
-    for (vm, event) in registry::all().iter().zip(first) {
-        if let Some(event) = event {
             vm.log(Level::Warn, format_args!("a device is refused, {event}"));
         }
+    });
+    // What is left announces itself no more. It is taken as another interrupt, so EL2 does other things in between.
+    if more && let Some(interrupt) = machine().smmus.iter().find_map(|smmu| smmu.event) {
+        gic::set_spi_pending(interrupt.intid.get(), true);
     }
     Handled::Quiet
 }

@@ -56,6 +56,8 @@ pub struct State {
     pub refused: Option<u8>,
     /// How many bytes it has left.
     pub room: usize,
+    /// Accesses that a device does while events are taken.
+    pub flood: u32,
     seed: u64,
 }
 
@@ -324,6 +326,12 @@ impl Hardware for Model {
             _ => {}
         }
         state.registers.insert(register, value.into());
+        if register == EVENTQ_CONS {
+            for _ in 0..state.flood.min(128) {
+                state.flood -= 1;
+                state.access(0x108, 0);
+            }
+        }
     }
 
     fn write_double(&mut self, register: u32, value: u64) {
