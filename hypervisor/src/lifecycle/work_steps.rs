@@ -18,7 +18,7 @@ use crate::vm::links;
 use crate::vm::pci_reset::{self, Position};
 use crate::vm::ram_pool;
 use crate::vm::registry;
-use crate::vm::work::{self, CannotStart, DmaNotStopped, PIECE_BYTES, VmWorkOps};
+use crate::vm::work::{self, CannotStart, DmaNotStopped, Loaded, PIECE_BYTES, VmWorkOps};
 use core::fmt;
 use core::sync::atomic::Ordering;
 use mediator::{CreateError, DestroyError, Progress};
@@ -100,8 +100,8 @@ fn cause(work: &VmWork) -> Option<Cause> {
         VmWork::Prepare => Some(Cause::Prepare),
         VmWork::Map(_) => Some(Cause::Map),
         VmWork::Clear(_) | VmWork::Scrub(_) => Some(Cause::Clear),
-        VmWork::Load(_) => Some(Cause::Load),
-        VmWork::AttachDma | VmWork::DetachDma | VmWork::ResetFunctions(_) => Some(Cause::Reset),
+        VmWork::Load(_) | VmWork::Run(_) => Some(Cause::Load),
+        VmWork::DetachDma | VmWork::ResetFunctions(_) => Some(Cause::Reset),
         VmWork::Unmap => Some(Cause::Unmap),
     }
 }
@@ -197,6 +197,14 @@ impl VmWorkOps for VmWorkTarget {
         })
     }
 
+    fn functions_are_unknown(&self) -> bool {
+        !self.vm.root_buses.is_empty() && !self.vm.functions_reset.load(Ordering::Acquire)
+    }
+
+    fn mark_functions_reset(&self) {
+        self.vm.functions_reset.store(true, Ordering::Release);
+    }
+
     fn reset_functions(&self, host: usize, at: Position) -> Option<pci_reset::Progress> {
         dma::reset_functions(self.vm, host, at)
     }
@@ -206,21 +214,25 @@ impl VmWorkOps for VmWorkTarget {
         Loader::new()
     }
 
-    fn load(&self, mut loader: Loader) -> Result<Option<Loader>, CannotStart> {
+    fn load(&self, mut loader: Loader) -> Result<Loaded<Loader>, CannotStart> {
         let vm = self.vm;
         match loader.step(&vm.images, &vm.memory, vm.guest_tee()) {
-            Ok(None) => Ok(Some(loader)),
-            Ok(Some(entry)) => {
-                // Another VM's kernel may have been where this VM's is now.
-                mmu::forget_instructions();
-                match transitions::transition(vm, LifecycleEvent::Loaded) {
-                    LifecycleAction::Run => transitions::run(vm, entry),
-                    other => transitions::carry_out(vm, other),
-                }
-                Ok(None)
-            }
+            Ok(None) => Ok(Loaded::Some(loader)),
+            Ok(Some(_)) => Ok(Loaded::All(loader)),
             Err(error) => Err(self.cannot_start(format_args!("{error}"))),
         }
+    }
+
+    fn run(&self, loader: Loader) -> Result<(), CannotStart> {
+        let vm = self.vm;
+        let entry = loader.entry().ok_or(CannotStart)?;
+        // Another VM's kernel may have been where this VM's is now.
+        mmu::forget_instructions();
+        match transitions::transition(vm, LifecycleEvent::Loaded) {
+            LifecycleAction::Run => transitions::run(vm, entry),
+            other => transitions::carry_out(vm, other),
+        }
+        Ok(())
     }
 
     fn destroy_tee(&self) -> Result<Progress, DestroyError> {

@@ -118,6 +118,14 @@ impl Loader {
         }
     }
 
+    /// Returns where the guest starts, once everything is in place.
+    pub const fn entry(&self) -> Option<EntryPoint> {
+        match self.stage {
+            LoadStage::Ready(entry) => Some(entry),
+            LoadStage::Kernel | LoadStage::Ramdisk | LoadStage::Tree => None,
+        }
+    }
+
     /// Copies a piece. Returns where the guest starts, once everything is in place. With `tee`, the
     /// guest's device tree has a TEE node.
     ///

@@ -256,6 +256,8 @@ pub struct Vm {
     anomalies: [LogOnce; ANOMALY_NAMES.len()],
     /// The configuration spaces of the root buses of the VM's PCI hosts.
     pub root_buses: Vec<Pa>,
+    /// Whether what is behind them was reset since the machine started.
+    pub functions_reset: AtomicBool,
     /// The next piece of the VM's start or teardown.
     pub work: Lock<VmWork<Loader>>,
     /// The work that was requested and has not reached [`Vm::work`] yet: `START` or `TEARDOWN`, or
@@ -349,6 +351,7 @@ impl Vm {
                 .filter_map(AssignedDevice::root_bus)
                 .map(PaRange::start)
                 .collect(),
+            functions_reset: AtomicBool::new(false),
             work: Lock::new(Class::Work, VmWork::Nothing),
             requested: AtomicU8::new(0),
             busy: AtomicBool::new(false),

@@ -31,10 +31,10 @@ pub enum VmWork<L> {
     CreateTee,
     /// Clear the VM's memory, from this offset on.
     Clear(u64),
-    /// Let the VM's devices access the VM's memory.
-    AttachDma,
     /// Copy the VM's images.
     Load(L),
+    /// Let the VM's devices access the VM's memory, and run the VM.
+    Run(L),
     /// Keep the VM's devices from accessing memory.
     DetachDma,
     /// Reset what is behind the VM's PCI hosts.
@@ -57,19 +57,33 @@ pub struct FunctionReset {
     position: Position,
     /// The time before which nothing is done.
     not_before: Ticks,
+    /// Whether the VM starts afterwards. Otherwise it ends.
+    is_start: bool,
 }
 
 impl FunctionReset {
-    const START: Self = Self {
-        host: 0,
-        position: Position::START,
-        not_before: Ticks::ZERO,
-    };
+    const fn new(is_start: bool) -> Self {
+        Self {
+            host: 0,
+            position: Position::START,
+            not_before: Ticks::ZERO,
+            is_start,
+        }
+    }
 }
 
 /// The failure of a VM's start. Its cause has been logged already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CannotStart;
+
+/// What a step of the loader leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loaded<L> {
+    /// There is more to copy.
+    Some(L),
+    /// Everything is in place.
+    All(L),
+}
 
 /// The VM's devices may still access memory. The cause has been logged already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +135,7 @@ pub trait VmWorkOps {
     /// Records that all of the VM's memory has been cleared.
     fn mark_clear(&self);
 
-    /// Lets the VM's devices access the VM's memory, which is mapped and clear.
+    /// Lets the VM's devices access the VM's memory, which is mapped and holds nothing but its images.
     ///
     /// # Errors
     /// An SMMU fails.
@@ -133,18 +147,29 @@ pub trait VmWorkOps {
     /// An SMMU fails, so they may still access what the VM's tables map. That has been logged.
     fn detach_dma(&self) -> Result<(), DmaNotStopped>;
 
+    /// Returns whether what is behind the VM's PCI hosts is as firmware has left it.
+    fn functions_are_unknown(&self) -> bool;
+
+    /// Records that all of it was reset.
+    fn mark_functions_reset(&self);
+
     /// Does a step of the reset of what is behind one of the VM's PCI hosts. Returns `None` where there is no such host.
     fn reset_functions(&self, host: usize, at: Position) -> Option<pci_reset::Progress>;
 
     /// Begins to copy the VM's images. From here on its memory is not clear any more.
     fn begin_load(&self) -> Self::Loader;
 
-    /// Copies at most [`PIECE_BYTES`]. Once everything is in place, lets the VM run and returns
-    /// `None`.
+    /// Copies at most [`PIECE_BYTES`].
     ///
     /// # Errors
     /// The VM cannot start from these images.
-    fn load(&self, loader: Self::Loader) -> Result<Option<Self::Loader>, CannotStart>;
+    fn load(&self, loader: Self::Loader) -> Result<Loaded<Self::Loader>, CannotStart>;
+
+    /// Lets the VM run. Everything is in place.
+    ///
+    /// # Errors
+    /// The VM cannot start.
+    fn run(&self, loader: Self::Loader) -> Result<(), CannotStart>;
 
     /// Does a step of destroying the VM in OP-TEE.
     ///
@@ -189,7 +214,7 @@ pub fn step<S: VmWorkOps>(ops: &S, work: &mut VmWork<S::Loader>) -> bool {
             return false;
         }
         VmWork::DetachDma => Ok(match ops.detach_dma() {
-            Ok(()) => VmWork::ResetFunctions(FunctionReset::START),
+            Ok(()) => VmWork::ResetFunctions(FunctionReset::new(false)),
             Err(DmaNotStopped) => keep_all(ops),
         }),
         VmWork::ResetFunctions(reset) if ops.now() < reset.not_before => {
@@ -224,6 +249,9 @@ pub fn step<S: VmWorkOps>(ops: &S, work: &mut VmWork<S::Loader>) -> bool {
 /// Does one piece of a start. Returns the next.
 fn start<S: VmWorkOps>(ops: &S, work: VmWork<S::Loader>) -> Result<VmWork<S::Loader>, CannotStart> {
     Ok(match work {
+        VmWork::Prepare if ops.functions_are_unknown() => {
+            VmWork::ResetFunctions(FunctionReset::new(true))
+        }
         VmWork::Prepare => {
             ops.take_memory()?;
             VmWork::Map(0)
@@ -233,7 +261,7 @@ fn start<S: VmWorkOps>(ops: &S, work: VmWork<S::Loader>) -> Result<VmWork<S::Loa
             if !ops.create_tee()? {
                 VmWork::CreateTee
             } else if ops.is_clear() {
-                VmWork::AttachDma
+                VmWork::Load(ops.begin_load())
             } else {
                 VmWork::Clear(0)
             }
@@ -242,14 +270,19 @@ fn start<S: VmWorkOps>(ops: &S, work: VmWork<S::Loader>) -> Result<VmWork<S::Loa
             Some(offset) => VmWork::Clear(offset),
             None => {
                 ops.mark_clear();
-                VmWork::AttachDma
+                VmWork::Load(ops.begin_load())
             }
         },
-        VmWork::AttachDma => {
+        VmWork::Load(loader) => match ops.load(loader)? {
+            Loaded::Some(loader) => VmWork::Load(loader),
+            Loaded::All(loader) => VmWork::Run(loader),
+        },
+        VmWork::Run(loader) => {
+            // A device that a guest has not set up finds nothing to change in what was loaded.
             ops.attach_dma()?;
-            VmWork::Load(ops.begin_load())
+            ops.run(loader)?;
+            VmWork::Nothing
         }
-        VmWork::Load(loader) => ops.load(loader)?.map_or(VmWork::Nothing, VmWork::Load),
         // No piece of a start.
         other => other,
     })
@@ -258,7 +291,14 @@ fn start<S: VmWorkOps>(ops: &S, work: VmWork<S::Loader>) -> Result<VmWork<S::Loa
 fn reset_functions<S: VmWorkOps>(ops: &S, reset: FunctionReset) -> VmWork<S::Loader> {
     let later = |milliseconds| ops.now() + ops.ticks(milliseconds);
     let next = match ops.reset_functions(reset.host, reset.position) {
-        None => return VmWork::DestroyTee,
+        None => {
+            ops.mark_functions_reset();
+            return if reset.is_start {
+                VmWork::Prepare
+            } else {
+                VmWork::DestroyTee
+            };
+        }
         Some(pci_reset::Progress::More(position)) => FunctionReset { position, ..reset },
         Some(pci_reset::Progress::Later(position, milliseconds)) => FunctionReset {
             position,
@@ -269,6 +309,7 @@ fn reset_functions<S: VmWorkOps>(ops: &S, reset: FunctionReset) -> VmWork<S::Loa
             host: reset.host + 1,
             position: Position::START,
             not_before: later(milliseconds),
+            ..reset
         },
     };
     VmWork::ResetFunctions(next)

@@ -73,6 +73,8 @@ struct Vm {
     dma: Cell<bool>,
     /// How many PCI hosts the VM has.
     hosts: Cell<usize>,
+    /// Whether they were reset.
+    functions_reset: Cell<bool>,
     /// The steps of their reset that were done.
     resets: Cell<u32>,
     /// The time, and the ticks of a millisecond.
@@ -116,6 +118,7 @@ impl Vm {
             has_room: Cell::new(true),
             dma: Cell::new(false),
             hosts: Cell::new(0),
+            functions_reset: Cell::new(false),
             resets: Cell::new(0),
             time: Cell::new(0),
             millisecond: Cell::new(0),
@@ -276,7 +279,7 @@ impl VmWorkOps for Vm {
 
     fn attach_dma(&self) -> Result<(), CannotStart> {
         assert_eq!(self.tables.get(), 3, "mapped");
-        assert!(self.is_clear(), "devices read what another VM has left");
+        assert!(!self.functions_are_unknown(), "firmware's devices go on");
         // An SMMU that fails may do what it was told, or not.
         self.dma.set(true);
         (!self.smmu_fails.get()).then_some(()).ok_or(CannotStart)
@@ -288,6 +291,14 @@ impl VmWorkOps for Vm {
         }
         self.dma.set(false);
         Ok(())
+    }
+
+    fn functions_are_unknown(&self) -> bool {
+        self.hosts.get() > 0 && !self.functions_reset.get()
+    }
+
+    fn mark_functions_reset(&self) {
+        self.functions_reset.set(true);
     }
 
     fn reset_functions(&self, host: usize, at: Position) -> Option<pci_reset::Progress> {
@@ -311,18 +322,24 @@ impl VmWorkOps for Vm {
         0
     }
 
-    fn load(&self, loader: u64) -> Result<Option<u64>, CannotStart> {
+    fn load(&self, loader: u64) -> Result<Loaded<u64>, CannotStart> {
         // The image and the guest write everywhere.
         self.ram.borrow_mut().secrets.extend(self.pieces());
+        assert!(!self.dma.get(), "devices write what is loaded");
         if loader < 3 {
-            return Ok(Some(loader + 1));
+            return Ok(Loaded::Some(loader + 1));
         }
         if !self.can_load {
             return Err(CannotStart);
         }
+        Ok(Loaded::All(loader))
+    }
+
+    fn run(&self, _: u64) -> Result<(), CannotStart> {
+        assert!(self.dma.get(), "devices have no access");
         let action = self.transition(LifecycleEvent::Loaded);
         self.carry_out(action);
-        Ok(None)
+        Ok(())
     }
 
     fn destroy_tee(&self) -> Result<Progress, DestroyError> {
@@ -469,13 +486,31 @@ fn a_reset_of_functions_takes_its_time() {
     let ram = Ram::new(1);
     let a = Vm::new(&machine, 1, &ram);
     a.hosts.set(2);
-    a.start();
     a.millisecond.set(10);
-    a.order(LifecycleRequest::Kill);
+    // As firmware has left them, and as the guest has.
+    for (request, phase) in [
+        (LifecycleRequest::Start, Phase::Starting),
+        (LifecycleRequest::Kill, Phase::Ending),
+    ] {
+        a.order(request);
+        assert_eq!(resets_while(&a, phase), WAITS);
+    }
+    assert_eq!(a.phase(), Phase::Off);
+    assert_eq!(ram.borrow().frames.free_bytes(), BYTES);
+    // Nothing has used them since.
+    a.start();
+    assert_eq!((a.phase(), a.resets.get()), (Phase::Running, 0));
+}
+
+/// The hosts of the steps for which a reset waits, and the ticks.
+const WAITS: [(usize, u64); 4] = [(0, 1000), (1, 1000), (1, 1000), (2, 1000)];
+
+/// Does a VM's work while it is in a phase. Returns for what it has waited.
+fn resets_while(a: &Vm, phase: Phase) -> Vec<(usize, u64)> {
     let mut waits = Vec::new();
-    while a.phase() == Phase::Ending {
+    while a.phase() == phase {
         let mut work = a.work.replace(VmWork::Nothing);
-        if !step(&a, &mut work) {
+        if !step(a, &mut work) {
             let VmWork::ResetFunctions(reset) = work else {
                 panic!("{work:?}")
             };
@@ -485,9 +520,8 @@ fn a_reset_of_functions_takes_its_time() {
         a.work.replace(work);
     }
     // Four steps of eight devices, twice for each host.
-    assert_eq!(a.resets.get(), 2 * 2 * 4);
-    assert_eq!(waits, [(0, 1000), (1, 1000), (1, 1000), (2, 1000)]);
-    assert_eq!(ram.borrow().frames.free_bytes(), BYTES);
+    assert_eq!(a.resets.take(), 2 * 2 * 4);
+    waits
 }
 
 /// Checks that a VM's data is overwritten before another VM gets the memory: after its end, after a
