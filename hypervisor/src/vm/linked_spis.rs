@@ -43,6 +43,10 @@ impl PhysicalSpis for MachineSpis {
         route(spi.get(), percpu::id());
         gic::deactivate_spi(spi.get());
     }
+
+    fn clear_pending(&self, spi: IntId) {
+        gic::set_spi_pending(spi.get(), false);
+    }
 }
 
 /// Makes the SPIs of devices a VM's, and links them in its vGIC. Called at boot.

@@ -292,8 +292,8 @@ impl Vgic {
         self.with(|state| state.turn_off(vcpu)).1
     }
 
-    /// Resets the controller: all vCPUs are off, all inputs low, all linked physical SPIs disabled and
-    /// inactive. No vCPU is running, and those that ran were synchronised.
+    /// Resets the controller: all vCPUs are off, all inputs low, all linked physical SPIs disabled,
+    /// inactive and not pending. No vCPU is running, and those that ran were synchronised.
     pub fn reset(&self) {
         let mut state = self.state.lock();
         let linked = self.physical.map(|physical| state.linked.reset(physical));

@@ -18,6 +18,8 @@ pub trait PhysicalSpis: Sync {
     fn set_enabled(&self, spi: IntId, enabled: bool);
     /// Makes an SPI inactive.
     fn deactivate(&self, spi: IntId);
+    /// Takes back that an SPI is pending, as far as its input is not high.
+    fn clear_pending(&self, spi: IntId);
 }
 
 /// The state of the links.
@@ -65,17 +67,22 @@ impl LinkedSpis {
         self.again[word] &= !bit;
     }
 
-    /// Disables all physical interrupts and makes them inactive. Returns the links in this state.
+    /// Disables all physical interrupts, makes them inactive and takes back what is pending. Returns the links in this
+    /// state.
     pub fn reset(&self, physical: &dyn PhysicalSpis) -> Self {
-        let all = |bits: &[u32; WORDS], act: &dyn Fn(IntId)| {
-            for word in each_word(self.words) {
-                for bit in each_bit(bits[word]) {
-                    act(IntId::at(word, bit));
+        for word in each_word(self.words) {
+            for bit in each_bit(self.spis[word]) {
+                let spi = IntId::at(word, bit);
+                if self.enabled[word] & bit != 0 {
+                    physical.set_enabled(spi, false);
                 }
+                if self.active[word] & bit != 0 {
+                    physical.deactivate(spi);
+                }
+                // An edge that came after the guest disabled the interrupt, too.
+                physical.clear_pending(spi);
             }
-        };
-        all(&self.enabled, &|spi| physical.set_enabled(spi, false));
-        all(&self.active, &|spi| physical.deactivate(spi));
+        }
         Self {
             words: self.words,
             spis: self.spis,

@@ -19,6 +19,8 @@ pub struct Physical(Mutex<Spis>);
 struct Spis {
     /// Inputs that are high.
     lines: BTreeSet<u32>,
+    /// Edges that were not taken.
+    edges: BTreeSet<u32>,
     enabled: BTreeSet<u32>,
     active: BTreeSet<u32>,
 }
@@ -50,12 +52,19 @@ impl Physical {
         }
     }
 
+    /// Raises an input and lowers it at once.
+    pub fn pulse(&self, spi: u32) {
+        self.spis().edges.insert(spi);
+    }
+
     /// Takes an SPI that the hypervisor takes now, if there is one.
     pub fn take(&self) -> Option<u32> {
         let mut spis = self.spis();
-        let enabled = spis.lines.intersection(&spis.enabled);
+        let pending: BTreeSet<_> = spis.lines.union(&spis.edges).copied().collect();
+        let enabled = pending.intersection(&spis.enabled);
         let spi = *enabled.clone().find(|spi| !spis.active.contains(spi))?;
         spis.active.insert(spi);
+        spis.edges.remove(&spi);
         Some(spi)
     }
 
@@ -79,6 +88,11 @@ impl PhysicalSpis for Physical {
 
     fn deactivate(&self, spi: IntId) {
         self.end(spi);
+    }
+
+    fn clear_pending(&self, spi: IntId) {
+        assert!(!self.is_enabled(spi.get()), "{spi:?} may be taken before");
+        self.spis().edges.remove(&spi.get());
     }
 }
 
@@ -158,6 +172,29 @@ fn enables_follow_the_guests() {
         machine.load(0);
         machine.write_word(0, 0, 0x100, 1, 1 << (SPI % 32));
         assert_eq!(machine.take_physical(), [SPI]);
+    }
+}
+
+/// An edge that comes while the interrupt is disabled or active belongs to the life that it came in.
+#[test]
+fn an_edge_does_not_outlive_the_life() {
+    for version in BOTH_VERSIONS {
+        for is_disabled in [false, true] {
+            let mut machine = machine_with_all(version);
+            machine.physical.pulse(SPI);
+            if is_disabled {
+                machine.write_word(0, 0, 0x180, 1, 1 << (SPI % 32));
+            } else {
+                assert_eq!(machine.take_physical(), [SPI]);
+                machine.physical.pulse(SPI);
+            }
+            machine.unload(0);
+            machine.vgic.reset();
+            let _ = machine.vgic.vcpu_on(cpu(0));
+            machine.load(0);
+            machine.write_word(0, 0, 0x100, 1, 1 << (SPI % 32));
+            assert!(machine.take_physical().is_empty());
+        }
     }
 }
 

@@ -63,4 +63,9 @@ impl PhysicalSpis for Physical {
     fn deactivate(&self, spi: IntId) {
         Self::end(spi);
     }
+
+    fn clear_pending(&self, spi: IntId) {
+        let is_enabled = SPIS.with_borrow(|spis| spis.enabled.contains(&spi));
+        assert!(!is_enabled, "{spi:?} may be taken before");
+    }
 }
