@@ -139,9 +139,23 @@ fn serve_one(target: &Path, port: &Path, name: &str) -> Result<()> {
     fs::create_dir(&namespace)?;
     let device = partition.as_os_str().as_encoded_bytes();
     fs::write(namespace.join("device_path"), device)?;
+    fs::write(namespace.join("device_uuid"), uuid(name))?;
     fs::write(namespace.join("enable"), "1")?;
     let link = port.join("subsystems").join(role::subsystem(name));
     std::os::unix::fs::symlink(&subsystem, link)
+}
+
+/// Returns the UUID of what is served under a name: a guest connects again only to the same disk, and Linux makes up a
+/// new one at each start.
+fn uuid(name: &str) -> String {
+    let mut hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    // A VM's name has 15 bytes at most.
+    while hex.len() < 32 {
+        hex.push('0');
+    }
+    let ends = [0, 8, 12, 16, 20, 32];
+    let groups: Vec<_> = ends.windows(2).map(|end| &hex[end[0]..end[1]]).collect();
+    groups.join("-")
 }
 
 /// Serves transfers to other guests, one after the other, on a thread of its own.
@@ -160,6 +174,13 @@ pub fn serve_transfers(port: u16) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn uuid_of_a_name_is_the_same_at_each_start_and_no_other_name_s() {
+        assert_eq!(uuid("app"), "61707000-0000-0000-0000-000000000000");
+        let longest = uuid("abcdefghijklmno");
+        assert_eq!(longest, "61626364-6566-6768-696a-6b6c6d6e6f00");
+    }
 
     #[test]
     fn link_s_address_follows_its_mac() {
