@@ -215,6 +215,19 @@ impl Vm {
     }
 }
 
+/// A root bus without functions.
+struct NoFunctions;
+
+impl pci_reset::ConfigSpace for NoFunctions {
+    fn read(&self, _: pci_reset::Function, _: u16) -> u32 {
+        u32::MAX
+    }
+
+    fn write(&mut self, _: pci_reset::Function, _: u16, _: u32) {
+        panic!("no function is there");
+    }
+}
+
 impl VmWorkOps for Vm {
     type Loader = u64;
 
@@ -437,93 +450,6 @@ fn a_vm_that_optee_does_not_destroy_keeps_its_resources() {
     }
 }
 
-/// Checks that a VM whose devices do not stop keeps its memory and its tables, whenever the SMMU fails.
-#[test]
-fn a_vm_whose_devices_do_not_stop_keeps_its_resources() {
-    for fails_at_start in [false, true] {
-        let machine = Machine::new();
-        let ram = Ram::new(2);
-        let [a, b] = [1, 2].map(|client| Vm::new(&machine, client, &ram));
-        a.smmu_fails.set(fails_at_start);
-        a.start();
-        a.smmu_fails.set(true);
-        if !fails_at_start {
-            assert_eq!(a.phase(), Phase::Running);
-            a.kill();
-        }
-        assert_eq!(a.phase(), Phase::Failed);
-        assert_eq!(*a.ended.borrow(), [EndReason::Error]);
-        assert_eq!(
-            (a.pieces().len() as u64, a.tables.get()),
-            (BYTES / PIECE_BYTES, 3)
-        );
-        assert_eq!(ram.borrow().frames.free_bytes(), BYTES);
-        b.start();
-        assert_eq!(b.phase(), Phase::Running);
-        let had = a.pieces();
-        assert!(b.pieces().iter().all(|piece| !had.contains(piece)));
-        assert_eq!(machine.violations(), [""; 0]);
-    }
-}
-
-/// A root bus without functions.
-struct NoFunctions;
-
-impl pci_reset::ConfigSpace for NoFunctions {
-    fn read(&self, _: pci_reset::Function, _: u16) -> u32 {
-        u32::MAX
-    }
-
-    fn write(&mut self, _: pci_reset::Function, _: u16, _: u32) {
-        panic!("no function is there");
-    }
-}
-
-/// Checks that functions have the time that a reset takes, of each host, and that nobody waits for it.
-#[test]
-fn a_reset_of_functions_takes_its_time() {
-    let machine = Machine::new();
-    let ram = Ram::new(1);
-    let a = Vm::new(&machine, 1, &ram);
-    a.hosts.set(2);
-    a.millisecond.set(10);
-    // As firmware has left them, and as the guest has.
-    for (request, phase) in [
-        (LifecycleRequest::Start, Phase::Starting),
-        (LifecycleRequest::Kill, Phase::Ending),
-    ] {
-        a.order(request);
-        assert_eq!(resets_while(&a, phase), WAITS);
-    }
-    assert_eq!(a.phase(), Phase::Off);
-    assert_eq!(ram.borrow().frames.free_bytes(), BYTES);
-    // Nothing has used them since.
-    a.start();
-    assert_eq!((a.phase(), a.resets.get()), (Phase::Running, 0));
-}
-
-/// The hosts of the steps for which a reset waits, and the ticks.
-const WAITS: [(usize, u64); 4] = [(0, 1000), (1, 1000), (1, 1000), (2, 1000)];
-
-/// Does a VM's work while it is in a phase. Returns for what it has waited.
-fn resets_while(a: &Vm, phase: Phase) -> Vec<(usize, u64)> {
-    let mut waits = Vec::new();
-    while a.phase() == phase {
-        let mut work = a.work.replace(VmWork::Nothing);
-        if !step(a, &mut work) {
-            let VmWork::ResetFunctions(reset) = work else {
-                panic!("{work:?}")
-            };
-            waits.push((reset.host, reset.not_before.get() - a.time.get()));
-            a.time.set(reset.not_before.get());
-        }
-        a.work.replace(work);
-    }
-    // Four steps of eight devices, twice for each host.
-    assert_eq!(a.resets.take(), 2 * 2 * 4);
-    waits
-}
-
 /// Checks that a VM's data is overwritten before another VM gets the memory: after its end, after a
 /// failed start, and in pages that the guest gave back itself.
 #[test]
@@ -574,140 +500,6 @@ fn memory_returned_dirty_is_cleared_by_the_next_start() {
     assert_eq!(b.phase(), Phase::Running);
 }
 
-/// Checks that no step works on all of a VM's memory at once.
-#[test]
-fn start_and_teardown_take_one_step_per_piece() {
-    let machine = Machine::new();
-    let ram = Ram::new(1);
-    let a = Vm::new(&machine, 1, &ram);
-    a.order(LifecycleRequest::Start);
-    let pieces = (BYTES / PIECE_BYTES) as u32;
-    assert!(a.settle() > pieces);
-    a.order(LifecycleRequest::Kill);
-    assert!(a.settle() > pieces + 3);
-}
-
-/// Does one piece. Returns how often it entered OP-TEE.
-fn piece(vm: &Vm, machine: &Machine) -> usize {
-    let before = machine.smcs().len();
-    let mut work = vm.work.replace(VmWork::Nothing);
-    assert!(step(vm, &mut work));
-    if *vm.work.borrow() == VmWork::Nothing {
-        vm.work.replace(work);
-    }
-    machine.smcs().len() - before
-}
-
-/// Checks that the start gives way each time OP-TEE is interrupted while it makes a VM's tables, so
-/// that the guest of the pCPU that does the work can run.
-#[test]
-fn a_start_gives_way_whenever_optee_is_interrupted() {
-    let machine = Machine::new();
-    let ram = Ram::new(2);
-    let [a, b] = [1, 2].map(|client| Vm::new(&machine, client, &ram));
-    b.start();
-    machine.interrupt_tables(700);
-    let neighbour = Guest::new(&b.host, &b.mediator);
-    a.order(LifecycleRequest::Start);
-    let mut all = 0;
-    while a.phase() == Phase::Starting {
-        let entries = piece(&a, &machine);
-        assert!(entries <= 1, "{entries} entries in one piece");
-        all += entries;
-        let uid = neighbour.smc([smc::CALLS_UID.get().into(), 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(uid[0], u64::from(optee_proto::uuid::API_UID[0]));
-    }
-    assert_eq!(a.phase(), Phase::Running);
-    assert!(all > 2 * 700, "{all} entries");
-    a.kill();
-    b.kill();
-    assert_eq!(machine.violations(), [""; 0]);
-    assert_eq!(machine.shared_pages(), 0);
-}
-
-/// Checks that a start ends where OP-TEE never completes the tables: with an error that says so,
-/// and with nothing left allocated.
-#[test]
-fn a_start_in_which_optee_hangs_fails() {
-    let machine = Machine::new();
-    let ram = Ram::new(1);
-    let a = Vm::new(&machine, 1, &ram);
-    machine.interrupt_tables(10_000);
-    a.order(LifecycleRequest::Start);
-    let mut all = 0;
-    while a.phase() == Phase::Starting {
-        all += piece(&a, &machine);
-    }
-    assert!(all < 5000, "{all} entries");
-    a.settle();
-    assert_eq!(a.phase(), Phase::Off);
-    let said = a.cannot.take();
-    assert!(
-        matches!(said[..], [CreateError::TablesUnfinished(_)]),
-        "{said:?}"
-    );
-    assert!(said[0].to_string().contains("hangs"));
-    assert!(!machine.knows(1));
-    assert_eq!(machine.shared_pages(), 0);
-    assert_eq!(ram.borrow().frames.free_bytes(), BYTES);
-    assert_eq!(machine.violations(), [""; 0]);
-
-    machine.interrupt_tables(0);
-    a.start();
-    assert_eq!(a.phase(), Phase::Running);
-}
-
-/// Kills a VM after each piece of its start. OP-TEE ends what it was doing before it destroys the
-/// VM.
-#[test]
-fn a_start_can_be_killed_after_any_piece() {
-    let machine = Machine::new();
-    let ram = Ram::new(1);
-    let a = Vm::new(&machine, 1, &ram);
-    machine.interrupt_tables(3);
-    let mut pieces = 0;
-    loop {
-        a.order(LifecycleRequest::Start);
-        for _ in 0..pieces {
-            piece(&a, &machine);
-        }
-        let ran = a.phase() == Phase::Running;
-        let before = machine.smcs().len();
-        a.kill();
-        assert_eq!(a.phase(), Phase::Off);
-        assert!(!machine.knows(1));
-        assert_eq!(machine.shared_pages(), 0);
-        assert_eq!(machine.violations(), [""; 0]);
-        // The call in progress has at most three interrupts left to resume after. Then VM_DESTROYED
-        // comes.
-        assert!(machine.smcs().len() - before <= 3 + 1);
-        if ran {
-            break;
-        }
-        pieces += 1;
-    }
-    assert!(pieces > 2 * 4, "{pieces} pieces");
-}
-
-/// Checks that a VM fails whose tables OP-TEE neither makes nor destroys: it keeps its resources,
-/// and is not created again.
-#[test]
-fn a_failed_start_that_optee_does_not_destroy_is_not_retried() {
-    let machine = Machine::new();
-    let ram = Ram::new(1);
-    let a = Vm::new(&machine, 1, &ram);
-    machine.answer_next(smc::CALL_WITH_ARG, [0x6, 0, 0, 0]);
-    machine.answer_next(smc::VM_DESTROYED, [BUSY, 0, 0, 0]);
-    machine.answer_next(smc::VM_DESTROYED, [BUSY, 0, 0, 0]);
-    a.start();
-    assert_eq!(a.phase(), Phase::Failed);
-    assert_eq!(*a.said.borrow(), [DestroyError::Refused(BUSY as u32)]);
-    assert!(machine.shared_pages() > 3);
-    assert_eq!(ram.borrow().frames.free_bytes(), 0);
-    let created = u64::from(smc::VM_CREATED.get());
-    let calls = machine.smcs().into_iter().map(|args| args[0]);
-    assert_eq!(calls.filter(|&id| id == created).count(), 1);
-    assert_eq!(machine.violations(), [""; 0]);
-}
-
+mod dma;
 mod restarts;
+mod starts;
