@@ -8,6 +8,7 @@
 
 pub mod bench;
 pub mod gdb;
+pub mod guest_shell;
 pub mod hostile;
 pub mod masked;
 pub mod meter;

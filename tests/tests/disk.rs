@@ -8,7 +8,8 @@ use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
-use postern_tests::{BOOT, Lab, SOON, power_off, stopped, xtest};
+use postern_tests::guest_shell::{WRITE, reset_busy, shell};
+use postern_tests::{BOOT, Lab, power_off, stopped, xtest};
 use std::time::Duration;
 
 /// A machine that Linux has for itself.
@@ -21,29 +22,6 @@ const SHARED: &str = "[machine]\ncpus = 2\niommu = true\nmemory_mib = 2048\n\
                       [[vm]]\nname = \"other\"\nvcpus = 1\n";
 /// The most time for the commands of a step.
 const WORK: Duration = Duration::from_secs(120);
-/// Writes a file and its sum, to the disk and not only to the cache.
-const WRITE: &str = "dd if=/dev/urandom of=/data bs=64k count=64 conv=fsync 2> /dev/null; \
-                     md5sum /data > /data.md5; sync";
-/// Keeps the disk busy in both directions.
-const BUSY: &str = "for n in 1 2; do \
-                    while :; do dd if=/dev/vda of=/dev/null bs=64k iflag=direct; done 2> /dev/null & \
-                    while :; do dd if=/dev/zero of=/scratch$n bs=64k count=99 oflag=direct; done 2> /dev/null & \
-                    done; sleep 2";
-
-/// Executes commands in a shell of the guest; fails unless the last one succeeds.
-fn shell(session: &mut Session, guest: Channel, commands: &str) -> Result<()> {
-    session.send(guest, "shell")?;
-    session.expect(guest, SOON).line("A shell")?;
-    session.send(guest, &format!("{commands}; echo status=$?."))?;
-    // The typed line is echoed by the terminal, the shell, or both, and is no answer.
-    let mut end = session.expect(guest, WORK).line("status=")?;
-    while end.contains("status=$") {
-        end = session.expect(guest, WORK).line("status=")?;
-    }
-    ensure!(end.contains("status=0."), "{commands}: {end}");
-    session.send(guest, "exit")?;
-    session.expect(guest, SOON).ready()
-}
 
 #[test]
 fn synced_data_survives_reset_with_io_in_flight() -> Result<()> {
@@ -52,11 +30,14 @@ fn synced_data_survives_reset_with_io_in_flight() -> Result<()> {
     let mut session = Session::boot(&machine, &lab.folder)?;
     let guest = Channel::Vm(1);
     session.expect(guest, BOOT).ready()?;
-    shell(&mut session, guest, "grep '^/dev/vda1 / ext4' /proc/mounts")?;
-    shell(&mut session, guest, WRITE)?;
-    session.send(guest, "shell")?;
-    session.expect(guest, SOON).line("A shell")?;
-    session.send(guest, &format!("{BUSY}; reboot -f"))?;
+    shell(
+        &mut session,
+        guest,
+        WORK,
+        "grep '^/dev/vda1 / ext4' /proc/mounts",
+    )?;
+    shell(&mut session, guest, WORK, WRITE)?;
+    reset_busy(&mut session, guest)?;
     // QEMU is started with -no-reboot.
     let status = session.exit(WORK)?;
     ensure!(status.success(), "QEMU ended with {status}");
@@ -64,7 +45,7 @@ fn synced_data_survives_reset_with_io_in_flight() -> Result<()> {
 
     let mut session = Session::boot(&machine, &lab.folder)?;
     session.expect(guest, BOOT).ready()?;
-    shell(&mut session, guest, "md5sum -c /data.md5")?;
+    shell(&mut session, guest, WORK, "md5sum -c /data.md5")?;
     session.send(guest, "poweroff")?;
     let status = session.exit(WORK)?;
     ensure!(status.success(), "QEMU ended with {status}");
@@ -80,16 +61,24 @@ fn synced_data_survives_reset_of_a_guest_with_dma_in_flight() -> Result<()> {
     for guest in [io, other] {
         session.expect(guest, BOOT).ready()?;
     }
-    shell(&mut session, io, "grep '^/dev/vda1 / ext4' /proc/mounts")?;
-    shell(&mut session, io, WRITE)?;
-    session.send(io, "shell")?;
-    session.expect(io, SOON).line("A shell")?;
-    session.send(io, &format!("{BUSY}; reboot -f"))?;
+    shell(
+        &mut session,
+        io,
+        WORK,
+        "grep '^/dev/vda1 / ext4' /proc/mounts",
+    )?;
+    shell(&mut session, io, WORK, WRITE)?;
+    reset_busy(&mut session, io)?;
     stopped(&mut session, "io", "reset")?;
     session.expect(io, BOOT).ready()?;
-    shell(&mut session, io, "md5sum -c /data.md5")?;
+    shell(&mut session, io, WORK, "md5sum -c /data.md5")?;
     // Linux counts the bus's interrupts under the numbers of the machine.
-    shell(&mut session, io, "grep 'GICv3.*virtio' /proc/interrupts")?;
+    shell(
+        &mut session,
+        io,
+        WORK,
+        "grep 'GICv3.*virtio' /proc/interrupts",
+    )?;
     for guest in [io, other] {
         xtest(&mut session, guest, "-t regression 1001", 1)?;
     }

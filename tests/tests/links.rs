@@ -8,6 +8,7 @@ use postern_qemu::config::Link;
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
+use postern_tests::guest_shell::shell;
 use postern_tests::{BOOT, Lab, SOON, WORK, power_off, stopped, xtest_end};
 
 /// The addresses of the guests on their link, 10.77.LINK.VM.
@@ -23,21 +24,6 @@ const XTEST_CASES: u32 = 2;
 /// Waits until the link is down, and then up.
 const WATCH: &str = "cd /sys/class/net/eth0; until grep 0 carrier; do sleep 0.1; done; \
                      echo carrier \"gone\"; until grep 1 carrier; do sleep 0.1; done";
-
-/// Executes commands in a shell of the guest; fails unless the last one succeeds.
-fn shell(session: &mut Session, guest: Channel, commands: &str) -> Result<()> {
-    session.send(guest, "shell")?;
-    session.expect(guest, SOON).line("A shell;")?;
-    session.send(guest, &format!("{commands}; echo status=$?."))?;
-    // The typed line is echoed by the terminal, the shell, or both, and is no answer.
-    let mut end = session.expect(guest, WORK).line("status=")?;
-    while end.contains("status=$") {
-        end = session.expect(guest, WORK).line("status=")?;
-    }
-    ensure!(end.contains("status=0."), "{commands}: {end}");
-    session.send(guest, "exit")?;
-    session.expect(guest, SOON).ready()
-}
 
 /// Makes a guest the far end of transfers, and waits until it is.
 fn serve(session: &mut Session, guest: Channel) -> Result<()> {
@@ -110,7 +96,7 @@ fn guests_talk_over_a_link_and_see_it_go_down() -> Result<()> {
         let mac = format!("grep -q 02:70:73:74:00:0{number} /sys/class/net/eth0/address");
         // The largest packet that is not split, and one that is.
         let ping = format!("ping -c 3 -s 1472 {other} && ping -c 3 -s 4000 {other}");
-        shell(&mut session, guest, &format!("{mac} && {ping}"))?;
+        shell(&mut session, guest, WORK, &format!("{mac} && {ping}"))?;
     }
     serve(&mut session, b)?;
     session.send(b, &format!("xtest {XTEST}"))?;
