@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that has a PCI host with QEMU's `edu` device behind it, and has the device access what is not the VM's: the
 //! interrupt controller, OP-TEE's memory, all RAM of the machine, and its own RAM of an earlier life. What has an address
-//! that is also one of the VM's RAM, as EL2's image in QEMU, is left out: stage 2 makes another one of it.
+//! that is also an address of RAM in the VM is left out, because stage 2 translates it: that of the image in QEMU.
 //!
 //! There is one event per case, `{"event":"case","name":"…","ok":true}`, with a `text` when it failed. After the first
 //! life's cases the program has the device write into its RAM and resets its VM at once. The second life looks for what

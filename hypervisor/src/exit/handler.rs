@@ -82,7 +82,7 @@ pub fn interrupt(frame: &mut Frame) {
 /// machine's, and the VM stops only if the syndrome says that the running software consumed the error.
 ///
 /// # Panics
-/// The error may have spread to EL2, and no device of the guest's can be its cause.
+/// The error may have spread to EL2, and the guest has no device that can be its cause.
 // Not inlined, as `synchronous`.
 #[inline(never)]
 pub fn system_error(frame: &mut Frame) {

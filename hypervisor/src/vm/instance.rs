@@ -254,7 +254,7 @@ pub struct Vm {
     /// The number of the VM's vCPUs that are on.
     pub vcpus_on: AtomicUsize,
     anomalies: [LogOnce; ANOMALY_NAMES.len()],
-    /// The configuration spaces of the root buses of the VM's PCI hosts.
+    /// The configuration space of each PCI host that the VM has: that of its root bus.
     pub root_buses: Vec<Pa>,
     /// Whether what is behind them was reset since the machine started.
     pub functions_reset: AtomicBool,

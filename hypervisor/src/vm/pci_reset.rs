@@ -104,7 +104,7 @@ impl Position {
 pub enum Progress {
     /// Another step.
     More(Position),
-    /// Another step, not before so many milliseconds.
+    /// Another step, after at least this number of milliseconds.
     Later(Position, u32),
     /// Nothing; but functions answer only after so many milliseconds.
     Done(u32),
