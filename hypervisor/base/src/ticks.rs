@@ -43,7 +43,12 @@ impl Ticks {
 
     /// Returns the time in nanoseconds, of a counter with `frequency` ticks per second.
     pub fn nanoseconds(self, frequency: u64) -> u64 {
-        (u128::from(self.0) * 1_000_000_000 / u128::from(frequency.max(1))) as u64
+        const NANOSECONDS: u64 = 1_000_000_000;
+        // In two parts, since a division of 128 bits is a function of 780 bytes. A frequency has 32 bits (CNTFRQ_EL0).
+        let frequency = frequency.max(1);
+        let (seconds, rest) = (self.0 / frequency, self.0 % frequency);
+        let part = rest.saturating_mul(NANOSECONDS) / frequency;
+        seconds.saturating_mul(NANOSECONDS).saturating_add(part)
     }
 
     /// Returns the time since `earlier`; zero if that is later.
