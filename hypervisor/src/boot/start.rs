@@ -26,6 +26,7 @@ use postern_boot_tree::{
     AssignedDevice, BLOCK_SIZE, BootError, BootPlacement, Conduit, MAX_TREE, Machine, Mpidr,
     VmConfigs, early_psci, early_uart, heap_bytes, total_size,
 };
+use postern_console::log::Level;
 use postern_console::uart::Uart;
 use postern_exceptions::decode::SysReg;
 use postern_exceptions::registers::features::CpuFeatures;
@@ -48,9 +49,12 @@ pub fn primary(tree: u64, image: u64) -> ! {
         // SAFETY: the tree says that it is there, and the boot table maps all devices.
         output::init(unsafe { arch::uart::UartRegisters::new(base, layout) });
     }
-    log::info!(
-        "Postern {} at {image:#x}, device tree at {tree:#x}",
-        env!("CARGO_PKG_VERSION")
+    output::log(
+        Level::Info,
+        format_args!(
+            "Postern {} at {image:#x}, device tree at {tree:#x}",
+            env!("CARGO_PKG_VERSION")
+        ),
     );
     let Some(bytes) = bytes else {
         fail(format_args!(
@@ -125,7 +129,10 @@ fn bring_up(
     unsafe { heap::add(heap.start().get(), heap.bytes()) };
 
     smmu::start(&machine.smmus, |at, error| {
-        log::warn!("the SMMU at {at} {error}: devices behind it access nothing");
+        output::log(
+            Level::Warn,
+            format_args!("the SMMU at {at} {error}: devices behind it access nothing"),
+        );
     });
     let mut ram = machine.free.clone();
     for vm in &vms {
@@ -210,17 +217,23 @@ fn start_others(machine: &Machine<'_>) {
             )),
         }
     }
-    log::info!(
-        "{} CPUs, {}, {} MiB free for guests",
-        machine.cpus.list().len(),
-        match machine.gic.version() {
-            GicVersion::V2 => "GICv2",
-            GicVersion::V3 => "GICv3",
-        },
-        machine.free.bytes_in_units(BLOCK_SIZE) >> 20
+    output::log(
+        Level::Info,
+        format_args!(
+            "{} CPUs, {}, {} MiB free for guests",
+            machine.cpus.list().len(),
+            match machine.gic.version() {
+                GicVersion::V2 => "GICv2",
+                GicVersion::V3 => "GICv3",
+            },
+            machine.free.bytes_in_units(BLOCK_SIZE) >> 20
+        ),
     );
     if machine.cpus.ignored > 0 {
-        log::warn!("{} more CPUs stay off", machine.cpus.ignored);
+        output::log(
+            Level::Warn,
+            format_args!("{} more CPUs stay off", machine.cpus.ignored),
+        );
     }
 }
 

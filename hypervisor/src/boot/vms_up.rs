@@ -29,6 +29,7 @@ use postern_base::ids::VmIndex;
 use postern_base::range::PaRange;
 use postern_base::sve::VectorLengths;
 use postern_boot_tree::{BLOCK_SIZE, Tee, VmConfig, VmConfigs};
+use postern_console::log::Level;
 use postern_guest_tree::layout;
 use postern_monitor::Event;
 use thiserror::Error;
@@ -128,10 +129,12 @@ fn models() -> Vec<Model> {
         .collect();
     for (cpu, model) in list.iter().zip(&models) {
         if *model != models[0] {
-            log::warn!(
-                "CPU {} has {model}, the boot CPU {}: only VMs with an affinity run on it",
-                cpu.place,
-                models[0]
+            output::log(
+                Level::Warn,
+                format_args!(
+                    "CPU {} has {model}, the boot CPU {}: only VMs with an affinity run on it",
+                    cpu.place, models[0]
+                ),
             );
         }
     }
@@ -168,24 +171,27 @@ fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError
                 static_tables: machine().static_tables,
                 ..info
             };
-            log::info!(
-                "OP-TEE {}.{}, {}, {} threads{}",
-                info.major,
-                info.minor,
-                if info.virtualised {
-                    "virtualised"
-                } else {
-                    "not virtualised: one VM can have it"
-                },
-                info.threads,
-                if info.virtualised { " per VM" } else { "" },
+            output::log(
+                Level::Info,
+                format_args!(
+                    "OP-TEE {}.{}, {}, {} threads{}",
+                    info.major,
+                    info.minor,
+                    if info.virtualised {
+                        "virtualised"
+                    } else {
+                        "not virtualised: one VM can have it"
+                    },
+                    info.threads,
+                    if info.virtualised { " per VM" } else { "" },
+                ),
             );
             Ok(Some(info))
         }
         Err(error) => match configs.iter().find(|config| config.tee == Tee::Required) {
             Some(config) => Err(StartError::NoTee(config.name, error)),
             None => {
-                log::warn!("no VM has a TEE: {error}");
+                output::log(Level::Warn, format_args!("no VM has a TEE: {error}"));
                 Ok(None)
             }
         },
@@ -205,7 +211,10 @@ fn only_owner(configs: &VmConfigs<'static>) -> Result<Option<&'static str>, Star
     let owner = names(Tee::Required).chain(names(Tee::Optional)).next();
     for name in names(Tee::Optional).filter(|name| Some(*name) != owner) {
         let error = ProbeError::NotVirtualised;
-        log::warn!("vm {name}: starts without a TEE: {error}");
+        output::log(
+            Level::Warn,
+            format_args!("vm {name}: starts without a TEE: {error}"),
+        );
     }
     Ok(owner)
 }
@@ -258,9 +267,15 @@ fn make(
 /// Logs the devices that a VM has for itself, with what its tree does not say of them.
 fn report_devices(config: &VmConfig<'static>) {
     for device in &config.devices {
-        log::info!("vm {}: has {}", config.name, device.path);
+        output::log(
+            Level::Info,
+            format_args!("vm {}: has {}", config.name, device.path),
+        );
         for property in device.dropped() {
-            log::info!("vm {}: {} without its {property}", config.name, device.path);
+            output::log(
+                Level::Info,
+                format_args!("vm {}: {} without its {property}", config.name, device.path),
+            );
         }
     }
 }

@@ -91,32 +91,8 @@ fn patience() -> Ticks {
     timer::second() / 10
 }
 
-/// Where the macros of the crate `log` lead: lines that no VM is the cause of.
-struct Logger;
-
-impl log::Log for Logger {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let level = match record.level() {
-            log::Level::Error => Level::Error,
-            log::Level::Warn => Level::Warn,
-            // What is below is not logged (`set_max_level`).
-            log::Level::Info | log::Level::Debug | log::Level::Trace => Level::Info,
-        };
-        log_of(None, level, *record.args());
-    }
-
-    fn flush(&self) {}
-}
-
 /// Sends everything to this UART from here on; before, it goes nowhere. Once.
 pub fn init(registers: UartRegisters) {
-    // There is no other logger, so this does not fail.
-    let _ = log::set_logger(&Logger);
-    log::set_max_level(log::LevelFilter::Info);
     let uart = Uart::new(MachineRegisters(registers));
     UART.call_once(|| uart);
     let mut output = OUTPUT.lock();
@@ -255,6 +231,12 @@ pub fn event(cause: Option<VmIndex>, event: &Event<&dyn Display>) {
     let mut line = LineBuffer::of(format_args!("{MARK}"));
     event.write(&mut line);
     line.send(cause, LineKind::Event);
+}
+
+/// Sends one log line of which no VM is the cause.
+#[cold]
+pub fn log(level: Level, text: fmt::Arguments<'_>) {
+    log_of(None, level, text);
 }
 
 /// Sends one log line with the time since the counter started, and keeps it for the monitor. `cause` is the VM

@@ -15,6 +15,7 @@ use core::fmt::Display;
 use postern_arch::timer;
 use postern_base::ids::PcpuIndex;
 use postern_base::lock::{Class, Lock};
+use postern_console::log::Level;
 use postern_monitor::Event;
 
 static WATCHDOG: Lock<TeeWatchdog> = Lock::new(Class::Watchdog, TeeWatchdog::new());
@@ -40,7 +41,10 @@ pub fn poll() {
             Some(WatchdogEvent::Returned(pcpu)) => scheduler::pcpu_back(pcpu),
             Some(WatchdogEvent::Back(pcpu)) => {
                 scheduler::pcpu_back(pcpu);
-                log::warn!("CPU {} is back from the secure world", pcpu.get());
+                output::log(
+                    Level::Warn,
+                    format_args!("CPU {} is back from the secure world", pcpu.get()),
+                );
                 report(pcpu, |cpu, vm| Event::TeeBack { cpu, vm });
             }
             Some(WatchdogEvent::Stuck(pcpu)) => {
@@ -49,10 +53,13 @@ pub fn poll() {
                 } else {
                     "taken no interrupt, as if the secure world had interrupted it,"
                 };
-                log::error!(
-                    "CPU {} has {how} for {PATIENCE_SECONDS} s: OP-TEE has panicked or hangs; see \
+                output::log(
+                    Level::Error,
+                    format_args!(
+                        "CPU {} has {how} for {PATIENCE_SECONDS} s: OP-TEE has panicked or hangs; see \
                      its own log",
-                    pcpu.get()
+                        pcpu.get()
+                    ),
                 );
                 report(pcpu, |cpu, vm| Event::TeeStuck { cpu, vm });
             }

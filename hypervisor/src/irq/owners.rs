@@ -2,9 +2,10 @@
 //! The owners of the machine's interrupts.
 
 use super::{Handled, Handlers, PhysicalGic};
+use crate::console::output;
 use postern_arch::distributor::Acknowledged;
 use postern_arch::gic::{self, CpuInterface};
-use postern_console::log::LogOnce;
+use postern_console::log::{Level, LogOnce};
 use spin::Once;
 
 /// The function by which an owner handles its interrupt, see [`Handlers::handle`].
@@ -117,7 +118,10 @@ impl Handlers for RegisteredOwners {
         let _ = UNEXPECTED.record();
         let times = UNEXPECTED.count();
         if times <= MAX_LOGGED {
-            log::warn!("interrupt {intid} has no owner: it is disabled");
+            output::log(
+                Level::Warn,
+                format_args!("interrupt {intid} has no owner: it is disabled"),
+            );
         }
     }
 }

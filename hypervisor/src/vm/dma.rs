@@ -5,6 +5,7 @@
 use super::instance::{GuestAnomaly, Vm};
 use super::pci_reset::{self, ConfigSpace, Function, Position, Progress};
 use super::registry;
+use crate::console::output;
 use crate::irq::Handled;
 use crate::irq::owners::register_spi;
 use crate::platform::machine;
@@ -56,7 +57,7 @@ fn on_global_error() -> Handled {
     // With an interrupt comes what it was for.
     on_event();
     if errors.bits != 0 && GLOBAL_ERRORS.record() {
-        log::warn!("SMMU: GERROR {:#x}", errors.bits);
+        output::log(Level::Warn, format_args!("SMMU: GERROR {:#x}", errors.bits));
     }
     Handled::Quiet
 }

@@ -3,9 +3,11 @@
 
 use super::frames::{Chunks, Frames, FramesError};
 use super::guest_memory::{GuestMemory, MemoryError};
+use crate::console::output;
 use mediator::addr::Pa;
 use postern_base::lock::{Class, Lock};
 use postern_base::range::PaRange;
+use postern_console::log::Level;
 use thiserror::Error;
 
 /// Locked when a VM starts or has ended; never on the way of an SMC.
@@ -51,7 +53,10 @@ pub fn release(chunks: &Chunks) {
 fn free(frames: &mut Frames, chunks: &Chunks) {
     for chunk in chunks {
         if let Err(error) = frames.free(*chunk) {
-            log::error!("a VM's memory cannot be freed: {error}");
+            output::log(
+                Level::Error,
+                format_args!("a VM's memory cannot be freed: {error}"),
+            );
         }
     }
 }

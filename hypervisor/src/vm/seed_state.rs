@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The machine's random state, from which guests' kernels get seeds.
 
+use crate::console::output;
 use crate::services::seeds::{Fresh, GuestSeeds, Origin, Seeds};
 use postern_arch::entropy::{self, Kind};
 use postern_base::lock::{Class, Lock};
 use postern_boot_tree::seed::BootSeed;
+use postern_console::log::Level;
 use spin::Once;
 
 static SEEDS: Once<Lock<Seeds>> = Once::new();
@@ -26,10 +28,11 @@ pub fn init(boot: &BootSeed) {
         Origin::BootTree(boot.bytes().len())
     };
     SEEDS.call_once(|| Lock::new(Class::Seeds, seeds));
-    match origin {
-        Origin::Nowhere => log::warn!("seeds of guests' kernels: {origin}"),
-        _ => log::info!("seeds of guests' kernels: {origin}"),
-    }
+    let level = match origin {
+        Origin::Nowhere => Level::Warn,
+        _ => Level::Info,
+    };
+    output::log(level, format_args!("seeds of guests' kernels: {origin}"));
 }
 
 /// Returns the seeds for a guest that starts now. No other start gets the same.
