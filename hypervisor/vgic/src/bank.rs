@@ -140,11 +140,19 @@ pub(super) struct Banks {
 impl Banks {
     /// Returns idle interrupts, of which those in `sourced` are private and have sources.
     pub const fn new(sourced: u32) -> Self {
-        Self {
-            private: [Bank::new(SGIS, sourced); MAX_VCPUS],
+        // Zeroes first: the compiler sets them by one call, and would write other values word by word.
+        let mut banks = Self {
+            private: [Bank::new(0, 0); MAX_VCPUS],
             shared: [Bank::new(0, 0); WORDS - 1],
             busy: 0,
+        };
+        let mut vcpu = 0;
+        while vcpu < MAX_VCPUS {
+            banks.private[vcpu].edge = SGIS;
+            banks.private[vcpu].sourced = sourced;
+            vcpu += 1;
         }
+        banks
     }
 
     /// Returns word `word` as `vcpu` sees it.

@@ -54,16 +54,15 @@ pub(super) struct VcpuLrState {
 }
 
 impl VcpuLrState {
-    const fn new() -> Self {
-        let mut private_only = [0; WORDS];
-        private_only[0] = u32::MAX;
+    /// Returns a state of zeroes, without the words 0 of `owned` and `routed`.
+    const fn zero() -> Self {
         Self {
             resident: false,
             flushed: 0,
             loaded: [0; WORDS],
             moved: [0; WORDS],
-            owned: private_only,
-            routed: private_only,
+            owned: [0; WORDS],
+            routed: [0; WORDS],
             timer_active: false,
             timer_again: false,
             wait: None,
@@ -103,6 +102,9 @@ pub(super) struct VgicState {
 }
 
 impl VgicState {
+    // Not inlined: it is called at the beginning and the end of a VM only, and long.
+    #[cold]
+    #[inline(never)]
     pub const fn new(vcpus: usize, version: GicVersion) -> Self {
         let mut state = Self {
             version,
@@ -114,7 +116,8 @@ impl VgicState {
                 GicVersion::V3 => 0,
             }),
             traps_dir: vcpus > 1 && matches!(version, GicVersion::V3),
-            cpus: [VcpuLrState::new(); MAX_VCPUS],
+            // As for `Banks::new`.
+            cpus: [VcpuLrState::zero(); MAX_VCPUS],
             sources: [SgiSources::new(); MAX_VCPUS],
             routers: [0; (WORDS - 1) * 32],
             linked: LinkedSpis::none(),
@@ -123,6 +126,12 @@ impl VgicState {
             waiting: VcpuSet::EMPTY,
             stale: VcpuSet::EMPTY,
         };
+        let mut vcpu = 0;
+        while vcpu < MAX_VCPUS {
+            state.cpus[vcpu].owned[0] = u32::MAX;
+            state.cpus[vcpu].routed[0] = u32::MAX;
+            vcpu += 1;
+        }
         match version {
             // Each SPI of a GICv2 with several vCPUs has no target at first.
             GicVersion::V2 if vcpus > 1 => {}
