@@ -4,8 +4,8 @@
 use optee_mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use optee_mediator::fake::{FakeHost, Machine};
 use optee_mediator::{
-    ClientId, Config, ForeignInterrupt, GuestMemoryError, Host, Leak, Mediator, PinError,
-    SecureMonitor, SharedPage, probe,
+    ClientId, Config, EndingHost, ForeignInterrupt, GuestMemoryError, Host, Leak, Mediator,
+    PinError, SecureMonitor, SharedPage, probe,
 };
 use optee_proto::le::U32;
 use optee_proto::msg::{Attr, Command, Header, Param, login};
@@ -37,6 +37,8 @@ impl SecureMonitor for Toy {
         self.secure.smc(args)
     }
 }
+
+impl EndingHost for Toy {}
 
 impl Host for Toy {
     fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {

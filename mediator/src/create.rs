@@ -3,10 +3,11 @@
 
 use crate::Progress;
 use crate::call::Call;
-use crate::host::{Host, LongOperation};
+use crate::host::LongOperation;
 use crate::pages::SPARE_PAGES;
 use crate::smc::TableCreation;
 use crate::sync::Ordering;
+use crate::teardown::EndingHost;
 use crate::vm_state::Phase;
 use crate::{CreateError, Mediator};
 use alloc::boxed::Box;
@@ -17,7 +18,7 @@ impl Mediator {
     ///
     /// # Errors
     /// As [`Mediator::create_step`].
-    pub fn create<H: Host>(&self, host: &H) -> Result<(), CreateError> {
+    pub fn create<H: EndingHost>(&self, host: &H) -> Result<(), CreateError> {
         while self.create_step(host)? != Progress::Done {}
         Ok(())
     }
@@ -31,7 +32,7 @@ impl Mediator {
     /// When memory or OP-TEE's room for VMs is exhausted, or OP-TEE does not do its part. Everything is then as
     /// before. If OP-TEE does not forget the VM either, the state is that of a VM that OP-TEE refuses to
     /// release: [`Mediator::destroy_step`] asks again.
-    pub fn create_step<H: Host>(&self, host: &H) -> Result<Progress, CreateError> {
+    pub fn create_step<H: EndingHost>(&self, host: &H) -> Result<Progress, CreateError> {
         let making = {
             let mut state = self.state.lock();
             match state.phase {
@@ -52,7 +53,7 @@ impl Mediator {
         clippy::vec_box,
         reason = "calls move from hand to hand; a pointer moves faster"
     )]
-    fn begin_creation<H: Host>(&self, host: &H) -> Result<Progress, CreateError> {
+    fn begin_creation<H: EndingHost>(&self, host: &H) -> Result<Progress, CreateError> {
         let leaked = self.counters.leaked.get() + self.counters.kept.get();
         if leaked >= self.config.quotas.max_leaked_asids.into() {
             return Err(CreateError::TooManyLeakedAsids(leaked));
@@ -118,7 +119,7 @@ impl Mediator {
     }
 
     /// Has OP-TEE create some of the VM's tables.
-    fn continue_creation<H: Host>(
+    fn continue_creation<H: EndingHost>(
         &self,
         host: &H,
         mut making: TableCreation,
@@ -147,7 +148,7 @@ impl Mediator {
     }
 
     /// Ends a VM that has not made calls yet. It owns little, so this is done at once. Returns `why`.
-    fn undo_creation<H: Host>(&self, host: &H, why: CreateError) -> CreateError {
+    fn undo_creation<H: EndingHost>(&self, host: &H, why: CreateError) -> CreateError {
         self.begin_forgetting();
         // What OP-TEE does not release stays as it is, until the VM's teardown asks again.
         while let Ok(Progress::More) = self.destroy_step(host) {}

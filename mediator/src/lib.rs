@@ -68,7 +68,7 @@ pub use host::{
 };
 pub use smc::{ProbeError, probe};
 pub use stats::{RpcKind, Stats};
-pub use teardown::Progress;
+pub use teardown::{EndingCall, EndingHost, Progress};
 pub use tee_info::TeeInfo;
 
 use optee_proto::caps::SecureCaps;

@@ -4,9 +4,10 @@
 
 use hypervisor::boot::start;
 use hypervisor::exit::{handler, run};
+use hypervisor::tee::host;
 
 postern_arch::entry! {
-    primary: start::primary,
+    primary: primary,
     check: start::check,
     secondary: start::secondary,
 }
@@ -19,4 +20,11 @@ postern_arch::vectors! {
     interrupt: handler::interrupt,
     system_error: handler::system_error,
     first: run::first,
+}
+
+/// Starts the machine on the boot pCPU; see [`start::primary`].
+fn primary(tree: u64, image: u64) -> ! {
+    // The closure's code is compiled here, with what `handler::smc` uses of the mediator.
+    host::continue_ending_calls_by(|mediator, host, call| call.step(mediator, host));
+    start::primary(tree, image)
 }

@@ -11,8 +11,8 @@ use crate::vm::pcpu::{LiveState, here};
 use crate::vm::vectors;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
 use mediator::{
-    ForeignInterrupt, GuestMemoryError, Host, Leak, LongOperation, PinError, SecureMonitor,
-    SharedPage,
+    EndingCall, EndingHost, ForeignInterrupt, GuestMemoryError, Host, Leak, LongOperation,
+    Mediator, PinError, SecureMonitor, SharedPage,
 };
 use optee_proto::Uuid;
 use postern_arch::{debug, guest_ram, smc};
@@ -22,6 +22,17 @@ use spin::Once;
 /// The pages that the mediators share with OP-TEE: shadow pages and rebuilt page lists. The pool
 /// has as many pages as all VMs together may use, so no VM can take another's.
 pub static SHARED_PAGES: Once<SharedPool> = Once::new();
+
+/// What continues a call of a VM that ends.
+type StepCall = fn(&Mediator, &VmHost, EndingCall);
+
+static STEP_CALL: Once<StepCall> = Once::new();
+
+/// Sets what continues a call of a VM that ends: [`EndingCall::step`] as the image compiles it. The mediator's code for a
+/// call is generic and would be compiled a second time here. Once, at boot.
+pub fn continue_ending_calls_by(step: StepCall) {
+    STEP_CALL.call_once(|| step);
+}
 
 /// Makes one call to the secure world.
 #[inline]
@@ -110,9 +121,12 @@ impl Host for VmHost {
 
     fn free_shared(&self, page: SharedPage) {
         if let Some(pages) = SHARED_PAGES.get() {
-            pages
-                .free(page.pa())
-                .expect("the type of a shared page permits one release");
+            let freed = pages.free(page.pa());
+            // Without the error in the text: to format it takes 600 bytes.
+            assert!(
+                freed.is_ok(),
+                "the type of a shared page permits one release"
+            );
         }
     }
 
@@ -158,6 +172,15 @@ impl Host for VmHost {
                 Level::Info,
                 format_args!("OP-TEE keeps application {app} in memory"),
             ),
+        }
+    }
+}
+
+impl EndingHost for VmHost {
+    fn step_call(&self, mediator: &Mediator, call: EndingCall) {
+        match STEP_CALL.get() {
+            Some(step) => step(mediator, self, call),
+            None => unreachable!("the image says at boot how calls are continued"),
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::host::{
     ForeignInterrupt, GuestMemoryError, Host, Leak, PinError, SecureMonitor, SharedPage,
 };
+use crate::teardown::EndingHost;
 use alloc::format;
 use alloc::vec::Vec;
 use optee_proto::Uuid;
@@ -17,6 +18,8 @@ impl SecureMonitor for FakeHost {
         super::tee::smc(&mut state, self.vm, args)
     }
 }
+
+impl EndingHost for FakeHost {}
 
 impl Host for FakeHost {
     fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {

@@ -45,7 +45,8 @@ pub(crate) enum ImportError {
 
 /// Pins the pages at some IPAs, replaces the IPAs by PAs, and adds the pages to `pins`, which has room for
 /// them. After an error, the pages in `pins` are pinned.
-#[inline]
+// Always inlined: a guest may register thousands of pages, and each costs what is in this loop.
+#[inline(always)]
 pub(crate) fn pin<H: Host>(
     host: &H,
     pages: &mut [U64],
@@ -81,6 +82,7 @@ pub(crate) struct Release {
 
 /// Unpins at most `left` pages, the last ones first, and subtracts them from `left`. Returns whether no page
 /// remains.
+#[inline(never)]
 pub(crate) fn unpin<H: Host>(host: &H, pages: &mut Vec<PageNumber>, left: &mut usize) -> bool {
     let stay = pages.len().saturating_sub(*left);
     *left -= pages.len() - stay;

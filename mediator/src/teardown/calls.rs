@@ -6,10 +6,9 @@
 //! when another call has sent a notification, and otherwise only when no other call can continue. That keeps
 //! the budget for calls that make progress.
 
-use super::{Teardown, TeardownStage};
+use super::{EndingCall, EndingHost, Teardown, TeardownStage};
 use crate::Mediator;
 use crate::call::Call;
-use crate::host::Host;
 use alloc::boxed::Box;
 
 /// Number of times that a VM's calls are resumed at teardown, in total. Each time ends at the next RPC or
@@ -107,7 +106,7 @@ impl Budget {
 impl Mediator {
     /// Begins an internal call. OP-TEE can send requests in it that need no memory of the guest, such as for an
     /// application's code.
-    pub(super) fn enter_internal<H: Host>(
+    pub(super) fn enter_internal<H: EndingHost>(
         &self,
         host: &H,
         teardown: &mut Teardown,
@@ -115,7 +114,7 @@ impl Mediator {
     ) {
         teardown.budget.begin_internal();
         call.has_rpc_arg = self.tee.rpc_params as usize == optee_proto::rpc::MAX_PARAMS;
-        self.enter(host, call);
+        host.step_call(self, EndingCall::new(call));
     }
 
     /// Returns whether an internal call is in flight.
@@ -157,7 +156,7 @@ impl Mediator {
 
     /// Asks OP-TEE to cancel the first call from `slot` on that waits for the guest. Returns the slot after it,
     /// or `None` without such a call or without a free thread in OP-TEE.
-    pub(super) fn cancel_next<H: Host>(
+    pub(super) fn cancel_next<H: EndingHost>(
         &self,
         host: &H,
         teardown: &mut Teardown,
@@ -178,14 +177,14 @@ impl Mediator {
 
     /// Answers on the guest's behalf in one call that waits for the guest. Returns `false` if no call can
     /// continue. Calls take turns.
-    pub(super) fn resume_one<H: Host>(&self, host: &H, teardown: &mut Teardown) -> bool {
+    pub(super) fn resume_one<H: EndingHost>(&self, host: &H, teardown: &mut Teardown) -> bool {
         let Some((mut call, without_progress)) = self.take_next(teardown) else {
             return false;
         };
         call.has_slept = false;
         let is_internal = call.is_internal();
         let before = self.counters.foreign_intr.get();
-        self.resume_without_guest(host, call);
+        host.step_call(self, EndingCall::suspended(call));
         let interrupts = self.counters.foreign_intr.get() - before;
         let interrupts = u32::try_from(interrupts).unwrap_or(u32::MAX);
         teardown

@@ -2,7 +2,7 @@
 //! What OP-TEE still has when no call is in flight any more: sessions, applications, buffers, memory for RPC
 //! messages. An internal call releases each.
 
-use super::Teardown;
+use super::{EndingHost, Teardown};
 use crate::Mediator;
 use crate::host::{Host, Leak};
 use crate::memory::Cookie;
@@ -22,7 +22,7 @@ impl Mediator {
     ///
     /// Without an idle call no session can be closed. A session that cannot be closed is not tried again, and
     /// keeps its call when the budget is used up. So this ends.
-    pub(super) fn close_one<H: Host>(&self, host: &H, teardown: &mut Teardown) -> bool {
+    pub(super) fn close_one<H: EndingHost>(&self, host: &H, teardown: &mut Teardown) -> bool {
         let (session, mut call) = {
             let mut state = self.state.lock();
             let Some(call) = state.idle.pop() else {
@@ -54,7 +54,12 @@ impl Mediator {
     /// OP-TEE does not say which ones these are. But if it requests the application's code, which it does not
     /// get, it has not kept the application. Nor has it if it requests files, for an application whose code it
     /// has never requested.
-    pub(super) fn open_once_more<H: Host>(&self, host: &H, teardown: &mut Teardown, app: Uuid) {
+    pub(super) fn open_once_more<H: EndingHost>(
+        &self,
+        host: &H,
+        teardown: &mut Teardown,
+        app: Uuid,
+    ) {
         let begun = {
             let mut state = self.state.lock();
             match state.sessions.reserve(app, true) {
@@ -85,7 +90,12 @@ impl Mediator {
     }
 
     /// Has OP-TEE forget a registered buffer, if possible.
-    pub(super) fn unregister<H: Host>(&self, host: &H, teardown: &mut Teardown, cookie: Cookie) {
+    pub(super) fn unregister<H: EndingHost>(
+        &self,
+        host: &H,
+        teardown: &mut Teardown,
+        cookie: Cookie,
+    ) {
         let call = {
             let mut state = self.state.lock();
             if state.begin_internal_unregister(cookie) {

@@ -16,14 +16,16 @@
 //! between.
 //!
 //! * [`calls`]: which call continues next, and the budget for all of them.
+//! * [`ending_call`]: one step of a call.
 //! * [`leaks`]: sessions, applications and buffers that OP-TEE still has.
 //! * [`release`]: VM_DESTROYED, and what follows.
 
 mod calls;
+mod ending_call;
 mod leaks;
 mod release;
 
-use crate::host::{Host, Leak};
+use crate::host::Leak;
 use crate::memory::Cookie;
 use crate::smc::{TableCreation, TableStep};
 use crate::sync::Ordering;
@@ -31,6 +33,7 @@ use crate::vm_state::{App, Phase};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
 use calls::Budget;
+pub use ending_call::{EndingCall, EndingHost};
 use release::Remains;
 
 /// Whether a creation or a teardown has more steps.
@@ -107,7 +110,7 @@ impl Mediator {
     ///
     /// # Errors
     /// As [`Mediator::destroy_step`].
-    pub fn destroy<H: Host>(&self, host: &H) -> Result<(), DestroyError> {
+    pub fn destroy<H: EndingHost>(&self, host: &H) -> Result<(), DestroyError> {
         while self.destroy_step(host)? != Progress::Done {}
         Ok(())
     }
@@ -121,7 +124,7 @@ impl Mediator {
     /// again.
     /// [`DestroyError::Refused`] and [`DestroyError::Held`] when OP-TEE does not release the VM: its pages stay
     /// pinned. Another call asks OP-TEE again.
-    pub fn destroy_step<H: Host>(&self, host: &H) -> Result<Progress, DestroyError> {
+    pub fn destroy_step<H: EndingHost>(&self, host: &H) -> Result<Progress, DestroyError> {
         {
             let mut state = self.state.lock();
             match state.phase {
@@ -181,7 +184,7 @@ impl Mediator {
     }
 
     /// Does one step. Returns the next stage, or `None` at the end.
-    fn step_stage<H: Host>(
+    fn step_stage<H: EndingHost>(
         &self,
         host: &H,
         teardown: &mut Teardown,

@@ -12,7 +12,7 @@ use crate::fake::{FakeHost, Guest, Machine, Step};
 use crate::host::{
     ForeignInterrupt, GuestMemoryError, Host, Leak, PinError, SecureMonitor, SharedPage,
 };
-use crate::{Config, DestroyError, Mediator};
+use crate::{Config, DestroyError, EndingHost, Mediator};
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param};
 use optee_proto::rpc::Function;
@@ -40,6 +40,8 @@ impl SecureMonitor for Stepping<'_> {
         answer
     }
 }
+
+impl EndingHost for Stepping<'_> {}
 
 impl Host for Stepping<'_> {
     fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
