@@ -168,6 +168,7 @@ pub enum Fault {
 
 impl Fault {
     /// Returns the meaning of a six-bit fault status code.
+    #[inline]
     pub const fn from_status(code: u64) -> Self {
         match code & 0x3f {
             // Level -1 has codes of its own (FEAT_LPA2).
@@ -204,6 +205,19 @@ pub struct Transfer {
     pub sign_extend: bool,
     /// Whether a load fills 64 bits of the register, or clears the upper 32 (SF).
     pub sixty_four: bool,
+}
+
+impl Transfer {
+    /// Returns what a syndrome says whose ISV is 1.
+    #[inline]
+    const fn decode(esr: Esr) -> Self {
+        Self {
+            size: AccessSize::from_sas(esr.field(22, 2)),
+            register: Gpr::new(esr.field(16, 5)),
+            sign_extend: esr.bit(21),
+            sixty_four: esr.bit(15),
+        }
+    }
 }
 
 /// A data abort from a lower exception level.
@@ -290,6 +304,43 @@ pub struct SysRegAccess {
     pub rt: Gpr,
     /// Whether the guest writes the system register.
     pub write: bool,
+}
+
+/// A load or store that no memory answers, and a device might: stage 2 maps nothing there, and the syndrome describes the
+/// instruction (ISV is 1).
+///
+/// These are nearly all exits that are not calls, so they are recognised before all others: [`Trap::decode`] would write
+/// the same into a larger value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceAccess {
+    /// The guest's physical address.
+    pub ipa: Ipa,
+    /// The instruction.
+    pub transfer: Transfer,
+    /// Whether it is a store.
+    pub write: bool,
+    /// The guest's virtual address, as in [`DataAbort::va`].
+    pub va: Option<GuestVa>,
+}
+
+impl DeviceAccess {
+    /// Decodes the three registers. Returns `None` for every other exception.
+    #[inline]
+    pub const fn decode(esr: Esr, hpfar: Hpfar, far: GuestVa) -> Option<Self> {
+        // Class, ISV and S1PTW: ISV is not to be believed for a fault that is not the access's own.
+        const MASK: u64 = 0x3f << 26 | 1 << 24 | 1 << 7;
+        const WANTED: u64 = (class::DATA_ABORT_LOWER as u64) << 26 | 1 << 24;
+        let fault = Fault::from_status(esr.field(0, 6));
+        if esr.get() & MASK != WANTED || !matches!(fault, Fault::Translation) {
+            return None;
+        }
+        Some(Self {
+            ipa: Ipa::new(hpfar.page().get() | far.get() & 0xfff),
+            transfer: Transfer::decode(esr),
+            write: esr.bit(6),
+            va: if esr.bit(10) { None } else { Some(far) },
+        })
+    }
 }
 
 /// The cause of a synchronous exception from a guest.
@@ -380,12 +431,7 @@ impl Trap {
                 let stage_1_walk = esr.bit(7);
                 // ISV is not to be believed for a fault that is not the access's own.
                 let transfer = if esr.bit(24) && !stage_1_walk {
-                    Some(Transfer {
-                        size: AccessSize::from_sas(esr.field(22, 2)),
-                        register: Gpr::new(esr.field(16, 5)),
-                        sign_extend: esr.bit(21),
-                        sixty_four: esr.bit(15),
-                    })
+                    Some(Transfer::decode(esr))
                 } else {
                     None
                 };

@@ -10,10 +10,13 @@ use crate::vm::instance::{ExitReason, GuestAnomaly, VcpuRef};
 use crate::vm::pcpu::{Pcpu, here};
 use crate::vm::{context_switch, cpu_interface, debug, physical_timer, scheduler, vectors};
 use aarch64_cpu::registers::{ESR_EL2, FAR_EL2, HPFAR_EL2};
+use mediator::addr::Ipa;
 use postern_arch::timer;
 use postern_arch::vcpu_context::{CallFrame, Frame};
 use postern_console::log::{Level, LogOnce};
-use postern_exceptions::decode::{Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap, class};
+use postern_exceptions::decode::{
+    DeviceAccess, Esr, Fault, GuestVa, Hpfar, SysRegAccess, Trap, class,
+};
 use postern_exceptions::inject::Exception;
 use postern_exceptions::serror::{Reaction, Severity};
 use postern_exceptions::sysreg::{self, Outcome};
@@ -51,6 +54,11 @@ pub fn synchronous(frame: &mut Frame) {
     let here = here();
     let running = running(here);
     let esr = Esr::new(ESR_EL2.get());
+    let far = GuestVa::new(FAR_EL2.get());
+    if let Some(access) = DeviceAccess::decode(esr, Hpfar::new(HPFAR_EL2.get()), far) {
+        device_access(frame, running, access, esr.instruction_length());
+        return run::before_return_from_trap(frame, here, running, since);
+    }
     match esr.class() {
         class::SMC => {
             running.vcpu.count(ExitReason::Smc);
@@ -62,7 +70,7 @@ pub fn synchronous(frame: &mut Frame) {
             frame.step_back(4);
             undefined(frame);
         }
-        _ => other(frame, running, esr),
+        _ => other(frame, running, esr, far),
     }
     run::before_return_from_trap(frame, here, running, since);
 }
@@ -127,8 +135,29 @@ fn undefined(frame: &mut Frame) {
     guest_exception::inject(frame, Exception::Undefined);
 }
 
-fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
-    let far = GuestVa::new(FAR_EL2.get());
+/// Performs an access to a device, or refuses it.
+#[inline]
+fn device_access(frame: &mut Frame, running: VcpuRef, access: DeviceAccess, length: u64) {
+    let DeviceAccess {
+        ipa,
+        transfer,
+        write,
+        va,
+    } = access;
+    if is_mapped(running, ipa) {
+        return;
+    }
+    running.vcpu.count(ExitReason::Mmio);
+    match mmio::access(frame, running, ipa, transfer, write) {
+        mmio::AccessResult::Completed => frame.skip(length),
+        mmio::AccessResult::Retry => {}
+        mmio::AccessResult::Unmapped => refuse_access(frame, running, ipa.get(), va, write),
+    }
+}
+
+// Not inlined, so that an access to a device does not save registers for it.
+#[inline(never)]
+fn other(frame: &mut Frame, running: VcpuRef, esr: Esr, far: GuestVa) {
     let trap = Trap::decode(esr, Hpfar::new(HPFAR_EL2.get()), far);
     if is_spurious_fault(&trap, running) {
         return;
@@ -144,23 +173,11 @@ fn other(frame: &mut Frame, running: VcpuRef, esr: Esr) {
             frame.skip(esr.instruction_length());
             scheduler::request(PcpuRequests::RESCHEDULE);
         }
-        Trap::DataAbort(abort) => match (abort.ipa, abort.transfer) {
-            (Some(ipa), Some(transfer)) if abort.fault == Fault::Translation => {
-                running.vcpu.count(ExitReason::Mmio);
-                let length = esr.instruction_length();
-                match mmio::access(frame, running, ipa, transfer, abort.write) {
-                    mmio::AccessResult::Completed => frame.skip(length),
-                    mmio::AccessResult::Retry => {}
-                    mmio::AccessResult::Unmapped => {
-                        refuse_access(frame, running, ipa.get(), abort.va, abort.write);
-                    }
-                }
-            }
-            _ => {
-                let at = abort.ipa.map_or(far.get(), mediator::addr::Ipa::get);
-                refuse_access(frame, running, at, abort.va, abort.write);
-            }
-        },
+        // No access to a device, or `device_access` has performed it.
+        Trap::DataAbort(abort) => {
+            let at = abort.ipa.map_or(far.get(), Ipa::get);
+            refuse_access(frame, running, at, abort.va, abort.write);
+        }
         Trap::InstructionAbort(abort) => {
             running.vcpu.count(ExitReason::Abort);
             if running.vm.log_once(GuestAnomaly::Abort) {
@@ -200,10 +217,16 @@ fn is_spurious_fault(trap: &Trap, running: VcpuRef) -> bool {
         Trap::InstructionAbort(abort) => (abort.ipa, abort.fault),
         _ => return false,
     };
-    fault == Fault::Translation
-        && ipa.is_some_and(|ipa| running.vm.memory.translate(ipa, 1).is_some())
+    fault == Fault::Translation && ipa.is_some_and(|ipa| is_mapped(running, ipa))
 }
 
+/// Returns whether a byte is RAM that the VM has.
+#[inline]
+fn is_mapped(running: VcpuRef, ipa: Ipa) -> bool {
+    running.vm.memory.translate(ipa, 1).is_some()
+}
+
+#[cold]
 fn refuse_access(frame: &mut Frame, running: VcpuRef, at: u64, va: Option<GuestVa>, write: bool) {
     running.vcpu.count(ExitReason::Abort);
     if running.vm.log_once(GuestAnomaly::Abort) {

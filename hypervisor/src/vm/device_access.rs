@@ -27,12 +27,22 @@ impl Vm {
                 set.into_iter().for_each(|set| kick(self, set));
                 Some(value)
             }
+            _ => self.rare_device_access(device, access),
+        }
+    }
+
+    /// Does the same for devices other than the UART.
+    // Not inlined, so that an exit to another device saves fewer registers.
+    #[inline(never)]
+    fn rare_device_access(&'static self, device: Device, access: Access) -> Option<u64> {
+        match device {
             Device::Rtc if !WALL_CLOCK.is_set() => None,
             Device::Rtc => Some(self.with_rtc(|rtc| rtc.access(access, seconds()))),
             Device::Gpio => Some(self.with_gpio(|gpio| gpio.access(access))),
             Device::WatchdogControl => watchdog::access(self, Frame::Control, access),
             Device::WatchdogRefresh => watchdog::access(self, Frame::Refresh, access),
-            Device::Distributor
+            Device::Uart
+            | Device::Distributor
             | Device::Redistributors
             | Device::CpuInterface
             | Device::MonitorUart
@@ -43,6 +53,7 @@ impl Vm {
     /// Performs a privileged guest's access to its second UART. Returns the value read; `None`
     /// where this VM has no second UART. Where the access completes a command, `system` executes
     /// it.
+    #[inline(never)]
     pub fn monitor_uart_access(&'static self, access: Access, system: &impl System) -> Option<u64> {
         let uart = self.devices.monitor_uart.as_ref()?;
         let drive = |level| self.drive(SpiSource::MonitorUart, level);

@@ -122,7 +122,15 @@ pub fn stop_vm(vm: &'static Vm) {
 
 /// Interrupts those of these vCPUs of `vm` that run, and wakes the others: an interrupt became
 /// pending for them.
+#[inline]
 pub fn kick(vm: &'static Vm, vcpus: VcpuSet) {
+    if !vcpus.is_empty() {
+        kick_some(vm, vcpus);
+    }
+}
+
+#[inline(never)]
+fn kick_some(vm: &'static Vm, vcpus: VcpuSet) {
     let here = here();
     for index in vcpus.iter() {
         let Some(vcpu) = vm.vcpus.get(index.get()) else {

@@ -172,3 +172,42 @@ fn instruction_length() {
     assert_eq!(Esr::new(0x0200_0000).instruction_length(), 4);
     assert_eq!(Esr::new(0).instruction_length(), 2);
 }
+
+#[test]
+fn a_device_access_is_a_described_access_to_nothing() {
+    let hpfar = Hpfar::new(0x9_0000);
+    let far = GuestVa::new(0xffff_8000_1234_5018);
+    let mut accesses = 0;
+    for bits in 0..1 << 14 {
+        // All fault codes, with WnR, S1PTW, CM, FnV, ISV, and the lowest bits of the class in all combinations.
+        let esr = (bits & 0x3f)
+            | (bits >> 6 & 7) << 6
+            | (bits >> 9 & 1) << 10
+            | (bits >> 10 & 1) << 24
+            | (bits >> 11) << 26
+            | 0x82 << 24
+            | 1 << 23
+            | 19 << 16;
+        let (esr, trap) = (Esr::new(esr), Trap::decode(Esr::new(esr), hpfar, far));
+        let expected = match trap {
+            Trap::DataAbort(DataAbort {
+                va,
+                ipa: Some(ipa),
+                write,
+                transfer: Some(transfer),
+                fault: Fault::Translation,
+                ..
+            }) => Some(DeviceAccess {
+                ipa,
+                transfer,
+                write,
+                va,
+            }),
+            _ => None,
+        };
+        accesses += u32::from(expected.is_some());
+        assert_eq!(DeviceAccess::decode(esr, hpfar, far), expected, "{esr:?}");
+    }
+    // Five codes of translation faults, with WnR, CM and FnV.
+    assert_eq!(accesses, 5 << 3);
+}
