@@ -177,6 +177,15 @@ pub(crate) fn board() -> Result<Option<BoardName>> {
     }
 }
 
+/// Adds QEMU's `edu` to the PCIe bus, a device that accesses memory and interrupts as it is told.
+pub fn with_edu(machine: &mut Machine) {
+    // All addresses: the device's own mask is 28 bits.
+    let device = "edu,addr=4,dma_mask=0xffffffffffffffff";
+    machine.extra.extend(["-device".into(), device.into()]);
+    // QEMU starts the device only where there is an MSI controller. The guest's tree names none.
+    machine.model = machine.model.replace(",its=off", "");
+}
+
 /// Returns the machine as QEMU itself starts it, without TF-A and OP-TEE. QEMU would place its tree
 /// where the guests' kernel and initramfs are. So they become one file at their addresses, which
 /// QEMU takes for an initrd and places the tree after it.

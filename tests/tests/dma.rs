@@ -8,7 +8,7 @@ use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::{Session, What};
-use postern_tests::{BOOT, Lab, SOON, WORK};
+use postern_tests::{BOOT, Lab, SOON, WORK, with_edu};
 
 const ATTACKER: Channel = Channel::Vm(1);
 const WITNESS: Channel = Channel::Vm(2);
@@ -18,11 +18,7 @@ const CASES: usize = 24;
 fn boot(lab: &Lab) -> Result<(Machine, Session)> {
     let system = lab.system("dma.toml")?;
     let mut machine = lab.machine(&system, Flavour::Shared)?;
-    // All addresses: the device's own mask is 28 bits.
-    let device = "edu,addr=4,dma_mask=0xffffffffffffffff";
-    machine.extra.extend(["-device".into(), device.into()]);
-    // QEMU starts the device only where there is an MSI controller. The guest's tree names none.
-    machine.model = machine.model.replace(",its=off", "");
+    with_edu(&mut machine);
     let session = Session::boot(&machine, &lab.folder)?;
     Ok((machine, session))
 }

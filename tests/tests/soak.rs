@@ -10,13 +10,15 @@ use postern_tests::soak::{SoakOptions, play};
 fn vm_ended_in_any_state_leaves_nothing() -> Result<()> {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
     let options = SoakOptions {
-        cycles: 24,
+        cycles: 40,
         seed: 4,
         neighbours: 1,
         states: words(
             "running-both interrupted restless free load-rpc-arg load-registered shm-alloc shm-free \
              shm-free-reused files-write get-time suspend notification-send all-calls registering \
-             unregistering buffers sessions-applications cache notifications",
+             unregistering buffers sessions-applications cache notifications dma-write dma-read dma-refused \
+             dma-cut-off dma-shared disk-reading interrupt-pending interrupt-active interrupt-storm link-sending link-full link-waiting \
+             link-and-dma",
         ),
         cases: words(
             "regression_1001 regression_1004 regression_1005 regression_4001 regression_6001",
@@ -24,6 +26,7 @@ fn vm_ended_in_any_state_leaves_nothing() -> Result<()> {
         keeping: Vec::new(),
         warm_up: 2,
         disturb: (10, 0),
+        devices: true,
         counted: false,
     };
     let lab = Lab::new("soak")?;

@@ -3,20 +3,18 @@
 //!
 //! A transfer is between memory and a buffer of 4 KiB in the device, and happens 100 ms after it was started.
 
-use crate::machine::{Range, machine};
+use crate::pci::Function;
 use crate::probe::{Width, load_device, store_device};
 use crate::timer::Deadline;
 use core::time::Duration;
 
 /// Vendor and device.
 const IDENTITY: u64 = 0x11e8_1234;
-/// The offsets of configuration registers.
-const COMMAND: u64 = 0x04;
-const BAR0: u64 = 0x10;
-/// Memory Space and Bus Master.
-const ON: u64 = 0b110;
-/// The device's registers: one that it keeps, inverted, and those of transfers.
+/// The device's registers: one that it keeps, inverted, those of its interrupt, and those of transfers.
 const KEPT: u64 = 0x04;
+const STATUS: u64 = 0x24;
+const RAISE: u64 = 0x60;
+const ACKNOWLEDGE: u64 = 0x64;
 const SOURCE: u64 = 0x80;
 const DESTINATION: u64 = 0x88;
 const COUNT: u64 = 0x90;
@@ -26,6 +24,10 @@ const START: u64 = 1;
 const TO_MEMORY: u64 = 2;
 /// The buffer, as the device sees it.
 const BUFFER: u64 = 0x4_0000;
+/// The bytes of the buffer.
+pub const BUFFER_BYTES: u64 = 4096;
+/// The time that a transfer takes.
+pub const TRANSFER_TIME: Duration = Duration::from_millis(100);
 /// More than a transfer takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -33,18 +35,37 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Edu {
     registers: u64,
+    intid: u32,
 }
 
 impl Edu {
-    /// Finds the device on the root bus, and turns it on.
+    /// Finds the device on the root bus, and turns it on, with no interrupt of an earlier life.
     pub fn find() -> Option<Self> {
-        let (ecam, window) = machine().pci?;
-        let mut functions = (0..32).map(|device| ecam + (device << 15));
-        let config = functions.find(|config| load_device(*config, Width::Word) == Ok(IDENTITY))?;
-        let Range { start, .. } = window;
-        store_device(config + BAR0, Width::Word, start).ok()?;
-        store_device(config + COMMAND, Width::Word, ON).ok()?;
-        Some(Self { registers: start })
+        let function = Function::find(IDENTITY)?;
+        let edu = Self {
+            registers: function.place(0),
+            intid: function.intid()?,
+        };
+        function.enable_quietly();
+        edu.acknowledge();
+        function.enable();
+        Some(edu)
+    }
+
+    /// Returns the INTID of its interrupt, which is level-sensitive.
+    pub const fn intid(&self) -> u32 {
+        self.intid
+    }
+
+    /// Has the device interrupt until it is acknowledged.
+    pub fn raise(&self) {
+        self.write(RAISE, Width::Word, 1);
+    }
+
+    /// Ends what the device interrupts for.
+    pub fn acknowledge(&self) {
+        let status = load_device(self.registers + STATUS, Width::Word).unwrap_or(0);
+        self.write(ACKNOWLEDGE, Width::Word, status);
     }
 
     /// Returns what [`Edu::keep`] has stored, also in an earlier life.
@@ -59,7 +80,7 @@ impl Edu {
 
     /// Has the device read memory into its buffer. Returns whether it has ended, whatever came of it.
     pub fn load(&self, address: u64, bytes: u64) -> bool {
-        self.begin(address, BUFFER, bytes, START);
+        self.begin_load(address, bytes);
         self.wait()
     }
 
@@ -67,6 +88,11 @@ impl Edu {
     pub fn store(&self, address: u64, bytes: u64) -> bool {
         self.begin_store(address, bytes);
         self.wait()
+    }
+
+    /// Starts to read memory into its buffer.
+    pub fn begin_load(&self, address: u64, bytes: u64) {
+        self.begin(address, BUFFER, bytes, START);
     }
 
     /// Starts to write its buffer to memory.

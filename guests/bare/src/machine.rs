@@ -43,6 +43,24 @@ pub struct Watchdog {
     pub intid: u32,
 }
 
+/// A PCI host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PciHost {
+    /// The address of the configuration space (ECAM).
+    pub config: u64,
+    /// The first window for memory below 4 GiB.
+    pub window: Range,
+    /// The INTID of INTA of the root bus's devices, of which each fourth one has the same.
+    inta: [Option<u32>; 4],
+}
+
+impl PciHost {
+    /// Returns the INTID of a device's INTA.
+    pub fn inta(&self, device: u64) -> Option<u32> {
+        self.inta[device as usize % self.inta.len()]
+    }
+}
+
 /// The machine that the program runs on.
 #[derive(Debug)]
 pub struct Machine {
@@ -66,8 +84,8 @@ pub struct Machine {
     pub watchdog: Option<Watchdog>,
     /// The first virtio device, where the tree has one: its registers and its interrupt's INTID.
     pub virtio: Option<(u64, u32)>,
-    /// The PCI host, where the tree has one: its configuration space, and its first window for memory below 4 GiB.
-    pub pci: Option<(u64, Range)>,
+    /// The PCI host, where the tree has one.
+    pub pci: Option<PciHost>,
     /// Whether Xen is below, which takes output by a hypercall.
     pub xen: bool,
     /// The interrupt distributor's registers.
@@ -234,14 +252,15 @@ fn compatible<'t>(root: FdtNode<'t>, wanted: &str) -> Option<FdtNode<'t>> {
     })
 }
 
-/// A PCI host's configuration space, and its window for memory below 4 GiB.
-fn pci(node: FdtNode<'_>) -> Option<(u64, Range)> {
+/// A PCI host, as a guest's tree describes it.
+fn pci(node: FdtNode<'_>) -> Option<PciHost> {
+    fn cell(entry: &[u8], index: usize) -> Option<u64> {
+        let bytes: [u8; 4] = entry.get(4 * index..)?.first_chunk().copied()?;
+        Some(u64::from(u32::from_be_bytes(bytes)))
+    }
     let cells = node.property("ranges")?.value_as::<&[u8]>().ok()?;
     let mut windows = cells.chunks_exact(28).filter_map(|entry| {
-        let cell = |index: usize| {
-            let bytes: [u8; 4] = entry.get(4 * index..)?.first_chunk().copied()?;
-            Some(u64::from(u32::from_be_bytes(bytes)))
-        };
+        let cell = |index| cell(entry, index);
         // 0b10 in the first cell's type: memory below 4 GiB.
         let is_memory = cell(0)? >> 24 & 0b11 == 0b10;
         let start = cell(3)? << 32 | cell(4)?;
@@ -251,7 +270,22 @@ fn pci(node: FdtNode<'_>) -> Option<(u64, Range)> {
             end: start + bytes,
         })
     });
-    Some((ranges(node).first()?.start, windows.next()?))
+    let mut inta = [None; 4];
+    let map = node.property("interrupt-map")?.value_as::<&[u8]>().ok()?;
+    // The device's address of three cells, its pin, the GIC, and an interrupt of three: type, number, trigger.
+    for entry in map.chunks_exact(32) {
+        let cell = |index| cell(entry, index);
+        if cell(3)? == 1
+            && let Some(inta) = inta.get_mut((cell(0)? >> 11) as usize)
+        {
+            *inta = Some(cell(6)? as u32 + 32);
+        }
+    }
+    Some(PciHost {
+        config: ranges(node).first()?.start,
+        window: windows.next()?,
+        inta,
+    })
 }
 
 /// The INTID of a node's first interrupt, an SPI.

@@ -118,6 +118,20 @@ impl Pages {
         Some(Self::claim(map, first, count))
     }
 
+    /// Takes the last `count` pages that are free in a row: the same ones in each life of a program that asks first.
+    ///
+    /// # Panics
+    /// There are not so many in a row.
+    pub fn take_last(count: usize) -> Self {
+        let map = MAP.lock();
+        let mut run = 0;
+        let first = (0..MANAGED).rev().find(|&page| {
+            run = if map.is_taken(page) { 0 } else { run + 1 };
+            run == count
+        });
+        Self::claim(map, first.expect("enough free pages"), count)
+    }
+
     /// Takes the `count` pages at `address`, if they are free.
     pub fn take_at(address: u64, count: usize) -> Option<Self> {
         let first = (address.checked_sub(machine().ram.start)? / PAGE_SIZE) as usize;
@@ -199,6 +213,20 @@ impl Pages {
         assert_eq!(offset % 4, 0);
         // SAFETY: as in `read_u64`.
         unsafe { core::ptr::write_volatile(self.at(offset, 4) as *mut u32, value) };
+    }
+
+    /// The quarter word at a byte offset, which is a multiple of two.
+    pub fn read_u16(&self, offset: usize) -> u16 {
+        assert_eq!(offset % 2, 0);
+        // SAFETY: as in `read_u64`.
+        unsafe { core::ptr::read_volatile(self.at(offset, 2) as *const u16) }
+    }
+
+    /// Writes the quarter word at a byte offset, which is a multiple of two.
+    pub fn write_u16(&self, offset: usize, value: u16) {
+        assert_eq!(offset % 2, 0);
+        // SAFETY: as in `read_u64`.
+        unsafe { core::ptr::write_volatile(self.at(offset, 2) as *mut u16, value) };
     }
 
     /// Copies out.

@@ -220,6 +220,11 @@ pub fn sleep(duration: Duration) {
     }
 }
 
+/// Does nothing else, and takes no interrupts.
+pub fn spin(duration: Duration) {
+    Deadline::after(duration).wait(|| false);
+}
+
 /// A time after which waiting is given up.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(u64);

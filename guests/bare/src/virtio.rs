@@ -17,6 +17,12 @@ pub const TRANSMIT: usize = 1;
 /// The bytes of the header in front of each frame.
 pub const HEADER: usize = 12;
 
+/// The first byte of a frame that the neighbour of `guests/dma` does not answer, and after which it takes no frames for
+/// a while.
+pub const PAUSE: u8 = 0x20;
+/// The bit by which the first byte of its answer differs from that of a frame.
+pub const ANSWER: u8 = 0x40;
+
 /// QueueNotify.
 pub const QUEUE_NOTIFY: u64 = 0x050;
 /// InterruptStatus.
@@ -246,6 +252,27 @@ impl Net {
         index.wrapping_sub(self.queues[queue].used)
     }
 
+    /// Returns how many frames the device has not sent yet.
+    pub fn in_flight(&self) -> u16 {
+        let done = self.get_u16(self.rings.page(TRANSMIT) + DEVICE + 2);
+        self.queues[TRANSMIT].available.wrapping_sub(done)
+    }
+
+    /// Returns whether there is a descriptor for another frame to send.
+    pub fn has_room(&self) -> bool {
+        self.in_flight() < SIZE
+    }
+
+    /// Has its interrupts reach this program, or not: then the program asks for what has arrived, and may sleep in
+    /// between ([`crate::timer::sleep`]).
+    pub fn set_interrupt(&self, on: bool) {
+        if on {
+            gic::enable_spi(self.intid);
+        } else {
+            gic::disable_spi(self.intid);
+        }
+    }
+
     /// Takes a received frame and gives its buffer back. Returns its first byte and its length; `None` where there is
     /// none.
     pub fn receive(&mut self) -> Option<(u8, u32)> {
@@ -288,7 +315,11 @@ impl Net {
     pub fn acknowledge(&self) {
         let pending = self.read(INTERRUPT_STATUS);
         self.write(INTERRUPT_ACK, pending);
-        while let Some(intid) = gic::take() {
+        // Twice at most: if the device has more to say by now, its line is high until the next acknowledgement.
+        for _ in 0..2 {
+            let Some(intid) = gic::take() else {
+                break;
+            };
             gic::end(intid);
             if intid != self.intid {
                 break;

@@ -8,7 +8,8 @@
 //! was written, sends `dma-end` with the number of its life, and powers its VM off. The device keeps a register through the
 //! reset, by which the program knows which life it is.
 //!
-//! With `witness` on its command line it watches its own RAM instead, for as many seconds as the word behind says.
+//! With `witness` on its command line it watches its own RAM instead, for as many seconds as the word behind says. With
+//! `echo` it watches its RAM and answers the frames on its link, until the command `poweroff` on its console.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
@@ -16,6 +17,8 @@ extern crate alloc;
 
 #[cfg(target_os = "none")]
 mod attacks;
+#[cfg(target_os = "none")]
+mod echo;
 #[cfg(target_os = "none")]
 mod witness;
 
@@ -27,12 +30,11 @@ fn start() -> ! {
     use guest_bare::event::Event;
     Event::new("ready").text("program", "dma").send();
     let words = &guest_bare::machine::machine().bootargs;
-    match words
-        .split_once("witness ")
-        .and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok())
-    {
-        Some(seconds) => witness::run(seconds),
-        None => attacks::run(),
+    let mut words = words.split_whitespace();
+    match (words.next(), words.next().map(str::parse)) {
+        (Some("echo"), _) => echo::run(),
+        (Some("witness"), Some(Ok(seconds))) => witness::run(seconds),
+        _ => attacks::run(),
     }
     guest_bare::psci::system_off()
 }

@@ -3,13 +3,15 @@
 
 use crate::attack::Attack;
 use crate::attacks::ATTACKS;
+use crate::devices;
 use crate::flood::{FLOODS, Flood};
 use crate::kit::Kit;
 use crate::measure::measure;
-use crate::states::{LONG, STATES, State};
+use crate::states::{DEVICE_STATES, LONG, STATES, State};
 use alloc::format;
 use alloc::string::String;
 use guest_bare::event::Event;
+use guest_bare::machine::machine;
 use guest_bare::{console, pages, psci, timer};
 
 /// Runs on the boot vCPU; never returns.
@@ -18,6 +20,9 @@ pub fn main() -> ! {
     let kit = Kit::new();
     if traces > 0 {
         wrong(&format!("{traces} pages hold data of an earlier user"));
+    }
+    if has_devices() {
+        devices::target();
     }
     Event::new("ready").text("program", "hostile").send();
     loop {
@@ -43,6 +48,10 @@ pub fn main() -> ! {
             },
             ("measure", Some(instances)) => tell_measures(&kit, instances),
             ("alive", None) => alive(&kit),
+            ("devices", None) => match devices::check() {
+                Ok(()) => Event::new("devices").send(),
+                Err(text) => wrong(&text),
+            },
             ("ping", text) => Event::new("pong")
                 .text("text", text.unwrap_or_default())
                 .send(),
@@ -72,8 +81,14 @@ fn find(number: &str) -> Option<&'static Attack> {
         .find(|attack| attack.number == number)
 }
 
+fn has_devices() -> bool {
+    machine().pci.is_some() && machine().virtio.is_some()
+}
+
+/// Returns the states into which this VM can be brought.
 fn states() -> impl Iterator<Item = &'static State> {
-    STATES.iter().copied().flatten()
+    let of_devices = if has_devices() { DEVICE_STATES } else { &[] };
+    STATES.iter().copied().flatten().chain(of_devices)
 }
 
 fn state(name: &str) -> Option<&'static State> {

@@ -16,6 +16,8 @@ mod attacks;
 #[cfg(target_os = "none")]
 mod console;
 #[cfg(target_os = "none")]
+mod devices;
+#[cfg(target_os = "none")]
 mod flood;
 #[cfg(target_os = "none")]
 mod kit;

@@ -51,6 +51,13 @@ fn main() -> Result<()> {
         keeping: vec![KEEPING.into()],
         warm_up: 6,
         disturb: (20, (cycles / 8).max(50)),
+        devices: lab
+            .system("soak.toml")?
+            .machine
+            .board
+            .board()
+            .iommu
+            .is_some(),
         counted,
     };
     ensure!(

@@ -48,6 +48,7 @@ impl Soak {
             self.start()?;
             self.victim.event("ready")?;
         }
+        self.check_devices()?;
         self.victim.ask(&format!("park {state}"), "parked")?;
         let moment = self.plan.moment(STAYS);
         self.victim.wait_for(moment)?;

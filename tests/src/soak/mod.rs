@@ -7,6 +7,7 @@
 //! hold nothing for it; at the end OP-TEE must not either, and all figures are as at the beginning.
 
 mod cycle;
+mod devices;
 mod figures;
 mod neighbours;
 mod plan;
@@ -15,8 +16,9 @@ mod victim;
 use crate::masked::{self, Masked};
 use crate::neighbour::Neighbour;
 use crate::watch::Watch;
-use crate::{BOOT, Lab};
+use crate::{BOOT, Lab, with_edu};
 use anyhow::{Context, Result, ensure};
+use devices::{Devices, PEER};
 use figures::{Figures, HEAP, HELD, LOST, MEMORY, SHARED, compare, counters, number};
 use neighbours::Disturbed;
 use plan::{Ending, SoakPlan, Turn};
@@ -56,6 +58,8 @@ pub struct SoakOptions {
     /// The intervals, in cycles, at which a neighbour is paused and at which the last one is reset;
     /// 0 is never.
     pub disturb: (u32, u32),
+    /// Whether the VM has devices, and a link to another one.
+    pub devices: bool,
     /// Whether the machine has one CPU and QEMU counts instructions; EL2 must not keep interrupts
     /// masked for too long then.
     pub counted: bool,
@@ -83,6 +87,7 @@ struct Soak {
     /// The time from the last command to the end.
     ended_in: Duration,
     disturbed: Disturbed,
+    devices: Option<Devices>,
 }
 
 /// Runs the test and prints its results; returns whether all is as it was.
@@ -91,8 +96,12 @@ struct Soak {
 ///
 /// Fails when a cycle does, or the machine cannot be prepared.
 pub fn play(lab: &Lab, options: &SoakOptions) -> Result<bool> {
-    let mut system = lab.system("soak.toml")?;
-    let neighbours = system.vms.iter().filter(|vm| vm.name != VICTIM);
+    let mut system = lab.system(if options.devices {
+        "soak-devices.toml"
+    } else {
+        "soak.toml"
+    })?;
+    let neighbours = system.vms.iter().filter(|vm| vm.program.is_none());
     let dropped: Vec<String> = neighbours
         .skip(options.neighbours)
         .map(|vm| vm.name.clone())
@@ -100,6 +109,9 @@ pub fn play(lab: &Lab, options: &SoakOptions) -> Result<bool> {
     system.vms.retain(|vm| !dropped.contains(&vm.name));
     if options.neighbours == 1 {
         system.machine.optee_guests = None;
+    }
+    if options.devices {
+        devices::add_disk(&mut system, &lab.folder)?;
     }
     // The hypervisor's memory is compared with no VM on.
     system.machine.when_all_off = WhenAllOff::Stay;
@@ -110,14 +122,19 @@ pub fn play(lab: &Lab, options: &SoakOptions) -> Result<bool> {
     if options.counted {
         masked::count(&mut machine);
     }
+    if options.devices {
+        with_edu(&mut machine);
+    }
     let mut session = Session::boot(&machine, &lab.folder)?;
     let mut neighbours = Vec::new();
-    for vm in system.vms.iter().filter(|vm| vm.name != VICTIM) {
+    for vm in system.vms.iter().filter(|vm| vm.program.is_none()) {
         let channel = session.vm(&vm.name)?;
         session.expect(channel, BOOT).ready()?;
         neighbours.push(Neighbour::new(&session, channel));
     }
-    let victim = Victim::new(Watch::new(session, neighbours), VICTIM)?;
+    let watch = Watch::new(session, neighbours);
+    let devices = options.devices.then(|| Devices::new(&watch)).transpose()?;
+    let victim = Victim::new(watch, VICTIM)?;
     println!("{} cycles, seed {}", options.cycles, options.seed);
     let mut soak = Soak {
         victim,
@@ -127,6 +144,7 @@ pub fn play(lab: &Lab, options: &SoakOptions) -> Result<bool> {
         tallies: BTreeMap::new(),
         ended_in: Duration::ZERO,
         disturbed: Disturbed::default(),
+        devices,
     };
     let done = soak.whole(options);
     if done.is_err() {
@@ -169,6 +187,7 @@ impl Soak {
         {
             println!("{name} passed {cases} cases of xtest, all of them {rounds} times");
         }
+        self.judge_devices()?;
         let same = compare(&before, &after);
         masked.judge(options.counted)?;
         Ok(same)
@@ -198,7 +217,7 @@ impl Soak {
         for neighbour in &mut self.victim.watch.neighbours {
             neighbour.reset();
         }
-        for name in self.neighbours() {
+        for name in self.others() {
             self.victim.order(&format!("vm kill {name}"))?;
             self.victim.off(&name, "killed")?;
         }
@@ -206,8 +225,12 @@ impl Soak {
         Ok(self.memory()?.into_iter().map(all_off).collect())
     }
 
-    /// Starts the neighbours again and waits until they are ready.
+    /// Starts the other VMs again and waits until they are ready.
     fn all_on(&mut self) -> Result<()> {
+        if self.devices.is_some() {
+            self.victim.order(&format!("vm start {PEER}"))?;
+            self.peer_is_ready()?;
+        }
         for name in self.neighbours() {
             self.victim.order(&format!("vm start {name}"))?;
             self.victim.started(&name)?;
@@ -222,6 +245,12 @@ impl Soak {
     fn neighbours(&self) -> Vec<String> {
         let neighbours = self.victim.watch.neighbours.iter();
         neighbours.map(|one| one.name.clone()).collect()
+    }
+
+    /// Returns the names of all VMs that are not ended.
+    fn others(&self) -> Vec<String> {
+        let peer = self.devices.is_some().then(|| PEER.to_owned());
+        self.neighbours().into_iter().chain(peer).collect()
     }
 
     /// Makes the neighbours run a few cases: what OP-TEE and Linux keep from then on is no leak.
@@ -337,6 +366,7 @@ impl Soak {
             let began = Instant::now();
             self.cycle(cycle, turn).with_context(|| what.clone())?;
             self.check_nothing_held().with_context(|| what.clone())?;
+            self.check_seen(&state).with_context(|| what.clone())?;
             let tally = self.tallies.entry(state).or_default();
             tally.times += 1;
             tally.took += began.elapsed();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! States of shared memory: registered, being registered, or being unregistered.
 
-use super::running::running_application;
+use super::running::{Busy, running_application};
 use super::waiting::register;
 use super::{State, hold, state};
 use crate::attack::{holds, same};
@@ -135,7 +135,7 @@ fn large() -> (PageList, Pages) {
 fn unregistering(kit: &Kit) -> Result<(), String> {
     let mut last = Err("no other vCPU".into());
     for cpu in 1..cpu::count() {
-        let cookie = running_application(kit, cpu)?;
+        let Busy { cookie, .. } = running_application(kit, cpu)?;
         last = hold(Parked::at(kit, Message::unregister(cookie), returned));
         if last.is_ok() {
             break;

@@ -5,6 +5,7 @@
 //! The content of a state is never dropped: a VM holds it until it is ended from outside or ends
 //! itself. `README.md` lists the states into which OP-TEE cannot be brought.
 
+mod devices;
 mod holding;
 mod memory;
 mod running;
@@ -24,13 +25,16 @@ pub struct State {
     pub reach: fn(&Kit) -> Result<(), String>,
 }
 
-/// All states.
+/// All states of a VM without devices of its own.
 pub const STATES: &[&[State]] = &[
     waiting::STATES,
     running::STATES,
     memory::STATES,
     holding::STATES,
 ];
+
+/// The states of a VM with a PCI bus and a link.
+pub const DEVICE_STATES: &[State] = devices::STATES;
 
 /// States that take long, which the list leaves out.
 pub const LONG: &[State] = memory::LONG;

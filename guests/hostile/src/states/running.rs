@@ -49,12 +49,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 static BEGUN: AtomicBool = AtomicBool::new(false);
 
 /// Starts endless work on a vCPU, and waits until it has begun.
-fn begin(cpu: usize, work: fn(u64)) {
+pub(super) fn begin(cpu: usize, work: fn(u64)) {
     BEGUN.store(false, Ordering::Relaxed);
     cpu::spawn(cpu, work, cpu as u64);
     while !BEGUN.load(Ordering::Relaxed) {
         core::hint::spin_loop();
     }
+}
+
+/// Says that endless work has begun.
+pub(super) fn begun() {
+    BEGUN.store(true, Ordering::Relaxed);
 }
 
 /// The duration of a call. OP-TEE cannot stop a call, and what a call has open cannot be closed. So
@@ -90,7 +95,7 @@ fn work_for_ever(cpu: u64) {
     let work = WORK[cpu as usize].lock().take().expect("work to do");
     let message = Message::invoke(work.session, work.func, &work.params);
     loop {
-        BEGUN.store(true, Ordering::Relaxed);
+        begun();
         kit.send(&message);
         message.rebuild(Command::INVOKE, work.func, work.session, &work.params);
     }
@@ -121,8 +126,16 @@ fn running_pta(kit: &Kit) -> Result<(), String> {
     Ok(())
 }
 
-/// A vCPU is in an application that counts its callers in a buffer. Returns the buffer's cookie.
-pub fn running_application(kit: &Kit, cpu: usize) -> Result<u64, String> {
+/// A buffer of one page that a running application uses.
+pub struct Busy {
+    /// The buffer's cookie.
+    pub cookie: u64,
+    /// The page's address. The application uses its first bytes.
+    pub page: u64,
+}
+
+/// A vCPU is in an application that counts its callers in a buffer. Returns the buffer.
+pub fn running_application(kit: &Kit, cpu: usize) -> Result<Busy, String> {
     let opened = kit.client.open(&kit.supplicant, apps::CONCURRENT);
     let session = of_client("open an application", opened)?;
     let shared = kit.share(1)?;
@@ -145,9 +158,10 @@ pub fn running_application(kit: &Kit, cpu: usize) -> Result<u64, String> {
         },
     );
     let inside = timer::Deadline::after(PATIENCE).wait(|| shared.pages.read_u32(0) != 0);
+    let page = shared.pages.address();
     core::mem::forget(shared);
     holds(inside, "the application runs")?;
-    Ok(cookie)
+    Ok(Busy { cookie, page })
 }
 
 /// A call waits at a foreign interrupt, which another vCPU has caused. The guest's own timer does
