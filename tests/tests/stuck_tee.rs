@@ -16,8 +16,14 @@ use postern_tests::{BOOT, Lab, SOON, in_case};
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-/// The addresses of OP-TEE's core at S-EL1, below 4 GiB; those of guests' kernels are all above.
-const OPTEE: std::ops::Range<u64> = 0..0x1_0000_0000;
+/// The addresses of OP-TEE's core at S-EL1 and of its applications at S-EL0. Guests' kernels and what runs on them are
+/// above 4 GiB, but for static programs such as BusyBox, from 4 MiB on.
+const OPTEE: std::ops::Range<u64> = 0x100_0000..0x1_0000_0000;
+/// S-EL0. A CPU that stops there holds none of the core's spin locks. One that stops in the core may: then OP-TEE's own
+/// timer interrupt takes a second CPU, which waits for the lock, whatever EL2 was at on that CPU.
+const APPLICATION: u8 = 0;
+/// S-EL1.
+const CORE: u8 = 1;
 /// An address at which OP-TEE maps nothing.
 const NOWHERE: u64 = 0x10;
 
@@ -103,18 +109,21 @@ impl Stage {
         Ok(Self { session, gdb, cpus })
     }
 
-    /// Makes VM a work with the TEE, and stops all CPUs when one is in OP-TEE; returns that one.
-    fn stop_in_optee(&mut self) -> Result<u32> {
+    /// Makes VM a work with the TEE, and stops all CPUs when one is in OP-TEE at this level, and none writes to OP-TEE's
+    /// log, for which it holds a lock that a panic needs; returns that one.
+    fn stop_in_optee(&mut self, level: u8) -> Result<u32> {
         let Self { session, gdb, cpus } = self;
         let a = session.vm("a")?;
         session.send(a, "xtest -t regression 4006")?;
         in_case(session, a, "regression_4006")?;
+        let log = session.folder().join("optee.log");
         gdb.stop()?;
         let deadline = Instant::now() + SOON;
         loop {
             for &cpu in cpus.iter() {
                 let position = gdb.position(cpu)?;
-                if position.level == 1 && OPTEE.contains(&position.pc) {
+                let is_there = position.level == level && OPTEE.contains(&position.pc);
+                if is_there && std::fs::read(&log)?.ends_with(b"\n") {
                     return Ok(cpu);
                 }
             }
@@ -132,7 +141,7 @@ fn hanging_secure_world_is_reported_and_others_go_on() -> Result<()> {
     let mut system = lab.system("two.toml")?;
     system.vms[1].tee = Tee::None;
     let mut stage = Stage::boot(&lab, &system)?;
-    let inside = stage.stop_in_optee()?;
+    let inside = stage.stop_in_optee(APPLICATION)?;
     let Stage {
         mut session,
         mut gdb,
@@ -152,6 +161,60 @@ fn hanging_secure_world_is_reported_and_others_go_on() -> Result<()> {
     told(&mut session, "tee-back")?;
     answers(&mut session, "b", "and-now")?;
     Ok(())
+}
+
+/// A second CPU can follow into an OP-TEE that hangs. Other CPUs then have the UART's interrupt.
+#[test]
+fn monitor_answers_while_two_cpus_hang() -> Result<()> {
+    let lab = Lab::new("two-stuck")?;
+    let mut system = lab.system("two.toml")?;
+    system.vms[1].tee = Tee::None;
+    let mut stage = Stage::boot(&lab, &system)?;
+    let inside = stage.stop_in_optee(APPLICATION)?;
+    let Stage {
+        mut session,
+        mut gdb,
+        cpus,
+    } = stage;
+    // The one that has the UART's interrupt since boot, or its neighbour. In a guest, or idle as others are, it holds no
+    // lock of EL2's.
+    let second = if inside == cpus[0] { cpus[1] } else { cpus[0] };
+    let deadline = Instant::now() + SOON;
+    loop {
+        let position = gdb.position(second)?;
+        let mut is_idle = false;
+        for &cpu in cpus.iter().filter(|&&cpu| cpu != second) {
+            is_idle |= gdb.position(cpu)? == position;
+        }
+        let in_guest = position.level < 2 && !OPTEE.contains(&position.pc);
+        if in_guest || position.level == 2 && is_idle {
+            break;
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "CPU {second} is neither idle nor in a guest"
+        );
+        gdb.go_on(&[second])?;
+        std::thread::sleep(Duration::from_millis(5));
+        gdb.stop()?;
+    }
+    let others: Vec<u32> = cpus
+        .iter()
+        .copied()
+        .filter(|&cpu| cpu != inside && cpu != second)
+        .collect();
+    gdb.go_on(&others)?;
+    told(&mut session, "tee-stuck")?;
+    session.send(Channel::Hypervisor, "vm pause b")?;
+    session
+        .expect(Channel::Hypervisor, SOON)
+        .hypervisor("b stands", |event| match event {
+            HypervisorEvent::VmPaused { vm } if vm == "b" => Some(()),
+            _ => None,
+        })?;
+    gdb.stop()?;
+    gdb.leave()?;
+    told(&mut session, "tee-back")
 }
 
 /// A guest without a TEE may use the CPU that hangs, and was using it: its vCPUs, both those that
@@ -178,7 +241,7 @@ fn vcpus_of_a_hanging_cpu_go_on_elsewhere() -> Result<()> {
          echo busy: $((40 + 2))",
     )?;
     stage.session.expect(b, SOON).line("busy: 42")?;
-    let inside = stage.stop_in_optee()?;
+    let inside = stage.stop_in_optee(APPLICATION)?;
     let Stage {
         mut session,
         mut gdb,
@@ -216,7 +279,7 @@ fn optee_panic_is_reported_and_others_go_on() -> Result<()> {
     system.machine.optee_guests = Some(2);
     system.vms[1].tee = Tee::None;
     let mut stage = Stage::boot(&lab, &system)?;
-    let inside = stage.stop_in_optee()?;
+    let inside = stage.stop_in_optee(CORE)?;
     let Stage {
         mut session,
         mut gdb,
