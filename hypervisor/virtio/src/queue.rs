@@ -353,6 +353,12 @@ impl Chain {
         }
     }
 
+    /// Says how many bytes were written, from the first buffer to write to on, by a device that did not use
+    /// [`Chain::write`].
+    pub const fn set_written(&mut self, bytes: u32) {
+        self.written = bytes;
+    }
+
     /// Says that nothing was written to the chain: the driver is to ignore it.
     pub const fn discard(&mut self) {
         self.written = 0;

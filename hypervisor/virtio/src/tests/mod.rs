@@ -4,6 +4,7 @@
 mod driver;
 mod hostile;
 mod registers;
+mod requests;
 mod switch;
 mod wire;
 
