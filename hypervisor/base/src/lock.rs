@@ -45,6 +45,8 @@ pub enum Class {
     Rtc,
     /// `Devices::watchdog`: a VM's watchdog.
     GuestWatchdog,
+    /// `OwnDevice::state`: a virtio device of one VM.
+    Virtio,
     /// `MachineLink::state`: a link between VMs.
     Link,
     /// `MonitorPort::session`: a session of the monitor.
@@ -86,6 +88,7 @@ pub const ORDER: &[&[Class]] = &[
         Class::Gpio,
         Class::Rtc,
         Class::GuestWatchdog,
+        Class::Virtio,
         Class::Link,
         Class::Session,
     ],
@@ -116,6 +119,7 @@ impl Class {
             Self::Gpio => "Devices::gpio",
             Self::Rtc => "Devices::rtc",
             Self::GuestWatchdog => "Devices::watchdog",
+            Self::Virtio => "OwnDevice::state",
             Self::Link => "MachineLink::state",
             Self::Session => "MonitorPort::session",
             Self::Input => "MonitorPort::input",

@@ -223,7 +223,9 @@ pub enum VmError<'t> {
     #[error("module {0} is a second one of its kind: keep one")]
     SecondModule(&'t str),
     /// A module of a kind that Postern does not take.
-    #[error("module {0} is neither multiboot,kernel nor multiboot,ramdisk: remove it")]
+    #[error(
+        "module {0} is none of multiboot,kernel, multiboot,ramdisk and postern,disk: remove it"
+    )]
     ModuleKind(&'t str),
     /// A module's address.
     #[error("module {module}: reg {problem}")]

@@ -33,11 +33,15 @@ pub const BLOCK_SIZE: u64 = 0x20_0000;
 const DOMAIN: &str = "postern,domain";
 /// The compatible string that Xen's tools write.
 const XEN_DOMAIN: &str = "xen,domain";
+/// The compatible string of a module with a disk's content. Postern's own.
+const DISK: &str = "postern,disk";
+/// The unit of a disk in bytes.
+const SECTOR: u64 = 512;
 /// The cell of `/chosen` that [`modules_in_initrd`] reads.
 pub(super) const MODULES_IN_INITRD: &str = "postern,modules-in-initrd";
 /// The properties that a `postern,domain` may have, and those of [`rights`]: any other is a mistake. A `xen,domain` may
 /// have others, for Xen.
-const PROPERTIES: [&str; 15] = [
+const PROPERTIES: [&str; 16] = [
     "compatible",
     "#address-cells",
     "#size-cells",
@@ -50,6 +54,7 @@ const PROPERTIES: [&str; 15] = [
     "manual-start",
     "privileged",
     "watchdog",
+    "rng",
     assigned::DEVICES,
     "status",
     "phandle",
@@ -87,6 +92,8 @@ pub struct VmConfig<'t> {
     pub privileged: bool,
     /// Whether it has a watchdog, which resets it.
     pub watchdog: bool,
+    /// Whether it has a virtio entropy device.
+    pub rng: bool,
     /// The pCPUs that its vCPUs may run on, not empty; `None` where the tree leaves that to Postern.
     pub affinity: Option<PcpuSet>,
     /// The length of SVE's vectors, if it has SVE.
@@ -98,6 +105,8 @@ pub struct VmConfig<'t> {
     pub kernel: PaRange,
     /// Where the boot loader put its initial RAM disk, if it has one.
     pub ramdisk: Option<PaRange>,
+    /// Where the boot loader put the content of its virtio disk, if it has one. Several VMs may name the same range.
+    pub disk: Option<PaRange>,
     /// The kernel's command line, at most [`MAX_BOOTARGS`] bytes; may be empty.
     pub bootargs: &'t str,
 }
@@ -195,7 +204,7 @@ fn read_vm<'t>(
     }
     let modules = Modules::read(node)?;
     let (kernel, bootargs) = modules.kernel.ok_or(VmError::NoKernel)?;
-    let ramdisk = modules.ramdisk;
+    let Modules { ramdisk, disk, .. } = modules;
     let memory = memory(node)?;
     if kernel
         .bytes()
@@ -218,11 +227,13 @@ fn read_vm<'t>(
         autostart: !flag(node, "manual-start")?,
         privileged: flag(node, "privileged")?,
         watchdog: flag(node, "watchdog")?,
+        rng: flag(node, "rng")?,
         affinity,
         sve: sve(node)?,
         devices,
         kernel,
         ramdisk,
+        disk,
         bootargs,
     })
 }
@@ -291,6 +302,7 @@ fn sve<'t>(node: FdtNode<'t>) -> Result<Option<VectorLength>, VmError<'t>> {
 struct Modules<'t> {
     kernel: Option<(PaRange, &'t str)>,
     ramdisk: Option<PaRange>,
+    disk: Option<PaRange>,
 }
 
 impl<'t> Modules<'t> {
@@ -313,6 +325,13 @@ impl<'t> Modules<'t> {
                     .is_some()
             } else if tree::is_compatible(node, &["multiboot,ramdisk"]) {
                 modules.ramdisk.replace(range()?).is_some()
+            } else if tree::is_compatible(node, &[DISK]) {
+                let range = range()?;
+                if !range.bytes().is_multiple_of(SECTOR) {
+                    let problem = "is not in whole sectors of 512 bytes";
+                    return Err(VmError::ModuleReg { module, problem });
+                }
+                modules.disk.replace(range).is_some()
             } else {
                 return Err(VmError::ModuleKind(module));
             };
@@ -343,9 +362,12 @@ impl<'t> VmConfig<'t> {
         }
     }
 
-    /// The VM's modules with the names of their kinds.
-    pub(super) fn modules(&self) -> impl Iterator<Item = (&'static str, PaRange)> + use<'t> {
+    /// Returns the VM's modules with the names of their kinds.
+    pub fn modules(&self) -> impl Iterator<Item = (&'static str, PaRange)> + use<'t> {
         let ramdisk = self.ramdisk.map(|range| ("ramdisk", range));
-        core::iter::once(("kernel", self.kernel)).chain(ramdisk)
+        let disk = self.disk.map(|range| ("disk", range));
+        core::iter::once(("kernel", self.kernel))
+            .chain(ramdisk)
+            .chain(disk)
     }
 }

@@ -136,8 +136,9 @@ fn bring_up(
     });
     let mut ram = machine.free.clone();
     for vm in &vms {
-        ram.insert(vm.kernel)?;
-        vm.ramdisk.map_or(Ok(()), |range| ram.insert(range))?;
+        for (_, range) in vm.modules() {
+            ram.insert(range)?;
+        }
     }
     // SAFETY: this is free RAM according to the tree, without the heap, and the modules, mapped
     // just now. EL2 accesses it by copies alone.

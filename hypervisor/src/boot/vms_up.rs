@@ -24,7 +24,7 @@ use core::sync::atomic::Ordering;
 use mediator::addr::PAGE_SIZE;
 use mediator::{ClientId, CreateError, Mediator, ProbeError, Progress, SecureMonitor, TeeInfo};
 use postern_arch::smmu::{self, StreamsError};
-use postern_arch::timer;
+use postern_arch::{entropy, timer};
 use postern_base::ids::VmIndex;
 use postern_base::range::PaRange;
 use postern_base::sve::VectorLengths;
@@ -250,6 +250,15 @@ fn make(
     quotas.max_leaked_asids = quotas.max_leaked_asids.min(share.max_leaked_asids);
     tee_config.max_creations = share.max_creations;
     report_devices(config);
+    if config.rng && !entropy::is_available() {
+        output::log(
+            Level::Warn,
+            format_args!(
+                "vm {}: it gets no rng: neither the firmware nor the CPU has true random numbers",
+                config.name
+            ),
+        );
+    }
     let mut vm = Vm::new(VmParts {
         config,
         index,
@@ -257,7 +266,7 @@ fn make(
         memory,
         mapping: Mapping::new(index, machine().gic.guest_interface(), &config.devices),
         gic: machine().gic.version(),
-        virtio: links::ends(&machine().links, index),
+        links: links::ends(&machine().links, index),
         mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),
     });
     linked_spis::link(&mut vm, &config.devices);

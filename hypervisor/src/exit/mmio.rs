@@ -5,7 +5,7 @@ use crate::control::monitor::El2System;
 use crate::irq::sections;
 use crate::vm::cpu_interface;
 use crate::vm::instance::VcpuRef;
-use crate::vm::links;
+use crate::vm::{links, virtio};
 use mediator::addr::Ipa;
 use postern_arch::vcpu_context::Frame;
 use postern_base::mmio::Access;
@@ -53,12 +53,14 @@ pub fn access(
             }
         }
         layout::Device::CpuInterface => cpu_interface::second_page_access(running, access),
-        layout::Device::Virtio => match links::access(running.vm, access) {
-            // More is to do than one exit does: interrupts are taken in between, and the slice may end.
-            Some(outcome) if outcome.is_unfinished => return AccessResult::Retry,
-            Some(outcome) => outcome.value,
-            None => return AccessResult::Unmapped,
-        },
+        layout::Device::Virtio => {
+            match links::access(running.vm, access).or_else(|| virtio::access(running.vm, access)) {
+                // More is to do than one exit does: interrupts are taken in between, and the slice may end.
+                Some(outcome) if outcome.is_unfinished => return AccessResult::Retry,
+                Some(outcome) => outcome.value,
+                None => return AccessResult::Unmapped,
+            }
+        }
         layout::Device::MonitorUart => {
             // A command may take long and takes interrupts meanwhile. The end of the trap closes
             // the section.

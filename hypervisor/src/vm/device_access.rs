@@ -5,7 +5,7 @@
 use super::devices::seconds;
 use super::instance::Vm;
 use super::scheduler::kick;
-use super::watchdog;
+use super::{virtio, watchdog};
 use crate::platform::WALL_CLOCK;
 use mediator::Mediator;
 use postern_base::mmio::Access;
@@ -92,9 +92,10 @@ impl Vm {
         self.with_gpio(Pl061::press);
     }
 
-    /// Raises the alarm of the guest's clock if its time has come.
+    /// Raises the alarm of the guest's clock if its time has come, and has devices do what they could not do before.
     pub fn pass_time(&'static self) {
         self.with_rtc(|rtc| rtc.pass(seconds()));
+        virtio::retry(self);
     }
 
     fn with_rtc<R>(&'static self, change: impl FnOnce(&mut Pl031) -> R) -> R {
@@ -119,6 +120,15 @@ impl Vm {
 
     pub(super) fn drive(&self, source: SpiSource, level: bool) -> VcpuSet {
         match self.line(source) {
+            Some(line) => self.vgic.set_line(line, level),
+            None => VcpuSet::EMPTY,
+        }
+    }
+
+    /// Drives the interrupt of the virtio device in a slot.
+    pub(super) fn drive_virtio(&self, slot: usize, level: bool) -> VcpuSet {
+        let intid = self.spis.virtio(slot).and_then(|spi| IntId::new(32 + spi));
+        match intid.and_then(IrqLine::spi) {
             Some(line) => self.vgic.set_line(line, level),
             None => VcpuSet::EMPTY,
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A VM's devices except its interrupt controller and its console.
 
+use super::own_virtio::OwnVirtio;
 use crate::platform::WALL_CLOCK;
 use alloc::boxed::Box;
 use postern_arch::timer;
@@ -25,16 +26,19 @@ pub struct Devices {
     pub rtc: Lock<Pl031>,
     /// The watchdog, if the VM has one.
     pub watchdog: Option<Lock<GenericWatchdog>>,
+    /// The virtio devices that are the VM's alone.
+    pub virtio: OwnVirtio,
 }
 
 impl Devices {
     /// Returns the devices in their state after power-on.
-    pub fn new(privileged: bool, watchdog: bool) -> Self {
+    pub fn new(privileged: bool, watchdog: bool, virtio: OwnVirtio) -> Self {
         Self {
             monitor_uart: privileged.then(|| Box::new(MonitorUart::new())),
             gpio: Lock::new(Class::Gpio, Pl061::new()),
             rtc: Lock::new(Class::Rtc, Pl031::new(seconds())),
             watchdog: watchdog.then(|| Lock::new(Class::GuestWatchdog, GenericWatchdog::new())),
+            virtio,
         }
     }
 
@@ -50,5 +54,6 @@ impl Devices {
         if let Some(uart) = &self.monitor_uart {
             uart.reset();
         }
+        self.virtio.reset();
     }
 }

@@ -6,6 +6,7 @@ use super::guest_image::{Images, Loader};
 use super::guest_memory::GuestMemory;
 use super::lifecycle::Lifecycle;
 use super::mapping::Mapping;
+use super::own_virtio::OwnVirtio;
 use super::run_permission::RunPermission;
 use super::work::VmWork;
 use crate::console::output::{self, MachineConsole, UartLink};
@@ -294,8 +295,8 @@ pub struct VmParts {
     pub mapping: Mapping,
     /// The version of the VM's interrupt controller: the machine's.
     pub gic: GicVersion,
-    /// The number of the VM's virtio devices.
-    pub virtio: usize,
+    /// The number of the VM's ends of links.
+    pub links: usize,
     /// The VM's mediator, if it has a TEE.
     pub mediator: Option<Mediator>,
 }
@@ -309,6 +310,8 @@ impl Vm {
         let vcpus = vcpus.map(|index| Vcpu::new(index, config.sve));
         let is_taken = |spi| config.devices.iter().any(|device| device.has_spi(spi));
         let spis = Spis::beside(is_taken);
+        let virtio = OwnVirtio::new(parts.links, config.rng, config.disk);
+        let virtio_slots = virtio.end();
         Self {
             index: parts.index,
             name: config.name,
@@ -318,7 +321,7 @@ impl Vm {
             gic: parts.gic,
             vcpus: vcpus.collect(),
             console: MachineConsole::new(Channel::of_vm(parts.index), UartLink),
-            devices: Devices::new(config.privileged, config.watchdog),
+            devices: Devices::new(config.privileged, config.watchdog, virtio),
             spis,
             autostart: config.autostart,
             privileged: config.privileged,
@@ -334,7 +337,7 @@ impl Vm {
                 gic: parts.gic,
                 spis,
                 devices: &config.devices,
-                virtio: parts.virtio,
+                virtio: virtio_slots,
             },
             needs_tee: config.tee == Tee::Required,
             has_tee: AtomicBool::new(false),

@@ -44,7 +44,7 @@ struct End {
 /// A link with its VMs.
 struct MachineLink {
     ports: heapless::Vec<LinkedVm, MAX_VMS>,
-    rams: heapless::Vec<VmRam, MAX_VMS>,
+    rams: heapless::Vec<VmRam<'static>, MAX_VMS>,
     state: Lock<LinkState>,
     /// Whether frames wait, so that they are to be dropped in time. Written with the lock held.
     is_waiting: AtomicBool,
@@ -190,9 +190,9 @@ impl MachineLink {
 }
 
 /// A VM's RAM as its devices see it. While the VM has none, all addresses are outside.
-struct VmRam(&'static GuestMemory);
+pub(super) struct VmRam<'m>(pub(super) &'m GuestMemory);
 
-impl VmRam {
+impl VmRam<'_> {
     /// Calls `piece` with each physically contiguous piece of a range: its place, and where it begins in the range.
     #[cold]
     #[inline(never)]
@@ -216,7 +216,7 @@ impl VmRam {
     }
 }
 
-impl GuestRam for VmRam {
+impl GuestRam for VmRam<'_> {
     #[inline]
     fn read(&self, from: Ipa, into: &mut [u8]) -> Result<(), OutsideRam> {
         if let Some(at) = self.0.translate(from, into.len() as u64) {

@@ -30,6 +30,8 @@ pub mod links;
 pub mod lr_sync;
 #[cfg(target_os = "none")]
 pub mod mapping;
+#[cfg(target_os = "none")]
+pub mod own_virtio;
 pub mod pci_reset;
 #[cfg(target_os = "none")]
 pub mod pcpu;
@@ -49,6 +51,8 @@ pub mod seed_state;
 pub mod status;
 #[cfg(target_os = "none")]
 pub mod vectors;
+#[cfg(target_os = "none")]
+pub mod virtio;
 #[cfg(target_os = "none")]
 pub mod watchdog;
 pub mod work;

@@ -191,8 +191,24 @@ fn errors_say_what_is_wrong_and_what_to_do() {
                     1,
                 );
             },
-            "vm `vm-a`: module module@50000000 is neither multiboot,kernel nor multiboot,ramdisk: \
-             remove it",
+            "vm `vm-a`: module module@50000000 is none of multiboot,kernel, multiboot,ramdisk and \
+             postern,disk: remove it",
+        ),
+        (
+            |t| module(at(t, "/chosen/vm-a"), "postern,disk", 0x5000_0000, 0x1001),
+            "vm `vm-a`: module module@50000000: reg is not in whole sectors of 512 bytes",
+        ),
+        (
+            |t| {
+                module(at(t, "/chosen/vm-a"), "postern,disk", 0x5000_0000, 0x200);
+                module(at(t, "/chosen/vm-a"), "postern,disk", 0x5001_0000, 0x200);
+            },
+            "vm `vm-a`: module module@50010000 is a second one of its kind: keep one",
+        ),
+        (
+            |t| module(at(t, "/chosen/vm-a"), "postern,disk", 0x4800_1000, 0x1000),
+            "vm `vm-a`: module disk at 0x48001000..0x48002000 overlaps another module: \
+             load it elsewhere and correct its reg",
         ),
         (
             |t| {

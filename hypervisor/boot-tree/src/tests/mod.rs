@@ -243,16 +243,31 @@ fn reads_the_default_machine() {
             autostart: true,
             privileged: false,
             watchdog: false,
+            rng: false,
             affinity: None,
             sve: None,
             devices: Vec::new(),
             kernel: range(0x4800_0000, 0x4a60_0000),
             ramdisk: Some(range(0x4b00_0000, 0x4b80_0000)),
+            disk: None,
             bootargs: "console=ttyAMA0",
         }
     );
     assert_eq!((b.name, b.tee), ("b.2", Tee::Optional));
     assert_eq!(members(b.affinity.unwrap()), [1, 3]);
+}
+
+#[test]
+fn vms_may_share_the_content_of_a_disk() {
+    let mut tree = fixture::two_vms();
+    for vm in ["/chosen/vm-a", "/chosen/vm-b"] {
+        fixture::module(at(&mut tree, vm), "postern,disk", 0x5000_0000, 0x20_0000);
+    }
+    let dtb = tree.to_dtb();
+    let (machine, vms) = read(&dtb, occupied()).unwrap();
+    let disk = range(0x5000_0000, 0x5020_0000);
+    assert_eq!([vms[0].disk, vms[1].disk], [Some(disk); 2]);
+    assert!(!machine.free.contains(range(0x501f_f000, 0x5020_0000)));
 }
 
 #[test]
@@ -263,6 +278,7 @@ fn a_vm_that_waits_for_an_order_needs_no_memory_yet() {
     set(vm, "manual-start", [0_u8; 0]);
     set(vm, "privileged", [0_u8; 0]);
     set(vm, "watchdog", [0_u8; 0]);
+    set(vm, "rng", [0_u8; 0]);
     set(at(&mut tree, "/chosen"), "postern,stay", [0_u8; 0]);
     let static_tables = "postern,optee-static-tables";
     set(at(&mut tree, "/chosen"), static_tables, [0_u8; 0]);
@@ -272,9 +288,12 @@ fn a_vm_that_waits_for_an_order_needs_no_memory_yet() {
     assert_eq!(vms[1].memory, 16 << 30);
     let flags = vms.iter();
     let flags: Vec<_> = flags
-        .map(|vm| (vm.autostart, vm.privileged, vm.watchdog))
+        .map(|vm| (vm.autostart, vm.privileged, vm.watchdog, vm.rng))
         .collect();
-    assert_eq!(flags, [(true, false, false), (false, true, true)]);
+    assert_eq!(
+        flags,
+        [(true, false, false, false), (false, true, true, true)]
+    );
     // Nobody at all may start by itself, as long as the machine waits for who gives the order.
     set(at(&mut tree, "/chosen/vm-a"), "manual-start", [0_u8; 0]);
     assert!(read(&tree.to_dtb(), occupied()).is_ok());
