@@ -36,6 +36,8 @@ pub struct Modules {
     pub kernel: Region,
     /// The initramfs.
     pub initrd: Region,
+    /// The content of the disk, if the VM has one.
+    pub disk: Option<Region>,
 }
 
 /// Allocates RAM for files: one place per file, however many VMs use it.
@@ -236,6 +238,7 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
         (!vm.autostart, "manual-start"),
         (vm.privileged, "privileged"),
         (vm.watchdog, "watchdog"),
+        (vm.rng, "rng"),
     ] {
         if there {
             set(&mut node, name, [0_u8; 0]);
@@ -256,6 +259,11 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
     set(&mut kernel, "bootargs", vm.cmdline.as_str());
     node.add_child(kernel);
     node.add_child(module("multiboot,ramdisk", modules.initrd)?);
+    if let Some(disk) = modules.disk {
+        let mut node_of_disk = module("postern,disk", disk)?;
+        set(&mut node_of_disk, "compatible", "postern,disk");
+        node.add_child(node_of_disk);
+    }
     Ok(node)
 }
 

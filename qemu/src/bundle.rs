@@ -217,10 +217,7 @@ pub(crate) fn compose<'a>(
         });
     }
     let placed: Vec<Modules> = (files.of_vms.iter())
-        .map(|&(kernel, initrd)| Modules {
-            kernel: modules[kernel].region,
-            initrd: modules[initrd].region,
-        })
+        .map(|of_vm| of_vm.modules(|index| modules[index].region))
         .collect();
     let static_tables = plan.additions.static_tables;
     let efi_tree = efi_tree(&tree, plan, &modules, &files.of_vms)?;
@@ -264,7 +261,7 @@ fn efi_tree(
     board: &DeviceTree,
     plan: &Plan,
     modules: &[Piece],
-    of_vms: &[(usize, usize)],
+    of_vms: &[VmFiles],
 ) -> Result<Vec<u8>> {
     let mut tree = board.clone();
     let mut offset = 0;
@@ -277,10 +274,7 @@ fn efi_tree(
         offset = (offset + piece.region.size).next_multiple_of(PAGE_SIZE);
     }
     let placed: Vec<Modules> = (of_vms.iter())
-        .map(|&(kernel, initrd)| Modules {
-            kernel: inside[kernel],
-            initrd: inside[initrd],
-        })
+        .map(|of_vm| of_vm.modules(|index| inside[index]))
         .collect();
     boot_tree::describe(
         &mut tree,
@@ -322,7 +316,25 @@ pub(crate) struct Files {
     /// Names in the bundle, and what they are.
     names: Vec<(String, String)>,
     /// For each VM its kernel and its RAM disk.
-    of_vms: Vec<(usize, usize)>,
+    of_vms: Vec<VmFiles>,
+}
+
+/// The places of a VM's files among [`Files`].
+#[derive(Debug)]
+struct VmFiles {
+    kernel: usize,
+    initrd: usize,
+    disk: Option<usize>,
+}
+
+impl VmFiles {
+    fn modules(&self, region: impl Fn(usize) -> Region) -> Modules {
+        Modules {
+            kernel: region(self.kernel),
+            initrd: region(self.initrd),
+            disk: self.disk.map(region),
+        }
+    }
 }
 
 impl Files {
@@ -341,7 +353,13 @@ impl Files {
             prepare::fits_into(vm, &kernel, &initrd).with_context(name)?;
             let kernel = files.add(&kernel, "kernel", vm).with_context(name)?;
             let initrd = files.add(&initrd, "initrd", vm).with_context(name)?;
-            files.of_vms.push((kernel, initrd));
+            let disk = vm.disk.as_ref().map(|file| files.add(file, "disk", vm));
+            let disk = disk.transpose().with_context(name)?;
+            files.of_vms.push(VmFiles {
+                kernel,
+                initrd,
+                disk,
+            });
         }
         Ok(files)
     }

@@ -168,6 +168,11 @@ pub struct Vm {
     /// Whether the VM has a watchdog, which resets it.
     #[serde(default)]
     pub watchdog: bool,
+    /// Whether the VM has a virtio entropy device.
+    #[serde(default)]
+    pub rng: bool,
+    /// A file with the content of a virtio disk, which the VM can only read, relative to the TOML file.
+    pub disk: Option<PathBuf>,
     /// Which functions of the TEE the VM may use.
     #[serde(default)]
     pub tee_policy: TeePolicy,
@@ -317,7 +322,10 @@ impl System {
             *path = folder.join(&*path);
         }
         for vm in &mut system.vms {
-            for path in [&mut vm.kernel, &mut vm.initrd].into_iter().flatten() {
+            for path in [&mut vm.kernel, &mut vm.initrd, &mut vm.disk]
+                .into_iter()
+                .flatten()
+            {
                 *path = folder.join(&*path);
             }
         }

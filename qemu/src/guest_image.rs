@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 /// The version of the recipe for the image; a change of the recipe increments it.
 const RECIPE: u32 = 3;
 /// The version of the recipe for what guests with devices boot besides.
-const DEVICE_RECIPE: u32 = 1;
+const DEVICE_RECIPE: u32 = 2;
 /// The folder of the modules, and in newer packages of the kernel; the kernel's release follows.
 const MODULES: &str = "usr/lib/modules/";
 /// The modules that a guest needs; their dependencies are added.
@@ -37,10 +37,11 @@ const DRIVERS: &[&str] = &[
     "optee",
     "optee_rng",
 ];
-/// The modules that a guest needs besides for disks, network cards and links. Linux cannot load
+/// The modules that a guest needs besides for disks, network cards, links and random numbers. Linux cannot load
 /// `crc32c_generic` itself when ext4 asks for it: there is no `modprobe`.
 const DEVICE_DRIVERS: &[&str] = &[
     "virtio_blk",
+    "virtio_rng",
     "virtio_net",
     "virtio_mmio",
     "crc32c_generic",

@@ -42,6 +42,10 @@ fn read<T>(
             address: 0x4820_0000,
             size: 0x1000,
         },
+        disk: system.vms[0].disk.as_ref().map(|_| Region {
+            address: 0x4840_0000,
+            size: 0x1000,
+        }),
     };
     let at = virt().address;
     let modules = vec![modules; system.vms.len()];
@@ -155,14 +159,19 @@ fn autostart_keys_reach_the_hypervisor() {
             // The file does not say how OP-TEE was built.
             assert!(machine.static_tables);
             let vm = &vms[0];
-            (machine.stay, vm.autostart, vm.privileged, vm.watchdog)
+            (
+                (machine.stay, vm.autostart, vm.privileged),
+                (vm.watchdog, vm.rng, vm.disk.is_some()),
+            )
         })
     };
-    assert_eq!(flags(""), Ok((false, true, false, false)));
+    let none = (false, false, false);
+    assert_eq!(flags(""), Ok(((false, true, false), none)));
     let manual = "[[vm]]\nname = \"a\"\nmemory = \"64G\"\nautostart = false\n";
-    assert_eq!(flags(manual), Ok((false, false, false, false)));
-    let all = "when_all_off = \"stay\"\n[[vm]]\nname = \"a\"\nprivileged = true\nwatchdog = true\n";
-    assert_eq!(flags(all), Ok((true, true, true, true)));
+    assert_eq!(flags(manual), Ok(((false, false, false), none)));
+    let all = "when_all_off = \"stay\"\n[[vm]]\nname = \"a\"\nprivileged = true\nwatchdog = true\n\
+        rng = true\ndisk = \"root.img\"\n";
+    assert_eq!(flags(all), Ok(((true, true, true), (true, true, true))));
 }
 
 #[test]

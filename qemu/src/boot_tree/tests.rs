@@ -65,10 +65,12 @@ fn vm_nodes_follow_the_binding() {
         Modules {
             kernel: region(0x4800_0000, 0x23e_a7c0),
             initrd: region(0x4a40_0000, 0x6e_8eee),
+            disk: Some(region(0x5000_0000, 0x20_0000)),
         },
         Modules {
             kernel: region(0x1_4800_0000, 0x1_0000),
             initrd: region(0x4a40_0000, 0x6e_8eee),
+            disk: None,
         },
     ];
     let bytes = for_hypervisor(BASE, virt(), &system, &modules, false).unwrap();
@@ -101,6 +103,9 @@ fn vm_nodes_follow_the_binding() {
     );
     assert_eq!(words(initrd, "reg"), [0, 0x4a40_0000, 0, 0x6e_8eee]);
     assert!(initrd.property("bootargs").is_none());
+    let disk = tree.find_node("/chosen/vm-a/module@50000000").unwrap();
+    assert_eq!(value(disk, "compatible"), b"postern,disk\0");
+    assert_eq!(words(disk, "reg"), [0, 0x5000_0000, 0, 0x20_0000]);
 
     let big = tree.find_node("/chosen/vm-big").unwrap();
     assert_eq!(words(big, "memory"), [0, 5 << 20]);
@@ -117,6 +122,7 @@ fn other_nodes_stay_as_qemu_wrote_them() {
     let modules = [Modules {
         kernel: region(0x4800_0000, 1),
         initrd: region(0x4a40_0000, 1),
+        disk: None,
     }];
     let bytes = for_hypervisor(BASE, virt(), &system, &modules, false).unwrap();
     let (before, after) = (fdt::Fdt::new(BASE).unwrap(), fdt::Fdt::new(&bytes).unwrap());

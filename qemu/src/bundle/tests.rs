@@ -3,7 +3,7 @@
 //! U-Boot's rules.
 
 use super::*;
-use dtoolkit::fdt::Fdt;
+use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 use dtoolkit::{Node, Property};
 use sha2::{Digest, Sha256};
@@ -67,6 +67,7 @@ fn plan(text: &str) -> (TempDir, Plan) {
     file("Image", &image(4 << 20));
     file("disk", &[1; 5000]);
     file("other", &[2; 7]);
+    file("sectors", &[3; 1024]);
     let system = System::load_for_board(&file("system.toml", text.as_bytes())).expect("a system");
     let plan = Plan {
         board: file("board.dtb", &board(true)),
@@ -139,6 +140,31 @@ fn all(node: &DeviceTreeNode, path: &str, into: &mut BTreeMap<String, Vec<u8>>) 
     for child in node.children() {
         all(child, &format!("{path}/{}", child.name()), into);
     }
+}
+
+#[test]
+fn a_disk_is_loaded_as_other_files_are() {
+    let both = TWO.replace("memory =", "disk = \"sectors\"\nmemory =");
+    let (_folder, plan) = plan(&both);
+    assert_eq!(notes(&plan), Vec::<String>::new());
+    let bytes = read(&plan, TREE);
+    let fdt = Fdt::new(&bytes).expect("a tree");
+    let chosen = fdt.root().child("chosen").expect("chosen");
+    let mut places = Vec::new();
+    for vm in chosen.children() {
+        let is_disk = |node: &FdtNode<'_>| {
+            let kind = node.property("compatible").expect("a kind");
+            kind.value() == b"postern,disk\0"
+        };
+        let disk = vm.children().find(is_disk).expect("a disk");
+        places.push(disk.property("reg").expect("a place").value().to_vec());
+    }
+    assert_eq!(places[0], places[1], "one copy");
+    let address = u64::from_be_bytes(places[0][..8].try_into().expect("two cells"));
+    let script = text(&plan, "boot.cmd");
+    let line = format!("{address:#x} ${{prefix}}disk-a.img || ");
+    assert!(script.contains(&line), "{script}");
+    assert_eq!(read(&plan, "disk-a.img"), [3; 1024]);
 }
 
 #[test]

@@ -10,6 +10,8 @@ use std::path::Path;
 
 /// Alignment of a guest's kernel, RAM disk and device tree in bytes.
 const BLOCK: u64 = 2 << 20;
+/// The unit of a disk in bytes.
+const SECTOR: u64 = 512;
 /// The least memory in which Debian's Linux unpacks the tool's own RAM disk and runs xtest, in MiB.
 /// With 64 its kernel panics: "System is deadlocked on memory".
 const LEAST_LINUX_MIB: u64 = 96;
@@ -76,6 +78,9 @@ impl Vm {
             ),
             None => None,
         };
+        if let Some(file) = &self.disk {
+            disk(file).with_context(|| key("disk", file))?;
+        }
         if let (Some(kernel), Some(initrd)) = (kernel, initrd) {
             fits(self.memory, kernel, initrd)?;
         }
@@ -228,6 +233,17 @@ fn initrd(file: &Path, own_kernel: bool) -> Result<u64> {
         ),
     }
     Ok(size)
+}
+
+/// Checks the content of a disk.
+fn disk(file: &Path) -> Result<()> {
+    let (_, size) = read(file)?;
+    ensure!(
+        size.is_multiple_of(SECTOR),
+        "its {size} bytes are not whole sectors of {SECTOR}; append zeroes: truncate -s %{SECTOR} {}",
+        file.display()
+    );
+    Ok(())
 }
 
 fn unzipped(head: &[u8]) -> Option<Vec<u8>> {

@@ -26,6 +26,8 @@ fn vm_needs_only_a_name() {
             autostart: true,
             privileged: false,
             watchdog: false,
+            rng: false,
+            disk: None,
             tee_policy: TeePolicy::default(),
             tee_quota: TeeQuota::default(),
             affinity: None,

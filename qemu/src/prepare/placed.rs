@@ -91,6 +91,7 @@ fn in_qemu_tree(
                 modules.push(Modules {
                     kernel: place(kernel)?,
                     initrd: place(initrd)?,
+                    disk: vm.disk.as_deref().map(place).transpose()?,
                 });
             }
             boot_tree::for_hypervisor(base, qemu, system, &modules, *static_tables)?

@@ -15,8 +15,8 @@ const DISK: &str = "disk.img";
 pub(super) struct Roles {
     /// The VMs' names and roles.
     of: Vec<(String, Role)>,
-    /// The names of VMs with links.
-    linked: Vec<String>,
+    /// The names of VMs with virtio devices of the hypervisor's.
+    with_virtio: Vec<String>,
 }
 
 impl Roles {
@@ -30,10 +30,18 @@ impl Roles {
         };
         let roles = roles.into_iter().chain(std::iter::repeat(Role::default()));
         let names = system.vms.iter().map(|vm| vm.name.clone());
-        let links = system.links.iter().filter(|_| flavour == Flavour::Shared);
+        let is_shared = flavour == Flavour::Shared;
+        let links = system.links.iter().filter(|_| is_shared);
+        let own = system
+            .vms
+            .iter()
+            .filter(|vm| is_shared && (vm.rng || vm.disk.is_some()));
         Self {
             of: names.zip(roles).collect(),
-            linked: links.flat_map(|link| link.vms.clone()).collect(),
+            with_virtio: links
+                .flat_map(|link| link.vms.clone())
+                .chain(own.map(|vm| vm.name.clone()))
+                .collect(),
         }
     }
 
@@ -48,15 +56,15 @@ impl Roles {
         system
     }
 
-    /// Returns whether a VM needs drivers: it has a role or a link.
+    /// Returns whether a VM needs drivers: it has a role or a virtio device of the hypervisor's.
     pub(super) fn has(&self, vm: &Vm) -> bool {
         let mut named = self.of.iter().filter(|(name, _)| *name == vm.name);
-        named.any(|(_, role)| *role != Role::default()) || self.linked.contains(&vm.name)
+        named.any(|(_, role)| *role != Role::default()) || self.with_virtio.contains(&vm.name)
     }
 
     /// Returns whether any VM needs drivers.
     pub(super) fn any(&self) -> bool {
-        !self.linked.is_empty() || self.of.iter().any(|(_, role)| *role != Role::default())
+        !self.with_virtio.is_empty() || self.of.iter().any(|(_, role)| *role != Role::default())
     }
 
     /// Makes the disk for the guests, if there is one, and names its file in the description.

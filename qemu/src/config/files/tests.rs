@@ -241,3 +241,17 @@ fn machine_ram_must_hold_guests_and_hypervisor() {
     }
     assert_eq!(check(1074), Ok(()));
 }
+
+#[test]
+fn disk_is_in_whole_sectors() {
+    let place = Place::new();
+    place.file("good.img", &[0; 1024]);
+    place.file("odd.img", &[0; 1025]);
+    let file = |name: &str| place.complaint(&format!("disk = \"{name}\"\n"));
+    assert_eq!(file("good.img"), None);
+    let odd = file("odd.img").unwrap();
+    for word in ["vm \"a\"", "disk = ", "odd.img", "truncate -s %512"] {
+        assert!(odd.contains(word), "{odd}");
+    }
+    assert!(file("none.img").unwrap().contains("cannot be read"));
+}
