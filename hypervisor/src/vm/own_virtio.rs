@@ -9,44 +9,53 @@ use postern_base::range::PaRange;
 use postern_vgic::VcpuSet;
 use postern_virtio::blk::{Blk, SECTOR_BYTES, Sectors};
 use postern_virtio::link::Outcome;
+use postern_virtio::mmio::Device;
+use postern_virtio::queue::{Chain, ChainError};
 use postern_virtio::ram::GuestRam;
 use postern_virtio::requests::{RequestDevice, Requests};
 use postern_virtio::rng::{Entropy, Rng};
 
 /// A VM's devices, in the order of their slots.
 pub struct OwnVirtio {
-    rng: Option<OwnDevice<Rng>>,
-    disk: Option<(OwnDevice<Blk>, Module)>,
-    /// The first slot behind the last device.
-    end: usize,
+    /// The slot of the first.
+    first: usize,
+    devices: heapless::Vec<OwnDevice, 2>,
 }
 
-/// A device and its slot.
-struct OwnDevice<D> {
-    slot: usize,
-    state: Lock<RequestDevice<D>>,
+/// A device.
+struct OwnDevice {
+    state: Lock<RequestDevice<Kind>>,
+}
+
+/// What it is. One type for all, so that their common code is there once.
+enum Kind {
+    /// An entropy device.
+    Rng(Rng<MachineEntropy>),
+    /// A disk.
+    Disk(Blk<Module>),
 }
 
 impl OwnVirtio {
     /// Returns the devices that a VM is to have, behind `links` other virtio devices: an entropy device, if the machine
     /// has true random numbers, and a disk with the content of a module.
     pub fn new(links: usize, rng: bool, disk: Option<PaRange>) -> Self {
-        let mut end = links;
-        let mut next = || {
-            end += 1;
-            end - 1
-        };
-        let rng = (rng && entropy::is_available()).then(|| OwnDevice::new(next(), Rng::new()));
+        let rng = (rng && entropy::is_available()).then(|| Kind::Rng(Rng::new(MachineEntropy)));
         let disk = disk.map(|range| {
             let sectors = range.bytes() / SECTOR_BYTES as u64;
-            (OwnDevice::new(next(), Blk::new(sectors)), Module(range))
+            Kind::Disk(Blk::new(Module(range), sectors))
         });
-        Self { rng, disk, end }
+        let devices = rng.into_iter().chain(disk).map(|kind| OwnDevice {
+            state: Lock::new(Class::Virtio, RequestDevice::new(kind)),
+        });
+        Self {
+            first: links,
+            devices: devices.collect(),
+        }
     }
 
     /// Returns the number of the VM's virtio devices, ends of links included.
-    pub const fn end(&self) -> usize {
-        self.end
+    pub fn end(&self) -> usize {
+        self.first + self.devices.len()
     }
 
     /// Performs a guest's access to the device in a slot; `None` where none of these is. `drive` drives the interrupt of
@@ -57,58 +66,86 @@ impl OwnVirtio {
         access: Access,
         ram: &impl GuestRam,
         drive: impl FnOnce(usize, bool) -> VcpuSet,
-    ) -> Option<(Outcome, Option<VcpuSet>)> {
-        match (&self.rng, &self.disk) {
-            (Some(rng), _) if rng.slot == slot => Some(rng.with(drive, |device| {
-                device.access(access, ram, &mut MachineEntropy)
-            })),
-            (_, Some((disk, module))) if disk.slot == slot => Some(disk.with(drive, |device| {
-                device.access(access, ram, &mut Module(module.0))
-            })),
-            _ => None,
-        }
+    ) -> Option<(Outcome, VcpuSet)> {
+        let device = self.devices.get(slot.checked_sub(self.first)?)?;
+        let mut state = device.state.lock();
+        let outcome = state.access(access, ram);
+        Some((outcome, drive_line(&mut state, slot, drive)))
     }
 
-    /// Serves what waits for random numbers. Called about once a second.
+    /// Has the devices serve what waits, such as for random numbers. Called about once a second.
     pub fn retry(
         &self,
         ram: &impl GuestRam,
-        drive: impl FnOnce(usize, bool) -> VcpuSet,
-    ) -> Option<VcpuSet> {
-        let rng = self.rng.as_ref()?;
-        let ((), kick) = rng.with(drive, |device| device.retry(ram, &mut MachineEntropy));
-        kick
+        mut drive: impl FnMut(usize, bool) -> VcpuSet,
+    ) -> VcpuSet {
+        let mut kicks = VcpuSet::EMPTY;
+        for (slot, device) in (self.first..).zip(&self.devices) {
+            let mut state = device.state.lock();
+            if state.is_waiting() {
+                state.retry(ram);
+                kicks = kicks.union(drive_line(&mut state, slot, &mut drive));
+            }
+        }
+        kicks
     }
 
     /// Resets the devices, as the VM has ended.
     pub fn reset(&self) {
-        if let Some(rng) = &self.rng {
-            rng.state.lock().reset();
-        }
-        if let Some((disk, _)) = &self.disk {
-            disk.state.lock().reset();
+        for device in &self.devices {
+            device.state.lock().reset();
         }
     }
 }
 
-impl<D: Requests> OwnDevice<D> {
-    fn new(slot: usize, device: D) -> Self {
-        Self {
-            slot,
-            state: Lock::new(Class::Virtio, RequestDevice::new(device)),
+/// Drives the interrupt line if it has changed: under the device's lock, so that levels reach the vGIC in order.
+fn drive_line(
+    state: &mut RequestDevice<Kind>,
+    slot: usize,
+    drive: impl FnOnce(usize, bool) -> VcpuSet,
+) -> VcpuSet {
+    match state.changed_line() {
+        Some(level) => drive(slot, level),
+        None => VcpuSet::EMPTY,
+    }
+}
+
+impl Device for Kind {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Rng(rng) => rng.id(),
+            Self::Disk(disk) => disk.id(),
         }
     }
 
-    fn with<T>(
-        &self,
-        drive: impl FnOnce(usize, bool) -> VcpuSet,
-        act: impl FnOnce(&mut RequestDevice<D>) -> T,
-    ) -> (T, Option<VcpuSet>) {
-        let mut state = self.state.lock();
-        let result = act(&mut state);
-        // Under the device's lock, so that levels reach the vGIC in order.
-        let kick = state.changed_line().map(|level| drive(self.slot, level));
-        (result, kick)
+    fn features(&self) -> u64 {
+        match self {
+            Self::Rng(rng) => rng.features(),
+            Self::Disk(disk) => disk.features(),
+        }
+    }
+
+    fn config(&self) -> &[u8] {
+        match self {
+            Self::Rng(rng) => rng.config(),
+            Self::Disk(disk) => disk.config(),
+        }
+    }
+}
+
+impl Requests for Kind {
+    fn is_ready(&mut self) -> bool {
+        match self {
+            Self::Rng(rng) => rng.is_ready(),
+            Self::Disk(disk) => disk.is_ready(),
+        }
+    }
+
+    fn serve<R: GuestRam>(&mut self, chain: &mut Chain, ram: &R) -> Result<(), ChainError> {
+        match self {
+            Self::Rng(rng) => rng.serve(chain, ram),
+            Self::Disk(disk) => disk.serve(chain, ram),
+        }
     }
 }
 

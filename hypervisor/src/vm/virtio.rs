@@ -20,7 +20,7 @@ pub fn access(vm: &'static Vm, access: Access) -> Option<Outcome> {
     let devices = &vm.devices.virtio;
     let drive = |slot, level| vm.drive_virtio(slot, level);
     let (outcome, set) = devices.access(slot, access, &VmRam(&vm.memory), drive)?;
-    set.into_iter().for_each(|set| kick(vm, set));
+    kick(vm, set);
     Some(outcome)
 }
 
@@ -28,5 +28,5 @@ pub fn access(vm: &'static Vm, access: Access) -> Option<Outcome> {
 pub fn retry(vm: &'static Vm) {
     let drive = |slot, level| vm.drive_virtio(slot, level);
     let set = vm.devices.virtio.retry(&VmRam(&vm.memory), drive);
-    set.into_iter().for_each(|set| kick(vm, set));
+    kick(vm, set);
 }

@@ -46,28 +46,35 @@ pub trait Sectors {
 }
 
 /// The block device.
-#[derive(Clone, Debug)]
-pub struct Blk {
+#[derive(Debug)]
+pub struct Blk<S> {
+    content: S,
     /// `struct virtio_blk_config`: `capacity`, `size_max`, `seg_max`.
     config: [u8; 16],
     sectors: u64,
 }
 
-impl Blk {
+impl<S: Sectors> Blk<S> {
     /// Returns a disk of this many sectors.
-    pub fn new(sectors: u64) -> Self {
+    pub fn new(content: S, sectors: u64) -> Self {
         let mut config = [0; 16];
         let (capacity, limits) = config.split_at_mut(8);
         capacity.copy_from_slice(&sectors.to_le_bytes());
         let (size_max, seg_max) = limits.split_at_mut(4);
         size_max.copy_from_slice(&SEGMENT_BYTES.to_le_bytes());
         seg_max.copy_from_slice(&MOST_SEGMENTS.to_le_bytes());
-        Self { config, sectors }
+        Self {
+            content,
+            config,
+            sectors,
+        }
     }
 }
 
-impl Device for Blk {
-    const ID: u32 = 2;
+impl<S> Device for Blk<S> {
+    fn id(&self) -> u32 {
+        2
+    }
 
     fn features(&self) -> u64 {
         FEATURES
@@ -78,19 +85,12 @@ impl Device for Blk {
     }
 }
 
-impl Requests for Blk {
-    type Source = dyn Sectors;
-
-    fn is_ready(&mut self, _source: &mut Self::Source) -> bool {
+impl<S: Sectors> Requests for Blk<S> {
+    fn is_ready(&mut self) -> bool {
         true
     }
 
-    fn serve<R: GuestRam>(
-        &mut self,
-        chain: &mut Chain,
-        ram: &R,
-        source: &mut Self::Source,
-    ) -> Result<(), ChainError> {
+    fn serve<R: GuestRam>(&mut self, chain: &mut Chain, ram: &R) -> Result<(), ChainError> {
         let request = Request::take(chain, ram)?;
         // The last byte that the device may write to. Without one the driver learns nothing.
         let Some(data) = request.writable_bytes().checked_sub(1) else {
@@ -98,7 +98,7 @@ impl Requests for Blk {
         };
         let mut header = [0; HEADER_BYTES];
         let status = match request.read_header(ram, &mut header) {
-            Ok(()) => self.answer(&request, header, data, ram, source),
+            Ok(()) => self.answer(&request, header, data, ram),
             Err(_) => Err(IO_ERROR),
         };
         let (status, done) = match status {
@@ -112,7 +112,7 @@ impl Requests for Blk {
     }
 }
 
-impl Blk {
+impl<S: Sectors> Blk<S> {
     /// Answers a request that has room for `data` bytes. Returns how many were written, or the status.
     fn answer(
         &self,
@@ -120,7 +120,6 @@ impl Blk {
         header: [u8; HEADER_BYTES],
         data: u32,
         ram: &impl GuestRam,
-        source: &dyn Sectors,
     ) -> Result<u32, u8> {
         let header = u128::from_le_bytes(header);
         match header as u32 {
@@ -135,7 +134,8 @@ impl Blk {
                 }
                 let mut sector = [0; SECTOR_BYTES];
                 for (sector_number, at) in (first..).zip((0..data).step_by(SECTOR_BYTES)) {
-                    source.read(sector_number * SECTOR_BYTES as u64, &mut sector);
+                    self.content
+                        .read(sector_number * SECTOR_BYTES as u64, &mut sector);
                     request.write(ram, at, &sector).map_err(|_| IO_ERROR)?;
                 }
                 Ok(data)

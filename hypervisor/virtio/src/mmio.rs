@@ -80,8 +80,8 @@ bitflags::bitflags! {
 
 /// What is particular to a kind of device.
 pub trait Device {
-    /// The device's type (5).
-    const ID: u32;
+    /// Returns the device's type (5).
+    fn id(&self) -> u32;
 
     /// Returns the features of this kind of device.
     fn features(&self) -> u64;
@@ -246,7 +246,7 @@ impl<const QUEUES: usize> Transport<QUEUES> {
             INTERRUPT_STATUS => self.interrupt.bits().into(),
             MAGIC_VALUE => MAGIC,
             VERSION_REGISTER => VERSION,
-            DEVICE_ID => D::ID,
+            DEVICE_ID => device.id(),
             VENDOR_ID => VENDOR,
             DEVICE_FEATURES => word(COMMON | device.features(), self.device_features_sel),
             QUEUE_NUM_MAX if self.selected() < QUEUES => MAX_SIZE.into(),

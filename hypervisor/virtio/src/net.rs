@@ -73,7 +73,9 @@ impl Net {
 }
 
 impl Device for Net {
-    const ID: u32 = 1;
+    fn id(&self) -> u32 {
+        1
+    }
 
     fn features(&self) -> u64 {
         MAC | STATUS

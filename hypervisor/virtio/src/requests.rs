@@ -12,22 +12,14 @@ const BUDGET: usize = 4;
 
 /// A kind of device that serves requests.
 pub trait Requests: Device {
-    /// What it serves them from.
-    type Source: ?Sized;
-
     /// Returns whether the device can serve a request now.
-    fn is_ready(&mut self, source: &mut Self::Source) -> bool;
+    fn is_ready(&mut self) -> bool;
 
     /// Serves a request. Called only when the device [is ready](Requests::is_ready).
     ///
     /// # Errors
     /// See [`ChainError`]. Where the request alone is bad, the driver gets it back as it is.
-    fn serve<R: GuestRam>(
-        &mut self,
-        chain: &mut Chain,
-        ram: &R,
-        source: &mut Self::Source,
-    ) -> Result<(), ChainError>;
+    fn serve<R: GuestRam>(&mut self, chain: &mut Chain, ram: &R) -> Result<(), ChainError>;
 }
 
 /// A device of such a kind.
@@ -52,14 +44,9 @@ impl<D: Requests> RequestDevice<D> {
     }
 
     /// Does a driver's access. [`RequestDevice::changed_line`] has the interrupt afterwards.
-    pub fn access<R: GuestRam>(
-        &mut self,
-        access: Access,
-        ram: &R,
-        source: &mut D::Source,
-    ) -> Outcome {
+    pub fn access<R: GuestRam>(&mut self, access: Access, ram: &R) -> Outcome {
         let (value, event) = self.transport.access(&mut self.device, access);
-        let is_unfinished = matches!(event, Event::Notified(_)) && self.work(ram, source);
+        let is_unfinished = matches!(event, Event::Notified(_)) && self.work(ram);
         Outcome {
             value,
             is_unfinished,
@@ -78,9 +65,9 @@ impl<D: Requests> RequestDevice<D> {
     }
 
     /// Serves requests that wait, a few. The others wait for the next call.
-    pub fn retry<R: GuestRam>(&mut self, ram: &R, source: &mut D::Source) {
+    pub fn retry<R: GuestRam>(&mut self, ram: &R) {
         if self.is_waiting {
-            self.is_waiting = self.work(ram, source) || self.is_waiting;
+            self.is_waiting = self.work(ram) || self.is_waiting;
         }
     }
 
@@ -95,12 +82,12 @@ impl<D: Requests> RequestDevice<D> {
     }
 
     /// Serves some requests. Returns whether more are there that could be served at once.
-    fn work<R: GuestRam>(&mut self, ram: &R, source: &mut D::Source) -> bool {
+    fn work<R: GuestRam>(&mut self, ram: &R) -> bool {
         self.is_waiting = false;
         if !self.transport.is_live() {
             return false;
         }
-        let served = self.serve_some(ram, source);
+        let served = self.serve_some(ram);
         let published = match self.transport.queues()[0].publish(ram) {
             Ok(true) => {
                 self.transport.interrupt_used();
@@ -118,25 +105,21 @@ impl<D: Requests> RequestDevice<D> {
         }
     }
 
-    fn serve_some<R: GuestRam>(
-        &mut self,
-        ram: &R,
-        source: &mut D::Source,
-    ) -> Result<bool, RingError> {
+    fn serve_some<R: GuestRam>(&mut self, ram: &R) -> Result<bool, RingError> {
         let [queue] = self.transport.queues();
         for _ in 0..BUDGET {
             // Asked for before it is looked at again: the driver may add a request meanwhile, and not notify of it.
             if !queue.listen(ram)? {
                 return Ok(false);
             }
-            if !self.device.is_ready(source) {
+            if !self.device.is_ready() {
                 self.is_waiting = true;
                 return Ok(false);
             }
             let Some(mut chain) = queue.pop(ram)? else {
                 return Ok(false);
             };
-            match self.device.serve(&mut chain, ram, source) {
+            match self.device.serve(&mut chain, ram) {
                 Ok(()) | Err(ChainError::Buffer) => {}
                 Err(ChainError::Ring(error)) => return Err(error),
             }

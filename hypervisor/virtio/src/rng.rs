@@ -19,21 +19,24 @@ pub trait Entropy {
 }
 
 /// The entropy device. It keeps no random bytes that it has handed out.
-#[derive(Debug, Default)]
-pub struct Rng {
+#[derive(Debug)]
+pub struct Rng<E> {
+    source: E,
     /// What the next request gets, where it was asked for already.
     next: Option<[u8; REQUEST_BYTES]>,
 }
 
-impl Rng {
-    /// Returns a device that has asked for nothing yet.
-    pub const fn new() -> Self {
-        Self { next: None }
+impl<E: Entropy> Rng<E> {
+    /// Returns a device that has asked its source for nothing yet.
+    pub const fn new(source: E) -> Self {
+        Self { source, next: None }
     }
 }
 
-impl Device for Rng {
-    const ID: u32 = 4;
+impl<E> Device for Rng<E> {
+    fn id(&self) -> u32 {
+        4
+    }
 
     fn features(&self) -> u64 {
         0
@@ -44,12 +47,10 @@ impl Device for Rng {
     }
 }
 
-impl Requests for Rng {
-    type Source = dyn Entropy;
-
-    fn is_ready(&mut self, source: &mut Self::Source) -> bool {
+impl<E: Entropy> Requests for Rng<E> {
+    fn is_ready(&mut self) -> bool {
         if self.next.is_none() {
-            self.next = source.bits().map(|words| {
+            self.next = self.source.bits().map(|words| {
                 let mut bytes = [0; REQUEST_BYTES];
                 for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
                     place.copy_from_slice(&word.to_le_bytes());
@@ -60,12 +61,7 @@ impl Requests for Rng {
         self.next.is_some()
     }
 
-    fn serve<R: GuestRam>(
-        &mut self,
-        chain: &mut Chain,
-        ram: &R,
-        _source: &mut Self::Source,
-    ) -> Result<(), ChainError> {
+    fn serve<R: GuestRam>(&mut self, chain: &mut Chain, ram: &R) -> Result<(), ChainError> {
         chain.limit(MOST_BUFFERS);
         let Some(bytes) = &mut self.next else {
             return Ok(());

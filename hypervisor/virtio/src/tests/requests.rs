@@ -9,6 +9,8 @@ use crate::requests::{RequestDevice, Requests};
 use crate::rng::{Entropy, REQUEST_BYTES, Rng};
 use postern_base::mmio::{Access, AccessSize};
 use proptest::prelude::*;
+use std::cell::Cell;
+use std::rc::Rc;
 
 const BUFFERS: u64 = RAM + 0x1_0000;
 const NEEDS_RESET: u32 = 64;
@@ -22,7 +24,7 @@ struct World<D> {
 }
 
 impl<D: Requests> World<D> {
-    fn up(device: D, event_idx: bool, source: &mut D::Source) -> Self {
+    fn up(device: D, event_idx: bool) -> Self {
         let mut world = Self {
             device: RequestDevice::new(device),
             memory: Memory::new(),
@@ -30,7 +32,7 @@ impl<D: Requests> World<D> {
             line: false,
         };
         let ring = world.ring.clone();
-        let mut access = |access| world.access(access, source);
+        let mut access = |access| world.access(access);
         let wanted = VERSION_1 | if event_idx { EVENT_IDX } else { 0 };
         assert!(driver::negotiate(&mut access, wanted));
         driver::set_up(&mut access, 0, &ring);
@@ -39,9 +41,9 @@ impl<D: Requests> World<D> {
     }
 
     /// Makes an access until it is done. Returns the value read.
-    fn access(&mut self, access: Access, source: &mut D::Source) -> u64 {
+    fn access(&mut self, access: Access) -> u64 {
         for _ in 0..100 {
-            let outcome = self.device.access(access, &self.memory, source);
+            let outcome = self.device.access(access, &self.memory);
             self.look();
             if !outcome.is_unfinished {
                 return outcome.value;
@@ -57,21 +59,18 @@ impl<D: Requests> World<D> {
         }
     }
 
-    fn read(&mut self, register: u64, source: &mut D::Source) -> u32 {
-        self.access(Access::read(register, AccessSize::Word), source) as u32
+    fn read(&mut self, register: u64) -> u32 {
+        self.access(Access::read(register, AccessSize::Word)) as u32
     }
 
-    fn write(&mut self, register: u64, value: u32, source: &mut D::Source) {
-        self.access(
-            Access::write(register, AccessSize::Word, value.into()),
-            source,
-        );
+    fn write(&mut self, register: u64, value: u32) {
+        self.access(Access::write(register, AccessSize::Word, value.into()));
     }
 
-    fn request(&mut self, buffers: &[(u64, u32, bool)], source: &mut D::Source) {
+    fn request(&mut self, buffers: &[(u64, u32, bool)]) {
         self.ring.add(&self.memory, buffers);
         if self.ring.must_notify(&self.memory) {
-            self.write(NOTIFY, 0, source);
+            self.write(NOTIFY, 0);
         }
     }
 
@@ -86,29 +85,34 @@ impl<D: Requests> World<D> {
 /// Numbers that count up, as many as there are.
 struct Numbers {
     next: u64,
-    left: usize,
+    left: Rc<Cell<usize>>,
 }
 
 impl Entropy for Numbers {
     fn bits(&mut self) -> Option<[u64; 3]> {
-        self.left = self.left.checked_sub(1)?;
+        self.left.set(self.left.get().checked_sub(1)?);
         self.next += 3;
         Some([self.next - 3, self.next - 2, self.next - 1])
     }
 }
 
-fn numbers(left: usize) -> Numbers {
-    Numbers { next: 1, left }
+/// A device whose source has so many numbers left, and their number.
+fn rng(left: usize, event_idx: bool) -> (World<Rng<Numbers>>, Rc<Cell<usize>>) {
+    let left = Rc::new(Cell::new(left));
+    let numbers = Numbers {
+        next: 1,
+        left: Rc::clone(&left),
+    };
+    (World::up(Rng::new(numbers), event_idx), left)
 }
 
 #[test]
 fn rng_request_gets_bits_that_no_other_gets() {
     for event_idx in [false, true] {
-        let source = &mut numbers(3);
-        let mut world = World::up(Rng::new(), event_idx, source);
-        assert_eq!(world.read(8, source), 4);
+        let (mut world, _) = rng(3, event_idx);
+        assert_eq!(world.read(8), 4);
         for first in [1_u64, 4] {
-            world.request(&[(BUFFERS, 64, true)], source);
+            world.request(&[(BUFFERS, 64, true)]);
             assert!(world.line);
             assert_eq!(world.answer(), Some(REQUEST_BYTES as u32));
             for word in 0..3 {
@@ -116,15 +120,15 @@ fn rng_request_gets_bits_that_no_other_gets() {
                 assert_eq!(value, first + word);
             }
             assert_eq!(world.memory.get(BUFFERS + 24), [0; 40], "the rest");
-            assert_eq!(world.read(INTERRUPT_STATUS, source), 1);
-            world.write(INTERRUPT_ACK, 1, source);
+            assert_eq!(world.read(INTERRUPT_STATUS), 1);
+            world.write(INTERRUPT_ACK, 1);
             assert!(!world.line);
         }
         // A short buffer gets less, and what is left over goes to nobody.
-        world.request(&[(BUFFERS, 5, true)], source);
+        world.request(&[(BUFFERS, 5, true)]);
         assert_eq!(world.answer(), Some(5));
         assert_eq!(world.memory.get(BUFFERS), [7, 0, 0, 0, 0, 0, 0, 0]);
-        world.request(&[(BUFFERS, 64, true)], source);
+        world.request(&[(BUFFERS, 64, true)]);
         assert_eq!(world.answer(), None);
         assert!(world.device.is_waiting());
     }
@@ -132,18 +136,17 @@ fn rng_request_gets_bits_that_no_other_gets() {
 
 #[test]
 fn rng_request_waits_while_the_source_is_empty() {
-    let source = &mut numbers(0);
-    let mut world = World::up(Rng::new(), true, source);
+    let (mut world, left) = rng(0, true);
     for place in 0..9 {
-        world.request(&[(BUFFERS + 64 * place, 64, true)], source);
+        world.request(&[(BUFFERS + 64 * place, 64, true)]);
     }
     assert_eq!(world.answer(), None);
-    world.device.retry(&world.memory, source);
+    world.device.retry(&world.memory);
     assert!(world.device.is_waiting());
-    source.left = 100;
+    left.set(100);
     // A few at a time.
     for served in [4, 4, 1, 0] {
-        world.device.retry(&world.memory, source);
+        world.device.retry(&world.memory);
         assert_eq!(
             core::iter::from_fn(|| world.answer()).count(),
             served,
@@ -157,14 +160,13 @@ fn rng_request_waits_while_the_source_is_empty() {
 
 #[test]
 fn requests_of_one_notification_are_all_served() {
-    let source = &mut numbers(100);
-    let mut world = World::up(Rng::new(), true, source);
+    let (mut world, _) = rng(100, true);
     for place in 0..20 {
         world
             .ring
             .add(&world.memory, &[(BUFFERS + 64 * place, 64, true)]);
     }
-    world.write(NOTIFY, 0, source);
+    world.write(NOTIFY, 0);
     assert_eq!(core::iter::from_fn(|| world.answer()).count(), 20);
     // One request more than a call serves: the access is to be made again.
     for place in 0..5 {
@@ -173,9 +175,9 @@ fn requests_of_one_notification_are_all_served() {
             .add(&world.memory, &[(BUFFERS + 64 * place, 64, true)]);
     }
     let notify = Access::write(NOTIFY, AccessSize::Word, 0);
-    let outcome = world.device.access(notify, &world.memory, source);
+    let outcome = world.device.access(notify, &world.memory);
     assert!(outcome.is_unfinished);
-    let outcome = world.device.access(notify, &world.memory, source);
+    let outcome = world.device.access(notify, &world.memory);
     assert!(!outcome.is_unfinished);
 }
 
@@ -190,11 +192,11 @@ impl Sectors for Numbered {
     }
 }
 
-fn disk(event_idx: bool) -> World<Blk> {
-    World::up(Blk::new(100), event_idx, &mut Numbered)
+fn disk(event_idx: bool) -> World<Blk<Numbered>> {
+    World::up(Blk::new(Numbered, 100), event_idx)
 }
 
-impl World<Blk> {
+impl World<Blk<Numbered>> {
     fn header(&self, kind: u32, sector: u64) {
         self.memory.put(BUFFERS, &kind.to_le_bytes());
         self.memory.put(BUFFERS + 8, &sector.to_le_bytes());
@@ -212,7 +214,7 @@ impl World<Blk> {
         } else {
             chain.to_vec()
         };
-        self.request(&chain, &mut Numbered);
+        self.request(&chain);
         (self.answer().unwrap(), self.memory.get::<1>(status)[0])
     }
 }
@@ -220,14 +222,11 @@ impl World<Blk> {
 #[test]
 fn blk_configuration_has_capacity_and_limits() {
     let mut world = disk(true);
-    assert_eq!(world.read(8, &mut Numbered), 2);
+    assert_eq!(world.read(8), 2);
     // SIZE_MAX, SEG_MAX, RO; of the other word VERSION_1.
-    assert_eq!(
-        world.read(0x10, &mut Numbered) & !(EVENT_IDX as u32),
-        0b10_0110
-    );
+    assert_eq!(world.read(0x10) & !(EVENT_IDX as u32), 0b10_0110);
     for (offset, value) in [(0, 100), (4, 0), (8, 4096), (12, 16), (16, 0)] {
-        assert_eq!(world.read(0x100 + offset, &mut Numbered), value, "{offset}");
+        assert_eq!(world.read(0x100 + offset), value, "{offset}");
     }
 }
 
@@ -267,7 +266,7 @@ fn blk_refuses_what_it_cannot_do_and_goes_on() {
         assert_eq!(world.send(kind, sector, bytes), answer, "{kind} {sector}");
         assert_eq!(world.memory.get(BUFFERS + 0x1000 + 512), [0; 2]);
     }
-    assert_eq!(world.read(STATUS, &mut Numbered) & NEEDS_RESET, 0);
+    assert_eq!(world.read(STATUS) & NEEDS_RESET, 0);
 }
 
 #[test]
@@ -283,7 +282,7 @@ fn blk_takes_any_split_of_header_data_and_status() {
         (at + 0x800, 413, true),
     ];
     world.memory.put(at + 0x800 + 412, &[0xee]);
-    world.request(&chain, &mut Numbered);
+    world.request(&chain);
     assert_eq!(world.answer(), Some(513));
     assert_eq!(world.memory.get(at), [5; 100]);
     assert_eq!(world.memory.get(at + 0x800), [5; 412]);
@@ -321,7 +320,7 @@ fn blk_request_outside_of_ram_fails_alone() {
     for (case, chain) in cases.iter().enumerate() {
         world.header(0, 1);
         world.memory.put(status, &[0xee]);
-        world.request(chain, &mut Numbered);
+        world.request(chain);
         assert!(world.answer().is_some(), "{case}");
         let expected = match case {
             2 | 3 => 0xee,
@@ -339,9 +338,9 @@ fn blk_breaks_on_a_chain_that_is_too_long() {
     let chain: Vec<_> = (0..19)
         .map(|place| (BUFFERS + 0x1000 + 512 * place, 512, place > 0))
         .collect();
-    world.request(&chain, &mut Numbered);
+    world.request(&chain);
     assert_eq!(world.answer(), None);
-    assert_ne!(world.read(STATUS, &mut Numbered) & NEEDS_RESET, 0);
+    assert_ne!(world.read(STATUS) & NEEDS_RESET, 0);
 }
 
 proptest! {
@@ -366,8 +365,8 @@ proptest! {
         if is_sensible {
             buffers[0] = (BUFFERS, 16, false);
         }
-        world.request(&buffers, &mut Numbered);
-        let is_broken = world.read(STATUS, &mut Numbered) & NEEDS_RESET != 0;
+        world.request(&buffers);
+        let is_broken = world.read(STATUS) & NEEDS_RESET != 0;
         prop_assert_ne!(world.answer().is_some(), is_broken);
         prop_assert!(world.memory.accesses.get() < 600);
     }
