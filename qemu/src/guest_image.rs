@@ -150,7 +150,7 @@ fn device_image(
         let mut modules = RootFs::default();
         add_modules(&mut modules, "devices", &kernel.modules, DEVICE_DRIVERS)?;
         stamp::write(&drivers, &gzip(&cpio::archive(modules.entries())?)?)?;
-        ext4::make(&programs(parts, &step)?, &image.root)?;
+        ext4::make(&programs(parts, true, &step)?, &image.root)?;
         stamp::mark(&drivers, &made_of)?;
         stamp::mark(&image.root, &made_of)?;
         step.done();
@@ -251,7 +251,7 @@ fn release_of(path: &str) -> String {
 }
 
 fn root_file_system(parts: &Parts, modules: &[(String, Vec<u8>)], step: &Step) -> Result<RootFs> {
-    let mut root = programs(parts, step)?;
+    let mut root = programs(parts, false, step)?;
     add_modules(&mut root, "order", modules, DRIVERS)?;
     Ok(root)
 }
@@ -272,8 +272,8 @@ fn add_modules(
     Ok(())
 }
 
-/// Returns everything but the kernel's modules.
-fn programs(parts: &Parts, step: &Step) -> Result<RootFs> {
+/// Returns everything but the kernel's modules. A disk has room for `pkcs11-tool` and its libraries as well.
+fn programs(parts: &Parts, on_disk: bool, step: &Step) -> Result<RootFs> {
     let mut root = RootFs::skeleton();
     step.detail("reading the TEE's client side");
     take(&mut root, parts.package("busybox-static")?, |path| {
@@ -298,8 +298,15 @@ fn programs(parts: &Parts, step: &Step) -> Result<RootFs> {
             (path == "usr/bin/cyclictest").then(|| path.to_owned())
         })?;
     }
+    if on_disk {
+        take(&mut root, parts.package("opensc")?, |path| {
+            (path == "usr/bin/pkcs11-tool").then(|| path.to_owned())
+        })?;
+    }
     let mut libraries = RootFs::default();
-    for package in parts.packages(|name| name.starts_with("lib") || name == "zlib1g") {
+    let has_libraries =
+        |name: &str| name.starts_with("lib") || ["zlib1g", "opensc-pkcs11"].contains(&name);
+    for package in parts.packages(has_libraries) {
         take(&mut libraries, package, |path| {
             let name = path.strip_prefix(LIBRARIES)?;
             (!name.contains('/') && name.contains(".so.")).then(|| path.to_owned())

@@ -34,6 +34,8 @@ const PACKAGES: &[&str] = &[
     "optee-test-qemu",
     "tee-supplicant",
     "busybox-static",
+    "opensc",
+    "opensc-pkcs11",
 ];
 /// Returns the package whose dependencies are the packages of the current kernel, and further
 /// packages for guests with this kernel.

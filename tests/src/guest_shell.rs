@@ -35,6 +35,32 @@ pub fn shell(session: &mut Session, guest: Channel, most: Duration, commands: &s
     session.expect(guest, SOON).ready()
 }
 
+/// Executes commands in a shell of the guest, which take `most` at most, and returns the last line of their output.
+///
+/// # Errors
+///
+/// Fails unless the last command succeeds and prints something.
+pub fn shell_says(
+    session: &mut Session,
+    guest: Channel,
+    most: Duration,
+    commands: &str,
+) -> Result<String> {
+    let file = "/tmp/said";
+    shell(session, guest, most, &format!("{{ {commands}; }} > {file}"))?;
+    session.send(guest, "shell")?;
+    session.expect(guest, SOON).line("A shell;")?;
+    // The typed line has other characters where the answer has its mark.
+    session.send(guest, &format!("tail -n 1 {file} | sed 's/^/it-''is-:/'"))?;
+    let line = session.expect(guest, SOON).line("it-is-:")?;
+    let said = line.split_once("it-is-:").map(|(_, said)| said.trim());
+    session.send(guest, "exit")?;
+    session.expect(guest, SOON).ready()?;
+    let said = said.unwrap_or_default().to_owned();
+    ensure!(!said.is_empty(), "{commands}: no output");
+    Ok(said)
+}
+
 /// Keeps the guest's disk busy, and resets the guest in the middle of it.
 ///
 /// # Errors
