@@ -211,6 +211,11 @@ impl<'t> AssignedDevice<'t> {
         Ok(())
     }
 
+    /// Returns whether it may access memory, and no SMMU is in front of it.
+    pub fn is_unprotected(&self) -> bool {
+        self.can_do_dma && self.streams.is_empty()
+    }
+
     /// Returns the configuration space of a PCI host's root bus, which is the first of its buses.
     pub fn root_bus(&self) -> Option<PaRange> {
         let ecam = self.windows.first().filter(|_| self.pci.is_some())?;

@@ -254,6 +254,12 @@ pub enum VmError<'t> {
     /// There are too many devices.
     #[error("postern,devices has more than {0} paths: remove some")]
     TooManyDevices(usize),
+    /// Nothing that `postern,unprotected-dma` is for.
+    #[error(
+        "postern,unprotected-dma is for devices that access memory without an SMMU, and it has none: \
+         remove it"
+    )]
+    NeedlessDma,
     /// A device that the machine cannot have.
     #[error("device {path}: {error}")]
     Device {
@@ -378,7 +384,8 @@ pub enum DeviceError<'t> {
     /// It accesses memory, and nothing confines it.
     #[error(
         "it may access memory by itself, and no SMMU keeps it within the virtual machine's RAM: \
-         remove it from postern,devices, or start QEMU with -M virt,iommu=smmuv3"
+         remove it from postern,devices, start QEMU with -M virt,iommu=smmuv3, or let it access all \
+         memory of the machine: postern,unprotected-dma"
     )]
     Dma,
 }

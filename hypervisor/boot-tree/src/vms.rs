@@ -35,13 +35,15 @@ const DOMAIN: &str = "postern,domain";
 const XEN_DOMAIN: &str = "xen,domain";
 /// The compatible string of a module with a disk's content. Postern's own.
 const DISK: &str = "postern,disk";
+/// The property by which a VM may have devices that access all memory. Postern's own.
+const UNPROTECTED_DMA: &str = "postern,unprotected-dma";
 /// The unit of a disk in bytes.
 const SECTOR: u64 = 512;
 /// The cell of `/chosen` that [`modules_in_initrd`] reads.
 pub(super) const MODULES_IN_INITRD: &str = "postern,modules-in-initrd";
 /// The properties that a `postern,domain` may have, and those of [`rights`]: any other is a mistake. A `xen,domain` may
 /// have others, for Xen.
-const PROPERTIES: [&str; 16] = [
+const PROPERTIES: [&str; 17] = [
     "compatible",
     "#address-cells",
     "#size-cells",
@@ -56,6 +58,7 @@ const PROPERTIES: [&str; 16] = [
     "watchdog",
     "rng",
     assigned::DEVICES,
+    UNPROTECTED_DMA,
     "status",
     "phandle",
 ];
@@ -98,6 +101,9 @@ pub struct VmConfig<'t> {
     pub affinity: Option<PcpuSet>,
     /// The length of SVE's vectors, if it has SVE.
     pub sve: Option<VectorLength>,
+    /// Whether devices of its, of which there is one at least, may access memory with no SMMU in front of them. Its RAM
+    /// is then at its physical addresses, since the guest tells its devices of no others.
+    pub unprotected_dma: bool,
     /// The devices of the machine that it has for itself, at most [`assigned::MAX_DEVICES`]. Nobody else has or needs
     /// them.
     pub devices: Vec<AssignedDevice<'t>>,
@@ -218,6 +224,10 @@ fn read_vm<'t>(
         .filter(|cpus| (1..=MAX_VCPUS).contains(cpus))
         .ok_or(VmError::Cpus)?;
     let affinity = affinity(node, cpus)?;
+    let unprotected_dma = flag(node, UNPROTECTED_DMA)?;
+    if unprotected_dma && !devices.iter().any(AssignedDevice::is_unprotected) {
+        return Err(VmError::NeedlessDma);
+    }
     Ok(VmConfig {
         name,
         memory,
@@ -230,6 +240,7 @@ fn read_vm<'t>(
         rng: flag(node, "rng")?,
         affinity,
         sve: sve(node)?,
+        unprotected_dma,
         devices,
         kernel,
         ramdisk,
@@ -353,12 +364,15 @@ fn bootargs<'t>(kernel: FdtNode<'t>) -> Result<&'t str, VmError<'t>> {
 }
 
 impl<'t> VmConfig<'t> {
-    /// Returns where the guest sees its RAM: below 4 GiB if one of its devices may access it.
-    pub fn ram_start(&self) -> Ipa {
-        if self.devices.iter().any(|device| device.can_do_dma) {
-            layout::LOW_RAM
+    /// Returns where the guest sees its RAM: below 4 GiB if one of its devices may access it; `None` if it is at its
+    /// physical addresses.
+    pub fn ram_start(&self) -> Option<Ipa> {
+        if self.unprotected_dma {
+            None
+        } else if self.devices.iter().any(|device| device.can_do_dma) {
+            Some(layout::LOW_RAM)
         } else {
-            layout::RAM
+            Some(layout::RAM)
         }
     }
 

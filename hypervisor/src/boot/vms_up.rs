@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 use core::num::NonZeroU16;
 use core::sync::atomic::Ordering;
-use mediator::addr::PAGE_SIZE;
+use mediator::addr::{PAGE_SIZE, Pa};
 use mediator::{ClientId, CreateError, Mediator, ProbeError, Progress, SecureMonitor, TeeInfo};
 use postern_arch::smmu::{self, StreamsError};
 use postern_arch::{entropy, timer};
@@ -106,7 +106,7 @@ fn make_all(configs: &'static VmConfigs<'static>) -> Result<Vec<Vm>, StartError>
     for (config, index) in configs.iter().zip(indices) {
         // If OP-TEE has VM numbers, each VM may have the TEE.
         let may_have = tee.filter(|info| info.virtualised || owner == Some(config.name));
-        let vm = make(config, index, &models, may_have, share)?;
+        let vm = make(config, index, &models, may_have, share, &mut frames)?;
         vms.push(vm);
     }
     let shared = vms.iter().filter_map(Vm::mediator);
@@ -226,6 +226,7 @@ fn make(
     models: &[Model],
     tee: Option<TeeInfo>,
     share: Share,
+    frames: &mut Frames,
 ) -> Result<Vm, StartError> {
     if !guest_image::is_kernel(config.kernel) {
         return Err(StartError::NoKernel(config.name, config.kernel));
@@ -238,7 +239,10 @@ fn make(
                 .map_err(|error| StartError::Streams(config.name, device.path, error))?;
         }
     }
-    let memory = GuestMemory::for_bytes(config.ram_start(), config.memory)?;
+    let memory = match config.ram_start() {
+        Some(start) => GuestMemory::for_bytes(start, config.memory)?,
+        None => direct_memory(config, frames)?,
+    };
     let vmid = index.get() as u16 + 1;
     let client = NonZeroU16::new(vmid).map(ClientId::new);
     let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
@@ -273,6 +277,18 @@ fn make(
     Ok(vm)
 }
 
+/// Returns the memory of a VM that sees it at its physical addresses: above all that the guest has at fixed addresses,
+/// and below the end of the addresses that a guest can have.
+fn direct_memory(
+    config: &VmConfig<'static>,
+    frames: &mut Frames,
+) -> Result<GuestMemory, StartError> {
+    let (from, end) = (layout::LOW_RAM.get(), 1 << postern_stage2::IPA_BITS);
+    let range = frames.take_direct(config.memory, Pa::new(from), Pa::new(end));
+    let range = range.map_err(|error| StartError::NoRam(config.name, error.into()))?;
+    Ok(GuestMemory::direct(range)?)
+}
+
 /// Logs the devices that a VM has for itself, with what its tree does not say of them.
 fn report_devices(config: &VmConfig<'static>) {
     for device in &config.devices {
@@ -280,6 +296,15 @@ fn report_devices(config: &VmConfig<'static>) {
             Level::Info,
             format_args!("vm {}: has {}", config.name, device.path),
         );
+        if device.is_unprotected() {
+            output::log(
+                Level::Warn,
+                format_args!(
+                    "vm {}: no SMMU is in front of {}, so it can access all memory of the machine",
+                    config.name, device.path
+                ),
+            );
+        }
         for property in device.dropped() {
             output::log(
                 Level::Info,

@@ -279,7 +279,7 @@ impl VmWorkOps for VmWorkTarget {
 
     fn release_memory(&self) {
         match self.vm.memory.release() {
-            Some(chunks) => ram_pool::release(&chunks),
+            Some(chunks) => ram_pool::release(&self.vm.memory, &chunks),
             None => self.vm.log(
                 Level::Error,
                 format_args!("pages are still pinned, so the VM keeps its memory"),

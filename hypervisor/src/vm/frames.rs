@@ -144,6 +144,30 @@ impl Frames {
         Ok(chunks)
     }
 
+    /// Takes `bytes` contiguous bytes for good, for a guest that sees them at their physical addresses: the lowest that
+    /// are free from `from` on and below `end`.
+    ///
+    /// # Errors
+    /// See [`FramesError`].
+    pub fn take_direct(&mut self, bytes: u64, from: Pa, end: Pa) -> Result<PaRange, FramesError> {
+        if bytes == 0 || !bytes.is_multiple_of(BLOCK_SIZE) {
+            return Err(FramesError::BadSize(bytes));
+        }
+        let usable = |range: PaRange| {
+            let start = range.start().max(from);
+            let usable = PaRange::between(start, range.end().min(end).max(start));
+            let usable = usable.aligned_inward(BLOCK_SIZE);
+            PaRange::new(usable.start(), bytes).filter(|_| usable.bytes() >= bytes)
+        };
+        let error = FramesError::NotEnough {
+            wanted: bytes,
+            free: self.free_bytes(),
+        };
+        let range = self.free.iter().find_map(usable).ok_or(error)?;
+        self.free.remove(range)?;
+        Ok(range)
+    }
+
     /// Frees a range that [`Frames::allocate`] returned, or whole blocks of one.
     ///
     /// # Errors

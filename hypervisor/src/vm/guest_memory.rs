@@ -57,6 +57,8 @@ pub enum WithdrawError {
 #[derive(Debug)]
 pub struct GuestMemory {
     start: Ipa,
+    /// The only RAM that the VM can have, if it sees it at its physical addresses.
+    direct: Option<PaRange>,
     chunks: [Chunk; MAX_CHUNKS],
     bytes: AtomicU64,
     pages: Box<[AtomicU16]>,
@@ -122,6 +124,7 @@ impl GuestMemory {
         pages.resize_with(count, AtomicU16::default);
         Ok(Self {
             start,
+            direct: None,
             chunks: [const { Chunk::none() }; MAX_CHUNKS],
             bytes: AtomicU64::new(0),
             pages: pages.into_boxed_slice(),
@@ -129,6 +132,22 @@ impl GuestMemory {
             pinned_max: AtomicUsize::new(0),
             withdrawn: AtomicUsize::new(0),
         })
+    }
+
+    /// Returns the memory, without RAM, of a VM that sees `range` at its physical addresses and never has other RAM.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfMemory`].
+    pub fn direct(range: PaRange) -> Result<Self, MemoryError> {
+        Ok(Self {
+            direct: Some(range),
+            ..Self::for_bytes(Ipa::new(range.start().get()), range.bytes())?
+        })
+    }
+
+    /// Returns the RAM that the VM has in every life, if it sees it at its physical addresses.
+    pub const fn direct_range(&self) -> Option<PaRange> {
+        self.direct
     }
 
     /// Returns a VM's memory with RAM that consists of these chunks, in this order, from [`layout::RAM`] on.

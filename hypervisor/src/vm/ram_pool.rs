@@ -34,6 +34,11 @@ pub fn init(frames: Frames) {
 /// # Errors
 /// See [`RamError`]; nothing has changed then.
 pub fn allocate(memory: &GuestMemory, bytes: u64) -> Result<(), RamError> {
+    if let Some(range) = memory.direct_range() {
+        let part = PaRange::new(range.start(), bytes).filter(|part| range.contains(*part));
+        let part = part.ok_or(MemoryError::TooMuch(bytes))?;
+        return Ok(memory.assign(&core::iter::once(part).collect())?);
+    }
     let mut frames = FRAMES.lock();
     let frames = frames.as_mut().ok_or(FramesError::BadSize(bytes))?;
     let chunks = frames.allocate(bytes, memory.start())?;
@@ -43,8 +48,11 @@ pub fn allocate(memory: &GuestMemory, bytes: u64) -> Result<(), RamError> {
     })
 }
 
-/// Takes back the chunks of a VM.
-pub fn release(chunks: &Chunks) {
+/// Takes back the chunks of a VM, unless the VM has the same in its next life.
+pub fn release(memory: &GuestMemory, chunks: &Chunks) {
+    if memory.direct_range().is_some() {
+        return;
+    }
     if let Some(frames) = FRAMES.lock().as_mut() {
         free(frames, chunks);
     }

@@ -75,7 +75,7 @@ impl Taken<'_> {
                 return Err(DeviceError::Spi { spi, user });
             }
         }
-        if device.can_do_dma && device.streams.is_empty() {
+        if device.is_unprotected() && !vm.unprotected_dma {
             return Err(DeviceError::Dma);
         }
         Ok(())
@@ -129,14 +129,15 @@ fn guest_user(vm: &VmConfig<'_>, gic: &Gic, window: PaRange) -> Option<&'static 
         let range = PaRange::new(Pa::new(range.start.get()), range.bytes);
         range.is_none_or(|range| range.overlaps(window))
     };
-    let ram = IpaRange {
-        start: vm.ram_start(),
+    // No device is where there is RAM, and so where a guest has its RAM at the same addresses.
+    let ram = vm.ram_start().map(|start| IpaRange {
+        start,
         bytes: vm.memory,
-    };
+    });
     let mut emulated = layout::emulated(gic.version(), vm.privileged);
     if emulated.any(overlaps) {
         Some("where the guest has a device that Postern emulates")
-    } else if overlaps(ram) {
+    } else if ram.is_some_and(overlaps) {
         Some("where the guest has its RAM")
     } else {
         None

@@ -12,9 +12,11 @@ use crate::gic::Gic;
 use crate::machine::read;
 use crate::{AssignedDevice, Smmu, StreamRange, Trigger, VmConfigs, tree};
 use postern_flat_tree::FlatTree;
+use postern_guest_tree::layout;
 
 const RTC: &str = "/pl031@9010000";
 const PCIE: &str = "/pcie@10000000";
+const UNPROTECTED: &str = "postern,unprotected-dma";
 
 /// Two VMs and some devices as QEMU's `virt` machine has them.
 fn machine() -> DeviceTree {
@@ -192,6 +194,25 @@ fn a_pci_host_has_its_windows_and_the_interrupts_of_its_pins() {
 }
 
 /// Each line breaks one thing. The text is all that a user sees of it.
+/// The guest has the only addresses that its devices know.
+#[test]
+fn unprotected_dma_is_let_pass_for_one_vm() {
+    let mut tree = machine();
+    give(&mut tree, "vm-a", &[RTC]);
+    set(at(&mut tree, RTC), "dma-coherent", [0_u8; 0]);
+    set(at(&mut tree, "/chosen/vm-a"), UNPROTECTED, [0_u8; 0]);
+    let dtb = tree.to_dtb();
+    let (_, vms) = read(&dtb, occupied()).unwrap();
+    assert!(vms[0].devices[0].is_unprotected());
+    assert_eq!(vms[0].ram_start(), None);
+    assert_eq!(vms[1].ram_start(), Some(layout::RAM));
+    // Of another VM's devices it says nothing.
+    give(&mut tree, "vm-a", &[]);
+    give(&mut tree, "vm-b", &[RTC]);
+    set(at(&mut tree, "/chosen/vm-a"), UNPROTECTED, [0_u8; 0]);
+    assert!(read(&tree.to_dtb(), occupied()).is_err());
+}
+
 #[test]
 fn errors_name_the_vm_the_device_and_what_to_do() {
     type Break = fn(&mut DeviceTree);
@@ -284,7 +305,17 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
             |t| set(at(t, RTC), "dma-coherent", [0_u8; 0]),
             "vm `vm-a`: device /pl031@9010000: it may access memory by itself, and no SMMU keeps it \
              within the virtual machine's RAM: remove it from postern,devices, \
-             or start QEMU with -M virt,iommu=smmuv3",
+             start QEMU with -M virt,iommu=smmuv3, or let it access all memory of the machine: \
+             postern,unprotected-dma",
+        ),
+        (
+            |t| set(at(t, "/chosen/vm-a"), UNPROTECTED, [0_u8; 0]),
+            "vm `vm-a`: postern,unprotected-dma is for devices that access memory without an SMMU, \
+             and it has none: remove it",
+        ),
+        (
+            |t| set(at(t, "/chosen/vm-a"), UNPROTECTED, 1_u32),
+            "vm `vm-a`: postern,unprotected-dma has a value: write `postern,unprotected-dma;`, or leave it out",
         ),
         (
             |t| {

@@ -246,6 +246,7 @@ fn reads_the_default_machine() {
             rng: false,
             affinity: None,
             sve: None,
+            unprotected_dma: false,
             devices: Vec::new(),
             kernel: range(0x4800_0000, 0x4a60_0000),
             ramdisk: Some(range(0x4b00_0000, 0x4b80_0000)),

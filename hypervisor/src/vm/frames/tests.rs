@@ -65,6 +65,42 @@ fn no_block_has_equal_guest_and_physical_addresses() {
 }
 
 #[test]
+fn memory_at_its_physical_addresses_is_taken_for_good() {
+    let low = range(0, 4 * BLOCK_SIZE);
+    let middle = range(GIGABYTE - BLOCK_SIZE, GIGABYTE + 3 * BLOCK_SIZE + 1);
+    let high = range(8 * GIGABYTE, 8 * GIGABYTE + 8 * BLOCK_SIZE);
+    let mut frames = frames(&[low, middle, high]);
+    let (from, end) = (Pa::new(GIGABYTE), Pa::new(8 * GIGABYTE + 6 * BLOCK_SIZE));
+    let take =
+        |frames: &mut Frames, blocks: u64| frames.take_direct(blocks * BLOCK_SIZE, from, end);
+    let first = take(&mut frames, 2).unwrap();
+    assert_eq!(first, range(GIGABYTE, GIGABYTE + 2 * BLOCK_SIZE));
+    assert!(!frames.is_clear(first), "nothing is known of its content");
+    // One block is left there, and six are low enough above.
+    let second = take(&mut frames, 2).unwrap();
+    assert_eq!(second, range(8 * GIGABYTE, 8 * GIGABYTE + 2 * BLOCK_SIZE));
+    assert!(matches!(
+        take(&mut frames, 5),
+        Err(FramesError::NotEnough { .. })
+    ));
+    assert_eq!(
+        frames.take_direct(1, from, end),
+        Err(FramesError::BadSize(1))
+    );
+    assert_eq!(take(&mut frames, 4).unwrap().start(), second.end());
+    // Nobody else gets any of it.
+    let rest = frames.free_bytes();
+    let chunks = frames.allocate(rest, RAM).unwrap();
+    assert!(
+        chunks
+            .iter()
+            .all(|chunk| !chunk.overlaps(first) && !chunk.overlaps(second))
+    );
+    frames.mark_clear(first);
+    assert!(frames.is_clear(first));
+}
+
+#[test]
 fn allocate_of_too_many_pieces_fails_and_changes_nothing() {
     let islands = (0..20).map(|n| range(n * 2 * BLOCK_SIZE, (n * 2 + 1) * BLOCK_SIZE));
     let mut frames = frames(&islands.collect::<Vec<_>>());
