@@ -4,7 +4,7 @@
 //! `/chosen` has Linux's instructions instead.
 
 use crate::board::{OpteePort, QemuTree};
-use crate::config::{System, Vm, WhenAllOff, Word};
+use crate::config::{Dma, System, Vm, WhenAllOff, Word};
 use crate::prepare::Load;
 use anyhow::{Context, Result, bail};
 use dtoolkit::fdt::Fdt;
@@ -254,6 +254,9 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
     if !vm.devices.is_empty() {
         let paths: Vec<&str> = vm.devices.iter().map(String::as_str).collect();
         set(&mut node, "postern,devices", paths);
+        if vm.dma == Dma::Unprotected {
+            set(&mut node, "postern,unprotected-dma", [0_u8; 0]);
+        }
     }
     let mut kernel = module("multiboot,kernel", modules.kernel)?;
     set(&mut kernel, "bootargs", vm.cmdline.as_str());

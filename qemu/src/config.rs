@@ -186,6 +186,20 @@ pub struct Vm {
     /// The devices of the machine that the VM has for itself: paths of nodes of the machine's device tree.
     #[serde(default)]
     pub devices: Vec<String>,
+    /// What keeps these devices from memory that is not the VM's.
+    #[serde(default)]
+    pub dma: Dma,
+}
+
+/// What keeps a VM's devices from memory that is not the VM's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dma {
+    /// An SMMU.
+    #[default]
+    Protected,
+    /// Nothing: the guest is trusted with all memory of the machine.
+    Unprotected,
 }
 
 fn yes() -> bool {
@@ -446,6 +460,9 @@ impl System {
                     vm.name
                 ));
             }
+            self.machine
+                .check_protection(vm)
+                .map_err(|why| format!("vm \"{}\": {why}", vm.name))?;
             vm.check_devices(&self.vms[..index])
                 .map_err(|why| format!("vm \"{}\": {why}", vm.name))?;
             for other in &self.vms[..index] {
@@ -459,6 +476,7 @@ impl System {
                 }
             }
         }
+        self.machine.check_bus(&self.vms)?;
         self.check_links()
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The devices on the PCIe bus of QEMU's machine: disks and network cards, behind an SMMU.
+//! The devices on the PCIe bus of QEMU's machine: disks and network cards, and the SMMU in front of them.
 
-use super::{MachineConfig, Memory};
+use super::{Dma, MachineConfig, Memory, Vm};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::fs::File;
@@ -131,6 +131,45 @@ impl MachineConfig {
         self.disks.iter().any(|disk| disk.file.is_none())
     }
 
+    /// Checks that a VM can have the devices on the PCIe bus, if there are any.
+    pub(super) fn check_bus(&self, vms: &[Vm]) -> Result<(), String> {
+        if self.iommu || vms.iter().any(|vm| vm.dma == Dma::Unprotected) {
+            return Ok(());
+        }
+        for (is_there, key) in [
+            (!self.disks.is_empty(), "disk"),
+            (!self.nets.is_empty(), "net"),
+        ] {
+            if is_there {
+                return Err(format!(
+                    "machine.{key}: it is on the PCIe bus, which no VM can have without an SMMU; \
+                     set machine.iommu = true, or remove it"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that a VM's devices are unprotected only where they have to be.
+    pub(super) fn check_protection(&self, vm: &Vm) -> Result<(), String> {
+        if vm.dma == Dma::Protected {
+            return Ok(());
+        }
+        if vm.devices.is_empty() {
+            return Err(
+                "dma = \"unprotected\" is for devices, and the VM has none; remove it".into(),
+            );
+        }
+        if self.iommu {
+            return Err(
+                "dma = \"unprotected\": machine.iommu is true, and the SMMU protects all devices of \
+                 QEMU's machine; remove one of them"
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+
     /// Checks the devices on the PCIe bus.
     pub(super) fn check_pci(&self) -> Result<(), String> {
         let board = self.board.board();
@@ -139,17 +178,6 @@ impl MachineConfig {
                 "machine.iommu: QEMU's {} has no SMMU; drop iommu, or set board = \"virt\"",
                 board.name
             ));
-        }
-        for (is_there, key) in [
-            (!self.disks.is_empty(), "disk"),
-            (!self.nets.is_empty(), "net"),
-        ] {
-            if is_there && !self.iommu {
-                return Err(format!(
-                    "machine.{key}: it is on the PCIe bus, which no VM can have without an SMMU; \
-                     set machine.iommu = true, or remove it"
-                ));
-            }
         }
         let made = self.disks.iter().filter(|disk| disk.file.is_none());
         if made.clone().any(|disk| disk.size.is_some()) {
@@ -203,6 +231,45 @@ mod tests {
         assert_eq!(machine.nets[1].rules(), "");
         let without = parse("").unwrap().machine;
         assert!(without.least_qemu() < IOMMU_QEMU && !without.model().contains("iommu"));
+    }
+
+    #[test]
+    fn a_bus_without_an_smmu_is_for_a_vm_with_unprotected_dma() {
+        let parsed = |machine: &str, vm: &str| {
+            let text = format!("[machine]\n{machine}\n[[vm]]\nname = \"a\"\n{vm}");
+            System::parse(&text).map_err(|error| error.to_string())
+        };
+        let disk = "[[machine.disk]]\nfile = \"d.img\"";
+        let bridge = "devices = [\"/pcie@10000000\"]\n";
+        let unprotected = "dma = \"unprotected\"\n";
+        let system = parsed(disk, &format!("{bridge}{unprotected}")).unwrap();
+        assert_eq!(system.vms[0].dma, Dma::Unprotected);
+        assert!(system.machine.least_qemu() < IOMMU_QEMU);
+        for (machine, vm, error) in [
+            (
+                disk,
+                bridge.to_owned(),
+                "machine.disk: it is on the PCIe bus",
+            ),
+            (
+                disk,
+                unprotected.to_owned(),
+                "vm \"a\": dma = \"unprotected\" is for devices",
+            ),
+            (
+                "iommu = true",
+                format!("{bridge}{unprotected}"),
+                "vm \"a\": dma = \"unprotected\": machine.iommu is true",
+            ),
+            (
+                "",
+                format!("{bridge}dma = \"all\"\n"),
+                "unknown value `all`",
+            ),
+        ] {
+            let found = parsed(machine, &vm).unwrap_err();
+            assert!(found.contains(error), "{found}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ fn vm_needs_only_a_name() {
             watchdog: false,
             rng: false,
             disk: None,
+            dma: Dma::Protected,
             tee_policy: TeePolicy::default(),
             tee_quota: TeeQuota::default(),
             affinity: None,
