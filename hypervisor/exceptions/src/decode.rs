@@ -306,6 +306,24 @@ pub struct SysRegAccess {
     pub write: bool,
 }
 
+impl SysRegAccess {
+    /// Returns what a syndrome of the class [`class::SYSTEM_REGISTER`] says.
+    #[inline]
+    pub const fn decode(esr: Esr) -> Self {
+        Self {
+            reg: SysReg::new(
+                esr.field(20, 2) as u8,
+                esr.field(14, 3) as u8,
+                esr.field(10, 4) as u8,
+                esr.field(1, 4) as u8,
+                esr.field(17, 3) as u8,
+            ),
+            rt: Gpr::new(esr.field(5, 5)),
+            write: !esr.bit(0),
+        }
+    }
+}
+
 /// A load or store that no memory answers, and a device might: stage 2 maps nothing there, and the syndrome describes the
 /// instruction (ISV is 1).
 ///
@@ -330,8 +348,9 @@ impl DeviceAccess {
         // Class, ISV and S1PTW: ISV is not to be believed for a fault that is not the access's own.
         const MASK: u64 = 0x3f << 26 | 1 << 24 | 1 << 7;
         const WANTED: u64 = (class::DATA_ABORT_LOWER as u64) << 26 | 1 << 24;
-        let fault = Fault::from_status(esr.field(0, 6));
-        if esr.get() & MASK != WANTED || !matches!(fault, Fault::Translation) {
+        // Translation faults at levels 0 to 3; at level -1 (FEAT_LPA2).
+        let is_translation = esr.field(2, 4) == 1 || esr.field(0, 6) == 0x2b;
+        if esr.get() & MASK != WANTED || !is_translation {
             return None;
         }
         Some(Self {
@@ -405,17 +424,7 @@ impl Trap {
             class::SMC => Self::Smc {
                 imm: esr.field(0, 16) as u16,
             },
-            class::SYSTEM_REGISTER => Self::SysReg(SysRegAccess {
-                reg: SysReg::new(
-                    esr.field(20, 2) as u8,
-                    esr.field(14, 3) as u8,
-                    esr.field(10, 4) as u8,
-                    esr.field(1, 4) as u8,
-                    esr.field(17, 3) as u8,
-                ),
-                rt: Gpr::new(esr.field(5, 5)),
-                write: !esr.bit(0),
-            }),
+            class::SYSTEM_REGISTER => Self::SysReg(SysRegAccess::decode(esr)),
             class::SVE => Self::Sve,
             class::INSTRUCTION_ABORT_LOWER => {
                 let (va, ipa, fault) = addresses(esr, hpfar, far);

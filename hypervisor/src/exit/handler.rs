@@ -70,6 +70,7 @@ pub fn synchronous(frame: &mut Frame) {
             frame.step_back(4);
             undefined(frame);
         }
+        class::SYSTEM_REGISTER => system_register(frame, running, esr),
         _ => other(frame, running, esr, far),
     }
     run::before_return_from_trap(frame, here, running, since);
@@ -186,10 +187,6 @@ fn other(frame: &mut Frame, running: VcpuRef, esr: Esr, far: GuestVa) {
             }
             guest_exception::inject(frame, Exception::InstructionAbort { va: abort.va });
         }
-        Trap::SysReg(access) => {
-            running.vcpu.count(ExitReason::Sysreg);
-            system_register(frame, running, access, esr.instruction_length());
-        }
         Trap::Fp | Trap::Sve if vectors::load(running) => running.vcpu.count(ExitReason::Other),
         _ => {
             running.vcpu.count(ExitReason::Other);
@@ -251,7 +248,10 @@ fn answer(frame: &mut Frame, access: SysRegAccess, value: u64) {
     }
 }
 
-fn system_register(frame: &mut Frame, running: VcpuRef, access: SysRegAccess, length: u64) {
+#[inline(never)]
+fn system_register(frame: &mut Frame, running: VcpuRef, esr: Esr) {
+    running.vcpu.count(ExitReason::Sysreg);
+    let access = SysRegAccess::decode(esr);
     let register = |frame: &Frame| access.rt.index().map_or(0, |index| frame.x[index]);
     let write = access.write.then(|| register(frame));
     match sysreg::access(access.reg, write, host_cpu::id_values(running.vm.sve)) {
@@ -293,5 +293,5 @@ fn system_register(frame: &mut Frame, running: VcpuRef, access: SysRegAccess, le
             return;
         }
     }
-    frame.skip(length);
+    frame.skip(esr.instruction_length());
 }
