@@ -102,6 +102,8 @@ impl Net {
             }; 2],
         };
         net.reset();
+        // As the tree says.
+        gic::set_edge_triggered(intid);
         gic::enable_spi(intid);
         Some(net)
     }

@@ -95,6 +95,18 @@ pub fn load_u16(from: Pa) -> u16 {
 /// Stores a little-endian number in one access.
 ///
 /// # Panics
+/// The range is not open, or the address is not a multiple of four.
+#[inline]
+pub fn store_u32(to: Pa, value: u32) {
+    check(to, 4);
+    assert!(to.get().is_multiple_of(4), "an odd address");
+    // SAFETY: it is open, and aligned.
+    unsafe { core::ptr::write_volatile(to.get() as *mut u32, value.to_le()) };
+}
+
+/// Stores a little-endian number in one access.
+///
+/// # Panics
 /// As [`load_u16`].
 #[inline]
 pub fn store_u16(to: Pa, value: u16) {
@@ -182,8 +194,8 @@ unsafe fn copy_words(from: u64, to: u64, length: usize) {
     }
 }
 
-/// [`copy_once`] for any others: long ones by [`copy_unaligned`]; of short ones, where both begin and end at
-/// multiples of four, words of eight bytes as far as they are aligned on both sides; else bytes.
+/// [`copy_once`] for any others: short ones that begin and end at multiples of four by words of eight bytes, as far as
+/// they are aligned on both sides, and of four; else by [`copy_unaligned`].
 ///
 /// # Safety
 /// As [`copy_once`].
@@ -191,12 +203,9 @@ unsafe fn copy_words(from: u64, to: u64, length: usize) {
 unsafe fn copy_pieces(from: u64, to: u64, length: usize) {
     let length = length as u64;
     let end = from.wrapping_add(length);
-    if length >= LONG {
+    if length >= LONG || !(from | to | end).is_multiple_of(4) {
         // SAFETY: as here.
         unsafe { copy_unaligned(from, to, length as usize) };
-    } else if !(from | to | end).is_multiple_of(4) {
-        // SAFETY: as here.
-        unsafe { copy_each::<u8>(from, to, length) };
     } else if (from ^ to).is_multiple_of(8) {
         let head = (from % 8).min(length);
         let words = (length - head) & !7;
@@ -224,43 +233,58 @@ unsafe fn copy_pieces(from: u64, to: u64, length: usize) {
 /// The bytes from which on a copy is long.
 const LONG: u64 = 64;
 
-/// [`copy_once`] for any addresses and lengths, by words of eight bytes that need not be aligned, and bytes at the end.
+/// [`copy_once`] for any addresses and lengths, by words that need not be aligned.
 /// What is not aligned is not copied in one access, but each byte is accessed once.
 ///
 /// # Safety
 /// As [`copy_once`].
 #[inline]
 unsafe fn copy_unaligned(from: u64, to: u64, length: usize) {
-    // SAFETY: the loops read and write `length` bytes from the two addresses on, and use no stack. Both are normal
-    // memory, and SCTLR_EL2.A is 0, so no access needs to be aligned (Arm ARM, B2.5.2).
+    // SAFETY: this reads and writes `length` bytes from the two addresses on, and uses no stack. Both are normal memory,
+    // and SCTLR_EL2.A is 0, so no access needs to be aligned (Arm ARM, B2.5.2).
     unsafe {
         asm!(
-            "subs {left}, {left}, #32",
+            "subs {left}, {left}, #64",
             "b.lo 3f",
             "2:",
-            "ldp {a}, {b}, [{from}], #16",
-            "ldp {c}, {d}, [{from}], #16",
-            "stp {a}, {b}, [{to}], #16",
-            "stp {c}, {d}, [{to}], #16",
-            "subs {left}, {left}, #32",
+            "ldp {a}, {b}, [{from}], #64",
+            "ldp {c}, {d}, [{from}, #-48]",
+            "ldp {e}, {f}, [{from}, #-32]",
+            "ldp {g}, {h}, [{from}, #-16]",
+            "stp {a}, {b}, [{to}], #64",
+            "stp {c}, {d}, [{to}, #-48]",
+            "stp {e}, {f}, [{to}, #-32]",
+            "stp {g}, {h}, [{to}, #-16]",
+            "subs {left}, {left}, #64",
             "b.hs 2b",
             "3:",
-            "adds {left}, {left}, #24",
-            "b.mi 5f",
+            // The low six bits of what is left are the bytes to copy: 64 was subtracted once too often.
+            "tbz {left}, #5, 4f",
+            "ldp {a}, {b}, [{from}], #32",
+            "ldp {c}, {d}, [{from}, #-16]",
+            "stp {a}, {b}, [{to}], #32",
+            "stp {c}, {d}, [{to}, #-16]",
             "4:",
+            "tbz {left}, #4, 5f",
+            "ldp {a}, {b}, [{from}], #16",
+            "stp {a}, {b}, [{to}], #16",
+            "5:",
+            "tbz {left}, #3, 6f",
             "ldr {a}, [{from}], #8",
             "str {a}, [{to}], #8",
-            "subs {left}, {left}, #8",
-            "b.pl 4b",
-            "5:",
-            "adds {left}, {left}, #8",
-            "b.eq 7f",
             "6:",
-            "ldrb {a:w}, [{from}], #1",
-            "strb {a:w}, [{to}], #1",
-            "subs {left}, {left}, #1",
-            "b.ne 6b",
+            "tbz {left}, #2, 7f",
+            "ldr {a:w}, [{from}], #4",
+            "str {a:w}, [{to}], #4",
             "7:",
+            "tbz {left}, #1, 8f",
+            "ldrh {a:w}, [{from}], #2",
+            "strh {a:w}, [{to}], #2",
+            "8:",
+            "tbz {left}, #0, 9f",
+            "ldrb {a:w}, [{from}]",
+            "strb {a:w}, [{to}]",
+            "9:",
             left = inout(reg) length => _,
             from = inout(reg) from => _,
             to = inout(reg) to => _,
@@ -268,6 +292,10 @@ unsafe fn copy_unaligned(from: u64, to: u64, length: usize) {
             b = out(reg) _,
             c = out(reg) _,
             d = out(reg) _,
+            e = out(reg) _,
+            f = out(reg) _,
+            g = out(reg) _,
+            h = out(reg) _,
             options(nostack),
         );
     }
@@ -319,32 +347,16 @@ pub fn zero(to: Pa, length: u64) {
     }
 }
 
-/// Copies `length` bytes between two ranges of RAM that do not overlap.
+/// Copies `length` bytes between two ranges of RAM that do not overlap, each byte once.
 ///
 /// # Panics
 /// As [`read`], for both; or they overlap.
+#[inline]
 pub fn copy(from: Pa, to: Pa, length: u64) {
     check(from, length);
     check(to, length);
-    assert!(
-        from.get().abs_diff(to.get()) >= length,
-        "a copy onto itself"
-    );
     let (from, to) = (from.get(), to.get());
-    let words = if (from | to).is_multiple_of(8) {
-        length & !7
-    } else {
-        0
-    };
-    // SAFETY: both ranges are open and do not overlap; aligned where there are words.
-    unsafe {
-        if words != 0 {
-            copy_words(from, to, words as usize);
-        }
-        core::ptr::copy_nonoverlapping(
-            (from + words) as *const u8,
-            (to + words) as *mut u8,
-            (length - words) as usize,
-        );
-    }
+    assert!(from.abs_diff(to) >= length, "a copy onto itself");
+    // SAFETY: both ranges are open and do not overlap.
+    unsafe { copy_once(from, to, length as usize) };
 }

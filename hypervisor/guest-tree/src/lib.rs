@@ -261,7 +261,9 @@ fn virtio(root: &mut FlatTree, slot: usize, spis: Spis) {
     root.node(&format!("virtio_mmio@{:x}", at.get()), |device| {
         device.text("compatible", "virtio,mmio");
         reg(device, &[(at, layout::VIRTIO_BYTES)]);
-        device.cells("interrupts", &[SPI, spi, LEVEL_HIGH]);
+        // As in QEMU's machines. The end of a level-sensitive interrupt, and the acknowledgement in the device before it,
+        // would change list registers.
+        device.cells("interrupts", &[SPI, spi, EDGE_RISING]);
         device.flag("dma-coherent");
     });
 }

@@ -65,6 +65,8 @@ pub struct GuestMemory {
     pinned: AtomicUsize,
     pinned_max: AtomicUsize,
     withdrawn: AtomicUsize,
+    /// Changes whenever a look-up may have another result than before.
+    version: AtomicU64,
 }
 
 /// A physically contiguous piece of RAM.
@@ -131,6 +133,7 @@ impl GuestMemory {
             pinned: AtomicUsize::new(0),
             pinned_max: AtomicUsize::new(0),
             withdrawn: AtomicUsize::new(0),
+            version: AtomicU64::new(0),
         })
     }
 
@@ -189,6 +192,7 @@ impl GuestMemory {
             offset += at.bytes();
         }
         self.bytes.store(total, Ordering::Release);
+        self.change();
         Ok(())
     }
 
@@ -203,6 +207,7 @@ impl GuestMemory {
             return None;
         }
         self.bytes.store(0, Ordering::Release);
+        self.change();
         let mut chunks = Chunks::new();
         for chunk in &self.chunks {
             if let Some(range) =
@@ -261,6 +266,33 @@ impl GuestMemory {
         let offset = ipa.get().checked_sub(self.start.get())?;
         let (pa, room) = self.locate(offset)?;
         (bytes <= room && self.is_owned(offset, bytes)).then_some(pa)
+    }
+
+    /// Returns a number that changes whenever RAM is assigned, released or withdrawn.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    fn change(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Returns the physically contiguous RAM around `ipa`: the guest's range, and where it begins physically. Returns
+    /// `None` where `ipa` is not the VM's RAM, and while any page of the VM is withdrawn.
+    ///
+    /// A page of it may be withdrawn from then on. It stays the VM's until the VM has ended, so that an access to it
+    /// does no harm to others.
+    pub fn around(&self, ipa: Ipa) -> Option<(IpaRange, Pa)> {
+        let offset = ipa.get().checked_sub(self.start.get())?;
+        if self.withdrawn.load(Ordering::Acquire) != 0 {
+            return None;
+        }
+        let mut mappings = self.mappings();
+        mappings.find(|(range, _)| {
+            let within = ipa.get().checked_sub(range.start.get());
+            offset < self.bytes() && within.is_some_and(|within| within < range.bytes)
+        })
     }
 
     /// Returns the physical pieces of a guest's range, in order, for a copy from or to it. Returns
@@ -357,6 +389,7 @@ impl GuestMemory {
             let taken = page.compare_exchange(0, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire);
             let Err(found) = taken else {
                 self.withdrawn.fetch_add(1, Ordering::AcqRel);
+                self.change();
                 continue;
             };
             self.put_back(&pages[..index]);

@@ -5,24 +5,21 @@
 //! VM without a link takes none. It is held for one access, which is bounded, and is no VM's other lock's inner one but
 //! the vGIC's; vCPUs are kicked after it is dropped.
 
-use super::guest_memory::GuestMemory;
+use super::device_ram::VmRam;
 use super::instance::Vm;
 use super::scheduler::kick;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use mediator::addr::{Ipa, Pa};
-use postern_arch::{guest_ram, timer};
+use postern_arch::timer;
 use postern_base::ids::{MAX_VMS, VmIndex};
 use postern_base::lock::{Class, Guard, Lock};
 use postern_base::mmio::Access;
-use postern_base::range::IpaRange;
 use postern_base::ticks::Ticks;
 use postern_boot_tree::{LinkConfig, MAX_LINKS};
 use postern_guest_tree::layout;
 use postern_vgic::{IntId, IrqLine, VcpuSet};
 use postern_virtio::link::{Link, Outcome};
 use postern_virtio::net::MacAddress;
-use postern_virtio::ram::{GuestRam, OutsideRam};
 use spin::Once;
 
 static LINKS: Once<Links> = Once::new();
@@ -44,7 +41,6 @@ struct End {
 /// A link with its VMs.
 struct MachineLink {
     ports: heapless::Vec<LinkedVm, MAX_VMS>,
-    rams: heapless::Vec<VmRam<'static>, MAX_VMS>,
     state: Lock<LinkState>,
     /// Whether frames wait, so that they are to be dropped in time. Written with the lock held.
     is_waiting: AtomicBool,
@@ -53,8 +49,19 @@ struct MachineLink {
 /// What the lock guards.
 struct LinkState {
     link: Link,
+    /// The memory of each port's VM.
+    rams: heapless::Vec<VmRam<'static>, MAX_VMS>,
     /// When frames that wait are looked at next.
     expire_at: Ticks,
+}
+
+impl LinkState {
+    /// Calls the link with the memory of its VMs as it is now.
+    #[inline]
+    fn call<T>(&mut self, call: impl FnOnce(&mut Link, &[VmRam<'static>]) -> T) -> T {
+        self.rams.iter().for_each(VmRam::update);
+        call(&mut self.link, &self.rams)
+    }
 }
 
 /// A VM, and which of its virtio devices is at the link.
@@ -84,16 +91,16 @@ pub fn init(vms: &'static [Vm], configs: &[LinkConfig<'static>]) {
             // There are no more links than ends, and no more VMs than ports.
             let _ = of_vm.push(end);
             let _ = ports.push(LinkedVm { vm, slot });
-            let _ = rams.push(VmRam(&vm.memory));
+            let _ = rams.push(VmRam::new(&vm.memory));
         }
         let address = |vm: &VmIndex| MacAddress::of_port(index as u8, vm.get() as u8);
         links.push(MachineLink {
             ports,
-            rams,
             state: Lock::new(
                 Class::Link,
                 LinkState {
                     link: Link::new(config.vms.iter().map(address)),
+                    rams,
                     expire_at: Ticks::ZERO,
                 },
             ),
@@ -115,8 +122,11 @@ pub fn access(vm: &'static Vm, access: Access) -> Option<Outcome> {
         ..access
     };
     let mut state = link.state.lock();
-    let outcome = state.link.access(end.port, access, &link.rams);
-    link.finish(state);
+    let outcome = state.call(|link, rams| link.access(end.port, access, rams));
+    // The rest does nothing for accesses that only look.
+    if outcome.has_changed {
+        link.finish(state);
+    }
     Some(outcome)
 }
 
@@ -128,7 +138,7 @@ pub fn reset(vm: &'static Vm) {
     for end in links.ends.get(vm.index.get()).into_iter().flatten() {
         if let Some(link) = links.links.get(end.link) {
             let mut state = link.state.lock();
-            state.link.reset(end.port, &link.rams);
+            state.call(|link, rams| link.reset(end.port, rams));
             link.finish(state);
         }
     }
@@ -149,7 +159,7 @@ pub fn expire(now: Ticks) {
         };
         if now >= state.expire_at {
             state.expire_at = now + timer::second();
-            state.link.expire(&link.rams);
+            state.call(Link::expire);
             link.finish(state);
         }
     }
@@ -166,14 +176,21 @@ impl MachineLink {
     fn finish(&self, mut state: Guard<'_, LinkState>) {
         let mut kicks = Kicks::new();
         // Under the link's lock, so that levels reach the vGIC in order.
-        for (port, level) in state.link.changed_lines() {
-            let Some(LinkedVm { vm, slot }) = self.ports.get(port) else {
+        for change in state.link.changed_lines() {
+            let Some(LinkedVm { vm, slot }) = self.ports.get(change.port) else {
                 continue;
             };
             let intid = vm.spis.virtio(*slot).and_then(|spi| IntId::new(32 + spi));
             if let Some(line) = intid.and_then(IrqLine::spi) {
-                // There is room for all ports.
-                let _ = kicks.push((vm, vm.vgic.set_line(line, level)));
+                let mut stale = VcpuSet::EMPTY;
+                if change.is_again {
+                    stale = vm.vgic.set_line(line, false);
+                }
+                stale = stale.union(vm.vgic.set_line(line, change.level));
+                if !stale.is_empty() {
+                    // There is room for all ports.
+                    let _ = kicks.push((vm, stale));
+                }
             }
         }
         let is_waiting = state.link.is_waiting();
@@ -186,73 +203,5 @@ impl MachineLink {
         for &(vm, set) in &kicks {
             kick(vm, set);
         }
-    }
-}
-
-/// A VM's RAM as its devices see it. While the VM has none, all addresses are outside.
-pub(super) struct VmRam<'m>(pub(super) &'m GuestMemory);
-
-impl VmRam<'_> {
-    /// Calls `piece` with each physically contiguous piece of a range: its place, and where it begins in the range.
-    #[cold]
-    #[inline(never)]
-    fn each(
-        &self,
-        start: Ipa,
-        bytes: usize,
-        mut piece: impl FnMut(Pa, core::ops::Range<usize>),
-    ) -> Result<(), OutsideRam> {
-        let range = IpaRange {
-            start,
-            bytes: bytes as u64,
-        };
-        let mut done = 0;
-        for (at, bytes) in self.0.runs(range).ok_or(OutsideRam)? {
-            let end = done + bytes as usize;
-            piece(at, done..end);
-            done = end;
-        }
-        Ok(())
-    }
-}
-
-impl GuestRam for VmRam<'_> {
-    #[inline]
-    fn read(&self, from: Ipa, into: &mut [u8]) -> Result<(), OutsideRam> {
-        if let Some(at) = self.0.translate(from, into.len() as u64) {
-            guest_ram::read(at, into);
-            return Ok(());
-        }
-        self.each(from, into.len(), |at, range| {
-            if let Some(part) = into.get_mut(range) {
-                guest_ram::read(at, part);
-            }
-        })
-    }
-
-    #[inline]
-    fn write(&self, to: Ipa, bytes: &[u8]) -> Result<(), OutsideRam> {
-        if let Some(at) = self.0.translate(to, bytes.len() as u64) {
-            guest_ram::write(at, bytes);
-            return Ok(());
-        }
-        self.each(to, bytes.len(), |at, range| {
-            if let Some(part) = bytes.get(range) {
-                guest_ram::write(at, part);
-            }
-        })
-    }
-
-    #[inline]
-    fn load_u16(&self, from: Ipa) -> Result<u16, OutsideRam> {
-        let at = self.0.translate(from, 2).ok_or(OutsideRam)?;
-        Ok(guest_ram::load_u16(at))
-    }
-
-    #[inline]
-    fn store_u16(&self, to: Ipa, value: u16) -> Result<(), OutsideRam> {
-        let at = self.0.translate(to, 2).ok_or(OutsideRam)?;
-        guest_ram::store_u16(at, value);
-        Ok(())
     }
 }

@@ -10,6 +10,8 @@ pub mod debug;
 #[cfg(target_os = "none")]
 pub mod device_access;
 #[cfg(target_os = "none")]
+pub mod device_ram;
+#[cfg(target_os = "none")]
 pub mod devices;
 #[cfg(target_os = "none")]
 pub mod dma;

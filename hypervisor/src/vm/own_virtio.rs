@@ -65,7 +65,7 @@ impl OwnVirtio {
         slot: usize,
         access: Access,
         ram: &impl GuestRam,
-        drive: impl FnOnce(usize, bool) -> VcpuSet,
+        drive: impl Fn(usize, bool) -> VcpuSet,
     ) -> Option<(Outcome, VcpuSet)> {
         let device = self.devices.get(slot.checked_sub(self.first)?)?;
         let mut state = device.state.lock();
@@ -74,17 +74,13 @@ impl OwnVirtio {
     }
 
     /// Has the devices serve what waits, such as for random numbers. Called about once a second.
-    pub fn retry(
-        &self,
-        ram: &impl GuestRam,
-        mut drive: impl FnMut(usize, bool) -> VcpuSet,
-    ) -> VcpuSet {
+    pub fn retry(&self, ram: &impl GuestRam, drive: impl Fn(usize, bool) -> VcpuSet) -> VcpuSet {
         let mut kicks = VcpuSet::EMPTY;
         for (slot, device) in (self.first..).zip(&self.devices) {
             let mut state = device.state.lock();
             if state.is_waiting() {
                 state.retry(ram);
-                kicks = kicks.union(drive_line(&mut state, slot, &mut drive));
+                kicks = kicks.union(drive_line(&mut state, slot, &drive));
             }
         }
         kicks
@@ -102,8 +98,11 @@ impl OwnVirtio {
 fn drive_line(
     state: &mut RequestDevice<Kind>,
     slot: usize,
-    drive: impl FnOnce(usize, bool) -> VcpuSet,
+    drive: impl Fn(usize, bool) -> VcpuSet,
 ) -> VcpuSet {
+    if state.is_raised_again() {
+        return drive(slot, false).union(drive(slot, true));
+    }
     match state.changed_line() {
         Some(level) => drive(slot, level),
         None => VcpuSet::EMPTY,

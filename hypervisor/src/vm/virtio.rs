@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest's accesses to its virtio devices that are not ends of links.
 
+use super::device_ram::VmRam;
 use super::instance::Vm;
-use super::links::VmRam;
 use super::scheduler::kick;
 use postern_base::mmio::Access;
 use postern_guest_tree::layout;
@@ -19,7 +19,7 @@ pub fn access(vm: &'static Vm, access: Access) -> Option<Outcome> {
     };
     let devices = &vm.devices.virtio;
     let drive = |slot, level| vm.drive_virtio(slot, level);
-    let (outcome, set) = devices.access(slot, access, &VmRam(&vm.memory), drive)?;
+    let (outcome, set) = devices.access(slot, access, &VmRam::new(&vm.memory), drive)?;
     kick(vm, set);
     Some(outcome)
 }
@@ -27,6 +27,6 @@ pub fn access(vm: &'static Vm, access: Access) -> Option<Outcome> {
 /// Has the devices do what they could not do before. Called about once a second.
 pub fn retry(vm: &'static Vm) {
     let drive = |slot, level| vm.drive_virtio(slot, level);
-    let set = vm.devices.virtio.retry(&VmRam(&vm.memory), drive);
+    let set = vm.devices.virtio.retry(&VmRam::new(&vm.memory), drive);
     kick(vm, set);
 }

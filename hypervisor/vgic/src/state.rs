@@ -204,6 +204,10 @@ impl VgicState {
         }
         bank.line ^= bit;
         bank.latch |= bank.line & bank.edge & bit;
+        if bank.edge & bit != 0 && !level {
+            // Falls, which changes nothing of an edge-triggered interrupt.
+            return self.banks.note(word);
+        }
         self.touch(line.vcpu, word, bit);
     }
 

@@ -6,16 +6,18 @@
 //! port was given and learns no others, so that no port takes the frames of another; a frame to an address that it does
 //! not know goes to all. Where a port has no buffer, the frame is lost for it, so that no port stops the others.
 //!
-//! No memory is shared: a frame is copied from the sender's memory to a buffer of EL2's, and from there to the
-//! receiver's. One call moves a bounded number of frames. The VM that makes the access pays for it, and makes the access
+//! No memory is shared: frames are copied ([`frame`]). One call moves a bounded number of frames. The VM that makes the access pays for it, and makes the access
 //! again where more is left.
 
+mod frame;
+mod port_set;
+
 use crate::mmio::{Event, Transport};
-use crate::net::{
-    HEADER, HEADER_BYTES, MAX_FRAME, MIN_FRAME, MacAddress, Net, QUEUES, RECEIVE, TRANSMIT,
-};
-use crate::queue::{Chain, ChainError, MAX_SIZE, RingError};
+use crate::net::{MacAddress, Net, QUEUES, RECEIVE, TRANSMIT};
+use crate::queue::{ChainError, MAX_SIZE, RingError};
 use crate::ram::GuestRam;
+use frame::Frame;
+use port_set::PortSet;
 use postern_base::ids::MAX_VMS;
 use postern_base::mmio::Access;
 
@@ -44,32 +46,19 @@ pub struct Outcome {
     pub value: u64,
     /// Whether more is to do than one call does: the driver makes the same access again.
     pub is_unfinished: bool,
+    /// Whether interrupt lines or frames that wait may have changed.
+    pub has_changed: bool,
 }
 
-/// A set of ports.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct PortSet(u8);
-
-impl PortSet {
-    const fn one(port: usize) -> Self {
-        Self(1 << (port % MAX_VMS))
-    }
-
-    const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    fn iter(self) -> impl Iterator<Item = usize> {
-        (0..MAX_VMS).filter(move |port| self.0 >> port & 1 != 0)
-    }
+/// What an interrupt line has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineChange {
+    /// The port.
+    pub port: usize,
+    /// The level now.
+    pub level: bool,
+    /// Whether the line was high before, too: it falls and rises, since its driver has not acknowledged all.
+    pub is_again: bool,
 }
 
 /// A VM's end of a link.
@@ -84,6 +73,8 @@ struct Port {
     is_stalled: bool,
     /// The level of the interrupt line that the VM has seen.
     line: bool,
+    /// Whether a line that is high is to rise again.
+    is_again: bool,
     counters: Counters,
 }
 
@@ -93,31 +84,6 @@ enum Step {
     Taken(u32),
     /// There is nothing to take, or nothing may be taken now.
     Rest,
-}
-
-/// A frame with its header, at an address that lets the header be written by words.
-#[repr(C, align(16))]
-#[derive(Debug)]
-struct Frame {
-    /// The bytes; one more than the longest frame has, so that a longer one is noticed.
-    bytes: [u8; HEADER_BYTES + MAX_FRAME + 1],
-    /// The number of bytes that are used.
-    length: usize,
-}
-
-impl Frame {
-    fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-
-    /// Returns the addresses of receiver and sender.
-    fn addresses(&self) -> (MacAddress, MacAddress) {
-        let address = |at| {
-            let bytes = self.bytes.get(at..).and_then(<[u8]>::first_chunk);
-            MacAddress(bytes.copied().unwrap_or_default())
-        };
-        (address(HEADER_BYTES), address(HEADER_BYTES + 6))
-    }
 }
 
 /// A link.
@@ -139,14 +105,12 @@ impl Link {
             is_waiting: false,
             is_stalled: false,
             line: false,
+            is_again: false,
             counters: Counters::default(),
         });
         Self {
             ports: ports.collect(),
-            frame: Frame {
-                bytes: [0; _],
-                length: 0,
-            },
+            frame: Frame::new(),
             live: PortSet::default(),
         }
     }
@@ -160,9 +124,13 @@ impl Link {
             return Outcome {
                 value: 0,
                 is_unfinished: false,
+                has_changed: false,
             };
         };
         let (value, event) = end.transport.access(&mut end.net, access);
+        let is_again = end.transport.take_partly_acknowledged();
+        end.is_again |= is_again;
+        let has_changed = event != Event::None || is_again || end.transport.irq_line() != end.line;
         let is_unfinished = match event {
             Event::None => false,
             Event::Notified(TRANSMIT) => self.transmit(port, rams),
@@ -175,6 +143,7 @@ impl Link {
         Outcome {
             value,
             is_unfinished,
+            has_changed,
         }
     }
 
@@ -215,13 +184,19 @@ impl Link {
         self.ports.get(port).is_some_and(|port| port.net.is_up())
     }
 
-    /// Returns the ports whose interrupt lines have changed since the last call, with the level of each.
+    /// Returns what the interrupt lines have done since the last call.
     #[inline]
-    pub fn changed_lines(&mut self) -> impl Iterator<Item = (usize, bool)> {
+    pub fn changed_lines(&mut self) -> impl Iterator<Item = LineChange> {
         let ports = self.ports.iter_mut().enumerate();
         ports.filter_map(|(port, end)| {
             let level = end.transport.irq_line();
-            (core::mem::replace(&mut end.line, level) != level).then_some((port, level))
+            let has_changed = core::mem::replace(&mut end.line, level) != level;
+            let is_again = core::mem::replace(&mut end.is_again, false) && level && !has_changed;
+            (has_changed || is_again).then_some(LineChange {
+                port,
+                level,
+                is_again,
+            })
         })
     }
 
@@ -300,7 +275,7 @@ impl Link {
         }
         let queue = &mut self.ports[from].transport.queues()[TRANSMIT];
         // Asked for before it is looked at again: the driver may add a chain meanwhile, and not notify of it.
-        if queue.is_empty(ram)? && !queue.listen(ram)? {
+        if queue.is_empty(ram)? && !queue.listen_to_empty(ram)? {
             return Ok(Step::Rest);
         }
         let is_wire = self.ports.len() == 2;
@@ -310,10 +285,15 @@ impl Link {
         }
         let end = &mut self.ports[from];
         let queue = &mut end.transport.queues()[TRANSMIT];
-        let Some(mut chain) = queue.pop(ram)? else {
+        let Some(head) = queue.pop_head(ram)? else {
             return Ok(Step::Rest);
         };
-        let has_frame = fetch(&mut self.frame, &mut chain, ram)?;
+        let mut chain = queue.chain(head);
+        let has_frame = if is_wire {
+            self.frame.find(&mut chain, ram)?
+        } else {
+            self.frame.fetch(&mut chain, ram)?
+        };
         let mut cost = u32::from(chain.descriptors());
         queue.push(ram, &chain)?;
         let mut delivered = false;
@@ -325,7 +305,7 @@ impl Link {
                 self.targets(from, others)
             };
             for to in targets.iter() {
-                let (is_delivered, more) = self.deliver(to, rams);
+                let (is_delivered, more) = self.deliver(to, rams, ram);
                 cost += more;
                 delivered |= is_delivered;
                 *receivers = receivers.with(PortSet::one(to));
@@ -348,11 +328,7 @@ impl Link {
             return true;
         };
         let queue = &mut end.transport.queues()[RECEIVE];
-        let has_room = match queue.is_empty(ram) {
-            Ok(false) => Ok(true),
-            Ok(true) => queue.listen(ram),
-            Err(error) => Err(error),
-        };
+        let has_room = queue.listen(ram);
         has_room.unwrap_or_else(|error| {
             end.transport.break_down(error);
             true
@@ -361,7 +337,7 @@ impl Link {
 
     /// Copies the frame to a port. Returns whether the port has got it, and what that has cost.
     #[inline]
-    fn deliver<R: GuestRam>(&mut self, to: usize, rams: &[R]) -> (bool, u32) {
+    fn deliver<R: GuestRam>(&mut self, to: usize, rams: &[R], sender: &R) -> (bool, u32) {
         let (Some(end), Some(ram)) = (self.ports.get_mut(to), rams.get(to)) else {
             return (false, 1);
         };
@@ -370,13 +346,13 @@ impl Link {
         }
         let queue = &mut end.transport.queues()[RECEIVE];
         let mut deliver = || {
-            let Some(mut chain) = queue.pop(ram)? else {
+            let Some(head) = queue.pop_head(ram)? else {
                 return Ok((false, 1));
             };
+            let mut chain = queue.chain(head);
             chain.limit(MOST_RECEIVING);
-            let bytes = self.frame.bytes();
-            let is_whole = match chain.write(ram, bytes) {
-                Ok(written) => written == bytes.len(),
+            let is_whole = match self.frame.write(&mut chain, ram, sender) {
+                Ok(is_whole) => is_whole,
                 Err(ChainError::Buffer) => false,
                 Err(ChainError::Ring(error)) => return Err(error),
             };
@@ -519,20 +495,4 @@ impl Link {
             }
         }
     }
-}
-
-/// Copies a frame from a chain, and gives it the header of a received one. Returns whether there is a frame.
-#[inline]
-fn fetch(frame: &mut Frame, chain: &mut Chain, ram: &impl GuestRam) -> Result<bool, RingError> {
-    frame.length = match chain.read(ram, &mut frame.bytes) {
-        Ok(length) => length,
-        Err(ChainError::Buffer) => return Ok(false),
-        Err(ChainError::Ring(error)) => return Err(error),
-    };
-    if let Some(header) = frame.bytes.first_chunk_mut() {
-        *header = HEADER;
-    }
-    const LENGTHS: core::ops::RangeInclusive<usize> =
-        HEADER_BYTES + MIN_FRAME..=HEADER_BYTES + MAX_FRAME;
-    Ok(LENGTHS.contains(&frame.length))
 }

@@ -110,6 +110,8 @@ pub enum Event {
 pub struct Transport<const QUEUES: usize> {
     status: Status,
     interrupt: Interrupt,
+    /// Whether the driver has acknowledged some reasons for an interrupt and not all.
+    is_partly_acknowledged: bool,
     device_features_sel: u32,
     driver_features_sel: u32,
     driver_features: u64,
@@ -140,6 +142,7 @@ impl<const QUEUES: usize> Transport<QUEUES> {
         Self {
             status: Status::empty(),
             interrupt: Interrupt::empty(),
+            is_partly_acknowledged: false,
             device_features_sel: 0,
             driver_features_sel: 0,
             driver_features: 0,
@@ -189,6 +192,13 @@ impl<const QUEUES: usize> Transport<QUEUES> {
     #[inline]
     pub const fn irq_line(&self) -> bool {
         !self.interrupt.is_empty()
+    }
+
+    /// Returns whether the driver has acknowledged some reasons for an interrupt since the last call, and not all: then it
+    /// is to be interrupted again, since the interrupt may be edge-triggered.
+    #[inline]
+    pub const fn take_partly_acknowledged(&mut self) -> bool {
+        core::mem::replace(&mut self.is_partly_acknowledged, false)
     }
 
     /// Interrupts the driver: the device has used buffers.
@@ -272,9 +282,11 @@ impl<const QUEUES: usize> Transport<QUEUES> {
                     return Event::Notified(queue);
                 }
             }
-            INTERRUPT_ACK => self
-                .interrupt
-                .remove(Interrupt::from_bits_truncate(value as u8)),
+            INTERRUPT_ACK => {
+                self.interrupt
+                    .remove(Interrupt::from_bits_truncate(value as u8));
+                self.is_partly_acknowledged = !self.interrupt.is_empty();
+            }
             STATUS => return self.write_status(device, value as u8),
             DEVICE_FEATURES_SEL => self.device_features_sel = value,
             DRIVER_FEATURES_SEL => self.driver_features_sel = value,

@@ -6,6 +6,10 @@
 //!
 //! Each field of a ring and each descriptor is loaded once. Indirect descriptors are not offered.
 
+mod chain;
+
+pub use chain::{Buffer, Chain, ChainError};
+
 use crate::ram::{GuestRam, OutsideRam};
 use core::sync::atomic::{Ordering, fence};
 use mediator::addr::Ipa;
@@ -13,8 +17,6 @@ use mediator::addr::Ipa;
 /// The most descriptors of a queue, a power of two.
 pub const MAX_SIZE: u16 = 256;
 
-/// The bytes of a descriptor: address, length, flags, next (2.7.5).
-const DESCRIPTOR_BYTES: u64 = 16;
 /// The offset of `idx` in either ring, behind `flags` (2.7.6, 2.7.8).
 const INDEX: u64 = 2;
 /// The offset of `ring` in either ring.
@@ -24,12 +26,9 @@ const AVAILABLE_BYTES: u64 = 2;
 /// The bytes of an entry of the used ring: id and length.
 const USED_BYTES: u64 = 8;
 
-/// VIRTQ_DESC_F_NEXT: another descriptor follows.
-const NEXT: u16 = 1;
-/// VIRTQ_DESC_F_WRITE: the buffer is for the device to write to.
-const WRITE: u16 = 2;
-/// VIRTQ_DESC_F_INDIRECT.
-const INDIRECT: u16 = 4;
+/// The offset of the length in an entry of the used ring.
+const USED_LENGTH: u64 = 4;
+
 /// VIRTQ_AVAIL_F_NO_INTERRUPT and VIRTQ_USED_F_NO_NOTIFY.
 const NO_EVENT: u16 = 1;
 
@@ -59,17 +58,6 @@ pub enum RingError {
     Order,
 }
 
-/// What is wrong with a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChainError {
-    /// The queue is broken.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    /// A buffer is not in RAM, which spoils this chain alone.
-    #[error("a buffer is outside of the guest's memory")]
-    Buffer,
-}
-
 /// The addresses of a queue's three parts, as the driver wrote them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Areas {
@@ -80,6 +68,10 @@ pub struct Areas {
     /// The used ring, which the device writes.
     pub device: u64,
 }
+
+/// The beginning of a chain that was taken from a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head(u16);
 
 /// A split virtqueue.
 #[derive(Clone, Debug, Default)]
@@ -179,6 +171,16 @@ impl Queue {
     /// See [`RingError`].
     #[inline]
     pub fn pop(&mut self, ram: &impl GuestRam) -> Result<Option<Chain>, RingError> {
+        Ok(self.pop_head(ram)?.map(|head| self.chain(head)))
+    }
+
+    /// Does [`Queue::pop`] without making the chain, which is [`Queue::chain`] of the result: a chain is large, and would be
+    /// moved.
+    ///
+    /// # Errors
+    /// See [`RingError`].
+    #[inline]
+    pub fn pop_head(&mut self, ram: &impl GuestRam) -> Result<Option<Head>, RingError> {
         if self.is_empty(ram)? {
             return Ok(None);
         }
@@ -188,16 +190,13 @@ impl Queue {
             return Err(RingError::Descriptor);
         }
         self.next = self.next.wrapping_add(1);
-        Ok(Some(Chain {
-            head,
-            next: Some(head),
-            loaded: 0,
-            most: self.size,
-            size: self.size,
-            table: self.areas.descriptors,
-            buffer: Buffer::NONE,
-            written: 0,
-        }))
+        Ok(Some(Head(head)))
+    }
+
+    /// Returns the chain that begins here.
+    #[inline(always)]
+    pub const fn chain(&self, head: Head) -> Chain {
+        Chain::new(head.0, self.size, self.areas.descriptors)
     }
 
     /// Gives a chain back with what was written to it. The driver sees it after [`Queue::publish`].
@@ -207,8 +206,8 @@ impl Queue {
     #[inline]
     pub fn push(&mut self, ram: &impl GuestRam, chain: &Chain) -> Result<(), RingError> {
         let entry = RING + USED_BYTES * self.slot(self.used);
-        let value = u64::from(chain.head) | u64::from(chain.written) << 32;
-        ram.write(at(self.areas.device, entry), &value.to_le_bytes())?;
+        ram.store_u32(at(self.areas.device, entry), chain.head().into())?;
+        ram.store_u32(at(self.areas.device, entry + USED_LENGTH), chain.written())?;
         self.used = self.used.wrapping_add(1);
         Ok(())
     }
@@ -244,9 +243,15 @@ impl Queue {
     /// See [`RingError`].
     #[inline]
     pub fn listen(&mut self, ram: &impl GuestRam) -> Result<bool, RingError> {
-        if !self.is_empty(ram)? {
-            return Ok(true);
-        }
+        Ok(!self.is_empty(ram)? || self.listen_to_empty(ram)?)
+    }
+
+    /// Does the same for a queue that [was empty](Queue::is_empty).
+    ///
+    /// # Errors
+    /// See [`RingError`].
+    #[inline]
+    pub fn listen_to_empty(&mut self, ram: &impl GuestRam) -> Result<bool, RingError> {
         if self.has_event_idx {
             ram.store_u16(self.event(), self.available)?;
         } else if self.is_muted {
@@ -295,179 +300,4 @@ const fn at(area: u64, offset: u64) -> Ipa {
 #[inline]
 const fn passes(event: u16, before: u16, now: u16) -> bool {
     now.wrapping_sub(event).wrapping_sub(1) < now.wrapping_sub(before)
-}
-
-/// A piece of a guest's memory that a driver gave to its device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Buffer {
-    /// The first address. The range may be anywhere, and may wrap.
-    pub start: Ipa,
-    /// The length in bytes; may be zero.
-    pub bytes: u32,
-    /// Whether it is for the device to write to; else to read from.
-    pub is_writable: bool,
-}
-
-impl Buffer {
-    const NONE: Self = Self {
-        start: Ipa::new(0),
-        bytes: 0,
-        is_writable: false,
-    };
-}
-
-/// A chain of descriptors that was taken from a queue: first the buffers that the device reads, then those that it
-/// writes to. It is walked once.
-#[derive(Debug)]
-pub struct Chain {
-    head: u16,
-    /// The descriptor that is loaded next.
-    next: Option<u16>,
-    /// The descriptors that were loaded.
-    loaded: u16,
-    /// The descriptors that the chain may have.
-    most: u16,
-    size: u16,
-    table: u64,
-    /// The rest of the current buffer.
-    buffer: Buffer,
-    /// The bytes that were written to it.
-    written: u32,
-}
-
-impl Chain {
-    /// Returns the number of bytes that were written to the chain.
-    pub const fn written(&self) -> u32 {
-        self.written
-    }
-
-    /// Returns the number of descriptors that were loaded: what the chain has cost.
-    pub const fn descriptors(&self) -> u16 {
-        self.loaded
-    }
-
-    /// Takes at most this many descriptors: a longer chain is an error.
-    pub const fn limit(&mut self, descriptors: u16) {
-        if descriptors < self.most {
-            self.most = descriptors;
-        }
-    }
-
-    /// Says how many bytes were written, from the first buffer to write to on, by a device that did not use
-    /// [`Chain::write`].
-    pub const fn set_written(&mut self, bytes: u32) {
-        self.written = bytes;
-    }
-
-    /// Says that nothing was written to the chain: the driver is to ignore it.
-    pub const fn discard(&mut self) {
-        self.written = 0;
-    }
-
-    /// Loads the next descriptor, and returns its buffer; `None` at the end of the chain. What was left of the buffer
-    /// before is passed over.
-    ///
-    /// # Errors
-    /// See [`RingError`].
-    #[inline]
-    pub fn next_buffer(&mut self, ram: &impl GuestRam) -> Result<Option<Buffer>, RingError> {
-        let Some(index) = self.next else {
-            self.buffer.bytes = 0;
-            return Ok(None);
-        };
-        if self.loaded >= self.most {
-            return Err(RingError::Length);
-        }
-        self.loaded = self.loaded.wrapping_add(1);
-        let mut bytes = [0; DESCRIPTOR_BYTES as usize];
-        ram.read(
-            at(self.table, DESCRIPTOR_BYTES * u64::from(index)),
-            &mut bytes,
-        )?;
-        let value = u128::from_le_bytes(bytes);
-        let flags = (value >> 96) as u16;
-        if flags & INDIRECT != 0 {
-            return Err(RingError::Indirect);
-        }
-        self.next = None;
-        if flags & NEXT != 0 {
-            let next = (value >> 112) as u16;
-            if next >= self.size {
-                return Err(RingError::Descriptor);
-            }
-            self.next = Some(next);
-        }
-        let is_writable = flags & WRITE != 0;
-        if self.buffer.is_writable && !is_writable {
-            return Err(RingError::Order);
-        }
-        self.buffer = Buffer {
-            start: Ipa::new(value as u64),
-            bytes: (value >> 64) as u32,
-            is_writable,
-        };
-        Ok(Some(self.buffer))
-    }
-
-    /// Copies from the buffers that the device reads, from where the last call ended. Returns the number of bytes, which
-    /// is less than asked for at the end of these buffers only.
-    ///
-    /// # Errors
-    /// See [`ChainError`].
-    #[inline]
-    pub fn read(&mut self, ram: &impl GuestRam, into: &mut [u8]) -> Result<usize, ChainError> {
-        let mut done = 0;
-        while done < into.len() {
-            if self.buffer.bytes == 0 || self.buffer.is_writable {
-                if self.buffer.is_writable || self.next_buffer(ram)?.is_none() {
-                    break;
-                }
-                continue;
-            }
-            let piece = self.take(into.len() - done);
-            let target = &mut into[done..done + piece.bytes as usize];
-            ram.read(piece.start, target)
-                .map_err(|OutsideRam| ChainError::Buffer)?;
-            done += piece.bytes as usize;
-        }
-        Ok(done)
-    }
-
-    /// Copies to the buffers that the device writes to, from where the last call ended. Returns the number of bytes,
-    /// which is less than there are at the end of the chain only.
-    ///
-    /// # Errors
-    /// See [`ChainError`].
-    #[inline]
-    pub fn write(&mut self, ram: &impl GuestRam, bytes: &[u8]) -> Result<usize, ChainError> {
-        let mut done = 0;
-        while done < bytes.len() {
-            if self.buffer.bytes == 0 || !self.buffer.is_writable {
-                if self.next_buffer(ram)?.is_none() {
-                    break;
-                }
-                continue;
-            }
-            let piece = self.take(bytes.len() - done);
-            ram.write(piece.start, &bytes[done..done + piece.bytes as usize])
-                .map_err(|OutsideRam| ChainError::Buffer)?;
-            done += piece.bytes as usize;
-            self.written = self.written.saturating_add(piece.bytes);
-        }
-        Ok(done)
-    }
-
-    /// Takes at most `most` bytes from the front of the current buffer.
-    #[inline]
-    fn take(&mut self, most: usize) -> Buffer {
-        let bytes = self.buffer.bytes.min(most.min(u32::MAX as usize) as u32);
-        let piece = Buffer {
-            bytes,
-            ..self.buffer
-        };
-        self.buffer.bytes = self.buffer.bytes.wrapping_sub(bytes);
-        // A range that wraps is not RAM: the access to it has failed by then, or fails later.
-        self.buffer.start = Ipa::new(self.buffer.start.get().wrapping_add(u64::from(bytes)));
-        piece
-    }
 }

@@ -50,6 +50,7 @@ impl<D: Requests> RequestDevice<D> {
         Outcome {
             value,
             is_unfinished,
+            has_changed: true,
         }
     }
 
@@ -79,6 +80,11 @@ impl<D: Requests> RequestDevice<D> {
         }
         self.line = level;
         Some(level)
+    }
+
+    /// Returns whether the interrupt line, which is high, is to fall and rise, since the driver has not acknowledged all.
+    pub const fn is_raised_again(&mut self) -> bool {
+        self.transport.take_partly_acknowledged()
     }
 
     /// Serves some requests. Returns whether more are there that could be served at once.

@@ -22,6 +22,7 @@ const GICD_ICPENDR: u64 = 0x280;
 const GICD_ISACTIVER: u64 = 0x300;
 const GICD_ICACTIVER: u64 = 0x380;
 const GICD_IPRIORITYR: u64 = 0x400;
+const GICD_ICFGR: u64 = 0xc00;
 /// The one software generated interrupt that is used.
 const SGI: u32 = 1;
 /// [`poke`]'s interrupt, as [`take`] gives it.
@@ -131,6 +132,12 @@ pub fn enable_spi(intid: u32) {
     }
     route(intid, cpu_index());
     write(distributor + GICD_ISENABLER + word_of(intid), bit_of(intid));
+}
+
+/// Makes an SPI edge-triggered, before it is enabled.
+pub fn set_edge_triggered(intid: u32) {
+    let register = machine().distributor + GICD_ICFGR + u64::from(intid / 16 * 4);
+    write(register, read(register) | 2 << (intid % 16 * 2));
 }
 
 /// Disables an SPI.

@@ -345,3 +345,32 @@ fn ram_may_begin_below_4_gib() {
     let first = memory.mappings().next().unwrap();
     assert_eq!(first.0.start, layout::LOW_RAM);
 }
+
+#[test]
+fn ram_around_an_address_is_known_until_some_is_withdrawn() {
+    let memory = memory();
+    let chunks: Vec<_> = memory.mappings().collect();
+    for (offset, chunk) in [(0, 0), (0x3f_ffff, 0), (0x40_0000, 1), (BYTES - 1, 2)] {
+        assert_eq!(
+            memory.around(ipa(offset)),
+            Some(chunks[chunk]),
+            "{offset:#x}"
+        );
+    }
+    for outside in [BYTES, u64::MAX, 1 << 63] {
+        assert_eq!(memory.around(ipa(outside)), None);
+    }
+    let before = memory.version();
+    memory.withdraw(at(0x1000, 0x1000)).unwrap();
+    assert_ne!(memory.version(), before);
+    assert_eq!(memory.around(ipa(0)), None);
+    memory.restore(at(0x1000, 0x1000));
+    assert_eq!(memory.around(ipa(0)), Some(chunks[0]));
+    let before = memory.version();
+    let list = memory.release().unwrap();
+    assert_ne!(memory.version(), before);
+    assert_eq!(memory.around(ipa(0)), None);
+    let before = memory.version();
+    memory.assign(&list).unwrap();
+    assert_ne!(memory.version(), before);
+}

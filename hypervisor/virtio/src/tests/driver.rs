@@ -68,6 +68,15 @@ impl GuestRam for Memory {
         Ok(())
     }
 
+    fn contains(&self, start: Ipa, bytes: u64) -> bool {
+        usize::try_from(bytes).is_ok_and(|bytes| Self::range(start.get(), bytes).is_ok())
+    }
+
+    fn store_u32(&self, to: Ipa, value: u32) -> Result<(), OutsideRam> {
+        assert!(to.get().is_multiple_of(4), "an odd address");
+        self.write(to, &value.to_le_bytes())
+    }
+
     fn load_u16(&self, from: Ipa) -> Result<u16, OutsideRam> {
         assert!(from.get().is_multiple_of(2));
         let mut bytes = [0; 2];

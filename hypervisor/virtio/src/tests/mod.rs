@@ -36,6 +36,8 @@ struct End {
     transmit: Ring,
     /// The levels of the interrupt line that were seen.
     line: bool,
+    /// How many times it has risen.
+    edges: usize,
 }
 
 fn mac(port: usize) -> MacAddress {
@@ -55,6 +57,7 @@ impl World {
             receive: Ring::new(RAM, size, event_idx),
             transmit: Ring::new(RAM + 0x4000, size, event_idx),
             line: false,
+            edges: 0,
         };
         Self {
             link: Link::new((0..ports).map(mac)),
@@ -89,9 +92,11 @@ impl World {
 
     /// Takes over the levels of the interrupt lines.
     fn look(&mut self) {
-        for (port, level) in self.link.changed_lines() {
-            assert_ne!(self.ends[port].line, level);
-            self.ends[port].line = level;
+        for change in self.link.changed_lines() {
+            let end = &mut self.ends[change.port];
+            assert_eq!(end.line == change.level, change.is_again);
+            end.line = change.level;
+            end.edges += usize::from(change.level);
         }
     }
 

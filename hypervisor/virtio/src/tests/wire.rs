@@ -214,6 +214,13 @@ fn link_is_up_while_the_other_driver_is() {
     assert_eq!(world.sent(0), 3);
     assert_eq!(world.read(0, INTERRUPT_STATUS), 3);
     assert!(world.ends[0].line);
+    // A driver that acknowledges one reason hears of the other, by another edge.
+    let edges = world.ends[0].edges;
+    world.write(0, INTERRUPT_ACK, 2);
+    assert!(world.ends[0].line);
+    assert_eq!(world.ends[0].edges, edges + 1);
+    world.write(0, INTERRUPT_ACK, 1);
+    assert!(!world.ends[0].line);
     world.settle();
     world.start(1);
     assert!(world.is_up(0) && world.is_up(1));

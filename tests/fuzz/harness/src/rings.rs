@@ -60,6 +60,15 @@ impl GuestRam for Memory {
         Ok(())
     }
 
+    fn contains(&self, start: Ipa, bytes: u64) -> bool {
+        usize::try_from(bytes).is_ok_and(|bytes| Self::range(start.get(), bytes).is_ok())
+    }
+
+    fn store_u32(&self, to: Ipa, value: u32) -> Result<(), OutsideRam> {
+        assert!(to.get().is_multiple_of(4), "an odd address");
+        self.write(to, &value.to_le_bytes())
+    }
+
     fn load_u16(&self, from: Ipa) -> Result<u16, OutsideRam> {
         assert!(from.get().is_multiple_of(2), "an odd address");
         let mut bytes = [0; 2];
@@ -101,9 +110,9 @@ impl World {
 
     /// Takes over the interrupt lines: only those that have changed are reported.
     fn look(&mut self) {
-        for (port, level) in self.link.changed_lines() {
-            assert_ne!(self.lines[port], level);
-            self.lines[port] = level;
+        for change in self.link.changed_lines() {
+            assert_eq!(self.lines[change.port] == change.level, change.is_again);
+            self.lines[change.port] = change.level;
         }
     }
 
