@@ -3,19 +3,16 @@
 
 use super::registers::CTR_EL0;
 use super::stack;
+use super::stage2::Tables;
 use aarch64_cpu::registers::{ReadWriteable, Readable, SCTLR_EL2};
-use aarch64_paging::descriptor::El23Attributes as Attributes;
-use aarch64_paging::idmap::IdMap;
-use aarch64_paging::paging::{El2, MemoryRegion};
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use mediator::addr::Pa;
-
-/// 39 bits of address from a level-1 root, as `entry.S` sets TCR_EL2.
-const ROOT_LEVEL: usize = 1;
-/// One past the highest address that the map can hold, in bytes.
-pub const ADDRESS_LIMIT: u64 = 1 << 39;
+use postern_base::ids::VmIndex;
+use postern_stage2::Tlb;
+use postern_stage2::identity::IdentityMap;
+pub use postern_stage2::identity::{ADDRESS_LIMIT, IdentityError};
 
 /// The table that `entry.S` fills.
 #[repr(C, align(4096))]
@@ -29,18 +26,22 @@ pub static BOOT_TABLE: BootTable = BootTable(UnsafeCell::new([0; 512]));
 
 static ROOT: AtomicU64 = AtomicU64::new(0);
 
-const VALID: Attributes = Attributes::VALID
-    .union(Attributes::ACCESSED)
-    .union(Attributes::USER_RES1);
-const NORMAL: Attributes = VALID
-    .union(Attributes::ATTRIBUTE_INDEX_1)
-    .union(Attributes::INNER_SHAREABLE);
-const DEVICE: Attributes = VALID
-    .union(Attributes::ATTRIBUTE_INDEX_2)
-    .union(Attributes::XN);
-const READ_WRITE: Attributes = NORMAL.union(Attributes::XN);
-const READ_ONLY: Attributes = READ_WRITE.union(Attributes::READ_ONLY);
-const EXECUTE: Attributes = NORMAL.union(Attributes::READ_ONLY);
+// Attributes of pages and blocks at EL2 (Arm ARM DDI 0487 D8.3.1, D8.4.2, D8.6.2): a valid entry with the access flag, and
+// AP[1], which is RES1.
+const VALID: u64 = 1 << 0 | 1 << 10 | 1 << 6;
+/// AttrIndx 1 of `MAIR_EL2`, inner shareable.
+const NORMAL: u64 = VALID | 1 << 2 | 0b11 << 8;
+/// AttrIndx 2, never executable.
+const DEVICE: u64 = VALID | 2 << 2 | EXECUTE_NEVER;
+const READ_WRITE: u64 = NORMAL | EXECUTE_NEVER;
+const READ_ONLY: u64 = READ_WRITE | WRITE_NEVER;
+const EXECUTE: u64 = NORMAL | WRITE_NEVER;
+/// XN.
+const EXECUTE_NEVER: u64 = 1 << 54;
+/// AP[2].
+const WRITE_NEVER: u64 = 1 << 7;
+/// An entry that maps nothing.
+const NOTHING: u64 = 0;
 
 unsafe extern "C" {
     static _image_start: u8;
@@ -72,10 +73,6 @@ pub fn image() -> Image {
     }
 }
 
-fn region(start: u64, end: u64) -> MemoryRegion {
-    MemoryRegion::new(start as usize, end as usize)
-}
-
 /// Builds the final map: `ram` and `devices` are ranges of (start, end) in bytes, page aligned.
 /// Then turns it on, on this pCPU.
 ///
@@ -84,27 +81,29 @@ fn region(start: u64, end: u64) -> MemoryRegion {
 pub fn activate(
     ram: impl Iterator<Item = (Pa, Pa)>,
     devices: impl Iterator<Item = (Pa, Pa)>,
-) -> Result<(), aarch64_paging::MapError> {
+) -> Result<(), IdentityError> {
     let image = image();
-    let mut map = IdMap::new(ROOT_LEVEL, El2);
+    let image_parts = [
+        (image.start, image.text_end, EXECUTE),
+        (image.text_end, image.rodata_end, READ_ONLY),
+        (image.rodata_end, image.end, READ_WRITE),
+    ];
+    let guards = stack::guards().map(|guard| (guard, guard + stack::GUARD_BYTES as u64, NOTHING));
+    let in_image = image_parts.into_iter().chain(guards);
+    // Of no VM: it is not asked to invalidate anything.
+    let mut tables = Tables::new(VmIndex::default());
+    let mut map = IdentityMap::new(&mut tables)?;
     for (start, end) in ram {
-        map.map_range(&region(start.get(), end.get()), READ_WRITE)?;
+        map.map(&mut tables, start, end, READ_WRITE)?;
     }
     for (start, end) in devices {
-        map.map_range(&region(start.get(), end.get()), DEVICE)?;
+        map.map(&mut tables, start, end, DEVICE)?;
     }
-    map.map_range(&region(image.start, image.text_end), EXECUTE)?;
-    map.map_range(&region(image.text_end, image.rodata_end), READ_ONLY)?;
-    map.map_range(&region(image.rodata_end, image.end), READ_WRITE)?;
-    for guard in stack::guards() {
-        map.map_range(
-            &region(guard, guard + stack::GUARD_BYTES as u64),
-            Attributes::empty(),
-        )?;
+    for (start, end, attributes) in in_image {
+        map.map(&mut tables, Pa::new(start), Pa::new(end), attributes)?;
     }
-    let root = map.root_address().0 as u64;
-    // The map lives as long as EL2 does.
-    core::mem::forget(map);
+    tables.publish();
+    let root = map.root().get();
     ROOT.store(root, Ordering::Release);
     // SAFETY: the map is an identity map like the boot table, holds this code executable and this
     // stack writable, and is never freed.

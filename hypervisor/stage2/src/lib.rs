@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod descriptor;
+pub mod identity;
 
 #[cfg(test)]
 mod tests;

@@ -330,6 +330,8 @@ impl VgicState {
         self.reroute(intid);
     }
 
+    #[cold]
+    #[inline(never)]
     fn reroute(&mut self, intid: IntId) {
         let (word, bit) = place(intid);
         // The old target as well: it may have the interrupt in a list register.
@@ -365,6 +367,8 @@ impl VgicState {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn reroute_any(&mut self) {
         for word in 1..WORDS {
             for bit in each_bit(u32::MAX) {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
+mod identity;
 mod machine;
 
 use aarch64_paging::descriptor::{PhysicalAddress, Stage2Attributes};
