@@ -7,6 +7,7 @@
 //! consoles and the folder of all logs: `out/tests/NAME`.
 
 pub mod bench;
+pub mod cases;
 pub mod gdb;
 pub mod guest_shell;
 pub mod hostile;

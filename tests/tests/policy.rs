@@ -2,51 +2,12 @@
 //! Guests to which the description gives a part of the TEE: the rest is denied with the error that
 //! a client expects, and the other guest does not notice.
 
-use anyhow::{Context, Result, ensure};
-use guest_agent::event::{CaseState, Event};
+use anyhow::{Result, ensure};
 use postern_ctl::messages::Stats;
 use postern_qemu::console::Channel;
 use postern_qemu::session::{Session, What};
-use postern_tests::{Lab, SOON, WORK, power_off};
-
-/// The cases of one run of xtest: name, whether it passed, its output if it did not.
-type Cases = Vec<(String, bool, String)>;
-
-fn end(session: &mut Session, guest: Channel) -> Result<Cases> {
-    let mut cases = Cases::new();
-    session
-        .expect(guest, WORK)
-        .event("the end of xtest", |event| match event {
-            Event::Case { name, state, .. } if *state != CaseState::Start => {
-                cases.push((name.clone(), *state == CaseState::Ok, String::new()));
-                None
-            }
-            Event::Log { line } => {
-                if let Some((.., log)) = cases.last_mut() {
-                    *log += line;
-                    log.push('\n');
-                }
-                None
-            }
-            Event::XtestEnd(_) => Some(()),
-            _ => None,
-        })?;
-    Ok(cases)
-}
-
-/// Fails unless the case passed, or failed with that error in its output.
-fn check(cases: &Cases, name: &str, error: Option<&str>) -> Result<()> {
-    let case = cases.iter().find(|(found, ..)| found == name);
-    let (_, passed, log) = case.with_context(|| format!("{name} did not run: {cases:?}"))?;
-    match error {
-        None => ensure!(passed, "{name} failed: {log}"),
-        Some(error) => ensure!(
-            !passed && log.contains(error),
-            "{name} did not fail with {error} ({passed}): {log}"
-        ),
-    }
-    Ok(())
-}
+use postern_tests::cases::{check, end};
+use postern_tests::{Lab, SOON, power_off};
 
 /// Returns the counters of both guests, from one command.
 fn counters(session: &mut Session) -> Result<[Stats; 2]> {
