@@ -57,6 +57,19 @@ fn transfer(session: &mut Session, guest: Channel, to: &str) -> Result<()> {
     }
 }
 
+/// Checks that the monitor counts a VM's frames: more than the transfers would need at the largest size.
+fn check_counters(session: &mut Session, vm: &str) -> Result<()> {
+    session.send(Channel::Hypervisor, &format!("#frames vm info {vm} --json"))?;
+    let answer = session.expect(Channel::Hypervisor, SOON).answer("frames")?;
+    let frames = &answer.more["vm"]["frames"];
+    let least = (MIB << 20) / 1500;
+    for name in ["sent", "received"] {
+        let count = frames[name].as_u64();
+        ensure!(count > Some(least), "{name}: {frames}");
+    }
+    Ok(())
+}
+
 /// Begins to watch a guest's link, in a shell.
 fn watch(session: &mut Session, guest: Channel) -> Result<()> {
     session.send(guest, "shell")?;
@@ -101,6 +114,7 @@ fn guests_talk_over_a_link_and_see_it_go_down() -> Result<()> {
     serve(&mut session, b)?;
     session.send(b, &format!("xtest {XTEST}"))?;
     transfer(&mut session, a, B)?;
+    check_counters(&mut session, "a")?;
     xtest_end(&mut session, b, XTEST_CASES)?;
 
     watch(&mut session, a)?;

@@ -104,6 +104,7 @@ struct Details {
     next_memory_kib: u64,
     exits: Counts,
     refused: Counts,
+    frames: Counts,
 }
 
 #[derive(Deserialize)]
@@ -302,7 +303,8 @@ fn details(out: &mut String, vm: &Details) -> fmt::Result {
     }
     writeln!(out)?;
     vm.exits.write(out, "exits")?;
-    vm.refused.write(out, "refused")
+    vm.refused.write(out, "refused")?;
+    vm.frames.write(out, "frames")
 }
 
 fn tee(out: &mut String, vm: &Tee) -> fmt::Result {

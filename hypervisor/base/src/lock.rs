@@ -89,10 +89,9 @@ pub const ORDER: &[&[Class]] = &[
         Class::Rtc,
         Class::GuestWatchdog,
         Class::Virtio,
-        Class::Link,
         Class::Session,
     ],
-    &[Class::Input, Class::Frames, Class::Smmu],
+    &[Class::Input, Class::Frames, Class::Smmu, Class::Link],
     &[Class::Output, Class::Replies],
     &[
         Class::LogRing,

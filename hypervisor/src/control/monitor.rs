@@ -11,7 +11,7 @@ use crate::services::vcpu_power::PowerState;
 use crate::tee::{host::SHARED_PAGES, secure_entries};
 use crate::vm::frames::SharedPool;
 use crate::vm::instance::{ANOMALY_NAMES, EXIT_NAMES, Vm};
-use crate::vm::{idle, ram_pool, registry, scheduler};
+use crate::vm::{idle, links, ram_pool, registry, scheduler};
 use core::sync::atomic::Ordering;
 use mediator::Mediator;
 use postern_arch::{heap, timer};
@@ -80,6 +80,9 @@ fn nanoseconds(time: Ticks) -> u64 {
     time.nanoseconds(timer::frequency())
 }
 
+/// The names of what [`links::frames`] returns.
+const FRAME_NAMES: [&str; 3] = ["sent", "received", "dropped"];
+
 fn exits(vm: &Vm) -> Counts<'static> {
     Counts::new(&EXIT_NAMES, &vm.exits())
 }
@@ -125,6 +128,7 @@ impl System for El2System {
             watchdog_resets: vm.watchdog_resets.load(Ordering::Relaxed),
             exits: exits(vm),
             refused: refused(vm),
+            frames: Counts::new(&FRAME_NAMES, &links::frames(vm)),
         })
     }
 

@@ -165,6 +165,25 @@ pub fn expire(now: Ticks) {
     }
 }
 
+/// Returns the numbers of frames that a VM has sent and received, and of those that were dropped at its ends: the sums over
+/// all of them since the machine started.
+pub fn frames(vm: &Vm) -> [u64; 3] {
+    let mut sums = [0; 3];
+    let Some(links) = LINKS.get() else {
+        return sums;
+    };
+    for end in links.ends.get(vm.index.get()).into_iter().flatten() {
+        if let Some(link) = links.links.get(end.link) {
+            let counters = link.state.lock().link.counters(end.port);
+            let more = [counters.sent, counters.received, counters.dropped];
+            for (sum, more) in sums.iter_mut().zip(more) {
+                *sum += more;
+            }
+        }
+    }
+    sums
+}
+
 /// Returns the number of a VM's ends, which are its first virtio devices.
 pub fn ends(configs: &[LinkConfig<'_>], vm: VmIndex) -> usize {
     let of_vm = configs.iter().filter(|config| config.vms.contains(&vm));

@@ -318,6 +318,7 @@ fn details(to: &mut Writer<'_>, vm: VmIndex, system: &dyn System) {
     to.number("watchdog_resets", figures.watchdog_resets);
     counts(to, "exits", figures.exits.iter());
     counts(to, "refused", figures.refused.iter());
+    counts(to, "frames", figures.frames.iter());
 }
 
 fn counts(to: &mut Writer<'_>, name: &str, counts: impl Iterator<Item = (&'static str, u64)>) {

@@ -97,6 +97,8 @@ pub struct VmDetails<'a> {
     pub exits: Counts<'a>,
     /// Operations of the guest that EL2 refused.
     pub refused: Counts<'a>,
+    /// Frames at the VM's ends of links.
+    pub frames: Counts<'a>,
 }
 
 /// The TEE figures of a VM.

@@ -131,6 +131,7 @@ impl System for Fake<'_> {
             watchdog_resets: 2,
             exits: Counts::new(&EXITS, &[5, 0, 6]),
             refused: Counts::new(&REFUSED, &[]),
+            frames: Counts::new(&["sent", "received", "dropped"], &[4, 3, 0]),
         })
     }
 
