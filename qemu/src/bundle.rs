@@ -36,7 +36,7 @@ pub const HYPERVISOR: &str = "postern.img";
 pub const TREE: &str = "postern.dtb";
 /// The same for boot loaders with EFI: the modules' addresses are offsets into [`GUESTS`].
 pub const EFI_TREE: &str = "postern-efi.dtb";
-/// The guests' kernels and RAM disks in one file, which boot loaders with EFI load as an initial RAM disk.
+/// The guests' kernels, RAM disks and disks in one file, which boot loaders with EFI load as an initial RAM disk.
 pub const GUESTS: &str = "guests.img";
 /// All in one file.
 pub const FIT: &str = "postern.itb";
@@ -92,7 +92,7 @@ pub(crate) struct Piece {
 pub(crate) struct Bundle<'a> {
     /// The hypervisor.
     pub hypervisor: Piece,
-    /// The guests' kernels and RAM disks.
+    /// The guests' kernels, RAM disks and disks.
     pub modules: Vec<Piece>,
     /// The tree.
     pub tree: Piece,
@@ -315,7 +315,7 @@ pub(crate) struct Files {
     pub(crate) sizes: Vec<(PathBuf, u64)>,
     /// Names in the bundle, and what they are.
     names: Vec<(String, String)>,
-    /// For each VM its kernel and its RAM disk.
+    /// For each VM its files.
     of_vms: Vec<VmFiles>,
 }
 
@@ -404,8 +404,8 @@ fn files(plan: &Plan, progress: &Progress) -> Result<(Vec<u8>, Files)> {
             let update = prepare::wants_update();
             let linux = crate::config::Linux::Standard;
             let parts = parts::fetch(paths, plan.suite, linux, update, progress)?;
-            // What is on a board, the tool does not know.
-            let devices = false;
+            // Which drivers a board's own devices need, the tool does not know.
+            let devices = vms.iter().any(|vm| plan.system.has_virtio(vm));
             Some(Guests::build(
                 paths, plan.suite, vms, devices, &parts, update, progress,
             )?)
@@ -414,7 +414,10 @@ fn files(plan: &Plan, progress: &Progress) -> Result<(Vec<u8>, Files)> {
     };
     let files = Files::of(vms, |vm| {
         Ok(match (&guests, &vm.kernel, &vm.initrd) {
-            (Some(guests), ..) => (guests.kernel(vm, progress)?, guests.initrd(vm, false)),
+            (Some(guests), ..) => (
+                guests.kernel(vm, progress)?,
+                guests.initrd(vm, plan.system.has_virtio(vm)),
+            ),
             (None, Some(kernel), Some(initrd)) => (kernel.clone(), initrd.clone()),
             (None, ..) => unreachable!("without guests every VM has files"),
         })

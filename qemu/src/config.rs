@@ -442,7 +442,8 @@ impl System {
                     .into(),
             );
         }
-        let wanted = at_boot().map(|vm| vm.memory.kib() >> 10).sum::<u64>();
+        let wanted = self.vms.iter().filter(|vm| vm.takes_ram_at_boot());
+        let wanted = wanted.map(|vm| vm.memory.kib() >> 10).sum::<u64>();
         if let Some(memory_mib) = memory_mib
             && wanted >= memory_mib
         {

@@ -26,7 +26,7 @@ pub fn kind() -> Kind {
         let version = smc::call([VERSION.into(), 0, 0, 0, 0, 0, 0, 0])[0] as i32;
         if version >= VERSION_1_0 as i32 {
             Kind::Firmware
-        } else if id_registers::read(SysReg::new(3, 0, 0, 6, 0)) >> 60 != 0 {
+        } else if has_rng() {
             Kind::Cpu
         } else {
             Kind::None
@@ -34,12 +34,18 @@ pub fn kind() -> Kind {
     })
 }
 
+/// Returns whether this pCPU has FEAT_RNG: ID_AA64ISAR0_EL1.RNDR.
+fn has_rng() -> bool {
+    id_registers::read(SysReg::new(3, 0, 0, 6, 0)) >> 60 != 0
+}
+
 /// Returns whether this machine has true random numbers.
 pub fn is_available() -> bool {
     kind() != Kind::None
 }
 
-/// Returns bits of the machine's source; `None` where it has none, or too few now.
+/// Returns bits of the machine's source; `None` where it has none, or too few now, or where it is a register that this
+/// pCPU lacks.
 pub fn bits() -> Option<[u64; 3]> {
     match kind() {
         Kind::None => None,
@@ -48,6 +54,7 @@ pub fn bits() -> Option<[u64; 3]> {
                 smc::call([RND64.into(), MAX_BITS_64, 0, 0, 0, 0, 0, 0]);
             (result == 0).then_some([high, middle, low])
         }
+        Kind::Cpu if !has_rng() => None,
         Kind::Cpu => Some([reseeded()?, reseeded()?, reseeded()?]),
     }
 }
@@ -56,7 +63,7 @@ pub fn bits() -> Option<[u64; 3]> {
 fn reseeded() -> Option<u64> {
     let value: u64;
     let failed: u64;
-    // SAFETY: only after ID_AA64ISAR0_EL1.RNDR said that the register is there.
+    // SAFETY: the caller has seen on this pCPU, in ID_AA64ISAR0_EL1.RNDR, that the register is there.
     unsafe {
         asm!(".arch_extension rng", "mrs {0}, rndrrs", "cset {1}, eq", out(reg) value, out(reg) failed,
             options(nostack, nomem));

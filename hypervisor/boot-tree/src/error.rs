@@ -384,8 +384,8 @@ pub enum DeviceError<'t> {
     /// It accesses memory, and nothing confines it.
     #[error(
         "it may access memory by itself, and no SMMU keeps it within the virtual machine's RAM: \
-         remove it from postern,devices, start QEMU with -M virt,iommu=smmuv3, or let it access all \
-         memory of the machine: postern,unprotected-dma"
+         remove it from postern,devices, start QEMU with -M virt,iommu=smmuv3, or set \
+         postern,unprotected-dma, which lets it access all memory of the machine"
     )]
     Dma,
 }

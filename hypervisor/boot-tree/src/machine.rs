@@ -116,7 +116,7 @@ pub fn read(
     place_modules(&vms, &ram, &mut free)?;
     let wanted = vms
         .iter()
-        .filter(|vm| vm.autostart)
+        .filter(|vm| vm.autostart || vm.unprotected_dma)
         .fold(0, |sum: u64, vm| sum.saturating_add(vm.memory));
     let available = free.bytes_in_units(BLOCK_SIZE);
     if wanted > available {

@@ -101,8 +101,8 @@ pub struct VmConfig<'t> {
     pub affinity: Option<PcpuSet>,
     /// The length of SVE's vectors, if it has SVE.
     pub sve: Option<VectorLength>,
-    /// Whether devices of its, of which there is one at least, may access memory with no SMMU in front of them. Its RAM
-    /// is then at its physical addresses, since the guest tells its devices of no others.
+    /// Whether its devices, at least one, may access memory without an SMMU. Its RAM is then at its physical addresses,
+    /// since the guest tells its devices of no others, and is taken at boot, also if the VM starts later.
     pub unprotected_dma: bool,
     /// The devices of the machine that it has for itself, at most [`assigned::MAX_DEVICES`]. Nobody else has or needs
     /// them.

@@ -15,7 +15,7 @@ use crate::tee::secure_entries;
 use crate::vm::context_switch::has_exit_work;
 use crate::vm::instance::{VcpuRef, Vm};
 use crate::vm::pcpu::{Pcpu, here};
-use crate::vm::{context_switch, idle, links, lr_sync, physical_timer, registry};
+use crate::vm::{context_switch, idle, links, lr_sync, physical_timer, registry, virtio};
 use postern_arch::gic;
 use postern_arch::timer;
 use postern_arch::vcpu_context::Frame;
@@ -99,6 +99,7 @@ impl PcpuOps for Pcpu {
             watchdog::poll();
             pass_time();
             links::expire(now);
+            registry::all().iter().for_each(virtio::retry);
             watchdogs::poll(self, now);
         } else if now >= self.watchdog_at.get() {
             watchdogs::poll(self, now);

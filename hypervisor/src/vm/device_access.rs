@@ -5,7 +5,7 @@
 use super::devices::seconds;
 use super::instance::Vm;
 use super::scheduler::kick;
-use super::{virtio, watchdog};
+use super::watchdog;
 use crate::platform::WALL_CLOCK;
 use mediator::Mediator;
 use postern_base::mmio::Access;
@@ -92,10 +92,9 @@ impl Vm {
         self.with_gpio(Pl061::press);
     }
 
-    /// Raises the alarm of the guest's clock if its time has come, and has devices do what they could not do before.
+    /// Raises the alarm of the guest's clock if its time has come.
     pub fn pass_time(&'static self) {
         self.with_rtc(|rtc| rtc.pass(seconds()));
-        virtio::retry(self);
     }
 
     fn with_rtc<R>(&'static self, change: impl FnOnce(&mut Pl031) -> R) -> R {

@@ -32,6 +32,9 @@ pub enum FramesError {
         /// The bytes free.
         free: u64,
     },
+    /// No free range is this large where the guest may have it.
+    #[error("no {0} contiguous bytes of memory are free at the addresses that the guest can have")]
+    NotContiguous(u64),
     /// The allocation would need more than [`MAX_CHUNKS`] pieces.
     #[error("guest memory is too fragmented for {0} bytes")]
     Fragmented(u64),
@@ -159,11 +162,8 @@ impl Frames {
             let usable = usable.aligned_inward(BLOCK_SIZE);
             PaRange::new(usable.start(), bytes).filter(|_| usable.bytes() >= bytes)
         };
-        let error = FramesError::NotEnough {
-            wanted: bytes,
-            free: self.free_bytes(),
-        };
-        let range = self.free.iter().find_map(usable).ok_or(error)?;
+        let range = self.free.iter().find_map(usable);
+        let range = range.ok_or(FramesError::NotContiguous(bytes))?;
         self.free.remove(range)?;
         Ok(range)
     }

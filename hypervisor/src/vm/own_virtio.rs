@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The state of the virtio devices that are one VM's alone. They follow the ends of links in the VM's slots.
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use mediator::addr::Pa;
 use postern_arch::{entropy, guest_ram};
-use postern_base::lock::{Class, Lock};
+use postern_base::lock::{Class, Guard, Lock};
 use postern_base::mmio::Access;
 use postern_base::range::PaRange;
 use postern_vgic::VcpuSet;
@@ -25,6 +26,8 @@ pub struct OwnVirtio {
 /// A device.
 struct OwnDevice {
     state: Lock<RequestDevice<Kind>>,
+    /// Whether requests wait, so that they are to be served in time. Written with the lock held.
+    is_waiting: AtomicBool,
 }
 
 /// What it is. One type for all, so that their common code is there once.
@@ -46,6 +49,7 @@ impl OwnVirtio {
         });
         let devices = rng.into_iter().chain(disk).map(|kind| OwnDevice {
             state: Lock::new(Class::Virtio, RequestDevice::new(kind)),
+            is_waiting: AtomicBool::new(false),
         });
         Self {
             first: links,
@@ -70,18 +74,22 @@ impl OwnVirtio {
         let device = self.devices.get(slot.checked_sub(self.first)?)?;
         let mut state = device.state.lock();
         let outcome = state.access(access, ram);
-        Some((outcome, drive_line(&mut state, slot, drive)))
+        Some((outcome, device.finish(state, slot, drive)))
     }
 
     /// Has the devices serve what waits, such as for random numbers. Called about once a second.
     pub fn retry(&self, ram: &impl GuestRam, drive: impl Fn(usize, bool) -> VcpuSet) -> VcpuSet {
         let mut kicks = VcpuSet::EMPTY;
         for (slot, device) in (self.first..).zip(&self.devices) {
-            let mut state = device.state.lock();
-            if state.is_waiting() {
-                state.retry(ram);
-                kicks = kicks.union(drive_line(&mut state, slot, &drive));
+            if !device.is_waiting.load(Ordering::Relaxed) {
+                continue;
             }
+            // Where another pCPU is at it, it does no less.
+            let Some(mut state) = device.state.try_lock() else {
+                continue;
+            };
+            state.retry(ram);
+            kicks = kicks.union(device.finish(state, slot, &drive));
         }
         kicks
     }
@@ -94,18 +102,22 @@ impl OwnVirtio {
     }
 }
 
-/// Drives the interrupt line if it has changed: under the device's lock, so that levels reach the vGIC in order.
-fn drive_line(
-    state: &mut RequestDevice<Kind>,
-    slot: usize,
-    drive: impl Fn(usize, bool) -> VcpuSet,
-) -> VcpuSet {
-    if state.is_raised_again() {
-        return drive(slot, false).union(drive(slot, true));
-    }
-    match state.changed_line() {
-        Some(level) => drive(slot, level),
-        None => VcpuSet::EMPTY,
+impl OwnDevice {
+    /// Drives the interrupt line if it has changed, and drops the lock: so levels reach the vGIC in order.
+    fn finish(
+        &self,
+        mut state: Guard<'_, RequestDevice<Kind>>,
+        slot: usize,
+        drive: impl Fn(usize, bool) -> VcpuSet,
+    ) -> VcpuSet {
+        self.is_waiting.store(state.is_waiting(), Ordering::Relaxed);
+        if state.is_raised_again() {
+            return drive(slot, false).union(drive(slot, true));
+        }
+        match state.changed_line() {
+            Some(level) => drive(slot, level),
+            None => VcpuSet::EMPTY,
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The reset of what is behind a PCI host bridge, between two lives of the VM that has the bridge.
 //!
-//! Streams abort already, so this is not what keeps a function from memory. It keeps a function from going on in the next
-//! life with what it was told in this one, and from asserting INTx.
+//! It keeps a function from going on in the next life with what it was told in this one, and from asserting INTx. Behind
+//! an SMMU, streams abort already, so this is not what keeps a function from memory; without one, it is.
 //!
 //! Only the root bus is walked: which buses are below is up to the guest. A bridge there resets all below it with its
 //! secondary bus (PCI-to-PCI Bridge 1.2, 3.2.5.18). A function resets itself with a Function Level Reset (PCIe 5.0,

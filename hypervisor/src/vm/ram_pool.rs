@@ -74,8 +74,12 @@ fn ranges(memory: &GuestMemory) -> impl Iterator<Item = PaRange> + '_ {
     memory.mappings().filter_map(range)
 }
 
-/// Returns whether all of a VM's RAM is zero.
+/// Returns whether all of a VM's RAM is zero. Never known of a VM that sees its RAM at its physical addresses: no SMMU
+/// keeps its devices from it, so they may write to it after its end.
 pub fn is_clear(memory: &GuestMemory) -> bool {
+    if memory.direct_range().is_some() {
+        return false;
+    }
     let frames = FRAMES.lock();
     let mut ranges = ranges(memory);
     frames

@@ -7,9 +7,6 @@ use crate::queue::{Chain, ChainError, RingError};
 use crate::ram::GuestRam;
 use postern_base::mmio::Access;
 
-/// The requests that one call serves. Each is bounded by its device.
-const BUDGET: usize = 4;
-
 /// A kind of device that serves requests.
 pub trait Requests: Device {
     /// Returns whether the device can serve a request now.
@@ -65,7 +62,7 @@ impl<D: Requests> RequestDevice<D> {
         self.is_waiting
     }
 
-    /// Serves requests that wait, a few. The others wait for the next call.
+    /// Serves one of the requests that wait. The others wait for the next call.
     pub fn retry<R: GuestRam>(&mut self, ram: &R) {
         if self.is_waiting {
             self.is_waiting = self.work(ram) || self.is_waiting;
@@ -87,13 +84,13 @@ impl<D: Requests> RequestDevice<D> {
         self.transport.take_partly_acknowledged()
     }
 
-    /// Serves some requests. Returns whether more are there that could be served at once.
+    /// Serves a request: its device bounds what it costs. Returns whether more are there that could be served at once.
     fn work<R: GuestRam>(&mut self, ram: &R) -> bool {
         self.is_waiting = false;
         if !self.transport.is_live() {
             return false;
         }
-        let served = self.serve_some(ram);
+        let served = self.serve_one(ram);
         let published = match self.transport.queues()[0].publish(ram) {
             Ok(true) => {
                 self.transport.interrupt_used();
@@ -111,26 +108,24 @@ impl<D: Requests> RequestDevice<D> {
         }
     }
 
-    fn serve_some<R: GuestRam>(&mut self, ram: &R) -> Result<bool, RingError> {
+    fn serve_one<R: GuestRam>(&mut self, ram: &R) -> Result<bool, RingError> {
         let [queue] = self.transport.queues();
-        for _ in 0..BUDGET {
-            // Asked for before it is looked at again: the driver may add a request meanwhile, and not notify of it.
-            if !queue.listen(ram)? {
-                return Ok(false);
-            }
-            if !self.device.is_ready() {
-                self.is_waiting = true;
-                return Ok(false);
-            }
-            let Some(mut chain) = queue.pop(ram)? else {
-                return Ok(false);
-            };
-            match self.device.serve(&mut chain, ram) {
-                Ok(()) | Err(ChainError::Buffer) => {}
-                Err(ChainError::Ring(error)) => return Err(error),
-            }
-            queue.push(ram, &chain)?;
+        // Asked for before it is looked at again: the driver may add a request meanwhile, and not notify of it.
+        if !queue.listen(ram)? {
+            return Ok(false);
         }
+        if !self.device.is_ready() {
+            self.is_waiting = true;
+            return Ok(false);
+        }
+        let Some(mut chain) = queue.pop(ram)? else {
+            return Ok(false);
+        };
+        match self.device.serve(&mut chain, ram) {
+            Ok(()) | Err(ChainError::Buffer) => {}
+            Err(ChainError::Ring(error)) => return Err(error),
+        }
+        queue.push(ram, &chain)?;
         queue.listen(ram)
     }
 }

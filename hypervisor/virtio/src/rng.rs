@@ -18,7 +18,7 @@ pub trait Entropy {
     fn bits(&mut self) -> Option<[u64; 3]>;
 }
 
-/// The entropy device. It keeps no random bytes that it has handed out.
+/// The entropy device. It stores no random bytes that it has handed out.
 #[derive(Debug)]
 pub struct Rng<E> {
     source: E,

@@ -1,12 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The devices of the machine that VMs have for themselves.
 
-use super::Vm;
+use super::{Dma, System, Vm};
 
 /// The most devices of one VM, as for the hypervisor.
 const MAX_DEVICES: usize = postern_boot_tree::MAX_DEVICES;
 
+impl System {
+    /// Returns whether a VM has virtio devices of the hypervisor's, for which its guest needs drivers.
+    pub(crate) fn has_virtio(&self, vm: &Vm) -> bool {
+        vm.rng || vm.disk.is_some() || self.links.iter().any(|link| link.vms.contains(&vm.name))
+    }
+}
+
 impl Vm {
+    /// Returns whether the VM has its RAM from the machine's boot on.
+    pub(super) fn takes_ram_at_boot(&self) -> bool {
+        self.autostart || self.dma == Dma::Unprotected
+    }
+
     /// Checks the list of devices against those of `others`. The hypervisor checks them against the machine's tree.
     pub(super) fn check_devices(&self, others: &[Self]) -> Result<(), String> {
         if self.devices.len() > MAX_DEVICES {

@@ -38,22 +38,22 @@ impl System {
         Ok(())
     }
 
-    /// Checks that the machine's RAM holds the VMs that start with it, `modules` bytes of kernels
-    /// and RAM disks, and the hypervisor. The check is off by a few MiB at most; within them the
+    /// Checks that the machine's RAM holds the VMs that start with it, `modules` bytes of kernels,
+    /// RAM disks and disks, and the hypervisor. The check is off by a few MiB at most; within them the
     /// hypervisor itself decides at boot.
     ///
     /// # Errors
     /// Names the keys to change.
     pub fn check_ram(&self, modules: u64) -> Result<()> {
         let has = self.machine.memory_mib;
-        let starts = self.vms.iter().filter(|vm| vm.autostart);
+        let starts = self.vms.iter().filter(|vm| vm.takes_ram_at_boot());
         let vms = starts.map(|vm| vm.memory.kib() >> 10).sum::<u64>();
         let modules = modules >> 20;
         let least = vms + modules + LEAST_HYPERVISOR_MIB;
         ensure!(
             has >= least,
             "machine.memory_mib = {has}: the VMs that start with the machine have {vms} MiB, their kernels and \
-             initrds take {modules} MiB, and the hypervisor and the firmware need some: raise it to {}, \
+             initrds and disks take {modules} MiB, and the hypervisor and the firmware need some: raise it to {}, \
              lower their memory, or give one autostart = false",
             least + SPARE_MIB
         );

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Changes the number of a system's guests: `make run GUESTS=4`.
 
-use super::{MAX_VMS, Memory, PACKAGED_GUESTS, System, Vm};
+use super::{Dma, MAX_VMS, Memory, PACKAGED_GUESTS, System, Vm};
 
 /// RAM for the hypervisor and the guests' files, on the safe side, in MiB.
 const REST_MIB: u64 = 512;
@@ -23,6 +23,7 @@ impl System {
         // A device has one owner: the copies get none.
         last.tee_policy.devices.clear();
         last.devices.clear();
+        last.dma = Dma::Protected;
         while self.vms.len() < count {
             let name = self.free_name();
             self.vms.push(Vm {
@@ -56,6 +57,20 @@ mod tests {
 
     fn system(text: &str) -> System {
         System::parse(text).unwrap()
+    }
+
+    #[test]
+    fn copies_of_a_guest_with_unprotected_dma_have_no_devices() {
+        let text = "[[vm]]\nname = \"io\"\ndevices = [\"/x\"]\ndma = \"unprotected\"\n";
+        let two = system(text).with_guests(2).unwrap();
+        assert_eq!(
+            (two.vms[0].dma, two.vms[0].devices.len()),
+            (Dma::Unprotected, 1)
+        );
+        assert_eq!(
+            (two.vms[1].dma, two.vms[1].devices.len()),
+            (Dma::Protected, 0)
+        );
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl<'a> Guests<'a> {
         }
     }
 
-    /// A VM's RAM disk; `devices` tells whether it has devices or links.
+    /// A VM's RAM disk; `devices` tells whether it needs drivers for devices, links or a virtio disk.
     pub(crate) fn initrd(&self, vm: &Vm, devices: bool) -> PathBuf {
         let image = self.image(vm);
         let own = match (&vm.program, &image.devices) {

@@ -41,7 +41,7 @@ pub(super) struct Placed {
     pub(super) tree_address: Option<u64>,
     /// The files in RAM: what is entered first, then kernels and RAM disks.
     pub(super) loads: Vec<Load>,
-    /// The RAM that kernels and RAM disks take, in bytes.
+    /// The RAM that kernels, RAM disks and disks take, in bytes.
     pub(super) modules: u64,
 }
 

@@ -31,17 +31,13 @@ impl Roles {
         let roles = roles.into_iter().chain(std::iter::repeat(Role::default()));
         let names = system.vms.iter().map(|vm| vm.name.clone());
         let is_shared = flavour == Flavour::Shared;
-        let links = system.links.iter().filter(|_| is_shared);
-        let own = system
+        let with_virtio = system
             .vms
             .iter()
-            .filter(|vm| is_shared && (vm.rng || vm.disk.is_some()));
+            .filter(|vm| is_shared && system.has_virtio(vm));
         Self {
             of: names.zip(roles).collect(),
-            with_virtio: links
-                .flat_map(|link| link.vms.clone())
-                .chain(own.map(|vm| vm.name.clone()))
-                .collect(),
+            with_virtio: with_virtio.map(|vm| vm.name.clone()).collect(),
         }
     }
 

@@ -144,8 +144,8 @@ fn rng_request_waits_while_the_source_is_empty() {
     world.device.retry(&world.memory);
     assert!(world.device.is_waiting());
     left.set(100);
-    // A few at a time.
-    for served in [4, 4, 1, 0] {
+    // One at a time.
+    for served in [1; 9].into_iter().chain([0]) {
         world.device.retry(&world.memory);
         assert_eq!(
             core::iter::from_fn(|| world.answer()).count(),
@@ -169,7 +169,7 @@ fn requests_of_one_notification_are_all_served() {
     world.write(NOTIFY, 0);
     assert_eq!(core::iter::from_fn(|| world.answer()).count(), 20);
     // One request more than a call serves: the access is to be made again.
-    for place in 0..5 {
+    for place in 0..2 {
         world
             .ring
             .add(&world.memory, &[(BUFFERS + 64 * place, 64, true)]);
@@ -245,6 +245,67 @@ fn blk_reads_sectors() {
         assert_eq!(world.send(0, 0, 16 * 4096).1, 1, "more than there is");
         assert_eq!(world.send(0, 0, 50 * 512), (50 * 512 + 1, 0));
     }
+}
+
+/// What bounds the time of one request.
+#[test]
+fn blk_reads_64_kib_at_most() {
+    struct Content;
+    impl Sectors for Content {
+        fn read(&self, _: u64, into: &mut [u8; SECTOR_BYTES]) {
+            into.fill(0x77);
+        }
+    }
+    let mut world = World::up(Blk::new(Content, 1000), true);
+    for (bytes, status) in [(0x1_0000, 0), (0x1_0200, 1)] {
+        world.memory.put(BUFFERS, &[0; 16]);
+        let last = BUFFERS + 0x4_0000;
+        world.memory.put(last, &[0xee]);
+        let chain = [
+            (BUFFERS, 16, false),
+            (BUFFERS + 0x1_0000, bytes, true),
+            (last, 1, true),
+        ];
+        world.request(&chain);
+        assert!(world.answer().is_some());
+        assert_eq!(world.memory.get(last), [status], "{bytes}");
+    }
+}
+
+/// The bits of a request are nobody's afterwards, whatever became of it.
+#[test]
+fn rng_request_that_fails_costs_its_bits() {
+    let (mut world, left) = rng(9, true);
+    for buffers in [
+        &[(0, 64, true)][..],
+        &[(BUFFERS, 64, false)],
+        &[(BUFFERS, 4, true), (u64::MAX - 3, 4, true)],
+    ] {
+        let before = left.get();
+        world.request(buffers);
+        assert!(world.answer().is_some());
+        assert_eq!(left.get(), before - 1);
+    }
+    world.request(&[(BUFFERS, 64, true)]);
+    assert_eq!(world.answer(), Some(REQUEST_BYTES as u32));
+    assert_eq!(world.memory.get(BUFFERS), 10_u64.to_le_bytes());
+    // A driver that resets its device waits no longer.
+    left.set(0);
+    world.request(&[(BUFFERS, 64, true)]);
+    assert!(world.device.is_waiting());
+    world.write(STATUS, 0);
+    left.set(1);
+    world.device.retry(&world.memory);
+    assert!(!world.device.is_waiting());
+    assert_eq!((world.answer(), left.get()), (None, 1));
+}
+
+#[test]
+fn rng_breaks_on_a_chain_that_is_too_long() {
+    let (mut world, _) = rng(9, true);
+    world.request(&[(BUFFERS, 1, true); 17]);
+    assert_eq!(world.answer(), None);
+    assert_ne!(world.read(STATUS) & NEEDS_RESET, 0);
 }
 
 #[test]
