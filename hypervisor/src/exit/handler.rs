@@ -82,8 +82,7 @@ pub fn interrupt(frame: &mut Frame) {
     running(here()).vcpu.count(ExitReason::Irq);
     owners::take_pending();
     sections::end_part(Cause::Interrupt);
-    run::before_return(frame);
-    sections::close();
+    run::before_return_in_section(frame);
 }
 
 /// Handles an SError that was taken while a guest ran. Its cause may be elsewhere: a guest without

@@ -66,13 +66,23 @@ pub fn before_return(frame: &mut Frame) {
     }
 }
 
+/// Does the same as [`before_return`] in an open section, which it closes.
+#[inline]
+pub fn before_return_in_section(frame: &mut Frame) {
+    let here = here();
+    match here.current.get() {
+        Some(running) if !has_exit_work(here, running) => sections::close(),
+        _ => with_work_in_section(frame),
+    }
+}
+
 /// Does the same as [`before_return`] after a trap at `since` that was answered in the ordinary
 /// way.
 #[inline]
 pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: VcpuRef, since: Ticks) {
     if has_exit_work(here, running) {
         sections::open_since(since, Cause::Trap);
-        with_work(frame);
+        with_work_in_section(frame);
     } else {
         sections::note(since, Cause::Trap);
     }
@@ -81,6 +91,12 @@ pub fn before_return_from_trap(frame: &mut Frame, here: &Pcpu, running: VcpuRef,
 #[cold]
 fn with_work(frame: &mut Frame) {
     sections::open();
+    with_work_in_section(frame);
+}
+
+/// Does the work in an open section, which it closes.
+#[cold]
+fn with_work_in_section(frame: &mut Frame) {
     run_loop::prepare_entry(here(), frame);
     sections::end_part(Cause::Switch);
     sections::close();

@@ -79,6 +79,7 @@ impl Candidates {
 }
 
 impl VgicState {
+    #[inline]
     fn candidates(&self, vcpu: VcpuIndex, word: usize) -> Candidates {
         let cpu = &self.cpus[vcpu.get()];
         let bank = self.banks.get(vcpu, word);
@@ -133,15 +134,21 @@ impl VgicState {
     ) {
         let room = lrs.count();
         let words = self.banks.busy_words(vcpu);
+        if words.is_power_of_two() {
+            // The usual case needs one look.
+            let word = words.trailing_zeros() as usize;
+            let all = self.candidates(vcpu, word).all();
+            if all.count_ones() as usize <= room {
+                return self.load_all(vcpu, word, all, lrs, result);
+            }
+        }
         let wanted: u32 = each_word(words)
             .map(|word| self.candidates(vcpu, word).all().count_ones())
             .sum();
         if wanted as usize <= room {
             for word in each_word(words) {
-                for bit in each_bit(self.candidates(vcpu, word).all()) {
-                    lrs.write(result.count.into(), self.load(vcpu, word, bit));
-                    result.count += 1;
-                }
+                let all = self.candidates(vcpu, word).all();
+                self.load_all(vcpu, word, all, lrs, result);
             }
             return;
         }
@@ -152,6 +159,22 @@ impl VgicState {
             lrs.write(index, self.load(vcpu, word, bit));
         }
         result.count = chosen.len() as u8;
+    }
+
+    /// Moves interrupts of a word into the next list registers, which are there.
+    #[inline]
+    fn load_all<L: ListRegisters + ?Sized>(
+        &mut self,
+        vcpu: VcpuIndex,
+        word: usize,
+        bits: u32,
+        lrs: &mut L,
+        result: &mut FlushResult,
+    ) {
+        for bit in each_bit(bits) {
+            lrs.write(result.count.into(), self.load(vcpu, word, bit));
+            result.count += 1;
+        }
     }
 
     /// Chooses `room` of the candidates, and returns the bits of ICH_HCR_EL2 that the other
@@ -233,8 +256,8 @@ impl VgicState {
         let active = bank.active & bit != 0;
         // An active and pending interrupt is pending in the list register only if it is for this
         // vCPU, with the priority and group with which it is active.
-        let here =
-            bank.forwarded(self.groups) & cpu.routed[word] & bit != 0 && !bank.was_changed(bit);
+        let here = bank.forwarded(self.groups) & cpu.routed[word] & bit != 0
+            && !(active && bank.was_changed(bit));
         let pending = bank.pending() & bit != 0;
         let high = bank.line & !bank.edge & bit != 0;
         let lr = Lr::new(intid, bank.priority_of(bit), bank.is_group1(bit))
@@ -295,9 +318,11 @@ impl VgicState {
                 self.abandon(vcpu);
             }
         }
-        for waiting in self.waiting.iter() {
-            if let Some(wait) = &mut self.cpus[waiting.get()].wait {
-                wait.unsynced = wait.unsynced.without(vcpu);
+        if !self.waiting.is_empty() {
+            for waiting in self.waiting.iter() {
+                if let Some(wait) = &mut self.cpus[waiting.get()].wait {
+                    wait.unsynced = wait.unsynced.without(vcpu);
+                }
             }
         }
         self.disabling = self.disabling.without(vcpu);

@@ -31,6 +31,7 @@ impl VgicState {
         }
     }
 
+    #[inline(never)]
     fn settle_words(&mut self, physical: &dyn PhysicalSpis) {
         let linked = &mut self.linked;
         for word in each_word(linked.words) {
@@ -38,6 +39,10 @@ impl VgicState {
             let enabled = bank.enabled & linked.spis[word];
             let changed = enabled ^ linked.enabled[word];
             let idle = linked.active[word] & !(bank.latch | bank.active | bank.loaded);
+            // Most calls change nothing here.
+            if changed | idle == 0 {
+                continue;
+            }
             linked.enabled[word] = enabled;
             linked.active[word] &= !idle;
             // An SPI that is disabled does not fire when it is made inactive.

@@ -171,12 +171,20 @@ impl VgicState {
         if loaded | ready & bits == 0 {
             return;
         }
-        for sharer in self.sharers(vcpu, word).iter() {
-            let cpu = &self.cpus[sharer.get()];
-            if cpu.loaded[word] & loaded | cpu.routed[word] & ready & bits != 0 {
-                self.stale = self.stale.union(VcpuSet::only(sharer));
+        let ready = ready & bits;
+        let is_stale =
+            |cpu: &VcpuLrState| cpu.loaded[word] & loaded | cpu.routed[word] & ready != 0;
+        if word == 0 {
+            if is_stale(&self.cpus[vcpu.get()]) {
+                self.stale = self.stale.union(VcpuSet::only(vcpu));
             }
+            return;
         }
+        let vcpus = self.cpus.iter().take(self.vcpus).enumerate();
+        let stale = vcpus.fold(0, |set, (index, cpu)| {
+            set | u8::from(is_stale(cpu)) << index
+        });
+        self.stale = self.stale.union(VcpuSet::from_bits(stale));
     }
 
     /// Marks every vCPU that is on.
