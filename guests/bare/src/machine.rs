@@ -80,6 +80,8 @@ pub struct Machine {
     pub uart: Option<u64>,
     /// The PL031, where the tree has one: its registers and its interrupt's INTID.
     pub rtc: Option<(u64, u32)>,
+    /// The PL031 of QEMU's `virt` machine, where the tree has it: a guest's own is elsewhere.
+    pub machine_rtc: Option<(u64, u32)>,
     /// The watchdog, where the tree has one.
     pub watchdog: Option<Watchdog>,
     /// The first virtio device, where the tree has one: its registers and its interrupt's INTID.
@@ -192,6 +194,9 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
         reserved: reserved.map_or_else(Vec::new, |node| node.children().flat_map(ranges).collect()),
         uart: compatible(root, "arm,pl011").and_then(|node| Some(ranges(node).first()?.start)),
         rtc: compatible(root, "arm,pl031")
+            .and_then(|node| Some((ranges(node).first()?.start, spi(node)?))),
+        machine_rtc: root
+            .child("pl031@9010000")
             .and_then(|node| Some((ranges(node).first()?.start, spi(node)?))),
         watchdog: compatible(root, "arm,sbsa-gwdt").and_then(|node| {
             let frames = ranges(node);

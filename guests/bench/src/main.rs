@@ -14,6 +14,8 @@
 //! With `sleeper` on its command line it is the other VM, which answers frames, and whose wake-ups are measured;
 //! `beside-sleeper` says that there is one.
 //!
+//! With `device` it measures the interrupt of a device of its own, and waits for ever.
+//!
 //! With `hold` it measures nothing, and holds the buffers that the host makes it register.
 //!
 //! With `watched` on its command line it counts nothing, waits for a line of input, and makes each
@@ -62,6 +64,15 @@ fn start() -> ! {
     if word("hold") {
         hold::run();
     }
+    if word("device") {
+        match meter::Meter::new(false) {
+            Ok(meter) => device::measure_own(&meter),
+            Err(text) => Event::new("error").text("text", &text).send(),
+        }
+        loop {
+            guest_bare::timer::wait_for_interrupt();
+        }
+    }
     if word("watched") {
         // The host has to start tracing first.
         guest_bare::console::read_line();
@@ -70,6 +81,9 @@ fn start() -> ! {
         Ok(meter) => {
             plain::measure(&meter);
             device::measure(&meter);
+            if at_el2() {
+                device::measure_own(&meter);
+            }
             // The bare machine's tree does not name the TEE.
             if machine().tee || at_el2() {
                 tee::measure(&meter);

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeProperty};
+use postern_qemu::board::BoardName;
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
@@ -133,6 +134,18 @@ pub struct Ready {
     pub artifacts: Artifacts,
 }
 
+/// Returns the system of `guests/bench.toml`, on other boards without the VM whose device only QEMU's `virt` machines have.
+///
+/// # Errors
+/// Fails when the file cannot be read.
+pub fn system(lab: &Lab) -> Result<System> {
+    let mut system = lab.system("bench.toml")?;
+    if !matches!(system.machine.board, BoardName::Virt | BoardName::VirtGicv2) {
+        system.vms.retain(|vm| vm.devices.is_empty());
+    }
+    Ok(system)
+}
+
 /// Prepares a machine that counts instructions and is the same each time.
 ///
 /// # Errors
@@ -210,7 +223,7 @@ impl Place<'_> {
 /// # Errors
 /// Fails when the program does not end there, or has no figures.
 pub fn measure(lab: &Lab, place: Place<'_>) -> Result<(Found, Ready)> {
-    let system = lab.system("bench.toml")?;
+    let system = system(lab)?;
     let ready = match place {
         Place::Floor => ready(lab, &system, Flavour::Bare)?,
         Place::Postern => ready(lab, &system, Flavour::Shared)?,
@@ -223,6 +236,18 @@ pub fn measure(lab: &Lab, place: Place<'_>) -> Result<(Found, Ready)> {
         |_, _| Ok(()),
         |event| found.add(event),
     )?;
+    // The VM with a device has measured long before.
+    let log = lab.folder.join(place).join("vm-device.log");
+    if let Ok(log) = std::fs::read_to_string(&log) {
+        for line in log.lines() {
+            let event = line
+                .find('{')
+                .and_then(|at| serde_json::from_str(&line[at..]).ok());
+            if let Some(event) = event {
+                found.add(&event);
+            }
+        }
+    }
     ensure!(!found.figures.is_empty(), "{place}: no figures");
     found.add_differences();
     Ok((found, ready))

@@ -40,7 +40,7 @@ const fn aim(name: &'static str, title: &'static str, of: Of, most: u64) -> Row 
 }
 
 /// All rows.
-pub const ROWS: [Row; 38] = [
+pub const ROWS: [Row; 39] = [
     row("hvc-unknown", "HVC, unknown id"),
     aim("psci-version", "PSCI_VERSION", Of::Whole, 160),
     row("smccc-version", "SMCCC_VERSION"),
@@ -50,6 +50,12 @@ pub const ROWS: [Row; 38] = [
     row("interrupt-end", "end of that SGI (ICC_EOIR1_EL1)"),
     row("sgi-other", "SGI to the other vCPU and WFI, to its handler"),
     row("timer-interrupt", "timer: CNTV_CVAL to the handler"),
+    aim(
+        "device-interrupt",
+        "interrupt of a device of the VM's own, to the handler",
+        Of::Whole,
+        1000,
+    ),
     row(
         "vm-switch",
         "another VM wakes up and waits again: 2 switches",
