@@ -17,7 +17,7 @@ use std::time::Instant;
 /// The version of the tool that makes the mutants and reports.
 const VERSION: &str = "27.1.0";
 /// The sample is every n-th mutant.
-const SAMPLE: u32 = 60;
+const SAMPLE: u32 = 120;
 /// Runs a test binary with limits: a test hangs when it uses this much CPU time (seconds) or memory
 /// (bytes). Tests of the largest area take 8 seconds, on a slow machine more than twice that; elapsed time says
 /// little on a busy machine.
