@@ -11,8 +11,9 @@
 //! 4. calls [`Mediator::destroy_step`] when the VM is off and its vCPUs are stopped, until it returns
 //!    [`Progress::Done`]. Then `create_step` may be called again: that is a reset.
 //!
-//! The mediator uses the hypervisor through the trait [`Host`]. All state that decides anything is in private
-//! memory. What a guest or the TEE can write is fetched once, checked, and only then used.
+//! The mediator uses the hypervisor through the trait [`Host`], and through [`EndingHost`] where a VM begins and
+//! ends. All state that decides anything is in private memory. What a guest or the TEE can write is fetched once,
+//! checked, and only then used.
 //!
 //! The path of a call: `smc::begin` finds the guest's message, `call::prepare` fetches it, `message` classifies
 //! each parameter, and `vm_state` replaces the guest's buffer cookies by OP-TEE's. `smc::run` makes the SMC.

@@ -46,9 +46,9 @@ impl<'m> VmRam<'m> {
         }
     }
 
-    /// Forgets where RAM is if it has changed: the VM has given pages back, or ended. To be called
-    /// at the beginning of each call, if there are several. What changes during a call does no harm before the next one: RAM stays the VM's until its devices were reset,
-    /// which is such a call.
+    /// Forgets where RAM is if it has changed: the VM has given pages back, or ended. To be called at the beginning of
+    /// each call, if there are several. What changes during a call does no harm before the next one: RAM stays the VM's
+    /// until its devices were reset, which is such a call.
     #[inline]
     pub fn update(&self) {
         let version = self.memory.version();

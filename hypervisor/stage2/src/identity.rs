@@ -51,8 +51,8 @@ impl IdentityMap {
         self.root
     }
 
-    /// Maps all pages with an address from `start` up to `end`, whatever they were mapped with before. `attributes` are the bits of an
-    /// entry except for its address and its type; without bit 0 the range is not mapped.
+    /// Maps all pages with an address from `start` up to `end`, whatever they were mapped with before. `attributes` are
+    /// the bits of an entry except for its address and its type; without bit 0 the range is not mapped.
     ///
     /// # Errors
     /// See [`IdentityError`].

@@ -6,8 +6,8 @@
 //! port was given and learns no others, so that no port takes the frames of another; a frame to an address that it does
 //! not know goes to all. Where a port has no buffer, the frame is lost for it, so that no port stops the others.
 //!
-//! No memory is shared: frames are copied (`link/frame.rs`). One call moves a bounded number of frames. The VM that makes the access pays for it, and makes the access
-//! again where more is left.
+//! No memory is shared: frames are copied (`link/frame.rs`). One call moves a bounded number of frames. The VM that
+//! makes the access pays for it, and makes the access again where more is left.
 
 mod frame;
 mod port_set;

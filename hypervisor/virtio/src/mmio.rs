@@ -283,9 +283,10 @@ impl<const QUEUES: usize> Transport<QUEUES> {
                 }
             }
             INTERRUPT_ACK => {
-                self.interrupt
-                    .remove(Interrupt::from_bits_truncate(value as u8));
-                self.is_partly_acknowledged = !self.interrupt.is_empty();
+                let acknowledged = self.interrupt & Interrupt::from_bits_truncate(value as u8);
+                self.interrupt.remove(acknowledged);
+                self.is_partly_acknowledged =
+                    !acknowledged.is_empty() && !self.interrupt.is_empty();
             }
             STATUS => return self.write_status(device, value as u8),
             DEVICE_FEATURES_SEL => self.device_features_sel = value,

@@ -51,9 +51,10 @@ impl<D: Requests> RequestDevice<D> {
         }
     }
 
-    /// Resets the device: its VM has ended.
+    /// Resets the device: its VM has ended, and the interrupt controller is reset as well.
     pub fn reset(&mut self) {
         self.transport.reset();
+        self.line = false;
         self.is_waiting = false;
     }
 

@@ -134,6 +134,10 @@ fn skip_header(chain: &mut Chain, ram: &impl GuestRam) -> Result<bool, RingError
         let Some(piece) = chain.take_readable(ram, left)? else {
             return Ok(false);
         };
+        // Wherever it is.
+        if piece.bytes == 0 {
+            continue;
+        }
         if !ram.contains(piece.start, piece.bytes.into()) {
             return Ok(false);
         }

@@ -120,6 +120,30 @@ fn rings_outside_of_ram_break_the_device() {
     }
 }
 
+/// An empty buffer has no place, in front of the header, inside of it and behind it.
+#[test]
+fn empty_buffer_may_be_anywhere() {
+    for ports in [2, 3] {
+        let mut world = World::up(ports, 16, true);
+        world.provide(1, 8);
+        let sent = frame(mac(1), mac(0), 100, 1);
+        let at = RAM + 0x8_0000;
+        let memory = &world.memories[0];
+        memory.put(at, &[&[0; 12][..], &sent].concat());
+        let chain = [
+            (0, 0, false),
+            (at, 5, false),
+            (u64::MAX, 0, false),
+            (at + 5, 27, false),
+            (1, 0, false),
+            (at + 32, 80, false),
+        ];
+        world.ends[0].transmit.add(memory, &chain);
+        world.write(0, NOTIFY, 1);
+        assert_eq!(world.received(1), [sent], "{ports} ports");
+    }
+}
+
 #[test]
 fn buffer_outside_of_ram_costs_its_frame_only() {
     let mut world = World::up(2, 16, true);

@@ -21,6 +21,7 @@ struct World<D> {
     memory: Memory,
     ring: Ring,
     line: bool,
+    edges: usize,
 }
 
 impl<D: Requests> World<D> {
@@ -30,6 +31,7 @@ impl<D: Requests> World<D> {
             memory: Memory::new(),
             ring: Ring::new(RAM, 32, event_idx),
             line: false,
+            edges: 0,
         };
         let ring = world.ring.clone();
         let mut access = |access| world.access(access);
@@ -53,9 +55,14 @@ impl<D: Requests> World<D> {
     }
 
     fn look(&mut self) {
+        if self.device.is_raised_again() {
+            assert!(self.line);
+            self.edges += 1;
+        }
         if let Some(level) = self.device.changed_line() {
             assert_ne!(level, self.line);
             self.line = level;
+            self.edges += usize::from(level);
         }
     }
 
@@ -298,6 +305,31 @@ fn rng_request_that_fails_costs_its_bits() {
     world.device.retry(&world.memory);
     assert!(!world.device.is_waiting());
     assert_eq!((world.answer(), left.get()), (None, 1));
+}
+
+/// The interrupt is edge-triggered, and a life begins with a low line.
+#[test]
+fn each_reason_and_each_life_has_an_edge() {
+    let (mut world, _) = rng(9, true);
+    world.request(&[(BUFFERS, 64, true)]);
+    assert_eq!(world.edges, 1);
+    // There is no such descriptor.
+    world.ring.offer(&world.memory, 32);
+    world.write(NOTIFY, 0);
+    assert_eq!((world.read(INTERRUPT_STATUS), world.edges), (3, 1));
+    world.write(INTERRUPT_ACK, 1);
+    assert_eq!((world.line, world.edges), (true, 2));
+    world.device.reset();
+    world.line = false;
+    let ring = Ring::new(RAM, 32, true);
+    world.memory.put(RAM, &[0; 0x4000]);
+    world.ring = ring.clone();
+    let mut access = |access| world.access(access);
+    assert!(driver::negotiate(&mut access, VERSION_1 | EVENT_IDX));
+    driver::set_up(&mut access, 0, &ring);
+    driver::go(&mut access);
+    world.request(&[(BUFFERS, 64, true)]);
+    assert_eq!((world.line, world.edges), (true, 3));
 }
 
 #[test]

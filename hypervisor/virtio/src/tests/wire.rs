@@ -214,8 +214,10 @@ fn link_is_up_while_the_other_driver_is() {
     assert_eq!(world.sent(0), 3);
     assert_eq!(world.read(0, INTERRUPT_STATUS), 3);
     assert!(world.ends[0].line);
-    // A driver that acknowledges one reason hears of the other, by another edge.
+    // A driver that acknowledges one reason hears of the other, by another edge, and one that acknowledges nothing does not.
     let edges = world.ends[0].edges;
+    world.write(0, INTERRUPT_ACK, 0);
+    assert_eq!(world.ends[0].edges, edges);
     world.write(0, INTERRUPT_ACK, 2);
     assert!(world.ends[0].line);
     assert_eq!(world.ends[0].edges, edges + 1);
