@@ -134,7 +134,7 @@ impl User {
 
 #[test]
 fn tokens_are_apart_and_keys_survive_a_reset() -> Result<()> {
-    let lab = Lab::new("hardware-token")?;
+    let lab = Lab::new("pkcs11-token")?;
     let mut started = lab.up("devices.toml")?;
     let session = &mut started;
     let io = User {
