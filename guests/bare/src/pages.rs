@@ -101,7 +101,7 @@ impl Pages {
     /// Takes `count` pages.
     ///
     /// # Panics
-    /// There are not so many in a row.
+    /// Fewer pages are free in a row.
     pub fn take(count: usize) -> Self {
         Self::try_take(count).expect("enough free pages")
     }
@@ -121,7 +121,7 @@ impl Pages {
     /// Takes the last `count` pages that are free in a row: the same ones in each life of a program that asks first.
     ///
     /// # Panics
-    /// There are not so many in a row.
+    /// Fewer pages are free in a row.
     pub fn take_last(count: usize) -> Self {
         let map = MAP.lock();
         let mut run = 0;

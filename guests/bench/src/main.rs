@@ -14,7 +14,7 @@
 //! With `sleeper` on its command line it is the other VM, which answers frames, and whose wake-ups are measured;
 //! `beside-sleeper` says that there is one.
 //!
-//! With `device` it measures the interrupt of a device of its own, and waits for ever.
+//! With `device` it measures how long the interrupt of an assigned device takes, then waits for ever.
 //!
 //! With `hold` it measures nothing, and holds the buffers that the host makes it register.
 //!
