@@ -109,6 +109,16 @@ impl Stage {
         Ok(Self { session, gdb, cpus })
     }
 
+    /// Boots two guests of which b has no TEE, and stops all CPUs when one is in an application of a's; returns that
+    /// one as well.
+    fn stopped_in_application(lab: &Lab) -> Result<(Self, u32)> {
+        let mut system = lab.system("two.toml")?;
+        system.vms[1].tee = Tee::None;
+        let mut stage = Self::boot(lab, &system)?;
+        let inside = stage.stop_in_optee(APPLICATION)?;
+        Ok((stage, inside))
+    }
+
     /// Makes VM a work with the TEE, and stops all CPUs when one is in OP-TEE at this level, and none writes to OP-TEE's
     /// log, for which it holds a lock that a panic needs; returns that one.
     fn stop_in_optee(&mut self, level: u8) -> Result<u32> {
@@ -138,10 +148,7 @@ impl Stage {
 #[test]
 fn hanging_secure_world_is_reported_and_others_go_on() -> Result<()> {
     let lab = Lab::new("stuck-tee")?;
-    let mut system = lab.system("two.toml")?;
-    system.vms[1].tee = Tee::None;
-    let mut stage = Stage::boot(&lab, &system)?;
-    let inside = stage.stop_in_optee(APPLICATION)?;
+    let (stage, inside) = Stage::stopped_in_application(&lab)?;
     let Stage {
         mut session,
         mut gdb,
@@ -167,10 +174,7 @@ fn hanging_secure_world_is_reported_and_others_go_on() -> Result<()> {
 #[test]
 fn monitor_answers_while_two_cpus_hang() -> Result<()> {
     let lab = Lab::new("two-stuck")?;
-    let mut system = lab.system("two.toml")?;
-    system.vms[1].tee = Tee::None;
-    let mut stage = Stage::boot(&lab, &system)?;
-    let inside = stage.stop_in_optee(APPLICATION)?;
+    let (stage, inside) = Stage::stopped_in_application(&lab)?;
     let Stage {
         mut session,
         mut gdb,
