@@ -60,6 +60,7 @@ longest() {
     case $1 in
     message) say 4096 ;;
     page_list) say 600 ;;
+    ffa_registers) say 144 ;;
     devices) say 3000 ;;
     boot_tree) say 4000 ;;
     *) say 1500 ;;
@@ -90,6 +91,7 @@ sources() {
     case $1 in
     boot_tree) say hypervisor/boot-tree/src ;;
     rings) say hypervisor/virtio/src ;;
+    ffa_*) say mediator/ffa-proto/src ;;
     devices) say hypervisor/devices/src hypervisor/vgic/src hypervisor/exceptions/src/decode.rs ;;
     *) say mediator/src ;;
     esac

@@ -64,6 +64,11 @@ fn rings() {
 }
 
 #[test]
+fn ffa_registers() {
+    replay("ffa_registers", crate::ffa_registers::run);
+}
+
+#[test]
 fn boot_tree() {
     replay("boot_tree", crate::boot_tree::run);
 }
