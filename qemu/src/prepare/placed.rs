@@ -81,7 +81,6 @@ fn in_qemu_tree(
     let ends = board.memory(system.machine.memory_mib).into_iter();
     let end = ends.map(|range| range.start + range.size).max();
     let mut placement = Placement::new(qemu, end.unwrap_or_default());
-    let cmdline = || system.vms.first().map_or("", |vm| vm.cmdline.as_str());
     let tree = match &entered.boots {
         Boots::Vms(files, static_tables) => {
             let mut modules = Vec::new();
@@ -98,11 +97,13 @@ fn in_qemu_tree(
         }
         Boots::Linux(initrd) => {
             let region = placement.place(initrd)?;
-            boot_tree::for_linux(base, qemu, &board.optee, cmdline(), region)?
+            let cmdline = system.native_cmdline();
+            boot_tree::for_linux(base, qemu, &board.optee, &cmdline, region)?
         }
         Boots::Program(initrd) => {
             let region = placement.place(initrd)?;
-            boot_tree::for_program(base, qemu, cmdline(), region)?
+            let cmdline = system.vms.first().map_or("", |vm| vm.cmdline.as_str());
+            boot_tree::for_program(base, qemu, cmdline, region)?
         }
     };
     let mut loads = vec![Load {
