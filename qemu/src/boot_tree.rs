@@ -4,7 +4,7 @@
 //! `/chosen` has Linux's instructions instead.
 
 use crate::board::{OpteePort, QemuTree};
-use crate::config::{Dma, System, Vm, WhenAllOff, Word};
+use crate::config::{Dma, LinkKind, System, Vm, WhenAllOff, Word};
 use crate::prepare::Load;
 use anyhow::{Context, Result, bail};
 use dtoolkit::fdt::Fdt;
@@ -152,6 +152,9 @@ pub(crate) fn describe(
         let mut node = DeviceTreeNode::new(format!("link-{}", link.name))?;
         set(&mut node, "compatible", "postern,link");
         set(&mut node, "link-name", link.name.as_str());
+        if link.kind == LinkKind::Console {
+            set(&mut node, "link-kind", "console");
+        }
         let vms: Vec<&str> = link.vms.iter().map(String::as_str).collect();
         set(&mut node, "vms", vms);
         chosen.add_child(node);

@@ -23,7 +23,7 @@ mod tests;
 
 pub use cpu::CPUS;
 pub use files::{fits, kernel_memory};
-pub use link::Link;
+pub use link::{Link, LinkKind};
 pub use pci::{Disk, Net};
 pub(crate) use roles::HOST;
 pub use tee::{

@@ -4,7 +4,7 @@
 
 use anyhow::{Result, bail, ensure};
 use guest_agent::event::Event;
-use postern_qemu::config::Link;
+use postern_qemu::config::{Link, LinkKind};
 use postern_qemu::console::Channel;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
@@ -96,6 +96,7 @@ fn guests_talk_over_a_link_and_see_it_go_down() -> Result<()> {
     let mut system = lab.system("two.toml")?;
     system.links = vec![Link {
         name: "lan".into(),
+        kind: LinkKind::Network,
         vms: vec!["a".into(), "b".into()],
     }];
     let machine = lab.machine(&system, Flavour::Shared)?;

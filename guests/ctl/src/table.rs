@@ -105,6 +105,7 @@ struct Details {
     exits: Counts,
     refused: Counts,
     frames: Counts,
+    bytes: Counts,
 }
 
 #[derive(Deserialize)]
@@ -304,7 +305,8 @@ fn details(out: &mut String, vm: &Details) -> fmt::Result {
     writeln!(out)?;
     vm.exits.write(out, "exits")?;
     vm.refused.write(out, "refused")?;
-    vm.frames.write(out, "frames")
+    vm.frames.write(out, "frames")?;
+    vm.bytes.write(out, "bytes")
 }
 
 fn tee(out: &mut String, vm: &Tee) -> fmt::Result {

@@ -163,6 +163,9 @@ pub enum LinkError<'t> {
     /// It has fewer than two ends.
     #[error("vms must be a list of two virtual machines or more")]
     TooFew,
+    /// There is no such kind of link, or not with so many ends.
+    #[error("link-kind must be \"network\", or \"console\" with two vms")]
+    Kind,
     /// The node has a property that means nothing.
     #[error("property `{0}` is unknown: see docs/device-tree-binding.md")]
     Unknown(&'t str),

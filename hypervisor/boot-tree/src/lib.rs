@@ -38,7 +38,7 @@ pub use error::{BootError, DeviceError, LinkError, StreamsError, TeePolicyError,
 pub use gic::{Gic, GicRegisters, GicV2Interfaces, MAX_REDISTRIBUTOR_REGIONS, Redistributors};
 pub use interrupts::{Interrupt, PhysIntId, Trigger};
 pub use iommu::{MAX_SMMUS, MAX_STREAM_RANGES, Smmu, Smmus, StreamRange, Streams};
-pub use links::{LinkConfig, LinkConfigs, MAX_LINKS};
+pub use links::{LinkConfig, LinkConfigs, LinkKind, MAX_LINKS};
 pub use machine::{BootPlacement, Machine};
 pub use mpidr::Mpidr;
 pub use ram::{MAX_PIECES, Memory, heap_bytes};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which virtual machines are linked by virtio-net devices: the `postern,link` nodes of `/chosen`.
+//! Which virtual machines are linked by virtio devices: the `postern,link` nodes of `/chosen`.
 
 use super::error::{BootError, LinkError};
 use super::flat::{Fdt, FdtNode};
@@ -13,15 +13,28 @@ pub const MAX_LINKS: usize = 8;
 const LINK: &str = "postern,link";
 const VMS: &str = "vms";
 const NAME: &str = "link-name";
+const KIND: &str = "link-kind";
 /// The properties that a node may have: any other is a mistake.
-const PROPERTIES: [&str; 5] = ["compatible", NAME, VMS, "status", "phandle"];
+const PROPERTIES: [&str; 6] = ["compatible", NAME, KIND, VMS, "status", "phandle"];
+
+/// What a link is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A network.
+    #[default]
+    Network,
+    /// Two consoles, each the other's end.
+    Console,
+}
 
 /// A link between virtual machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkConfig<'t> {
     /// Its name: as that of a VM, and no other link's.
     pub name: &'t str,
-    /// Its VMs, at least two, each once.
+    /// What it is.
+    pub kind: LinkKind,
+    /// Its VMs, at least two, each once; two where it is a console.
     pub vms: heapless::Vec<VmIndex, MAX_VMS>,
 }
 
@@ -44,9 +57,13 @@ pub(super) fn read<'t>(
         if links.iter().any(|link| link.name == name) {
             return Err(failed(name, LinkError::DuplicateName));
         }
+        let kind = kind(node).map_err(|error| failed(name, error))?;
         let vms = ends(node, vms).map_err(|error| failed(name, error))?;
+        if kind == LinkKind::Console && vms.len() > 2 {
+            return Err(failed(name, LinkError::Kind));
+        }
         links
-            .push(LinkConfig { name, vms })
+            .push(LinkConfig { name, kind, vms })
             .map_err(|_| BootError::TooManyLinks(MAX_LINKS))?;
     }
     Ok(links)
@@ -58,6 +75,17 @@ fn name<'t>(node: FdtNode<'t>) -> Option<&'t str> {
         None => node.name_without_address(),
     };
     vms::is_name(name).then_some(name)
+}
+
+fn kind<'t>(node: FdtNode<'t>) -> Result<LinkKind, LinkError<'t>> {
+    if node.property(KIND).is_none() {
+        return Ok(LinkKind::Network);
+    }
+    match tree::string(node, KIND).unwrap_or_default() {
+        "network" => Ok(LinkKind::Network),
+        "console" => Ok(LinkKind::Console),
+        _ => Err(LinkError::Kind),
+    }
 }
 
 fn ends<'t>(

@@ -80,8 +80,8 @@ fn nanoseconds(time: Ticks) -> u64 {
     time.nanoseconds(timer::frequency())
 }
 
-/// The names of what [`links::frames`] returns.
-const FRAME_NAMES: [&str; 3] = ["sent", "received", "dropped"];
+/// The names of what [`links::counts`] returns, for each kind of link.
+const LINK_NAMES: [&str; 3] = ["sent", "received", "dropped"];
 
 fn exits(vm: &Vm) -> Counts<'static> {
     Counts::new(&EXIT_NAMES, &vm.exits())
@@ -115,6 +115,7 @@ impl System for El2System {
 
     fn details(&self, index: VmIndex) -> Option<VmDetails<'_>> {
         let vm = find(index)?;
+        let [frames, bytes] = links::counts(vm);
         let vcpus = vm.vcpus.iter().map(|vcpu| VcpuState {
             on: vcpu.power.state() != PowerState::Off,
             pcpu: vcpu.pcpu().map(PcpuIndex::get),
@@ -128,7 +129,8 @@ impl System for El2System {
             watchdog_resets: vm.watchdog_resets.load(Ordering::Relaxed),
             exits: exits(vm),
             refused: refused(vm),
-            frames: Counts::new(&FRAME_NAMES, &links::frames(vm)),
+            frames: Counts::new(&LINK_NAMES, &frames),
+            bytes: Counts::new(&LINK_NAMES, &bytes),
         })
     }
 

@@ -8,6 +8,7 @@
 use super::device_ram::VmRam;
 use super::instance::Vm;
 use super::scheduler::kick;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use postern_arch::timer;
@@ -15,10 +16,11 @@ use postern_base::ids::{MAX_VMS, VmIndex};
 use postern_base::lock::{Class, Guard, Lock};
 use postern_base::mmio::Access;
 use postern_base::ticks::Ticks;
-use postern_boot_tree::{LinkConfig, MAX_LINKS};
+use postern_boot_tree::{LinkConfig, LinkKind, MAX_LINKS};
 use postern_guest_tree::layout;
 use postern_vgic::{IntId, IrqLine, VcpuSet};
-use postern_virtio::link::{Link, Outcome};
+use postern_virtio::console::MOST_WAITING;
+use postern_virtio::link::{Counters, Link, Outcome};
 use postern_virtio::net::MacAddress;
 use spin::Once;
 
@@ -40,6 +42,7 @@ struct End {
 
 /// A link with its VMs.
 struct MachineLink {
+    kind: LinkKind,
     ports: heapless::Vec<LinkedVm, MAX_VMS>,
     state: Lock<LinkState>,
     /// Whether frames wait, so that they are to be dropped in time. Written with the lock held.
@@ -48,7 +51,7 @@ struct MachineLink {
 
 /// What the lock guards.
 struct LinkState {
-    link: Link,
+    link: Link<'static>,
     /// The memory of each port's VM.
     rams: heapless::Vec<VmRam<'static>, MAX_VMS>,
     /// When frames that wait are looked at next.
@@ -58,7 +61,7 @@ struct LinkState {
 impl LinkState {
     /// Calls the link with the memory of its VMs as it is now.
     #[inline]
-    fn call<T>(&mut self, call: impl FnOnce(&mut Link, &[VmRam<'static>]) -> T) -> T {
+    fn call<T>(&mut self, call: impl FnOnce(&mut Link<'static>, &[VmRam<'static>]) -> T) -> T {
         self.rams.iter().for_each(VmRam::update);
         call(&mut self.link, &self.rams)
     }
@@ -94,12 +97,17 @@ pub fn init(vms: &'static [Vm], configs: &[LinkConfig<'static>]) {
             let _ = rams.push(VmRam::new(&vm.memory));
         }
         let address = |vm: &VmIndex| MacAddress::of_port(index as u8, vm.get() as u8);
+        let mut link = Link::new(config.vms.iter().map(address));
+        if config.kind == LinkKind::Console {
+            link.make_consoles(|| vec![0; MOST_WAITING].leak());
+        }
         links.push(MachineLink {
+            kind: config.kind,
             ports,
             state: Lock::new(
                 Class::Link,
                 LinkState {
-                    link: Link::new(config.vms.iter().map(address)),
+                    link,
                     rams,
                     expire_at: Ticks::ZERO,
                 },
@@ -165,18 +173,22 @@ pub fn expire(now: Ticks) {
     }
 }
 
-/// Returns the numbers of frames that a VM has sent and received, and of those that were dropped at its ends: the sums over
-/// all of them since the machine started.
-pub fn frames(vm: &Vm) -> [u64; 3] {
-    let mut sums = [0; 3];
+/// Returns the numbers of frames that a VM has sent and received, and of those that were dropped at its ends, and then the
+/// same of the bytes of consoles: the sums over all of its ends since the machine started.
+pub fn counts(vm: &Vm) -> [[u64; 3]; 2] {
+    let mut sums = [[0; 3]; 2];
     let Some(links) = LINKS.get() else {
         return sums;
     };
     for end in links.ends.get(vm.index.get()).into_iter().flatten() {
         if let Some(link) = links.links.get(end.link) {
-            let counters = link.state.lock().link.counters(end.port);
-            let more = [counters.sent, counters.received, counters.dropped];
-            for (sum, more) in sums.iter_mut().zip(more) {
+            let Counters {
+                sent,
+                received,
+                dropped,
+            } = link.state.lock().link.counters(end.port);
+            let sums = &mut sums[usize::from(link.kind == LinkKind::Console)];
+            for (sum, more) in sums.iter_mut().zip([sent, received, dropped]) {
                 *sum += more;
             }
         }

@@ -3,7 +3,8 @@
 //!
 //! - [`queue`] has split virtqueues (2.7), the device's side.
 //! - [`mmio`] has the registers of virtio-mmio (4.2), the same for all devices.
-//! - [`net`] has the network device (5.1), and [`link`] connects several of them, each in another VM.
+//! - [`net`] has the network device (5.1), [`console`] the console (5.3), and [`link`] connects several of one kind, each
+//!   in another VM.
 //! - [`requests`] serves the requests of a driver to its own device: [`rng`] is the entropy device (5.4), [`blk`] a
 //!   read-only disk (5.2).
 //!
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blk;
+pub mod console;
 pub mod link;
 pub mod mmio;
 pub mod net;

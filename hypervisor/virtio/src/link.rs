@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A link: network devices of several VMs, between which frames are copied.
+//! A link: network devices of several VMs, between which frames are copied, or the consoles of two
+//! (`link/stream.rs`).
 //!
 //! With two ports it is a wire. A frame goes to the other end, and waits in the sender's ring while the other end has no
 //! buffer for it ([`Link::expire`] drops it in the end). With more ports it is a switch. It knows the address that each
@@ -11,8 +12,10 @@
 
 mod frame;
 mod port_set;
+mod stream;
 
-use crate::mmio::{Event, Transport};
+use crate::console::Console;
+use crate::mmio::{Device, Event, Transport};
 use crate::net::{MacAddress, Net, QUEUES, RECEIVE, TRANSMIT};
 use crate::queue::{ChainError, MAX_SIZE, RingError};
 use crate::ram::GuestRam;
@@ -28,14 +31,15 @@ const BUDGET: u32 = 64;
 /// (2.7.4.2), and Linux uses one or two.
 const MOST_RECEIVING: u16 = 16;
 
-/// What a port's VM has sent and received.
+/// What a port's VM has sent and received: frames, or the bytes of a console.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// The frames that the VM has sent and that were delivered to a port at least.
+    /// The frames that the VM has sent and that were delivered to a port at least, or the bytes that were delivered.
     pub sent: u64,
-    /// The frames that the VM has received.
+    /// The frames or bytes that the VM has received.
     pub received: u64,
-    /// The frames that the VM has sent and that no port has received, and those that it had no buffer for.
+    /// The frames that the VM has sent and that no port has received, and those that it had no buffer for. Of bytes, those
+    /// that it has sent and that found no room, and those that waited for its buffers when it ended.
     pub dropped: u64,
 }
 
@@ -61,11 +65,43 @@ pub struct LineChange {
     pub is_again: bool,
 }
 
+/// What a port is to its driver. One type for both kinds, so that their common code is there once.
+#[derive(Debug)]
+enum Card<'m> {
+    /// A network device.
+    Net(Net),
+    /// A console.
+    Console(Console<'m>),
+}
+
+impl Device for Card<'_> {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Net(net) => net.id(),
+            Self::Console(console) => console.id(),
+        }
+    }
+
+    fn features(&self) -> u64 {
+        match self {
+            Self::Net(net) => net.features(),
+            Self::Console(console) => console.features(),
+        }
+    }
+
+    fn config(&self) -> &[u8] {
+        match self {
+            Self::Net(net) => net.config(),
+            Self::Console(console) => console.config(),
+        }
+    }
+}
+
 /// A VM's end of a link.
 #[derive(Debug)]
-struct Port {
+struct Port<'m> {
     transport: Transport<QUEUES>,
-    net: Net,
+    card: Card<'m>,
     mac: MacAddress,
     /// Whether frames wait in the transmit queue until the other end has buffers.
     is_waiting: bool,
@@ -86,21 +122,21 @@ enum Step {
     Rest,
 }
 
-/// A link.
+/// A link. A network has no use for the lifetime, that of the memory in which bytes wait.
 #[derive(Debug)]
-pub struct Link {
-    ports: heapless::Vec<Port, MAX_VMS>,
+pub struct Link<'m> {
+    ports: heapless::Vec<Port<'m>, MAX_VMS>,
     frame: Frame,
     /// The ports whose drivers are set up, as the others were told.
     live: PortSet,
 }
 
-impl Link {
-    /// Returns a link with a port for each address, in this order; at most [`MAX_VMS`].
+impl<'m> Link<'m> {
+    /// Returns a network with a port for each address, in this order; at most [`MAX_VMS`].
     pub fn new(addresses: impl IntoIterator<Item = MacAddress>) -> Self {
         let ports = addresses.into_iter().take(MAX_VMS).map(|mac| Port {
             transport: Transport::new(),
-            net: Net::new(mac),
+            card: Card::Net(Net::new(mac)),
             mac,
             is_waiting: false,
             is_stalled: false,
@@ -112,6 +148,14 @@ impl Link {
             ports: ports.collect(),
             frame: Frame::new(),
             live: PortSet::default(),
+        }
+    }
+
+    /// Makes the devices of a new link consoles: of two, each is the other's end. `memory` returns where the bytes wait that
+    /// are on their way to one.
+    pub fn make_consoles(&mut self, mut memory: impl FnMut() -> &'m mut [u8]) {
+        for port in &mut self.ports {
+            port.card = Card::Console(Console::new(memory()));
         }
     }
 
@@ -127,24 +171,34 @@ impl Link {
                 has_changed: false,
             };
         };
-        let (value, event) = end.transport.access(&mut end.net, access);
+        let (value, event) = end.transport.access(&mut end.card, access);
         let is_again = end.transport.take_partly_acknowledged();
         end.is_again |= is_again;
         let has_changed = event != Event::None || is_again || end.transport.irq_line() != end.line;
+        let is_console = matches!(end.card, Card::Console(_));
         let is_unfinished = match event {
             Event::None => false,
-            Event::Notified(TRANSMIT) => self.transmit(port, rams),
-            Event::Notified(_) => self.transmit_waiting(port, rams),
-            Event::Changed => {
-                self.refresh(rams);
-                false
-            }
+            Event::Notified(TRANSMIT) if !is_console => self.transmit(port, rams),
+            Event::Notified(_) if !is_console => self.transmit_waiting(port, rams),
+            event => self.handle_rare(port, event, rams),
         };
         Outcome {
             value,
             is_unfinished,
             has_changed,
         }
+    }
+
+    /// Handles what is not a network's notification. Returns as [`Link::transmit`] does.
+    #[cold]
+    #[inline(never)]
+    fn handle_rare<R: GuestRam>(&mut self, port: usize, event: Event, rams: &[R]) -> bool {
+        let is_unfinished = match event {
+            Event::Notified(queue) => self.move_bytes(port, queue, rams),
+            _ => false,
+        };
+        self.refresh(rams);
+        is_unfinished
     }
 
     /// Resets a port: its VM has ended.
@@ -179,9 +233,10 @@ impl Link {
             .map_or(Counters::default(), |port| port.counters)
     }
 
-    /// Returns whether the link is up for a port.
+    /// Returns whether the link is up for a port, which only a network is.
     pub fn is_up(&self, port: usize) -> bool {
-        self.ports.get(port).is_some_and(|port| port.net.is_up())
+        let card = self.ports.get(port).map(|port| &port.card);
+        matches!(card, Some(Card::Net(net)) if net.is_up())
     }
 
     /// Returns what the interrupt lines have done since the last call.
@@ -476,21 +531,32 @@ impl Link {
         self.live = live;
         for port in 0..self.ports.len() {
             let end = &mut self.ports[port];
-            if live.without(PortSet::one(port)) == live {
+            let is_live = live.without(PortSet::one(port)) != live;
+            if !is_live {
                 end.is_waiting = false;
                 end.is_stalled = false;
-            } else {
-                self.mute(port, rams);
             }
-            let end = &mut self.ports[port];
             let is_up = !live.without(PortSet::one(port)).is_empty();
-            if end.net.is_up() != is_up {
-                end.net.set_up(is_up);
-                end.transport.config_changed();
+            match &mut end.card {
+                Card::Net(net) if net.is_up() != is_up => {
+                    net.set_up(is_up);
+                    end.transport.config_changed();
+                }
+                Card::Net(_) => {}
+                Card::Console(console) if !is_live => {
+                    let dropped = console.remove(usize::MAX) as u64;
+                    end.counters.dropped = end.counters.dropped.wrapping_add(dropped);
+                }
+                // Its driver is to notify of buffers for what waits.
+                Card::Console(console) if !console.waiting().is_empty() => continue,
+                Card::Console(_) => {}
+            }
+            if is_live {
+                self.mute(port, rams);
             }
         }
         for port in live.iter() {
-            if self.ports[port].is_waiting && !self.ports[port].net.is_up() {
+            if self.ports[port].is_waiting && !self.is_up(port) {
                 self.drop_all(port, rams);
             }
         }

@@ -227,7 +227,27 @@ impl<const QUEUES: usize> Transport<QUEUES> {
 
     /// Does a driver's access, which is aligned. Returns the value read, or zero for a write, and what the device has to
     /// do. Registers have 32 bits, and accesses of other widths do not reach them (4.2.2.2); the configuration has any.
+    #[inline]
     pub fn access<D: Device>(&mut self, device: &mut D, access: Access) -> (u64, Event) {
+        // What drivers do all the time.
+        if access.size == AccessSize::Word {
+            match (access.offset, access.write) {
+                (INTERRUPT_STATUS, None) => return (self.interrupt.bits().into(), Event::None),
+                (QUEUE_NOTIFY, Some(queue)) => return (0, self.notified(queue as u32)),
+                (INTERRUPT_ACK, Some(value)) => {
+                    self.acknowledge(value as u8);
+                    return (0, Event::None);
+                }
+                _ => {}
+            }
+        }
+        self.access_rare(device, access)
+    }
+
+    /// Does the other accesses.
+    #[cold]
+    #[inline(never)]
+    fn access_rare<D: Device>(&mut self, device: &mut D, access: Access) -> (u64, Event) {
         let Some(offset) = access.offset.checked_sub(CONFIG) else {
             if access.size != AccessSize::Word {
                 return (0, Event::None);
@@ -250,10 +270,23 @@ impl<const QUEUES: usize> Transport<QUEUES> {
         }
     }
 
+    fn notified(&self, queue: u32) -> Event {
+        let queue = queue as usize;
+        if queue < QUEUES && self.is_live() {
+            Event::Notified(queue)
+        } else {
+            Event::None
+        }
+    }
+
+    fn acknowledge(&mut self, value: u8) {
+        let acknowledged = self.interrupt & Interrupt::from_bits_truncate(value);
+        self.interrupt.remove(acknowledged);
+        self.is_partly_acknowledged = !acknowledged.is_empty() && !self.interrupt.is_empty();
+    }
+
     fn read<D: Device>(&self, device: &D, register: u64) -> u32 {
         match register {
-            // First, since drivers read it at each interrupt.
-            INTERRUPT_STATUS => self.interrupt.bits().into(),
             MAGIC_VALUE => MAGIC,
             VERSION_REGISTER => VERSION,
             DEVICE_ID => device.id(),
@@ -275,19 +308,6 @@ impl<const QUEUES: usize> Transport<QUEUES> {
 
     fn write<D: Device>(&mut self, device: &D, register: u64, value: u32) -> Event {
         match register {
-            // First, since drivers write these all the time.
-            QUEUE_NOTIFY => {
-                let queue = value as usize;
-                if queue < QUEUES && self.is_live() {
-                    return Event::Notified(queue);
-                }
-            }
-            INTERRUPT_ACK => {
-                let acknowledged = self.interrupt & Interrupt::from_bits_truncate(value as u8);
-                self.interrupt.remove(acknowledged);
-                self.is_partly_acknowledged =
-                    !acknowledged.is_empty() && !self.interrupt.is_empty();
-            }
             STATUS => return self.write_status(device, value as u8),
             DEVICE_FEATURES_SEL => self.device_features_sel = value,
             DRIVER_FEATURES_SEL => self.driver_features_sel = value,

@@ -61,14 +61,20 @@ fn read<T>(
 
 #[test]
 fn links_reach_the_hypervisor() {
-    let text = "name = \"b\"\n[[link]]\nname = \"lan\"\nvms = [\"b\", \"a\"]";
+    use postern_boot_tree::LinkKind::{Console, Network};
+    let text = "name = \"b\"\n[[link]]\nname = \"lan\"\nvms = [\"b\", \"a\"]\n\
+                [[link]]\nname = \"serial\"\nkind = \"console\"\nvms = [\"a\", \"b\"]";
     let links = read(&parsed(&format!("[[vm]]\n{text}")), |machine, _| {
         let all = machine.links.iter();
         let ends = |link: &LinkConfig<'_>| link.vms.iter().map(|vm| vm.get()).collect::<Vec<_>>();
-        all.map(|link| (link.name.to_owned(), ends(link)))
+        all.map(|link| (link.name.to_owned(), link.kind, ends(link)))
             .collect::<Vec<_>>()
     });
-    assert_eq!(links.unwrap(), [("lan".to_owned(), vec![1, 0])]);
+    let expected = [
+        ("lan".to_owned(), Network, vec![1, 0]),
+        ("serial".to_owned(), Console, vec![0, 1]),
+    ];
+    assert_eq!(links.unwrap(), expected);
 }
 
 fn parsed(text: &str) -> System {

@@ -1,17 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The `[[link]]` tables: networks between VMs.
+//! The `[[link]]` tables: networks and consoles between VMs.
 
 use super::System;
 use postern_boot_tree::MAX_LINKS;
 use serde::Deserialize;
 
-/// A `[[link]]` table: a network between VMs.
+/// What a link is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkKind {
+    /// A network.
+    #[default]
+    Network,
+    /// A console in each of two VMs, which is the other's end.
+    Console,
+}
+
+/// A `[[link]]` table: a network between VMs, or a console in each of two.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// The link's name, formed as a VM's.
     pub name: String,
-    /// The names of its VMs, two or more.
+    /// What it is.
+    #[serde(default)]
+    pub kind: LinkKind,
+    /// The names of its VMs, two or more; two of a console.
     pub vms: Vec<String>,
 }
 
@@ -47,6 +61,9 @@ impl System {
             }
             if link.vms.len() < 2 {
                 return fault("vms: name two VMs or more".into());
+            }
+            if link.kind == LinkKind::Console && link.vms.len() > 2 {
+                return fault("vms: name two VMs, since a console has two ends".into());
             }
         }
         Ok(())
@@ -91,6 +108,14 @@ mod tests {
             (
                 link("lan", "\"a\""),
                 "link \"lan\": vms: name two VMs or more",
+            ),
+            (
+                link("serial", "\"a\", \"b\", \"c\"") + "kind = \"console\"\n",
+                "link \"serial\": vms: name two VMs, since a console has two ends",
+            ),
+            (
+                link("serial", "\"a\", \"b\"") + "kind = \"tty\"\n",
+                "unknown value `tty`, expected `network` or `console`",
             ),
             (
                 link("lan", "\"a\", \"b\"").repeat(2),

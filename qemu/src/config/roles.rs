@@ -4,7 +4,7 @@
 //! The VM with the PCIe host bridge has disks and network cards. On its links it serves disks to the
 //! other VMs, and passes on their packets.
 
-use super::{System, Vm};
+use super::{LinkKind, System, Vm};
 use guest_agent::role::{Role, Root, Served};
 use std::net::Ipv4Addr;
 
@@ -84,12 +84,13 @@ impl System {
         }
     }
 
-    /// Returns the address of `owner` on the first link that it has with another VM. The agent gives
+    /// Returns the address of `owner` on the first network that it has with another VM. The agent gives
     /// a guest the address 10.77.LINK.VM, both counted from 1.
     fn address_on_link_with(&self, owner: usize, other: usize) -> Option<Ipv4Addr> {
         let joins = |vms: &[String], vm: usize| vms.contains(&self.vms[vm].name);
         let link = self.links.iter().position(|link| {
-            owner != other && joins(&link.vms, owner) && joins(&link.vms, other)
+            let is_joint = joins(&link.vms, owner) && joins(&link.vms, other);
+            link.kind == LinkKind::Network && owner != other && is_joint
         })?;
         let number = |index: usize| u8::try_from(index + 1).ok();
         Some(Ipv4Addr::new(10, 77, number(link)?, number(owner)?))
@@ -124,14 +125,15 @@ mod tests {
 
     #[test]
     fn owner_serves_the_vms_on_its_links() {
-        let links = "[[link]]\nname = \"other\"\nvms = [\"app\", \"c\"]\n\
+        let links = "[[link]]\nname = \"serial\"\nkind = \"console\"\nvms = [\"app\", \"io\"]\n\
+                     [[link]]\nname = \"other\"\nvms = [\"app\", \"c\"]\n\
                      [[link]]\nname = \"lan\"\nvms = [\"io\", \"app\"]\n";
         let [app, io, c] = &roles(&format!("{MACHINE}{VMS}{links}"))[..] else {
             panic!("three VMs")
         };
         assert_eq!(
             app[..],
-            ["postern.root=app@10.77.2.2", "postern.gateway=10.77.2.2"]
+            ["postern.root=app@10.77.3.2", "postern.gateway=10.77.3.2"]
         );
         assert_eq!(
             io[..],
@@ -140,7 +142,7 @@ mod tests {
                 "postern.card=10.0.2.15/24",
                 "postern.forward",
                 "postern.gateway=10.0.2.2",
-                "postern.export=app@10.77.2.2",
+                "postern.export=app@10.77.3.2",
             ]
         );
         assert!(c.is_empty());

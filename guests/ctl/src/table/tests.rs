@@ -31,7 +31,7 @@ blue-2   off           1      10 MiB  no   no               0  0:00:00
 #[test]
 fn vm_info_is_a_table() {
     let members = format!(
-        r#""vm":{{{A},"channel":1,"vcpu":[{{"on":true,"cpu":3}},{{"on":true,"cpu":null}},{{"on":false,"cpu":null}}],"affinity":[0,3],"next_memory_kib":1024,"pages_held":7,"exits":{{"smc":5,"mmio":0,"irq":6}},"refused":{{"abort":0,"call":0}},"frames":{{"sent":4,"received":3,"dropped":0}}}}"#
+        r#""vm":{{{A},"channel":1,"vcpu":[{{"on":true,"cpu":3}},{{"on":true,"cpu":null}},{{"on":false,"cpu":null}}],"affinity":[0,3],"next_memory_kib":1024,"pages_held":7,"exits":{{"smc":5,"mmio":0,"irq":6}},"refused":{{"abort":0,"call":0}},"frames":{{"sent":4,"received":3,"dropped":0}},"bytes":{{"sent":70,"received":0,"dropped":5}}}}"#
     );
     assert_eq!(
         answer("vm info", &members),
@@ -49,6 +49,7 @@ vm a: running
   exits       smc 5, irq 6
   refused     none
   frames      sent 4, received 3
+  bytes       sent 70, dropped 5
 "
     );
 }

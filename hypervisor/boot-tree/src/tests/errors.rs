@@ -306,6 +306,21 @@ fn errors_say_what_is_wrong_and_what_to_do() {
             "link `lan`: property `vm` is unknown: see docs/device-tree-binding.md",
         ),
         (
+            |t| {
+                link(t, "lan", &["b.2", "vm-a"]);
+                set(at(t, "/chosen/lan"), "link-kind", "serial");
+            },
+            "link `lan`: link-kind must be \"network\", or \"console\" with two vms",
+        ),
+        (
+            |t| {
+                set(fixture::vm(t, "c"), "tee", "none");
+                link(t, "lan", &["b.2", "vm-a", "c"]);
+                set(at(t, "/chosen/lan"), "link-kind", "console");
+            },
+            "link `lan`: link-kind must be \"network\", or \"console\" with two vms",
+        ),
+        (
             |t| (0..9).for_each(|i| link(t, &format!("l{i}"), &["b.2", "vm-a"])),
             "more than 8 links in /chosen: remove some, or put more VMs on one",
         ),

@@ -54,11 +54,23 @@ fn links_are_read_in_their_order() {
     set(at(&mut tree, "/chosen/off"), "status", "disabled");
     fixture::link(&mut tree, "second", &["vm-a", "b.2"]);
     set(at(&mut tree, "/chosen/second"), "link-name", "w_a.n");
+    fixture::link(&mut tree, "serial", &["vm-a", "b.2"]);
+    set(at(&mut tree, "/chosen/serial"), "link-kind", "console");
     let dtb = tree.to_dtb();
     let links = read(&dtb, occupied()).unwrap().0.links;
     let ends = |link: &LinkConfig<'_>| link.vms.iter().map(|vm| vm.get()).collect::<Vec<_>>();
-    let found: Vec<_> = links.iter().map(|link| (link.name, ends(link))).collect();
-    assert_eq!(found, [("lan", vec![1, 0]), ("w_a.n", vec![0, 1])]);
+    let found: Vec<_> = links
+        .iter()
+        .map(|link| (link.name, link.kind, ends(link)))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("lan", LinkKind::Network, vec![1, 0]),
+            ("w_a.n", LinkKind::Network, vec![0, 1]),
+            ("serial", LinkKind::Console, vec![0, 1]),
+        ]
+    );
 }
 
 #[test]

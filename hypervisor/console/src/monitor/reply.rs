@@ -319,6 +319,7 @@ fn details(to: &mut Writer<'_>, vm: VmIndex, system: &dyn System) {
     counts(to, "exits", figures.exits.iter());
     counts(to, "refused", figures.refused.iter());
     counts(to, "frames", figures.frames.iter());
+    counts(to, "bytes", figures.bytes.iter());
 }
 
 fn counts(to: &mut Writer<'_>, name: &str, counts: impl Iterator<Item = (&'static str, u64)>) {

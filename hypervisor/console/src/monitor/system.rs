@@ -97,8 +97,10 @@ pub struct VmDetails<'a> {
     pub exits: Counts<'a>,
     /// Operations of the guest that EL2 refused.
     pub refused: Counts<'a>,
-    /// Frames at the VM's ends of links.
+    /// Frames at the VM's ends of networks.
     pub frames: Counts<'a>,
+    /// Bytes at the VM's ends of consoles.
+    pub bytes: Counts<'a>,
 }
 
 /// The TEE figures of a VM.

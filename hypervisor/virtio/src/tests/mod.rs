@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Tests with a model of a driver.
 
+mod console;
 mod driver;
 mod hostile;
 mod registers;
@@ -8,6 +9,7 @@ mod requests;
 mod switch;
 mod wire;
 
+use crate::console::MOST_WAITING;
 use crate::link::{Link, Outcome};
 use crate::mmio::{EVENT_IDX, VERSION_1};
 use crate::net::{HEADER, MacAddress};
@@ -25,7 +27,9 @@ const CONFIG: u64 = 0x100;
 
 /// A link with a driver at each port.
 struct World {
-    link: Link,
+    link: Link<'static>,
+    /// The features of the kind of device.
+    features: u64,
     memories: Vec<Memory>,
     ends: Vec<End>,
 }
@@ -51,8 +55,19 @@ fn frame(to: MacAddress, from: MacAddress, bytes: usize, seed: u8) -> Vec<u8> {
     frame
 }
 
+/// Two consoles.
+fn consoles() -> Link<'static> {
+    let mut link = Link::new((0..2).map(mac));
+    link.make_consoles(|| vec![0; MOST_WAITING].leak());
+    link
+}
+
 impl World {
     fn new(ports: usize, size: u16, event_idx: bool) -> Self {
+        Self::of(Link::new((0..ports).map(mac)), NET, ports, size, event_idx)
+    }
+
+    fn of(link: Link<'static>, features: u64, ports: usize, size: u16, event_idx: bool) -> Self {
         let end = |_| End {
             receive: Ring::new(RAM, size, event_idx),
             transmit: Ring::new(RAM + 0x4000, size, event_idx),
@@ -60,7 +75,8 @@ impl World {
             edges: 0,
         };
         Self {
-            link: Link::new((0..ports).map(mac)),
+            link,
+            features,
             memories: (0..ports).map(|_| Memory::new()).collect(),
             ends: (0..ports).map(end).collect(),
         }
@@ -68,12 +84,20 @@ impl World {
 
     /// A link whose ports are all up.
     fn up(ports: usize, size: u16, event_idx: bool) -> Self {
-        let mut world = Self::new(ports, size, event_idx);
-        for port in 0..ports {
-            world.start(port);
+        Self::new(ports, size, event_idx).all_up()
+    }
+
+    /// Two consoles that are both up.
+    fn consoles(size: u16, event_idx: bool) -> Self {
+        Self::of(consoles(), 0, 2, size, event_idx).all_up()
+    }
+
+    fn all_up(mut self) -> Self {
+        for port in 0..self.ends.len() {
+            self.start(port);
         }
-        world.settle();
-        world
+        self.settle();
+        self
     }
 
     /// Acknowledges all interrupts.
@@ -129,7 +153,7 @@ impl World {
         self.ends[port].receive = Ring::new(RAM, size, event_idx);
         self.ends[port].transmit = Ring::new(RAM + 0x4000, size, event_idx);
         self.memories[port].put(RAM, &[0; 0x8000]);
-        let wanted = VERSION_1 | NET | if event_idx { EVENT_IDX } else { 0 };
+        let wanted = VERSION_1 | self.features | if event_idx { EVENT_IDX } else { 0 };
         let (receive, transmit) = (
             self.ends[port].receive.clone(),
             self.ends[port].transmit.clone(),
@@ -145,9 +169,14 @@ impl World {
         self.access(port, Access::read(CONFIG + 6, AccessSize::Half)) == 1
     }
 
+    /// The bytes in front of each frame; none in front of a console's bytes.
+    fn header(&self) -> &'static [u8] {
+        if self.features == 0 { &[] } else { &HEADER }
+    }
+
     /// Puts a frame, split where the lengths say, into the transmit queue. Returns whether to notify.
     fn enqueue(&mut self, port: usize, frame: &[u8], pieces: usize) -> bool {
-        let bytes = [vec![0x55; HEADER.len()], frame.to_vec()].concat();
+        let bytes = [vec![0x55; self.header().len()], frame.to_vec()].concat();
         let ring = &mut self.ends[port].transmit;
         let memory = &self.memories[port];
         let at = RAM + 0x8_0000 + BUFFER_BYTES * u64::from(ring.available % ring.size);
@@ -183,6 +212,7 @@ impl World {
 
     /// Takes the frames that have arrived.
     fn received(&mut self, port: usize) -> Vec<Vec<u8>> {
+        let header = self.header();
         let memory = &self.memories[port];
         let ring = &mut self.ends[port].receive;
         let mut frames = Vec::new();
@@ -190,8 +220,8 @@ impl World {
             let first: [u8; 8] = memory.get(ring.descriptors + 16 * u64::from(head));
             let bytes = memory.bytes(u64::from_le_bytes(first), bytes as usize);
             if !bytes.is_empty() {
-                assert_eq!(bytes[..12], HEADER);
-                frames.push(bytes[12..].to_vec());
+                assert!(bytes.starts_with(header));
+                frames.push(bytes[header.len()..].to_vec());
             }
         }
         ring.want_interrupt(memory, true);

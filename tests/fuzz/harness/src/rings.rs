@@ -4,6 +4,7 @@
 use crate::input::Input;
 use mediator::addr::Ipa;
 use postern_base::mmio::{Access, AccessSize};
+use postern_virtio::console::MOST_WAITING;
 use postern_virtio::link::Link;
 use postern_virtio::net::MacAddress;
 use postern_virtio::ram::{GuestRam, OutsideRam};
@@ -83,13 +84,13 @@ impl GuestRam for Memory {
 }
 
 /// A link and its drivers.
-struct World {
-    link: Link,
+struct World<'m> {
+    link: Link<'m>,
     memories: Vec<Memory>,
     lines: Vec<bool>,
 }
 
-impl World {
+impl World<'_> {
     fn access(&mut self, port: usize, access: Access) -> u64 {
         let accesses = |memories: &[Memory]| -> usize {
             memories.iter().map(|memory| memory.accesses.get()).sum()
@@ -153,12 +154,24 @@ impl World {
     }
 }
 
-/// Runs a link: the bytes decide the number of its ports, then each step.
+/// Runs a link: the bytes decide its kind and the number of its ports, then each step.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
-    let ports = 2 + usize::from(input.flag());
+    let kind = input.byte();
+    let is_console = kind & 2 != 0;
+    let ports = if is_console {
+        2
+    } else {
+        2 + usize::from(kind & 1)
+    };
+    let mut link = Link::new((0..ports).map(|port| MacAddress::of_port(0, port as u8)));
+    let mut waiting = [[0; MOST_WAITING]; 2];
+    if is_console {
+        let mut memory = waiting.iter_mut();
+        link.make_consoles(|| memory.next().expect("two ports"));
+    }
     let mut world = World {
-        link: Link::new((0..ports).map(|port| MacAddress::of_port(0, port as u8))),
+        link,
         memories: (0..ports).map(|_| Memory::new()).collect(),
         lines: vec![false; ports],
     };

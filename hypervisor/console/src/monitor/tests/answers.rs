@@ -37,7 +37,7 @@ name=blue-2 index=2 phase=off vcpus=1 memory_kib=10240 tee=false privileged=fals
 name=a index=0 phase=running vcpus=2 memory_kib=524288 tee=true privileged=true starts=1 up_ms=93784999 \
 channel=1 vcpu=[{on=true cpu=3} {on=true cpu=null} {on=false cpu=null}] affinity=[0 3] next_memory_kib=1024 \
 pages_held=7 watchdog_resets=2 exits={smc=5 mmio=0 irq=6} refused={abort=0 call=0} \
-frames={sent=4 received=3 dropped=0}
+frames={sent=4 received=3 dropped=0} bytes={sent=70 received=0 dropped=5}
 ",
         ),
         ("vm start builder", "ok\n"),
@@ -116,6 +116,7 @@ fn answers_as_json() {
         "vcpu": [{"on": true, "cpu": 3}, {"on": true, "cpu": null}, {"on": false, "cpu": null}],
         "exits": {"smc": 5, "mmio": 0, "irq": 6}, "refused": {"abort": 0, "call": 0},
         "frames": {"sent": 4, "received": 3, "dropped": 0},
+        "bytes": {"sent": 70, "received": 0, "dropped": 5},
     });
     let more = more.as_object().unwrap().clone();
     whole_a.as_object_mut().unwrap().extend(more);

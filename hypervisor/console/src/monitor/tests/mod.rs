@@ -132,6 +132,7 @@ impl System for Fake<'_> {
             exits: Counts::new(&EXITS, &[5, 0, 6]),
             refused: Counts::new(&REFUSED, &[]),
             frames: Counts::new(&["sent", "received", "dropped"], &[4, 3, 0]),
+            bytes: Counts::new(&["sent", "received", "dropped"], &[70, 0, 5]),
         })
     }
 
