@@ -9,6 +9,7 @@
 //! * [`caps`]: the capability bits that both worlds exchange.
 //! * [`msg`]: the message in memory: header, parameters, attributes, commands.
 //! * [`rpc`]: what the secure world asks of the normal world: functions and commands.
+//! * [`ffa`]: the service over FF-A: services, capabilities, memory references by handle.
 //! * [`le`]: the words that messages are made of.
 //! * [`errors`]: GlobalPlatform results and where they come from.
 //! * [`uuid`]: identifiers of trusted applications and of OP-TEE itself.
@@ -17,6 +18,7 @@
 
 pub mod caps;
 pub mod errors;
+pub mod ffa;
 pub mod le;
 pub mod msg;
 pub mod rpc;
