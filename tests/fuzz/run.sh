@@ -61,6 +61,7 @@ longest() {
     message) say 4096 ;;
     page_list) say 600 ;;
     ffa_registers) say 144 ;;
+    ffa_*) say 700 ;;
     devices) say 3000 ;;
     boot_tree) say 4000 ;;
     *) say 1500 ;;

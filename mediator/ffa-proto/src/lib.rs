@@ -8,6 +8,7 @@
 //! * [`registers`]: the registers of a call or of an answer.
 //! * [`call`]: requests, and answers with results.
 //! * [`answer`]: the answers that calls have in common.
+//! * [`memory`]: memory transaction descriptors: a reader, a reader of fragments, a writer.
 //! * [`partition`], [`notification`]: records about partitions, and lists of pending notifications.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod endpoint;
 pub mod error;
 pub mod function;
 pub mod handle;
+pub mod memory;
 pub mod notification;
 pub mod partition;
 pub mod registers;

@@ -4,10 +4,13 @@
 //! Left out is what it panics on: SMC64 calls with x8 to x17 below version 1.2, and versions of partition records
 //! other than 1.1 and 1.2.
 
+use super::memory::properties::{damage, raw};
 use super::registers::registers;
 use crate::call::{DirectMessage, MemSend};
+use crate::memory::{Descriptor, Layout};
 use crate::partition::{PartitionInfo, PartitionProperties};
 use crate::{ErrorCode, Function, FunctionId, Registers, Request, Uuid, Version, Width};
+use ::arm_ffa::memory_management::MemTransactionDesc;
 use ::arm_ffa::{FfaError, FuncId, Interface, UuidHelper};
 use proptest::prelude::*;
 use std::vec::Vec;
@@ -119,5 +122,41 @@ proptest! {
         if let Some(theirs) = theirs(&request.encode()) {
             prop_assert_eq!(request.encode().to_18(), theirs);
         }
+    }
+    /// It reads descriptors with 16 bytes for each receiver, of version 1.1.
+    #[test]
+    fn descriptors_that_both_accept_are_the_same(
+        raw in raw(),
+        damages in prop::collection::vec(damage(), 0..3),
+    ) {
+        if (raw.layout, raw.access_size) != (Layout::V1_1, 16) {
+            return Ok(());
+        }
+        let mut bytes = raw.bytes();
+        for &(at, value) in &damages {
+            if let Some(room) = bytes.get_mut(at..at + 4) {
+                room.copy_from_slice(&value.to_le_bytes());
+            }
+        }
+        let Ok(ours) = Descriptor::read(&bytes, Layout::V1_1) else { return Ok(()) };
+        let theirs = MemTransactionDesc::unpack(&bytes);
+        // It knows fewer attributes and permissions.
+        let Ok((transaction, receivers, Some(ranges))) = theirs else {
+            prop_assert!(!damages.is_empty());
+            return Ok(());
+        };
+        prop_assert_eq!(transaction.sender_id, ours.transaction().sender.get());
+        prop_assert_eq!(transaction.flags.0, ours.transaction().flags.bits());
+        prop_assert_eq!(transaction.handle.0, ours.transaction().handle.get());
+        prop_assert_eq!(transaction.tag, ours.transaction().tag);
+        for (theirs, ours) in receivers.zip(ours.receivers()) {
+            let Ok(theirs) = theirs else { return Ok(()) };
+            prop_assert_eq!((theirs.endpoint_id, theirs.flags), (ours.endpoint.get(), ours.flags));
+            let bits = theirs.instr_access as u8 | theirs.data_access as u8;
+            prop_assert_eq!(bits, ours.permissions.get() & 0xf);
+        }
+        let ranges: Vec<_> = ranges.map(|range| range.map(|r| (r.address, r.page_cnt)).unwrap()).collect();
+        let ours: Vec<_> = ours.ranges().map(|range| (range.address(), range.pages())).collect();
+        prop_assert_eq!(ranges, ours);
     }
 }

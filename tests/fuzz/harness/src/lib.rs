@@ -8,6 +8,7 @@
 pub mod boot_tree;
 pub mod conversation;
 pub mod devices;
+pub mod ffa_memory;
 pub mod ffa_registers;
 mod input;
 pub mod message;

@@ -64,6 +64,16 @@ fn rings() {
 }
 
 #[test]
+fn ffa_descriptor() {
+    replay("ffa_descriptor", crate::ffa_memory::descriptor);
+}
+
+#[test]
+fn ffa_fragments() {
+    replay("ffa_fragments", crate::ffa_memory::fragments);
+}
+
+#[test]
 fn ffa_registers() {
     replay("ffa_registers", crate::ffa_registers::run);
 }
