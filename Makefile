@@ -94,7 +94,7 @@ else
 	cargo test --profile host --package postern-tests -- --test-threads=1
 endif
 
-test-hostile: tool prepare ## Let a guest play 81 attacks beside one that works; make test plays some of them
+test-hostile: tool prepare ## Let a guest play 82 attacks beside one that works; make test plays some of them
 	POSTERN_TEST_SUITE=$(SUITE) cargo run --profile host --package postern-tests --bin hostile -- $(if $(COUNTED),counted) $(ATTACKS)
 
 test-cpus: tool prepare ## Scan all system registers and run some xtest, on each CPU model or CPUS="max"; may fetch QEMU

@@ -84,8 +84,8 @@ pub struct Machine {
     pub machine_rtc: Option<(u64, u32)>,
     /// The watchdog, where the tree has one.
     pub watchdog: Option<Watchdog>,
-    /// The first virtio device, where the tree has one: its registers and its interrupt's INTID.
-    pub virtio: Option<(u64, u32)>,
+    /// The virtio devices: the registers of each, and its interrupt's INTID.
+    pub virtio: Vec<(u64, u32)>,
     /// The PCI host, where the tree has one.
     pub pci: Option<PciHost>,
     /// Whether Xen is below, which takes output by a hypercall.
@@ -206,8 +206,9 @@ fn parse(bytes: &[u8], image: Range, tree: Range) -> Option<Machine> {
                 intid: spi(node)?,
             })
         }),
-        virtio: compatible(root, "virtio,mmio")
-            .and_then(|node| Some((ranges(node).first()?.start, spi(node)?))),
+        virtio: all_compatible(root, "virtio,mmio")
+            .filter_map(|node| Some((ranges(node).first()?.start, spi(node)?)))
+            .collect(),
         pci: compatible(root, "pci-host-ecam-generic").and_then(pci),
         xen: compatible(root, "xen,xen").is_some(),
         distributor,
@@ -243,11 +244,16 @@ fn interrupt_controller(root: FdtNode<'_>) -> Option<(u64, Gic)> {
 
 /// A child of the root that is compatible with `wanted` and not disabled, as the secure world's are.
 fn compatible<'t>(root: FdtNode<'t>, wanted: &str) -> Option<FdtNode<'t>> {
+    all_compatible(root, wanted).next()
+}
+
+fn all_compatible<'t>(root: FdtNode<'t>, wanted: &str) -> impl Iterator<Item = FdtNode<'t>> {
     let disabled = |node: &FdtNode<'_>| {
         node.property("status")
             .is_some_and(|status| status.value_as::<&str>() == Ok("disabled"))
     };
-    root.children().filter(|node| !disabled(node)).find(|node| {
+    let enabled = root.children().filter(move |node| !disabled(node));
+    enabled.filter(move |node| {
         let list = node
             .property("compatible")
             .and_then(|list| list.value_as::<&[u8]>().ok());

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A driver for a virtio-net device on a memory-mapped bus (VIRTIO 1.2, 4.2 and 5.1): split queues, frames of one
-//! descriptor each. Its rings are open to programs that damage them.
+//! descriptor each. Its rings are open to programs that damage them. The console (5.3) has queues of the same numbers, and
+//! takes the frames as bytes.
 
 use crate::PAGE_SIZE;
 use crate::gic;
@@ -42,6 +43,7 @@ const QUEUE_AREAS: [u64; 3] = [0x080, 0x090, 0x0a0];
 const LINK_STATUS: u64 = 0x106;
 
 const NETWORK: u32 = 1;
+const CONSOLE: u32 = 3;
 const EVENT_IDX: u32 = 1 << 29;
 const NET_FEATURES: u32 = 1 << 5 | 1 << 16;
 const WRITE: u16 = 2;
@@ -65,6 +67,8 @@ struct Queue {
 pub struct Net {
     base: u64,
     intid: u32,
+    /// The features of the kind of device.
+    features: u32,
     rings: Pages,
     buffers: Pages,
     queues: [Queue; 2],
@@ -81,17 +85,24 @@ fn store(address: u64, value: u32) {
 }
 
 impl Net {
-    /// Sets up the first virtio device of the tree, if it is a network device. All descriptors of the receive queue have
-    /// a buffer.
+    /// Sets up the first network device of the tree. All descriptors of the receive queue have a buffer.
     pub fn start() -> Option<Self> {
-        let (base, intid) = machine().virtio?;
-        if load(base + DEVICE_ID) != NETWORK {
-            return None;
-        }
+        Self::start_kind(NETWORK, NET_FEATURES)
+    }
+
+    /// Does the same with the first console.
+    pub fn start_console() -> Option<Self> {
+        Self::start_kind(CONSOLE, 0)
+    }
+
+    fn start_kind(kind: u32, features: u32) -> Option<Self> {
+        let mut devices = machine().virtio.iter();
+        let &(base, intid) = devices.find(|(base, _)| load(base + DEVICE_ID) == kind)?;
         let places = 2 * usize::from(SIZE) * PLACE as usize / PAGE_SIZE as usize;
         let mut net = Self {
             base,
             intid,
+            features,
             rings: Pages::take(2),
             buffers: Pages::take(places),
             queues: [const {
@@ -121,7 +132,7 @@ impl Net {
         for status in [1, 3] {
             self.write(STATUS, status);
         }
-        for (select, features) in [(0, EVENT_IDX | NET_FEATURES), (1, 1)] {
+        for (select, features) in [(0, EVENT_IDX | self.features), (1, 1)] {
             self.write(DRIVER_FEATURES_SEL, select);
             self.write(DRIVER_FEATURES, features);
         }

@@ -82,7 +82,7 @@ fn find(number: &str) -> Option<&'static Attack> {
 }
 
 fn has_devices() -> bool {
-    machine().pci.is_some() && machine().virtio.is_some()
+    machine().pci.is_some() && !machine().virtio.is_empty()
 }
 
 /// Returns the states into which this VM can be brought.

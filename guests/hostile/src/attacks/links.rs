@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Attacks 77 to 81: the rings of a virtio-net device, whose link leads to the neighbour.
+//! Attacks 77 to 82: the rings of a virtio-net device and of a console, whose links lead to the neighbour.
 
 use super::gic::Random;
 use crate::attack::{Attack, Observation, Verdict, holds, same};
@@ -46,6 +46,12 @@ pub const ATTACKS: &[Attack] = &[
         expected: "this vCPU and the neighbour make progress",
         run: flood,
     },
+    Attack {
+        number: 82,
+        title: "a console's chunks outside of RAM, of 4 GiB, and without pause, to a neighbour that reads none",
+        expected: "each is used when the notification returns",
+        run: console,
+    },
 ];
 
 const LIVE: u32 = 15;
@@ -57,8 +63,16 @@ const FRAME: u32 = 1514;
 
 /// Plays an attack where there is a link.
 fn with_net(kit: &Kit, work: impl FnOnce(&mut Net) -> Result<Observation, String>) -> Verdict {
-    let Some(mut net) = Net::start() else {
-        return Ok(Observation::not_applicable("the VM has no link"));
+    with_device(kit, Net::start(), work)
+}
+
+fn with_device(
+    kit: &Kit,
+    device: Option<Net>,
+    work: impl FnOnce(&mut Net) -> Result<Observation, String>,
+) -> Verdict {
+    let Some(mut net) = device else {
+        return Ok(Observation::not_applicable("the VM has no such link"));
     };
     let played = work(&mut net);
     net.reset();
@@ -129,23 +143,27 @@ fn broken_rings(kit: &Kit) -> Verdict {
     })
 }
 
+/// Returns addresses that are not RAM, or at whose end it is not.
+fn places_outside() -> [u64; 10] {
+    let ram = &machine().ram;
+    [
+        0,
+        machine().distributor,
+        0x0a00_0000,
+        0x4020_0000,
+        ram.start - 1,
+        ram.end - 1,
+        ram.end,
+        1 << 40,
+        u64::MAX,
+        u64::MAX - 100,
+    ]
+}
+
 fn outside(kit: &Kit) -> Verdict {
     with_net(kit, |net| {
-        let ram = machine().ram;
-        let places = [
-            0,
-            machine().distributor,
-            0x0a00_0000,
-            0x4020_0000,
-            ram.start - 1,
-            ram.end - 1,
-            ram.end,
-            1 << 40,
-            u64::MAX,
-            u64::MAX - 100,
-        ];
         let mut count = 0;
-        for at in places {
+        for at in places_outside() {
             for bytes in [FRAME, u32::MAX] {
                 net.describe(TRANSMIT, 1, at, bytes, 0, 0);
                 net.offer(TRANSMIT, 1);
@@ -252,5 +270,36 @@ fn flood(kit: &Kit) -> Verdict {
         }
         holds(rounds > 0, "not one round")?;
         Ok(Observation::new(format!("{rounds} rounds")))
+    })
+}
+
+/// Linux waits for a console's chunk with interrupts off, so nothing that the other end does may delay it.
+fn console(kit: &Kit) -> Verdict {
+    const STORM: Duration = Duration::from_secs(4);
+    const BYTES: u32 = 2000;
+    with_device(kit, Net::start_console(), |net| {
+        for at in places_outside() {
+            for bytes in [1, 4096, u32::MAX] {
+                net.describe(TRANSMIT, 1, at, bytes, 0, 0);
+                net.offer(TRANSMIT, 1);
+                net.notify(TRANSMIT);
+                same(&format!("used of {at:#x}"), &net.used(TRANSMIT), &1)?;
+                net.reclaim();
+                same("the status", &net.read(STATUS), &LIVE)?;
+            }
+        }
+        let deadline = timer::Deadline::after(STORM);
+        let mut rounds: u64 = 0;
+        while !deadline.passed() {
+            for _ in 0..SIZE {
+                net.send(b'x', BYTES);
+            }
+            net.notify(TRANSMIT);
+            same("used chunks", &net.used(TRANSMIT), &SIZE)?;
+            net.reclaim();
+            rounds += 1;
+        }
+        let bytes = rounds * u64::from(SIZE) * u64::from(BYTES);
+        Ok(Observation::new(format!("{bytes} bytes")))
     })
 }
