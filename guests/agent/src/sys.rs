@@ -128,6 +128,16 @@ pub enum End {
     Restart,
 }
 
+/// Kills all processes but this one, which is the first.
+///
+/// # Errors
+///
+/// Fails as kill(2) does.
+pub fn kill_others() -> Result<()> {
+    // SAFETY: no memory is passed; -1 stands for all processes but the caller and the first one.
+    check(unsafe { libc::kill(-1, libc::SIGKILL) }).map(drop)
+}
+
 /// Syncs the file systems and powers off or restarts. Returns only on failure.
 pub fn end(how: End) -> Error {
     let command = match how {

@@ -2,6 +2,7 @@
 //! The guest's first process: sets the system up, then executes commands.
 
 mod button;
+mod ffa;
 mod network;
 mod root;
 mod supplicant;
@@ -165,6 +166,9 @@ fn execute(line: &str) {
 
 fn end(how: sys::End) {
     console::emit(&Event::Bye);
+    if ffa::has_optee() {
+        ffa::end_processes();
+    }
     let why = sys::end(how);
     console::error(format_args!("the kernel does not {how:?}: {why}"));
 }

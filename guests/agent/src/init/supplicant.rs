@@ -5,12 +5,20 @@
 use crate::{console, process};
 use std::fs::File;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const PROGRAM: &str = "/usr/sbin/tee-supplicant";
 const LOG: &str = "/tmp/tee-supplicant.log";
 /// The number of ends after which the supplicant is not restarted.
 const PATIENCE: u32 = 5;
+/// Whether the guest is about to end, and the supplicant with it.
+static IS_NOT_NEEDED: AtomicBool = AtomicBool::new(false);
+
+/// Lets the supplicant end: it is not restarted, and its end is not reported.
+pub fn is_not_needed() {
+    IS_NOT_NEEDED.store(true, Ordering::SeqCst);
+}
 
 /// Keeps the supplicant running, on a thread of its own. Each end is reported to the host.
 pub fn start() {
@@ -25,6 +33,9 @@ pub fn start() {
             match running {
                 Ok(child) => {
                     let status = child.wait();
+                    if IS_NOT_NEEDED.load(Ordering::SeqCst) {
+                        return;
+                    }
                     let log = std::fs::read_to_string(LOG).unwrap_or_default();
                     let last = log.lines().next_back().unwrap_or("it printed nothing");
                     console::error(format_args!("{PROGRAM} ended with {status}: {last}"));

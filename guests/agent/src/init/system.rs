@@ -98,17 +98,18 @@ fn load_list(list: &str) -> Vec<String> {
         .collect()
 }
 
-/// Waits for the TEE's device when the device tree announces a TEE; returns whether it exists.
+/// Waits for the TEE's device when the device tree announces a TEE, or the FF-A partitions have one;
+/// returns whether it exists.
 pub fn wait_for_tee() -> bool {
     let device = Path::new(super::TEE);
-    if !Path::new("/proc/device-tree/firmware/optee").exists() {
+    if !Path::new("/proc/device-tree/firmware/optee").exists() && !super::ffa::has_optee() {
         return device.exists();
     }
     let deadline = Instant::now() + TEE_WAIT;
     while !device.exists() {
         if Instant::now() > deadline {
             crate::console::error(format_args!(
-                "the device tree announces OP-TEE, but there is no {} after {} s",
+                "the device tree or FF-A announces OP-TEE, but there is no {} after {} s",
                 super::TEE,
                 TEE_WAIT.as_secs()
             ));
