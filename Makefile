@@ -20,7 +20,7 @@ TOOL := @POSTERN_MAKE=1 cargo run --quiet $(CARGO_TOOL) --
 # A user's value reaches the tool unchanged, with its quotes and blanks.
 quote = '$(subst ','\'',$(1))'
 option = $(if $(2),$(1)=$(call quote,$(2)))
-DESCRIPTION = $(call option,--suite,$(SUITE)) $(call option,--config,$(CONFIG)) $(call option,--board,$(BOARD)) $(call option,--guests,$(GUESTS))
+DESCRIPTION = $(call option,--suite,$(SUITE)) $(call option,--config,$(CONFIG)) $(call option,--board,$(BOARD)) $(call option,--abi,$(ABI)) $(call option,--guests,$(GUESTS))
 
 # Without this check a misspelt variable would be ignored silently.
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
@@ -33,6 +33,11 @@ NEXTEST := $(shell PATH="$(PATH)" command -v cargo-nextest)
 # On other boards than virt these would measure or compare what is virt's.
 ifneq ($(filter-out virt,$(BOARD)),)
 $(foreach goal,$(filter test test-host test-qemu test-cpus test-mutants mutants optee-facts bench-check bench-profile bench-linux ci bundle dist,$(MAKECMDGOALS)),$(error BOARD=$(BOARD): `make $(goal)` has no board to choose; run, run-native, shell, prepare, test-hostile, test-soak and bench have))
+endif
+
+# Their systems have the ABI that their descriptions name.
+ifneq ($(ABI),)
+$(foreach goal,$(filter-out run run-native shell prepare,$(MAKECMDGOALS)),$(error ABI=$(ABI): `make $(goal)` has no ABI to choose; run, run-native, shell and prepare have))
 endif
 
 .DEFAULT_GOAL := help
@@ -49,6 +54,7 @@ help: ## Print this list
 	@echo '  CONFIG=guests/two.toml   the system description: machine and VMs'
 	@echo '  BOARD=virt      the board that QEMU emulates, for run, run-native, shell, prepare, test-hostile, test-soak'
 	@echo '                  and bench: virt, virt-gicv2, zcu102, imx8mp-evk (docs/configuration.md)'
+	@echo '  ABI=smc         the ABI of OP-TEE, for run, run-native, shell and prepare: smc, or ffa on the bare machine only'
 	@echo '  GUESTS=4        number of Linux guests, 1 to 8; from 3 on OP-TEE is built for them (minutes)'
 	@echo "  OPTEE_SRC=DIR   your own source tree of OP-TEE, instead of Debian's"
 	@echo '  SYSTEM=run      for ctl, when several systems run: the folder below out/ of one of them'

@@ -15,6 +15,7 @@ mod virt_gicv2;
 mod zcu102;
 
 use crate::bundle::Range;
+use crate::config::TeeAbi;
 use serde::Deserialize;
 
 /// A board that QEMU emulates.
@@ -48,6 +49,8 @@ pub struct Board {
     pub tf_a: TfA,
     /// How OP-TEE is built.
     pub optee: OpteePort,
+    /// What differs for OP-TEE over FF-A, if the board has it.
+    pub ffa: Option<Ffa>,
 }
 
 /// Who writes to a serial port.
@@ -165,7 +168,34 @@ pub struct OpteePort {
     pub interrupt: Option<[u32; 3]>,
 }
 
+/// How firmware and OP-TEE are built for FF-A, with OP-TEE as SPMC at S-EL1.
+#[derive(Debug)]
+pub struct Ffa {
+    /// The arguments of TF-A's make, in place of [`TfA::flags`].
+    pub tf_a: &'static [&'static str],
+    /// The variable of TF-A's make with the SPMC's manifest, and the manifest's source.
+    pub manifest: (&'static str, &'static str),
+    /// The flags of OP-TEE's make that are added to [`OpteePort::flags`].
+    pub optee: &'static [&'static str],
+}
+
 impl Board {
+    /// Returns what differs from the board's other fields for this ABI.
+    pub(crate) fn ffa(&self, abi: TeeAbi) -> Option<&Ffa> {
+        self.ffa.as_ref().filter(|_| abi == TeeAbi::Ffa)
+    }
+
+    /// Returns the arguments of TF-A's make for this ABI.
+    pub(crate) fn tf_a_flags(&self, abi: TeeAbi) -> &'static [&'static str] {
+        self.ffa(abi).map_or(self.tf_a.flags, |ffa| ffa.tf_a)
+    }
+
+    /// Returns the flags of OP-TEE's make for this board and ABI.
+    pub(crate) fn optee_flags(&self, abi: TeeAbi) -> impl Iterator<Item = &'static str> {
+        let more = self.ffa(abi).map_or(&[][..], |ffa| ffa.optee);
+        self.optee.flags.iter().chain(more).copied()
+    }
+
     /// Returns the ranges of a board with so much RAM.
     #[must_use]
     pub fn memory(&self, mib: u64) -> Vec<Range> {

@@ -162,14 +162,15 @@ pub(crate) fn describe(
     Ok(())
 }
 
-/// Returns the tree for Linux on the bare machine.
+/// Returns the tree for Linux on the bare machine. `port` is that of an OP-TEE that Linux finds in
+/// the tree; over FF-A there is none, since Linux asks for the partitions.
 ///
 /// # Errors
 /// Fails when `base` is no valid tree, or the result is larger than the firmware takes.
 pub fn for_linux(
     base: &[u8],
     qemu: &QemuTree,
-    port: &OpteePort,
+    port: Option<&OpteePort>,
     cmdline: &str,
     initrd: Region,
 ) -> Result<Vec<u8>> {
@@ -177,15 +178,17 @@ pub fn for_linux(
     for name in qemu.not_for_linux {
         tree.root.remove_child(name);
     }
-    let mut optee = DeviceTreeNode::new("optee")?;
-    set(&mut optee, "compatible", "linaro,optee-tz");
-    set(&mut optee, "method", "smc");
-    if let Some(interrupt) = port.interrupt {
-        set(&mut optee, "interrupts", interrupt);
+    if let Some(port) = port {
+        let mut optee = DeviceTreeNode::new("optee")?;
+        set(&mut optee, "compatible", "linaro,optee-tz");
+        set(&mut optee, "method", "smc");
+        if let Some(interrupt) = port.interrupt {
+            set(&mut optee, "interrupts", interrupt);
+        }
+        let mut firmware = DeviceTreeNode::new("firmware")?;
+        firmware.add_child(optee);
+        tree.root.add_child(firmware);
     }
-    let mut firmware = DeviceTreeNode::new("firmware")?;
-    firmware.add_child(optee);
-    tree.root.add_child(firmware);
     start(&mut tree, cmdline, initrd);
     finish(&tree, qemu)
 }

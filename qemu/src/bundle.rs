@@ -14,7 +14,8 @@ mod script;
 mod window;
 
 use crate::boot_tree::{self, Modules, Region};
-use crate::config::{System, Tee, Vm};
+use crate::config::{System, Tee, TeeAbi, Vm};
+use crate::guest_image::Drivers;
 use crate::paths::Paths;
 use crate::prepare::{self, Guests, Suite};
 use crate::progress::Progress;
@@ -405,9 +406,12 @@ fn files(plan: &Plan, progress: &Progress) -> Result<(Vec<u8>, Files)> {
             let linux = crate::config::Linux::Standard;
             let parts = parts::fetch(paths, plan.suite, linux, update, progress)?;
             // Which drivers a board's own devices need, the tool does not know.
-            let devices = vms.iter().any(|vm| plan.system.has_virtio(vm));
+            let drivers = Drivers {
+                abi: TeeAbi::Smc,
+                devices: vms.iter().any(|vm| plan.system.has_virtio(vm)),
+            };
             Some(Guests::build(
-                paths, plan.suite, vms, devices, &parts, update, progress,
+                paths, plan.suite, vms, drivers, &parts, update, progress,
             )?)
         }
         _ => None,

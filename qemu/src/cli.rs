@@ -4,7 +4,7 @@
 use crate::board::{BaseTree, BoardName};
 use crate::bundle::args::BundleArgs;
 use crate::caller::Caller;
-use crate::config::{MAX_VMS, System, WhenAllOff};
+use crate::config::{MAX_VMS, System, TeeAbi, WhenAllOff};
 use crate::folder::Claim;
 use crate::launch::Machine;
 use crate::paths::Paths;
@@ -108,6 +108,10 @@ struct SystemArgs {
     /// `imx8mp-evk`.
     #[arg(long)]
     board: Option<BoardName>,
+    /// ABI of OP-TEE instead of the description's machine.tee_abi: `smc` or `ffa`. FF-A runs on the
+    /// bare machine only.
+    #[arg(long)]
+    abi: Option<TeeAbi>,
     /// Number of guests instead of the description's, all like its last one; above two, OP-TEE is
     /// built for that number.
     #[arg(long, value_parser = guests)]
@@ -142,11 +146,17 @@ impl Cli {
             } => system.shell(native, out.as_deref()),
             Command::Prepare { system } => {
                 let paths = Paths::discover()?;
-                let described = system.describe(&paths, Flavour::Shared)?;
+                let described = system.load(&paths)?;
+                // The hypervisor does not speak FF-A, so only the bare machine's parts are needed.
+                let flavour = match described.machine.tee_abi {
+                    TeeAbi::Smc => Flavour::Shared,
+                    TeeAbi::Ffa => Flavour::Native,
+                };
+                system.check(&paths, &described, flavour)?;
                 // `prepare` has its own folder: another system may be running in the others.
                 let folder = paths.run("prepare");
                 let _claim = claim(&folder, "prepare")?;
-                system.machine(&paths, Flavour::Shared, described, &folder, "")?;
+                system.machine(&paths, flavour, described, &folder, "")?;
                 Ok(true)
             }
             Command::Ctl {
@@ -200,6 +210,13 @@ impl SystemArgs {
 
     /// Reads and checks the description: all that can be known before anything is fetched or built.
     fn describe(&self, paths: &Paths, flavour: Flavour) -> Result<System> {
+        let system = self.load(paths)?;
+        self.check(paths, &system, flavour)?;
+        Ok(system)
+    }
+
+    /// Reads the description, with the command line's changes.
+    fn load(&self, paths: &Paths) -> Result<System> {
         let file = self.config(paths);
         if !file.is_file() {
             bail!(
@@ -215,26 +232,44 @@ impl SystemArgs {
                 anyhow::anyhow!("{option}: {why}")
             })?;
         }
+        if let Some(abi) = self.abi {
+            system = system.with_abi(abi).map_err(|why| {
+                let option = Caller::of_this_process().option("abi", abi.name());
+                anyhow::anyhow!("{option}: {why}")
+            })?;
+        }
         if let Some(guests) = self.guests {
             system = system.with_guests(guests).map_err(|why| {
                 let option = Caller::of_this_process().option("guests", &guests.to_string());
                 anyhow::anyhow!("{option}: {why}")
             })?;
         }
+        Ok(system)
+    }
+
+    /// Checks that a description can run in this flavour.
+    fn check(&self, paths: &Paths, system: &System, flavour: Flavour) -> Result<()> {
         let shared = flavour == Flavour::Shared;
+        if shared && system.machine.tee_abi == TeeAbi::Ffa {
+            let caller = Caller::of_this_process();
+            bail!(
+                "tee_abi = \"ffa\": the mediator does not speak FF-A yet; `{} {}` runs FF-A on the bare machine",
+                caller.command("run-native"),
+                caller.option("abi", TeeAbi::Ffa.name())
+            );
+        }
         let checked = if shared { system.check_room() } else { Ok(()) };
         checked
             .map_err(anyhow::Error::msg)
             .and_then(|()| system.check_files(&paths.guests()))
-            .with_context(|| format!("in {}", file.display()))?;
+            .with_context(|| format!("in {}", self.config(paths).display()))?;
         let board = system.machine.board;
         ensure!(
             shared || matches!(board.board().tree, BaseTree::Qemu(_)),
             "{}: the board {board} boots the hypervisor only; virt and virt-gicv2 boot without it, too",
             Caller::of_this_process().command("run-native")
         );
-        optee::check_source()?;
-        Ok(system)
+        optee::check_source()
     }
 
     /// Prepares the system; `words` are added to every guest's command line.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+mod abi;
 mod board;
 mod cpu;
 mod devices;
@@ -21,6 +22,7 @@ mod tee;
 #[cfg(test)]
 mod tests;
 
+pub use abi::TeeAbi;
 pub use cpu::CPUS;
 pub use files::{fits, kernel_memory};
 pub use link::{Link, LinkKind};
@@ -76,6 +78,8 @@ pub struct MachineConfig {
     pub cpu: Option<String>,
     /// RAM in MiB, at least 512, or as much as the board's firmware needs.
     pub memory_mib: u64,
+    /// The ABI of OP-TEE, for which the firmware is built.
+    pub tee_abi: TeeAbi,
     /// The number of VMs that OP-TEE has room for at once, 1 to 8. When present, OP-TEE is built
     /// for it, from Debian's or the user's source; when absent, Debian's binary is used, which has
     /// room for [`PACKAGED_GUESTS`].
@@ -118,6 +122,7 @@ impl Default for MachineConfig {
             cpus: 4,
             cpu: None,
             memory_mib: 3072,
+            tee_abi: TeeAbi::default(),
             optee_guests: None,
             optee_flags: Vec::new(),
             optee_virtualised: true,

@@ -3,6 +3,7 @@
 //! image, or as files in RAM.
 
 use crate::board::{BaseTree, Board, Form};
+use crate::config::TeeAbi;
 use crate::launch::Firmware;
 use crate::make;
 use crate::optee::{self, Optee};
@@ -21,6 +22,8 @@ const BL32: [&str; 3] = ["BL32", "BL32_EXTRA1", "BL32_EXTRA2"];
 const FIP: usize = 0x4_0000;
 /// The size of a bank of the `virt` machine's flash in bytes.
 const FLASH: usize = 64 << 20;
+/// The manifest of the SPMC, beside OP-TEE's images.
+const MANIFEST: &str = "spmc-manifest.dts";
 /// The version of the recipe for the firmware; a change of the recipe increments it.
 const RECIPE: u32 = 2;
 
@@ -150,8 +153,11 @@ impl Build<'_> {
             "TF-A {}, {}, recipe {RECIPE}, {what}, {}\n",
             tf_a.version,
             optee.made_of(),
-            board.tf_a.flags.join(" ")
+            board.tf_a_flags(optee.abi).join(" ")
         );
+        if let Some(ffa) = board.ffa(optee.abi) {
+            made_of += ffa.manifest.1;
+        }
         for (_, patch) in board.tf_a.patches {
             made_of += patch;
         }
@@ -163,13 +169,22 @@ impl Build<'_> {
         let log = paths.build_logs().join(format!("tf-a-{suite}-{kind}.log"));
         let source = self.source(tf_a, &folder, &step, &log)?;
         optee.put(&images)?;
+        if let Some(ffa) = board.ffa(optee.abi) {
+            stamp::write(&images.join(MANIFEST), ffa.manifest.1.as_bytes())?;
+            // TF-A's make compiles the manifest.
+            optee::install_tools(paths)?;
+        }
         let build = images.join("build");
         // TF-A's make does not notice that its options have changed.
         if build.exists() {
             std::fs::remove_dir_all(&build)
                 .with_context(|| format!("{} cannot be removed", build.display()))?;
         }
-        step.run(&mut make(&source, board, &images, &build, self.bl33), &log)?;
+        let abi = optee.abi;
+        step.run(
+            &mut make(&source, board, abi, &images, &build, self.bl33),
+            &log,
+        )?;
         let read = |name: String| {
             let file = build.join(name);
             std::fs::read(&file).with_context(|| format!("{} was not built", file.display()))
@@ -212,12 +227,23 @@ impl Build<'_> {
     }
 }
 
-fn make(source: &Path, board: &Board, images: &Path, build: &Path, bl33: &Bl33<'_>) -> Command {
+fn make(
+    source: &Path,
+    board: &Board,
+    abi: TeeAbi,
+    images: &Path,
+    build: &Path,
+    bl33: &Bl33<'_>,
+) -> Command {
     let mut make = make::command(source);
     make.arg(format!("BUILD_BASE={}", build.display()))
         // A warning of a newer compiler is no error.
         .args(["CROSS_COMPILE=aarch64-linux-gnu-", "E=0"])
-        .args(board.tf_a.flags);
+        .args(board.tf_a_flags(abi));
+    if let Some(ffa) = board.ffa(abi) {
+        let manifest = images.join(MANIFEST);
+        make.arg(format!("{}={}", ffa.manifest.0, manifest.display()));
+    }
     match bl33 {
         Bl33::InRam(address, tree) => {
             make.arg(format!("PRELOADED_BL33_BASE={address:#x}"));
@@ -260,8 +286,13 @@ mod tests {
     use crate::board::BoardName;
 
     fn words(board: BoardName, bl33: &Bl33<'_>) -> String {
+        words_for(board, TeeAbi::Smc, bl33)
+    }
+
+    fn words_for(board: BoardName, abi: TeeAbi, bl33: &Bl33<'_>) -> String {
         let at = Path::new;
-        let make = make(at("/tf-a"), board.board(), at("/optee"), at("/build"), bl33);
+        let board = board.board();
+        let make = make(at("/tf-a"), board, abi, at("/optee"), at("/build"), bl33);
         let words = make.get_args().map(|word| word.to_string_lossy());
         words.collect::<Vec<_>>().join(" ")
     }
@@ -293,6 +324,27 @@ mod tests {
             !zcu102.contains("BL32") && !zcu102.contains("DTB"),
             "{zcu102}"
         );
+    }
+
+    #[test]
+    fn tf_a_for_ffa_has_spmd_and_a_manifest_instead_of_opteed() {
+        let bl33 = Bl33::InRam(0x4400_0000, Some(0x4000_0000));
+        let ffa = words_for(BoardName::Virt, TeeAbi::Ffa, &bl33);
+        for word in [
+            "PLAT=qemu",
+            "SPD=spmd SPMD_SPM_AT_SEL2=0 SPMC_OPTEE=1",
+            "QEMU_TOS_FW_CONFIG_DTS=/optee/spmc-manifest.dts",
+            "QEMU_GICV3",
+            "PRELOADED_BL33_BASE=0x44000000",
+            "BL32=/optee/tee-header_v2.bin",
+            "all fip",
+        ] {
+            assert!(ffa.contains(word), "{word}: {ffa}");
+        }
+        assert!(!ffa.contains("opteed"), "{ffa}");
+        let smc = words(BoardName::Virt, &bl33);
+        assert!(smc.contains("SPD=opteed"), "{smc}");
+        assert!(!smc.contains("SPM") && !smc.contains("TOS_FW"), "{smc}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod ext4;
 mod kernel;
 mod rootfs;
 
-use crate::config::Linux;
+use crate::config::{Linux, TeeAbi};
 use crate::parts::deb::{self, Content};
 use crate::parts::{Package, Parts};
 use crate::paths::Paths;
@@ -37,6 +37,8 @@ const DRIVERS: &[&str] = &[
     "optee",
     "optee_rng",
 ];
+/// The modules of FF-A. `ffa_module` finds the partitions, and no module depends on it.
+const FFA_DRIVERS: &[&str] = &["ffa_core", "ffa_module"];
 /// The modules that a guest needs besides for disks, network cards, links and random numbers. Linux cannot load
 /// `crc32c_generic` itself when ext4 asks for it: there is no `modprobe`.
 const DEVICE_DRIVERS: &[&str] = &[
@@ -78,8 +80,28 @@ pub struct DeviceImage {
     pub root: PathBuf,
 }
 
-/// Builds a suite's image with `agent`, a static program, as its `/init`; with `devices` also what
-/// guests with devices boot.
+/// What drivers guests need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drivers {
+    /// The ABI by which they reach OP-TEE.
+    pub abi: TeeAbi,
+    /// Whether there are guests with devices or links.
+    pub devices: bool,
+}
+
+impl Drivers {
+    /// Returns the modules that every guest loads, in an order that [`kernel::modules`] completes.
+    fn of_every_guest(self) -> Vec<&'static str> {
+        let ffa = match self.abi {
+            TeeAbi::Smc => &[][..],
+            TeeAbi::Ffa => FFA_DRIVERS,
+        };
+        ffa.iter().chain(DRIVERS).copied().collect()
+    }
+}
+
+/// Builds a suite's image with `agent`, a static program, as its `/init`, and with these drivers; if
+/// there are guests with devices, also what they boot.
 ///
 /// # Errors
 /// Fails when a package is not as expected; names it.
@@ -87,22 +109,27 @@ pub fn build(
     paths: &Paths,
     suite: Suite,
     linux: Linux,
+    drivers: Drivers,
     parts: &Parts,
     agent: &Path,
-    devices: bool,
     progress: &Progress,
 ) -> Result<GuestImage> {
-    let folder = paths.built_guest(suite, linux);
+    let folder = paths.built_guest(suite, linux, drivers.abi);
+    let wanted = drivers.of_every_guest();
     let kernel = folder.join("Image");
     let base = folder.join("base.cpio.gz");
     let note = folder.join("release");
-    let made_of = inputs(parts);
+    let mut made_of = inputs(parts);
+    if wanted != DRIVERS {
+        made_of += &format!("modules {}\n", wanted.join(" "));
+    }
     if !(stamp::is_fresh(&base, &made_of) && kernel.exists() && note.exists()) {
         let step = progress.step(&format!("Building the guest image of Debian {suite}"));
         let (release, image) = take_kernel(parts, &step)?;
         stamp::write(&kernel, &image.raw)?;
         stamp::write(&note, release.as_bytes())?;
-        let root = root_file_system(parts, &image.modules, &step)?;
+        let mut root = programs(parts, false, &step)?;
+        add_modules(&mut root, "order", &image.modules, &wanted)?;
         step.detail("compressing");
         stamp::write(&base, &gzip(&cpio::archive(root.entries())?)?)?;
         stamp::mark(&base, &made_of)?;
@@ -116,7 +143,7 @@ pub fn build(
     let mut whole = std::fs::read(&base).with_context(|| base.display().to_string())?;
     whole.extend(gzip(&cpio::archive(init.entries())?)?);
     write_if_new(&initrd, &whole)?;
-    let devices = if devices {
+    let devices = if drivers.devices {
         Some(device_image(&folder, parts, whole, &made_of, progress)?)
     } else {
         None
@@ -248,12 +275,6 @@ fn release_of(path: &str) -> String {
         .strip_prefix("boot/vmlinuz-")
         .or_else(|| path.strip_prefix(MODULES)?.strip_suffix("/vmlinuz"));
     rest.unwrap_or_default().to_owned()
-}
-
-fn root_file_system(parts: &Parts, modules: &[(String, Vec<u8>)], step: &Step) -> Result<RootFs> {
-    let mut root = programs(parts, false, step)?;
-    add_modules(&mut root, "order", modules, DRIVERS)?;
-    Ok(root)
 }
 
 /// Adds modules, their dependencies, and a list of them in loading order.

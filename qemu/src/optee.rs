@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Chooses the OP-TEE in the firmware: Debian's binary, or a build for the system's number of VMs,
-//! from Debian's source package or the user's source tree.
+//! Chooses the OP-TEE in the firmware: Debian's binary, or a build for the system's number of VMs
+//! and its ABI, from Debian's source package or the user's source tree.
 
 use crate::board::Board;
-use crate::config::{MachineConfig, PACKAGED_GUESTS};
+use crate::config::{MachineConfig, PACKAGED_GUESTS, TeeAbi};
 use crate::make;
 use crate::parts::deb::{self, Content};
 use crate::parts::{Package, Parts, optee_source};
@@ -15,6 +15,9 @@ use anyhow::{Context, Result, bail};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+#[cfg(test)]
+mod tests;
 
 /// The environment variable with the folder of a source tree from which every OP-TEE is built.
 pub const SOURCE_VARIABLE: &str = "POSTERN_OPTEE_SRC";
@@ -59,6 +62,8 @@ const PYTHON: &str = "/usr/bin/python3";
 pub struct Optee {
     /// Whether OP-TEE is built for virtualisation.
     pub virtualised: bool,
+    /// The ABI of OP-TEE.
+    pub abi: TeeAbi,
     /// The part of a file's name that identifies this OP-TEE among those of its suite.
     pub kind: String,
     /// The version, with what is special about this build.
@@ -121,6 +126,7 @@ pub fn packaged(parts: &Parts, virtualised: bool) -> Result<Optee> {
     let package = parts.package("optee-os")?;
     Ok(Optee {
         virtualised,
+        abi: TeeAbi::Smc,
         kind: kind.into(),
         version: package.version.clone(),
         is_built: false,
@@ -201,9 +207,11 @@ pub fn choose(
     let own = std::env::var_os(SOURCE_VARIABLE).filter(|folder| !folder.is_empty());
     let board = machine.board.board();
     let special = machine.optee_guests.is_some() || !machine.optee_flags.is_empty();
+    // Debian's binaries are for SMCs.
+    let packaged_here = board.optee.packaged && machine.tee_abi == TeeAbi::Smc;
     let source = match own {
         Some(folder) => TeeSource::Own(folder.into()),
-        None if virtualised && special || !board.optee.packaged => TeeSource::Debian,
+        None if virtualised && special || !packaged_here => TeeSource::Debian,
         None => return packaged(parts, virtualised),
     };
     let guests = virtualised.then_some(machine.optee_guests.unwrap_or(PACKAGED_GUESTS));
@@ -211,6 +219,7 @@ pub fn choose(
         paths,
         suite,
         board,
+        abi: machine.tee_abi,
         guests,
         settings: &machine.optee_flags,
         key: key(parts)?,
@@ -227,6 +236,7 @@ struct Build<'a> {
     paths: &'a Paths,
     suite: Suite,
     board: &'static Board,
+    abi: TeeAbi,
     /// The number of VMs that OP-TEE has room for; `None` without virtualisation.
     guests: Option<u32>,
     /// The description's settings, which add to the flags or replace them.
@@ -247,7 +257,7 @@ fn key(parts: &Parts) -> Result<Vec<u8>> {
 }
 
 /// Returns make's arguments after the output folder. `settings` replace flags of the same name.
-fn flags(board: &Board, guests: Option<u32>, settings: &[String]) -> Vec<String> {
+fn flags(board: &Board, abi: TeeAbi, guests: Option<u32>, settings: &[String]) -> Vec<String> {
     let own = match guests {
         Some(guests) => vec![
             "CFG_NS_VIRTUALIZATION=y".into(),
@@ -257,24 +267,41 @@ fn flags(board: &Board, guests: Option<u32>, settings: &[String]) -> Vec<String>
     };
     let name = |flag: &str| flag.split('=').next().unwrap_or_default().to_owned();
     let replaced = |flag: &str| settings.iter().any(|setting| name(setting) == name(flag));
-    let usual = FLAGS.iter().chain(board.optee.flags);
+    let usual = FLAGS.into_iter().chain(board.optee_flags(abi));
     let usual = usual.filter(|flag| !replaced(flag));
-    (usual.map(|&flag| flag.into()))
+    (usual.map(String::from))
         .chain(own)
         .chain(settings.iter().cloned())
         .collect()
 }
 
 impl Build<'_> {
+    fn flags(&self) -> Vec<String> {
+        flags(self.board, self.abi, self.guests, self.settings)
+    }
+
+    /// Returns the suite of the source. For FF-A it is always sid's 4.10: trixie's 4.5 has not run
+    /// as SPMC.
+    fn source_suite(&self) -> Suite {
+        match self.abi {
+            TeeAbi::Smc => self.suite,
+            TeeAbi::Ffa => Suite::Sid,
+        }
+    }
+
     fn what(&self) -> String {
         let guests = match self.guests {
             Some(1) => "for 1 VM".into(),
             Some(guests) => format!("for {guests} VMs"),
             None => "not virtualised".into(),
         };
+        let built = match self.abi {
+            TeeAbi::Smc => guests,
+            TeeAbi::Ffa => format!("{guests}, for FF-A"),
+        };
         match self.settings {
-            [] => guests,
-            settings => format!("{guests}, {}", settings.join(" ")),
+            [] => built,
+            settings => format!("{built}, {}", settings.join(" ")),
         }
     }
 
@@ -286,19 +313,23 @@ impl Build<'_> {
             true => String::new(),
             false => format!("{}-", self.board.name),
         };
+        let abi = match self.abi {
+            TeeAbi::Smc => "",
+            TeeAbi::Ffa => "ffa-",
+        };
         match self.settings {
-            [] => format!("{board}{guests}"),
-            settings => format!("{board}{guests}-{:08x}", hash(&settings) as u32),
+            [] => format!("{board}{abi}{guests}"),
+            settings => format!("{board}{abi}{guests}-{:08x}", hash(&settings) as u32),
         }
     }
 
     /// Builds from Debian's source, in minutes, and keeps the result with the downloads.
     fn debian(&self, refresh: bool) -> Result<Optee> {
-        let source = optee_source(self.paths, self.suite, refresh, self.progress)?;
+        let source = optee_source(self.paths, self.source_suite(), refresh, self.progress)?;
         let version = &source.orig.version;
         let name = format!("{version}-{}", self.ending());
         let kept = self.paths.built_optee(self.suite).join(&name);
-        let flags = flags(self.board, self.guests, self.settings).join("\n");
+        let flags = self.flags().join("\n");
         let key = hash(&self.key);
         let mut made_of = format!("OP-TEE {version}\nkey {key:016x}\n{flags}\n");
         let patches = self.board.optee.patches;
@@ -306,7 +337,7 @@ impl Build<'_> {
             made_of += patch;
         }
         if !stamp::is_fresh(&kept, &made_of) {
-            self.install_tools()?;
+            install_tools(self.paths)?;
             let out = std::path::absolute(self.paths.out().join("optee"))?;
             let title = format!("Building OP-TEE {version} {}", self.what());
             let step = self.progress.step(&title);
@@ -338,7 +369,7 @@ impl Build<'_> {
     fn own(&self, tree: &Path) -> Result<Optee> {
         let tree = std::path::absolute(tree).context("the current folder no longer exists")?;
         let settings = settings(&tree)?;
-        self.install_tools()?;
+        install_tools(self.paths)?;
         let kind = format!("own-{}", self.ending());
         let name = format!("{}-{kind}", self.suite);
         let folder = std::path::absolute(self.paths.out().join("optee").join(&name))?;
@@ -370,28 +401,14 @@ impl Build<'_> {
         let content = hash(&images);
         Ok(Optee {
             virtualised: self.guests.is_some(),
+            abi: self.abi,
             kind,
             version,
             is_built: true,
-            static_tables: flags(self.board, self.guests, self.settings)
-                .iter()
-                .any(|flag| flag == STATIC_TABLES),
+            static_tables: self.flags().iter().any(|flag| flag == STATIC_TABLES),
             images: self.images(),
             from: From::Folder(folder, content),
         })
-    }
-
-    /// Installs what only this build needs, and says so.
-    fn install_tools(&self) -> Result<()> {
-        let status = Command::new("sh")
-            .arg(self.paths.root().join("qemu/setup.sh"))
-            .arg("optee")
-            .status()
-            .context("sh cannot be run")?;
-        if !status.success() {
-            bail!("OP-TEE cannot be built without the packages that qemu/setup.sh lists");
-        }
-        Ok(())
     }
 
     fn make(&self, tree: &Path, folder: &Path) -> Result<Command> {
@@ -403,11 +420,24 @@ impl Build<'_> {
         // Python's cryptography module does not have to find OpenSSL's old algorithms.
         make.env("CRYPTOGRAPHY_OPENSSL_NO_LEGACY", "1")
             .arg(format!("O={}", folder.display()))
-            .args(flags(self.board, self.guests, self.settings))
+            .args(self.flags())
             .arg(format!("TA_SIGN_KEY={}", key.display()))
             .arg(format!("PYTHON3={PYTHON}"));
         Ok(make)
     }
+}
+
+/// Installs what only builds of OP-TEE and of firmware for FF-A need, and says so.
+pub(crate) fn install_tools(paths: &Paths) -> Result<()> {
+    let status = Command::new("sh")
+        .arg(paths.root().join("qemu/setup.sh"))
+        .arg("optee")
+        .status()
+        .context("sh cannot be run")?;
+    if !status.success() {
+        bail!("OP-TEE cannot be built without the packages that qemu/setup.sh lists");
+    }
+    Ok(())
 }
 
 /// Hashes content, to tell apart a user's changes. It does not resist an attacker.
@@ -428,113 +458,4 @@ fn version(settings: &str) -> Option<String> {
     let minor = find("CFG_OPTEE_REVISION_MINOR")?;
     let extra = find("CFG_OPTEE_REVISION_EXTRA").unwrap_or_default();
     Some(format!("{major}.{minor}.0{extra}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::board::BoardName;
-
-    fn flags(guests: Option<u32>, settings: &[String]) -> Vec<String> {
-        super::flags(BoardName::Virt.board(), guests, settings)
-    }
-
-    #[test]
-    fn flags_depend_on_virtualisation() {
-        let words = |guests| flags(guests, &[]).join(" ");
-        assert!(words(Some(4)).ends_with("CFG_NS_VIRTUALIZATION=y CFG_VIRT_GUEST_COUNT=4"));
-        assert!(
-            words(None)
-                .ends_with("PLATFORM=vexpress-qemu_armv8a CFG_ARM_GICV3=y CFG_NS_VIRTUALIZATION=n")
-        );
-    }
-
-    #[test]
-    fn board_has_its_own_port_and_uart() {
-        let words = super::flags(BoardName::Zcu102.board(), Some(2), &[]).join(" ");
-        assert!(words.contains("PLATFORM=zynqmp-zcu102"), "{words}");
-        assert!(
-            !words.contains("qemu") && !words.contains("GICV3"),
-            "{words}"
-        );
-        // The first UART is the console's.
-        assert!(words.contains("CFG_UART_BASE=UART1_BASE"), "{words}");
-        assert!(words.ends_with("CFG_VIRT_GUEST_COUNT=2"), "{words}");
-    }
-
-    #[test]
-    fn setting_replaces_flag_of_same_name() {
-        let settings = ["CFG_TEE_CORE_LOG_LEVEL=1", "CFG_CORE_HEAP_SIZE=262144"].map(String::from);
-        let words = flags(Some(2), &settings).join(" ");
-        assert!(!words.contains("LOG_LEVEL=3") && words.contains("LOG_LEVEL=1"));
-        assert!(words.ends_with("CFG_CORE_HEAP_SIZE=262144"));
-        assert!(words.contains("CFG_TEE_BENCHMARK=n"));
-    }
-
-    #[test]
-    fn panic_halts_only_cpus_in_optee() {
-        let words = flags(Some(2), &[]);
-        assert!(words.iter().any(|flag| flag == "CFG_HALT_CORES_ON_PANIC=n"));
-        // A user's setting wins.
-        let words = flags(Some(2), &["CFG_HALT_CORES_ON_PANIC=y".into()]);
-        assert!(words.iter().all(|flag| flag != "CFG_HALT_CORES_ON_PANIC=n"));
-    }
-
-    #[test]
-    fn version_is_read_from_config_mk() {
-        let text = "A = 1\nCFG_OPTEE_REVISION_MAJOR ?= 4\nCFG_OPTEE_REVISION_MINOR ?= 10\n\
-                    CFG_OPTEE_REVISION_EXTRA ?= -rc1\n";
-        assert_eq!(version(text).as_deref(), Some("4.10.0-rc1"));
-        assert_eq!(version("CFG_OPTEE_REVISION_MAJOR ?= 4"), None);
-    }
-
-    #[test]
-    fn firmware_depends_on_image_content() {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = Paths::at(folder.path());
-        let build = Build {
-            paths: &paths,
-            suite: Suite::Sid,
-            board: BoardName::Virt.board(),
-            guests: Some(4),
-            settings: &[],
-            key: Vec::new(),
-            progress: &Progress::silent(),
-        };
-        let made = |header: &str| {
-            for image in IMAGES {
-                stamp::write(&folder.path().join(image), image.as_bytes()).unwrap();
-            }
-            stamp::write(&folder.path().join(IMAGES[0]), header.as_bytes()).unwrap();
-            build
-                .optee("own-4".into(), "4.9".into(), folder.path().into())
-                .unwrap()
-        };
-        let (one, two) = (made("1"), made("2"));
-        assert_ne!(one.made_of(), two.made_of());
-        assert_eq!(two.made_of(), made("2").made_of());
-        let into = folder.path().join("into");
-        two.put(&into).unwrap();
-        assert_eq!(std::fs::read(into.join(IMAGES[0])).unwrap(), b"2");
-        assert_eq!(
-            std::fs::read(into.join(IMAGES[2])).unwrap(),
-            IMAGES[2].as_bytes()
-        );
-    }
-
-    #[test]
-    fn folder_without_optee_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let build = Build {
-            paths: &Paths::at(folder.path()),
-            suite: Suite::Sid,
-            board: BoardName::Virt.board(),
-            guests: None,
-            settings: &[],
-            key: Vec::new(),
-            progress: &Progress::silent(),
-        };
-        let error = format!("{:#}", build.own(folder.path()).unwrap_err());
-        assert!(error.contains("is no source tree of OP-TEE OS"), "{error}");
-    }
 }

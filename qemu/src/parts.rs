@@ -7,11 +7,13 @@
 
 mod apt;
 pub mod deb;
+mod ffa_kernel;
 mod newer_qemu;
 mod source_package;
 pub mod sources;
 mod u_boot;
 
+pub use ffa_kernel::with_ffa;
 pub use newer_qemu::{newer_qemu, qemu, version};
 pub(crate) use source_package::patch;
 pub use source_package::{SourcePackage, optee_source, unpack};
@@ -112,6 +114,15 @@ impl Parts {
         self
     }
 
+    /// Replaces the packages of the kernel.
+    fn with_kernel(mut self, kernel: Vec<Package>) -> Self {
+        self.packages
+            .retain(|package| !package.name.starts_with("linux-"));
+        self.packages.extend(kernel);
+        self.packages.sort_by(|a, b| a.name.cmp(&b.name));
+        self
+    }
+
     fn are_there(&self, linux: Linux) -> bool {
         self.asked == asked(linux)
             && self.tf_a.is_there()
@@ -192,8 +203,8 @@ fn fetch_newest(
 ) -> Result<Parts> {
     let mirror = sources::mirror()?;
     let suites = Suites {
-        binaries: Some(suite),
-        sources: TF_A.1,
+        binaries: Some(suite.name()),
+        sources: TF_A.1.name(),
         architecture: apt::ARCHITECTURE,
     };
     let apt = Apt::new(folder, logs, suites, &mirror)?;

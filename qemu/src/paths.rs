@@ -2,7 +2,7 @@
 //! The folders of a checkout: downloads are in `.cache/`, everything that is built is in `out/`
 //! (except cargo's own `target/`).
 
-use crate::config::Linux;
+use crate::config::{Linux, TeeAbi};
 use crate::prepare::Suite;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -64,6 +64,12 @@ impl Paths {
         of_kernel(self.cache(suite), linux)
     }
 
+    /// Returns the folder of downloads of a kernel from the suite's backports.
+    #[must_use]
+    pub fn backports(&self, suite: Suite, linux: Linux) -> PathBuf {
+        of_kernel(self.cache(suite).join("backports"), linux)
+    }
+
     /// Returns the folder of OP-TEEs built from Debian's source, by version and flags. They are
     /// kept with the downloads.
     #[must_use]
@@ -83,10 +89,15 @@ impl Paths {
         self.out().join("images").join(suite.name())
     }
 
-    /// Returns the folder of images for guests with one of the suite's kernels.
+    /// Returns the folder of images for guests with one of the suite's kernels, which reach OP-TEE
+    /// by this ABI.
     #[must_use]
-    pub fn built_guest(&self, suite: Suite, linux: Linux) -> PathBuf {
-        of_kernel(self.built(suite), linux)
+    pub fn built_guest(&self, suite: Suite, linux: Linux, abi: TeeAbi) -> PathBuf {
+        let folder = match abi {
+            TeeAbi::Smc => self.built(suite),
+            TeeAbi::Ffa => self.built(suite).join("ffa"),
+        };
+        of_kernel(folder, linux)
     }
 
     /// Returns the folder of the build logs.

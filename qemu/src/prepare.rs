@@ -3,6 +3,7 @@
 
 use crate::board::BoardName;
 use crate::config::{self, Linux, MachineConfig, System, Vm};
+use crate::guest_image::Drivers;
 use crate::launch::{Firmware, Wiring};
 use crate::parts::Parts;
 use crate::parts::deb::{self, Content};
@@ -215,7 +216,8 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
         disk.make()?;
     }
     let update = wants_update();
-    let parts = parts::fetch(paths, *suite, Linux::Standard, update, progress)?;
+    let abi = system.machine.tee_abi;
+    let parts = guests::fetch(paths, *suite, Linux::Standard, abi, update, progress)?;
     let virtualised = flavour.virtualised_tee() && system.machine.optee_virtualised;
     let optee = optee::choose(
         paths,
@@ -228,12 +230,15 @@ pub fn prepare(options: &PrepareOptions, progress: &Progress) -> Result<Artifact
     )?;
     let board = system.machine.board.board();
     let built = firmware::build(paths, *suite, board, &optee, &parts, progress)?;
-    let devices = roles.any();
+    let drivers = Drivers {
+        abi,
+        devices: roles.any(),
+    };
     let guests = Guests::build(
         paths,
         *suite,
         &system.vms,
-        devices,
+        drivers,
         &parts,
         update,
         progress,

@@ -120,6 +120,35 @@ fn too_many_tee_vms_are_an_error() {
 }
 
 #[test]
+fn ffa_with_the_hypervisor_is_an_error() {
+    let by_option = Checkout::new("[[vm]]\nname = \"a\"\n");
+    let by_key = Checkout::new("machine.tee_abi = \"ffa\"\n[[vm]]\nname = \"a\"\n");
+    let ffa = [
+        "the mediator does not speak FF-A yet",
+        "`make run-native ABI=ffa`",
+    ];
+    let refusal = by_option.refusal(&["run", "--abi=ffa"]);
+    says(&refusal, &ffa);
+    assert_eq!(refusal.trim_end().lines().count(), 1, "{refusal}");
+    says(&by_key.refusal(&["run"]), &ffa);
+}
+
+#[test]
+fn unknown_abi_or_board_without_it_is_an_error() {
+    let checkout = Checkout::new("[[vm]]\nname = \"a\"\n");
+    says(
+        &checkout.refusal(&["run-native", "--abi=hvc"]),
+        &["ABI=hvc: there is no ABI \"hvc\"; it is smc or ffa"],
+    );
+    says(
+        &checkout.refusal(&["prepare", "--abi=ffa", "--board=virt-gicv2"]),
+        &["ABI=ffa: ", "virt-gicv2 has no firmware for FF-A", "virt"],
+    );
+    let spelt = Checkout::new("machine.tee_abi = \"ff-a\"\n[[vm]]\nname = \"a\"\n");
+    says(&spelt.refusal(&["prepare"]), &["tee_abi", "`smc` or `ffa`"]);
+}
+
+#[test]
 fn shell_without_terminal_is_an_error() {
     let refusal = Checkout::new("[[vm]]\nname = \"a\"\n").refusal(&["shell"]);
     says(&refusal, &["`make shell` needs a terminal", "`make run`"]);

@@ -67,6 +67,7 @@ pub(super) static BOARD: Board = Board {
         packaged: false,
         interrupt: None,
     },
+    ffa: None,
 };
 
 #[cfg(test)]

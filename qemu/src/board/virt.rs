@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! QEMU's `virt` machine with a GICv3, for which Debian builds OP-TEE.
 
-use super::{BaseTree, Board, Form, OpteePort, QemuTree, Serial, TfA};
+use super::{BaseTree, Board, Ffa, Form, OpteePort, QemuTree, Serial, TfA};
 use crate::bundle::Range;
 
 /// RAM of the `virt` boards: QEMU gives them up to 255 GiB.
@@ -78,4 +78,20 @@ pub(super) static BOARD: Board = Board {
         packaged: true,
         interrupt: OPTEE_INTERRUPT,
     },
+    ffa: Some(Ffa {
+        tf_a: &[
+            "PLAT=qemu",
+            "SPD=spmd",
+            "SPMD_SPM_AT_SEL2=0",
+            "SPMC_OPTEE=1",
+            "QEMU_USE_GIC_DRIVER=QEMU_GICV3",
+            "BL32_RAM_LOCATION=tdram",
+            "ENABLE_SVE_FOR_SWD=1",
+        ],
+        manifest: (
+            "QEMU_TOS_FW_CONFIG_DTS",
+            include_str!("virt-spmc-manifest.dts"),
+        ),
+        optee: &["CFG_CORE_SEL1_SPMC=y"],
+    }),
 };

@@ -35,4 +35,5 @@ pub(super) static BOARD: Board = Board {
         packaged: false,
         interrupt: OPTEE_INTERRUPT,
     },
+    ffa: None,
 };

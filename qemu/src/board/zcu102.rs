@@ -82,4 +82,5 @@ pub(super) static BOARD: Board = Board {
         packaged: false,
         interrupt: None,
     },
+    ffa: None,
 };

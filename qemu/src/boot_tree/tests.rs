@@ -147,7 +147,7 @@ fn native_tree_has_initramfs_and_tee_without_secure_devices() {
     let bytes = for_linux(
         BASE,
         virt(),
-        port(),
+        Some(port()),
         "console=ttyAMA0",
         region(0x4800_0000, 0x1234),
     )
@@ -164,6 +164,15 @@ fn native_tree_has_initramfs_and_tee_without_secure_devices() {
         assert!(tree.find_node(&format!("/{name}")).is_none(), "{name}");
     }
     assert!(tree.find_node("/pl011@9000000").is_some());
+}
+
+#[test]
+fn native_tree_without_port_has_no_optee() {
+    let bytes = for_linux(BASE, virt(), None, "x", region(0x4800_0000, 0x1234)).unwrap();
+    let tree = fdt::Fdt::new(&bytes).unwrap();
+    assert!(tree.find_node("/firmware").is_none());
+    assert!(tree.find_node("/secram@e000000").is_none());
+    assert_eq!(text(tree.find_node("/chosen").unwrap(), "bootargs"), "x");
 }
 
 #[test]
@@ -210,5 +219,5 @@ fn files_are_placed_once_at_multiples_of_2_mib() {
 fn damaged_base_tree_is_an_error() {
     let system = System::parse("[[vm]]\nname = \"a\"").unwrap();
     assert!(for_hypervisor(&BASE[..100], virt(), &system, &[], false).is_err());
-    assert!(for_linux(b"", virt(), port(), "", region(1, 1)).is_err());
+    assert!(for_linux(b"", virt(), Some(port()), "", region(1, 1)).is_err());
 }

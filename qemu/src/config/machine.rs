@@ -48,6 +48,7 @@ impl MachineConfig {
             ));
         }
         self.check_pci()?;
+        self.check_abi()?;
         match self.optee_guests {
             Some(_) if !self.optee_virtualised => {
                 return Err(

@@ -107,7 +107,9 @@ fn dependencies(info: &[u8]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Drivers;
     use super::*;
+    use crate::config::TeeAbi;
     use std::io::Write;
 
     fn image() -> Vec<u8> {
@@ -125,6 +127,40 @@ mod tests {
         assert_eq!(raw_image(gz.clone()).unwrap(), image());
         assert!(raw_image(gz[..gz.len() / 2].to_vec()).is_err());
         assert!(raw_image(b"MZ\0\0zimg".to_vec()).is_err());
+    }
+
+    #[test]
+    fn modules_of_ffa_are_loaded_before_the_tee_although_none_needs_ffa_module() {
+        let all: Vec<_> = [
+            ("ffa-core", ""),
+            ("ffa-module", "ffa-core"),
+            ("tee", ""),
+            ("optee", "tee,ffa-core"),
+            ("optee-rng", "tee"),
+            ("evdev", ""),
+            ("gpio_keys", ""),
+            ("sbsa_gwdt", ""),
+        ]
+        .map(|(name, needs)| {
+            let info = format!("depends={needs}\0");
+            (format!("m/{name}.ko"), module(info.as_bytes()))
+        })
+        .into();
+        let names = |abi| -> Vec<String> {
+            let drivers = Drivers {
+                abi,
+                devices: false,
+            };
+            let order = modules(&all, &drivers.of_every_guest()).unwrap();
+            order.into_iter().map(|(name, _)| name).collect()
+        };
+        let ffa = names(TeeAbi::Ffa);
+        let of_tee: Vec<&String> = (ffa.iter())
+            .filter(|name| name.contains("ffa") || name.contains("tee"))
+            .collect();
+        let wanted = ["ffa_core", "ffa_module", "tee", "optee", "optee_rng"];
+        assert_eq!(of_tee, wanted);
+        assert!(!names(TeeAbi::Smc).contains(&"ffa_module".to_owned()));
     }
 
     /// Returns a relocatable ELF file whose only content is `.modinfo`.

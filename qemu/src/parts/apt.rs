@@ -3,7 +3,6 @@
 
 use super::Package;
 use super::sources::Mirror;
-use crate::prepare::Suite;
 use crate::progress::{Progress, Step};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -29,16 +28,16 @@ pub(super) struct Apt<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Suites {
     /// The suite of binary packages; none are fetched when absent.
-    pub binaries: Option<Suite>,
+    pub binaries: Option<&'static str>,
     /// The suite of source packages.
-    pub sources: Suite,
+    pub sources: &'static str,
     /// The architecture of the binary packages, in Debian's spelling.
     pub architecture: &'static str,
 }
 
 impl Suites {
     /// Returns the suite of the binary packages, or that of the sources when there are none.
-    fn main(self) -> Suite {
+    fn main(self) -> &'static str {
         self.binaries.unwrap_or(self.sources)
     }
 }

@@ -40,8 +40,8 @@ pub fn newer_qemu(paths: &Paths, progress: &Progress) -> Result<PathBuf> {
     }
     let (architecture, loader) = host()?;
     let suites = Suites {
-        binaries: Some(Suite::Trixie),
-        sources: Suite::Trixie,
+        binaries: Some(Suite::Trixie.name()),
+        sources: Suite::Trixie.name(),
         architecture,
     };
     let logs = paths.build_logs();

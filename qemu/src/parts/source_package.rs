@@ -97,7 +97,7 @@ fn read_stamp(stamp: &Path, folder: &Path) -> Option<SourcePackage> {
 fn fetch(folder: &Path, logs: &Path, suite: Suite, progress: &Progress) -> Result<SourcePackage> {
     let suites = Suites {
         binaries: None,
-        sources: suite,
+        sources: suite.name(),
         architecture: ARCHITECTURE,
     };
     let apt = Apt::new(folder, logs, suites, &sources::mirror()?)?;

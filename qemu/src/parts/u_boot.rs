@@ -38,8 +38,8 @@ pub fn u_boot(paths: &Paths, progress: &Progress) -> Result<UBoot> {
         return Ok(UBoot { version, file });
     }
     let suites = Suites {
-        binaries: Some(Suite::Trixie),
-        sources: Suite::Trixie,
+        binaries: Some(Suite::Trixie.name()),
+        sources: Suite::Trixie.name(),
         architecture: apt::ARCHITECTURE,
     };
     let logs = paths.build_logs();

@@ -4,8 +4,8 @@
 
 use super::{GUEST_TARGET, Suite, build_program};
 use crate::cargo;
-use crate::config::{Linux, Vm};
-use crate::guest_image::{self, GuestImage};
+use crate::config::{Linux, TeeAbi, Vm};
+use crate::guest_image::{self, Drivers, GuestImage};
 use crate::parts::{self, Parts};
 use crate::paths::Paths;
 use crate::progress::Progress;
@@ -22,24 +22,23 @@ pub(crate) struct Guests<'a> {
 }
 
 impl<'a> Guests<'a> {
-    /// Builds what the VMs need, from `parts` of the suite; with `devices` also what those with
-    /// devices need.
+    /// Builds what the VMs need, with these drivers, from `parts` of the suite.
     pub(crate) fn build(
         paths: &'a Paths,
         suite: Suite,
         vms: &[Vm],
-        devices: bool,
+        drivers: Drivers,
         parts: &Parts,
         update: bool,
         progress: &Progress,
     ) -> Result<Self> {
         let agent = cargo::build(paths, "guest-agent", GUEST_TARGET, progress)?;
         let build = |linux, parts: &_| {
-            guest_image::build(paths, suite, linux, parts, &agent, devices, progress)
+            guest_image::build(paths, suite, linux, drivers, parts, &agent, progress)
         };
         let standard = build(Linux::Standard, parts)?;
         let rt = if vms.iter().any(wants_rt) {
-            let parts = parts::fetch(paths, suite, Linux::Rt, update, progress)?;
+            let parts = fetch(paths, suite, Linux::Rt, drivers.abi, update, progress)?;
             build(Linux::Rt, &parts)?
         } else {
             standard.clone()
@@ -90,6 +89,25 @@ impl<'a> Guests<'a> {
         } else {
             &self.standard
         }
+    }
+}
+
+/// Returns the parts of a suite with a kernel that has the ABI.
+///
+/// # Errors
+/// Fails when a part cannot be fetched.
+pub(super) fn fetch(
+    paths: &Paths,
+    suite: Suite,
+    linux: Linux,
+    abi: TeeAbi,
+    update: bool,
+    progress: &Progress,
+) -> Result<Parts> {
+    let parts = parts::fetch(paths, suite, linux, update, progress)?;
+    match abi {
+        TeeAbi::Smc => Ok(parts),
+        TeeAbi::Ffa => parts::with_ffa(parts, paths, suite, linux, update, progress),
     }
 }
 

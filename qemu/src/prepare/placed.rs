@@ -6,7 +6,7 @@ use super::{Load, PrepareOptions, fits_into, kernel_tree};
 use crate::board::{BaseTree, Board, LinuxTree, QemuTree};
 use crate::boot_tree::{self, Modules, Placement};
 use crate::bundle::{self, Additions, Files, From, OpteeNodes, Plan};
-use crate::config::{MachineConfig, Vm};
+use crate::config::{MachineConfig, TeeAbi, Vm};
 use crate::parts::Parts;
 use crate::stamp;
 use anyhow::{Context, Result, bail};
@@ -98,7 +98,9 @@ fn in_qemu_tree(
         Boots::Linux(initrd) => {
             let region = placement.place(initrd)?;
             let cmdline = system.native_cmdline();
-            boot_tree::for_linux(base, qemu, &board.optee, &cmdline, region)?
+            let smc = system.machine.tee_abi == TeeAbi::Smc;
+            let port = smc.then_some(&board.optee);
+            boot_tree::for_linux(base, qemu, port, &cmdline, region)?
         }
         Boots::Program(initrd) => {
             let region = placement.place(initrd)?;

@@ -60,8 +60,8 @@ fn only_the_named_keyring_verifies() {
     assert_eq!(
         sources_list(
             Suites {
-                binaries: Some(Suite::Sid),
-                sources: Suite::Trixie,
+                binaries: Some("sid"),
+                sources: "trixie",
                 architecture: ARCHITECTURE
             },
             &mirror

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The ABI between the normal world and OP-TEE.
+
+use super::{MachineConfig, System};
+use serde::Deserialize;
+
+/// The ABI between the normal world and OP-TEE, for which firmware, OP-TEE and Linux are built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TeeAbi {
+    /// SMCs in OP-TEE's own range of SMCCC: TF-A passes them on to OP-TEE.
+    #[default]
+    Smc,
+    /// FF-A (DEN0077A): TF-A has the SPMD, and OP-TEE at S-EL1 is the SPMC.
+    Ffa,
+}
+
+impl TeeAbi {
+    /// Returns the ABI's name in a description.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Smc => "smc",
+            Self::Ffa => "ffa",
+        }
+    }
+}
+
+impl std::fmt::Display for TeeAbi {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for TeeAbi {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "smc" => Ok(Self::Smc),
+            "ffa" => Ok(Self::Ffa),
+            _ => Err(format!("there is no ABI \"{text}\"; it is smc or ffa")),
+        }
+    }
+}
+
+impl System {
+    /// Returns the same system with another ABI of the TEE.
+    ///
+    /// # Errors
+    /// Fails when the board has no firmware for the ABI, or a key contradicts it.
+    pub fn with_abi(mut self, abi: TeeAbi) -> Result<Self, String> {
+        self.machine.tee_abi = abi;
+        self.check()?;
+        Ok(self)
+    }
+}
+
+impl MachineConfig {
+    /// Checks that the machine has firmware for its ABI.
+    pub(super) fn check_abi(&self) -> Result<(), String> {
+        if self.tee_abi == TeeAbi::Smc {
+            return Ok(());
+        }
+        let board = self.board.board();
+        if board.ffa.is_none() {
+            return Err(format!(
+                "machine.tee_abi = \"ffa\": the board {} has no firmware for FF-A: \
+                 set board = \"virt\" or tee_abi = \"smc\"",
+                board.name
+            ));
+        }
+        if self.optee_spi.is_some() {
+            return Err(
+                "machine.optee_spi: over FF-A notifications have no SPI: drop optee_spi or tee_abi = \"ffa\""
+                    .into(),
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::board::BoardName;
+
+    const VM: &str = "[[vm]]\nname = \"a\"\n";
+
+    fn parse(machine: &str) -> Result<System, String> {
+        System::parse(&format!("[machine]\n{machine}\n{VM}")).map_err(|why| format!("{why:#}"))
+    }
+
+    #[test]
+    fn abi_is_smc_unless_the_description_says_ffa() {
+        let abi = |machine| parse(machine).map(|system| system.machine.tee_abi);
+        assert_eq!(abi(""), Ok(TeeAbi::Smc));
+        assert_eq!(abi("tee_abi = \"smc\""), Ok(TeeAbi::Smc));
+        assert_eq!(abi("tee_abi = \"ffa\""), Ok(TeeAbi::Ffa));
+        let error = abi("tee_abi = \"hvc\"").unwrap_err();
+        assert!(error.contains("expected `smc` or `ffa`"), "{error}");
+    }
+
+    #[test]
+    fn abi_name_reads_back() {
+        for abi in [TeeAbi::Smc, TeeAbi::Ffa] {
+            assert_eq!(abi.to_string().parse(), Ok(abi));
+        }
+        assert_eq!(
+            "FF-A".parse::<TeeAbi>(),
+            Err("there is no ABI \"FF-A\"; it is smc or ffa".into())
+        );
+    }
+
+    #[test]
+    fn ffa_needs_firmware_of_the_board_and_no_spi() {
+        for board in BoardName::ALL {
+            let found = parse(&format!("tee_abi = \"ffa\"\nboard = \"{board}\""));
+            assert_eq!(found.is_ok(), board == BoardName::Virt, "{found:?}");
+            if let Err(why) = found {
+                assert!(why.contains("set board = \"virt\""), "{why}");
+            }
+        }
+        let error = parse("tee_abi = \"ffa\"\noptee_spi = 187").unwrap_err();
+        assert!(error.contains("drop optee_spi"), "{error}");
+    }
+
+    #[test]
+    fn abi_replaced_later_is_checked_again() {
+        let system = |machine| parse(machine).expect("a system");
+        let ffa = system("").with_abi(TeeAbi::Ffa).expect("virt has FF-A");
+        assert_eq!(ffa.machine.tee_abi, TeeAbi::Ffa);
+        assert!(ffa.on_board(BoardName::Zcu102).is_err());
+        let other = system("board = \"virt-gicv2\"").with_abi(TeeAbi::Ffa);
+        assert!(other.is_err_and(|why| why.contains("virt-gicv2 has no firmware for FF-A")));
+        let back = system("tee_abi = \"ffa\"").with_abi(TeeAbi::Smc);
+        assert_eq!(back.map(|system| system.machine.tee_abi), Ok(TeeAbi::Smc));
+    }
+}
