@@ -9,11 +9,14 @@
 //! * no physical address and no cookie of the mediator is written to guest memory or returned in a register;
 //! * pins are never undone more often than made;
 //! * each call carries the VM's own client id.
+//!
+//! [`spmc`] is a fake of its own, for FF-A.
 
 mod guest;
 mod host;
 mod machine;
 mod ram;
+pub mod spmc;
 mod tee;
 
 pub use guest::{Guest, Request};

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Direct requests: OP-TEE's service.
+
+use super::{PARTITION, Spmc, Trap};
+use ffa_proto::call::{DirectMessage, Payload};
+use ffa_proto::notification::NotificationBitmap;
+use ffa_proto::{EndpointId, ErrorCode, Registers};
+use optee_proto::ffa::{
+    API_VERSION, Capabilities, MAX_ASYNC_NOTIF_VALUE, Return, SecureCaps, Service, Status, Words,
+    unpair,
+};
+
+impl Spmc {
+    /// Appends to what the next yielding calls return with, in order. Without a script they are done at once. The number
+    /// in a return that suspends is the thread's.
+    pub fn script(&mut self, returns: impl IntoIterator<Item = Return>) {
+        self.script.extend(returns);
+    }
+
+    pub(super) fn direct(
+        &mut self,
+        on_behalf: EndpointId,
+        message: &DirectMessage,
+    ) -> Result<Registers, ErrorCode> {
+        if let Some(kind) = message.framework {
+            return self.framework(on_behalf, message, kind);
+        }
+        if message.source.is_secure() || message.destination != PARTITION {
+            return Err(ErrorCode::INVALID_PARAMETERS);
+        }
+        self.check_owner(on_behalf, message.source)?;
+        let Payload::Smc32(words) = message.payload else {
+            return Err(ErrorCode::INVALID_PARAMETERS);
+        };
+        let words = self.serve(message.source, words)?;
+        Ok(message
+            .answer(None, Payload::Smc32(words))
+            .encode_response())
+    }
+
+    fn serve(&mut self, vm: EndpointId, words: Words) -> Result<Words, ErrorCode> {
+        let [w3, w4, w5, w6, w7] = words;
+        let status = |status: Status| [status.to_w(), 0, 0, 0, 0];
+        if !self.vms.contains_key(&vm) {
+            return Ok(status(Status::TEE_ITEM_NOT_FOUND));
+        }
+        Ok(match Service::new(w3) {
+            Service::GET_API_VERSION => [API_VERSION.0, API_VERSION.1, 0, 0, 0],
+            Service::GET_OS_VERSION => [4, 10, 0, 0, 0],
+            Service::EXCHANGE_CAPABILITIES => Capabilities {
+                rpc_params: 4,
+                caps: SecureCaps::ARG_OFFSET | SecureCaps::ASYNC_NOTIF | SecureCaps::RPMB_PROBE,
+                max_notification: MAX_ASYNC_NOTIF_VALUE - 1,
+            }
+            .to_words(),
+            Service::UNREGISTER_SHM => status(self.unregister(vm, unpair(w4, w5))?),
+            Service::ENABLE_ASYNC_NOTIF => status(self.enable(vm, w4)?),
+            Service::CALL_WITH_ARG => self.begin_call(vm, unpair(w4, w5), w6),
+            Service::RESUME => self.resume(vm, w7),
+            service if service.is_yielding() => status(Status::DENIED),
+            _ => {
+                self.step_on(Trap::Logged, ErrorCode::INVALID_PARAMETERS)?;
+                status(Status::TEE_BAD_PARAMETERS)
+            }
+        })
+    }
+
+    /// A handle that the VM does not have is no error.
+    fn unregister(&mut self, vm: EndpointId, handle: u64) -> Result<Status, ErrorCode> {
+        if handle == u64::MAX {
+            self.step_on(Trap::UnregisterAllOnes, ErrorCode::INVALID_PARAMETERS)?;
+        }
+        let own = self.objects.get_mut(&handle);
+        Ok(match own.filter(|object| object.vm == vm) {
+            Some(object) if object.users > 0 => Status::TEE_BUSY,
+            Some(object) => {
+                object.is_registered = false;
+                Status::OK
+            }
+            None => Status::OK,
+        })
+    }
+
+    fn enable(&mut self, vm: EndpointId, value: u32) -> Result<Status, ErrorCode> {
+        let Some(bit) = NotificationBitmap::of(value) else {
+            return Ok(Status::TEE_BAD_PARAMETERS);
+        };
+        if self.lives.get(&vm).is_some_and(|&lives| lives > 1) {
+            // Not a fault of an SPMC that checks.
+            let _ = self.step_on(Trap::EnableInSecondLife, ErrorCode::DENIED);
+        }
+        if let Some(vm) = self.vms.get_mut(&vm) {
+            vm.bottom_half = Some(bit);
+        }
+        Ok(Status::OK)
+    }
+
+    fn begin_call(&mut self, vm: EndpointId, handle: u64, offset: u32) -> Words {
+        let own = self.objects.get_mut(&handle);
+        let Some(object) = own.filter(|object| object.vm == vm) else {
+            return [Status::TEE_BAD_PARAMETERS.to_w(), 0, 0, 0, 0];
+        };
+        let bytes: u64 = object.ranges.iter().map(|range| range.bytes()).sum();
+        if u64::from(offset) + 32 > bytes || !offset.is_multiple_of(8) {
+            return [Status::TEE_BAD_PARAMETERS.to_w(), 0, 0, 0, 0];
+        }
+        object.is_registered = true;
+        object.users += 1;
+        self.run(vm, handle)
+    }
+
+    fn resume(&mut self, vm: EndpointId, thread: u32) -> Words {
+        let state = self.vms.get_mut(&vm);
+        let found = state.and_then(|vm| {
+            let at = vm
+                .suspended
+                .iter()
+                .position(|&(number, _)| number == thread);
+            at.map(|at| vm.suspended.swap_remove(at))
+        });
+        match found {
+            Some((_, handle)) => self.run(vm, handle),
+            None => [Status::TEE_BAD_PARAMETERS.to_w(), 0, 0, 0, 0],
+        }
+    }
+
+    /// Runs a call to its next return.
+    fn run(&mut self, vm: EndpointId, handle: u64) -> Words {
+        let returned = self.script.pop_front().unwrap_or(Return::Done);
+        match returned {
+            Return::Done => {
+                if let Some(object) = self.objects.get_mut(&handle) {
+                    object.users -= 1;
+                }
+            }
+            Return::RpcCommand(thread) | Return::Interrupt(thread) => {
+                if let Some(vm) = self.vms.get_mut(&vm) {
+                    vm.suspended.push((thread, handle));
+                }
+            }
+        }
+        returned.to_words()
+    }
+}

@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A fake SPMC for host tests of what mediates FF-A: OP-TEE 4.10 as it was seen to behave, with its faults, or an SPMC
+//! that checks its callers.
+//!
+//! Every fault of OP-TEE's that a mediator must not touch is a [`Trap`]. A call that steps on one is recorded in
+//! [`Spmc::traps`], and is answered as OP-TEE answers it; [`Trap::stops`] says where that is never.
+//!
+//! A call says for whom it is made ([`Spmc::call`]), which no register does: the mediator's own calls are for
+//! [`EndpointId::HYPERVISOR`].
+
+mod direct;
+mod objects;
+mod pending;
+#[cfg(test)]
+mod tests;
+mod vms;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use ffa_proto::call::{
+    FeatureQuery, FeaturesAnswer, IdAnswer, PartitionInfoAnswer, PartitionInfoGet, RxtxMap,
+};
+use ffa_proto::partition::{PartitionInfo, PartitionProperties};
+use ffa_proto::{
+    EndpointId, ErrorCode, Function, Registers, Request, RequestError, Uuid, Version, answer,
+};
+use objects::Object;
+use optee_proto::ffa::Return;
+use vms::Vm;
+
+/// The SPMC's id.
+pub const SPMC: EndpointId = EndpointId::new(0x8000);
+/// The id of OP-TEE's partition.
+pub const PARTITION: EndpointId = EndpointId::new(0x8001);
+/// The SGI by which OP-TEE announces notifications.
+pub const SCHEDULE_RECEIVER_SGI: u32 = 8;
+/// The most objects that a VM may have shared. One more breaks OP-TEE.
+pub const MAX_OBJECTS: usize = 64;
+/// The number of lives of VMs after which OP-TEE 4.10 has no memory for translation tables.
+pub const MAX_LIVES: usize = 115;
+
+/// What OP-TEE 4.10 does wrong, and a mediator must therefore not reach.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Trap {
+    /// UNREGISTER_SHM with a handle of all ones.
+    UnregisterAllOnes,
+    /// A 65th object of a VM.
+    TooManyObjects,
+    /// RXTX_MAP of secure memory, or of an address that is not a page's.
+    BadBuffers,
+    /// VM_CREATED before RXTX_MAP.
+    VmBeforeBuffers,
+    /// BITMAP_CREATE after ENABLE_ASYNC_NOTIF.
+    BitmapAfterEnable,
+    /// ENABLE_ASYNC_NOTIF in the second life of a VM's id, which has not been shown to work.
+    EnableInSecondLife,
+    /// INFO_GET while VM_DESTROYED runs.
+    InfoGetDuringDestroy,
+    /// A share whose sender is no VM: SUCCESS with handle 0.
+    ShareOfUnknownVm,
+    /// A framework message that is not the hypervisor's.
+    ForeignFrameworkMessage,
+    /// A call for a VM that names another one, or its memory.
+    ForeignObject,
+    /// VM_CREATED of an id whose last life has left objects, which the new life's handles will name again.
+    StaleHandles,
+    /// PARTITION_INFO_GET after one that has failed, without RX_RELEASE: the failure has taken the buffer.
+    RxAfterError,
+    /// A share in fragments, or by another buffer than TX.
+    Fragments,
+    /// A handle of the hypervisor's in a descriptor: such objects leak.
+    HypervisorHandle,
+    /// VM_CREATED of a VM that lives, or VM_DESTROYED of one that does not.
+    WrongLife,
+    /// More lives than OP-TEE has tables for.
+    TooManyLives,
+    /// A call that OP-TEE prints a line about.
+    Logged,
+}
+
+impl Trap {
+    /// Returns whether OP-TEE stops, for all VMs, at once or at the next use.
+    pub const fn stops(self) -> bool {
+        matches!(
+            self,
+            Self::UnregisterAllOnes
+                | Self::TooManyObjects
+                | Self::BadBuffers
+                | Self::VmBeforeBuffers
+                | Self::BitmapAfterEnable
+                | Self::InfoGetDuringDestroy
+                | Self::TooManyLives
+        )
+    }
+}
+
+/// How the SPMC behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manner {
+    /// As OP-TEE 4.10: the traps are there.
+    OpTee,
+    /// As an SPMC that checks who calls, such as one at S-EL2: what would be a trap is refused, and nothing stops.
+    Checking,
+}
+
+/// Physical memory, as the SPMC sees it.
+pub trait SpmcMemory {
+    /// Reads bytes. What is not RAM reads as zero.
+    fn read(&self, address: u64, bytes: &mut [u8]);
+    /// Writes bytes.
+    fn write(&mut self, address: u64, bytes: &[u8]);
+    /// Returns whether a page is secure memory.
+    fn is_secure(&self, page: u64) -> bool;
+}
+
+/// A call that has begun and not returned.
+#[derive(Debug)]
+#[must_use]
+pub struct Ticket {
+    call: Registers,
+    on_behalf: EndpointId,
+}
+
+/// The fake SPMC.
+#[derive(Debug)]
+pub struct Spmc {
+    manner: Manner,
+    version: Version,
+    buffers: Option<RxtxMap>,
+    /// Whether the caller owns RX, and whether a call that failed has taken it.
+    rx_is_taken: bool,
+    rx_after_error: bool,
+    room_for_vms: usize,
+    vms: BTreeMap<EndpointId, Vm>,
+    /// The number of lives of each id.
+    lives: BTreeMap<EndpointId, usize>,
+    objects: BTreeMap<u64, Object>,
+    script: VecDeque<Return>,
+    /// The functions of the calls that have begun: VM_DESTROYED and INFO_GET only.
+    destroying: usize,
+    listing: usize,
+    traps: Vec<Trap>,
+}
+
+impl Spmc {
+    /// Returns an SPMC with room for this many VMs.
+    pub const fn new(manner: Manner, room_for_vms: usize) -> Self {
+        Self {
+            manner,
+            version: Version::V1_2,
+            buffers: None,
+            rx_is_taken: false,
+            rx_after_error: false,
+            room_for_vms,
+            vms: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            script: VecDeque::new(),
+            destroying: 0,
+            listing: 0,
+            traps: Vec::new(),
+        }
+    }
+
+    /// Returns the traps that were stepped on, in order.
+    pub fn traps(&self) -> &[Trap] {
+        &self.traps
+    }
+
+    /// Returns whether a trap has stopped OP-TEE. It answers no more calls.
+    pub fn is_stopped(&self) -> bool {
+        self.manner == Manner::OpTee && self.traps.iter().any(|trap| trap.stops())
+    }
+
+    /// Records a trap, and returns the code by which an SPMC that checks refuses the call.
+    fn step_on(&mut self, trap: Trap, code: ErrorCode) -> Result<(), ErrorCode> {
+        match self.manner {
+            Manner::OpTee => {
+                self.traps.push(trap);
+                Ok(())
+            }
+            Manner::Checking => Err(code),
+        }
+    }
+
+    /// Makes a call and returns its answer, or `None` if OP-TEE has stopped. `on_behalf` is the VM that the caller
+    /// serves, or [`EndpointId::HYPERVISOR`] for the caller itself.
+    pub fn call(
+        &mut self,
+        on_behalf: EndpointId,
+        call: &Registers,
+        memory: &mut dyn SpmcMemory,
+    ) -> Option<Registers> {
+        let ticket = self.begin(on_behalf, call);
+        self.finish(ticket, memory)
+    }
+
+    /// Begins a call on one CPU. Other calls may begin and finish on other CPUs before it finishes.
+    pub fn begin(&mut self, on_behalf: EndpointId, call: &Registers) -> Ticket {
+        let kind = self.kind(call);
+        self.destroying += usize::from(kind == Kind::Destroy);
+        self.listing += usize::from(kind == Kind::List);
+        if self.destroying > 0 && self.listing > 0 {
+            // An SPMC that checks has a lock for this, and refuses nothing.
+            let _ = self.step_on(Trap::InfoGetDuringDestroy, ErrorCode::BUSY);
+        }
+        Ticket {
+            call: *call,
+            on_behalf,
+        }
+    }
+
+    /// Finishes a call, and returns its answer, or `None` if OP-TEE has stopped.
+    pub fn finish(&mut self, ticket: Ticket, memory: &mut dyn SpmcMemory) -> Option<Registers> {
+        let Ticket { call, on_behalf } = ticket;
+        let kind = self.kind(&call);
+        self.destroying -= usize::from(kind == Kind::Destroy);
+        self.listing -= usize::from(kind == Kind::List);
+        if self.is_stopped() {
+            return None;
+        }
+        let answer = match Request::decode(&call, Version::V1_2) {
+            Ok(request) => self.answer(on_behalf, &request, memory),
+            Err(error) => self.refuse(&call, error),
+        };
+        if self.is_stopped() {
+            return None;
+        }
+        Some(answer.unwrap_or_else(|code| answer::refusal(call.id(), code)))
+    }
+
+    fn kind(&self, call: &Registers) -> Kind {
+        match Request::decode(call, Version::V1_2) {
+            Ok(Request::NotificationInfoGet(_)) => Kind::List,
+            Ok(Request::DirectRequest(message)) if vms::is_destroy(&message) => Kind::Destroy,
+            _ => Kind::Other,
+        }
+    }
+
+    /// What is no request: OP-TEE prints a line about ids that it does not handle.
+    fn refuse(&mut self, call: &Registers, error: RequestError) -> Result<Registers, ErrorCode> {
+        if call.id().is_ffa() {
+            self.step_on(Trap::Logged, error.code())?;
+        }
+        Err(error.code())
+    }
+
+    fn answer(
+        &mut self,
+        on_behalf: EndpointId,
+        request: &Request,
+        memory: &mut dyn SpmcMemory,
+    ) -> Result<Registers, ErrorCode> {
+        match request {
+            Request::Version(w1) => Ok(self.exchange_version(*w1)),
+            Request::Features(features) => Self::features(features.query),
+            Request::IdGet => Ok(IdAnswer(EndpointId::HYPERVISOR).encode()),
+            Request::SpmIdGet => Ok(IdAnswer(SPMC).encode()),
+            Request::RxtxMap(map) => self.map_buffers(map, memory),
+            Request::RxtxUnmap(_) => {
+                self.buffers.take().ok_or(ErrorCode::INVALID_PARAMETERS)?;
+                Ok(answer::success())
+            }
+            Request::RxRelease(_) => {
+                if !core::mem::take(&mut self.rx_is_taken) {
+                    return Err(ErrorCode::DENIED);
+                }
+                self.rx_after_error = false;
+                Ok(answer::success())
+            }
+            Request::PartitionInfoGet(get) => self.partition_info(get, memory),
+            Request::DirectRequest(message) => self.direct(on_behalf, message),
+            Request::MemSend(send) => self.send(on_behalf, send, memory),
+            Request::MemReclaim(reclaim) => self.reclaim(on_behalf, reclaim),
+            Request::NotificationBitmapCreate(create) => self.create_bitmap(on_behalf, create.vm),
+            Request::NotificationBitmapDestroy(vm) => self.destroy_bitmap(on_behalf, *vm),
+            Request::NotificationBind(bind) => self.bind(on_behalf, bind, true),
+            Request::NotificationUnbind(bind) => self.bind(on_behalf, bind, false),
+            Request::NotificationGet(get) => self.fetch(on_behalf, get),
+            Request::NotificationInfoGet(width) => self.list_pending(*width),
+            _ => {
+                self.step_on(Trap::Logged, ErrorCode::NOT_SUPPORTED)?;
+                Err(ErrorCode::NOT_SUPPORTED)
+            }
+        }
+    }
+
+    /// OP-TEE says 1.2 to every version, and remembers the smaller one for the whole normal world.
+    fn exchange_version(&mut self, w1: u32) -> Registers {
+        match Version::from_w(w1) {
+            Some(asked) => {
+                self.version = asked.min(Version::V1_2);
+                answer::version(Some(Version::V1_2))
+            }
+            None => answer::version(None),
+        }
+    }
+
+    fn features(query: FeatureQuery) -> Result<Registers, ErrorCode> {
+        let is_there = match query {
+            FeatureQuery::Feature(ffa_proto::call::FeatureId::SCHEDULE_RECEIVER_INTERRUPT) => {
+                let w2 = SCHEDULE_RECEIVER_SGI;
+                return Ok(FeaturesAnswer { w2, w3: 0 }.encode());
+            }
+            FeatureQuery::Feature(_) => false,
+            FeatureQuery::Function(id) => matches!(
+                id.function(),
+                Some(
+                    Function::Version
+                        | Function::Features
+                        | Function::RxRelease
+                        | Function::RxtxMap
+                        | Function::RxtxUnmap
+                        | Function::PartitionInfoGet
+                        | Function::SpmIdGet
+                        | Function::MsgSendDirectReq
+                        | Function::MemShare
+                        | Function::MemReclaim
+                        | Function::MemFragTx
+                        | Function::NotificationBitmapCreate
+                        | Function::NotificationBitmapDestroy
+                        | Function::NotificationBind
+                        | Function::NotificationUnbind
+                        | Function::NotificationSet
+                        | Function::NotificationGet
+                        | Function::NotificationInfoGet
+                )
+            ),
+        };
+        let answer = FeaturesAnswer::default().encode();
+        is_there.then_some(answer).ok_or(ErrorCode::NOT_SUPPORTED)
+    }
+
+    fn map_buffers(
+        &mut self,
+        map: &RxtxMap,
+        memory: &dyn SpmcMemory,
+    ) -> Result<Registers, ErrorCode> {
+        if self.buffers.is_some() {
+            return Err(ErrorCode::DENIED);
+        }
+        let pages = u64::from(map.pages);
+        let all = [map.tx, map.rx].into_iter();
+        let mut pages = all.flat_map(|at| (0..pages).map(move |page| at + page * 4096));
+        let is_bad = pages.any(|page| page % 4096 != 0 || memory.is_secure(page));
+        if map.pages == 0 {
+            return Err(ErrorCode::INVALID_PARAMETERS);
+        }
+        if is_bad {
+            self.step_on(Trap::BadBuffers, ErrorCode::INVALID_PARAMETERS)?;
+        }
+        self.buffers = Some(*map);
+        Ok(answer::success())
+    }
+
+    fn partition_info(
+        &mut self,
+        get: &PartitionInfoGet,
+        memory: &mut dyn SpmcMemory,
+    ) -> Result<Registers, ErrorCode> {
+        let info = PartitionInfo {
+            id: PARTITION,
+            contexts: 4,
+            // Direct requests, VM_CREATED and VM_DESTROYED, AArch64: as OP-TEE 4.10 says.
+            properties: PartitionProperties::from_bits_retain(0x1c3),
+            uuid: OPTEE,
+        };
+        let is_found = get.uuid.is_nil() || get.uuid == OPTEE;
+        if get.count_only {
+            let count = u32::from(is_found);
+            return Ok(PartitionInfoAnswer { count, size: 0 }.encode());
+        }
+        if self.rx_after_error {
+            self.step_on(Trap::RxAfterError, ErrorCode::BUSY)?;
+        }
+        let result = match self.buffers {
+            _ if !is_found => Err(ErrorCode::INVALID_PARAMETERS),
+            Some(map) if !self.rx_is_taken => Ok(map),
+            _ => Err(ErrorCode::BUSY),
+        };
+        let Ok(map) = result else {
+            // A failure takes the buffer all the same.
+            self.rx_after_error = self.manner == Manner::OpTee;
+            self.rx_is_taken |= self.manner == Manner::OpTee;
+            return Err(result.err().unwrap_or(ErrorCode::BUSY));
+        };
+        let mut record = [0; 24];
+        let size = info.write(self.version, &mut record).unwrap_or_default();
+        memory.write(map.rx, record.get(..size).unwrap_or_default());
+        self.rx_is_taken = true;
+        let size = if self.version < Version::V1_1 {
+            0
+        } else {
+            size as u32
+        };
+        Ok(PartitionInfoAnswer { count: 1, size }.encode())
+    }
+}
+
+/// OP-TEE's partition, by its UUID.
+pub const OPTEE: Uuid = Uuid::new(optee_proto::ffa::PARTITION.0);
+
+/// The calls that must not run at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Destroy,
+    List,
+    Other,
+}
