@@ -9,6 +9,7 @@ use super::registers::registers;
 use crate::call::{DirectMessage, MemSend};
 use crate::memory::{Descriptor, Layout};
 use crate::partition::{PartitionInfo, PartitionProperties};
+use crate::tests::config;
 use crate::{ErrorCode, Function, FunctionId, Registers, Request, Uuid, Version, Width};
 use ::arm_ffa::memory_management::MemTransactionDesc;
 use ::arm_ffa::{FfaError, FuncId, Interface, UuidHelper};
@@ -103,7 +104,7 @@ fn theirs(call: &Registers) -> Option<[u64; 18]> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 16 } else { 4096 }))]
+    #![proptest_config(config(4096, 16))]
 
     /// What both accept they write as the same registers.
     #[test]

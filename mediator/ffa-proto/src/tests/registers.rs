@@ -8,6 +8,7 @@ use crate::call::{
 };
 use crate::endpoint::EndpointId;
 use crate::notification::{NotificationGetFlags, PendingLists};
+use crate::tests::config;
 use crate::{Registers, Request, Version, Width};
 use proptest::prelude::*;
 
@@ -52,7 +53,7 @@ fn request() -> DirectMessage {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 16 } else { 4096 }))]
+    #![proptest_config(config(4096, 16))]
 
     #[test]
     fn request_that_decodes_encodes_to_the_same(call in registers(), version in version()) {

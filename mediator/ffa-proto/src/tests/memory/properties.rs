@@ -6,6 +6,7 @@ use crate::EndpointId;
 use crate::memory::{
     AccessSize, DescriptorError, DescriptorWriter, Layout, MemoryRange, Permissions, Receiver,
 };
+use crate::tests::config;
 use proptest::prelude::*;
 use std::vec::Vec;
 
@@ -63,7 +64,7 @@ pub(in crate::tests) fn damage() -> impl Strategy<Value = (usize, u32)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 1024 }))]
+    #![proptest_config(config(1024, 8))]
 
     #[test]
     fn fragments_are_the_whole(raw in raw(), cuts in prop::collection::vec(1..200usize, 1..8)) {
