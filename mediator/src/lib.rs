@@ -44,6 +44,7 @@ mod create;
 mod denied;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;
+pub mod ffa;
 pub mod host;
 mod mapped_pages;
 mod memory;

@@ -8,6 +8,7 @@ mod backoff;
 mod buffers;
 mod calls;
 mod concurrent_smc;
+mod ffa;
 mod leaks;
 mod lifecycle;
 mod mapping_quota;

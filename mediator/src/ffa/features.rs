@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `FFA_FEATURES`: which functions a guest has (DEN0077A issue J, 13.3).
+
+use super::buffers::MAX_PAGES;
+use ffa_proto::Function;
+use ffa_proto::Version;
+use ffa_proto::call::{FeatureQuery, Features, FeaturesAnswer};
+
+/// The functions that a guest can call, and the answers that it can get.
+const FUNCTIONS: [Function; 11] = [
+    Function::Error,
+    Function::Success,
+    Function::Version,
+    Function::Features,
+    Function::RxRelease,
+    Function::RxtxMap,
+    Function::RxtxUnmap,
+    Function::PartitionInfoGet,
+    Function::PartitionInfoGetRegs,
+    Function::IdGet,
+    Function::SpmIdGet,
+];
+
+/// w2 for `FFA_RXTX_MAP`, bits 1:0: buffers are 64 KiB at least. Linux takes this size, and then needs no fragments to
+/// share a buffer of 4,000 ranges. Smaller ones are accepted all the same.
+const BUFFERS_OF_64_KIB: u32 = 1;
+
+/// Returns the answer, or `None` for `NOT_SUPPORTED`.
+pub(super) fn answer(query: &Features, version: Version) -> Option<FeaturesAnswer> {
+    let FeatureQuery::Function(id) = query.query else {
+        return None;
+    };
+    let function = id.function().filter(|_| id.is_defined(version))?;
+    // These say how the caller uses the function. No function here has such a property.
+    if query.properties != 0 || !FUNCTIONS.contains(&function) {
+        return None;
+    }
+    let w2 = match function {
+        // From 1.2 on bits 31:16 have the most pages; zero is no bound.
+        Function::RxtxMap if version >= Version::V1_2 => {
+            u32::from(MAX_PAGES) << 16 | BUFFERS_OF_64_KIB
+        }
+        Function::RxtxMap => BUFFERS_OF_64_KIB,
+        _ => 0,
+    };
+    Some(FeaturesAnswer { w2, w3: 0 })
+}
