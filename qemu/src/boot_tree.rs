@@ -38,6 +38,8 @@ pub struct Modules {
     pub initrd: Region,
     /// The content of the disk, if the VM has one.
     pub disk: Option<Region>,
+    /// The partial device tree, if the VM has one.
+    pub partial_tree: Option<Region>,
 }
 
 /// Allocates RAM for files: one place per file, however many VMs use it.
@@ -260,9 +262,9 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
     if !vm.devices.is_empty() {
         let paths: Vec<&str> = vm.devices.iter().map(String::as_str).collect();
         set(&mut node, "postern,devices", paths);
-        if vm.dma == Dma::Unprotected {
-            set(&mut node, "postern,unprotected-dma", [0_u8; 0]);
-        }
+    }
+    if vm.dma == Dma::Unprotected {
+        set(&mut node, "postern,unprotected-dma", [0_u8; 0]);
     }
     let mut kernel = module("multiboot,kernel", modules.kernel)?;
     set(&mut kernel, "bootargs", vm.cmdline.as_str());
@@ -272,6 +274,9 @@ fn vm_node(vm: &Vm, modules: Modules) -> Result<DeviceTreeNode> {
         let mut node_of_disk = module("postern,disk", disk)?;
         set(&mut node_of_disk, "compatible", "postern,disk");
         node.add_child(node_of_disk);
+    }
+    if let Some(tree) = modules.partial_tree {
+        node.add_child(module("multiboot,device-tree", tree)?);
     }
     Ok(node)
 }

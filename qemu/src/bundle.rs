@@ -233,7 +233,12 @@ pub(crate) fn compose<'a>(
         tree: place(window.places[last], bytes.len() as u64)?,
         boot_cpu: reader::first_cpu(&bytes),
     };
-    if let Err(error) = machine::read(&bytes, found) {
+    let module = |range: PaRange| {
+        let mut pieces = modules.iter();
+        let piece = pieces.find(|piece| piece.region.address == range.start().get())?;
+        Some(&piece.bytes[..])
+    };
+    if let Err(error) = machine::read(&bytes, found, &module) {
         return Ok(Err(vec![check::line(&error)]));
     }
     Ok(Ok(Bundle {
@@ -326,6 +331,7 @@ struct VmFiles {
     kernel: usize,
     initrd: usize,
     disk: Option<usize>,
+    partial_tree: Option<usize>,
 }
 
 impl VmFiles {
@@ -333,7 +339,8 @@ impl VmFiles {
         Modules {
             kernel: region(self.kernel),
             initrd: region(self.initrd),
-            disk: self.disk.map(region),
+            disk: self.disk.map(&region),
+            partial_tree: self.partial_tree.map(&region),
         }
     }
 }
@@ -356,10 +363,14 @@ impl Files {
             let initrd = files.add(&initrd, "initrd", vm).with_context(name)?;
             let disk = vm.disk.as_ref().map(|file| files.add(file, "disk", vm));
             let disk = disk.transpose().with_context(name)?;
+            let partial_tree = vm.partial_tree.as_ref();
+            let partial_tree = partial_tree.map(|file| files.add(file, "partial-tree", vm));
+            let partial_tree = partial_tree.transpose().with_context(name)?;
             files.of_vms.push(VmFiles {
                 kernel,
                 initrd,
                 disk,
+                partial_tree,
             });
         }
         Ok(files)

@@ -191,6 +191,8 @@ pub struct Vm {
     /// The devices of the machine that the VM has for itself: paths of nodes of the machine's device tree.
     #[serde(default)]
     pub devices: Vec<String>,
+    /// A file with a partial device tree in Xen's form, which names devices as `devices` does, relative to the TOML file.
+    pub partial_tree: Option<PathBuf>,
     /// What keeps these devices from memory that is not the VM's.
     #[serde(default)]
     pub dma: Dma,
@@ -341,9 +343,14 @@ impl System {
             *path = folder.join(&*path);
         }
         for vm in &mut system.vms {
-            for path in [&mut vm.kernel, &mut vm.initrd, &mut vm.disk]
-                .into_iter()
-                .flatten()
+            for path in [
+                &mut vm.kernel,
+                &mut vm.initrd,
+                &mut vm.disk,
+                &mut vm.partial_tree,
+            ]
+            .into_iter()
+            .flatten()
             {
                 *path = folder.join(&*path);
             }

@@ -228,7 +228,7 @@ fn read<'t>(tree: &'t [u8], board: &Board) -> Result<Machine<'t>, String> {
         hypervisor: range(board.free + 2 * MIB, 8 * MIB),
         tree: range(board.free, 2 * MIB),
     };
-    let read = machine::read(tree, found);
+    let read = machine::read(tree, found, &|_| None);
     read.map(|(machine, _)| machine)
         .map_err(|error| error.to_string())
 }

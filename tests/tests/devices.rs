@@ -3,6 +3,7 @@
 //! stock Linux's driver uses.
 
 use anyhow::{Context, Result, ensure};
+use postern_flat_tree::FlatTree;
 use postern_qemu::board::BoardName;
 use postern_qemu::config::System;
 use postern_qemu::console::Channel;
@@ -97,6 +98,79 @@ fn guest_has_the_clock() -> Result<()> {
         log.contains("vm a: has /pl031@9010000"),
         "the log names no device"
     );
+    power_off(session, &["a", "b"])
+}
+
+/// The clock in a partial tree, as a user of Xen has it.
+fn partial_tree() -> Vec<u8> {
+    const GIC: u32 = 1;
+    const CLOCK: u32 = 2;
+    FlatTree::write(|root| {
+        root.cells("#address-cells", &[2]);
+        root.cells("#size-cells", &[2]);
+        root.node("gic", |gic| gic.cells("phandle", &[GIC]));
+        root.node("aliases", |aliases| {
+            aliases.text("rtc9", "/passthrough/pl031@9010000");
+        });
+        root.node("passthrough", |bus| {
+            bus.text("compatible", "simple-bus");
+            bus.cells("#address-cells", &[2]);
+            bus.cells("#size-cells", &[2]);
+            bus.flag("ranges");
+            bus.node("clock", |clock| {
+                clock.text("compatible", "fixed-clock");
+                clock.cells("phandle", &[CLOCK]);
+                clock.cells("#clock-cells", &[0]);
+                clock.cells("clock-frequency", &[24_000_000]);
+            });
+            bus.node("pl031@9010000", |rtc| {
+                rtc.texts("compatible", &["arm,pl031", "arm,primecell"]);
+                rtc.cells("reg", &[0, 0x0901_0000, 0, 0x1000]);
+                rtc.cells("interrupt-parent", &[GIC]);
+                rtc.cells("interrupts", &[0, 2, 4]);
+                rtc.cells("clocks", &[CLOCK]);
+                rtc.text("clock-names", "apb_pclk");
+                rtc.text("xen,path", RTC);
+                rtc.cells("xen,reg", &[0, 0x0901_0000, 0, 0x1000, 0, 0x0901_0000]);
+                rtc.flag("xen,force-assign-without-iommu");
+            });
+        });
+    })
+}
+
+/// The first guest has the clock by a partial tree, and uses it before and after a reset.
+#[test]
+fn guest_has_the_clock_of_a_partial_tree() -> Result<()> {
+    let lab = Lab::new("devices-partial-tree")?;
+    let mut system = lab.system("two.toml")?;
+    let file = lab.folder.join("clock.dtb");
+    std::fs::write(&file, partial_tree())?;
+    system.vms[0].partial_tree = Some(file);
+    let machine = lab.machine(&system, Flavour::Shared)?;
+    let mut session = Session::boot(&machine, &lab.folder)?;
+    let (a, b) = (session.vm("a")?, session.vm("b")?);
+    for guest in [a, b] {
+        session.expect(guest, BOOT).ready()?;
+    }
+    for _ in 0..2 {
+        shell(&mut session, a)?;
+        use_clock(&mut session, a)?;
+        let tree = "cd /proc/device-tree; cat aliases/rtc9; ls -d passthrough/pl031*/xen,path";
+        let found = ask(
+            &mut session,
+            a,
+            &format!("({tree}) 2>&1 | tr '\\0\\n' '  '"),
+        )?;
+        ensure!(
+            found.contains("/passthrough/pl031@9010000") && found.contains("No such file"),
+            "{found}"
+        );
+        leave(&mut session, a)?;
+        xtest(&mut session, a, "-t regression 1001", 1)?;
+        session.send(a, "reboot")?;
+        stopped(&mut session, "a", "reset")?;
+        session.expect(a, BOOT).ready()?;
+    }
     power_off(session, &["a", "b"])
 }
 

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The devices of the machine that a VM has for itself: those that `postern,devices` of its node names.
+//! The devices of the machine that a VM has for itself: those that `postern,devices` of its node names, and those of its
+//! partial device tree.
 //!
 //! A device is a node of the tree with its registers, its shared interrupts, and whether it can access memory by itself.
-//! The guest sees the registers at the addresses that they have in the machine, and the interrupts under their numbers.
+//! The guest sees the registers at the addresses that they have in the machine, and the interrupts under their
+//! numbers.
 
 use alloc::vec::Vec;
 
@@ -19,8 +21,10 @@ use postern_base::range::PaRange;
 
 mod check;
 mod guest;
+mod partial;
 
 pub(super) use check::{Taken, check};
+pub use partial::{MAX_PARTIAL_TREE, PartialTree};
 
 /// The property of a VM's node.
 pub(super) const DEVICES: &str = "postern,devices";
@@ -57,7 +61,7 @@ const WITH_DMA: [&str; 4] = ["iommus", "iommu-map", "dma-coherent", "dmas"];
 /// A device of the machine that one VM has for itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AssignedDevice<'t> {
-    /// Its node's path, as the VM's node has it.
+    /// Its node's path, as the VM's node or the partial tree has it.
     pub path: &'t str,
     /// Its registers, and a PCI host's windows, in whole pages, at most [`MAX_WINDOWS`]. The configuration space of a
     /// PCI host is the first.
@@ -70,6 +74,8 @@ pub struct AssignedDevice<'t> {
     pub streams: Streams,
     /// What only a PCI host bridge has.
     pub pci: Option<PciHost>,
+    /// Whether the guest's tree has the partial tree's node in place of a copy of the machine's.
+    in_partial_tree: bool,
     pub(super) node: Located<'t>,
 }
 
@@ -82,29 +88,47 @@ pub struct PciHost {
     before: usize,
 }
 
-/// Reads the devices that a VM's node names. Who else has them is checked later.
+/// The machine that devices are of.
+#[derive(Clone, Copy)]
+pub(super) struct Host<'m, 't> {
+    pub(super) fdt: Fdt<'t>,
+    pub(super) gic: &'m Gic,
+    pub(super) smmus: &'m Smmus,
+}
+
+/// Reads the devices that a VM's node and its partial tree name. Who else has them is checked later.
 pub(super) fn read<'t>(
-    fdt: Fdt<'t>,
-    gic: &Gic,
-    smmus: &Smmus,
+    host: &Host<'_, 't>,
     vm: FdtNode<'t>,
+    partial: Option<&PartialTree<'t>>,
 ) -> Result<Vec<AssignedDevice<'t>>, VmError<'t>> {
     let mut devices = Vec::new();
     for path in paths(vm)? {
-        let device = AssignedDevice::read(fdt, gic, smmus, path);
-        let device = device.and_then(|device| {
-            let is_new = devices
-                .iter()
-                .all(|other: &AssignedDevice<'t>| other.node != device.node);
-            is_new.then_some(device).ok_or(DeviceError::Twice)
-        });
-        let device = device.map_err(|error| VmError::Device { path, error })?;
-        if devices.len() == MAX_DEVICES {
-            return Err(VmError::TooManyDevices(MAX_DEVICES));
-        }
-        devices.push(device);
+        add_device(&mut devices, host, path, None)?;
+    }
+    if let Some(partial) = partial {
+        partial.read_devices(host, &mut devices)?;
     }
     Ok(devices)
+}
+
+/// Adds a device to those of a VM: one that has a node in the partial tree, or is copied.
+fn add_device<'t>(
+    devices: &mut Vec<AssignedDevice<'t>>,
+    host: &Host<'_, 't>,
+    path: &'t str,
+    partial: Option<FdtNode<'t>>,
+) -> Result<(), VmError<'t>> {
+    let failed = |error| VmError::Device { path, error };
+    let device = AssignedDevice::read(host, path, partial).map_err(failed)?;
+    if devices.iter().any(|other| other.node == device.node) {
+        return Err(failed(DeviceError::Twice));
+    }
+    if devices.len() == MAX_DEVICES {
+        return Err(VmError::TooManyDevices(MAX_DEVICES));
+    }
+    devices.push(device);
+    Ok(())
 }
 
 /// The paths of the list.
@@ -128,11 +152,11 @@ impl<'t> AssignedDevice<'t> {
     }
 
     fn read(
-        fdt: Fdt<'t>,
-        gic: &Gic,
-        smmus: &Smmus,
+        host: &Host<'_, 't>,
         path: &'t str,
+        partial: Option<FdtNode<'t>>,
     ) -> Result<Self, DeviceError<'t>> {
+        let Host { fdt, gic, smmus } = *host;
         let node = Located::resolve(fdt, path).ok_or(DeviceError::Missing)?;
         if !tree::is_enabled(node.node) {
             return Err(DeviceError::Disabled);
@@ -151,6 +175,7 @@ impl<'t> AssignedDevice<'t> {
                 streams => streams?,
             },
             pci: None,
+            in_partial_tree: false,
             node,
         };
         let regs = match tree::regs(device.node.node) {
@@ -167,6 +192,9 @@ impl<'t> AssignedDevice<'t> {
         }
         if gic.version() == GicVersion::V2 && !device.interrupts.is_empty() {
             return Err(DeviceError::Gicv2);
+        }
+        if let Some(node) = partial {
+            partial::place(&mut device, node)?;
         }
         Ok(device)
     }

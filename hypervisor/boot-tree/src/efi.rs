@@ -23,6 +23,9 @@ const RESERVATION: usize = 16;
 const TOTAL_SIZE: usize = 4;
 const RESERVATIONS: usize = 16;
 
+/// The most modules of a VM.
+const MODULES: usize = 4;
+
 /// An entry of the configuration table (4.2.1).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +42,7 @@ pub fn find_tree(tables: &[ConfigurationTable]) -> Option<u64> {
     (table.table != 0).then_some(table.table)
 }
 
-/// Returns the places of the VMs' kernels and RAM disks. Firmware need not know that they are in use.
+/// Returns the places of the VMs' modules. Firmware need not know that they are in use.
 pub fn modules(tree: &[u8]) -> impl Iterator<Item = PaRange> {
     let fdt = tree::open(tree).ok().into_iter();
     let nodes = fdt.flat_map(vms::module_nodes);
@@ -63,7 +66,7 @@ pub fn initrd(tree: &[u8]) -> Option<PaRange> {
 /// of the form that `postern-tool bundle` writes; the tree is then as it was.
 #[inline(never)]
 pub fn place_modules(tree: &mut [u8], initrd: PaRange) -> Option<()> {
-    let mut changes = heapless::Vec::<(usize, u64), { 2 * MAX_VMS }>::new();
+    let mut changes = heapless::Vec::<(usize, u64), { MODULES * MAX_VMS }>::new();
     let fdt = tree::open(tree).ok()?;
     let offset = |value: &[u8]| value.as_ptr().addr() - tree.as_ptr().addr();
     for module in vms::module_nodes(fdt) {

@@ -227,7 +227,7 @@ pub enum VmError<'t> {
     SecondModule(&'t str),
     /// A module of a kind that Postern does not take.
     #[error(
-        "module {0} is none of multiboot,kernel, multiboot,ramdisk and postern,disk: remove it"
+        "module {0} is none of multiboot,kernel, multiboot,ramdisk, multiboot,device-tree and postern,disk: remove it"
     )]
     ModuleKind(&'t str),
     /// A module's address.
@@ -241,7 +241,7 @@ pub enum VmError<'t> {
     /// A module lies where it must not.
     #[error("module {kind} at {range} {problem}: load it elsewhere and correct its reg")]
     ModulePlace {
-        /// `kernel` or `ramdisk`.
+        /// `kernel`, `ramdisk`, `disk` or `device-tree`.
         kind: &'static str,
         /// Where it lies.
         range: PaRange,
@@ -255,8 +255,11 @@ pub enum VmError<'t> {
     #[error("postern,devices must be a list of paths, such as \"/pl031@9010000\"")]
     Devices,
     /// There are too many devices.
-    #[error("postern,devices has more than {0} paths: remove some")]
+    #[error("it has more than {0} devices: remove some")]
     TooManyDevices(usize),
+    /// The partial device tree is none, or not one that a guest can have.
+    #[error("partial device tree, of 64 KiB at most: {0}")]
+    PartialTree(&'static str),
     /// Nothing that `postern,unprotected-dma` is for.
     #[error(
         "postern,unprotected-dma is for devices that access memory without an SMMU, and it has none: \
@@ -266,7 +269,7 @@ pub enum VmError<'t> {
     /// A device that the machine cannot have.
     #[error("device {path}: {error}")]
     Device {
-        /// The device's path, as the list has it.
+        /// The device's path, as the list or the partial tree has it, or the name of the partial tree's node.
         path: &'t str,
         /// What is wrong.
         error: DeviceError<'t>,
@@ -304,14 +307,16 @@ pub enum StreamsError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError<'t> {
     /// There is no such node.
-    #[error("no such node in the device tree: correct the path, or remove it from postern,devices")]
+    #[error(
+        "no such node in the device tree: correct the path, in a partial tree xen,path, or leave it out"
+    )]
     Missing,
     /// The node is disabled.
-    #[error("its `status` is not \"okay\": enable it, or remove it from postern,devices")]
+    #[error("its `status` is not \"okay\": enable it, or leave it out")]
     Disabled,
     /// A PCI host bridge that is not understood.
     #[error(
-        "it is a PCI host bridge, and Postern gives away those that are compatible with pci-host-ecam-generic"
+        "it is a PCI host bridge: postern,devices can have it, if it is compatible with pci-host-ecam-generic"
     )]
     Bridge,
     /// A property.
@@ -330,8 +335,8 @@ pub enum DeviceError<'t> {
         /// What is wrong with the bus's `ranges`.
         problem: &'static str,
     },
-    /// The list has it twice.
-    #[error("postern,devices has it twice: remove one")]
+    /// The VM has it twice.
+    #[error("it is there twice: remove one")]
     Twice,
     /// Another virtual machine has it.
     #[error("vm `{owner}` has it, or registers of it: give it to one virtual machine")]
@@ -340,7 +345,7 @@ pub enum DeviceError<'t> {
         owner: &'t str,
     },
     /// Its registers are needed elsewhere.
-    #[error("{window} is {user}: remove it from postern,devices")]
+    #[error("{window} is {user}: leave the device out")]
     InUse {
         /// The registers.
         window: PaRange,
@@ -348,7 +353,7 @@ pub enum DeviceError<'t> {
         user: &'static str,
     },
     /// Its interrupt is needed elsewhere.
-    #[error("SPI {spi} is an interrupt of {user}: remove it from postern,devices")]
+    #[error("SPI {spi} is an interrupt of {user}: leave the device out")]
     Spi {
         /// The interrupt.
         spi: u32,
@@ -368,7 +373,7 @@ pub enum DeviceError<'t> {
     /// It has interrupts, which a machine with a GICv2 cannot give away.
     #[error(
         "it has interrupts, which guests get from devices on machines with a GICv3, and this one has a GICv2: \
-         remove it from postern,devices"
+         leave it out"
     )]
     Gicv2,
     /// One of its streams is one of another virtual machine's device.
@@ -387,7 +392,7 @@ pub enum DeviceError<'t> {
     /// It accesses memory, and nothing confines it.
     #[error(
         "it may access memory by itself, and no SMMU keeps it within the virtual machine's RAM: \
-         remove it from postern,devices, start QEMU with -M virt,iommu=smmuv3, or set \
+         leave it out, start QEMU with -M virt,iommu=smmuv3, or set \
          postern,unprotected-dma, which lets it access all memory of the machine"
     )]
     Dma,

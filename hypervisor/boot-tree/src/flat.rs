@@ -35,10 +35,15 @@ pub struct Fdt<'t> {
 }
 
 /// A token of the structure block.
-enum Token<'t> {
+#[derive(Debug)]
+pub enum Token<'t> {
+    /// The beginning of a node, with its name.
     Begin(&'t str),
+    /// A property: its name and its value.
     Property(&'t str, &'t [u8]),
+    /// The end of a node.
     EndNode,
+    /// The end of the tree.
     End,
 }
 
@@ -214,6 +219,22 @@ impl<'t> FdtNode<'t> {
         })
     }
 
+    /// Returns all tokens between the node's name and its end.
+    pub fn tokens(self) -> impl Iterator<Item = Token<'t>> {
+        let mut at = self.at;
+        let mut depth = 1_usize;
+        iter::from_fn(move || {
+            let token = self.tree.token(&mut at)?;
+            match token {
+                Token::Begin(_) => depth += 1,
+                Token::EndNode => depth = depth.checked_sub(1)?,
+                Token::Property(..) | Token::End => {}
+            }
+            (depth > 0).then_some(token)
+        })
+        .fuse()
+    }
+
     /// Returns the value of a property.
     pub fn property(self, name: &str) -> Option<&'t [u8]> {
         self.properties()
@@ -267,6 +288,14 @@ impl<'t> FdtNode<'t> {
     /// Returns the entries of `reg`, if there is one: addresses and sizes, in bytes. `Err` if it is malformed.
     pub fn reg(self) -> Option<Result<Entries<'t, 2>, ()>> {
         self.property("reg").map(|value| entries(value, self.cells))
+    }
+
+    /// Returns the entries of Xen's `xen,reg`, if there is one: addresses in the machine, sizes, and addresses in the guest.
+    /// `Err` if it is malformed.
+    pub fn xen_reg(self) -> Option<Result<Entries<'t, 3>, ()>> {
+        let [address, size] = self.cells;
+        let value = self.property("xen,reg")?;
+        Some(entries(value, [address, size, address]))
     }
 
     /// Returns the entries of `ranges`, if there is one: addresses of children, addresses on the bus above, and

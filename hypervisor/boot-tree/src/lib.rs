@@ -30,7 +30,9 @@ mod vms;
 #[cfg(test)]
 mod tests;
 
-pub use assigned::{AssignedDevice, MAX_DEVICES, MAX_SPI, MAX_WINDOWS};
+pub use assigned::{
+    AssignedDevice, MAX_DEVICES, MAX_PARTIAL_TREE, MAX_SPI, MAX_WINDOWS, PartialTree,
+};
 pub use cpus::{Cpu, Cpus, MAX_CPUS};
 pub use devices::{Conduit, Optee, Timers};
 pub use early::{early_psci, early_uart};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The boot device tree as Postern understands it: the machine, and the VMs to start on it.
 
-use super::assigned::{self, Taken};
+use super::assigned::{self, Host, Taken};
 use super::cpus::Cpus;
 use super::devices::{self, Optee, Timers};
 use super::error::BootError;
@@ -71,11 +71,13 @@ pub struct BootPlacement {
 /// Reads the machine and the VMs.
 ///
 /// The range of the modules of two VMs may be the same one, but no module may overlap anything
-/// else that is in use. PSCI is checked for (0.2 or later by SMC) and needs no description.
-pub fn read(
-    tree: &[u8],
+/// else that is in use. PSCI is checked for (0.2 or later by SMC) and needs no description. `module` returns the bytes of
+/// a module, which is in RAM; of the partial device trees only.
+pub fn read<'t>(
+    tree: &'t [u8],
     found: BootPlacement,
-) -> Result<(Machine<'_>, VmConfigs<'_>), BootError<'_>> {
+    module: &dyn Fn(PaRange) -> Option<&'t [u8]>,
+) -> Result<(Machine<'t>, VmConfigs<'t>), BootError<'t>> {
     let fdt = tree::open(tree)?;
     let gic = Gic::read(fdt)?;
     let uart = Uart::read(fdt, &gic)?;
@@ -103,7 +105,14 @@ pub fn read(
         free.remove(range)?;
     }
 
-    let vms = vms::read(fdt, &cpus, &gic, &smmus)?;
+    let host = Host {
+        fdt,
+        gic: &gic,
+        smmus: &smmus,
+    };
+    let vms = vms::read(&host, &cpus, &|range| {
+        free.contains(range).then(|| module(range))?
+    })?;
     let links = links::read(fdt, &vms)?;
     let taken = Taken {
         gic: &gic,
@@ -171,7 +180,8 @@ fn place_modules<'t>(
 ) -> Result<(), BootError<'t>> {
     let unused = free.clone();
     for vm in vms {
-        for (kind, range) in vm.modules() {
+        let partial = vm.partial_tree.map(|tree| ("device-tree", tree.module));
+        for (kind, range) in vm.modules().chain(partial) {
             let problem = if !ram.contains(range) {
                 "is not in RAM"
             } else if !unused.contains(range) {

@@ -4,6 +4,7 @@
 use super::flat::{Fdt, FdtNode};
 use mediator::addr::{PAGE_SIZE, Pa};
 
+use super::assigned::MAX_PARTIAL_TREE;
 use super::error::BootError;
 use super::tree;
 use super::vms::{BLOCK_SIZE, Tee, VmConfig};
@@ -96,12 +97,19 @@ pub fn heap_bytes(vms: &[VmConfig<'_>]) -> u64 {
         // Both ends of a window may have tables of two levels.
         let windows = 4 * windows.sum::<usize>() as u64;
         let tables = vm.memory / BLOCK_SIZE + vm.memory.div_ceil(1 << 30) + 4 + windows;
+        // The guest's tree grows with it, by doubling.
+        let partial = vm.partial_tree.map_or(0, |_| 8 * MAX_PARTIAL_TREE as u64);
         let counters = vm.memory / PAGE_SIZE * size_of::<u16>() as u64;
         let books = match vm.tee {
             Tee::None => 0,
             Tee::Optional | Tee::Required => vm.tee_config.quotas.heap_bytes(),
         };
-        VM_BYTES + tables * PAGE_SIZE + counters.next_power_of_two() + books + sve_bytes(vm)
+        VM_BYTES
+            + partial
+            + tables * PAGE_SIZE
+            + counters.next_power_of_two()
+            + books
+            + sve_bytes(vm)
     };
     let all = vms.iter().map(of_vm).sum::<u64>();
     (HEAP_BYTES + all).next_multiple_of(BLOCK_SIZE)

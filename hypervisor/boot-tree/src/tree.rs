@@ -22,10 +22,15 @@ pub fn total_size(tree: &[u8]) -> Option<usize> {
 
 /// Opens the tree at the start of `tree`; bytes behind it are ignored.
 pub(super) fn open(tree: &[u8]) -> Result<Fdt<'_>, BootError<'_>> {
+    parse(tree).map_err(BootError::NotATree)
+}
+
+/// As [`open`], or what is wrong with the tree.
+pub(super) fn parse(tree: &[u8]) -> Result<Fdt<'_>, &'static str> {
     let whole = total_size(tree)
         .and_then(|size| tree.get(..size))
         .unwrap_or(tree);
-    Fdt::new(whole).map_err(BootError::NotATree)
+    Fdt::new(whole)
 }
 
 /// The value of the property `name`.

@@ -4,11 +4,9 @@
 
 use super::flat::{Fdt, FdtNode};
 
-use super::assigned::{self, AssignedDevice};
+use super::assigned::{self, AssignedDevice, Host, PartialTree};
 use super::cpus::Cpus;
 use super::error::{BootError, VmError};
-use super::gic::Gic;
-use super::iommu::Smmus;
 use super::tree;
 use alloc::vec::Vec;
 use mediator::Config;
@@ -107,6 +105,8 @@ pub struct VmConfig<'t> {
     /// The devices of the machine that it has for itself, at most [`assigned::MAX_DEVICES`]. Nobody else has or needs
     /// them.
     pub devices: Vec<AssignedDevice<'t>>,
+    /// The partial device tree, if there is one: what the guest's tree has of some of the devices.
+    pub partial_tree: Option<PartialTree<'t>>,
     /// Where the boot loader put its kernel. Several VMs may name the same range.
     pub kernel: PaRange,
     /// Where the boot loader put its initial RAM disk, if it has one.
@@ -120,14 +120,17 @@ pub struct VmConfig<'t> {
 /// The VMs of a tree.
 pub type VmConfigs<'t> = heapless::Vec<VmConfig<'t>, MAX_VMS>;
 
+/// Returns the bytes of a module, if it is in RAM that nobody else has.
+pub(super) type ReadModule<'m, 't> = &'m dyn Fn(PaRange) -> Option<&'t [u8]>;
+
 /// Reads all the VMs of `/chosen`, in the order of the tree.
 pub(super) fn read<'t>(
-    fdt: Fdt<'t>,
+    host: &Host<'_, 't>,
     cpus: &Cpus<'t>,
-    gic: &Gic,
-    smmus: &Smmus,
+    module: ReadModule<'_, 't>,
 ) -> Result<VmConfigs<'t>, BootError<'t>> {
     let mut vms = VmConfigs::new();
+    let fdt = host.fdt;
     let chosen = fdt.root().child("chosen").ok_or(BootError::NoVms)?;
     if modules_in_initrd(fdt) {
         return Err(BootError::Property {
@@ -144,8 +147,7 @@ pub(super) fn read<'t>(
             if vms.iter().any(|vm| vm.name == name) {
                 return Err((name, VmError::DuplicateName));
             }
-            assigned::read(fdt, gic, smmus, node)
-                .and_then(|devices| read_vm(node, name, cpus, devices))
+            read_vm(node, name, cpus, host, module)
                 .and_then(|vm| tee_policy::check_owner(&vm, &vms).map(|()| vm))
                 .map_err(|error| (name, error))
         });
@@ -199,7 +201,8 @@ fn read_vm<'t>(
     node: FdtNode<'t>,
     name: &'t str,
     cpus: &Cpus<'t>,
-    devices: Vec<AssignedDevice<'t>>,
+    host: &Host<'_, 't>,
+    module: ReadModule<'_, 't>,
 ) -> Result<VmConfig<'t>, VmError<'t>> {
     if tree::is_compatible(node, &[DOMAIN]) {
         for (name, _) in node.properties() {
@@ -211,6 +214,12 @@ fn read_vm<'t>(
     let modules = Modules::read(node)?;
     let (kernel, bootargs) = modules.kernel.ok_or(VmError::NoKernel)?;
     let Modules { ramdisk, disk, .. } = modules;
+    let partial_tree = modules.partial_tree.map(|range| {
+        let bytes = module(range).ok_or(VmError::PartialTree("it is not in free RAM"))?;
+        Ok(PartialTree::new(range, bytes))
+    });
+    let partial_tree = partial_tree.transpose()?;
+    let devices = assigned::read(host, node, partial_tree.as_ref())?;
     let memory = memory(node)?;
     if kernel
         .bytes()
@@ -242,6 +251,7 @@ fn read_vm<'t>(
         sve: sve(node)?,
         unprotected_dma,
         devices,
+        partial_tree,
         kernel,
         ramdisk,
         disk,
@@ -314,6 +324,7 @@ struct Modules<'t> {
     kernel: Option<(PaRange, &'t str)>,
     ramdisk: Option<PaRange>,
     disk: Option<PaRange>,
+    partial_tree: Option<PaRange>,
 }
 
 impl<'t> Modules<'t> {
@@ -336,6 +347,8 @@ impl<'t> Modules<'t> {
                     .is_some()
             } else if tree::is_compatible(node, &["multiboot,ramdisk"]) {
                 modules.ramdisk.replace(range()?).is_some()
+            } else if tree::is_compatible(node, &["multiboot,device-tree"]) {
+                modules.partial_tree.replace(range()?).is_some()
             } else if tree::is_compatible(node, &[DISK]) {
                 let range = range()?;
                 if !range.bytes().is_multiple_of(SECTOR) {
@@ -376,7 +389,7 @@ impl<'t> VmConfig<'t> {
         }
     }
 
-    /// Returns the VM's modules with the names of their kinds.
+    /// Returns the VM's modules that are copied, with the names of their kinds: all but the partial device tree.
     pub fn modules(&self) -> impl Iterator<Item = (&'static str, PaRange)> + use<'t> {
         let ramdisk = self.ramdisk.map(|range| ("ramdisk", range));
         let disk = self.disk.map(|range| ("disk", range));

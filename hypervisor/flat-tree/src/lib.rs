@@ -57,6 +57,11 @@ impl FlatTree {
     pub fn node(&mut self, name: &str, fill: impl FnOnce(&mut Self)) {
         self.begin(name);
         fill(self);
+        self.end();
+    }
+
+    /// Closes the open node, which [`FlatTree::begin`] has opened.
+    pub fn end(&mut self) {
         self.cell(END_NODE);
     }
 
@@ -116,7 +121,8 @@ impl FlatTree {
         self.texts(name, &[text]);
     }
 
-    fn begin(&mut self, name: &str) {
+    /// Opens a child of the open node, as [`FlatTree::node`] does.
+    pub fn begin(&mut self, name: &str) {
         self.cell(BEGIN_NODE);
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.push(0);

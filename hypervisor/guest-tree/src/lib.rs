@@ -32,14 +32,17 @@ const ACTIVE_HIGH: u32 = 0;
 const SPI: u32 = 0;
 const PPI: u32 = 1;
 
-/// The phandles by which nodes refer to each other.
-/// That of the interrupt controller, which has no address cells.
-pub const GIC_PHANDLE: u32 = 1;
-/// That of the fixed clock of 24 MHz.
-pub const CLOCK_PHANDLE: u32 = 2;
-const CACHE_PHANDLE: u32 = 3;
-/// The highest phandle: each level of cache has one from [`CACHE_PHANDLE`] on.
-const GPIO_PHANDLE: u32 = 0x100;
+/// The phandle of the interrupt controller, which has no address cells, if [`GuestTree::gic_phandle`] is no other. The
+/// same as Xen's `GUEST_PHANDLE_GIC`. Postern's other phandles are above it, those of partial device trees below.
+pub const GIC_PHANDLE: u32 = 65000;
+/// The phandle of the fixed clock of 24 MHz.
+pub const CLOCK_PHANDLE: u32 = GIC_PHANDLE + 1;
+const GPIO_PHANDLE: u32 = GIC_PHANDLE + 2;
+/// The highest phandle: each level of cache has one from here on.
+const CACHE_PHANDLE: u32 = GIC_PHANDLE + 3;
+
+/// The names of the aliases of emulated devices.
+pub const ALIASES: [&str; 2] = ["serial0", "serial1"];
 
 /// `KEY_POWER` in Linux's input event codes.
 const KEY_POWER: u32 = 116;
@@ -70,6 +73,8 @@ pub struct GuestTree<'a> {
     pub ramdisk: Option<IpaRange>,
     /// The GIC version that the guest sees.
     pub gic: GicVersion,
+    /// The GIC's phandle.
+    pub gic_phandle: u32,
     /// Whether the guest has the second UART, which is connected to the hypervisor's monitor.
     pub privileged: bool,
     /// Whether the guest has a real-time clock.
@@ -92,20 +97,25 @@ pub struct GuestTree<'a> {
 
 impl GuestTree<'_> {
     /// Returns the tree as a flattened device tree. `devices` adds the nodes of the devices of the machine that the guest
-    /// has for itself to the root.
-    pub fn write(&self, devices: impl FnOnce(&mut FlatTree)) -> Vec<u8> {
+    /// has for itself to the root, and `other_aliases` adds aliases other than [`ALIASES`].
+    pub fn write(
+        &self,
+        devices: impl FnOnce(&mut FlatTree),
+        other_aliases: impl FnOnce(&mut FlatTree),
+    ) -> Vec<u8> {
         FlatTree::write(|root| {
             root.text("model", "postern,vm");
             root.text("compatible", "postern,vm");
-            root.cells("interrupt-parent", &[GIC_PHANDLE]);
+            root.cells("interrupt-parent", &[self.gic_phandle]);
             address_cells(root, 2, 2);
             // Before the seeds, of which no copy stays in freed memory.
             root.beside(devices);
             root.node("aliases", |aliases| {
-                aliases.text("serial0", &uart_path(layout::UART));
+                aliases.text(ALIASES[0], &uart_path(layout::UART));
                 if self.privileged {
-                    aliases.text("serial1", &uart_path(layout::MONITOR_UART));
+                    aliases.text(ALIASES[1], &uart_path(layout::MONITOR_UART));
                 }
+                aliases.beside(other_aliases);
             });
             root.node("chosen", |chosen| self.chosen(chosen));
             root.node(&format!("memory@{:x}", self.memory.start.get()), |memory| {
@@ -198,7 +208,7 @@ impl GuestTree<'_> {
                     GicVersion::V3 => "arm,gic-v3",
                 },
             );
-            gic.cells("phandle", &[GIC_PHANDLE]);
+            gic.cells("phandle", &[self.gic_phandle]);
             gic.flag("interrupt-controller");
             gic.cells("#interrupt-cells", &[3]);
             gic.cells("#address-cells", &[0]);

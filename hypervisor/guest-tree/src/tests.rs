@@ -18,6 +18,7 @@ fn full() -> GuestTree<'static> {
             bytes: 0x12_3456,
         }),
         gic: GicVersion::V3,
+        gic_phandle: GIC_PHANDLE,
         privileged: true,
         rtc: true,
         virtio: 2,
@@ -53,7 +54,7 @@ fn text<'a>(node: fdt::node::FdtNode<'_, 'a>, name: &str) -> &'a str {
 
 #[test]
 fn full_tree_is_read_back_by_another_parser() {
-    let dtb = full().write(|_| {});
+    let dtb = full().write(|_| {}, |_| {});
     let tree = fdt::Fdt::new(&dtb).unwrap();
     let node = |path| tree.find_node(path).unwrap_or_else(|| panic!("{path}"));
 
@@ -182,7 +183,7 @@ fn tree_of_a_guest_with_gicv2_has_its_two_interfaces() {
         gic: GicVersion::V2,
         ..full()
     }
-    .write(|_| {});
+    .write(|_| {}, |_| {});
     let tree = fdt::Fdt::new(&dtb).unwrap();
     assert!(tree.find_compatible(&["arm,gic-v3"]).is_none());
     let gic = tree.find_compatible(&["arm,gic-400"]).unwrap();
@@ -244,7 +245,7 @@ fn largest_tree_fits_into_the_initial_capacity() {
         rng_seed: &[1; 64],
         ..full()
     };
-    let dtb = largest.write(|_| {});
+    let dtb = largest.write(|_| {}, |_| {});
     assert!(dtb.len() <= postern_flat_tree::CAPACITY, "{}", dtb.len());
     assert_eq!(dtb.capacity(), postern_flat_tree::CAPACITY);
 }
@@ -265,7 +266,7 @@ fn tree_omits_devices_that_the_guest_lacks() {
         rng_seed: &[],
         ..full()
     };
-    let dtb = bare.write(|_| {});
+    let dtb = bare.write(|_| {}, |_| {});
     let tree = fdt::Fdt::new(&dtb).unwrap();
     assert!(tree.find_node("/firmware").is_none());
     assert!(tree.find_node("/pl011@9010000").is_none());
@@ -287,7 +288,7 @@ fn tree_omits_devices_that_the_guest_lacks() {
         tee: Some(GuestTee { notification: None }),
         ..bare
     };
-    let dtb = silent.write(|_| {});
+    let dtb = silent.write(|_| {}, |_| {});
     let tree = fdt::Fdt::new(&dtb).unwrap();
     let optee = tree.find_node("/firmware/optee").unwrap();
     assert!(optee.property("interrupts").is_none());
@@ -303,7 +304,7 @@ fn spis_make_room_for_assigned_devices() {
     assert_eq!(spis.of(SpiSource::MonitorUart), 66);
     assert_eq!(spis.of(SpiSource::Rtc), 4);
     let own = |root: &mut FlatTree| root.node("own@1000", |own| own.flag("dma-coherent"));
-    let dtb = GuestTree { spis, ..full() }.write(own);
+    let dtb = GuestTree { spis, ..full() }.write(own, |_| {});
     let tree = fdt::Fdt::new(&dtb).unwrap();
     let node = |path| tree.find_node(path).unwrap_or_else(|| panic!("{path}"));
     assert_eq!(cells(node("/pl011@9000000"), "interrupts"), [0, 1, 4]);

@@ -85,7 +85,7 @@ fn bring_up(
         tree: PaRange::between(Pa::new(tree), Pa::new(tree + bytes.len() as u64)),
         boot_cpu: Mpidr::new(MPIDR_EL1.get()),
     };
-    let (mut machine, vms) = postern_boot_tree::machine::read(bytes, found)?;
+    let (mut machine, vms) = postern_boot_tree::machine::read(bytes, found, &module_bytes)?;
     let counter = arch::timer::counter_frequency();
     arch::timer::set_frequency(machine.timers.frequency(counter)?);
     let heap_bytes = heap_bytes(&vms);
@@ -282,6 +282,16 @@ fn tree_bytes(address: u64) -> Option<&'static [u8]> {
     let size = total_size(header).filter(|size| *size <= MAX_TREE)?;
     // SAFETY: as above, now with the length that the header gives.
     Some(unsafe { core::slice::from_raw_parts(address as *const u8, size) })
+}
+
+/// Returns the bytes of a module, which is in RAM that nobody else has, if EL2 reaches it.
+fn module_bytes(range: PaRange) -> Option<&'static [u8]> {
+    let (start, bytes) = (range.start().get(), range.bytes());
+    (range.end().get() <= mmu::ADDRESS_LIMIT).then(|| {
+        // SAFETY: all RAM in the limit is readable through the boot table, and this through the final one, too. The tree
+        // says that the boot loader has filled it, and nothing writes it any more: it is neither heap nor in `guest_ram`.
+        unsafe { core::slice::from_raw_parts(start as *const u8, bytes as usize) }
+    })
 }
 
 /// Removes the boot loader's random bytes from the tree and returns them. Called once, before any

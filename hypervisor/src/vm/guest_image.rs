@@ -12,9 +12,9 @@ use postern_base::gic::GicVersion;
 use postern_base::range::IpaRange;
 use postern_base::range::PaRange;
 use postern_base::secret::wipe;
-use postern_boot_tree::{AssignedDevice, BLOCK_SIZE};
+use postern_boot_tree::{AssignedDevice, BLOCK_SIZE, PartialTree};
 use postern_guest_tree::layout::Spis;
-use postern_guest_tree::{GuestTee, GuestTree};
+use postern_guest_tree::{GIC_PHANDLE, GuestTee, GuestTree};
 use thiserror::Error;
 
 /// A guest's images, where the boot loader put them, and their parameters.
@@ -37,6 +37,8 @@ pub struct Images {
     pub spis: Spis,
     /// The devices of the machine that the guest has for itself.
     pub devices: &'static [AssignedDevice<'static>],
+    /// What the guest's tree has of some of them.
+    pub partial_tree: Option<&'static PartialTree<'static>>,
     /// The number of virtio devices.
     pub virtio: usize,
 }
@@ -213,6 +215,8 @@ impl Loader {
         tee: Option<GuestTee>,
     ) -> alloc::vec::Vec<u8> {
         let seeds = seed_state::for_start();
+        let partial = images.partial_tree;
+        let gic_phandle = partial.map_or(GIC_PHANDLE, PartialTree::gic_phandle);
         GuestTree {
             vcpus: images.vcpus,
             cpu_compatible: "arm,armv8",
@@ -228,6 +232,7 @@ impl Loader {
             }),
             privileged: images.privileged,
             gic: images.gic,
+            gic_phandle,
             rtc: WALL_CLOCK.is_set(),
             virtio: images.virtio,
             watchdog: images.watchdog,
@@ -237,7 +242,20 @@ impl Loader {
             kaslr_seed: seeds.as_ref().map(GuestSeeds::kaslr),
             rng_seed: seeds.as_ref().map_or(&[], GuestSeeds::rng),
         }
-        .write(|root| images.devices.iter().for_each(|device| device.write(root)))
+        .write(
+            |root| {
+                let devices = images.devices.iter();
+                devices.for_each(|device| device.write(root, gic_phandle));
+                if let Some(partial) = partial {
+                    root.node("passthrough", |node| partial.copy("passthrough", node));
+                }
+            },
+            |aliases| {
+                if let Some(partial) = partial {
+                    partial.copy("aliases", aliases);
+                }
+            },
+        )
     }
 }
 

@@ -337,6 +337,7 @@ impl Vm {
                 gic: parts.gic,
                 spis,
                 devices: &config.devices,
+                partial_tree: config.partial_tree.as_ref(),
                 virtio: virtio_slots,
             },
             needs_tee: config.tee == Tee::Required,

@@ -46,6 +46,7 @@ fn read<T>(
             address: 0x4840_0000,
             size: 0x1000,
         }),
+        partial_tree: None,
     };
     let at = virt().address;
     let modules = vec![modules; system.vms.len()];
@@ -55,7 +56,8 @@ fn read<T>(
         hypervisor: range(0x4020_0000, 0x40a0_0000),
         tree: range(at, at + 0x10_0000),
     };
-    let (machine, vms) = machine::read(&tree, occupied).map_err(|error| error.to_string())?;
+    let (machine, vms) =
+        machine::read(&tree, occupied, &|_| None).map_err(|error| error.to_string())?;
     Ok(take(&machine, &vms))
 }
 

@@ -66,11 +66,13 @@ fn vm_nodes_follow_the_binding() {
             kernel: region(0x4800_0000, 0x23e_a7c0),
             initrd: region(0x4a40_0000, 0x6e_8eee),
             disk: Some(region(0x5000_0000, 0x20_0000)),
+            partial_tree: Some(region(0x5100_0000, 0x321)),
         },
         Modules {
             kernel: region(0x1_4800_0000, 0x1_0000),
             initrd: region(0x4a40_0000, 0x6e_8eee),
             disk: None,
+            partial_tree: None,
         },
     ];
     let bytes = for_hypervisor(BASE, virt(), &system, &modules, false).unwrap();
@@ -123,6 +125,7 @@ fn other_nodes_stay_as_qemu_wrote_them() {
         kernel: region(0x4800_0000, 1),
         initrd: region(0x4a40_0000, 1),
         disk: None,
+        partial_tree: None,
     }];
     let bytes = for_hypervisor(BASE, virt(), &system, &modules, false).unwrap();
     let (before, after) = (fdt::Fdt::new(BASE).unwrap(), fdt::Fdt::new(&bytes).unwrap());

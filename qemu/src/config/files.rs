@@ -81,6 +81,9 @@ impl Vm {
         if let Some(file) = &self.disk {
             disk(file).with_context(|| key("disk", file))?;
         }
+        if let Some(file) = &self.partial_tree {
+            partial_tree(file).with_context(|| key("partial_tree", file))?;
+        }
         if let (Some(kernel), Some(initrd)) = (kernel, initrd) {
             fits(self.memory, kernel, initrd)?;
         }
@@ -244,6 +247,33 @@ fn disk(file: &Path) -> Result<()> {
         file.display()
     );
     Ok(())
+}
+
+/// Checks the form of a partial device tree. The hypervisor, and `bundle`, check it against the machine's tree.
+fn partial_tree(file: &Path) -> Result<()> {
+    let (head, size) = read(file)?;
+    match Kind::of(&head) {
+        Kind::DeviceTree => {}
+        Kind::Text => bail!(
+            "it is a text file; compile it: dtc -O dtb -o {} {}",
+            file.with_extension("dtb").display(),
+            file.display()
+        ),
+        other => bail!(
+            "it is {}; give a flattened device tree, as dtc makes it of a .dts file",
+            other.words()
+        ),
+    }
+    ensure!(
+        size <= postern_boot_tree::MAX_PARTIAL_TREE as u64,
+        "it has {size} bytes; the hypervisor takes at most {}",
+        postern_boot_tree::MAX_PARTIAL_TREE
+    );
+    let bytes = std::fs::read(file).context("it cannot be read")?;
+    match postern_boot_tree::check::form_problem(&bytes) {
+        None => Ok(()),
+        Some(problem) => bail!("it is no device tree: {problem}; compile it with dtc again"),
+    }
 }
 
 fn unzipped(head: &[u8]) -> Option<Vec<u8>> {

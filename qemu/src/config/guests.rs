@@ -23,6 +23,7 @@ impl System {
         // A device has one owner: the copies get none.
         last.tee_policy.devices.clear();
         last.devices.clear();
+        last.partial_tree = None;
         last.dma = Dma::Protected;
         while self.vms.len() < count {
             let name = self.free_name();

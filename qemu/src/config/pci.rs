@@ -155,7 +155,7 @@ impl MachineConfig {
         if vm.dma == Dma::Protected {
             return Ok(());
         }
-        if vm.devices.is_empty() {
+        if vm.devices.is_empty() && vm.partial_tree.is_none() {
             return Err(
                 "dma = \"unprotected\" is for devices, and the VM has none; remove it".into(),
             );

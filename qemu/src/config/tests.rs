@@ -34,6 +34,7 @@ fn vm_needs_only_a_name() {
             affinity: None,
             sve: None,
             devices: Vec::new(),
+            partial_tree: None,
         }]
     );
 }

@@ -90,7 +90,8 @@ fn in_qemu_tree(
                 modules.push(Modules {
                     kernel: place(kernel)?,
                     initrd: place(initrd)?,
-                    disk: vm.disk.as_deref().map(place).transpose()?,
+                    disk: vm.disk.as_deref().map(&mut place).transpose()?,
+                    partial_tree: vm.partial_tree.as_deref().map(&mut place).transpose()?,
                 });
             }
             boot_tree::for_hypervisor(base, qemu, system, &modules, *static_tables)?

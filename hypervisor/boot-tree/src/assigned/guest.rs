@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use postern_base::range::PaRange;
 use postern_flat_tree::FlatTree;
-use postern_guest_tree::{CLOCK_PHANDLE, GIC_PHANDLE};
+use postern_guest_tree::CLOCK_PHANDLE;
 
 /// Properties that the guest's tree has with other values, or does not need.
 const REPLACED: [&str; 9] = [
@@ -71,12 +71,16 @@ impl<'t> AssignedDevice<'t> {
     /// Returns the properties that the guest's tree does not have, because they refer to other nodes, such as clocks.
     pub fn dropped(&self) -> impl Iterator<Item = &'t str> {
         let names = self.node.node.properties().map(|(name, _)| name);
-        names.filter(|name| is_reference(name))
+        names.filter(|name| !self.in_partial_tree && is_reference(name))
     }
 
-    /// Adds the node of the device to the root of the guest tree. The guest has the device at its physical addresses, and
-    /// its interrupts under their physical numbers.
-    pub fn write(&self, root: &mut FlatTree) {
+    /// Adds the node of the device to the root of the guest tree, unless the node is in the partial tree. The guest has the
+    /// device at its physical addresses, and its interrupts under their physical numbers. `gic` is the phandle of the
+    /// guest's GIC.
+    pub fn write(&self, root: &mut FlatTree, gic: u32) {
+        if self.in_partial_tree {
+            return;
+        }
         let name = self.node.node.name();
         let mut with_address = String::new();
         let name = match self.windows.first() {
@@ -87,10 +91,10 @@ impl<'t> AssignedDevice<'t> {
             }
             _ => name,
         };
-        root.node(name, |node| self.write_properties(node));
+        root.node(name, |node| self.write_properties(node, gic));
     }
 
-    fn write_properties(&self, node: &mut FlatTree) {
+    fn write_properties(&self, node: &mut FlatTree, gic: u32) {
         let own = self.node.node;
         for (name, value) in own.properties() {
             if !REPLACED.contains(&name) && !is_reference(name) {
@@ -106,7 +110,7 @@ impl<'t> AssignedDevice<'t> {
         registers.iter().for_each(|range| push(&mut value, *range));
         node.property("reg", &value);
         if let Some(pci) = self.pci {
-            self.write_pci(node, pci, windows);
+            self.write_pci(node, pci, windows, gic);
         } else if !self.interrupts.is_empty() {
             let mut cells = Vec::new();
             for interrupt in &self.interrupts {
@@ -126,7 +130,7 @@ impl<'t> AssignedDevice<'t> {
         }
     }
 
-    fn write_pci(&self, node: &mut FlatTree, pci: PciHost, windows: &[PaRange]) {
+    fn write_pci(&self, node: &mut FlatTree, pci: PciHost, windows: &[PaRange], gic: u32) {
         let own = self.node.node;
         let ranges = own.ranges().and_then(Result::ok);
         let mut value = Vec::new();
@@ -140,7 +144,7 @@ impl<'t> AssignedDevice<'t> {
         for entry in map.chunks_exact(pci.entry) {
             // The device's address and its pin; the guest's GIC, which has no address cells and three for an interrupt.
             value.extend_from_slice(entry.get(..16).unwrap_or_default());
-            value.extend_from_slice(&GIC_PHANDLE.to_be_bytes());
+            value.extend_from_slice(&gic.to_be_bytes());
             let interrupt = entry.get(pci.before..).and_then(|it| it.get(..12));
             value.extend_from_slice(interrupt.unwrap_or_default());
         }

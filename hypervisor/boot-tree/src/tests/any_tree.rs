@@ -5,8 +5,7 @@ use dtoolkit::model::DeviceTree;
 use proptest::prelude::*;
 
 use super::fixture::{at, set};
-use super::{fixture, occupied, tee_policy};
-use crate::machine::read;
+use super::{fixture, occupied, read, tee_policy};
 use crate::*;
 use postern_base::ids::MAX_VCPUS;
 

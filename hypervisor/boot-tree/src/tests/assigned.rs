@@ -5,17 +5,18 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 
 use super::fixture::{GIC_PHANDLE, at, cells, child, set};
 use super::iommu::smmu;
-use super::{fixture, occupied, range};
-use crate::assigned;
+use super::{fixture, occupied, range, read};
+use crate::assigned::{self, Host};
 use crate::flat::FdtNode;
 use crate::gic::Gic;
-use crate::machine::read;
 use crate::{AssignedDevice, Smmu, StreamRange, Trigger, VmConfigs, tree};
 use postern_flat_tree::FlatTree;
 use postern_guest_tree::layout;
 
 const RTC: &str = "/pl031@9010000";
 const PCIE: &str = "/pcie@10000000";
+/// The phandle of the guests' GIC.
+const GUEST_GIC: u32 = 0x55;
 const UNPROTECTED: &str = "postern,unprotected-dma";
 
 /// Two VMs and some devices as QEMU's `virt` machine has them.
@@ -88,7 +89,7 @@ fn devices<R>(tree: &DeviceTree, look: impl FnOnce(&VmConfigs<'_>) -> R) -> R {
 
 /// Reads back what the guest's tree has of a device.
 fn in_guest(device: &AssignedDevice<'_>, look: impl FnOnce(FdtNode<'_>)) {
-    let dtb = FlatTree::write(|root| device.write(root));
+    let dtb = FlatTree::write(|root| device.write(root, GUEST_GIC));
     let tree = tree::open(&dtb).unwrap();
     look(tree.root().children().next().unwrap());
 }
@@ -117,7 +118,7 @@ fn a_device_has_its_registers_and_interrupts() {
             assert_eq!(names, expected);
             assert_eq!(words(node, "reg"), [0, 0x0901_0000, 0, 0x1000]);
             assert_eq!(words(node, "interrupts"), [0, 2, 4]);
-            assert_eq!(words(node, "clocks"), [2]);
+            assert_eq!(words(node, "clocks"), [65001]);
             assert_eq!(tree::string(node, "clock-names"), Some("apb_pclk"));
         });
     });
@@ -150,7 +151,12 @@ fn a_pci_host_has_its_windows_and_the_interrupts_of_its_pins() {
     let gic = Gic::read(fdt).unwrap();
     let smmus = Smmu::read_all(fdt, &gic).unwrap();
     let vm = fdt.root().child("chosen").unwrap().child("vm-a").unwrap();
-    let found: Vec<AssignedDevice<'_>> = assigned::read(fdt, &gic, &smmus, vm).unwrap();
+    let host = Host {
+        fdt,
+        gic: &gic,
+        smmus: &smmus,
+    };
+    let found = assigned::read(&host, vm, None).unwrap();
     let [pcie] = &found[..] else {
         panic!("{found:?}")
     };
@@ -178,7 +184,7 @@ fn a_pci_host_has_its_windows_and_the_interrupts_of_its_pins() {
         assert_eq!(ranges[14..], [0x300_0000, 0x80, 0, 0x80, 0, 0x80, 0]);
         let map = words(node, "interrupt-map");
         assert_eq!(map.len(), 16 * 8);
-        assert_eq!(map[5 * 8..6 * 8], [0x800, 0, 0, 2, 1, 0, 5, 4]);
+        assert_eq!(map[5 * 8..6 * 8], [0x800, 0, 0, 2, GUEST_GIC, 0, 5, 4]);
         for name in ["interrupt-map-mask", "bus-range", "dma-coherent"] {
             assert!(node.property(name).is_some(), "{name}");
         }
@@ -231,12 +237,12 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
         (
             |t| give(t, "vm-b", &["/soc/ethernet@1000"]),
             "vm `b.2`: device /soc/ethernet@1000: no such node in the device tree: \
-             correct the path, or remove it from postern,devices",
+             correct the path, in a partial tree xen,path, or leave it out",
         ),
         (
             |t| give(t, "vm-a", &["/pl011@9040000"]),
             "vm `vm-a`: device /pl011@9040000: its `status` is not \"okay\": \
-             enable it, or remove it from postern,devices",
+             enable it, or leave it out",
         ),
         (
             |t| give(t, "vm-b", &[RTC]),
@@ -245,12 +251,12 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
         ),
         (
             |t| give(t, "vm-a", &[RTC, "/pl031"]),
-            "vm `vm-a`: device /pl031: postern,devices has it twice: remove one",
+            "vm `vm-a`: device /pl031: it is there twice: remove one",
         ),
         (
             |t| give(t, "vm-a", &["/pl011@9000000"]),
             "vm `vm-a`: device /pl011@9000000: 0x9000000..0x9001000 is the console: \
-             remove it from postern,devices",
+             leave the device out",
         ),
         (
             |t| give(t, "vm-a", &["/intc@8000000"]),
@@ -259,22 +265,22 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
         (
             |t| cells(at(t, RTC), "reg", [0, 0x080b_0000, 0, 0x1000]),
             "vm `vm-a`: device /pl031@9010000: 0x80b0000..0x80b1000 is the interrupt controller: \
-             remove it from postern,devices",
+             leave the device out",
         ),
         (
             |t| cells(at(t, RTC), "reg", [0, 0x4800_0000, 0, 0x1000]),
             "vm `vm-a`: device /pl031@9010000: 0x48000000..0x48001000 is RAM: \
-             remove it from postern,devices",
+             leave the device out",
         ),
         (
             |t| give(t, "vm-a", &["/pl061@9030000"]),
             "vm `vm-a`: device /pl061@9030000: 0x9030000..0x9031000 is where the guest has a device \
-             that Postern emulates: remove it from postern,devices",
+             that Postern emulates: leave the device out",
         ),
         (
             |t| cells(at(t, RTC), "reg", [1, 0, 0, 0x1000]),
             "vm `vm-a`: device /pl031@9010000: 0x100000000..0x100001000 is where the guest has its RAM: \
-             remove it from postern,devices",
+             leave the device out",
         ),
         (
             |t| cells(at(t, RTC), "reg", [0, 0x0901_0000, 0, 0x200]),
@@ -292,22 +298,22 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
         (
             |t| cells(at(t, RTC), "interrupts", [0, 1, 4]),
             "vm `vm-a`: device /pl031@9010000: SPI 1 is an interrupt of the console: \
-             remove it from postern,devices",
+             leave the device out",
         ),
         (
             |t| cells(at(t, RTC), "interrupts", [0, 187, 1]),
             "vm `vm-a`: device /pl031@9010000: SPI 187 is an interrupt of OP-TEE: \
-             remove it from postern,devices",
+             leave the device out",
         ),
         (
             |t| give(t, "vm-a", &["/virtio_mmio@a000000"]),
             "vm `vm-a`: device /virtio_mmio@a000000: 0xa000000..0xa001000 is where the guest has a device that \
-             Postern emulates: remove it from postern,devices",
+             Postern emulates: leave the device out",
         ),
         (
             |t| set(at(t, RTC), "dma-coherent", [0_u8; 0]),
             "vm `vm-a`: device /pl031@9010000: it may access memory by itself, and no SMMU keeps it \
-             within the virtual machine's RAM: remove it from postern,devices, \
+             within the virtual machine's RAM: leave it out, \
              start QEMU with -M virt,iommu=smmuv3, or set postern,unprotected-dma, which lets it access \
              all memory of the machine",
         ),
@@ -346,12 +352,12 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
         (
             |t| cells(at(t, RTC), "interrupts", [0, 77, 1]),
             "vm `vm-a`: device /pl031@9010000: SPI 77 is an interrupt of an SMMU: \
-             remove it from postern,devices",
+             leave the device out",
         ),
         (
             |t| cells(at(t, RTC), "reg", [0, 0x0906_f000, 0, 0x1000]),
             "vm `vm-a`: device /pl031@9010000: 0x906f000..0x9070000 is an SMMU: \
-             remove it from postern,devices",
+             leave the device out",
         ),
         (
             |t| {
@@ -374,8 +380,8 @@ fn errors_name_the_vm_the_device_and_what_to_do() {
                 set(at(t, PCIE), "compatible", "snps,dw-pcie");
                 give(t, "vm-a", &[PCIE]);
             },
-            "vm `vm-a`: device /pcie@10000000: it is a PCI host bridge, and Postern gives away those \
-             that are compatible with pci-host-ecam-generic",
+            "vm `vm-a`: device /pcie@10000000: it is a PCI host bridge: postern,devices can have it, \
+             if it is compatible with pci-host-ecam-generic",
         ),
         (
             |t| {

@@ -6,8 +6,7 @@ use dtoolkit::memreserve::MemoryReservation;
 use dtoolkit::model::DeviceTree;
 
 use super::fixture::{at, cells, child, set};
-use super::{fixture, occupied, range};
-use crate::machine::read;
+use super::{fixture, occupied, range, read};
 
 type Change = fn(&mut DeviceTree);
 

@@ -4,9 +4,8 @@
 use dtoolkit::model::DeviceTree;
 
 use super::fixture::{at, child, set};
-use super::{fixture, occupied};
+use super::{fixture, occupied, read};
 use crate::bus::Located;
-use crate::machine::read;
 use crate::{early_uart, tree};
 
 /// A bus: its `#address-cells`, `#size-cells` and `ranges`, where it has some.

@@ -2,13 +2,12 @@
 //! What EFI firmware tells, down to the RAM that the boot path finds free.
 
 use super::fixture::{at, set};
-use super::{fixture, occupied, range};
+use super::{fixture, occupied, range, read};
 use crate::efi::{
     ConfigurationTable, MemoryMap, copy_bytes, copy_tree, find_tree, initrd, modules,
     modules_in_initrd, place_modules,
 };
 use crate::flat::Fdt;
-use crate::machine::read;
 use crate::{BootError, VmError};
 use dtoolkit::memreserve::MemoryReservation;
 

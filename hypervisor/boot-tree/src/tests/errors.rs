@@ -4,8 +4,7 @@
 use dtoolkit::model::DeviceTree;
 
 use super::fixture::{at, cells, link, module, set};
-use super::{fixture, occupied};
-use crate::machine::read;
+use super::{fixture, occupied, read};
 
 /// Each line breaks one thing in the default tree. The text is all that a user sees of it.
 #[test]
@@ -184,15 +183,10 @@ fn errors_say_what_is_wrong_and_what_to_do() {
         ),
         (
             |t| {
-                module(
-                    at(t, "/chosen/vm-a"),
-                    "multiboot,device-tree",
-                    0x5000_0000,
-                    1,
-                );
+                module(at(t, "/chosen/vm-a"), "multiboot,microcode", 0x5000_0000, 1);
             },
-            "vm `vm-a`: module module@50000000 is none of multiboot,kernel, multiboot,ramdisk and \
-             postern,disk: remove it",
+            "vm `vm-a`: module module@50000000 is none of multiboot,kernel, multiboot,ramdisk, \
+             multiboot,device-tree and postern,disk: remove it",
         ),
         (
             |t| module(at(t, "/chosen/vm-a"), "postern,disk", 0x5000_0000, 0x1001),

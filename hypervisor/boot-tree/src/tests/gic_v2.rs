@@ -2,8 +2,7 @@
 //! Machines with a GICv2.
 
 use super::fixture::{at, cells, gic_v2, set};
-use super::{fixture, occupied, range};
-use crate::machine::read;
+use super::{fixture, occupied, range, read};
 use crate::{GicRegisters, GicV2Interfaces, PhysIntId};
 use dtoolkit::model::DeviceTree;
 use postern_base::gic::GicVersion;

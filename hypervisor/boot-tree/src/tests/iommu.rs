@@ -4,10 +4,9 @@
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 
 use super::fixture::{at, cells, child, set};
-use super::{fixture, occupied, range};
+use super::{fixture, occupied, range, read};
 use crate::flat::Fdt;
 use crate::iommu::streams_of;
-use crate::machine::read;
 use crate::*;
 
 const PHANDLE: u32 = 0x9004;

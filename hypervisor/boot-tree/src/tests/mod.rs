@@ -3,7 +3,6 @@ use dtoolkit::model::DeviceTree;
 use mediator::addr::Pa;
 
 use self::fixture::{at, cells, child, set};
-use super::machine::read;
 use super::*;
 use postern_base::ids::{MAX_PCPUS, PcpuIndex, PcpuSet};
 use postern_base::range::PaRange;
@@ -12,6 +11,7 @@ mod any_tree;
 mod assigned;
 mod boards;
 mod buses;
+mod dts;
 mod efi;
 mod errors;
 pub mod fixture;
@@ -19,12 +19,18 @@ mod flat;
 mod gic_v2;
 mod iommu;
 mod nodes;
+mod partial;
 mod specifiers;
 mod tee_policy;
 mod uarts;
 
 fn range(start: u64, end: u64) -> PaRange {
     PaRange::between(Pa::new(start), Pa::new(end))
+}
+
+/// Reads a tree without partial ones.
+fn read(tree: &[u8], found: BootPlacement) -> Result<(Machine<'_>, VmConfigs<'_>), BootError<'_>> {
+    machine::read(tree, found, &|_| None)
 }
 
 fn members(set: PcpuSet) -> Vec<usize> {
@@ -248,6 +254,7 @@ fn reads_the_default_machine() {
             sve: None,
             unprotected_dma: false,
             devices: Vec::new(),
+            partial_tree: None,
             kernel: range(0x4800_0000, 0x4a60_0000),
             ramdisk: Some(range(0x4b00_0000, 0x4b80_0000)),
             disk: None,

@@ -4,8 +4,7 @@
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 
 use super::fixture::{at, cells, child, set};
-use super::{fixture, occupied, range};
-use crate::machine::read;
+use super::{fixture, occupied, range, read};
 use crate::*;
 use postern_base::range::PaRange;
 

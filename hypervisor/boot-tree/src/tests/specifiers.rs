@@ -4,8 +4,7 @@
 use dtoolkit::model::DeviceTree;
 
 use super::fixture::{at, cells, child, set};
-use super::{fixture, occupied};
-use crate::machine::read;
+use super::{fixture, occupied, read};
 use crate::{BootError, Timers};
 
 const GIC: u32 = fixture::GIC_PHANDLE;

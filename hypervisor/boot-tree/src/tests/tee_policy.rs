@@ -6,8 +6,7 @@ use mediator::{Config, Features, Policy, Quotas};
 use optee_proto::Uuid;
 
 use super::fixture::{at, cells, set};
-use super::{fixture, occupied};
-use crate::machine::read;
+use super::{fixture, occupied, read};
 
 const AVB: &str = "023f8f1a-292a-432b-8fc4-de8471358067";
 const PKCS11: &str = "fd02c9da-306c-48c7-a49c-bbd827ae86ee";

@@ -5,9 +5,8 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 use postern_uart::{Layout, Model, Width};
 
 use super::fixture::{at, cells, child, set};
-use super::{fixture, occupied};
+use super::{fixture, occupied, read};
 use crate::early_uart;
-use crate::machine::read;
 
 type Change = fn(&mut DeviceTreeNode);
 

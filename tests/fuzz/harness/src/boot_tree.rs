@@ -15,7 +15,7 @@ pub fn run(data: &[u8]) {
         hypervisor: range(0x4020_0000, 0x20_0000),
         tree: range(0x4000_0000, 0x10_0000),
     };
-    let (machine, vms) = match read(data, occupied) {
+    let (machine, vms) = match read(data, occupied, &|_| None) {
         Ok(read) => read,
         Err(error) => {
             // The user reads the error, so it must format without a panic.
