@@ -119,7 +119,7 @@ impl<'s> Parser<'s> {
                     value.extend(cell.to_be_bytes());
                 },
                 text if text.starts_with('"') => {
-                    value.extend([text.trim_matches('"'), "\0"].concat().bytes())
+                    value.extend([text.trim_matches('"'), "\0"].concat().bytes());
                 }
                 bytes if bytes.starts_with('[') => {
                     let digits = bytes.trim_matches(['[', ']']).split_whitespace();
