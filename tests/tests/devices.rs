@@ -159,7 +159,7 @@ fn guest_has_the_clock_of_a_partial_tree() -> Result<()> {
         let found = ask(
             &mut session,
             a,
-            &format!("({tree}) 2>&1 | tr '\\0\\n' '  '"),
+            &format!("({tree}) 2>&1 | tr '\\0\\n' '  '; echo"),
         )?;
         ensure!(
             found.contains("/passthrough/pl031@9010000") && found.contains("No such file"),

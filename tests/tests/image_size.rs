@@ -9,7 +9,7 @@ use postern_qemu::{cargo, elf};
 
 /// The bound for code and constant data in bytes. docs/decisions/0021-small-and-fast.md has the
 /// history and the parts.
-const MOST: u64 = 388 << 10;
+const MOST: u64 = 392 << 10;
 
 /// The sections that the hypervisor writes to. All others are mapped read-only
 /// (`hypervisor/image/image.ld`), whatever the linker's flags say.
