@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Runs the tests of optee-proto, ffa-proto and mediator under Miri, an interpreter that finds undefined behaviour and
+# Runs the tests of optee-proto and mediator under Miri, an interpreter that finds undefined behaviour and
 # data races, with fewer cases and smaller buffers than on the processor. Miri is a component of nightly
 # Rust: rustup installs it when it is missing, and this says so first.
 #
@@ -30,16 +30,16 @@ fi
 miri() { cargo +nightly miri test --quiet --lib "$@"; }
 
 if [ $# -gt 0 ]; then
-    miri --package optee-proto --package ffa-proto --package optee-mediator -- "$@"
+    miri --package optee-proto --package optee-mediator -- "$@"
     exit
 fi
 
 # Miri uses one processor, so two run, with half of the work each.
 SOME='tests::abi:: tests::properties:: tests::lists::'
 mkdir -p "$(dirname "$LOG")"
-miri --package optee-proto --package ffa-proto --package optee-mediator --no-run
+miri --package optee-proto --package optee-mediator --no-run
 # shellcheck disable=SC2046,SC2086
-miri --package optee-proto --package ffa-proto --package optee-mediator -- $(printf -- '--skip %s ' $SOME) > "$LOG" 2>&1 &
+miri --package optee-proto --package optee-mediator -- $(printf -- '--skip %s ' $SOME) > "$LOG" 2>&1 &
 others=$!
 trap 'kill $others 2> /dev/null || true' EXIT INT TERM
 status=0
