@@ -4,11 +4,11 @@
 //! A guest's calls end here. What this folder answers by itself never reaches the SPMC, which acts for whoever is named in
 //! a call: OP-TEE 4.10 checks neither the sender of a framework message nor the owner of a handle or a buffer.
 //!
-//! * [`endpoint`]: a VM as an endpoint of the framework, and the choice by function.
-//! * [`negotiation`]: the version that a guest has agreed on.
-//! * [`buffers`]: the guest's RX and TX buffers.
-//! * [`features`]: which functions a guest has.
-//! * [`partitions`]: the partitions that a guest sees.
+//! * `endpoint`: a VM as an endpoint of the framework, and the choice by function.
+//! * `negotiation`: the version that a guest has agreed on.
+//! * `buffers`: the guest's RX and TX buffers.
+//! * `features`: which functions a guest has.
+//! * `partitions`: the partitions that a guest sees.
 //!
 //! Direct requests, shared memory and notifications are not here yet: a guest hears `NOT_SUPPORTED`.
 
