@@ -176,24 +176,17 @@ pub fn expire(now: Ticks) {
 /// Returns the numbers of frames that a VM has sent and received, and of those that were dropped at its ends, and then the
 /// same of the bytes of consoles: the sums over all of its ends since the machine started.
 pub fn counts(vm: &Vm) -> [[u64; 3]; 2] {
-    let mut sums = [[0; 3]; 2];
-    let Some(links) = LINKS.get() else {
-        return sums;
-    };
-    for end in links.ends.get(vm.index.get()).into_iter().flatten() {
-        if let Some(link) = links.links.get(end.link) {
-            let Counters {
-                sent,
-                received,
-                dropped,
-            } = link.state.lock().link.counters(end.port);
-            let sums = &mut sums[usize::from(link.kind == LinkKind::Console)];
-            for (sum, more) in sums.iter_mut().zip([sent, received, dropped]) {
-                *sum += more;
+    let mut sums = [Counters::default(); 2];
+    if let Some(links) = LINKS.get() {
+        for end in links.ends.get(vm.index.get()).into_iter().flatten() {
+            if let Some(link) = links.links.get(end.link) {
+                let more = link.state.lock().link.counters(end.port);
+                let sum = &mut sums[usize::from(link.kind == LinkKind::Console)];
+                *sum = sum.plus(more);
             }
         }
     }
-    sums
+    sums.map(|sum| [sum.sent, sum.received, sum.dropped])
 }
 
 /// Returns the number of a VM's ends, which are its first virtio devices.

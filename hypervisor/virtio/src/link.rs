@@ -43,6 +43,18 @@ pub struct Counters {
     pub dropped: u64,
 }
 
+impl Counters {
+    /// Returns the sums of two ports' counters. They wrap, as the counters do: a guest makes up the lengths of what it sends.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            sent: self.sent.wrapping_add(other.sent),
+            received: self.received.wrapping_add(other.received),
+            dropped: self.dropped.wrapping_add(other.dropped),
+        }
+    }
+}
+
 /// The result of a driver's access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
