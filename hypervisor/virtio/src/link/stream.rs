@@ -8,7 +8,7 @@
 
 use super::{BUDGET, Card, Link, MOST_RECEIVING, Port};
 use crate::net::{RECEIVE, TRANSMIT};
-use crate::queue::{ChainError, RingError};
+use crate::queue::{ChainError, Queue, RingError};
 use crate::ram::GuestRam;
 
 /// The bytes that cost as much as a descriptor: a call moves about as many as can wait.
@@ -98,10 +98,14 @@ fn take_chunk<R: GuestRam>(
             Err(ChainError::Buffer) => 0,
             Err(ChainError::Ring(error)) => return Err(error),
         };
+    }
+    let rest = chain.skip_readable(ram)?;
+    // Only now: nobody would deliver bytes of a chain that is an error.
+    if let Card::Console(console) = &mut receiver.card {
         console.append(kept);
     }
     let dropped = &mut sender.counters.dropped;
-    *dropped = dropped.wrapping_add(chain.skip_readable(ram)?);
+    *dropped = dropped.wrapping_add(rest);
     queue.push(ram, &chain)?;
     let cost = usize::from(chain.descriptors()).wrapping_add(kept / BYTES_OF_COST);
     Ok(Some(cost as u32))
@@ -125,28 +129,50 @@ impl Delivery {
             return Ok(());
         }
         let queue = &mut receiver.transport.queues()[RECEIVE];
-        while !console.waiting().is_empty() {
+        let mut taken = 0;
+        let end = loop {
+            let waiting = console.waiting().get(taken..).unwrap_or_default();
             // It notifies of the next buffer where there is none.
-            if self.budget == 0 || !queue.listen(ram)? {
-                return Ok(());
+            if waiting.is_empty() || self.budget == 0 {
+                break Ok(());
             }
-            let Some(head) = queue.pop_head(ram)? else {
-                return Ok(());
-            };
-            let mut chain = queue.chain(head);
-            chain.limit(MOST_DESCRIPTORS);
-            let written = match chain.write(ram, console.waiting()) {
-                Ok(written) => written,
-                Err(ChainError::Buffer) => {
-                    chain.discard();
-                    0
+            match fill_buffer(queue, ram, waiting) {
+                Ok(Some((written, descriptors))) => {
+                    taken = taken.saturating_add(written);
+                    self.budget = self.budget.saturating_sub(descriptors);
                 }
-                Err(ChainError::Ring(error)) => return Err(error),
-            };
-            queue.push(ram, &chain)?;
-            self.bytes = self.bytes.wrapping_add(console.remove(written) as u32);
-            self.budget = self.budget.saturating_sub(chain.descriptors().into());
-        }
-        Ok(())
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        // Once, since it moves what is left.
+        self.bytes = self.bytes.wrapping_add(console.remove(taken) as u32);
+        end
     }
+}
+
+/// Fills a receiver's buffer. Returns the bytes and the number of descriptors; `None` if there is no buffer.
+fn fill_buffer<R: GuestRam>(
+    queue: &mut Queue,
+    ram: &R,
+    bytes: &[u8],
+) -> Result<Option<(usize, u32)>, RingError> {
+    if !queue.listen(ram)? {
+        return Ok(None);
+    }
+    let Some(head) = queue.pop_head(ram)? else {
+        return Ok(None);
+    };
+    let mut chain = queue.chain(head);
+    chain.limit(MOST_DESCRIPTORS);
+    let written = match chain.write(ram, bytes) {
+        Ok(written) => written,
+        Err(ChainError::Buffer) => {
+            chain.discard();
+            0
+        }
+        Err(ChainError::Ring(error)) => return Err(error),
+    };
+    queue.push(ram, &chain)?;
+    Ok(Some((written, chain.descriptors().into())))
 }

@@ -54,6 +54,26 @@ impl World {
 }
 
 #[test]
+fn sums_of_counters_wrap() {
+    let most = Counters {
+        sent: u64::MAX,
+        received: u64::MAX,
+        dropped: u64::MAX,
+    };
+    let one = Counters {
+        sent: 1,
+        received: 2,
+        dropped: 3,
+    };
+    let sum = Counters {
+        sent: 0,
+        received: 1,
+        dropped: 2,
+    };
+    assert_eq!(most.plus(one), sum);
+}
+
+#[test]
 fn driver_finds_a_console_without_features() {
     let mut world = World::consoles(16, true);
     assert_eq!(world.read(0, 0x08), 3);
@@ -114,6 +134,20 @@ fn bytes_wait_for_buffers_and_the_rest_is_dropped() {
         assert_eq!(world.counts(0), (MOST_WAITING as u64 + 1, 0, 500));
         assert_eq!(world.counts(1), (0, MOST_WAITING as u64 + 1, 0));
     }
+}
+
+#[test]
+fn bytes_of_a_chain_that_is_an_error_do_not_wait() {
+    let mut world = World::consoles(64, true);
+    // The first buffer takes all the room, and the last one is one too many.
+    let mut chain = [(BUFFERS, 8, false); 17];
+    chain[0].1 = MOST_WAITING as u32;
+    world.ends[0].transmit.add(&world.memories[0], &chain);
+    world.write(0, NOTIFY, 1);
+    assert_eq!(world.read(0, STATUS) & NEEDS_RESET, NEEDS_RESET);
+    world.provide_bytes(1, 8, 1024, 1);
+    world.write(1, NOTIFY, 0);
+    assert_eq!(world.counts(1), (0, 0, 0));
 }
 
 #[test]
