@@ -13,7 +13,7 @@ use super::mpidr::Mpidr;
 use super::ram::{self, Memory};
 use super::tree;
 use super::uart::Uart;
-use super::vms::{self, BLOCK_SIZE, VmConfigs};
+use super::vms::{self, BLOCK_SIZE, VmConfig, VmConfigs};
 use postern_base::range::PaRange;
 
 /// The property of `/chosen` that keeps the machine on when no VM runs.
@@ -180,8 +180,7 @@ fn place_modules<'t>(
 ) -> Result<(), BootError<'t>> {
     let unused = free.clone();
     for vm in vms {
-        let partial = vm.partial_tree.map(|tree| ("device-tree", tree.module));
-        for (kind, range) in vm.modules().chain(partial) {
+        for (kind, range) in all_modules(vm) {
             let problem = if !ram.contains(range) {
                 "is not in RAM"
             } else if !unused.contains(range) {
@@ -207,6 +206,12 @@ fn place_modules<'t>(
 fn is_module_before(vms: &VmConfigs<'_>, vm: &str, kind: &str, range: PaRange) -> bool {
     vms.iter()
         .take_while(|other| other.name != vm)
-        .flat_map(|other| other.modules())
+        .flat_map(all_modules)
         .any(|module| module == (kind, range))
+}
+
+/// Returns the VM's modules with the names of their kinds, and its partial device tree.
+fn all_modules<'t>(vm: &VmConfig<'t>) -> impl Iterator<Item = (&'static str, PaRange)> + use<'t> {
+    let partial = vm.partial_tree.map(|tree| ("device-tree", tree.module));
+    vm.modules().chain(partial)
 }

@@ -8,6 +8,7 @@
 
 use super::super::error::{DeviceError, VmError};
 use super::super::flat::{FdtNode, Token};
+use super::super::interrupts::Interrupt;
 use super::super::tree;
 use super::{AssignedDevice, Host, add_device, bad};
 use alloc::vec::Vec;
@@ -48,7 +49,12 @@ impl<'t> PartialTree<'t> {
         devices: &mut Vec<AssignedDevice<'t>>,
     ) -> Result<(), VmError<'t>> {
         let tree = tree::parse(self.bytes).map_err(VmError::PartialTree)?;
+        // Postern's nodes in the guest's tree have the phandles above.
+        if self.gic_phandle() > GIC_PHANDLE {
+            return Err(PHANDLE);
+        }
         match tree.root().child("passthrough") {
+            Some(node) if has_phandle_of_ours(node) => Err(PHANDLE),
             Some(node) => visit(node, MAX_DEPTH, host, devices),
             None => Err(VmError::PartialTree("it has no node /passthrough")),
         }
@@ -97,19 +103,31 @@ fn visit<'t>(
         let Some(depth) = depth.checked_sub(1) else {
             return Err(VmError::PartialTree("more than 8 nodes are in one another"));
         };
-        if tree::cell(node, "phandle").is_some_and(|phandle| phandle >= GIC_PHANDLE) {
-            return Err(VmError::PartialTree("it has a phandle above 64999"));
+        if has_phandle_of_ours(node) {
+            return Err(PHANDLE);
         }
-        let path = tree::string(node, "xen,path");
-        if path.is_some() || node.property(REG).is_some() {
-            add_device(devices, host, path.unwrap_or(node.name()), Some(node))?;
+        if node.property(PATH).is_some() || node.property(REG).is_some() {
+            let path = tree::string(node, PATH).filter(|path| path.starts_with('/'));
+            let path = path.ok_or(VmError::PartialTree("a device has no xen,path"))?;
+            add_device(devices, host, path, Some(node))?;
         }
         visit(node, depth, host, devices)?;
     }
     Ok(())
 }
 
+const EXTENDED: &str = "interrupts-extended";
+const PATH: &str = "xen,path";
 const REG: &str = "xen,reg";
+const PHANDLE: VmError<'static> = VmError::PartialTree("it has a phandle above 64999");
+
+/// Whether a node has a phandle that a node of Postern's may have, or none that can be read.
+fn has_phandle_of_ours(node: FdtNode<'_>) -> bool {
+    ["phandle", "linux,phandle"].iter().any(|name| {
+        let is_low = |phandle| phandle < GIC_PHANDLE;
+        node.property(name).is_some() && !tree::cell(node, name).is_some_and(is_low)
+    })
+}
 
 /// Lets a device have the registers that its node in the partial tree names, at the guest's addresses.
 pub(super) fn place<'t>(
@@ -132,16 +150,22 @@ pub(super) fn place<'t>(
         if start != guest {
             return Err(bad(REG, "has two addresses, which must be the same"));
         }
+        if device.windows.iter().any(|window| window.overlaps(range)) {
+            return Err(bad(REG, "has a page twice"));
+        }
         device.add_window(REG, range)?;
     }
     let interrupts = node.property("interrupts").unwrap_or_default();
     for interrupt in interrupts.chunks(12) {
-        if tree::cells(interrupt)
-            .nth(1)
-            .is_none_or(|spi| !device.has_spi(spi))
-        {
+        // Three cells, since the GIC of a guest has as many.
+        let named = Interrupt::from_specifier(interrupt, 3);
+        let mut own = device.interrupts.iter().map(|interrupt| interrupt.intid);
+        if named.is_none_or(|named| own.all(|own| own != named.intid)) {
             return Err(bad("interrupts", "has one that is not the device's"));
         }
+    }
+    if node.property(EXTENDED).is_some() {
+        return Err(bad(EXTENDED, "is to be `interrupts`"));
     }
     device.in_partial_tree = true;
     Ok(())

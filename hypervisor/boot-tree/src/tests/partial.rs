@@ -265,8 +265,19 @@ fn errors_name_the_vm_the_node_and_what_is_wrong() {
             "xen,path = \"/pl031@9010000\";",
             "",
             same,
-            "device rtc@9010000: no such node in the device tree: \
-             correct the path, in a partial tree xen,path, or leave it out",
+            "partial device tree, of 64 KiB at most: a device has no xen,path",
+        ),
+        (
+            "xen,path = \"/pl031@9010000\";",
+            "xen,path = \"rtc\";",
+            same,
+            "partial device tree, of 64 KiB at most: a device has no xen,path",
+        ),
+        (
+            "xen,path = \"/pl031@9010000\";",
+            "xen,path;",
+            same,
+            "partial device tree, of 64 KiB at most: a device has no xen,path",
         ),
         (
             "\"/pl031@9010000\"",
@@ -314,6 +325,24 @@ fn errors_name_the_vm_the_node_and_what_is_wrong() {
             "device /pl031@9010000: its `interrupts` has one that is not the device's",
         ),
         (
+            "interrupts = <0 2 4>;",
+            "interrupts = <1 2 4>;",
+            same,
+            "device /pl031@9010000: its `interrupts` has one that is not the device's",
+        ),
+        (
+            "interrupts = <0 2 4>;",
+            "interrupts-extended = <&gic 0 2 4>;",
+            same,
+            "device /pl031@9010000: its `interrupts-extended` is to be `interrupts`",
+        ),
+        (
+            reg,
+            "xen,reg = <0x0 0x9010000 0x0 0x1000 0x0 0x9010000 0x0 0x9010000 0x0 0x1000 0x0 0x9010000>;",
+            same,
+            "device /pl031@9010000: its `xen,reg` has a page twice",
+        ),
+        (
             "passthrough {",
             "passthru {",
             same,
@@ -322,6 +351,30 @@ fn errors_name_the_vm_the_node_and_what_is_wrong() {
         (
             "interrupt-parent = <&gic>;",
             "phandle = <65000>;",
+            same,
+            "partial device tree, of 64 KiB at most: it has a phandle above 64999",
+        ),
+        (
+            "interrupt-parent = <&gic>;",
+            "linux,phandle = <0xffff0000>;",
+            same,
+            "partial device tree, of 64 KiB at most: it has a phandle above 64999",
+        ),
+        (
+            "interrupt-parent = <&gic>;",
+            "phandle = <1 2>;",
+            same,
+            "partial device tree, of 64 KiB at most: it has a phandle above 64999",
+        ),
+        (
+            "passthrough {",
+            "passthrough { phandle = <65001>;",
+            same,
+            "partial device tree, of 64 KiB at most: it has a phandle above 64999",
+        ),
+        (
+            "gic: gic {",
+            "gic: gic { phandle = <65001>;",
             same,
             "partial device tree, of 64 KiB at most: it has a phandle above 64999",
         ),
@@ -394,6 +447,20 @@ fn device_of_two_partial_trees_is_refused() {
     let error = read(&tree, &compile(CLOCK), |_| ()).unwrap_err();
     let text = "vm `b.2`: device /pl031@9010000: vm `vm-a` has it, or registers of it: give it to one virtual machine";
     assert_eq!(error, text);
+}
+
+#[test]
+fn two_vms_may_have_one_copy_of_a_tree_without_devices() {
+    let mut tree = machine();
+    with_module(&mut tree, "vm-b", 0x4c00_0000);
+    let partial = compile("/dts-v1/;\n/ {\n passthrough {\n #address-cells = <2>;\n };\n};\n");
+    read(&tree, &partial, |vms| {
+        assert!(
+            vms.iter()
+                .all(|vm| vm.partial_tree.is_some() && vm.devices.is_empty())
+        );
+    })
+    .unwrap();
 }
 
 #[test]
