@@ -23,8 +23,8 @@ use postern_base::ids::PcpuIndex;
 use postern_base::range::PaRange;
 use postern_boot_tree::seed::{self, BootSeed};
 use postern_boot_tree::{
-    AssignedDevice, BLOCK_SIZE, BootError, BootPlacement, Conduit, MAX_TREE, Machine, Mpidr,
-    VmConfigs, early_psci, early_uart, heap_bytes, total_size,
+    AssignedDevice, BLOCK_SIZE, BootError, BootPlacement, Conduit, MAX_PARTIAL_TREE, MAX_TREE,
+    Machine, Mpidr, VmConfigs, early_psci, early_uart, heap_bytes, total_size,
 };
 use postern_console::log::Level;
 use postern_console::uart::Uart;
@@ -284,12 +284,17 @@ fn tree_bytes(address: u64) -> Option<&'static [u8]> {
     Some(unsafe { core::slice::from_raw_parts(address as *const u8, size) })
 }
 
-/// Returns the bytes of a module, which is in RAM that nobody else has, if EL2 reaches it.
+/// Returns the bytes of a module, which is in RAM that nobody else has, as far as a partial tree may reach; `None` if EL2
+/// does not reach it.
 fn module_bytes(range: PaRange) -> Option<&'static [u8]> {
     let (start, bytes) = (range.start().get(), range.bytes());
+    let bytes = bytes.min(MAX_PARTIAL_TREE as u64);
     (range.end().get() <= mmu::ADDRESS_LIMIT).then(|| {
-        // SAFETY: all RAM in the limit is readable through the boot table, and this through the final one, too. The tree
-        // says that the boot loader has filled it, and nothing writes it any more: it is neither heap nor in `guest_ram`.
+        // EFI firmware has written it through its caches, and the boot table does not map all of it as cacheable.
+        mmu::clean_to_memory(start, bytes);
+        // SAFETY: all RAM in the limit is readable through the boot table, and this through the final one, too; both see
+        // what is in memory now. The tree says that the boot loader has filled it, and nothing writes it any more: it is
+        // neither heap nor in `guest_ram`.
         unsafe { core::slice::from_raw_parts(start as *const u8, bytes as usize) }
     })
 }
