@@ -76,7 +76,10 @@ impl VmEndpoint {
     }
 
     fn version(&self, call: &Registers) -> Result<Registers, ErrorCode> {
-        match Request::decode(call, Version::V1_2) {
+        // Whatever else a later version has in the other registers, it must get an answer.
+        let [x0, x1, ..] = call.to_8();
+        let call = Registers::from_8([x0, x1, 0, 0, 0, 0, 0, 0]);
+        match Request::decode(&call, Version::V1_2) {
             Ok(Request::Version(w1)) => Ok(version(self.negotiation.lock().ask(w1))),
             _ => Err(ErrorCode::NOT_SUPPORTED),
         }

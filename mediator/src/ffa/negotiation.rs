@@ -20,14 +20,21 @@ pub(super) enum Negotiation {
 
 impl Negotiation {
     /// Answers `FFA_VERSION`: returns the version to answer with, or `None` for `NOT_SUPPORTED`.
+    ///
+    /// A guest that asks first for a later minor version than ours agrees on ours: Linux goes on with that, and does not
+    /// ask again. Once the version is fixed it is the only one, also for the next kernel of a guest.
     pub(super) fn ask(&mut self, w1: u32) -> Option<Version> {
-        let common = Version::from_w(w1)?.common(OURS);
-        match (*self, common) {
-            // The guest sees that the major numbers differ.
-            (_, None) => {}
-            (Self::Fixed(version), Some(common)) if version != common => return None,
-            (Self::Fixed(_), Some(_)) => {}
-            (_, Some(common)) => *self = Self::Agreed(common),
+        let asked = Version::from_w(w1)?;
+        match *self {
+            Self::Fixed(version) => return (asked >= version).then_some(version),
+            // A second question that is too high changes nothing.
+            Self::Agreed(_) if asked > OURS => {}
+            Self::Open | Self::Agreed(_) => {
+                // Of another major number the guest sees that it is another.
+                if let Some(common) = asked.common(OURS) {
+                    *self = Self::Agreed(common);
+                }
+            }
         }
         Some(OURS)
     }
@@ -56,13 +63,21 @@ mod tests {
         assert_eq!(guest.ask(Version::V1_0.to_w()), Some(OURS));
         assert_eq!(guest.ask(Version::V1_1.to_w()), Some(OURS));
         assert_eq!(guest.fix(), Some(Version::V1_1));
-        assert_eq!(guest.ask(Version::V1_1.to_w()), Some(OURS));
+        // A later one hears the fixed one, with which it can go on.
+        for asked in [0x1_0001, 0x1_0002, 0x1_0003, 0x2_0000] {
+            assert_eq!(guest.ask(asked), Some(Version::V1_1));
+        }
         assert_eq!(guest.ask(Version::V1_0.to_w()), None);
         assert_eq!(guest.fix(), Some(Version::V1_1));
     }
 
     #[test]
     fn later_minor_version_agrees_on_ours() {
+        let mut guest = Negotiation::default();
+        assert_eq!(guest.ask(0x1_0007), Some(OURS));
+        assert_eq!(guest.ask(Version::V1_0.to_w()), Some(OURS));
+        assert_eq!(guest.ask(0x1_0007), Some(OURS));
+        assert_eq!(guest.fix(), Some(Version::V1_0));
         let mut guest = Negotiation::default();
         assert_eq!(guest.ask(0x1_0007), Some(OURS));
         assert_eq!(guest.fix(), Some(OURS));

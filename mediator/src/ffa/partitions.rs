@@ -49,7 +49,7 @@ impl Partitions {
         version: Version,
     ) -> Result<PartitionInfoAnswer, ErrorCode> {
         let count = self.with(call.uuid).count();
-        if count == 0 && !call.uuid.is_nil() {
+        if count == 0 {
             return Err(ErrorCode::INVALID_PARAMETERS);
         }
         let count = u32::try_from(count).map_err(|_| ErrorCode::NO_MEMORY)?;
