@@ -163,7 +163,7 @@ pub enum LinkError<'t> {
     /// It has fewer than two ends.
     #[error("vms must be a list of two virtual machines or more")]
     TooFew,
-    /// There is no such kind of link, or not with so many ends.
+    /// The kind of the link is unknown, or does not allow this number of ends.
     #[error("link-kind must be \"network\", or \"console\" with two vms")]
     Kind,
     /// The node has a property that means nothing.

@@ -22,9 +22,9 @@ struct Pair {
 /// Who may write to the RX buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum RxOwner {
-    /// A call of the guest's may take it.
+    /// A call from the guest may take it.
     Free,
-    /// A call of the guest's writes to it.
+    /// A call from the guest writes to it.
     Call,
     /// The guest reads what a call has written, until it releases the buffer.
     Guest,

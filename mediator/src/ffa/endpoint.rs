@@ -54,7 +54,7 @@ impl VmEndpoint {
         function.is_ffa()
     }
 
-    /// Answers a call of the guest's, whose x0..x17 are `call`.
+    /// Answers a call from the guest, whose x0..x17 are `call`.
     ///
     /// The hypervisor passes on every call whose function [`VmEndpoint::owns`]. A call or an answer by SMC32 leaves the
     /// guest's x8..x17 as they are. Several vCPUs may be in here at once.

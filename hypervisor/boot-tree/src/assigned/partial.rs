@@ -121,7 +121,7 @@ const PATH: &str = "xen,path";
 const REG: &str = "xen,reg";
 const PHANDLE: VmError<'static> = VmError::PartialTree("it has a phandle above 64999");
 
-/// Whether a node has a phandle that a node of Postern's may have, or none that can be read.
+/// Whether a node has a phandle that Postern gives to its own nodes, or one that cannot be read.
 fn has_phandle_of_ours(node: FdtNode<'_>) -> bool {
     ["phandle", "linux,phandle"].iter().any(|name| {
         let is_low = |phandle| phandle < GIC_PHANDLE;

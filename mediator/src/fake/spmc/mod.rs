@@ -2,7 +2,7 @@
 //! A fake SPMC for host tests of what mediates FF-A: OP-TEE 4.10 as it was seen to behave, with its faults, or an SPMC
 //! that checks its callers.
 //!
-//! Every fault of OP-TEE's that a mediator must not touch is a [`Trap`]. A call that steps on one is recorded in
+//! A [`Trap`] is a fault of OP-TEE that a mediator must not touch. A call that steps on one is recorded in
 //! [`Spmc::traps`], and is answered as OP-TEE answers it; [`Trap::stops`] says where that is never.
 //!
 //! A call says for whom it is made ([`Spmc::call`]), which no register does: the mediator's own calls are for
@@ -30,7 +30,7 @@ use vms::Vm;
 
 /// The SPMC's id.
 pub const SPMC: EndpointId = EndpointId::new(0x8000);
-/// The id of OP-TEE's partition.
+/// The id of the partition OP-TEE.
 pub const PARTITION: EndpointId = EndpointId::new(0x8001);
 /// The SGI by which OP-TEE announces notifications.
 pub const SCHEDULE_RECEIVER_SGI: u32 = 8;
