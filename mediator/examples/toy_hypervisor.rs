@@ -33,7 +33,7 @@ impl Toy {
 }
 
 impl SecureMonitor for Toy {
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+    fn smc(&self, args: [u64; 8]) -> [u64; 8] {
         self.secure.smc(args)
     }
 }

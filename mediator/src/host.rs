@@ -81,11 +81,11 @@ pub enum LongOperation {
 
 /// The path into the secure world.
 pub trait SecureMonitor {
-    /// Makes one SMC to the secure world, with `args` in x0..x7. Returns x0..x3.
+    /// Makes one SMC to the secure world, with `args` in x0..x7. Returns x0..x7.
     ///
     /// The implementation keeps the vCPU's context. The call takes unbounded time only where the secure world masks
     /// interrupts for that long.
-    fn smc(&self, args: [u64; 8]) -> [u64; 4];
+    fn smc(&self, args: [u64; 8]) -> [u64; 8];
 }
 
 /// What the mediator needs of a hypervisor, for one VM.

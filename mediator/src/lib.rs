@@ -61,6 +61,7 @@ mod teardown;
 mod tee_info;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod vm_state;
 
 pub use config::{ClientId, Config, Features, Policy, Quotas};

@@ -155,7 +155,7 @@ fn shared_pool(frames: &mut Frames, pages: u64) -> Result<SharedPool, StartError
 struct SecureWorld;
 
 impl SecureMonitor for SecureWorld {
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+    fn smc(&self, args: [u64; 8]) -> [u64; 8] {
         secure_call(args)
     }
 }

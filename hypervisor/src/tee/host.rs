@@ -36,9 +36,8 @@ pub fn continue_ending_calls_by(step: StepCall) {
 
 /// Makes one call to the secure world.
 #[inline]
-pub fn secure_call(args: [u64; 8]) -> [u64; 4] {
-    let [x0, x1, x2, x3, ..] = smc::call(args);
-    [x0, x1, x2, x3]
+pub fn secure_call(args: [u64; 8]) -> [u64; 8] {
+    smc::call(args)
 }
 
 /// Calls the secure world where this pCPU holds state of a vCPU that the call must not see, or not change. OP-TEE
@@ -61,7 +60,7 @@ pub struct VmHost {
 
 impl SecureMonitor for VmHost {
     #[inline]
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+    fn smc(&self, args: [u64; 8]) -> [u64; 8] {
         let enter = || secure_entries::here().around(|| secure_call(args));
         let live = here().live.get();
         if live.is_empty() {

@@ -4,7 +4,10 @@
 //! Exactly one party owns a [`Call`]: the VM's state while it is idle or suspended, otherwise the vCPU that
 //! runs it. So a call needs no lock, and of two vCPUs that resume the same call exactly one gets it.
 
+mod enter;
+mod finish;
 mod prepare;
+mod run;
 mod settle;
 mod suspend;
 

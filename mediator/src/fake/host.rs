@@ -12,10 +12,11 @@ use alloc::vec::Vec;
 use optee_proto::Uuid;
 
 impl SecureMonitor for FakeHost {
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+    fn smc(&self, args: [u64; 8]) -> [u64; 8] {
         let mut state = self.machine.state();
         state.smcs.push(args);
-        super::tee::smc(&mut state, self.vm, args)
+        let [x0, x1, x2, x3] = super::tee::smc(&mut state, self.vm, args);
+        [x0, x1, x2, x3, 0, 0, 0, 0]
     }
 }
 

@@ -1,27 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A yielding call's registers on its way to OP-TEE.
+//! A yielding call's registers: how a guest begins it, and how it enters and leaves OP-TEE.
 
-use super::code;
+use crate::Mediator;
 use crate::addr::Ipa;
-use crate::call::{BeginError, Call, Completion};
-use crate::denied::DeniedError;
+use crate::call::{BeginError, Call, ResumeArgs};
 use crate::host::Host;
-use crate::memory::{GuestCookie, ImportProgress, MessageLocation};
-use crate::{Mediator, rpc};
-use alloc::boxed::Box;
+use crate::memory::{GuestCookie, MessageLocation};
+use crate::transport::{Answer, Entry, Exit};
 use optee_proto::{FunctionId, Return, smc};
 
 impl Mediator {
     /// Begins a call with a message: CALL_WITH_ARG, CALL_WITH_RPC_ARG or CALL_WITH_REGD_ARG.
-    pub(super) fn begin<H: Host>(
-        &self,
-        host: &H,
-        function: FunctionId,
-        regs: &[u64; 8],
-    ) -> [u64; 4] {
+    pub(super) fn begin<H: Host>(&self, host: &H, function: FunctionId, regs: &[u64; 8]) -> Answer {
         let mut call = match self.take_idle_call() {
             Ok(call) => call,
-            Err(answer) => return code(answer),
+            Err(answer) => return Answer::Done(answer),
         };
         self.counters.yielding.bump();
         let prepared = self
@@ -55,63 +48,59 @@ impl Mediator {
         Ok(())
     }
 
-    /// Brings a call whose message is checked to OP-TEE, once all pages of the buffer that it registers are pinned, and
-    /// no other call uses the buffer or the session that it ends.
-    pub(crate) fn enter<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
-        if !matches!(call.completion, Completion::Plain) {
-            match self.get_ready(host, &mut call) {
-                Ok(ImportProgress::Done) => {}
-                Ok(ImportProgress::More) => return self.wait(host, call),
-                Err(refused) => return self.refuse(host, call, refused),
-            }
+    /// Has a call enter OP-TEE by one SMC.
+    #[inline]
+    pub(crate) fn run_in_tee_by_smc<H: Host>(&self, host: &H, call: &Call, entry: Entry) -> Exit {
+        let args = match entry {
+            Entry::Begin => self.beginning(call),
+            Entry::Resume { thread, answer } => self.resumption(thread, answer),
+        };
+        let [a0, a1, a2, a3, ..] = self.secure(host, args);
+        let answer = Return::from_x0(a0);
+        match answer.rpc() {
+            None => Exit::Done(answer),
+            Some(function) => Exit::Rpc {
+                function,
+                thread: a3 as u32,
+                value: smc::unpair(a1, a2),
+            },
         }
-        call.rebuild(host);
+    }
+
+    /// Returns the registers by which a call begins. Whichever function the guest chose, OP-TEE gets the message by address,
+    /// in the shadow page.
+    #[inline]
+    fn beginning(&self, call: &Call) -> [u64; 8] {
         let (a1, a2) = smc::pair(call.shadow.pa().get());
-        // Whichever function the guest chose, OP-TEE gets the message by address, in the shadow page.
         let (function, cached) = if call.has_rpc_arg {
             (smc::CALL_WITH_RPC_ARG, 0)
         } else {
             (smc::CALL_WITH_ARG, smc::SHM_CACHED)
         };
-        let args = [
-            function.get().into(),
-            a1,
-            a2,
-            cached,
-            0,
-            0,
-            0,
-            self.client_id(),
-        ];
-        self.run(host, call, args)
+        let function = function.get().into();
+        [function, a1, a2, cached, 0, 0, 0, self.client_id()]
     }
 
-    /// Gives the guest the pCPU back. A call that waits for other calls asks the guest to sleep meanwhile, if there is room
-    /// for a request. A kernel comes back from an interrupt at once, and would do nothing else.
-    #[inline(never)]
-    fn wait<H: Host>(&self, host: &H, mut call: Box<Call>) -> [u64; 4] {
-        let works = matches!(call.completion, Completion::Register { .. });
-        let function = if !works && call.ask_to_sleep(host) {
-            rpc::Function::CMD
-        } else {
-            rpc::Function::FOREIGN_INTR
-        };
-        self.suspend(call, function.a0(), 0)
+    /// Returns the registers that resume a thread in OP-TEE.
+    #[inline]
+    fn resumption(&self, thread: u32, ResumeArgs([a1, a2, a4, a5]): ResumeArgs) -> [u64; 8] {
+        let function = smc::CALL_RETURN_FROM_RPC.get().into();
+        [function, a1, a2, thread.into(), a4, a5, 0, self.client_id()]
     }
+}
 
-    /// Tells the guest why its call does not begin.
-    #[cold]
-    fn refuse<H: Host>(&self, host: &H, call: Box<Call>, refused: BeginError) -> [u64; 4] {
-        if refused != BeginError::Code(Return::ETHREAD_LIMIT) {
-            self.counters.denied.bump();
+/// Returns the registers that tell a guest of its call.
+#[inline]
+pub(super) fn registers(answer: Answer) -> [u64; 4] {
+    match answer {
+        Answer::Done(code) => super::code(code),
+        Answer::Ask {
+            function,
+            value,
+            token,
+        } => {
+            let (a1, a2) = smc::pair(value);
+            [function.a0(), a1, a2, token.into()]
         }
-        let answer = match refused {
-            BeginError::Code(answer) => answer,
-            BeginError::Result(DeniedError(result)) => match call.write_result(host, result) {
-                Ok(()) => Return::OK,
-                Err(_) => Return::EBADADDR,
-            },
-        };
-        self.conclude(host, call, None, answer)
     }
 }

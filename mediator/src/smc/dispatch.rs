@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which function a guest calls.
 
+use super::begin::registers;
 use crate::Mediator;
 use crate::host::Host;
 use crate::sync::Ordering;
@@ -39,10 +40,13 @@ impl Mediator {
             return self.fast(host, function, regs);
         }
         match function {
-            smc::CALL_WITH_ARG => self.begin(host, function, regs),
-            smc::CALL_RETURN_FROM_RPC => self.resume(host, regs),
+            smc::CALL_WITH_ARG => registers(self.begin(host, function, regs)),
+            smc::CALL_RETURN_FROM_RPC => {
+                let memory = [smc::unpair(regs[1], regs[2]), smc::unpair(regs[4], regs[5])];
+                registers(self.resume(host, regs[3] as u32, memory))
+            }
             smc::CALL_WITH_RPC_ARG | smc::CALL_WITH_REGD_ARG if self.config.features.rpc_arg => {
-                self.begin(host, function, regs)
+                registers(self.begin(host, function, regs))
             }
             // OP-TEE would spend a thread on any other yielding call.
             _ => self.unknown(function),

@@ -72,7 +72,8 @@ impl Mediator {
     #[inline]
     fn pass<H: Host>(&self, host: &H, function: FunctionId, a1: u64, count: usize) -> [u64; 4] {
         let args = [function.get().into(), a1, 0, 0, 0, 0, 0, self.client_id()];
-        let mut answer = self.secure(host, args).map(|word| word & 0xffff_ffff);
+        let [a0, a1, a2, a3, ..] = self.secure(host, args);
+        let mut answer = [a0, a1, a2, a3].map(|word| word & 0xffff_ffff);
         answer[count..].fill(0);
         answer
     }

@@ -7,13 +7,12 @@
 //!
 //! * [`dispatch`]: which function a guest calls.
 //! * [`fast`], [`capabilities`]: the functions that OP-TEE answers at once.
-//! * [`begin`], [`run`], [`return_code`]: a yielding call's registers, from its first SMC to its return code.
+//! * [`begin`]: a yielding call's registers.
 //! * [`rpc_registers`]: the RPCs that registers carry: ALLOC, FREE, FOREIGN_INTR, and the cookie of a CMD.
 //! * [`page_list`], [`register`], [`shm_alloc`]: buffers as lists of pages, which the SMC ABI alone has.
 //! * [`mod@probe`], [`vm`], [`tables`]: what the hypervisor itself asks of OP-TEE.
 //!
-//! The rest of the mediator enters OP-TEE by these functions and no others: `enter` and `resume_without_guest` (a call goes
-//! on), `tell_created`, `tell_destroyed`, `drop_cached_rpc_buffer`, `begin_tables`, `make_some_tables` and `early_step` (the VM).
+//! The rest of the mediator enters OP-TEE by these functions and no others: `run_in_tee_by_smc` (a call goes on), `tell_created`, `tell_destroyed`, `drop_cached_rpc_buffer`, `begin_tables`, `make_some_tables` and `early_step` (the VM).
 
 mod begin;
 mod capabilities;
@@ -22,9 +21,7 @@ mod fast;
 pub(crate) mod page_list;
 mod probe;
 mod register;
-mod return_code;
 mod rpc_registers;
-mod run;
 mod shm_alloc;
 mod tables;
 mod vm;
@@ -35,7 +32,6 @@ pub(crate) use tables::COOKIE;
 pub(crate) use tables::{TableCreation, TableStep};
 
 use crate::Mediator;
-use crate::host::Host;
 use optee_proto::Return;
 
 impl Mediator {
@@ -47,13 +43,6 @@ impl Mediator {
         } else {
             0
         }
-    }
-
-    /// Makes one SMC to OP-TEE.
-    #[inline]
-    pub(crate) fn secure<H: Host>(&self, host: &H, args: [u64; 8]) -> [u64; 4] {
-        self.counters.smcs.bump();
-        host.smc(args)
     }
 }
 

@@ -55,9 +55,8 @@ pub enum ProbeError {
 /// When it is not an OP-TEE that VMs can use; see [`ProbeError`].
 pub fn probe<M: SecureMonitor>(monitor: &M) -> Result<TeeInfo, ProbeError> {
     let ask = |id: FunctionId, a1: u64| {
-        monitor
-            .smc([id.get().into(), a1, 0, 0, 0, 0, 0, 0])
-            .map(|word| word as u32)
+        let [a0, a1, a2, a3, ..] = monitor.smc([id.get().into(), a1, 0, 0, 0, 0, 0, 0]);
+        [a0, a1, a2, a3].map(|word| word as u32)
     };
     let unknown = Return::UNKNOWN_FUNCTION.get() as u32;
 

@@ -21,7 +21,7 @@ fn memory(at: u64, cookie: u64) -> ResumeArgs {
 impl Mediator {
     /// Returns where the request of an RPC CMD is: in the memory of this cookie, or behind the call's message. Memory of
     /// its own belongs to the call until the request is answered. `None` where OP-TEE has no such memory.
-    pub(super) fn find_request<H: Host>(
+    pub(crate) fn find_request<H: Host>(
         &self,
         host: &H,
         call: &Call,
@@ -55,8 +55,7 @@ impl Mediator {
     pub(crate) fn answer_alloc<H: Host>(
         &self,
         host: &H,
-        at: u64,
-        guest: u64,
+        [at, guest]: [u64; 2],
         call: &mut Call,
     ) -> CallStep {
         if at == 0 {

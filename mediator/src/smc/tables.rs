@@ -237,7 +237,7 @@ impl Mediator {
                 return TableStep::Endless;
             };
             making.entries = left;
-            let [a0, _, _, thread] = self.secure(host, making.args);
+            let [a0, _, _, thread, ..] = self.secure(host, making.args);
             let answer = Return::from_x0(a0);
             let function = answer.rpc();
             if !matches!(

@@ -40,7 +40,7 @@ impl Mediator {
     pub(crate) fn drop_cached_rpc_buffer<H: Host>(&self, host: &H) -> bool {
         let function = smc::DISABLE_SHM_CACHE.get().into();
         let args = [function, 0, 0, 0, 0, 0, 0, self.client_id()];
-        let [a0, a1, a2, _] = self.secure(host, args);
+        let [a0, a1, a2, ..] = self.secure(host, args);
         if Return::from_x0(a0) != Return::OK {
             return false;
         }

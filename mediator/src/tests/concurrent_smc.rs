@@ -23,7 +23,7 @@ pub(crate) fn during_smc(vm: &Vm, regs: [u64; 8], happens: impl FnMut(&Vm)) -> [
 }
 
 impl<F: FnMut(&Vm)> SecureMonitor for During<'_, F> {
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+    fn smc(&self, args: [u64; 8]) -> [u64; 8] {
         (self.happens.borrow_mut())(self.vm);
         self.vm.host.smc(args)
     }

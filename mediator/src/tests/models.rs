@@ -33,7 +33,7 @@ fn model(run: fn()) {
 struct Stepping<'a>(&'a FakeHost);
 
 impl SecureMonitor for Stepping<'_> {
-    fn smc(&self, args: [u64; 8]) -> [u64; 4] {
+    fn smc(&self, args: [u64; 8]) -> [u64; 8] {
         yield_now();
         let answer = self.0.smc(args);
         yield_now();

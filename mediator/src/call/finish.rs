@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A yielding call's return code.
+//! The end of a yielding call: what OP-TEE and the guest are told.
 
-use super::code;
+use super::{Call, Completion, Pending};
 use crate::Mediator;
-use crate::call::{Call, Completion, Pending};
 use crate::host::Host;
+use crate::transport::Answer;
 use alloc::boxed::Box;
 use optee_proto::{Return, TeeResult};
 
 impl Mediator {
-    /// Ends a call that OP-TEE has returned from with `answer` in a0.
+    /// Ends a call that OP-TEE has returned from with `answer`.
     pub(super) fn finish_call<H: Host>(
         &self,
         host: &H,
         mut call: Box<Call>,
         answer: Return,
-    ) -> [u64; 4] {
+    ) -> Answer {
         let is_done = match answer {
             Return::OK => true,
             // OP-TEE has not acted upon the message.
@@ -43,7 +43,7 @@ impl Mediator {
 
     /// Ends the call in which OP-TEE was to close a session that the policy denies. The guest hears that it was denied.
     #[cold]
-    fn finish_denied_close<H: Host>(&self, host: &H, call: Box<Call>, answer: Return) -> [u64; 4] {
+    fn finish_denied_close<H: Host>(&self, host: &H, call: Box<Call>, answer: Return) -> Answer {
         // The session must not stay open, so this goes on when there is a thread for it.
         if answer == Return::ETHREAD_LIMIT {
             return self.pause(call, Pending::Enter);
@@ -65,9 +65,9 @@ impl Mediator {
         call: Box<Call>,
         result: Option<TeeResult>,
         answer: Return,
-    ) -> [u64; 4] {
+    ) -> Answer {
         match self.settle(host, call, result) {
-            None => code(answer),
+            None => Answer::Done(answer),
             Some(call) => self.pause(call, Pending::Release(answer)),
         }
     }
@@ -79,17 +79,17 @@ impl Mediator {
         host: &H,
         call: Box<Call>,
         answer: Return,
-    ) -> [u64; 4] {
+    ) -> Answer {
         match self.finish(host, call) {
-            None => code(answer),
+            None => Answer::Done(answer),
             Some(call) => self.pause(call, Pending::Release(answer)),
         }
     }
 
     /// Keeps a call that OP-TEE broke until the VM's end.
-    pub(super) fn poison(&self, call: Box<Call>) -> [u64; 4] {
+    pub(super) fn poison(&self, call: Box<Call>) -> Answer {
         self.keep_poisoned(call);
-        code(Return::ENOTAVAIL)
+        Answer::Done(Return::ENOTAVAIL)
     }
 }
 

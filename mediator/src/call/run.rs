@@ -1,36 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A yielding call in OP-TEE: from SMC to SMC, until it is done or needs the guest.
+//! A yielding call in OP-TEE: from entry to exit, until it is done or needs the guest.
 
-use super::code;
+use super::{Call, CallStep, Completion, MAX_ROUNDS, Pending, ResumeArgs};
 use crate::Mediator;
-use crate::call::{Call, CallStep, Completion, MAX_ROUNDS, Pending, ResumeArgs};
 use crate::host::{ForeignInterrupt, Host};
 use crate::rpc::Function;
+use crate::transport::{Answer, Entry, Exit};
 use alloc::boxed::Box;
 use core::mem;
-use optee_proto::{Return, smc};
+use optee_proto::Return;
 
 /// The return code at teardown, which no guest sees.
 const NO_GUEST: Return = Return::OK;
 
 impl Mediator {
-    /// Makes SMCs for a call until it is done or the guest has to do something.
-    pub(crate) fn run<H: Host>(
-        &self,
-        host: &H,
-        mut call: Box<Call>,
-        mut args: [u64; 8],
-    ) -> [u64; 4] {
+    /// Has a call enter OP-TEE until it is done or the guest has to do something.
+    pub(crate) fn run<H: Host>(&self, host: &H, mut call: Box<Call>, mut entry: Entry) -> Answer {
         for _ in 0..MAX_ROUNDS {
-            let [a0, a1, a2, a3] = self.secure(host, args);
-            let answer = Return::from_x0(a0);
-            let Some(function) = answer.rpc() else {
-                return self.finish_call(host, call, answer);
+            let (function, thread, value) = match self.run_in_tee(host, &call, entry) {
+                Exit::Done(answer) => return self.finish_call(host, call, answer),
+                Exit::Rpc {
+                    function,
+                    thread,
+                    value,
+                } => (function, thread, value),
             };
             // A call has one thread from its first RPC to its end.
-            let thread = a3 as u32;
             let next = if *call.thread.get_or_insert(thread) == thread {
-                self.ask(host, &mut call, function, [a1, a2])
+                self.ask(host, &mut call, function, value)
             } else {
                 CallStep::Poison
             };
@@ -38,33 +35,30 @@ impl Mediator {
                 CallStep::Resume(answer) if !call.releases.is_empty() => {
                     return self.pause(call, Pending::Resume(answer));
                 }
-                CallStep::Resume(answer) => args = self.resumption(thread, answer),
+                CallStep::Resume(answer) => entry = Entry::Resume { thread, answer },
                 CallStep::AskGuest(function, value) => {
-                    return self.suspend(call, function.a0(), value);
+                    return self.suspend(call, function, value);
                 }
                 CallStep::Poison => return self.poison(call),
             }
         }
         // The guest and the hypervisor get their turn, whatever OP-TEE does.
-        let answer = ResumeArgs([args[1], args[2], args[4], args[5]]);
+        let answer = match entry {
+            Entry::Begin => ResumeArgs::NOTHING,
+            Entry::Resume { answer, .. } => answer,
+        };
         self.pause(call, Pending::Resume(answer))
     }
 
     /// Lets the guest run, as after an interrupt, before a call continues.
     #[inline(never)]
-    pub(super) fn pause(&self, mut call: Box<Call>, pending: Pending) -> [u64; 4] {
+    pub(super) fn pause(&self, mut call: Box<Call>, pending: Pending) -> Answer {
         call.pending = pending;
-        self.suspend(call, Function::FOREIGN_INTR.a0(), 0)
+        self.suspend(call, Function::FOREIGN_INTR, 0)
     }
 
     /// Handles an RPC from OP-TEE.
-    fn ask<H: Host>(
-        &self,
-        host: &H,
-        call: &mut Call,
-        function: Function,
-        [a1, a2]: [u64; 2],
-    ) -> CallStep {
+    fn ask<H: Host>(&self, host: &H, call: &mut Call, function: Function, value: u64) -> CallStep {
         match function {
             Function::FOREIGN_INTR => {
                 self.counters.foreign_intr.bump();
@@ -77,43 +71,37 @@ impl Mediator {
                 }
             }
             Function::CMD => {
-                let source = self.find_request(host, call, smc::unpair(a1, a2));
+                let source = self.find_request(host, call, value);
                 self.ask_command(host, call, source)
             }
-            Function::ALLOC => self.ask_alloc(call, a1 & 0xffff_ffff),
-            Function::FREE => self.ask_free(host, call, smc::unpair(a1, a2)),
+            Function::ALLOC => self.ask_alloc(call, value >> 32),
+            Function::FREE => self.ask_free(host, call, value),
             _ => CallStep::Poison,
         }
     }
 
-    /// Returns the registers that resume a thread in OP-TEE.
-    fn resumption(&self, thread: u32, ResumeArgs([a1, a2, a4, a5]): ResumeArgs) -> [u64; 8] {
-        let function = smc::CALL_RETURN_FROM_RPC.get().into();
-        [function, a1, a2, thread.into(), a4, a5, 0, self.client_id()]
+    /// Leaves a call to the guest, which is to execute `function`.
+    pub(super) fn suspend(&self, call: Box<Call>, function: Function, value: u64) -> Answer {
+        let token = self.store_suspended(call);
+        Answer::Ask {
+            function,
+            value,
+            token,
+        }
     }
 
-    /// Leaves a call to the guest, with `a0` and `value` to tell it.
-    pub(super) fn suspend(&self, call: Box<Call>, a0: u64, value: u64) -> [u64; 4] {
-        let (a1, a2) = smc::pair(value);
-        [a0, a1, a2, self.store_suspended(call).into()]
-    }
-
-    /// Continues a call when the guest returns from an RPC.
-    pub(super) fn resume<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
-        let mut call = match self.take_suspended(regs[3] as u32) {
+    /// Continues the call of this token when the guest returns from an RPC. Where the guest has allocated memory for RPC
+    /// messages, `memory` is its address and its cookie.
+    pub(crate) fn resume<H: Host>(&self, host: &H, token: u32, memory: [u64; 2]) -> Answer {
+        let mut call = match self.take_suspended(token) {
             Ok(call) => call,
-            Err(answer) => return code(answer),
+            Err(answer) => return Answer::Done(answer),
         };
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
             Pending::Enter => return self.enter(host, call),
             Pending::Release(answer) => return self.conclude_release(host, call, answer),
             Pending::Resume(answer) => self.resume_after_pause(host, &mut call, answer),
-            Pending::Alloc => self.answer_alloc(
-                host,
-                smc::unpair(regs[1], regs[2]),
-                smc::unpair(regs[4], regs[5]),
-                &mut call,
-            ),
+            Pending::Alloc => self.answer_alloc(host, memory, &mut call),
             Pending::Command(request) => self.answer_command(host, &mut call, request),
             Pending::Import {
                 request,
@@ -176,7 +164,7 @@ impl Mediator {
     }
 
     /// Moves a call to where the answer to its RPC sends it.
-    fn proceed<H: Host>(&self, host: &H, call: Box<Call>, next: CallStep) -> [u64; 4] {
+    fn proceed<H: Host>(&self, host: &H, call: Box<Call>, next: CallStep) -> Answer {
         match next {
             // OP-TEE could return more and more memory, which would all be unpinned at the end at once.
             CallStep::Resume(answer) if !call.releases.is_empty() => {
@@ -184,9 +172,9 @@ impl Mediator {
             }
             CallStep::Resume(answer) => {
                 let thread = call.thread.unwrap_or(0);
-                self.run(host, call, self.resumption(thread, answer))
+                self.run(host, call, Entry::Resume { thread, answer })
             }
-            CallStep::AskGuest(function, value) => self.suspend(call, function.a0(), value),
+            CallStep::AskGuest(function, value) => self.suspend(call, function, value),
             CallStep::Poison => self.poison(call),
         }
     }

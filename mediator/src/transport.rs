@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The way of a yielding call into OP-TEE and back, whichever transport carries it.
+//!
+//! A call enters OP-TEE by an [`Entry`] and leaves it by an [`Exit`]. What the guest is told of its call is an [`Answer`].
+//! A transport makes registers of the first and the third, and the second of registers.
+
+use crate::Mediator;
+use crate::call::{Call, ResumeArgs};
+use crate::host::Host;
+use crate::rpc::Function;
+use optee_proto::Return;
+
+/// How a call enters OP-TEE.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Entry {
+    /// It begins, with the message in its shadow page.
+    Begin,
+    /// It goes on in this thread of OP-TEE.
+    Resume { thread: u32, answer: ResumeArgs },
+}
+
+/// How a call leaves OP-TEE.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Exit {
+    /// It is done, or OP-TEE does not take it.
+    Done(Return),
+    /// It waits in this thread for the normal world.
+    Rpc {
+        function: Function,
+        thread: u32,
+        /// What the function's registers say.
+        value: u64,
+    },
+}
+
+/// What the guest is told of its call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Answer {
+    /// The call is done, or does not begin.
+    Done(Return),
+    /// The guest is to execute a function, and to resume the call with the token.
+    Ask {
+        function: Function,
+        value: u64,
+        token: u32,
+    },
+}
+
+impl Mediator {
+    /// Has a call enter OP-TEE, until it leaves it.
+    #[inline]
+    pub(crate) fn run_in_tee<H: Host>(&self, host: &H, call: &Call, entry: Entry) -> Exit {
+        self.run_in_tee_by_smc(host, call, entry)
+    }
+
+    /// Makes one SMC to the secure world.
+    #[inline]
+    pub(crate) fn secure<H: Host>(&self, host: &H, args: [u64; 8]) -> [u64; 8] {
+        self.counters.smcs.bump();
+        host.smc(args)
+    }
+}
