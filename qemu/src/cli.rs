@@ -108,8 +108,7 @@ struct SystemArgs {
     /// `imx8mp-evk`.
     #[arg(long)]
     board: Option<BoardName>,
-    /// ABI of OP-TEE instead of the description's machine.tee_abi: `smc` or `ffa`. FF-A runs on the
-    /// bare machine only.
+    /// ABI of OP-TEE instead of the description's machine.tee_abi: `smc` or `ffa`.
     #[arg(long)]
     abi: Option<TeeAbi>,
     /// Number of guests instead of the description's, all like its last one; above two, OP-TEE is
@@ -146,17 +145,11 @@ impl Cli {
             } => system.shell(native, out.as_deref()),
             Command::Prepare { system } => {
                 let paths = Paths::discover()?;
-                let described = system.load(&paths)?;
-                // The hypervisor does not speak FF-A, so only the bare machine's parts are needed.
-                let flavour = match described.machine.tee_abi {
-                    TeeAbi::Smc => Flavour::Shared,
-                    TeeAbi::Ffa => Flavour::Native,
-                };
-                system.check(&paths, &described, flavour)?;
+                let described = system.describe(&paths, Flavour::Shared)?;
                 // `prepare` has its own folder: another system may be running in the others.
                 let folder = paths.run("prepare");
                 let _claim = claim(&folder, "prepare")?;
-                system.machine(&paths, flavour, described, &folder, "")?;
+                system.machine(&paths, Flavour::Shared, described, &folder, "")?;
                 Ok(true)
             }
             Command::Ctl {
@@ -250,15 +243,11 @@ impl SystemArgs {
     /// Checks that a description can run in this flavour.
     fn check(&self, paths: &Paths, system: &System, flavour: Flavour) -> Result<()> {
         let shared = flavour == Flavour::Shared;
-        if shared && system.machine.tee_abi == TeeAbi::Ffa {
-            let caller = Caller::of_this_process();
-            bail!(
-                "tee_abi = \"ffa\": the mediator does not speak FF-A yet; `{} {}` runs FF-A on the bare machine",
-                caller.command("run-native"),
-                caller.option("abi", TeeAbi::Ffa.name())
-            );
-        }
-        let checked = if shared { system.check_room() } else { Ok(()) };
+        let checked = if shared {
+            system.check_room().and_then(|()| system.check_shared_abi())
+        } else {
+            Ok(())
+        };
         checked
             .map_err(anyhow::Error::msg)
             .and_then(|()| system.check_files(&paths.guests()))

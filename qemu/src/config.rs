@@ -406,7 +406,11 @@ impl System {
             }
             None => {
                 let more = format!("set machine.optee_guests = {}", names.len());
-                (PACKAGED_GUESTS, "Debian's OP-TEE has room for", more)
+                let optee = match machine.tee_abi {
+                    TeeAbi::Smc => "Debian's OP-TEE has room for",
+                    TeeAbi::Ffa => "the OP-TEE for FF-A is built for",
+                };
+                (PACKAGED_GUESTS, optee, more)
             }
         };
         if names.len() <= room as usize {

@@ -120,17 +120,30 @@ fn too_many_tee_vms_are_an_error() {
 }
 
 #[test]
-fn ffa_with_the_hypervisor_is_an_error() {
-    let by_option = Checkout::new("[[vm]]\nname = \"a\"\n");
-    let by_key = Checkout::new("machine.tee_abi = \"ffa\"\n[[vm]]\nname = \"a\"\n");
-    let ffa = [
-        "the mediator does not speak FF-A yet",
-        "`make run-native ABI=ffa`",
+fn ffa_that_vms_cannot_share_is_an_error() {
+    let one_line = |checkout: &Checkout, words: &[&str], parts: &[&str]| {
+        let refusal = checkout.refusal(words);
+        says(&refusal, parts);
+        assert_eq!(refusal.trim_end().lines().count(), 1, "{refusal}");
+    };
+    let bare = Checkout::new("machine.optee_virtualised = false\n[[vm]]\nname = \"a\"\n");
+    let alone = [
+        "two.toml: machine.optee_virtualised = false",
+        "drop optee_virtualised",
     ];
-    let refusal = by_option.refusal(&["run", "--abi=ffa"]);
-    says(&refusal, &ffa);
-    assert_eq!(refusal.trim_end().lines().count(), 1, "{refusal}");
-    says(&by_key.refusal(&["run"]), &ffa);
+    for command in ["run", "prepare"] {
+        one_line(&bare, &[command, "--abi=ffa"], &alone);
+    }
+    let policy = Checkout::new(
+        "machine.tee_abi = \"ffa\"\n[[vm]]\nname = \"a\"\ntee_policy.features = []\n",
+    );
+    let feature = ["vm \"a\": tee_policy.features", "add \"rpc-arg\""];
+    one_line(&policy, &["run"], &feature);
+    let many: String = ["a", "b", "c"]
+        .map(|name| format!("[[vm]]\nname = \"{name}\"\n"))
+        .concat();
+    let room = ["is built for 2", "set machine.optee_guests = 3"];
+    one_line(&Checkout::new(&many), &["run", "--abi=ffa"], &room);
 }
 
 #[test]

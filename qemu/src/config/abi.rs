@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ABI between the normal world and OP-TEE.
 
-use super::{MachineConfig, System};
+use super::{Feature, MachineConfig, System, Tee, Word};
 use serde::Deserialize;
 
 /// The ABI between the normal world and OP-TEE, for which firmware, OP-TEE and Linux are built.
@@ -53,6 +53,45 @@ impl System {
         self.machine.tee_abi = abi;
         self.check()?;
         Ok(self)
+    }
+
+    /// Checks that VMs can share an OP-TEE of this ABI as the description wants it.
+    ///
+    /// # Errors
+    /// Names the key and the fix.
+    pub fn check_shared_abi(&self) -> Result<(), String> {
+        if self.machine.tee_abi == TeeAbi::Smc {
+            return Ok(());
+        }
+        if !self.machine.optee_virtualised {
+            return Err(
+                "machine.optee_virtualised = false: over FF-A the hypervisor needs an OP-TEE for virtualisation: \
+                 drop optee_virtualised or tee_abi = \"ffa\""
+                    .into(),
+            );
+        }
+        let lacks = |list: &Vec<Feature>| !list.contains(&Feature::RpcArg);
+        let mut with_tee = self.vms.iter().filter(|vm| vm.tee != Tee::None);
+        let without = with_tee.find(|vm| vm.tee_policy.features.as_ref().is_some_and(lacks));
+        match without {
+            Some(vm) => Err(format!(
+                "vm \"{}\": tee_policy.features: over FF-A no VM goes without \"{1}\": \
+                 add \"{1}\", or drop tee_abi = \"ffa\"",
+                vm.name,
+                Feature::RpcArg.word()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that the description is for a board whose VMs reach OP-TEE by SMCs.
+    pub(super) fn check_board_abi(&self) -> Result<(), String> {
+        match self.machine.tee_abi {
+            TeeAbi::Smc => Ok(()),
+            TeeAbi::Ffa => Err(
+                "machine.tee_abi = \"ffa\": a bundle is for a board whose OP-TEE takes SMCs: drop tee_abi".into(),
+            ),
+        }
     }
 }
 
@@ -123,6 +162,38 @@ mod tests {
         }
         let error = parse("tee_abi = \"ffa\"\noptee_spi = 187").unwrap_err();
         assert!(error.contains("drop optee_spi"), "{error}");
+    }
+
+    #[test]
+    fn sharing_over_ffa_needs_virtualisation_and_messages_of_rpcs() {
+        let shared = |machine: &str, vm: &str| {
+            let text = format!("[machine]\ntee_abi = \"ffa\"\n{machine}\n{VM}{vm}");
+            System::parse(&text).unwrap().check_shared_abi()
+        };
+        assert_eq!(shared("", ""), Ok(()));
+        let error = shared("optee_virtualised = false", "").unwrap_err();
+        assert!(error.contains("drop optee_virtualised"), "{error}");
+        let features = |list: &str| shared("", &format!("tee_policy.features = [{list}]"));
+        assert_eq!(features("\"rpc-arg\""), Ok(()));
+        for list in ["", "\"notifications\""] {
+            let error = features(list).unwrap_err();
+            for part in ["vm \"a\": tee_policy.features", "add \"rpc-arg\""] {
+                assert!(error.contains(part), "{error}");
+            }
+        }
+        assert_eq!(shared("", "tee = \"none\""), Ok(()));
+        let smc = parse("optee_virtualised = false").unwrap();
+        assert_eq!(smc.check_shared_abi(), Ok(()));
+    }
+
+    #[test]
+    fn bundle_is_for_smcs() {
+        let bundle = |abi: &str| {
+            System::parse_for_board(&format!("machine.tee_abi = \"{abi}\"\n{VM}")).map(drop)
+        };
+        assert!(bundle("smc").is_ok());
+        let error = format!("{:#}", bundle("ffa").unwrap_err());
+        assert!(error.contains("drop tee_abi"), "{error}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ impl System {
     /// Names the key and what would be right.
     pub fn parse_for_board(text: &str) -> Result<Self> {
         let system = Self::parse_unchecked(text)?;
+        system.check_board_abi().map_err(anyhow::Error::msg)?;
         let cpus = u32::try_from(MAX_CPUS)?;
         system.check_vms(cpus, None).map_err(anyhow::Error::msg)?;
         Ok(system)
