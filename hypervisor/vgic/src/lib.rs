@@ -229,6 +229,13 @@ impl Vgic {
         self.with(|state| state.send_sgi(from, sgi)).1
     }
 
+    /// Makes an SGI pending at a vCPU, as if the vCPU had sent it to itself. A number above 15 is no SGI and has no effect.
+    pub fn raise_sgi(&self, vcpu: VcpuIndex, number: u32) -> VcpuSet {
+        let sgi = IntId::new(number).filter(|sgi| sgi.is_sgi());
+        self.with(|state| sgi.into_iter().for_each(|sgi| state.raise_sgi(vcpu, sgi)))
+            .1
+    }
+
     /// Does the guest's write of `value` to ICC_DIR_EL1, which [`Hcr::TDIR`] trapped, or to
     /// GICC_DIR. `vcpu` is synchronised. Ignores the write if the guest's EOImode is 0.
     pub fn deactivate(&self, vcpu: VcpuIndex, vmcr: Vmcr, value: u64) -> VcpuSet {

@@ -277,6 +277,22 @@ impl VgicState {
         }
     }
 
+    /// Makes an SGI pending at a vCPU. In a GICv2 the vCPU is the source, too.
+    pub fn raise_sgi(&mut self, vcpu: VcpuIndex, sgi: IntId) {
+        let target = SgiTargets::Listed(VcpuSet::only(vcpu));
+        match self.version {
+            GicVersion::V2 => self.send_sgi_from(vcpu, sgi, target),
+            GicVersion::V3 => self.send_sgi(
+                vcpu,
+                SgiRequest {
+                    intid: sgi,
+                    targets: target,
+                    any_group: true,
+                },
+            ),
+        }
+    }
+
     /// Deactivates an interrupt, for the guest's write of `value` to ICC_DIR_EL1 or GICC_DIR.
     ///
     /// An SGI of a GICv2 is active for one source at a time. Whether GICC_DIR.CPUID names it does

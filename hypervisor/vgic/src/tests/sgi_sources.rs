@@ -82,6 +82,27 @@ fn sgi_from_two_vcpus_is_two_interrupts_and_one_in_a_gicv3() {
 }
 
 #[test]
+fn raised_sgi_arrives_once_and_other_interrupts_are_not_raised() {
+    for version in [V2, V3] {
+        let mut machine = Machine::configured_of(version, 3, 4);
+        // The group of the SGI does not matter.
+        machine.write_word(1, 1, 0x80, 0, 0);
+        for number in [8, 8, 16, 27, 32, 1020] {
+            let kick = machine.vgic.raise_sgi(cpu(1), number);
+            machine.kick(kick);
+            machine.settle();
+        }
+        let source = if version == V2 { 1 << 10 } else { 0 };
+        assert_eq!(machine.icv[1].read_iar(), Some(source | 8), "{version:?}");
+        machine.settle();
+        machine.write_eoir(1, source | 8);
+        for vcpu in 0..3 {
+            assert_eq!(machine.icv[vcpu].read_iar(), None, "{version:?} {vcpu}");
+        }
+    }
+}
+
+#[test]
 fn eight_sources_of_one_sgi_are_delivered_through_one_list_register() {
     let mut machine = Machine::configured_of(V2, 8, 1);
     for from in (0..8).rev() {
