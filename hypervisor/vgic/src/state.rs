@@ -278,18 +278,15 @@ impl VgicState {
     }
 
     /// Makes an SGI pending at a vCPU. In a GICv2 the vCPU is the source, too.
+    // Does not share code with `send_sgi`, which the compiler would then call and not inline.
+    #[cold]
     pub fn raise_sgi(&mut self, vcpu: VcpuIndex, sgi: IntId) {
-        let target = SgiTargets::Listed(VcpuSet::only(vcpu));
         match self.version {
-            GicVersion::V2 => self.send_sgi_from(vcpu, sgi, target),
-            GicVersion::V3 => self.send_sgi(
-                vcpu,
-                SgiRequest {
-                    intid: sgi,
-                    targets: target,
-                    any_group: true,
-                },
-            ),
+            GicVersion::V2 => self.add_sources(vcpu, sgi, VcpuSet::only(vcpu)),
+            GicVersion::V3 => {
+                self.banks.get_mut(vcpu, 0).latch |= sgi.bit();
+                self.touch(vcpu, 0, sgi.bit());
+            }
         }
     }
 
