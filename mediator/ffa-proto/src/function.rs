@@ -243,8 +243,6 @@ impl Function {
         matches!(
             self,
             Self::Success
-                | Self::MsgSendDirectReq
-                | Self::MsgSendDirectResp
                 | Self::MsgSendDirectReq2
                 | Self::MsgSendDirectResp2
                 | Self::PartitionInfoGetRegs

@@ -49,8 +49,8 @@ impl FrameworkMessage {
 pub enum Payload {
     /// w3 to w7.
     Smc32([u32; 5]),
-    /// x3 to x17. Before version 1.2 all after x7 are zero.
-    Smc64([u64; 15]),
+    /// x3 to x7.
+    Smc64([u64; 5]),
 }
 
 impl Payload {
@@ -158,8 +158,8 @@ impl DirectMessage {
             source: EndpointId::HYPERVISOR,
             destination,
             framework: Some(kind),
-            // w3 and w4 would be a handle, for the receiver's own use.
-            payload: Payload::Smc32([0, 0, vm.get() as u32, 0, 0]),
+            // w3 and w4 name memory that says more about the VM. There is none.
+            payload: Payload::Smc32([u32::MAX, u32::MAX, vm.get() as u32, 0, 0]),
         }
     }
 
@@ -173,8 +173,8 @@ impl DirectMessage {
         }
     }
 
-    /// Reads what comes back for this request: a message between the same two endpoints and of the same convention,
-    /// or an interrupt. A request of partitions is answered by partitions.
+    /// Reads what comes back for this request: a message between the same two endpoints, or that the receiver has
+    /// stopped. A request by SMC32 is answered by SMC32, one by SMC64 by either; a request of partitions by partitions.
     ///
     /// # Errors
     ///
@@ -187,17 +187,15 @@ impl DirectMessage {
         let answer = answer.significant(version);
         let id = answer.id();
         match id.function() {
-            Some(Function::MsgSendDirectResp) if id.width() == self.payload.width() => {}
-            Some(Function::Interrupt) => {
-                let (endpoint, vcpu) = split(answer.w(1));
-                // w2 has an INTID towards the secure world only.
-                answer.require_zero(2..=17)?;
-                return Ok(DirectAnswer::Interrupted(Target {
-                    endpoint: EndpointId::new(endpoint),
-                    vcpu: VcpuId::new(vcpu),
-                }));
-            }
+            Some(Function::MsgSendDirectResp)
+                if id.width() == Width::Smc32 || self.payload.width() == Width::Smc64 => {}
             Some(Function::MsgSendDirectResp) => return Err(AnswerError::Unexpected(id)),
+            // w2 has an INTID towards the secure world only.
+            Some(Function::Interrupt) => {
+                return Ok(DirectAnswer::Interrupted(Target::decode(&answer)?));
+            }
+            // w2 and w3 are a time, for whoever schedules the receiver.
+            Some(Function::Yield) => return Ok(DirectAnswer::Yielded(Target::read(&answer))),
             _ => return Err(failure(&answer)),
         }
         let message = Self::decode(&answer)?;
@@ -229,7 +227,9 @@ impl DirectMessage {
         let status = match self.read_answer(answer, version)? {
             DirectAnswer::Message(Payload::Smc32([status, 0, 0, 0, 0])) => status,
             DirectAnswer::Message(_) => return Err(AnswerError::Reserved { register: 4 }),
-            DirectAnswer::Interrupted(_) => return Err(AnswerError::Unexpected(answer.id())),
+            DirectAnswer::Interrupted(_) | DirectAnswer::Yielded(_) => {
+                return Err(AnswerError::Unexpected(answer.id()));
+            }
         };
         match status {
             0 => Ok(()),
@@ -246,6 +246,8 @@ pub enum DirectAnswer {
     Message(Payload),
     /// An interrupt has stopped this context. `FFA_RUN` goes on with it.
     Interrupted(Target),
+    /// This context has nothing to do for now. `FFA_RUN` goes on with it.
+    Yielded(Target),
 }
 
 /// An execution context: the target of `FFA_RUN`.
@@ -260,11 +262,15 @@ pub struct Target {
 impl Target {
     pub(super) fn decode(call: &Registers) -> Result<Self, ReservedBits> {
         call.require_zero(2..=17)?;
+        Ok(Self::read(call))
+    }
+
+    fn read(call: &Registers) -> Self {
         let (endpoint, vcpu) = split(call.w(1));
-        Ok(Self {
+        Self {
             endpoint: EndpointId::new(endpoint),
             vcpu: VcpuId::new(vcpu),
-        })
+        }
     }
 
     pub(super) fn encode(&self, function: Function) -> Registers {
@@ -275,6 +281,11 @@ impl Target {
     /// Returns `FFA_INTERRUPT` for a context that an interrupt has stopped.
     pub fn encode_interrupt(&self) -> Registers {
         self.encode(Function::Interrupt)
+    }
+
+    /// Returns `FFA_YIELD` for a context that has nothing to do for now.
+    pub fn encode_yield(&self) -> Registers {
+        self.encode(Function::Yield)
     }
 }
 
@@ -296,9 +307,13 @@ mod tests {
     }
 
     #[test]
-    fn vm_created_is_as_optee_wants_it() {
+    fn message_about_a_vm_has_the_invalid_handle() {
+        let none = u64::from(u32::MAX);
+        let request = DirectMessage::vm_destroyed(SP, VM);
+        let expected = [0x8400_006f, 0x8001, 0x8000_0006, none, none, 1, 0, 0];
+        assert_eq!(request.encode_request().to_8(), expected);
         let request = DirectMessage::vm_created(SP, VM);
-        let expected = [0x8400_006f, 0x8001, 0x8000_0004, 0, 0, 1, 0, 0];
+        let expected = [0x8400_006f, 0x8001, 0x8000_0004, none, none, 1, 0, 0];
         assert_eq!(request.encode_request().to_8(), expected);
         let answer = |w1, w2, w3| Registers::from_8([0x8400_0070, w1, w2, w3, 0, 0, 0, 0]);
         let read = |answer| request.read_vm_answer(&answer, V1_2);
@@ -319,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_comes_from_the_receiver_in_the_same_convention() {
+    fn answer_comes_from_the_receiver() {
         let payload = Payload::Smc32([0, 1, 0, 0, 7]);
         let answer = request().answer(None, payload);
         let read = |registers| request().read_answer(&registers, V1_2);
@@ -331,22 +346,31 @@ mod tests {
         };
         let error = Err(AnswerError::Value { register: 1 });
         assert_eq!(read(wrong.encode_response()), error);
-        let long = DirectMessage {
-            payload: Payload::Smc64([0; 15]),
-            ..answer
-        };
-        let registers = long.encode_response();
-        assert_eq!(
-            read(registers),
-            Err(AnswerError::Unexpected(registers.id()))
-        );
         let framework = request().answer(Some(FrameworkMessage::VERSION), payload);
         let error = Err(AnswerError::Value { register: 2 });
         assert_eq!(read(framework.encode_response()), error);
     }
 
     #[test]
-    fn interrupt_names_the_context_to_run() {
+    fn only_a_request_by_smc64_can_have_an_answer_by_smc64() {
+        let (short, long) = (Payload::Smc32([1; 5]), Payload::Smc64([1 << 40; 5]));
+        for (asked, answered) in [(short, short), (short, long), (long, short), (long, long)] {
+            let request = DirectMessage {
+                payload: asked,
+                ..request()
+            };
+            let answer = request.answer(None, answered).encode_response();
+            let expected = if (asked, answered) == (short, long) {
+                Err(AnswerError::Unexpected(answer.id()))
+            } else {
+                Ok(DirectAnswer::Message(answered))
+            };
+            assert_eq!(request.read_answer(&answer, V1_2), expected);
+        }
+    }
+
+    #[test]
+    fn receiver_that_has_stopped_names_the_context_to_run() {
         let target = Target {
             endpoint: SP,
             vcpu: VcpuId::new(2),
@@ -355,24 +379,31 @@ mod tests {
         assert_eq!(answer.to_8()[..3], [0x8400_0062, 0x8001_0002, 0]);
         let expected = Ok(DirectAnswer::Interrupted(target));
         assert_eq!(request().read_answer(&answer, V1_2), expected);
+        let answer = target.encode_yield();
+        assert_eq!(answer.to_8()[..3], [0x8400_006c, 0x8001_0002, 0]);
+        let expected = Ok(DirectAnswer::Yielded(target));
+        let with_time = answer.with_pair(2, 1 << 40);
+        for answer in [answer, with_time] {
+            assert_eq!(request().read_answer(&answer, V1_2), expected);
+        }
+        let created = DirectMessage::vm_created(SP, VM);
+        let error = Err(AnswerError::Unexpected(answer.id()));
+        assert_eq!(created.read_vm_answer(&answer, V1_2), error);
     }
 
+    /// x8 to x17 belong to FFA_MSG_SEND_DIRECT_REQ2.
     #[test]
-    fn long_message_has_fifteen_registers_from_1_2_on() {
+    fn message_by_smc64_has_five_registers() {
         let message = DirectMessage {
             payload: Payload::Smc64(core::array::from_fn(|n| 1 << 40 | n as u64)),
             ..request()
         };
         let registers = message.encode_request();
-        let read = DirectMessage::decode(&registers.significant(V1_2)).unwrap();
-        assert_eq!(read, message);
-        let Payload::Smc64(values) = DirectMessage::decode(&registers.significant(Version::V1_1))
-            .unwrap()
-            .payload
-        else {
-            panic!("another convention");
-        };
-        assert_eq!(values[5..], [0; 10]);
-        assert_eq!(values[..5], registers.to_8()[3..]);
+        assert_eq!(registers.to_18()[8..], [0; 10]);
+        let more = (8..18).fold(registers, |registers, n| registers.with(n, 7u32));
+        for version in [Version::V1_0, Version::V1_1, V1_2] {
+            let read = DirectMessage::decode(&more.significant(version));
+            assert_eq!(read, Ok(message));
+        }
     }
 }
