@@ -150,7 +150,7 @@ impl NotificationGet {
     }
 }
 
-/// The success of `FFA_NOTIFICATION_GET`: what was pending, by sender. A bitmap that was not asked for is empty.
+/// The success of `FFA_NOTIFICATION_GET`: what was pending, by sender.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NotificationGetAnswer {
     /// From secure partitions.
@@ -173,34 +173,32 @@ impl NotificationGetAnswer {
             .with(7, self.hypervisor)
     }
 
-    /// Reads the answer to a call.
+    /// Reads the answer to a call. The bitmaps that were not asked for are empty, whatever the answer has in their place.
     ///
     /// # Errors
     ///
-    /// [`AnswerError::Reserved`] if a bitmap is not empty that was not asked for, [`AnswerError::Refused`] for
-    /// `FFA_ERROR`, and others for what is no answer.
+    /// [`AnswerError::Refused`] for `FFA_ERROR`, and others for what is no answer.
     pub fn read(
         answer: &Registers,
         version: Version,
         asked: NotificationGetFlags,
     ) -> Result<Self, AnswerError> {
         let answer = expect_success(answer, version)?;
-        for (flag, registers) in [
-            (NotificationGetFlags::SECURE_PARTITIONS, 2..=3),
-            (NotificationGetFlags::VMS, 4..=5),
-            (NotificationGetFlags::SPM, 6..=6),
-            (NotificationGetFlags::HYPERVISOR, 7..=7),
-        ] {
-            if !asked.contains(flag) {
-                answer.require_zero(registers)?;
-            }
-        }
         answer.require_zero(8..=17)?;
+        let bitmap = |flag, n| {
+            let bits = if asked.contains(flag) {
+                answer.pair(n)
+            } else {
+                0
+            };
+            NotificationBitmap::new(bits)
+        };
+        let word = |flag, n| if asked.contains(flag) { answer.w(n) } else { 0 };
         Ok(Self {
-            secure_partitions: NotificationBitmap::new(answer.pair(2)),
-            vms: NotificationBitmap::new(answer.pair(4)),
-            spm: answer.w(6),
-            hypervisor: answer.w(7),
+            secure_partitions: bitmap(NotificationGetFlags::SECURE_PARTITIONS, 2),
+            vms: bitmap(NotificationGetFlags::VMS, 4),
+            spm: word(NotificationGetFlags::SPM, 6),
+            hypervisor: word(NotificationGetFlags::HYPERVISOR, 7),
         })
     }
 }
@@ -231,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bitmap_that_was_not_asked_for_must_be_empty() {
+    fn bitmap_that_was_not_asked_for_is_ignored() {
         let answer = NotificationGetAnswer {
             secure_partitions: NotificationBitmap::new(1 << 63 | 1),
             vms: NotificationBitmap::new(2),
@@ -242,16 +240,19 @@ mod tests {
         let expected = [0x8400_0061, 0, 1, 0x8000_0000, 2, 0, 3, 4];
         assert_eq!(registers.to_8(), expected);
         let read = |asked| NotificationGetAnswer::read(&registers, Version::V1_2, asked);
-        assert_eq!(read(NotificationGetFlags::all()), Ok(answer));
-        for (flag, register) in [
-            (NotificationGetFlags::SECURE_PARTITIONS, 2),
-            (NotificationGetFlags::VMS, 4),
-            (NotificationGetFlags::SPM, 6),
-            (NotificationGetFlags::HYPERVISOR, 7),
-        ] {
-            let error = Err(AnswerError::Reserved { register });
-            assert_eq!(read(NotificationGetFlags::all() - flag), error);
-        }
+        let all = NotificationGetFlags::all();
+        assert_eq!(read(all), Ok(answer));
+        let mut only = answer;
+        only.secure_partitions = NotificationBitmap::EMPTY;
+        assert_eq!(
+            read(all - NotificationGetFlags::SECURE_PARTITIONS),
+            Ok(only)
+        );
+        only.vms = NotificationBitmap::EMPTY;
+        only.spm = 0;
+        assert_eq!(read(NotificationGetFlags::HYPERVISOR), Ok(only));
+        let nothing = NotificationGetAnswer::default();
+        assert_eq!(read(NotificationGetFlags::empty()), Ok(nothing));
     }
 
     #[test]
