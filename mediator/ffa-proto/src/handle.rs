@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Memory handles: DEN0077A issue A, 5.10.2; in later versions they are the same.
+//! Memory handles (DEN0077A): the same in all versions.
 
 use core::fmt;
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Memory transaction descriptors: which memory an endpoint shares with which others (DEN0077A issue A, 5.12 for
-//! version 1.0; issue E, tables 10.13 to 10.20 for 1.1; DEN0140, table 1.16 for the longer descriptor of a receiver in
-//! 1.2).
+//! Memory transaction descriptors: which memory an endpoint shares with which others (DEN0077A, for version 1.1 issue E,
+//! tables 10.13 to 10.20; DEN0140, table 1.16 for the longer descriptor of a receiver in 1.2).
 //!
 //! A descriptor is a header, an array with a record for each receiver, and a composite: the number of pages and ranges,
 //! and the ranges. Offsets say where the array and the composite begin. All is little endian.

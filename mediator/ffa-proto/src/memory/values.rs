@@ -5,7 +5,7 @@ use crate::endpoint::EndpointId;
 use crate::handle::Handle;
 use bitflags::bitflags;
 
-/// Memory region attributes: type, cacheability, shareability, security (DEN0077A issue E, 10.11).
+/// Memory region attributes: type, cacheability, shareability, security (DEN0077A issue E, table 10.18).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(transparent)]
 pub struct MemoryAttributes(u16);
