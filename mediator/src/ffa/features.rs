@@ -31,8 +31,8 @@ pub(super) fn answer(query: &Features, version: Version) -> Option<FeaturesAnswe
         return None;
     };
     let function = id.function().filter(|_| id.is_defined(version))?;
-    // These say how the caller uses the function. No function here has such a property.
-    if query.properties != 0 || !FUNCTIONS.contains(&function) {
+    // No function here has a property by which the caller says how it uses it, and then w2 is SBZ: ignored.
+    if !FUNCTIONS.contains(&function) {
         return None;
     }
     let w2 = match function {

@@ -30,10 +30,20 @@ impl Partitions {
         Self(infos)
     }
 
-    /// Returns the partitions with this service, or all.
-    fn with(&self, uuid: Uuid) -> impl Iterator<Item = PartitionInfo> {
-        let found = move |info: &&PartitionInfo| uuid.is_nil() || info.uuid == uuid;
-        self.0.iter().filter(found).map(move |&info| PartitionInfo {
+    /// Returns the records that a caller of this version gets: those with this service, or all.
+    ///
+    /// From version 1.2 on a partition with several services has a record for each. Before, it has one, and whose service
+    /// that names is ours to choose: the first.
+    fn with(&self, uuid: Uuid, version: Version) -> impl Iterator<Item = PartitionInfo> {
+        let is_found = move |info: &PartitionInfo| uuid.is_nil() || info.uuid == uuid;
+        let is_first = move |at: usize, info: &PartitionInfo| {
+            version >= Version::V1_2
+                || self.0.iter().position(|other| other.id == info.id) == Some(at)
+        };
+        let all = self.0.iter().enumerate();
+        let found =
+            all.filter(move |&(at, info)| is_found(info) && (!uuid.is_nil() || is_first(at, info)));
+        found.map(move |(_, &info)| PartitionInfo {
             // Whoever asks for a service knows its UUID: the field is zero then.
             uuid: if uuid.is_nil() { info.uuid } else { Uuid::NIL },
             ..info
@@ -48,7 +58,7 @@ impl Partitions {
         call: &PartitionInfoGet,
         version: Version,
     ) -> Result<PartitionInfoAnswer, ErrorCode> {
-        let count = self.with(call.uuid).count();
+        let count = self.with(call.uuid, version).count();
         if count == 0 {
             return Err(ErrorCode::INVALID_PARAMETERS);
         }
@@ -58,7 +68,7 @@ impl Partitions {
         }
         buffers.write_rx(|rx| {
             let mut offset = 0;
-            for info in self.with(call.uuid) {
+            for info in self.with(call.uuid, version) {
                 let mut record = [0; PartitionInfo::size(Version::V1_2)];
                 let size = info
                     .write(version, &mut record)
@@ -84,10 +94,12 @@ impl Partitions {
         if call.tag != TAG {
             return Err(ErrorCode::RETRY);
         }
-        let last = self.with(call.uuid).count().checked_sub(1);
+        // This call is not older than version 1.2.
+        let version = Version::V1_2;
+        let last = self.with(call.uuid, version).count().checked_sub(1);
         let last = last.and_then(|last| u16::try_from(last).ok());
         let last = last.ok_or(ErrorCode::INVALID_PARAMETERS)?;
-        let part = self.with(call.uuid).skip(call.start.into());
+        let part = self.with(call.uuid, version).skip(call.start.into());
         let part: heapless::Vec<_, { PartitionInfoRegsAnswer::MOST }> =
             part.take(PartitionInfoRegsAnswer::MOST).collect();
         PartitionInfoRegsAnswer::new(call.start, last, TAG, &part)

@@ -223,12 +223,10 @@ fn features_of_buffers_are_their_sizes() {
         (Version::V1_2, 16 << 16 | 1),
     ] {
         let guest = Guest::of(version, vec![]);
-        for width in [Width::Smc32, Width::Smc64] {
+        // What the guest says of itself belongs to functions that have such properties.
+        for (width, properties) in [(Width::Smc32, 0), (Width::Smc64, 0), (Width::Smc64, 2)] {
             let query = FeatureQuery::Function(function(Function::RxtxMap, width));
-            let answer = guest.call(&Request::Features(Features {
-                query,
-                properties: 0,
-            }));
+            let answer = guest.call(&Request::Features(Features { query, properties }));
             let answer = FeaturesAnswer::read(&answer, version).unwrap();
             assert_eq!(answer, FeaturesAnswer { w2, w3: 0 });
         }
@@ -339,6 +337,43 @@ fn partitions_are_written_in_the_form_of_the_guests_version() {
             _ => (0x103, OPTEE),
         };
         assert_eq!((first.properties.bits(), first.uuid), (properties, uuid));
+    }
+}
+
+/// From version 1.2 on a partition has a record for each of its services.
+#[test]
+fn partition_with_several_services_has_one_record_up_to_1_1() {
+    let second = PartitionInfo {
+        uuid: Uuid::from_u128(2),
+        ..optee()
+    };
+    let all = vec![other(0x8002), optee(), other(0x8003), second];
+    for (version, ids) in [
+        (Version::V1_0, &[0x8002, 0x8001, 0x8003][..]),
+        (Version::V1_1, &[0x8002, 0x8001, 0x8003]),
+        (Version::V1_2, &[0x8002, 0x8001, 0x8003, 0x8001]),
+    ] {
+        let guest = Guest::of(version, all.clone());
+        assert_eq!(guest.map(TX, RX, 1), Ok(()));
+        let answer = guest.get(Uuid::NIL, false).unwrap();
+        assert_eq!(answer.count as usize, ids.len());
+        let content = guest.rx(4 * 24);
+        let infos = PartitionInfos::new(&content, version, answer.count, answer.size).unwrap();
+        assert!(infos.map(|info| info.id.get()).eq(ids.iter().copied()));
+        assert_eq!(guest.release(), Ok(()));
+        // Each service finds its partition, once.
+        for uuid in [OPTEE, second.uuid] {
+            let answer = guest.get(uuid, false).unwrap();
+            assert_eq!(answer.count, 1);
+            let content = guest.rx(24);
+            let mut infos = PartitionInfos::new(&content, version, 1, answer.size).unwrap();
+            assert_eq!(infos.next().unwrap().id, optee().id);
+            assert_eq!(guest.release(), Ok(()));
+        }
+        if version > Version::V1_0 {
+            let count = guest.get(Uuid::NIL, true).unwrap().count;
+            assert_eq!(count as usize, ids.len());
+        }
     }
 }
 
