@@ -6,8 +6,7 @@ use ffa_proto::call::{DirectMessage, Payload};
 use ffa_proto::notification::NotificationBitmap;
 use ffa_proto::{EndpointId, ErrorCode, Registers};
 use optee_proto::ffa::{
-    API_VERSION, Capabilities, MAX_ASYNC_NOTIF_VALUE, Return, SecureCaps, Service, Status, Words,
-    unpair,
+    API_VERSION, Capabilities, Return, SecureCaps, Service, Status, Words, unpair,
 };
 
 impl Spmc {
@@ -29,13 +28,23 @@ impl Spmc {
             return Err(ErrorCode::INVALID_PARAMETERS);
         }
         self.check_owner(on_behalf, message.source)?;
-        let Payload::Smc32(words) = message.payload else {
-            return Err(ErrorCode::INVALID_PARAMETERS);
+        let words = match message.payload {
+            Payload::Smc32(words) => words,
+            // OP-TEE compares the service with all of x3, and looks at the low halves of the others.
+            Payload::Smc64(values) => {
+                let mut words = values.map(|value| value as u32);
+                if values[0] >> 32 != 0 {
+                    words[0] = u32::MAX >> 1;
+                }
+                words
+            }
         };
         let words = self.serve(message.source, words)?;
-        Ok(message
-            .answer(None, Payload::Smc32(words))
-            .encode_response())
+        let payload = match message.payload {
+            Payload::Smc32(_) => Payload::Smc32(words),
+            Payload::Smc64(_) => Payload::Smc64(words.map(u64::from)),
+        };
+        Ok(message.answer(None, payload).encode_response())
     }
 
     fn serve(&mut self, vm: EndpointId, words: Words) -> Result<Words, ErrorCode> {
@@ -50,7 +59,8 @@ impl Spmc {
             Service::EXCHANGE_CAPABILITIES => Capabilities {
                 rpc_params: 4,
                 caps: SecureCaps::ARG_OFFSET | SecureCaps::ASYNC_NOTIF | SecureCaps::RPMB_PROBE,
-                max_notification: MAX_ASYNC_NOTIF_VALUE - 1,
+                // OP-TEE leaves this word zero.
+                max_notification: 0,
             }
             .to_words(),
             Service::UNREGISTER_SHM => status(self.unregister(vm, unpair(w4, w5))?),
@@ -72,7 +82,7 @@ impl Spmc {
         }
         let own = self.objects.get_mut(&handle);
         Ok(match own.filter(|object| object.vm == vm) {
-            Some(object) if object.users > 0 => Status::TEE_BUSY,
+            Some(object) if object.users > 0 => Status::BUSY,
             Some(object) => {
                 object.is_registered = false;
                 Status::OK

@@ -18,13 +18,14 @@ mod vms;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use ffa_proto::call::{
-    FeatureQuery, FeaturesAnswer, IdAnswer, PartitionInfoAnswer, PartitionInfoGet, RxtxMap,
+    FeatureId, FeatureQuery, FeaturesAnswer, IdAnswer, PartitionInfoAnswer, PartitionInfoGet,
+    PartitionInfoGetRegs, PartitionInfoRegsAnswer, RxtxMap, Target,
 };
 use ffa_proto::partition::{PartitionInfo, PartitionProperties};
 use ffa_proto::{
     EndpointId, ErrorCode, Function, Registers, Request, RequestError, Uuid, Version, answer,
 };
-use objects::Object;
+use objects::{Object, Unfinished};
 use optee_proto::ffa::Return;
 use vms::Vm;
 
@@ -66,7 +67,7 @@ pub enum Trap {
     StaleHandles,
     /// PARTITION_INFO_GET after one that has failed, without RX_RELEASE: the failure has taken the buffer.
     RxAfterError,
-    /// A share in fragments, or by another buffer than TX.
+    /// A descriptor in fragments, or in another buffer than TX.
     Fragments,
     /// A handle of the hypervisor's in a descriptor: such objects leak.
     HypervisorHandle,
@@ -135,6 +136,8 @@ pub struct Spmc {
     /// The number of lives of each id.
     lives: BTreeMap<EndpointId, usize>,
     objects: BTreeMap<u64, Object>,
+    /// The transactions whose descriptors are incomplete, by their handles.
+    unfinished: BTreeMap<u64, Unfinished>,
     script: VecDeque<Return>,
     /// The functions of the calls that have begun: VM_DESTROYED and INFO_GET only.
     destroying: usize,
@@ -155,6 +158,7 @@ impl Spmc {
             vms: BTreeMap::new(),
             lives: BTreeMap::new(),
             objects: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
             script: VecDeque::new(),
             destroying: 0,
             listing: 0,
@@ -253,7 +257,7 @@ impl Spmc {
     ) -> Result<Registers, ErrorCode> {
         match request {
             Request::Version(w1) => Ok(self.exchange_version(*w1)),
-            Request::Features(features) => Self::features(features.query),
+            Request::Features(features) => self.features(features.query),
             Request::IdGet => Ok(IdAnswer(EndpointId::HYPERVISOR).encode()),
             Request::SpmIdGet => Ok(IdAnswer(SPMC).encode()),
             Request::RxtxMap(map) => self.map_buffers(map, memory),
@@ -278,10 +282,12 @@ impl Spmc {
             Request::NotificationUnbind(bind) => self.bind(on_behalf, bind, false),
             Request::NotificationGet(get) => self.fetch(on_behalf, get),
             Request::NotificationInfoGet(width) => self.list_pending(*width),
-            _ => {
-                self.step_on(Trap::Logged, ErrorCode::NOT_SUPPORTED)?;
-                Err(ErrorCode::NOT_SUPPORTED)
-            }
+            Request::PartitionInfoGetRegs(get) => self.partition_info_regs(get),
+            Request::MemFragTx(fragment) => self.send_fragment(on_behalf, fragment, memory),
+            Request::Run(target) => self.run_context(target),
+            // Only the hypervisor has buffers, and RX is nobody else's.
+            Request::RxAcquire(_) if self.manner == Manner::Checking => Err(ErrorCode::DENIED),
+            _ => self.unhandled(),
         }
     }
 
@@ -296,39 +302,46 @@ impl Spmc {
         }
     }
 
-    fn features(query: FeatureQuery) -> Result<Registers, ErrorCode> {
-        let is_there = match query {
-            FeatureQuery::Feature(ffa_proto::call::FeatureId::SCHEDULE_RECEIVER_INTERRUPT) => {
-                let w2 = SCHEDULE_RECEIVER_SGI;
-                return Ok(FeaturesAnswer { w2, w3: 0 }.encode());
+    fn features(&self, query: FeatureQuery) -> Result<Registers, ErrorCode> {
+        let by_optee = self.manner == Manner::OpTee;
+        let w2 = match query {
+            FeatureQuery::Feature(FeatureId::SCHEDULE_RECEIVER_INTERRUPT) => {
+                Some(SCHEDULE_RECEIVER_SGI)
             }
-            FeatureQuery::Feature(_) => false,
-            FeatureQuery::Function(id) => matches!(
-                id.function(),
+            FeatureQuery::Feature(FeatureId::MANAGED_EXIT_INTERRUPT) if by_optee => Some(0),
+            FeatureQuery::Feature(_) => None,
+            FeatureQuery::Function(id) => match id.function() {
+                // A descriptor may be in a buffer that is not TX.
+                Some(Function::MemShare) => Some(u32::from(by_optee)),
+                Some(Function::PartitionInfoGetRegs) if !by_optee => Some(0),
                 Some(
-                    Function::Version
-                        | Function::Features
-                        | Function::RxRelease
-                        | Function::RxtxMap
-                        | Function::RxtxUnmap
-                        | Function::PartitionInfoGet
-                        | Function::SpmIdGet
-                        | Function::MsgSendDirectReq
-                        | Function::MemShare
-                        | Function::MemReclaim
-                        | Function::MemFragTx
-                        | Function::NotificationBitmapCreate
-                        | Function::NotificationBitmapDestroy
-                        | Function::NotificationBind
-                        | Function::NotificationUnbind
-                        | Function::NotificationSet
-                        | Function::NotificationGet
-                        | Function::NotificationInfoGet
-                )
-            ),
+                    Function::Error
+                    | Function::Success
+                    | Function::Interrupt
+                    | Function::Version
+                    | Function::Features
+                    | Function::RxRelease
+                    | Function::RxtxMap
+                    | Function::RxtxUnmap
+                    | Function::PartitionInfoGet
+                    | Function::SpmIdGet
+                    | Function::MsgSendDirectReq
+                    | Function::MemReclaim
+                    | Function::MemFragTx
+                    | Function::NotificationBitmapCreate
+                    | Function::NotificationBitmapDestroy
+                    | Function::NotificationBind
+                    | Function::NotificationUnbind
+                    | Function::NotificationGet
+                    | Function::NotificationInfoGet,
+                ) => Some(0),
+                // Which it then refuses.
+                Some(Function::NotificationSet) if by_optee => Some(0),
+                _ => None,
+            },
         };
-        let answer = FeaturesAnswer::default().encode();
-        is_there.then_some(answer).ok_or(ErrorCode::NOT_SUPPORTED)
+        let w2 = w2.ok_or(ErrorCode::NOT_SUPPORTED)?;
+        Ok(FeaturesAnswer { w2, w3: 0 }.encode())
     }
 
     fn map_buffers(
@@ -338,6 +351,9 @@ impl Spmc {
     ) -> Result<Registers, ErrorCode> {
         if self.buffers.is_some() {
             return Err(ErrorCode::DENIED);
+        }
+        if !self.vms.is_empty() {
+            self.step_on(Trap::VmBeforeBuffers, ErrorCode::DENIED)?;
         }
         let pages = u64::from(map.pages);
         let all = [map.tx, map.rx].into_iter();
@@ -358,42 +374,71 @@ impl Spmc {
         get: &PartitionInfoGet,
         memory: &mut dyn SpmcMemory,
     ) -> Result<Registers, ErrorCode> {
-        let info = PartitionInfo {
-            id: PARTITION,
-            contexts: 4,
-            // Direct requests, VM_CREATED and VM_DESTROYED, AArch64: as OP-TEE 4.10 says.
-            properties: PartitionProperties::from_bits_retain(0x1c3),
-            uuid: OPTEE,
-        };
         let is_found = get.uuid.is_nil() || get.uuid == OPTEE;
+        let (by_optee, count) = (self.manner == Manner::OpTee, u32::from(is_found));
+        // OP-TEE succeeds without any partition, and then RX is the caller's too.
+        if !is_found && !by_optee {
+            return Err(ErrorCode::INVALID_PARAMETERS);
+        }
         if get.count_only {
-            let count = u32::from(is_found);
             return Ok(PartitionInfoAnswer { count, size: 0 }.encode());
         }
         if self.rx_after_error {
             self.step_on(Trap::RxAfterError, ErrorCode::BUSY)?;
         }
-        let result = match self.buffers {
-            _ if !is_found => Err(ErrorCode::INVALID_PARAMETERS),
-            Some(map) if !self.rx_is_taken => Ok(map),
-            _ => Err(ErrorCode::BUSY),
-        };
-        let Ok(map) = result else {
+        let Some(map) = self.buffers.filter(|_| !self.rx_is_taken) else {
             // A failure takes the buffer all the same.
-            self.rx_after_error = self.manner == Manner::OpTee;
-            self.rx_is_taken |= self.manner == Manner::OpTee;
-            return Err(result.err().unwrap_or(ErrorCode::BUSY));
+            self.rx_after_error = by_optee;
+            self.rx_is_taken |= by_optee;
+            return Err(ErrorCode::BUSY);
         };
         let mut record = [0; 24];
-        let size = info.write(self.version, &mut record).unwrap_or_default();
-        memory.write(map.rx, record.get(..size).unwrap_or_default());
+        let size = info().write(self.version, &mut record).unwrap_or_default();
+        if is_found {
+            memory.write(map.rx, record.get(..size).unwrap_or_default());
+        }
         self.rx_is_taken = true;
         let size = if self.version < Version::V1_1 {
             0
         } else {
             size as u32
         };
-        Ok(PartitionInfoAnswer { count: 1, size }.encode())
+        Ok(PartitionInfoAnswer { count, size }.encode())
+    }
+
+    /// OP-TEE does not have this function.
+    fn partition_info_regs(&mut self, get: &PartitionInfoGetRegs) -> Result<Registers, ErrorCode> {
+        if self.manner == Manner::OpTee {
+            return self.unhandled();
+        }
+        let is_found = get.uuid.is_nil() || get.uuid == OPTEE;
+        let answer = PartitionInfoRegsAnswer::new(get.start, 0, 0, &[info()]);
+        let answer = answer.filter(|_| is_found && get.tag == 0);
+        Ok(answer.ok_or(ErrorCode::INVALID_PARAMETERS)?.encode())
+    }
+
+    /// Threads of OP-TEE are not resumed by FFA_RUN, and there are no other partitions.
+    fn run_context(&self, target: &Target) -> Result<Registers, ErrorCode> {
+        if self.manner == Manner::Checking || [SPMC, PARTITION].contains(&target.endpoint) {
+            return Err(ErrorCode::INVALID_PARAMETERS);
+        }
+        Err(ErrorCode::NOT_SUPPORTED)
+    }
+
+    /// OP-TEE prints a line.
+    fn unhandled(&mut self) -> Result<Registers, ErrorCode> {
+        self.step_on(Trap::Logged, ErrorCode::NOT_SUPPORTED)?;
+        Err(ErrorCode::NOT_SUPPORTED)
+    }
+}
+
+/// What OP-TEE 4.10 says of its partition: direct requests, VM_CREATED and VM_DESTROYED, AArch64.
+const fn info() -> PartitionInfo {
+    PartitionInfo {
+        id: PARTITION,
+        contexts: 4,
+        properties: PartitionProperties::from_bits_retain(0x1c3),
+        uuid: OPTEE,
     }
 }
 

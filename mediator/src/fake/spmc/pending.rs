@@ -70,7 +70,10 @@ impl Spmc {
         is_bound: bool,
     ) -> Result<Registers, ErrorCode> {
         let vm = self.vm_of(on_behalf, bind.receiver)?;
-        if bind.sender != PARTITION || bind.per_vcpu {
+        if bind.per_vcpu {
+            return Err(ErrorCode::DENIED);
+        }
+        if bind.sender != PARTITION {
             return Err(ErrorCode::INVALID_PARAMETERS);
         }
         let (bound, pending) = vm.bitmap.as_mut().ok_or(ErrorCode::DENIED)?;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The fake itself: it answers as OP-TEE does, and each trap is found where it is stepped on.
 
+mod answers;
 mod traps;
 
 use super::*;
 use ffa_proto::call::{
-    DirectAnswer, DirectMessage, FrameworkMessage, MemReclaim, MemReclaimFlags, MemSend,
+    DirectAnswer, DirectMessage, FrameworkMessage, MemFragTx, MemReclaim, MemReclaimFlags, MemSend,
     MemSendAnswer, MemSendKind, NotificationBind, NotificationBitmapCreate, NotificationGet,
     NotificationGetAnswer, Payload,
 };
@@ -102,6 +103,12 @@ impl Bench {
         message.read_vm_answer(&self.call(Request::DirectRequest(message)), V1_2)
     }
 
+    fn partitions(&mut self, uuid: Uuid) -> Outcome<PartitionInfoAnswer> {
+        let count_only = false;
+        let get = PartitionInfoGet { uuid, count_only };
+        PartitionInfoAnswer::read(&self.call(Request::PartitionInfoGet(get)), V1_2)
+    }
+
     fn service(&mut self, vm: EndpointId, words: Words) -> Outcome<Words> {
         let message = DirectMessage {
             source: vm,
@@ -116,10 +123,11 @@ impl Bench {
         }
     }
 
-    fn share_as(&mut self, sender: EndpointId, handle: Handle, address: u64) -> Outcome<Handle> {
+    /// Writes a descriptor of one page to TX, and returns its length.
+    fn describe(&mut self, attributes: u16, sender: EndpointId, handle: Handle, at: u64) -> u32 {
         let transaction = Transaction {
             sender,
-            attributes: MemoryAttributes::NORMAL_WRITE_BACK_INNER,
+            attributes: MemoryAttributes::new(attributes),
             flags: TransactionFlags::empty(),
             handle,
             tag: 0,
@@ -128,10 +136,18 @@ impl Bench {
         let tx = &mut self.ram.0[..4096];
         let mut writer =
             DescriptorWriter::new(tx, &transaction, AccessSize::Long, &receivers).unwrap();
-        writer.push(MemoryRange::new(address, 1).unwrap()).unwrap();
-        let total_length = writer.finish().unwrap();
+        writer.push(MemoryRange::new(at, 1).unwrap()).unwrap();
+        writer.finish().unwrap()
+    }
+
+    fn share_as(&mut self, sender: EndpointId, handle: Handle, address: u64) -> Outcome<Handle> {
+        let total_length = self.describe(0x2f, sender, handle, address);
+        self.send(MemSendKind::Share, total_length)
+    }
+
+    fn send(&mut self, kind: MemSendKind, total_length: u32) -> Outcome<Handle> {
         let answer = self.call(Request::MemSend(MemSend {
-            kind: MemSendKind::Share,
+            kind,
             width: Width::Smc32,
             total_length,
             fragment_length: total_length,
@@ -174,6 +190,14 @@ impl Bench {
     }
 }
 
+fn fragment(handle: Handle, length: u32) -> MemFragTx {
+    MemFragTx {
+        handle,
+        length,
+        sender: VM,
+    }
+}
+
 fn refused<T>(code: ErrorCode) -> Outcome<T> {
     Err(AnswerError::Refused(code))
 }
@@ -188,12 +212,7 @@ fn life_of_a_vm_without_traps_is_answered_alike() {
         let version = answer::read_version(&bench.call(Request::Version(V1_2.to_w())));
         assert_eq!(version, Ok(V1_2));
         bench.create_bitmap(VM).unwrap();
-        let infos = PartitionInfoGet {
-            uuid: OPTEE,
-            count_only: false,
-        };
-        let answer = bench.call(Request::PartitionInfoGet(infos));
-        let read = PartitionInfoAnswer::read(&answer, V1_2).unwrap();
+        let read = bench.partitions(OPTEE).unwrap();
         let mut infos =
             PartitionInfos::new(&bench.ram.0[4096..], V1_2, read.count, read.size).unwrap();
         assert_eq!(infos.next().unwrap().id, PARTITION);
@@ -214,7 +233,7 @@ fn life_of_a_vm_without_traps_is_answered_alike() {
         let busy = bench
             .by_handle(VM, Service::UNREGISTER_SHM, handle)
             .unwrap();
-        assert_eq!(busy[0], Status::TEE_BUSY.to_w());
+        assert_eq!(busy[0], Status::BUSY.to_w());
         let resume = [Service::RESUME.get(), 0, 0, 0, 2];
         let returned = bench.service(VM, resume).unwrap();
         assert_eq!(Return::read(&returned), Ok(Return::RpcCommand(2)));
@@ -283,28 +302,6 @@ fn notification_stays_listed_until_it_is_fetched() {
         bench
             .simple(Request::NotificationBitmapDestroy(VM))
             .unwrap();
-        assert_eq!(bench.spmc.traps(), []);
-    }
-}
-
-#[test]
-fn version_is_1_2_for_everybody_and_remembered_for_all() {
-    let mut bench = Bench::new(Manner::OpTee);
-    let asked = Request::Version(Version::V1_0.to_w());
-    assert_eq!(answer::read_version(&bench.call(asked)), Ok(V1_2));
-    // Descriptors of version 1.1 are no descriptors now.
-    assert_eq!(bench.share(VM), refused(INVALID));
-    let none = Request::Version(1 << 31);
-    assert!(answer::read_version(&bench.call(none)).is_err());
-}
-
-#[test]
-fn secure_memory_and_other_attributes_are_refused() {
-    for manner in MANNERS {
-        let mut bench = Bench::new(manner);
-        let outcome = bench.share_as(VM, Handle::NONE, SECURE);
-        assert_eq!(outcome, refused(INVALID));
-        assert_eq!(bench.spmc.object_count(VM), 0);
         assert_eq!(bench.spmc.traps(), []);
     }
 }

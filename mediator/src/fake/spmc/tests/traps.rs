@@ -204,20 +204,23 @@ fn life_with_objects_of_the_last_one_is_a_trap() {
 #[test]
 fn rx_is_taken_by_a_failure() {
     let get = Request::PartitionInfoGet(PartitionInfoGet {
-        uuid: Uuid::from_u128(1),
+        uuid: OPTEE,
         count_only: false,
     });
-    let mut bench = Bench::new(Manner::OpTee);
-    assert_eq!(bench.simple(get), refused(INVALID));
-    assert_eq!(bench.simple(get), refused(INVALID));
-    bench.found(Trap::RxAfterError);
-    bench.simple(Request::RxRelease(HYPERVISOR)).unwrap();
-    let mut bench = Bench::new(Manner::Checking);
-    assert_eq!(bench.simple(get), refused(INVALID));
-    assert_eq!(
-        bench.simple(Request::RxRelease(HYPERVISOR)),
-        refused(ErrorCode::DENIED)
-    );
+    let release = Request::RxRelease(HYPERVISOR);
+    for manner in MANNERS {
+        let mut bench = Bench::new(manner);
+        bench.partitions(OPTEE).unwrap();
+        for _ in 0..2 {
+            assert_eq!(bench.simple(get), refused(ErrorCode::BUSY));
+        }
+        match manner {
+            Manner::OpTee => bench.found(Trap::RxAfterError),
+            Manner::Checking => assert_eq!(bench.spmc.traps(), []),
+        }
+        bench.simple(release).unwrap();
+        assert_eq!(bench.simple(release), refused(ErrorCode::DENIED));
+    }
 }
 
 #[test]
@@ -245,6 +248,13 @@ fn fragments_and_other_buffers_are_a_trap() {
         assert!(bench.simple(Request::MemSend(send)).is_err());
         bench.found(Trap::Fragments);
     }
+    let mut bench = Bench::new(Manner::OpTee);
+    assert!(
+        bench
+            .simple(Request::MemFragTx(fragment(Handle::new(1), 16)))
+            .is_err()
+    );
+    bench.found(Trap::Fragments);
 }
 
 #[test]
