@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail, ensure};
 use guest_agent::event::{CaseState, Event, XtestEnd};
 use postern_ctl::messages::{HypervisorEvent, Stats};
 use postern_qemu::board::BoardName;
-use postern_qemu::config::System;
+use postern_qemu::config::{System, TeeAbi};
 use postern_qemu::console::Channel;
 use postern_qemu::folder::{Claim, empty};
 use postern_qemu::launch::{Firmware, Machine};
@@ -57,20 +57,23 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Makes the empty folder of the scenario of that name, and of the board in
-    /// `POSTERN_TEST_BOARD` if there is one.
+    /// Makes the empty folder of the scenario of that name, and of the board and the ABI in
+    /// `POSTERN_TEST_BOARD` and `POSTERN_TEST_ABI` if there are any.
     ///
     /// # Errors
     ///
     /// Fails outside a checkout, when the folder cannot be made, or when the same scenario runs in
     /// this checkout.
     pub fn new(name: &str) -> Result<Self> {
-        let name = &match board()? {
+        let mut name = match board()? {
             Some(board) => format!("{name}-{board}"),
             None => name.to_owned(),
         };
+        if let Some(abi) = abi()? {
+            name = format!("{name}-{abi}");
+        }
         let paths = Paths::discover()?;
-        let folder = paths.out().join("tests").join(name);
+        let folder = paths.out().join("tests").join(&name);
         let claim = Claim::take(
             &folder,
             &format!("the scenario {name}"),
@@ -85,15 +88,20 @@ impl Lab {
         })
     }
 
-    /// Loads a description in `guests/`, for the board in `POSTERN_TEST_BOARD` if there is one.
+    /// Loads a description in `guests/`, for the board in `POSTERN_TEST_BOARD` and the ABI in
+    /// `POSTERN_TEST_ABI` if there are any.
     ///
     /// # Errors
     ///
     /// Fails when it cannot be read.
     pub fn system(&self, file: &str) -> Result<System> {
         let system = System::load(&self.paths.guests().join(file))?;
-        match board()? {
-            Some(board) => system.on_board(board).map_err(anyhow::Error::msg),
+        let system = match board()? {
+            Some(board) => system.on_board(board).map_err(anyhow::Error::msg)?,
+            None => system,
+        };
+        match abi()? {
+            Some(abi) => system.with_abi(abi).map_err(anyhow::Error::msg),
             None => Ok(system),
         }
     }
@@ -173,6 +181,18 @@ pub(crate) fn suite() -> Result<Suite> {
 /// Fails when there is no board of that name.
 pub(crate) fn board() -> Result<Option<BoardName>> {
     match std::env::var("POSTERN_TEST_BOARD") {
+        Ok(name) if !name.is_empty() => name.parse().map(Some).map_err(anyhow::Error::msg),
+        _ => Ok(None),
+    }
+}
+
+/// Returns the ABI in `POSTERN_TEST_ABI`, which `make optee-facts ABI=…` sets.
+///
+/// # Errors
+///
+/// Fails when there is no ABI of that name.
+pub fn abi() -> Result<Option<TeeAbi>> {
+    match std::env::var("POSTERN_TEST_ABI") {
         Ok(name) if !name.is_empty() => name.parse().map(Some).map_err(anyhow::Error::msg),
         _ => Ok(None),
     }

@@ -24,6 +24,7 @@ mod entry;
 pub mod event;
 pub mod exception;
 pub mod expect;
+pub mod ffa;
 pub mod gic;
 mod heap;
 pub mod machine;

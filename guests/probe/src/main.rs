@@ -2,6 +2,8 @@
 //! Asks the real OP-TEE what its sources only suggest. The program runs at EL2 in the hypervisor's
 //! place, so it can do what no guest may: create VMs, forge a7, pass physical addresses.
 //!
+//! The experiments over FF-A are in [`ffa`]; they need a machine whose OP-TEE is the SPMC.
+//!
 //! It reads the name of an experiment from its console, runs it once, and describes OP-TEE's
 //! behaviour in one sentence: `{"event":"fact","name":"…","saw":"…"}`. Some experiments make OP-TEE
 //! panic, so the host restarts the machine for each (`tests/src/bin/optee-facts`). The results are
@@ -13,6 +15,8 @@ extern crate alloc;
 
 #[cfg(target_os = "none")]
 mod facts;
+#[cfg(target_os = "none")]
+mod ffa;
 #[cfg(target_os = "none")]
 mod lab;
 
@@ -26,13 +30,16 @@ fn start() -> ! {
     Event::new("ready").text("program", "probe").send();
     loop {
         let name = guest_bare::console::read_line();
-        let event = match facts::ALL.iter().find(|(known, _)| *known == name) {
-            Some((_, experiment)) => {
-                // The last line when OP-TEE does not return.
-                Event::new("begin").text("name", &name).send();
+        let over_smc = facts::ALL.iter().find(|(known, _)| *known == name);
+        let over_ffa = ffa::ALL.iter().find(|(known, _)| *known == name);
+        // The last line when OP-TEE does not return.
+        Event::new("begin").text("name", &name).send();
+        let event = match (over_smc, over_ffa) {
+            (Some((_, experiment)), _) => {
                 Event::new("fact").text("saw", &experiment(&lab::Lab::new()))
             }
-            None => Event::new("error").text("text", "there is no such experiment"),
+            (None, Some((_, experiment))) => Event::new("fact").text("saw", &experiment()),
+            (None, None) => Event::new("error").text("text", "there is no such experiment"),
         };
         event.text("name", &name).send();
     }

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `make optee-facts`: makes `guests/probe` ask the real OP-TEE what its sources only suggest, one
 //! boot per experiment, and prints its behaviour beside the expectation here (and in
-//! `docs/optee-facts.md`). It fails when they differ. Arguments select experiments by name.
+//! `docs/optee-facts.md`). It fails when they differ. Arguments select experiments by name. With
+//! `POSTERN_TEST_ABI=ffa` they are those of OP-TEE as SPMC.
 
 use anyhow::{Context, Result, ensure};
+use postern_qemu::config::TeeAbi;
 use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
-use postern_tests::Lab;
+use postern_tests::{Lab, abi};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -36,6 +38,16 @@ struct Fact {
 }
 
 include!("facts.rs");
+include!("facts_ffa.rs");
+
+impl Did {
+    fn text(&self) -> String {
+        match self {
+            Self::Saw(text) => (*text).to_owned(),
+            Self::Stops(text) => format!("**stops**: {text}"),
+        }
+    }
+}
 
 /// The result of one boot.
 struct BootResult {
@@ -106,8 +118,11 @@ fn experiment(machine: &Machine, folder: &Path, fact: &Fact) -> Result<BootResul
 
 fn run() -> Result<bool> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let facts: Vec<&Fact> = FACTS
-        .iter()
+    let all = match abi()? {
+        Some(TeeAbi::Ffa) => FFA_FACTS,
+        Some(TeeAbi::Smc) | None => FACTS,
+    };
+    let facts: Vec<&Fact> = (all.iter())
         .filter(|fact| wanted.is_empty() || wanted.iter().any(|name| name == fact.name))
         .collect();
     ensure!(
@@ -129,6 +144,7 @@ fn run() -> Result<bool> {
         println!("| {} | {} | {} |", fact.name, fact.question, found.text());
         eprintln!("{}: {:.1} s", fact.name, found.took.as_secs_f64());
         if !found.is(&fact.did) {
+            println!("expected: {}", fact.did.text());
             wrong.push(fact.name);
         }
     }
