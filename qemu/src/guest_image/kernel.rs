@@ -75,6 +75,11 @@ fn add(
     Ok(())
 }
 
+/// Returns whether there is a module of this name among all.
+pub(super) fn has(all: &[(String, Vec<u8>)], name: &str) -> bool {
+    all.iter().any(|(path, _)| module_name(path) == name)
+}
+
 /// Returns a module's name as the kernel spells it: `optee_rng` for `…/optee-rng.ko.xz`.
 fn module_name(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or_default();
