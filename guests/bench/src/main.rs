@@ -30,6 +30,8 @@ extern crate alloc;
 #[cfg(target_os = "none")]
 mod device;
 #[cfg(target_os = "none")]
+mod ffa;
+#[cfg(target_os = "none")]
 mod foreign;
 #[cfg(target_os = "none")]
 mod hold;
@@ -84,8 +86,10 @@ fn start() -> ! {
             if at_el2() {
                 device::measure_own(&meter);
             }
-            // The bare machine's tree does not name the TEE.
-            if machine().tee || at_el2() {
+            // The bare machine's tree does not name the TEE, and no tree does over FF-A.
+            if ffa::is_there() {
+                ffa::measure(&meter);
+            } else if machine().tee || at_el2() {
                 tee::measure(&meter);
             }
             if !at_el2() {

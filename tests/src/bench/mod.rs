@@ -6,6 +6,7 @@
 //! * [`rows`]: the measurements and their targets.
 //! * [`place`]: boots the program in one place and collects its figures; [`other`]: another
 //!   hypervisor in Postern's place.
+//! * `ffa`: the measurements over FF-A.
 //! * [`table`]: the figures as a table.
 //! * [`baseline`]: the committed figures, and the comparison with new ones.
 //! * [`sizes`]: image, memory, boot, lines of code.
@@ -15,6 +16,7 @@
 
 pub mod baseline;
 pub mod document;
+mod ffa;
 pub mod other;
 pub mod picture;
 pub mod place;
@@ -28,6 +30,7 @@ use anyhow::{Context, Result, ensure};
 use baseline::Baseline;
 use place::{Found, Place, Ready, measure};
 use postern_qemu::board::{BaseTree, BoardName};
+use postern_qemu::config::TeeAbi;
 use postern_qemu::elf;
 use rows::ROWS;
 use serde_json::json;
@@ -51,7 +54,15 @@ fn image_bytes(ready: &Ready) -> Result<u64> {
 /// # Errors
 /// Fails when a place gives no figures.
 pub fn run(lab: &Lab, hypervisor: Option<&Path>, update: bool) -> Result<bool> {
-    let board = lab.system("bench.toml")?.machine.board;
+    let machine = lab.system("bench.toml")?.machine;
+    if machine.tee_abi == TeeAbi::Ffa {
+        ensure!(
+            hypervisor.is_none() && !update,
+            "ABI=ffa: HYPERVISOR and BASELINE are for the SMC ABI, whose figures are stored; leave them out"
+        );
+        return ffa::run(lab);
+    }
+    let board = machine.board;
     if board != BoardName::Virt {
         return on_board(lab, board, hypervisor.is_some() || update);
     }

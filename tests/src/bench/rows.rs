@@ -23,7 +23,8 @@ pub struct Row {
     pub target: Option<(Of, u64)>,
 }
 
-const fn row(name: &'static str, title: &'static str) -> Row {
+/// Returns a row without a target.
+pub(super) const fn row(name: &'static str, title: &'static str) -> Row {
     Row {
         name,
         title,
@@ -31,7 +32,8 @@ const fn row(name: &'static str, title: &'static str) -> Row {
     }
 }
 
-const fn aim(name: &'static str, title: &'static str, of: Of, most: u64) -> Row {
+/// Returns a row with a target.
+pub(super) const fn aim(name: &'static str, title: &'static str, of: Of, most: u64) -> Row {
     Row {
         name,
         title,

@@ -59,6 +59,16 @@ fn target(row: &Row, postern: Option<(u64, u64)>, added: Option<i64>) -> String 
 /// Formats the table in Markdown.
 #[must_use]
 pub fn table(figures: &Figures<'_>) -> String {
+    let mut text = lines(figures, &ROWS);
+    for (few, many) in SHARES {
+        text.push_str(&share(figures, few, many));
+    }
+    text
+}
+
+/// Formats the table of these rows.
+#[must_use]
+pub fn lines(figures: &Figures<'_>, rows: &[Row]) -> String {
     let Figures {
         floor,
         postern,
@@ -72,7 +82,7 @@ pub fn table(figures: &Figures<'_>) -> String {
     text.push_str(" to reach |\n|---|--:|--:|--:|--:|");
     text.push_str(if other.is_some() { "--:|--:|--:|" } else { "" });
     text.push_str("---|\n");
-    for row in &ROWS {
+    for row in rows {
         let (below, above) = (floor.instructions(row.name), postern.instructions(row.name));
         let added = difference(below, above);
         let figures = postern.figures.get(row.name).copied();
@@ -92,9 +102,6 @@ pub fn table(figures: &Figures<'_>) -> String {
             let _ = write!(text, " {} | {} | {added} |", number(there), number(calls));
         }
         let _ = writeln!(text, " {} |", target(row, figures, added));
-    }
-    for (few, many) in SHARES {
-        text.push_str(&share(figures, few, many));
     }
     text
 }
