@@ -85,6 +85,10 @@ impl Host for Toy {
         self.secure.write_shared(page, offset, bytes);
     }
 
+    fn write_tx(&self, _: usize, _: &[u8]) {
+        unreachable!("this hypervisor has no FF-A");
+    }
+
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         ForeignInterrupt::Resume
     }

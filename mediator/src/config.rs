@@ -17,6 +17,12 @@ impl ClientId {
         Self(number)
     }
 
+    /// Returns the number, which is the VM's id for the framework of FF-A.
+    #[inline]
+    pub const fn number(self) -> NonZeroU16 {
+        self.0
+    }
+
     /// Returns the number, as a7 carries it.
     #[inline]
     pub const fn get(self) -> u64 {

@@ -3,15 +3,54 @@
 
 use crate::Progress;
 use crate::call::Call;
+use crate::ffa::{FfaCreation, LENDABLE};
+use crate::host::Host;
 use crate::host::LongOperation;
 use crate::pages::SPARE_PAGES;
-use crate::smc::TableCreation;
+use crate::smc::{TableCreation, TableStep};
 use crate::sync::Ordering;
 use crate::teardown::EndingHost;
 use crate::vm_state::Phase;
 use crate::{CreateError, Mediator};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use ffa_proto::Handle;
+
+/// Progress of a creation that takes more than one step.
+#[derive(Debug)]
+pub(crate) enum Creation {
+    /// OP-TEE creates the VM's tables, over the SMC ABI.
+    Tables(TableCreation),
+    /// The SPMC gets objects, and OP-TEE creates the VM's tables, over FF-A.
+    Ffa(FfaCreation),
+}
+
+impl Creation {
+    /// Returns whether OP-TEE is in a call.
+    pub(crate) fn is_under_way(&self) -> bool {
+        match self {
+            Self::Tables(making) => making.is_under_way(),
+            Self::Ffa(making) => making.is_under_way(),
+        }
+    }
+
+    /// Frees the pages, after OP-TEE has released them.
+    pub(crate) fn give_back<H: Host>(self, host: &H) {
+        match self {
+            Self::Tables(making) => making.give_back(host),
+            // It has none.
+            Self::Ffa(_) => {}
+        }
+    }
+
+    /// Returns the object that the SPMC has because of the creation.
+    pub(crate) const fn object(&self) -> Option<Handle> {
+        match self {
+            Self::Tables(_) => None,
+            Self::Ffa(making) => making.object(),
+        }
+    }
+}
 
 impl Mediator {
     /// Creates the VM in OP-TEE: runs [`Mediator::create_step`] until it is done.
@@ -38,7 +77,7 @@ impl Mediator {
             match state.phase {
                 Phase::Absent => None,
                 // Without them, another pCPU is doing a step.
-                Phase::Creating => Some(state.tables.take().ok_or(CreateError::Exists)?),
+                Phase::Creating => Some(state.creation.take().ok_or(CreateError::Exists)?),
                 Phase::Live | Phase::Destroying => return Err(CreateError::Exists),
             }
         };
@@ -94,7 +133,11 @@ impl Mediator {
             give_back(idle);
             return Err(CreateError::NoSharedPages);
         }
-        if let Err(why) = self.tell_created(host) {
+        let told = match &self.ffa {
+            None => self.tell_created(host),
+            Some(ffa) => self.tell_created_by_ffa(host, ffa),
+        };
+        if let Err(why) = told {
             give_back(idle);
             return Err(CreateError::Refused(why));
         }
@@ -107,9 +150,16 @@ impl Mediator {
             state.leaked_asids = u32::try_from(leaked).unwrap_or(u32::MAX);
             state.phase = Phase::Creating;
         }
+        if self.ffa.is_some() {
+            let making = FfaCreation::new(self.tee.makes_tables_late());
+            let mut state = self.state.lock();
+            state.reserve_lendable(LENDABLE)?;
+            state.creation = Some(Creation::Ffa(making));
+            return Ok(Progress::More);
+        }
         if self.tee.makes_tables_late() {
             match self.begin_tables(host) {
-                Ok(making) => self.state.lock().tables = Some(making),
+                Ok(making) => self.state.lock().creation = Some(Creation::Tables(making)),
                 Err(error) => return Err(self.undo_creation(host, error)),
             }
             return Ok(Progress::More);
@@ -122,19 +172,39 @@ impl Mediator {
     fn continue_creation<H: EndingHost>(
         &self,
         host: &H,
-        mut making: TableCreation,
+        mut making: Creation,
     ) -> Result<Progress, CreateError> {
-        let more = self.make_some_tables(host, &mut making);
+        let more = self.do_some(host, &mut making);
         if more == Ok(false) {
             making.give_back(host);
             self.mark_live();
             return Ok(Progress::Done);
         }
-        self.state.lock().tables = Some(making);
+        self.state.lock().creation = Some(making);
         match more {
             Ok(_) => Ok(Progress::More),
             Err(error) => Err(self.undo_creation(host, error)),
         }
+    }
+
+    fn do_some<H: EndingHost>(&self, host: &H, making: &mut Creation) -> Result<bool, CreateError> {
+        match (making, &self.ffa) {
+            (Creation::Tables(making), _) => self.make_some_tables(host, making),
+            (Creation::Ffa(making), Some(ffa)) => self.create_some(host, ffa, making),
+            (Creation::Ffa(_), None) => Ok(false),
+        }
+    }
+
+    /// Goes on with a call of a creation that is given up. Returns whether it is still under way.
+    pub(crate) fn end_some<H: EndingHost>(&self, host: &H, making: &mut Creation) -> bool {
+        making.is_under_way()
+            && match (making, &self.ffa) {
+                (Creation::Tables(making), _) => {
+                    matches!(self.early_step(host, making), TableStep::Some)
+                }
+                (Creation::Ffa(making), Some(ffa)) => self.end_creation(host, ffa, making),
+                (Creation::Ffa(_), None) => false,
+            }
     }
 
     /// Marks the VM as complete: its calls are served.

@@ -130,6 +130,10 @@ pub trait Host: SecureMonitor {
     /// Copies into a shared page. `offset + bytes.len()` is at most a page.
     fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]);
 
+    /// Writes to the hypervisor's TX buffer, which the SPMC reads ([`crate::ffa::ExchangeBuffers`]). `offset + bytes.len()` is at
+    /// most the buffer's size. Without FF-A it is not called.
+    fn write_tx(&self, offset: usize, bytes: &[u8]);
+
     /// Takes the interrupt that made OP-TEE leave a yielding call, and decides whether the guest has to run
     /// before the call continues. An interrupt that is not taken ends the next attempt at once.
     fn foreign_interrupt(&self) -> ForeignInterrupt;

@@ -74,12 +74,15 @@ pub use stats::{RpcKind, Stats};
 pub use teardown::{EndingCall, EndingHost, Progress};
 pub use tee_info::TeeInfo;
 
+use alloc::sync::Arc;
+use ffa::{FfaVm, Spmc};
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
 use stats::Counters;
 use sync::{AtomicBool, AtomicU32, Ordering, TicketMutex};
 use teardown::Teardown;
 use thiserror::Error;
+use transport::MemoryNames;
 use vm_state::VmState;
 
 /// Why a VM gets no TEE.
@@ -102,6 +105,9 @@ pub enum CreateError {
          CFG_CORE_HEAP_SIZE, or for fewer VMs, so that each has more memory"
     )]
     TablesRefused(u32),
+    /// The SPMC does not take the memory that the mediator shares for this VM.
+    #[error("the SPMC does not take the memory that calls of this VM need (code {0:#x})")]
+    SharesRefused(u32),
     /// OP-TEE does not finish these tables.
     #[error(
         "OP-TEE has not made its tables for this VM after {0} entries: it hangs in that call, so \
@@ -139,12 +145,40 @@ pub enum DestroyError {
     Held(u64),
 }
 
+/// Returns how many yielding calls a VM can have in flight.
+const fn call_limit(config: &Config, tee: &TeeInfo) -> u32 {
+    let calls = if config.quotas.calls < tee.threads {
+        config.quotas.calls
+    } else {
+        tee.threads
+    };
+    match calls {
+        0 => 1,
+        more if more > call::MAX_CALLS => call::MAX_CALLS,
+        few => few,
+    }
+}
+
+/// Returns a VM's quotas. Over FF-A its buffers and the mediator's own objects together are bounded.
+fn quotas(config: &Config, tee: &TeeInfo, names: MemoryNames) -> Quotas {
+    let most = match names {
+        MemoryNames::Guest => u32::MAX,
+        MemoryNames::Spmc => ffa::MAX_OBJECTS - call_limit(config, tee) - ffa::LENDABLE as u32,
+    };
+    Quotas {
+        buffers: config.quotas.buffers.min(most),
+        ..config.quotas
+    }
+}
+
 /// The TEE as one virtual machine sees it.
 #[derive(Debug)]
 pub struct Mediator {
     client: ClientId,
     config: Config,
     tee: TeeInfo,
+    /// How the VM reaches OP-TEE over FF-A; `None` over the SMC ABI.
+    ffa: Option<FfaVm>,
     counters: Counters,
     state: TicketMutex<VmState>,
     /// Progress of the VM's teardown. Taken out during a step.
@@ -165,15 +199,33 @@ impl Mediator {
     /// Creates the mediator of a VM that does not run yet. No other VM has the same `client`.
     ///
     /// A feature that `config` offers and the TEE does not have is not offered.
-    pub fn new(client: ClientId, mut config: Config, tee: TeeInfo) -> Self {
+    pub fn new(client: ClientId, config: Config, tee: TeeInfo) -> Self {
+        Self::by(client, config, tee, None)
+    }
+
+    /// Creates the mediator of a VM that does not run yet, and reaches the TEE over FF-A. No other VM has the same
+    /// `client`, which is the VM's id for the framework, too: below 0x7fff.
+    ///
+    /// A feature that `config` offers and the TEE does not have is not offered.
+    pub fn new_ffa(client: ClientId, config: Config, tee: TeeInfo, spmc: Arc<Spmc>) -> Self {
+        Self::by(client, config, tee, Some(FfaVm::new(spmc, client)))
+    }
+
+    fn by(client: ClientId, mut config: Config, tee: TeeInfo, ffa: Option<FfaVm>) -> Self {
         config.features.rpc_arg &= tee.caps.contains(SecureCaps::RPC_ARG)
             && tee.rpc_params as usize == optee_proto::rpc::MAX_PARAMS;
         config.features.async_notif &= tee.caps.contains(SecureCaps::ASYNC_NOTIF);
+        let names = match ffa {
+            None => MemoryNames::Guest,
+            Some(_) => MemoryNames::Spmc,
+        };
+        let quotas = quotas(&config, &tee, names);
         Self {
             client,
             tee,
+            ffa,
             counters: Counters::default(),
-            state: TicketMutex::new(VmState::new(config.quotas)),
+            state: TicketMutex::new(VmState::new(quotas, names)),
             teardown: TicketMutex::new(None),
             inside: AtomicU32::new(0),
             live: AtomicBool::new(false),
@@ -190,12 +242,13 @@ impl Mediator {
     }
 
     /// Returns how many yielding calls the VM can have in flight.
-    fn call_limit(&self) -> u32 {
-        self.config
-            .quotas
-            .calls
-            .min(self.tee.threads)
-            .clamp(1, call::MAX_CALLS)
+    const fn call_limit(&self) -> u32 {
+        call_limit(&self.config, &self.tee)
+    }
+
+    /// Returns the quotas of a life of the VM.
+    fn quotas(&self) -> Quotas {
+        quotas(&self.config, &self.tee, self.memory_names())
     }
 
     /// Returns the most pages of [`Host::alloc_shared`] that the VM can hold at once. With as many per VM, no
@@ -208,6 +261,25 @@ impl Mediator {
         let per_call = 4;
         let full = quotas.pages / PAGE_LIST_ENTRIES as u32;
         per_call * self.call_limit() + full + quotas.rpc_buffers + pages::SPARE_PAGES as u32
+    }
+
+    /// Has the guest's notifications enabled.
+    ///
+    /// OP-TEE may announce the first one before it has answered, and another pCPU may take that interrupt. So
+    /// the guest wants it before OP-TEE is asked.
+    fn enabling_notifications<T>(
+        &self,
+        enable: impl FnOnce() -> T,
+        is_enabled: impl FnOnce(&T) -> bool,
+    ) -> T {
+        self.notifications_were_enabled
+            .store(true, Ordering::Relaxed);
+        let before = core::mem::replace(&mut self.state.lock().notify, true);
+        let answer = enable();
+        if !is_enabled(&answer) {
+            self.state.lock().notify = before;
+        }
+        answer
     }
 
     /// Returns whether the guest wants the interrupt that announces asynchronous notifications. When the TEE's

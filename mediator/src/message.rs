@@ -6,6 +6,7 @@
 
 use crate::memory::GuestCookie;
 use optee_proto::TeeResult;
+use optee_proto::ffa::Fmem;
 use optee_proto::msg::{self, Attr, Command, Header, Param};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -53,7 +54,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Returns the kind of a parameter, or an error if the parameter is not allowed.
+    /// Returns the kind of a parameter over the SMC ABI, or an error if the parameter is not allowed.
     ///
     /// The attribute must be a type and nothing else. META, NONCONTIG, cache attributes, undefined bits and
     /// memory by address are refused.
@@ -80,6 +81,24 @@ impl Kind {
             Self::Memory { out } if (param.b.get(), param.c.get()) == (0, 0) => Self::Null { out },
             kind => kind,
         })
+    }
+
+    /// Returns the kind of a parameter over FF-A. FMEM has the types of RMEM, and there is no TMEM.
+    pub(crate) fn of_ffa(param: &Param) -> Result<Self, TeeResult> {
+        Ok(match Self::of(param)? {
+            Self::Null { .. } => return Err(TeeResult::BAD_PARAMETERS),
+            Self::Memory { out } if param.c.get() == Fmem::NULL => Self::Null { out },
+            kind => kind,
+        })
+    }
+
+    /// Returns the parameter for the other side, without the name of a buffer, over FF-A.
+    pub(crate) fn plain_ffa(self, param: &Param) -> Param {
+        match self {
+            // No offset; only the size has a meaning.
+            Self::Null { .. } => Param::new(param.attr(), 0, param.b.get(), Fmem::NULL),
+            kind => kind.plain(param),
+        }
     }
 
     /// Returns the parameter for the other side, without the name of a buffer. Payload without a meaning

@@ -46,11 +46,31 @@ pub(crate) enum Answer {
     },
 }
 
+/// Who names the buffers in messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum MemoryNames {
+    /// The guest, by cookies, in RMEM parameters. OP-TEE gets cookies of the mediator.
+    Guest,
+    /// The SPMC, by handles, in FMEM parameters. The guest gets handles of the mediator.
+    Spmc,
+}
+
 impl Mediator {
+    /// Returns who names the buffers in messages.
+    pub(crate) const fn memory_names(&self) -> MemoryNames {
+        match self.ffa {
+            None => MemoryNames::Guest,
+            Some(_) => MemoryNames::Spmc,
+        }
+    }
+
     /// Has a call enter OP-TEE, until it leaves it.
     #[inline]
     pub(crate) fn run_in_tee<H: Host>(&self, host: &H, call: &Call, entry: Entry) -> Exit {
-        self.run_in_tee_by_smc(host, call, entry)
+        match &self.ffa {
+            None => self.run_in_tee_by_smc(host, call, entry),
+            Some(ffa) => self.run_in_tee_by_ffa(host, ffa, call, entry),
+        }
     }
 
     /// Makes one SMC to the secure world.

@@ -7,13 +7,16 @@
 
 mod apps;
 mod mapping_quota;
+mod objects;
 
 pub(crate) use apps::{App, MAX_APPS};
 pub(crate) use mapping_quota::MapError;
 
 use crate::call::{Call, MAX_CALLS};
 use crate::config::Quotas;
+use crate::create::Creation;
 use crate::denied::DeniedError;
+use crate::ffa;
 use crate::host::SharedPage;
 use crate::memory::pin::{PageNumber, Release};
 use crate::memory::table::grown;
@@ -21,10 +24,11 @@ use crate::memory::{
     Buffer, BufferState, Cookie, GuestCookie, Provenance, RpcBuffer, Space, Table,
 };
 use crate::sessions::Sessions;
-use crate::smc::TableCreation;
+use crate::transport::MemoryNames;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use apps::Apps;
+use ffa_proto::Handle;
 use optee_proto::msg::PAGE_LIST_ENTRIES;
 use optee_proto::{TeeResult, Uuid};
 
@@ -49,8 +53,10 @@ pub(crate) enum Phase {
 )]
 pub(crate) struct VmState {
     pub(crate) phase: Phase,
-    /// The VM's tables, while OP-TEE creates them. Taken out during a step.
-    pub(crate) tables: Option<TableCreation>,
+    /// Whose names buffers have.
+    names: MemoryNames,
+    /// Progress of the VM's creation. Taken out during a step.
+    pub(crate) creation: Option<Creation>,
     /// Calls that are not in use.
     pub(crate) idle: Vec<Box<Call>>,
     /// Calls that wait for the guest to resume them, by slot.
@@ -67,6 +73,8 @@ pub(crate) struct VmState {
     pub(crate) sessions: Sessions,
     /// Pages that OP-TEE has for its requests in internal calls, by name.
     lent: Vec<(u64, SharedPage)>,
+    /// Objects of the mediator's to lend over FF-A, by the SPMC's handle.
+    lendable: Vec<(Handle, SharedPage)>,
     /// The last name. Cookies of buffers are larger by far.
     last_lent: u64,
     /// Number of times that OP-TEE has woken a call that waits for another one.
@@ -87,10 +95,11 @@ pub(crate) struct VmState {
 }
 
 impl VmState {
-    pub(crate) fn new(quotas: Quotas) -> Self {
+    pub(crate) fn new(quotas: Quotas, names: MemoryNames) -> Self {
         Self {
             phase: Phase::Absent,
-            tables: None,
+            names,
+            creation: None,
             idle: Vec::new(),
             suspended: Vec::new(),
             poisoned: Vec::new(),
@@ -100,6 +109,7 @@ impl VmState {
             spare: Vec::new(),
             sessions: Sessions::new(quotas.sessions),
             lent: Vec::new(),
+            lendable: Vec::new(),
             last_lent: 0,
             wake_count: 0,
             notify: false,
@@ -138,6 +148,8 @@ impl VmState {
             // The four lists of calls, lent pages, and the list of all buffers at teardown.
             + 5 * grown::<(u64, SharedPage)>(calls as u32)
             + grown::<Cookie>(quotas.buffers)
+            // Over FF-A, the ranges and the descriptor of memory that is being shared.
+            + ffa::SHARE_HEAP_BYTES
     }
 
     /// Takes over what outlives a creation of the VM: cookies and tokens are never used twice, and maxima stay.
@@ -188,6 +200,8 @@ impl VmState {
             users: 0,
             in_flight: 0,
             count,
+            handle: Handle::NONE,
+            is_told: false,
             pages: Vec::new(),
         };
         let cookie = match provenance {
@@ -225,20 +239,26 @@ impl VmState {
         self.pages -= u64::from(count);
     }
 
-    /// Lets a call use part of a registered buffer. Returns OP-TEE's cookie for it, and its number of pages.
+    /// Lets a call use part of a registered buffer. Returns its cookie, OP-TEE's name for it, and its number of pages.
     pub(crate) fn borrow(
         &mut self,
         guest: GuestCookie,
         offset: u64,
         size: u64,
-    ) -> Result<(Cookie, u32), DeniedError> {
+    ) -> Result<(Cookie, u64, u32), DeniedError> {
+        let names = self.names;
         let (cookie, buffer) = self.registered(guest)?;
         if !buffer.holds(offset, size) {
             return Err(DeniedError(TeeResult::SECURITY));
         }
         buffer.users += 1;
         buffer.in_flight += 1;
-        Ok((cookie, buffer.count))
+        buffer.is_told = true;
+        let name = match names {
+            MemoryNames::Guest => cookie.get(),
+            MemoryNames::Spmc => buffer.handle.get(),
+        };
+        Ok((cookie, name, buffer.count))
     }
 
     /// Ends the in-flight use that began with [`VmState::borrow`].
@@ -259,14 +279,18 @@ impl VmState {
         None
     }
 
-    /// Returns the newest live buffer that the guest registered under this cookie.
+    /// Returns the live buffer that the guest names by this cookie, the newest of them, or by its handle.
     pub(crate) fn registered(
         &mut self,
         guest: GuestCookie,
     ) -> Result<(Cookie, &mut Buffer), DeniedError> {
-        self.buffers
-            .newest(guest, |buffer| buffer.state == BufferState::Live)
-            .ok_or(DeniedError(TeeResult::BAD_PARAMETERS))
+        let found = match self.names {
+            MemoryNames::Guest => self
+                .buffers
+                .newest(guest, |buffer| buffer.state == BufferState::Live),
+            MemoryNames::Spmc => self.object(guest),
+        };
+        found.ok_or(DeniedError(TeeResult::BAD_PARAMETERS))
     }
 
     /// Returns how often calls in flight name a buffer to OP-TEE.
@@ -376,6 +400,9 @@ impl VmState {
 
     /// Returns the guest's cookie for a buffer that OP-TEE names in a request.
     pub(crate) fn guest_cookie_of(&mut self, cookie: u64) -> Option<GuestCookie> {
+        if self.names == MemoryNames::Spmc {
+            return self.guest_name_of(cookie);
+        }
         let (guest, buffer) = self.buffers.get(Cookie::from_tee(cookie)?)?;
         matches!(buffer.state, BufferState::Live | BufferState::Going).then_some(guest)
     }
@@ -399,11 +426,12 @@ impl VmState {
         Some(self.lent.swap_remove(at).1)
     }
 
-    /// Takes all lent pages, after OP-TEE has forgotten the VM.
+    /// Takes all pages that are lent or can be, after OP-TEE has forgotten the VM.
     pub(crate) fn take_all_lent(&mut self) -> impl Iterator<Item = SharedPage> + use<> {
-        core::mem::take(&mut self.lent)
-            .into_iter()
-            .map(|(_, page)| page)
+        let lent = core::mem::take(&mut self.lent).into_iter();
+        let lendable = core::mem::take(&mut self.lendable).into_iter();
+        let lendable = lendable.map(|(_, page)| page);
+        lent.map(|(_, page)| page).chain(lendable)
     }
 }
 

@@ -153,6 +153,8 @@ impl Status {
     pub const TEE_BAD_PARAMETERS: Self = Self(0xffff_0006_u32 as i32);
     /// `TEE_ERROR_ITEM_NOT_FOUND`: OP-TEE does not know the VM.
     pub const TEE_ITEM_NOT_FOUND: Self = Self(0xffff_0008_u32 as i32);
+    /// `TEE_ERROR_OUT_OF_MEMORY`
+    pub const TEE_OUT_OF_MEMORY: Self = Self(0xffff_000c_u32 as i32);
     /// `TEE_ERROR_BUSY`: no thread is free, try later.
     pub const TEE_BUSY: Self = Self(0xffff_000d_u32 as i32);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The mediator's interface to this hypervisor.
 
-use super::secure_entries;
+use super::{exchange, secure_entries};
 use crate::irq::sections;
 use crate::sched::masked::Cause;
 use crate::vm::context_switch;
@@ -139,6 +139,10 @@ impl Host for VmHost {
     fn write_shared(&self, page: &SharedPage, offset: usize, bytes: &[u8]) {
         assert!(offset + bytes.len() <= PAGE_SIZE as usize);
         guest_ram::write(Pa::new(page.pa().get() + offset as u64), bytes);
+    }
+
+    fn write_tx(&self, offset: usize, bytes: &[u8]) {
+        exchange::write_tx(offset, bytes);
     }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {

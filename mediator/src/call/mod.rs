@@ -21,6 +21,7 @@ use crate::rpc::{Function, Request};
 use crate::sessions::{SessionReservation, Sessions};
 use crate::smc::page_list::PageListImport;
 use alloc::vec::Vec;
+use ffa_proto::Handle;
 use optee_proto::msg::{Attr, Header, Param};
 use optee_proto::{Return, Uuid};
 
@@ -141,6 +142,8 @@ pub(crate) struct Call {
     slot: usize,
     /// The page that contains OP-TEE's message.
     pub(crate) shadow: SharedPage,
+    /// The SPMC's name for that page, over FF-A.
+    pub(crate) object: Handle,
     /// Where the guest's message is.
     pub(crate) location: MessageLocation,
     /// The message is followed by room for RPC messages.
@@ -191,6 +194,7 @@ impl Call {
         Self {
             slot,
             shadow,
+            object: Handle::NONE,
             location: MessageLocation::page(crate::addr::Ipa::new(0)),
             has_rpc_arg: false,
             guest_message: Message::default(),

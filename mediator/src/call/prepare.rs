@@ -7,8 +7,9 @@ use crate::denied::DeniedError;
 use crate::host::{GuestMemoryError, Host};
 use crate::memory::{GuestCookie, ImportError, ImportProgress};
 use crate::message::{Kind, USUAL_SIZE, arity};
-use crate::rpc;
+use crate::transport::MemoryNames;
 use crate::vm_state::{MapError, Phase};
+use crate::{ffa, rpc};
 use alloc::boxed::Box;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, Command, Header, Param};
@@ -122,6 +123,10 @@ impl Mediator {
                 self.state.lock().sessions.begin_close(session)?;
                 call.completion = Completion::AwaitClose(session);
             }
+            // Over FF-A there are no such messages.
+            Command::REGISTER_SHM | Command::UNREGISTER_SHM if self.ffa.is_some() => {
+                return Err(BeginError::Code(Return::EBADCMD));
+            }
             Command::REGISTER_SHM => self.prepare_register(call)?,
             Command::UNREGISTER_SHM => {
                 let param = call.guest_message.params[0];
@@ -149,6 +154,7 @@ impl Mediator {
         first: usize,
         app: Option<Uuid>,
     ) -> Result<(), BeginError> {
+        let names = self.memory_names();
         let mut memory = false;
         let number = call.guest_message.header.session.get();
         let Call {
@@ -168,8 +174,16 @@ impl Mediator {
         );
         let kinds = &mut kinds[range];
         for ((guest, tee), kind) in guest_params.iter().zip(&mut *tee_params).zip(&mut *kinds) {
-            *kind = Kind::of_guest(guest).map_err(DeniedError)?;
-            *tee = kind.plain(guest);
+            (*kind, *tee) = match names {
+                MemoryNames::Guest => {
+                    let kind = Kind::of_guest(guest).map_err(DeniedError)?;
+                    (kind, kind.plain(guest))
+                }
+                MemoryNames::Spmc => {
+                    let kind = Kind::of_ffa(guest).map_err(DeniedError)?;
+                    (kind, kind.plain_ffa(guest))
+                }
+            };
             memory |= matches!(kind, Kind::Memory { .. });
         }
         if memory || app.is_none() {
@@ -181,13 +195,17 @@ impl Mediator {
             for ((guest, tee), kind) in guest_params.iter().zip(tee_params).zip(kinds) {
                 if let Kind::Memory { .. } = kind {
                     let name = GuestCookie(guest.c.get());
-                    let (cookie, count) = state.borrow(name, guest.a.get(), guest.b.get())?;
+                    let offset = match names {
+                        MemoryNames::Guest => guest.a.get(),
+                        MemoryNames::Spmc => ffa::offset(guest)?,
+                    };
+                    let (cookie, tee_name, count) = state.borrow(name, offset, guest.b.get())?;
                     if !uses.contains(&cookie) {
                         pages = pages.saturating_add(count);
                     }
                     // There is room for all parameters.
                     let _ = uses.push(cookie);
-                    tee.c = cookie.get().into();
+                    tee.c = tee_name.into();
                 }
             }
             state.map(mapped, pages, number, app)?;

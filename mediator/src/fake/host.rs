@@ -128,6 +128,13 @@ impl Host for FakeHost {
         }
     }
 
+    fn write_tx(&self, offset: usize, bytes: &[u8]) {
+        let size = bytes.len();
+        self.machine
+            .state()
+            .violate(format!("write_tx({offset}, {size}) without FF-A"));
+    }
+
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.machine
             .state()

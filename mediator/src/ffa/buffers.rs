@@ -131,6 +131,14 @@ impl Buffers {
         Ok(())
     }
 
+    /// Returns the TX buffer and its size in bytes, if the buffers are registered.
+    pub(super) fn tx(&self) -> Option<(Ipa, u64)> {
+        match *self.0.lock() {
+            State::Registered(pair, _) => Some((pair.tx, pair.bytes())),
+            State::None | State::Changing => None,
+        }
+    }
+
     /// Takes the RX buffer back from the guest.
     pub(super) fn release_rx(&self) -> Result<(), ErrorCode> {
         match &mut *self.0.lock() {

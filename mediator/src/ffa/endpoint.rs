@@ -5,6 +5,7 @@ use super::buffers::Buffers;
 use super::features;
 use super::negotiation::Negotiation;
 use super::partitions::Partitions;
+use crate::addr::Ipa;
 use crate::host::Host;
 use crate::sync::TicketMutex;
 use alloc::vec::Vec;
@@ -49,6 +50,21 @@ impl VmEndpoint {
         }
     }
 
+    /// Returns the VM's id.
+    pub(super) const fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    /// Returns whether the VM sees a partition.
+    pub(super) fn sees(&self, partition: EndpointId) -> bool {
+        self.partitions.contains(partition)
+    }
+
+    /// Returns the guest's TX buffer and its size in bytes, if it has registered one.
+    pub(super) fn tx(&self) -> Option<(Ipa, u64)> {
+        self.buffers.tx()
+    }
+
     /// Returns whether a function is the framework's.
     pub const fn owns(function: FunctionId) -> bool {
         function.is_ffa()
@@ -75,7 +91,7 @@ impl VmEndpoint {
         *self.negotiation.lock() = Negotiation::default();
     }
 
-    fn version(&self, call: &Registers) -> Result<Registers, ErrorCode> {
+    pub(super) fn version(&self, call: &Registers) -> Result<Registers, ErrorCode> {
         // Whatever else a later version has in the other registers, it must get an answer.
         let [x0, x1, ..] = call.to_8();
         let call = Registers::from_8([x0, x1, 0, 0, 0, 0, 0, 0]);
@@ -90,22 +106,28 @@ impl VmEndpoint {
         host: &H,
         call: &Registers,
     ) -> Result<Registers, ErrorCode> {
-        let version = self.negotiation.lock().fix();
-        let version = version.ok_or(ErrorCode::NOT_SUPPORTED)?;
+        let version = self.fixed_version()?;
         let request = Request::decode(call, version).map_err(|error| error.code())?;
-        self.serve(host, &request, version)
+        self.serve(host, &request, version, false)
     }
 
-    fn serve<H: Host>(
+    /// Returns the version that the guest has agreed on, which stays.
+    pub(super) fn fixed_version(&self) -> Result<Version, ErrorCode> {
+        let version = self.negotiation.lock().fix();
+        version.ok_or(ErrorCode::NOT_SUPPORTED)
+    }
+
+    pub(super) fn serve<H: Host>(
         &self,
         host: &H,
         request: &Request,
         version: Version,
+        notifies: bool,
     ) -> Result<Registers, ErrorCode> {
         match request {
             Request::IdGet => Ok(IdAnswer(self.id).encode()),
             Request::SpmIdGet => Ok(IdAnswer(self.spm).encode()),
-            Request::Features(query) => features::answer(query, version)
+            Request::Features(query) => features::answer(query, version, notifies)
                 .map(|answer| answer.encode())
                 .ok_or(ErrorCode::NOT_SUPPORTED),
             Request::RxtxMap(map) => self.buffers.map(host, map).map(|()| success()),

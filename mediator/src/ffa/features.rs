@@ -2,12 +2,13 @@
 //! `FFA_FEATURES`: which functions a guest has (DEN0077A issue J, 13.3).
 
 use super::buffers::MAX_PAGES;
+use super::notifications::NOTIFICATION_PENDING_SGI;
 use ffa_proto::Function;
 use ffa_proto::Version;
-use ffa_proto::call::{FeatureQuery, Features, FeaturesAnswer};
+use ffa_proto::call::{FeatureId, FeatureQuery, Features, FeaturesAnswer};
 
 /// The functions that a guest can call, and the answers that it can get.
-const FUNCTIONS: [Function; 11] = [
+const FUNCTIONS: [Function; 17] = [
     Function::Error,
     Function::Success,
     Function::Version,
@@ -19,6 +20,21 @@ const FUNCTIONS: [Function; 11] = [
     Function::PartitionInfoGetRegs,
     Function::IdGet,
     Function::SpmIdGet,
+    Function::MsgSendDirectReq,
+    Function::MsgSendDirectResp,
+    // Descriptors come in the TX buffer alone: the answer's bit 0 is clear.
+    Function::MemShare,
+    Function::MemReclaim,
+    Function::MemFragTx,
+    Function::MemFragRx,
+];
+
+/// The functions that a guest has with notifications.
+const NOTIFICATIONS: [Function; 4] = [
+    Function::NotificationBind,
+    Function::NotificationUnbind,
+    Function::NotificationGet,
+    Function::NotificationInfoGet,
 ];
 
 /// w2 for `FFA_RXTX_MAP`, bits 1:0: buffers are 64 KiB at least. Linux takes this size, and then needs no fragments to
@@ -26,13 +42,18 @@ const FUNCTIONS: [Function; 11] = [
 const BUFFERS_OF_64_KIB: u32 = 1;
 
 /// Returns the answer, or `None` for `NOT_SUPPORTED`.
-pub(super) fn answer(query: &Features, version: Version) -> Option<FeaturesAnswer> {
+pub(super) fn answer(query: &Features, version: Version, notifies: bool) -> Option<FeaturesAnswer> {
+    if query.query == FeatureQuery::Feature(FeatureId::NOTIFICATION_PENDING_INTERRUPT) && notifies {
+        let w2 = NOTIFICATION_PENDING_SGI;
+        return Some(FeaturesAnswer { w2, w3: 0 });
+    }
     let FeatureQuery::Function(id) = query.query else {
         return None;
     };
     let function = id.function().filter(|_| id.is_defined(version))?;
+    let is_there = FUNCTIONS.contains(&function) || notifies && NOTIFICATIONS.contains(&function);
     // No function here has a property by which the caller says how it uses it, and then w2 is SBZ: ignored.
-    if !FUNCTIONS.contains(&function) {
+    if !is_there {
         return None;
     }
     let w2 = match function {

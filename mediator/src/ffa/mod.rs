@@ -1,21 +1,115 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! FF-A (DEN0077A), the second transport: what a VM is for the framework, and what it may ask of it.
 //!
-//! A guest's calls end here. What this folder answers by itself never reaches the SPMC, which acts for whoever is named in
-//! a call: OP-TEE 4.10 checks neither the sender of a framework message nor the owner of a handle or a buffer.
+//! The SPMC acts for whoever is named in a call: OP-TEE 4.10 checks neither the sender of a framework message nor the owner of
+//! a handle or a buffer. So a guest's calls end here. What reaches the SPMC is made anew, with the VM's own id and handles of
+//! its own table.
 //!
-//! * `endpoint`: a VM as an endpoint of the framework, and the choice by function.
-//! * `negotiation`: the version that a guest has agreed on.
-//! * `buffers`: the guest's RX and TX buffers.
-//! * `features`: which functions a guest has.
-//! * `partitions`: the partitions that a guest sees.
+//! What a guest and OP-TEE say in memory is the business of `message`, `call`, `rpc`, `memory`, `sessions`, `vm_state`,
+//! `create` and `teardown`, as for the SMC ABI.
 //!
-//! Direct requests, shared memory and notifications are not here yet: a guest hears `NOT_SUPPORTED`.
+//! * [`mod@probe`], [`spmc`]: what the SPMC is, and the buffers that it has with the hypervisor.
+//! * [`dispatch`]: which function a guest calls.
+//! * `endpoint`, `negotiation`, `buffers`, `features`, `partitions`: setup, answered without the SPMC.
+//! * [`service`], [`call`]: direct requests to OP-TEE, at once and yielding.
+//! * [`share`], [`reclaim`], [`alloc`]: objects, from the guest's descriptor to their end, and those that OP-TEE requests.
+//! * [`notifications`]: asynchronous notifications.
+//! * [`vm`], [`creation`]: what the hypervisor itself asks for a VM.
 
+mod alloc;
 mod buffers;
+mod call;
+mod creation;
+mod dispatch;
 mod endpoint;
 mod features;
 mod negotiation;
+mod notifications;
 mod partitions;
+mod probe;
+mod reclaim;
+mod service;
+mod share;
+mod spmc;
+mod vm;
 
+pub(crate) use creation::{FfaCreation, LENDABLE};
+pub use dispatch::Answer;
 pub use endpoint::{VmEndpoint, VmEndpointConfig};
+pub use notifications::NOTIFICATION_PENDING_SGI;
+pub use probe::{ProbeError, probe};
+pub use spmc::{ExchangeBuffers, Spmc};
+
+use crate::addr::PAGE_SIZE;
+use crate::config::ClientId;
+use crate::denied::DeniedError;
+use crate::sync::TicketMutex;
+use ::alloc::sync::Arc;
+use ffa_proto::EndpointId;
+use ffa_proto::notification::NotificationBitmap;
+use optee_proto::TeeResult;
+use optee_proto::ffa::Fmem;
+use optee_proto::msg::Param;
+use share::Slot;
+
+/// The most objects of a VM. OP-TEE 4.10 has room for 64, and breaks at the request for one more.
+pub(crate) const MAX_OBJECTS: u32 = 63;
+
+/// The most bytes of a heap for one object that a guest is sharing, where blocks are powers of two: ranges and descriptor, and
+/// what both go with.
+pub(crate) const SHARE_HEAP_BYTES: u64 = 3 << 16;
+
+/// Returns the offset in its object of a memory reference of a guest's.
+pub(crate) fn offset(param: &Param) -> Result<u64, DeniedError> {
+    let fmem = Fmem::read(param);
+    let internal = u64::from(fmem.internal_offset);
+    if internal >= PAGE_SIZE {
+        return Err(DeniedError(TeeResult::BAD_PARAMETERS));
+    }
+    // Both have fewer than 64 bits.
+    Ok(fmem.offset + internal)
+}
+
+/// A VM's side of FF-A.
+#[derive(Debug)]
+pub(crate) struct FfaVm {
+    spmc: Arc<Spmc>,
+    endpoint: VmEndpoint,
+    /// The descriptor that the guest sends in fragments. One at a time.
+    open: TicketMutex<Slot>,
+    /// The notifications that the guest has bound to OP-TEE.
+    bound: TicketMutex<NotificationBitmap>,
+}
+
+impl FfaVm {
+    /// Returns the endpoint of a VM that does not run yet. Its id is the VM's client id.
+    pub(crate) fn new(spmc: Arc<Spmc>, client: ClientId) -> Self {
+        let endpoint = VmEndpoint::new(VmEndpointConfig {
+            id: EndpointId::new(client.number().get()),
+            spm: spmc.id,
+            // Others would need a mediator for what they serve.
+            partitions: ::alloc::vec![spmc.tee],
+        });
+        Self {
+            spmc,
+            endpoint,
+            open: TicketMutex::new(Slot::Empty),
+            bound: TicketMutex::new(NotificationBitmap::EMPTY),
+        }
+    }
+
+    /// Returns the VM's id.
+    fn id(&self) -> EndpointId {
+        self.endpoint.id()
+    }
+
+    /// Returns whether the guest may use OP-TEE's partition.
+    fn sees_tee(&self) -> bool {
+        self.endpoint.sees(self.spmc.tee.id)
+    }
+
+    /// Returns whether the guest has bound a notification to OP-TEE.
+    fn has_bound(&self, bit: NotificationBitmap) -> bool {
+        self.bound.lock().contains(bit)
+    }
+}

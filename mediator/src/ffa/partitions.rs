@@ -12,7 +12,7 @@ use ffa_proto::call::{
     PartitionInfoAnswer, PartitionInfoGet, PartitionInfoGetRegs, PartitionInfoRegsAnswer,
 };
 use ffa_proto::partition::{PartitionInfo, PartitionProperties};
-use ffa_proto::{ErrorCode, Uuid, Version};
+use ffa_proto::{EndpointId, ErrorCode, Uuid, Version};
 
 /// The tag of the list, which does not change.
 const TAG: u16 = 0;
@@ -28,6 +28,11 @@ impl Partitions {
             info.properties -= PartitionProperties::VM_CREATED | PartitionProperties::VM_DESTROYED;
         }
         Self(infos)
+    }
+
+    /// Returns whether a partition is in the list.
+    pub(super) fn contains(&self, id: EndpointId) -> bool {
+        self.0.iter().any(|info| info.id == id)
     }
 
     /// Returns the records that a caller of this version gets: those with this service, or all.

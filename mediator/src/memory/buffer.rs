@@ -6,6 +6,7 @@ use crate::host::SharedPage;
 use crate::memory::MessageLocation;
 use crate::memory::pin::PageNumber;
 use alloc::vec::Vec;
+use ffa_proto::Handle;
 
 /// The origin of a buffer, which determines how it can end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +46,10 @@ pub(crate) struct Buffer {
     pub(crate) in_flight: u32,
     /// Number of pages, whether `pages` is filled in or not.
     pub(crate) count: u32,
+    /// The SPMC's name for it, over FF-A.
+    pub(crate) handle: Handle,
+    /// OP-TEE was told of it since it last ended its use, over FF-A.
+    pub(crate) is_told: bool,
     /// The pages, all pinned. Empty until the buffer is live.
     pub(crate) pages: Vec<PageNumber>,
 }
@@ -113,6 +118,8 @@ mod tests {
             users: 0,
             in_flight: 0,
             count: 2,
+            handle: Handle::NONE,
+            is_told: false,
             pages: alloc::vec![page(0x5000), page(0x9000)],
         };
         assert_eq!(

@@ -11,6 +11,7 @@
 
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
+use ffa_proto::Handle;
 
 /// A guest's name for an object. Any value, not necessarily unique.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -30,8 +31,11 @@ pub(crate) const MAX_OBJECTS: usize = 1 << SLOT_BITS;
 /// The first serial number, chosen so that cookies differ from addresses and sizes, in logs too.
 const FIRST_SERIAL: u64 = 1 << 24;
 
-/// The last serial number that fits into a cookie.
-const LAST_SERIAL: u64 = u64::MAX >> SERIAL_SHIFT;
+/// The bit of a handle that says that the hypervisor has made it (DEN0077A, 10.11).
+const HANDLE_BIT: u64 = 1 << 63;
+
+/// The last serial number that fits into a cookie, below [`HANDLE_BIT`].
+const LAST_SERIAL: u64 = (HANDLE_BIT - 1) >> SERIAL_SHIFT;
 
 /// The two name spaces. A table of one space never finds a cookie of the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +55,18 @@ impl Cookie {
     /// Returns the value that OP-TEE gets.
     pub(crate) const fn get(self) -> u64 {
         self.0.get()
+    }
+
+    /// Returns the handle by which a guest names the object over FF-A: one of the hypervisor's, as bit 63 says.
+    pub(crate) const fn to_handle(self) -> Handle {
+        Handle::new(self.get() | HANDLE_BIT)
+    }
+
+    /// Returns the cookie in a handle that a guest names, whether it exists or not.
+    pub(crate) fn from_handle(handle: Handle) -> Option<Self> {
+        (handle.get() & HANDLE_BIT != 0)
+            .then(|| Self::from_tee(handle.get() & !HANDLE_BIT))
+            .flatten()
     }
 
     fn slot(self) -> usize {
@@ -174,7 +190,7 @@ impl<T> Table<T> {
 
     /// Returns the slot for a new object.
     fn make_room(&mut self) -> Result<u32, InsertError> {
-        // 47 bits of serial numbers last for years of continuous registrations. After that there are no new
+        // 46 bits of serial numbers last for years of continuous registrations. After that there are no new
         // cookies, rather than reused ones.
         if self.len >= self.limit || self.serial >= LAST_SERIAL {
             return Err(InsertError::Quota);
@@ -213,6 +229,18 @@ impl<T> Table<T> {
     pub(crate) fn get(&mut self, cookie: Cookie) -> Option<(GuestCookie, &mut T)> {
         let entry = self.entries.get_mut(cookie.slot())?.as_mut()?;
         (entry.cookie == cookie).then_some((entry.guest, &mut entry.object))
+    }
+
+    /// Returns the cookie of the first object that `is` accepts. For tables of a few objects.
+    pub(crate) fn find(&self, is: impl Fn(&T) -> bool) -> Option<Cookie> {
+        let entries = self.entries.iter().flatten();
+        let mut found = entries.filter(|entry| is(&entry.object));
+        found.next().map(|entry| entry.cookie)
+    }
+
+    /// Returns all objects.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().flatten().map(|entry| &entry.object)
     }
 
     /// Makes an object unreachable by the guest's cookie.

@@ -5,6 +5,7 @@ use super::{Request, RpcMessage};
 use crate::Mediator;
 use crate::call::{Call, CallStep, ResumeArgs};
 use crate::host::Host;
+use crate::transport::MemoryNames;
 use optee_proto::TeeResult;
 use optee_proto::msg::{self, PARAM_SIZE};
 use optee_proto::rpc::Command;
@@ -28,7 +29,11 @@ impl Mediator {
             return CallStep::Resume(ResumeArgs::NOTHING);
         };
         if request.command == Command::SHM_ALLOC && guest_answer.header.ret.get() == 0 {
-            return self.answer_shm_alloc(host, call, request, &guest_answer.params[0]);
+            let param = &guest_answer.params[0];
+            return match self.memory_names() {
+                MemoryNames::Guest => self.answer_shm_alloc(host, call, request, param),
+                MemoryNames::Spmc => self.answer_shm_alloc_by_handle(host, call, request, param),
+            };
         }
         if request.command == Command::LOAD_TA && guest_answer.header.ret.get() == 0 {
             self.note_user_ta(call, &request);

@@ -8,6 +8,7 @@ use crate::host::Host;
 use crate::memory::{Buffer, Cookie, MessageLocation};
 use crate::message::Kind;
 use crate::stats::RpcKind;
+use crate::transport::MemoryNames;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, HEADER_SIZE, Header, Param};
 use optee_proto::rpc::{Command, MAX_PARAMS};
@@ -86,8 +87,16 @@ impl Mediator {
         let mut guest_params = [Param::default(); MAX_PARAMS];
         let asked_params = asked.params.iter().take(request.count);
         for ((param, kind), guest) in asked_params.zip(&mut request.kinds).zip(&mut guest_params) {
-            *kind = Kind::of(param)?;
-            *guest = kind.plain(param);
+            (*kind, *guest) = match self.memory_names() {
+                MemoryNames::Guest => {
+                    let kind = Kind::of(param)?;
+                    (kind, kind.plain(param))
+                }
+                MemoryNames::Spmc => {
+                    let kind = Kind::of_ffa(param)?;
+                    (kind, kind.plain_ffa(param))
+                }
+            };
         }
         if request.wakes() {
             let mut state = self.state.lock();
@@ -120,11 +129,21 @@ impl Mediator {
                     return Err(TeeResult::BAD_PARAMETERS);
                 }
                 // Forgotten before the guest is told, since the guest may reuse the cookie at once.
-                let cookie = Cookie::from_tee(request.params[0].b.get());
-                let freed = cookie.and_then(|cookie| self.state.lock().free_allocated(cookie));
-                let (guest, release) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
-                self.release_asked(host, call, release);
-                self.free_page_list(host, call);
+                let name = request.params[0].b.get();
+                let guest = match self.memory_names() {
+                    MemoryNames::Guest => {
+                        let cookie = Cookie::from_tee(name);
+                        let freed =
+                            cookie.and_then(|cookie| self.state.lock().free_allocated(cookie));
+                        let (guest, release) = freed.ok_or(TeeResult::ITEM_NOT_FOUND)?;
+                        self.release_asked(host, call, release);
+                        self.free_page_list(host, call);
+                        guest
+                    }
+                    MemoryNames::Spmc => self
+                        .take_object_back(call, name)
+                        .ok_or(TeeResult::ITEM_NOT_FOUND)?,
+                };
                 guest_params[0].b = guest.0.into();
             }
             Command::LOAD_TA => {

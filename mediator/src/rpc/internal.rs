@@ -10,6 +10,7 @@ use crate::addr::PAGE_SIZE;
 use crate::call::{AppLoad, Call, Completion};
 use crate::host::Host;
 use crate::memory::Cookie;
+use ffa_proto::Handle;
 use optee_proto::TeeResult;
 use optee_proto::msg::{self, Attr, Param};
 use optee_proto::rpc::Command;
@@ -59,6 +60,9 @@ impl Mediator {
         if request.count != 1 || wanted > PAGE_SIZE {
             return refused;
         }
+        if self.ffa.is_some() {
+            return self.lend_object(host, call, request);
+        }
         let Some(lent) = self.take_page(host) else {
             return refused;
         };
@@ -79,6 +83,14 @@ impl Mediator {
 
     /// Takes back a lent page, or memory that OP-TEE still had from the guest.
     fn take_back<H: Host>(&self, host: &H, call: &mut Call, cookie: u64) {
+        if self.ffa.is_some() {
+            let handle = Handle::new(cookie);
+            let is_own = self.state.lock().take_lent_object(handle);
+            if !is_own {
+                self.take_object_back(call, cookie);
+            }
+            return;
+        }
         let lent = self.state.lock().take_lent(cookie);
         if let Some(page) = lent {
             // OP-TEE sends SHM_FREE before it unmaps the page.

@@ -113,18 +113,11 @@ impl Mediator {
     }
 
     /// Enables notifications.
-    ///
-    /// OP-TEE may announce the first one before it has answered, and another pCPU may take that interrupt. So
-    /// the guest wants it before OP-TEE is asked.
     #[inline(never)]
     fn enable_notifications<H: Host>(&self, host: &H) -> [u64; 4] {
-        self.notifications_were_enabled
-            .store(true, Ordering::Relaxed);
-        let before = core::mem::replace(&mut self.state.lock().notify, true);
-        let answer = self.pass(host, smc::ENABLE_ASYNC_NOTIF, 0, 1);
-        if answer[0] != Return::OK.get() {
-            self.state.lock().notify = before;
-        }
-        answer
+        self.enabling_notifications(
+            || self.pass(host, smc::ENABLE_ASYNC_NOTIF, 0, 1),
+            |answer| answer[0] == Return::OK.get(),
+        )
     }
 }

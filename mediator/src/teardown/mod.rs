@@ -25,9 +25,9 @@ mod ending_call;
 mod leaks;
 mod release;
 
+use crate::create::Creation;
 use crate::host::Leak;
 use crate::memory::Cookie;
-use crate::smc::{TableCreation, TableStep};
 use crate::sync::Ordering;
 use crate::vm_state::{App, Phase};
 use crate::{DestroyError, Mediator};
@@ -63,8 +63,8 @@ pub(crate) struct Teardown {
     reason = "a box would have to be allocated, and the end must not fail"
 )]
 enum TeardownStage {
-    /// The VM was not live yet: the call in which OP-TEE creates its tables ends.
-    Tables(TableCreation),
+    /// The VM was not live yet: the call of its creation that OP-TEE is in ends.
+    Creation(Creation),
     /// Calls that wait for the guest are cancelled, from this slot on.
     Cancel(usize),
     /// These calls end.
@@ -138,9 +138,9 @@ impl Mediator {
                 }
                 Phase::Creating => {
                     // Without them, another pCPU is doing a step.
-                    let tables = state.tables.take().ok_or(DestroyError::Busy)?;
+                    let making = state.creation.take().ok_or(DestroyError::Busy)?;
                     state.phase = Phase::Destroying;
-                    *self.teardown.lock() = Some(Teardown::new(TeardownStage::Tables(tables)));
+                    *self.teardown.lock() = Some(Teardown::new(TeardownStage::Creation(making)));
                 }
                 Phase::Destroying => {}
             }
@@ -165,11 +165,14 @@ impl Mediator {
             }
             Ok(None) => Ok(Progress::Done),
             Err(error) => {
-                teardown.stage = if self.tee.virtualised {
-                    TeardownStage::Forget
-                } else {
-                    TeardownStage::Cache
-                };
+                // OP-TEE, which has forgotten the VM, is not asked to do so again.
+                if !matches!(teardown.stage, TeardownStage::Release(_)) {
+                    teardown.stage = if self.tee.virtualised {
+                        TeardownStage::Forget
+                    } else {
+                        TeardownStage::Cache
+                    };
+                }
                 *self.teardown.lock() = Some(teardown);
                 Err(error)
             }
@@ -191,17 +194,19 @@ impl Mediator {
     ) -> Result<Option<TeardownStage>, DestroyError> {
         let stage = core::mem::replace(&mut teardown.stage, TeardownStage::Forget);
         Ok(Some(match stage {
-            TeardownStage::Release(old) => {
+            TeardownStage::Release(mut old) => {
+                if let Err(error) = self.reclaim_some(host, &mut old) {
+                    teardown.stage = TeardownStage::Release(old);
+                    return Err(error);
+                }
                 return Ok(self.release_some(host, old).map(TeardownStage::Release));
             }
             TeardownStage::Forget => TeardownStage::Release(self.forget(host)?),
-            TeardownStage::Tables(mut making) => {
-                if making.is_under_way()
-                    && let TableStep::Some = self.early_step(host, &mut making)
-                {
-                    TeardownStage::Tables(making)
+            TeardownStage::Creation(mut making) => {
+                if self.end_some(host, &mut making) {
+                    TeardownStage::Creation(making)
                 } else {
-                    self.state.lock().tables = Some(making);
+                    self.state.lock().creation = Some(making);
                     TeardownStage::Forget
                 }
             }

@@ -2,16 +2,21 @@
 //! OP-TEE forgets the VM, and its pages are released.
 
 use crate::call::{Call, Completion, MAX_RELEASES, Pending};
+use crate::ffa::MAX_OBJECTS;
 use crate::host::{Host, LongOperation};
 use crate::memory::pin::{FREE_COST, PageNumber, UNPIN_STEP, unpin};
 use crate::vm_state::{Phase, VmState};
 use crate::{DestroyError, Mediator};
 use alloc::vec::Vec;
+use ffa_proto::Handle;
 
 /// What remains of a VM that OP-TEE has forgotten.
 #[derive(Debug)]
 pub(super) struct Remains {
     state: VmState,
+    /// Objects that the SPMC still has. OP-TEE 4.10 gives them back after it has forgotten the VM, and would give their names
+    /// to objects of the VM's next life.
+    objects: heapless::Vec<Handle, { MAX_OBJECTS as usize + 1 }>,
     /// Pages of one buffer, or of one call, that are unpinned next.
     pages: heapless::Vec<Vec<PageNumber>, MAX_LISTS>,
 }
@@ -23,30 +28,55 @@ impl Mediator {
     /// Has OP-TEE forget the VM. Returns the VM's state, with everything that is to be released.
     pub(super) fn forget<H: Host>(&self, host: &H) -> Result<Remains, DestroyError> {
         if self.tee.virtualised {
-            self.tell_destroyed(host).map_err(DestroyError::Refused)?;
+            let told = match &self.ffa {
+                None => self.tell_destroyed(host),
+                Some(ffa) => self.tell_destroyed_by_ffa(host, ffa),
+            };
+            told.map_err(DestroyError::Refused)?;
         } else {
             let held = self.state.lock().held();
             if held > 0 {
                 return Err(DestroyError::Held(held));
             }
         }
-        let fresh = VmState::new(self.config.quotas);
+        let fresh = VmState::new(self.quotas(), self.memory_names());
         let mut state = self.state.lock();
         let old = core::mem::replace(&mut *state, fresh);
         state.inherit(&old);
         // The VM cannot be created before its teardown is over.
         state.phase = Phase::Destroying;
-        let pages = heapless::Vec::new();
-        Ok(Remains { state: old, pages })
+        let (objects, pages) = (old.all_handles(), heapless::Vec::new());
+        Ok(Remains {
+            state: old,
+            objects,
+            pages,
+        })
+    }
+
+    /// Takes an object back from the SPMC, if it still has one: its pages may be unpinned then.
+    pub(super) fn reclaim_some<H: Host>(
+        &self,
+        host: &H,
+        old: &mut Remains,
+    ) -> Result<(), DestroyError> {
+        let Some(ffa) = &self.ffa else { return Ok(()) };
+        if let Some(&handle) = old.objects.last() {
+            let reclaimed = self.reclaim(host, ffa, handle);
+            reclaimed.map_err(|code| DestroyError::Refused(code.to_w()))?;
+            old.objects.pop();
+        }
+        Ok(())
     }
 
     /// Unpins and frees some of what the VM had and OP-TEE does not know any more. Returns what remains, or
     /// `None` at the end.
     pub(super) fn release_some<H: Host>(&self, host: &H, mut old: Remains) -> Option<Remains> {
-        let done = host.long_operation(LongOperation::Unpin, || old.release(host, UNPIN_STEP));
+        let done = old.objects.is_empty()
+            && host.long_operation(LongOperation::Unpin, || old.release(host, UNPIN_STEP));
         if !done {
             return Some(old);
         }
+        self.reset_endpoint(host);
         self.state.lock().phase = Phase::Absent;
         None
     }
@@ -87,7 +117,7 @@ impl Remains {
         for page in spare.into_iter().chain(self.state.take_all_lent()) {
             host.free_shared(page);
         }
-        if let Some(making) = self.state.tables.take() {
+        if let Some(making) = self.state.creation.take() {
             making.give_back(host);
         }
         true

@@ -66,6 +66,10 @@ impl<F: FnMut(&Vm)> Host for During<'_, F> {
         self.vm.host.write_shared(page, offset, bytes);
     }
 
+    fn write_tx(&self, offset: usize, bytes: &[u8]) {
+        self.vm.host.write_tx(offset, bytes);
+    }
+
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.vm.host.foreign_interrupt()
     }

@@ -80,6 +80,9 @@ impl Host for Stepping<'_> {
         yield_now();
         self.0.write_shared(page, offset, bytes);
     }
+    fn write_tx(&self, offset: usize, bytes: &[u8]) {
+        self.0.write_tx(offset, bytes);
+    }
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.0.foreign_interrupt()
     }

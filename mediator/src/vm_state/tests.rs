@@ -61,7 +61,7 @@ fn quotas_heap_bytes_equal_vm_state_heap_bytes() {
 /// OP-TEE gives a borrowed mediator page back by the name that it got, once.
 #[test]
 fn lent_page_returns_by_its_name() {
-    let mut vm_state = VmState::new(Quotas::default());
+    let mut vm_state = VmState::new(Quotas::default(), MemoryNames::Guest);
     vm_state.suspended = (0..2).map(|_| None).collect();
     let page = |at| SharedPage::new(crate::addr::Pa::new(at));
     let first = vm_state.lend(page(0x1000)).unwrap();
@@ -81,7 +81,7 @@ fn lent_page_returns_by_its_name() {
 /// What OP-TEE may still use is told when it does not let go of a VM.
 #[test]
 fn held_counts_buffers_rpc_memory_and_calls() {
-    let mut vm_state = VmState::new(Quotas::default());
+    let mut vm_state = VmState::new(Quotas::default(), MemoryNames::Guest);
     vm_state.suspended = (0..2).map(|_| None).collect();
     assert_eq!(vm_state.held(), 0);
     for name in 0..3 {
@@ -113,7 +113,7 @@ fn teardown_unregisters_only_live_unused_registered_buffers() {
     ] {
         for provenance in [Provenance::Registered, Provenance::Allocated] {
             for users in [0, 1] {
-                let mut vm_state = VmState::new(Quotas::default());
+                let mut vm_state = VmState::new(Quotas::default(), MemoryNames::Guest);
                 let cookie = vm_state.reserve(GuestCookie(7), provenance, 4096, 0, 1);
                 let cookie = cookie.unwrap();
                 let buffer = vm_state.buffers.get(cookie).unwrap().1;
@@ -126,7 +126,7 @@ fn teardown_unregisters_only_live_unused_registered_buffers() {
             }
         }
     }
-    let mut vm_state = VmState::new(Quotas::default());
+    let mut vm_state = VmState::new(Quotas::default(), MemoryNames::Guest);
     let gone = vm_state.reserve(GuestCookie(7), Provenance::Registered, 4096, 0, 1);
     let gone = gone.unwrap();
     vm_state.remove(gone).unwrap();
@@ -141,7 +141,7 @@ fn with_kept(pages: u32) -> VmState {
         mapped_pages: MOST,
         ..Quotas::default()
     };
-    let mut vm_state = VmState::new(quotas);
+    let mut vm_state = VmState::new(quotas, MemoryNames::Guest);
     let mut call = MappedPages::default();
     ask(&mut vm_state, &mut call, pages);
     vm_state.unmap(&mut call);

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A yielding call over FF-A: how a guest begins and resumes it, and how it enters and leaves OP-TEE.
+//!
+//! The guest's message is at an offset of an object that the guest has shared. OP-TEE gets the call's shadow page, which is an
+//! object of its own in the VM's partition, and finds the room for RPC messages behind the message there.
+
+use super::FfaVm;
+use super::service::status;
+use crate::Mediator;
+use crate::call::Call;
+use crate::host::Host;
+use crate::memory::GuestCookie;
+use crate::rpc::Function;
+use crate::transport::{Answer, Entry, Exit};
+use ffa_proto::call::{DirectAnswer, DirectMessage, Payload};
+use ffa_proto::{AnswerError, Registers};
+use optee_proto::ffa::{self, Service, Status, Words};
+use optee_proto::{Return, TeeResult};
+
+impl Mediator {
+    /// Begins a call with the message at an offset of an object that the guest has shared (CALL_WITH_ARG).
+    pub(super) fn begin_by_handle<H: Host>(
+        &self,
+        host: &H,
+        handle: GuestCookie,
+        offset: u32,
+    ) -> Answer {
+        let mut call = match self.take_idle_call() {
+            Ok(call) => call,
+            Err(answer) => return Answer::Done(answer),
+        };
+        self.counters.yielding.bump();
+        call.has_rpc_arg = true;
+        let prepared = self
+            .find_in_buffer(&mut call, handle, offset.into())
+            .and_then(|()| self.prepare_message(host, &mut call));
+        match prepared {
+            Ok(()) => self.enter(host, call),
+            Err(refused) => self.refuse(host, call, refused),
+        }
+    }
+
+    /// Has a call enter OP-TEE by one direct request.
+    #[inline(never)]
+    pub(crate) fn run_in_tee_by_ffa<H: Host>(
+        &self,
+        host: &H,
+        ffa: &FfaVm,
+        call: &Call,
+        entry: Entry,
+    ) -> Exit {
+        let words = match entry {
+            Entry::Begin => {
+                let [low, high] = ffa::pair(call.object.get());
+                [Service::CALL_WITH_ARG.get(), low, high, 0, 0]
+            }
+            Entry::Resume { thread, .. } => [Service::RESUME.get(), 0, 0, 0, thread],
+        };
+        match self.request(host, ffa, words) {
+            Ok(words) => exit(&words),
+            // The SPMC did not deliver it: OP-TEE knows nothing of it.
+            Err(AnswerError::Refused(_)) if matches!(entry, Entry::Begin) => {
+                Exit::Done(Return::EBUSY)
+            }
+            // Not a code that says what OP-TEE still uses.
+            Err(_) => Exit::Done(Return::ENOTAVAIL),
+        }
+    }
+
+    /// Makes a direct request of the VM's to OP-TEE, and returns w3 to w7 of its answer.
+    ///
+    /// # Errors
+    /// As [`DirectMessage::read_answer`].
+    pub(super) fn request<H: Host>(
+        &self,
+        host: &H,
+        ffa: &FfaVm,
+        words: Words,
+    ) -> Result<Words, AnswerError> {
+        let message = DirectMessage {
+            source: ffa.id(),
+            destination: ffa.spmc.tee.id,
+            framework: None,
+            payload: Payload::Smc32(words),
+        };
+        let answer = self.secure(host, message.encode_request().to_8());
+        let answer = Registers::from_8(answer);
+        match message.read_answer(&answer, ffa.spmc.version)? {
+            DirectAnswer::Message(Payload::Smc32(words)) => Ok(words),
+            _ => Err(AnswerError::Unexpected(answer.id())),
+        }
+    }
+}
+
+/// Returns how a call has left OP-TEE.
+fn exit(words: &Words) -> Exit {
+    match ffa::Return::read(words) {
+        Ok(ffa::Return::Done) => Exit::Done(Return::OK),
+        Ok(ffa::Return::RpcCommand(thread)) => Exit::Rpc {
+            function: Function::CMD,
+            thread,
+            // The request is behind the message.
+            value: 0,
+        },
+        Ok(ffa::Return::Interrupt(thread)) => Exit::Rpc {
+            function: Function::FOREIGN_INTR,
+            thread,
+            value: 0,
+        },
+        Err(status) => Exit::Done(return_code(status)),
+    }
+}
+
+/// Returns the code that means the same as OP-TEE's status of a yielding call.
+const fn return_code(status: Status) -> Return {
+    match status {
+        Status::TEE_BUSY => Return::ETHREAD_LIMIT,
+        Status::TEE_BAD_PARAMETERS => Return::EBADADDR,
+        Status::TEE_OUT_OF_MEMORY => Return::ENOMEM,
+        // OP-TEE does not know the VM, or what it says means nothing.
+        _ => Return::ENOTAVAIL,
+    }
+}
+
+/// Returns w3 to w7 of what a guest hears of its call.
+pub(super) fn words(answer: Answer) -> Words {
+    match answer {
+        Answer::Done(Return::OK) => ffa::Return::Done.to_words(),
+        Answer::Done(code) => status(match code {
+            // The guest tries again when a call of its own has ended.
+            Return::ETHREAD_LIMIT | Return::EBUSY => Status::TEE_BUSY,
+            Return::ENOMEM => Status::TEE_OUT_OF_MEMORY,
+            Return::ENOTAVAIL => Status::from_w(TeeResult::COMMUNICATION.0),
+            _ => Status::TEE_BAD_PARAMETERS,
+        }),
+        Answer::Ask {
+            function: Function::CMD,
+            token,
+            ..
+        } => ffa::Return::RpcCommand(token).to_words(),
+        Answer::Ask { token, .. } => ffa::Return::Interrupt(token).to_words(),
+    }
+}
