@@ -116,6 +116,9 @@ impl Mediator {
         if reserved.is_err() {
             return Err(CreateError::NoMemory);
         }
+        if self.ffa.is_some() {
+            self.state.lock().reserve_lendable(LENDABLE)?;
+        }
         let give_back = |calls: Vec<Box<Call>>| {
             for call in calls {
                 host.free_shared(call.shadow);
@@ -152,9 +155,7 @@ impl Mediator {
         }
         if self.ffa.is_some() {
             let making = FfaCreation::new(self.tee.makes_tables_late());
-            let mut state = self.state.lock();
-            state.reserve_lendable(LENDABLE)?;
-            state.creation = Some(Creation::Ffa(making));
+            self.state.lock().creation = Some(Creation::Ffa(making));
             return Ok(Progress::More);
         }
         if self.tee.makes_tables_late() {

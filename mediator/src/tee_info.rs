@@ -22,6 +22,8 @@ pub struct TeeInfo {
     pub rpc_params: u32,
     /// Number of yielding calls that each VM can have in flight: `CFG_NUM_THREADS`.
     pub threads: u32,
+    /// OP-TEE is reached over FF-A. Otherwise it is reached over the SMC ABI.
+    pub over_ffa: bool,
     /// OP-TEE was built with a fixed number of translation tables per VM, `CFG_DYN_CONFIG=n`. OP-TEE does not
     /// report that, so [`crate::probe`] leaves this unset and the hypervisor sets it. Versions up to 4.5 have
     /// nothing else.
@@ -31,6 +33,9 @@ pub struct TeeInfo {
 /// Number of VMs that an OP-TEE which leaks memory with each VM is asked to create in total. 4.10.0 as Debian
 /// builds it stops for all VMs at about the 56th.
 const MAX_CREATIONS: u32 = 40;
+
+/// The same over FF-A. 4.10.0 as Debian's sources build it stops at the 30th to 41st.
+const MAX_CREATIONS_BY_FFA: u32 = 24;
 
 impl TeeInfo {
     /// Returns whether it is a version that was tried and lacks the faults of newer ones: docs/optee-facts.md.
@@ -43,6 +48,8 @@ impl TeeInfo {
     pub const fn max_creations(&self) -> Option<u32> {
         if self.is_sound() || self.static_tables || !self.virtualised {
             None
+        } else if self.over_ffa {
+            Some(MAX_CREATIONS_BY_FFA)
         } else {
             Some(MAX_CREATIONS)
         }

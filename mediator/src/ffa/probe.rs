@@ -241,13 +241,10 @@ fn ask_tee<M: SecureMonitor>(boot: &Boot<'_, M>, tee: EndpointId) -> Result<TeeI
         build,
         virtualised: true,
         caps,
-        max_notif: if notifies {
-            ffa::MAX_ASYNC_NOTIF_VALUE - 1
-        } else {
-            0
-        },
+        max_notif: capabilities.max_notification,
         rpc_params: capabilities.rpc_params.into(),
         threads: CALLS,
+        over_ffa: true,
         static_tables: false,
     })
 }

@@ -36,6 +36,9 @@ impl Mediator {
     #[inline]
     fn dispatch<H: Host>(&self, host: &H, regs: &[u64; 8]) -> [u64; 4] {
         let function = FunctionId::from_x0(regs[0]).without_hint();
+        if self.ffa.is_some() {
+            return self.unknown(function);
+        }
         if function.is_fast() {
             return self.fast(host, function, regs);
         }

@@ -102,6 +102,7 @@ pub fn probe<M: SecureMonitor>(monitor: &M) -> Result<TeeInfo, ProbeError> {
             0
         },
         threads,
+        over_ffa: false,
         static_tables: false,
     })
 }
