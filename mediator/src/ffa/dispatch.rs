@@ -67,7 +67,11 @@ impl Mediator {
             _ => self.answer_other(host, ffa, regs),
         };
         answer.unwrap_or_else(|code| {
-            self.counters.denied.bump();
+            // A question, and what is right at another time, are not denied.
+            let asks = id.function() == Some(Function::Features);
+            if !asks && !matches!(code, ErrorCode::NO_DATA | ErrorCode::BUSY) {
+                self.counters.denied.bump();
+            }
             Answer::from_registers(&refusal(id, code))
         })
     }

@@ -55,10 +55,7 @@ impl Mediator {
         let found = self.state.lock().begin_object_end(name);
         let (cookie, handle) = match found {
             Ok((cookie, handle, _)) => (cookie, handle),
-            Err(code) => {
-                self.counters.denied.bump();
-                return Err(code);
-            }
+            Err(code) => return Err(code),
         };
         match self.reclaim(host, ffa, handle) {
             Ok(()) => {

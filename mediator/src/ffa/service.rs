@@ -32,7 +32,6 @@ impl Mediator {
     ) -> Result<Words, ErrorCode> {
         let addresses = u32::from(ffa.id().get()) << 16 | u32::from(ffa.spmc.tee.id.get());
         if w1 != addresses || w2 != 0 || !ffa.sees_tee() {
-            self.counters.denied.bump();
             return Err(ErrorCode::INVALID_PARAMETERS);
         }
         let [w3, w4, w5, w6, w7] = words;
