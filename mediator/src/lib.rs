@@ -41,6 +41,7 @@ pub mod addr;
 mod call;
 pub mod config;
 mod create;
+mod creation;
 mod denied;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fake;

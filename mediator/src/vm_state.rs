@@ -14,7 +14,7 @@ pub(crate) use mapping_quota::MapError;
 
 use crate::call::{Call, MAX_CALLS};
 use crate::config::Quotas;
-use crate::create::Creation;
+use crate::creation::Creation;
 use crate::denied::DeniedError;
 use crate::ffa;
 use crate::host::SharedPage;

@@ -5,7 +5,6 @@
 //! object of its own in the VM's partition, and finds the room for RPC messages behind the message there.
 
 use super::FfaVm;
-use super::service::status;
 use crate::Mediator;
 use crate::call::Call;
 use crate::host::Host;
@@ -90,6 +89,11 @@ impl Mediator {
             _ => Err(AnswerError::Unexpected(answer.id())),
         }
     }
+}
+
+/// Returns an answer that is a status in w3 and nothing else.
+pub(super) const fn status(status: Status) -> Words {
+    [status.to_w(), 0, 0, 0, 0]
 }
 
 /// Returns how a call has left OP-TEE.

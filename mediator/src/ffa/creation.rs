@@ -7,8 +7,8 @@
 //! and again, is mapped whole by a call whose message is said to begin behind its end. OP-TEE refuses the call and reads
 //! nothing.
 
-use super::FfaVm;
 use super::share::{SendError, transaction};
+use super::{FfaVm, LENDABLE};
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::host::{ForeignInterrupt, Host};
 use crate::{CreateError, Mediator};
@@ -16,9 +16,6 @@ use alloc::vec::Vec;
 use ffa_proto::memory::{DescriptorWriter, MemoryRange, Receiver};
 use ffa_proto::{ErrorCode, Handle};
 use optee_proto::ffa::{self, Service, Status, pair};
-
-/// Objects to lend at teardown. OP-TEE requests one at a time.
-pub(crate) const LENDABLE: usize = 2;
 
 /// Pages of the large object. OP-TEE's address space for this has 8,192 (`SHM_VASPACE_SIZE`), of which it has the hypervisor's
 /// buffers mapped. The tables for what is left are the same.

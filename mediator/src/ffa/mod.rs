@@ -33,7 +33,7 @@ mod share;
 mod spmc;
 mod vm;
 
-pub(crate) use creation::{FfaCreation, LENDABLE};
+pub(crate) use creation::FfaCreation;
 pub use dispatch::Answer;
 pub use endpoint::{VmEndpoint, VmEndpointConfig};
 pub use notifications::NOTIFICATION_PENDING_SGI;
@@ -69,6 +69,9 @@ pub(crate) fn offset(param: &Param) -> Result<u64, DeniedError> {
     // Both have fewer than 64 bits.
     Ok(fmem.offset + internal)
 }
+
+/// Objects per VM to lend at teardown. OP-TEE requests one at a time.
+pub(crate) const LENDABLE: usize = 2;
 
 /// A VM's side of FF-A.
 #[derive(Debug)]

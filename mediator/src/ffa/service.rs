@@ -3,7 +3,8 @@
 //!
 //! What OP-TEE says of itself was read at boot, so most services that are answered at once do not reach it.
 
-use super::{FfaVm, call};
+use super::FfaVm;
+use super::call::{self, status};
 use crate::Mediator;
 use crate::host::Host;
 use crate::memory::GuestCookie;
@@ -12,11 +13,6 @@ use ffa_proto::notification::NotificationBitmap;
 use optee_proto::caps::SecureCaps;
 use optee_proto::ffa::{self, API_VERSION, Capabilities, Service, Status, Words, unpair};
 use optee_proto::rpc;
-
-/// Returns an answer that is a status in w3 and nothing else.
-pub(super) const fn status(status: Status) -> Words {
-    [status.to_w(), 0, 0, 0, 0]
-}
 
 impl Mediator {
     /// Answers a direct request from the guest. `w1` names source and destination, `w2` has the flags, `words` are w3 to w7.

@@ -88,7 +88,7 @@ impl Spmc {
 
     /// Takes the TX buffer for a VM, or returns `None` if another VM has it: nobody waits for it at EL2.
     pub(super) fn take_tx(&self, vm: NonZeroU16) -> Option<TxTurn<'_>> {
-        self.tx.take(vm).then_some(TxTurn(&self.tx))
+        self.tx.take(vm).then(|| TxTurn(&self.tx))
     }
 }
 

@@ -25,7 +25,7 @@ mod ending_call;
 mod leaks;
 mod release;
 
-use crate::create::Creation;
+use crate::creation::Creation;
 use crate::host::Leak;
 use crate::memory::Cookie;
 use crate::sync::Ordering;

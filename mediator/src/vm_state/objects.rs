@@ -5,7 +5,7 @@
 use super::VmState;
 use crate::CreateError;
 use crate::addr::{PAGE_SIZE, Pa};
-use crate::create::Creation;
+use crate::creation::Creation;
 use crate::denied::DeniedError;
 use crate::ffa::MAX_OBJECTS;
 use crate::host::SharedPage;

@@ -65,8 +65,15 @@ fn the_heap_is_as_large_as_what_vms_may_have() {
     // An entry of a table, and a page of a buffer of its own, have so many bytes at least.
     let many = bytes(|vm| set(vm, "tee-quota-buffers", 65_000_u32));
     assert!(many - usual >= (65_000 - 8192) * 100, "{many:#x}");
-    let pages = bytes(|vm| set(vm, "tee-quota-pages", 262_144_u32));
-    assert!(pages - usual >= (262_144 - 65_536) * 4, "{pages:#x}");
+    // Two VMs, since the whole is a multiple of 2 MiB.
+    let pages = |count: u32| {
+        let mut tree = fixture::two_vms();
+        for vm in ["/chosen/vm-a", "/chosen/vm-b"] {
+            set(at(&mut tree, vm), "tee-quota-pages", count);
+        }
+        heap_bytes(&read(&tree.to_dtb(), occupied()).unwrap().1)
+    };
+    assert!(pages(262_144) - pages(1024) >= 2 * (262_144 - 1024) * 4);
     // A table of 4 KiB for each block of 2 MiB.
     let mut tree = fixture::two_vms();
     let dtb = tree.to_dtb();
