@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A guest that behaves like Linux's driver, unless told otherwise.
 
+use super::driver::Driver;
 use super::machine::FakeHost;
 use super::ram::RAM_BASE;
 use crate::Mediator;
@@ -8,10 +9,11 @@ use crate::addr::{Ipa, PAGE_SIZE};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use ffa_proto::ErrorCode;
 use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, Command, Header, Param};
 use optee_proto::rpc::{self, Function};
-use optee_proto::{FunctionId, Return, smc};
+use optee_proto::{FunctionId, Return, TeeResult, smc};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// Cookies look like addresses in a kernel: this plus the address of the first page.
@@ -43,6 +45,8 @@ pub struct Guest<'a> {
     /// Its TEE.
     pub mediator: &'a Mediator,
     next: AtomicU64,
+    /// Its FF-A driver, where the TEE is reached over FF-A.
+    pub driver: Option<Driver>,
     /// The function that begins its calls: without or with room for RPC messages.
     pub function: FunctionId,
     /// There is garbage in the upper halves of its registers.
@@ -60,6 +64,7 @@ impl<'a> Guest<'a> {
             host,
             mediator,
             next: AtomicU64::new(0),
+            driver: None,
             function: smc::CALL_WITH_ARG,
             has_garbage: false,
             requests: spin::Mutex::new(Vec::new()),
@@ -98,12 +103,18 @@ impl<'a> Guest<'a> {
 
     /// Begins a call whose message is at `at`.
     pub fn begin(&self, at: Ipa) -> [u64; 4] {
+        if let Some(driver) = &self.driver {
+            return driver.begin(self, at);
+        }
         let (a1, a2) = smc::pair(at.get());
         self.smc([self.function.get().into(), a1, a2, 0, 0, 0, 0, 0])
     }
 
     /// Returns from an RPC; `token` is the a3 that it came with.
     pub fn resume(&self, token: u64, [a1, a2, a4, a5]: [u64; 4]) -> [u64; 4] {
+        if self.driver.is_some() {
+            return self.resume_by_ffa(token);
+        }
         let function = smc::CALL_RETURN_FROM_RPC.get().into();
         self.smc([function, a1, a2, token, a4, a5, 0, 0])
     }
@@ -161,12 +172,18 @@ impl<'a> Guest<'a> {
         first
     }
 
-    /// Registers a buffer of this many pages next to each other. Returns its cookie, and the result.
+    /// Registers a buffer of this many pages next to each other. Returns its cookie or handle, and the result.
     pub fn register(&self, pages: u64) -> (u64, u32) {
         let at = self.alloc(pages);
         let all: Vec<Ipa> = (0..pages)
             .map(|n| Ipa::new(at.get() + n * PAGE_SIZE))
             .collect();
+        if self.driver.is_some() {
+            return match self.share(&all) {
+                Ok(handle) => (handle, 0),
+                Err(code) => (0, code.to_w()),
+            };
+        }
         let list = self.page_list(&all);
         let cookie = Self::cookie(at);
         let param = Param::new(Attr::PAGE_LIST, list.get(), pages * PAGE_SIZE, cookie);
@@ -176,6 +193,9 @@ impl<'a> Guest<'a> {
 
     /// Unregisters a buffer. Returns the result.
     pub fn unregister(&self, cookie: u64) -> u32 {
+        if self.driver.is_some() {
+            return self.unshare(cookie).map_or_else(ErrorCode::to_w, |()| 0);
+        }
         let param = Param::new(Attr::RMEM_INPUT, 0, 0, cookie);
         let message = self.message(Command::UNREGISTER_SHM, 0, &[param]);
         self.run(message).header.ret.get()
@@ -237,7 +257,8 @@ impl<'a> Guest<'a> {
                 }
                 Function::FREE => self.freed.lock().push(smc::unpair(regs[1], regs[2])),
                 Function::CMD => {
-                    let at = if self.function == smc::CALL_WITH_ARG {
+                    let is_elsewhere = self.driver.is_none() && self.function == smc::CALL_WITH_ARG;
+                    let at = if is_elsewhere {
                         Ipa::new(smc::unpair(regs[1], regs[2]) - COOKIE_BASE)
                     } else {
                         let count = self.read_message(message).params.len();
@@ -267,8 +288,22 @@ impl<'a> Guest<'a> {
                 let all: Vec<Ipa> = (0..pages)
                     .map(|n| Ipa::new(at.get() + n * PAGE_SIZE))
                     .collect();
-                let list = self.page_list(&all);
-                params[0] = Param::new(Attr::PAGE_LIST, list.get(), size, Self::cookie(at));
+                if self.driver.is_some() {
+                    match self.share(&all) {
+                        Ok(handle) => params[0] = Param::new(Attr::RMEM_OUTPUT, 0, size, handle),
+                        Err(_) => {
+                            self.reply(request, TeeResult::OUT_OF_MEMORY.0, &params);
+                            return;
+                        }
+                    }
+                } else {
+                    let list = self.page_list(&all);
+                    params[0] = Param::new(Attr::PAGE_LIST, list.get(), size, Self::cookie(at));
+                }
+            }
+            // OP-TEE does not use the memory any more.
+            rpc::Command::SHM_FREE if self.driver.is_some() => {
+                let _ = self.reclaim(params[0].b.get());
             }
             rpc::Command::SHM_FREE => {}
             _ => {

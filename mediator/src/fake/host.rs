@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The [`Host`] of one VM in the fake machine.
 
-use super::machine::FakeHost;
+use super::machine::{FakeHost, Machine};
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::host::{
     ForeignInterrupt, GuestMemoryError, Host, Leak, PinError, SecureMonitor, SharedPage,
@@ -15,6 +15,9 @@ impl SecureMonitor for FakeHost {
     fn smc(&self, args: [u64; 8]) -> [u64; 8] {
         let mut state = self.machine.state();
         state.smcs.push(args);
+        if state.by_ffa {
+            return super::monitor::smc(&mut state, self.vm, args);
+        }
         let [x0, x1, x2, x3] = super::tee::smc(&mut state, self.vm, args);
         [x0, x1, x2, x3, 0, 0, 0, 0]
     }
@@ -109,7 +112,19 @@ impl Host for FakeHost {
     fn clear_shared(&self, page: &SharedPage) {
         self.write_shared(page, 0, &[0; PAGE_SIZE as usize]);
         let mut state = self.machine.state();
-        if let Some(text) = state.tee.use_of(page.pa().get()) {
+        let at = page.pa().get();
+        if state.by_ffa {
+            // OP-TEE may map it all the time, and use it now or not.
+            let spmc = state.spmc.as_ref();
+            let objects = spmc.map(|spmc| spmc.objects());
+            let mut with = state.tee.objects_with(at);
+            let is_active = with.any(|handle| objects.is_some_and(|all| all.is_active(handle)));
+            let is_used = is_active || state.tee.has_message(at);
+            drop(with);
+            if is_used {
+                state.violate(format!("the page {at:#x} is used when it is cleared"));
+            }
+        } else if let Some(text) = state.tee.use_of(at) {
             state.violate(text);
         }
     }
@@ -129,10 +144,14 @@ impl Host for FakeHost {
     }
 
     fn write_tx(&self, offset: usize, bytes: &[u8]) {
+        let (tx, _, pages) = Machine::exchange_buffers();
         let size = bytes.len();
-        self.machine
-            .state()
-            .violate(format!("write_tx({offset}, {size}) without FF-A"));
+        let mut state = self.machine.state();
+        if !state.by_ffa || offset + size > usize::from(pages) * PAGE_SIZE as usize {
+            state.violate(format!("write_tx({offset}, {size})"));
+            return;
+        }
+        state.ram.write_all(tx.get() + offset as u64, bytes);
     }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {

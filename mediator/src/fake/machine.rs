@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The fake machine, and one VM's view of it.
 
-use super::ram::Ram;
+use super::ram::{EXCHANGE_BASE, EXCHANGE_PAGES, Owner, Ram};
+use super::spmc::{Manner, Objects, Spmc};
 use super::tee::Tee;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::host::{ForeignInterrupt, Leak};
@@ -10,6 +11,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use ffa_proto::{EndpointId, Function};
 use optee_proto::{FunctionId, Uuid};
 use spin::{Mutex, MutexGuard};
 
@@ -30,6 +32,14 @@ pub(super) struct State {
     pub(super) report_leak: Vec<(Leak, Uuid)>,
     /// All that guests wrote and passed in registers, if it is remembered.
     said: Option<Vec<u8>>,
+    /// OP-TEE is reached over FF-A.
+    pub(super) by_ffa: bool,
+    /// The SPMC, but during a call to it.
+    pub(super) spmc: Option<Spmc>,
+    /// The shared objects, while OP-TEE runs.
+    pub(super) objects: Objects,
+    /// Answers to the next call of a function of FF-A, which then does nothing.
+    pub(super) ffa_answers: Vec<(Function, [u64; 8])>,
 }
 
 impl State {
@@ -96,9 +106,22 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// Creates a machine without a VM.
+    /// Creates a machine without a VM, whose OP-TEE is reached over the SMC ABI.
     pub fn new() -> Self {
+        Self::with_spmc(None)
+    }
+
+    /// Creates a machine without a VM, whose OP-TEE is reached over FF-A.
+    pub fn new_ffa(manner: Manner) -> Self {
+        Self::with_spmc(Some(Spmc::new(manner, Tee::default().max_vms)))
+    }
+
+    fn with_spmc(spmc: Option<Spmc>) -> Self {
         Self(Arc::new(Mutex::new(State {
+            by_ffa: spmc.is_some(),
+            spmc,
+            objects: Objects::default(),
+            ffa_answers: Vec::new(),
             ram: Ram::default(),
             violations: Vec::new(),
             smcs: Vec::new(),
@@ -126,9 +149,46 @@ impl Machine {
         }
     }
 
-    /// Returns what was done wrong so far; empty is good.
+    /// Returns the hypervisor's own way to the secure world, which is for no VM.
+    pub fn hypervisor(&self) -> FakeHost {
+        FakeHost {
+            machine: self.clone(),
+            vm: 0,
+        }
+    }
+
+    /// Returns the addresses of the buffers for the SPMC, TX and RX, and the number of pages of each.
+    pub const fn exchange_buffers() -> (Pa, Pa, u8) {
+        let bytes = EXCHANGE_PAGES as u64 * PAGE_SIZE;
+        let (tx, rx) = (EXCHANGE_BASE, EXCHANGE_BASE + bytes);
+        (Pa::new(tx), Pa::new(rx), EXCHANGE_PAGES)
+    }
+
+    /// Reads the hypervisor's RX buffer.
+    pub fn read_rx(&self, offset: usize, into: &mut [u8]) {
+        let (_, rx, _) = Self::exchange_buffers();
+        self.state().ram.read_all(rx.get() + offset as u64, into);
+    }
+
+    /// Sets the answer to the next call of a function of FF-A, which then does nothing.
+    pub fn answer_next_ffa(&self, function: Function, answer: [u64; 8]) {
+        self.state().ffa_answers.push((function, answer));
+    }
+
+    /// Returns the number of objects that the SPMC has for a VM, the mediator's own and the guest's.
+    pub fn object_count(&self, client: u16) -> usize {
+        let state = self.state();
+        let spmc = state.spmc.as_ref();
+        spmc.map_or(0, |spmc| spmc.object_count(EndpointId::new(client)))
+    }
+
+    /// Returns what was done wrong so far; empty is good. A trap of the SPMC's is wrong.
     pub fn violations(&self) -> Vec<String> {
-        self.state().violations.clone()
+        let state = self.state();
+        let traps = state.spmc.iter().flat_map(|spmc| spmc.traps());
+        let mut violations = state.violations.clone();
+        violations.extend(traps.map(|trap| format!("stepped on {trap:?}")));
+        violations
     }
 
     /// Returns what was done wrong so far, without the unavoidable effects of an OP-TEE that ends another
@@ -208,12 +268,20 @@ impl Machine {
 
     /// Sets how many VMs OP-TEE has room for.
     pub fn limit_vms(&self, max: usize) {
-        self.state().tee.max_vms = max;
+        let mut state = self.state();
+        state.tee.max_vms = max;
+        if let Some(spmc) = &mut state.spmc {
+            spmc.limit_vms(max);
+        }
     }
 
-    /// Adds a notification for a VM.
+    /// Adds a notification for a VM. Over FF-A it has the value that the guest has chosen.
     pub fn notify(&self, client: u16, value: u32) {
-        self.state().tee.notify(client, value);
+        let mut state = self.state();
+        state.tee.notify(client, value);
+        if let Some(spmc) = &mut state.spmc {
+            spmc.post(EndpointId::new(client));
+        }
     }
 
     /// Fills the memory that OP-TEE has for a VM with applications.
@@ -256,9 +324,9 @@ impl Machine {
         self.state().tee.forget_scripts(client);
     }
 
-    /// Returns the number of buffers that OP-TEE knows.
+    /// Returns the number of buffers of the guest's that OP-TEE knows.
     pub fn registered(&self, client: u16) -> usize {
-        self.state().tee.registered(client)
+        self.buffers(client).len()
     }
 
     /// Returns whether OP-TEE knows the VM.
@@ -271,9 +339,15 @@ impl Machine {
         self.state().said.get_or_insert_default();
     }
 
-    /// Returns the buffers that OP-TEE knows, each by its physical pages, in the order of their cookies.
+    /// Returns the buffers of the guest's that OP-TEE knows, each by its physical pages, in the order of their cookies.
     pub fn buffers(&self, client: u16) -> Vec<Vec<u64>> {
-        self.state().tee.buffers(client)
+        let state = self.state();
+        let mut buffers = state.tee.buffers(client);
+        if state.by_ffa {
+            let is_guests = |page| matches!(state.ram.owner(page), Some(Owner::Vm(_)));
+            buffers.retain(|pages| pages.iter().all(|&page| is_guests(page)));
+        }
+        buffers
     }
 
     /// Notes what a guest says in registers.
@@ -284,6 +358,24 @@ impl Machine {
             regs[4] << 32 | regs[5] & 0xffff_ffff,
         ] {
             state.note(&value.to_le_bytes());
+        }
+    }
+
+    /// Notes what a guest says over FF-A.
+    pub(super) fn note_ffa_registers(&self, regs: &[u64]) {
+        let mut state = self.state();
+        for value in pairs(regs).chain(regs.iter().copied()) {
+            state.note(&value.to_le_bytes());
+        }
+    }
+
+    /// Notes what a guest sees in registers over FF-A.
+    pub(super) fn check_ffa_registers(&self, regs: &[u64]) {
+        let mut state = self.state();
+        for value in pairs(regs).chain(regs.iter().copied()) {
+            if state.is_secret(value) && !state.is_guess(value) {
+                state.violate(format!("registers {regs:x?}: the guest sees {value:#x}"));
+            }
         }
     }
 
@@ -302,6 +394,12 @@ impl Machine {
     }
 }
 
+/// Returns the values in two registers each, the lower half first.
+fn pairs(regs: &[u64]) -> impl Iterator<Item = u64> {
+    let halves = |pair: &[u64]| pair[1] << 32 | pair[0] & 0xffff_ffff;
+    regs.windows(2).map(halves)
+}
+
 /// One VM's view of the machine.
 #[derive(Clone, Debug)]
 pub struct FakeHost {
@@ -318,6 +416,11 @@ impl FakeHost {
     /// Returns the VM's client id.
     pub const fn vm(&self) -> u16 {
         self.vm
+    }
+
+    /// Returns the number of pages of the VM's RAM.
+    pub fn pages(&self) -> u64 {
+        self.machine.state().ram.pages_of(self.vm)
     }
 
     /// Returns the number of pins of the VM's pages.

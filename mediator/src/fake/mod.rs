@@ -10,15 +10,19 @@
 //! * pins are never undone more often than made;
 //! * each call carries the VM's own client id.
 //!
-//! [`spmc`] is a fake of its own, for FF-A.
+//! Its OP-TEE is reached over the SMC ABI ([`Machine::new`]), or over FF-A, behind a fake SPMC ([`Machine::new_ffa`],
+//! [`spmc`]). Then handles of the SPMC's are secrets too.
 
+mod driver;
 mod guest;
 mod host;
 mod machine;
+mod monitor;
 mod ram;
 pub mod spmc;
 mod tee;
 
+pub use driver::Driver;
 pub use guest::{Guest, Request};
 pub use machine::{FakeHost, Machine};
 pub use ram::RAM_BASE;

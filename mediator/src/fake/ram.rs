@@ -11,6 +11,12 @@ pub const RAM_BASE: u64 = 0x1_0000_0000;
 /// the ABI, so no number is taken for an address by chance.
 const VM_BASE: u64 = 0x28_5000_0000;
 const VM_STRIDE: u64 = 0x1000_0000;
+/// The hypervisor's TX buffer, and behind it its RX buffer, of [`EXCHANGE_PAGES`] each.
+pub(super) const EXCHANGE_BASE: u64 = 0x28_4f00_0000;
+/// The number of pages of each of these buffers.
+pub(super) const EXCHANGE_PAGES: u8 = 16;
+/// Memory of the secure world.
+const SECURE: core::ops::Range<u64> = 0x0e10_0000..0x0f00_0000;
 /// Base of the pages to share with OP-TEE.
 pub(super) const SHARED_BASE: u64 = 0x28_4800_0000;
 
@@ -20,6 +26,8 @@ pub(super) enum Owner {
     Vm(u16),
     /// Shared with OP-TEE on behalf of this VM.
     Shared(u16),
+    /// The hypervisor, which exchanges descriptors with the SPMC in it.
+    Exchange,
 }
 
 #[derive(Default)]
@@ -64,6 +72,11 @@ impl Ram {
         );
     }
 
+    /// Returns the number of pages of a VM's RAM.
+    pub(super) fn pages_of(&self, vm: u16) -> u64 {
+        self.vms.get(&vm).map_or(0, |memory| memory.pages)
+    }
+
     pub(super) fn unmap(&mut self, vm: u16, page: Ipa) {
         if let Some(memory) = self.vms.get_mut(&vm) {
             memory.gone.insert(page.get());
@@ -86,6 +99,10 @@ impl Ram {
         let (page, _) = split(at);
         if let Some(&vm) = self.shared.get(&page) {
             return Some(Owner::Shared(vm));
+        }
+        let exchange = 2 * u64::from(EXCHANGE_PAGES) * PAGE_SIZE;
+        if (EXCHANGE_BASE..EXCHANGE_BASE + exchange).contains(&page) {
+            return Some(Owner::Exchange);
         }
         let vm = page.checked_sub(VM_BASE)? / VM_STRIDE;
         let number = (page - VM_BASE) % VM_STRIDE / PAGE_SIZE;
@@ -118,6 +135,37 @@ impl Ram {
             .get_or_insert_with(|| Box::new([0; PAGE_SIZE as usize]));
         bytes[offset..offset + from.len()].copy_from_slice(from);
         true
+    }
+
+    /// Returns whether an address is the secure world's.
+    pub(super) fn is_secure(at: u64) -> bool {
+        SECURE.contains(&at)
+    }
+
+    /// Reads any number of bytes, page by page. What is not there reads as zero.
+    pub(super) fn read_all(&self, at: u64, into: &mut [u8]) {
+        let mut at = at;
+        let mut rest = into;
+        while !rest.is_empty() {
+            let room = (PAGE_SIZE - at % PAGE_SIZE) as usize;
+            let (now, later) = rest.split_at_mut(room.min(rest.len()));
+            if !self.read(at, now) {
+                now.fill(0);
+            }
+            at += now.len() as u64;
+            rest = later;
+        }
+    }
+
+    /// Writes any number of bytes, page by page, where there is memory.
+    pub(super) fn write_all(&mut self, mut at: u64, mut from: &[u8]) {
+        while !from.is_empty() {
+            let room = (PAGE_SIZE - at % PAGE_SIZE) as usize;
+            let (now, later) = from.split_at(room.min(from.len()));
+            self.write(at, now);
+            at += now.len() as u64;
+            from = later;
+        }
     }
 
     pub(super) fn pins(&self, at: u64) -> u32 {

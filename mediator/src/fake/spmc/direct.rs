@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Direct requests: OP-TEE's service.
 
-use super::{PARTITION, Spmc, Trap};
+use super::{Entry, PARTITION, SecureWorld, Spmc, Trap};
 use ffa_proto::call::{DirectMessage, Payload};
 use ffa_proto::notification::NotificationBitmap;
-use ffa_proto::{EndpointId, ErrorCode, Registers};
+use ffa_proto::{EndpointId, ErrorCode, Handle, Registers};
 use optee_proto::ffa::{
     API_VERSION, Capabilities, Return, SecureCaps, Service, Status, Words, unpair,
 };
@@ -20,9 +20,10 @@ impl Spmc {
         &mut self,
         on_behalf: EndpointId,
         message: &DirectMessage,
+        world: &mut dyn SecureWorld,
     ) -> Result<Registers, ErrorCode> {
         if let Some(kind) = message.framework {
-            return self.framework(on_behalf, message, kind);
+            return self.framework(on_behalf, message, kind, world);
         }
         if message.source.is_secure() || message.destination != PARTITION {
             return Err(ErrorCode::INVALID_PARAMETERS);
@@ -39,7 +40,7 @@ impl Spmc {
                 words
             }
         };
-        let words = self.serve(message.source, words)?;
+        let words = self.serve(message.source, words, world)?;
         let payload = match message.payload {
             Payload::Smc32(_) => Payload::Smc32(words),
             Payload::Smc64(_) => Payload::Smc64(words.map(u64::from)),
@@ -47,7 +48,12 @@ impl Spmc {
         Ok(message.answer(None, payload).encode_response())
     }
 
-    fn serve(&mut self, vm: EndpointId, words: Words) -> Result<Words, ErrorCode> {
+    fn serve(
+        &mut self,
+        vm: EndpointId,
+        words: Words,
+        world: &mut dyn SecureWorld,
+    ) -> Result<Words, ErrorCode> {
         let [w3, w4, w5, w6, w7] = words;
         let status = |status: Status| [status.to_w(), 0, 0, 0, 0];
         if !self.vms.contains_key(&vm) {
@@ -65,8 +71,8 @@ impl Spmc {
             .to_words(),
             Service::UNREGISTER_SHM => status(self.unregister(vm, unpair(w4, w5))?),
             Service::ENABLE_ASYNC_NOTIF => status(self.enable(vm, w4)?),
-            Service::CALL_WITH_ARG => self.begin_call(vm, unpair(w4, w5), w6),
-            Service::RESUME => self.resume(vm, w7),
+            Service::CALL_WITH_ARG => self.begin_call(vm, Handle::new(unpair(w4, w5)), w6, world),
+            Service::RESUME => self.resume(vm, w7, world),
             service if service.is_yielding() => status(Status::DENIED),
             _ => {
                 self.step_on(Trap::Logged, ErrorCode::INVALID_PARAMETERS)?;
@@ -75,20 +81,18 @@ impl Spmc {
         })
     }
 
-    /// A handle that the VM does not have is no error.
+    /// A handle that the VM does not have is no error, but OP-TEE prints a line about each that it need not forget.
     fn unregister(&mut self, vm: EndpointId, handle: u64) -> Result<Status, ErrorCode> {
         if handle == u64::MAX {
             self.step_on(Trap::UnregisterAllOnes, ErrorCode::INVALID_PARAMETERS)?;
+            return Ok(Status::OK);
         }
-        let own = self.objects.get_mut(&handle);
-        Ok(match own.filter(|object| object.vm == vm) {
-            Some(object) if object.users > 0 => Status::BUSY,
-            Some(object) => {
-                object.is_registered = false;
-                Status::OK
-            }
-            None => Status::OK,
-        })
+        let handle = Handle::new(handle);
+        if !self.objects.can_unregister(vm, handle) {
+            // Not a fault of an SPMC that checks.
+            let _ = self.step_on(Trap::Logged, ErrorCode::INVALID_PARAMETERS);
+        }
+        Ok(self.objects.unregister(vm, handle))
     }
 
     fn enable(&mut self, vm: EndpointId, value: u32) -> Result<Status, ErrorCode> {
@@ -105,21 +109,34 @@ impl Spmc {
         Ok(Status::OK)
     }
 
-    fn begin_call(&mut self, vm: EndpointId, handle: u64, offset: u32) -> Words {
-        let own = self.objects.get_mut(&handle);
-        let Some(object) = own.filter(|object| object.vm == vm) else {
-            return [Status::TEE_BAD_PARAMETERS.to_w(), 0, 0, 0, 0];
-        };
-        let bytes: u64 = object.ranges.iter().map(|range| range.bytes()).sum();
-        if u64::from(offset) + 32 > bytes || !offset.is_multiple_of(8) {
-            return [Status::TEE_BAD_PARAMETERS.to_w(), 0, 0, 0, 0];
+    fn begin_call(
+        &mut self,
+        vm: EndpointId,
+        handle: Handle,
+        offset: u32,
+        world: &mut dyn SecureWorld,
+    ) -> Words {
+        let refused = [Status::TEE_BAD_PARAMETERS.to_w(), 0, 0, 0, 0];
+        if !self.objects.is_of(vm, handle) {
+            let _ = self.step_on(Trap::Logged, ErrorCode::INVALID_PARAMETERS);
+            return refused;
         }
-        object.is_registered = true;
-        object.users += 1;
-        self.run(vm, handle)
+        let entry = Entry::Begin { handle, offset };
+        if let Some(words) = world.run(vm, entry, &mut self.objects) {
+            return words;
+        }
+        let bytes = self.objects.activate(vm, handle, 0).unwrap_or(0);
+        if u64::from(offset) + 32 > bytes || !offset.is_multiple_of(8) {
+            self.objects.deactivate(handle);
+            return refused;
+        }
+        self.follow_script(vm, handle)
     }
 
-    fn resume(&mut self, vm: EndpointId, thread: u32) -> Words {
+    fn resume(&mut self, vm: EndpointId, thread: u32, world: &mut dyn SecureWorld) -> Words {
+        if let Some(words) = world.run(vm, Entry::Resume { thread }, &mut self.objects) {
+            return words;
+        }
         let state = self.vms.get_mut(&vm);
         let found = state.and_then(|vm| {
             let at = vm
@@ -129,20 +146,16 @@ impl Spmc {
             at.map(|at| vm.suspended.swap_remove(at))
         });
         match found {
-            Some((_, handle)) => self.run(vm, handle),
+            Some((_, handle)) => self.follow_script(vm, handle),
             None => [Status::TEE_BAD_PARAMETERS.to_w(), 0, 0, 0, 0],
         }
     }
 
     /// Runs a call to its next return.
-    fn run(&mut self, vm: EndpointId, handle: u64) -> Words {
+    fn follow_script(&mut self, vm: EndpointId, handle: Handle) -> Words {
         let returned = self.script.pop_front().unwrap_or(Return::Done);
         match returned {
-            Return::Done => {
-                if let Some(object) = self.objects.get_mut(&handle) {
-                    object.users -= 1;
-                }
-            }
+            Return::Done => self.objects.deactivate(handle),
             Return::RpcCommand(thread) | Return::Interrupt(thread) => {
                 if let Some(vm) = self.vms.get_mut(&vm) {
                     vm.suspended.push((thread, handle));

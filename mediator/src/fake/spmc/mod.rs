@@ -11,9 +11,14 @@
 mod direct;
 mod objects;
 mod pending;
+mod send;
 #[cfg(test)]
 mod tests;
+mod trap;
 mod vms;
+
+pub use objects::Objects;
+pub use trap::Trap;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -21,12 +26,14 @@ use ffa_proto::call::{
     FeatureId, FeatureQuery, FeaturesAnswer, IdAnswer, PartitionInfoAnswer, PartitionInfoGet,
     PartitionInfoGetRegs, PartitionInfoRegsAnswer, RxtxMap, Target,
 };
+use ffa_proto::memory::MemoryRange;
 use ffa_proto::partition::{PartitionInfo, PartitionProperties};
 use ffa_proto::{
-    EndpointId, ErrorCode, Function, Registers, Request, RequestError, Uuid, Version, answer,
+    EndpointId, ErrorCode, Function, Handle, Registers, Request, RequestError, Uuid, Version,
+    answer,
 };
-use objects::{Object, Unfinished};
-use optee_proto::ffa::Return;
+use optee_proto::ffa::{Return, Words};
+use send::Unfinished;
 use vms::Vm;
 
 /// The SPMC's id.
@@ -40,61 +47,6 @@ pub const MAX_OBJECTS: usize = 64;
 /// The number of lives of VMs after which OP-TEE 4.10 has no memory for translation tables.
 pub const MAX_LIVES: usize = 115;
 
-/// What OP-TEE 4.10 does wrong, and a mediator must therefore not reach.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Trap {
-    /// UNREGISTER_SHM with a handle of all ones.
-    UnregisterAllOnes,
-    /// A 65th object of a VM.
-    TooManyObjects,
-    /// RXTX_MAP of secure memory, or of an address that is not a page's.
-    BadBuffers,
-    /// VM_CREATED before RXTX_MAP.
-    VmBeforeBuffers,
-    /// BITMAP_CREATE after ENABLE_ASYNC_NOTIF.
-    BitmapAfterEnable,
-    /// ENABLE_ASYNC_NOTIF in the second life of a VM's id, which has not been shown to work.
-    EnableInSecondLife,
-    /// INFO_GET while VM_DESTROYED runs.
-    InfoGetDuringDestroy,
-    /// A share whose sender is no VM: SUCCESS with handle 0.
-    ShareOfUnknownVm,
-    /// A framework message that is not the hypervisor's.
-    ForeignFrameworkMessage,
-    /// A call for a VM that names another one, or its memory.
-    ForeignObject,
-    /// VM_CREATED of an id whose last life has left objects, which the new life's handles will name again.
-    StaleHandles,
-    /// PARTITION_INFO_GET after one that has failed, without RX_RELEASE: the failure has taken the buffer.
-    RxAfterError,
-    /// A descriptor in fragments, or in another buffer than TX.
-    Fragments,
-    /// A handle of the hypervisor's in a descriptor: such objects leak.
-    HypervisorHandle,
-    /// VM_CREATED of a VM that lives, or VM_DESTROYED of one that does not.
-    WrongLife,
-    /// More lives than OP-TEE has tables for.
-    TooManyLives,
-    /// A call that OP-TEE prints a line about.
-    Logged,
-}
-
-impl Trap {
-    /// Returns whether OP-TEE stops, for all VMs, at once or at the next use.
-    pub const fn stops(self) -> bool {
-        matches!(
-            self,
-            Self::UnregisterAllOnes
-                | Self::TooManyObjects
-                | Self::BadBuffers
-                | Self::VmBeforeBuffers
-                | Self::BitmapAfterEnable
-                | Self::InfoGetDuringDestroy
-                | Self::TooManyLives
-        )
-    }
-}
-
 /// How the SPMC behaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Manner {
@@ -104,14 +56,51 @@ pub enum Manner {
     Checking,
 }
 
-/// Physical memory, as the SPMC sees it.
-pub trait SpmcMemory {
-    /// Reads bytes. What is not RAM reads as zero.
+/// How a yielding call enters OP-TEE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// It begins, with a message at this offset of an object of the VM's.
+    Begin {
+        /// The object.
+        handle: Handle,
+        /// The offset in bytes.
+        offset: u32,
+    },
+    /// It goes on in this thread.
+    Resume {
+        /// The thread's number.
+        thread: u32,
+    },
+}
+
+/// What the SPMC sees of the machine, and the trusted OS that is behind it.
+pub trait SecureWorld {
+    /// Reads bytes of physical world. What is not RAM reads as zero.
     fn read(&self, address: u64, bytes: &mut [u8]);
-    /// Writes bytes.
+
+    /// Writes bytes of physical world.
     fn write(&mut self, address: u64, bytes: &[u8]);
-    /// Returns whether a page is secure memory.
+
+    /// Returns whether a page is secure world.
     fn is_secure(&self, page: u64) -> bool;
+
+    /// Notes that a VM begins.
+    fn created(&mut self, _vm: EndpointId) {}
+
+    /// Notes that a VM has ended.
+    fn destroyed(&mut self, _vm: EndpointId) {}
+
+    /// Notes that the trusted OS may use world.
+    fn shared(&mut self, _vm: EndpointId, _handle: Handle, _ranges: &[MemoryRange]) {}
+
+    /// Notes that the trusted OS has forgotten world.
+    fn reclaimed(&mut self, _vm: EndpointId, _handle: Handle) {}
+
+    /// Runs a yielding call until it leaves OP-TEE, and returns w3 to w7 of the answer. `None` has the SPMC follow
+    /// [`Spmc::script`] in its place.
+    fn run(&mut self, _vm: EndpointId, _entry: Entry, _objects: &mut Objects) -> Option<Words> {
+        None
+    }
 }
 
 /// A call that has begun and not returned.
@@ -135,7 +124,7 @@ pub struct Spmc {
     vms: BTreeMap<EndpointId, Vm>,
     /// The number of lives of each id.
     lives: BTreeMap<EndpointId, usize>,
-    objects: BTreeMap<u64, Object>,
+    objects: Objects,
     /// The transactions whose descriptors are incomplete, by their handles.
     unfinished: BTreeMap<u64, Unfinished>,
     script: VecDeque<Return>,
@@ -157,13 +146,18 @@ impl Spmc {
             room_for_vms,
             vms: BTreeMap::new(),
             lives: BTreeMap::new(),
-            objects: BTreeMap::new(),
+            objects: Objects::new(),
             unfinished: BTreeMap::new(),
             script: VecDeque::new(),
             destroying: 0,
             listing: 0,
             traps: Vec::new(),
         }
+    }
+
+    /// Sets how many VMs there is room for.
+    pub const fn limit_vms(&mut self, room: usize) {
+        self.room_for_vms = room;
     }
 
     /// Returns the traps that were stepped on, in order.
@@ -187,16 +181,21 @@ impl Spmc {
         }
     }
 
+    /// Forgets the traps that were stepped on: for tests that step on one.
+    pub fn forget_traps(&mut self) {
+        self.traps.clear();
+    }
+
     /// Makes a call and returns its answer, or `None` if OP-TEE has stopped. `on_behalf` is the VM that the caller
     /// serves, or [`EndpointId::HYPERVISOR`] for the caller itself.
     pub fn call(
         &mut self,
         on_behalf: EndpointId,
         call: &Registers,
-        memory: &mut dyn SpmcMemory,
+        world: &mut dyn SecureWorld,
     ) -> Option<Registers> {
         let ticket = self.begin(on_behalf, call);
-        self.finish(ticket, memory)
+        self.finish(ticket, world)
     }
 
     /// Begins a call on one CPU. Other calls may begin and finish on other CPUs before it finishes.
@@ -215,7 +214,7 @@ impl Spmc {
     }
 
     /// Finishes a call, and returns its answer, or `None` if OP-TEE has stopped.
-    pub fn finish(&mut self, ticket: Ticket, memory: &mut dyn SpmcMemory) -> Option<Registers> {
+    pub fn finish(&mut self, ticket: Ticket, world: &mut dyn SecureWorld) -> Option<Registers> {
         let Ticket { call, on_behalf } = ticket;
         let kind = self.kind(&call);
         self.destroying -= usize::from(kind == Kind::Destroy);
@@ -224,7 +223,7 @@ impl Spmc {
             return None;
         }
         let answer = match Request::decode(&call, Version::V1_2) {
-            Ok(request) => self.answer(on_behalf, &request, memory),
+            Ok(request) => self.answer(on_behalf, &request, world),
             Err(error) => self.refuse(&call, error),
         };
         if self.is_stopped() {
@@ -253,14 +252,14 @@ impl Spmc {
         &mut self,
         on_behalf: EndpointId,
         request: &Request,
-        memory: &mut dyn SpmcMemory,
+        world: &mut dyn SecureWorld,
     ) -> Result<Registers, ErrorCode> {
         match request {
             Request::Version(w1) => Ok(self.exchange_version(*w1)),
             Request::Features(features) => self.features(features.query),
             Request::IdGet => Ok(IdAnswer(EndpointId::HYPERVISOR).encode()),
             Request::SpmIdGet => Ok(IdAnswer(SPMC).encode()),
-            Request::RxtxMap(map) => self.map_buffers(map, memory),
+            Request::RxtxMap(map) => self.map_buffers(map, world),
             Request::RxtxUnmap(_) => {
                 self.buffers.take().ok_or(ErrorCode::INVALID_PARAMETERS)?;
                 Ok(answer::success())
@@ -272,10 +271,10 @@ impl Spmc {
                 self.rx_after_error = false;
                 Ok(answer::success())
             }
-            Request::PartitionInfoGet(get) => self.partition_info(get, memory),
-            Request::DirectRequest(message) => self.direct(on_behalf, message),
-            Request::MemSend(send) => self.send(on_behalf, send, memory),
-            Request::MemReclaim(reclaim) => self.reclaim(on_behalf, reclaim),
+            Request::PartitionInfoGet(get) => self.partition_info(get, world),
+            Request::DirectRequest(message) => self.direct(on_behalf, message, world),
+            Request::MemSend(send) => self.send(on_behalf, send, world),
+            Request::MemReclaim(reclaim) => self.reclaim(on_behalf, reclaim, world),
             Request::NotificationBitmapCreate(create) => self.create_bitmap(on_behalf, create.vm),
             Request::NotificationBitmapDestroy(vm) => self.destroy_bitmap(on_behalf, *vm),
             Request::NotificationBind(bind) => self.bind(on_behalf, bind, true),
@@ -283,7 +282,7 @@ impl Spmc {
             Request::NotificationGet(get) => self.fetch(on_behalf, get),
             Request::NotificationInfoGet(width) => self.list_pending(*width),
             Request::PartitionInfoGetRegs(get) => self.partition_info_regs(get),
-            Request::MemFragTx(fragment) => self.send_fragment(on_behalf, fragment, memory),
+            Request::MemFragTx(fragment) => self.send_fragment(on_behalf, fragment, world),
             Request::Run(target) => self.run_context(target),
             // Only the hypervisor has buffers, and RX is nobody else's.
             Request::RxAcquire(_) if self.manner == Manner::Checking => Err(ErrorCode::DENIED),
@@ -347,7 +346,7 @@ impl Spmc {
     fn map_buffers(
         &mut self,
         map: &RxtxMap,
-        memory: &dyn SpmcMemory,
+        world: &dyn SecureWorld,
     ) -> Result<Registers, ErrorCode> {
         if self.buffers.is_some() {
             return Err(ErrorCode::DENIED);
@@ -358,7 +357,7 @@ impl Spmc {
         let pages = u64::from(map.pages);
         let all = [map.tx, map.rx].into_iter();
         let mut pages = all.flat_map(|at| (0..pages).map(move |page| at + page * 4096));
-        let is_bad = pages.any(|page| page % 4096 != 0 || memory.is_secure(page));
+        let is_bad = pages.any(|page| page % 4096 != 0 || world.is_secure(page));
         if map.pages == 0 {
             return Err(ErrorCode::INVALID_PARAMETERS);
         }
@@ -372,7 +371,7 @@ impl Spmc {
     fn partition_info(
         &mut self,
         get: &PartitionInfoGet,
-        memory: &mut dyn SpmcMemory,
+        world: &mut dyn SecureWorld,
     ) -> Result<Registers, ErrorCode> {
         let is_found = get.uuid.is_nil() || get.uuid == OPTEE;
         let (by_optee, count) = (self.manner == Manner::OpTee, u32::from(is_found));
@@ -395,7 +394,7 @@ impl Spmc {
         let mut record = [0; 24];
         let size = info().write(self.version, &mut record).unwrap_or_default();
         if is_found {
-            memory.write(map.rx, record.get(..size).unwrap_or_default());
+            world.write(map.rx, record.get(..size).unwrap_or_default());
         }
         self.rx_is_taken = true;
         let size = if self.version < Version::V1_1 {

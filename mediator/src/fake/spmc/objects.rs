@@ -1,200 +1,159 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Shared memory objects: MEM_SHARE, MEM_LEND, MEM_FRAG_TX and MEM_RECLAIM.
+//! Shared memory objects: their handles, whether OP-TEE uses them, and MEM_RECLAIM.
 
-use super::{MAX_OBJECTS, Manner, PARTITION, Spmc, SpmcMemory, Trap};
-use alloc::vec;
+use super::{MAX_OBJECTS, SecureWorld, Spmc, Trap};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use ffa_proto::call::{MemFragRx, MemFragTx, MemReclaim, MemSend, MemSendAnswer, MemSendKind};
+use ffa_proto::call::MemReclaim;
 use ffa_proto::handle::Allocator;
-use ffa_proto::memory::{Descriptor, Layout, MemoryAttributes, MemoryRange, Permissions};
+use ffa_proto::memory::MemoryRange;
 use ffa_proto::{EndpointId, ErrorCode, Handle, Registers, answer};
+use optee_proto::ffa::Status;
 
 /// An object that a VM has shared.
 #[derive(Debug)]
-pub(super) struct Object {
-    pub(super) vm: EndpointId,
-    pub(super) ranges: Vec<MemoryRange>,
-    /// Whether a message has used it: then UNREGISTER_SHM comes before MEM_RECLAIM.
-    pub(super) is_registered: bool,
-    /// The number of calls that use it.
-    pub(super) users: usize,
+struct Object {
+    vm: EndpointId,
+    ranges: Vec<MemoryRange>,
+    /// Whether OP-TEE has used it since UNREGISTER_SHM, which must come before MEM_RECLAIM then.
+    is_registered: bool,
+    /// The number of calls and allocations that use it.
+    users: usize,
+    /// The offset into its first page that they all have.
+    internal_offset: u16,
 }
 
-/// A transaction in fragments.
-#[derive(Debug)]
-pub(super) struct Unfinished {
-    sender: EndpointId,
-    kind: MemSendKind,
-    total_length: usize,
-    /// What has come so far.
-    bytes: Vec<u8>,
+impl Object {
+    fn bytes(&self) -> u64 {
+        self.ranges.iter().map(|range| range.bytes()).sum()
+    }
 }
 
-impl Unfinished {
-    /// Returns the answer that asks for the next fragment.
-    fn ask(&self, handle: Handle) -> Registers {
-        let next = MemFragRx {
-            handle,
-            offset: self.bytes.len() as u32,
-            sender: self.sender,
+/// All objects, by the SPMC's handles.
+#[derive(Debug, Default)]
+pub struct Objects(BTreeMap<u64, Object>);
+
+impl Objects {
+    pub(super) const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    pub(super) fn insert(&mut self, vm: EndpointId, handle: Handle, ranges: Vec<MemoryRange>) {
+        let object = Object {
+            vm,
+            ranges,
+            is_registered: false,
+            users: 0,
+            internal_offset: 0,
         };
-        MemSendAnswer::Continue(next).encode()
+        self.0.insert(handle.get(), object);
+    }
+
+    /// Returns whether there is an object with this handle.
+    pub fn contains(&self, handle: Handle) -> bool {
+        self.0.contains_key(&handle.get())
+    }
+
+    /// Returns whether OP-TEE uses an object now.
+    pub fn is_active(&self, handle: Handle) -> bool {
+        let object = self.0.get(&handle.get());
+        object.is_some_and(|object| object.users > 0)
+    }
+
+    /// Returns the number of objects of a VM's id.
+    pub(super) fn count(&self, vm: EndpointId) -> usize {
+        self.0.values().filter(|object| object.vm == vm).count()
+    }
+
+    /// Returns whether a VM has an object with this handle.
+    pub(super) fn is_of(&self, vm: EndpointId, handle: Handle) -> bool {
+        let object = self.0.get(&handle.get());
+        object.is_some_and(|object| object.vm == vm)
+    }
+
+    /// Returns whether UNREGISTER_SHM has something to do.
+    pub(super) fn can_unregister(&self, vm: EndpointId, handle: Handle) -> bool {
+        let own = self.0.get(&handle.get());
+        own.is_some_and(|object| object.vm == vm && object.is_registered && object.users == 0)
+    }
+
+    /// Begins a use of an object of the VM's by OP-TEE, and returns the bytes from the offset on. `None` if the VM has no such
+    /// object, or OP-TEE uses it with another offset, which is below a page.
+    pub fn activate(
+        &mut self,
+        vm: EndpointId,
+        handle: Handle,
+        internal_offset: u16,
+    ) -> Option<u64> {
+        let own = self.0.get_mut(&handle.get());
+        let object = own.filter(|object| object.vm == vm && internal_offset < 4096)?;
+        if object.users > 0 && object.internal_offset != internal_offset {
+            return None;
+        }
+        object.is_registered = true;
+        object.users += 1;
+        object.internal_offset = internal_offset;
+        object.bytes().checked_sub(internal_offset.into())
+    }
+
+    /// Ends one use of an object.
+    pub fn deactivate(&mut self, handle: Handle) {
+        if let Some(object) = self.0.get_mut(&handle.get()) {
+            object.users = object.users.saturating_sub(1);
+        }
+    }
+
+    /// Has OP-TEE forget that it has used an object. One that the VM does not have is no error.
+    pub fn unregister(&mut self, vm: EndpointId, handle: Handle) -> Status {
+        let own = self.0.get_mut(&handle.get());
+        match own.filter(|object| object.vm == vm) {
+            Some(object) if object.users > 0 => Status::BUSY,
+            Some(object) => {
+                object.is_registered = false;
+                Status::OK
+            }
+            None => Status::OK,
+        }
+    }
+
+    /// Ends all uses of a VM's objects, which has ended. They stay, and can be reclaimed.
+    pub(super) fn forget_uses(&mut self, vm: EndpointId) {
+        for object in self.0.values_mut().filter(|object| object.vm == vm) {
+            object.is_registered = false;
+            object.users = 0;
+        }
     }
 }
 
 impl Spmc {
     /// Returns the ranges of an object, for checks of what a mediator has shared.
     pub fn ranges(&self, handle: Handle) -> Option<&[MemoryRange]> {
-        let object = self.objects.get(&handle.get());
+        let object = self.objects.0.get(&handle.get());
         object.map(|object| object.ranges.as_slice())
+    }
+
+    /// Returns the objects.
+    pub const fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     /// Returns the number of objects of a VM's id.
     pub fn object_count(&self, vm: EndpointId) -> usize {
-        self.objects
-            .values()
-            .filter(|object| object.vm == vm)
-            .count()
-    }
-
-    pub(super) fn send(
-        &mut self,
-        on_behalf: EndpointId,
-        send: &MemSend,
-        memory: &dyn SpmcMemory,
-    ) -> Result<Registers, ErrorCode> {
-        if send.kind == MemSendKind::Donate {
-            return self.unhandled();
-        }
-        if send.buffer.is_some() {
-            self.step_on(Trap::Fragments, ErrorCode::INVALID_PARAMETERS)?;
-            return Err(ErrorCode::NO_MEMORY);
-        }
-        let bytes = self.read_tx(send.fragment_length, memory)?;
-        if send.fragment_length == send.total_length {
-            let handle = self.share(on_behalf, send.kind, &bytes, None, memory)?;
-            return Ok(MemSendAnswer::Done(handle).encode());
-        }
-        if self.manner == Manner::OpTee {
-            self.step_on(Trap::Fragments, ErrorCode::INVALID_PARAMETERS)?;
-            return Err(ErrorCode::INVALID_PARAMETERS);
-        }
-        // The sender is at the beginning of each version's header.
-        let sender = bytes.first_chunk().ok_or(ErrorCode::INVALID_PARAMETERS)?;
-        let sender = EndpointId::new(u16::from_le_bytes(*sender));
-        self.check_owner(on_behalf, sender)?;
-        let handle = self.new_handle(sender, Handle::NONE)?;
-        let unfinished = Unfinished {
-            sender,
-            kind: send.kind,
-            total_length: send.total_length as usize,
-            bytes,
-        };
-        let answer = unfinished.ask(handle);
-        self.unfinished.insert(handle.get(), unfinished);
-        Ok(answer)
-    }
-
-    /// OP-TEE never has a transaction that waits for a fragment.
-    pub(super) fn send_fragment(
-        &mut self,
-        on_behalf: EndpointId,
-        fragment: &MemFragTx,
-        memory: &dyn SpmcMemory,
-    ) -> Result<Registers, ErrorCode> {
-        if self.manner == Manner::OpTee {
-            self.step_on(Trap::Fragments, ErrorCode::INVALID_PARAMETERS)?;
-        }
-        let key = fragment.handle.get();
-        let unfinished = self.unfinished.remove(&key);
-        let mut unfinished = unfinished.ok_or(ErrorCode::INVALID_PARAMETERS)?;
-        if unfinished.sender != fragment.sender {
-            self.unfinished.insert(key, unfinished);
-            return Err(ErrorCode::INVALID_PARAMETERS);
-        }
-        let bytes = self.read_tx(fragment.length, memory)?;
-        unfinished.bytes.extend(bytes);
-        let missing = unfinished.total_length.checked_sub(unfinished.bytes.len());
-        if fragment.length == 0 || missing.is_none() {
-            return Err(ErrorCode::ABORTED);
-        }
-        if missing != Some(0) {
-            let answer = unfinished.ask(fragment.handle);
-            self.unfinished.insert(key, unfinished);
-            return Ok(answer);
-        }
-        let Unfinished { kind, bytes, .. } = unfinished;
-        let handle = self.share(on_behalf, kind, &bytes, Some(fragment.handle), memory)?;
-        Ok(MemSendAnswer::Done(handle).encode())
-    }
-
-    /// Returns what is in the caller's TX buffer.
-    fn read_tx(&self, length: u32, memory: &dyn SpmcMemory) -> Result<Vec<u8>, ErrorCode> {
-        let map = self.buffers.ok_or(ErrorCode::INVALID_PARAMETERS)?;
-        let length = length as usize;
-        if length > usize::from(map.pages) * 4096 {
-            return Err(ErrorCode::INVALID_PARAMETERS);
-        }
-        let mut bytes = vec![0; length];
-        memory.read(map.tx, &mut bytes);
-        Ok(bytes)
-    }
-
-    /// Makes the object of a descriptor. `known` is the handle of a transaction that was in fragments.
-    fn share(
-        &mut self,
-        on_behalf: EndpointId,
-        kind: MemSendKind,
-        bytes: &[u8],
-        known: Option<Handle>,
-        memory: &dyn SpmcMemory,
-    ) -> Result<Handle, ErrorCode> {
-        let descriptor = Descriptor::read(bytes, Layout::of(self.version));
-        let descriptor = descriptor.map_err(|_| ErrorCode::INVALID_PARAMETERS)?;
-        let transaction = *descriptor.transaction();
-        self.check_owner(on_behalf, transaction.sender)?;
-        if !self.vms.contains_key(&transaction.sender) {
-            self.step_on(Trap::ShareOfUnknownVm, ErrorCode::INVALID_PARAMETERS)?;
-            return Ok(Handle::NONE);
-        }
-        let mut receivers = descriptor.receivers();
-        let is_for_us = receivers.any(|receiver| {
-            receiver.endpoint == PARTITION && receiver.permissions == Permissions::READ_WRITE
-        });
-        let attributes = match kind {
-            MemSendKind::Share => MemoryAttributes::NORMAL_WRITE_BACK_INNER,
-            _ => MemoryAttributes::new(0),
-        };
-        if !is_for_us || transaction.attributes != attributes {
-            return Err(ErrorCode::INVALID_PARAMETERS);
-        }
-        let ranges: Vec<_> = descriptor.ranges().collect();
-        let mut pages = ranges.iter().flat_map(|range| range.page_addresses());
-        if pages.any(|page| memory.is_secure(page)) {
-            return Err(ErrorCode::INVALID_PARAMETERS);
-        }
-        let handle = match known {
-            Some(handle) => handle,
-            None => self.new_handle(transaction.sender, transaction.handle)?,
-        };
-        let object = Object {
-            vm: transaction.sender,
-            ranges,
-            is_registered: false,
-            users: 0,
-        };
-        self.objects.insert(handle.get(), object);
-        Ok(handle)
+        self.objects.count(vm)
     }
 
     /// Returns the handle of a new object: the lowest free index of the VM, or what the descriptor says.
-    fn new_handle(&mut self, vm: EndpointId, asked: Handle) -> Result<Handle, ErrorCode> {
+    pub(super) fn new_handle(
+        &mut self,
+        vm: EndpointId,
+        asked: Handle,
+    ) -> Result<Handle, ErrorCode> {
         if asked != Handle::NONE {
             if asked.allocator() == Allocator::Spmc {
                 return Err(ErrorCode::NO_MEMORY);
             }
             self.step_on(Trap::HypervisorHandle, ErrorCode::INVALID_PARAMETERS)?;
-            let is_new = !self.objects.contains_key(&asked.get());
+            let is_new = !self.objects.contains(asked);
             return is_new.then_some(asked).ok_or(ErrorCode::INVALID_PARAMETERS);
         }
         let of_index =
@@ -202,7 +161,7 @@ impl Spmc {
         let mut free = (0..MAX_OBJECTS).map(of_index);
         let is_free = |handle: &Handle| {
             let handle = handle.get();
-            !self.objects.contains_key(&handle) && !self.unfinished.contains_key(&handle)
+            !self.objects.contains(Handle::new(handle)) && !self.unfinished.contains_key(&handle)
         };
         match free.find(is_free) {
             Some(handle) => Ok(handle),
@@ -217,9 +176,13 @@ impl Spmc {
         &mut self,
         on_behalf: EndpointId,
         reclaim: &MemReclaim,
+        world: &mut dyn SecureWorld,
     ) -> Result<Registers, ErrorCode> {
-        let handle = reclaim.handle.get();
-        let object = self.objects.get(&handle);
+        if !reclaim.flags.is_empty() {
+            return Err(ErrorCode::INVALID_PARAMETERS);
+        }
+        let handle = reclaim.handle;
+        let object = self.objects.0.get(&handle.get());
         let object = object.ok_or(ErrorCode::INVALID_PARAMETERS)?;
         let (vm, is_used) = (object.vm, object.is_registered || object.users > 0);
         self.check_owner(on_behalf, vm)?;
@@ -227,11 +190,12 @@ impl Spmc {
             return Err(ErrorCode::DENIED);
         }
         // Objects with a handle of the hypervisor's are found for living VMs only.
-        let is_lost = reclaim.handle.allocator() == Allocator::Hypervisor;
+        let is_lost = handle.allocator() == Allocator::Hypervisor;
         if is_lost && !self.vms.contains_key(&vm) {
             return Err(ErrorCode::INVALID_PARAMETERS);
         }
-        self.objects.remove(&handle);
+        self.objects.0.remove(&handle.get());
+        world.reclaimed(vm, handle);
         Ok(answer::success())
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! VMs, and the framework messages that create and destroy them.
 
-use super::{MAX_LIVES, PARTITION, SPMC, Spmc, Trap};
+use super::{MAX_LIVES, PARTITION, SPMC, SecureWorld, Spmc, Trap};
 use alloc::vec::Vec;
 use ffa_proto::call::{DirectMessage, FrameworkMessage, Payload};
 use ffa_proto::notification::NotificationBitmap;
-use ffa_proto::{EndpointId, ErrorCode, Registers};
+use ffa_proto::{EndpointId, ErrorCode, Handle, Registers};
 
 /// A VM that lives.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Vm {
     /// The notifications that are bound, and those that are pending, if there is a bitmap.
     pub(super) bitmap: Option<(NotificationBitmap, NotificationBitmap)>,
     /// The suspended calls: the thread's number and the object with the message.
-    pub(super) suspended: Vec<(u32, u64)>,
+    pub(super) suspended: Vec<(u32, Handle)>,
 }
 
 /// Returns whether a message is VM_DESTROYED.
@@ -30,6 +30,7 @@ impl Spmc {
         on_behalf: EndpointId,
         message: &DirectMessage,
         kind: FrameworkMessage,
+        world: &mut dyn SecureWorld,
     ) -> Result<Registers, ErrorCode> {
         let is_own =
             on_behalf == EndpointId::HYPERVISOR && message.source == EndpointId::HYPERVISOR;
@@ -46,10 +47,16 @@ impl Spmc {
         let (kind, status) = match kind {
             FrameworkMessage::VM_CREATED => {
                 let status = self.create(vm);
+                if status.is_ok() {
+                    world.created(vm);
+                }
                 (FrameworkMessage::VM_CREATED_ANSWER, status)
             }
             FrameworkMessage::VM_DESTROYED => {
                 let status = self.destroy(vm);
+                if status.is_ok() {
+                    world.destroyed(vm);
+                }
                 (FrameworkMessage::VM_DESTROYED_ANSWER, status)
             }
             FrameworkMessage::VERSION => {
@@ -74,7 +81,7 @@ impl Spmc {
         }
         if self.vms.contains_key(&vm) {
             self.step_on(Trap::WrongLife, ErrorCode::DENIED)?;
-        } else if self.objects.values().any(|object| object.vm == vm) {
+        } else if self.objects.count(vm) > 0 {
             self.step_on(Trap::StaleHandles, ErrorCode::DENIED)?;
         }
         if self.vms.len() >= self.room_for_vms {
@@ -93,10 +100,7 @@ impl Spmc {
         if self.vms.remove(&vm).is_none() {
             self.step_on(Trap::WrongLife, ErrorCode::INVALID_PARAMETERS)?;
         }
-        for object in self.objects.values_mut().filter(|object| object.vm == vm) {
-            object.is_registered = false;
-            object.users = 0;
-        }
+        self.objects.forget_uses(vm);
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A fake OP-TEE that follows a script, and checks what it is given.
 
+mod ffa;
+mod register;
 mod reply;
 mod thread;
 
@@ -11,6 +13,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use ffa_proto::Handle;
 use optee_proto::caps::SecureCaps;
 use optee_proto::msg::{Command, Header, Param};
 use optee_proto::rpc::{self};
@@ -94,6 +97,8 @@ struct Thread {
     result: TeeResult,
     /// Cookies of allocations.
     cookies: Vec<u64>,
+    /// Objects that the call uses, over FF-A.
+    uses: Vec<Handle>,
     outcome: Outcome,
 }
 
@@ -105,6 +110,8 @@ struct Partition {
     pages: BTreeMap<u64, u32>,
     /// Cookies of buffers that were known earlier.
     past: BTreeSet<u64>,
+    /// Objects that were allocated and not freed, over FF-A.
+    allocated: BTreeSet<u64>,
     /// Memory for RPC messages by thread: cookie and page.
     rpc: BTreeMap<u64, (u64, u64)>,
     cache: bool,
@@ -170,6 +177,8 @@ pub(super) struct Tee {
     scripts: BTreeMap<u16, VecDeque<VecDeque<Step>>>,
     /// Answers to the next call of a function, which then does nothing.
     pub(super) answers: Vec<(FunctionId, [u64; 4])>,
+    /// A thread has left with registers of its script's.
+    is_raw: bool,
 }
 
 impl Default for Tee {
@@ -184,6 +193,7 @@ impl Default for Tee {
             past: BTreeMap::new(),
             scripts: BTreeMap::new(),
             answers: Vec::new(),
+            is_raw: false,
         }
     }
 }
@@ -242,6 +252,16 @@ impl Tee {
         self.partitions.insert(client, partition);
     }
 
+    /// Ends a VM. Returns whether there was one.
+    fn end(&mut self, client: u16) -> bool {
+        let gone = self.partitions.remove(&client);
+        if let Some(gone) = &gone {
+            let past = self.past.entry(client).or_default();
+            past.extend(gone.outcomes.iter().cloned());
+        }
+        gone.is_some()
+    }
+
     /// The number of the VM's next session is the one after `last`.
     pub(super) fn number_sessions_after(&mut self, client: u16, last: u32) {
         if let Some(partition) = self.partitions.get_mut(&client) {
@@ -253,12 +273,6 @@ impl Tee {
         if let Some(partition) = self.partitions.get_mut(&client) {
             partition.is_full = true;
         }
-    }
-
-    pub(super) fn registered(&self, client: u16) -> usize {
-        self.partitions
-            .get(&client)
-            .map_or(0, |partition| partition.objects.len())
     }
 
     pub(super) fn buffers(&self, client: u16) -> Vec<Vec<u64>> {
@@ -284,6 +298,21 @@ impl Tee {
         if let Some(partition) = self.partitions.get_mut(&client) {
             partition.notifications.push_back(value);
         }
+    }
+
+    /// Returns whether a page has the message of a call.
+    pub(super) fn has_message(&self, page: u64) -> bool {
+        let partitions = self.partitions.values();
+        let mut threads = partitions.flat_map(|partition| partition.threads.values());
+        threads.any(|thread| thread.message & !(PAGE_SIZE - 1) == page)
+    }
+
+    /// Returns the handles of the objects that contain a page.
+    pub(super) fn objects_with(&self, page: u64) -> impl Iterator<Item = Handle> {
+        let partitions = self.partitions.values();
+        let objects = partitions.flat_map(|partition| partition.objects.iter());
+        let with = objects.filter(move |(_, object)| object.pages.contains(&page));
+        with.map(|(&handle, _)| Handle::new(handle))
     }
 
     /// Returns what OP-TEE uses a page for, if it does.
@@ -379,16 +408,8 @@ pub(super) fn smc(state: &mut State, vm: u16, args: [u64; 8]) -> [u64; 4] {
         }
         id::VM_DESTROYED => {
             let destroyed = args[1] as u16;
-            match state.tee.partitions.remove(&destroyed) {
-                Some(gone) => {
-                    state
-                        .tee
-                        .past
-                        .entry(destroyed)
-                        .or_default()
-                        .extend(gone.outcomes);
-                }
-                None => state.violate(format!("VM {destroyed} destroyed without being")),
+            if !state.tee.end(destroyed) {
+                state.violate(format!("VM {destroyed} destroyed without being"));
             }
             [0; 4]
         }

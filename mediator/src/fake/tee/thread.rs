@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A thread of OP-TEE: begins, does its steps, sends requests, resumes, ends.
 
-use super::{Object, Outcome, Partition, Step, Thread, is_shared, partition};
+use super::register::{register, take_allocation};
+use super::{Outcome, Partition, Step, Thread, is_shared, partition};
 use crate::addr::PAGE_SIZE;
 use crate::fake::machine::State;
-use crate::fake::ram::Owner;
 use crate::smc::COOKIE;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
-use optee_proto::le::{U32, U64};
+use optee_proto::le::U32;
 use optee_proto::msg::{self, Attr, Command, Header, Param};
 use optee_proto::rpc::{self, Function};
 use optee_proto::{FunctionId, Return, TeeResult, smc as id};
 use zerocopy::{FromBytes, IntoBytes};
 
-fn read_message(state: &State, at: u64) -> (Header, Vec<Param>) {
+pub(super) fn read_message(state: &State, at: u64) -> (Header, Vec<Param>) {
     let mut bytes = [0; PAGE_SIZE as usize];
     let room = (PAGE_SIZE - at % PAGE_SIZE) as usize;
     state.ram.read(at, &mut bytes[..room]);
@@ -41,54 +41,81 @@ pub(super) fn begin(state: &mut State, vm: u16, function: FunctionId, args: &[u6
         state.violate(text);
         return [Return::EBADADDR.get(), 0, 0, 0];
     }
-    let limit = state.tee.threads as u64;
     let interrupts = state.tee.table_interrupts;
     let (header, params) = read_message(state, message);
-    let room =
-        (function == id::CALL_WITH_RPC_ARG).then(|| message + msg::size(params.len()) as u64);
-    let partition = partition(state, vm);
-    if partition
-        .threads
-        .values()
-        .any(|other| other.message == message)
-    {
+    let threads = &partition(state, vm).threads;
+    if threads.values().any(|other| other.message == message) {
         state.violate(format!(
             "the message page {message:#x} is another call's as well"
         ));
         return [Return::EBADADDR.get(), 0, 0, 0];
     }
-    let Some(thread) = (0..limit).find(|n| !partition.threads.contains_key(n)) else {
+    let Some(thread) = has_room_for(state, vm) else {
         return [Return::ETHREAD_LIMIT.get(), 0, 0, 0];
     };
     let steps = if is_for_tables(&params) {
         VecDeque::from(vec![Step::ForeignInterrupt; interrupts])
     } else {
-        partition.scripts.pop_front().unwrap_or_default()
+        partition(state, vm).scripts.pop_front().unwrap_or_default()
     };
-    let session = partition.named_by(&header);
-    partition.threads.insert(
-        thread,
-        Thread {
-            steps,
-            message,
-            room,
-            use_room: true,
-            waiting: None,
-            asked: None,
-            allocating: false,
-            unmapping: None,
-            session,
-            result: TeeResult::SUCCESS,
-            cookies: Vec::new(),
-            outcome: Outcome {
-                header,
-                params,
-                replies: Vec::new(),
-                allocated: Vec::new(),
-            },
-        },
-    );
+    start(state, vm, thread, message, (header, params), steps);
+    if function != id::CALL_WITH_RPC_ARG {
+        let this = partition(state, vm).threads.get_mut(&thread);
+        this.expect("it has begun").room = None;
+    }
     run(state, vm, thread)
+}
+
+/// Returns the number of a free thread, if there is one for the VM.
+pub(super) fn has_room_for(state: &mut State, vm: u16) -> Option<u64> {
+    let limit = state.tee.threads as u64;
+    let threads = &partition(state, vm).threads;
+    (0..limit).find(|thread| !threads.contains_key(thread))
+}
+
+/// Begins a thread. There is room for RPC messages behind its message.
+pub(super) fn start(
+    state: &mut State,
+    vm: u16,
+    thread: u64,
+    message: u64,
+    (header, params): (Header, Vec<Param>),
+    steps: VecDeque<Step>,
+) {
+    let partition = partition(state, vm);
+    let this = Thread {
+        steps,
+        message,
+        room: Some(message + msg::size(params.len()) as u64),
+        use_room: true,
+        waiting: None,
+        asked: None,
+        allocating: false,
+        unmapping: None,
+        session: partition.named_by(&header),
+        result: TeeResult::SUCCESS,
+        cookies: Vec::new(),
+        uses: Vec::new(),
+        outcome: Outcome {
+            header,
+            params,
+            replies: Vec::new(),
+            allocated: Vec::new(),
+        },
+    };
+    partition.threads.insert(thread, this);
+}
+
+/// Ends a thread, if there is one.
+fn end(state: &mut State, vm: u16, thread: u64) -> Option<Thread> {
+    let this = partition(state, vm).threads.remove(&thread)?;
+    super::ffa::end_uses(state, &this.uses);
+    Some(this)
+}
+
+/// Returns whether a parameter of a message names memory.
+pub(super) fn named_memory(param: &Param) -> bool {
+    matches!(param.attr().0, 5..=7)
 }
 
 /// Returns whether a call is one of those that create tables. They are in no script.
@@ -113,7 +140,7 @@ pub(super) fn begin_in_buffer(state: &mut State, vm: u16, args: &[u64; 8]) -> [u
 }
 
 /// Maps pages of a VM. The real OP-TEE stops for all VMs without memory for a table.
-fn map(state: &mut State, vm: u16, pages: u64) {
+pub(super) fn map(state: &mut State, vm: u16, pages: u64) {
     let partition = partition(state, vm);
     if pages > partition.tables && partition.is_full {
         state.violate(format!(
@@ -209,125 +236,9 @@ fn rpc_message(partition: &Partition, thread: u64) -> Option<u64> {
     room.or_else(|| partition.rpc.get(&thread).map(|&(_, page)| page))
 }
 
-fn take_allocation(
-    state: &mut State,
-    vm: u16,
-    (header, params): &(Header, Vec<Param>),
-    size: u64,
-) -> Option<Vec<u64>> {
-    let param = params.first()?;
-    if header.ret.get() != 0 || param.b.get() < size {
-        return None;
-    }
-    match param.attr() {
-        Attr::PAGE_LIST => register(state, vm, param, true),
-        // A page of the mediator, lent in an internal call.
-        Attr::TMEM_OUTPUT
-            if is_shared(state, vm, param.a.get())
-                && state.tee.use_of(param.a.get()).is_none()
-                && param.b.get() <= PAGE_SIZE =>
-        {
-            insert(state, vm, param, vec![param.a.get()], true)
-        }
-        _ => {
-            state.violate(format!("SHM_ALLOC answered by {param:?}"));
-            None
-        }
-    }
-}
-
-/// Reads a page list and registers a buffer.
-fn register(state: &mut State, vm: u16, param: &Param, guarded: bool) -> Option<Vec<u64>> {
-    let (pointer, size) = (param.a.get(), param.b.get());
-    if param.c.get() == COOKIE {
-        return register_for_tables(state, vm, param);
-    }
-    let offset = pointer % PAGE_SIZE;
-    let count = (size + offset).div_ceil(PAGE_SIZE);
-    let mut list = pointer - offset;
-    let mut pages = Vec::new();
-    while (pages.len() as u64) < count {
-        let at = pages.len() % msg::PAGE_LIST_ENTRIES;
-        if at == 0 && !pages.is_empty() {
-            let mut link = U64::ZERO;
-            state.ram.read(list + PAGE_SIZE - 8, link.as_mut_bytes());
-            list = link.get();
-        }
-        if !is_shared(state, vm, list) || state.tee.use_of(list).is_some() {
-            state.violate(format!("page list at {list:#x}"));
-            return None;
-        }
-        let mut page = U64::ZERO;
-        state.ram.read(list + at as u64 * 8, page.as_mut_bytes());
-        let page = page.get();
-        let good = state.ram.owner(page) == Some(Owner::Vm(vm)) && state.ram.pins(page) > 0;
-        if !good {
-            state.violate(format!(
-                "page {page:#x} of a buffer is not pinned memory of VM {vm}"
-            ));
-        }
-        pages.push(page);
-    }
-    // The bytes after the last entry contain no earlier data.
-    let (mut tail, used) = (
-        [0; PAGE_SIZE as usize],
-        pages.len() % msg::PAGE_LIST_ENTRIES,
-    );
-    let nothing = [0; PAGE_SIZE as usize];
-    if state.ram.read(list, &mut tail) && used != 0 && tail[used * 8..] != nothing[used * 8..] {
-        state.violate(format!(
-            "page list at {list:#x} is not empty behind its end"
-        ));
-    }
-    insert(state, vm, param, pages, guarded)
-}
-
-/// Registers the buffer that creates tables: one page of the mediator, with an endless list.
-fn register_for_tables(state: &mut State, vm: u16, param: &Param) -> Option<Vec<u64>> {
-    let list = param.a.get();
-    let mut words = [U64::ZERO; msg::PAGE_LIST_ENTRIES + 1];
-    state.ram.read(list, words.as_mut_bytes());
-    let page = words[0].get();
-    let same = words[..msg::PAGE_LIST_ENTRIES]
-        .iter()
-        .all(|word| word.get() == page);
-    let good = is_shared(state, vm, list) && is_shared(state, vm, page) && page != list;
-    let first = partition(state, vm).outcomes.is_empty();
-    if !(same && good && first && words[msg::PAGE_LIST_ENTRIES].get() == list) {
-        state.violate(format!("a buffer for tables: {param:?}"));
-        return None;
-    }
-    insert(state, vm, param, vec![page], false)
-}
-
-/// Registers a buffer under a cookie that was never used before.
-fn insert(
-    state: &mut State,
-    vm: u16,
-    param: &Param,
-    pages: Vec<u64>,
-    guarded: bool,
-) -> Option<Vec<u64>> {
-    let (size, cookie) = (param.b.get(), param.c.get());
-    if cookie == 0 || partition(state, vm).knows(cookie) {
-        state.violate(format!("buffer under the cookie {cookie:#x}"));
-    }
-    let object = Object {
-        pages: pages.clone(),
-        size,
-        guarded,
-    };
-    let partition = partition(state, vm);
-    if !partition.past.insert(cookie) {
-        state.violate(format!("the cookie {cookie:#x} comes back"));
-        return None;
-    }
-    partition.insert(cookie, object);
-    Some(pages)
-}
-
 /// Runs a thread's steps, until one sends a request or all are done.
 pub(super) fn run(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
+    let by_ffa = state.by_ffa;
     loop {
         let Some(this) = partition(state, vm).threads.get_mut(&thread) else {
             return [Return::ERESUME.get(), 0, 0, 0];
@@ -339,15 +250,19 @@ pub(super) fn run(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
         match step {
             Step::ForeignInterrupt => return [Function::FOREIGN_INTR.a0(), 0, 0, thread],
             Step::Result(result) => this.result = result,
-            Step::UseRoom(on) => this.use_room = on,
+            // Over FF-A there is no other.
+            Step::UseRoom(on) => this.use_room = on || by_ffa,
             Step::End(code) => {
-                partition(state, vm).threads.remove(&thread);
+                end(state, vm, thread);
                 return [code, 0xdead, 0xdead, 0xdead];
             }
             Step::Scribble(byte) => {
                 let _ = state.ram.write(message, &[byte; PAGE_SIZE as usize]);
             }
-            Step::Raw([a0, a1, a2], claimed) => return [a0, a1, a2, claimed.unwrap_or(thread)],
+            Step::Raw([a0, a1, a2], claimed) => {
+                state.tee.is_raw = true;
+                return [a0, a1, a2, claimed.unwrap_or(thread)];
+            }
             Step::TakeAllocation(size) => {
                 let at = rpc_message(partition(state, vm), thread).expect("it asked there");
                 let reply = read_message(state, at);
@@ -394,6 +309,9 @@ fn notification(state: &mut State, vm: u16, thread: u64, what: u64, value: u32) 
 
 /// Sends a command, or requests memory for it.
 fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
+    if let Step::ShmFree(_, number) = step {
+        free_allocated(state, vm, thread, number);
+    }
     let partition = partition(state, vm);
     let Some(at) = rpc_message(partition, thread) else {
         let this = partition.threads.get_mut(&thread).expect("checked before");
@@ -426,7 +344,6 @@ fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
         }
         Step::ShmFree(kind, number) => {
             let cookie = cookies.get(*number).copied().unwrap_or(0);
-            partition.remove(cookie);
             let param = Param::new(Attr::VALUE_INPUT, *kind, cookie, 0);
             (rpc::Command::SHM_FREE, Vec::from([param]))
         }
@@ -456,6 +373,18 @@ fn command(state: &mut State, vm: u16, thread: u64, step: Step) -> [u64; 4] {
     [Function::CMD.a0(), a1, a2, thread]
 }
 
+/// Forgets memory that the thread has allocated, before SHM_FREE.
+fn free_allocated(state: &mut State, vm: u16, thread: u64, number: usize) {
+    let this = partition(state, vm).threads.get(&thread);
+    let cookie = this.and_then(|this| this.cookies.get(number).copied());
+    let cookie = cookie.unwrap_or(0);
+    if state.by_ffa {
+        super::ffa::free(state, vm, cookie);
+    } else {
+        partition(state, vm).remove(cookie);
+    }
+}
+
 /// Forgets a thread's memory for RPC messages, which stays mapped until FREE is answered. Returns its cookie.
 fn free_rpc(partition: &mut Partition, thread: u64) -> Option<u64> {
     let (cookie, page) = partition.rpc.remove(&thread)?;
@@ -470,10 +399,7 @@ fn finish(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
         let (a1, a2) = id::pair(cookie);
         return [Function::FREE.a0(), a1, a2, thread];
     }
-    let done = partition(state, vm)
-        .threads
-        .remove(&thread)
-        .expect("checked before");
+    let done = end(state, vm, thread).expect("checked before");
     let Outcome {
         mut header, params, ..
     } = done.outcome.clone();
@@ -519,6 +445,10 @@ fn act(
             };
             sessions.remove(at);
         }
+        Command::REGISTER_SHM | Command::UNREGISTER_SHM if state.by_ffa => {
+            state.violate(format!("{header:?} over FF-A"));
+            return TeeResult::BAD_PARAMETERS;
+        }
         Command::REGISTER_SHM => match register(state, vm, &params[0], false) {
             Some(_) => {}
             None => return TeeResult::BAD_PARAMETERS,
@@ -540,6 +470,9 @@ fn act(
     }
     for (param, out) in params.iter().zip(out) {
         match param.attr().0 {
+            // Its use began with the call.
+            5..=7 if state.by_ffa => out.b = (param.b.get() / 2).into(),
+            9..=0xb if state.by_ffa => state.violate(format!("memory by address: {param:?}")),
             5..=7 if Command(header.cmd.get()) != Command::UNREGISTER_SHM => {
                 let cookie = param.c.get();
                 let partition = partition(state, vm);
