@@ -92,6 +92,15 @@ impl Kind {
         })
     }
 
+    /// Returns the kind of a parameter in a guest's message, as [`Kind::of_ffa`]. No memory has no size: OP-TEE takes it for
+    /// memory that it does not find, and prints a line about it.
+    pub(crate) fn of_ffa_guest(param: &Param) -> Result<Self, TeeResult> {
+        match Self::of_ffa(param)? {
+            Self::Null { .. } if param.b.get() != 0 => Err(TeeResult::BAD_PARAMETERS),
+            kind => Ok(kind),
+        }
+    }
+
     /// Returns the parameter for the other side, without the name of a buffer, over FF-A.
     pub(crate) fn plain_ffa(self, param: &Param) -> Param {
         match self {

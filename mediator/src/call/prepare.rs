@@ -180,7 +180,7 @@ impl Mediator {
                     (kind, kind.plain(guest))
                 }
                 MemoryNames::Spmc => {
-                    let kind = Kind::of_ffa(guest).map_err(DeniedError)?;
+                    let kind = Kind::of_ffa_guest(guest).map_err(DeniedError)?;
                     (kind, kind.plain_ffa(guest))
                 }
             };
