@@ -14,6 +14,8 @@ mod lifecycle;
 mod mapping_quota;
 #[cfg(shuttle)]
 mod models;
+#[cfg(not(shuttle))]
+mod over_ffa;
 mod page_lists;
 mod probing;
 mod properties;
@@ -28,6 +30,7 @@ mod vm_shares;
 mod waits;
 
 use crate::fake::{FakeHost, Guest, Machine};
+use crate::transport::MemoryNames;
 use crate::{ClientId, Config, Mediator, Stats, TeeInfo, probe};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -122,7 +125,10 @@ impl Vm {
     }
 
     pub(crate) fn guest(&self) -> Guest<'_> {
-        Guest::new(&self.host, &self.mediator)
+        match self.mediator.memory_names() {
+            MemoryNames::Guest => Guest::new(&self.host, &self.mediator),
+            MemoryNames::Spmc => Guest::over_ffa(&self.host, &self.mediator),
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
