@@ -99,7 +99,7 @@ impl Spmc {
         let Some(bit) = NotificationBitmap::of(value) else {
             return Ok(Status::TEE_BAD_PARAMETERS);
         };
-        if self.lives.get(&vm).is_some_and(|&lives| lives > 1) {
+        if self.enabled_before.contains(&vm) {
             // Not a fault of an SPMC that checks.
             let _ = self.step_on(Trap::EnableInSecondLife, ErrorCode::DENIED);
         }

@@ -20,7 +20,7 @@ mod vms;
 pub use objects::Objects;
 pub use trap::Trap;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use ffa_proto::call::{
     FeatureId, FeatureQuery, FeaturesAnswer, IdAnswer, PartitionInfoAnswer, PartitionInfoGet,
@@ -124,6 +124,8 @@ pub struct Spmc {
     vms: BTreeMap<EndpointId, Vm>,
     /// The number of lives of each id.
     lives: BTreeMap<EndpointId, usize>,
+    /// The ids that have enabled notifications in an earlier life.
+    enabled_before: BTreeSet<EndpointId>,
     objects: Objects,
     /// The transactions whose descriptors are incomplete, by their handles.
     unfinished: BTreeMap<u64, Unfinished>,
@@ -146,6 +148,7 @@ impl Spmc {
             room_for_vms,
             vms: BTreeMap::new(),
             lives: BTreeMap::new(),
+            enabled_before: BTreeSet::new(),
             objects: Objects::new(),
             unfinished: BTreeMap::new(),
             script: VecDeque::new(),

@@ -14,7 +14,7 @@ pub enum Trap {
     VmBeforeBuffers,
     /// BITMAP_CREATE after ENABLE_ASYNC_NOTIF.
     BitmapAfterEnable,
-    /// ENABLE_ASYNC_NOTIF in the second life of a VM's id, which has not been shown to work.
+    /// ENABLE_ASYNC_NOTIF by an id that has made it in an earlier life, which has not been shown to work.
     EnableInSecondLife,
     /// INFO_GET while VM_DESTROYED runs.
     InfoGetDuringDestroy,

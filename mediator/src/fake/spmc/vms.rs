@@ -97,7 +97,11 @@ impl Spmc {
 
     /// Objects stay, and can still be reclaimed.
     fn destroy(&mut self, vm: EndpointId) -> Result<(), ErrorCode> {
-        if self.vms.remove(&vm).is_none() {
+        let gone = self.vms.remove(&vm);
+        if gone.as_ref().is_some_and(|vm| vm.bottom_half.is_some()) {
+            self.enabled_before.insert(vm);
+        }
+        if gone.is_none() {
             self.step_on(Trap::WrongLife, ErrorCode::INVALID_PARAMETERS)?;
         }
         self.objects.forget_uses(vm);

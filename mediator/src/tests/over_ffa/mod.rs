@@ -8,8 +8,10 @@ mod calls;
 mod handles;
 mod identity;
 mod life;
+mod notifications;
 mod sharing;
 mod teardown;
+mod threads;
 
 use super::{SESSION, Vm};
 use crate::addr::{Ipa, PAGE_SIZE};
