@@ -24,6 +24,8 @@ pub(crate) enum Entry {
 pub(crate) enum Exit {
     /// It is done, or OP-TEE does not take it.
     Done(Return),
+    /// OP-TEE's answer does not say what has become of it.
+    Lost,
     /// It waits in this thread for the normal world.
     Rpc {
         function: Function,

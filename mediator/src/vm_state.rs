@@ -340,6 +340,11 @@ impl VmState {
         self.poisoned.len() == self.suspended.len()
     }
 
+    /// Returns the number of calls that end some time, suspended or not.
+    pub(crate) const fn calls_in_flight(&self) -> usize {
+        self.suspended.len() - self.idle.len() - self.poisoned.len()
+    }
+
     /// Poisons the calls that use a session that has been closed. Such calls exist only if the mediator closed
     /// the session at teardown. They have not looked the session up yet, or OP-TEE would have waited for them,
     /// and must not any more.

@@ -28,7 +28,7 @@ impl Mediator {
     /// Gives the guest the pCPU back. A call that waits for other calls asks the guest to sleep meanwhile, if there is room
     /// for a request. A kernel comes back from an interrupt at once, and would do nothing else.
     #[inline(never)]
-    fn wait<H: Host>(&self, host: &H, mut call: Box<Call>) -> Answer {
+    pub(super) fn wait<H: Host>(&self, host: &H, mut call: Box<Call>) -> Answer {
         let works = matches!(call.completion, Completion::Register { .. });
         let function = if !works && call.ask_to_sleep(host) {
             rpc::Function::CMD

@@ -29,6 +29,9 @@ impl Mediator {
         if matches!(call.completion, Completion::CloseDenied { .. }) {
             return self.finish_denied_close(host, call, answer);
         }
+        if answer == Return::ETHREAD_LIMIT && self.ffa.is_some() {
+            return self.without_thread(host, call);
+        }
         if !is_done {
             return self.conclude(host, call, None, answer);
         }
@@ -55,6 +58,24 @@ impl Mediator {
         };
         let told = reported(call.report(host).is_ok());
         self.conclude(host, call, Some(result), told)
+    }
+
+    /// Goes on with a call for which OP-TEE has no thread: the guest waits until another call of its own has ended. A call that
+    /// it has resumed begins again itself.
+    #[cold]
+    fn without_thread<H: Host>(&self, host: &H, mut call: Box<Call>) -> Answer {
+        let others = self.state.lock().calls_in_flight() > 1;
+        if call.is_resumed && others {
+            call.pending = Pending::Enter;
+            return self.wait(host, call);
+        }
+        // Poisoned calls never end.
+        let answer = if others {
+            Return::ETHREAD_LIMIT
+        } else {
+            Return::ENOTAVAIL
+        };
+        self.conclude(host, call, None, answer)
     }
 
     /// Settles a call, of which OP-TEE has said `result`, or nothing where it has not acted upon the message. The guest gets

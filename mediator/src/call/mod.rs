@@ -173,6 +173,10 @@ pub(crate) struct Call {
     pub(crate) freed_rpc_page: Option<SharedPage>,
     /// Pages to unpin.
     pub(crate) releases: heapless::Vec<Release, MAX_RELEASES>,
+    /// OP-TEE has sent a request, so it has acted upon the message.
+    pub(crate) has_asked: bool,
+    /// The guest has resumed the call, so it does not take "no thread" for an answer.
+    pub(crate) is_resumed: bool,
     /// OP-TEE's thread, after the first RPC.
     pub(crate) thread: Option<u32>,
     /// The token with which the guest resumes the call.
@@ -210,6 +214,8 @@ impl Call {
             page_list: Vec::new(),
             freed_rpc_page: None,
             releases: heapless::Vec::new(),
+            has_asked: false,
+            is_resumed: false,
             thread: None,
             token: 0,
             has_slept: false,

@@ -19,6 +19,7 @@ impl Mediator {
         for _ in 0..MAX_ROUNDS {
             let (function, thread, value) = match self.run_in_tee(host, &call, entry) {
                 Exit::Done(answer) => return self.finish_call(host, call, answer),
+                Exit::Lost => return self.poison(call),
                 Exit::Rpc {
                     function,
                     thread,
@@ -71,6 +72,7 @@ impl Mediator {
                 }
             }
             Function::CMD => {
+                call.has_asked = true;
                 let source = self.find_request(host, call, value);
                 self.ask_command(host, call, source)
             }
@@ -97,6 +99,7 @@ impl Mediator {
             Ok(call) => call,
             Err(answer) => return Answer::Done(answer),
         };
+        call.is_resumed = true;
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {
             Pending::Enter => return self.enter(host, call),
             Pending::Release(answer) => return self.conclude_release(host, call, answer),

@@ -61,6 +61,7 @@ impl Mediator {
         call.resumed_at_wake_count = None;
         call.app_load = AppLoad::Nothing;
         call.backoff_count = 0;
+        (call.has_asked, call.is_resumed) = (false, false);
         call.thread = None;
         (call.guest_param_count, call.tee_param_count) = (0, 0);
         call.kinds = [Kind::None; MAX_PARAMS];

@@ -55,14 +55,12 @@ impl Mediator {
             }
             Entry::Resume { thread, .. } => [Service::RESUME.get(), 0, 0, 0, thread],
         };
+        let is_begun = !matches!(entry, Entry::Begin);
         match self.request(host, ffa, words) {
-            Ok(words) => exit(&words),
+            Ok(words) => exit(&words, is_begun && call.has_asked),
             // The SPMC did not deliver it: OP-TEE knows nothing of it.
-            Err(AnswerError::Refused(_)) if matches!(entry, Entry::Begin) => {
-                Exit::Done(Return::EBUSY)
-            }
-            // Not a code that says what OP-TEE still uses.
-            Err(_) => Exit::Done(Return::ENOTAVAIL),
+            Err(AnswerError::Refused(_)) if !is_begun => Exit::Done(Return::EBUSY),
+            Err(_) => Exit::Lost,
         }
     }
 
@@ -96,8 +94,8 @@ pub(super) const fn status(status: Status) -> Words {
     [status.to_w(), 0, 0, 0, 0]
 }
 
-/// Returns how a call has left OP-TEE.
-fn exit(words: &Words) -> Exit {
+/// Returns how a call has left OP-TEE. `has_asked`: OP-TEE has acted upon the message before.
+fn exit(words: &Words, has_asked: bool) -> Exit {
     match ffa::Return::read(words) {
         Ok(ffa::Return::Done) => Exit::Done(Return::OK),
         Ok(ffa::Return::RpcCommand(thread)) => Exit::Rpc {
@@ -111,18 +109,11 @@ fn exit(words: &Words) -> Exit {
             thread,
             value: 0,
         },
-        Err(status) => Exit::Done(return_code(status)),
-    }
-}
-
-/// Returns the code that means the same as OP-TEE's status of a yielding call.
-const fn return_code(status: Status) -> Return {
-    match status {
-        Status::TEE_BUSY => Return::ETHREAD_LIMIT,
-        Status::TEE_BAD_PARAMETERS => Return::EBADADDR,
-        Status::TEE_OUT_OF_MEMORY => Return::ENOMEM,
-        // OP-TEE does not know the VM, or what it says means nothing.
-        _ => Return::ENOTAVAIL,
+        Err(_) if has_asked => Exit::Lost,
+        Err(Status::TEE_BUSY) => Exit::Done(Return::ETHREAD_LIMIT),
+        Err(Status::TEE_BAD_PARAMETERS) => Exit::Done(Return::EBADADDR),
+        Err(Status::TEE_OUT_OF_MEMORY) => Exit::Done(Return::ENOMEM),
+        Err(_) => Exit::Lost,
     }
 }
 

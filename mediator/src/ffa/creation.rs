@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a VM needs of OP-TEE before its first call: an object per call for the message, a few to lend at teardown, and OP-TEE's
-//! translation tables.
+//! What a VM needs of OP-TEE before its first call: its notification bitmap, an object per call for the message, a few to lend at
+//! teardown, OP-TEE's own state of the VM, and OP-TEE's translation tables.
+//!
+//! OP-TEE makes its state of a VM in the first call that has a message, and panics where it has no memory for it. The guest could
+//! have used that up by sharing. So the first call is the mediator's, with a message that asks for nothing.
 //!
 //! The tables are made for the same reason as over the SMC ABI (`smc::tables`): OP-TEE panics where it has no memory for one.
 //! An object that is nearly as large as OP-TEE's address space for shared memory, and consists of the hypervisor's RX buffer again
@@ -16,6 +19,8 @@ use alloc::vec::Vec;
 use ffa_proto::memory::{DescriptorWriter, MemoryRange, Receiver};
 use ffa_proto::{ErrorCode, Handle};
 use optee_proto::ffa::{self, Service, Status, pair};
+use optee_proto::msg::{Command, Header};
+use zerocopy::IntoBytes;
 
 /// Pages of the large object. OP-TEE's address space for this has 8,192 (`SHM_VASPACE_SIZE`), of which it has the hypervisor's
 /// buffers mapped. The tables for what is left are the same.
@@ -26,14 +31,21 @@ const ENTRIES: u32 = if cfg!(miri) { 40 } else { 4000 };
 /// Number of direct requests per step, if the hypervisor claims no interrupt.
 const ENTRIES_A_STEP: u32 = 64;
 
+/// A session that no VM has.
+const NO_SESSION: u32 = u32::MAX;
+
 /// Bytes of the descriptor of one page.
 const SMALL_DESCRIPTOR: usize = 128;
 
 /// What comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
+    /// The notification bitmap.
+    Bitmap,
     /// Objects for messages, then those to lend.
     Objects,
+    /// The first call, in this thread of OP-TEE if it was interrupted.
+    First(Option<u32>),
     /// The large object is shared.
     Space,
     /// The call that has it mapped, in this thread of OP-TEE if it was interrupted.
@@ -56,7 +68,7 @@ pub(crate) struct FfaCreation {
 impl FfaCreation {
     pub(crate) const fn new(makes_tables: bool) -> Self {
         Self {
-            stage: Stage::Objects,
+            stage: Stage::Bitmap,
             makes_tables,
             entries: ENTRIES,
         }
@@ -64,7 +76,7 @@ impl FfaCreation {
 
     /// Returns whether OP-TEE is in a call.
     pub(crate) const fn is_under_way(&self) -> bool {
-        matches!(self.stage, Stage::Map(_, Some(_)))
+        matches!(self.stage, Stage::Map(_, Some(_)) | Stage::First(Some(_)))
     }
 
     /// Returns the large object, if the SPMC still has it.
@@ -73,7 +85,7 @@ impl FfaCreation {
             Stage::Map(handle, _) | Stage::Unregister(handle) | Stage::Reclaim(handle) => {
                 Some(handle)
             }
-            Stage::Objects | Stage::Space | Stage::Done => None,
+            Stage::Bitmap | Stage::Objects | Stage::First(_) | Stage::Space | Stage::Done => None,
         }
     }
 }
@@ -91,11 +103,16 @@ impl Mediator {
         making: &mut FfaCreation,
     ) -> Result<bool, CreateError> {
         making.stage = match making.stage {
+            Stage::Bitmap => {
+                let made = self.create_bitmap(host, ffa);
+                made.map_err(CreateError::Refused)?;
+                Stage::Objects
+            }
             Stage::Objects => match self.share_next(host, ffa)? {
                 true => Stage::Objects,
-                false if making.makes_tables => Stage::Space,
-                false => Stage::Done,
+                false => Stage::First(None),
             },
+            Stage::First(thread) => self.make_first_call(host, ffa, making, thread)?,
             Stage::Space => match self.share_space(host, ffa) {
                 Some(result) => Stage::Map(result.map_err(refused)?, None),
                 None => Stage::Space,
@@ -127,11 +144,16 @@ impl Mediator {
         ffa: &FfaVm,
         making: &mut FfaCreation,
     ) -> bool {
-        if let Stage::Map(handle, thread @ Some(_)) = making.stage {
-            match self.map_space(host, ffa, making, handle, thread) {
-                Ok(stage) => making.stage = stage,
-                Err(_) => return false,
+        let next = match making.stage {
+            Stage::Map(handle, thread @ Some(_)) => {
+                self.map_space(host, ffa, making, handle, thread)
             }
+            Stage::First(thread @ Some(_)) => self.make_first_call(host, ffa, making, thread),
+            _ => return false,
+        };
+        match next {
+            Ok(stage) => making.stage = stage,
+            Err(_) => return false,
         }
         making.is_under_way()
     }
@@ -154,6 +176,11 @@ impl Mediator {
             Some(Ok(handle)) => {
                 self.state.lock().add_lendable(handle, page);
                 Ok(true)
+            }
+            Some(Err(error @ SendError::Unknown)) => {
+                // Freed when OP-TEE has forgotten the VM.
+                self.state.lock().lend_object(Handle::INVALID, page);
+                Err(refused(error))
             }
             Some(Err(error)) => {
                 host.free_shared(page);
@@ -226,8 +253,56 @@ impl Mediator {
         ffa: &FfaVm,
         making: &mut FfaCreation,
         handle: Handle,
-        mut thread: Option<u32>,
+        thread: Option<u32>,
     ) -> Result<Stage, CreateError> {
+        // Behind the end.
+        let offset = SPACE_PAGES * PAGE_SIZE as u32;
+        match self.call_some(host, ffa, making, (handle, offset), thread)? {
+            // OP-TEE's code for the offset, after it has mapped the object.
+            Called::Refused(Status::TEE_BAD_PARAMETERS) => Ok(Stage::Unregister(handle)),
+            Called::Refused(status) => Err(CreateError::TablesRefused(status.to_w())),
+            Called::Done => Err(CreateError::TablesRefused(0)),
+            Called::Interrupted(thread) => Ok(Stage::Map(handle, Some(thread))),
+        }
+    }
+
+    /// Makes the VM's first call with a message, which cancels nothing. Returns the next stage.
+    fn make_first_call<H: Host>(
+        &self,
+        host: &H,
+        ffa: &FfaVm,
+        making: &mut FfaCreation,
+        thread: Option<u32>,
+    ) -> Result<Stage, CreateError> {
+        let lendable = self.state.lock().take_lendable();
+        let (handle, page) = lendable.ok_or(CreateError::NoSharedPages)?;
+        if thread.is_none() {
+            let header = Header {
+                cmd: Command::CANCEL.0.into(),
+                session: NO_SESSION.into(),
+                ..Header::default()
+            };
+            host.write_shared(&page, 0, header.as_bytes());
+        }
+        let called = self.call_some(host, ffa, making, (handle, 0), thread);
+        self.state.lock().add_lendable(handle, page);
+        match called? {
+            Called::Done if making.makes_tables => Ok(Stage::Space),
+            Called::Done => Ok(Stage::Done),
+            Called::Refused(status) => Err(CreateError::TablesRefused(status.to_w())),
+            Called::Interrupted(thread) => Ok(Stage::First(Some(thread))),
+        }
+    }
+
+    /// Lets a call go on until it ends, or the hypervisor has something else to do. `message` is an object and an offset.
+    fn call_some<H: Host>(
+        &self,
+        host: &H,
+        ffa: &FfaVm,
+        making: &mut FfaCreation,
+        message: (Handle, u32),
+        mut thread: Option<u32>,
+    ) -> Result<Called, CreateError> {
         for _ in 0..ENTRIES_A_STEP {
             making.entries = making
                 .entries
@@ -235,29 +310,40 @@ impl Mediator {
                 .ok_or(CreateError::TablesUnfinished(ENTRIES))?;
             let words = match thread {
                 None => {
-                    let [low, high] = pair(handle.get());
-                    // Behind the end.
-                    let offset = SPACE_PAGES * PAGE_SIZE as u32;
-                    [Service::CALL_WITH_ARG.get(), low, high, offset, 0]
+                    let [low, high] = pair(message.0.get());
+                    [Service::CALL_WITH_ARG.get(), low, high, message.1, 0]
                 }
                 Some(thread) => [Service::RESUME.get(), 0, 0, 0, thread],
             };
             let words = self.request(host, ffa, words);
             let words = words.map_err(|_| CreateError::TablesRefused(u32::MAX))?;
-            match ffa::Return::read(&words) {
-                // OP-TEE's code for the offset, after it has mapped the object.
-                Err(Status::TEE_BAD_PARAMETERS) => return Ok(Stage::Unregister(handle)),
+            let number = match ffa::Return::read(&words) {
+                Ok(ffa::Return::Done) => return Ok(Called::Done),
+                Err(status) => return Ok(Called::Refused(status)),
+                // The request says that it has failed, until somebody answers it.
+                Ok(ffa::Return::RpcCommand(number)) => number,
                 Ok(ffa::Return::Interrupt(number)) => {
-                    thread = Some(number);
                     if host.foreign_interrupt() == ForeignInterrupt::ReturnToGuest {
-                        break;
+                        return Ok(Called::Interrupted(number));
                     }
+                    number
                 }
-                _ => return Err(CreateError::TablesRefused(words[0])),
-            }
+            };
+            thread = Some(number);
         }
-        Ok(Stage::Map(handle, thread))
+        thread
+            .map(Called::Interrupted)
+            .ok_or(CreateError::TablesUnfinished(ENTRIES))
     }
+}
+
+/// How a call of the creation has left OP-TEE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Called {
+    Done,
+    Refused(Status),
+    /// It goes on in this thread.
+    Interrupted(u32),
 }
 
 /// Returns why a VM gets no TEE whose objects the SPMC does not take.

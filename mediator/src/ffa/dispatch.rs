@@ -59,7 +59,9 @@ impl Mediator {
 
     fn dispatch_ffa<H: Host>(&self, host: &H, regs: &[u64; 18]) -> Answer {
         let id = FunctionId::from_x0(regs[0]);
-        let Some(ffa) = &self.ffa else {
+        // The reverse order of `destroy_step`, as for fast calls. A VM that OP-TEE does not know has nothing to say.
+        let ffa = self.ffa.as_ref();
+        let Some(ffa) = ffa.filter(|_| self.live.load(Ordering::SeqCst)) else {
             return Answer::from_registers(&refusal(id, ErrorCode::NOT_SUPPORTED));
         };
         let answer = match id.function() {

@@ -45,8 +45,8 @@ use crate::config::ClientId;
 use crate::denied::DeniedError;
 use crate::sync::TicketMutex;
 use ::alloc::sync::Arc;
-use ffa_proto::EndpointId;
 use ffa_proto::notification::NotificationBitmap;
+use ffa_proto::{EndpointId, ErrorCode};
 use optee_proto::TeeResult;
 use optee_proto::ffa::Fmem;
 use optee_proto::msg::Param;
@@ -109,6 +109,25 @@ impl FfaVm {
     /// Returns whether the guest may use OP-TEE's partition.
     fn sees_tee(&self) -> bool {
         self.endpoint.sees(self.spmc.tee.id)
+    }
+
+    /// Notes that the guest binds notifications.
+    ///
+    /// # Errors
+    /// `DENIED` if it has bound one of them.
+    fn bind(&self, bitmap: NotificationBitmap) -> Result<(), ErrorCode> {
+        let mut bound = self.bound.lock();
+        if !bound.intersection(bitmap).is_empty() {
+            return Err(ErrorCode::DENIED);
+        }
+        *bound = bound.union(bitmap);
+        Ok(())
+    }
+
+    /// Notes that the guest has notifications no longer bound.
+    fn unbind(&self, bitmap: NotificationBitmap) {
+        let mut bound = self.bound.lock();
+        *bound = bound.difference(bitmap);
     }
 
     /// Returns whether the guest has bound a notification to OP-TEE.

@@ -29,24 +29,21 @@ impl Mediator {
         }
         match request {
             Request::NotificationBind(bind) => {
-                let mut bound = ffa.bound.lock();
                 if !is_own(ffa, bind) || bind.per_vcpu {
                     return Err(ErrorCode::INVALID_PARAMETERS);
                 }
-                if !bound.intersection(bind.bitmap).is_empty() {
-                    return Err(ErrorCode::DENIED);
-                }
-                self.ask_spmc(host, ffa, request)?;
-                *bound = bound.union(bind.bitmap);
+                ffa.bind(bind.bitmap)?;
+                // No lock is held while the SPMC is asked.
+                let asked = self.ask_spmc(host, ffa, request);
+                asked.inspect_err(|_| ffa.unbind(bind.bitmap))?;
                 Ok(answer::success())
             }
             Request::NotificationUnbind(bind) => {
-                let mut bound = ffa.bound.lock();
-                if !is_own(ffa, bind) || !bound.contains(bind.bitmap) {
+                if !is_own(ffa, bind) || !ffa.has_bound(bind.bitmap) {
                     return Err(ErrorCode::INVALID_PARAMETERS);
                 }
                 self.ask_spmc(host, ffa, request)?;
-                *bound = bound.difference(bind.bitmap);
+                ffa.unbind(bind.bitmap);
                 Ok(answer::success())
             }
             Request::NotificationGet(get) if get.receiver == ffa.id() => {
@@ -91,6 +88,8 @@ impl Mediator {
     pub(super) fn end_notifications<H: Host>(&self, host: &H, ffa: &FfaVm) {
         let bound = core::mem::take(&mut *ffa.bound.lock());
         if !bound.is_empty() {
+            // One that is pending may not be unbound, and another may come in between.
+            let _ = self.fetch(host, ffa);
             let _ = self.ask_spmc(
                 host,
                 ffa,

@@ -18,9 +18,9 @@ impl Mediator {
         // OP-TEE logs a line about each handle that it does not use.
         let found = self.state.lock().begin_object_end(GuestCookie(name));
         let (cookie, handle) = match found {
-            Ok((cookie, _, false)) => {
+            Ok((cookie, handle, false)) => {
                 // OP-TEE logs a line about each object that it does not use.
-                self.state.lock().object_stays(cookie, true);
+                self.state.lock().object_stays(cookie, handle, true);
                 return Status::OK;
             }
             Ok((cookie, handle, true)) => (cookie, handle),
@@ -36,7 +36,9 @@ impl Mediator {
             Ok([w3, ..]) => Status::from_w(w3),
             Err(_) => Status::BUSY,
         };
-        self.state.lock().object_stays(cookie, status == Status::OK);
+        self.state
+            .lock()
+            .object_stays(cookie, handle, status == Status::OK);
         status
     }
 
@@ -63,7 +65,7 @@ impl Mediator {
                 Ok(())
             }
             Err(code) => {
-                self.state.lock().object_stays(cookie, false);
+                self.state.lock().object_stays(cookie, handle, false);
                 Err(code)
             }
         }

@@ -288,16 +288,18 @@ impl Mediator {
                 Ok(())
             }
             Err(SendError::Refused(code)) => {
-                for page in pins {
-                    host.unpin(page.ipa());
-                }
+                host.long_operation(LongOperation::Unpin, || {
+                    for page in pins {
+                        host.unpin(page.ipa());
+                    }
+                });
                 Err(code)
             }
             Err(SendError::Unknown) => {
                 // The SPMC may have the pages: they stay pinned until it has forgotten the VM.
                 self.counters.poisoned.bump();
                 self.state.lock().keep_object(open.cookie, pins);
-                Ok(())
+                Err(ErrorCode::ABORTED)
             }
         }
     }

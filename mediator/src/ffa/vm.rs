@@ -12,28 +12,30 @@ use ffa_proto::{AnswerError, Registers, Request, answer};
 const NO_ANSWER: u32 = u32::MAX;
 
 impl Mediator {
-    /// Tells OP-TEE that the VM begins, and has the SPMC make its notification bitmap: OP-TEE 4.10 must have it before the guest
-    /// enables notifications.
+    /// Tells OP-TEE that the VM begins.
     ///
     /// # Errors
     /// The SPMC's code.
     pub(crate) fn tell_created_by_ffa<H: Host>(&self, host: &H, ffa: &FfaVm) -> Result<(), u32> {
         let message = DirectMessage::vm_created(ffa.spmc.tee.id, ffa.id());
-        self.tell_by_ffa(host, ffa, &message)?;
-        if self.config.features.async_notif {
-            let create = Request::NotificationBitmapCreate(NotificationBitmapCreate {
-                vm: ffa.id(),
-                // Global notifications need none of their own.
-                vcpus: 1,
-            });
-            let answer = Registers::from_8(self.secure(host, create.encode().to_8()));
-            if let Err(error) = answer::read_success(&answer, ffa.spmc.version) {
-                let message = DirectMessage::vm_destroyed(ffa.spmc.tee.id, ffa.id());
-                let _ = self.tell_by_ffa(host, ffa, &message);
-                return Err(code(error));
-            }
+        self.tell_by_ffa(host, ffa, &message)
+    }
+
+    /// Has the SPMC make the VM's notification bitmap: OP-TEE 4.10 must have it before the guest enables notifications.
+    ///
+    /// # Errors
+    /// The SPMC's code.
+    pub(super) fn create_bitmap<H: Host>(&self, host: &H, ffa: &FfaVm) -> Result<(), u32> {
+        if !self.config.features.async_notif {
+            return Ok(());
         }
-        Ok(())
+        let create = Request::NotificationBitmapCreate(NotificationBitmapCreate {
+            vm: ffa.id(),
+            // Global notifications need none of their own.
+            vcpus: 1,
+        });
+        let answer = Registers::from_8(self.secure(host, create.encode().to_8()));
+        answer::read_success(&answer, ffa.spmc.version).map_err(code)
     }
 
     /// Tells OP-TEE that the VM has ended.

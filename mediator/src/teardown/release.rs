@@ -17,6 +17,8 @@ pub(super) struct Remains {
     /// Objects that the SPMC still has. OP-TEE 4.10 gives them back after it has forgotten the VM, and would give their names
     /// to objects of the VM's next life.
     objects: heapless::Vec<Handle, { MAX_OBJECTS as usize + 1 }>,
+    /// Number of refusals since the SPMC last gave one back.
+    refusals: usize,
     /// Pages of one buffer, or of one call, that are unpinned next.
     pages: heapless::Vec<Vec<PageNumber>, MAX_LISTS>,
 }
@@ -49,6 +51,7 @@ impl Mediator {
         Ok(Remains {
             state: old,
             objects,
+            refusals: 0,
             pages,
         })
     }
@@ -60,12 +63,26 @@ impl Mediator {
         old: &mut Remains,
     ) -> Result<(), DestroyError> {
         let Some(ffa) = &self.ffa else { return Ok(()) };
-        if let Some(&handle) = old.objects.last() {
-            let reclaimed = self.reclaim(host, ffa, handle);
-            reclaimed.map_err(|code| DestroyError::Refused(code.to_w()))?;
-            old.objects.pop();
+        let Some(&handle) = old.objects.last() else {
+            return Ok(());
+        };
+        match self.reclaim(host, ffa, handle) {
+            Ok(()) => {
+                old.objects.pop();
+                old.refusals = 0;
+                Ok(())
+            }
+            // Each of the others may have it as its only obstacle.
+            Err(code) => {
+                old.objects.rotate_right(1);
+                old.refusals += 1;
+                if old.refusals < old.objects.len() {
+                    return Ok(());
+                }
+                old.refusals = 0;
+                Err(DestroyError::Refused(code.to_w()))
+            }
         }
-        Ok(())
     }
 
     /// Unpins and frees some of what the VM had and OP-TEE does not know any more. Returns what remains, or

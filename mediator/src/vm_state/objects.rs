@@ -39,8 +39,13 @@ impl VmState {
         Ok(())
     }
 
-    /// Removes an object that has begun and whose pages are not pinned.
+    /// Removes an object that has begun and whose pages are not pinned. One that the SPMC may have stays.
     pub(crate) fn cancel_object(&mut self, cookie: Cookie) {
+        let is_begun = |buffer: &Buffer| buffer.state == BufferState::Coming;
+        let found = self.buffers.get(cookie);
+        if !found.is_some_and(|(_, buffer)| is_begun(buffer)) {
+            return;
+        }
         if let Some((_, release)) = self.remove(cookie) {
             self.released(release.count);
         }
@@ -69,9 +74,7 @@ impl VmState {
 
     /// Returns whether an object has this handle of the SPMC's.
     pub(crate) fn knows_handle(&self, handle: Handle) -> bool {
-        self.buffers
-            .find(|buffer| buffer.handle == handle)
-            .is_some()
+        self.all_handles().contains(&handle)
     }
 
     /// Returns the object that the guest names, if it can name it in calls.
@@ -99,12 +102,15 @@ impl VmState {
             return Err(ErrorCode::DENIED);
         }
         buffer.state = BufferState::Going;
-        Ok((cookie, buffer.handle, buffer.is_told))
+        // The SPMC gives its name to another object as soon as it has reclaimed this one.
+        let handle = core::mem::replace(&mut buffer.handle, Handle::NONE);
+        Ok((cookie, handle, buffer.is_told))
     }
 
     /// Makes an object usable again that stays shared. `is_forgotten`: OP-TEE does not use it any more.
-    pub(crate) fn object_stays(&mut self, cookie: Cookie, is_forgotten: bool) {
+    pub(crate) fn object_stays(&mut self, cookie: Cookie, handle: Handle, is_forgotten: bool) {
         if let Some((_, buffer)) = self.buffers.get(cookie) {
+            buffer.handle = handle;
             buffer.state = BufferState::Live;
             buffer.is_told &= !is_forgotten;
         }
