@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 use core::num::NonZeroU16;
+use ffa_proto::EndpointId;
 use optee_proto::Uuid;
 
 /// A VM's client id in OP-TEE, a7 of every call: 16 bits, never zero, since zero is the hypervisor.
@@ -94,6 +95,9 @@ pub struct Policy {
     pub user_tas: bool,
     /// The login methods that the VM's clients may claim ([`optee_proto::msg::login`]); `None` allows all.
     pub logins: Option<Vec<u32>>,
+    /// The partitions of OP-TEE, by their ids in FF-A, of which the VM sees the first that is there; `None` allows all. The SMC ABI has
+    /// no partitions.
+    pub partitions: Option<Vec<EndpointId>>,
     /// The VM owns the machine's RPMB device: OP-TEE's RPMB requests reach it. At most one VM does.
     pub rpmb: bool,
     /// The VM owns the I2C buses: OP-TEE's transfers reach it. At most one VM does.
@@ -107,6 +111,7 @@ impl Default for Policy {
             trusted_apps: None,
             user_tas: false,
             logins: None,
+            partitions: None,
             rpmb: false,
             i2c: false,
         }

@@ -79,7 +79,10 @@ impl Mediator {
         if reserved.is_err() {
             return Err(CreateError::NoMemory);
         }
-        if self.ffa.is_some() {
+        if let Some(ffa) = &self.ffa {
+            if !ffa.sees_tee() {
+                return Err(CreateError::NoPartition);
+            }
             self.state.lock().reserve_lendable(LENDABLE)?;
         }
         let give_back = |calls: Vec<Box<Call>>| {

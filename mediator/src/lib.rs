@@ -106,6 +106,11 @@ pub enum CreateError {
          CFG_CORE_HEAP_SIZE, or for fewer VMs, so that each has more memory"
     )]
     TablesRefused(u32),
+    /// The VM may see none of OP-TEE's partitions.
+    #[error(
+        "its description lets this VM see no partition that is OP-TEE: name one in tee_policy.partitions"
+    )]
+    NoPartition,
     /// The SPMC does not take the memory that the mediator shares for this VM.
     #[error("the SPMC does not take the memory that calls of this VM need (code {0:#x})")]
     SharesRefused(u32),
@@ -209,7 +214,8 @@ impl Mediator {
     ///
     /// A feature that `config` offers and the TEE does not have is not offered.
     pub fn new_ffa(client: ClientId, config: Config, tee: TeeInfo, spmc: Arc<Spmc>) -> Self {
-        Self::by(client, config, tee, Some(FfaVm::new(spmc, client)))
+        let ffa = FfaVm::new(spmc, client, &config.policy);
+        Self::by(client, config, tee, Some(ffa))
     }
 
     fn by(client: ClientId, mut config: Config, tee: TeeInfo, ffa: Option<FfaVm>) -> Self {

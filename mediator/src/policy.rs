@@ -4,10 +4,17 @@
 use crate::config::Policy;
 use crate::denied::DeniedError;
 use crate::pseudo_tas::is_pseudo_ta;
+use ffa_proto::EndpointId;
 use optee_proto::rpc::Command;
 use optee_proto::{TeeResult, Uuid};
 
 impl Policy {
+    /// Returns whether the VM may see a partition.
+    pub(crate) fn sees(&self, partition: EndpointId) -> bool {
+        let partitions = self.partitions.as_ref();
+        partitions.is_none_or(|ids| ids.contains(&partition))
+    }
+
     /// Returns whether a session to an application may be opened under a login method.
     pub(crate) fn check_session(&self, app: Uuid, login: u64) -> Result<(), DeniedError> {
         let allowed = (self.lists(app) || self.user_tas && !is_pseudo_ta(app))

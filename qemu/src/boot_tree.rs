@@ -295,6 +295,13 @@ fn set_rights(node: &mut DeviceTreeNode, vm: &Vm) {
     if let Some(list) = &policy.logins {
         set(node, "tee-logins", words(list));
     }
+    if let Some(list) = &policy.partitions {
+        let cells: Vec<u8> = list
+            .iter()
+            .flat_map(|id| u32::from(id.get()).to_be_bytes())
+            .collect();
+        set(node, "tee-partitions", cells);
+    }
     if !policy.devices.is_empty() {
         set(node, "tee-devices", words(&policy.devices));
     }

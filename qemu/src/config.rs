@@ -29,7 +29,8 @@ pub use link::{Link, LinkKind};
 pub use pci::{Disk, Net};
 pub(crate) use roles::HOST;
 pub use tee::{
-    Application, Device, Feature, Login, MAX_APPLICATIONS, Quota, TeePolicy, TeeQuota, Word,
+    Application, Device, Feature, Login, MAX_APPLICATIONS, MAX_PARTITIONS, PartitionId, Quota,
+    TeePolicy, TeeQuota, Word,
 };
 
 /// The last shared interrupt of a GIC (IHI 0069H 2.2.1).

@@ -421,6 +421,9 @@ pub enum TeePolicyError<'t> {
         /// What it may say.
         words: &'static str,
     },
+    /// Ids of partitions.
+    #[error("tee-partitions must be at most {0} cells, each 0x8000 to 0xffff")]
+    Partitions(usize),
     /// A quota.
     #[error("{property} must be 1 to {most}")]
     Quota {

@@ -76,7 +76,7 @@ impl Mediator {
     ) -> Result<Words, AnswerError> {
         let message = DirectMessage {
             source: ffa.id(),
-            destination: ffa.spmc.tee.id,
+            destination: ffa.tee,
             framework: None,
             payload: Payload::Smc32(words),
         };

@@ -229,7 +229,7 @@ impl Mediator {
         bytes: &mut [u8],
     ) -> Option<Result<Handle, SendError>> {
         let turn = ffa.spmc.take_tx(self.client.number())?;
-        let receivers = [Receiver::read_write(ffa.spmc.tee.id)];
+        let receivers = [Receiver::read_write(ffa.tee)];
         let size = ffa.spmc.access_size();
         let head = transaction(ffa.id());
         let written = DescriptorWriter::new(bytes, &head, size, &receivers)

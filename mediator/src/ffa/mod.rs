@@ -36,17 +36,18 @@ mod vm;
 pub(crate) use creation::FfaCreation;
 pub use dispatch::Answer;
 pub use endpoint::{VmEndpoint, VmEndpointConfig};
+pub use ffa_proto::EndpointId;
 pub use notifications::NOTIFICATION_PENDING_SGI;
 pub use probe::{ProbeError, probe};
 pub use spmc::{ExchangeBuffers, Spmc};
 
 use crate::addr::PAGE_SIZE;
-use crate::config::ClientId;
+use crate::config::{ClientId, Policy};
 use crate::denied::DeniedError;
 use crate::sync::TicketMutex;
 use ::alloc::sync::Arc;
+use ffa_proto::ErrorCode;
 use ffa_proto::notification::NotificationBitmap;
-use ffa_proto::{EndpointId, ErrorCode};
 use optee_proto::TeeResult;
 use optee_proto::ffa::Fmem;
 use optee_proto::msg::Param;
@@ -77,6 +78,8 @@ pub(crate) const LENDABLE: usize = 2;
 #[derive(Debug)]
 pub(crate) struct FfaVm {
     spmc: Arc<Spmc>,
+    /// OP-TEE's partition of the VM; without one the VM is not created.
+    tee: EndpointId,
     endpoint: VmEndpoint,
     /// The descriptor that the guest sends in fragments. One at a time.
     open: TicketMutex<Slot>,
@@ -86,15 +89,17 @@ pub(crate) struct FfaVm {
 
 impl FfaVm {
     /// Returns the endpoint of a VM that does not run yet. Its id is the VM's client id.
-    pub(crate) fn new(spmc: Arc<Spmc>, client: ClientId) -> Self {
+    pub(crate) fn new(spmc: Arc<Spmc>, client: ClientId, policy: &Policy) -> Self {
+        let tee = spmc.tees.iter().find(|info| policy.sees(info.id)).copied();
         let endpoint = VmEndpoint::new(VmEndpointConfig {
             id: EndpointId::new(client.number().get()),
             spm: spmc.id,
             // Others would need a mediator for what they serve.
-            partitions: ::alloc::vec![spmc.tee],
+            partitions: tee.into_iter().collect(),
         });
         Self {
             spmc,
+            tee: tee.map_or(EndpointId::HYPERVISOR, |info| info.id),
             endpoint,
             open: TicketMutex::new(Slot::Empty),
             bound: TicketMutex::new(NotificationBitmap::EMPTY),
@@ -107,8 +112,8 @@ impl FfaVm {
     }
 
     /// Returns whether the guest may use OP-TEE's partition.
-    fn sees_tee(&self) -> bool {
-        self.endpoint.sees(self.spmc.tee.id)
+    pub(crate) fn sees_tee(&self) -> bool {
+        self.endpoint.sees(self.tee)
     }
 
     /// Notes that the guest binds notifications.

@@ -94,7 +94,7 @@ impl Mediator {
                 host,
                 ffa,
                 &Request::NotificationUnbind(NotificationBind {
-                    sender: ffa.spmc.tee.id,
+                    sender: ffa.tee,
                     receiver: ffa.id(),
                     per_vcpu: false,
                     bitmap: bound,
@@ -108,7 +108,7 @@ impl Mediator {
 
 /// Returns whether a guest binds notifications of OP-TEE's to itself.
 fn is_own(ffa: &FfaVm, bind: &NotificationBind) -> bool {
-    (bind.sender, bind.receiver) == (ffa.spmc.tee.id, ffa.id())
+    (bind.sender, bind.receiver) == (ffa.tee, ffa.id())
         && ffa.sees_tee()
         && bind.bitmap != NotificationBitmap::EMPTY
 }

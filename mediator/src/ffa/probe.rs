@@ -151,20 +151,22 @@ pub fn probe<M: SecureMonitor>(
         .map_err(|error| ProbeError::Answer(Function::RxtxMap, error))?;
     let partitions = read_partitions(&boot, &buffers, read_rx)?;
     let optee = Uuid::new(ffa::PARTITION.0);
-    let tee = partitions.iter().find(|info| info.uuid == optee);
-    let tee = *tee.ok_or(ProbeError::NoOptee)?;
-    let hears_of_vms = PartitionProperties::VM_CREATED | PartitionProperties::VM_DESTROYED;
-    if !tee.properties.contains(hears_of_vms) {
-        return Err(ProbeError::NotVirtualised);
+    let mut tees = partitions;
+    tees.retain(|info| info.uuid == optee);
+    if tees.is_empty() {
+        return Err(ProbeError::NoOptee);
     }
+    let hears_of_vms = PartitionProperties::VM_CREATED | PartitionProperties::VM_DESTROYED;
+    tees.retain(|info| info.properties.contains(hears_of_vms));
+    let tee = tees.first().ok_or(ProbeError::NotVirtualised)?.id;
     let told = |message: DirectMessage| {
         let answer = boot.call(&Request::DirectRequest(message));
         let read = message.read_vm_answer(&answer, boot.version);
         read.map_err(|error| ProbeError::Answer(Function::MsgSendDirectReq, error))
     };
-    told(DirectMessage::vm_created(tee.id, PROBER))?;
-    let info = ask_tee(&boot, tee.id);
-    told(DirectMessage::vm_destroyed(tee.id, PROBER))?;
+    told(DirectMessage::vm_created(tee, PROBER))?;
+    let info = ask_tee(&boot, tee);
+    told(DirectMessage::vm_destroyed(tee, PROBER))?;
     let info = info?;
     let schedule_receiver = boot.feature(FeatureQuery::Feature(
         FeatureId::SCHEDULE_RECEIVER_INTERRUPT,
@@ -172,7 +174,7 @@ pub fn probe<M: SecureMonitor>(
     let spmc = Spmc::new(
         boot.version,
         spm.0,
-        tee,
+        tees,
         buffers,
         schedule_receiver.filter(|&intid| intid < 16),
     );

@@ -26,7 +26,7 @@ impl Mediator {
         [w1, w2]: [u32; 2],
         words: Words,
     ) -> Result<Words, ErrorCode> {
-        let addresses = u32::from(ffa.id().get()) << 16 | u32::from(ffa.spmc.tee.id.get());
+        let addresses = u32::from(ffa.id().get()) << 16 | u32::from(ffa.tee.get());
         if w1 != addresses || w2 != 0 || !ffa.sees_tee() {
             return Err(ErrorCode::INVALID_PARAMETERS);
         }

@@ -244,7 +244,7 @@ impl Mediator {
         turn: &TxTurn<'_>,
     ) -> Result<(), ErrorCode> {
         let expected = transaction(ffa.id());
-        let receiver = Receiver::read_write(ffa.spmc.tee.id);
+        let receiver = Receiver::read_write(ffa.tee);
         let found = summary.receivers().next();
         // What the receiver's record has for itself is not passed on.
         let found = found.map(|found| Receiver {
@@ -367,7 +367,7 @@ fn describe<H: Host>(
     pins: &mut Vec<PageNumber>,
     bytes: &mut [u8],
 ) -> Result<u32, SendError> {
-    let receivers = [Receiver::read_write(ffa.spmc.tee.id)];
+    let receivers = [Receiver::read_write(ffa.tee)];
     let size = ffa.spmc.access_size();
     let full = |_| SendError::Refused(ErrorCode::NO_MEMORY);
     let mut writer =

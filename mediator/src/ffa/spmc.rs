@@ -3,6 +3,7 @@
 
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::sync::{AtomicU32, Ordering};
+use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use ffa_proto::memory::{AccessSize, MemoryRange};
 use ffa_proto::partition::PartitionInfo;
@@ -40,8 +41,8 @@ impl ExchangeBuffers {
 pub struct Spmc {
     pub(super) version: Version,
     pub(super) id: EndpointId,
-    /// OP-TEE's partition.
-    pub(super) tee: PartitionInfo,
+    /// OP-TEE's partitions, of which a secure hypervisor may have several.
+    pub(super) tees: Vec<PartitionInfo>,
     pub(super) buffers: ExchangeBuffers,
     /// The interrupt that announces notifications to the hypervisor.
     pub(super) schedule_receiver: Option<u32>,
@@ -52,14 +53,14 @@ impl Spmc {
     pub(super) fn new(
         version: Version,
         id: EndpointId,
-        tee: PartitionInfo,
+        tees: Vec<PartitionInfo>,
         buffers: ExchangeBuffers,
         schedule_receiver: Option<u32>,
     ) -> Self {
         Self {
             version,
             id,
-            tee,
+            tees,
             buffers,
             schedule_receiver,
             tx: Turns::new(),

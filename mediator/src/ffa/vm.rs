@@ -17,7 +17,7 @@ impl Mediator {
     /// # Errors
     /// The SPMC's code.
     pub(crate) fn tell_created_by_ffa<H: Host>(&self, host: &H, ffa: &FfaVm) -> Result<(), u32> {
-        let message = DirectMessage::vm_created(ffa.spmc.tee.id, ffa.id());
+        let message = DirectMessage::vm_created(ffa.tee, ffa.id());
         self.tell_by_ffa(host, ffa, &message)
     }
 
@@ -46,7 +46,7 @@ impl Mediator {
         if self.config.features.async_notif {
             self.end_notifications(host, ffa);
         }
-        let message = DirectMessage::vm_destroyed(ffa.spmc.tee.id, ffa.id());
+        let message = DirectMessage::vm_destroyed(ffa.tee, ffa.id());
         self.tell_by_ffa(host, ffa, &message)
     }
 

@@ -3,8 +3,11 @@
 
 use super::tests::{BASE, virt};
 use super::*;
-use crate::config::{Application, Device, Feature, Login, MAX_APPLICATIONS};
+use crate::config::{
+    Application, Device, Feature, Login, MAX_APPLICATIONS, MAX_PARTITIONS, PartitionId,
+};
 use mediator::addr::Pa;
+use mediator::ffa::EndpointId;
 use mediator::{Config, Features, Policy, Quotas};
 use postern_base::range::PaRange;
 use postern_boot_tree::{BootPlacement, LinkConfig, Machine, VmConfigs, machine};
@@ -101,6 +104,7 @@ fn tee_keys_reach_the_mediator() {
         [vm.tee_policy]
         applications = ["8AAAF200-2450-11e4-abe2-0002a5d5c51b"]
         logins = []
+        partitions = [0x8001, 0x8002]
         devices = ["rpmb"]
         features = ["rpc-arg"]
         [vm.tee_quota]
@@ -133,6 +137,7 @@ fn tee_keys_reach_the_mediator() {
                 ]),
                 user_tas: false,
                 logins: Some(vec![]),
+                partitions: Some([0x8001, 0x8002].map(EndpointId::new).to_vec()),
                 rpmb: true,
                 i2c: false,
             },
@@ -198,6 +203,8 @@ fn words_and_limits_of_both_ends_match() {
     policy.logins = Some(Login::ALL.to_vec());
     policy.devices = Device::ALL.to_vec();
     policy.features = Some(Feature::ALL.to_vec());
+    let last = PartitionId::try_from(0xffff).unwrap();
+    policy.partitions = Some(vec![last; MAX_PARTITIONS]);
     let uuid = "8aaaf200-2450-11e4-abe2-0002a5d5c51b".parse().unwrap();
     policy.applications = Some(vec![Application::Named(uuid); MAX_APPLICATIONS]);
     policy
@@ -217,6 +224,10 @@ fn words_and_limits_of_both_ends_match() {
     let applications = system.vms[0].tee_policy.applications.as_mut().unwrap();
     applications.push(Application::Named(uuid));
     assert!(through(&system).unwrap_err().contains("more than 64"));
+    let partitions = system.vms[0].tee_policy.partitions.as_mut().unwrap();
+    partitions.push(partitions[0]);
+    system.vms[0].tee_policy.applications = None;
+    assert!(through(&system).unwrap_err().contains("at most 64 cells"));
     for quota in parsed("").vms[0].tee_quota.all() {
         let with = |value: u32| {
             let mut system = parsed("");

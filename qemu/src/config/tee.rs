@@ -17,10 +17,42 @@ pub struct TeePolicy {
     pub applications: Option<Vec<Application>>,
     /// The login methods that the VM's clients may claim.
     pub logins: Option<Vec<Login>>,
+    /// The partitions of OP-TEE, by their ids in FF-A, of which the VM sees the first that is there; at most [`MAX_PARTITIONS`].
+    pub partitions: Option<Vec<PartitionId>>,
     /// The devices that the VM serves to the TEE; none when absent. Each device has at most one VM.
     pub devices: Vec<Device>,
     /// The optional features of OP-TEE's ABI that the VM is offered.
     pub features: Option<Vec<Feature>>,
+}
+
+/// The most partitions that a list may name.
+pub const MAX_PARTITIONS: usize = 64;
+
+/// The id of a partition in FF-A: 0x8000 to 0xffff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct PartitionId(u16);
+
+impl PartitionId {
+    /// Returns the id.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for PartitionId {
+    type Error = String;
+
+    fn try_from(id: i64) -> Result<Self, String> {
+        match u16::try_from(id) {
+            Ok(id) if id & 0x8000 != 0 => Ok(Self(id)),
+            _ => Err(format!(
+                "{id:#x} is no partition of the secure world; their ids are 0x8000 to 0xffff, \
+                 OP-TEE's is usually 0x8001"
+            )),
+        }
+    }
 }
 
 /// An entry of the list of trusted applications.
@@ -269,6 +301,12 @@ impl TeePolicy {
         if count > MAX_APPLICATIONS {
             return Err(format!(
                 "tee_policy.applications has {count} UUIDs; it takes {MAX_APPLICATIONS}; leave it out to allow all"
+            ));
+        }
+        let count = self.partitions.iter().flatten().count();
+        if count > MAX_PARTITIONS {
+            return Err(format!(
+                "tee_policy.partitions has {count} ids; it takes {MAX_PARTITIONS}; leave it out to allow all"
             ));
         }
         Ok(())

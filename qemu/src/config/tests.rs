@@ -229,6 +229,10 @@ fn invalid_descriptions_name_place_and_fix() {
             &["memory_mib = 100"],
         ),
         (
+            "[[vm]]\nname = \"a\"\n[vm.tee_policy]\npartitions = [1]",
+            &["line 4", "0x1 is no partition", "0x8001"],
+        ),
+        (
             "[[vm]]\nname = \"a\"\n[vm.tee_policy]\napplications = [\"avb\"]",
             &["line 4", "\"avb\" is no UUID", "8aaaf200-"],
         ),

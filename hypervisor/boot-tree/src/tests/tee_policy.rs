@@ -2,6 +2,7 @@
 //! What the `tee-…` properties of a VM's node become.
 
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
+use mediator::ffa::EndpointId;
 use mediator::{Config, Features, Policy, Quotas};
 use optee_proto::Uuid;
 
@@ -47,6 +48,7 @@ pub fn restrict(vm: &mut DeviceTreeNode) {
         "user",
     ];
     set(vm, "tee-logins", names.as_slice());
+    cells(vm, "tee-partitions", [0x8003, 0xffff]);
     set(vm, "tee-devices", ["i2c", "rpmb"].as_slice());
     set(vm, "tee-features", "notifications");
     set(vm, "tee-quota-pages", 1_u32);
@@ -80,6 +82,7 @@ fn each_property_becomes_its_part_of_the_configuration() {
                 trusted_apps: Some(vec![uuid(AVB), uuid(PKCS11)]),
                 user_tas: true,
                 logins: Some(vec![0, 1, 2, 4, 5, 6, 0x8000_0000]),
+                partitions: Some([0x8003, 0xffff].map(EndpointId::new).to_vec()),
                 rpmb: true,
                 i2c: true,
             },
@@ -95,12 +98,19 @@ fn each_property_becomes_its_part_of_the_configuration() {
 #[test]
 fn an_empty_list_is_not_an_absent_one() {
     let read = with(|vm| {
-        for name in ["applications", "logins", "devices", "features"] {
+        for name in [
+            "applications",
+            "logins",
+            "partitions",
+            "devices",
+            "features",
+        ] {
             set(vm, &format!("tee-{name}"), EMPTY.as_slice());
         }
     });
     assert_eq!(read.policy.trusted_apps, Some(vec![]));
     assert_eq!(read.policy.logins, Some(vec![]));
+    assert_eq!(read.policy.partitions, Some(vec![]));
     assert_eq!((read.policy.rpmb, read.policy.i2c), (false, false));
     assert_eq!(read.features, Features::default());
     assert_eq!(read.quotas, Quotas::default());
@@ -156,6 +166,14 @@ fn mistakes_are_named_with_their_fix() {
         at(tree, "/chosen/vm-a")
     }
     let table: &[(Break, &str)] = &[
+        (
+            |t| cells(a(t), "tee-partitions", [0x8001, 0x7fff]),
+            "tee-partitions must be at most 64 cells, each 0x8000 to 0xffff",
+        ),
+        (
+            |t| set(a(t), "tee-partitions", "0x8001"),
+            "tee-partitions must be at most 64 cells",
+        ),
         (
             |t| set(a(t), "tee-applications", [AVB, "avb"].as_slice()),
             "tee-applications: string 1 (the first is 0) is neither \"user\" nor a UUID, \

@@ -3,6 +3,7 @@
 
 use super::super::flat::FdtNode;
 use alloc::vec::Vec;
+use mediator::ffa::EndpointId;
 use mediator::{Config, Features, Policy, Quotas};
 use optee_proto::Uuid;
 use optee_proto::msg::login;
@@ -12,9 +13,10 @@ use crate::error::{TeePolicyError, VmError};
 use crate::tree;
 
 /// The properties that are read here.
-pub(super) const PROPERTIES: [&str; 12] = [
+pub(super) const PROPERTIES: [&str; 13] = [
     APPLICATIONS,
     LOGINS,
+    PARTITIONS,
     DEVICES,
     FEATURES,
     QUOTAS[0].property,
@@ -31,11 +33,15 @@ const APPLICATIONS: &str = "tee-applications";
 /// In place of a UUID: all user TAs.
 const USER_TAS: &str = "user";
 const LOGINS: &str = "tee-logins";
+const PARTITIONS: &str = "tee-partitions";
 const DEVICES: &str = "tee-devices";
 const FEATURES: &str = "tee-features";
 
 /// The most trusted applications that one VM's list may name.
 pub const MAX_APPLICATIONS: usize = 64;
+
+/// The most partitions that one VM's list may name.
+pub const MAX_PARTITIONS: usize = 64;
 
 /// The login methods by their names in the GlobalPlatform TEE Client API (`TEEC_LOGIN_…`).
 const LOGIN_NAMES: [(&str, u32); 7] = [
@@ -113,6 +119,7 @@ fn read_config<'t>(node: FdtNode<'t>) -> Result<Config, TeePolicyError<'t>> {
             trusted_apps,
             user_tas,
             logins: logins(node)?,
+            partitions: partitions(node)?,
             ..Policy::default()
         },
         features: Features {
@@ -189,6 +196,23 @@ fn applications<'t>(node: FdtNode<'t>) -> Result<(Option<Vec<Uuid>>, bool), TeeP
         list.push(uuid);
     }
     Ok((Some(list), user_tas))
+}
+
+/// The ids of FF-A, each a cell: of the secure world's endpoints, bit 15 is set.
+fn partitions<'t>(node: FdtNode<'t>) -> Result<Option<Vec<EndpointId>>, TeePolicyError<'t>> {
+    let Some(value) = tree::bytes(node, PARTITIONS) else {
+        return Ok(None);
+    };
+    let (cells, rest) = value.as_chunks::<4>();
+    let ids = cells.iter().map(|&cell| u32::from_be_bytes(cell));
+    let ids = ids.map(|id| u16::try_from(id).ok().map(EndpointId::new));
+    let ids: Option<Vec<_>> = ids
+        .map(|id| id.filter(|id| id.is_secure()))
+        .take(MAX_PARTITIONS + 1)
+        .collect();
+    ids.filter(|ids| rest.is_empty() && ids.len() <= MAX_PARTITIONS)
+        .map(Some)
+        .ok_or(TeePolicyError::Partitions(MAX_PARTITIONS))
 }
 
 fn logins<'t>(node: FdtNode<'t>) -> Result<Option<Vec<u32>>, TeePolicyError<'t>> {
