@@ -2,6 +2,7 @@
 //! Which function of the framework a guest calls.
 
 use super::FfaVm;
+use super::features::can_call;
 use super::share::Shared;
 use crate::Mediator;
 use crate::host::Host;
@@ -118,8 +119,10 @@ impl Mediator {
     ) -> Result<Answer, ErrorCode> {
         let call = Registers::from_18(*regs);
         let id = call.id();
-        let is_defined = id.function().is_some() && id.is_defined(Version::V1_2);
-        if !is_defined {
+        let offers = self.offers_notifications();
+        let function = id.function().filter(|_| id.is_defined(Version::V1_2));
+        // Whatever is in the other registers.
+        if !function.is_some_and(|function| can_call(function, offers)) {
             return Err(ErrorCode::NOT_SUPPORTED);
         }
         if id.function() == Some(Function::Version) {
@@ -144,10 +147,7 @@ impl Mediator {
             | Request::NotificationInfoGet(_) => {
                 Answer::from_registers(&self.notification(host, ffa, &request)?)
             }
-            _ => {
-                let offers = self.offers_notifications();
-                Answer::from_registers(&ffa.endpoint.serve(host, &request, version, offers)?)
-            }
+            _ => Answer::from_registers(&ffa.endpoint.serve(host, &request, version, offers)?),
         })
     }
 }

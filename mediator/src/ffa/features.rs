@@ -37,6 +37,23 @@ const NOTIFICATIONS: [Function; 4] = [
     Function::NotificationInfoGet,
 ];
 
+/// What a guest gets from the framework, and does not call.
+const ANSWERS: [Function; 4] = [
+    Function::Error,
+    Function::Success,
+    Function::MsgSendDirectResp,
+    Function::MemFragRx,
+];
+
+/// Returns whether a guest can call a function.
+pub(super) fn can_call(function: Function, notifies: bool) -> bool {
+    is_there(function, notifies) && !ANSWERS.contains(&function)
+}
+
+fn is_there(function: Function, notifies: bool) -> bool {
+    FUNCTIONS.contains(&function) || notifies && NOTIFICATIONS.contains(&function)
+}
+
 /// w2 for `FFA_RXTX_MAP`, bits 1:0: buffers are 64 KiB at least. Linux takes this size, and then needs no fragments to
 /// share a buffer of 4,000 ranges. Smaller ones are accepted all the same.
 const BUFFERS_OF_64_KIB: u32 = 1;
@@ -51,9 +68,8 @@ pub(super) fn answer(query: &Features, version: Version, notifies: bool) -> Opti
         return None;
     };
     let function = id.function().filter(|_| id.is_defined(version))?;
-    let is_there = FUNCTIONS.contains(&function) || notifies && NOTIFICATIONS.contains(&function);
     // No function here has a property by which the caller says how it uses it, and then w2 is SBZ: ignored.
-    if !is_there {
+    if !is_there(function, notifies) {
         return None;
     }
     let w2 = match function {

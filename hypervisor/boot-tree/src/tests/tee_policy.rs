@@ -172,7 +172,7 @@ fn mistakes_are_named_with_their_fix() {
         ),
         (
             |t| set(a(t), "tee-partitions", "0x8001"),
-            "tee-partitions must be at most 64 cells",
+            "tee-partitions must be at most 64 cells, each 0x8000 to 0xffff",
         ),
         (
             |t| set(a(t), "tee-applications", [AVB, "avb"].as_slice()),
