@@ -38,7 +38,7 @@ endif
 
 # Their systems have the ABI that their descriptions name.
 ifneq ($(ABI),)
-$(foreach goal,$(filter-out run run-native shell prepare optee-facts bench,$(MAKECMDGOALS)),$(error ABI=$(ABI): `make $(goal)` has no ABI to choose; run, run-native, shell, prepare, optee-facts and bench have))
+$(foreach goal,$(filter-out run run-native shell prepare optee-facts bench test-hostile,$(MAKECMDGOALS)),$(error ABI=$(ABI): `make $(goal)` has no ABI to choose; run, run-native, shell, prepare, test-hostile, optee-facts and bench have))
 endif
 
 .DEFAULT_GOAL := help
@@ -55,7 +55,8 @@ help: ## Print this list
 	@echo '  CONFIG=guests/two.toml   the system description: machine and VMs'
 	@echo '  BOARD=virt      the board that QEMU emulates, for run, run-native, shell, prepare, test-hostile, test-soak'
 	@echo '                  and bench: virt, virt-gicv2, zcu102, imx8mp-evk (docs/configuration.md)'
-	@echo '  ABI=smc         the ABI of OP-TEE, for run, run-native, shell, prepare, optee-facts and bench: smc, or ffa on virt'
+	@echo '  ABI=smc         the ABI of OP-TEE, for run, run-native, shell, prepare, test-hostile, optee-facts, bench:'
+	@echo '                  smc, or ffa on the board virt'
 	@echo '  GUESTS=4        number of Linux guests, 1 to 8; from 3 on OP-TEE is built for them (minutes)'
 	@echo "  OPTEE_SRC=DIR   your own source tree of OP-TEE, instead of Debian's"
 	@echo '  SYSTEM=run      for ctl, when several systems run: the folder below out/ of one of them'

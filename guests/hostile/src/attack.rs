@@ -6,8 +6,8 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt::Debug;
 
-/// An attack of the test plan.
-pub struct Attack {
+/// An attack of the test plan, played with the means of `K`.
+pub struct Attack<K = Kit> {
     /// The attack's number: 1 to 52 are those of the test plan, the others were added later.
     pub number: u8,
     /// A description of the attack.
@@ -15,7 +15,7 @@ pub struct Attack {
     /// A description of the expected result.
     pub expected: &'static str,
     /// Plays the attack.
-    pub run: fn(&Kit) -> Verdict,
+    pub run: fn(&K) -> Verdict,
 }
 
 /// What was seen, when everything was as expected; otherwise the first deviation.

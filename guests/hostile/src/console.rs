@@ -4,6 +4,7 @@
 use crate::attack::Attack;
 use crate::attacks::ATTACKS;
 use crate::devices;
+use crate::ffa::{self, FfaKit};
 use crate::flood::{FLOODS, Flood};
 use crate::kit::Kit;
 use crate::measure::measure;
@@ -17,6 +18,11 @@ use guest_bare::{console, pages, psci, timer};
 /// Runs on the boot vCPU; never returns.
 pub fn main() -> ! {
     let traces = pages::look_for_traces();
+    match FfaKit::new() {
+        Some(Ok(kit)) => serve_ffa(&kit, traces),
+        Some(Err(text)) => wrong(&text),
+        None => {}
+    }
     let kit = Kit::new();
     if traces > 0 {
         wrong(&format!("{traces} pages hold data of an earlier user"));
@@ -29,8 +35,14 @@ pub fn main() -> ! {
         let line = console::read_line();
         let mut words = line.split_ascii_whitespace();
         match (words.next().unwrap_or_default(), words.next()) {
-            ("list", None) => list(),
-            ("run", Some(number)) => match find(number) {
+            ("list", None) => {
+                list(ATTACKS);
+                for state in states() {
+                    Event::new("item").text("state", state.name).send();
+                }
+                Event::new("list-end").send();
+            }
+            ("run", Some(number)) => match find(ATTACKS, number) {
                 Some(attack) => run(&kit, attack),
                 None => wrong(&format!("no attack {number}")),
             },
@@ -47,23 +59,62 @@ pub fn main() -> ! {
                 None => wrong(&format!("no flood {name}")),
             },
             ("measure", Some(instances)) => tell_measures(&kit, instances),
-            ("alive", None) => alive(&kit),
+            ("alive", None) => alive(kit.alive()),
             ("devices", None) => match devices::check() {
                 Ok(()) => Event::new("devices").send(),
                 Err(text) => wrong(&text),
             },
-            ("ping", text) => Event::new("pong")
-                .text("text", text.unwrap_or_default())
-                .send(),
-            ("reset", None) => {
-                Event::new("bye").send();
-                psci::system_reset()
+            _ => of_every_program(&line),
+        }
+    }
+}
+
+/// Executes a command that all programs know.
+fn of_every_program(line: &str) {
+    let mut words = line.split_ascii_whitespace();
+    match (words.next().unwrap_or_default(), words.next()) {
+        ("ping", text) => Event::new("pong")
+            .text("text", text.unwrap_or_default())
+            .send(),
+        ("reset", None) => {
+            Event::new("bye").send();
+            psci::system_reset()
+        }
+        ("poweroff", None) => {
+            Event::new("bye").send();
+            psci::system_off()
+        }
+        _ => wrong(&format!("unknown command {line:?}")),
+    }
+}
+
+/// Does so where OP-TEE is reached over FF-A.
+fn serve_ffa(kit: &FfaKit, traces: u64) -> ! {
+    if traces > 0 {
+        wrong(&format!("{traces} pages hold data of an earlier user"));
+    }
+    if has_devices() {
+        devices::target();
+    }
+    Event::new("ready").text("program", "hostile").send();
+    loop {
+        let line = console::read_line();
+        let mut words = line.split_ascii_whitespace();
+        match (words.next().unwrap_or_default(), words.next()) {
+            ("list", None) => {
+                list(ffa::ATTACKS);
+                Event::new("list-end").send();
             }
-            ("poweroff", None) => {
-                Event::new("bye").send();
-                psci::system_off()
-            }
-            _ => wrong(&format!("unknown command {line:?}")),
+            ("run", Some(number)) => match find(ffa::ATTACKS, number) {
+                Some(attack) => run(kit, attack),
+                None => wrong(&format!("no attack {number}")),
+            },
+            ("end", Some(name)) => match ffa::ENDINGS.iter().find(|end| end.name == name) {
+                Some(ending) => reset_in(name, || (ending.reach)(kit)),
+                None => wrong(&format!("no ending {name}")),
+            },
+            ("alive", None) => alive(kit.alive()),
+            _ => of_every_program(&line),
         }
     }
 }
@@ -72,9 +123,9 @@ fn wrong(text: &str) {
     Event::new("error").text("text", text).send();
 }
 
-fn find(number: &str) -> Option<&'static Attack> {
+fn find<K>(attacks: &[&'static [Attack<K>]], number: &str) -> Option<&'static Attack<K>> {
     let number: u8 = number.parse().ok()?;
-    ATTACKS
+    attacks
         .iter()
         .copied()
         .flatten()
@@ -95,21 +146,17 @@ fn state(name: &str) -> Option<&'static State> {
     states().chain(LONG).find(|state| state.name == name)
 }
 
-fn list() {
-    for attack in ATTACKS.iter().copied().flatten() {
+fn list<K>(attacks: &[&'static [Attack<K>]]) {
+    for attack in attacks.iter().copied().flatten() {
         Event::new("item")
             .number("number", attack.number.into())
             .text("title", attack.title)
             .text("expected", attack.expected)
             .send();
     }
-    for state in states() {
-        Event::new("item").text("state", state.name).send();
-    }
-    Event::new("list-end").send();
 }
 
-fn run(kit: &Kit, attack: &Attack) {
+fn run<K>(kit: &K, attack: &Attack<K>) {
     let start = timer::now();
     let verdict = (attack.run)(kit);
     let event = Event::new("attack")
@@ -162,8 +209,13 @@ fn park(kit: &Kit, state: &State) {
 
 /// Brings about a state and resets the VM in it.
 fn end(kit: &Kit, state: &State) {
-    Event::new("ending").text("name", state.name).send();
-    match reach(kit, state) {
+    reset_in(state.name, || reach(kit, state));
+}
+
+/// Brings about a situation and resets the VM in it.
+fn reset_in(name: &str, reach: impl FnOnce() -> Result<(), String>) {
+    Event::new("ending").text("name", name).send();
+    match reach() {
         Ok(()) => psci::system_reset(),
         Err(text) => wrong(&format!("the VM has not ended: {text}")),
     }
@@ -197,9 +249,9 @@ fn tell_measures(kit: &Kit, instances: &str) {
     }
 }
 
-fn alive(kit: &Kit) {
+fn alive(result: Result<(), String>) {
     let event = Event::new("alive");
-    match kit.alive() {
+    match result {
         Ok(()) => event.flag("ok", true).send(),
         Err(text) => event.flag("ok", false).text("text", &text).send(),
     }

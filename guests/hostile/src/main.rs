@@ -18,6 +18,8 @@ mod console;
 #[cfg(target_os = "none")]
 mod devices;
 #[cfg(target_os = "none")]
+mod ffa;
+#[cfg(target_os = "none")]
 mod flood;
 #[cfg(target_os = "none")]
 mod kit;

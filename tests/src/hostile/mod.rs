@@ -7,8 +7,10 @@
 
 mod ends;
 mod plan;
+mod plan_ffa;
 
 pub use plan::{AttackRow, PLAN, Player};
+pub use plan_ffa::FFA_PLAN;
 
 use crate::masked::{self, Masked};
 use crate::neighbour::Neighbour;
@@ -16,7 +18,7 @@ use crate::watch::Watch;
 use crate::{BOOT, Lab, SOON};
 use anyhow::{Context, Result, ensure};
 use postern_ctl::messages::Stats;
-use postern_qemu::config::System;
+use postern_qemu::config::{System, TeeAbi};
 use postern_qemu::console::Channel;
 use postern_qemu::launch::Machine;
 use postern_qemu::prepare::Flavour;
@@ -45,6 +47,15 @@ const HELD: [&str; 6] = [
 const HOSTILE: &str = "hostile";
 /// The neighbour's name; it is the last VM in the description.
 const NEIGHBOUR: &str = "b";
+
+/// Returns the attacks on a system whose guests reach OP-TEE by this ABI.
+#[must_use]
+pub const fn plan(abi: TeeAbi) -> &'static [AttackRow] {
+    match abi {
+        TeeAbi::Smc => PLAN,
+        TeeAbi::Ffa => FFA_PLAN,
+    }
+}
 
 /// The result of an attack: for each of the four checks nothing, or the fault.
 struct AttackOutcome {
@@ -137,7 +148,8 @@ pub fn play(
     counted: bool,
     wanted: impl Fn(&AttackRow) -> bool,
 ) -> Result<bool> {
-    for row in PLAN {
+    let plan = plan(system.machine.tee_abi);
+    for row in plan {
         row.check(lab.paths.root())?;
     }
     if counted {
@@ -155,7 +167,7 @@ pub fn play(
         (Played::Elsewhere, 0),
         (Played::NotApplicable, 0),
     ]);
-    for row in PLAN.iter().filter(|row| wanted(row)) {
+    for row in plan.iter().filter(|row| wanted(row)) {
         let (played, is_good) = arena.turn(row)?;
         if !is_good {
             bad.push(row.number);
@@ -169,7 +181,7 @@ pub fn play(
     println!(
         "{} of {} attacks: {} played here, {} by other tests, {} not applicable on this machine; not as expected: {bad:?}",
         counts.values().sum::<usize>(),
-        PLAN.len(),
+        plan.len(),
         counts[&Played::ByGuest],
         counts[&Played::Elsewhere],
         counts[&Played::NotApplicable],

@@ -40,7 +40,8 @@ pub struct AttackRow {
     pub gicv2: bool,
 }
 
-const fn guest(number: u8) -> AttackRow {
+/// Returns the row of an attack that the guest plays.
+pub(super) const fn guest(number: u8) -> AttackRow {
     AttackRow {
         number,
         player: Player::Guest,
@@ -51,7 +52,8 @@ const fn guest(number: u8) -> AttackRow {
     }
 }
 
-const fn elsewhere(
+/// Returns the row of an attack that other tests play.
+pub(super) const fn elsewhere(
     number: u8,
     title: &'static str,
     why: &'static str,
@@ -64,7 +66,8 @@ const fn elsewhere(
     }
 }
 
-const fn endings(number: u8, endings: &'static [(&'static str, u32)]) -> AttackRow {
+/// Returns the row of an attack that is the VM's end.
+pub(super) const fn endings(number: u8, endings: &'static [(&'static str, u32)]) -> AttackRow {
     AttackRow {
         player: Player::Ends,
         endings,
@@ -73,7 +76,8 @@ const fn endings(number: u8, endings: &'static [(&'static str, u32)]) -> AttackR
 }
 
 impl AttackRow {
-    const fn logging(self, log: &'static [&'static str]) -> Self {
+    /// Returns the row with words that OP-TEE may log.
+    pub(super) const fn logging(self, log: &'static [&'static str]) -> Self {
         Self { log, ..self }
     }
 
@@ -88,7 +92,8 @@ impl AttackRow {
         }
     }
 
-    const fn quick(self) -> Self {
+    /// Returns the row of an attack that `make test` plays.
+    pub(super) const fn quick(self) -> Self {
         Self {
             quick: true,
             ..self
@@ -124,7 +129,7 @@ impl AttackRow {
 }
 
 /// OP-TEE's log lines about an application that fails to load in the attack.
-const LOADING: &[&str] = &[
+pub(super) const LOADING: &[&str] = &[
     "ldelf failed with res: 0x",
     "RPC allocation failed. Non-secure world result",
 ];
