@@ -160,9 +160,43 @@ impl Turns {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;
+    use ffa_proto::Uuid;
+    use ffa_proto::partition::PartitionProperties;
 
     fn vm(number: u16) -> NonZeroU16 {
         NonZeroU16::new(number).unwrap()
+    }
+
+    fn spmc() -> Spmc {
+        let tee = PartitionInfo {
+            id: EndpointId::new(0x8001),
+            contexts: 4,
+            properties: PartitionProperties::empty(),
+            uuid: Uuid::NIL,
+        };
+        let buffers = ExchangeBuffers {
+            tx: Pa::new(0x1000),
+            rx: Pa::new(0x2000),
+            pages: 1,
+        };
+        Spmc::new(
+            Version::V1_2,
+            EndpointId::new(0x8000),
+            alloc::vec![tee],
+            buffers,
+            None,
+        )
+    }
+
+    #[test]
+    fn refused_vm_does_not_give_back_the_turn_of_another() {
+        let spmc = spmc();
+        let turn = spmc.take_tx(vm(1)).unwrap();
+        for asks in [2, 1, 2] {
+            assert!(spmc.take_tx(vm(asks)).is_none());
+        }
+        drop(turn);
+        assert!(spmc.take_tx(vm(2)).is_some());
     }
 
     #[test]
