@@ -27,6 +27,15 @@ pub use super::distributor::KICK_INTID;
 
 /// INTID of the virtual interface's maintenance interrupt (PPI 9).
 pub const MAINTENANCE_INTID: u32 = 25;
+/// The SGIs that the secure world may donate to the normal world, a bit each: 8 to 15. Those that it keeps stay as they
+/// are, whatever EL2 writes.
+pub const DONATED_SGIS: u32 = 0xff00;
+
+/// Returns whether an interrupt is an SGI that the secure world may donate. EL2 has enabled it on every pCPU.
+pub const fn is_donated_sgi(intid: u32) -> bool {
+    intid < 32 && DONATED_SGIS >> intid & 1 == 1
+}
+
 /// ICC_PMR_EL1 that masks no interrupt.
 const LOWEST_PRIORITY: u64 = 0xff;
 /// ICC_CTLR_EL1.EOImode: the end of an interrupt only drops the priority.
@@ -102,6 +111,7 @@ pub fn init_distributor(gic: &Gic) -> Result<(), GicError> {
 /// It is not there or does not get ready.
 pub fn init_pcpu(gic: &Gic, mpidr: Mpidr, pcpus: usize) -> Result<(), PcpuError> {
     let own = 1 << KICK_INTID
+        | DONATED_SGIS
         | 1 << MAINTENANCE_INTID
         | 1 << timer::HYPERVISOR_TIMER_INTID
         | 1 << timer::VIRTUAL_TIMER_INTID;

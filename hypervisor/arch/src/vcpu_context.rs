@@ -43,6 +43,18 @@ const _: () = assert!(size_of::<Frame>() == 272, "vectors.S knows this size");
 pub struct CallFrame {
     /// x0..x7.
     pub x: [u64; 8],
+    /// x8..x17, which only calls of FF-A use.
+    pub more: [u64; 10],
+}
+
+impl CallFrame {
+    /// Has the guest execute the instruction of this call again, after the interrupts that it takes before. For a call
+    /// alone, whose return address EL2 keeps in its register.
+    #[inline]
+    pub fn repeat(&mut self) {
+        // The address of the instruction behind an SMC or HVC, which have four bytes.
+        ELR_EL2.set(ELR_EL2.get().wrapping_sub(4));
+    }
 }
 
 /// PSTATE of a vCPU at its start: EL1h, all interrupts masked (PSCI DEN0022, 6.4).

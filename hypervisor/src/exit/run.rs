@@ -5,13 +5,13 @@
 
 use crate::control::monitor;
 use crate::control::watchdog;
-use crate::irq::owners::register_private;
+use crate::irq::owners::{Handler, register_private};
 use crate::irq::{Handled, sections};
 use crate::lifecycle::{transitions, watchdogs, work_steps};
 use crate::platform::WALL_CLOCK;
 use crate::sched::masked::Cause;
 use crate::sched::run_loop::{self, PcpuOps, RunDecision};
-use crate::tee::secure_entries;
+use crate::tee::{notification, secure_entries};
 use crate::vm::context_switch::has_exit_work;
 use crate::vm::instance::{VcpuRef, Vm};
 use crate::vm::pcpu::{Pcpu, here};
@@ -24,7 +24,7 @@ use postern_base::ticks::Ticks;
 
 /// Registers the owners of EL2's private interrupts, before a pCPU enables them.
 pub fn own_interrupts() {
-    register_private(&[
+    let own: [(u32, Handler); 4] = [
         (gic::KICK_INTID, context_switch::on_kick_sgi),
         (timer::HYPERVISOR_TIMER_INTID, on_hypervisor_timer),
         (
@@ -32,7 +32,8 @@ pub fn own_interrupts() {
             context_switch::on_maintenance_interrupt,
         ),
         (timer::VIRTUAL_TIMER_INTID, context_switch::on_virtual_timer),
-    ]);
+    ];
+    register_private(own.into_iter().chain(notification::donated_sgis()));
 }
 
 /// Handles the EL2 timer interrupt: a time slice has ended, or the deadline of a waiting vCPU has

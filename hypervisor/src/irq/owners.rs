@@ -34,11 +34,11 @@ const MAX_LOGGED: u64 = 16;
 ///
 /// # Panics
 /// An interrupt is not private.
-pub fn register_private(owners: &[(u32, Handler)]) {
+pub fn register_private(owners: impl Iterator<Item = (u32, Handler)>) {
     PRIVATE_OWNERS.call_once(|| {
         let mut table = [None; PRIVATE];
         for (intid, handler) in owners {
-            table[*intid as usize] = Some(*handler);
+            table[intid as usize] = Some(handler);
         }
         table
     });

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! OP-TEE's asynchronous notifications (`optee_smc.h`, OPTEE_SMC_ASYNC_NOTIF_VALUE).
+//! OP-TEE's asynchronous notifications (`optee_smc.h`, OPTEE_SMC_ASYNC_NOTIF_VALUE; over FF-A DEN0077A, 10).
 //!
-//! OP-TEE has one physical interrupt for all VMs, and EL2 owns it. When it arrives, every VM that
-//! has enabled notifications gets a virtual interrupt, and asks OP-TEE for its events through the
-//! mediator. OP-TEE keeps the events of VMs apart. A VM without an event finds nothing, which the
-//! ABI allows.
+//! OP-TEE has one physical interrupt for all VMs, and EL2 owns it: an SPI, or over FF-A an SGI that
+//! it donates and raises on the pCPU where it runs. When it arrives, every VM that has enabled
+//! notifications gets a virtual interrupt, and asks OP-TEE for its events through the mediator.
+//! OP-TEE keeps the events of VMs apart. A VM without an event finds nothing, which the ABI allows.
 
 use crate::irq::Handled;
-use crate::irq::owners::register_spi;
+use crate::irq::owners::{Handler, register_spi};
 use crate::platform::machine;
 use crate::vm::instance::Vm;
 use crate::vm::registry;
@@ -16,7 +16,13 @@ use postern_arch::{gic, percpu};
 use postern_base::ids::PcpuIndex;
 use postern_boot_tree::Interrupt;
 
-/// Returns the physical interrupt, if OP-TEE has one.
+/// The handlers of the SGIs that the secure world may donate. Nothing else sends them.
+pub fn donated_sgis() -> impl Iterator<Item = (u32, Handler)> {
+    let sgis = (0..u32::BITS).filter(|intid| gic::is_donated_sgi(*intid));
+    sgis.map(|intid| (intid, on_interrupt as Handler))
+}
+
+/// Returns the physical interrupt, if OP-TEE has an SPI.
 pub fn interrupt() -> Option<Interrupt> {
     machine().optee?.notification
 }
