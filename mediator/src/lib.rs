@@ -243,6 +243,12 @@ impl Mediator {
         }
     }
 
+    /// Returns whether the guest reaches the TEE over FF-A. Its device tree then has no node for OP-TEE, and the interrupt of
+    /// notifications is [`ffa::NOTIFICATION_PENDING_SGI`].
+    pub const fn speaks_ffa(&self) -> bool {
+        self.ffa.is_some()
+    }
+
     /// Returns the VM's client id in OP-TEE.
     pub const fn client(&self) -> ClientId {
         self.client

@@ -7,4 +7,6 @@ pub mod share;
 #[allow(unsafe_code, reason = "the boot protocol is what makes it sound")]
 pub mod start;
 #[cfg(target_os = "none")]
+pub mod tee_probe;
+#[cfg(target_os = "none")]
 pub mod vms_up;

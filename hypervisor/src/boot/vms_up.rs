@@ -3,12 +3,13 @@
 
 use super::cpus::{self, Midr, Model, ModelError};
 use super::share::Share;
+use super::tee_probe::{self, FoundTee, TeeError};
 use crate::console::output;
 use crate::control::input;
 use crate::fatal::fail;
 use crate::lifecycle::{transitions, work_steps};
 use crate::platform::{self, machine};
-use crate::tee::host::{SHARED_PAGES, secure_call};
+use crate::tee::host::SHARED_PAGES;
 use crate::tee::notification;
 use crate::vm::frames::{Frames, FramesError, PoolError, SharedPool};
 use crate::vm::guest_memory::{GuestMemory, MemoryError};
@@ -22,7 +23,7 @@ use core::fmt::Display;
 use core::num::NonZeroU16;
 use core::sync::atomic::Ordering;
 use mediator::addr::{PAGE_SIZE, Pa};
-use mediator::{ClientId, CreateError, Mediator, ProbeError, Progress, SecureMonitor, TeeInfo};
+use mediator::{ClientId, CreateError, ProbeError, Progress};
 use postern_arch::smmu::{self, StreamsError};
 use postern_arch::{entropy, timer};
 use postern_base::ids::VmIndex;
@@ -46,7 +47,7 @@ enum StartError {
     #[error("pages to share with OP-TEE: {0}")]
     Pool(#[from] PoolError),
     #[error("vm `{0}` has tee = \"required\": {1}")]
-    NoTee(&'static str, ProbeError),
+    NoTee(&'static str, TeeError),
     #[error(
         "vm `{0}`: no arm64 Image at {1}, where its multiboot,kernel module is said to be: \
          have the boot loader place the kernel's raw Image there"
@@ -92,20 +93,22 @@ pub fn start_all(configs: &'static VmConfigs<'static>) {
 #[inline(never)]
 fn make_all(configs: &'static VmConfigs<'static>) -> Result<Vec<Vm>, StartError> {
     let mut frames = Frames::new(&machine().free)?;
-    let tee = probe_tee(configs)?;
-    let owner = match tee {
-        Some(info) if !info.virtualised => only_owner(configs)?,
+    let tee = probe_tee(configs, &mut frames)?;
+    let owner = match &tee {
+        Some(found) if !found.info.virtualised => only_owner(configs)?,
         _ => None,
     };
     let with_tee = configs.iter().filter(|config| config.tee != Tee::None);
-    let max_creations = tee.and_then(|info| info.max_creations());
+    let max_creations = tee.as_ref().and_then(|found| found.info.max_creations());
     let share = Share::of(with_tee.count() as u32, max_creations);
     let models = models();
     let mut vms = Vec::new();
     let indices = (0..).filter_map(VmIndex::new);
     for (config, index) in configs.iter().zip(indices) {
         // If OP-TEE has VM numbers, each VM may have the TEE.
-        let may_have = tee.filter(|info| info.virtualised || owner == Some(config.name));
+        let may_have = tee.as_ref();
+        let may_have =
+            may_have.filter(|found| found.info.virtualised || owner == Some(config.name));
         let vm = make(config, index, &models, may_have, share, &mut frames)?;
         vms.push(vm);
     }
@@ -145,49 +148,19 @@ fn models() -> Vec<Model> {
 #[inline(never)]
 fn shared_pool(frames: &mut Frames, pages: u64) -> Result<SharedPool, StartError> {
     let bytes = (pages * PAGE_SIZE).max(1).next_multiple_of(BLOCK_SIZE);
-    let chunks = frames.allocate(bytes, layout::RAM)?;
-    let whole = chunks.iter().find(|chunk| chunk.bytes() == bytes);
-    let range = whole.ok_or(PoolError::OutOfMemory)?;
-    Ok(SharedPool::new(*range)?)
+    Ok(SharedPool::new(frames.allocate_whole(bytes, layout::RAM)?)?)
 }
 
-/// The secure world without a VM, for EL2's calls at boot.
-struct SecureWorld;
-
-impl SecureMonitor for SecureWorld {
-    fn smc(&self, args: [u64; 8]) -> [u64; 8] {
-        secure_call(args)
-    }
-}
-
-/// Returns the properties of the TEE, if any VM wants it.
-fn probe_tee(configs: &VmConfigs<'static>) -> Result<Option<TeeInfo>, StartError> {
+/// Returns the TEE, if any VM wants it.
+fn probe_tee(
+    configs: &VmConfigs<'static>,
+    frames: &mut Frames,
+) -> Result<Option<FoundTee>, StartError> {
     if configs.iter().all(|config| config.tee == Tee::None) {
         return Ok(None);
     }
-    match mediator::probe(&SecureWorld) {
-        Ok(info) => {
-            let info = TeeInfo {
-                static_tables: machine().static_tables,
-                ..info
-            };
-            output::log(
-                Level::Info,
-                format_args!(
-                    "OP-TEE {}.{}, {}, {} threads{}",
-                    info.major,
-                    info.minor,
-                    if info.virtualised {
-                        "virtualised"
-                    } else {
-                        "not virtualised: one VM can have it"
-                    },
-                    info.threads,
-                    if info.virtualised { " per VM" } else { "" },
-                ),
-            );
-            Ok(Some(info))
-        }
+    match tee_probe::probe(frames) {
+        Ok(found) => Ok(Some(found)),
         Err(error) => match configs.iter().find(|config| config.tee == Tee::Required) {
             Some(config) => Err(StartError::NoTee(config.name, error)),
             None => {
@@ -206,7 +179,8 @@ fn only_owner(configs: &VmConfigs<'static>) -> Result<Option<&'static str>, Star
         wanting.map(|config| config.name)
     };
     if let Some(second) = names(Tee::Required).nth(1) {
-        return Err(StartError::NoTee(second, ProbeError::NotVirtualised));
+        let error = ProbeError::NotVirtualised;
+        return Err(StartError::NoTee(second, error.into()));
     }
     let owner = names(Tee::Required).chain(names(Tee::Optional)).next();
     for name in names(Tee::Optional).filter(|name| Some(*name) != owner) {
@@ -224,7 +198,7 @@ fn make(
     config: &'static VmConfig<'static>,
     index: VmIndex,
     models: &[Model],
-    tee: Option<TeeInfo>,
+    tee: Option<&FoundTee>,
     share: Share,
     frames: &mut Frames,
 ) -> Result<Vm, StartError> {
@@ -248,7 +222,7 @@ fn make(
     let tee = tee.filter(|_| config.tee != Tee::None).zip(client);
     let mut tee_config = config.tee_config.clone();
     // Linux rejects an OP-TEE that has notifications without an interrupt for them.
-    tee_config.features.async_notif &= notification::interrupt().is_some();
+    tee_config.features.async_notif &= tee.is_some_and(|(found, _)| found.can_notify());
     let quotas = &mut tee_config.quotas;
     quotas.address_spaces = quotas.address_spaces.min(share.address_spaces);
     quotas.max_leaked_asids = quotas.max_leaked_asids.min(share.max_leaked_asids);
@@ -271,7 +245,7 @@ fn make(
         mapping: Mapping::new(index, machine().gic.guest_interface(), &config.devices),
         gic: machine().gic.version(),
         links: links::ends(&machine().links, index),
-        mediator: tee.map(|(info, client)| Mediator::new(client, tee_config, info)),
+        mediator: tee.map(|(found, client)| found.mediator(client, tee_config)),
     });
     linked_spis::link(&mut vm, &config.devices);
     Ok(vm)

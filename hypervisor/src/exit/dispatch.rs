@@ -6,13 +6,14 @@ use crate::irq::sections;
 use crate::lifecycle::transitions;
 use crate::sched::masked::Cause;
 use crate::sched::run_queues::PcpuRequests;
-use crate::services::{discovery, memory, psci, smccc, trng};
-use crate::tee::host::VmHost;
+use crate::services::{discovery, ffa, memory, psci, smccc, trng};
+use crate::tee::host::{self, VmHost};
 use crate::vm::instance::{GuestAnomaly, VcpuRef};
 use crate::vm::lifecycle::LifecycleEvent;
 use crate::vm::{context_switch, scheduler};
 use mediator::Mediator;
 use mediator::addr::Ipa;
+use mediator::ffa::Answer;
 use optee_proto::smc::{FunctionId, Return};
 use postern_arch::vcpu_context::CallFrame;
 use postern_arch::{entropy, smc};
@@ -42,6 +43,28 @@ fn tee(frame: &mut CallFrame, running: VcpuRef) {
     frame.x[..4].copy_from_slice(&answer);
 }
 
+/// Answers a call of FF-A. Returns whether the VM has a TEE that it reaches by FF-A.
+#[inline(never)]
+fn answer_ffa(frame: &mut CallFrame, function: FunctionId, running: VcpuRef) -> bool {
+    let Some(mediator) = running.vm.mediator().filter(|vm| vm.speaks_ffa()) else {
+        return false;
+    };
+    let mut call = [0; 18];
+    call[..8].copy_from_slice(&frame.x);
+    call[8..].copy_from_slice(&frame.more);
+    // Without the hint that the vCPU has no SVE state.
+    call[0] = function.get().into();
+    match host::answer_ffa(mediator, &VmHost { vm: running.vm }, &call) {
+        Answer::Short(short) => frame.x = short,
+        Answer::Long(long) => {
+            frame.x.copy_from_slice(&long[..8]);
+            frame.more.copy_from_slice(&long[8..]);
+        }
+        Answer::Repeat => frame.repeat(),
+    }
+    true
+}
+
 // Not inlined, so that the path to the TEE need not save the registers that this needs.
 #[inline(never)]
 fn dispatch_local(frame: &mut CallFrame, running: VcpuRef) {
@@ -69,6 +92,8 @@ fn dispatch_local(frame: &mut CallFrame, running: VcpuRef) {
         } else {
             SmcReturn::NOT_SUPPORTED
         }
+    } else if ffa::owns(function) && answer_ffa(frame, function, running) {
+        return;
     } else {
         // A query for a service is not an anomaly.
         if !discovery::is_query(function) && running.vm.log_once(GuestAnomaly::Call) {

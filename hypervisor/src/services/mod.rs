@@ -2,6 +2,7 @@
 //! The services that answer SMCs and HVCs, one file per owner of function identifiers.
 
 pub mod discovery;
+pub mod ffa;
 pub mod memory;
 pub mod psci;
 pub mod seeds;

@@ -7,7 +7,9 @@ use super::instance::Vm;
 use super::scheduler::kick;
 use super::watchdog;
 use crate::platform::WALL_CLOCK;
-use mediator::Mediator;
+use crate::services::vcpu_power::PowerState;
+use mediator::ffa::NOTIFICATION_PENDING_SGI;
+use postern_base::ids::VcpuIndex;
 use postern_base::mmio::Access;
 use postern_console::monitor::System;
 use postern_devices::generic_watchdog::Frame;
@@ -63,13 +65,26 @@ impl Vm {
     /// Signals to the guest that OP-TEE has notifications for some VM, if the guest enabled them.
     /// The guest asks OP-TEE whether any is its own.
     pub fn notify(&'static self) {
-        let wanted = self.mediator().is_some_and(Mediator::wants_notifications);
-        // The VM may end between this check and the pulse. Then its vGIC is reset, or the guest
+        let wanting = self.mediator().filter(|vm| vm.wants_notifications());
+        // The VM may end between this check and the interrupt. Then its vGIC is reset, or the guest
         // takes an interrupt without a notification, as it does for every notification of a
         // neighbour.
-        if wanted && let Some(line) = self.line(SpiSource::Tee) {
+        let Some(mediator) = wanting else {
+            return;
+        };
+        if mediator.speaks_ffa() {
+            let target = self.notified_vcpu();
+            kick(self, self.vgic.raise_sgi(target, NOTIFICATION_PENDING_SGI));
+        } else if let Some(line) = self.line(SpiSource::Tee) {
             kick(self, self.vgic.pulse(line));
         }
+    }
+
+    /// Returns the vCPU that takes the interrupt of notifications over FF-A: the first one that is on.
+    fn notified_vcpu(&self) -> VcpuIndex {
+        let mut vcpus = self.vcpus.iter();
+        let first = vcpus.find(|vcpu| vcpu.power.state() == PowerState::On);
+        first.map_or(VcpuIndex::BOOT, |vcpu| vcpu.index)
     }
 
     /// Puts a received byte into the guest's console UART.

@@ -147,6 +147,20 @@ impl Frames {
         Ok(chunks)
     }
 
+    /// Allocates as [`Frames::allocate`] does, in one piece.
+    ///
+    /// # Errors
+    /// See [`FramesError`].
+    pub fn allocate_whole(&mut self, bytes: u64, at: Ipa) -> Result<PaRange, FramesError> {
+        let before = self.free.clone();
+        let chunks = self.allocate(bytes, at)?;
+        let whole = chunks.iter().find(|chunk| chunk.bytes() == bytes);
+        whole.copied().ok_or_else(|| {
+            self.free = before;
+            FramesError::NotContiguous(bytes)
+        })
+    }
+
     /// Takes `bytes` contiguous bytes for good, for a guest that sees them at their physical addresses: the lowest that
     /// are free from `from` on and below `end`.
     ///

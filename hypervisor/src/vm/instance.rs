@@ -402,9 +402,13 @@ impl Vm {
         self.has_tee.load(Ordering::Acquire)
     }
 
-    /// Returns the description of the TEE for the guest's device tree.
+    /// Returns the description of the TEE for the guest's device tree. Over FF-A there is none: the guest asks for the
+    /// partitions.
     pub fn guest_tee(&self) -> Option<GuestTee> {
         let mediator = self.mediator.as_ref().filter(|_| self.has_tee())?;
+        if mediator.speaks_ffa() {
+            return None;
+        }
         let spi = self.spis.of(SpiSource::Tee);
         let notification = mediator.offers_notifications().then_some(spi);
         Some(GuestTee { notification })

@@ -117,6 +117,24 @@ fn allocate_of_too_many_pieces_fails_and_changes_nothing() {
 }
 
 #[test]
+fn whole_piece_is_one_or_nothing() {
+    let piece = |index: u64| {
+        let start = GIGABYTE + 8 * index * BLOCK_SIZE;
+        range(start, start + 3 * BLOCK_SIZE)
+    };
+    let mut frames = frames(&[piece(0), piece(1)]);
+    let wanted = 4 * BLOCK_SIZE;
+    assert_eq!(
+        frames.allocate_whole(wanted, RAM),
+        Err(FramesError::NotContiguous(wanted))
+    );
+    assert_eq!(frames.free_bytes(), 6 * BLOCK_SIZE);
+    let whole = frames.allocate_whole(3 * BLOCK_SIZE, RAM).unwrap();
+    assert_eq!(whole, piece(0));
+    assert_eq!(frames.free_bytes(), 3 * BLOCK_SIZE);
+}
+
+#[test]
 fn free_rejects_unallocated_ranges() {
     let mut frames = frames(&[range(GIGABYTE, GIGABYTE + 4 * BLOCK_SIZE)]);
     let chunk = frames.allocate(2 * BLOCK_SIZE, RAM).unwrap()[0];
