@@ -253,7 +253,6 @@ impl VmState {
         }
         buffer.users += 1;
         buffer.in_flight += 1;
-        buffer.is_told = true;
         let name = match names {
             MemoryNames::Guest => cookie.get(),
             MemoryNames::Spmc => buffer.handle.get(),

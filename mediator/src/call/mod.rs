@@ -295,6 +295,11 @@ impl Call {
         }
     }
 
+    /// Returns the buffers that the call's parameters name.
+    pub(crate) fn named_buffers(&self) -> &[Cookie] {
+        &self.uses
+    }
+
     /// Returns whether the call uses the session with this number.
     pub(crate) fn uses_session(&self, session: u32) -> bool {
         self.session == Some(session)

@@ -56,12 +56,19 @@ impl Mediator {
             Entry::Resume { thread, .. } => [Service::RESUME.get(), 0, 0, 0, thread],
         };
         let is_begun = !matches!(entry, Entry::Begin);
-        match self.request(host, ffa, words) {
+        let exit = match self.request(host, ffa, words) {
             Ok(words) => exit(&words, is_begun && call.has_asked),
             // The SPMC did not deliver it: OP-TEE knows nothing of it.
             Err(AnswerError::Refused(_)) if !is_begun => Exit::Done(Return::EBUSY),
             Err(_) => Exit::Lost,
+        };
+        // Nobody has asked yet whether OP-TEE was told of what the call names: it is in flight.
+        let is_taken = !matches!(exit, Exit::Done(Return::ETHREAD_LIMIT | Return::EBUSY));
+        let named = call.named_buffers();
+        if is_taken && !is_begun && !named.is_empty() {
+            self.state.lock().tell(named);
         }
+        exit
     }
 
     /// Makes a direct request of the VM's to OP-TEE, and returns w3 to w7 of its answer.

@@ -72,6 +72,15 @@ impl VmState {
         }
     }
 
+    /// Notes that OP-TEE has been told of objects, which it must therefore forget before they end.
+    pub(crate) fn tell(&mut self, cookies: &[Cookie]) {
+        for &cookie in cookies {
+            if let Some((_, buffer)) = self.buffers.get(cookie) {
+                buffer.is_told = true;
+            }
+        }
+    }
+
     /// Returns whether an object has this handle of the SPMC's.
     pub(crate) fn knows_handle(&self, handle: Handle) -> bool {
         self.all_handles().contains(&handle)

@@ -184,3 +184,36 @@ fn handle_of_a_guest_never_comes_back() {
     }
     vm.end();
 }
+
+/// OP-TEE prints a line about each object that it is to forget and does not use.
+#[test]
+fn optee_forgets_only_what_a_call_has_brought_to_it() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let guest = vm.guest();
+        let own = guest.share(&[guest.alloc(1)]).unwrap();
+        let named = |handle| Param::new(Attr::RMEM_INPUT, 0, 8, handle);
+        // The second parameter is nobody's, so the call does not begin.
+        let params = [named(own), named(1 << 63 | 7)];
+        let refused = guest.message(Command::INVOKE, SESSION, &params);
+        assert_ne!(guest.run(refused).header.ret.get(), 0);
+        // OP-TEE has no thread for it.
+        ffa.machine.script(1, [Step::ForeignInterrupt]);
+        ffa.machine.script(1, [Step::ForeignInterrupt]);
+        let parked = [0; 2].map(|_| {
+            let at = guest.message(Command::INVOKE, SESSION, &[]);
+            (at, guest.begin(at))
+        });
+        let busy = guest.begin(guest.message(Command::INVOKE, SESSION, &[named(own)]));
+        assert_eq!(busy[0], Return::ETHREAD_LIMIT.get());
+        let before = ffa.machine.smcs().len();
+        assert_eq!(guest.unregister_shm(own), Ok(Status::OK));
+        assert_eq!(functions(&ffa.machine, before), []);
+        assert_eq!(guest.reclaim(own), Ok(()));
+        for (at, regs) in parked {
+            assert_eq!(guest.finish(at, regs, &mut |_, _| false), Return::OK);
+        }
+        vm.end();
+    }
+}
