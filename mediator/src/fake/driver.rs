@@ -100,6 +100,11 @@ impl<'a> Guest<'a> {
         }
     }
 
+    /// Forgets the memory of messages: the VM has begun again.
+    pub(super) fn forget_driver(&self) {
+        self.driver().messages.lock().clear();
+    }
+
     fn driver(&self) -> &Driver {
         self.driver.as_ref().expect("a guest over FF-A")
     }
@@ -130,7 +135,7 @@ impl<'a> Guest<'a> {
                 Answer::Long(regs) => Registers::from_18(regs),
                 Answer::Repeat => continue,
             };
-            self.host.machine().check_ffa_registers(&answer.to_18());
+            self.host.machine().check_ffa_registers(&answer);
             return answer;
         }
         panic!("{call:?} is repeated for ever");

@@ -310,11 +310,11 @@ impl<'a> Guest<'a> {
                 for param in &mut params {
                     match param.attr().0 {
                         2 | 3 => {
-                            param.a = (param.a.get() + 1).into();
-                            param.b = (param.b.get() + 1).into();
-                            param.c = (param.c.get() + 1).into();
+                            param.a = param.a.get().wrapping_add(1).into();
+                            param.b = param.b.get().wrapping_add(1).into();
+                            param.c = param.c.get().wrapping_add(1).into();
                         }
-                        6 | 7 | 0xa | 0xb => param.b = (param.b.get() + 1).into(),
+                        6 | 7 | 0xa | 0xb => param.b = param.b.get().wrapping_add(1).into(),
                         _ => {}
                     }
                 }

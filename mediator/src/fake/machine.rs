@@ -11,7 +11,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use ffa_proto::{EndpointId, Function};
+use ffa_proto::{EndpointId, Function, Registers};
 use optee_proto::{FunctionId, Uuid};
 use spin::{Mutex, MutexGuard};
 
@@ -370,9 +370,16 @@ impl Machine {
     }
 
     /// Notes what a guest sees in registers over FF-A.
-    pub(super) fn check_ffa_registers(&self, regs: &[u64]) {
+    pub(super) fn check_ffa_registers(&self, regs: &Registers) {
+        // Where 64-bit values are in two registers.
+        let at: &[usize] = match regs.id().function() {
+            Some(Function::MemFragRx) => &[1],
+            _ => &[2, 4, 6],
+        };
+        let regs = regs.to_18();
+        let pairs = at.iter().flat_map(|&n| pairs(&regs[n..n + 2]));
         let mut state = self.state();
-        for value in pairs(regs).chain(regs.iter().copied()) {
+        for value in pairs.chain(regs) {
             if state.is_secret(value) && !state.is_guess(value) {
                 state.violate(format!("registers {regs:x?}: the guest sees {value:#x}"));
             }

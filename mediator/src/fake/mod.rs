@@ -18,6 +18,7 @@ mod guest;
 mod host;
 mod machine;
 mod monitor;
+pub mod play;
 mod ram;
 pub mod spmc;
 mod tee;

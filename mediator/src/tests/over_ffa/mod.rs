@@ -9,6 +9,7 @@ mod handles;
 mod identity;
 mod life;
 mod notifications;
+mod properties;
 mod sharing;
 mod teardown;
 mod threads;
@@ -56,7 +57,12 @@ impl Ffa {
 
     /// A VM whose guest has done nothing yet.
     fn bare(&self, client: u16, config: Config) -> Vm {
-        let host = self.machine.add_vm(client, PAGES);
+        self.sized(client, config, PAGES)
+    }
+
+    /// The same, of this size.
+    fn sized(&self, client: u16, config: Config, pages: u64) -> Vm {
+        let host = self.machine.add_vm(client, pages);
         let client = ClientId::new(NonZeroU16::new(client).unwrap());
         let mediator = Mediator::new_ffa(client, config, self.tee, Arc::clone(&self.spmc));
         mediator.create(&host).unwrap();
