@@ -3,7 +3,7 @@
 //! anything in any order, memory that changes while it is read, VMs that start and end.
 
 mod play;
-mod script;
+pub(crate) mod script;
 
 use crate::input::Input;
 use crate::world::{PAGES, Reach, Vm, check, check_end, is_within, page};

@@ -7,6 +7,7 @@
 
 pub mod boot_tree;
 pub mod conversation;
+pub mod conversation_ffa;
 pub mod devices;
 pub mod ffa_memory;
 pub mod ffa_registers;

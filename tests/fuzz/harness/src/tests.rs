@@ -54,6 +54,21 @@ fn conversation() {
 }
 
 #[test]
+fn conversation_ffa() {
+    let mut reach = Reach::default();
+    replay("conversation_ffa", |data| {
+        reach += crate::conversation_ffa::reach(data);
+    });
+    let least = Reach {
+        in_sessions: 60,
+        buffers: 0,
+        replies: 40,
+        allocated: 20,
+    };
+    assert!(reach.is_at_least(&least), "{reach:?}");
+}
+
+#[test]
 fn devices() {
     replay("devices", crate::devices::run);
 }

@@ -9,6 +9,18 @@ use optee_proto::msg::{Attr, Header, Param};
 use optee_proto::rpc::Command;
 use zerocopy::IntoBytes;
 
+/// Generates a few steps that keep to the protocol.
+pub(crate) fn protocol(input: &mut Input<'_>) -> Vec<Step> {
+    let mut steps = script(input);
+    steps.retain(|step| {
+        !matches!(
+            step,
+            Step::Raw(..) | Step::RawCommand(_) | Step::Scribble(_) | Step::End(_)
+        )
+    });
+    steps
+}
+
 /// Generates a few steps.
 pub(super) fn script(input: &mut Input<'_>) -> Vec<Step> {
     match input.below(64) {
