@@ -4,6 +4,7 @@
 
 use anyhow::{Error, Result, ensure};
 use postern_qemu::board::BoardName;
+use postern_qemu::config::TeeAbi;
 use postern_tests::Lab;
 use postern_tests::hostile::play;
 
@@ -11,6 +12,18 @@ use postern_tests::hostile::play;
 fn quick_attacks_give_expected_results() -> Result<()> {
     let lab = Lab::new("hostile")?;
     let system = lab.system("hostile.toml")?;
+    ensure!(
+        play(&lab, system, false, |row| row.quick)?,
+        "see the lines above"
+    );
+    Ok(())
+}
+
+#[test]
+fn quick_attacks_over_ffa_give_expected_results() -> Result<()> {
+    let lab = Lab::new("hostile-ffa")?;
+    let system = lab.system("hostile.toml")?;
+    let system = system.with_abi(TeeAbi::Ffa).map_err(Error::msg)?;
     ensure!(
         play(&lab, system, false, |row| row.quick)?,
         "see the lines above"
