@@ -74,6 +74,9 @@ pub const FFA_PLAN: &[AttackRow] = &[
         )],
     ),
     guest(55).quick(),
+    guest(56).quick().logging(LOADING),
+    guest(57).quick().logging(LOADING),
+    guest(58).quick(),
 ];
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod calls;
 mod handles;
 mod identity;
 mod kit;
+mod later;
 mod messages;
 mod notifications;
 mod setup;
@@ -26,6 +27,7 @@ pub const ATTACKS: &[&[Attack<FfaKit>]] = &[
     calls::ATTACKS,
     messages::ATTACKS,
     notifications::ATTACKS,
+    later::ATTACKS,
 ];
 
 /// A situation in which the VM ends.
