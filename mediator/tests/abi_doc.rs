@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `docs/abi.md` says of each row of the ABI what the mediator does and which test holds it, and
 //! `docs/threat-model.md` which tests hold each promise. Here is what keeps that true: every test
-//! that they name exists, every constant of the ABI has a row, and every test of a row is named.
+//! that they name exists, every constant of the ABI has a row, and every test of a row is named. `docs/ffa-abi.md` is the same
+//! for FF-A.
 // Miri has no files.
 #![cfg(not(miri))]
 
@@ -98,12 +99,28 @@ fn constants<'a>(source: &'a str, block: &str, like: &str) -> BTreeSet<&'a str> 
 
 #[test]
 fn every_test_that_is_named_exists() {
+    assert!(names_tests_that_exist("docs/abi.md") > 100);
+}
+
+/// The same for FF-A.
+#[test]
+fn every_test_of_ffa_that_is_named_exists() {
+    assert!(names_tests_that_exist("docs/ffa-abi.md") > 100);
+}
+
+/// Checks that each row of a document's tables names tests, and that these exist. Returns how many it names.
+fn names_tests_that_exist(document: &str) -> usize {
     let mut all = String::new();
-    for folder in ["mediator/src", "mediator/tests", "optee-proto/src"] {
+    for folder in [
+        "mediator/src",
+        "mediator/tests",
+        "mediator/ffa-proto/src",
+        "optee-proto/src",
+    ] {
         sources(&root().join(folder), &mut all);
     }
     let tests = tests_in(&all);
-    let document = read("docs/abi.md");
+    let document = read(document);
     let mut named = 0;
     for (heading, rows) in rows(&document) {
         for row in rows {
@@ -115,7 +132,40 @@ fn every_test_that_is_named_exists() {
             }
         }
     }
-    assert!(named > 100, "{named} tests: the tables look different now");
+    named
+}
+
+#[test]
+fn every_function_and_service_of_ffa_has_a_row() {
+    let document = read("docs/ffa-abi.md");
+    let rows = rows(&document);
+    let known = |heading: &str| -> BTreeSet<&str> {
+        rows[heading].iter().flat_map(|row| code(row[0])).collect()
+    };
+    // Such as `MemShare = 0x73, "MEM_SHARE", V1_0, Both;`.
+    let functions = read("mediator/ffa-proto/src/function.rs");
+    let names = functions.lines().filter_map(|line| {
+        let (_, rest) = line.split_once(" = 0x")?;
+        rest.split('"').nth(1)
+    });
+    assert_eq!(known("Functions"), names.collect());
+    let services = read("optee-proto/src/ffa.rs");
+    let names = constants(&services, "impl Service {", ": Self");
+    assert_eq!(known("Services"), names);
+}
+
+#[test]
+fn every_test_over_ffa_is_named() {
+    let mut all = String::new();
+    sources(&root().join("mediator/src/tests/over_ffa"), &mut all);
+    let document = read("docs/ffa-abi.md");
+    let named: BTreeSet<&str> = document.lines().flat_map(code).collect();
+    for test in tests_in(&all) {
+        assert!(
+            named.contains(test),
+            "docs/ffa-abi.md does not name the test {test}"
+        );
+    }
 }
 
 /// The same for the threat model, whose tests are in all crates.
@@ -133,12 +183,16 @@ fn every_test_of_the_threat_model_exists() {
             continue;
         }
         for row in rows {
-            let last = row.last().copied().unwrap_or_default();
+            let tests_of_row = row.get(2).copied().unwrap_or_default();
             assert!(
-                last.contains("attack") || code(last).count() > 0,
+                tests_of_row.contains("attack") || code(tests_of_row).count() > 0,
                 "nothing holds {row:?}"
             );
-            for test in code(last).filter(|name| !name.starts_with("make ")) {
+            // The fourth column, over FF-A, also has words of the field.
+            let over_ffa = row.get(3).copied().unwrap_or_default();
+            let over_ffa = code(over_ffa).filter(|name| name.contains('_'));
+            let named_here = code(tests_of_row).chain(over_ffa);
+            for test in named_here.filter(|name| !name.starts_with("make ")) {
                 assert!(tests.contains(test), "no test {test}: {row:?}");
                 named += 1;
             }
