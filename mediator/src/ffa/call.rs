@@ -9,10 +9,10 @@ use crate::Mediator;
 use crate::call::Call;
 use crate::host::Host;
 use crate::memory::GuestCookie;
-use crate::rpc::Function;
+use crate::rpc;
 use crate::transport::{Answer, Entry, Exit};
-use ffa_proto::call::{DirectAnswer, DirectMessage, Payload};
-use ffa_proto::{AnswerError, Registers};
+use ffa_proto::call::{DirectMessage, Payload};
+use ffa_proto::{AnswerError, Function, FunctionId, Registers, Width};
 use optee_proto::ffa::{self, Service, Status, Words};
 use optee_proto::{Return, TeeResult};
 
@@ -81,19 +81,35 @@ impl Mediator {
         ffa: &FfaVm,
         words: Words,
     ) -> Result<Words, AnswerError> {
-        let message = DirectMessage {
-            source: ffa.id(),
-            destination: ffa.tee,
-            framework: None,
-            payload: Payload::Smc32(words),
-        };
-        let answer = self.secure(host, message.encode_request().to_8());
-        let answer = Registers::from_8(answer);
-        match message.read_answer(&answer, ffa.spmc.version)? {
-            DirectAnswer::Message(Payload::Smc32(words)) => Ok(words),
-            _ => Err(AnswerError::Unexpected(answer.id())),
+        // By hand: each call into OP-TEE comes here, and the codec copies 18 registers several times.
+        let request = FunctionId::new(Function::MsgSendDirectReq, Width::Smc32).get();
+        let addresses = u32::from(ffa.id().get()) << 16 | u32::from(ffa.tee.get());
+        let [w3, w4, w5, w6, w7] = words.map(u64::from);
+        let answer = self.secure(
+            host,
+            [request.into(), addresses.into(), 0, w3, w4, w5, w6, w7],
+        );
+        let [w0, w1, w2, w3, w4, w5, w6, w7] = answer.map(|x| x as u32);
+        let response = FunctionId::new(Function::MsgSendDirectResp, Width::Smc32).get();
+        if [w0, w1, w2] == [response, addresses.rotate_left(16), 0] {
+            return Ok([w3, w4, w5, w6, w7]);
         }
+        Err(no_answer(ffa, words, answer))
     }
+}
+
+/// Returns what is wrong with an answer.
+#[cold]
+fn no_answer(ffa: &FfaVm, words: Words, answer: [u64; 8]) -> AnswerError {
+    let message = DirectMessage {
+        source: ffa.id(),
+        destination: ffa.tee,
+        framework: None,
+        payload: Payload::Smc32(words),
+    };
+    let answer = Registers::from_8(answer);
+    let read = message.read_answer(&answer, ffa.spmc.version);
+    read.err().unwrap_or(AnswerError::Unexpected(answer.id()))
 }
 
 /// Returns an answer that is a status in w3 and nothing else.
@@ -106,13 +122,13 @@ fn exit(words: &Words, has_asked: bool) -> Exit {
     match ffa::Return::read(words) {
         Ok(ffa::Return::Done) => Exit::Done(Return::OK),
         Ok(ffa::Return::RpcCommand(thread)) => Exit::Rpc {
-            function: Function::CMD,
+            function: rpc::Function::CMD,
             thread,
             // The request is behind the message.
             value: 0,
         },
         Ok(ffa::Return::Interrupt(thread)) => Exit::Rpc {
-            function: Function::FOREIGN_INTR,
+            function: rpc::Function::FOREIGN_INTR,
             thread,
             value: 0,
         },
@@ -136,7 +152,7 @@ pub(super) fn words(answer: Answer) -> Words {
             _ => Status::TEE_BAD_PARAMETERS,
         }),
         Answer::Ask {
-            function: Function::CMD,
+            function: rpc::Function::CMD,
             token,
             ..
         } => ffa::Return::RpcCommand(token).to_words(),
