@@ -12,7 +12,6 @@ use crate::addr::{Ipa, PAGE_SIZE};
 use crate::host::{Host, LongOperation, PinError};
 use crate::memory::Cookie;
 use crate::memory::pin::PageNumber;
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use ffa_proto::call::{MemFragRx, MemFragTx, MemSend, MemSendAnswer, MemSendKind};
 use ffa_proto::memory::{
@@ -30,6 +29,12 @@ const MAX_DESCRIPTOR: u32 = 128 + RANGE_BYTES * MAX_OBJECT_PAGES;
 /// The bytes of a range in a descriptor.
 const RANGE_BYTES: u32 = 16;
 
+/// The most bytes of a descriptor before its ranges.
+const HEAD_BYTES: usize = 128;
+
+/// Bytes of a descriptor for which no memory is taken from the heap: 24 ranges.
+const FEW_BYTES: usize = 512;
+
 /// Bytes of a descriptor that are fetched at once. They are in one page.
 const CHUNK: usize = 256;
 
@@ -45,13 +50,17 @@ pub(super) struct OpenShare {
 
 /// The one descriptor per VM that is being sent. So a VM needs memory for one.
 #[derive(Debug, Default)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one per VM, and a box would have to be allocated"
+)]
 pub(super) enum Slot {
     #[default]
     Empty,
     /// A vCPU is at work on it.
     Busy,
     /// The guest has more fragments to send.
-    Open(Box<OpenShare>),
+    Open(OpenShare),
 }
 
 /// What a guest hears of a call that may have to be made again.
@@ -138,19 +147,19 @@ impl Mediator {
         }
     }
 
-    fn begin_share(&self, version: Version, total: u32) -> Result<Box<OpenShare>, ErrorCode> {
+    fn begin_share(&self, version: Version, total: u32) -> Result<OpenShare, ErrorCode> {
         let mut ranges = Vec::new();
         let most = (total / RANGE_BYTES).min(MAX_OBJECT_PAGES);
         let reserved = ranges.try_reserve_exact(most as usize);
         reserved.map_err(|_| ErrorCode::NO_MEMORY)?;
         let begun = self.state.lock().begin_object();
         let cookie = begun.map_err(|_| ErrorCode::NO_MEMORY)?;
-        Ok(Box::new(OpenShare {
+        Ok(OpenShare {
             reader: FragmentReader::new(Layout::of(version), total),
             ranges,
             cookie,
             total,
-        }))
+        })
     }
 
     /// Takes a further fragment of the guest's descriptor.
@@ -203,7 +212,7 @@ impl Mediator {
         &self,
         host: &H,
         ffa: &FfaVm,
-        mut open: Box<OpenShare>,
+        mut open: OpenShare,
         tx: Ipa,
         length: u32,
         turn: Option<TxTurn<'_>>,
@@ -261,20 +270,25 @@ impl Mediator {
         let reserved = self.state.lock().size_object(open.cookie, count);
         reserved.map_err(|_| ErrorCode::NO_MEMORY)?;
         let mut pins = Vec::new();
-        let mut bytes = Vec::new();
-        let size = 128 + RANGE_BYTES as usize * count as usize;
+        let (mut few, mut many) = ([0; FEW_BYTES], Vec::new());
+        let size = HEAD_BYTES + RANGE_BYTES as usize * count as usize;
         let size = size.min(ffa.spmc.buffers.bytes());
-        let reserved = pins.try_reserve_exact(count as usize);
-        if reserved
-            .and_then(|()| bytes.try_reserve_exact(size))
-            .is_err()
-        {
+        let mut reserved = pins.try_reserve_exact(count as usize);
+        if size > few.len() {
+            reserved = reserved.and_then(|()| many.try_reserve_exact(size));
+        }
+        if reserved.is_err() {
             return Err(ErrorCode::NO_MEMORY);
         }
-        bytes.resize(size, 0);
+        let bytes = if size > few.len() {
+            many.resize(size, 0);
+            many.as_mut_slice()
+        } else {
+            few.as_mut_slice()
+        };
         let shared = host
             .long_operation(LongOperation::Import, || {
-                describe(host, ffa, &open.ranges, &mut pins, &mut bytes)
+                describe(host, ffa, &open.ranges, &mut pins, bytes)
             })
             .and_then(|size| {
                 let descriptor = bytes.get(..size as usize).unwrap_or_default();
