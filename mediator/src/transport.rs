@@ -35,17 +35,39 @@ pub(crate) enum Exit {
     },
 }
 
-/// What the guest is told of its call.
+/// What the guest is told of its call: that it is done or does not begin, or that the guest is to execute a function, and then
+/// to resume the call.
+///
+/// Both are a code, since `OPTEE_SMC_RETURN_*` has room for the functions: so this fits into two registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Answer {
-    /// The call is done, or does not begin.
-    Done(Return),
-    /// The guest is to execute a function, and to resume the call with the token.
-    Ask {
-        function: Function,
-        value: u64,
-        token: u32,
-    },
+pub(crate) struct Answer {
+    pub(crate) code: Return,
+    /// The token by which the guest resumes the call.
+    pub(crate) token: u32,
+    /// What the function's registers say.
+    pub(crate) value: u64,
+}
+
+impl Answer {
+    /// Returns the answer to a call that is done, or does not begin.
+    #[inline]
+    pub(crate) const fn done(code: Return) -> Self {
+        Self {
+            code,
+            token: 0,
+            value: 0,
+        }
+    }
+
+    /// Returns the answer by which the guest is asked to execute a function.
+    #[inline]
+    pub(crate) const fn ask(function: Function, value: u64, token: u32) -> Self {
+        Self {
+            code: Return::from_x0(function.a0()),
+            token,
+            value,
+        }
+    }
 }
 
 /// Who names the buffers in messages.

@@ -88,7 +88,7 @@ impl Mediator {
         answer: Return,
     ) -> Answer {
         match self.settle(host, call, result) {
-            None => Answer::Done(answer),
+            None => Answer::done(answer),
             Some(call) => self.pause(call, Pending::Release(answer)),
         }
     }
@@ -102,7 +102,7 @@ impl Mediator {
         answer: Return,
     ) -> Answer {
         match self.finish(host, call) {
-            None => Answer::Done(answer),
+            None => Answer::done(answer),
             Some(call) => self.pause(call, Pending::Release(answer)),
         }
     }
@@ -110,7 +110,7 @@ impl Mediator {
     /// Keeps a call that OP-TEE broke until the VM's end.
     pub(super) fn poison(&self, call: Box<Call>) -> Answer {
         self.keep_poisoned(call);
-        Answer::Done(Return::ENOTAVAIL)
+        Answer::done(Return::ENOTAVAIL)
     }
 }
 

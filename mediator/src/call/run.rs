@@ -85,11 +85,7 @@ impl Mediator {
     /// Leaves a call to the guest, which is to execute `function`.
     pub(super) fn suspend(&self, call: Box<Call>, function: Function, value: u64) -> Answer {
         let token = self.store_suspended(call);
-        Answer::Ask {
-            function,
-            value,
-            token,
-        }
+        Answer::ask(function, value, token)
     }
 
     /// Continues the call of this token when the guest returns from an RPC. Where the guest has allocated memory for RPC
@@ -97,7 +93,7 @@ impl Mediator {
     pub(crate) fn resume<H: Host>(&self, host: &H, token: u32, memory: [u64; 2]) -> Answer {
         let mut call = match self.take_suspended(token) {
             Ok(call) => call,
-            Err(answer) => return Answer::Done(answer),
+            Err(answer) => return Answer::done(answer),
         };
         call.is_resumed = true;
         let next = match mem::replace(&mut call.pending, Pending::Nothing) {

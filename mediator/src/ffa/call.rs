@@ -26,7 +26,7 @@ impl Mediator {
     ) -> Answer {
         let mut call = match self.take_idle_call() {
             Ok(call) => call,
-            Err(answer) => return Answer::Done(answer),
+            Err(answer) => return Answer::done(answer),
         };
         self.counters.yielding.bump();
         call.has_rpc_arg = true;
@@ -142,20 +142,17 @@ fn exit(words: &Words, has_asked: bool) -> Exit {
 
 /// Returns w3 to w7 of what a guest hears of its call.
 pub(super) fn words(answer: Answer) -> Words {
-    match answer {
-        Answer::Done(Return::OK) => ffa::Return::Done.to_words(),
-        Answer::Done(code) => status(match code {
+    let token = answer.token;
+    match (answer.code, answer.code.rpc()) {
+        (_, Some(rpc::Function::CMD)) => ffa::Return::RpcCommand(token).to_words(),
+        (_, Some(_)) => ffa::Return::Interrupt(token).to_words(),
+        (Return::OK, None) => ffa::Return::Done.to_words(),
+        (code, None) => status(match code {
             // The guest tries again when a call of its own has ended.
             Return::ETHREAD_LIMIT | Return::EBUSY => Status::TEE_BUSY,
             Return::ENOMEM => Status::TEE_OUT_OF_MEMORY,
             Return::ENOTAVAIL => Status::from_w(TeeResult::COMMUNICATION.0),
             _ => Status::TEE_BAD_PARAMETERS,
         }),
-        Answer::Ask {
-            function: rpc::Function::CMD,
-            token,
-            ..
-        } => ffa::Return::RpcCommand(token).to_words(),
-        Answer::Ask { token, .. } => ffa::Return::Interrupt(token).to_words(),
     }
 }

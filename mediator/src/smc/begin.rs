@@ -14,7 +14,7 @@ impl Mediator {
     pub(super) fn begin<H: Host>(&self, host: &H, function: FunctionId, regs: &[u64; 8]) -> Answer {
         let mut call = match self.take_idle_call() {
             Ok(call) => call,
-            Err(answer) => return Answer::Done(answer),
+            Err(answer) => return Answer::done(answer),
         };
         self.counters.yielding.bump();
         let prepared = self
@@ -92,15 +92,6 @@ impl Mediator {
 /// Returns the registers that tell a guest of its call.
 #[inline]
 pub(super) fn registers(answer: Answer) -> [u64; 4] {
-    match answer {
-        Answer::Done(code) => super::code(code),
-        Answer::Ask {
-            function,
-            value,
-            token,
-        } => {
-            let (a1, a2) = smc::pair(value);
-            [function.a0(), a1, a2, token.into()]
-        }
-    }
+    let (a1, a2) = smc::pair(answer.value);
+    [answer.code.get(), a1, a2, answer.token.into()]
 }
