@@ -15,11 +15,14 @@
 //! ends. All state that decides anything is in private memory. What a guest or the TEE can write is fetched once,
 //! checked, and only then used.
 //!
-//! The path of a call: `smc::begin` finds the guest's message, `call::prepare` fetches it, `message` classifies
-//! each parameter, and `vm_state` replaces the guest's buffer cookies by OP-TEE's. `smc::run` makes the SMC.
-//! `rpc::ask` translates OP-TEE's requests for the guest, and `rpc::answer` copies what the guest may answer.
-//! `call::settle` writes the outputs back. `memory` has what is shared, `create` and `teardown` the beginning
-//! and the end of a VM. `smc` alone knows registers and function identifiers.
+//! The path of a call: `smc::begin` or `ffa::call` finds the guest's message, `call::prepare` fetches it, `message`
+//! classifies each parameter, and `vm_state` replaces the guest's names of buffers by OP-TEE's. `call::run` has the call enter
+//! OP-TEE, by the transport of the VM. `rpc::ask` translates OP-TEE's requests for the guest, and `rpc::answer` copies what the
+//! guest may answer. `call::settle` writes the outputs back. `memory` has what is shared, `create` and `teardown` the beginning
+//! and the end of a VM. `smc` and `ffa` alone know registers and function identifiers.
+//!
+//! Where OP-TEE is reached over FF-A, the hypervisor asks by [`ffa::probe`], creates mediators by [`Mediator::new_ffa`], and
+//! passes on what [`Mediator::owns_ffa`] to [`Mediator::ffa`].
 //!
 //! The vCPUs of a VM share its state behind one ticket lock, held for look-ups only. Its holder must not be
 //! interrupted by code that calls the mediator again: the hypervisor calls with interrupts masked, or without
@@ -189,7 +192,7 @@ pub struct Mediator {
     state: TicketMutex<VmState>,
     /// Progress of the VM's teardown. Taken out during a step.
     teardown: TicketMutex<Option<Teardown>>,
-    /// Number of vCPUs in [`Mediator::smc`].
+    /// Number of vCPUs in [`Mediator::smc`] or [`Mediator::ffa`].
     inside: AtomicU32,
     /// OP-TEE knows the VM, and its calls are served.
     live: AtomicBool,

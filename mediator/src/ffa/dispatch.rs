@@ -48,7 +48,7 @@ impl Mediator {
     /// The hypervisor passes on every call whose function [`Mediator::owns_ffa`]. Without FF-A ([`Mediator::new_ffa`]) the answer
     /// is NOT_SUPPORTED.
     ///
-    /// Several vCPUs may be in here at once. The call returns after at most one SMC to the SPMC, plus those that resume OP-TEE
+    /// Several vCPUs may be in here at once. A yielding call returns after at most one SMC to the SPMC, plus those that resume OP-TEE
     /// at once after a foreign interrupt ([`crate::ForeignInterrupt::Resume`]) or after an RPC that the guest must not see.
     pub fn ffa<H: Host>(&self, host: &H, regs: &[u64; 18]) -> Answer {
         // As in `smc`.
