@@ -105,3 +105,32 @@ fn vms_share_at_once() {
         b.end();
     }
 }
+
+/// The SPMC gives the handle of an object that is taken back to the next one at once.
+#[test]
+fn vcpus_share_while_others_take_back() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let guest = vm.guest();
+        let before = vm.baseline();
+        // A guest's vCPUs take turns at its TX buffer.
+        let tx = spin::Mutex::new(());
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let page = guest.alloc(1);
+                    for _ in 0..10 * ROUNDS {
+                        let handle = {
+                            let _turn = tx.lock();
+                            guest.share(&[page]).unwrap()
+                        };
+                        assert_eq!(guest.reclaim(handle), Ok(()));
+                    }
+                });
+            }
+        });
+        assert_eq!(vm.baseline(), before);
+        vm.end();
+    }
+}
