@@ -89,6 +89,8 @@ impl Host for Toy {
         unreachable!("this hypervisor has no FF-A");
     }
 
+    fn take_interrupts(&self) {}
+
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         ForeignInterrupt::Resume
     }

@@ -138,6 +138,10 @@ pub trait Host: SecureMonitor {
     /// before the call continues. An interrupt that is not taken ends the next attempt at once.
     fn foreign_interrupt(&self) -> ForeignInterrupt;
 
+    /// Takes the interrupts that are pending, between two pieces of an operation that cannot leave for the guest. Called with no lock
+    /// held.
+    fn take_interrupts(&self);
+
     /// Runs an operation that takes time in proportion to pages or calls, up to a bound. The hypervisor may
     /// read its clock before and after.
     #[inline]

@@ -165,6 +165,10 @@ impl Host for VmHost {
         exchange::write_tx(offset, bytes);
     }
 
+    fn take_interrupts(&self) {
+        sections::take_pending();
+    }
+
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         sections::take_pending();
         match here().current.get() {

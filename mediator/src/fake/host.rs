@@ -154,6 +154,8 @@ impl Host for FakeHost {
         state.ram.write_all(tx.get() + offset as u64, bytes);
     }
 
+    fn take_interrupts(&self) {}
+
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.machine
             .state()

@@ -5,8 +5,9 @@
 //! said that it was reclaimed, and not before.
 
 use super::FfaVm;
+use super::share::unpin_all;
 use crate::Mediator;
-use crate::host::{Host, LongOperation};
+use crate::host::Host;
 use crate::memory::{Cookie, GuestCookie};
 use ffa_proto::call::{MemReclaim, MemReclaimFlags};
 use ffa_proto::{AnswerError, ErrorCode, Handle, Registers, Request, answer};
@@ -96,11 +97,7 @@ impl Mediator {
     fn release_object<H: Host>(&self, host: &H, cookie: Cookie) {
         let removed = self.state.lock().remove(cookie);
         if let Some((_, release)) = removed {
-            host.long_operation(LongOperation::Unpin, || {
-                for page in &release.pages {
-                    host.unpin(page.ipa());
-                }
-            });
+            unpin_all(host, &release.pages);
             self.state.lock().released(release.count);
         }
     }

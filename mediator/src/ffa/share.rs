@@ -29,6 +29,10 @@ const MAX_DESCRIPTOR: u32 = 128 + RANGE_BYTES * MAX_OBJECT_PAGES;
 /// The bytes of a range in a descriptor.
 const RANGE_BYTES: u32 = 16;
 
+/// Bytes of a descriptor, and pages, between which interrupts are taken.
+const PIECE_BYTES: u32 = 4096;
+const PIECE_PAGES: usize = 512;
+
 /// The most bytes of a descriptor before its ranges.
 const HEAD_BYTES: usize = 128;
 
@@ -100,6 +104,9 @@ impl OpenShare {
                 return Err(ErrorCode::NO_MEMORY);
             }
             done += size;
+            if done.is_multiple_of(PIECE_BYTES) {
+                host.take_interrupts();
+            }
         }
         Ok(progress)
     }
@@ -302,11 +309,7 @@ impl Mediator {
                 Ok(())
             }
             Err(SendError::Refused(code)) => {
-                host.long_operation(LongOperation::Unpin, || {
-                    for page in pins {
-                        host.unpin(page.ipa());
-                    }
-                });
+                unpin_all(host, &pins);
                 Err(code)
             }
             Err(SendError::Unknown) => {
@@ -372,6 +375,18 @@ pub(super) const fn transaction(vm: EndpointId) -> Transaction {
     }
 }
 
+/// Unpins the pages of an object.
+pub(super) fn unpin_all<H: Host>(host: &H, pages: &[PageNumber]) {
+    host.long_operation(LongOperation::Unpin, || {
+        for piece in pages.chunks(PIECE_PAGES) {
+            piece.iter().for_each(|page| host.unpin(page.ipa()));
+            if piece.len() == PIECE_PAGES {
+                host.take_interrupts();
+            }
+        }
+    });
+}
+
 /// Pins the pages of ranges, and writes a descriptor of their physical addresses. Returns its size. After an error the pages in
 /// `pins` are pinned.
 fn describe<H: Host>(
@@ -387,6 +402,9 @@ fn describe<H: Host>(
     let mut writer =
         DescriptorWriter::new(bytes, &transaction(ffa.id()), size, &receivers).map_err(full)?;
     for address in ranges.iter().flat_map(|range| range.page_addresses()) {
+        if !pins.is_empty() && pins.len().is_multiple_of(PIECE_PAGES) {
+            host.take_interrupts();
+        }
         let page = Ipa::new(address);
         let number = PageNumber::of(page).ok_or(ErrorCode::DENIED)?;
         let pa = host.pin(page).map_err(|error| match error {

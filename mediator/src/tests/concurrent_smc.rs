@@ -70,6 +70,10 @@ impl<F: FnMut(&Vm)> Host for During<'_, F> {
         self.vm.host.write_tx(offset, bytes);
     }
 
+    fn take_interrupts(&self) {
+        self.vm.host.take_interrupts();
+    }
+
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.vm.host.foreign_interrupt()
     }

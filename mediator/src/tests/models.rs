@@ -83,6 +83,9 @@ impl Host for Stepping<'_> {
     fn write_tx(&self, offset: usize, bytes: &[u8]) {
         self.0.write_tx(offset, bytes);
     }
+    fn take_interrupts(&self) {
+        self.0.take_interrupts();
+    }
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.0.foreign_interrupt()
     }
