@@ -14,7 +14,7 @@ use optee_proto::msg::{self, Attr, Command, Param};
 use optee_proto::rpc::{self, Function};
 use optee_proto::{Return, TeeResult};
 
-/// Pages of the guest. The player takes those below [`POOL`] again and again, and allocates the others.
+/// Pages of the guest. The player takes those below `POOL` again and again, and allocates the others.
 pub const PLAY_PAGES: u64 = 2000;
 const POOL: u64 = 100;
 /// Pages for messages: the first ones.

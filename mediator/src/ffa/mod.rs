@@ -8,13 +8,13 @@
 //! What a guest and OP-TEE say in memory is the business of `message`, `call`, `rpc`, `memory`, `sessions`, `vm_state`,
 //! `create` and `teardown`, as for the SMC ABI.
 //!
-//! * [`mod@probe`], [`spmc`]: what the SPMC is, and the buffers that it has with the hypervisor.
-//! * [`dispatch`]: which function a guest calls.
+//! * `probe`, `spmc`: what the SPMC is, and the buffers that it has with the hypervisor.
+//! * `dispatch`: which function a guest calls.
 //! * `endpoint`, `negotiation`, `buffers`, `features`, `partitions`: setup, answered without the SPMC.
-//! * [`service`], [`call`]: direct requests to OP-TEE, at once and yielding.
-//! * [`share`], [`reclaim`], [`alloc`]: objects, from the guest's descriptor to their end, and those that OP-TEE requests.
-//! * [`notifications`]: asynchronous notifications.
-//! * [`vm`], [`creation`]: what the hypervisor itself asks for a VM.
+//! * `service`, `call`: direct requests to OP-TEE, at once and yielding.
+//! * `share`, `reclaim`, `alloc`: objects, from the guest's descriptor to their end, and those that OP-TEE requests.
+//! * `notifications`: asynchronous notifications.
+//! * `vm`, `creation`: what the hypervisor itself asks for a VM.
 
 mod alloc;
 mod buffers;

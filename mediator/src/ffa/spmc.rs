@@ -130,10 +130,10 @@ impl Turns {
     fn take(&self, vm: NonZeroU16) -> bool {
         let vm = u32::from(vm.get());
         let next = self.next.load(Ordering::Relaxed);
-        let is_anothers = next != 0 && next != vm;
+        let is_for_another = next != 0 && next != vm;
         let is_free = self.holder.load(Ordering::Relaxed) == 0;
         // While another has it, the next one could not have taken it.
-        if is_anothers && (!is_free || self.waits.fetch_add(1, Ordering::Relaxed) < PATIENCE) {
+        if is_for_another && (!is_free || self.waits.fetch_add(1, Ordering::Relaxed) < PATIENCE) {
             return false;
         }
         let taken = self
