@@ -4,6 +4,7 @@
 //! The program plays these, and not those of the SMC ABI, where the hypervisor answers FFA_VERSION.
 
 mod calls;
+mod fragments;
 mod handles;
 mod identity;
 mod kit;
@@ -46,7 +47,7 @@ pub const ENDINGS: &[Ending] = &[
     },
     Ending {
         name: "ffa-fragments",
-        reach: share::leave_fragments,
+        reach: fragments::leave_fragments,
     },
     Ending {
         name: "ffa-calls",
