@@ -4,10 +4,10 @@
 use crate::attack::Attack;
 use crate::attacks::ATTACKS;
 use crate::devices;
-use crate::ffa::{self, FfaKit};
+use crate::ffa::{self, Ending, FfaKit};
 use crate::flood::{FLOODS, Flood};
 use crate::kit::Kit;
-use crate::measure::measure;
+use crate::measure::{Measured, measure, measure_ffa};
 use crate::states::{DEVICE_STATES, LONG, STATES, State};
 use alloc::format;
 use alloc::string::String;
@@ -47,7 +47,7 @@ pub fn main() -> ! {
                 None => wrong(&format!("no attack {number}")),
             },
             ("park", Some(name)) => match state(name) {
-                Some(state) => park(&kit, state),
+                Some(state) => park(name, || reach(&kit, state)),
                 None => wrong(&format!("no state {name}")),
             },
             ("end", Some(name)) => match state(name) {
@@ -58,7 +58,9 @@ pub fn main() -> ! {
                 Some(flood) => tell_flood(&kit, flood),
                 None => wrong(&format!("no flood {name}")),
             },
-            ("measure", Some(instances)) => tell_measures(&kit, instances),
+            ("measure", Some(instances)) => {
+                tell_measures(instances, |instances| measure(&kit, instances));
+            }
             ("alive", None) => alive(kit.alive()),
             ("devices", None) => match devices::check() {
                 Ok(()) => Event::new("devices").send(),
@@ -103,16 +105,30 @@ fn serve_ffa(kit: &FfaKit, traces: u64) -> ! {
         match (words.next().unwrap_or_default(), words.next()) {
             ("list", None) => {
                 list(ffa::ATTACKS);
+                for ending in ffa::ENDINGS {
+                    Event::new("item").text("state", ending.name).send();
+                }
                 Event::new("list-end").send();
             }
             ("run", Some(number)) => match find(ffa::ATTACKS, number) {
                 Some(attack) => run(kit, attack),
                 None => wrong(&format!("no attack {number}")),
             },
-            ("end", Some(name)) => match ffa::ENDINGS.iter().find(|end| end.name == name) {
+            ("park", Some(name)) => match ending(name) {
+                // As at the states over SMCs, a session is open.
+                Some(ending) => park(name, || {
+                    kit.open_tests()?;
+                    (ending.reach)(kit)
+                }),
+                None => wrong(&format!("no state {name}")),
+            },
+            ("end", Some(name)) => match ending(name) {
                 Some(ending) => reset_in(name, || (ending.reach)(kit)),
                 None => wrong(&format!("no ending {name}")),
             },
+            ("measure", Some(instances)) => {
+                tell_measures(instances, |instances| measure_ffa(kit, instances));
+            }
             ("alive", None) => alive(kit.alive()),
             _ => of_every_program(&line),
         }
@@ -144,6 +160,10 @@ fn states() -> impl Iterator<Item = &'static State> {
 
 fn state(name: &str) -> Option<&'static State> {
     states().chain(LONG).find(|state| state.name == name)
+}
+
+fn ending(name: &str) -> Option<&'static Ending> {
+    ffa::ENDINGS.iter().find(|ending| ending.name == name)
 }
 
 fn list<K>(attacks: &[&'static [Attack<K>]]) {
@@ -196,14 +216,14 @@ fn reach(kit: &Kit, state: &State) -> Result<(), String> {
 }
 
 /// Brings about a state and stays in it, while the console goes on working.
-fn park(kit: &Kit, state: &State) {
+fn park(name: &str, reach: impl FnOnce() -> Result<(), String>) {
     let start = timer::now();
-    match reach(kit, state) {
+    match reach() {
         Ok(()) => Event::new("parked")
-            .text("state", state.name)
+            .text("state", name)
             .number("ms", since(start))
             .send(),
-        Err(text) => wrong(&format!("no way to {}: {text}", state.name)),
+        Err(text) => wrong(&format!("no way to {name}: {text}")),
     }
 }
 
@@ -235,12 +255,12 @@ fn tell_flood(kit: &Kit, flood: &Flood) {
     }
 }
 
-fn tell_measures(kit: &Kit, instances: &str) {
+fn tell_measures(instances: &str, measure: impl FnOnce(usize) -> Result<Measured, String>) {
     let start = timer::now();
     let measured = instances
         .parse()
         .map_err(|_| format!("{instances:?} is no number"))
-        .and_then(|instances| measure(kit, instances));
+        .and_then(measure);
     match measured {
         Ok(measured) => measured
             .add_to(Event::new("measured").number("ms", since(start)))

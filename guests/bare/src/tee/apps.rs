@@ -116,6 +116,22 @@ pub struct PoolStats {
     pub failed: u32,
 }
 
+impl PoolStats {
+    /// Reads what `stats.pta` has written at an address, in `size` bytes.
+    #[must_use]
+    pub fn read(address: u64, size: u64) -> Self {
+        // Behind the name, 32 bytes, are six words. Newer OP-TEEs have put a double word before them.
+        let first = size.saturating_sub(6 * 4).clamp(32, 40);
+        let word = |index: u64| memory::read_u32(address + first + 4 * index);
+        Self {
+            used: word(0),
+            peak: word(1),
+            size: word(2),
+            failed: word(3),
+        }
+    }
+}
+
 /// Asks `stats.pta` about a pool, through a buffer registered for it under `cookie`.
 ///
 /// # Errors
@@ -139,15 +155,7 @@ pub fn pool_stats(
     });
     client.unregister(supplicant, cookie)?;
     let [_, told] = result?;
-    // Behind the name, 32 bytes, are six words. Newer OP-TEEs have put a double word before them.
-    let first = told.b.get().saturating_sub(6 * 4).clamp(32, 40);
-    let word = |index: u64| memory::read_u32(buffer.address() + first + 4 * index);
-    Ok(PoolStats {
-        used: word(0),
-        peak: word(1),
-        size: word(2),
-        failed: word(3),
-    })
+    Ok(PoolStats::read(buffer.address(), told.b.get()))
 }
 
 /// Adds two numbers in `invoke_tests.pta`.

@@ -8,10 +8,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use guest_bare::cpu::parallel;
-use guest_bare::ffa::Tee;
-use guest_bare::ffa::tee::describe;
+use guest_bare::cpu::{self, parallel};
+use guest_bare::ffa::tee::{Refusal, describe};
+use guest_bare::ffa::{Endpoint, Tee};
+use guest_bare::tee::apps;
+use guest_bare::tee::message::value;
 use guest_bare::timer;
+use optee_proto::msg::Attr;
 
 /// The attacks.
 pub const ATTACKS: &[Attack<FfaKit>] = &[
@@ -201,7 +204,7 @@ fn all_threads(kit: &FfaKit) -> Verdict {
 
 /// Leaves as many calls suspended as there can be.
 pub fn leave_calls(kit: &FfaKit) -> Result<(), String> {
-    of_tee("a session", kit.tee.open(guest_bare::tee::apps::TESTS))?;
+    of_tee("a session", kit.tee.open(apps::TESTS))?;
     for _ in 0..8 {
         let tee = kit.client()?;
         let parked = kit.park(&tee);
@@ -211,4 +214,65 @@ pub fn leave_calls(kit: &FfaKit) -> Result<(), String> {
         }
     }
     Err("there is no bound".to_string())
+}
+
+/// The rounds of the calls that [`leave_running`] leaves in OP-TEE.
+static ROUNDS: AtomicU64 = AtomicU64::new(0);
+/// The vCPUs that have a session for such calls.
+static RUNNING: AtomicU64 = AtomicU64::new(0);
+/// The duration of such a call. OP-TEE cannot stop it, so each one ends.
+const LONG: Duration = Duration::from_millis(300);
+/// The most time until a vCPU has its session.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes a call that counts rounds in OP-TEE.
+fn count_rounds(tee: &Tee, session: u32, rounds: u64) -> Result<(), Refusal> {
+    let params = [
+        value(Attr::VALUE_INPUT, 0, rounds),
+        value(Attr::VALUE_OUTPUT, 0, 0),
+    ];
+    tee.invoke(session, apps::TESTS_MUTEX, &params)
+}
+
+/// Makes long calls without pause.
+fn run_for_ever(id: u64) {
+    let tee = Tee::new(Endpoint::new(id as u16)).expect("a page to share");
+    // Where no thread is free, the next call may find one.
+    let session = loop {
+        if let Ok(session) = tee.open(apps::TESTS) {
+            break session;
+        }
+    };
+    RUNNING.fetch_add(1, Ordering::Relaxed);
+    loop {
+        let _ = count_rounds(&tee, session, ROUNDS.load(Ordering::Relaxed));
+    }
+}
+
+/// Has all other vCPUs run in OP-TEE, as far as it has threads for them.
+pub fn leave_running(kit: &FfaKit) -> Result<(), String> {
+    let session = kit.open_tests()?;
+    let mut rounds = 1000;
+    let rounds = loop {
+        let start = timer::now();
+        of_tee("count", count_rounds(&kit.tee, session, rounds))?;
+        let took = timer::now() - start;
+        if took > timer::ticks(LONG / 30) {
+            break rounds * timer::ticks(LONG) / took;
+        }
+        rounds *= 2;
+    };
+    ROUNDS.store(rounds, Ordering::Relaxed);
+    let others = cpu::count() - 1;
+    for other in 1..=others {
+        cpu::spawn(other, run_for_ever, kit.endpoint.id.into());
+        let deadline = timer::now() + timer::ticks(PATIENCE);
+        while RUNNING.load(Ordering::Relaxed) < other as u64 {
+            holds(timer::now() < deadline, "a vCPU has no session")?;
+            core::hint::spin_loop();
+        }
+    }
+    // They are certainly inside then.
+    timer::sleep(LONG / 10);
+    Ok(())
 }

@@ -17,7 +17,7 @@ mod share;
 use crate::attack::Attack;
 use alloc::string::String;
 
-pub use kit::FfaKit;
+pub use kit::{FfaKit, of_tee};
 
 /// All attacks.
 pub const ATTACKS: &[&[Attack<FfaKit>]] = &[
@@ -60,5 +60,9 @@ pub const ENDINGS: &[Ending] = &[
     Ending {
         name: "ffa-sharing",
         reach: share::leave_sharing,
+    },
+    Ending {
+        name: "ffa-running",
+        reach: calls::leave_running,
     },
 ];
