@@ -34,7 +34,8 @@ pub struct TeeInfo {
 /// builds it stops for all VMs at about the 56th.
 const MAX_CREATIONS: u32 = 40;
 
-/// The same over FF-A. 4.10.0 as Debian's sources build it stops at the 30th to 41st.
+/// The same over FF-A. 4.10.0 as Debian's sources build it stops at the 32nd to 51st, depending on where it has placed
+/// itself (docs/optee-facts.md).
 const MAX_CREATIONS_BY_FFA: u32 = 24;
 
 impl TeeInfo {
