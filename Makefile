@@ -38,7 +38,7 @@ endif
 
 # Their systems have the ABI that their descriptions name.
 ifneq ($(ABI),)
-$(foreach goal,$(filter-out run run-native shell prepare optee-facts bench test-hostile,$(MAKECMDGOALS)),$(error ABI=$(ABI): `make $(goal)` has no ABI to choose; run, run-native, shell, prepare, test-hostile, optee-facts and bench have))
+$(foreach goal,$(filter-out run run-native shell prepare optee-facts bench test-hostile test-soak,$(MAKECMDGOALS)),$(error ABI=$(ABI): `make $(goal)` has no ABI to choose; run, run-native, shell, prepare, test-hostile, test-soak, optee-facts and bench have))
 endif
 
 .DEFAULT_GOAL := help
@@ -55,8 +55,8 @@ help: ## Print this list
 	@echo '  CONFIG=guests/two.toml   the system description: machine and VMs'
 	@echo '  BOARD=virt      the board that QEMU emulates, for run, run-native, shell, prepare, test-hostile, test-soak'
 	@echo '                  and bench: virt, virt-gicv2, zcu102, imx8mp-evk (docs/configuration.md)'
-	@echo '  ABI=smc         the ABI of OP-TEE, for run, run-native, shell, prepare, test-hostile, optee-facts, bench:'
-	@echo '                  smc, or ffa on the board virt'
+	@echo '  ABI=smc         the ABI of OP-TEE, for run, run-native, shell, prepare, test-hostile, test-soak,'
+	@echo '                  optee-facts, bench: smc, or ffa on the board virt'
 	@echo '  GUESTS=4        number of Linux guests, 1 to 8; from 3 on OP-TEE is built for them (minutes)'
 	@echo "  OPTEE_SRC=DIR   your own source tree of OP-TEE, instead of Debian's"
 	@echo '  SYSTEM=run      for ctl, when several systems run: the folder below out/ of one of them'
@@ -108,8 +108,9 @@ test-hostile: tool prepare ## Let a guest play 82 attacks beside one that works;
 test-cpus: tool prepare ## Scan all system registers and run some xtest, on each CPU model or CPUS="max"; may fetch QEMU
 	cargo run --profile host --package postern-tests --bin scan -- $(CPUS)
 
-test-soak: tool prepare ## Start and end a VM N=100 times, in all states, beside working guests; SEED=1 repeats an order
-	cargo run --profile host --package postern-tests --bin soak -- $(if $(COUNTED),counted) $(or $(N),100) $(SEED)
+# It prepares its machine itself, after it has checked N.
+test-soak: tool ## Start and end a VM N=100 times, with ABI=ffa 10, in all states, beside working guests; SEED=1 repeats an order
+	cargo run --profile host --package postern-tests --bin soak -- $(if $(COUNTED),counted) $(or $(N),default) $(SEED)
 
 miri: setup ## Run the mediator's host tests under Miri, an interpreter that finds undefined behaviour (minutes)
 	@sh mediator/miri.sh

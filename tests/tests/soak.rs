@@ -3,6 +3,7 @@
 //! notice. This is the short form of `make test-soak`.
 
 use anyhow::{Result, ensure};
+use postern_qemu::config::TeeAbi;
 use postern_tests::Lab;
 use postern_tests::soak::{SoakOptions, play};
 
@@ -10,6 +11,7 @@ use postern_tests::soak::{SoakOptions, play};
 fn vm_ended_in_any_state_leaves_nothing() -> Result<()> {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
     let options = SoakOptions {
+        abi: TeeAbi::Smc,
         cycles: 40,
         seed: 4,
         neighbours: 1,
@@ -30,6 +32,28 @@ fn vm_ended_in_any_state_leaves_nothing() -> Result<()> {
         counted: false,
     };
     let lab = Lab::new("soak")?;
+    ensure!(play(&lab, &options)?, "see the table above");
+    Ok(())
+}
+
+#[test]
+fn vm_ended_over_ffa_leaves_nothing_and_has_as_many_lives_as_it_may() -> Result<()> {
+    let cases = ["regression_1001", "regression_1004", "regression_4001"];
+    let options = SoakOptions {
+        abi: TeeAbi::Ffa,
+        // Each state once.
+        cycles: 7,
+        seed: 7,
+        neighbours: 1,
+        states: Vec::new(),
+        cases: cases.map(str::to_owned).to_vec(),
+        keeping: Vec::new(),
+        warm_up: 2,
+        disturb: (3, 0),
+        devices: false,
+        counted: false,
+    };
+    let lab = Lab::new("soak-ffa")?;
     ensure!(play(&lab, &options)?, "see the table above");
     Ok(())
 }

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `make test-soak`: starts and ends a VM N times, in all states that it can be in. There are two
-//! neighbours where an OP-TEE with room for them can be built, otherwise one.
+//! neighbours where an OP-TEE with room for them can be built, otherwise one. Over FF-A there is one, and N is at
+//! most the number of lives that OP-TEE bears.
 
 use anyhow::{Context, Result, ensure};
+use postern_qemu::config::TeeAbi;
 use postern_qemu::optee::SOURCE_VARIABLE;
 use postern_qemu::parts::optee_source;
 use postern_qemu::paths::Paths;
 use postern_qemu::prepare::Suite;
 use postern_qemu::progress::Progress;
 use postern_qemu::selection::Selection;
-use postern_tests::Lab;
-use postern_tests::soak::{SoakOptions, play};
+use postern_tests::soak::{SoakOptions, most_cycles, play};
+use postern_tests::{Lab, abi};
 use std::time::{Duration, SystemTime};
 
 /// The case of xtest's default selection whose application stays in OP-TEE (`sims_keepalive`). The
@@ -27,11 +29,22 @@ fn main() -> Result<()> {
     words.retain(|word| word != "counted");
     let counted = words.len() < given;
     let mut words = words.into_iter();
-    let mut number = |what, otherwise| match words.next() {
-        Some(word) => word.parse().with_context(|| format!("{what}: {word:?}")),
-        None => Ok(otherwise),
+    let mut number = |what, otherwise: u64| match words.next() {
+        Some(word) if word != "default" => {
+            word.parse().with_context(|| format!("{what}: {word:?}"))
+        }
+        _ => Ok(otherwise),
     };
-    let cycles: u32 = number("how many cycles", 100)?.try_into()?;
+    let abi = abi()?.unwrap_or_default();
+    let most = most_cycles(abi, 1);
+    let cycles: u32 = number("how many cycles", most.unwrap_or(100).into())?.try_into()?;
+    if let Some(most) = most {
+        ensure!(
+            cycles <= most,
+            "N={cycles}: over FF-A there are starts of the VM for {most} cycles, because OP-TEE leaks with each: ask for \
+             N={most} or less, and run the test again for more"
+        );
+    }
     let now = SystemTime::UNIX_EPOCH
         .elapsed()
         .map_or(0, |time: Duration| time.as_secs());
@@ -42,22 +55,30 @@ fn main() -> Result<()> {
     } else {
         "soak-whole"
     })?;
+    let over_smc = abi == TeeAbi::Smc;
     let options = SoakOptions {
+        abi,
         cycles,
         seed: number("the seed", now)?,
-        neighbours: neighbours(&lab.paths),
+        neighbours: if over_smc { neighbours(&lab.paths) } else { 1 },
         states: words.collect(),
         cases,
         keeping: vec![KEEPING.into()],
         warm_up: 6,
-        disturb: (20, (cycles / 8).max(50)),
-        devices: lab
-            .system("soak.toml")?
-            .machine
-            .board
-            .board()
-            .iommu
-            .is_some(),
+        // A neighbour that is reset would use up lives.
+        disturb: if over_smc {
+            (20, (cycles / 8).max(50))
+        } else {
+            (3, 0)
+        },
+        devices: over_smc
+            && lab
+                .system("soak.toml")?
+                .machine
+                .board
+                .board()
+                .iommu
+                .is_some(),
         counted,
     };
     ensure!(

@@ -63,7 +63,9 @@ impl Soak {
         self.victim.forget();
         self.victim.order("vm start c")?;
         // A VM that does not run yet can be killed, but not reset or paused.
-        if ending != Ending::Kill {
+        if ending == Ending::Kill {
+            self.perhaps_started += 1;
+        } else {
             self.victim.started(VICTIM)?;
         }
         let moment = self.plan.moment(BOOTS);
@@ -127,11 +129,18 @@ impl Soak {
         self.victim.wait_for(moment)
     }
 
-    /// Fails unless the hypervisor holds nothing for the VM.
+    /// Fails unless the hypervisor holds nothing for the VM, or only what its next life has begun with.
     pub(super) fn check_nothing_held(&mut self) -> Result<()> {
         let wanted = [&HELD[..], &LOST[..]].concat();
         let found = self.counters(VICTIM, &wanted)?;
-        let off: Vec<_> = found.iter().filter(|(_, value)| **value != 0).collect();
+        let begins_with = |name| match self.begins_with.get(name) {
+            Some(value) if self.on => *value,
+            _ => 0,
+        };
+        let off = found.iter();
+        let off: Vec<_> = off
+            .filter(|(name, value)| **value != begins_with(*name))
+            .collect();
         ensure!(off.is_empty(), "it has left something behind: {off:?}");
         let away = self.victim.watch.neighbours.iter().any(Neighbour::is_away);
         if !self.on && !away {

@@ -24,6 +24,8 @@ pub const MEMORY: [&str; 4] = ["hypervisor_kib", "guests_kib", "free_kib", HEAP]
 pub const HEAP: &str = "heap_used_bytes";
 /// The hypervisor's pages that OP-TEE may use, for all VMs together.
 pub const SHARED: &str = "shared_pages_used";
+/// OP-TEE's heap that all VMs share, which an OP-TEE that leaks uses up.
+pub const SHARED_HEAP: &str = "OP-TEE: bytes of the heap of all VMs";
 
 /// Figures by name.
 pub type Figures = BTreeMap<String, u64>;

@@ -8,6 +8,7 @@
 
 mod cycle;
 mod devices;
+mod few_lives;
 mod figures;
 mod neighbours;
 mod plan;
@@ -17,12 +18,14 @@ use crate::masked::{self, Masked};
 use crate::neighbour::Neighbour;
 use crate::watch::Watch;
 use crate::{BOOT, Lab, with_edu};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use devices::{Devices, PEER};
-use figures::{Figures, HEAP, HELD, LOST, MEMORY, SHARED, compare, counters, number};
+use few_lives::Leak;
+pub use few_lives::most_cycles;
+use figures::{Figures, HEAP, HELD, LOST, MEMORY, SHARED, SHARED_HEAP, compare, counters, number};
 use neighbours::Disturbed;
 use plan::{Ending, SoakPlan, Turn};
-use postern_qemu::config::WhenAllOff;
+use postern_qemu::config::{TeeAbi, WhenAllOff};
 use postern_qemu::prepare::Flavour;
 use postern_qemu::session::Session;
 use std::collections::BTreeMap;
@@ -39,7 +42,9 @@ const INSTANCES: u32 = 70;
 /// The parameters of the test.
 #[derive(Clone, Debug)]
 pub struct SoakOptions {
-    /// The number of cycles.
+    /// How the guests reach OP-TEE.
+    pub abi: TeeAbi,
+    /// The number of cycles: over FF-A at most [`most_cycles`].
     pub cycles: u32,
     /// The seed of their order.
     pub seed: u64,
@@ -83,11 +88,17 @@ struct Soak {
     on: bool,
     /// The hypervisor's figures with the victim off and nothing in progress.
     quiet: Figures,
+    /// What the hypervisor holds for the victim when its guest is ready; what is missing here is zero.
+    begins_with: Figures,
     tallies: BTreeMap<String, Tally>,
     /// The time from the last command to the end.
     ended_in: Duration,
     disturbed: Disturbed,
     devices: Option<Devices>,
+    /// How many times the VM was killed at once, and may not have started.
+    perhaps_started: u32,
+    /// What OP-TEE leaks, where it does.
+    leak: Option<Leak>,
 }
 
 /// Runs the test and prints its results; returns whether all is as it was.
@@ -101,6 +112,7 @@ pub fn play(lab: &Lab, options: &SoakOptions) -> Result<bool> {
     } else {
         "soak.toml"
     })?;
+    system = system.with_abi(options.abi).map_err(Error::msg)?;
     let neighbours = system.vms.iter().filter(|vm| vm.program.is_none());
     let dropped: Vec<String> = neighbours
         .skip(options.neighbours)
@@ -141,10 +153,13 @@ pub fn play(lab: &Lab, options: &SoakOptions) -> Result<bool> {
         plan: SoakPlan::new(Vec::new(), options.seed),
         on: false,
         quiet: Figures::new(),
+        begins_with: Figures::new(),
         tallies: BTreeMap::new(),
         ended_in: Duration::ZERO,
         disturbed: Disturbed::default(),
         devices,
+        perhaps_started: 0,
+        leak: None,
     };
     let done = soak.whole(options);
     if done.is_err() {
@@ -155,6 +170,7 @@ pub fn play(lab: &Lab, options: &SoakOptions) -> Result<bool> {
 
 impl Soak {
     fn whole(&mut self, options: &SoakOptions) -> Result<bool> {
+        self.quiet = self.memory()?;
         let states = self.states()?;
         let unknown = options.states.iter().find(|name| !states.contains(name));
         ensure!(unknown.is_none(), "there is no state {unknown:?}");
@@ -164,16 +180,29 @@ impl Soak {
             options.states.clone()
         };
         self.plan = SoakPlan::new(states, options.seed);
+        let done = match options.abi {
+            TeeAbi::Smc => {
+                self.kill()?;
+                0
+            }
+            TeeAbi::Ffa => self.first_life(options)?,
+        };
         // What the first life of a VM leaves for good is no leak.
         let mut before = self.all_off().context("at the beginning")?;
         self.all_on()?;
         self.warm_up(options)?;
         before.extend(self.everything().context("at the beginning")?);
         println!("baseline: {before:?}");
+        let starts = self.victim.starts;
+        self.cost_of_a_start(&before)?;
         self.work(options)?;
-        self.cycles(options)?;
+        self.cycles(options, done)?;
         self.rest()?;
         let mut after = self.everything().context("at the end")?;
+        self.subtract_starts(&before, &mut after, starts);
+        if options.abi == TeeAbi::Ffa {
+            self.use_up_lives(options).context("at the end")?;
+        }
         let masked = Masked::ask(&mut self.victim.watch)?;
         after.extend(self.all_off().context("at the end")?);
         self.print_tallies();
@@ -256,10 +285,18 @@ impl Soak {
     /// Makes the neighbours run a few cases: what OP-TEE and Linux keep from then on is no leak.
     fn warm_up(&mut self, options: &SoakOptions) -> Result<()> {
         self.work(options)?;
+        self.work_on(options.warm_up)
+    }
+
+    /// Lets each neighbour run this many more cases, and then rest.
+    fn work_on(&mut self, more: u32) -> Result<()> {
+        let neighbours = self.victim.watch.neighbours.iter();
+        let wanted: Vec<u32> = neighbours.map(|one| one.cases + more).collect();
         while {
             let neighbours = &mut self.victim.watch.neighbours;
-            for neighbour in neighbours.iter_mut() {
-                if neighbour.cases + 1 >= options.warm_up {
+            for (neighbour, wanted) in neighbours.iter_mut().zip(&wanted) {
+                // The case that it has begun ends first.
+                if neighbour.cases + 1 >= *wanted {
                     neighbour.stop();
                 }
             }
@@ -285,7 +322,7 @@ impl Soak {
         neighbours.try_for_each(Neighbour::unharmed)
     }
 
-    /// Returns the states of the guest's list.
+    /// Returns the states of the guest's list, and leaves the VM on.
     fn states(&mut self) -> Result<Vec<String>> {
         self.start()?;
         self.victim.event("ready")?;
@@ -298,18 +335,17 @@ impl Soak {
             }
             states.extend(item["state"].as_str().map(str::to_owned));
         }
-        self.kill()?;
         Ok(states)
     }
 
     /// Returns all figures, with the VM off and the neighbours idle. One life of the VM asks
     /// OP-TEE.
     fn everything(&mut self) -> Result<Figures> {
-        if self.on {
-            self.kill()?;
+        // A life that has just begun by a reset is as good as any other.
+        if !self.on {
+            self.start()?;
+            self.victim.event("ready")?;
         }
-        self.start()?;
-        self.victim.event("ready")?;
         let alive = self.victim.ask("alive", "alive")?;
         ensure!(alive["ok"] == true, "no TEE: {}", alive["text"]);
         let measured = self
@@ -318,7 +354,7 @@ impl Soak {
         self.kill()?;
         let mut all = Figures::new();
         let texts = [
-            ("shared_heap", "OP-TEE: bytes of the heap of all VMs"),
+            ("shared_heap", SHARED_HEAP),
             ("heap", "OP-TEE: bytes of the heap of c, just created"),
             ("instances", "OP-TEE: applications that c can run at once"),
         ];
@@ -356,25 +392,31 @@ impl Soak {
         counters(&answer, names)
     }
 
-    fn cycles(&mut self, options: &SoakOptions) -> Result<()> {
+    /// Runs a cycle and the checks after it.
+    fn turn(&mut self, cycle: u32, options: &SoakOptions) -> Result<()> {
+        let turn = self.plan.take();
+        let Turn { state, ending } = turn.clone();
+        let what = format!("cycle {cycle}: {state}, {}", ending.name());
+        let began = Instant::now();
+        self.cycle(cycle, turn).with_context(|| what.clone())?;
+        self.check_nothing_held().with_context(|| what.clone())?;
+        self.check_seen(&state).with_context(|| what.clone())?;
+        let tally = self.tallies.entry(state).or_default();
+        tally.times += 1;
+        tally.took += began.elapsed();
+        tally.longest = tally.longest.max(self.ended_in);
+        *tally.endings.entry(ending).or_default() += 1;
+        self.disturb(cycle, options.disturb)
+            .with_context(|| format!("after {what}"))?;
+        self.unharmed().with_context(|| format!("after {what}"))
+    }
+
+    /// Runs the cycles after the first `done`.
+    fn cycles(&mut self, options: &SoakOptions, done: u32) -> Result<()> {
         let start = Instant::now();
         let mut told = Instant::now();
-        for cycle in 1..=options.cycles {
-            let turn = self.plan.take();
-            let Turn { state, ending } = turn.clone();
-            let what = format!("cycle {cycle}: {state}, {}", ending.name());
-            let began = Instant::now();
-            self.cycle(cycle, turn).with_context(|| what.clone())?;
-            self.check_nothing_held().with_context(|| what.clone())?;
-            self.check_seen(&state).with_context(|| what.clone())?;
-            let tally = self.tallies.entry(state).or_default();
-            tally.times += 1;
-            tally.took += began.elapsed();
-            tally.longest = tally.longest.max(self.ended_in);
-            *tally.endings.entry(ending).or_default() += 1;
-            self.disturb(cycle, options.disturb)
-                .with_context(|| format!("after {what}"))?;
-            self.unharmed().with_context(|| format!("after {what}"))?;
+        for cycle in done + 1..=options.cycles {
+            self.turn(cycle, options)?;
             if told.elapsed() > PROGRESS {
                 told = Instant::now();
                 let took = start.elapsed().as_secs_f32();
@@ -385,7 +427,7 @@ impl Soak {
                 println!(
                     "{cycle} of {} cycles, {took:.0} s, {:.2} s per cycle; {}",
                     options.cycles,
-                    took / cycle as f32,
+                    took / (cycle - done) as f32,
                     cases.join(", ")
                 );
             }

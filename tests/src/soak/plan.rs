@@ -55,6 +55,16 @@ impl Ending {
             other => other,
         }
     }
+
+    /// Replaces what restarts the VM by what does not.
+    const fn to_off(self) -> Self {
+        match self {
+            Self::Reset => Self::Kill,
+            Self::PauseReset => Self::PauseKill,
+            Self::Restart => Self::Off,
+            other => other,
+        }
+    }
 }
 
 /// The state of a VM that has not printed anything yet.
@@ -74,6 +84,8 @@ pub struct SoakPlan {
     states: Vec<String>,
     random: Random,
     turn: usize,
+    /// The number of states at the beginning of the list that come only once.
+    once: usize,
 }
 
 impl SoakPlan {
@@ -88,18 +100,36 @@ impl SoakPlan {
             states,
             random,
             turn: 0,
+            once: 0,
         }
+    }
+
+    /// Changes the plan so that each turn takes one life of the VM. `first`, into which the VM can be brought once,
+    /// comes first, and the VM is off afterwards. [`BOOTING`] needs a VM that is off, and comes next. Neither comes
+    /// again.
+    ///
+    /// Returns `None` where there is no such state.
+    pub fn with_few_lives(mut self, first: &str) -> Option<Self> {
+        for (place, name) in [first, BOOTING].into_iter().enumerate() {
+            let found = self.states.iter().position(|state| state == name)?;
+            self.states[place..=found].rotate_right(1);
+        }
+        self.once = 2;
+        Some(self)
     }
 
     /// Returns the next turn.
     pub fn take(&mut self) -> Turn {
         let first = self.states.get(self.turn).cloned();
-        self.turn += 1;
         let state = first.unwrap_or_else(|| {
-            let any = self.random.below(self.states.len());
+            let any = self.once + self.random.below(self.states.len() - self.once);
             self.states[any].clone()
         });
-        let ending = Ending::ALL[self.random.below(Ending::ALL.len())];
+        let mut ending = Ending::ALL[self.random.below(Ending::ALL.len())];
+        if self.turn == 0 && self.once > 0 {
+            ending = ending.to_off();
+        }
+        self.turn += 1;
         let ending = if state == BOOTING {
             ending.while_booting()
         } else {
@@ -166,6 +196,22 @@ mod tests {
         assert_ne!(turns(7), turns(8));
         let endings: BTreeSet<Ending> = turns(7).into_iter().map(|turn| turn.ending).collect();
         assert_eq!(endings.len(), Ending::ALL.len());
+    }
+
+    #[test]
+    fn few_lives_begin_with_what_comes_once_and_take_one_each() {
+        for seed in 0..50 {
+            let plan = SoakPlan::new(states(), seed);
+            let mut plan = plan.with_few_lives("two").expect("a state");
+            let turns: Vec<_> = (0..20).map(|_| plan.take()).collect();
+            let names: Vec<&str> = turns.iter().map(|turn| &*turn.state).collect();
+            assert_eq!(names[..2], ["two", BOOTING]);
+            assert_eq!(BTreeSet::from_iter(&names[..4]).len(), 4);
+            assert!(!names[2..].contains(&"two") && !names[2..].contains(&BOOTING));
+            let restarts = [Ending::Reset, Ending::PauseReset, Ending::Restart];
+            assert!(!restarts.contains(&turns[0].ending), "{turns:?}");
+        }
+        assert!(SoakPlan::new(states(), 1).with_few_lives("none").is_none());
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Victim {
     /// order.
     heard: VecDeque<Heard>,
     tag: u32,
+    /// How many times the VM has certainly started.
+    pub starts: u32,
 }
 
 impl Victim {
@@ -47,6 +49,7 @@ impl Victim {
             channel,
             heard: VecDeque::new(),
             tag: 0,
+            starts: 0,
         })
     }
 
@@ -188,7 +191,26 @@ impl Victim {
             _ => None,
         })?;
         ensure!(tee, "{vm} has no TEE");
+        self.starts += u32::from(vm == self.name);
         Ok(())
+    }
+
+    /// Waits until a VM has started or cannot; returns whether it has.
+    ///
+    /// # Errors
+    ///
+    /// Fails when neither happens, or it starts without a TEE.
+    pub fn starts_or_not(&mut self, vm: &str) -> Result<bool> {
+        let tee = self.expect(&format!("{vm}'s start or end"), |heard| match heard {
+            Heard::Life(HypervisorEvent::VmStarted { vm: name, tee, .. }) if name == vm => {
+                Some(Some(*tee))
+            }
+            Heard::Life(HypervisorEvent::VmOff { vm: name, .. }) if name == vm => Some(None),
+            _ => None,
+        })?;
+        ensure!(tee != Some(false), "{vm} has no TEE");
+        self.starts += u32::from(tee.is_some() && vm == self.name);
+        Ok(tee.is_some())
     }
 
     /// Waits until a VM is paused.
