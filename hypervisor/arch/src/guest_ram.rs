@@ -15,13 +15,17 @@ use postern_base::range::PaRange;
 use postern_boot_tree::Memory;
 use spin::Once;
 
-/// The first byte and the length of the largest range of [`RAM`], which nearly all accesses are in.
-struct Largest(UnsafeCell<(u64, u64)>);
+/// The first byte and the length of a range.
+type Extent = (u64, u64);
+
+/// The two largest ranges of [`RAM`], which nearly all accesses are in: guests' RAM is in the first, and the pages that
+/// OP-TEE sees are often in the second.
+struct Largest(UnsafeCell<[Extent; 2]>);
 
 // SAFETY: `init` writes it while no other pCPU is up, once, and nothing writes it later.
 unsafe impl Sync for Largest {}
 
-static LARGEST: Largest = Largest(UnsafeCell::new((0, 0)));
+static LARGEST: Largest = Largest(UnsafeCell::new([(0, 0); 2]));
 static RAM: Once<Memory> = Once::new();
 
 /// Opens these ranges. Once, at boot, before another pCPU is up.
@@ -30,10 +34,17 @@ static RAM: Once<Memory> = Once::new();
 /// They are mapped at EL2 as normal memory, and no Rust reference covers any of it, now or later.
 pub unsafe fn init(ram: Memory) {
     RAM.call_once(|| {
-        if let Some(largest) = ram.iter().max_by_key(|range| range.bytes()) {
-            // SAFETY: only the boot pCPU is up, and it reads this in `check` alone.
-            unsafe { *LARGEST.0.get() = (largest.start().get(), largest.bytes()) };
+        let mut largest: [Extent; 2] = [(0, 0); 2];
+        for range in ram.iter() {
+            let extent = (range.start().get(), range.bytes());
+            if extent.1 > largest[0].1 {
+                largest = [extent, largest[0]];
+            } else if extent.1 > largest[1].1 {
+                largest[1] = extent;
+            }
         }
+        // SAFETY: only the boot pCPU is up, and it reads this in `check` alone.
+        unsafe { *LARGEST.0.get() = largest };
         ram
     });
 }
@@ -42,11 +53,17 @@ pub unsafe fn init(ram: Memory) {
 #[inline]
 fn check(at: Pa, bytes: u64) {
     // SAFETY: nothing writes it any more.
-    let (start, length) = unsafe { *LARGEST.0.get() };
-    let offset = at.get().wrapping_sub(start);
-    if offset >= length || bytes > length - offset {
+    let [first, second] = unsafe { &*LARGEST.0.get() };
+    if !is_in(first, at, bytes) && !is_in(second, at, bytes) {
         check_others(at, bytes);
     }
+}
+
+#[inline]
+const fn is_in(&(start, length): &Extent, at: Pa, bytes: u64) -> bool {
+    let offset = at.get().wrapping_sub(start);
+    // What is behind the offset: a range whose end wraps is longer.
+    offset < length && bytes <= length - offset
 }
 
 #[cold]
@@ -203,7 +220,14 @@ unsafe fn copy_words(from: u64, to: u64, length: usize) {
 unsafe fn copy_pieces(from: u64, to: u64, length: usize) {
     let length = length as u64;
     let end = from.wrapping_add(length);
-    if length >= LONG || !(from | to | end).is_multiple_of(4) {
+    if length == 8 && (from | to).is_multiple_of(4) {
+        // What each call ends with: the result and its origin.
+        // SAFETY: as here, and both addresses are multiples of four.
+        unsafe {
+            copy_one::<u32>(from, to);
+            copy_one::<u32>(from.wrapping_add(4), to.wrapping_add(4));
+        }
+    } else if length >= LONG || !(from | to | end).is_multiple_of(4) {
         // SAFETY: as here.
         unsafe { copy_unaligned(from, to, length as usize) };
     } else if (from ^ to).is_multiple_of(8) {
