@@ -88,11 +88,11 @@ impl SmcReturn {
     }
 }
 
-/// The function and the arguments of one call.
+/// The function and the first arguments of one call. No service here has more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     function: FunctionId,
-    args: [u64; 7],
+    args: [u64; 3],
 }
 
 impl Call {
@@ -108,15 +108,7 @@ impl Call {
         };
         Self {
             function,
-            args: [
-                regs[1] & mask,
-                regs[2] & mask,
-                regs[3] & mask,
-                regs[4] & mask,
-                regs[5] & mask,
-                regs[6] & mask,
-                regs[7] & mask,
-            ],
+            args: [regs[1] & mask, regs[2] & mask, regs[3] & mask],
         }
     }
 
@@ -129,7 +121,7 @@ impl Call {
     /// Returns arguments 1, 2 and 3: X1 to X3, or W1 to W3.
     #[inline]
     pub const fn args(&self) -> [u64; 3] {
-        [self.args[0], self.args[1], self.args[2]]
+        self.args
     }
 
     /// Returns the function that argument 1 names, in a call that asks about a function.
