@@ -10,6 +10,7 @@ mod message;
 mod notify;
 mod partitions;
 mod setup;
+pub mod usual;
 
 pub use memory::{
     DescriptorBuffer, MemFragRx, MemFragTx, MemReclaim, MemReclaimFlags, MemSend, MemSendAnswer,

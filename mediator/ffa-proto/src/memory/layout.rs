@@ -110,20 +110,12 @@ struct CompositeRecord {
     reserved_8: U64,
 }
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct RangeRecord {
-    address: U64,
-    pages: U32,
-    reserved_12: U32,
-}
-
 const _: () = {
     assert!(size_of::<HeaderV1_0>() == 32);
     assert!(size_of::<HeaderV1_1>() == 48);
     assert!(size_of::<AccessRecord>() == 8);
     assert!(size_of::<CompositeRecord>() == Composite::SIZE);
-    assert!(size_of::<RangeRecord>() == RANGE_SIZE);
+    assert!(size_of::<AlignedRange>() == RANGE_SIZE);
 };
 
 /// The bytes of a range.
@@ -332,19 +324,43 @@ impl Composite {
     }
 }
 
+/// A range where it is aligned, as in all descriptors at aligned addresses: there may be thousands, and without unaligned
+/// accesses each byte is one.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct AlignedRange {
+    /// Little endian, as all of them.
+    address: u64,
+    /// The number of pages in the low half. The other half is zero.
+    pages: u64,
+}
+
 /// Reads a range.
+#[inline]
 pub(super) fn read_range(bytes: &[u8]) -> Result<MemoryRange, DescriptorError> {
-    let record: RangeRecord = read(bytes)?;
-    require_zero(record.reserved_12 == 0)?;
-    Ok(MemoryRange::new(record.address.get(), record.pages.get())?)
+    let (address, pages) = match AlignedRange::ref_from_prefix(bytes) {
+        Ok((record, _)) => (u64::from_le(record.address), u64::from_le(record.pages)),
+        Err(_) => {
+            let [address, pages] = read::<[U64; 2]>(bytes)?;
+            (address.get(), pages.get())
+        }
+    };
+    let pages = u32::try_from(pages).map_err(|_| DescriptorError::Reserved)?;
+    Ok(MemoryRange::new(address, pages)?)
 }
 
 /// Writes a range.
+#[inline]
 pub(super) fn write_range(range: MemoryRange, room: &mut [u8]) -> Option<()> {
-    let record = RangeRecord {
-        address: U64::new(range.address()),
-        pages: U32::new(range.pages()),
-        reserved_12: U32::ZERO,
-    };
-    record.write_to_prefix(room).ok()
+    let (address, pages) = (range.address(), u64::from(range.pages()));
+    if let Ok((record, _)) = AlignedRange::mut_from_prefix(room) {
+        *record = AlignedRange {
+            address: address.to_le(),
+            pages: pages.to_le(),
+        };
+        return Some(());
+    }
+    [U64::new(address), U64::new(pages)]
+        .write_to_prefix(room)
+        .ok()
 }

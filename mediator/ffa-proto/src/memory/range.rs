@@ -20,6 +20,7 @@ impl MemoryRange {
     ///
     /// [`RangeError`] if there is no page, if the address is not a multiple of 4096, or if the last byte is beyond
     /// the last address of 64 bits.
+    #[inline]
     pub const fn new(address: u64, pages: u32) -> Result<Self, RangeError> {
         if pages == 0 {
             Err(RangeError::Empty)
@@ -33,26 +34,31 @@ impl MemoryRange {
     }
 
     /// Returns the address of the first page, as the sender sees it.
+    #[inline]
     pub const fn address(self) -> u64 {
         self.address
     }
 
     /// Returns the number of pages, at least 1.
+    #[inline]
     pub const fn pages(self) -> u32 {
         self.pages
     }
 
     /// Returns the number of bytes.
+    #[inline]
     pub const fn bytes(self) -> u64 {
         self.pages as u64 * PAGE_SIZE
     }
 
     /// Returns the addresses of the pages, in order.
+    #[inline]
     pub fn page_addresses(self) -> impl Iterator<Item = u64> {
         (0..u64::from(self.pages)).map(move |page| self.address + page * PAGE_SIZE)
     }
 
     /// Returns this range and the next as one, if the next begins where this one ends.
+    #[inline]
     pub(super) fn merge(self, next: Self) -> Option<Self> {
         if self.address.checked_add(self.bytes()) != Some(next.address) {
             return None;

@@ -10,6 +10,7 @@ use super::values::{Receiver, Transaction};
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptor<'a> {
     header: Header,
+    first: Receiver,
     accesses: &'a [u8],
     composite: Composite,
     ranges: &'a [u8],
@@ -26,13 +27,15 @@ impl<'a> Descriptor<'a> {
         let total = bytes.len() as u64;
         let header = Header::read(bytes, layout)?;
         let accesses = part(bytes, header.access_offset.into(), header.access_end())?;
-        let mut first = None;
-        for record in accesses.chunks_exact(header.access_size.bytes()) {
+        let mut records = accesses.chunks_exact(header.access_size.bytes());
+        let record = records.next().ok_or(DescriptorError::NoReceiver)?;
+        let first = Access::read(record, header.access_size)?;
+        first.check_composite(&header, total, None)?;
+        let offset = first.composite_offset;
+        for record in records {
             let access = Access::read(record, header.access_size)?;
-            access.check_composite(&header, total, first)?;
-            first = Some(access.composite_offset);
+            access.check_composite(&header, total, Some(offset))?;
         }
-        let offset = first.ok_or(DescriptorError::NoReceiver)?;
         let rest = part(bytes, offset.into(), total)?;
         let composite = Composite::read(rest, offset, total)?;
         let ranges = rest.get(Composite::SIZE..).unwrap_or_default();
@@ -45,6 +48,7 @@ impl<'a> Descriptor<'a> {
         }
         Ok(Self {
             header,
+            first: first.receiver,
             accesses,
             composite,
             ranges,
@@ -54,6 +58,11 @@ impl<'a> Descriptor<'a> {
     /// Returns the part about the whole transaction.
     pub const fn transaction(&self) -> &Transaction {
         &self.header.transaction
+    }
+
+    /// Returns the first receiver.
+    pub const fn first_receiver(&self) -> Receiver {
+        self.first
     }
 
     /// Returns the receivers, of which there is at least one.
@@ -70,6 +79,7 @@ impl<'a> Descriptor<'a> {
     }
 
     /// Returns the ranges, of which there is at least one.
+    #[inline]
     pub fn ranges(&self) -> impl Iterator<Item = MemoryRange> + 'a {
         let records = self.ranges.chunks_exact(RANGE_SIZE);
         records.filter_map(|record| read_range(record).ok())

@@ -71,6 +71,7 @@ impl<'a> DescriptorWriter<'a> {
     /// # Errors
     ///
     /// [`WriteError::Full`], or [`WriteError::TooManyPages`]. The descriptor stays as it was.
+    #[inline]
     pub fn push(&mut self, range: MemoryRange) -> Result<(), WriteError> {
         let pages = self.pages + u64::from(range.pages());
         if pages > u32::MAX.into() {

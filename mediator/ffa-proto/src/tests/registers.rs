@@ -3,13 +3,14 @@
 
 use crate::answer;
 use crate::call::{
-    DirectMessage, FeaturesAnswer, IdAnswer, MemSendAnswer, NotificationGetAnswer,
-    PartitionInfoAnswer, PartitionInfoRegsAnswer, Payload,
+    DirectMessage, FeaturesAnswer, IdAnswer, MemReclaim, MemReclaimFlags, MemSend, MemSendAnswer,
+    MemSendKind, NotificationGetAnswer, PartitionInfoAnswer, PartitionInfoRegsAnswer, Payload,
+    usual,
 };
 use crate::endpoint::EndpointId;
 use crate::notification::{NotificationGetFlags, PendingLists};
 use crate::tests::config;
-use crate::{Registers, Request, Version, Width};
+use crate::{Function, FunctionId, Handle, Registers, Request, Version, Width};
 use proptest::prelude::*;
 
 /// Registers that are often near to a call: an id of the framework, small values, few bits.
@@ -102,5 +103,68 @@ proptest! {
         }
         let _ = (answer::read_success(&found, version), answer::read_version(&found));
         let _ = (request().read_answer(&found, version), request().read_vm_answer(&found, version));
+    }
+
+    #[test]
+    fn usual_form_is_read_as_all_forms_are(
+        function in prop_oneof![Just(Function::MemShare), Just(Function::MemReclaim)],
+        width in prop_oneof![Just(Width::Smc32), Just(Width::Smc64)],
+        low in prop::array::uniform2(any::<u32>()),
+        other in (1..8usize, prop_oneof![4 => Just(0), 1 => any::<u64>()]),
+        version in version(),
+    ) {
+        let id = FunctionId::new(function, width);
+        let mut x = [id.get().into(), low[0].into(), low[1].into(), 0, 0, 0, 0, 0];
+        x[other.0] |= other.1;
+        let all = Request::decode(&Registers::from_8(x), version);
+        let share = usual::share(id, &x).map(Request::MemSend);
+        let reclaim = usual::reclaim(id, &x).map(Request::MemReclaim);
+        prop_assert!(share.is_none() || reclaim.is_none());
+        if let Some(usual) = share.or(reclaim) {
+            prop_assert_eq!(all, Ok(usual));
+        }
+        // Nothing that guests usually say goes the long way.
+        let is_whole = function == Function::MemReclaim || low[1] <= low[0];
+        if other.1 == 0 && id.function().is_some() && is_whole {
+            prop_assert!(share.or(reclaim).is_some());
+        }
+    }
+
+    #[test]
+    fn usual_answer_is_read_as_all_answers_are(
+        id in prop_oneof![Just(0x8400_0061u64), Just(0xc400_0061), Just(0x8400_0060)],
+        low in prop::array::uniform2(prop_oneof![Just(0u64), Just(u32::MAX.into()), any::<u64>()]),
+        other in (1..8usize, prop_oneof![4 => Just(0), 1 => any::<u64>()]),
+        version in version(),
+    ) {
+        let mut x = [id, 0, low[0], low[1], 0, 0, 0, 0];
+        x[other.0] |= other.1;
+        let answer = Registers::from_8(x);
+        if let Some(handle) = usual::shared(&x) {
+            prop_assert_eq!(MemSendAnswer::read(&answer, version), Ok(MemSendAnswer::Done(handle)));
+        }
+        if usual::succeeded(&x) {
+            prop_assert_eq!(answer::read_success(&answer, version), Ok(()));
+        }
+    }
+
+    #[test]
+    fn usual_requests_and_answers_are_those_of_the_codec(length in any::<u32>(), handle in any::<u64>()) {
+        let handle = Handle::new(handle);
+        let send = MemSend {
+            kind: MemSendKind::Share,
+            width: Width::Smc32,
+            total_length: length,
+            fragment_length: length,
+            buffer: None,
+        };
+        prop_assert_eq!(usual::share_request(length), Request::MemSend(send).encode().to_8());
+        let reclaim = MemReclaim { handle, flags: MemReclaimFlags::empty() };
+        prop_assert_eq!(usual::reclaim_request(handle), Request::MemReclaim(reclaim).encode().to_8());
+        prop_assert_eq!(usual::share_answer(handle), MemSendAnswer::Done(handle).encode().to_8());
+        prop_assert_eq!(usual::success(), answer::success().to_8());
+        let shared = usual::shared(&usual::share_answer(handle));
+        prop_assert_eq!(shared, handle.is_usable().then_some(handle));
+        prop_assert!(usual::succeeded(&usual::success()));
     }
 }
