@@ -148,7 +148,7 @@ impl VmState {
             // The four lists of calls, lent pages, and the list of all buffers at teardown.
             + 5 * grown::<(u64, SharedPage)>(calls as u32)
             + grown::<Cookie>(quotas.buffers)
-            // Over FF-A, the ranges and the descriptor of memory that is being shared.
+            // Over FF-A, the ranges of memory that is being shared.
             + ffa::SHARE_HEAP_BYTES
     }
 

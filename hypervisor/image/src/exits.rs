@@ -24,8 +24,7 @@ postern_arch::vectors! {
 
 /// Starts the machine on the boot pCPU; see [`start::primary`].
 fn primary(tree: u64, image: u64) -> ! {
-    // The closures' code is compiled here, with what `handler::smc` uses of the mediator.
+    // The closure's code is compiled here, with what `handler::smc` uses of the mediator.
     host::continue_ending_calls_by(|mediator, host, call| call.step(mediator, host));
-    host::answer_ffa_by(|mediator, host, call| mediator.ffa(host, call));
     start::primary(tree, image)
 }

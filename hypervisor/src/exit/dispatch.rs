@@ -6,14 +6,14 @@ use crate::irq::sections;
 use crate::lifecycle::transitions;
 use crate::sched::masked::Cause;
 use crate::sched::run_queues::PcpuRequests;
-use crate::services::{discovery, ffa, memory, psci, smccc, trng};
-use crate::tee::host::{self, VmHost};
+use crate::services::{discovery, memory, psci, smccc, trng};
+use crate::tee::host::VmHost;
 use crate::vm::instance::{GuestAnomaly, VcpuRef};
 use crate::vm::lifecycle::LifecycleEvent;
 use crate::vm::{context_switch, scheduler};
-use mediator::Mediator;
 use mediator::addr::Ipa;
-use mediator::ffa::Answer;
+use mediator::ffa::{Answer, GuestRegisters};
+use mediator::{Host, Mediator};
 use optee_proto::smc::{FunctionId, Return};
 use postern_arch::vcpu_context::CallFrame;
 use postern_arch::{entropy, smc};
@@ -25,9 +25,12 @@ use postern_smccc::vendor;
 /// Answers the call in `frame`.
 #[inline]
 pub fn dispatch(frame: &mut CallFrame, running: VcpuRef) {
-    if Mediator::owns(FunctionId::from_x0(frame.x[0])) {
+    let function = FunctionId::from_x0(frame.x[0]);
+    if Mediator::owns(function) {
         tee(frame, running);
-    } else {
+    } else if !Mediator::owns_ffa(function)
+        || !answer_ffa(&VmHost { vm: running.vm }, frame, running)
+    {
         dispatch_local(frame, running);
     }
 }
@@ -43,23 +46,19 @@ fn tee(frame: &mut CallFrame, running: VcpuRef) {
     frame.x[..4].copy_from_slice(&answer);
 }
 
-/// Answers a call of FF-A. Returns whether the VM has a TEE that it reaches by FF-A.
+/// Answers a call of FF-A (DEN0077A). Returns whether the VM has a TEE that it reaches by FF-A.
+// Not inlined, as `dispatch_local`. Generic, so that it is compiled for speed, with the image.
 #[inline(never)]
-fn answer_ffa(frame: &mut CallFrame, function: FunctionId, running: VcpuRef) -> bool {
+fn answer_ffa<H: Host>(host: &H, frame: &mut CallFrame, running: VcpuRef) -> bool {
     let Some(mediator) = running.vm.mediator().filter(|vm| vm.speaks_ffa()) else {
         return false;
     };
-    let mut call = [0; 18];
-    call[..8].copy_from_slice(&frame.x);
-    call[8..].copy_from_slice(&frame.more);
-    // Without the hint that the vCPU has no SVE state.
-    call[0] = function.get().into();
-    match host::answer_ffa(mediator, &VmHost { vm: running.vm }, &call) {
-        Answer::Short(short) => frame.x = short,
-        Answer::Long(long) => {
-            frame.x.copy_from_slice(&long[..8]);
-            frame.more.copy_from_slice(&long[8..]);
-        }
+    let registers = GuestRegisters {
+        x: &mut frame.x,
+        more: &mut frame.more,
+    };
+    match mediator.ffa(host, registers) {
+        Answer::Done => {}
         Answer::Repeat => frame.repeat(),
     }
     true
@@ -92,8 +91,6 @@ fn dispatch_local(frame: &mut CallFrame, running: VcpuRef) {
         } else {
             SmcReturn::NOT_SUPPORTED
         }
-    } else if ffa::owns(function) && answer_ffa(frame, function, running) {
-        return;
     } else {
         // A query for a service is not an anomaly.
         if !discovery::is_query(function) && running.vm.log_once(GuestAnomaly::Call) {

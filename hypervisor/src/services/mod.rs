@@ -2,7 +2,6 @@
 //! The services that answer SMCs and HVCs, one file per owner of function identifiers.
 
 pub mod discovery;
-pub mod ffa;
 pub mod memory;
 pub mod psci;
 pub mod seeds;

@@ -10,7 +10,6 @@ use crate::vm::instance::Vm;
 use crate::vm::pcpu::{LiveState, here};
 use crate::vm::vectors;
 use mediator::addr::{Ipa, PAGE_SIZE, Pa};
-use mediator::ffa;
 use mediator::{
     EndingCall, EndingHost, ForeignInterrupt, GuestMemoryError, Host, Leak, LongOperation,
     Mediator, PinError, SecureMonitor, SharedPage,
@@ -33,25 +32,6 @@ static STEP_CALL: Once<StepCall> = Once::new();
 /// call is generic and would be compiled a second time here. Once, at boot.
 pub fn continue_ending_calls_by(step: StepCall) {
     STEP_CALL.call_once(|| step);
-}
-
-/// What answers a guest's call of FF-A.
-type AnswerFfa = fn(&Mediator, &VmHost, &[u64; 18]) -> ffa::Answer;
-
-static ANSWER_FFA: Once<AnswerFfa> = Once::new();
-
-/// Sets what answers calls of FF-A: [`Mediator::ffa`] as the image compiles it, as for [`continue_ending_calls_by`]. Once, at
-/// boot.
-pub fn answer_ffa_by(answer: AnswerFfa) {
-    ANSWER_FFA.call_once(|| answer);
-}
-
-/// Answers a guest's call of FF-A.
-pub fn answer_ffa(mediator: &Mediator, host: &VmHost, call: &[u64; 18]) -> ffa::Answer {
-    match ANSWER_FFA.get() {
-        Some(answer) => answer(mediator, host, call),
-        None => unreachable!("the image says at boot how calls are answered"),
-    }
 }
 
 /// Makes one call to the secure world.

@@ -6,7 +6,7 @@ use super::machine::FakeHost;
 use super::ram::RAM_BASE;
 use crate::Mediator;
 use crate::addr::{Ipa, PAGE_SIZE};
-use crate::ffa::Answer;
+use crate::ffa::{Answer, GuestRegisters};
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -19,7 +19,9 @@ use ffa_proto::memory::{
     AccessSize, DescriptorWriter, MemoryAttributes, MemoryRange, Receiver, Transaction,
     TransactionFlags,
 };
-use ffa_proto::{AnswerError, EndpointId, ErrorCode, Handle, Registers, Request, Version, Width};
+use ffa_proto::{
+    AnswerError, EndpointId, ErrorCode, FunctionId, Handle, Registers, Request, Version, Width,
+};
 use optee_proto::Return;
 use optee_proto::ffa::{self, Service, Status, Words};
 use optee_proto::rpc::Function;
@@ -130,11 +132,26 @@ impl<'a> Guest<'a> {
         let regs = call.to_18();
         self.host.machine().note_ffa_registers(&regs);
         for _ in 0..MAX_REPEATS {
-            let answer = match self.mediator.ffa(self.host, &regs) {
-                Answer::Short(regs) => Registers::from_8(regs),
-                Answer::Long(regs) => Registers::from_18(regs),
-                Answer::Repeat => continue,
+            let (mut x, mut more) = (call.to_8(), [0; 10]);
+            more.copy_from_slice(&regs[8..]);
+            let registers = GuestRegisters {
+                x: &mut x,
+                more: &mut more,
             };
+            if self.mediator.ffa(self.host, registers) == Answer::Repeat {
+                assert_eq!((&x[..], &more[..]), regs.split_at(8));
+                continue;
+            }
+            let mut all = [0; 18];
+            all[..8].copy_from_slice(&x);
+            // Answers that have only eight registers leave the others as they were.
+            let is_short = FunctionId::from_x0(x[0]).width() == Width::Smc32;
+            if is_short {
+                assert_eq!(more, regs[8..]);
+            } else if more != regs[8..] {
+                all[8..].copy_from_slice(&more);
+            }
+            let answer = Registers::from_18(all);
             self.host.machine().check_ffa_registers(&answer);
             return answer;
         }

@@ -15,7 +15,6 @@ use super::{FfaVm, LENDABLE};
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::host::{ForeignInterrupt, Host};
 use crate::{CreateError, Mediator};
-use alloc::vec::Vec;
 use ffa_proto::memory::{DescriptorWriter, MemoryRange, Receiver};
 use ffa_proto::{ErrorCode, Handle};
 use optee_proto::ffa::{self, Service, Status, pair};
@@ -33,9 +32,6 @@ const ENTRIES_A_STEP: u32 = 64;
 
 /// A session that no VM has.
 const NO_SESSION: u32 = u32::MAX;
-
-/// Bytes of the descriptor of one page.
-const SMALL_DESCRIPTOR: usize = 128;
 
 /// What comes next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,9 +196,8 @@ impl Mediator {
         ffa: &FfaVm,
         page: Pa,
     ) -> Option<Result<Handle, SendError>> {
-        let mut bytes = [0; SMALL_DESCRIPTOR];
         let range = MemoryRange::new(page.get(), 1).ok()?;
-        self.share_own(host, ffa, core::iter::once(range), &mut bytes)
+        self.share_own(host, ffa, core::iter::once(range))
     }
 
     /// Shares the large object; `None` if another VM has the TX buffer.
@@ -211,14 +206,7 @@ impl Mediator {
             return Some(Err(ErrorCode::INVALID_PARAMETERS.into()));
         };
         let count = SPACE_PAGES / range.pages();
-        let size = SMALL_DESCRIPTOR + 16 * count as usize;
-        let mut bytes = Vec::new();
-        if bytes.try_reserve_exact(size).is_err() || size > ffa.spmc.buffers.bytes() {
-            return Some(Err(ErrorCode::NO_MEMORY.into()));
-        }
-        bytes.resize(size, 0);
-        let ranges = core::iter::repeat_n(range, count as usize);
-        self.share_own(host, ffa, ranges, &mut bytes)
+        self.share_own(host, ffa, core::iter::repeat_n(range, count as usize))
     }
 
     fn share_own<H: Host>(
@@ -226,9 +214,10 @@ impl Mediator {
         host: &H,
         ffa: &FfaVm,
         ranges: impl Iterator<Item = MemoryRange>,
-        bytes: &mut [u8],
     ) -> Option<Result<Handle, SendError>> {
         let turn = ffa.spmc.take_tx(self.client.number())?;
+        let mut scratch = turn.scratch().lock();
+        let bytes = &mut scratch.outgoing;
         let receivers = [Receiver::read_write(ffa.tee)];
         let size = ffa.spmc.access_size();
         let head = transaction(ffa.id());
@@ -242,7 +231,14 @@ impl Mediator {
             .map_err(|_| SendError::Refused(ErrorCode::NO_MEMORY));
         Some(written.and_then(|size| {
             let descriptor = bytes.get(..size as usize).unwrap_or_default();
-            self.send(host, ffa, descriptor, &turn)
+            let handle = self.send(host, ffa, descriptor, &turn)?;
+            // One that the SPMC has given before.
+            let is_known = self.state.lock().knows_handle(handle);
+            if is_known {
+                Err(SendError::Unknown)
+            } else {
+                Ok(handle)
+            }
         }))
     }
 

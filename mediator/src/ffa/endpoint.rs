@@ -7,7 +7,7 @@ use super::negotiation::Negotiation;
 use super::partitions::Partitions;
 use crate::addr::Ipa;
 use crate::host::Host;
-use crate::sync::TicketMutex;
+use crate::sync::{AtomicU32, Ordering, TicketMutex};
 use alloc::vec::Vec;
 use ffa_proto::answer::{refusal, success, version};
 use ffa_proto::call::IdAnswer;
@@ -35,6 +35,8 @@ pub struct VmEndpoint {
     spm: EndpointId,
     partitions: Partitions,
     negotiation: TicketMutex<Negotiation>,
+    /// The version that the guest has fixed, as [`Version::to_w`]; zero before. So that most calls need no lock.
+    fixed: AtomicU32,
     buffers: Buffers,
 }
 
@@ -46,6 +48,7 @@ impl VmEndpoint {
             spm: config.spm,
             partitions: Partitions::new(config.partitions),
             negotiation: TicketMutex::new(Negotiation::default()),
+            fixed: AtomicU32::new(0),
             buffers: Buffers::new(),
         }
     }
@@ -89,6 +92,7 @@ impl VmEndpoint {
         // Fails where there are no buffers.
         let _ = self.buffers.unmap(host);
         *self.negotiation.lock() = Negotiation::default();
+        self.fixed.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn version(&self, call: &Registers) -> Result<Registers, ErrorCode> {
@@ -112,9 +116,20 @@ impl VmEndpoint {
     }
 
     /// Returns the version that the guest has agreed on, which stays.
+    #[inline]
     pub(super) fn fixed_version(&self) -> Result<Version, ErrorCode> {
-        let version = self.negotiation.lock().fix();
-        version.ok_or(ErrorCode::NOT_SUPPORTED)
+        match self.fixed.load(Ordering::Relaxed) {
+            0 => self.fix_version(),
+            word => Version::from_w(word).ok_or(ErrorCode::NOT_SUPPORTED),
+        }
+    }
+
+    #[cold]
+    fn fix_version(&self) -> Result<Version, ErrorCode> {
+        let mut negotiation = self.negotiation.lock();
+        let version = negotiation.fix().ok_or(ErrorCode::NOT_SUPPORTED)?;
+        self.fixed.store(version.to_w(), Ordering::Relaxed);
+        Ok(version)
     }
 
     pub(super) fn serve<H: Host>(

@@ -12,7 +12,7 @@
 //! * `dispatch`: which function a guest calls.
 //! * `endpoint`, `negotiation`, `buffers`, `features`, `partitions`: setup, answered without the SPMC.
 //! * `service`, `call`: direct requests to OP-TEE, at once and yielding.
-//! * `share`, `reclaim`, `alloc`: objects, from the guest's descriptor to their end, and those that OP-TEE requests.
+//! * `share`, `fragments`, `reclaim`, `alloc`: objects, from the guest's descriptor to their end, and those that OP-TEE requests.
 //! * `notifications`: asynchronous notifications.
 //! * `vm`, `creation`: what the hypervisor itself asks for a VM.
 
@@ -23,6 +23,7 @@ mod creation;
 mod dispatch;
 mod endpoint;
 mod features;
+mod fragments;
 mod negotiation;
 mod notifications;
 mod partitions;
@@ -34,7 +35,7 @@ mod spmc;
 mod vm;
 
 pub(crate) use creation::FfaCreation;
-pub use dispatch::Answer;
+pub use dispatch::{Answer, GuestRegisters};
 pub use endpoint::{VmEndpoint, VmEndpointConfig};
 pub use ffa_proto::EndpointId;
 pub use notifications::NOTIFICATION_PENDING_SGI;
@@ -48,17 +49,16 @@ use crate::sync::TicketMutex;
 use ::alloc::sync::Arc;
 use ffa_proto::ErrorCode;
 use ffa_proto::notification::NotificationBitmap;
+use fragments::Slot;
 use optee_proto::TeeResult;
 use optee_proto::ffa::Fmem;
 use optee_proto::msg::Param;
-use share::Slot;
 
 /// The most objects of a VM. OP-TEE 4.10 has room for 64, and breaks at the request for one more.
 pub(crate) const MAX_OBJECTS: u32 = 63;
 
-/// The most bytes of a heap for one object that a guest is sharing, where blocks are powers of two: ranges and descriptor, and
-/// what both go with.
-pub(crate) const SHARE_HEAP_BYTES: u64 = 3 << 16;
+/// The most bytes of a heap for the descriptor that a guest sends in fragments: its ranges.
+pub(crate) const SHARE_HEAP_BYTES: u64 = 1 << 16;
 
 /// Returns the offset in its object of a memory reference of a guest's.
 pub(crate) fn offset(param: &Param) -> Result<u64, DeniedError> {
@@ -80,6 +80,8 @@ pub(crate) struct FfaVm {
     spmc: Arc<Spmc>,
     /// OP-TEE's partition of the VM; without one the VM is not created.
     tee: EndpointId,
+    /// The policy lets the VM use it.
+    sees_tee: bool,
     endpoint: VmEndpoint,
     /// The descriptor that the guest sends in fragments. One at a time.
     open: TicketMutex<Slot>,
@@ -97,9 +99,11 @@ impl FfaVm {
             // Others would need a mediator for what they serve.
             partitions: tee.into_iter().collect(),
         });
+        let id = tee.map_or(EndpointId::HYPERVISOR, |info| info.id);
         Self {
             spmc,
-            tee: tee.map_or(EndpointId::HYPERVISOR, |info| info.id),
+            tee: id,
+            sees_tee: endpoint.sees(id),
             endpoint,
             open: TicketMutex::new(Slot::Empty),
             bound: TicketMutex::new(NotificationBitmap::EMPTY),
@@ -112,8 +116,24 @@ impl FfaVm {
     }
 
     /// Returns whether the guest may use OP-TEE's partition.
-    pub(crate) fn sees_tee(&self) -> bool {
-        self.endpoint.sees(self.tee)
+    pub(crate) const fn sees_tee(&self) -> bool {
+        self.sees_tee
+    }
+
+    /// Returns whether the guest has begun to send a descriptor in fragments.
+    fn is_sending(&self) -> bool {
+        !matches!(*self.open.lock(), Slot::Empty)
+    }
+
+    /// Takes the descriptor that the guest sends in fragments. A vCPU is at work on it from here on, until
+    /// [`FfaVm::set_open`].
+    fn take_open(&self) -> Slot {
+        core::mem::replace(&mut *self.open.lock(), Slot::Busy)
+    }
+
+    /// Sets the descriptor that the guest sends in fragments.
+    fn set_open(&self, slot: Slot) {
+        *self.open.lock() = slot;
     }
 
     /// Notes that the guest binds notifications.

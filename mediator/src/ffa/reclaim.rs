@@ -9,8 +9,8 @@ use super::share::unpin_all;
 use crate::Mediator;
 use crate::host::Host;
 use crate::memory::{Cookie, GuestCookie};
-use ffa_proto::call::{MemReclaim, MemReclaimFlags};
-use ffa_proto::{AnswerError, ErrorCode, Handle, Registers, Request, answer};
+use ffa_proto::call::{MemReclaim, usual};
+use ffa_proto::{AnswerError, ErrorCode, Handle, Registers, answer};
 use optee_proto::ffa::{Service, Status, pair};
 
 impl Mediator {
@@ -82,15 +82,11 @@ impl Mediator {
         ffa: &FfaVm,
         handle: Handle,
     ) -> Result<(), ErrorCode> {
-        let request = Request::MemReclaim(MemReclaim {
-            handle,
-            flags: MemReclaimFlags::empty(),
-        });
-        let answer = Registers::from_8(self.secure(host, request.encode().to_8()));
-        answer::read_success(&answer, ffa.spmc.version).map_err(|error| match error {
-            AnswerError::Refused(code) => code,
-            _ => ErrorCode::ABORTED,
-        })
+        let answer = self.secure(host, usual::reclaim_request(handle));
+        if usual::succeeded(&answer) {
+            return Ok(());
+        }
+        not_reclaimed(ffa, answer)
     }
 
     /// Unpins the pages of an object that the SPMC has given back.
@@ -101,4 +97,14 @@ impl Mediator {
             self.state.lock().released(release.count);
         }
     }
+}
+
+/// Returns what an answer says that is not the usual one.
+#[cold]
+fn not_reclaimed(ffa: &FfaVm, answer: [u64; 8]) -> Result<(), ErrorCode> {
+    let read = answer::read_success(&Registers::from_8(answer), ffa.spmc.version);
+    read.map_err(|error| match error {
+        AnswerError::Refused(code) => code,
+        _ => ErrorCode::ABORTED,
+    })
 }

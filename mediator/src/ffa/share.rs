@@ -1,126 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `FFA_MEM_SHARE` and `FFA_MEM_FRAG_TX` from a guest: memory becomes an object that OP-TEE can use.
+//! `FFA_MEM_SHARE` from a guest: memory becomes an object that OP-TEE can use.
 //!
-//! The guest's descriptor is fetched once, whole or in fragments, and kept as ranges in private memory. When it is complete
-//! and right, the pages are pinned, and the SPMC gets a descriptor of the mediator's own in one piece: OP-TEE 4.10 refuses
-//! fragments. The guest's name for the object is the mediator's, the SPMC's is another.
+//! The guest's descriptor is fetched once into private memory. When it is complete and right, the pages are pinned, and the
+//! SPMC gets a descriptor of the mediator's own. The guest's name for the object is the mediator's, the SPMC's is another.
+//!
+//! A descriptor that is whole in one page is read at once; `fragments` has the others.
 
 use super::FfaVm;
-use super::spmc::TxTurn;
+use super::spmc::{Scratch, TxTurn};
 use crate::Mediator;
 use crate::addr::{Ipa, PAGE_SIZE};
 use crate::host::{Host, LongOperation, PinError};
 use crate::memory::Cookie;
 use crate::memory::pin::PageNumber;
 use alloc::vec::Vec;
-use ffa_proto::call::{MemFragRx, MemFragTx, MemSend, MemSendAnswer, MemSendKind};
+use ffa_proto::call::{MemSend, MemSendAnswer, MemSendKind, usual};
 use ffa_proto::memory::{
-    DescriptorWriter, FragmentReader, Layout, MemoryAttributes, MemoryRange, Permissions, Progress,
-    Receiver, Summary, Transaction, TransactionFlags,
+    Descriptor, DescriptorWriter, Layout, MemoryAttributes, MemoryRange, Permissions, Receiver,
+    Transaction, TransactionFlags,
 };
-use ffa_proto::{AnswerError, EndpointId, ErrorCode, Handle, Registers, Request, Version, Width};
+use ffa_proto::{AnswerError, EndpointId, ErrorCode, Handle, Registers, Version};
 
 /// The most pages of an object: 16 MiB. The time that a share takes, at EL2 and in OP-TEE, depends on it.
 pub(super) const MAX_OBJECT_PAGES: u32 = if cfg!(miri) { 600 } else { 4096 };
 
+/// The bytes of a range in a descriptor.
+pub(super) const RANGE_BYTES: u32 = 16;
+
+/// Pages between which interrupts are taken.
+const PIECE_PAGES: usize = 512;
+
 /// The most bytes of a guest's descriptor: a header, one receiver, and a range per page.
 const MAX_DESCRIPTOR: u32 = 128 + RANGE_BYTES * MAX_OBJECT_PAGES;
 
-/// The bytes of a range in a descriptor.
-const RANGE_BYTES: u32 = 16;
-
-/// Bytes of a descriptor, and pages, between which interrupts are taken.
-const PIECE_BYTES: u32 = 4096;
-const PIECE_PAGES: usize = 512;
-
-/// The most bytes of a descriptor before its ranges.
-const HEAD_BYTES: usize = 128;
-
-/// Bytes of a descriptor for which no memory is taken from the heap: 24 ranges.
-const FEW_BYTES: usize = 512;
-
-/// Bytes of a descriptor that are fetched at once. They are in one page.
-const CHUNK: usize = 256;
-
-/// A descriptor that a guest is sending.
-#[derive(Debug)]
-pub(super) struct OpenShare {
-    reader: FragmentReader,
-    ranges: Vec<MemoryRange>,
-    /// The object, which counts from its first fragment on.
-    cookie: Cookie,
-    total: u32,
-}
-
-/// The one descriptor per VM that is being sent. So a VM needs memory for one.
-#[derive(Debug, Default)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "there is one per VM, and a box would have to be allocated"
-)]
-pub(super) enum Slot {
-    #[default]
-    Empty,
-    /// A vCPU is at work on it.
-    Busy,
-    /// The guest has more fragments to send.
-    Open(OpenShare),
-}
-
-/// What a guest hears of a call that may have to be made again.
-#[derive(Debug)]
-pub(super) enum Shared {
-    /// The answer.
-    Answer(MemSendAnswer),
-    /// Another VM has the TX buffer, or another vCPU shares memory: the guest repeats the call.
-    Repeat,
-}
-
-impl OpenShare {
-    /// Reads a fragment out of the guest's TX buffer, each byte once.
-    fn read<H: Host>(&mut self, host: &H, tx: Ipa, length: u32) -> Result<Progress<1>, ErrorCode> {
-        let mut progress = Progress::More(self.reader.received());
-        let mut done = 0;
-        while done < length {
-            let mut chunk = [0; CHUNK];
-            let size = (length - done).min(CHUNK as u32);
-            let bytes = chunk.get_mut(..size as usize).unwrap_or_default();
-            let at = tx
-                .checked_add(done.into())
-                .ok_or(ErrorCode::INVALID_PARAMETERS)?;
-            // The buffer begins with a page, so a chunk is in one.
-            host.read_guest(at, bytes)
-                .map_err(|_| ErrorCode::INVALID_PARAMETERS)?;
-            let mut has_room = true;
-            let ranges = &mut self.ranges;
-            let read = self.reader.feed(bytes, |range| {
-                has_room &= ranges.len() < ranges.capacity();
-                if has_room {
-                    ranges.push(range);
-                }
-            });
-            progress = read.map_err(|_| ErrorCode::INVALID_PARAMETERS)?;
-            if !has_room {
-                return Err(ErrorCode::NO_MEMORY);
-            }
-            done += size;
-            if done.is_multiple_of(PIECE_BYTES) {
-                host.take_interrupts();
-            }
-        }
-        Ok(progress)
-    }
-}
-
 impl Mediator {
-    /// Shares memory of the guest's with OP-TEE, or takes the first fragment of the descriptor.
+    /// Shares memory of the guest's with OP-TEE, or takes the first fragment of the descriptor. Returns `None` if the guest is to
+    /// repeat the call: another VM has the TX buffer, or another vCPU shares memory.
     pub(super) fn share<H: Host>(
         &self,
         host: &H,
         ffa: &FfaVm,
         call: &MemSend,
         version: Version,
-    ) -> Result<Shared, ErrorCode> {
+    ) -> Result<Option<MemSendAnswer>, ErrorCode> {
         if call.kind != MemSendKind::Share {
             return Err(ErrorCode::NOT_SUPPORTED);
         }
@@ -137,76 +59,56 @@ impl Mediator {
             return Err(ErrorCode::NO_MEMORY);
         }
         let Some(turn) = self.turn_for(ffa, length == total) else {
-            return Ok(Shared::Repeat);
+            return Ok(None);
         };
         // A guest that begins anew, after kexec for example, has given up what it began.
-        match core::mem::replace(&mut *ffa.open.lock(), Slot::Busy) {
-            Slot::Busy => return Ok(Shared::Repeat),
-            Slot::Open(old) => self.state.lock().cancel_object(old.cookie),
-            Slot::Empty => {}
+        if ffa.is_sending() && !self.give_up(ffa) {
+            return Ok(None);
         }
-        match self.begin_share(version, total) {
-            Ok(open) => self.go_on(host, ffa, open, tx, length, turn),
-            Err(code) => {
-                *ffa.open.lock() = Slot::Empty;
-                Err(code)
+        match turn {
+            Some(turn) if u64::from(length) <= PAGE_SIZE => {
+                let cookie = self.share_at_once(host, ffa, version, tx, length as usize, &turn)?;
+                Ok(Some(MemSendAnswer::Done(cookie.to_handle())))
             }
+            turn => self.share_in_pieces(host, ffa, version, tx, (total, length), turn),
         }
     }
 
-    fn begin_share(&self, version: Version, total: u32) -> Result<OpenShare, ErrorCode> {
-        let mut ranges = Vec::new();
-        let most = (total / RANGE_BYTES).min(MAX_OBJECT_PAGES);
-        let reserved = ranges.try_reserve_exact(most as usize);
-        reserved.map_err(|_| ErrorCode::NO_MEMORY)?;
-        let begun = self.state.lock().begin_object();
-        let cookie = begun.map_err(|_| ErrorCode::NO_MEMORY)?;
-        Ok(OpenShare {
-            reader: FragmentReader::new(Layout::of(version), total),
-            ranges,
-            cookie,
-            total,
-        })
-    }
-
-    /// Takes a further fragment of the guest's descriptor.
-    pub(super) fn share_more<H: Host>(
+    /// Shares memory by a descriptor that is whole in the first page of the TX buffer.
+    fn share_at_once<H: Host>(
         &self,
         host: &H,
         ffa: &FfaVm,
-        call: &MemFragTx,
-    ) -> Result<Shared, ErrorCode> {
-        let (tx, room) = ffa.endpoint.tx().ok_or(ErrorCode::INVALID_PARAMETERS)?;
-        let is_own = [EndpointId::HYPERVISOR, ffa.id()].contains(&call.sender);
-        if !is_own || call.length == 0 || u64::from(call.length) > room {
-            return Err(ErrorCode::INVALID_PARAMETERS);
-        }
-        let (open, turn) = {
-            let mut slot = ffa.open.lock();
-            let open = match core::mem::replace(&mut *slot, Slot::Busy) {
-                Slot::Busy => return Ok(Shared::Repeat),
-                Slot::Empty => {
-                    *slot = Slot::Empty;
-                    return Err(ErrorCode::INVALID_PARAMETERS);
-                }
-                Slot::Open(open) => open,
-            };
-            let missing = open.total - open.reader.received();
-            if open.cookie.to_handle() != call.handle || call.length > missing {
-                *slot = Slot::Open(open);
-                return Err(ErrorCode::INVALID_PARAMETERS);
-            }
-            let Some(turn) = self.turn_for(ffa, call.length == missing) else {
-                *slot = Slot::Open(open);
-                return Ok(Shared::Repeat);
-            };
-            (open, turn)
-        };
-        self.go_on(host, ffa, open, tx, call.length, turn)
+        version: Version,
+        tx: Ipa,
+        length: usize,
+        turn: &TxTurn<'_>,
+    ) -> Result<Cookie, ErrorCode> {
+        let mut scratch = turn.scratch().lock();
+        let Scratch { incoming, outgoing } = &mut *scratch;
+        let bytes = incoming.get_mut(..length).unwrap_or_default();
+        host.read_guest(tx, bytes)
+            .map_err(|_| ErrorCode::INVALID_PARAMETERS)?;
+        let descriptor = Descriptor::read(bytes, Layout::of(version));
+        let descriptor = descriptor.map_err(|_| ErrorCode::INVALID_PARAMETERS)?;
+        let receivers = (descriptor.receiver_count(), descriptor.first_receiver());
+        check_head(ffa, descriptor.transaction(), receivers)?;
+        let count = descriptor.pages();
+        check_size(count)?;
+        let begun = self.state.lock().begin_object(count);
+        let cookie = begun.map_err(|_| ErrorCode::NO_MEMORY)?;
+        let ranges = descriptor.ranges();
+        self.share_ranges(host, ffa, turn, (cookie, count), ranges, outgoing)
+            .inspect_err(|_| self.state.lock().cancel_object(cookie))?;
+        Ok(cookie)
     }
 
     /// Takes the hypervisor's TX buffer where it is going to be needed: `None` if it is needed and another VM has it.
-    fn turn_for<'a>(&self, ffa: &'a FfaVm, is_needed: bool) -> Option<Option<TxTurn<'a>>> {
+    pub(super) fn turn_for<'a>(
+        &self,
+        ffa: &'a FfaVm,
+        is_needed: bool,
+    ) -> Option<Option<TxTurn<'a>>> {
         if is_needed {
             ffa.spmc.take_tx(self.client.number()).map(Some)
         } else {
@@ -214,88 +116,22 @@ impl Mediator {
         }
     }
 
-    /// Reads a fragment, and shares the memory if it was the last.
-    fn go_on<H: Host>(
+    /// Pins the pages of an object, and shares them.
+    pub(super) fn share_ranges<H: Host>(
         &self,
         host: &H,
         ffa: &FfaVm,
-        mut open: OpenShare,
-        tx: Ipa,
-        length: u32,
-        turn: Option<TxTurn<'_>>,
-    ) -> Result<Shared, ErrorCode> {
-        let cookie = open.cookie;
-        let result = match (open.read(host, tx, length), turn) {
-            (Ok(Progress::More(offset)), _) => {
-                let answer = MemFragRx {
-                    handle: cookie.to_handle(),
-                    offset,
-                    sender: EndpointId::HYPERVISOR,
-                };
-                *ffa.open.lock() = Slot::Open(open);
-                return Ok(Shared::Answer(MemSendAnswer::Continue(answer)));
-            }
-            (Ok(Progress::Complete(summary)), Some(turn)) => {
-                self.share_ranges(host, ffa, &open, &summary, &turn)
-            }
-            // Complete before its length: the reader reports that.
-            (Ok(Progress::Complete(_)), None) => Err(ErrorCode::INVALID_PARAMETERS),
-            (Err(code), _) => Err(code),
-        };
-        *ffa.open.lock() = Slot::Empty;
-        if let Err(code) = result {
-            self.state.lock().cancel_object(cookie);
-            return Err(code);
-        }
-        Ok(Shared::Answer(MemSendAnswer::Done(cookie.to_handle())))
-    }
-
-    /// Checks a complete descriptor, pins its pages, and shares them.
-    fn share_ranges<H: Host>(
-        &self,
-        host: &H,
-        ffa: &FfaVm,
-        open: &OpenShare,
-        summary: &Summary<1>,
         turn: &TxTurn<'_>,
+        (cookie, count): (Cookie, u32),
+        ranges: impl Iterator<Item = MemoryRange>,
+        bytes: &mut [u8],
     ) -> Result<(), ErrorCode> {
-        let expected = transaction(ffa.id());
-        let receiver = Receiver::read_write(ffa.tee);
-        let found = summary.receivers().next();
-        // What the receiver's record has for itself is not passed on.
-        let found = found.map(|found| Receiver {
-            implementation_defined: [0; 2],
-            ..found
-        });
-        if summary.transaction != expected || found != Some(receiver) {
-            return Err(ErrorCode::INVALID_PARAMETERS);
-        }
-        let count = summary.pages;
-        if count > MAX_OBJECT_PAGES {
-            return Err(ErrorCode::NO_MEMORY);
-        }
-        let reserved = self.state.lock().size_object(open.cookie, count);
-        reserved.map_err(|_| ErrorCode::NO_MEMORY)?;
         let mut pins = Vec::new();
-        let (mut few, mut many) = ([0; FEW_BYTES], Vec::new());
-        let size = HEAD_BYTES + RANGE_BYTES as usize * count as usize;
-        let size = size.min(ffa.spmc.buffers.bytes());
-        let mut reserved = pins.try_reserve_exact(count as usize);
-        if size > few.len() {
-            reserved = reserved.and_then(|()| many.try_reserve_exact(size));
-        }
-        if reserved.is_err() {
-            return Err(ErrorCode::NO_MEMORY);
-        }
-        let bytes = if size > few.len() {
-            many.resize(size, 0);
-            many.as_mut_slice()
-        } else {
-            few.as_mut_slice()
-        };
+        let reserved = pins.try_reserve_exact(count as usize);
+        reserved.map_err(|_| ErrorCode::NO_MEMORY)?;
         let shared = host
             .long_operation(LongOperation::Import, || {
-                describe(host, ffa, &open.ranges, &mut pins, bytes)
+                describe(host, ffa, ranges, &mut pins, bytes)
             })
             .and_then(|size| {
                 let descriptor = bytes.get(..size as usize).unwrap_or_default();
@@ -303,10 +139,12 @@ impl Mediator {
             });
         match shared {
             Ok(handle) => {
-                self.state
-                    .lock()
-                    .establish_object(open.cookie, pins, handle);
-                Ok(())
+                if self.state.lock().establish_object(cookie, pins, handle) {
+                    return Ok(());
+                }
+                // The SPMC has given a handle twice.
+                self.counters.poisoned.bump();
+                Err(ErrorCode::ABORTED)
             }
             Err(SendError::Refused(code)) => {
                 unpin_all(host, &pins);
@@ -315,7 +153,7 @@ impl Mediator {
             Err(SendError::Unknown) => {
                 // The SPMC may have the pages: they stay pinned until it has forgotten the VM.
                 self.counters.poisoned.bump();
-                self.state.lock().keep_object(open.cookie, pins);
+                self.state.lock().keep_object(cookie, pins);
                 Err(ErrorCode::ABORTED)
             }
         }
@@ -330,23 +168,46 @@ impl Mediator {
         _: &TxTurn<'_>,
     ) -> Result<Handle, SendError> {
         host.write_tx(0, descriptor);
-        let length = descriptor.len() as u32;
-        let request = Request::MemSend(MemSend {
-            kind: MemSendKind::Share,
-            width: Width::Smc32,
-            total_length: length,
-            fragment_length: length,
-            buffer: None,
-        });
-        let answer = self.secure(host, request.encode().to_8());
-        match MemSendAnswer::read(&Registers::from_8(answer), ffa.spmc.version) {
-            Ok(MemSendAnswer::Done(handle)) if !self.state.lock().knows_handle(handle) => {
-                Ok(handle)
-            }
-            Err(AnswerError::Refused(code)) => Err(SendError::Refused(code)),
-            _ => Err(SendError::Unknown),
+        let answer = self.secure(host, usual::share_request(descriptor.len() as u32));
+        match usual::shared(&answer) {
+            Some(handle) => Ok(handle),
+            None => not_shared(ffa, answer),
         }
     }
+}
+
+/// Returns what an answer says that is not the usual one.
+#[cold]
+fn not_shared(ffa: &FfaVm, answer: [u64; 8]) -> Result<Handle, SendError> {
+    match MemSendAnswer::read(&Registers::from_8(answer), ffa.spmc.version) {
+        Ok(MemSendAnswer::Done(handle)) => Ok(handle),
+        Err(AnswerError::Refused(code)) => Err(SendError::Refused(code)),
+        _ => Err(SendError::Unknown),
+    }
+}
+
+/// Checks what a descriptor says besides its ranges. `receivers` is their number, and the first.
+pub(super) fn check_head(
+    ffa: &FfaVm,
+    found: &Transaction,
+    (count, receiver): (u32, Receiver),
+) -> Result<(), ErrorCode> {
+    // What the receiver's record has for itself is not passed on.
+    let receiver = Receiver {
+        implementation_defined: [0; 2],
+        ..receiver
+    };
+    let is_right =
+        *found == transaction(ffa.id()) && count == 1 && receiver == Receiver::read_write(ffa.tee);
+    is_right.then_some(()).ok_or(ErrorCode::INVALID_PARAMETERS)
+}
+
+/// Checks the number of pages.
+pub(super) const fn check_size(pages: u32) -> Result<(), ErrorCode> {
+    if pages > MAX_OBJECT_PAGES {
+        return Err(ErrorCode::NO_MEMORY);
+    }
+    Ok(())
 }
 
 /// Why memory is not shared.
@@ -392,7 +253,7 @@ pub(super) fn unpin_all<H: Host>(host: &H, pages: &[PageNumber]) {
 fn describe<H: Host>(
     host: &H,
     ffa: &FfaVm,
-    ranges: &[MemoryRange],
+    ranges: impl Iterator<Item = MemoryRange>,
     pins: &mut Vec<PageNumber>,
     bytes: &mut [u8],
 ) -> Result<u32, SendError> {
@@ -401,10 +262,20 @@ fn describe<H: Host>(
     let full = |_| SendError::Refused(ErrorCode::NO_MEMORY);
     let mut writer =
         DescriptorWriter::new(bytes, &transaction(ffa.id()), size, &receivers).map_err(full)?;
-    for address in ranges.iter().flat_map(|range| range.page_addresses()) {
-        if !pins.is_empty() && pins.len().is_multiple_of(PIECE_PAGES) {
+    // Pages that follow each other in physical memory, too: their first address, and the address behind them.
+    let mut run = (0, 0);
+    let mut push = |run: (u64, u64)| {
+        let pages = ((run.1 - run.0) / PAGE_SIZE) as u32;
+        let range = MemoryRange::new(run.0, pages).map_err(|_| ErrorCode::DENIED)?;
+        writer.push(range).map_err(full)
+    };
+    let mut left = PIECE_PAGES;
+    for address in ranges.flat_map(MemoryRange::page_addresses) {
+        if left == 0 {
             host.take_interrupts();
+            left = PIECE_PAGES;
         }
+        left -= 1;
         let page = Ipa::new(address);
         let number = PageNumber::of(page).ok_or(ErrorCode::DENIED)?;
         let pa = host.pin(page).map_err(|error| match error {
@@ -412,13 +283,18 @@ fn describe<H: Host>(
             PinError::TooManyPins(_) => ErrorCode::NO_MEMORY,
         })?;
         pins.push(number);
-        let range = MemoryRange::new(pa.get(), 1).map_err(|_| ErrorCode::DENIED)?;
-        writer.push(range).map_err(full)?;
+        let pa = pa.get();
+        if pa != run.1 {
+            if run.0 != run.1 {
+                push(run)?;
+            }
+            run.0 = pa;
+        }
+        run.1 = pa + PAGE_SIZE;
     }
+    push(run)?;
     writer.finish().map_err(full)
 }
 
-const _: () = assert!(
-    PAGE_SIZE == ffa_proto::memory::PAGE_SIZE && (PAGE_SIZE as usize).is_multiple_of(CHUNK)
-);
+const _: () = assert!(PAGE_SIZE == ffa_proto::memory::PAGE_SIZE);
 const _: () = assert!(matches!(Permissions::READ_WRITE.get(), 2));

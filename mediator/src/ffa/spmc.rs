@@ -2,7 +2,7 @@
 //! What all VMs share of the SPMC: what it is, and the one pair of buffers that it has with the hypervisor.
 
 use crate::addr::{PAGE_SIZE, Pa};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, TicketMutex};
 use alloc::vec::Vec;
 use core::num::NonZeroU16;
 use ffa_proto::memory::{AccessSize, MemoryRange};
@@ -47,6 +47,17 @@ pub struct Spmc {
     /// The interrupt that announces notifications to the hypervisor.
     pub(super) schedule_receiver: Option<u32>,
     tx: Turns,
+    /// Of the VM that has the turn, so nobody waits for it.
+    scratch: TicketMutex<Scratch>,
+}
+
+/// Private memory for the descriptors of a share.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    /// The guest's descriptor, if it is not longer than a page.
+    pub(super) incoming: Vec<u8>,
+    /// The descriptor for the SPMC. As long as the TX buffer.
+    pub(super) outgoing: Vec<u8>,
 }
 
 impl Spmc {
@@ -64,6 +75,10 @@ impl Spmc {
             buffers,
             schedule_receiver,
             tx: Turns::new(),
+            scratch: TicketMutex::new(Scratch {
+                incoming: alloc::vec![0; PAGE_SIZE as usize],
+                outgoing: alloc::vec![0; buffers.bytes()],
+            }),
         }
     }
 
@@ -89,17 +104,24 @@ impl Spmc {
 
     /// Takes the TX buffer for a VM, or returns `None` if another VM has it: nobody waits for it at EL2.
     pub(super) fn take_tx(&self, vm: NonZeroU16) -> Option<TxTurn<'_>> {
-        self.tx.take(vm).then(|| TxTurn(&self.tx))
+        self.tx.take(vm).then(|| TxTurn(self))
     }
 }
 
 /// The TX buffer, which belongs to the holder until this is dropped.
 #[derive(Debug)]
-pub(super) struct TxTurn<'a>(&'a Turns);
+pub(super) struct TxTurn<'a>(&'a Spmc);
+
+impl TxTurn<'_> {
+    /// Returns the memory for descriptors, which the holder of the turn has alone.
+    pub(super) const fn scratch(&self) -> &TicketMutex<Scratch> {
+        &self.0.scratch
+    }
+}
 
 impl Drop for TxTurn<'_> {
     fn drop(&mut self) {
-        self.0.give_back();
+        self.0.tx.give_back();
     }
 }
 

@@ -2,7 +2,7 @@
 //! What the hypervisor tells the SPMC of a VM: VM_CREATED and VM_DESTROYED, and the notification bitmap between them.
 
 use super::FfaVm;
-use super::share::Slot;
+use super::fragments::Slot;
 use crate::Mediator;
 use crate::host::Host;
 use ffa_proto::call::{DirectMessage, NotificationBitmapCreate};

@@ -17,9 +17,10 @@ use ffa_proto::{ErrorCode, Handle};
 use optee_proto::TeeResult;
 
 impl VmState {
-    /// Begins an object. It counts, and has no pages yet.
-    pub(crate) fn begin_object(&mut self) -> Result<Cookie, DeniedError> {
-        self.reserve(GuestCookie(0), Provenance::Registered, 0, 0, 0)
+    /// Begins an object of this many pages, none if that is not known yet. It counts, and nobody can use it.
+    pub(crate) fn begin_object(&mut self, count: u32) -> Result<Cookie, DeniedError> {
+        let size = u64::from(count) * PAGE_SIZE;
+        self.reserve(GuestCookie(0), Provenance::Registered, size, 0, count)
     }
 
     /// Gives an object that has begun its size.
@@ -51,17 +52,24 @@ impl VmState {
         }
     }
 
-    /// Makes an object usable that the SPMC knows under `handle`.
+    /// Makes an object usable that the SPMC knows under `handle`. Returns `false` if the SPMC knows another one under it: then
+    /// nobody can use this one, and it stays.
     pub(crate) fn establish_object(
         &mut self,
         cookie: Cookie,
         pages: Vec<PageNumber>,
         handle: Handle,
-    ) {
+    ) -> bool {
+        if self.knows_handle(handle) {
+            self.keep_object(cookie, pages);
+            return false;
+        }
         if let Some((_, buffer)) = self.buffers.get(cookie) {
             buffer.handle = handle;
+            buffer.state = BufferState::Live;
+            buffer.pages = pages;
         }
-        self.establish(cookie, pages);
+        true
     }
 
     /// Keeps an object of which it is not known whether the SPMC has it. Nobody can use it.
@@ -83,7 +91,7 @@ impl VmState {
 
     /// Returns whether an object has this handle of the SPMC's.
     pub(crate) fn knows_handle(&self, handle: Handle) -> bool {
-        self.all_handles().contains(&handle)
+        self.handles().any(|known| known == handle)
     }
 
     /// Returns the object that the guest names, if it can name it in calls.
@@ -241,18 +249,22 @@ impl VmState {
         if self.names == MemoryNames::Guest {
             return heapless::Vec::new();
         }
+        // Their number is bounded, so there is room.
+        self.handles().filter(|handle| handle.is_usable()).collect()
+    }
+
+    /// Returns the handles of all objects, and some that are none.
+    fn handles(&self) -> impl Iterator<Item = Handle> {
         let calls = self.idle.iter().chain(self.suspended.iter().flatten());
         let calls = calls.chain(&self.poisoned).map(|call| call.object);
         let lent = self.lent.iter().map(|&(name, _)| Handle::new(name));
         let lendable = self.lendable.iter().map(|&(handle, _)| handle);
         let buffers = self.buffers.objects().map(|buffer| buffer.handle);
         let creation = self.creation.as_ref().and_then(Creation::object);
-        let all = calls
+        calls
             .chain(lent)
             .chain(lendable)
             .chain(buffers)
-            .chain(creation);
-        // Their number is bounded, so there is room.
-        all.filter(|handle| handle.is_usable()).collect()
+            .chain(creation)
     }
 }
