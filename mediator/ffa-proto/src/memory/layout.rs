@@ -7,8 +7,7 @@ use super::values::{MemoryAttributes, Permissions, Receiver, Transaction, Transa
 use crate::endpoint::EndpointId;
 use crate::handle::Handle;
 use crate::version::Version;
-use zerocopy::byteorder::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Which header a descriptor has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,49 +64,52 @@ impl AccessSize {
     }
 }
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+// Records as they are at aligned addresses, with numbers in little endian: without unaligned accesses each byte would be
+// one.
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy)]
 #[repr(C)]
 struct HeaderV1_0 {
-    sender: U16,
+    sender: u16,
     attributes: u8,
     reserved_3: u8,
-    flags: U32,
-    handle: U64,
-    tag: U64,
-    reserved_24: U32,
-    receivers: U32,
+    flags: u32,
+    handle: u64,
+    tag: u64,
+    reserved_24: u32,
+    receivers: u32,
 }
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy)]
 #[repr(C)]
 struct HeaderV1_1 {
-    sender: U16,
-    attributes: U16,
-    flags: U32,
-    handle: U64,
-    tag: U64,
-    access_size: U32,
-    receivers: U32,
-    access_offset: U32,
-    reserved_36: [U32; 3],
+    sender: u16,
+    attributes: u16,
+    flags: u32,
+    handle: u64,
+    tag: u64,
+    access_size: u32,
+    receivers: u32,
+    access_offset: u32,
+    reserved_36: [u32; 3],
 }
 
 /// The record of a receiver, as far as both sizes agree. 8 reserved bytes follow, in the long one after 16 more.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy)]
 #[repr(C)]
 struct AccessRecord {
-    endpoint: U16,
+    endpoint: u16,
     permissions: u8,
     flags: u8,
-    composite_offset: U32,
+    composite_offset: u32,
 }
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy)]
 #[repr(C)]
 struct CompositeRecord {
-    pages: U32,
-    ranges: U32,
-    reserved_8: U64,
+    pages: u32,
+    ranges: u32,
+    reserved_8: u64,
 }
 
 const _: () = {
@@ -115,15 +117,37 @@ const _: () = {
     assert!(size_of::<HeaderV1_1>() == 48);
     assert!(size_of::<AccessRecord>() == 8);
     assert!(size_of::<CompositeRecord>() == Composite::SIZE);
-    assert!(size_of::<AlignedRange>() == RANGE_SIZE);
+    assert!(size_of::<RangeRecord>() == RANGE_SIZE);
 };
 
 /// The bytes of a range.
 pub(super) const RANGE_SIZE: usize = 16;
 
-fn read<T: FromBytes>(bytes: &[u8]) -> Result<T, DescriptorError> {
+/// Returns the record at the beginning of some bytes: there where they are aligned, otherwise in `copy`.
+// A copy of each record is a tenth of a share.
+#[inline(always)]
+fn view<'a, T: FromBytes + Immutable + KnownLayout>(
+    bytes: &'a [u8],
+    copy: &'a mut Option<T>,
+) -> Result<&'a T, DescriptorError> {
+    if let Ok((record, _)) = T::ref_from_prefix(bytes) {
+        return Ok(record);
+    }
     let (record, _) = T::read_from_prefix(bytes).map_err(|_| DescriptorError::Truncated)?;
-    Ok(record)
+    Ok(copy.insert(record))
+}
+
+/// Writes a record, wherever it is.
+#[inline]
+fn write<T: FromBytes + IntoBytes + Immutable + KnownLayout>(
+    record: T,
+    room: &mut [u8],
+) -> Option<()> {
+    if let Ok((place, _)) = T::mut_from_prefix(room) {
+        *place = record;
+        return Some(());
+    }
+    record.write_to_prefix(room).ok()
 }
 
 fn require_zero(is_zero: bool) -> Result<(), DescriptorError> {
@@ -152,43 +176,45 @@ impl Header {
     }
 
     fn read_v1_0(bytes: &[u8]) -> Result<Self, DescriptorError> {
-        let header: HeaderV1_0 = read(bytes)?;
+        let mut copy = None;
+        let header: &HeaderV1_0 = view(bytes, &mut copy)?;
         require_zero(header.reserved_3 == 0 && header.reserved_24 == 0)?;
         Ok(Self {
             transaction: Transaction {
-                sender: EndpointId::new(header.sender.get()),
+                sender: EndpointId::new(u16::from_le(header.sender)),
                 attributes: MemoryAttributes::new(header.attributes.into()),
-                flags: TransactionFlags::from_bits_retain(header.flags.get()),
-                handle: Handle::new(header.handle.get()),
-                tag: header.tag.get(),
+                flags: TransactionFlags::from_bits_retain(u32::from_le(header.flags)),
+                handle: Handle::new(u64::from_le(header.handle)),
+                tag: u64::from_le(header.tag),
             },
             access_size: AccessSize::Short,
             access_offset: size_of::<HeaderV1_0>() as u32,
-            receivers: header.receivers.get(),
+            receivers: u32::from_le(header.receivers),
         })
     }
 
     fn read_v1_1(bytes: &[u8]) -> Result<Self, DescriptorError> {
-        let header: HeaderV1_1 = read(bytes)?;
-        require_zero(header.reserved_36.iter().all(|word| *word == 0))?;
-        let size = header.access_size.get();
+        let mut copy = None;
+        let header: &HeaderV1_1 = view(bytes, &mut copy)?;
+        require_zero(header.reserved_36 == [0; 3])?;
+        let size = u32::from_le(header.access_size);
         let access_size = AccessSize::from_bytes(size).ok_or(DescriptorError::AccessSize(size))?;
-        let access_offset = header.access_offset.get();
+        let access_offset = u32::from_le(header.access_offset);
         let is_outside = access_offset as usize >= size_of::<HeaderV1_1>();
         if !is_outside || !access_offset.is_multiple_of(16) {
             return Err(DescriptorError::AccessOffset(access_offset));
         }
         Ok(Self {
             transaction: Transaction {
-                sender: EndpointId::new(header.sender.get()),
-                attributes: MemoryAttributes::new(header.attributes.get()),
-                flags: TransactionFlags::from_bits_retain(header.flags.get()),
-                handle: Handle::new(header.handle.get()),
-                tag: header.tag.get(),
+                sender: EndpointId::new(u16::from_le(header.sender)),
+                attributes: MemoryAttributes::new(u16::from_le(header.attributes)),
+                flags: TransactionFlags::from_bits_retain(u32::from_le(header.flags)),
+                handle: Handle::new(u64::from_le(header.handle)),
+                tag: u64::from_le(header.tag),
             },
             access_size,
             access_offset,
-            receivers: header.receivers.get(),
+            receivers: u32::from_le(header.receivers),
         })
     }
 
@@ -205,17 +231,17 @@ impl Header {
     /// Writes the header of versions 1.1 and 1.2.
     pub(super) fn write(&self, room: &mut [u8]) -> Option<()> {
         let header = HeaderV1_1 {
-            sender: U16::new(self.transaction.sender.get()),
-            attributes: U16::new(self.transaction.attributes.get()),
-            flags: U32::new(self.transaction.flags.bits()),
-            handle: U64::new(self.transaction.handle.get()),
-            tag: U64::new(self.transaction.tag),
-            access_size: U32::new(self.access_size.bytes() as u32),
-            receivers: U32::new(self.receivers),
-            access_offset: U32::new(self.access_offset),
-            reserved_36: [U32::ZERO; 3],
+            sender: self.transaction.sender.get().to_le(),
+            attributes: self.transaction.attributes.get().to_le(),
+            flags: self.transaction.flags.bits().to_le(),
+            handle: self.transaction.handle.get().to_le(),
+            tag: self.transaction.tag.to_le(),
+            access_size: (self.access_size.bytes() as u32).to_le(),
+            receivers: self.receivers.to_le(),
+            access_offset: self.access_offset.to_le(),
+            reserved_36: [0; 3],
         };
-        header.write_to_prefix(room).ok()
+        write(header, room)
     }
 }
 
@@ -228,24 +254,26 @@ pub(super) struct Access {
 
 impl Access {
     pub(super) fn read(bytes: &[u8], size: AccessSize) -> Result<Self, DescriptorError> {
-        let record: AccessRecord = read(bytes)?;
+        let mut copy = None;
+        let record: &AccessRecord = view(bytes, &mut copy)?;
         let rest = bytes.get(size_of::<AccessRecord>()..).unwrap_or_default();
         let (implementation_defined, reserved) = match size {
-            AccessSize::Short => ([U64::ZERO; 2], read::<U64>(rest)?),
+            AccessSize::Short => ([0; 2], *view::<u64>(rest, &mut None)?),
             AccessSize::Long => {
-                let [a, b, reserved] = read::<[U64; 3]>(rest)?;
+                let mut copy = None;
+                let &[a, b, reserved] = view::<[u64; 3]>(rest, &mut copy)?;
                 ([a, b], reserved)
             }
         };
         require_zero(reserved == 0)?;
         Ok(Self {
             receiver: Receiver {
-                endpoint: EndpointId::new(record.endpoint.get()),
+                endpoint: EndpointId::new(u16::from_le(record.endpoint)),
                 permissions: Permissions::new(record.permissions),
                 flags: record.flags,
-                implementation_defined: implementation_defined.map(U64::get),
+                implementation_defined: implementation_defined.map(u64::from_le),
             },
-            composite_offset: record.composite_offset.get(),
+            composite_offset: u32::from_le(record.composite_offset),
         })
     }
 
@@ -269,17 +297,17 @@ impl Access {
 
     pub(super) fn write(&self, room: &mut [u8], size: AccessSize) -> Option<()> {
         let record = AccessRecord {
-            endpoint: U16::new(self.receiver.endpoint.get()),
+            endpoint: self.receiver.endpoint.get().to_le(),
             permissions: self.receiver.permissions.get(),
             flags: self.receiver.flags,
-            composite_offset: U32::new(self.composite_offset),
+            composite_offset: self.composite_offset.to_le(),
         };
-        record.write_to_prefix(room).ok()?;
+        write(record, room)?;
         let rest = room.get_mut(size_of::<AccessRecord>()..size.bytes())?;
         rest.fill(0);
         if size == AccessSize::Long {
-            let values = self.receiver.implementation_defined.map(U64::new);
-            values.write_to_prefix(rest).ok()?;
+            let values = self.receiver.implementation_defined.map(u64::to_le);
+            write(values, rest)?;
         }
         Some(())
     }
@@ -297,9 +325,10 @@ impl Composite {
 
     /// Reads the head of a composite at an offset of a descriptor of `total` bytes.
     pub(super) fn read(bytes: &[u8], offset: u32, total: u64) -> Result<Self, DescriptorError> {
-        let record: CompositeRecord = read(bytes)?;
+        let mut copy = None;
+        let record: &CompositeRecord = view(bytes, &mut copy)?;
         require_zero(record.reserved_8 == 0)?;
-        let ranges = record.ranges.get();
+        let ranges = u32::from_le(record.ranges);
         if ranges == 0 {
             return Err(DescriptorError::NoRange);
         }
@@ -310,26 +339,24 @@ impl Composite {
         if end < total {
             return Err(DescriptorError::TrailingBytes);
         }
-        let pages = record.pages.get();
+        let pages = u32::from_le(record.pages);
         Ok(Self { pages, ranges })
     }
 
     pub(super) fn write(&self, room: &mut [u8]) -> Option<()> {
         let record = CompositeRecord {
-            pages: U32::new(self.pages),
-            ranges: U32::new(self.ranges),
-            reserved_8: U64::ZERO,
+            pages: self.pages.to_le(),
+            ranges: self.ranges.to_le(),
+            reserved_8: 0,
         };
-        record.write_to_prefix(room).ok()
+        write(record, room)
     }
 }
 
-/// A range where it is aligned, as in all descriptors at aligned addresses: there may be thousands, and without unaligned
-/// accesses each byte is one.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// A range.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy)]
 #[repr(C)]
-struct AlignedRange {
-    /// Little endian, as all of them.
+struct RangeRecord {
     address: u64,
     /// The number of pages in the low half. The other half is zero.
     pages: u64,
@@ -338,29 +365,18 @@ struct AlignedRange {
 /// Reads a range.
 #[inline]
 pub(super) fn read_range(bytes: &[u8]) -> Result<MemoryRange, DescriptorError> {
-    let (address, pages) = match AlignedRange::ref_from_prefix(bytes) {
-        Ok((record, _)) => (u64::from_le(record.address), u64::from_le(record.pages)),
-        Err(_) => {
-            let [address, pages] = read::<[U64; 2]>(bytes)?;
-            (address.get(), pages.get())
-        }
-    };
-    let pages = u32::try_from(pages).map_err(|_| DescriptorError::Reserved)?;
-    Ok(MemoryRange::new(address, pages)?)
+    let mut copy = None;
+    let record: &RangeRecord = view(bytes, &mut copy)?;
+    let pages = u32::try_from(u64::from_le(record.pages)).map_err(|_| DescriptorError::Reserved)?;
+    Ok(MemoryRange::new(u64::from_le(record.address), pages)?)
 }
 
 /// Writes a range.
 #[inline]
 pub(super) fn write_range(range: MemoryRange, room: &mut [u8]) -> Option<()> {
-    let (address, pages) = (range.address(), u64::from(range.pages()));
-    if let Ok((record, _)) = AlignedRange::mut_from_prefix(room) {
-        *record = AlignedRange {
-            address: address.to_le(),
-            pages: pages.to_le(),
-        };
-        return Some(());
-    }
-    [U64::new(address), U64::new(pages)]
-        .write_to_prefix(room)
-        .ok()
+    let record = RangeRecord {
+        address: range.address().to_le(),
+        pages: u64::from(range.pages()).to_le(),
+    };
+    write(record, room)
 }

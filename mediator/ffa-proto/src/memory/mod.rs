@@ -27,4 +27,4 @@ pub use layout::{AccessSize, Layout};
 pub use range::{MemoryRange, PAGE_SIZE};
 pub use read::Descriptor;
 pub use values::{MemoryAttributes, Permissions, Receiver, Transaction, TransactionFlags};
-pub use write::DescriptorWriter;
+pub use write::{DescriptorHead, DescriptorWriter};

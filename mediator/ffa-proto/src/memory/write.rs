@@ -10,15 +10,72 @@ use super::values::{Receiver, Transaction};
 #[derive(Debug)]
 pub struct DescriptorWriter<'a> {
     buffer: &'a mut [u8],
-    /// Where the composite begins, and where the last range does.
+    /// Where the composite begins.
     composite: usize,
-    last_at: usize,
+    /// The last range, which is written when it is complete. There is room for it at `last_at`.
     last: Option<MemoryRange>,
+    last_at: usize,
     ranges: u32,
-    pages: u64,
+    pages: u32,
+}
+
+/// The parts of a descriptor with one receiver that do not depend on its ranges.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DescriptorHead {
+    bytes: [u8; Self::MOST],
+    length: usize,
+}
+
+impl DescriptorHead {
+    const MOST: usize = Layout::V1_1.header_size() + AccessSize::Long.bytes();
+
+    /// Returns the head of descriptors of this transaction.
+    pub fn new(transaction: &Transaction, size: AccessSize, receiver: &Receiver) -> Self {
+        let mut bytes = [0; Self::MOST + Composite::SIZE + RANGE_SIZE];
+        let receivers = core::slice::from_ref(receiver);
+        let written = DescriptorWriter::new(&mut bytes, transaction, size, receivers);
+        // There is room for one receiver.
+        let length = written.map_or(0, |writer| writer.composite);
+        let mut head = [0; Self::MOST];
+        head.copy_from_slice(&bytes[..Self::MOST]);
+        Self {
+            bytes: head,
+            length,
+        }
+    }
 }
 
 impl<'a> DescriptorWriter<'a> {
+    /// Writes a head that was made before.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Full`] if the buffer has no room for it and one range.
+    pub fn with_head(buffer: &'a mut [u8], head: &DescriptorHead) -> Result<Self, WriteError> {
+        let composite = head.length;
+        if buffer.len().saturating_sub(composite) < Composite::SIZE + RANGE_SIZE {
+            return Err(WriteError::Full);
+        }
+        if let (Some(room), Some(bytes)) =
+            (buffer.get_mut(..composite), head.bytes.get(..composite))
+        {
+            room.copy_from_slice(bytes);
+        }
+        Ok(Self::behind(buffer, composite))
+    }
+
+    /// Returns a writer of ranges behind the head, which ends where the composite begins.
+    const fn behind(buffer: &'a mut [u8], composite: usize) -> Self {
+        Self {
+            buffer,
+            composite,
+            last_at: composite + Composite::SIZE,
+            last: None,
+            ranges: 0,
+            pages: 0,
+        }
+    }
+
     /// Writes the header and the receivers.
     ///
     /// # Errors
@@ -56,14 +113,7 @@ impl<'a> DescriptorWriter<'a> {
             };
             access.write(room, size).ok_or(WriteError::Full)?;
         }
-        Ok(Self {
-            buffer,
-            composite,
-            last_at: composite + Composite::SIZE,
-            last: None,
-            ranges: 0,
-            pages: 0,
-        })
+        Ok(Self::behind(buffer, composite))
     }
 
     /// Adds a range, as part of the last one if it follows that.
@@ -73,22 +123,31 @@ impl<'a> DescriptorWriter<'a> {
     /// [`WriteError::Full`], or [`WriteError::TooManyPages`]. The descriptor stays as it was.
     #[inline]
     pub fn push(&mut self, range: MemoryRange) -> Result<(), WriteError> {
-        let pages = self.pages + u64::from(range.pages());
-        if pages > u32::MAX.into() {
-            return Err(WriteError::TooManyPages);
+        let pages = self.pages.checked_add(range.pages());
+        let pages = pages.ok_or(WriteError::TooManyPages)?;
+        match self.last {
+            Some(last) if let Some(merged) = last.merge(range) => self.last = Some(merged),
+            last => {
+                if let Some(last) = last {
+                    self.write_last(last)?;
+                }
+                self.last = Some(range);
+                self.ranges += 1;
+            }
         }
-        let merged = self.last.and_then(|last| last.merge(range));
-        let (at, range, ranges) = match (self.last, merged) {
-            (_, Some(merged)) => (self.last_at, merged, self.ranges),
-            (None, None) => (self.last_at, range, 1),
-            (Some(_), None) => (self.last_at + RANGE_SIZE, range, self.ranges + 1),
-        };
-        let room = self.buffer.get_mut(at..).unwrap_or_default();
-        write_range(range, room).ok_or(WriteError::Full)?;
-        self.last_at = at;
-        self.last = Some(range);
-        self.ranges = ranges;
         self.pages = pages;
+        Ok(())
+    }
+
+    /// Writes a range, behind which there is room for another one.
+    #[inline]
+    fn write_last(&mut self, last: MemoryRange) -> Result<(), WriteError> {
+        let room = self.buffer.get_mut(self.last_at..).unwrap_or_default();
+        if room.len() < 2 * RANGE_SIZE {
+            return Err(WriteError::Full);
+        }
+        write_range(last, room).ok_or(WriteError::Full)?;
+        self.last_at += RANGE_SIZE;
         Ok(())
     }
 
@@ -103,12 +162,11 @@ impl<'a> DescriptorWriter<'a> {
     ///
     /// [`WriteError::NoRange`].
     pub fn finish(self) -> Result<u32, WriteError> {
-        if self.last.is_none() {
-            return Err(WriteError::NoRange);
-        }
+        let last = self.last.ok_or(WriteError::NoRange)?;
+        let room = self.buffer.get_mut(self.last_at..).unwrap_or_default();
+        write_range(last, room).ok_or(WriteError::Full)?;
         let composite = Composite {
-            // `push` bounds it.
-            pages: self.pages as u32,
+            pages: self.pages,
             ranges: self.ranges,
         };
         let room = self.buffer.get_mut(self.composite..).unwrap_or_default();

@@ -4,7 +4,8 @@
 use super::{Raw, in_fragments, ranges, transaction, whole};
 use crate::EndpointId;
 use crate::memory::{
-    AccessSize, DescriptorError, DescriptorWriter, Layout, MemoryRange, Permissions, Receiver,
+    AccessSize, DescriptorError, DescriptorHead, DescriptorWriter, Layout, MemoryRange,
+    Permissions, Receiver,
 };
 use crate::tests::config;
 use proptest::prelude::*;
@@ -138,5 +139,39 @@ proptest! {
         prop_assert_eq!(pages(&found_ranges), pages(&ranges(&places)));
         let is_apart = |pair: &[MemoryRange]| pair[0].address() + pair[0].bytes() != pair[1].address();
         prop_assert!(found_ranges.windows(2).all(is_apart));
+    }
+
+    /// Records are read and written by words where they are aligned, and otherwise not.
+    #[test]
+    fn place_of_a_descriptor_changes_nothing(
+        places in some_ranges(),
+        endpoint in any::<u16>(),
+        is_long: bool,
+        has_head: bool,
+        offsets in prop::array::uniform2(0..8usize),
+    ) {
+        let size = if is_long { AccessSize::Long } else { AccessSize::Short };
+        let receiver = Receiver::read_write(EndpointId::new(endpoint));
+        let head = DescriptorHead::new(&transaction(), size, &receiver);
+        let write = |offset: usize, has_head: bool| {
+            let mut buffer = std::vec![0xff; 2048];
+            let room = &mut buffer[offset..];
+            let mut writer = if has_head {
+                DescriptorWriter::with_head(room, &head).unwrap()
+            } else {
+                DescriptorWriter::new(room, &transaction(), size, &[receiver]).unwrap()
+            };
+            for range in ranges(&places) {
+                writer.push(range).unwrap();
+            }
+            let length = writer.finish().unwrap() as usize;
+            buffer[offset..offset + length].to_vec()
+        };
+        let bytes = write(offsets[0], has_head);
+        prop_assert_eq!(&bytes, &write(0, false));
+        let mut moved = std::vec![0; offsets[1]];
+        moved.extend(&bytes);
+        let again = whole(&moved[offsets[1]..], Layout::V1_1);
+        prop_assert_eq!(again, whole(&bytes, Layout::V1_1));
     }
 }
