@@ -204,9 +204,12 @@ impl VmState {
             is_told: false,
             pages: Vec::new(),
         };
-        let cookie = match provenance {
-            Provenance::Registered => self.buffers.insert_named(guest, buffer)?,
-            Provenance::Allocated => self.buffers.insert(guest, buffer)?,
+        let cookie = match (provenance, self.names) {
+            (Provenance::Registered, MemoryNames::Guest) => {
+                self.buffers.insert_named(guest, buffer)?
+            }
+            // The guest does not name it, or names it by its cookie.
+            _ => self.buffers.insert(guest, buffer)?,
         };
         self.mapped = mapped;
         self.pages = pages;

@@ -10,12 +10,12 @@
 //! and again, is mapped whole by a call whose message is said to begin behind its end. OP-TEE refuses the call and reads
 //! nothing.
 
-use super::share::{SendError, transaction};
+use super::share::SendError;
 use super::{FfaVm, LENDABLE};
 use crate::addr::{PAGE_SIZE, Pa};
 use crate::host::{ForeignInterrupt, Host};
 use crate::{CreateError, Mediator};
-use ffa_proto::memory::{DescriptorWriter, MemoryRange, Receiver};
+use ffa_proto::memory::{DescriptorWriter, MemoryRange};
 use ffa_proto::{ErrorCode, Handle};
 use optee_proto::ffa::{self, Service, Status, pair};
 use optee_proto::msg::{Command, Header};
@@ -218,10 +218,7 @@ impl Mediator {
         let turn = ffa.spmc.take_tx(self.client.number())?;
         let mut scratch = turn.scratch().lock();
         let bytes = &mut scratch.outgoing;
-        let receivers = [Receiver::read_write(ffa.tee)];
-        let size = ffa.spmc.access_size();
-        let head = transaction(ffa.id());
-        let written = DescriptorWriter::new(bytes, &head, size, &receivers)
+        let written = DescriptorWriter::with_head(bytes, &ffa.head)
             .and_then(|mut writer| {
                 for range in ranges {
                     writer.push(range)?;

@@ -48,11 +48,13 @@ use crate::denied::DeniedError;
 use crate::sync::TicketMutex;
 use ::alloc::sync::Arc;
 use ffa_proto::ErrorCode;
+use ffa_proto::memory::{DescriptorHead, Receiver};
 use ffa_proto::notification::NotificationBitmap;
 use fragments::Slot;
 use optee_proto::TeeResult;
 use optee_proto::ffa::Fmem;
 use optee_proto::msg::Param;
+use share::transaction;
 
 /// The most objects of a VM. OP-TEE 4.10 has room for 64, and breaks at the request for one more.
 pub(crate) const MAX_OBJECTS: u32 = 63;
@@ -82,6 +84,8 @@ pub(crate) struct FfaVm {
     tee: EndpointId,
     /// The policy lets the VM use it.
     sees_tee: bool,
+    /// What all descriptors of the VM's memory begin with.
+    head: DescriptorHead,
     endpoint: VmEndpoint,
     /// The descriptor that the guest sends in fragments. One at a time.
     open: TicketMutex<Slot>,
@@ -100,9 +104,13 @@ impl FfaVm {
             partitions: tee.into_iter().collect(),
         });
         let id = tee.map_or(EndpointId::HYPERVISOR, |info| info.id);
+        let receiver = Receiver::read_write(id);
+        let head = transaction(endpoint.id());
+        let head = DescriptorHead::new(&head, spmc.access_size(), &receiver);
         Self {
             spmc,
             tee: id,
+            head,
             sees_tee: endpoint.sees(id),
             endpoint,
             open: TicketMutex::new(Slot::Empty),

@@ -27,6 +27,9 @@ pub(super) const MAX_OBJECT_PAGES: u32 = if cfg!(miri) { 600 } else { 4096 };
 /// The bytes of a range in a descriptor.
 pub(super) const RANGE_BYTES: u32 = 16;
 
+/// The number of pages from which on it takes long to pin or unpin them.
+const MANY_PAGES: usize = 32;
+
 /// Pages between which interrupts are taken.
 const PIECE_PAGES: usize = 512;
 
@@ -129,14 +132,13 @@ impl Mediator {
         let mut pins = Vec::new();
         let reserved = pins.try_reserve_exact(count as usize);
         reserved.map_err(|_| ErrorCode::NO_MEMORY)?;
-        let shared = host
-            .long_operation(LongOperation::Import, || {
-                describe(host, ffa, ranges, &mut pins, bytes)
-            })
-            .and_then(|size| {
-                let descriptor = bytes.get(..size as usize).unwrap_or_default();
-                self.send(host, ffa, descriptor, turn)
-            });
+        let described = take_time(host, LongOperation::Import, count as usize, || {
+            describe(host, ffa, ranges, &mut pins, bytes)
+        });
+        let shared = described.and_then(|size| {
+            let descriptor = bytes.get(..size as usize).unwrap_or_default();
+            self.send(host, ffa, descriptor, turn)
+        });
         match shared {
             Ok(handle) => {
                 if self.state.lock().establish_object(cookie, pins, handle) {
@@ -236,9 +238,23 @@ pub(super) const fn transaction(vm: EndpointId) -> Transaction {
     }
 }
 
+/// Acts on this many pages: as a long operation, if they are many.
+fn take_time<H: Host, T>(
+    host: &H,
+    what: LongOperation,
+    pages: usize,
+    act: impl FnOnce() -> T,
+) -> T {
+    if pages < MANY_PAGES {
+        act()
+    } else {
+        host.long_operation(what, act)
+    }
+}
+
 /// Unpins the pages of an object.
 pub(super) fn unpin_all<H: Host>(host: &H, pages: &[PageNumber]) {
-    host.long_operation(LongOperation::Unpin, || {
+    take_time(host, LongOperation::Unpin, pages.len(), || {
         for piece in pages.chunks(PIECE_PAGES) {
             piece.iter().for_each(|page| host.unpin(page.ipa()));
             if piece.len() == PIECE_PAGES {
@@ -257,42 +273,27 @@ fn describe<H: Host>(
     pins: &mut Vec<PageNumber>,
     bytes: &mut [u8],
 ) -> Result<u32, SendError> {
-    let receivers = [Receiver::read_write(ffa.tee)];
-    let size = ffa.spmc.access_size();
     let full = |_| SendError::Refused(ErrorCode::NO_MEMORY);
-    let mut writer =
-        DescriptorWriter::new(bytes, &transaction(ffa.id()), size, &receivers).map_err(full)?;
-    // Pages that follow each other in physical memory, too: their first address, and the address behind them.
-    let mut run = (0, 0);
-    let mut push = |run: (u64, u64)| {
-        let pages = ((run.1 - run.0) / PAGE_SIZE) as u32;
-        let range = MemoryRange::new(run.0, pages).map_err(|_| ErrorCode::DENIED)?;
-        writer.push(range).map_err(full)
-    };
+    let mut writer = DescriptorWriter::with_head(bytes, &ffa.head).map_err(full)?;
     let mut left = PIECE_PAGES;
-    for address in ranges.flat_map(MemoryRange::page_addresses) {
-        if left == 0 {
-            host.take_interrupts();
-            left = PIECE_PAGES;
-        }
-        left -= 1;
-        let page = Ipa::new(address);
-        let number = PageNumber::of(page).ok_or(ErrorCode::DENIED)?;
-        let pa = host.pin(page).map_err(|error| match error {
-            PinError::NotOwnMemory(_) => ErrorCode::DENIED,
-            PinError::TooManyPins(_) => ErrorCode::NO_MEMORY,
-        })?;
-        pins.push(number);
-        let pa = pa.get();
-        if pa != run.1 {
-            if run.0 != run.1 {
-                push(run)?;
+    for range in ranges {
+        for address in range.page_addresses() {
+            if left == 0 {
+                host.take_interrupts();
+                left = PIECE_PAGES;
             }
-            run.0 = pa;
+            left -= 1;
+            let page = Ipa::new(address);
+            let number = PageNumber::of(page).ok_or(ErrorCode::DENIED)?;
+            let pa = host.pin(page).map_err(|error| match error {
+                PinError::NotOwnMemory(_) => ErrorCode::DENIED,
+                PinError::TooManyPins(_) => ErrorCode::NO_MEMORY,
+            })?;
+            pins.push(number);
+            let range = MemoryRange::new(pa.get(), 1).map_err(|_| ErrorCode::DENIED)?;
+            writer.push(range).map_err(full)?;
         }
-        run.1 = pa + PAGE_SIZE;
     }
-    push(run)?;
     writer.finish().map_err(full)
 }
 
