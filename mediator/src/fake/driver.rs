@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The FF-A driver of a guest, as Linux has it: a version, two buffers, and shared memory for messages.
 
+extern crate std;
+
 use super::guest::Guest;
 use super::machine::FakeHost;
 use super::ram::RAM_BASE;
@@ -140,6 +142,8 @@ impl<'a> Guest<'a> {
             };
             if self.mediator.ffa(self.host, registers) == Answer::Repeat {
                 assert_eq!((&x[..], &more[..]), regs.split_at(8));
+                // Whoever has what is missing may wait for this CPU.
+                std::thread::yield_now();
                 continue;
             }
             let mut all = [0; 18];
