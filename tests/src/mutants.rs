@@ -35,9 +35,6 @@ pub const AREAS: [Area; 5] = [
             "mediator/src/tests/**",
             // Replacements for the models of concurrency, which host tests do not compile.
             "mediator/src/sync.rs",
-            // New: their mutants have not been tried yet.
-            "mediator/src/ffa/**",
-            "mediator/src/vm_state/objects.rs",
         ],
         target: 95,
     },
