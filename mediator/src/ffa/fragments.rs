@@ -225,9 +225,9 @@ impl Mediator {
         let sized = self.state.lock().size_object(open.cookie, count);
         sized.map_err(|_| ErrorCode::NO_MEMORY)?;
         let mut scratch = turn.scratch().lock();
-        let ranges = open.ranges.iter().copied();
+        let mut ranges = open.ranges.iter().copied();
         let bytes = &mut scratch.outgoing;
-        self.share_ranges(host, ffa, turn, (open.cookie, count), ranges, bytes)
+        self.share_ranges(host, ffa, turn, (open.cookie, count), &mut ranges, bytes)
     }
 }
 

@@ -100,8 +100,8 @@ impl Mediator {
         check_size(count)?;
         let begun = self.state.lock().begin_object(count);
         let cookie = begun.map_err(|_| ErrorCode::NO_MEMORY)?;
-        let ranges = descriptor.ranges();
-        self.share_ranges(host, ffa, turn, (cookie, count), ranges, outgoing)
+        let mut ranges = descriptor.ranges();
+        self.share_ranges(host, ffa, turn, (cookie, count), &mut ranges, outgoing)
             .inspect_err(|_| self.state.lock().cancel_object(cookie))?;
         Ok(cookie)
     }
@@ -120,13 +120,14 @@ impl Mediator {
     }
 
     /// Pins the pages of an object, and shares them.
+    // One function for all iterators: it is long.
     pub(super) fn share_ranges<H: Host>(
         &self,
         host: &H,
         ffa: &FfaVm,
         turn: &TxTurn<'_>,
         (cookie, count): (Cookie, u32),
-        ranges: impl Iterator<Item = MemoryRange>,
+        ranges: &mut dyn Iterator<Item = MemoryRange>,
         bytes: &mut [u8],
     ) -> Result<(), ErrorCode> {
         let mut pins = Vec::new();
@@ -253,6 +254,7 @@ fn take_time<H: Host, T>(
 }
 
 /// Unpins the pages of an object.
+#[inline(never)]
 pub(super) fn unpin_all<H: Host>(host: &H, pages: &[PageNumber]) {
     take_time(host, LongOperation::Unpin, pages.len(), || {
         for piece in pages.chunks(PIECE_PAGES) {
@@ -269,7 +271,7 @@ pub(super) fn unpin_all<H: Host>(host: &H, pages: &[PageNumber]) {
 fn describe<H: Host>(
     host: &H,
     ffa: &FfaVm,
-    ranges: impl Iterator<Item = MemoryRange>,
+    ranges: &mut dyn Iterator<Item = MemoryRange>,
     pins: &mut Vec<PageNumber>,
     bytes: &mut [u8],
 ) -> Result<u32, SendError> {

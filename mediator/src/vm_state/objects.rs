@@ -245,6 +245,7 @@ impl VmState {
     }
 
     /// Returns the handles of all objects that the SPMC has of the VM.
+    #[inline(never)]
     pub(crate) fn all_handles(&self) -> heapless::Vec<Handle, { MAX_OBJECTS as usize + 1 }> {
         if self.names == MemoryNames::Guest {
             return heapless::Vec::new();
