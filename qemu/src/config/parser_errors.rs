@@ -3,7 +3,7 @@
 //! description.
 
 /// The parser's words, and their replacements; all that fit are applied in this order.
-const WORDS: [(&str, &str); 15] = [
+const WORDS: [(&str, &str); 16] = [
     (
         "unknown field `hypervisor`",
         "[hypervisor] with its `cmdline` is gone, since Postern has no options: remove it",
@@ -22,6 +22,11 @@ const WORDS: [(&str, &str); 15] = [
     (
         "expected u64",
         "expected a whole number, 0 or more, without quotes",
+    ),
+    // Ids of FF-A's partitions are the only such numbers.
+    (
+        "expected i64",
+        "expected the id of a partition, a number without quotes, such as 0x8001",
     ),
     (
         "expected a sequence",

@@ -233,6 +233,10 @@ fn invalid_descriptions_name_place_and_fix() {
             &["line 4", "0x1 is no partition", "0x8001"],
         ),
         (
+            "[[vm]]\nname = \"a\"\n[vm.tee_policy]\npartitions = [\"486178e0-e7f8-11e3-bc5e-0002a5d5c51b\"]",
+            &["line 4", "the id of a partition, a number without quotes"],
+        ),
+        (
             "[[vm]]\nname = \"a\"\n[vm.tee_policy]\napplications = [\"avb\"]",
             &["line 4", "\"avb\" is no UUID", "8aaaf200-"],
         ),
