@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The ABI between the normal world and OP-TEE.
 
-use super::{Feature, MachineConfig, System, Tee, Word};
+use super::{Feature, MachineConfig, System, Tee, Vm, Word};
 use serde::Deserialize;
 
 /// The ABI between the normal world and OP-TEE, for which firmware, OP-TEE and Linux are built.
@@ -61,7 +61,14 @@ impl System {
     /// Names the key and the fix.
     pub fn check_shared_abi(&self) -> Result<(), String> {
         if self.machine.tee_abi == TeeAbi::Smc {
-            return Ok(());
+            return match self.vm_with_partitions() {
+                Some(vm) => Err(format!(
+                    "vm \"{}\": tee_policy.partitions: there are partitions over FF-A only: \
+                     drop partitions, or set tee_abi = \"ffa\"",
+                    vm.name
+                )),
+                None => Ok(()),
+            };
         }
         if !self.machine.optee_virtualised {
             return Err(
@@ -84,13 +91,26 @@ impl System {
         }
     }
 
+    /// Returns a VM that is restricted to some partitions. By SMCs it would not be, because calls name no partition.
+    fn vm_with_partitions(&self) -> Option<&Vm> {
+        let mut vms = self.vms.iter();
+        vms.find(|vm| vm.tee_policy.partitions.is_some())
+    }
+
     /// Checks that the description is for a board whose VMs reach OP-TEE by SMCs.
     pub(super) fn check_board_abi(&self) -> Result<(), String> {
-        match self.machine.tee_abi {
-            TeeAbi::Smc => Ok(()),
-            TeeAbi::Ffa => Err(
+        if self.machine.tee_abi == TeeAbi::Ffa {
+            return Err(
                 "machine.tee_abi = \"ffa\": a bundle is for a board whose OP-TEE takes SMCs: drop tee_abi".into(),
-            ),
+            );
+        }
+        match self.vm_with_partitions() {
+            Some(vm) => Err(format!(
+                "vm \"{}\": tee_policy.partitions: a bundle is for a board whose OP-TEE takes SMCs, without partitions: \
+                 drop partitions",
+                vm.name
+            )),
+            None => Ok(()),
         }
     }
 }
@@ -184,6 +204,24 @@ mod tests {
         assert_eq!(shared("", "tee = \"none\""), Ok(()));
         let smc = parse("optee_virtualised = false").unwrap();
         assert_eq!(smc.check_shared_abi(), Ok(()));
+    }
+
+    #[test]
+    fn partitions_are_of_ffa() {
+        for list in ["", "0x8001"] {
+            let with = |machine: &str| format!("{machine}\n{VM}tee_policy.partitions = [{list}]");
+            let shared = |abi: &str| {
+                let text = with(&format!("machine.tee_abi = \"{abi}\""));
+                System::parse(&text).unwrap().check_shared_abi()
+            };
+            assert_eq!(shared("ffa"), Ok(()));
+            let bundle = System::parse_for_board(&with("")).map(drop).unwrap_err();
+            for error in [shared("smc").unwrap_err(), format!("{bundle:#}")] {
+                for part in ["vm \"a\": tee_policy.partitions", "drop partitions"] {
+                    assert!(error.contains(part), "{error}");
+                }
+            }
+        }
     }
 
     #[test]
