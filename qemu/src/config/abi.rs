@@ -77,6 +77,17 @@ impl System {
                     .into(),
             );
         }
+        let blind = |vm: &&Vm| {
+            let list = vm.tee_policy.partitions.as_ref();
+            vm.tee == Tee::Required && list.is_some_and(Vec::is_empty)
+        };
+        if let Some(vm) = self.vms.iter().find(blind) {
+            return Err(format!(
+                "vm \"{}\": tee_policy.partitions = []: the VM would see no OP-TEE: \
+                 name its partition, usually 0x8001, leave the list out, or set tee = \"none\" without tee_policy",
+                vm.name
+            ));
+        }
         let lacks = |list: &Vec<Feature>| !list.contains(&Feature::RpcArg);
         let mut with_tee = self.vms.iter().filter(|vm| vm.tee != Tee::None);
         let without = with_tee.find(|vm| vm.tee_policy.features.as_ref().is_some_and(lacks));
@@ -214,7 +225,7 @@ mod tests {
                 let text = with(&format!("machine.tee_abi = \"{abi}\""));
                 System::parse(&text).unwrap().check_shared_abi()
             };
-            assert_eq!(shared("ffa"), Ok(()));
+            assert_eq!(shared("ffa").is_ok(), !list.is_empty());
             let bundle = System::parse_for_board(&with("")).map(drop).unwrap_err();
             for error in [shared("smc").unwrap_err(), format!("{bundle:#}")] {
                 for part in ["vm \"a\": tee_policy.partitions", "drop partitions"] {
@@ -222,6 +233,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn required_tee_is_in_some_partition() {
+        let shared = |tee: &str, list: &str| {
+            let vm = format!("tee = \"{tee}\"\ntee_policy.partitions = [{list}]");
+            let text = format!("[machine]\ntee_abi = \"ffa\"\n{VM}{vm}");
+            System::parse(&text).unwrap().check_shared_abi()
+        };
+        let error = shared("required", "").unwrap_err();
+        assert!(
+            error.contains("vm \"a\": tee_policy.partitions = []"),
+            "{error}"
+        );
+        assert!(error.contains("0x8001"), "{error}");
+        assert_eq!(shared("required", "0x8001"), Ok(()));
+        assert_eq!(shared("optional", ""), Ok(()));
     }
 
     #[test]
