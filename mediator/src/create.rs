@@ -81,7 +81,7 @@ impl Mediator {
         }
         if let Some(ffa) = &self.ffa {
             if !ffa.sees_tee() {
-                return Err(CreateError::NoPartition);
+                return Err(CreateError::NoPartition(ffa.first_tee().into()));
             }
             self.state.lock().reserve_lendable(LENDABLE)?;
         }

@@ -109,11 +109,11 @@ pub enum CreateError {
          CFG_CORE_HEAP_SIZE, or for fewer VMs, so that each has more memory"
     )]
     TablesRefused(u32),
-    /// The VM may see none of OP-TEE's partitions.
+    /// The VM may see none of OP-TEE's partitions, of which this is the first.
     #[error(
-        "its description lets this VM see no partition that is OP-TEE: name one in tee_policy.partitions"
+        "its description lets this VM see no partition that is OP-TEE: add {0:#x} to tee_policy.partitions"
     )]
-    NoPartition,
+    NoPartition(u32),
     /// The SPMC does not take the memory that the mediator shares for this VM.
     #[error("the SPMC does not take the memory that calls of this VM need (code {0:#x})")]
     SharesRefused(u32),

@@ -123,6 +123,11 @@ impl FfaVm {
         self.endpoint.id()
     }
 
+    /// Returns the id of the first partition that is OP-TEE, seen by the VM or not.
+    pub(crate) fn first_tee(&self) -> u16 {
+        self.spmc.tees.first().map_or(0, |info| info.id.get())
+    }
+
     /// Returns whether the guest may use OP-TEE's partition.
     pub(crate) const fn sees_tee(&self) -> bool {
         self.sees_tee

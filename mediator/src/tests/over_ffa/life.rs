@@ -2,7 +2,9 @@
 //! A VM from its beginning to its end.
 
 use super::*;
+use crate::CreateError;
 use crate::fake::Step;
+use alloc::string::ToString;
 use optee_proto::msg::{Attr, Command, Param};
 use optee_proto::rpc;
 
@@ -47,4 +49,30 @@ fn call_is_interrupted_and_asks_for_commands_and_memory() {
         assert_eq!(outcomes[0].allocated[0].as_ref().map(Vec::len), Some(2));
         vm.end();
     }
+}
+
+#[test]
+fn vm_that_may_not_see_optee_gets_no_tee_and_the_spmc_is_not_asked() {
+    let seeing = |ids: &[u16]| {
+        let mut config = Config::default();
+        let ids = ids.iter().map(|&id| EndpointId::new(id));
+        config.policy.partitions = Some(ids.collect());
+        config
+    };
+    let ffa = Ffa::new(Manner::OpTee);
+    for ids in [&[][..], &[0x8002]] {
+        let host = ffa.machine.add_vm(1, PAGES);
+        let client = ClientId::new(NonZeroU16::MIN);
+        let mediator = Mediator::new_ffa(client, seeing(ids), ffa.tee, Arc::clone(&ffa.spmc));
+        let before = ffa.machine.smcs().len();
+        let error = mediator.create(&host).unwrap_err();
+        assert_eq!(error, CreateError::NoPartition(PARTITION.get().into()));
+        assert!(error.to_string().contains("add 0x8001 to"), "{error}");
+        assert_eq!(functions(&ffa.machine, before), []);
+        assert_eq!(ffa.machine.violations(), [""; 0]);
+    }
+    let vm = ffa.bare(1, seeing(&[0x8002, 0x8001]));
+    vm.open_session(PAGES);
+    works(&vm);
+    vm.end();
 }
