@@ -2,8 +2,8 @@
 //! What a hypervisor implements for the mediator: guest memory, pins, shared pages, the SMC.
 //!
 //! One `Host` stands for one virtual machine and the pCPU that the call runs on. All methods take `&self`,
-//! since several vCPUs of a VM are inside the mediator at once. The mediator calls none of them with its lock
-//! held.
+//! since several vCPUs of a VM are inside the mediator at once. The mediator calls none of them with a lock
+//! held that another call waits for.
 
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use optee_proto::Uuid;
@@ -138,8 +138,7 @@ pub trait Host: SecureMonitor {
     /// before the call continues. An interrupt that is not taken ends the next attempt at once.
     fn foreign_interrupt(&self) -> ForeignInterrupt;
 
-    /// Takes the interrupts that are pending, between two pieces of an operation that cannot leave for the guest. Called with no lock
-    /// held.
+    /// Takes the interrupts that are pending, between two pieces of an operation that cannot leave for the guest.
     fn take_interrupts(&self);
 
     /// Runs an operation that takes time in proportion to pages or calls, up to a bound. The hypervisor may

@@ -72,7 +72,7 @@ fn check_second(at: Pa, bytes: u64) {
 #[inline]
 const fn is_in(&(start, length): &Extent, at: Pa, bytes: u64) -> bool {
     let offset = at.get().wrapping_sub(start);
-    // What is behind the offset: a range whose end wraps is longer.
+    // A range whose end wraps is longer than what is left.
     offset < length && bytes <= length - offset
 }
 

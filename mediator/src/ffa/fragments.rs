@@ -107,13 +107,9 @@ impl Mediator {
         (total, length): (u32, u32),
         turn: Option<TxTurn<'_>>,
     ) -> Result<Option<MemSendAnswer>, ErrorCode> {
-        match ffa.take_open() {
-            Slot::Empty => {}
-            other => {
-                // Another vCPU has begun meanwhile.
-                ffa.set_open(other);
-                return Ok(None);
-            }
+        // Another vCPU may have begun meanwhile.
+        if !ffa.begin_open() {
+            return Ok(None);
         }
         match self.begin_share(version, total) {
             Ok(open) => self.go_on(host, ffa, open, (tx, length), turn),
@@ -139,7 +135,7 @@ impl Mediator {
         })
     }
 
-    /// Takes a further fragment of the guest's descriptor. Returns `None` as [`Mediator::share`].
+    /// Takes a further fragment of the guest's descriptor. Returns `None` where [`Mediator::share`] does.
     #[inline(never)]
     pub(super) fn share_more<H: Host>(
         &self,

@@ -138,8 +138,18 @@ impl FfaVm {
         !matches!(*self.open.lock(), Slot::Empty)
     }
 
+    /// Begins a descriptor in fragments, at which a vCPU is at work from here on. Returns `false` if there is one.
+    fn begin_open(&self) -> bool {
+        let mut slot = self.open.lock();
+        let is_empty = matches!(*slot, Slot::Empty);
+        if is_empty {
+            *slot = Slot::Busy;
+        }
+        is_empty
+    }
+
     /// Takes the descriptor that the guest sends in fragments. A vCPU is at work on it from here on, until
-    /// [`FfaVm::set_open`].
+    /// [`FfaVm::set_open`]. Whoever finds that a vCPU was at work on it already sets nothing.
     fn take_open(&self) -> Slot {
         core::mem::replace(&mut *self.open.lock(), Slot::Busy)
     }

@@ -47,7 +47,7 @@ pub struct Spmc {
     /// The interrupt that announces notifications to the hypervisor.
     pub(super) schedule_receiver: Option<u32>,
     tx: Turns,
-    /// Of the VM that has the turn, so nobody waits for it.
+    /// Belongs to the VM that has the turn, so nobody waits for it.
     scratch: TicketMutex<Scratch>,
 }
 

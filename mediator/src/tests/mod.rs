@@ -14,6 +14,8 @@ mod lifecycle;
 mod mapping_quota;
 #[cfg(shuttle)]
 mod models;
+#[cfg(shuttle)]
+mod models_ffa;
 #[cfg(not(shuttle))]
 mod over_ffa;
 mod page_lists;

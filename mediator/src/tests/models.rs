@@ -17,16 +17,23 @@ use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param};
 use optee_proto::rpc::Function;
 use optee_proto::{Return, TeeResult, Uuid, smc};
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::thread::yield_now;
 use std::sync::Arc;
 
 /// How many orders of each kind are tried.
 const TRIES: usize = 1000;
 
+/// The stack of a thread in bytes. FF-A's calls need more than shuttle gives them.
+const STACK: usize = 1 << 18;
+
 /// Tries a model: by chance, and with few switches at bad places, which finds what needs one.
-fn model(run: fn()) {
-    shuttle::check_random(run, TRIES);
-    shuttle::check_pct(run, TRIES, 3);
+pub(super) fn model(run: fn()) {
+    let mut config = shuttle::Config::new();
+    config.stack_size = STACK;
+    let by_chance = RandomScheduler::new(TRIES);
+    shuttle::Runner::new(by_chance, config.clone()).run(run);
+    shuttle::Runner::new(PctScheduler::new(3, TRIES), config).run(run);
 }
 
 /// A vCPU's view of the machine: another one may come in between before everything it does.
@@ -185,7 +192,7 @@ fn vcpus(vm: &Arc<Shared>, run: Vec<fn(&Shared)>) {
 }
 
 /// Where the models have their messages.
-fn message(number: u64) -> Ipa {
+pub(super) fn message(number: u64) -> Ipa {
     Ipa::new(crate::fake::RAM_BASE + number * crate::addr::PAGE_SIZE)
 }
 

@@ -16,7 +16,7 @@ const fn pair(low: u64, high: u64) -> u64 {
 
 /// Returns the bits that are one in any of some registers. Without a loop that compares and branches.
 #[inline]
-const fn or<const N: usize>(x: &[u64; N]) -> u64 {
+const fn any_bits<const N: usize>(x: &[u64; N]) -> u64 {
     let (mut all, mut n) = (0, 0);
     while n < N {
         all |= x[n];
@@ -32,7 +32,7 @@ pub fn share(id: FunctionId, x: &[u64; 8]) -> Option<MemSend> {
     let [_, w1, w2, rest @ ..] = x;
     let (total_length, fragment_length) = (*w1 as u32, *w2 as u32);
     let is_usual = id == FunctionId::new(Function::MemShare, width)
-        && or(rest) == 0
+        && any_bits(rest) == 0
         && fragment_length <= total_length;
     is_usual.then_some(MemSend {
         kind: MemSendKind::Share,
@@ -47,7 +47,7 @@ pub fn share(id: FunctionId, x: &[u64; 8]) -> Option<MemSend> {
 #[inline]
 pub fn reclaim(id: FunctionId, x: &[u64; 8]) -> Option<MemReclaim> {
     let [_, w1, w2, rest @ ..] = x;
-    let is_usual = id == FunctionId::new(Function::MemReclaim, Width::Smc32) && or(rest) == 0;
+    let is_usual = id == FunctionId::new(Function::MemReclaim, Width::Smc32) && any_bits(rest) == 0;
     is_usual.then_some(MemReclaim {
         handle: Handle::new(pair(*w1, *w2)),
         flags: MemReclaimFlags::empty(),
@@ -90,7 +90,7 @@ pub fn shared(answer: &[u64; 8]) -> Option<Handle> {
     let [id, w1, low, high, rest @ ..] = answer;
     let handle = Handle::new(pair(*low, *high));
     // The upper halves of w2 and w3 are zero, too.
-    let is_usual = *id == SUCCESS && (low | high) >> 32 == 0 && w1 | or(rest) == 0;
+    let is_usual = *id == SUCCESS && (low | high) >> 32 == 0 && w1 | any_bits(rest) == 0;
     (is_usual && handle.is_usable()).then_some(handle)
 }
 
@@ -98,5 +98,5 @@ pub fn shared(answer: &[u64; 8]) -> Option<Handle> {
 #[inline]
 pub fn succeeded(answer: &[u64; 8]) -> bool {
     let [id, rest @ ..] = answer;
-    *id == SUCCESS && or(rest) == 0
+    *id == SUCCESS && any_bits(rest) == 0
 }
