@@ -2,6 +2,7 @@
 //! An SPMC, or an OP-TEE, whose answers are none: the VM fails, and nothing else does.
 
 use super::*;
+use crate::fake::Step;
 use optee_proto::Return;
 
 /// What no call is answered with.
@@ -37,14 +38,54 @@ fn share_with_a_strange_answer_unpins_nothing() {
         let (vm, other) = (ffa.vm(1), ffa.vm(2));
         let guest = vm.guest();
         let page = guest.alloc(1);
+        let before = vm.stats();
         ffa.machine.answer_next_ffa(Function::MemShare, answer);
-        let _ = guest.share(&[page]);
+        let shared = guest.share(&[page]);
         assert!(!vm.host.unmap_unpinned(page), "{answer:x?}");
+        let after = vm.stats();
+        assert_eq!(after.buffers, before.buffers + 1, "{answer:x?}");
+        assert_eq!(after.pages_pinned, before.pages_pinned + 1);
+        let lost = u64::from(shared.is_err());
+        assert_eq!(after.poisoned, before.poisoned + lost, "{answer:x?}");
         works_and_ends(other);
-        // A VM whose objects the SPMC does not give back may stay.
-        let _ = vm.mediator.destroy(&vm.host);
+        let ended = vm.mediator.destroy(&vm.host);
+        // A VM stays if the SPMC does not give back an object that it has named.
+        assert_eq!(ended.is_ok(), shared.is_err(), "{answer:x?}");
+        if ended.is_ok() {
+            assert_eq!((ffa.machine.pins(), ffa.machine.shared_pages()), (0, 0));
+        }
         assert_eq!(ffa.machine.violations(), [""; 0]);
     }
+}
+
+/// An object under a handle that the SPMC has given before could end in the other one's place.
+#[test]
+fn handle_that_is_given_twice_names_nothing_new() {
+    let ffa = Ffa::new(Manner::OpTee);
+    let vm = ffa.vm(1);
+    let guest = vm.guest();
+    let own = guest.share(&[guest.alloc(1)]).unwrap();
+    ffa.machine.script(1, [Step::ForeignInterrupt]);
+    let at = guest.message(Command::INVOKE, SESSION, &[]);
+    let regs = guest.begin(at);
+    // Of calls, under way or not, to lend, and of the guest.
+    let known = ffa.machine.object_count(1) as u64;
+    let mut before = vm.stats();
+    for index in 0..known {
+        let page = guest.alloc(1);
+        let answer = [0x8400_0061, 0, 1 << 16 | index, 1 << 12, 0, 0, 0, 0];
+        ffa.machine.answer_next_ffa(Function::MemShare, answer);
+        assert_eq!(guest.share(&[page]), Err(ErrorCode::ABORTED), "{index}");
+        assert!(!vm.host.unmap_unpinned(page), "{index}");
+        let after = vm.stats();
+        assert_eq!(after.poisoned, before.poisoned + 1);
+        assert_eq!(after.buffers, before.buffers + 1);
+        before = after;
+    }
+    assert_eq!(guest.finish(at, regs, &mut |_, _| false), Return::OK);
+    assert_eq!(guest.reclaim(own), Ok(()));
+    works(&vm);
+    vm.end();
 }
 
 #[test]

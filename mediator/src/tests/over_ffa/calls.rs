@@ -363,3 +363,129 @@ fn allocation_that_fails_is_a_failure() {
     assert_eq!(ffa.machine.outcomes(1).pop().unwrap().allocated, [None]);
     vm.end();
 }
+
+/// What OP-TEE has requested counts as mapped until it returns that, and then it is the guest's again.
+#[test]
+fn requested_memory_counts_until_it_is_returned() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let guest = vm.guest();
+        let alloc = |size| Step::ShmAlloc(rpc::SHM_TYPE_APPL, size);
+        let free = |number| Step::ShmFree(rpc::SHM_TYPE_APPL, number);
+        ffa.machine.script(
+            1,
+            [
+                alloc(0x1800),
+                alloc(100),
+                Step::ForeignInterrupt,
+                free(1),
+                Step::ForeignInterrupt,
+                free(0),
+                Step::ForeignInterrupt,
+            ],
+        );
+        let at = guest.message(Command::INVOKE, SESSION, &[]);
+        let behind = Ipa::new(at.get() + msg::size(0) as u64);
+        let (two, one) = (guest.alloc(2), guest.alloc(1));
+        let two = (guest.share(&pages(two, 2)).unwrap(), 0x2000);
+        let one = (guest.share(&[one]).unwrap(), PAGE_SIZE);
+        let mut regs = guest.begin(at);
+        for (handle, size) in [two, one] {
+            let param = fmem(Attr::RMEM_OUTPUT, 0, 0, size, handle);
+            guest.reply(&guest.read_message(behind), 0, &[param]);
+            regs = guest.resume(regs[3], [0; 4]);
+        }
+        assert_eq!(vm.stats().mapped_pages, 3);
+        for (handle, left, other) in [(one.0, 2, Some(two.0)), (two.0, 0, None)] {
+            regs = guest.resume(regs[3], [0; 4]);
+            // The guest is asked to free it, and could do so.
+            let request = guest.read_message(behind);
+            assert_eq!(request.command(), rpc::Command::SHM_FREE);
+            assert_eq!(request.params[0].b.get(), handle);
+            assert_eq!(vm.stats().mapped_pages, left);
+            if let Some(other) = other {
+                assert_eq!(guest.reclaim(other), Err(ErrorCode::DENIED));
+            }
+            assert_eq!(guest.reclaim(handle), Ok(()));
+            guest.reply(&request, 0, &request.params);
+            regs = guest.resume(regs[3], [0; 4]);
+        }
+        assert_eq!(guest.finish(at, regs, &mut |_, _| false), Return::OK);
+        vm.end();
+    }
+}
+
+/// OP-TEE would have one object for two purposes.
+#[test]
+fn object_that_a_call_uses_cannot_be_allocated() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let guest = vm.guest();
+        let buffer = guest.share(&[guest.alloc(1)]).unwrap();
+        let param = Param::new(Attr::RMEM_INPUT, 0, 8, buffer);
+        let at = guest.message(Command::INVOKE, SESSION, &[param]);
+        let message = guest.share(&[at]).unwrap();
+        for handle in [buffer, message] {
+            guest.write_message(at, Command::INVOKE, SESSION, &[param]);
+            ffa.machine
+                .script(1, [Step::ShmAlloc(rpc::SHM_TYPE_APPL, 100)]);
+            let regs = guest.begin_at(message, 0);
+            let mut answer = |guest: &crate::fake::Guest<'_>, request: &Request| {
+                let is_alloc = request.command() == rpc::Command::SHM_ALLOC;
+                if is_alloc {
+                    let param = fmem(Attr::RMEM_OUTPUT, 0, 0, PAGE_SIZE, handle);
+                    guest.reply(request, 0, &[param]);
+                }
+                is_alloc
+            };
+            assert_eq!(guest.finish(at, regs, &mut answer), Return::OK);
+            assert_eq!(ffa.machine.outcomes(1).pop().unwrap().allocated, [None]);
+            assert_eq!(vm.stats().mapped_pages, 0);
+        }
+        assert_eq!(guest.unshare(buffer), Ok(()));
+        assert_eq!(guest.unshare(message), Ok(()));
+        vm.end();
+    }
+}
+
+/// A request names memory as the guest does, and OP-TEE finds its own name again.
+#[test]
+fn command_names_requested_memory_by_the_guests_handle() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let guest = vm.guest();
+        let memory = Param::new(Attr::RMEM_OUTPUT, 8, 100, 0);
+        ffa.machine.script(
+            1,
+            [
+                Step::ShmAlloc(rpc::SHM_TYPE_APPL, 200),
+                Step::Command(rpc::Command::FS, Vec::from([memory])),
+                Step::ShmFree(rpc::SHM_TYPE_APPL, 0),
+            ],
+        );
+        let at = guest.message(Command::INVOKE, SESSION, &[]);
+        let own = guest.share(&[guest.alloc(1)]).unwrap();
+        guest.run_with(at, |guest, request: &Request| {
+            let is_alloc = request.command() == rpc::Command::SHM_ALLOC;
+            if is_alloc {
+                let param = fmem(Attr::RMEM_OUTPUT, 0, 0, PAGE_SIZE, own);
+                guest.reply(request, 0, &[param]);
+            }
+            is_alloc
+        });
+        let requests = guest.requests.lock().clone();
+        let asked = requests
+            .iter()
+            .find(|request| request.command() == rpc::Command::FS);
+        let expected = Param::new(Attr::RMEM_OUTPUT, 8, 100, own);
+        assert_eq!(asked.unwrap().params, [expected]);
+        let outcome = ffa.machine.outcomes(1).pop().unwrap();
+        let (_, after) = &outcome.replies[1];
+        assert_eq!((after[0].a.get(), after[0].b.get()), (8, 101));
+        assert!(![0, own].contains(&after[0].c.get()));
+        vm.end();
+    }
+}

@@ -210,10 +210,18 @@ fn optee_forgets_only_what_a_call_has_brought_to_it() {
         let before = ffa.machine.smcs().len();
         assert_eq!(guest.unregister_shm(own), Ok(Status::OK));
         assert_eq!(functions(&ffa.machine, before), []);
-        assert_eq!(guest.reclaim(own), Ok(()));
         for (at, regs) in parked {
             assert_eq!(guest.finish(at, regs, &mut |_, _| false), Return::OK);
         }
+        // It is told, and forgets once.
+        let used = guest.message(Command::INVOKE, SESSION, &[named(own)]);
+        assert_eq!(guest.run(used).header.ret.get(), 0);
+        for asked in [1, 0] {
+            let before = ffa.machine.smcs().len();
+            assert_eq!(guest.unregister_shm(own), Ok(Status::OK));
+            assert_eq!(functions(&ffa.machine, before).len(), asked);
+        }
+        assert_eq!(guest.reclaim(own), Ok(()));
         vm.end();
     }
 }

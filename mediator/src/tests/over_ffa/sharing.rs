@@ -2,6 +2,7 @@
 //! Descriptors and their pages.
 
 use super::*;
+use crate::Quotas;
 use crate::fake::RAM_BASE;
 use alloc::format;
 use ffa_proto::answer::read_success;
@@ -381,6 +382,71 @@ fn buffers_of_the_driver_stay_pinned_while_they_are_mapped() {
         // Without a buffer there is no descriptor.
         assert_eq!(guest.send_descriptor(&bytes, bytes.len()), Err(INVALID));
         assert!(vm.host.unmap_unpinned(guest.tx()));
+        vm.end();
+    }
+}
+
+/// Calls may name all of an object, however its descriptor has come, and nothing behind it.
+#[test]
+fn object_is_as_large_as_its_pages() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let guest = vm.guest();
+        let bytes = guest.descriptor(&pages(guest.alloc(3), 3));
+        let message = guest.alloc(1);
+        for fragment in [bytes.len(), 100] {
+            let handle = guest.send_descriptor(&bytes, fragment).unwrap();
+            let run = |size| {
+                let param = Param::new(Attr::RMEM_INPUT, 0, size, handle);
+                guest.write_message(message, Command::INVOKE, SESSION, &[param]);
+                guest.run(message).header.ret.get()
+            };
+            assert_eq!(run(3 * PAGE_SIZE), 0, "{fragment}");
+            assert_ne!(run(3 * PAGE_SIZE + 1), 0, "{fragment}");
+            assert_eq!(guest.unshare(handle), Ok(()));
+        }
+        vm.end();
+    }
+}
+
+/// The quota of pages bounds objects that arrive in fragments as it bounds others.
+#[test]
+fn quota_of_pages_bounds_objects() {
+    const MOST: u32 = 20;
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let quotas = Quotas {
+            pages: MOST,
+            ..Quotas::default()
+        };
+        let config = Config {
+            quotas,
+            ..Config::default()
+        };
+        let vm = ffa.bare(1, config);
+        let guest = vm.guest();
+        let at = guest.alloc(MOST.into());
+        let one = guest.share(&[at]).unwrap();
+        let before = vm.baseline();
+        for size in [MOST - 2, MOST - 1, MOST] {
+            let bytes = guest.descriptor(&pages(at, size.into()));
+            for fragment in [bytes.len(), 100] {
+                let shared = guest.send_descriptor(&bytes, fragment);
+                assert_eq!(shared.is_ok(), size < MOST, "{size} in {fragment}");
+                match shared {
+                    Ok(handle) => {
+                        let stats = vm.stats();
+                        assert_eq!(stats.pages_pinned, u64::from(size) + 1);
+                        assert_eq!(stats.pages_pinned_max, stats.pages_pinned);
+                        assert_eq!(guest.unshare(handle), Ok(()));
+                    }
+                    Err(code) => assert_eq!(code, ErrorCode::NO_MEMORY),
+                }
+                assert_eq!(vm.baseline(), before);
+            }
+        }
+        assert_eq!(guest.unshare(one), Ok(()));
         vm.end();
     }
 }
