@@ -25,6 +25,13 @@ impl SecureMonitor for FakeHost {
 
 impl EndingHost for FakeHost {}
 
+impl FakeHost {
+    /// Returns the most pages that were pinned or unpinned since the last question without taking interrupts in between.
+    pub fn longest_stretch(&self) -> usize {
+        self.machine.state().ram.longest_stretch()
+    }
+}
+
 impl Host for FakeHost {
     fn read_guest(&self, from: Ipa, into: &mut [u8]) -> Result<(), GuestMemoryError> {
         let mut state = self.machine.state();
@@ -154,7 +161,9 @@ impl Host for FakeHost {
         state.ram.write_all(tx.get() + offset as u64, bytes);
     }
 
-    fn take_interrupts(&self) {}
+    fn take_interrupts(&self) {
+        self.machine.state().ram.take_interrupts();
+    }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {
         self.machine

@@ -53,6 +53,8 @@ pub(super) struct Ram {
     shared: BTreeMap<u64, u16>,
     shared_made: u64,
     shared_free: BTreeSet<u64>,
+    /// Pages that were pinned or unpinned since interrupts were taken, and the most of them.
+    stretch: (usize, usize),
 }
 
 /// Splits an address into the page's address and the offset.
@@ -176,12 +178,29 @@ impl Ram {
         self.pages.values().map(|page| u64::from(page.pins)).sum()
     }
 
+    /// Notes that interrupts are taken.
+    pub(super) const fn take_interrupts(&mut self) {
+        self.stretch.0 = 0;
+    }
+
+    /// Returns the most pages that were pinned or unpinned between interrupts, and begins anew.
+    pub(super) fn longest_stretch(&mut self) -> usize {
+        core::mem::take(&mut self.stretch).1
+    }
+
+    fn note_page(&mut self) {
+        self.stretch.0 += 1;
+        self.stretch.1 = self.stretch.1.max(self.stretch.0);
+    }
+
     pub(super) fn pin(&mut self, at: u64) {
+        self.note_page();
         self.pages.entry(at).or_default().pins += 1;
     }
 
     /// Undoes one pin, if there is one.
     pub(super) fn unpin(&mut self, at: u64) -> bool {
+        self.note_page();
         let pins = &mut self.pages.entry(at).or_default().pins;
         *pins = match pins.checked_sub(1) {
             Some(pins) => pins,

@@ -150,6 +150,10 @@ impl Mediator {
                 Err(ErrorCode::ABORTED)
             }
             Err(SendError::Refused(code)) => {
+                // To pin the last of them has taken time already.
+                if pins.len() >= MANY_PAGES {
+                    host.take_interrupts();
+                }
                 unpin_all(host, &pins);
                 Err(code)
             }

@@ -8,6 +8,7 @@ mod calls;
 mod handles;
 mod identity;
 mod life;
+mod limits;
 mod notifications;
 mod properties;
 mod sharing;
