@@ -10,6 +10,7 @@ mod identity;
 mod life;
 mod limits;
 mod notifications;
+mod probing;
 mod properties;
 mod sharing;
 mod teardown;
