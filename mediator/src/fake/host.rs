@@ -4,7 +4,8 @@
 use super::machine::{FakeHost, Machine};
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::host::{
-    ForeignInterrupt, GuestMemoryError, Host, Leak, PinError, SecureMonitor, SharedPage,
+    ForeignInterrupt, GuestMemoryError, Host, Leak, LongOperation, PinError, SecureMonitor,
+    SharedPage,
 };
 use crate::teardown::EndingHost;
 use alloc::format;
@@ -29,6 +30,11 @@ impl FakeHost {
     /// Returns the most pages that were pinned or unpinned since the last question without taking interrupts in between.
     pub fn longest_stretch(&self) -> usize {
         self.machine.state().ram.longest_stretch()
+    }
+
+    /// Returns the operations since the last question that may take long.
+    pub fn long_operations(&self) -> Vec<LongOperation> {
+        core::mem::take(&mut self.machine.state().long_operations)
     }
 }
 
@@ -163,6 +169,11 @@ impl Host for FakeHost {
 
     fn take_interrupts(&self) {
         self.machine.state().ram.take_interrupts();
+    }
+
+    fn long_operation<T>(&self, what: LongOperation, act: impl FnOnce() -> T) -> T {
+        self.machine.state().long_operations.push(what);
+        act()
     }
 
     fn foreign_interrupt(&self) -> ForeignInterrupt {

@@ -5,7 +5,7 @@ use super::ram::{EXCHANGE_BASE, EXCHANGE_PAGES, Owner, Ram};
 use super::spmc::{Manner, Objects, Spmc};
 use super::tee::Tee;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
-use crate::host::{ForeignInterrupt, Leak};
+use crate::host::{ForeignInterrupt, Leak, LongOperation};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -30,6 +30,7 @@ pub(super) struct State {
     pub(super) foreign: VecDeque<ForeignInterrupt>,
     pub(super) max_pins: u32,
     pub(super) report_leak: Vec<(Leak, Uuid)>,
+    pub(super) long_operations: Vec<LongOperation>,
     /// All that guests wrote and passed in registers, if it is remembered.
     said: Option<Vec<u8>>,
     /// OP-TEE is reached over FF-A.
@@ -132,6 +133,7 @@ impl Machine {
             foreign: VecDeque::new(),
             max_pins: u32::MAX,
             report_leak: Vec::new(),
+            long_operations: Vec::new(),
             said: None,
         })))
     }

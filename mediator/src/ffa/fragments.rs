@@ -229,3 +229,48 @@ impl Mediator {
 
 const _: () = assert!((PAGE_SIZE as usize).is_multiple_of(CHUNK));
 const _: () = assert!((RANGE_BYTES * MAX_OBJECT_PAGES) as u64 <= SHARE_HEAP_BYTES);
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::fake::{Machine, RAM_BASE};
+    use alloc::vec;
+    use ffa_proto::Handle;
+    use ffa_proto::memory::{AccessSize, DescriptorWriter, Receiver};
+
+    /// The heap of a VM has room for the ranges that were reserved.
+    #[test]
+    fn no_more_ranges_are_kept_than_were_reserved() {
+        let machine = Machine::new();
+        let host = machine.add_vm(1, 4);
+        let head = super::super::transaction(EndpointId::new(1));
+        let receivers = [Receiver::read_write(EndpointId::new(0x8001))];
+        let mut bytes = vec![0; 256];
+        let mut writer =
+            DescriptorWriter::new(&mut bytes, &head, AccessSize::Long, &receivers).unwrap();
+        for page in [0, 2, 5] {
+            let range = MemoryRange::new(RAM_BASE + page * PAGE_SIZE, 1).unwrap();
+            writer.push(range).unwrap();
+        }
+        let total = writer.finish().unwrap();
+        host.poke(Ipa::new(RAM_BASE), &bytes);
+        for reserved in [2, 3] {
+            let mut open = OpenShare {
+                reader: FragmentReader::new(Layout::of(Version::V1_2), total),
+                ranges: Vec::with_capacity(reserved),
+                cookie: Cookie::from_handle(Handle::new(1 << 63 | 1)).unwrap(),
+                total,
+            };
+            assert_eq!(open.ranges.capacity(), reserved);
+            let read = open.read(&host, Ipa::new(RAM_BASE), total);
+            match reserved {
+                2 => assert_eq!(read.err(), Some(ErrorCode::NO_MEMORY)),
+                _ => assert!(matches!(read, Ok(Progress::Complete(_)))),
+            }
+            assert_eq!(
+                (open.ranges.len(), open.ranges.capacity()),
+                (reserved, reserved)
+            );
+        }
+    }
+}

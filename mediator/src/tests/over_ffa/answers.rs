@@ -88,6 +88,24 @@ fn handle_that_is_given_twice_names_nothing_new() {
     vm.end();
 }
 
+/// The SPMC's answers are of 32 bits, and what is above is of no account.
+#[test]
+fn upper_halves_of_an_answer_do_not_count() {
+    let ffa = Ffa::new(Manner::OpTee);
+    let vm = ffa.vm(1);
+    let guest = vm.guest();
+    let page = guest.alloc(1);
+    let with_garbage = |answer: [u64; 8]| answer.map(|x| x | 0xdead_beef << 32);
+    let answer = with_garbage([0x8400_0061, 0, 5, 1 << 12, 0, 0, 0, 0]);
+    ffa.machine.answer_next_ffa(Function::MemShare, answer);
+    let handle = guest.share(&[page]).unwrap();
+    let answer = with_garbage([0x8400_0061, 0, 0, 0, 0, 0, 0, 0]);
+    ffa.machine.answer_next_ffa(Function::MemReclaim, answer);
+    assert_eq!(guest.reclaim(handle), Ok(()));
+    assert!(vm.host.unmap_unpinned(page));
+    vm.end();
+}
+
 #[test]
 fn refusal_of_a_share_unpins_all() {
     let ffa = Ffa::new(Manner::OpTee);

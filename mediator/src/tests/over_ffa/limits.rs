@@ -2,6 +2,8 @@
 //! How large an object and its descriptor may be, and how long it takes at most.
 
 use super::*;
+use crate::ffa::{Answer, GuestRegisters};
+use crate::host::LongOperation;
 use ffa_proto::answer::read_success;
 use ffa_proto::call::{MemFragTx, MemSend, MemSendAnswer, MemSendKind};
 use ffa_proto::{AnswerError, Handle, Request, Version, Width};
@@ -188,6 +190,90 @@ fn fragment_of_another_sender_is_refused() {
                 let refused = AnswerError::Refused(ErrorCode::INVALID_PARAMETERS);
                 assert_eq!(answer, Err(refused), "{sender:?}");
             }
+        }
+        vm.end();
+    }
+}
+
+/// A descriptor may be longer than a page, also in one fragment.
+#[test]
+fn descriptor_in_one_fragment_may_be_longer_than_a_page() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let guest = vm.guest();
+        // Not one after the other, so each has a range.
+        let mut all = pages(guest.alloc(300), 300);
+        all.reverse();
+        let before = vm.stats().pages_pinned;
+        // Of 250 ranges it is a page.
+        for count in [249, 250, 251, 300] {
+            let handle = guest.share(&all[..count]).unwrap();
+            assert_eq!(vm.stats().pages_pinned, before + count as u64);
+            assert_eq!(guest.reclaim(handle), Ok(()));
+            assert_eq!(vm.stats().pages_pinned, before, "{count}");
+        }
+        vm.end();
+    }
+}
+
+/// A guest that begins anew need not ask twice.
+#[test]
+fn new_descriptor_takes_the_place_of_one_in_fragments_at_once() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let guest = vm.guest();
+        let bytes = guest.descriptor(&[guest.alloc(1)]);
+        let length = bytes.len() as u32;
+        let before = vm.stats().buffers;
+        for (first, buffers) in [(length, before + 1), (60, before + 2)] {
+            guest.send_first(&bytes, 60);
+            vm.host.poke(guest.tx(), &bytes);
+            let call = MemSend {
+                kind: MemSendKind::Share,
+                width: Width::Smc32,
+                total_length: length,
+                fragment_length: first,
+                buffer: None,
+            };
+            let mut x = Request::MemSend(call).encode().to_8();
+            let registers = GuestRegisters {
+                x: &mut x,
+                more: &mut [0; 10],
+            };
+            assert_eq!(vm.mediator.ffa(&vm.host, registers), Answer::Done);
+            let answer = MemSendAnswer::read(&Registers::from_8(x), Version::V1_2);
+            assert!(answer.is_ok(), "{answer:?}");
+            assert_eq!(vm.stats().buffers, buffers);
+        }
+        vm.end();
+    }
+}
+
+/// The hypervisor measures what may take long.
+#[test]
+fn many_pages_are_a_long_operation() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let guest = vm.guest();
+        let all = pages(guest.alloc(33), 33);
+        for (count, is_long) in [(1, false), (31, false), (32, true), (33, true)] {
+            vm.host.long_operations();
+            let handle = guest.share(&all[..count]).unwrap();
+            let import = vm.host.long_operations();
+            assert_eq!(guest.reclaim(handle), Ok(()));
+            let unpin = vm.host.long_operations();
+            let expected = |what| {
+                if is_long {
+                    Vec::from([what])
+                } else {
+                    Vec::new()
+                }
+            };
+            assert_eq!(import, expected(LongOperation::Import), "{count}");
+            assert_eq!(unpin, expected(LongOperation::Unpin), "{count}");
         }
         vm.end();
     }
