@@ -152,6 +152,31 @@ fn end_of_a_creation_leaves_nothing() {
     }
 }
 
+/// OP-TEE borrows objects of a page for the calls that close sessions: two at once, as often as it returns them, and no others.
+#[test]
+fn objects_lent_to_internal_calls_return() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let lend = |size| Step::ShmAlloc(rpc::SHM_TYPE_APPL, size);
+        let in_turn = (0..5).flat_map(|number| {
+            let back = Step::ShmFree(rpc::SHM_TYPE_APPL, number);
+            [lend(PAGE_SIZE), back]
+        });
+        let too_large = [lend(PAGE_SIZE + 1)];
+        let at_once = [1, 2, 3].map(lend);
+        ffa.machine
+            .script(1, in_turn.chain(too_large).chain(at_once));
+        vm.mediator.destroy(&vm.host).unwrap();
+        let closed = ffa.machine.outcomes(1).pop().unwrap();
+        assert_eq!(closed.header.cmd.get(), Command::CLOSE_SESSION.0);
+        let pages = |lent: &Option<Vec<u64>>| lent.as_ref().map_or(0, Vec::len);
+        let lent: Vec<_> = closed.allocated.iter().map(pages).collect();
+        assert_eq!(lent, [1, 1, 1, 1, 1, 0, 1, 1, 0]);
+        vm.end_after_destroy();
+    }
+}
+
 #[test]
 fn each_step_makes_one_call_at_most() {
     for manner in MANNERS {
