@@ -2,6 +2,7 @@
 //! Who a guest says it is, whom it calls, and by which function.
 
 use super::*;
+use crate::Features;
 use ffa_proto::answer::read_success;
 use ffa_proto::call::{DirectMessage, FrameworkMessage, Payload};
 use ffa_proto::{AnswerError, FunctionId, Request, Version};
@@ -115,6 +116,84 @@ fn upper_halves_of_a_call_by_smc32_do_not_count() {
         let answer = guest.call(&Registers::from_8(with_garbage));
         assert_eq!(answer.to_8(), [0x8400_0070, 0x8001_0001, 0, 0, 0, 0, 0, 0]);
         assert_eq!(guest.unshare(handle), Ok(()));
+        vm.end();
+    }
+}
+
+/// Nothing of a service has more than 32 bits, so what has more is for nobody.
+#[test]
+fn direct_request_by_smc64_has_words() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let vm = ffa.vm(1);
+        let guest = vm.guest();
+        let word = u64::from(u32::MAX);
+        for at in 1..8 {
+            // OP-TEE's API version does not depend on the other words.
+            let mut call = [0xc400_006f, 0x1_8001, 0, 0, 0, 0, 0, 0];
+            if at > 3 {
+                call[at] = word;
+                let answer = guest.call(&Registers::from_8(call)).to_8();
+                assert_eq!(answer, [0xc400_0070, 0x8001_0001, 0, 1, 0, 0, 0, 0]);
+            }
+            call[at] |= word + 1;
+            let answer = guest.call(&Registers::from_8(call));
+            assert_eq!(read_success(&answer, Version::V1_2), INVALID, "{at}");
+        }
+        vm.end();
+    }
+}
+
+/// What a guest does wrong is counted once. A question is not wrong, nor what is right at another time.
+#[test]
+fn wrong_calls_are_counted_as_denied() {
+    for manner in MANNERS {
+        let ffa = Ffa::new(manner);
+        let features = Features {
+            async_notif: true,
+            ..Features::default()
+        };
+        let config = Config {
+            features,
+            ..Config::default()
+        };
+        let vm = ffa.bare(1, config);
+        let guest = vm.guest();
+        let raw = |x0, x1| {
+            guest.call(&Registers::from_8([x0, x1, 0, 0, 0, 0, 0, 0]));
+        };
+        let service = |service: u32, w4| {
+            let _ = guest.request([service, w4, 0, 0, 0]);
+        };
+        let api = Service::GET_API_VERSION.get();
+        let unregister = Service::UNREGISTER_SHM.get();
+        let enable = Service::ENABLE_ASYNC_NOTIF.get();
+        let calls: [(&str, u64, &dyn Fn()); 15] = [
+            ("a version", 0, &|| raw(0x8400_0063, 0x1_0002)),
+            ("an id", 0, &|| raw(0x8400_0069, 0)),
+            ("a feature", 0, &|| raw(0x8400_0064, 0x8400_0073)),
+            ("no feature", 0, &|| raw(0x8400_0064, 0x8400_0071)),
+            ("no notification", 0, &|| raw(0xc400_0083, 0)),
+            ("partitions", 0, &|| raw(0x8400_0068, 0)),
+            ("a buffer in use", 0, &|| raw(0x8400_0068, 0)),
+            ("a function", 1, &|| raw(0x8400_0071, 0)),
+            ("a handle", 1, &|| raw(0x8400_0077, 5)),
+            ("a length", 1, &|| raw(0x8400_0073, 0)),
+            ("a sender", 1, &|| raw(0x8400_006f, 0x2_8001)),
+            ("an API version", 0, &|| service(api, 0)),
+            ("a handle to forget", 1, &|| service(unregister, 5)),
+            ("no service", 1, &|| service(99, 0)),
+            ("a notification", 1, &|| service(enable, 3)),
+        ];
+        for (name, denied, call) in calls {
+            let before = vm.stats();
+            call();
+            let after = vm.stats();
+            assert_eq!(after.denied, before.denied + denied, "{name}");
+            assert_eq!(after.yielding, before.yielding, "{name}");
+        }
+        // The services.
+        assert_eq!(vm.stats().fast, 4);
         vm.end();
     }
 }

@@ -12,6 +12,7 @@ mod limits;
 mod notifications;
 mod probing;
 mod properties;
+mod services;
 mod sharing;
 mod teardown;
 mod threads;
