@@ -4,7 +4,7 @@
 use super::*;
 use crate::fake::{RAM_BASE, Request, Step};
 use crate::tests::BAD;
-use optee_proto::ffa::{Capabilities, Fmem, SecureCaps, Service, Status};
+use optee_proto::ffa::{Fmem, Service, Status};
 use optee_proto::{Return, TeeResult, msg, rpc};
 
 #[test]
@@ -99,25 +99,6 @@ fn services_that_are_none_are_refused_and_take_no_thread() {
         assert_eq!(functions(&ffa.machine, before), []);
         assert_eq!(guest.request([0; 5]), Ok([1, 0, 0, 0, 0]));
         assert_eq!(guest.request([1, 0, 0, 0, 0]).unwrap()[..2], [4, 10]);
-        vm.end();
-    }
-}
-
-#[test]
-fn capabilities_are_those_that_the_vm_may_use() {
-    for (rpmb, async_notif) in [(false, false), (false, true), (true, false), (true, true)] {
-        let ffa = Ffa::new(Manner::OpTee);
-        let mut config = Config::default();
-        config.policy.rpmb = rpmb;
-        config.features.async_notif = async_notif;
-        let vm = ffa.bare(1, config);
-        let words = [Service::EXCHANGE_CAPABILITIES.get(), 0, 0, 0, 0];
-        let words = vm.guest().request(words).unwrap();
-        let found = Capabilities::read(&words).unwrap();
-        let mut expected = SecureCaps::ARG_OFFSET;
-        expected.set(SecureCaps::RPMB_PROBE, rpmb);
-        expected.set(SecureCaps::ASYNC_NOTIF, async_notif);
-        assert_eq!((found.rpc_params, found.caps), (4, expected));
         vm.end();
     }
 }

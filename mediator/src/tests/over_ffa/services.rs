@@ -16,7 +16,7 @@ fn capabilities(vm: &Vm) -> Capabilities {
 
 /// A guest hears of what both OP-TEE and its own configuration have.
 #[test]
-fn capabilities_are_those_of_optee_that_the_vm_may_use() {
+fn capabilities_are_those_that_the_vm_may_use() {
     for manner in MANNERS {
         for (async_notif, rpmb, probes) in [
             (false, false, true),
