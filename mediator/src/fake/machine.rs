@@ -4,6 +4,7 @@
 use super::ram::{EXCHANGE_BASE, EXCHANGE_PAGES, Owner, Ram};
 use super::spmc::{Manner, Objects, Spmc};
 use super::tee::Tee;
+use super::violation::Violation;
 use crate::addr::{Ipa, PAGE_SIZE, Pa};
 use crate::host::{ForeignInterrupt, Leak, LongOperation};
 use alloc::collections::VecDeque;
@@ -21,7 +22,7 @@ const LEAST_SECRET: u64 = super::ram::SHARED_BASE;
 /// The whole state.
 pub(super) struct State {
     pub(super) ram: Ram,
-    pub(super) violations: Vec<String>,
+    pub(super) violations: Vec<Violation>,
     pub(super) smcs: Vec<[u64; 8]>,
     pub(super) tee: Tee,
     pub(super) shared_left: usize,
@@ -44,8 +45,8 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn violate(&mut self, text: String) {
-        self.violations.push(text);
+    pub(super) fn violate(&mut self, violation: impl Into<Violation>) {
+        self.violations.push(violation.into());
     }
 
     /// Returns whether a value is a physical address or a cookie that no guest may see.
@@ -186,23 +187,27 @@ impl Machine {
 
     /// Returns what was done wrong so far; empty is good. A trap of the SPMC's is wrong.
     pub fn violations(&self) -> Vec<String> {
-        let state = self.state();
-        let traps = state.spmc.iter().flat_map(|spmc| spmc.traps());
-        let mut violations = state.violations.clone();
-        violations.extend(traps.map(|trap| format!("stepped on {trap:?}")));
-        violations
+        self.violations_but(|_| false)
     }
 
-    /// Returns what was done wrong so far, without the unavoidable effects of an OP-TEE that ends another
-    /// thread than the one that is done: the page of that call's message or RPC counts as free, and the next
-    /// call's message appears in it.
+    /// Returns what was done wrong so far, without the unavoidable effects of an OP-TEE that says of a call that it waits
+    /// in another call's thread. A thread with such a number gets another call's answer, or ends with another call. Then
+    /// * its own request is not answered, or not as it must be;
+    /// * the pages of its messages count as free, and so does its session.
+    ///
+    /// Of the other threads, nothing is excused.
     pub fn violations_with_mixed_threads(&self) -> Vec<String> {
-        let mut violations = self.violations();
-        violations.retain(|violation| {
-            !violation.ends_with("is still used for messages")
-                && !violation.contains(" is answered by ")
-        });
+        self.violations_but(|violation| violation.from_mixed_threads)
+    }
+
+    fn violations_but(&self, is_excused: impl Fn(&Violation) -> bool) -> Vec<String> {
+        let state = self.state();
+        let violations = state.violations.iter().filter(|found| !is_excused(found));
+        let traps = state.spmc.iter().flat_map(|spmc| spmc.traps());
         violations
+            .map(|violation| violation.text.clone())
+            .chain(traps.map(|trap| format!("stepped on {trap:?}")))
+            .collect()
     }
 
     /// Returns all SMCs so far.

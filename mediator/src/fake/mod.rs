@@ -22,6 +22,7 @@ pub mod play;
 mod ram;
 pub mod spmc;
 mod tee;
+mod violation;
 
 pub use driver::Driver;
 pub use guest::{Guest, Request};

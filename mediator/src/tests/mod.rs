@@ -12,6 +12,7 @@ mod ffa;
 mod leaks;
 mod lifecycle;
 mod mapping_quota;
+mod mixed_threads;
 #[cfg(shuttle)]
 mod models;
 #[cfg(shuttle)]

@@ -2,16 +2,17 @@
 //! A fake OP-TEE that follows a script, and checks what it is given.
 
 mod ffa;
+mod mixed;
 mod register;
 mod reply;
 mod thread;
 
 use super::machine::State;
 use super::ram::Owner;
+use super::violation::Violation;
 use crate::addr::PAGE_SIZE;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use ffa_proto::Handle;
 use optee_proto::caps::SecureCaps;
@@ -90,6 +91,8 @@ struct Thread {
     asked: Option<(Header, Vec<Param>)>,
     /// The thread waits for memory for an RPC message.
     allocating: bool,
+    /// It has been resumed, so the normal world has its number.
+    is_resumed: bool,
     /// The open session that the call names, and may not have looked up yet.
     session: Option<u32>,
     /// Memory for RPC messages between FREE and its answer.
@@ -114,6 +117,9 @@ struct Partition {
     allocated: BTreeSet<u64>,
     /// Memory for RPC messages by thread: cookie and page.
     rpc: BTreeMap<u64, (u64, u64)>,
+    /// Threads that were mixed up: a call that one of them has begun was said to wait in another. From then on nobody
+    /// knows whose answers come under these numbers.
+    mixed_up: BTreeSet<u64>,
     cache: bool,
     sessions: Vec<u32>,
     /// The last session number. The real OP-TEE counts per VM too.
@@ -316,24 +322,25 @@ impl Tee {
     }
 
     /// Returns what OP-TEE uses a page for, if it does.
-    pub(super) fn use_of(&self, at: u64) -> Option<String> {
+    pub(super) fn use_of(&self, at: u64) -> Option<Violation> {
         for partition in self.partitions.values() {
             if partition.pages.get(&at).is_some_and(|&count| count > 0) {
-                return Some(format!("a buffer still has the page {at:#x}"));
+                return Some(format!("a buffer still has the page {at:#x}").into());
             }
-            let messages = partition
-                .threads
-                .values()
-                .flat_map(|thread| [Some(thread.message), thread.unmapping])
-                .flatten();
-            if partition
-                .rpc
-                .values()
-                .map(|&(_, page)| page)
-                .chain(messages)
-                .any(|page| page == at)
-            {
-                return Some(format!("the page {at:#x} is still used for messages"));
+            let threads = partition.threads.iter();
+            let with_message = threads
+                .filter(|(_, thread)| [Some(thread.message), thread.unmapping].contains(&Some(at)));
+            let rpc = partition.rpc.iter();
+            let with_rpc = rpc.filter(|&(_, &(_, page))| page == at);
+            let mut users = with_message
+                .map(|(number, _)| number)
+                .chain(with_rpc.map(|(number, _)| number))
+                .peekable();
+            if users.peek().is_some() {
+                return Some(Violation {
+                    text: format!("the page {at:#x} is still used for messages"),
+                    from_mixed_threads: users.all(|number| partition.mixed_up.contains(number)),
+                });
             }
         }
         None

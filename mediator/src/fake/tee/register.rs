@@ -16,6 +16,7 @@ use zerocopy::IntoBytes;
 pub(super) fn take_allocation(
     state: &mut State,
     vm: u16,
+    thread: u64,
     (header, params): &(Header, Vec<Param>),
     size: u64,
 ) -> Option<Vec<u64>> {
@@ -37,7 +38,8 @@ pub(super) fn take_allocation(
             insert(state, vm, param, vec![param.a.get()], true)
         }
         _ => {
-            state.violate(format!("SHM_ALLOC answered by {param:?}"));
+            let text = format!("SHM_ALLOC answered by {param:?}");
+            super::mixed::violate_in(state, vm, thread, text);
             None
         }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A thread of OP-TEE: begins, does its steps, sends requests, resumes, ends.
 
+use super::mixed::{mix_up, violate_in};
 use super::register::{register, take_allocation};
 use super::{Outcome, Partition, Step, Thread, is_shared, partition};
 use crate::addr::PAGE_SIZE;
@@ -91,6 +92,7 @@ pub(super) fn start(
         waiting: None,
         asked: None,
         allocating: false,
+        is_resumed: false,
         unmapping: None,
         session: partition.named_by(&header),
         result: TeeResult::SUCCESS,
@@ -159,10 +161,12 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
         .expect("checked before");
     let step = this.waiting.take();
     this.unmapping = None;
+    this.is_resumed = true;
     if let Some(session) = this.session {
         // The real one may find another session under the number, or stop.
         if !partition(state, vm).sessions.contains(&session) {
-            state.violate(format!("a call goes on whose session {session} was closed"));
+            let text = format!("a call goes on whose session {session} was closed");
+            violate_in(state, vm, thread, text);
         }
     }
     let this = partition(state, vm)
@@ -205,7 +209,7 @@ pub(super) fn resume(state: &mut State, vm: u16, thread: u64, args: &[u64; 8]) {
     if let Some(asked) = this.asked.take()
         && let Some(text) = super::reply::fault(&asked, &reply)
     {
-        state.violate(text);
+        violate_in(state, vm, thread, text);
     }
     match step {
         Step::ShmAlloc(_, size) | Step::ShmAllocInterrupted(_, size) => {
@@ -261,12 +265,14 @@ pub(super) fn run(state: &mut State, vm: u16, thread: u64) -> [u64; 4] {
             }
             Step::Raw([a0, a1, a2], claimed) => {
                 state.tee.is_raw = true;
-                return [a0, a1, a2, claimed.unwrap_or(thread)];
+                let claimed = claimed.unwrap_or(thread);
+                mix_up(state, vm, thread, claimed, a0);
+                return [a0, a1, a2, claimed];
             }
             Step::TakeAllocation(size) => {
                 let at = rpc_message(partition(state, vm), thread).expect("it asked there");
                 let reply = read_message(state, at);
-                let got = take_allocation(state, vm, &reply, size);
+                let got = take_allocation(state, vm, thread, &reply, size);
                 let this = partition(state, vm)
                     .threads
                     .get_mut(&thread)

@@ -21,12 +21,12 @@ mod actions;
 mod play;
 
 use super::{APP, SESSION, Vm, tries};
-use crate::fake::Machine;
+use crate::fake::{Machine, Step};
 use crate::{Config, Features, Quotas};
-use actions::{Action, Breaks, action};
+use actions::{Action, Breaks, How, action};
 use alloc::vec::Vec;
 use optee_proto::msg::{Attr, Command, Param, login};
-use optee_proto::uuid;
+use optee_proto::{rpc, uuid};
 use play::{PAGES, Play};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -69,7 +69,8 @@ fn config(quotas: Quotas) -> Config {
     }
 }
 
-fn conversation(actions: &[(bool, Action)], scramble: bool, breaks: Breaks) {
+/// Returns the machine, whose VMs have ended.
+fn conversation(actions: &[(bool, Action)], scramble: bool, breaks: Breaks) -> Machine {
     let machine = Machine::new();
     machine.limit_vms(3);
     machine.set_tee(uuid::API_UID, 0b111_1101, 4);
@@ -137,6 +138,7 @@ fn conversation(actions: &[(bool, Action)], scramble: bool, breaks: Breaks) {
     b.end_seen_by(violations);
     c.end_seen_by(violations);
     assert_eq!((machine.pins(), machine.shared_pages()), (0, 0));
+    machine
 }
 
 /// Sequences of actions, each by one of two VMs; a few under Miri.
@@ -171,4 +173,28 @@ proptest! {
     fn nor_when_optee_mixes_up_threads(actions in actions(Breaks::Threads, 60)) {
         conversation(&actions, false, Breaks::Threads);
     }
+}
+
+/// Thread 0 is said to be thread 1, so that the answers to both calls go to thread 1: one of them succeeds before thread 1
+/// reads what it was answered to SHM_ALLOC.
+#[test]
+fn nor_when_an_allocation_gets_the_answer_to_another_request() {
+    let call = |steps| Action::Call {
+        command: Command::INVOKE.0,
+        params: Vec::new(),
+        steps,
+        how: How::Arg,
+    };
+    let command = |number| Step::Command(rpc::Command(number), Vec::new());
+    let waits_as_1 = Step::Raw([rpc::Function::FOREIGN_INTR.a0(), 4, 4], Some(1));
+    let asks = Vec::from([command(0), command(2), Step::ShmAlloc(0, 1)]);
+    let actions = [call(Vec::from([waits_as_1])), call(asks)].map(|action| (true, action));
+    let machine = conversation(&actions, false, Breaks::Threads);
+    let all = machine.violations();
+    assert!(
+        all.iter()
+            .any(|text| text.starts_with("SHM_ALLOC answered by ")),
+        "{all:?}"
+    );
+    assert_eq!(machine.violations_with_mixed_threads(), [""; 0]);
 }
