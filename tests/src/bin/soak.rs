@@ -38,6 +38,7 @@ fn main() -> Result<()> {
     let abi = abi()?.unwrap_or_default();
     let most = most_cycles(abi, 1);
     let cycles: u32 = number("how many cycles", most.unwrap_or(100).into())?.try_into()?;
+    ensure!(cycles > 0, "N=0: ask for one cycle or more");
     if let Some(most) = most {
         ensure!(
             cycles <= most,
